@@ -1,0 +1,81 @@
+//! Configuration: JSON in, a compiled [`Ruleset`] or every mistake found out.
+//! The only part that knows how fields are spelt and what they default to.
+//!
+//! The fields are those of Higress' `cluster-key-rate-limit` and ours beside them. What stock refuses is refused here, but for
+//! what ours extend (no `redis`, exact keys in `limit_by_per_*`, `global_threshold` beside `rule_items`). Where stock reads
+//! a number or a text loosely because YAML blurs the two, so does this; where stock turns nonsense into 0 or false, this is
+//! an error, and so is a field that nobody reads.
+
+mod describe;
+mod document;
+mod limit;
+mod limit_by;
+mod limit_keys;
+mod policy;
+mod reader;
+mod ruleset;
+mod scope;
+mod service;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+use alloc::{
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use core::fmt;
+
+use self::{document::Node, reader::Reader, service::Services};
+use crate::{redis::Service, rule::Ruleset};
+
+/// A configuration that was understood.
+#[derive(Debug)]
+pub struct Config {
+    /// The rules.
+    pub ruleset: Ruleset,
+    /// The Redis services that policies refer to by index, each once.
+    pub services: Vec<Service>,
+    /// Oddities that are no errors, each a sentence.
+    pub warnings: Vec<String>,
+}
+
+/// One mistake in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where, as in `rule_items[0].limit_keys[2].key`; empty for the whole document.
+    pub path: String,
+    /// What was seen and what was expected.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads a JSON document of at most 16 MiB.
+    ///
+    /// # Errors
+    /// Every mistake found (the first thousand, and then how many more): lists in their order, fields in that of the documentation.
+    /// A document that is no JSON has one mistake. No message repeats a password.
+    pub fn read(json: &[u8]) -> Result<Config, Vec<ConfigError>> {
+        let document = Node::parse(json).map_err(|message| vec![ConfigError { path: String::new(), message }])?;
+        let mut reader = Reader::default();
+        let mut services = Services::default();
+        let ruleset = ruleset::read(&mut reader, &mut services, &document);
+        let warnings = reader.finish()?;
+        Ok(Config { ruleset, services: services.into_vec(), warnings })
+    }
+
+    /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the beginning.
+    pub fn describe(&self) -> String {
+        describe::Description(self).to_string()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            return f.write_str(&self.message);
+        }
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}

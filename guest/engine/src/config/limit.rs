@@ -1,0 +1,185 @@
+//! Limits of an entry of `limit_keys` or of `global_threshold`: counts, windows and how finely windows slide.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt;
+
+use super::{
+    document::Node,
+    reader::{EXACT_MAX, Fields, Path, Reader, whole_number},
+};
+use crate::rule::Limit;
+
+/// What may stand beside `key`, or in `global_threshold`.
+pub(super) const FIELDS: [&str; 7] =
+    ["query_per_second", "query_per_minute", "query_per_hour", "query_per_day", "limit", "window", "precision"];
+/// The last words of `query_per_*`.
+pub(super) const UNITS: [&str; 4] = ["second", "minute", "hour", "day"];
+
+const QUERY_PER: [(&str, u64); 4] =
+    [("query_per_second", 1), ("query_per_minute", 60), ("query_per_hour", 3_600), ("query_per_day", 86_400)];
+const WINDOW_SECONDS_MAX: u64 = 365 * 86_400;
+/// A key holds a member for each slot and two more; at this number it stays far below the 128 that Redis keeps compact.
+const SLOTS_MAX: u64 = 96;
+const SLOTS_DEFAULT: u64 = 64;
+/// Up to this limit every admission may have a member of its own.
+const EXACT_LIMIT_MAX: u64 = 100;
+const SECOND_US: u64 = 1_000_000;
+
+/// `precision`: how finely a window slides.
+#[derive(Clone, Copy)]
+pub(super) enum Precision {
+    /// Exact for small limits, else 64 slots.
+    ByLimit,
+    /// `"exact"`.
+    Exact,
+    /// A number of slots in a window.
+    Slots(u64),
+    /// The width of a slot in microseconds.
+    WidthUs(u64),
+}
+
+impl Precision {
+    /// Reads the field `precision`. `None` if there is none, or none that can be understood.
+    pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Precision> {
+        let (path, node) = fields.get("precision")?;
+        let precision = match node {
+            Node::Text(text) if text == "exact" => Some(Precision::Exact),
+            Node::Text(text) if whole_number(node).is_none() => {
+                let width = duration_us(text, &[("ms", 1_000), ("s", SECOND_US), ("m", 60 * SECOND_US), ("h", 3_600 * SECOND_US)]);
+                width.filter(|width| *width > 0).map(Precision::WidthUs)
+            }
+            _ => whole_number(node).filter(|slots| (1..=SLOTS_MAX).contains(slots)).map(Precision::Slots),
+        };
+        if precision.is_none() {
+            let what = format_args!("`exact`, a number of slots from 1 to {SLOTS_MAX}, or a slot's width such as `100ms`");
+            reader.expected(path, node, what);
+        }
+        precision
+    }
+
+    /// The width of a slot for one limit, in microseconds; the error is a sentence.
+    fn slot_us(self, limit: u64, window_us: u64) -> Result<u64, String> {
+        match self {
+            Precision::Exact => Ok(1),
+            Precision::ByLimit if limit <= EXACT_LIMIT_MAX => Ok(1),
+            Precision::ByLimit => Ok(window_us / SLOTS_DEFAULT),
+            Precision::Slots(slots) => Ok(window_us.div_ceil(slots)),
+            Precision::WidthUs(width) if width > window_us => {
+                Err(format!("a slot of {} is wider than the window of {}", Span(width), Span(window_us)))
+            }
+            Precision::WidthUs(width) => {
+                let slots = window_us.div_ceil(width);
+                if slots <= SLOTS_MAX || limit <= EXACT_LIMIT_MAX {
+                    return Ok(width);
+                }
+                Err(format!(
+                    "slots of {} cut the window of {} into {slots} parts: expected at most {SLOTS_MAX}, or `exact`",
+                    Span(width),
+                    Span(window_us)
+                ))
+            }
+        }
+    }
+}
+
+/// Every limit in an object, by window; empty if there is none that can be understood.
+pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precision) -> Vec<Limit> {
+    let own = Precision::read(reader, fields);
+    let counts = counts(reader, fields);
+    let mut limits: Vec<Limit> = Vec::new();
+    for (name, limit, window_us) in counts {
+        let path = fields.at(name);
+        if limits.iter().any(|other| other.window_us == window_us) {
+            reader.error(path, format_args!("there is another limit for the same window of {} beside it", Span(window_us)));
+            continue;
+        }
+        match own.unwrap_or(inherited).slot_us(limit, window_us) {
+            Ok(slot_us) => {
+                if slot_us == 1 && limit > EXACT_LIMIT_MAX {
+                    reader.warn(path, format_args!("with `exact` a key in Redis grows with the limit, to {limit} members"));
+                }
+                limits.push(Limit { limit, window_us, slot_us });
+            }
+            Err(message) if own.is_some() => reader.error(fields.at("precision"), message),
+            Err(message) => reader.error(path, format_args!("by the `precision` of the whole, {message} (give it its own)")),
+        }
+    }
+    limits.sort_by_key(|limit| limit.window_us);
+    limits
+}
+
+/// Field name, count and window in microseconds of each limit.
+fn counts(reader: &mut Reader, fields: &Fields<'_>) -> Vec<(&'static str, u64, u64)> {
+    let mut counts = Vec::new();
+    for (name, seconds) in QUERY_PER {
+        let Some((path, node)) = fields.get(name) else { continue };
+        if let Some(limit) = reader.whole(path, node, 1..=EXACT_MAX) {
+            counts.push((name, limit, seconds * SECOND_US));
+        }
+    }
+    let limit = fields.get("limit").map(|(path, node)| reader.whole(path, node, 1..=EXACT_MAX));
+    let window = fields.get("window").map(|(path, node)| window_us(reader, path, node));
+    match (limit, window) {
+        (Some(limit), Some(window)) => counts.extend(limit.zip(window).map(|(limit, window)| ("limit", limit, window))),
+        (Some(_), None) => reader.error(fields.at("limit"), "expected `window` beside it, such as \"10s\""),
+        (None, Some(_)) => reader.error(fields.at("window"), "expected `limit` beside it"),
+        (None, None) => report_if_none(reader, fields),
+    }
+    counts
+}
+
+fn report_if_none(reader: &mut Reader, fields: &Fields<'_>) {
+    let tried = |name: &str| name.starts_with("query_per_") || name.starts_with("token_per_");
+    if !fields.names().any(tried) {
+        reader.error(
+            fields.path,
+            "expected at least one limit: `query_per_second`, `query_per_minute`, `query_per_hour`, `query_per_day`, or `limit` with `window`",
+        );
+    }
+}
+
+fn window_us(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<u64> {
+    let units = [("s", SECOND_US), ("m", 60 * SECOND_US), ("h", 3_600 * SECOND_US), ("d", 86_400 * SECOND_US)];
+    let window = match node {
+        Node::Text(text) => duration_us(text, &units),
+        _ => None,
+    };
+    let window = window.filter(|window| (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window));
+    if window.is_none() {
+        reader.expected(path, node, "whole seconds, minutes, hours or days from `1s` to `365d`, such as `10s`, `5m`, `2h`, `7d`");
+    }
+    window
+}
+
+/// A whole number of one of the units, in microseconds.
+fn duration_us(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|character: char| !character.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (_, unit_us) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*unit_us)
+}
+
+/// A length of time in microseconds, as a person writes it: `1m`, `90s`, `937.5 ms`.
+pub(super) struct Span(pub(super) u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+        let whole = units.iter().find(|(_, seconds)| self.0 > 0 && self.0.is_multiple_of(seconds * SECOND_US));
+        match whole {
+            Some((unit, seconds)) => write!(f, "{}{unit}", self.0 / (seconds * SECOND_US)),
+            None if self.0 >= SECOND_US => write!(f, "{} s", thousandths(self.0 / 1_000)),
+            None => write!(f, "{} ms", thousandths(self.0)),
+        }
+    }
+}
+
+/// A number given in thousandths, without zeros at its end.
+fn thousandths(number: u64) -> String {
+    let text = format!("{}.{:03}", number / 1_000, number % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}

@@ -1,0 +1,182 @@
+//! `limit_keys`: which values a rule item applies to, and how much each may have.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use ipnet::IpNet;
+
+use super::{
+    document::Node,
+    limit::{self, Precision},
+    policy::emptiness,
+    reader::{Fields, Path, Reader, elements, shortened},
+};
+use crate::{
+    ip_set::{IpSet, parse_key},
+    regexp::Pattern,
+    rule::{KeyEntry, KeyIndex, Limit, LimitBy, LimitKeys, Source},
+};
+
+/// What may stand in an entry, beside [`limit::FIELDS`].
+pub(super) const FIELDS: [&str; 1] = ["key"];
+
+const REGEXP: &str = "regexp:";
+const ANY: &str = "*";
+
+/// How an entry finds its values.
+enum Matcher {
+    Exact,
+    Any,
+    Regexp(Pattern),
+    Network(IpNet),
+}
+
+/// Reads the entries of an item that counts by `limit_by`; without that, only what does not depend on it is checked.
+pub(super) fn read(reader: &mut Reader, item: &Fields<'_>, limit_by: Option<&LimitBy>, precision: Precision) -> Option<LimitKeys> {
+    let Some((path, node)) = item.get("limit_keys") else {
+        reader.error(item.at("limit_keys"), "is missing: expected an array of keys with their limits");
+        return None;
+    };
+    if elements(&path, node).next().is_none() {
+        reader.error(path, format_args!("expected at least one key, got {}", emptiness(node)));
+        return None;
+    }
+    let known: Vec<&str> = FIELDS.into_iter().chain(limit::FIELDS).collect();
+    let mut understood = true;
+    let mut entries = Vec::new();
+    let mut matchers = Vec::new();
+    let mut overlaps = Overlaps::default();
+    for (index, (path, node)) in elements(&path, node).enumerate() {
+        match entry(reader, path, node, &known, limit_by, precision) {
+            Some((key, matcher, limits)) => {
+                overlaps.note(reader, path, index, &key, &matcher);
+                entries.push(KeyEntry { key, limits });
+                matchers.push(matcher);
+            }
+            None => understood = false,
+        }
+    }
+    understood.then(|| LimitKeys { index: index(&entries, matchers), entries })
+}
+
+fn entry(
+    reader: &mut Reader,
+    path: Path<'_>,
+    node: &Node,
+    known: &[&str],
+    limit_by: Option<&LimitBy>,
+    precision: Precision,
+) -> Option<(String, Matcher, Vec<Limit>)> {
+    let fields = reader.object(path, node, known)?;
+    let key = key(reader, &fields);
+    let matcher = match (&key, limit_by) {
+        (Some(key), Some(limit_by)) => matcher(reader, fields.at("key"), key, limit_by),
+        _ => None,
+    };
+    let limits = limit::read(reader, &fields, precision);
+    Some((key?, matcher?, limits))
+}
+
+fn key(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
+    let Some((path, node)) = fields.get("key") else {
+        reader.error(fields.at("key"), "is missing: expected the value that the limit is for");
+        return None;
+    };
+    let key = reader.text(path, node)?;
+    if key.is_empty() {
+        reader.expected(path, node, "the value that the limit is for");
+        return None;
+    }
+    Some(key)
+}
+
+fn matcher(reader: &mut Reader, path: Path<'_>, key: &str, limit_by: &LimitBy) -> Option<Matcher> {
+    if matches!(limit_by.source, Source::Ip(_)) {
+        return network(reader, path, key);
+    }
+    let expression = key.strip_prefix(REGEXP);
+    if !limit_by.per {
+        if key == ANY || expression.is_some() {
+            let seen = shortened(key, 40);
+            reader.warn(path, format_args!("`{seen}` is compared as it stands here; it is a pattern in `limit_by_per_*` only"));
+        }
+        return Some(Matcher::Exact);
+    }
+    match expression {
+        Some(expression) => match Pattern::new(expression) {
+            Ok(pattern) => Some(Matcher::Regexp(pattern)),
+            Err(reason) => {
+                let seen = shortened(expression, 80);
+                reader.error(path, format_args!("`{seen}` is not a regular expression: {reason}"));
+                None
+            }
+        },
+        None if key == ANY => Some(Matcher::Any),
+        None => Some(Matcher::Exact),
+    }
+}
+
+fn network(reader: &mut Reader, path: Path<'_>, key: &str) -> Option<Matcher> {
+    let network = parse_key(key);
+    if network.is_none() {
+        let seen = shortened(key, 80);
+        reader.error(path, format_args!("expected an IP address or a network such as `10.0.0.0/8`, got `{seen}`"));
+    }
+    network.map(Matcher::Network)
+}
+
+/// The first entry for each value, and the first that takes all: what comes after them waits in vain.
+#[derive(Default)]
+struct Overlaps {
+    texts: BTreeMap<String, usize>,
+    networks: BTreeMap<IpNet, usize>,
+    all: Option<usize>,
+    told: bool,
+}
+
+impl Overlaps {
+    fn note(&mut self, reader: &mut Reader, path: Path<'_>, index: usize, key: &str, matcher: &Matcher) {
+        let first = match matcher {
+            Matcher::Network(network) => *self.networks.entry(network.trunc()).or_insert(index),
+            _ => *self.texts.entry(String::from(key)).or_insert(index),
+        };
+        if first != index {
+            reader.warn(path, format_args!("has the same key as `limit_keys[{first}]`, which is the one that counts"));
+        } else if let Some(all) = self.all.filter(|_| !self.told) {
+            self.told = true;
+            reader.warn(path, format_args!("is never reached, nor what follows: `limit_keys[{all}]` takes every value"));
+        }
+        let takes_all = match matcher {
+            Matcher::Any => true,
+            Matcher::Network(network) => network.prefix_len() == 0,
+            Matcher::Exact | Matcher::Regexp(_) => false,
+        };
+        if takes_all {
+            self.all.get_or_insert(index);
+        }
+    }
+}
+
+/// Arranges the entries for finding. A value that is the very text of a pattern meets it too, as in stock.
+fn index(entries: &[KeyEntry], matchers: Vec<Matcher>) -> KeyIndex {
+    let mut networks = Vec::new();
+    let mut exact = Vec::new();
+    let mut patterns = Vec::new();
+    for (position, (entry, matcher)) in entries.iter().zip(matchers).enumerate() {
+        match matcher {
+            Matcher::Network(network) => {
+                networks.push(network);
+                continue;
+            }
+            Matcher::Exact => {}
+            Matcher::Any => patterns.push((position, Pattern::any())),
+            Matcher::Regexp(pattern) => patterns.push((position, pattern)),
+        }
+        exact.push((entry.key.as_bytes().to_vec(), position));
+    }
+    if !networks.is_empty() {
+        return KeyIndex::Ip(IpSet::new(networks));
+    }
+    exact.sort();
+    exact.dedup_by(|later, first| later.0 == first.0);
+    KeyIndex::Text { exact, patterns }
+}

@@ -1,0 +1,235 @@
+//! One complete configuration of the limiter: the document's top level, or an element of `_rules_`.
+
+use alloc::{
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::{
+    document::Node,
+    limit::{self, Precision},
+    limit_by, limit_keys,
+    reader::{Fields, Path, Reader, elements},
+    service::{self, Services},
+};
+use crate::rule::{FailureMode, Limit, LimitBy, Policy, QuotaHeaders, RuleItem, RuleMatch};
+
+pub(super) const FIELDS: [&str; 13] = [
+    "rule_name",
+    "global_threshold",
+    "rule_items",
+    "rule_match",
+    "show_limit_quota_header",
+    "headers",
+    "rejected_code",
+    "rejected_msg",
+    "redis",
+    "precision",
+    "failure_mode",
+    "local_share",
+    "dry_run",
+];
+
+const REJECTED_CODE: u16 = 429;
+const REJECTED_MSG: &str = "Too many requests";
+
+/// Reads all fields, whichever of them fail.
+pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -> Option<Policy> {
+    let rule_name = rule_name(reader, fields);
+    let precision = Precision::read(reader, fields).unwrap_or(Precision::ByLimit);
+    let global = global(reader, fields, precision);
+    let items = items(reader, fields, precision);
+    if fields.get("global_threshold").is_none() && fields.get("rule_items").is_none() {
+        reader.error(fields.path, "expected `global_threshold` or `rule_items`, or both");
+    }
+    let rule_match = rule_match(reader, fields);
+    let headers = headers(reader, fields);
+    let rejected_code = rejected_code(reader, fields);
+    let rejected_msg = rejected_msg(reader, fields);
+    let redis = match fields.get("redis") {
+        Some((path, node)) => service::read(reader, services, path, node).map(Some),
+        None => Some(None),
+    };
+    let failure_mode = failure_mode(reader, fields);
+    let dry_run = flag(reader, fields, "dry_run");
+    Some(Policy {
+        rule_name: rule_name?,
+        global,
+        items,
+        rule_match: rule_match?,
+        redis: redis?,
+        rejected_code: rejected_code?,
+        rejected_msg: rejected_msg?,
+        headers: headers?,
+        failure_mode: failure_mode?,
+        dry_run: dry_run?,
+    })
+}
+
+fn rule_name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
+    let Some((path, node)) = fields.get("rule_name") else {
+        reader.error(fields.at("rule_name"), "is missing: expected a name for these rules, which Redis keys begin with");
+        return None;
+    };
+    reader.text(path, node)
+}
+
+fn global(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<Limit> {
+    let Some((path, node)) = fields.get("global_threshold") else { return Vec::new() };
+    match reader.object(path, node, &limit::FIELDS) {
+        Some(fields) => limit::read(reader, &fields, precision),
+        None => Vec::new(),
+    }
+}
+
+fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<RuleItem> {
+    let Some((path, node)) = fields.get("rule_items") else { return Vec::new() };
+    if elements(&path, node).next().is_none() {
+        reader.error(path, format_args!("expected at least one rule item, got {}", emptiness(node)));
+    }
+    let mut items = Vec::new();
+    let mut first_of = BTreeMap::new();
+    for (path, node) in elements(&path, node) {
+        let Some(item) = item(reader, path, node, precision) else { continue };
+        if let Some(first) = first_of.get(&identity(&item.limit_by)) {
+            reader.warn(path, format_args!("counts by the same as {first}, which comes first"));
+        } else {
+            first_of.insert(identity(&item.limit_by), path.to_string());
+        }
+        items.push(item);
+    }
+    items
+}
+
+/// What stock takes two items for the same by.
+fn identity(limit_by: &LimitBy) -> (&'static str, String) {
+    (limit_by::field_name(limit_by), limit_by.key_name.clone())
+}
+
+fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision) -> Option<RuleItem> {
+    let fields = reader.object(path, node, &limit_by::FIELDS)?;
+    let limit_by = limit_by::read(reader, &fields);
+    let dry_run = flag(reader, &fields, "dry_run");
+    let keys = limit_keys::read(reader, &fields, limit_by.as_ref(), precision);
+    Some(RuleItem { limit_by: limit_by?, keys: keys?, dry_run: dry_run? })
+}
+
+/// An array without elements, or what counts as one, as a message shows it.
+pub(super) fn emptiness(node: &Node) -> &'static str {
+    match node {
+        Node::List(_) => "an empty array",
+        other => other.kind(),
+    }
+}
+
+fn rule_match(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleMatch> {
+    let Some((path, node)) = fields.get("rule_match") else { return Some(RuleMatch::First) };
+    reader.choice(path, node, &[("first", RuleMatch::First), ("all", RuleMatch::All)])
+}
+
+fn rejected_code(reader: &mut Reader, fields: &Fields<'_>) -> Option<u16> {
+    let Some((path, node)) = fields.get("rejected_code") else { return Some(REJECTED_CODE) };
+    // Statuses below 200 are interim ones: after them a client still waits for the answer.
+    let code = reader.whole(path, node, 200..=599)?;
+    u16::try_from(code).ok()
+}
+
+fn rejected_msg(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
+    let Some((path, node)) = fields.get("rejected_msg") else { return Some(REJECTED_MSG.to_string()) };
+    if matches!(node, Node::List(_) | Node::Object(_)) {
+        reader.warn(path, format_args!("is {} and will be sent as its JSON text", node.kind()));
+        return Some(node.to_string());
+    }
+    reader.text(path, node)
+}
+
+fn flag(reader: &mut Reader, fields: &Fields<'_>, name: &str) -> Option<bool> {
+    match fields.get(name) {
+        Some((path, node)) => reader.boolean(path, node),
+        None => Some(false),
+    }
+}
+
+fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode> {
+    let share = match fields.get("local_share") {
+        Some((path, node)) => local_share(reader, path, node),
+        None => Some(1.0),
+    };
+    let open = FailureMode::Open;
+    let modes = [("open", open), ("closed", FailureMode::Closed), ("local", FailureMode::Local { share: share.unwrap_or(1.0) })];
+    let mode = match fields.get("failure_mode") {
+        Some((path, node)) => reader.choice(path, node, &modes),
+        None => Some(open),
+    }?;
+    let is_local = matches!(mode, FailureMode::Local { .. });
+    if fields.get("redis").is_none() {
+        for name in ["failure_mode", "local_share"].into_iter().filter(|name| fields.get(name).is_some()) {
+            reader.warn(fields.at(name), "has no effect without `redis`: windows are kept here anyway, with the whole limit");
+        }
+    } else if !is_local && fields.get("local_share").is_some() {
+        reader.warn(fields.at("local_share"), "has no effect without `failure_mode: local`");
+    }
+    share.map(|_| mode)
+}
+
+fn local_share(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<f64> {
+    let share = match node {
+        Node::Unsigned(number) => Some(*number as f64),
+        Node::Float(number) => Some(*number),
+        Node::Text(text) => text.parse::<f64>().ok(),
+        _ => None,
+    };
+    let share = share.filter(|share| *share > 0.0 && *share <= 1.0);
+    if share.is_none() {
+        reader.expected(path, node, "a share of the limit above 0 and up to 1");
+    }
+    share
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum HeaderFamily {
+    Stock,
+    Ietf,
+    RetryAfter,
+}
+
+const HEADER_FAMILIES: [(&str, HeaderFamily); 3] =
+    [("x-ratelimit", HeaderFamily::Stock), ("ratelimit", HeaderFamily::Ietf), ("retry-after", HeaderFamily::RetryAfter)];
+
+/// `headers` says exactly which; without it `show_limit_quota_header` decides as in stock.
+fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
+    let show = match fields.get_unless_null("show_limit_quota_header") {
+        Some((path, node)) => Some(reader.boolean(path, node)?),
+        None => None,
+    };
+    let Some((path, node)) = fields.get("headers") else {
+        return Some(QuotaHeaders { reset: true, quota: show == Some(true), ietf: false, retry_after: false });
+    };
+    if matches!(node, Node::Null) {
+        reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit` and `retry-after`");
+        return None;
+    }
+    let mut families = Vec::new();
+    let mut understood = true;
+    for (path, node) in elements(&path, node) {
+        match reader.choice(path, node, &HEADER_FAMILIES) {
+            Some(family) => families.push(family),
+            None => understood = false,
+        }
+    }
+    let stock = families.contains(&HeaderFamily::Stock);
+    if understood && show == Some(true) && !stock {
+        reader.error(path, "lacks `x-ratelimit`, which `show_limit_quota_header` asks for: expected both to say the same");
+        return None;
+    }
+    if show == Some(false) && stock {
+        reader.warn(path, "has `x-ratelimit`, which `show_limit_quota_header` declines: this list decides");
+    }
+    understood.then_some(QuotaHeaders {
+        reset: stock,
+        quota: stock,
+        ietf: families.contains(&HeaderFamily::Ietf),
+        retry_after: families.contains(&HeaderFamily::RetryAfter),
+    })
+}

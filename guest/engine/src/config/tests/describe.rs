@@ -1,0 +1,93 @@
+//! What a person is told.
+
+use alloc::format;
+
+use super::*;
+
+#[test]
+fn a_whole_configuration() {
+    let config = config(&json!({
+        "rule_name": "shop",
+        "global_threshold": {"query_per_minute": 1000, "limit": 50, "window": "90s"},
+        "rule_items": [
+            {"limit_by_header": "X-Ca-Key", "limit_keys": [{"key": 102234, "query_per_minute": 10}, {"key": "a b", "query_per_day": 5000}]},
+            {"limit_by_per_ip": "from-header-x-forwarded-for", "trusted_hops": 1, "ipv6_prefix": 64, "dry_run": true,
+             "limit_keys": [{"key": "0.0.0.0/0", "query_per_second": 1000}]}
+        ],
+        "rule_match": "all",
+        "failure_mode": "local",
+        "local_share": 0.25,
+        "show_limit_quota_header": true,
+        "rejected_code": 503,
+        "redis": {"service_name": "redis.static", "username": "gate", "password": "open sesame", "database": 2},
+        "_rules_": [{
+            "_match_route_": ["orders", "team-b/images"],
+            "_match_service_": "models.dns:80",
+            "rule_name": "orders",
+            "global_threshold": {"query_per_second": 5},
+            "headers": ["ratelimit", "retry-after"],
+            "dry_run": true
+        }]
+    }));
+    let expected = r#"route orders or team-b/images, of service models.dns:80
+  rule name     orders
+  all together  5 per 1s, exact
+  windows       in the memory of this instance, no Redis
+  refusal       429, "Too many requests"
+  headers       RateLimit-Policy and RateLimit, Retry-After on refusals
+  dry run       every limit is counted, none refuses
+every other request
+  rule name     shop
+  all together  1000 per 1m, slots of 937.5 ms; and 50 per 90s, exact
+  rules         all that match must admit
+    1. by header x-ca-key (limit_by_header)
+       102234  10 per 1m, exact
+       "a b"   5000 per 1d, slots of 1350s
+    2. by address after 1 from the right, of header x-forwarded-for, IPv6 by /64 (limit_by_per_ip), dry run: never refuses
+       0.0.0.0/0  1000 per 1s, slots of 15.625 ms
+  windows       in Redis redis.static:80, database 2, user gate, with a password, timeout 1000 ms
+  on failure    local: windows in memory, with 0.25 of each limit
+  refusal       503, "Too many requests"
+  headers       x-ratelimit-limit and x-ratelimit-remaining, x-ratelimit-reset on refusals
+"#;
+    assert_eq!(config.describe(), expected);
+}
+
+#[test]
+fn long_lists_are_cut() {
+    let entries: Vec<Value> = (0..10_010).map(|n| json!({"key": format!("key-{n}"), "query_per_second": 1})).collect();
+    let text = config(&with_item(json!({"limit_by_cookie": "c", "limit_keys": entries}))).describe();
+    assert!(text.contains("       key-19  1 per 1s, exact\n       ... and 9,990 more\n"), "{text}");
+    assert!(!text.contains("key-20"));
+    let routes: Vec<String> = (0..1_030).map(|n| format!("r{n}")).collect();
+    let text = config(&json!({"_rules_": [with(json!({"_match_route_prefix_": routes}))]})).describe();
+    assert!(text.starts_with("route beginning with r0 or r1 or "), "{text}");
+    assert!(text.contains(" or r19 ... and 1,010 more\n"), "{text}");
+    assert!(text.ends_with("every other request: passes, no limits\n"), "{text}");
+}
+
+#[test]
+fn every_source_and_mode_has_words() {
+    let key = json!([{"key": "::/0", "query_per_second": 1}]);
+    for (fields, words) in [
+        (json!({"limit_by_per_ip": "from-remote-addr"}), "by address of the peer (limit_by_per_ip)"),
+        (json!({"limit_by_per_ip": "from-header-x"}), "by leftmost address, which clients can forge, of header x"),
+        (
+            json!({"limit_by_per_ip": "from-header-x", "trusted_proxies": ["10.0.0.0/8", "::1"]}),
+            "by rightmost address in none of 10.0.0.0/8, ::1/128, of header x",
+        ),
+        (json!({"limit_by_param": "a\nb"}), "by query parameter a\\nb (limit_by_param)"),
+        (json!({"limit_by_per_consumer": ""}), "by consumer, header x-mse-consumer (limit_by_per_consumer)"),
+        (json!({"limit_by_per_cookie": "c"}), "by cookie c (limit_by_per_cookie)"),
+    ] {
+        let mut item = fields;
+        item["limit_keys"] = key.clone();
+        let text = config(&with_item(item)).describe();
+        assert!(text.contains(words), "{text}");
+    }
+    for (mode, words) in [("open", "open: requests pass"), ("closed", "closed: requests are answered 503")] {
+        let text = config(&with(json!({"failure_mode": mode, "redis": {"service_name": "r"}}))).describe();
+        assert!(text.contains(words) && text.contains("in Redis r:6379, database 0, no password"), "{text}");
+    }
+    assert!(config(&with(json!({"headers": []}))).describe().contains("headers       none"));
+}

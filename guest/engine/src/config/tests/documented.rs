@@ -1,0 +1,280 @@
+//! The six configurations of stock's documentation, as JSON.
+
+use alloc::vec::Vec;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    redis::Service,
+    rule::{FailureMode, QuotaHeaders, RuleMatch, Source, Trust},
+};
+
+/// The patterns that the documentation repeats in each example.
+fn patterns() -> Value {
+    json!([
+        {"key": "regexp:^a.*", "query_per_second": 10},
+        {"key": "regexp:^b.*", "query_per_minute": 100},
+        {"key": "*", "query_per_hour": 1000}
+    ])
+}
+
+fn documented(rule_items: Value) -> Value {
+    json!({
+        "rule_name": "routeA-limit-rule",
+        "rule_items": rule_items,
+        "redis": {"service_name": "redis.static"},
+        "show_limit_quota_header": true
+    })
+}
+
+fn assert_patterns(item: &RuleItem) {
+    assert!(item.limit_by.per);
+    let limits: Vec<Limit> = item.keys.entries.iter().flat_map(|entry| entry.limits.clone()).collect();
+    assert_eq!(limits, [limit(10, 1, 1), limit(100, 60, 1), limit(1000, 3_600, 56_250_000)]);
+    let entries = ["apple", "bread", "cake", "regexp:^b.*"].map(|value| entry_of(&item.keys, value));
+    assert_eq!(entries, [Some(0), Some(1), Some(2), Some(1)]);
+}
+
+#[test]
+fn global_threshold() {
+    let config = config(&json!({
+        "rule_name": "routeA-global-limit-rule",
+        "global_threshold": {"query_per_minute": 1000},
+        "redis": {"service_name": "redis.static"},
+        "show_limit_quota_header": true
+    }));
+    let service = Service {
+        service_name: "redis.static".into(),
+        port: 80,
+        username: String::new(),
+        password: String::new(),
+        timeout_ms: 1_000,
+        database: 0,
+    };
+    assert_eq!(config.services, [service]);
+    assert_eq!(config.warnings, [""; 0]);
+    assert!(config.ruleset.scoped.is_empty());
+    let policy = config.ruleset.fallback.unwrap();
+    assert_eq!(policy.rule_name, "routeA-global-limit-rule");
+    assert_eq!(policy.global, [limit(1000, 60, 937_500)]);
+    assert!(policy.items.is_empty());
+    assert_eq!(policy.rule_match, RuleMatch::First);
+    assert_eq!(policy.redis, Some(0));
+    assert_eq!((policy.rejected_code, policy.rejected_msg.as_str()), (429, "Too many requests"));
+    assert_eq!(policy.headers, QuotaHeaders { reset: true, quota: true, ietf: false, retry_after: false });
+    assert_eq!(policy.failure_mode, FailureMode::Open);
+    assert!(!policy.dry_run);
+}
+
+#[test]
+fn request_parameter() {
+    let policy = policy(&documented(json!([
+        {"limit_by_param": "apikey", "limit_keys": [
+            {"key": "9a342114-ba8a-11ec-b1bf-00163e1250b5", "query_per_minute": 10},
+            {"key": "a6a6d7f2-ba8a-11ec-bec2-00163e1250b5", "query_per_hour": 100}
+        ]},
+        {"limit_by_per_param": "apikey", "limit_keys": patterns()}
+    ])));
+    let [listed, per] = policy.items.as_slice() else { panic!("{:?}", policy.items) };
+    assert!(!listed.limit_by.per);
+    assert!(matches!(&listed.limit_by.source, Source::Param(name) if name == "apikey"));
+    assert_eq!(entry_of(&listed.keys, "a6a6d7f2-ba8a-11ec-bec2-00163e1250b5"), Some(1));
+    assert_eq!(entry_of(&listed.keys, "apple"), None);
+    assert_eq!(listed.keys.entries[1].limits, [limit(100, 3_600, 1)]);
+    assert_patterns(per);
+}
+
+#[test]
+fn request_header_with_keys_that_yaml_made_numbers() {
+    let policy = policy(&documented(json!([
+        {"limit_by_header": "x-ca-key", "limit_keys": [
+            {"key": 102234, "query_per_minute": 10},
+            {"key": 308239, "query_per_hour": 10}
+        ]},
+        {"limit_by_per_header": "x-ca-key", "limit_keys": patterns()}
+    ])));
+    let [listed, per] = policy.items.as_slice() else { panic!("{:?}", policy.items) };
+    assert!(matches!(&listed.limit_by.source, Source::Header(name) if name == "x-ca-key"));
+    assert_eq!(listed.keys.entries[0].key, "102234");
+    assert_eq!(entry_of(&listed.keys, "308239"), Some(1));
+    assert_patterns(per);
+}
+
+#[test]
+fn client_address() {
+    let item = policy(&documented(json!([{"limit_by_per_ip": "from-header-x-forwarded-for", "limit_keys": [
+        {"key": "1.1.1.1", "query_per_day": 10},
+        {"key": "1.1.1.0/24", "query_per_day": 100},
+        {"key": "0.0.0.0/0", "query_per_day": 1000}
+    ]}])))
+    .items
+    .pop()
+    .unwrap();
+    assert!(item.limit_by.per);
+    assert_eq!(item.limit_by.key_name, "from-header-x-forwarded-for");
+    let Source::Ip(client) = &item.limit_by.source else { panic!("{:?}", item.limit_by) };
+    assert_eq!(client.header.as_deref(), Some("x-forwarded-for"));
+    assert!(matches!(client.trust, Trust::Leftmost));
+    assert_eq!(client.ipv6_prefix, 128);
+    let entries = ["1.1.1.1", "1.1.1.2", "9.9.9.9", "::1"].map(|value| entry_of(&item.keys, value));
+    assert_eq!(entries, [Some(0), Some(1), Some(2), Some(2)]);
+}
+
+#[test]
+fn consumer() {
+    let policy = policy(&documented(json!([
+        {"limit_by_consumer": "", "limit_keys": [
+            {"key": "consumer1", "query_per_second": 10},
+            {"key": "consumer2", "query_per_hour": 100}
+        ]},
+        {"limit_by_per_consumer": "", "limit_keys": patterns()}
+    ])));
+    let [listed, per] = policy.items.as_slice() else { panic!("{:?}", policy.items) };
+    assert!(matches!(listed.limit_by.source, Source::Consumer));
+    assert_eq!(listed.limit_by.key_name, "x-mse-consumer");
+    assert_eq!(entry_of(&listed.keys, "consumer2"), Some(1));
+    assert!(matches!(per.limit_by.source, Source::Consumer));
+    assert_patterns(per);
+}
+
+#[test]
+fn cookie_refused_with_200_and_json() {
+    let mut document = documented(json!([
+        {"limit_by_cookie": "key1", "limit_keys": [
+            {"key": "value1", "query_per_minute": 10},
+            {"key": "value2", "query_per_hour": 100}
+        ]},
+        {"limit_by_per_cookie": "key1", "limit_keys": patterns()}
+    ]));
+    document["rejected_code"] = json!(200);
+    document["rejected_msg"] = json!(r#"{"code":-1,"msg":"Too many requests"}"#);
+    let policy = policy(&document);
+    assert_eq!(policy.rejected_code, 200);
+    assert_eq!(policy.rejected_msg, r#"{"code":-1,"msg":"Too many requests"}"#);
+    let [listed, per] = policy.items.as_slice() else { panic!("{:?}", policy.items) };
+    assert!(matches!(&listed.limit_by.source, Source::Cookie(name) if name == "key1"));
+    assert_patterns(per);
+}
+
+#[test]
+fn yaml_may_blur_types() {
+    let policy = policy(&json!({
+        "rule_name": 7,
+        "global_threshold": {"query_per_second": "10", "query_per_minute": 20.0},
+        "rejected_code": "503",
+        "rejected_msg": true,
+        "show_limit_quota_header": "True",
+        "dry_run": 1,
+        "redis": {"service_name": "r.dns", "service_port": "6380", "password": 123456, "username": null, "timeout": 0, "database": "3"}
+    }));
+    assert_eq!(policy.rule_name, "7");
+    assert_eq!(policy.global, [limit(10, 1, 1), limit(20, 60, 1)]);
+    assert_eq!((policy.rejected_code, policy.rejected_msg.as_str()), (503, "true"));
+    assert!(policy.headers.quota && policy.dry_run);
+}
+
+#[test]
+fn keys_keep_the_text_of_their_number() {
+    let item = item(json!({"limit_by_header": "h", "limit_keys": [
+        {"key": 1.5, "query_per_day": 1},
+        {"key": -7, "query_per_day": 1},
+        {"key": true, "query_per_day": 1},
+        {"key": 18446744073709551615_u64, "query_per_day": 1},
+        {"key": 2.0, "query_per_day": 1}
+    ]}));
+    let keys: Vec<&str> = item.keys.entries.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, ["1.5", "-7", "true", "18446744073709551615", "2"]);
+}
+
+#[test]
+fn one_object_stands_for_an_array_of_it() {
+    let policy = policy(&json!({
+        "rule_name": "r",
+        "rule_items": {"limit_by_consumer": null, "limit_keys": {"key": "a", "query_per_second": 1}}
+    }));
+    assert_eq!(policy.items.len(), 1);
+    assert_eq!(entry_of(&policy.items[0].keys, "a"), Some(0));
+    refuses(
+        json!({"rule_name": "r", "rule_items": {"limit_by_consumer": "", "limit_keys": {"key": "a"}}}),
+        "rule_items.limit_keys",
+        "at least one limit",
+    );
+}
+
+#[test]
+fn redis_defaults() {
+    let service = |redis: Value| config(&with(json!({"redis": redis}))).services.remove(0);
+    assert_eq!(service(json!({"service_name": "redis.static"})).port, 80);
+    assert_eq!(service(json!({"service_name": "redis.static", "service_port": 0})).port, 80);
+    assert_eq!(service(json!({"service_name": "redis.static", "service_port": 6379})).port, 6379);
+    let dns = service(json!({"service_name": "my-redis.dns", "service_port": null, "timeout": null, "password": null}));
+    assert_eq!((dns.port, dns.timeout_ms, dns.database, dns.password.as_str()), (6379, 1_000, 0, ""));
+    let full = service(json!({
+        "service_name": "r.dns", "username": "u", "password": "p", "timeout": 250, "database": 9
+    }));
+    assert_eq!((full.username.as_str(), full.password.as_str(), full.timeout_ms, full.database), ("u", "p", 250, 9));
+}
+
+#[test]
+fn header_names_fold_and_key_names_do_not() {
+    let by_header = item(json!({"limit_by_per_header": "X-Ca-Key", "limit_keys": [{"key": "*", "query_per_second": 1}]}));
+    assert!(matches!(&by_header.limit_by.source, Source::Header(name) if name == "x-ca-key"));
+    assert_eq!(by_header.limit_by.key_name, "X-Ca-Key");
+    let by_ip = item(json!({"limit_by_per_ip": "from-header-X-Real-IP", "limit_keys": [{"key": "::/0", "query_per_second": 1}]}));
+    assert_eq!(by_ip.limit_by.key_name, "from-header-X-Real-IP");
+    assert!(matches!(&by_ip.limit_by.source, Source::Ip(client) if client.header.as_deref() == Some("x-real-ip")));
+    let by_peer = item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "::1", "query_per_second": 1}]}));
+    assert!(matches!(&by_peer.limit_by.source, Source::Ip(client) if client.header.is_none()));
+}
+
+#[test]
+fn an_empty_name_is_unset_beside_another() {
+    let item = item(
+        json!({"limit_by_header": "", "limit_by_cookie": null, "limit_by_param": "p", "limit_keys": [{"key": "a", "query_per_second": 1}]}),
+    );
+    assert!(matches!(&item.limit_by.source, Source::Param(name) if name == "p"));
+}
+
+#[test]
+fn the_first_of_two_equal_keys_counts_and_the_other_is_told() {
+    let document = with_item(json!({"limit_by_header": "h", "limit_keys": [
+        {"key": "b", "query_per_second": 1},
+        {"key": "a", "query_per_second": 2},
+        {"key": "b", "query_per_second": 3}
+    ]}));
+    assert_eq!(entry_of(&policy(&document).items[0].keys, "b"), Some(0));
+    let KeyIndex::Text { exact, .. } = policy(&document).items.remove(0).keys.index else { panic!() };
+    assert_eq!(exact, [(b"a".to_vec(), 1), (b"b".to_vec(), 0)]);
+    assert_eq!(warnings(&document), ["rule_items[0].limit_keys[2]: has the same key as `limit_keys[0]`, which is the one that counts"]);
+    let networks = with_item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [
+        {"key": "10.0.0.0/8", "query_per_second": 1},
+        {"key": "10.9.9.9/8", "query_per_second": 2}
+    ]}));
+    assert!(warnings(&networks)[0].contains("limit_keys[1]: has the same key as `limit_keys[0]`"));
+}
+
+#[test]
+fn oddities_are_told() {
+    let two_alike = json!({"rule_name": "r", "rule_items": [
+        {"limit_by_header": "h", "limit_keys": [{"key": "a", "query_per_second": 1}]},
+        {"limit_by_per_header": "h", "limit_keys": [{"key": "a", "query_per_second": 1}]},
+        {"limit_by_header": "h", "limit_keys": [{"key": "b", "query_per_second": 1}]}
+    ]});
+    assert_eq!(warnings(&two_alike), ["rule_items[2]: counts by the same as rule_items[0], which comes first"]);
+    let behind_all = with_item(json!({"limit_by_per_header": "h", "limit_keys": [
+        {"key": "*", "query_per_second": 1},
+        {"key": "a", "query_per_second": 1},
+        {"key": "b", "query_per_second": 1}
+    ]}));
+    assert_eq!(
+        warnings(&behind_all),
+        ["rule_items[0].limit_keys[1]: is never reached, nor what follows: `limit_keys[0]` takes every value"]
+    );
+    let literal = with_item(json!({"limit_by_header": "h", "limit_keys": [{"key": "*", "query_per_second": 1}]}));
+    assert!(warnings(&literal)[0].starts_with("rule_items[0].limit_keys[0].key: `*` is compared as it stands"));
+    assert_eq!(entry_of(&policy(&literal).items[0].keys, "x"), None);
+    let object = with(json!({"rejected_msg": {"code": -1, "msg": "a \"b\"\n"}}));
+    assert_eq!(policy(&object).rejected_msg, r#"{"code":-1,"msg":"a \"b\"\n"}"#);
+    assert!(warnings(&object)[0].starts_with("rejected_msg: is an object"));
+}

@@ -1,0 +1,234 @@
+//! What ours has beyond stock.
+
+use super::*;
+use crate::rule::{ClientIp, FailureMode, QuotaHeaders, RuleMatch, Source, Trust};
+
+#[test]
+fn several_limits_hold_together() {
+    let limits = |threshold| policy(&with_threshold(threshold)).global;
+    assert_eq!(
+        limits(json!({"query_per_day": 4000, "query_per_second": 5, "limit": 300, "window": "10m", "query_per_minute": 60})),
+        [limit(5, 1, 1), limit(60, 60, 1), limit(300, 600, 9_375_000), limit(4000, 86_400, 1_350_000_000)]
+    );
+    assert_eq!(limits(json!({"limit": 7, "window": "365d"})), [limit(7, 31_536_000, 1)]);
+    for (window, seconds) in [("1s", 1), ("10s", 10), ("5m", 300), ("2h", 7_200), ("7d", 604_800), ("007s", 7)] {
+        assert_eq!(limits(json!({"limit": "1", "window": window})), [limit(1, seconds, 1)]);
+    }
+    let entry = item(json!({"limit_by_header": "h", "limit_keys": [{"key": "a", "limit": 2, "window": "3s", "query_per_hour": 9}]}));
+    assert_eq!(entry.keys.entries[0].limits, [limit(2, 3, 1), limit(9, 3_600, 1)]);
+}
+
+#[test]
+fn windows_that_are_none() {
+    for window in
+        ["0s", "366d", "10", "s", "", "10 s", "10S", "1w", "500ms", "-1s", "1.5s", "99999999999999999999d", "18446744073709551615d"]
+    {
+        refuses(with_threshold(json!({"limit": 1, "window": window})), "global_threshold.window", "from `1s` to `365d`");
+    }
+    refuses(with_threshold(json!({"limit": 1, "window": 60})), "global_threshold.window", "got `60`");
+    refuses(with_threshold(json!({"limit": 1})), "global_threshold.limit", "expected `window` beside it");
+    refuses(with_threshold(json!({"window": "1s"})), "global_threshold.window", "expected `limit` beside it");
+    refuses(
+        with_threshold(json!({"query_per_minute": 5, "limit": 6, "window": "60s"})),
+        "global_threshold.limit",
+        "another limit for the same window of 1m",
+    );
+}
+
+#[test]
+fn precision() {
+    let slot = |precision: Value, count: u64| {
+        let limits = policy(&with_threshold(json!({"query_per_minute": count, "precision": precision}))).global;
+        limits[0].slot_us
+    };
+    assert_eq!(slot(json!("exact"), 5000), 1);
+    assert_eq!(slot(json!(10), 5000), 6_000_000);
+    assert_eq!(slot(json!("96"), 5000), 625_000);
+    assert_eq!(slot(json!(7), 5000), 8_571_429);
+    assert_eq!(slot(json!(1), 5), 60_000_000);
+    assert_eq!(slot(json!("1s"), 5000), 1_000_000);
+    assert_eq!(slot(json!("1m"), 5000), 60_000_000);
+    assert_eq!(slot(json!("100ms"), 100), 100_000);
+    for precision in [json!(0), json!(97), json!(1.5), json!("rough"), json!("0ms"), json!("-1ms"), json!(null), json!("5us"), json!("")] {
+        refuses(
+            with_threshold(json!({"query_per_minute": 5000, "precision": precision})),
+            "global_threshold.precision",
+            "expected `exact`, a number of slots from 1 to 96, or a slot's width",
+        );
+    }
+    refuses(
+        with_threshold(json!({"query_per_minute": 5000, "precision": "100ms"})),
+        "global_threshold.precision",
+        "slots of 100 ms cut the window of 1m into 600 parts: expected at most 96, or `exact`",
+    );
+    refuses(
+        with_threshold(json!({"query_per_second": 5, "precision": "2s"})),
+        "global_threshold.precision",
+        "a slot of 2s is wider than the window of 1s",
+    );
+}
+
+#[test]
+fn precision_by_limit() {
+    let slot = |count: u64| policy(&with_threshold(json!({"query_per_second": count}))).global[0].slot_us;
+    assert_eq!([slot(1), slot(100), slot(101), slot(1 << 53)], [1, 1, 15_625, 15_625]);
+}
+
+#[test]
+fn precision_of_the_whole_yields_to_an_entry() {
+    let document = |entry: Value| {
+        json!({
+            "rule_name": "r",
+            "precision": 32,
+            "global_threshold": {"query_per_minute": 640},
+            "rule_items": [{"limit_by_header": "h", "limit_keys": [entry]}]
+        })
+    };
+    let own = policy(&document(json!({"key": "a", "query_per_second": 1000, "precision": 4})));
+    assert_eq!(own.global, [limit(640, 60, 1_875_000)]);
+    assert_eq!(own.items[0].keys.entries[0].limits, [limit(1000, 1, 250_000)]);
+    let inherited = policy(&document(json!({"key": "a", "query_per_second": 1000})));
+    assert_eq!(inherited.items[0].keys.entries[0].limits, [limit(1000, 1, 31_250)]);
+    let mut wide = with_threshold(json!({"query_per_second": 1000, "query_per_day": 9000}));
+    wide["precision"] = json!("100ms");
+    refuses(wide, "global_threshold.query_per_day", "by the `precision` of the whole, slots of 100 ms cut the window of 1d");
+}
+
+#[test]
+fn exact_and_large_is_allowed_and_told() {
+    let document = with_threshold(json!({"query_per_minute": 100_000, "precision": "exact"}));
+    assert_eq!(
+        warnings(&document),
+        ["global_threshold.query_per_minute: with `exact` a key in Redis grows with the limit, to 100000 members"]
+    );
+    assert_eq!(warnings(&with_threshold(json!({"query_per_minute": 100, "precision": "exact"}))), [""; 0]);
+}
+
+#[test]
+fn exact_keys_stand_beside_patterns() {
+    let item = item(json!({"limit_by_per_header": "h", "limit_keys": [
+        {"key": "gold", "query_per_second": 50},
+        {"key": "regexp:^g", "query_per_second": 20},
+        {"key": "green", "query_per_second": 30}
+    ]}));
+    let entries = ["gold", "green", "grey", "red"].map(|value| entry_of(&item.keys, value));
+    assert_eq!(entries, [Some(0), Some(1), Some(1), None]);
+}
+
+#[test]
+fn global_beside_rules_and_rule_match() {
+    let document = json!({
+        "rule_name": "r",
+        "rule_match": "all",
+        "global_threshold": {"query_per_second": 5},
+        "rule_items": [{"limit_by_consumer": "", "limit_keys": [{"key": "a", "query_per_second": 1}]}]
+    });
+    let policy = policy(&document);
+    assert_eq!((policy.global.len(), policy.items.len(), policy.rule_match), (1, 1, RuleMatch::All));
+    assert_eq!(policy.redis, None);
+    refuses(with(json!({"rule_match": "some"})), "rule_match", "expected `first` or `all`, got `some`");
+}
+
+#[test]
+fn failure_modes() {
+    let mode = |fields: Value| {
+        let mut document = with(fields);
+        document["redis"] = json!({"service_name": "r.dns"});
+        policy(&document).failure_mode
+    };
+    assert_eq!(mode(json!({})), FailureMode::Open);
+    assert_eq!(mode(json!({"failure_mode": "open"})), FailureMode::Open);
+    assert_eq!(mode(json!({"failure_mode": "closed"})), FailureMode::Closed);
+    assert_eq!(mode(json!({"failure_mode": "local"})), FailureMode::Local { share: 1.0 });
+    assert_eq!(mode(json!({"failure_mode": "local", "local_share": 0.25})), FailureMode::Local { share: 0.25 });
+    assert_eq!(mode(json!({"failure_mode": "local", "local_share": "0.5"})), FailureMode::Local { share: 0.5 });
+    refuses(with(json!({"failure_mode": "ajar"})), "failure_mode", "expected `open`, `closed` or `local`, got `ajar`");
+    for share in [json!(0), json!(-0.5), json!(1.01), json!("half"), json!("NaN"), json!("inf"), json!(null)] {
+        refuses(with(json!({"failure_mode": "local", "local_share": share})), "local_share", "above 0 and up to 1");
+    }
+    assert!(warnings(&with(json!({"failure_mode": "closed"})))[0].contains("no effect without `redis`"));
+    let unused = with(json!({"local_share": 0.5, "redis": {"service_name": "r"}}));
+    assert_eq!(warnings(&unused), ["local_share: has no effect without `failure_mode: local`"]);
+}
+
+#[test]
+fn dry_run_of_all_and_of_one() {
+    let entry = json!([{"key": "a", "query_per_second": 1}]);
+    let policy = policy(&json!({"rule_name": "r", "dry_run": false, "rule_items": [
+        {"limit_by_header": "h", "dry_run": true, "limit_keys": entry},
+        {"limit_by_param": "p", "limit_keys": entry}
+    ]}));
+    assert!(!policy.dry_run);
+    assert_eq!([policy.items[0].dry_run, policy.items[1].dry_run], [true, false]);
+}
+
+fn by_ip(fields: Value) -> Value {
+    let mut item = json!({"limit_by_per_ip": "from-header-x-forwarded-for", "limit_keys": [{"key": "0.0.0.0/0", "query_per_second": 1}]});
+    for (name, value) in fields.as_object().unwrap() {
+        item[name] = value.clone();
+    }
+    with_item(item)
+}
+
+fn client(fields: Value) -> ClientIp {
+    match policy(&by_ip(fields)).items.remove(0).limit_by.source {
+        Source::Ip(client) => client,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn trusted_addresses() {
+    assert!(matches!(client(json!({"trusted_hops": 0})).trust, Trust::Hops(0)));
+    assert!(matches!(client(json!({"trusted_hops": "2"})).trust, Trust::Hops(2)));
+    let Trust::Proxies(proxies) = client(json!({"trusted_proxies": ["10.1.2.3/8", "::1", "fd00::/8"]})).trust else { panic!() };
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|text| text.parse().unwrap()));
+    assert!(matches!(client(json!({"trusted_proxies": "10.0.0.1"})).trust, Trust::Proxies(one) if one.len() == 1));
+    assert_eq!(client(json!({"ipv6_prefix": 64})).ipv6_prefix, 64);
+}
+
+#[test]
+fn trusted_addresses_that_make_no_sense() {
+    for (fields, path, message) in [
+        (json!({"trusted_hops": -1}), ".trusted_hops", "from 0 to 100, got `-1`"),
+        (json!({"trusted_hops": 101}), ".trusted_hops", "got `101`"),
+        (json!({"trusted_proxies": []}), ".trusted_proxies", "got an empty array"),
+        (json!({"trusted_proxies": null}), ".trusted_proxies", "got null"),
+        (json!({"trusted_proxies": ["10.0.0.0/33"]}), ".trusted_proxies[0]", "got `10.0.0.0/33`"),
+        (json!({"trusted_proxies": ["::1", 10]}), ".trusted_proxies[1]", "got `10`"),
+        (json!({"trusted_hops": 1, "trusted_proxies": ["::1"]}), "", "`trusted_hops` and `trusted_proxies`"),
+        (json!({"ipv6_prefix": 0}), ".ipv6_prefix", "from 1 to 128, got `0`"),
+        (json!({"ipv6_prefix": 129}), ".ipv6_prefix", "got `129`"),
+        (json!({"limit_by_per_ip": "from-remote-addr", "trusted_hops": 1}), ".trusted_hops", "expected only with `from-header-`"),
+    ] {
+        refuses(by_ip(fields), &alloc::format!("rule_items[0]{path}"), message);
+    }
+    for name in ["trusted_hops", "trusted_proxies", "ipv6_prefix"] {
+        refuses(
+            with_item(json!({"limit_by_header": "h", name: 1, "limit_keys": [{"key": "a", "query_per_second": 1}]})),
+            &alloc::format!("rule_items[0].{name}"),
+            "stands beside `limit_by_header`: expected only beside `limit_by_per_ip`",
+        );
+    }
+}
+
+#[test]
+fn quota_headers() {
+    let headers = |fields: Value| policy(&with(fields)).headers;
+    let none = QuotaHeaders { reset: false, quota: false, ietf: false, retry_after: false };
+    assert_eq!(headers(json!({})), QuotaHeaders { reset: true, ..none });
+    assert_eq!(headers(json!({"show_limit_quota_header": null})), QuotaHeaders { reset: true, ..none });
+    assert_eq!(headers(json!({"show_limit_quota_header": true})), QuotaHeaders { reset: true, quota: true, ..none });
+    assert_eq!(headers(json!({"headers": []})), none);
+    assert_eq!(headers(json!({"headers": ["x-ratelimit"]})), QuotaHeaders { reset: true, quota: true, ..none });
+    assert_eq!(headers(json!({"headers": "ratelimit"})), QuotaHeaders { ietf: true, ..none });
+    assert_eq!(headers(json!({"headers": ["retry-after", "ratelimit"]})), QuotaHeaders { ietf: true, retry_after: true, ..none });
+    refuses(
+        with(json!({"headers": ["x-ratelimits"]})),
+        "headers[0]",
+        "expected `x-ratelimit`, `ratelimit` or `retry-after`, got `x-ratelimits`",
+    );
+    refuses(with(json!({"headers": null})), "headers", "got null");
+    refuses(with(json!({"headers": ["ratelimit"], "show_limit_quota_header": true})), "headers", "lacks `x-ratelimit`");
+    assert!(warnings(&with(json!({"headers": ["x-ratelimit"], "show_limit_quota_header": false})))[0].contains("this list decides"));
+}

@@ -1,0 +1,30 @@
+//! What the engine reads of a request: headers, query parameters, cookies and the client's address, byte for byte as
+//! Higress' plugins read them.
+
+mod client_ip;
+mod cookie;
+mod query;
+
+use alloc::{string::String, vec::Vec};
+
+pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost};
+pub(crate) use cookie::cookie;
+pub(crate) use query::query_parameter;
+
+/// A request as an adapter shows it. Every getter may cost a host call, so the engine asks only for what its rules need.
+pub trait RequestView {
+    /// The path with its query, as received. Empty if there is none.
+    fn path(&self) -> Vec<u8>;
+    /// The host the request is for (`:authority`). `None` if there is none.
+    fn authority(&self) -> Option<Vec<u8>>;
+    /// The first value of a header, `name` in lower case. `cookie` fields arrive joined with `; `.
+    fn header(&self, name: &str) -> Option<Vec<u8>>;
+    /// Every value of a header, in the order received.
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>>;
+    /// The peer's address: `ip:port`, or `[ip]:port` for IPv6.
+    fn source_address(&self) -> Option<String>;
+    /// The route that the host chose. Empty if none.
+    fn route_name(&self) -> String;
+    /// The upstream that the host chose, `outbound|port||name`. Empty if none.
+    fn service_name(&self) -> String;
+}

@@ -1,0 +1,244 @@
+//! The client's address: the peer's, or one that a proxy wrote into a header.
+
+use alloc::{string::ToString, vec::Vec};
+use core::{net::IpAddr, str};
+
+use ipnet::{IpNet, Ipv6Net};
+
+/// The leftmost address of a header's first value, read as stock reads it: a port may follow an IPv4 address, and an IPv6
+/// address in brackets; only spaces around the whole value are ignored. Anybody can write this entry.
+pub(crate) fn leftmost(value: &[u8]) -> Option<IpAddr> {
+    let entry = str::from_utf8(before(trim(value, b" "), b',')).ok()?;
+    let text = if entry.contains('.') {
+        // An IPv6 address with a dotted end comes out empty here, and is no address.
+        entry.split(':').next()?
+    } else if let Some((bracketed, _)) = entry.split_once(']') {
+        let mut inner = bracketed.chars();
+        inner.next()?;
+        inner.as_str()
+    } else {
+        entry
+    };
+    text.parse().ok().map(|address: IpAddr| address.to_canonical())
+}
+
+/// The address after skipping `hops` from the right of all values of a header, or the leftmost if there are fewer.
+/// `None` if it is no address.
+pub(crate) fn beyond_hops(values: &[Vec<u8>], hops: u32) -> Option<IpAddr> {
+    let hops = usize::try_from(hops).unwrap_or(usize::MAX);
+    entries_from_right(values).take(hops.saturating_add(1)).last().and_then(address)
+}
+
+/// The rightmost address of all values of a header that is not in the networks, or the leftmost if all are. `None` if an
+/// entry met before that is no address, since nothing to its left can then be trusted.
+pub(crate) fn beyond_proxies(values: &[Vec<u8>], proxies: &[IpNet]) -> Option<IpAddr> {
+    let mut last = None;
+    for entry in entries_from_right(values) {
+        let address = address(entry)?;
+        last = Some(address);
+        if !proxies.iter().any(|network| network.contains(&address)) {
+            break;
+        }
+    }
+    last
+}
+
+/// Entries of comma-separated lists; empty ones do not count (RFC 9110, section 5.6.1.2).
+fn entries_from_right(values: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+    let lists = values.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+    lists.map(|entry| trim(entry, b" \t")).filter(|entry| !entry.is_empty())
+}
+
+/// `ip`, `ip:port`, `[ip]` or `[ip]:port`.
+pub(crate) fn address(entry: &[u8]) -> Option<IpAddr> {
+    let entry = str::from_utf8(entry).ok()?;
+    let (text, port) = match entry.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        Some((text, "")) if text.contains(':') => (text, None),
+        Some((text, rest)) if text.contains(':') => (text, Some(rest.strip_prefix(':')?)),
+        Some(_) => return None,
+        None => match entry.split_once(':') {
+            Some((text, port)) if text.contains('.') => (text, Some(port)),
+            _ => (entry, None),
+        },
+    };
+    let digits = |port: &str| port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if !port.is_none_or(digits) {
+        return None;
+    }
+    text.parse().ok().map(|address: IpAddr| address.to_canonical())
+}
+
+/// The client as it is counted: the address in its canonical form, or the network of `prefix` bits that an IPv6 address
+/// is in when that is less than all of it.
+pub(crate) fn counted_as(address: IpAddr, prefix: u8) -> Vec<u8> {
+    let text = match address {
+        IpAddr::V6(v6) if prefix < 128 => Ipv6Net::new(v6, prefix).map(|network| network.trunc().to_string()),
+        _ => Ok(address.to_string()),
+    };
+    text.unwrap_or_default().into_bytes()
+}
+
+fn before(text: &[u8], separator: u8) -> &[u8] {
+    text.split(|byte| *byte == separator).next().unwrap_or_default()
+}
+
+fn trim<'a>(mut text: &'a [u8], around: &[u8]) -> &'a [u8] {
+    while let [first, rest @ ..] = text
+        && around.contains(first)
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && around.contains(last)
+    {
+        text = rest;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{string::String, vec};
+    use proptest::prelude::*;
+
+    fn text(address: Option<IpAddr>) -> Option<String> {
+        address.map(|address| address.to_string())
+    }
+
+    fn values(header: &[&str]) -> Vec<Vec<u8>> {
+        header.iter().map(|value| value.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn leftmost_as_stock_reads_it() {
+        for (value, expected) in [
+            ("1.2.3.4", Some("1.2.3.4")),
+            ("  1.2.3.4  ", Some("1.2.3.4")),
+            ("1.2.3.4,5.6.7.8", Some("1.2.3.4")),
+            ("1.2.3.4, 5.6.7.8", Some("1.2.3.4")),
+            ("1.2.3.4:8080", Some("1.2.3.4")),
+            ("1.2.3.4:x, 5.6.7.8", Some("1.2.3.4")),
+            ("::1", Some("::1")),
+            ("[::1]:80", Some("::1")),
+            ("[::1]", Some("::1")),
+            ("2001:0DB8:0:0::1", Some("2001:db8::1")),
+            ("::ffff:102:304", Some("1.2.3.4")),
+            ("1.1.1.1 , 2.2.2.2", None),
+            ("\t1.1.1.1", None),
+            (",1.1.1.1", None),
+            ("", None),
+            ("unknown", None),
+            ("fe80::1%eth0", None),
+            ("01.2.3.4", None),
+            ("1.2.3", None),
+            ("1.2.3.4.5", None),
+            ("256.1.1.1", None),
+            ("::ffff:1.2.3.4", None),
+            ("[::ffff:1.2.3.4]:80", None),
+            ("]", None),
+            ("]::1", None),
+            ("[::1", None),
+            ("\u{e9}]", None),
+            ("\u{663}.1.1.1", None),
+        ] {
+            assert_eq!(text(leftmost(value.as_bytes())).as_deref(), expected, "{value}");
+        }
+        assert_eq!(leftmost(b"\xff.1"), None);
+        assert_eq!(text(leftmost(b"1.2.3.4,\xff")).as_deref(), Some("1.2.3.4"));
+    }
+
+    #[test]
+    fn hops_are_skipped_from_the_right() {
+        let chain = values(&["1.1.1.1, 2.2.2.2:99", "[2001:db8::3]:443 ,\t4.4.4.4"]);
+        for (hops, expected) in [(0, "4.4.4.4"), (1, "2001:db8::3"), (2, "2.2.2.2"), (3, "1.1.1.1"), (4, "1.1.1.1"), (u32::MAX, "1.1.1.1")]
+        {
+            assert_eq!(text(beyond_hops(&chain, hops)).as_deref(), Some(expected), "{hops}");
+        }
+        let forged = values(&["forged, 2.2.2.2"]);
+        assert_eq!(text(beyond_hops(&forged, 0)).as_deref(), Some("2.2.2.2"));
+        assert_eq!(beyond_hops(&forged, 1), None);
+        assert_eq!(beyond_hops(&forged, 7), None);
+        assert_eq!(text(beyond_hops(&values(&["1.1.1.1,,", " , 2.2.2.2 ,"]), 1)).as_deref(), Some("1.1.1.1"));
+        assert_eq!(beyond_hops(&values(&["", " ,"]), 0), None);
+        assert_eq!(beyond_hops(&[], 0), None);
+    }
+
+    #[test]
+    fn trusted_proxies_are_skipped_from_the_right() {
+        let proxies: Vec<IpNet> = ["10.0.0.0/8", "2001:db8::/32"].iter().map(|net| net.parse().unwrap()).collect();
+        for (header, expected) in [
+            (&["9.9.9.9, 1.1.1.1, 10.0.0.1"][..], Some("1.1.1.1")),
+            (&["1.1.1.1", "10.0.0.1", "[2001:db8::1]:80"], Some("1.1.1.1")),
+            (&["1.1.1.1, ::ffff:10.0.0.1"], Some("1.1.1.1")),
+            (&["10.0.0.2, 10.0.0.1"], Some("10.0.0.2")),
+            (&["forged, 1.1.1.1, 10.0.0.1"], Some("1.1.1.1")),
+            (&["1.1.1.1, forged, 10.0.0.1"], None),
+            (&["1.1.1.1, unknown"], None),
+            (&[","], None),
+            (&[], None),
+        ] {
+            assert_eq!(text(beyond_proxies(&values(header), &proxies)).as_deref(), expected, "{header:?}");
+        }
+        assert_eq!(text(beyond_proxies(&values(&["1.1.1.1, 2.2.2.2"]), &[])).as_deref(), Some("2.2.2.2"));
+    }
+
+    #[test]
+    fn addresses_with_and_without_port() {
+        for (entry, expected) in [
+            ("1.2.3.4", Some("1.2.3.4")),
+            ("1.2.3.4:80", Some("1.2.3.4")),
+            ("[::1]:80", Some("::1")),
+            ("[::1]", Some("::1")),
+            ("::1", Some("::1")),
+            ("[::ffff:1.2.3.4]:80", Some("1.2.3.4")),
+            ("::ffff:1.2.3.4", Some("1.2.3.4")),
+            ("1.2.3.4:", None),
+            ("1.2.3.4:x", None),
+            ("1.2.3.4:+1", None),
+            ("1.2.3.4:65536", None),
+            ("[1.2.3.4]:80", None),
+            ("[::1]80", None),
+            ("[::1", None),
+            ("::1]", None),
+            ("[fe80::1%1]:80", None),
+            ("_hidden", None),
+            ("", None),
+        ] {
+            assert_eq!(text(address(entry.as_bytes())).as_deref(), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn clients_by_prefix() {
+        let v6 = "2001:db8:1:2ff:3::4".parse().unwrap();
+        assert_eq!(counted_as(v6, 128), b"2001:db8:1:2ff:3::4");
+        assert_eq!(counted_as(v6, 56), b"2001:db8:1:200::/56");
+        assert_eq!(counted_as(v6, 1), b"::/1");
+        assert_eq!(counted_as("1.2.3.4".parse().unwrap(), 56), b"1.2.3.4");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(value in prop::collection::vec(any::<u8>(), 0..40), hops in 0..4_u32, prefix in any::<u8>()) {
+            leftmost(&value);
+            beyond_hops(core::slice::from_ref(&value), hops);
+            if let Some(address) = address(&value) {
+                counted_as(address, prefix);
+            }
+        }
+
+        #[test]
+        fn every_address_is_read_back(bits in any::<u128>(), short in any::<u32>(), port in any::<u16>()) {
+            for ip in [IpAddr::from(bits.to_be_bytes()), IpAddr::from(short.to_be_bytes())] {
+                let plain = ip.to_string();
+                let with_port = core::net::SocketAddr::new(ip, port).to_string();
+                prop_assert_eq!(address(plain.as_bytes()), Some(ip.to_canonical()));
+                prop_assert_eq!(address(with_port.as_bytes()), Some(ip.to_canonical()));
+                prop_assert_eq!(beyond_hops(&[with_port.clone().into_bytes()], 0), Some(ip.to_canonical()));
+                let proxies = vec![IpNet::from(ip)];
+                prop_assert_eq!(beyond_proxies(&[plain.into_bytes()], &proxies), Some(ip.to_canonical()));
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The rules as compiled from a configuration, and the choice of those that a request meets.
+
+mod hits;
+#[cfg(test)]
+mod samples;
+mod scope;
+
+use alloc::{string::String, vec::Vec};
+
+use ipnet::IpNet;
+
+use crate::{ip_set::IpSet, regexp::Pattern};
+
+pub use hits::Hit;
+
+/// A whole configuration: the policies for matched requests in order, and the one for the rest.
+#[derive(Debug, Default)]
+pub struct Ruleset {
+    /// `_rules_`: the first whose scope matches applies.
+    pub scoped: Vec<(Scope, Policy)>,
+    /// The top-level configuration, which applies when no scoped one does. None: such requests pass.
+    pub fallback: Option<Policy>,
+}
+
+/// Which requests an element of `_rules_` is for (higress-abi 6.2).
+#[derive(Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `_match_route_`: the route's name, exactly.
+    Route(Vec<String>),
+    /// `_match_route_` and `_match_service_`: both.
+    RouteAndService(Vec<String>, Vec<String>),
+    /// `_match_route_prefix_`: the beginning of the route's name.
+    RoutePrefix(Vec<String>),
+    /// `_match_domain_`: the host without its port; `*x` by suffix, `x*` by prefix.
+    Domain(Vec<String>),
+    /// `_match_service_`: `fqdn` or `fqdn:port` of the upstream.
+    Service(Vec<String>),
+}
+
+/// One complete configuration of the limiter.
+#[derive(Debug)]
+pub struct Policy {
+    /// `rule_name`: part of every Redis key.
+    pub rule_name: String,
+    /// `global_threshold`: limits on all requests together. Empty if not configured.
+    pub global: Vec<Limit>,
+    /// `rule_items`, in order.
+    pub items: Vec<RuleItem>,
+    /// `rule_match`.
+    pub rule_match: RuleMatch,
+    /// Which Redis keeps the windows: an index into the services of the configuration. None: this instance does.
+    pub redis: Option<u32>,
+    /// `rejected_code`.
+    pub rejected_code: u16,
+    /// `rejected_msg`.
+    pub rejected_msg: String,
+    /// Which headers tell the client about its quota.
+    pub headers: QuotaHeaders,
+    /// `failure_mode`.
+    pub failure_mode: FailureMode,
+    /// `dry_run` at the top: no limit of this policy refuses.
+    pub dry_run: bool,
+}
+
+/// `rule_match`: what happens after the first rule that a request meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleMatch {
+    /// The first rule decides (stock, up to 2.2.3).
+    First,
+    /// Every rule that matches must admit (stock 2.2.4).
+    All,
+}
+
+/// What becomes of a request when Redis cannot say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FailureMode {
+    /// It passes.
+    Open,
+    /// It is answered 503.
+    Closed,
+    /// Windows in this instance's memory decide, each with this share of its limit, in (0, 1].
+    Local {
+        /// `local_share`.
+        share: f64,
+    },
+}
+
+/// Which headers tell a client about its quota, as `headers` and `show_limit_quota_header` say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaHeaders {
+    /// `x-ratelimit-reset` on refusals.
+    pub reset: bool,
+    /// `x-ratelimit-limit` and `x-ratelimit-remaining` on every response.
+    pub quota: bool,
+    /// `RateLimit-Policy` and `RateLimit` on every response (draft-ietf-httpapi-ratelimit-headers).
+    pub ietf: bool,
+    /// `Retry-After` on refusals (RFC 9110, section 10.2.3).
+    pub retry_after: bool,
+}
+
+/// One limit: at most `limit` in any interval of `window_us`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The greatest cost that a window admits, 1 to 2^53.
+    pub limit: u64,
+    /// The window's length in microseconds; whole seconds.
+    pub window_us: u64,
+    /// The width of a slot in microseconds, at least 1 (exact), at most the window.
+    pub slot_us: u64,
+}
+
+/// An element of `rule_items`.
+#[derive(Debug)]
+pub struct RuleItem {
+    /// What is counted by.
+    pub limit_by: LimitBy,
+    /// `limit_keys`: which values it applies to, and how much each may have.
+    pub keys: LimitKeys,
+    /// `dry_run` of this item.
+    pub dry_run: bool,
+}
+
+/// The value that a rule item counts by, and whether each value counts alone. Header names are lower case.
+#[derive(Debug)]
+pub struct LimitBy {
+    /// `limit_by_per_*`: keys may be `*` or `regexp:` too.
+    pub per: bool,
+    /// Where the value is read.
+    pub source: Source,
+    /// The name as stock spells it in keys: the field's value, or `x-mse-consumer`.
+    pub key_name: String,
+}
+
+/// Where a value is read from.
+#[derive(Debug)]
+pub enum Source {
+    /// A request header, by its name in lower case.
+    Header(String),
+    /// A query parameter, by its decoded name.
+    Param(String),
+    /// The header `x-mse-consumer`.
+    Consumer,
+    /// A cookie, by name.
+    Cookie(String),
+    /// The client's address.
+    Ip(ClientIp),
+}
+
+/// How the client's address is found.
+#[derive(Debug)]
+pub struct ClientIp {
+    /// The header that carries it (lower case); none: the peer's address.
+    pub header: Option<String>,
+    /// Which of the header's addresses is the client's.
+    pub trust: Trust,
+    /// How many leading bits of an IPv6 address make one client, 1 to 128.
+    pub ipv6_prefix: u8,
+}
+
+/// Which of the addresses in a forwarded header is believed.
+#[derive(Debug)]
+pub enum Trust {
+    /// The leftmost of the first field, as stock does. Anybody can write it.
+    Leftmost,
+    /// `trusted_hops`: skip so many addresses from the right.
+    Hops(u32),
+    /// `trusted_proxies`: skip from the right every address in these networks.
+    Proxies(Vec<IpNet>),
+}
+
+/// The `limit_keys` of a rule item, arranged so that finding the first entry that matches does not scan the exact ones.
+#[derive(Debug)]
+pub struct LimitKeys {
+    /// The entries in the order written.
+    pub entries: Vec<KeyEntry>,
+    /// How a value finds its entry.
+    pub index: KeyIndex,
+}
+
+/// One entry of `limit_keys`.
+#[derive(Debug)]
+pub struct KeyEntry {
+    /// `key` as written.
+    pub key: String,
+    /// Its limits, all enforced, at least one, no two with the same window.
+    pub limits: Vec<Limit>,
+}
+
+/// The lookup structure over entries; numbers are positions in `entries`.
+#[derive(Debug)]
+pub enum KeyIndex {
+    /// Addresses and networks.
+    Ip(IpSet),
+    /// Exact values, and the patterns in order.
+    Text {
+        /// The key of every entry, patterns too, since a value that is the very text of a pattern meets it. Sorted by
+        /// value; for a value written twice, the first entry.
+        exact: Vec<(Vec<u8>, usize)>,
+        /// `*` and `regexp:` entries, in order.
+        patterns: Vec<(usize, Pattern)>,
+    },
+}

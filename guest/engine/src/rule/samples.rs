@@ -1,0 +1,83 @@
+//! Policies and requests for the tests beside this file.
+
+use alloc::{string::String, vec::Vec};
+use core::cell::RefCell;
+
+use super::{FailureMode, Policy, QuotaHeaders, RuleItem, RuleMatch};
+use crate::request::RequestView;
+
+/// A policy with these rule items.
+pub(super) fn policy(items: Vec<RuleItem>) -> Policy {
+    Policy {
+        rule_name: String::from("rule"),
+        global: Vec::new(),
+        items,
+        rule_match: RuleMatch::First,
+        redis: None,
+        rejected_code: 429,
+        rejected_msg: String::new(),
+        headers: QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false },
+        failure_mode: FailureMode::Open,
+        dry_run: false,
+    }
+}
+
+/// A request that remembers what it was asked.
+#[derive(Debug, Default)]
+pub(super) struct Sample {
+    pub(super) path: Vec<u8>,
+    pub(super) authority: Option<Vec<u8>>,
+    pub(super) headers: Vec<(&'static str, Vec<u8>)>,
+    pub(super) source: Option<&'static str>,
+    pub(super) route: String,
+    pub(super) service: String,
+    pub(super) calls: RefCell<Vec<String>>,
+}
+
+impl Sample {
+    /// What it was asked, in order.
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.calls.borrow().clone()
+    }
+
+    fn note(&self, call: &str) {
+        self.calls.borrow_mut().push(String::from(call));
+    }
+}
+
+impl RequestView for Sample {
+    fn path(&self) -> Vec<u8> {
+        self.note("path");
+        self.path.clone()
+    }
+
+    fn authority(&self) -> Option<Vec<u8>> {
+        self.note("authority");
+        self.authority.clone()
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.note(name);
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.note(name);
+        self.headers.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    fn source_address(&self) -> Option<String> {
+        self.note("source");
+        self.source.map(String::from)
+    }
+
+    fn route_name(&self) -> String {
+        self.note("route");
+        self.route.clone()
+    }
+
+    fn service_name(&self) -> String {
+        self.note("service");
+        self.service.clone()
+    }
+}

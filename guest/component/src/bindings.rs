@@ -1,0 +1,9 @@
+//! The contract's generated types and functions.
+#![allow(missing_docs, clippy::all, reason = "generated from wit/, where everything is documented")]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "slidegate",
+    pub_export_macro: true,
+    default_bindings_module: "crate::bindings",
+});

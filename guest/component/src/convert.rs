@@ -1,0 +1,89 @@
+//! The engine's types as the contract's, and back.
+
+use slidegate_engine as engine;
+
+use crate::bindings::{
+    exports::slidegate::filter::filter::{ConfigError, Configuration, Hooks, OnTrap, RedisService},
+    slidegate::filter::{
+        redis::{CallError, Reply, Value},
+        telemetry::Level,
+        types::{Header, HeaderEdit, Response},
+    },
+};
+
+pub(crate) fn config_error(error: engine::config::ConfigError) -> ConfigError {
+    ConfigError { path: error.path, message: error.message }
+}
+
+pub(crate) fn configuration(configuration: &engine::Configuration) -> Configuration {
+    Configuration {
+        redis: configuration.services.iter().map(service).collect(),
+        hooks: if configuration.edits_responses { Hooks::RESPONSE_HEADERS } else { Hooks::empty() },
+        on_trap: if configuration.refuse_on_trap { OnTrap::Refuse } else { OnTrap::Pass },
+        warnings: configuration.warnings.clone(),
+    }
+}
+
+fn service(service: &engine::redis::Service) -> RedisService {
+    RedisService {
+        service_name: service.service_name.clone(),
+        port: service.port,
+        username: service.username.clone(),
+        password: service.password.clone(),
+        timeout_ms: service.timeout_ms,
+        database: service.database,
+    }
+}
+
+pub(crate) fn response(response: engine::Response) -> Response {
+    Response {
+        status: response.status,
+        headers: response.headers.into_iter().map(header).collect(),
+        body: response.body,
+        details: response.details.to_string(),
+    }
+}
+
+pub(crate) fn edit(edit: engine::HeaderEdit) -> HeaderEdit {
+    match edit {
+        engine::HeaderEdit::Set(name, value) => HeaderEdit::Set(header((name, value))),
+    }
+}
+
+fn header((name, value): (String, String)) -> Header {
+    Header { name, value: value.into_bytes() }
+}
+
+pub(crate) fn reply(reply: Reply) -> engine::redis::Reply {
+    match reply {
+        Reply::Single(single) => engine::redis::Reply::Single(value(single)),
+        Reply::Many(values) => engine::redis::Reply::Many(values.into_iter().map(value).collect()),
+        Reply::Error(text) => engine::redis::Reply::Error(text),
+    }
+}
+
+fn value(value: Value) -> engine::redis::Value {
+    match value {
+        Value::Nil => engine::redis::Value::Nil,
+        Value::Integer(integer) => engine::redis::Value::Integer(integer),
+        Value::Bulk(bytes) => engine::redis::Value::Bulk(bytes),
+        Value::Status(text) => engine::redis::Value::Status(text),
+    }
+}
+
+pub(crate) fn call_error(error: CallError) -> engine::redis::CallError {
+    match error {
+        CallError::Connect => engine::redis::CallError::Connect,
+        CallError::Timeout => engine::redis::CallError::Timeout,
+        CallError::Disconnected => engine::redis::CallError::Disconnected,
+        CallError::Protocol => engine::redis::CallError::Protocol,
+        CallError::UnknownService => engine::redis::CallError::UnknownService,
+    }
+}
+
+pub(crate) fn level(level: engine::LogLevel) -> Level {
+    match level {
+        engine::LogLevel::Info => Level::Info,
+        engine::LogLevel::Warn => Level::Warn,
+    }
+}

@@ -1,0 +1,154 @@
+//! The engine behind the contract: what a host calls arrives at [`slidegate_engine::Engine`], what the engine wants of the
+//! host leaves through the contract's imports. Decides nothing itself.
+//!
+//! An instance serves one worker and runs on one thread, so its engine is a thread-local.
+
+mod bindings;
+mod convert;
+
+use std::cell::RefCell;
+
+use bindings::{
+    exports::slidegate::filter::filter::{
+        Action, BodyAction, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId,
+    },
+    slidegate::filter::{http, redis, telemetry},
+};
+use slidegate_engine::{Engine, HeaderEdit, MetricEvent, Outcome, Step, request::RequestView};
+
+struct Filter {
+    engine: Engine,
+    /// The host's ids for the engine's metrics, in the engine's order.
+    metrics: Vec<telemetry::MetricId>,
+}
+
+thread_local! {
+    static FILTER: RefCell<Option<Filter>> = const { RefCell::new(None) };
+}
+
+struct Component;
+
+bindings::export!(Component with_types_in bindings);
+
+impl Guest for Component {
+    fn configure(json: Vec<u8>) -> Result<Configuration, Vec<ConfigError>> {
+        let engine = Engine::configure(&json).map_err(|errors| errors.into_iter().map(convert::config_error).collect::<Vec<_>>())?;
+        let metrics = engine.metrics().iter().map(define_metric).collect();
+        let configuration = convert::configuration(engine.configuration());
+        FILTER.with_borrow_mut(|filter| *filter = Some(Filter { engine, metrics }));
+        Ok(configuration)
+    }
+
+    fn describe() -> String {
+        with_filter(|filter| filter.engine.describe()).unwrap_or_default()
+    }
+
+    fn on_request(stream: StreamId, now: MonotonicNs) -> Action {
+        with_filter(|filter| {
+            let step = filter.engine.on_request(stream, &Request(stream), now);
+            filter.flush(now);
+            match step {
+                Step::Pass => Action::Pass,
+                Step::Wait => Action::Pending,
+                Step::Respond(response) => {
+                    http::http_response(stream, &convert::response(response));
+                    Action::Respond
+                }
+            }
+        })
+        .unwrap_or(Action::Pass)
+    }
+
+    fn on_request_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> BodyAction {
+        BodyAction::Pass
+    }
+
+    fn on_redis_reply(call: CallId, reply: Result<Reply, CallError>, now: MonotonicNs) {
+        with_filter(|filter| {
+            filter.engine.on_reply(call, reply.map(convert::reply).map_err(convert::call_error), now);
+            filter.flush(now);
+        });
+    }
+
+    fn on_response_headers(stream: StreamId, _status: u16, _now: MonotonicNs) -> Action {
+        with_filter(|filter| {
+            let edits = filter.engine.on_response_headers(stream);
+            if !edits.is_empty() {
+                http::http_continue(stream, &edits.into_iter().map(convert::edit).collect::<Vec<_>>());
+            }
+        });
+        Action::Pass
+    }
+
+    fn on_response_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> BodyAction {
+        BodyAction::Pass
+    }
+
+    fn on_done(stream: StreamId, _now: MonotonicNs) {
+        with_filter(|filter| filter.engine.on_done(stream));
+    }
+}
+
+impl Filter {
+    /// Carries out what the engine wants after a step.
+    fn flush(&mut self, now: MonotonicNs) {
+        self.engine.dispatch(now, |service, command| redis::redis_call(service, command).map_err(convert::call_error));
+        while let Some((stream, outcome)) = self.engine.take_outcome() {
+            match outcome {
+                Outcome::Continue => http::http_continue(stream, &[]),
+                Outcome::Respond(response) => http::http_response(stream, &convert::response(response)),
+            }
+        }
+        while let Some(MetricEvent { metric, delta }) = self.engine.take_metric() {
+            if let Some(&metric) = self.metrics.get(metric) {
+                telemetry::record_metric(metric, delta);
+            }
+        }
+        while let Some((level, line)) = self.engine.take_log() {
+            telemetry::log(convert::level(level), &line);
+        }
+    }
+}
+
+/// Runs `step` on the configured filter; before `configure` there is none, and every stream passes.
+fn with_filter<T>(step: impl FnOnce(&mut Filter) -> T) -> Option<T> {
+    FILTER.with_borrow_mut(|filter| filter.as_mut().map(step))
+}
+
+fn define_metric(metric: &slidegate_engine::Metric) -> telemetry::MetricId {
+    let labels: Vec<_> = metric.labels.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
+    telemetry::define_metric(telemetry::MetricKind::Counter, metric.name, &labels)
+}
+
+/// A stream's request, read through the contract on demand.
+struct Request(StreamId);
+
+impl RequestView for Request {
+    fn path(&self) -> Vec<u8> {
+        http::path(self.0)
+    }
+
+    fn authority(&self) -> Option<Vec<u8>> {
+        Some(http::authority(self.0)).filter(|authority| !authority.is_empty())
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        http::header(self.0, name)
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        http::header_values(self.0, name)
+    }
+
+    fn source_address(&self) -> Option<String> {
+        http::source_address(self.0)
+    }
+
+    fn route_name(&self) -> String {
+        http::route_name(self.0)
+    }
+
+    fn service_name(&self) -> String {
+        http::service_name(self.0)
+    }
+}

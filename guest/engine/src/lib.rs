@@ -1,0 +1,28 @@
+//! Slidegate's rules and windows: which limits a request meets, what to ask Redis, and what the answer means.
+//!
+//! The engine is a state machine. Requests, Redis replies and the time go in; commands and outcomes come out. It opens no
+//! connection, reads no clock, writes no log and knows neither the WIT contract nor proxy-wasm: the adapters beside it do.
+#![no_std]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+pub mod config;
+mod failure;
+mod filter;
+mod header;
+mod ip_set;
+mod key;
+pub mod local;
+mod plan;
+pub mod redis;
+mod regexp;
+pub mod request;
+pub mod rule;
+mod telemetry;
+mod verdict;
+pub mod window;
+
+pub use filter::{Configuration, Engine};
+pub use telemetry::{LogLevel, Metric, MetricEvent};
+pub use verdict::{HeaderEdit, Outcome, Response, Step};

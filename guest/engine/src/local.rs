@@ -1,0 +1,163 @@
+//! Windows kept in this instance's memory: for configurations without Redis, and for `failure_mode: local`.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::ops::Bound;
+
+use crate::window::{Assessment, Charge, Decision, Retry, Window};
+
+/// How many windows an instance keeps unless told otherwise.
+pub const MAX_WINDOWS: usize = 100_000;
+
+/// How many windows are looked at, each time one is added, for one that nobody needs any more.
+const SWEEP: usize = 4;
+
+/// A bounded number of windows by key. When it is full, the least recently charged of a few is forgotten for a new one:
+/// then, and only then, a key may get more than its limit.
+#[derive(Debug)]
+pub struct LocalWindows {
+    // A tree, not a hash map: keys come from strangers, and there is no entropy here to seed a hash with.
+    windows: BTreeMap<Vec<u8>, Kept>,
+    max: usize,
+    /// Where the last sweep ended.
+    cursor: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    window: Window,
+    /// When the newest slot has left, and the window is as good as a new one.
+    empty_us: u64,
+}
+
+impl LocalWindows {
+    /// Keeps at most `max` windows.
+    pub fn new(max: usize) -> Self {
+        LocalWindows { windows: BTreeMap::new(), max: max.max(1), cursor: Vec::new() }
+    }
+
+    /// Decides on one request that meets these limits, each with its own key. `now_us` must not run backwards by more than
+    /// a slot; if it does, nothing is freed.
+    pub fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
+        let untouched = Window::default();
+        let assessed: Vec<Assessment> = keys
+            .iter()
+            .zip(charges)
+            .map(|(key, charge)| self.windows.get(key).map_or(&untouched, |kept| &kept.window).assess(charge, now_us))
+            .collect();
+        let refuses = |(charge, assessed): (&Charge, &Assessment)| charge.enforced && assessed.standing.retry != Retry::Fits;
+        let admitted = !charges.iter().zip(&assessed).any(refuses);
+        let standings = keys
+            .iter()
+            .zip(charges)
+            .zip(&assessed)
+            .map(|((key, charge), assessed)| {
+                if admitted && assessed.standing.retry == Retry::Fits {
+                    let kept = self.kept(key, now_us);
+                    let standing = kept.window.charge(charge, assessed);
+                    kept.empty_us = kept.window.newest_us().saturating_add(charge.window_us);
+                    standing
+                } else {
+                    assessed.standing
+                }
+            })
+            .collect();
+        Decision { admitted, standings }
+    }
+
+    /// The window of a key, if one is kept.
+    pub fn window(&self, key: &[u8]) -> Option<&Window> {
+        self.windows.get(key).map(|kept| &kept.window)
+    }
+
+    /// How many windows are kept.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
+    fn kept(&mut self, key: &[u8], now_us: u64) -> &mut Kept {
+        if !self.windows.contains_key(key) {
+            self.sweep(now_us);
+        }
+        self.windows.entry(key.to_vec()).or_default()
+    }
+
+    /// Drops what is empty among the next few windows; if there is still no room, the one that empties first.
+    fn sweep(&mut self, now_us: u64) {
+        let after = Bound::Excluded(core::mem::take(&mut self.cursor));
+        let seen: Vec<(u64, Vec<u8>)> =
+            self.windows.range::<Vec<u8>, _>((after, Bound::Unbounded)).take(SWEEP).map(|(key, kept)| (kept.empty_us, key.clone())).collect();
+        if seen.len() == SWEEP {
+            self.cursor = seen.last().map(|(_, key)| key.clone()).unwrap_or_default();
+        }
+        for (_, key) in seen.iter().filter(|(empty_us, _)| *empty_us < now_us) {
+            self.windows.remove(key);
+        }
+        if self.windows.len() >= self.max {
+            let first = seen.into_iter().min().map(|(_, key)| key).or_else(|| self.windows.keys().next().cloned());
+            if let Some(key) = first {
+                self.windows.remove(&key);
+            }
+        }
+    }
+}
+
+impl Default for LocalWindows {
+    fn default() -> Self {
+        LocalWindows::new(MAX_WINDOWS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn charge(limit: u64, enforced: bool) -> Charge {
+        Charge { limit, window_us: SECOND, slot_us: 1, cost: 1, enforced }
+    }
+
+    #[test]
+    fn several_limits_are_charged_all_or_none() {
+        let mut windows = LocalWindows::default();
+        let keys = [b"wide".to_vec(), b"narrow".to_vec()];
+        let charges = [charge(10, true), charge(1, true)];
+        assert!(windows.decide(&keys, &charges, 0).admitted);
+        let refused = windows.decide(&keys, &charges, 1);
+        assert!(!refused.admitted);
+        assert_eq!(refused.standings[0].remaining, 9, "the limit with room was not charged");
+        assert_eq!(refused.standings[1].retry, Retry::After(SECOND));
+        assert!(windows.decide(&keys, &charges, 1 + SECOND).admitted);
+    }
+
+    #[test]
+    fn a_limit_in_dry_run_counts_but_never_refuses() {
+        let mut windows = LocalWindows::default();
+        let keys = [b"dry".to_vec()];
+        assert_eq!(windows.decide(&keys, &[charge(1, false)], 0).standings[0].retry, Retry::Fits);
+        let second = windows.decide(&keys, &[charge(1, false)], 1);
+        assert!(second.admitted);
+        assert_eq!(second.standings[0].retry, Retry::After(SECOND));
+    }
+
+    #[test]
+    fn the_number_of_windows_is_bounded_and_the_empty_ones_go_first() {
+        let mut windows = LocalWindows::new(100);
+        for key in 0..10_000u64 {
+            windows.decide(&[key.to_be_bytes().to_vec()], &[charge(1, true)], key * SECOND / 1_000);
+            assert!(windows.len() <= 100);
+        }
+        let keep = [b"kept".to_vec()];
+        let mut windows = LocalWindows::new(100);
+        windows.decide(&keep, &[charge(1, true)], 10 * SECOND);
+        for key in 0..1_000u64 {
+            windows.decide(&[key.to_be_bytes().to_vec()], &[charge(1, true)], 0);
+        }
+        assert!(!windows.decide(&keep, &[charge(1, true)], 10 * SECOND + 1).admitted, "the window in use was kept");
+    }
+}

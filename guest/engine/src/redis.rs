@@ -1,0 +1,62 @@
+//! Redis commands and replies as the engine sees them: lists of byte strings out, flat values in.
+
+use alloc::{string::String, vec::Vec};
+
+/// A Redis that a configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service {
+    /// `redis.service_name`.
+    pub service_name: String,
+    /// `redis.service_port`; 80 for `.static` services, else 6379, when not given.
+    pub port: u16,
+    /// `redis.username`, empty for none.
+    pub username: String,
+    /// `redis.password`, empty for none.
+    pub password: String,
+    /// `redis.timeout` in milliseconds.
+    pub timeout_ms: u32,
+    /// `redis.database`.
+    pub database: u32,
+}
+
+/// A command to send: its name and arguments.
+pub type Command = Vec<Vec<u8>>;
+
+/// One element of a flat reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing.
+    Nil,
+    /// An integer.
+    Integer(i64),
+    /// A bulk string.
+    Bulk(Vec<u8>),
+    /// A simple string.
+    Status(String),
+}
+
+/// A complete reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// A reply that is not an array.
+    Single(Value),
+    /// A flat array.
+    Many(Vec<Value>),
+    /// An error reply, its code first.
+    Error(String),
+}
+
+/// Why there is no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallError {
+    /// Redis cannot be reached.
+    Connect,
+    /// No reply in time; the command may have run.
+    Timeout,
+    /// The connection broke; the command may have run.
+    Disconnected,
+    /// What came back is not a reply.
+    Protocol,
+    /// The host knows no such service.
+    UnknownService,
+}

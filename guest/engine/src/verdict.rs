@@ -1,0 +1,43 @@
+//! What the engine decides, in terms that every adapter can carry out.
+
+use alloc::{string::String, vec::Vec};
+
+/// What becomes of a stream after [`Engine::on_request`](crate::Engine::on_request).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on.
+    Pass,
+    /// It waits for an [`Outcome`].
+    Wait,
+    /// It is answered.
+    Respond(Response),
+}
+
+/// What becomes of a stream that waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes on.
+    Continue,
+    /// It is answered.
+    Respond(Response),
+}
+
+/// An answer in place of the upstream's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Header fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Body; text unless a header says otherwise.
+    pub body: Vec<u8>,
+    /// Why, for the access log: `plugin.reason`, as Higress' plugin spells it where it has the same reason.
+    pub details: &'static str,
+}
+
+/// One change to response headers. Names in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// Replaces all fields of the name.
+    Set(String, String),
+}

@@ -1,0 +1,160 @@
+//! The compiled component, and the engine that runs it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::bindings::SlidegatePre;
+use crate::imports::add_to_linker;
+use crate::instance::State;
+use crate::tuning;
+
+/// The component that this crate was built with, as its build script found or built it.
+pub const EMBEDDED_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
+
+/// The same, compiled for the baseline of the target's architecture. Empty in a cross build.
+static EMBEDDED_CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
+
+/// How often the clock that ends runaway guests advances.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A filter component, compiled and linked, from which any number of [`Instance`]s are made.
+///
+/// Cheap to clone; clones share the compiled code and one engine.
+///
+/// [`Instance`]: crate::Instance
+#[derive(Clone)]
+pub struct Module {
+    pre: Arc<SlidegatePre<State>>,
+}
+
+impl Module {
+    /// The component that this crate carries. Loads code compiled at build time, in about a
+    /// millisecond; where that code does not fit the machine, compiles it now.
+    ///
+    /// # Errors
+    ///
+    /// If the component does not keep the contract, which can only be when it was replaced at
+    /// build time.
+    pub fn embedded() -> Result<Self, ModuleError> {
+        let engine = engine()?;
+        let component = match precompiled(&engine) {
+            Some(component) => component,
+            None => Component::new(&engine, EMBEDDED_COMPONENT).map_err(ModuleError::compile)?,
+        };
+        Self::link(&engine, &component)
+    }
+
+    /// A component from a file, in binary form. Compiling takes time: a second or two for one that
+    /// carries a large regular expression library.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not a component, imports what this host does not give, or
+    /// does not export the contract's `filter` interface.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ModuleError> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| ModuleError(format!("cannot read {}: {error}", path.display())))?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// A component from memory, otherwise like [`Module::from_file`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Module::from_file`], reading aside.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModuleError> {
+        let engine = engine()?;
+        let component = Component::new(&engine, bytes).map_err(ModuleError::compile)?;
+        Self::link(&engine, &component)
+    }
+
+    fn link(engine: &Engine, component: &Component) -> Result<Self, ModuleError> {
+        let mut linker: Linker<State> = Linker::new(engine);
+        add_to_linker(&mut linker).map_err(ModuleError::link)?;
+        let pre: InstancePre<State> = linker.instantiate_pre(component).map_err(ModuleError::link)?;
+        let pre = SlidegatePre::new(pre).map_err(ModuleError::link)?;
+        Ok(Self { pre: Arc::new(pre) })
+    }
+
+    pub(crate) fn pre(&self) -> &SlidegatePre<State> {
+        &self.pre
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").finish_non_exhaustive()
+    }
+}
+
+/// An engine with its clock running. The clock's thread ends with the engine.
+fn engine() -> Result<Engine, ModuleError> {
+    let engine = Engine::new(&tuning::config()).map_err(ModuleError::link)?;
+    let weak = engine.weak();
+    std::thread::Builder::new()
+        .name("slidegate-epoch".to_owned())
+        .spawn(move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })
+        .map_err(|error| ModuleError(format!("cannot start the thread that ends runaway guests: {error}")))?;
+    Ok(engine)
+}
+
+/// The number of ticks that are certain to last longer than `time`.
+pub(crate) fn ticks(time: Duration) -> u64 {
+    let whole = time.as_nanos().div_ceil(TICK.as_nanos());
+    u64::try_from(whole).unwrap_or(u64::MAX - 1).saturating_add(1)
+}
+
+fn precompiled(engine: &Engine) -> Option<Component> {
+    if EMBEDDED_CODE.is_empty() {
+        return None;
+    }
+    // SAFETY: these bytes came from `Engine::precompile_component` of the same wasmtime in this
+    // crate's build script, and nobody can change them afterwards.
+    let loaded = unsafe { Component::deserialize(engine, EMBEDDED_CODE) };
+    loaded.inspect_err(|error| tracing::warn!("code compiled ahead of time does not load, compiling: {error:#}")).ok()
+}
+
+/// Why a file or bytes are not a usable filter component. Displays as one line.
+#[derive(Debug)]
+pub struct ModuleError(String);
+
+impl ModuleError {
+    fn compile(error: wasmtime::Error) -> Self {
+        Self(format!("not a component that can be compiled: {error:#}"))
+    }
+
+    fn link(error: wasmtime::Error) -> Self {
+        Self(format!("the component does not keep the contract slidegate:filter: {error:#}"))
+    }
+}
+
+impl fmt::Display for ModuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ModuleError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_cover_the_time_asked_for() {
+        assert_eq!(ticks(Duration::from_secs(1)), 11);
+        assert_eq!(ticks(Duration::from_millis(150)), 3);
+        assert_eq!(ticks(Duration::ZERO), 1);
+    }
+}

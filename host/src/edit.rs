@@ -1,0 +1,69 @@
+//! Header edits, applied to the `http` crate's map.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::bindings::slidegate::filter::types::{Header, HeaderEdit};
+
+/// Applies the edits in their order. An edit whose name or value cannot be sent is left out, with a
+/// warning in the log.
+pub fn apply_edits(edits: &[HeaderEdit], headers: &mut HeaderMap) {
+    for edit in edits {
+        if apply(edit, headers).is_none() {
+            tracing::warn!("left out a header edit that cannot be sent: {edit:?}");
+        }
+    }
+}
+
+fn apply(edit: &HeaderEdit, headers: &mut HeaderMap) -> Option<()> {
+    match edit {
+        HeaderEdit::Set(header) => {
+            let (name, value) = field(header)?;
+            headers.try_insert(name, value).ok()?;
+        }
+        HeaderEdit::Append(header) => {
+            let (name, value) = field(header)?;
+            headers.try_append(name, value).ok()?;
+        }
+        HeaderEdit::Remove(name) => {
+            headers.remove(HeaderName::from_bytes(name.as_bytes()).ok()?);
+        }
+    }
+    Some(())
+}
+
+fn field(header: &Header) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+    let value = HeaderValue::from_bytes(&header.value).ok()?;
+    Some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(name: &str, value: &[u8]) -> Header {
+        Header { name: name.to_owned(), value: value.to_vec() }
+    }
+
+    #[test]
+    fn edits_apply_in_order_and_bad_ones_are_left_out() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", HeaderValue::from_static("1"));
+        headers.append("x-a", HeaderValue::from_static("2"));
+        headers.append("x-gone", HeaderValue::from_static("1"));
+        apply_edits(
+            &[
+                HeaderEdit::Set(header("x-a", b"3")),
+                HeaderEdit::Append(header("x-a", b"\xff")),
+                HeaderEdit::Append(header("bad name", b"1")),
+                HeaderEdit::Set(header("x-split", b"a\r\nb: c")),
+                HeaderEdit::Remove("x-gone".to_owned()),
+                HeaderEdit::Remove("x-never".to_owned()),
+            ],
+            &mut headers,
+        );
+        let values: Vec<&[u8]> = headers.get_all("x-a").iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(values, [b"3".as_slice(), b"\xff"]);
+        assert_eq!(headers.keys_len(), 1);
+    }
+}

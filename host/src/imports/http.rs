@@ -1,0 +1,88 @@
+//! The `http` import: reading the request in flight, and settling it.
+
+use wasmtime::{Result, bail, ensure};
+
+use super::{Ctx, HEADER_BYTES_MAX, HEADERS_MAX, RESPONSE_BODY_BYTES_MAX, Verdict};
+use crate::bindings::slidegate::filter::http::Host;
+use crate::bindings::slidegate::filter::types::{self, Header, HeaderEdit, Response, StreamId};
+
+impl types::Host for Ctx {}
+
+impl Host for Ctx {
+    fn method(&mut self, stream: StreamId) -> Result<Vec<u8>> {
+        Ok(self.request(stream).map_or_else(Vec::new, |request| request.method().into_owned()))
+    }
+
+    fn path(&mut self, stream: StreamId) -> Result<Vec<u8>> {
+        Ok(self.request(stream).map_or_else(Vec::new, |request| request.path().into_owned()))
+    }
+
+    fn authority(&mut self, stream: StreamId) -> Result<Vec<u8>> {
+        Ok(self.request(stream).map_or_else(Vec::new, |request| request.authority().into_owned()))
+    }
+
+    fn header(&mut self, stream: StreamId, name: String) -> Result<Option<Vec<u8>>> {
+        Ok(self.request(stream).and_then(|request| request.header(&name)))
+    }
+
+    fn header_values(&mut self, stream: StreamId, name: String) -> Result<Vec<Vec<u8>>> {
+        Ok(self.request(stream).map_or_else(Vec::new, |request| request.header_values(&name)))
+    }
+
+    fn response_header(&mut self, stream: StreamId, name: String) -> Result<Option<Vec<u8>>> {
+        let headers = self.streams.get(&stream).and_then(|state| state.response.as_deref());
+        Ok(headers.and_then(|headers| headers.get(&name)).map(|value| value.as_bytes().to_vec()))
+    }
+
+    fn source_address(&mut self, stream: StreamId) -> Result<Option<String>> {
+        let address = self.request(stream).and_then(|request| request.source_address());
+        Ok(address.map(|address| address.to_string()))
+    }
+
+    fn route_name(&mut self, stream: StreamId) -> Result<String> {
+        Ok(self.request(stream).map_or_else(String::new, |request| request.route_name().to_owned()))
+    }
+
+    fn service_name(&mut self, stream: StreamId) -> Result<String> {
+        Ok(self.request(stream).map_or_else(String::new, |request| request.service_name().to_owned()))
+    }
+
+    fn http_response(&mut self, stream: StreamId, response: Response) -> Result<()> {
+        check_response(&response)?;
+        self.settle(stream, Verdict::Respond(response));
+        Ok(())
+    }
+
+    fn http_continue(&mut self, stream: StreamId, edits: Vec<HeaderEdit>) -> Result<()> {
+        ensure!(edits.len() <= HEADERS_MAX, "more than {HEADERS_MAX} header edits");
+        edits.iter().try_for_each(check_edit)?;
+        self.settle(stream, Verdict::Pass(edits));
+        Ok(())
+    }
+}
+
+fn check_response(response: &Response) -> Result<()> {
+    ensure!(response.headers.len() <= HEADERS_MAX, "more than {HEADERS_MAX} header fields in an answer");
+    response.headers.iter().try_for_each(check_header)?;
+    ensure!(response.body.len() <= RESPONSE_BODY_BYTES_MAX, "an answer's body of more than {RESPONSE_BODY_BYTES_MAX} bytes");
+    ensure!(response.details.len() <= HEADER_BYTES_MAX, "an answer's details of more than {HEADER_BYTES_MAX} bytes");
+    Ok(())
+}
+
+fn check_edit(edit: &HeaderEdit) -> Result<()> {
+    match edit {
+        HeaderEdit::Set(header) | HeaderEdit::Append(header) => check_header(header),
+        HeaderEdit::Remove(name) => check_length(name.len()),
+    }
+}
+
+fn check_header(header: &Header) -> Result<()> {
+    check_length(header.name.len().max(header.value.len()))
+}
+
+fn check_length(length: usize) -> Result<()> {
+    if length > HEADER_BYTES_MAX {
+        bail!("a header's name or value of more than {HEADER_BYTES_MAX} bytes");
+    }
+    Ok(())
+}

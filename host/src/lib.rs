@@ -1,0 +1,103 @@
+//! Hosts the Slidegate filter, a WebAssembly component that decides whether a request is within its
+//! limits, in wasmtime: gives it Redis, a view of the request, a clock, logs and metrics. It opens no
+//! listening socket, parses no HTTP, and knows nothing of rules, windows or configuration fields;
+//! those are the component's. (The gateway in the same package is one user of this library.)
+//!
+//! # Embedding
+//!
+//! Three layers; take the highest that fits.
+//!
+//! **[`Worker`]**, for Tokio: the filter and its Redis connections as one thing.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use slidegate::{HttpRequest, Module, Verdict, Worker, WorkerOptions};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let module = Module::embedded()?;
+//! let config = br#"{"rule_name": "demo", "global_threshold": {"query_per_second": 5}}"#;
+//! let worker = Worker::start(&module, config, WorkerOptions::default())?;
+//!
+//! let request: http::Request<()> = http::Request::get("/orders").body(())?;
+//! let stream = worker.open(Arc::new(HttpRequest::from(&request)));
+//! match stream.on_request().await {
+//!     Verdict::Pass(edits) => { /* apply the edits to the request's headers, forward it */ }
+//!     Verdict::Respond(response) => { /* send this instead */ }
+//! }
+//! // ... `stream.on_response_headers`, the body hooks, and at last:
+//! drop(stream);
+//! # Ok(()) }
+//! ```
+//!
+//! A complete program is `examples/embed.rs`.
+//!
+//! **[`Instance`]**, for any other way of doing I/O: one instance, synchronous. You deliver requests
+//! and replies and bring the clock; it returns Redis commands to send and streams that are settled.
+//! Nothing in it blocks, and no call takes longer than its limit.
+//!
+//! ```no_run
+//! # fn send_to_redis(_: &slidegate::Call) -> Result<slidegate::Reply, slidegate::CallError> { Err(slidegate::CallError::Connect) }
+//! # fn run(request: std::sync::Arc<dyn slidegate::Request>) -> Result<(), Box<dyn std::error::Error>> {
+//! use slidegate::{Instance, Module, Step};
+//!
+//! let mut instance = Instance::new(&Module::embedded()?)?;
+//! let configuration = instance.configure(br#"{ ... }"#)?;
+//! let stream = 1;
+//! if let Step::Wait = instance.on_request(stream, request, 0)? {
+//!     for call in instance.take_calls() {
+//!         let reply = send_to_redis(&call);
+//!         instance.on_redis_reply(call.id, reply.as_ref().map_err(|error| *error), 1_000)?;
+//!     }
+//!     for (stream, verdict) in instance.take_outcomes() { /* act on it */ }
+//! }
+//! instance.on_done(stream, 2_000)?;
+//! # Ok(()) }
+//! ```
+//!
+//! **[`Ctx`], [`View`] and [`add_to_linker`]**, for a wasmtime store of your own: the imports alone,
+//! and in [`bindings`] the types and calls that wasmtime generates from the WIT package
+//! `slidegate:filter`.
+//!
+//! # What a host promises the filter
+//!
+//! - Redis commands of one worker to one service are sent in the order asked, each at most once, and
+//!   each is answered once, at the latest after the service's timeout.
+//! - A stream's id is not given to another stream while it is in use, nor, by a [`Worker`], later.
+//! - The clock never runs backwards.
+//!
+//! # What the filter cannot do to its host
+//!
+//! It has no access to files, network, environment, or the wall clock; only the imports of the
+//! contract. Memory is bounded ([`InstanceLimits`]), and so are the time of a call, the size of what
+//! it hands over, and the number of its metrics. If it traps, a [`Worker`] answers the streams that
+//! were undecided as the configuration wants, and makes a new instance.
+//!
+//! # Logs and metrics
+//!
+//! Log lines go to `tracing`: the component's with the target `slidegate::filter`. Metrics go to the
+//! recorder installed for the `metrics` crate; install yours before starting a worker, because
+//! handles are resolved when the component defines its metrics, and not again.
+
+mod component;
+mod edit;
+mod imports;
+mod instance;
+mod redis;
+mod request;
+mod tuning;
+mod worker;
+
+pub mod bindings;
+
+pub use bindings::exports::slidegate::filter::filter::{ConfigError, Configuration, Hooks, OnTrap, RedisService};
+pub use bindings::slidegate::filter::redis::{CallError, Reply, Value};
+pub use bindings::slidegate::filter::types::{CallId, Header, HeaderEdit, MonotonicNs, Response, StreamId};
+pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};
+pub use edit::apply_edits;
+pub use imports::{
+    Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Phase, RESPONSE_BODY_BYTES_MAX, Verdict, View, add_to_linker,
+};
+pub use instance::{BodyStep, ConfigureError, Instance, InstanceLimits, Step, Trap};
+pub use redis::{REPLY_BYTES_MAX, RedisConnection, RedisDirectory, RedisTransport, RedisUrlError, ReplyFuture};
+pub use request::{HttpRequest, Request};
+pub use worker::{Clock, StartError, Stream, Worker, WorkerOptions};

@@ -1,0 +1,152 @@
+//! One kept instance, its Redis connections, and the streams in flight, for Tokio.
+
+mod core;
+mod stream;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+
+use self::core::Core;
+pub use self::stream::Stream;
+use crate::bindings::exports::slidegate::filter::filter::Configuration;
+use crate::component::Module;
+use crate::instance::{ConfigureError, Instance, InstanceLimits, Trap};
+use crate::redis::{RedisDirectory, RedisTransport};
+use crate::request::Request;
+
+/// A clock in nanoseconds that never runs backwards.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What a [`Worker`] may be told beyond its configuration.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// Where Redis services are. By default every service name is a host name.
+    pub redis: Arc<dyn RedisTransport>,
+    /// What the instance may use.
+    pub limits: InstanceLimits,
+    /// The clock of windows kept inside the instance. By default the machine's monotonic clock.
+    pub clock: Clock,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        let start = Instant::now();
+        Self {
+            redis: Arc::new(RedisDirectory::new()),
+            limits: InstanceLimits::default(),
+            clock: Arc::new(move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+impl WorkerOptions {
+    /// The same options with another way to Redis.
+    #[must_use]
+    pub fn with_redis(mut self, redis: impl RedisTransport) -> Self {
+        self.redis = Arc::new(redis);
+        self
+    }
+}
+
+impl fmt::Debug for WorkerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerOptions").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// A configured filter, ready for requests. Cheap to clone; clones are the same worker.
+///
+/// Each worker keeps one instance of the component, and with it one set of local windows, one memory
+/// of known refusals, and one connection to each Redis. Calls into the instance take microseconds
+/// and exclude one another; nothing waits for Redis while it holds the instance.
+///
+/// A trap of the component ends its instance, not the worker: every stream undecided at that moment
+/// gets what the configuration wants for this case, and the next request finds a fresh instance.
+#[derive(Clone)]
+pub struct Worker {
+    core: Arc<Core>,
+}
+
+impl Worker {
+    /// Makes an instance and configures it with the JSON document that a Higress WasmPlugin would
+    /// carry. To be called inside a Tokio runtime, which later runs the Redis connections.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration has mistakes, the component traps, or there is no runtime.
+    pub fn start(module: &Module, filter_json: &[u8], options: WorkerOptions) -> Result<Self, StartError> {
+        let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        let mut instance = Instance::with_limits(module, options.limits).map_err(StartError::Trap)?;
+        let configuration = instance.configure(filter_json).map_err(|error| match error {
+            ConfigureError::Trap(trap) => StartError::Trap(trap),
+            invalid @ ConfigureError::Invalid(_) => StartError::Configure(invalid),
+        })?;
+        let description = instance.describe().map_err(StartError::Trap)?;
+        let core = Core::new(module, filter_json, options, runtime, configuration, description, instance);
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// What the component made of the configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.core.configuration
+    }
+
+    /// The configuration as it was understood, for people: lines of text.
+    pub fn describe(&self) -> &str {
+        &self.core.description
+    }
+
+    /// Begins a stream for a request. Nothing happens before [`Stream::on_request`].
+    pub fn open(&self, request: Arc<dyn Request>) -> Stream {
+        Stream::new(Arc::clone(&self.core), request)
+    }
+
+    /// How many instances of this worker have trapped.
+    pub fn traps(&self) -> u64 {
+        self.core.traps.load(Ordering::Relaxed)
+    }
+
+    /// Linear memory of the instance, in bytes. Zero if it has trapped and was not replaced yet.
+    pub fn memory_bytes(&self) -> usize {
+        self.core.memory_bytes()
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("traps", &self.traps()).finish_non_exhaustive()
+    }
+}
+
+/// Why a worker did not start.
+#[derive(Clone, Debug)]
+pub enum StartError {
+    /// The configuration has mistakes: [`ConfigureError::Invalid`].
+    Configure(ConfigureError),
+    /// The component failed before the first request.
+    Trap(Trap),
+    /// Not called inside a Tokio runtime.
+    NoRuntime,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configure(error) => error.fmt(f),
+            Self::Trap(trap) => trap.fmt(f),
+            Self::NoRuntime => f.write_str("a worker needs a Tokio runtime to start in"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The number of instances that trapped, over all workers of the process.
+fn count_trap(traps: &AtomicU64) {
+    traps.fetch_add(1, Ordering::Relaxed);
+    metrics::counter!("slidegate_component_traps_total").increment(1);
+}

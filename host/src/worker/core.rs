@@ -1,0 +1,259 @@
+//! What the clones of a worker share: the instance behind a lock, and what waits for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::{WorkerOptions, count_trap};
+use crate::bindings::exports::slidegate::filter::filter::{Configuration, OnTrap};
+use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::types::{CallId, Response, StreamId};
+use crate::component::Module;
+use crate::imports::Verdict;
+use crate::instance::{Instance, Trap};
+use crate::redis::RedisConnection;
+
+/// At most so many instances are made in a second after traps; between, streams get the failure
+/// mode. Reading a large configuration for each request of a component that always traps would cost
+/// more than the requests.
+const REPLACEMENTS_PER_SECOND: u32 = 10;
+
+/// The inside of a [`Worker`](super::Worker).
+pub(super) struct Core {
+    module: Module,
+    filter_json: Vec<u8>,
+    options: WorkerOptions,
+    runtime: Handle,
+    connections: Vec<Arc<dyn RedisConnection>>,
+    pub(super) configuration: Configuration,
+    pub(super) description: String,
+    pub(super) traps: AtomicU64,
+    kept: Mutex<Kept>,
+}
+
+/// The instance and the streams that wait for it.
+struct Kept {
+    /// None after a trap, until the next request.
+    instance: Option<Instance>,
+    /// Number of instances that trapped. A stream or reply of an older one means nothing to this.
+    generation: u64,
+    last_stream: StreamId,
+    waiting: HashMap<StreamId, oneshot::Sender<Verdict>>,
+    replacements: u32,
+    replacements_since: Instant,
+}
+
+/// A stream of one generation of the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) stream: StreamId,
+    generation: u64,
+}
+
+/// What a hook led to, before anyone waits.
+pub(super) enum Entered<R> {
+    /// The hook answered.
+    Answered(R),
+    /// The hook left the stream undecided.
+    Waits(oneshot::Receiver<Verdict>),
+    /// There is no instance that knows this stream.
+    Gone,
+    /// The instance trapped in this hook.
+    Trapped,
+}
+
+impl Core {
+    pub(super) fn new(
+        module: &Module,
+        filter_json: &[u8],
+        options: WorkerOptions,
+        runtime: Handle,
+        configuration: Configuration,
+        description: String,
+        instance: Instance,
+    ) -> Self {
+        let connections = configuration.redis.iter().map(|service| options.redis.open(service)).collect();
+        let kept = Kept {
+            instance: Some(instance),
+            generation: 0,
+            last_stream: 0,
+            waiting: HashMap::new(),
+            replacements: 0,
+            replacements_since: Instant::now(),
+        };
+        Self {
+            module: module.clone(),
+            filter_json: filter_json.to_vec(),
+            options,
+            runtime,
+            connections,
+            configuration,
+            description,
+            traps: AtomicU64::new(0),
+            kept: Mutex::new(kept),
+        }
+    }
+
+    /// What becomes of a stream that the filter cannot decide.
+    pub(super) fn failure(&self) -> Verdict {
+        match self.configuration.on_trap {
+            OnTrap::Pass => Verdict::Pass(Vec::new()),
+            OnTrap::Refuse => Verdict::Respond(Response {
+                status: 503,
+                headers: Vec::new(),
+                body: Vec::new(),
+                details: "slidegate.component_failed".to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.lock().instance.as_ref().map_or(0, Instance::memory_bytes)
+    }
+
+    /// Names a new stream and calls its first hook. There is no key if there is no instance.
+    pub(super) fn begin<R>(
+        self: &Arc<Self>,
+        hook: impl FnOnce(&mut Instance, StreamId, u64) -> Result<Option<R>, Trap>,
+    ) -> (Option<Key>, Entered<R>) {
+        let mut kept = self.lock();
+        if kept.instance.is_none() {
+            self.replace(&mut kept);
+        }
+        if kept.instance.is_none() {
+            return (None, Entered::Gone);
+        }
+        kept.last_stream += 1;
+        let key = Key { stream: kept.last_stream, generation: kept.generation };
+        let entered = self.enter(&mut kept, key.stream, |instance, now| hook(instance, key.stream, now));
+        (Some(key), entered)
+    }
+
+    /// Calls a later hook of a stream.
+    pub(super) fn proceed<R>(self: &Arc<Self>, key: Key, hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>) -> Entered<R> {
+        let mut kept = self.lock();
+        if kept.generation != key.generation {
+            return Entered::Gone;
+        }
+        self.enter(&mut kept, key.stream, hook)
+    }
+
+    /// Ends a stream. Who waited for it hears no more.
+    pub(super) fn end(self: &Arc<Self>, key: Key) {
+        let mut kept = self.lock();
+        if kept.generation != key.generation {
+            return;
+        }
+        kept.waiting.remove(&key.stream);
+        self.run(&mut kept, |instance, now| instance.on_done(key.stream, now));
+    }
+
+    /// Delivers a reply, unless the instance that asked has trapped meanwhile.
+    fn deliver(self: &Arc<Self>, generation: u64, call: CallId, reply: Result<Reply, CallError>) {
+        let mut kept = self.lock();
+        if kept.generation != generation {
+            return;
+        }
+        self.run(&mut kept, |instance, now| instance.on_redis_reply(call, reply.as_ref().map_err(|error| *error), now));
+    }
+
+    /// Calls a hook that may leave its stream undecided, by returning `None`.
+    fn enter<R>(
+        self: &Arc<Self>,
+        kept: &mut Kept,
+        stream: StreamId,
+        hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>,
+    ) -> Entered<R> {
+        match self.run(kept, hook) {
+            Some(Some(answer)) => Entered::Answered(answer),
+            Some(None) => {
+                let (settle, settled) = oneshot::channel();
+                kept.waiting.insert(stream, settle);
+                Entered::Waits(settled)
+            }
+            None => Entered::Trapped,
+        }
+    }
+
+    /// One call into the instance, and whatever it asked for. `None` if there is no instance any
+    /// more.
+    fn run<R>(self: &Arc<Self>, kept: &mut Kept, call: impl FnOnce(&mut Instance, u64) -> Result<R, Trap>) -> Option<R> {
+        let instance = kept.instance.as_mut()?;
+        match call(instance, (self.options.clock)()) {
+            Ok(result) => {
+                self.send_calls(instance, kept.generation);
+                for (stream, verdict) in instance.take_outcomes() {
+                    match kept.waiting.remove(&stream) {
+                        // Whoever waited may have left; its stream will end soon.
+                        Some(settle) => drop(settle.send(verdict)),
+                        // Between two pieces of a body. A release is known to the component, which
+                        // will say so at the next piece; an answer it will not give again.
+                        None if matches!(verdict, Verdict::Respond(_)) => instance.keep_outcome(stream, verdict),
+                        None => {}
+                    }
+                }
+                Some(result)
+            }
+            Err(trap) => {
+                self.discard(kept, &trap);
+                None
+            }
+        }
+    }
+
+    /// Sends what the instance asked for, in order, and lets a task bring back each reply.
+    fn send_calls(self: &Arc<Self>, instance: &mut Instance, generation: u64) {
+        for call in instance.take_calls() {
+            let Some(connection) = self.connections.get(call.service) else { continue };
+            let reply = connection.call(call.command);
+            let core = Arc::clone(self);
+            self.runtime.spawn(async move {
+                let reply = reply.await;
+                core.deliver(generation, call.id, reply);
+            });
+        }
+    }
+
+    /// Takes a trapped instance out of use. Every stream that waited gets the failure mode.
+    fn discard(&self, kept: &mut Kept, trap: &Trap) {
+        let waiting = kept.waiting.len();
+        tracing::error!("{trap}; its instance is replaced, and {waiting} waiting requests get the failure mode");
+        count_trap(&self.traps);
+        kept.instance = None;
+        kept.generation += 1;
+        for (_, settle) in kept.waiting.drain() {
+            let _ = settle.send(self.failure());
+        }
+    }
+
+    /// Makes a fresh instance, configured like the one before, unless too many were made lately.
+    fn replace(&self, kept: &mut Kept) {
+        if kept.replacements_since.elapsed() >= Duration::from_secs(1) {
+            kept.replacements_since = Instant::now();
+            kept.replacements = 0;
+        }
+        if kept.replacements >= REPLACEMENTS_PER_SECOND {
+            return;
+        }
+        kept.replacements += 1;
+        let fresh =
+            Instance::with_limits(&self.module, self.options.limits).map_err(|trap| trap.to_string()).and_then(
+                |mut instance| match instance.configure(&self.filter_json) {
+                    Ok(_) => Ok(instance),
+                    Err(error) => Err(error.to_string()),
+                },
+            );
+        match fresh {
+            Ok(instance) => kept.instance = Some(instance),
+            Err(error) => tracing::error!("the trapped instance cannot be replaced: {error}"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

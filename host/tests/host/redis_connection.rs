@@ -1,0 +1,206 @@
+//! Connections to a real Redis, and to things that are none.
+
+use std::sync::Arc;
+
+use slidegate::{CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::redis_server::{RedisServer, free_port};
+
+fn service(timeout_ms: u32) -> RedisService {
+    RedisService {
+        service_name: "redis.test".to_owned(),
+        port: 6379,
+        username: String::new(),
+        password: String::new(),
+        timeout_ms,
+        database: 0,
+    }
+}
+
+fn connection(url: &str, timeout_ms: u32) -> Arc<dyn RedisConnection> {
+    let mut directory = RedisDirectory::new();
+    directory.insert_any(url).unwrap();
+    directory.open(&service(timeout_ms))
+}
+
+fn command(words: &[&str]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn status(text: &str) -> Result<Reply, CallError> {
+    Ok(Reply::Single(Value::Status(text.to_owned())))
+}
+
+fn integer(number: i64) -> Result<Reply, CallError> {
+    Ok(Reply::Single(Value::Integer(number)))
+}
+
+#[tokio::test]
+async fn replies_come_back_as_the_contract_spells_them() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&server.url(), 5_000);
+    assert_eq!(redis.call(command(&["SET", "k", "v"])).await, status("OK"));
+    assert_eq!(redis.call(command(&["GET", "k"])).await, Ok(Reply::Single(Value::Bulk(b"v".to_vec()))));
+    assert_eq!(redis.call(command(&["GET", "none"])).await, Ok(Reply::Single(Value::Nil)));
+    let flat = redis.call(command(&["EVAL", "return {1, 'a', false}", "0"])).await;
+    assert_eq!(flat, Ok(Reply::Many(vec![Value::Integer(1), Value::Bulk(b"a".to_vec()), Value::Nil])));
+    let nested = redis.call(command(&["EVAL", "return {{1}}", "0"])).await;
+    assert_eq!(nested, Err(CallError::Protocol));
+    let long = redis.call(command(&["EVAL", "return string.rep('a', 2000000)", "0"])).await;
+    assert_eq!(long, Err(CallError::Protocol));
+    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+}
+
+#[tokio::test]
+async fn error_replies_are_replies_with_their_code_first() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&server.url(), 5_000);
+    let missing = redis.call(command(&["EVALSHA", &"0".repeat(40), "0"])).await;
+    assert!(matches!(&missing, Ok(Reply::Error(text)) if text.starts_with("NOSCRIPT ")), "{missing:?}");
+    redis.call(command(&["SET", "k", "v"])).await.unwrap();
+    let wrong = redis.call(command(&["ZADD", "k", "1", "m"])).await;
+    assert!(matches!(&wrong, Ok(Reply::Error(text)) if text.starts_with("WRONGTYPE ")), "{wrong:?}");
+    server.say("CONFIG SET maxmemory 1");
+    let full = redis.call(command(&["SET", "k2", "v"])).await;
+    assert!(matches!(&full, Ok(Reply::Error(text)) if text.starts_with("OOM ")), "{full:?}");
+}
+
+#[tokio::test]
+async fn commands_run_in_the_order_of_the_calls_also_while_connecting() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&server.url(), 5_000);
+    let mut replies = Vec::new();
+    for _ in 0..3_000 {
+        replies.push(redis.call(command(&["INCR", "n"])));
+    }
+    // Awaited backwards: the order of waiting means nothing.
+    for (reply, expected) in replies.into_iter().zip(1..=3_000).rev() {
+        assert_eq!(reply.await, integer(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_call_runs_even_if_nobody_waits_for_it() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&server.url(), 5_000);
+    redis.call(command(&["PING"])).await.unwrap();
+    let ignored = redis.call(command(&["INCR", "n"]));
+    let after = redis.call(command(&["GET", "n"]));
+    assert_eq!(after.await, Ok(Reply::Single(Value::Bulk(b"1".to_vec()))));
+    drop(ignored);
+}
+
+#[tokio::test]
+async fn the_server_says_why_it_refuses_to_sign_in() {
+    let server = RedisServer::start(&["--requirepass", "right"]);
+    let none = connection(&server.url(), 5_000).call(command(&["PING"])).await;
+    assert!(matches!(&none, Ok(Reply::Error(text)) if text.starts_with("NOAUTH ")), "{none:?}");
+    let url = format!("redis://:wrong@127.0.0.1:{}", server.port);
+    let wrong = connection(&url, 5_000).call(command(&["PING"])).await;
+    assert!(matches!(&wrong, Ok(Reply::Error(text)) if text.starts_with("WRONGPASS ")), "{wrong:?}");
+    let url = format!("redis://default:right@127.0.0.1:{}/99", server.port);
+    let database = connection(&url, 5_000).call(command(&["PING"])).await;
+    assert!(matches!(&database, Ok(Reply::Error(text)) if text.contains("DB index")), "{database:?}");
+    let url = format!("redis://:right@127.0.0.1:{}", server.port);
+    assert_eq!(connection(&url, 5_000).call(command(&["PING"])).await, status("PONG"));
+}
+
+#[tokio::test]
+async fn the_database_of_the_url_is_selected() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&format!("{}/7", server.url()), 5_000);
+    redis.call(command(&["SET", "k", "v"])).await.unwrap();
+    assert_eq!(server.say("EXISTS k"), ":0");
+    assert_eq!(redis.call(command(&["EXISTS", "k"])).await, integer(1));
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_is_told_so() {
+    let nobody = connection(&format!("redis://127.0.0.1:{}", free_port()), 5_000);
+    assert_eq!(nobody.call(command(&["PING"])).await, Err(CallError::Connect));
+    assert_eq!(nobody.call(command(&["PING"])).await, Err(CallError::Connect));
+    let unresolved = connection("redis://no-such-host.invalid:6379", 5_000);
+    assert_eq!(unresolved.call(command(&["PING"])).await, Err(CallError::Connect));
+    let socket = connection("unix:///no/such/socket", 5_000);
+    assert_eq!(socket.call(command(&["PING"])).await, Err(CallError::Connect));
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_is_made_again() {
+    let port = free_port();
+    let redis = connection(&format!("redis://127.0.0.1:{port}"), 5_000);
+    assert_eq!(redis.call(command(&["PING"])).await, Err(CallError::Connect));
+    let server = RedisServer::start_on(port, &[]);
+    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+    // The server ends the connection while nothing is on its way.
+    server.say("CLIENT KILL TYPE normal");
+    let mut reply = redis.call(command(&["PING"])).await;
+    if reply == Err(CallError::Disconnected) {
+        // The end arrived after the command was sent; it is not sent again by itself.
+        reply = redis.call(command(&["PING"])).await;
+    }
+    assert_eq!(reply, status("PONG"));
+    drop(server);
+    let gone = redis.call(command(&["PING"])).await;
+    assert!(matches!(gone, Err(CallError::Connect | CallError::Disconnected)), "{gone:?}");
+    let _server = RedisServer::start_on(port, &[]);
+    let mut reply = redis.call(command(&["PING"])).await;
+    if reply == Err(CallError::Disconnected) {
+        reply = redis.call(command(&["PING"])).await;
+    }
+    assert_eq!(reply, status("PONG"));
+}
+
+#[tokio::test]
+async fn a_command_whose_connection_ends_is_not_sent_again() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&server.url(), 5_000);
+    // Counts, and then ends its own connection instead of answering.
+    redis.call(command(&["PING"])).await.unwrap();
+    let counted = redis.call(command(&["INCR", "n"]));
+    let killed = redis.call(command(&["CLIENT", "KILL", "SKIPME", "no"]));
+    let lost = redis.call(command(&["INCR", "n"]));
+    assert_eq!(counted.await, integer(1));
+    let _ = killed.await;
+    assert_eq!(lost.await, Err(CallError::Disconnected));
+    let mut now = redis.call(command(&["GET", "n"])).await;
+    if now == Err(CallError::Disconnected) {
+        now = redis.call(command(&["GET", "n"])).await;
+    }
+    assert_eq!(now, Ok(Reply::Single(Value::Bulk(b"1".to_vec()))));
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_the_timeout_and_then_answers_again() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&server.url(), 300);
+    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+    server.freeze();
+    assert_eq!(redis.call(command(&["PING"])).await, Err(CallError::Timeout));
+    server.thaw();
+    // After the thaw a fresh connection is used, and it answers.
+    let mut reply = redis.call(command(&["PING"])).await;
+    for _ in 0..20 {
+        if reply.is_ok() {
+            break;
+        }
+        reply = redis.call(command(&["PING"])).await;
+    }
+    assert_eq!(reply, status("PONG"));
+}
+
+#[tokio::test]
+async fn what_is_no_redis_is_a_protocol_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let redis = connection(&format!("redis://127.0.0.1:{port}"), 5_000);
+    assert_eq!(redis.call(command(&["PING"])).await, Err(CallError::Protocol));
+}

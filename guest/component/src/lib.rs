@@ -14,7 +14,7 @@ use bindings::{
     },
     slidegate::filter::{http, redis, telemetry},
 };
-use slidegate_engine::{Engine, HeaderEdit, MetricEvent, Outcome, Step, request::RequestView};
+use slidegate_engine::{Engine, MetricEvent, Outcome, Step, request::RequestView};
 
 struct Filter {
     engine: Engine,
@@ -133,7 +133,13 @@ impl RequestView for Request {
     }
 
     fn header(&self, name: &str) -> Option<Vec<u8>> {
-        http::header(self.0, name)
+        match name {
+            // Envoy shows these as headers, and rules may name them.
+            ":authority" => self.authority(),
+            ":path" => Some(self.path()),
+            ":method" => Some(http::method(self.0)),
+            name => http::header(self.0, name),
+        }
     }
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {

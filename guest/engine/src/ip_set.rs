@@ -3,7 +3,7 @@
 //! A list of ten thousand clients is common, so finding an entry must not walk the list: networks are kept by prefix
 //! length, each length as a sorted table, and a lookup costs at most one binary search per length that occurs.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{vec, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,78 +11,79 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// Networks in an order that matters, and which of them comes first among those that hold an address.
 #[derive(Debug)]
 pub struct IpSet {
-    v4: Vec<Level<u32>>,
-    v6: Vec<Level<u128>>,
+    v4: Vec<Level>,
+    v6: Vec<Level>,
     /// The first network of length 0. Stock keeps both families in one trie, where such a network holds everything.
     everything: Option<usize>,
 }
 
-/// All networks of one prefix length.
+/// All networks of one family and prefix length. IPv4 addresses stand in the leading bits, so that both families are searched alike.
 #[derive(Debug)]
-struct Level<Bits> {
-    mask: Bits,
+struct Level {
+    mask: u128,
     /// The lowest entry index of the level: a level that cannot beat what is already found is not searched.
     lowest: usize,
     /// Network bits and the lowest index of their entries, sorted by bits.
-    networks: Vec<(Bits, usize)>,
+    networks: Vec<(u128, usize)>,
 }
 
 impl IpSet {
     /// Arranges networks; the position in iteration is the entry's index. Host bits are ignored.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> IpSet {
-        let mut v4 = BTreeMap::<u8, Vec<(u32, usize)>>::new();
-        let mut v6 = BTreeMap::<u8, Vec<(u128, usize)>>::new();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let mut everything = None;
         for (index, network) in networks.into_iter().enumerate() {
-            match canonical(network) {
+            let network = canonical(network);
+            let levels = match network {
                 network if network.prefix_len() == 0 => {
                     everything.get_or_insert(index);
+                    continue;
                 }
-                IpNet::V4(network) => {
-                    v4.entry(network.prefix_len()).or_default().push((network.network().to_bits(), index));
-                }
-                IpNet::V6(network) => {
-                    v6.entry(network.prefix_len()).or_default().push((network.network().to_bits(), index));
-                }
-            }
+                IpNet::V4(_) => &mut v4,
+                IpNet::V6(_) => &mut v6,
+            };
+            let mask = u128::MAX.checked_shl(u128::BITS.saturating_sub(u32::from(network.prefix_len()))).unwrap_or(0);
+            add(levels, mask, (leading_bits(network.network()), index));
         }
-        IpSet {
-            v4: levels(v4, |length| u32::MAX.checked_shl(u32::BITS.saturating_sub(length)).unwrap_or(0)),
-            v6: levels(v6, |length| u128::MAX.checked_shl(u128::BITS.saturating_sub(length)).unwrap_or(0)),
-            everything,
-        }
+        v4.iter_mut().chain(&mut v6).for_each(Level::seal);
+        IpSet { v4, v6, everything }
     }
 
     /// The lowest index of the networks that hold the address. An IPv6-mapped IPv4 address counts as IPv4.
     ///
     /// Families are apart, but a network of length 0 holds the addresses of both.
     pub fn first_match(&self, address: IpAddr) -> Option<usize> {
-        match address.to_canonical() {
-            IpAddr::V4(address) => lowest(&self.v4, address.to_bits(), self.everything),
-            IpAddr::V6(address) => lowest(&self.v6, address.to_bits(), self.everything),
-        }
+        let address = address.to_canonical();
+        let levels = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        lowest(levels, leading_bits(address), self.everything)
     }
 }
 
-fn levels<Bits: Ord>(by_length: BTreeMap<u8, Vec<(Bits, usize)>>, mask: impl Fn(u32) -> Bits) -> Vec<Level<Bits>> {
-    let mut levels: Vec<Level<Bits>> = by_length
-        .into_iter()
-        .map(|(length, mut networks)| {
-            let lowest = networks.iter().map(|(_, index)| *index).min().unwrap_or(usize::MAX);
-            networks.sort_unstable();
-            networks.dedup_by(|later, earlier| later.0 == earlier.0);
-            networks.shrink_to_fit();
-            Level { mask: mask(u32::from(length)), lowest, networks }
-        })
-        .collect();
-    levels.sort_by_key(|level| level.lowest);
-    levels
+fn leading_bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
+    }
 }
 
-fn lowest<Bits>(levels: &[Level<Bits>], address: Bits, mut found: Option<usize>) -> Option<usize>
-where
-    Bits: Copy + Ord + core::ops::BitAnd<Output = Bits>,
-{
+/// Adds a network to the level of its mask. As entries come in order, so do the lowest indices of levels.
+fn add(levels: &mut Vec<Level>, mask: u128, network: (u128, usize)) {
+    match levels.iter_mut().find(|level| level.mask == mask) {
+        Some(level) => level.networks.push(network),
+        None => levels.push(Level { mask, lowest: network.1, networks: vec![network] }),
+    }
+}
+
+impl Level {
+    /// Makes it ready for searches.
+    fn seal(&mut self) {
+        self.networks.sort_unstable();
+        self.networks.dedup_by(|later, earlier| later.0 == earlier.0);
+        self.networks.shrink_to_fit();
+    }
+}
+
+fn lowest(levels: &[Level], address: u128, mut found: Option<usize>) -> Option<usize> {
     for level in levels {
         if found.is_some_and(|found| found < level.lowest) {
             break;

@@ -102,13 +102,13 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
                 if slot_us == 1 && limit > EXACT_LIMIT_MAX {
                     reader.warn(path, format_args!("with `exact` a key in Redis grows with the limit, to {limit} members"));
                 }
-                limits.push(Limit { limit, window_us, slot_us });
+                let at = limits.partition_point(|other: &Limit| other.window_us < window_us);
+                limits.insert(at, Limit { limit, window_us, slot_us });
             }
             Err(message) if own.is_some() => reader.error(fields.at("precision"), message),
             Err(message) => reader.error(path, format_args!("by the `precision` of the whole, {message} (give it its own)")),
         }
     }
-    limits.sort_by_key(|limit| limit.window_us);
     limits
 }
 

@@ -176,7 +176,7 @@ fn index(entries: &[KeyEntry], matchers: Vec<Matcher>) -> KeyIndex {
     if !networks.is_empty() {
         return KeyIndex::Ip(IpSet::new(networks));
     }
-    exact.sort();
+    exact.sort_unstable();
     exact.dedup_by(|later, first| later.0 == first.0);
     KeyIndex::Text { exact, patterns }
 }

@@ -177,7 +177,7 @@ fn local_share(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<f64> 
     let share = match node {
         Node::Unsigned(number) => Some(*number as f64),
         Node::Float(number) => Some(*number),
-        Node::Text(text) => text.parse::<f64>().ok(),
+        Node::Text(text) => serde_json::from_str(text).ok(),
         _ => None,
     };
     let share = share.filter(|share| *share > 0.0 && *share <= 1.0);

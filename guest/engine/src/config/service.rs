@@ -1,7 +1,6 @@
 //! The `redis` block.
 
 use alloc::{
-    collections::BTreeMap,
     string::{String, ToString},
     vec::Vec,
 };
@@ -20,21 +19,23 @@ const TIMEOUT_MS: u32 = 1_000;
 const TIMEOUT_MS_MAX: u32 = 3_600_000;
 const DATABASE_MAX: u32 = i32::MAX as u32;
 
-/// The services of a configuration, each once.
+/// The services of a configuration, each once, in the order of their indices.
 #[derive(Default)]
-pub(super) struct Services(BTreeMap<Service, u32>);
+pub(super) struct Services(Vec<Service>);
 
 impl Services {
+    /// Configurations name few services, so a walk finds one fast enough.
     fn index(&mut self, service: Service) -> u32 {
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        *self.0.entry(service).or_insert(next)
+        let known = self.0.iter().position(|each| *each == service);
+        let index = known.unwrap_or_else(|| {
+            self.0.push(service);
+            self.0.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    /// In the order of their indices.
     pub(super) fn into_vec(self) -> Vec<Service> {
-        let mut services: Vec<(Service, u32)> = self.0.into_iter().collect();
-        services.sort_by_key(|(_, index)| *index);
-        services.into_iter().map(|(service, _)| service).collect()
+        self.0
     }
 }
 

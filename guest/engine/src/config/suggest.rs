@@ -45,8 +45,7 @@ fn unknown_field(name: &str, known: &[&str]) -> String {
         None => {
             // The reserved ones are written by gateways, hardly by a person who then spells them so badly.
             let plain = known.iter().filter(|field| !field.starts_with('_'));
-            let mut known: Vec<String> = plain.map(|field| format!("`{field}`")).collect();
-            known.sort();
+            let known: Vec<String> = plain.map(|field| format!("`{field}`")).collect();
             format!("there is no such field here; expected {}", either(&known))
         }
     }

@@ -2,15 +2,7 @@
 
 use alloc::{format, string::String};
 
-use regex::Regex;
-
 use super::translate::consumed;
-
-/// The general categories that Go 1.24 knows, in its spelling.
-const CATEGORIES: [&str; 37] = [
-    "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Pe",
-    "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp", "Zs", "Any",
-];
 
 /// POSIX classes; both engines take them for ASCII.
 const POSIX: [&str; 14] =
@@ -92,7 +84,7 @@ fn posix<'a>(text: &'a str, out: &mut String) -> Result<Option<&'a str>, String>
     Ok(Some(rest))
 }
 
-/// Perl classes and Unicode properties. `None` if there is none here.
+/// Perl classes. `None` if there is none here; an error for a Unicode class.
 pub(super) fn named<'a>(text: &'a str, out: &mut String) -> Result<Option<&'a str>, String> {
     let Some(letter) = text.strip_prefix('\\').and_then(|inner| inner.chars().next()) else {
         return Ok(None);
@@ -104,7 +96,7 @@ pub(super) fn named<'a>(text: &'a str, out: &mut String) -> Result<Option<&'a st
         'S' => "[^\\t\\n\\f\\r ]",
         'w' => "[0-9A-Za-z_]",
         'W' => "[^0-9A-Za-z_]",
-        'p' | 'P' => return property(text, letter == 'P', out).map(Some),
+        'p' | 'P' => return Err(property(text)),
         _ => return Ok(None),
     };
     out.push_str(written);
@@ -113,46 +105,11 @@ pub(super) fn named<'a>(text: &'a str, out: &mut String) -> Result<Option<&'a st
     Ok(Some(rest.as_str()))
 }
 
-/// `\pN`, `\p{Name}`, `\p{^Name}` and the same with `P`.
-fn property<'a>(text: &'a str, capital: bool, out: &mut String) -> Result<&'a str, String> {
-    let mut chars = text.chars();
-    chars.nth(1);
-    let (name, rest) = match chars.as_str().strip_prefix('{') {
-        Some(inner) => inner.split_once('}').ok_or_else(|| format!("invalid character class range: `{text}`"))?,
-        None => {
-            let inner = chars.as_str();
-            chars.next();
-            (consumed(inner, chars.as_str()), chars.as_str())
-        }
-    };
-    let written = consumed(text, rest);
-    let (negated, name) = match name.strip_prefix('^') {
-        Some(name) => (!capital, name),
-        None => (capital, name),
-    };
-    if !CATEGORIES.contains(&name) && !is_script(name) {
-        return Err(format!("unknown Unicode category or script: `{written}`"));
-    }
-    out.push_str(if negated { "[^" } else { "[" });
-    match name {
-        // No character is a surrogate.
-        "Cs" => out.push_str("[^\\x{0}-\\x{10FFFF}]"),
-        // Unassigned characters are not in Go's C.
-        "C" => out.push_str("\\p{Cc}\\p{Cf}\\p{Co}"),
-        name => {
-            out.push_str(if CATEGORIES.contains(&name) { "\\p{" } else { "\\p{sc=" });
-            out.push_str(name);
-            out.push('}');
-        }
-    }
-    out.push(']');
-    Ok(rest)
-}
-
-/// Whether there is a script of this name. The list is the regex crate's: it is asked here, so that the error can name
-/// the property.
-fn is_script(name: &str) -> bool {
-    name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphabetic()) && Regex::new(&format!("\\p{{sc={name}}}")).is_ok()
+/// The refusal of `\pN` or `\p{Name}`: their tables would make the module a third larger than it may be.
+fn property(text: &str) -> String {
+    let end = text.find('}').filter(|_| text.chars().nth(2) == Some('{')).map_or(3, |at| at + 1);
+    let written: String = text.char_indices().take_while(|(at, _)| *at < end).map(|(_, character)| character).collect();
+    format!("Unicode classes are not supported: `{written}`; list the characters or ranges instead")
 }
 
 /// The character that an escape at the beginning of `text` stands for, and what comes after.

@@ -182,7 +182,7 @@ fn fields_that_nobody_reads() {
         (json!({"limit_keys": []}), "limit_keys", "it stands in an element of `rule_items`"),
         (json!({"query_per_second": 1}), "query_per_second", "it stands in an element of `limit_keys` or in `global_threshold`"),
         (json!({"_match_route_": "a"}), "_match_route_", "it stands in an element of `_rules_`"),
-        (json!({"colour": "red"}), "colour", "expected `dry_run`, `failure_mode`"),
+        (json!({"colour": "red"}), "colour", "expected `rule_name`, `global_threshold`"),
         (json!({"": 1}), "", "there is no such field here"),
         (json!({"redis": {"service_name": "r", "pasword": "p"}}), "redis.pasword", "did you mean `password`?"),
         (json!({"redis": {"service_name": "r", "rejected_code": 1}}), "redis.rejected_code", "it stands at the top or"),

@@ -1,0 +1,206 @@
+//! The gateway: a reverse proxy with a thread per core, in which every request passes the filter first.
+//!
+//! One thread accepts connections, serves the admin port and reloads settings; the others, the lanes, serve requests, each with its own
+//! event loop, upstream connections and filter worker.
+
+mod access_log;
+mod admin;
+mod admission;
+mod answer;
+mod body;
+mod client;
+mod filtered;
+mod headers;
+mod proxy;
+mod reload;
+mod routes;
+mod server;
+mod serving;
+mod signals;
+mod telemetry;
+mod tunnel;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+use slidegate::Module;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use self::admin::Admin;
+use self::proxy::Lane;
+use self::reload::{Cause, Reloader};
+use self::server::{Ending, Lanes};
+use self::signals::{Signal, Signals};
+use crate::settings::{Mistake, Settings, Source};
+
+pub(crate) use self::access_log::TARGET as ACCESS_LOG_TARGET;
+pub(crate) use self::serving::{Serving, Workshop};
+
+/// All it takes to run a gateway.
+pub(crate) struct Start {
+    pub(crate) settings: Settings,
+    pub(crate) listeners: Listeners,
+    pub(crate) module: Module,
+    /// Stands for every Redis that the filter names.
+    pub(crate) redis: Option<String>,
+    /// Where the settings came from, and the bytes they were read from. Without it there are no reloads.
+    pub(crate) source: Option<(Source, Vec<u8>)>,
+    /// Printed to standard output once requests are taken.
+    pub(crate) greeting: Option<String>,
+}
+
+/// Bound, so that failing to bind is an error of starting and not of running.
+pub(crate) struct Listeners {
+    pub(crate) listen: StdTcpListener,
+    pub(crate) admin: Option<StdTcpListener>,
+}
+
+impl Listeners {
+    /// Binds the addresses of the settings.
+    ///
+    /// # Errors
+    /// An address is taken or not this machine's.
+    pub(crate) fn bind(settings: &Settings) -> Result<Self, Mistake> {
+        Ok(Self { listen: bind("listen", settings.listen)?, admin: settings.admin.map(|address| bind("admin", address)).transpose()? })
+    }
+}
+
+fn bind(field: &str, address: SocketAddr) -> Result<StdTcpListener, Mistake> {
+    StdTcpListener::bind(address).map_err(|error| Mistake::new(field, format!("cannot listen on `{address}`: {error}")))
+}
+
+/// Runs a gateway until it is told to end and has ended in order.
+///
+/// # Errors
+/// The gateway cannot start: the filter's configuration is wrong, or the operating system lacks something.
+pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
+    let lacking = |error: io::Error| vec![Mistake::new("", format!("cannot start: {error}"))];
+    // Before anything counts.
+    let metrics = telemetry::install().map_err(|error| vec![Mistake::new("", format!("cannot count: {error}"))])?;
+    let runtime = single_threaded().map_err(lacking)?;
+    let runtimes = (0..start.settings.workers).map(|_| single_threaded()).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
+    let handles = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
+    let workshop = Arc::new(Workshop::new(start.module, handles, start.redis));
+    let serving = Arc::new(ArcSwap::from_pointee(workshop.make(start.settings, None)?));
+    let (ending, tracker) = (Ending::default(), TaskTracker::new());
+    let lane = |(index, runtime)| {
+        let in_flight = telemetry::in_flight();
+        (runtime, Lane { index, serving: Arc::clone(&serving), in_flight, tracker: tracker.clone() })
+    };
+    let lanes = Lanes::start(runtimes.into_iter().enumerate().map(lane).collect(), &ending).map_err(lacking)?;
+    let running = Running { serving, workshop, metrics, ending, tracker };
+    if let Some(greeting) = start.greeting {
+        // The listener is bound: whoever reads this may send requests.
+        print!("{greeting}");
+    }
+    let ran = runtime.block_on(running.run(start.listeners, start.source, &lanes)).map_err(lacking);
+    lanes.join();
+    runtime.shutdown_background();
+    ran
+}
+
+fn single_threaded() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// A gateway whose lanes run.
+struct Running {
+    serving: Arc<ArcSwap<Serving>>,
+    workshop: Arc<Workshop>,
+    metrics: PrometheusHandle,
+    ending: Ending,
+    tracker: TaskTracker,
+}
+
+impl Running {
+    async fn run(self, listeners: Listeners, source: Option<(Source, Vec<u8>)>, lanes: &Lanes) -> io::Result<()> {
+        // Whatever goes wrong from here on, the lanes must end.
+        let _stop = self.ending.stop.clone().drop_guard();
+        let mut signals = Signals::new()?;
+        let listener = listener(listeners.listen)?;
+        let admin = listeners.admin.map(self::listener).transpose()?;
+        self.announce(listener.local_addr()?, admin.as_ref().map(TcpListener::local_addr).transpose()?);
+        self.start_admin(admin);
+        let reload = self.start_reloading(source);
+        {
+            let mut accepting = std::pin::pin!(lanes.accept(&listener));
+            loop {
+                let signal = tokio::select! {
+                    never = accepting.as_mut() => match never {},
+                    signal = signals.next() => signal,
+                };
+                match (signal, &reload) {
+                    (Signal::End, _) => break,
+                    (Signal::Reload, Some((causes, _))) => {
+                        let _ = causes.try_send(Cause::Asked);
+                    }
+                    (Signal::Reload, None) => tracing::warn!("SIGHUP has no effect: there is no settings file"),
+                }
+            }
+        }
+        drop(listener);
+        self.drain(&mut signals).await;
+        Ok(())
+    }
+
+    fn announce(&self, listen: SocketAddr, admin: Option<SocketAddr>) {
+        let serving = self.serving.load();
+        if serving.configuration().is_none() {
+            tracing::warn!("there is no `filter` in the settings: nothing is limited");
+        }
+        tracing::info!(
+            listen = %listen,
+            admin = %admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+            workers = serving.settings.workers,
+            routes = serving.settings.routes.len(),
+            "serving"
+        );
+    }
+
+    fn start_admin(&self, listener: Option<TcpListener>) {
+        tokio::spawn(Admin::upkeep(self.metrics.clone()));
+        if let Some(listener) = listener {
+            let admin = Admin { metrics: self.metrics.clone(), serving: Arc::clone(&self.serving), drain: self.ending.drain.clone() };
+            tokio::spawn(admin.serve(listener));
+        }
+    }
+
+    /// Returns where reloads are asked for, and the watcher, which watches until it is dropped.
+    fn start_reloading(&self, source: Option<(Source, Vec<u8>)>) -> Option<(mpsc::Sender<Cause>, Option<notify::RecommendedWatcher>)> {
+        let (source, bytes) = source?;
+        let (causes, asked) = mpsc::channel(16);
+        let watcher = reload::watch(&source.file, causes.clone())
+            .inspect_err(|error| tracing::warn!(%error, "cannot watch the settings file; SIGHUP still reloads it"))
+            .ok();
+        let reloader =
+            Reloader { source, workshop: Arc::clone(&self.workshop), serving: Arc::clone(&self.serving), last_read: Some(bytes) };
+        tokio::spawn(reloader.run(asked));
+        Some((causes, watcher))
+    }
+
+    /// Lets what is in flight finish, until the time for that is over or a second signal comes.
+    async fn drain(&self, signals: &mut Signals) {
+        let limit = self.serving.load().settings.timeouts.drain;
+        tracing::info!(limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX), "draining");
+        self.ending.drain.cancel();
+        self.tracker.close();
+        tokio::select! {
+            () = self.tracker.wait() => tracing::info!("all connections have ended"),
+            () = tokio::time::sleep(limit) => {
+                tracing::warn!(left = self.tracker.len(), "the time to drain is over; closing what is left");
+            }
+            () = signals.end() => tracing::warn!(left = self.tracker.len(), "told again to end; closing what is left"),
+        }
+    }
+}
+
+fn listener(listener: StdTcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}

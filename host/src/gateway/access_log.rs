@@ -1,0 +1,94 @@
+//! What is remembered of a request until its last byte: the access log line, the counters, the request in flight.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::http::uri::Authority;
+use hyper::{Method, Uri, Version};
+use metrics::Gauge;
+
+use crate::gateway::body::Upload;
+use crate::gateway::routes::Route;
+use crate::gateway::serving::Serving;
+
+/// The target of access log lines, for log filters.
+pub(crate) const TARGET: &str = "access";
+
+/// A request's record. Dropping it, when the response has been sent or the client has left, counts and logs the request.
+pub(crate) struct Record {
+    serving: Arc<Serving>,
+    in_flight: Gauge,
+    started: Instant,
+    client: SocketAddr,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    pub(crate) authority: Option<Authority>,
+    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) status: Option<u16>,
+    /// Why the answer is not the upstream's, as `gateway.no_route` or what the filter says.
+    pub(crate) details: Cow<'static, str>,
+    /// How far the request's body has come; shared with the body on its way.
+    pub(crate) upload: Arc<Upload>,
+    /// Body bytes sent to the client.
+    pub(crate) bytes_sent: u64,
+    /// The response ended before its time.
+    pub(crate) is_cut: bool,
+}
+
+impl Record {
+    pub(crate) fn new(serving: Arc<Serving>, in_flight: Gauge, client: SocketAddr, request: &hyper::http::request::Parts) -> Self {
+        in_flight.increment(1.0);
+        Self {
+            serving,
+            in_flight,
+            started: Instant::now(),
+            client,
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            version: request.version,
+            authority: None,
+            route: None,
+            status: None,
+            details: Cow::Borrowed(""),
+            upload: Arc::new(Upload::new()),
+            bytes_sent: 0,
+            is_cut: false,
+        }
+    }
+
+    /// Queries are left out: they carry API keys.
+    fn log(&self, duration: Duration) {
+        let route = self.route.as_deref();
+        tracing::info!(
+            target: TARGET,
+            client = %self.client,
+            method = %self.method,
+            host = self.authority.as_ref().map_or("", Authority::as_str),
+            path = self.uri.path(),
+            protocol = ?self.version,
+            status = self.status.unwrap_or(0),
+            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            received = self.upload.bytes(),
+            sent = self.bytes_sent,
+            route = route.map_or("", |route| route.name.as_str()),
+            upstream = route.map_or("", |route| route.upstream.authority.as_str()),
+            details = self.details.as_ref(),
+            cut = self.is_cut || self.status.is_none(),
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.in_flight.decrement(1.0);
+        let duration = self.started.elapsed();
+        let metrics = self.route.as_ref().map_or(&self.serving.routes.unrouted, |route| &route.metrics);
+        metrics.request(self.status, duration);
+        if self.serving.settings.log.access {
+            self.log(duration);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Bodies on their way through the gateway, piece by piece, with what has to be known about them afterwards.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::gateway::access_log::Record;
+
+/// Why a body ended early.
+pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
+
+/// Where the pieces come from.
+pub(crate) enum Source {
+    /// Straight from the other side.
+    Peer(Incoming),
+    /// From a task that shows each piece to the filter first.
+    Filtered {
+        pieces: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
+        /// What is still to come, where that is known.
+        length: Option<u64>,
+    },
+    /// The gateway's own, in one piece.
+    Own(Option<Bytes>),
+}
+
+impl Source {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Peer(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Filtered { pieces, length } => {
+                let frame = ready!(pieces.poll_recv(context));
+                let taken = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+                *length = length.map(|length| length.saturating_sub(taken.map_or(0, |piece| piece.len() as u64)));
+                Poll::Ready(frame)
+            }
+            Self::Own(piece) => Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece)))),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Peer(body) => body.is_end_stream(),
+            Self::Filtered { length, .. } => *length == Some(0),
+            Self::Own(piece) => piece.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Peer(body) => body.size_hint(),
+            Self::Filtered { length, .. } => length.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Own(piece) => SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64)),
+        }
+    }
+}
+
+/// How far a request's body has come; shared between the body and whoever waits for the response.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    epoch: Instant,
+    bytes: AtomicU64,
+    /// Microseconds after `epoch`.
+    last_piece_us: AtomicU64,
+    is_complete: AtomicBool,
+}
+
+impl Upload {
+    pub(crate) fn new() -> Self {
+        Self { epoch: Instant::now(), bytes: AtomicU64::new(0), last_piece_us: AtomicU64::new(0), is_complete: AtomicBool::new(false) }
+    }
+
+    /// Body bytes sent on so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing more is expected from the client.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Relaxed)
+    }
+
+    /// When the last piece was sent on; when the request began, if none was.
+    pub(crate) fn last_piece(&self) -> Instant {
+        self.epoch + Duration::from_micros(self.last_piece_us.load(Ordering::Relaxed))
+    }
+
+    fn piece(&self, length: usize) {
+        self.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        let elapsed = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_piece_us.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn complete(&self) {
+        self.piece(0);
+        self.is_complete.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A request's body on its way to the upstream.
+pub(crate) struct RequestBody {
+    source: Source,
+    upload: Arc<Upload>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(source: Source, upload: Arc<Upload>) -> Self {
+        if source.is_end() {
+            upload.complete();
+        }
+        Self { source, upload }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(self.source.poll_frame(context));
+        match &frame {
+            // Nothing comes after trailers, and the client does not ask.
+            Some(Ok(frame)) if frame.is_trailers() => self.upload.complete(),
+            Some(Ok(frame)) => self.upload.piece(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(_)) => {}
+            None => self.upload.complete(),
+        }
+        if self.source.is_end() {
+            self.upload.complete();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+/// A response's body on its way to the client. What has to live as long as the response lives in here.
+pub(crate) struct ResponseBody {
+    source: Source,
+    is_ended: bool,
+    /// How long the next piece may take.
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+    record: Option<Record>,
+    /// Ends the filter's stream when the body is dropped.
+    _stream: Option<Arc<slidegate::Stream>>,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(source: Source, idle: Duration, record: Option<Record>, stream: Option<Arc<slidegate::Stream>>) -> Self {
+        Self { source, is_ended: false, idle, timer: None, is_waiting: false, record, _stream: stream }
+    }
+
+    /// The timer starts when a piece is waited for, so that a slow client is not taken for a slow upstream.
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let idle = self.idle;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(idle)));
+        if !self.is_waiting {
+            timer.as_mut().reset(Instant::now() + idle);
+            self.is_waiting = true;
+        }
+        timer.as_mut().poll(context)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = self.source.poll_frame(context) else {
+            ready!(self.poll_timeout(context));
+            return Poll::Ready(Some(Err("the upstream stopped in the middle of a response".into())));
+        };
+        self.is_waiting = false;
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                // Nothing comes after trailers, and the server does not ask.
+                self.is_ended |= frame.is_trailers();
+                if let Some(record) = &mut self.record {
+                    record.bytes_sent += length as u64;
+                }
+            }
+            Some(Err(_)) => {}
+            None => self.is_ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let is_whole = self.is_ended || self.source.is_end();
+        if let Some(record) = &mut self.record {
+            record.is_cut |= !is_whole;
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! One request's way through the gateway: checked, routed, shown to the filter, sent on, answered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::request;
+use hyper::http::response;
+use hyper::http::uri::Scheme;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use metrics::Gauge;
+use slidegate::{Hooks, Stream, Verdict, apply_edits};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use crate::gateway::access_log::Record;
+use crate::gateway::admission::{self, View, Wishes};
+use crate::gateway::answer::{self, Refusal};
+use crate::gateway::body::{RequestBody, ResponseBody, Source};
+use crate::gateway::client::ClientError;
+use crate::gateway::filtered;
+use crate::gateway::headers;
+use crate::gateway::routes::Route;
+use crate::gateway::serving::Serving;
+use crate::gateway::telemetry::UpstreamError;
+use crate::gateway::tunnel;
+use crate::settings::Protocol;
+
+/// What the requests of one thread have in common.
+pub(crate) struct Lane {
+    pub(crate) index: usize,
+    pub(crate) serving: Arc<arc_swap::ArcSwap<Serving>>,
+    pub(crate) in_flight: Gauge,
+    /// Counts what must end before the process may.
+    pub(crate) tracker: TaskTracker,
+}
+
+impl Lane {
+    /// Answers a request. Dropping the future, because the client left, ends the filter's stream.
+    pub(crate) async fn answer(&self, mut request: Request<Incoming>, client: SocketAddr) -> Response<ResponseBody> {
+        let serving = self.serving.load_full();
+        let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let (mut parts, body) = request.into_parts();
+        let mut record = Record::new(Arc::clone(&serving), self.in_flight.clone(), client, &parts);
+        let authority = match admission::authority(&parts) {
+            Ok(authority) => authority,
+            Err(refusal) => return Passage { lane: self, serving, record, stream: None }.refuse(&refusal).await,
+        };
+        let route = serving.routes.find(authority.host(), parts.uri.path()).cloned();
+        record.authority = Some(authority.clone());
+        record.route.clone_from(&route);
+        let wishes = admission::prepare(&mut parts, client, &authority);
+        let view = Arc::new(View::new(parts, authority, client, route));
+        let passage = Passage { lane: self, serving, record, stream: None };
+        passage.run(view, wishes, body, client_upgrade).await
+    }
+}
+
+/// A request on its way, with all that has to last until its end.
+struct Passage<'l> {
+    lane: &'l Lane,
+    serving: Arc<Serving>,
+    record: Record,
+    stream: Option<Arc<Stream>>,
+}
+
+impl Passage<'_> {
+    async fn run(mut self, view: Arc<View>, wishes: Wishes, body: Incoming, client_upgrade: Option<OnUpgrade>) -> Response<ResponseBody> {
+        let headers = match self.decide(&view).await {
+            Ok(headers) => headers,
+            Err(refused) => return self.respond(refused),
+        };
+        let Some(route) = &view.route else {
+            let refusal = Refusal::new(StatusCode::NOT_FOUND, "no route for this host and path", "gateway.no_route");
+            return self.refuse(&refusal).await;
+        };
+        let (body, answered) = self.request_body(body);
+        let request = Request::from_parts(upstream_parts(&view, headers, &wishes, route), body);
+        let forwarded = match answered {
+            None => self.forward(request, route).await,
+            Some(answered) => tokio::select! {
+                forwarded = self.forward(request, route) => forwarded,
+                Ok(answer) = answered => return self.respond(answer),
+            },
+        };
+        match forwarded {
+            Ok(response) => self.relay(response, client_upgrade.filter(|_| wishes.upgrade.is_some())).await,
+            Err(refusal) => self.refuse(&refusal).await,
+        }
+    }
+
+    /// Asks the filter. If the request passes, its headers come back with the filter's changes.
+    async fn decide(&mut self, view: &Arc<View>) -> Result<HeaderMap, slidegate::Response> {
+        let Some(worker) = self.serving.worker(self.lane.index) else {
+            return Ok(view.take_headers());
+        };
+        let stream = worker.open(Arc::clone(view) as Arc<dyn slidegate::Request>);
+        let verdict = stream.on_request().await;
+        self.stream = Some(Arc::new(stream));
+        match verdict {
+            Verdict::Pass(edits) => {
+                let mut headers = view.take_headers();
+                apply_edits(&edits, &mut headers);
+                Ok(headers)
+            }
+            Verdict::Respond(response) => Err(response),
+        }
+    }
+
+    /// Sends the request on and waits for the response's headers.
+    async fn forward(&self, request: Request<RequestBody>, route: &Route) -> Result<Response<Incoming>, Refusal> {
+        let Some(clients) = self.serving.clients(self.lane.index) else {
+            return Err(Refusal::new(StatusCode::BAD_GATEWAY, "no upstream client", "gateway.upstream_connect"));
+        };
+        let response = clients.send(route.upstream.protocol, request);
+        tokio::pin!(response);
+        let limit = self.serving.settings.timeouts.response;
+        let mut deadline = Instant::now() + limit;
+        loop {
+            match timeout_at(deadline, &mut response).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(upstream_refusal(&error, route)),
+                Err(_) => {}
+            }
+            // While the request's body is still being sent, the upstream is not late yet.
+            let upload = &self.record.upload;
+            deadline = upload.last_piece() + limit;
+            if deadline <= Instant::now() {
+                return Err(late_refusal(upload.is_complete(), route));
+            }
+        }
+    }
+
+    /// The body to send on, and where the filter asks to see it, the answer it may give meanwhile.
+    fn request_body(&self, body: Incoming) -> (RequestBody, Option<oneshot::Receiver<slidegate::Response>>) {
+        let (source, answered) = match self.stream_for(Hooks::REQUEST_BODY) {
+            Some(stream) => {
+                let (source, answered) = filtered::request(Arc::clone(stream), body);
+                (source, Some(answered))
+            }
+            None => (Source::Peer(body), None),
+        };
+        (RequestBody::new(source, Arc::clone(&self.record.upload)), answered)
+    }
+
+    /// The stream, if the filter asks for this hook.
+    fn stream_for(&self, hook: Hooks) -> Option<&Arc<Stream>> {
+        self.stream.as_ref().filter(|_| self.serving.hooks().contains(hook))
+    }
+
+    /// Passes the upstream's response on.
+    async fn relay(self, mut response: Response<Incoming>, client_upgrade: Option<OnUpgrade>) -> Response<ResponseBody> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let upstream_upgrade = response.extensions_mut().remove::<OnUpgrade>();
+            return match (client_upgrade, upstream_upgrade) {
+                (Some(client), Some(upstream)) => self.switch(response, client, upstream).await,
+                _ => {
+                    let reason = "the upstream switched protocols unasked";
+                    self.refuse(&Refusal::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")).await
+                }
+            };
+        }
+        let (mut parts, body) = response.into_parts();
+        headers::remove_hop_by_hop(&mut parts.headers);
+        parts.version = Version::HTTP_11;
+        self.finish(parts, Source::Peer(body)).await
+    }
+
+    async fn switch(mut self, response: Response<Incoming>, client: OnUpgrade, upstream: OnUpgrade) -> Response<ResponseBody> {
+        let (mut parts, _) = response.into_parts();
+        let protocol = parts.headers.get(header::UPGRADE).cloned();
+        headers::remove_hop_by_hop(&mut parts.headers);
+        if let Some(refused) = self.show_response(&mut parts).await {
+            return self.respond(refused);
+        }
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            parts.headers.insert(header::UPGRADE, protocol);
+        }
+        self.record.status = Some(parts.status.as_u16());
+        let idle = self.serving.settings.timeouts.idle;
+        self.lane.tracker.spawn(tunnel::run(client, upstream, self.record, self.stream));
+        Response::from_parts(parts, ResponseBody::new(Source::Own(None), idle, None, None))
+    }
+
+    /// The gateway's own answer. The filter may add its headers to it, as to an upstream's.
+    async fn refuse(mut self, refusal: &Refusal) -> Response<ResponseBody> {
+        self.record.details = refusal.details.into();
+        let (parts, body) = refusal.answer();
+        self.finish(parts, Source::Own(Some(body))).await
+    }
+
+    /// Shows the response to the filter, where it asks for that, and hands it to the server.
+    async fn finish(self, mut parts: response::Parts, source: Source) -> Response<ResponseBody> {
+        if let Some(replaced) = self.show_response(&mut parts).await {
+            return self.respond(replaced);
+        }
+        let source = match (self.stream_for(Hooks::RESPONSE_BODY), source) {
+            (Some(stream), Source::Peer(body)) => filtered::response(Arc::clone(stream), body),
+            (_, source) => source,
+        };
+        self.send(parts, source)
+    }
+
+    /// Returns the filter's own answer if it wants that in place of this response.
+    async fn show_response(&self, parts: &mut response::Parts) -> Option<slidegate::Response> {
+        let stream = self.stream_for(Hooks::RESPONSE_HEADERS)?;
+        match stream.on_response_headers(parts.status.as_u16(), &parts.headers).await {
+            Verdict::Pass(edits) => {
+                apply_edits(&edits, &mut parts.headers);
+                None
+            }
+            Verdict::Respond(response) => Some(response),
+        }
+    }
+
+    /// The filter's answer.
+    fn respond(mut self, mut response: slidegate::Response) -> Response<ResponseBody> {
+        self.record.details = std::mem::take(&mut response.details).into();
+        let (parts, body) = answer::from_filter(response);
+        self.send(parts, Source::Own(Some(body)))
+    }
+
+    fn send(mut self, parts: response::Parts, source: Source) -> Response<ResponseBody> {
+        self.record.status = Some(parts.status.as_u16());
+        let idle = self.serving.settings.timeouts.idle;
+        Response::from_parts(parts, ResponseBody::new(source, idle, Some(self.record), self.stream))
+    }
+}
+
+/// The request's head as the upstream gets it.
+fn upstream_parts(view: &View, mut headers: HeaderMap, wishes: &Wishes, route: &Route) -> request::Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    match route.upstream.protocol {
+        Protocol::Http1 => {
+            if let Ok(host) = HeaderValue::from_str(view.authority.as_str()) {
+                headers.insert(header::HOST, host);
+            }
+            if let Some(upgrade) = &wishes.upgrade {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::UPGRADE, upgrade.clone());
+            } else if wishes.trailers {
+                // RFC 9110, section 10.1.4: `te` is announced in `connection`.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+            }
+        }
+        // `:authority` is the upstream's; the client's host is in `x-forwarded-host`.
+        Protocol::H2c => {
+            headers.remove(header::HOST);
+        }
+    }
+    let mut uri = hyper::http::uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(route.upstream.authority.clone());
+    uri.path_and_query = Some(view.target.clone());
+    // All three parts are there and each was valid before.
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    parts.method = view.method.clone();
+    parts.version = Version::HTTP_11;
+    parts.headers = headers;
+    parts
+}
+
+fn upstream_refusal(error: &ClientError, route: &Route) -> Refusal {
+    let refusal = |kind, status, reason, details| {
+        route.metrics.upstream_error(kind);
+        Refusal::new(status, reason, details)
+    };
+    match error {
+        ClientError::ConnectTimeout => {
+            let reason = "the upstream did not accept a connection in time";
+            refusal(UpstreamError::Timeout, StatusCode::GATEWAY_TIMEOUT, reason, "gateway.upstream_connect_timeout")
+        }
+        ClientError::Connect(cause) => {
+            tracing::debug!(cause, upstream = %route.upstream, "cannot connect");
+            let reason = "the upstream cannot be reached";
+            refusal(UpstreamError::Connect, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_connect")
+        }
+        ClientError::Reset(cause) => {
+            tracing::debug!(cause, upstream = %route.upstream, "no response");
+            let reason = "the upstream broke off before it answered";
+            refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
+        }
+    }
+}
+
+fn late_refusal(is_upload_complete: bool, route: &Route) -> Refusal {
+    if !is_upload_complete {
+        let reason = "the request's body stopped coming";
+        return Refusal::new(StatusCode::REQUEST_TIMEOUT, reason, "gateway.request_timeout");
+    }
+    route.metrics.upstream_error(UpstreamError::Timeout);
+    let reason = "the upstream did not answer in time";
+    Refusal::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.upstream_timeout")
+}

@@ -1,0 +1,162 @@
+//! New settings without a restart: when the file changes, or on SIGHUP. Bad settings are logged and change nothing.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc::{Receiver, Sender};
+
+use crate::gateway::serving::{Serving, Workshop};
+use crate::gateway::telemetry;
+use crate::settings::{LogSettings, Mistake, Settings, Source};
+
+/// How long after a first sign of change the file is read, since editors write in several steps.
+const SETTLING: Duration = Duration::from_millis(150);
+
+/// Why to look at the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Something happened in its directory; probably not to this file.
+    Changed,
+    /// A person asked.
+    Asked,
+}
+
+/// Keeps what is served in step with the file.
+pub(crate) struct Reloader {
+    pub(crate) source: Source,
+    pub(crate) workshop: Arc<Workshop>,
+    pub(crate) serving: Arc<ArcSwap<Serving>>,
+    /// The file as it was read last, good or bad.
+    pub(crate) last_read: Option<Vec<u8>>,
+}
+
+impl Reloader {
+    /// Looks at the file whenever there is cause to, for ever.
+    pub(crate) async fn run(mut self, mut causes: Receiver<Cause>) {
+        while let Some(mut cause) = causes.recv().await {
+            tokio::time::sleep(SETTLING).await;
+            while let Ok(another) = causes.try_recv() {
+                cause = if another == Cause::Asked { another } else { cause };
+            }
+            // Configuring an instance compiles patterns; that must not hold up accepting.
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look(cause);
+                self
+            });
+            match looked.await {
+                Ok(reloader) => self = reloader,
+                Err(error) => {
+                    tracing::error!(%error, "reloading ended with a panic; there will be no more reloads");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, cause: Cause) {
+        let read = self.source.read();
+        let is_same = read.as_ref().ok() == self.last_read.as_ref();
+        if is_same && cause == Cause::Changed {
+            return;
+        }
+        self.last_read = read.as_ref().ok().cloned();
+        let made = read.map_err(|mistake| vec![mistake]).and_then(|bytes| self.make(&bytes));
+        match made {
+            Ok(Some(serving)) => {
+                self.serving.store(Arc::new(serving));
+                telemetry::reload("ok");
+                tracing::info!(file = %self.source.file.display(), "settings reloaded");
+            }
+            Ok(None) => {
+                telemetry::reload("unchanged");
+                tracing::info!(file = %self.source.file.display(), "settings are as before");
+            }
+            Err(mistakes) => {
+                telemetry::reload("failed");
+                self.complain(&mistakes);
+            }
+        }
+    }
+
+    /// Nothing is made of settings that say what the ones in force say.
+    fn make(&self, bytes: &[u8]) -> Result<Option<Serving>, Vec<Mistake>> {
+        let previous = self.serving.load();
+        let settings = without_restart(&previous.settings, self.source.parse(bytes)?);
+        if settings == previous.settings {
+            return Ok(None);
+        }
+        self.workshop.make(settings, Some(&previous)).map(Some)
+    }
+
+    fn complain(&self, mistakes: &[Mistake]) {
+        for mistake in mistakes {
+            tracing::error!(file = %self.source.file.display(), "{mistake}");
+        }
+        tracing::error!(mistakes = mistakes.len(), "the settings were not reloaded; those from before stay in force");
+    }
+}
+
+/// The new settings, except for those that need a new process: they stay as they run, with a warning.
+fn without_restart(running: &Settings, new: Settings) -> Settings {
+    for (name, is_changed) in [
+        ("listen", running.listen != new.listen),
+        ("admin", running.admin != new.admin),
+        ("workers", running.workers != new.workers),
+        ("log.format", running.log.format != new.log.format),
+    ] {
+        if is_changed {
+            tracing::warn!("`{name}` changed; that takes effect at the next start");
+        }
+    }
+    Settings {
+        listen: running.listen,
+        admin: running.admin,
+        workers: running.workers,
+        log: LogSettings { format: running.log.format, ..new.log },
+        ..new
+    }
+}
+
+/// Watches the file's directory, not the file: editors and Kubernetes put a new file in the old one's place. Where the file is a link,
+/// the directory it leads to is watched too.
+///
+/// # Errors
+/// The operating system cannot watch these directories.
+pub(crate) fn watch(file: &Path, causes: Sender<Cause>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
+        Ok(event) if is_change(event.kind) => {
+            // Full means that a look is due already.
+            let _ = causes.try_send(Cause::Changed);
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "watching the settings file failed; SIGHUP still reloads it"),
+    })?;
+    for directory in directories(file) {
+        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+/// Reading the file is an event as well; taking that for a change would never end.
+fn is_change(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+fn directories(file: &Path) -> Vec<PathBuf> {
+    let parent = |file: &Path| match file.parent() {
+        Some(parent) if parent.as_os_str() != OsStr::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let mut directories = vec![parent(file)];
+    if let Ok(target) = file.canonicalize() {
+        let target = parent(&target);
+        let is_other = directories.iter().all(|directory| directory.canonicalize().ok().as_ref() != Some(&target));
+        directories.extend(is_other.then_some(target));
+    }
+    directories
+}

@@ -1,0 +1,106 @@
+//! Which route a request takes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::gateway::telemetry::RouteMetrics;
+use crate::settings::{HostPattern, RouteSettings, Upstream};
+
+/// A route of the file, with what the gateway keeps for it.
+pub(crate) struct Route {
+    /// What `_match_route_` sees.
+    pub(crate) name: String,
+    pub(crate) upstream: Upstream,
+    pub(crate) metrics: RouteMetrics,
+    host: HostPattern,
+    path_prefix: String,
+}
+
+/// All routes. The closest host wins, then the longest path prefix; the order in the file does not matter.
+pub(crate) struct Routes {
+    routes: Vec<Arc<Route>>,
+    /// What is counted for requests that no route takes.
+    pub(crate) unrouted: RouteMetrics,
+}
+
+impl Routes {
+    pub(crate) fn new(settings: &[RouteSettings]) -> Self {
+        let route = |route: &RouteSettings| {
+            Arc::new(Route {
+                name: route.name.clone(),
+                upstream: route.upstream.clone(),
+                metrics: RouteMetrics::new(&route.name),
+                host: route.host.clone(),
+                path_prefix: route.path_prefix.clone(),
+            })
+        };
+        Self { routes: settings.iter().map(route).collect(), unrouted: RouteMetrics::new("-") }
+    }
+
+    /// The route for a host (without port, in any letter case) and a path (without query).
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
+        let host = lower_case(host);
+        let mut best = None;
+        for route in &self.routes {
+            let Some(closeness) = route.host.closeness(&host).filter(|_| is_under(path, &route.path_prefix)) else {
+                continue;
+            };
+            let rank = (closeness, route.path_prefix.len());
+            if best.is_none_or(|(best_rank, _)| rank > best_rank) {
+                best = Some((rank, route));
+            }
+        }
+        best.map(|(_, route)| route)
+    }
+}
+
+fn lower_case(host: &str) -> Cow<'_, str> {
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    }
+}
+
+/// Whole segments are compared: `/orders` takes `/orders` and `/orders/7`, not `/orders2`. `/` takes everything, `*` of OPTIONS included.
+fn is_under(path: &str, prefix: &str) -> bool {
+    if prefix == "/" {
+        return true;
+    }
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(routes: &[(&str, &str)], host: &str, path: &str) -> Option<String> {
+        let settings: Vec<RouteSettings> = routes
+            .iter()
+            .map(|(host, path_prefix)| RouteSettings {
+                name: format!("{host}{path_prefix}"),
+                host: HostPattern::parse(host).expect("a pattern"),
+                path_prefix: (*path_prefix).to_owned(),
+                upstream: Upstream::parse("http://127.0.0.1:1").expect("a URL"),
+            })
+            .collect();
+        Routes::new(&settings).find(host, path).map(|route| route.name.clone())
+    }
+
+    #[test]
+    fn host_counts_before_path() {
+        let routes = [("*", "/orders/long"), ("*.example.com", "/"), ("a.example.com", "/orders"), ("*", "/orders")];
+        let name = |host, path| found(&routes, host, path);
+        assert_eq!(name("A.example.com", "/orders/long").as_deref(), Some("a.example.com/orders"));
+        assert_eq!(name("a.example.com", "/else").as_deref(), Some("*.example.com/"));
+        assert_eq!(name("b.test", "/orders/long/1").as_deref(), Some("*/orders/long"));
+        assert_eq!(name("b.test", "/orders/longer").as_deref(), Some("*/orders"));
+        assert_eq!(name("b.test", "/"), None);
+    }
+
+    #[test]
+    fn prefixes_end_at_segments() {
+        assert!(is_under("/orders", "/orders") && is_under("/orders/", "/orders") && is_under("*", "/"));
+        assert!(!is_under("/orders2", "/orders") && !is_under("/order", "/orders"));
+        assert!(is_under("/orders/x", "/orders/") && !is_under("/orders", "/orders/"));
+    }
+}

@@ -1,0 +1,180 @@
+//! What requests are served with at one moment: settings, routes, filter workers. A reload makes a new one and swaps it in; requests in flight
+//! keep the one they started with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use slidegate::{Configuration, ConfigureError, Hooks, Module, RedisDirectory, RedisService, StartError, Worker, WorkerOptions};
+use tokio::runtime::Handle;
+
+use crate::gateway::client::Clients;
+use crate::gateway::routes::Routes;
+use crate::settings::{Mistake, Settings};
+
+/// Settings in force, with all that was made from them.
+pub(crate) struct Serving {
+    pub(crate) settings: Settings,
+    pub(crate) routes: Routes,
+    filter: Option<Arc<Filter>>,
+    /// One a lane.
+    clients: Vec<Clients>,
+}
+
+impl Serving {
+    /// The filter's worker for a lane, if there is a filter.
+    pub(crate) fn worker(&self, lane: usize) -> Option<&Worker> {
+        self.filter.as_ref()?.worker(lane)
+    }
+
+    /// Linear memory of the filter's instances, in bytes.
+    pub(crate) fn instance_memory_bytes(&self) -> usize {
+        self.filter.as_ref().map_or(0, |filter| filter.workers.iter().map(Worker::memory_bytes).sum())
+    }
+
+    /// The hooks that the filter asks for.
+    pub(crate) fn hooks(&self) -> Hooks {
+        self.filter.as_ref().map_or_else(Hooks::empty, |filter| filter.hooks)
+    }
+
+    /// The upstream clients of a lane.
+    pub(crate) fn clients(&self, lane: usize) -> Option<&Clients> {
+        self.clients.get(lane % self.clients.len().max(1))
+    }
+
+    /// What the filter understood of its configuration, for people.
+    pub(crate) fn described(&self) -> &str {
+        self.worker(0).map(Worker::describe).unwrap_or_default()
+    }
+
+    /// For each Redis service of the filter: its name as configured, and where that is.
+    pub(crate) fn redis_addresses(&self) -> &[(String, String)] {
+        self.filter.as_ref().map_or(&[], |filter| &filter.redis_addresses)
+    }
+
+    /// What the filter answered to its configuration.
+    pub(crate) fn configuration(&self) -> Option<&Configuration> {
+        self.worker(0).map(Worker::configuration)
+    }
+}
+
+/// Makes servings for the lanes of this process.
+pub(crate) struct Workshop {
+    module: Module,
+    /// The lanes' runtimes. A worker's connections live on the lane that uses it.
+    lanes: Vec<Handle>,
+    /// Stands for every service name of the filter, whatever the file says.
+    redis_override: Option<String>,
+}
+
+impl Workshop {
+    pub(crate) fn new(module: Module, lanes: Vec<Handle>, redis_override: Option<String>) -> Self {
+        Self { module, lanes, redis_override }
+    }
+
+    /// Makes a serving. A filter that did not change is taken over from `previous`, with what it remembers and with its local windows.
+    ///
+    /// # Errors
+    /// What is wrong with the filter's configuration, with paths that start at `filter`.
+    pub(crate) fn make(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
+        let directory = self.directory(&settings)?;
+        let filter = match &settings.filter {
+            None => None,
+            Some(config) => match previous.and_then(|previous| previous.filter.as_ref()) {
+                Some(filter) if filter.is_made_of(config, &settings.redis_names) => Some(Arc::clone(filter)),
+                _ => Some(Arc::new(self.start_filter(config, &settings.redis_names, &directory)?)),
+            },
+        };
+        let clients = match previous {
+            Some(previous) if previous.settings.timeouts.connect == settings.timeouts.connect => previous.clients.clone(),
+            _ => self.lanes.iter().map(|_| Clients::new(settings.timeouts.connect)).collect(),
+        };
+        Ok(Serving { routes: Routes::new(&settings.routes), filter, clients, settings })
+    }
+
+    fn directory(&self, settings: &Settings) -> Result<RedisDirectory, Vec<Mistake>> {
+        let mut directory = RedisDirectory::new();
+        let mut mistakes = Vec::new();
+        for (name, url) in &settings.redis_names {
+            if let Err(error) = directory.insert(name, url) {
+                mistakes.push(Mistake::new(format!("redis.names.{name}"), error.to_string()));
+            }
+        }
+        if let Some(url) = &self.redis_override {
+            directory = RedisDirectory::new();
+            if let Err(error) = directory.insert_any(url) {
+                mistakes.push(Mistake::new("--redis", error.to_string()));
+            }
+        }
+        if mistakes.is_empty() { Ok(directory) } else { Err(mistakes) }
+    }
+
+    /// A worker for each lane; one for all of them while windows are local, so that a local limit is the limit.
+    fn start_filter(
+        &self,
+        config: &Value,
+        redis_names: &BTreeMap<String, String>,
+        directory: &RedisDirectory,
+    ) -> Result<Filter, Vec<Mistake>> {
+        let json = config.to_string();
+        let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
+        for lane in &self.lanes {
+            if workers.first().is_some_and(|worker| worker.configuration().redis.is_empty()) {
+                break;
+            }
+            let _on_lane = lane.enter();
+            let options = WorkerOptions::default().with_redis(directory.clone());
+            workers.push(Worker::start(&self.module, json.as_bytes(), options).map_err(mistakes_of)?);
+        }
+        let configuration = workers.first().map(Worker::configuration);
+        for warning in configuration.into_iter().flat_map(|configuration| &configuration.warnings) {
+            tracing::warn!("filter: {warning}");
+        }
+        let services = configuration.map_or(&[][..], |configuration| &configuration.redis);
+        let address = |service: &RedisService| (format!("{}:{}", service.service_name, service.port), directory.address(service));
+        Ok(Filter {
+            hooks: configuration.map_or_else(Hooks::empty, |configuration| configuration.hooks),
+            redis_addresses: services.iter().map(address).collect(),
+            workers,
+            config: config.clone(),
+            redis_names: redis_names.clone(),
+        })
+    }
+}
+
+/// A configured filter: its workers, and what they were made of.
+struct Filter {
+    workers: Vec<Worker>,
+    hooks: Hooks,
+    redis_addresses: Vec<(String, String)>,
+    config: Value,
+    redis_names: BTreeMap<String, String>,
+}
+
+impl Filter {
+    fn worker(&self, lane: usize) -> Option<&Worker> {
+        self.workers.get(lane % self.workers.len().max(1))
+    }
+
+    fn is_made_of(&self, config: &Value, redis_names: &BTreeMap<String, String>) -> bool {
+        self.config == *config && self.redis_names == *redis_names
+    }
+}
+
+fn mistakes_of(error: StartError) -> Vec<Mistake> {
+    match error {
+        StartError::Configure(ConfigureError::Invalid(errors)) => {
+            errors.into_iter().map(|error| Mistake::new(filter_path(&error.path), error.message)).collect()
+        }
+        other => vec![Mistake::new("filter", other.to_string())],
+    }
+}
+
+/// `rule_items[0]` of the filter is `filter.rule_items[0]` of the file.
+fn filter_path(path: &str) -> String {
+    match path {
+        "" => "filter".to_owned(),
+        path if path.starts_with('[') => format!("filter{path}"),
+        path => format!("filter.{path}"),
+    }
+}

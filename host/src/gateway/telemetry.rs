@@ -1,0 +1,102 @@
+//! What the gateway counts. Every label value comes from the settings or from a fixed list, so requests cannot add series.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+const REQUESTS: &str = "slidegate_requests_total";
+const DURATION: &str = "slidegate_request_duration_seconds";
+const UPSTREAM_ERRORS: &str = "slidegate_upstream_errors_total";
+const IN_FLIGHT: &str = "slidegate_requests_in_flight";
+const RELOADS: &str = "slidegate_reloads_total";
+const INSTANCE_MEMORY: &str = "slidegate_instance_memory_bytes";
+
+/// Counted by the library.
+const TRAPS: &str = "slidegate_component_traps_total";
+
+/// Seconds. From a decision that the instance remembers to a slow upstream.
+const DURATION_BUCKETS: [f64; 13] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Installs the process's recorder. To be called before any metric is made; metrics made earlier go nowhere.
+///
+/// # Errors
+/// A recorder is installed already.
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)?.install_recorder()?;
+    describe_counter!(REQUESTS, "Requests answered, by route and class of the status code; `gone` when the client left first");
+    describe_histogram!(DURATION, "From the request's headers to the last byte of the response");
+    describe_counter!(UPSTREAM_ERRORS, "Requests the upstream did not answer, by cause");
+    describe_gauge!(IN_FLIGHT, "Requests not yet answered to the last byte");
+    describe_counter!(RELOADS, "Reloads of the settings file, by result");
+    describe_gauge!(INSTANCE_MEMORY, "Linear memory of all filter instances, in bytes");
+    describe_counter!(TRAPS, "Filter instances that failed and were replaced");
+    // So that it is there before the first one, for alerts.
+    counter!(TRAPS).increment(0);
+    Ok(handle)
+}
+
+/// The counters of one route.
+pub(crate) struct RouteMetrics {
+    /// By the status code's first digit; index 0 counts clients that left first.
+    requests: [Counter; 6],
+    duration: Histogram,
+    upstream_errors: [Counter; 3],
+}
+
+/// Why an upstream did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpstreamError {
+    Connect,
+    Timeout,
+    Reset,
+}
+
+impl RouteMetrics {
+    /// The counters of the route of this name; the same ones for the same name, also after a reload.
+    pub(crate) fn new(route: &str) -> Self {
+        let requests = |class: &'static str| counter!(REQUESTS, "route" => route.to_owned(), "code" => class);
+        let errors = |cause: &'static str| counter!(UPSTREAM_ERRORS, "route" => route.to_owned(), "cause" => cause);
+        Self {
+            requests: ["gone", "1xx", "2xx", "3xx", "4xx", "5xx"].map(requests),
+            duration: histogram!(DURATION, "route" => route.to_owned()),
+            upstream_errors: ["connect", "timeout", "reset"].map(errors),
+        }
+    }
+
+    /// Counts a request that is over; no status if the client left before there was one.
+    pub(crate) fn request(&self, status: Option<u16>, duration: Duration) {
+        let class = usize::from(status.unwrap_or(0) / 100);
+        // Codes above 599 are what a filter may be configured to send.
+        if let Some(counter) = self.requests.get(class.min(5)) {
+            counter.increment(1);
+        }
+        self.duration.record(duration.as_secs_f64());
+    }
+
+    pub(crate) fn upstream_error(&self, error: UpstreamError) {
+        let [connect, timeout, reset] = &self.upstream_errors;
+        match error {
+            UpstreamError::Connect => connect.increment(1),
+            UpstreamError::Timeout => timeout.increment(1),
+            UpstreamError::Reset => reset.increment(1),
+        }
+    }
+}
+
+/// The gauge of requests in flight.
+pub(crate) fn in_flight() -> Gauge {
+    gauge!(IN_FLIGHT)
+}
+
+/// Sets the gauge of the instances' memory, in bytes.
+pub(crate) fn instance_memory(bytes: usize) {
+    // Exact up to 2^53.
+    gauge!(INSTANCE_MEMORY).set(bytes as f64);
+}
+
+/// Counts a reload: `ok`, `unchanged` or `failed`.
+pub(crate) fn reload(result: &'static str) {
+    counter!(RELOADS, "result" => result).increment(1);
+}

@@ -1,0 +1,361 @@
+//! The gateway's own file: where it listens, where requests go, how long it waits. What stands under `filter` is the filter's
+//! and is handed on as it is, after YAML has become JSON.
+
+mod document;
+mod fields;
+mod host_pattern;
+mod source;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::fields::{Fields, unexpected};
+
+pub(crate) use self::fields::Mistake;
+pub(crate) use self::host_pattern::HostPattern;
+pub(crate) use self::source::{Overrides, Source};
+pub(crate) use self::upstream::{Protocol, Upstream};
+
+/// Everything the file says, with the defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/config` are served; nowhere by default.
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) workers: usize,
+    /// In the file's order.
+    pub(crate) routes: Vec<RouteSettings>,
+    /// Addresses of service names that only a mesh could resolve.
+    pub(crate) redis_names: BTreeMap<String, String>,
+    /// The filter's configuration. Without one nothing is limited.
+    pub(crate) filter: Option<Value>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) log: LogSettings,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RouteSettings {
+    /// What `_match_route_` sees. Empty for the one nameless upstream.
+    pub(crate) name: String,
+    pub(crate) host: HostPattern,
+    pub(crate) path_prefix: String,
+    pub(crate) upstream: Upstream,
+}
+
+/// How long the gateway waits, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    /// For a connection to the upstream.
+    pub(crate) connect: Duration,
+    /// For the upstream's response headers, counted from the last piece of the request that was sent.
+    pub(crate) response: Duration,
+    /// For the next piece of a response's body.
+    pub(crate) idle: Duration,
+    /// For a client's complete request headers, and for its next request on a kept connection.
+    pub(crate) request_headers: Duration,
+    /// For requests in flight, after SIGTERM.
+    pub(crate) drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(300),
+            request_headers: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogSettings {
+    /// One line per request.
+    pub(crate) access: bool,
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Settings {
+    /// Reads the bytes of a settings file of this name.
+    ///
+    /// # Errors
+    /// Every mistake found, in the file's order of parts.
+    pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Vec<Mistake>> {
+        let document = document::parse(file, bytes).map_err(|mistake| vec![mistake])?;
+        Self::from_value(&document)
+    }
+
+    /// Reads a settings document.
+    ///
+    /// # Errors
+    /// Every mistake found.
+    pub(crate) fn from_value(document: &Value) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let settings = Fields::of("", document, &mut mistakes).map(|fields| read_all(fields, &mut mistakes));
+        match settings {
+            Some(settings) if mistakes.is_empty() => Ok(settings),
+            _ => Err(mistakes),
+        }
+    }
+
+    /// The settings as understood, with every password blotted out.
+    pub(crate) fn shown(&self) -> Value {
+        let routes: Vec<Value> = self
+            .routes
+            .iter()
+            .map(|route| {
+                json!({
+                    "name": route.name,
+                    "host": route.host.to_string(),
+                    "path_prefix": route.path_prefix,
+                    "upstream": route.upstream.to_string(),
+                    "service": route.upstream.service_name,
+                })
+            })
+            .collect();
+        let names: BTreeMap<&str, String> = self.redis_names.iter().map(|(name, url)| (name.as_str(), without_password(url))).collect();
+        json!({
+            "listen": self.listen.to_string(),
+            "admin": self.admin.map(|address| address.to_string()),
+            "workers": self.workers,
+            "routes": routes,
+            "redis": {"names": names},
+            "filter": self.filter.as_ref().map(without_secrets),
+            "timeouts": self.timeouts.shown(),
+            "log": {
+                "access": self.log.access,
+                "format": match self.log.format { LogFormat::Text => "text", LogFormat::Json => "json" },
+            },
+        })
+    }
+}
+
+impl Timeouts {
+    fn shown(&self) -> Value {
+        let shown = |duration: Duration| match duration.subsec_millis() {
+            0 => format!("{}s", duration.as_secs()),
+            _ => format!("{}ms", duration.as_millis()),
+        };
+        json!({
+            "connect": shown(self.connect),
+            "response": shown(self.response),
+            "idle": shown(self.idle),
+            "request_headers": shown(self.request_headers),
+            "drain": shown(self.drain),
+        })
+    }
+}
+
+fn read_all(mut fields: Fields<'_>, mistakes: &mut Vec<Mistake>) -> Settings {
+    const ADDRESS: &str = "an address and port such as `127.0.0.1:8080` or `[::]:8080`";
+    let settings = Settings {
+        listen: fields.read("listen", ADDRESS, mistakes, read_address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+        admin: fields.read("admin", ADDRESS, mistakes, read_address),
+        workers: fields.read("workers", "a whole number from 1 to 1024", mistakes, read_workers).unwrap_or_else(default_workers),
+        routes: read_routes(&mut fields, mistakes),
+        redis_names: read_redis(&mut fields, mistakes),
+        filter: read_filter(&mut fields, mistakes),
+        timeouts: read_timeouts(&mut fields, mistakes),
+        log: read_log(&mut fields, mistakes),
+    };
+    fields.finish(mistakes);
+    settings
+}
+
+/// `ip:port`, or `localhost:port`. Other names are refused: which of their addresses would be meant?
+fn read_address(value: &Value) -> Option<SocketAddr> {
+    let text = value.as_str()?;
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+fn read_workers(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok().filter(|count| (1..=1024).contains(count))
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Either `routes`, or `upstream` alone for one route to everything.
+fn read_routes(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
+    let upstream_path = fields.path_of("upstream");
+    match (fields.value("upstream"), fields.value("routes")) {
+        (Some(_), Some(_)) => {
+            mistakes.push(Mistake::new("routes", "`upstream` is given too; expected one of the two"));
+            Vec::new()
+        }
+        (None, None) => {
+            mistakes.push(Mistake::new("routes", "missing; expected a list of routes, or `upstream` with one URL"));
+            Vec::new()
+        }
+        (Some(url), None) => read_upstream(&upstream_path, url, mistakes)
+            .map(|upstream| RouteSettings { name: String::new(), host: HostPattern::Any, path_prefix: "/".to_owned(), upstream })
+            .into_iter()
+            .collect(),
+        (None, Some(list)) => read_route_list(list, mistakes),
+    }
+}
+
+fn read_route_list(list: &Value, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
+    let Some(list) = list.as_array().filter(|list| !list.is_empty()) else {
+        mistakes.push(unexpected("routes", list, "a list with at least one route"));
+        return Vec::new();
+    };
+    let mut routes: Vec<RouteSettings> = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        let path = format!("routes[{index}]");
+        let Some(route) = Fields::of(&path, value, mistakes).and_then(|fields| read_route(fields, mistakes)) else {
+            continue;
+        };
+        if let Some(twin) = routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix) {
+            let message = format!("same host and path_prefix as route `{}`, which would always win", twin.name);
+            mistakes.push(Mistake::new(&path, message));
+        }
+        routes.push(route);
+    }
+    routes
+}
+
+fn read_route(mut fields: Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<RouteSettings> {
+    let name = fields.text("name", mistakes).unwrap_or_default().to_owned();
+    let host = fields
+        .read("host", "`*`, a host name without port, or `*.` and a domain", mistakes, |value| value.as_str().and_then(HostPattern::parse))
+        .unwrap_or(HostPattern::Any);
+    let path_prefix = fields
+        .read("path_prefix", "a path that starts with `/`, without query", mistakes, read_path_prefix)
+        .unwrap_or_else(|| "/".to_owned());
+    let upstream_path = fields.path_of("upstream");
+    let upstream = match fields.value("upstream") {
+        Some(url) => read_upstream(&upstream_path, url, mistakes),
+        None => {
+            mistakes.push(Mistake::new(&upstream_path, "missing; expected a URL such as `http://127.0.0.1:9001`"));
+            None
+        }
+    };
+    fields.finish(mistakes);
+    Some(RouteSettings { name, host, path_prefix, upstream: upstream? })
+}
+
+fn read_path_prefix(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+    is_path.then(|| text.to_owned())
+}
+
+fn read_upstream(path: &str, url: &Value, mistakes: &mut Vec<Mistake>) -> Option<Upstream> {
+    let read = url.as_str().ok_or("a URL such as `http://127.0.0.1:9001`").and_then(Upstream::parse);
+    read.map_err(|expected| mistakes.push(unexpected(path, url, expected))).ok()
+}
+
+fn read_redis(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> BTreeMap<String, String> {
+    let mut read = BTreeMap::new();
+    let Some(mut redis) = fields.nested("redis", mistakes) else {
+        return read;
+    };
+    let path = redis.path_of("names");
+    let names = redis.read("names", "a mapping of service names to URLs", mistakes, Value::as_object);
+    redis.finish(mistakes);
+    for (name, url) in names.into_iter().flatten() {
+        match url.as_str() {
+            Some(url) => {
+                read.insert(name.clone(), url.to_owned());
+            }
+            None => mistakes.push(unexpected(&format!("{path}.{name}"), url, "a URL such as `redis://127.0.0.1:6379`")),
+        }
+    }
+    read
+}
+
+/// Only the outermost shape is the host's business.
+fn read_filter(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<Value> {
+    let filter = fields.read("filter", "a mapping, the filter's configuration", mistakes, Value::as_object)?;
+    Some(Value::Object(filter.clone()))
+}
+
+fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some(mut given) = fields.nested("timeouts", mistakes) else {
+        return timeouts;
+    };
+    for (name, timeout) in [
+        ("connect", &mut timeouts.connect),
+        ("response", &mut timeouts.response),
+        ("idle", &mut timeouts.idle),
+        ("request_headers", &mut timeouts.request_headers),
+        ("drain", &mut timeouts.drain),
+    ] {
+        match given.duration(name, mistakes) {
+            Some(Duration::ZERO) if name != "drain" => {
+                mistakes.push(Mistake::new(given.path_of(name), "got `0`, expected a duration above zero"));
+            }
+            Some(duration) => *timeout = duration,
+            None => {}
+        }
+    }
+    given.finish(mistakes);
+    timeouts
+}
+
+fn read_log(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> LogSettings {
+    let mut log = LogSettings { access: true, format: LogFormat::Text };
+    let Some(mut given) = fields.nested("log", mistakes) else {
+        return log;
+    };
+    log.access = given.switch("access", mistakes).unwrap_or(log.access);
+    let format = given.read("format", "`text` or `json`", mistakes, |value| match value.as_str() {
+        Some("text") => Some(LogFormat::Text),
+        Some("json") => Some(LogFormat::Json),
+        _ => None,
+    });
+    log.format = format.unwrap_or(log.format);
+    given.finish(mistakes);
+    log
+}
+
+/// A URL as it may be shown: `redis://user:secret@host` becomes `redis://user:***@host`.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    // The password may hold an unescaped `@` or `/`; the host cannot hold an `@`, so the last one ends the credentials.
+    match rest.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
+            format!("{scheme}://{user}:***@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// A copy without the values of fields called `password`, wherever they stand.
+fn without_secrets(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .map(|(name, value)| match name.as_str() {
+                "password" => (name.clone(), Value::from("***")),
+                _ => (name.clone(), without_secrets(value)),
+            })
+            .collect(),
+        Value::Array(list) => list.iter().map(without_secrets).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

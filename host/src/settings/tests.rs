@@ -1,0 +1,99 @@
+use super::*;
+
+fn read(text: &str) -> Result<Settings, Vec<Mistake>> {
+    Settings::parse(Path::new("gate.yaml"), text.as_bytes())
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    read(text).expect_err("mistakes").iter().map(Mistake::to_string).collect()
+}
+
+#[test]
+fn one_nameless_upstream_is_enough() {
+    let settings = read("upstream: http://127.0.0.1:9001").expect("settings");
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!((settings.admin, settings.filter), (None, None));
+    assert!(settings.workers >= 1);
+    let route = settings.routes.first().expect("a route");
+    assert_eq!((route.name.as_str(), route.path_prefix.as_str()), ("", "/"));
+    assert_eq!(settings.timeouts, Timeouts::default());
+}
+
+#[test]
+fn the_documented_file_is_read() {
+    let settings = read(
+        r#"
+listen: 127.0.0.1:8080
+admin: 127.0.0.1:9090
+routes:
+  - {name: orders, host: "*", path_prefix: /orders, upstream: "http://127.0.0.1:9001"}
+redis: {names: {redis.static: "redis://127.0.0.1:6379"}}
+filter: {rule_name: demo, global_threshold: {query_per_second: 5}, redis: {service_name: redis.static}}
+timeouts: {connect: 1s, idle: 2m, drain: 0s}
+log: {access: false, format: json}
+"#,
+    )
+    .expect("settings");
+    assert_eq!(settings.admin.expect("admin").port(), 9090);
+    assert_eq!(settings.redis_names["redis.static"], "redis://127.0.0.1:6379");
+    assert_eq!(settings.filter.expect("filter")["global_threshold"]["query_per_second"], 5);
+    assert_eq!((settings.timeouts.idle, settings.timeouts.drain), (Duration::from_secs(120), Duration::ZERO));
+    assert_eq!(settings.log, LogSettings { access: false, format: LogFormat::Json });
+}
+
+#[test]
+fn every_mistake_is_found_at_once() {
+    let found = mistakes(
+        r#"
+listen: 8080
+workers: 0
+routes:
+  - {name: a, upstream: "https://x"}
+  - {name: b, path_prefix: b, upstreem: "http://x"}
+  - [1]
+redis: {names: {a: 5}}
+filter: 7
+timeouts: {connect: 5, idle: 0s}
+log: {format: xml}
+"#,
+    );
+    assert_eq!(
+        found,
+        [
+            "listen: got `8080`, expected an address and port such as `127.0.0.1:8080` or `[::]:8080`",
+            "workers: got `0`, expected a whole number from 1 to 1024",
+            "routes[0].upstream: got `https://x`, expected `http://host:port`: TLS to upstreams is not supported, put a TLS proxy between",
+            "routes[1].path_prefix: got `b`, expected a path that starts with `/`, without query",
+            "routes[1].upstream: missing; expected a URL such as `http://127.0.0.1:9001`",
+            "routes[1].upstreem: unknown field; did you mean `upstream`?",
+            "routes[2]: got a list, expected a mapping of fields",
+            "redis.names.a: got `5`, expected a URL such as `redis://127.0.0.1:6379`",
+            "filter: got `7`, expected a mapping, the filter's configuration",
+            "timeouts.connect: got `5`, expected a duration such as `500ms`, `30s`, `5m` or `1h`",
+            "timeouts.idle: got `0`, expected a duration above zero",
+            "log.format: got `xml`, expected `text` or `json`",
+        ]
+    );
+}
+
+#[test]
+fn routes_are_asked_for_once() {
+    assert!(mistakes("listen: 127.0.0.1:1")[0].starts_with("routes: missing"));
+    assert!(mistakes("upstream: http://a\nroutes: []")[0].contains("`upstream` is given too"));
+    assert!(mistakes("routes: []")[0].contains("at least one route"));
+    let twins = mistakes("routes: [{name: a, upstream: 'http://a'}, {name: b, upstream: 'http://b'}]");
+    assert_eq!(twins, ["routes[1]: same host and path_prefix as route `a`, which would always win"]);
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    let settings = read(
+        "{upstream: 'http://a', redis: {names: {r: 'redis://u:s3cret@h:1/2', q: 'redis://:s3c@r/et@h'}},\
+         filter: {redis: {password: s3cret}, _rules_: [{redis: {password: 5}}]}}",
+    )
+    .expect("settings");
+    let shown = settings.shown();
+    assert_eq!(shown["redis"]["names"]["r"], "redis://u:***@h:1/2");
+    assert_eq!(shown["filter"]["_rules_"][0]["redis"]["password"], "***");
+    assert!(!shown.to_string().contains("s3c"), "{shown}");
+}

@@ -3,6 +3,9 @@
 //!
 //! An instance serves one worker and runs on one thread, so its engine is a thread-local.
 
+#![allow(unreachable_pub, reason = "the contract's generated code exports it all")]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
+
 mod bindings;
 mod convert;
 

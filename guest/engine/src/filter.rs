@@ -1,5 +1,8 @@
 //! The state machine: requests and replies in, commands and outcomes out.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::{
     collections::{BTreeMap, VecDeque},
     string::{String, ToString},
@@ -231,9 +234,7 @@ impl Engine {
             FailureMode::Closed if !policy.dry_run => {
                 (Tally::DegradedClosed, Settled { outcome: Outcome::Respond(unavailable()), edits: Vec::new() })
             }
-            FailureMode::Open | FailureMode::Closed => {
-                (Tally::DegradedOpen, Settled { outcome: Outcome::Continue, edits: Vec::new() })
-            }
+            FailureMode::Open | FailureMode::Closed => (Tally::DegradedOpen, Settled { outcome: Outcome::Continue, edits: Vec::new() }),
             FailureMode::Local { share } => {
                 let charges = call.plan.charges_of_share(share);
                 let decision = self.windows.decide(&call.plan.keys, &charges, now_ns / 1_000);

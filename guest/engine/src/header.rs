@@ -131,7 +131,11 @@ mod tests {
 
     #[test]
     fn a_refused_request_hears_of_the_limit_that_frees_last() {
-        let quotas = [quota("minute", 100, 60, 0, Retry::After(30_000_001)), quota("second", 5, 1, 0, Retry::After(200_000)), quota("day", 9, 86_400, 1, Retry::Fits)];
+        let quotas = [
+            quota("minute", 100, 60, 0, Retry::After(30_000_001)),
+            quota("second", 5, 1, 0, Retry::After(200_000)),
+            quota("day", 9, 86_400, 1, Retry::Fits),
+        ];
         assert_eq!(
             fields(ALL, &quotas, true),
             vec![

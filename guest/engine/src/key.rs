@@ -104,7 +104,10 @@ mod tests {
 
     #[test]
     fn no_text_from_outside_can_pass_for_structure() {
-        assert_eq!(spelt("a:{b}", false, "c:d", b"{x}%:2001:db8::1"), "slidegate:{a%3A%7Bb%7D:limit_by_per_cookie:c%3Ad:%7Bx%7D%25:2001:db8::1}:60");
+        assert_eq!(
+            spelt("a:{b}", false, "c:d", b"{x}%:2001:db8::1"),
+            "slidegate:{a%3A%7Bb%7D:limit_by_per_cookie:c%3Ad:%7Bx%7D%25:2001:db8::1}:60"
+        );
         assert_ne!(spelt("r", false, "a", b"b:c"), spelt("r", false, "a:b", b"c"));
         assert_eq!(spelt("}", true, "c", b"v"), "slidegate:{%7D}:limit_by_per_cookie:c:v:60");
     }

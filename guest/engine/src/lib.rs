@@ -4,6 +4,7 @@
 //! connection, reads no clock, writes no log and knows neither the WIT contract nor proxy-wasm: the adapters beside it do.
 #![no_std]
 #![deny(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
 extern crate alloc;
 

@@ -89,8 +89,12 @@ impl LocalWindows {
     /// Drops what is empty among the next few windows; if there is still no room, the one that empties first.
     fn sweep(&mut self, now_us: u64) {
         let after = Bound::Excluded(core::mem::take(&mut self.cursor));
-        let seen: Vec<(u64, Vec<u8>)> =
-            self.windows.range::<Vec<u8>, _>((after, Bound::Unbounded)).take(SWEEP).map(|(key, kept)| (kept.empty_us, key.clone())).collect();
+        let seen: Vec<(u64, Vec<u8>)> = self
+            .windows
+            .range::<Vec<u8>, _>((after, Bound::Unbounded))
+            .take(SWEEP)
+            .map(|(key, kept)| (kept.empty_us, key.clone()))
+            .collect();
         if seen.len() == SWEEP {
             self.cursor = seen.last().map(|(_, key)| key.clone()).unwrap_or_default();
         }

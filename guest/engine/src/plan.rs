@@ -3,11 +3,11 @@
 use alloc::{format, string::String, vec::Vec};
 
 use crate::{
+    header::Quota,
     key::{Subject, key},
     request::RequestView,
     rule::{Limit, Policy, RuleMatch},
     window::{Charge, Standing},
-    header::Quota,
 };
 
 /// Keys and charges of one decision, side by side; no key twice.
@@ -20,7 +20,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Finds every limit of `policy` that the request meets. Empty: it meets none, and is not limited.
     pub(crate) fn new(policy: &Policy, request: &impl RequestView) -> Plan {
-        let together = policy.items.len() > 1 && policy.rule_match == RuleMatch::All || !policy.global.is_empty() && !policy.items.is_empty();
+        let together =
+            policy.items.len() > 1 && policy.rule_match == RuleMatch::All || !policy.global.is_empty() && !policy.items.is_empty();
         let mut plan = Plan::default();
         for limit in &policy.global {
             plan.add(limit, key(&policy.rule_name, together, Subject::Global, limit.window_us), !policy.dry_run);
@@ -50,7 +51,8 @@ impl Plan {
         let mut names: Vec<String> = Vec::with_capacity(self.charges.len());
         for charge in &self.charges {
             let stem = format!("{rule_name}-{}s", charge.window_us / 1_000_000);
-            let taken = names.iter().filter(|name| **name == stem || name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.'))).count();
+            let taken =
+                names.iter().filter(|name| **name == stem || name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.'))).count();
             names.push(if taken == 0 { stem } else { format!("{stem}.{}", taken + 1) });
         }
         names

@@ -2,7 +2,7 @@
 
 mod hits;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod scope;
 
 use alloc::{string::String, vec::Vec};

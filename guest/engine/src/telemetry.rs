@@ -1,6 +1,12 @@
 //! The lines and counters that an adapter passes on to its host.
 
-use alloc::{collections::VecDeque, format, string::{String, ToString}, vec, vec::Vec};
+use alloc::{
+    collections::VecDeque,
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
 
 use crate::{config::Config, failure::Cause};
 
@@ -105,7 +111,8 @@ impl Telemetry {
         self.raise(self.service_metric(service) + 1 + at);
         if self.replace_ailment(service, Some(cause)) != Some(cause) {
             let name = self.service_name(service);
-            self.lines.push_back((LogLevel::Warn, format!("Redis {name} fails ({cause}): {detail}; the failure mode decides until it answers")));
+            self.lines
+                .push_back((LogLevel::Warn, format!("Redis {name} fails ({cause}): {detail}; the failure mode decides until it answers")));
         }
     }
 
@@ -160,9 +167,8 @@ fn policy_metrics(rule_name: &str) -> impl Iterator<Item = Metric> + '_ {
 fn service_metrics(service_name: &str) -> impl Iterator<Item = Metric> + '_ {
     let service = ("service", service_name.to_string());
     let calls = Metric { name: "slidegate_redis_calls_total", labels: vec![service.clone()] };
-    let failures = Cause::ALL.iter().map(move |cause| Metric {
-        name: "slidegate_redis_failures_total",
-        labels: vec![service.clone(), ("cause", cause.to_string())],
-    });
+    let failures = Cause::ALL
+        .iter()
+        .map(move |cause| Metric { name: "slidegate_redis_failures_total", labels: vec![service.clone(), ("cause", cause.to_string())] });
     core::iter::once(calls).chain(failures)
 }

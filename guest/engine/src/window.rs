@@ -120,11 +120,7 @@ impl Window {
             let slot = self.slots.partition_point(|slot| slot.total < freeing);
             self.slots.get(slot).map_or(Retry::Fits, |slot| Retry::After(leaves(slot.end_us)))
         };
-        let standing = Standing {
-            remaining: limit.saturating_sub(used),
-            reset_us: live.map_or(0, |slot| leaves(slot.end_us)),
-            retry,
-        };
+        let standing = Standing { remaining: limit.saturating_sub(used), reset_us: live.map_or(0, |slot| leaves(slot.end_us)), retry };
         Assessment { standing, now_us, base, total, expired, end_us }
     }
 

@@ -7,7 +7,7 @@ use super::{FailureMode, Policy, QuotaHeaders, RuleItem, RuleMatch};
 use crate::request::RequestView;
 
 /// A policy with these rule items.
-pub(super) fn policy(items: Vec<RuleItem>) -> Policy {
+pub(crate) fn policy(items: Vec<RuleItem>) -> Policy {
     Policy {
         rule_name: String::from("rule"),
         global: Vec::new(),
@@ -24,19 +24,19 @@ pub(super) fn policy(items: Vec<RuleItem>) -> Policy {
 
 /// A request that remembers what it was asked.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
-    pub(super) path: Vec<u8>,
-    pub(super) authority: Option<Vec<u8>>,
-    pub(super) headers: Vec<(&'static str, Vec<u8>)>,
-    pub(super) source: Option<&'static str>,
-    pub(super) route: String,
-    pub(super) service: String,
-    pub(super) calls: RefCell<Vec<String>>,
+pub(crate) struct Sample {
+    pub(crate) path: Vec<u8>,
+    pub(crate) authority: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(&'static str, Vec<u8>)>,
+    pub(crate) source: Option<&'static str>,
+    pub(crate) route: String,
+    pub(crate) service: String,
+    pub(crate) calls: RefCell<Vec<String>>,
 }
 
 impl Sample {
     /// What it was asked, in order.
-    pub(super) fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.calls.borrow().clone()
     }
 

@@ -1,6 +1,10 @@
 //! The window in Redis: the script, its arguments, and the reading of its reply.
 
-use alloc::{string::{String, ToString}, vec, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
 
 use super::{Charge, Decision, EXACT_MAX, Retry, Standing};
 use crate::redis::{Command, Reply, Value};

@@ -1,0 +1,251 @@
+//! The state machine, driven by hand: every order in which replies, ends and reused ids can come.
+
+use alloc::{format, string::String, vec, vec::Vec};
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::{redis::Value, rule::samples::Sample};
+
+const MS: u64 = 1_000_000;
+
+fn engine(extra: Json) -> Engine {
+    let mut config = json!({"rule_name": "r", "global_threshold": {"query_per_second": 2}, "redis": {"service_name": "redis.static"}});
+    if let (Some(config), Json::Object(extra)) = (config.as_object_mut(), extra) {
+        config.extend(extra);
+    }
+    Engine::configure(config.to_string().as_bytes()).expect("the configuration is good")
+}
+
+fn request() -> Sample {
+    Sample { authority: Some(b"example.test".to_vec()), ..Sample::default() }
+}
+
+/// Dispatches what is queued, naming calls 100, 101, ...; returns the commands' names.
+fn dispatch(engine: &mut Engine, first: u64) -> Vec<String> {
+    let mut sent = Vec::new();
+    engine.dispatch(0, |service, command| {
+        assert_eq!(service, 0);
+        sent.push(String::from_utf8(command[0].clone()).unwrap());
+        Ok(first + sent.len() as u64 - 1)
+    });
+    sent
+}
+
+fn admitted(remaining: i64) -> Result<Reply, CallError> {
+    Ok(Reply::Many([1, remaining, 1_000_000, 0].map(Value::Integer).to_vec()))
+}
+
+fn refused(retry_us: i64) -> Result<Reply, CallError> {
+    Ok(Reply::Many([0, 0, retry_us, retry_us].map(Value::Integer).to_vec()))
+}
+
+fn outcomes(engine: &mut Engine) -> Vec<(u64, Outcome)> {
+    core::iter::from_fn(|| engine.take_outcome()).collect()
+}
+
+fn raised(engine: &mut Engine) -> Vec<String> {
+    let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
+    let metric = |event: &MetricEvent| {
+        let metric = &engine.metrics()[event.metric];
+        format!("{} {} {}", metric.name, metric.labels.last().unwrap().1, event.delta)
+    };
+    events.iter().map(metric).collect()
+}
+
+fn lines(engine: &mut Engine) -> Vec<String> {
+    core::iter::from_fn(|| engine.take_log()).map(|(_, line)| line).collect()
+}
+
+#[test]
+fn a_stream_waits_for_its_own_reply() {
+    let mut engine = engine(json!({}));
+    for stream in [1, 2, 3] {
+        assert_eq!(engine.on_request(stream, &request(), 0), Step::Wait);
+    }
+    assert_eq!(dispatch(&mut engine, 100), ["EVALSHA"; 3]);
+    engine.on_reply(102, refused(1_500_000), MS);
+    engine.on_reply(100, admitted(1), MS);
+    let settled = outcomes(&mut engine);
+    assert_eq!(settled[1], (1, Outcome::Continue));
+    let (3, Outcome::Respond(response)) = &settled[0] else { panic!("{settled:?}") };
+    assert_eq!((response.status, response.body.as_slice()), (429, &b"Too many requests"[..]));
+    assert_eq!(response.headers, [("x-ratelimit-reset".into(), "2".into())]);
+    assert_eq!(response.details, "cluster-key-rate-limit.rejected");
+    assert_eq!(
+        raised(&mut engine),
+        ["slidegate_redis_calls_total redis.static 3", "slidegate_decisions_total refused 1", "slidegate_decisions_total admitted 1"]
+    );
+}
+
+#[test]
+fn a_reply_is_applied_once_and_an_unknown_one_never() {
+    let mut engine = engine(json!({}));
+    engine.on_request(1, &request(), 0);
+    dispatch(&mut engine, 100);
+    engine.on_reply(7, admitted(1), 0);
+    assert!(outcomes(&mut engine).is_empty());
+    engine.on_reply(100, admitted(1), 0);
+    engine.on_reply(100, refused(1), 0);
+    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+}
+
+#[test]
+fn a_reply_for_a_stream_that_left_does_not_settle_its_successor() {
+    let mut engine = engine(json!({}));
+    engine.on_request(1, &request(), 0);
+    dispatch(&mut engine, 100);
+    engine.on_done(1);
+    assert_eq!(engine.on_request(1, &request(), 0), Step::Wait);
+    dispatch(&mut engine, 200);
+    engine.on_reply(100, refused(1), 0);
+    assert!(outcomes(&mut engine).is_empty(), "the first stream is gone, the second waits for its own reply");
+    engine.on_reply(200, admitted(0), 0);
+    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+}
+
+#[test]
+fn an_unknown_script_is_sent_once_by_its_text() {
+    let mut engine = engine(json!({}));
+    engine.on_request(1, &request(), 0);
+    assert_eq!(dispatch(&mut engine, 100), ["EVALSHA"]);
+    let noscript = || Ok(Reply::Error("NOSCRIPT No matching script.".into()));
+    engine.on_reply(100, noscript(), 0);
+    assert_eq!(dispatch(&mut engine, 101), ["EVAL"]);
+    engine.on_reply(101, admitted(1), 0);
+    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+    engine.on_request(2, &request(), 0);
+    assert_eq!(dispatch(&mut engine, 102), ["EVALSHA"]);
+    engine.on_reply(102, noscript(), 0);
+    dispatch(&mut engine, 103);
+    engine.on_reply(103, noscript(), 0);
+    assert!(dispatch(&mut engine, 104).is_empty(), "no third attempt");
+    assert_eq!(outcomes(&mut engine), [(2, Outcome::Continue)]);
+}
+
+#[test]
+fn a_timeout_is_not_asked_again() {
+    let mut engine = engine(json!({}));
+    engine.on_request(1, &request(), 0);
+    dispatch(&mut engine, 100);
+    engine.on_reply(100, Err(CallError::Timeout), 0);
+    assert!(dispatch(&mut engine, 101).is_empty(), "it may have been charged already");
+    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+}
+
+#[test]
+fn every_failure_meets_the_failure_mode_and_says_its_cause() {
+    let error = |text: &str| Ok(Reply::Error(text.into()));
+    let failures = [
+        (Err(CallError::Connect), "connect"),
+        (Err(CallError::Timeout), "timeout"),
+        (Err(CallError::Disconnected), "connect"),
+        (Err(CallError::Protocol), "bad_reply"),
+        (error("NOAUTH Authentication required."), "auth"),
+        (error("WRONGPASS invalid username-password pair"), "auth"),
+        (error("LOADING Redis is loading the dataset in memory"), "loading"),
+        (error("READONLY You can't write against a read only replica."), "read_only"),
+        (error("OOM command not allowed"), "out_of_memory"),
+        (error("WRONGTYPE Operation, key slidegate:{r}"), "wrong_type"),
+        (error("MOVED 866 127.0.0.1:1"), "cluster_redirect"),
+        (error("ERR something else"), "bad_reply"),
+        (Ok(Reply::Single(Value::Nil)), "bad_reply"),
+        (Ok(Reply::Many(vec![Value::Integer(1)])), "bad_reply"),
+    ];
+    for (mode, expected) in [("open", None), ("closed", Some(503)), ("local", None)] {
+        for (reply, cause) in &failures {
+            let mut engine = engine(json!({"failure_mode": mode}));
+            engine.on_request(1, &request(), 0);
+            dispatch(&mut engine, 100);
+            raised(&mut engine);
+            engine.on_reply(100, reply.clone(), 0);
+            let settled = outcomes(&mut engine);
+            let status = match &settled[..] {
+                [(1, Outcome::Respond(response))] => Some(response.status),
+                [(1, Outcome::Continue)] => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(status, expected, "{mode}, {cause}");
+            let counters = [format!("slidegate_redis_failures_total {cause} 1"), format!("slidegate_degraded_decisions_total {mode} 1")];
+            assert_eq!(raised(&mut engine), counters, "{mode}, {cause}");
+            let said = lines(&mut engine);
+            assert!(said.len() == 1 && said[0].contains(cause) && said[0].contains("redis.static:80"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn one_line_for_a_change_of_state_not_for_a_request() {
+    let mut engine = engine(json!({}));
+    let mut call = 100;
+    let mut ask = |engine: &mut Engine, reply: Result<Reply, CallError>| {
+        engine.on_request(1, &request(), 0);
+        dispatch(engine, call);
+        engine.on_reply(call, reply, 0);
+        call += 1;
+        lines(engine)
+    };
+    assert_eq!(ask(&mut engine, Err(CallError::Connect)).len(), 1);
+    assert_eq!(ask(&mut engine, Err(CallError::Connect)).len(), 0);
+    assert_eq!(ask(&mut engine, Err(CallError::Timeout)).len(), 1);
+    assert_eq!(ask(&mut engine, admitted(1)), ["Redis redis.static:80 answers again (it failed: timeout)"]);
+    assert_eq!(ask(&mut engine, admitted(1)).len(), 0);
+}
+
+#[test]
+fn a_local_window_stands_in_with_its_share() {
+    let mut engine = engine(json!({"global_threshold": {"query_per_minute": 10}, "failure_mode": "local", "local_share": 0.3}));
+    let mut passed = 0;
+    for call in 0..10 {
+        engine.on_request(1, &request(), 0);
+        engine.dispatch(0, |_, _| Err(CallError::Connect));
+        match outcomes(&mut engine).pop() {
+            Some((1, Outcome::Continue)) => passed += 1,
+            Some((1, Outcome::Respond(response))) => assert_eq!(response.status, 429),
+            other => panic!("call {call}: {other:?}"),
+        }
+    }
+    assert_eq!(passed, 3);
+}
+
+#[test]
+fn without_redis_windows_are_local() {
+    let config = json!({"rule_name": "r", "global_threshold": {"query_per_second": 2}, "show_limit_quota_header": true});
+    let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
+    assert!(engine.configuration().services.is_empty() && engine.configuration().edits_responses);
+    assert_eq!(engine.on_request(1, &request(), 0), Step::Pass);
+    let edit = |name: &str, value: &str| HeaderEdit::Set(name.into(), value.into());
+    assert_eq!(engine.on_response_headers(1), [edit("x-ratelimit-limit", "2"), edit("x-ratelimit-remaining", "1")]);
+    assert!(engine.on_response_headers(1).is_empty(), "once");
+    assert_eq!(engine.on_request(2, &request(), 0), Step::Pass);
+    engine.on_done(2);
+    assert!(engine.on_response_headers(2).is_empty());
+    let Step::Respond(response) = engine.on_request(3, &request(), 999 * MS) else { panic!("the third in a second is refused") };
+    assert_eq!(response.headers.len(), 3);
+    assert_eq!(engine.on_request(4, &request(), 1_001 * MS), Step::Pass);
+}
+
+#[test]
+fn nothing_refuses_in_dry_run() {
+    let mut engine = engine(json!({"dry_run": true, "failure_mode": "closed"}));
+    engine.on_request(1, &request(), 0);
+    dispatch(&mut engine, 100);
+    engine.on_reply(100, Ok(Reply::Many([1, 0, 5, 5].map(Value::Integer).to_vec())), 0);
+    engine.on_request(2, &request(), 0);
+    engine.dispatch(0, |_, _| Err(CallError::Connect));
+    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue), (2, Outcome::Continue)]);
+    assert!(raised(&mut engine).contains(&"slidegate_decisions_total would_refuse 1".into()));
+}
+
+#[test]
+fn what_left_is_forgotten() {
+    let mut engine = engine(json!({"show_limit_quota_header": true}));
+    for stream in 0..1_000 {
+        engine.on_request(stream, &request(), 0);
+        dispatch(&mut engine, stream);
+        engine.on_reply(stream, admitted(1), 0);
+        engine.on_done(stream);
+        outcomes(&mut engine);
+    }
+    assert!(engine.streams.is_empty() && engine.calls.is_empty() && engine.queue.is_empty());
+}

@@ -1,0 +1,9 @@
+//! What the tests of Slidegate stand on: real servers to run against, and plain models to compare with.
+//!
+//! Nothing here is shipped. The tests themselves are the `*.rs` files beside `src/`, their cases the files in `cases/`.
+
+pub mod oracle;
+pub mod promises;
+pub mod redis_server;
+pub mod redis_windows;
+pub mod trace;

@@ -1,0 +1,143 @@
+//! The windows of a real Redis, asked as the engine asks: EVALSHA, and EVAL once after NOSCRIPT.
+
+use redis::{Cmd, Connection, Pipeline, RedisResult};
+use slidegate_engine::{
+    redis::{Reply, Value},
+    window::{
+        Charge, Decision,
+        script::{self, Form, Script},
+    },
+};
+
+use crate::promises::Windows;
+
+/// A connection, and the script to send over it.
+pub struct RedisWindows {
+    /// For looking behind the script's back.
+    pub connection: Connection,
+    script: Script,
+}
+
+/// One request: its keys, a charge for each, and the clock in microseconds, or none for Redis' own.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// A key for each charge.
+    pub keys: Vec<Vec<u8>>,
+    /// A charge for each key.
+    pub charges: Vec<Charge>,
+    /// The clock in microseconds; none for Redis' own.
+    pub now_us: Option<u64>,
+}
+
+// === impl RedisWindows ===
+
+impl RedisWindows {
+    /// Windows on the server at the other end.
+    pub fn new(connection: Connection) -> Self {
+        RedisWindows { connection, script: Script::default() }
+    }
+
+    /// Sends one request and returns what came back, an error reply included.
+    ///
+    /// # Panics
+    ///
+    /// When the connection breaks.
+    pub fn call(&mut self, form: Form, request: &Request) -> Reply {
+        let reply = self.command(form, request).query::<redis::Value>(&mut self.connection);
+        match reply {
+            Ok(value) => read(value),
+            Err(error) => failure(&error),
+        }
+    }
+
+    /// Sends many requests at once, by SHA, and returns their replies in order. The script must be known to the server.
+    ///
+    /// # Panics
+    ///
+    /// When the connection breaks.
+    pub fn call_all(&mut self, requests: &[Request]) -> Vec<Reply> {
+        let mut pipeline = Pipeline::with_capacity(requests.len());
+        for request in requests {
+            pipeline.add_command(self.command(Form::Sha, request));
+        }
+        let replies: Vec<RedisResult<redis::Value>> =
+            pipeline.ignore_errors().query(&mut self.connection).expect("a running server answers");
+        replies.into_iter().map(|reply| reply.map_or_else(|error| failure(&error), read)).collect()
+    }
+
+    /// Decides on one request, by EVALSHA and, if the server does not know the script, by EVAL.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not a decision.
+    pub fn request(&mut self, request: &Request) -> Decision {
+        let reply = match self.call(Form::Sha, request) {
+            Reply::Error(error) if error.starts_with("NOSCRIPT") => self.call(Form::Text, request),
+            reply => reply,
+        };
+        script::decision(&reply, request.charges.len()).unwrap_or_else(|| panic!("{reply:?} is no decision on {request:?}"))
+    }
+
+    /// Makes sure that the server knows the script.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be taught.
+    pub fn load(&mut self) {
+        let _: String = redis::cmd("SCRIPT").arg("LOAD").arg(script::ADMIT).query(&mut self.connection).expect("the script compiles");
+    }
+
+    /// The command for one request, with its clock.
+    pub fn command(&self, form: Form, request: &Request) -> Cmd {
+        let mut parts = self.script.command(form, &request.keys, &request.charges);
+        if let Some(now_us) = request.now_us {
+            // The clock is the first argument after the name, the script, the number of keys and the keys.
+            parts[3 + request.keys.len()] = now_us.to_string().into_bytes();
+        }
+        let mut command = Cmd::new();
+        for part in parts {
+            command.arg(part);
+        }
+        command
+    }
+}
+
+impl Windows for RedisWindows {
+    fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
+        self.request(&Request { keys: keys.to_vec(), charges: charges.to_vec(), now_us: Some(now_us) })
+    }
+
+    fn members(&mut self, key: &[u8]) -> usize {
+        redis::cmd("ZCARD").arg(key).query(&mut self.connection).expect("the key holds a sorted set")
+    }
+}
+
+/// A reply as the engine reads it; anything deeper than a flat array is none of the script's.
+///
+/// # Panics
+///
+/// When it is not flat.
+pub fn read(value: redis::Value) -> Reply {
+    match value {
+        redis::Value::Array(values) => Reply::Many(values.into_iter().map(element).collect()),
+        redis::Value::ServerError(error) => failure(&error.into()),
+        single => Reply::Single(element(single)),
+    }
+}
+
+fn element(value: redis::Value) -> Value {
+    match value {
+        redis::Value::Nil => Value::Nil,
+        redis::Value::Int(number) => Value::Integer(number),
+        redis::Value::BulkString(bytes) => Value::Bulk(bytes),
+        redis::Value::SimpleString(text) => Value::Status(text),
+        redis::Value::Okay => Value::Status("OK".into()),
+        other => panic!("{other:?} in a flat reply"),
+    }
+}
+
+/// The text of an error reply, its code first, as it came over the wire.
+fn failure(error: &redis::RedisError) -> Reply {
+    let code = error.code().unwrap_or_else(|| panic!("the connection failed: {error}"));
+    Reply::Error(format!("{code} {}", error.detail().unwrap_or_default()))
+}

@@ -108,11 +108,11 @@ for i = 1, #KEYS do
       end
       redis.call('ZADD', key, '0', '-1', cost, slot)
     end
-    -- Renewed twice a window, the TTL always reaches beyond the moment the newest slot leaves; the 2 outweighs that Redis
-    -- counts from the start of this script, and in whole milliseconds.
+    -- Renewed twice a window, the TTL always reaches beyond the moment the newest slot leaves; the 100 ms outweigh that Redis
+    -- counts from the moment it began this script, in whole milliseconds.
     local period = math.floor(finish / half)
     if not newest or math.floor(newest / half) ~= period then
-      redis.call('PEXPIRE', key, string.format('%d', ((period + 1) * half + window - now) / 1000 + 2))
+      redis.call('PEXPIRE', key, string.format('%d', ((period + 1) * half + window - now) / 1000 + 100))
     end
     reply[3 * i - 1] = reply[3 * i - 1] - cost
     if reply[3 * i] == 0 then

@@ -59,10 +59,17 @@ struct Options {
 impl Cli {
     /// Does what was asked for. What goes wrong is printed to standard error.
     pub(crate) fn run(self) -> ExitCode {
+        let module = match self.options.module() {
+            Ok(module) => module,
+            Err(mistake) => {
+                eprintln!("slidegate: {mistake}");
+                return ExitCode::FAILURE;
+            }
+        };
         let (file, done) = match self.command {
-            Some(Command::Serve { file }) => (Some(file.clone()), serve(file, &self.options)),
-            Some(Command::Check { file }) => (Some(file.clone()), check(file, &self.options)),
-            None => (None, run_demo(&self.options)),
+            Some(Command::Serve { file }) => (Some(file.clone()), serve(file, module, &self.options)),
+            Some(Command::Check { file }) => (Some(file.clone()), check(file, module, &self.options)),
+            None => (None, run_demo(module, &self.options)),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
@@ -79,16 +86,16 @@ impl Options {
         Overrides { listen: self.listen, admin: self.admin, workers: self.workers.map(usize::from) }
     }
 
-    fn module(&self) -> Result<Module, Vec<Mistake>> {
+    fn module(&self) -> Result<Module, Mistake> {
         let (loaded, from) = match &self.component {
             Some(file) => (Module::from_file(file), format!("--component {}", file.display())),
             None => (Module::embedded(), "the component that is built in".to_owned()),
         };
-        loaded.map_err(|error| vec![Mistake::new(from, error.to_string())])
+        loaded.map_err(|error| Mistake::new(from, error.to_string()))
     }
 }
 
-fn serve(file: PathBuf, options: &Options) -> Result<(), Vec<Mistake>> {
+fn serve(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
     let source = Source { file, overrides: options.overrides() };
     let bytes = source.read().map_err(|mistake| vec![mistake])?;
     let settings = source.parse(&bytes)?;
@@ -96,23 +103,23 @@ fn serve(file: PathBuf, options: &Options) -> Result<(), Vec<Mistake>> {
     gateway::run(Start {
         listeners: Listeners::bind(&settings).map_err(|mistake| vec![mistake])?,
         settings,
-        module: options.module()?,
+        module,
         redis: options.redis.clone(),
         source: Some((source, bytes)),
         greeting: None,
     })
 }
 
-fn check(file: PathBuf, options: &Options) -> Result<(), Vec<Mistake>> {
+fn check(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
     let source = Source { file, overrides: options.overrides() };
     let bytes = source.read().map_err(|mistake| vec![mistake])?;
     let settings = source.parse(&bytes)?;
-    print!("{}", check::report(settings, options.module()?, options.redis.clone())?);
+    print!("{}", check::report(settings, module, options.redis.clone())?);
     Ok(())
 }
 
-fn run_demo(options: &Options) -> Result<(), Vec<Mistake>> {
-    let start = demo::prepare(options.overrides(), options.module()?, options.redis.clone())?;
+fn run_demo(module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
+    let start = demo::prepare(options.overrides(), module, options.redis.clone())?;
     gateway::run(start)
 }
 

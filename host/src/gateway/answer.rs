@@ -57,3 +57,47 @@ fn parts(status: StatusCode) -> Parts {
     parts.status = status;
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slidegate::Header;
+
+    fn from(status: u16, headers: &[(&str, &[u8])], body: &[u8]) -> (Parts, Bytes) {
+        let header = |(name, value): &(&str, &[u8])| Header { name: (*name).to_owned(), value: value.to_vec() };
+        from_filter(slidegate::Response {
+            status,
+            headers: headers.iter().map(header).collect(),
+            body: body.to_vec(),
+            details: String::new(),
+        })
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_sent_is_500() {
+        for status in [0, 99, 100, 199, 1000, u16::MAX] {
+            assert_eq!(from(status, &[], b"").0.status, 500, "{status}");
+        }
+        for status in [200, 429, 599, 999] {
+            assert_eq!(from(status, &[], b"").0.status, status);
+        }
+    }
+
+    #[test]
+    fn headers_that_cannot_be_sent_are_left_out() {
+        let (parts, body) = from(429, &[("retry-after", b"5"), ("bad name", b"1"), ("x-a", b"a\r\nb: c"), ("content-length", b"9")], b"no");
+        assert_eq!(parts.headers.len(), 2);
+        assert_eq!(
+            (&parts.headers["retry-after"], &parts.headers["content-type"]),
+            (&"5".parse().unwrap(), &"text/plain".parse().unwrap())
+        );
+        assert_eq!(body, "no");
+    }
+
+    #[test]
+    fn a_content_type_is_given_only_where_one_is_missing() {
+        let json = from(200, &[("content-type", b"application/json")], b"{}").0;
+        assert_eq!(json.headers["content-type"], "application/json");
+        assert!(from(200, &[], b"").0.headers.is_empty());
+    }
+}

@@ -92,15 +92,31 @@ impl Shown {
                 Ok(())
             }
             BodyStep::Hold if held.iter().map(Bytes::len).sum::<usize>() > HELD_MAX => {
+                self.answer(too_large());
                 Err("the filter holds more of a body than the gateway keeps".into())
             }
             BodyStep::Hold => Ok(()),
             BodyStep::Respond(response) => {
-                if let Some(answer) = self.answer.take() {
-                    let _ = answer.send(response);
-                }
+                self.answer(response);
                 Err("the filter answered in the middle of the request's body".into())
             }
         }
+    }
+
+    /// Answers the client, if this is a request's body and no answer was given.
+    fn answer(&mut self, response: Response) {
+        if let Some(answer) = self.answer.take() {
+            // Nobody waits once the upstream has answered.
+            let _ = answer.send(response);
+        }
+    }
+}
+
+fn too_large() -> Response {
+    Response {
+        status: 413,
+        headers: Vec::new(),
+        body: b"the request's body is larger than can be looked at\n".to_vec(),
+        details: "gateway.body_too_large".to_owned(),
     }
 }

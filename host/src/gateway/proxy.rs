@@ -81,9 +81,11 @@ impl Passage<'_> {
         let request = Request::from_parts(upstream_parts(&view, headers, &wishes, route), body);
         let forwarded = match answered {
             None => self.forward(request, route).await,
+            // An answer also breaks the request off; that must not be taken for a failure of the upstream.
             Some(answered) => tokio::select! {
-                forwarded = self.forward(request, route) => forwarded,
+                biased;
                 Ok(answer) = answered => return self.respond(answer),
+                forwarded = self.forward(request, route) => forwarded,
             },
         };
         match forwarded {

@@ -160,3 +160,35 @@ fn directories(file: &Path) -> Vec<PathBuf> {
     }
     directories
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{AccessKind, CreateKind, ModifyKind};
+    use serde_json::json;
+
+    #[test]
+    fn reading_is_no_change_and_writing_is() {
+        for kind in [AccessKind::Open(AccessMode::Read), AccessKind::Read, AccessKind::Close(AccessMode::Read)] {
+            assert!(!is_change(EventKind::Access(kind)), "{kind:?}");
+        }
+        assert!(is_change(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+        assert!(is_change(EventKind::Modify(ModifyKind::Any)) && is_change(EventKind::Create(CreateKind::File)));
+    }
+
+    #[test]
+    fn what_needs_a_restart_stays_as_it_runs() {
+        let read = |listen: &str, access: bool| {
+            let document = json!({"listen": listen, "upstream": "http://127.0.0.1:1", "log": {"access": access}});
+            Settings::from_value(&document).unwrap()
+        };
+        let running = read("127.0.0.1:1000", true);
+        let taken = without_restart(&running, read("127.0.0.1:2000", false));
+        assert_eq!(taken, read("127.0.0.1:1000", false));
+    }
+
+    #[test]
+    fn a_file_without_a_directory_is_in_the_current_one() {
+        assert_eq!(directories(Path::new("gate-that-is-not-there.yaml")), [PathBuf::from(".")]);
+    }
+}

@@ -91,8 +91,11 @@ fn quoted(name: &str) -> String {
     quoted
 }
 
+/// Whole seconds, rounded up, at least 1 if there is anything to wait for. A wait ends one microsecond after the window, so that
+/// not even the clock's resolution lets a window hold too much; the time that the response travels outweighs that microsecond,
+/// and a client that is told 60 s after a window of 60 s is not told 61.
 fn seconds(us: u64) -> u64 {
-    us.div_ceil(1_000_000)
+    us.saturating_sub(1).div_ceil(1_000_000).max(u64::from(us > 0))
 }
 
 #[cfg(test)]
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn a_refused_request_hears_of_the_limit_that_frees_last() {
         let quotas = [
-            quota("minute", 100, 60, 0, Retry::After(30_000_001)),
+            quota("minute", 100, 60, 0, Retry::After(30_000_002)),
             quota("second", 5, 1, 0, Retry::After(200_000)),
             quota("day", 9, 86_400, 1, Retry::Fits),
         ];
@@ -155,6 +158,11 @@ mod tests {
         assert_eq!(fields(stock, &[quota("r", 1, 60, 0, Retry::After(1))], true), vec!["x-ratelimit-reset: 1"]);
         assert!(fields(stock, &[quota("r", 1, 60, 0, Retry::Fits)], false).is_empty());
         assert!(fields(ALL, &[], true).is_empty());
+    }
+
+    #[test]
+    fn seconds_are_rounded_up_past_the_last_microsecond() {
+        assert_eq!([0, 1, 2, 1_000_001, 1_000_002, 60_000_001].map(seconds), [0, 1, 1, 1, 2, 60]);
     }
 
     #[test]

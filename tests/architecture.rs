@@ -1,0 +1,43 @@
+//! The arrows between the crates: tests ──► host ──► wit ◄── component ──► engine.
+
+use std::{collections::BTreeSet, process::Command};
+
+use serde_json::Value;
+
+/// The crates that a package of this workspace names in its manifest, by kind: `normal`, `dev` or `build`.
+fn dependencies(package: &str, kinds: &[&str]) -> BTreeSet<String> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let arguments = ["metadata", "--format-version", "1", "--locked", "--offline", "--no-deps", "--manifest-path", manifest];
+    let output = Command::new(std::env::var("CARGO").unwrap_or("cargo".into())).args(arguments).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let package = packages.iter().find(|each| each["name"] == package).unwrap_or_else(|| panic!("no package {package}"));
+    let dependencies = package["dependencies"].as_array().expect("a list of dependencies");
+    let wanted = |each: &&Value| kinds.contains(&each["kind"].as_str().unwrap_or("normal"));
+    dependencies.iter().filter(wanted).filter_map(|each| each["name"].as_str()).map(str::to_owned).collect()
+}
+
+fn ours(names: &BTreeSet<String>) -> Vec<&str> {
+    names.iter().map(String::as_str).filter(|name| name.starts_with("slidegate")).collect()
+}
+
+const ALL: [&str; 3] = ["normal", "dev", "build"];
+
+#[test]
+fn the_engine_names_none_of_ours_and_few_others() {
+    assert!(ours(&dependencies("slidegate-engine", &ALL)).is_empty());
+    let few = ["ipnet", "regex", "serde_core", "serde_json", "sha1_smol"].map(str::to_owned);
+    assert_eq!(dependencies("slidegate-engine", &["normal", "build"]), BTreeSet::from(few));
+}
+
+#[test]
+fn the_component_names_the_engine_and_the_host_does_not() {
+    assert_eq!(ours(&dependencies("slidegate-component", &ALL)), ["slidegate-engine"]);
+    assert!(ours(&dependencies("slidegate", &ALL)).is_empty());
+}
+
+#[test]
+fn only_tests_name_everything() {
+    assert_eq!(ours(&dependencies("slidegate-tests", &ALL)), ["slidegate", "slidegate-engine"]);
+}

@@ -46,15 +46,15 @@
   ;; A redis-service: name 64/10, port 6379, no credentials, 200 ms, database 0.
   (data (i32.const 1024) "\40\00\00\00\0a\00\00\00\eb\18\00\00\01\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\c8\00\00\00\00\00\00\00")
 
-  (global $top (mut i32) (i32.const 32768))
+  (global $top (mut i32) (i32.const 65536))
   (global $hooks (mut i32) (i32.const 0))
 
-  ;; Bump allocation, starting over when the first page is used up: what a call gets is gone by then.
+  ;; Bump allocation, starting over when the second page is used up: what a call gets is gone by then.
   (func (export "cabi_realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32) (result i32)
     (local $at i32)
     (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
     (if (i32.gt_u (i32.add (local.get $at) (local.get $size)) (i32.const 131072))
-      (then (local.set $at (i32.const 32768))))
+      (then (local.set $at (i32.const 65536))))
     (global.set $top (i32.add (local.get $at) (local.get $size)))
     (local.get $at))
 
@@ -97,7 +97,7 @@
     (if (i32.load8_u (i32.const 32)) (then (return (i32.const 0))))
     (i64.store
       (i32.add (i32.const 4096)
-        (i32.mul (i32.and (i32.load (i32.const 40)) (i32.const 1023)) (i32.const 8)))
+        (i32.mul (i32.and (i32.load (i32.const 40)) (i32.const 4095)) (i32.const 8)))
       (local.get $stream))
     (i32.const 1))
 
@@ -147,7 +147,7 @@
     (local $stream i64)
     (local.set $stream (i64.load
       (i32.add (i32.const 4096)
-        (i32.mul (i32.and (i32.wrap_i64 (local.get $call)) (i32.const 1023)) (i32.const 8)))))
+        (i32.mul (i32.and (i32.wrap_i64 (local.get $call)) (i32.const 4095)) (i32.const 8)))))
     (if (local.get $failed)
       (then
         (call $respond (local.get $stream) (i32.const 504))

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use crate::redis::reply;
 
-/// Commands that may wait inside the crate before senders queue up, in order, outside it.
-const BUFFERED_COMMANDS: usize = 1_024;
+/// Commands that may wait inside the crate. More than an instance may have on their way, so that
+/// handing one over never waits: a command that waited could be overtaken.
+const BUFFERED_COMMANDS: usize = 1 << 20;
 
 /// Where a connection goes, and as whom.
 #[derive(Clone)]

@@ -67,9 +67,17 @@ fn build(out: &Path) -> Result<PathBuf> {
         .arg(&target)
         // Ships with rustc. Set here and not in a configuration file, where it would also meet
         // guests of the same target that are no components.
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld");
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld")
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped(&workspace));
     run(cargo, "building the component failed")?;
     Ok(target.join(GUEST_TARGET).join("guest").join("slidegate_component.wasm"))
+}
+
+/// Keeps this machine's paths out of the component: shorter by some kilobytes, and the same everywhere.
+fn remapped(workspace: &Path) -> String {
+    let home = env::var("CARGO_HOME").or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo"))).unwrap_or_default();
+    // The encoded form, whose separator is no space, since paths may hold some.
+    format!("--remap-path-prefix={home}/registry/src/=\x1f--remap-path-prefix={}/=", workspace.display())
 }
 
 /// `OUT_DIR` is `<target>/<profile>/build/<package>/out`.

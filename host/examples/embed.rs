@@ -66,6 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// What a server does with a request: ask, and go on or answer.
 async fn handle(worker: &Worker, key: &str) -> Result<(), Box<dyn Error>> {
     let mut headers = HeaderMap::new();
+    headers.insert("host", HeaderValue::from_static("shop.example"));
     headers.insert("x-api-key", HeaderValue::from_str(key)?);
     let request = HttpRequest::new(Method::GET, "/orders?page=1".parse()?, headers).with_source("192.0.2.7:40000".parse()?);
 

@@ -18,7 +18,7 @@
 //! let config = br#"{"rule_name": "demo", "global_threshold": {"query_per_second": 5}}"#;
 //! let worker = Worker::start(&module, config, WorkerOptions::default())?;
 //!
-//! let request: http::Request<()> = http::Request::get("/orders").body(())?;
+//! let request: http::Request<()> = http::Request::get("http://shop.example/orders").body(())?;
 //! let stream = worker.open(Arc::new(HttpRequest::from(&request)));
 //! match stream.on_request().await {
 //!     Verdict::Pass(edits) => { /* apply the edits to the request's headers, forward it */ }
@@ -94,9 +94,7 @@ pub use bindings::slidegate::filter::redis::{CallError, Reply, Value};
 pub use bindings::slidegate::filter::types::{CallId, Header, HeaderEdit, MonotonicNs, Response, StreamId};
 pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};
 pub use edit::apply_edits;
-pub use imports::{
-    Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Phase, RESPONSE_BODY_BYTES_MAX, Verdict, View, add_to_linker,
-};
+pub use imports::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Phase, RESPONSE_BODY_BYTES_MAX, Verdict, View, add_to_linker};
 pub use instance::{BodyStep, ConfigureError, Instance, InstanceLimits, Step, Trap};
 pub use redis::{REPLY_BYTES_MAX, RedisConnection, RedisDirectory, RedisTransport, RedisUrlError, ReplyFuture};
 pub use request::{HttpRequest, Request};

@@ -11,7 +11,7 @@ use wasmtime::Store;
 
 use self::limit::MemoryLimit;
 use crate::bindings::Slidegate;
-use crate::bindings::exports::slidegate::filter::filter::{Action, BodyAction, ConfigError, Configuration, Guest};
+use crate::bindings::exports::slidegate::filter::filter::{Action, ConfigError, Configuration, Guest};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::{CallId, MonotonicNs, Response, StreamId};
 use crate::component::{Module, ticks};
@@ -166,7 +166,7 @@ impl Instance {
             return Ok(BodyStep::Pass);
         }
         let action = self.call(|filter, store| filter.call_on_request_body(store, stream, chunk, end, now))?;
-        Ok(self.conclude_body(stream, action))
+        self.conclude_body(stream, action)
     }
 
     /// A piece of the response's body. `end`: no more follows. A stream that is unknown passes.
@@ -179,7 +179,7 @@ impl Instance {
             return Ok(BodyStep::Pass);
         }
         let action = self.call(|filter, store| filter.call_on_response_body(store, stream, chunk, end, now))?;
-        Ok(self.conclude_body(stream, action))
+        self.conclude_body(stream, action)
     }
 
     /// Delivers the reply to a Redis command. A call that was answered before, or that this
@@ -230,7 +230,7 @@ impl Instance {
         self.store.data().memory.used()
     }
 
-    /// Turns a header hook's answer into a step. What the hook called counts, not what it returned:
+    /// Turns a hook's answer into a step. What the hook called counts, not what it returned:
     /// the two differ only in a component that breaks the contract.
     fn conclude(&mut self, stream: StreamId, action: Action) -> Result<Step, Trap> {
         let ctx = &mut self.store.data_mut().ctx;
@@ -250,17 +250,12 @@ impl Instance {
         }
     }
 
-    fn conclude_body(&mut self, stream: StreamId, action: BodyAction) -> BodyStep {
-        let ctx = &mut self.store.data_mut().ctx;
-        match (ctx.take_outcome(stream), action) {
-            (Some(Verdict::Respond(response)), _) => BodyStep::Respond(response),
-            (Some(Verdict::Pass(_)), _) => BodyStep::Pass,
-            (None, BodyAction::Pass) => {
-                ctx.close(stream);
-                BodyStep::Pass
-            }
-            (None, BodyAction::Hold) => BodyStep::Hold,
-        }
+    fn conclude_body(&mut self, stream: StreamId, action: Action) -> Result<BodyStep, Trap> {
+        Ok(match self.conclude(stream, action)? {
+            Step::Done(Verdict::Respond(response)) => BodyStep::Respond(response),
+            Step::Done(Verdict::Pass(_)) => BodyStep::Pass,
+            Step::Wait => BodyStep::Hold,
+        })
     }
 
     fn call<R>(&mut self, call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>) -> Result<R, Trap> {

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 
 use bindings::{
     exports::slidegate::filter::filter::{
-        Action, BodyAction, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId,
+        Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId,
     },
     slidegate::filter::{http, redis, telemetry},
 };
@@ -62,8 +62,8 @@ impl Guest for Component {
         .unwrap_or(Action::Pass)
     }
 
-    fn on_request_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> BodyAction {
-        BodyAction::Pass
+    fn on_request_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> Action {
+        Action::Pass
     }
 
     fn on_redis_reply(call: CallId, reply: Result<Reply, CallError>, now: MonotonicNs) {
@@ -83,8 +83,8 @@ impl Guest for Component {
         Action::Pass
     }
 
-    fn on_response_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> BodyAction {
-        BodyAction::Pass
+    fn on_response_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> Action {
+        Action::Pass
     }
 
     fn on_done(stream: StreamId, _now: MonotonicNs) {

@@ -2,8 +2,13 @@
 //!
 //! Nothing here is shipped. The tests themselves are the `*.rs` files beside `src/`, their cases the files in `cases/`.
 
+pub mod documented;
+pub mod gateway_process;
+pub mod http_client;
+pub mod metrics;
 pub mod oracle;
 pub mod promises;
 pub mod redis_server;
 pub mod redis_windows;
 pub mod trace;
+pub mod upstream;

@@ -1,0 +1,122 @@
+//! The admin port: what was decided is counted, what is in force is shown, and no password is.
+
+use slidegate_tests::{
+    documented,
+    gateway_process::{Gateway, indented, wait_until},
+    http_client::HttpClient,
+    redis_server::RedisServer,
+    upstream::Upstream,
+};
+
+#[test]
+fn decisions_requests_and_redis_calls_are_counted_as_they_happened() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = Gateway::serve(&format!(
+        "routes: [{{name: shop, upstream: \"{}\"}}]
+redis: {{names: {{redis.static: \"{}\"}}}}
+workers: 1
+filter:
+  rule_name: counted
+  rule_items:
+    - {{limit_by_header: x-key, limit_keys: [{{key: a, query_per_hour: 2}}]}}
+    - {{limit_by_header: x-dry, dry_run: true, limit_keys: [{{key: b, query_per_hour: 1}}]}}
+  redis: {{service_name: redis.static}}
+",
+        upstream.url(),
+        redis.url()
+    ));
+    let mut client = gateway.client();
+    let mut ask = |headers: &[(&str, &str)]| client.get("/", headers).status();
+    assert_eq!([(); 5].map(|()| ask(&[("x-key", "a")])), [200, 200, 429, 429, 429]);
+    assert_eq!([(); 3].map(|()| ask(&[("x-dry", "b")])), [200, 200, 200]);
+    assert_eq!([(); 4].map(|()| ask(&[])), [200; 4]);
+    wait_until("all requests are counted", || gateway.metrics().sum("slidegate_requests_total", &[]) == 12.0);
+    let metrics = gateway.metrics();
+    let decisions = |decision: &str| metrics.sum("slidegate_decisions_total", &[("rule", "counted"), ("decision", decision)]);
+    assert_eq!(["admitted", "refused", "would_refuse", "unlimited"].map(decisions), [3.0, 3.0, 2.0, 4.0]);
+    assert_eq!(metrics.find("slidegate_degraded_decisions_total", &[("mode", "open")]), Some(0.0));
+    // Eight decisions asked Redis, and the first also had to send the script.
+    let calls = metrics.sum("slidegate_redis_calls_total", &[("service", "redis.static")]);
+    assert!((4.0..=9.0).contains(&calls), "{calls} calls");
+    assert_eq!(metrics.sum("slidegate_redis_failures_total", &[]), 0.0);
+    let requests = |code: &str| metrics.sum("slidegate_requests_total", &[("route", "shop"), ("code", code)]);
+    assert_eq!([requests("2xx"), requests("4xx"), requests("5xx")], [9.0, 3.0, 0.0]);
+    assert_eq!(metrics.sum("slidegate_request_duration_seconds_count", &[("route", "shop")]), 12.0);
+    assert_eq!(metrics.find("slidegate_component_traps_total", &[]), Some(0.0));
+    assert_eq!(metrics.find("slidegate_requests_in_flight", &[]), Some(0.0));
+    assert!(metrics.sum("slidegate_instance_memory_bytes", &[]) >= 65_536.0);
+}
+
+#[test]
+fn requests_cannot_add_series() {
+    let upstream = Upstream::start();
+    let filter = "{rule_name: r, rule_items: [{limit_by_per_param: id, limit_keys: [{key: \"*\", query_per_day: 9}]}]}";
+    let gateway = Gateway::serve(&format!("upstream: {}\nfilter: {filter}\n", upstream.url()));
+    let mut client = gateway.client();
+    let ask = |client: &mut HttpClient, index: usize| {
+        client.send("GET", &format!("/{index}?id={index}"), &[("x-a", &index.to_string())], b"").status()
+    };
+    assert_eq!(ask(&mut client, 0), 200);
+    let before = gateway.metrics().series();
+    assert!((1..200).all(|index| ask(&mut client, index) == 200));
+    assert_eq!(gateway.metrics().series(), before);
+}
+
+#[test]
+fn the_settings_in_force_are_shown_without_secrets() {
+    let redis = RedisServer::start_with(&["--requirepass", "url-secret"]);
+    let upstream = Upstream::start();
+    let filter = documented::COOKIE.replace("service_name: redis.static", "service_name: redis.static\n  password: file-secret");
+    let url = redis.url().replace("redis://", "redis://:url-secret@");
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nredis: {{names: {{redis.static: \"{url}\"}}}}\nfilter:\n{}",
+        upstream.url(),
+        indented(&filter)
+    ));
+    assert_eq!(gateway.get("/", &[("cookie", "key1=value1")]).0, 200);
+    let (status, shown) = gateway.ask_admin("/config");
+    assert_eq!(status, 200);
+    let config: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(config["settings"]["filter"]["rule_items"][0]["limit_by_cookie"], "key1");
+    assert_eq!(config["settings"]["routes"][0]["upstream"], upstream.url());
+    assert!(config["understood"].as_array().is_some_and(|lines| lines.len() > 5), "{shown}");
+    for text in [shown, gateway.ask_admin("/metrics").1, gateway.log(), gateway.printed()] {
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let calls = gateway.metrics();
+    assert_eq!(calls.sum("slidegate_redis_failures_total", &[]), 0.0, "the password of the URL was used: {}", gateway.log());
+}
+
+#[test]
+fn health_and_nothing_else_is_served() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
+    gateway.wait_log("nothing is limited");
+    let mut admin = HttpClient::connect(gateway.admin());
+    assert_eq!(admin.get("/healthz", &[]).text(), "ok\n");
+    assert_eq!(admin.get("/healthz?x", &[]).status(), 200);
+    assert_eq!(admin.get("/", &[]).status(), 404);
+    assert_eq!(admin.send("POST", "/config", &[], b"").status(), 405);
+    assert_eq!(admin.get("/metrics", &[]).head.text("content-type").as_deref(), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(gateway.get("/healthz", &[]), (200, "hello\n".to_owned()), "the upstream's path, not ours");
+    assert_eq!(gateway.get("/metrics", &[]).1, "hello\n");
+    assert_eq!(upstream.requests(), 2);
+}
+
+#[test]
+fn the_access_log_has_a_line_for_each_request_and_no_query() {
+    let upstream = Upstream::start();
+    let filter = "{rule_name: r, global_threshold: {query_per_day: 1}}";
+    let gateway = Gateway::serve(&format!("upstream: {}\nfilter: {filter}\nlog: {{format: json}}\n", upstream.url()));
+    let mut client = gateway.client();
+    assert_eq!(client.send("POST", "/one?key=secret", &[], b"12345").status(), 200);
+    assert_eq!(client.get("/two", &[]).status(), 429);
+    gateway.wait_printed("/two");
+    let lines: Vec<serde_json::Value> = gateway.printed().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let field = |name: &str| lines.iter().map(|line| line[name].to_string()).collect::<Vec<_>>();
+    assert_eq!(field("status"), ["200", "429"]);
+    assert_eq!(field("path"), ["\"/one\"", "\"/two\""]);
+    assert_eq!((field("received"), field("sent")), (vec!["5".to_owned(), "0".to_owned()], vec!["6".to_owned(), "17".to_owned()]));
+    assert_eq!(field("details"), ["\"\"", "\"cluster-key-rate-limit.rejected\""]);
+    assert!(!gateway.printed().contains("secret"));
+}

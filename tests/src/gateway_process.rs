@@ -1,0 +1,407 @@
+//! The gateway as it ships: the real binary, in a process of its own, on free ports, with its log at hand.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{http_client::HttpClient, metrics::Metrics};
+
+/// How long anything may take that does not hang, in a machine that builds something else at the same time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names another binary than the one beside the tests.
+const BINARY_VARIABLE: &str = "SLIDEGATE_BINARY";
+
+/// A running gateway. Dropping it kills it.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Child,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    /// The settings file; none for the demo.
+    file: Option<PathBuf>,
+    out: Captured,
+    err: Captured,
+    _directory: Directory,
+}
+
+/// A directory that is removed when dropped.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+/// The lines that a process printed so far.
+#[derive(Debug, Clone, Default)]
+struct Captured(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+/// The gateway's binary.
+///
+/// # Panics
+///
+/// When there is none, or it is older than its sources: a test of an old binary would prove nothing.
+pub fn binary() -> PathBuf {
+    if let Some(path) = env::var_os(BINARY_VARIABLE) {
+        return PathBuf::from(path);
+    }
+    let test = env::current_exe().expect("a test knows its own file");
+    // Tests are in `target/release/deps`, binaries one above.
+    let beside = test.ancestors().nth(2).expect("tests are built two directories deep").join("slidegate");
+    let Some(built) = modified(&beside) else {
+        panic!("there is no gateway at {}: run `just test`, or `cargo build --release` before these tests", beside.display());
+    };
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace");
+    for sources in ["host/src", "host/build.rs", "guest", "wit"] {
+        if let Some(newer) = newer_file(&workspace.join(sources), built) {
+            panic!("{} is newer than the gateway at {}: run `just test`, or `cargo build --release`", newer.display(), beside.display());
+        }
+    }
+    beside
+}
+
+/// Runs the gateway's binary to its end.
+///
+/// # Panics
+///
+/// When it cannot be started, or does not end.
+pub fn run(args: &[&str]) -> Output {
+    let mut process = command(args).spawn().expect("the gateway's binary runs");
+    let (mut out, mut err) = (process.stdout.take().expect("piped"), process.stderr.take().expect("piped"));
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        out.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let mut stderr = Vec::new();
+    err.read_to_end(&mut stderr).expect("a pipe can be read");
+    let status = wait(&mut process, PATIENCE);
+    Output { status, stdout: reader.join().expect("the reader ends").expect("a pipe can be read"), stderr }
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Serves these settings, YAML without `listen` and `admin`, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn serve(settings: &str) -> Self {
+        Self::serve_with(settings, &[])
+    }
+
+    /// Serves these settings with more arguments.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn serve_with(settings: &str, args: &[&str]) -> Self {
+        let directory = Directory::new();
+        let file = directory.path().join("gate.yaml");
+        fs::write(&file, complete(settings)).expect("a temporary file can be written");
+        let mut all = vec!["serve", file.to_str().expect("a temporary path is text")];
+        all.extend(args);
+        Self::start(&all, Some(file.clone()), directory)
+    }
+
+    /// Starts the demo with these arguments.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn demo(args: &[&str]) -> Self {
+        Self::start(args, None, Directory::new())
+    }
+
+    fn start(args: &[&str], file: Option<PathBuf>, directory: Directory) -> Self {
+        let mut process = command(args).spawn().expect("the gateway's binary runs");
+        let out = Captured::of(process.stdout.take().expect("piped"));
+        let err = Captured::of(process.stderr.take().expect("piped"));
+        let Some(line) = err.wait_for(PATIENCE, |line| line.contains(" serving ") || line.contains("\"serving\"")) else {
+            let _ = process.kill();
+            panic!("the gateway does not serve with {args:?}; it says:\n{}", err.text());
+        };
+        let gateway =
+            Gateway { process, listen: address(&line, "listen"), admin: address(&line, "admin"), file, out, err, _directory: directory };
+        assert_eq!(gateway.ask_admin("/healthz").1, "ok\n");
+        gateway
+    }
+
+    /// Where requests go.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where the admin port is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A new connection to it.
+    pub fn client(&self) -> HttpClient {
+        HttpClient::connect(self.listen)
+    }
+
+    /// One request on a connection of its own: status and body.
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let answer = self.client().get(path, headers);
+        (answer.status(), answer.text())
+    }
+
+    /// What the admin port answers: status and body.
+    pub fn ask_admin(&self, path: &str) -> (u16, String) {
+        let answer = HttpClient::connect(self.admin).get(path, &[]);
+        (answer.status(), answer.text())
+    }
+
+    /// The counters as they are now.
+    pub fn metrics(&self) -> Metrics {
+        let (status, text) = self.ask_admin("/metrics");
+        assert_eq!(status, 200);
+        Metrics::parse(&text)
+    }
+
+    /// Writes new settings into the file it serves. It sees them by itself, or with [`Gateway::hang_up`].
+    ///
+    /// # Panics
+    ///
+    /// For the demo, which has no file.
+    pub fn write_settings(&self, settings: &str) {
+        let file = self.file.as_ref().expect("a gateway that serves a file");
+        fs::write(file, complete(settings)).expect("a temporary file can be written");
+    }
+
+    /// Puts a file with new settings in the place of the one it serves, as editors and Kubernetes do.
+    ///
+    /// # Panics
+    ///
+    /// For the demo, which has no file.
+    pub fn replace_settings(&self, settings: &str) {
+        let file = self.file.as_ref().expect("a gateway that serves a file");
+        let new = file.with_extension("new");
+        fs::write(&new, complete(settings)).expect("a temporary file can be written");
+        fs::rename(&new, file).expect("a temporary file can be renamed");
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.process.id());
+        let status = Command::new("sh").args(["-c", &command]).status().expect("`sh` runs");
+        assert!(status.success(), "`{command}` failed: the gateway is not running; it said:\n{}", self.log());
+    }
+
+    /// Whether the process is still there.
+    ///
+    /// # Panics
+    ///
+    /// Never, in practice.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("a child can be waited for").is_none()
+    }
+
+    /// Waits for the process to end.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        wait(&mut self.process, PATIENCE)
+    }
+
+    /// What it wrote to standard error: its log, a line an event.
+    pub fn log(&self) -> String {
+        self.err.text()
+    }
+
+    /// What it wrote to standard output: the access log, or the demo's guide.
+    pub fn printed(&self) -> String {
+        self.out.text()
+    }
+
+    /// The lines of its log with this text.
+    pub fn log_lines(&self, text: &str) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// Waits for a line of its log with this text.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub fn wait_log(&self, text: &str) -> String {
+        let line = self.err.wait_for(PATIENCE, |line| line.contains(text));
+        line.unwrap_or_else(|| panic!("no line with `{text}` in the log:\n{}", self.log()))
+    }
+
+    /// Waits for a line on its standard output with this text.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub fn wait_printed(&self, text: &str) -> String {
+        let line = self.out.wait_for(PATIENCE, |line| line.contains(text));
+        line.unwrap_or_else(|| panic!("no line with `{text}` was printed:\n{}", self.printed()))
+    }
+
+    /// The most memory it ever held, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no `/proc`.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux tells about processes");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a running process has memory");
+        let kilobytes = line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+        kilobytes.expect("a number of kilobytes") << 10
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Both fail only when it has already gone.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            eprintln!("--- the gateway's log:\n{}---", self.log());
+        }
+    }
+}
+
+/// Waits until something holds, looking often.
+///
+/// # Panics
+///
+/// When it does not come to hold.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The lines of a YAML text, moved to the right to stand under a field.
+pub fn indented(yaml: &str) -> String {
+    yaml.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn complete(settings: &str) -> String {
+    format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{settings}")
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).env_remove("SLIDEGATE_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn wait(process: &mut Child, limit: Duration) -> ExitStatus {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = process.try_wait().expect("a child can be waited for") {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let _ = process.kill();
+            panic!("the gateway does not end within {limit:?}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The address after a field's name, in a log line of either format.
+fn address(line: &str, field: &str) -> SocketAddr {
+    let after = line.split_once(field).map(|(_, after)| after.trim_start_matches(['=', '"', ':']));
+    let value = after.and_then(|after| after.split([' ', '"']).next()).and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("no address `{field}` in `{line}`"))
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+fn newer_file(path: &Path, than: SystemTime) -> Option<PathBuf> {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().find_map(|entry| newer_file(&entry.path(), than)),
+        Err(_) => (modified(path)? > than).then(|| path.to_path_buf()),
+    }
+}
+
+// === impl Directory ===
+
+impl Directory {
+    /// A new, empty directory.
+    ///
+    /// # Panics
+    ///
+    /// When the system's temporary directory cannot be written to.
+    #[expect(clippy::new_without_default, reason = "making a directory is not a default")]
+    pub fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("slidegate-gateway-{}-{}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let path = env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("the temporary directory can be written to");
+        Directory(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // One that stays behind in the system's temporary directory hurts nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+// === impl Captured ===
+
+impl Captured {
+    /// Collects lines in a thread until the other side closes.
+    fn of(source: impl Read + Send + 'static) -> Self {
+        let captured = Captured::default();
+        let lines = captured.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+                lines.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(&line).into_owned());
+                lines.0.1.notify_all();
+            }
+        });
+        captured
+    }
+
+    fn text(&self) -> String {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn wait_for(&self, limit: Duration, fits: impl Fn(&str) -> bool) -> Option<String> {
+        let lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let none_fits = |lines: &mut Vec<String>| !lines.iter().any(|line| fits(line));
+        let (lines, _) = self.0.1.wait_timeout_while(lines, limit, none_fits).unwrap_or_else(PoisonError::into_inner);
+        lines.iter().find(|line| fits(line)).cloned()
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is shipped. The tests themselves are the `*.rs` files beside `src/`, their cases the files in `cases/`.
 
+pub mod case;
 pub mod documented;
 pub mod gateway_process;
 pub mod http_client;
@@ -10,5 +11,6 @@ pub mod oracle;
 pub mod promises;
 pub mod redis_server;
 pub mod redis_windows;
+pub mod runner;
 pub mod trace;
 pub mod upstream;

@@ -1,0 +1,263 @@
+//! Conformance as data: a configuration, requests with their times, and what an outsider sees of each.
+//!
+//! A file in `tests/cases/<area>/<name>.yaml` is one case:
+//!
+//! ```yaml
+//! about: what the case proves, in a sentence
+//! config: {...}                       # the filter's document, as a Higress WasmPlugin carries it
+//! skip: {component: why it cannot}    # only where a runner cannot run it
+//! steps:
+//!   - at: 0                           # milliseconds on the case's clock; as before if absent
+//!     times: 10                       # the same request so often,
+//!     every: 100                      # with so many milliseconds between two
+//!     path: /?a=b                     # also: method, host ('' for none), route, service,
+//!     from: 192.0.2.1:40000           #   from ('' for no address), and
+//!     headers: {x-a: b}               #   headers, each a value or a list of them
+//!     upstream: {x-c: d}              # what the upstream's response carries
+//!     calls: 0                        # how many commands reached Redis' windows, all repetitions together
+//!     pass: {headers: {x-ratelimit-remaining: {down_from: 9}}}
+//!   - refuse: {status: 429, body: Too many requests, headers: {...}}
+//!   - store: down                     # from here on; see [`Store`]
+//! ```
+//!
+//! A request without `pass` or `refuse` is no step, and a field that nobody reads is a mistake. What `refuse` does not say is
+//! stock's: 429 and `Too many requests`. `headers` of an expectation are all that the filter adds, no more and no less; without
+//! them the filter may add what it likes. A value is a text, a number, `{hex: ff00}`, or `{text: ab, times: 1000}`.
+
+mod document;
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use slidegate_engine::redis::Reply;
+
+/// One case, as a runner takes it.
+#[derive(Debug)]
+pub struct Case {
+    /// `<area>/<name>`.
+    pub name: String,
+    /// What it proves.
+    pub about: String,
+    /// The filter's document, as JSON.
+    pub config: Vec<u8>,
+    /// Why a runner cannot run it, by the runner's name.
+    pub skip: BTreeMap<String, String>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+/// What happens next.
+#[derive(Debug)]
+pub enum Step {
+    /// Redis changes its mood.
+    Store(Store),
+    /// Requests of one kind.
+    Requests(Box<Requests>),
+}
+
+/// How Redis behaves from here on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// `up`: well again. What [`Store::WrongType`] put into keys is gone.
+    Up,
+    /// `down`: nobody listens.
+    Down,
+    /// `silent`: commands are taken and never answered.
+    Silent,
+    /// `hangs-up`: each connection is closed once a command has arrived.
+    HangsUp,
+    /// `garbage`: what is answered is not Redis' protocol.
+    Garbage,
+    /// `forgetful`: the script is forgotten before each command that names it.
+    Forgetful,
+    /// `wrong-type`: every key asked for holds a text.
+    WrongType,
+    /// `read-only`: a replica that takes no writes.
+    ReadOnly,
+    /// `full`: no memory left for writes.
+    Full,
+    /// `no-auth`: it wants a password that the filter was not given.
+    NoAuth,
+    /// `{reply: ...}`: this is answered to everything. An error reply is `{error: TEXT}`; others are null, numbers, texts and
+    /// lists of these.
+    Reply(Reply),
+}
+
+/// The same request a number of times.
+#[derive(Debug)]
+pub struct Requests {
+    /// When the first comes, in milliseconds on the case's clock.
+    pub at_ms: u64,
+    /// How many there are.
+    pub times: u64,
+    /// From one to the next, in milliseconds.
+    pub every_ms: u64,
+    /// What is asked.
+    pub request: Request,
+    /// The header fields of the upstream's response, should the request get there.
+    pub upstream: Vec<(String, Vec<u8>)>,
+    /// What an outsider sees of each.
+    pub expected: Expected,
+    /// How many commands Redis decided on, for all of them.
+    pub calls: Option<usize>,
+}
+
+/// A request as it arrives at a gateway. Names of headers are in lower case.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `GET` unless said.
+    pub method: String,
+    /// The path with its query, as received.
+    pub path: Vec<u8>,
+    /// The host it is for, with its port. Empty for none.
+    pub host: Vec<u8>,
+    /// Header fields in the order received.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The peer.
+    pub from: Option<SocketAddr>,
+    /// The route that the gateway chose. Empty for none.
+    pub route: String,
+    /// The upstream that the gateway chose, `outbound|port||name`. Empty for none.
+    pub service: String,
+}
+
+/// What an outsider is to see.
+#[derive(Debug)]
+pub enum Expected {
+    /// The upstream's response, with these fields added, if it is said which.
+    Pass(Option<Fields>),
+    /// An answer of the filter's own.
+    Refuse {
+        /// Its status.
+        status: u16,
+        /// Its body.
+        body: Vec<u8>,
+        /// All its fields, if it is said which.
+        headers: Option<Fields>,
+    },
+}
+
+/// Header fields by name in lower case.
+pub type Fields = BTreeMap<String, FieldValue>;
+
+/// What a header field is to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldValue {
+    /// This.
+    Text(String),
+    /// A number that is one less with each repetition.
+    DownFrom(u64),
+}
+
+/// What an outsider saw. Names of header fields are in lower case.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The upstream's response came back with these fields.
+    Pass {
+        /// Fields by name, the upstream's and those that the filter added.
+        headers: Vec<(String, Vec<u8>)>,
+    },
+    /// The filter answered.
+    Refuse {
+        /// Status.
+        status: u16,
+        /// Body.
+        body: Vec<u8>,
+        /// Fields.
+        headers: Vec<(String, Vec<u8>)>,
+    },
+}
+
+// === impl Case ===
+
+impl Case {
+    /// Reads a case from YAML.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in a line or a few.
+    pub fn read(name: &str, yaml: &str) -> Result<Case, String> {
+        document::read(name, yaml)
+    }
+
+    /// Whether Redis is ever in one of these moods.
+    pub fn has_store(&self, wanted: impl Fn(&Store) -> bool) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Store(store) if wanted(store)))
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The first field of this name; all `cookie` fields joined, since a client may split them (RFC 9113, section 8.2.3).
+    pub fn header(&self, name: &str) -> Option<Vec<u8>> {
+        let values = self.header_values(name);
+        match name {
+            "cookie" if !values.is_empty() => Some(values.join(b"; ".as_slice())),
+            _ => values.into_iter().next(),
+        }
+    }
+
+    /// Every field of this name, in order.
+    pub fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| value.clone()).collect()
+    }
+}
+
+// === impl FieldValue ===
+
+impl FieldValue {
+    /// What the field is to hold in this repetition, from 0.
+    pub fn text(&self, repetition: u64) -> String {
+        match self {
+            FieldValue::Text(text) => text.clone(),
+            FieldValue::DownFrom(number) => number.checked_sub(repetition).map_or_else(|| "below 0".to_owned(), |left| left.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "about: a\nconfig: {rule_name: r}\n";
+
+    fn refused(rest: &str) -> String {
+        Case::read("area/name", &format!("{CONFIG}{rest}")).expect_err(rest)
+    }
+
+    #[test]
+    fn a_case_is_read_with_its_defaults() {
+        let yaml = "steps:\n- {at: 5, times: 3, every: 10, path: /p, headers: {X-A: [b, {hex: ff00}]}, pass: {headers: {X-B: {down_from: 2}}}}\n- {refuse: {}}\n";
+        let case = Case::read("area/name", &format!("{CONFIG}{yaml}")).unwrap();
+        assert_eq!((case.name.as_str(), case.config.as_slice()), ("area/name", br#"{"rule_name":"r"}"#.as_slice()));
+        let [Step::Requests(first), Step::Requests(second)] = case.steps.as_slice() else { panic!("{case:?}") };
+        assert_eq!((first.at_ms, first.times, first.every_ms, second.at_ms, second.times), (5, 3, 10, 25, 1));
+        assert_eq!(first.request.header_values("x-a"), [b"b".to_vec(), vec![0xff, 0]]);
+        let Expected::Pass(Some(fields)) = &first.expected else { panic!("{:?}", first.expected) };
+        assert_eq!(fields["x-b"].text(2), "0");
+        assert!(matches!(&second.expected, Expected::Refuse { status: 429, headers: None, .. }));
+        assert_eq!(second.request.host, b"example.com");
+    }
+
+    #[test]
+    fn what_proves_nothing_or_says_what_nobody_reads_is_refused() {
+        for (rest, reason) in [
+            ("", "missing field `steps`"),
+            ("steps: []", "no step"),
+            ("steps: [{path: /}]", "expects nothing"),
+            ("steps: [{pass: {}, refuse: {}}]", "expects both"),
+            ("steps: [{store: up}]", "no request"),
+            ("steps: [{store: up, at: 5}, {pass: {}}]", "stands beside"),
+            ("steps: [{store: broken}, {pass: {}}]", "broken"),
+            ("steps: [{pass: {}, tims: 3}]", "tims"),
+            ("steps: [{pass: {}, times: 0}]", "times"),
+            ("steps: [{pass: {header: {}}}]", "header"),
+            ("steps: [{at: 5, pass: {}}, {at: 4, pass: {}}]", "runs backwards"),
+            ("skip: {engine: ''}\nsteps: [{pass: {}}]", "says no reason"),
+            ("step: []\nsteps: [{pass: {}}]", "step"),
+        ] {
+            let message = refused(rest);
+            assert!(message.contains(reason), "{rest}: {message}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The component in wasmtime, as the gateway runs it, with a real Redis whose clock is the case's.
+
+mod transport;
+
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use slidegate::{Module, Request as HostRequest, StartError, Verdict, Worker, WorkerOptions, apply_edits};
+use slidegate_engine::window::script::ADMIT;
+
+use tokio::runtime::Runtime;
+
+use self::transport::{Places, Shared, Transport};
+use super::{Runner, Session, UPSTREAM_STATUS, impostor::Impostor};
+use crate::{
+    case::{Case, Request, Seen, Store},
+    redis_server::RedisServer,
+};
+
+/// A case that disturbs the whole server has one of its own; the others have each a database of this many.
+const DATABASES: u32 = 4_096;
+
+/// Runs cases on the component that the host library carries.
+pub struct ComponentRunner {
+    runtime: Runtime,
+    module: LazyLock<Module>,
+    server: LazyLock<RedisServer>,
+    /// A server that was stopped in its tracks.
+    silent: LazyLock<RedisServer>,
+    hangs_up: LazyLock<Impostor>,
+    garbage: LazyLock<Impostor>,
+    databases: AtomicU32,
+}
+
+struct ComponentSession<'a> {
+    runtime: &'a Runtime,
+    worker: Worker,
+    shared: Arc<Shared>,
+    /// Looks at the case's database past the filter.
+    connection: redis::Connection,
+    own_server: Option<RedisServer>,
+}
+
+impl Default for ComponentRunner {
+    fn default() -> Self {
+        ComponentRunner {
+            runtime: Runtime::new().expect("threads can be started"),
+            module: LazyLock::new(|| Module::embedded().expect("the component that the host carries keeps the contract")),
+            server: LazyLock::new(|| RedisServer::start_with(&["--databases", &DATABASES.to_string()])),
+            silent: LazyLock::new(|| {
+                let server = RedisServer::start();
+                server.pause();
+                server
+            }),
+            hangs_up: LazyLock::new(|| Impostor::start(None)),
+            garbage: LazyLock::new(|| Impostor::start(Some(b"hello\r\n"))),
+            databases: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Runner for ComponentRunner {
+    fn name(&self) -> &'static str {
+        "component"
+    }
+
+    fn start(&self, case: &Case) -> Result<Box<dyn Session + '_>, String> {
+        let own_server = case.has_store(is_of_the_server).then(RedisServer::start);
+        let server = own_server.as_ref().unwrap_or(&self.server);
+        let database = if own_server.is_some() { 0 } else { self.databases.fetch_add(1, Ordering::Relaxed) };
+        assert!(database < DATABASES, "more cases than databases");
+        let mut connection = server.connection();
+        redis::cmd("SELECT").arg(database).exec(&mut connection).expect("the server has this database");
+        let shared = Arc::new(Shared::default());
+        let places = Places {
+            well: format!("{}/{database}", server.url()),
+            silent: case.has_store(|store| *store == Store::Silent).then(|| self.silent.url()),
+            hangs_up: self.hangs_up.url(),
+            garbage: self.garbage.url(),
+        };
+        let clock = Arc::clone(&shared);
+        let options = WorkerOptions { clock: Arc::new(move || clock.now_us() * 1_000), ..WorkerOptions::default() };
+        let options = options.with_redis(Transport::new(&places, Arc::clone(&shared)));
+        let _inside = self.runtime.enter();
+        let worker = Worker::start(&self.module, &case.config, options).map_err(|error| match error {
+            StartError::Configure(error) => error.to_string(),
+            other => panic!("{other}"),
+        })?;
+        Ok(Box::new(ComponentSession { runtime: &self.runtime, worker, shared, connection, own_server }))
+    }
+}
+
+/// Whether all who use the server would notice.
+fn is_of_the_server(store: &Store) -> bool {
+    matches!(store, Store::Forgetful | Store::ReadOnly | Store::Full | Store::NoAuth)
+}
+
+impl Session for ComponentSession<'_> {
+    fn set_store(&mut self, store: &Store) {
+        self.mend();
+        match store {
+            // Nobody listens on port 1; a replica that never met its master serves what it has.
+            Store::ReadOnly => self.say(&["REPLICAOF", "127.0.0.1", "1"]),
+            Store::Full => self.say(&["CONFIG", "SET", "maxmemory", "1"]),
+            Store::NoAuth => {
+                self.say(&["CONFIG", "SET", "requirepass", "secret"]);
+                // Whoever is in stays in, so all but this connection are sent out.
+                self.say(&["CLIENT", "KILL", "TYPE", "normal"]);
+            }
+            // The script is known from the start, or is not, as the server has met it; here it is, to be forgotten.
+            Store::Forgetful => self.say(&["SCRIPT", "LOAD", ADMIT]),
+            _ => {}
+        }
+        self.shared.set(store);
+    }
+
+    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
+        self.shared.set_now_us(now_us);
+        let seen = self.runtime.block_on(exchange(&self.worker, request, upstream));
+        assert_eq!(self.worker.traps(), 0, "the component trapped");
+        seen
+    }
+
+    fn calls(&self) -> usize {
+        self.shared.calls()
+    }
+}
+
+impl ComponentSession<'_> {
+    fn say(&mut self, command: &[&str]) {
+        redis::cmd(command[0]).arg(&command[1..]).exec(&mut self.connection).expect("the server does it");
+    }
+
+    /// The server is well again, and the keys that were made texts are gone.
+    fn mend(&mut self) {
+        if self.own_server.is_some() {
+            self.say(&["REPLICAOF", "NO", "ONE"]);
+            self.say(&["CONFIG", "SET", "maxmemory", "0"]);
+            self.say(&["CONFIG", "SET", "requirepass", ""]);
+        }
+        for key in self.shared.take_texts() {
+            redis::cmd("DEL").arg(key).exec(&mut self.connection).expect("the server does it");
+        }
+    }
+}
+
+/// A request and its response, as a gateway leads them through the filter.
+async fn exchange(worker: &Worker, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
+    let stream = worker.open(Arc::new(Shown(request.clone())));
+    match stream.on_request().await {
+        Verdict::Pass(edits) => {
+            assert!(edits.is_empty(), "the request's headers are to be changed: {edits:?}");
+            let mut headers = header_map(upstream.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+            edit(&stream, UPSTREAM_STATUS, &mut headers).await;
+            Seen::Pass { headers: listed(&headers) }
+        }
+        Verdict::Respond(response) => {
+            let mut headers = header_map(response.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice())));
+            edit(&stream, response.status, &mut headers).await;
+            Seen::Refuse { status: response.status, body: response.body, headers: listed(&headers) }
+        }
+    }
+}
+
+async fn edit(stream: &slidegate::Stream, status: u16, headers: &mut HeaderMap) {
+    match stream.on_response_headers(status, headers).await {
+        Verdict::Pass(edits) => apply_edits(&edits, headers),
+        Verdict::Respond(response) => panic!("a response is answered with {response:?}"),
+    }
+}
+
+fn header_map<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap_or_else(|_| panic!("{name} is no name of a header"));
+        let value = HeaderValue::from_bytes(value).unwrap_or_else(|_| panic!("{} is no value of a header", value.escape_ascii()));
+        headers.append(name, value);
+    }
+    headers
+}
+
+fn listed(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// A request of a case, as the host library shows it to the component.
+struct Shown(Request);
+
+impl HostRequest for Shown {
+    fn method(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.0.method.as_bytes())
+    }
+
+    fn path(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.0.path)
+    }
+
+    fn authority(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.0.host)
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.header(name)
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.0.header_values(name)
+    }
+
+    fn source_address(&self) -> Option<SocketAddr> {
+        self.0.from
+    }
+
+    fn route_name(&self) -> &str {
+        &self.0.route
+    }
+
+    fn service_name(&self) -> &str {
+        &self.0.service
+    }
+}

@@ -1,0 +1,203 @@
+//! The way from the component to Redis, with the case's clock put into the script's commands, and with mishaps.
+
+use std::{
+    collections::BTreeSet,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use slidegate::{CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, ReplyFuture, Value};
+use slidegate_engine::redis as engine;
+
+use crate::case::Store;
+
+/// A port that nobody listens on, since it takes a privilege to.
+const DEAD: &str = "redis://127.0.0.1:1";
+
+/// Where commands go, by Redis' mood.
+pub(super) struct Places {
+    pub(super) well: String,
+    /// Only of a case that needs one.
+    pub(super) silent: Option<String>,
+    pub(super) hangs_up: String,
+    pub(super) garbage: String,
+}
+
+/// What the runner sets and looks at.
+pub(super) struct Shared {
+    now_us: AtomicU64,
+    calls: AtomicUsize,
+    store: Mutex<Store>,
+    /// Keys that were made texts.
+    texts: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared { now_us: AtomicU64::new(0), calls: AtomicUsize::new(0), store: Mutex::new(Store::Up), texts: Mutex::default() }
+    }
+}
+
+impl Shared {
+    pub(super) fn now_us(&self) -> u64 {
+        self.now_us.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_now_us(&self, now_us: u64) {
+        self.now_us.store(now_us, Ordering::SeqCst);
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set(&self, store: &Store) {
+        *lock(&self.store) = store.clone();
+    }
+
+    pub(super) fn take_texts(&self) -> BTreeSet<Vec<u8>> {
+        mem::take(&mut lock(&self.texts))
+    }
+
+    fn count(&self, reply: &Result<Reply, CallError>) {
+        if !matches!(reply, Ok(Reply::Error(text)) if text.starts_with("NOSCRIPT")) {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens one connection to each place for every service.
+pub(super) struct Transport {
+    well: RedisDirectory,
+    down: RedisDirectory,
+    silent: RedisDirectory,
+    hangs_up: RedisDirectory,
+    garbage: RedisDirectory,
+    shared: Arc<Shared>,
+}
+
+impl Transport {
+    pub(super) fn new(places: &Places, shared: Arc<Shared>) -> Self {
+        Transport {
+            well: only(&places.well),
+            down: only(DEAD),
+            silent: only(places.silent.as_deref().unwrap_or(DEAD)),
+            hangs_up: only(&places.hangs_up),
+            garbage: only(&places.garbage),
+            shared,
+        }
+    }
+}
+
+/// Every service is at this URL.
+fn only(url: &str) -> RedisDirectory {
+    let mut directory = RedisDirectory::new();
+    directory.insert_any(url).expect("the URL of a server of ours is well-formed");
+    directory
+}
+
+impl RedisTransport for Transport {
+    fn open(&self, service: &RedisService) -> Arc<dyn RedisConnection> {
+        Arc::new(Connection {
+            well: self.well.open(service),
+            down: self.down.open(service),
+            silent: self.silent.open(service),
+            hangs_up: self.hangs_up.open(service),
+            garbage: self.garbage.open(service),
+            shared: Arc::clone(&self.shared),
+        })
+    }
+}
+
+struct Connection {
+    well: Arc<dyn RedisConnection>,
+    down: Arc<dyn RedisConnection>,
+    silent: Arc<dyn RedisConnection>,
+    hangs_up: Arc<dyn RedisConnection>,
+    garbage: Arc<dyn RedisConnection>,
+    shared: Arc<Shared>,
+}
+
+impl RedisConnection for Connection {
+    fn call(&self, mut command: Vec<Vec<u8>>) -> ReplyFuture {
+        let store = lock(&self.shared.store).clone();
+        let reply = match &store {
+            Store::Down => self.down.call(command),
+            Store::Silent => self.silent.call(command),
+            Store::HangsUp => self.hangs_up.call(command),
+            Store::Garbage => self.garbage.call(command),
+            Store::Reply(reply) => {
+                let reply = converted(reply);
+                Box::pin(async move { Ok(reply) })
+            }
+            Store::Up | Store::Forgetful | Store::WrongType | Store::ReadOnly | Store::Full | Store::NoAuth => {
+                let keys = set_clock(&mut command, self.shared.now_us());
+                self.call_well(&store, &keys, command)
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let reply = reply.await;
+            shared.count(&reply);
+            reply
+        })
+    }
+}
+
+impl Connection {
+    /// Sends the command between others that make the server what the case needs, all in one go. Keys are made to stay:
+    /// Redis would drop them by its own clock, while it is the case's that says when their windows are over.
+    fn call_well(&self, store: &Store, keys: &[Vec<u8>], command: Vec<Vec<u8>>) -> ReplyFuture {
+        let words = |words: &[&[u8]]| self.well.call(words.iter().map(|word| word.to_vec()).collect());
+        let mut others = Vec::new();
+        if *store == Store::Forgetful && command.first().is_some_and(|name| name == b"EVALSHA") {
+            others.push(words(&[b"SCRIPT", b"FLUSH"]));
+        }
+        if *store == Store::WrongType {
+            others.extend(keys.iter().map(|key| words(&[b"SET", key, b"text"])));
+            lock(&self.shared.texts).extend(keys.iter().cloned());
+        }
+        let reply = self.well.call(command);
+        others.extend(keys.iter().map(|key| words(&[b"PERSIST", key])));
+        Box::pin(async move {
+            let reply = reply.await;
+            // A future that is dropped may take back a command that still waits for a connection.
+            for other in others {
+                let _ = other.await;
+            }
+            reply
+        })
+    }
+}
+
+/// Puts a clock into a command of the script, and returns the command's keys.
+fn set_clock(command: &mut [Vec<u8>], now_us: u64) -> Vec<Vec<u8>> {
+    let [_, _, count, rest @ ..] = command else { panic!("{command:?} names no script") };
+    let count: usize = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok()).expect("a number of keys");
+    let (keys, arguments) = rest.split_at_mut(count);
+    let clock = arguments.first_mut().expect("the clock comes after the keys");
+    assert!(clock.is_empty(), "the engine leaves the clock to Redis");
+    *clock = now_us.to_string().into_bytes();
+    keys.to_vec()
+}
+
+fn converted(reply: &engine::Reply) -> Reply {
+    let value = |value: &engine::Value| match value {
+        engine::Value::Nil => Value::Nil,
+        engine::Value::Integer(number) => Value::Integer(*number),
+        engine::Value::Bulk(bytes) => Value::Bulk(bytes.clone()),
+        engine::Value::Status(text) => Value::Status(text.clone()),
+    };
+    match reply {
+        engine::Reply::Single(single) => Reply::Single(value(single)),
+        engine::Reply::Many(values) => Reply::Many(values.iter().map(value).collect()),
+        engine::Reply::Error(text) => Reply::Error(text.clone()),
+    }
+}

@@ -1,0 +1,147 @@
+//! The engine alone, with a simulated Redis: an adapter in the smallest form.
+
+use slidegate_engine::{Engine, HeaderEdit, Outcome, Response, Step, request::RequestView};
+
+use super::{Runner, Session, simulated_store::SimulatedStore};
+use crate::case::{Case, Request, Seen, Store};
+
+/// Runs cases on [`Engine`].
+#[derive(Debug, Default)]
+pub struct EngineRunner;
+
+struct EngineSession {
+    engine: Engine,
+    store: SimulatedStore,
+    last_stream: u64,
+    last_call: u64,
+}
+
+impl Runner for EngineRunner {
+    fn name(&self) -> &'static str {
+        "engine"
+    }
+
+    fn start(&self, case: &Case) -> Result<Box<dyn Session + '_>, String> {
+        let engine = Engine::configure(&case.config).map_err(|errors| {
+            let lines: Vec<_> = errors.into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
+            lines.join("\n")
+        })?;
+        Ok(Box::new(EngineSession { engine, store: SimulatedStore::default(), last_stream: 0, last_call: 0 }))
+    }
+}
+
+impl Session for EngineSession {
+    fn set_store(&mut self, store: &Store) {
+        self.store.set(store);
+    }
+
+    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
+        self.last_stream += 1;
+        let stream = self.last_stream;
+        let step = self.engine.on_request(stream, &View(request), now_us * 1_000);
+        let settled = self.settle(now_us);
+        let outcome = match step {
+            Step::Wait => settled.expect("a stream that waits is settled once Redis has answered"),
+            Step::Pass => Outcome::Continue,
+            Step::Respond(response) => Outcome::Respond(response),
+        };
+        let edits = self.engine.on_response_headers(stream);
+        let seen = seen(outcome, edits, upstream);
+        self.engine.on_done(stream);
+        self.drain();
+        seen
+    }
+
+    fn calls(&self) -> usize {
+        self.store.calls()
+    }
+}
+
+impl EngineSession {
+    /// Answers every command until there is none, and returns how the stream was settled, if it was.
+    fn settle(&mut self, now_us: u64) -> Option<Outcome> {
+        let mut settled = None;
+        loop {
+            let mut sent = Vec::new();
+            let (store, last_call) = (&mut self.store, &mut self.last_call);
+            self.engine.dispatch(now_us * 1_000, |_, command| {
+                *last_call += 1;
+                sent.push((*last_call, store.answer(command, now_us)));
+                Ok(*last_call)
+            });
+            while let Some((stream, outcome)) = self.engine.take_outcome() {
+                assert_eq!(stream, self.last_stream, "a stream was settled that does not wait");
+                assert!(settled.replace(outcome).is_none(), "a stream was settled twice");
+            }
+            if sent.is_empty() {
+                return settled;
+            }
+            for (call, reply) in sent {
+                self.engine.on_reply(call, reply, now_us * 1_000);
+            }
+        }
+    }
+
+    /// Takes what the engine tells about itself, as every adapter does.
+    fn drain(&mut self) {
+        while self.engine.take_log().is_some() {}
+        while let Some(event) = self.engine.take_metric() {
+            assert!(event.metric < self.engine.metrics().len(), "a counter that was not announced");
+        }
+    }
+}
+
+fn seen(outcome: Outcome, edits: Vec<HeaderEdit>, upstream: &[(String, Vec<u8>)]) -> Seen {
+    match outcome {
+        Outcome::Continue => Seen::Pass { headers: edited(upstream.to_vec(), edits) },
+        Outcome::Respond(Response { status, headers, body, .. }) => {
+            let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+            Seen::Refuse { status, body, headers: edited(headers, edits) }
+        }
+    }
+}
+
+fn edited(mut headers: Vec<(String, Vec<u8>)>, edits: Vec<HeaderEdit>) -> Vec<(String, Vec<u8>)> {
+    for HeaderEdit::Set(name, value) in edits {
+        headers.retain(|(other, _)| *other != name);
+        headers.push((name, value.into_bytes()));
+    }
+    headers
+}
+
+struct View<'a>(&'a Request);
+
+impl RequestView for View<'_> {
+    fn path(&self) -> Vec<u8> {
+        self.0.path.clone()
+    }
+
+    fn authority(&self) -> Option<Vec<u8>> {
+        Some(self.0.host.clone()).filter(|host| !host.is_empty())
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        match name {
+            ":authority" => self.authority(),
+            ":path" => Some(self.path()),
+            ":method" => Some(self.0.method.clone().into_bytes()),
+            name => self.0.header(name),
+        }
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.0.header_values(name)
+    }
+
+    fn source_address(&self) -> Option<String> {
+        self.0.from.map(|address| address.to_string())
+    }
+
+    fn route_name(&self) -> String {
+        self.0.route.clone()
+    }
+
+    fn service_name(&self) -> String {
+        self.0.service.clone()
+    }
+}

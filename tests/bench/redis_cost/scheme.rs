@@ -1,0 +1,273 @@
+//! The limiters that are compared: their scripts, keys, commands and answers.
+
+use std::collections::BTreeMap;
+
+use redis::{Cmd, Connection, Pipeline, Value};
+use slidegate_engine::{Engine, request::RequestView, window::script::ADMIT};
+
+use super::load::{Load, Shape, WINDOW_US};
+
+const FIXED_WINDOW: &str = include_str!("fixed_window.lua");
+const LOG: &str = include_str!("log.lua");
+
+/// Commands that travel together.
+const BATCH: usize = 1_000;
+
+/// Writes a log of many requests at once. KEYS[1]; ARGV: the first time, the step, how many.
+const WRITE_LOG: &str = "for n = 0, ARGV[3] - 1 do
+  local at = string.format('%d', ARGV[1] + n * ARGV[2])
+  redis.call('ZADD', KEYS[1], at, at .. '-00000000')
+end";
+
+/// A limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// The fixed window, its text sent with each request, as the stock plugin does.
+    StockText,
+    /// The fixed window by its SHA-1.
+    StockSha,
+    /// A log of each request.
+    Log,
+    /// Our script.
+    Ours,
+}
+
+/// Asks for one scheme under one load.
+pub(super) struct Asker {
+    scheme: Scheme,
+    sha: String,
+    /// Our command for the limit, as the engine makes it: for any key, and cost 1.
+    template: Vec<Vec<u8>>,
+}
+
+/// A measured command, or one that belongs to the measured work and decides nothing.
+pub(super) enum Asked {
+    Decision(Cmd),
+    Other(Cmd),
+}
+
+// === impl Scheme ===
+
+impl Scheme {
+    pub(super) const ALL: [Scheme; 4] = [Scheme::StockText, Scheme::StockSha, Scheme::Log, Scheme::Ours];
+
+    pub(super) fn asker(self, connection: &mut Connection, load: &Load) -> Asker {
+        let script = match self {
+            Scheme::StockText | Scheme::StockSha => FIXED_WINDOW.to_owned(),
+            Scheme::Log => LOG.to_owned(),
+            Scheme::Ours => with_both_clocks(),
+        };
+        let sha = redis::cmd("SCRIPT").arg("LOAD").arg(script).query(connection).expect("the script compiles");
+        Asker { scheme: self, sha, template: command_of_the_engine(load.limit) }
+    }
+}
+
+/// Our script, reading Redis' clock as in production and then going by the load's.
+fn with_both_clocks() -> String {
+    let own = "  now = ARGV[1] + 0\n";
+    assert_eq!(ADMIT.matches(own).count(), 1, "the script takes the clock of a test in one line `{}`", own.trim());
+    ADMIT.replace(own, "  local time = redis.call('TIME')\n  now = time[1] * 1000000 + time[2]\n  now = ARGV[1] + 0\n")
+}
+
+/// What the engine sends for a request that meets this limit.
+fn command_of_the_engine(limit: u64) -> Vec<Vec<u8>> {
+    let seconds = WINDOW_US / 1_000_000;
+    let json = format!(
+        r#"{{"rule_name": "bench", "redis": {{"service_name": "redis.static"}}, "rule_items": [
+            {{"limit_by_per_header": "x-api-key", "limit_keys": [{{"key": "*", "limit": {limit}, "window": "{seconds}s"}}]}}]}}"#
+    );
+    let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let _ = engine.on_request(1, &Keyed, 0);
+    let mut sent = Vec::new();
+    engine.dispatch(0, |_, command| {
+        sent.clone_from(command);
+        Ok(1)
+    });
+    assert_eq!(sent.get(2).map(Vec::as_slice), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
+    sent
+}
+
+/// A request with the header that is counted by.
+struct Keyed;
+
+impl RequestView for Keyed {
+    fn path(&self) -> Vec<u8> {
+        b"/".to_vec()
+    }
+    fn authority(&self) -> Option<Vec<u8>> {
+        Some(b"shop.example.com".to_vec())
+    }
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        (name == "x-api-key").then(|| b"user-000000".to_vec())
+    }
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.header(name).into_iter().collect()
+    }
+    fn source_address(&self) -> Option<String> {
+        None
+    }
+    fn route_name(&self) -> String {
+        String::new()
+    }
+    fn service_name(&self) -> String {
+        String::new()
+    }
+}
+
+// === impl Asker ===
+
+impl Asker {
+    /// Brings every key where its history left it.
+    pub(super) fn preload(&self, connection: &mut Connection, load: &Load) {
+        let mut pipeline = Pipeline::new();
+        for key in 0..load.keys {
+            match self.scheme {
+                // A counter of a window that has just begun: it is over after as many requests as the limit.
+                Scheme::StockText | Scheme::StockSha if load.shape == Shape::Roll => {}
+                Scheme::StockText | Scheme::StockSha => {
+                    pipeline.cmd("SET").arg(self.key(key)).arg(load.history).arg("EX").arg(WINDOW_US / 1_000_000);
+                }
+                Scheme::Log => {
+                    let keys = pipeline.cmd("EVAL").arg(WRITE_LOG).arg(1).arg(self.key(key));
+                    keys.arg(load.time_us(0)).arg(load.step_us).arg(load.history);
+                }
+                Scheme::Ours => {
+                    for (time_us, cost) in self.history_by_slot(load) {
+                        pipeline.add_command(self.ours(key, time_us, cost));
+                    }
+                }
+            }
+        }
+        if !pipeline.is_empty() {
+            let _: Vec<Value> = pipeline.query(connection).expect("the histories can be written");
+        }
+    }
+
+    /// The commands that are measured.
+    pub(super) fn commands(&self, load: &Load) -> Vec<Asked> {
+        let mut commands = Vec::with_capacity(load.decisions());
+        for (key, n) in load.requests() {
+            if self.is_stock() && load.shape == Shape::Roll && (n - load.history).is_multiple_of(load.limit) {
+                // Redis' expiry, which goes by its own clock, would do this.
+                commands.push(Asked::Other(redis::cmd("DEL").arg(self.key(key)).to_owned()));
+            }
+            commands.push(Asked::Decision(self.decision(key, load, n)));
+        }
+        commands
+    }
+
+    /// Sends them, and returns how many were admitted.
+    pub(super) fn run(&self, connection: &mut Connection, commands: &[Asked]) -> usize {
+        let mut admitted = 0;
+        for batch in commands.chunks(BATCH) {
+            let mut pipeline = Pipeline::with_capacity(batch.len());
+            for asked in batch {
+                let (Asked::Decision(command) | Asked::Other(command)) = asked;
+                pipeline.add_command(command.clone());
+            }
+            let replies: Vec<Value> = pipeline.query(connection).expect("the scripts run");
+            let decided = batch.iter().zip(&replies).filter(|(asked, _)| matches!(asked, Asked::Decision(_)));
+            admitted += decided.filter(|(_, reply)| self.admits(reply)).count();
+        }
+        admitted
+    }
+
+    /// Microseconds in the command since statistics were reset.
+    pub(super) fn script_us(&self, connection: &mut Connection) -> f64 {
+        let info: String = redis::cmd("INFO").arg("commandstats").query(connection).expect("a running server answers");
+        let name = if self.scheme == Scheme::StockText { "cmdstat_eval:" } else { "cmdstat_evalsha:" };
+        let fields = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} among the statistics"));
+        let value = fields.split(',').find_map(|field| field.strip_prefix("usec_per_call="));
+        value.and_then(|value| value.parse().ok()).expect("a number of microseconds")
+    }
+
+    /// Bytes of a key, and its members if it is a sorted set: means over some keys.
+    pub(super) fn size(&self, connection: &mut Connection, load: &Load) -> (f64, f64) {
+        let keys = load.keys.min(10);
+        let mut sums = (0.0, 0.0);
+        for key in 0..keys {
+            let bytes: f64 = redis::cmd("MEMORY").arg("USAGE").arg(self.key(key)).query(connection).expect("the key is there");
+            let members: f64 = match self.is_stock() {
+                true => 0.0,
+                false => redis::cmd("ZCARD").arg(self.key(key)).query(connection).expect("the key holds a sorted set"),
+            };
+            sums = (sums.0 + bytes, sums.1 + members);
+        }
+        (sums.0 / keys as f64, sums.1 / keys as f64)
+    }
+
+    fn is_stock(&self) -> bool {
+        matches!(self.scheme, Scheme::StockText | Scheme::StockSha)
+    }
+
+    fn key(&self, key: usize) -> String {
+        let seconds = WINDOW_US / 1_000_000;
+        match self.scheme {
+            Scheme::StockText | Scheme::StockSha => {
+                format!("higress-cluster-key-rate-limit:bench:limit_by_per_header:{seconds}:x-api-key:user-{key:06}")
+            }
+            Scheme::Log => format!("log:bench:limit_by_per_header:{seconds}:x-api-key:user-{key:06}"),
+            Scheme::Ours => {
+                let spelt =
+                    self.template.get(3).and_then(|key| std::str::from_utf8(key).ok()).expect("the key of a header's value is text");
+                spelt.replace("user-000000", &format!("user-{key:06}"))
+            }
+        }
+    }
+
+    fn decision(&self, key: usize, load: &Load, n: u64) -> Cmd {
+        let time_us = load.time_us(n);
+        let seconds = WINDOW_US / 1_000_000;
+        match self.scheme {
+            Scheme::StockText => redis::cmd("EVAL").arg(FIXED_WINDOW).arg(1).arg(self.key(key)).arg(load.limit).arg(seconds).to_owned(),
+            Scheme::StockSha => redis::cmd("EVALSHA").arg(&self.sha).arg(1).arg(self.key(key)).arg(load.limit).arg(seconds).to_owned(),
+            Scheme::Log => {
+                let name = format!("{time_us}-{n:08x}");
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(&self.sha).arg(1).arg(self.key(key)).arg(time_us).arg(WINDOW_US).arg(load.limit).arg(name).to_owned()
+            }
+            Scheme::Ours => self.ours(key, time_us, 1),
+        }
+    }
+
+    /// Our command: key, clock and cost put into the engine's.
+    fn ours(&self, key: usize, time_us: u64, cost: u64) -> Cmd {
+        let mut command = Cmd::new();
+        for (index, part) in self.template.iter().enumerate() {
+            match index {
+                1 => command.arg(&self.sha),
+                3 => command.arg(self.key(key)),
+                4 => command.arg(time_us),
+                8 => command.arg(cost),
+                _ => command.arg(part),
+            };
+        }
+        command
+    }
+
+    /// The costs of a history, those of a slot together at the time of its first: what Redis then holds is the same.
+    fn history_by_slot(&self, load: &Load) -> Vec<(u64, u64)> {
+        let slot_us: u64 = self.template.get(7).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).expect("a slot's width");
+        let mut slots: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for n in 0..load.history {
+            let time_us = load.time_us(n);
+            slots.entry(time_us / slot_us).or_insert((time_us, 0)).1 += 1;
+        }
+        slots.into_values().collect()
+    }
+
+    fn admits(&self, reply: &Value) -> bool {
+        let integers: Vec<i64> = match reply {
+            Value::Array(values) => {
+                values.iter().filter_map(|value| if let Value::Int(number) = value { Some(*number) } else { None }).collect()
+            }
+            Value::Int(number) => vec![*number],
+            other => panic!("{:?} answered {other:?}", self.scheme),
+        };
+        match (self.scheme, integers.as_slice()) {
+            (Scheme::StockText | Scheme::StockSha, [limit, counter, _]) => counter <= limit,
+            (Scheme::Log, [admitted]) | (Scheme::Ours, [admitted, _, _, _]) => *admitted == 1,
+            _ => panic!("{:?} answered {reply:?}", self.scheme),
+        }
+    }
+}

@@ -40,6 +40,7 @@ lint:
     cargo clippy --profile guest --locked -p slidegate-component --target wasm32-unknown-unknown --target-dir target/guest -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}}
 
-# The figures of the README, on this machine.
+# The figures of the README, on this machine, also into dist/bench.md. `--quick` to see that it runs; names of topics for some of it.
 bench *args: setup build
-    cargo bench --locked -p slidegate-tests {{args}}
+    command -v wrk > /dev/null || just apt wrk
+    cargo bench --locked -p slidegate-tests --bench figures -- {{args}}

@@ -2,7 +2,7 @@
 
 use slidegate_engine as engine;
 
-use crate::bindings::{
+use crate::contract::{
     exports::slidegate::filter::filter::{ConfigError, Configuration, Hooks, OnTrap, RedisService},
     slidegate::filter::{
         redis::{CallError, Reply, Value},

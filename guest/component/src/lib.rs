@@ -6,12 +6,12 @@
 #![allow(unreachable_pub, reason = "the contract's generated code exports it all")]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod bindings;
+mod contract;
 mod convert;
 
 use std::cell::RefCell;
 
-use bindings::{
+use contract::{
     exports::slidegate::filter::filter::{
         Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId,
     },
@@ -31,7 +31,7 @@ thread_local! {
 
 struct Component;
 
-bindings::export!(Component with_types_in bindings);
+contract::export!(Component with_types_in contract);
 
 impl Guest for Component {
     fn configure(json: Vec<u8>) -> Result<Configuration, Vec<ConfigError>> {

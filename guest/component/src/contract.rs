@@ -5,5 +5,5 @@ wit_bindgen::generate!({
     path: "../../wit",
     world: "slidegate",
     pub_export_macro: true,
-    default_bindings_module: "crate::bindings",
+    default_bindings_module: "crate::contract",
 });

@@ -59,7 +59,7 @@ pub fn binary() -> PathBuf {
         panic!("there is no gateway at {}: run `just test`, or `cargo build --release` before these tests", beside.display());
     };
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace");
-    for sources in ["host/src", "host/build.rs", "guest", "wit"] {
+    for sources in ["host/src", "host/build.rs", "guest/engine", "guest/component", "wit"] {
         if let Some(newer) = newer_file(&workspace.join(sources), built) {
             panic!("{} is newer than the gateway at {}: run `just test`, or `cargo build --release`", newer.display(), beside.display());
         }

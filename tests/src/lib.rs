@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod documented;
+pub mod fuzzing;
 pub mod gateway_process;
 pub mod http_client;
 pub mod metrics;

@@ -1,0 +1,100 @@
+//! What an engine keeps is bounded by its configuration and its keys, not by the number of requests it has seen.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    ops::Range,
+};
+
+use slidegate_engine::{
+    Engine,
+    redis::{CallError, Reply},
+};
+use slidegate_tests::fuzzing::{
+    configuration::corpus,
+    host::Host,
+    request::{Answer, Request},
+};
+
+/// What an engine that has seen all its clients often enough may still take, in bytes.
+const GROWTH_MAX: i64 = 64 << 10;
+
+#[test]
+fn memory_does_not_grow_with_the_number_of_requests() {
+    for document in corpus() {
+        let mut host = Host::new(Engine::configure(document.to_string().as_bytes()).expect("the corpus is good"));
+        traffic(&mut host, 0..20_000);
+        let before = LIVE.get();
+        traffic(&mut host, 20_000..60_000);
+        let growth = LIVE.get() - before;
+        assert!(growth < GROWTH_MAX, "{growth} bytes more with {document}");
+    }
+}
+
+thread_local! {
+    /// Bytes that this thread has allocated and not freed.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting.
+struct Counting;
+
+// SAFETY: every call is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 1);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(layout.size(), -1);
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count(bytes: usize, sign: i64) {
+    // A thread that is ending has no counter any more, and nobody to read it.
+    let _ = LIVE.try_with(|live| live.set(live.get() + sign * i64::try_from(bytes).unwrap_or_default()));
+}
+
+/// Requests from a thousand clients, one after the other or in bunches, with replies of all kinds; nothing is in flight afterwards.
+fn traffic(host: &mut Host, requests: Range<u64>) {
+    for number in requests {
+        let client = number.wrapping_mul(2_654_435_761) % 1_000;
+        let headers = [
+            ("x-key", format!("ab{client}")),
+            ("x-forwarded-for", format!("10.{}.{}.1", client / 250, client % 250)),
+            ("cookie", format!("sid={client}")),
+        ];
+        let request = Request {
+            path: format!("/?id={client}").into_bytes(),
+            authority: Some(b"a.test".to_vec()),
+            headers: headers.into_iter().map(|(name, value)| (name, vec![value.into_bytes()])).collect(),
+            source_address: Some(format!("10.0.{}.{}:1", client / 250, client % 250)),
+            route_name: String::new(),
+            service_name: String::new(),
+        };
+        host.now_ns += 1_000_000;
+        host.request(&request).expect("a request is taken");
+        if number % 7 == 0 {
+            let answers = [
+                Answer::Shaped(true, vec![1, 1_000, 0]),
+                Answer::Shaped(false, vec![0, 1_000, 1_000]),
+                Answer::Any(Err(CallError::Timeout)),
+                Answer::Any(Ok(Reply::Error("OOM".into()))),
+            ];
+            for ((call, keys), answer) in host.calls.clone().into_iter().zip(answers.iter().cycle()) {
+                host.reply(call, answer.for_keys(keys)).expect("a reply is taken");
+            }
+        }
+        if number % 14 == 0 {
+            host.run(&[]).expect("everything is settled");
+        }
+    }
+    host.run(&[]).expect("everything is settled");
+}

@@ -1,0 +1,59 @@
+//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (30 for each target): whatever configuration, request or reply is handed to
+//! the engine, it never panics, says the same thing twice, and settles every stream once. What fails is shrunk and printed.
+
+use std::cell::Cell;
+
+use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
+use slidegate_engine::{Engine, config::ConfigError};
+use slidegate_tests::fuzzing::{
+    configuration::{PASSWORD, any_configuration, corpus},
+    fuzz,
+    host::Host,
+    request::any_event,
+};
+
+#[test]
+fn configurations() {
+    let accepted = Cell::new(0_u64);
+    let cases = fuzz((any_configuration(), prop::collection::vec(any_event(), 0..6)), |(json, events)| {
+        match (Engine::configure(&json), Engine::configure(&json)) {
+            (Ok(engine), Ok(again)) => {
+                accepted.set(accepted.get() + 1);
+                prop_assert!(!engine.describe().is_empty() && !engine.describe().contains(PASSWORD));
+                prop_assert_eq!(shown(&engine), shown(&again));
+                Host::new(engine).run(&events)
+            }
+            (Err(errors), Err(again)) => {
+                prop_assert_eq!(&errors, &again);
+                check_errors(&errors)
+            }
+            _ => Err(TestCaseError::fail("accepted once, refused once")),
+        }
+    });
+    assert!(accepted.get() * 50 > cases, "only {} of {cases} were accepted: the fuzzer has gone astray", accepted.get());
+    println!("{cases} configurations, {} accepted", accepted.get());
+}
+
+#[test]
+fn requests() {
+    let configurations: Vec<Vec<u8>> = corpus().iter().map(|document| document.to_string().into_bytes()).collect();
+    let cases = fuzz((any::<Index>(), prop::collection::vec(any_event(), 0..60)), |(at, events)| {
+        let engine = Engine::configure(at.get::<Vec<u8>>(&configurations)).expect("the corpus is good");
+        Host::new(engine).run(&events)
+    });
+    println!("{cases} sequences of requests, replies and the like");
+}
+
+/// What can be seen of a configured engine.
+fn shown(engine: &Engine) -> String {
+    format!("{}\n{:?}\n{:?}", engine.describe(), engine.configuration(), engine.metrics())
+}
+
+fn check_errors(errors: &[ConfigError]) -> Result<(), TestCaseError> {
+    prop_assert!(!errors.is_empty());
+    for error in errors {
+        prop_assert!(!error.message.is_empty() && !error.to_string().contains(['\n', '\r']), "{error:?}");
+        prop_assert!(!error.to_string().contains(PASSWORD), "{error}");
+    }
+    Ok(())
+}

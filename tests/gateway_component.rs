@@ -1,0 +1,143 @@
+//! The component in the gateway: the one that ships asks for nothing but its contract, another can take its place, and one that
+//! fails takes only its own stream with it.
+
+use std::{fs, path::Path, thread};
+
+use slidegate_tests::{
+    gateway_process::{Directory, Gateway, run},
+    upstream::Upstream,
+};
+use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding};
+use wit_parser::{Resolve, WorldItem, WorldKey};
+
+/// The most that the component may weigh, in bytes.
+const SIZE_MAX: usize = 600_000;
+
+/// A component in a file, for `--component`.
+struct Component {
+    file: String,
+    _directory: Directory,
+}
+
+impl Component {
+    fn new(bytes: &[u8]) -> Self {
+        let directory = Directory::new();
+        let file = directory.path().join("filter.wasm");
+        fs::write(&file, bytes).expect("a temporary file can be written");
+        Component { file: file.to_str().expect("a temporary path is text").to_owned(), _directory: directory }
+    }
+
+    /// The filter of `trapping.wat`.
+    fn trapping() -> Self {
+        let mut module = wat::parse_str(include_str!("trapping.wat")).expect("the module is well-formed");
+        let mut resolve = Resolve::default();
+        let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+        let (package, _) = resolve.push_dir(wit).expect("the contract can be read");
+        let world = resolve.select_world(&[package], Some("slidegate")).expect("the contract has a world");
+        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the world fits");
+        let encoder = ComponentEncoder::default().validate(true).module(&module).expect("the module fits the world");
+        Component::new(&{ encoder }.encode().expect("a component"))
+    }
+
+    fn serve(&self, upstream: &Upstream, on_trap: &str) -> Gateway {
+        let settings = format!("upstream: {}\nworkers: 1\nfilter: {{m: {on_trap}}}\n", upstream.url());
+        Gateway::serve_with(&settings, &["--component", &self.file])
+    }
+}
+
+fn traps(gateway: &Gateway) -> f64 {
+    gateway.metrics().sum("slidegate_component_traps_total", &[])
+}
+
+/// Names of a world's imports or exports.
+fn names<'a>(resolve: &Resolve, items: impl Iterator<Item = (&'a WorldKey, &'a WorldItem)>) -> Vec<String> {
+    items.map(|(key, _)| resolve.name_world_key(key)).collect()
+}
+
+#[test]
+fn it_asks_for_its_contract_and_nothing_of_a_system() {
+    let decoded = wit_component::decode(slidegate::EMBEDDED_COMPONENT).expect("a component");
+    let DecodedWasm::Component(resolve, world) = decoded else { panic!("a WIT package, not a component") };
+    let world = &resolve.worlds[world];
+    let imports = names(&resolve, world.imports.iter());
+    assert!(imports.iter().all(|import| import.starts_with("slidegate:filter/")), "{imports:?}");
+    for import in ["slidegate:filter/http@0.1.0", "slidegate:filter/redis@0.1.0", "slidegate:filter/telemetry@0.1.0"] {
+        assert!(imports.iter().any(|each| each == import), "{import} is not among {imports:?}");
+    }
+    assert_eq!(names(&resolve, world.exports.iter()), ["slidegate:filter/filter@0.1.0"]);
+}
+
+#[test]
+fn it_is_small() {
+    let size = slidegate::EMBEDDED_COMPONENT.len();
+    assert!(size <= SIZE_MAX, "{size} bytes");
+}
+
+#[test]
+fn it_can_be_loaded_from_a_file_too() {
+    let (component, upstream) = (Component::new(slidegate::EMBEDDED_COMPONENT), Upstream::start());
+    let settings = format!("upstream: {}\nfilter: {{rule_name: r, global_threshold: {{query_per_day: 2}}}}\n", upstream.url());
+    let gateway = Gateway::serve_with(&settings, &["--component", &component.file]);
+    assert_eq!([(); 3].map(|()| gateway.get("/", &[]).0), [200, 200, 429]);
+}
+
+#[test]
+fn a_stream_whose_filter_fails_passes_or_is_refused_as_configured() {
+    let (component, upstream) = (Component::trapping(), Upstream::start());
+    for (on_trap, status) in [("p", 200), ("r", 503)] {
+        let mut gateway = component.serve(&upstream, on_trap);
+        for (count, path) in (1..).zip(["/trap", "/grow", "/loop", "/trap"]) {
+            assert_eq!(gateway.get("/ok", &[]).0, 200);
+            assert_eq!(gateway.get(path, &[]).0, status, "{path}, on-trap {on_trap}");
+            assert_eq!(traps(&gateway), f64::from(count), "{path}");
+        }
+        assert_eq!(gateway.get("/ok", &[]), (200, "hello\n".to_owned()));
+        assert!(gateway.is_running());
+        if on_trap == "r" {
+            gateway.wait_printed("details=\"slidegate.component_failed\"");
+        }
+    }
+}
+
+#[test]
+fn a_filter_that_fails_on_a_response_leaves_the_gateway_well() {
+    let (component, upstream) = (Component::trapping(), Upstream::start());
+    for (on_trap, status) in [("p", 418), ("r", 503)] {
+        let mut gateway = component.serve(&upstream, on_trap);
+        assert_eq!(gateway.get("/status/418", &[]).0, status, "on-trap {on_trap}");
+        assert_eq!((traps(&gateway), gateway.get("/ok", &[]).0), (1.0, 200));
+        assert!(gateway.is_running());
+    }
+}
+
+#[test]
+fn failures_among_many_requests_take_nobody_else_with_them() {
+    let (component, upstream) = (Component::trapping(), Upstream::start());
+    let mut gateway = component.serve(&upstream, "p");
+    let clients: Vec<_> = (0..8)
+        .map(|index| {
+            let mut client = gateway.client();
+            let path = if index == 0 { "/trap" } else { "/ok" };
+            thread::spawn(move || (0..200).filter(|_| client.get(path, &[]).status() == 200).count())
+        })
+        .collect();
+    assert!(clients.into_iter().all(|client| client.join().expect("a client ends") == 200));
+    assert!(traps(&gateway) >= 1.0);
+    assert_eq!(upstream.requests(), 1_600);
+    assert!(gateway.is_running());
+}
+
+#[test]
+fn what_is_no_component_ends_the_start() {
+    let directory = Directory::new();
+    let file = directory.path().join("gate.yaml");
+    fs::write(&file, "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:9\n").expect("a temporary file can be written");
+    let file = file.to_str().expect("a temporary path is text");
+    for bytes in [b"".as_slice(), b"not wasm", b"\0asm\x01\0\0\0"] {
+        let component = Component::new(bytes);
+        let output = run(&["serve", file, "--component", &component.file]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("--component") && !said.contains("panic"), "{said}");
+    }
+}

@@ -1,0 +1,168 @@
+//! A host as an engine sees one, which keeps account: every stream is settled once, and nothing is said that cannot be sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
+use slidegate_engine::{
+    Engine, Outcome, Response, Step,
+    redis::{CallError, Reply},
+};
+
+use super::{
+    configuration::PASSWORD,
+    request::{Event, Request},
+};
+
+/// What a host knows of the streams and calls it hands to an engine.
+pub struct Host {
+    engine: Engine,
+    /// The monotonic clock, in nanoseconds.
+    pub now_ns: u64,
+    last_stream: u64,
+    last_call: u64,
+    /// Streams that have not ended, and whether they still wait.
+    streams: BTreeMap<u64, bool>,
+    /// Calls on their way, with the number of keys in each.
+    pub calls: BTreeMap<u64, usize>,
+    rejects: Option<(u8, CallError)>,
+}
+
+impl Host {
+    /// A host of this engine, with nothing in flight.
+    pub fn new(engine: Engine) -> Self {
+        Host { engine, now_ns: 0, last_stream: 0, last_call: 0, streams: BTreeMap::new(), calls: BTreeMap::new(), rejects: None }
+    }
+
+    /// Lets all events happen, answers what is left, and sees that every stream was settled.
+    ///
+    /// # Errors
+    ///
+    /// The engine did what it should not.
+    pub fn run(&mut self, events: &[Event]) -> Result<(), TestCaseError> {
+        for event in events {
+            self.happen(event)?;
+        }
+        for (turn, reply) in [Ok(Reply::Error("NOSCRIPT once".into())), Ok(Reply::Error("NOSCRIPT twice".into())), Err(CallError::Timeout)]
+            .into_iter()
+            .enumerate()
+        {
+            for call in self.calls.keys().copied().collect::<Vec<_>>() {
+                self.reply(call, reply.clone())?;
+            }
+            prop_assert!(turn < 2 || self.calls.is_empty(), "calls without end");
+        }
+        prop_assert!(self.streams.values().all(|waits| !waits), "a stream was never settled");
+        for stream in std::mem::take(&mut self.streams).into_keys() {
+            self.engine.on_done(stream);
+        }
+        self.drain()
+    }
+
+    fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
+        match event {
+            Event::Request(request) => self.request(request),
+            Event::Reply(at, answer) => match pick(at, self.calls.keys()) {
+                Some(call) => self.reply(call, answer.for_keys(self.calls.get(&call).copied().unwrap_or_default())),
+                // Nobody asked.
+                None => self.reply(u64::MAX, answer.for_keys(1)),
+            },
+            Event::ResponseHeaders(at) => {
+                let stream = pick(at, self.streams.keys()).unwrap_or(u64::MAX);
+                let waits = self.streams.get(&stream).copied().unwrap_or(true);
+                let edits = self.engine.on_response_headers(stream);
+                prop_assert!(edits.is_empty() || !waits);
+                prop_assert!(self.engine.on_response_headers(stream).is_empty(), "the same edits twice");
+                Ok(())
+            }
+            Event::Done(at) => {
+                let stream = pick(at, self.streams.keys()).unwrap_or(u64::MAX);
+                self.streams.remove(&stream);
+                self.engine.on_done(stream);
+                self.drain()
+            }
+            Event::Reject(calls, error) => {
+                self.rejects = Some((*calls, *error));
+                Ok(())
+            }
+            Event::Pass(ns) => {
+                // A clock of 64 bits lasts for centuries, but not for ever.
+                self.now_ns = self.now_ns.saturating_add(*ns);
+                Ok(())
+            }
+        }
+    }
+
+    /// A stream begins.
+    ///
+    /// # Errors
+    ///
+    /// The engine did what it should not.
+    pub fn request(&mut self, request: &Request) -> Result<(), TestCaseError> {
+        self.last_stream += 1;
+        let stream = self.last_stream;
+        let step = self.engine.on_request(stream, request, self.now_ns);
+        self.streams.insert(stream, step == Step::Wait);
+        if let Step::Respond(response) = &step {
+            check_response(response)?;
+        }
+        self.drain()
+    }
+
+    /// A call is answered.
+    ///
+    /// # Errors
+    ///
+    /// The engine did what it should not.
+    pub fn reply(&mut self, call: u64, reply: Result<Reply, CallError>) -> Result<(), TestCaseError> {
+        self.calls.remove(&call);
+        self.engine.on_reply(call, reply, self.now_ns);
+        self.drain()
+    }
+
+    /// Takes everything that the engine has to say, as an adapter does after each step.
+    fn drain(&mut self) -> Result<(), TestCaseError> {
+        let (calls, last_call, rejects) = (&mut self.calls, &mut self.last_call, &mut self.rejects);
+        self.engine.dispatch(self.now_ns, |_, command| match rejects {
+            Some((left @ 1.., error)) => {
+                *left -= 1;
+                Err(*error)
+            }
+            _ => {
+                *last_call += 1;
+                let keys = command.get(2).and_then(|keys| std::str::from_utf8(keys).ok()).and_then(|keys| keys.parse().ok());
+                calls.insert(*last_call, keys.expect("a script call tells its keys"));
+                Ok(*last_call)
+            }
+        });
+        let mut settled = BTreeSet::new();
+        while let Some((stream, outcome)) = self.engine.take_outcome() {
+            prop_assert!(settled.insert(stream), "stream {stream} was settled twice");
+            prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
+            if let Outcome::Respond(response) = &outcome {
+                check_response(response)?;
+            }
+        }
+        while let Some((_, line)) = self.engine.take_log() {
+            prop_assert!(!line.contains(PASSWORD), "{line}");
+        }
+        while let Some(event) = self.engine.take_metric() {
+            prop_assert!(event.metric < self.engine.metrics().len() && event.delta > 0, "{event:?}");
+        }
+        Ok(())
+    }
+}
+
+fn pick<'a>(at: &Index, among: impl ExactSizeIterator<Item = &'a u64>) -> Option<u64> {
+    let among: Vec<u64> = among.copied().collect();
+    (!among.is_empty()).then(|| *at.get(&among))
+}
+
+/// A response can be sent as HTTP: its header fields are fields.
+fn check_response(response: &Response) -> Result<(), TestCaseError> {
+    for (name, value) in &response.headers {
+        prop_assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+        prop_assert!(value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{name}: {value:?}");
+    }
+    prop_assert!(!response.details.is_empty());
+    Ok(())
+}

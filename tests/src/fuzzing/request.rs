@@ -1,0 +1,222 @@
+//! Requests of arbitrary bytes, and replies of every shape.
+
+use std::collections::BTreeMap;
+
+use proptest::{prelude::*, sample::Index};
+use slidegate_engine::{
+    redis::{CallError, Reply, Value},
+    request::RequestView,
+};
+
+/// A request of arbitrary bytes.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// With its query.
+    pub path: Vec<u8>,
+    /// The host.
+    pub authority: Option<Vec<u8>>,
+    /// Values by name.
+    pub headers: BTreeMap<&'static str, Vec<Vec<u8>>>,
+    /// The peer.
+    pub source_address: Option<String>,
+    /// The route.
+    pub route_name: String,
+    /// The upstream.
+    pub service_name: String,
+}
+
+impl RequestView for Request {
+    fn path(&self) -> Vec<u8> {
+        self.path.clone()
+    }
+
+    fn authority(&self) -> Option<Vec<u8>> {
+        self.authority.clone()
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        let values = self.headers.get(name)?;
+        if name == "cookie" { Some(values.join(b"; ".as_slice())) } else { values.first().cloned() }
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.headers.get(name).cloned().unwrap_or_default()
+    }
+
+    fn source_address(&self) -> Option<String> {
+        self.source_address.clone()
+    }
+
+    fn route_name(&self) -> String {
+        self.route_name.clone()
+    }
+
+    fn service_name(&self) -> String {
+        self.service_name.clone()
+    }
+}
+
+/// Something that happens to an engine. Streams and calls are chosen among those there are.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A stream begins.
+    Request(Box<Request>),
+    /// A call is answered.
+    Reply(Index, Answer),
+    /// The response of a stream is on its way.
+    ResponseHeaders(Index),
+    /// A stream ends.
+    Done(Index),
+    /// The next so many commands are not accepted.
+    Reject(u8, CallError),
+    /// So many nanoseconds pass.
+    Pass(u64),
+}
+
+/// An answer to a call.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Of any shape, or none.
+    Any(Result<Reply, CallError>),
+    /// Of the right shape, with these numbers over and over.
+    Shaped(bool, Vec<i64>),
+}
+
+/// What readers of paths, cookies and addresses look for.
+const PIECES: [&str; 40] = [
+    "/",
+    "?",
+    "&",
+    "=",
+    ";",
+    "; ",
+    ",",
+    ", ",
+    "id",
+    "sid",
+    "x",
+    "%",
+    "%20",
+    "%zz",
+    "%ff",
+    "+",
+    "#",
+    "\"",
+    " ",
+    "1.1.1.1",
+    "10.0.0.1",
+    "::1",
+    "[",
+    "]",
+    ":80",
+    "::ffff:1.2.3.4",
+    "2001:db8::",
+    "fe80::1%eth0",
+    "256.1.1.1",
+    "0",
+    "a",
+    "abc",
+    "exact",
+    "102234",
+    "value1",
+    "consumer1",
+    "unknown",
+    "\t",
+    "\0",
+    "\n",
+];
+
+/// Bytes made of the pieces that readers look for, and of any others.
+fn any_text() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        6 => prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()).boxed(),
+        1 => prop::collection::vec(any::<u8>(), 0..8).boxed(),
+    ];
+    let texts = prop::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat());
+    prop_oneof![20 => texts.boxed(), 1 => (any::<u8>(), 1..20_000_usize).prop_map(|(byte, length)| vec![byte; length]).boxed()]
+}
+
+fn any_path() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        any_text(),
+        any_text().prop_map(|text| [b"/p?id=", text.as_slice()].concat()),
+        any_text().prop_map(|text| [b"/?", text.as_slice()].concat())
+    ]
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    let names = vec!["x-key", "x-ca-key", "x-mse-consumer", "x-forwarded-for", "cookie"];
+    let cookie = any_text().prop_map(|text| [b"sid=", text.as_slice()].concat());
+    let headers = prop::collection::btree_map(
+        prop::sample::select(names),
+        prop::collection::vec(prop_oneof![3 => any_text().boxed(), 1 => cookie.boxed()], 0..3),
+        0..5,
+    );
+    let name = prop_oneof![Just(String::new()), Just("orders".to_owned()), Just("outbound|80||b".to_owned()), "[\\PC|:*.]{0,10}"];
+    let authority = prop_oneof![any_text(), Just(b"a.test:80".to_vec()), Just(b"[::1]:80".to_vec())];
+    let address = prop_oneof![Just("1.1.1.1:99".to_owned()), Just("[2001:db8::7]:99".to_owned()), "[0-9a-f:.\\[\\]%]{0,20}"];
+    (any_path(), prop::option::of(authority), headers, prop::option::of(address), name.clone(), name).prop_map(
+        |(path, authority, headers, source_address, route_name, service_name)| Request {
+            path,
+            authority,
+            headers,
+            source_address,
+            route_name,
+            service_name,
+        },
+    )
+}
+
+fn any_call_error() -> impl Strategy<Value = CallError> {
+    prop::sample::select(vec![
+        CallError::Connect,
+        CallError::Timeout,
+        CallError::Disconnected,
+        CallError::Protocol,
+        CallError::UnknownService,
+    ])
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    let number = prop_oneof![-2..200_i64, any::<i64>(), prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 53, 60_000_000])];
+    let value = prop_oneof![
+        Just(Value::Nil),
+        number.clone().prop_map(Value::Integer),
+        any_text().prop_map(Value::Bulk),
+        "[\\PC]{0,8}".prop_map(Value::Status),
+    ];
+    let code =
+        prop::sample::select(vec!["NOSCRIPT", "NOAUTH", "WRONGPASS", "LOADING", "READONLY", "OOM", "WRONGTYPE", "MOVED", "ASK", "ERR", ""]);
+    prop_oneof![
+        6 => (any::<bool>(), prop::collection::vec(number, 1..12)).prop_map(|(admitted, numbers)| Answer::Shaped(admitted, numbers)).boxed(),
+        3 => (code, "[\\PC\\n]{0,20}").prop_map(|(code, text)| Answer::Any(Ok(Reply::Error(format!("{code} {text}"))))).boxed(),
+        1 => value.clone().prop_map(|value| Answer::Any(Ok(Reply::Single(value)))).boxed(),
+        1 => prop::collection::vec(value, 0..10).prop_map(|values| Answer::Any(Ok(Reply::Many(values)))).boxed(),
+        2 => any_call_error().prop_map(|error| Answer::Any(Err(error))).boxed(),
+    ]
+}
+
+/// Anything that may happen to an engine.
+pub fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => any_request().prop_map(|request| Event::Request(Box::new(request))).boxed(),
+        6 => (any::<Index>(), any_answer()).prop_map(|(call, answer)| Event::Reply(call, answer)).boxed(),
+        2 => any::<Index>().prop_map(Event::ResponseHeaders).boxed(),
+        2 => any::<Index>().prop_map(Event::Done).boxed(),
+        1 => (1..4_u8, any_call_error()).prop_map(|(calls, error)| Event::Reject(calls, error)).boxed(),
+        2 => prop_oneof![0..2_000_000_000_u64, any::<u64>()].prop_map(Event::Pass).boxed(),
+    ]
+}
+
+impl Answer {
+    /// The answer to a call with so many keys.
+    pub fn for_keys(&self, keys: usize) -> Result<Reply, CallError> {
+        match self {
+            Answer::Any(reply) => reply.clone(),
+            Answer::Shaped(admitted, numbers) => {
+                let numbers = numbers.iter().cycle().take(3 * keys).map(|number| Value::Integer(*number));
+                Ok(Reply::Many(std::iter::once(Value::Integer(i64::from(*admitted))).chain(numbers).collect()))
+            }
+        }
+    }
+}

@@ -137,15 +137,17 @@ impl Watcher {
     }
 }
 
-/// A member is a microsecond, its score the running total: what each admitted is its step from the one before. The first
-/// member only says what has left, and was seen when it was not the first.
+/// A member is a microsecond, its score the running total, whatever its sign: what each admitted is its step from the one before. The
+/// oldest member only says what has left, and was seen when it was not the oldest.
 fn look(connection: &mut Connection, admissions: &mut BTreeMap<u64, u64>) {
-    let members: Vec<(i64, u64)> =
+    let mut members: Vec<(i64, i64)> =
         redis::cmd("ZRANGE").arg(KEY).arg(0).arg(-1).arg("WITHSCORES").query(connection).expect("the key is a sorted set of numbers");
+    members.sort_unstable();
     for pair in members.windows(2) {
         let [(_, before), (at_us, total)] = pair else { continue };
         let at_us = u64::try_from(*at_us).expect("a time after 1970");
+        let step = total.unsigned_abs().checked_sub(before.unsigned_abs()).expect("a running total");
         let seen = admissions.entry(at_us).or_default();
-        *seen = (*seen).max(total - before);
+        *seen = (*seen).max(step);
     }
 }

@@ -85,8 +85,8 @@ fn a_key_lives_until_its_newest_slot_has_left() {
                 .add_command(windows.command(Form::Sha, &asked))
                 .cmd("ZRANGE")
                 .arg(&key)
-                .arg(-1)
-                .arg(-1)
+                .arg(0)
+                .arg(0)
                 .cmd("PEXPIRETIME")
                 .arg(&key)
                 .query(&mut windows.connection)
@@ -175,10 +175,10 @@ fn totals_begin_anew_before_they_lose_a_unit() {
     // The first half has left: three quarters of it come, though the total would be beyond what a score holds.
     let third = ask(&mut windows, charge(EXACT_MAX, half / 4 * 3), at(2) + 1);
     assert!(third.admitted);
-    let scores: Vec<(u64, u64)> = query(&mut windows.connection, &["ZRANGE", KEY, "0", "-1", "WITHSCORES"]);
-    let scores: Vec<u64> = scores.into_iter().map(|(_, score)| score).collect();
-    assert_eq!(scores, [0, half + 1, half + 1 + half / 4 * 3]);
-    let left = EXACT_MAX - scores[2];
+    let scores: Vec<(u64, i64)> = query(&mut windows.connection, &["ZRANGE", KEY, "0", "-1", "WITHSCORES"]);
+    let totals: Vec<u64> = scores.into_iter().map(|(_, score)| score.unsigned_abs()).collect();
+    assert_eq!(totals, [half + 1 + half / 4 * 3, 0, half + 1], "the newest, the one that left last, the others in order");
+    let left = EXACT_MAX - totals[0];
     assert_eq!(third.standings[0].remaining, left);
     assert!(!ask(&mut windows, charge(EXACT_MAX, left + 1), at(2) + 1).admitted);
     assert!(ask(&mut windows, charge(EXACT_MAX, left), at(2) + 1).admitted);

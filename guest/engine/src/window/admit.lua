@@ -8,11 +8,12 @@
 -- until the oldest cost leaves the window, and the microseconds until this cost fits: 0 if it does, -1 if it never will.
 -- A refusal writes nothing. Atomic because a script runs alone; it touches KEYS only.
 --
--- A member is the last microsecond of a slot, its score the total admitted up to then since the key began. The first
--- member is the slot that left last (-1 in a young key): its score is what has left, so what is in use is the newest
--- score less the first, and a roll costs what expired. A slot leaves once its last microsecond is older than the window;
--- so no interval as long as the window ever holds more than the limit. A clock that steps back meets a newest slot in its
--- future and counts there: nothing that was in use is freed, and nothing that has left comes back.
+-- A member is the last microsecond of a slot, its score the total admitted up to then since the key began; of the newest slot, the one
+-- that changes, the negative of it. So the first three members tell all that most requests need, in one read: the newest slot, the slot
+-- that left last (-1 in a young key), the oldest that has not. What is in use is the total of the newest less the one that has left, and
+-- a roll costs what expired. A slot leaves once its last microsecond is older than the window; so no interval as long as the window
+-- ever holds more than the limit. A clock that steps back meets a newest slot in its future and counts there: nothing that was in use
+-- is freed, and nothing that has left comes back.
 
 local EXACT = 9007199254740991 -- the greatest integer below which a score skips none
 
@@ -24,42 +25,47 @@ else
   now = ARGV[1] + 0
 end
 
+local count = #KEYS
 local admitted = 1
-local reply = { admitted }
-local states = {}
+local reply = { 1, 0, 0, 0 }
+local states = count > 1 and {}
+-- What the first half finds out about a key for the second.
+local key, window, cost, first, newest, finish, base, total, expired
 
-for i = 1, #KEYS do
-  local key, at = KEYS[i], 5 * i - 3
-  local limit, window, slot, cost = ARGV[at] + 0, ARGV[at + 1] + 0, ARGV[at + 2] + 0, ARGV[at + 3] + 0
-  local head = redis.pcall('ZRANGE', key, 0, 1, 'WITHSCORES')
+for i = 1, count do
+  local at = 5 * i - 3
+  local limit, slot = ARGV[at] + 0, ARGV[at + 2] + 0
+  key, window, cost = KEYS[i], ARGV[at + 1] + 0, ARGV[at + 3] + 0
+  -- Where each admission has a slot of its own, most find that one has left: the next is read with it.
+  local head = redis.pcall('ZRANGE', key, '0', slot == 1 and '3' or '2', 'WITHSCORES')
   if head.err then
     return redis.error_reply(head.err .. ', key ' .. key)
   end
-  local finish = now - now % slot + slot - 1
-  local base, total, oldest, newest, expired = 0, 0, finish, nil, 0
-  if head[1] then
-    local tail = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+  finish = now - now % slot + slot - 1
+  first, newest, base, total, expired = head[1], nil, 0, 0, 0
+  local oldest, leaving = finish, 0 -- the oldest slot that has not left, and the total up to it
+  if first then
     local gone = now - window
-    newest, total = tail[1] + 0, tail[2] + 0
+    newest = first + 0
     if newest < gone then
-      newest, total = nil, 0
+      newest = nil
     else
-      finish = math.max(finish, newest)
-      base, oldest = head[2] + 0, head[3] + 0
-      if oldest < gone then
-        base, expired = head[4] + 0, 1
-        local batch = 2
-        repeat
-          local slots = redis.call('ZRANGE', key, expired + 1, expired + batch, 'WITHSCORES')
-          for j = 1, #slots, 2 do
-            oldest = slots[j] + 0
-            if oldest >= gone then
-              break
-            end
-            base, expired = slots[j + 1] + 0, expired + 1
-          end
+      if newest > finish then
+        finish = newest
+      end
+      total, base = -head[2], head[4] + 0
+      local j, batch = 5, 8
+      while head[j] and head[j] + 0 < gone do
+        base, expired, j = head[j + 1] + 0, expired + 1, j + 2
+        if not head[j] then
+          head, j = redis.call('ZRANGE', key, expired + 2, expired + 1 + batch, 'WITHSCORES'), 1
           batch = batch * 4
-        until oldest >= gone
+        end
+      end
+      if head[j] then
+        oldest, leaving = head[j] + 0, head[j + 1] + 0
+      else
+        oldest, leaving = newest, total
       end
     end
   end
@@ -68,15 +74,20 @@ for i = 1, #KEYS do
     retry = -1
     if cost <= limit then
       -- In this order every step is a whole number below 2^53.
-      local freeing = redis.call('ZRANGE', key, string.format('%d', total - (limit - cost)), '+inf', 'BYSCORE', 'LIMIT', 0, 1)
-      retry = freeing[1] + window + 1 - now
+      local due, freeing = total - (limit - cost), oldest
+      if due > leaving then
+        freeing = redis.call('ZRANGE', key, string.format('%d', due), '+inf', 'BYSCORE', 'LIMIT', '0', '1')[1] or newest
+      end
+      retry = freeing + window + 1 - now
     end
     if ARGV[at + 4] == '1' then
       admitted = 0
     end
   end
-  reply[3 * i - 1], reply[3 * i], reply[3 * i + 1] = math.max(limit - used, 0), used > 0 and oldest + window + 1 - now or 0, retry
-  states[i] = { head[1], newest, finish, base, total, expired }
+  reply[3 * i - 1], reply[3 * i], reply[3 * i + 1] = used < limit and limit - used or 0, used > 0 and oldest + window + 1 - now or 0, retry
+  if states then
+    states[i] = { key, window, cost, first, newest, finish, base, total, expired }
+  end
 end
 
 reply[1] = admitted
@@ -84,35 +95,40 @@ if admitted == 0 then
   return reply
 end
 
-for i = 1, #KEYS do
+for i = 1, count do
   if reply[3 * i + 1] == 0 then
-    local key, at = KEYS[i], 5 * i - 3
-    local window, cost = ARGV[at + 1] + 0, ARGV[at + 3] + 0
-    local exists, newest, finish, base, total, expired = unpack(states[i])
-    local slot, half = string.format('%d', finish), window / 2
+    if states then
+      key, window, cost, first, newest, finish, base, total, expired = unpack(states[i], 1, 9)
+    end
     if newest then
       if expired > 0 then
-        redis.call('ZREMRANGEBYRANK', key, 0, expired - 1)
+        redis.call('ZREMRANGEBYRANK', key, '1', string.format('%d', expired))
       end
       if total + cost > EXACT then
-        local slots = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+        local slots = redis.call('ZRANGE', key, '1', '-1', 'WITHSCORES')
         for j = 1, #slots, 2 do
           redis.call('ZADD', key, string.format('%d', slots[j + 1] - base), slots[j])
         end
         total = total - base
       end
-      redis.call('ZADD', key, string.format('%d', total + cost), slot)
+      local grown = string.format('%d', -(total + cost))
+      if finish == newest then
+        redis.call('ZADD', key, grown, first)
+      else
+        redis.call('ZADD', key, string.format('%d', total), first, grown, string.format('%d', finish))
+      end
     else
-      if exists then
+      if first then
         redis.call('DEL', key)
       end
-      redis.call('ZADD', key, '0', '-1', cost, slot)
+      redis.call('ZADD', key, '0', '-1', string.format('%d', -cost), string.format('%d', finish))
     end
     -- Renewed twice a window, the TTL always reaches beyond the moment the newest slot leaves; the 100 ms outweigh that Redis
     -- counts from the moment it began this script, in whole milliseconds.
-    local period = math.floor(finish / half)
-    if not newest or math.floor(newest / half) ~= period then
-      redis.call('PEXPIRE', key, string.format('%d', ((period + 1) * half + window - now) / 1000 + 100))
+    local half = window / 2
+    local period = finish - finish % half
+    if not newest or newest < period then
+      redis.call('PEXPIRE', key, string.format('%d', (period + half + window - now) / 1000 + 100))
     end
     reply[3 * i - 1] = reply[3 * i - 1] - cost
     if reply[3 * i] == 0 then

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Kilobytes of the component and the interfaces it imports.
-pub(crate) fn measure(_: Effort) -> Vec<Table> {
+pub(crate) fn measure(_: &Effort) -> Vec<Table> {
     let imports = imports();
     let wasi = imports.iter().filter(|name| name.starts_with("wasi")).count();
     let mut table = Table::new("The component", "To reach: 600 KB, no WASI import.", &["what", "figure"]);

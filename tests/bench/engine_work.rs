@@ -36,8 +36,8 @@ struct Round {
 }
 
 /// Microseconds per request for each kind of rule, with windows here and in Redis.
-pub(crate) fn measure(effort: Effort) -> Vec<Table> {
-    let module = Module::embedded().expect("the component keeps the contract");
+pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
+    let module = effort.module();
     let scenarios = Scenario::all();
     let mut benches: Vec<Bench> = scenarios.iter().map(|scenario| Bench::new(&module, scenario)).collect();
     let (rounds, count) = (effort.of(2, 9), effort.of(500, 10_000));

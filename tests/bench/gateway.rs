@@ -36,7 +36,7 @@ struct Subject {
 }
 
 /// Throughput with and without the limiter, and latency against a round trip to Redis.
-pub(crate) fn measure(effort: Effort) -> Vec<Table> {
+pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let mut subjects = subjects(&redis, &upstream);
     let throughput = throughput(effort, &mut subjects, &upstream);
@@ -76,7 +76,7 @@ const WITHOUT: &str = "without limiter";
 /// The one whose latency is measured.
 const REDIS: &str = "Redis, a key for each user";
 
-fn throughput(effort: Effort, subjects: &mut [Subject], upstream: &Upstream) -> Table {
+fn throughput(effort: &Effort, subjects: &mut [Subject], upstream: &Upstream) -> Table {
     let (rounds, seconds) = (effort.of(1, 5), effort.of(1, 2));
     // The first round is not counted: connections are made, keys reach their limits.
     for round in 0..=rounds {

@@ -1,7 +1,5 @@
 //! Linear memory of an instance after many requests on many keys.
 
-use slidegate::Module;
-
 use crate::{
     Effort,
     engine_work::{Bench, Scenario, Store},
@@ -12,8 +10,8 @@ const KEYS: usize = 10_000;
 const REQUESTS: usize = 100_000;
 
 /// Megabytes after 100,000 requests on 10,000 keys, with windows in Redis and in the instance.
-pub(crate) fn measure(effort: Effort) -> Vec<Table> {
-    let module = Module::embedded().expect("the component keeps the contract");
+pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
+    let module = effort.module();
     let requests = effort.of(REQUESTS / 10, REQUESTS);
     let note = format!(
         "Megabytes of linear memory after {} requests on {} keys. To reach: 4 MB.",

@@ -12,28 +12,65 @@ mod redis_cost;
 mod sample;
 mod table;
 
-use std::{env, fs, path::Path, process::ExitCode};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use slidegate::Module;
 
 use self::table::Table;
 
-const USAGE: &str = "usage: just bench [--quick] [TOPIC ...]
-  --quick  few rounds, to see that it runs; nothing is written
-  TOPIC    engine, memory, size, redis, gateway; all of them by default, and then dist/bench.md is written";
+const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
+  --quick           few rounds, to see that it runs; nothing is written
+  --component FILE  another component for the topics engine and memory; nothing is written
+  TOPIC             engine, memory, size, redis, gateway; all of them by default, and then dist/bench.md is written";
 
-/// How much is measured. Rounds of things that are compared take turns, so that a busy moment meets them alike.
-#[derive(Debug, Clone, Copy)]
+/// How much is measured, and of what. Rounds of things that are compared take turns, so that a busy moment meets them alike.
+#[derive(Debug, Default)]
 struct Effort {
     quick: bool,
+    component: Option<PathBuf>,
+    /// Names of topics; all if none is named.
+    topics: Vec<String>,
 }
 
 impl Effort {
+    /// Reads the arguments; none if they are not understood.
+    fn read(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let mut effort = Effort::default();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                // Cargo adds it.
+                "--bench" => {}
+                "--quick" => effort.quick = true,
+                "--component" => effort.component = Some(args.next()?.into()),
+                topic if TOPICS.iter().any(|(name, _)| *name == topic) => effort.topics.push(arg),
+                _ => return None,
+            }
+        }
+        Some(effort)
+    }
+
+    /// Whether this is what the README's figures come from.
+    fn is_whole(&self) -> bool {
+        !self.quick && self.component.is_none() && self.topics.is_empty()
+    }
+
+    /// The component that is measured.
+    fn module(&self) -> Module {
+        let module = self.component.as_ref().map_or_else(Module::embedded, Module::from_file);
+        module.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// One number for a smoke run, another for figures.
-    fn of(self, quick: usize, whole: usize) -> usize {
+    fn of(&self, quick: usize, whole: usize) -> usize {
         if self.quick { quick } else { whole }
     }
 }
 
-type Topic = (&'static str, fn(Effort) -> Vec<Table>);
+type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
 const TOPICS: [Topic; 5] = [
     ("engine", engine_work::measure),
@@ -44,28 +81,23 @@ const TOPICS: [Topic; 5] = [
 ];
 
 fn main() -> ExitCode {
-    // Cargo adds `--bench`.
-    let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let (options, names): (Vec<_>, Vec<_>) = args.iter().map(String::as_str).partition(|arg| arg.starts_with('-'));
-    let known = |name: &&str| TOPICS.iter().any(|(topic, _)| topic == name);
-    if !options.iter().all(|option| *option == "--quick") || !names.iter().all(known) {
+    let Some(effort) = Effort::read(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
-    }
-    let effort = Effort { quick: !options.is_empty() };
+    };
     let mut report = machine::describe();
     println!("{report}");
     for (name, measure) in TOPICS {
-        if !names.is_empty() && !names.contains(&name) {
+        if !effort.topics.is_empty() && !effort.topics.iter().any(|topic| topic == name) {
             continue;
         }
-        for table in measure(effort) {
+        for table in measure(&effort) {
             let text = format!("\n{table}");
             print!("{text}");
             report.push_str(&text);
         }
     }
-    if names.is_empty() && !effort.quick {
+    if effort.is_whole() {
         keep(&report);
     }
     ExitCode::SUCCESS

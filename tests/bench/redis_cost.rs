@@ -36,7 +36,7 @@ struct Cell {
 }
 
 /// CPU per decision, and bytes per key, at each limit.
-pub(crate) fn measure(effort: Effort) -> Vec<Table> {
+pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let server = RedisServer::start();
     let mut connection = server.connection();
     let (rounds, decisions) = (effort.of(1, 7), effort.of(500, 10_000));

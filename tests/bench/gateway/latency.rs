@@ -31,7 +31,7 @@ struct Round {
 }
 
 /// Microseconds at the median, and what is left of the difference after a round trip.
-pub(super) fn measure(effort: Effort, subjects: &[Subject], redis: &RedisServer) -> Table {
+pub(super) fn measure(effort: &Effort, subjects: &[Subject], redis: &RedisServer) -> Table {
     let listen = |name: &str| subjects.iter().find(|subject| subject.name == name).expect("a gateway of this name").gateway.listen();
     let (rounds, count) = (effort.of(2, 15), effort.of(100, 1_000));
     let mut ping = Line::connect(SocketAddr::from(([127, 0, 0, 1], redis.port())));

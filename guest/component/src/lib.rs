@@ -12,9 +12,7 @@ mod convert;
 use std::cell::RefCell;
 
 use contract::{
-    exports::slidegate::filter::filter::{
-        Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId,
-    },
+    exports::slidegate::filter::filter::{Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId},
     slidegate::filter::{http, redis, telemetry},
 };
 use slidegate_engine::{Engine, MetricEvent, Outcome, Step, request::RequestView};

@@ -11,7 +11,8 @@
 //! `limit_type` is the configuration's word, such as `limit_by_per_ip`; the window is in seconds. The limit and the slot
 //! width are not part of the key: changing them keeps what was counted. A changed window is another key, which starts empty;
 //! the old one expires. In names, bytes that would be taken for structure are percent-encoded (`% : { }` and controls), in
-//! values `% { }`; a value longer than 256 bytes stands in as `%sha1:` and its digest.
+//! values `% { }`; a value longer than 256 bytes stands in as `%sha1:` and its digest, an empty rule name as `%`, because Redis Cluster
+//! takes `{}` for no hash tag.
 
 use alloc::{format, string::ToString, vec::Vec};
 
@@ -32,6 +33,9 @@ pub(crate) enum Subject<'a> {
 /// Spells the key of one limit. `together`: the policy may charge several subjects in one decision.
 pub(crate) fn key(rule_name: &str, together: bool, subject: Subject<'_>, window_us: u64) -> Vec<u8> {
     let mut key = b"slidegate:{".to_vec();
+    if rule_name.is_empty() {
+        key.push(b'%');
+    }
     escape(&mut key, rule_name.as_bytes(), is_structure);
     key.extend_from_slice(if together { b"}:" } else { b":" });
     match subject {
@@ -110,6 +114,13 @@ mod tests {
         );
         assert_ne!(spelt("r", false, "a", b"b:c"), spelt("r", false, "a:b", b"c"));
         assert_eq!(spelt("}", true, "c", b"v"), "slidegate:{%7D}:limit_by_per_cookie:c:v:60");
+    }
+
+    #[test]
+    fn a_hash_tag_is_never_empty() {
+        assert_eq!(key("", true, Subject::Global, 1_000_000), b"slidegate:{%}:global_threshold:1");
+        assert_eq!(spelt("", true, "c", b"v"), "slidegate:{%}:limit_by_per_cookie:c:v:60");
+        assert_eq!(spelt("%", true, "c", b"v"), "slidegate:{%25}:limit_by_per_cookie:c:v:60");
     }
 
     #[test]

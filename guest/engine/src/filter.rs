@@ -93,7 +93,7 @@ impl Engine {
         let configuration = Configuration {
             services: config.services.clone(),
             edits_responses: policies().any(|policy| policy.headers.quota || policy.headers.ietf),
-            refuse_on_trap: policies().any(|policy| policy.failure_mode == FailureMode::Closed),
+            refuse_on_trap: policies().any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run),
             warnings: config.warnings.clone(),
         };
         Ok(Engine {
@@ -231,7 +231,7 @@ impl Engine {
         self.telemetry.failed(call.service, cause, detail);
         let Some(policy) = self.policy(call.policy) else { return };
         let (tally, settled) = match policy.failure_mode {
-            FailureMode::Closed if !policy.dry_run => {
+            FailureMode::Closed if call.plan.charges.iter().any(|charge| charge.enforced) => {
                 (Tally::DegradedClosed, Settled { outcome: Outcome::Respond(unavailable()), edits: Vec::new() })
             }
             FailureMode::Open | FailureMode::Closed => (Tally::DegradedOpen, Settled { outcome: Outcome::Continue, edits: Vec::new() }),

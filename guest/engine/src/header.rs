@@ -22,18 +22,16 @@ pub(crate) struct Quota<'a> {
 
 /// The header fields for one decision, in the order of `quotas`; names in lower case.
 ///
-/// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit: of the refusing one that frees last, else of the one with
-///   the least left. `-reset` is in whole seconds, rounded up, and only sent with a refusal, as Higress' plugin does.
+/// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit: of the refusing one that frees last (one in `dry_run` only if
+///   no other refuses), else of the one with the least left. `-reset` is in whole seconds, rounded up, and only sent with a refusal, as Higress' plugin does.
 /// - `ratelimit-policy` and `ratelimit` list every limit, in the syntax of draft-ietf-httpapi-ratelimit-headers-10: quota `q`,
-///   window `w` in seconds, remaining `r`, and `t`, the seconds until there is more.
+///   window `w` in seconds, remaining `r`, and `t`, the seconds until there is more. Counts end at 999,999,999,999,999: a greater
+///   integer makes the whole field unreadable (RFC 9651, section 3.3.1).
 /// - `retry-after` (RFC 9110, section 10.2.3) is when the request would be admitted, in whole seconds, rounded up.
 pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused: bool) -> Vec<(String, String)> {
     let mut fields = Vec::new();
-    let Some(spoken_of) = spoken_of(quotas) else { return fields };
-    let wait = seconds(match spoken_of.standing.retry {
-        Retry::After(us) => us,
-        Retry::Fits | Retry::Never => spoken_of.standing.reset_us,
-    });
+    let Some(spoken_of) = spoken_of(quotas, refused) else { return fields };
+    let wait = seconds(until_more(spoken_of));
     let mut field = |name: &str, value: String| fields.push((name.to_string(), value));
     if headers.quota {
         field("x-ratelimit-limit", spoken_of.charge.limit.to_string());
@@ -43,8 +41,11 @@ pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused
         field("x-ratelimit-reset", wait.to_string());
     }
     if headers.ietf {
-        field("ratelimit-policy", list(quotas, |quota| format!("q={};w={}", quota.charge.limit, quota.charge.window_us / 1_000_000)));
-        field("ratelimit", list(quotas, |quota| format!("r={};t={}", remaining(quota), seconds(until_more(quota)))));
+        field(
+            "ratelimit-policy",
+            list(quotas, |quota| format!("q={};w={}", integer(quota.charge.limit), quota.charge.window_us / 1_000_000)),
+        );
+        field("ratelimit", list(quotas, |quota| format!("r={};t={}", integer(remaining(quota)), seconds(until_more(quota)))));
     }
     if headers.retry_after && refused {
         field("retry-after", wait.to_string());
@@ -67,14 +68,20 @@ fn until_more(quota: &Quota<'_>) -> u64 {
     }
 }
 
-fn spoken_of<'a, 'q>(quotas: &'a [Quota<'q>]) -> Option<&'a Quota<'q>> {
-    let refusing = quotas.iter().filter(|quota| quota.standing.retry != Retry::Fits).max_by_key(|quota| quota.standing.retry);
+fn spoken_of<'a, 'q>(quotas: &'a [Quota<'q>], refused: bool) -> Option<&'a Quota<'q>> {
+    let is_refusing = |quota: &&Quota<'_>| quota.standing.retry != Retry::Fits && (quota.charge.enforced || !refused);
+    let refusing = quotas.iter().filter(is_refusing).max_by_key(|quota| quota.standing.retry);
     refusing.or_else(|| quotas.iter().min_by_key(|quota| quota.standing.remaining))
 }
 
 fn list(quotas: &[Quota<'_>], parameters: impl Fn(&Quota<'_>) -> String) -> String {
     let items: Vec<_> = quotas.iter().map(|quota| format!("{};{}", quoted(quota.name), parameters(quota))).collect();
     items.join(", ")
+}
+
+/// The nearest structured-field integer, which has at most 15 digits (RFC 9651, section 3.3.1).
+fn integer(count: u64) -> u64 {
+    count.min(999_999_999_999_999)
 }
 
 /// A structured-field string (RFC 9651, section 3.3.3): printable ASCII; other characters become `_`.
@@ -149,6 +156,27 @@ mod tests {
                 "ratelimit: \"minute\";r=0;t=31, \"second\";r=0;t=1, \"day\";r=1;t=2",
                 "retry-after: 31",
             ]
+        );
+    }
+
+    #[test]
+    fn a_limit_that_only_tries_does_not_say_when_to_come_again() {
+        let mut day = quota("day", 9, 86_400, 0, Retry::After(80_000_000_000));
+        day.charge.enforced = false;
+        let second = quota("second", 5, 1, 0, Retry::After(200_000));
+        let shown = fields(ALL, &[day.clone(), second], true);
+        assert_eq!(shown[..3], ["x-ratelimit-limit: 5", "x-ratelimit-remaining: 0", "x-ratelimit-reset: 1"]);
+        assert_eq!(shown.last().unwrap(), "retry-after: 1");
+        let admitted = fields(ALL, &[day, quota("second", 5, 1, 2, Retry::Fits)], false);
+        assert_eq!(admitted[..2], ["x-ratelimit-limit: 9", "x-ratelimit-remaining: 0"]);
+    }
+
+    #[test]
+    fn counts_stay_within_structured_integers() {
+        let ietf = QuotaHeaders { reset: false, quota: false, ietf: true, retry_after: false };
+        assert_eq!(
+            fields(ietf, &[quota("r", 1 << 53, 1, (1 << 53) - 1, Retry::Fits)], false),
+            vec!["ratelimit-policy: \"r\";q=999999999999999;w=1", "ratelimit: \"r\";r=999999999999999;t=2"]
         );
     }
 

@@ -134,6 +134,31 @@ fn a_timeout_is_not_asked_again() {
 }
 
 #[test]
+fn a_request_that_meets_only_dry_limits_is_never_refused() {
+    let key = json!([{"key": "*", "query_per_second": 1}]);
+    let items = json!([
+        {"limit_by_per_header": "dry", "dry_run": true, "limit_keys": key},
+        {"limit_by_per_header": "wet", "limit_keys": key},
+    ]);
+    let config = json!({"rule_name": "r", "rule_items": items, "failure_mode": "closed", "redis": {"service_name": "redis.static"}});
+    let mut engine = Engine::configure(config.to_string().as_bytes()).expect("the configuration is good");
+    assert!(engine.configuration().refuse_on_trap);
+    for (stream, header) in [(1, "dry"), (2, "wet")] {
+        engine.on_request(stream, &Sample { headers: vec![(header, b"v".to_vec())], ..request() }, 0);
+    }
+    engine.dispatch(0, |_, _| Err(CallError::Connect));
+    let settled = outcomes(&mut engine);
+    assert_eq!(settled[0], (1, Outcome::Continue));
+    assert!(matches!(&settled[1], (2, Outcome::Respond(response)) if response.status == 503));
+}
+
+#[test]
+fn a_configuration_that_only_tries_refuses_nothing_on_a_trap() {
+    assert!(engine(json!({"failure_mode": "closed"})).configuration().refuse_on_trap);
+    assert!(!engine(json!({"failure_mode": "closed", "dry_run": true})).configuration().refuse_on_trap);
+}
+
+#[test]
 fn every_failure_meets_the_failure_mode_and_says_its_cause() {
     let error = |text: &str| Ok(Reply::Error(text.into()));
     let failures = [

@@ -239,6 +239,14 @@ fn size_and_depth_are_bounded() {
 }
 
 #[test]
+fn a_long_expression_is_refused_before_it_costs_anything() {
+    for hostile in [format!("[{}", "[:".repeat(8_000_000)), "{".repeat(16_000_000)] {
+        assert!(Pattern::new(&hostile).unwrap_err().starts_with("expression too large"));
+    }
+    compile(&"{".repeat(1_000));
+}
+
+#[test]
 fn linear_time_on_what_makes_others_explode() {
     let value = vec![b'a'; 20_000];
     check("^(a+)+$", &[&value], &[&[&value[..], b"b"].concat()]);

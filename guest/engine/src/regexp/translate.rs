@@ -8,11 +8,17 @@ use alloc::{format, string::String, vec::Vec};
 
 use super::class;
 
+/// The longest expression, in bytes: hardly one as long fits in what a compiled one may take.
+const LENGTH_MAX: usize = 64 * 1024;
+
 /// The most repetitions that Go allows.
 const MAX_REPEAT: u32 = 1000;
 
 /// Rewrites an expression; the error is one line that names the offending part.
 pub(super) fn translate(expression: &str) -> Result<String, String> {
+    if expression.len() > LENGTH_MAX {
+        return Err(format!("expression too large: it has more than {LENGTH_MAX} bytes"));
+    }
     let mut translator = Translator {
         source: expression,
         rest: expression,
@@ -245,5 +251,5 @@ fn number(text: &str) -> Option<(u32, &str)> {
 
 /// The part of `text` before `rest`, which is its end.
 pub(super) fn consumed<'a>(text: &'a str, rest: &str) -> &'a str {
-    text.strip_suffix(rest).unwrap_or(text)
+    text.len().checked_sub(rest.len()).and_then(|length| text.get(..length)).unwrap_or(text)
 }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::{ip_set::IpSet, regexp::Pattern};
 
+pub(crate) use hits::CONSUMER;
 pub use hits::Hit;
 
 /// A whole configuration: the policies for matched requests in order, and the one for the rest.
@@ -165,7 +166,19 @@ pub enum Trust {
     /// `trusted_hops`: skip so many addresses from the right.
     Hops(u32),
     /// `trusted_proxies`: skip from the right every address in these networks.
-    Proxies(Vec<IpNet>),
+    Proxies {
+        /// The networks as configured.
+        networks: Vec<IpNet>,
+        /// The same, arranged for finding: lists of proxies are long, and so may a hostile header be.
+        set: IpSet,
+    },
+}
+
+impl Trust {
+    /// Trusts the proxies in these networks; one of length 0 holds the addresses of both families.
+    pub fn proxies(networks: Vec<IpNet>) -> Trust {
+        Trust::Proxies { set: IpSet::new(networks.iter().copied()), networks }
+    }
 }
 
 /// The `limit_keys` of a rule item, arranged so that finding the first entry that matches does not scan the exact ones.

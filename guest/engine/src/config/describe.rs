@@ -7,8 +7,9 @@ use alloc::{
 };
 use core::fmt;
 
-use super::{Config, limit::Span, limit_by::field_name, reader::shortened};
+use super::{Config, limit::Span, reader::shortened};
 use crate::{
+    key::limit_type,
     redis::Service,
     rule::{ClientIp, FailureMode, Limit, LimitBy, Policy, QuotaHeaders, RuleItem, RuleMatch, Scope, Source, Trust},
 };
@@ -75,7 +76,7 @@ fn line(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt
 fn rule_item(f: &mut fmt::Formatter<'_>, number: usize, item: &RuleItem) -> fmt::Result {
     let dry_run = if item.dry_run { ", dry run: never refuses" } else { "" };
     let limit_by = &item.limit_by;
-    writeln!(f, "    {number}. by {} ({}){dry_run}", source(limit_by), field_name(limit_by))?;
+    writeln!(f, "    {number}. by {} ({}){dry_run}", source(limit_by), limit_type(limit_by))?;
     let entries = &item.keys.entries;
     let keys: Vec<String> = entries.iter().take(SHOWN_MAX).map(|entry| text(&entry.key)).collect();
     let width = keys.iter().map(|key| key.chars().count()).max().unwrap_or_default();
@@ -124,7 +125,7 @@ fn client_ip(client: &ClientIp) -> String {
             let which = match &client.trust {
                 Trust::Leftmost => "leftmost address, which clients can forge".to_string(),
                 Trust::Hops(hops) => format!("address after {hops} from the right"),
-                Trust::Proxies(proxies) => format!("rightmost address in none of {}", proxies_text(proxies)),
+                Trust::Proxies { networks, .. } => format!("rightmost address in none of {}", proxies_text(networks)),
             };
             format!("{which}, of header {}", text(header))
         }

@@ -15,7 +15,7 @@ use super::{
     policy::emptiness,
     reader::{Fields, Path, Reader, elements},
 };
-use crate::rule::{ClientIp, LimitBy, Source, Trust};
+use crate::rule::{CONSUMER, ClientIp, LimitBy, Source, Trust};
 
 /// What may stand in an element of `rule_items`.
 pub(super) const FIELDS: [&str; 14] = [
@@ -35,7 +35,6 @@ pub(super) const FIELDS: [&str; 14] = [
     "ipv6_prefix",
 ];
 
-const CONSUMER_HEADER: &str = "x-mse-consumer";
 const FROM_REMOTE_ADDR: &str = "from-remote-addr";
 const FROM_HEADER: &str = "from-header-";
 const IP_FIELDS: [&str; 3] = ["trusted_hops", "trusted_proxies", "ipv6_prefix"];
@@ -66,19 +65,6 @@ const KINDS: [(&str, Kind, bool); 9] = [
     ("limit_by_per_ip", Kind::Ip, true),
 ];
 
-/// The field that such a source was configured with.
-pub(super) fn field_name(limit_by: &LimitBy) -> &'static str {
-    let kind = match &limit_by.source {
-        Source::Header(_) => Kind::Header,
-        Source::Param(_) => Kind::Param,
-        Source::Consumer => Kind::Consumer,
-        Source::Cookie(_) => Kind::Cookie,
-        Source::Ip(_) => Kind::Ip,
-    };
-    let found = KINDS.iter().find(|(_, other, per)| *other == kind && *per == limit_by.per);
-    found.map_or("limit_by_per_ip", |(name, ..)| name)
-}
-
 /// Reads the one `limit_by_*` of an item and what belongs to it.
 pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<LimitBy> {
     let (field, kind, per) = chosen(reader, fields)?;
@@ -89,7 +75,7 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<LimitBy> 
     }
     let (path, node) = fields.get(field)?;
     if kind == Kind::Consumer {
-        return Some(LimitBy { per, source: Source::Consumer, key_name: CONSUMER_HEADER.to_string() });
+        return Some(LimitBy { per, source: Source::Consumer, key_name: CONSUMER.to_string() });
     }
     let key_name = reader.text(path, node)?;
     let source = match kind {
@@ -193,7 +179,7 @@ fn trust(reader: &mut Reader, fields: &Fields<'_>) -> Option<Trust> {
             let hops = reader.whole(path, node, 0..=TRUSTED_HOPS_MAX)?;
             u32::try_from(hops).ok().map(Trust::Hops)
         }
-        (None, Some((path, node))) => proxies(reader, path, node).map(Trust::Proxies),
+        (None, Some((path, node))) => proxies(reader, path, node).map(Trust::proxies),
         (Some(_), Some(_)) => {
             reader.error(fields.path, "has `trusted_hops` and `trusted_proxies`: expected one of them only");
             None

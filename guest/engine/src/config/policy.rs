@@ -13,7 +13,10 @@ use super::{
     reader::{Fields, Path, Reader, elements},
     service::{self, Services},
 };
-use crate::rule::{FailureMode, Limit, LimitBy, Policy, QuotaHeaders, RuleItem, RuleMatch};
+use crate::{
+    key::limit_type,
+    rule::{FailureMode, Limit, LimitBy, Policy, QuotaHeaders, RuleItem, RuleMatch},
+};
 
 pub(super) const FIELDS: [&str; 13] = [
     "rule_name",
@@ -104,7 +107,7 @@ fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<
 
 /// What stock takes two items for the same by.
 fn identity(limit_by: &LimitBy) -> (&'static str, String) {
-    (limit_by::field_name(limit_by), limit_by.key_name.clone())
+    (limit_type(limit_by), limit_by.key_name.clone())
 }
 
 fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision) -> Option<RuleItem> {
@@ -137,6 +140,10 @@ fn rejected_code(reader: &mut Reader, fields: &Fields<'_>) -> Option<u16> {
 
 fn rejected_msg(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     let Some((path, node)) = fields.get("rejected_msg") else { return Some(REJECTED_MSG.to_string()) };
+    if matches!(node, Node::Null) {
+        // As stock has it, and as YAML reads `rejected_msg:` with nothing behind it.
+        return Some(String::new());
+    }
     if matches!(node, Node::List(_) | Node::Object(_)) {
         reader.warn(path, format_args!("is {} and will be sent as its JSON text", node.kind()));
         return Some(node.to_string());

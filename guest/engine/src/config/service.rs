@@ -1,6 +1,8 @@
 //! The `redis` block.
 
 use alloc::{
+    collections::BTreeMap,
+    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -21,26 +23,33 @@ const DATABASE_MAX: u32 = i32::MAX as u32;
 
 /// The services of a configuration, each once, in the order of their indices.
 #[derive(Default)]
-pub(super) struct Services(Vec<Service>);
+pub(super) struct Services {
+    list: Vec<Service>,
+    indices: BTreeMap<Service, u32>,
+}
 
 impl Services {
-    /// Configurations name few services, so a walk finds one fast enough.
     fn index(&mut self, service: Service) -> u32 {
-        let known = self.0.iter().position(|each| *each == service);
-        let index = known.unwrap_or_else(|| {
-            self.0.push(service);
-            self.0.len() - 1
-        });
-        u32::try_from(index).unwrap_or(u32::MAX)
+        let next = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        let index = *self.indices.entry(service.clone()).or_insert(next);
+        if index == next {
+            self.list.push(service);
+        }
+        index
     }
 
     pub(super) fn into_vec(self) -> Vec<Service> {
-        self.0
+        self.list
     }
 }
 
 /// Reads a `redis` block and returns its service's index.
 pub(super) fn read(reader: &mut Reader, services: &mut Services, path: Path<'_>, node: &Node) -> Option<u32> {
+    if !matches!(node, Node::Object(_)) {
+        // Not with its value: a URL has the password in it.
+        reader.error(path, format!("expected an object with `service_name`, got {}", node.kind()));
+        return None;
+    }
     let fields = reader.object(path, node, &FIELDS)?;
     let service_name = service_name(reader, &fields);
     let port = number(reader, &fields, "service_port", u16::MAX);
@@ -66,6 +75,10 @@ fn service_name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     let name = reader.text(path, node)?;
     if name.is_empty() || name.contains(|character: char| character.is_whitespace() || character.is_control()) {
         reader.expected(path, node, "the name of a Redis service, such as `redis.static`");
+        return None;
+    }
+    if name.contains(['/', '@']) {
+        reader.error(path, "expected the name of a Redis service, such as `redis.static`, got a URL or a part of one");
         return None;
     }
     Some(name)

@@ -3,7 +3,9 @@
 use alloc::{string::ToString, vec::Vec};
 use core::{net::IpAddr, str};
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::Ipv6Net;
+
+use crate::ip_set::IpSet;
 
 /// The leftmost address of a header's first value, read as stock reads it: a port may follow an IPv4 address, and an IPv6
 /// address in brackets; only spaces around the whole value are ignored. Anybody can write this entry.
@@ -31,12 +33,12 @@ pub(crate) fn beyond_hops(values: &[Vec<u8>], hops: u32) -> Option<IpAddr> {
 
 /// The rightmost address of all values of a header that is not in the networks, or the leftmost if all are. `None` if an
 /// entry met before that is no address, since nothing to its left can then be trusted.
-pub(crate) fn beyond_proxies(values: &[Vec<u8>], proxies: &[IpNet]) -> Option<IpAddr> {
+pub(crate) fn beyond_proxies(values: &[Vec<u8>], proxies: &IpSet) -> Option<IpAddr> {
     let mut last = None;
     for entry in entries_from_right(values) {
         let address = address(entry)?;
         last = Some(address);
-        if !proxies.iter().any(|network| network.contains(&address)) {
+        if proxies.first_match(address).is_none() {
             break;
         }
     }
@@ -99,7 +101,7 @@ fn trim<'a>(mut text: &'a [u8], around: &[u8]) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{string::String, vec};
+    use alloc::string::String;
     use proptest::prelude::*;
 
     fn text(address: Option<IpAddr>) -> Option<String> {
@@ -166,11 +168,12 @@ mod tests {
 
     #[test]
     fn trusted_proxies_are_skipped_from_the_right() {
-        let proxies: Vec<IpNet> = ["10.0.0.0/8", "2001:db8::/32"].iter().map(|net| net.parse().unwrap()).collect();
+        let proxies = IpSet::new(["10.0.0.0/8", "2001:db8::/32", "::ffff:11.0.0.0/104"].map(|net| net.parse().unwrap()));
         for (header, expected) in [
             (&["9.9.9.9, 1.1.1.1, 10.0.0.1"][..], Some("1.1.1.1")),
             (&["1.1.1.1", "10.0.0.1", "[2001:db8::1]:80"], Some("1.1.1.1")),
             (&["1.1.1.1, ::ffff:10.0.0.1"], Some("1.1.1.1")),
+            (&["1.1.1.1, 11.0.0.1"], Some("1.1.1.1")),
             (&["10.0.0.2, 10.0.0.1"], Some("10.0.0.2")),
             (&["forged, 1.1.1.1, 10.0.0.1"], Some("1.1.1.1")),
             (&["1.1.1.1, forged, 10.0.0.1"], None),
@@ -180,7 +183,7 @@ mod tests {
         ] {
             assert_eq!(text(beyond_proxies(&values(header), &proxies)).as_deref(), expected, "{header:?}");
         }
-        assert_eq!(text(beyond_proxies(&values(&["1.1.1.1, 2.2.2.2"]), &[])).as_deref(), Some("2.2.2.2"));
+        assert_eq!(text(beyond_proxies(&values(&["1.1.1.1, 2.2.2.2"]), &IpSet::new([]))).as_deref(), Some("2.2.2.2"));
     }
 
     #[test]
@@ -236,7 +239,7 @@ mod tests {
                 prop_assert_eq!(address(plain.as_bytes()), Some(ip.to_canonical()));
                 prop_assert_eq!(address(with_port.as_bytes()), Some(ip.to_canonical()));
                 prop_assert_eq!(beyond_hops(&[with_port.clone().into_bytes()], 0), Some(ip.to_canonical()));
-                let proxies = vec![IpNet::from(ip)];
+                let proxies = IpSet::new([ipnet::IpNet::from(ip)]);
                 prop_assert_eq!(beyond_proxies(&[plain.into_bytes()], &proxies), Some(ip.to_canonical()));
             }
         }

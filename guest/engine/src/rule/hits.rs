@@ -7,7 +7,7 @@ use super::{ClientIp, KeyEntry, KeyIndex, Limit, LimitKeys, Policy, RuleItem, Ru
 use crate::request::{self, RequestView};
 
 /// The header that authentication plugins leave the consumer's name in.
-const CONSUMER: &str = "x-mse-consumer";
+pub(crate) const CONSUMER: &str = "x-mse-consumer";
 
 /// A rule item that applies to a request.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl<'r, 'a, View: RequestView> Facts<'r, 'a, View> {
         match &client.trust {
             Trust::Leftmost => request::leftmost(self.header(header)?),
             Trust::Hops(hops) => request::beyond_hops(self.header_values(header), *hops),
-            Trust::Proxies(proxies) => request::beyond_proxies(self.header_values(header), proxies),
+            Trust::Proxies { set, .. } => request::beyond_proxies(self.header_values(header), set),
         }
     }
 }

@@ -274,6 +274,7 @@ fn oddities_are_told() {
     let literal = with_item(json!({"limit_by_header": "h", "limit_keys": [{"key": "*", "query_per_second": 1}]}));
     assert!(warnings(&literal)[0].starts_with("rule_items[0].limit_keys[0].key: `*` is compared as it stands"));
     assert_eq!(entry_of(&policy(&literal).items[0].keys, "x"), None);
+    assert_eq!(policy(&with(json!({"rejected_msg": null}))).rejected_msg, "");
     let object = with(json!({"rejected_msg": {"code": -1, "msg": "a \"b\"\n"}}));
     assert_eq!(policy(&object).rejected_msg, r#"{"code":-1,"msg":"a \"b\"\n"}"#);
     assert!(warnings(&object)[0].starts_with("rejected_msg: is an object"));

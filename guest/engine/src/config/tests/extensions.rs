@@ -181,9 +181,9 @@ fn client(fields: Value) -> ClientIp {
 fn trusted_addresses() {
     assert!(matches!(client(json!({"trusted_hops": 0})).trust, Trust::Hops(0)));
     assert!(matches!(client(json!({"trusted_hops": "2"})).trust, Trust::Hops(2)));
-    let Trust::Proxies(proxies) = client(json!({"trusted_proxies": ["10.1.2.3/8", "::1", "fd00::/8"]})).trust else { panic!() };
-    assert_eq!(proxies, ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|text| text.parse().unwrap()));
-    assert!(matches!(client(json!({"trusted_proxies": "10.0.0.1"})).trust, Trust::Proxies(one) if one.len() == 1));
+    let Trust::Proxies { networks, .. } = client(json!({"trusted_proxies": ["10.1.2.3/8", "::1", "fd00::/8"]})).trust else { panic!() };
+    assert_eq!(networks, ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|text| text.parse().unwrap()));
+    assert!(matches!(client(json!({"trusted_proxies": "10.0.0.1"})).trust, Trust::Proxies { networks, .. } if networks.len() == 1));
     assert_eq!(client(json!({"ipv6_prefix": 64})).ipv6_prefix, 64);
 }
 

@@ -111,7 +111,7 @@ fn every_source() {
         source: Some("[2001:db8:0:1ff::9]:5000"),
         ..Sample::default()
     };
-    let proxies = Trust::Proxies(vec!["3.0.0.0/8".parse().unwrap(), "2.2.2.2/32".parse().unwrap()]);
+    let proxies = Trust::proxies(vec!["3.0.0.0/8".parse().unwrap(), "2.2.2.2/32".parse().unwrap()]);
     let xff = Some("x-forwarded-for");
     for (source, keys, expected) in [
         (Source::Param("apikey".into()), "a+b", "a+b"),
@@ -178,7 +178,7 @@ fn path_cookie_and_forwarded_header_are_read_once() {
         item(Source::Cookie("x".into()), true, &["*"]),
         item(Source::Cookie("k".into()), true, &["1"]),
         item(client(Some("f"), Trust::Hops(0), 128), true, &["2.2.2.2"]),
-        item(client(Some("f"), Trust::Proxies(vec![]), 128), true, &["1.1.1.1"]),
+        item(client(Some("f"), Trust::proxies(vec![]), 128), true, &["1.1.1.1"]),
     ];
     let found: Vec<usize> = hits(items, RuleMatch::All, &request).into_iter().map(|hit| hit.0).collect();
     assert_eq!(found, [1, 3, 5]);
@@ -213,7 +213,7 @@ proptest! {
             item(Source::Cookie("k".into()), true, &["*"]),
             item(client(Some("h"), Trust::Leftmost, 64), true, &["::/0"]),
             item(client(Some("h"), Trust::Hops(1), 64), true, &["::/0"]),
-            item(client(Some("h"), Trust::Proxies(vec![]), 64), true, &["::/0"]),
+            item(client(Some("h"), Trust::proxies(vec![]), 64), true, &["::/0"]),
         ];
         hits(items, RuleMatch::All, &request);
     }

@@ -266,6 +266,34 @@ fn over_http2(gateway: &Gateway, upstream: &Upstream, version: Version) {
 }
 
 #[test]
+fn an_http2_client_may_send_long_headers_and_may_leave() {
+    let (upstream, gateway) = rig("http");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    runtime.block_on(async {
+        let socket = TcpStream::connect(gateway.listen()).await.expect("the gateway listens");
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let request = |path: &str, long: usize| {
+            let request = Request::get(format!("http://h2.test{path}")).header("x-long", "v".repeat(long));
+            request.body(Full::new(Bytes::new())).expect("a request")
+        };
+        let response = sender.send_request(request("/long", 100 << 10)).await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        let too_long = sender.send_request(request("/longer", 200 << 10)).await;
+        assert!(too_long.is_err() || too_long.is_ok_and(|response| response.status() == 431));
+        let cut = sender.send_request(request("/bytes/1000000000", 1)).await.expect("an answer");
+        assert_eq!(cut.status(), 200);
+    });
+    // The connection's task goes with it, and closes the socket.
+    drop(runtime);
+    let long = upstream.seen().into_iter().find(|seen| seen.uri.path() == "/long").and_then(|seen| seen.text("x-long"));
+    assert_eq!(long.map(|value| value.len()), Some(100 << 10));
+    assert!(upstream.seen().iter().all(|seen| seen.uri.path() != "/longer"));
+    wait_until("nothing is in flight", || gateway.metrics().sum("slidegate_requests_in_flight", &[]) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 200);
+}
+
+#[test]
 fn routes_are_chosen_by_host_and_path_and_limited_by_name() {
     let (orders, shop, rest) = (Upstream::start(), Upstream::start(), Upstream::start());
     let gateway = Gateway::serve(&format!(

@@ -58,11 +58,8 @@ pub fn binary() -> PathBuf {
     let Some(built) = modified(&beside) else {
         panic!("there is no gateway at {}: run `just test`, or `cargo build --release` before these tests", beside.display());
     };
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace");
-    for sources in ["host/src", "host/build.rs", "guest/engine", "guest/component", "wit"] {
-        if let Some(newer) = newer_file(&workspace.join(sources), built) {
-            panic!("{} is newer than the gateway at {}: run `just test`, or `cargo build --release`", newer.display(), beside.display());
-        }
+    if let Some(newer) = newer_input(&beside, built) {
+        panic!("{} is newer than the gateway at {}: run `just test`, or `cargo build --release`", newer.display(), beside.display());
     }
     beside
 }
@@ -341,6 +338,15 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
+/// A file that the binary was made of, by what Cargo noted beside it, and that has changed since.
+fn newer_input(binary: &Path, built: SystemTime) -> Option<PathBuf> {
+    let noted = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
+    // A rule of make: the target, a colon, and the inputs, in whose names a space is escaped.
+    let inputs = noted.lines().next()?.split_once(": ")?.1.replace("\\ ", "\0");
+    inputs.split(' ').find_map(|input| newer_file(Path::new(&input.replace('\0', " ")), built))
+}
+
+/// The path, or a file below it, if it is newer.
 fn newer_file(path: &Path, than: SystemTime) -> Option<PathBuf> {
     match fs::read_dir(path) {
         Ok(entries) => entries.flatten().find_map(|entry| newer_file(&entry.path(), than)),

@@ -1,36 +1,47 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-# The crates that are tested and linted on the host; the component is checked for its own target.
+# The crates that are tested and linted on the host together; the component is checked for its own target, and the shim alone,
+# for both, so that its dependencies' features stay out of wasmtime's build.
 native := "-p slidegate-engine -p slidegate -p slidegate-tests"
+
+# The shim for its own target, beside the component, which the host's build script puts there.
+higress := "--profile guest --locked -p slidegate-shim --target wasm32-wasip1 --target-dir target/guest"
 
 [private]
 default:
     @just --list --unsorted
 
-# Install what is missing: the guests' target, the lints, and Redis from Debian's packages.
+# Install what is missing: the guests' targets, the lints, and Redis from Debian's packages.
 setup:
-    rustup target add wasm32-unknown-unknown
+    rustup target add wasm32-unknown-unknown wasm32-wasip1
     rustup component add clippy rustfmt
     command -v redis-server > /dev/null || just apt redis-server
+    command -v curl > /dev/null || just apt curl
 
 [private]
 apt *packages:
     sudo=$([ "$(id -u)" = 0 ] || echo sudo); $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {{packages}}
 
-# dist/slidegate.wasm (component) and dist/slidegate (gateway).
-build *flags:
+# dist/slidegate.wasm (component), dist/slidegate (gateway) and dist/slidegate-higress.wasm (Higress plugin).
+build *flags: higress
     cargo build --release --locked {{flags}}
-    mkdir -p dist
     cp target/guest/wasm32-unknown-unknown/guest/slidegate_component.wasm dist/slidegate.wasm
     cp target/release/slidegate dist/slidegate
     @ls -l dist
+
+# dist/slidegate-higress.wasm alone, without this machine's paths in it.
+higress:
+    CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/="$'\x1f'"--remap-path-prefix=$PWD/=" cargo build {{higress}}
+    mkdir -p dist
+    cp target/guest/wasm32-wasip1/guest/slidegate_shim.wasm dist/slidegate-higress.wasm
 
 # The gateway; without arguments its demo.
 run *args:
     cargo run --release --locked -- {{args}}
 
-# Everything: lints, then every test on real parts. Flags go to `cargo test`.
+# Everything: lints, then every test on real parts. Flags go to the last `cargo test`.
 test *flags: setup lint build
+    cargo test --release --locked -p slidegate-shim
     cargo test --release --locked {{native}} {{flags}}
 
 # Formatting, clippy and documentation, all without a warning.
@@ -38,7 +49,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --release --locked {{native}} --all-targets -- -D warnings
     cargo clippy --profile guest --locked -p slidegate-component --target wasm32-unknown-unknown --target-dir target/guest -- -D warnings
+    cargo clippy {{higress}} -- -D warnings
+    cargo clippy --release --locked -p slidegate-shim --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}}
+    RUSTDOCFLAGS="-D warnings" cargo doc {{higress}} --no-deps --document-private-items
 
 # The figures of the README, on this machine, also into dist/bench.md. `--quick` to see that it runs; names of topics for some of it.
 bench *args: setup build

@@ -50,6 +50,16 @@ pub struct ConfigError {
     pub message: String,
 }
 
+/// The id that the gateway gave this plugin (`_plugin_id_`), which is no part of what it does: lines carry it, even those that
+/// tell what is wrong with the rest of the document.
+pub fn plugin_id(json: &[u8]) -> Option<String> {
+    let Ok(Node::Object(fields)) = Node::parse(json) else { return None };
+    fields.into_iter().find_map(|(name, node)| match node {
+        Node::Text(id) if name == "_plugin_id_" && !id.is_empty() => Some(id),
+        _ => None,
+    })
+}
+
 impl Config {
     /// Reads a JSON document of at most 16 MiB.
     ///

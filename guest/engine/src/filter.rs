@@ -170,7 +170,7 @@ impl Engine {
         let Some(mut call) = self.calls.remove(&call) else { return };
         let reply = match reply {
             Ok(reply) => reply,
-            Err(error) => return self.fail(call, error.into(), "no reply", now_ns),
+            Err(error) => return self.fail(call, error.into(), error.as_str(), now_ns),
         };
         match (script::decision(&reply, call.plan.charges.len()), &reply) {
             (Some(decision), _) => {

@@ -1,5 +1,7 @@
 //! Redis commands and replies as the engine sees them: lists of byte strings out, flat values in.
 
+pub mod resp;
+
 use alloc::{string::String, vec::Vec};
 
 /// A Redis that a configuration names.
@@ -59,4 +61,17 @@ pub enum CallError {
     Protocol,
     /// The host knows no such service.
     UnknownService,
+}
+
+impl CallError {
+    /// In words.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            CallError::Connect => "no connection",
+            CallError::Timeout => "no reply in time",
+            CallError::Disconnected => "the connection was refused or lost",
+            CallError::Protocol => "what came back is no reply, or too long a one",
+            CallError::UnknownService => "there is no such service",
+        }
+    }
 }

@@ -1,0 +1,123 @@
+//! The contexts that the gateway calls: a root for each configuration, below it one for each stream.
+
+use std::cell::RefCell;
+
+use proxy_wasm::{
+    traits::{Context, HttpContext, RootContext},
+    types::Action,
+};
+
+use crate::{
+    counters::Counters,
+    envoy::Envoy,
+    filter::{Filter, Flow},
+};
+
+/// What is kept in one virtual machine.
+#[derive(Default)]
+struct Plugin {
+    /// By root context; seldom more than two.
+    filters: Vec<(u32, Filter<Envoy>)>,
+    counters: Counters,
+}
+
+impl Plugin {
+    fn filter(&mut self, root: u32) -> Option<&mut Filter<Envoy>> {
+        self.filters.iter_mut().find_map(|(each, filter)| (*each == root).then_some(filter))
+    }
+}
+
+thread_local! {
+    static PLUGIN: RefCell<Plugin> = RefCell::default();
+}
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|id| Box::new(Root { id }));
+    proxy_wasm::set_http_context(|id, root| Box::new(Stream { id, root }));
+}}
+
+/// Answers to a Redis call, by the root context that made it. `status` 0: a reply of `size` bytes is there to be read.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_redis_call_response(root: u32, token: u32, status: u32, size: u32) {
+    with_filter(root, |filter| filter.on_redis_reply(token, status, size));
+}
+
+struct Root {
+    id: u32,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let json = Envoy.configuration(size);
+        with_plugin(|plugin| {
+            let Some(filter) = Filter::configure(Envoy, &mut plugin.counters, &json) else { return false };
+            if let Some(earlier) = plugin.filter(self.id) {
+                earlier.retire();
+                *earlier = filter;
+            } else {
+                plugin.filters.push((self.id, filter));
+            }
+            true
+        })
+        .unwrap_or(false)
+    }
+
+    fn on_tick(&mut self) {
+        with_filter(self.id, Filter::on_tick);
+    }
+}
+
+/// The gateway drops what is on its way for a root that it deletes.
+impl Drop for Root {
+    fn drop(&mut self) {
+        with_filter(self.id, Filter::retire);
+        with_plugin(|plugin| plugin.filters.retain(|(root, _)| *root != self.id));
+    }
+}
+
+struct Stream {
+    id: u32,
+    root: u32,
+}
+
+impl Context for Stream {
+    fn on_done(&mut self) -> bool {
+        with_filter(self.root, |filter| filter.on_done(self.id));
+        true
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        match with_filter(self.root, |filter| filter.on_request(self.id)) {
+            // With the interface's version 0.2.1 this stops all of the request, its body too.
+            Some(Flow::Stop) => Action::Pause,
+            Some(Flow::Continue) | None => Action::Continue,
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        with_filter(self.root, |filter| filter.on_response_headers(self.id));
+        Action::Continue
+    }
+}
+
+/// For a gateway that deletes a stream without asking whether it is done.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        with_filter(self.root, |filter| filter.on_done(self.id));
+    }
+}
+
+/// Runs `step` on a root's filter. None if there is none, as for a configuration that was refused: then every stream passes.
+fn with_filter<T>(root: u32, step: impl FnOnce(&mut Filter<Envoy>) -> T) -> Option<T> {
+    with_plugin(|plugin| plugin.filter(root).map(step))?
+}
+
+/// The gateway does not call back into a call that is still running, so the plugin is always free; if it did, nothing would
+/// be done rather than fail the virtual machine.
+fn with_plugin<T>(step: impl FnOnce(&mut Plugin) -> T) -> Option<T> {
+    PLUGIN.try_with(|plugin| plugin.try_borrow_mut().ok().map(|mut plugin| step(&mut plugin))).ok()?
+}

@@ -1,0 +1,194 @@
+//! The gateway's host calls, as the proxy-wasm interface and Higress' extension of it declare them.
+//!
+//! Where a call returns bytes, the gateway asks this module's allocator for the room (it is `proxy-wasm`'s: a boxed slice of
+//! exactly the size) and leaves pointer and size behind; both are zero when there are none.
+
+use std::ptr;
+
+use slidegate_engine::Response;
+
+use crate::{
+    gateway::{Gateway, Level, Status},
+    header_map,
+};
+
+const OK: Status = 0;
+
+const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_HEADERS: u32 = 2;
+
+const PLUGIN_CONFIGURATION: u32 = 7;
+const REDIS_REPLY: u32 = 9;
+
+const REQUEST: u32 = 0;
+
+const COUNTER: u32 = 0;
+
+/// What stock passes: no gRPC status of its own.
+const NO_GRPC_STATUS: i32 = -1;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_log(level: u32, line: *const u8, line_size: usize) -> Status;
+    fn proxy_get_current_time_nanoseconds(time_ns: *mut u64) -> Status;
+    fn proxy_set_tick_period_milliseconds(period_ms: u32) -> Status;
+    fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> Status;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> Status;
+    fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, value: *mut *mut u8, value_size: *mut usize) -> Status;
+    fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> Status;
+    fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> Status;
+    fn proxy_get_buffer_bytes(buffer: u32, start: usize, max_size: usize, bytes: *mut *mut u8, bytes_size: *mut usize) -> Status;
+    fn proxy_set_effective_context(context: u32) -> Status;
+    fn proxy_continue_stream(stream: u32) -> Status;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> Status;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> Status;
+    fn proxy_increment_metric(id: u32, delta: i64) -> Status;
+    fn proxy_redis_init(
+        cluster: *const u8,
+        cluster_size: usize,
+        username: *const u8,
+        username_size: usize,
+        password: *const u8,
+        password_size: usize,
+        timeout_ms: u32,
+    ) -> Status;
+    fn proxy_redis_call(cluster: *const u8, cluster_size: usize, query: *const u8, query_size: usize, token: *mut u32) -> Status;
+}
+
+/// The gateway that this module runs in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Envoy;
+
+impl Envoy {
+    /// The plugin's configuration, readable while the plugin is configured. Empty if there is none.
+    pub(crate) fn configuration(self, size: usize) -> Vec<u8> {
+        buffer(PLUGIN_CONFIGURATION, size).unwrap_or_default()
+    }
+}
+
+// Each call gets pointers to what it is given for its time, and nothing keeps them.
+impl Gateway for Envoy {
+    fn log(&self, level: Level, line: &str) {
+        unsafe { proxy_log(level as u32, line.as_ptr(), line.len()) };
+    }
+
+    fn time_ns(&self) -> u64 {
+        let mut time_ns = 0;
+        unsafe { proxy_get_current_time_nanoseconds(&mut time_ns) };
+        time_ns
+    }
+
+    fn tick_each(&self, period_ms: u32) {
+        unsafe { proxy_set_tick_period_milliseconds(period_ms) };
+    }
+
+    fn request_header(&self, name: &str) -> Option<Vec<u8>> {
+        received(|value, size| unsafe { proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value, size) })
+    }
+
+    fn request_headers(&self) -> Vec<u8> {
+        received(|pairs, size| unsafe { proxy_get_header_map_pairs(REQUEST_HEADERS, pairs, size) }).unwrap_or_default()
+    }
+
+    fn replace_response_header(&self, name: &str, value: &str) {
+        unsafe { proxy_replace_header_map_value(RESPONSE_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    }
+
+    fn property(&self, path: &str) -> Option<Vec<u8>> {
+        received(|value, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), value, size) })
+    }
+
+    fn set_property(&self, path: &str, value: &[u8]) {
+        unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) };
+    }
+
+    fn select(&self, context: u32) -> bool {
+        unsafe { proxy_set_effective_context(context) == OK }
+    }
+
+    fn resume_request(&self) {
+        unsafe { proxy_continue_stream(REQUEST) };
+    }
+
+    fn respond(&self, response: &Response) {
+        let Response { status, body, details, headers } = response;
+        let headers = header_map::write(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        unsafe {
+            proxy_send_local_response(
+                u32::from(*status),
+                details.as_ptr(),
+                details.len(),
+                body.as_ptr(),
+                body.len(),
+                headers.as_ptr(),
+                headers.len(),
+                NO_GRPC_STATUS,
+            )
+        };
+    }
+
+    fn redis_init(&self, cluster: &str, username: &str, password: &str, timeout_ms: u32) -> Result<(), Status> {
+        let status = unsafe {
+            proxy_redis_init(
+                cluster.as_ptr(),
+                cluster.len(),
+                username.as_ptr(),
+                username.len(),
+                password.as_ptr(),
+                password.len(),
+                timeout_ms,
+            )
+        };
+        checked(status, ())
+    }
+
+    fn redis_call(&self, cluster: &str, query: &[u8]) -> Result<u32, Status> {
+        let mut token = 0;
+        let status = unsafe { proxy_redis_call(cluster.as_ptr(), cluster.len(), query.as_ptr(), query.len(), &mut token) };
+        checked(status, token)
+    }
+
+    fn redis_reply(&self, size: u32) -> Option<Vec<u8>> {
+        buffer(REDIS_REPLY, usize::try_from(size).ok()?)
+    }
+
+    fn define_counter(&self, name: &str) -> Option<u32> {
+        let mut id = 0;
+        let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) };
+        checked(status, id).ok()
+    }
+
+    fn raise_counter(&self, id: u32, delta: u64) {
+        unsafe { proxy_increment_metric(id, i64::try_from(delta).unwrap_or(i64::MAX)) };
+    }
+}
+
+fn buffer(buffer: u32, size: usize) -> Option<Vec<u8>> {
+    received(|bytes, bytes_size| unsafe { proxy_get_buffer_bytes(buffer, 0, size, bytes, bytes_size) })
+}
+
+fn checked<T>(status: Status, value: T) -> Result<T, Status> {
+    if status == OK { Ok(value) } else { Err(status) }
+}
+
+/// What a call left behind, taken over from the allocator.
+fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> Status) -> Option<Vec<u8>> {
+    let (mut bytes, mut size) = (ptr::null_mut(), 0);
+    if call(&mut bytes, &mut size) != OK {
+        return None;
+    }
+    if bytes.is_null() || size == 0 {
+        return Some(Vec::new());
+    }
+    // The gateway got the pointer for this size from the allocator and hands it over.
+    Some(unsafe { Vec::from_raw_parts(bytes, size, size) })
+}

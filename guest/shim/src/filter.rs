@@ -1,0 +1,203 @@
+//! One configuration of the plugin: its engine, and what is between that and the gateway.
+
+#[cfg(test)]
+mod tests;
+
+use slidegate_engine::{Engine, HeaderEdit, LogLevel, MetricEvent, Outcome, Step, redis::CallError};
+
+use crate::{
+    clock::Clock,
+    counters::Counters,
+    gateway::{Gateway, Level},
+    log,
+    redis::Redis,
+    request::Request,
+};
+
+/// More mistakes of a configuration are counted, not logged.
+const MISTAKES_MAX: usize = 20;
+
+/// How often calls are looked at that may have been forgotten.
+const TICK_MS: u32 = 5_000;
+
+/// What becomes of the phase that a hook was called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// It goes on.
+    Continue,
+    /// It waits, or has been answered.
+    Stop,
+}
+
+/// A configured plugin.
+#[derive(Debug)]
+pub struct Filter<G> {
+    gateway: G,
+    engine: Engine,
+    redis: Redis,
+    /// The gateway's ids of the engine's counters.
+    counters: Vec<Option<u32>>,
+    clock: Clock,
+    plugin_id: Option<String>,
+}
+
+impl<G: Gateway> Filter<G> {
+    /// Reads a configuration. `None`: it cannot be used, and why is logged. The gateway does this at least twice, once for trial.
+    pub fn configure(gateway: G, counters: &mut Counters, json: &[u8]) -> Option<Self> {
+        let plugin_id = slidegate_engine::config::plugin_id(json);
+        let engine = match Engine::configure(json) {
+            Ok(engine) => engine,
+            Err(mistakes) => {
+                let say = |message: &str| say(&gateway, plugin_id.as_deref(), Level::Error, message);
+                mistakes.iter().take(MISTAKES_MAX).for_each(|mistake| say(&format!("configuration refused: {mistake}")));
+                if let more @ 1.. = mistakes.len().saturating_sub(MISTAKES_MAX) {
+                    say(&format!("configuration refused: and {more} more mistakes"));
+                }
+                return None;
+            }
+        };
+        let configuration = engine.configuration();
+        let redis = Redis::new(&gateway, &configuration.services);
+        if !configuration.services.is_empty() {
+            gateway.tick_each(TICK_MS);
+        }
+        let counters = engine.metrics().iter().map(|metric| counters.id(&gateway, metric)).collect();
+        let mut filter = Filter { gateway, engine, redis, counters, clock: Clock::default(), plugin_id };
+        filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
+        filter.log();
+        Some(filter)
+    }
+
+    /// A request's headers have arrived.
+    pub fn on_request(&mut self, stream: u32) -> Flow {
+        // Nothing that this plugin does shall make the gateway choose another route.
+        self.gateway.set_property("clear_route_cache", b"off");
+        // Every plugin's lines of this request carry it, whichever plugin ran first.
+        if let Some(id) = self.gateway.request_header("x-request-id").filter(|id| !id.is_empty()) {
+            self.gateway.set_property("x_request_id", &id);
+        }
+        let now_ns = self.now_ns();
+        let step = self.engine.on_request(stream.into(), &Request(&self.gateway), now_ns);
+        let settled = self.flush(now_ns, Some(stream));
+        match (step, settled) {
+            (Step::Respond(response), _) | (Step::Wait, Some(Outcome::Respond(response))) => {
+                self.gateway.respond(&response);
+                Flow::Stop
+            }
+            (Step::Wait, None) => Flow::Stop,
+            (Step::Pass, _) | (Step::Wait, Some(Outcome::Continue)) => Flow::Continue,
+        }
+    }
+
+    /// A Redis reply has arrived, or word that there is none. The effective context is the root's.
+    pub fn on_redis_reply(&mut self, token: u32, status: u32, size: u32) {
+        let now_ns = self.now_ns();
+        if let Some((call, reply)) = self.redis.on_reply(&self.gateway, token, status, size, now_ns) {
+            self.engine.on_reply(call, reply, now_ns);
+        }
+        self.flush(now_ns, None);
+    }
+
+    /// Some time has passed.
+    pub fn on_tick(&mut self) {
+        let now_ns = self.now_ns();
+        let overdue = self.redis.take_overdue(now_ns);
+        self.fail(overdue, CallError::Timeout, now_ns);
+    }
+
+    /// Another configuration takes this one's place: no reply will find its stream any more.
+    pub fn retire(&mut self) {
+        let now_ns = self.now_ns();
+        let out = self.redis.take_all();
+        self.fail(out, CallError::Disconnected, now_ns);
+    }
+
+    /// Response headers are on their way to the client, the upstream's or those of an answer in its place, ours too.
+    pub fn on_response_headers(&mut self, stream: u32) {
+        if self.engine.configuration().edits_responses {
+            for HeaderEdit::Set(name, value) in self.engine.on_response_headers(stream.into()) {
+                self.gateway.replace_response_header(&name, &value);
+            }
+        }
+        // Somebody may have answered while the request waited here; a refusal that came now would break the answer off.
+        self.engine.on_done(stream.into());
+    }
+
+    /// The stream is over, waiting or not.
+    pub fn on_done(&mut self, stream: u32) {
+        self.engine.on_done(stream.into());
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.clock.monotonic_ns(self.gateway.time_ns())
+    }
+
+    fn fail(&mut self, calls: Vec<u64>, error: CallError, now_ns: u64) {
+        for call in calls {
+            self.engine.on_reply(call, Err(error), now_ns);
+        }
+        self.flush(now_ns, None);
+    }
+
+    /// Carries out what the engine wants after a step. `current` is the stream whose hook this is: what becomes of it is returned,
+    /// since a stream that is not paused yet must not be resumed.
+    fn flush(&mut self, now_ns: u64, current: Option<u32>) -> Option<Outcome> {
+        let Filter { gateway, engine, redis, .. } = self;
+        engine.dispatch(now_ns, |service, command| redis.send(gateway, service, command, now_ns));
+        let outcome = self.settle(current);
+        while let Some(MetricEvent { metric, delta }) = self.engine.take_metric() {
+            if let Some(Some(id)) = self.counters.get(metric) {
+                self.gateway.raise_counter(*id, delta);
+            }
+        }
+        self.log();
+        outcome
+    }
+
+    fn settle(&mut self, current: Option<u32>) -> Option<Outcome> {
+        let (mut own, mut has_left) = (None, false);
+        while let Some((stream, outcome)) = self.engine.take_outcome() {
+            let Ok(stream) = u32::try_from(stream) else { continue };
+            if current == Some(stream) {
+                own = Some(outcome);
+                continue;
+            }
+            has_left = true;
+            if !self.gateway.select(stream) {
+                self.engine.on_done(stream.into());
+                continue;
+            }
+            match outcome {
+                Outcome::Continue => self.gateway.resume_request(),
+                Outcome::Respond(response) => self.gateway.respond(&response),
+            }
+        }
+        if let (Some(current), true) = (current, has_left) {
+            self.gateway.select(current);
+        }
+        own
+    }
+
+    /// Lines carry the id of the request whose hook or reply this is.
+    fn log(&mut self) {
+        for (level, message) in self.redis.take_lines() {
+            self.say(level, &message);
+        }
+        while let Some((level, message)) = self.engine.take_log() {
+            let level = match level {
+                LogLevel::Info => Level::Info,
+                LogLevel::Warn => Level::Warn,
+            };
+            self.say(level, &message);
+        }
+    }
+
+    fn say(&self, level: Level, message: &str) {
+        say(&self.gateway, self.plugin_id.as_deref(), level, message);
+    }
+}
+
+fn say(gateway: &impl Gateway, plugin_id: Option<&str>, level: Level, message: &str) {
+    let request_id = gateway.property("x_request_id");
+    gateway.log(level, &log::line(plugin_id, request_id.as_deref(), message));
+}

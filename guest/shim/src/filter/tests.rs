@@ -1,0 +1,285 @@
+//! The shim against a gateway that is a list of what it was asked.
+
+mod fake;
+
+use slidegate_engine::redis::resp;
+
+use self::fake::Fake;
+use super::*;
+use crate::gateway::{BAD_ARGUMENT, INTERNAL_FAILURE};
+
+const LIMIT: &str = r#"{"rule_name": "r", "_plugin_id_": "p", "show_limit_quota_header": true,
+    "global_threshold": {"query_per_minute": 3}, "redis": {"service_name": "redis.dns", "password": "secret", "database": 2}}"#;
+
+const ADMITTED: &[u8] = b"*4\r\n:1\r\n:2\r\n:60000000\r\n:0\r\n";
+const REFUSED: &[u8] = b"*4\r\n:0\r\n:0\r\n:60000000\r\n:1500000\r\n";
+const NO_AUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A filter that is configured, and what it asked for since.
+fn configured(json: &str) -> (Filter<Fake>, Fake) {
+    let fake = Fake::default();
+    let filter = Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).expect("a good configuration");
+    fake.take_events();
+    (filter, fake)
+}
+
+/// What happens to a request that no other has been before, on stream 2, whose call has token 7.
+fn waiting() -> (Filter<Fake>, Fake) {
+    let (mut filter, fake) = configured(LIMIT);
+    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
+    assert_eq!(fake.take_events(), ["call outbound|6379||redis.dns EVALSHA -> 7"]);
+    (filter, fake)
+}
+
+fn reply(filter: &mut Filter<Fake>, fake: &Fake, token: u32, bytes: &[u8]) {
+    fake.set_reply(bytes);
+    fake.hook(fake::ROOT, || filter.on_redis_reply(token, 0, u32::try_from(bytes.len()).unwrap()));
+}
+
+#[test]
+fn a_configuration_tells_the_gateway_of_its_redis_once() {
+    let fake = Fake::default();
+    let mut counters = Counters::default();
+    let two = r#"{"_rules_": [
+        {"_match_domain_": ["a"], "rule_name": "a", "global_threshold": {"query_per_day": 1}, "redis": {"service_name": "x.static"}},
+        {"_match_domain_": ["b"], "rule_name": "b", "global_threshold": {"query_per_day": 1}, "redis": {"service_name": "x.static"}},
+        {"_match_domain_": ["c"], "rule_name": "c", "global_threshold": {"query_per_day": 1},
+         "redis": {"service_name": "x.static", "username": "u", "password": "secret", "database": 5, "timeout": 20}}]}"#;
+    for round in 0..2 {
+        assert!(Filter::configure(fake.clone(), &mut counters, two.as_bytes()).is_some());
+        let events = fake.take_events();
+        let inits: Vec<_> = events.iter().filter(|event| event.starts_with("init")).collect();
+        assert_eq!(
+            inits,
+            [
+                "init outbound|80||x.static?buffer_flush_timeout=0&max_buffer_size_before_flush=0 '' '' 1000",
+                "init outbound|80||x.static?db=5&buffer_flush_timeout=0&max_buffer_size_before_flush=0 'u' 'secret' 20",
+            ]
+        );
+        let warned =
+            events.iter().any(|event| event.starts_with("Warn") && event.contains("one client for a cluster") && !event.contains("secret"));
+        assert!(warned, "{events:?}");
+        // The same virtual machine defines a counter once.
+        assert_eq!(events.iter().any(|event| event.starts_with("define rule.a.")), round == 0);
+    }
+}
+
+#[test]
+fn a_refused_configuration_says_why() {
+    let fake = Fake::default();
+    let json = LIMIT.replace("query_per_minute", "query_per_minit");
+    assert!(Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).is_none());
+    let events = fake.take_events();
+    assert_eq!(events.len(), 1);
+    assert!(events[0].starts_with("Error [slidegate] [p] [nil] configuration refused: global_threshold.query_per_minit: "), "{events:?}");
+}
+
+#[test]
+fn a_reply_settles_its_own_stream() {
+    let (mut filter, fake) = waiting();
+    fake.hook(3, || filter.on_request(3));
+    fake.take_events();
+    reply(&mut filter, &fake, 11, REFUSED);
+    assert_eq!(fake.take_events(), ["respond 429 cluster-key-rate-limit.rejected on 3", "raise rule.r.decision.refused 1"]);
+    reply(&mut filter, &fake, 7, ADMITTED);
+    assert_eq!(fake.take_events(), ["resume on 2", "raise rule.r.decision.admitted 1"]);
+    fake.hook(3, || filter.on_response_headers(3));
+    assert_eq!(fake.take_events(), [""; 0], "a refusal has its headers already");
+    fake.hook(2, || filter.on_response_headers(2));
+    assert_eq!(fake.take_events(), ["replace x-ratelimit-limit 3 on 2", "replace x-ratelimit-remaining 2 on 2"]);
+}
+
+#[test]
+fn a_request_that_never_paused_is_not_resumed() {
+    let (mut filter, fake) = configured(LIMIT);
+    for (status, told) in [(INTERNAL_FAILURE, "no host"), (BAD_ARGUMENT, "no cluster"), (12, "status 12")] {
+        fake.refuse_calls(Some(status));
+        assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+        let events = fake.take_events();
+        assert!(!events.iter().any(|event| event.starts_with("resume")), "{events:?}");
+        let told: Vec<_> = events.iter().filter(|event| event.starts_with("Warn [slidegate] [p] [id-2]") && event.contains(told)).collect();
+        assert_eq!(told.len(), 1, "{events:?}");
+        assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+        assert!(!fake.take_events().iter().any(|event| event.starts_with("Warn")), "said twice");
+    }
+    fake.refuse_calls(None);
+    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
+}
+
+#[test]
+fn a_cluster_that_was_unknown_is_configured_when_it_is_there() {
+    let fake = Fake::default();
+    fake.refuse_init(true);
+    let mut filter = Filter::configure(fake.clone(), &mut Counters::default(), LIMIT.as_bytes()).expect("only a warning");
+    fake.take_events();
+    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+    assert!(!fake.take_events().iter().any(|event| event.starts_with("call")));
+    fake.refuse_init(false);
+    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
+    let events = fake.take_events();
+    assert!(events[0].starts_with("init outbound|6379||redis.dns?db=2&") && events[1].starts_with("call"), "{events:?}");
+}
+
+#[test]
+fn a_stream_that_has_left_is_left_alone() {
+    let (mut filter, fake) = waiting();
+    filter.on_done(2);
+    reply(&mut filter, &fake, 7, REFUSED);
+    assert_eq!(fake.take_events(), ["raise rule.r.decision.refused 1"]);
+
+    let (mut filter, fake) = waiting();
+    fake.hook(2, || filter.on_response_headers(2));
+    reply(&mut filter, &fake, 7, REFUSED);
+    assert_eq!(fake.take_events(), ["raise rule.r.decision.refused 1"], "somebody else had answered it");
+
+    let (mut filter, fake) = waiting();
+    fake.delete(2);
+    reply(&mut filter, &fake, 7, REFUSED);
+    assert_eq!(fake.take_events(), ["raise rule.r.decision.refused 1"]);
+}
+
+#[test]
+fn replies_that_nobody_waits_for_are_ignored() {
+    let (mut filter, fake) = waiting();
+    for token in [0, 8, u32::MAX] {
+        reply(&mut filter, &fake, token, REFUSED);
+        fake.hook(fake::ROOT, || filter.on_redis_reply(token, 1, 0));
+    }
+    assert_eq!(fake.take_events(), [""; 0]);
+    reply(&mut filter, &fake, 7, ADMITTED);
+    assert_eq!(fake.take_events()[0], "resume on 2");
+    reply(&mut filter, &fake, 7, REFUSED);
+    assert_eq!(fake.take_events(), [""; 0]);
+}
+
+#[test]
+fn what_is_no_reply_is_told_and_the_failure_mode_decides() {
+    for bytes in [b"".as_slice(), b"*1\r\n*1\r\n:1\r\n", b"*4\r\n:1\r\n", b"\xff\xfe", b"*9999999999\r\n"] {
+        let (mut filter, fake) = waiting();
+        reply(&mut filter, &fake, 7, bytes);
+        let events = fake.take_events();
+        assert_eq!(events[..2], ["resume on 2", "raise service.redis_dns.cause.bad_reply 1"]);
+        assert!(events.last().unwrap().starts_with("Warn [slidegate] [p] [id-2] Redis redis.dns:6379 fails (bad_reply)"), "{events:?}");
+    }
+}
+
+#[test]
+fn a_huge_reply_is_not_even_fetched() {
+    let (mut filter, fake) = waiting();
+    fake.set_reply(ADMITTED);
+    fake.hook(fake::ROOT, || filter.on_redis_reply(7, 0, u32::MAX));
+    assert_eq!(fake.take_events()[..2], ["resume on 2", "raise service.redis_dns.cause.bad_reply 1"]);
+}
+
+#[test]
+fn the_script_is_sent_by_its_text_once() {
+    let (mut filter, fake) = waiting();
+    reply(&mut filter, &fake, 7, b"-NOSCRIPT No matching script.\r\n");
+    assert_eq!(fake.take_events(), ["call outbound|6379||redis.dns EVAL -> 11"]);
+    reply(&mut filter, &fake, 11, ADMITTED);
+    assert_eq!(fake.take_events()[0], "resume on 2");
+}
+
+#[test]
+fn a_password_that_got_lost_is_told_again_once_in_a_while() {
+    let (mut filter, fake) = waiting();
+    let init = "init outbound|6379||redis.dns?db=2&buffer_flush_timeout=0&max_buffer_size_before_flush=0 '' 'secret' 1000";
+    reply(&mut filter, &fake, 7, NO_AUTH);
+    assert_eq!(fake.take_events(), [init, "call outbound|6379||redis.dns EVALSHA -> 11"]);
+    reply(&mut filter, &fake, 11, NO_AUTH);
+    assert_eq!(fake.take_events()[..2], ["resume on 2", "raise service.redis_dns.cause.auth 1"]);
+
+    fake.pass(9 * SECOND);
+    fake.hook(3, || filter.on_request(3));
+    fake.take_events();
+    reply(&mut filter, &fake, 15, NO_AUTH);
+    assert_eq!(fake.take_events()[0], "resume on 3");
+
+    fake.pass(SECOND);
+    fake.hook(4, || filter.on_request(4));
+    fake.take_events();
+    reply(&mut filter, &fake, 19, NO_AUTH);
+    assert_eq!(fake.take_events()[0], init);
+    reply(&mut filter, &fake, 23, ADMITTED);
+    assert_eq!(fake.take_events()[0], "resume on 4");
+}
+
+#[test]
+fn a_lost_call_is_told_from_one_that_took_too_long() {
+    let (mut filter, fake) = waiting();
+    fake.pass(SECOND / 2);
+    for stream in [3, 4] {
+        fake.hook(stream, || filter.on_request(stream));
+    }
+    fake.pass(SECOND / 2);
+    fake.take_events();
+    let lost = |filter: &mut Filter<Fake>, token| {
+        fake.hook(fake::ROOT, || filter.on_redis_reply(token, 1, 0));
+        fake.take_events().swap_remove(1)
+    };
+    // The one that ran out of time takes with it those that wait on the same connection.
+    assert_eq!(lost(&mut filter, 7), "raise service.redis_dns.cause.timeout 1");
+    assert_eq!(lost(&mut filter, 11), "raise service.redis_dns.cause.timeout 1");
+    fake.pass(1);
+    fake.hook(5, || filter.on_request(5));
+    fake.take_events();
+    assert_eq!(lost(&mut filter, 19), "raise service.redis_dns.cause.connect 1");
+}
+
+#[test]
+fn a_call_that_is_never_answered_is_given_up() {
+    let (mut filter, fake) = waiting();
+    fake.pass(32 * SECOND);
+    fake.hook(fake::ROOT, || filter.on_tick());
+    assert_eq!(fake.take_events(), [""; 0]);
+    fake.pass(1);
+    fake.hook(fake::ROOT, || filter.on_tick());
+    assert_eq!(fake.take_events()[..2], ["resume on 2", "raise service.redis_dns.cause.timeout 1"]);
+    reply(&mut filter, &fake, 7, REFUSED);
+    assert_eq!(fake.take_events(), [""; 0]);
+}
+
+#[test]
+fn no_more_calls_wait_than_there_is_room_for() {
+    let (mut filter, fake) = configured(LIMIT);
+    for stream in 2..20_000 {
+        let expected = if stream < 2 + 16_384 { Flow::Stop } else { Flow::Continue };
+        assert_eq!(fake.hook(stream, || filter.on_request(stream)), expected, "{stream}");
+    }
+    assert_eq!(fake.take_events().iter().filter(|event| event.starts_with("Warn")).count(), 1);
+    reply(&mut filter, &fake, 7, ADMITTED);
+    assert_eq!(fake.hook(20_000, || filter.on_request(20_000)), Flow::Stop);
+}
+
+#[test]
+fn a_configuration_that_is_replaced_leaves_nobody_waiting() {
+    let (mut filter, fake) = waiting();
+    filter.retire();
+    assert_eq!(fake.take_events()[0], "resume on 2");
+}
+
+#[test]
+fn no_route_is_chosen_again_and_lines_can_carry_the_request() {
+    let (_filter, fake) = waiting();
+    assert_eq!(fake.property_of(2, "clear_route_cache").unwrap(), b"off");
+    assert_eq!(fake.property_of(2, "x_request_id").unwrap(), b"id-2");
+}
+
+#[test]
+fn every_cookie_field_counts() {
+    let json = r#"{"rule_name": "r", "rule_items": [{"limit_by_cookie": "sid", "limit_keys": [{"key": "x", "query_per_day": 1}]}]}"#;
+    let (mut filter, fake) = configured(json);
+    fake.set_headers(&[(":authority", "h"), ("cookie", "a=1"), ("cookie", "b=2; sid=x")]);
+    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+    assert_eq!(fake.hook(3, || filter.on_request(3)), Flow::Stop);
+    assert_eq!(fake.take_events().last().unwrap(), "respond 429 cluster-key-rate-limit.rejected on 3");
+}
+
+#[test]
+fn a_command_is_one_value_for_redis() {
+    let (_filter, fake) = waiting();
+    let query = fake.last_query();
+    assert!(matches!(resp::decode(&query), Some(slidegate_engine::redis::Reply::Many(parts)) if parts.len() == 10));
+}

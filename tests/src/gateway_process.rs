@@ -10,7 +10,7 @@ use std::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -71,15 +71,19 @@ pub fn binary() -> PathBuf {
 /// When it cannot be started, or does not end.
 pub fn run(args: &[&str]) -> Output {
     let mut process = command(args).spawn().expect("the gateway's binary runs");
-    let (mut out, mut err) = (process.stdout.take().expect("piped"), process.stderr.take().expect("piped"));
-    let reader = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        out.read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let mut stderr = Vec::new();
-    err.read_to_end(&mut stderr).expect("a pipe can be read");
+    let readers = (read_all(process.stdout.take().expect("piped")), read_all(process.stderr.take().expect("piped")));
     let status = wait(&mut process, PATIENCE);
-    Output { status, stdout: reader.join().expect("the reader ends").expect("a pipe can be read"), stderr }
+    let [stdout, stderr] = [readers.0, readers.1].map(|reader| reader.join().expect("a reader ends"));
+    Output { status, stdout, stderr }
+}
+
+/// Reads to the end in a thread, so that a process never waits for its reader.
+fn read_all(mut source: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes).expect("a pipe can be read");
+        bytes
+    })
 }
 
 // === impl Gateway ===
@@ -121,12 +125,13 @@ impl Gateway {
         let mut process = command(args).spawn().expect("the gateway's binary runs");
         let out = Captured::of(process.stdout.take().expect("piped"));
         let err = Captured::of(process.stderr.take().expect("piped"));
-        let Some(line) = err.wait_for(PATIENCE, |line| line.contains(" serving ") || line.contains("\"serving\"")) else {
-            let _ = process.kill();
-            panic!("the gateway does not serve with {args:?}; it says:\n{}", err.text());
-        };
-        let gateway =
-            Gateway { process, listen: address(&line, "listen"), admin: address(&line, "admin"), file, out, err, _directory: directory };
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        // Made before anything can fail, so that the process is killed whatever happens.
+        let mut gateway = Gateway { process, listen: unknown, admin: unknown, file, out, err, _directory: directory };
+        let serving = gateway.err.wait_for(PATIENCE, |line| line.contains(" serving ") || line.contains("\"serving\""));
+        let line = serving.unwrap_or_else(|| panic!("the gateway does not serve with {args:?}"));
+        gateway.listen = address(&line, "listen");
+        gateway.admin = address(&line, "admin");
         assert_eq!(gateway.ask_admin("/healthz").1, "ok\n");
         gateway
     }

@@ -6,6 +6,7 @@ mod tests;
 use alloc::{
     collections::{BTreeMap, VecDeque},
     string::{String, ToString},
+    vec,
     vec::Vec,
 };
 
@@ -93,7 +94,8 @@ impl Engine {
         let configuration = Configuration {
             services: config.services.clone(),
             edits_responses: policies().any(|policy| policy.headers.quota || policy.headers.ietf),
-            refuse_on_trap: policies().any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run),
+            refuse_on_trap: policies()
+                .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
             warnings: config.warnings.clone(),
         };
         Ok(Engine {
@@ -265,7 +267,7 @@ impl Engine {
 }
 
 fn settle(policy: &Policy, plan: &Plan, charges: &[Charge], decision: &Decision) -> Settled {
-    let names = plan.names(&policy.rule_name);
+    let names = if policy.headers.ietf { plan.names(&policy.rule_name) } else { vec![String::new(); charges.len()] };
     let fields = quota_headers(policy.headers, &quotas(charges, &decision.standings, &names), !decision.admitted);
     if decision.admitted {
         let edits = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value)).collect();

@@ -3,10 +3,13 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::ops::Bound;
 
-use crate::window::{Assessment, Charge, Decision, Retry, Window};
+use crate::window::{Assessment, Charge, Decision, Retry, Standing, Window};
 
 /// How many windows an instance keeps unless told otherwise.
 pub const MAX_WINDOWS: usize = 100_000;
+
+/// How many slots they may have together: 16 bytes each, twice that while a window grows.
+pub const MAX_SLOTS: usize = 500_000;
 
 /// How many windows are looked at, each time one is added, for one that nobody needs any more.
 const SWEEP: usize = 4;
@@ -18,6 +21,8 @@ pub struct LocalWindows {
     // A tree, not a hash map: keys come from strangers, and there is no entropy here to seed a hash with.
     windows: BTreeMap<Vec<u8>, Kept>,
     max: usize,
+    slots: usize,
+    max_slots: usize,
     /// Where the last sweep ended.
     cursor: Vec<u8>,
 }
@@ -30,9 +35,9 @@ struct Kept {
 }
 
 impl LocalWindows {
-    /// Keeps at most `max` windows.
-    pub fn new(max: usize) -> Self {
-        LocalWindows { windows: BTreeMap::new(), max: max.max(1), cursor: Vec::new() }
+    /// Keeps at most `max` windows, with at most `max_slots` slots.
+    pub fn new(max: usize, max_slots: usize) -> Self {
+        LocalWindows { windows: BTreeMap::new(), max: max.max(1), slots: 0, max_slots, cursor: Vec::new() }
     }
 
     /// Decides on one request that meets these limits, each with its own key. `now_us` must not run backwards by more than
@@ -52,10 +57,7 @@ impl LocalWindows {
             .zip(&assessed)
             .map(|((key, charge), assessed)| {
                 if admitted && assessed.standing.retry == Retry::Fits {
-                    let kept = self.kept(key, now_us);
-                    let standing = kept.window.charge(charge, assessed);
-                    kept.empty_us = kept.window.newest_us().saturating_add(charge.window_us);
-                    standing
+                    self.charge(key, charge, assessed, now_us)
                 } else {
                     assessed.standing
                 }
@@ -79,11 +81,25 @@ impl LocalWindows {
         self.windows.is_empty()
     }
 
-    fn kept(&mut self, key: &[u8], now_us: u64) -> &mut Kept {
+    fn charge(&mut self, key: &[u8], charge: &Charge, assessed: &Assessment, now_us: u64) -> Standing {
         if !self.windows.contains_key(key) {
             self.sweep(now_us);
         }
-        self.windows.entry(key.to_vec()).or_default()
+        while self.slots > self.max_slots && self.windows.len() > 1 {
+            self.sweep(now_us);
+        }
+        let kept = self.windows.entry(key.to_vec()).or_default();
+        let slots = kept.window.slots();
+        let standing = kept.window.charge(charge, assessed);
+        kept.empty_us = kept.window.newest_us().saturating_add(charge.window_us);
+        self.slots = (self.slots + kept.window.slots()).saturating_sub(slots);
+        standing
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(kept) = self.windows.remove(key) {
+            self.slots = self.slots.saturating_sub(kept.window.slots());
+        }
     }
 
     /// Drops what is empty among the next few windows; if there is still no room, the one that empties first.
@@ -99,12 +115,12 @@ impl LocalWindows {
             self.cursor = seen.last().map(|(_, key)| key.clone()).unwrap_or_default();
         }
         for (_, key) in seen.iter().filter(|(empty_us, _)| *empty_us < now_us) {
-            self.windows.remove(key);
+            self.remove(key);
         }
-        if self.windows.len() >= self.max {
+        if self.windows.len() >= self.max || self.slots > self.max_slots {
             let first = seen.into_iter().min().map(|(_, key)| key).or_else(|| self.windows.keys().next().cloned());
             if let Some(key) = first {
-                self.windows.remove(&key);
+                self.remove(&key);
             }
         }
     }
@@ -112,7 +128,7 @@ impl LocalWindows {
 
 impl Default for LocalWindows {
     fn default() -> Self {
-        LocalWindows::new(MAX_WINDOWS)
+        LocalWindows::new(MAX_WINDOWS, MAX_SLOTS)
     }
 }
 
@@ -150,14 +166,35 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_slots_is_bounded() {
+        let mut windows = LocalWindows::new(1_000, 10_000);
+        for at in 0..100_000u64 {
+            windows.decide(&[(at % 900).to_be_bytes().to_vec()], &[charge(1_000, true)], at);
+            assert!(windows.slots <= 10_001);
+        }
+        let kept: usize = windows.windows.values().map(|kept| kept.window.slots()).sum();
+        assert_eq!(kept, windows.slots);
+    }
+
+    #[test]
+    fn a_window_grown_too_long_grows_coarser_and_still_holds_its_limit() {
+        let mut windows = LocalWindows::default();
+        let key = [b"exact".to_vec()];
+        let admitted = (0..60_000).filter(|at| windows.decide(&key, &[charge(50_000, true)], *at).admitted).count();
+        assert_eq!(admitted, 50_000);
+        assert!(windows.slots <= 16 * 1_024);
+        assert!(windows.decide(&key, &[charge(50_000, true)], 3 * SECOND).admitted);
+    }
+
+    #[test]
     fn the_number_of_windows_is_bounded_and_the_empty_ones_go_first() {
-        let mut windows = LocalWindows::new(100);
+        let mut windows = LocalWindows::new(100, MAX_SLOTS);
         for key in 0..10_000u64 {
             windows.decide(&[key.to_be_bytes().to_vec()], &[charge(1, true)], key * SECOND / 1_000);
             assert!(windows.len() <= 100);
         }
         let keep = [b"kept".to_vec()];
-        let mut windows = LocalWindows::new(100);
+        let mut windows = LocalWindows::new(100, MAX_SLOTS);
         windows.decide(&keep, &[charge(1, true)], 10 * SECOND);
         for key in 0..1_000u64 {
             windows.decide(&[key.to_be_bytes().to_vec()], &[charge(1, true)], 0);

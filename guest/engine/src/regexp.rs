@@ -4,16 +4,17 @@
 mod class;
 mod translate;
 
-use alloc::{borrow::Cow, boxed::Box, format, string::String, string::ToString, vec::Vec};
-use core::{cell::RefCell, char::REPLACEMENT_CHARACTER, str};
+use alloc::{borrow::Cow, format, string::String, string::ToString, vec::Vec};
+use core::{char::REPLACEMENT_CHARACTER, str};
 
-use regex_automata::nfa::thompson::{
-    Compiler, Config, WhichCaptures,
-    pikevm::{Cache, PikeVM},
-};
+use regex::{Regex, RegexBuilder};
 
-/// What a compiled expression may take, in bytes. Ordinary ones need a few KB, a class of Unicode letters some 30 KB.
-const SIZE_LIMIT: usize = 512 * 1024;
+/// What a compiled expression may take, in bytes. Ordinary ones need a few KB.
+const SIZE_LIMIT: usize = 128 * 1024;
+
+/// How many bytes of a value an expression looks at. A search costs the length of the value times the size of the expression; a
+/// stranger chooses the one, so that its product with the greatest other must stay within milliseconds.
+const VALUE_MAX: usize = 4 * 1024;
 
 /// Where an error's text is cut, in bytes.
 const ERROR_LENGTH: usize = 200;
@@ -29,16 +30,7 @@ pub enum Pattern {
     /// The values that begin with a literal: `^literal` and `^literal.*`.
     Prefix(Vec<u8>),
     /// The values in which an expression matches somewhere.
-    Regex(Box<Regex>),
-}
-
-/// A compiled expression, simulated as the automaton it is. The crate `regex` would do the same without its faster engines, which
-/// are left out for their size, and add a tenth to the module in choosing between them.
-#[derive(Debug)]
-pub struct Regex {
-    automaton: PikeVM,
-    /// Where a search notes the states it is in, from the first search on.
-    scratch: RefCell<Option<Cache>>,
+    Regex(Regex),
 }
 
 impl Pattern {
@@ -51,45 +43,28 @@ impl Pattern {
     pub fn new(expression: &str) -> Result<Pattern, String> {
         match simple(expression) {
             Some(simple) => Ok(simple),
-            None => {
-                let compiled = translate::translate(expression).and_then(|translated| Regex::new(&translated));
-                compiled.map(|regex| Pattern::Regex(Box::new(regex))).map_err(|error| one_line(&error))
-            }
+            None => compile(expression).map(Pattern::Regex).map_err(|error| one_line(&error)),
         }
     }
 
-    /// Whether the pattern is found anywhere in the value, in time linear in its length.
+    /// Whether the pattern is found anywhere in the value (an expression: in its first 4 KiB), in time linear in its length.
     pub fn is_match(&self, value: &[u8]) -> bool {
         match self {
             Pattern::Any => true,
             Pattern::Exact(literal) => value == literal,
             Pattern::Prefix(literal) => value.starts_with(literal),
-            Pattern::Regex(regex) => regex.is_match(&text(value)),
+            Pattern::Regex(regex) => regex.is_match(&text(value.get(..VALUE_MAX).unwrap_or(value))),
         }
     }
 }
 
-impl Regex {
-    /// Compiles an expression in the syntax of the crate `regex-syntax`.
-    fn new(expression: &str) -> Result<Regex, String> {
+fn compile(expression: &str) -> Result<Regex, String> {
+    let translated = translate::translate(expression)?;
+    RegexBuilder::new(&translated).size_limit(SIZE_LIMIT).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(limit) => format!("expression too large: it would take more than {limit} bytes when compiled"),
         // The text of a syntax error is a drawing of several lines; the last says what is wrong.
-        let last_line = |drawing: String| drawing.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string();
-        let syntax = regex_syntax::parse(expression).map_err(|error| last_line(error.to_string()))?;
-        let config = Config::new().nfa_size_limit(Some(SIZE_LIMIT)).which_captures(WhichCaptures::None);
-        let automaton = Compiler::new().configure(config).build_from_hir(&syntax).and_then(PikeVM::new_from_nfa);
-        let automaton = automaton.map_err(|error| match error.size_limit() {
-            Some(limit) => format!("expression too large: it would take more than {limit} bytes when compiled"),
-            None => error.to_string(),
-        })?;
-        Ok(Regex { automaton, scratch: RefCell::default() })
-    }
-
-    fn is_match(&self, text: &str) -> bool {
-        match self.scratch.try_borrow_mut() {
-            Ok(mut scratch) => self.automaton.is_match(scratch.get_or_insert_with(|| self.automaton.create_cache()), text),
-            Err(_) => self.automaton.is_match(&mut self.automaton.create_cache(), text),
-        }
-    }
+        error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_string(),
+    })
 }
 
 /// An error that quotes part of an expression, fit for a log: no line breaks, not too long.

@@ -62,6 +62,9 @@ const TALLIES: [(Tally, &str); 7] = [
     (Tally::DegradedLocal, "local"),
 ];
 
+/// How much of an error's text goes into a line, in characters.
+const DETAIL_MAX: usize = 300;
+
 /// The counters of a configuration, those that are due, and the lines that are.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
@@ -111,6 +114,8 @@ impl Telemetry {
         self.raise(self.service_metric(service) + 1 + at);
         if self.replace_ailment(service, Some(cause)) != Some(cause) {
             let name = self.service_name(service);
+            // What Redis says may quote a client's value.
+            let detail: String = detail.chars().take(DETAIL_MAX).flat_map(char::escape_debug).collect();
             self.lines
                 .push_back((LogLevel::Warn, format!("Redis {name} fails ({cause}): {detail}; the failure mode decides until it answers")));
         }

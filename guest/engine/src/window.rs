@@ -21,6 +21,9 @@ use core::{
 /// The greatest integer that a Redis score holds exactly, with all below it: 2^53 - 1. Larger limits count as this one.
 pub const EXACT_MAX: u64 = (1 << 53) - 1;
 
+/// How many slots a window in memory keeps before it grows coarser. Only an exact window with a greater limit gets there.
+const SLOTS_MAX: usize = 16 * 1_024;
+
 /// What one limit is asked for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
@@ -133,6 +136,9 @@ impl Window {
             Some(newest) if newest.end_us == assessed.end_us => newest.total = total,
             _ => self.slots.push_back(Slot { end_us: assessed.end_us, total }),
         }
+        if self.slots.len() > SLOTS_MAX {
+            self.thin();
+        }
         let mut standing = assessed.standing;
         standing.remaining = standing.remaining.saturating_sub(charge.cost);
         if standing.reset_us == 0 {
@@ -144,6 +150,16 @@ impl Window {
     /// The last microsecond of the newest slot; 0 if nothing was ever admitted.
     pub fn newest_us(&self) -> u64 {
         self.slots.back().map_or(0, |slot| slot.end_us)
+    }
+
+    /// Forgets every second slot. What it admitted counts with the next one, and so leaves a little later: never too early.
+    fn thin(&mut self) {
+        let newest = self.slots.len();
+        let mut at = 0;
+        self.slots.retain(|_| {
+            at += 1;
+            at % 2 == 0 || at == newest
+        });
     }
 
     /// How many slots are kept: what the window costs in memory.

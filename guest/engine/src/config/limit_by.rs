@@ -41,8 +41,8 @@ const IP_FIELDS: [&str; 3] = ["trusted_hops", "trusted_proxies", "ipv6_prefix"];
 const IPV6_BITS: u8 = 128;
 /// More proxies in a row than this are a mistake.
 const TRUSTED_HOPS_MAX: u64 = 100;
-/// What HTTP/2 has in place of a request line; Envoy shows these as headers.
-const PSEUDO_HEADERS: [&str; 4] = [":authority", ":method", ":path", ":scheme"];
+/// What HTTP/2 has in place of a request line and every host can tell; Envoy shows them as headers.
+const PSEUDO_HEADERS: [&str; 3] = [":authority", ":method", ":path"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {

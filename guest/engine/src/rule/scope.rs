@@ -61,12 +61,14 @@ impl<View: RequestView> Place<'_, View> {
     }
 }
 
-/// `*x` by suffix, else `x*` by prefix, else exactly. Letter case matters.
+/// `*x` by suffix, else `x*` by prefix, else exactly. Letter case does not matter, as in host names (RFC 9110, section 4.2.3): a client
+/// that writes its host in capitals must not get around a limit.
 fn is_domain(host: &[u8], domain: &[u8]) -> bool {
+    let is = |part: Option<&[u8]>, wanted: &[u8]| part.is_some_and(|part| part.eq_ignore_ascii_case(wanted));
     match domain {
-        [b'*', suffix @ ..] => host.ends_with(suffix),
-        [prefix @ .., b'*'] => host.starts_with(prefix),
-        domain => host == domain,
+        [b'*', suffix @ ..] => is(host.len().checked_sub(suffix.len()).and_then(|at| host.get(at..)), suffix),
+        [prefix @ .., b'*'] => is(host.get(..prefix.len()), prefix),
+        domain => is(Some(host), domain),
     }
 }
 
@@ -107,7 +109,7 @@ mod tests {
         for (host, domain, expected) in [
             ("a.example.com", "a.example.com", true),
             ("a.example.com:8080", "a.example.com", true),
-            ("A.example.com", "a.example.com", false),
+            ("A.example.com", "a.example.com", true),
             ("a.example.com", "*.example.com", true),
             ("a.b.example.com:1", "*.example.com", true),
             ("example.com", "*.example.com", false),

@@ -23,9 +23,12 @@ pub(crate) struct Scenario {
     /// The configuration without `rule_name` and `redis`.
     filter: Value,
     /// The field that the rule reads, and its value in the n-th request.
-    field: Option<(&'static str, fn(usize) -> String)>,
+    field: Option<(&'static str, NthValue)>,
     values: usize,
 }
+
+/// The value in the n-th request.
+type NthValue = fn(usize) -> String;
 
 /// Where windows are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +141,7 @@ impl Scenario {
         Scenario { name, store: Store::Local, expected: Expected::Passes, filter: Value::Null, field: None, values: VALUES }
     }
 
-    fn of(name: &'static str, item: Value, field: &'static str, value: fn(usize) -> String) -> Scenario {
+    fn of(name: &'static str, item: Value, field: &'static str, value: NthValue) -> Scenario {
         Scenario { filter: json!({"rule_items": [item]}), field: Some((field, value)), ..Scenario::blank(name) }
     }
 

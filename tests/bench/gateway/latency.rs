@@ -30,6 +30,9 @@ struct Round {
     with: f64,
 }
 
+/// A number from a round.
+type Figure = fn(&Round) -> f64;
+
 /// Microseconds at the median, and what is left of the difference after a round trip.
 pub(super) fn measure(effort: &Effort, subjects: &[Subject], redis: &RedisServer) -> Table {
     let listen = |name: &str| subjects.iter().find(|subject| subject.name == name).expect("a gateway of this name").gateway.listen();
@@ -50,7 +53,7 @@ pub(super) fn measure(effort: &Effort, subjects: &[Subject], redis: &RedisServer
          differences within a round. To reach: 30 above the round trip."
     );
     let mut table = Table::new("Latency of a decision", note, &["what", "p50", "least round", "worst round"]);
-    let rows: [(&str, fn(&Round) -> f64); 5] = [
+    let rows: [(&str, Figure); 5] = [
         ("round trip to Redis, PING", |round| round.ping),
         ("gateway without limiter", |round| round.without),
         ("gateway with the limit in Redis", |round| round.with),

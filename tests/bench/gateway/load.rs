@@ -77,7 +77,7 @@ end
 }
 
 /// The n-th word of the line that fits.
-fn word<'a>(text: &'a str, fits: impl Fn(&str) -> bool, n: usize) -> &'a str {
+fn word(text: &str, fits: impl Fn(&str) -> bool, n: usize) -> &str {
     let line = text.lines().find(|line| fits(line)).unwrap_or_else(|| panic!("wrk says something else than expected:\n{text}"));
     line.split_whitespace().nth(n).unwrap_or_else(|| panic!("wrk says something else than expected: {line}"))
 }

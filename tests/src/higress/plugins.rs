@@ -1,0 +1,27 @@
+//! Plugins of other people, as PyPI carries them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::Module;
+
+/// A plugin of the package `gpustack-higress-plugins`, unmodified.
+///
+/// # Panics
+///
+/// When `just setup` has not fetched it, or it does not load.
+pub fn gpustack(name: &str) -> Module {
+    let path = file(name);
+    Module::load_file(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Where the plugin is.
+fn file(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins/gpustack_higress_plugins/plugins").join(name);
+    let versions = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}: run `just setup`", directory.display()));
+    let mut files: Vec<_> = versions.flatten().map(|version| version.path().join("plugin.wasm")).filter(|file| file.exists()).collect();
+    assert_eq!(files.len(), 1, "{} should hold one version: {files:?}", directory.display());
+    files.remove(0)
+}

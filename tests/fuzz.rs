@@ -1,4 +1,4 @@
-//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (30 for each target): whatever configuration, request or reply is handed to
+//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (60 for each target, both at once): whatever configuration, request or reply is handed to
 //! the engine, it never panics, says the same thing twice, and settles every stream once. What fails is shrunk and printed.
 
 use std::cell::Cell;

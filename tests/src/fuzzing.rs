@@ -16,7 +16,7 @@ use crate::promises::runner;
 
 /// How long each target runs, in seconds.
 const SECONDS_VARIABLE: &str = "SLIDEGATE_FUZZ_SECONDS";
-const SECONDS_DEFAULT: u64 = 30;
+const SECONDS_DEFAULT: u64 = 60;
 
 /// Cases between two looks at the clock.
 const BATCH: u32 = 200;

@@ -13,14 +13,14 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use slidegate_tests::{
     case::Case,
-    runner::{self, Runner, component::ComponentRunner, engine::EngineRunner},
+    runner::{self, Runner, component::ComponentRunner, engine::EngineRunner, shim::ShimRunner},
 };
 
 type Runners = Vec<Arc<dyn Runner + Send>>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runners: Runners = vec![Arc::new(EngineRunner), Arc::new(ComponentRunner::default())];
+    let runners: Runners = vec![Arc::new(EngineRunner), Arc::new(ComponentRunner::default()), Arc::new(ShimRunner::default())];
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
     let trials: Vec<_> = files(&directory).iter().flat_map(|file| trials(&directory, file, &runners)).collect();
     assert!(!trials.is_empty(), "there are no cases in {}", directory.display());

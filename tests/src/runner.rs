@@ -3,6 +3,7 @@
 pub mod component;
 pub mod engine;
 mod impostor;
+pub mod shim;
 pub mod simulated_store;
 
 use std::fmt::Write;

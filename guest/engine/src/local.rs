@@ -82,18 +82,18 @@ impl LocalWindows {
     }
 
     fn charge(&mut self, key: &[u8], charge: &Charge, assessed: &Assessment, now_us: u64) -> Standing {
-        if !self.windows.contains_key(key) {
-            self.sweep(now_us);
-        }
         while self.slots > self.max_slots && self.windows.len() > 1 {
             self.sweep(now_us);
         }
-        let kept = self.windows.entry(key.to_vec()).or_default();
-        let slots = kept.window.slots();
-        let standing = kept.window.charge(charge, assessed);
-        kept.empty_us = kept.window.newest_us().saturating_add(charge.window_us);
-        self.slots = (self.slots + kept.window.slots()).saturating_sub(slots);
-        standing
+        let charged = match self.windows.get_mut(key) {
+            Some(kept) => kept.charge(charge, assessed),
+            None => {
+                self.sweep(now_us);
+                self.windows.entry(key.to_vec()).or_default().charge(charge, assessed)
+            }
+        };
+        self.slots = (self.slots + charged.slots).saturating_sub(charged.slots_before);
+        charged.standing
     }
 
     fn remove(&mut self, key: &[u8]) {
@@ -123,6 +123,22 @@ impl LocalWindows {
                 self.remove(&key);
             }
         }
+    }
+}
+
+/// A window charged, and how many slots it had before and has now.
+struct Charged {
+    standing: Standing,
+    slots_before: usize,
+    slots: usize,
+}
+
+impl Kept {
+    fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Charged {
+        let slots_before = self.window.slots();
+        let standing = self.window.charge(charge, assessed);
+        self.empty_us = self.window.newest_us().saturating_add(charge.window_us);
+        Charged { standing, slots_before, slots: self.window.slots() }
     }
 }
 

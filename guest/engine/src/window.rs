@@ -134,7 +134,13 @@ impl Window {
         let total = assessed.total + charge.cost - self.rebase(assessed.total + charge.cost);
         match self.slots.back_mut() {
             Some(newest) if newest.end_us == assessed.end_us => newest.total = total,
-            _ => self.slots.push_back(Slot { end_us: assessed.end_us, total }),
+            _ => {
+                if self.slots.len() == self.slots.capacity() {
+                    // By a quarter, not by doubling: there are many windows, and most stay short.
+                    self.slots.reserve_exact(max(2, self.slots.len() / 4));
+                }
+                self.slots.push_back(Slot { end_us: assessed.end_us, total });
+            }
         }
         if self.slots.len() > SLOTS_MAX {
             self.thin();

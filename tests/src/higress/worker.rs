@@ -75,6 +75,9 @@ impl Worker {
             due: VecDeque::new(),
             leaving: Vec::new(),
         };
+        if let Some(now_ns) = worker.gateway.clock_ns {
+            worker.set_clock_ns(now_ns);
+        }
         for plugin in worker.gateway.plugins.clone() {
             let place = worker.install(&plugin).map_err(|reason| worker.start_error(&plugin, reason))?;
             worker.places.push(place);
@@ -249,6 +252,11 @@ impl Worker {
     /// Contexts of streams that a plugin's VM has not been told to delete.
     pub fn contexts(&self, plugin: usize) -> usize {
         self.vms[&self.places[plugin].vm].streams().len()
+    }
+
+    /// How many connections to Redis are open, or about to be.
+    pub fn connections(&self) -> usize {
+        self.services.clients.borrow().connections()
     }
 
     /// How many commands wait for Redis' replies, AUTH and SELECT included, or for these to be delivered.

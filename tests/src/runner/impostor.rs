@@ -29,6 +29,11 @@ impl Impostor {
     pub(super) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
+
+    /// Its port, at 127.0.0.1.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 fn serve(mut stream: TcpStream, answer: Option<&[u8]>) {

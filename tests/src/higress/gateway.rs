@@ -137,7 +137,14 @@ impl Plugin {
 
 impl Default for Gateway {
     fn default() -> Self {
-        Gateway { plugins: Vec::new(), directory: Directory::default(), shared: Shared::default(), router: None, log_level: LogLevel::Info }
+        Gateway {
+            plugins: Vec::new(),
+            directory: Directory::default(),
+            shared: Shared::default(),
+            router: None,
+            log_level: LogLevel::Info,
+            clock_ns: None,
+        }
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Stream {
     /// What plugins have set for each other.
     pub(super) properties: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) details: Option<Vec<u8>>,
+    /// The body of a filter's answer, also where HEAD goes without.
+    pub(super) local_body: Option<Vec<u8>>,
     pub(super) override_host: Option<Vec<u8>>,
     pub(super) filters: Vec<Filter>,
     pub(super) upstream: Option<Message>,
@@ -220,6 +222,7 @@ impl Stream {
             routing: Routing::new(router, request.route.clone()),
             properties: BTreeMap::new(),
             details: None,
+            local_body: None,
             override_host: None,
             filters: Vec::new(),
             upstream: None,

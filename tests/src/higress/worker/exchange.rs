@@ -33,6 +33,8 @@ pub struct Exchange {
     pub reset: bool,
     /// The response code details, as the access log has them.
     pub details: String,
+    /// The body of a plugin's answer, also where the client was not sent it because it asked by HEAD.
+    pub local_body: Option<Vec<u8>>,
     /// What plugins told each other and the access log.
     pub properties: Vec<(String, Vec<u8>)>,
     /// How often the gateway chose a route: once, unless a plugin made it choose anew.
@@ -70,6 +72,7 @@ impl Exchange {
             upstream: stream.upstream.clone(),
             reset: stream.reset,
             details: stream.details.as_deref().map(text).unwrap_or_default(),
+            local_body: stream.local_body.clone(),
             properties,
             route_selections: stream.routing.selections,
             misuse,

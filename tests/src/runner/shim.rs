@@ -1,0 +1,191 @@
+//! The Higress plugin in the tests' gateway for plugins, with a real Redis whose clock is the case's.
+
+mod interceptor;
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use slidegate_engine::window::script::ADMIT;
+
+use self::interceptor::{Mishaps, Shared};
+use super::{Runner, START_US, Session, UPSTREAM_STATUS, impostor::Impostor};
+use crate::{
+    case::{Case, Request, Seen, Store},
+    higress::{self, Exchange, Gateway, Headers, Module, Plugin, Route, Upstream, Worker},
+    redis_server::RedisServer,
+};
+
+/// Any cluster, whatever the case calls its service.
+const CLUSTER: &str = "*";
+
+/// A port that nobody listens on, since it takes a privilege to.
+const DEAD_PORT: u16 = 1;
+
+/// Runs cases on the module that `just higress` builds.
+pub struct ShimRunner {
+    module: LazyLock<Module>,
+    /// Servers that no case uses now, and that hold nothing.
+    idle: Mutex<Vec<RedisServer>>,
+    /// A server that was stopped in its tracks.
+    silent: LazyLock<RedisServer>,
+    hangs_up: LazyLock<Impostor>,
+    garbage: LazyLock<Impostor>,
+}
+
+struct ShimSession<'a> {
+    runner: &'a ShimRunner,
+    gateway: Gateway,
+    worker: Worker,
+    shared: Rc<RefCell<Shared>>,
+    /// None once the session is over.
+    server: Option<RedisServer>,
+}
+
+impl Default for ShimRunner {
+    fn default() -> Self {
+        ShimRunner {
+            module: LazyLock::new(higress::plugins::slidegate),
+            idle: Mutex::default(),
+            silent: LazyLock::new(|| {
+                let server = RedisServer::start();
+                server.pause();
+                server
+            }),
+            hangs_up: LazyLock::new(|| Impostor::start(None)),
+            garbage: LazyLock::new(|| Impostor::start(Some(b"hello\r\n"))),
+        }
+    }
+}
+
+impl Runner for ShimRunner {
+    fn name(&self) -> &'static str {
+        "shim"
+    }
+
+    fn start(&self, case: &Case) -> Result<Box<dyn Session + '_>, String> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let server = idle.unwrap_or_else(RedisServer::start);
+        let plugin = Plugin::new("slidegate", &self.module, &case.config);
+        let gateway = Gateway::new().at_ns(START_US * 1_000).redis(CLUSTER, &[at(server.port())]).plugin(plugin);
+        let gateway = gateway.start().map_err(|error| error.to_string())?;
+        let mut worker = gateway.worker().map_err(|error| error.to_string())?;
+        let shared = Rc::new(RefCell::new(Shared::new(server.connection())));
+        worker.intercept(Mishaps(Rc::clone(&shared)));
+        Ok(Box::new(ShimSession { runner: self, gateway, worker, shared, server: Some(server) }))
+    }
+}
+
+fn at(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+impl Session for ShimSession<'_> {
+    fn set_store(&mut self, store: &Store) {
+        self.shared.borrow_mut().mend();
+        let well = self.server.as_ref().map_or(DEAD_PORT, RedisServer::port);
+        let port = match store {
+            Store::Down => DEAD_PORT,
+            Store::Silent => self.runner.silent.port(),
+            Store::HangsUp => self.runner.hangs_up.port(),
+            Store::Garbage => self.runner.garbage.port(),
+            _ => well,
+        };
+        self.gateway.set_redis(CLUSTER, &[at(port)]);
+        let say = |command: &[&str]| self.shared.borrow_mut().say(command);
+        match store {
+            // Nobody listens on port 1; a replica that never met its master serves what it has.
+            Store::ReadOnly => say(&["REPLICAOF", "127.0.0.1", "1"]),
+            Store::Full => say(&["CONFIG", "SET", "maxmemory", "1"]),
+            Store::NoAuth => {
+                say(&["CONFIG", "SET", "requirepass", "secret"]);
+                // Whoever is in stays in, so all but this connection are sent out.
+                say(&["CLIENT", "KILL", "TYPE", "normal"]);
+                let noticed = self.worker.wait(Duration::from_secs(10), |worker| worker.connections() == 0);
+                assert!(noticed, "the gateway keeps a connection that the server has closed");
+            }
+            // The script is known from the start, or is not, as the server has met it; here it is, to be forgotten.
+            Store::Forgetful => say(&["SCRIPT", "LOAD", ADMIT]),
+            _ => {}
+        }
+        self.shared.borrow_mut().store = store.clone();
+    }
+
+    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
+        self.shared.borrow_mut().now_us = now_us;
+        self.worker.set_clock_ns(now_us * 1_000);
+        let shown = shown(request);
+        let exchange = self.worker.exchange(&shown, &answer(upstream));
+        self.shared.borrow_mut().keep_keys();
+        assert_eq!(self.worker.failure(0), None, "the plugin trapped");
+        assert!(!exchange.reset, "the request was left without an end");
+        assert!(exchange.misuse.is_empty(), "{:?}", exchange.misuse);
+        assert_eq!(exchange.route_selections, 1, "the gateway was made to choose the route anew");
+        seen(&shown, exchange)
+    }
+
+    fn calls(&self) -> usize {
+        self.shared.borrow().calls
+    }
+}
+
+impl Drop for ShimSession<'_> {
+    /// The server is for the next case.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut shared = self.shared.borrow_mut();
+        shared.mend();
+        shared.say(&["FLUSHALL"]);
+        self.runner.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.server.take());
+    }
+}
+
+/// A request of a case, as a gateway shows it to plugins.
+fn shown(request: &Request) -> higress::Request {
+    let mut headers = Headers::default();
+    headers.add(":method", &request.method);
+    headers.add(":path", &request.path);
+    headers.add(":scheme", "http");
+    if !request.host.is_empty() {
+        headers.add(":authority", &request.host);
+    }
+    request.headers.iter().for_each(|(name, value)| headers.add(name, value));
+    let route = Route { name: request.route.clone(), cluster: request.service.clone() };
+    higress::Request { headers, body: Vec::new(), trailers: None, source: request.from, route }
+}
+
+fn answer(fields: &[(String, Vec<u8>)]) -> Upstream {
+    let mut upstream = Upstream::new(UPSTREAM_STATUS, &[], &[]);
+    fields.iter().for_each(|(name, value)| upstream.headers.add(name, value));
+    upstream
+}
+
+fn seen(request: &higress::Request, exchange: Exchange) -> Seen {
+    let status = exchange.status();
+    let client = exchange.client.expect("a stream that was not reset has a response");
+    let fields = client.headers.iter().filter(|(name, _)| *name != b":status");
+    let headers = fields.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+    match exchange.upstream {
+        Some(upstream) => {
+            assert_eq!(upstream.headers, request.headers, "the request's headers were changed");
+            assert_eq!(status, UPSTREAM_STATUS);
+            Seen::Pass { headers: headers.collect() }
+        }
+        None => {
+            let body = exchange.local_body.expect("a request that did not get upstream was answered");
+            assert!(client.body == body || request.headers.get(":method") == Some(b"HEAD"), "the answer's body was changed");
+            // What a gateway adds to every answer with a body is none of the filter's.
+            Seen::Refuse { status, body, headers: headers.filter(|(name, value)| !is_gateways(name, value)).collect() }
+        }
+    }
+}
+
+fn is_gateways(name: &str, value: &[u8]) -> bool {
+    name == "content-length" || (name == "content-type" && value == b"text/plain")
+}

@@ -55,7 +55,7 @@ run *args:
 # Everything: lints, then every test on real parts. Flags go to the last `cargo test`.
 test *flags: setup lint build
     cargo test --release --locked -p slidegate-shim
-    cargo test --release --locked {{native}} {{flags}}
+    cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
 # Formatting, clippy and documentation, all without a warning.
 lint:

@@ -14,5 +14,6 @@ pub mod promises;
 pub mod redis_server;
 pub mod redis_windows;
 pub mod runner;
+pub mod script_clock;
 pub mod trace;
 pub mod upstream;

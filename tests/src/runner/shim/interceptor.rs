@@ -8,6 +8,7 @@ use slidegate_engine::redis::{Reply, Value};
 use crate::{
     case::Store,
     higress::{Broken, Interceptor, Sent},
+    script_clock::{array, bulk, set_clock, words},
 };
 
 pub(super) struct Mishaps(pub(super) Rc<RefCell<Shared>>);
@@ -87,48 +88,6 @@ impl Interceptor for Mishaps {
             self.0.borrow_mut().calls += 1;
         }
     }
-}
-
-/// Puts a clock into a command of the script, and returns the command's keys.
-fn set_clock(command: &mut [Vec<u8>], now_us: u64) -> Vec<Vec<u8>> {
-    let [_, _, count, rest @ ..] = command else { panic!("{command:?} names no script") };
-    let count: usize = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok()).expect("a number of keys");
-    let (keys, arguments) = rest.split_at_mut(count);
-    let clock = arguments.first_mut().expect("the clock comes after the keys");
-    assert!(clock.is_empty(), "the engine leaves the clock to Redis");
-    *clock = now_us.to_string().into_bytes();
-    keys.to_vec()
-}
-
-/// Reads a command: a list of texts, and nothing after it.
-fn words(query: &[u8]) -> Vec<Vec<u8>> {
-    let (count, mut rest) = line(query, b'*');
-    let words = (0..count).map(|_| {
-        let (length, text) = line(rest, b'$');
-        let (word, after) = text.split_at(length);
-        rest = after.strip_prefix(b"\r\n").expect("a text ends with its line");
-        word.to_vec()
-    });
-    let words = words.collect();
-    assert!(rest.is_empty(), "one command in one call: {}", query.escape_ascii());
-    words
-}
-
-fn line(bytes: &[u8], kind: u8) -> (usize, &[u8]) {
-    let end = bytes.windows(2).position(|pair| pair == b"\r\n").expect("a line");
-    let (first, number) = bytes[..end].split_first().expect("a kind");
-    assert_eq!(*first, kind);
-    let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).expect("a number");
-    (number, &bytes[end + 2..])
-}
-
-fn array(words: &[Vec<u8>]) -> Vec<u8> {
-    let head = format!("*{}\r\n", words.len()).into_bytes();
-    words.iter().fold(head, |bytes, word| [bytes, bulk(word)].concat())
-}
-
-fn bulk(bytes: &[u8]) -> Vec<u8> {
-    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 fn encoded(reply: &Reply) -> Vec<u8> {

@@ -1,0 +1,77 @@
+//! The engine's script under a clock of the test's: its commands carry an empty clock, for Redis to put its own in, and whoever
+//! stands between can put another.
+
+use std::{cell::Cell, rc::Rc};
+
+use crate::higress::{Interceptor, Sent};
+
+/// Puts a clock that the test sets into the commands of a plugin.
+#[derive(Debug, Clone, Default)]
+pub struct ScriptClock(Rc<Cell<u64>>);
+
+impl ScriptClock {
+    /// Microseconds since 1970.
+    pub fn set(&self, now_us: u64) {
+        self.0.set(now_us);
+    }
+}
+
+impl Interceptor for ScriptClock {
+    fn command(&mut self, _cluster: &str, query: Vec<u8>) -> Sent {
+        let mut command = words(&query);
+        set_clock(&mut command, self.0.get());
+        Sent::On(array(&command))
+    }
+}
+
+/// Puts a clock into a command of the script, and returns the command's keys.
+///
+/// # Panics
+///
+/// If it is no command of the script, or has a clock already.
+pub fn set_clock(command: &mut [Vec<u8>], now_us: u64) -> Vec<Vec<u8>> {
+    let [_, _, count, rest @ ..] = command else { panic!("{command:?} names no script") };
+    let count: usize = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok()).expect("a number of keys");
+    let (keys, arguments) = rest.split_at_mut(count);
+    let clock = arguments.first_mut().expect("the clock comes after the keys");
+    assert!(clock.is_empty(), "the engine leaves the clock to Redis");
+    *clock = now_us.to_string().into_bytes();
+    keys.to_vec()
+}
+
+/// Reads a command as it goes to Redis.
+///
+/// # Panics
+///
+/// If it is not one list of texts and nothing more.
+pub fn words(query: &[u8]) -> Vec<Vec<u8>> {
+    let (count, mut rest) = line(query, b'*');
+    let words = (0..count).map(|_| {
+        let (length, text) = line(rest, b'$');
+        let (word, after) = text.split_at(length);
+        rest = after.strip_prefix(b"\r\n").expect("a text ends with its line");
+        word.to_vec()
+    });
+    let words = words.collect();
+    assert!(rest.is_empty(), "one command in one call: {}", query.escape_ascii());
+    words
+}
+
+fn line(bytes: &[u8], kind: u8) -> (usize, &[u8]) {
+    let end = bytes.windows(2).position(|pair| pair == b"\r\n").expect("a line");
+    let (first, number) = bytes[..end].split_first().expect("a kind");
+    assert_eq!(*first, kind);
+    let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).expect("a number");
+    (number, &bytes[end + 2..])
+}
+
+/// Writes a command as it goes to Redis.
+pub fn array(words: &[Vec<u8>]) -> Vec<u8> {
+    let head = format!("*{}\r\n", words.len()).into_bytes();
+    words.iter().fold(head, |bytes, word| [bytes, bulk(word)].concat())
+}
+
+/// Writes a text as Redis does.
+pub fn bulk(bytes: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}

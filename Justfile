@@ -5,7 +5,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 native := "-p slidegate-engine -p slidegate -p slidegate-tests"
 
 # The shim for its own target, beside the component, which the host's build script puts there.
-higress := "--profile higress --locked -p slidegate-shim --target wasm32-wasip1 --target-dir target/guest"
+higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown-unknown --target-dir target/guest"
 
 # Plugins of other people, which show that the tests' gateway for plugins is one.
 plugins := "target/plugins"
@@ -16,7 +16,7 @@ default:
 
 # Install what is missing: the guests' targets, the lints, and Redis from Debian's packages.
 setup:
-    rustup target add wasm32-unknown-unknown wasm32-wasip1
+    rustup target add wasm32-unknown-unknown
     rustup component add clippy rustfmt
     command -v redis-server > /dev/null || just apt redis-server
     command -v curl > /dev/null || just apt curl
@@ -46,7 +46,7 @@ build *flags: higress
 higress:
     CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/="$'\x1f'"--remap-path-prefix=$PWD/=" cargo build {{higress}}
     mkdir -p dist
-    cp target/guest/wasm32-wasip1/higress/slidegate_shim.wasm dist/slidegate-higress.wasm
+    cp target/guest/wasm32-unknown-unknown/higress/slidegate_shim.wasm dist/slidegate-higress.wasm
 
 # The gateway; without arguments its demo.
 run *args:

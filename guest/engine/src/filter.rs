@@ -4,6 +4,7 @@
 mod tests;
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, VecDeque},
     string::{String, ToString},
     vec,
@@ -47,11 +48,11 @@ pub struct Engine {
     configuration: Configuration,
     script: Script,
     windows: LocalWindows,
-    streams: BTreeMap<u64, Stream>,
+    streams: BTreeMap<u64, Box<Stream>>,
     /// Calls that the adapter has not taken yet.
     queue: VecDeque<Call>,
     /// Calls that Redis has not answered yet, by the adapter's name for them.
-    calls: BTreeMap<u64, Call>,
+    calls: BTreeMap<u64, Box<Call>>,
     outcomes: VecDeque<(u64, Outcome)>,
     telemetry: Telemetry,
     /// Tells a stream from a later one that was given the same id.
@@ -139,7 +140,7 @@ impl Engine {
         if let Some(service) = policy.redis {
             let ticket = self.next_ticket;
             self.next_ticket += 1;
-            self.streams.insert(stream, Stream::Waiting { ticket });
+            self.streams.insert(stream, Box::new(Stream::Waiting { ticket }));
             self.queue.push_back(Call { stream, ticket, policy: index, service, form: Form::Sha, plan });
             return Step::Wait;
         }
@@ -160,7 +161,7 @@ impl Engine {
             self.telemetry.called(call.service);
             match send(call.service, &self.script.command(call.form, &call.plan.keys, &call.plan.charges)) {
                 Ok(id) => {
-                    self.calls.insert(id, call);
+                    self.calls.insert(id, Box::new(call));
                 }
                 Err(error) => self.fail(call, error.into(), "the call was not accepted", now_ns),
             }
@@ -169,7 +170,7 @@ impl Engine {
 
     /// The answer to a call. An unknown call is ignored.
     pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
-        let Some(mut call) = self.calls.remove(&call) else { return };
+        let Some(mut call) = self.calls.remove(&call).map(|call| *call) else { return };
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) => return self.fail(call, error.into(), error.as_str(), now_ns),
@@ -205,7 +206,7 @@ impl Engine {
 
     /// Response headers are on their way to the client; returns what to change in them.
     pub fn on_response_headers(&mut self, stream: u64) -> Vec<HeaderEdit> {
-        match self.streams.get_mut(&stream) {
+        match self.streams.get_mut(&stream).map(Box::as_mut) {
             Some(Stream::Passed { edits }) => core::mem::take(edits),
             Some(Stream::Waiting { .. }) | None => Vec::new(),
         }
@@ -250,7 +251,7 @@ impl Engine {
 
     /// Settles the stream that asked, if it still waits.
     fn conclude(&mut self, call: &Call, settled: Settled) {
-        match self.streams.get(&call.stream) {
+        match self.streams.get(&call.stream).map(Box::as_ref) {
             Some(Stream::Waiting { ticket }) if *ticket == call.ticket => {}
             _ => return,
         }
@@ -261,7 +262,7 @@ impl Engine {
 
     fn remember(&mut self, stream: u64, edits: Vec<HeaderEdit>) {
         if !edits.is_empty() {
-            self.streams.insert(stream, Stream::Passed { edits });
+            self.streams.insert(stream, Box::new(Stream::Passed { edits }));
         }
     }
 }

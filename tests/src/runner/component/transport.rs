@@ -12,7 +12,7 @@ use std::{
 use slidegate::{CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, ReplyFuture, Value};
 use slidegate_engine::redis as engine;
 
-use crate::case::Store;
+use crate::{case::Store, script_clock::set_clock};
 
 /// A port that nobody listens on, since it takes a privilege to.
 const DEAD: &str = "redis://127.0.0.1:1";
@@ -175,17 +175,6 @@ impl Connection {
             reply
         })
     }
-}
-
-/// Puts a clock into a command of the script, and returns the command's keys.
-fn set_clock(command: &mut [Vec<u8>], now_us: u64) -> Vec<Vec<u8>> {
-    let [_, _, count, rest @ ..] = command else { panic!("{command:?} names no script") };
-    let count: usize = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok()).expect("a number of keys");
-    let (keys, arguments) = rest.split_at_mut(count);
-    let clock = arguments.first_mut().expect("the clock comes after the keys");
-    assert!(clock.is_empty(), "the engine leaves the clock to Redis");
-    *clock = now_us.to_string().into_bytes();
-    keys.to_vec()
 }
 
 fn converted(reply: &engine::Reply) -> Reply {

@@ -16,7 +16,8 @@ fn complaints(command: &str, name: &str, content: &[u8]) -> Vec<String> {
     let file = directory.path().join(name);
     fs::write(&file, content).expect("a temporary file can be written");
     let path = file.to_str().expect("a temporary path is text");
-    let output = run(&[command, path]);
+    // Some of it is seen only after listening, and the default port may be somebody's.
+    let output = run(&[command, path, "--listen", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
     let lines: Vec<String> = text(&output.stderr).lines().map(str::to_owned).collect();
     assert!(output.stdout.is_empty() && !lines.is_empty(), "{output:?}");

@@ -20,6 +20,9 @@ setup:
     rustup component add clippy rustfmt
     command -v redis-server > /dev/null || just apt redis-server
     command -v curl > /dev/null || just apt curl
+    command -v skopeo > /dev/null || just apt skopeo
+    python3 -c 'import yaml' 2> /dev/null || just apt python3 python3-yaml
+    python3 -c 'import yaml' 2> /dev/null || python3 -m pip install --quiet PyYAML
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
 
 [private]
@@ -47,6 +50,12 @@ higress:
     CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/="$'\x1f'"--remap-path-prefix=$PWD/=" cargo build {{higress}}
     mkdir -p dist
     cp target/guest/wasm32-unknown-unknown/higress/slidegate_shim.wasm dist/slidegate-higress.wasm
+
+# dist/oci: the image that Higress pulls by `oci://`; push it with `skopeo copy oci:dist/oci:VERSION docker://...`.
+package: higress
+    python3 guest/shim/deploy/package.py dist/slidegate-higress.wasm Cargo.toml dist/oci
+    command -v skopeo > /dev/null || just apt skopeo
+    skopeo inspect oci:dist/oci > /dev/null
 
 # The gateway; without arguments its demo.
 run *args:

@@ -14,7 +14,7 @@ plugins := "target/plugins"
 default:
     @just --list --unsorted
 
-# Install what is missing: the guests' targets, the lints, and Redis from Debian's packages.
+# Install what is missing: the guests' targets, the lints, and Redis, curl and Node from Debian's packages.
 setup:
     rustup target add wasm32-unknown-unknown
     rustup component add clippy rustfmt
@@ -23,6 +23,7 @@ setup:
     command -v skopeo > /dev/null || just apt skopeo
     python3 -c 'import yaml' 2> /dev/null || just apt python3 python3-yaml
     python3 -c 'import yaml' 2> /dev/null || python3 -m pip install --quiet PyYAML
+    command -v node > /dev/null || just apt nodejs
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
 
 [private]
@@ -80,3 +81,4 @@ lint:
 bench *args: setup build
     command -v wrk > /dev/null || just apt wrk
     cargo bench --locked -p slidegate-tests --bench figures -- {{args}}
+    node tests/v8/bench.mjs dist/slidegate-higress.wasm {{plugins}}/gpustack_higress_plugins/plugins/gpustack-rate-limit/1.0.1/plugin.wasm {{args}}

@@ -1,0 +1,145 @@
+// Prints how long plugins run in V8 for a request, as a Markdown table.
+//
+// usage: node bench.mjs SLIDEGATE.wasm GPUSTACK_RATE_LIMIT.wasm [--quick]
+//
+// Each plugin has one limit that asks Redis, and every request is admitted: Redis' answers are ready-made, since only the plugin is
+// timed. The plugins take turns, so that a busy moment meets them alike. What a request takes is the sum over all its calls into the
+// plugin: context, request headers, Redis' reply, response headers, log, done, delete. The gateway's own functions are left out by
+// stopping the clock whenever the plugin calls one. Reading the clock is not left out; the minimal module shows how much that is.
+
+import assert from "node:assert/strict";
+import { appendFileSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { Gateway } from "./gateway.mjs";
+import { minimal } from "./minimal.mjs";
+
+const [ours, theirs, ...flags] = process.argv.slice(2);
+// `just bench` names topics of its other part: then nothing is wanted from this one.
+if (flags.some((flag) => flag !== "--quick")) process.exit(0);
+const quick = flags.includes("--quick");
+const [warmUp, rounds, perRound] = quick ? [2_000, 4, 500] : [20_000, 100, 1_000];
+
+// The guest's time, in milliseconds.
+class Stopwatch {
+  guest = 0;
+  hostCalls = 0;
+  #isGuest = false;
+  #since = 0;
+
+  #switch(isGuest) {
+    const [before, now] = [this.#isGuest, performance.now()];
+    if (before) this.guest += now - this.#since;
+    this.#since = now;
+    this.#isGuest = isGuest;
+    return before;
+  }
+
+  toGuest() {
+    return this.#switch(true);
+  }
+
+  toHost() {
+    this.hostCalls += 1;
+    return this.#switch(false);
+  }
+
+  back(before) {
+    this.#switch(before);
+  }
+}
+
+const limitKeys = [{ key: "c1", query_per_minute: 1_000_000 }];
+const match = [{ type: "limit_by_header", source: "header", name: "x-mse-consumer", value: "c1" }];
+const contestants = [
+  {
+    name: "slidegate-higress",
+    bytes: readFileSync(ours),
+    clusters: ["outbound|6379||redis.dns"],
+    config: {
+      rule_name: "r",
+      rule_items: [{ limit_by_header: "x-mse-consumer", limit_keys: limitKeys }],
+      redis: { service_name: "redis.dns" },
+    },
+    reply: "*4\r\n:1\r\n:999\r\n:60000000\r\n:0\r\n",
+  },
+  {
+    name: "gpustack-rate-limit 1.0.1 (Go)",
+    bytes: readFileSync(theirs),
+    clusters: ["outbound|80||redis.static"],
+    config: {
+      rule_name: "r",
+      redis: { service_name: "redis.static" },
+      limit_combinations: [{ name: "a", match, query_limits: { per_minute: 1_000_000 } }],
+    },
+    reply: "*2\r\n$7\r\nSUCCESS\r\n$0\r\n\r\n",
+  },
+  { name: "minimal module (by hand, asks for one header)", bytes: minimal(), clusters: [], config: {} },
+];
+
+const headers = () => [
+  [":authority", "example.com"],
+  [":path", "/v1/chat/completions?stream=true"],
+  [":method", "POST"],
+  [":scheme", "https"],
+  ["user-agent", "curl/8.0"],
+  ["accept", "*/*"],
+  ["content-type", "application/json"],
+  ["x-request-id", "5f1c7f2e-3a0e-4a7e-9d55-0d5e8a7b6c11"],
+  ["x-mse-consumer", "c1"],
+];
+
+function start({ name, bytes, clusters, config, reply }) {
+  const stopwatch = new Stopwatch();
+  const gateway = new Gateway(new WebAssembly.Module(bytes), { clusters, stopwatch });
+  assert.ok(gateway.configure(JSON.stringify(config)), `${name}: ${gateway.lines.join("\n")}`);
+  return { name, gateway, stopwatch, reply: reply && Buffer.from(reply), samples: [] };
+}
+
+// One request, admitted, from its headers to its end.
+function request({ name, gateway, stopwatch, reply }) {
+  stopwatch.guest = 0;
+  stopwatch.hostCalls = 0;
+  const stream = gateway.open(headers());
+  const calls = gateway.takeCalls();
+  assert.equal(calls.length, reply ? 1 : 0, `${name}: ${gateway.lines.join("\n")}`);
+  calls.forEach(({ token }) => gateway.reply(token, 0, reply));
+  gateway.respond(stream, [[":status", "200"], ["content-type", "application/json"]]);
+  gateway.close(stream);
+  gateway.takeLines();
+  return stopwatch.guest * 1_000;
+}
+
+function quantile(sorted, share) {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+}
+
+const running = contestants.map(start);
+for (const each of running) for (let turn = 0; turn < warmUp; turn += 1) request(each);
+for (let round = 0; round < rounds; round += 1) {
+  for (const each of running) for (let turn = 0; turn < perRound; turn += 1) each.samples.push(request(each));
+}
+
+const rows = running.map(({ name, samples, stopwatch, gateway }) => {
+  samples.sort((one, other) => one - other);
+  const times = [quantile(samples, 0.5), quantile(samples, 0.99)].map((time) => time.toFixed(2));
+  return [name, ...times, `${stopwatch.hostCalls}`, (gateway.memory.size / (1 << 20)).toFixed(1)];
+});
+const head = ["plugin", "median (µs)", "p99 (µs)", "host calls", "memory (MiB)"];
+const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column].length)));
+const line = (row) => `| ${row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at]))).join(" | ")} |`;
+const rule = `|${widths.map((width, at) => (at === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
+const report = [
+  "",
+  "### Plugins in V8",
+  "",
+  `Guest time for one admitted request with one limit in Redis, over ${rounds * perRound} requests each, in V8 ${process.versions.v8};`,
+  "neither Redis nor the gateway's own functions are in it, reading the clock around them is.",
+  "",
+  line(head),
+  rule,
+  ...rows.map(line),
+  "",
+].join("\n");
+console.log(report);
+if (!quick) appendFileSync(fileURLToPath(new URL("../../dist/bench.md", import.meta.url)), report);

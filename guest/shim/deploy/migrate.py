@@ -222,7 +222,7 @@ class Configuration:
         if kind in ("cookie", "per_cookie"):
             if re.search(r"[;=\x00-\x1f\x7f-\x9f]", name) or name.strip() != name:
                 raise CannotConvert(f"{path}: no cookie has such a name")
-            self.note(path, "a cookie's value is read whole; stock cuts it at the first `=` in it")
+            self.note(path, "a cookie's value is read whole; stock cuts it at the first `=` in it, and limits nothing where the name stands alone")
         return name
 
     def entry(self, entry, kind, path):

@@ -302,6 +302,7 @@ fn what_stock_reads_loosely_becomes_what_it_made_of_it() {
         (changed(global(), |c| c["rejected_code"] = json!("no")), "rejected_code", Value::Null, "now 429"),
         (changed(global(), |c| c["rejected_msg"] = Value::Null), "rejected_msg", json!(""), "windows slide"),
         (changed(global(), |c| c["show_limit_quota_header"] = json!("maybe")), "show_limit_quota_header", json!(false), "false to stock"),
+        (changed(global(), |c| c["show_limit_quota_header"] = json!(0.5)), "show_limit_quota_header", json!(true), "windows slide"),
         (
             changed(global(), |c| c["redis"]["timeout"] = json!(9e9)),
             "redis",
@@ -315,6 +316,24 @@ fn what_stock_reads_loosely_becomes_what_it_made_of_it() {
         assert_eq!(new["spec"]["defaultConfig"][field], expected);
         assert!(told.contains(sentence), "{sentence} is not in {told}");
     }
+}
+
+#[test]
+fn texts_that_look_like_numbers_or_flags_stay_texts() {
+    for text in ["1e3", "123e45", "+1e3", "089", "0o17", "1_0e3", "0x1f", "12:30", "1.5", ".5", "y", "N", "yes", "null", "~", "2024-01-01"]
+    {
+        let config =
+            changed(by("limit_by_header", "x", &json!({"key": text, "query_per_day": 1})), |c| c["redis"]["password"] = json!(text));
+        let output = migrate(&stock(&config).to_string());
+        let new = String::from_utf8(output.stdout).expect("UTF-8");
+        // Readers of YAML differ in what they take for a number, so the quotes are looked for.
+        for field in ["key", "password"] {
+            assert!(new.contains(&format!("{field}: '{text}'\n")), "{field} {text}: {new}");
+        }
+        assert_eq!(yaml(&new)["spec"]["defaultConfig"], config);
+    }
+    let (new, _) = migrated(&stock(&changed(global(), |c| c["rule_name"] = json!(1.5))));
+    assert_eq!(new["spec"]["defaultConfig"]["rule_name"], json!(1.5), "a number stays one");
 }
 
 #[test]
@@ -400,5 +419,7 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
     let other = changed(stock(&global()), |c| c["spec"]["url"] = json!("oci://x/ai-token-ratelimit:1"));
     assert!(refused(&other).contains("side by side"));
     assert!(refused(&changed(stock(&global()), |c| c["spec"]["url"] = json!("oci://x/key-auth:1"))).contains("names neither"));
+    let nameless = json!({"matchRules": [{"ingress": [""], "config": global()}]});
+    assert!(refused(&resource(nameless)).contains("expected `ingress`, `domain` or `service`"));
     assert!(refused(&json!({"kind": "Service", "metadata": {"name": "x"}, "spec": {}})).contains("no WasmPlugin"));
 }

@@ -61,11 +61,16 @@ Loader.add_implicit_resolver(
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what occurs twice twice: not everything that reads resources knows aliases."""
+    """Writes what occurs twice twice: not everything that reads resources knows aliases. Quotes every text that some reader of
+    YAML takes for a number or a flag, such as `1e3` and `y`."""
 
     def ignore_aliases(self, data):
         return True
 
+
+# After PyYAML's own, which decide for what is a number or a flag.
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\.?[0-9][0-9A-Za-z_.+-]*$"), "-+.0123456789")
+Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("[yYnN]$"), "yYnN")
 
 # --- Values, read as stock reads JSON ---
 
@@ -190,7 +195,8 @@ class Configuration:
         if "show_limit_quota_header" in config:
             show = config["show_limit_quota_header"]
             is_word = isinstance(show, str)
-            result["show_limit_quota_header"] = show.lower() in ("1", "t", "true") if is_word else whole(show) != 0
+            is_number = isinstance(show, (bool, int, float))
+            result["show_limit_quota_header"] = show.lower() in ("1", "t", "true") if is_word else is_number and show != 0
             if is_word and show.lower() not in ("1", "t", "true", "0", "f", "false"):
                 self.note(f"{path}.show_limit_quota_header", "is false to stock: written as that")
 
@@ -383,9 +389,9 @@ def match_rule(rule, path, configuration):
     if rule.get("configDisable"):
         configuration.note(path, "is disabled and left as it was")
         return rule
-    for field, kind in (("ingress", "route"), ("domain", "domain"), ("service", "service")):
-        configuration.names(rule.get(field), kind, f"{path}.{field}")
-    if not any(rule.get(field) for field in ("ingress", "domain", "service")):
+    fields = (("ingress", "route"), ("domain", "domain"), ("service", "service"))
+    names = [configuration.names(rule.get(field), kind, f"{path}.{field}") for field, kind in fields]
+    if not any(names):
         raise StockRefuses(f"{path}: expected `ingress`, `domain` or `service`")
     return {**rule, "config": configuration.policy(rule.get("config"), f"{path}.config")}
 

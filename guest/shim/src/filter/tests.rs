@@ -77,6 +77,35 @@ fn a_refused_configuration_says_why() {
 }
 
 #[test]
+fn what_stock_takes_and_this_cannot_do_is_refused_before_redis_is_told_of() {
+    let with = |field: &str, value: &str| LIMIT.replace(&format!("\"{field}\""), &format!("{value}, \"{field}\""));
+    for (json, place) in [
+        (with("database", r#""timeout": 3600001"#), "redis.timeout: "),
+        (
+            with("redis", r#""rule_items": [{"limit_by_header": ":scheme", "limit_keys": [{"key": "https", "query_per_day": 1}]}]"#),
+            "rule_items[0].limit_by_header: ",
+        ),
+    ] {
+        let fake = Fake::default();
+        assert!(Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).is_none(), "{json}");
+        let events = fake.take_events();
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(events[0].contains(&format!("configuration refused: {place}")), "{events:?}");
+    }
+}
+
+#[test]
+fn of_many_mistakes_the_first_are_told_and_the_rest_counted() {
+    let wrong: String = (0..33).map(|index| format!("\"wrong{index}\": 1, ")).collect();
+    let fake = Fake::default();
+    let json = LIMIT.replacen('{', &format!("{{{wrong}"), 1);
+    assert!(Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).is_none());
+    let events = fake.take_events();
+    assert_eq!(events.len(), 21);
+    assert!(events[20].ends_with("and 13 more mistakes"), "{events:?}");
+}
+
+#[test]
 fn a_reply_settles_its_own_stream() {
     let (mut filter, fake) = waiting();
     fake.hook(3, || filter.on_request(3));

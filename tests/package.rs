@@ -362,6 +362,9 @@ fn a_wrong_default_beside_rules_is_dropped_as_stock_does_but_told() {
     assert_eq!((&new["spec"]["defaultConfig"], &new["spec"]["defaultConfigDisable"]), (&Value::Null, &json!(true)));
     assert!(told.contains("silently") && told.contains("upper and lower case"), "{told}");
     assert_eq!(new["spec"]["matchRules"][1], rules[1], "disabled");
+    let (new, told) = migrated(&resource(json!({"defaultConfig": wrong, "defaultConfigDisable": true, "matchRules": rules})));
+    assert_eq!(new["spec"]["defaultConfig"], wrong);
+    assert!(told.contains("spec.defaultConfig: is disabled and left as it was"), "{told}");
 }
 
 #[test]

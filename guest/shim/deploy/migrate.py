@@ -372,6 +372,8 @@ def convert_rules(spec, configuration):
         spec["matchRules"] = [match_rule(rule, f"spec.matchRules[{at}]", configuration) for at, rule in enumerate(rules)]
     default = spec.get("defaultConfig") or {}
     if spec.get("defaultConfigDisable"):
+        if default:
+            configuration.note("spec.defaultConfig", "is disabled and left as it was")
         if not enabled:
             configuration.note("spec", "is not deployed, as before: its default is disabled, and no rule is enabled")
     elif default or not enabled:

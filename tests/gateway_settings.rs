@@ -12,12 +12,16 @@ const BEFORE: &str = "upstream: http://127.0.0.1:9\nfilter:\n";
 
 /// What a command said about a file of this name and content: its lines on standard error.
 fn complaints(command: &str, name: &str, content: &[u8]) -> Vec<String> {
+    complaints_with(command, name, content, &[])
+}
+
+/// The same, with options.
+fn complaints_with(command: &str, name: &str, content: &[u8], args: &[&str]) -> Vec<String> {
     let directory = Directory::new();
     let file = directory.path().join(name);
     fs::write(&file, content).expect("a temporary file can be written");
     let path = file.to_str().expect("a temporary path is text");
-    // Some of it is seen only after listening, and the default port may be somebody's.
-    let output = run(&[command, path, "--listen", "127.0.0.1:0"]);
+    let output = run(&[&[command, path], args].concat());
     assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
     let lines: Vec<String> = text(&output.stderr).lines().map(str::to_owned).collect();
     assert!(output.stdout.is_empty() && !lines.is_empty(), "{output:?}");
@@ -35,7 +39,8 @@ fn text(bytes: &[u8]) -> String {
 fn assert_refused(content: impl AsRef<[u8]>, expected: &[&[&str]]) {
     let content = content.as_ref();
     let checked = complaints("check", "gate.yaml", content);
-    assert_eq!(complaints("serve", "gate.yaml", content), checked);
+    // Some of it is seen only after listening, and the default port may be somebody's.
+    assert_eq!(complaints_with("serve", "gate.yaml", content, &["--listen", "127.0.0.1:0"]), checked);
     let shown = String::from_utf8_lossy(content);
     assert_eq!(checked.len(), expected.len(), "{shown}\n{checked:#?}");
     for (line, words) in checked.iter().zip(expected) {
@@ -312,4 +317,20 @@ fn an_address_that_is_taken_ends_the_start() {
     let address = taken.local_addr().expect("an address").to_string();
     let lines = complaints("serve", "gate.yaml", format!("listen: {address}\nupstream: http://127.0.0.1:9\n").as_bytes());
     assert!(lines.concat().contains("listen: ") && lines.concat().contains(&address), "{lines:?}");
+}
+
+#[test]
+fn mistakes_of_the_gateway_hide_none_of_the_filter() {
+    let filter = "filter: {rule_name: r, global_threshold: {query_per_second: 0}, bogus: 1}\n";
+    let wrong = [
+        ("", "routes: missing"),
+        ("upstream: http://127.0.0.1:9\nworkers: 0\n", "workers: "),
+        ("upstream: http://127.0.0.1:9\nredis: {names: {r: \"http://x\"}}\n", "redis.names.r: "),
+    ];
+    for (gateway, own) in wrong {
+        let lines = complaints("check", "gate.yaml", format!("{gateway}{filter}").as_bytes());
+        let starts = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+        let counts = [own, "filter.bogus: ", "filter.global_threshold.query_per_second: "].map(starts);
+        assert_eq!((counts, lines.len()), ([1, 1, 1], 3), "{lines:#?}");
+    }
 }

@@ -98,7 +98,7 @@ impl Options {
 fn serve(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
     let source = Source { file, overrides: options.overrides() };
     let bytes = source.read().map_err(|mistake| vec![mistake])?;
-    let settings = source.parse(&bytes)?;
+    let settings = source.parse(&bytes, &module)?;
     logging::start(settings.log.format);
     gateway::run(Start {
         listeners: Listeners::bind(&settings).map_err(|mistake| vec![mistake])?,
@@ -113,7 +113,7 @@ fn serve(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mis
 fn check(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
     let source = Source { file, overrides: options.overrides() };
     let bytes = source.read().map_err(|mistake| vec![mistake])?;
-    let settings = source.parse(&bytes)?;
+    let settings = source.parse(&bytes, &module)?;
     print!("{}", check::report(settings, module, options.redis.clone())?);
     Ok(())
 }

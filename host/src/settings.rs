@@ -3,13 +3,13 @@
 
 mod document;
 mod fields;
+pub(crate) mod filter;
 mod host_pattern;
 mod source;
 mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -88,15 +88,6 @@ pub(crate) enum LogFormat {
 }
 
 impl Settings {
-    /// Reads the bytes of a settings file of this name.
-    ///
-    /// # Errors
-    /// Every mistake found, in the file's order of parts.
-    pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Vec<Mistake>> {
-        let document = document::parse(file, bytes).map_err(|mistake| vec![mistake])?;
-        Self::from_value(&document)
-    }
-
     /// Reads a settings document.
     ///
     /// # Errors

@@ -43,6 +43,9 @@ impl Cause {
     /// Of a reply that is not the one hoped for: by the code that an error begins with.
     pub(crate) fn of_reply(reply: &Reply) -> Cause {
         let Reply::Error(text) = reply else { return Cause::BadReply };
+        if text.starts_with("ERR AUTH") {
+            return Cause::Auth; // a password given to a Redis that has none
+        }
         match text.split_ascii_whitespace().next().unwrap_or_default() {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Cause::Auth,
             "LOADING" => Cause::Loading,

@@ -86,7 +86,7 @@ impl Reloader {
     /// Nothing is made of settings that say what the ones in force say.
     fn make(&self, bytes: &[u8]) -> Result<Option<Serving>, Vec<Mistake>> {
         let previous = self.serving.load();
-        let settings = without_restart(&previous.settings, self.source.parse(bytes)?);
+        let settings = without_restart(&previous.settings, self.source.parse(bytes, self.workshop.module())?);
         if settings == previous.settings {
             return Ok(None);
         }

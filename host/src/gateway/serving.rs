@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use slidegate::{Configuration, ConfigureError, Hooks, Module, RedisDirectory, RedisService, StartError, Worker, WorkerOptions};
+use slidegate::{Configuration, Hooks, Module, RedisDirectory, RedisService, Worker, WorkerOptions};
 use tokio::runtime::Handle;
 
 use crate::gateway::client::Clients;
 use crate::gateway::routes::Routes;
-use crate::settings::{Mistake, Settings};
+use crate::settings::{Mistake, Settings, filter};
 
 /// Settings in force, with all that was made from them.
 pub(crate) struct Serving {
@@ -72,12 +72,19 @@ impl Workshop {
         Self { module, lanes, redis_override }
     }
 
+    pub(crate) fn module(&self) -> &Module {
+        &self.module
+    }
+
     /// Makes a serving. A filter that did not change is taken over from `previous`, with what it remembers and with its local windows.
     ///
     /// # Errors
     /// What is wrong with the filter's configuration, with paths that start at `filter`.
     pub(crate) fn make(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
-        let directory = self.directory(&settings)?;
+        let directory = self.directory(&settings).map_err(|mut mistakes| {
+            mistakes.extend(settings.filter.iter().flat_map(|filter| filter::mistakes(&self.module, filter)));
+            mistakes
+        })?;
         let filter = match &settings.filter {
             None => None,
             Some(config) => match previous.and_then(|previous| previous.filter.as_ref()) {
@@ -124,7 +131,7 @@ impl Workshop {
             }
             let _on_lane = lane.enter();
             let options = WorkerOptions::default().with_redis(directory.clone());
-            workers.push(Worker::start(&self.module, json.as_bytes(), options).map_err(mistakes_of)?);
+            workers.push(Worker::start(&self.module, json.as_bytes(), options).map_err(filter::mistakes_of)?);
         }
         let configuration = workers.first().map(Worker::configuration);
         for warning in configuration.into_iter().flat_map(|configuration| &configuration.warnings) {
@@ -158,23 +165,5 @@ impl Filter {
 
     fn is_made_of(&self, config: &Value, redis_names: &BTreeMap<String, String>) -> bool {
         self.config == *config && self.redis_names == *redis_names
-    }
-}
-
-fn mistakes_of(error: StartError) -> Vec<Mistake> {
-    match error {
-        StartError::Configure(ConfigureError::Invalid(errors)) => {
-            errors.into_iter().map(|error| Mistake::new(filter_path(&error.path), error.message)).collect()
-        }
-        other => vec![Mistake::new("filter", other.to_string())],
-    }
-}
-
-/// `rule_items[0]` of the filter is `filter.rule_items[0]` of the file.
-fn filter_path(path: &str) -> String {
-    match path {
-        "" => "filter".to_owned(),
-        path if path.starts_with('[') => format!("filter{path}"),
-        path => format!("filter.{path}"),
     }
 }

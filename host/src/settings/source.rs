@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Mistake, Settings, document};
+use slidegate::Module;
+
+use super::{Mistake, Settings, document, filter};
 
 /// A settings file, to be read any number of times.
 #[derive(Debug, Clone)]
@@ -32,9 +34,15 @@ impl Source {
     /// The settings in these bytes.
     ///
     /// # Errors
-    /// Every mistake found in them.
-    pub(crate) fn parse(&self, bytes: &[u8]) -> Result<Settings, Vec<Mistake>> {
-        Settings::parse(&self.file, bytes).map(|settings| self.overrides.over(settings))
+    /// Every mistake found in them, the filter's included, which `module` knows.
+    pub(crate) fn parse(&self, bytes: &[u8], module: &Module) -> Result<Settings, Vec<Mistake>> {
+        let document = document::parse(&self.file, bytes).map_err(|mistake| vec![mistake])?;
+        let settings = Settings::from_value(&document).map_err(|mut mistakes| {
+            let filter = document.get("filter").filter(|filter| filter.is_object());
+            mistakes.extend(filter.into_iter().flat_map(|filter| filter::mistakes(module, filter)));
+            mistakes
+        })?;
+        Ok(self.overrides.over(settings))
     }
 }
 

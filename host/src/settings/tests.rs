@@ -1,7 +1,10 @@
+use std::path::Path;
+
 use super::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Mistake>> {
-    Settings::parse(Path::new("gate.yaml"), text.as_bytes())
+    let document = document::parse(Path::new("gate.yaml"), text.as_bytes()).map_err(|mistake| vec![mistake])?;
+    Settings::from_value(&document)
 }
 
 fn mistakes(text: &str) -> Vec<String> {

@@ -65,9 +65,22 @@ const KINDS: [(&str, Kind, bool); 9] = [
     ("limit_by_per_ip", Kind::Ip, true),
 ];
 
+/// What the entries of `limit_keys` depend on; known even where the rest of `limit_by_*` is wrong.
+#[derive(Clone, Copy)]
+pub(super) struct Keys {
+    /// They may be patterns.
+    pub(super) per: bool,
+    /// They are addresses and networks.
+    pub(super) addresses: bool,
+}
+
 /// Reads the one `limit_by_*` of an item and what belongs to it.
-pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<LimitBy> {
-    let (field, kind, per) = chosen(reader, fields)?;
+pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> (Option<Keys>, Option<LimitBy>) {
+    let Some((field, kind, per)) = chosen(reader, fields) else { return (None, None) };
+    (Some(Keys { per, addresses: kind == Kind::Ip }), limit_by(reader, fields, field, kind, per))
+}
+
+fn limit_by(reader: &mut Reader, fields: &Fields<'_>, field: &'static str, kind: Kind, per: bool) -> Option<LimitBy> {
     if kind != Kind::Ip {
         for name in IP_FIELDS.into_iter().filter(|name| fields.get(name).is_some()) {
             reader.error(fields.at(name), format_args!("stands beside `{field}`: expected only beside `limit_by_per_ip`"));

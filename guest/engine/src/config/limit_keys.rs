@@ -7,13 +7,14 @@ use ipnet::IpNet;
 use super::{
     document::Node,
     limit::{self, Precision},
+    limit_by::Keys,
     policy::emptiness,
     reader::{Fields, Path, Reader, elements, shortened},
 };
 use crate::{
     ip_set::{IpSet, parse_key},
     regexp::Pattern,
-    rule::{KeyEntry, KeyIndex, Limit, LimitBy, LimitKeys, Source},
+    rule::{KeyEntry, KeyIndex, Limit, LimitKeys},
 };
 
 /// What may stand in an entry, beside [`limit::FIELDS`].
@@ -30,8 +31,8 @@ enum Matcher {
     Network(IpNet),
 }
 
-/// Reads the entries of an item that counts by `limit_by`; without that, only what does not depend on it is checked.
-pub(super) fn read(reader: &mut Reader, item: &Fields<'_>, limit_by: Option<&LimitBy>, precision: Precision) -> Option<LimitKeys> {
+/// Reads the entries of an item whose keys are of this kind; without that, only what does not depend on it is checked.
+pub(super) fn read(reader: &mut Reader, item: &Fields<'_>, kind: Option<Keys>, precision: Precision) -> Option<LimitKeys> {
     let Some((path, node)) = item.get("limit_keys") else {
         reader.error(item.at("limit_keys"), "is missing: expected an array of keys with their limits");
         return None;
@@ -46,7 +47,7 @@ pub(super) fn read(reader: &mut Reader, item: &Fields<'_>, limit_by: Option<&Lim
     let mut matchers = Vec::new();
     let mut overlaps = Overlaps::default();
     for (index, (path, node)) in elements(&path, node).enumerate() {
-        match entry(reader, path, node, &known, limit_by, precision) {
+        match entry(reader, path, node, &known, kind, precision) {
             Some((key, matcher, limits)) => {
                 overlaps.note(reader, path, index, &key, &matcher);
                 entries.push(KeyEntry { key, limits });
@@ -63,13 +64,13 @@ fn entry(
     path: Path<'_>,
     node: &Node,
     known: &[&str],
-    limit_by: Option<&LimitBy>,
+    kind: Option<Keys>,
     precision: Precision,
 ) -> Option<(String, Matcher, Vec<Limit>)> {
     let fields = reader.object(path, node, known)?;
     let key = key(reader, &fields);
-    let matcher = match (&key, limit_by) {
-        (Some(key), Some(limit_by)) => matcher(reader, fields.at("key"), key, limit_by),
+    let matcher = match (&key, kind) {
+        (Some(key), Some(kind)) => matcher(reader, fields.at("key"), key, kind),
         _ => None,
     };
     let limits = limit::read(reader, &fields, precision);
@@ -89,12 +90,12 @@ fn key(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     Some(key)
 }
 
-fn matcher(reader: &mut Reader, path: Path<'_>, key: &str, limit_by: &LimitBy) -> Option<Matcher> {
-    if matches!(limit_by.source, Source::Ip(_)) {
+fn matcher(reader: &mut Reader, path: Path<'_>, key: &str, kind: Keys) -> Option<Matcher> {
+    if kind.addresses {
         return network(reader, path, key);
     }
     let expression = key.strip_prefix(REGEXP);
-    if !limit_by.per {
+    if !kind.per {
         if key == ANY || expression.is_some() {
             let seen = shortened(key, 40);
             reader.warn(path, format_args!("`{seen}` is compared as it stands here; it is a pattern in `limit_by_per_*` only"));

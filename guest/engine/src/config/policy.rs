@@ -112,9 +112,9 @@ fn identity(limit_by: &LimitBy) -> (&'static str, String) {
 
 fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision) -> Option<RuleItem> {
     let fields = reader.object(path, node, &limit_by::FIELDS)?;
-    let limit_by = limit_by::read(reader, &fields);
+    let (kind, limit_by) = limit_by::read(reader, &fields);
     let dry_run = flag(reader, &fields, "dry_run");
-    let keys = limit_keys::read(reader, &fields, limit_by.as_ref(), precision);
+    let keys = limit_keys::read(reader, &fields, kind, precision);
     Some(RuleItem { limit_by: limit_by?, keys: keys?, dry_run: dry_run? })
 }
 

@@ -242,3 +242,15 @@ fn every_mistake_is_found_in_one_pass() {
         ]
     );
 }
+
+#[test]
+fn a_wrong_source_of_addresses_hides_no_wrong_network() {
+    let document = json!({
+        "rule_name": "r",
+        "rule_items": [{"limit_by_per_ip": "from-header-x", "trusted_hops": 101, "limit_keys": [{"key": "1.2.3.4/", "query_per_second": 1}]}],
+    });
+    let errors = errors(&document);
+    let paths: Vec<&str> = errors.iter().filter_map(|error| error.split(':').next()).collect();
+    assert_eq!(paths.len(), 2, "{errors:?}");
+    assert!(paths.contains(&"rule_items[0].trusted_hops") && paths.contains(&"rule_items[0].limit_keys[0].key"), "{errors:?}");
+}

@@ -150,6 +150,19 @@ const checks = {
     assert.ok(gateway.memory.size <= 4 * MIB, `${gateway.memory.size} bytes`);
     return `${before / MIB} MiB once configured, ${gateway.memory.size / MIB} MiB after`;
   },
+
+  async "keeps windows of its own for 100,000 keys while Redis is away, and no more memory for 50,000 others"() {
+    const gateway = start(config({ query_per_day: 1 }, { failure_mode: "local" }), { clusters: [] });
+    const meet = async (from, to) => {
+      for (let at = from; at < to; at += 1) assert.deepEqual(await statuses(gateway, [`alone-${at}`]), [200]);
+      return gateway.memory.size;
+    };
+    const full = await meet(0, 100_000);
+    assert.equal(await meet(100_000, 150_000), full);
+    assert.ok(full <= 64 * MIB, `${full} bytes`);
+    assert.deepEqual(await statuses(gateway, ["alone-149999"]), [429]);
+    return `${full / MIB} MiB`;
+  },
 };
 
 // A Redis that says nothing shall not keep this waiting for ever.

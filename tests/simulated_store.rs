@@ -21,8 +21,8 @@ const WINDOWS_US: [u64; 4] = [60_000_000, 60_000_000, 600_000_000, 3_600_000_000
 /// What is done to both.
 #[derive(Debug, Clone)]
 enum Deed {
-    /// So many microseconds later, a command for the keys and charges of some limits, EVAL if EVALSHA is answered NOSCRIPT.
-    Ask { later_us: u64, limits: Vec<(usize, Charge)> },
+    /// So many microseconds later, a command for so many requests that meet some limits, EVAL if EVALSHA is answered NOSCRIPT.
+    Ask { later_us: u64, units: u64, limits: Vec<(usize, Charge)> },
     /// SCRIPT FLUSH.
     Forget,
     /// SET of a key to a text.
@@ -44,13 +44,14 @@ fn charge() -> impl Strategy<Value = (usize, Charge)> {
 
 fn deed() -> impl Strategy<Value = Deed> {
     let later_us = prop_oneof![Just(0), 1_u64..1_000, 1_u64..120_000_000];
+    let units = prop_oneof![2 => Just(1), 1 => 1_u64..24];
     let limits = vec(charge(), 1..=WINDOWS_US.len()).prop_map(|mut limits| {
         limits.sort_by_key(|(key, _)| *key);
         limits.dedup_by_key(|(key, _)| *key);
         limits
     });
     prop_oneof![
-        40 => (later_us, limits).prop_map(|(later_us, limits)| Deed::Ask { later_us, limits }),
+        40 => (later_us, units, limits).prop_map(|(later_us, units, limits)| Deed::Ask { later_us, units, limits }),
         1 => Just(Deed::Forget),
         1 => (0..WINDOWS_US.len()).prop_map(Deed::Text),
         2 => Just(Deed::Mend),
@@ -107,8 +108,9 @@ impl Pair {
         self.simulated.set_text(key);
     }
 
-    fn ask(&mut self, limits: &[(usize, Charge)]) -> Result<(), TestCaseError> {
+    fn ask(&mut self, units: u64, limits: &[(usize, Charge)]) -> Result<(), TestCaseError> {
         let request = Request {
+            units,
             keys: limits.iter().map(|(key, _)| self.keys[*key].clone()).collect(),
             charges: limits.iter().map(|(_, charge)| *charge).collect(),
             now_us: Some(self.now_us),
@@ -144,9 +146,9 @@ impl Pair {
 
     fn do_it(&mut self, deed: &Deed) -> Result<(), TestCaseError> {
         match deed {
-            Deed::Ask { later_us, limits } => {
+            Deed::Ask { later_us, units, limits } => {
                 self.now_us += later_us;
-                self.ask(limits)?;
+                self.ask(*units, limits)?;
             }
             Deed::Forget => {
                 self.say(&["SCRIPT", "FLUSH"]);

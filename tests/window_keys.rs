@@ -28,7 +28,7 @@ fn windows(server: &RedisServer) -> RedisWindows {
 }
 
 fn request(keys: &[&str], charges: &[Charge], now_us: u64) -> Request {
-    Request { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), charges: charges.to_vec(), now_us: Some(now_us) }
+    Request { units: 1, keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), charges: charges.to_vec(), now_us: Some(now_us) }
 }
 
 fn charge(limit: u64, cost: u64) -> Charge {
@@ -79,7 +79,7 @@ fn a_key_lives_until_its_newest_slot_has_left() {
         for (window_us, slot_us) in shapes {
             let key = format!("slidegate:{{ttl}}:{window_us}");
             let charge = Charge { limit: 1_000_000, window_us, slot_us, cost: 1, enforced: true };
-            let asked = Request { keys: vec![key.clone().into_bytes()], charges: vec![charge], now_us: None };
+            let asked = Request { units: 1, keys: vec![key.clone().into_bytes()], charges: vec![charge], now_us: None };
             let (reply, newest, expires_ms): (redis::Value, Vec<u64>, u64) = redis::pipe()
                 .atomic()
                 .add_command(windows.command(Form::Sha, &asked))
@@ -282,8 +282,8 @@ fn a_replica_that_is_read_only_says_so_and_charges_nothing() {
     let keys = ["slidegate:{replica}:one", "slidegate:{replica}:two"];
     let text = error(on_replica.call(Form::Sha, &request(&keys, &[charge(10, 1); 2], TODAY_US)));
     assert!(text.starts_with("READONLY "), "{text}");
-    let refusal = script::decision(&on_replica.call(Form::Sha, &full), 1).expect("a refusal writes nothing, so a replica may give it");
-    assert!(!refusal.admitted);
+    let refusal = script::batch(&on_replica.call(Form::Sha, &full), 1, 1).expect("a refusal writes nothing, so a replica may give it");
+    assert_eq!(refusal.admitted, 0);
     assert_eq!(contents(&mut on_replica.connection), before);
     assert_eq!(on_primary.members(keys[0].as_bytes()), 0);
 }
@@ -314,7 +314,7 @@ fn a_full_redis_says_so_and_charges_all_limits_or_none() {
             // Redis lets a script that began by removing something finish.
             reply => {
                 assert!(order[0] == rolling || order[0] == empty, "{order:?} was charged with no memory left");
-                assert!(script::decision(&reply, order.len()).is_some_and(|decision| decision.admitted));
+                assert!(script::batch(&reply, order.len(), 1).is_some_and(|batch| batch.admitted == 1));
                 for key in order {
                     let before = u64::from(*key == live || *key == rolling);
                     let standing = windows.request(&request(&[key], &[charge(10, 10)], now_us)).standings[0];

@@ -14,7 +14,7 @@ use slidegate_engine::{
 use slidegate_tests::{
     promises::{self, Windows},
     redis_server::RedisServer,
-    redis_windows::{RedisWindows, Request},
+    redis_windows::{RedisWindows, Request, answer},
     trace::{Limit, SECOND_US, Step, TODAY_US, Wait, Weight, limit_counts, slot_us, steps, traces, windows_us},
 };
 
@@ -70,7 +70,7 @@ fn by_the_model(keys: &[Vec<u8>], limits: &[Changing], calls: &[Call], model: &m
     };
     // All keys exist before the clock moves: a key that is made later may sweep others away, as only memory does.
     let first = limits.iter().map(|limit| limit.limit(0).charge(Weight::Units(1))).collect();
-    decide(Request { keys: keys.to_vec(), charges: first, now_us: Some(now_us) });
+    decide(Request { units: 1, keys: keys.to_vec(), charges: first, now_us: Some(now_us) });
     for call in calls {
         let request = match (call.step.wait, again.take()) {
             (Wait::Retry, Some((request, at_us))) => {
@@ -82,6 +82,7 @@ fn by_the_model(keys: &[Vec<u8>], limits: &[Changing], calls: &[Call], model: &m
                 now_us = wait.after(now_us, limits[met[0]].window_us);
                 let charge = |&limit: &usize| limits[limit].limit(call.variants[limit]).charge(call.step.weight);
                 Request {
+                    units: 1,
                     keys: met.iter().map(|&limit| keys[limit].clone()).collect(),
                     charges: met.iter().map(charge).collect(),
                     now_us: Some(now_us),
@@ -119,8 +120,9 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
         let decided = by_the_model(&keys, &limits, &calls, &mut model);
         let requests: Vec<_> = decided.iter().map(|(request, _)| request.clone()).collect();
         for ((request, expected), reply) in decided.iter().zip(windows.call_all(&requests)) {
-            let decision =
-                script::decision(&reply, request.keys.len()).ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {request:?}")))?;
+            let batch =
+                script::batch(&reply, request.keys.len(), 1).ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {request:?}")))?;
+            let decision = batch.decision(0, &request.charges);
             prop_assert_eq!(&decision, expected, "the script, then the model, on {:?}", request);
             decisions.set(decisions.get() + 1);
             refusals.set(refusals.get() + u32::from(!decision.admitted));
@@ -136,6 +138,91 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
     assert!(decisions.get() > 20 * cases && refusals.get() > 5 * cases, "{} decisions, {} refusals", decisions.get(), refusals.get());
 }
 
+/// Costs of a scene, for each key one.
+type Costs = [u64; 3];
+
+/// What is left of a key: members with their scores, and whether it expires.
+fn left_of(windows: &mut RedisWindows, key: &[u8]) -> (Vec<(Vec<u8>, f64)>, bool) {
+    let (members, expires_ms): (_, i64) =
+        redis::pipe().cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").cmd("PTTL").arg(key).query(&mut windows.connection).unwrap();
+    (members, expires_ms > 0)
+}
+
+/// A batch on keys of its own, the same requests one by one on others: the same answers, of the model too, and the same keys afterwards.
+fn compare_batch(
+    windows: &mut RedisWindows,
+    model: &mut LocalWindows,
+    together: &Request,
+    alone: &[Vec<u8>],
+) -> Result<u64, TestCaseError> {
+    let reply = windows.call(Form::Sha, together);
+    let batch = script::batch(&reply, together.keys.len(), together.units)
+        .ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {together:?}")))?;
+    let singles = vec![Request { units: 1, keys: alone.to_vec(), ..together.clone() }; together.units as usize];
+    for (index, reply) in windows.call_all(&singles).iter().enumerate() {
+        let single = answer(reply, &singles[index]).decision(0, &together.charges);
+        let expected = LocalWindows::decide(model, &together.keys, &together.charges, together.now_us.unwrap_or_default());
+        prop_assert_eq!(&single, &expected, "alone, then the model, {} of {:?}", index, together);
+        prop_assert_eq!(&batch.decision(index as u64, &together.charges), &single, "together, then alone, {} of {:?}", index, together);
+    }
+    for (together, alone) in together.keys.iter().zip(alone) {
+        prop_assert_eq!(left_of(windows, together), left_of(windows, alone));
+    }
+    Ok(batch.admitted)
+}
+
+#[test]
+fn a_batch_is_answered_and_leaves_what_its_requests_would_alone() {
+    let server = RedisServer::start();
+    let windows = RefCell::new(RedisWindows::new(server.connection()));
+    windows.borrow_mut().load();
+    let (scene, part, none, all) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
+    let counts = prop_oneof![4 => 1..60u64, 2 => limit_counts(), 1 => EXACT_MAX - 1_000..=EXACT_MAX];
+    let costs = prop_oneof![4 => Just([1, 1, 1]), 2 => [1..9u64, 1..9, 1..9], 1 => [1..9u64, 1..9, EXACT_MAX / 7..EXACT_MAX / 2]];
+    let call = (steps(), any::<[u8; 3]>(), prop_oneof![1..4u64, 1..40u64], costs);
+    let scenes = (vec(Changing::any(counts.boxed()), 1..=3), vec(call, 1..=30));
+    let outcome = promises::runner(400).run(&scenes, |(limits, calls)| {
+        scene.set(scene.get() + 1);
+        let key = |kind: &str, limit: usize| format!("slidegate:{{batch-{}}}:{kind}:{limit}", scene.get()).into_bytes();
+        let (windows, mut model, mut now_us) = (&mut *windows.borrow_mut(), LocalWindows::default(), TODAY_US);
+        // All keys exist before the clock moves: a key that is made later may sweep others away, as only memory does.
+        let first = (Step { wait: Wait::Micros(0), meets: 0, weight: Weight::Units(1) }, [0; 3], 1, [1; 3]);
+        for (step, variants, units, costs) in std::iter::once(first).chain(calls) {
+            let met = step.meets(limits.len());
+            now_us = step.wait.after(now_us, limits[met[0]].window_us);
+            let costs: Costs = costs;
+            let charge = |&limit: &usize| Charge { cost: costs[limit], ..limits[limit].limit(variants[limit]).charge(step.weight) };
+            let together = Request {
+                units,
+                keys: met.iter().map(|limit| key("together", *limit)).collect(),
+                charges: met.iter().map(charge).collect(),
+                now_us: Some(now_us),
+            };
+            let alone: Vec<_> = met.iter().map(|limit| key("alone", *limit)).collect();
+            let admitted = compare_batch(windows, &mut model, &together, &alone)?;
+            let outcome = if admitted == 0 {
+                &none
+            } else if admitted < units {
+                &part
+            } else {
+                &all
+            };
+            outcome.set(outcome.get() + 1);
+        }
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    assert!(
+        part.get() > 200 && none.get() > 1_000 && all.get() > 1_000,
+        "{} in part, {} not, {} wholly",
+        part.get(),
+        none.get(),
+        all.get()
+    );
+}
+
 #[test]
 fn the_script_keeps_the_promises_on_any_history() {
     let server = RedisServer::start();
@@ -148,7 +235,7 @@ fn the_script_keeps_the_promises_on_any_history() {
 /// A request of cost 1 that meets one limit, exact.
 fn one(key: &str, limit: u64, window_us: u64, now_us: Option<u64>) -> Request {
     let charge = Charge { limit, window_us, slot_us: 1, cost: 1, enforced: true };
-    Request { keys: vec![key.as_bytes().to_vec()], charges: vec![charge], now_us }
+    Request { units: 1, keys: vec![key.as_bytes().to_vec()], charges: vec![charge], now_us }
 }
 
 #[test]
@@ -157,15 +244,18 @@ fn a_server_that_forgot_the_script_is_told_it_once_and_loses_no_count() {
     let mut windows = RedisWindows::new(server.connection());
     let request = one("slidegate:{script}", 3, WINDOW_US_MIN, Some(TODAY_US));
     let refused = |reply: &Reply| matches!(reply, Reply::Error(error) if error.starts_with("NOSCRIPT "));
-    let remaining = |reply: &Reply| script::decision(reply, 1).map(|decision| (decision.admitted, decision.standings[0].remaining));
+    let remaining = |reply: &Reply| {
+        let decision = answer(reply, &request).decision(0, &request.charges);
+        (decision.admitted, decision.standings[0].remaining)
+    };
     let first = windows.call(Form::Sha, &request);
     assert!(refused(&first), "{first:?}");
-    assert_eq!(remaining(&windows.call(Form::Text, &request)), Some((true, 2)), "NOSCRIPT charged nothing");
-    assert_eq!(remaining(&windows.call(Form::Sha, &request)), Some((true, 1)));
+    assert_eq!(remaining(&windows.call(Form::Text, &request)), (true, 2), "NOSCRIPT charged nothing");
+    assert_eq!(remaining(&windows.call(Form::Sha, &request)), (true, 1));
     let _: () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut windows.connection).unwrap();
     assert!(refused(&windows.call(Form::Sha, &request)));
-    assert_eq!(remaining(&windows.call(Form::Text, &request)), Some((true, 0)));
-    assert_eq!(remaining(&windows.call(Form::Sha, &request)), Some((false, 0)));
+    assert_eq!(remaining(&windows.call(Form::Text, &request)), (true, 0));
+    assert_eq!(remaining(&windows.call(Form::Sha, &request)), (false, 0));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use slidegate_engine::{
     redis::{Reply, Value},
     window::{
         Charge, Decision,
-        script::{self, Form, Script},
+        script::{self, Batch, Form, Script},
     },
 };
 
@@ -18,9 +18,11 @@ pub struct RedisWindows {
     script: Script,
 }
 
-/// One request: its keys, a charge for each, and the clock in microseconds, or none for Redis' own.
+/// Some equal requests, most often one.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// How many.
+    pub units: u64,
     /// A key for each charge.
     pub keys: Vec<Vec<u8>>,
     /// A charge for each key.
@@ -75,7 +77,7 @@ impl RedisWindows {
             Reply::Error(error) if error.starts_with("NOSCRIPT") => self.call(Form::Text, request),
             reply => reply,
         };
-        script::decision(&reply, request.charges.len()).unwrap_or_else(|| panic!("{reply:?} is no decision on {request:?}"))
+        answer(&reply, request).decision(0, &request.charges)
     }
 
     /// Makes sure that the server knows the script.
@@ -89,7 +91,7 @@ impl RedisWindows {
 
     /// The command for one request, with its clock.
     pub fn command(&self, form: Form, request: &Request) -> Cmd {
-        let mut parts = self.script.command(form, &request.keys, &request.charges);
+        let mut parts = self.script.command(form, &request.keys, &request.charges, request.units);
         if let Some(now_us) = request.now_us {
             // The clock is the first argument after the name, the script, the number of keys and the keys.
             parts[3 + request.keys.len()] = now_us.to_string().into_bytes();
@@ -104,7 +106,7 @@ impl RedisWindows {
 
 impl Windows for RedisWindows {
     fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
-        self.request(&Request { keys: keys.to_vec(), charges: charges.to_vec(), now_us: Some(now_us) })
+        self.request(&Request { units: 1, keys: keys.to_vec(), charges: charges.to_vec(), now_us: Some(now_us) })
     }
 
     fn members(&mut self, key: &[u8]) -> usize {
@@ -112,7 +114,16 @@ impl Windows for RedisWindows {
     }
 }
 
-/// A reply as the engine reads it; anything deeper than a flat array is none of the script's.
+/// The reply to a request as the engine reads it.
+///
+/// # Panics
+///
+/// When it is none of the script's.
+pub fn answer(reply: &Reply, request: &Request) -> Batch {
+    script::batch(reply, request.charges.len(), request.units).unwrap_or_else(|| panic!("{reply:?} is no answer to {request:?}"))
+}
+
+/// A reply as the engine takes it; anything deeper than a flat array is none of the script's.
 ///
 /// # Panics
 ///

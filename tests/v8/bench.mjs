@@ -60,7 +60,7 @@ const contestants = [
       rule_items: [{ limit_by_header: "x-mse-consumer", limit_keys: limitKeys }],
       redis: { service_name: "redis.dns" },
     },
-    reply: "*4\r\n:1\r\n:999\r\n:60000000\r\n:0\r\n",
+    reply: "*4\r\n:1\r\n:1000\r\n:60000000\r\n:0\r\n",
   },
   {
     name: "gpustack-rate-limit 1.0.1 (Go)",

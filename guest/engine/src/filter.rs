@@ -159,7 +159,7 @@ impl Engine {
     pub fn dispatch(&mut self, now_ns: u64, mut send: impl FnMut(u32, &Command) -> Result<u64, CallError>) {
         while let Some(call) = self.queue.pop_front() {
             self.telemetry.called(call.service);
-            match send(call.service, &self.script.command(call.form, &call.plan.keys, &call.plan.charges)) {
+            match send(call.service, &self.script.command(call.form, &call.plan.keys, &call.plan.charges, 1)) {
                 Ok(id) => {
                     self.calls.insert(id, Box::new(call));
                 }
@@ -175,10 +175,10 @@ impl Engine {
             Ok(reply) => reply,
             Err(error) => return self.fail(call, error.into(), error.as_str(), now_ns),
         };
-        match (script::decision(&reply, call.plan.charges.len()), &reply) {
-            (Some(decision), _) => {
+        match (script::batch(&reply, call.plan.charges.len(), 1), &reply) {
+            (Some(batch), _) => {
                 self.telemetry.answered(call.service);
-                self.decide(&call, &decision);
+                self.decide(&call, &batch.decision(0, &call.plan.charges));
             }
             (None, Reply::Error(text)) if text.starts_with("NOSCRIPT") && call.form == Form::Sha => {
                 call.form = Form::Text;

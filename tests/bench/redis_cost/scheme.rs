@@ -238,7 +238,7 @@ impl Asker {
                 1 => command.arg(&self.sha),
                 3 => command.arg(self.key(key)),
                 4 => command.arg(time_us),
-                8 => command.arg(cost),
+                9 => command.arg(cost),
                 _ => command.arg(part),
             };
         }
@@ -247,7 +247,7 @@ impl Asker {
 
     /// The costs of a history, those of a slot together at the time of its first: what Redis then holds is the same.
     fn history_by_slot(&self, load: &Load) -> Vec<(u64, u64)> {
-        let slot_us: u64 = self.template.get(7).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).expect("a slot's width");
+        let slot_us: u64 = self.template.get(8).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).expect("a slot's width");
         let mut slots: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         for n in 0..load.history {
             let time_us = load.time_us(n);

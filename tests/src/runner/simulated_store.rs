@@ -7,8 +7,8 @@ use slidegate_engine::{
     local::LocalWindows,
     redis::{CallError, Command, Reply, Value},
     window::{
-        Charge, Decision, Retry,
-        script::{CHARGE_ARGS, CLOCK_ARGS, Form, Script},
+        Charge, Retry, Standing,
+        script::{CHARGE_ARGS, Form, HEAD_ARGS, Script},
     },
 };
 
@@ -33,6 +33,8 @@ struct Asked {
     form: Form,
     keys: Vec<Vec<u8>>,
     now_us: Option<u64>,
+    /// How many equal requests.
+    units: u64,
     charges: Vec<Charge>,
 }
 
@@ -121,8 +123,38 @@ impl SimulatedStore {
         match self.store {
             Store::ReadOnly if barred => error("READONLY You can't write against a read only replica."),
             Store::Full if barred => error("OOM command not allowed when used memory > 'maxmemory'."),
-            _ => Ok(flat(&self.windows.decide(&self.places(&asked.keys), &asked.charges, now_us))),
+            _ => Ok(self.decide(&asked, now_us)),
         }
+    }
+
+    /// One request after the other, as far as they are admitted.
+    fn decide(&mut self, asked: &Asked, now_us: u64) -> Reply {
+        let before = self.look(asked, now_us);
+        let places = self.places(&asked.keys);
+        let (mut admitted, mut charged) = (0, vec![0; places.len()]);
+        while admitted < asked.units {
+            let decision = self.windows.decide(&places, &asked.charges, now_us);
+            if !decision.admitted {
+                break;
+            }
+            admitted += 1;
+            for (charged, standing) in charged.iter_mut().zip(&decision.standings) {
+                *charged += u64::from(standing.retry == Retry::Fits);
+            }
+        }
+        let after = self.look(asked, now_us);
+        let integer = |number: u64| Value::Integer(i64::try_from(number).expect("the script returns what a score can hold"));
+        let mut values = vec![integer(admitted)];
+        for ((before, after), charged) in before.iter().zip(&after).zip(&charged) {
+            let retry = match after.retry {
+                _ if *charged == asked.units => Value::Integer(0),
+                Retry::Fits => Value::Integer(0),
+                Retry::After(us) => integer(us),
+                Retry::Never => Value::Integer(-1),
+            };
+            values.extend([integer(before.remaining), integer(after.reset_us), retry]);
+        }
+        Reply::Many(values)
     }
 
     /// Where the windows of keys are kept: elsewhere after each loss, which is how they are lost.
@@ -131,12 +163,19 @@ impl SimulatedStore {
         keys.iter().map(place).collect()
     }
 
-    /// Whether the decision charges anything. Asked together with a limit that never has room, nothing is charged.
-    fn would_write(&mut self, asked: &Asked, now_us: u64) -> bool {
+    /// Where the limits stand. Asked together with one that never has room, nothing is charged.
+    fn look(&mut self, asked: &Asked, now_us: u64) -> Vec<Standing> {
         let full = Charge { limit: 0, window_us: 1, slot_us: 1, cost: 1, enforced: true };
         let keys: Vec<_> = self.places(&asked.keys).into_iter().chain([b"full".to_vec()]).collect();
         let charges: Vec<_> = asked.charges.iter().copied().chain([full]).collect();
-        let standings = self.windows.decide(&keys, &charges, now_us).standings;
+        let mut standings = self.windows.decide(&keys, &charges, now_us).standings;
+        standings.truncate(asked.keys.len());
+        standings
+    }
+
+    /// Whether the decision charges anything.
+    fn would_write(&mut self, asked: &Asked, now_us: u64) -> bool {
+        let standings = self.look(asked, now_us);
         let mut assessed = asked.charges.iter().zip(&standings);
         let refused = assessed.clone().any(|(charge, standing)| charge.enforced && standing.retry != Retry::Fits);
         !refused && assessed.any(|(_, standing)| standing.retry == Retry::Fits)
@@ -156,14 +195,16 @@ fn read(command: &Command) -> Asked {
         _ => panic!("{} is not of the engine's", name.escape_ascii()),
     };
     // The engine's own command for nothing names the same script, or this one is another.
-    assert_eq!(Some(script), Script::default().command(form, &[], &[]).get(1), "another script");
+    assert_eq!(Some(script), Script::default().command(form, &[], &[], 1).get(1), "another script");
     let (keys, arguments) = rest.split_at(usize::try_from(number(count)).expect("a number of keys"));
-    let (clock, charges) = arguments.split_at(CLOCK_ARGS);
+    let (head, charges) = arguments.split_at(HEAD_ARGS);
+    let [clock, units] = head else { panic!("{head:?} is not a clock and a number of requests") };
     assert_eq!(charges.len(), keys.len() * CHARGE_ARGS, "arguments for each key");
     Asked {
         form,
         keys: keys.to_vec(),
-        now_us: clock.first().filter(|clock| !clock.is_empty()).map(|clock| number(clock)),
+        now_us: (!clock.is_empty()).then(|| number(clock)),
+        units: number(units),
         charges: charges.chunks_exact(CHARGE_ARGS).map(charge).collect(),
     }
 }
@@ -181,19 +222,4 @@ fn charge(arguments: &[Vec<u8>]) -> Charge {
 fn number(argument: &[u8]) -> u64 {
     let text = std::str::from_utf8(argument).ok().and_then(|text| text.parse().ok());
     text.unwrap_or_else(|| panic!("{} is no number", argument.escape_ascii()))
-}
-
-/// The decision as the script returns it.
-fn flat(decision: &Decision) -> Reply {
-    let integer = |number: u64| Value::Integer(i64::try_from(number).expect("the script returns what a score can hold"));
-    let mut values = vec![Value::Integer(i64::from(decision.admitted))];
-    for standing in &decision.standings {
-        let retry = match standing.retry {
-            Retry::Fits => Value::Integer(0),
-            Retry::After(us) => integer(us),
-            Retry::Never => Value::Integer(-1),
-        };
-        values.extend([integer(standing.remaining), integer(standing.reset_us), retry]);
-    }
-    Reply::Many(values)
 }

@@ -33,7 +33,7 @@ fn dispatch(engine: &mut Engine, first: u64) -> Vec<String> {
 }
 
 fn admitted(remaining: i64) -> Result<Reply, CallError> {
-    Ok(Reply::Many([1, remaining, 1_000_000, 0].map(Value::Integer).to_vec()))
+    Ok(Reply::Many([1, remaining + 1, 1_000_000, 0].map(Value::Integer).to_vec()))
 }
 
 fn refused(retry_us: i64) -> Result<Reply, CallError> {

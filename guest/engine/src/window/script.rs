@@ -9,11 +9,12 @@ use alloc::{
 use super::{Charge, Decision, EXACT_MAX, Retry, Standing};
 use crate::redis::{Command, Reply, Value};
 
-/// Admits one request to every limit it meets, or to none. Its head says which KEYS and ARGV it takes and what it returns.
+/// Admits as many of some equal requests as every limit they meet has room for. Its head says which KEYS and ARGV it takes and what
+/// it returns.
 pub const ADMIT: &str = include_str!("admit.lua");
 
-/// Arguments of [`ADMIT`] before those of the first limit: the clock.
-pub const CLOCK_ARGS: usize = 1;
+/// Arguments of [`ADMIT`] before those of the first limit: the clock, and how many requests.
+pub const HEAD_ARGS: usize = 2;
 
 /// Arguments of [`ADMIT`] for each limit.
 pub const CHARGE_ARGS: usize = 5;
@@ -40,16 +41,16 @@ impl Default for Script {
 }
 
 impl Script {
-    /// The command that asks for these charges, one for each key, by Redis' own clock.
-    pub fn command(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge]) -> Command {
+    /// The command that asks for these charges, one for each key, `units` times over, by Redis' own clock.
+    pub fn command(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge], units: u64) -> Command {
         let (name, script) = match form {
             Form::Sha => ("EVALSHA", self.sha.as_str()),
             Form::Text => ("EVAL", ADMIT),
         };
-        let mut command = Vec::with_capacity(3 + keys.len() + CLOCK_ARGS + CHARGE_ARGS * charges.len());
+        let mut command = Vec::with_capacity(3 + keys.len() + HEAD_ARGS + CHARGE_ARGS * charges.len());
         command.extend([name.as_bytes().to_vec(), script.as_bytes().to_vec(), decimal(keys.len() as u64)]);
         command.extend(keys.iter().cloned());
-        command.push(Vec::new());
+        command.extend([Vec::new(), decimal(units)]);
         for charge in charges {
             command.push(decimal(charge.limit.min(EXACT_MAX)));
             command.push(decimal(charge.window_us));
@@ -61,30 +62,65 @@ impl Script {
     }
 }
 
-/// Reads the reply for so many charges. None: it is not one of [`ADMIT`].
-pub fn decision(reply: &Reply, charges: usize) -> Option<Decision> {
+/// The answer for some equal requests that were asked for together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// How many of them are admitted: those that came first.
+    pub admitted: u64,
+    /// Each limit, in the order asked.
+    pub limits: Vec<Room>,
+}
+
+/// One limit around a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What was left of the limit before the batch.
+    pub room: u64,
+    /// Microseconds until the oldest cost leaves, after the batch; 0 if nothing is in use.
+    pub reset_us: u64,
+    /// When one more fits, after the batch; [`Retry::Fits`] too if all of it was charged.
+    pub retry: Retry,
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// The answer for the request at `index`, counted from 0, as if each had been asked for alone, in this order. `charges` are those
+    /// that the batch was asked for with.
+    pub fn decision(&self, index: u64, charges: &[Charge]) -> Decision {
+        let admitted = index < self.admitted;
+        let standing = |(limit, charge): (&Room, &Charge)| {
+            let fits = limit.room / charge.cost.max(1);
+            let charged = if admitted { index.saturating_add(1) } else { self.admitted };
+            Standing {
+                remaining: limit.room - charged.min(fits) * charge.cost,
+                reset_us: limit.reset_us,
+                retry: if admitted && index < fits { Retry::Fits } else { limit.retry },
+            }
+        };
+        Decision { admitted, standings: self.limits.iter().zip(charges).map(standing).collect() }
+    }
+}
+
+/// Reads the reply for so many charges and requests. None: it is not one of [`ADMIT`].
+pub fn batch(reply: &Reply, charges: usize, units: u64) -> Option<Batch> {
     let Reply::Many(values) = reply else { return None };
-    let (admitted, rest) = values.split_first()?;
-    let admitted = match admitted {
-        Value::Integer(0) => false,
-        Value::Integer(1) => true,
-        _ => return None,
-    };
+    let (Value::Integer(admitted), rest) = values.split_first()? else { return None };
+    let admitted = u64::try_from(*admitted).ok().filter(|admitted| *admitted <= units)?;
     if rest.len() != charges * 3 {
         return None;
     }
-    let standings = rest.chunks_exact(3).map(standing).collect::<Option<Vec<_>>>()?;
-    Some(Decision { admitted, standings })
+    Some(Batch { admitted, limits: rest.chunks_exact(3).map(room).collect::<Option<_>>()? })
 }
 
-fn standing(values: &[Value]) -> Option<Standing> {
-    let [Value::Integer(remaining), Value::Integer(reset), Value::Integer(retry)] = values else { return None };
+fn room(values: &[Value]) -> Option<Room> {
+    let [Value::Integer(room), Value::Integer(reset), Value::Integer(retry)] = values else { return None };
     let retry = match *retry {
         0 => Retry::Fits,
         -1 => Retry::Never,
         us => Retry::After(u64::try_from(us).ok()?),
     };
-    Some(Standing { remaining: u64::try_from(*remaining).ok()?, reset_us: u64::try_from(*reset).ok()?, retry })
+    Some(Room { room: u64::try_from(*room).ok()?, reset_us: u64::try_from(*reset).ok()?, retry })
 }
 
 fn decimal(number: u64) -> Vec<u8> {
@@ -98,30 +134,53 @@ mod tests {
     #[test]
     fn a_command_names_the_script_the_keys_and_five_arguments_a_limit() {
         let charge = Charge { limit: u64::MAX, window_us: 60_000_000, slot_us: 1, cost: 2, enforced: false };
-        let command = Script::default().command(Form::Sha, &[b"k".to_vec()], &[charge]);
+        let command = Script::default().command(Form::Sha, &[b"k".to_vec()], &[charge], 7);
         let texts: Vec<_> = command.iter().map(|part| core::str::from_utf8(part).unwrap()).collect();
         assert_eq!(texts[0], "EVALSHA");
         assert_eq!(texts[1].len(), 40);
-        assert_eq!(&texts[2..], ["1", "k", "", "9007199254740991", "60000000", "1", "2", "0"]);
+        assert_eq!(&texts[2..], ["1", "k", "", "7", "9007199254740991", "60000000", "1", "2", "0"]);
+    }
+
+    fn integers(numbers: &[i64]) -> Reply {
+        Reply::Many(numbers.iter().map(|&n| Value::Integer(n)).collect())
     }
 
     #[test]
-    fn a_reply_of_another_shape_is_no_decision() {
-        let integers = |numbers: &[i64]| Reply::Many(numbers.iter().map(|&n| Value::Integer(n)).collect());
+    fn a_reply_of_another_shape_is_no_answer() {
+        let room = |room, reset_us, retry| Room { room, reset_us, retry };
         assert_eq!(
-            decision(&integers(&[0, 3, 10, -1, 0, 9, 7]), 2),
-            Some(Decision {
-                admitted: false,
-                standings: vec![
-                    Standing { remaining: 3, reset_us: 10, retry: Retry::Never },
-                    Standing { remaining: 0, reset_us: 9, retry: Retry::After(7) },
-                ],
-            })
+            batch(&integers(&[4, 3, 10, -1, 0, 9, 7]), 2, 4),
+            Some(Batch { admitted: 4, limits: vec![room(3, 10, Retry::Never), room(0, 9, Retry::After(7))] })
         );
-        for wrong in [integers(&[1, 3, 10, 0]), integers(&[]), integers(&[2, 3, 10, 0, 3, 10, 0]), integers(&[1, -3, 10, 0, 0, 0, 0])] {
-            assert_eq!(decision(&wrong, 2), None);
+        for wrong in [&[1, 3, 10, 0][..], &[], &[5, 3, 10, 0, 3, 10, 0], &[-1, 3, 10, 0, 3, 10, 0], &[1, -3, 10, 0, 0, 0, 0]] {
+            assert_eq!(batch(&integers(wrong), 2, 4), None, "{wrong:?}");
         }
-        assert_eq!(decision(&Reply::Single(Value::Nil), 0), None);
-        assert_eq!(decision(&Reply::Many(vec![Value::Bulk(b"1".to_vec())]), 0), None);
+        assert_eq!(batch(&integers(&[0, 0, 0, -2]), 1, 1), None);
+        assert_eq!(batch(&Reply::Single(Value::Nil), 0, 1), None);
+        assert_eq!(batch(&Reply::Many(vec![Value::Bulk(b"1".to_vec())]), 0, 1), None);
+    }
+
+    #[test]
+    fn each_request_of_a_batch_gets_the_answer_it_would_have_got_alone() {
+        let charge = |cost, enforced| Charge { limit: 10, window_us: 9, slot_us: 1, cost, enforced };
+        let charges = [charge(2, true), charge(3, false), charge(11, false)];
+        let asked = batch(&integers(&[3, 7, 9, 5, 8, 9, 4, 10, 0, -1]), 3, 5).unwrap();
+        let answers: Vec<_> = (0..5).map(|index| asked.decision(index, &charges)).collect();
+        assert_eq!(answers.iter().map(|answer| answer.admitted).collect::<Vec<_>>(), [true, true, true, false, false]);
+        let of =
+            |limit: usize| answers.iter().map(move |answer| answer.standings[limit]).map(|standing| (standing.remaining, standing.retry));
+        let (fits, later) = (Retry::Fits, Retry::After);
+        assert_eq!(of(0).collect::<Vec<_>>(), [(5, fits), (3, fits), (1, fits), (1, later(5)), (1, later(5))]);
+        assert_eq!(of(1).collect::<Vec<_>>(), [(5, fits), (2, fits), (2, later(4)), (2, later(4)), (2, later(4))]);
+        assert!(of(2).all(|standing| standing == (10, Retry::Never)));
+    }
+
+    #[test]
+    fn a_reply_that_cannot_be_true_is_no_panic() {
+        let charges = [Charge { limit: 1, window_us: 9, slot_us: 1, cost: u64::MAX, enforced: true }; 2];
+        let asked = batch(&integers(&[i64::MAX, i64::MAX, i64::MAX, i64::MAX, 0, 0, 0]), 2, u64::MAX).unwrap();
+        for index in [0, 1, u64::MAX] {
+            assert_eq!(asked.decision(index, &charges).standings[0].remaining, i64::MAX as u64);
+        }
     }
 }

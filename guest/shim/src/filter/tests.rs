@@ -11,7 +11,7 @@ use crate::gateway::{BAD_ARGUMENT, INTERNAL_FAILURE};
 const LIMIT: &str = r#"{"rule_name": "r", "_plugin_id_": "p", "show_limit_quota_header": true,
     "global_threshold": {"query_per_minute": 3}, "redis": {"service_name": "redis.dns", "password": "secret", "database": 2}}"#;
 
-const ADMITTED: &[u8] = b"*4\r\n:1\r\n:2\r\n:60000000\r\n:0\r\n";
+const ADMITTED: &[u8] = b"*4\r\n:1\r\n:3\r\n:60000000\r\n:0\r\n";
 const REFUSED: &[u8] = b"*4\r\n:0\r\n:0\r\n:60000000\r\n:1500000\r\n";
 const NO_AUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
 
@@ -310,5 +310,5 @@ fn every_cookie_field_counts() {
 fn a_command_is_one_value_for_redis() {
     let (_filter, fake) = waiting();
     let query = fake.last_query();
-    assert!(matches!(resp::decode(&query), Some(slidegate_engine::redis::Reply::Many(parts)) if parts.len() == 10));
+    assert!(matches!(resp::decode(&query), Some(slidegate_engine::redis::Reply::Many(parts)) if parts.len() == 11));
 }

@@ -27,16 +27,6 @@ else
   now = ARGV[1] + 0
 end
 
-local EXACT = 9007199254740991 -- the greatest integer below which a score skips none
-
-local now
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-else
-  now = ARGV[1] + 0
-end
-
 local count = #KEYS
 local units = ARGV[2] + 0
 local admitted = units

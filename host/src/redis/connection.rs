@@ -1,10 +1,12 @@
 //! One multiplexed connection to one Redis, made when needed and made again when lost.
 //!
-//! The `redis` crate's own reconnecting wrapper is not used: it does not tell whether a command was
-//! sent, and hides what the server said to AUTH and SELECT. Here a command is either queued while
-//! there is no connection, and then sent once, or handed to a connection, and then never again.
+//! The `redis` crate's connections are not used: they do not tell whether a command was sent, hide what
+//! the server said to AUTH and SELECT, and cost a task's turn and a write for each command. Here a command
+//! is either queued while there is no connection, and then sent once, or handed to a connection, and then
+//! never again.
 
 mod link;
+mod pipeline;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,11 +17,11 @@ use tokio::time::Instant;
 
 pub(super) use self::link::Target;
 use self::link::{Link, LinkError, Sent};
-use super::{RedisConnection, ReplyFuture, reply};
+use super::{RedisConnection, ReplyFuture};
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
-/// A [`RedisConnection`] by the `redis` crate.
+/// A [`RedisConnection`] to one server.
 pub(super) struct Connection {
     shared: Arc<Shared>,
 }
@@ -55,6 +57,7 @@ enum LinkState {
 /// A command that waits for a connection.
 struct Queued {
     command: Vec<Vec<u8>>,
+    deadline: Instant,
     started: oneshot::Sender<Result<Sent, LinkError>>,
 }
 
@@ -79,39 +82,22 @@ impl Connection {
 
 impl RedisConnection for Connection {
     fn call(&self, command: Vec<Vec<u8>>) -> ReplyFuture {
-        let started = self.shared.start(command);
-        let deadline = Instant::now() + self.shared.timeout;
-        Box::pin(wait(Arc::clone(&self.shared), started, deadline))
+        let now = Instant::now();
+        let deadline = now + self.shared.timeout;
+        match self.shared.start(command, now, deadline) {
+            Started::Sent(sent) => Box::pin(sent.reply()),
+            Started::Queued(queued) => Box::pin(wait(queued, deadline)),
+        }
     }
 }
 
-/// Waits for the connection, if it is still being made, and then for the reply.
-async fn wait(shared: Arc<Shared>, started: Started, deadline: Instant) -> Result<Reply, CallError> {
-    let sent = match started {
-        Started::Sent(sent) => sent,
-        Started::Queued(queued) => match tokio::time::timeout_at(deadline, queued).await {
-            Ok(Ok(Ok(sent))) => sent,
-            Ok(Ok(Err(LinkError::Refused(text)))) => return Ok(Reply::Error(text)),
-            // Not sent: dropping the receiver takes the command out of the queue.
-            Ok(Ok(Err(LinkError::Unreachable(_))) | Err(_)) | Err(_) => return Err(CallError::Connect),
-        },
-    };
-    let Sent { link, at, reply } = sent;
-    match tokio::time::timeout_at(deadline, reply).await {
-        Ok(outcome) => {
-            link.heard();
-            if outcome.is_err() {
-                shared.give_up(&link);
-            }
-            reply::convert(outcome)
-        }
-        Err(_) => {
-            // Replies come in order: if nothing came since this was sent, nothing may ever come.
-            if !link.heard_since(at) {
-                shared.give_up(&link);
-            }
-            Err(CallError::Timeout)
-        }
+/// Waits for the connection that is being made, and then for the reply.
+async fn wait(queued: oneshot::Receiver<Result<Sent, LinkError>>, deadline: Instant) -> Result<Reply, CallError> {
+    match tokio::time::timeout_at(deadline, queued).await {
+        Ok(Ok(Ok(sent))) => sent.reply().await,
+        Ok(Ok(Err(LinkError::Refused(text)))) => Ok(Reply::Error(text)),
+        // Not sent: dropping the receiver takes the command out of the queue.
+        Ok(Ok(Err(LinkError::Unreachable(_))) | Err(_)) | Err(_) => Err(CallError::Connect),
     }
 }
 
@@ -120,17 +106,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(self: &Arc<Self>, command: Vec<Vec<u8>>) -> Started {
+    fn start(self: &Arc<Self>, command: Vec<Vec<u8>>, now: Instant, deadline: Instant) -> Started {
         let mut state = self.lock();
-        if let LinkState::Ready(link) = &state.link {
-            return Started::Sent(link.send(&command));
+        if let LinkState::Ready(link) = &state.link
+            && let Some(sent) = link.send(&command, now, deadline)
+        {
+            return Started::Sent(sent);
         }
         let (started, queued) = oneshot::channel();
-        let command = Queued { command, started };
+        let command = Queued { command, deadline, started };
         match &mut state.link {
             LinkState::Connecting(queue) => queue.push(command),
-            idle => {
-                *idle = LinkState::Connecting(vec![command]);
+            // Idle, or a link that takes no further command. Those on their way still wait for their replies.
+            unusable => {
+                *unusable = LinkState::Connecting(vec![command]);
                 self.runtime.spawn(Arc::clone(self).connect());
             }
         }
@@ -164,8 +153,9 @@ impl Shared {
                     }
                 });
                 let link = Arc::new(Link::new(connection, driver.abort_handle(), generation));
-                for Queued { command, started } in queue {
-                    let _ = started.send(Ok(link.send(&command)));
+                for Queued { command, deadline, started } in queue {
+                    let sent = link.send(&command, Instant::now(), deadline);
+                    let _ = started.send(sent.ok_or_else(|| LinkError::Unreachable("connection lost at once".to_owned())));
                 }
                 state.link = LinkState::Ready(link);
             }
@@ -194,10 +184,5 @@ impl Shared {
         if matches!(&state.link, LinkState::Ready(link) if link.generation == generation) {
             state.link = LinkState::Idle;
         }
-    }
-
-    /// No further commands for this link. Those on their way still wait for their replies.
-    fn give_up(&self, link: &Link) {
-        self.lost(link.generation);
     }
 }

@@ -1,24 +1,22 @@
 //! A connection that is made, signed in, and has its database selected.
 
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, RedisConnectionInfo, RedisResult, Value};
+use redis::ConnectionAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::redis::reply;
+use super::pipeline::{Outcome, Pipeline};
+use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
-/// Commands that may wait inside the crate. More than an instance may have on their way, so that
-/// handing one over never waits: a command that waited could be overtaken.
-const BUFFERED_COMMANDS: usize = 1 << 20;
+/// Longer than any attempt to connect may take; that has a deadline of its own.
+const SIGN_IN_MAX: Duration = Duration::from_secs(1 << 32);
 
 /// Where a connection goes, and as whom.
 #[derive(Clone)]
@@ -53,57 +51,57 @@ impl fmt::Display for LinkError {
 impl Target {
     /// Connects, signs in, selects the database. AUTH and SELECT are commands of ours, because the
     /// crate's own set-up does not hand on what the server answers to them.
-    pub(super) async fn connect(&self) -> Result<(MultiplexedConnection, Driver), LinkError> {
-        let (mut connection, mut driver) = match &self.address {
+    pub(super) async fn connect(&self) -> Result<(Pipeline, Driver), LinkError> {
+        let (pipeline, mut driver) = match &self.address {
             ConnectionAddr::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
                 stream.set_nodelay(true).map_err(unreachable)?;
-                open(stream).await?
+                open(stream)
             }
             #[cfg(unix)]
-            ConnectionAddr::Unix(path) => open(tokio::net::UnixStream::connect(path).await.map_err(unreachable)?).await?,
+            ConnectionAddr::Unix(path) => open(tokio::net::UnixStream::connect(path).await.map_err(unreachable)?),
             other => return Err(LinkError::Unreachable(format!("addresses like {other} are not supported"))),
         };
         tokio::select! {
-            result = self.set_up(&mut connection) => result?,
-            () = &mut driver => return Err(LinkError::Unreachable("connection lost while signing in".to_owned())),
+            result = self.set_up(&pipeline) => result?,
+            () = &mut driver => return Err(lost()),
         }
-        Ok((connection, driver))
+        Ok((pipeline, driver))
     }
 
-    async fn set_up(&self, connection: &mut MultiplexedConnection) -> Result<(), LinkError> {
+    async fn set_up(&self, pipeline: &Pipeline) -> Result<(), LinkError> {
+        let username = self.username.as_ref().map(String::as_bytes);
         if let Some(password) = &self.password {
-            let mut auth = redis::cmd("AUTH");
-            if let Some(username) = &self.username {
-                auth.arg(username);
-            }
-            accepted(connection, auth.arg(password)).await?;
+            let command: Vec<&[u8]> = [b"AUTH".as_slice()].into_iter().chain(username).chain([password.as_bytes()]).collect();
+            accepted(pipeline, &command).await?;
         }
         if self.database != 0 {
-            accepted(connection, redis::cmd("SELECT").arg(self.database)).await?;
+            accepted(pipeline, &[b"SELECT", self.database.to_string().as_bytes()]).await?;
         }
         Ok(())
     }
 }
 
-async fn open<S>(stream: S) -> Result<(MultiplexedConnection, Driver), LinkError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let info = RedisConnectionInfo::default().set_skip_set_lib_name();
-    // Deadlines are counted from the call, so they are not the crate's business.
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None).set_pipeline_buffer_size(BUFFERED_COMMANDS);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await.map_err(unreachable)?;
-    Ok((connection, Box::pin(driver)))
+/// A connection before signing in.
+fn open(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> (Pipeline, Driver) {
+    let (pipeline, driver) = Pipeline::new(socket);
+    (pipeline, Box::pin(driver))
 }
 
-async fn accepted(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<(), LinkError> {
-    match connection.send_packed_command(command).await {
-        Ok(Value::ServerError(error)) => Err(LinkError::Refused(reply::text(&error))),
-        Ok(_) => Ok(()),
-        Err(error) => Err(unreachable(error)),
+/// How long the server may take is the business of who awaits this.
+async fn accepted(pipeline: &Pipeline, command: &[&[u8]]) -> Result<(), LinkError> {
+    let command: Vec<Vec<u8>> = command.iter().map(|argument| argument.to_vec()).collect();
+    let now = Instant::now();
+    let reply = pipeline.send(&command, now, now + SIGN_IN_MAX).ok_or_else(lost)?;
+    match reply.await {
+        Ok(Ok(Reply::Error(text))) => Err(LinkError::Refused(text)),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(lost()),
     }
+}
+
+fn lost() -> LinkError {
+    LinkError::Unreachable("connection lost while signing in".to_owned())
 }
 
 fn unreachable(error: impl fmt::Display) -> LinkError {
@@ -112,65 +110,42 @@ fn unreachable(error: impl fmt::Display) -> LinkError {
 
 /// A usable connection. Ends its driver when nobody waits for it any more.
 pub(super) struct Link {
-    connection: MultiplexedConnection,
+    pipeline: Pipeline,
     driver: AbortHandle,
     pub(super) generation: u64,
-    made: Instant,
-    /// When a reply last came, in nanoseconds after `made`.
-    heard: AtomicU64,
 }
 
 /// A command that was handed to the connection.
 pub(super) struct Sent {
-    pub(super) link: Arc<Link>,
-    /// When, in nanoseconds after the link was made.
-    pub(super) at: u64,
-    pub(super) reply: PendingReply,
+    /// Kept for the driver's sake.
+    link: Arc<Link>,
+    reply: oneshot::Receiver<Outcome>,
 }
 
-type PendingReply = Pin<Box<dyn Future<Output = RedisResult<Value>> + Send>>;
-
 impl Link {
-    pub(super) fn new(connection: MultiplexedConnection, driver: AbortHandle, generation: u64) -> Self {
-        Self { connection, driver, generation, made: Instant::now(), heard: AtomicU64::new(0) }
+    pub(super) fn new(pipeline: Pipeline, driver: AbortHandle, generation: u64) -> Self {
+        Self { pipeline, driver, generation }
     }
 
-    /// Hands a command to the connection before returning, so that order is kept.
-    pub(super) fn send(self: &Arc<Self>, command: &[Vec<u8>]) -> Sent {
-        let mut packed = Cmd::with_capacity(command.len(), command.iter().map(Vec::len).sum());
-        for argument in command {
-            packed.arg(argument);
-        }
-        let mut connection = self.connection.clone();
-        let mut reply: PendingReply = Box::pin(async move { connection.send_packed_command(&packed).await });
-        let at = self.elapsed();
-        // The first poll enters the connection's queue. Unconstrained, since a task that has used
-        // up its budget would be told to come back later, and another command would overtake.
-        let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(outcome) = pin!(tokio::task::unconstrained(&mut reply)).poll(&mut context) {
-            reply = Box::pin(std::future::ready(outcome));
-        }
-        Sent { link: Arc::clone(self), at, reply }
-    }
-
-    /// Takes note that a reply came.
-    pub(super) fn heard(&self) {
-        self.heard.fetch_max(self.elapsed(), Ordering::Relaxed);
-    }
-
-    /// Whether a reply came after this moment.
-    pub(super) fn heard_since(&self, at: u64) -> bool {
-        self.heard.load(Ordering::Relaxed) > at
-    }
-
-    fn elapsed(&self) -> u64 {
-        let elapsed: Duration = self.made.elapsed();
-        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    /// Hands a command to the connection before returning, so that order is kept. `None`, and nothing
+    /// is sent, if the connection has ended or does not answer.
+    pub(super) fn send(self: &Arc<Self>, command: &[Vec<u8>], now: Instant, deadline: Instant) -> Option<Sent> {
+        let reply = self.pipeline.send(command, now, deadline)?;
+        Some(Sent { link: Arc::clone(self), reply })
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+impl Sent {
+    /// Waits for the reply, at most until the deadline.
+    pub(super) async fn reply(self) -> Outcome {
+        let outcome = self.reply.await.unwrap_or(Err(CallError::Disconnected));
+        drop(self.link);
+        outcome
     }
 }

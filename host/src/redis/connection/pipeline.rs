@@ -1,0 +1,301 @@
+//! Commands out, replies in, over one socket: the commands of one turn leave in one write, and the
+//! replies of one read are handed out together.
+//!
+//! Redis answers in the order of the commands, so a reply needs no name. Deadlines are kept here, in
+//! one timer for all commands.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::redis::reply::{Garbage, ReplyReader};
+
+/// A buffer above this size is not kept when it is empty.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// What becomes of one command.
+pub(super) type Outcome = Result<Reply, CallError>;
+
+/// Where commands are handed over.
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    shared: Arc<Shared>,
+}
+
+/// The future that reads and writes the socket. Ready when the connection has ended.
+pub(super) struct Driver<S> {
+    shared: Arc<Shared>,
+    socket: S,
+    /// What is being written, and how much of it was.
+    writing: Vec<u8>,
+    written: usize,
+    is_flushed: bool,
+    reader: ReplyReader,
+    /// What a read brought, and for whom: kept for its memory.
+    replies: Vec<Outcome>,
+    settled: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    /// When something was last received.
+    heard: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Commands that the driver has not taken yet.
+    outgoing: Vec<u8>,
+    /// For every command without a reply, in order.
+    waiting: VecDeque<Waiting>,
+    /// How many of those have timed out. The first ones: deadlines rise.
+    timed_out: usize,
+    /// Set while the driver has nothing to write.
+    driver: Option<Waker>,
+    /// The connection has ended, or does not answer.
+    is_closed: bool,
+}
+
+struct Waiting {
+    sent: Instant,
+    deadline: Instant,
+    /// None after the deadline.
+    settle: Option<oneshot::Sender<Outcome>>,
+}
+
+impl Pipeline {
+    /// Both ends of a connection that is made.
+    pub(super) fn new<S>(socket: S) -> (Self, Driver<S>) {
+        let shared = Arc::new(Shared::default());
+        let driver = Driver {
+            shared: Arc::clone(&shared),
+            socket,
+            writing: Vec::new(),
+            written: 0,
+            is_flushed: true,
+            reader: ReplyReader::default(),
+            replies: Vec::new(),
+            settled: Vec::new(),
+            heard: Instant::now(),
+            timer: None,
+        };
+        (Self { shared }, driver)
+    }
+
+    /// Hands a command over, in the order of these calls. Deadlines must not fall from one command to
+    /// the next. `None`, and nothing is sent, once the connection has ended or does not answer.
+    pub(super) fn send(&self, command: &[Vec<u8>], now: Instant, deadline: Instant) -> Option<oneshot::Receiver<Outcome>> {
+        let (settle, settled) = oneshot::channel();
+        let mut state = self.shared.lock();
+        if state.is_closed {
+            return None;
+        }
+        encode(command, &mut state.outgoing);
+        state.waiting.push_back(Waiting { sent: now, deadline, settle: Some(settle) });
+        let driver = state.driver.take();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Some(settled)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no further command; those without a reply get this.
+    fn close(&self, first: CallError) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        let mut error = first;
+        for Waiting { settle, .. } in waiting {
+            if let Some(settle) = settle {
+                // Whoever waited may have left.
+                let _ = settle.send(Err(error));
+            }
+            error = CallError::Disconnected;
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    /// Writes until there is nothing to write.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(rest) = self.writing.get(self.written..).filter(|rest| !rest.is_empty()) {
+                match ready!(Pin::new(&mut self.socket).poll_write(context, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    length => self.written += length,
+                }
+                self.is_flushed = false;
+            }
+            if !self.is_flushed {
+                ready!(Pin::new(&mut self.socket).poll_flush(context))?;
+                self.is_flushed = true;
+            }
+            self.writing.clear();
+            self.writing.shrink_to(KEPT_BYTES);
+            self.written = 0;
+            let mut state = self.shared.lock();
+            if state.outgoing.is_empty() {
+                state.driver = Some(context.waker().clone());
+                return Poll::Ready(Ok(()));
+            }
+            std::mem::swap(&mut state.outgoing, &mut self.writing);
+        }
+    }
+
+    /// Reads until there is nothing to read; ready when there never will be.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<CallError> {
+        loop {
+            let mut space = ReadBuf::new(self.reader.space());
+            let read = ready!(Pin::new(&mut self.socket).poll_read(context, &mut space));
+            let length = space.filled().len();
+            if read.is_err() || length == 0 {
+                return Poll::Ready(CallError::Disconnected);
+            }
+            self.reader.received(length);
+            self.heard = Instant::now();
+            if let Err(error) = self.hand_out() {
+                return Poll::Ready(error);
+            }
+        }
+    }
+
+    /// Gives every reply that has come to who waits for it.
+    fn hand_out(&mut self) -> Result<(), CallError> {
+        let end = loop {
+            match self.reader.next() {
+                Ok(Some(reply)) => self.replies.push(reply),
+                Ok(None) => break Ok(()),
+                Err(Garbage) => break Err(CallError::Protocol),
+            }
+        };
+        let mut state = self.shared.lock();
+        for reply in self.replies.drain(..) {
+            // A reply to nothing.
+            let waiting = state.waiting.pop_front().ok_or(CallError::Protocol)?;
+            state.timed_out = state.timed_out.saturating_sub(1);
+            self.settled.extend(waiting.settle.map(|settle| (settle, reply)));
+        }
+        drop(state);
+        for (settle, reply) in self.settled.drain(..) {
+            // Whoever waited may have left.
+            let _ = settle.send(reply);
+        }
+        end
+    }
+
+    /// Tells those whose deadline has passed. One timer, for the first of them, serves all.
+    fn poll_deadlines(&mut self, context: &mut Context<'_>) {
+        loop {
+            let state = self.shared.lock();
+            let next = state.waiting.get(state.timed_out).map(|waiting| waiting.deadline);
+            drop(state);
+            let timer = match (&mut self.timer, next) {
+                (None, None) => return,
+                (None, Some(next)) => self.timer.insert(Box::pin(sleep_until(next))),
+                (Some(timer), next) => {
+                    // One that is too early finds out by itself, so most replies need not touch it.
+                    if let Some(next) = next.filter(|next| *next < timer.deadline()) {
+                        timer.as_mut().reset(next);
+                    }
+                    timer
+                }
+            };
+            if timer.as_mut().poll(context).is_pending() {
+                return;
+            }
+            self.timer = None;
+            self.time_out(Instant::now());
+        }
+    }
+
+    fn time_out(&mut self, now: Instant) {
+        let mut state = self.shared.lock();
+        let State { waiting, timed_out, is_closed, .. } = &mut *state;
+        while let Some(waiting) = waiting.get_mut(*timed_out).filter(|waiting| waiting.deadline <= now) {
+            // Replies come in order: if nothing came since this was sent, nothing may ever come.
+            *is_closed |= self.heard <= waiting.sent;
+            *timed_out += 1;
+            self.settled.extend(waiting.settle.take().map(|settle| (settle, Err(CallError::Timeout))));
+        }
+        drop(state);
+        for (settle, error) in self.settled.drain(..) {
+            let _ = settle.send(error);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let end = match this.poll_write(context) {
+            Poll::Ready(Err(_)) => Poll::Ready(CallError::Disconnected),
+            // Reading goes on while the other side takes nothing.
+            _ => this.poll_read(context),
+        };
+        match end {
+            Poll::Ready(error) => {
+                this.shared.close(error);
+                Poll::Ready(())
+            }
+            Poll::Pending => {
+                this.poll_deadlines(context);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        self.shared.close(CallError::Disconnected);
+    }
+}
+
+/// Appends a command as Redis reads it: an array of bulk strings.
+fn encode(command: &[Vec<u8>], out: &mut Vec<u8>) {
+    length(b'*', command.len(), out);
+    for argument in command {
+        length(b'$', argument.len(), out);
+        out.extend_from_slice(argument);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn length(kind: u8, length: usize, out: &mut Vec<u8>) {
+    out.push(kind);
+    let digits = length.checked_ilog10().unwrap_or(0);
+    out.extend((0..=digits).rev().map(|digit| b'0' + (length / 10_usize.pow(digit) % 10) as u8));
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_arrays_of_bulk_strings() {
+        let mut out = Vec::new();
+        encode(&[b"SET".to_vec(), Vec::new(), vec![b'x'; 1_203]], &mut out);
+        let expected = [b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$1203\r\n".as_slice(), &[b'x'; 1_203], b"\r\n"].concat();
+        assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+}

@@ -1,6 +1,7 @@
 //! One kept instance, its Redis connections, and the streams in flight, for Tokio.
 
 mod core;
+mod replies;
 mod stream;
 
 use std::fmt;
@@ -86,8 +87,8 @@ impl Worker {
             invalid @ ConfigureError::Invalid(_) => StartError::Configure(invalid),
         })?;
         let description = instance.describe().map_err(StartError::Trap)?;
-        let core = Core::new(module, filter_json, options, runtime, configuration, description, instance);
-        Ok(Self { core: Arc::new(core) })
+        let core = Core::new(module, filter_json, options, &runtime, configuration, description, instance);
+        Ok(Self { core })
     }
 
     /// What the component made of the configuration.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -10,12 +10,12 @@ use tokio::sync::oneshot;
 
 use super::{WorkerOptions, count_trap};
 use crate::bindings::exports::slidegate::filter::filter::{Configuration, OnTrap};
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
-use crate::bindings::slidegate::filter::types::{CallId, Response, StreamId};
+use crate::bindings::slidegate::filter::types::{Response, StreamId};
 use crate::component::Module;
 use crate::imports::Verdict;
 use crate::instance::{Instance, Trap};
 use crate::redis::RedisConnection;
+use crate::worker::replies::{Made, Replied, Replies};
 
 /// At most so many instances are made in a second after traps; between, streams get the failure
 /// mode. Reading a large configuration for each request of a component that always traps would cost
@@ -27,8 +27,8 @@ pub(super) struct Core {
     module: Module,
     filter_json: Vec<u8>,
     options: WorkerOptions,
-    runtime: Handle,
     connections: Vec<Arc<dyn RedisConnection>>,
+    replies: Replies,
     pub(super) configuration: Configuration,
     pub(super) description: String,
     pub(super) traps: AtomicU64,
@@ -71,11 +71,11 @@ impl Core {
         module: &Module,
         filter_json: &[u8],
         options: WorkerOptions,
-        runtime: Handle,
+        runtime: &Handle,
         configuration: Configuration,
         description: String,
         instance: Instance,
-    ) -> Self {
+    ) -> Arc<Self> {
         let connections = configuration.redis.iter().map(|service| options.redis.open(service)).collect();
         let kept = Kept {
             instance: Some(instance),
@@ -85,17 +85,19 @@ impl Core {
             replacements: 0,
             replacements_since: Instant::now(),
         };
-        Self {
+        let core = Arc::new(Self {
             module: module.clone(),
             filter_json: filter_json.to_vec(),
             options,
-            runtime,
             connections,
+            replies: Replies::default(),
             configuration,
             description,
             traps: AtomicU64::new(0),
             kept: Mutex::new(kept),
-        }
+        });
+        runtime.spawn(deliver_replies(core.replies.clone(), Arc::downgrade(&core)));
+        core
     }
 
     /// What becomes of a stream that the filter cannot decide.
@@ -116,10 +118,7 @@ impl Core {
     }
 
     /// Names a new stream and calls its first hook. There is no key if there is no instance.
-    pub(super) fn begin<R>(
-        self: &Arc<Self>,
-        hook: impl FnOnce(&mut Instance, StreamId, u64) -> Result<Option<R>, Trap>,
-    ) -> (Option<Key>, Entered<R>) {
+    pub(super) fn begin<R>(&self, hook: impl FnOnce(&mut Instance, StreamId, u64) -> Result<Option<R>, Trap>) -> (Option<Key>, Entered<R>) {
         let mut kept = self.lock();
         if kept.instance.is_none() {
             self.replace(&mut kept);
@@ -134,7 +133,7 @@ impl Core {
     }
 
     /// Calls a later hook of a stream.
-    pub(super) fn proceed<R>(self: &Arc<Self>, key: Key, hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>) -> Entered<R> {
+    pub(super) fn proceed<R>(&self, key: Key, hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>) -> Entered<R> {
         let mut kept = self.lock();
         if kept.generation != key.generation {
             return Entered::Gone;
@@ -143,7 +142,7 @@ impl Core {
     }
 
     /// Ends a stream. Who waited for it hears no more.
-    pub(super) fn end(self: &Arc<Self>, key: Key) {
+    pub(super) fn end(&self, key: Key) {
         let mut kept = self.lock();
         if kept.generation != key.generation {
             return;
@@ -152,22 +151,18 @@ impl Core {
         self.run(&mut kept, |instance, now| instance.on_done(key.stream, now));
     }
 
-    /// Delivers a reply, unless the instance that asked has trapped meanwhile.
-    fn deliver(self: &Arc<Self>, generation: u64, call: CallId, reply: Result<Reply, CallError>) {
+    /// Delivers replies, except those to an instance that has trapped meanwhile.
+    fn deliver(&self, replies: &mut Vec<Replied>) {
         let mut kept = self.lock();
-        if kept.generation != generation {
-            return;
+        for Replied { generation, call, reply } in replies.drain(..) {
+            if kept.generation == generation {
+                self.run(&mut kept, |instance, now| instance.on_redis_reply(call, reply.as_ref().map_err(|error| *error), now));
+            }
         }
-        self.run(&mut kept, |instance, now| instance.on_redis_reply(call, reply.as_ref().map_err(|error| *error), now));
     }
 
     /// Calls a hook that may leave its stream undecided, by returning `None`.
-    fn enter<R>(
-        self: &Arc<Self>,
-        kept: &mut Kept,
-        stream: StreamId,
-        hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>,
-    ) -> Entered<R> {
+    fn enter<R>(&self, kept: &mut Kept, stream: StreamId, hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>) -> Entered<R> {
         match self.run(kept, hook) {
             Some(Some(answer)) => Entered::Answered(answer),
             Some(None) => {
@@ -181,7 +176,7 @@ impl Core {
 
     /// One call into the instance, and whatever it asked for. `None` if there is no instance any
     /// more.
-    fn run<R>(self: &Arc<Self>, kept: &mut Kept, call: impl FnOnce(&mut Instance, u64) -> Result<R, Trap>) -> Option<R> {
+    fn run<R>(&self, kept: &mut Kept, call: impl FnOnce(&mut Instance, u64) -> Result<R, Trap>) -> Option<R> {
         let instance = kept.instance.as_mut()?;
         match call(instance, (self.options.clock)()) {
             Ok(result) => {
@@ -205,17 +200,16 @@ impl Core {
         }
     }
 
-    /// Sends what the instance asked for, in order, and lets a task bring back each reply.
-    fn send_calls(self: &Arc<Self>, instance: &mut Instance, generation: u64) {
-        for call in instance.take_calls() {
-            let Some(connection) = self.connections.get(call.service) else { continue };
-            let reply = connection.call(call.command);
-            let core = Arc::clone(self);
-            self.runtime.spawn(async move {
-                let reply = reply.await;
-                core.deliver(generation, call.id, reply);
-            });
+    /// Sends what the instance asked for, in order.
+    fn send_calls(&self, instance: &mut Instance, generation: u64) {
+        let calls = instance.take_calls();
+        if calls.is_empty() {
+            return;
         }
+        self.replies.await_all(calls.into_iter().filter_map(|call| {
+            let reply = self.connections.get(call.service)?.call(call.command);
+            Some(Made { generation, call: call.id, reply })
+        }));
     }
 
     /// Takes a trapped instance out of use. Every stream that waited gets the failure mode.
@@ -255,5 +249,20 @@ impl Core {
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.replies.close();
+    }
+}
+
+/// Brings replies back until the worker is gone.
+async fn deliver_replies(replies: Replies, core: Weak<Core>) {
+    let (mut collector, mut replied) = (replies.collector(), Vec::new());
+    while collector.collect(&mut replied).await {
+        let Some(core) = core.upgrade() else { return };
+        core.deliver(&mut replied);
     }
 }

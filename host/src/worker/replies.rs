@@ -1,0 +1,166 @@
+//! The Redis calls of a worker that have no reply yet. One task awaits them all and takes whatever has come together, so
+//! that a burst of replies costs one turn of one task.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::types::CallId;
+use crate::redis::ReplyFuture;
+
+/// A call that an instance made.
+pub(super) struct Made {
+    pub(super) generation: u64,
+    pub(super) call: CallId,
+    pub(super) reply: ReplyFuture,
+}
+
+/// The reply to a call, or why there is none.
+pub(super) struct Replied {
+    pub(super) generation: u64,
+    pub(super) call: CallId,
+    pub(super) reply: Result<Reply, CallError>,
+}
+
+/// Where calls are handed over to be awaited.
+#[derive(Clone, Default)]
+pub(super) struct Replies {
+    inbox: Arc<Mutex<Inbox>>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    made: Vec<Made>,
+    /// Places in the collector's list that may have something.
+    woken: Vec<usize>,
+    /// Set while the collector sleeps.
+    collector: Option<Waker>,
+    is_closed: bool,
+}
+
+/// Awaits calls in the order in which they are answered.
+pub(super) struct Collector {
+    inbox: Arc<Mutex<Inbox>>,
+    places: Vec<Place>,
+    free: Vec<usize>,
+    /// Kept for their memory.
+    made: Vec<Made>,
+    woken: Vec<usize>,
+}
+
+struct Place {
+    waker: Waker,
+    awaited: Option<Made>,
+}
+
+/// Wakes the collector for one of its places.
+struct PlaceWaker {
+    inbox: Arc<Mutex<Inbox>>,
+    place: usize,
+}
+
+impl Replies {
+    /// Hands over calls.
+    pub(super) fn await_all(&self, calls: impl Iterator<Item = Made>) {
+        let mut inbox = lock(&self.inbox);
+        inbox.made.extend(calls);
+        let collector = if inbox.made.is_empty() { None } else { inbox.collector.take() };
+        drop(inbox);
+        if let Some(collector) = collector {
+            collector.wake();
+        }
+    }
+
+    /// Ends the collector.
+    pub(super) fn close(&self) {
+        let mut inbox = lock(&self.inbox);
+        inbox.is_closed = true;
+        let (made, collector) = (std::mem::take(&mut inbox.made), inbox.collector.take());
+        drop(inbox);
+        drop(made);
+        if let Some(collector) = collector {
+            collector.wake();
+        }
+    }
+
+    /// The one that awaits what is handed over here; there is to be one.
+    pub(super) fn collector(&self) -> Collector {
+        Collector { inbox: Arc::clone(&self.inbox), places: Vec::new(), free: Vec::new(), made: Vec::new(), woken: Vec::new() }
+    }
+}
+
+impl Collector {
+    /// Waits for replies, and adds those that have come. False when there will be none any more.
+    pub(super) async fn collect(&mut self, replies: &mut Vec<Replied>) -> bool {
+        std::future::poll_fn(|context| self.poll_collect(replies, context)).await
+    }
+
+    fn poll_collect(&mut self, replies: &mut Vec<Replied>, context: &mut Context<'_>) -> Poll<bool> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.is_closed {
+            return Poll::Ready(false);
+        }
+        std::mem::swap(&mut inbox.made, &mut self.made);
+        std::mem::swap(&mut inbox.woken, &mut self.woken);
+        // Before anything is polled, so that whatever wakes meanwhile wakes this task.
+        inbox.collector = Some(context.waker().clone());
+        drop(inbox);
+        let mut made = std::mem::take(&mut self.made);
+        for made in made.drain(..) {
+            let place = self.place();
+            self.poll_place(place, made, replies);
+        }
+        self.made = made;
+        let mut woken = std::mem::take(&mut self.woken);
+        for place in woken.drain(..) {
+            // Woken twice, or after its reply: then there is nothing, or another call, which says that it is not ready.
+            if let Some(made) = self.places.get_mut(place).and_then(|place| place.awaited.take()) {
+                self.poll_place(place, made, replies);
+            }
+        }
+        self.woken = woken;
+        if replies.is_empty() { Poll::Pending } else { Poll::Ready(true) }
+    }
+
+    fn poll_place(&mut self, place: usize, mut made: Made, replies: &mut Vec<Replied>) {
+        let Some(Place { waker, awaited }) = self.places.get_mut(place) else { return };
+        match Pin::new(&mut made.reply).poll(&mut Context::from_waker(waker)) {
+            Poll::Ready(reply) => {
+                replies.push(Replied { generation: made.generation, call: made.call, reply });
+                self.free.push(place);
+            }
+            Poll::Pending => *awaited = Some(made),
+        }
+    }
+
+    /// A place where nothing is awaited. There are as many as calls were ever on their way together.
+    fn place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            let place = self.places.len();
+            let waker = Waker::from(Arc::new(PlaceWaker { inbox: Arc::clone(&self.inbox), place }));
+            self.places.push(Place { waker, awaited: None });
+            place
+        })
+    }
+}
+
+impl Wake for PlaceWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut inbox = lock(&self.inbox);
+        inbox.woken.push(self.place);
+        let collector = inbox.collector.take();
+        drop(inbox);
+        if let Some(collector) = collector {
+            collector.wake();
+        }
+    }
+}
+
+fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
+    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -83,3 +83,8 @@ bench *args: setup build
     cargo bench --locked -p slidegate-tests --bench figures -- {{args}}
     rustc --edition 2024 --target wasm32-unknown-unknown --crate-type cdylib -O -o target/minimal.wasm tests/v8/minimal.rs
     node tests/v8/bench.mjs dist/slidegate-higress.wasm {{plugins}}/gpustack_higress_plugins/plugins/gpustack-rate-limit/1.0.1/plugin.wasm target/minimal.wasm {{args}}
+
+# The proof of accuracy: the README's plots and tables, all of them also in dist/accuracy.md. `--record` records traffic anew instead.
+accuracy mode="--whole": setup
+    if [ {{mode}} = --record ]; then just build; command -v wrk > /dev/null || just apt wrk; fi
+    cargo test --release --locked {{native}} --test accuracy -- {{mode}}

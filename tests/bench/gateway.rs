@@ -1,8 +1,8 @@
 //! The gateway as it ships, on loopback: what the limiter takes of its throughput, and what it adds to a request's latency.
 
+pub(crate) mod filter;
 mod latency;
-mod load;
-mod upstream;
+mod processes;
 
 use std::thread;
 
@@ -11,19 +11,20 @@ use slidegate_tests::{
     redis_server::RedisServer,
 };
 
-use self::{load::Run, upstream::Upstream};
 use crate::{
     Effort,
+    load::{Run, Target, USERS},
     sample::median,
     table::{Table, number, thousands},
+    upstream::Upstream,
 };
 
-/// How many users the load comes from; each sends a header of its own.
-pub(super) const USERS: usize = 1_000;
+/// Requests in flight.
+const CONNECTIONS: usize = 32;
 
 /// A limit that this bench does not reach, and one that it does at once.
-const WIDE: u64 = 1_000_000_000;
-const NARROW: u64 = 2;
+pub(crate) const WIDE: u64 = 1_000_000_000;
+pub(crate) const NARROW: u64 = 2;
 
 /// A gateway, and what it lets through.
 struct Subject {
@@ -40,34 +41,32 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let mut subjects = subjects(&redis, &upstream);
     let throughput = throughput(effort, &mut subjects, &upstream);
-    vec![throughput, latency::measure(effort, &subjects, &redis)]
+    let processes = processes::measure(effort, &redis, &upstream);
+    vec![throughput, processes, latency::measure(effort, &subjects, &redis)]
+}
+
+/// A gateway with this filter, in front of this upstream.
+pub(crate) fn serve(redis: &RedisServer, upstream: &Upstream, filter: Option<&str>, args: &[&str]) -> Gateway {
+    let filter = filter.map(|filter| format!("filter: {filter}\n")).unwrap_or_default();
+    let redis = indented(&format!("names: {{redis.static: \"{}\"}}", redis.url()));
+    Gateway::serve_with(&format!("upstream: \"{}\"\nlog: {{access: false}}\nredis:\n{redis}{filter}", upstream.url()), args)
 }
 
 fn subjects(redis: &RedisServer, upstream: &Upstream) -> Vec<Subject> {
-    let global = |limit: u64| format!(r#"{{rule_name: bench, global_threshold: {{limit: {limit}, window: "1h"}}"#);
-    let each = |limit: u64| {
-        let keys = format!(r#"[{{key: "*", limit: {limit}, window: "1h"}}]"#);
-        format!("{{rule_name: bench, rule_items: [{{limit_by_per_header: x-api-key, limit_keys: {keys}}}]")
-    };
-    let local = |filter: String| Some(format!("{filter}}}"));
-    let in_redis = |filter: String| Some(format!("{filter}, redis: {{service_name: redis.static}}}}"));
-    // Rule names tell the keys of one gateway from another's; windows of an hour outlast the bench.
-    let named = |filter: Option<String>, name: &str| filter.map(|filter| filter.replace("rule_name: bench", &format!("rule_name: {name}")));
     let start = |name, filter: Option<String>, admits_at_most| {
-        let filter = filter.map(|filter| format!("filter: {filter}\n")).unwrap_or_default();
-        let redis = indented(&format!("names: {{redis.static: \"{}\"}}", redis.url()));
-        let gateway = Gateway::serve(&format!("upstream: \"{}\"\nlog: {{access: false}}\nredis:\n{redis}{filter}", upstream.url()));
+        let gateway = serve(redis, upstream, filter.as_deref(), &[]);
         Subject { name, gateway, admits_at_most, admitted: 0, runs: Vec::new() }
     };
+    let (global, each, narrow) = (filter::global(WIDE), filter::each(WIDE), filter::each(NARROW));
     let users = USERS as u64;
     vec![
         start(WITHOUT, None, None),
-        start("local, one key", local(global(WIDE)), None),
-        start("local, a key for each user", local(each(WIDE)), None),
-        start("Redis, one key", named(in_redis(global(WIDE)), "one"), None),
-        start(REDIS, named(in_redis(each(WIDE)), "each"), None),
-        start("local, refusing", local(each(NARROW)), Some(NARROW * users)),
-        start("Redis, refusing", named(in_redis(each(NARROW)), "narrow"), Some(NARROW * users)),
+        start("local, one key", Some(filter::local(&global)), None),
+        start("local, a key for each user", Some(filter::local(&each)), None),
+        start("Redis, one key", Some(filter::in_redis(&global, "one")), None),
+        start(REDIS, Some(filter::in_redis(&each, "each")), None),
+        start("local, refusing", Some(filter::local(&narrow)), Some(NARROW * users)),
+        start("Redis, refusing", Some(filter::in_redis(&narrow, "narrow")), Some(NARROW * users)),
     ]
 }
 
@@ -86,12 +85,11 @@ fn throughput(effort: &Effort, subjects: &mut [Subject], upstream: &Upstream) ->
         }
     }
     let note = format!(
-        "wrk, {} connections, {USERS} users, {} cores for wrk, gateway, upstream and Redis together; medians of {rounds} rounds of {seconds} s that \
+        "wrk, {CONNECTIONS} connections, {USERS} users, {} cores for wrk, gateway, upstream and Redis together; medians of {rounds} rounds of {seconds} s that \
          take turns, ratios within a round. CPU is the gateway's per request. To reach: 0.85 with Redis.",
-        load::CONNECTIONS,
         thread::available_parallelism().map_or(1, usize::from),
     );
-    let head = ["gateway", "requests/s", "with/without", "CPU, µs", "p50, ms", "p99, ms"];
+    let head = ["gateway", "requests/s", "with/without", "CPU, µs", "p50, ms", "p99, ms", "p99.9, ms"];
     let mut table = Table::new("Throughput of the gateway", note, &head);
     let without: Vec<f64> =
         subjects.iter().filter(|subject| subject.name == WITHOUT).flat_map(|subject| subject.of(|run| run.per_second)).collect();
@@ -104,6 +102,7 @@ fn throughput(effort: &Effort, subjects: &mut [Subject], upstream: &Upstream) ->
             number(median(subject.of(|run| run.cpu_us)), 1),
             number(median(subject.of(|run| run.p50_ms)), 2),
             number(median(subject.of(|run| run.p99_ms)), 2),
+            number(median(subject.of(|run| run.p999_ms)), 2),
         ]);
     }
     table
@@ -114,7 +113,7 @@ fn throughput(effort: &Effort, subjects: &mut [Subject], upstream: &Upstream) ->
 impl Subject {
     fn round(&mut self, upstream: &Upstream, seconds: usize, counts: bool) {
         let before = upstream.requests();
-        let run = load::run(&self.gateway, seconds);
+        let run = Target::gateway(&self.gateway).run(CONNECTIONS, seconds);
         upstream.settle();
         let admitted = upstream.requests() - before;
         self.admitted += admitted;

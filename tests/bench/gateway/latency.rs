@@ -8,10 +8,11 @@ use std::{
 
 use slidegate_tests::redis_server::RedisServer;
 
-use super::{REDIS, Subject, USERS, WITHOUT};
+use super::{CONNECTIONS, REDIS, Subject, WITHOUT};
 use crate::{
     Effort,
-    sample::{median, percentile},
+    load::{Run, USERS},
+    sample::percentile,
     table::{Table, number},
 };
 
@@ -23,48 +24,68 @@ struct Line {
     answer: Vec<u8>,
 }
 
-/// Microseconds of one round, a figure for each place.
+/// p50, p99 and p99.9 of one round, microseconds.
+type Figures = [f64; 3];
+
+const SHARES: Figures = [0.5, 0.99, 0.999];
+
+/// What one round found, at each place.
 struct Round {
-    ping: f64,
-    without: f64,
-    with: f64,
+    ping: Figures,
+    without: Figures,
+    with: Figures,
 }
 
-/// A number from a round.
-type Figure = fn(&Round) -> f64;
+/// Something of a round, at one of the percentiles.
+type Part = fn(&Round, usize) -> f64;
 
-/// Microseconds at the median, and what is left of the difference after a round trip.
+/// Microseconds at rest, and what is left of the difference after a round trip; and under as much load as the gateways answer.
 pub(super) fn measure(effort: &Effort, subjects: &[Subject], redis: &RedisServer) -> Table {
-    let listen = |name: &str| subjects.iter().find(|subject| subject.name == name).expect("a gateway of this name").gateway.listen();
+    let find = |name: &str| subjects.iter().find(|subject| subject.name == name).expect("a gateway of this name");
     let (rounds, count) = (effort.of(2, 15), effort.of(100, 1_000));
-    let mut ping = Line::connect(SocketAddr::from(([127, 0, 0, 1], redis.port())));
-    let (mut without, mut with) = (Line::connect(listen(WITHOUT)), Line::connect(listen(REDIS)));
-    let mut measured = Vec::new();
-    for round in 0..=rounds {
-        let p50 = |line: &mut Line, request: &dyn Fn(usize) -> Vec<u8>| median((0..count).map(|n| line.ask(&request(n))));
-        let figures = Round { ping: p50(&mut ping, &|_| PING.to_vec()), without: p50(&mut without, &get), with: p50(&mut with, &get) };
-        // The first round warms everything up.
-        if round > 0 {
-            measured.push(figures);
-        }
-    }
+    let rest = at_rest(rounds, count, redis, find(WITHOUT).gateway.listen(), find(REDIS).gateway.listen());
+    let overload = overloaded(find(WITHOUT), find(REDIS));
     let note = format!(
-        "Microseconds, one request at a time on a kept connection: medians of {rounds} rounds of {count} requests to each place, in turns; \
-         differences within a round. To reach: 30 above the round trip."
+        "Microseconds. At rest: one request at a time on a kept connection, {rounds} rounds of {count} requests to each place, in turns. \
+         Overloaded: the runs of the table of throughput, {CONNECTIONS} requests in flight and as much load as the gateway answers. Medians of the rounds' \
+         percentiles, differences within a round. To reach: 30 above the round trip, at p50 and at rest."
     );
-    let mut table = Table::new("Latency of a decision", note, &["what", "p50", "least round", "worst round"]);
-    let rows: [(&str, Figure); 5] = [
-        ("round trip to Redis, PING", |round| round.ping),
-        ("gateway without limiter", |round| round.without),
-        ("gateway with the limit in Redis", |round| round.with),
-        ("added by the decision", |round| round.with - round.without),
-        ("added, less the round trip", |round| round.with - round.without - round.ping),
+    let mut table = Table::new("Latency of a decision", note, &["what", "p50", "p99", "p99.9", "least p50", "worst p50"]);
+    let rows: [(&str, &[Round], Part); 8] = [
+        ("at rest: round trip to Redis, PING", &rest, |round, at| round.ping[at]),
+        ("at rest: gateway without limiter", &rest, |round, at| round.without[at]),
+        ("at rest: gateway with the limit in Redis", &rest, |round, at| round.with[at]),
+        ("at rest: added by the decision", &rest, |round, at| round.with[at] - round.without[at]),
+        ("at rest: added, less the round trip", &rest, |round, at| round.with[at] - round.without[at] - round.ping[at]),
+        ("overloaded: gateway without limiter", &overload, |round, at| round.without[at]),
+        ("overloaded: gateway with the limit in Redis", &overload, |round, at| round.with[at]),
+        ("overloaded: added by the decision", &overload, |round, at| round.with[at] - round.without[at]),
     ];
-    for (name, figure) in rows {
-        let of = |share: f64| number(percentile(measured.iter().map(figure), share), 0);
-        table.row([name.to_owned(), of(0.5), of(0.0), of(1.0)]);
+    for (name, rounds, part) in rows {
+        let of = |at: usize, share: f64| number(percentile(rounds.iter().map(|round| part(round, at)), share), 0);
+        table.row([name.to_owned(), of(0, 0.5), of(1, 0.5), of(2, 0.5), of(0, 0.0), of(0, 1.0)]);
     }
     table
+}
+
+fn at_rest(rounds: usize, count: usize, redis: &RedisServer, without: SocketAddr, with: SocketAddr) -> Vec<Round> {
+    let mut ping = Line::connect(SocketAddr::from(([127, 0, 0, 1], redis.port())));
+    let (mut without, mut with) = (Line::connect(without), Line::connect(with));
+    let figures = |line: &mut Line, request: &dyn Fn(usize) -> Vec<u8>| {
+        let times: Vec<f64> = (0..count).map(|n| line.ask(&request(n))).collect();
+        SHARES.map(|share| percentile(times.iter().copied(), share))
+    };
+    let mut round =
+        || Round { ping: figures(&mut ping, &|_| PING.to_vec()), without: figures(&mut without, &get), with: figures(&mut with, &get) };
+    // The first round warms everything up.
+    round();
+    (0..rounds).map(|_| round()).collect()
+}
+
+fn overloaded(without: &Subject, with: &Subject) -> Vec<Round> {
+    let figures = |run: &Run| [run.p50_ms, run.p99_ms, run.p999_ms].map(|ms| ms * 1e3);
+    let pairs = without.runs.iter().zip(&with.runs);
+    pairs.map(|(without, with)| Round { ping: [0.0; 3], without: figures(without), with: figures(with) }).collect()
 }
 
 fn get(n: usize) -> Vec<u8> {

@@ -19,13 +19,13 @@ use tokio::{
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhello\n";
 
 /// A running upstream, for as long as the bench runs.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     address: SocketAddr,
     requests: Arc<AtomicU64>,
 }
 
 impl Upstream {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = StdTcpListener::bind("127.0.0.1:0").expect("127.0.0.1 has a free port");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -43,17 +43,21 @@ impl Upstream {
         Upstream { address, requests }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// How many requests were answered.
-    pub(super) fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
     /// Waits until nothing is on its way any more.
-    pub(super) fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let mut before = None;
         while before != Some(self.requests()) {
             before = Some(self.requests());

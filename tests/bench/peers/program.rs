@@ -1,0 +1,99 @@
+//! A program of somebody else that serves on a port of 127.0.0.1 until it is dropped.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use slidegate_tests::gateway_process::Directory;
+
+/// Longer than any of them takes to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) struct Program {
+    process: Child,
+    address: SocketAddr,
+    /// Its configuration, and whatever it writes.
+    directory: Directory,
+}
+
+/// Where `just bench` puts a program.
+///
+/// # Panics
+///
+/// When it is not there: a comparison that silently leaves one out would be none.
+pub(super) fn installed(name: &str) -> PathBuf {
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace").join("target/peers/bin");
+    let path = peers.join(name);
+    assert!(path.exists(), "{name} is not at {}: run `just peers`, which installs it", path.display());
+    path
+}
+
+/// A port that was free a moment ago.
+pub(super) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("127.0.0.1 has a free port");
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+impl Program {
+    /// Starts a program and waits until it accepts connections at this address. It finds `files` in its directory, where it is started.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started, or ends, or accepts nothing.
+    pub(super) fn start(program: impl AsRef<OsStr>, args: &[&str], address: SocketAddr, files: &[(&str, String)]) -> Self {
+        let program = program.as_ref();
+        let directory = Directory::new();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).expect("a temporary file can be written");
+        }
+        let log = fs::File::create(directory.path().join("log")).expect("a temporary file can be written");
+        let process = Command::new(program)
+            .args(args)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}; `just peers` installs it", program.display()));
+        let mut started = Program { process, address, directory };
+        started.wait(program);
+        started
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn wait(&mut self, program: &OsStr) {
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.address).is_err() {
+            let ended = self.process.try_wait().expect("a child can be asked after");
+            let log = || fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none() && Instant::now() < until, "{} does not serve ({ended:?}):\n{}", program.display(), log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // By a signal that lets it end its own children. It fails only when the program has gone already.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until && matches!(self.process.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

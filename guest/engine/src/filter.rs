@@ -1,29 +1,33 @@
 //! The state machine: requests and replies in, commands and outcomes out.
 
+mod flight;
 #[cfg(test)]
 mod tests;
 
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, VecDeque},
+    format,
     string::{String, ToString},
-    vec,
     vec::Vec,
 };
 
+use self::flight::{Call, Lane};
 use crate::{
+    breaker::Breaker,
     config::{Config, ConfigError},
     failure::Cause,
-    header::quota_headers,
+    header::{Quota, quota_headers},
     local::LocalWindows,
-    plan::{Plan, quotas},
+    plan::Plan,
     redis::{CallError, Command, Reply, Service},
+    refusals::KnownRefusals,
     request::RequestView,
     rule::{FailureMode, Policy},
     telemetry::{LogLevel, Metric, MetricEvent, Tally, Telemetry},
     verdict::{HeaderEdit, Outcome, Response, Step},
     window::{
-        Charge, Decision, Retry,
+        Charge, Decision, Retry, Standing,
         script::{self, Form, Script},
     },
 };
@@ -48,11 +52,16 @@ pub struct Engine {
     configuration: Configuration,
     script: Script,
     windows: LocalWindows,
+    refusals: KnownRefusals,
+    /// One for each service.
+    breakers: Vec<Breaker>,
     streams: BTreeMap<u64, Box<Stream>>,
     /// Calls that the adapter has not taken yet.
-    queue: VecDeque<Call>,
+    queue: VecDeque<Box<Call>>,
     /// Calls that Redis has not answered yet, by the adapter's name for them.
     calls: BTreeMap<u64, Box<Call>>,
+    /// Where requests wait for a call that is on its way and asks the same, by what it asks.
+    lanes: BTreeMap<Vec<u8>, Box<Lane>>,
     outcomes: VecDeque<(u64, Outcome)>,
     telemetry: Telemetry,
     /// Tells a stream from a later one that was given the same id.
@@ -62,21 +71,10 @@ pub struct Engine {
 /// What is remembered of a stream.
 #[derive(Debug)]
 enum Stream {
-    /// It waits for the call with this ticket.
+    /// It waits for a call, with this ticket.
     Waiting { ticket: u64 },
     /// It went on, and its response is to be changed like this.
     Passed { edits: Vec<HeaderEdit> },
-}
-
-/// A question to Redis, and the stream that asked.
-#[derive(Debug)]
-struct Call {
-    stream: u64,
-    ticket: u64,
-    policy: usize,
-    service: u32,
-    form: Form,
-    plan: Plan,
 }
 
 /// A request decided: what becomes of it, and of its response.
@@ -94,20 +92,23 @@ impl Engine {
         let policies = || config.ruleset.scoped.iter().map(|(_, policy)| policy).chain(&config.ruleset.fallback);
         let configuration = Configuration {
             services: config.services.clone(),
-            edits_responses: policies().any(|policy| policy.headers.quota || policy.headers.ietf),
+            edits_responses: policies().any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
             refuse_on_trap: policies()
                 .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
             warnings: config.warnings.clone(),
         };
         Ok(Engine {
             telemetry: Telemetry::new(&config),
+            breakers: configuration.services.iter().map(|_| Breaker::default()).collect(),
             config,
             configuration,
             script: Script::default(),
             windows: LocalWindows::default(),
+            refusals: KnownRefusals::default(),
             streams: BTreeMap::new(),
             queue: VecDeque::new(),
             calls: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             outcomes: VecDeque::new(),
             next_ticket: 0,
         })
@@ -138,54 +139,50 @@ impl Engine {
             return Step::Pass;
         }
         if let Some(service) = policy.redis {
-            let ticket = self.next_ticket;
-            self.next_ticket += 1;
-            self.streams.insert(stream, Box::new(Stream::Waiting { ticket }));
-            self.queue.push_back(Call { stream, ticket, policy: index, service, form: Form::Sha, plan });
-            return Step::Wait;
+            return self.ask(stream, index, service, plan, now_ns);
         }
         let decision = self.windows.decide(&plan.keys, &plan.charges, now_ns / 1_000);
         let settled = settle(policy, &plan, &plan.charges, &decision);
         self.telemetry.decided(index, tally(&decision));
-        self.remember(stream, settled.edits);
-        match settled.outcome {
-            Outcome::Continue => Step::Pass,
-            Outcome::Respond(response) => Step::Respond(response),
-        }
+        self.at_once(stream, settled)
     }
 
     /// Hands every queued Redis command to `send` (service index, command), which returns the host's name for the call.
     /// To be called after each `on_request` and `on_reply`, before outcomes are taken.
     pub fn dispatch(&mut self, now_ns: u64, mut send: impl FnMut(u32, &Command) -> Result<u64, CallError>) {
-        while let Some(call) = self.queue.pop_front() {
+        while let Some(mut call) = self.queue.pop_front() {
             self.telemetry.called(call.service);
-            match send(call.service, &self.script.command(call.form, &call.plan.keys, &call.plan.charges, 1)) {
+            call.sent_ns = now_ns;
+            match send(call.service, &self.script.command(call.form, &call.plan.keys, &call.plan.charges, call.units())) {
                 Ok(id) => {
-                    self.calls.insert(id, Box::new(call));
+                    self.calls.insert(id, call);
                 }
-                Err(error) => self.fail(call, error.into(), "the call was not accepted", now_ns),
+                Err(error) => self.fail(&call, error.into(), "the call was not accepted", now_ns),
             }
         }
     }
 
     /// The answer to a call. An unknown call is ignored.
     pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
-        let Some(mut call) = self.calls.remove(&call).map(|call| *call) else { return };
+        let Some(mut call) = self.calls.remove(&call) else { return };
         let reply = match reply {
             Ok(reply) => reply,
-            Err(error) => return self.fail(call, error.into(), error.as_str(), now_ns),
+            Err(error) => return self.fail(&call, error.into(), error.as_str(), now_ns),
         };
-        match (script::batch(&reply, call.plan.charges.len(), 1), &reply) {
+        match (script::batch(&reply, call.plan.charges.len(), call.units()), &reply) {
             (Some(batch), _) => {
-                self.telemetry.answered(call.service);
-                self.decide(&call, &batch.decision(0, &call.plan.charges));
+                self.telemetry.answered(call.service, now_ns);
+                if let Some(breaker) = self.breakers.get_mut(call.service as usize) {
+                    breaker.succeeded();
+                }
+                self.answer(&call, &batch, now_ns);
             }
             (None, Reply::Error(text)) if text.starts_with("NOSCRIPT") && call.form == Form::Sha => {
                 call.form = Form::Text;
                 self.queue.push_back(call);
             }
-            (None, Reply::Error(text)) => self.fail(call, Cause::of_reply(&reply), text, now_ns),
-            (None, _) => self.fail(call, Cause::BadReply, "the reply has another shape than the script's", now_ns),
+            (None, Reply::Error(text)) => self.fail(&call, Cause::of_reply(&reply), text, now_ns),
+            (None, _) => self.fail(&call, Cause::BadReply, "the reply has another shape than the script's", now_ns),
         }
     }
 
@@ -217,47 +214,20 @@ impl Engine {
         self.streams.remove(&stream);
     }
 
-    fn policy(&self, index: usize) -> Option<&Policy> {
-        let ruleset = &self.config.ruleset;
-        ruleset.scoped.get(index).map(|(_, policy)| policy).or(ruleset.fallback.as_ref())
-    }
-
-    fn decide(&mut self, call: &Call, decision: &Decision) {
-        let Some(policy) = self.policy(call.policy) else { return };
-        let settled = settle(policy, &call.plan, &call.plan.charges, decision);
-        self.telemetry.decided(call.policy, tally(decision));
-        self.conclude(call, settled);
-    }
-
-    /// Redis could not say: the failure mode does.
-    fn fail(&mut self, call: Call, cause: Cause, detail: &str, now_ns: u64) {
-        self.telemetry.failed(call.service, cause, detail);
-        let Some(policy) = self.policy(call.policy) else { return };
-        let (tally, settled) = match policy.failure_mode {
-            FailureMode::Closed if call.plan.charges.iter().any(|charge| charge.enforced) => {
-                (Tally::DegradedClosed, Settled { outcome: Outcome::Respond(unavailable()), edits: Vec::new() })
-            }
-            FailureMode::Open | FailureMode::Closed => (Tally::DegradedOpen, Settled { outcome: Outcome::Continue, edits: Vec::new() }),
-            FailureMode::Local { share } => {
-                let charges = call.plan.charges_of_share(share);
-                let decision = self.windows.decide(&call.plan.keys, &charges, now_ns / 1_000);
-                let Some(policy) = self.policy(call.policy) else { return };
-                (Tally::DegradedLocal, settle(policy, &call.plan, &charges, &decision))
-            }
-        };
-        self.telemetry.decided(call.policy, tally);
-        self.conclude(&call, settled);
-    }
-
-    /// Settles the stream that asked, if it still waits.
-    fn conclude(&mut self, call: &Call, settled: Settled) {
-        match self.streams.get(&call.stream).map(Box::as_ref) {
-            Some(Stream::Waiting { ticket }) if *ticket == call.ticket => {}
-            _ => return,
+    /// Settles a stream in the step that it came with.
+    fn at_once(&mut self, stream: u64, settled: Settled) -> Step {
+        self.remember(stream, settled.edits);
+        match settled.outcome {
+            Outcome::Continue => Step::Pass,
+            Outcome::Respond(response) => Step::Respond(response),
         }
-        self.streams.remove(&call.stream);
-        self.remember(call.stream, settled.edits);
-        self.outcomes.push_back((call.stream, settled.outcome));
+    }
+
+    /// Settles a stream that waits.
+    fn conclude(&mut self, stream: u64, settled: Settled) {
+        self.streams.remove(&stream);
+        self.remember(stream, settled.edits);
+        self.outcomes.push_back((stream, settled.outcome));
     }
 
     fn remember(&mut self, stream: u64, edits: Vec<HeaderEdit>) {
@@ -265,18 +235,63 @@ impl Engine {
             self.streams.insert(stream, Box::new(Stream::Passed { edits }));
         }
     }
+
+    /// Redis cannot say: the failure mode does. None: there is no such policy.
+    fn degrade(&mut self, index: usize, plan: &Plan, cause: Cause, now_ns: u64) -> Option<Settled> {
+        let policy = self.config.ruleset.policy(index)?;
+        let (tally, mode, mut settled) = match policy.failure_mode {
+            FailureMode::Closed if plan.charges.iter().any(|charge| charge.enforced) => {
+                (Tally::DegradedClosed, "closed", Settled { outcome: Outcome::Respond(unavailable()), edits: Vec::new() })
+            }
+            FailureMode::Open | FailureMode::Closed => {
+                (Tally::DegradedOpen, "open", Settled { outcome: Outcome::Continue, edits: Vec::new() })
+            }
+            FailureMode::Local { share } => {
+                let charges = plan.charges_of_share(share);
+                let decision = self.windows.decide(&plan.keys, &charges, now_ns / 1_000);
+                (Tally::DegradedLocal, "local", settle(policy, plan, &charges, &decision))
+            }
+        };
+        if policy.headers.degraded {
+            let (name, value) = ("x-slidegate-degraded".to_string(), format!("{mode};cause={cause}"));
+            match &mut settled.outcome {
+                Outcome::Continue => settled.edits.push(HeaderEdit::Set(name, value)),
+                Outcome::Respond(response) => response.headers.push((name, value)),
+            }
+        }
+        self.telemetry.decided(index, tally);
+        Some(settled)
+    }
 }
 
+// === impl Settled ===
+
 fn settle(policy: &Policy, plan: &Plan, charges: &[Charge], decision: &Decision) -> Settled {
-    let names = if policy.headers.ietf { plan.names(&policy.rule_name) } else { vec![String::new(); charges.len()] };
-    let fields = quota_headers(policy.headers, &quotas(charges, &decision.standings, &names), !decision.admitted);
-    if decision.admitted {
-        let edits = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value)).collect();
-        return Settled { outcome: Outcome::Continue, edits };
-    }
+    let names = plan.names(policy);
+    let standings = charges.iter().zip(&decision.standings).zip(&names);
+    let quotas: Vec<_> = standings.map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing }).collect();
+    if decision.admitted { admit(policy, &quotas) } else { refuse(policy, &quotas) }
+}
+
+/// Refuses by what is known of some of the limits.
+fn settle_known(policy: &Policy, plan: &Plan, known: &[(usize, Standing)]) -> Settled {
+    let names = plan.names(policy);
+    let quota =
+        |(at, standing): &(usize, Standing)| Some(Quota { name: names.get(*at)?, charge: *plan.charges.get(*at)?, standing: *standing });
+    let quotas: Vec<_> = known.iter().filter_map(quota).collect();
+    refuse(policy, &quotas)
+}
+
+fn admit(policy: &Policy, quotas: &[Quota<'_>]) -> Settled {
+    let fields = quota_headers(policy.headers, quotas, false);
+    let edits = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value)).collect();
+    Settled { outcome: Outcome::Continue, edits }
+}
+
+fn refuse(policy: &Policy, quotas: &[Quota<'_>]) -> Settled {
     let response = Response {
         status: policy.rejected_code,
-        headers: fields,
+        headers: quota_headers(policy.headers, quotas, true),
         body: policy.rejected_msg.clone().into_bytes(),
         details: "cluster-key-rate-limit.rejected",
     };

@@ -123,7 +123,7 @@ mod tests {
         quota_headers(headers, quotas, refused).into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
     }
 
-    const ALL: QuotaHeaders = QuotaHeaders { reset: true, quota: true, ietf: true, retry_after: true };
+    const ALL: QuotaHeaders = QuotaHeaders { reset: true, quota: true, ietf: true, retry_after: true, degraded: false };
 
     #[test]
     fn an_admitted_request_hears_of_the_limit_with_least_left() {
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn counts_stay_within_structured_integers() {
-        let ietf = QuotaHeaders { reset: false, quota: false, ietf: true, retry_after: false };
+        let ietf = QuotaHeaders { reset: false, quota: false, ietf: true, retry_after: false, degraded: false };
         assert_eq!(
             fields(ietf, &[quota("r", 1 << 53, 1, (1 << 53) - 1, Retry::Fits)], false),
             vec!["ratelimit-policy: \"r\";q=999999999999999;w=1", "ratelimit: \"r\";r=999999999999999;t=2"]
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn stock_shows_only_the_reset_of_a_refusal() {
-        let stock = QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false };
+        let stock = QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false, degraded: false };
         assert_eq!(fields(stock, &[quota("r", 1, 60, 0, Retry::After(1))], true), vec!["x-ratelimit-reset: 1"]);
         assert!(fields(stock, &[quota("r", 1, 60, 0, Retry::Fits)], false).is_empty());
         assert!(fields(ALL, &[], true).is_empty());

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod breaker;
 pub mod config;
 mod failure;
 mod filter;
@@ -17,6 +18,7 @@ mod key;
 pub mod local;
 mod plan;
 pub mod redis;
+mod refusals;
 mod regexp;
 pub mod request;
 pub mod rule;

@@ -3,15 +3,14 @@
 use alloc::{format, string::String, vec::Vec};
 
 use crate::{
-    header::Quota,
     key::{Subject, key},
     request::RequestView,
     rule::{Limit, Policy, RuleMatch},
-    window::{Charge, Standing},
+    window::Charge,
 };
 
 /// Keys and charges of one decision, side by side; no key twice.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) keys: Vec<Vec<u8>>,
     pub(crate) charges: Vec<Charge>,
@@ -46,16 +45,26 @@ impl Plan {
         self.charges.iter().map(|charge| Charge { limit: part(charge.limit), ..*charge }).collect()
     }
 
-    /// Names for the limits, as headers list them: the rule's name and the window, numbered where that is not enough.
-    pub(crate) fn names(&self, rule_name: &str) -> Vec<String> {
+    /// Names for the limits, as headers list them: the rule's name and the window, numbered where that is not enough. Empty if
+    /// the policy's headers show none.
+    pub(crate) fn names(&self, policy: &Policy) -> Vec<String> {
         let mut names: Vec<String> = Vec::with_capacity(self.charges.len());
         for charge in &self.charges {
-            let stem = format!("{rule_name}-{}s", charge.window_us / 1_000_000);
+            if !policy.headers.ietf {
+                names.push(String::new());
+                continue;
+            }
+            let stem = format!("{}-{}s", policy.rule_name, charge.window_us / 1_000_000);
             let taken =
                 names.iter().filter(|name| **name == stem || name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.'))).count();
             names.push(if taken == 0 { stem } else { format!("{stem}.{}", taken + 1) });
         }
         names
+    }
+
+    /// What a call for this plan asks, as a name: plans of the same policy with the same keys have the same.
+    pub(crate) fn question(&self) -> Vec<u8> {
+        self.keys.concat()
     }
 
     /// Two rules may count the same value over the same window: one counter then, charged once, with the lower limit.
@@ -71,14 +80,4 @@ impl Plan {
             }
         }
     }
-}
-
-/// Charges and standings, as headers need them.
-pub(crate) fn quotas<'a>(charges: &[Charge], standings: &[Standing], names: &'a [String]) -> Vec<Quota<'a>> {
-    charges
-        .iter()
-        .zip(standings)
-        .zip(names)
-        .map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing })
-        .collect()
 }

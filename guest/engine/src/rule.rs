@@ -61,6 +61,10 @@ pub struct Policy {
     pub failure_mode: FailureMode,
     /// `dry_run` at the top: no limit of this policy refuses.
     pub dry_run: bool,
+    /// `remember_refusals`: a key that refused is refused without asking Redis until room appears.
+    pub remember_refusals: bool,
+    /// `coalesce`: requests that ask the same of Redis wait for the call that is on its way, and go together as the next.
+    pub coalesce: bool,
 }
 
 /// `rule_match`: what happens after the first rule that a request meets.
@@ -97,6 +101,8 @@ pub struct QuotaHeaders {
     pub ietf: bool,
     /// `Retry-After` on refusals (RFC 9110, section 10.2.3).
     pub retry_after: bool,
+    /// `x-slidegate-degraded` on responses that Redis had no part in because it failed.
+    pub degraded: bool,
 }
 
 /// One limit: at most `limit` in any interval of `window_us`.

@@ -8,7 +8,7 @@ use alloc::{
     vec::Vec,
 };
 
-use crate::{config::Config, failure::Cause};
+use crate::{breaker::FAILURES_MAX, config::Config, failure::Cause, redis::Service};
 
 /// How loud a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,28 @@ const TALLIES: [(Tally, &str); 7] = [
     (Tally::DegradedLocal, "local"),
 ];
 
+/// Why a request needed no call of its own, for `slidegate_redis_calls_saved_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// It was known not to fit.
+    KnownRefusal,
+    /// It went with others.
+    Coalesced,
+    /// Calls fail, so none was made.
+    Breaker,
+}
+
+const SAVINGS: [(Saved, &str); 3] = [(Saved::KnownRefusal, "known_refusal"), (Saved::Coalesced, "coalesced"), (Saved::Breaker, "breaker")];
+
+/// The counters of a service: its calls, its failures by cause, the calls saved, and how often the breaker opened.
+const SERVICE_METRICS: usize = 1 + Cause::ALL.len() + SAVINGS.len() + 1;
+
 /// How much of an error's text goes into a line, in characters.
 const DETAIL_MAX: usize = 300;
+
+/// So many changes of a service are told in [`CHANGES_NS`]; what it is then is told with the next change after.
+const CHANGES_MAX: u32 = 6;
+const CHANGES_NS: u64 = 10_000_000_000;
 
 /// The counters of a configuration, those that are due, and the lines that are.
 #[derive(Debug)]
@@ -73,9 +93,18 @@ pub(crate) struct Telemetry {
     services_at: usize,
     events: VecDeque<MetricEvent>,
     lines: VecDeque<(LogLevel, String)>,
-    /// What is wrong with each service, as last said in a line.
-    ailing: Vec<Option<Cause>>,
-    service_names: Vec<String>,
+    services: Vec<ServiceState>,
+}
+
+/// A service as lines tell of it.
+#[derive(Debug, Default)]
+struct ServiceState {
+    name: String,
+    /// What is wrong with it, as last said in a line.
+    ailing: Option<Cause>,
+    /// How many lines were said since then.
+    changes: u32,
+    since_ns: u64,
 }
 
 impl Telemetry {
@@ -90,8 +119,7 @@ impl Telemetry {
             services_at,
             events: VecDeque::new(),
             lines: VecDeque::new(),
-            ailing: vec![None; config.services.len()],
-            service_names: config.services.iter().map(|service| format!("{}:{}", service.service_name, service.port)).collect(),
+            services: config.services.iter().map(ServiceState::new).collect(),
         }
     }
 
@@ -108,24 +136,44 @@ impl Telemetry {
         self.raise(self.service_metric(service));
     }
 
+    /// So many requests needed no call of their own.
+    pub(crate) fn saved(&mut self, service: u32, saved: Saved, calls: u64) {
+        let at = SAVINGS.iter().position(|(each, _)| *each == saved).unwrap_or_default();
+        self.raise_by(self.service_metric(service) + 1 + Cause::ALL.len() + at, calls);
+    }
+
     /// A call failed. Says so in a line if the service was well, or ailed of something else.
-    pub(crate) fn failed(&mut self, service: u32, cause: Cause, detail: &str) {
+    pub(crate) fn failed(&mut self, service: u32, cause: Cause, detail: &str, now_ns: u64) {
         let at = Cause::ALL.iter().position(|each| *each == cause).unwrap_or_default();
         self.raise(self.service_metric(service) + 1 + at);
-        if self.replace_ailment(service, Some(cause)) != Some(cause) {
-            let name = self.service_name(service);
+        let Some(state) = self.services.get_mut(service as usize) else { return };
+        if state.ailing != Some(cause) && state.may_say(now_ns) {
+            state.ailing = Some(cause);
             // What Redis says may quote a client's value.
             let detail: String = detail.chars().take(DETAIL_MAX).flat_map(char::escape_debug).collect();
-            self.lines
-                .push_back((LogLevel::Warn, format!("Redis {name} fails ({cause}): {detail}; the failure mode decides until it answers")));
+            let line = format!("Redis {} fails ({cause}): {detail}; the failure mode decides until it answers", state.name);
+            self.lines.push_back((LogLevel::Warn, line));
+        }
+    }
+
+    /// So many calls failed in a row that no more are made but to probe.
+    pub(crate) fn opened(&mut self, service: u32, cause: Cause, now_ns: u64) {
+        self.raise(self.service_metric(service) + SERVICE_METRICS - 1);
+        let Some(state) = self.services.get_mut(service as usize) else { return };
+        if state.may_say(now_ns) {
+            let line = format!("Redis {} failed {FAILURES_MAX} times in a row ({cause}): it is only probed until it answers", state.name);
+            self.lines.push_back((LogLevel::Warn, line));
         }
     }
 
     /// A call succeeded. Says so in a line if the service ailed.
-    pub(crate) fn answered(&mut self, service: u32) {
-        if let Some(cause) = self.replace_ailment(service, None) {
-            let name = self.service_name(service);
-            self.lines.push_back((LogLevel::Info, format!("Redis {name} answers again (it failed: {cause})")));
+    pub(crate) fn answered(&mut self, service: u32, now_ns: u64) {
+        let Some(state) = self.services.get_mut(service as usize) else { return };
+        if let Some(cause) = state.ailing
+            && state.may_say(now_ns)
+        {
+            state.ailing = None;
+            self.lines.push_back((LogLevel::Info, format!("Redis {} answers again (it failed: {cause})", state.name)));
         }
     }
 
@@ -138,24 +186,35 @@ impl Telemetry {
     }
 
     fn service_metric(&self, service: u32) -> usize {
-        self.services_at + service as usize * (1 + Cause::ALL.len())
+        self.services_at + service as usize * SERVICE_METRICS
     }
 
-    fn service_name(&self, service: u32) -> &str {
-        self.service_names.get(service as usize).map_or("?", String::as_str)
-    }
-
-    fn replace_ailment(&mut self, service: u32, cause: Option<Cause>) -> Option<Cause> {
-        let ailing = self.ailing.get_mut(service as usize)?;
-        core::mem::replace(ailing, cause)
+    fn raise(&mut self, metric: usize) {
+        self.raise_by(metric, 1);
     }
 
     /// Adapters drain events after each step, so few are ever waiting.
-    fn raise(&mut self, metric: usize) {
+    fn raise_by(&mut self, metric: usize, delta: u64) {
         match self.events.iter_mut().find(|event| event.metric == metric) {
-            Some(event) => event.delta += 1,
-            None => self.events.push_back(MetricEvent { metric, delta: 1 }),
+            Some(event) => event.delta += delta,
+            None if delta > 0 => self.events.push_back(MetricEvent { metric, delta }),
+            None => {}
         }
+    }
+}
+
+impl ServiceState {
+    fn new(service: &Service) -> Self {
+        ServiceState { name: format!("{}:{}", service.service_name, service.port), ..ServiceState::default() }
+    }
+
+    /// Whether one more line about it is due; a service that comes and goes all the time shall not fill the log.
+    fn may_say(&mut self, now_ns: u64) -> bool {
+        if now_ns.saturating_sub(self.since_ns) >= CHANGES_NS {
+            (self.since_ns, self.changes) = (now_ns, 0);
+        }
+        self.changes += 1;
+        self.changes <= CHANGES_MAX
     }
 }
 
@@ -170,10 +229,12 @@ fn policy_metrics(rule_name: &str) -> impl Iterator<Item = Metric> + '_ {
 }
 
 fn service_metrics(service_name: &str) -> impl Iterator<Item = Metric> + '_ {
-    let service = ("service", service_name.to_string());
-    let calls = Metric { name: "slidegate_redis_calls_total", labels: vec![service.clone()] };
-    let failures = Cause::ALL
-        .iter()
-        .map(move |cause| Metric { name: "slidegate_redis_failures_total", labels: vec![service.clone(), ("cause", cause.to_string())] });
-    core::iter::once(calls).chain(failures)
+    let metric = move |name: &'static str, label: Option<(&'static str, String)>| Metric {
+        name,
+        labels: core::iter::once(("service", service_name.to_string())).chain(label).collect(),
+    };
+    let failures = Cause::ALL.iter().map(move |cause| metric("slidegate_redis_failures_total", Some(("cause", cause.to_string()))));
+    let savings = SAVINGS.iter().map(move |(_, by)| metric("slidegate_redis_calls_saved_total", Some(("by", by.to_string()))));
+    let calls = core::iter::once(metric("slidegate_redis_calls_total", None));
+    calls.chain(failures).chain(savings).chain(core::iter::once(metric("slidegate_redis_breaker_opened_total", None)))
 }

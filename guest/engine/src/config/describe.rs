@@ -57,6 +57,14 @@ impl Description<'_> {
             Some(service) => {
                 line(f, "windows", redis(service))?;
                 line(f, "on failure", failure_mode(policy.failure_mode))?;
+                for (is_off, what) in [
+                    (!policy.remember_refusals, "Redis is asked about every request, refused before or not"),
+                    (!policy.coalesce, "each request is a call of its own"),
+                ] {
+                    if is_off {
+                        line(f, "calls", what)?;
+                    }
+                }
             }
             None => line(f, "windows", "in the memory of this instance, no Redis")?,
         }
@@ -184,12 +192,13 @@ fn failure_mode(mode: FailureMode) -> String {
 }
 
 fn headers(headers: QuotaHeaders) -> String {
-    let QuotaHeaders { reset, quota, ietf, retry_after } = headers;
+    let QuotaHeaders { reset, quota, ietf, retry_after, degraded } = headers;
     let families = [
         (quota, "x-ratelimit-limit and x-ratelimit-remaining"),
         (reset, "x-ratelimit-reset on refusals"),
         (ietf, "RateLimit-Policy and RateLimit"),
         (retry_after, "Retry-After on refusals"),
+        (degraded, "x-slidegate-degraded when Redis fails"),
     ];
     let shown: Vec<&str> = families.into_iter().filter_map(|(shown, name)| shown.then_some(name)).collect();
     if shown.is_empty() { "none".to_string() } else { shown.join(", ") }

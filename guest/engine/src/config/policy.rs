@@ -18,7 +18,7 @@ use crate::{
     rule::{FailureMode, Limit, LimitBy, Policy, QuotaHeaders, RuleItem, RuleMatch},
 };
 
-pub(super) const FIELDS: [&str; 13] = [
+pub(super) const FIELDS: [&str; 15] = [
     "rule_name",
     "global_threshold",
     "rule_items",
@@ -32,6 +32,8 @@ pub(super) const FIELDS: [&str; 13] = [
     "failure_mode",
     "local_share",
     "dry_run",
+    "remember_refusals",
+    "coalesce",
 ];
 
 const REJECTED_CODE: u16 = 429;
@@ -55,7 +57,9 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields
         None => Some(None),
     };
     let failure_mode = failure_mode(reader, fields);
-    let dry_run = flag(reader, fields, "dry_run");
+    let dry_run = flag(reader, fields, "dry_run", false);
+    let remember_refusals = flag(reader, fields, "remember_refusals", true);
+    let coalesce = flag(reader, fields, "coalesce", true);
     Some(Policy {
         rule_name: rule_name?,
         global,
@@ -67,6 +71,8 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields
         headers: headers?,
         failure_mode: failure_mode?,
         dry_run: dry_run?,
+        remember_refusals: remember_refusals?,
+        coalesce: coalesce?,
     })
 }
 
@@ -113,7 +119,7 @@ fn identity(limit_by: &LimitBy) -> (&'static str, String) {
 fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision) -> Option<RuleItem> {
     let fields = reader.object(path, node, &limit_by::FIELDS)?;
     let (kind, limit_by) = limit_by::read(reader, &fields);
-    let dry_run = flag(reader, &fields, "dry_run");
+    let dry_run = flag(reader, &fields, "dry_run", false);
     let keys = limit_keys::read(reader, &fields, kind, precision);
     Some(RuleItem { limit_by: limit_by?, keys: keys?, dry_run: dry_run? })
 }
@@ -151,10 +157,10 @@ fn rejected_msg(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     reader.text(path, node)
 }
 
-fn flag(reader: &mut Reader, fields: &Fields<'_>, name: &str) -> Option<bool> {
+fn flag(reader: &mut Reader, fields: &Fields<'_>, name: &str, default: bool) -> Option<bool> {
     match fields.get(name) {
         Some((path, node)) => reader.boolean(path, node),
-        None => Some(false),
+        None => Some(default),
     }
 }
 
@@ -171,7 +177,7 @@ fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode>
     }?;
     let is_local = matches!(mode, FailureMode::Local { .. });
     if fields.get("redis").is_none() {
-        for name in ["failure_mode", "local_share"].into_iter().filter(|name| fields.get(name).is_some()) {
+        for name in ["failure_mode", "local_share", "remember_refusals", "coalesce"].into_iter().filter(|name| fields.get(name).is_some()) {
             reader.warn(fields.at(name), "has no effect without `redis`: windows are kept here anyway, with the whole limit");
         }
     } else if !is_local && fields.get("local_share").is_some() {
@@ -199,10 +205,15 @@ enum HeaderFamily {
     Stock,
     Ietf,
     RetryAfter,
+    Degraded,
 }
 
-const HEADER_FAMILIES: [(&str, HeaderFamily); 3] =
-    [("x-ratelimit", HeaderFamily::Stock), ("ratelimit", HeaderFamily::Ietf), ("retry-after", HeaderFamily::RetryAfter)];
+const HEADER_FAMILIES: [(&str, HeaderFamily); 4] = [
+    ("x-ratelimit", HeaderFamily::Stock),
+    ("ratelimit", HeaderFamily::Ietf),
+    ("retry-after", HeaderFamily::RetryAfter),
+    ("x-slidegate-degraded", HeaderFamily::Degraded),
+];
 
 /// `headers` says exactly which; without it `show_limit_quota_header` decides as in stock.
 fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
@@ -211,10 +222,10 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
         None => None,
     };
     let Some((path, node)) = fields.get("headers") else {
-        return Some(QuotaHeaders { reset: true, quota: show == Some(true), ietf: false, retry_after: false });
+        return Some(QuotaHeaders { reset: true, quota: show == Some(true), ietf: false, retry_after: false, degraded: false });
     };
     if matches!(node, Node::Null) {
-        reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit` and `retry-after`");
+        reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit`, `retry-after` and `x-slidegate-degraded`");
         return None;
     }
     let mut families = Vec::new();
@@ -238,5 +249,6 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
         quota: stock,
         ietf: families.contains(&HeaderFamily::Ietf),
         retry_after: families.contains(&HeaderFamily::RetryAfter),
+        degraded: families.contains(&HeaderFamily::Degraded),
     })
 }

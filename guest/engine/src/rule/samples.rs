@@ -16,9 +16,11 @@ pub(crate) fn policy(items: Vec<RuleItem>) -> Policy {
         redis: None,
         rejected_code: 429,
         rejected_msg: String::new(),
-        headers: QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false },
+        headers: QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false, degraded: false },
         failure_mode: FailureMode::Open,
         dry_run: false,
+        remember_refusals: true,
+        coalesce: true,
     }
 }
 

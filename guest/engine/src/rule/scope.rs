@@ -19,6 +19,11 @@ impl Ruleset {
             (None, None) => None,
         }
     }
+
+    /// The policy at a position that [`Ruleset::policy_for`] returned.
+    pub fn policy(&self, position: usize) -> Option<&Policy> {
+        self.scoped.get(position).map(|(_, policy)| policy).or(self.fallback.as_ref())
+    }
 }
 
 /// Where a request is going. What costs a host call is asked for when a scope needs it, and once.

@@ -130,6 +130,18 @@ fn global_beside_rules_and_rule_match() {
 }
 
 #[test]
+fn saving_calls_is_on_unless_switched_off() {
+    let redis = json!({"service_name": "redis.static"});
+    let read = policy(&with(json!({"redis": redis})));
+    assert!(read.remember_refusals && read.coalesce);
+    let read = policy(&with(json!({"redis": redis, "remember_refusals": false, "coalesce": "false"})));
+    assert!(!read.remember_refusals && !read.coalesce);
+    refuses(with(json!({"redis": redis, "coalesce": "perhaps"})), "coalesce", "got `perhaps`");
+    refuses(with(json!({"redis": redis, "coalese": true})), "coalese", "did you mean `coalesce`?");
+    assert!(warnings(&with(json!({"coalesce": true})))[0].contains("no effect without `redis`"));
+}
+
+#[test]
 fn failure_modes() {
     let mode = |fields: Value| {
         let mut document = with(fields);
@@ -215,7 +227,7 @@ fn trusted_addresses_that_make_no_sense() {
 #[test]
 fn quota_headers() {
     let headers = |fields: Value| policy(&with(fields)).headers;
-    let none = QuotaHeaders { reset: false, quota: false, ietf: false, retry_after: false };
+    let none = QuotaHeaders { reset: false, quota: false, ietf: false, retry_after: false, degraded: false };
     assert_eq!(headers(json!({})), QuotaHeaders { reset: true, ..none });
     assert_eq!(headers(json!({"show_limit_quota_header": null})), QuotaHeaders { reset: true, ..none });
     assert_eq!(headers(json!({"show_limit_quota_header": true})), QuotaHeaders { reset: true, quota: true, ..none });
@@ -223,10 +235,11 @@ fn quota_headers() {
     assert_eq!(headers(json!({"headers": ["x-ratelimit"]})), QuotaHeaders { reset: true, quota: true, ..none });
     assert_eq!(headers(json!({"headers": "ratelimit"})), QuotaHeaders { ietf: true, ..none });
     assert_eq!(headers(json!({"headers": ["retry-after", "ratelimit"]})), QuotaHeaders { ietf: true, retry_after: true, ..none });
+    assert_eq!(headers(json!({"headers": ["x-slidegate-degraded"]})), QuotaHeaders { degraded: true, ..none });
     refuses(
         with(json!({"headers": ["x-ratelimits"]})),
         "headers[0]",
-        "expected `x-ratelimit`, `ratelimit` or `retry-after`, got `x-ratelimits`",
+        "expected `x-ratelimit`, `ratelimit`, `retry-after` or `x-slidegate-degraded`, got `x-ratelimits`",
     );
     refuses(with(json!({"headers": null})), "headers", "got null");
     refuses(with(json!({"headers": ["ratelimit"], "show_limit_quota_header": true})), "headers", "lacks `x-ratelimit`");

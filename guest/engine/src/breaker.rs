@@ -1,0 +1,159 @@
+//! When to stop asking a Redis that fails, and when to try it again.
+
+use core::cmp::min;
+
+use crate::failure::Cause;
+
+/// After so many failures in a row calls stop.
+pub(crate) const FAILURES_MAX: u32 = 5;
+
+/// The first pause before a probe; each probe that fails doubles it.
+const FIRST_PAUSE_NS: u64 = 50_000_000;
+
+/// The longest pause: a Redis that is back is asked again well within a second.
+const LONGEST_PAUSE_NS: u64 = 500_000_000;
+
+/// The circuit breaker of one service: shut it lets every call through; open none, but for one probe at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Breaker {
+    /// In a row, while shut.
+    failures: u32,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// Why the last call failed.
+    cause: Cause,
+    pause_ns: u64,
+    /// When the next probe may go; none while one is on its way.
+    probe_at_ns: Option<u64>,
+}
+
+/// What becomes of a call that somebody wants to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It is made.
+    Call,
+    /// It is made, and what comes of it decides over those that follow. The breaker must be told.
+    Probe,
+    /// It is not made, because calls failed like this.
+    Closed(Cause),
+}
+
+impl Breaker {
+    /// Asks for one call.
+    pub(crate) fn gate(&mut self, now_ns: u64) -> Gate {
+        let Some(open) = &mut self.open else { return Gate::Call };
+        match open.probe_at_ns {
+            Some(at_ns) if at_ns <= now_ns => {
+                open.probe_at_ns = None;
+                Gate::Probe
+            }
+            _ => Gate::Closed(open.cause),
+        }
+    }
+
+    /// A call was answered.
+    pub(crate) fn succeeded(&mut self) {
+        *self = Breaker::default();
+    }
+
+    /// A call failed. Returns whether the breaker opened just now.
+    pub(crate) fn failed(&mut self, cause: Cause, probe: bool, now_ns: u64) -> bool {
+        if cause == Cause::WrongType {
+            // Redis is well; one key is not.
+            self.succeeded();
+            return false;
+        }
+        match &mut self.open {
+            // Calls that were on their way when it opened tell nothing new.
+            Some(open) if probe => {
+                open.cause = cause;
+                open.pause_ns = min(open.pause_ns * 2, LONGEST_PAUSE_NS);
+                open.probe_at_ns = Some(now_ns.saturating_add(open.pause_ns));
+                false
+            }
+            Some(_) => false,
+            None => {
+                self.failures += 1;
+                if self.failures < FAILURES_MAX {
+                    return false;
+                }
+                let probe_at_ns = Some(now_ns.saturating_add(FIRST_PAUSE_NS));
+                self.open = Some(Open { cause, pause_ns: FIRST_PAUSE_NS, probe_at_ns });
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn opened(at_ns: u64) -> Breaker {
+        let mut breaker = Breaker::default();
+        for failure in 1..=FAILURES_MAX {
+            assert_eq!(breaker.gate(at_ns), Gate::Call);
+            assert_eq!(breaker.failed(Cause::Timeout, false, at_ns), failure == FAILURES_MAX);
+        }
+        breaker
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_not_before() {
+        let mut breaker = Breaker::default();
+        for _ in 0..10 {
+            for _ in 1..FAILURES_MAX {
+                assert!(!breaker.failed(Cause::Connect, false, 0));
+            }
+            breaker.succeeded();
+        }
+        assert_eq!(breaker.gate(0), Gate::Call);
+        assert_eq!(opened(0).gate(0), Gate::Closed(Cause::Timeout));
+    }
+
+    #[test]
+    fn one_probe_goes_at_a_time_with_longer_and_longer_pauses() {
+        let (mut breaker, mut now) = (opened(0), 0);
+        for pause_ms in [50, 100, 200, 400, 500, 500, 500] {
+            assert_eq!(breaker.gate(now + pause_ms * MS - 1), Gate::Closed(if pause_ms == 50 { Cause::Timeout } else { Cause::Auth }));
+            now += pause_ms * MS;
+            assert_eq!(breaker.gate(now), Gate::Probe);
+            assert!(matches!(breaker.gate(now + 3_600_000 * MS), Gate::Closed(_)), "one is on its way");
+            assert!(!breaker.failed(Cause::Timeout, false, now), "an older call says nothing");
+            assert!(matches!(breaker.gate(now + 3_600_000 * MS), Gate::Closed(_)));
+            assert!(!breaker.failed(Cause::Auth, true, now));
+        }
+        assert_eq!(breaker.gate(now + 500 * MS), Gate::Probe);
+        breaker.succeeded();
+        assert_eq!(breaker.gate(now), Gate::Call);
+        assert_eq!(breaker.gate(now), Gate::Call);
+        for _ in 1..FAILURES_MAX {
+            assert!(!breaker.failed(Cause::Connect, false, now), "it counts from nothing again");
+        }
+    }
+
+    #[test]
+    fn a_late_answer_shuts_it() {
+        let mut breaker = opened(0);
+        breaker.succeeded();
+        assert_eq!(breaker.gate(0), Gate::Call);
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_type_is_not_a_failing_redis() {
+        let mut breaker = Breaker::default();
+        for _ in 0..100 {
+            assert!(!breaker.failed(Cause::WrongType, false, 0));
+        }
+        assert_eq!(breaker.gate(0), Gate::Call);
+        let mut breaker = opened(0);
+        assert_eq!(breaker.gate(50 * MS), Gate::Probe);
+        breaker.failed(Cause::WrongType, true, 50 * MS);
+        assert_eq!(breaker.gate(50 * MS), Gate::Call);
+    }
+}

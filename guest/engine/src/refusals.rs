@@ -3,35 +3,35 @@
 //! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is remembered
 //! by the limit that refused and by the cost that did not fit, because a smaller one may.
 
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use core::mem;
 
 use crate::{
     plan::Plan,
     window::{Charge, Retry, Standing},
 };
 
-/// So many are remembered; then the least recently used goes.
+/// So many are remembered at most.
 pub(crate) const REFUSALS_MAX: usize = 8_192;
 
 /// What is known of keys that refused.
+///
+/// In two generations: what is learnt or used goes to the newer; when that holds half of what may be remembered, the older is
+/// forgotten and the newer takes its place. So what was not used for longest goes first, and no order has to be kept.
 #[derive(Debug, Default)]
 pub(crate) struct KnownRefusals {
-    /// By key: when each was last used.
-    used: BTreeMap<Arc<[u8]>, u64>,
-    /// In that order, the least recently used first.
-    known: BTreeMap<u64, Box<Refusal>>,
-    uses: u64,
+    newer: BTreeMap<Vec<u8>, Box<Refusal>>,
+    older: BTreeMap<Vec<u8>, Box<Refusal>>,
 }
 
 #[derive(Debug)]
 struct Refusal {
-    key: Arc<[u8]>,
     /// What did not fit, under which limit: policies may count the same key under several.
     cost: u64,
     limit: u64,
     /// Until then it cannot fit: counted from when Redis was asked.
     until_ns: u64,
-    /// How long the answer took: then it surely fits, counted from [`Refusal::until_ns`].
+    /// How long the answer took: so much later it surely fits.
     answered_ns: u64,
     /// The cost is greater than the limit; there is only more left after that time.
     never: bool,
@@ -49,18 +49,14 @@ impl KnownRefusals {
             if charge.enforced {
                 let until_ns = asked_ns.saturating_add(us.saturating_mul(1_000));
                 let answered_ns = answered_ns.saturating_sub(asked_ns);
-                self.forget(key);
                 let Charge { cost, limit, .. } = *charge;
-                self.insert(Box::new(Refusal { key: key.as_slice().into(), cost, limit, until_ns, answered_ns, never }));
+                self.insert(key, Box::new(Refusal { cost, limit, until_ns, answered_ns, never }));
             }
         }
     }
 
     /// The limits that are known to refuse a request of this plan, by their place in it, with where they stand. None: Redis must be asked.
     pub(crate) fn find(&mut self, plan: &Plan, now_ns: u64) -> Vec<(usize, Standing)> {
-        if self.known.is_empty() {
-            return Vec::new();
-        }
         let limits = plan.keys.iter().zip(&plan.charges).enumerate();
         limits
             .filter(|(_, (_, charge))| charge.enforced)
@@ -69,29 +65,26 @@ impl KnownRefusals {
     }
 
     fn of(&mut self, key: &[u8], charge: &Charge, now_ns: u64) -> Option<Standing> {
-        let refusal = self.forget(key)?;
-        let left_ns = refusal.until_ns.checked_sub(now_ns).filter(|left_ns| *left_ns > 0)?;
+        if !self.newer.contains_key(key) {
+            let refusal = self.older.remove(key)?;
+            self.insert(key, refusal);
+        }
+        let refusal = self.newer.get(key)?;
+        let Some(left_ns) = refusal.until_ns.checked_sub(now_ns).filter(|left_ns| *left_ns > 0) else {
+            self.newer.remove(key);
+            return None;
+        };
         let left_us = (left_ns + refusal.answered_ns).div_ceil(1_000);
         let retry = if refusal.never { Retry::Never } else { Retry::After(left_us) };
         let holds = charge.cost >= refusal.cost && charge.limit <= refusal.limit;
-        self.insert(refusal);
         holds.then_some(Standing { remaining: 0, reset_us: left_us, retry })
     }
 
-    fn forget(&mut self, key: &[u8]) -> Option<Box<Refusal>> {
-        let used = self.used.remove(key)?;
-        self.known.remove(&used)
-    }
-
-    fn insert(&mut self, refusal: Box<Refusal>) {
-        if self.known.len() >= REFUSALS_MAX
-            && let Some((_, oldest)) = self.known.pop_first()
-        {
-            self.used.remove(&oldest.key);
+    fn insert(&mut self, key: &[u8], refusal: Box<Refusal>) {
+        if self.newer.len() >= REFUSALS_MAX / 2 {
+            self.older = mem::take(&mut self.newer);
         }
-        self.uses += 1;
-        self.used.insert(Arc::clone(&refusal.key), self.uses);
-        self.known.insert(self.uses, refusal);
+        self.newer.insert(key.to_vec(), refusal);
     }
 }
 
@@ -169,19 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn their_number_is_bounded_and_the_least_recently_used_goes_first() {
+    fn their_number_is_bounded_and_what_was_used_last_is_kept() {
         let mut refusals = KnownRefusals::default();
-        for number in 0..REFUSALS_MAX {
+        for number in 0..10 * REFUSALS_MAX {
             refusals.remember(&plan(&[&format!("{number}")], 1), &[refused(30)], 0, 0);
+            assert!(refusals.newer.len() + refusals.older.len() <= REFUSALS_MAX);
+            assert_eq!(refusals.find(&plan(&["0"], 1), 0).len(), 1, "used all the time, after {number}");
+            if number % 1_000 == 0 {
+                let recent = number.saturating_sub(REFUSALS_MAX / 2 - 100);
+                assert_eq!(refusals.find(&plan(&[&format!("{recent}")], 1), 0).len(), 1, "{recent}, after {number}");
+            }
         }
-        assert_eq!(refusals.find(&plan(&["0"], 1), 0).len(), 1);
-        for number in 0..REFUSALS_MAX - 1 {
-            refusals.remember(&plan(&[&format!("new {number}")], 1), &[refused(30)], 0, 0);
-            assert_eq!((refusals.known.len(), refusals.used.len()), (REFUSALS_MAX, REFUSALS_MAX));
-        }
-        assert_eq!(refusals.find(&plan(&["0"], 1), 0).len(), 1, "it was used later than the others");
-        assert_eq!(refusals.find(&plan(&["1"], 1), 0), []);
-        refusals.remember(&plan(&["0"], 1), &[refused(30)], 0, 0);
-        assert_eq!(refusals.known.len(), REFUSALS_MAX, "a key has one place");
+        assert_eq!(refusals.find(&plan(&["1"], 1), 0), [], "not used for long");
     }
 }

@@ -7,7 +7,7 @@ use alloc::{
 };
 use core::fmt;
 
-use super::{Config, limit::Span, reader::shortened};
+use super::{Config, document::float_text, limit::Span, reader::shortened};
 use crate::{
     key::limit_type,
     redis::Service,
@@ -187,7 +187,7 @@ fn failure_mode(mode: FailureMode) -> String {
     match mode {
         FailureMode::Open => "open: requests pass".to_string(),
         FailureMode::Closed => "closed: requests are answered 503".to_string(),
-        FailureMode::Local { share } => format!("local: windows in memory, with {share} of each limit"),
+        FailureMode::Local { share } => format!("local: windows in memory, with {} of each limit", float_text(share)),
     }
 }
 

@@ -190,7 +190,11 @@ fn local_share(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<f64> 
     let share = match node {
         Node::Unsigned(number) => Some(*number as f64),
         Node::Float(number) => Some(*number),
-        Node::Text(text) => serde_json::from_str(text).ok(),
+        Node::Text(text) => match Node::parse(text.as_bytes()) {
+            Ok(Node::Unsigned(number)) => Some(number as f64),
+            Ok(Node::Float(number)) => Some(number),
+            _ => None,
+        },
         _ => None,
     };
     let share = share.filter(|share| *share > 0.0 && *share <= 1.0);

@@ -11,7 +11,7 @@ use core::{fmt, iter, ops::RangeInclusive};
 
 use super::{
     ConfigError,
-    document::Node,
+    document::{Node, float_text},
     suggest::{UnknownField, either},
 };
 
@@ -154,7 +154,7 @@ impl Reader {
             Node::Bool(value) => Some(value.to_string()),
             Node::Unsigned(value) => Some(value.to_string()),
             Node::Negative(value) => Some(value.to_string()),
-            Node::Float(value) if value.abs() <= EXACT_MAX as f64 => Some(value.to_string()),
+            Node::Float(value) if value.abs() <= EXACT_MAX as f64 => Some(float_text(*value)),
             Node::Float(_) => {
                 self.error(path, "this number is too long to keep its digits: write it in quotes");
                 None

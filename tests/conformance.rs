@@ -1,4 +1,5 @@
-//! Every case in `cases/`, on every runner: a test of its own name for each, `<runner>::<area>/<name>`.
+//! Every case in `cases/`, on every runner, with known refusals and coalescing switched on and off in all combinations: a test of
+//! its own name for each, `<runner>::<area>/<name>`, with what is off behind the runner's name.
 //!
 //! A file that is no case, or that no runner runs, is a failing test.
 
@@ -15,6 +16,14 @@ use slidegate_tests::{
     case::Case,
     runner::{self, Runner, component::ComponentRunner, engine::EngineRunner, shim::ShimRunner},
 };
+
+/// What is switched off, and how tests are named then.
+const COMBINATIONS: [(&str, &[(&str, bool)]); 4] = [
+    ("", &[]),
+    ("-asking", &[("remember_refusals", false)]),
+    ("-apart", &[("coalesce", false)]),
+    ("-asking-apart", &[("remember_refusals", false), ("coalesce", false)]),
+];
 
 type Runners = Vec<Arc<dyn Runner + Send>>;
 
@@ -39,7 +48,7 @@ fn trials(directory: &Path, file: &Path, runners: &Runners) -> Vec<Trial> {
     let path = file.strip_prefix(directory).unwrap_or(file).with_extension("");
     let name = path.display().to_string();
     match case(file, &name, runners) {
-        Ok(case) => on_runners(&Arc::new(case), runners),
+        Ok(case) => on_runners(&case, runners),
         Err(error) => vec![Trial::test(format!("no-case::{name}"), move || Err(Failed::from(error)))],
     }
 }
@@ -60,11 +69,15 @@ fn case(file: &Path, name: &str, runners: &Runners) -> Result<Case, String> {
     Ok(case)
 }
 
-fn on_runners(case: &Arc<Case>, runners: &Runners) -> Vec<Trial> {
-    let runs = runners.iter().filter(|runner| !case.skip.contains_key(runner.name()));
-    let trial = |runner: &Arc<dyn Runner + Send>| {
-        let (case, runner) = (Arc::clone(case), Arc::clone(runner));
-        Trial::test(format!("{}::{}", runner.name(), case.name), move || Ok(runner::run(&case, runner.as_ref())?))
-    };
-    runs.map(trial).collect()
+fn on_runners(case: &Case, runners: &Runners) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (suffix, fields) in COMBINATIONS {
+        let case = Arc::new(case.with_fields(fields));
+        for runner in runners.iter().filter(|runner| !case.skip.contains_key(runner.name())) {
+            let (case, runner) = (Arc::clone(&case), Arc::clone(runner));
+            let name = format!("{}{suffix}::{}", runner.name(), case.name);
+            trials.push(Trial::test(name, move || Ok(runner::run(&case, runner.as_ref())?)));
+        }
+    }
+    trials
 }

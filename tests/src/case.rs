@@ -28,10 +28,11 @@ mod document;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use serde_json::Value;
 use slidegate_engine::redis::Reply;
 
 /// One case, as a runner takes it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Case {
     /// `<area>/<name>`.
     pub name: String,
@@ -46,7 +47,7 @@ pub struct Case {
 }
 
 /// What happens next.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Step {
     /// Redis changes its mood.
     Store(Store),
@@ -83,7 +84,7 @@ pub enum Store {
 }
 
 /// The same request a number of times.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Requests {
     /// When the first comes, in milliseconds on the case's clock.
     pub at_ms: u64,
@@ -121,7 +122,7 @@ pub struct Request {
 }
 
 /// What an outsider is to see.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Expected {
     /// The upstream's response, with these fields added, if it is said which.
     Pass(Option<Fields>),
@@ -179,9 +180,30 @@ impl Case {
         document::read(name, yaml)
     }
 
+    /// The same case with these fields in each policy that counts in Redis and does not set them itself.
+    ///
+    /// # Panics
+    ///
+    /// Never for a case that was read: its configuration is JSON.
+    #[must_use]
+    pub fn with_fields(&self, fields: &[(&str, bool)]) -> Case {
+        let mut config: Value = serde_json::from_slice(&self.config).expect("a case's configuration is JSON");
+        set_fields(&mut config, fields);
+        let rules = config.get_mut("_rules_").and_then(Value::as_array_mut);
+        rules.into_iter().flatten().for_each(|rule| set_fields(rule, fields));
+        Case { config: config.to_string().into_bytes(), ..self.clone() }
+    }
+
     /// Whether Redis is ever in one of these moods.
     pub fn has_store(&self, wanted: impl Fn(&Store) -> bool) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Store(store) if wanted(store)))
+    }
+}
+
+fn set_fields(policy: &mut Value, fields: &[(&str, bool)]) {
+    let Some(policy) = policy.as_object_mut().filter(|policy| policy.contains_key("redis")) else { return };
+    for (name, value) in fields {
+        policy.entry(*name).or_insert((*value).into());
     }
 }
 
@@ -237,6 +259,18 @@ mod tests {
         assert_eq!(fields["x-b"].text(2), "0");
         assert!(matches!(&second.expected, Expected::Refuse { status: 429, headers: None, .. }));
         assert_eq!(second.request.host, b"example.com");
+    }
+
+    #[test]
+    fn fields_are_added_where_redis_counts_and_nothing_says_otherwise() {
+        let with = |config: &str| {
+            let case = Case::read("area/name", &format!("about: a\nconfig: {config}\nsteps: [{{pass: {{}}}}]")).unwrap();
+            String::from_utf8(case.with_fields(&[("coalesce", false)]).config).unwrap()
+        };
+        assert_eq!(with("{rule_name: r}"), r#"{"rule_name":"r"}"#);
+        assert_eq!(with("{redis: {}}"), r#"{"coalesce":false,"redis":{}}"#);
+        assert_eq!(with("{coalesce: true, redis: {}}"), r#"{"coalesce":true,"redis":{}}"#);
+        assert_eq!(with("{_rules_: [{redis: {}}]}"), r#"{"_rules_":[{"coalesce":false,"redis":{}}]}"#);
     }
 
     #[test]

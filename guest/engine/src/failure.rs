@@ -43,8 +43,9 @@ impl Cause {
     /// Of a reply that is not the one hoped for: by the code that an error begins with.
     pub(crate) fn of_reply(reply: &Reply) -> Cause {
         let Reply::Error(text) = reply else { return Cause::BadReply };
-        if text.starts_with("ERR AUTH") {
-            return Cause::Auth; // a password given to a Redis that has none
+        // A password given to a Redis that has none; a command of more than ten parts from a stranger to one that has.
+        if text.starts_with("ERR AUTH") || text.starts_with("ERR Protocol error: unauthenticated") {
+            return Cause::Auth;
         }
         match text.split_ascii_whitespace().next().unwrap_or_default() {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Cause::Auth,

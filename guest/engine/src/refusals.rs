@@ -3,7 +3,7 @@
 //! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is remembered
 //! by the limit that refused and by the cost that did not fit, because a smaller one may.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec::Vec};
 use core::mem;
 
 use crate::{
@@ -29,55 +29,59 @@ struct Refusal {
     /// What did not fit, under which limit: policies may count the same key under several.
     cost: u64,
     limit: u64,
-    /// Until then it cannot fit: counted from when Redis was asked.
-    until_ns: u64,
-    /// How long the answer took: so much later it surely fits.
+    /// When Redis was asked: from then on it counts how long nothing fits.
+    asked_ns: u64,
+    /// When Redis had answered: from then on clients count.
     answered_ns: u64,
-    /// The cost is greater than the limit; there is only more left after that time.
+    /// How long nothing fits. If the cost is greater than the limit, how long nothing changes.
+    wait_us: u64,
     never: bool,
+    /// Where all limits of the plan stood, if it has several.
+    whole: Option<(Rc<Plan>, Vec<Standing>)>,
 }
 
 impl KnownRefusals {
     /// Remembers which limits refused a request of this plan. It was asked and answered at these times.
-    pub(crate) fn remember(&mut self, plan: &Plan, standings: &[Standing], asked_ns: u64, answered_ns: u64) {
+    pub(crate) fn remember(&mut self, plan: &Rc<Plan>, standings: &[Standing], asked_ns: u64, answered_ns: u64) {
         for ((key, charge), standing) in plan.keys.iter().zip(&plan.charges).zip(standings) {
-            let (us, never) = match standing.retry {
+            let (wait_us, never) = match standing.retry {
                 Retry::After(us) => (us, false),
                 Retry::Never => (standing.reset_us, true),
                 Retry::Fits => continue,
             };
             if charge.enforced {
-                let until_ns = asked_ns.saturating_add(us.saturating_mul(1_000));
-                let answered_ns = answered_ns.saturating_sub(asked_ns);
                 let Charge { cost, limit, .. } = *charge;
-                self.insert(key, Box::new(Refusal { cost, limit, until_ns, answered_ns, never }));
+                let whole = (standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
+                self.insert(key, Box::new(Refusal { cost, limit, asked_ns, answered_ns, wait_us, never, whole }));
             }
         }
     }
 
-    /// The limits that are known to refuse a request of this plan, by their place in it, with where they stand. None: Redis must be asked.
+    /// Where the limits of a plan stand, by their place in it, if any of them is known to refuse the request: all limits that
+    /// something is known of. Empty: Redis must be asked.
     pub(crate) fn find(&mut self, plan: &Plan, now_ns: u64) -> Vec<(usize, Standing)> {
         let limits = plan.keys.iter().zip(&plan.charges).enumerate();
-        limits
-            .filter(|(_, (_, charge))| charge.enforced)
-            .filter_map(|(at, (key, charge))| Some((at, self.of(key, charge, now_ns)?)))
-            .collect()
+        let mut known = Vec::new();
+        for (at, (key, charge)) in limits.filter(|(_, (_, charge))| charge.enforced) {
+            let Some(refusal) = self.of(key, charge, now_ns) else { continue };
+            if let Some(all) = refusal.all(plan, now_ns) {
+                return all;
+            }
+            known.push((at, refusal.standing(now_ns)));
+        }
+        known
     }
 
-    fn of(&mut self, key: &[u8], charge: &Charge, now_ns: u64) -> Option<Standing> {
+    fn of(&mut self, key: &[u8], charge: &Charge, now_ns: u64) -> Option<&Refusal> {
         if !self.newer.contains_key(key) {
             let refusal = self.older.remove(key)?;
             self.insert(key, refusal);
         }
-        let refusal = self.newer.get(key)?;
-        let Some(left_ns) = refusal.until_ns.checked_sub(now_ns).filter(|left_ns| *left_ns > 0) else {
+        if self.newer.get(key)?.until_ns() <= now_ns {
             self.newer.remove(key);
             return None;
-        };
-        let left_us = (left_ns + refusal.answered_ns).div_ceil(1_000);
-        let retry = if refusal.never { Retry::Never } else { Retry::After(left_us) };
-        let holds = charge.cost >= refusal.cost && charge.limit <= refusal.limit;
-        holds.then_some(Standing { remaining: 0, reset_us: left_us, retry })
+        }
+        self.newer.get(key).map(Box::as_ref).filter(|refusal| charge.cost >= refusal.cost && charge.limit <= refusal.limit)
     }
 
     fn insert(&mut self, key: &[u8], refusal: Box<Refusal>) {
@@ -85,6 +89,37 @@ impl KnownRefusals {
             self.older = mem::take(&mut self.newer);
         }
         self.newer.insert(key.to_vec(), refusal);
+    }
+}
+
+impl Refusal {
+    fn until_ns(&self) -> u64 {
+        self.asked_ns.saturating_add(self.wait_us.saturating_mul(1_000))
+    }
+
+    fn standing(&self, now_ns: u64) -> Standing {
+        let left_us = self.wait_us.saturating_sub(self.age_us(now_ns));
+        Standing { remaining: 0, reset_us: left_us, retry: if self.never { Retry::Never } else { Retry::After(left_us) } }
+    }
+
+    /// Where all limits of this plan stand, if it is the plan that was refused.
+    fn all(&self, plan: &Plan, now_ns: u64) -> Option<Vec<(usize, Standing)>> {
+        let (of, standings) = self.whole.as_ref().filter(|(of, _)| of.as_ref() == plan)?;
+        let age_us = self.age_us(now_ns);
+        let later = |standing: &Standing| Standing {
+            reset_us: standing.reset_us.saturating_sub(age_us),
+            retry: match standing.retry {
+                Retry::After(us) => Retry::After(us.saturating_sub(age_us)),
+                Retry::Fits | Retry::Never => standing.retry,
+            },
+            ..*standing
+        };
+        Some(standings.iter().map(later).take(of.keys.len()).enumerate().collect())
+    }
+
+    /// How long ago Redis answered.
+    fn age_us(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.answered_ns) / 1_000
     }
 }
 
@@ -96,17 +131,21 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn plan(keys: &[&str], cost: u64) -> Plan {
+    fn plan(keys: &[&str], cost: u64) -> Rc<Plan> {
         let charge = Charge { limit: 10, window_us: 60_000_000, slot_us: 1, cost, enforced: true };
+        Rc::new(changed(keys, charge))
+    }
+
+    fn changed(keys: &[&str], charge: Charge) -> Plan {
         Plan { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), charges: vec![charge; keys.len()] }
     }
 
     fn refused(ms: u64) -> Standing {
-        Standing { remaining: 1, reset_us: 7, retry: Retry::After(ms * 1_000) }
+        Standing { remaining: 1, reset_us: 7_000, retry: Retry::After(ms * 1_000) }
     }
 
     fn fits() -> Standing {
-        Standing { remaining: 5, reset_us: 7, retry: Retry::Fits }
+        Standing { remaining: 5, reset_us: 7_000, retry: Retry::Fits }
     }
 
     #[test]
@@ -128,8 +167,7 @@ mod tests {
         assert_eq!(refusals.find(&plan(&["a"], 4), 0), []);
         assert_eq!(refusals.find(&plan(&["a"], 5), 0).len(), 1);
         assert_eq!(refusals.find(&plan(&["a"], 6), 0).len(), 1);
-        let mut wider = plan(&["a"], 6);
-        wider.charges.iter_mut().for_each(|charge| charge.limit += 1);
+        let wider = changed(&["a"], Charge { limit: 11, ..plan(&["a"], 6).charges[0] });
         assert_eq!(refusals.find(&wider, 0), [], "nor is a greater limit known to refuse");
     }
 
@@ -139,13 +177,15 @@ mod tests {
         refusals.remember(&plan(&["all", "one"], 1), &[refused(30), fits()], 0, 0);
         assert_eq!(refusals.find(&plan(&["one"], 1), 0), []);
         let found = refusals.find(&plan(&["other", "all"], 1), 0);
-        assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1]);
+        assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1], "nothing is known of the other");
+        let same = refusals.find(&plan(&["all", "one"], 1), 5 * MS);
+        let later = |ms: u64| Standing { reset_us: 2_000, retry: Retry::After(ms * 1_000), ..refused(0) };
+        assert_eq!(same, [(0, later(25)), (1, Standing { reset_us: 2_000, ..fits() })], "of the same plan all is known");
     }
 
     #[test]
     fn a_limit_that_only_tries_neither_refuses_nor_is_remembered() {
-        let mut dry = plan(&["a"], 1);
-        dry.charges.iter_mut().for_each(|charge| charge.enforced = false);
+        let dry = Rc::new(changed(&["a"], Charge { enforced: false, ..plan(&["a"], 1).charges[0] }));
         let mut refusals = KnownRefusals::default();
         refusals.remember(&dry, &[refused(30)], 0, 0);
         assert_eq!(refusals.find(&plan(&["a"], 1), 0), []);

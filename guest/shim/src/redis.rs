@@ -161,6 +161,7 @@ impl Redis {
     }
 }
 
+/// Redis takes commands of up to ten parts from strangers, to say that it wants a password; longer ones it does not even read.
 fn wants_password(reply: &Reply) -> bool {
-    matches!(reply, Reply::Error(text) if text.starts_with("NOAUTH"))
+    matches!(reply, Reply::Error(text) if text.starts_with("NOAUTH") || text.starts_with("ERR Protocol error: unauthenticated"))
 }

@@ -86,7 +86,12 @@ fn at(port: u16) -> SocketAddr {
 
 impl Session for ShimSession<'_> {
     fn set_store(&mut self, store: &Store) {
+        let was_barred = self.shared.borrow().store == Store::NoAuth;
         self.shared.borrow_mut().mend();
+        if was_barred {
+            // Redis closes the connections of strangers who say much, and what is sent on one meanwhile is lost.
+            self.close_connections();
+        }
         let well = self.server.as_ref().map_or(DEAD_PORT, RedisServer::port);
         let port = match store {
             Store::Down => DEAD_PORT,
@@ -103,10 +108,8 @@ impl Session for ShimSession<'_> {
             Store::Full => say(&["CONFIG", "SET", "maxmemory", "1"]),
             Store::NoAuth => {
                 say(&["CONFIG", "SET", "requirepass", "secret"]);
-                // Whoever is in stays in, so all but this connection are sent out.
-                say(&["CLIENT", "KILL", "TYPE", "normal"]);
-                let noticed = self.worker.wait(Duration::from_secs(10), |worker| worker.connections() == 0);
-                assert!(noticed, "the gateway keeps a connection that the server has closed");
+                // Whoever is in stays in.
+                self.close_connections();
             }
             // The script is known from the start, or is not, as the server has met it; here it is, to be forgotten.
             Store::Forgetful => say(&["SCRIPT", "LOAD", ADMIT]),
@@ -130,6 +133,15 @@ impl Session for ShimSession<'_> {
 
     fn calls(&self) -> usize {
         self.shared.borrow().calls
+    }
+}
+
+impl ShimSession<'_> {
+    /// The server closes all connections but the one for disturbing it.
+    fn close_connections(&mut self) {
+        self.shared.borrow_mut().say(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let noticed = self.worker.wait(Duration::from_secs(10), |worker| worker.connections() == 0);
+        assert!(noticed, "the gateway keeps a connection that the server has closed");
     }
 }
 

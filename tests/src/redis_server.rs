@@ -2,20 +2,26 @@
 //! tests run beside each other and none needs a server that is already there.
 
 use std::{
-    fs,
+    env, fs,
     io::ErrorKind,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use redis::{Client, Connection};
+use redis::{Client, Cmd, Connection, FromRedisValue, RedisResult, Value};
 
 /// How long a server may take to answer its first PING, in a machine that builds something else at the same time.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Names another server than the `redis-server` on the path: the suites that matter run on a second line too.
+const BINARY_VARIABLE: &str = "SLIDEGATE_REDIS_SERVER";
+
+/// The file that makes a server a sentinel.
+const SENTINEL_FILE: &str = "sentinel.conf";
 
 /// How often another port is tried when somebody else was quicker to take one.
 const PORT_ATTEMPTS: usize = 20;
@@ -47,12 +53,26 @@ impl RedisServer {
     ///
     /// As [`RedisServer::start`].
     pub fn start_with(args: &[&str]) -> Self {
-        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        Self::start_in(new_directory(), args)
+    }
+
+    /// Starts a sentinel with these lines of configuration.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::start`].
+    pub fn start_sentinel(configuration: &str) -> Self {
         let directory = new_directory();
+        fs::write(directory.join(SENTINEL_FILE), configuration).expect("the temporary directory can be written to");
+        Self::start_in(directory, &[])
+    }
+
+    fn start_in(directory: PathBuf, args: &[&str]) -> Self {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let (process, port) = (0..PORT_ATTEMPTS)
             .find_map(|_| {
                 let port = free_port();
-                launch(port, &args, &directory).map(|process| (process, port))
+                launch(port, &args, &directory, answers).map(|process| (process, port))
             })
             .unwrap_or_else(|| panic!("`redis-server` with arguments {args:?} stopped at once, on {PORT_ATTEMPTS} ports"));
         RedisServer { process, port, args, directory }
@@ -61,6 +81,34 @@ impl RedisServer {
     /// The port it listens on, at 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it keeps its files, if it keeps any.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What it answers to a command; nested as it came.
+    ///
+    /// # Errors
+    ///
+    /// An error reply, or none at all.
+    pub fn ask(&self, words: &[&str]) -> RedisResult<Value> {
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query(&mut self.client().get_connection_with_timeout(START_TIMEOUT)?)
+    }
+
+    /// What it answers to a command, as text.
+    ///
+    /// # Panics
+    ///
+    /// On an error reply, or none at all.
+    pub fn tell(&self, words: &[&str]) -> String {
+        let value = self.ask(words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        String::from_redis_value(value).unwrap_or_default()
     }
 
     /// Its address as a `redis://` URL, without user or password.
@@ -117,8 +165,22 @@ impl RedisServer {
     ///
     /// When somebody else has taken the port in between, or the server does not answer.
     pub fn restart_empty(&mut self) {
+        self.restart(answers);
+    }
+
+    /// As [`RedisServer::restart_empty`], but with what SAVE left in [`RedisServer::directory`], and without waiting until that is
+    /// loaded.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::restart_empty`].
+    pub fn restart_loading(&mut self) {
+        self.restart(|port| answer(port).is_some());
+    }
+
+    fn restart(&mut self, is_up: fn(u16) -> bool) {
         self.kill();
-        self.process = launch(self.port, &self.args, &self.directory)
+        self.process = launch(self.port, &self.args, &self.directory, is_up)
             .unwrap_or_else(|| panic!("`redis-server` did not start again on port {}", self.port));
     }
 
@@ -137,10 +199,18 @@ impl Drop for RedisServer {
     }
 }
 
-/// Starts a server and waits until it answers; None if it stopped instead, as it does when the port is taken.
-fn launch(port: u16, args: &[String], directory: &PathBuf) -> Option<Child> {
-    let mut process = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"])
+/// Starts a server and waits until it is up; None if it stopped instead, as it does when the port is taken.
+fn launch(port: u16, args: &[String], directory: &Path, is_up: fn(u16) -> bool) -> Option<Child> {
+    let binary = env::var(BINARY_VARIABLE).unwrap_or_else(|_| "redis-server".to_owned());
+    let mut command = Command::new(&binary);
+    let sentinel = directory.join(SENTINEL_FILE);
+    if sentinel.exists() {
+        command.arg(sentinel).arg("--sentinel");
+    } else {
+        command.args(["--save", "", "--appendonly", "no"]);
+    }
+    let mut process = command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
         .arg("--dir")
         .arg(directory)
         .args(args)
@@ -149,15 +219,15 @@ fn launch(port: u16, args: &[String], directory: &PathBuf) -> Option<Child> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| match error.kind() {
-            ErrorKind::NotFound => panic!("`redis-server` is not installed: run `just setup`"),
-            _ => panic!("`redis-server` cannot be started: {error}"),
+            ErrorKind::NotFound => panic!("there is no `{binary}`: run `just setup`"),
+            _ => panic!("`{binary}` cannot be started: {error}"),
         });
     let deadline = Instant::now() + START_TIMEOUT;
     while Instant::now() < deadline {
         if process.try_wait().expect("a child can be waited for").is_some() {
             return None;
         }
-        if answers(port) {
+        if is_up(port) {
             // Whoever answers may be another's server, if ours found the port taken and is about to stop.
             thread::sleep(Duration::from_millis(10));
             return process.try_wait().expect("a child can be waited for").is_none().then_some(process);
@@ -166,20 +236,30 @@ fn launch(port: u16, args: &[String], directory: &PathBuf) -> Option<Child> {
     }
     let _ = process.kill();
     let _ = process.wait();
-    panic!("`redis-server` on port {port} does not answer PING within {START_TIMEOUT:?}");
+    panic!("`{binary}` on port {port} does not answer PING within {START_TIMEOUT:?}");
 }
 
 /// Whether a Redis answers PING there; an error reply is an answer too, as a server with a password gives one.
 fn answers(port: u16) -> bool {
-    let Ok(client) = Client::open(format!("redis://127.0.0.1:{port}")) else { return false };
-    let Ok(mut connection) = client.get_connection_with_timeout(Duration::from_secs(1)) else { return false };
+    answer(port).is_some_and(|answer| answer != "LOADING")
+}
+
+/// What a Redis answers to PING there, or the code of its error.
+fn answer(port: u16) -> Option<String> {
+    let client = Client::open(format!("redis://127.0.0.1:{port}")).ok()?;
+    let mut connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok()?;
     match redis::cmd("PING").query::<String>(&mut connection) {
-        Ok(answer) => answer == "PONG",
-        Err(error) => error.code().is_some_and(|code| code != "LOADING"),
+        Ok(answer) => Some(answer),
+        Err(error) => error.code().map(str::to_owned),
     }
 }
 
-fn free_port() -> u16 {
+/// A port of 127.0.0.1 that nobody listens on.
+///
+/// # Panics
+///
+/// When there is none left.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("127.0.0.1 has a free port");
     listener.local_addr().expect("a bound listener has an address").port()
 }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::gateway::client::Clients;
 use crate::gateway::routes::Routes;
-use crate::settings::{Mistake, Settings, filter};
+use crate::settings::{Mistake, RedisName, Settings, filter};
 
 /// Settings in force, with all that was made from them.
 pub(crate) struct Serving {
@@ -102,9 +102,9 @@ impl Workshop {
     fn directory(&self, settings: &Settings) -> Result<RedisDirectory, Vec<Mistake>> {
         let mut directory = RedisDirectory::new();
         let mut mistakes = Vec::new();
-        for (name, url) in &settings.redis_names {
-            if let Err(error) = directory.insert(name, url) {
-                mistakes.push(Mistake::new(format!("redis.names.{name}"), error.to_string()));
+        for (name, entry) in &settings.redis_names {
+            if let Err(error) = directory.insert(name, entry.access.clone()) {
+                mistakes.push(entry.mistake(name, &error));
             }
         }
         if let Some(url) = &self.redis_override {
@@ -120,7 +120,7 @@ impl Workshop {
     fn start_filter(
         &self,
         config: &Value,
-        redis_names: &BTreeMap<String, String>,
+        redis_names: &BTreeMap<String, RedisName>,
         directory: &RedisDirectory,
     ) -> Result<Filter, Vec<Mistake>> {
         let json = config.to_string();
@@ -155,7 +155,7 @@ struct Filter {
     hooks: Hooks,
     redis_addresses: Vec<(String, String)>,
     config: Value,
-    redis_names: BTreeMap<String, String>,
+    redis_names: BTreeMap<String, RedisName>,
 }
 
 impl Filter {
@@ -163,7 +163,7 @@ impl Filter {
         self.workers.get(lane % self.workers.len().max(1))
     }
 
-    fn is_made_of(&self, config: &Value, redis_names: &BTreeMap<String, String>) -> bool {
+    fn is_made_of(&self, config: &Value, redis_names: &BTreeMap<String, RedisName>) -> bool {
         self.config == *config && self.redis_names == *redis_names
     }
 }

@@ -15,11 +15,25 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub(super) use self::link::Target;
-use self::link::{Link, LinkError, Sent};
+use self::link::{Link, Sent};
+pub(super) use self::pipeline::{Outcome, Pipeline};
+use super::sentinel::Sentinels;
+use super::target::{LinkError, Opened, Target};
 use super::{RedisConnection, ReplyFuture};
-use crate::bindings::exports::slidegate::filter::filter::RedisService;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+
+/// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began. What is called
+/// in between fails at once. Short enough that a Redis which is back is found at once, long enough that one which is away is not
+/// kept busy with connections.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where the server is that a connection goes to.
+pub(super) enum Route {
+    /// Always in one place.
+    Fixed(Target),
+    /// Where the sentinels say. A server that is no longer the master is left.
+    Master(Sentinels),
+}
 
 /// A [`RedisConnection`] to one server.
 pub(super) struct Connection {
@@ -27,7 +41,7 @@ pub(super) struct Connection {
 }
 
 struct Shared {
-    target: Target,
+    route: Route,
     /// As the configuration calls it, for the log.
     name: String,
     /// From the call to the reply; also how long one attempt to connect may take.
@@ -41,8 +55,10 @@ struct State {
     link: LinkState,
     /// Number of links made; the latest has this number.
     generation: u64,
-    /// Whether the last attempt to connect failed, so that the log tells changes only.
-    failing: bool,
+    /// The last attempt to connect, if it failed: when it began, and why.
+    failed: Option<(Instant, LinkError)>,
+    /// Whether that is in the log, so that the log tells changes only.
+    is_told: bool,
 }
 
 #[derive(Default)]
@@ -57,26 +73,51 @@ enum LinkState {
 /// A command that waits for a connection.
 struct Queued {
     command: Vec<Vec<u8>>,
+    /// Whether ASKING goes before it, with nothing between.
+    asking: bool,
     deadline: Instant,
     started: oneshot::Sender<Result<Sent, LinkError>>,
 }
 
 /// A command on its way to the connection.
-enum Started {
+pub(super) enum Started {
     Sent(Sent),
     Queued(oneshot::Receiver<Result<Sent, LinkError>>),
+    Failed(LinkError),
+}
+
+impl Route {
+    async fn connect(&self) -> Result<Opened, LinkError> {
+        match self {
+            Self::Fixed(target) => target.connect().await,
+            Self::Master(sentinels) => sentinels.connect().await,
+        }
+    }
+
+    /// For the log.
+    fn place(&self) -> String {
+        match self {
+            Self::Fixed(target) => target.address.to_string(),
+            Self::Master(sentinels) => sentinels.to_string(),
+        }
+    }
 }
 
 impl Connection {
-    pub(super) fn new(target: Target, service: &RedisService) -> Self {
-        let shared = Shared {
-            target,
-            name: format!("{}:{}", service.service_name, service.port),
-            timeout: Duration::from_millis(u64::from(service.timeout_ms)),
-            runtime: Handle::current(),
-            state: Mutex::default(),
-        };
+    /// Does not connect yet. To be called inside a Tokio runtime.
+    pub(super) fn new(route: Route, name: String, timeout: Duration) -> Self {
+        Self::new_on(Handle::current(), route, name, timeout)
+    }
+
+    /// Does not connect yet.
+    pub(super) fn new_on(runtime: Handle, route: Route, name: String, timeout: Duration) -> Self {
+        let shared = Shared { route, name, timeout, runtime, state: Mutex::default() };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Sends a command, or queues it, before returning. With `asking` ASKING goes before it.
+    pub(super) fn start(&self, command: &[Vec<u8>], asking: bool, deadline: Instant) -> Started {
+        self.shared.start(command, asking, Instant::now(), deadline)
     }
 }
 
@@ -84,21 +125,61 @@ impl RedisConnection for Connection {
     fn call(&self, command: Vec<Vec<u8>>) -> ReplyFuture {
         let now = Instant::now();
         let deadline = now + self.shared.timeout;
-        match self.shared.start(command, now, deadline) {
-            Started::Sent(sent) => Box::pin(sent.reply()),
-            Started::Queued(queued) => Box::pin(wait(queued, deadline)),
+        let started = self.shared.start(&command, false, now, deadline);
+        match (&self.shared.route, started) {
+            (Route::Fixed(_), Started::Sent(sent)) => Box::pin(sent.reply()),
+            (Route::Fixed(_), started) => Box::pin(started.outcome(deadline)),
+            (Route::Master(_), started) => Box::pin(of_master(Arc::clone(&self.shared), started, deadline)),
         }
     }
 }
 
-/// Waits for the connection that is being made, and then for the reply.
-async fn wait(queued: oneshot::Receiver<Result<Sent, LinkError>>, deadline: Instant) -> Result<Reply, CallError> {
-    match tokio::time::timeout_at(deadline, queued).await {
-        Ok(Ok(Ok(sent))) => sent.reply().await,
-        Ok(Ok(Err(LinkError::Refused(text)))) => Ok(Reply::Error(text)),
-        // Not sent: dropping the receiver takes the command out of the queue.
-        Ok(Ok(Err(LinkError::Unreachable(_))) | Err(_)) | Err(_) => Err(CallError::Connect),
+impl Started {
+    /// Waits for the connection, if it is still being made, and then for the reply. An error of the kind `connect` means that the
+    /// command was not sent and will not be.
+    pub(super) async fn outcome(self, deadline: Instant) -> Outcome {
+        match self.sent(deadline).await {
+            Ok(sent) => sent.reply().await,
+            Err(outcome) => outcome,
+        }
     }
+
+    async fn sent(self, deadline: Instant) -> Result<Sent, Outcome> {
+        let sent = match self {
+            Self::Sent(sent) => Ok(sent),
+            Self::Failed(error) => Err(error),
+            Self::Queued(queued) => match tokio::time::timeout_at(deadline, queued).await {
+                Ok(Ok(sent)) => sent,
+                // Dropping the receiver takes the command out of the queue.
+                Ok(Err(_)) | Err(_) => return Err(Err(CallError::Connect)),
+            },
+        };
+        sent.map_err(LinkError::into_outcome)
+    }
+}
+
+impl LinkError {
+    /// What becomes of a command that was to be sent.
+    pub(super) fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Refused(text) => Ok(Reply::Error(text)),
+            Self::Unreachable(_) => Err(CallError::Connect),
+        }
+    }
+}
+
+/// Waits as [`Started::outcome`]; a server whose reply shows that it is no longer the master is left.
+async fn of_master(shared: Arc<Shared>, started: Started, deadline: Instant) -> Outcome {
+    let sent = match started.sent(deadline).await {
+        Ok(sent) => sent,
+        Err(outcome) => return outcome,
+    };
+    let generation = sent.link.generation;
+    let outcome = sent.reply().await;
+    if matches!(&outcome, Ok(Reply::Error(text)) if text.starts_with("READONLY ") || text.starts_with("MASTERDOWN ")) {
+        shared.lost(generation);
+    }
+    outcome
 }
 
 impl Shared {
@@ -106,20 +187,24 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(self: &Arc<Self>, command: Vec<Vec<u8>>, now: Instant, deadline: Instant) -> Started {
+    fn start(self: &Arc<Self>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Started {
         let mut state = self.lock();
+        let state = &mut *state;
         if let LinkState::Ready(link) = &state.link
-            && let Some(sent) = link.send(&command, now, deadline)
+            && let Some(sent) = send(link, command, asking, now, deadline)
         {
             return Started::Sent(sent);
         }
         let (started, queued) = oneshot::channel();
-        let command = Queued { command, deadline, started };
+        let queue = |command: &[Vec<u8>]| Queued { command: command.to_vec(), asking, deadline, started };
         match &mut state.link {
-            LinkState::Connecting(queue) => queue.push(command),
+            LinkState::Connecting(waiting) => waiting.push(queue(command)),
             // Idle, or a link that takes no further command. Those on their way still wait for their replies.
             unusable => {
-                *unusable = LinkState::Connecting(vec![command]);
+                if let Some((_, error)) = state.failed.as_ref().filter(|(began, _)| now.saturating_duration_since(*began) < PAUSE) {
+                    return Started::Failed(error.clone());
+                }
+                *unusable = LinkState::Connecting(vec![queue(command)]);
                 self.runtime.spawn(Arc::clone(self).connect());
             }
         }
@@ -127,11 +212,13 @@ impl Shared {
     }
 
     async fn connect(self: Arc<Self>) {
-        let attempt = tokio::time::timeout(self.timeout, self.target.connect()).await;
+        let began = Instant::now();
+        let attempt = tokio::time::timeout(self.timeout, self.route.connect()).await;
         let attempt =
             attempt.unwrap_or_else(|_| Err(LinkError::Unreachable(format!("no connection within {} ms", self.timeout.as_millis()))));
         let mut state = self.lock();
-        self.report(&mut state, attempt.as_ref().err());
+        state.failed = attempt.as_ref().err().map(|error| (began, error.clone()));
+        self.report(&mut state);
         let queue = match std::mem::take(&mut state.link) {
             LinkState::Connecting(queue) => queue,
             other => {
@@ -142,19 +229,10 @@ impl Shared {
         // Whoever stopped waiting was told that the command was not sent.
         let queue = queue.into_iter().filter(|queued| !queued.started.is_closed());
         match attempt {
-            Ok((connection, driver)) => {
-                state.generation += 1;
-                let generation = state.generation;
-                let shared = Arc::downgrade(&self);
-                let driver = self.runtime.spawn(async move {
-                    driver.await;
-                    if let Some(shared) = shared.upgrade() {
-                        shared.lost(generation);
-                    }
-                });
-                let link = Arc::new(Link::new(connection, driver.abort_handle(), generation));
-                for Queued { command, deadline, started } in queue {
-                    let sent = link.send(&command, Instant::now(), deadline);
+            Ok(opened) => {
+                let link = self.link(&mut state, opened);
+                for Queued { command, asking, deadline, started } in queue {
+                    let sent = send(&link, &command, asking, Instant::now(), deadline);
                     let _ = started.send(sent.ok_or_else(|| LinkError::Unreachable("connection lost at once".to_owned())));
                 }
                 state.link = LinkState::Ready(link);
@@ -167,22 +245,52 @@ impl Shared {
         }
     }
 
-    /// One line when connections begin to fail, and one when they succeed again.
-    fn report(&self, state: &mut State, error: Option<&LinkError>) {
-        let Self { name, target, .. } = self;
-        match (error, state.failing) {
-            (Some(error), false) => tracing::warn!("no connection to Redis {name} at {}: {error}", target.address),
-            (None, true) => tracing::info!("connected to Redis {name} at {} again", target.address),
-            _ => {}
-        }
-        state.failing = error.is_some();
+    /// Makes a link of an open connection, and sees to it that its end is noticed.
+    fn link(self: &Arc<Self>, state: &mut State, opened: Opened) -> Arc<Link> {
+        state.generation += 1;
+        let generation = state.generation;
+        let Opened { pipeline, driver } = opened;
+        let shared = Arc::downgrade(self);
+        let driver = self.runtime.spawn(async move {
+            driver.await;
+            if let Some(shared) = shared.upgrade() {
+                shared.lost(generation);
+            }
+        });
+        Arc::new(Link::new(pipeline, driver.abort_handle(), generation))
     }
 
-    /// The connection of this number has ended.
+    /// One line when connections begin to fail, and one when they succeed again.
+    fn report(&self, state: &mut State) {
+        let (name, place) = (&self.name, self.route.place());
+        match (&state.failed, state.is_told) {
+            (Some((_, error)), false) => tracing::warn!("no connection to Redis {name} at {place}: {error}"),
+            (None, true) => tracing::info!("connected to Redis {name} at {place} again"),
+            _ => {}
+        }
+        state.is_told = state.failed.is_some();
+    }
+
+    /// The connection of this number has ended, or is not to be used any more. Commands on their way still wait for their replies.
     fn lost(&self, generation: u64) {
         let mut state = self.lock();
-        if matches!(&state.link, LinkState::Ready(link) if link.generation == generation) {
-            state.link = LinkState::Idle;
+        let LinkState::Ready(link) = &state.link else { return };
+        if link.generation != generation {
+            return;
         }
+        // One that never answered is an attempt that failed.
+        if !link.has_answered() {
+            state.failed = Some((link.made, LinkError::Unreachable("the connection was lost before any answer".to_owned())));
+        }
+        state.link = LinkState::Idle;
     }
+}
+
+/// Under one lock, so that nothing comes between ASKING and the command.
+fn send(link: &Arc<Link>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Option<Sent> {
+    if asking {
+        // Its reply is of no interest.
+        drop(link.send(&[b"ASKING".to_vec()], now, deadline)?);
+    }
+    link.send(command, now, deadline)
 }

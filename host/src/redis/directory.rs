@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
-
-use super::connection::{Connection, Target};
+use super::access::{RedisAccess, RedisAccessError};
+use super::cluster::Cluster;
+use super::connection::{Connection, Route};
+use super::location::{Address, Identity, Kind, Location};
+use super::sentinel::Sentinels;
+use super::target::Target;
+use super::tls::Tls;
 use super::{RedisConnection, RedisTransport};
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
 
@@ -14,9 +19,8 @@ use crate::bindings::exports::slidegate::filter::filter::RedisService;
 ///
 /// A configuration names a service by `service_name` and `service_port`. The first of these that is
 /// known decides: an entry for `name:port`, an entry for `name`, the entry for any name, and at
-/// last the name itself as a host name. An entry is a URL: `redis://user:password@host:port/database`
-/// or `unix:///path?db=1&user=...&pass=...`. What the URL leaves out, credentials and database, comes
-/// from the configuration. RESP2 is spoken whatever the URL says; TLS is not supported yet.
+/// last the name itself as a host name. An entry is a [`RedisAccess`], mostly just a URL. What it
+/// leaves out, credentials and database, comes from the configuration.
 #[derive(Clone, Default)]
 pub struct RedisDirectory {
     names: HashMap<String, Entry>,
@@ -25,9 +29,10 @@ pub struct RedisDirectory {
 
 #[derive(Clone)]
 struct Entry {
-    info: ConnectionInfo,
-    /// Whether the URL names a database; without, `info` says 0 all the same.
-    has_database: bool,
+    location: Location,
+    tls: Option<Tls>,
+    /// For the sentinels.
+    sentinel: Identity,
 }
 
 impl RedisDirectory {
@@ -40,9 +45,9 @@ impl RedisDirectory {
     ///
     /// # Errors
     ///
-    /// If the URL is not one of those above.
-    pub fn insert(&mut self, name: impl Into<String>, url: &str) -> Result<(), RedisUrlError> {
-        self.names.insert(name.into(), Entry::parse(url)?);
+    /// If the URL is none that leads to Redis, or something beside it does not fit.
+    pub fn insert(&mut self, name: impl Into<String>, access: impl Into<RedisAccess>) -> Result<(), RedisAccessError> {
+        self.names.insert(name.into(), Entry::new(&access.into())?);
         Ok(())
     }
 
@@ -50,91 +55,103 @@ impl RedisDirectory {
     ///
     /// # Errors
     ///
-    /// If the URL is not one of those above.
-    pub fn insert_any(&mut self, url: &str) -> Result<(), RedisUrlError> {
-        self.any = Some(Entry::parse(url)?);
+    /// As [`RedisDirectory::insert`].
+    pub fn insert_any(&mut self, access: impl Into<RedisAccess>) -> Result<(), RedisAccessError> {
+        self.any = Some(Entry::new(&access.into())?);
         Ok(())
     }
 
     /// Where a service is, for people: address and database, no credentials.
     pub fn address(&self, service: &RedisService) -> String {
-        let target = self.resolve(service);
-        format!("{}, database {}", target.address, target.database)
+        let entry = self.resolve(service);
+        let with_tls = if entry.tls.is_some() { " with TLS" } else { "" };
+        format!("{}{with_tls}, database {}", entry.location.kind, entry.location.database.unwrap_or_default())
     }
 
-    fn resolve(&self, service: &RedisService) -> Target {
+    /// The entry of a service, completed by what its configuration says.
+    fn resolve(&self, service: &RedisService) -> Entry {
         let with_port = format!("{}:{}", service.service_name, service.port);
         let entry = self.names.get(&with_port).or_else(|| self.names.get(&service.service_name)).or(self.any.as_ref());
-        let database = i64::from(service.database);
-        let Some(Entry { info, has_database }) = entry else {
-            return Target {
-                address: ConnectionAddr::Tcp(service.service_name.clone(), service.port),
-                username: non_empty(&service.username),
-                password: non_empty(&service.password),
-                database,
-            };
-        };
-        let settings = info.redis_settings();
-        let has_credentials = settings.username().is_some() || settings.password().is_some();
-        let own = |given: Option<&str>, configured: &str| match has_credentials {
-            true => given.map(str::to_owned),
-            false => non_empty(configured),
-        };
-        Target {
-            address: info.addr().clone(),
-            username: own(settings.username(), &service.username),
-            password: own(settings.password(), &service.password),
-            database: if *has_database { settings.db() } else { database },
+        let mut entry = entry.cloned().unwrap_or_else(|| Entry::of_host(&service.service_name, service.port));
+        let location = &mut entry.location;
+        if location.identity.is_empty() {
+            location.identity = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
         }
+        location.database = location.database.or(Some(i64::from(service.database)));
+        entry
     }
 }
 
 impl RedisTransport for RedisDirectory {
     fn open(&self, service: &RedisService) -> Arc<dyn RedisConnection> {
-        Arc::new(Connection::new(self.resolve(service), service))
+        let name = format!("{}:{}", service.service_name, service.port);
+        let timeout = Duration::from_millis(u64::from(service.timeout_ms));
+        let entry = self.resolve(service);
+        match entry.location.kind.clone() {
+            Kind::Server(address) => Arc::new(Connection::new(Route::Fixed(entry.target(address)), name, timeout)),
+            Kind::Sentinel { sentinels, master } => {
+                Arc::new(Connection::new(Route::Master(entry.sentinels(sentinels, master)), name, timeout))
+            }
+            Kind::Cluster(seeds) => Arc::new(Cluster::new(seeds, entry.target(Address::nowhere()), name, timeout)),
+        }
     }
 }
 
 impl fmt::Debug for RedisDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = |entry: &Entry| entry.info.addr().to_string();
+        let entry = |entry: &Entry| entry.location.kind.to_string();
         let names: HashMap<_, _> = self.names.iter().map(|(name, of)| (name, entry(of))).collect();
         f.debug_struct("RedisDirectory").field("names", &names).field("any", &self.any.as_ref().map(entry)).finish()
     }
 }
 
 impl Entry {
-    fn parse(url: &str) -> Result<Self, RedisUrlError> {
-        let parsed = redis::parse_redis_url(url)
-            .ok_or_else(|| RedisUrlError("expected `redis://host:port/database` or `unix:///path`".to_owned()))?;
-        let has_database = match parsed.scheme() {
-            "unix" | "redis+unix" | "valkey+unix" => parsed.query_pairs().any(|(name, _)| name == "db"),
-            _ => !parsed.path().trim_matches('/').is_empty(),
-        };
-        let info = parsed.into_connection_info().map_err(|error| {
-            let reason = error.to_string();
-            // The crate puts its own category behind the reason.
-            RedisUrlError(reason.split(" - ").next().unwrap_or_default().to_owned())
-        })?;
-        Ok(Self { info, has_database })
+    fn new(access: &RedisAccess) -> Result<Self, RedisAccessError> {
+        let location = Location::parse(&access.url).map_err(|reason| RedisAccessError::new("url", reason))?;
+        if !location.has_tls {
+            let given = [
+                ("ca", access.ca.is_some()),
+                ("cert", access.certificate.is_some()),
+                ("key", access.key.is_some()),
+                ("server_name", access.server_name.is_some()),
+            ];
+            if let Some((field, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
+                return Err(RedisAccessError::new(field, "expected only with a URL that says TLS, such as `rediss://host:port`"));
+            }
+        }
+        let sentinel = Identity { username: access.sentinel_username.clone(), password: access.sentinel_password.clone() };
+        if !matches!(location.kind, Kind::Sentinel { .. }) && !sentinel.is_empty() {
+            let field = if sentinel.username.is_some() { "sentinel_username" } else { "sentinel_password" };
+            return Err(RedisAccessError::new(field, "expected only with a URL that names sentinels, `redis+sentinel://host:port/master`"));
+        }
+        if sentinel.username.is_some() && sentinel.password.is_none() {
+            return Err(RedisAccessError::new("sentinel_password", "missing; expected the password of `sentinel_username`"));
+        }
+        let tls = location.has_tls.then(|| Tls::of(access)).transpose()?;
+        Ok(Self { location, tls, sentinel })
+    }
+
+    /// A name that is a host name.
+    fn of_host(host: &str, port: u16) -> Self {
+        let kind = Kind::Server(Address::Tcp(host.to_owned(), port));
+        let location = Location { kind, has_tls: false, identity: Identity::default(), database: None };
+        Self { location, tls: None, sentinel: Identity::default() }
+    }
+
+    fn target(&self, address: Address) -> Target {
+        let Location { identity, database, .. } = &self.location;
+        Target { address, tls: self.tls.clone(), identity: identity.clone(), database: database.unwrap_or_default() }
+    }
+
+    fn sentinels(&self, addresses: Vec<Address>, master: String) -> Sentinels {
+        let sentinel = |address| Target { address, tls: self.tls.clone(), identity: self.sentinel.clone(), database: 0 };
+        Sentinels { sentinels: addresses.into_iter().map(sentinel).collect(), master, target: self.target(Address::nowhere()) }
     }
 }
 
 fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
-
-/// Why a URL does not lead to a Redis. Never shows the URL, which may carry a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisUrlError(String);
-
-impl fmt::Display for RedisUrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a usable Redis URL: {}", self.0)
-    }
-}
-
-impl std::error::Error for RedisUrlError {}
 
 #[cfg(test)]
 mod tests {
@@ -168,11 +185,10 @@ mod tests {
         let mut directory = RedisDirectory::new();
         directory.insert("own", "redis://:p%40ss@host:1").unwrap();
         directory.insert("none", "redis://host:1").unwrap();
-        let own = directory.resolve(&service("own"));
-        assert_eq!((own.username, own.password.as_deref()), (None, Some("p@ss")));
-        let configured = directory.resolve(&service("none"));
-        assert_eq!(configured.username.as_deref(), Some("configured"));
-        assert_eq!(configured.password.as_deref(), Some("secret"));
+        let identity = |name| directory.resolve(&service(name)).location.identity;
+        assert_eq!((identity("own").username, identity("own").password.as_deref()), (None, Some("p@ss")));
+        assert_eq!(identity("none").username.as_deref(), Some("configured"));
+        assert_eq!(identity("none").password.as_deref(), Some("secret"));
     }
 
     #[test]
@@ -184,11 +200,40 @@ mod tests {
 
     #[test]
     fn bad_urls_are_refused_without_showing_them() {
-        for url in ["", "http://h", "redis://", "rediss://h:1", "redis://h:1/x", "redis://:hush@h:port"] {
+        for url in ["", "http://h", "redis://", "redis://h:1/x", "redis://:hush@h:port"] {
             let error = RedisDirectory::new().insert("a", url).unwrap_err().to_string();
             assert!(error.starts_with("not a usable Redis URL: "), "{error}");
             assert!(!error.contains("hush"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_url_names_its_field() {
+        let refused = |url: &str, change: fn(&mut RedisAccess)| {
+            let mut access = RedisAccess::from(url);
+            change(&mut access);
+            RedisDirectory::new().insert("a", access).unwrap_err()
+        };
+        let pem = || Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
+        assert_eq!(refused("redis://h", |access| access.ca = Some(Vec::new())).field(), "ca");
+        assert_eq!(
+            refused("rediss://h", |access| access.ca = Some(b"no PEM".to_vec())).message(),
+            "expected certificates in PEM, found none"
+        );
+        let broken = RedisAccess { ca: pem(), ..RedisAccess::from("rediss://h") };
+        assert!(RedisDirectory::new().insert("a", broken).unwrap_err().message().starts_with("expected certificates that sign others"));
+        assert_eq!(refused("redis://h", |access| access.sentinel_password = Some("hush".to_owned())).field(), "sentinel_password");
+        assert_eq!(refused("redis+sentinel://h/m", |access| access.sentinel_username = Some("me".to_owned())).field(), "sentinel_password");
+        assert_eq!(refused("redis://h", |access| access.server_name = Some("n".to_owned())).field(), "server_name");
+    }
+
+    #[test]
+    fn places_are_told_without_credentials() {
+        let mut directory = RedisDirectory::new();
+        directory.insert("m", "redis+sentinel://u:hush@a,b:1/main/4").unwrap();
+        directory.insert("c", "redis+cluster://:hush@a:1,b:2").unwrap();
+        assert_eq!(directory.address(&service("m")), "master `main` of the sentinels a:26379, b:1, database 4");
+        assert_eq!(directory.address(&service("c")), "the cluster of a:1, b:2, database 3");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where settings come from: a file, and what the command line says over it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use slidegate::Module;
 
@@ -37,7 +37,8 @@ impl Source {
     /// Every mistake found in them, the filter's included, which `module` knows.
     pub(crate) fn parse(&self, bytes: &[u8], module: &Module) -> Result<Settings, Vec<Mistake>> {
         let document = document::parse(&self.file, bytes).map_err(|mistake| vec![mistake])?;
-        let settings = Settings::from_value(&document).map_err(|mut mistakes| {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let settings = Settings::from_value(&document, folder).map_err(|mut mistakes| {
             let filter = document.get("filter").filter(|filter| filter.is_object());
             mistakes.extend(filter.into_iter().flat_map(|filter| filter::mistakes(module, filter)));
             mistakes

@@ -4,7 +4,7 @@ use super::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Mistake>> {
     let document = document::parse(Path::new("gate.yaml"), text.as_bytes()).map_err(|mistake| vec![mistake])?;
-    Settings::from_value(&document)
+    Settings::from_value(&document, Path::new(""))
 }
 
 fn mistakes(text: &str) -> Vec<String> {
@@ -38,7 +38,7 @@ log: {access: false, format: json}
     )
     .expect("settings");
     assert_eq!(settings.admin.expect("admin").port(), 9090);
-    assert_eq!(settings.redis_names["redis.static"], "redis://127.0.0.1:6379");
+    assert_eq!(settings.redis_names["redis.static"].access.url, "redis://127.0.0.1:6379");
     assert_eq!(settings.filter.expect("filter")["global_threshold"]["query_per_second"], 5);
     assert_eq!((settings.timeouts.idle, settings.timeouts.drain), (Duration::from_secs(120), Duration::ZERO));
     assert_eq!(settings.log, LogSettings { access: false, format: LogFormat::Json });
@@ -70,7 +70,7 @@ log: {format: xml}
             "routes[1].upstream: missing; expected a URL such as `http://127.0.0.1:9001`",
             "routes[1].upstreem: unknown field; did you mean `upstream`?",
             "routes[2]: got a list, expected a mapping of fields",
-            "redis.names.a: got `5`, expected a URL such as `redis://127.0.0.1:6379`",
+            "redis.names.a: got `5`, expected a URL such as `redis://127.0.0.1:6379`, or a mapping with `url` in it",
             "filter: got `7`, expected a mapping, the filter's configuration",
             "timeouts.connect: got `5`, expected a duration such as `500ms`, `30s`, `5m` or `1h`",
             "timeouts.idle: got `0`, expected a duration above zero",

@@ -1,6 +1,8 @@
 //! Connections to a real Redis, and to things that are none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use slidegate::{CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -133,7 +135,7 @@ async fn a_connection_that_ended_is_made_again() {
     let redis = connection(&format!("redis://127.0.0.1:{port}"), 5_000);
     assert_eq!(redis.call(command(&["PING"])).await, Err(CallError::Connect));
     let server = RedisServer::start_on(port, &[]);
-    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+    assert_eq!(once_connected(&redis).await, status("PONG"));
     // The server ends the connection while nothing is on its way.
     server.say("CLIENT KILL TYPE normal");
     let mut reply = redis.call(command(&["PING"])).await;
@@ -146,11 +148,49 @@ async fn a_connection_that_ended_is_made_again() {
     let gone = redis.call(command(&["PING"])).await;
     assert!(matches!(gone, Err(CallError::Connect | CallError::Disconnected)), "{gone:?}");
     let _server = RedisServer::start_on(port, &[]);
-    let mut reply = redis.call(command(&["PING"])).await;
-    if reply == Err(CallError::Disconnected) {
-        reply = redis.call(command(&["PING"])).await;
+    assert_eq!(once_connected(&redis).await, status("PONG"));
+}
+
+/// The answer to the first PING that gets one.
+async fn once_connected(redis: &Arc<dyn RedisConnection>) -> Result<Reply, CallError> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match redis.call(command(&["PING"])).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(10)).await,
+            reply => return reply,
+        }
     }
-    assert_eq!(reply, status("PONG"));
+}
+
+#[tokio::test]
+async fn who_is_away_is_not_kept_busy_and_found_soon_after() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let attempts = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&attempts);
+    // Connections are accepted and closed at once, as by a proxy whose server is away.
+    let closing = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            drop(stream);
+        }
+    });
+    let redis = connection(&format!("redis://127.0.0.1:{port}"), 5_000);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(600) {
+        let reply = redis.call(command(&["PING"])).await;
+        assert!(matches!(reply, Err(CallError::Connect | CallError::Disconnected)), "{reply:?}");
+        tokio::task::yield_now().await;
+    }
+    let attempts = attempts.load(Ordering::Relaxed);
+    // One in 50 ms.
+    assert!((2..=14).contains(&attempts), "{attempts} attempts");
+    closing.abort();
+    let _ = closing.await;
+    let _server = RedisServer::start_on(port, &[]);
+    let back = Instant::now();
+    assert_eq!(once_connected(&redis).await, status("PONG"));
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
 }
 
 #[tokio::test]

@@ -21,16 +21,16 @@ use crate::redis::reply::{Garbage, ReplyReader};
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// What becomes of one command.
-pub(super) type Outcome = Result<Reply, CallError>;
+pub(in crate::redis) type Outcome = Result<Reply, CallError>;
 
 /// Where commands are handed over.
 #[derive(Clone)]
-pub(super) struct Pipeline {
+pub(in crate::redis) struct Pipeline {
     shared: Arc<Shared>,
 }
 
 /// The future that reads and writes the socket. Ready when the connection has ended.
-pub(super) struct Driver<S> {
+pub(in crate::redis) struct Driver<S> {
     shared: Arc<Shared>,
     socket: S,
     /// What is being written, and how much of it was.
@@ -63,6 +63,10 @@ struct State {
     driver: Option<Waker>,
     /// The connection has ended, or does not answer.
     is_closed: bool,
+    /// Why it ended, if the system told.
+    end: Option<io::Error>,
+    /// Replies that have come.
+    replies: u64,
 }
 
 struct Waiting {
@@ -74,7 +78,7 @@ struct Waiting {
 
 impl Pipeline {
     /// Both ends of a connection that is made.
-    pub(super) fn new<S>(socket: S) -> (Self, Driver<S>) {
+    pub(in crate::redis) fn new<S>(socket: S) -> (Self, Driver<S>) {
         let shared = Arc::new(Shared::default());
         let driver = Driver {
             shared: Arc::clone(&shared),
@@ -93,7 +97,7 @@ impl Pipeline {
 
     /// Hands a command over, in the order of these calls. Deadlines must not fall from one command to
     /// the next. `None`, and nothing is sent, once the connection has ended or does not answer.
-    pub(super) fn send(&self, command: &[Vec<u8>], now: Instant, deadline: Instant) -> Option<oneshot::Receiver<Outcome>> {
+    pub(in crate::redis) fn send(&self, command: &[Vec<u8>], now: Instant, deadline: Instant) -> Option<oneshot::Receiver<Outcome>> {
         let (settle, settled) = oneshot::channel();
         let mut state = self.shared.lock();
         if state.is_closed {
@@ -107,6 +111,16 @@ impl Pipeline {
             driver.wake();
         }
         Some(settled)
+    }
+
+    /// Why the connection ended, as far as that is known.
+    pub(in crate::redis) fn end(&self) -> Option<String> {
+        self.shared.lock().end.as_ref().map(io::Error::to_string)
+    }
+
+    /// How many replies have come.
+    pub(super) fn replies(&self) -> u64 {
+        self.shared.lock().replies
     }
 }
 
@@ -166,6 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let read = ready!(Pin::new(&mut self.socket).poll_read(context, &mut space));
             let length = space.filled().len();
             if read.is_err() || length == 0 {
+                self.shared.lock().end = read.err();
                 return Poll::Ready(CallError::Disconnected);
             }
             self.reader.received(length);
@@ -190,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             // A reply to nothing.
             let waiting = state.waiting.pop_front().ok_or(CallError::Protocol)?;
             state.timed_out = state.timed_out.saturating_sub(1);
+            state.replies += 1;
             self.settled.extend(waiting.settle.map(|settle| (settle, reply)));
         }
         drop(state);
@@ -247,7 +263,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let end = match this.poll_write(context) {
-            Poll::Ready(Err(_)) => Poll::Ready(CallError::Disconnected),
+            Poll::Ready(Err(error)) => {
+                this.shared.lock().end = Some(error);
+                Poll::Ready(CallError::Disconnected)
+            }
             // Reading goes on while the other side takes nothing.
             _ => this.poll_read(context),
         };

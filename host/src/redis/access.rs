@@ -1,0 +1,85 @@
+//! What somebody says about a Redis: a URL, and what a URL has no room for.
+
+use std::fmt;
+
+/// How a Redis is reached. Made from a URL, and completed field by field.
+///
+/// | URL | leads to |
+/// | --- | --- |
+/// | `redis://user:password@host:port/database` | one server |
+/// | `unix:///path?db=1&user=...&pass=...` | one server, by its socket |
+/// | `redis+sentinel://user:password@host:port,host:port/master/database` | the master of this name, which these sentinels know; their port is 26379 if not given |
+/// | `redis+cluster://user:password@host:port,host:port` | the cluster that these nodes belong to |
+///
+/// `rediss` in place of `redis` means TLS, to sentinels and nodes too. User, password and database
+/// are those of the servers. RESP2 is spoken whatever the URL says.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RedisAccess {
+    /// One of those above.
+    pub url: String,
+    /// With TLS: certificates in PEM, one of which has signed the server's. Without, those that the system trusts.
+    pub ca: Option<Vec<u8>>,
+    /// With TLS: the certificate in PEM that is shown to the server, and those that lead to its root.
+    pub certificate: Option<Vec<u8>>,
+    /// The key of `certificate`, in PEM.
+    pub key: Option<Vec<u8>>,
+    /// With TLS: the name that the server's certificate must hold, if that is not the address.
+    pub server_name: Option<String>,
+    /// With Sentinel: the user that signs in to the sentinels. Without a password nobody does.
+    pub sentinel_username: Option<String>,
+    /// With Sentinel: the password for the sentinels.
+    pub sentinel_password: Option<String>,
+}
+
+impl From<&str> for RedisAccess {
+    fn from(url: &str) -> Self {
+        Self { url: url.to_owned(), ..Self::default() }
+    }
+}
+
+impl From<&String> for RedisAccess {
+    fn from(url: &String) -> Self {
+        Self::from(url.as_str())
+    }
+}
+
+impl fmt::Debug for RedisAccess {
+    /// Shows none of the texts, as any of them may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisAccess").finish_non_exhaustive()
+    }
+}
+
+/// Why an access does not lead to a Redis. Never shows a URL, which may carry a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisAccessError {
+    field: &'static str,
+    message: String,
+}
+
+impl RedisAccessError {
+    pub(super) fn new(field: &'static str, message: impl Into<String>) -> Self {
+        Self { field, message: message.into() }
+    }
+
+    /// Which part is wrong: `url`, `ca`, `cert`, `key`, `server_name`, `sentinel_username` or `sentinel_password`.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// What is wrong with it, and what was expected.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for RedisAccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field {
+            "url" => write!(f, "not a usable Redis URL: {}", self.message),
+            field => write!(f, "{field}: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for RedisAccessError {}

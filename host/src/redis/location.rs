@@ -1,0 +1,248 @@
+//! What a URL says: where Redis is, of which kind, and as whom it is used.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use redis::{ConnectionAddr, IntoConnectionInfo};
+
+const EXPECTED: &str = "expected `redis://host:port/database`, `unix:///path`, `redis+sentinel://host:port,host:port/master` or \
+                        `redis+cluster://host:port,host:port`, with `rediss` for TLS";
+
+/// A place where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Address {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+/// Who signs in. Without a password nobody does.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+/// What a URL leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Server(Address),
+    /// The master of this name, by its sentinels.
+    Sentinel {
+        sentinels: Vec<Address>,
+        master: String,
+    },
+    /// A cluster, by some of its nodes.
+    Cluster(Vec<Address>),
+}
+
+/// A URL as it was understood.
+#[derive(Clone)]
+pub(super) struct Location {
+    pub(super) kind: Kind,
+    pub(super) has_tls: bool,
+    pub(super) identity: Identity,
+    /// None if the URL does not say.
+    pub(super) database: Option<i64>,
+}
+
+impl Address {
+    /// For a target whose address is found later.
+    pub(super) fn nowhere() -> Self {
+        Self::Tcp(String::new(), 0)
+    }
+}
+
+impl Identity {
+    pub(super) fn is_empty(&self) -> bool {
+        self.username.is_none() && self.password.is_none()
+    }
+}
+
+impl Location {
+    /// Reads a URL; the reason why not never shows it.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").ok_or(EXPECTED)?;
+        if matches!(scheme, "unix" | "redis+unix" | "valkey+unix") {
+            let server = Server::parse(url)?;
+            return Ok(server.location(false));
+        }
+        if rest.contains('#') {
+            return Err("expected no `#` in it".to_owned());
+        }
+        let (has_tls, topology) = scheme_of(scheme).ok_or(EXPECTED)?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(end);
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
+            None => (String::new(), authority),
+        };
+        let (master, tail) = match topology {
+            "sentinel" => master_of(tail)?,
+            _ => ("", tail.to_owned()),
+        };
+        let servers = |default_port: Option<u16>| -> Result<Vec<Server>, String> {
+            let full = |host: &str| match default_port {
+                Some(port) if !has_port(host) => format!("redis://{credentials}{host}:{port}{tail}"),
+                _ => format!("redis://{credentials}{host}{tail}"),
+            };
+            hosts.split(',').map(|host| Server::parse(&full(host.trim()))).collect()
+        };
+        let servers = match topology {
+            "sentinel" => servers(Some(SENTINEL_PORT))?,
+            "cluster" => servers(None)?,
+            _ => vec![Server::parse(&format!("redis://{authority}{tail}"))?],
+        };
+        let addresses: Vec<Address> = servers.iter().map(|server| server.address.clone()).collect();
+        let first = servers.into_iter().next().ok_or(EXPECTED)?;
+        let location = first.location(has_tls);
+        Ok(match topology {
+            "sentinel" => Self { kind: Kind::Sentinel { sentinels: addresses, master: master.to_owned() }, ..location },
+            "cluster" => Self { kind: Kind::Cluster(addresses), ..location },
+            _ => location,
+        })
+    }
+}
+
+/// Where sentinels listen if nothing else is said.
+const SENTINEL_PORT: u16 = 26379;
+
+/// Whether it is TLS, and `sentinel`, `cluster` or nothing.
+fn scheme_of(scheme: &str) -> Option<(bool, &str)> {
+    let (base, topology) = scheme.split_once('+').unwrap_or((scheme, ""));
+    let has_tls = match base {
+        "redis" | "valkey" => false,
+        "rediss" | "valkeys" => true,
+        _ => return None,
+    };
+    let is_known = topology == "sentinel" || topology == "cluster" || !scheme.contains('+');
+    is_known.then_some((has_tls, topology))
+}
+
+/// The master's name, and the path without it.
+fn master_of(tail: &str) -> Result<(&str, String), String> {
+    const EXPECTED: &str = "expected the master's name after the sentinels, as in `redis+sentinel://host:26379/mymaster`";
+    let path = tail.strip_prefix('/').ok_or(EXPECTED)?;
+    let end = path.find(['/', '?']).unwrap_or(path.len());
+    let (name, rest) = path.split_at(end);
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    if is_name { Ok((name, rest.to_owned())) } else { Err(EXPECTED.to_owned()) }
+}
+
+/// Whether something like `host:1` or `[::1]:1`, rather than `host` or `[::1]`.
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(']').map_or(host, |(_, after)| after).contains(':')
+}
+
+/// One server's URL, read by the `redis` crate.
+struct Server {
+    address: Address,
+    identity: Identity,
+    database: Option<i64>,
+}
+
+impl Server {
+    fn parse(url: &str) -> Result<Self, String> {
+        let parsed = redis::parse_redis_url(url).ok_or(EXPECTED)?;
+        let has_database = match parsed.scheme() {
+            "redis" => !parsed.path().trim_matches('/').is_empty(),
+            _ => parsed.query_pairs().any(|(name, _)| name == "db"),
+        };
+        let info = parsed.into_connection_info().map_err(|error| {
+            let reason = error.to_string();
+            // The crate puts its own category behind the reason.
+            reason.split(" - ").next().unwrap_or_default().to_owned()
+        })?;
+        let address = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
+            ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        let settings = info.redis_settings();
+        let identity = Identity { username: settings.username().map(str::to_owned), password: settings.password().map(str::to_owned) };
+        Ok(Self { address, identity, database: has_database.then(|| settings.db()) })
+    }
+
+    fn location(self, has_tls: bool) -> Location {
+        Location { kind: Kind::Server(self.address), has_tls, identity: self.identity, database: self.database }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Server(address) => address.fmt(f),
+            Self::Sentinel { sentinels, master } => write!(f, "master `{master}` of the sentinels {}", listed(sentinels)),
+            Self::Cluster(nodes) => write!(f, "the cluster of {}", listed(nodes)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16) -> Address {
+        Address::Tcp(host.to_owned(), port)
+    }
+
+    #[test]
+    fn one_server_with_and_without_tls() {
+        let plain = Location::parse("redis://:p%40ss@host:1/7").unwrap();
+        assert_eq!((plain.kind, plain.has_tls, plain.database), (Kind::Server(tcp("host", 1)), false, Some(7)));
+        assert_eq!((plain.identity.username, plain.identity.password.as_deref()), (None, Some("p@ss")));
+        let tls = Location::parse("rediss://[::1]").unwrap();
+        assert_eq!((tls.kind.to_string().as_str(), tls.has_tls, tls.database), ("[::1]:6379", true, None));
+        let socket = Location::parse("unix:///run/redis.sock?db=5").unwrap();
+        assert_eq!((socket.kind, socket.database), (Kind::Server(Address::Unix("/run/redis.sock".into())), Some(5)));
+    }
+
+    #[test]
+    fn a_master_by_its_sentinels() {
+        let location = Location::parse("redis+sentinel://me:secret@a,b:2,[::1]/my-master.1/3").unwrap();
+        let sentinels = vec![tcp("a", 26379), tcp("b", 2), tcp("::1", 26379)];
+        assert_eq!(location.kind, Kind::Sentinel { sentinels, master: "my-master.1".to_owned() });
+        assert_eq!((location.identity.username.as_deref(), location.database), (Some("me"), Some(3)));
+        let bare = Location::parse("rediss+sentinel://a:1/m").unwrap();
+        assert_eq!((bare.has_tls, bare.database), (true, None));
+    }
+
+    #[test]
+    fn a_cluster_by_its_nodes() {
+        let location = Location::parse("valkeys+cluster://:secret@a:7000,b").unwrap();
+        assert_eq!((location.kind, location.has_tls), (Kind::Cluster(vec![tcp("a", 7000), tcp("b", 6379)]), true));
+        assert_eq!(location.identity.password.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn what_is_none_of_these_is_refused_without_showing_it() {
+        for url in [
+            "",
+            "hush",
+            "http://hush",
+            "redis://",
+            "redis://hush:1,other:2",
+            "redis+x://hush:1",
+            "redis+://hush:1",
+            "redis+sentinel://hush:1",
+            "redis+sentinel://hush:1/",
+            "redis+sentinel://hush:1/a%20b",
+            "redis+sentinel://hush:1/m/x",
+            "redis+cluster://hush:1,,b:2",
+            "rediss://hush:1#insecure",
+        ] {
+            let reason = Location::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
+            assert!(!reason.is_empty() && !reason.contains("hush"), "{url}: {reason}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The master that sentinels agree on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::task::JoinSet;
+
+use super::location::Address;
+use super::target::{LinkError, Opened, Target};
+use crate::bindings::slidegate::filter::redis::{Reply, Value::Bulk};
+
+/// How long to wait for further sentinels once one has told.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// A master, known by its name and by whom to ask for it.
+pub(super) struct Sentinels {
+    /// The sentinels themselves.
+    pub(super) sentinels: Vec<Target>,
+    pub(super) master: String,
+    /// How the master is used; its address is whatever the sentinels say.
+    pub(super) target: Target,
+}
+
+/// What one sentinel says of the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    address: Address,
+    /// Grows with every failover. 0 if the sentinel may not say.
+    epoch: u64,
+}
+
+impl Sentinels {
+    /// Asks where the master is, and connects to it. What is there must say itself that it is one: for a while after a failover
+    /// some sentinels still name the old one.
+    pub(super) async fn connect(&self) -> Result<Opened, LinkError> {
+        let mut last = None;
+        for address in self.find().await? {
+            match self.connect_to(address).await {
+                Ok(opened) => return Ok(opened),
+                Err(refused @ LinkError::Refused(_)) => return Err(refused),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| LinkError::Unreachable("no sentinel told an address".to_owned())))
+    }
+
+    async fn connect_to(&self, address: Address) -> Result<Opened, LinkError> {
+        let at = |error: LinkError| match error {
+            LinkError::Unreachable(reason) => LinkError::Unreachable(format!("{address}: {reason}")),
+            refused @ LinkError::Refused(_) => refused,
+        };
+        let mut opened = Target { address: address.clone(), ..self.target.clone() }.connect().await.map_err(at)?;
+        match opened.ask(&[b"INFO", b"replication"]).await.map_err(at)? {
+            Reply::Single(Bulk(info)) if says_master(&info) => Ok(opened),
+            // Who may not ask will learn it from the first write.
+            Reply::Error(text) if text.starts_with("NOPERM ") => Ok(opened),
+            Reply::Error(text) => Err(at(LinkError::Unreachable(format!("it answered `{text}` to INFO")))),
+            _ => Err(at(LinkError::Unreachable("it is no master".to_owned()))),
+        }
+    }
+
+    /// Addresses of the master, the most probable first.
+    async fn find(&self) -> Result<Vec<Address>, LinkError> {
+        let mut asked = JoinSet::new();
+        for sentinel in &self.sentinels {
+            let (sentinel, master) = (sentinel.clone(), self.master.clone());
+            asked.spawn(async move { ask(&sentinel, &master).await });
+        }
+        let (mut told, mut problem) = (Vec::new(), None);
+        loop {
+            let next = match told.is_empty() {
+                true => asked.join_next().await,
+                false => tokio::time::timeout(GRACE, asked.join_next()).await.unwrap_or(None),
+            };
+            match next {
+                Some(Ok(Ok(answer))) => told.push(answer),
+                Some(Ok(Err(error))) => problem = Some(error),
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        match (told.is_empty(), problem) {
+            (true, Some(error)) => Err(error),
+            _ => Ok(ranked(told)),
+        }
+    }
+}
+
+/// By epoch, and then by how many say so.
+fn ranked(told: Vec<Told>) -> Vec<Address> {
+    let mut votes: BTreeMap<String, (u64, usize, Address)> = BTreeMap::new();
+    for Told { address, epoch } in told {
+        let vote = votes.entry(address.to_string()).or_insert((0, 0, address));
+        vote.0 = vote.0.max(epoch);
+        vote.1 += 1;
+    }
+    let mut votes: Vec<_> = votes.into_values().collect();
+    votes.sort_by_key(|(epoch, count, _)| std::cmp::Reverse((*epoch, *count)));
+    votes.into_iter().map(|(_, _, address)| address).collect()
+}
+
+async fn ask(sentinel: &Target, master: &str) -> Result<Told, LinkError> {
+    let at = |reason: String| LinkError::Unreachable(format!("sentinel {}: {reason}", sentinel.address));
+    let failed = |error: LinkError| at(error.to_string());
+    let mut sentinel = sentinel.converse().await.map_err(failed)?;
+    // Where it is, even while a failover is not over yet; the other command tells the epoch.
+    let address = sentinel.ask(redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master)).await.map_err(failed)?;
+    let address = match address {
+        Value::Array(pair) => address_of(&pair).ok_or_else(|| at("it told no address".to_owned()))?,
+        Value::Nil => return Err(at(format!("it knows no master `{master}`"))),
+        _ => return Err(at("it told no address".to_owned())),
+    };
+    let epoch = match sentinel.ask(redis::cmd("SENTINEL").arg("MASTER").arg(master)).await {
+        Ok(Value::Array(fields)) => epoch_of(&fields),
+        _ => 0,
+    };
+    Ok(Told { address, epoch })
+}
+
+fn says_master(info: &[u8]) -> bool {
+    info.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_end() == b"role:master")
+}
+
+fn address_of(pair: &[Value]) -> Option<Address> {
+    match pair {
+        [host, port] => Some(Address::Tcp(text(host)?.to_owned(), text(port)?.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// From a list of names and values in turns.
+fn epoch_of(fields: &[Value]) -> u64 {
+    let epoch = fields.chunks_exact(2).find(|pair| pair.first().and_then(text) == Some("config-epoch"));
+    epoch.and_then(|pair| text(pair.last()?)?.parse().ok()).unwrap_or(0)
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "master `{}`", self.master)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(port: u16, epoch: u64) -> Told {
+        Told { address: Address::Tcp("h".to_owned(), port), epoch }
+    }
+
+    fn ports(told: Vec<Told>) -> Vec<String> {
+        ranked(told).iter().map(Address::to_string).collect()
+    }
+
+    #[test]
+    fn the_newest_failover_wins_and_then_the_majority() {
+        assert_eq!(ports(vec![told(1, 4), told(2, 5), told(1, 4)]), ["h:2", "h:1"]);
+        assert_eq!(ports(vec![told(1, 0), told(2, 0), told(2, 0)]), ["h:2", "h:1"]);
+        assert!(ports(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_master_says_so() {
+        assert!(says_master(b"# Replication\r\nrole:master\r\nconnected_slaves:1\r\n"));
+        assert!(!says_master(b"# Replication\r\nrole:slave\r\nmaster_host:role:master\r\n") && !says_master(b""));
+    }
+
+    #[test]
+    fn what_a_sentinel_says_is_read() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        assert_eq!(address_of(&[bulk("10.0.0.1"), bulk("6379")]), Some(Address::Tcp("10.0.0.1".to_owned(), 6379)));
+        assert_eq!(address_of(&[bulk("10.0.0.1"), bulk("no")]), None);
+        assert_eq!(epoch_of(&[bulk("name"), bulk("m"), bulk("config-epoch"), bulk("7"), bulk("odd")]), 7);
+        assert_eq!(epoch_of(&[bulk("name"), bulk("config-epoch")]), 0);
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     redis_cluster::{RedisCluster, errors, id},
-    redis_server::{RedisServer, free_port},
+    redis_server::RedisServer,
     redis_traffic::{Traffic, count, worst},
     upstream::Upstream,
 };
@@ -58,7 +58,7 @@ fn values_of_first(cluster: &RedisCluster) -> impl Iterator<Item = String> {
 
 #[test]
 fn keys_are_spread_over_all_masters_and_each_limit_holds() {
-    let (cluster, upstream) = (RedisCluster::start(&[]), Upstream::start());
+    let (cluster, upstream) = (RedisCluster::start(), Upstream::start());
     let gateway = serve(&upstream, &format!("redis+cluster://{}", cluster.listed()));
     for number in 0..40 {
         assert_eq!(ask(&gateway, "x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
@@ -139,49 +139,17 @@ fn a_master_is_lost(mut cluster: RedisCluster, gateway: &Gateway) {
 
 #[test]
 fn a_cluster_behind_a_password_is_signed_in_to_on_every_node() {
-    let upstream = Upstream::start();
-    let nodes: Vec<_> = (0..3)
-        .map(|_| {
-            let bus = free_port().to_string();
-            (RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]), bus)
-        })
-        .collect();
-    for (index, (node, _)) in nodes.iter().enumerate() {
-        let (first, last) = (16_384 * index / 3, 16_384 * (index + 1) / 3 - 1);
-        node.tell(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
-        node.tell(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
-        node.tell(&[
-            "ACL",
-            "SETUSER",
-            "gate",
-            "on",
-            ">secret",
-            "-@all",
-            "~slidegate:*",
-            "+evalsha",
-            "+eval",
-            "+time",
-            "+zrange",
-            "+zadd",
-            "+zremrangebyrank",
-            "+del",
-            "+pexpire",
-            "+cluster|slots",
-            "+asking",
-        ]);
-        nodes[0].0.tell(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &nodes[index].1]);
+    let (cluster, upstream) = (RedisCluster::start_masters(), Upstream::start());
+    let user = ["ACL", "SETUSER", "gate", "on", ">secret", "-@all", "~slidegate:*", "+cluster|slots", "+asking"];
+    let script = ["+evalsha", "+eval", "+time", "+zrange", "+zadd", "+zremrangebyrank", "+del", "+pexpire"];
+    for node in &cluster.nodes {
+        node.tell(&[&user[..], &script].concat());
     }
-    wait_until("the cluster serves", || {
-        nodes.iter().all(|(node, _)| {
-            let info = node.tell(&["CLUSTER", "INFO"]);
-            info.contains("cluster_state:ok") && info.contains("known_nodes:3")
-        })
-    });
-    let gateway = serve(&upstream, &format!("redis+cluster://gate:secret@127.0.0.1:{}", nodes[0].0.port()));
+    let gateway = serve(&upstream, &format!("redis+cluster://gate:secret@{}", cluster.listed()));
     for number in 0..20 {
         assert_eq!(ask(&gateway, "x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
     }
-    assert!(nodes.iter().all(|(node, _)| RedisCluster::size(node) > 0));
+    assert!(cluster.nodes.iter().all(|node| RedisCluster::size(node) > 0));
     assert_eq!(failures(&gateway), 0.0, "{}", gateway.log());
 }
 

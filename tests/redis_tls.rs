@@ -146,10 +146,10 @@ fn a_server_of_another_name_is_not_trusted_and_the_expected_name_can_be_given() 
 #[test]
 fn a_server_that_asks_for_a_certificate_refuses_who_has_none_or_another_authoritys() {
     let secured = Secured::start(true);
-    check_refused(&format!("{{url: \"{}\", ca: {}}}", secured.url(), secured.file("ca.pem")), "TLS: ");
+    check_refused(&format!("{{url: \"{}\", ca: {}}}", secured.url(), secured.file("ca.pem")), "received fatal alert");
     Authority::new(secured.directory.path(), "other").sign("stranger", &[]);
     let [ca, certificate, key] = ["ca.pem", "stranger.pem", "stranger.key"].map(|name| secured.file(name));
-    check_refused(&format!("{{url: \"{}\", ca: {ca}, cert: {certificate}, key: {key}}}", secured.url()), "TLS: ");
+    check_refused(&format!("{{url: \"{}\", ca: {ca}, cert: {certificate}, key: {key}}}", secured.url()), "received fatal alert");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A cluster: three masters that share the slots, and a replica of each.
 
+use std::{thread::sleep, time::Duration};
+
 use redis::Value;
 
 use crate::{
@@ -16,55 +18,73 @@ const NODE_TIMEOUT_MS: u64 = 1_000;
 /// The whole of it. Dropping it stops everything.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// Three masters, and then their replicas in the same order.
+    /// Three masters, and then their replicas, if any, in the same order.
     pub nodes: Vec<RedisServer>,
 }
 
 impl RedisCluster {
-    /// Starts all of it, with more arguments for the nodes, and waits until it serves.
+    /// Starts all of it, and waits until it serves.
     ///
     /// # Panics
     ///
     /// When it does not come up.
-    pub fn start(args: &[&str]) -> Self {
-        let timeout = NODE_TIMEOUT_MS.to_string();
-        let start = |_| {
-            let bus = free_port().to_string();
-            let common = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", &timeout];
-            let failover = ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
-            (RedisServer::start_with(&[&common[..], &failover, args].concat()), bus)
-        };
-        let (nodes, buses): (Vec<_>, Vec<_>) = (0..6).map(start).unzip();
-        let cluster = RedisCluster { nodes };
-        cluster.join(&buses);
-        cluster
-    }
-
-    fn join(&self, buses: &[String]) {
-        let (masters, replicas) = self.nodes.split_at(3);
-        for (index, master) in masters.iter().enumerate() {
-            let (first, last) = (SLOTS * index / 3, SLOTS * (index + 1) / 3 - 1);
-            master.tell(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
-            master.tell(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
-        }
-        for (node, bus) in self.nodes.iter().zip(buses).skip(1) {
-            self.nodes[0].tell(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), bus]);
-        }
-        wait_until("every node knows every node", || {
-            self.nodes.iter().all(|node| node.tell(&["CLUSTER", "INFO"]).contains("known_nodes:6"))
-        });
+    pub fn start() -> Self {
+        let cluster = Self::start_nodes(6);
+        let (masters, replicas) = cluster.nodes.split_at(3);
         for (master, replica) in masters.iter().zip(replicas) {
             let id = id(master);
             // It may not have heard yet that this one is a master.
             wait_until("a replica takes its master", || replica.ask(&["CLUSTER", "REPLICATE", &id]).is_ok());
         }
-        wait_until("the cluster serves", || self.nodes.iter().all(|node| node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok")));
+        cluster.wait_serving();
         wait_until("every replica follows", || {
             replicas.iter().all(|replica| replica.tell(&["INFO", "replication"]).contains("master_link_status:up"))
         });
         wait_until("everybody knows all replicas", || {
-            self.nodes.iter().all(|node| node.tell(&["CLUSTER", "NODES"]).matches("slave").count() == 3)
+            cluster.nodes.iter().all(|node| node.tell(&["CLUSTER", "NODES"]).matches("slave").count() == 3)
         });
+        cluster
+    }
+
+    /// Starts the masters alone.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come up.
+    pub fn start_masters() -> Self {
+        let cluster = Self::start_nodes(3);
+        cluster.wait_serving();
+        cluster
+    }
+
+    fn start_nodes(count: usize) -> Self {
+        let timeout = NODE_TIMEOUT_MS.to_string();
+        let start = |_| {
+            let bus = free_port().to_string();
+            let common = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", &timeout];
+            let failover = ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
+            (RedisServer::start_with(&[&common[..], &failover].concat()), bus)
+        };
+        let (nodes, buses): (Vec<_>, Vec<String>) = (0..count).map(start).unzip();
+        for (index, master) in nodes[..3].iter().enumerate() {
+            let (first, last) = (SLOTS * index / 3, SLOTS * (index + 1) / 3 - 1);
+            master.tell(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            master.tell(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+        }
+        let known = format!("known_nodes:{count}\r\n");
+        wait_until("every node knows every node", || {
+            // On a busy machine nodes may give up before they have met, and do not try again by themselves.
+            for (node, bus) in nodes.iter().zip(&buses).skip(1) {
+                nodes[0].tell(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), bus]);
+            }
+            sleep(Duration::from_millis(300));
+            nodes.iter().all(|node| node.tell(&["CLUSTER", "INFO"]).contains(&known))
+        });
+        RedisCluster { nodes }
+    }
+
+    fn wait_serving(&self) {
+        wait_until("the cluster serves", || self.nodes.iter().all(|node| node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok")));
     }
 
     /// Some nodes as a URL names them, `host:port,host:port`.

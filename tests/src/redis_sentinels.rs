@@ -1,6 +1,6 @@
 //! A master, a replica of it, and three sentinels that watch over both.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis::Value;
 
@@ -50,21 +50,20 @@ impl Sentinels {
         self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect::<Vec<_>>().join(",")
     }
 
-    /// Waits until this server says that it is a master, and tells when.
+    /// Waits until a sentinel names the second server as the master, and tells when.
     ///
     /// # Panics
     ///
     /// When that does not happen.
-    pub fn wait_promoted(server: &RedisServer) -> Instant {
-        wait_until(
-            "the replica is promoted",
-            || matches!(server.ask(&["ROLE"]), Ok(Value::Array(role)) if role.first() == Some(&Value::BulkString(b"master".to_vec()))),
-        );
+    pub fn wait_promoted(&self) -> Instant {
+        let port = Value::BulkString(self.servers[1].port().to_string().into_bytes());
+        let names_it = |sentinel: &RedisServer| {
+            let told = sentinel.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]);
+            matches!(told, Ok(Value::Array(address)) if address.last() == Some(&port))
+        };
+        wait_until("the replica is promoted", || self.sentinels.iter().any(names_it));
         Instant::now()
     }
-
-    /// Longer than a failover takes.
-    pub const FAILOVER_MAX: Duration = Duration::from_secs(30);
 }
 
 /// Whether a sentinel knows the two others, and the replica.

@@ -63,10 +63,13 @@ struct PlaceWaker {
 impl Replies {
     /// Hands over calls.
     pub(super) fn await_all(&self, calls: impl Iterator<Item = Made>) {
-        let mut inbox = lock(&self.inbox);
-        inbox.made.extend(calls);
-        let collector = if inbox.made.is_empty() { None } else { inbox.collector.take() };
-        drop(inbox);
+        let mut collector = None;
+        // Each call is made before the lock is taken: making it takes a connection's lock, under which that may wake us.
+        for made in calls {
+            let mut inbox = lock(&self.inbox);
+            inbox.made.push(made);
+            collector = collector.or(inbox.collector.take());
+        }
         if let Some(collector) = collector {
             collector.wake();
         }

@@ -79,6 +79,7 @@ impl Mishap {
             gateway.log()
         );
         // A line for each change of state, not for each request.
+        gateway.wait_log("slidegate::filter");
         let lines = gateway.log_lines("slidegate::filter");
         assert!((1..=self.causes.len() + 1).contains(&lines.len()), "one for each cause, one for the breaker: {lines:#?}");
         assert!(lines[0].contains("WARN") && lines[0].contains(&format!("({})", self.causes[0])), "{lines:#?}");

@@ -29,6 +29,7 @@ filter:
     - {{limit_by_per_header: x-short, limit_keys: [{{key: \"*\", limit: 2, window: 1s}}]}}
     - {{limit_by_per_header: x-slots, limit_keys: [{{key: \"*\", limit: 200, window: 1s, precision: 4}}]}}
   failure_mode: closed
+  remember_refusals: false
   redis: {{service_name: r, timeout: {}}}
 ",
         upstream.url(),

@@ -28,6 +28,7 @@ filter:
     - {{limit_by_per_header: x-key, limit_keys: [{{key: \"*\", limit: 3, window: 1h}}]}}
     - {{limit_by_per_header: x-short, limit_keys: [{{key: \"*\", limit: 2, window: 2s}}]}}
   failure_mode: closed
+  remember_refusals: false
   redis: {{service_name: r, timeout: {}}}
 ",
         upstream.url(),

@@ -18,8 +18,12 @@ struct Secured {
 }
 
 impl Secured {
-    /// `ca.pem` has signed everything; the server's certificate holds 127.0.0.1 and `redis.example`.
     fn start(asks_clients: bool) -> Self {
+        Self::start_with(asks_clients, &[])
+    }
+
+    /// `ca.pem` has signed everything; the server's certificate holds 127.0.0.1 and `redis.example`.
+    fn start_with(asks_clients: bool, more: &[&str]) -> Self {
         let directory = Directory::new();
         let authority = Authority::new(directory.path(), "ca");
         let (certificate, key) = authority.sign("server", &["127.0.0.1", "redis.example"]);
@@ -38,7 +42,7 @@ impl Secured {
             "--tls-auth-clients",
             if asks_clients { "yes" } else { "no" },
         ];
-        Secured { redis: RedisServer::start_with(&args), tls_port, directory }
+        Secured { redis: RedisServer::start_with(&[&args[..], more].concat()), tls_port, directory }
     }
 
     fn url(&self) -> String {
@@ -160,6 +164,35 @@ fn a_port_without_tls_and_one_with_it_are_not_mixed_up() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&settings(&upstream, &format!("\"redis://127.0.0.1:{}\"", secured.tls_port)));
     assert_eq!(statuses(&gateway, "a", 3), [503; 3]);
+}
+
+#[test]
+fn the_nodes_of_a_cluster_are_reached_with_tls() {
+    let bus = free_port().to_string();
+    let (secured, upstream) = (Secured::start_with(true, &["--cluster-enabled", "yes", "--cluster-port", &bus]), Upstream::start());
+    secured.redis.tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait_until("the cluster serves", || secured.redis.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+    let [ca, certificate, key] = ["ca.pem", "client.pem", "client.key"].map(|name| secured.file(name));
+    let url = format!("rediss+cluster://127.0.0.1:{}", secured.tls_port);
+    let gateway = Gateway::serve(&settings(&upstream, &format!("{{url: \"{url}\", ca: {ca}, cert: {certificate}, key: {key}}}")));
+    check_counts(&gateway, &secured.redis);
+}
+
+#[test]
+fn sentinels_and_their_master_are_reached_with_tls() {
+    let (secured, upstream) = (Secured::start(true), Upstream::start());
+    let [ca, certificate, key] = ["ca.pem", "server.pem", "server.key"].map(|name| secured.file(name));
+    let port = free_port();
+    let sentinel = RedisServer::start_sentinel(&format!(
+        "sentinel monitor main 127.0.0.1 {} 1\ntls-replication yes\ntls-port {port}\ntls-ca-cert-file {ca}\n\
+         tls-cert-file {certificate}\ntls-key-file {key}\n",
+        secured.tls_port
+    ));
+    let [certificate, key] = ["client.pem", "client.key"].map(|name| secured.file(name));
+    let url = format!("rediss+sentinel://127.0.0.1:{port}/main");
+    let gateway = Gateway::serve(&settings(&upstream, &format!("{{url: \"{url}\", ca: {ca}, cert: {certificate}, key: {key}}}")));
+    check_counts(&gateway, &secured.redis);
+    drop(sentinel);
 }
 
 #[test]

@@ -169,7 +169,8 @@ fn a_port_without_tls_and_one_with_it_are_not_mixed_up() {
 #[test]
 fn the_nodes_of_a_cluster_are_reached_with_tls() {
     let bus = free_port().to_string();
-    let (secured, upstream) = (Secured::start_with(true, &["--cluster-enabled", "yes", "--cluster-port", &bus]), Upstream::start());
+    let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--tls-cluster", "yes"];
+    let (secured, upstream) = (Secured::start_with(true, &args), Upstream::start());
     secured.redis.tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait_until("the cluster serves", || secured.redis.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
     let [ca, certificate, key] = ["ca.pem", "client.pem", "client.key"].map(|name| secured.file(name));

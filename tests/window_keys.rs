@@ -2,6 +2,7 @@
 
 use redis::Connection;
 use slidegate_engine::{
+    Engine,
     redis::Reply,
     window::{
         Charge, Decision, EXACT_MAX, Retry,
@@ -9,10 +10,11 @@ use slidegate_engine::{
     },
 };
 use slidegate_tests::{
+    fuzzing::request::Request as Asked,
     promises::Windows,
     redis_server::RedisServer,
     redis_windows::{RedisWindows, Request},
-    trace::{Limit, SECOND_US, TODAY_US, Weight},
+    trace::{Limit, SECOND_US, TODAY_US, WINDOW_US_MAX, Weight},
 };
 
 /// The window of most tests here. The clock is the test's own; Redis' clock, which the TTL runs by, does not get so far.
@@ -60,6 +62,18 @@ fn contents(connection: &mut Connection) -> Vec<(String, i64, Option<Vec<u8>>)> 
     keys.into_iter().map(held).collect()
 }
 
+/// The slots in the members of a key, newest first: the total with each, and its time in microseconds.
+fn slots(connection: &mut Connection, key: &str) -> Vec<(u64, u64)> {
+    let mut members: Vec<Vec<u8>> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(connection).expect("a sorted set");
+    members.rotate_left(1);
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    let slots = members.iter().flat_map(|member| match member[0] {
+        0 => member[8..].chunks(14),
+        _ => member[1..].chunks(14),
+    });
+    slots.map(|slot| (EXACT_MAX + 1 - number(&slot[..7]), number(&slot[7..]))).collect()
+}
+
 fn error(reply: Reply) -> String {
     match reply {
         Reply::Error(text) => text,
@@ -80,19 +94,15 @@ fn a_key_lives_until_its_newest_slot_has_left() {
             let key = format!("slidegate:{{ttl}}:{window_us}");
             let charge = Charge { limit: 1_000_000, window_us, slot_us, cost: 1, enforced: true };
             let asked = Request { units: 1, keys: vec![key.clone().into_bytes()], charges: vec![charge], now_us: None };
-            let (reply, newest, expires_ms): (redis::Value, Vec<u64>, u64) = redis::pipe()
+            let (reply, expires_ms): (redis::Value, u64) = redis::pipe()
                 .atomic()
                 .add_command(windows.command(Form::Sha, &asked))
-                .cmd("ZRANGE")
-                .arg(&key)
-                .arg(0)
-                .arg(0)
                 .cmd("PEXPIRETIME")
                 .arg(&key)
                 .query(&mut windows.connection)
                 .expect("the script is known");
             assert!(matches!(reply, redis::Value::Array(_)));
-            let leaves_us = newest[0] + window_us + 1;
+            let leaves_us = slots(&mut windows.connection, &key)[0].1 + window_us + 1;
             assert!(expires_ms * 1_000 >= leaves_us, "{key} goes at {expires_ms} ms, and is needed until {leaves_us} us");
             assert!(
                 expires_ms * 1_000 <= leaves_us + window_us / 2 + 110_000,
@@ -131,19 +141,23 @@ fn a_key_without_a_time_to_live_gets_one_back_within_a_window() {
 fn a_key_stays_small_at_any_limit() {
     let server = RedisServer::start();
     let mut windows = windows(&server);
-    for limit in [1, 10, 99, 100, 101, 1_000, 10_000, 1_000_000, 1_000_000_000] {
+    let by_default = |limit| Limit::by_default(limit, WINDOW_US);
+    let finest = Limit { slot_us: WINDOW_US / 96, ..by_default(1_000_000_000) };
+    let year = Limit::by_default(100, WINDOW_US_MAX);
+    let limits = [1, 10, 99, 100, 101, 1_000, 10_000, 1_000_000, 1_000_000_000].map(by_default);
+    for greatest in limits.into_iter().chain([finest, year]) {
+        let Limit { limit, window_us, .. } = greatest;
         // Young totals and totals that are nearly as great as they get: those take the most room.
         for old in [0, EXACT_MAX - 10_000_000_000] {
             query::<()>(&mut windows.connection, &["FLUSHALL"]);
-            let greatest = Limit::by_default(limit, WINDOW_US);
             let heavy = Charge { limit: EXACT_MAX, cost: old.max(1), ..greatest.charge(Weight::Units(1)) };
             assert!(ask(&mut windows, heavy, TODAY_US).admitted);
-            assert!(ask(&mut windows, Charge { cost: 1, ..heavy }, TODAY_US + WINDOW_US / 2).admitted);
+            assert!(ask(&mut windows, Charge { cost: 1, ..heavy }, TODAY_US + window_us / 2).admitted);
             let weights: &[Weight] = if limit <= 1_000 { &[Weight::Units(1)] } else { &[Weight::Share(2), Weight::Units(1)] };
             let mut refused = 0;
             let mut most = 0;
             for step in 0..1_500 {
-                let now_us = TODAY_US + WINDOW_US + WINDOW_US / 400 * step + step;
+                let now_us = TODAY_US + window_us + window_us / 400 * step + step;
                 let charge = greatest.charge(weights[step as usize % weights.len()]);
                 // As many as fit at once, to begin with; then as they come.
                 for _ in 0..if step == 0 { 120 } else { 1 } {
@@ -175,9 +189,8 @@ fn totals_begin_anew_before_they_lose_a_unit() {
     // The first half has left: three quarters of it come, though the total would be beyond what a score holds.
     let third = ask(&mut windows, charge(EXACT_MAX, half / 4 * 3), at(2) + 1);
     assert!(third.admitted);
-    let scores: Vec<(u64, i64)> = query(&mut windows.connection, &["ZRANGE", KEY, "0", "-1", "WITHSCORES"]);
-    let totals: Vec<u64> = scores.into_iter().map(|(_, score)| score.unsigned_abs()).collect();
-    assert_eq!(totals, [half + 1 + half / 4 * 3, 0, half + 1], "the newest, the one that left last, the others in order");
+    let totals: Vec<u64> = slots(&mut windows.connection, KEY).into_iter().map(|(total, _)| total).collect();
+    assert_eq!(totals, [half + 1 + half / 4 * 3, half + 1], "they begin where the first half ended");
     let left = EXACT_MAX - totals[0];
     assert_eq!(third.standings[0].remaining, left);
     assert!(!ask(&mut windows, charge(EXACT_MAX, left + 1), at(2) + 1).admitted);
@@ -227,6 +240,55 @@ fn a_slot_width_that_changes_keeps_the_count_and_never_admits_more() {
         assert!(within <= 10, "{within} within a window from {from_us}");
     }
     assert!(admitted.len() > 60, "{} admitted in 16 windows", admitted.len());
+}
+
+/// The key of an engine with this limit.
+fn key_of(limit: &str) -> Vec<u8> {
+    let json = format!(r#"{{"rule_name": "r", "redis": {{"service_name": "redis.static"}}, "global_threshold": {limit}}}"#);
+    let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let request = Asked {
+        path: b"/".to_vec(),
+        authority: Some(b"shop.test".to_vec()),
+        headers: std::collections::BTreeMap::new(),
+        source_address: None,
+        route_name: String::new(),
+        service_name: String::new(),
+    };
+    let _ = engine.on_request(1, &request, 0);
+    let mut key = Vec::new();
+    engine.dispatch(0, |_, command| {
+        key.clone_from(&command[3]);
+        Ok(1)
+    });
+    key
+}
+
+#[test]
+fn a_window_that_changes_begins_a_new_key_and_the_old_one_goes() {
+    let before = key_of(r#"{"query_per_minute": 10}"#);
+    for same in [r#"{"query_per_minute": 4}"#, r#"{"query_per_minute": 5000}"#, r#"{"limit": 10, "window": "60s", "precision": "5s"}"#] {
+        assert_eq!(key_of(same), before, "{same}");
+    }
+    let after = key_of(r#"{"limit": 10, "window": "90s"}"#);
+    assert_ne!(after, before);
+    let server = RedisServer::start();
+    let mut windows = windows(&server);
+    let one = |key: &Vec<u8>, window_us| Request {
+        units: 1,
+        keys: vec![key.clone()],
+        charges: vec![Charge { window_us, ..charge(1, 1) }],
+        now_us: None,
+    };
+    assert!(windows.request(&one(&before, SECOND_US)).admitted);
+    assert!(!windows.request(&one(&before, SECOND_US)).admitted);
+    assert!(windows.request(&one(&after, WINDOW_US)).admitted, "the new key has counted nothing");
+    let both = || redis::cmd("EXISTS").arg(&before).arg(&after).to_owned();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while both().query::<u64>(&mut windows.connection).expect("a running server answers") == 2 {
+        assert!(std::time::Instant::now() < deadline, "the old key stays");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(!windows.request(&one(&after, WINDOW_US)).admitted, "the new one is there");
 }
 
 // === errors ===

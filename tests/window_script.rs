@@ -1,6 +1,9 @@
 //! The script on a real Redis: the same decisions as the model in memory, the same promises.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use slidegate_engine::{
@@ -18,8 +21,12 @@ use slidegate_tests::{
     trace::{Limit, SECOND_US, Step, TODAY_US, Wait, Weight, limit_counts, slot_us, steps, traces, windows_us},
 };
 
-/// The shortest window used with a clock that the test sets: Redis drops keys by its own clock, and no trace takes so long.
+/// The shortest window used with a clock that the test sets, where requests wait for each other: Redis drops keys by its own clock, and
+/// no trace takes so long.
 const WINDOW_US_MIN: u64 = 60 * SECOND_US;
+
+/// The shortest window that a configuration can ask for. A scene that travels at once takes less, or is played again.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A key whose limit and slots change from call to call; its window is part of its name, and stays.
 #[derive(Debug, Clone)]
@@ -38,9 +45,9 @@ struct Call {
 // === impl Changing ===
 
 impl Changing {
-    fn any(counts: impl Strategy<Value = u64> + Clone) -> impl Strategy<Value = Changing> {
+    fn any(counts: impl Strategy<Value = u64> + Clone, window_us_min: u64) -> impl Strategy<Value = Changing> {
         let variant = || (counts.clone(), any::<[u64; 2]>(), prop::bool::weighted(0.8));
-        (windows_us(WINDOW_US_MIN), [variant(), variant(), variant(), variant()]).prop_map(|(window_us, variants)| Changing {
+        (windows_us(window_us_min), [variant(), variant(), variant(), variant()]).prop_map(|(window_us, variants)| Changing {
             window_us,
             variants: variants.map(|(limit, slot, enforced)| (limit, slot_us(slot, limit, window_us), enforced)),
         })
@@ -111,7 +118,7 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
     windows.borrow_mut().load();
     let (scene, decisions, refusals) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let calls = (steps(), any::<[u8; 4]>()).prop_map(|(step, variants)| Call { step, variants });
-    let scenes = (vec(Changing::any(counts), 1..=4), vec(calls, 1..=120));
+    let scenes = (vec(Changing::any(counts, SECOND_US), 1..=4), vec(calls, 1..=120));
     let outcome = promises::runner(cases).run(&scenes, |(limits, calls)| {
         scene.set(scene.get() + 1);
         let windows = &mut *windows.borrow_mut();
@@ -119,7 +126,8 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
         let mut model = LocalWindows::default();
         let decided = by_the_model(&keys, &limits, &calls, &mut model);
         let requests: Vec<_> = decided.iter().map(|(request, _)| request.clone()).collect();
-        for ((request, expected), reply) in decided.iter().zip(windows.call_all(&requests)) {
+        let replies = windows.call_within(SHORTEST, &keys, &requests);
+        for ((request, expected), reply) in decided.iter().zip(replies) {
             let batch =
                 script::batch(&reply, request.keys.len(), 1).ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {request:?}")))?;
             let decision = batch.decision(0, &request.charges);
@@ -128,7 +136,8 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
             refusals.set(refusals.get() + u32::from(!decision.admitted));
         }
         for key in &keys {
-            prop_assert_eq!(windows.members(key), model.members(key) + 1, "the slots of the model, and the one that left last");
+            // Up to four slots in a member. Those that left before the last admission may stand in a page with others.
+            prop_assert!(windows.members(key) <= model.members(key) / 4 + 2, "{} members", windows.members(key));
         }
         Ok(())
     });
@@ -180,7 +189,7 @@ fn a_batch_is_answered_and_leaves_what_its_requests_would_alone() {
     let counts = prop_oneof![4 => 1..60u64, 2 => limit_counts(), 1 => EXACT_MAX - 1_000..=EXACT_MAX];
     let costs = prop_oneof![4 => Just([1, 1, 1]), 2 => [1..9u64, 1..9, 1..9], 1 => [1..9u64, 1..9, EXACT_MAX / 7..EXACT_MAX / 2]];
     let call = (steps(), any::<[u8; 3]>(), prop_oneof![1..4u64, 1..40u64], costs);
-    let scenes = (vec(Changing::any(counts.boxed()), 1..=3), vec(call, 1..=30));
+    let scenes = (vec(Changing::any(counts.boxed(), WINDOW_US_MIN), 1..=3), vec(call, 1..=30));
     let outcome = promises::runner(400).run(&scenes, |(limits, calls)| {
         scene.set(scene.get() + 1);
         let key = |kind: &str, limit: usize| format!("slidegate:{{batch-{}}}:{kind}:{limit}", scene.get()).into_bytes();

@@ -1,5 +1,5 @@
-//! The engine's script under a clock of the test's: its commands carry an empty clock, for Redis to put its own in, and whoever
-//! stands between can put another.
+//! The engine's script under a clock of the test's: its commands carry no clock, for Redis to take its own, and whoever stands
+//! between can put one behind them.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -29,14 +29,14 @@ impl Interceptor for ScriptClock {
 /// # Panics
 ///
 /// If it is no command of the script, or has a clock already.
-pub fn set_clock(command: &mut [Vec<u8>], now_us: u64) -> Vec<Vec<u8>> {
-    let [_, _, count, rest @ ..] = command else { panic!("{command:?} names no script") };
+pub fn set_clock(command: &mut Vec<Vec<u8>>, now_us: u64) -> Vec<Vec<u8>> {
+    let [_, _, count, rest @ ..] = command.as_slice() else { panic!("{command:?} names no script") };
     let count: usize = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok()).expect("a number of keys");
-    let (keys, arguments) = rest.split_at_mut(count);
-    let clock = arguments.first_mut().expect("the clock comes after the keys");
-    assert!(clock.is_empty(), "the engine leaves the clock to Redis");
-    *clock = now_us.to_string().into_bytes();
-    keys.to_vec()
+    let (keys, arguments) = rest.split_at(count);
+    assert_eq!(arguments.len(), 1, "the engine leaves the clock to Redis");
+    let keys = keys.to_vec();
+    command.push(now_us.to_string().into_bytes());
+    keys
 }
 
 /// Reads a command as it goes to Redis.

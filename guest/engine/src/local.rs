@@ -1,6 +1,6 @@
 //! Windows kept in this instance's memory: for configurations without Redis, and for `failure_mode: local`.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::ops::Bound;
 
 use crate::window::{Assessment, Charge, Decision, Retry, Standing, Window};
@@ -8,8 +8,8 @@ use crate::window::{Assessment, Charge, Decision, Retry, Standing, Window};
 /// How many windows an instance keeps unless told otherwise.
 pub const MAX_WINDOWS: usize = 100_000;
 
-/// How many slots they may have together: 16 bytes each, twice that while a window grows.
-pub const MAX_SLOTS: usize = 500_000;
+/// How many bytes their slots may take together; a little more while one grows.
+pub const MAX_BYTES: usize = 8_000_000;
 
 /// How many windows are looked at, each time one is added, for one that nobody needs any more.
 const SWEEP: usize = 4;
@@ -19,12 +19,15 @@ const SWEEP: usize = 4;
 #[derive(Debug)]
 pub struct LocalWindows {
     // A tree, not a hash map: keys come from strangers, and there is no entropy here to seed a hash with.
-    windows: BTreeMap<Vec<u8>, Kept>,
+    // Its nodes are half empty, so they hold no more than where to find things.
+    windows: BTreeMap<Box<[u8]>, Box<Kept>>,
     max: usize,
-    slots: usize,
-    max_slots: usize,
+    bytes: usize,
+    max_bytes: usize,
     /// Where the last sweep ended.
-    cursor: Vec<u8>,
+    cursor: Box<[u8]>,
+    /// By now all windows that were swept had emptied. A key that is not kept may be one of them, so its clock begins here.
+    swept_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -35,19 +38,22 @@ struct Kept {
 }
 
 impl LocalWindows {
-    /// Keeps at most `max` windows, with at most `max_slots` slots.
-    pub fn new(max: usize, max_slots: usize) -> Self {
-        LocalWindows { windows: BTreeMap::new(), max: max.max(1), slots: 0, max_slots, cursor: Vec::new() }
+    /// Keeps at most `max` windows, whose slots take at most `max_bytes`.
+    pub fn new(max: usize, max_bytes: usize) -> Self {
+        LocalWindows { windows: BTreeMap::new(), max: max.max(1), bytes: 0, max_bytes, cursor: Box::default(), swept_us: 0 }
     }
 
-    /// Decides on one request that meets these limits, each with its own key. `now_us` must not run backwards by more than
-    /// a slot; if it does, nothing is freed.
+    /// Decides on one request that meets these limits, each with its own key. If `now_us` runs backwards, nothing is freed.
     pub fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
         let untouched = Window::default();
+        let swept_us = self.swept_us.max(now_us);
         let assessed: Vec<Assessment> = keys
             .iter()
             .zip(charges)
-            .map(|(key, charge)| self.windows.get(key).map_or(&untouched, |kept| &kept.window).assess(charge, now_us))
+            .map(|(key, charge)| match self.windows.get(key.as_slice()) {
+                Some(kept) => kept.window.assess(charge, now_us),
+                None => untouched.assess(charge, swept_us),
+            })
             .collect();
         let refuses = |(charge, assessed): (&Charge, &Assessment)| charge.enforced && assessed.standing.retry != Retry::Fits;
         let admitted = !charges.iter().zip(&assessed).any(refuses);
@@ -82,42 +88,43 @@ impl LocalWindows {
     }
 
     fn charge(&mut self, key: &[u8], charge: &Charge, assessed: &Assessment, now_us: u64) -> Standing {
-        while self.slots > self.max_slots && self.windows.len() > 1 {
+        while self.bytes > self.max_bytes && self.windows.len() > 1 {
             self.sweep(now_us);
         }
         let charged = match self.windows.get_mut(key) {
             Some(kept) => kept.charge(charge, assessed),
             None => {
                 self.sweep(now_us);
-                self.windows.entry(key.to_vec()).or_default().charge(charge, assessed)
+                self.windows.entry(key.into()).or_default().charge(charge, assessed)
             }
         };
-        self.slots = (self.slots + charged.slots).saturating_sub(charged.slots_before);
+        self.bytes = (self.bytes + charged.bytes).saturating_sub(charged.bytes_before);
         charged.standing
     }
 
     fn remove(&mut self, key: &[u8]) {
         if let Some(kept) = self.windows.remove(key) {
-            self.slots = self.slots.saturating_sub(kept.window.slots());
+            self.bytes = self.bytes.saturating_sub(kept.window.bytes());
         }
     }
 
     /// Drops what is empty among the next few windows; if there is still no room, the one that empties first.
     fn sweep(&mut self, now_us: u64) {
         let after = Bound::Excluded(core::mem::take(&mut self.cursor));
-        let seen: Vec<(u64, Vec<u8>)> = self
+        let seen: Vec<(u64, Box<[u8]>)> = self
             .windows
-            .range::<Vec<u8>, _>((after, Bound::Unbounded))
+            .range::<Box<[u8]>, _>((after, Bound::Unbounded))
             .take(SWEEP)
             .map(|(key, kept)| (kept.empty_us, key.clone()))
             .collect();
         if seen.len() == SWEEP {
             self.cursor = seen.last().map(|(_, key)| key.clone()).unwrap_or_default();
         }
-        for (_, key) in seen.iter().filter(|(empty_us, _)| *empty_us < now_us) {
+        for (empty_us, key) in seen.iter().filter(|(empty_us, _)| *empty_us < now_us) {
+            self.swept_us = self.swept_us.max(empty_us + 1);
             self.remove(key);
         }
-        if self.windows.len() >= self.max || self.slots > self.max_slots {
+        if self.windows.len() >= self.max || self.bytes > self.max_bytes {
             let first = seen.into_iter().min().map(|(_, key)| key).or_else(|| self.windows.keys().next().cloned());
             if let Some(key) = first {
                 self.remove(&key);
@@ -126,25 +133,25 @@ impl LocalWindows {
     }
 }
 
-/// A window charged, and how many slots it had before and has now.
+/// A window charged, and how many bytes its slots took before and take now.
 struct Charged {
     standing: Standing,
-    slots_before: usize,
-    slots: usize,
+    bytes_before: usize,
+    bytes: usize,
 }
 
 impl Kept {
     fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Charged {
-        let slots_before = self.window.slots();
+        let bytes_before = self.window.bytes();
         let standing = self.window.charge(charge, assessed);
         self.empty_us = self.window.newest_us().saturating_add(charge.window_us);
-        Charged { standing, slots_before, slots: self.window.slots() }
+        Charged { standing, bytes_before, bytes: self.window.bytes() }
     }
 }
 
 impl Default for LocalWindows {
     fn default() -> Self {
-        LocalWindows::new(MAX_WINDOWS, MAX_SLOTS)
+        LocalWindows::new(MAX_WINDOWS, MAX_BYTES)
     }
 }
 
@@ -182,35 +189,48 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_slots_is_bounded() {
+    fn a_clock_that_steps_back_before_a_sweep_gives_nothing_twice() {
+        let mut windows = LocalWindows::default();
+        let swept = [b"swept".to_vec()];
+        assert!(windows.decide(&swept, &[charge(1, true)], 5 * SECOND).admitted);
+        windows.decide(&[b"other".to_vec()], &[charge(1, true)], 6 * SECOND + 1);
+        assert!(windows.window(b"swept").is_none());
+        // By a clock that runs on, the two are a window and a microsecond apart; so they are by the key's own.
+        assert!(windows.decide(&swept, &[charge(1, true)], 5 * SECOND).admitted);
+        assert!(!windows.decide(&swept, &[charge(1, true)], 7 * SECOND + 1).admitted);
+        assert!(windows.decide(&swept, &[charge(1, true)], 7 * SECOND + 2).admitted);
+    }
+
+    #[test]
+    fn the_bytes_of_slots_are_bounded() {
         let mut windows = LocalWindows::new(1_000, 10_000);
         for at in 0..100_000u64 {
             windows.decide(&[(at % 900).to_be_bytes().to_vec()], &[charge(1_000, true)], at);
-            assert!(windows.slots <= 10_001);
+            assert!(windows.bytes <= 10_200, "{}", windows.bytes);
         }
-        let kept: usize = windows.windows.values().map(|kept| kept.window.slots()).sum();
-        assert_eq!(kept, windows.slots);
+        let kept: usize = windows.windows.values().map(|kept| kept.window.bytes()).sum();
+        assert_eq!(kept, windows.bytes);
     }
 
     #[test]
     fn a_window_grown_too_long_grows_coarser_and_still_holds_its_limit() {
         let mut windows = LocalWindows::default();
         let key = [b"exact".to_vec()];
-        let admitted = (0..60_000).filter(|at| windows.decide(&key, &[charge(50_000, true)], *at).admitted).count();
-        assert_eq!(admitted, 50_000);
-        assert!(windows.slots <= 16 * 1_024);
-        assert!(windows.decide(&key, &[charge(50_000, true)], 3 * SECOND).admitted);
+        let admitted = (0..120_000).filter(|at| windows.decide(&key, &[charge(100_000, true)], *at).admitted).count();
+        assert_eq!(admitted, 100_000);
+        assert!(windows.bytes <= 128 * 1_024, "{}", windows.bytes);
+        assert!(windows.decide(&key, &[charge(100_000, true)], 3 * SECOND).admitted);
     }
 
     #[test]
     fn the_number_of_windows_is_bounded_and_the_empty_ones_go_first() {
-        let mut windows = LocalWindows::new(100, MAX_SLOTS);
+        let mut windows = LocalWindows::new(100, MAX_BYTES);
         for key in 0..10_000u64 {
             windows.decide(&[key.to_be_bytes().to_vec()], &[charge(1, true)], key * SECOND / 1_000);
             assert!(windows.len() <= 100);
         }
         let keep = [b"kept".to_vec()];
-        let mut windows = LocalWindows::new(100, MAX_SLOTS);
+        let mut windows = LocalWindows::new(100, MAX_BYTES);
         windows.decide(&keep, &[charge(1, true)], 10 * SECOND);
         for key in 0..1_000u64 {
             windows.decide(&[key.to_be_bytes().to_vec()], &[charge(1, true)], 0);

@@ -1,7 +1,6 @@
 //! The sliding window: what it admits, when room appears, and the two places it is kept.
 //!
-//! Time is cut into slots. Each slot that admitted something is remembered by its last microsecond, with the running total
-//! up to then; what is in use is the newest total less the total that has left. [`Window`] is that model in memory, for
+//! Time is cut into slots. Each slot that admitted something is remembered with its cost, by the time of its last admission. [`Window`] is that model in memory, for
 //! `local` windows and for tests; [`script`] is the same model in Redis, in Lua. Both keep these promises, for a limit L, a
 //! window W and slots of width G:
 //!
@@ -12,17 +11,20 @@
 
 pub mod script;
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::vec::Vec;
 use core::{
     cmp::{max, min},
-    mem,
+    slice,
 };
 
-/// The greatest integer that a Redis score holds exactly, with all below it: 2^53 - 1. Larger limits count as this one.
+/// The greatest integer that the script's doubles hold exactly, with all below it: 2^53 - 1. Larger limits count as this one.
 pub const EXACT_MAX: u64 = (1 << 53) - 1;
 
-/// How many slots a window in memory keeps before it grows coarser. Only an exact window with a greater limit gets there.
-const SLOTS_MAX: usize = 16 * 1_024;
+/// How many bytes of slots a window in memory keeps before it grows coarser. Only an exact window with a greater limit gets there.
+const BYTES_MAX: usize = 64 * 1_024;
+
+/// The least by which the bytes of a window's slots grow.
+const STEP: usize = 16;
 
 /// What one limit is asked for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,21 +72,21 @@ pub struct Decision {
     pub standings: Vec<Standing>,
 }
 
-/// One window in memory.
+/// One window in memory. There may be very many: a slot takes four bytes or so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window {
-    /// The total that has left the window.
-    base: u64,
-    /// Slots in order of time, each with cost in it.
-    slots: VecDeque<Slot>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot {
-    /// Its last microsecond.
-    end_us: u64,
-    /// All cost up to its end, since the window began.
-    total: u64,
+    /// The slots before the newest, in order of time; of each the microseconds since the one before it, and its cost, as [`write`]
+    /// does.
+    older: Vec<u8>,
+    /// What the first of them counts from.
+    before_us: u64,
+    /// When the last of them was.
+    older_us: u64,
+    /// When the newest slot last admitted something.
+    newest_us: u64,
+    newest_cost: u64,
+    /// All cost; 0 if there is no slot.
+    used: u64,
 }
 
 /// What a charge would meet in a window: the half of a decision that changes nothing.
@@ -93,10 +95,26 @@ pub struct Assessment {
     /// Where the limit stands before the charge.
     pub standing: Standing,
     now_us: u64,
-    base: u64,
-    total: u64,
-    expired: usize,
-    end_us: u64,
+    /// The time by the window's clock, which never runs behind its last admission.
+    clock_us: u64,
+    used: u64,
+    /// Bytes of slots that have left, and the time of the last of them.
+    left: usize,
+    before_us: u64,
+    newest: Newest,
+    /// No other slot is in use.
+    alone: bool,
+}
+
+/// What a charge means to the newest slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newest {
+    /// It has left, or never was.
+    Left,
+    /// It takes the charge.
+    GoesOn,
+    /// Another one follows.
+    Ends,
 }
 
 // === impl Window ===
@@ -104,91 +122,174 @@ pub struct Assessment {
 impl Window {
     /// Looks whether `charge` fits at `now_us`.
     pub fn assess(&self, charge: &Charge, now_us: u64) -> Assessment {
-        let gone = now_us.saturating_sub(charge.window_us);
-        let expired = self.slots.iter().take_while(|slot| slot.end_us < gone).count();
-        let base = self.slots.iter().take(expired).next_back().map_or(self.base, |slot| slot.total);
-        let total = self.slots.back().map_or(self.base, |slot| slot.total);
-        let live = self.slots.get(expired);
-        let this = slot_end(now_us, charge.slot_us);
-        let end_us = if live.is_some() { max(this, self.newest_us()) } else { this };
+        let clock_us = max(now_us, self.newest_us);
+        let gone = clock_us.saturating_sub(charge.window_us);
+        let (mut used, mut left, mut before_us) = (self.used, 0, self.before_us);
+        let mut slots = self.older_slots(0, self.before_us);
+        let mut oldest = slots.next();
+        while let Some(slot) = oldest.filter(|slot| slot.at_us < gone) {
+            (used, left, before_us) = (used - slot.cost, slot.end, slot.at_us);
+            oldest = slots.next();
+        }
+        let newest = if self.used == 0 || self.newest_us < gone {
+            (used, left, oldest) = (0, self.older.len(), None);
+            Newest::Left
+        } else if self.newest_us >= clock_us - clock_us % max(charge.slot_us, 1) {
+            Newest::GoesOn
+        } else {
+            Newest::Ends
+        };
+        let leaves = |at_us: u64| (at_us + charge.window_us + 1).saturating_sub(now_us);
         let limit = min(charge.limit, EXACT_MAX);
-        let used = total - base;
-        let leaves = |end_us: u64| (end_us + charge.window_us + 1).saturating_sub(now_us);
         let retry = if used.saturating_add(charge.cost) <= limit {
             Retry::Fits
         } else if charge.cost > limit {
             Retry::Never
         } else {
-            let freeing = total + charge.cost - limit;
-            let slot = self.slots.partition_point(|slot| slot.total < freeing);
-            self.slots.get(slot).map_or(Retry::Fits, |slot| Retry::After(leaves(slot.end_us)))
+            Retry::After(leaves(self.freeing_us(left, before_us, used + charge.cost - limit)))
         };
-        let standing = Standing { remaining: limit.saturating_sub(used), reset_us: live.map_or(0, |slot| leaves(slot.end_us)), retry };
-        Assessment { standing, now_us, base, total, expired, end_us }
+        let reset_us = if newest == Newest::Left { 0 } else { leaves(oldest.map_or(self.newest_us, |slot| slot.at_us)) };
+        let standing = Standing { remaining: limit.saturating_sub(used), reset_us, retry };
+        Assessment { standing, now_us, clock_us, used, left, before_us, newest, alone: oldest.is_none() }
     }
 
     /// Charges what was assessed to fit, and tells where the limit stands then. The window must not have changed since.
     pub fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Standing {
-        self.slots.drain(..min(assessed.expired, self.slots.len()));
-        self.base = assessed.base;
-        let total = assessed.total + charge.cost - self.rebase(assessed.total + charge.cost);
-        match self.slots.back_mut() {
-            Some(newest) if newest.end_us == assessed.end_us => newest.total = total,
-            _ => {
-                if self.slots.len() == self.slots.capacity() {
-                    // By a quarter, not by doubling: there are many windows, and most stay short.
-                    self.slots.reserve_exact(max(2, self.slots.len() / 4));
-                }
-                self.slots.push_back(Slot { end_us: assessed.end_us, total });
+        self.older.drain(..min(assessed.left, self.older.len()));
+        self.before_us = assessed.before_us;
+        if self.older.is_empty() {
+            self.older_us = self.before_us;
+        }
+        match assessed.newest {
+            Newest::GoesOn => self.newest_cost += charge.cost,
+            Newest::Ends => {
+                self.keep_newest();
+                self.newest_cost = charge.cost;
+            }
+            Newest::Left => {
+                (self.before_us, self.older_us) = (assessed.clock_us, assessed.clock_us);
+                self.newest_cost = charge.cost;
             }
         }
-        if self.slots.len() > SLOTS_MAX {
-            self.thin();
-        }
+        self.newest_us = assessed.clock_us;
+        self.used = assessed.used + charge.cost;
         let mut standing = assessed.standing;
         standing.remaining = standing.remaining.saturating_sub(charge.cost);
-        if standing.reset_us == 0 {
-            standing.reset_us = (assessed.end_us + charge.window_us + 1).saturating_sub(assessed.now_us);
+        if assessed.alone && assessed.newest != Newest::Ends {
+            standing.reset_us = (assessed.clock_us + charge.window_us + 1).saturating_sub(assessed.now_us);
         }
         standing
     }
 
-    /// The last microsecond of the newest slot; 0 if nothing was ever admitted.
+    /// The time of the last admission by the window's clock; 0 if there was none.
     pub fn newest_us(&self) -> u64 {
-        self.slots.back().map_or(0, |slot| slot.end_us)
+        self.newest_us
     }
 
-    /// Forgets every second slot. What it admitted counts with the next one, and so leaves a little later: never too early.
-    fn thin(&mut self) {
-        let newest = self.slots.len();
-        let mut at = 0;
-        self.slots.retain(|_| {
-            at += 1;
-            at % 2 == 0 || at == newest
-        });
-    }
-
-    /// How many slots are kept: what the window costs in memory.
+    /// How many slots are kept.
     pub fn slots(&self) -> usize {
-        self.slots.len()
+        self.older_slots(0, 0).count() + usize::from(self.used > 0)
     }
 
-    /// Keeps totals small enough to be exact, by taking off what has left, from all; always when nothing else is left.
-    /// Returns how much that is.
-    fn rebase(&mut self, total: u64) -> u64 {
-        if total <= EXACT_MAX && !self.slots.is_empty() {
-            return 0;
+    /// What the slots take in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.older.capacity()
+    }
+
+    fn older_slots(&self, from: usize, before_us: u64) -> OlderSlots<'_> {
+        let rest = self.older.get(from..).unwrap_or_default();
+        OlderSlots { rest: rest.iter(), len: self.older.len(), at_us: before_us }
+    }
+
+    /// The time of the slot with which the cost of all slots from there on comes to `due`.
+    fn freeing_us(&self, from: usize, before_us: u64, due: u64) -> u64 {
+        let mut sum = 0_u64;
+        let freeing = self.older_slots(from, before_us).find(|slot| {
+            sum = sum.saturating_add(slot.cost);
+            sum >= due
+        });
+        freeing.map_or(self.newest_us, |slot| slot.at_us)
+    }
+
+    /// Puts the newest slot behind the older ones.
+    fn keep_newest(&mut self) {
+        if self.older.len() > BYTES_MAX {
+            self.thin();
         }
-        let left = mem::take(&mut self.base);
-        for slot in &mut self.slots {
-            slot.total -= left;
+        let since_us = self.newest_us.saturating_sub(self.older_us);
+        let bytes = written(since_us) + written(self.newest_cost);
+        if self.older.capacity() - self.older.len() < bytes {
+            // By a quarter, not by doubling: there are many windows, and most stay short.
+            self.older.reserve_exact(max(max(bytes, STEP), self.older.len() / 4));
         }
-        left
+        write(&mut self.older, since_us);
+        write(&mut self.older, self.newest_cost);
+        self.older_us = self.newest_us;
+    }
+
+    /// Forgets every second of the older slots. What it admitted counts with the next one, and so leaves a little later: never too early.
+    fn thin(&mut self) {
+        let mut thinned = Vec::with_capacity(self.older.len());
+        let mut slots = self.older_slots(0, self.before_us);
+        let mut before_us = self.before_us;
+        while let Some(slot) = slots.next() {
+            let (at_us, cost) = slots.next().map_or((slot.at_us, slot.cost), |next| (next.at_us, slot.cost + next.cost));
+            write(&mut thinned, at_us.saturating_sub(before_us));
+            write(&mut thinned, cost);
+            before_us = at_us;
+        }
+        self.older = thinned;
     }
 }
 
-/// The last microsecond of the slot that holds `now_us`.
-fn slot_end(now_us: u64, slot_us: u64) -> u64 {
-    let slot_us = max(slot_us, 1);
-    now_us - now_us % slot_us + slot_us - 1
+/// One of the slots before the newest.
+#[derive(Debug, Clone, Copy)]
+struct OlderSlot {
+    at_us: u64,
+    cost: u64,
+    /// Where it ends.
+    end: usize,
+}
+
+struct OlderSlots<'a> {
+    rest: slice::Iter<'a, u8>,
+    /// Bytes of all slots.
+    len: usize,
+    at_us: u64,
+}
+
+impl Iterator for OlderSlots<'_> {
+    type Item = OlderSlot;
+
+    fn next(&mut self) -> Option<OlderSlot> {
+        self.at_us += read(&mut self.rest)?;
+        let cost = read(&mut self.rest)?;
+        Some(OlderSlot { at_us: self.at_us, cost, end: self.len - self.rest.len() })
+    }
+}
+
+/// Seven bits to a byte, the lowest first; the highest bit says that more follow.
+fn write(bytes: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// How many bytes [`write`] makes of a number.
+fn written(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+fn read(bytes: &mut slice::Iter<u8>) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.next()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Some(number)
 }

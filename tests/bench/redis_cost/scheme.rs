@@ -10,6 +10,10 @@ use super::load::{Load, Shape, WINDOW_US};
 const FIXED_WINDOW: &str = include_str!("fixed_window.lua");
 const LOG: &str = include_str!("log.lua");
 
+/// Where the script's argument of numbers has the width of a slot, and where the cost.
+const SLOT_AT: usize = 8 * 3;
+const COST_AT: usize = 8 * 4;
+
 /// Commands that travel together.
 const BATCH: usize = 1_000;
 
@@ -64,9 +68,9 @@ impl Scheme {
 
 /// Our script, reading Redis' clock as in production and then going by the load's.
 fn with_both_clocks() -> String {
-    let own = "  now = ARGV[1] + 0\n";
+    let own = "  now = ARGV[2] + 0\n";
     assert_eq!(ADMIT.matches(own).count(), 1, "the script takes the clock of a test in one line `{}`", own.trim());
-    ADMIT.replace(own, "  local time = redis.call('TIME')\n  now = time[1] * 1000000 + time[2]\n  now = ARGV[1] + 0\n")
+    ADMIT.replace(own, "  local time = call('TIME')\n  now = time[1] * 1000000 + time[2]\n  now = ARGV[2] + 0\n")
 }
 
 /// What the engine sends for a request that meets this limit.
@@ -237,17 +241,16 @@ impl Asker {
             match index {
                 1 => command.arg(&self.sha),
                 3 => command.arg(self.key(key)),
-                4 => command.arg(time_us),
-                9 => command.arg(cost),
+                4 => command.arg([&part[..COST_AT], &(cost as f64).to_be_bytes(), &part[COST_AT + 8..]].concat()),
                 _ => command.arg(part),
             };
         }
-        command
+        command.arg(time_us).to_owned()
     }
 
     /// The costs of a history, those of a slot together at the time of its first: what Redis then holds is the same.
     fn history_by_slot(&self, load: &Load) -> Vec<(u64, u64)> {
-        let slot_us: u64 = self.template.get(8).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).expect("a slot's width");
+        let slot_us = f64::from_be_bytes(self.template[4][SLOT_AT..SLOT_AT + 8].try_into().expect("a slot's width")) as u64;
         let mut slots: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         for n in 0..load.history {
             let time_us = load.time_us(n);

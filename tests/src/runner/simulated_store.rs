@@ -8,7 +8,7 @@ use slidegate_engine::{
     redis::{CallError, Command, Reply, Value},
     window::{
         Charge, Retry, Standing,
-        script::{CHARGE_ARGS, Form, HEAD_ARGS, Script},
+        script::{CHARGE_NUMBERS, Form, HEAD_NUMBERS, Script},
     },
 };
 
@@ -197,26 +197,28 @@ fn read(command: &Command) -> Asked {
     // The engine's own command for nothing names the same script, or this one is another.
     assert_eq!(Some(script), Script::default().command(form, &[], &[], 1).get(1), "another script");
     let (keys, arguments) = rest.split_at(usize::try_from(number(count)).expect("a number of keys"));
-    let (head, charges) = arguments.split_at(HEAD_ARGS);
-    let [clock, units] = head else { panic!("{head:?} is not a clock and a number of requests") };
-    assert_eq!(charges.len(), keys.len() * CHARGE_ARGS, "arguments for each key");
-    Asked {
-        form,
-        keys: keys.to_vec(),
-        now_us: (!clock.is_empty()).then(|| number(clock)),
-        units: number(units),
-        charges: charges.chunks_exact(CHARGE_ARGS).map(charge).collect(),
-    }
+    let (numbers, clock) = match arguments {
+        [numbers] => (numbers, None),
+        [numbers, clock] => (numbers, Some(number(clock))),
+        _ => panic!("{arguments:?} are not numbers and a clock"),
+    };
+    let numbers: Vec<u64> = numbers.chunks(8).map(whole).collect();
+    let (head, charges) = numbers.split_at(HEAD_NUMBERS);
+    assert_eq!(charges.len(), keys.len() * CHARGE_NUMBERS, "numbers for each key");
+    Asked { form, keys: keys.to_vec(), now_us: clock, units: head[0], charges: charges.chunks_exact(CHARGE_NUMBERS).map(charge).collect() }
 }
 
-fn charge(arguments: &[Vec<u8>]) -> Charge {
-    let [limit, window, slot, cost, enforced] = arguments else { panic!("{arguments:?} is no charge") };
-    let enforced = match enforced.as_slice() {
-        b"1" => true,
-        b"0" => false,
-        other => panic!("{} is neither 0 nor 1", other.escape_ascii()),
-    };
-    Charge { limit: number(limit), window_us: number(window), slot_us: number(slot), cost: number(cost), enforced }
+/// A whole number as the script reads it.
+fn whole(bytes: &[u8]) -> u64 {
+    let number = f64::from_be_bytes(bytes.try_into().expect("eight bytes a number"));
+    assert!(number >= 0.0 && number.fract() == 0.0, "{number} is no whole number");
+    number as u64
+}
+
+fn charge(numbers: &[u64]) -> Charge {
+    let &[limit, window_us, slot_us, cost, enforced] = numbers else { panic!("{numbers:?} are no charge") };
+    assert!(enforced <= 1, "{enforced} is neither 0 nor 1");
+    Charge { limit, window_us, slot_us, cost, enforced: enforced == 1 }
 }
 
 fn number(argument: &[u8]) -> u64 {

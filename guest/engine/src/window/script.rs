@@ -2,7 +2,6 @@
 
 use alloc::{
     string::{String, ToString},
-    vec,
     vec::Vec,
 };
 
@@ -13,11 +12,11 @@ use crate::redis::{Command, Reply, Value};
 /// it returns.
 pub const ADMIT: &str = include_str!("admit.lua");
 
-/// Arguments of [`ADMIT`] before those of the first limit: the clock, and how many requests.
-pub const HEAD_ARGS: usize = 2;
+/// Numbers in the script's argument for all limits: how many requests.
+pub const HEAD_NUMBERS: usize = 1;
 
-/// Arguments of [`ADMIT`] for each limit.
-pub const CHARGE_ARGS: usize = 5;
+/// Numbers in it for each limit.
+pub const CHARGE_NUMBERS: usize = 5;
 
 /// How the script is named in a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +46,20 @@ impl Script {
             Form::Sha => ("EVALSHA", self.sha.as_str()),
             Form::Text => ("EVAL", ADMIT),
         };
-        let mut command = Vec::with_capacity(3 + keys.len() + HEAD_ARGS + CHARGE_ARGS * charges.len());
-        command.extend([name.as_bytes().to_vec(), script.as_bytes().to_vec(), decimal(keys.len() as u64)]);
-        command.extend(keys.iter().cloned());
-        command.extend([Vec::new(), decimal(units)]);
+        let mut numbers = Vec::with_capacity(8 * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len()));
+        let mut push = |number: u64| numbers.extend((number as f64).to_be_bytes());
+        push(units);
         for charge in charges {
-            command.push(decimal(charge.limit.min(EXACT_MAX)));
-            command.push(decimal(charge.window_us));
-            command.push(decimal(charge.slot_us));
-            command.push(decimal(charge.cost));
-            command.push(vec![if charge.enforced { b'1' } else { b'0' }]);
+            push(charge.limit.min(EXACT_MAX));
+            push(charge.window_us);
+            push(charge.slot_us.max(1));
+            push(charge.cost);
+            push(u64::from(charge.enforced));
         }
+        let mut command = Vec::with_capacity(4 + keys.len());
+        command.extend([name.as_bytes().to_vec(), script.as_bytes().to_vec(), keys.len().to_string().into_bytes()]);
+        command.extend(keys.iter().cloned());
+        command.push(numbers);
         command
     }
 }
@@ -123,22 +125,20 @@ fn room(values: &[Value]) -> Option<Room> {
     Some(Room { room: u64::try_from(*room).ok()?, reset_us: u64::try_from(*reset).ok()?, retry })
 }
 
-fn decimal(number: u64) -> Vec<u8> {
-    number.to_string().into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     #[test]
-    fn a_command_names_the_script_the_keys_and_five_arguments_a_limit() {
+    fn a_command_names_the_script_the_keys_and_one_argument_of_numbers() {
         let charge = Charge { limit: u64::MAX, window_us: 60_000_000, slot_us: 1, cost: 2, enforced: false };
         let command = Script::default().command(Form::Sha, &[b"k".to_vec()], &[charge], 7);
-        let texts: Vec<_> = command.iter().map(|part| core::str::from_utf8(part).unwrap()).collect();
-        assert_eq!(texts[0], "EVALSHA");
-        assert_eq!(texts[1].len(), 40);
-        assert_eq!(&texts[2..], ["1", "k", "", "7", "9007199254740991", "60000000", "1", "2", "0"]);
+        let [name, sha, count, key, numbers] = command.as_slice() else { panic!("{command:?}") };
+        assert_eq!((name.as_slice(), sha.len(), count.as_slice(), key.as_slice()), (&b"EVALSHA"[..], 40, &b"1"[..], &b"k"[..]));
+        let numbers: Vec<_> = numbers.chunks(8).map(|bytes| f64::from_be_bytes(bytes.try_into().unwrap())).collect();
+        assert_eq!(numbers, [7.0, 9_007_199_254_740_991.0, 60_000_000.0, 1.0, 2.0, 0.0]);
     }
 
     fn integers(numbers: &[i64]) -> Reply {

@@ -310,5 +310,5 @@ fn every_cookie_field_counts() {
 fn a_command_is_one_value_for_redis() {
     let (_filter, fake) = waiting();
     let query = fake.last_query();
-    assert!(matches!(resp::decode(&query), Some(slidegate_engine::redis::Reply::Many(parts)) if parts.len() == 11));
+    assert!(matches!(resp::decode(&query), Some(slidegate_engine::redis::Reply::Many(parts)) if parts.len() == 5));
 }

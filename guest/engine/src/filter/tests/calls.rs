@@ -7,8 +7,8 @@ use crate::breaker::FAILURES_MAX;
 fn asked(engine: &mut Engine, first: u64, now_ns: u64) -> Vec<String> {
     let mut sent = Vec::new();
     engine.dispatch(now_ns, |_, command| {
-        let part = |at: usize| String::from_utf8(command[at].clone()).unwrap();
-        sent.push(format!("{} {}", part(0), part(5)));
+        let units = f64::from_be_bytes(*command.last().unwrap().first_chunk().unwrap());
+        sent.push(format!("{} {units}", String::from_utf8(command[0].clone()).unwrap()));
         Ok(first + sent.len() as u64 - 1)
     });
     sent

@@ -11,8 +11,7 @@ use slidegate_tests::{
 };
 
 /// The rights that the README names.
-const RIGHTS: [&str; 10] =
-    ["~slidegate:*", "+evalsha", "+eval", "+time", "+zrange", "+zadd", "+zremrangebyrank", "+del", "+pexpire", "resetchannels"];
+const RIGHTS: [&str; 10] = ["~slidegate:*", "+evalsha", "+eval", "+time", "+zrange", "+zadd", "+zrem", "+del", "+pexpire", "resetchannels"];
 
 /// How long a command may take.
 const TIMEOUT: Duration = Duration::from_millis(250);

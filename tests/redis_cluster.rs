@@ -142,7 +142,7 @@ fn a_master_is_lost(mut cluster: RedisCluster, gateway: &Gateway) {
 fn a_cluster_behind_a_password_is_signed_in_to_on_every_node() {
     let (cluster, upstream) = (RedisCluster::start_masters(), Upstream::start());
     let user = ["ACL", "SETUSER", "gate", "on", ">secret", "-@all", "~slidegate:*", "+cluster|slots", "+asking"];
-    let script = ["+evalsha", "+eval", "+time", "+zrange", "+zadd", "+zremrangebyrank", "+del", "+pexpire"];
+    let script = ["+evalsha", "+eval", "+time", "+zrange", "+zadd", "+zrem", "+del", "+pexpire"];
     for node in &cluster.nodes {
         node.tell(&[&user[..], &script].concat());
     }

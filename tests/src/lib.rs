@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod documented;
+pub mod fault_proxy;
 pub mod fuzzing;
 pub mod gateway_process;
 pub mod higress;

@@ -110,7 +110,7 @@ impl Engine {
             self.conclude(waiter.stream, settled);
         }
         let remembers = self.config.ruleset.policy(call.policy).is_some_and(|policy| policy.remember_refusals);
-        if remembers && batch.admitted < call.units() {
+        if remembers && batch.is_full(call.units(), &call.plan.charges) {
             let refused = batch.decision(batch.admitted, &call.plan.charges);
             self.refusals.remember(&call.plan, &refused.standings, call.sent_ns, now_ns);
         }

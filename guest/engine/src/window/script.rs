@@ -87,20 +87,29 @@ pub struct Room {
 // === impl Batch ===
 
 impl Batch {
-    /// The answer for the request at `index`, counted from 0, as if each had been asked for alone, in this order. `charges` are those
-    /// that the batch was asked for with.
+    /// The answer for the request at `index`, counted from 0, as if each had been asked for alone, in this order; also for the one
+    /// after the last, which was not asked for. `charges` are those that the batch was asked for with.
     pub fn decision(&self, index: u64, charges: &[Charge]) -> Decision {
         let admitted = index < self.admitted;
         let standing = |(limit, charge): (&Room, &Charge)| {
             let fits = limit.room / charge.cost.max(1);
             let charged = if admitted { index.saturating_add(1) } else { self.admitted };
-            Standing {
-                remaining: limit.room - charged.min(fits) * charge.cost,
-                reset_us: limit.reset_us,
-                retry: if admitted && index < fits { Retry::Fits } else { limit.retry },
-            }
+            let remaining = limit.room - charged.min(fits) * charge.cost;
+            let retry = match limit.retry {
+                _ if admitted && index < fits => Retry::Fits,
+                // All of it was charged, and took the last room: the next place comes free when the oldest cost leaves.
+                Retry::Fits if !admitted && remaining == 0 && charge.cost == 1 => Retry::After(limit.reset_us),
+                retry => retry,
+            };
+            Standing { remaining, reset_us: limit.reset_us, retry }
         };
         Decision { admitted, standings: self.limits.iter().zip(charges).map(standing).collect() }
+    }
+
+    /// Whether one more request is known not to fit, right after those that were asked for.
+    pub fn is_full(&self, units: u64, charges: &[Charge]) -> bool {
+        let takes_the_last = |(limit, charge): (&Room, &Charge)| charge.enforced && limit.room == self.admitted.saturating_mul(charge.cost);
+        self.admitted < units || self.limits.iter().zip(charges).any(takes_the_last)
     }
 }
 
@@ -173,6 +182,20 @@ mod tests {
         assert_eq!(of(0).collect::<Vec<_>>(), [(5, fits), (3, fits), (1, fits), (1, later(5)), (1, later(5))]);
         assert_eq!(of(1).collect::<Vec<_>>(), [(5, fits), (2, fits), (2, later(4)), (2, later(4)), (2, later(4))]);
         assert!(of(2).all(|standing| standing == (10, Retry::Never)));
+    }
+
+    #[test]
+    fn who_took_the_last_place_tells_when_the_next_comes_free() {
+        let charge = |enforced| Charge { limit: 9, window_us: 9, slot_us: 1, cost: 1, enforced };
+        let asked = batch(&integers(&[2, 2, 70, 0, 5, 90, 0]), 2, 2).unwrap();
+        let next = asked.decision(2, &[charge(true); 2]);
+        assert_eq!(next.standings[0], Standing { remaining: 0, reset_us: 70, retry: Retry::After(70) });
+        assert_eq!(next.standings[1], Standing { remaining: 3, reset_us: 90, retry: Retry::Fits });
+        assert_eq!(asked.decision(1, &[charge(true); 2]).standings[0].retry, Retry::Fits);
+        assert!(asked.is_full(2, &[charge(true); 2]));
+        assert!(!asked.is_full(2, &[charge(false); 2]), "one that only tries refuses nobody");
+        assert!(!batch(&integers(&[2, 3, 70, 0]), 1, 2).unwrap().is_full(2, &[charge(true)]));
+        assert!(batch(&integers(&[2, 3, 70, 5]), 1, 3).unwrap().is_full(3, &[charge(true)]));
     }
 
     #[test]

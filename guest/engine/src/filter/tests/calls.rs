@@ -66,6 +66,18 @@ fn who_comes_while_a_call_is_out_goes_with_the_next_and_the_first_are_admitted()
 }
 
 #[test]
+fn the_last_place_is_known_to_be_the_last() {
+    let mut engine = engine(json!({}));
+    engine.on_request(1, &request(), 0);
+    assert_eq!(asked(&mut engine, 100, 0), ["EVALSHA 1"]);
+    engine.on_reply(100, batch(1, 1, 0), MS);
+    assert_eq!(streams(&outcomes(&mut engine), true), [1]);
+    assert_eq!(status(&engine.on_request(2, &request(), 999 * MS)), Some(429), "until the oldest cost leaves");
+    assert_eq!(engine.on_request(3, &request(), 1_000 * MS), Step::Wait);
+    assert_eq!(asked(&mut engine, 101, 1_000 * MS), ["EVALSHA 1"]);
+}
+
+#[test]
 fn who_asks_something_else_does_not_wait() {
     let items = json!([{"limit_by_per_header": "user", "limit_keys": [{"key": "*", "query_per_second": 1}]}]);
     let config = json!({"rule_name": "r", "rule_items": items, "redis": {"service_name": "redis.static"}});
@@ -76,7 +88,7 @@ fn who_asks_something_else_does_not_wait() {
     assert_eq!(asked(&mut engine, 100, 0), ["EVALSHA 1", "EVALSHA 1"]);
     engine.on_reply(101, batch(1, 1, 0), 0);
     assert_eq!(outcomes(&mut engine), [(2, Outcome::Continue)]);
-    engine.on_reply(100, batch(1, 1, 0), 0);
+    engine.on_reply(100, batch(1, 2, 0), 0);
     assert_eq!(asked(&mut engine, 102, 0), ["EVALSHA 1"]);
 }
 
@@ -160,7 +172,7 @@ fn a_batch_whose_script_is_unknown_goes_again_as_a_whole() {
     engine.on_reply(101, Ok(Reply::Error("NOSCRIPT No matching script.".into())), 0);
     engine.on_request(4, &request(), 0);
     assert_eq!(asked(&mut engine, 102, 0), ["EVAL 2"]);
-    engine.on_reply(102, batch(2, 2, 0), 0);
+    engine.on_reply(102, batch(2, 3, 0), 0);
     assert_eq!(streams(&outcomes(&mut engine), true), [1, 2, 3]);
     assert_eq!(asked(&mut engine, 103, 0), ["EVALSHA 1"]);
 }

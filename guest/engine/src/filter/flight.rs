@@ -100,14 +100,14 @@ impl Engine {
     /// Redis decided on a call.
     pub(super) fn answer(&mut self, call: &Call, batch: &Batch, now_ns: u64) {
         for (index, waiter) in (0..).zip(&call.waiters) {
-            if !self.waits(waiter) {
-                continue; // It was charged all the same.
-            }
             let Some(policy) = self.config.ruleset.policy(call.policy) else { return };
             let decision = batch.decision(index, &call.plan.charges);
-            let settled = settle(policy, &call.plan, &call.plan.charges, &decision);
+            // It was charged, whether its stream is still there or not.
             self.telemetry.decided(call.policy, tally(&decision));
-            self.conclude(waiter.stream, settled);
+            if self.waits(waiter) {
+                let settled = settle(policy, &call.plan, &call.plan.charges, &decision);
+                self.conclude(waiter.stream, settled);
+            }
         }
         let remembers = self.config.ruleset.policy(call.policy).is_some_and(|policy| policy.remember_refusals);
         if remembers && batch.is_full(call.units(), &call.plan.charges) {

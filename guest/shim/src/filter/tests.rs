@@ -8,7 +8,8 @@ use self::fake::Fake;
 use super::*;
 use crate::gateway::{BAD_ARGUMENT, INTERNAL_FAILURE};
 
-const LIMIT: &str = r#"{"rule_name": "r", "_plugin_id_": "p", "show_limit_quota_header": true,
+/// Each request is a call of its own, so that calls can be told apart.
+const LIMIT: &str = r#"{"rule_name": "r", "_plugin_id_": "p", "show_limit_quota_header": true, "coalesce": false, "remember_refusals": false,
     "global_threshold": {"query_per_minute": 3}, "redis": {"service_name": "redis.dns", "password": "secret", "database": 2}}"#;
 
 const ADMITTED: &[u8] = b"*4\r\n:1\r\n:3\r\n:60000000\r\n:0\r\n";
@@ -125,6 +126,8 @@ fn a_request_that_never_paused_is_not_resumed() {
     let (mut filter, fake) = configured(LIMIT);
     for (status, told) in [(INTERNAL_FAILURE, "no host"), (BAD_ARGUMENT, "no cluster"), (12, "status 12")] {
         fake.refuse_calls(Some(status));
+        // Long enough for the engine's breaker to let one more through.
+        fake.pass(SECOND);
         assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
         let events = fake.take_events();
         assert!(!events.iter().any(|event| event.starts_with("resume")), "{events:?}");
@@ -134,6 +137,7 @@ fn a_request_that_never_paused_is_not_resumed() {
         assert!(!fake.take_events().iter().any(|event| event.starts_with("Warn")), "said twice");
     }
     fake.refuse_calls(None);
+    fake.pass(SECOND);
     assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
 }
 
@@ -277,7 +281,8 @@ fn no_more_calls_wait_than_there_is_room_for() {
         let expected = if stream < 2 + 16_384 { Flow::Stop } else { Flow::Continue };
         assert_eq!(fake.hook(stream, || filter.on_request(stream)), expected, "{stream}");
     }
-    assert_eq!(fake.take_events().iter().filter(|event| event.starts_with("Warn")).count(), 1);
+    let warnings = fake.take_events().into_iter().filter(|event| event.starts_with("Warn")).count();
+    assert_eq!(warnings, 2, "that calls fail, and that no more are made");
     reply(&mut filter, &fake, 7, ADMITTED);
     assert_eq!(fake.hook(20_000, || filter.on_request(20_000)), Flow::Stop);
 }

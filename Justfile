@@ -92,6 +92,14 @@ second-line:
         --test window_script --test window_promises --test window_keys --test conformance --test gateway_redis \
         --test redis_access --test redis_sentinel --test redis_cluster
 
+# What fails under load and what is kept then: the README's figures, also into dist/faults.md. Names of faults for some of them.
+faults *args: setup build
+    cargo test --release --locked {{native}} --test faults -- {{args}}
+
+# Ten minutes of mixed load, memory that must stay flat, and admissions that all must count alike. `--minutes N`, `--restarts`.
+soak *args: setup build
+    cargo bench --locked {{native}} --bench soak -- {{args}}
+
 # Formatting, clippy and documentation, all without a warning.
 lint:
     cargo fmt --all --check

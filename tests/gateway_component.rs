@@ -1,49 +1,21 @@
 //! The component in the gateway: the one that ships asks for nothing but its contract, another can take its place, and one that
 //! fails takes only its own stream with it.
 
-use std::{fs, path::Path, thread};
+mod component_file;
+
+use std::{fs, thread};
 
 use slidegate_tests::{
     gateway_process::{Directory, Gateway, run},
     upstream::Upstream,
 };
-use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding};
+use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldItem, WorldKey};
+
+use self::component_file::Component;
 
 /// The most that the component may weigh, in bytes.
 const SIZE_MAX: usize = 600_000;
-
-/// A component in a file, for `--component`.
-struct Component {
-    file: String,
-    _directory: Directory,
-}
-
-impl Component {
-    fn new(bytes: &[u8]) -> Self {
-        let directory = Directory::new();
-        let file = directory.path().join("filter.wasm");
-        fs::write(&file, bytes).expect("a temporary file can be written");
-        Component { file: file.to_str().expect("a temporary path is text").to_owned(), _directory: directory }
-    }
-
-    /// The filter of `trapping.wat`.
-    fn trapping() -> Self {
-        let mut module = wat::parse_str(include_str!("trapping.wat")).expect("the module is well-formed");
-        let mut resolve = Resolve::default();
-        let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
-        let (package, _) = resolve.push_dir(wit).expect("the contract can be read");
-        let world = resolve.select_world(&[package], Some("slidegate")).expect("the contract has a world");
-        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the world fits");
-        let encoder = ComponentEncoder::default().validate(true).module(&module).expect("the module fits the world");
-        Component::new(&{ encoder }.encode().expect("a component"))
-    }
-
-    fn serve(&self, upstream: &Upstream, on_trap: &str) -> Gateway {
-        let settings = format!("upstream: {}\nworkers: 1\nfilter: {{m: {on_trap}}}\n", upstream.url());
-        Gateway::serve_with(&settings, &["--component", &self.file])
-    }
-}
 
 fn traps(gateway: &Gateway) -> f64 {
     gateway.metrics().sum("slidegate_component_traps_total", &[])

@@ -5,6 +5,7 @@
 pub mod case;
 pub mod documented;
 pub mod fault_proxy;
+pub mod footprint;
 pub mod fuzzing;
 pub mod gateway_process;
 pub mod higress;
@@ -20,5 +21,6 @@ pub mod redis_traffic;
 pub mod redis_windows;
 pub mod runner;
 pub mod script_clock;
+pub mod steady_load;
 pub mod trace;
 pub mod upstream;

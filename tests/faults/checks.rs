@@ -241,7 +241,7 @@ fn figures(fault: &str, team: &Team, course: &Course, times: Times) -> Figures {
             1 => team.mode.to_owned(),
             gateways => format!("{}, {gateways} gateways", team.mode),
         },
-        rates: [rate(times.calm, times.broke), rate(times.broke, times.mended)],
+        rates: (Some(rate(times.calm, times.broke)), rate(times.broke, times.mended)),
         decisions: [
             during(|answer| answer.is_admitted() && !is_left(answer)),
             during(|answer| answer.status == 429 && !is_left(answer)),

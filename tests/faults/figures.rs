@@ -9,8 +9,8 @@ pub(crate) struct Figures {
     pub(crate) fault: String,
     /// The failure mode, and how many gateways.
     pub(crate) mode: String,
-    /// Requests answered per second before the fault, and while it lasted.
-    pub(crate) rates: [f64; 2],
+    /// Requests answered per second before the fault, if there was a before, and while it lasted.
+    pub(crate) rates: (Option<f64>, f64),
     /// Decisions while it lasted: admitted and refused by Redis, and left to the failure mode.
     pub(crate) decisions: [usize; 3],
     /// The longest wait of any request.
@@ -74,7 +74,9 @@ impl Report {
 
 impl Figures {
     fn cells(&self) -> Vec<String> {
-        let [before, during] = self.rates.map(|rate| format!("{rate:.0}"));
+        let (before, during) = self.rates;
+        let before = before.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"));
+        let during = format!("{during:.0}");
         let [admitted, refused, degraded] = self.decisions.map(|count| count.to_string());
         let recovery = self.recovery.map_or_else(|| "-".to_owned(), |recovery| recovery.as_millis().to_string());
         let worst = self.worst_wait.as_millis().to_string();

@@ -115,9 +115,9 @@ fn trapping(component: &Component, on_trap: &str, mode: &str, status: u16) -> Fi
     let refused = answers.iter().filter(inside).filter(failed).count();
     let last = answers.iter().filter(failed).map(|answer| answer.received).max();
     Figures {
-        fault: "1 of 21 requests of half the clients traps, 1.5 s".into(),
+        fault: "1 request in 42 traps, 1.5 s".into(),
         mode: mode.to_owned(),
-        rates: [rate(early, broke - first), rate(answers.iter().filter(inside).count(), mended - broke)],
+        rates: (Some(rate(early, broke - first)), rate(answers.iter().filter(inside).count(), mended - broke)),
         decisions: [answers.iter().filter(inside).count() - refused, 0, refused],
         worst_wait: answers.iter().map(|answer| answer.wait()).max().unwrap_or_default(),
         recovery: last.map(|last| last.saturating_duration_since(mended)),

@@ -225,7 +225,7 @@ filter:
         - {{key: several, query_per_second: {second}, query_per_hour: {hour}}}
         - {{key: wide, query_per_hour: 1000000}}
     - {{limit_by_per_header: x-key, limit_keys: [{{key: \"*\", query_per_hour: {EACH_LIMIT}}}]}}
-  headers: [x-ratelimit]
+  headers: [x-ratelimit, x-slidegate-degraded]
   failure_mode: {mode}
   redis: {{service_name: redis.static, timeout: {}{filter_redis}}}
 {filter}log: {{access: false}}

@@ -19,6 +19,7 @@ use crate::settings::EACH_KEYS;
 const STEADY_CLIENTS: usize = 24;
 const STEADY_PACE: Duration = Duration::from_millis(20);
 const SLOW_CLIENTS: usize = 6;
+const SLOW_PACE: Duration = Duration::from_millis(100);
 const GONE_CLIENTS: usize = 2;
 const GONE_PACE: Duration = Duration::from_millis(25);
 
@@ -88,7 +89,7 @@ impl Crowd {
             thread::spawn(move || {
                 let (kinds, pace): (&[Kind], _) = match index {
                     index if index < STEADY_CLIENTS => (&KINDS[..5], STEADY_PACE),
-                    index if index < steady => (&[Kind::Slow], Duration::ZERO),
+                    index if index < steady => (&[Kind::Slow], SLOW_PACE),
                     _ => (&[Kind::Gone], GONE_PACE),
                 };
                 Client::new(address, index).run(kinds, pace, &stop, &answered)

@@ -76,6 +76,13 @@ fn check_statuses(what: &str, team: &Team, course: &Course, times: Times, expect
     let allowed: &[u16] = if team.mode == "closed" && expected.is_harmful() { &[200, 429, 503] } else { &[200, 429] };
     let odd = answers.all.iter().find(|answer| !allowed.contains(&answer.status));
     assert!(odd.is_none(), "{what}: {odd:?}");
+    let by_mode = |answer: &&Answered| match team.mode {
+        "open" => answer.status == 200,
+        "closed" => answer.status == 503,
+        _ => [200, 429].contains(&answer.status),
+    };
+    let odd = answers.all.iter().filter(|answer| is_left(answer)).find(|answer| !by_mode(answer));
+    assert!(odd.is_none(), "{what}: {odd:?} is not what the mode says");
     assert!(answers.all.iter().any(|answer| answer.status == 429), "{what}: nothing was ever refused");
     let early = answers.all.iter().find(|answer| is_left(answer) && answer.received < times.broke);
     assert!(early.is_none(), "{what}: {early:?} before {times:?}");

@@ -7,7 +7,7 @@ use slidegate_tests::steady_load::{Answered, surely_within};
 
 use crate::{
     figures::Figures,
-    scene::{Course, EACH_KEYS, EACH_LIMIT, HOT_LIMIT, SEVERAL_LIMITS, Scene, Team, Times, WORKERS},
+    scene::{CLIENTS, Course, EACH_KEYS, EACH_LIMIT, HOT_LIMIT, SEVERAL_LIMITS, Scene, Team, Times, WORKERS},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,6 +21,10 @@ const RECOVERY_MAX: Duration = Duration::from_millis(2_500);
 
 /// Lines in the log of a gateway for each worker and each change of state: it fails, no connection, connected again, answers again.
 const LINES_PER_CHANGE: usize = 4;
+
+/// Calls of one worker that may be made in vain while a fault lasts, beside those of its clients when it began: the five in a row that
+/// stop them, and probes at 50 ms and each half second at last.
+const PROBES_MAX: usize = 25;
 
 /// What may be left of a fault in a gateway, in bytes of its process and of its instances.
 const RESIDENT_MAX: u64 = 24 << 20;
@@ -37,15 +41,23 @@ pub(crate) struct Expected {
     pub(crate) loses_answers: bool,
     /// What the fault itself adds to every wait.
     pub(crate) delay: Duration,
+    /// Whether every call fails, so that calls stop.
+    pub(crate) is_total: bool,
 }
 
 impl Expected {
     /// No request should notice.
-    pub(crate) const UNHARMED: Expected = Expected { causes: &[], changes: 0, loses_answers: false, delay: Duration::ZERO };
+    pub(crate) const UNHARMED: Expected =
+        Expected { causes: &[], changes: 0, loses_answers: false, delay: Duration::ZERO, is_total: false };
 
-    /// Redis fails once, for these causes.
+    /// Redis fails once, for these causes, whatever it is asked.
     pub(crate) const fn failing(causes: &'static [&'static str]) -> Self {
-        Expected { causes, changes: causes.len() + 1, loses_answers: true, delay: Duration::ZERO }
+        Expected { causes, changes: causes.len() + 1, loses_answers: true, delay: Duration::ZERO, is_total: true }
+    }
+
+    /// As [`Expected::failing`], but some calls succeed all the while.
+    pub(crate) const fn failing_at_times(causes: &'static [&'static str]) -> Self {
+        Expected { is_total: false, ..Self::failing(causes) }
     }
 
     fn is_harmful(self) -> bool {
@@ -206,6 +218,9 @@ fn check_counters(what: &str, team: &Team, course: &Course, expected: Expected) 
     let failures = team.sum("slidegate_redis_failures_total", &[]);
     assert_eq!(told.iter().sum::<u64>(), failures, "{what}: {}", team.gateways[0].log());
     assert!(failures > 0 || !expected.is_harmful(), "{what}");
+    // Those that were on their way when it began, and probes: not a call for each request.
+    let most = (team.gateways.len() * (CLIENTS + WORKERS * PROBES_MAX)) as u64;
+    assert!(failures <= most || !expected.is_total, "{what}: {failures} calls failed, {most} at most");
 }
 
 /// A line for each change of state, not for each request.

@@ -54,7 +54,12 @@ fn late() -> Vec<Figures> {
 }
 
 fn cut() -> Vec<Figures> {
-    run("connections cut after 50 answers, 1.5 s", Setup::default(), Ailment::Cut { after: PIECES }, Expected::failing(&["connect"]))
+    run(
+        "connections cut after 50 answers, 1.5 s",
+        Setup::default(),
+        Ailment::Cut { after: PIECES },
+        Expected::failing_at_times(&["connect"]),
+    )
 }
 
 fn half() -> Vec<Figures> {

@@ -85,7 +85,7 @@ fn full() -> Vec<Figures> {
     };
     let setup = Setup { redis_args: &["--maxmemory-policy", "noeviction"], ..Setup::default() };
     // A script that is refused has written nothing.
-    let expected = Expected { loses_answers: false, ..Expected::failing(&["out_of_memory"]) };
+    let expected = Expected { loses_answers: false, ..Expected::failing_at_times(&["out_of_memory"]) };
     run("maxmemory, noeviction, 1.5 s", setup, |_| (), fault, expected)
 }
 
@@ -99,7 +99,7 @@ fn replica() -> Vec<Figures> {
         thread::sleep(WHILE);
         hand_over(&other, &scene.redis);
     };
-    let expected = Expected { loses_answers: false, ..Expected::failing(&["read_only"]) };
+    let expected = Expected { loses_answers: false, ..Expected::failing_at_times(&["read_only"]) };
     run("read-only replica for 1.5 s", Setup::default(), |_| (), fault, expected)
 }
 
@@ -166,6 +166,6 @@ fn another_type() -> Vec<Figures> {
         thread::sleep(WHILE);
         keys.iter().for_each(|key| scene.tell(&["DEL", key]));
     };
-    let expected = Expected { loses_answers: false, ..Expected::failing(&["wrong_type"]) };
+    let expected = Expected { loses_answers: false, ..Expected::failing_at_times(&["wrong_type"]) };
     run("the hot key is a string, 1.5 s", Setup::default(), |_| (), fault, expected)
 }

@@ -19,7 +19,7 @@ use slidegate_tests::{
 };
 
 /// Clients of each gateway.
-const CLIENTS: usize = 40;
+pub(crate) const CLIENTS: usize = 40;
 
 /// Between two requests of a client: long enough that one whose answers come 50 ms late keeps it.
 const PACE: Duration = Duration::from_millis(80);

@@ -43,6 +43,9 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: [Kind; 7] = [Kind::Hot, Kind::Several, Kind::Wide, Kind::Each, Kind::New, Kind::Slow, Kind::Gone];
 
+/// What steady clients ask for, in turns.
+const STEADY: [Kind; 8] = [Kind::Hot, Kind::New, Kind::Several, Kind::New, Kind::Wide, Kind::New, Kind::Each, Kind::New];
+
 /// What came back for one kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -88,7 +91,7 @@ impl Crowd {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             thread::spawn(move || {
                 let (kinds, pace): (&[Kind], _) = match index {
-                    index if index < STEADY_CLIENTS => (&KINDS[..5], STEADY_PACE),
+                    index if index < STEADY_CLIENTS => (&STEADY, STEADY_PACE),
                     index if index < steady => (&[Kind::Slow], SLOW_PACE),
                     _ => (&[Kind::Gone], GONE_PACE),
                 };
@@ -139,7 +142,7 @@ impl Client {
             Kind::Several => load("several"),
             Kind::Wide => load("wide"),
             Kind::Each => ("/", "x-key", format!("each-{}", (index * 7 + turn) % EACH_KEYS)),
-            Kind::New => ("/status/200", "x-new", format!("{index}-{}", turn / 10)),
+            Kind::New => ("/status/200", "x-new", format!("{index}-{}", turn / 4)),
             Kind::Slow => ("/trickle/20", "x-load", String::new()),
             Kind::Gone => ("/chunked/100000", "x-load", String::new()),
         };

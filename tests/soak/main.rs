@@ -33,8 +33,8 @@ const GATEWAYS: usize = 2;
 /// Between two looks at memory.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
-/// Between two changes of the settings. The filter's change in the first quarter only, so that the second half sees instances grow old
-/// that have learnt all the refusals they may remember.
+/// Between two changes of the settings. The filter's change in the first tenth only, so that the second half of ten minutes sees
+/// instances that have learnt all the refusals they may remember.
 const RELOAD_EVERY: Duration = Duration::from_secs(15);
 
 /// Between two deaths of Redis, and until it is back.
@@ -120,7 +120,7 @@ impl Soak {
             if reloaded.elapsed() >= RELOAD_EVERY {
                 reloaded += RELOAD_EVERY;
                 reloads += 1;
-                self.reload(reloads, began.elapsed() < effort.lasts / 4);
+                self.reload(reloads, began.elapsed() < effort.lasts / 10);
             }
             if effort.restarts && restarted.elapsed() >= RESTART_EVERY {
                 restarted += RESTART_EVERY;

@@ -85,6 +85,9 @@ const DETAIL_MAX: usize = 300;
 const CHANGES_MAX: u32 = 6;
 const CHANGES_NS: u64 = 10_000_000_000;
 
+/// When calls have succeeded for so long, that is told however much was told before: the last word is true.
+const WELL_NS: u64 = 1_000_000_000;
+
 /// The counters of a configuration, those that are due, and the lines that are.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
@@ -105,6 +108,8 @@ struct ServiceState {
     /// How many lines were said since then.
     changes: u32,
     since_ns: u64,
+    /// When a call failed last.
+    failed_ns: u64,
 }
 
 impl Telemetry {
@@ -147,6 +152,7 @@ impl Telemetry {
         let at = Cause::ALL.iter().position(|each| *each == cause).unwrap_or_default();
         self.raise(self.service_metric(service) + 1 + at);
         let Some(state) = self.services.get_mut(service as usize) else { return };
+        state.failed_ns = now_ns;
         if state.ailing != Some(cause) && state.may_say(now_ns) {
             state.ailing = Some(cause);
             // What Redis says may quote a client's value.
@@ -170,7 +176,7 @@ impl Telemetry {
     pub(crate) fn answered(&mut self, service: u32, now_ns: u64) {
         let Some(state) = self.services.get_mut(service as usize) else { return };
         if let Some(cause) = state.ailing
-            && state.may_say(now_ns)
+            && (now_ns.saturating_sub(state.failed_ns) >= WELL_NS || state.may_say(now_ns))
         {
             state.ailing = None;
             self.lines.push_back((LogLevel::Info, format!("Redis {} answers again (it failed: {cause})", state.name)));

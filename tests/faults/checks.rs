@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use redis::Connection;
-use slidegate_tests::steady_load::{Answered, surely_within};
+use slidegate_tests::{
+    redis_windows::running_total,
+    steady_load::{Answered, surely_within},
+};
 
 use crate::{
     figures::Figures,
@@ -186,18 +189,12 @@ impl Admitted<'_> {
         assert!(total <= limit * lives, "{}: {total} of question {question}", self.what);
         let begins = self.scene.forgotten.last().map(|(_, begins)| *begins);
         let last = self.of(question).filter(|(sent, _)| begins.is_none_or(|begins| *sent >= begins)).count();
-        let counted = counted(self.connection, key);
+        let counted = usize::try_from(running_total(self.connection, key)).expect("a small number");
         assert!(last <= counted, "{}: {last} passed, Redis counted {counted} under {key}", self.what);
         if !self.expected.loses_answers && lives == 1 {
             assert_eq!(last, counted, "{}: {key}", self.what);
         }
     }
-}
-
-/// The running total of a key: of its members' scores the one furthest from 0.
-fn counted(connection: &mut Connection, key: &str) -> usize {
-    let members: Vec<(String, i64)> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(connection).expect("a window");
-    members.iter().map(|(_, score)| score.unsigned_abs() as usize).max().unwrap_or_default()
 }
 
 /// Every decision is counted as what it was.

@@ -1,7 +1,9 @@
 //! Whether all who count admissions agree: upstreams, gateways, Redis, and the clients.
 
-use redis::Connection;
-use slidegate_tests::gateway_process::{Gateway, wait_until};
+use slidegate_tests::{
+    gateway_process::{Gateway, wait_until},
+    redis_windows::running_total,
+};
 
 use crate::{
     Soak,
@@ -28,10 +30,10 @@ pub(crate) fn check(soak: &Soak, answers: &Answers, restarts: bool) {
     let plain: u64 = [header("hot", 3_600), header("several", 3_600), header("wide", 60)]
         .into_iter()
         .chain((0..EACH_KEYS).map(each))
-        .map(|key| counted(&mut redis, &key))
+        .map(|key| running_total(&mut redis, &key))
         .sum();
     let [together, slow, gone] = ["counted}:global_threshold", "slow:global_threshold}", "gone:global_threshold}"]
-        .map(|rest| counted(&mut redis, &format!("slidegate:{{{rest}:3600")));
+        .map(|rest| running_total(&mut redis, &format!("slidegate:{{{rest}:3600")));
     let upstreams = &soak.upstreams;
     let rows = [
         ("plain", &upstreams.plain, plain, vec![Kind::Hot, Kind::Several, Kind::Wide, Kind::Each]),
@@ -58,10 +60,4 @@ pub(crate) fn check(soak: &Soak, answers: &Answers, restarts: bool) {
 fn admitted(gateways: &[Gateway], rule: &str) -> u64 {
     let labels = [("rule", rule), ("decision", "admitted")];
     gateways.iter().map(|gateway| gateway.metrics().sum("slidegate_decisions_total", &labels) as u64).sum()
-}
-
-/// The running total of a key: of its members' scores the one furthest from 0.
-fn counted(connection: &mut Connection, key: &str) -> u64 {
-    let members: Vec<(String, i64)> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(connection).expect("a window");
-    members.iter().map(|(_, score)| score.unsigned_abs()).max().unwrap_or_default()
 }

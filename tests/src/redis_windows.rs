@@ -171,3 +171,16 @@ fn failure(error: &redis::RedisError) -> Reply {
     let code = error.code().unwrap_or_else(|| panic!("the connection failed: {error}"));
     Reply::Error(format!("{code} {}", error.detail().unwrap_or_default()))
 }
+
+/// All that was admitted under a key since it began, also what has left its window; 0 if there is no such key.
+///
+/// # Panics
+///
+/// When the key holds something else.
+pub fn running_total(connection: &mut Connection, key: &str) -> u64 {
+    let members: Vec<Vec<u8>> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(connection).expect("the key holds a sorted set");
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    // A slot is 2^53 less the total up to it, and its time. The first member begins with what had left.
+    let slots = members.iter().flat_map(|member| if member[0] == 0 { member[8..].chunks(14) } else { member[1..].chunks(14) });
+    slots.map(|slot| (1 << 53) - number(&slot[..7])).max().unwrap_or_default()
+}

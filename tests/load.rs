@@ -1,7 +1,7 @@
 //! The promise in real time: four gateways, one Redis, 32 clients that ask as fast as they can, a limit of 100 per second.
 //!
-//! Redis knows when it admitted what: up to 100, every admission is a member of the sorted set, named by its microsecond on
-//! Redis' clock, and it stays there for longer than a second. A watcher that reads the set a few times a second misses none.
+//! Redis knows when it admitted what: up to 100, every call that admitted something is a slot of the window, with its microsecond on
+//! Redis' clock, and it stays there for a second. A watcher that reads the window a few times a second misses none.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,9 @@ use std::{
 };
 
 use redis::Connection;
-use slidegate_tests::{gateway_process::Gateway, http_client::HttpClient, oracle::Oracle, redis_server::RedisServer, upstream::Upstream};
+use slidegate_tests::{
+    gateway_process::Gateway, http_client::HttpClient, oracle::Oracle, redis_server::RedisServer, redis_windows::Stored, upstream::Upstream,
+};
 
 const LIMIT: u64 = 100;
 const WINDOW_US: u64 = 1_000_000;
@@ -137,17 +139,13 @@ impl Watcher {
     }
 }
 
-/// A member is a microsecond, its score the running total, whatever its sign: what each admitted is its step from the one before. The
-/// oldest member only says what has left, and was seen when it was not the oldest.
+/// What each slot admitted is its step from the total before it; before the oldest, from what had left.
 fn look(connection: &mut Connection, admissions: &mut BTreeMap<u64, u64>) {
-    let mut members: Vec<(i64, i64)> =
-        redis::cmd("ZRANGE").arg(KEY).arg(0).arg(-1).arg("WITHSCORES").query(connection).expect("the key is a sorted set of numbers");
-    members.sort_unstable();
-    for pair in members.windows(2) {
-        let [(_, before), (at_us, total)] = pair else { continue };
-        let at_us = u64::try_from(*at_us).expect("a time after 1970");
-        let step = total.unsigned_abs().checked_sub(before.unsigned_abs()).expect("a running total");
-        let seen = admissions.entry(at_us).or_default();
+    let Stored { left, slots } = Stored::read(connection, KEY);
+    let before = slots.iter().skip(1).map(|(total, _)| *total).chain([left]);
+    for ((total, at_us), before) in slots.iter().zip(before) {
+        let step = total.checked_sub(before).expect("a running total");
+        let seen = admissions.entry(*at_us).or_default();
         *seen = (*seen).max(step);
     }
 }

@@ -13,7 +13,7 @@ use slidegate_tests::{
     fuzzing::request::Request as Asked,
     promises::Windows,
     redis_server::RedisServer,
-    redis_windows::{RedisWindows, Request},
+    redis_windows::{RedisWindows, Request, Stored},
     trace::{Limit, SECOND_US, TODAY_US, WINDOW_US_MAX, Weight},
 };
 
@@ -62,18 +62,6 @@ fn contents(connection: &mut Connection) -> Vec<(String, i64, Option<Vec<u8>>)> 
     keys.into_iter().map(held).collect()
 }
 
-/// The slots in the members of a key, newest first: the total with each, and its time in microseconds.
-fn slots(connection: &mut Connection, key: &str) -> Vec<(u64, u64)> {
-    let mut members: Vec<Vec<u8>> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(connection).expect("a sorted set");
-    members.rotate_left(1);
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-    let slots = members.iter().flat_map(|member| match member[0] {
-        0 => member[8..].chunks(14),
-        _ => member[1..].chunks(14),
-    });
-    slots.map(|slot| (EXACT_MAX + 1 - number(&slot[..7]), number(&slot[7..]))).collect()
-}
-
 fn error(reply: Reply) -> String {
     match reply {
         Reply::Error(text) => text,
@@ -102,7 +90,7 @@ fn a_key_lives_until_its_newest_slot_has_left() {
                 .query(&mut windows.connection)
                 .expect("the script is known");
             assert!(matches!(reply, redis::Value::Array(_)));
-            let leaves_us = slots(&mut windows.connection, &key)[0].1 + window_us + 1;
+            let leaves_us = Stored::read(&mut windows.connection, &key).slots[0].1 + window_us + 1;
             assert!(expires_ms * 1_000 >= leaves_us, "{key} goes at {expires_ms} ms, and is needed until {leaves_us} us");
             assert!(
                 expires_ms * 1_000 <= leaves_us + window_us / 2 + 110_000,
@@ -189,7 +177,7 @@ fn totals_begin_anew_before_they_lose_a_unit() {
     // The first half has left: three quarters of it come, though the total would be beyond what a score holds.
     let third = ask(&mut windows, charge(EXACT_MAX, half / 4 * 3), at(2) + 1);
     assert!(third.admitted);
-    let totals: Vec<u64> = slots(&mut windows.connection, KEY).into_iter().map(|(total, _)| total).collect();
+    let totals: Vec<u64> = Stored::read(&mut windows.connection, KEY).slots.into_iter().map(|(total, _)| total).collect();
     assert_eq!(totals, [half + 1 + half / 4 * 3, half + 1], "they begin where the first half ended");
     let left = EXACT_MAX - totals[0];
     assert_eq!(third.standings[0].remaining, left);

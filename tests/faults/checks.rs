@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis::Connection;
 use slidegate_tests::{
-    redis_windows::running_total,
+    redis_windows::Stored,
     steady_load::{Answered, surely_within},
 };
 
@@ -189,7 +189,7 @@ impl Admitted<'_> {
         assert!(total <= limit * lives, "{}: {total} of question {question}", self.what);
         let begins = self.scene.forgotten.last().map(|(_, begins)| *begins);
         let last = self.of(question).filter(|(sent, _)| begins.is_none_or(|begins| *sent >= begins)).count();
-        let counted = usize::try_from(running_total(self.connection, key)).expect("a small number");
+        let counted = usize::try_from(Stored::read(self.connection, key).total()).expect("a small number");
         assert!(last <= counted, "{}: {last} passed, Redis counted {counted} under {key}", self.what);
         if !self.expected.loses_answers && lives == 1 {
             assert_eq!(last, counted, "{}: {key}", self.what);

@@ -2,7 +2,7 @@
 
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
-    redis_windows::running_total,
+    redis_windows::Stored,
 };
 
 use crate::{
@@ -30,10 +30,10 @@ pub(crate) fn check(soak: &Soak, answers: &Answers, restarts: bool) {
     let plain: u64 = [header("hot", 3_600), header("several", 3_600), header("wide", 60)]
         .into_iter()
         .chain((0..EACH_KEYS).map(each))
-        .map(|key| running_total(&mut redis, &key))
+        .map(|key| Stored::read(&mut redis, &key).total())
         .sum();
     let [together, slow, gone] = ["counted}:global_threshold", "slow:global_threshold}", "gone:global_threshold}"]
-        .map(|rest| running_total(&mut redis, &format!("slidegate:{{{rest}:3600")));
+        .map(|rest| Stored::read(&mut redis, &format!("slidegate:{{{rest}:3600")).total());
     let upstreams = &soak.upstreams;
     let rows = [
         ("plain", &upstreams.plain, plain, vec![Kind::Hot, Kind::Several, Kind::Wide, Kind::Each]),

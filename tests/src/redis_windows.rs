@@ -172,15 +172,36 @@ fn failure(error: &redis::RedisError) -> Reply {
     Reply::Error(format!("{code} {}", error.detail().unwrap_or_default()))
 }
 
-/// All that was admitted under a key since it began, also what has left its window; 0 if there is no such key.
-///
-/// # Panics
-///
-/// When the key holds something else.
-pub fn running_total(connection: &mut Connection, key: &str) -> u64 {
-    let members: Vec<Vec<u8>> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(connection).expect("the key holds a sorted set");
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-    // A slot is 2^53 less the total up to it, and its time. The first member begins with what had left.
-    let slots = members.iter().flat_map(|member| if member[0] == 0 { member[8..].chunks(14) } else { member[1..].chunks(14) });
-    slots.map(|slot| (1 << 53) - number(&slot[..7])).max().unwrap_or_default()
+/// What a key holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The total that had left when the oldest page was written.
+    pub left: u64,
+    /// The slots, newest first: the total with each, and its time in microseconds.
+    pub slots: Vec<(u64, u64)>,
+}
+
+impl Stored {
+    /// Reads a key; nothing is in one that is not there.
+    ///
+    /// # Panics
+    ///
+    /// When the key holds something else.
+    pub fn read(connection: &mut Connection, key: &str) -> Stored {
+        let mut members: Vec<Vec<u8>> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(connection).expect("the key holds a sorted set");
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        let left = members.first().map(|tail| number(&tail[1..8])).unwrap_or_default();
+        // The first member holds the oldest slots, behind what had left; the others are in order.
+        let tails = 1.min(members.len());
+        members.rotate_left(tails);
+        let slots = members.iter().flat_map(|member| if member[0] == 0 { member[8..].chunks(14) } else { member[1..].chunks(14) });
+        // A slot is 2^53 less the total up to it, and its time.
+        let slots = slots.map(|slot| ((1 << 53) - number(&slot[..7]), number(&slot[7..]))).collect();
+        Stored { left, slots }
+    }
+
+    /// All that was admitted under the key since it began, also what has left its window.
+    pub fn total(&self) -> u64 {
+        self.slots.first().map_or(self.left, |(total, _)| *total)
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// So many are remembered at most.
-pub(crate) const REFUSALS_MAX: usize = 8_192;
+pub(crate) const REFUSALS_MAX: usize = 4_096;
 
 /// What is known of keys that refused.
 ///

@@ -10,14 +10,20 @@ pub(crate) const FAILURES_MAX: u32 = 5;
 /// The first pause before a probe; each probe that fails doubles it.
 const FIRST_PAUSE_NS: u64 = 50_000_000;
 
-/// The longest pause: a Redis that is back is asked again well within a second.
+/// The longest pause: a Redis that is back is asked again well within a second. So long a probe is waited for, too, before
+/// another one goes: it may be lost.
 const LONGEST_PAUSE_NS: u64 = 500_000_000;
+
+/// Calls that fail do not count while others succeeded so lately: then it is some of a cluster's nodes that fail, or some keys.
+const WELL_NS: u64 = 100_000_000;
 
 /// The circuit breaker of one service: shut it lets every call through; open none, but for one probe at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     /// In a row, while shut.
     failures: u32,
+    /// When a call last succeeded.
+    well_ns: Option<u64>,
     open: Option<Open>,
 }
 
@@ -26,8 +32,8 @@ struct Open {
     /// Why the last call failed.
     cause: Cause,
     pause_ns: u64,
-    /// When the next probe may go; none while one is on its way.
-    probe_at_ns: Option<u64>,
+    /// When the next probe may go.
+    probe_at_ns: u64,
 }
 
 /// What becomes of a call that somebody wants to make.
@@ -45,25 +51,23 @@ impl Breaker {
     /// Asks for one call.
     pub(crate) fn gate(&mut self, now_ns: u64) -> Gate {
         let Some(open) = &mut self.open else { return Gate::Call };
-        match open.probe_at_ns {
-            Some(at_ns) if at_ns <= now_ns => {
-                open.probe_at_ns = None;
-                Gate::Probe
-            }
-            _ => Gate::Closed(open.cause),
+        if now_ns < open.probe_at_ns {
+            return Gate::Closed(open.cause);
         }
+        open.probe_at_ns = now_ns.saturating_add(LONGEST_PAUSE_NS);
+        Gate::Probe
     }
 
     /// A call was answered.
-    pub(crate) fn succeeded(&mut self) {
-        *self = Breaker::default();
+    pub(crate) fn succeeded(&mut self, now_ns: u64) {
+        *self = Breaker { well_ns: Some(now_ns), ..Breaker::default() };
     }
 
     /// A call failed. Returns whether the breaker opened just now.
     pub(crate) fn failed(&mut self, cause: Cause, probe: bool, now_ns: u64) -> bool {
         if cause == Cause::WrongType {
             // Redis is well; one key is not.
-            self.succeeded();
+            self.succeeded(now_ns);
             return false;
         }
         match &mut self.open {
@@ -71,16 +75,17 @@ impl Breaker {
             Some(open) if probe => {
                 open.cause = cause;
                 open.pause_ns = min(open.pause_ns * 2, LONGEST_PAUSE_NS);
-                open.probe_at_ns = Some(now_ns.saturating_add(open.pause_ns));
+                open.probe_at_ns = now_ns.saturating_add(open.pause_ns);
                 false
             }
             Some(_) => false,
             None => {
-                self.failures += 1;
-                if self.failures < FAILURES_MAX {
+                self.failures = self.failures.saturating_add(1);
+                let is_well = self.well_ns.is_some_and(|well_ns| now_ns.saturating_sub(well_ns) < WELL_NS);
+                if self.failures < FAILURES_MAX || is_well {
                     return false;
                 }
-                let probe_at_ns = Some(now_ns.saturating_add(FIRST_PAUSE_NS));
+                let probe_at_ns = now_ns.saturating_add(FIRST_PAUSE_NS);
                 self.open = Some(Open { cause, pause_ns: FIRST_PAUSE_NS, probe_at_ns });
                 true
             }
@@ -106,41 +111,61 @@ mod tests {
     #[test]
     fn it_opens_after_failures_in_a_row_and_not_before() {
         let mut breaker = Breaker::default();
-        for _ in 0..10 {
+        for round in 0..10 {
             for _ in 1..FAILURES_MAX {
-                assert!(!breaker.failed(Cause::Connect, false, 0));
+                assert!(!breaker.failed(Cause::Connect, false, round * 1_000 * MS));
             }
-            breaker.succeeded();
+            breaker.succeeded(round * 1_000 * MS);
         }
         assert_eq!(breaker.gate(0), Gate::Call);
         assert_eq!(opened(0).gate(0), Gate::Closed(Cause::Timeout));
     }
 
     #[test]
-    fn one_probe_goes_at_a_time_with_longer_and_longer_pauses() {
+    fn failures_among_successes_do_not_open_it_however_many_come_together() {
+        let mut breaker = Breaker::default();
+        for now_ms in 0..1_000 {
+            breaker.succeeded(now_ms * MS);
+            assert!((0..20).all(|_| !breaker.failed(Cause::Connect, false, now_ms * MS + 1)));
+        }
+        assert!(!breaker.failed(Cause::Connect, false, 1_098 * MS));
+        assert!(breaker.failed(Cause::Connect, false, 1_099 * MS), "nothing has succeeded for 100 ms");
+    }
+
+    #[test]
+    fn probes_go_one_by_one_with_longer_and_longer_pauses() {
         let (mut breaker, mut now) = (opened(0), 0);
         for pause_ms in [50, 100, 200, 400, 500, 500, 500] {
             assert_eq!(breaker.gate(now + pause_ms * MS - 1), Gate::Closed(if pause_ms == 50 { Cause::Timeout } else { Cause::Auth }));
             now += pause_ms * MS;
             assert_eq!(breaker.gate(now), Gate::Probe);
-            assert!(matches!(breaker.gate(now + 3_600_000 * MS), Gate::Closed(_)), "one is on its way");
+            assert!(matches!(breaker.gate(now + 499 * MS), Gate::Closed(_)), "one is on its way");
             assert!(!breaker.failed(Cause::Timeout, false, now), "an older call says nothing");
-            assert!(matches!(breaker.gate(now + 3_600_000 * MS), Gate::Closed(_)));
+            assert!(matches!(breaker.gate(now + 499 * MS), Gate::Closed(_)));
             assert!(!breaker.failed(Cause::Auth, true, now));
         }
         assert_eq!(breaker.gate(now + 500 * MS), Gate::Probe);
-        breaker.succeeded();
+        breaker.succeeded(now);
         assert_eq!(breaker.gate(now), Gate::Call);
         assert_eq!(breaker.gate(now), Gate::Call);
         for _ in 1..FAILURES_MAX {
-            assert!(!breaker.failed(Cause::Connect, false, now), "it counts from nothing again");
+            assert!(!breaker.failed(Cause::Connect, false, now + 1_000 * MS), "it counts from nothing again");
         }
+        assert!(breaker.failed(Cause::Connect, false, now + 1_000 * MS));
+    }
+
+    #[test]
+    fn a_probe_that_is_lost_does_not_keep_others_waiting() {
+        let mut breaker = opened(0);
+        assert_eq!(breaker.gate(50 * MS), Gate::Probe);
+        assert!(matches!(breaker.gate(549 * MS), Gate::Closed(_)));
+        assert_eq!(breaker.gate(550 * MS), Gate::Probe);
     }
 
     #[test]
     fn a_late_answer_shuts_it() {
         let mut breaker = opened(0);
-        breaker.succeeded();
+        breaker.succeeded(0);
         assert_eq!(breaker.gate(0), Gate::Call);
     }
 

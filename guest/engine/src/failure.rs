@@ -47,6 +47,10 @@ impl Cause {
         if text.starts_with("ERR AUTH") || text.starts_with("ERR Protocol error: unauthenticated") {
             return Cause::Auth;
         }
+        // The script ran, and stumbled over what a key holds.
+        if text.starts_with("ERR user_script:") {
+            return Cause::WrongType;
+        }
         match text.split_ascii_whitespace().next().unwrap_or_default() {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Cause::Auth,
             "LOADING" => Cause::Loading,

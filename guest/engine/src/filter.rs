@@ -173,7 +173,7 @@ impl Engine {
             (Some(batch), _) => {
                 self.telemetry.answered(call.service, now_ns);
                 if let Some(breaker) = self.breakers.get_mut(call.service as usize) {
-                    breaker.succeeded();
+                    breaker.succeeded(now_ns);
                 }
                 self.answer(&call, &batch, now_ns);
             }

@@ -8,8 +8,11 @@ use crate::window::{Assessment, Charge, Decision, Retry, Standing, Window};
 /// How many windows an instance keeps unless told otherwise.
 pub const MAX_WINDOWS: usize = 100_000;
 
-/// How many bytes their slots may take together; a little more while one grows.
-pub const MAX_BYTES: usize = 8_000_000;
+/// How many bytes they may take together, with their keys; a little more while one grows.
+pub const MAX_BYTES: usize = 20_000_000;
+
+/// What a window takes beside its key and its slots: its place in the tree and the bounds of its parts.
+const WINDOW_BYTES: usize = 128;
 
 /// How many windows are looked at, each time one is added, for one that nobody needs any more.
 const SWEEP: usize = 4;
@@ -38,7 +41,7 @@ struct Kept {
 }
 
 impl LocalWindows {
-    /// Keeps at most `max` windows, whose slots take at most `max_bytes`.
+    /// Keeps at most `max` windows, which take at most `max_bytes`.
     pub fn new(max: usize, max_bytes: usize) -> Self {
         LocalWindows { windows: BTreeMap::new(), max: max.max(1), bytes: 0, max_bytes, cursor: Box::default(), swept_us: 0 }
     }
@@ -95,6 +98,7 @@ impl LocalWindows {
             Some(kept) => kept.charge(charge, assessed),
             None => {
                 self.sweep(now_us);
+                self.bytes += WINDOW_BYTES + key.len();
                 self.windows.entry(key.into()).or_default().charge(charge, assessed)
             }
         };
@@ -104,7 +108,7 @@ impl LocalWindows {
 
     fn remove(&mut self, key: &[u8]) {
         if let Some(kept) = self.windows.remove(key) {
-            self.bytes = self.bytes.saturating_sub(kept.window.bytes());
+            self.bytes = self.bytes.saturating_sub(WINDOW_BYTES + key.len() + kept.window.bytes());
         }
     }
 
@@ -208,7 +212,7 @@ mod tests {
             windows.decide(&[(at % 900).to_be_bytes().to_vec()], &[charge(1_000, true)], at);
             assert!(windows.bytes <= 10_200, "{}", windows.bytes);
         }
-        let kept: usize = windows.windows.values().map(|kept| kept.window.bytes()).sum();
+        let kept: usize = windows.windows.iter().map(|(key, kept)| WINDOW_BYTES + key.len() + kept.window.bytes()).sum();
         assert_eq!(kept, windows.bytes);
     }
 
@@ -220,6 +224,21 @@ mod tests {
         assert_eq!(admitted, 100_000);
         assert!(windows.bytes <= 128 * 1_024, "{}", windows.bytes);
         assert!(windows.decide(&key, &[charge(100_000, true)], 3 * SECOND).admitted);
+    }
+
+    #[test]
+    fn the_memory_of_long_keys_is_bounded() {
+        let mut windows = LocalWindows::default();
+        for key in 0..40_000u64 {
+            let long = [&key.to_be_bytes()[..], &[b'x'; 4_000]].concat();
+            windows.decide(&[long], &[charge(1, true)], 0);
+            assert!(windows.bytes <= MAX_BYTES + 5_000 && windows.len() <= MAX_BYTES / 4_000);
+        }
+        assert!(windows.len() > MAX_BYTES / 5_000);
+        while let Some(key) = windows.windows.keys().next().cloned() {
+            windows.remove(&key);
+        }
+        assert_eq!(windows.bytes, 0);
     }
 
     #[test]

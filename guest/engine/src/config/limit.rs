@@ -100,7 +100,7 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
         match own.unwrap_or(inherited).slot_us(limit, window_us) {
             Ok(slot_us) => {
                 if slot_us == 1 && limit > EXACT_LIMIT_MAX {
-                    reader.warn(path, format_args!("with `exact` a key in Redis grows with the limit, to {limit} members"));
+                    reader.warn(path, format_args!("with `exact` a key in Redis grows with the limit, to {} members", limit.div_ceil(4)));
                 }
                 let at = limits.partition_point(|other: &Limit| other.window_us < window_us);
                 limits.insert(at, Limit { limit, window_us, slot_us });

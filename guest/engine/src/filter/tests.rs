@@ -181,6 +181,7 @@ fn every_failure_meets_the_failure_mode_and_says_its_cause() {
         (error("READONLY You can't write against a read only replica."), "read_only"),
         (error("OOM command not allowed"), "out_of_memory"),
         (error("WRONGTYPE Operation, key slidegate:{r}"), "wrong_type"),
+        (error("ERR user_script:88: bad argument #2 to 'read' (data string too short) script: 2a26"), "wrong_type"),
         (error("MOVED 866 127.0.0.1:1"), "cluster_redirect"),
         (error("ERR something else"), "bad_reply"),
         (Ok(Reply::Single(Value::Nil)), "bad_reply"),

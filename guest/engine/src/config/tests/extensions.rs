@@ -99,7 +99,7 @@ fn exact_and_large_is_allowed_and_told() {
     let document = with_threshold(json!({"query_per_minute": 100_000, "precision": "exact"}));
     assert_eq!(
         warnings(&document),
-        ["global_threshold.query_per_minute: with `exact` a key in Redis grows with the limit, to 100000 members"]
+        ["global_threshold.query_per_minute: with `exact` a key in Redis grows with the limit, to 25000 members"]
     );
     assert_eq!(warnings(&with_threshold(json!({"query_per_minute": 100, "precision": "exact"}))), [""; 0]);
 }

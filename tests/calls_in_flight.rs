@@ -1,6 +1,6 @@
 //! Several engines on one Redis, with many requests and calls in flight at once: whatever the order in which calls run, answers come
 //! back, fail, or find that their stream has left, the window's promises hold, first come is first admitted, and no stream is
-//! forgotten. With known refusals and coalescing on and off, in all combinations.
+//! forgotten. With known refusals and coalescing on and off, in all combinations, and with a Redis whose clock is not ours.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,9 +16,9 @@ use proptest::{
 use serde_json::json;
 use slidegate_engine::{
     Engine, Outcome, Step,
-    redis::{CallError, Command, Reply, Value},
+    redis::{CallError, Command, Reply},
     request::RequestView,
-    window::script::{Form, Script},
+    window::script::{self, Form, Script},
 };
 use slidegate_tests::runner::simulated_store::SimulatedStore;
 
@@ -58,6 +58,8 @@ struct Scene {
     arrivals: Vec<Arrival>,
     /// In turn, one for each call.
     trips: Vec<Trip>,
+    /// How far Redis' clock is ahead.
+    ahead_us: i64,
 }
 
 fn scenes(may_fail: bool) -> impl Strategy<Value = Scene> {
@@ -75,7 +77,13 @@ fn scenes(may_fail: bool) -> impl Strategy<Value = Scene> {
         Just(Fate::Answered).boxed()
     };
     let trip = (0..30_000u64, 0..30_000u64, fate).prop_map(|(out_us, back_us, fate)| Trip { out_us, back_us, fate });
-    (1..8u64, vec(arrival, 1..120), vec(trip, 1..40)).prop_map(|(limit, arrivals, trips)| Scene { limit, arrivals, trips })
+    let scene = (1..8u64, vec(arrival, 1..120), vec(trip, 1..40), aheads());
+    scene.prop_map(|(limit, arrivals, trips, ahead_us)| Scene { limit, arrivals, trips, ahead_us })
+}
+
+/// How far Redis' clock may be ahead, in microseconds.
+fn aheads() -> impl Strategy<Value = i64> {
+    prop_oneof![Just(0), -90_000_000..90_000_000i64]
 }
 
 /// What happens next: at a time, and in the order noted.
@@ -120,6 +128,8 @@ struct World<'a> {
     decided: BTreeMap<(usize, u8), Vec<(usize, bool)>>,
     failed: bool,
     commands: u64,
+    /// For each call that Redis decided on, in order: for how many it asked, and how many were admitted.
+    answers: Vec<(u64, u64)>,
     now_us: u64,
 }
 
@@ -149,6 +159,7 @@ impl<'a> World<'a> {
             decided: BTreeMap::new(),
             failed: false,
             commands: 0,
+            answers: Vec::new(),
             now_us: 1_795_000_000_000_000,
         };
         // The server knows the script, so each call runs once.
@@ -208,11 +219,15 @@ impl<'a> World<'a> {
             travelling.reply = Some(Err(CallError::Disconnected));
             return;
         }
-        let reply = self.store.answer(&travelling.command, self.now_us);
-        if let Ok(Reply::Many(values)) = &reply {
-            let Some(Value::Integer(admitted)) = values.first() else { panic!("{values:?}") };
+        let redis_us = self.now_us.strict_add_signed(self.scene.ahead_us);
+        let reply = self.store.answer(&travelling.command, redis_us);
+        if let Ok(decision) = &reply {
+            let units = units_of(&travelling.command);
+            let batch = script::batch(decision, 1, units).expect("the script's reply");
+            assert_eq!(batch.now_us, redis_us);
             let user = user_of(&travelling.command);
-            self.charged.entry(user).or_default().extend((0..*admitted).map(|_| self.now_us));
+            self.charged.entry(user).or_default().extend((0..batch.admitted).map(|_| self.now_us));
+            self.answers.push((units, batch.admitted));
         }
         travelling.reply = Some(if travelling.trip.fate == Fate::Lost { Err(CallError::Timeout) } else { reply });
     }
@@ -335,6 +350,12 @@ impl RequestView for User {
     }
 }
 
+/// For how many requests a command asks.
+fn units_of(command: &Command) -> u64 {
+    let units = command.last().and_then(|numbers| numbers.first_chunk()).expect("the script's argument");
+    f64::from_be_bytes(*units) as u64
+}
+
 /// Whom a command is about: the key ends with the header's value and the window.
 fn user_of(command: &Command) -> u8 {
     let key = command.get(3).expect("a key");
@@ -395,4 +416,39 @@ fn the_promises_hold_whatever_is_in_flight_and_each_switch_saves_calls() {
 fn the_promises_hold_while_calls_fail() {
     let totals = check(scenes(true), 1_500);
     assert!(totals.passed > 20_000 && totals.refused > 20_000, "{} {}", totals.passed, totals.refused);
+}
+
+/// One gateway and one user, far more requests than there is room for, and ways to Redis of any length.
+fn floods() -> impl Strategy<Value = Scene> {
+    let trip = (0..30_000u64, 0..30_000u64).prop_map(|(out_us, back_us)| Trip { out_us, back_us, fate: Fate::Answered });
+    (1..8u64, 1_000..5_000u64, vec(trip, 2..8), aheads()).prop_map(|(limit, gap_us, trips, ahead_us)| {
+        let arrival = Arrival { gap_us, gateway: 0, user: 0, leaves_after_us: None };
+        let arrivals = vec![arrival; usize::try_from(FLOOD_US / gap_us).expect("a number of requests")];
+        Scene { limit, arrivals, trips, ahead_us }
+    })
+}
+
+/// As long as every way has been taken several times.
+const FLOOD_US: u64 = 30 * WINDOW_US;
+
+#[test]
+fn once_the_shortest_way_is_known_no_call_comes_too_early_and_none_too_late() {
+    let mut runner = TestRunner::new_with_rng(
+        Config { cases: 300, failure_persistence: None, ..Config::default() },
+        TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    );
+    let result = runner.run(&floods(), |scene| {
+        let mut world = World::new(&scene, true, true);
+        world.run();
+        world.check_never_over();
+        let warm = world.answers.get(scene.trips.len()..).expect("more calls than ways");
+        assert!(warm.iter().all(|(_, admitted)| *admitted > 0), "calls came back refused: {warm:?}");
+        // Each call finds the places that came free since the one before, so none of them admits more than the limit, and all together
+        // admit what the window allows, but for what a round trip and the gap between two requests cost each time.
+        let passed = world.charged.values().map(Vec::len).sum::<usize>() as u64;
+        let slowest_us = WINDOW_US + scene.limit * (world.longest_way_us() + scene.arrivals[0].gap_us);
+        assert!(passed >= scene.limit * (FLOOD_US / slowest_us), "{passed} passed");
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -103,6 +103,10 @@ fn strange_replies() -> Vec<Vec<u8>> {
     let mut replies: Vec<_> = texts.iter().map(|text| text.to_vec()).collect();
     replies.push(b"*1\r\n".repeat(50_000));
     replies.push([b"*100000\r\n".to_vec(), b":1\r\n".repeat(100_000)].concat());
+    for length in 0..80 {
+        replies.push([format!("${length}\r\n").as_bytes(), &vec![0xff; length], b"\r\n"].concat());
+        replies.push([format!("${length}\r\n").as_bytes(), &vec![0x40; length], b"\r\n"].concat());
+    }
     for count in 1..12 {
         replies.push([format!("*{count}\r\n").into_bytes(), b":0\r\n".repeat(count)].concat());
     }

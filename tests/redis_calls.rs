@@ -17,6 +17,9 @@ use slidegate_tests::{
 /// Requests in flight on a hot key.
 const IN_FLIGHT: usize = 64;
 
+/// How often a call may be faster than all that an instance has seen of late, while a run lasts.
+const EARLY_MAX: u64 = 8;
+
 /// An entry that no run here fills.
 const NEVER_FULL: &str = r#"{key: "*", limit: 1000000000, window: 1h}"#;
 
@@ -153,10 +156,9 @@ fn a_key_that_is_full_costs_each_instance_a_call_for_each_place_that_comes_free(
         });
         assert!((2 * LIMIT as u64..=4 * LIMIT as u64).contains(&flood.passed), "{workers} workers: {flood:?}");
         assert!(flood.refused > 100 * flood.passed, "not much of a flood: {flood:?}");
-        // An instance asks once for each place, whoever gets it, and once before it knows that the key is full. It counts from when it
-        // asked, not from when Redis answered, so that it never refuses too long; so it may ask before the place is free, by less than a
-        // round trip, and asks again. That is for some of the places. Without knowing who took the last place it would be two for all.
-        let most = site.workers * (flood.passed + 1);
-        assert!(flood.calls * 3 <= most * 5, "{workers} workers, {most} calls and some too early: {flood:?}");
+        // An instance asks once for each place, whoever gets it, once before it knows that the key is full, and again if it asked too
+        // early: when a call is faster than all of late were. Without knowing who took the last place it would be two for all.
+        let most = site.workers * (flood.passed + 1 + EARLY_MAX);
+        assert!(flood.calls <= most, "{workers} workers, {most} calls at most: {flood:?}");
     }
 }

@@ -130,8 +130,8 @@ impl Bench {
     /// Answers the one call that the stream waits for, as Redis would.
     fn answer(&mut self, stream: u64, now_ns: u64) -> Verdict {
         let reply = match self.expected {
-            Expected::Passes => canned([1, 99, 1_000_000, 0]),
-            Expected::IsRefused => canned([0, 0, 1_000_000, 500_000]),
+            Expected::Passes => canned([1, 0, 99, 1_000_000, 0]),
+            Expected::IsRefused => canned([0, 0, 0, 1_000_000, 500_000]),
         };
         let calls = self.instance.take_calls();
         assert_eq!(calls.len(), 1, "a request in Redis' hands makes one call");
@@ -145,8 +145,8 @@ impl Bench {
     }
 }
 
-fn canned(integers: [i64; 4]) -> Reply {
-    Reply::Many(integers.map(Value::Integer).to_vec())
+fn canned(numbers: [u32; 5]) -> Reply {
+    Reply::Single(Value::Bulk(numbers.iter().flat_map(|number| f64::from(*number).to_be_bytes()).collect()))
 }
 
 impl Requests {

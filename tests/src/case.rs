@@ -22,7 +22,8 @@
 //!
 //! A request without `pass` or `refuse` is no step, and a field that nobody reads is a mistake. What `refuse` does not say is
 //! stock's: 429 and `Too many requests`. `headers` of an expectation are all that the filter adds, no more and no less; without
-//! them the filter may add what it likes. A value is a text, a number, `{hex: ff00}`, or `{text: ab, times: 1000}`.
+//! them the filter may add what it likes. A value is a text, a number, `{hex: ff00}`, or `{text: ab, times: 1000}`; the first three may
+//! stand in a reply too.
 
 mod document;
 

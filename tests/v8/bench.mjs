@@ -48,6 +48,13 @@ class Stopwatch {
   }
 }
 
+// As the script replies: most significant byte first.
+function doubles(...numbers) {
+  const bytes = Buffer.alloc(8 * numbers.length);
+  numbers.forEach((number, at) => bytes.writeDoubleBE(number, 8 * at));
+  return bytes;
+}
+
 const limitKeys = [{ key: "c1", query_per_minute: 1_000_000 }];
 const match = [{ type: "limit_by_header", source: "header", name: "x-mse-consumer", value: "c1" }];
 const contestants = [
@@ -60,7 +67,7 @@ const contestants = [
       rule_items: [{ limit_by_header: "x-mse-consumer", limit_keys: limitKeys }],
       redis: { service_name: "redis.dns" },
     },
-    reply: "*4\r\n:1\r\n:1000\r\n:60000000\r\n:0\r\n",
+    reply: Buffer.concat([Buffer.from("$40\r\n"), doubles(1, 0, 1000, 60_000_000, 0), Buffer.from("\r\n")]),
   },
   {
     name: "gpustack-rate-limit 1.0.1 (Go)",

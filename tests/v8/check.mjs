@@ -108,7 +108,7 @@ const checks = {
   },
 
   async "decides by its failure mode when a reply is garbage or there is none, and says why"() {
-    const garbage = ["", "hello", "+OK\r\n", "$-1\r\n", "*0\r\n", "*1\r\n:1\r\n", "*2147483647\r\n:1\r\n", "*1\r\n".repeat(50_000), "\xff\0"];
+    const garbage = ["", "hello", "+OK\r\n", "$-1\r\n", "*0\r\n", "$8\r\n12345678\r\n", "*2147483647\r\n:1\r\n", "*1\r\n".repeat(50_000), "\xff\0"];
     for (const [mode, status] of [["open", 200], ["closed", 503]]) {
       const gateway = start(config({ query_per_hour: 1 }, { failure_mode: mode }));
       for (const reply of garbage) {
@@ -132,7 +132,7 @@ const checks = {
     await carry(gateway);
     assert.equal(gone.state, "waiting", "nothing is done to it");
     assert.deepEqual(finish(gateway, [waiting]), [200]);
-    for (const token of [0, 3, 7, 4_294_967_295]) gateway.reply(token >>> 0, 0, Buffer.from("*4\r\n:1\r\n:1\r\n:1\r\n:0\r\n"));
+    for (const token of [0, 3, 7, 4_294_967_295]) gateway.reply(token >>> 0, 0, Buffer.from(`$40\r\n${"\0".repeat(40)}\r\n`));
     assert.deepEqual(await statuses(gateway, ["gone"]), [429], "what was asked for the gone stream counts");
     assert.equal(gateway.contexts.size, 1);
   },

@@ -24,6 +24,7 @@ use crate::{
     refusals::KnownRefusals,
     request::RequestView,
     rule::{FailureMode, Policy},
+    shortest_way::ShortestWay,
     telemetry::{LogLevel, Metric, MetricEvent, Tally, Telemetry},
     verdict::{HeaderEdit, Outcome, Response, Step},
     window::{
@@ -53,6 +54,8 @@ pub struct Engine {
     script: Script,
     windows: LocalWindows,
     refusals: KnownRefusals,
+    /// To each service.
+    ways: Vec<ShortestWay>,
     /// One for each service.
     breakers: Vec<Breaker>,
     streams: BTreeMap<u64, Box<Stream>>,
@@ -100,6 +103,7 @@ impl Engine {
         Ok(Engine {
             telemetry: Telemetry::new(&config),
             breakers: configuration.services.iter().map(|_| Breaker::default()).collect(),
+            ways: configuration.services.iter().map(|_| ShortestWay::default()).collect(),
             config,
             configuration,
             script: Script::default(),

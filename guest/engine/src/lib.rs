@@ -22,6 +22,7 @@ mod refusals;
 mod regexp;
 pub mod request;
 pub mod rule;
+mod shortest_way;
 mod telemetry;
 mod verdict;
 pub mod window;

@@ -1,7 +1,8 @@
 //! Refusals that are known to hold still, so that Redis need not be asked.
 //!
 //! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is remembered
-//! by the limit that refused and by the cost that did not fit, because a smaller one may.
+//! by the limit that refused and by the cost that did not fit, because a smaller one may. It holds until a call that is sent then
+//! finds room, if it takes the shortest way: see [`crate::shortest_way`].
 
 use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec::Vec};
 use core::mem;
@@ -29,8 +30,8 @@ struct Refusal {
     /// What did not fit, under which limit: policies may count the same key under several.
     cost: u64,
     limit: u64,
-    /// When Redis was asked: from then on it counts how long nothing fits.
-    asked_ns: u64,
+    /// When a call would have left that took the shortest way and met this refusal: from then on it counts how long nothing fits.
+    left_ns: u64,
     /// When Redis had answered: from then on clients count.
     answered_ns: u64,
     /// How long nothing fits. If the cost is greater than the limit, how long nothing changes.
@@ -41,8 +42,8 @@ struct Refusal {
 }
 
 impl KnownRefusals {
-    /// Remembers which limits refused a request of this plan. It was asked and answered at these times.
-    pub(crate) fn remember(&mut self, plan: &Rc<Plan>, standings: &[Standing], asked_ns: u64, answered_ns: u64) {
+    /// Remembers which limits refused a request of this plan, which would have left and was answered at these times.
+    pub(crate) fn remember(&mut self, plan: &Rc<Plan>, standings: &[Standing], left_ns: u64, answered_ns: u64) {
         for ((key, charge), standing) in plan.keys.iter().zip(&plan.charges).zip(standings) {
             let (wait_us, never) = match standing.retry {
                 Retry::After(us) => (us, false),
@@ -52,7 +53,7 @@ impl KnownRefusals {
             if charge.enforced {
                 let Charge { cost, limit, .. } = *charge;
                 let whole = (standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
-                self.insert(key, Box::new(Refusal { cost, limit, asked_ns, answered_ns, wait_us, never, whole }));
+                self.insert(key, Box::new(Refusal { cost, limit, left_ns, answered_ns, wait_us, never, whole }));
             }
         }
     }
@@ -94,7 +95,7 @@ impl KnownRefusals {
 
 impl Refusal {
     fn until_ns(&self) -> u64 {
-        self.asked_ns.saturating_add(self.wait_us.saturating_mul(1_000))
+        self.left_ns.saturating_add(self.wait_us.saturating_mul(1_000))
     }
 
     fn standing(&self, now_ns: u64) -> Standing {
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_holds_from_when_it_was_asked_until_room_appears() {
+    fn a_refusal_holds_from_when_its_call_left_until_room_appears() {
         let mut refusals = KnownRefusals::default();
         refusals.remember(&plan(&["a"], 1), &[refused(30)], 100 * MS, 110 * MS);
         let told = |ms: u64| vec![(0, Standing { remaining: 0, reset_us: ms * 1_000, retry: Retry::After(ms * 1_000) })];

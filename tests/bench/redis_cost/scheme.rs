@@ -265,11 +265,15 @@ impl Asker {
                 values.iter().filter_map(|value| if let Value::Int(number) = value { Some(*number) } else { None }).collect()
             }
             Value::Int(number) => vec![*number],
+            Value::BulkString(bytes) => {
+                let admitted = bytes.first_chunk().copied().map(f64::from_be_bytes).expect("the first number of our reply");
+                vec![admitted as i64]
+            }
             other => panic!("{:?} answered {other:?}", self.scheme),
         };
         match (self.scheme, integers.as_slice()) {
             (Scheme::StockText | Scheme::StockSha, [limit, counter, _]) => counter <= limit,
-            (Scheme::Log, [admitted]) | (Scheme::Ours, [admitted, _, _, _]) => *admitted == 1,
+            (Scheme::Log | Scheme::Ours, [admitted]) => *admitted == 1,
             _ => panic!("{:?} answered {reply:?}", self.scheme),
         }
     }

@@ -72,8 +72,17 @@ enum StoreDocument {
 #[serde(untagged)]
 enum ReplyDocument {
     Error(ErrorDocument),
-    Many(Vec<Json>),
-    Single(Json),
+    Many(Vec<ElementDocument>),
+    Single(ElementDocument),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ElementDocument {
+    Nil(()),
+    Integer(i64),
+    Text(String),
+    Hex(Hex),
 }
 
 #[derive(Deserialize)]
@@ -279,11 +288,11 @@ fn mood(document: StoreDocument) -> Result<Store, String> {
     })
 }
 
-fn element(json: Json) -> Result<Value, String> {
-    match json {
-        Json::Null => Ok(Value::Nil),
-        Json::String(text) => Ok(Value::Bulk(text.into_bytes())),
-        Json::Number(number) => number.as_i64().map(Value::Integer).ok_or_else(|| format!("{number} is no integer of 64 bits")),
-        other => Err(format!("{other} does not stand in a flat reply")),
-    }
+fn element(document: ElementDocument) -> Result<Value, String> {
+    Ok(match document {
+        ElementDocument::Nil(()) => Value::Nil,
+        ElementDocument::Integer(number) => Value::Integer(number),
+        ElementDocument::Text(text) => Value::Bulk(text.into_bytes()),
+        ElementDocument::Hex(hex) => Value::Bulk(bytes(Bytes::Hex(hex))?),
+    })
 }

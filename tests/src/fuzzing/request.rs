@@ -78,7 +78,7 @@ pub enum Event {
 pub enum Answer {
     /// Of any shape, or none.
     Any(Result<Reply, CallError>),
-    /// Of the right shape, with these numbers over and over.
+    /// Of the right shape, with these numbers over and over, the first of them Redis' clock.
     Shaped(bool, Vec<i64>),
 }
 
@@ -214,8 +214,9 @@ impl Answer {
         match self {
             Answer::Any(reply) => reply.clone(),
             Answer::Shaped(admitted, numbers) => {
-                let numbers = numbers.iter().cycle().take(3 * keys).map(|number| Value::Integer(*number));
-                Ok(Reply::Many(std::iter::once(Value::Integer(i64::from(*admitted))).chain(numbers).collect()))
+                let head = [i64::from(*admitted), numbers[0]];
+                let all = head.iter().chain(numbers.iter().cycle().take(3 * keys));
+                Ok(Reply::Single(Value::Bulk(all.flat_map(|number| (*number as f64).to_be_bytes()).collect())))
             }
         }
     }

@@ -143,18 +143,17 @@ impl SimulatedStore {
             }
         }
         let after = self.look(asked, now_us);
-        let integer = |number: u64| Value::Integer(i64::try_from(number).expect("the script returns what a score can hold"));
-        let mut values = vec![integer(admitted)];
+        let mut numbers = vec![admitted as f64, now_us as f64];
         for ((before, after), charged) in before.iter().zip(&after).zip(&charged) {
             let retry = match after.retry {
-                _ if *charged == asked.units => Value::Integer(0),
-                Retry::Fits => Value::Integer(0),
-                Retry::After(us) => integer(us),
-                Retry::Never => Value::Integer(-1),
+                _ if *charged == asked.units => 0.0,
+                Retry::Fits => 0.0,
+                Retry::After(us) => us as f64,
+                Retry::Never => -1.0,
             };
-            values.extend([integer(before.remaining), integer(after.reset_us), retry]);
+            numbers.extend([before.remaining as f64, after.reset_us as f64, retry]);
         }
-        Reply::Many(values)
+        Reply::Single(Value::Bulk(numbers.into_iter().flat_map(f64::to_be_bytes).collect()))
     }
 
     /// Where the windows of keys are kept: elsewhere after each loss, which is how they are lost.

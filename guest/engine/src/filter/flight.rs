@@ -99,6 +99,8 @@ impl Engine {
 
     /// Redis decided on a call.
     pub(super) fn answer(&mut self, call: &Call, batch: &Batch, now_ns: u64) {
+        let way = self.ways.get_mut(call.service as usize);
+        let left_ns = way.map_or(call.sent_ns, |way| way.left_ns(call.sent_ns, batch.now_us, now_ns));
         for (index, waiter) in (0..).zip(&call.waiters) {
             let Some(policy) = self.config.ruleset.policy(call.policy) else { return };
             let decision = batch.decision(index, &call.plan.charges);
@@ -112,7 +114,7 @@ impl Engine {
         let remembers = self.config.ruleset.policy(call.policy).is_some_and(|policy| policy.remember_refusals);
         if remembers && batch.is_full(call.units(), &call.plan.charges) {
             let refused = batch.decision(batch.admitted, &call.plan.charges);
-            self.refusals.remember(&call.plan, &refused.standings, call.sent_ns, now_ns);
+            self.refusals.remember(&call.plan, &refused.standings, left_ns, now_ns);
         }
         self.follow(call, remembers, now_ns);
     }

@@ -39,12 +39,17 @@ fn dispatch(engine: &mut Engine, first: u64) -> Vec<String> {
     sent
 }
 
+/// What the script returns for one limit: how many are admitted, Redis' clock, room, reset, retry.
+fn doubles(numbers: [i64; 5]) -> Result<Reply, CallError> {
+    Ok(Reply::Single(Value::Bulk(numbers.iter().flat_map(|number| (*number as f64).to_be_bytes()).collect())))
+}
+
 fn admitted(remaining: i64) -> Result<Reply, CallError> {
-    Ok(Reply::Many([1, remaining + 1, 1_000_000, 0].map(Value::Integer).to_vec()))
+    doubles([1, 0, remaining + 1, 1_000_000, 0])
 }
 
 fn refused(retry_us: i64) -> Result<Reply, CallError> {
-    Ok(Reply::Many([0, 0, retry_us, retry_us].map(Value::Integer).to_vec()))
+    doubles([0, 0, 0, retry_us, retry_us])
 }
 
 fn outcomes(engine: &mut Engine) -> Vec<(u64, Outcome)> {
@@ -268,7 +273,7 @@ fn nothing_refuses_in_dry_run() {
     let mut engine = engine(json!({"dry_run": true, "failure_mode": "closed"}));
     engine.on_request(1, &request(), 0);
     dispatch(&mut engine, 100);
-    engine.on_reply(100, Ok(Reply::Many([1, 0, 5, 5].map(Value::Integer).to_vec())), 0);
+    engine.on_reply(100, doubles([1, 0, 0, 5, 5]), 0);
     engine.on_request(2, &request(), 0);
     engine.dispatch(0, |_, _| Err(CallError::Connect));
     assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue), (2, Outcome::Continue)]);

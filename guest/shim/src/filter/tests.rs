@@ -12,8 +12,9 @@ use crate::gateway::{BAD_ARGUMENT, INTERNAL_FAILURE};
 const LIMIT: &str = r#"{"rule_name": "r", "_plugin_id_": "p", "show_limit_quota_header": true, "coalesce": false, "remember_refusals": false,
     "global_threshold": {"query_per_minute": 3}, "redis": {"service_name": "redis.dns", "password": "secret", "database": 2}}"#;
 
-const ADMITTED: &[u8] = b"*4\r\n:1\r\n:3\r\n:60000000\r\n:0\r\n";
-const REFUSED: &[u8] = b"*4\r\n:0\r\n:0\r\n:60000000\r\n:1500000\r\n";
+/// Doubles: how many are admitted, Redis' clock, room, reset, retry.
+const ADMITTED: &[u8] = b"$40\r\n\x3f\xf0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\x08\0\0\0\0\0\0\x41\x8c\x9c\x38\0\0\0\0\0\0\0\0\0\0\0\0\r\n";
+const REFUSED: &[u8] = b"$40\r\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x41\x8c\x9c\x38\0\0\0\0\x41\x36\xe3\x60\0\0\0\0\r\n";
 const NO_AUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
 
 const SECOND: u64 = 1_000_000_000;
@@ -189,7 +190,15 @@ fn replies_that_nobody_waits_for_are_ignored() {
 
 #[test]
 fn what_is_no_reply_is_told_and_the_failure_mode_decides() {
-    for bytes in [b"".as_slice(), b"*1\r\n*1\r\n:1\r\n", b"*4\r\n:1\r\n", b"\xff\xfe", b"*9999999999\r\n"] {
+    for bytes in [
+        b"".as_slice(),
+        b"*1\r\n*1\r\n:1\r\n",
+        b"*4\r\n:1\r\n:3\r\n:0\r\n:0\r\n",
+        b"$8\r\n\x3f\xf0\0\0\0\0\0\0\r\n",
+        b"$40\r\n\0",
+        b"\xff\xfe",
+        b"*9999999999\r\n",
+    ] {
         let (mut filter, fake) = waiting();
         reply(&mut filter, &fake, 7, bytes);
         let events = fake.take_events();

@@ -16,7 +16,7 @@ fn asked(engine: &mut Engine, first: u64, now_ns: u64) -> Vec<String> {
 
 /// The reply that admits so many, of a limit with so much room; one more fits after so many microseconds.
 fn batch(admitted: i64, room: i64, retry_us: i64) -> Result<Reply, CallError> {
-    Ok(Reply::Many([admitted, room, 1_000_000, retry_us].map(Value::Integer).to_vec()))
+    doubles([admitted, 0, room, 1_000_000, retry_us])
 }
 
 fn streams(settled: &[(u64, Outcome)], passed: bool) -> Vec<u64> {
@@ -195,6 +195,23 @@ fn a_known_refusal_costs_no_call_until_room_appears() {
     assert_eq!(asked(&mut engine, 101, 510 * MS), ["EVALSHA 1"]);
     engine.on_reply(101, batch(1, 1, 0), 511 * MS);
     assert_eq!(outcomes(&mut engine), [(2, Outcome::Continue)]);
+}
+
+#[test]
+fn a_known_refusal_ends_when_a_call_by_the_shortest_way_finds_room() {
+    let mut engine = engine(json!({}));
+    engine.on_request(1, &request(), 0);
+    asked(&mut engine, 100, 10 * MS);
+    // Redis' clock is a minute ahead: 2 ms on the way.
+    engine.on_reply(100, doubles([1, 60_012_000, 9, 1_000_000, 0]), 14 * MS);
+    engine.on_request(2, &request(), 20 * MS);
+    asked(&mut engine, 101, 20 * MS);
+    // 8 ms on the way: room comes at 528 ms.
+    engine.on_reply(101, doubles([0, 60_028_000, 0, 500_000, 500_000]), 40 * MS);
+    for now_ns in [40 * MS, 526 * MS - 1] {
+        assert_eq!(status(&engine.on_request(3, &request(), now_ns)), Some(429));
+    }
+    assert_eq!(engine.on_request(3, &request(), 526 * MS), Step::Wait);
 }
 
 #[test]

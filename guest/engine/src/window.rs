@@ -75,7 +75,7 @@ pub struct Decision {
 /// One window in memory. There may be very many: a slot takes four bytes or so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window {
-    /// The slots before the newest, in order of time; of each the microseconds since the one before it, and its cost, as [`write`]
+    /// The slots before the newest, in order of time; of each the microseconds since the one before it, and its cost, as [`fn@write`]
     /// does.
     older: Vec<u8>,
     /// What the first of them counts from.
@@ -277,7 +277,7 @@ fn write(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// How many bytes [`write`] makes of a number.
+/// How many bytes [`fn@write`] makes of a number.
 fn written(number: u64) -> usize {
     (64 - (number | 1).leading_zeros()).div_ceil(7) as usize
 }

@@ -69,6 +69,27 @@ fn error(reply: Reply) -> String {
     }
 }
 
+// === a roll of everything ===
+
+#[test]
+fn a_window_of_thousands_of_slots_rolls_over_at_once() {
+    let server = RedisServer::start();
+    let mut windows = windows(&server);
+    let exact = charge(100_000, 1);
+    let admissions = 40_000;
+    for at in 0..admissions {
+        assert!(ask(&mut windows, exact, TODAY_US + at).admitted);
+    }
+    assert_eq!(Stored::read(&mut windows.connection, KEY).slots.len(), 40_000);
+    let last = TODAY_US + admissions - 1;
+    // All but the last slot have left; what is counted goes on from there.
+    let next = ask(&mut windows, exact, last + WINDOW_US);
+    assert_eq!((next.admitted, next.standings[0].remaining), (true, 99_998));
+    let after = ask(&mut windows, exact, last + WINDOW_US + 1);
+    assert_eq!((after.admitted, after.standings[0].remaining), (true, 99_998));
+    assert!(Stored::read(&mut windows.connection, KEY).slots.len() <= 8);
+}
+
 // === time to live ===
 
 #[test]

@@ -15,6 +15,12 @@ use crate::{
 /// So many are remembered at most.
 pub(crate) const REFUSALS_MAX: usize = 4_096;
 
+/// And so many bytes, as values come from strangers.
+const BYTES_MAX: usize = 2_000_000;
+
+/// What a refusal takes beside its key and its plan.
+const REFUSAL_BYTES: usize = 192;
+
 /// What is known of keys that refused.
 ///
 /// In two generations: what is learnt or used goes to the newer; when that holds half of what may be remembered, the older is
@@ -23,6 +29,8 @@ pub(crate) const REFUSALS_MAX: usize = 4_096;
 pub(crate) struct KnownRefusals {
     newer: BTreeMap<Vec<u8>, Box<Refusal>>,
     older: BTreeMap<Vec<u8>, Box<Refusal>>,
+    /// What the newer generation has taken, roughly.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -51,7 +59,9 @@ impl KnownRefusals {
                 Retry::Fits => continue,
             };
             if charge.enforced {
-                let Charge { cost, limit, .. } = *charge;
+                let Charge { cost, limit, window_us, slot_us, .. } = *charge;
+                // No longer than a window, whatever Redis' clock did.
+                let wait_us = wait_us.min(window_us.saturating_add(slot_us));
                 let whole = (standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
                 self.insert(key, Box::new(Refusal { cost, limit, left_ns, answered_ns, wait_us, never, whole }));
             }
@@ -86,14 +96,22 @@ impl KnownRefusals {
     }
 
     fn insert(&mut self, key: &[u8], refusal: Box<Refusal>) {
-        if self.newer.len() >= REFUSALS_MAX / 2 {
+        let bytes = key.len() + refusal.bytes();
+        if self.newer.len() >= REFUSALS_MAX / 2 || self.bytes + bytes > BYTES_MAX / 2 {
             self.older = mem::take(&mut self.newer);
+            self.bytes = 0;
         }
+        self.bytes += bytes;
         self.newer.insert(key.to_vec(), refusal);
     }
 }
 
 impl Refusal {
+    fn bytes(&self) -> usize {
+        let of_limit = |key: &Vec<u8>| key.len() + REFUSAL_BYTES / 2;
+        REFUSAL_BYTES + self.whole.iter().flat_map(|(plan, _)| &plan.keys).map(of_limit).sum::<usize>()
+    }
+
     fn until_ns(&self) -> u64 {
         self.left_ns.saturating_add(self.wait_us.saturating_mul(1_000))
     }
@@ -215,5 +233,27 @@ mod tests {
             }
         }
         assert_eq!(refusals.find(&plan(&["1"], 1), 0), [], "not used for long");
+    }
+
+    #[test]
+    fn their_bytes_are_bounded_too() {
+        let mut refusals = KnownRefusals::default();
+        for number in 0..10_000 {
+            let long = format!("{number:0>4000}");
+            refusals.remember(&plan(&[&long, "b", &long], 1), &[refused(30), fits(), fits()], 0, 0);
+            let held = |refusals: &BTreeMap<Vec<u8>, Box<Refusal>>| {
+                refusals.iter().map(|(key, refusal)| key.len() + refusal.bytes()).sum::<usize>()
+            };
+            assert!(held(&refusals.newer) + held(&refusals.older) <= BYTES_MAX);
+            assert_eq!(refusals.find(&plan(&[&long], 1), 0).len(), 1);
+        }
+    }
+
+    #[test]
+    fn no_refusal_outlasts_its_window() {
+        let mut refusals = KnownRefusals::default();
+        refusals.remember(&plan(&["a"], 1), &[refused(3_600_000)], 0, 0);
+        assert_eq!(refusals.find(&plan(&["a"], 1), 60_000 * MS).len(), 1);
+        assert_eq!(refusals.find(&plan(&["a"], 1), 60_001 * MS), []);
     }
 }

@@ -205,7 +205,10 @@ for i = 1, count do
           left[#left + 1] = newest
         end
         left[#left + 1] = source
-        call('ZREM', key, unpack(left))
+        -- Lua hands over some thousand values at once, and an exact window of a great limit may lose more pages than that.
+        for first = 1, #left, 500 do
+          call('ZREM', key, unpack(left, first, math.min(first + 499, #left)))
+        end
       elseif not full then
         call('ZREM', key, newest or tail)
       end

@@ -79,11 +79,17 @@ impl Call {
     async fn follow(self, first: First) -> Outcome {
         let mut attempt = match first {
             First::Made(attempt) => attempt,
-            First::Mapless(made) => match tokio::time::timeout_at(self.deadline, made).await {
-                Ok(Ok(Ok(attempt))) => attempt,
-                Ok(Ok(Err(error))) => return error.into_outcome(),
-                Ok(Err(_)) | Err(_) => return Err(CallError::Connect),
-            },
+            First::Mapless(mut waits) => {
+                let made = match tokio::time::timeout_at(self.deadline, &mut waits).await {
+                    Ok(made) => made.ok(),
+                    Err(_) => self.map.leave(waits),
+                };
+                match made {
+                    Some(Ok(attempt)) => attempt,
+                    Some(Err(error)) => return error.into_outcome(),
+                    None => return Err(CallError::Connect),
+                }
+            }
         };
         let mut redirects = 0;
         loop {
@@ -124,6 +130,10 @@ impl Call {
             // It was not sent. The same node would fail again.
             Err(CallError::Connect) => {
                 self.map.looked(self.deadline).await;
+                // Too late to run it: the caller is to be told now.
+                if Instant::now() >= self.deadline {
+                    return None;
+                }
                 let is_elsewhere = self.map.owner(self.slot)? != *node;
                 is_elsewhere.then(|| self.map.again(&self.command, self.slot, self.deadline))?
             }

@@ -8,6 +8,7 @@
 mod link;
 mod pipeline;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::link::{Link, Sent};
-pub(super) use self::pipeline::{Outcome, Pipeline};
+pub(super) use self::pipeline::{Outcome, Pipeline, Refusal, WAITING_MAX};
 use super::sentinel::Sentinels;
 use super::target::{LinkError, Opened, Target};
 use super::{RedisConnection, ReplyFuture};
@@ -26,6 +27,10 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 /// in between fails at once. Short enough that a Redis which is back is found at once, long enough that one which is away is not
 /// kept busy with connections.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// One attempt to connect may take as long as a command, and at least so long: it takes several turns to the server and back, and
+/// commands that wait for it keep their own deadlines.
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Where the server is that a connection goes to.
 pub(super) enum Route {
@@ -44,7 +49,7 @@ struct Shared {
     route: Route,
     /// As the configuration calls it, for the log.
     name: String,
-    /// From the call to the reply; also how long one attempt to connect may take.
+    /// From the call to the reply.
     timeout: Duration,
     runtime: Handle,
     state: Mutex<State>,
@@ -66,7 +71,7 @@ enum LinkState {
     #[default]
     Idle,
     /// Commands queue up behind the attempt, in order.
-    Connecting(Vec<Queued>),
+    Connecting(VecDeque<Queued>),
     Ready(Arc<Link>),
 }
 
@@ -82,16 +87,26 @@ struct Queued {
 /// A command on its way to the connection.
 pub(super) enum Started {
     Sent(Sent),
-    Queued(oneshot::Receiver<Result<Sent, LinkError>>),
+    Queued(Place),
     Failed(LinkError),
 }
 
+/// A place in the queue of those that wait for a connection.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    started: oneshot::Receiver<Result<Sent, LinkError>>,
+}
+
 impl Route {
-    async fn connect(&self) -> Result<Opened, LinkError> {
-        match self {
-            Self::Fixed(target) => target.connect().await,
-            Self::Master(sentinels) => sentinels.connect().await,
-        }
+    async fn connect(&self, limit: Duration) -> Result<Opened, LinkError> {
+        let attempt = async {
+            match self {
+                Self::Fixed(target) => target.connect().await,
+                Self::Master(sentinels) => sentinels.connect(Instant::now() + limit).await,
+            }
+        };
+        let attempt = tokio::time::timeout(limit, attempt).await;
+        attempt.unwrap_or_else(|_| Err(LinkError::Unreachable(format!("no connection within {} ms", limit.as_millis()))))
     }
 
     /// For the log.
@@ -148,13 +163,23 @@ impl Started {
         let sent = match self {
             Self::Sent(sent) => Ok(sent),
             Self::Failed(error) => Err(error),
-            Self::Queued(queued) => match tokio::time::timeout_at(deadline, queued).await {
+            Self::Queued(mut place) => match tokio::time::timeout_at(deadline, &mut place.started).await {
                 Ok(Ok(sent)) => sent,
-                // Dropping the receiver takes the command out of the queue.
-                Ok(Err(_)) | Err(_) => return Err(Err(CallError::Connect)),
+                Ok(Err(_)) => return Err(Err(CallError::Connect)),
+                Err(_) => place.leave().ok_or(Err(CallError::Connect))?,
             },
         };
         sent.map_err(LinkError::into_outcome)
+    }
+}
+
+impl Place {
+    /// Takes the command out of the queue. If it was sent meanwhile this is what became of it.
+    fn leave(mut self) -> Option<Result<Sent, LinkError>> {
+        // Whoever sends it and tells so has this lock for both.
+        let _state = self.shared.lock();
+        self.started.close();
+        self.started.try_recv().ok()
     }
 }
 
@@ -190,32 +215,41 @@ impl Shared {
     fn start(self: &Arc<Self>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Started {
         let mut state = self.lock();
         let state = &mut *state;
-        if let LinkState::Ready(link) = &state.link
-            && let Some(sent) = send(link, command, asking, now, deadline)
-        {
-            return Started::Sent(sent);
+        if let LinkState::Ready(link) = &state.link {
+            match link.send(command, asking, now, deadline) {
+                Ok(sent) => return Started::Sent(sent),
+                Err(full @ Refusal::Full) => return Started::Failed(full.into()),
+                Err(Refusal::Ended) => {}
+            }
         }
         let (started, queued) = oneshot::channel();
         let queue = |command: &[Vec<u8>]| Queued { command: command.to_vec(), asking, deadline, started };
         match &mut state.link {
-            LinkState::Connecting(waiting) => waiting.push(queue(command)),
+            LinkState::Connecting(waiting) => {
+                // Those that left do not count.
+                while waiting.front().is_some_and(|first| first.started.is_closed()) {
+                    waiting.pop_front();
+                }
+                if waiting.len() >= WAITING_MAX {
+                    return Started::Failed(Refusal::Full.into());
+                }
+                waiting.push_back(queue(command));
+            }
             // Idle, or a link that takes no further command. Those on their way still wait for their replies.
             unusable => {
                 if let Some((_, error)) = state.failed.as_ref().filter(|(began, _)| now.saturating_duration_since(*began) < PAUSE) {
                     return Started::Failed(error.clone());
                 }
-                *unusable = LinkState::Connecting(vec![queue(command)]);
+                *unusable = LinkState::Connecting(VecDeque::from([queue(command)]));
                 self.runtime.spawn(Arc::clone(self).connect());
             }
         }
-        Started::Queued(queued)
+        Started::Queued(Place { shared: Arc::clone(self), started: queued })
     }
 
     async fn connect(self: Arc<Self>) {
         let began = Instant::now();
-        let attempt = tokio::time::timeout(self.timeout, self.route.connect()).await;
-        let attempt =
-            attempt.unwrap_or_else(|_| Err(LinkError::Unreachable(format!("no connection within {} ms", self.timeout.as_millis()))));
+        let attempt = self.route.connect(self.timeout.max(ATTEMPT)).await;
         let mut state = self.lock();
         state.failed = attempt.as_ref().err().map(|error| (began, error.clone()));
         self.report(&mut state);
@@ -226,14 +260,14 @@ impl Shared {
                 return;
             }
         };
-        // Whoever stopped waiting was told that the command was not sent.
-        let queue = queue.into_iter().filter(|queued| !queued.started.is_closed());
+        // Whoever stopped waiting was told that the command was not sent, or is about to be.
+        let now = Instant::now();
+        let queue = queue.into_iter().filter(|queued| !queued.started.is_closed() && queued.deadline > now);
         match attempt {
             Ok(opened) => {
                 let link = self.link(&mut state, opened);
                 for Queued { command, asking, deadline, started } in queue {
-                    let sent = send(&link, &command, asking, Instant::now(), deadline);
-                    let _ = started.send(sent.ok_or_else(|| LinkError::Unreachable("connection lost at once".to_owned())));
+                    let _ = started.send(link.send(&command, asking, now, deadline).map_err(LinkError::from));
                 }
                 state.link = LinkState::Ready(link);
             }
@@ -284,13 +318,4 @@ impl Shared {
         }
         state.link = LinkState::Idle;
     }
-}
-
-/// Under one lock, so that nothing comes between ASKING and the command.
-fn send(link: &Arc<Link>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Option<Sent> {
-    if asking {
-        // Its reply is of no interest.
-        drop(link.send(&[b"ASKING".to_vec()], now, deadline)?);
-    }
-    link.send(command, now, deadline)
 }

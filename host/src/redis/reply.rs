@@ -10,18 +10,22 @@ pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// What an element costs beyond its own bytes.
 const ELEMENT_BYTES: usize = 16;
 
+/// Elements that no reply which fits can have.
+const ELEMENTS_MAX: u64 = (REPLY_BYTES_MAX / ELEMENT_BYTES) as u64;
+
 /// Bytes taken from the socket at once; also the longest line.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Arrays inside arrays, beyond which nobody could mean it.
 const DEPTH_MAX: usize = 16;
 
-/// What is read is no RESP2; where the next reply begins is not known any more.
+/// What is read is no RESP2, or something announced that is far too long for a reply; where the next reply begins is not known any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Garbage;
 
 /// Reads replies from a connection. Uses no more memory than its buffer and one reply that fits; what
-/// does not fit, or holds what the contract has no word for, is read over.
+/// does not fit, or holds what the contract has no word for, is read over; unless one length alone says that it does not fit, which
+/// would be much to read over, and may be no length at all.
 pub(super) struct ReplyReader {
     buffer: Box<[u8]>,
     /// What was received and not read yet.
@@ -86,7 +90,7 @@ impl ReplyReader {
     ///
     /// # Errors
     ///
-    /// If what came is no RESP2.
+    /// If what came is no RESP2, or announces too much.
     pub(super) fn next(&mut self) -> Result<Option<Result<Reply, CallError>>, Garbage> {
         while let Some(item) = self.item()? {
             if let Some(reply) = self.complete(item) {
@@ -111,14 +115,14 @@ impl ReplyReader {
                 b':' => return Ok(Some(Item::Value(Value::Integer(number(text)?)))),
                 b'$' | b'*' if text == b"-1" => return Ok(Some(Item::Value(Value::Nil))),
                 b'$' => {
-                    let length = usize::try_from(number(text)?).map_err(|_| Garbage)?;
-                    let missing = length.checked_add(2).ok_or(Garbage)?;
+                    let length = usize::try_from(number(text)?).ok().filter(|length| *length <= REPLY_BYTES_MAX).ok_or(Garbage)?;
+                    let missing = length + 2;
                     self.bytes = self.bytes.saturating_add(length);
                     self.bulk = Some(Bulk { missing, taken: Vec::with_capacity(if self.fits() { missing } else { 0 }) });
                 }
                 b'*' => match u64::try_from(number(text)?).map_err(|_| Garbage)? {
                     0 => return Ok(Some(Item::Empty)),
-                    _ if self.open.len() >= DEPTH_MAX => return Err(Garbage),
+                    length if length > ELEMENTS_MAX || self.open.len() >= DEPTH_MAX => return Err(Garbage),
                     length => {
                         self.is_misfit |= !self.open.is_empty();
                         self.open.push(length);
@@ -282,7 +286,7 @@ mod tests {
             b"*2\r\n*0\r\n:1\r\n".to_vec(),
             long(""),
             long("*1\r\n"),
-            [b"*70000\r\n".as_slice(), &b":1\r\n".repeat(70_000)].concat(),
+            [b"*65536\r\n".as_slice(), &b"$1\r\na\r\n".repeat(65_536)].concat(),
         ] {
             let followed = [odd.as_slice(), b"+NEXT\r\n"].concat();
             let next = Ok(Reply::Single(Value::Status("NEXT".to_owned())));
@@ -300,6 +304,9 @@ mod tests {
             b":1x\r\n",
             b"$-2\r\n",
             b"*9223372036854775808\r\n",
+            b"$1048577\r\n",
+            b"*65537\r\n",
+            b"*2\r\n:1\r\n$900000000\r\n",
             b"$3\r\nabcde",
             &b"*1\r\n".repeat(DEPTH_MAX + 1),
             &[b'+'; BUFFER_BYTES],

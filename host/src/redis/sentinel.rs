@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use redis::Value;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::location::Address;
 use super::target::{LinkError, Opened, Target};
 use crate::bindings::slidegate::filter::redis::{Reply, Value::Bulk};
 
-/// How long to wait for further sentinels once one has told.
-const GRACE: Duration = Duration::from_millis(50);
+/// How long to wait for further sentinels once one has told. Always all of them: after a failover it is a minority at first that
+/// names the new master.
+const GRACE: Duration = Duration::from_millis(10);
 
 /// A master, known by its name and by whom to ask for it.
 pub(super) struct Sentinels {
@@ -34,10 +36,13 @@ struct Told {
 impl Sentinels {
     /// Asks where the master is, and connects to it. What is there must say itself that it is one: for a while after a failover
     /// some sentinels still name the old one.
-    pub(super) async fn connect(&self) -> Result<Opened, LinkError> {
+    pub(super) async fn connect(&self, deadline: Instant) -> Result<Opened, LinkError> {
         let mut last = None;
-        for address in self.find().await? {
-            match self.connect_to(address).await {
+        let addresses = self.find().await?;
+        for (address, shares) in addresses.iter().zip((2..=addresses.len() + 1).rev()) {
+            let limit = share(deadline.saturating_duration_since(Instant::now()), shares);
+            let attempt = tokio::time::timeout(limit, self.connect_to(address)).await;
+            match attempt.unwrap_or_else(|_| Err(LinkError::Unreachable(format!("{address}: no answer in time")))) {
                 Ok(opened) => return Ok(opened),
                 Err(refused @ LinkError::Refused(_)) => return Err(refused),
                 Err(error) => last = Some(error),
@@ -46,7 +51,7 @@ impl Sentinels {
         Err(last.unwrap_or_else(|| LinkError::Unreachable("no sentinel told an address".to_owned())))
     }
 
-    async fn connect_to(&self, address: Address) -> Result<Opened, LinkError> {
+    async fn connect_to(&self, address: &Address) -> Result<Opened, LinkError> {
         let at = |error: LinkError| match error {
             LinkError::Unreachable(reason) => LinkError::Unreachable(format!("{address}: {reason}")),
             refused @ LinkError::Refused(_) => refused,
@@ -86,6 +91,11 @@ impl Sentinels {
             _ => Ok(ranked(told)),
         }
     }
+}
+
+/// How long one address may take. One share is for none of them, as the sentinels may name another one soon if a master hangs.
+fn share(left: Duration, shares: usize) -> Duration {
+    left / u32::try_from(shares).unwrap_or(u32::MAX).max(1)
 }
 
 /// By epoch, and then by how many say so.

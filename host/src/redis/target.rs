@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::connection::Pipeline;
+use super::connection::{Pipeline, Refusal, WAITING_MAX};
 use super::location::{Address, Identity};
 use super::tls::Tls;
 use crate::bindings::slidegate::filter::redis::Reply;
@@ -61,6 +61,15 @@ impl fmt::Display for LinkError {
             Self::Unreachable(reason) => f.write_str(reason),
             Self::Refused(text) => write!(f, "the server answered `{text}`"),
         }
+    }
+}
+
+impl From<Refusal> for LinkError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Unreachable(match refusal {
+            Refusal::Ended => "the connection was lost at once".to_owned(),
+            Refusal::Full => format!("{WAITING_MAX} commands wait already"),
+        })
     }
 }
 
@@ -126,7 +135,7 @@ impl Opened {
     pub(super) async fn ask(&mut self, command: &[&[u8]]) -> Result<Reply, LinkError> {
         let command: Vec<Vec<u8>> = command.iter().map(|argument| argument.to_vec()).collect();
         let now = Instant::now();
-        let Some(reply) = self.pipeline.send(&command, now, now + SIGN_IN_MAX) else { return Err(self.lost()) };
+        let Ok(reply) = self.pipeline.send(&command, false, now, now + SIGN_IN_MAX) else { return Err(self.lost()) };
         let reply = tokio::select! {
             reply = reply => reply.ok().and_then(Result::ok),
             () = &mut self.driver => None,

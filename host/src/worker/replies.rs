@@ -9,6 +9,9 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::CallId;
 use crate::redis::ReplyFuture;
 
+/// Places that are kept when nothing is awaited.
+const PLACES_KEPT: usize = 256;
+
 /// A call that an instance made.
 pub(super) struct Made {
     pub(super) generation: u64,
@@ -123,6 +126,7 @@ impl Collector {
             }
         }
         self.woken = woken;
+        self.shrink();
         if replies.is_empty() { Poll::Pending } else { Poll::Ready(true) }
     }
 
@@ -137,7 +141,18 @@ impl Collector {
         }
     }
 
-    /// A place where nothing is awaited. There are as many as calls were ever on their way together.
+    /// After a burst, once nothing is awaited, gives its memory back.
+    fn shrink(&mut self) {
+        if self.places.len() > PLACES_KEPT && self.free.len() == self.places.len() {
+            self.places.truncate(PLACES_KEPT);
+            self.places.shrink_to_fit();
+            self.free = (0..PLACES_KEPT).collect();
+            self.made.shrink_to(PLACES_KEPT);
+            self.woken.shrink_to(PLACES_KEPT);
+        }
+    }
+
+    /// A place where nothing is awaited. Whoever was woken late for one that is no more finds nothing.
     fn place(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             let place = self.places.len();
@@ -166,4 +181,35 @@ impl Wake for PlaceWaker {
 
 fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
     inbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn a_burst_leaves_few_places_behind() {
+        let replies = Replies::default();
+        let (mut collector, mut replied) = (replies.collector(), Vec::new());
+        for burst in [10 * PLACES_KEPT, 1, 2 * PLACES_KEPT] {
+            let (answers, answered): (Vec<_>, Vec<_>) = (0..burst).map(|_| oneshot::channel()).unzip();
+            replies.await_all(answered.into_iter().zip(0..).map(|(answered, call)| Made {
+                generation: 1,
+                call,
+                reply: Box::pin(async move { answered.await.unwrap_or(Err(CallError::Disconnected)) }),
+            }));
+            // All are on their way together before the first is answered.
+            let waits = tokio::time::timeout(std::time::Duration::from_millis(1), collector.collect(&mut replied)).await;
+            assert!(waits.is_err() && collector.places.len() >= burst);
+            for answer in answers {
+                answer.send(Err(CallError::Timeout)).unwrap();
+            }
+            while replied.len() < burst {
+                assert!(collector.collect(&mut replied).await);
+            }
+            assert!(replied.drain(..).all(|replied| replied.reply == Err(CallError::Timeout)));
+            assert_eq!(collector.places.len(), PLACES_KEPT);
+        }
+    }
 }

@@ -244,3 +244,132 @@ async fn what_is_no_redis_is_a_protocol_error() {
     let redis = connection(&format!("redis://127.0.0.1:{port}"), 5_000);
     assert_eq!(redis.call(command(&["PING"])).await, Err(CallError::Protocol));
 }
+
+/// A server that answers the n-th PING of its n-th connection, both counted from 0, with whatever this gives.
+async fn impostor(answer: impl Fn(usize, usize) -> &'static [u8] + Copy + Send + 'static) -> String {
+    const PING: usize = b"*1\r\n$4\r\nPING\r\n".len();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                for ping in 0.. {
+                    if stream.read_exact(&mut [0; PING]).await.is_err() || stream.write_all(answer(connection, ping)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    format!("redis://127.0.0.1:{port}")
+}
+
+#[tokio::test]
+async fn a_server_out_of_step_is_left_after_a_timeout() {
+    let url = impostor(|connection, ping| match (connection, ping) {
+        (0, 1) => b"$900000\r\n+PONG\r\n",
+        _ => b"+PONG\r\n",
+    })
+    .await;
+    let redis = connection(&url, 300);
+    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+    // What goes on coming is taken for a part of one long reply.
+    let lost = redis.call(command(&["PING"]));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let also_lost = redis.call(command(&["PING"]));
+    assert_eq!(lost.await, Err(CallError::Timeout));
+    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+    assert_eq!(also_lost.await, Err(CallError::Timeout));
+}
+
+#[tokio::test]
+async fn a_reply_that_announces_too_much_ends_the_connection() {
+    let url = impostor(|connection, ping| match (connection, ping) {
+        (0, 1) => b"$900000000\r\n",
+        (1, 1) => b"*900000000\r\n",
+        _ => b"+PONG\r\n",
+    })
+    .await;
+    let redis = connection(&url, 20_000);
+    for _ in 0..2 {
+        assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+        assert_eq!(redis.call(command(&["PING"])).await, Err(CallError::Protocol));
+    }
+    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+}
+
+#[tokio::test]
+async fn a_reply_to_nothing_takes_no_reply_away() {
+    let url = impostor(|_, _| b"+PONG\r\n+PONG\r\n").await;
+    let redis = connection(&url, 20_000);
+    assert_eq!(redis.call(command(&["PING"])).await, status("PONG"));
+}
+
+#[tokio::test]
+async fn garbage_is_told_to_the_first_that_still_waits() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let redis = connection(&format!("redis://{}", listener.local_addr().unwrap()), 1_000);
+    let timed_out = redis.call(command(&["PING"]));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let waits = redis.call(command(&["PING"]));
+    let waits_too = redis.call(command(&["PING"]));
+    assert_eq!(timed_out.await, Err(CallError::Timeout));
+    stream.write_all(b"garbage\r\n").await.unwrap();
+    assert_eq!((waits.await, waits_too.await), (Err(CallError::Protocol), Err(CallError::Disconnected)));
+}
+
+/// Most commands that wait on one connection.
+const WAITING_MAX: i64 = 16_384;
+
+#[tokio::test]
+async fn more_calls_than_are_kept_are_refused_and_not_sent() {
+    let server = RedisServer::start(&[]);
+    let redis = connection(&server.url(), 60_000);
+    let fill = || (0..WAITING_MAX).map(|_| redis.call(command(&["INCR", "n"]))).collect::<Vec<_>>();
+    // While it connects, and once it is connected to one that does not answer.
+    for round in 1..=2 {
+        let waiting = fill();
+        assert_eq!(redis.call(command(&["INCR", "n"])).await, Err(CallError::Connect));
+        server.thaw();
+        for (reply, number) in waiting.into_iter().zip((round - 1) * WAITING_MAX + 1..) {
+            assert_eq!(reply.await, integer(number));
+        }
+        server.freeze();
+    }
+    server.thaw();
+    assert_eq!(redis.call(command(&["INCR", "n"])).await, integer(2 * WAITING_MAX + 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_sent_by_its_deadline_is_never_sent() {
+    const SELECT: usize = b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n".len();
+    const INCR: usize = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n".len();
+    for _ in 0..10 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let redis = connection(&format!("redis://{}/3", listener.local_addr().unwrap()), 20);
+        // The connection is made in the midst of their deadlines.
+        let calls = tokio::spawn(async move {
+            let mut calls = Vec::new();
+            for _ in 0..400 {
+                calls.push(tokio::spawn(redis.call(command(&["INCR", "n"]))));
+                tokio::time::sleep(Duration::from_micros(10)).await;
+            }
+            let mut unsent = 0;
+            for call in calls {
+                unsent += usize::from(call.await.unwrap() == Err(CallError::Connect));
+            }
+            (redis, unsent)
+        });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; SELECT]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stream.write_all(b"+OK\r\n").await.unwrap();
+        let (redis, unsent) = calls.await.unwrap();
+        drop(redis);
+        let mut sent = Vec::new();
+        stream.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(sent.len() / INCR + unsent, 400);
+    }
+}

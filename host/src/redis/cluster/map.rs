@@ -1,6 +1,6 @@
 //! The nodes of a cluster as they are known now, and how that is kept up to date.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::slots::SlotMap;
 use super::{Attempt, First};
-use crate::redis::connection::{Connection, Route};
+use crate::redis::connection::{Connection, Refusal, Route, WAITING_MAX};
 use crate::redis::location::Address;
 use crate::redis::target::{LinkError, Target};
 
@@ -40,7 +40,7 @@ struct State {
     /// Connections by node.
     nodes: HashMap<Address, Connection>,
     /// Commands that wait for the first map, in order.
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
     is_looking: bool,
     looked: Option<Instant>,
     /// So that each look begins with another node.
@@ -68,9 +68,24 @@ impl Map {
             return First::Made(attempt);
         }
         let (made, waits) = oneshot::channel();
-        state.waiting.push(Waiting { command: Arc::clone(command), slot, deadline, made });
+        while state.waiting.front().is_some_and(|first| first.made.is_closed()) {
+            state.waiting.pop_front();
+        }
+        if state.waiting.len() >= WAITING_MAX {
+            let _ = made.send(Err(Refusal::Full.into()));
+            return First::Mapless(waits);
+        }
+        state.waiting.push_back(Waiting { command: Arc::clone(command), slot, deadline, made });
         self.look_locked(&mut state);
         First::Mapless(waits)
+    }
+
+    /// Takes a command out of the queue of those that wait for the first map. If it was sent meanwhile this is the attempt.
+    pub(super) fn leave(&self, mut waits: oneshot::Receiver<Result<Attempt, LinkError>>) -> Option<Result<Attempt, LinkError>> {
+        // Whoever sends it and tells so has this lock for both.
+        let _state = self.lock();
+        waits.close();
+        waits.try_recv().ok()
     }
 
     /// Sends a command by the map as it is now.
@@ -157,8 +172,8 @@ impl Map {
             state.slots = Some(slots);
         });
         for Waiting { command, slot, deadline, made } in std::mem::take(&mut state.waiting) {
-            // Whoever stopped waiting was told that the command was not sent.
-            if !made.is_closed() {
+            // Whoever stopped waiting was told that the command was not sent, or is about to be.
+            if !made.is_closed() && deadline > Instant::now() {
                 let no_node = || LinkError::Unreachable("no node serves anything".to_owned());
                 let attempt = found.clone().and_then(|()| self.attempt(&mut state, &command, slot, deadline).ok_or_else(no_node));
                 let _ = made.send(attempt);

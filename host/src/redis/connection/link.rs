@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::pipeline::{Outcome, Pipeline};
+use super::pipeline::{Outcome, Pipeline, Refusal};
 use crate::bindings::slidegate::filter::redis::CallError;
 
 /// Ends its driver when nobody waits for it any more.
@@ -37,11 +37,10 @@ impl Link {
         self.pipeline.replies() > self.replies
     }
 
-    /// Hands a command to the connection before returning, so that order is kept. `None`, and nothing
-    /// is sent, if the connection has ended or does not answer.
-    pub(super) fn send(self: &Arc<Self>, command: &[Vec<u8>], now: Instant, deadline: Instant) -> Option<Sent> {
-        let reply = self.pipeline.send(command, now, deadline)?;
-        Some(Sent { link: Arc::clone(self), reply })
+    /// Hands a command to the connection before returning, so that order is kept. If it is refused nothing is sent.
+    pub(super) fn send(self: &Arc<Self>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Result<Sent, Refusal> {
+        let reply = self.pipeline.send(command, asking, now, deadline)?;
+        Ok(Sent { link: Arc::clone(self), reply })
     }
 }
 

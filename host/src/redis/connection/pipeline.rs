@@ -20,6 +20,9 @@ use crate::redis::reply::{Garbage, ReplyReader};
 /// A buffer above this size is not kept when it is empty.
 const KEPT_BYTES: usize = 64 * 1024;
 
+/// Most commands that wait on one connection. More mean that the server does not keep up.
+pub(in crate::redis) const WAITING_MAX: usize = 16_384;
+
 /// What becomes of one command.
 pub(in crate::redis) type Outcome = Result<Reply, CallError>;
 
@@ -27,6 +30,15 @@ pub(in crate::redis) type Outcome = Result<Reply, CallError>;
 #[derive(Clone)]
 pub(in crate::redis) struct Pipeline {
     shared: Arc<Shared>,
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::redis) enum Refusal {
+    /// The connection has ended, or does not answer.
+    Ended,
+    /// [`WAITING_MAX`] commands wait.
+    Full,
 }
 
 /// The future that reads and writes the socket. Ready when the connection has ended.
@@ -41,7 +53,7 @@ pub(in crate::redis) struct Driver<S> {
     /// What a read brought, and for whom: kept for its memory.
     replies: Vec<Outcome>,
     settled: Vec<(oneshot::Sender<Outcome>, Outcome)>,
-    /// When something was last received.
+    /// When a reply last came. Parts of one do not count: they may be of one that never ends.
     heard: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -72,7 +84,7 @@ struct State {
 struct Waiting {
     sent: Instant,
     deadline: Instant,
-    /// None after the deadline.
+    /// None after the deadline, or if the reply is of no interest.
     settle: Option<oneshot::Sender<Outcome>>,
 }
 
@@ -95,13 +107,26 @@ impl Pipeline {
         (Self { shared }, driver)
     }
 
-    /// Hands a command over, in the order of these calls. Deadlines must not fall from one command to
-    /// the next. `None`, and nothing is sent, once the connection has ended or does not answer.
-    pub(in crate::redis) fn send(&self, command: &[Vec<u8>], now: Instant, deadline: Instant) -> Option<oneshot::Receiver<Outcome>> {
+    /// Hands a command over, in the order of these calls; with `asking` ASKING goes before it, with nothing between. Deadlines must
+    /// not fall from one command to the next. If it is refused nothing is sent.
+    pub(in crate::redis) fn send(
+        &self,
+        command: &[Vec<u8>],
+        asking: bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         let (settle, settled) = oneshot::channel();
         let mut state = self.shared.lock();
         if state.is_closed {
-            return None;
+            return Err(Refusal::Ended);
+        }
+        if state.waiting.len() >= WAITING_MAX {
+            return Err(Refusal::Full);
+        }
+        if asking {
+            state.outgoing.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+            state.waiting.push_back(Waiting { sent: now, deadline, settle: None });
         }
         encode(command, &mut state.outgoing);
         state.waiting.push_back(Waiting { sent: now, deadline, settle: Some(settle) });
@@ -110,7 +135,7 @@ impl Pipeline {
         if let Some(driver) = driver {
             driver.wake();
         }
-        Some(settled)
+        Ok(settled)
     }
 
     /// Why the connection ended, as far as that is known.
@@ -129,18 +154,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes no further command; those without a reply get this.
+    /// Takes no further command. The first that still waits for a reply gets this, the others learn that they lost the connection.
     fn close(&self, first: CallError) {
         let mut state = self.lock();
         state.is_closed = true;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         let mut error = first;
-        for Waiting { settle, .. } in waiting {
-            if let Some(settle) = settle {
-                // Whoever waited may have left.
-                let _ = settle.send(Err(error));
-            }
+        for settle in waiting.into_iter().filter_map(|waiting| waiting.settle) {
+            // Whoever waited may have left.
+            let _ = settle.send(Err(error));
             error = CallError::Disconnected;
         }
     }
@@ -184,7 +207,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return Poll::Ready(CallError::Disconnected);
             }
             self.reader.received(length);
-            self.heard = Instant::now();
             if let Err(error) = self.hand_out() {
                 return Poll::Ready(error);
             }
@@ -193,17 +215,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Gives every reply that has come to who waits for it.
     fn hand_out(&mut self) -> Result<(), CallError> {
-        let end = loop {
+        let mut end = loop {
             match self.reader.next() {
                 Ok(Some(reply)) => self.replies.push(reply),
                 Ok(None) => break Ok(()),
                 Err(Garbage) => break Err(CallError::Protocol),
             }
         };
+        if !self.replies.is_empty() {
+            self.heard = Instant::now();
+        }
         let mut state = self.shared.lock();
         for reply in self.replies.drain(..) {
-            // A reply to nothing.
-            let waiting = state.waiting.pop_front().ok_or(CallError::Protocol)?;
+            let Some(waiting) = state.waiting.pop_front() else {
+                // A reply to nothing.
+                end = Err(CallError::Protocol);
+                break;
+            };
             state.timed_out = state.timed_out.saturating_sub(1);
             state.replies += 1;
             self.settled.extend(waiting.settle.map(|settle| (settle, reply)));
@@ -245,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut state = self.shared.lock();
         let State { waiting, timed_out, is_closed, .. } = &mut *state;
         while let Some(waiting) = waiting.get_mut(*timed_out).filter(|waiting| waiting.deadline <= now) {
-            // Replies come in order: if nothing came since this was sent, nothing may ever come.
+            // Replies come in order: if none came since this was sent, none may ever come.
             *is_closed |= self.heard <= waiting.sent;
             *timed_out += 1;
             self.settled.extend(waiting.settle.take().map(|settle| (settle, Err(CallError::Timeout))));

@@ -205,10 +205,11 @@ mod tests {
             for answer in answers {
                 answer.send(Err(CallError::Timeout)).unwrap();
             }
-            while replied.len() < burst {
+            let mut told = 0;
+            while told < burst {
                 assert!(collector.collect(&mut replied).await);
+                told += replied.drain(..).filter(|replied| replied.reply == Err(CallError::Timeout)).count();
             }
-            assert!(replied.drain(..).all(|replied| replied.reply == Err(CallError::Timeout)));
             assert_eq!(collector.places.len(), PLACES_KEPT);
         }
     }

@@ -44,7 +44,7 @@ impl Mishap {
         let gateways = MODES.map(|mode| serve(&upstream, redis.port(), mode, self.redis));
         if self.begins_well {
             for gateway in &gateways {
-                assert_eq!(statuses(gateway, "before", LIMIT + 1), [200, 200, 200, 429]);
+                assert_eq!(gateway.statuses("x-key", "before", LIMIT + 1), [200, 200, 200, 429]);
             }
             (self.breaks)(&mut redis);
         }
@@ -67,7 +67,7 @@ impl Mishap {
             "closed" => [503; DURING],
             _ => [200, 200, 200, 429, 429, 429],
         };
-        assert_eq!(statuses(gateway, "during", DURING), expected, "{mode}");
+        assert_eq!(gateway.statuses("x-key", "during", DURING), expected, "{mode}");
         let metrics = gateway.metrics();
         assert_eq!(metrics.sum("slidegate_degraded_decisions_total", &[("mode", mode)]), DURING as f64, "{mode}");
         let failures = |cause: &&str| metrics.sum("slidegate_redis_failures_total", &[("cause", cause)]);
@@ -95,7 +95,7 @@ impl Mishap {
             is_well()
         });
         assert!(mended.elapsed() < Duration::from_secs(10), "{:?}", mended.elapsed());
-        assert_eq!(statuses(gateway, "after", LIMIT + 1), [200, 200, 200, 429]);
+        assert_eq!(gateway.statuses("x-key", "after", LIMIT + 1), [200, 200, 200, 429]);
         assert_eq!(gateway.log_lines("answers again").len(), 1);
         let lines = gateway.log_lines("slidegate::filter");
         assert!(lines.len() <= self.causes.len() + 2, "{lines:#?}");
@@ -115,11 +115,6 @@ filter:
 ",
         upstream.url()
     ))
-}
-
-fn statuses(gateway: &Gateway, key: &str, requests: usize) -> Vec<u16> {
-    let mut client = gateway.client();
-    (0..requests).map(|_| client.get("/", &[("x-key", key)]).status()).collect()
 }
 
 fn tell(redis: &RedisServer, words: &[&str]) {
@@ -219,10 +214,10 @@ fn a_key_of_the_wrong_type_is_named_in_the_log_and_others_are_counted() {
     let gateway = serve(&upstream, redis.port(), "closed", "");
     let key = "slidegate:{closed:limit_by_per_header:x-key:odd}:3600";
     tell(&redis, &["SET", key, "x"]);
-    assert_eq!(statuses(&gateway, "odd", 2), [503, 503]);
+    assert_eq!(gateway.statuses("x-key", "odd", 2), [503, 503]);
     let lines = gateway.log_lines("wrong_type");
     assert!(lines.len() == 1 && lines[0].contains(key), "{lines:?}");
-    assert_eq!(statuses(&gateway, "even", 4), [200, 200, 200, 429]);
+    assert_eq!(gateway.statuses("x-key", "even", 4), [200, 200, 200, 429]);
     let kept: String = redis::cmd("GET").arg(key).query(&mut redis.connection()).expect("the key is there");
     assert_eq!(kept, "x");
 }
@@ -233,13 +228,13 @@ fn connections_that_break_and_scripts_that_are_forgotten_lose_nothing() {
     let gateway = serve(&upstream, redis.port(), "closed", "");
     for round in 0..10 {
         let key = format!("round-{round}");
-        assert_eq!(statuses(&gateway, &key, 2), [200, 200]);
+        assert_eq!(gateway.statuses("x-key", &key, 2), [200, 200]);
         tell(&redis, &["SCRIPT", "FLUSH"]);
-        assert_eq!(statuses(&gateway, &key, 2), [200, 429]);
+        assert_eq!(gateway.statuses("x-key", &key, 2), [200, 429]);
         tell(&redis, &["CLIENT", "KILL", "TYPE", "normal"]);
         // The gateway may learn of it only from the next call.
-        wait_until("the connection is made again", || statuses(&gateway, &format!("probe-{round}"), 1) == [200]);
-        assert_eq!(statuses(&gateway, &key, 1), [429]);
+        wait_until("the connection is made again", || gateway.statuses("x-key", &format!("probe-{round}"), 1) == [200]);
+        assert_eq!(gateway.statuses("x-key", &key, 1), [429]);
     }
     let metrics = gateway.metrics();
     let failures = metrics.sum("slidegate_redis_failures_total", &[]);
@@ -255,9 +250,9 @@ fn in_dry_run_nothing_is_refused_whatever_redis_does() {
         upstream.url(),
         redis.url()
     ));
-    assert_eq!(statuses(&gateway, "", 3), [200; 3]);
+    assert_eq!(gateway.statuses("x-key", "", 3), [200; 3]);
     redis.kill();
-    assert_eq!(statuses(&gateway, "", 3), [200; 3]);
+    assert_eq!(gateway.statuses("x-key", "", 3), [200; 3]);
 }
 
 #[test]
@@ -270,7 +265,7 @@ fn local_share_is_what_counts_here_while_redis_is_away() {
         upstream.url(),
         redis.url()
     ));
-    assert_eq!(statuses(&gateway, "", 2), [200; 2]);
+    assert_eq!(gateway.statuses("x-key", "", 2), [200; 2]);
     redis.kill();
-    assert_eq!(statuses(&gateway, "", 5), [200, 200, 200, 200, 429]);
+    assert_eq!(gateway.statuses("x-key", "", 5), [200, 200, 200, 200, 429]);
 }

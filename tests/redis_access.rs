@@ -36,19 +36,14 @@ filter:
     ))
 }
 
-fn ask(gateway: &Gateway, header: &str, key: &str, requests: usize) -> Vec<u16> {
-    let mut client = gateway.client();
-    (0..requests).map(|_| client.get("/", &[(header, key)]).status()).collect()
-}
-
 /// Limits are kept, windows roll, and no call failed.
 fn check_counts(gateway: &Gateway) {
-    assert_eq!(ask(gateway, "x-key", "a", 4), [200, 200, 200, 429], "{}", gateway.log());
-    let statuses = ask(gateway, "x-slots", "a", 210);
+    assert_eq!(gateway.statuses("x-key", "a", 4), [200, 200, 200, 429], "{}", gateway.log());
+    let statuses = gateway.statuses("x-slots", "a", 210);
     assert!(statuses[..200].iter().all(|status| *status == 200), "{statuses:?}");
     for _ in 0..3 {
-        wait_until("the window rolls on", || ask(gateway, "x-short", "a", 1) == [200]);
-        wait_until("slots are freed", || ask(gateway, "x-slots", "a", 1) == [200]);
+        wait_until("the window rolls on", || gateway.statuses("x-short", "a", 1) == [200]);
+        wait_until("slots are freed", || gateway.statuses("x-slots", "a", 1) == [200]);
     }
     assert_eq!(gateway.metrics().sum("slidegate_redis_failures_total", &[]), 0.0, "{}", gateway.log());
 }
@@ -72,7 +67,7 @@ fn a_user_without_rights_to_our_keys_gets_the_failure_mode() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     redis.tell(&["ACL", "SETUSER", "other", "on", ">secret", "+@all", "~other:*"]);
     let gateway = serve(&upstream, &format!("redis://other:secret@127.0.0.1:{}", redis.port()), 1);
-    assert_eq!(ask(&gateway, "x-key", "a", 2), [503, 503]);
+    assert_eq!(gateway.statuses("x-key", "a", 2), [503, 503]);
     assert!(!gateway.log().contains("secret"), "{}", gateway.log());
 }
 
@@ -81,7 +76,7 @@ fn a_database_of_its_own() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     redis.tell(&[&["ACL", "SETUSER", "slidegate", "on", ">secret", "-@all", "+select"], &RIGHTS[..]].concat());
     let gateway = serve(&upstream, &format!("redis://slidegate:secret@127.0.0.1:{}/5", redis.port()), 1);
-    assert_eq!(ask(&gateway, "x-key", "a", 4), [200, 200, 200, 429]);
+    assert_eq!(gateway.statuses("x-key", "a", 4), [200, 200, 200, 429]);
     assert_eq!(redis.tell(&["DBSIZE"]), "0");
     let keyspace = redis.tell(&["INFO", "keyspace"]);
     assert!(keyspace.contains("db5:keys=1"), "{keyspace}");
@@ -95,9 +90,9 @@ fn a_socket_in_the_file_system() {
     let socket = socket.to_str().expect("a temporary path is text");
     let redis = RedisServer::start_with(&["--unixsocket", socket, "--requirepass", "secret"]);
     let gateway = serve(&upstream, &format!("unix://{socket}?db=2&pass=secret"), 1);
-    assert_eq!(ask(&gateway, "x-key", "a", 4), [200, 200, 200, 429], "{}", gateway.log());
+    assert_eq!(gateway.statuses("x-key", "a", 4), [200, 200, 200, 429], "{}", gateway.log());
     drop(redis);
-    assert_eq!(ask(&gateway, "x-key", "a", 1), [503]);
+    assert_eq!(gateway.statuses("x-key", "a", 1), [503]);
 }
 
 #[test]
@@ -106,27 +101,27 @@ fn a_redis_that_is_loading_is_waited_for_and_knows_what_it_knew() {
     let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
     let (mut redis, upstream) = (RedisServer::start_with(&slow), Upstream::start());
     let gateway = serve(&upstream, &redis.url(), 1);
-    assert_eq!(ask(&gateway, "x-key", "known", 4), [200, 200, 200, 429]);
+    assert_eq!(gateway.statuses("x-key", "known", 4), [200, 200, 200, 429]);
     let fill = "for i = 1, 1500 do redis.call('SET', 'fill:' .. i, string.rep('x', 100)) end";
     redis.tell(&["EVAL", fill, "0"]);
     redis.tell(&["SAVE"]);
     redis.restart_loading();
     let mut seen = Vec::new();
     wait_until("it is loaded", || {
-        seen.extend(ask(&gateway, "x-key", "known", 1));
+        seen.extend(gateway.statuses("x-key", "known", 1));
         seen.last() == Some(&429)
     });
     let (last, before) = seen.split_last().expect("a request was made");
     assert!(*last == 429 && !before.is_empty() && before.iter().all(|status| *status == 503), "{seen:?}");
     assert!(gateway.metrics().sum("slidegate_redis_failures_total", &[("cause", "loading")]) >= 1.0, "{}", gateway.log());
-    assert_eq!(ask(&gateway, "x-key", "new", 4), [200, 200, 200, 429]);
+    assert_eq!(gateway.statuses("x-key", "new", 4), [200, 200, 200, 429]);
 }
 
 #[test]
 fn redis_is_used_again_within_a_second_of_being_back_and_left_alone_meanwhile() {
     let (mut redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = serve(&upstream, &redis.url(), 1);
-    assert_eq!(ask(&gateway, "x-key", "a", 4), [200, 200, 200, 429]);
+    assert_eq!(gateway.statuses("x-key", "a", 4), [200, 200, 200, 429]);
     let traffic = Traffic::start(gateway.listen(), 4, |connection, request| format!("{connection}-{request}"));
     std::thread::sleep(Duration::from_millis(300));
     redis.kill();
@@ -140,5 +135,5 @@ fn redis_is_used_again_within_a_second_of_being_back_and_left_alone_meanwhile() 
     let first = samples.iter().find(|sample| sample.at > back && sample.status == 200).expect("Redis is used again");
     assert!(first.at - back < Duration::from_secs(1), "{:?}", first.at - back);
     println!("used again after {:?}, worst answer {:?}", first.at - back, worst(&samples));
-    assert_eq!(ask(&gateway, "x-key", "b", 4), [200, 200, 200, 429]);
+    assert_eq!(gateway.statuses("x-key", "b", 4), [200, 200, 200, 429]);
 }

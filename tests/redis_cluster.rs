@@ -38,11 +38,6 @@ filter:
     ))
 }
 
-fn ask(gateway: &Gateway, header: &str, key: &str, requests: usize) -> Vec<u16> {
-    let mut client = gateway.client();
-    (0..requests).map(|_| client.get("/", &[(header, key)]).status()).collect()
-}
-
 /// The Redis key of a value of `x-key`.
 fn redis_key(value: &str) -> String {
     format!("slidegate:{{cluster:limit_by_per_header:x-key:{value}}}:3600")
@@ -62,12 +57,12 @@ fn keys_are_spread_over_all_masters_and_each_limit_holds() {
     let (cluster, upstream) = (RedisCluster::start(), Upstream::start());
     let gateway = serve(&upstream, &format!("redis+cluster://{}", cluster.listed()));
     for number in 0..40 {
-        assert_eq!(ask(&gateway, "x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
+        assert_eq!(gateway.statuses("x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
     }
     let sizes: Vec<i64> = cluster.nodes[..3].iter().map(RedisCluster::size).collect();
     assert!(sizes.iter().all(|size| *size > 0) && sizes.iter().sum::<i64>() == 40, "{sizes:?}");
-    assert_eq!(ask(&gateway, "x-short", "a", 3), [200, 200, 429]);
-    wait_until("the window has gone by", || ask(&gateway, "x-short", "a", 1) == [200]);
+    assert_eq!(gateway.statuses("x-short", "a", 3), [200, 200, 429]);
+    wait_until("the window has gone by", || gateway.statuses("x-short", "a", 1) == [200]);
     assert_eq!(failures(&gateway), 0.0, "{}", gateway.log());
     a_slot_moves(&cluster, &gateway);
     a_master_is_lost(cluster, &gateway);
@@ -95,7 +90,7 @@ fn a_slot_moves(cluster: &RedisCluster, gateway: &Gateway) {
     wait_until("the source has said that it moved", || errors(source, "MOVED") >= 1);
     let mut probes = Vec::new();
     wait_until("the limit is reached", || {
-        probes.extend(ask(gateway, "x-key", "moving", 1));
+        probes.extend(gateway.statuses("x-key", "moving", 1));
         probes.last() == Some(&429)
     });
     let samples = traffic.stop();
@@ -104,7 +99,7 @@ fn a_slot_moves(cluster: &RedisCluster, gateway: &Gateway) {
     assert_eq!(failures(gateway), 0.0, "{}", gateway.log());
     // Who asks now knows where it is.
     let moved = errors(source, "MOVED");
-    assert_eq!(ask(gateway, "x-key", "moving", 20), [429; 20]);
+    assert_eq!(gateway.statuses("x-key", "moving", 20), [429; 20]);
     assert!(errors(source, "MOVED") <= moved + 1, "the other worker may not have known yet");
 }
 
@@ -112,7 +107,7 @@ fn a_slot_moves(cluster: &RedisCluster, gateway: &Gateway) {
 fn a_master_is_lost(mut cluster: RedisCluster, gateway: &Gateway) {
     let values: Vec<String> = values_of_first(&cluster).take(4).collect();
     let full = values[0].clone();
-    ask(gateway, "x-key", &full, 4);
+    gateway.statuses("x-key", &full, 4);
     assert_eq!(cluster.nodes[0].tell(&["WAIT", "1", "5000"]), "1");
     let traffic = Traffic::start(gateway.listen(), 4, |connection, request| format!("{connection}-{request}"));
     sleep(Duration::from_millis(300));
@@ -130,10 +125,10 @@ fn a_master_is_lost(mut cluster: RedisCluster, gateway: &Gateway) {
     assert!(!late.is_empty() && late.iter().all(|sample| sample.status == 200), "a second after it serves again, all is decided");
     let last_failure = samples.iter().rev().find(|sample| sample.status == 503).map_or(back, |sample| sample.at);
     println!("used again after {:?}, worst answer {:?}", last_failure.saturating_duration_since(back), worst(&samples));
-    assert_eq!(ask(gateway, "x-key", &full, 2), [429, 429], "what the replica knew still counts");
+    assert_eq!(gateway.statuses("x-key", &full, 2), [429, 429], "what the replica knew still counts");
     for value in &values[2..] {
         let new = format!("{value}-new");
-        assert_eq!(ask(gateway, "x-key", &new, 4), [200, 200, 200, 429]);
+        assert_eq!(gateway.statuses("x-key", &new, 4), [200, 200, 200, 429]);
     }
     assert!(RedisCluster::size(&cluster.nodes[3]) > 0);
 }
@@ -148,7 +143,7 @@ fn a_cluster_behind_a_password_is_signed_in_to_on_every_node() {
     }
     let gateway = serve(&upstream, &format!("redis+cluster://gate:secret@{}", cluster.listed()));
     for number in 0..20 {
-        assert_eq!(ask(&gateway, "x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
+        assert_eq!(gateway.statuses("x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
     }
     assert!(cluster.nodes.iter().all(|node| RedisCluster::size(node) > 0));
     assert_eq!(failures(&gateway), 0.0, "{}", gateway.log());
@@ -158,6 +153,6 @@ fn a_cluster_behind_a_password_is_signed_in_to_on_every_node() {
 fn a_server_that_is_no_cluster_says_so() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = serve(&upstream, &format!("redis+cluster://127.0.0.1:{}", redis.port()));
-    assert_eq!(ask(&gateway, "x-key", "a", 2), [503, 503]);
+    assert_eq!(gateway.statuses("x-key", "a", 2), [503, 503]);
     gateway.wait_log("cluster support disabled");
 }

@@ -74,23 +74,18 @@ filter:
     )
 }
 
-fn statuses(gateway: &Gateway, key: &str, requests: usize) -> Vec<u16> {
-    let mut client = gateway.client();
-    (0..requests).map(|_| client.get("/", &[("x-key", key)]).status()).collect()
-}
-
 /// Limits are kept, and Redis has the keys.
 fn check_counts(gateway: &Gateway, redis: &RedisServer) {
-    assert_eq!(statuses(gateway, "a", 4), [200, 200, 200, 429], "{}", gateway.log());
+    assert_eq!(gateway.statuses("x-key", "a", 4), [200, 200, 200, 429], "{}", gateway.log());
     assert!(redis.tell(&["DBSIZE"]).parse::<u64>().is_ok_and(|keys| keys > 0));
-    wait_until("the window has gone by", || statuses(gateway, "a", 1) == [200]);
+    wait_until("the window has gone by", || gateway.statuses("x-key", "a", 1) == [200]);
 }
 
 /// Nothing is admitted, and the log says why.
 fn check_refused(redis: &str, reason: &str) {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&settings(&upstream, redis));
-    assert_eq!(statuses(&gateway, "a", 3), [503; 3]);
+    assert_eq!(gateway.statuses("x-key", "a", 3), [503; 3]);
     let line = gateway.wait_log("no connection to Redis r:6379");
     assert!(line.contains(reason), "{line}");
     assert_eq!(gateway.log_lines("no connection to Redis").len(), 1, "a line for a change of state, not for each request");
@@ -163,7 +158,7 @@ fn a_port_without_tls_and_one_with_it_are_not_mixed_up() {
     check_refused(&format!("{{url: \"rediss://127.0.0.1:{plain}\", ca: {}}}", secured.file("ca.pem")), "no connection within 2000 ms");
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&settings(&upstream, &format!("\"redis://127.0.0.1:{}\"", secured.tls_port)));
-    assert_eq!(statuses(&gateway, "a", 3), [503; 3]);
+    assert_eq!(gateway.statuses("x-key", "a", 3), [503; 3]);
 }
 
 #[test]
@@ -237,7 +232,7 @@ fn a_renewed_certificate_is_taken_up_with_the_next_reload() {
     let [ca, certificate, key] = ["ca.pem", "mine.pem", "mine.key"].map(|name| secured.file(name));
     let redis = format!("{{url: \"{}\", ca: {ca}, cert: {certificate}, key: {key}}}", secured.url());
     let gateway = Gateway::serve(&settings(&upstream, &redis));
-    assert_eq!(statuses(&gateway, "a", 1), [503]);
+    assert_eq!(gateway.statuses("x-key", "a", 1), [503]);
     for (from, to) in [("client.pem", &certificate), ("client.key", &key)] {
         fs::copy(secured.file(from), to).expect("the directory can be written to");
     }

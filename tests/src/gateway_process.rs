@@ -168,6 +168,12 @@ impl Gateway {
         HttpClient::connect(self.listen)
     }
 
+    /// Requests for `/` one after the other on one connection, each with this header: their statuses.
+    pub fn statuses(&self, header: &str, value: &str, requests: usize) -> Vec<u16> {
+        let mut client = self.client();
+        (0..requests).map(|_| client.get("/", &[(header, value)]).status()).collect()
+    }
+
     /// One request on a connection of its own: status and body.
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         let answer = self.client().get(path, headers);

@@ -45,6 +45,8 @@ pub struct Policy {
     pub rule_name: String,
     /// `global_threshold`: limits on all requests together. Empty if not configured.
     pub global: Vec<Limit>,
+    /// `name` of `global_threshold`: thresholds of the same rule name that have different ones count apart.
+    pub global_name: Option<String>,
     /// `rule_items`, in order.
     pub items: Vec<RuleItem>,
     /// `rule_match`.
@@ -61,10 +63,14 @@ pub struct Policy {
     pub failure_mode: FailureMode,
     /// `dry_run` at the top: no limit of this policy refuses.
     pub dry_run: bool,
-    /// `remember_refusals`: a key that refused is refused without asking Redis until room appears.
-    pub remember_refusals: bool,
+    /// `remember_refusals`: a key that refused is refused without asking Redis until room appears, but for so many
+    /// microseconds at most. None: Redis is asked each time.
+    pub remember_refusals: Option<u64>,
     /// `coalesce`: requests that ask the same of Redis wait for the call that is on its way, and go together as the next.
     pub coalesce: bool,
+    /// `max_new_keys_per_second`: how many values not seen of late each rule item may begin to count in a second, where the item
+    /// does not say. None: any number.
+    pub max_new_keys_per_second: Option<u32>,
 }
 
 /// `rule_match`: what happens after the first rule that a request meets.
@@ -125,6 +131,10 @@ pub struct RuleItem {
     pub keys: LimitKeys,
     /// `dry_run` of this item.
     pub dry_run: bool,
+    /// `name`: items that count by the same under the same rule name and have different ones count apart.
+    pub name: Option<String>,
+    /// `max_new_keys_per_second` of this item. None: the policy's.
+    pub max_new_keys_per_second: Option<u32>,
 }
 
 /// The value that a rule item counts by, and whether each value counts alone. Header names are lower case.

@@ -58,7 +58,7 @@ impl Description<'_> {
                 line(f, "windows", redis(service))?;
                 line(f, "on failure", failure_mode(policy.failure_mode))?;
                 for (is_off, what) in [
-                    (!policy.remember_refusals, "Redis is asked about every request, refused before or not"),
+                    (policy.remember_refusals.is_none(), "Redis is asked about every request, refused before or not"),
                     (!policy.coalesce, "each request is a call of its own"),
                 ] {
                     if is_off {

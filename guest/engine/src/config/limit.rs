@@ -143,16 +143,18 @@ fn report_if_none(reader: &mut Reader, fields: &Fields<'_>) {
 }
 
 fn window_us(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<u64> {
-    let units = [("s", SECOND_US), ("m", 60 * SECOND_US), ("h", 3_600 * SECOND_US), ("d", 86_400 * SECOND_US)];
-    let window = match node {
-        Node::Text(text) => duration_us(text, &units),
-        _ => None,
-    };
-    let window = window.filter(|window| (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window));
+    let window = window_text_us(node);
     if window.is_none() {
         reader.expected(path, node, "whole seconds, minutes, hours or days from `1s` to `365d`, such as `10s`, `5m`, `2h`, `7d`");
     }
     window
+}
+
+/// `1s` to `365d` in microseconds, if that is what a node says.
+pub(super) fn window_text_us(node: &Node) -> Option<u64> {
+    let units = [("s", SECOND_US), ("m", 60 * SECOND_US), ("h", 3_600 * SECOND_US), ("d", 86_400 * SECOND_US)];
+    let Node::Text(text) = node else { return None };
+    duration_us(text, &units).filter(|window| (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window))
 }
 
 /// A whole number of one of the units, in microseconds.

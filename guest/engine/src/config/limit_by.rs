@@ -18,7 +18,7 @@ use super::{
 use crate::rule::{CONSUMER, ClientIp, LimitBy, Source, Trust};
 
 /// What may stand in an element of `rule_items`.
-pub(super) const FIELDS: [&str; 14] = [
+pub(super) const FIELDS: [&str; 16] = [
     "limit_by_header",
     "limit_by_param",
     "limit_by_consumer",
@@ -29,6 +29,8 @@ pub(super) const FIELDS: [&str; 14] = [
     "limit_by_per_cookie",
     "limit_by_per_ip",
     "limit_keys",
+    "name",
+    "max_new_keys_per_second",
     "dry_run",
     "trusted_hops",
     "trusted_proxies",

@@ -10,15 +10,15 @@ use super::{
     document::Node,
     limit::{self, Precision},
     limit_by, limit_keys,
-    reader::{Fields, Path, Reader, elements},
+    reader::{Fields, Path, Reader, elements, truth},
     service::{self, Services},
 };
 use crate::{
     key::limit_type,
-    rule::{FailureMode, Limit, LimitBy, Policy, QuotaHeaders, RuleItem, RuleMatch},
+    rule::{FailureMode, Limit, Policy, QuotaHeaders, RuleItem, RuleMatch},
 };
 
-pub(super) const FIELDS: [&str; 15] = [
+pub(super) const FIELDS: [&str; 16] = [
     "rule_name",
     "global_threshold",
     "rule_items",
@@ -34,7 +34,17 @@ pub(super) const FIELDS: [&str; 15] = [
     "dry_run",
     "remember_refusals",
     "coalesce",
+    "max_new_keys_per_second",
 ];
+
+/// What may stand in `global_threshold` beside its limits.
+pub(super) const THRESHOLD_FIELDS: [&str; 1] = ["name"];
+
+/// How long a refusal is remembered at most, where nothing is said, in microseconds.
+const REMEMBER_US: u64 = 5_000_000;
+const NEW_KEYS_MAX: u64 = 1_000_000;
+/// The longest name of a rule item or a threshold, in bytes: it is part of every key.
+const NAME_MAX: usize = 64;
 
 const REJECTED_CODE: u16 = 429;
 const REJECTED_MSG: &str = "Too many requests";
@@ -43,7 +53,7 @@ const REJECTED_MSG: &str = "Too many requests";
 pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -> Option<Policy> {
     let rule_name = rule_name(reader, fields);
     let precision = Precision::read(reader, fields).unwrap_or(Precision::ByLimit);
-    let global = global(reader, fields, precision);
+    let (global, global_name) = global(reader, fields, precision);
     let items = items(reader, fields, precision);
     if fields.get("global_threshold").is_none() && fields.get("rule_items").is_none() {
         reader.error(fields.path, "expected `global_threshold` or `rule_items`, or both");
@@ -58,11 +68,13 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields
     };
     let failure_mode = failure_mode(reader, fields);
     let dry_run = flag(reader, fields, "dry_run", false);
-    let remember_refusals = flag(reader, fields, "remember_refusals", true);
+    let remember_refusals = remember_refusals(reader, fields);
     let coalesce = flag(reader, fields, "coalesce", true);
+    let max_new_keys_per_second = max_new_keys_per_second(reader, fields);
     Some(Policy {
         rule_name: rule_name?,
         global,
+        global_name: global_name?,
         items,
         rule_match: rule_match?,
         redis: redis?,
@@ -73,6 +85,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields
         dry_run: dry_run?,
         remember_refusals: remember_refusals?,
         coalesce: coalesce?,
+        max_new_keys_per_second: max_new_keys_per_second?,
     })
 }
 
@@ -84,12 +97,44 @@ fn rule_name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     reader.text(path, node)
 }
 
-fn global(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<Limit> {
-    let Some((path, node)) = fields.get("global_threshold") else { return Vec::new() };
-    match reader.object(path, node, &limit::FIELDS) {
-        Some(fields) => limit::read(reader, &fields, precision),
-        None => Vec::new(),
+/// The limits of the threshold, and its name, which is missing if it could not be understood.
+fn global(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> (Vec<Limit>, Option<Option<String>>) {
+    let Some((path, node)) = fields.get("global_threshold") else { return (Vec::new(), Some(None)) };
+    let known: Vec<&str> = limit::FIELDS.into_iter().chain(THRESHOLD_FIELDS).collect();
+    match reader.object(path, node, &known) {
+        Some(fields) => (limit::read(reader, &fields, precision), name(reader, &fields)),
+        None => (Vec::new(), None),
     }
+}
+
+/// The name of a rule item or a threshold, if it has one.
+fn name(reader: &mut Reader, fields: &Fields<'_>) -> Option<Option<String>> {
+    let Some((path, node)) = fields.get("name") else { return Some(None) };
+    let name = reader.text(path, node)?;
+    if name.is_empty() || name.len() > NAME_MAX || name.contains(char::is_control) {
+        reader.expected(path, node, format_args!("a name of 1 to {NAME_MAX} bytes on one line"));
+        return None;
+    }
+    Some(Some(name))
+}
+
+/// True or false, or how long at most.
+fn remember_refusals(reader: &mut Reader, fields: &Fields<'_>) -> Option<Option<u64>> {
+    let Some((path, node)) = fields.get("remember_refusals") else { return Some(Some(REMEMBER_US)) };
+    let longest = match truth(node) {
+        Some(remembers) => Some(remembers.then_some(REMEMBER_US)),
+        None => limit::window_text_us(node).map(Some),
+    };
+    if longest.is_none() {
+        reader.expected(path, node, "true, false, or how long at most, from `1s` to `365d`, such as `5s`");
+    }
+    longest
+}
+
+fn max_new_keys_per_second(reader: &mut Reader, fields: &Fields<'_>) -> Option<Option<u32>> {
+    let Some((path, node)) = fields.get("max_new_keys_per_second") else { return Some(None) };
+    let keys = reader.whole(path, node, 1..=NEW_KEYS_MAX)?;
+    u32::try_from(keys).ok().map(Some)
 }
 
 fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<RuleItem> {
@@ -101,19 +146,19 @@ fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<
     let mut first_of = BTreeMap::new();
     for (path, node) in elements(&path, node) {
         let Some(item) = item(reader, path, node, precision) else { continue };
-        if let Some(first) = first_of.get(&identity(&item.limit_by)) {
+        if let Some(first) = first_of.get(&identity(&item)) {
             reader.warn(path, format_args!("counts by the same as {first}, which comes first"));
         } else {
-            first_of.insert(identity(&item.limit_by), path.to_string());
+            first_of.insert(identity(&item), path.to_string());
         }
         items.push(item);
     }
     items
 }
 
-/// What stock takes two items for the same by.
-fn identity(limit_by: &LimitBy) -> (&'static str, String) {
-    (limit_type(limit_by), limit_by.key_name.clone())
+/// What stock takes two items for the same by, and ours by their names too.
+fn identity(item: &RuleItem) -> (&'static str, String, Option<String>) {
+    (limit_type(&item.limit_by), item.limit_by.key_name.clone(), item.name.clone())
 }
 
 fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision) -> Option<RuleItem> {
@@ -121,7 +166,9 @@ fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision) 
     let (kind, limit_by) = limit_by::read(reader, &fields);
     let dry_run = flag(reader, &fields, "dry_run", false);
     let keys = limit_keys::read(reader, &fields, kind, precision);
-    Some(RuleItem { limit_by: limit_by?, keys: keys?, dry_run: dry_run? })
+    let name = name(reader, &fields);
+    let max_new_keys_per_second = max_new_keys_per_second(reader, &fields);
+    Some(RuleItem { limit_by: limit_by?, keys: keys?, dry_run: dry_run?, name: name?, max_new_keys_per_second: max_new_keys_per_second? })
 }
 
 /// An array without elements, or what counts as one, as a message shows it.

@@ -178,17 +178,7 @@ impl Reader {
 
     /// True or false, or a text that stock understands as that.
     pub(super) fn boolean(&mut self, path: Path<'_>, node: &Node) -> Option<bool> {
-        let value = match node {
-            Node::Bool(value) => Some(*value),
-            Node::Unsigned(0) => Some(false),
-            Node::Unsigned(1) => Some(true),
-            Node::Text(text) => match text.to_ascii_lowercase().as_str() {
-                "true" | "t" | "1" => Some(true),
-                "false" | "f" | "0" => Some(false),
-                _ => None,
-            },
-            _ => None,
-        };
+        let value = truth(node);
         if value.is_none() {
             self.expected(path, node, "true or false");
         }
@@ -206,6 +196,21 @@ impl Reader {
             self.expected(path, node, either(&words));
         }
         chosen
+    }
+}
+
+/// What a node says, if that is true or false as stock understands it.
+pub(super) fn truth(node: &Node) -> Option<bool> {
+    match node {
+        Node::Bool(value) => Some(*value),
+        Node::Unsigned(0) => Some(false),
+        Node::Unsigned(1) => Some(true),
+        Node::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "1" => Some(true),
+            "false" | "f" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -59,7 +59,7 @@ impl Engine {
     /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not.
     pub(super) fn ask(&mut self, stream: u64, index: usize, service: u32, plan: Plan, now_ns: u64) -> Step {
         let Some(policy) = self.config.ruleset.policy(index) else { return Step::Pass };
-        let (remembers, coalesces) = (policy.remember_refusals, policy.coalesce);
+        let (remembers, coalesces) = (policy.remember_refusals.is_some(), policy.coalesce);
         if let Some(settled) = remembers.then(|| self.refuse_known(index, service, &plan, now_ns)).flatten() {
             return self.at_once(stream, settled);
         }
@@ -111,7 +111,7 @@ impl Engine {
                 self.conclude(waiter.stream, settled);
             }
         }
-        let remembers = self.config.ruleset.policy(call.policy).is_some_and(|policy| policy.remember_refusals);
+        let remembers = self.config.ruleset.policy(call.policy).is_some_and(|policy| policy.remember_refusals.is_some());
         if remembers && batch.is_full(call.units(), &call.plan.charges) {
             let refused = batch.decision(batch.admitted, &call.plan.charges);
             self.refusals.remember(&call.plan, &refused.standings, left_ns, now_ns);

@@ -11,6 +11,7 @@ pub(crate) fn policy(items: Vec<RuleItem>) -> Policy {
     Policy {
         rule_name: String::from("rule"),
         global: Vec::new(),
+        global_name: None,
         items,
         rule_match: RuleMatch::First,
         redis: None,
@@ -19,8 +20,9 @@ pub(crate) fn policy(items: Vec<RuleItem>) -> Policy {
         headers: QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false, degraded: false },
         failure_mode: FailureMode::Open,
         dry_run: false,
-        remember_refusals: true,
+        remember_refusals: Some(5_000_000),
         coalesce: true,
+        max_new_keys_per_second: None,
     }
 }
 

@@ -133,9 +133,18 @@ fn global_beside_rules_and_rule_match() {
 fn saving_calls_is_on_unless_switched_off() {
     let redis = json!({"service_name": "redis.static"});
     let read = policy(&with(json!({"redis": redis})));
-    assert!(read.remember_refusals && read.coalesce);
+    assert!(read.remember_refusals == Some(5_000_000) && read.coalesce);
     let read = policy(&with(json!({"redis": redis, "remember_refusals": false, "coalesce": "false"})));
-    assert!(!read.remember_refusals && !read.coalesce);
+    assert!(read.remember_refusals.is_none() && !read.coalesce);
+    for (bound, us) in
+        [(json!("1s"), Some(1_000_000)), (json!("2h"), Some(7_200_000_000)), (json!("1"), Some(5_000_000)), (json!("0"), None)]
+    {
+        assert_eq!(policy(&with(json!({"redis": redis, "remember_refusals": bound}))).remember_refusals, us);
+    }
+    for bound in ["0s", "5", "500ms", "1.5s", "366d"] {
+        refuses(with(json!({"redis": redis, "remember_refusals": bound})), "remember_refusals", "how long at most");
+    }
+    refuses(with(json!({"redis": redis, "remember_refusals": "never"})), "remember_refusals", "expected true, false, or how long");
     refuses(with(json!({"redis": redis, "coalesce": "perhaps"})), "coalesce", "got `perhaps`");
     refuses(with(json!({"redis": redis, "coalese": true})), "coalese", "did you mean `coalesce`?");
     assert!(warnings(&with(json!({"coalesce": true})))[0].contains("no effect without `redis`"));
@@ -244,4 +253,32 @@ fn quota_headers() {
     refuses(with(json!({"headers": null})), "headers", "got null");
     refuses(with(json!({"headers": ["ratelimit"], "show_limit_quota_header": true})), "headers", "lacks `x-ratelimit`");
     assert!(warnings(&with(json!({"headers": ["x-ratelimit"], "show_limit_quota_header": false})))[0].contains("this list decides"));
+}
+
+#[test]
+fn names_of_items_and_thresholds() {
+    let read = policy(&with_threshold(json!({"query_per_second": 5, "name": "all"})));
+    assert_eq!(read.global_name.as_deref(), Some("all"));
+    let named = |name: Value| json!({"limit_by_header": "h", "name": name, "limit_keys": [{"key": "a", "query_per_second": 5}]});
+    assert_eq!(item(named(json!(7))).name.as_deref(), Some("7"));
+    assert_eq!(item(json!({"limit_by_header": "h", "limit_keys": [{"key": "a", "query_per_second": 5}]})).name, None);
+    let two = json!({"rule_name": "r", "rule_items": [named(json!("a")), named(json!("b"))]});
+    assert_eq!(warnings(&two), Vec::<String>::new(), "they count apart");
+    for name in [json!(""), json!("a\nb"), json!("x".repeat(65))] {
+        refuses(with_item(named(name)), "rule_items[0].name", "expected a name of 1 to 64 bytes");
+    }
+    refuses(with_threshold(json!({"query_per_second": 5, "name": []})), "global_threshold.name", "expected a text");
+}
+
+#[test]
+fn new_keys_a_second() {
+    let read = policy(&with(json!({"max_new_keys_per_second": "100"})));
+    assert_eq!(read.max_new_keys_per_second, Some(100));
+    assert_eq!(policy(&with(json!({}))).max_new_keys_per_second, None);
+    let keys = json!([{"key": "a", "query_per_second": 5}]);
+    let own = item(json!({"limit_by_header": "h", "limit_keys": keys, "max_new_keys_per_second": 7}));
+    assert_eq!(own.max_new_keys_per_second, Some(7));
+    for wrong in [json!(0), json!(-1), json!(1_000_001), json!("many"), json!(null)] {
+        refuses(with(json!({"max_new_keys_per_second": wrong})), "max_new_keys_per_second", "a whole number from 1 to 1000000");
+    }
 }

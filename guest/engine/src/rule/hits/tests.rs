@@ -31,7 +31,13 @@ fn item(source: Source, per: bool, keys: &[&str]) -> RuleItem {
             KeyIndex::Text { exact, patterns }
         }
     };
-    RuleItem { limit_by: LimitBy { per, source, key_name: String::new() }, keys: LimitKeys { entries, index }, dry_run: false }
+    RuleItem {
+        limit_by: LimitBy { per, source, key_name: String::new() },
+        keys: LimitKeys { entries, index },
+        dry_run: false,
+        name: None,
+        max_new_keys_per_second: None,
+    }
 }
 
 fn header(name: &str) -> Source {

@@ -18,7 +18,7 @@
     (global.set $top (i32.add (local.get $at) (local.get $size)))
     (local.get $at))
 
-  ;; Ok: no Redis, the hook of response headers, on-trap as configured, no warnings.
+  ;; Ok: no Redis, the hook of response headers, on-trap as configured, no local windows, no warnings.
   (func (export "slidegate:filter/filter@0.1.0#configure") (param $json i32) (param $len i32) (result i32)
     (i64.store (i32.const 0) (i64.const 0))
     (i64.store (i32.const 8) (i64.const 0))

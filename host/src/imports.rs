@@ -31,6 +31,12 @@ pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Longest body of an answer, in bytes: as long as a configuration may be.
 pub const RESPONSE_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Most annotations of a stream; the rest is not kept.
+const ANNOTATIONS_MAX: usize = 16;
+
+/// Longest name or value of an annotation, in bytes; the rest is cut off.
+const ANNOTATION_BYTES_MAX: usize = 256;
+
 /// Store data through which the imports find their state.
 pub trait View: Send {
     /// The state of the component instance in this store.
@@ -85,6 +91,8 @@ struct StreamState {
     reached: Option<Phase>,
     /// Whether that phase can still be settled.
     open: bool,
+    /// What a log of requests should say of it.
+    annotations: Vec<(String, String)>,
 }
 
 /// What the imports of one component instance know and collect.
@@ -115,6 +123,11 @@ impl Ctx {
         self.streams.clear();
         self.unanswered.clear();
         self.outcomes.clear();
+    }
+
+    /// Bounds how many metrics the component may define for a configuration of so many bytes, before it reads it.
+    pub fn allow_metrics(&mut self, configuration_bytes: usize) {
+        self.metrics.allow(configuration_bytes);
     }
 
     /// Opens the request phase of a new stream, before `on-request` is called.
@@ -191,6 +204,11 @@ impl Ctx {
     pub fn take_outcome(&mut self, stream: StreamId) -> Option<Verdict> {
         let at = self.outcomes.iter().rposition(|(settled, _)| *settled == stream)?;
         Some(self.outcomes.swap_remove(at).1)
+    }
+
+    /// What a log of requests should say of a stream, as names and values in the component's order. Nothing the second time.
+    pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
+        self.streams.get_mut(&stream).map_or_else(Vec::new, |state| std::mem::take(&mut state.annotations))
     }
 
     /// The number of streams that have begun and not ended.

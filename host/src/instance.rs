@@ -113,6 +113,7 @@ impl Instance {
     /// Every mistake in the document, with where it is; or a trap.
     pub fn configure(&mut self, json: &[u8]) -> Result<Configuration, ConfigureError> {
         let time = self.limits.configure_time;
+        self.store.data_mut().ctx.allow_metrics(json.len());
         let configuration = self
             .call_within(time, |filter, store| filter.call_configure(store, json))
             .map_err(ConfigureError::Trap)?
@@ -223,6 +224,12 @@ impl Instance {
     /// Gives back an outcome that nobody waited for; the next hook of its stream returns it.
     pub(crate) fn keep_outcome(&mut self, stream: StreamId, verdict: Verdict) {
         self.store.data_mut().ctx.keep_outcome(stream, verdict);
+    }
+
+    /// What a log of requests should say of a stream that has not ended, as names and values: for requests that were refused, or decided on
+    /// without the Redis that should have been asked. Nothing the second time.
+    pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
+        self.store.data_mut().ctx.take_annotations(stream)
     }
 
     /// Linear memory in use, in bytes. It never shrinks.

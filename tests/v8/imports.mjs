@@ -227,5 +227,11 @@ function statistics(plugin) {
       metrics.values.set(name, metrics.values.get(name) + delta);
       return OK;
     },
+    record_metric(id, value) {
+      const name = metrics.names.get(id);
+      if (name === undefined) return NOT_FOUND;
+      metrics.values.set(name, (id & 3) === 0 ? metrics.values.get(name) + value : value);
+      return OK;
+    },
   };
 }

@@ -6,7 +6,7 @@ use crate::contract::{
     exports::slidegate::filter::filter::{ConfigError, Configuration, Hooks, OnTrap, RedisService},
     slidegate::filter::{
         redis::{CallError, Reply, Value},
-        telemetry::Level,
+        telemetry::{Level, MetricKind},
         types::{Header, HeaderEdit, Response},
     },
 };
@@ -19,6 +19,7 @@ pub(crate) fn configuration(configuration: &engine::Configuration) -> Configurat
     Configuration {
         redis: configuration.services.iter().map(service).collect(),
         hooks: if configuration.edits_responses { Hooks::RESPONSE_HEADERS } else { Hooks::empty() },
+        local_windows: configuration.local_windows,
         on_trap: if configuration.refuse_on_trap { OnTrap::Refuse } else { OnTrap::Pass },
         warnings: configuration.warnings.clone(),
     }
@@ -78,6 +79,14 @@ pub(crate) fn call_error(error: CallError) -> engine::redis::CallError {
         CallError::Disconnected => engine::redis::CallError::Disconnected,
         CallError::Protocol => engine::redis::CallError::Protocol,
         CallError::UnknownService => engine::redis::CallError::UnknownService,
+    }
+}
+
+pub(crate) fn metric_kind(kind: engine::MetricKind) -> MetricKind {
+    match kind {
+        engine::MetricKind::Counter => MetricKind::Counter,
+        engine::MetricKind::Gauge => MetricKind::Gauge,
+        engine::MetricKind::Histogram => MetricKind::Histogram,
     }
 }
 

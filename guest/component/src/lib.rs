@@ -94,15 +94,19 @@ impl Filter {
     /// Carries out what the engine wants after a step.
     fn flush(&mut self, now: MonotonicNs) {
         self.engine.dispatch(now, |service, command| redis::redis_call(service, command).map_err(convert::call_error));
+        while let Some((stream, fields)) = self.engine.take_note() {
+            let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+            http::annotate(stream, &fields);
+        }
         while let Some((stream, outcome)) = self.engine.take_outcome() {
             match outcome {
                 Outcome::Continue => http::http_continue(stream, &[]),
                 Outcome::Respond(response) => http::http_response(stream, &convert::response(response)),
             }
         }
-        while let Some(MetricEvent { metric, delta }) = self.engine.take_metric() {
+        while let Some(MetricEvent { metric, value }) = self.engine.take_metric() {
             if let Some(&metric) = self.metrics.get(metric) {
-                telemetry::record_metric(metric, delta);
+                telemetry::record_metric(metric, value);
             }
         }
         while let Some((level, line)) = self.engine.take_log() {
@@ -118,7 +122,7 @@ fn with_filter<T>(step: impl FnOnce(&mut Filter) -> T) -> Option<T> {
 
 fn define_metric(metric: &slidegate_engine::Metric) -> telemetry::MetricId {
     let labels: Vec<_> = metric.labels.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
-    telemetry::define_metric(telemetry::MetricKind::Counter, metric.name, &labels)
+    telemetry::define_metric(convert::metric_kind(metric.kind), metric.name, metric.help, &labels)
 }
 
 /// A stream's request, read through the contract on demand.

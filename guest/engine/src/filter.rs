@@ -17,8 +17,9 @@ use crate::{
     breaker::Breaker,
     config::{Config, ConfigError},
     failure::Cause,
-    header::{Quota, quota_headers},
+    header::{Quota, quota_headers, told},
     local::LocalWindows,
+    note::Note,
     plan::Plan,
     redis::{CallError, Command, Reply, Service},
     refusals::KnownRefusals,
@@ -42,6 +43,8 @@ pub struct Configuration {
     pub edits_responses: bool,
     /// A stream that the engine could not decide, because its instance trapped, is refused, not passed.
     pub refuse_on_trap: bool,
+    /// Some window may be kept in this instance: of a policy without Redis, or while a Redis fails.
+    pub local_windows: bool,
     /// Oddities that are no errors.
     pub warnings: Vec<String>,
 }
@@ -66,6 +69,7 @@ pub struct Engine {
     /// Where requests wait for a call that is on its way and asks the same, by what it asks.
     lanes: BTreeMap<Vec<u8>, Box<Lane>>,
     outcomes: VecDeque<(u64, Outcome)>,
+    notes: VecDeque<(u64, Note)>,
     telemetry: Telemetry,
     /// Tells a stream from a later one that was given the same id.
     next_ticket: u64,
@@ -84,6 +88,8 @@ enum Stream {
 struct Settled {
     outcome: Outcome,
     edits: Vec<HeaderEdit>,
+    /// What is to be logged of it.
+    note: Option<Note>,
 }
 
 // === impl Engine ===
@@ -98,6 +104,7 @@ impl Engine {
             edits_responses: policies().any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
             refuse_on_trap: policies()
                 .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
+            local_windows: policies().any(|policy| policy.redis.is_none() || matches!(policy.failure_mode, FailureMode::Local { .. })),
             warnings: config.warnings.clone(),
         };
         Ok(Engine {
@@ -114,6 +121,7 @@ impl Engine {
             calls: BTreeMap::new(),
             lanes: BTreeMap::new(),
             outcomes: VecDeque::new(),
+            notes: VecDeque::new(),
             next_ticket: 0,
         })
     }
@@ -128,7 +136,7 @@ impl Engine {
         self.config.describe()
     }
 
-    /// The counters this configuration has. Their number does not change.
+    /// The metrics this configuration has. Their number does not change.
     pub fn metrics(&self) -> &[Metric] {
         self.telemetry.metrics()
     }
@@ -136,6 +144,7 @@ impl Engine {
     /// A request's headers have arrived. `now_ns` is monotonic.
     pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
         self.streams.remove(&stream);
+        self.notes.clear();
         let Some((index, policy)) = self.config.ruleset.policy_for(request) else { return Step::Pass };
         let plan = Plan::new(policy, request);
         if plan.is_empty() {
@@ -146,7 +155,7 @@ impl Engine {
             return self.ask(stream, index, service, plan, now_ns);
         }
         let decision = self.windows.decide(&plan.keys, &plan.charges, now_ns / 1_000);
-        let settled = settle(policy, &plan, &plan.charges, &decision);
+        let settled = settle((index, policy), &plan, &plan.charges, &decision);
         self.telemetry.decided(index, tally(&decision));
         self.at_once(stream, settled)
     }
@@ -168,6 +177,7 @@ impl Engine {
 
     /// The answer to a call. An unknown call is ignored.
     pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
+        self.notes.clear();
         let Some(mut call) = self.calls.remove(&call) else { return };
         let reply = match reply {
             Ok(reply) => reply,
@@ -195,12 +205,20 @@ impl Engine {
         self.outcomes.pop_front()
     }
 
+    /// What a log of requests should say of a stream, as names and values, if there is one to say something of: it was refused, or decided on
+    /// without the Redis that should have been asked. To be taken before its outcome; what is not taken is gone with the next step.
+    pub fn take_note(&mut self) -> Option<(u64, Vec<(&'static str, String)>)> {
+        let (stream, note) = self.notes.pop_front()?;
+        let rule_name = self.config.ruleset.policy(note.policy).map_or("", |policy| &policy.rule_name);
+        Some((stream, note.fields(rule_name)))
+    }
+
     /// The next line to log, if any.
     pub fn take_log(&mut self) -> Option<(LogLevel, String)> {
         self.telemetry.take_line()
     }
 
-    /// The next counter to raise, if any.
+    /// The next value to record, if any.
     pub fn take_metric(&mut self) -> Option<MetricEvent> {
         self.telemetry.take_event()
     }
@@ -220,7 +238,7 @@ impl Engine {
 
     /// Settles a stream in the step that it came with.
     fn at_once(&mut self, stream: u64, settled: Settled) -> Step {
-        self.remember(stream, settled.edits);
+        self.remember(stream, settled.edits, settled.note);
         match settled.outcome {
             Outcome::Continue => Step::Pass,
             Outcome::Respond(response) => Step::Respond(response),
@@ -230,11 +248,12 @@ impl Engine {
     /// Settles a stream that waits.
     fn conclude(&mut self, stream: u64, settled: Settled) {
         self.streams.remove(&stream);
-        self.remember(stream, settled.edits);
+        self.remember(stream, settled.edits, settled.note);
         self.outcomes.push_back((stream, settled.outcome));
     }
 
-    fn remember(&mut self, stream: u64, edits: Vec<HeaderEdit>) {
+    fn remember(&mut self, stream: u64, edits: Vec<HeaderEdit>, note: Option<Note>) {
+        self.notes.extend(note.map(|note| (stream, note)));
         if !edits.is_empty() {
             self.streams.insert(stream, Box::new(Stream::Passed { edits }));
         }
@@ -245,15 +264,15 @@ impl Engine {
         let policy = self.config.ruleset.policy(index)?;
         let (tally, mode, mut settled) = match policy.failure_mode {
             FailureMode::Closed if plan.charges.iter().any(|charge| charge.enforced) => {
-                (Tally::DegradedClosed, "closed", Settled { outcome: Outcome::Respond(unavailable()), edits: Vec::new() })
+                (Tally::DegradedClosed, "closed", Settled { outcome: Outcome::Respond(unavailable()), edits: Vec::new(), note: None })
             }
             FailureMode::Open | FailureMode::Closed => {
-                (Tally::DegradedOpen, "open", Settled { outcome: Outcome::Continue, edits: Vec::new() })
+                (Tally::DegradedOpen, "open", Settled { outcome: Outcome::Continue, edits: Vec::new(), note: None })
             }
             FailureMode::Local { share } => {
                 let charges = plan.charges_of_share(share);
                 let decision = self.windows.decide(&plan.keys, &charges, now_ns / 1_000);
-                (Tally::DegradedLocal, "local", settle(policy, plan, &charges, &decision))
+                (Tally::DegradedLocal, "local", settle((index, policy), plan, &charges, &decision))
             }
         };
         if policy.headers.degraded {
@@ -263,6 +282,13 @@ impl Engine {
                 Outcome::Respond(response) => response.headers.push((name, value)),
             }
         }
+        let decision = match (&settled.outcome, tally) {
+            (Outcome::Continue, _) => "passed",
+            (Outcome::Respond(_), Tally::DegradedClosed) => "unavailable",
+            (Outcome::Respond(_), _) => "refused",
+        };
+        let told = settled.note.take().and_then(|note| note.told);
+        settled.note = Some(Note { policy: index, decision, told, degraded: Some((mode, cause)) });
         self.telemetry.decided(index, tally);
         Some(settled)
     }
@@ -270,16 +296,17 @@ impl Engine {
 
 // === impl Settled ===
 
-fn settle(policy: &Policy, plan: &Plan, charges: &[Charge], decision: &Decision) -> Settled {
-    let names = plan.names(policy);
+/// What a decision of a policy, given with its place, means for a request.
+fn settle(policy: (usize, &Policy), plan: &Plan, charges: &[Charge], decision: &Decision) -> Settled {
+    let names = plan.names(policy.1);
     let standings = charges.iter().zip(&decision.standings).zip(&names);
     let quotas: Vec<_> = standings.map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing }).collect();
-    if decision.admitted { admit(policy, &quotas) } else { refuse(policy, &quotas) }
+    if decision.admitted { admit(policy.1, &quotas) } else { refuse(policy, &quotas) }
 }
 
 /// Refuses by what is known of some of the limits.
-fn settle_known(policy: &Policy, plan: &Plan, known: &[(usize, Standing)]) -> Settled {
-    let names = plan.names(policy);
+fn settle_known(policy: (usize, &Policy), plan: &Plan, known: &[(usize, Standing)]) -> Settled {
+    let names = plan.names(policy.1);
     let quota =
         |(at, standing): &(usize, Standing)| Some(Quota { name: names.get(*at)?, charge: *plan.charges.get(*at)?, standing: *standing });
     let quotas: Vec<_> = known.iter().filter_map(quota).collect();
@@ -289,17 +316,18 @@ fn settle_known(policy: &Policy, plan: &Plan, known: &[(usize, Standing)]) -> Se
 fn admit(policy: &Policy, quotas: &[Quota<'_>]) -> Settled {
     let fields = quota_headers(policy.headers, quotas, false);
     let edits = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value)).collect();
-    Settled { outcome: Outcome::Continue, edits }
+    Settled { outcome: Outcome::Continue, edits, note: None }
 }
 
-fn refuse(policy: &Policy, quotas: &[Quota<'_>]) -> Settled {
+fn refuse((index, policy): (usize, &Policy), quotas: &[Quota<'_>]) -> Settled {
     let response = Response {
         status: policy.rejected_code,
         headers: quota_headers(policy.headers, quotas, true),
         body: policy.rejected_msg.clone().into_bytes(),
         details: "cluster-key-rate-limit.rejected",
     };
-    Settled { outcome: Outcome::Respond(response), edits: Vec::new() }
+    let note = Some(Note::refused(index, told(quotas, true)));
+    Settled { outcome: Outcome::Respond(response), edits: Vec::new(), note }
 }
 
 fn tally(decision: &Decision) -> Tally {

@@ -20,6 +20,21 @@ pub(crate) struct Quota<'a> {
     pub(crate) standing: Standing,
 }
 
+/// The one limit that a client is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) limit: u64,
+    pub(crate) remaining: u64,
+    /// Whole seconds until there is more.
+    pub(crate) wait_s: u64,
+}
+
+/// The limit that `x-ratelimit-*` and `retry-after` speak of.
+pub(crate) fn told(quotas: &[Quota<'_>], refused: bool) -> Option<Told> {
+    let quota = spoken_of(quotas, refused)?;
+    Some(Told { limit: quota.charge.limit, remaining: remaining(quota), wait_s: seconds(until_more(quota)) })
+}
+
 /// The header fields for one decision, in the order of `quotas`; names in lower case.
 ///
 /// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit: of the refusing one that frees last (one in `dry_run` only if
@@ -30,15 +45,14 @@ pub(crate) struct Quota<'a> {
 /// - `retry-after` (RFC 9110, section 10.2.3) is when the request would be admitted, in whole seconds, rounded up.
 pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused: bool) -> Vec<(String, String)> {
     let mut fields = Vec::new();
-    let Some(spoken_of) = spoken_of(quotas, refused) else { return fields };
-    let wait = seconds(until_more(spoken_of));
+    let Some(Told { limit, remaining: left, wait_s }) = told(quotas, refused) else { return fields };
     let mut field = |name: &str, value: String| fields.push((name.to_string(), value));
     if headers.quota {
-        field("x-ratelimit-limit", spoken_of.charge.limit.to_string());
-        field("x-ratelimit-remaining", remaining(spoken_of).to_string());
+        field("x-ratelimit-limit", limit.to_string());
+        field("x-ratelimit-remaining", left.to_string());
     }
     if headers.reset && refused {
-        field("x-ratelimit-reset", wait.to_string());
+        field("x-ratelimit-reset", wait_s.to_string());
     }
     if headers.ietf {
         field(
@@ -48,7 +62,7 @@ pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused
         field("ratelimit", list(quotas, |quota| format!("r={};t={}", integer(remaining(quota)), seconds(until_more(quota)))));
     }
     if headers.retry_after && refused {
-        field("retry-after", wait.to_string());
+        field("retry-after", wait_s.to_string());
     }
     fields
 }

@@ -16,6 +16,7 @@ mod header;
 mod ip_set;
 mod key;
 pub mod local;
+mod note;
 mod plan;
 pub mod redis;
 mod refusals;
@@ -28,5 +29,5 @@ mod verdict;
 pub mod window;
 
 pub use filter::{Configuration, Engine};
-pub use telemetry::{LogLevel, Metric, MetricEvent};
+pub use telemetry::{LogLevel, Metric, MetricEvent, MetricKind, is_unprintable};
 pub use verdict::{HeaderEdit, Outcome, Response, Step};

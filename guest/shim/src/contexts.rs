@@ -8,9 +8,9 @@ use proxy_wasm::{
 };
 
 use crate::{
-    counters::Counters,
     envoy::Envoy,
     filter::{Filter, Flow},
+    statistics::Statistics,
 };
 
 /// What is kept in one virtual machine.
@@ -18,7 +18,7 @@ use crate::{
 struct Plugin {
     /// By root context; seldom more than two.
     filters: Vec<(u32, Filter<Envoy>)>,
-    counters: Counters,
+    statistics: Statistics,
 }
 
 impl Plugin {
@@ -52,7 +52,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let json = Envoy.configuration(size);
         with_plugin(|plugin| {
-            let Some(filter) = Filter::configure(Envoy, &mut plugin.counters, &json) else { return false };
+            let Some(filter) = Filter::configure(Envoy, &mut plugin.statistics, &json) else { return false };
             if let Some(earlier) = plugin.filter(self.id) {
                 earlier.retire();
                 *earlier = filter;

@@ -5,7 +5,7 @@
 
 use std::ptr;
 
-use slidegate_engine::Response;
+use slidegate_engine::{MetricKind, Response};
 
 use crate::{
     gateway::{Gateway, Level, Status},
@@ -23,6 +23,8 @@ const REDIS_REPLY: u32 = 9;
 const REQUEST: u32 = 0;
 
 const COUNTER: u32 = 0;
+const GAUGE: u32 = 1;
+const HISTOGRAM: u32 = 2;
 
 /// What stock passes: no gRPC status of its own.
 const NO_GRPC_STATUS: i32 = -1;
@@ -52,6 +54,7 @@ unsafe extern "C" {
     ) -> Status;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> Status;
     fn proxy_increment_metric(id: u32, delta: i64) -> Status;
+    fn proxy_record_metric(id: u32, value: u64) -> Status;
     fn proxy_redis_init(
         cluster: *const u8,
         cluster_size: usize,
@@ -161,14 +164,23 @@ impl Gateway for Envoy {
         buffer(REDIS_REPLY, usize::try_from(size).ok()?)
     }
 
-    fn define_counter(&self, name: &str) -> Option<u32> {
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32> {
+        let kind = match kind {
+            MetricKind::Counter => COUNTER,
+            MetricKind::Gauge => GAUGE,
+            MetricKind::Histogram => HISTOGRAM,
+        };
         let mut id = 0;
-        let status = unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) };
+        let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &mut id) };
         checked(status, id).ok()
     }
 
-    fn raise_counter(&self, id: u32, delta: u64) {
-        unsafe { proxy_increment_metric(id, i64::try_from(delta).unwrap_or(i64::MAX)) };
+    fn add_to_metric(&self, id: u32, delta: i64) {
+        unsafe { proxy_increment_metric(id, delta) };
+    }
+
+    fn record_metric(&self, id: u32, value: u64) {
+        unsafe { proxy_record_metric(id, value) };
     }
 }
 

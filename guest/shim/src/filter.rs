@@ -7,11 +7,11 @@ use slidegate_engine::{Engine, HeaderEdit, LogLevel, MetricEvent, Outcome, Step,
 
 use crate::{
     clock::Clock,
-    counters::Counters,
     gateway::{Gateway, Level},
     log,
     redis::Redis,
     request::Request,
+    statistics::{Statistic, Statistics},
 };
 
 /// More mistakes of a configuration are counted, not logged.
@@ -35,15 +35,15 @@ pub struct Filter<G> {
     gateway: G,
     engine: Engine,
     redis: Redis,
-    /// The gateway's ids of the engine's counters.
-    counters: Vec<Option<u32>>,
+    /// In the order of the engine's metrics.
+    statistics: Vec<Statistic>,
     clock: Clock,
     plugin_id: Option<String>,
 }
 
 impl<G: Gateway> Filter<G> {
     /// Reads a configuration. `None`: it cannot be used, and why is logged. The gateway does this at least twice, once for trial.
-    pub fn configure(gateway: G, counters: &mut Counters, json: &[u8]) -> Option<Self> {
+    pub fn configure(gateway: G, statistics: &mut Statistics, json: &[u8]) -> Option<Self> {
         let plugin_id = slidegate_engine::config::plugin_id(json);
         let engine = match Engine::configure(json) {
             Ok(engine) => engine,
@@ -61,8 +61,8 @@ impl<G: Gateway> Filter<G> {
         if !configuration.services.is_empty() {
             gateway.tick_each(TICK_MS);
         }
-        let counters = engine.metrics().iter().map(|metric| counters.id(&gateway, metric)).collect();
-        let mut filter = Filter { gateway, engine, redis, counters, clock: Clock::default(), plugin_id };
+        let statistics = engine.metrics().iter().map(|metric| statistics.of(&gateway, metric)).collect();
+        let mut filter = Filter { gateway, engine, redis, statistics, clock: Clock::default(), plugin_id };
         filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
         filter.log();
         Some(filter)
@@ -110,6 +110,7 @@ impl<G: Gateway> Filter<G> {
         let now_ns = self.now_ns();
         let out = self.redis.take_all();
         self.fail(out, CallError::Disconnected, now_ns);
+        self.statistics.iter_mut().for_each(|statistic| statistic.retire(&self.gateway));
     }
 
     /// Response headers are on their way to the client, the upstream's or those of an answer in its place, ours too.
@@ -144,14 +145,32 @@ impl<G: Gateway> Filter<G> {
     fn flush(&mut self, now_ns: u64, current: Option<u32>) -> Option<Outcome> {
         let Filter { gateway, engine, redis, .. } = self;
         engine.dispatch(now_ns, |service, command| redis.send(gateway, service, command, now_ns));
+        self.annotate(current);
         let outcome = self.settle(current);
-        while let Some(MetricEvent { metric, delta }) = self.engine.take_metric() {
-            if let Some(Some(id)) = self.counters.get(metric) {
-                self.gateway.raise_counter(*id, delta);
+        while let Some(MetricEvent { metric, value }) = self.engine.take_metric() {
+            if let Some(statistic) = self.statistics.get_mut(metric) {
+                statistic.record(&self.gateway, value);
             }
         }
         self.log();
         outcome
+    }
+
+    /// Leaves what a log should say of a request where the gateway's log format finds it: `%FILTER_STATE(wasm.slidegate:PLAIN)%`.
+    fn annotate(&mut self, current: Option<u32>) {
+        let mut has_left = false;
+        while let Some((stream, fields)) = self.engine.take_note() {
+            let Ok(stream) = u32::try_from(stream) else { continue };
+            let is_current = current == Some(stream) && !has_left;
+            if is_current || self.gateway.select(stream) {
+                let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                self.gateway.set_property("slidegate", log::escaped(&fields.join(" ")).as_bytes());
+            }
+            has_left |= !is_current;
+        }
+        if let (Some(current), true) = (current, has_left) {
+            self.gateway.select(current);
+        }
     }
 
     fn settle(&mut self, current: Option<u32>) -> Option<Outcome> {

@@ -1,7 +1,7 @@
 //! What the shim asks of the gateway, one method for one host call. None of them can fail in a way that has to be handled
 //! beyond what it returns; a status that nobody can act on is dropped.
 
-use slidegate_engine::Response;
+use slidegate_engine::{MetricKind, Response};
 
 /// A proxy-wasm status. The numbers that matter here are below; others are passed on as they are.
 pub type Status = u32;
@@ -76,9 +76,12 @@ pub trait Gateway {
     /// The reply that is being delivered, `size` bytes.
     fn redis_reply(&self, size: u32) -> Option<Vec<u8>>;
 
-    /// Defines a counter and returns its id.
-    fn define_counter(&self, name: &str) -> Option<u32>;
+    /// Defines a metric and returns its id.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32>;
 
-    /// Raises a counter by at least 1.
-    fn raise_counter(&self, id: u32, delta: u64);
+    /// Raises a counter by at least 1, or changes a gauge.
+    fn add_to_metric(&self, id: u32, delta: i64);
+
+    /// Counts a value in a histogram.
+    fn record_metric(&self, id: u32, value: u64);
 }

@@ -14,7 +14,6 @@
 pub mod clock;
 #[cfg(target_arch = "wasm32")]
 mod contexts;
-pub mod counters;
 #[cfg(target_arch = "wasm32")]
 mod envoy;
 pub mod filter;
@@ -23,3 +22,4 @@ pub mod header_map;
 pub mod log;
 pub mod redis;
 pub mod request;
+pub mod statistics;

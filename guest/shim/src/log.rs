@@ -1,5 +1,7 @@
 //! Lines as the gateway's other plugins write them: `[plugin] [plugin id] [request id] message`.
 
+use slidegate_engine::is_unprintable;
+
 /// In place of an id that there is none of.
 const NIL: &str = "nil";
 
@@ -20,9 +22,16 @@ pub fn line(plugin_id: Option<&str>, request_id: Option<&[u8]>, message: &str) -
     line
 }
 
+/// A text without the characters that would break a line or steer a terminal.
+pub fn escaped(text: &str) -> String {
+    let mut line = String::new();
+    push(&mut line, text, MESSAGE_MAX);
+    line
+}
+
 fn push(line: &mut String, text: &str, longest: usize) {
     for character in text.chars().take(longest) {
-        if character.is_control() {
+        if is_unprintable(character) {
             line.extend(character.escape_default());
         } else {
             line.push(character);
@@ -46,6 +55,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line_and_has_an_end() {
         assert_eq!(line(None, Some(b"a\r\nb\x1b[0m\xff"), "x\ny"), "[slidegate] [nil] [a\\r\\nb\\u{1b}[0m\u{fffd}] x\\ny");
+        assert_eq!(line(None, None, "a\u{2028}b\u{9b}c\u{202e}"), "[slidegate] [nil] [nil] a\\u{2028}b\\u{9b}c\\u{202e}");
         let long = line(None, Some(&[b'r'; 10_000]), &"\u{e9}".repeat(10_000));
         assert_eq!(long.chars().count(), "[slidegate] [nil] [] ".len() + 128 + 3 + 4_096 + 3);
     }

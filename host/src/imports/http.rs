@@ -2,7 +2,7 @@
 
 use wasmtime::{Result, bail, ensure};
 
-use super::{Ctx, HEADER_BYTES_MAX, HEADERS_MAX, RESPONSE_BODY_BYTES_MAX, Verdict};
+use super::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, RESPONSE_BODY_BYTES_MAX, Verdict};
 use crate::bindings::slidegate::filter::http::Host;
 use crate::bindings::slidegate::filter::types::{self, Header, HeaderEdit, Response, StreamId};
 
@@ -57,6 +57,17 @@ impl Host for Ctx {
         ensure!(edits.len() <= HEADERS_MAX, "more than {HEADERS_MAX} header edits");
         edits.iter().try_for_each(check_edit)?;
         self.settle(stream, Verdict::Pass(edits));
+        Ok(())
+    }
+
+    fn annotate(&mut self, stream: StreamId, mut fields: Vec<(String, String)>) -> Result<()> {
+        let Some(state) = self.streams.get_mut(&stream).filter(|state| state.open) else { return Ok(()) };
+        fields.truncate(ANNOTATIONS_MAX);
+        for (name, value) in &mut fields {
+            name.truncate(name.floor_char_boundary(ANNOTATION_BYTES_MAX));
+            value.truncate(value.floor_char_boundary(ANNOTATION_BYTES_MAX));
+        }
+        state.annotations = fields;
         Ok(())
     }
 }

@@ -4,14 +4,18 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use metrics::{Counter, Gauge, Key, Label, Metadata};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, Unit};
 use wasmtime::Result;
 
 use super::Ctx;
 use crate::bindings::slidegate::filter::telemetry::{Host, Level, MetricKind};
 
-/// Most metrics one instance may define. Further ones are not recorded.
+/// Most metrics one instance may define, beside one for each byte of its configuration: a rule of some thirty bytes has about as many.
+/// Further ones are not recorded.
 const METRICS_MAX: usize = 1_000;
+
+/// Longest help of a metric, in bytes; the rest is cut off.
+const HELP_BYTES_MAX: usize = 1_024;
 
 /// Most labels of one metric; most bytes in a metric's name, a label's name or its value.
 const LABELS_MAX: usize = 16;
@@ -32,13 +36,16 @@ static METADATA: Metadata<'static> = Metadata::new(TARGET, metrics::Level::INFO,
 #[derive(Default)]
 pub(super) struct Metrics {
     handles: Vec<Handle>,
-    ids: HashMap<Key, [Option<u32>; 2]>,
+    ids: HashMap<Key, [Option<u32>; 3]>,
+    configuration_bytes: usize,
     overflow_reported: bool,
 }
 
 enum Handle {
     Counter(Counter),
-    Gauge(Gauge),
+    /// What this instance added to it, since several instances share it.
+    Gauge(Gauge, u64),
+    Histogram(Histogram),
 }
 
 impl Host for Ctx {
@@ -53,8 +60,8 @@ impl Host for Ctx {
         Ok(())
     }
 
-    fn define_metric(&mut self, kind: MetricKind, name: String, labels: Vec<(String, String)>) -> Result<u32> {
-        Ok(self.metrics.define(kind, name, labels))
+    fn define_metric(&mut self, kind: MetricKind, name: String, help: String, labels: Vec<(String, String)>) -> Result<u32> {
+        Ok(self.metrics.define(kind, name, help, labels))
     }
 
     fn record_metric(&mut self, metric: u32, value: u64) -> Result<()> {
@@ -64,10 +71,15 @@ impl Host for Ctx {
 }
 
 impl Metrics {
-    fn define(&mut self, kind: MetricKind, name: String, labels: Vec<(String, String)>) -> u32 {
+    pub(super) fn allow(&mut self, configuration_bytes: usize) {
+        self.configuration_bytes = configuration_bytes;
+    }
+
+    fn define(&mut self, kind: MetricKind, name: String, mut help: String, labels: Vec<(String, String)>) -> u32 {
         let slot = match kind {
             MetricKind::Counter => 0,
             MetricKind::Gauge => 1,
+            MetricKind::Histogram => 2,
         };
         let too_long = labels.len() > LABELS_MAX
             || name.len() > NAME_BYTES_MAX
@@ -80,13 +92,11 @@ impl Metrics {
         if let Some(id) = self.ids.get(&key).and_then(|ids| ids[slot]) {
             return id;
         }
-        if self.handles.len() >= METRICS_MAX {
+        if self.handles.len() >= METRICS_MAX.saturating_add(self.configuration_bytes) {
             return self.refuse("too many are defined");
         }
-        let handle = metrics::with_recorder(|recorder| match kind {
-            MetricKind::Counter => Handle::Counter(recorder.register_counter(&key, &METADATA)),
-            MetricKind::Gauge => Handle::Gauge(recorder.register_gauge(&key, &METADATA)),
-        });
+        help.truncate(help.floor_char_boundary(HELP_BYTES_MAX));
+        let handle = metrics::with_recorder(|recorder| register(recorder, kind, &key, help));
         let id = u32::try_from(self.handles.len()).unwrap_or(NOT_RECORDED);
         self.handles.push(handle);
         self.ids.entry(key).or_default()[slot] = Some(id);
@@ -102,13 +112,46 @@ impl Metrics {
         NOT_RECORDED
     }
 
-    fn record(&self, metric: u32, value: u64) {
-        let handle = usize::try_from(metric).ok().and_then(|index| self.handles.get(index));
+    fn record(&mut self, metric: u32, value: u64) {
+        let handle = usize::try_from(metric).ok().and_then(|index| self.handles.get_mut(index));
         match handle {
             Some(Handle::Counter(counter)) => counter.increment(value),
             // Gauges are floating point in the recorder; above 2^53 the last digits are lost.
-            Some(Handle::Gauge(gauge)) => gauge.set(value as f64),
+            Some(Handle::Gauge(gauge, last)) => {
+                gauge.increment(value as f64 - *last as f64);
+                *last = value;
+            }
+            Some(Handle::Histogram(histogram)) => histogram.record(value as f64 / 1e6),
             None => {}
+        }
+    }
+}
+
+/// An instance that is gone has no share in a gauge.
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        for handle in &self.handles {
+            if let Handle::Gauge(gauge, last) = handle {
+                gauge.decrement(*last as f64);
+            }
+        }
+    }
+}
+
+fn register(recorder: &dyn Recorder, kind: MetricKind, key: &Key, help: String) -> Handle {
+    let name = KeyName::from(key.name().to_owned());
+    match kind {
+        MetricKind::Counter => {
+            recorder.describe_counter(name, None, help.into());
+            Handle::Counter(recorder.register_counter(key, &METADATA))
+        }
+        MetricKind::Gauge => {
+            recorder.describe_gauge(name, None, help.into());
+            Handle::Gauge(recorder.register_gauge(key, &METADATA), 0)
+        }
+        MetricKind::Histogram => {
+            recorder.describe_histogram(name, Some(Unit::Seconds), help.into());
+            Handle::Histogram(recorder.register_histogram(key, &METADATA))
         }
     }
 }
@@ -116,10 +159,15 @@ impl Metrics {
 /// A line that stays one line in any log, of bounded length.
 fn printable(message: &str) -> Cow<'_, str> {
     let cut = &message[..message.floor_char_boundary(LINE_BYTES_MAX)];
-    if cut.chars().any(char::is_control) {
-        return Cow::Owned(cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
+    if cut.contains(is_unprintable) {
+        return Cow::Owned(cut.chars().map(|c| if is_unprintable(c) { ' ' } else { c }).collect());
     }
     Cow::Borrowed(cut)
+}
+
+/// Control characters, what else ends a line somewhere, and marks of direction.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -129,6 +177,7 @@ mod tests {
     #[test]
     fn log_lines_stay_lines() {
         assert_eq!(printable("a\nb\x1b[1m"), "a b [1m");
+        assert_eq!(printable("a\u{2028}b\u{9b}c\u{202e}"), "a b c ");
         let long = "ä".repeat(LINE_BYTES_MAX);
         assert_eq!(printable(&long).len(), LINE_BYTES_MAX);
     }
@@ -136,21 +185,27 @@ mod tests {
     #[test]
     fn a_metric_is_found_again_by_kind_name_and_labels() {
         let mut metrics = Metrics::default();
+        let mut define = |kind, labels| metrics.define(kind, "m".to_owned(), "Told".to_owned(), labels);
         let labels = vec![("rule".to_owned(), "a".to_owned())];
-        let first = metrics.define(MetricKind::Counter, "m".to_owned(), labels.clone());
-        assert_eq!(metrics.define(MetricKind::Counter, "m".to_owned(), labels.clone()), first);
-        assert_ne!(metrics.define(MetricKind::Counter, "m".to_owned(), Vec::new()), first);
-        assert_ne!(metrics.define(MetricKind::Gauge, "m".to_owned(), labels), first);
+        let first = define(MetricKind::Counter, labels.clone());
+        assert_eq!(define(MetricKind::Counter, labels.clone()), first);
+        assert_ne!(define(MetricKind::Counter, Vec::new()), first);
+        assert_ne!(define(MetricKind::Gauge, labels.clone()), first);
+        assert_ne!(define(MetricKind::Histogram, labels.clone()), define(MetricKind::Gauge, labels));
     }
 
     #[test]
     fn the_number_of_metrics_is_bounded() {
         let mut metrics = Metrics::default();
-        for n in 0..METRICS_MAX {
-            assert_ne!(metrics.define(MetricKind::Counter, format!("m{n}"), Vec::new()), NOT_RECORDED);
+        metrics.allow(500);
+        let define = |metrics: &mut Metrics, name: String| metrics.define(MetricKind::Counter, name, String::new(), Vec::new());
+        for n in 0..METRICS_MAX + 500 {
+            assert_ne!(define(&mut metrics, format!("m{n}")), NOT_RECORDED);
         }
-        assert_eq!(metrics.define(MetricKind::Counter, "more".to_owned(), Vec::new()), NOT_RECORDED);
-        assert_ne!(metrics.define(MetricKind::Counter, "m0".to_owned(), Vec::new()), NOT_RECORDED);
+        assert_eq!(define(&mut metrics, "more".to_owned()), NOT_RECORDED);
+        assert_ne!(define(&mut metrics, "m0".to_owned()), NOT_RECORDED);
         metrics.record(NOT_RECORDED, 1);
+        metrics.allow(501);
+        assert_ne!(define(&mut metrics, "more".to_owned()), NOT_RECORDED, "a longer configuration may have more");
     }
 }

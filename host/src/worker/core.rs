@@ -141,6 +141,15 @@ impl Core {
         self.enter(&mut kept, key.stream, hook)
     }
 
+    /// What a log of requests should say of a stream.
+    pub(super) fn annotations(&self, key: Key) -> Vec<(String, String)> {
+        let mut kept = self.lock();
+        if kept.generation != key.generation {
+            return Vec::new();
+        }
+        kept.instance.as_mut().map_or_else(Vec::new, |instance| instance.take_annotations(key.stream))
+    }
+
     /// Ends a stream. Who waited for it hears no more.
     pub(super) fn end(&self, key: Key) {
         let mut kept = self.lock();

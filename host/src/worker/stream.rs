@@ -81,6 +81,12 @@ impl Stream {
         }
     }
 
+    /// What a log of requests should say of this one beside its status, as names and values: only of a request that was refused, or
+    /// decided on without the Redis that should have been asked. To be called after [`on_request`](Self::on_request); nothing the second time.
+    pub fn take_annotations(&self) -> Vec<(String, String)> {
+        self.key.get().copied().flatten().map_or_else(Vec::new, |key| self.core.annotations(key))
+    }
+
     /// The key of a stream that has begun, if the configuration asks for this hook.
     fn key_for(&self, hook: Hooks) -> Option<Key> {
         let key = self.key.get().copied().flatten()?;

@@ -12,7 +12,7 @@
 ;;   s two calls, in order                                 k call a service that is not configured
 ;;
 ;; A reply settles the stream of its call, twice, and the second time differently: +status passes,
-;; anything else from Redis answers 503, no reply answers 504.
+;; anything else from Redis answers 503, no reply answers 504. Answers are annotated: why=no.
 (module
   (import "slidegate:filter/redis@0.1.0" "redis-call"
     (func $redis_call (param i32 i32 i32 i32)))
@@ -22,6 +22,8 @@
     (func $http_response (param i64 i32 i32 i32 i32 i32 i32 i32)))
   (import "slidegate:filter/http@0.1.0" "http-continue"
     (func $http_continue (param i64 i32 i32)))
+  (import "slidegate:filter/http@0.1.0" "annotate"
+    (func $annotate (param i64 i32 i32)))
   (import "slidegate:filter/telemetry@0.1.0" "log"
     (func $log (param i32 i32 i32)))
 
@@ -41,6 +43,9 @@
   (data (i32.const 208) "\50\00\00\00\04\00\00\00")
   ;; A header-edit: set(header { name, value }).
   (data (i32.const 224) "\00\00\00\00\60\00\00\00\08\00\00\00\70\00\00\00\03\00\00\00")
+  ;; An annotation list<tuple<string, string>>: why, no.
+  (data (i32.const 244) "why")
+  (data (i32.const 276) "\f4\00\00\00\03\00\00\00\b0\00\00\00\02\00\00\00")
   ;; A config-error: path, message.
   (data (i32.const 256) "\80\00\00\00\08\00\00\00\90\00\00\00\06\00\00\00")
   ;; A redis-service: name 64/10, port 6379, no credentials, 200 ms, database 0.
@@ -77,6 +82,7 @@
         (i32.and (i32.gt_u (local.get $len) (i32.const 1))
           (i32.eq (i32.load8_u offset=1 (local.get $json)) (i32.const 0x68)))))
     (i32.store8 (i32.const 13) (i32.eq (local.get $first) (i32.const 0x72)))
+    (i32.store8 (i32.const 14) (i32.const 0))
     (i32.store (i32.const 16) (i32.const 16))
     (i32.store (i32.const 20) (i32.const 0))
     (i32.const 0))
@@ -87,6 +93,7 @@
     (i32.const 0))
 
   (func $respond (param $stream i64) (param $status i32)
+    (call $annotate (local.get $stream) (i32.const 276) (i32.const 1))
     (call $http_response (local.get $stream) (local.get $status)
       (i32.const 16) (i32.const 0)
       (i32.const 176) (i32.const 2)

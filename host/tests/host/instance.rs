@@ -60,6 +60,21 @@ fn hooks_decide_at_once() {
 }
 
 #[test]
+fn what_a_log_should_say_of_a_stream_is_kept_until_it_ends() {
+    let mut instance = instance();
+    let said = vec![("why".to_owned(), "no".to_owned())];
+    on_request(&mut instance, 1, "/r").unwrap();
+    on_request(&mut instance, 2, "/r").unwrap();
+    on_request(&mut instance, 3, "/p").unwrap();
+    assert_eq!(instance.take_annotations(1), said);
+    assert!(instance.take_annotations(1).is_empty(), "once");
+    instance.on_done(2, 0).unwrap();
+    for gone_or_silent in [2, 3, 4] {
+        assert!(instance.take_annotations(gone_or_silent).is_empty());
+    }
+}
+
+#[test]
 fn a_reply_settles_its_stream_once() {
     let mut instance = instance();
     assert_eq!(on_request(&mut instance, 1, "/w").unwrap(), Step::Wait);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::{
-    Engine, Outcome, Response, Step,
+    Engine, MetricKind, Outcome, Response, Step,
     redis::{CallError, Reply},
 };
 
@@ -134,6 +134,9 @@ impl Host {
                 Ok(*last_call)
             }
         });
+        while let Some((stream, fields)) = self.engine.take_note() {
+            prop_assert!(self.streams.contains_key(&stream) && fields.iter().all(|(name, _)| !name.is_empty()), "{stream}: {fields:?}");
+        }
         let mut settled = BTreeSet::new();
         while let Some((stream, outcome)) = self.engine.take_outcome() {
             prop_assert!(settled.insert(stream), "stream {stream} was settled twice");
@@ -146,7 +149,8 @@ impl Host {
             prop_assert!(!line.contains(PASSWORD), "{line}");
         }
         while let Some(event) = self.engine.take_metric() {
-            prop_assert!(event.metric < self.engine.metrics().len() && event.delta > 0, "{event:?}");
+            let metric = self.engine.metrics().get(event.metric);
+            prop_assert!(metric.is_some_and(|metric| event.value > 0 || metric.kind != MetricKind::Counter), "{event:?}");
         }
         Ok(())
     }

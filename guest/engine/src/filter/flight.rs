@@ -10,7 +10,6 @@ use crate::{
     breaker::Gate,
     failure::Cause,
     plan::Plan,
-    rule::Policy,
     telemetry::{Saved, Tally},
     verdict::Step,
     window::script::{Batch, Form},
@@ -107,7 +106,7 @@ impl Engine {
             // It was charged, whether its stream is still there or not.
             self.telemetry.decided(call.policy, tally(&decision));
             if self.waits(waiter) {
-                let settled = settle(policy, &call.plan, &call.plan.charges, &decision);
+                let settled = settle((call.policy, policy), &call.plan, &call.plan.charges, &decision);
                 self.conclude(waiter.stream, settled);
             }
         }
@@ -176,8 +175,8 @@ impl Engine {
         if known.is_empty() {
             return None;
         }
-        let policy: &Policy = self.config.ruleset.policy(index)?;
-        let settled = settle_known(policy, plan, &known);
+        let policy = self.config.ruleset.policy(index)?;
+        let settled = settle_known((index, policy), plan, &known);
         self.telemetry.saved(service, Saved::KnownRefusal, 1);
         self.telemetry.decided(index, Tally::Refused);
         Some(settled)

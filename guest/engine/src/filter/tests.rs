@@ -60,7 +60,7 @@ fn raised(engine: &mut Engine) -> Vec<String> {
     let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
     let metric = |event: &MetricEvent| {
         let metric = &engine.metrics()[event.metric];
-        format!("{} {} {}", metric.name, metric.labels.last().unwrap().1, event.delta)
+        format!("{} {} {}", metric.name, metric.labels.last().unwrap().1, event.value)
     };
     events.iter().map(metric).collect()
 }
@@ -230,6 +230,25 @@ fn one_line_for_a_change_of_state_not_for_a_request() {
     assert_eq!(ask(&mut engine, Err(CallError::Timeout)).len(), 1);
     assert_eq!(ask(&mut engine, admitted(1)), ["Redis redis.static:80 answers again (it failed: timeout)"]);
     assert_eq!(ask(&mut engine, admitted(1)).len(), 0);
+}
+
+#[test]
+fn refusals_and_degraded_decisions_are_noted_and_no_others() {
+    let mut engine = engine(json!({"remember_refusals": false, "coalesce": false, "failure_mode": "local", "local_share": 0.5}));
+    let mut notes = |stream: u64, reply: Result<Reply, CallError>| {
+        engine.on_request(stream, &request(), 0);
+        dispatch(&mut engine, stream);
+        engine.on_reply(stream, reply, 0);
+        let notes: Vec<_> = core::iter::from_fn(|| engine.take_note()).collect();
+        assert!(notes.iter().all(|(noted, _)| *noted == stream));
+        let field = |(name, value): (&str, String)| format!("{name}={value}");
+        notes.into_iter().flat_map(|(_, fields)| fields).map(field).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(notes(1, admitted(1)), "");
+    assert_eq!(notes(2, refused(1_500_000)), "decision=refused rule=r limit=2 remaining=0 retry_after=2");
+    assert_eq!(notes(3, Err(CallError::Timeout)), "decision=passed rule=r degraded=local;cause=timeout");
+    let refused = "decision=refused rule=r limit=1 remaining=0 retry_after=1 degraded=local;cause=connect";
+    assert_eq!(notes(4, Err(CallError::Connect)), refused);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod fake;
 
-use slidegate_engine::redis::resp;
+use slidegate_engine::{Metric, MetricKind, redis::resp};
 
 use self::fake::Fake;
 use super::*;
@@ -22,7 +22,7 @@ const SECOND: u64 = 1_000_000_000;
 /// A filter that is configured, and what it asked for since.
 fn configured(json: &str) -> (Filter<Fake>, Fake) {
     let fake = Fake::default();
-    let filter = Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).expect("a good configuration");
+    let filter = Filter::configure(fake.clone(), &mut Statistics::default(), json.as_bytes()).expect("a good configuration");
     fake.take_events();
     (filter, fake)
 }
@@ -43,14 +43,14 @@ fn reply(filter: &mut Filter<Fake>, fake: &Fake, token: u32, bytes: &[u8]) {
 #[test]
 fn a_configuration_tells_the_gateway_of_its_redis_once() {
     let fake = Fake::default();
-    let mut counters = Counters::default();
+    let mut statistics = Statistics::default();
     let two = r#"{"_rules_": [
         {"_match_domain_": ["a"], "rule_name": "a", "global_threshold": {"query_per_day": 1}, "redis": {"service_name": "x.static"}},
         {"_match_domain_": ["b"], "rule_name": "b", "global_threshold": {"query_per_day": 1}, "redis": {"service_name": "x.static"}},
         {"_match_domain_": ["c"], "rule_name": "c", "global_threshold": {"query_per_day": 1},
          "redis": {"service_name": "x.static", "username": "u", "password": "secret", "database": 5, "timeout": 20}}]}"#;
     for round in 0..2 {
-        assert!(Filter::configure(fake.clone(), &mut counters, two.as_bytes()).is_some());
+        assert!(Filter::configure(fake.clone(), &mut statistics, two.as_bytes()).is_some());
         let events = fake.take_events();
         let inits: Vec<_> = events.iter().filter(|event| event.starts_with("init")).collect();
         assert_eq!(
@@ -72,7 +72,7 @@ fn a_configuration_tells_the_gateway_of_its_redis_once() {
 fn a_refused_configuration_says_why() {
     let fake = Fake::default();
     let json = LIMIT.replace("query_per_minute", "query_per_minit");
-    assert!(Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).is_none());
+    assert!(Filter::configure(fake.clone(), &mut Statistics::default(), json.as_bytes()).is_none());
     let events = fake.take_events();
     assert_eq!(events.len(), 1);
     assert!(events[0].starts_with("Error [slidegate] [p] [nil] configuration refused: global_threshold.query_per_minit: "), "{events:?}");
@@ -89,7 +89,7 @@ fn what_stock_takes_and_this_cannot_do_is_refused_before_redis_is_told_of() {
         ),
     ] {
         let fake = Fake::default();
-        assert!(Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).is_none(), "{json}");
+        assert!(Filter::configure(fake.clone(), &mut Statistics::default(), json.as_bytes()).is_none(), "{json}");
         let events = fake.take_events();
         assert_eq!(events.len(), 1, "{events:?}");
         assert!(events[0].contains(&format!("configuration refused: {place}")), "{events:?}");
@@ -101,7 +101,7 @@ fn of_many_mistakes_the_first_are_told_and_the_rest_counted() {
     let wrong: String = (0..33).map(|index| format!("\"wrong{index}\": 1, ")).collect();
     let fake = Fake::default();
     let json = LIMIT.replacen('{', &format!("{{{wrong}"), 1);
-    assert!(Filter::configure(fake.clone(), &mut Counters::default(), json.as_bytes()).is_none());
+    assert!(Filter::configure(fake.clone(), &mut Statistics::default(), json.as_bytes()).is_none());
     let events = fake.take_events();
     assert_eq!(events.len(), 21);
     assert!(events[20].ends_with("and 13 more mistakes"), "{events:?}");
@@ -118,6 +118,9 @@ fn a_reply_settles_its_own_stream() {
     assert_eq!(fake.take_events(), ["resume on 2", "raise rule.r.decision.admitted 1"]);
     fake.hook(3, || filter.on_response_headers(3));
     assert_eq!(fake.take_events(), [""; 0], "a refusal has its headers already");
+    let said = fake.property_of(3, "slidegate").map(|said| String::from_utf8(said).unwrap());
+    assert_eq!(said.as_deref(), Some("decision=refused rule=r limit=3 remaining=0 retry_after=2"));
+    assert_eq!(fake.property_of(2, "slidegate"), None, "there is nothing to say of it");
     fake.hook(2, || filter.on_response_headers(2));
     assert_eq!(fake.take_events(), ["replace x-ratelimit-limit 3 on 2", "replace x-ratelimit-remaining 2 on 2"]);
 }
@@ -146,7 +149,7 @@ fn a_request_that_never_paused_is_not_resumed() {
 fn a_cluster_that_was_unknown_is_configured_when_it_is_there() {
     let fake = Fake::default();
     fake.refuse_init(true);
-    let mut filter = Filter::configure(fake.clone(), &mut Counters::default(), LIMIT.as_bytes()).expect("only a warning");
+    let mut filter = Filter::configure(fake.clone(), &mut Statistics::default(), LIMIT.as_bytes()).expect("only a warning");
     fake.take_events();
     assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
     assert!(!fake.take_events().iter().any(|event| event.starts_with("call")));
@@ -325,4 +328,17 @@ fn a_command_is_one_value_for_redis() {
     let (_filter, fake) = waiting();
     let query = fake.last_query();
     assert!(matches!(resp::decode(&query), Some(slidegate_engine::redis::Reply::Many(parts)) if parts.len() == 5));
+}
+
+#[test]
+fn a_gauge_that_workers_share_is_changed_not_set() {
+    let fake = Fake::default();
+    let gauge = Metric { kind: MetricKind::Gauge, name: "g", help: "", labels: Vec::new() };
+    let mut statistic = Statistics::default().of(&fake, &gauge);
+    for value in [1, 1, 3, 0, 2] {
+        statistic.record(&fake, value);
+    }
+    statistic.retire(&fake);
+    let changes = [1, 2, -3, 2, -2].map(|change| format!("raise metric.g {change}"));
+    assert_eq!(fake.take_changes(), changes);
 }

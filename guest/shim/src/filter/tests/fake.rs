@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use slidegate_engine::{Response, redis::resp};
+use slidegate_engine::{MetricKind, Response, redis::resp};
 
 use crate::{
     gateway::{BAD_ARGUMENT, Gateway, Level, Status},
@@ -45,6 +45,11 @@ impl Fake {
     pub(super) fn take_events(&self) -> Vec<String> {
         let events = self.0.events.take();
         events.into_iter().filter(|event| event != "raise service.redis_dns.metric.slidegate_redis_calls_total 1").map(short).collect()
+    }
+
+    /// How metrics were changed since the last time.
+    pub(super) fn take_changes(&self) -> Vec<String> {
+        self.0.events.take().into_iter().filter(|event| event.starts_with("raise ")).collect()
     }
 
     pub(super) fn set_reply(&self, bytes: &[u8]) {
@@ -178,15 +183,20 @@ impl Gateway for Fake {
         Some(self.0.reply.borrow().clone())
     }
 
-    fn define_counter(&self, name: &str) -> Option<u32> {
+    fn define_metric(&self, _: MetricKind, name: &str) -> Option<u32> {
         self.note(format!("define {name}"));
         let mut counters = self.0.counters.borrow_mut();
         counters.push(name.to_owned());
         u32::try_from(counters.len()).ok()
     }
 
-    fn raise_counter(&self, id: u32, delta: u64) {
+    fn add_to_metric(&self, id: u32, delta: i64) {
         let name = self.0.counters.borrow()[id as usize - 1].clone();
         self.note(format!("raise {name} {delta}"));
+    }
+
+    fn record_metric(&self, id: u32, _: u64) {
+        let name = self.0.counters.borrow()[id as usize - 1].clone();
+        self.note(format!("record {name}"));
     }
 }

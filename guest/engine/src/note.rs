@@ -1,0 +1,42 @@
+//! What a log of requests should say of a request, beside what became of it.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+use crate::{failure::Cause, header::Told};
+
+/// Of a request that was refused, or that was decided on without the Redis that should have been asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Note {
+    /// Of which policy.
+    pub(crate) policy: usize,
+    pub(crate) decision: &'static str,
+    /// The limit that its headers speak of.
+    pub(crate) told: Option<Told>,
+    /// Which failure mode decided, and why.
+    pub(crate) degraded: Option<(&'static str, Cause)>,
+}
+
+impl Note {
+    pub(crate) fn refused(policy: usize, told: Option<Told>) -> Self {
+        Note { policy, decision: "refused", told, degraded: None }
+    }
+
+    /// Names and values, none of which a client chose.
+    pub(crate) fn fields(&self, rule_name: &str) -> Vec<(&'static str, String)> {
+        let mut fields = vec![("decision", self.decision.to_string()), ("rule", rule_name.to_string())];
+        if let Some(told) = self.told {
+            fields.push(("limit", told.limit.to_string()));
+            fields.push(("remaining", told.remaining.to_string()));
+            fields.push(("retry_after", told.wait_s.to_string()));
+        }
+        if let Some((mode, cause)) = self.degraded {
+            fields.push(("degraded", format!("{mode};cause={cause}")));
+        }
+        fields
+    }
+}

@@ -1,0 +1,71 @@
+//! A Redis service as log lines tell of it: one for a change, not for a request, and not too many changes.
+
+use alloc::{format, string::String};
+
+use super::LogLevel;
+use crate::{breaker::FAILURES_MAX, failure::Cause, redis::Service};
+
+/// So many changes of a service are told in [`CHANGES_NS`]; what it is then is told with the next change after.
+const CHANGES_MAX: u32 = 6;
+const CHANGES_NS: u64 = 10_000_000_000;
+
+/// When calls have succeeded for so long, that is told however much was told before: the last word is true.
+const WELL_NS: u64 = 1_000_000_000;
+
+/// A line and how loud it is.
+pub(super) type Line = (LogLevel, String);
+
+#[derive(Debug, Default)]
+pub(super) struct ServiceLines {
+    name: String,
+    /// What is wrong with it, as last said in a line.
+    ailing: Option<Cause>,
+    /// How many lines were said since then.
+    changes: u32,
+    since_ns: u64,
+    /// When a call failed last.
+    failed_ns: u64,
+}
+
+impl ServiceLines {
+    pub(super) fn new(service: &Service) -> Self {
+        ServiceLines { name: format!("{}:{}", service.service_name, service.port), ..ServiceLines::default() }
+    }
+
+    /// A call failed. Says so if the service was well, or ailed of something else.
+    pub(super) fn failed(&mut self, cause: Cause, detail: &str, now_ns: u64) -> Option<Line> {
+        self.failed_ns = now_ns;
+        if self.ailing == Some(cause) || !self.may_say(now_ns) {
+            return None;
+        }
+        self.ailing = Some(cause);
+        let line = format!("Redis {} fails ({cause}): {detail}; the failure mode decides until it answers", self.name);
+        Some((LogLevel::Warn, line))
+    }
+
+    /// So many calls failed in a row that no more are made but to probe.
+    pub(super) fn opened(&mut self, cause: Cause, now_ns: u64) -> Option<Line> {
+        let line = || format!("Redis {} failed {FAILURES_MAX} times in a row ({cause}): it is only probed until it answers", self.name);
+        let line = line();
+        self.may_say(now_ns).then_some((LogLevel::Warn, line))
+    }
+
+    /// A call succeeded. Says so if the service ailed, as loud as that was said.
+    pub(super) fn answered(&mut self, now_ns: u64) -> Option<Line> {
+        let cause = self.ailing?;
+        if now_ns.saturating_sub(self.failed_ns) < WELL_NS && !self.may_say(now_ns) {
+            return None;
+        }
+        self.ailing = None;
+        Some((LogLevel::Warn, format!("Redis {} answers again (it failed: {cause})", self.name)))
+    }
+
+    /// Whether one more line about it is due; a service that comes and goes all the time shall not fill the log.
+    fn may_say(&mut self, now_ns: u64) -> bool {
+        if now_ns.saturating_sub(self.since_ns) >= CHANGES_NS {
+            (self.since_ns, self.changes) = (now_ns, 0);
+        }
+        self.changes += 1;
+        self.changes <= CHANGES_MAX
+    }
+}

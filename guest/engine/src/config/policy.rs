@@ -10,7 +10,7 @@ use super::{
     document::Node,
     limit::{self, Precision},
     limit_by, limit_keys,
-    reader::{Fields, Path, Reader, elements, truth},
+    reader::{Fields, Path, Reader, elements, spelled, truth},
     service::{self, Services},
 };
 use crate::{
@@ -237,9 +237,9 @@ fn local_share(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<f64> 
     let share = match node {
         Node::Unsigned(number) => Some(*number as f64),
         Node::Float(number) => Some(*number),
-        Node::Text(text) => match Node::parse(text.as_bytes()) {
-            Ok(Node::Unsigned(number)) => Some(number as f64),
-            Ok(Node::Float(number)) => Some(number),
+        Node::Text(text) => match spelled(text) {
+            Some(Node::Unsigned(number)) => Some(number as f64),
+            Some(Node::Float(number)) => Some(number),
             _ => None,
         },
         _ => None,

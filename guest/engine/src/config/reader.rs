@@ -227,11 +227,25 @@ pub(super) fn whole_number(node: &Node) -> Option<u64> {
     }
 }
 
+/// The number that a text spells. YAML has more ways to write numbers than JSON, such as `.5` and `0.50`, and hands them on as texts.
+pub(super) fn spelled(text: &str) -> Option<Node> {
+    let allowed = |byte: u8| byte.is_ascii_digit() || b"eE+-.".contains(&byte);
+    if !text.bytes().all(allowed) {
+        return None;
+    }
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let zero = if text.starts_with('.') { "0" } else { "" };
+    let node = Node::parse(format!("{zero}{text}").as_bytes()).ok()?;
+    matches!(node, Node::Unsigned(_) | Node::Float(_)).then_some(node)
+}
+
 /// A value as a message shows it.
 pub(super) fn seen(node: &Node) -> String {
     match node {
         Node::List(_) | Node::Object(_) | Node::Null => node.kind().to_string(),
         Node::Text(text) if text.is_empty() => "an empty text".to_string(),
+        // What stands in the wrong place may be a URL with a password in it.
+        Node::Text(text) if text.contains("://") || text.contains('@') => "a URL or a part of one".to_string(),
         Node::Text(text) => format!("`{}`", shortened(text, SEEN_MAX)),
         number_or_boolean => format!("`{}`", shortened(&number_or_boolean.to_string(), SEEN_MAX)),
     }

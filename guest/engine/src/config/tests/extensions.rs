@@ -162,7 +162,9 @@ fn failure_modes() {
     assert_eq!(mode(json!({"failure_mode": "closed"})), FailureMode::Closed);
     assert_eq!(mode(json!({"failure_mode": "local"})), FailureMode::Local { share: 1.0 });
     assert_eq!(mode(json!({"failure_mode": "local", "local_share": 0.25})), FailureMode::Local { share: 0.25 });
-    assert_eq!(mode(json!({"failure_mode": "local", "local_share": "0.5"})), FailureMode::Local { share: 0.5 });
+    for share in ["0.5", ".5", "0.50", "+0.5", "5e-1"] {
+        assert_eq!(mode(json!({"failure_mode": "local", "local_share": share})), FailureMode::Local { share: 0.5 });
+    }
     refuses(with(json!({"failure_mode": "ajar"})), "failure_mode", "expected `open`, `closed` or `local`, got `ajar`");
     for share in [json!(0), json!(-0.5), json!(1.01), json!("half"), json!("NaN"), json!("inf"), json!(null)] {
         refuses(with(json!({"failure_mode": "local", "local_share": share})), "local_share", "above 0 and up to 1");

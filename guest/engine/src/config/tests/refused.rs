@@ -11,6 +11,20 @@ fn with_redis(redis: Value) -> Value {
 }
 
 #[test]
+fn a_url_in_the_wrong_place_is_not_shown() {
+    for (field, value) in [
+        ("failure_mode", "redis://u:hush@h"),
+        ("precision", "unix:///x.sock?user=u&pass=hush"),
+        ("rule_match", "u:hush@h"),
+        ("show_limit_quota_header", "rediss+cluster://u:hush@a:1,b:2"),
+    ] {
+        let mut config = with_redis(json!({"service_name": "redis.static"}));
+        config[field] = json!(value);
+        refuses(config, field, "got a URL or a part of one");
+    }
+}
+
+#[test]
 fn redis() {
     refuses(with_redis(json!({})), "redis.service_name", "is missing");
     refuses(with_redis(json!({"service_name": ""})), "redis.service_name", "expected the name of a Redis service");

@@ -1,4 +1,6 @@
-//! `slidegate check`: how a settings file is understood, for the person who wrote it.
+//! `slidegate check`: how a settings file, or a plugin's resource, is understood, for the person who wrote it.
+
+mod plugins;
 
 use std::fmt::Write;
 
@@ -6,56 +8,95 @@ use slidegate::Module;
 use tokio::runtime::Builder;
 
 use crate::gateway::{Serving, Workshop};
-use crate::settings::{Mistake, Settings};
+use crate::output;
+use crate::resource;
+use crate::settings::file::Occasion;
+use crate::settings::{Mistake, Settings, Source, warnings};
 
-/// Puts everything together as for serving, with one worker and without connecting anywhere, and tells what came of it.
+/// What `check` prints, and how many warnings are in it.
+#[derive(Default)]
+struct Report {
+    text: String,
+    warnings: usize,
+}
+
+impl Report {
+    fn line(&mut self, line: impl std::fmt::Display) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    fn warn(&mut self, indent: &str, warning: impl std::fmt::Display) {
+        self.warnings += 1;
+        self.line(format_args!("{indent}warning  {warning}"));
+    }
+}
+
+/// Checks a file and prints what came of it.
 ///
 /// # Errors
-/// What is wrong with the filter's configuration.
-pub(crate) fn report(settings: Settings, module: Module, redis: Option<String>) -> Result<String, Vec<Mistake>> {
+/// What is wrong with it; with `strict` also that there are warnings.
+pub(crate) fn run(source: &Source, module: Module, redis: Option<String>, strict: bool) -> Result<(), Vec<Mistake>> {
+    let single = |mistake| vec![mistake];
+    let bytes = source.read(Occasion::Start).map_err(single)?;
+    let report = match resource::read(&bytes).map_err(single)? {
+        Some(resources) => plugins::report(&resources, &module)?,
+        None => report(source.parse(&bytes, &module)?, module, redis)?,
+    };
+    output::print(&report.text).map_err(single)?;
+    match report.warnings {
+        1.. if strict => {
+            let count = report.warnings;
+            Err(single(Mistake::new("", format!("{count} warning{}, none of which `--strict` allows", if count == 1 { "" } else { "s" }))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts everything together as for serving, with one worker and without connecting anywhere, and tells what came of it.
+fn report(settings: Settings, module: Module, redis: Option<String>) -> Result<Report, Vec<Mistake>> {
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])?;
+    let environment = settings.environment.clone();
+    let is_redis_overridden = redis.is_some();
     let serving = Workshop::new(module, vec![runtime.handle().clone()], redis).make(settings, None)?;
-    Ok(told(&serving))
+    let mut report = Report::default();
+    tell_gateway(&mut report, &serving.settings);
+    tell_filter(&mut report, &serving);
+    let uses_redis = serving.configuration().is_some_and(|configuration| !configuration.redis.is_empty());
+    for warning in warnings::of(&serving.settings, uses_redis || is_redis_overridden) {
+        report.warn("", warning);
+    }
+    Ok(Report { text: environment.hide(&report.text), ..report })
 }
 
-fn told(serving: &Serving) -> String {
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = tell_gateway(&mut text, &serving.settings);
-    let _ = tell_filter(&mut text, serving);
-    text
-}
-
-fn tell_gateway(text: &mut String, settings: &Settings) -> std::fmt::Result {
+fn tell_gateway(report: &mut Report, settings: &Settings) {
     let admin = settings.admin.map_or_else(|| "off".to_owned(), |address| address.to_string());
-    writeln!(text, "listen   {} ({} workers)", settings.listen, settings.workers)?;
-    writeln!(text, "admin    {admin}")?;
-    writeln!(text, "routes   the closest host wins, then the longest path prefix")?;
+    report.line(format_args!("listen   {} ({} workers)", settings.listen, settings.workers));
+    report.line(format_args!("admin    {admin}"));
+    report.line("routes   the closest host wins, then the longest path prefix");
     for route in &settings.routes {
         let name = if route.name.is_empty() { "(no name)" } else { &route.name };
         let upstream = &route.upstream;
-        writeln!(text, "  {name}: {}{} -> {upstream}, service {}", route.host, route.path_prefix, upstream.service_name)?;
+        report.line(format_args!("  {name}: {}{} -> {upstream}, service {}", route.host, route.path_prefix, upstream.service_name));
     }
-    Ok(())
 }
 
-fn tell_filter(text: &mut String, serving: &Serving) -> std::fmt::Result {
+fn tell_filter(report: &mut Report, serving: &Serving) {
     let Some(configuration) = serving.configuration() else {
-        return writeln!(text, "filter   none: nothing is limited");
+        return report.line("filter   none: nothing is limited");
     };
     if configuration.redis.is_empty() {
-        writeln!(text, "redis    none: windows are kept in the process, in one instance for all workers")?;
+        report.line("redis    none: windows are kept in the process, in one instance for all workers");
     }
     for (service, address) in serving.redis_addresses() {
-        writeln!(text, "redis    {service} -> {address}")?;
+        report.line(format_args!("redis    {service} -> {address}"));
     }
-    writeln!(text, "filter")?;
+    report.line("filter");
     for line in serving.described().lines() {
-        writeln!(text, "  {line}")?;
+        report.line(format_args!("  {line}"));
     }
     for warning in &configuration.warnings {
-        writeln!(text, "warning  {warning}")?;
+        report.warn("", warning);
     }
-    Ok(())
 }

@@ -1,21 +1,25 @@
 //! The command line.
 
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use slidegate::Module;
 
 use crate::gateway::{self, Listeners, Start};
-use crate::settings::{Mistake, Overrides, Source};
-use crate::{check, demo, logging};
+use crate::migrate::{self, Migrate};
+use crate::settings::file::{self, Occasion};
+use crate::settings::{self, Mistake, Overrides, Source, nearest, secret::text_shown};
+use crate::{check, demo, logging, output};
 
 /// A gateway with a cluster rate limiter: true sliding windows, counted in Redis or in the process.
 ///
 /// Without a command it runs a demo on its own: local windows, no Redis, an upstream of its own, and a list of curl lines to try.
 #[derive(Debug, Parser)]
-#[command(name = "slidegate", version, max_term_width = 100)]
+#[command(name = "slidegate", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -23,27 +27,38 @@ pub(crate) struct Cli {
     options: Options,
 }
 
+const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or it cannot be read or served (with `check --strict` also a \
+                          warning, with `migrate` a plugin that cannot be converted); 2 a mistake in the command line.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve what a settings file says. It is read again when it changes, and on SIGHUP; SIGTERM drains.
     Serve {
-        /// The settings, YAML, or JSON if its name ends in `.json`.
+        /// The settings, YAML, or JSON if its name ends in `.json`. A pipe and `-`, standard input, are read once.
         file: PathBuf,
     },
-    /// Check a settings file and print how it is understood. Ends with 1 if there are mistakes.
+    /// Check a settings file, or resources of Higress' plugin, and print how they are understood. Ends with 1 if there are mistakes.
     Check {
-        /// The settings, YAML, or JSON if its name ends in `.json`.
+        /// The settings, YAML, or JSON if its name ends in `.json`; or resources, also lists and several documents. `-` is standard input.
         file: PathBuf,
+        /// End with 1 if there are warnings, too.
+        #[arg(long)]
+        strict: bool,
     },
+    /// Turn resources of Higress' `cluster-key-rate-limit` into Slidegate's, and tell what changes. Ends with 1, and writes nothing, if
+    /// one of them cannot be converted; other resources are left out.
+    Migrate(Migrate),
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
 }
 
 #[derive(Debug, Args)]
 struct Options {
     /// Listen here, whatever the file says.
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
-    /// Serve /metrics, /healthz and /config here, whatever the file says.
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    /// Serve the admin port here, whatever the file says.
+    #[arg(long, global = true, value_name = "ADDRESS", value_parser = address)]
     admin: Option<SocketAddr>,
     /// Count in this Redis. Stands for every service name in the filter's configuration; turns the demo to a real Redis.
     #[arg(long, global = true, value_name = "URL")]
@@ -56,25 +71,71 @@ struct Options {
     component: Option<PathBuf>,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    settings::parse_address(text).ok_or_else(|| format!("expected {}", settings::ADDRESS))
+}
+
+/// Reads the command line and does what was asked for. What goes wrong is printed to standard error.
+pub(crate) fn run() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(Cli { command: Some(Command::Other(words)), .. }) => unknown_command(&words),
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            // An argument in the wrong place may be a URL with a password in it.
+            let secret: Vec<String> = std::env::args().filter(|argument| text_shown(argument) != *argument).collect();
+            match secret.is_empty() || !error.use_stderr() {
+                true => drop(error.print()),
+                false => {
+                    let text = error.render().to_string();
+                    output::tell(secret.iter().fold(text, |text, argument| text.replace(argument, &text_shown(argument))).trim_end());
+                }
+            }
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+/// Says what may have been meant by a word that is no command: a command, or a file to serve.
+fn unknown_command(words: &[OsString]) -> ExitCode {
+    let word = words.first().map(OsString::as_os_str).unwrap_or_default();
+    let shown = text_shown(&word.to_string_lossy());
+    let is_file = |word: &OsStr| word == "-" || PathBuf::from(word).exists() || word.to_string_lossy().contains(['.', '/']);
+    let hint = match nearest(&shown, ["serve", "check", "migrate", "help"]) {
+        _ if is_file(word) => format!("to serve a file, say `slidegate serve {shown}`; to check it, `slidegate check {shown}`"),
+        Some(command) => format!("did you mean `slidegate {command}`?"),
+        None => "expected `serve`, `check`, `migrate` or `help`".to_owned(),
+    };
+    let error = Cli::command().error(ErrorKind::InvalidSubcommand, format!("there is no command `{shown}`: {hint}"));
+    let _ = error.print();
+    ExitCode::from(2)
+}
+
 impl Cli {
-    /// Does what was asked for. What goes wrong is printed to standard error.
-    pub(crate) fn run(self) -> ExitCode {
+    fn run(self) -> ExitCode {
         let module = match self.options.module() {
             Ok(module) => module,
             Err(mistake) => {
-                eprintln!("slidegate: {mistake}");
+                output::tell(format_args!("slidegate: {mistake}"));
                 return ExitCode::FAILURE;
             }
         };
-        let (file, done) = match self.command {
-            Some(Command::Serve { file }) => (Some(file.clone()), serve(file, module, &self.options)),
-            Some(Command::Check { file }) => (Some(file.clone()), check(file, module, &self.options)),
-            None => (None, run_demo(module, &self.options)),
+        let source = |file| Source { file, overrides: self.options.overrides() };
+        let (name, done) = match self.command {
+            Some(Command::Serve { file }) => {
+                let source = source(file);
+                (source.name(), serve(source, module, &self.options))
+            }
+            Some(Command::Check { file, strict }) => {
+                let source = source(file);
+                (source.name(), check::run(&source, module, self.options.redis.clone(), strict))
+            }
+            Some(Command::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
+            Some(Command::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(mistakes) => {
-                complain(file.as_deref(), &mistakes);
+                mistakes.iter().for_each(|mistake| output::tell(format_args!("{name}: {mistake}")));
                 ExitCode::FAILURE
             }
         }
@@ -87,17 +148,17 @@ impl Options {
     }
 
     fn module(&self) -> Result<Module, Mistake> {
-        let (loaded, from) = match &self.component {
-            Some(file) => (Module::from_file(file), format!("--component {}", file.display())),
-            None => (Module::embedded(), "the component that is built in".to_owned()),
+        let Some(file) = &self.component else {
+            return Module::embedded().map_err(|error| Mistake::new("the component that is built in", error.to_string()));
         };
-        loaded.map_err(|error| Mistake::new(from, error.to_string()))
+        let from = format!("--component {}", file.display());
+        let bytes = file::read(file, Occasion::Start).map_err(|reason| Mistake::new(&from, reason))?;
+        Module::from_bytes(&bytes).map_err(|error| Mistake::new(from, error.to_string()))
     }
 }
 
-fn serve(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
-    let source = Source { file, overrides: options.overrides() };
-    let bytes = source.read().map_err(|mistake| vec![mistake])?;
+fn serve(source: Source, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
+    let bytes = source.read(Occasion::Start).map_err(|mistake| vec![mistake])?;
     let settings = source.parse(&bytes, &module)?;
     logging::start(settings.log.format);
     gateway::run(Start {
@@ -105,29 +166,12 @@ fn serve(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mis
         settings,
         module,
         redis: options.redis.clone(),
-        source: Some((source, bytes)),
+        source: source.is_there_to_stay().then_some((source, bytes)),
         greeting: None,
     })
-}
-
-fn check(file: PathBuf, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
-    let source = Source { file, overrides: options.overrides() };
-    let bytes = source.read().map_err(|mistake| vec![mistake])?;
-    let settings = source.parse(&bytes, &module)?;
-    print!("{}", check::report(settings, module, options.redis.clone())?);
-    Ok(())
 }
 
 fn run_demo(module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
     let start = demo::prepare(options.overrides(), module, options.redis.clone())?;
     gateway::run(start)
-}
-
-fn complain(file: Option<&Path>, mistakes: &[Mistake]) {
-    for mistake in mistakes {
-        match file {
-            Some(file) => eprintln!("{}: {mistake}", file.display()),
-            None => eprintln!("slidegate: {mistake}"),
-        }
-    }
 }

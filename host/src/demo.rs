@@ -11,7 +11,8 @@ use slidegate::Module;
 
 use crate::gateway::{Listeners, Start};
 use crate::logging;
-use crate::settings::{Mistake, Overrides, Settings, without_password};
+use crate::settings::secret::url_shown;
+use crate::settings::{Mistake, Overrides, Settings};
 
 /// The ports that are tried when none is asked for.
 const PORTS: std::ops::Range<u16> = 8080..8100;
@@ -91,7 +92,7 @@ fn filter(has_redis: bool) -> Value {
 fn guide(listen: SocketAddr, admin: Option<SocketAddr>, redis: Option<&str>) -> String {
     let url = format!("http://{listen}");
     let counts = match redis {
-        Some(redis) => format!("Windows are counted in {}.", without_password(redis)),
+        Some(redis) => format!("Windows are counted in {}.", url_shown(redis)),
         None => "Windows are counted in this process; `slidegate --redis redis://127.0.0.1:6379` counts in Redis.".to_owned(),
     };
     let admin = admin.map(|admin| format!("http://{admin}")).unwrap_or_default();

@@ -97,7 +97,7 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
     let running = Running { serving, workshop, metrics, ending, tracker };
     if let Some(greeting) = start.greeting {
         // The listener is bound: whoever reads this may send requests.
-        print!("{greeting}");
+        let _ = crate::output::print(&greeting);
     }
     let ran = runtime.block_on(running.run(start.listeners, start.source, &lanes)).map_err(lacking);
     lanes.join();

@@ -5,12 +5,13 @@ mod cli;
 mod demo;
 mod gateway;
 mod logging;
+mod migrate;
+mod output;
+mod resource;
 mod settings;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    cli::Cli::parse().run()
+    cli::run()
 }

@@ -2,12 +2,17 @@
 //! and is handed on as it is, after YAML has become JSON.
 
 mod document;
+mod environment;
 mod fields;
+pub(crate) mod file;
 pub(crate) mod filter;
 mod host_pattern;
 mod redis;
+pub(crate) mod secret;
 mod source;
 mod upstream;
+pub(crate) mod warnings;
+pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,9 +21,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::environment::Environment;
 use self::fields::{Fields, unexpected};
 
-pub(crate) use self::fields::Mistake;
+pub(crate) use self::fields::{Mistake, nearest, one_line};
 pub(crate) use self::host_pattern::HostPattern;
 pub(crate) use self::redis::RedisName;
 pub(crate) use self::source::{Overrides, Source};
@@ -39,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) filter: Option<Value>,
     pub(crate) timeouts: Timeouts,
     pub(crate) log: LogSettings,
+    /// The variables that the file uses, whose values are not shown.
+    pub(crate) environment: Environment,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -120,19 +128,19 @@ impl Settings {
             })
             .collect();
         let names: BTreeMap<&str, Value> = self.redis_names.iter().map(|(name, entry)| (name.as_str(), entry.shown())).collect();
-        json!({
+        self.environment.hide_in(json!({
             "listen": self.listen.to_string(),
             "admin": self.admin.map(|address| address.to_string()),
             "workers": self.workers,
             "routes": routes,
             "redis": {"names": names},
-            "filter": self.filter.as_ref().map(without_secrets),
+            "filter": self.filter.as_ref().map(secret::without_secrets),
             "timeouts": self.timeouts.shown(),
             "log": {
                 "access": self.log.access,
                 "format": match self.log.format { LogFormat::Text => "text", LogFormat::Json => "json" },
             },
-        })
+        }))
     }
 }
 
@@ -152,33 +160,35 @@ impl Timeouts {
     }
 }
 
+/// Where to listen.
+pub(crate) const ADDRESS: &str = "an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`";
+
 fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> Settings {
-    const ADDRESS: &str = "an address and port such as `127.0.0.1:8080` or `[::]:8080`";
     let settings = Settings {
-        listen: fields.read("listen", ADDRESS, mistakes, read_address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
-        admin: fields.read("admin", ADDRESS, mistakes, read_address),
-        workers: fields.read("workers", "a whole number from 1 to 1024", mistakes, read_workers).unwrap_or_else(default_workers),
+        listen: fields
+            .read("listen", ADDRESS, mistakes, |value| parse_address(value.as_str()?))
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+        admin: fields.read("admin", ADDRESS, mistakes, |value| parse_address(value.as_str()?)),
+        workers: fields.whole("workers", 1..=1024, mistakes).and_then(|count| usize::try_from(count).ok()).unwrap_or_else(default_workers),
         routes: read_routes(&mut fields, mistakes),
         redis_names: redis::read(&mut fields, folder, mistakes),
         filter: read_filter(&mut fields, mistakes),
         timeouts: read_timeouts(&mut fields, mistakes),
         log: read_log(&mut fields, mistakes),
+        environment: Environment::default(),
     };
     fields.finish(mistakes);
     settings
 }
 
-/// `ip:port`, or `localhost:port`. Other names are refused: which of their addresses would be meant?
-fn read_address(value: &Value) -> Option<SocketAddr> {
-    let text = value.as_str()?;
-    match text.strip_prefix("localhost:") {
-        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
-        None => text.parse().ok(),
+/// `ip:port`, `localhost:port`, or `:port` for every IPv4 address. Other names are refused: which of their addresses would be meant?
+pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
+    let at = |address: [u8; 4], port: &str| Some(SocketAddr::from((address, port.parse().ok()?)));
+    match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
+        (Some(port), _) => at([127, 0, 0, 1], port),
+        (None, Some(port)) if !port.starts_with(':') => at([0, 0, 0, 0], port),
+        _ => text.parse().ok(),
     }
-}
-
-fn read_workers(value: &Value) -> Option<usize> {
-    usize::try_from(value.as_u64()?).ok().filter(|count| (1..=1024).contains(count))
 }
 
 fn default_workers() -> usize {
@@ -190,11 +200,11 @@ fn read_routes(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Vec<Rout
     let upstream_path = fields.path_of("upstream");
     match (fields.value("upstream"), fields.value("routes")) {
         (Some(_), Some(_)) => {
-            mistakes.push(Mistake::new("routes", "`upstream` is given too; expected one of the two"));
+            mistakes.push(Mistake::new("routes", "expected only one of `routes` and `upstream`, got both"));
             Vec::new()
         }
         (None, None) => {
-            mistakes.push(Mistake::new("routes", "missing; expected a list of routes, or `upstream` with one URL"));
+            mistakes.push(Mistake::new("routes", "is missing: expected an array of routes, or `upstream` with one URL"));
             Vec::new()
         }
         (Some(url), None) => read_upstream(&upstream_path, url, mistakes)
@@ -207,7 +217,7 @@ fn read_routes(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Vec<Rout
 
 fn read_route_list(list: &Value, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
     let Some(list) = list.as_array().filter(|list| !list.is_empty()) else {
-        mistakes.push(unexpected("routes", list, "a list with at least one route"));
+        mistakes.push(unexpected("routes", list, "an array with at least one route"));
         return Vec::new();
     };
     let mut routes: Vec<RouteSettings> = Vec::new();
@@ -217,7 +227,7 @@ fn read_route_list(list: &Value, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettin
             continue;
         };
         if let Some(twin) = routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix) {
-            let message = format!("same host and path_prefix as route `{}`, which would always win", twin.name);
+            let message = format!("has the same `host` and `path_prefix` as route {}, which would always win", fields::quoted(&twin.name));
             mistakes.push(Mistake::new(&path, message));
         }
         routes.push(route);
@@ -226,7 +236,7 @@ fn read_route_list(list: &Value, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettin
 }
 
 fn read_route(mut fields: Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<RouteSettings> {
-    let name = fields.text("name", mistakes).unwrap_or_default().to_owned();
+    let name = fields.text("name", mistakes).unwrap_or_default();
     let host = fields
         .read("host", "`*`, a host name without port, or `*.` and a domain", mistakes, |value| value.as_str().and_then(HostPattern::parse))
         .unwrap_or(HostPattern::Any);
@@ -237,7 +247,7 @@ fn read_route(mut fields: Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<Rou
     let upstream = match fields.value("upstream") {
         Some(url) => read_upstream(&upstream_path, url, mistakes),
         None => {
-            mistakes.push(Mistake::new(&upstream_path, "missing; expected a URL such as `http://127.0.0.1:9001`"));
+            mistakes.push(Mistake::new(&upstream_path, "is missing: expected a URL such as `http://127.0.0.1:9001`"));
             None
         }
     };
@@ -258,7 +268,7 @@ fn read_upstream(path: &str, url: &Value, mistakes: &mut Vec<Mistake>) -> Option
 
 /// Only the outermost shape is the host's business.
 fn read_filter(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<Value> {
-    let filter = fields.read("filter", "a mapping, the filter's configuration", mistakes, Value::as_object)?;
+    let filter = fields.read("filter", "an object, the filter's configuration", mistakes, Value::as_object)?;
     Some(Value::Object(filter.clone()))
 }
 
@@ -276,7 +286,7 @@ fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeou
     ] {
         match given.duration(name, mistakes) {
             Some(Duration::ZERO) if name != "drain" => {
-                mistakes.push(Mistake::new(given.path_of(name), "got `0`, expected a duration above zero"));
+                mistakes.push(Mistake::new(given.path_of(name), "expected a duration above zero, got `0`"));
             }
             Some(duration) => *timeout = duration,
             None => {}
@@ -300,36 +310,6 @@ fn read_log(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> LogSettings
     log.format = format.unwrap_or(log.format);
     given.finish(mistakes);
     log
-}
-
-/// A URL as it may be shown: `redis://user:secret@host` becomes `redis://user:***@host`.
-pub(crate) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    // The password may hold an unescaped `@` or `/`; the host cannot hold an `@`, so the last one ends the credentials.
-    match rest.rsplit_once('@') {
-        Some((credentials, host)) => {
-            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
-            format!("{scheme}://{user}:***@{host}")
-        }
-        None => url.to_owned(),
-    }
-}
-
-/// A copy without the values of fields called `password`, wherever they stand.
-fn without_secrets(value: &Value) -> Value {
-    match value {
-        Value::Object(object) => object
-            .iter()
-            .map(|(name, value)| match name.as_str() {
-                "password" => (name.clone(), Value::from("***")),
-                _ => (name.clone(), without_secrets(value)),
-            })
-            .collect(),
-        Value::Array(list) => list.iter().map(without_secrets).collect(),
-        other => other.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -90,11 +90,12 @@ impl Admin {
     fn config(&self) -> String {
         let serving = self.serving.load();
         let warnings = serving.configuration().map(|configuration| configuration.warnings.clone());
-        let shown = json!({
-            "settings": serving.settings.shown(),
+        let of_filter = json!({
             "understood": serving.described().lines().collect::<Vec<_>>(),
             "warnings": warnings.unwrap_or_default(),
         });
+        let mut shown = serving.settings.environment.hide_in(of_filter);
+        shown["settings"] = serving.settings.shown();
         format!("{shown:#}\n")
     }
 }

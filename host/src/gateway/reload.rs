@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry;
+use crate::settings::file::Occasion;
 use crate::settings::{LogSettings, Mistake, Settings, Source};
 
 /// How long after a first sign of change the file is read, since editors write in several steps.
@@ -59,7 +60,7 @@ impl Reloader {
     }
 
     fn look(&mut self, cause: Cause) {
-        let read = self.source.read();
+        let read = self.source.read(Occasion::Reload);
         let is_same = read.as_ref().ok() == self.last_read.as_ref();
         if is_same && cause == Cause::Changed {
             return;

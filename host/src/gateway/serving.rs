@@ -81,6 +81,11 @@ impl Workshop {
     /// # Errors
     /// What is wrong with the filter's configuration, with paths that start at `filter`.
     pub(crate) fn make(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
+        let environment = settings.environment.clone();
+        self.make_of(settings, previous).map_err(|mistakes| environment.hide_mistakes(mistakes))
+    }
+
+    fn make_of(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
         let directory = self.directory(&settings).map_err(|mut mistakes| {
             mistakes.extend(settings.filter.iter().flat_map(|filter| filter::mistakes(&self.module, filter)));
             mistakes
@@ -89,7 +94,7 @@ impl Workshop {
             None => None,
             Some(config) => match previous.and_then(|previous| previous.filter.as_ref()) {
                 Some(filter) if filter.is_made_of(config, &settings.redis_names) => Some(Arc::clone(filter)),
-                _ => Some(Arc::new(self.start_filter(config, &settings.redis_names, &directory)?)),
+                _ => Some(Arc::new(self.start_filter(config, &settings, &directory)?)),
             },
         };
         let clients = match previous {
@@ -117,12 +122,7 @@ impl Workshop {
     }
 
     /// A worker for each lane; one for all of them while windows are local, so that a local limit is the limit.
-    fn start_filter(
-        &self,
-        config: &Value,
-        redis_names: &BTreeMap<String, RedisName>,
-        directory: &RedisDirectory,
-    ) -> Result<Filter, Vec<Mistake>> {
+    fn start_filter(&self, config: &Value, settings: &Settings, directory: &RedisDirectory) -> Result<Filter, Vec<Mistake>> {
         let json = config.to_string();
         let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
@@ -135,7 +135,7 @@ impl Workshop {
         }
         let configuration = workers.first().map(Worker::configuration);
         for warning in configuration.into_iter().flat_map(|configuration| &configuration.warnings) {
-            tracing::warn!("filter: {warning}");
+            tracing::warn!("filter: {}", settings.environment.hide(warning));
         }
         let services = configuration.map_or(&[][..], |configuration| &configuration.redis);
         let address = |service: &RedisService| (format!("{}:{}", service.service_name, service.port), directory.address(service));
@@ -144,7 +144,7 @@ impl Workshop {
             redis_addresses: services.iter().map(address).collect(),
             workers,
             config: config.clone(),
-            redis_names: redis_names.clone(),
+            redis_names: settings.redis_names.clone(),
         })
     }
 }

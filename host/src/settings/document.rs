@@ -1,73 +1,61 @@
 //! From a file on disk to one JSON value: YAML where a person types it, JSON where the name ends in `.json`.
 
 use std::path::Path;
-use std::{fs, io};
 
 use serde_json::Value;
 
 use super::Mistake;
-
-/// Above this a file is not a configuration: the contract takes documents of at most 16 MiB.
-const SIZE_MAX: u64 = 16 << 20;
-
-/// Reads the file as bytes.
-///
-/// # Errors
-/// The file is missing, unreadable, or larger than 16 MiB.
-pub(crate) fn read(file: &Path) -> Result<Vec<u8>, Mistake> {
-    let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Mistake::new("", "no such file"),
-        io::ErrorKind::IsADirectory => Mistake::new("", "is a directory, expected a YAML or JSON file"),
-        _ => Mistake::new("", format!("cannot be read: {error}")),
-    };
-    let size = fs::metadata(file).map_err(unreadable)?.len();
-    if size > SIZE_MAX {
-        return Err(Mistake::new("", format!("is {size} bytes, expected at most {SIZE_MAX}")));
-    }
-    fs::read(file).map_err(unreadable)
-}
+use super::fields::one_line;
+use super::yaml::{self, Schema};
 
 /// Parses the bytes of a file of this name.
 ///
 /// # Errors
 /// The document is not UTF-8, empty, or not YAML (JSON); the mistake tells line and column.
 pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Mistake> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
-        Mistake::new("", format!("is not UTF-8: bad byte in line {line}"))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text(bytes)?;
     if text.trim().is_empty() {
         return Err(Mistake::new("", "is empty, expected at least `upstream` or `routes`"));
     }
     let is_json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let value = if is_json { parse_json(text) } else { parse_yaml(text) }?;
     match value {
+        Value::Object(fields) if fields.contains_key("apiVersion") && fields.contains_key("kind") => {
+            let message = "is a resource of Kubernetes, expected a gateway's file, with `upstream` and `filter`; \
+                           `slidegate check` reads both, `slidegate migrate` converts one of Higress' plugin";
+            Err(Mistake::new("", message))
+        }
         Value::Object(_) => Ok(value),
         Value::Null => Err(Mistake::new("", "holds no fields, expected at least `upstream` or `routes`")),
-        Value::Array(_) => Err(Mistake::new("", "holds a list, expected a mapping of fields")),
-        scalar => Err(Mistake::new("", format!("holds only `{scalar}`, expected a mapping of fields"))),
+        Value::Array(_) => Err(Mistake::new("", "expected an object, got an array")),
+        scalar => {
+            Err(Mistake::new("", format!("expected an object, got only `{}`", one_line(scalar.as_str().unwrap_or(&scalar.to_string())))))
+        }
     }
+}
+
+/// The bytes as text, without the mark that some editors put before it.
+///
+/// # Errors
+/// They are not UTF-8.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, Mistake> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
+        Mistake::new("", format!("is not UTF-8: bad byte in line {line}"))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn parse_json(text: &str) -> Result<Value, Mistake> {
     serde_json::from_str(text).map_err(|error| Mistake::new("", format!("is not JSON: {error}")))
 }
 
-/// YAML 1.2, with what people type unquoted as keys left alone: `yes`, `007` and `1_000` stay strings.
 fn parse_yaml(text: &str) -> Result<Value, Mistake> {
-    let options = serde_saphyr::options! {
-        strict_booleans: true,
-        leading_zero_numbers_as_strings: true,
-        underscored_numbers_as_strings: true,
-        with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| Mistake::new("", format!("is not YAML: {}", one_line(&error.to_string()))))
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut documents = yaml::read(text, Schema::AsWritten).map_err(|reason| Mistake::new("", reason))?;
+    match documents.len() {
+        0 | 1 => Ok(documents.pop().unwrap_or_default()),
+        count => Err(Mistake::new("", format!("expected one document, got {count}: a gateway has one file"))),
+    }
 }
 
 #[cfg(test)]
@@ -81,18 +69,20 @@ mod tests {
 
     #[test]
     fn yaml_keeps_what_people_type_as_keys() {
-        let value = yaml(b"filter: {a: 102234, b: 007, c: yes, d: 1_000, e: true, f: '5'}").expect("YAML");
-        assert_eq!(value, json!({"filter": {"a": 102_234, "b": "007", "c": "yes", "d": "1_000", "e": true, "f": "5"}}));
+        let value = yaml(b"filter: {a: 102234, b: 007, c: yes, d: 1_000, e: true, f: '5', g: 1.10}").expect("YAML");
+        assert_eq!(value, json!({"filter": {"a": 102_234, "b": "007", "c": "yes", "d": "1_000", "e": true, "f": "5", "g": "1.10"}}));
     }
 
     #[test]
     fn documents_that_are_none_say_why() {
-        let cases: [(&[u8], &str); 6] = [
+        let cases: [(&[u8], &str); 8] = [
             (b"", "is empty"),
             (b" \n# only a comment\n", "holds no fields"),
             (b"a: 1\nb: \xff\n", "is not UTF-8: bad byte in line 2"),
-            (b"- 1", "holds a list"),
-            (b"hello", "holds only"),
+            (b"- 1", "expected an object, got an array"),
+            (b"hello", "expected an object, got only `hello`"),
+            (b"a: 1\n---\na: 2\n", "expected one document, got 2"),
+            (b"apiVersion: v1\nkind: Service\n", "is a resource of Kubernetes"),
             (b"a: [1,\nb", "is not YAML: "),
         ];
         for (text, expected) in cases {
@@ -104,7 +94,7 @@ mod tests {
     #[test]
     fn a_key_given_twice_is_an_error() {
         let mistake = yaml(b"listen: a\nlisten: b\n").expect_err("a duplicate");
-        assert!(mistake.message.contains("line 2") && mistake.message.contains("listen"), "{mistake}");
+        assert!(mistake.message.contains("line 2") && mistake.message.contains("`listen`"), "{mistake}");
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Reads fields out of a JSON object and collects what is wrong with them, so that one run shows every mistake of a file.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+
+use super::secret::{is_secret_name, text_shown};
 
 /// One mistake in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl<'a> Fields<'a> {
         match value.as_object() {
             Some(object) => Some(Self { path: path.to_owned(), object, known: Vec::new() }),
             None => {
-                mistakes.push(unexpected(path, value, "a mapping of fields"));
+                mistakes.push(unexpected(path, value, "an object"));
                 None
             }
         }
@@ -81,12 +84,33 @@ impl<'a> Fields<'a> {
         taken
     }
 
-    pub(crate) fn text(&mut self, name: &'static str, mistakes: &mut Vec<Mistake>) -> Option<&'a str> {
-        self.read(name, "a string", mistakes, Value::as_str)
+    /// A text. Numbers and flags count as theirs, since YAML needs no quotes for `7` where a name is meant.
+    pub(crate) fn text(&mut self, name: &'static str, mistakes: &mut Vec<Mistake>) -> Option<String> {
+        self.read(name, "a text", mistakes, |value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            _ => None,
+        })
     }
 
     pub(crate) fn switch(&mut self, name: &'static str, mistakes: &mut Vec<Mistake>) -> Option<bool> {
-        self.read(name, "`true` or `false`", mistakes, Value::as_bool)
+        self.read(name, "`true` or `false`", mistakes, |value| match value {
+            Value::Bool(value) => Some(*value),
+            Value::String(text) => text.to_ascii_lowercase().parse().ok(),
+            _ => None,
+        })
+    }
+
+    /// A whole number in a range, or a text of its digits, as a variable of the environment is.
+    pub(crate) fn whole(&mut self, name: &'static str, range: RangeInclusive<u64>, mistakes: &mut Vec<Mistake>) -> Option<u64> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(name, &expected, mistakes, |value| {
+            let number = match value {
+                Value::String(text) => text.parse().ok(),
+                value => value.as_u64(),
+            };
+            number.filter(|number| range.contains(number))
+        })
     }
 
     pub(crate) fn duration(&mut self, name: &'static str, mistakes: &mut Vec<Mistake>) -> Option<Duration> {
@@ -96,47 +120,82 @@ impl<'a> Fields<'a> {
     /// Reports the fields that nobody asked for.
     pub(crate) fn finish(self, mistakes: &mut Vec<Mistake>) {
         for name in self.object.keys().filter(|name| !self.known.contains(&name.as_str())) {
-            let hint = match nearest(name, &self.known) {
+            let hint = match nearest(name, self.known.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("expected one of {}", listed(&self.known)),
+                None => format!("expected {}", either(&self.known)),
             };
-            mistakes.push(Mistake::new(self.path_of(name), format!("unknown field; {hint}")));
+            mistakes.push(Mistake::new(self.path_of(&one_line(name)), format!("there is no such field here; {hint}")));
         }
     }
 }
 
-/// The mistake of a value that is not what was expected.
+/// The mistake of a value that is not what was expected. A secret is not shown.
 pub(crate) fn unexpected(path: &str, seen: &Value, expected: &str) -> Mistake {
-    Mistake::new(path, format!("got {}, expected {expected}", shown(seen)))
+    let name = path.rsplit('.').next().unwrap_or_default().split('[').next().unwrap_or_default();
+    Mistake::new(
+        path,
+        format!("expected {expected}, got {}", if is_secret_name(name) { "a value that is not shown".to_owned() } else { shown(seen) }),
+    )
 }
 
 /// A value as a message shows it: scalars in full up to a length, collections by kind.
 fn shown(value: &Value) -> String {
-    const LENGTH_MAX: usize = 80;
     match value {
-        Value::Object(_) => "a mapping".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::String(text) if text.chars().count() > LENGTH_MAX => {
-            format!("`{}...`", text.chars().take(LENGTH_MAX).collect::<String>())
-        }
-        Value::String(text) => format!("`{text}`"),
+        Value::Null => "null".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::Array(_) => "an array".to_owned(),
+        Value::String(text) if text.is_empty() => "an empty text".to_owned(),
+        Value::String(text) => quoted(text),
         other => format!("`{other}`"),
     }
 }
 
-fn listed(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+/// A text that somebody wrote, as a message shows it: in one line, cut, without what may be a secret in it.
+pub(crate) fn quoted(text: &str) -> String {
+    // The text of a key, or of a certificate, in the place of a file's name.
+    let text = if text.contains("-----") { super::secret::HIDDEN.to_owned() } else { text_shown(text) };
+    format!("`{}`", one_line(&text))
 }
 
-/// The known name that a misspelt one most probably stands for.
-fn nearest<'n>(seen: &str, known: &[&'n str]) -> Option<&'n str> {
-    let seen = seen.to_lowercase().replace('-', "_");
-    known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&seen, name), *name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-        .min()
-        .map(|(_, name)| name)
+/// The beginning of a text, with escapes for what would begin a new line or change how a line looks.
+pub(crate) fn one_line(text: &str) -> String {
+    const LENGTH_MAX: usize = 80;
+    let mut line = String::new();
+    for (index, letter) in text.chars().enumerate() {
+        match letter {
+            _ if index == LENGTH_MAX => return line + "...",
+            letter if letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                line.extend(letter.escape_default());
+            }
+            letter => line.push(letter),
+        }
+    }
+    line
+}
+
+/// `a`, `b` or `c`.
+pub(crate) fn either(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        names => names.concat(),
+    }
+}
+
+/// The known name that most probably was meant: one that begins alike, else the most similar one if it is similar at all.
+pub(crate) fn nearest<'n>(seen: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    const ALIKE_MIN: usize = 3;
+    const SIMILARITY_MIN: f64 = 0.8;
+    let folded = |name: &str| -> String { name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
+    let seen = folded(seen);
+    let rank = |name: &'n str| {
+        let known = folded(name);
+        let begins_alike = seen.len().min(known.len()) >= ALIKE_MIN && (seen.starts_with(&known) || known.starts_with(&seen));
+        (begins_alike, strsim::jaro_winkler(&seen, &known), name)
+    };
+    let ranked = known.into_iter().map(rank).filter(|(begins_alike, similarity, _)| *begins_alike || *similarity >= SIMILARITY_MIN);
+    let best = ranked.max_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)).then(other.2.cmp(one.2)));
+    best.map(|(_, _, name)| name)
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -175,7 +234,48 @@ mod tests {
         assert_eq!(fields.value("listen"), None);
         fields.finish(&mut mistakes);
         let texts: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
-        assert_eq!(texts, ["Listn: unknown field; did you mean `listen`?", "colour: unknown field; expected one of `listen`"]);
+        assert_eq!(
+            texts,
+            ["Listn: there is no such field here; did you mean `listen`?", "colour: there is no such field here; expected `listen`"]
+        );
+    }
+
+    #[test]
+    fn what_begins_alike_is_meant_and_else_the_most_similar() {
+        let known = ["listen", "admin", "workers", "upstream", "routes", "redis", "filter", "timeouts", "log", "limits", "request_headers"];
+        for (seen, meant) in [
+            ("upstrem", Some("upstream")),
+            ("upstreams", Some("upstream")),
+            ("route", Some("routes")),
+            ("timeout", Some("timeouts")),
+            ("logging", Some("log")),
+            ("Work-ers", Some("workers")),
+            ("listem", Some("listen")),
+            ("fliter", Some("filter")),
+            ("requestHeaders", Some("request_headers")),
+            ("request_header_timeout", Some("request_headers")),
+            ("colour", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(seen, known), meant, "{seen}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_secret_or_breaks_a_line() {
+        let message = |path: &str, value: Value| unexpected(path, &value, "x").message;
+        assert_eq!(message("redis", json!("redis://u:hush@h")), "expected x, got `redis://***@h`");
+        assert_eq!(message("upstream", json!("http://u:hush@h:1/a")), "expected x, got `http://***@h:1/a`");
+        assert_eq!(message("redis.names.r.sentinel_password", json!(12_345_678)), "expected x, got a value that is not shown");
+        assert_eq!(message("a.tokens[0]", json!("hush")), "expected x, got a value that is not shown");
+        assert_eq!(message("redis.names.r.key", json!("-----BEGIN PRIVATE KEY-----\nhush")), "expected x, got `***`");
+        assert_eq!(message("listen", json!("a\r\n\u{2028}\u{9b}b")), "expected x, got `a\\r\\n\\u{2028}\\u{9b}b`");
+        assert_eq!(message("listen", json!("x".repeat(100))), format!("expected x, got `{}...`", "x".repeat(80)));
+        assert_eq!(
+            [message("a", json!("")), message("a", json!({})), message("a", json!([]))].concat().matches("expected x, got an ").count(),
+            3
+        );
     }
 
     #[test]
@@ -185,6 +285,6 @@ mod tests {
         let mut fields = Fields::of("", &value, &mut mistakes).expect("an object");
         let mut log = fields.nested("log", &mut mistakes).expect("an object");
         assert_eq!(log.switch("access", &mut mistakes), None);
-        assert_eq!(mistakes, [Mistake::new("log.access", "got `yes`, expected `true` or `false`")]);
+        assert_eq!(mistakes, [Mistake::new("log.access", "expected `true` or `false`, got `yes`")]);
     }
 }

@@ -1,14 +1,15 @@
 //! `redis.names`: where the Redis services are that the filter calls by name. A URL, or a mapping of a URL and what it has no room for.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use slidegate::{RedisAccess, RedisAccessError};
 
+use super::fields::quoted;
 use super::fields::{Fields, Mistake, unexpected};
-use super::without_password;
+use super::file::{self, Occasion};
+use super::secret::{HIDDEN, is_secret_name, url_shown};
 
 /// One entry, its files read.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,9 +31,9 @@ impl RedisName {
             None if field == "url" => Mistake::new(path, error.to_string()),
             Some(_) if field == "url" => Mistake::new(format!("{path}.url"), error.to_string()),
             fields => {
-                let given = fields.as_ref().and_then(|fields| fields.get(field)).filter(|_| field != "sentinel_password");
+                let given = fields.as_ref().and_then(|fields| fields.get(field)).filter(|_| !is_secret_name(field));
                 let message = match given {
-                    Some(given) => format!("got `{given}`, {}", error.message()),
+                    Some(given) => format!("{} (got {})", error.message(), quoted(given)),
                     None => error.message().to_owned(),
                 };
                 Mistake::new(format!("{path}.{field}"), message)
@@ -42,11 +43,11 @@ impl RedisName {
 
     /// As it may be shown.
     pub(super) fn shown(&self) -> Value {
-        let url = without_password(&self.access.url);
+        let url = url_shown(&self.access.url);
         let Some(fields) = &self.fields else { return Value::from(url) };
         let mut shown = json!({"url": url});
         for (field, text) in fields {
-            shown[field] = Value::from(if *field == "sentinel_password" { "***" } else { text });
+            shown[field] = Value::from(if is_secret_name(field) { HIDDEN } else { text });
         }
         shown
     }
@@ -59,7 +60,7 @@ pub(super) fn read(fields: &mut Fields<'_>, folder: &Path, mistakes: &mut Vec<Mi
         return entries;
     };
     let path = redis.path_of("names");
-    let names = redis.read("names", "a mapping of service names to URLs", mistakes, Value::as_object);
+    let names = redis.read("names", "an object of service names and their URLs", mistakes, Value::as_object);
     redis.finish(mistakes);
     for (name, value) in names.into_iter().flatten() {
         let path = format!("{path}.{name}");
@@ -67,7 +68,7 @@ pub(super) fn read(fields: &mut Fields<'_>, folder: &Path, mistakes: &mut Vec<Mi
             Value::String(url) => Some(RedisName { access: RedisAccess::from(url), fields: None }),
             Value::Object(_) => Fields::of(&path, value, mistakes).and_then(|fields| read_entry(fields, folder, mistakes)),
             _ => {
-                let expected = "a URL such as `redis://127.0.0.1:6379`, or a mapping with `url` in it";
+                let expected = "a URL such as `redis://127.0.0.1:6379`, or an object with `url` in it";
                 mistakes.push(unexpected(&path, value, expected));
                 None
             }
@@ -82,25 +83,25 @@ fn read_entry(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>
     let has_url = fields.value("url").is_some();
     let url = fields.text("url", mistakes);
     if !has_url {
-        mistakes.push(Mistake::new(url_path, "missing; expected a URL such as `rediss://redis.example:6379`"));
+        mistakes.push(Mistake::new(url_path, "is missing: expected a URL such as `rediss://redis.example:6379`"));
     }
     let mut given = BTreeMap::new();
     let mut pem: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for field in FILES {
         let path = fields.path_of(field);
         let Some(file) = fields.read(field, "the path of a file in PEM", mistakes, Value::as_str) else { continue };
-        match fs::read(folder.join(file)) {
+        match file::read(&folder.join(file), Occasion::Reload) {
             Ok(bytes) => drop(pem.insert(field, bytes)),
-            Err(error) => mistakes.push(Mistake::new(path, format!("got `{file}`, expected a file that can be read: {error}"))),
+            Err(reason) => mistakes.push(Mistake::new(path, format!("expected a file that can be read, got {}: {reason}", quoted(file)))),
         }
         given.insert(field, file.to_owned());
     }
     for field in ["server_name", "sentinel_username", "sentinel_password"] {
-        given.extend(fields.text(field, mistakes).map(|text| (field, text.to_owned())));
+        given.extend(fields.text(field, mistakes).map(|text| (field, text)));
     }
     fields.finish(mistakes);
     let access = RedisAccess {
-        url: url?.to_owned(),
+        url: url?,
         ca: pem.remove("ca"),
         certificate: pem.remove("cert"),
         key: pem.remove("key"),
@@ -128,12 +129,12 @@ mod tests {
     fn a_mapping_has_what_a_url_has_no_room_for() {
         let (read, mistakes) = read_names(json!({"r": {
             "url": "rediss+sentinel://u:hush@s:1/m", "ca": "Cargo.toml", "server_name": "n",
-            "sentinel_username": "su", "sentinel_password": "hush",
+            "sentinel_username": 7, "sentinel_password": "hush",
         }}));
         assert!(mistakes.is_empty(), "{mistakes:?}");
         let access = &read["r"].access;
         assert!(access.ca.as_ref().is_some_and(|pem| pem.starts_with(b"[package]")));
-        assert_eq!((access.server_name.as_deref(), access.sentinel_username.as_deref()), (Some("n"), Some("su")));
+        assert_eq!((access.server_name.as_deref(), access.sentinel_username.as_deref()), (Some("n"), Some("7")));
         let shown = read["r"].shown().to_string();
         assert!(!shown.contains("hush") && shown.contains("Cargo.toml") && shown.contains("rediss+sentinel://u:***@s:1/m"), "{shown}");
     }
@@ -145,10 +146,14 @@ mod tests {
             "b": {"url": "rediss://h", "certificate": "x", "key": 5},
         }));
         assert_eq!(mistakes.len(), 4, "{mistakes:?}");
-        assert_eq!(mistakes[0], "redis.names.a.url: missing; expected a URL such as `rediss://redis.example:6379`");
-        assert!(mistakes[1].starts_with("redis.names.a.ca: got `no.pem`, expected a file that can be read: "), "{}", mistakes[1]);
-        assert_eq!(mistakes[2], "redis.names.b.key: got `5`, expected the path of a file in PEM");
-        assert!(mistakes[3].starts_with("redis.names.b.certificate: unknown field; "), "{}", mistakes[3]);
+        assert_eq!(mistakes[0], "redis.names.a.url: is missing: expected a URL such as `rediss://redis.example:6379`");
+        assert!(
+            mistakes[1].starts_with("redis.names.a.ca: expected a file that can be read, got `no.pem`: no such file"),
+            "{}",
+            mistakes[1]
+        );
+        assert_eq!(mistakes[2], "redis.names.b.key: expected the path of a file in PEM, got `5`");
+        assert!(mistakes[3].starts_with("redis.names.b.certificate: there is no such field here; did you mean `cert`?"), "{}", mistakes[3]);
     }
 
     #[test]
@@ -163,7 +168,7 @@ mod tests {
         };
         assert!(mistake("plain").starts_with("redis.names.plain: not a usable Redis URL: expected `redis://"));
         assert!(mistake("mapped").starts_with("redis.names.mapped.url: not a usable Redis URL: expected `redis://"));
-        assert_eq!(mistake("pem"), "redis.names.pem.ca: got `Cargo.toml`, expected certificates in PEM, found none");
+        assert_eq!(mistake("pem"), "redis.names.pem.ca: expected certificates in PEM, found none (got `Cargo.toml`)");
         assert!(mistake("secret").starts_with("redis.names.secret.sentinel_password: expected only with a URL that names sentinels"));
         assert!(read.keys().all(|name| !mistake(name).contains("hush")));
     }

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use slidegate::Module;
 
-use super::{Mistake, Settings, document, filter};
+use super::file::{self, Occasion};
+use super::{Mistake, Settings, document, environment, filter};
+
+/// The name that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 
 /// A settings file, to be read any number of times.
 #[derive(Debug, Clone)]
@@ -23,12 +27,31 @@ pub(crate) struct Overrides {
 }
 
 impl Source {
-    /// The file's bytes as they are now.
+    /// The file's bytes as they are now; `-` is standard input.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) fn read(&self) -> Result<Vec<u8>, Mistake> {
-        document::read(&self.file)
+    pub(crate) fn read(&self, occasion: Occasion) -> Result<Vec<u8>, Mistake> {
+        let read = match self.is_standard_input() {
+            true if occasion == Occasion::Start => file::read_standard_input(),
+            true => Err("was standard input, which is read only once".to_owned()),
+            false => file::read(&self.file, occasion),
+        };
+        read.map_err(|reason| Mistake::new("", reason))
+    }
+
+    /// Whether reading again gives what is there then. A pipe and standard input are read once.
+    pub(crate) fn is_there_to_stay(&self) -> bool {
+        !self.is_standard_input() && self.file.is_file()
+    }
+
+    fn is_standard_input(&self) -> bool {
+        self.file.as_os_str() == STANDARD_INPUT
+    }
+
+    /// The file as messages call it.
+    pub(crate) fn name(&self) -> String {
+        if self.is_standard_input() { "standard input".to_owned() } else { self.file.display().to_string() }
     }
 
     /// The settings in these bytes.
@@ -36,14 +59,15 @@ impl Source {
     /// # Errors
     /// Every mistake found in them, the filter's included, which `module` knows.
     pub(crate) fn parse(&self, bytes: &[u8], module: &Module) -> Result<Settings, Vec<Mistake>> {
-        let document = document::parse(&self.file, bytes).map_err(|mistake| vec![mistake])?;
+        let mut document = document::parse(&self.file, bytes).map_err(|mistake| vec![mistake])?;
+        let environment = environment::expand(&mut document)?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let settings = Settings::from_value(&document, folder).map_err(|mut mistakes| {
             let filter = document.get("filter").filter(|filter| filter.is_object());
             mistakes.extend(filter.into_iter().flat_map(|filter| filter::mistakes(module, filter)));
-            mistakes
+            environment.hide_mistakes(mistakes)
         })?;
-        Ok(self.overrides.over(settings))
+        Ok(self.overrides.over(Settings { environment, ..settings }))
     }
 }
 

@@ -63,29 +63,29 @@ log: {format: xml}
     assert_eq!(
         found,
         [
-            "listen: got `8080`, expected an address and port such as `127.0.0.1:8080` or `[::]:8080`",
-            "workers: got `0`, expected a whole number from 1 to 1024",
-            "routes[0].upstream: got `https://x`, expected `http://host:port`: TLS to upstreams is not supported, put a TLS proxy between",
-            "routes[1].path_prefix: got `b`, expected a path that starts with `/`, without query",
-            "routes[1].upstream: missing; expected a URL such as `http://127.0.0.1:9001`",
-            "routes[1].upstreem: unknown field; did you mean `upstream`?",
-            "routes[2]: got a list, expected a mapping of fields",
-            "redis.names.a: got `5`, expected a URL such as `redis://127.0.0.1:6379`, or a mapping with `url` in it",
-            "filter: got `7`, expected a mapping, the filter's configuration",
-            "timeouts.connect: got `5`, expected a duration such as `500ms`, `30s`, `5m` or `1h`",
-            "timeouts.idle: got `0`, expected a duration above zero",
-            "log.format: got `xml`, expected `text` or `json`",
+            "listen: expected an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`, got `8080`",
+            "workers: expected a whole number from 1 to 1024, got `0`",
+            "routes[0].upstream: expected `http://host:port`: TLS to upstreams is not supported, put a TLS proxy between, got `https://x`",
+            "routes[1].path_prefix: expected a path that starts with `/`, without query, got `b`",
+            "routes[1].upstream: is missing: expected a URL such as `http://127.0.0.1:9001`",
+            "routes[1].upstreem: there is no such field here; did you mean `upstream`?",
+            "routes[2]: expected an object, got an array",
+            "redis.names.a: expected a URL such as `redis://127.0.0.1:6379`, or an object with `url` in it, got `5`",
+            "filter: expected an object, the filter's configuration, got `7`",
+            "timeouts.connect: expected a duration such as `500ms`, `30s`, `5m` or `1h`, got `5`",
+            "timeouts.idle: expected a duration above zero, got `0`",
+            "log.format: expected `text` or `json`, got `xml`",
         ]
     );
 }
 
 #[test]
 fn routes_are_asked_for_once() {
-    assert!(mistakes("listen: 127.0.0.1:1")[0].starts_with("routes: missing"));
-    assert!(mistakes("upstream: http://a\nroutes: []")[0].contains("`upstream` is given too"));
+    assert!(mistakes("listen: 127.0.0.1:1")[0].starts_with("routes: is missing"));
+    assert!(mistakes("upstream: http://a\nroutes: []")[0].contains("only one of `routes` and `upstream`"));
     assert!(mistakes("routes: []")[0].contains("at least one route"));
     let twins = mistakes("routes: [{name: a, upstream: 'http://a'}, {name: b, upstream: 'http://b'}]");
-    assert_eq!(twins, ["routes[1]: same host and path_prefix as route `a`, which would always win"]);
+    assert_eq!(twins, ["routes[1]: has the same `host` and `path_prefix` as route `a`, which would always win"]);
 }
 
 #[test]
@@ -99,4 +99,29 @@ fn passwords_are_not_shown() {
     assert_eq!(shown["redis"]["names"]["r"], "redis://u:***@h:1/2");
     assert_eq!(shown["filter"]["_rules_"][0]["redis"]["password"], "***");
     assert!(!shown.to_string().contains("s3c"), "{shown}");
+}
+
+#[test]
+fn addresses_are_taken_as_people_write_them() {
+    for (text, expected) in [
+        ("127.0.0.1:8080", Some("127.0.0.1:8080")),
+        ("localhost:8080", Some("127.0.0.1:8080")),
+        (":8080", Some("0.0.0.0:8080")),
+        ("[::]:8080", Some("[::]:8080")),
+        ("8080", None),
+        ("::8080", None),
+        ("example.test:8080", None),
+        (":", None),
+        (":70000", None),
+        ("localhost", None),
+        (" :8080", None),
+    ] {
+        assert_eq!(parse_address(text).map(|address| address.to_string()).as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn numbers_and_flags_may_be_texts_as_the_environment_gives_them() {
+    let settings = read("{upstream: 'http://a', workers: '3', log: {access: 'False'}}").expect("settings");
+    assert_eq!((settings.workers, settings.log.access), (3, false));
 }

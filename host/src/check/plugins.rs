@@ -1,0 +1,70 @@
+//! Resources of Higress' plugin: each configuration is given to the filter, as the gateway would give it.
+
+use slidegate::Module;
+
+use super::Report;
+use crate::resource::{PluginDocument, Resource, is_set};
+use crate::settings::{Mistake, filter};
+
+/// Names of plugins that take this configuration: ours, and Higress' own under its names.
+const NAMES: [&str; 3] = ["slidegate", "cluster-key-rate-limit", "key-cluster-rate-limit"];
+/// A plugin with fields alike that is another one.
+const TOKENS: &str = "ai-token-ratelimit";
+/// Fields by which a configuration of the filter is known whatever the plugin's name.
+const FIELDS: [&str; 3] = ["rule_name", "rule_items", "global_threshold"];
+
+pub(super) fn report(resources: &[Resource], module: &Module) -> Result<Report, Vec<Mistake>> {
+    let (mut report, mut mistakes, mut checked) = (Report::default(), Vec::new(), 0);
+    for resource in resources {
+        let name = resource.name();
+        let Some(spec) = resource.plugin() else {
+            report.line(format_args!("{name}: passed over, it is no plugin"));
+            continue;
+        };
+        let document = match PluginDocument::of(spec) {
+            Ok(document) if is_ours(resource, &document) => document,
+            Ok(_) => {
+                report.line(format_args!("{name}: passed over, it is another plugin"));
+                continue;
+            }
+            Err(reason) => {
+                mistakes.push(Mistake::new(name, reason));
+                continue;
+            }
+        };
+        checked += 1;
+        report.line(&name);
+        let has_rules = document.document.get("_rules_").is_some();
+        if is_set(spec.get("defaultConfigDisable")) && !has_rules && spec.get("pluginConfig").is_none_or(|config| config.is_null()) {
+            report.warn("  ", "spec: is not deployed: its default is disabled, and no rule is enabled");
+            continue;
+        }
+        if spec.get("pluginConfig").is_some_and(|config| !config.is_null()) {
+            for field in ["defaultConfig", "matchRules"].into_iter().filter(|field| spec.get(*field).is_some()) {
+                report.warn("  ", format_args!("spec.{field}: the gateway does not look at it beside `pluginConfig`"));
+            }
+        }
+        match filter::tried(module, &document.document) {
+            Ok(tried) => {
+                tried.described.lines().for_each(|line| report.line(format_args!("  {line}")));
+                tried.warnings.iter().for_each(|warning| report.warn("  ", document.placed(warning)));
+            }
+            Err(found) => mistakes.extend(
+                found.into_iter().map(|mistake| Mistake::new(format!("{name}: {}", document.place(&mistake.path)), mistake.message)),
+            ),
+        }
+    }
+    if checked == 0 && mistakes.is_empty() {
+        report.warn("", "nothing in it is a plugin that limits: nothing was checked");
+    }
+    if mistakes.is_empty() { Ok(report) } else { Err(mistakes) }
+}
+
+fn is_ours(resource: &Resource, document: &PluginDocument) -> bool {
+    if resource.is_plugin_named(TOKENS) {
+        return false;
+    }
+    let rules = document.document.get("_rules_").and_then(|rules| rules.as_array()).map(Vec::as_slice).unwrap_or_default();
+    let is_alike = || rules.iter().chain([&document.document]).any(|config| FIELDS.iter().any(|field| config.get(*field).is_some()));
+    NAMES.iter().any(|name| resource.is_plugin_named(name)) || is_alike()
+}

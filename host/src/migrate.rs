@@ -1,0 +1,156 @@
+//! `slidegate migrate`: resources of Higress' `cluster-key-rate-limit` made Slidegate's. The result does what the old resource did: where
+//! stock reads something loosely that Slidegate refuses, the result says what stock made of it. What behaves differently is told, with
+//! the place it comes from. Every result is given to the filter itself, which compiles its expressions.
+
+mod plugin;
+mod policy;
+mod release;
+mod stock;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::Value;
+use slidegate::Module;
+
+use self::policy::{Converter, Refusal};
+use self::release::Release;
+use crate::output;
+use crate::resource::{self, PluginDocument, Resource};
+use crate::settings::{Mistake, Overrides, Source, file::Occasion, filter};
+
+/// What stock is called where nobody renamed it.
+const STOCK: &str = "cluster-key-rate-limit";
+/// Its first name, which is taken only if it is asked for.
+const STOCK_FIRST: &str = "key-cluster-rate-limit";
+const TOKENS: &str = "ai-token-ratelimit";
+
+const GENERAL: [&str; 3] = [
+    "windows slide: no interval as long as a window holds more than its limit, where stock lets up to twice the limit pass around an edge",
+    "Redis keys begin with `slidegate:`: counts begin at 0 with this resource, and at stock's own again if you go back; old keys expire",
+    "a refused request costs nothing; `X-RateLimit-Reset` tells when this request would be admitted",
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Resources, YAML or JSON, such as `kubectl get wasmplugin NAME -o yaml` prints; `-` is standard input.
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Where Slidegate's image was pushed: `oci://REGISTRY/REPOSITORY:TAG`.
+    #[arg(long, value_name = "URL")]
+    image: String,
+    /// The release of Higress that the resources ran on. It decides what several `rule_items` mean; without it, each configuration that
+    /// means two things is told.
+    #[arg(long, value_enum, value_name = "RELEASE")]
+    release: Option<Release>,
+    /// Takes plugins whose image or resource has this in its name for stock's too: mirrored images, and `key-cluster-rate-limit`, as it
+    /// was called first. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    plugin: Vec<String>,
+}
+
+/// Reads, converts, and writes all or nothing. What happens to each resource is told on standard error.
+///
+/// # Errors
+/// The file cannot be read, or one of stock's plugins in it cannot be converted.
+pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>> {
+    let source = Source { file: migrate.file.clone(), overrides: Overrides::default() };
+    let single = |mistake| vec![mistake];
+    let bytes = source.read(Occasion::Start).map_err(single)?;
+    let resources = resource::read(&bytes).map_err(single)?.unwrap_or_default();
+    if resources.is_empty() {
+        return Err(single(Mistake::new("", "holds no resource of Kubernetes: expected one with `apiVersion` and `kind`")));
+    }
+    let (mut results, mut has_failed) = (Vec::new(), false);
+    for resource in &resources {
+        match migrate.is_stock(resource) {
+            Err(why) => output::tell(format_args!("{}: left out: {why}", resource.name())),
+            Ok(()) => match migrate.convert(resource, module) {
+                Some(result) => results.push(result),
+                None => has_failed = true,
+            },
+        }
+    }
+    if has_failed {
+        return Err(single(Mistake::new("", "nothing is written, since not all of stock's plugins could be converted")));
+    }
+    if results.is_empty() {
+        output::tell(format_args!("nothing in {} is stock's `{STOCK}`: nothing is written", source.name()));
+        return Ok(());
+    }
+    output::print(&yaml(&results).map_err(single)?).map_err(single)
+}
+
+impl Migrate {
+    /// Why a resource is none of stock's.
+    fn is_stock(&self, resource: &Resource) -> Result<(), String> {
+        if resource.plugin().is_none() {
+            return Err("this is no plugin".to_owned());
+        }
+        let url = resource.plugin().and_then(|spec| spec.get("url")).and_then(Value::as_str);
+        if url == Some(&self.image) {
+            return Err("its image is Slidegate's already".to_owned());
+        }
+        if self.plugin.iter().any(|name| !name.is_empty() && resource.is_plugin_named(name)) {
+            return Ok(());
+        }
+        if resource.is_plugin_named(TOKENS) {
+            return Err(format!("it limits tokens, which Slidegate does not count: keep `{TOKENS}`, both run side by side"));
+        }
+        if resource.is_plugin_named(STOCK) {
+            return Ok(());
+        }
+        Err(format!(
+            "neither its image nor its name says that it is `{STOCK}`; if it is, from a mirror or as `{STOCK_FIRST}`, say `--plugin NAME`"
+        ))
+    }
+
+    fn convert(&self, resource: &Resource, module: &Module) -> Option<Value> {
+        let mut converter = Converter { release: self.release, notes: Vec::new() };
+        let converted =
+            plugin::converted(&resource.value, &self.image, &mut converter).and_then(|result| checked(result, &mut converter, module));
+        let name = resource.name();
+        match &converted {
+            Ok(_) => GENERAL.iter().for_each(|sentence| output::tell(format_args!("{name}: {sentence}"))),
+            Err(Refusal::Stock(reason)) => {
+                output::tell(format_args!("{name}: REFUSED: {reason}; the old plugin does not start with this either"));
+            }
+            Err(Refusal::Impossible(reason)) => output::tell(format_args!("{name}: REFUSED: {reason}")),
+        }
+        for (path, sentence) in &converter.notes {
+            output::tell(format_args!("{name}: {path}: {sentence}"));
+        }
+        converted.ok()
+    }
+}
+
+/// The resource, if the filter takes its configuration; what it finds odd is noted.
+fn checked(result: Value, converter: &mut Converter, module: &Module) -> Result<Value, Refusal> {
+    let document = PluginDocument::of(result.get("spec").unwrap_or(&Value::Null)).map_err(Refusal::Stock)?;
+    let is_deployed = document.document.as_object().is_none_or(|fields| !fields.is_empty());
+    if !is_deployed {
+        return Ok(result);
+    }
+    match filter::tried(module, &document.document) {
+        Ok(tried) => {
+            for warning in tried.warnings {
+                let sentence = document.placed(&warning);
+                let (path, sentence) = sentence.split_once(": ").unwrap_or(("spec", &sentence));
+                converter.note(path, sentence);
+            }
+            Ok(result)
+        }
+        Err(mistakes) => {
+            let told: Vec<String> =
+                mistakes.iter().map(|mistake| format!("{}: {}", document.place(&mistake.path), mistake.message)).collect();
+            Err(Refusal::Impossible(told.join("; ")))
+        }
+    }
+}
+
+fn yaml(resources: &[Value]) -> Result<String, Mistake> {
+    // Long texts on a line of their own are harder to compare, and no reader needs them.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_multiple_with_options(resources, options)
+        .map_err(|error| Mistake::new("", format!("the result cannot be written as YAML: {error}")))
+}

@@ -1,0 +1,251 @@
+//! What may be shown of settings: no password, wherever it stands and whatever the form. Everything that is printed of a file goes
+//! through here: errors, `check`, `/config`, the demo's greeting, the log of a reload.
+
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+/// Stands in a secret's place.
+pub(crate) const HIDDEN: &str = "***";
+
+/// Parameters of a Redis URL that are no secret. Their values are shown if they are plain words.
+const SHOWN_PARAMETERS: [&str; 6] = ["db", "user", "username", "protocol", "ssl", "tls"];
+
+/// Keys in `limit_keys` of at least this length may be API keys: of those the beginning is shown.
+const KEY_LENGTH_MIN: usize = 16;
+const KEY_LENGTH_SHOWN: usize = 4;
+
+/// Whether a field of this name holds a secret. One that names a file does not.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    const WHOLE: [&str; 6] = ["pass", "pwd", "pw", "auth", "authorization", "cookie"];
+    const PARTS: [&str; 12] = [
+        "password",
+        "passwd",
+        "passphrase",
+        "secret",
+        "token",
+        "apikey",
+        "accesskey",
+        "privatekey",
+        "hashkey",
+        "signingkey",
+        "credential",
+        "authkey",
+    ];
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    let names_a_file = name.ends_with("file") || name.ends_with("path");
+    !names_a_file && (WHOLE.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part)))
+}
+
+/// A URL as it may be shown: `redis://user:secret@host` becomes `redis://user:***@host`, `?pass=s` becomes `?pass=***`.
+pub(crate) fn url_shown(url: &str) -> String {
+    shown(url, true)
+}
+
+/// A text as an error may echo it. No part before an `@` is shown, not even the user: what stands in the wrong place may be anything.
+pub(crate) fn text_shown(text: &str) -> String {
+    match has_credentials(text) {
+        true => shown(text, false),
+        false => text.to_owned(),
+    }
+}
+
+/// A copy of a document without secrets: the values of fields named like one, what URLs hold, and long keys of `limit_keys`.
+pub(crate) fn without_secrets(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let has_keys_that_count = fields.contains_key("limit_keys") && !fields.contains_key("limit_by_per_ip");
+            let shown = |(name, value): (&String, &Value)| {
+                let value = match (name.as_str(), value) {
+                    (_, Value::Null) => Value::Null,
+                    (name, _) if is_secret_name(name) => Value::from(HIDDEN),
+                    ("limit_keys", keys) if has_keys_that_count => keys_shown(keys),
+                    (_, value) => without_secrets(value),
+                };
+                (name.clone(), value)
+            };
+            fields.iter().map(shown).collect()
+        }
+        Value::Array(list) => list.iter().map(without_secrets).collect(),
+        Value::String(text) if has_credentials(text) => Value::from(url_shown(text)),
+        other => other.clone(),
+    }
+}
+
+fn keys_shown(keys: &Value) -> Value {
+    let entry = |fields: &Map<String, Value>| -> Value {
+        let shown = |(name, value): (&String, &Value)| {
+            let text = match (name.as_str(), value) {
+                ("key", Value::String(key)) => Some(key_shown(key)),
+                ("key", Value::Number(key)) => Some(key_shown(&key.to_string())),
+                _ => None,
+            };
+            (name.clone(), text.map_or_else(|| without_secrets(value), Value::from))
+        };
+        fields.iter().map(shown).collect()
+    };
+    match keys {
+        Value::Array(list) => list.iter().map(keys_shown).collect(),
+        Value::Object(fields) => entry(fields),
+        other => other.clone(),
+    }
+}
+
+/// The beginning of a key that may be an API key.
+fn key_shown(key: &str) -> String {
+    let length = key.chars().count();
+    if length < KEY_LENGTH_MIN || key.starts_with("regexp:") {
+        return key.to_owned();
+    }
+    format!("{}{HIDDEN}", key.chars().take(KEY_LENGTH_SHOWN).collect::<String>())
+}
+
+/// Whether a text is, or holds, a URL with a user or with parameters named like secrets; or something like `user:secret@host`.
+fn has_credentials(text: &str) -> bool {
+    let has_secret_parameter = || {
+        let query = text.split_once("://").and_then(|(_, rest)| rest.split_once('?')).map(|(_, query)| query);
+        query.is_some_and(|query| form_urlencoded::parse(query.as_bytes()).any(|(name, _)| is_secret_name(&name)))
+    };
+    text.contains('@') || has_secret_parameter()
+}
+
+fn shown(text: &str, has_user: bool) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        // No URL: what is before the last `@` may be a user and a password.
+        return text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("{HIDDEN}@{host}"));
+    };
+    if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+        return HIDDEN.to_owned();
+    }
+    let is_socket = scheme.ends_with("unix");
+    let (credentials, place) = match rest.rsplit_once('@') {
+        Some((credentials, place)) if !is_socket => (Some(credentials), place),
+        _ => (None, rest),
+    };
+    let credentials = match credentials {
+        None => String::new(),
+        // Either a password with such a sign in it, or a parameter with an `@`: where it ends cannot be told.
+        Some(credentials) if credentials.contains(['?', '#']) || credentials.starts_with('/') => return format!("{scheme}://{HIDDEN}"),
+        Some(credentials) => {
+            let user = credentials.split_once(':').map(|(user, _)| user).filter(|user| has_user && !user.contains('/'));
+            format!("{}@", user.map_or_else(|| HIDDEN.to_owned(), |user| format!("{user}:{HIDDEN}")))
+        }
+    };
+    format!("{scheme}://{credentials}{}", place_shown(place))
+}
+
+/// What stands after the credentials of a URL, without values of its parameters.
+fn place_shown(place: &str) -> String {
+    let (path, tail) = place.split_at(place.find(['?', '#']).unwrap_or(place.len()));
+    let Some(query) = tail.strip_prefix('?') else {
+        return if tail.is_empty() { path.to_owned() } else { format!("{path}#{HIDDEN}") };
+    };
+    let is_plain = |value: &str| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let parameters: Vec<String> = form_urlencoded::parse(query.as_bytes())
+        .map(|(name, value)| match SHOWN_PARAMETERS.contains(&&*name) && is_plain(&value) {
+            true => format!("{name}={value}"),
+            false => format!("{}={HIDDEN}", if is_plain(&name) { &name } else { HIDDEN }),
+        })
+        .collect();
+    format!("{path}?{}", parameters.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn no_form_of_a_url_shows_its_password() {
+        for (url, shown) in [
+            ("redis://h", "redis://h"),
+            ("redis://user:hush@host:1/2", "redis://user:***@host:1/2"),
+            ("redis://:hush@host:1", "redis://:***@host:1"),
+            ("redis://hush@host", "redis://***@host"),
+            ("redis://u:hu%40sh@host", "redis://u:***@host"),
+            ("redis://u:hu@sh@host", "redis://u:***@host"),
+            ("redis://u:hu/sh@host/1", "redis://u:***@host/1"),
+            ("redis://u:hu?sh@host", "redis://***"),
+            ("redis://u:hu#sh@host", "redis://***"),
+            ("redis://u:hush:hush@[::1]:1", "redis://u:***@[::1]:1"),
+            ("rediss://u:hush@h:1?ssl=true&password=hush", "rediss://u:***@h:1?ssl=true&password=***"),
+            ("redis://h?pass=hu@sh", "redis://***"),
+            ("redis://h?p%61ss=hush;x&db=1;pass=hush", "redis://h?pass=***&db=***"),
+            ("redis://h:1/0#hush", "redis://h:1/0#***"),
+            ("unix:///x.sock?user=u&pass=hush", "unix:///x.sock?user=u&pass=***"),
+            ("unix:///x.sock?db=1&user=u&pass=hu@sh#hush?", "unix:///x.sock?db=1&user=u&pass=***"),
+            ("redis+unix:///run/@x.sock?password=hush", "redis+unix:///run/@x.sock?password=***"),
+            ("redis+sentinel://u:hush@s1:26379,s2:26379/mymaster/3", "redis+sentinel://u:***@s1:26379,s2:26379/mymaster/3"),
+            ("rediss+cluster://u:hush@n1:7000,n2:7000", "rediss+cluster://u:***@n1:7000,n2:7000"),
+            ("redis://u:hush@a:1,u:hush@b:2", "redis://u:***@b:2"),
+            ("valkeys://default:hush@h", "valkeys://default:***@h"),
+            ("http://u:hush@h/a?b", "http://u:***@h/a?b=***"),
+            ("u:hush@h", "***@h"),
+            ("hush x redis://u:hush@h", "***"),
+        ] {
+            assert_eq!(url_shown(url), shown, "{url}");
+            assert!(!text_shown(url).contains("hush") || !url.contains(['@', '?']), "{url}: {}", text_shown(url));
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_even_show_the_user() {
+        assert_eq!(text_shown("http://someone:hush@host:1"), "http://***@host:1");
+        assert_eq!(text_shown("redis://someone@host"), "redis://***@host");
+        assert_eq!(text_shown("someone:hush@host"), "***@host");
+        assert_eq!(text_shown("10.0.0.0/40"), "10.0.0.0/40");
+        assert_eq!(text_shown("http://a/b?c=d"), "http://a/b?c=d");
+    }
+
+    #[test]
+    fn fields_named_like_a_secret_are_found_and_names_of_files_are_not() {
+        for name in [
+            "password",
+            "PASSWORD",
+            "sentinel_password",
+            "passwd",
+            "pass",
+            "pwd",
+            "client_secret",
+            "api-key",
+            "apiKey",
+            "x_api_key",
+            "token",
+            "access_token",
+            "hash_key",
+            "hashKey",
+            "credentials",
+            "auth",
+            "Authorization",
+            "private_key",
+        ] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["password_file", "key", "limit_keys", "rule_name", "path_prefix", "passing", "username", "author", "service_name"] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_shown_without_secrets() {
+        let document = json!({
+            "redis": {"password": "hush", "username": "u", "extra": {"Passwd": ["hush"], "secret": null}},
+            "hash_key": 12345,
+            "rejected_msg": "see unix:///x?pass=hush",
+            "rejected_headers": {"authorization": "hush"},
+            "rule_items": [
+                {"limit_by_header": "x", "limit_keys": [{"key": "9a342114-ba8a-11ec-b1bf-00163e1250b5", "query_per_day": 1},
+                    {"key": 1_234_567_890_123_456_u64}, {"key": "regexp:^a-long-expression$"}, {"key": "short"}]},
+                {"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "2001:db8:1:2:3:4:5:6/128"}]},
+            ],
+        });
+        let shown = without_secrets(&document);
+        assert!(!shown.to_string().contains("hush") && !shown.to_string().contains("1250b5"), "{shown}");
+        assert_eq!(shown["redis"], json!({"password": "***", "username": "u", "extra": {"Passwd": "***", "secret": null}}));
+        let keys = |item: usize| -> Vec<&Value> {
+            shown["rule_items"][item]["limit_keys"].as_array().unwrap().iter().map(|entry| &entry["key"]).collect()
+        };
+        assert_eq!(keys(0), ["9a34***", "1234***", "regexp:^a-long-expression$", "short"]);
+        assert_eq!(keys(1), ["2001:db8:1:2:3:4:5:6/128"]);
+        assert_eq!((&shown["hash_key"], &shown["rejected_msg"]), (&json!("***"), &json!("***")));
+    }
+}

@@ -1,0 +1,187 @@
+//! What is odd in a file, but no mistake: it can be served, and hardly does what was meant.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::Value;
+
+use super::fields::{nearest, quoted};
+use super::{RouteSettings, Settings};
+
+/// The oddities of a file; `uses_redis` says whether the filter counts in Redis anywhere.
+pub(crate) fn of(settings: &Settings, uses_redis: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    listening(settings, &mut warnings);
+    if let Some(filter) = &settings.filter {
+        for (path, policy) in policies(filter) {
+            chosen_routes(&path, policy, &settings.routes, &mut warnings);
+        }
+        if !settings.redis_names.is_empty() {
+            forgotten_redis(filter, uses_redis, settings, &mut warnings);
+        }
+    }
+    warnings
+}
+
+fn listening(settings: &Settings, warnings: &mut Vec<String>) {
+    if settings.admin.is_some_and(|admin| is_same_place(admin, settings.listen)) {
+        warnings.push(format!("admin: is the address of `listen` too, {}: only one of them can have it", settings.listen));
+    }
+    for (index, route) in settings.routes.iter().enumerate() {
+        let place = |field: &str| match route.name.is_empty() && settings.routes.len() == 1 {
+            true => field.to_owned(),
+            false => format!("routes[{index}].{field}"),
+        };
+        let host = route.upstream.authority.host().trim_start_matches('[').trim_end_matches(']');
+        let port = route.upstream.authority.port_u16().unwrap_or_default();
+        let leads_to = |address: SocketAddr| host_address(host).is_some_and(|host| is_same_place(SocketAddr::new(host, port), address));
+        if leads_to(settings.listen) {
+            warnings.push(format!("{}: is the gateway's own `listen`: requests would go round in a circle", place("upstream")));
+        }
+        if settings.admin.is_some_and(leads_to) {
+            warnings.push(format!(
+                "{}: is the gateway's own `admin`: whoever may send requests would see settings and counters",
+                place("upstream")
+            ));
+        }
+    }
+}
+
+/// The address that a host is; none for a name that has to be looked up.
+fn host_address(host: &str) -> Option<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") { Some(IpAddr::from([127, 0, 0, 1])) } else { host.parse().ok() }
+}
+
+/// Whether a connection to the one reaches who listens on the other. An address of all interfaces is any address.
+fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let is_any = one_ip.is_unspecified() || other_ip.is_unspecified();
+    let is_loopback = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    let is_reached = one_ip == other_ip || (is_any && (is_loopback(one_ip) && is_loopback(other_ip)));
+    one.port() == other.port() && one.port() != 0 && is_reached
+}
+
+/// The configurations of the filter, with their paths: the whole, and the elements of `_rules_`.
+fn policies(filter: &Value) -> Vec<(String, &Value)> {
+    let rules = filter.get("_rules_").and_then(Value::as_array).into_iter().flatten().enumerate();
+    let rules = rules.map(|(index, rule)| (format!("filter._rules_[{index}]"), rule));
+    std::iter::once(("filter".to_owned(), filter)).chain(rules).collect()
+}
+
+/// Names of routes that no route has.
+fn chosen_routes(path: &str, policy: &Value, routes: &[RouteSettings], warnings: &mut Vec<String>) {
+    let names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
+    for (field, fits) in [
+        ("_match_route_", (|name, given| name == given) as fn(&str, &str) -> bool),
+        ("_match_route_prefix_", |name, given| name.starts_with(given)),
+    ] {
+        for given in texts(policy.get(field)) {
+            if names.iter().any(|name| fits(name, given)) {
+                continue;
+            }
+            let meant = match nearest(given, names.iter().copied().filter(|name| !name.is_empty())) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None if names.iter().all(|name| name.is_empty()) => "no route has a `name`".to_owned(),
+                None => "its limits are for no request".to_owned(),
+            };
+            warnings.push(format!("{path}.{field}: there is no route {}; {meant}", quoted(given)));
+        }
+    }
+    for given in texts(policy.get("_match_service_")) {
+        let fits = |route: &RouteSettings| {
+            let (host, port) = (route.upstream.authority.host(), route.upstream.authority.port_u16().unwrap_or_default());
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            given == host || given == format!("{host}:{port}")
+        };
+        if !routes.iter().any(fits) {
+            let hosts = routes.iter().map(|route| route.upstream.authority.host());
+            let meant = nearest(given, hosts)
+                .map_or_else(|| "its limits are for no request".to_owned(), |meant| format!("did you mean `{meant}`?"));
+            warnings.push(format!("{path}._match_service_: no route leads to {}; {meant}", quoted(given)));
+        }
+    }
+}
+
+fn texts(value: Option<&Value>) -> Vec<&str> {
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(text)) => vec![text],
+        _ => Vec::new(),
+    }
+}
+
+/// Addresses are given, and a configuration counts in memory all the same.
+fn forgotten_redis(filter: &Value, uses_redis: bool, settings: &Settings, warnings: &mut Vec<String>) {
+    let name = settings.redis_names.keys().next().map(String::as_str).unwrap_or_default();
+    for (path, policy) in policies(filter) {
+        let limits = ["rule_items", "global_threshold"].iter().any(|field| policy.get(*field).is_some());
+        if limits && policy.get("redis").is_none_or(Value::is_null) {
+            let others = if uses_redis { ", unlike others here" } else { "" };
+            warnings.push(format!(
+                "{path}: counts in the memory of this process{others}, although `redis.names` has addresses; was `redis: {{service_name: {name}}}` forgotten in it?"
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::path::Path;
+
+    fn warnings(document: Value) -> Vec<String> {
+        let settings = Settings::from_value(&document, Path::new("")).unwrap();
+        of(&settings, false)
+    }
+
+    #[test]
+    fn two_of_one_address_are_told() {
+        let told = |listen: &str, admin: &str, upstream: &str| {
+            warnings(json!({"listen": listen, "admin": admin, "upstream": upstream}))
+                .iter()
+                .map(|line| line.split(':').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told("127.0.0.1:1", "127.0.0.1:1", "http://127.0.0.1:3"), ["admin"]);
+        assert_eq!(told(":1", "127.0.0.1:1", "http://127.0.0.1:3"), ["admin"]);
+        assert_eq!(told("127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:1"), ["upstream"]);
+        assert_eq!(told("0.0.0.0:1", "127.0.0.1:2", "http://localhost:1"), ["upstream"]);
+        assert_eq!(told("[::]:1", "127.0.0.1:2", "h2c://[::1]:1"), ["upstream"]);
+        assert_eq!(told("127.0.0.1:1", "127.0.0.1:2", "http://localhost:2"), ["upstream"]);
+        assert_eq!(told("127.0.0.1:0", "127.0.0.1:0", "http://127.0.0.1:3"), [""; 0]);
+        assert_eq!(told("127.0.0.1:1", "127.0.0.1:2", "http://10.0.0.1:1"), [""; 0]);
+        assert_eq!(told("0.0.0.0:1", "127.0.0.1:2", "http://10.0.0.1:1"), [""; 0]);
+    }
+
+    #[test]
+    fn routes_that_are_not_there_are_named_with_the_likely_one() {
+        let routes = json!([{"name": "orders", "upstream": "http://orders.internal:8000"}, {"name": "pay-a", "path_prefix": "/p", "upstream": "http://pay:1"}]);
+        let policy = |field: &str, names: Value| json!({field: names, "rule_name": "r", "global_threshold": {"query_per_day": 1}});
+        let told = warnings(json!({"routes": routes, "filter": {"_rules_": [
+            policy("_match_route_", json!(["orders", "order"])),
+            policy("_match_route_prefix_", json!(["pay-", "pya-"])),
+            policy("_match_service_", json!(["orders.internal", "pay:1", "pay:2", "other"])),
+            policy("_match_route_", json!("zzz")),
+        ]}}));
+        assert_eq!(told.len(), 5, "{told:#?}");
+        assert_eq!(told[0], "filter._rules_[0]._match_route_: there is no route `order`; did you mean `orders`?");
+        assert!(told[1].starts_with("filter._rules_[1]._match_route_prefix_: there is no route `pya-`; "));
+        assert_eq!(told[2], "filter._rules_[2]._match_service_: no route leads to `pay:2`; did you mean `pay`?");
+        assert!(told[3].contains("`other`") && told[4].contains("`zzz`; its limits are for no request"));
+        let nameless = warnings(json!({"upstream": "http://a", "filter": {"_rules_": [policy("_match_route_", json!(["orders"]))]}}));
+        assert!(nameless[0].ends_with("no route has a `name`"), "{nameless:?}");
+    }
+
+    #[test]
+    fn a_redis_that_was_forgotten_is_told() {
+        let document = |policy: Value| json!({"upstream": "http://a", "redis": {"names": {"redis.static": "redis://h"}}, "filter": policy});
+        let policy = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}});
+        let told = warnings(document(policy.clone()));
+        assert!(told[0].starts_with("filter: counts in the memory") && told[0].contains("service_name: redis.static"), "{told:?}");
+        let with_redis = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}, "redis": {"service_name": "redis.static"}});
+        assert_eq!(warnings(document(with_redis.clone())), [""; 0]);
+        let told = warnings(document(json!({"_rules_": [with_redis, policy]})));
+        assert!(told.len() == 1 && told[0].starts_with("filter._rules_[1]: "), "{told:?}");
+        assert_eq!(warnings(document(json!({}))), [""; 0]);
+    }
+}

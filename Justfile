@@ -27,8 +27,7 @@ setup:
     command -v redis-server > /dev/null || just apt redis-server
     command -v curl > /dev/null || just apt curl
     command -v skopeo > /dev/null || just apt skopeo
-    python3 -c 'import yaml' 2> /dev/null || just apt python3 python3-yaml
-    python3 -c 'import yaml' 2> /dev/null || python3 -m pip install --quiet PyYAML
+    command -v python3 > /dev/null || just apt python3
     command -v node > /dev/null || just apt nodejs
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
     test -x {{valkey}}/valkey-server || just valkey

@@ -82,8 +82,8 @@ fn a_file_that_is_no_document_says_why() {
     assert_refused("upstream: [http://a", &[&["is not YAML"]]);
     assert_refused("upstream: http://a\n\tlisten: x\n", &[&["is not YAML", "tab", "line"]]);
     assert_refused("upstream: http://a\nupstream: http://b\n", &[&["is not YAML", "upstream"]]);
-    assert_refused("- upstream", &[&["holds a list"]]);
-    assert_refused("7", &[&["holds only `7`"]]);
+    assert_refused("- upstream", &[&["expected an object, got an array"]]);
+    assert_refused("7", &[&["expected an object, got only `7`"]]);
     assert_eq!(complaints("check", "gate.json", b"upstream: x").len(), 1);
     assert!(complaints("check", "gate.json", b"{\"upstream\": ").concat().contains("is not JSON"));
 }
@@ -95,34 +95,34 @@ fn the_gateways_own_fields_name_value_and_expectation() {
 admin: 70000
 workers: 0
 upstrem: x
-routes: [{name: 7, host: \"a:80\", path_prefix: orders}, {upstream: ftp://a}, 5]
+routes: [{name: [7], host: \"a:80\", path_prefix: orders}, {upstream: ftp://a}, 5]
 redis: {names: {redis.static: 6379}, nmes: {}}
 filter: [1]
 timeouts: {response: 5, drain: 0s, idle: 0s}
 log: {access: maybe, format: xml}
 ",
         &[
-            &["listen: ", "`here`", "127.0.0.1:8080"],
+            &["listen: ", "expected", "127.0.0.1:8080", "got `here`"],
             &["admin: ", "`70000`", "127.0.0.1:8080"],
             &["workers: ", "`0`", "1 to 1024"],
-            &["routes[0].name: ", "`7`", "a string"],
+            &["routes[0].name: ", "expected a text", "got an array"],
             &["routes[0].host: ", "`a:80`", "without port"],
             &["routes[0].path_prefix: ", "`orders`", "starts with `/`"],
             &["routes[0].upstream: ", "missing"],
             &["routes[1].upstream: ", "`ftp://a`", "http://"],
-            &["routes[2]: ", "`5`", "a mapping"],
-            &["redis.nmes: ", "unknown field", "`names`"],
+            &["routes[2]: ", "`5`", "an object"],
+            &["redis.nmes: ", "no such field", "`names`"],
             &["redis.names.redis.static: ", "`6379`", "redis://"],
-            &["filter: ", "a list", "a mapping"],
+            &["filter: ", "got an array", "an object"],
             &["timeouts.response: ", "`5`", "`500ms`"],
             &["timeouts.idle: ", "`0`", "above zero"],
             &["log.access: ", "`maybe`", "`true` or `false`"],
             &["log.format: ", "`xml`", "`json`"],
-            &["upstrem: ", "unknown field", "`upstream`"],
+            &["upstrem: ", "no such field", "`upstream`"],
         ],
     );
     assert_refused("listen: 127.0.0.1:1\n", &[&["routes: ", "missing"]]);
-    assert_refused("upstream: http://a\nroutes: [{upstream: http://b}]\n", &[&["routes: ", "one of the two"]]);
+    assert_refused("upstream: http://a\nroutes: [{upstream: http://b}]\n", &[&["routes: ", "only one of"]]);
     assert_refused("upstream: https://a\n", &[&["upstream: ", "TLS"]]);
     assert_refused("upstream: http://a\nredis: {names: {r: \"http://b\"}}\n", &[&["redis.names.r: ", "redis://"]]);
 }
@@ -323,7 +323,7 @@ fn an_address_that_is_taken_ends_the_start() {
 fn mistakes_of_the_gateway_hide_none_of_the_filter() {
     let filter = "filter: {rule_name: r, global_threshold: {query_per_second: 0}, bogus: 1}\n";
     let wrong = [
-        ("", "routes: missing"),
+        ("", "routes: is missing"),
         ("upstream: http://127.0.0.1:9\nworkers: 0\n", "workers: "),
         ("upstream: http://127.0.0.1:9\nredis: {names: {r: \"http://x\"}}\n", "redis.names.r: "),
     ];

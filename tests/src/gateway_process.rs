@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus, Output, Stdio},
@@ -70,10 +70,24 @@ pub fn binary() -> PathBuf {
 ///
 /// When it cannot be started, or does not end.
 pub fn run(args: &[&str]) -> Output {
-    let mut process = command(args).spawn().expect("the gateway's binary runs");
+    run_with(args, &[], b"")
+}
+
+/// The same, with more in its environment, and with this on its standard input.
+///
+/// # Panics
+///
+/// As [`run`].
+pub fn run_with(args: &[&str], environment: &[(&str, &str)], input: &[u8]) -> Output {
+    let mut command = command(args);
+    let mut process = command.envs(environment.iter().copied()).stdin(Stdio::piped()).spawn().expect("the gateway's binary runs");
+    let (mut source, input) = (process.stdin.take().expect("piped"), input.to_vec());
+    // One that ends without reading it all closes the pipe.
+    let writer = thread::spawn(move || drop(source.write_all(&input)));
     let readers = (read_all(process.stdout.take().expect("piped")), read_all(process.stderr.take().expect("piped")));
     let status = wait(&mut process, PATIENCE);
     let [stdout, stderr] = [readers.0, readers.1].map(|reader| reader.join().expect("a reader ends"));
+    writer.join().expect("a writer ends");
     Output { status, stdout, stderr }
 }
 
@@ -122,6 +136,15 @@ impl Gateway {
         let file = directory.path().join("gate.yaml");
         fs::write(&file, complete(settings)).expect("a temporary file can be written");
         Self::start(&["serve", file.to_str().expect("a temporary path is text")], environment, Some(file.clone()), directory)
+    }
+
+    /// Serves a file that is there already, with ports that are asked for in it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn serve_file(file: &Path) -> Self {
+        Self::start(&["serve", file.to_str().expect("a path in UTF-8")], &[], Some(file.to_path_buf()), Directory::new())
     }
 
     /// Starts the demo with these arguments.

@@ -12,6 +12,7 @@ pub mod higress;
 pub mod http_client;
 pub mod metrics;
 pub mod oracle;
+pub mod plugin_resource;
 pub mod promises;
 pub mod redis_certificates;
 pub mod redis_cluster;

@@ -208,7 +208,7 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
     let key = |key: &str| by("limit_by_per_header", "x", &json!({"key": key, "query_per_day": 1}));
     let tokens = changed(global(), |c| c["global_threshold"] = json!({"token_per_minute": 5}));
     for (config, reason) in [
-        (key(r"regexp:^\p{L}+$"), "list the ranges"),
+        (key(r"regexp:^\p{L}+$"), "list the characters or ranges"),
         (key("regexp:a(?i)*"), "repeated group of flags"),
         (key("plain"), "does not start with this either"),
         (tokens, "does not count yet"),

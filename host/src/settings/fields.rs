@@ -27,7 +27,8 @@ impl fmt::Display for Mistake {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path.as_str() {
             "" => out.write_str(&self.message),
-            path => write!(out, "{path}: {}", self.message),
+            // Names of fields are somebody's text, too.
+            path => write!(out, "{}: {}", text_shown(path), self.message),
         }
     }
 }
@@ -265,6 +266,7 @@ mod tests {
     #[test]
     fn no_message_shows_a_secret_or_breaks_a_line() {
         let message = |path: &str, value: Value| unexpected(path, &value, "x").message;
+        assert_eq!(Mistake::new("redis.names.redis://u:hush@h", "is odd").to_string(), "redis.names.redis://***@h: is odd");
         assert_eq!(message("redis", json!("redis://u:hush@h")), "expected x, got `redis://***@h`");
         assert_eq!(message("upstream", json!("http://u:hush@h:1/a")), "expected x, got `http://***@h:1/a`");
         assert_eq!(message("redis.names.r.sentinel_password", json!(12_345_678)), "expected x, got a value that is not shown");

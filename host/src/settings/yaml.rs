@@ -167,7 +167,7 @@ impl Builder {
             if is_plain && text == "<<" {
                 *name = Some(Name::Merge);
             } else if fields.contains_key(text) {
-                return Err(format!("is not YAML: the field `{}` is there twice (line {line})", super::fields::one_line(text)));
+                return Err(format!("is not YAML: the field {} is there twice (line {line})", super::fields::quoted(text)));
             } else {
                 *name = Some(Name::Field(text.to_owned()));
             }

@@ -7,6 +7,7 @@ mod fields;
 pub(crate) mod file;
 pub(crate) mod filter;
 mod host_pattern;
+mod limits;
 mod redis;
 pub(crate) mod secret;
 mod source;
@@ -26,6 +27,7 @@ use self::fields::{Fields, unexpected};
 
 pub(crate) use self::fields::{Mistake, nearest, one_line};
 pub(crate) use self::host_pattern::HostPattern;
+pub(crate) use self::limits::Limits;
 pub(crate) use self::redis::RedisName;
 pub(crate) use self::source::{Overrides, Source};
 pub(crate) use self::upstream::{Protocol, Upstream};
@@ -44,6 +46,7 @@ pub(crate) struct Settings {
     /// The filter's configuration. Without one nothing is limited.
     pub(crate) filter: Option<Value>,
     pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
     pub(crate) log: LogSettings,
     /// The variables that the file uses, whose values are not shown.
     pub(crate) environment: Environment,
@@ -71,6 +74,8 @@ pub(crate) struct Timeouts {
     pub(crate) request_headers: Duration,
     /// For requests in flight, after SIGTERM.
     pub(crate) drain: Duration,
+    /// After SIGTERM, how long connections are still accepted while `/readyz` says that they should go elsewhere.
+    pub(crate) lame_duck: Duration,
 }
 
 impl Default for Timeouts {
@@ -81,6 +86,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(300),
             request_headers: Duration::from_secs(60),
             drain: Duration::from_secs(30),
+            lame_duck: Duration::ZERO,
         }
     }
 }
@@ -136,6 +142,7 @@ impl Settings {
             "redis": {"names": names},
             "filter": self.filter.as_ref().map(secret::without_secrets),
             "timeouts": self.timeouts.shown(),
+            "limits": self.limits.shown(),
             "log": {
                 "access": self.log.access,
                 "format": match self.log.format { LogFormat::Text => "text", LogFormat::Json => "json" },
@@ -146,22 +153,26 @@ impl Settings {
 
 impl Timeouts {
     fn shown(&self) -> Value {
-        let shown = |duration: Duration| match duration.subsec_millis() {
-            0 => format!("{}s", duration.as_secs()),
-            _ => format!("{}ms", duration.as_millis()),
-        };
         json!({
-            "connect": shown(self.connect),
-            "response": shown(self.response),
-            "idle": shown(self.idle),
-            "request_headers": shown(self.request_headers),
-            "drain": shown(self.drain),
+            "connect": duration_shown(self.connect),
+            "response": duration_shown(self.response),
+            "idle": duration_shown(self.idle),
+            "request_headers": duration_shown(self.request_headers),
+            "drain": duration_shown(self.drain),
+            "lame_duck": duration_shown(self.lame_duck),
         })
     }
 }
 
 /// Where to listen.
 pub(crate) const ADDRESS: &str = "an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`";
+
+fn duration_shown(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}
 
 fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> Settings {
     let settings = Settings {
@@ -174,6 +185,7 @@ fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) 
         redis_names: redis::read(&mut fields, folder, mistakes),
         filter: read_filter(&mut fields, mistakes),
         timeouts: read_timeouts(&mut fields, mistakes),
+        limits: Limits::read(&mut fields, mistakes),
         log: read_log(&mut fields, mistakes),
         environment: Environment::default(),
     };
@@ -283,9 +295,10 @@ fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeou
         ("idle", &mut timeouts.idle),
         ("request_headers", &mut timeouts.request_headers),
         ("drain", &mut timeouts.drain),
+        ("lame_duck", &mut timeouts.lame_duck),
     ] {
         match given.duration(name, mistakes) {
-            Some(Duration::ZERO) if name != "drain" => {
+            Some(Duration::ZERO) if !matches!(name, "drain" | "lame_duck") => {
                 mistakes.push(Mistake::new(given.path_of(name), "expected a duration above zero, got `0`"));
             }
             Some(duration) => *timeout = duration,

@@ -1,0 +1,174 @@
+//! What clients may take up at most, so that strangers cannot use up the gateway.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::duration_shown;
+use super::fields::{Fields, Mistake};
+
+/// Bounds on what clients hold. Zero stands for no bound where the file may say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Connections of all clients together.
+    pub(crate) connections: usize,
+    /// Connections of one client: an IPv4 address, or a /64 of IPv6. Zero: as many as `connections`.
+    pub(crate) connections_per_address: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub(crate) streams: u32,
+    /// Bytes that may wait for a client which does not take them: in the kernel for each connection, and in the process for each HTTP/2
+    /// stream.
+    pub(crate) send_buffer: u32,
+    /// How long a client may keep the gateway waiting for a request's body; each KiB that came buys a second more. Zero: as long as it
+    /// likes.
+    pub(crate) body_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            // A quarter: one stranger alone shuts nobody out, and a load balancer in front, for all its clients, seldom needs more.
+            connections_per_address: 2_500,
+            streams: 100,
+            send_buffer: 64 << 10,
+            body_time: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// What a body that brought so many bytes may have cost in waiting; none if that is not bounded.
+    pub(crate) fn body_allowance(&self, bytes: u64) -> Option<Duration> {
+        const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
+        (!self.body_time.is_zero()).then(|| self.body_time.saturating_add(Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)))
+    }
+
+    pub(super) fn read(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Self {
+        let mut limits = Self::default();
+        let Some(mut given) = fields.nested("limits", mistakes) else {
+            return limits;
+        };
+        // Every number fits, since its range does.
+        let count = |given: Option<u64>, default: usize| given.and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
+        limits.connections = count(given.whole("connections", 1..=1_000_000, mistakes), limits.connections);
+        limits.connections_per_address = count(given.whole("connections_per_address", 0..=1_000_000, mistakes), limits.connections_per_address);
+        limits.streams = given.whole("streams", 1..=10_000, mistakes).and_then(|count| u32::try_from(count).ok()).unwrap_or(limits.streams);
+        let expected = "a size from `8KiB` to `16MiB`, such as `64KiB`, or a number of bytes";
+        limits.send_buffer = given.read("send_buffer", expected, mistakes, read_send_buffer).unwrap_or(limits.send_buffer);
+        limits.body_time = given.duration("body_time", mistakes).unwrap_or(limits.body_time);
+        given.finish(mistakes);
+        limits
+    }
+
+    pub(super) fn shown(&self) -> Value {
+        json!({
+            "connections": self.connections,
+            "connections_per_address": self.connections_per_address,
+            "streams": self.streams,
+            "send_buffer": size_shown(self.send_buffer),
+            "body_time": duration_shown(self.body_time),
+        })
+    }
+}
+
+fn read_send_buffer(value: &Value) -> Option<u32> {
+    let bytes = match value {
+        Value::String(text) => parse_size(text)?,
+        number => number.as_u64()?,
+    };
+    u32::try_from(bytes).ok().filter(|bytes| (8 << 10..=16 << 20).contains(bytes))
+}
+
+/// Bytes, as in `65536`, `64KiB`, `64k` or `1MiB`; `KB` and `MB` are taken for the same, as they are in most such files.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn size_shown(bytes: u32) -> String {
+    match (bytes % (1 << 20), bytes % (1 << 10)) {
+        (0, _) => format!("{}MiB", bytes >> 20),
+        (_, 0) => format!("{}KiB", bytes >> 10),
+        _ => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: Value) -> Result<Limits, Vec<String>> {
+        let (document, mut mistakes) = (json!({"limits": value}), Vec::new());
+        let mut fields = Fields::of("", &document, &mut mistakes).expect("an object");
+        let limits = Limits::read(&mut fields, &mut mistakes);
+        if mistakes.is_empty() { Ok(limits) } else { Err(mistakes.iter().map(Mistake::to_string).collect()) }
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        assert_eq!(read(json!({})), Ok(Limits::default()));
+        let some = read(json!({"connections": 50, "body_time": "5s", "send_buffer": "128KiB"}));
+        let body_time = Duration::from_secs(5);
+        assert_eq!(some, Ok(Limits { connections: 50, body_time, send_buffer: 128 << 10, ..Limits::default() }));
+    }
+
+    #[test]
+    fn every_size_of_common_spelling_is_read() {
+        for (text, bytes) in [("65536", 65536), ("64KiB", 65536), ("64k", 65536), ("64 KB", 65536), ("1MiB", 1 << 20), ("9000b", 9000)] {
+            assert_eq!(read(json!({"send_buffer": text})).map(|limits| limits.send_buffer), Ok(bytes), "{text}");
+        }
+        assert_eq!(read(json!({"send_buffer": 16384})).map(|limits| limits.send_buffer), Ok(16384));
+    }
+
+    #[test]
+    fn each_mistake_names_field_value_and_expectation() {
+        for (field, bad) in [
+            ("connections", json!(0)),
+            ("connections", json!("many")),
+            ("connections", json!(1_000_001)),
+            ("connections", json!(-1)),
+            ("connections", json!(1.5)),
+            ("connections_per_address", json!(-1)),
+            ("streams", json!(0)),
+            ("streams", json!(10_001)),
+            ("send_buffer", json!("4KiB")),
+            ("send_buffer", json!("1GiB")),
+            ("send_buffer", json!("KiB")),
+            ("send_buffer", json!("99999999999999999999KiB")),
+            ("send_buffer", json!(-1)),
+            ("body_time", json!("soon")),
+            ("body_time", json!(5)),
+        ] {
+            let mistakes = read(json!({field: bad})).expect_err(field);
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("limits.{field}: expected ")), "{mistakes:?}");
+            assert!(mistakes[0].contains(", got "), "{mistakes:?}");
+        }
+        assert!(read(json!({"connection": 1})).expect_err("unknown")[0].contains("did you mean `connections`"));
+        assert!(read(json!([])).is_err());
+    }
+
+    #[test]
+    fn bytes_buy_time_for_a_body() {
+        let limits = Limits { body_time: Duration::from_secs(10), ..Limits::default() };
+        assert_eq!(limits.body_allowance(0), Some(Duration::from_secs(10)));
+        assert_eq!(limits.body_allowance(5 << 10), Some(Duration::from_secs(15)));
+        assert_eq!(limits.body_allowance(u64::MAX), Some(Duration::from_secs(10 + (u64::MAX >> 10))));
+        assert_eq!(Limits { body_time: Duration::ZERO, ..limits }.body_allowance(0), None);
+    }
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for bytes in [64 << 10, 1 << 20, 9_000] {
+            let limits = Limits { send_buffer: bytes, ..Limits::default() };
+            assert_eq!(read(limits.shown()), Ok(limits));
+        }
+    }
+}

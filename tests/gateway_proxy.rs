@@ -53,7 +53,7 @@ fn a_request_arrives_as_it_was_sent_with_where_it_came_from() {
     assert_eq!(seen.text("x-forwarded-for").as_deref(), Some("1.1.1.1, 2.2.2.2, 3.3.3.3, 127.0.0.1"));
     assert_eq!(seen.text("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(seen.text("x-forwarded-host"), Some(gateway.listen().to_string()));
-    assert_eq!(seen.text("via").as_deref(), Some("1.1 slidegate"));
+    assert!(seen.text("via").is_some_and(|via| via.starts_with("1.1 slidegate-")));
     assert_eq!(seen.headers.get_all("x-own").iter().collect::<Vec<_>>(), ["a", "b"]);
 }
 
@@ -262,7 +262,7 @@ fn over_http2(gateway: &Gateway, upstream: &Upstream, version: Version) {
     let up = upstream.seen().into_iter().find(|seen| seen.uri.path() == "/up").expect("the upload arrived");
     assert_eq!((up.version, up.body_bytes, up.is_whole), (version, 3_000_000, true));
     assert_eq!(up.text("x-forwarded-host").as_deref(), Some("h2.test"));
-    assert_eq!(up.text("via").as_deref(), Some("2.0 slidegate"));
+    assert!(up.text("via").is_some_and(|via| via.starts_with("2.0 slidegate-")));
 }
 
 #[test]

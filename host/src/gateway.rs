@@ -9,7 +9,10 @@ mod admission;
 mod answer;
 mod body;
 mod client;
+mod connection;
+mod descriptors;
 mod filtered;
+mod guests;
 mod headers;
 mod proxy;
 mod reload;
@@ -17,22 +20,29 @@ mod routes;
 mod server;
 mod serving;
 mod signals;
+mod socket;
 mod telemetry;
 mod tunnel;
+mod via;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use slidegate::Module;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use self::admin::Admin;
+use self::guests::Guests;
 use self::proxy::Lane;
 use self::reload::{Cause, Reloader};
 use self::server::{Ending, Lanes};
@@ -71,8 +81,20 @@ impl Listeners {
     }
 }
 
+/// Connections that may wait to be accepted; the system may allow fewer. The library's 128 are full in an instant.
+const BACKLOG: i32 = 4_096;
+
 fn bind(field: &str, address: SocketAddr) -> Result<StdTcpListener, Mistake> {
-    StdTcpListener::bind(address).map_err(|error| Mistake::new(field, format!("cannot listen on `{address}`: {error}")))
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Elsewhere this would let others listen on the same address.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        io::Result::Ok(socket.into())
+    };
+    bound().map_err(|error| Mistake::new(field, format!("cannot listen on `{address}`: {error}")))
 }
 
 /// Runs a gateway until it is told to end and has ended in order.
@@ -83,6 +105,7 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
     let lacking = |error: io::Error| vec![Mistake::new("", format!("cannot start: {error}"))];
     // Before anything counts.
     let metrics = telemetry::install().map_err(|error| vec![Mistake::new("", format!("cannot count: {error}"))])?;
+    let guests = Guests::new(descriptors::raise(start.settings.workers));
     let runtime = single_threaded().map_err(lacking)?;
     let runtimes = (0..start.settings.workers).map(|_| single_threaded()).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
     let handles = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
@@ -94,15 +117,21 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
         (runtime, Lane { index, serving: Arc::clone(&serving), in_flight, tracker: tracker.clone() })
     };
     let lanes = Lanes::start(runtimes.into_iter().enumerate().map(lane).collect(), &ending).map_err(lacking)?;
-    let running = Running { serving, workshop, metrics, ending, tracker };
+    let running = Running { serving, workshop, metrics, guests, ending, tracker };
     if let Some(greeting) = start.greeting {
         // The listener is bound: whoever reads this may send requests.
         let _ = crate::output::print(&greeting);
     }
-    let ran = runtime.block_on(running.run(start.listeners, start.source, &lanes)).map_err(lacking);
-    lanes.join();
-    runtime.shutdown_background();
-    ran
+    let signals = Signals::start(running.patience());
+    let ran = signals.and_then(|mut signals| {
+        let ran = runtime.block_on(running.run(start.listeners, start.source, &lanes, &mut signals));
+        lanes.join();
+        runtime.shutdown_background();
+        // Only now: from here on the process must not take long.
+        drop(signals);
+        ran
+    });
+    ran.map_err(lacking)
 }
 
 fn single_threaded() -> io::Result<Runtime> {
@@ -114,22 +143,31 @@ struct Running {
     serving: Arc<ArcSwap<Serving>>,
     workshop: Arc<Workshop>,
     metrics: PrometheusHandle,
+    guests: Arc<Guests>,
     ending: Ending,
     tracker: TaskTracker,
 }
 
 impl Running {
-    async fn run(self, listeners: Listeners, source: Option<(Source, Vec<u8>)>, lanes: &Lanes) -> io::Result<()> {
+    /// How long ending in order may take, by the settings at that time.
+    fn patience(&self) -> impl Fn() -> Duration + Send + 'static {
+        let serving = Arc::clone(&self.serving);
+        move || {
+            let timeouts = serving.load().settings.timeouts;
+            timeouts.lame_duck.saturating_add(timeouts.drain)
+        }
+    }
+
+    async fn run(self, listeners: Listeners, source: Option<(Source, Vec<u8>)>, lanes: &Lanes, signals: &mut Signals) -> io::Result<()> {
         // Whatever goes wrong from here on, the lanes must end.
         let _stop = self.ending.stop.clone().drop_guard();
-        let mut signals = Signals::new()?;
         let listener = listener(listeners.listen)?;
         let admin = listeners.admin.map(self::listener).transpose()?;
         self.announce(listener.local_addr()?, admin.as_ref().map(TcpListener::local_addr).transpose()?);
         self.start_admin(admin);
         let reload = self.start_reloading(source);
-        {
-            let mut accepting = std::pin::pin!(lanes.accept(&listener));
+        let is_hurried = {
+            let mut accepting = std::pin::pin!(lanes.accept(&listener, &self.guests, &self.serving));
             loop {
                 let signal = tokio::select! {
                     never = accepting.as_mut() => match never {},
@@ -143,10 +181,31 @@ impl Running {
                     (Signal::Reload, None) => tracing::warn!("SIGHUP has no effect: there is no settings file"),
                 }
             }
-        }
+            self.lame_duck(accepting.as_mut(), signals).await
+        };
         drop(listener);
-        self.drain(&mut signals).await;
+        if !is_hurried {
+            self.drain(signals).await;
+        }
         Ok(())
+    }
+
+    /// Goes on accepting while whoever sends clients here learns that they should go elsewhere. Whether a second signal came.
+    async fn lame_duck(&self, accepting: Pin<&mut impl Future<Output = Infallible>>, signals: &mut Signals) -> bool {
+        let lasts = self.serving.load().settings.timeouts.lame_duck;
+        self.ending.lame_duck.cancel();
+        if lasts.is_zero() {
+            return false;
+        }
+        tracing::info!(lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX), "lame duck: not ready, still accepting");
+        tokio::select! {
+            never = accepting => match never {},
+            () = tokio::time::sleep(lasts) => false,
+            () = signals.end() => {
+                tracing::warn!(left = self.tracker.len(), "told again to end; closing what is left");
+                true
+            }
+        }
     }
 
     fn announce(&self, listen: SocketAddr, admin: Option<SocketAddr>) {

@@ -147,6 +147,21 @@ impl Gateway {
         Self::start(&["serve", file.to_str().expect("a path in UTF-8")], &[], Some(file.to_path_buf()), Directory::new())
     }
 
+    /// Serves these settings with so many descriptors.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn serve_limited(settings: &str, descriptors: u32) -> Self {
+        let directory = Directory::new();
+        let file = directory.path().join("gate.yaml");
+        fs::write(&file, complete(settings)).expect("a temporary file can be written");
+        let limit = format!("ulimit -n {descriptors}; exec \"$0\" serve \"$1\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &limit]).arg(binary()).arg(&file);
+        Self::spawn(shell, Some(file.clone()), directory)
+    }
+
     /// Starts the demo with these arguments.
     ///
     /// # Panics
@@ -157,14 +172,21 @@ impl Gateway {
     }
 
     fn start(args: &[&str], environment: &[(&str, String)], file: Option<PathBuf>, directory: Directory) -> Self {
-        let mut process = command(args).envs(environment.iter().cloned()).spawn().expect("the gateway's binary runs");
+        let mut command = command(args);
+        command.envs(environment.iter().cloned());
+        Self::spawn(command, file, directory)
+    }
+
+    fn spawn(mut command: Command, file: Option<PathBuf>, directory: Directory) -> Self {
+        piped(&mut command);
+        let mut process = command.spawn().expect("the gateway's binary runs");
         let out = Captured::of(process.stdout.take().expect("piped"));
         let err = Captured::of(process.stderr.take().expect("piped"));
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // Made before anything can fail, so that the process is killed whatever happens.
         let mut gateway = Gateway { process, listen: unknown, admin: unknown, file, out, err, _directory: directory };
         let serving = gateway.err.wait_for(PATIENCE, |line| line.contains(" serving ") || line.contains("\"serving\""));
-        let line = serving.unwrap_or_else(|| panic!("the gateway does not serve with {args:?}"));
+        let line = serving.unwrap_or_else(|| panic!("the gateway does not serve: {command:?}"));
         gateway.listen = address(&line, "listen");
         gateway.admin = address(&line, "admin");
         assert_eq!(gateway.ask_admin("/healthz").1, "ok\n");
@@ -246,6 +268,16 @@ impl Gateway {
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
+    }
+
+    /// Sends SIGSTOP: it does nothing until [`Gateway::thaw`], but the system still takes connections for it.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Sends SIGCONT.
+    pub fn thaw(&self) {
+        self.signal("CONT");
     }
 
     fn signal(&self, name: &str) {
@@ -355,8 +387,13 @@ fn complete(settings: &str) -> String {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.args(args).env_remove("SLIDEGATE_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args);
+    piped(&mut command);
     command
+}
+
+fn piped(command: &mut Command) {
+    command.env_remove("SLIDEGATE_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
 fn wait(process: &mut Child, limit: Duration) -> ExitStatus {

@@ -9,6 +9,7 @@ pub mod footprint;
 pub mod fuzzing;
 pub mod gateway_process;
 pub mod higress;
+pub mod http2_client;
 pub mod http_client;
 pub mod metrics;
 pub mod oracle;

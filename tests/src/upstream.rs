@@ -40,6 +40,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -108,7 +109,7 @@ impl Upstream {
     ///
     /// When the port is taken.
     pub fn start_on(port: u16) -> Self {
-        let listener = StdTcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        let listener = listen(port);
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
         let record = Arc::new(Record::default());
@@ -175,6 +176,15 @@ impl Seen {
     pub fn text(&self, name: &str) -> Option<String> {
         self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     }
+}
+
+/// With a longer queue than the library's, so that a flood of connections finds the upstream ready.
+fn listen(port: u16) -> StdTcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("a socket takes the option");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("the port is free");
+    socket.listen(4_096).expect("a bound socket can listen");
+    socket.into()
 }
 
 async fn serve(listener: StdTcpListener, record: Arc<Record>) {

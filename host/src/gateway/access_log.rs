@@ -12,13 +12,16 @@ use metrics::Gauge;
 use crate::gateway::body::Upload;
 use crate::gateway::routes::Route;
 use crate::gateway::serving::Serving;
+use crate::gateway::telemetry::RouteMetrics;
 
 /// The target of access log lines, for log filters.
 pub(crate) const TARGET: &str = "access";
 
 /// A request's record. Dropping it, when the response has been sent or the client has left, counts and logs the request.
 pub(crate) struct Record {
-    serving: Arc<Serving>,
+    /// Of the settings it began with, no more than this is kept: a tunnel lasts for days.
+    unrouted: Arc<RouteMetrics>,
+    is_logged: bool,
     in_flight: Gauge,
     started: Instant,
     client: SocketAddr,
@@ -39,10 +42,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(serving: Arc<Serving>, in_flight: Gauge, client: SocketAddr, request: &hyper::http::request::Parts) -> Self {
+    pub(crate) fn new(serving: &Serving, in_flight: Gauge, client: SocketAddr, request: &hyper::http::request::Parts) -> Self {
         in_flight.increment(1.0);
         Self {
-            serving,
+            unrouted: Arc::clone(&serving.routes.unrouted),
+            is_logged: serving.settings.log.access,
             in_flight,
             started: Instant::now(),
             client,
@@ -85,9 +89,9 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.in_flight.decrement(1.0);
         let duration = self.started.elapsed();
-        let metrics = self.route.as_ref().map_or(&self.serving.routes.unrouted, |route| &route.metrics);
+        let metrics = self.route.as_ref().map_or(&*self.unrouted, |route| &route.metrics);
         metrics.request(self.status, duration);
-        if self.serving.settings.log.access {
+        if self.is_logged {
             self.log(duration);
         }
     }

@@ -12,6 +12,7 @@ use hyper::{Method, StatusCode};
 use crate::gateway::answer::Refusal;
 use crate::gateway::headers;
 use crate::gateway::routes::Route;
+use crate::gateway::via;
 
 /// The host a request is for: of its target, or else of its only `host` field.
 ///
@@ -23,6 +24,10 @@ pub(crate) fn authority(parts: &Parts) -> Result<Authority, Refusal> {
     if parts.method == Method::CONNECT {
         let reason = "CONNECT is not served here";
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"));
+    }
+    if via::is_known(&parts.headers) {
+        let reason = "the request came back here";
+        return Err(Refusal::new(StatusCode::LOOP_DETECTED, reason, "gateway.loop"));
     }
     let mut fields = parts.headers.get_all(header::HOST).iter();
     let field = fields.next();

@@ -7,6 +7,8 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::Version;
 use hyper::http::uri::Authority;
 
+use crate::gateway::via;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -78,12 +80,7 @@ pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, authority: 
     {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    let via: &[u8] = match version {
-        Version::HTTP_10 => b"1.0 slidegate",
-        Version::HTTP_2 => b"2.0 slidegate",
-        _ => b"1.1 slidegate",
-    };
-    append_to_list(headers, header::VIA, via);
+    append_to_list(headers, header::VIA, via::entry(version).as_bytes());
 }
 
 /// Appends to a comma separated list. Several fields of this name become one, in their order, so that every reader sees one list.
@@ -154,7 +151,7 @@ mod tests {
             (&map["x-forwarded-proto"], &map["x-forwarded-host"]),
             (&"https".parse().expect("a value"), &"shop.test:8080".parse().expect("a value"))
         );
-        assert_eq!(map["via"], "2.0 slidegate");
+        assert!(via::is_known(&map));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Lane {
         let serving = self.serving.load_full();
         let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut parts, body) = request.into_parts();
-        let mut record = Record::new(Arc::clone(&serving), self.in_flight.clone(), client, &parts);
+        let mut record = Record::new(&serving, self.in_flight.clone(), client, &parts);
         let authority = match admission::authority(&parts) {
             Ok(authority) => authority,
             Err(refusal) => return Passage { lane: self, serving, record, stream: None }.refuse(&refusal).await,
@@ -119,8 +119,8 @@ impl Passage<'_> {
         };
         let response = clients.send(route.upstream.protocol, request);
         tokio::pin!(response);
-        let limit = self.serving.settings.timeouts.response;
-        let mut deadline = Instant::now() + limit;
+        let (limit, limits) = (self.serving.settings.timeouts.response, &self.serving.settings.limits);
+        let mut deadline = self.record.upload.deadline(limit, limits);
         loop {
             match timeout_at(deadline, &mut response).await {
                 Ok(Ok(response)) => return Ok(response),
@@ -129,7 +129,7 @@ impl Passage<'_> {
             }
             // While the request's body is still being sent, the upstream is not late yet.
             let upload = &self.record.upload;
-            deadline = upload.last_piece() + limit;
+            deadline = upload.deadline(limit, limits);
             if deadline <= Instant::now() {
                 return Err(late_refusal(upload.is_complete(), route));
             }
@@ -184,7 +184,9 @@ impl Passage<'_> {
         }
         self.record.status = Some(parts.status.as_u16());
         let idle = self.serving.settings.timeouts.idle;
-        self.lane.tracker.spawn(tunnel::run(client, upstream, self.record, self.stream));
+        // No filter sees what passes a tunnel, so its stream ends here.
+        drop(self.stream);
+        self.lane.tracker.spawn(tunnel::run(client, upstream, self.record));
         Response::from_parts(parts, ResponseBody::new(Source::Own(None), idle, None, None))
     }
 
@@ -229,7 +231,9 @@ impl Passage<'_> {
     fn send(mut self, parts: response::Parts, source: Source) -> Response<ResponseBody> {
         self.record.status = Some(parts.status.as_u16());
         let idle = self.serving.settings.timeouts.idle;
-        Response::from_parts(parts, ResponseBody::new(source, idle, Some(self.record), self.stream))
+        // A body may last for days; without hooks for it the filter has seen what it sees.
+        let stream = self.stream.filter(|_| self.serving.hooks().intersects(Hooks::REQUEST_BODY | Hooks::RESPONSE_BODY));
+        Response::from_parts(parts, ResponseBody::new(source, idle, Some(self.record), stream))
     }
 }
 
@@ -291,7 +295,7 @@ fn upstream_refusal(error: &ClientError, route: &Route) -> Refusal {
 
 fn late_refusal(is_upload_complete: bool, route: &Route) -> Refusal {
     if !is_upload_complete {
-        let reason = "the request's body stopped coming";
+        let reason = "the request's body did not come in time";
         return Refusal::new(StatusCode::REQUEST_TIMEOUT, reason, "gateway.request_timeout");
     }
     route.metrics.upstream_error(UpstreamError::Timeout);

@@ -20,7 +20,7 @@ pub(crate) struct Route {
 pub(crate) struct Routes {
     routes: Vec<Arc<Route>>,
     /// What is counted for requests that no route takes.
-    pub(crate) unrouted: RouteMetrics,
+    pub(crate) unrouted: Arc<RouteMetrics>,
 }
 
 impl Routes {
@@ -34,7 +34,7 @@ impl Routes {
                 path_prefix: route.path_prefix.clone(),
             })
         };
-        Self { routes: settings.iter().map(route).collect(), unrouted: RouteMetrics::new("-") }
+        Self { routes: settings.iter().map(route).collect(), unrouted: Arc::new(RouteMetrics::new("-")) }
     }
 
     /// The route for a host (without port, in any letter case) and a path (without query).

@@ -6,42 +6,52 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+use crate::gateway::connection;
+use crate::gateway::guests::{Guests, Seat};
 use crate::gateway::proxy::Lane;
-use crate::settings::Timeouts;
+use crate::gateway::serving::Serving;
+use crate::memory;
 
-/// Request lines and headers together, in HTTP/1.1 and HTTP/2. Above it the client gets 431. Headers of 100 KB still pass.
-const HEADERS_SIZE_MAX: u32 = 128 * 1024;
-
-/// How often an HTTP/2 client that sends nothing is asked whether it still lives.
-const HTTP2_PING: Duration = Duration::from_secs(30);
-
-/// How long accepting rests when the process has run out of descriptors.
+/// How long accepting rests when the system gives no connection.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether a rush is over.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// How long lanes may take to end once everything is closed. One that hangs longer ends with the process.
+const JOIN_MAX: Duration = Duration::from_secs(2);
 
 /// When connections have to end.
 #[derive(Clone, Default)]
 pub(crate) struct Ending {
+    /// Soon: connections are still accepted, but clients are told to go elsewhere.
+    pub(crate) lame_duck: CancellationToken,
     /// No new requests; those in flight go on.
     pub(crate) drain: CancellationToken,
     /// At once.
     pub(crate) stop: CancellationToken,
 }
 
-type Accepted = (StdTcpStream, SocketAddr);
+impl Ending {
+    /// Whether an answer should be the last of its connection.
+    pub(crate) fn is_near(&self) -> bool {
+        self.lame_duck.is_cancelled() || self.drain.is_cancelled()
+    }
+}
+
+type Accepted = (StdTcpStream, SocketAddr, Seat);
 
 /// The threads that serve connections.
 pub(crate) struct Lanes {
@@ -52,6 +62,8 @@ struct LaneThread {
     connections: UnboundedSender<Accepted>,
     open: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
+    /// Closed when the thread ends.
+    ended: mpsc::Receiver<Infallible>,
 }
 
 impl Lanes {
@@ -62,32 +74,49 @@ impl Lanes {
     pub(crate) fn start(lanes: Vec<(Runtime, Lane)>, ending: &Ending) -> io::Result<Self> {
         let start = |(runtime, lane): (Runtime, Lane)| {
             let (connections, accepted) = unbounded_channel();
+            let (ends, ended) = mpsc::sync_channel(0);
             let open = Arc::new(AtomicUsize::new(0));
             let (counted, ending) = (Arc::clone(&open), ending.clone());
             let name = format!("lane-{}", lane.index);
             let run = move || {
+                let _ends = ends;
                 runtime.block_on(run_lane(Arc::new(lane), accepted, counted, ending));
                 // What is still open now has had its time.
                 runtime.shutdown_background();
             };
             let thread = std::thread::Builder::new().name(name).spawn(run)?;
-            Ok(LaneThread { connections, open, thread })
+            Ok(LaneThread { connections, open, thread, ended })
         };
         lanes.into_iter().map(start).collect::<io::Result<Vec<_>>>().map(|lanes| Self { lanes })
     }
 
     /// Accepts connections for ever. Dropping the future closes nothing; the listener does that.
-    pub(crate) async fn accept(&self, listener: &TcpListener) -> Infallible {
+    pub(crate) async fn accept(&self, listener: &TcpListener, guests: &Arc<Guests>, serving: &ArcSwap<Serving>) -> Infallible {
+        let mut look_around = tokio::time::interval(LOOK_AROUND);
+        let mut is_accepting = true;
         loop {
-            let accepted = match listener.accept().await {
-                Ok((socket, client)) => socket.into_std().map(|socket| (socket, client)),
-                Err(error) => Err(error),
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = look_around.tick() => {
+                    guests.look_around();
+                    continue;
+                }
             };
-            match accepted {
-                Ok(accepted) => self.assign(accepted),
+            match accepted.and_then(|(socket, client)| Ok((socket.into_std()?, client))) {
+                Ok((socket, client)) => {
+                    if !std::mem::replace(&mut is_accepting, true) {
+                        tracing::info!("connections can be accepted again");
+                    }
+                    // One that is turned away is closed.
+                    if let Ok(seat) = guests.admit(client.ip(), &serving.load().settings.limits) {
+                        self.assign((socket, client, seat));
+                    }
+                }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "cannot accept a connection");
+                    if std::mem::replace(&mut is_accepting, false) {
+                        tracing::error!(%error, "cannot accept connections");
+                    }
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
@@ -104,11 +133,15 @@ impl Lanes {
         }
     }
 
-    /// Waits for the threads, after `Ending::stop`.
+    /// Waits for the threads, after `Ending::stop`, but not for one that hangs.
     pub(crate) fn join(self) {
-        for lane in self.lanes {
-            if lane.thread.join().is_err() {
-                tracing::error!("a lane ended with a panic");
+        let deadline = Instant::now() + JOIN_MAX;
+        for (index, lane) in self.lanes.into_iter().enumerate() {
+            let ended = lane.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            if matches!(ended, Err(mpsc::RecvTimeoutError::Timeout)) {
+                tracing::error!(lane = index, "a lane hangs; it ends with the process");
+            } else if lane.thread.join().is_err() {
+                tracing::error!(lane = index, "a lane ended with a panic");
             }
         }
     }
@@ -119,8 +152,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn run_lane(lane: Arc<Lane>, mut accepted: UnboundedReceiver<Accepted>, open: Arc<AtomicUsize>, ending: Ending) {
+    tokio::spawn(memory::give_back());
     loop {
-        let (socket, client) = tokio::select! {
+        let (socket, client, seat) = tokio::select! {
             () = ending.stop.cancelled() => return,
             accepted = accepted.recv() => match accepted {
                 Some(accepted) => accepted,
@@ -128,12 +162,12 @@ async fn run_lane(lane: Arc<Lane>, mut accepted: UnboundedReceiver<Accepted>, op
             },
         };
         let open = OpenConnection(Arc::clone(&open));
-        let (served, drain) = (Arc::clone(&lane), ending.drain.clone());
+        let (served, ending) = (Arc::clone(&lane), ending.clone());
         lane.tracker.spawn(async move {
             // Moved in here, so that it lasts as long as the connection.
             let _open = open;
             match TcpStream::from_std(socket) {
-                Ok(socket) => serve(served, socket, client, drain).await,
+                Ok(socket) => connection::serve(served, socket, client, seat, ending).await,
                 Err(error) => tracing::error!(%error, "cannot serve a connection"),
             }
         });
@@ -146,63 +180,4 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr, drain: CancellationToken) {
-    let timeouts = lane.serving.load().settings.timeouts;
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    // Latency counts, not the number of packets; a socket that takes no options still serves.
-    let _ = socket.set_nodelay(true);
-    limit_stalling(&socket, timeouts.idle);
-    let has_spoken = Arc::new(AtomicBool::new(false));
-    let service = {
-        let has_spoken = Arc::clone(&has_spoken);
-        service_fn(move |request| {
-            has_spoken.store(true, Ordering::Relaxed);
-            let lane = Arc::clone(&lane);
-            async move { Ok::<_, Infallible>(lane.answer(request, client).await) }
-        })
-    };
-    let protocol = protocol(&timeouts);
-    let mut connection = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    // The server's own timer starts only when it knows which protocol the client speaks.
-    let mut first_request = pin!(tokio::time::sleep(timeouts.request_headers));
-    let (mut is_timing, mut is_draining) = (true, false);
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(error, %client, "a connection ended early");
-                }
-                return;
-            }
-            () = first_request.as_mut(), if is_timing => {
-                is_timing = false;
-                if !has_spoken.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-            () = drain.cancelled(), if !is_draining => {
-                is_draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
-}
-
-/// Ends connections whose client takes nothing for that long, though data waits for it.
-#[cfg(target_os = "linux")]
-fn limit_stalling(socket: &TcpStream, idle: Duration) {
-    let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(idle));
-}
-
-#[cfg(not(target_os = "linux"))]
-fn limit_stalling(_: &TcpStream, _: Duration) {}
-
-/// HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes.
-fn protocol(timeouts: &Timeouts) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(timeouts.request_headers).max_buf_size(HEADERS_SIZE_MAX as usize);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEADERS_SIZE_MAX).keep_alive_interval(HTTP2_PING).adaptive_window(true);
-    builder
 }

@@ -1,9 +1,13 @@
 //! What the gateway counts. Every label value comes from the settings or from a fixed list, so requests cannot add series.
 
+mod clients;
+
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub(crate) use self::clients::{TurnedAway, connections, let_go, request_without_descriptor, turned_away};
 
 const REQUESTS: &str = "slidegate_requests_total";
 const DURATION: &str = "slidegate_request_duration_seconds";
@@ -32,6 +36,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!(RELOADS, "Reloads of the settings file, by result");
     describe_gauge!(INSTANCE_MEMORY, "Linear memory of all filter instances, in bytes");
     describe_counter!(TRAPS, "Filter instances that failed and were replaced");
+    clients::describe();
     // So that it is there before the first one, for alerts.
     counter!(TRAPS).increment(0);
     Ok(handle)

@@ -1,7 +1,5 @@
 //! Connections that changed their protocol: bytes both ways until one side ends.
 
-use std::sync::Arc;
-
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
@@ -10,8 +8,8 @@ use crate::gateway::access_log::Record;
 
 /// Joins a client's and an upstream's connection once both have switched. Neither side is timed: quiet is normal here.
 ///
-/// `record` and `stream` are kept until the tunnel ends.
-pub(crate) async fn run(client: OnUpgrade, upstream: OnUpgrade, mut record: Record, stream: Option<Arc<slidegate::Stream>>) {
+/// `record` is kept until the tunnel ends. Nothing else is: what the request was served with may have been replaced long before.
+pub(crate) async fn run(client: OnUpgrade, upstream: OnUpgrade, mut record: Record) {
     let switched = tokio::try_join!(client, upstream);
     let copied = match switched {
         Ok((client, upstream)) => copy(client, upstream).await,
@@ -22,7 +20,6 @@ pub(crate) async fn run(client: OnUpgrade, upstream: OnUpgrade, mut record: Reco
     };
     record.is_cut |= copied.is_none();
     record.bytes_sent = copied.unwrap_or(0);
-    drop(stream);
 }
 
 /// Returns the bytes sent to the client, if the tunnel ended in order.

@@ -52,7 +52,8 @@ impl Limits {
         // Every number fits, since its range does.
         let count = |given: Option<u64>, default: usize| given.and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
         limits.connections = count(given.whole("connections", 1..=1_000_000, mistakes), limits.connections);
-        limits.connections_per_address = count(given.whole("connections_per_address", 0..=1_000_000, mistakes), limits.connections_per_address);
+        limits.connections_per_address =
+            count(given.whole("connections_per_address", 0..=1_000_000, mistakes), limits.connections_per_address);
         limits.streams = given.whole("streams", 1..=10_000, mistakes).and_then(|count| u32::try_from(count).ok()).unwrap_or(limits.streams);
         let expected = "a size from `8KiB` to `16MiB`, such as `64KiB`, or a number of bytes";
         limits.send_buffer = given.read("send_buffer", expected, mistakes, read_send_buffer).unwrap_or(limits.send_buffer);

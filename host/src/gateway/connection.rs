@@ -1,0 +1,282 @@
+//! One client's connection: which protocol it speaks, what it may take up, and how it ends.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{self, HeaderValue};
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::gateway::answer::Refusal;
+use crate::gateway::body::{BodyError, ResponseBody, Source};
+use crate::gateway::guests::{Guest, Guests, Order, Seat};
+use crate::gateway::proxy::Lane;
+use crate::gateway::server::Ending;
+use crate::gateway::socket::{Flow, Socket};
+use crate::settings::{Limits, Timeouts};
+
+/// Request lines and headers together, in HTTP/1.1 and HTTP/2. Above it the client gets 431. Headers of 100 KB still pass.
+const HEADERS_SIZE_MAX: u32 = 128 * 1024;
+
+/// How often an HTTP/2 client that sends nothing is asked whether it still lives, and how long it may take to answer.
+const HTTP2_PING: Duration = Duration::from_secs(30);
+const HTTP2_PONG: Duration = Duration::from_secs(20);
+
+/// What an HTTP/2 client may send of bodies before the upstream has taken it: in one stream, and in all streams of a connection. Fixed,
+/// since windows that follow the client's speed grow to 16 MiB for each client that sends fast.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+
+/// Streams that an HTTP/2 client may reset before they were looked at, and that may end by its mistakes, until its connection ends:
+/// CVE-2023-44487 and its relatives.
+const RESETS_PENDING_MAX: usize = 20;
+const RESETS_BY_MISTAKES_MAX: usize = 256;
+
+/// How long a kept connection may be quiet, once the process is to end or its place is needed, until it is closed. Whoever asks for
+/// something meanwhile is told in the answer that it is the last.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What a stream may be silent beyond the times that the settings name.
+const STALL_MARGIN: Duration = Duration::from_secs(5);
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr, seat: Seat, ending: Ending) {
+    let (timeouts, limits) = {
+        let serving = lane.serving.load();
+        (serving.settings.timeouts, serving.settings.limits)
+    };
+    prepare(&socket, &timeouts, &limits);
+    let (guest, guests) = (Arc::clone(seat.guest()), Arc::clone(seat.guests()));
+    let socket = Socket::new(socket, seat);
+    let flow = Arc::clone(socket.flow());
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, ending: ending.clone() });
+    let service = service_fn(move |request| {
+        let visit = Arc::clone(&visit);
+        async move { Ok::<_, Infallible>(visit.answer(request).await) }
+    });
+    let protocol = protocol(&timeouts, &limits);
+    let mut connection = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    // The server's own timer starts only when it knows which protocol the client speaks.
+    let mut first_request = pin!(sleep(timeouts.request_headers));
+    let mut last_word = pin!(sleep(LAST_WORD));
+    // Whoever comes during the lame duck may stay until its end: this is where clients would come back to.
+    let mut stage = Stage { is_timed: true, is_lame: ending.lame_duck.is_cancelled(), ..Stage::default() };
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(error, %client, "a connection ended early");
+                }
+                return;
+            }
+            () = first_request.as_mut(), if stage.is_timed => {
+                stage.is_timed = false;
+                if !guest.has_asked() {
+                    return;
+                }
+            }
+            () = ending.lame_duck.cancelled(), if !stage.is_lame => {
+                stage.is_lame = true;
+                if guest.is_http2() {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = ending.drain.cancelled(), if !stage.is_draining => {
+                stage.is_draining = true;
+                stage.is_leaving = true;
+                last_word.as_mut().reset(Instant::now() + LAST_WORD);
+                if guest.is_http2() {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = guest.asked_to_leave(), if !stage.is_evicted => {
+                // Nothing is lost to those who have asked for nothing.
+                if !guest.has_asked() {
+                    return;
+                }
+                stage.is_evicted = true;
+                stage.is_leaving = true;
+                last_word.as_mut().reset(Instant::now() + LAST_WORD);
+                connection.as_mut().graceful_shutdown();
+            }
+            () = last_word.as_mut(), if stage.is_leaving => {
+                let left = LAST_WORD.saturating_sub(guest.idle());
+                if guest.is_busy() || left.is_zero() {
+                    if !guest.is_busy() && (stage.is_evicted || guest.is_http2() || !guest.has_asked()) {
+                        return;
+                    }
+                    stage.is_leaving = false;
+                    connection.as_mut().graceful_shutdown();
+                } else {
+                    last_word.as_mut().reset(Instant::now() + left);
+                }
+            }
+        }
+    }
+}
+
+/// How far a connection is on its way to the end.
+#[derive(Default)]
+struct Stage {
+    /// Its first request is waited for.
+    is_timed: bool,
+    is_lame: bool,
+    is_draining: bool,
+    /// Its place is needed.
+    is_evicted: bool,
+    /// It ends when it has been quiet for a while.
+    is_leaving: bool,
+}
+
+/// What does not change from one request of a connection to the next.
+struct Visit {
+    lane: Arc<Lane>,
+    client: SocketAddr,
+    guest: Arc<Guest>,
+    guests: Arc<Guests>,
+    flow: Arc<Flow>,
+    ending: Ending,
+}
+
+impl Visit {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Served> {
+        let is_http2 = request.version() == Version::HTTP_2;
+        let Some(order) = Order::take(&self.guest, &self.guests, is_http2) else {
+            return self.served(self.overloaded(), None);
+        };
+        let mut response = self.lane.answer(request, self.client).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            order.becomes_tunnel();
+        } else if !is_http2 && self.ending.is_near() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.served(response, Some(order))
+    }
+
+    fn served(&self, response: Response<ResponseBody>, order: Option<Order>) -> Response<Served> {
+        response.map(|body| Served { body, flow: Arc::clone(&self.flow), _order: order })
+    }
+
+    /// There is no descriptor left to reach an upstream with; waiting for one would only hold more of them.
+    fn overloaded(&self) -> Response<ResponseBody> {
+        let reason = "the gateway has no connection left for this request";
+        let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer();
+        parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        Response::from_parts(parts, ResponseBody::new(Source::Own(Some(body)), LAST_WORD, None, None))
+    }
+}
+
+/// A response's body that waits while its connection takes nothing. The request counts as one in flight until this is dropped.
+struct Served {
+    body: ResponseBody,
+    flow: Arc<Flow>,
+    _order: Option<Order>,
+}
+
+impl Body for Served {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        ready!(self.flow.poll_ready(context));
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their client keeps its
+/// window shut, which no timer of the socket notices.
+#[derive(Clone)]
+struct Streams {
+    silence_max: Duration,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let timer = Box::pin(sleep(self.silence_max));
+        tokio::spawn(StalledEnds { stream: Box::pin(stream), silence_max: self.silence_max, last_event: Instant::now(), timer });
+    }
+}
+
+struct StalledEnds<F> {
+    stream: Pin<Box<F>>,
+    silence_max: Duration,
+    last_event: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<F: Future<Output = ()>> Future for StalledEnds<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if self.timer.as_mut().poll(context).is_ready() {
+            let silent_until = self.last_event + self.silence_max;
+            if silent_until <= now {
+                // Dropping the stream resets it.
+                return Poll::Ready(());
+            }
+            // The timer is set anew only here: events are many, and silence is rare.
+            self.timer.as_mut().reset(silent_until);
+            if self.timer.as_mut().poll(context).is_ready() {
+                context.waker().wake_by_ref();
+            }
+        } else {
+            self.last_event = now;
+        }
+        self.stream.as_mut().poll(context)
+    }
+}
+
+/// Latency counts, not the number of packets; and what a client does not take waits neither long nor in quantity. A socket that takes no
+/// options still serves.
+fn prepare(socket: &TcpStream, timeouts: &Timeouts, limits: &Limits) {
+    let _ = socket.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    {
+        let socket = socket2::SockRef::from(socket);
+        let _ = socket.set_tcp_user_timeout(Some(timeouts.idle));
+        let _ = socket.set_tcp_notsent_lowat(limits.send_buffer);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (timeouts, limits);
+}
+
+/// HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes.
+fn protocol(timeouts: &Timeouts, limits: &Limits) -> auto::Builder<Streams> {
+    let silence_max = timeouts.idle.max(timeouts.response).max(timeouts.connect).saturating_add(STALL_MARGIN);
+    let mut builder = auto::Builder::new(Streams { silence_max });
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(timeouts.request_headers).max_buf_size(HEADERS_SIZE_MAX as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADERS_SIZE_MAX)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PONG)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        .max_send_buf_size(limits.send_buffer as usize)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(RESETS_BY_MISTAKES_MAX);
+    builder
+}

@@ -1,0 +1,446 @@
+//! Who is connected. Room is limited, for all and for each address; when there is none left, connections on which nothing happens are
+//! let go first, and only then new ones are turned away.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::descriptors::Budget;
+use crate::gateway::telemetry::{self, TurnedAway};
+use crate::settings::Limits;
+
+/// Room is made for so large a part of the limit at once, so that looking for the longest idle is not done for each newcomer.
+const PART_LET_GO: usize = 64;
+
+/// Nobody was turned away for that long: the rush is over.
+const RUSH_OVER: Duration = Duration::from_secs(5);
+
+/// All clients that are connected to this process.
+pub(crate) struct Guests {
+    budget: Budget,
+    started: Instant,
+    room: Mutex<Room>,
+    /// Requests that may hold a connection to an upstream.
+    requests: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Room {
+    guests: HashMap<u64, Arc<Guest>>,
+    /// How many of each address are there and were not asked to leave.
+    by_address: HashMap<Address, usize>,
+    last_id: u64,
+    /// How many were asked to leave and are still there.
+    leaving: usize,
+    rushes: [Rush; TurnedAway::ALL.len()],
+}
+
+/// Whom a connection is counted for: an IPv4 address, or the 64 bits of an IPv6 address that one customer of a provider has at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Address {
+    V4(u32),
+    V6(u64),
+}
+
+/// One connection.
+pub(crate) struct Guest {
+    id: u64,
+    address: Address,
+    started: Instant,
+    /// Requests that are not answered to the last byte.
+    busy: AtomicUsize,
+    /// Milliseconds after `started` at which the last request ended, or the connection began.
+    idle_since_ms: AtomicU64,
+    has_asked: AtomicBool,
+    is_http2: AtomicBool,
+    is_tunnel: AtomicBool,
+    /// Set by `Room` alone.
+    is_leaving: AtomicBool,
+    leave: CancellationToken,
+}
+
+/// A guest's place; it is free again when this is dropped, which is when the socket is closed.
+pub(crate) struct Seat {
+    guest: Arc<Guest>,
+    guests: Arc<Guests>,
+}
+
+/// A request of a guest, until its response is over.
+pub(crate) struct Order {
+    guest: Arc<Guest>,
+    guests: Arc<Guests>,
+}
+
+/// Newcomers turned away one after the other, which are one line in the log at the beginning and one at the end.
+#[derive(Default)]
+struct Rush {
+    turned_away: u64,
+    last: Option<Instant>,
+}
+
+// === impl Guests ===
+
+impl Guests {
+    pub(crate) fn new(budget: Budget) -> Arc<Self> {
+        Arc::new(Self { budget, started: Instant::now(), room: Mutex::default(), requests: AtomicUsize::new(0) })
+    }
+
+    /// A place for a connection from this address; or why there is none.
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Seat, TurnedAway> {
+        let (now, address) = (Instant::now(), Address::of(address));
+        let mut room = self.room();
+        let most = limits.connections.min(self.budget.clients);
+        let admitted = room.make_way(address, most, limits.connections_per_address).map(|()| room.seat(address, self.started));
+        let admitted = admitted.map_err(|full| match full {
+            TurnedAway::Connections if self.budget.clients < limits.connections => TurnedAway::Descriptors,
+            reason => reason,
+        });
+        let first = admitted.as_ref().err().filter(|reason| room.turn_away(**reason, now)).copied();
+        let open = room.guests.len();
+        drop(room);
+        match admitted {
+            Ok(guest) => {
+                telemetry::connections(open);
+                Ok(Seat { guest, guests: Arc::clone(self) })
+            }
+            Err(reason) => {
+                telemetry::turned_away(reason);
+                if first.is_some() {
+                    tracing::warn!(reason = reason.name(), open, limit = most, "connections are turned away");
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// Says so in the log when a rush is over. To be called now and then.
+    pub(crate) fn look_around(&self) {
+        let now = Instant::now();
+        for reason in TurnedAway::ALL {
+            let turned_away = self.room().end_rush(reason, now);
+            if let Some(turned_away) = turned_away {
+                tracing::info!(reason = reason.name(), turned_away, "no more connections are turned away");
+            }
+        }
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    /// Lets idle guests go where a limit is reached; says which, if nobody can.
+    fn make_way(&mut self, address: Address, most: usize, most_of_address: usize) -> Result<(), TurnedAway> {
+        let of_address = self.by_address.get(&address).copied().unwrap_or(0);
+        if most_of_address != 0 && of_address >= most_of_address && !self.let_go(most_of_address, Some(address)) {
+            return Err(TurnedAway::Address);
+        }
+        let present = self.guests.len() - self.leaving;
+        if present >= most && !self.let_go(most, None) {
+            return Err(TurnedAway::Connections);
+        }
+        Ok(())
+    }
+
+    /// Asks some idle guests to leave: those who never asked for anything first, then those who have been quiet for longest. Whether
+    /// anybody goes. As long as many of those who were asked are still there, nobody else is.
+    fn let_go(&mut self, limit: usize, of: Option<Address>) -> bool {
+        let at_once = (limit / PART_LET_GO).max(1);
+        if self.leaving >= at_once.max(16) {
+            return false;
+        }
+        let is_meant = |guest: &&Arc<Guest>| of.is_none_or(|address| guest.address == address) && guest.may_go();
+        let mut idle: Vec<Arc<Guest>> = self.guests.values().filter(is_meant).cloned().collect();
+        idle.sort_unstable_by_key(|guest| (guest.has_asked(), guest.idle_since_ms.load(Ordering::Relaxed)));
+        idle.truncate(at_once);
+        for guest in &idle {
+            guest.is_leaving.store(true, Ordering::Relaxed);
+            self.leaving += 1;
+            self.uncount(guest.address);
+            guest.leave.cancel();
+        }
+        telemetry::let_go(idle.len());
+        !idle.is_empty()
+    }
+
+    fn seat(&mut self, address: Address, started: Instant) -> Arc<Guest> {
+        self.last_id += 1;
+        let guest = Arc::new(Guest {
+            id: self.last_id,
+            address,
+            started,
+            busy: AtomicUsize::new(0),
+            idle_since_ms: AtomicU64::new(milliseconds(started.elapsed())),
+            has_asked: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
+            is_tunnel: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            leave: CancellationToken::new(),
+        });
+        self.guests.insert(guest.id, Arc::clone(&guest));
+        *self.by_address.entry(address).or_default() += 1;
+        guest
+    }
+
+    fn remove(&mut self, guest: &Guest) {
+        self.guests.remove(&guest.id);
+        match guest.is_leaving.load(Ordering::Relaxed) {
+            true => self.leaving -= 1,
+            false => self.uncount(guest.address),
+        }
+    }
+
+    fn uncount(&mut self, address: Address) {
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// Counts one turned away; whether it is the first of a rush.
+    fn turn_away(&mut self, reason: TurnedAway, now: Instant) -> bool {
+        let rush = &mut self.rushes[reason as usize];
+        rush.turned_away += 1;
+        rush.last.replace(now).is_none()
+    }
+
+    /// Whether a rush is over, and how many it was.
+    fn end_rush(&mut self, reason: TurnedAway, now: Instant) -> Option<u64> {
+        let rush = &mut self.rushes[reason as usize];
+        let is_over = rush.last.is_some_and(|last| now.duration_since(last) >= RUSH_OVER);
+        is_over.then(|| std::mem::take(rush).turned_away)
+    }
+}
+
+// === impl Guest ===
+
+impl Guest {
+    pub(crate) fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// Nothing happened for that long; zero while something does.
+    pub(crate) fn idle(&self) -> Duration {
+        match self.is_busy() {
+            true => Duration::ZERO,
+            false => self.started.elapsed().saturating_sub(Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// Waits until this guest's place is needed.
+    pub(crate) async fn asked_to_leave(&self) {
+        self.leave.cancelled().await;
+    }
+
+    fn may_go(&self) -> bool {
+        !self.is_busy() && !self.is_tunnel.load(Ordering::Relaxed) && !self.is_leaving.load(Ordering::Relaxed)
+    }
+}
+
+// === impl Seat, Order ===
+
+impl Seat {
+    pub(crate) fn guest(&self) -> &Arc<Guest> {
+        &self.guest
+    }
+
+    pub(crate) fn guests(&self) -> &Arc<Guests> {
+        &self.guests
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let open = {
+            let mut room = self.guests.room();
+            room.remove(&self.guest);
+            room.guests.len()
+        };
+        if self.guest.is_tunnel.load(Ordering::Relaxed) {
+            self.guests.requests.fetch_sub(1, Ordering::Relaxed);
+        }
+        telemetry::connections(open);
+    }
+}
+
+impl Order {
+    /// A request of a guest; none if the process has no descriptors left for its way to an upstream.
+    pub(crate) fn take(guest: &Arc<Guest>, guests: &Arc<Guests>, is_http2: bool) -> Option<Self> {
+        guest.has_asked.store(true, Ordering::Relaxed);
+        guest.is_http2.store(is_http2, Ordering::Relaxed);
+        if guests.requests.fetch_add(1, Ordering::Relaxed) >= guests.budget.requests {
+            guests.requests.fetch_sub(1, Ordering::Relaxed);
+            telemetry::request_without_descriptor();
+            return None;
+        }
+        guest.busy.fetch_add(1, Ordering::Relaxed);
+        Some(Self { guest: Arc::clone(guest), guests: Arc::clone(guests) })
+    }
+
+    /// The connection becomes a tunnel, which holds its upstream until the socket is closed.
+    pub(crate) fn becomes_tunnel(&self) {
+        if !self.guest.is_tunnel.swap(true, Ordering::Relaxed) {
+            self.guests.requests.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        self.guests.requests.fetch_sub(1, Ordering::Relaxed);
+        self.guest.idle_since_ms.store(milliseconds(self.guest.started.elapsed()), Ordering::Relaxed);
+        self.guest.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Address ===
+
+impl Address {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(connections: usize, connections_per_address: usize) -> Limits {
+        Limits { connections, connections_per_address, ..Limits::default() }
+    }
+
+    fn guests() -> Arc<Guests> {
+        Guests::new(Budget { clients: 1_000, requests: 3 })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn order(seat: &Seat) -> Order {
+        Order::take(seat.guest(), seat.guests(), false).expect("descriptors are left")
+    }
+
+    #[test]
+    fn one_address_is_one_guest_in_every_spelling_and_a_64_is_one_address() {
+        let of = |text| Address::of(address(text));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_eq!(of("2001:db8:0:0:1::"), of("2001:db8:0:0:ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+        assert_ne!(of("::10.0.0.1"), of("10.0.0.1"));
+    }
+
+    #[test]
+    fn busy_guests_stay_and_newcomers_are_turned_away() {
+        let (guests, limits) = (guests(), limits(2, 0));
+        let seats: Vec<Seat> = (0..2).map(|_| guests.admit(address("10.0.0.1"), &limits).ok().expect("a place")).collect();
+        let orders: Vec<Order> = seats.iter().map(order).collect();
+        assert_eq!(guests.admit(address("10.0.0.2"), &limits).err(), Some(TurnedAway::Connections));
+        drop((seats, orders));
+        assert!(guests.admit(address("10.0.0.2"), &limits).is_ok());
+    }
+
+    #[test]
+    fn who_never_asked_goes_before_who_was_quiet_for_longest() {
+        let (guests, limits) = (guests(), limits(3, 0));
+        let [old, recent, silent] = [1, 2, 3].map(|_| guests.admit(address("10.0.0.1"), &limits).ok().expect("a place"));
+        drop(order(&old));
+        std::thread::sleep(Duration::from_millis(5));
+        drop(order(&recent));
+        let mut more = Vec::new();
+        for expected in [[false, false, true], [true, false, true], [true, true, true]] {
+            let newcomer = guests.admit(address("10.0.0.2"), &limits).ok().expect("a place");
+            // Busy, so that it is none of those who go.
+            more.push((order(&newcomer), newcomer));
+            assert_eq!([&old, &recent, &silent].map(|seat| seat.guest().leave.is_cancelled()), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_at_its_limit_makes_room_of_its_own_only() {
+        let (guests, limits) = (guests(), limits(10, 2));
+        let other = guests.admit(address("2001:db8:1::1"), &limits).ok().expect("a place");
+        let [first, second] = [1, 2].map(|host| guests.admit(address(&format!("2001:db8::{host}")), &limits).ok().expect("a place"));
+        let busy = [order(&first), order(&second)];
+        assert_eq!(guests.admit(address("2001:db8::3"), &limits).err(), Some(TurnedAway::Address));
+        drop(busy);
+        assert!(guests.admit(address("2001:db8::3"), &limits).is_ok());
+        assert!(first.guest().leave.is_cancelled() && !second.guest().leave.is_cancelled() && !other.guest().leave.is_cancelled());
+    }
+
+    #[test]
+    fn descriptors_bound_connections_and_requests_whatever_the_limits_say() {
+        let guests = Guests::new(Budget { clients: 1, requests: 1 });
+        let seat = guests.admit(address("10.0.0.1"), &limits(100, 0)).ok().expect("a place");
+        let held = order(&seat);
+        assert_eq!(guests.admit(address("10.0.0.1"), &limits(100, 0)).err(), Some(TurnedAway::Descriptors));
+        assert!(Order::take(seat.guest(), &guests, true).is_none());
+        drop(held);
+        assert!(Order::take(seat.guest(), &guests, true).is_some());
+    }
+
+    #[test]
+    fn a_tunnel_holds_its_upstream_until_its_socket_is_closed_and_is_never_idle() {
+        let (guests, limits) = (Guests::new(Budget { clients: 10, requests: 1 }), limits(1, 0));
+        let seat = guests.admit(address("10.0.0.1"), &limits).ok().expect("a place");
+        let upgrade = order(&seat);
+        upgrade.becomes_tunnel();
+        drop(upgrade);
+        assert_eq!(guests.admit(address("10.0.0.1"), &limits).err(), Some(TurnedAway::Connections));
+        assert!(Order::take(seat.guest(), &guests, false).is_none());
+        drop(seat);
+        let seat = guests.admit(address("10.0.0.1"), &limits).ok().expect("a place");
+        drop(order(&seat));
+    }
+
+    #[test]
+    fn nothing_is_left_of_guests_that_have_gone() {
+        let (guests, limits) = (guests(), limits(4, 3));
+        for round in 0..50_u32 {
+            let seats: Vec<_> = (0..6).filter_map(|host| guests.admit(IpAddr::from([10, 0, 0, host % 3]), &limits).ok()).collect();
+            assert!(seats.len() >= 4, "round {round}");
+        }
+        let room = guests.room();
+        assert!(room.guests.is_empty() && room.by_address.is_empty());
+        assert_eq!((room.leaving, guests.requests.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn a_rush_is_told_at_its_beginning_and_its_end() {
+        let mut room = Room::default();
+        let start = Instant::now();
+        assert!(room.turn_away(TurnedAway::Address, start));
+        assert!(!room.turn_away(TurnedAway::Address, start + Duration::from_secs(4)));
+        assert!(room.turn_away(TurnedAway::Connections, start));
+        assert_eq!(room.end_rush(TurnedAway::Address, start + Duration::from_secs(8)), None);
+        assert_eq!(room.end_rush(TurnedAway::Address, start + Duration::from_secs(9)), Some(2));
+        assert_eq!(room.end_rush(TurnedAway::Address, start + Duration::from_secs(99)), None);
+        assert!(room.turn_away(TurnedAway::Address, start + Duration::from_secs(100)));
+    }
+}

@@ -1,0 +1,190 @@
+//! Sockets as the HTTP library sees them: they give small pieces, and tell when the other side takes nothing, so that bodies wait at
+//! their source and not in buffers.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
+use tokio::net::TcpStream;
+
+/// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a read fills it,
+/// up to what headers may measure, and thousands of connections with large bodies would each keep such a buffer.
+const PIECE_MAX: u64 = (8 << 10) - 1;
+
+/// A socket, and what lives as long as it does.
+pub(crate) struct Socket<K> {
+    stream: Take<TcpStream>,
+    flow: Arc<Flow>,
+    _kept: K,
+}
+
+/// Whether a socket takes what is written to it.
+#[derive(Default)]
+pub(crate) struct Flow {
+    is_blocked: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl<K> Socket<K> {
+    pub(crate) fn new(stream: TcpStream, kept: K) -> Self {
+        Self { stream: stream.take(PIECE_MAX), flow: Arc::default(), _kept: kept }
+    }
+
+    pub(crate) fn flow(&self) -> &Arc<Flow> {
+        &self.flow
+    }
+
+    fn written<T>(&self, polled: Poll<T>) -> Poll<T> {
+        self.flow.set_blocked(polled.is_pending());
+        polled
+    }
+
+    fn writer(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(self.stream.get_mut())
+    }
+}
+
+impl<K: Unpin> AsyncRead for Socket<K> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream.set_limit(PIECE_MAX);
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<K: Unpin> AsyncWrite for Socket<K> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = self.writer().poll_write(context, bytes);
+        self.written(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer().poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let polled = self.writer().poll_write_vectored(context, pieces);
+        self.written(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.get_ref().is_write_vectored()
+    }
+}
+
+impl<K> Drop for Socket<K> {
+    fn drop(&mut self) {
+        // Whoever waits learns from the library that the connection is gone.
+        self.flow.set_blocked(false);
+    }
+}
+
+impl Flow {
+    /// Waits until the socket has taken what it was given.
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_blocked.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Freed while the lock was waited for: nobody would wake this one.
+        if !self.is_blocked.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            waiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn set_blocked(&self, is_blocked: bool) {
+        if self.is_blocked.load(Ordering::Relaxed) == is_blocked {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_blocked.store(is_blocked, Ordering::Release);
+        if !is_blocked {
+            let woken = std::mem::take(&mut *waiting);
+            drop(waiting);
+            woken.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (Socket<()>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Socket::new(accepted.expect("a connection").0, ()), client.expect("a connection"))
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    }
+
+    #[test]
+    fn reads_are_small_however_large_the_buffer() {
+        runtime().block_on(async {
+            let (mut socket, mut client) = pair().await;
+            client.write_all(&[7; 64 << 10]).await.expect("a write");
+            let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
+            while total < buffer.len() {
+                let read = socket.read(&mut buffer).await.expect("a read");
+                assert!(read > 0 && read < 8 << 10, "{read}");
+                total += read;
+            }
+        });
+    }
+
+    #[test]
+    fn bodies_wait_while_the_other_side_takes_nothing_and_go_on_when_it_does() {
+        runtime().block_on(async {
+            let (mut socket, mut client) = pair().await;
+            let flow = Arc::clone(socket.flow());
+            let piece = vec![7; 64 << 10];
+            let mut written = 0;
+            loop {
+                match poll_fn(|context| Poll::Ready(Pin::new(&mut socket).poll_write(context, &piece))).await {
+                    Poll::Ready(bytes) => written += bytes.expect("a write"),
+                    Poll::Pending => break,
+                }
+                assert!(poll_fn(|context| Poll::Ready(flow.poll_ready(context).is_ready())).await);
+            }
+            let reading = async {
+                let (mut taken, mut buffer) = (0, vec![0; 64 << 10]);
+                while taken < written + piece.len() {
+                    taken += client.read(&mut buffer).await.expect("a read");
+                }
+            };
+            let body = async {
+                poll_fn(|context| flow.poll_ready(context)).await;
+            };
+            assert!(poll_fn(|context| Poll::Ready(flow.poll_ready(context).is_pending())).await);
+            let (wrote, (), ()) = tokio::join!(socket.write_all(&piece), reading, body);
+            wrote.expect("a write");
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_socket_that_is_closed() {
+        runtime().block_on(async {
+            let (socket, _client) = pair().await;
+            let flow = Arc::clone(socket.flow());
+            flow.set_blocked(true);
+            drop(socket);
+            poll_fn(|context| flow.poll_ready(context)).await;
+        });
+    }
+}

@@ -1,0 +1,66 @@
+//! What is counted of clients before they are known by a request.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+const OPEN: &str = "slidegate_connections";
+const TURNED_AWAY: &str = "slidegate_connections_refused_total";
+const LET_GO: &str = "slidegate_connections_let_go_total";
+const WITHOUT_DESCRIPTOR: &str = "slidegate_requests_without_descriptor_total";
+
+/// Why a connection is closed as soon as it is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// `limits.connections` is reached, and nobody is idle.
+    Connections,
+    /// `limits.connections_per_address` is reached, and nobody there is idle.
+    Address,
+    /// There are fewer descriptors than `limits.connections` needs, and nobody is idle.
+    Descriptors,
+}
+
+impl TurnedAway {
+    pub(crate) const ALL: [Self; 3] = [Self::Connections, Self::Address, Self::Descriptors];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "address",
+            Self::Descriptors => "descriptors",
+        }
+    }
+}
+
+pub(super) fn describe() {
+    describe_gauge!(OPEN, "Connections of clients, tunnels included");
+    describe_counter!(TURNED_AWAY, "Connections closed as soon as they were accepted, by the limit that was reached");
+    describe_counter!(LET_GO, "Idle connections closed to make room for new ones");
+    describe_counter!(WITHOUT_DESCRIPTOR, "Requests answered 503 because the process had no descriptor left for their way to an upstream");
+    // So that they are there before the first one, for alerts.
+    gauge!(OPEN).set(0.0);
+    for reason in TurnedAway::ALL {
+        counter!(TURNED_AWAY, "reason" => reason.name()).increment(0);
+    }
+    counter!(LET_GO).increment(0);
+    counter!(WITHOUT_DESCRIPTOR).increment(0);
+}
+
+/// Sets the gauge of open connections.
+pub(crate) fn connections(open: usize) {
+    // Exact up to 2^53.
+    gauge!(OPEN).set(open as f64);
+}
+
+/// Counts a connection that is closed as soon as it is accepted.
+pub(crate) fn turned_away(reason: TurnedAway) {
+    counter!(TURNED_AWAY, "reason" => reason.name()).increment(1);
+}
+
+/// Counts idle connections that are closed to make room.
+pub(crate) fn let_go(connections: usize) {
+    counter!(LET_GO).increment(connections as u64);
+}
+
+/// Counts a request for which there is no descriptor.
+pub(crate) fn request_without_descriptor() {
+    counter!(WITHOUT_DESCRIPTOR).increment(1);
+}

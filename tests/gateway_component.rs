@@ -6,7 +6,7 @@ mod component_file;
 use std::{fs, thread};
 
 use slidegate_tests::{
-    gateway_process::{Directory, Gateway, run},
+    gateway_process::{Directory, Gateway, run, wait_until},
     upstream::Upstream,
 };
 use wit_component::DecodedWasm;
@@ -80,6 +80,28 @@ fn a_filter_that_fails_on_a_response_leaves_the_gateway_well() {
         assert_eq!((traps(&gateway), gateway.get("/ok", &[]).0), (1.0, 200));
         assert!(gateway.is_running());
     }
+}
+
+#[test]
+fn a_lane_that_hangs_is_named_by_healthz_and_forgotten_when_it_goes_on() {
+    let (component, upstream) = (Component::trapping(), Upstream::start());
+    let gateway = component.serve(&upstream, "p");
+    assert_eq!(gateway.ask_admin("/healthz"), (200, "ok\n".to_owned()));
+    let clients: Vec<_> = (0..4).map(|_| gateway.client()).collect();
+    let hanging: Vec<_> = clients
+        .into_iter()
+        // Each holds the lane until its call has run too long.
+        .map(|mut client| thread::spawn(move || (0..2).all(|_| client.get("/loop", &[]).status() == 200)))
+        .collect();
+    wait_until("a lane hangs", || {
+        let (status, text) = gateway.ask_admin("/healthz");
+        let is_named = text.starts_with("lane-0 does not answer");
+        assert_eq!(is_named, status == 503, "{status} {text}");
+        is_named
+    });
+    assert_eq!(gateway.ask_admin("/readyz"), (200, "serving\n".to_owned()));
+    assert!(hanging.into_iter().all(|client| client.join().expect("a client ends")));
+    wait_until("it goes on", || gateway.ask_admin("/healthz") == (200, "ok\n".to_owned()));
 }
 
 #[test]

@@ -170,6 +170,8 @@ fn sigterm_lets_requests_in_flight_finish_and_takes_no_new_ones() {
     let mut health = HttpClient::connect(admin);
     let answer = health.get("/healthz", &[]);
     assert_eq!((answer.status(), answer.text().as_str()), (503, "draining\n"));
+    let answer = health.get("/readyz", &[]);
+    assert_eq!((answer.status(), answer.text().as_str()), (503, "draining\n"));
     assert_eq!(idle.read_to_end(|_| ()).expect("an idle connection is closed"), 0);
     let slow = slow.join().expect("the client ends").expect("an answer");
     assert_eq!((slow.status(), slow.body.as_slice()), (200, b"hello\n".as_slice()));

@@ -132,6 +132,8 @@ impl Cli {
             Some(Command::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
             Some(Command::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),
         };
+        // Before anything is printed beside the log.
+        logging::flush();
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(mistakes) => {

@@ -14,6 +14,7 @@ mod descriptors;
 mod filtered;
 mod guests;
 mod headers;
+mod health;
 mod proxy;
 mod reload;
 mod routes;
@@ -33,7 +34,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics_exporter_prometheus::PrometheusHandle;
 use slidegate::Module;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -43,10 +43,13 @@ use tokio_util::task::TaskTracker;
 
 use self::admin::Admin;
 use self::guests::Guests;
+use self::health::Health;
 use self::proxy::Lane;
 use self::reload::{Cause, Reloader};
 use self::server::{Ending, Lanes};
 use self::signals::{Signal, Signals};
+use self::telemetry::Metrics;
+use crate::logging;
 use crate::settings::{Mistake, Settings, Source};
 
 pub(crate) use self::access_log::TARGET as ACCESS_LOG_TARGET;
@@ -108,8 +111,8 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
     let guests = Guests::new(descriptors::raise(start.settings.workers));
     let runtime = single_threaded().map_err(lacking)?;
     let runtimes = (0..start.settings.workers).map(|_| single_threaded()).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
-    let handles = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
-    let workshop = Arc::new(Workshop::new(start.module, handles, start.redis));
+    let handles: Vec<_> = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
+    let workshop = Arc::new(Workshop::new(start.module, handles.clone(), start.redis));
     let serving = Arc::new(ArcSwap::from_pointee(workshop.make(start.settings, None)?));
     let (ending, tracker) = (Ending::default(), TaskTracker::new());
     let lane = |(index, runtime)| {
@@ -117,10 +120,11 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
         (runtime, Lane { index, serving: Arc::clone(&serving), in_flight, tracker: tracker.clone() })
     };
     let lanes = Lanes::start(runtimes.into_iter().enumerate().map(lane).collect(), &ending).map_err(lacking)?;
-    let running = Running { serving, workshop, metrics, guests, ending, tracker };
+    let health = Arc::new(Health::new(&handles, ending.clone()));
+    let running = Running { serving, workshop, metrics, health, guests, ending, tracker };
     if let Some(greeting) = start.greeting {
         // The listener is bound: whoever reads this may send requests.
-        let _ = crate::output::print(&greeting);
+        logging::print(&greeting);
     }
     let signals = Signals::start(running.patience());
     let ran = signals.and_then(|mut signals| {
@@ -142,7 +146,8 @@ fn single_threaded() -> io::Result<Runtime> {
 struct Running {
     serving: Arc<ArcSwap<Serving>>,
     workshop: Arc<Workshop>,
-    metrics: PrometheusHandle,
+    metrics: Metrics,
+    health: Arc<Health>,
     guests: Arc<Guests>,
     ending: Ending,
     tracker: TaskTracker,
@@ -223,9 +228,8 @@ impl Running {
     }
 
     fn start_admin(&self, listener: Option<TcpListener>) {
-        tokio::spawn(Admin::upkeep(self.metrics.clone()));
         if let Some(listener) = listener {
-            let admin = Admin { metrics: self.metrics.clone(), serving: Arc::clone(&self.serving), drain: self.ending.drain.clone() };
+            let admin = Admin { metrics: self.metrics.clone(), serving: Arc::clone(&self.serving), health: Arc::clone(&self.health) };
             tokio::spawn(admin.serve(listener));
         }
     }

@@ -1,42 +1,125 @@
 //! Where log lines go: requests to standard output, everything else to standard error.
+//!
+//! Whoever logs only puts a line into a queue. A thread for each of the two streams writes them, so that a stream that is closed, full or not
+//! read costs lines, which are counted, and never a request.
 
-use std::io::{Stderr, Stdout, stderr, stdout};
+mod line;
+mod queue;
+
+use std::io;
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::writer::EitherWriter;
 
+use self::queue::{Queue, Stream};
 use crate::gateway::ACCESS_LOG_TARGET;
 use crate::settings::LogFormat;
 
 /// The variable that says what is logged, as in `debug` or `info,access=off`.
 const FILTER_VARIABLE: &str = "SLIDEGATE_LOG";
 
+/// How long the end of the process waits for lines that are not written yet.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// The longest text of a panic that is logged, in bytes.
+const PANIC_BYTES_MAX: usize = 512;
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// The streams of a process that logs.
+struct Log {
+    out: Arc<Queue>,
+    err: Arc<Queue>,
+}
+
 /// Starts logging, for the whole process.
 pub(crate) fn start(format: LogFormat) {
+    let log = LOG.get_or_init(|| Log { out: Queue::start(Stream::Out), err: Queue::start(Stream::Err) });
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var(FILTER_VARIABLE).from_env_lossy();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Streams);
+    // What cannot be logged is not told on standard error, which may be what cannot be written to.
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(Streams { log, format });
     // Somebody else's subscriber, set before ours, is no reason not to serve.
     let _ = match format {
         LogFormat::Text => subscriber.with_ansi(false).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
     };
+    std::panic::set_hook(Box::new(log_panic));
 }
 
-struct Streams;
+/// Prints to standard output by way of the log's queue: after what was printed before, without waiting. Directly before [`start`].
+pub(crate) fn print(text: &str) {
+    match LOG.get() {
+        Some(log) => log.out.push(text.as_bytes()),
+        // Nobody may be listening; that is no reason to fail.
+        None => drop(io::Write::write_all(&mut io::stdout(), text.as_bytes())),
+    }
+}
+
+/// Waits until what was logged is written, but not for long. To be called before the process ends.
+pub(crate) fn flush() {
+    if let Some(log) = LOG.get() {
+        let deadline = Instant::now() + FLUSH_TIME;
+        log.out.flush(deadline);
+        log.err.flush(deadline);
+    }
+}
+
+/// For each stream, its name and how many lines were given up because it could not be written to.
+pub(crate) fn dropped_lines() -> [(&'static str, u64); 2] {
+    let dropped = |queue: fn(&Log) -> &Queue| LOG.get().map_or(0, |log| queue(log).dropped());
+    [("stdout", dropped(|log| &log.out)), ("stderr", dropped(|log| &log.err))]
+}
+
+/// A panic ends a task and not the process; its text goes where everything goes, as one line.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let text = panic.payload_as_str().unwrap_or("of an unknown kind");
+    let thread = std::thread::current();
+    tracing::error!(
+        thread = thread.name().unwrap_or(""),
+        at = panic.location().map(tracing::field::display),
+        "panic: {}",
+        line::cut(text, PANIC_BYTES_MAX)
+    );
+}
+
+pub(crate) use self::line::cut;
+
+struct Streams {
+    log: &'static Log,
+    format: LogFormat,
+}
+
+/// Takes one formatted event.
+struct EventWriter<'a> {
+    queue: &'a Queue,
+    format: LogFormat,
+}
 
 impl<'a> MakeWriter<'a> for Streams {
-    type Writer = EitherWriter<Stdout, Stderr>;
+    type Writer = EventWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        EitherWriter::B(stderr())
+        EventWriter { queue: &self.log.err, format: self.format }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        match metadata.target() == ACCESS_LOG_TARGET {
-            true => EitherWriter::A(stdout()),
-            false => EitherWriter::B(stderr()),
-        }
+        let queue = if metadata.target() == ACCESS_LOG_TARGET { &self.log.out } else { &self.log.err };
+        EventWriter { queue, format: self.format }
+    }
+}
+
+impl io::Write for EventWriter<'_> {
+    /// The subscriber writes an event at once, with its line end.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.queue.push(&line::printable(event, self.format));
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -36,7 +36,7 @@ pub(crate) use self::upstream::{Protocol, Upstream};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
-    /// Where `/metrics`, `/healthz` and `/config` are served; nowhere by default.
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/config` are served; nowhere by default.
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) workers: usize,
     /// In the file's order.

@@ -13,9 +13,13 @@ use crate::gateway::body::Upload;
 use crate::gateway::routes::Route;
 use crate::gateway::serving::Serving;
 use crate::gateway::telemetry::RouteMetrics;
+use crate::logging::cut;
 
 /// The target of access log lines, for log filters.
 pub(crate) const TARGET: &str = "access";
+
+/// How much of a text that a client or a filter chose is logged, in bytes.
+const TEXT_BYTES_MAX: usize = 512;
 
 /// A request's record. Dropping it, when the response has been sent or the client has left, counts and logs the request.
 pub(crate) struct Record {
@@ -69,9 +73,9 @@ impl Record {
         tracing::info!(
             target: TARGET,
             client = %self.client,
-            method = %self.method,
-            host = self.authority.as_ref().map_or("", Authority::as_str),
-            path = self.uri.path(),
+            method = %cut(self.method.as_str(), TEXT_BYTES_MAX),
+            host = cut(self.authority.as_ref().map_or("", Authority::as_str), TEXT_BYTES_MAX).as_ref(),
+            path = cut(self.uri.path(), TEXT_BYTES_MAX).as_ref(),
             protocol = ?self.version,
             status = self.status.unwrap_or(0),
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
@@ -79,7 +83,7 @@ impl Record {
             sent = self.bytes_sent,
             route = route.map_or("", |route| route.name.as_str()),
             upstream = route.map_or("", |route| route.upstream.authority.as_str()),
-            details = self.details.as_ref(),
+            details = cut(&self.details, TEXT_BYTES_MAX).as_ref(),
             cut = self.is_cut || self.status.is_none(),
         );
     }

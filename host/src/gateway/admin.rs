@@ -13,23 +13,21 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
+use crate::gateway::health::{Health, Report};
 use crate::gateway::serving::Serving;
-use crate::gateway::telemetry;
+use crate::gateway::telemetry::{self, Metrics};
 
-/// Histograms keep every sample until somebody folds them up; this is how often that happens without a reader.
-const UPKEEP: Duration = Duration::from_secs(5);
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the admin port shows.
 #[derive(Clone)]
 pub(crate) struct Admin {
-    pub(crate) metrics: PrometheusHandle,
+    pub(crate) metrics: Metrics,
     pub(crate) serving: Arc<ArcSwap<Serving>>,
-    pub(crate) drain: CancellationToken,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Admin {
@@ -48,19 +46,10 @@ impl Admin {
         }
     }
 
-    /// Folds histograms up, for ever.
-    pub(crate) async fn upkeep(metrics: PrometheusHandle) {
-        let mut interval = tokio::time::interval(UPKEEP);
-        loop {
-            interval.tick().await;
-            metrics.run_upkeep();
-        }
-    }
-
     async fn serve_connection(self, socket: TcpStream) {
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = self.answer(request.method(), request.uri().path());
-            async move { Ok::<_, Infallible>(response) }
+            let admin = self.clone();
+            async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }
         });
         let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
         if let Err(error) = connection.await {
@@ -68,17 +57,16 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        const TEXT: &str = "text/plain; charset=utf-8";
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is served here\n".to_owned());
         }
         match path {
             "/metrics" => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics()),
-            "/healthz" if self.drain.is_cancelled() => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned()),
-            "/healthz" => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            "/healthz" => reported(self.health.alive().await),
+            "/readyz" => reported(self.health.ready()),
             "/config" => response(StatusCode::OK, "application/json", self.config()),
-            _ => response(StatusCode::NOT_FOUND, TEXT, "served here: /metrics, /healthz, /config\n".to_owned()),
+            _ => response(StatusCode::NOT_FOUND, TEXT, "served here: /metrics, /healthz, /readyz, /config\n".to_owned()),
         }
     }
 
@@ -98,6 +86,11 @@ impl Admin {
         shown["settings"] = serving.settings.shown();
         format!("{shown:#}\n")
     }
+}
+
+fn reported(report: Report) -> Response<Full<Bytes>> {
+    let status = if report.is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    response(status, TEXT, report.text)
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -12,11 +12,16 @@ use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry;
+use crate::logging::cut;
 use crate::settings::file::Occasion;
 use crate::settings::{LogSettings, Mistake, Settings, Source};
 
 /// How long after a first sign of change the file is read, since editors write in several steps.
 const SETTLING: Duration = Duration::from_millis(150);
+
+/// Most mistakes of one reload that are logged, and most bytes of each.
+const MISTAKES_MAX: usize = 50;
+const MISTAKE_BYTES_MAX: usize = 1024;
 
 /// Why to look at the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,15 +75,15 @@ impl Reloader {
         match made {
             Ok(Some(serving)) => {
                 self.serving.store(Arc::new(serving));
-                telemetry::reload("ok");
+                telemetry::reload_taken("ok");
                 tracing::info!(file = %self.source.file.display(), "settings reloaded");
             }
             Ok(None) => {
-                telemetry::reload("unchanged");
+                telemetry::reload_taken("unchanged");
                 tracing::info!(file = %self.source.file.display(), "settings are as before");
             }
             Err(mistakes) => {
-                telemetry::reload("failed");
+                telemetry::reload_failed();
                 self.complain(&mistakes);
             }
         }
@@ -95,8 +100,11 @@ impl Reloader {
     }
 
     fn complain(&self, mistakes: &[Mistake]) {
-        for mistake in mistakes {
-            tracing::error!(file = %self.source.file.display(), "{mistake}");
+        for mistake in mistakes.iter().take(MISTAKES_MAX) {
+            tracing::error!(file = %self.source.file.display(), "{}", cut(&mistake.to_string(), MISTAKE_BYTES_MAX));
+        }
+        if let Some(more) = mistakes.len().checked_sub(MISTAKES_MAX).filter(|more| *more > 0) {
+            tracing::error!(file = %self.source.file.display(), "and {more} more mistakes; `slidegate check` tells all of them");
         }
         tracing::error!(mistakes = mistakes.len(), "the settings were not reloaded; those from before stay in force");
     }

@@ -1,11 +1,16 @@
 //! What the gateway counts. Every label value comes from the settings or from a fixed list, so requests cannot add series.
 
 mod clients;
+mod process;
+mod registry;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use self::registry::{OF_ROUTES, Registry};
+use crate::logging;
 
 pub(crate) use self::clients::{TurnedAway, connections, let_go, request_without_descriptor, turned_away};
 
@@ -14,10 +19,16 @@ const DURATION: &str = "slidegate_request_duration_seconds";
 const UPSTREAM_ERRORS: &str = "slidegate_upstream_errors_total";
 const IN_FLIGHT: &str = "slidegate_requests_in_flight";
 const RELOADS: &str = "slidegate_reloads_total";
+const RELOAD_OK: &str = "slidegate_config_last_reload_successful";
+const RELOAD_OK_TIME: &str = "slidegate_config_last_reload_success_timestamp_seconds";
+const BUILD_INFO: &str = "slidegate_build_info";
 const INSTANCE_MEMORY: &str = "slidegate_instance_memory_bytes";
+const LOG_LINES_DROPPED: &str = "slidegate_log_lines_dropped_total";
 
 /// Counted by the library.
 const TRAPS: &str = "slidegate_component_traps_total";
+
+const RELOAD_RESULTS: [&str; 3] = ["ok", "unchanged", "failed"];
 
 /// Seconds. From a decision that the instance remembers to a slow upstream.
 const DURATION_BUCKETS: [f64; 13] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
@@ -26,20 +37,44 @@ const DURATION_BUCKETS: [f64; 13] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0
 ///
 /// # Errors
 /// A recorder is installed already.
-pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle =
-        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)?.install_recorder()?;
+pub(crate) fn install() -> Result<Metrics, String> {
+    let registry = Arc::new(Registry::new([(DURATION, &DURATION_BUCKETS[..])]));
+    metrics::set_global_recorder(Arc::clone(&registry)).map_err(|error| error.to_string())?;
     describe_counter!(REQUESTS, "Requests answered, by route and class of the status code; `gone` when the client left first");
     describe_histogram!(DURATION, "From the request's headers to the last byte of the response");
     describe_counter!(UPSTREAM_ERRORS, "Requests the upstream did not answer, by cause");
     describe_gauge!(IN_FLIGHT, "Requests not yet answered to the last byte");
     describe_counter!(RELOADS, "Reloads of the settings file, by result");
+    describe_gauge!(
+        RELOAD_OK,
+        "1 if the settings file was taken when it was read last, 0 if it has mistakes and older settings are in force"
+    );
+    describe_gauge!(RELOAD_OK_TIME, "When the settings in force were read or confirmed, in seconds since 1970");
     describe_gauge!(INSTANCE_MEMORY, "Linear memory of all filter instances, in bytes");
+    describe_counter!(LOG_LINES_DROPPED, "Log lines given up because their stream could not be written to or was not read");
+    describe_gauge!(BUILD_INFO, "Always 1; the labels tell what was built");
     describe_counter!(TRAPS, "Filter instances that failed and were replaced");
     clients::describe();
-    // So that it is there before the first one, for alerts.
+    // So that they are there before the first one, for alerts.
     counter!(TRAPS).increment(0);
-    Ok(handle)
+    RELOAD_RESULTS.into_iter().for_each(|result| counter!(RELOADS, "result" => result).increment(0));
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    settings_taken();
+    Ok(Metrics(registry))
+}
+
+/// All metrics of the process.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<Registry>);
+
+impl Metrics {
+    /// Their text for Prometheus.
+    pub(crate) fn render(&self) -> String {
+        log_lines_dropped();
+        let mut text = self.0.render();
+        process::write(&mut text);
+        text
+    }
 }
 
 /// The counters of one route.
@@ -61,11 +96,11 @@ pub(crate) enum UpstreamError {
 impl RouteMetrics {
     /// The counters of the route of this name; the same ones for the same name, also after a reload.
     pub(crate) fn new(route: &str) -> Self {
-        let requests = |class: &'static str| counter!(REQUESTS, "route" => route.to_owned(), "code" => class);
-        let errors = |cause: &'static str| counter!(UPSTREAM_ERRORS, "route" => route.to_owned(), "cause" => cause);
+        let requests = |class: &'static str| counter!(target: OF_ROUTES, REQUESTS, "route" => route.to_owned(), "code" => class);
+        let errors = |cause: &'static str| counter!(target: OF_ROUTES, UPSTREAM_ERRORS, "route" => route.to_owned(), "cause" => cause);
         Self {
             requests: ["gone", "1xx", "2xx", "3xx", "4xx", "5xx"].map(requests),
-            duration: histogram!(DURATION, "route" => route.to_owned()),
+            duration: histogram!(target: OF_ROUTES, DURATION, "route" => route.to_owned()),
             upstream_errors: ["connect", "timeout", "reset"].map(errors),
         }
     }
@@ -101,7 +136,27 @@ pub(crate) fn instance_memory(bytes: usize) {
     gauge!(INSTANCE_MEMORY).set(bytes as f64);
 }
 
-/// Counts a reload: `ok`, `unchanged` or `failed`.
-pub(crate) fn reload(result: &'static str) {
+/// Sets the counters of log lines that were given up.
+fn log_lines_dropped() {
+    for (stream, lines) in logging::dropped_lines() {
+        counter!(LOG_LINES_DROPPED, "stream" => stream).absolute(lines);
+    }
+}
+
+/// Counts a reload that took the file, whether its settings are `ok` or `unchanged`.
+pub(crate) fn reload_taken(result: &'static str) {
     counter!(RELOADS, "result" => result).increment(1);
+    settings_taken();
+}
+
+/// Counts a reload that left older settings in force.
+pub(crate) fn reload_failed() {
+    counter!(RELOADS, "result" => "failed").increment(1);
+    gauge!(RELOAD_OK).set(0.0);
+}
+
+fn settings_taken() {
+    gauge!(RELOAD_OK).set(1.0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    gauge!(RELOAD_OK_TIME).set(now.as_secs_f64());
 }

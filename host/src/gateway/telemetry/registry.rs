@@ -1,0 +1,195 @@
+//! Everything that is counted, and its text for Prometheus.
+//!
+//! The exporters there are keep a series for ever, or until it was quiet for a while. Here a series that comes from the settings (a rule, a
+//! route) lasts as long as somebody can count in it, and so leaves with the reload that took its rule away.
+
+mod histogram;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+use self::histogram::Buckets;
+
+/// Metadata targets of series that last as long as their handles: those of routes, and those of the filter.
+pub(super) const OF_ROUTES: &str = "slidegate::routes";
+const OF_THE_FILTER: &str = "slidegate::filter";
+
+/// The process's recorder.
+#[derive(Default)]
+pub(crate) struct Registry {
+    families: Mutex<BTreeMap<String, Family>>,
+    /// Upper bounds of the buckets of a histogram, by its name.
+    bounds: BTreeMap<&'static str, &'static [f64]>,
+}
+
+/// The series of one name.
+#[derive(Default)]
+struct Family {
+    help: SharedStringOrNone,
+    /// By their labels, as they are written.
+    series: BTreeMap<String, Series>,
+}
+
+type SharedStringOrNone = Option<SharedString>;
+
+struct Series {
+    value: Value,
+    /// Lasts as long as its handles.
+    is_held: bool,
+}
+
+#[derive(Clone)]
+enum Value {
+    Counter(Arc<AtomicU64>),
+    /// The bits of a floating point number.
+    Gauge(Arc<AtomicU64>),
+    Histogram(Arc<Buckets>),
+}
+
+impl Registry {
+    /// A registry with these bounds of buckets. Histograms of other names get the last of them.
+    pub(crate) fn new(bounds: impl IntoIterator<Item = (&'static str, &'static [f64])>) -> Self {
+        Self { families: Mutex::default(), bounds: bounds.into_iter().collect() }
+    }
+
+    /// All series in Prometheus' text format, without those that nobody can count in any more.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        for (name, family) in self.lock().iter_mut() {
+            family.series.retain(|_, series| !series.is_held || series.value.is_in_use());
+            family.write(name, &mut text);
+        }
+        text
+    }
+
+    fn describe(&self, name: &KeyName, help: SharedString) {
+        self.lock().entry(sanitized(name.as_str())).or_default().help = Some(help);
+    }
+
+    /// The series of a key. One of the same name and labels and another kind is left alone: the new one is counted nowhere.
+    fn series(&self, key: &Key, metadata: &Metadata<'_>, make: impl FnOnce() -> Value) -> Value {
+        let mut families = self.lock();
+        let family = families.entry(sanitized(key.name())).or_default();
+        let made = make();
+        if family.series.values().next().is_some_and(|other| other.value.kind() != made.kind()) {
+            return made;
+        }
+        let is_held = matches!(metadata.target(), OF_ROUTES | OF_THE_FILTER);
+        family.series.entry(labels(key)).or_insert(Series { value: made, is_held }).value.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Family>> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recorder for Registry {
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(&name, help);
+    }
+
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(&name, help);
+    }
+
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(&name, help);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        match self.series(key, metadata, || Value::Counter(Arc::default())) {
+            Value::Counter(counter) => Counter::from_arc(counter),
+            _ => Counter::noop(),
+        }
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        match self.series(key, metadata, || Value::Gauge(Arc::default())) {
+            Value::Gauge(gauge) => Gauge::from_arc(gauge),
+            _ => Gauge::noop(),
+        }
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        let bounds = self.bounds.get(key.name()).copied().unwrap_or(histogram::BOUNDS);
+        match self.series(key, metadata, || Value::Histogram(Arc::new(Buckets::new(bounds)))) {
+            Value::Histogram(buckets) => Histogram::from_arc(buckets),
+            _ => Histogram::noop(),
+        }
+    }
+}
+
+impl Family {
+    fn write(&self, name: &str, text: &mut String) {
+        let Some(kind) = self.series.values().next().map(|series| series.value.kind()) else { return };
+        write_head(text, name, kind, self.help.as_deref().unwrap_or("Without a description"));
+        for (labels, series) in &self.series {
+            match &series.value {
+                Value::Counter(counter) => write_sample(text, name, labels, counter.load(Ordering::Relaxed)),
+                Value::Gauge(gauge) => write_sample(text, name, labels, f64::from_bits(gauge.load(Ordering::Relaxed))),
+                Value::Histogram(buckets) => buckets.write(text, name, labels),
+            }
+        }
+    }
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Counter(_) => "counter",
+            Self::Gauge(_) => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+
+    /// Whether anybody besides the registry has it.
+    fn is_in_use(&self) -> bool {
+        let owners = match self {
+            Self::Counter(value) | Self::Gauge(value) => Arc::strong_count(value),
+            Self::Histogram(buckets) => Arc::strong_count(buckets),
+        };
+        owners > 1
+    }
+}
+
+/// The lines before the samples of a family.
+pub(super) fn write_head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// One sample; `labels` are written already, with their commas.
+pub(super) fn write_sample(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+    let _ = match labels {
+        "" => writeln!(text, "{name} {value}"),
+        labels => writeln!(text, "{name}{{{labels}}} {value}"),
+    };
+}
+
+fn labels(key: &Key) -> String {
+    let mut labels: Vec<String> = key.labels().map(|label| format!("{}=\"{}\"", sanitized(label.key()), escaped(label.value()))).collect();
+    labels.sort_unstable();
+    labels.join(",")
+}
+
+fn escaped(value: &str) -> Cow<'_, str> {
+    match value.contains(['\\', '"', '\n']) {
+        true => Cow::Owned(value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")),
+        false => Cow::Borrowed(value),
+    }
+}
+
+/// A name as Prometheus allows it: letters, digits and `_`, not beginning with a digit.
+fn sanitized(name: &str) -> String {
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    if name.starts_with(|first: char| first.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+#[cfg(test)]
+mod tests;

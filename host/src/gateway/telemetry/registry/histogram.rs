@@ -1,0 +1,52 @@
+//! A histogram with fixed buckets. Recording takes no lock and keeps no sample.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::HistogramFn;
+
+use super::write_sample;
+
+/// Upper bounds in seconds, where nothing better is known.
+pub(super) const BOUNDS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// How many values lie in each bucket, and their sum.
+pub(super) struct Buckets {
+    /// Upper bounds, rising.
+    bounds: &'static [f64],
+    /// One more than there are bounds: the last is for what is above all of them.
+    counts: Box<[AtomicU64]>,
+    /// The bits of a floating point number.
+    sum: AtomicU64,
+}
+
+impl Buckets {
+    pub(super) fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+    }
+
+    /// Writes the cumulated buckets, the sum and the count.
+    pub(super) fn write(&self, text: &mut String, name: &str, labels: &str) {
+        let separator = if labels.is_empty() { "" } else { "," };
+        let (bucket, mut count) = (format!("{name}_bucket"), 0);
+        let bounds = self.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        for (bound, own) in bounds.zip(&self.counts) {
+            count += own.load(Ordering::Relaxed);
+            write_sample(text, &bucket, &format!("{labels}{separator}le=\"{bound}\""), count);
+        }
+        write_sample(text, &format!("{name}_sum"), labels, f64::from_bits(self.sum.load(Ordering::Relaxed)));
+        write_sample(text, &format!("{name}_count"), labels, count);
+    }
+}
+
+impl HistogramFn for Buckets {
+    fn record(&self, value: f64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.counts.get(bucket) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let add = |bits| Some((f64::from_bits(bits) + value).to_bits());
+        // The closure always has a new value, so this does not fail.
+        let _ = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+}

@@ -20,7 +20,7 @@ pub const EMBEDDED_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/
 static EMBEDDED_CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
 
 /// How often the clock that ends runaway guests advances.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// A filter component, compiled and linked, from which any number of [`Instance`]s are made.
 ///
@@ -109,12 +109,6 @@ fn engine() -> Result<Engine, ModuleError> {
     Ok(engine)
 }
 
-/// The number of ticks that are certain to last longer than `time`.
-pub(crate) fn ticks(time: Duration) -> u64 {
-    let whole = time.as_nanos().div_ceil(TICK.as_nanos());
-    u64::try_from(whole).unwrap_or(u64::MAX - 1).saturating_add(1)
-}
-
 fn precompiled(engine: &Engine) -> Option<Component> {
     if EMBEDDED_CODE.is_empty() {
         return None;
@@ -146,15 +140,3 @@ impl fmt::Display for ModuleError {
 }
 
 impl std::error::Error for ModuleError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_cover_the_time_asked_for() {
-        assert_eq!(ticks(Duration::from_secs(1)), 11);
-        assert_eq!(ticks(Duration::from_millis(150)), 3);
-        assert_eq!(ticks(Duration::ZERO), 1);
-    }
-}

@@ -1,6 +1,7 @@
 //! One instance of the component, kept: calls in, decisions and Redis commands out, no I/O.
 
 mod limit;
+mod time;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use http::HeaderMap;
 use wasmtime::Store;
 
 use self::limit::MemoryLimit;
+use self::time::TimeLimit;
 use crate::bindings::Slidegate;
 use crate::bindings::exports::slidegate::filter::filter::{Action, ConfigError, Configuration, Guest};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::{CallId, MonotonicNs, Response, StreamId};
-use crate::component::{Module, ticks};
+use crate::component::Module;
 use crate::imports::{Call, Ctx, Phase, Verdict, View};
 use crate::request::Request;
 
@@ -22,11 +24,13 @@ use crate::request::Request;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstanceLimits {
     /// Linear memory, in bytes, over all memories of the instance. Allocation fails above it, which
-    /// most components answer with a trap.
+    /// most components answer with a trap. Reading a large configuration may use 64 times its size
+    /// more; what it takes then remains, with half of this beside it for requests.
     pub memory_bytes: usize,
-    /// How long one call may run before it traps; rounded up to tenths of a second.
+    /// How much CPU time one call may take before it traps; some tenths of a second more may pass.
+    /// Time during which the machine does other things does not count.
     pub call_time: Duration,
-    /// How long `configure` may run before it traps. A large configuration compiles many patterns.
+    /// The same for `configure`. A large configuration compiles many patterns.
     pub configure_time: Duration,
 }
 
@@ -35,6 +39,10 @@ impl Default for InstanceLimits {
         Self { memory_bytes: 64 * 1024 * 1024, call_time: Duration::from_secs(1), configure_time: Duration::from_secs(10) }
     }
 }
+
+/// How much memory reading a configuration may take for each of its bytes, beside what every instance may have. Documents of many short
+/// entries come to some 20.
+const CONFIGURE_MEMORY_FACTOR: usize = 64;
 
 /// What a header hook said about its stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +81,7 @@ pub struct Instance {
 pub(crate) struct State {
     ctx: Ctx,
     memory: MemoryLimit,
+    time: TimeLimit,
 }
 
 impl View for State {
@@ -97,11 +106,13 @@ impl Instance {
     ///
     /// As [`Instance::new`].
     pub fn with_limits(module: &Module, limits: InstanceLimits) -> Result<Self, Trap> {
-        let state = State { ctx: Ctx::new(), memory: MemoryLimit::new(limits.memory_bytes) };
+        let state = State { ctx: Ctx::new(), memory: MemoryLimit::new(limits.memory_bytes), time: TimeLimit::default() };
         let mut store = Store::new(module.pre().engine(), state);
         store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(ticks(limits.call_time));
-        let filter = module.pre().instantiate(&mut store).map_err(Trap::new)?;
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().time.at_deadline()));
+        begin_call(&mut store, limits.call_time);
+        let instantiated = module.pre().instantiate(&mut store);
+        let filter = instantiated.map_err(|error| Trap::new(&error, store.data()))?;
         Ok(Self { store, filter, limits, dead: false })
     }
 
@@ -112,11 +123,19 @@ impl Instance {
     ///
     /// Every mistake in the document, with where it is; or a trap.
     pub fn configure(&mut self, json: &[u8]) -> Result<Configuration, ConfigureError> {
-        let time = self.limits.configure_time;
+        let InstanceLimits { memory_bytes, configure_time, .. } = self.limits;
+        let memory_max = memory_bytes.saturating_add(json.len().saturating_mul(CONFIGURE_MEMORY_FACTOR));
+        self.store.data_mut().memory.set_max(memory_max);
         self.store.data_mut().ctx.allow_metrics(json.len());
-        let configuration = self
-            .call_within(time, |filter, store| filter.call_configure(store, json))
-            .map_err(ConfigureError::Trap)?
+        let configured = self.call_within(configure_time, |filter, store| filter.call_configure(store, json));
+        let memory = &mut self.store.data_mut().memory;
+        memory.set_max(memory_bytes.max(memory.used().saturating_add(memory_bytes / 2)));
+        let configuration = configured
+            .map_err(|trap| match trap.0 {
+                Cause::Time => too_much(format!("takes more than {} s of CPU time to read", configure_time.as_secs_f64())),
+                Cause::Memory => too_much(format!("needs more than {} MiB of memory, for its {} bytes", memory_max >> 20, json.len())),
+                Cause::Other(_) => ConfigureError::Trap(trap),
+            })?
             .map_err(ConfigureError::Invalid)?;
         self.store.data_mut().ctx.configured(configuration.redis.len());
         Ok(configuration)
@@ -252,7 +271,7 @@ impl Instance {
             Action::Pending => Ok(Step::Wait),
             Action::Respond => {
                 self.dead = true;
-                Err(Trap("a hook returned `respond` without calling `http-response`".to_owned()))
+                Err(Trap::other("a hook returned `respond` without calling `http-response`"))
             }
         }
     }
@@ -271,14 +290,28 @@ impl Instance {
 
     fn call_within<R>(&mut self, time: Duration, call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>) -> Result<R, Trap> {
         if self.dead {
-            return Err(Trap("the instance trapped before".to_owned()));
+            return Err(Trap::other("the instance trapped before"));
         }
-        self.store.set_epoch_deadline(ticks(time));
+        begin_call(&mut self.store, time);
         call(self.filter.slidegate_filter_filter(), &mut self.store).map_err(|error| {
             self.dead = true;
-            Trap::new(error)
+            Trap::new(&error, self.store.data())
         })
     }
+}
+
+/// Starts the clock of a call, and the account of what it is refused.
+fn begin_call(store: &mut Store<State>, time: Duration) {
+    let state = store.data_mut();
+    state.memory.begin_call();
+    let ticks = state.time.begin_call(time);
+    store.set_epoch_deadline(ticks);
+}
+
+/// A limit that a configuration meets is a mistake in it, though one without a place.
+fn too_much(what: String) -> ConfigureError {
+    let message = format!("the configuration {what}: expected fewer entries, or fewer and simpler patterns");
+    ConfigureError::Invalid(vec![ConfigError { path: String::new(), message }])
 }
 
 impl fmt::Debug for Instance {
@@ -294,22 +327,41 @@ impl fmt::Debug for Instance {
 /// The component stopped in the middle of a call: it crashed, ran too long, or broke the contract.
 /// Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trap(String);
+pub struct Trap(Cause);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It used up the time of the call.
+    Time,
+    /// It stopped after it was refused memory.
+    Memory,
+    Other(String),
+}
 
 impl Trap {
-    fn new(error: wasmtime::Error) -> Self {
+    fn new(error: &wasmtime::Error, state: &State) -> Self {
         // The chain above the cause is a backtrace of a stripped module: addresses, many lines.
-        match error.downcast_ref::<wasmtime::Trap>() {
-            Some(wasmtime::Trap::Interrupt) => Self("the call ran too long".to_owned()),
-            Some(trap) => Self(trap.to_string()),
-            None => Self(error.root_cause().to_string()),
-        }
+        Self(match error.downcast_ref::<wasmtime::Trap>() {
+            Some(wasmtime::Trap::Interrupt) => Cause::Time,
+            Some(_) if state.memory.was_refused() => Cause::Memory,
+            Some(trap) => Cause::Other(trap.to_string()),
+            None => Cause::Other(error.root_cause().to_string()),
+        })
+    }
+
+    fn other(what: &str) -> Self {
+        Self(Cause::Other(what.to_owned()))
     }
 }
 
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the filter component failed: {}", self.0)
+        let cause = match &self.0 {
+            Cause::Time => "the call ran too long",
+            Cause::Memory => "it needs more memory than an instance may have",
+            Cause::Other(cause) => cause,
+        };
+        write!(f, "the filter component failed: {cause}")
     }
 }
 

@@ -9,11 +9,28 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 pub(super) struct MemoryLimit {
     used: usize,
     max: usize,
+    /// Whether the call that runs was refused memory.
+    was_refused: bool,
 }
 
 impl MemoryLimit {
     pub(super) fn new(max: usize) -> Self {
-        Self { used: 0, max }
+        Self { used: 0, max, was_refused: false }
+    }
+
+    /// Sets the most that may be used, in bytes.
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// Forgets what was refused before.
+    pub(super) fn begin_call(&mut self) {
+        self.was_refused = false;
+    }
+
+    /// Whether memory was refused since the call began.
+    pub(super) fn was_refused(&self) -> bool {
+        self.was_refused
     }
 
     /// In bytes, over all memories.
@@ -30,6 +47,7 @@ impl ResourceLimiter for MemoryLimit {
         if granted {
             self.used = used;
         }
+        self.was_refused |= !granted;
         Ok(granted)
     }
 

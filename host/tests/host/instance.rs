@@ -210,10 +210,38 @@ fn memory_is_bounded_and_counted() {
     instance.configure(b"p").unwrap();
     assert_eq!(instance.memory_bytes(), 2 * 65_536);
     // The fixture allocates until it gets no more.
-    on_request(&mut instance, 1, "/m").unwrap_err();
+    let trap = on_request(&mut instance, 1, "/m").unwrap_err();
+    assert!(trap.to_string().contains("more memory than"), "{trap}");
     assert!(instance.memory_bytes() > 7 * MIB && instance.memory_bytes() <= 8 * MIB);
     let limits = InstanceLimits { memory_bytes: 65_536, ..limits };
     assert!(Instance::with_limits(module(), limits).is_err());
+}
+
+/// Each value of a header that one of so many entries lists.
+fn many_entries(count: usize, key: impl Fn(usize) -> String) -> Vec<u8> {
+    let entries: Vec<String> = (0..count).map(|index| format!("{{\"key\":\"{}\",\"query_per_day\":1}}", key(index))).collect();
+    format!("{{\"rule_name\":\"r\",\"rule_items\":[{{\"limit_by_per_header\":\"x\",\"limit_keys\":[{}]}}]}}", entries.join(","))
+        .into_bytes()
+}
+
+#[test]
+fn a_large_configuration_gets_the_memory_that_it_needs() {
+    let json = many_entries(150_000, |index| format!("customer-{index:08}"));
+    assert!(json.len() > 6_500_000, "{}", json.len());
+    let module = Module::embedded().unwrap();
+    let mut instance = Instance::new(&module).unwrap();
+    instance.configure(&json).unwrap_or_else(|error| panic!("{:.500}", error.to_string()));
+    // And there is room for requests beside it.
+    on_request(&mut instance, 1, "/").unwrap();
+}
+
+#[test]
+fn a_configuration_that_takes_too_long_is_a_mistake_in_words() {
+    let json = many_entries(20_000, |index| format!("regexp:^user-{index}-[a-z]+$"));
+    let limits = InstanceLimits { configure_time: Duration::from_millis(100), ..InstanceLimits::default() };
+    let error = Instance::with_limits(&Module::embedded().unwrap(), limits).unwrap().configure(&json).unwrap_err();
+    assert!(matches!(&error, ConfigureError::Invalid(_)), "{error}");
+    assert!(error.to_string().contains("takes more than 0.1 s of CPU time to read: expected fewer"), "{error}");
 }
 
 #[test]

@@ -118,6 +118,32 @@ fn the_access_log_has_a_line_for_each_request_and_no_query() {
     assert_eq!(field("status"), ["200", "429"]);
     assert_eq!(field("path"), ["\"/one\"", "\"/two\""]);
     assert_eq!((field("received"), field("sent")), (vec!["5".to_owned(), "0".to_owned()], vec!["6".to_owned(), "17".to_owned()]));
-    assert_eq!(field("details"), ["\"\"", "\"cluster-key-rate-limit.rejected\""]);
+    assert_eq!(field("details"), ["\"\"", "\"rate_limited\""]);
+    assert_eq!(field("decision"), ["null", "\"refused\""]);
+    assert_eq!(field("rule"), ["null", "\"r\""]);
+    assert_eq!([field("limit"), field("remaining")], [["null", "1"], ["null", "0"]]);
+    let wait = lines[1]["retry_after"].as_u64().expect("whole seconds");
+    assert!((86_000..=86_400).contains(&wait), "{wait}");
     assert!(!gateway.printed().contains("secret"));
+}
+
+#[test]
+fn the_access_log_tells_what_was_decided_without_redis() {
+    let upstream = Upstream::start();
+    for (mode, status) in [("open", 200), ("local", 200), ("closed", 503)] {
+        let gateway = Gateway::serve(&format!(
+            "upstream: {}
+redis: {{names: {{away.static: \"redis://127.0.0.1:1\"}}}}
+filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: away.static}}, failure_mode: {mode}}}
+log: {{format: json}}
+",
+            upstream.url()
+        ));
+        assert_eq!(gateway.get("/asked", &[]).0, status, "{mode}");
+        let line: serde_json::Value = serde_json::from_str(&gateway.wait_printed("/asked")).expect("JSON");
+        let degraded = line["degraded"].as_str().unwrap_or_else(|| panic!("{mode}: not told: {line}"));
+        assert!(degraded.starts_with(mode) && degraded.contains("cause="), "{degraded}");
+        assert_ne!(line["details"], "rate_limited", "{line}");
+        assert_eq!(line["rule"], "r");
+    }
 }

@@ -87,7 +87,10 @@ fn tell_filter(report: &mut Report, serving: &Serving) {
         return report.line("filter   none: nothing is limited");
     };
     if configuration.redis.is_empty() {
-        report.line("redis    none: windows are kept in the process, in one instance for all workers");
+        report.line("redis    none: windows are kept in the process");
+    }
+    if configuration.local_windows {
+        report.line("workers  share one filter instance, so that a local limit is the limit of the process");
     }
     for (service, address) in serving.redis_addresses() {
         report.line(format_args!("redis    {service} -> {address}"));

@@ -37,6 +37,8 @@ pub(crate) struct Record {
     pub(crate) status: Option<u16>,
     /// Why the answer is not the upstream's, as `gateway.no_route` or what the filter says.
     pub(crate) details: Cow<'static, str>,
+    /// What the filter has to say of it.
+    pub(crate) annotations: Annotations,
     /// How far the request's body has come; shared with the body on its way.
     pub(crate) upload: Arc<Upload>,
     /// Body bytes sent to the client.
@@ -61,6 +63,7 @@ impl Record {
             route: None,
             status: None,
             details: Cow::Borrowed(""),
+            annotations: Annotations::default(),
             upload: Arc::new(Upload::new()),
             bytes_sent: 0,
             is_cut: false,
@@ -83,9 +86,38 @@ impl Record {
             sent = self.bytes_sent,
             route = route.map_or("", |route| route.name.as_str()),
             upstream = route.map_or("", |route| route.upstream.authority.as_str()),
-            details = cut(&self.details, TEXT_BYTES_MAX).as_ref(),
+            details = cut(self.annotations.details().unwrap_or(&self.details), TEXT_BYTES_MAX).as_ref(),
+            decision = self.annotations.text("decision"),
+            rule = self.annotations.text("rule"),
+            limit = self.annotations.number("limit"),
+            remaining = self.annotations.number("remaining"),
+            retry_after = self.annotations.number("retry_after"),
+            degraded = self.annotations.text("degraded"),
             cut = self.is_cut || self.status.is_none(),
         );
+    }
+}
+
+/// What the filter wants a request's line to say, by the names that its contract knows: only of refusals, and of what was decided without Redis.
+#[derive(Default)]
+pub(crate) struct Annotations(Vec<(String, String)>);
+
+impl Annotations {
+    pub(crate) fn of(fields: Vec<(String, String)>) -> Self {
+        Self(fields)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// Why the filter answered, in a gateway's words and not in those of a plugin.
+    fn details(&self) -> Option<&'static str> {
+        (self.text("decision")? == "refused").then_some("rate_limited")
     }
 }
 

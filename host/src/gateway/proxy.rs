@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::gateway::access_log::Record;
+use crate::gateway::access_log::{Annotations, Record};
 use crate::gateway::admission::{self, View, Wishes};
 use crate::gateway::answer::{self, Refusal};
 use crate::gateway::body::{RequestBody, ResponseBody, Source};
@@ -101,6 +101,7 @@ impl Passage<'_> {
         };
         let stream = worker.open(Arc::clone(view) as Arc<dyn slidegate::Request>);
         let verdict = stream.on_request().await;
+        self.record.annotations = Annotations::of(stream.take_annotations());
         self.stream = Some(Arc::new(stream));
         match verdict {
             Verdict::Pass(edits) => {

@@ -121,12 +121,12 @@ impl Workshop {
         if mistakes.is_empty() { Ok(directory) } else { Err(mistakes) }
     }
 
-    /// A worker for each lane; one for all of them while windows are local, so that a local limit is the limit.
+    /// A worker for each lane; one for all of them where some window is local, so that a local limit is the limit of the process.
     fn start_filter(&self, config: &Value, settings: &Settings, directory: &RedisDirectory) -> Result<Filter, Vec<Mistake>> {
         let json = config.to_string();
         let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
-            if workers.first().is_some_and(|worker| worker.configuration().redis.is_empty()) {
+            if workers.first().is_some_and(|worker| worker.configuration().local_windows) {
                 break;
             }
             let _on_lane = lane.enter();

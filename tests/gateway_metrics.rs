@@ -111,8 +111,7 @@ fn build_process_and_the_last_reload_are_told() {
 fn a_reload_that_fails_tells_its_mistakes_and_not_without_end() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
-    let routes: String =
-        (0..200).map(|index| format!("  - {{path_prefix: /{index}, upstream: nowhere, wrong{}: 1}}\n", "x".repeat(5_000))).collect();
+    let routes: String = (0..200).map(|index| format!("  - {{path_prefix: /{index}, upstream: {}}}\n", "x".repeat(900))).collect();
     gateway.write_settings(&format!("routes:\n{routes}"));
     gateway.wait_log("stay in force");
     let mistakes = gateway.log_lines("routes[");

@@ -52,10 +52,12 @@ impl Health {
 
     /// Ready: new requests are wanted.
     pub(crate) fn ready(&self) -> Report {
-        match self.ending.drain.is_cancelled() {
-            true => Report { is_good: false, text: "draining\n".to_owned() },
-            false => Report { is_good: true, text: "serving\n".to_owned() },
-        }
+        let text = match (self.ending.drain.is_cancelled(), self.ending.lame_duck.is_cancelled()) {
+            (true, _) => "draining\n",
+            (false, true) => "lame duck: still serving, but not for long\n",
+            (false, false) => "serving\n",
+        };
+        Report { is_good: !self.ending.is_near(), text: text.to_owned() }
     }
 }
 
@@ -127,6 +129,8 @@ mod tests {
         drop(go_on);
         assert!(health.alive().await.is_good);
 
+        ending.lame_duck.cancel();
+        assert_eq!((health.ready().is_good, health.alive().await.is_good), (false, true));
         ending.drain.cancel();
         assert_eq!((health.ready().is_good, health.alive().await.text.as_str()), (false, "draining\n"));
         drop(threads);

@@ -270,6 +270,13 @@ fn warnings_are_told_and_end_a_strict_check() {
             format!("routes: [{{name: orders, upstream: \"http://a\"}}]\nfilter: {{_rules_: [{{_match_route_: [order], {policy}}}]}}\n"),
             "no route `order`; did you mean `orders`?",
         ),
+        (
+            format!(
+                "{UPSTREAM}redis: {{names: {{redis.static: \"redis://h\"}}}}\nfilter: {{{policy}, redis: {{service_name: redsi.static}}}}\n"
+            ),
+            "`redsi.static` has no address: `redis.names` has none for it, but one for `redis.static`: did you mean that?",
+        ),
+        (format!("{UPSTREAM}filter: {{{policy}, redis: {{service_name: redis.static}}}}\n"), "only a mesh knows such names"),
     ] {
         let output = check(&settings, &[]);
         let warned = said(&output);

@@ -288,7 +288,8 @@ fn the_documented_configurations_are_good_as_they_are_written() {
     for filter in
         [documented::GLOBAL, documented::PARAM, documented::HEADER, documented::CLIENT_IP, documented::CONSUMER, documented::COOKIE]
     {
-        let output = check(&format!("{BEFORE}{}", indented(filter)), &[]);
+        let names = "redis: {names: {redis.static: \"redis://127.0.0.1\"}}\n";
+        let output = check(&format!("{names}{BEFORE}{}", indented(filter)), &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let told = text(&output.stdout);
         assert!(told.contains("redis.static:80") && told.contains("routeA-") && !told.contains("warning"), "{told}");

@@ -63,8 +63,8 @@ fn report(settings: Settings, module: Module, redis: Option<String>) -> Result<R
     let mut report = Report::default();
     tell_gateway(&mut report, &serving.settings);
     tell_filter(&mut report, &serving);
-    let uses_redis = serving.configuration().is_some_and(|configuration| !configuration.redis.is_empty());
-    for warning in warnings::of(&serving.settings, uses_redis || is_redis_overridden) {
+    let services = serving.configuration().map_or(&[][..], |configuration| &configuration.redis);
+    for warning in warnings::of(&serving.settings, (!is_redis_overridden).then_some(services)) {
         report.warn("", warning);
     }
     Ok(Report { text: environment.hide(&report.text), ..report })

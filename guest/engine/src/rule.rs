@@ -5,11 +5,14 @@ mod hits;
 pub(crate) mod samples;
 mod scope;
 
-use alloc::{string::String, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use ipnet::IpNet;
 
-use crate::{ip_set::IpSet, regexp::Pattern};
+use crate::{ip_set::IpSet, plan::GLOBAL, regexp::Pattern};
 
 pub(crate) use hits::CONSUMER;
 pub use hits::Hit;
@@ -73,6 +76,19 @@ pub struct Policy {
     pub max_new_keys_per_second: Option<u32>,
 }
 
+impl Policy {
+    /// How long a refusal is remembered; none: it is not.
+    pub(crate) fn remember_refusals_ns(&self) -> Option<u64> {
+        self.remember_refusals.map(|us| us.saturating_mul(1_000))
+    }
+
+    /// How many new keys the owner of limits in this policy's plans may begin in a second.
+    pub(crate) fn new_keys_per_second(&self, owner: usize) -> Option<u64> {
+        let item = self.items.get(owner.checked_sub(1)?)?;
+        item.max_new_keys_per_second.or(self.max_new_keys_per_second).map(u64::from)
+    }
+}
+
 /// `rule_match`: what happens after the first rule that a request meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleMatch {
@@ -111,6 +127,13 @@ pub struct QuotaHeaders {
     pub degraded: bool,
 }
 
+impl QuotaHeaders {
+    /// Whether a refusal says anything of limits.
+    pub(crate) fn tell_of_refusals(self) -> bool {
+        self.reset || self.quota || self.ietf || self.retry_after
+    }
+}
+
 /// One limit: at most `limit` in any interval of `window_us`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
@@ -135,6 +158,17 @@ pub struct RuleItem {
     pub name: Option<String>,
     /// `max_new_keys_per_second` of this item. None: the policy's.
     pub max_new_keys_per_second: Option<u32>,
+}
+
+/// The name of an owner of limits in a policy's plans, for metrics and log lines: as configured, else `global_threshold`, or the number of the
+/// rule item, from 1.
+pub(crate) fn owner_name(policy: &Policy, owner: usize) -> String {
+    let item = policy.items.get(owner.wrapping_sub(1));
+    match (item.map_or(&policy.global_name, |item| &item.name), owner) {
+        (Some(name), _) => name.clone(),
+        (None, GLOBAL) => "global_threshold".to_string(),
+        (None, number) => number.to_string(),
+    }
 }
 
 /// The value that a rule item counts by, and whether each value counts alone. Header names are lower case.

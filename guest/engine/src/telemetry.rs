@@ -3,7 +3,7 @@
 mod metrics;
 mod service;
 
-use alloc::{collections::VecDeque, string::String, vec::Vec};
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 use core::fmt;
 
 pub use self::metrics::Metric;
@@ -11,7 +11,12 @@ use self::{
     metrics::Metrics,
     service::{Line, ServiceLines},
 };
-use crate::{config::Config, failure::Cause};
+use crate::{
+    config::Config,
+    failure::Cause,
+    plan::Plan,
+    window::{Decision, Retry},
+};
 
 /// Whether a character could break a log line, steer a terminal, or change the order in which a line is shown: control characters, line and
 /// paragraph separators, and marks of direction.
@@ -73,6 +78,21 @@ pub(crate) enum Saved {
     Coalesced,
     /// Calls fail, so none was made.
     Breaker,
+    /// As much waits for Redis as there is room for.
+    Overloaded,
+    /// Its rule has begun as many new keys in this second as it may.
+    NewKeys,
+}
+
+/// How a decision came out for one of the rules that had a part in it, for `slidegate_item_decisions_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ItemTally {
+    /// The request was admitted, and the rule had room for it.
+    Admitted,
+    /// The request was refused, and the rule had no room for it.
+    Refused,
+    /// The rule had no room for it, but only tries.
+    WouldRefuse,
 }
 
 /// How much of an error's text goes into a line, in characters.
@@ -85,7 +105,12 @@ pub(crate) struct Telemetry {
     events: VecDeque<MetricEvent>,
     lines: VecDeque<Line>,
     services: Vec<ServiceLines>,
+    /// When it was last said that rules begin too many keys.
+    new_keys_said_ns: Option<u64>,
 }
+
+/// How long nothing is said again of rules that begin too many keys.
+const NEW_KEYS_SILENT_NS: u64 = 10_000_000_000;
 
 impl Telemetry {
     pub(crate) fn new(config: &Config) -> Self {
@@ -94,7 +119,13 @@ impl Telemetry {
             events: VecDeque::new(),
             lines: VecDeque::new(),
             services: config.services.iter().map(ServiceLines::new).collect(),
+            new_keys_said_ns: None,
         }
+    }
+
+    /// What cannot be counted, if there is such.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.metrics.warning()
     }
 
     pub(crate) fn metrics(&self) -> &[Metric] {
@@ -105,13 +136,67 @@ impl Telemetry {
         self.raise(self.metrics.decision(policy, tally), 1);
     }
 
+    /// Counts a decision by the rules whose limits it met.
+    pub(crate) fn decided_by_rules(&mut self, policy: usize, plan: &Plan, decision: &Decision) {
+        let mut counted = None;
+        for owner in &plan.owners {
+            // Limits of one rule stand together.
+            if counted.replace(owner) == Some(owner) {
+                continue;
+            }
+            let of_owner = || plan.owners.iter().zip(&plan.charges).zip(&decision.standings).filter(|((each, _), _)| *each == owner);
+            let has_no_room =
+                |enforced: bool| of_owner().any(|((_, charge), standing)| charge.enforced == enforced && standing.retry != Retry::Fits);
+            let tally = match decision.admitted {
+                false if has_no_room(true) => ItemTally::Refused,
+                // Another rule refused it.
+                false => continue,
+                true if has_no_room(false) => ItemTally::WouldRefuse,
+                true => ItemTally::Admitted,
+            };
+            self.raise(self.metrics.item_decision(policy, *owner, tally), 1);
+        }
+    }
+
+    /// A rule refused a request, as is known without asking.
+    pub(crate) fn refused_by_rule(&mut self, policy: usize, owner: usize) {
+        self.raise(self.metrics.item_decision(policy, owner, ItemTally::Refused), 1);
+    }
+
+    /// A request waited so long for the decision.
+    pub(crate) fn waited(&mut self, policy: usize, waited_ns: u64) {
+        self.time(self.metrics.decision_duration(policy), waited_ns);
+    }
+
     pub(crate) fn called(&mut self, service: u32) {
         self.raise(self.metrics.calls(service), 1);
+    }
+
+    /// A call took so long until its answer, or until there was none.
+    pub(crate) fn took(&mut self, service: u32, took_ns: u64) {
+        self.time(self.metrics.call_duration(service), took_ns);
     }
 
     /// So many requests needed no call of their own.
     pub(crate) fn saved(&mut self, service: u32, saved: Saved, calls: u64) {
         self.raise(self.metrics.saved(service, saved), calls);
+    }
+
+    /// As much waits for a service as there is room for.
+    pub(crate) fn overloaded(&mut self, service: u32, now_ns: u64) {
+        self.saved(service, Saved::Overloaded, 1);
+        self.say(service, |lines| lines.overloaded(now_ns));
+    }
+
+    /// A rule has begun as many new keys in this second as it may.
+    pub(crate) fn too_many_keys(&mut self, service: u32, rule: &str, item: &str, per_second: u64, now_ns: u64) {
+        self.saved(service, Saved::NewKeys, 1);
+        if self.new_keys_said_ns.is_none_or(|said_ns| now_ns.saturating_sub(said_ns) >= NEW_KEYS_SILENT_NS) {
+            self.new_keys_said_ns = Some(now_ns);
+            let line =
+                format!("rule {rule}, item {item}: more than {per_second} new keys in a second; the failure mode decides on the others");
+            self.lines.push_back((LogLevel::Warn, escaped(&line, DETAIL_MAX)));
+        }
     }
 
     /// A call failed. Says so in a line if the service was well, or ailed of something else.
@@ -125,7 +210,13 @@ impl Telemetry {
     /// So many calls failed in a row that no more are made but to probe.
     pub(crate) fn opened(&mut self, service: u32, cause: Cause, now_ns: u64) {
         self.raise(self.metrics.opened(service), 1);
+        self.set(self.metrics.open(service), 1);
         self.say(service, |lines| lines.opened(cause, now_ns));
+    }
+
+    /// The breaker of a service shut.
+    pub(crate) fn shut(&mut self, service: u32) {
+        self.set(self.metrics.open(service), 0);
     }
 
     /// A call succeeded. Says so in a line if the service ailed.
@@ -145,13 +236,21 @@ impl Telemetry {
         self.lines.extend(self.services.get_mut(service as usize).and_then(line));
     }
 
-    /// Raises a counter. Adapters drain events after each step, so few are ever waiting.
-    fn raise(&mut self, metric: usize, delta: u64) {
+    /// Raises a counter, if there is one. Adapters drain events after each step, so few are ever waiting.
+    fn raise(&mut self, metric: Option<usize>, delta: u64) {
+        let Some(metric) = metric.filter(|_| delta > 0) else { return };
         match self.events.iter_mut().find(|event| event.metric == metric) {
             Some(event) => event.value += delta,
-            None if delta > 0 => self.events.push_back(MetricEvent { metric, value: delta }),
-            None => {}
+            None => self.events.push_back(MetricEvent { metric, value: delta }),
         }
+    }
+
+    fn set(&mut self, metric: Option<usize>, value: u64) {
+        self.events.extend(metric.map(|metric| MetricEvent { metric, value }));
+    }
+
+    fn time(&mut self, metric: Option<usize>, ns: u64) {
+        self.events.extend(metric.map(|metric| MetricEvent { metric, value: ns / 1_000 }));
     }
 }
 
@@ -198,7 +297,7 @@ impl fmt::Display for Tally {
 }
 
 impl Saved {
-    const ALL: [Saved; 3] = [Saved::KnownRefusal, Saved::Coalesced, Saved::Breaker];
+    const ALL: [Saved; 5] = [Saved::KnownRefusal, Saved::Coalesced, Saved::Breaker, Saved::Overloaded, Saved::NewKeys];
 }
 
 impl fmt::Display for Saved {
@@ -207,6 +306,22 @@ impl fmt::Display for Saved {
             Saved::KnownRefusal => "known_refusal",
             Saved::Coalesced => "coalesced",
             Saved::Breaker => "breaker",
+            Saved::Overloaded => "overloaded",
+            Saved::NewKeys => "new_keys",
+        })
+    }
+}
+
+impl ItemTally {
+    const ALL: [ItemTally; 3] = [ItemTally::Admitted, ItemTally::Refused, ItemTally::WouldRefuse];
+}
+
+impl fmt::Display for ItemTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ItemTally::Admitted => "admitted",
+            ItemTally::Refused => "refused",
+            ItemTally::WouldRefuse => "would_refuse",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What the engine decides, in terms that every adapter can carry out.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{rc::Rc, string::String, vec::Vec};
 
 /// What becomes of a stream after [`Engine::on_request`](crate::Engine::on_request).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub struct Response {
     pub status: u16,
     /// Header fields, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Body; text unless a header says otherwise.
-    pub body: Vec<u8>,
+    /// Body; text unless a header says otherwise. Shared by all answers that say the same.
+    pub body: Rc<[u8]>,
     /// Why, for the access log: `plugin.reason`, as Higress' plugin spells it where it has the same reason.
     pub details: &'static str,
 }

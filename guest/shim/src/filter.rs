@@ -18,7 +18,7 @@ use crate::{
 const MISTAKES_MAX: usize = 20;
 
 /// How often calls are looked at that may have been forgotten.
-const TICK_MS: u32 = 5_000;
+const TICK_MS: u32 = 1_000;
 
 /// What becomes of the phase that a hook was called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,7 @@ impl<G: Gateway> Filter<G> {
     /// Some time has passed.
     pub fn on_tick(&mut self) {
         let now_ns = self.now_ns();
+        self.engine.tick(now_ns);
         let overdue = self.redis.take_overdue(now_ns);
         self.fail(overdue, CallError::Timeout, now_ns);
     }

@@ -96,7 +96,7 @@ fn seen(outcome: Outcome, edits: Vec<HeaderEdit>, upstream: &[(String, Vec<u8>)]
         Outcome::Continue => Seen::Pass { headers: edited(upstream.to_vec(), edits) },
         Outcome::Respond(Response { status, headers, body, .. }) => {
             let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
-            Seen::Refuse { status, body, headers: edited(headers, edits) }
+            Seen::Refuse { status, body: body.to_vec(), headers: edited(headers, edits) }
         }
     }
 }

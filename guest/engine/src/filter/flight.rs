@@ -1,18 +1,24 @@
 //! Calls on their way to Redis, and the requests that wait for them.
 //!
 //! One call per question is in flight: requests that ask the same meanwhile wait in its lane, and go together as the next call, in
-//! the order they came. So a request waits for two calls at most, the one before its own and its own.
+//! the order they came. So a request waits for two calls at most, the one before its own and its own, and neither for ever: a call without an
+//! answer is given up after half as long again as it may take, whether the host says so or not, and nobody joins it any more.
 
-use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
+use alloc::{boxed::Box, format, rc::Rc, string::String, vec, vec::Vec};
 
-use super::{Engine, Settled, Stream, settle, settle_known, tally};
+use super::{Engine, Settled, Stream, tally};
 use crate::{
     breaker::Gate,
-    failure::Cause,
-    plan::Plan,
+    failure::{self, Cause},
+    plan::{GLOBAL, Plan},
+    refusals::{Known, Learnt},
+    rule::owner_name,
     telemetry::{Saved, Tally},
     verdict::Step,
-    window::script::{Batch, Form},
+    window::{
+        Decision, Retry, Standing,
+        script::{Batch, Form},
+    },
 };
 
 /// A stream that waits, and what tells it from a later one of the same id.
@@ -57,25 +63,24 @@ impl Call {
 impl Engine {
     /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not.
     pub(super) fn ask(&mut self, stream: u64, index: usize, service: u32, plan: Plan, now_ns: u64) -> Step {
-        let Some(policy) = self.config.ruleset.policy(index) else { return Step::Pass };
-        let (remembers, coalesces) = (policy.remember_refusals.is_some(), policy.coalesce);
-        if let Some(settled) = remembers.then(|| self.refuse_known(index, service, &plan, now_ns)).flatten() {
+        if let Some(settled) = self.refuse_known(index, service, &plan, now_ns) {
             return self.at_once(stream, settled);
         }
-        let gate = self.breakers.get_mut(service as usize).map_or(Gate::Call, |breaker| breaker.gate(now_ns));
-        if let Gate::Closed(cause) = gate {
-            self.telemetry.saved(service, Saved::Breaker, 1);
-            return match self.degrade(index, &plan, cause, now_ns) {
-                Some(settled) => self.at_once(stream, settled),
-                None => Step::Pass,
-            };
-        }
+        let probe = match self.may_call(index, service, &plan, now_ns) {
+            Ok(probe) => probe,
+            Err(cause) => {
+                return match self.degrade(index, &plan, cause, now_ns) {
+                    Some(settled) => self.at_once(stream, settled),
+                    None => Step::Pass,
+                };
+            }
+        };
         let waiter = Waiter { stream, ticket: self.next_ticket };
         self.next_ticket += 1;
-        self.streams.insert(stream, Box::new(Stream::Waiting { ticket: waiter.ticket }));
-        let probe = gate == Gate::Probe;
-        let mut leads = coalesces && !probe;
-        if leads && let Some(lane) = self.lanes.get_mut(&plan.question()) {
+        self.streams.insert(stream, Box::new(Stream::Waiting { ticket: waiter.ticket, since_ns: now_ns }));
+        self.room.take_waiter();
+        let mut leads = !probe && self.config.ruleset.policy(index).is_some_and(|policy| policy.coalesce);
+        if leads && let Some(lane) = self.lanes.get_mut(&plan.question(service)) {
             if lane.policy == index && *lane.plan == plan {
                 lane.waiting.push(waiter);
                 return Step::Wait;
@@ -87,11 +92,53 @@ impl Engine {
         Step::Wait
     }
 
+    /// Whether Redis may be asked, and if so, whether the call is a probe.
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn may_call(&mut self, index: usize, service: u32, plan: &Plan, now_ns: u64) -> Result<bool, Cause> {
+        if !self.begins_few_keys(index, service, plan, now_ns) {
+            return Err(Cause::NewKeys);
+        }
+        if !self.room.fits(plan) {
+            self.telemetry.overloaded(service, now_ns);
+            return Err(Cause::Overloaded);
+        }
+        match self.breakers.get_mut(service as usize).map_or(Gate::Call, |breaker| breaker.gate(now_ns)) {
+            Gate::Call => Ok(false),
+            Gate::Probe => Ok(true),
+            Gate::Closed(cause) => {
+                self.telemetry.saved(service, Saved::Breaker, 1);
+                Err(cause)
+            }
+        }
+    }
+
+    /// Whether each rule of a plan may ask about its key, which may be one more new one in this second.
+    fn begins_few_keys(&mut self, index: usize, service: u32, plan: &Plan, now_ns: u64) -> bool {
+        let Some(policy) = self.config.ruleset.policy(index) else { return true };
+        let mut counted = GLOBAL;
+        for (key, owner) in plan.keys.iter().zip(&plan.owners) {
+            // The limits of a rule count the same value, which is one key to this bound.
+            if *owner == counted {
+                continue;
+            }
+            counted = *owner;
+            let Some(per_second) = policy.new_keys_per_second(*owner) else { continue };
+            if !self.new_keys.admits((index, *owner), key, per_second, now_ns) {
+                self.telemetry.too_many_keys(service, &policy.rule_name, &owner_name(policy, *owner), per_second, now_ns);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Queues a call, and opens a lane behind it if it leads one.
     fn start(&mut self, call: Call) {
+        self.room.take_call(&call.plan);
         if call.leads {
             let lane = Lane { policy: call.policy, plan: Rc::clone(&call.plan), waiting: Vec::new() };
-            self.lanes.insert(call.plan.question(), Box::new(lane));
+            self.lanes.insert(call.plan.question(call.service), Box::new(lane));
         }
         self.queue.push_back(Box::new(call));
     }
@@ -100,53 +147,116 @@ impl Engine {
     pub(super) fn answer(&mut self, call: &Call, batch: &Batch, now_ns: u64) {
         let way = self.ways.get_mut(call.service as usize);
         let left_ns = way.map_or(call.sent_ns, |way| way.left_ns(call.sent_ns, batch.now_us, now_ns));
+        self.free(call);
         for (index, waiter) in (0..).zip(&call.waiters) {
-            let Some(policy) = self.config.ruleset.policy(call.policy) else { return };
             let decision = batch.decision(index, &call.plan.charges);
             // It was charged, whether its stream is still there or not.
-            self.telemetry.decided(call.policy, tally(&decision));
-            if self.waits(waiter) {
-                let settled = settle((call.policy, policy), &call.plan, &call.plan.charges, &decision);
-                self.conclude(waiter.stream, settled);
+            self.count(call.policy, tally(&decision), &call.plan, &decision);
+            if self.waits(waiter)
+                && let Some(decider) = self.decider(call.policy)
+            {
+                let settled = decider.settle(&call.plan, &call.plan.charges, &decision);
+                self.conclude(call.policy, waiter.stream, settled, now_ns);
             }
         }
-        let remembers = self.config.ruleset.policy(call.policy).is_some_and(|policy| policy.remember_refusals.is_some());
-        if remembers && batch.is_full(call.units(), &call.plan.charges) {
+        if self.remembers_ns(call.policy).is_some() && batch.is_full(call.units(), &call.plan.charges) {
             let refused = batch.decision(batch.admitted, &call.plan.charges);
-            self.refusals.remember(&call.plan, &refused.standings, left_ns, now_ns);
+            let is_steady = self.is_steady(call.policy, &call.plan, &refused.standings);
+            let learnt = Learnt { left_ns, answered_ns: now_ns };
+            self.refusals.remember(call.service, &call.plan, &refused.standings, is_steady, learnt);
         }
-        self.follow(call, remembers, now_ns);
+        self.follow(call, now_ns);
+    }
+
+    /// Whether nobody charges any limit of this plan as long as those refuse that refuse: they are the policy's own, and either all limits
+    /// are of one value, or one that every request of the policy meets refuses.
+    fn is_steady(&self, index: usize, plan: &Plan, standings: &[Standing]) -> bool {
+        let refusing = plan.owners.iter().zip(&plan.charges).zip(standings);
+        let all_meet_it = refusing.filter(|((_, charge), standing)| charge.enforced && standing.retry != Retry::Fits);
+        let is_one_value = plan.owners.iter().all(|owner| Some(owner) == plan.owners.first());
+        self.is_alone(index) && (is_one_value || all_meet_it.into_iter().any(|((owner, _), _)| *owner == GLOBAL))
     }
 
     /// Redis did not say, to this call and to those who wait behind it: they would meet the same, later.
     pub(super) fn fail(&mut self, call: &Call, cause: Cause, detail: &str, now_ns: u64) {
         self.telemetry.failed(call.service, cause, detail, now_ns);
-        let breaker = self.breakers.get_mut(call.service as usize);
-        if breaker.is_some_and(|breaker| breaker.failed(cause, call.probe, now_ns)) {
-            self.telemetry.opened(call.service, cause, now_ns);
-        }
+        self.tell_breaker(call, cause, now_ns);
+        self.free(call);
         let behind = self.leave(call);
+        self.room.free_waiters(behind.len());
         for waiter in call.waiters.iter().chain(&behind) {
             if self.waits(waiter)
                 && let Some(settled) = self.degrade(call.policy, &call.plan, cause, now_ns)
             {
-                self.conclude(waiter.stream, settled);
+                self.conclude(call.policy, waiter.stream, settled, now_ns);
             }
         }
     }
 
+    fn tell_breaker(&mut self, call: &Call, cause: Cause, now_ns: u64) {
+        let Some(breaker) = self.breakers.get_mut(call.service as usize) else { return };
+        if cause == Cause::WrongType {
+            // Redis is well; one key is not.
+            if breaker.succeeded(now_ns) {
+                self.telemetry.shut(call.service);
+            }
+        } else if breaker.failed(cause, call.probe, now_ns) {
+            self.telemetry.opened(call.service, cause, now_ns);
+        }
+    }
+
+    /// Gives up the calls that should have been answered long ago. What comes for them later is ignored.
+    pub(super) fn give_up(&mut self, now_ns: u64) {
+        if now_ns < self.overdue_ns {
+            return;
+        }
+        let is_overdue = |engine: &Engine, call: &Call| engine.overdue_at(call) <= now_ns;
+        let overdue: Vec<u64> = self.calls.iter().filter(|(_, call)| is_overdue(self, call)).map(|(id, _)| *id).collect();
+        for call in overdue {
+            if let Some(call) = self.calls.remove(&call) {
+                self.telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
+                self.fail(&call, Cause::Timeout, "no word of a reply, long after its time", now_ns);
+            }
+        }
+        self.overdue_ns = self.calls.values().map(|call| self.overdue_at(call)).min().unwrap_or(u64::MAX);
+    }
+
+    /// When a call that was sent will have taken half as long again as it may.
+    pub(super) fn overdue_at(&self, call: &Call) -> u64 {
+        let timeout_ms = self.configuration.services.get(call.service as usize).map_or(0, |service| service.timeout_ms);
+        call.sent_ns.saturating_add(u64::from(timeout_ms) * 1_500_000)
+    }
+
+    /// What may be shown of an error that a call met: no key, as a client's value stands in it, but whose key it is.
+    pub(super) fn explain(&self, call: &Call, error: &str) -> String {
+        let said = failure::sayable(error);
+        let Some(policy) = self.config.ruleset.policy(call.policy) else { return said };
+        let is_named = |key: &Vec<u8>| error.ends_with(&*String::from_utf8_lossy(key));
+        let owner = call.plan.keys.iter().position(is_named).and_then(|at| call.plan.owners.get(at));
+        let item = owner.map_or(String::new(), |owner| format!(", item {}", owner_name(policy, *owner)));
+        format!("{said} (rule {}{item})", policy.rule_name)
+    }
+
+    /// Gives back the room that a call and those it asks for took.
+    fn free(&mut self, call: &Call) {
+        self.room.free_call(&call.plan);
+        self.room.free_waiters(call.waiters.len());
+    }
+
     /// Those who waited behind a call go together as the next one.
-    fn follow(&mut self, call: &Call, remembers: bool, now_ns: u64) {
-        let mut waiters = Vec::new();
-        for waiter in self.leave(call) {
+    fn follow(&mut self, call: &Call, now_ns: u64) {
+        let (mut waiters, behind) = (Vec::new(), self.leave(call));
+        let waited = behind.len();
+        for waiter in behind {
             if !self.waits(&waiter) {
                 continue;
             }
-            match remembers.then(|| self.refuse_known(call.policy, call.service, &call.plan, now_ns)).flatten() {
-                Some(settled) => self.conclude(waiter.stream, settled),
+            match self.refuse_known(call.policy, call.service, &call.plan, now_ns) {
+                Some(settled) => self.conclude(call.policy, waiter.stream, settled, now_ns),
                 None => waiters.push(waiter),
             }
         }
+        self.room.free_waiters(waited - waiters.len());
         if waiters.is_empty() {
             return;
         }
@@ -161,24 +271,37 @@ impl Engine {
         if !call.leads {
             return Vec::new();
         }
-        self.lanes.remove(&call.plan.question()).map(|lane| lane.waiting).unwrap_or_default()
+        self.lanes.remove(&call.plan.question(call.service)).map(|lane| lane.waiting).unwrap_or_default()
     }
 
     /// Whether a stream still waits.
     fn waits(&self, waiter: &Waiter) -> bool {
-        matches!(self.streams.get(&waiter.stream).map(Box::as_ref), Some(Stream::Waiting { ticket }) if *ticket == waiter.ticket)
+        matches!(self.streams.get(&waiter.stream).map(Box::as_ref), Some(Stream::Waiting { ticket, .. }) if *ticket == waiter.ticket)
     }
 
-    /// Refuses a request that is known not to fit.
+    /// Refuses a request that is known not to fit, if that is all the client is told, or if all is known that it is told.
     fn refuse_known(&mut self, index: usize, service: u32, plan: &Plan, now_ns: u64) -> Option<Settled> {
-        let known = self.refusals.find(plan, now_ns);
-        if known.is_empty() {
-            return None;
-        }
-        let policy = self.config.ruleset.policy(index)?;
-        let settled = settle_known((index, policy), plan, &known);
+        let age_max_ns = self.remembers_ns(index)?;
+        let known = self.refusals.find(service, plan, age_max_ns, now_ns);
+        let settled = match known {
+            Known::Standings(standings) => {
+                let decision = Decision { admitted: false, standings };
+                self.telemetry.decided_by_rules(index, plan, &decision);
+                self.decider(index)?.settle(plan, &plan.charges, &decision)
+            }
+            Known::Refused(at) if !self.config.ruleset.policy(index)?.headers.tell_of_refusals() => {
+                self.telemetry.refused_by_rule(index, plan.owners.get(at).copied().unwrap_or(GLOBAL));
+                self.decider(index)?.refuse_silently()
+            }
+            Known::Refused(_) | Known::Nothing => return None,
+        };
         self.telemetry.saved(service, Saved::KnownRefusal, 1);
         self.telemetry.decided(index, Tally::Refused);
         Some(settled)
+    }
+
+    /// How long refusals of a policy are remembered; none: they are not.
+    fn remembers_ns(&self, index: usize) -> Option<u64> {
+        self.config.ruleset.policy(index)?.remember_refusals_ns()
     }
 }

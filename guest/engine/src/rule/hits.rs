@@ -14,6 +14,8 @@ pub(crate) const CONSUMER: &str = "x-mse-consumer";
 pub struct Hit<'a> {
     /// The item.
     pub item: &'a RuleItem,
+    /// Its place in `rule_items`.
+    pub at: usize,
     /// The value that is counted: bytes as received, or an address or network as text.
     pub value: Vec<u8>,
     /// The limits on that value, all enforced.
@@ -25,7 +27,7 @@ impl Policy {
     /// request has a value for it and one of its keys matches that value.
     pub fn hits(&self, request: &impl RequestView) -> Vec<Hit<'_>> {
         let mut facts = Facts::new(request);
-        let hits = self.items.iter().filter_map(|item| hit(item, &mut facts));
+        let hits = self.items.iter().enumerate().filter_map(|(at, item)| hit(at, item, &mut facts));
         match self.rule_match {
             RuleMatch::First => hits.take(1).collect(),
             RuleMatch::All => hits.collect(),
@@ -33,7 +35,7 @@ impl Policy {
     }
 }
 
-fn hit<'a>(item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl RequestView>) -> Option<Hit<'a>> {
+fn hit<'a>(at: usize, item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl RequestView>) -> Option<Hit<'a>> {
     let (entry, value) = match &item.limit_by.source {
         Source::Ip(client) => {
             let address = facts.client(client)?;
@@ -44,7 +46,7 @@ fn hit<'a>(item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl RequestView>) -> O
         Source::Param(name) => of_text(item, request::query_parameter(facts.path(), name)?)?,
         Source::Cookie(name) => of_text(item, Cow::Borrowed(request::cookie(facts.header("cookie")?, name)?))?,
     };
-    Some(Hit { item, value, limits: &entry.limits })
+    Some(Hit { item, at, value, limits: &entry.limits })
 }
 
 fn of_text<'a>(item: &'a RuleItem, value: Cow<'_, [u8]>) -> Option<(&'a KeyEntry, Vec<u8>)> {

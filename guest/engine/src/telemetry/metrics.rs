@@ -1,14 +1,19 @@
 //! Which metrics a configuration has, and where each stands among them.
 
 use alloc::{
+    borrow::ToOwned,
     format,
     string::{String, ToString},
     vec,
     vec::Vec,
 };
 
-use super::{MetricKind, Saved, Tally};
-use crate::{config::Config, failure::Cause, rule::Policy};
+use super::{ItemTally, MetricKind, Saved, Tally};
+use crate::{
+    config::Config,
+    failure::Cause,
+    rule::{Policy, owner_name},
+};
 
 /// A metric that a configuration has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,83 +31,284 @@ pub struct Metric {
 /// A metric's kind, name and help.
 type Kind = (MetricKind, &'static str, &'static str);
 
-const DECISIONS: Kind =
-    (MetricKind::Counter, "slidegate_decisions_total", "Requests that Redis, or without it this process, decided on, by rule and decision");
+const DECISIONS: Kind = (
+    MetricKind::Counter,
+    "slidegate_decisions_total",
+    "Requests that Redis, or without it this process, decided on, by rule name and decision",
+);
 const DEGRADED: Kind =
-    (MetricKind::Counter, "slidegate_degraded_decisions_total", "Requests that the failure mode decided on, by rule and mode");
+    (MetricKind::Counter, "slidegate_degraded_decisions_total", "Requests that the failure mode decided on, by rule name and mode");
+const ITEM_DECISIONS: Kind = (
+    MetricKind::Counter,
+    "slidegate_item_decisions_total",
+    "Requests by the rule items that had a part in the decision, and whether an item had room",
+);
+const DECISION_DURATION: Kind = (
+    MetricKind::Histogram,
+    "slidegate_decision_duration_seconds",
+    "How long requests waited for the decision, by rule name; those decided without waiting are not counted",
+);
 const CALLS: Kind = (MetricKind::Counter, "slidegate_redis_calls_total", "Calls made to Redis, by service");
 const FAILURES: Kind = (MetricKind::Counter, "slidegate_redis_failures_total", "Calls to Redis that failed, by service and cause");
 const SAVED: Kind = (
     MetricKind::Counter,
     "slidegate_redis_calls_saved_total",
-    "Requests decided on without a call to Redis of their own, by service and why",
+    "Requests decided on without a call to Redis of their own, by service and reason",
 );
-const OPENED: Kind =
-    (MetricKind::Counter, "slidegate_redis_breaker_opened_total", "How often the circuit breaker of a service opened, by service");
+const OPENED: Kind = (MetricKind::Counter, "slidegate_redis_breaker_opened_total", "How often the circuit breaker opened, by service");
+const OPEN: Kind =
+    (MetricKind::Gauge, "slidegate_redis_breaker_open", "In how many filter instances the circuit breaker is open, by service");
+const CALL_DURATION: Kind = (
+    MetricKind::Histogram,
+    "slidegate_redis_call_duration_seconds",
+    "From a call to Redis until its answer, or until it was given up, by service",
+);
 
-/// All metrics of a configuration: of the policies, then of the services.
+/// So many metrics a configuration has at most. What the services say goes first, then the policies, in order, then their rules.
+pub(super) const METRICS_MAX: usize = 20_000;
+
+/// Longer label values are cut, and end with a digest of the whole; hosts have limits of their own.
+const LABEL_BYTES_MAX: usize = 200;
+
+/// Those of a service: its calls, their duration, the breaker's two; its failures by cause; the calls saved.
+const SERVICE_METRICS: usize = 4 + Cause::OF_CALLS.len() + Saved::ALL.len();
+
+/// All metrics of a configuration.
 #[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) list: Vec<Metric>,
-    /// Where those of each service begin.
-    services_at: usize,
+    /// How many services have theirs; they stand first.
+    services: usize,
+    policies: Vec<PolicyMetrics>,
+    /// How many rules had no room.
+    uncounted: usize,
 }
 
-/// Those of a service: its calls, its failures by cause, the calls saved, and how often the breaker opened.
-const SERVICE_METRICS: usize = 1 + Cause::ALL.len() + Saved::ALL.len() + 1;
+/// Where the metrics of a policy begin.
+#[derive(Debug, Default)]
+struct PolicyMetrics {
+    decisions: Option<usize>,
+    duration: Option<usize>,
+    items: Option<usize>,
+}
 
 impl Metrics {
     pub(super) fn new(config: &Config) -> Self {
-        let scoped = config.ruleset.scoped.iter().map(|(_, policy)| policy);
-        let policies = scoped.chain(config.ruleset.fallback.as_ref());
-        let mut list: Vec<Metric> = policies.flat_map(of_policy).collect();
-        let services_at = list.len();
-        list.extend(config.services.iter().flat_map(|service| of_service(&service.service_name)));
-        Metrics { list, services_at }
+        let policies = || config.ruleset.scoped.iter().map(|(_, policy)| policy).chain(config.ruleset.fallback.as_ref());
+        let services = config.services.len().min(METRICS_MAX / 2 / SERVICE_METRICS);
+        let list = config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
+        let mut metrics = Metrics { list, services, policies: Vec::new(), uncounted: config.services.len() - services };
+        for policy in policies() {
+            let decisions = metrics.add(of_policy(policy));
+            let duration = policy.redis.and_then(|_| metrics.add(vec![metric(DECISION_DURATION, vec![rule(policy)])]));
+            metrics.policies.push(PolicyMetrics { decisions, duration, items: None });
+        }
+        for (at, policy) in policies().enumerate() {
+            let items = metrics.add(of_items(policy));
+            if let Some(of_policy) = metrics.policies.get_mut(at) {
+                of_policy.items = items;
+            }
+        }
+        metrics
     }
 
-    pub(super) fn decision(&self, policy: usize, tally: Tally) -> usize {
-        policy * Tally::ALL.len() + position(&Tally::ALL, tally)
+    /// What to say of a configuration that has more rules than are counted.
+    pub(super) fn warning(&self) -> Option<String> {
+        let uncounted = self.uncounted;
+        (uncounted > 0).then(|| format!("there are more rules than are counted: {uncounted} groups of metrics are beyond the {METRICS_MAX} that a configuration may have"))
     }
 
-    pub(super) fn calls(&self, service: u32) -> usize {
-        self.services_at + service as usize * SERVICE_METRICS
+    pub(super) fn decision(&self, policy: usize, tally: Tally) -> Option<usize> {
+        Some(self.policies.get(policy)?.decisions? + position(&Tally::ALL, tally))
     }
 
-    pub(super) fn failures(&self, service: u32, cause: Cause) -> usize {
-        self.calls(service) + 1 + position(&Cause::ALL, cause)
+    pub(super) fn decision_duration(&self, policy: usize) -> Option<usize> {
+        self.policies.get(policy)?.duration
     }
 
-    pub(super) fn saved(&self, service: u32, saved: Saved) -> usize {
-        self.calls(service) + 1 + Cause::ALL.len() + position(&Saved::ALL, saved)
+    pub(super) fn item_decision(&self, policy: usize, owner: usize, tally: ItemTally) -> Option<usize> {
+        Some(self.policies.get(policy)?.items? + owner * ItemTally::ALL.len() + position(&ItemTally::ALL, tally))
     }
 
-    pub(super) fn opened(&self, service: u32) -> usize {
-        self.calls(service) + SERVICE_METRICS - 1
+    pub(super) fn calls(&self, service: u32) -> Option<usize> {
+        let service = service as usize;
+        (service < self.services).then_some(service * SERVICE_METRICS)
+    }
+
+    pub(super) fn call_duration(&self, service: u32) -> Option<usize> {
+        Some(self.calls(service)? + 1)
+    }
+
+    pub(super) fn opened(&self, service: u32) -> Option<usize> {
+        Some(self.calls(service)? + 2)
+    }
+
+    pub(super) fn open(&self, service: u32) -> Option<usize> {
+        Some(self.calls(service)? + 3)
+    }
+
+    pub(super) fn failures(&self, service: u32, cause: Cause) -> Option<usize> {
+        Some(self.calls(service)? + 4 + position(&Cause::OF_CALLS, cause))
+    }
+
+    pub(super) fn saved(&self, service: u32, saved: Saved) -> Option<usize> {
+        Some(self.calls(service)? + 4 + Cause::OF_CALLS.len() + position(&Saved::ALL, saved))
+    }
+
+    /// Adds some that stand together, if there is room; returns where they begin.
+    fn add(&mut self, metrics: Vec<Metric>) -> Option<usize> {
+        if self.list.len() + metrics.len() > METRICS_MAX {
+            self.uncounted += 1;
+            return None;
+        }
+        let at = self.list.len();
+        self.list.extend(metrics);
+        Some(at)
     }
 }
 
-fn of_policy(policy: &Policy) -> impl Iterator<Item = Metric> + '_ {
-    Tally::ALL.iter().map(|tally| {
+fn of_policy(policy: &Policy) -> Vec<Metric> {
+    let of_tally = |tally: &Tally| {
         let (kind, label) = if tally.is_degraded() { (DEGRADED, "mode") } else { (DECISIONS, "decision") };
-        metric(kind, vec![("rule", policy.rule_name.clone()), (label, tally.to_string())])
-    })
+        metric(kind, vec![rule(policy), (label, tally.to_string())])
+    };
+    Tally::ALL.iter().map(of_tally).collect()
 }
 
-fn of_service(name: &str) -> impl Iterator<Item = Metric> + '_ {
-    let of = move |kind, label: Option<(&'static str, String)>| {
-        metric(kind, core::iter::once(("service", name.to_string())).chain(label).collect())
+/// Of the owners of limits in a policy's plans, in order.
+fn of_items(policy: &Policy) -> Vec<Metric> {
+    let of_tally = |owner: usize, tally: &ItemTally| {
+        metric(ITEM_DECISIONS, vec![rule(policy), ("item", label(&owner_name(policy, owner))), ("decision", tally.to_string())])
     };
-    let failures = Cause::ALL.iter().map(move |cause| of(FAILURES, Some(("cause", format!("{cause}")))));
-    let savings = Saved::ALL.iter().map(move |saved| of(SAVED, Some(("by", saved.to_string()))));
-    let calls = core::iter::once(of(CALLS, None));
-    calls.chain(failures).chain(savings).chain(core::iter::once(of(OPENED, None)))
+    (0..=policy.items.len()).flat_map(|owner| ItemTally::ALL.iter().map(move |tally| of_tally(owner, tally))).collect()
+}
+
+fn of_service(name: &str) -> Vec<Metric> {
+    let of =
+        |kind, label: Option<(&'static str, String)>| metric(kind, core::iter::once(("service", self::label(name))).chain(label).collect());
+    let alone = [CALLS, CALL_DURATION, OPENED, OPEN].map(|kind| of(kind, None));
+    let failures = Cause::OF_CALLS.iter().map(|cause| of(FAILURES, Some(("cause", cause.to_string()))));
+    let savings = Saved::ALL.iter().map(|saved| of(SAVED, Some(("by", saved.to_string()))));
+    alone.into_iter().chain(failures).chain(savings).collect()
 }
 
 fn metric((kind, name, help): Kind, labels: Vec<(&'static str, String)>) -> Metric {
     Metric { kind, name, help, labels }
 }
 
+fn rule(policy: &Policy) -> (&'static str, String) {
+    ("rule", label(&policy.rule_name))
+}
+
+fn label(value: &str) -> String {
+    if value.len() <= LABEL_BYTES_MAX {
+        return value.to_owned();
+    }
+    let digest = sha1_smol::Sha1::from(value).digest().to_string();
+    let (kept, digest) = (value.floor_char_boundary(LABEL_BYTES_MAX - 12), digest.get(..8).unwrap_or_default());
+    format!("{}...{digest}", value.get(..kept).unwrap_or_default())
+}
+
 fn position<T: PartialEq>(all: &[T], one: T) -> usize {
     all.iter().position(|each| *each == one).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn metrics(document: &Value) -> Metrics {
+        Metrics::new(&Config::read(document.to_string().as_bytes()).expect("the configuration is good"))
+    }
+
+    fn rules(count: usize, name: impl Fn(usize) -> String) -> Value {
+        let rule = |number: usize| {
+            json!({
+                "_match_route_": [format!("route-{number}")], "rule_name": name(number), "redis": {"service_name": "redis.static"},
+                "rule_items": [{"limit_by_per_header": "x", "limit_keys": [{"key": "*", "query_per_day": 1}]}],
+            })
+        };
+        json!({"_rules_": (0..count).map(rule).collect::<Vec<_>>()})
+    }
+
+    /// The one at this place, in the text format of Prometheus.
+    fn spelt(metrics: &Metrics, at: Option<usize>) -> String {
+        let metric = &metrics.list[at.expect("it is counted")];
+        let labels: Vec<_> = metric.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{}{{{}}}", metric.name, labels.join(","))
+    }
+
+    #[test]
+    fn each_has_its_place_and_no_two_share_one() {
+        let metrics = metrics(&rules(200, |number| format!("r{number}")));
+        assert_eq!(metrics.warning(), None);
+        for policy in [0, 1, 140, 199] {
+            let of = |rest: &str| rest.replace("{", &format!("{{rule=r{policy}")).replace('+', ",");
+            for tally in Tally::ALL {
+                let name =
+                    if tally.is_degraded() { "slidegate_degraded_decisions_total{+mode=" } else { "slidegate_decisions_total{+decision=" };
+                assert_eq!(spelt(&metrics, metrics.decision(policy, tally)), of(&format!("{name}{tally}}}")));
+            }
+            for tally in ItemTally::ALL {
+                let name = format!("slidegate_item_decisions_total{{+item=1+decision={tally}}}");
+                assert_eq!(spelt(&metrics, metrics.item_decision(policy, 1, tally)), of(&name));
+            }
+            assert_eq!(spelt(&metrics, metrics.decision_duration(policy)), of("slidegate_decision_duration_seconds{}"));
+        }
+        for cause in Cause::OF_CALLS {
+            let name = format!("slidegate_redis_failures_total{{service=redis.static,cause={cause}}}");
+            assert_eq!(spelt(&metrics, metrics.failures(0, cause)), name);
+        }
+        for saved in Saved::ALL {
+            assert_eq!(
+                spelt(&metrics, metrics.saved(0, saved)),
+                format!("slidegate_redis_calls_saved_total{{service=redis.static,by={saved}}}")
+            );
+        }
+        for (at, name) in [
+            (metrics.calls(0), "slidegate_redis_calls_total"),
+            (metrics.call_duration(0), "slidegate_redis_call_duration_seconds"),
+            (metrics.opened(0), "slidegate_redis_breaker_opened_total"),
+            (metrics.open(0), "slidegate_redis_breaker_open"),
+        ] {
+            assert_eq!(spelt(&metrics, at), format!("{name}{{service=redis.static}}"));
+        }
+        assert_eq!((metrics.calls(1), metrics.decision(200, Tally::Admitted)), (None, None));
+        let mut all: Vec<_> = (0..metrics.list.len()).map(|at| spelt(&metrics, Some(at))).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), metrics.list.len());
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_said() {
+        let metrics = metrics(&rules(3_000, |number| format!("r{number}")));
+        assert!(metrics.list.len() <= METRICS_MAX);
+        assert!(metrics.calls(0).is_some() && metrics.decision(0, Tally::Admitted).is_some());
+        assert_eq!(metrics.decision(2_999, Tally::Admitted), None);
+        let warning = metrics.warning().expect("some are not counted");
+        assert!(warning.contains("20000"), "{warning}");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_apart() {
+        let metrics = metrics(&rules(2, |number| "\u{e4}".repeat(500) + &number.to_string()));
+        let [a, b] = [0, 1].map(|policy| spelt(&metrics, metrics.decision_duration(policy)));
+        assert!(a != b && a.len() < 260, "{a}");
+    }
+
+    #[test]
+    fn all_have_help_and_names_as_prometheus_advises() {
+        for metric in metrics(&rules(1, |_| "r".into())).list {
+            assert!(metric.help.len() > 20 && !metric.help.ends_with('.'), "{metric:?}");
+            let end = match metric.kind {
+                MetricKind::Counter => "_total",
+                MetricKind::Gauge => "_open",
+                MetricKind::Histogram => "_seconds",
+            };
+            assert!(metric.name.starts_with("slidegate_") && metric.name.ends_with(end), "{metric:?}");
+        }
+    }
 }

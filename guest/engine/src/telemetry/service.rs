@@ -25,6 +25,8 @@ pub(super) struct ServiceLines {
     since_ns: u64,
     /// When a call failed last.
     failed_ns: u64,
+    /// When it was last said that too much waits for it.
+    overloaded_ns: Option<u64>,
 }
 
 impl ServiceLines {
@@ -45,9 +47,23 @@ impl ServiceLines {
 
     /// So many calls failed in a row that no more are made but to probe.
     pub(super) fn opened(&mut self, cause: Cause, now_ns: u64) -> Option<Line> {
-        let line = || format!("Redis {} failed {FAILURES_MAX} times in a row ({cause}): it is only probed until it answers", self.name);
-        let line = line();
-        self.may_say(now_ns).then_some((LogLevel::Warn, line))
+        self.may_say(now_ns).then(|| {
+            let line = format!("Redis {} failed {FAILURES_MAX} times in a row ({cause}): it is only probed until it answers", self.name);
+            (LogLevel::Warn, line)
+        })
+    }
+
+    /// As much waits for it as there is room for. Said once in a while as long as that lasts.
+    pub(super) fn overloaded(&mut self, now_ns: u64) -> Option<Line> {
+        if self.overloaded_ns.is_some_and(|said_ns| now_ns.saturating_sub(said_ns) < CHANGES_NS) {
+            return None;
+        }
+        self.overloaded_ns = Some(now_ns);
+        let line = format!(
+            "as much waits for Redis {} as there is room for; the failure mode decides on further requests (overloaded)",
+            self.name
+        );
+        Some((LogLevel::Warn, line))
     }
 
     /// A call succeeded. Says so if the service ailed, as loud as that was said.

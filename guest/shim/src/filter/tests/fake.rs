@@ -41,10 +41,15 @@ impl Fake {
         call()
     }
 
-    /// What was asked since the last time, without the counter of calls, which the calls themselves show.
+    /// What was asked since the last time, without the counter of calls, which the calls themselves show, those of single rules, and durations.
     pub(super) fn take_events(&self) -> Vec<String> {
         let events = self.0.events.take();
-        events.into_iter().filter(|event| event != "raise service.redis_dns.metric.slidegate_redis_calls_total 1").map(short).collect()
+        let is_shown = |event: &String| {
+            let is_call = event == "raise service.redis_dns.metric.slidegate_redis_calls_total 1";
+            let is_of_item = event.starts_with("raise ") && event.contains(".item.");
+            !is_call && !is_of_item && !event.starts_with("record ")
+        };
+        events.into_iter().filter(is_shown).map(short).collect()
     }
 
     /// How metrics were changed since the last time.

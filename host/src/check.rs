@@ -1,5 +1,6 @@
 //! `slidegate check`: how a settings file, or a plugin's resource, is understood, for the person who wrote it.
 
+mod connect;
 mod plugins;
 
 use std::fmt::Write;
@@ -18,6 +19,17 @@ use crate::settings::{Mistake, Settings, Source, warnings};
 struct Report {
     text: String,
     warnings: usize,
+    /// What is not there of that which the file leads to.
+    mistakes: Vec<Mistake>,
+}
+
+/// How a file is checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct How {
+    /// Whether a warning is a mistake.
+    pub(crate) is_strict: bool,
+    /// Whether each Redis and each upstream is asked.
+    pub(crate) connects: bool,
 }
 
 impl Report {
@@ -35,17 +47,18 @@ impl Report {
 /// Checks a file and prints what came of it.
 ///
 /// # Errors
-/// What is wrong with it; with `strict` also that there are warnings.
-pub(crate) fn run(source: &Source, module: Module, redis: Option<String>, strict: bool) -> Result<(), Vec<Mistake>> {
+/// What is wrong with it, and with what it leads to if that is asked; if it is strict also that there are warnings.
+pub(crate) fn run(source: &Source, module: Module, redis: Option<String>, how: How) -> Result<(), Vec<Mistake>> {
     let single = |mistake| vec![mistake];
     let bytes = source.read(Occasion::Start).map_err(single)?;
     let report = match resource::read(&bytes).map_err(single)? {
         Some(resources) => plugins::report(&resources, &module)?,
-        None => report(source.parse(&bytes, &module)?, module, redis)?,
+        None => report(source.parse(&bytes, &module)?, module, redis, how.connects)?,
     };
     output::print(&report.text).map_err(single)?;
     match report.warnings {
-        1.. if strict => {
+        _ if !report.mistakes.is_empty() => Err(report.mistakes),
+        1.. if how.is_strict => {
             let count = report.warnings;
             Err(single(Mistake::new("", format!("{count} warning{}, none of which `--strict` allows", if count == 1 { "" } else { "s" }))))
         }
@@ -53,19 +66,25 @@ pub(crate) fn run(source: &Source, module: Module, redis: Option<String>, strict
     }
 }
 
-/// Puts everything together as for serving, with one worker and without connecting anywhere, and tells what came of it.
-fn report(settings: Settings, module: Module, redis: Option<String>) -> Result<Report, Vec<Mistake>> {
+/// Puts everything together as for serving, with one worker and without connecting anywhere unless asked to, and tells what came of it.
+fn report(settings: Settings, module: Module, redis: Option<String>, connects: bool) -> Result<Report, Vec<Mistake>> {
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])?;
     let environment = settings.environment.clone();
     let is_redis_overridden = redis.is_some();
-    let serving = Workshop::new(module, vec![runtime.handle().clone()], redis).make(settings, None)?;
+    let serving = Workshop::new(module.clone(), vec![runtime.handle().clone()], None, redis).make(settings, None)?;
     let mut report = Report::default();
     tell_gateway(&mut report, &serving.settings);
     tell_filter(&mut report, &serving);
     let services = serving.configuration().map_or(&[][..], |configuration| &configuration.redis);
     for warning in warnings::of(&serving.settings, (!is_redis_overridden).then_some(services)) {
         report.warn("", warning);
+    }
+    if connects {
+        let found = runtime.block_on(connect::connect(&serving, &module));
+        found.lines.iter().for_each(|line| report.line(line));
+        found.warnings.iter().for_each(|warning| report.warn("", warning));
+        report.mistakes = environment.hide_mistakes(found.mistakes);
     }
     Ok(Report { text: environment.hide(&report.text), ..report })
 }
@@ -99,7 +118,7 @@ fn tell_filter(report: &mut Report, serving: &Serving) {
     for line in serving.described().lines() {
         report.line(format_args!("  {line}"));
     }
-    for warning in &configuration.warnings {
+    for warning in configuration.warnings.iter().chain(serving.redis_warnings()) {
         report.warn("", warning);
     }
 }

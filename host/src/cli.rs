@@ -44,6 +44,9 @@ enum Command {
         /// End with 1 if there are warnings, too.
         #[arg(long)]
         strict: bool,
+        /// Also ask each Redis for a decision, and connect to each upstream. End with 1 if one of them is not there.
+        #[arg(long)]
+        connect: bool,
     },
     /// Turn resources of Higress' `cluster-key-rate-limit` into Slidegate's, and tell what changes. Ends with 1, and writes nothing, if
     /// one of them cannot be converted; other resources are left out.
@@ -125,9 +128,12 @@ impl Cli {
                 let source = source(file);
                 (source.name(), serve(source, module, &self.options))
             }
-            Some(Command::Check { file, strict }) => {
+            Some(Command::Check { file, strict, connect }) => {
                 let source = source(file);
-                (source.name(), check::run(&source, module, self.options.redis.clone(), strict))
+                (
+                    source.name(),
+                    check::run(&source, module, self.options.redis.clone(), check::How { is_strict: strict, connects: connect }),
+                )
             }
             Some(Command::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
             Some(Command::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),

@@ -112,8 +112,10 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
     let runtime = single_threaded().map_err(lacking)?;
     let runtimes = (0..start.settings.workers).map(|_| single_threaded()).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
     let handles: Vec<_> = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
-    let workshop = Arc::new(Workshop::new(start.module, handles.clone(), start.redis));
-    let serving = Arc::new(ArcSwap::from_pointee(workshop.make(start.settings, None)?));
+    let workshop = Arc::new(Workshop::new(start.module, handles.clone(), Some(runtime.handle().clone()), start.redis));
+    let serving = workshop.make(start.settings, None)?;
+    serving.require_redis()?;
+    let serving = Arc::new(ArcSwap::from_pointee(serving));
     let (ending, tracker) = (Ending::default(), TaskTracker::new());
     let lane = |(index, runtime)| {
         let in_flight = telemetry::in_flight();

@@ -96,6 +96,9 @@ pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};
 pub use edit::apply_edits;
 pub use imports::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Phase, RESPONSE_BODY_BYTES_MAX, Verdict, View, add_to_linker};
 pub use instance::{BodyStep, ConfigureError, Instance, InstanceLimits, Step, Trap};
-pub use redis::{REPLY_BYTES_MAX, RedisAccess, RedisAccessError, RedisConnection, RedisDirectory, RedisTransport, ReplyFuture};
+pub use redis::{
+    REPLY_BYTES_MAX, RedisAccess, RedisAccessError, RedisConnection, RedisDirectory, RedisServer, RedisState, RedisStatus, RedisTransport,
+    RedisWatch, ReplyFuture,
+};
 pub use request::{HttpRequest, Request};
 pub use worker::{Clock, StartError, Stream, Worker, WorkerOptions};

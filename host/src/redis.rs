@@ -4,21 +4,30 @@
 //! [`RedisDirectory`] is the one that talks to Redis; a test may put its own in front of it.
 
 mod access;
+mod announced;
 mod cluster;
 mod connection;
+mod dial;
 mod directory;
+mod health;
 mod location;
+mod printable;
 mod reply;
 mod sentinel;
+mod server;
 mod target;
 mod tls;
+mod watch;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 pub use self::access::{RedisAccess, RedisAccessError};
 pub use self::directory::RedisDirectory;
+pub use self::health::{RedisState, RedisStatus};
 pub use self::reply::REPLY_BYTES_MAX;
+pub use self::server::RedisServer;
+pub use self::watch::RedisWatch;
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 

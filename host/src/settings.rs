@@ -15,7 +15,6 @@ mod upstream;
 pub(crate) mod warnings;
 pub(crate) mod yaml;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use self::fields::{Fields, unexpected};
 pub(crate) use self::fields::{Mistake, nearest, one_line};
 pub(crate) use self::host_pattern::HostPattern;
 pub(crate) use self::limits::Limits;
-pub(crate) use self::redis::RedisName;
+pub(crate) use self::redis::RedisSettings;
 pub(crate) use self::source::{Overrides, Source};
 pub(crate) use self::upstream::{Protocol, Upstream};
 
@@ -41,8 +40,8 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     /// In the file's order.
     pub(crate) routes: Vec<RouteSettings>,
-    /// Addresses of service names that only a mesh could resolve.
-    pub(crate) redis_names: BTreeMap<String, RedisName>,
+    /// Where the services are that only a mesh could resolve.
+    pub(crate) redis: RedisSettings,
     /// The filter's configuration. Without one nothing is limited.
     pub(crate) filter: Option<Value>,
     pub(crate) timeouts: Timeouts,
@@ -133,13 +132,12 @@ impl Settings {
                 })
             })
             .collect();
-        let names: BTreeMap<&str, Value> = self.redis_names.iter().map(|(name, entry)| (name.as_str(), entry.shown())).collect();
         self.environment.hide_in(json!({
             "listen": self.listen.to_string(),
             "admin": self.admin.map(|address| address.to_string()),
             "workers": self.workers,
             "routes": routes,
-            "redis": {"names": names},
+            "redis": self.redis.shown(),
             "filter": self.filter.as_ref().map(secret::without_secrets),
             "timeouts": self.timeouts.shown(),
             "limits": self.limits.shown(),
@@ -182,7 +180,7 @@ fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) 
         admin: fields.read("admin", ADDRESS, mistakes, |value| parse_address(value.as_str()?)),
         workers: fields.whole("workers", 1..=1024, mistakes).and_then(|count| usize::try_from(count).ok()).unwrap_or_else(default_workers),
         routes: read_routes(&mut fields, mistakes),
-        redis_names: redis::read(&mut fields, folder, mistakes),
+        redis: redis::read(&mut fields, folder, mistakes),
         filter: read_filter(&mut fields, mistakes),
         timeouts: read_timeouts(&mut fields, mistakes),
         limits: Limits::read(&mut fields, mistakes),

@@ -1,5 +1,6 @@
 //! The admin port: what machines ask a gateway about itself. It shows counters and settings, so it belongs on a private address.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
+use slidegate::{RedisState, RedisStatus};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::gateway::health::{Health, Report};
@@ -64,14 +66,21 @@ impl Admin {
         match path {
             "/metrics" => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics()),
             "/healthz" => reported(self.health.alive().await),
-            "/readyz" => reported(self.health.ready()),
+            "/readyz" => {
+                let Report { is_good, text } = self.health.ready();
+                reported(Report { is_good, text: text + &redis_lines(&self.serving.load().redis_statuses()) })
+            }
             "/config" => response(StatusCode::OK, "application/json", self.config()),
             _ => response(StatusCode::NOT_FOUND, TEXT, "served here: /metrics, /healthz, /readyz, /config\n".to_owned()),
         }
     }
 
     fn metrics(&self) -> String {
-        telemetry::instance_memory(self.serving.load().instance_memory_bytes());
+        let serving = self.serving.load();
+        telemetry::instance_memory(serving.instance_memory_bytes());
+        for (service, is_up) in redis_up(serving.redis_statuses()) {
+            telemetry::redis_up(&service, is_up);
+        }
         self.metrics.render()
     }
 
@@ -91,6 +100,27 @@ impl Admin {
 fn reported(report: Report) -> Response<Full<Bytes>> {
     let status = if report.is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     response(status, TEXT, report.text)
+}
+
+/// A line for each Redis service.
+fn redis_lines(statuses: &[RedisStatus]) -> String {
+    let line = |RedisStatus { service_name, port, address, state }: &RedisStatus| {
+        let state = match state {
+            RedisState::Unasked => "not asked yet".to_owned(),
+            RedisState::Up => "up".to_owned(),
+            RedisState::Down(cause) => format!("down: {cause}"),
+        };
+        format!("redis {service_name}:{port} at {address}: {state}\n")
+    };
+    statuses.iter().map(line).collect()
+}
+
+/// By the name that the filter's own metrics have too. One that stands for several services is up if all of them are.
+fn redis_up(statuses: Vec<RedisStatus>) -> BTreeMap<String, bool> {
+    statuses.into_iter().fold(BTreeMap::new(), |mut up, RedisStatus { service_name, state, .. }| {
+        *up.entry(service_name).or_insert(true) &= state == RedisState::Up;
+        up
+    })
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -96,7 +96,9 @@ impl Reloader {
         if settings == previous.settings {
             return Ok(None);
         }
-        self.workshop.make(settings, Some(&previous)).map(Some)
+        let serving = self.workshop.make(settings, Some(&previous))?;
+        serving.require_redis()?;
+        Ok(Some(serving))
     }
 
     fn complain(&self, mistakes: &[Mistake]) {

@@ -1,16 +1,15 @@
 //! What requests are served with at one moment: settings, routes, filter workers. A reload makes a new one and swaps it in; requests in flight
 //! keep the one they started with.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use slidegate::{Configuration, Hooks, Module, RedisDirectory, RedisService, Worker, WorkerOptions};
-use tokio::runtime::Handle;
+use slidegate::{Configuration, Hooks, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, Worker, WorkerOptions};
+use tokio::runtime::{Builder, Handle};
 
 use crate::gateway::client::Clients;
 use crate::gateway::routes::Routes;
-use crate::settings::{Mistake, RedisName, Settings, filter};
+use crate::settings::{Mistake, RedisSettings, Settings, filter};
 
 /// Settings in force, with all that was made from them.
 pub(crate) struct Serving {
@@ -52,6 +51,45 @@ impl Serving {
         self.filter.as_ref().map_or(&[], |filter| &filter.redis_addresses)
     }
 
+    /// How each Redis service of the filter is doing.
+    pub(crate) fn redis_statuses(&self) -> Vec<RedisStatus> {
+        self.filter.as_ref().and_then(|filter| filter.watch.as_ref()).map(RedisWatch::statuses).unwrap_or_default()
+    }
+
+    /// What the URLs of its Redis services say other than the filter does.
+    pub(crate) fn redis_warnings(&self) -> &[String] {
+        self.filter.as_ref().map_or(&[], |filter| &filter.redis_warnings)
+    }
+
+    /// Where the Redis services of the filter are, and those services; none if there is no filter.
+    pub(crate) fn redis(&self) -> Option<(&RedisDirectory, &[RedisService])> {
+        Some((&self.filter.as_ref()?.directory, &self.configuration()?.redis))
+    }
+
+    /// Asks every Redis service of the filter, if the settings say that there is no serving without. To be called outside of any
+    /// event loop, as it waits for the answers.
+    ///
+    /// # Errors
+    /// Which service cannot be used, and why.
+    pub(crate) fn require_redis(&self) -> Result<(), Vec<Mistake>> {
+        let Some(filter) = self.filter.as_ref().filter(|_| self.settings.redis.required) else { return Ok(()) };
+        let services = self.configuration().map_or(&[][..], |configuration| &configuration.redis);
+        let mut mistakes = Vec::new();
+        let asking = Builder::new_current_thread().enable_all().build();
+        match asking {
+            Ok(asking) => asking.block_on(async {
+                for service in services {
+                    if let Err(cause) = filter.directory.ask(service).await {
+                        let (name, port, address) = (&service.service_name, service.port, filter.directory.address(service));
+                        mistakes.push(Mistake::new("redis.required", format!("Redis {name}:{port} at {address} cannot be used: {cause}")));
+                    }
+                }
+            }),
+            Err(error) => mistakes.push(Mistake::new("redis.required", format!("Redis cannot be asked: {error}"))),
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    }
+
     /// What the filter answered to its configuration.
     pub(crate) fn configuration(&self) -> Option<&Configuration> {
         self.worker(0).map(Worker::configuration)
@@ -63,13 +101,15 @@ pub(crate) struct Workshop {
     module: Module,
     /// The lanes' runtimes. A worker's connections live on the lane that uses it.
     lanes: Vec<Handle>,
+    /// Where Redis services are asked how they are; nowhere if nothing is to be connected.
+    watch_on: Option<Handle>,
     /// Stands for every service name of the filter, whatever the file says.
     redis_override: Option<String>,
 }
 
 impl Workshop {
-    pub(crate) fn new(module: Module, lanes: Vec<Handle>, redis_override: Option<String>) -> Self {
-        Self { module, lanes, redis_override }
+    pub(crate) fn new(module: Module, lanes: Vec<Handle>, watch_on: Option<Handle>, redis_override: Option<String>) -> Self {
+        Self { module, lanes, watch_on, redis_override }
     }
 
     pub(crate) fn module(&self) -> &Module {
@@ -93,8 +133,8 @@ impl Workshop {
         let filter = match &settings.filter {
             None => None,
             Some(config) => match previous.and_then(|previous| previous.filter.as_ref()) {
-                Some(filter) if filter.is_made_of(config, &settings.redis_names) => Some(Arc::clone(filter)),
-                _ => Some(Arc::new(self.start_filter(config, &settings, &directory)?)),
+                Some(filter) if filter.is_made_of(config, &settings.redis) => Some(Arc::clone(filter)),
+                _ => Some(Arc::new(self.start_filter(config, &settings, directory)?)),
             },
         };
         let clients = match previous {
@@ -107,10 +147,15 @@ impl Workshop {
     fn directory(&self, settings: &Settings) -> Result<RedisDirectory, Vec<Mistake>> {
         let mut directory = RedisDirectory::new();
         let mut mistakes = Vec::new();
-        for (name, entry) in &settings.redis_names {
+        for (name, entry) in &settings.redis.names {
             if let Err(error) = directory.insert(name, entry.access.clone()) {
-                mistakes.push(entry.mistake(name, &error));
+                mistakes.push(entry.mistake(&error));
             }
+        }
+        if let Some(entry) = &settings.redis.any
+            && let Err(error) = directory.insert_any(entry.access.clone())
+        {
+            mistakes.push(entry.mistake(&error));
         }
         if let Some(url) = &self.redis_override {
             directory = RedisDirectory::new();
@@ -122,7 +167,7 @@ impl Workshop {
     }
 
     /// A worker for each lane; one for all of them where some window is local, so that a local limit is the limit of the process.
-    fn start_filter(&self, config: &Value, settings: &Settings, directory: &RedisDirectory) -> Result<Filter, Vec<Mistake>> {
+    fn start_filter(&self, config: &Value, settings: &Settings, directory: RedisDirectory) -> Result<Filter, Vec<Mistake>> {
         let json = config.to_string();
         let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
@@ -138,15 +183,37 @@ impl Workshop {
             tracing::warn!("filter: {}", settings.environment.hide(warning));
         }
         let services = configuration.map_or(&[][..], |configuration| &configuration.redis);
+        let redis_warnings = overruled(services, &directory)?;
+        for warning in &redis_warnings {
+            tracing::warn!("{}", settings.environment.hide(warning));
+        }
         let address = |service: &RedisService| (format!("{}:{}", service.service_name, service.port), directory.address(service));
         Ok(Filter {
             hooks: configuration.map_or_else(Hooks::empty, |configuration| configuration.hooks),
             redis_addresses: services.iter().map(address).collect(),
+            redis_warnings,
+            watch: self.watch_on.as_ref().map(|runtime| directory.watch(services, runtime)),
             workers,
             config: config.clone(),
-            redis_names: settings.redis_names.clone(),
+            redis: settings.redis.clone(),
+            directory,
         })
     }
+}
+
+/// What the URLs of these services overrule.
+///
+/// # Errors
+/// What cannot be meant.
+fn overruled(services: &[RedisService], directory: &RedisDirectory) -> Result<Vec<String>, Vec<Mistake>> {
+    let (mut overruled, mut mistakes) = (Vec::new(), Vec::new());
+    for service in services {
+        match directory.overruled(service) {
+            Ok(of_service) => overruled.extend(of_service),
+            Err(reason) => mistakes.push(Mistake::new("redis", reason)),
+        }
+    }
+    if mistakes.is_empty() { Ok(overruled) } else { Err(mistakes) }
 }
 
 /// A configured filter: its workers, and what they were made of.
@@ -154,8 +221,11 @@ struct Filter {
     workers: Vec<Worker>,
     hooks: Hooks,
     redis_addresses: Vec<(String, String)>,
+    redis_warnings: Vec<String>,
+    directory: RedisDirectory,
+    watch: Option<RedisWatch>,
     config: Value,
-    redis_names: BTreeMap<String, RedisName>,
+    redis: RedisSettings,
 }
 
 impl Filter {
@@ -163,7 +233,7 @@ impl Filter {
         self.workers.get(lane % self.workers.len().max(1))
     }
 
-    fn is_made_of(&self, config: &Value, redis_names: &BTreeMap<String, RedisName>) -> bool {
-        self.config == *config && self.redis_names == *redis_names
+    fn is_made_of(&self, config: &Value, redis: &RedisSettings) -> bool {
+        self.config == *config && self.redis.leads_where(redis)
     }
 }

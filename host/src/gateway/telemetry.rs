@@ -22,6 +22,7 @@ const RELOADS: &str = "slidegate_reloads_total";
 const RELOAD_OK: &str = "slidegate_config_last_reload_successful";
 const RELOAD_OK_TIME: &str = "slidegate_config_last_reload_success_timestamp_seconds";
 const BUILD_INFO: &str = "slidegate_build_info";
+const REDIS_UP: &str = "slidegate_redis_up";
 const INSTANCE_MEMORY: &str = "slidegate_instance_memory_bytes";
 const LOG_LINES_DROPPED: &str = "slidegate_log_lines_dropped_total";
 
@@ -53,6 +54,7 @@ pub(crate) fn install() -> Result<Metrics, String> {
     describe_gauge!(INSTANCE_MEMORY, "Linear memory of all filter instances, in bytes");
     describe_counter!(LOG_LINES_DROPPED, "Log lines given up because their stream could not be written to or was not read");
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell what was built");
+    describe_gauge!(REDIS_UP, "Whether the Redis service answers, as asked every two seconds: 1 or 0");
     describe_counter!(TRAPS, "Filter instances that failed and were replaced");
     clients::describe();
     // So that they are there before the first one, for alerts.
@@ -134,6 +136,11 @@ pub(crate) fn in_flight() -> Gauge {
 pub(crate) fn instance_memory(bytes: usize) {
     // Exact up to 2^53.
     gauge!(INSTANCE_MEMORY).set(bytes as f64);
+}
+
+/// Sets the gauge of a Redis service.
+pub(crate) fn redis_up(service: &str, is_up: bool) {
+    gauge!(REDIS_UP, "service" => service.to_owned()).set(f64::from(u8::from(is_up)));
 }
 
 /// Sets the counters of log lines that were given up.

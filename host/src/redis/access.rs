@@ -1,5 +1,6 @@
 //! What somebody says about a Redis: a URL, and what a URL has no room for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// How a Redis is reached. Made from a URL, and completed field by field.
@@ -17,6 +18,10 @@ use std::fmt;
 pub struct RedisAccess {
     /// One of those above.
     pub url: String,
+    /// The user, if the URL names none.
+    pub username: Option<String>,
+    /// The password, if the URL has none.
+    pub password: Option<String>,
     /// With TLS: certificates in PEM, one of which has signed the server's. Without, those that the system trusts.
     pub ca: Option<Vec<u8>>,
     /// With TLS: the certificate in PEM that is shown to the server, and those that lead to its root.
@@ -29,6 +34,8 @@ pub struct RedisAccess {
     pub sentinel_username: Option<String>,
     /// With Sentinel: the password for the sentinels.
     pub sentinel_password: Option<String>,
+    /// With Sentinel or a cluster: addresses that these announce, `host:port` or `host`, and where they really are, seen from here.
+    pub announced: BTreeMap<String, String>,
 }
 
 impl From<&str> for RedisAccess {
@@ -62,7 +69,8 @@ impl RedisAccessError {
         Self { field, message: message.into() }
     }
 
-    /// Which part is wrong: `url`, `ca`, `cert`, `key`, `server_name`, `sentinel_username` or `sentinel_password`.
+    /// Which part is wrong: `url`, `username`, `password`, `ca`, `cert`, `key`, `server_name`, `sentinel_username`, `sentinel_password` or
+    /// `announced`.
     pub fn field(&self) -> &'static str {
         self.field
     }

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use self::map::Map;
 use self::routing::slot_of;
 use self::slots::Redirect;
+use super::announced::Announced;
 use super::connection::{Outcome, Started};
+use super::health::Health;
 use super::location::Address;
 use super::target::{LinkError, Target};
 use super::{RedisConnection, ReplyFuture};
@@ -37,8 +39,8 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Nodes are used as the target says, whatever its address. Does not connect yet. To be called inside a Tokio runtime.
-    pub(super) fn new(seeds: Vec<Address>, target: Target, name: String, timeout: Duration) -> Self {
-        Self { map: Map::new(seeds, target, name, timeout), timeout }
+    pub(super) fn new(seeds: Vec<Address>, target: Target, announced: Announced, health: Arc<Health>, timeout: Duration) -> Self {
+        Self { map: Map::new(seeds, target, announced, health, timeout), timeout }
     }
 }
 
@@ -73,12 +75,15 @@ pub(super) struct Attempt {
 pub(super) enum First {
     Made(Attempt),
     Mapless(oneshot::Receiver<Result<Attempt, LinkError>>),
+    /// As many wait for the map as may.
+    Full,
 }
 
 impl Call {
     async fn follow(self, first: First) -> Outcome {
         let mut attempt = match first {
             First::Made(attempt) => attempt,
+            First::Full => return Err(CallError::Connect),
             First::Mapless(mut waits) => {
                 let made = match tokio::time::timeout_at(self.deadline, &mut waits).await {
                     Ok(made) => made.ok(),
@@ -111,13 +116,20 @@ impl Call {
     /// Where to go on to, if this outcome of a node means that the command did not run.
     async fn next(&self, node: &Address, outcome: &Outcome) -> Option<Attempt> {
         match outcome {
-            Ok(Reply::Error(error)) => match Redirect::read(error, node)? {
-                Redirect::Moved(slot, address) => {
+            Ok(Reply::Error(error)) => match Redirect::read(error, node, self.map.announced()) {
+                None => {
+                    // Whoever serves its slots by now does not say so.
+                    if is_of_another(error) {
+                        self.map.look();
+                    }
+                    None
+                }
+                Some(Redirect::Moved(slot, address)) => {
                     self.map.moved(slot, &address);
                     Some(self.map.send(&address, &self.command, false, self.deadline))
                 }
-                Redirect::Ask(address) => Some(self.map.send(&address, &self.command, true, self.deadline)),
-                Redirect::TryAgain => {
+                Some(Redirect::Ask(address)) => Some(self.map.send(&address, &self.command, true, self.deadline)),
+                Some(Redirect::TryAgain) => {
                     let then = Instant::now() + TRY_AGAIN;
                     if then >= self.deadline {
                         return None;
@@ -144,4 +156,9 @@ impl Call {
             }
         }
     }
+}
+
+/// Whether an error tells that the node cannot decide what its slots are asked, so that another one may have them by now.
+fn is_of_another(error: &str) -> bool {
+    ["CLUSTERDOWN", "MASTERDOWN", "LOADING", "READONLY"].contains(&error.split(' ').next().unwrap_or_default())
 }

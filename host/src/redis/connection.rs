@@ -5,10 +5,10 @@
 //! is either queued while there is no connection, and then sent once, or handed to a connection, and then
 //! never again.
 
+mod backlog;
 mod link;
 mod pipeline;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(super) use self::backlog::{Backlog, bytes_of};
 use self::link::{Link, Sent};
-pub(super) use self::pipeline::{Outcome, Pipeline, Refusal, WAITING_MAX};
+pub(super) use self::pipeline::{Outcome, Pipeline, Refusal};
+use super::health::Health;
 use super::sentinel::Sentinels;
 use super::target::{LinkError, Opened, Target};
 use super::{RedisConnection, ReplyFuture};
@@ -28,7 +30,7 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 /// kept busy with connections.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// One attempt to connect may take as long as a command, and at least so long: it takes several turns to the server and back, and
+/// One attempt to connect may take nearly as long as a command, and at least so long: it takes several turns to the server and back, and
 /// commands that wait for it keep their own deadlines.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -36,7 +38,7 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 pub(super) enum Route {
     /// Always in one place.
     Fixed(Target),
-    /// Where the sentinels say. A server that is no longer the master is left.
+    /// Where the sentinels say.
     Master(Sentinels),
 }
 
@@ -47,8 +49,7 @@ pub(super) struct Connection {
 
 struct Shared {
     route: Route,
-    /// As the configuration calls it, for the log.
-    name: String,
+    health: Arc<Health>,
     /// From the call to the reply.
     timeout: Duration,
     runtime: Handle,
@@ -62,8 +63,6 @@ struct State {
     generation: u64,
     /// The last attempt to connect, if it failed: when it began, and why.
     failed: Option<(Instant, LinkError)>,
-    /// Whether that is in the log, so that the log tells changes only.
-    is_told: bool,
 }
 
 #[derive(Default)]
@@ -71,7 +70,7 @@ enum LinkState {
     #[default]
     Idle,
     /// Commands queue up behind the attempt, in order.
-    Connecting(VecDeque<Queued>),
+    Connecting(Backlog<Queued>),
     Ready(Arc<Link>),
 }
 
@@ -99,34 +98,27 @@ pub(super) struct Place {
 
 impl Route {
     async fn connect(&self, limit: Duration) -> Result<Opened, LinkError> {
+        let deadline = Instant::now() + limit;
         let attempt = async {
             match self {
-                Self::Fixed(target) => target.connect().await,
-                Self::Master(sentinels) => sentinels.connect(Instant::now() + limit).await,
+                Self::Fixed(target) => target.connect(deadline).await,
+                Self::Master(sentinels) => sentinels.connect(deadline).await,
             }
         };
-        let attempt = tokio::time::timeout(limit, attempt).await;
+        let attempt = tokio::time::timeout_at(deadline, attempt).await;
         attempt.unwrap_or_else(|_| Err(LinkError::Unreachable(format!("no connection within {} ms", limit.as_millis()))))
-    }
-
-    /// For the log.
-    fn place(&self) -> String {
-        match self {
-            Self::Fixed(target) => target.address.to_string(),
-            Self::Master(sentinels) => sentinels.to_string(),
-        }
     }
 }
 
 impl Connection {
     /// Does not connect yet. To be called inside a Tokio runtime.
-    pub(super) fn new(route: Route, name: String, timeout: Duration) -> Self {
-        Self::new_on(Handle::current(), route, name, timeout)
+    pub(super) fn new(route: Route, health: Arc<Health>, timeout: Duration) -> Self {
+        Self::new_on(Handle::current(), route, health, timeout)
     }
 
     /// Does not connect yet.
-    pub(super) fn new_on(runtime: Handle, route: Route, name: String, timeout: Duration) -> Self {
-        let shared = Shared { route, name, timeout, runtime, state: Mutex::default() };
+    pub(super) fn new_on(runtime: Handle, route: Route, health: Arc<Health>, timeout: Duration) -> Self {
+        let shared = Shared { route, health, timeout, runtime, state: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -141,10 +133,9 @@ impl RedisConnection for Connection {
         let now = Instant::now();
         let deadline = now + self.shared.timeout;
         let started = self.shared.start(&command, false, now, deadline);
-        match (&self.shared.route, started) {
-            (Route::Fixed(_), Started::Sent(sent)) => Box::pin(sent.reply()),
-            (Route::Fixed(_), started) => Box::pin(started.outcome(deadline)),
-            (Route::Master(_), started) => Box::pin(of_master(Arc::clone(&self.shared), started, deadline)),
+        match started {
+            Started::Sent(sent) => Box::pin(sent.reply()),
+            started => Box::pin(started.outcome(deadline)),
         }
     }
 }
@@ -193,20 +184,6 @@ impl LinkError {
     }
 }
 
-/// Waits as [`Started::outcome`]; a server whose reply shows that it is no longer the master is left.
-async fn of_master(shared: Arc<Shared>, started: Started, deadline: Instant) -> Outcome {
-    let sent = match started.sent(deadline).await {
-        Ok(sent) => sent,
-        Err(outcome) => return outcome,
-    };
-    let generation = sent.link.generation;
-    let outcome = sent.reply().await;
-    if matches!(&outcome, Ok(Reply::Error(text)) if text.starts_with("READONLY ") || text.starts_with("MASTERDOWN ")) {
-        shared.lost(generation);
-    }
-    outcome
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -224,23 +201,21 @@ impl Shared {
         }
         let (started, queued) = oneshot::channel();
         let queue = |command: &[Vec<u8>]| Queued { command: command.to_vec(), asking, deadline, started };
+        let has_left = |queued: &Queued| queued.started.is_closed();
         match &mut state.link {
             LinkState::Connecting(waiting) => {
-                // Those that left do not count.
-                while waiting.front().is_some_and(|first| first.started.is_closed()) {
-                    waiting.pop_front();
-                }
-                if waiting.len() >= WAITING_MAX {
+                if !waiting.push(bytes_of(command), queue(command), has_left) {
                     return Started::Failed(Refusal::Full.into());
                 }
-                waiting.push_back(queue(command));
             }
             // Idle, or a link that takes no further command. Those on their way still wait for their replies.
             unusable => {
                 if let Some((_, error)) = state.failed.as_ref().filter(|(began, _)| now.saturating_duration_since(*began) < PAUSE) {
                     return Started::Failed(error.clone());
                 }
-                *unusable = LinkState::Connecting(VecDeque::from([queue(command)]));
+                let mut waiting = Backlog::default();
+                waiting.push(bytes_of(command), queue(command), has_left);
+                *unusable = LinkState::Connecting(waiting);
                 self.runtime.spawn(Arc::clone(self).connect());
             }
         }
@@ -249,10 +224,12 @@ impl Shared {
 
     async fn connect(self: Arc<Self>) {
         let began = Instant::now();
-        let attempt = self.route.connect(self.timeout.max(ATTEMPT)).await;
+        // Those that wait for it learn why it failed, if they wait so long.
+        let limit = (self.timeout - self.timeout / 10).max(ATTEMPT);
+        let attempt = self.route.connect(limit).await;
         let mut state = self.lock();
         state.failed = attempt.as_ref().err().map(|error| (began, error.clone()));
-        self.report(&mut state);
+        self.health.reached(attempt.as_ref().err());
         let queue = match std::mem::take(&mut state.link) {
             LinkState::Connecting(queue) => queue,
             other => {
@@ -262,7 +239,7 @@ impl Shared {
         };
         // Whoever stopped waiting was told that the command was not sent, or is about to be.
         let now = Instant::now();
-        let queue = queue.into_iter().filter(|queued| !queued.started.is_closed() && queued.deadline > now);
+        let queue = queue.into_items().filter(|queued| !queued.started.is_closed() && queued.deadline > now);
         match attempt {
             Ok(opened) => {
                 let link = self.link(&mut state, opened);
@@ -283,7 +260,7 @@ impl Shared {
     fn link(self: &Arc<Self>, state: &mut State, opened: Opened) -> Arc<Link> {
         state.generation += 1;
         let generation = state.generation;
-        let Opened { pipeline, driver } = opened;
+        let Opened { pipeline, driver, .. } = opened;
         let shared = Arc::downgrade(self);
         let driver = self.runtime.spawn(async move {
             driver.await;
@@ -291,18 +268,7 @@ impl Shared {
                 shared.lost(generation);
             }
         });
-        Arc::new(Link::new(pipeline, driver.abort_handle(), generation))
-    }
-
-    /// One line when connections begin to fail, and one when they succeed again.
-    fn report(&self, state: &mut State) {
-        let (name, place) = (&self.name, self.route.place());
-        match (&state.failed, state.is_told) {
-            (Some((_, error)), false) => tracing::warn!("no connection to Redis {name} at {place}: {error}"),
-            (None, true) => tracing::info!("connected to Redis {name} at {place} again"),
-            _ => {}
-        }
-        state.is_told = state.failed.is_some();
+        Arc::new(Link::new(pipeline, driver.abort_handle(), generation, Arc::downgrade(self)))
     }
 
     /// The connection of this number has ended, or is not to be used any more. Commands on their way still wait for their replies.

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::access::{RedisAccess, RedisAccessError};
+use super::announced::Announced;
 use super::cluster::Cluster;
 use super::connection::{Connection, Route};
+use super::health::Health;
 use super::location::{Address, Identity, Kind, Location};
 use super::sentinel::Sentinels;
 use super::target::Target;
@@ -25,6 +27,8 @@ use crate::bindings::exports::slidegate::filter::filter::RedisService;
 pub struct RedisDirectory {
     names: HashMap<String, Entry>,
     any: Option<Entry>,
+    /// Of the services that were opened, shared by all who open them here or by a clone.
+    healths: Arc<Mutex<Vec<(RedisService, Arc<Health>)>>>,
 }
 
 #[derive(Clone)]
@@ -33,6 +37,7 @@ struct Entry {
     tls: Option<Tls>,
     /// For the sentinels.
     sentinel: Identity,
+    announced: Announced,
 }
 
 impl RedisDirectory {
@@ -68,11 +73,41 @@ impl RedisDirectory {
         format!("{}{with_tls}, database {}", entry.location.kind, entry.location.database.unwrap_or_default())
     }
 
+    /// What its configuration says of a service and its URL says differently, in which the URL wins. Shows no credentials.
+    ///
+    /// # Errors
+    ///
+    /// What the two cannot both be.
+    pub fn overruled(&self, service: &RedisService) -> Result<Vec<String>, String> {
+        let Some(entry) = self.entry(service) else { return Ok(Vec::new()) };
+        let (location, name) = (&entry.location, format!("{}:{}", service.service_name, service.port));
+        if matches!(location.kind, Kind::Cluster(_)) && location.database.is_none() && service.database != 0 {
+            return Err(format!("Redis {name} is a cluster, which has only database 0; expected no `database`, got {}", service.database));
+        }
+        let mut overruled = Vec::new();
+        if let Some(database) = location.database.filter(|database| service.database != 0 && *database != i64::from(service.database)) {
+            overruled.push(format!(
+                "Redis {name}: the database is {database}, as its URL says, not {} of the filter's `redis`",
+                service.database
+            ));
+        }
+        let is_given = !service.username.is_empty() || !service.password.is_empty();
+        let of_service = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
+        if is_given && !location.identity.is_empty() && location.identity != of_service {
+            overruled.push(format!("Redis {name}: user and password are those of its entry, not those of the filter's `redis`"));
+        }
+        Ok(overruled)
+    }
+
+    /// The entry that stands for a service; none for a host name.
+    fn entry(&self, service: &RedisService) -> Option<&Entry> {
+        let with_port = format!("{}:{}", service.service_name, service.port);
+        self.names.get(&with_port).or_else(|| self.names.get(&service.service_name)).or(self.any.as_ref())
+    }
+
     /// The entry of a service, completed by what its configuration says.
     fn resolve(&self, service: &RedisService) -> Entry {
-        let with_port = format!("{}:{}", service.service_name, service.port);
-        let entry = self.names.get(&with_port).or_else(|| self.names.get(&service.service_name)).or(self.any.as_ref());
-        let mut entry = entry.cloned().unwrap_or_else(|| Entry::of_host(&service.service_name, service.port));
+        let mut entry = self.entry(service).cloned().unwrap_or_else(|| Entry::of_host(&service.service_name, service.port));
         let location = &mut entry.location;
         if location.identity.is_empty() {
             location.identity = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
@@ -84,17 +119,56 @@ impl RedisDirectory {
 
 impl RedisTransport for RedisDirectory {
     fn open(&self, service: &RedisService) -> Arc<dyn RedisConnection> {
-        let name = format!("{}:{}", service.service_name, service.port);
+        self.open_with(service, self.health(service))
+    }
+}
+
+impl RedisDirectory {
+    /// A connection that reports to this.
+    pub(super) fn open_with(&self, service: &RedisService, health: Arc<Health>) -> Arc<dyn RedisConnection> {
         let timeout = Duration::from_millis(u64::from(service.timeout_ms));
         let entry = self.resolve(service);
         match entry.location.kind.clone() {
-            Kind::Server(address) => Arc::new(Connection::new(Route::Fixed(entry.target(address)), name, timeout)),
+            Kind::Server(address) => Arc::new(Connection::new(Route::Fixed(entry.target(address)), health, timeout)),
             Kind::Sentinel { sentinels, master } => {
-                Arc::new(Connection::new(Route::Master(entry.sentinels(sentinels, master)), name, timeout))
+                Arc::new(Connection::new(Route::Master(entry.sentinels(sentinels, master)), health, timeout))
             }
-            Kind::Cluster(seeds) => Arc::new(Cluster::new(seeds, entry.target(Address::nowhere()), name, timeout)),
+            Kind::Cluster(seeds) => {
+                Arc::new(Cluster::new(seeds, entry.target(Address::nowhere()), entry.announced.clone(), health, timeout))
+            }
         }
     }
+
+    /// The state of a service, one for all who use it.
+    pub(super) fn health(&self, service: &RedisService) -> Arc<Health> {
+        let mut healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, health)) = healths.iter().find(|(known, _)| is_same(known, service)) {
+            return Arc::clone(health);
+        }
+        let health = Arc::new(Health::new(service.service_name.clone(), service.port, self.address(service)));
+        healths.push((service.clone(), Arc::clone(&health)));
+        health
+    }
+
+    /// A state of a service for a single question.
+    pub(super) fn silent_health(&self, service: &RedisService) -> Health {
+        Health::silent(service.service_name.clone(), service.port, self.address(service))
+    }
+
+    /// Whether connections to the service are secured.
+    pub(super) fn has_tls(&self, service: &RedisService) -> bool {
+        self.resolve(service).tls.is_some()
+    }
+
+    /// Whether the service is used as a cluster.
+    pub(super) fn is_cluster(&self, service: &RedisService) -> bool {
+        matches!(self.resolve(service).location.kind, Kind::Cluster(_))
+    }
+}
+
+/// Whether two services are one, but for the time that an answer may take.
+pub(super) fn is_same(one: &RedisService, other: &RedisService) -> bool {
+    RedisService { timeout_ms: other.timeout_ms, ..one.clone() } == *other
 }
 
 impl fmt::Debug for RedisDirectory {
@@ -107,7 +181,14 @@ impl fmt::Debug for RedisDirectory {
 
 impl Entry {
     fn new(access: &RedisAccess) -> Result<Self, RedisAccessError> {
-        let location = Location::parse(&access.url).map_err(|reason| RedisAccessError::new("url", reason))?;
+        let mut location = Location::parse(&access.url).map_err(|reason| RedisAccessError::new("url", reason))?;
+        let Identity { username, password } = &mut location.identity;
+        for (field, of_url, given) in [("username", username, &access.username), ("password", password, &access.password)] {
+            if of_url.is_some() && given.is_some() {
+                return Err(RedisAccessError::new(field, "expected only with a URL that has none"));
+            }
+            *of_url = of_url.take().or_else(|| given.clone());
+        }
         if !location.has_tls {
             let given = [
                 ("ca", access.ca.is_some()),
@@ -128,14 +209,18 @@ impl Entry {
             return Err(RedisAccessError::new("sentinel_password", "missing; expected the password of `sentinel_username`"));
         }
         let tls = location.has_tls.then(|| Tls::of(access)).transpose()?;
-        Ok(Self { location, tls, sentinel })
+        if matches!(location.kind, Kind::Server(_)) && !access.announced.is_empty() {
+            return Err(RedisAccessError::new("announced", "expected only with a URL that names sentinels or nodes of a cluster"));
+        }
+        let announced = Announced::read(&access.announced).map_err(|reason| RedisAccessError::new("announced", reason))?;
+        Ok(Self { location, tls, sentinel, announced })
     }
 
     /// A name that is a host name.
     fn of_host(host: &str, port: u16) -> Self {
         let kind = Kind::Server(Address::Tcp(host.to_owned(), port));
         let location = Location { kind, has_tls: false, identity: Identity::default(), database: None };
-        Self { location, tls: None, sentinel: Identity::default() }
+        Self { location, tls: None, sentinel: Identity::default(), announced: Announced::default() }
     }
 
     fn target(&self, address: Address) -> Target {
@@ -145,7 +230,12 @@ impl Entry {
 
     fn sentinels(&self, addresses: Vec<Address>, master: String) -> Sentinels {
         let sentinel = |address| Target { address, tls: self.tls.clone(), identity: self.sentinel.clone(), database: 0 };
-        Sentinels { sentinels: addresses.into_iter().map(sentinel).collect(), master, target: self.target(Address::nowhere()) }
+        Sentinels {
+            sentinels: addresses.into_iter().map(sentinel).collect(),
+            master,
+            target: self.target(Address::nowhere()),
+            announced: self.announced.clone(),
+        }
     }
 }
 
@@ -189,6 +279,31 @@ mod tests {
         assert_eq!((identity("own").username, identity("own").password.as_deref()), (None, Some("p@ss")));
         assert_eq!(identity("none").username.as_deref(), Some("configured"));
         assert_eq!(identity("none").password.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn what_a_url_overrules_is_told_without_showing_it() {
+        let mut directory = RedisDirectory::new();
+        for (name, url) in [
+            ("same", "redis://configured:secret@h/3"),
+            ("bare", "redis://h"),
+            ("other", "redis://:hush@h/4"),
+            ("cluster", "redis+cluster://h"),
+            ("cluster0", "redis+cluster://h/0"),
+        ] {
+            directory.insert(name, url).unwrap();
+        }
+        for name in ["same", "bare", "host.example"] {
+            assert_eq!(directory.overruled(&service(name)), Ok(Vec::new()), "{name}");
+        }
+        let told = directory.overruled(&service("other")).unwrap();
+        assert!(
+            matches!(&told[..], [database, identity] if database.contains("the database is 4") && identity.contains("user and password"))
+        );
+        assert!(!told.concat().contains("hush") && !told.concat().contains("secret"));
+        assert!(directory.overruled(&service("cluster")).unwrap_err().contains("only database 0"));
+        assert_eq!(directory.overruled(&RedisService { database: 0, ..service("cluster") }), Ok(Vec::new()));
+        assert!(directory.overruled(&service("cluster0")).unwrap()[0].contains("the database is 0"));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
+use super::printable::printable;
+
 const EXPECTED: &str = "expected `redis://host:port/database`, `unix:///path`, `redis+sentinel://host:port,host:port/master` or \
                         `redis+cluster://host:port,host:port`, with `rediss` for TLS";
 
@@ -62,14 +64,19 @@ impl Location {
     /// Reads a URL; the reason why not never shows it.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or(EXPECTED)?;
+        if rest.contains('#') {
+            return Err("expected no `#` in it; in a password it is written `%23`".to_owned());
+        }
         if matches!(scheme, "unix" | "redis+unix" | "valkey+unix") {
+            check_options(rest, &SOCKET_OPTIONS)?;
             let server = Server::parse(url)?;
             return Ok(server.location(false));
         }
-        if rest.contains('#') {
-            return Err("expected no `#` in it".to_owned());
-        }
         let (has_tls, topology) = scheme_of(scheme).ok_or(EXPECTED)?;
+        if rest.find(['/', '?']).is_some_and(|end| rest[end..].contains('@')) {
+            return Err("expected `/`, `?`, `#` and `@` in a password to be written `%2F`, `%3F`, `%23` and `%40`".to_owned());
+        }
+        check_options(rest, &TCP_OPTIONS)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         let (credentials, hosts) = match authority.rsplit_once('@') {
@@ -94,6 +101,9 @@ impl Location {
         };
         let addresses: Vec<Address> = servers.iter().map(|server| server.address.clone()).collect();
         let first = servers.into_iter().next().ok_or(EXPECTED)?;
+        if topology == "cluster" && first.database.is_some_and(|database| database != 0) {
+            return Err("expected no database: a cluster has only database 0".to_owned());
+        }
         let location = first.location(has_tls);
         Ok(match topology {
             "sentinel" => Self { kind: Kind::Sentinel { sentinels: addresses, master: master.to_owned() }, ..location },
@@ -101,6 +111,35 @@ impl Location {
             _ => location,
         })
     }
+}
+
+/// Options behind the `?` of a socket's URL, and of others. The protocol is always RESP2, whatever is asked for.
+const SOCKET_OPTIONS: [&str; 4] = ["db", "user", "pass", "protocol"];
+const TCP_OPTIONS: [&str; 1] = ["protocol"];
+
+/// Refuses options that nobody would heed. Their names are told, their values are not.
+fn check_options(rest: &str, known: &[&str]) -> Result<(), String> {
+    let Some((_, options)) = rest.split_once('?') else { return Ok(()) };
+    for option in options.split('&').filter(|option| !option.is_empty()) {
+        let name = option.split_once('=').map(|(name, _)| name.to_ascii_lowercase()).unwrap_or_default();
+        if known.contains(&name.as_str()) {
+            continue;
+        }
+        let is_word =
+            !name.is_empty() && name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let shown = if is_word { format!("`{name}`") } else { "something that is no `name=value`".to_owned() };
+        let expected = match name.as_str() {
+            "ssl" | "tls" | "use_tls" | "usetls" | "use_ssl" | "usessl" | "secure" | "ssl_cert_reqs" | "sslmode" => {
+                "TLS is asked for by `rediss` in place of `redis`".to_owned()
+            }
+            "timeout" | "connect_timeout" | "read_timeout" | "socket_timeout" | "connecttimeout" => {
+                "the time that a command may take is `timeout` in the filter's `redis`".to_owned()
+            }
+            _ => format!("expected none but {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        };
+        return Err(format!("got the option {shown}, which is not known; {expected}"));
+    }
+    Ok(())
 }
 
 /// Where sentinels listen if nothing else is said.
@@ -170,9 +209,10 @@ impl Server {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            // A server may have told it.
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{}]:{port}", printable(host)),
+            Self::Tcp(host, port) => write!(f, "{}:{port}", printable(host)),
+            Self::Unix(path) => f.write_str(&printable(&path.display().to_string())),
         }
     }
 }
@@ -222,6 +262,35 @@ mod tests {
         let location = Location::parse("valkeys+cluster://:secret@a:7000,b").unwrap();
         assert_eq!((location.kind, location.has_tls), (Kind::Cluster(vec![tcp("a", 7000), tcp("b", 6379)]), true));
         assert_eq!(location.identity.password.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn options_that_nobody_heeds_are_refused_by_name() {
+        for (url, expected) in [
+            ("redis://h?ssl=true", "`ssl`, which is not known; TLS is asked for by `rediss`"),
+            ("redis://h/3?tls=1&db=4", "`tls`"),
+            ("redis://h?db=4", "`db`, which is not known; expected none but `protocol`"),
+            ("rediss+sentinel://a,b/m?timeout=5", "`timeout` in the filter's `redis`"),
+            ("redis+cluster://a,b?readonly=hush", "`readonly`"),
+            ("unix:///x?password=hush", "`password`, which is not known; expected none but `db`, `user`, `pass`, `protocol`"),
+            ("unix:///x?user=u&passwd=hush&db=1", "`passwd`"),
+            ("redis://h?hush", "no `name=value`"),
+            ("redis://h?hu%20sh=1", "no `name=value`"),
+            ("redis://:pa?hush@h", "`%3F`"),
+        ] {
+            let reason = Location::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
+            assert!(reason.contains(expected) && !reason.contains("hush"), "{url}: {reason}");
+        }
+        for url in ["redis://h?", "redis://h/1?protocol=resp3", "unix:///x?db=1&user=u&pass=p", "redis+cluster://h?protocol=2"] {
+            assert!(Location::parse(url).is_ok(), "{url}");
+        }
+        assert!(Location::parse("unix:///x?pass=hu#sh").is_err_and(|reason| reason.contains("%23")));
+    }
+
+    #[test]
+    fn a_cluster_has_one_database() {
+        assert!(Location::parse("redis+cluster://h,i/3").is_err_and(|reason| reason.contains("only database 0")));
+        assert!(Location::parse("redis+cluster://h,i/0").is_ok_and(|location| location.database == Some(0)));
     }
 
     #[test]

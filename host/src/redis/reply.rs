@@ -7,6 +7,9 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply, Value};
 /// Longest reply that reaches the component, in bytes.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Longest reply that is read over, in bytes. One that is longer might go on for ever.
+const READ_OVER_MAX: usize = 16 * REPLY_BYTES_MAX;
+
 /// What an element costs beyond its own bytes.
 const ELEMENT_BYTES: usize = 16;
 
@@ -93,6 +96,9 @@ impl ReplyReader {
     /// If what came is no RESP2, or announces too much.
     pub(super) fn next(&mut self) -> Result<Option<Result<Reply, CallError>>, Garbage> {
         while let Some(item) = self.item()? {
+            if self.bytes > READ_OVER_MAX {
+                return Err(Garbage);
+            }
             if let Some(reply) = self.complete(item) {
                 return Ok(Some(reply));
             }

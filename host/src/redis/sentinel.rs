@@ -1,13 +1,13 @@
 //! The master that sentinels agree on.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use redis::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::announced::Announced;
 use super::location::Address;
 use super::target::{LinkError, Opened, Target};
 use crate::bindings::slidegate::filter::redis::{Reply, Value::Bulk};
@@ -23,6 +23,7 @@ pub(super) struct Sentinels {
     pub(super) master: String,
     /// How the master is used; its address is whatever the sentinels say.
     pub(super) target: Target,
+    pub(super) announced: Announced,
 }
 
 /// What one sentinel says of the master.
@@ -38,10 +39,11 @@ impl Sentinels {
     /// some sentinels still name the old one.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Opened, LinkError> {
         let mut last = None;
-        let addresses = self.find().await?;
+        let addresses = self.find(deadline).await?;
         for (address, shares) in addresses.iter().zip((2..=addresses.len() + 1).rev()) {
             let limit = share(deadline.saturating_duration_since(Instant::now()), shares);
-            let attempt = tokio::time::timeout(limit, self.connect_to(address)).await;
+            let deadline = Instant::now() + limit;
+            let attempt = tokio::time::timeout_at(deadline, self.connect_to(address, deadline)).await;
             match attempt.unwrap_or_else(|_| Err(LinkError::Unreachable(format!("{address}: no answer in time")))) {
                 Ok(opened) => return Ok(opened),
                 Err(refused @ LinkError::Refused(_)) => return Err(refused),
@@ -51,12 +53,12 @@ impl Sentinels {
         Err(last.unwrap_or_else(|| LinkError::Unreachable("no sentinel told an address".to_owned())))
     }
 
-    async fn connect_to(&self, address: &Address) -> Result<Opened, LinkError> {
+    async fn connect_to(&self, address: &Address, deadline: Instant) -> Result<Opened, LinkError> {
         let at = |error: LinkError| match error {
             LinkError::Unreachable(reason) => LinkError::Unreachable(format!("{address}: {reason}")),
             refused @ LinkError::Refused(_) => refused,
         };
-        let mut opened = Target { address: address.clone(), ..self.target.clone() }.connect().await.map_err(at)?;
+        let mut opened = Target { address: address.clone(), ..self.target.clone() }.connect(deadline).await.map_err(at)?;
         match opened.ask(&[b"INFO", b"replication"]).await.map_err(at)? {
             Reply::Single(Bulk(info)) if says_master(&info) => Ok(opened),
             // Who may not ask will learn it from the first write.
@@ -67,11 +69,11 @@ impl Sentinels {
     }
 
     /// Addresses of the master, the most probable first.
-    async fn find(&self) -> Result<Vec<Address>, LinkError> {
+    async fn find(&self, deadline: Instant) -> Result<Vec<Address>, LinkError> {
         let mut asked = JoinSet::new();
         for sentinel in &self.sentinels {
             let (sentinel, master) = (sentinel.clone(), self.master.clone());
-            asked.spawn(async move { ask(&sentinel, &master).await });
+            asked.spawn(async move { ask(&sentinel, &master, deadline).await });
         }
         let (mut told, mut problem) = (Vec::new(), None);
         loop {
@@ -80,7 +82,7 @@ impl Sentinels {
                 false => tokio::time::timeout(GRACE, asked.join_next()).await.unwrap_or(None),
             };
             match next {
-                Some(Ok(Ok(answer))) => told.push(answer),
+                Some(Ok(Ok(answer))) => told.push(Told { address: self.announced.real(answer.address), ..answer }),
                 Some(Ok(Err(error))) => problem = Some(error),
                 Some(Err(_)) => {}
                 None => break,
@@ -111,10 +113,10 @@ fn ranked(told: Vec<Told>) -> Vec<Address> {
     votes.into_iter().map(|(_, _, address)| address).collect()
 }
 
-async fn ask(sentinel: &Target, master: &str) -> Result<Told, LinkError> {
+async fn ask(sentinel: &Target, master: &str, deadline: Instant) -> Result<Told, LinkError> {
     let at = |reason: String| LinkError::Unreachable(format!("sentinel {}: {reason}", sentinel.address));
     let failed = |error: LinkError| at(error.to_string());
-    let mut sentinel = sentinel.converse().await.map_err(failed)?;
+    let mut sentinel = sentinel.converse(deadline).await.map_err(failed)?;
     // Where it is, even while a failover is not over yet; the other command tells the epoch.
     let address = sentinel.ask(redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master)).await.map_err(failed)?;
     let address = match address {
@@ -151,12 +153,6 @@ fn text(value: &Value) -> Option<&str> {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
         _ => None,
-    }
-}
-
-impl fmt::Display for Sentinels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "master `{}`", self.master)
     }
 }
 

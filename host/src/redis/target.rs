@@ -2,22 +2,34 @@
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
-use super::connection::{Pipeline, Refusal, WAITING_MAX};
+use super::connection::{Pipeline, Refusal};
+use super::dial;
 use super::location::{Address, Identity};
+use super::printable::printable;
 use super::tls::Tls;
 use crate::bindings::slidegate::filter::redis::Reply;
 
 /// Longer than any attempt to connect may take; that has a deadline of its own.
 const SIGN_IN_MAX: Duration = Duration::from_secs(1 << 32);
+
+/// Most bytes of the answers in one conversation; the map of a cluster whose every slot stands alone has some three million.
+const ANSWERS_BYTES_MAX: u64 = 8 << 20;
+
+/// So long before its deadline an attempt to shake hands is given up.
+const SOONER: Duration = Duration::from_millis(5);
+
+/// What is said of a plain connection that ends without an answer.
+pub(super) const HINT_OF_TLS: &str = "; is it a port for TLS? Then the URL begins with `rediss`";
+
+const NO_TLS: &str = "it did not answer TLS; is it a plain port? Then the URL begins with `redis`, not `rediss`";
 
 /// Where a connection goes, and as whom.
 #[derive(Clone)]
@@ -32,12 +44,14 @@ pub(super) struct Target {
 pub(super) struct Opened {
     pub(super) pipeline: Pipeline,
     pub(super) driver: Driver,
+    is_plain: bool,
 }
 
 /// A connection for a few questions whose answers may be nested, which those to the filter never are.
 pub(super) struct Conversation {
     connection: MultiplexedConnection,
-    driver: Driver,
+    /// None when the connection has ended.
+    driver: Option<Driver>,
 }
 
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -56,10 +70,11 @@ pub(super) enum LinkError {
 }
 
 impl fmt::Display for LinkError {
+    /// In one line, as it may quote a server.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(reason) => f.write_str(reason),
-            Self::Refused(text) => write!(f, "the server answered `{text}`"),
+            Self::Unreachable(reason) => f.write_str(&printable(reason)),
+            Self::Refused(text) => write!(f, "the server answered `{}`", printable(text)),
         }
     }
 }
@@ -68,16 +83,16 @@ impl From<Refusal> for LinkError {
     fn from(refusal: Refusal) -> Self {
         Self::Unreachable(match refusal {
             Refusal::Ended => "the connection was lost at once".to_owned(),
-            Refusal::Full => format!("{WAITING_MAX} commands wait already"),
+            Refusal::Full => "as many commands wait already as may".to_owned(),
         })
     }
 }
 
 impl Target {
-    /// Makes a connection, signs in, selects the database.
-    pub(super) async fn connect(&self) -> Result<Opened, LinkError> {
-        let (pipeline, driver) = Pipeline::new(self.dial().await?);
-        let mut opened = Opened { pipeline, driver: Box::pin(driver) };
+    /// Makes a connection, signs in, selects the database. The deadline is that of who awaits this.
+    pub(super) async fn connect(&self, deadline: Instant) -> Result<Opened, LinkError> {
+        let (pipeline, driver) = Pipeline::new(self.dial(deadline).await?);
+        let mut opened = Opened { pipeline, driver: Box::pin(driver), is_plain: self.tls.is_none() };
         if let Some(password) = &self.identity.password {
             let username = self.identity.username.as_ref().map(String::as_bytes);
             let command: Vec<&[u8]> = [b"AUTH".as_slice()].into_iter().chain(username).chain([password.as_bytes()]).collect();
@@ -94,14 +109,16 @@ impl Target {
         Ok(opened)
     }
 
-    /// Makes a connection of another kind, and signs in.
-    pub(super) async fn converse(&self) -> Result<Conversation, LinkError> {
+    /// Makes a connection of another kind, and signs in. The deadline is that of who awaits this.
+    pub(super) async fn converse(&self, deadline: Instant) -> Result<Conversation, LinkError> {
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         // Whoever asks has a deadline.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let made = MultiplexedConnection::new_with_config(&info, self.dial().await?, config).await;
+        let (answers, questions) = tokio::io::split(self.dial(deadline).await?);
+        let socket = tokio::io::join(answers.take(ANSWERS_BYTES_MAX), questions);
+        let made = MultiplexedConnection::new_with_config(&info, socket, config).await;
         let (connection, driver) = made.map_err(unreachable)?;
-        let mut conversation = Conversation { connection, driver: Box::pin(driver) };
+        let mut conversation = Conversation { connection, driver: Some(Box::pin(driver)) };
         if let Some(password) = &self.identity.password {
             let mut auth = redis::cmd("AUTH");
             if let Some(username) = &self.identity.username {
@@ -112,13 +129,17 @@ impl Target {
         Ok(conversation)
     }
 
-    async fn dial(&self) -> Result<Box<dyn Socket>, LinkError> {
+    async fn dial(&self, deadline: Instant) -> Result<Box<dyn Socket>, LinkError> {
         match &self.address {
             Address::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
+                let stream = dial::connect(host, *port).await.map_err(unreachable)?;
                 stream.set_nodelay(true).map_err(unreachable)?;
                 match &self.tls {
-                    Some(tls) => Ok(Box::new(tls.secure(host, stream).await.map_err(untrusted)?)),
+                    // To be told why before whoever awaits this is told that time is over.
+                    Some(tls) => match tokio::time::timeout_at(deadline - SOONER, tls.secure(host, stream)).await {
+                        Ok(secured) => Ok(Box::new(secured.map_err(untrusted)?)),
+                        Err(_) => Err(LinkError::Unreachable(NO_TLS.to_owned())),
+                    },
                     None => Ok(Box::new(stream)),
                 }
             }
@@ -135,11 +156,13 @@ impl Opened {
     pub(super) async fn ask(&mut self, command: &[&[u8]]) -> Result<Reply, LinkError> {
         let command: Vec<Vec<u8>> = command.iter().map(|argument| argument.to_vec()).collect();
         let now = Instant::now();
-        let Ok(reply) = self.pipeline.send(&command, false, now, now + SIGN_IN_MAX) else { return Err(self.lost()) };
+        let Ok(mut reply) = self.pipeline.send(&command, false, now, now + SIGN_IN_MAX) else { return Err(self.lost()) };
         let reply = tokio::select! {
-            reply = reply => reply.ok().and_then(Result::ok),
-            () = &mut self.driver => None,
+            reply = &mut reply => reply.ok(),
+            // It may have come together with the end, as from a server that has too many clients.
+            () = &mut self.driver => reply.try_recv().ok(),
         };
+        let reply = reply.and_then(Result::ok);
         reply.ok_or_else(|| self.lost())
     }
 
@@ -152,17 +175,31 @@ impl Opened {
 
     fn lost(&self) -> LinkError {
         let why = self.pipeline.end().map(|why| format!(": {why}")).unwrap_or_default();
-        LinkError::Unreachable(format!("connection lost while signing in{why}"))
+        let hint = if self.is_plain && self.pipeline.replies() == 0 { HINT_OF_TLS } else { "" };
+        LinkError::Unreachable(format!("connection lost while signing in{why}{hint}"))
     }
 }
 
 impl Conversation {
     /// One question, and its answer; an error is none.
     pub(super) async fn ask(&mut self, command: &Cmd) -> Result<Value, LinkError> {
-        let answer = tokio::select! {
-            answer = self.connection.send_packed_command(command) => answer.map_err(unreachable)?,
-            () = &mut self.driver => return Err(LinkError::Unreachable("the connection was lost".to_owned())),
+        let mut answer = pin!(self.connection.send_packed_command(command));
+        let ended = match &mut self.driver {
+            Some(driver) => tokio::select! {
+                answer = answer.as_mut() => Some(answer),
+                () = driver => None,
+            },
+            None => None,
         };
+        let answer = match ended {
+            Some(answer) => answer,
+            None => {
+                self.driver = None;
+                // It may have come together with the end.
+                answer.await
+            }
+        };
+        let answer = answer.map_err(unreachable)?;
         match answer {
             Value::ServerError(error) => {
                 let details = error.details().map(|details| format!(" {details}")).unwrap_or_default();
@@ -178,5 +215,9 @@ fn unreachable(error: impl fmt::Display) -> LinkError {
 }
 
 fn untrusted(error: io::Error) -> LinkError {
-    LinkError::Unreachable(format!("TLS: {error}"))
+    let is_no_tls = match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(error) => matches!(error, rustls::Error::InvalidMessage(_)),
+        None => error.kind() == io::ErrorKind::UnexpectedEof,
+    };
+    LinkError::Unreachable(if is_no_tls { NO_TLS.to_owned() } else { format!("TLS: {error}") })
 }

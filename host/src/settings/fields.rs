@@ -52,6 +52,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The path of this object.
+    pub(crate) fn path(&self) -> String {
+        self.path.clone()
+    }
+
     /// The path of a field of this object.
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }

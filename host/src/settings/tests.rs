@@ -38,7 +38,7 @@ log: {access: false, format: json}
     )
     .expect("settings");
     assert_eq!(settings.admin.expect("admin").port(), 9090);
-    assert_eq!(settings.redis_names["redis.static"].access.url, "redis://127.0.0.1:6379");
+    assert_eq!(settings.redis.names["redis.static"].access.url, "redis://127.0.0.1:6379");
     assert_eq!(settings.filter.expect("filter")["global_threshold"]["query_per_second"], 5);
     assert_eq!((settings.timeouts.idle, settings.timeouts.drain), (Duration::from_secs(120), Duration::ZERO));
     assert_eq!(settings.log, LogSettings { access: false, format: LogFormat::Json });

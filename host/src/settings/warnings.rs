@@ -13,7 +13,7 @@ use super::{RouteSettings, Settings};
 pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<String> {
     let mut warnings = Vec::new();
     listening(settings, &mut warnings);
-    let names: Vec<&str> = settings.redis_names.keys().map(String::as_str).collect();
+    let names: Vec<&str> = settings.redis.names.keys().map(String::as_str).collect();
     if let Some(filter) = &settings.filter {
         for (path, policy) in policies(filter) {
             chosen_routes(&path, policy, &settings.routes, &mut warnings);
@@ -22,7 +22,7 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
             forgotten_redis(filter, services.is_none_or(|services| !services.is_empty()), first, &mut warnings);
         }
     }
-    if let Some(services) = services {
+    if let Some(services) = services.filter(|_| settings.redis.any.is_none()) {
         addresses(&names, services, &mut warnings);
     }
     warnings

@@ -22,6 +22,9 @@ use crate::worker::replies::{Made, Replied, Replies};
 /// more than the requests.
 const REPLACEMENTS_PER_SECOND: u32 = 10;
 
+/// Most replies that are brought to the instance in one turn.
+const DELIVERED_MAX: usize = 128;
+
 /// The inside of a [`Worker`](super::Worker).
 pub(super) struct Core {
     module: Module,
@@ -161,9 +164,9 @@ impl Core {
     }
 
     /// Delivers replies, except those to an instance that has trapped meanwhile.
-    fn deliver(&self, replies: &mut Vec<Replied>) {
+    fn deliver(&self, replies: impl Iterator<Item = Replied>) {
         let mut kept = self.lock();
-        for Replied { generation, call, reply } in replies.drain(..) {
+        for Replied { generation, call, reply } in replies {
             if kept.generation == generation {
                 self.run(&mut kept, |instance, now| instance.on_redis_reply(call, reply.as_ref().map_err(|error| *error), now));
             }
@@ -271,7 +274,15 @@ impl Drop for Core {
 async fn deliver_replies(replies: Replies, core: Weak<Core>) {
     let (mut collector, mut replied) = (replies.collector(), Vec::new());
     while collector.collect(&mut replied).await {
-        let Some(core) = core.upgrade() else { return };
-        core.deliver(&mut replied);
+        let mut replies = replied.drain(..);
+        while replies.len() > 0 {
+            let Some(core) = core.upgrade() else { return };
+            core.deliver(replies.by_ref().take(DELIVERED_MAX));
+            drop(core);
+            if replies.len() > 0 {
+                // A burst, as of calls that time out together, is not to hold up everything else on this lane.
+                tokio::task::yield_now().await;
+            }
+        }
     }
 }

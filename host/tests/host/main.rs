@@ -3,6 +3,9 @@
 
 mod fixture;
 mod instance;
+mod redis_changes;
+mod redis_client;
 mod redis_connection;
 mod redis_server;
+mod redis_status;
 mod worker;

@@ -4,40 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use slidegate::{CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, Value};
+use slidegate::{CallError, Reply, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::redis_client::{command, connection, integer, once_connected, status};
 use crate::redis_server::{RedisServer, free_port};
-
-fn service(timeout_ms: u32) -> RedisService {
-    RedisService {
-        service_name: "redis.test".to_owned(),
-        port: 6379,
-        username: String::new(),
-        password: String::new(),
-        timeout_ms,
-        database: 0,
-    }
-}
-
-fn connection(url: &str, timeout_ms: u32) -> Arc<dyn RedisConnection> {
-    let mut directory = RedisDirectory::new();
-    directory.insert_any(url).unwrap();
-    directory.open(&service(timeout_ms))
-}
-
-fn command(words: &[&str]) -> Vec<Vec<u8>> {
-    words.iter().map(|word| word.as_bytes().to_vec()).collect()
-}
-
-fn status(text: &str) -> Result<Reply, CallError> {
-    Ok(Reply::Single(Value::Status(text.to_owned())))
-}
-
-fn integer(number: i64) -> Result<Reply, CallError> {
-    Ok(Reply::Single(Value::Integer(number)))
-}
 
 #[tokio::test]
 async fn replies_come_back_as_the_contract_spells_them() {
@@ -149,17 +121,6 @@ async fn a_connection_that_ended_is_made_again() {
     assert!(matches!(gone, Err(CallError::Connect | CallError::Disconnected)), "{gone:?}");
     let _server = RedisServer::start_on(port, &[]);
     assert_eq!(once_connected(&redis).await, status("PONG"));
-}
-
-/// The answer to the first PING that gets one.
-async fn once_connected(redis: &Arc<dyn RedisConnection>) -> Result<Reply, CallError> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        match redis.call(command(&["PING"])).await {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(10)).await,
-            reply => return reply,
-        }
-    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The nodes of a cluster as they are known now, and how that is kept up to date.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use super::slots::SlotMap;
 use super::{Attempt, First};
-use crate::redis::connection::{Connection, Refusal, Route, WAITING_MAX};
+use crate::redis::announced::Announced;
+use crate::redis::connection::{Backlog, Connection, Route, bytes_of};
+use crate::redis::health::Health;
 use crate::redis::location::Address;
 use crate::redis::target::{LinkError, Target};
 
@@ -26,7 +28,8 @@ pub(super) struct Map {
     seeds: Vec<Address>,
     /// How nodes are used, whatever their address.
     target: Target,
-    name: String,
+    announced: Announced,
+    health: Arc<Health>,
     timeout: Duration,
     runtime: Handle,
     state: Mutex<State>,
@@ -40,13 +43,11 @@ struct State {
     /// Connections by node.
     nodes: HashMap<Address, Connection>,
     /// Commands that wait for the first map, in order.
-    waiting: VecDeque<Waiting>,
+    waiting: Backlog<Waiting>,
     is_looking: bool,
     looked: Option<Instant>,
     /// So that each look begins with another node.
     turn: usize,
-    /// Whether the last look failed, so that the log tells changes only.
-    is_lost: bool,
 }
 
 struct Waiting {
@@ -57,8 +58,17 @@ struct Waiting {
 }
 
 impl Map {
-    pub(super) fn new(seeds: Vec<Address>, target: Target, name: String, timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { seeds, target, name, timeout, runtime: Handle::current(), state: Mutex::default(), looks: watch::Sender::new(0) })
+    pub(super) fn new(seeds: Vec<Address>, target: Target, announced: Announced, health: Arc<Health>, timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            seeds,
+            target,
+            announced,
+            health,
+            timeout,
+            runtime: Handle::current(),
+            state: Mutex::default(),
+            looks: watch::Sender::new(0),
+        })
     }
 
     /// Sends a command, or queues it until there is a map, before returning.
@@ -68,14 +78,10 @@ impl Map {
             return First::Made(attempt);
         }
         let (made, waits) = oneshot::channel();
-        while state.waiting.front().is_some_and(|first| first.made.is_closed()) {
-            state.waiting.pop_front();
+        let waiting = Waiting { command: Arc::clone(command), slot, deadline, made };
+        if !state.waiting.push(bytes_of(command), waiting, |waiting| waiting.made.is_closed()) {
+            return First::Full;
         }
-        if state.waiting.len() >= WAITING_MAX {
-            let _ = made.send(Err(Refusal::Full.into()));
-            return First::Mapless(waits);
-        }
-        state.waiting.push_back(Waiting { command: Arc::clone(command), slot, deadline, made });
         self.look_locked(&mut state);
         First::Mapless(waits)
     }
@@ -127,6 +133,11 @@ impl Map {
         let _ = tokio::time::timeout_at(deadline, looks.changed()).await;
     }
 
+    /// Where nodes are that announce other addresses.
+    pub(super) fn announced(&self) -> &Announced {
+        &self.announced
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +153,7 @@ impl Map {
     fn node<'s>(&self, state: &'s mut State, address: &Address) -> &'s Connection {
         state.nodes.entry(address.clone()).or_insert_with(|| {
             let route = Route::Fixed(self.target(address));
-            Connection::new_on(self.runtime.clone(), route, self.name.clone(), self.timeout)
+            Connection::new_on(self.runtime.clone(), route, Arc::new(self.health.of_node(address)), self.timeout)
         })
     }
 
@@ -166,12 +177,12 @@ impl Map {
         let found = self.ask(asked).await;
         let mut state = self.lock();
         state.is_looking = false;
-        self.report(&mut state, found.as_ref().err());
+        self.health.reached(found.as_ref().err());
         let found = found.map(|slots| {
             state.nodes.retain(|address, _| slots.masters().contains(address));
             state.slots = Some(slots);
         });
-        for Waiting { command, slot, deadline, made } in std::mem::take(&mut state.waiting) {
+        for Waiting { command, slot, deadline, made } in std::mem::take(&mut state.waiting).into_items() {
             // Whoever stopped waiting was told that the command was not sent, or is about to be.
             if !made.is_closed() && deadline > Instant::now() {
                 let no_node = || LinkError::Unreachable("no node serves anything".to_owned());
@@ -200,8 +211,8 @@ impl Map {
     async fn ask(&self, nodes: Vec<Target>) -> Result<SlotMap, LinkError> {
         let mut asked = JoinSet::new();
         for node in nodes {
-            let timeout = self.timeout;
-            asked.spawn_on(async move { tokio::time::timeout(timeout, ask(&node)).await }, &self.runtime);
+            let (deadline, announced) = (Instant::now() + self.timeout, self.announced.clone());
+            asked.spawn_on(async move { tokio::time::timeout_at(deadline, ask(&node, &announced, deadline)).await }, &self.runtime);
         }
         let mut problem = LinkError::Unreachable("no node answers in time".to_owned());
         while let Some(answer) = asked.join_next().await {
@@ -213,27 +224,16 @@ impl Map {
         }
         Err(problem)
     }
-
-    /// One line when the map cannot be read any more, and one when it can again.
-    fn report(&self, state: &mut State, error: Option<&LinkError>) {
-        let name = &self.name;
-        match (error, state.is_lost) {
-            (Some(error), false) => tracing::warn!("no node of the Redis cluster {name} tells who serves what: {error}"),
-            (None, true) => tracing::info!("the nodes of the Redis cluster {name} tell again who serves what"),
-            _ => {}
-        }
-        state.is_lost = error.is_some();
-    }
 }
 
-async fn ask(node: &Target) -> Result<SlotMap, LinkError> {
+async fn ask(node: &Target, announced: &Announced, deadline: Instant) -> Result<SlotMap, LinkError> {
     let at = |reason: &str| LinkError::Unreachable(format!("{}: {reason}", node.address));
-    let slots = async { node.converse().await?.ask(redis::cmd("CLUSTER").arg("SLOTS")).await };
+    let slots = async { node.converse(deadline).await?.ask(redis::cmd("CLUSTER").arg("SLOTS")).await };
     let answer = slots.await.map_err(|error| match error {
         LinkError::Unreachable(reason) => at(&reason),
         refused @ LinkError::Refused(_) => refused,
     })?;
-    SlotMap::read(&answer, &node.address).ok_or_else(|| at("it serves no slot"))
+    SlotMap::read(&answer, &node.address, announced).ok_or_else(|| at("it serves no slot"))
 }
 
 /// The node that a command of this slot goes to. A slot that nobody serves, or none, may go anywhere.

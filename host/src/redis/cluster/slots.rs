@@ -3,6 +3,7 @@
 use redis::Value;
 
 use super::routing::SLOTS;
+use crate::redis::announced::Announced;
 use crate::redis::location::Address;
 
 /// A map from slots to nodes.
@@ -26,14 +27,14 @@ pub(super) enum Redirect {
 
 impl SlotMap {
     /// Reads the answer to CLUSTER SLOTS, which this node gave. None if it is none, or names no slot.
-    pub(super) fn read(answer: &Value, answered: &Address) -> Option<Self> {
+    pub(super) fn read(answer: &Value, answered: &Address, announced: &Announced) -> Option<Self> {
         let Value::Array(ranges) = answer else { return None };
         let mut map = Self { masters: Vec::new(), owners: vec![u16::MAX; usize::from(SLOTS)] };
         for range in ranges {
             let Value::Array(range) = range else { return None };
             let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else { return None };
             let [host, Value::Int(port), ..] = master.as_slice() else { return None };
-            let node = node(host, *port, answered)?;
+            let node = announced.real(node(host, *port, answered)?);
             let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
             for slot in first..=last.min(SLOTS - 1) {
                 map.assign(slot, &node);
@@ -85,7 +86,7 @@ fn with_host(host: &str, port: u16, answered: &Address) -> Option<Address> {
 
 impl Redirect {
     /// Reads an error reply of this node. None if it is another error.
-    pub(super) fn read(error: &str, answered: &Address) -> Option<Self> {
+    pub(super) fn read(error: &str, answered: &Address, announced: &Announced) -> Option<Self> {
         let mut words = error.split(' ');
         let code = words.next()?;
         if code == "TRYAGAIN" {
@@ -96,7 +97,7 @@ impl Redirect {
         }
         let slot: u16 = words.next()?.parse().ok().filter(|slot| *slot < SLOTS)?;
         let (host, port) = words.next()?.rsplit_once(':')?;
-        let address = with_host(host, port.parse().ok()?, answered)?;
+        let address = announced.real(with_host(host, port.parse().ok()?, answered)?);
         Some(if code == "MOVED" { Self::Moved(slot, address) } else { Self::Ask(address) })
     }
 }
@@ -123,7 +124,7 @@ mod tests {
     fn ranges_become_a_map() {
         let asked = tcp("seed", 1);
         let answer = Value::Array(vec![range(0, 99, bulk("a"), 7), range(100, 200, bulk(""), 8), range(300, 16_383, bulk("a"), 7)]);
-        let mut map = SlotMap::read(&answer, &asked).unwrap();
+        let mut map = SlotMap::read(&answer, &asked, &Announced::default()).unwrap();
         assert_eq!(map.masters(), [tcp("a", 7), tcp("seed", 8)]);
         assert_eq!((map.owner(99), map.owner(100)), (Some(&tcp("a", 7)), Some(&tcp("seed", 8))));
         assert_eq!((map.owner(250), map.owner(16_383), map.owner(SLOTS)), (None, Some(&tcp("a", 7)), None));
@@ -141,19 +142,35 @@ mod tests {
             Value::Array(vec![range(-1, 5, bulk("a"), 7)]),
             Value::Array(vec![range(0, 5, bulk("a"), 70_000)]),
         ] {
-            assert_eq!(SlotMap::read(&answer, &asked), None, "{answer:?}");
+            assert_eq!(SlotMap::read(&answer, &asked, &Announced::default()), None, "{answer:?}");
         }
+    }
+
+    #[test]
+    fn announced_addresses_are_followed_to_where_they_are() {
+        let announced = Announced::read(&[("10.0.0.1".to_owned(), "127.0.0.1".to_owned())].into()).unwrap();
+        let asked = tcp("seed", 1);
+        let map = SlotMap::read(&Value::Array(vec![range(0, 99, bulk("10.0.0.1"), 7)]), &asked, &announced).unwrap();
+        assert_eq!(map.masters(), [tcp("127.0.0.1", 7)]);
+        assert_eq!(Redirect::read("MOVED 1 10.0.0.1:8", &asked, &announced), Some(Redirect::Moved(1, tcp("127.0.0.1", 8))));
+        assert_eq!(Redirect::read("ASK 1 10.0.0.1:8", &asked, &announced), Some(Redirect::Ask(tcp("127.0.0.1", 8))));
     }
 
     #[test]
     fn redirects_are_told_from_other_errors() {
         let asked = tcp("seed", 1);
-        assert_eq!(Redirect::read("MOVED 3999 10.0.0.1:6381", &asked), Some(Redirect::Moved(3999, tcp("10.0.0.1", 6381))));
-        assert_eq!(Redirect::read("MOVED 3999 ::1:6381", &asked), Some(Redirect::Moved(3999, tcp("::1", 6381))));
-        assert_eq!(Redirect::read("ASK 1 :6381", &asked), Some(Redirect::Ask(tcp("seed", 6381))));
-        assert_eq!(Redirect::read("TRYAGAIN Multiple keys request during rehashing of slot", &asked), Some(Redirect::TryAgain));
+        assert_eq!(
+            Redirect::read("MOVED 3999 10.0.0.1:6381", &asked, &Announced::default()),
+            Some(Redirect::Moved(3999, tcp("10.0.0.1", 6381)))
+        );
+        assert_eq!(Redirect::read("MOVED 3999 ::1:6381", &asked, &Announced::default()), Some(Redirect::Moved(3999, tcp("::1", 6381))));
+        assert_eq!(Redirect::read("ASK 1 :6381", &asked, &Announced::default()), Some(Redirect::Ask(tcp("seed", 6381))));
+        assert_eq!(
+            Redirect::read("TRYAGAIN Multiple keys request during rehashing of slot", &asked, &Announced::default()),
+            Some(Redirect::TryAgain)
+        );
         for other in ["MOVED", "MOVED x h:1", "MOVED 16384 h:1", "MOVED 1 h", "CLUSTERDOWN The cluster is down", "ERR", ""] {
-            assert_eq!(Redirect::read(other, &asked), None, "{other}");
+            assert_eq!(Redirect::read(other, &asked, &Announced::default()), None, "{other}");
         }
     }
 }

@@ -1,13 +1,14 @@
 //! A usable connection: commands go in, in order, and replies come out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::pipeline::{Outcome, Pipeline, Refusal};
-use crate::bindings::slidegate::filter::redis::CallError;
+use super::{PAUSE, Shared};
+use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
 /// Ends its driver when nobody waits for it any more.
 pub(super) struct Link {
@@ -17,6 +18,8 @@ pub(super) struct Link {
     pub(super) made: Instant,
     /// Replies that came while it was made.
     replies: u64,
+    /// Whose it is.
+    owner: Weak<Shared>,
 }
 
 /// A command that was handed to the connection.
@@ -27,9 +30,9 @@ pub(in crate::redis) struct Sent {
 }
 
 impl Link {
-    pub(super) fn new(pipeline: Pipeline, driver: AbortHandle, generation: u64) -> Self {
+    pub(super) fn new(pipeline: Pipeline, driver: AbortHandle, generation: u64, owner: Weak<Shared>) -> Self {
         let replies = pipeline.replies();
-        Self { pipeline, driver, generation, made: Instant::now(), replies }
+        Self { pipeline, driver, generation, made: Instant::now(), replies, owner }
     }
 
     /// Whether any command was ever answered.
@@ -42,6 +45,16 @@ impl Link {
         let reply = self.pipeline.send(command, asking, now, deadline)?;
         Ok(Sent { link: Arc::clone(self), reply })
     }
+
+    /// Takes no further command, so that the next one goes to whoever has the address by then. A link that is new already is kept:
+    /// it led to the same server again.
+    fn leave(&self) {
+        if self.made.elapsed() >= PAUSE
+            && let Some(owner) = self.owner.upgrade()
+        {
+            owner.lost(self.generation);
+        }
+    }
 }
 
 impl Drop for Link {
@@ -51,10 +64,18 @@ impl Drop for Link {
 }
 
 impl Sent {
-    /// Waits for the reply, at most until the deadline.
+    /// Waits for the reply, at most until the deadline. A server that is not what it was when the connection was made is left.
     pub(super) async fn reply(self) -> Outcome {
         let outcome = self.reply.await.unwrap_or(Err(CallError::Disconnected));
-        drop(self.link);
+        if matches!(&outcome, Ok(Reply::Error(text)) if is_of_another(text)) {
+            self.link.leave();
+        }
         outcome
     }
+}
+
+/// Whether an error tells that the server is not, or no longer, the one that takes our writes: another may have taken its address over,
+/// or its name may lead to another one by now. One that knows no password any more was put behind the same connection by a proxy.
+fn is_of_another(error: &str) -> bool {
+    ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"].contains(&error.split(' ').next().unwrap_or_default())
 }

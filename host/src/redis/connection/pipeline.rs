@@ -14,14 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::backlog::{WAITING_MAX, bytes_of, fits};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::redis::reply::{Garbage, ReplyReader};
 
 /// A buffer above this size is not kept when it is empty.
 const KEPT_BYTES: usize = 64 * 1024;
-
-/// Most commands that wait on one connection. More mean that the server does not keep up.
-pub(in crate::redis) const WAITING_MAX: usize = 16_384;
 
 /// What becomes of one command.
 pub(in crate::redis) type Outcome = Result<Reply, CallError>;
@@ -37,7 +35,7 @@ pub(in crate::redis) struct Pipeline {
 pub(in crate::redis) enum Refusal {
     /// The connection has ended, or does not answer.
     Ended,
-    /// [`WAITING_MAX`] commands wait.
+    /// As many commands wait as may, or as many bytes.
     Full,
 }
 
@@ -67,6 +65,8 @@ struct Shared {
 struct State {
     /// Commands that the driver has not taken yet.
     outgoing: Vec<u8>,
+    /// Bytes that the driver has taken and not written yet.
+    writing: usize,
     /// For every command without a reply, in order.
     waiting: VecDeque<Waiting>,
     /// How many of those have timed out. The first ones: deadlines rise.
@@ -121,7 +121,8 @@ impl Pipeline {
         if state.is_closed {
             return Err(Refusal::Ended);
         }
-        if state.waiting.len() >= WAITING_MAX {
+        // Those that were written wait for their replies only.
+        if state.waiting.len() >= WAITING_MAX || !fits(state.outgoing.len() + state.writing, bytes_of(command)) {
             return Err(Refusal::Full);
         }
         if asking {
@@ -144,7 +145,7 @@ impl Pipeline {
     }
 
     /// How many replies have come.
-    pub(super) fn replies(&self) -> u64 {
+    pub(in crate::redis) fn replies(&self) -> u64 {
         self.shared.lock().replies
     }
 }
@@ -188,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.writing.shrink_to(KEPT_BYTES);
             self.written = 0;
             let mut state = self.shared.lock();
+            state.writing = state.outgoing.len();
             if state.outgoing.is_empty() {
                 state.driver = Some(context.waker().clone());
                 return Poll::Ready(Ok(()));
@@ -250,6 +252,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let state = self.shared.lock();
             let next = state.waiting.get(state.timed_out).map(|waiting| waiting.deadline);
             drop(state);
+            // The clock is asked, as a timer waits its turn behind whatever the server goes on sending.
+            let now = Instant::now();
+            if next.is_some_and(|next| next <= now) {
+                self.time_out(now);
+                continue;
+            }
             let timer = match (&mut self.timer, next) {
                 (None, None) => return,
                 (None, Some(next)) => self.timer.insert(Box::pin(sleep_until(next))),
@@ -265,7 +273,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return;
             }
             self.timer = None;
-            self.time_out(Instant::now());
         }
     }
 

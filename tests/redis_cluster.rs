@@ -23,7 +23,7 @@ fn serve(upstream: &Upstream, redis: &str) -> Gateway {
     Gateway::serve(&format!(
         "upstream: {}
 workers: 2
-redis: {{names: {{r: \"{redis}\"}}}}
+redis: {{names: {{r: {redis}}}}}
 filter:
   rule_name: cluster
   rule_items:
@@ -55,7 +55,7 @@ fn values_of_first(cluster: &RedisCluster) -> impl Iterator<Item = String> {
 #[test]
 fn keys_are_spread_over_all_masters_and_each_limit_holds() {
     let (cluster, upstream) = (RedisCluster::start(), Upstream::start());
-    let gateway = serve(&upstream, &format!("redis+cluster://{}", cluster.listed()));
+    let gateway = serve(&upstream, &format!("\"redis+cluster://{}\"", cluster.listed()));
     for number in 0..40 {
         assert_eq!(gateway.statuses("x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
     }
@@ -141,7 +141,7 @@ fn a_cluster_behind_a_password_is_signed_in_to_on_every_node() {
     for node in &cluster.nodes {
         node.tell(&[&user[..], &script].concat());
     }
-    let gateway = serve(&upstream, &format!("redis+cluster://gate:secret@{}", cluster.listed()));
+    let gateway = serve(&upstream, &format!("\"redis+cluster://gate:secret@{}\"", cluster.listed()));
     for number in 0..20 {
         assert_eq!(gateway.statuses("x-key", &format!("value-{number}"), 4), [200, 200, 200, 429], "{}", gateway.log());
     }
@@ -152,7 +152,27 @@ fn a_cluster_behind_a_password_is_signed_in_to_on_every_node() {
 #[test]
 fn a_server_that_is_no_cluster_says_so() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
-    let gateway = serve(&upstream, &format!("redis+cluster://127.0.0.1:{}", redis.port()));
+    let gateway = serve(&upstream, &format!("\"redis+cluster://127.0.0.1:{}\"", redis.port()));
     assert_eq!(gateway.statuses("x-key", "a", 2), [503, 503]);
     gateway.wait_log("cluster support disabled");
+}
+
+#[test]
+fn nodes_that_announce_addresses_of_another_network_are_found_where_they_are() {
+    // As in containers whose ports are forwarded.
+    const ANNOUNCED: &str = "10.255.255.9";
+    let (node, upstream) = (RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-announce-ip", ANNOUNCED]), Upstream::start());
+    node.tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait_until("the cluster is up", || node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+    let (url, port) = (format!("redis+cluster://127.0.0.1:{}", node.port()), node.port());
+    for announced in [format!("\"{ANNOUNCED}:{port}\": \"127.0.0.1:{port}\""), format!("{ANNOUNCED}: 127.0.0.1")] {
+        let gateway = serve(&upstream, &format!("{{url: \"{url}\", announced: {{{announced}}}}}"));
+        node.tell(&["FLUSHALL"]);
+        assert_eq!(gateway.statuses("x-key", "a", 4), [200, 200, 200, 429], "{}", gateway.log());
+        assert_eq!(failures(&gateway), 0.0, "{}", gateway.log());
+        assert!(gateway.ask_admin("/config").1.contains(ANNOUNCED));
+    }
+    let lost = serve(&upstream, &format!("\"{url}\""));
+    assert_eq!(lost.statuses("x-key", "a", 1), [503]);
+    assert!(lost.wait_log("no connection to Redis r:6379").contains(ANNOUNCED));
 }

@@ -90,7 +90,9 @@ fn a_lost_master_is_replaced() {
     all.servers[0].restart_empty();
     wait_until("the old master follows", || is_replica(&all.servers[0]));
     check_counts(&gateway, "later");
-    assert_eq!(gateway.log_lines("connected to Redis").len(), 2, "once for each worker: {}", gateway.log());
+    // Once for all workers; twice more at most, as they do not find the new master at the same time.
+    let again = gateway.log_lines("connected to Redis").len() - 1;
+    assert!((1..=3).contains(&again), "{}", gateway.log());
 }
 
 #[test]

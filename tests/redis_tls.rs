@@ -155,10 +155,15 @@ fn a_server_that_asks_for_a_certificate_refuses_who_has_none_or_another_authorit
 fn a_port_without_tls_and_one_with_it_are_not_mixed_up() {
     let secured = Secured::start(false);
     let plain = secured.redis.port();
-    check_refused(&format!("{{url: \"rediss://127.0.0.1:{plain}\", ca: {}}}", secured.file("ca.pem")), "no connection within 2000 ms");
+    check_refused(
+        &format!("{{url: \"rediss://127.0.0.1:{plain}\", ca: {}}}", secured.file("ca.pem")),
+        "it did not answer TLS; is it a plain port?",
+    );
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&settings(&upstream, &format!("\"redis://127.0.0.1:{}\"", secured.tls_port)));
     assert_eq!(gateway.statuses("x-key", "a", 3), [503; 3]);
+    let line = gateway.wait_log("no connection to Redis r:6379");
+    assert!(line.contains("is it a port for TLS? Then the URL begins with `rediss`"), "{line}");
 }
 
 #[test]

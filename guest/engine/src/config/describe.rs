@@ -172,15 +172,13 @@ fn rule_match(rule_match: RuleMatch) -> &'static str {
     }
 }
 
+/// Only what is said there: a gateway may know database and password better.
 fn redis(service: &Service) -> String {
-    let user = match (service.username.is_empty(), service.password.is_empty()) {
-        (true, true) => "no password".to_string(),
-        (true, false) => "with a password".to_string(),
-        (false, true) => format!("user {}, no password", text(&service.username)),
-        (false, false) => format!("user {}, with a password", text(&service.username)),
-    };
     let Service { service_name, port, database, timeout_ms, .. } = service;
-    format!("in Redis {}:{port}, database {database}, {user}, timeout {timeout_ms} ms", shortened(service_name, TEXT_MAX))
+    let database = if *database == 0 { String::new() } else { format!(", database {database}") };
+    let user = if service.username.is_empty() { String::new() } else { format!(", user {}", text(&service.username)) };
+    let password = if service.password.is_empty() { "" } else { ", with a password" };
+    format!("in Redis {}:{port}{database}{user}{password}, timeout {timeout_ms} ms", shortened(service_name, TEXT_MAX))
 }
 
 fn failure_mode(mode: FailureMode) -> String {

@@ -87,7 +87,7 @@ fn every_source_and_mode_has_words() {
     }
     for (mode, words) in [("open", "open: requests pass"), ("closed", "closed: requests are answered 503")] {
         let text = config(&with(json!({"failure_mode": mode, "redis": {"service_name": "r"}}))).describe();
-        assert!(text.contains(words) && text.contains("in Redis r:6379, database 0, no password"), "{text}");
+        assert!(text.contains(words) && text.contains("in Redis r:6379, timeout 1000 ms"), "{text}");
     }
     assert!(config(&with(json!({"headers": []}))).describe().contains("headers       none"));
 }

@@ -28,11 +28,15 @@ struct Bare {
 impl Bare {
     /// Starts it with this standard output and reads its log until it serves.
     fn start(upstream: &Upstream, format: &str, out: Stdio) -> Self {
+        Self::start_as(Command::new(binary()), upstream, format, out)
+    }
+
+    /// As [`Bare::start`], by a command that ends up as the gateway with its arguments.
+    fn start_as(mut command: Command, upstream: &Upstream, format: &str, out: Stdio) -> Self {
         let directory = Directory::new();
         let file = directory.path().join("gate.yaml");
         let settings = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\nlog: {{format: {format}}}\n", upstream.url());
         std::fs::write(&file, settings).expect("a temporary file can be written");
-        let mut command = Command::new(binary());
         command.arg("serve").arg(&file).env_remove("SLIDEGATE_LOG").stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the gateway's binary runs");
         let mut err = BufReader::new(process.stderr.take().expect("piped"));
@@ -152,6 +156,19 @@ fn a_full_disk_takes_no_request_with_it() {
     gateway.serves(300, "/");
     wait_until("lines are dropped", || gateway.dropped("stdout") >= 300.0);
     assert_eq!(gateway.dropped("stderr"), 0.0);
+    gateway.ends();
+}
+
+#[test]
+fn a_file_that_may_not_grow_takes_no_request_with_it() {
+    let (upstream, directory) = (Upstream::start(), Directory::new());
+    let log = File::create(directory.path().join("access.log")).expect("a file");
+    let mut command = Command::new("sh");
+    // In blocks of 512 bytes.
+    command.args(["-c", "ulimit -f 16 && exec \"$0\" \"$@\""]).arg(binary());
+    let mut gateway = Bare::start_as(command, &upstream, "text", Stdio::from(log));
+    gateway.serves(300, "/");
+    wait_until("lines are dropped", || gateway.dropped("stdout") > 0.0);
     gateway.ends();
 }
 

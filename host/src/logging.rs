@@ -19,6 +19,8 @@ use self::queue::{Queue, Stream};
 use crate::gateway::ACCESS_LOG_TARGET;
 use crate::settings::LogFormat;
 
+pub(crate) use self::line::cut;
+
 /// The variable that says what is logged, as in `debug` or `info,access=off`.
 const FILTER_VARIABLE: &str = "SLIDEGATE_LOG";
 
@@ -82,11 +84,9 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         thread = thread.name().unwrap_or(""),
         at = panic.location().map(tracing::field::display),
         "panic: {}",
-        line::cut(text, PANIC_BYTES_MAX)
+        cut(text, PANIC_BYTES_MAX)
     );
 }
-
-pub(crate) use self::line::cut;
 
 struct Streams {
     log: &'static Log,

@@ -101,7 +101,9 @@ impl Passage<'_> {
         };
         let stream = worker.open(Arc::clone(view) as Arc<dyn slidegate::Request>);
         let verdict = stream.on_request().await;
-        self.record.annotations = Annotations::of(stream.take_annotations());
+        if self.serving.settings.log.access {
+            self.record.annotations = Annotations::of(stream.take_annotations());
+        }
         self.stream = Some(Arc::new(stream));
         match verdict {
             Verdict::Pass(edits) => {

@@ -44,7 +44,7 @@ struct Pending {
 impl Queue {
     /// A queue whose lines a thread of its own writes to the stream, until the process ends.
     pub(super) fn start(stream: Stream) -> Arc<Self> {
-        Self::start_with(&stream.name(), stream.open())
+        Self::start_with(stream.name(), stream.open())
     }
 
     fn start_with(name: &str, sink: impl Write + Send + 'static) -> Arc<Self> {
@@ -181,12 +181,11 @@ fn count_lines(lines: &[u8]) -> u64 {
 }
 
 impl Stream {
-    fn name(self) -> String {
-        let name = match self {
+    fn name(self) -> &'static str {
+        match self {
             Self::Out => "log-stdout",
             Self::Err => "log-stderr",
-        };
-        name.to_owned()
+        }
     }
 
     /// The stream itself, without the lock and the buffer that the standard library puts before it: whoever else prints must not wait for a

@@ -20,22 +20,19 @@ pub(super) const OF_ROUTES: &str = "slidegate::routes";
 const OF_THE_FILTER: &str = "slidegate::filter";
 
 /// The process's recorder.
-#[derive(Default)]
 pub(crate) struct Registry {
     families: Mutex<BTreeMap<String, Family>>,
-    /// Upper bounds of the buckets of a histogram, by its name.
+    /// Upper bounds of the buckets of a histogram, by its name; the others have those of a short duration.
     bounds: BTreeMap<&'static str, &'static [f64]>,
 }
 
 /// The series of one name.
 #[derive(Default)]
 struct Family {
-    help: SharedStringOrNone,
+    help: Option<SharedString>,
     /// By their labels, as they are written.
     series: BTreeMap<String, Series>,
 }
-
-type SharedStringOrNone = Option<SharedString>;
 
 struct Series {
     value: Value,
@@ -52,7 +49,7 @@ enum Value {
 }
 
 impl Registry {
-    /// A registry with these bounds of buckets. Histograms of other names get the last of them.
+    /// A registry with these bounds of buckets.
     pub(crate) fn new(bounds: impl IntoIterator<Item = (&'static str, &'static [f64])>) -> Self {
         Self { families: Mutex::default(), bounds: bounds.into_iter().collect() }
     }

@@ -15,7 +15,7 @@ use contract::{
     exports::slidegate::filter::filter::{Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId},
     slidegate::filter::{http, redis, telemetry},
 };
-use slidegate_engine::{Engine, MetricEvent, Outcome, Step, request::RequestView};
+use slidegate_engine::{Engine, MetricEvent, Outcome, Step, grpc, request::RequestView};
 
 struct Filter {
     engine: Engine,
@@ -52,7 +52,7 @@ impl Guest for Component {
                 Step::Pass => Action::Pass,
                 Step::Wait => Action::Pending,
                 Step::Respond(response) => {
-                    http::http_response(stream, &convert::response(response));
+                    respond(stream, response);
                     Action::Respond
                 }
             }
@@ -101,7 +101,7 @@ impl Filter {
         while let Some((stream, outcome)) = self.engine.take_outcome() {
             match outcome {
                 Outcome::Continue => http::http_continue(stream, &[]),
-                Outcome::Respond(response) => http::http_response(stream, &convert::response(response)),
+                Outcome::Respond(response) => respond(stream, response),
             }
         }
         while let Some(MetricEvent { metric, value }) = self.engine.take_metric() {
@@ -113,6 +113,13 @@ impl Filter {
             telemetry::log(convert::level(level), &line);
         }
     }
+}
+
+/// Answers a stream, in terms that its client understands.
+fn respond(stream: StreamId, response: slidegate_engine::Response) {
+    let is_grpc = http::header(stream, "content-type").is_some_and(|kind| grpc::is_grpc(&kind));
+    let response = if is_grpc { response.into_grpc() } else { response };
+    http::http_response(stream, &convert::response(response));
 }
 
 /// Runs `step` on the configured filter; before `configure` there is none, and every stream passes.

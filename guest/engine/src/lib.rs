@@ -12,6 +12,7 @@ mod breaker;
 pub mod config;
 mod failure;
 mod filter;
+pub mod grpc;
 mod header;
 mod ip_set;
 mod key;

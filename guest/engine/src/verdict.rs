@@ -33,6 +33,8 @@ pub struct Response {
     pub body: Rc<[u8]>,
     /// Why, for the access log: `plugin.reason`, as Higress' plugin spells it where it has the same reason.
     pub details: &'static str,
+    /// What a client of gRPC gets to know: see [`Response::into_grpc`].
+    pub grpc_status: u8,
 }
 
 /// One change to response headers. Names in lower case.

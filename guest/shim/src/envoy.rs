@@ -26,7 +26,7 @@ const COUNTER: u32 = 0;
 const GAUGE: u32 = 1;
 const HISTOGRAM: u32 = 2;
 
-/// What stock passes: no gRPC status of its own.
+/// What stock passes, and what clients of other protocols get: no gRPC status.
 const NO_GRPC_STATUS: i32 = -1;
 
 #[link(wasm_import_module = "env")]
@@ -122,8 +122,10 @@ impl Gateway for Envoy {
         unsafe { proxy_continue_stream(REQUEST) };
     }
 
-    fn respond(&self, response: &Response) {
-        let Response { status, body, details, headers } = response;
+    fn respond(&self, response: &Response, is_grpc: bool) {
+        let Response { status, body, details, headers, grpc_status } = response;
+        // Of the body the gateway makes gRPC's message, which is no line.
+        let body = if is_grpc { body.trim_ascii_end() } else { body.as_ref() };
         let headers = header_map::write(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         unsafe {
             proxy_send_local_response(
@@ -134,7 +136,7 @@ impl Gateway for Envoy {
                 body.len(),
                 headers.as_ptr(),
                 headers.len(),
-                NO_GRPC_STATUS,
+                if is_grpc { i32::from(*grpc_status) } else { NO_GRPC_STATUS },
             )
         };
     }

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use slidegate_engine::{Engine, HeaderEdit, LogLevel, MetricEvent, Outcome, Step, redis::CallError};
+use slidegate_engine::{Engine, HeaderEdit, LogLevel, MetricEvent, Outcome, Response, Step, grpc, redis::CallError};
 
 use crate::{
     clock::Clock,
@@ -81,7 +81,7 @@ impl<G: Gateway> Filter<G> {
         let settled = self.flush(now_ns, Some(stream));
         match (step, settled) {
             (Step::Respond(response), _) | (Step::Wait, Some(Outcome::Respond(response))) => {
-                self.gateway.respond(&response);
+                respond(&self.gateway, &response);
                 Flow::Stop
             }
             (Step::Wait, None) => Flow::Stop,
@@ -189,7 +189,7 @@ impl<G: Gateway> Filter<G> {
             }
             match outcome {
                 Outcome::Continue => self.gateway.resume_request(),
-                Outcome::Respond(response) => self.gateway.respond(&response),
+                Outcome::Respond(response) => respond(&self.gateway, &response),
             }
         }
         if let (Some(current), true) = (current, has_left) {
@@ -215,6 +215,12 @@ impl<G: Gateway> Filter<G> {
     fn say(&self, level: Level, message: &str) {
         say(&self.gateway, self.plugin_id.as_deref(), level, message);
     }
+}
+
+/// Answers the request of the effective context.
+fn respond(gateway: &impl Gateway, response: &Response) {
+    let is_grpc = gateway.request_header("content-type").is_some_and(|kind| grpc::is_grpc(&kind));
+    gateway.respond(response, is_grpc);
 }
 
 fn say(gateway: &impl Gateway, plugin_id: Option<&str>, level: Level, message: &str) {

@@ -58,8 +58,8 @@ pub trait Gateway {
     /// Lets the paused request go on.
     fn resume_request(&self);
 
-    /// Answers the request in the upstream's place.
-    fn respond(&self, response: &Response);
+    /// Answers the request in the upstream's place. `is_grpc`: with the answer's gRPC status, of which the gateway makes trailers.
+    fn respond(&self, response: &Response, is_grpc: bool);
 
     /// Tells the gateway how to connect to a cluster; options stand behind a `?`.
     ///

@@ -250,8 +250,10 @@ impl Stream {
         self.client.is_some()
     }
 
+    /// As Envoy tells it: `application/grpc` alone, or with `+` and a message format.
     pub(super) fn is_grpc(&self) -> bool {
-        self.request_headers.get("content-type").is_some_and(|value| value.starts_with(b"application/grpc"))
+        let rest = self.request_headers.get("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
     }
 }
 

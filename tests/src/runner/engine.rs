@@ -1,6 +1,6 @@
 //! The engine alone, with a simulated Redis: an adapter in the smallest form.
 
-use slidegate_engine::{Engine, HeaderEdit, Outcome, Response, Step, request::RequestView};
+use slidegate_engine::{Engine, HeaderEdit, Outcome, Response, Step, grpc, request::RequestView};
 
 use super::{Runner, Session, simulated_store::SimulatedStore};
 use crate::case::{Case, Request, Seen, Store};
@@ -44,6 +44,12 @@ impl Session for EngineSession {
             Step::Wait => settled.expect("a stream that waits is settled once Redis has answered"),
             Step::Pass => Outcome::Continue,
             Step::Respond(response) => Outcome::Respond(response),
+        };
+        let outcome = match outcome {
+            Outcome::Respond(response) if request.header("content-type").is_some_and(|kind| grpc::is_grpc(&kind)) => {
+                Outcome::Respond(response.into_grpc())
+            }
+            outcome => outcome,
         };
         let edits = self.engine.on_response_headers(stream);
         let seen = seen(outcome, edits, upstream);

@@ -3,6 +3,7 @@
 use alloc::{rc::Rc, vec::Vec};
 
 use crate::{
+    grpc,
     header::{Quota, quota_headers, told},
     note::Note,
     plan::Plan,
@@ -56,6 +57,7 @@ impl Decider<'_> {
             headers: quota_headers(self.policy.headers, quotas, true),
             body: Rc::clone(self.refusal_body),
             details: "cluster-key-rate-limit.rejected",
+            grpc_status: grpc::RESOURCE_EXHAUSTED,
         };
         let note = Some(Note::refused(self.index, told(quotas, true)));
         Settled { outcome: Outcome::Respond(response), edits: Vec::new(), note }
@@ -74,6 +76,7 @@ impl Settled {
             headers: Vec::new(),
             body: Rc::from(b"The rate limit cannot be checked at the moment".as_slice()),
             details: "slidegate.redis_unavailable",
+            grpc_status: grpc::UNAVAILABLE,
         };
         Settled { outcome: Outcome::Respond(response), edits: Vec::new(), note: None }
     }

@@ -340,6 +340,31 @@ fn every_cookie_field_counts() {
 }
 
 #[test]
+fn clients_of_grpc_get_a_status_of_theirs() {
+    let limit = r#"{"rule_name": "r", "global_threshold": {"query_per_day": 1}}"#;
+    for (kind, status) in [("application/grpc+proto", "429 as gRPC's 8"), ("application/grpc-web", "429"), ("application/json", "429")] {
+        let (mut filter, fake) = configured(limit);
+        fake.set_headers(&[(":authority", "h"), ("content-type", kind)]);
+        assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+        assert_eq!(fake.hook(3, || filter.on_request(3)), Flow::Stop);
+        let answered = format!("respond {status} cluster-key-rate-limit.rejected on 3");
+        assert_eq!(fake.take_events().last(), Some(&answered), "{kind}");
+    }
+}
+
+#[test]
+fn a_request_that_waited_is_answered_in_grpc_too() {
+    for (closed, status) in [("open", "429 as gRPC's 8"), ("closed", "503 as gRPC's 14")] {
+        let (mut filter, fake) = configured(&LIMIT.replacen('{', &format!("{{\"failure_mode\": \"{closed}\", "), 1));
+        fake.set_headers(&[(":authority", "h"), ("content-type", "application/grpc")]);
+        fake.hook(2, || filter.on_request(2));
+        fake.take_events();
+        reply(&mut filter, &fake, 7, if closed == "open" { REFUSED } else { b"-LOADING\r\n" });
+        assert!(fake.take_events()[0].starts_with(&format!("respond {status} ")), "{closed}");
+    }
+}
+
+#[test]
 fn a_command_is_one_value_for_redis() {
     let (_filter, fake) = waiting();
     let query = fake.last_query();

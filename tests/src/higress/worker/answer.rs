@@ -40,7 +40,7 @@ impl Worker {
             stream.request_over = true;
             stream.response_started = true;
             stream.details = Some(reply.details.clone());
-            stream.local_body = Some(reply.body.clone());
+            stream.local_body = Some(if stream.is_grpc() { Vec::new() } else { reply.body.clone() });
             let (headers, body) = local_message(&stream, reply);
             stream.response_headers = headers;
             body

@@ -155,8 +155,9 @@ impl Gateway for Fake {
         self.note(format!("resume on {}", self.0.context.get()));
     }
 
-    fn respond(&self, response: &Response) {
-        self.note(format!("respond {} {} on {}", response.status, response.details, self.0.context.get()));
+    fn respond(&self, response: &Response, is_grpc: bool) {
+        let status = if is_grpc { format!("{} as gRPC's {}", response.status, response.grpc_status) } else { response.status.to_string() };
+        self.note(format!("respond {status} {} on {}", response.details, self.0.context.get()));
     }
 
     fn redis_init(&self, cluster: &str, username: &str, password: &str, timeout_ms: u32) -> Result<(), Status> {

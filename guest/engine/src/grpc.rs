@@ -1,0 +1,82 @@
+//! Answers for clients of gRPC, which take an HTTP status for a fault of the network between, and so do not see why they are refused.
+
+use alloc::{format, rc::Rc, string::String};
+
+use crate::verdict::Response;
+
+const CONTENT_TYPE: &str = "application/grpc";
+
+/// `RESOURCE_EXHAUSTED`: the client has used up what it may ask for.
+pub(crate) const RESOURCE_EXHAUSTED: u8 = 8;
+
+/// `UNAVAILABLE`: nothing is wrong with the request, and it may be tried again.
+pub(crate) const UNAVAILABLE: u8 = 14;
+
+/// Whether a request's `content-type` is gRPC's. `application/grpc-web` is another protocol.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    let (name, rest) = content_type.split_at_checked(CONTENT_TYPE.len()).unwrap_or((&[], &[]));
+    name.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes()) && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
+}
+
+impl Response {
+    /// The same answer in the form that has trailers only: HTTP says 200, and gRPC's status and message stand among the headers.
+    #[must_use]
+    pub fn into_grpc(self) -> Response {
+        let Response { mut headers, body, details, grpc_status, .. } = self;
+        headers.retain(|(name, _)| name != "content-type");
+        headers.push(("content-type".into(), CONTENT_TYPE.into()));
+        headers.push(("grpc-status".into(), format!("{grpc_status}")));
+        if let message @ [_, ..] = body.trim_ascii_end() {
+            headers.push(("grpc-message".into(), percent_encoded(message)));
+        }
+        Response { status: 200, headers, body: Rc::default(), details, grpc_status }
+    }
+}
+
+/// As gRPC wants its messages: whatever is no printable ASCII, and the percent sign, is escaped.
+fn percent_encoded(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
+            byte => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+
+    #[test]
+    fn the_protocol_is_known_by_its_content_type() {
+        for kind in ["application/grpc", "application/grpc+proto", "Application/GRPC+json", "application/grpc; x=1", "application/grpc;x"] {
+            assert!(is_grpc(kind.as_bytes()), "{kind}");
+        }
+        for kind in ["", "application/grpc-web", "application/grpc-web+proto", "application/grpcs", "application/json", "grpc"] {
+            assert!(!is_grpc(kind.as_bytes()), "{kind}");
+        }
+        assert!(!is_grpc(b"application/gr\xff"));
+    }
+
+    #[test]
+    fn an_answer_becomes_trailers() {
+        let response = Response {
+            status: 429,
+            headers: vec![("content-type".into(), "application/json".into()), ("retry-after".into(), "5".into())],
+            body: Rc::from("100 % später\n".as_bytes()),
+            details: "d",
+            grpc_status: RESOURCE_EXHAUSTED,
+        };
+        let Response { status, headers, body, .. } = response.into_grpc();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!((status, body.len()), (200, 0));
+        assert_eq!(
+            headers,
+            [("retry-after", "5"), ("content-type", "application/grpc"), ("grpc-status", "8"), ("grpc-message", "100 %25 sp%C3%A4ter")]
+        );
+    }
+}

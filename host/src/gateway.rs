@@ -15,6 +15,7 @@ mod filtered;
 mod guests;
 mod headers;
 mod health;
+mod interim;
 mod proxy;
 mod reload;
 mod routes;

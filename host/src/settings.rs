@@ -8,9 +8,11 @@ pub(crate) mod file;
 pub(crate) mod filter;
 mod host_pattern;
 mod limits;
+mod path;
 mod redis;
 pub(crate) mod secret;
 mod source;
+mod trusted_consumer;
 mod upstream;
 pub(crate) mod warnings;
 pub(crate) mod yaml;
@@ -25,10 +27,12 @@ use self::environment::Environment;
 use self::fields::{Fields, unexpected};
 
 pub(crate) use self::fields::{Mistake, nearest, one_line};
-pub(crate) use self::host_pattern::HostPattern;
+pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
+pub(crate) use self::path::{AmbiguousPath, PathRules};
 pub(crate) use self::redis::RedisSettings;
 pub(crate) use self::source::{Overrides, Source};
+pub(crate) use self::trusted_consumer::TrustedConsumer;
 pub(crate) use self::upstream::{Protocol, Upstream};
 
 /// Everything the file says, with the defaults filled in.
@@ -40,6 +44,10 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     /// In the file's order.
     pub(crate) routes: Vec<RouteSettings>,
+    /// What is done about other spellings of a path.
+    pub(crate) normalize_path: PathRules,
+    /// Whose word on who the consumer is counts.
+    pub(crate) trusted_consumer: TrustedConsumer,
     /// Where the services are that only a mesh could resolve.
     pub(crate) redis: RedisSettings,
     /// The filter's configuration. Without one nothing is limited.
@@ -69,6 +77,10 @@ pub(crate) struct Timeouts {
     pub(crate) response: Duration,
     /// For the next piece of a response's body.
     pub(crate) idle: Duration,
+    /// For the next request on a kept connection to an upstream.
+    pub(crate) upstream_idle: Duration,
+    /// Connections to upstreams that are older get no further requests, so that changes of their addresses are followed.
+    pub(crate) upstream_age: Duration,
     /// For a client's complete request headers, and for its next request on a kept connection.
     pub(crate) request_headers: Duration,
     /// For requests in flight, after SIGTERM.
@@ -83,6 +95,9 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             response: Duration::from_secs(60),
             idle: Duration::from_secs(300),
+            // Shorter than what servers commonly keep (Node: 5 s), so that a connection is seldom closed while a request goes out on it.
+            upstream_idle: Duration::from_secs(4),
+            upstream_age: Duration::from_secs(60),
             request_headers: Duration::from_secs(60),
             drain: Duration::from_secs(30),
             lame_duck: Duration::ZERO,
@@ -137,6 +152,8 @@ impl Settings {
             "admin": self.admin.map(|address| address.to_string()),
             "workers": self.workers,
             "routes": routes,
+            "normalize_path": self.normalize_path.to_string(),
+            "trusted_consumer": self.trusted_consumer.shown(),
             "redis": self.redis.shown(),
             "filter": self.filter.as_ref().map(secret::without_secrets),
             "timeouts": self.timeouts.shown(),
@@ -150,11 +167,18 @@ impl Settings {
 }
 
 impl Timeouts {
+    /// Those of connections to upstreams.
+    pub(crate) fn upstream(&self) -> [Duration; 3] {
+        [self.connect, self.upstream_idle, self.upstream_age]
+    }
+
     fn shown(&self) -> Value {
         json!({
             "connect": duration_shown(self.connect),
             "response": duration_shown(self.response),
             "idle": duration_shown(self.idle),
+            "upstream_idle": duration_shown(self.upstream_idle),
+            "upstream_age": duration_shown(self.upstream_age),
             "request_headers": duration_shown(self.request_headers),
             "drain": duration_shown(self.drain),
             "lame_duck": duration_shown(self.lame_duck),
@@ -173,13 +197,18 @@ fn duration_shown(duration: Duration) -> String {
 }
 
 fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> Settings {
+    let normalize_path = fields.read("normalize_path", "`on`, `refuse` or `off`", mistakes, PathRules::from_value).unwrap_or_default();
     let settings = Settings {
         listen: fields
             .read("listen", ADDRESS, mistakes, |value| parse_address(value.as_str()?))
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
         admin: fields.read("admin", ADDRESS, mistakes, |value| parse_address(value.as_str()?)),
         workers: fields.whole("workers", 1..=1024, mistakes).and_then(|count| usize::try_from(count).ok()).unwrap_or_else(default_workers),
-        routes: read_routes(&mut fields, mistakes),
+        routes: read_routes(&mut fields, normalize_path, mistakes),
+        normalize_path,
+        trusted_consumer: fields
+            .read("trusted_consumer", TrustedConsumer::EXPECTED, mistakes, TrustedConsumer::from_value)
+            .unwrap_or_default(),
         redis: redis::read(&mut fields, folder, mistakes),
         filter: read_filter(&mut fields, mistakes),
         timeouts: read_timeouts(&mut fields, mistakes),
@@ -206,7 +235,7 @@ fn default_workers() -> usize {
 }
 
 /// Either `routes`, or `upstream` alone for one route to everything.
-fn read_routes(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
+fn read_routes(fields: &mut Fields<'_>, rules: PathRules, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
     let upstream_path = fields.path_of("upstream");
     match (fields.value("upstream"), fields.value("routes")) {
         (Some(_), Some(_)) => {
@@ -221,11 +250,11 @@ fn read_routes(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Vec<Rout
             .map(|upstream| RouteSettings { name: String::new(), host: HostPattern::Any, path_prefix: "/".to_owned(), upstream })
             .into_iter()
             .collect(),
-        (None, Some(list)) => read_route_list(list, mistakes),
+        (None, Some(list)) => read_route_list(list, rules, mistakes),
     }
 }
 
-fn read_route_list(list: &Value, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
+fn read_route_list(list: &Value, rules: PathRules, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
     let Some(list) = list.as_array().filter(|list| !list.is_empty()) else {
         mistakes.push(unexpected("routes", list, "an array with at least one route"));
         return Vec::new();
@@ -233,7 +262,7 @@ fn read_route_list(list: &Value, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettin
     let mut routes: Vec<RouteSettings> = Vec::new();
     for (index, value) in list.iter().enumerate() {
         let path = format!("routes[{index}]");
-        let Some(route) = Fields::of(&path, value, mistakes).and_then(|fields| read_route(fields, mistakes)) else {
+        let Some(route) = Fields::of(&path, value, mistakes).and_then(|fields| read_route(fields, rules, mistakes)) else {
             continue;
         };
         if let Some(twin) = routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix) {
@@ -245,13 +274,14 @@ fn read_route_list(list: &Value, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettin
     routes
 }
 
-fn read_route(mut fields: Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<RouteSettings> {
+fn read_route(mut fields: Fields<'_>, rules: PathRules, mistakes: &mut Vec<Mistake>) -> Option<RouteSettings> {
     let name = fields.text("name", mistakes).unwrap_or_default();
     let host = fields
         .read("host", "`*`, a host name without port, or `*.` and a domain", mistakes, |value| value.as_str().and_then(HostPattern::parse))
         .unwrap_or(HostPattern::Any);
     let path_prefix = fields
         .read("path_prefix", "a path that starts with `/`, without query", mistakes, read_path_prefix)
+        .and_then(|prefix| normal_prefix(prefix, rules, &fields, mistakes))
         .unwrap_or_else(|| "/".to_owned());
     let upstream_path = fields.path_of("upstream");
     let upstream = match fields.value("upstream") {
@@ -265,10 +295,22 @@ fn read_route(mut fields: Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<Rou
     Some(RouteSettings { name, host, path_prefix, upstream: upstream? })
 }
 
-fn read_path_prefix(value: &Value) -> Option<String> {
+fn read_path_prefix(value: &Value) -> Option<&str> {
     let text = value.as_str()?;
     let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
-    is_path.then(|| text.to_owned())
+    is_path.then_some(text)
+}
+
+/// In the spelling that requests will have when they are compared with it.
+fn normal_prefix(prefix: &str, rules: PathRules, fields: &Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<String> {
+    match rules.read(prefix) {
+        Ok(read) => Some(read.forwarded.into_owned()),
+        Err(AmbiguousPath(reason)) => {
+            let message = format!("got `{prefix}`, which no request can have with `normalize_path: {rules}`: {reason}");
+            mistakes.push(Mistake::new(fields.path_of("path_prefix"), message));
+            None
+        }
+    }
 }
 
 fn read_upstream(path: &str, url: &Value, mistakes: &mut Vec<Mistake>) -> Option<Upstream> {
@@ -291,6 +333,8 @@ fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeou
         ("connect", &mut timeouts.connect),
         ("response", &mut timeouts.response),
         ("idle", &mut timeouts.idle),
+        ("upstream_idle", &mut timeouts.upstream_idle),
+        ("upstream_age", &mut timeouts.upstream_age),
         ("request_headers", &mut timeouts.request_headers),
         ("drain", &mut timeouts.drain),
         ("lame_duck", &mut timeouts.lame_duck),

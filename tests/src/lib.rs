@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod oracle;
 pub mod plugin_resource;
 pub mod promises;
+pub mod raw_upstream;
 pub mod redis_certificates;
 pub mod redis_cluster;
 pub mod redis_sentinels;

@@ -196,7 +196,7 @@ async fn serve(listener: StdTcpListener, record: Arc<Record>) {
         let record = Arc::clone(&record);
         tokio::spawn(async move {
             let mut server = auto::Builder::new(TokioExecutor::new());
-            server.http1().timer(TokioTimer::new()).max_buf_size(1 << 20);
+            server.http1().timer(TokioTimer::new()).max_buf_size(1 << 20).max_headers(1_000);
             server.http2().timer(TokioTimer::new()).max_header_list_size(1 << 20).adaptive_window(true);
             let service = service_fn(move |request| answer(request, Arc::clone(&record)));
             // A client that leaves is the test's business.

@@ -70,6 +70,11 @@ impl Record {
         }
     }
 
+    /// Whether the response to this request has a body.
+    pub(crate) fn wants_body(&self) -> bool {
+        self.method != Method::HEAD
+    }
+
     /// Queries are left out: they carry API keys.
     fn log(&self, duration: Duration) {
         let route = self.route.as_deref();

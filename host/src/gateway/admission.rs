@@ -6,29 +6,86 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Method, StatusCode};
 
 use crate::gateway::answer::Refusal;
-use crate::gateway::headers;
+use crate::gateway::headers::{self, Hops};
 use crate::gateway::routes::Route;
 use crate::gateway::via;
+use crate::settings::{AmbiguousPath, PathRules, TrustedConsumer};
 
-/// The host a request is for: of its target, or else of its only `host` field.
+/// What is known of a request once it counts as one.
+pub(crate) struct Admitted {
+    pub(crate) authority: Authority,
+    /// The path and query that the filter sees and the upstream gets.
+    pub(crate) target: PathAndQuery,
+    /// The path that routes are compared with.
+    pub(crate) path: Vec<u8>,
+}
+
+/// Checks a request's head: all that can be said before its route is known.
 ///
 /// # Errors
-/// The request has none, or several, or something that is no host; or it is a CONNECT, which a reverse proxy does not serve.
-/// Without a host no rule can be matched, so letting such a request pass would be a way around every limit.
-pub(crate) fn authority(parts: &Parts) -> Result<Authority, Refusal> {
-    let bad = |reason: &'static str| Refusal::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request");
-    if parts.method == Method::CONNECT {
-        let reason = "CONNECT is not served here";
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"));
+/// It is none that a reverse proxy serves, or one that the gateway and an upstream might read in different ways.
+pub(crate) fn admit(parts: &Parts, rules: PathRules) -> Result<Admitted, Refusal> {
+    check_method(&parts.method)?;
+    if parts.headers.len() > headers::FIELDS_MAX {
+        let reason = "the request has too many header fields";
+        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason, "gateway.bad_request"));
+    }
+    if headers::has_foreign_coding(&parts.headers) {
+        let reason = "the body is in a transfer coding that is not known here";
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, reason, "gateway.bad_request"));
     }
     if via::is_known(&parts.headers) {
         let reason = "the request came back here";
         return Err(Refusal::new(StatusCode::LOOP_DETECTED, reason, "gateway.loop"));
     }
+    check_form(parts)?;
+    let authority = authority(parts)?;
+    let read = rules.read(parts.uri.path()).map_err(|AmbiguousPath(reason)| bad(reason))?;
+    let target = match &read.forwarded {
+        Cow::Borrowed(_) => parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),
+        Cow::Owned(path) => {
+            let target = parts.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+            PathAndQuery::from_maybe_shared(target).map_err(|_| bad("the path is none"))?
+        }
+    };
+    Ok(Admitted { authority, target, path: read.compared.into_owned() })
+}
+
+fn bad(reason: &'static str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request")
+}
+
+fn check_method(method: &Method) -> Result<(), Refusal> {
+    let reason = match *method {
+        Method::CONNECT => "CONNECT is not served here",
+        // It would show a client's script what proxies added, and cookies that it must not read.
+        Method::TRACE => "TRACE is not served here",
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"))
+}
+
+/// RFC 9112, section 3.2: a path, an `http` URL, or `*` of OPTIONS.
+fn check_form(parts: &Parts) -> Result<(), Refusal> {
+    let is_web = parts.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    let is_whole = parts.uri.authority().is_none() || parts.uri.scheme().is_some();
+    let is_path = match parts.uri.path() {
+        "*" => parts.method == Method::OPTIONS,
+        path => path.starts_with('/'),
+    };
+    if is_web && is_whole && is_path { Ok(()) } else { Err(bad("the target is neither a path nor an http URL")) }
+}
+
+/// The host a request is for: of its target, or else of its only `host` field.
+///
+/// # Errors
+/// The request has none, or several, or something that is no host.
+/// Without a host no rule can be matched, so letting such a request pass would be a way around every limit.
+fn authority(parts: &Parts) -> Result<Authority, Refusal> {
     let mut fields = parts.headers.get_all(header::HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
@@ -39,10 +96,14 @@ pub(crate) fn authority(parts: &Parts) -> Result<Authority, Refusal> {
         (None, Some(field)) => Authority::try_from(field.as_bytes()).map_err(|_| bad("the host field is not a host"))?,
         (None, None) => return Err(bad("the request names no host")),
     };
-    match authority.as_str().contains('@') || authority.host().is_empty() {
-        true => Err(bad("the host field is not a host")),
-        false => Ok(authority),
-    }
+    if is_host(&authority) { Ok(authority) } else { Err(bad("the host field is not a host")) }
+}
+
+/// A name or an address, and a port that is one.
+fn is_host(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    let is_port = |port: &str| port.is_empty() || port == ":" || authority.port_u16().is_some();
+    !authority.host().trim_matches('.').is_empty() && port.is_some_and(is_port)
 }
 
 /// What a client asked for beyond a response.
@@ -50,16 +111,24 @@ pub(crate) struct Wishes {
     /// Another protocol on this connection, as in `websocket`.
     pub(crate) upgrade: Option<HeaderValue>,
     pub(crate) trailers: bool,
+    /// What it says of the proxies it may pass.
+    pub(crate) hops: Hops,
 }
 
 /// Makes the client's headers those of a request that a proxy passes on, so that the filter sees what the upstream will.
-pub(crate) fn prepare(parts: &mut Parts, client: SocketAddr, authority: &Authority) -> Wishes {
+pub(crate) fn prepare(parts: &mut Parts, client: SocketAddr, authority: &Authority, trusted: &TrustedConsumer) -> Wishes {
+    headers::remove_claims(&mut parts.headers, trusted.counts(client.ip()));
+    // The target's host counts, whatever the field says.
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        parts.headers.insert(header::HOST, host);
+    }
+    let hops = if parts.method == Method::OPTIONS { headers::count_hop(&mut parts.headers) } else { Hops::Unlimited };
     let upgrade = headers::remove_hop_by_hop(&mut parts.headers);
     let trailers = headers::keep_te_trailers(&mut parts.headers);
     // The server side of this connection answers the expectation itself, when the body is first asked for.
     parts.headers.remove(header::EXPECT);
     headers::add_forwarded(&mut parts.headers, client.ip(), authority, parts.version);
-    Wishes { upgrade, trailers }
+    Wishes { upgrade, trailers, hops }
 }
 
 /// A request as the filter sees it.
@@ -75,12 +144,12 @@ pub(crate) struct View {
 
 impl View {
     /// A request whose headers are as the upstream will get them.
-    pub(crate) fn new(parts: Parts, authority: Authority, client: SocketAddr, route: Option<Arc<Route>>) -> Self {
+    pub(crate) fn new(parts: Parts, admitted: Admitted, client: SocketAddr, route: Option<Arc<Route>>) -> Self {
         Self {
             method: parts.method,
             headers: Mutex::new(parts.headers),
-            target: parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/")),
-            authority,
+            target: admitted.target,
+            authority: admitted.authority,
             client,
             route,
         }
@@ -142,7 +211,7 @@ mod tests {
 
     fn read(request: hyper::http::request::Builder) -> Result<String, StatusCode> {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        authority(&parts).map(|authority| authority.to_string()).map_err(|refusal| refusal.status)
+        admit(&parts, PathRules::Normalize).map(|admitted| admitted.authority.to_string()).map_err(|refusal| refusal.status)
     }
 
     #[test]
@@ -155,11 +224,32 @@ mod tests {
     fn a_request_without_one_proper_host_is_refused() {
         let bad = Err(StatusCode::BAD_REQUEST);
         assert_eq!(read(Request::get("/x")), bad);
-        for host in ["", "u:p@a", "a b", "a/b", ":80"] {
+        for host in ["", "u:p@a", "a b", "a/b", ":80", "a:x", "a:99999", "a:1:2", ".", "..:80"] {
             assert_eq!(read(Request::get("/x").header("host", host)), bad, "{host}");
         }
         assert_eq!(read(Request::get("/x").header("host", b"\xff".as_slice())), bad);
         assert_eq!(read(Request::get("/x").header("host", "a").header("host", "a")), bad);
         assert_eq!(read(Request::connect("a:443").header("host", "a")), Err(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(read(Request::trace("/").header("host", "a")), Err(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(read(Request::get("/x").header("host", "a.:")), Ok("a.:".to_owned()));
+    }
+
+    #[test]
+    fn a_target_is_a_path_or_a_url_of_the_web() {
+        let bad = Err(StatusCode::BAD_REQUEST);
+        for target in ["evil.test", "evil.test:80", "ftp://a/x", "ws://a/x", "*"] {
+            assert_eq!(read(Request::get(target).header("host", "a")), bad, "{target}");
+        }
+        for target in ["/x", "http://a/x", "https://a", "HTTP://a/x?y"] {
+            assert_eq!(read(Request::get(target).header("host", "a")), Ok("a".to_owned()), "{target}");
+        }
+        assert_eq!(read(Request::options("*").header("host", "a")), Ok("a".to_owned()));
+    }
+
+    #[test]
+    fn the_target_that_is_passed_on_is_the_one_that_is_compared() {
+        let (parts, ()) = Request::get("/x/..//%6Cogin;a=1?q=%zz&r=//..").header("host", "a").body(()).expect("a request").into_parts();
+        let admitted = admit(&parts, PathRules::Normalize).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert_eq!((admitted.target.as_str(), &*admitted.path), ("/login;a=1?q=%zz&r=//..", b"/login".as_slice()));
     }
 }

@@ -4,6 +4,9 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+
+use crate::gateway::headers::GRPC;
 
 /// Why the gateway answers instead of the upstream.
 #[derive(Debug)]
@@ -13,24 +16,72 @@ pub(crate) struct Refusal {
     pub(crate) reason: &'static str,
     /// For the access log.
     pub(crate) details: &'static str,
+    /// Whether the answer says which methods are served.
+    names_methods: bool,
 }
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// What gRPC's messages escape: all but printable ASCII, and the percent sign.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// The methods that the gateway passes on, so far as they have names that everybody knows.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, reason: &'static str, details: &'static str) -> Self {
-        Self { status, reason, details }
+        Self { status, reason, details, names_methods: status == StatusCode::METHOD_NOT_ALLOWED }
+    }
+
+    /// The answer to an OPTIONS request that may go no further (RFC 9110, section 7.6.2).
+    pub(crate) fn last_hop() -> Self {
+        Self { names_methods: true, ..Self::new(StatusCode::OK, "the request may go no further", "gateway.max_forwards") }
     }
 
     /// The response's head and body.
-    pub(crate) fn answer(&self) -> (Parts, Bytes) {
+    pub(crate) fn answer(&self, is_grpc: bool) -> (Parts, Bytes) {
+        if is_grpc {
+            return (grpc_parts(self.status, self.reason.as_bytes()), Bytes::new());
+        }
         let mut parts = parts(self.status);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        if self.names_methods {
+            parts.headers.insert(header::ALLOW, METHODS);
+        }
         (parts, Bytes::from(format!("{}\n", self.reason)))
+    }
+}
+
+/// gRPC's form with trailers only: its status stands in the headers, HTTP's says nothing.
+fn grpc_parts(status: StatusCode, message: &[u8]) -> Parts {
+    let mut parts = parts(StatusCode::OK);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    parts.headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(status)));
+    let message = percent_encode(message.trim_ascii_end(), ESCAPED).to_string();
+    if let Some(message) = HeaderValue::try_from(message).ok().filter(|message| !message.is_empty()) {
+        parts.headers.insert("grpc-message", message);
+    }
+    parts
+}
+
+/// What gRPC says a status of HTTP means (its document `http-grpc-status-mapping`), and `RESOURCE_EXHAUSTED` for what is too large.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 | 405 | 501 => 12,
+        413 | 429 | 431 => 8,
+        502..=504 => 14,
+        _ => 2,
     }
 }
 
 /// The filter's answer as HTTP. A status that no final response can have becomes 500, as the contract asks; so does an
 /// answer that the filter built wrongly in part, without that part.
-pub(crate) fn from_filter(response: slidegate::Response) -> (Parts, Bytes) {
+///
+/// The component speaks gRPC itself; what the library answers in its place, or another component, is put into gRPC's terms here.
+pub(crate) fn from_filter(response: slidegate::Response, is_grpc: bool) -> (Parts, Bytes) {
     let status = StatusCode::from_u16(response.status).ok().filter(|status| !status.is_informational());
     if status.is_none() {
         tracing::error!(status = response.status, "the filter answers with a status that cannot be sent; sending 500");
@@ -45,6 +96,12 @@ pub(crate) fn from_filter(response: slidegate::Response) -> (Parts, Bytes) {
             }
             _ => tracing::warn!(name = field.name, "the filter answers with a header that cannot be sent; leaving it out"),
         }
+    }
+    if is_grpc && !parts.headers.contains_key(GRPC_STATUS) {
+        let grpc = grpc_parts(parts.status, &response.body);
+        parts.status = grpc.status;
+        parts.headers.extend(grpc.headers);
+        return (parts, Bytes::new());
     }
     if !response.body.is_empty() && !parts.headers.contains_key(header::CONTENT_TYPE) {
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -65,12 +122,9 @@ mod tests {
 
     fn from(status: u16, headers: &[(&str, &[u8])], body: &[u8]) -> (Parts, Bytes) {
         let header = |(name, value): &(&str, &[u8])| Header { name: (*name).to_owned(), value: value.to_vec() };
-        from_filter(slidegate::Response {
-            status,
-            headers: headers.iter().map(header).collect(),
-            body: body.to_vec(),
-            details: String::new(),
-        })
+        let response =
+            slidegate::Response { status, headers: headers.iter().map(header).collect(), body: body.to_vec(), details: String::new() };
+        from_filter(response, false)
     }
 
     #[test]
@@ -92,6 +146,38 @@ mod tests {
             (&"5".parse().unwrap(), &"text/plain".parse().unwrap())
         );
         assert_eq!(body, "no");
+    }
+
+    #[test]
+    fn clients_of_grpc_get_their_status() {
+        for (status, expected) in [(404, "12"), (400, "13"), (502, "14"), (503, "14"), (504, "14"), (418, "2")] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let (parts, body) = Refusal::new(status, "not here", "gateway.x").answer(true);
+            let field = |name: &str| parts.headers[name].to_str().expect("text").to_owned();
+            assert_eq!((parts.status.as_u16(), body.len(), field("content-type").as_str()), (200, 0, "application/grpc"));
+            assert_eq!((field("grpc-status").as_str(), field("grpc-message").as_str()), (expected, "not here"));
+        }
+    }
+
+    #[test]
+    fn what_was_not_put_into_terms_of_grpc_is_put_so() {
+        let response = |headers| slidegate::Response { status: 503, headers, body: "100 % später\n".into(), details: String::new() };
+        let header = |name: &str, value: &str| Header { name: name.to_owned(), value: value.as_bytes().to_vec() };
+        let (parts, body) = from_filter(response(vec![header("content-type", "text/plain"), header("retry-after", "1")]), true);
+        assert_eq!((parts.status.as_u16(), body.len(), parts.headers.len()), (200, 0, 4));
+        assert_eq!((&parts.headers["grpc-status"], &parts.headers["retry-after"]), (&"14".parse().unwrap(), &"1".parse().unwrap()));
+        assert_eq!(parts.headers["content-type"], "application/grpc");
+        assert_eq!(parts.headers["grpc-message"], "100 %25 sp%C3%A4ter");
+        let own = from_filter(response(vec![header("grpc-status", "8")]), true).0;
+        assert_eq!((own.status.as_u16(), &own.headers["grpc-status"]), (503, &"8".parse().unwrap()));
+    }
+
+    #[test]
+    fn who_may_not_do_this_is_told_what_is_served() {
+        let refused = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no", "gateway.x").answer(false).0;
+        assert!(refused.headers["allow"].to_str().expect("text").contains("GET"));
+        assert!(Refusal::last_hop().answer(false).0.headers.contains_key("allow"));
+        assert!(!Refusal::new(StatusCode::NOT_FOUND, "no", "gateway.x").answer(false).0.headers.contains_key("allow"));
     }
 
     #[test]

@@ -33,6 +33,11 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// The gateway's own body; an empty one is none, so that the response ends with its headers.
+    pub(crate) fn own(body: Bytes) -> Self {
+        Self::Own(Some(body).filter(|body| !body.is_empty()))
+    }
+
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Peer(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
@@ -75,6 +80,7 @@ pub(crate) struct Upload {
     /// How long the client was waited for, in microseconds.
     waited_us: AtomicU64,
     is_complete: AtomicBool,
+    is_broken: AtomicBool,
 }
 
 impl Upload {
@@ -86,6 +92,7 @@ impl Upload {
             waiting_since_us: AtomicU64::new(0),
             waited_us: AtomicU64::new(0),
             is_complete: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +104,11 @@ impl Upload {
     /// Whether nothing more is expected from the client.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client broke the body off, or what it sent is none.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
     }
 
     /// When the last piece was sent on; when the request began, if none was.
@@ -172,7 +184,7 @@ impl Body for RequestBody {
             // Nothing comes after trailers, and the client does not ask.
             Some(Ok(frame)) if frame.is_trailers() => self.upload.complete(),
             Some(Ok(frame)) => self.upload.piece(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(_)) => {}
+            Some(Err(_)) => self.upload.is_broken.store(true, Ordering::Relaxed),
             None => self.upload.complete(),
         }
         if self.source.is_end() {
@@ -206,6 +218,12 @@ pub(crate) struct ResponseBody {
 impl ResponseBody {
     pub(crate) fn new(source: Source, idle: Duration, record: Option<Record>, stream: Option<Arc<slidegate::Stream>>) -> Self {
         Self { source, is_ended: false, idle, timer: None, is_waiting: false, record, _stream: stream }
+    }
+
+    /// The body of a response that is sent without it, to HEAD or with a status that has none. Its length is still told.
+    pub(crate) fn not_sent(mut self) -> Self {
+        self.is_ended = true;
+        self
     }
 
     /// The timer starts when a piece is waited for, so that a slow client is not taken for a slow upstream.

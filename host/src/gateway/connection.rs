@@ -21,13 +21,12 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::gateway::answer::Refusal;
 use crate::gateway::body::{BodyError, ResponseBody, Source};
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
+use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
+use crate::gateway::interim::BesideResponses;
 use crate::gateway::proxy::Lane;
 use crate::gateway::server::Ending;
 use crate::gateway::socket::{Flow, Socket};
 use crate::settings::{Limits, Timeouts};
-
-/// Request lines and headers together, in HTTP/1.1 and HTTP/2. Above it the client gets 431. Headers of 100 KB still pass.
-const HEADERS_SIZE_MAX: u32 = 128 * 1024;
 
 /// How often an HTTP/2 client that sends nothing is asked whether it still lives, and how long it may take to answer.
 const HTTP2_PING: Duration = Duration::from_secs(30);
@@ -60,8 +59,10 @@ pub(crate) async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr
     let (guest, guests) = (Arc::clone(seat.guest()), Arc::clone(seat.guests()));
     let socket = Socket::new(socket, seat);
     let flow = Arc::clone(socket.flow());
+    let beside = BesideResponses::default();
+    let socket = beside.socket(socket);
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, ending: ending.clone() });
+    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, beside, ending: ending.clone() });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
@@ -147,6 +148,7 @@ struct Visit {
     guest: Arc<Guest>,
     guests: Arc<Guests>,
     flow: Arc<Flow>,
+    beside: BesideResponses,
     ending: Ending,
 }
 
@@ -154,9 +156,9 @@ impl Visit {
     async fn answer(&self, request: Request<Incoming>) -> Response<Served> {
         let is_http2 = request.version() == Version::HTTP_2;
         let Some(order) = Order::take(&self.guest, &self.guests, is_http2) else {
-            return self.served(self.overloaded(), None);
+            return self.served(self.overloaded(headers::is_grpc(request.headers())), None);
         };
-        let mut response = self.lane.answer(request, self.client).await;
+        let mut response = self.lane.answer(request, self.client, self.beside.clone()).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             order.becomes_tunnel();
         } else if !is_http2 && self.ending.is_near() {
@@ -170,11 +172,11 @@ impl Visit {
     }
 
     /// There is no descriptor left to reach an upstream with; waiting for one would only hold more of them.
-    fn overloaded(&self) -> Response<ResponseBody> {
+    fn overloaded(&self, is_grpc: bool) -> Response<ResponseBody> {
         let reason = "the gateway has no connection left for this request";
-        let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer();
+        let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
         parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        Response::from_parts(parts, ResponseBody::new(Source::Own(Some(body)), LAST_WORD, None, None))
+        Response::from_parts(parts, ResponseBody::new(Source::own(body), LAST_WORD, None, None))
     }
 }
 
@@ -265,7 +267,14 @@ fn prepare(socket: &TcpStream, timeouts: &Timeouts, limits: &Limits) {
 fn protocol(timeouts: &Timeouts, limits: &Limits) -> auto::Builder<Streams> {
     let silence_max = timeouts.idle.max(timeouts.response).max(timeouts.connect).saturating_add(STALL_MARGIN);
     let mut builder = auto::Builder::new(Streams { silence_max });
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(timeouts.request_headers).max_buf_size(HEADERS_SIZE_MAX as usize);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeouts.request_headers)
+        .max_buf_size(HEADERS_SIZE_MAX as usize)
+        .max_headers(FIELDS_MAX)
+        // Who has nothing more to send still waits for an answer.
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())

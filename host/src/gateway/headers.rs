@@ -9,6 +9,18 @@ use hyper::http::uri::Authority;
 
 use crate::gateway::via;
 
+/// The most that a message's header fields may be, in bytes: names, values, and in HTTP/1.1 the request line. Fields of 100 KB still pass.
+pub(crate) const HEADERS_SIZE_MAX: u32 = 128 * 1024;
+
+/// The most fields that a request or a response may have.
+pub(crate) const FIELDS_MAX: usize = 256;
+
+/// In which an authenticating proxy names the consumer.
+const X_MSE_CONSUMER: HeaderName = HeaderName::from_static("x-mse-consumer");
+
+/// What begins so is the gateway's to say.
+const OWN_PREFIX: &str = "x-slidegate-";
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -54,6 +66,71 @@ fn remove_named_by_connection(headers: &mut HeaderMap) -> bool {
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
+
+/// Whether a message's body is in a transfer coding that the gateway does not know: any but `chunked`, once.
+pub(crate) fn has_foreign_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter().flat_map(tokens);
+    let is_chunked = codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    !is_chunked || codings.next().is_some()
+}
+
+/// Removes the length of a response that comes in chunks: they count (RFC 9112, section 6.3).
+pub(crate) fn remove_false_length(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// Removes what a client may not say of itself.
+pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) {
+    let own: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+    if !is_trusted_consumer {
+        headers.remove(X_MSE_CONSUMER);
+    }
+}
+
+/// What an OPTIONS request says of how many proxies it may still pass (RFC 9110, section 7.6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hops {
+    Unlimited,
+    /// It is to be answered here.
+    NoMore,
+    /// What it says is no number.
+    Unreadable,
+}
+
+/// Reads `max-forwards`, and counts it down for the next.
+pub(crate) fn count_hop(headers: &mut HeaderMap) -> Hops {
+    let mut fields = headers.get_all(header::MAX_FORWARDS).iter();
+    let (Some(field), another) = (fields.next(), fields.next()) else {
+        return Hops::Unlimited;
+    };
+    let digits = field.as_bytes();
+    if another.is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Hops::Unreadable;
+    }
+    let hops = digits.iter().fold(0_u64, |hops, digit| hops.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+    match hops.checked_sub(1) {
+        None => Hops::NoMore,
+        Some(left) => {
+            headers.insert(header::MAX_FORWARDS, HeaderValue::from(left));
+            Hops::Unlimited
+        }
+    }
+}
+
+/// Whether a request is one of gRPC, whose clients understand an answer only in their own terms.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    let (name, rest) = kind.split_at_checked(GRPC.len()).unwrap_or((&[], &[]));
+    name.eq_ignore_ascii_case(GRPC.as_bytes()) && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
+}
+
+/// The content type of gRPC. `application/grpc-web` is another protocol.
+pub(crate) const GRPC: &str = "application/grpc";
 
 /// Of `te` only the wish for trailers is passed on: the gateway forwards them, and decodes no transfer coding but chunked.
 pub(crate) fn keep_te_trailers(headers: &mut HeaderMap) -> bool {
@@ -129,6 +206,67 @@ mod tests {
         assert_eq!(asked, Some(HeaderValue::from_static("websocket")));
         assert_eq!(upgrade(&[("upgrade", "websocket")]), None);
         assert_eq!(upgrade(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]), None);
+    }
+
+    #[test]
+    fn no_coding_but_chunked_is_known() {
+        for (codings, is_foreign) in [
+            (&[][..], false),
+            (&["chunked"], false),
+            (&["Chunked "], false),
+            (&["gzip, chunked"], true),
+            (&["gzip", "chunked"], true),
+            (&["chunked, chunked"], true),
+            (&["identity"], true),
+            (&["chunked;x=1"], true),
+        ] {
+            let map: HeaderMap = codings.iter().map(|coding| (header::TRANSFER_ENCODING, HeaderValue::from_static(coding))).collect();
+            assert_eq!(has_foreign_coding(&map), is_foreign, "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn claims_of_a_client_go() {
+        let sent = headers(&[("x-slidegate-degraded", "open"), ("x-slidegate-a", "1"), ("x-mse-consumer", "a"), ("x-own", "1")]);
+        let mut map = sent.clone();
+        remove_claims(&mut map, false);
+        assert_eq!(map, headers(&[("x-own", "1")]));
+        let mut map = sent;
+        remove_claims(&mut map, true);
+        assert_eq!(map, headers(&[("x-mse-consumer", "a"), ("x-own", "1")]));
+    }
+
+    #[test]
+    fn hops_are_counted_down() {
+        let count = |fields: &[(&'static str, &'static str)]| {
+            let mut map = headers(fields);
+            let hops = count_hop(&mut map);
+            (hops, map.get("max-forwards").and_then(|value| value.to_str().ok()).map(str::to_owned))
+        };
+        assert_eq!(count(&[]), (Hops::Unlimited, None));
+        assert_eq!(count(&[("max-forwards", "0")]), (Hops::NoMore, Some("0".to_owned())));
+        assert_eq!(count(&[("max-forwards", "10")]), (Hops::Unlimited, Some("9".to_owned())));
+        assert_eq!(count(&[("max-forwards", "99999999999999999999")]).1.as_deref(), Some("18446744073709551614"));
+        for bad in ["", "-1", "1.5", "a", "1, 2"] {
+            assert_eq!(count(&[("max-forwards", bad)]).0, Hops::Unreadable, "{bad}");
+        }
+        assert_eq!(count(&[("max-forwards", "1"), ("max-forwards", "1")]).0, Hops::Unreadable);
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("Application/gRPC+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpcx", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_grpc(&headers(&[("content-type", kind)])), expected, "{kind}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
     }
 
     #[test]

@@ -20,9 +20,10 @@ use crate::gateway::access_log::{Annotations, Record};
 use crate::gateway::admission::{self, View, Wishes};
 use crate::gateway::answer::{self, Refusal};
 use crate::gateway::body::{RequestBody, ResponseBody, Source};
-use crate::gateway::client::ClientError;
+use crate::gateway::client::{ClientError, Exchange};
 use crate::gateway::filtered;
-use crate::gateway::headers;
+use crate::gateway::headers::{self, Hops};
+use crate::gateway::interim::{self, BesideResponses, Interim};
 use crate::gateway::routes::Route;
 use crate::gateway::serving::Serving;
 use crate::gateway::telemetry::UpstreamError;
@@ -40,21 +41,29 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// Answers a request. Dropping the future, because the client left, ends the filter's stream.
-    pub(crate) async fn answer(&self, mut request: Request<Incoming>, client: SocketAddr) -> Response<ResponseBody> {
+    pub(crate) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        client: SocketAddr,
+        beside: BesideResponses,
+    ) -> Response<ResponseBody> {
         let serving = self.serving.load_full();
         let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut parts, body) = request.into_parts();
         let mut record = Record::new(&serving, self.in_flight.clone(), client, &parts);
-        let authority = match admission::authority(&parts) {
-            Ok(authority) => authority,
-            Err(refusal) => return Passage { lane: self, serving, record, stream: None }.refuse(&refusal).await,
+        let is_grpc = headers::is_grpc(&parts.headers);
+        // Earlier versions know none, and hyper's server has no way to send them in HTTP/2.
+        let beside = (parts.version == Version::HTTP_11).then_some(beside);
+        let admitted = match admission::admit(&parts, serving.settings.normalize_path) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Passage { lane: self, serving, record, stream: None, is_grpc, beside }.refuse(&refusal).await,
         };
-        let route = serving.routes.find(authority.host(), parts.uri.path()).cloned();
-        record.authority = Some(authority.clone());
+        let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
+        record.authority = Some(admitted.authority.clone());
         record.route.clone_from(&route);
-        let wishes = admission::prepare(&mut parts, client, &authority);
-        let view = Arc::new(View::new(parts, authority, client, route));
-        let passage = Passage { lane: self, serving, record, stream: None };
+        let wishes = admission::prepare(&mut parts, client, &admitted.authority, &serving.settings.trusted_consumer);
+        let view = Arc::new(View::new(parts, admitted, client, route));
+        let passage = Passage { lane: self, serving, record, stream: None, is_grpc, beside };
         passage.run(view, wishes, body, client_upgrade).await
     }
 }
@@ -65,6 +74,9 @@ struct Passage<'l> {
     serving: Arc<Serving>,
     record: Record,
     stream: Option<Arc<Stream>>,
+    is_grpc: bool,
+    /// Where interim responses go, if the client can be sent any.
+    beside: Option<BesideResponses>,
 }
 
 impl Passage<'_> {
@@ -73,9 +85,9 @@ impl Passage<'_> {
             Ok(headers) => headers,
             Err(refused) => return self.respond(refused),
         };
-        let Some(route) = &view.route else {
-            let refusal = Refusal::new(StatusCode::NOT_FOUND, "no route for this host and path", "gateway.no_route");
-            return self.refuse(&refusal).await;
+        let route = match serving_route(&view, &wishes) {
+            Ok(route) => route,
+            Err(refusal) => return self.refuse(&refusal).await,
         };
         let (body, answered) = self.request_body(body);
         let request = Request::from_parts(upstream_parts(&view, headers, &wishes, route), body);
@@ -116,25 +128,47 @@ impl Passage<'_> {
     }
 
     /// Sends the request on and waits for the response's headers.
-    async fn forward(&self, request: Request<RequestBody>, route: &Route) -> Result<Response<Incoming>, Refusal> {
+    async fn forward(&self, mut request: Request<RequestBody>, route: &Route) -> Result<Response<Incoming>, Refusal> {
         let Some(clients) = self.serving.clients(self.lane.index) else {
             return Err(Refusal::new(StatusCode::BAD_GATEWAY, "no upstream client", "gateway.upstream_connect"));
         };
-        let response = clients.send(route.upstream.protocol, request);
+        let interims = self.beside.as_ref().map(|beside| (beside, Interim::listen(&mut request)));
+        let mut exchange = Exchange::new(request, &route.upstream);
+        let answered = self.answer_in_time(interim::pass_on(interims, exchange.send(clients))).await;
+        match answered {
+            Some(Ok(response)) if headers::has_foreign_coding(response.headers()) => {
+                route.metrics.upstream_error(UpstreamError::Reset);
+                let reason = "the upstream answered in a transfer coding that is not known here";
+                Err(Refusal::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset"))
+            }
+            Some(Ok(response)) => Ok(response),
+            // Whatever became of the connection, it began with the client.
+            Some(Err(_)) if self.record.upload.is_broken() => {
+                let reason = "the request's body broke off, or is none";
+                Err(Refusal::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request"))
+            }
+            Some(Err(error)) => Err(upstream_refusal(&error, route)),
+            None => {
+                exchange.give_up();
+                Err(late_refusal(self.record.upload.is_complete(), route))
+            }
+        }
+    }
+
+    /// Waits for the response's headers. Returns none if they are late.
+    async fn answer_in_time<T>(&self, response: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(response);
         let (limit, limits) = (self.serving.settings.timeouts.response, &self.serving.settings.limits);
         let mut deadline = self.record.upload.deadline(limit, limits);
         loop {
-            match timeout_at(deadline, &mut response).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(upstream_refusal(&error, route)),
-                Err(_) => {}
+            if let Ok(response) = timeout_at(deadline, &mut response).await {
+                return Some(response);
             }
             // While the request's body is still being sent, the upstream is not late yet.
             let upload = &self.record.upload;
             deadline = upload.deadline(limit, limits);
             if deadline <= Instant::now() {
-                return Err(late_refusal(upload.is_complete(), route));
+                return None;
             }
         }
     }
@@ -169,6 +203,7 @@ impl Passage<'_> {
             };
         }
         let (mut parts, body) = response.into_parts();
+        headers::remove_false_length(&mut parts.headers);
         headers::remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
         self.finish(parts, Source::Peer(body)).await
@@ -196,8 +231,8 @@ impl Passage<'_> {
     /// The gateway's own answer. The filter may add its headers to it, as to an upstream's.
     async fn refuse(mut self, refusal: &Refusal) -> Response<ResponseBody> {
         self.record.details = refusal.details.into();
-        let (parts, body) = refusal.answer();
-        self.finish(parts, Source::Own(Some(body))).await
+        let (parts, body) = refusal.answer(self.is_grpc);
+        self.finish(parts, Source::own(body)).await
     }
 
     /// Shows the response to the filter, where it asks for that, and hands it to the server.
@@ -227,8 +262,8 @@ impl Passage<'_> {
     /// The filter's answer.
     fn respond(mut self, mut response: slidegate::Response) -> Response<ResponseBody> {
         self.record.details = std::mem::take(&mut response.details).into();
-        let (parts, body) = answer::from_filter(response);
-        self.send(parts, Source::Own(Some(body)))
+        let (parts, body) = answer::from_filter(response, self.is_grpc);
+        self.send(parts, Source::own(body))
     }
 
     fn send(mut self, parts: response::Parts, source: Source) -> Response<ResponseBody> {
@@ -236,18 +271,32 @@ impl Passage<'_> {
         let idle = self.serving.settings.timeouts.idle;
         // A body may last for days; without hooks for it the filter has seen what it sees.
         let stream = self.stream.filter(|_| self.serving.hooks().intersects(Hooks::REQUEST_BODY | Hooks::RESPONSE_BODY));
-        Response::from_parts(parts, ResponseBody::new(source, idle, Some(self.record), stream))
+        let is_sent = self.record.wants_body() && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let body = ResponseBody::new(source, idle, Some(self.record), stream);
+        Response::from_parts(parts, if is_sent { body } else { body.not_sent() })
     }
+}
+
+/// The route of a request that may go on.
+fn serving_route<'v>(view: &'v View, wishes: &Wishes) -> Result<&'v Arc<Route>, Refusal> {
+    match wishes.hops {
+        Hops::Unlimited => {}
+        Hops::NoMore => return Err(Refusal::last_hop()),
+        Hops::Unreadable => {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "max-forwards is not a number", "gateway.bad_request"));
+        }
+    }
+    let no_route = || Refusal::new(StatusCode::NOT_FOUND, "no route for this host and path", "gateway.no_route");
+    view.route.as_ref().ok_or_else(no_route)
 }
 
 /// The request's head as the upstream gets it.
 fn upstream_parts(view: &View, mut headers: HeaderMap, wishes: &Wishes, route: &Route) -> request::Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
+    let mut uri = hyper::http::uri::Parts::default();
+    uri.path_and_query = Some(view.target.clone());
     match route.upstream.protocol {
         Protocol::Http1 => {
-            if let Ok(host) = HeaderValue::from_str(view.authority.as_str()) {
-                headers.insert(header::HOST, host);
-            }
             if let Some(upgrade) = &wishes.upgrade {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 headers.insert(header::UPGRADE, upgrade.clone());
@@ -255,20 +304,19 @@ fn upstream_parts(view: &View, mut headers: HeaderMap, wishes: &Wishes, route: &
                 // RFC 9110, section 10.1.4: `te` is announced in `connection`.
                 headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             }
+            parts.version = Version::HTTP_11;
         }
         // `:authority` is the upstream's; the client's host is in `x-forwarded-host`.
         Protocol::H2c => {
             headers.remove(header::HOST);
+            uri.scheme = Some(Scheme::HTTP);
+            uri.authority = Some(route.upstream.authority.clone());
+            parts.version = Version::HTTP_2;
         }
     }
-    let mut uri = hyper::http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = Some(route.upstream.authority.clone());
-    uri.path_and_query = Some(view.target.clone());
-    // All three parts are there and each was valid before.
+    // Each part was valid before, and scheme and host come together.
     parts.uri = Uri::from_parts(uri).unwrap_or_default();
     parts.method = view.method.clone();
-    parts.version = Version::HTTP_11;
     parts.headers = headers;
     parts
 }
@@ -287,6 +335,10 @@ fn upstream_refusal(error: &ClientError, route: &Route) -> Refusal {
             tracing::debug!(cause, upstream = %route.upstream, "cannot connect");
             let reason = "the upstream cannot be reached";
             refusal(UpstreamError::Connect, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_connect")
+        }
+        ClientError::TooLarge => {
+            let reason = "the upstream's answer has more header fields than pass here";
+            refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }
         ClientError::Reset(cause) => {
             tracing::debug!(cause, upstream = %route.upstream, "no response");

@@ -1,10 +1,9 @@
 //! Which route a request takes.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::gateway::telemetry::RouteMetrics;
-use crate::settings::{HostPattern, RouteSettings, Upstream};
+use crate::settings::{HostPattern, PathRules, RouteSettings, Upstream, comparable_host};
 
 /// A route of the file, with what the gateway keeps for it.
 pub(crate) struct Route {
@@ -13,7 +12,8 @@ pub(crate) struct Route {
     pub(crate) upstream: Upstream,
     pub(crate) metrics: RouteMetrics,
     host: HostPattern,
-    path_prefix: String,
+    /// As the paths of requests are compared.
+    path_prefix: Vec<u8>,
 }
 
 /// All routes. The closest host wins, then the longest path prefix; the order in the file does not matter.
@@ -24,22 +24,25 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    pub(crate) fn new(settings: &[RouteSettings]) -> Self {
+    /// Routes whose prefixes have been read by these rules before.
+    pub(crate) fn new(settings: &[RouteSettings], rules: PathRules) -> Self {
         let route = |route: &RouteSettings| {
+            let prefix =
+                rules.read(&route.path_prefix).map_or_else(|_| route.path_prefix.as_bytes().to_vec(), |read| read.compared.into_owned());
             Arc::new(Route {
                 name: route.name.clone(),
                 upstream: route.upstream.clone(),
                 metrics: RouteMetrics::new(&route.name),
                 host: route.host.clone(),
-                path_prefix: route.path_prefix.clone(),
+                path_prefix: prefix,
             })
         };
         Self { routes: settings.iter().map(route).collect(), unrouted: Arc::new(RouteMetrics::new("-")) }
     }
 
-    /// The route for a host (without port, in any letter case) and a path (without query).
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
-        let host = lower_case(host);
+    /// The route for a host (without port, in any of its spellings) and a path (without query, as it is compared).
+    pub(crate) fn find(&self, host: &str, path: &[u8]) -> Option<&Arc<Route>> {
+        let host = comparable_host(host);
         let mut best = None;
         for route in &self.routes {
             let Some(closeness) = route.host.closeness(&host).filter(|_| is_under(path, &route.path_prefix)) else {
@@ -54,19 +57,12 @@ impl Routes {
     }
 }
 
-fn lower_case(host: &str) -> Cow<'_, str> {
-    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => Cow::Owned(host.to_ascii_lowercase()),
-        false => Cow::Borrowed(host),
-    }
-}
-
 /// Whole segments are compared: `/orders` takes `/orders` and `/orders/7`, not `/orders2`. `/` takes everything, `*` of OPTIONS included.
-fn is_under(path: &str, prefix: &str) -> bool {
-    if prefix == "/" {
+fn is_under(path: &[u8], prefix: &[u8]) -> bool {
+    if prefix == b"/" {
         return true;
     }
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || prefix.ends_with(b"/") || rest.starts_with(b"/"))
 }
 
 #[cfg(test)]
@@ -83,7 +79,7 @@ mod tests {
                 upstream: Upstream::parse("http://127.0.0.1:1").expect("a URL"),
             })
             .collect();
-        Routes::new(&settings).find(host, path).map(|route| route.name.clone())
+        Routes::new(&settings, PathRules::Off).find(host, path.as_bytes()).map(|route| route.name.clone())
     }
 
     #[test]
@@ -99,6 +95,7 @@ mod tests {
 
     #[test]
     fn prefixes_end_at_segments() {
+        let is_under = |path: &str, prefix: &str| super::is_under(path.as_bytes(), prefix.as_bytes());
         assert!(is_under("/orders", "/orders") && is_under("/orders/", "/orders") && is_under("*", "/"));
         assert!(!is_under("/orders2", "/orders") && !is_under("/order", "/orders"));
         assert!(is_under("/orders/x", "/orders/") && !is_under("/orders", "/orders/"));

@@ -138,10 +138,10 @@ impl Workshop {
             },
         };
         let clients = match previous {
-            Some(previous) if previous.settings.timeouts.connect == settings.timeouts.connect => previous.clients.clone(),
-            _ => self.lanes.iter().map(|_| Clients::new(settings.timeouts.connect)).collect(),
+            Some(previous) if previous.settings.timeouts.upstream() == settings.timeouts.upstream() => previous.clients.clone(),
+            _ => self.lanes.iter().map(|_| Clients::new(&settings.timeouts)).collect(),
         };
-        Ok(Serving { routes: Routes::new(&settings.routes), filter, clients, settings })
+        Ok(Serving { routes: Routes::new(&settings.routes, settings.normalize_path), filter, clients, settings })
     }
 
     fn directory(&self, settings: &Settings) -> Result<RedisDirectory, Vec<Mistake>> {

@@ -1,0 +1,129 @@
+//! HTTP/1.1 connections, each for one request at a time and kept for the next.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::http::uri::Authority;
+use hyper::{Request, Response};
+
+use super::connection::{Connector, Received};
+use super::replay::AttemptBody;
+use super::{ClientError, causes};
+use crate::gateway::headers::FIELDS_MAX;
+
+/// All connections of one lane that wait for a request.
+pub(super) struct KeptConnections {
+    connector: Connector,
+    idle: Duration,
+    age: Duration,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    by_upstream: HashMap<Authority, Vec<(Connection, Instant)>>,
+    /// Whether a task looks for those that waited too long.
+    is_watched: bool,
+}
+
+/// A connection to an upstream.
+pub(super) struct Connection {
+    sender: SendRequest<AttemptBody>,
+    received: Received,
+    authority: Authority,
+    made: Instant,
+}
+
+impl KeptConnections {
+    /// Connections that wait longer than `idle` are closed, and those older than `age` get no further request.
+    pub(super) fn new(connector: Connector, idle: Duration, age: Duration) -> Arc<Self> {
+        Arc::new(Self { connector, idle, age, waiting: Mutex::default() })
+    }
+
+    /// A connection that waits, the one that was used last.
+    pub(super) fn take(&self, authority: &Authority) -> Option<Connection> {
+        let mut waiting = self.waiting();
+        let connections = waiting.by_upstream.get_mut(authority)?;
+        while let Some((connection, since)) = connections.pop() {
+            if self.is_good(&connection, since) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    pub(super) async fn connect(&self, authority: &Authority) -> Result<Connection, ClientError> {
+        let (stream, received) = self.connector.connect(authority).await?;
+        let handshake = Builder::new().max_headers(FIELDS_MAX).handshake(stream).await;
+        let (sender, connection) = handshake.map_err(|error| ClientError::Connect(causes(&error)))?;
+        tokio::spawn(async move {
+            // Whoever waits for a response gets the error too.
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(error = causes(&error), "a connection to an upstream ended early");
+            }
+        });
+        Ok(Connection { sender, received, authority: authority.clone(), made: Instant::now() })
+    }
+
+    /// Keeps a connection, as soon as its response has been read to the end.
+    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection) {
+        let connections = Arc::downgrade(self);
+        tokio::spawn(async move {
+            // Otherwise it was closed, or speaks another protocol now.
+            if connection.sender.ready().await.is_ok()
+                && let Some(connections) = connections.upgrade()
+            {
+                connections.put(connection);
+            }
+        });
+    }
+
+    fn put(self: &Arc<Self>, connection: Connection) {
+        let mut waiting = self.waiting();
+        waiting.by_upstream.entry(connection.authority.clone()).or_default().push((connection, Instant::now()));
+        if !waiting.is_watched {
+            waiting.is_watched = true;
+            tokio::spawn(Self::watch(Arc::downgrade(self), self.idle));
+        }
+    }
+
+    /// Closes connections that waited too long, as long as there are any.
+    async fn watch(connections: Weak<Self>, idle: Duration) {
+        loop {
+            tokio::time::sleep(idle).await;
+            let Some(connections) = connections.upgrade() else { return };
+            let mut waiting = connections.waiting();
+            waiting.by_upstream.retain(|_, waiting| {
+                waiting.retain(|(connection, since)| connections.is_good(connection, *since));
+                !waiting.is_empty()
+            });
+            if waiting.by_upstream.is_empty() {
+                waiting.is_watched = false;
+                return;
+            }
+        }
+    }
+
+    fn is_good(&self, connection: &Connection, since: Instant) -> bool {
+        connection.sender.is_ready() && since.elapsed() < self.idle && connection.made.elapsed() < self.age
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    pub(super) async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
+        self.sender.try_send_request(request).await
+    }
+
+    /// How many bytes have come so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received.bytes()
+    }
+}

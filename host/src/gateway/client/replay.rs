@@ -1,0 +1,185 @@
+//! A request's body for several attempts: what was taken of it is kept while it is little.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::gateway::body::{BodyError, RequestBody};
+
+/// A body that can be sent again as long as little of it was taken.
+pub(super) struct Replay(Arc<Mutex<Recording>>);
+
+struct Recording {
+    body: RequestBody,
+    /// What was taken from `body`; none if that was more than is kept.
+    taken: Option<Vec<Bytes>>,
+    /// How many bytes more are kept.
+    room: usize,
+    /// The attempt that the body goes to, counted from 1.
+    attempt: u64,
+}
+
+/// The body of one attempt.
+pub(super) struct AttemptBody {
+    recording: Arc<Mutex<Recording>>,
+    attempt: u64,
+    /// How many kept pieces were sent.
+    sent: usize,
+}
+
+impl Replay {
+    /// At most `kept_max` bytes of the body are kept.
+    pub(super) fn new(body: RequestBody, kept_max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Recording { body, taken: Some(Vec::new()), room: kept_max, attempt: 0 })))
+    }
+
+    /// The body from its beginning. Earlier attempts get no more of it. To be called again only while [`Self::can_repeat`].
+    pub(super) fn attempt(&self) -> AttemptBody {
+        let mut recording = lock(&self.0);
+        recording.attempt += 1;
+        AttemptBody { recording: Arc::clone(&self.0), attempt: recording.attempt, sent: 0 }
+    }
+
+    /// Whether all of the body can be sent again.
+    pub(super) fn can_repeat(&self) -> bool {
+        lock(&self.0).taken.is_some()
+    }
+
+    /// Keeps nothing any more: the request was answered.
+    pub(super) fn release(&self) {
+        let mut recording = lock(&self.0);
+        // What was kept and not sent yet is still owed to the upstream.
+        if recording.attempt == 1 {
+            recording.taken = None;
+            recording.room = 0;
+        }
+    }
+
+    /// Whether nothing of the body was sent.
+    pub(super) fn is_untouched(&self) -> bool {
+        lock(&self.0).taken.as_ref().is_some_and(Vec::is_empty)
+    }
+}
+
+fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
+    recording.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Recording {
+    fn record(&mut self, frame: &Frame<Bytes>) {
+        match frame.data_ref() {
+            Some(piece) if piece.len() <= self.room => {
+                self.room -= piece.len();
+                if let Some(taken) = &mut self.taken {
+                    taken.push(piece.clone());
+                }
+            }
+            // Too much, or trailers.
+            _ => self.taken = None,
+        }
+    }
+
+    fn piece(&self, at: usize) -> Option<Bytes> {
+        self.taken.as_ref()?.get(at).cloned()
+    }
+
+    fn kept_after(&self, sent: usize) -> u64 {
+        self.taken.as_ref().map_or(0, |taken| taken.iter().skip(sent).map(|piece| piece.len() as u64).sum())
+    }
+}
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let mut recording = lock(&this.recording);
+        if recording.attempt != this.attempt {
+            return Poll::Ready(Some(Err("the request is sent on another connection".into())));
+        }
+        if let Some(piece) = recording.piece(this.sent) {
+            this.sent += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let frame = ready!(Pin::new(&mut recording.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame {
+            recording.record(frame);
+            this.sent += 1;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let recording = lock(&self.recording);
+        recording.attempt == self.attempt && recording.piece(self.sent).is_none() && recording.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let recording = lock(&self.recording);
+        let kept = recording.kept_after(self.sent);
+        let rest = recording.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(kept));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(kept));
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::body::{Source, Upload};
+    use http_body_util::BodyExt;
+    use tokio::runtime::Builder;
+    use tokio::sync::mpsc;
+
+    fn replay(pieces: Vec<Bytes>) -> Replay {
+        let (sender, receiver) = mpsc::channel(16);
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        for piece in pieces {
+            sender.try_send(Ok(Frame::data(piece))).expect("the channel has room");
+        }
+        let source = Source::Filtered { pieces: receiver, length: Some(length) };
+        Replay::new(RequestBody::new(source, Arc::new(Upload::new())), 1000)
+    }
+
+    fn read(body: &mut AttemptBody, frames: usize) -> Vec<u8> {
+        let runtime = Builder::new_current_thread().build().expect("a runtime can be made");
+        let mut bytes = Vec::new();
+        for _ in 0..frames {
+            let frame = runtime.block_on(body.frame()).expect("a frame").expect("no error");
+            bytes.extend_from_slice(frame.data_ref().expect("data"));
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_second_attempt_begins_anew_and_ends_the_first() {
+        let replay = replay(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two"), Bytes::from_static(b"three")]);
+        assert!(replay.is_untouched());
+        let mut first = replay.attempt();
+        assert_eq!((read(&mut first, 2), first.size_hint().exact()), (b"onetwo".to_vec(), Some(5)));
+        assert!(replay.can_repeat() && !replay.is_untouched());
+        let mut second = replay.attempt();
+        assert_eq!(second.size_hint().exact(), Some(11));
+        assert_eq!(read(&mut second, 3), b"onetwothree");
+        assert!(second.is_end_stream());
+        let runtime = Builder::new_current_thread().build().expect("a runtime can be made");
+        assert!(runtime.block_on(first.frame()).expect("a frame").is_err());
+    }
+
+    #[test]
+    fn more_than_is_kept_cannot_be_sent_again() {
+        let replay = replay(vec![Bytes::from(vec![b'x'; 1000]), Bytes::from_static(b"y")]);
+        let mut body = replay.attempt();
+        assert_eq!((read(&mut body, 1).len(), replay.can_repeat()), (1000, true));
+        assert_eq!((read(&mut body, 1), replay.can_repeat()), (b"y".to_vec(), false));
+        assert!(body.is_end_stream());
+    }
+}

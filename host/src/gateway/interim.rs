@@ -1,0 +1,202 @@
+//! Interim responses (102, 103) of an upstream on their way to a client of HTTP/1.1.
+//!
+//! hyper's server sends none but 100. So they are written beside it, to the same socket, at the one moment when that cannot tear
+//! apart what hyper writes: when it flushes, it has nothing left of its own.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+
+use crate::gateway::headers;
+
+/// More interim responses that nobody has taken yet are dropped: they are hints.
+const WAITING_MAX: usize = 8;
+
+/// The most that waits for a client, in bytes. What is beyond is dropped.
+const UNWRITTEN_MAX: usize = 32 * 1024;
+
+/// An interim response.
+#[derive(Debug)]
+pub(crate) struct Interim {
+    status: StatusCode,
+    headers: HeaderMap,
+}
+
+impl Interim {
+    /// The interim responses that an upstream will send to this request.
+    pub(crate) fn listen<B>(request: &mut hyper::Request<B>) -> mpsc::Receiver<Interim> {
+        let (sender, arriving) = mpsc::channel(WAITING_MAX);
+        hyper::ext::on_informational(request, move |response| {
+            // The gateway has answered the expectation itself.
+            if response.status() != StatusCode::CONTINUE {
+                let interim = Interim { status: response.status(), headers: response.headers().clone() };
+                // Nobody listens any more, or nobody has room.
+                let _ = sender.try_send(interim);
+            }
+        });
+        arriving
+    }
+
+    fn into_bytes(mut self) -> Vec<u8> {
+        headers::remove_hop_by_hop(&mut self.headers);
+        self.headers.remove(header::CONTENT_LENGTH);
+        let mut bytes = format!("HTTP/1.1 {} {}\r\n", self.status.as_u16(), self.status.canonical_reason().unwrap_or("")).into_bytes();
+        for (name, value) in &self.headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+}
+
+/// Waits for a response, and sends those that come before it on.
+pub(crate) async fn pass_on<T>(interims: Option<(&BesideResponses, mpsc::Receiver<Interim>)>, response: impl Future<Output = T>) -> T {
+    let Some((beside, mut arriving)) = interims else {
+        return response.await;
+    };
+    let _unsent = DropUnsent(beside);
+    tokio::pin!(response);
+    let response = loop {
+        tokio::select! {
+            biased;
+            Some(interim) = arriving.recv() => beside.send(interim),
+            response = &mut response => break response,
+        }
+    };
+    while let Ok(interim) = arriving.try_recv() {
+        beside.send(interim);
+    }
+    beside.written().await;
+    response
+}
+
+/// What is to be written beside hyper on one connection. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct BesideResponses(Arc<Mutex<Unwritten>>);
+
+#[derive(Default)]
+struct Unwritten {
+    bytes: VecDeque<u8>,
+    /// Whether a part of it was written, so that the rest must be before anything else.
+    is_begun: bool,
+    /// Who waits until nothing is left.
+    waiting: Option<Waker>,
+}
+
+impl BesideResponses {
+    /// To be called while the request is being served whose response is to come after this.
+    fn send(&self, interim: Interim) {
+        let bytes = interim.into_bytes();
+        let mut unwritten = self.unwritten();
+        if unwritten.bytes.len() + bytes.len() <= UNWRITTEN_MAX {
+            unwritten.bytes.extend(bytes);
+        }
+    }
+
+    /// Waits until all is written. The response may begin then.
+    async fn written(&self) {
+        poll_fn(|context| {
+            let mut unwritten = self.unwritten();
+            if unwritten.bytes.is_empty() {
+                return Poll::Ready(());
+            }
+            unwritten.waiting = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// A socket for hyper.
+    pub(crate) fn socket<S>(&self, socket: S) -> Socket<S> {
+        Socket { socket, beside: self.clone() }
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A response that does not wait for what comes before it is sent without that.
+struct DropUnsent<'b>(&'b BesideResponses);
+
+impl Drop for DropUnsent<'_> {
+    fn drop(&mut self) {
+        let mut unwritten = self.0.unwritten();
+        if !unwritten.is_begun {
+            unwritten.bytes.clear();
+        }
+    }
+}
+
+/// A socket that hyper writes to, and somebody beside it.
+pub(crate) struct Socket<S> {
+    socket: S,
+    beside: BesideResponses,
+}
+
+impl<S: AsyncWrite + Unpin> Socket<S> {
+    /// Before hyper writes: what is torn is made whole.
+    fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_begun = self.beside.unwritten().is_begun;
+        if is_begun { self.poll_beside(context) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// When hyper has nothing left to write.
+    fn poll_beside(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut unwritten = self.beside.unwritten();
+        while !unwritten.bytes.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(context, unwritten.bytes.as_slices().0))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            unwritten.bytes.drain(..written);
+            unwritten.is_begun = true;
+        }
+        unwritten.is_begun = false;
+        if let Some(waiting) = unwritten.waiting.take() {
+            waiting.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun(context))?;
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun(context))?;
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_beside(context))?;
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,107 @@
+//! Whose word counts on who the consumer of a request is.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+/// Who may set `x-mse-consumer`, the field in which an authenticating proxy names the consumer (`trusted_consumer`).
+///
+/// Nobody by default: a client of the gateway itself could name whomever it likes, and use up, or have, another one's limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct TrustedConsumer {
+    networks: Vec<IpNet>,
+}
+
+impl TrustedConsumer {
+    pub(crate) const EXPECTED: &str =
+        "`false`, `true` (every client is an authenticating proxy), or a list of such proxies' addresses and networks";
+
+    pub(crate) fn from_value(value: &Value) -> Option<Self> {
+        let networks = match value {
+            Value::Bool(false) => Vec::new(),
+            Value::Bool(true) => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
+            Value::Array(list) => list.iter().map(read_network).collect::<Option<_>>()?,
+            _ => return None,
+        };
+        Some(Self { networks })
+    }
+
+    /// Whether what this peer says counts.
+    pub(crate) fn counts(&self, peer: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Whether anybody's word counts.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.networks.is_empty()
+    }
+
+    /// Whether everybody's word counts.
+    pub(crate) fn is_everybody(&self) -> bool {
+        self.networks.iter().any(|network| network.prefix_len() == 0)
+    }
+
+    pub(crate) fn shown(&self) -> Value {
+        match (self.is_nobody(), self.is_everybody()) {
+            (true, _) => Value::Bool(false),
+            (_, true) => Value::Bool(true),
+            _ => json!(self.networks.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// An address or a network. One of IPv4 that is written as IPv6 is IPv4, as peers are.
+fn read_network(value: &Value) -> Option<IpNet> {
+    let text = value.as_str()?;
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
+    match network {
+        IpNet::V6(mapped) if mapped.prefix_len() >= 96 => match mapped.addr().to_ipv4_mapped() {
+            Some(address) => IpNet::new(IpAddr::V4(address), mapped.prefix_len() - 96).ok(),
+            None => Some(network),
+        },
+        _ => Some(network),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(setting: &Value, peer: &str) -> bool {
+        TrustedConsumer::from_value(setting).expect("a setting").counts(peer.parse().expect("an address"))
+    }
+
+    #[test]
+    fn nobody_everybody_or_some() {
+        assert!(TrustedConsumer::default().is_nobody() && !TrustedConsumer::default().counts(IpAddr::from([127, 0, 0, 1])));
+        assert!(counts(&json!(true), "1.2.3.4") && counts(&json!(true), "2001:db8::1"));
+        assert!(!counts(&json!(false), "1.2.3.4") && !counts(&json!([]), "1.2.3.4"));
+        let some = json!(["10.0.0.0/8", "::1", "::ffff:192.0.2.1", "fd00::/8"]);
+        for (peer, is_trusted) in [
+            ("10.9.9.9", true),
+            ("11.0.0.1", false),
+            ("::1", true),
+            ("::2", false),
+            ("192.0.2.1", true),
+            ("192.0.2.2", false),
+            ("fd12::1", true),
+        ] {
+            assert_eq!(counts(&some, peer), is_trusted, "{peer}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_no_setting() {
+        for setting in [json!("10.0.0.0/8"), json!(["10.0.0.0/33"]), json!(["a.test"]), json!([1]), json!(1)] {
+            assert_eq!(TrustedConsumer::from_value(&setting), None, "{setting}");
+        }
+    }
+
+    #[test]
+    fn it_is_shown_as_it_is_written() {
+        for setting in [json!(true), json!(false), json!(["10.0.0.0/8", "::1/128"])] {
+            assert_eq!(TrustedConsumer::from_value(&setting).expect("a setting").shown(), setting);
+        }
+    }
+}

@@ -7,6 +7,7 @@ mod fields;
 pub(crate) mod file;
 pub(crate) mod filter;
 mod host_pattern;
+mod http_warnings;
 mod limits;
 mod path;
 mod redis;

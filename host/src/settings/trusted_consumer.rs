@@ -19,8 +19,8 @@ impl TrustedConsumer {
 
     pub(crate) fn from_value(value: &Value) -> Option<Self> {
         let networks = match value {
-            Value::Bool(false) => Vec::new(),
-            Value::Bool(true) => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
+            value if is_word(value, false) => Vec::new(),
+            value if is_word(value, true) => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
             Value::Array(list) => list.iter().map(read_network).collect::<Option<_>>()?,
             _ => return None,
         };
@@ -51,6 +51,11 @@ impl TrustedConsumer {
     }
 }
 
+/// A truth value, or the text of one, as a variable of the environment is.
+fn is_word(value: &Value, truth: bool) -> bool {
+    value.as_bool() == Some(truth) || value.as_str().is_some_and(|text| text.parse() == Ok(truth))
+}
+
 /// An address or a network. One of IPv4 that is written as IPv6 is IPv4, as peers are.
 fn read_network(value: &Value) -> Option<IpNet> {
     let text = value.as_str()?;
@@ -75,6 +80,7 @@ mod tests {
     #[test]
     fn nobody_everybody_or_some() {
         assert!(TrustedConsumer::default().is_nobody() && !TrustedConsumer::default().counts(IpAddr::from([127, 0, 0, 1])));
+        assert!(counts(&json!("true"), "1.2.3.4") && !counts(&json!("false"), "1.2.3.4"));
         assert!(counts(&json!(true), "1.2.3.4") && counts(&json!(true), "2001:db8::1"));
         assert!(!counts(&json!(false), "1.2.3.4") && !counts(&json!([]), "1.2.3.4"));
         let some = json!(["10.0.0.0/8", "::1", "::ffff:192.0.2.1", "fd00::/8"]);

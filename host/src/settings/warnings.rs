@@ -13,6 +13,7 @@ use super::{RouteSettings, Settings};
 pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<String> {
     let mut warnings = Vec::new();
     listening(settings, &mut warnings);
+    warnings.extend(settings.http_warnings());
     let names: Vec<&str> = settings.redis.names.keys().map(String::as_str).collect();
     if let Some(filter) = &settings.filter {
         for (path, policy) in policies(filter) {

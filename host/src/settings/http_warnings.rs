@@ -1,0 +1,98 @@
+//! What may surprise in how requests are read, for `check` and the log.
+
+use serde_json::Value;
+
+use super::{PathRules, Settings};
+
+impl Settings {
+    /// Oddities of how requests are read that are no mistakes, each a sentence.
+    pub(crate) fn http_warnings(&self) -> Vec<String> {
+        let filter = self.filter.as_ref();
+        let mut warnings = Vec::new();
+        if filter.is_some_and(names_consumer) {
+            if self.trusted_consumer.is_nobody() {
+                warnings.push(
+                    "trusted_consumer: nobody is trusted, and a rule of the filter limits by consumer: `x-mse-consumer` is removed from every \
+                     request, so that the rule finds no value; list there the addresses of the proxies that authenticate"
+                        .to_owned(),
+                );
+            } else if self.trusted_consumer.is_everybody() {
+                warnings.push(
+                    "trusted_consumer: every client is trusted, and a rule of the filter limits by consumer: each can say in `x-mse-consumer` \
+                     that it is another one"
+                        .to_owned(),
+                );
+            }
+        }
+        let has_prefixes = self.routes.iter().any(|route| route.path_prefix != "/");
+        if self.normalize_path == PathRules::Off && (has_prefixes || filter.is_some_and(names_path)) {
+            warnings.push(
+                "normalize_path: is `off`, and routes or rules are chosen by path: other spellings of a path, as `//login` or `/%6Cogin`, get \
+                 around them"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+/// Whether a rule reads the consumer.
+fn names_consumer(filter: &Value) -> bool {
+    has_field(filter, &|name, value| {
+        matches!(name, "limit_by_consumer" | "limit_by_per_consumer") || is_header(name, value, &["x-mse-consumer"])
+    })
+}
+
+/// Whether a rule reads the path.
+fn names_path(filter: &Value) -> bool {
+    has_field(filter, &|name, value| is_header(name, value, &[":path", ":path-only"]))
+}
+
+fn is_header(name: &str, value: &Value, headers: &[&str]) -> bool {
+    let names = |text: &str| headers.iter().any(|header| header.eq_ignore_ascii_case(text));
+    matches!(name, "limit_by_header" | "limit_by_per_header") && value.as_str().is_some_and(names)
+}
+
+/// Whether a field fits, wherever it stands.
+fn has_field(document: &Value, fits: &impl Fn(&str, &Value) -> bool) -> bool {
+    match document {
+        Value::Object(fields) => fields.iter().any(|(name, value)| fits(name, value) || has_field(value, fits)),
+        Value::Array(list) => list.iter().any(|value| has_field(value, fits)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn warnings(document: &Value) -> Vec<String> {
+        Settings::from_value(document, Path::new("")).expect("settings").http_warnings()
+    }
+
+    #[test]
+    fn a_consumer_that_nobody_or_anybody_may_name_is_warned_of() {
+        for rule in [json!({"limit_by_per_consumer": ""}), json!({"limit_by_consumer": ""}), json!({"limit_by_header": "X-Mse-Consumer"})] {
+            let with = |trusted: Value| json!({"upstream": "http://a", "trusted_consumer": trusted, "filter": {"_rules_": [{"rule_items": [rule]}]}});
+            assert!(warnings(&with(json!(false)))[0].contains("finds no value"), "{rule}");
+            assert!(warnings(&with(json!(true)))[0].contains("another one"), "{rule}");
+            assert_eq!(warnings(&with(json!(["10.0.0.1"]))), [""; 0], "{rule}");
+        }
+        assert_eq!(warnings(&json!({"upstream": "http://a", "filter": {"rule_items": [{"limit_by_header": "x-key"}]}})), [""; 0]);
+    }
+
+    #[test]
+    fn paths_that_are_compared_as_they_came_are_warned_of_where_that_matters() {
+        let routes = |prefix: &str, rules: &str| json!({"routes": [{"name": "a", "path_prefix": prefix, "upstream": "http://a"}], "normalize_path": rules});
+        assert!(warnings(&routes("/login", "off"))[0].contains("//login"));
+        for (prefix, rules) in [("/login", "on"), ("/login", "refuse"), ("/", "off")] {
+            assert_eq!(warnings(&routes(prefix, rules)), [""; 0]);
+        }
+        let filter = json!({"rule_items": [{"limit_by_header": ":path"}]});
+        assert_eq!(warnings(&json!({"upstream": "http://a", "normalize_path": "off", "filter": filter})).len(), 1);
+    }
+}

@@ -8,14 +8,18 @@
 
 mod describe;
 mod document;
+mod exempt;
+mod hashing;
 mod limit;
 mod limit_by;
 mod limit_keys;
 mod policy;
 mod reader;
+mod refusal;
 mod ruleset;
 mod scope;
 mod service;
+mod shared;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ use crate::{
     failure::Cause,
     local::LocalWindows,
     note::Note,
-    plan::Plan,
+    plan::{Plan, Planned},
     redis::{CallError, Command, Reply, Service},
     refusals::KnownRefusals,
     request::RequestView,
@@ -165,11 +165,22 @@ impl Engine {
         self.forget(stream);
         self.tick(now_ns);
         let Some((index, policy)) = self.config.ruleset.policy_for(request) else { return Step::Pass };
-        let plan = Plan::new(policy, request);
-        if plan.is_empty() {
-            self.telemetry.decided(index, Tally::Unlimited);
-            return Step::Pass;
-        }
+        let plan = match Planned::new(policy, request) {
+            Planned::Charged(plan) => plan,
+            Planned::Unlimited => {
+                self.telemetry.decided(index, Tally::Unlimited);
+                return Step::Pass;
+            }
+            Planned::Exempt => {
+                self.telemetry.decided(index, Tally::Exempt);
+                return Step::Pass;
+            }
+            Planned::Refused => {
+                self.telemetry.decided(index, Tally::Refused);
+                let settled = self.decider(index).map_or_else(Settled::passed, Decider::refuse_silently);
+                return self.at_once(stream, settled);
+            }
+        };
         if let Some(service) = policy.redis {
             return self.ask(stream, index, service, plan, now_ns);
         }

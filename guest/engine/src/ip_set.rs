@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Networks in an order that matters, and which of them comes first among those that hold an address.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct IpSet {
     v4: Vec<Level>,
     v6: Vec<Level>,
@@ -98,7 +98,7 @@ fn lowest(levels: &[Level], address: u128, mut found: Option<usize>) -> Option<u
 }
 
 /// A network of IPv6-mapped IPv4 addresses as the IPv4 network it stands for, since addresses are looked up as IPv4.
-fn canonical(network: IpNet) -> IpNet {
+pub(crate) fn canonical(network: IpNet) -> IpNet {
     if let IpNet::V6(v6) = network
         && let Some(address) = v6.network().to_ipv4_mapped()
         && let Some(length) = v6.prefix_len().checked_sub(96)

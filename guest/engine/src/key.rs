@@ -8,54 +8,82 @@
 //! slidegate:{<rule_name>}:global_threshold:<window>
 //! ```
 //!
-//! `limit_type` is the configuration's word, such as `limit_by_per_ip`; the window is in seconds. The limit and the slot
-//! width are not part of the key: changing them keeps what was counted. A changed window is another key, which starts empty;
-//! the old one expires. In names, bytes that would be taken for structure are percent-encoded (`% : { }` and controls), in
-//! values `% { }`; a value longer than 256 bytes stands in as `%sha1:` and its digest, an empty rule name as `%`, because Redis Cluster
-//! takes `{}` for no hash tag.
+//! `limit_type` is the configuration's word, such as `limit_by_per_ip`, with `/` and the `name` of the rule item or the threshold
+//! behind it if that has one; the window is in seconds. The limit and the slot width are not part of the key: changing them keeps
+//! what was counted. A changed window is another key, which starts empty; the old one expires. In names, bytes that would be taken
+//! for structure are percent-encoded (`% : { }` and controls), in values `% { }`. In place of a value stand `%hmac:` and its code
+//! where values are hashed, `%sha1:` and the digest of one that is longer than 256 bytes, `%together:` and the key of an entry whose values
+//! count together, and `%missing` for requests without a value. An empty rule name is `%`, because Redis Cluster takes `{}` for no
+//! hash tag.
 
-use alloc::{format, string::ToString, vec::Vec};
+mod hash;
 
-use crate::rule::{LimitBy, Source};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+pub use self::hash::ValueHash;
+use crate::rule::{Bucket, LimitBy, RuleItem, Source};
 
 /// The longest value that is spelt out in a key.
 const VALUE_MAX: usize = 256;
 
-/// What a limit counts: all requests of a policy, or those with one value.
+/// What a limit counts: all requests of a policy, or those of one bucket of a rule item.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
-    /// Every request.
-    Global,
-    /// Those whose value is this.
-    Value(&'a LimitBy, &'a [u8]),
+    /// Every request, under the threshold's name.
+    Global(Option<&'a str>),
+    /// Those of this bucket.
+    Item(&'a RuleItem, &'a Bucket<'a>),
 }
 
-/// Spells the key of one limit. `together`: the policy may charge several subjects in one decision.
-pub(crate) fn key(rule_name: &str, together: bool, subject: Subject<'_>, window_us: u64) -> Vec<u8> {
-    let mut key = b"slidegate:{".to_vec();
-    if rule_name.is_empty() {
-        key.push(b'%');
-    }
-    escape(&mut key, rule_name.as_bytes(), is_structure);
-    key.extend_from_slice(if together { b"}:" } else { b":" });
-    match subject {
-        Subject::Global => key.extend_from_slice(b"global_threshold"),
-        Subject::Value(limit_by, value) => {
-            key.extend_from_slice(limit_type(limit_by).as_bytes());
-            key.push(b':');
-            escape(&mut key, limit_by.key_name.as_bytes(), is_structure);
-            key.push(b':');
-            if value.len() > VALUE_MAX {
-                key.extend_from_slice(b"%sha1:");
-                key.extend_from_slice(sha1_smol::Sha1::from(value).digest().to_string().as_bytes());
-            } else {
-                escape(&mut key, value, |byte| matches!(byte, b'%' | b'{' | b'}'));
+/// A key but for its window.
+#[derive(Debug)]
+pub(crate) struct Stem {
+    text: Vec<u8>,
+    together: bool,
+}
+
+impl Stem {
+    /// Spells what a subject's limits have in common. `together`: the policy may charge several subjects in one decision.
+    pub(crate) fn new(rule_name: &str, together: bool, subject: Subject<'_>) -> Stem {
+        let mut text = b"slidegate:{".to_vec();
+        if rule_name.is_empty() {
+            text.push(b'%');
+        }
+        escape(&mut text, rule_name.as_bytes(), is_structure);
+        text.extend_from_slice(if together { b"}:" } else { b":" });
+        match subject {
+            Subject::Global(name) => kind(&mut text, "global_threshold", name),
+            Subject::Item(item, bucket) => {
+                kind(&mut text, limit_type(&item.limit_by), item.name.as_deref());
+                text.push(b':');
+                escape(&mut text, item.limit_by.key_name.as_bytes(), is_structure);
+                text.push(b':');
+                match bucket {
+                    Bucket::Value(value) => spell(&mut text, item.hash.as_ref(), value),
+                    Bucket::Together(key) => {
+                        text.extend_from_slice(b"%together:");
+                        spell(&mut text, item.hash.as_ref(), key.as_bytes());
+                    }
+                    Bucket::Missing => text.extend_from_slice(b"%missing"),
+                }
             }
         }
+        Stem { text, together }
     }
-    key.extend_from_slice(if together { b":" } else { b"}:" });
-    key.extend_from_slice((window_us / 1_000_000).to_string().as_bytes());
-    key
+
+    /// The key of the limit with this window.
+    pub(crate) fn key(&self, window_us: u64) -> Vec<u8> {
+        let window = (window_us / 1_000_000).to_string();
+        let mut key = Vec::with_capacity(self.text.len() + 2 + window.len());
+        key.extend_from_slice(&self.text);
+        key.extend_from_slice(if self.together { b":" } else { b"}:" });
+        key.extend_from_slice(window.as_bytes());
+        key
+    }
 }
 
 /// The configuration's word for a rule item.
@@ -73,14 +101,44 @@ pub(crate) fn limit_type(limit_by: &LimitBy) -> &'static str {
     }
 }
 
+/// The name of a rule item or a threshold where people read it: in headers, logs and metrics.
+pub(crate) fn named(rule_name: &str, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{rule_name}/{name}"),
+        None => rule_name.to_string(),
+    }
+}
+
+fn kind(text: &mut Vec<u8>, word: &str, name: Option<&str>) {
+    text.extend_from_slice(word.as_bytes());
+    if let Some(name) = name {
+        text.push(b'/');
+        escape(text, name.as_bytes(), is_structure);
+    }
+}
+
+fn spell(text: &mut Vec<u8>, hash: Option<&ValueHash>, value: &[u8]) {
+    match hash {
+        Some(hash) => text.extend_from_slice(format!("%hmac:{:032x}", hash.code(value)).as_bytes()),
+        None if value.len() > VALUE_MAX => {
+            text.extend_from_slice(b"%sha1:");
+            text.extend_from_slice(sha1_smol::Sha1::from(value).digest().to_string().as_bytes());
+        }
+        None => escape(text, value, |byte| matches!(byte, b'%' | b'{' | b'}')),
+    }
+}
+
 fn is_structure(byte: u8) -> bool {
     matches!(byte, b'%' | b':' | b'{' | b'}') || byte.is_ascii_control()
 }
 
+/// Costs about what copying costs, whatever the text: strangers choose it.
 fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble };
+    key.reserve(text.len());
     for &byte in text {
         if structure(byte) {
-            key.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
         } else {
             key.push(byte);
         }
@@ -88,48 +146,4 @@ fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::string::String;
-
-    use super::*;
-
-    fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> String {
-        let limit_by = LimitBy { per: true, source: Source::Cookie(key_name.into()), key_name: key_name.into() };
-        String::from_utf8_lossy(&key(rule_name, together, Subject::Value(&limit_by, value), 60_000_000)).into_owned()
-    }
-
-    #[test]
-    fn keys_shared_with_other_gateways_are_spelt_like_this() {
-        assert_eq!(spelt("orders", false, "sid", b"a1"), "slidegate:{orders:limit_by_per_cookie:sid:a1}:60");
-        assert_eq!(spelt("orders", true, "sid", b"a1"), "slidegate:{orders}:limit_by_per_cookie:sid:a1:60");
-        assert_eq!(key("orders", false, Subject::Global, 1_000_000), b"slidegate:{orders:global_threshold}:1");
-        assert_eq!(key("orders", true, Subject::Global, 86_400_000_000), b"slidegate:{orders}:global_threshold:86400");
-    }
-
-    #[test]
-    fn no_text_from_outside_can_pass_for_structure() {
-        assert_eq!(
-            spelt("a:{b}", false, "c:d", b"{x}%:2001:db8::1"),
-            "slidegate:{a%3A%7Bb%7D:limit_by_per_cookie:c%3Ad:%7Bx%7D%25:2001:db8::1}:60"
-        );
-        assert_ne!(spelt("r", false, "a", b"b:c"), spelt("r", false, "a:b", b"c"));
-        assert_eq!(spelt("}", true, "c", b"v"), "slidegate:{%7D}:limit_by_per_cookie:c:v:60");
-    }
-
-    #[test]
-    fn a_hash_tag_is_never_empty() {
-        assert_eq!(key("", true, Subject::Global, 1_000_000), b"slidegate:{%}:global_threshold:1");
-        assert_eq!(spelt("", true, "c", b"v"), "slidegate:{%}:limit_by_per_cookie:c:v:60");
-        assert_eq!(spelt("%", true, "c", b"v"), "slidegate:{%25}:limit_by_per_cookie:c:v:60");
-    }
-
-    #[test]
-    fn a_long_value_stands_in_by_its_digest() {
-        let long = [b'x'; 300];
-        let spelt_long = spelt("r", false, "c", &long);
-        let digest = sha1_smol::Sha1::from(long).digest();
-        assert_eq!(spelt_long, format!("slidegate:{{r:limit_by_per_cookie:c:%sha1:{digest}}}:60"));
-        assert_ne!(spelt_long, spelt("r", false, "c", &[b'x'; 301]));
-        assert_ne!(spelt("r", false, "c", b"%sha1:00"), "slidegate:{r:limit_by_per_cookie:c:%sha1:00}:60");
-    }
-}
+mod tests;

@@ -3,9 +3,9 @@
 use alloc::{format, string::String, vec::Vec};
 
 use crate::{
-    key::{Subject, key},
+    key::{Stem, Subject, named},
     request::RequestView,
-    rule::{Limit, Policy, RuleMatch},
+    rule::{Limit, Met, Policy, RuleMatch, Take},
     window::Charge,
 };
 
@@ -18,48 +18,85 @@ pub(crate) struct Plan {
     pub(crate) owners: Vec<usize>,
 }
 
+/// What is to be done about a request.
+#[derive(Debug)]
+pub(crate) enum Planned {
+    /// It passes without a charge: no limit applies to it.
+    Unlimited,
+    /// It passes without a charge: it is exempt.
+    Exempt,
+    /// It is refused without a charge, for what it lacks or has too often.
+    Refused,
+    /// It is charged.
+    Charged(Plan),
+}
+
+impl Planned {
+    /// Finds every limit of `policy` that the request meets.
+    pub(crate) fn new(policy: &Policy, request: &impl RequestView) -> Planned {
+        if policy.exempt.holds(request) {
+            return Planned::Exempt;
+        }
+        let hits = match policy.hits(request) {
+            Met::Unlimited => return Planned::Unlimited,
+            Met::Refused(_) => return Planned::Refused,
+            Met::Limits(hits) => hits,
+        };
+        let together = policy.decides_together();
+        let mut plan = Plan::default();
+        if !policy.global.is_empty() {
+            let stem = Stem::new(&policy.rule_name, together, Subject::Global(policy.global_name.as_deref()));
+            for limit in &policy.global {
+                plan.add(limit, stem.key(limit.window_us), !policy.dry_run, GLOBAL);
+            }
+        }
+        for hit in hits {
+            let stem = Stem::new(&policy.rule_name, together, Subject::Item(hit.item, &hit.bucket));
+            for limit in hit.limits {
+                plan.add(limit, stem.key(limit.window_us), !policy.dry_run && !hit.item.dry_run, hit.at + 1);
+            }
+        }
+        if plan.keys.is_empty() { Planned::Unlimited } else { Planned::Charged(plan) }
+    }
+}
+
+impl Policy {
+    /// Whether one decision may charge several subjects, whose keys then need one hash tag.
+    pub(crate) fn decides_together(&self) -> bool {
+        let items_do = self.items.len() > 1 && self.rule_match == RuleMatch::All || self.counts_several_values();
+        items_do || !self.global.is_empty() && !self.items.is_empty()
+    }
+
+    /// Whether one rule item may charge several values of a request.
+    pub(crate) fn counts_several_values(&self) -> bool {
+        self.items.iter().any(|item| item.take == Take::All)
+    }
+}
+
 /// The owner of the limits in `global_threshold`.
 pub(crate) const GLOBAL: usize = 0;
 
 impl Plan {
-    /// Finds every limit of `policy` that the request meets. Empty: it meets none, and is not limited.
-    pub(crate) fn new(policy: &Policy, request: &impl RequestView) -> Plan {
-        let together =
-            policy.items.len() > 1 && policy.rule_match == RuleMatch::All || !policy.global.is_empty() && !policy.items.is_empty();
-        let mut plan = Plan::default();
-        for limit in &policy.global {
-            plan.add(limit, key(&policy.rule_name, together, Subject::Global, limit.window_us), !policy.dry_run, GLOBAL);
-        }
-        for hit in policy.hits(request) {
-            let subject = Subject::Value(&hit.item.limit_by, &hit.value);
-            for limit in hit.limits {
-                let enforced = !policy.dry_run && !hit.item.dry_run;
-                plan.add(limit, key(&policy.rule_name, together, subject, limit.window_us), enforced, hit.at + 1);
-            }
-        }
-        plan
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// The same charges with a share of each limit, at least 1.
     pub(crate) fn charges_of_share(&self, share: f64) -> Vec<Charge> {
         let part = |limit: u64| ((limit as f64 * share) as u64).clamp(1, limit.max(1));
         self.charges.iter().map(|charge| Charge { limit: part(charge.limit), ..*charge }).collect()
     }
 
-    /// Names for the limits, as headers list them: the rule's name and the window, numbered where that is not enough. Empty if
+    /// Names for the limits, as headers list them: the rule's name, the item's or the threshold's, and the window, numbered where that is not enough. Empty if
     /// the policy's headers show none.
     pub(crate) fn names(&self, policy: &Policy) -> Vec<String> {
         let mut names: Vec<String> = Vec::with_capacity(self.charges.len());
-        for charge in &self.charges {
+        for (charge, owner) in self.charges.iter().zip(&self.owners) {
             if !policy.headers.ietf {
                 names.push(String::new());
                 continue;
             }
-            let stem = format!("{}-{}s", policy.rule_name, charge.window_us / 1_000_000);
+            let name = match owner.checked_sub(1) {
+                Some(item) => policy.items.get(item).and_then(|item| item.name.as_deref()),
+                None => policy.global_name.as_deref(),
+            };
+            let stem = format!("{}-{}s", named(&policy.rule_name, name), charge.window_us / 1_000_000);
             let taken =
                 names.iter().filter(|name| **name == stem || name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.'))).count();
             names.push(if taken == 0 { stem } else { format!("{stem}.{}", taken + 1) });

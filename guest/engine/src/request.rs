@@ -1,14 +1,20 @@
-//! What the engine reads of a request: headers, query parameters, cookies and the client's address, byte for byte as
-//! Higress' plugins read them.
+//! What the engine reads of a request: headers, query parameters, cookies and the client's address. Where the servers behind it
+//! may read a spelling in several ways, so does this: what cannot be read is not free.
 
+mod authorization;
+mod choice;
 mod client_ip;
 mod cookie;
+mod path;
 mod query;
 
 use alloc::{string::String, vec::Vec};
 
-pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost};
-pub(crate) use cookie::cookie;
+pub(crate) use authorization::credentials;
+pub(crate) use choice::{Choice, Chooser, Value};
+pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost, trim};
+pub(crate) use cookie::{cookie, cookie_value};
+pub(crate) use path::path_only;
 pub(crate) use query::query_parameter;
 
 /// A request as an adapter shows it. Every getter may cost a host call, so the engine asks only for what its rules need.

@@ -1,5 +1,6 @@
 //! The rules as compiled from a configuration, and the choice of those that a request meets.
 
+mod exempt;
 mod hits;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -12,10 +13,12 @@ use alloc::{
 
 use ipnet::IpNet;
 
+pub use crate::key::ValueHash;
 use crate::{ip_set::IpSet, plan::GLOBAL, regexp::Pattern};
 
-pub(crate) use hits::CONSUMER;
-pub use hits::Hit;
+pub use exempt::Exempt;
+pub use hits::{Bucket, Hit, Met};
+pub(crate) use hits::{CONSUMER, PATH_ONLY, is_credentials};
 
 /// A whole configuration: the policies for matched requests in order, and the one for the rest.
 #[derive(Debug, Default)]
@@ -60,6 +63,10 @@ pub struct Policy {
     pub rejected_code: u16,
     /// `rejected_msg`.
     pub rejected_msg: String,
+    /// `rejected_headers` and `rejected_content_type`: more fields of a refusal, names in lower case.
+    pub rejected_headers: Vec<(String, String)>,
+    /// `exempt`: requests that this policy does not limit.
+    pub exempt: Exempt,
     /// Which headers tell the client about its quota.
     pub headers: QuotaHeaders,
     /// `failure_mode`.
@@ -154,6 +161,14 @@ pub struct RuleItem {
     pub keys: LimitKeys,
     /// `dry_run` of this item.
     pub dry_run: bool,
+    /// `on_missing`: what becomes of a request without a value.
+    pub on_missing: OnMissing,
+    /// `take`: which of several values counts.
+    pub take: Take,
+    /// Who knows a value can pass for its owner: keys are not shown in full.
+    pub is_secret: bool,
+    /// `hash_values`: how values are spelt in keys, if not in clear.
+    pub hash: Option<ValueHash>,
     /// `name`: items that count by the same under the same rule name and have different ones count apart.
     pub name: Option<String>,
     /// `max_new_keys_per_second` of this item. None: the policy's.
@@ -169,6 +184,30 @@ pub(crate) fn owner_name(policy: &Policy, owner: usize) -> String {
         (None, GLOBAL) => "global_threshold".to_string(),
         (None, number) => number.to_string(),
     }
+}
+
+/// `on_missing`: what becomes of a request that has no value to count by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMissing {
+    /// The item does not apply (stock).
+    Pass,
+    /// It is refused.
+    Refuse,
+    /// All such requests count together, by the entry that an empty value meets.
+    Count,
+}
+
+/// `take`: which of several fields, parameters or cookies of one name counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// The first that is not empty (stock: the first).
+    First,
+    /// The last that is not empty.
+    Last,
+    /// Each different one, and all must be admitted.
+    All,
+    /// None: such a request is refused.
+    Refuse,
 }
 
 /// The value that a rule item counts by, and whether each value counts alone. Header names are lower case.
@@ -204,6 +243,8 @@ pub struct ClientIp {
     pub header: Option<String>,
     /// Which of the header's addresses is the client's.
     pub trust: Trust,
+    /// How many leading bits of an IPv4 address make one client, 1 to 32.
+    pub ipv4_prefix: u8,
     /// How many leading bits of an IPv6 address make one client, 1 to 128.
     pub ipv6_prefix: u8,
 }
@@ -245,8 +286,14 @@ pub struct LimitKeys {
 pub struct KeyEntry {
     /// `key` as written.
     pub key: String,
-    /// Its limits, all enforced, at least one, no two with the same window.
+    /// Its limits, all enforced, no two with the same window; none only if it is unlimited.
     pub limits: Vec<Limit>,
+    /// The network that `key` means, in `limit_by_per_ip`.
+    pub network: Option<IpNet>,
+    /// `together`: all its values share one window.
+    pub together: bool,
+    /// `unlimited`: its values are not limited.
+    pub unlimited: bool,
 }
 
 /// The lookup structure over entries; numbers are positions in `entries`.

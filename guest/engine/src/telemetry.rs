@@ -63,6 +63,8 @@ pub(crate) enum Tally {
     WouldRefuse,
     /// No limit applied.
     Unlimited,
+    /// The policy exempts it.
+    Exempt,
     /// Redis could not say, and the failure mode let it pass, refused it, or decided here.
     DegradedOpen,
     DegradedClosed,
@@ -267,11 +269,12 @@ fn escaped(text: &str, longest: usize) -> String {
 }
 
 impl Tally {
-    const ALL: [Tally; 7] = [
+    const ALL: [Tally; 8] = [
         Tally::Admitted,
         Tally::Refused,
         Tally::WouldRefuse,
         Tally::Unlimited,
+        Tally::Exempt,
         Tally::DegradedOpen,
         Tally::DegradedClosed,
         Tally::DegradedLocal,
@@ -289,6 +292,7 @@ impl fmt::Display for Tally {
             Tally::Refused => "refused",
             Tally::WouldRefuse => "would_refuse",
             Tally::Unlimited => "unlimited",
+            Tally::Exempt => "exempt",
             Tally::DegradedOpen => "open",
             Tally::DegradedClosed => "closed",
             Tally::DegradedLocal => "local",

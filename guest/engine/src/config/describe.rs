@@ -7,11 +7,21 @@ use alloc::{
 };
 use core::fmt;
 
-use super::{Config, document::float_text, limit::Span, reader::shortened};
+use super::{
+    Config,
+    document::float_text,
+    limit::Span,
+    limit_keys::{ANY, REGEXP},
+    policy::REMEMBER_US,
+    reader::shortened,
+};
 use crate::{
     key::limit_type,
     redis::Service,
-    rule::{ClientIp, FailureMode, Limit, LimitBy, Policy, QuotaHeaders, RuleItem, RuleMatch, Scope, Source, Trust},
+    rule::{
+        ClientIp, Exempt, FailureMode, KeyEntry, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Scope, Source, Take,
+        Trust,
+    },
 };
 
 /// Of longer lists of keys and names only so many are shown.
@@ -43,8 +53,11 @@ impl fmt::Display for Description<'_> {
 impl Description<'_> {
     fn policy(&self, f: &mut fmt::Formatter<'_>, policy: &Policy) -> fmt::Result {
         line(f, "rule name", text(&policy.rule_name))?;
+        if !policy.exempt.is_empty() {
+            line(f, "exempt", exempt(&policy.exempt))?;
+        }
         if !policy.global.is_empty() {
-            line(f, "all together", limits(&policy.global))?;
+            line(f, "all together", format_args!("{}{}", limits(&policy.global), name(policy.global_name.as_deref())))?;
         }
         if !policy.items.is_empty() {
             line(f, "rules", rule_match(policy.rule_match))?;
@@ -57,18 +70,21 @@ impl Description<'_> {
             Some(service) => {
                 line(f, "windows", redis(service))?;
                 line(f, "on failure", failure_mode(policy.failure_mode))?;
-                for (is_off, what) in [
-                    (policy.remember_refusals.is_none(), "Redis is asked about every request, refused before or not"),
-                    (!policy.coalesce, "each request is a call of its own"),
-                ] {
-                    if is_off {
-                        line(f, "calls", what)?;
+                match policy.remember_refusals {
+                    None => line(f, "calls", "Redis is asked about every request, refused before or not")?,
+                    Some(REMEMBER_US) => {}
+                    Some(longest) => {
+                        line(f, "calls", format_args!("who was refused is asked about again after {} at most", Span(longest)))?
                     }
+                }
+                if !policy.coalesce {
+                    line(f, "calls", "each request is a call of its own")?;
                 }
             }
             None => line(f, "windows", "in the memory of this instance, no Redis")?,
         }
-        line(f, "refusal", format_args!("{}, {}", policy.rejected_code, text(&policy.rejected_msg)))?;
+        let fields: Vec<String> = policy.rejected_headers.iter().map(|(name, value)| format!(", {name}: {}", text(value))).collect();
+        line(f, "refusal", format_args!("{}, {}{}", policy.rejected_code, text(&policy.rejected_msg), fields.concat()))?;
         line(f, "headers", headers(policy.headers))?;
         if policy.dry_run {
             line(f, "dry run", "every limit is counted, none refuses")?;
@@ -83,18 +99,83 @@ fn line(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt
 
 fn rule_item(f: &mut fmt::Formatter<'_>, number: usize, item: &RuleItem) -> fmt::Result {
     let dry_run = if item.dry_run { ", dry run: never refuses" } else { "" };
+    let hashed = if item.hash.is_some() { ", hashed in Redis" } else { "" };
     let limit_by = &item.limit_by;
-    writeln!(f, "    {number}. by {} ({}){dry_run}", source(limit_by), limit_type(limit_by))?;
+    let name = name(item.name.as_deref());
+    writeln!(f, "    {number}. by {} ({}){name}{}{hashed}{dry_run}", source(limit_by), limit_type(limit_by), take(item.take))?;
     let entries = &item.keys.entries;
-    let keys: Vec<String> = entries.iter().take(SHOWN_MAX).map(|entry| text(&entry.key)).collect();
+    let keys: Vec<String> = entries.iter().take(SHOWN_MAX).map(|entry| key(item, entry)).collect();
     let width = keys.iter().map(|key| key.chars().count()).max().unwrap_or_default();
     for (key, entry) in keys.iter().zip(entries) {
-        writeln!(f, "       {key:<width$}  {}", limits(&entry.limits))?;
+        writeln!(f, "       {key:<width$}  {}", entry_limits(limit_by, entry))?;
     }
-    match entries.len().saturating_sub(SHOWN_MAX) {
-        0 => Ok(()),
-        more => writeln!(f, "       ... and {} more", grouped(more)),
+    if let more @ 1.. = entries.len().saturating_sub(SHOWN_MAX) {
+        writeln!(f, "       ... and {} more", grouped(more))?;
     }
+    match (item.on_missing, &limit_by.source) {
+        (OnMissing::Refuse, _) => writeln!(f, "       without a value: refused"),
+        (OnMissing::Count, _) => {
+            let entry = item.keys.of_missing();
+            writeln!(f, "       without a value: all together, as {}", entry.map(|entry| text(&entry.key)).unwrap_or_default())
+        }
+        // There is always a peer.
+        (OnMissing::Pass, Source::Ip(_)) => Ok(()),
+        (OnMissing::Pass, _) => writeln!(f, "       without a value: not limited by this rule"),
+    }
+}
+
+/// What the limits of an entry hold for.
+fn entry_limits(limit_by: &LimitBy, entry: &KeyEntry) -> String {
+    let is_pattern = limit_by.per && (entry.key == ANY || entry.key.starts_with(REGEXP));
+    let is_network = entry.network.is_some_and(|network| network.prefix_len() < network.max_prefix_len());
+    match (entry.unlimited, entry.together, is_pattern || is_network) {
+        (true, ..) => "unlimited".to_string(),
+        (false, true, _) => format!("all together: {}", limits(&entry.limits)),
+        (false, false, true) => format!("each value: {}", limits(&entry.limits)),
+        (false, false, false) => limits(&entry.limits),
+    }
+}
+
+/// A key; of one that opens doors only the beginning.
+fn key(item: &RuleItem, entry: &KeyEntry) -> String {
+    let is_value = !(item.limit_by.per && (entry.key == ANY || entry.key.starts_with(REGEXP)));
+    if !item.is_secret || !is_value {
+        return text(&entry.key);
+    }
+    let shown = if entry.key.chars().count() > 8 { 4 } else { 1 };
+    text(&format!("{}...", entry.key.chars().take(shown).collect::<String>()))
+}
+
+fn name(name: Option<&str>) -> String {
+    name.map(|name| format!(", name {}", text(name))).unwrap_or_default()
+}
+
+fn take(take: Take) -> &'static str {
+    match take {
+        Take::First => "",
+        Take::Last => ", the last of several",
+        Take::All => ", each of several",
+        Take::Refuse => ", several refused",
+    }
+}
+
+/// Values of headers are not shown: who knows one is exempt.
+fn exempt(exempt: &Exempt) -> String {
+    let mut words = Vec::new();
+    if !exempt.routes.is_empty() {
+        words.push(format!("route {}", names(&exempt.routes)));
+    }
+    if !exempt.methods.is_empty() {
+        words.push(format!("method {}", names(&exempt.methods)));
+    }
+    if !exempt.networks.is_empty() {
+        words.push(format!("peer in {}", networks_text(&exempt.networks)));
+    }
+    words.extend(exempt.headers.iter().map(|(name, values)| {
+        let any = if values.iter().any(|value| value == ANY) { "any value, which every client can send" } else { "its value" };
+        format!("header {} with {any}", text(name))
+    }));
+    words.join("; or ")
 }
 
 fn scope_text(scope: &Scope) -> String {
@@ -131,22 +212,25 @@ fn client_ip(client: &ClientIp) -> String {
         None => "address of the peer".to_string(),
         Some(header) => {
             let which = match &client.trust {
-                Trust::Leftmost => "leftmost address, which clients can forge".to_string(),
+                Trust::Leftmost => "leftmost address, which clients can forge,".to_string(),
                 Trust::Hops(hops) => format!("address after {hops} from the right"),
-                Trust::Proxies { networks, .. } => format!("rightmost address in none of {}", proxies_text(networks)),
+                Trust::Proxies { networks, .. } => format!("rightmost address in none of {}", networks_text(networks)),
             };
-            format!("{which}, of header {}", text(header))
+            format!("{which} of header {}, else of the peer", text(header))
         }
     };
+    if client.ipv4_prefix < 32 {
+        words.push_str(&format!(", IPv4 by /{}", client.ipv4_prefix));
+    }
     if client.ipv6_prefix < 128 {
         words.push_str(&format!(", IPv6 by /{}", client.ipv6_prefix));
     }
     words
 }
 
-fn proxies_text(proxies: &[ipnet::IpNet]) -> String {
-    let shown: Vec<String> = proxies.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
-    match proxies.len().saturating_sub(SHOWN_MAX) {
+fn networks_text(networks: &[ipnet::IpNet]) -> String {
+    let shown: Vec<String> = networks.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    match networks.len().saturating_sub(SHOWN_MAX) {
         0 => shown.join(", "),
         more => format!("{} and {} more", shown.join(", "), grouped(more)),
     }

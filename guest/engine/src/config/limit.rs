@@ -109,7 +109,30 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
             Err(message) => reader.error(path, format_args!("by the `precision` of the whole, {message} (give it its own)")),
         }
     }
+    warn_of_idle(reader, fields, &limits);
     limits
+}
+
+/// Tells of limits that another one beside them never lets a request reach. `limits` are by window.
+fn warn_of_idle(reader: &mut Reader, fields: &Fields<'_>, limits: &[Limit]) {
+    for (at, short) in limits.iter().enumerate() {
+        for long in limits.iter().skip(at + 1) {
+            let most = short.limit.saturating_mul(long.window_us.div_ceil(short.window_us));
+            let (idle, other) = if short.limit >= long.limit {
+                (short, long)
+            } else if most <= long.limit {
+                (long, short)
+            } else {
+                continue;
+            };
+            let (idle_span, span) = (Span(idle.window_us), Span(other.window_us));
+            let Limit { limit, .. } = *idle;
+            reader.warn(
+                fields.path,
+                format_args!("{limit} per {idle_span} never refuses: {} per {span} beside it always does first", other.limit),
+            );
+        }
+    }
 }
 
 /// Field name, count and window in microseconds of each limit.

@@ -15,10 +15,13 @@ use super::{
     policy::emptiness,
     reader::{Fields, Path, Reader, elements},
 };
-use crate::rule::{CONSUMER, ClientIp, LimitBy, Source, Trust};
+use crate::{
+    request,
+    rule::{CONSUMER, ClientIp, LimitBy, OnMissing, PATH_ONLY, Source, Take, Trust, is_credentials},
+};
 
 /// What may stand in an element of `rule_items`.
-pub(super) const FIELDS: [&str; 16] = [
+pub(super) const FIELDS: [&str; 20] = [
     "limit_by_header",
     "limit_by_param",
     "limit_by_consumer",
@@ -34,17 +37,24 @@ pub(super) const FIELDS: [&str; 16] = [
     "dry_run",
     "trusted_hops",
     "trusted_proxies",
+    "ipv4_prefix",
     "ipv6_prefix",
+    "on_missing",
+    "take",
+    "hash_values",
 ];
 
 const FROM_REMOTE_ADDR: &str = "from-remote-addr";
 const FROM_HEADER: &str = "from-header-";
-const IP_FIELDS: [&str; 3] = ["trusted_hops", "trusted_proxies", "ipv6_prefix"];
+const IP_FIELDS: [&str; 4] = ["trusted_hops", "trusted_proxies", "ipv4_prefix", "ipv6_prefix"];
+const IPV4_BITS: u8 = 32;
 const IPV6_BITS: u8 = 128;
 /// More proxies in a row than this are a mistake.
 const TRUSTED_HOPS_MAX: u64 = 100;
-/// What HTTP/2 has in place of a request line and every host can tell; Envoy shows them as headers.
-const PSEUDO_HEADERS: [&str; 3] = [":authority", ":method", ":path"];
+/// What HTTP/2 has in place of a request line and every host can tell; Envoy shows them as headers. The last is ours.
+const PSEUDO_HEADERS: [&str; 4] = [":authority", ":method", ":path", PATH_ONLY];
+/// Parts of names, as they are without punctuation, of what opens doors.
+const CREDENTIALS: [&str; 8] = ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -74,12 +84,58 @@ pub(super) struct Keys {
     pub(super) per: bool,
     /// They are addresses and networks.
     pub(super) addresses: bool,
+    /// The text that a value counts as: a key may be written like any of its spellings.
+    pub(super) counted: fn(&[u8]) -> Vec<u8>,
 }
 
 /// Reads the one `limit_by_*` of an item and what belongs to it.
 pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> (Option<Keys>, Option<LimitBy>) {
     let Some((field, kind, per)) = chosen(reader, fields) else { return (None, None) };
-    (Some(Keys { per, addresses: kind == Kind::Ip }), limit_by(reader, fields, field, kind, per))
+    let limit_by = limit_by(reader, fields, field, kind, per);
+    let counted = limit_by.as_ref().map_or(unchanged as fn(&[u8]) -> Vec<u8>, |limit_by| counted(&limit_by.source));
+    (Some(Keys { per, addresses: kind == Kind::Ip, counted }), limit_by)
+}
+
+fn counted(source: &Source) -> fn(&[u8]) -> Vec<u8> {
+    match source {
+        Source::Cookie(_) => |key| request::cookie_value(key).text.into_owned(),
+        Source::Header(name) if is_credentials(name) => |key| request::credentials(request::trim(key)).text.into_owned(),
+        Source::Header(_) | Source::Consumer => |key| request::trim(key).to_vec(),
+        Source::Param(_) | Source::Ip(_) => unchanged,
+    }
+}
+
+fn unchanged(key: &[u8]) -> Vec<u8> {
+    key.to_vec()
+}
+
+/// Whether who knows a value of this kind can pass for its owner, as far as its name tells: such values are hashed unless told
+/// otherwise.
+pub(super) fn opens_doors(source: &Source) -> bool {
+    match source {
+        Source::Cookie(_) => true,
+        Source::Header(name) | Source::Param(name) => {
+            let name: String = name.chars().filter(char::is_ascii_alphanumeric).flat_map(char::to_lowercase).collect();
+            CREDENTIALS.iter().any(|part| name.contains(part))
+        }
+        Source::Consumer | Source::Ip(_) => false,
+    }
+}
+
+/// What becomes of a request without a value.
+pub(super) fn on_missing(reader: &mut Reader, fields: &Fields<'_>) -> Option<OnMissing> {
+    let Some((path, node)) = fields.get("on_missing") else { return Some(OnMissing::Pass) };
+    reader.choice(path, node, &[("pass", OnMissing::Pass), ("refuse", OnMissing::Refuse), ("count", OnMissing::Count)])
+}
+
+/// Which of several values counts.
+pub(super) fn take(reader: &mut Reader, fields: &Fields<'_>) -> Option<Take> {
+    let Some((path, node)) = fields.get("take") else { return Some(Take::First) };
+    if fields.get_unless_null("limit_by_per_ip").is_some() {
+        reader.error(path, "stands beside `limit_by_per_ip`: expected `trusted_hops` or `trusted_proxies` there");
+        return None;
+    }
+    reader.choice(path, node, &[("first", Take::First), ("last", Take::Last), ("all", Take::All), ("refuse", Take::Refuse)])
 }
 
 fn limit_by(reader: &mut Reader, fields: &Fields<'_>, field: &'static str, kind: Kind, per: bool) -> Option<LimitBy> {
@@ -140,6 +196,9 @@ fn report_none(reader: &mut Reader, fields: &Fields<'_>) {
 fn header_name(reader: &mut Reader, path: Path<'_>, node: &Node, name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     if is_token(&lower) || PSEUDO_HEADERS.contains(&lower.as_str()) {
+        if lower == ":path" {
+            reader.warn(path, format_args!("is the path with its query, which a client changes at will: `{PATH_ONLY}` is the path alone"));
+        }
         return Some(lower);
     }
     reader.expected(path, node, "the name of a header: letters, digits and !#$%&'*+-.^_`|~");
@@ -147,7 +206,7 @@ fn header_name(reader: &mut Reader, path: Path<'_>, node: &Node, name: &str) -> 
 }
 
 /// A token of RFC 9110, section 5.6.2.
-fn is_token(name: &str) -> bool {
+pub(super) fn is_token(name: &str) -> bool {
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_token_byte)
 }
@@ -180,11 +239,15 @@ fn client_ip(reader: &mut Reader, fields: &Fields<'_>, path: Path<'_>, node: &No
         }
     }
     let trust = trust(reader, fields);
-    let ipv6_prefix = match fields.get("ipv6_prefix") {
-        Some((path, node)) => u8::try_from(reader.whole(path, node, 1..=u64::from(IPV6_BITS))?).ok()?,
-        None => IPV6_BITS,
-    };
-    Some(ClientIp { header: header?, trust: trust?, ipv6_prefix })
+    let ipv4_prefix = prefix(reader, fields, "ipv4_prefix", IPV4_BITS);
+    let ipv6_prefix = prefix(reader, fields, "ipv6_prefix", IPV6_BITS);
+    Some(ClientIp { header: header?, trust: trust?, ipv4_prefix: ipv4_prefix?, ipv6_prefix: ipv6_prefix? })
+}
+
+/// How many leading bits make one client; all of them unless said.
+fn prefix(reader: &mut Reader, fields: &Fields<'_>, name: &str, bits: u8) -> Option<u8> {
+    let Some((path, node)) = fields.get(name) else { return Some(bits) };
+    u8::try_from(reader.whole(path, node, 1..=u64::from(bits))?).ok()
 }
 
 fn trust(reader: &mut Reader, fields: &Fields<'_>) -> Option<Trust> {
@@ -194,7 +257,7 @@ fn trust(reader: &mut Reader, fields: &Fields<'_>) -> Option<Trust> {
             let hops = reader.whole(path, node, 0..=TRUSTED_HOPS_MAX)?;
             u32::try_from(hops).ok().map(Trust::Hops)
         }
-        (None, Some((path, node))) => proxies(reader, path, node).map(Trust::proxies),
+        (None, Some((path, node))) => networks(reader, path, node).map(Trust::proxies),
         (Some(_), Some(_)) => {
             reader.error(fields.path, "has `trusted_hops` and `trusted_proxies`: expected one of them only");
             None
@@ -202,8 +265,9 @@ fn trust(reader: &mut Reader, fields: &Fields<'_>) -> Option<Trust> {
     }
 }
 
-fn proxies(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<IpNet>> {
-    let mut proxies = vec![];
+/// Addresses and networks, at least one.
+pub(super) fn networks(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<IpNet>> {
+    let mut networks = vec![];
     let mut understood = true;
     for (path, node) in elements(&path, node) {
         let network = match node {
@@ -214,13 +278,13 @@ fn proxies(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<IpNet
             reader.expected(path, node, "an address or a network, such as `10.0.0.0/8`");
         }
         understood &= network.is_some();
-        proxies.extend(network);
+        networks.extend(network);
     }
-    if proxies.is_empty() && understood {
+    if networks.is_empty() && understood {
         reader.error(path, format_args!("expected at least one address or network, got {}", emptiness(node)));
         return None;
     }
-    understood.then_some(proxies)
+    understood.then_some(networks)
 }
 
 fn network(text: &str) -> Option<IpNet> {

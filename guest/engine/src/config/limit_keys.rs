@@ -8,20 +8,20 @@ use super::{
     document::Node,
     limit::{self, Precision},
     limit_by::Keys,
-    policy::emptiness,
+    policy::{emptiness, flag},
     reader::{Fields, Path, Reader, elements, shortened},
 };
 use crate::{
-    ip_set::{IpSet, parse_key},
+    ip_set::{IpSet, canonical, parse_key},
     regexp::Pattern,
     rule::{KeyEntry, KeyIndex, Limit, LimitKeys},
 };
 
 /// What may stand in an entry, beside [`limit::FIELDS`].
-pub(super) const FIELDS: [&str; 1] = ["key"];
+pub(super) const FIELDS: [&str; 3] = ["key", "together", "unlimited"];
 
-const REGEXP: &str = "regexp:";
-const ANY: &str = "*";
+pub(super) const REGEXP: &str = "regexp:";
+pub(super) const ANY: &str = "*";
 
 /// How an entry finds its values.
 enum Matcher {
@@ -48,15 +48,15 @@ pub(super) fn read(reader: &mut Reader, item: &Fields<'_>, kind: Option<Keys>, p
     let mut overlaps = Overlaps::default();
     for (index, (path, node)) in elements(&path, node).enumerate() {
         match entry(reader, path, node, &known, kind, precision) {
-            Some((key, matcher, limits)) => {
-                overlaps.note(reader, path, index, &key, &matcher);
-                entries.push(KeyEntry { key, limits });
+            Some((entry, matcher)) => {
+                overlaps.note(reader, path, index, &entry.key, &matcher);
+                entries.push(entry);
                 matchers.push(matcher);
             }
             None => understood = false,
         }
     }
-    understood.then(|| LimitKeys { index: index(&entries, matchers), entries })
+    understood.then(|| LimitKeys { index: index(&entries, matchers, kind), entries })
 }
 
 fn entry(
@@ -66,15 +66,36 @@ fn entry(
     known: &[&str],
     kind: Option<Keys>,
     precision: Precision,
-) -> Option<(String, Matcher, Vec<Limit>)> {
+) -> Option<(KeyEntry, Matcher)> {
     let fields = reader.object(path, node, known)?;
     let key = key(reader, &fields);
     let matcher = match (&key, kind) {
         (Some(key), Some(kind)) => matcher(reader, fields.at("key"), key, kind),
         _ => None,
     };
-    let limits = limit::read(reader, &fields, precision);
-    Some((key?, matcher?, limits))
+    let unlimited = flag(reader, &fields, "unlimited", false);
+    let together = flag(reader, &fields, "together", false);
+    let limits = match unlimited {
+        Some(true) => none(reader, &fields),
+        _ => limit::read(reader, &fields, precision),
+    };
+    let (key, matcher, together) = (key?, matcher?, together?);
+    if together && matches!(matcher, Matcher::Exact) {
+        reader.warn(fields.at("together"), "has no effect: the entry is for one value");
+    }
+    let network = match matcher {
+        Matcher::Network(network) => Some(canonical(network)),
+        Matcher::Exact | Matcher::Any | Matcher::Regexp(_) => None,
+    };
+    Some((KeyEntry { key, limits, network, together, unlimited: unlimited? }, matcher))
+}
+
+/// No limits, and none may be there.
+fn none(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Limit> {
+    for name in limit::FIELDS.into_iter().chain(["together"]).filter(|name| fields.get(name).is_some()) {
+        reader.error(fields.at(name), "stands beside `unlimited: true`: expected one of them only");
+    }
+    Vec::new()
 }
 
 fn key(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
@@ -158,7 +179,7 @@ impl Overlaps {
 }
 
 /// Arranges the entries for finding. A value that is the very text of a pattern meets it too, as in stock.
-fn index(entries: &[KeyEntry], matchers: Vec<Matcher>) -> KeyIndex {
+fn index(entries: &[KeyEntry], matchers: Vec<Matcher>, kind: Option<Keys>) -> KeyIndex {
     let mut networks = Vec::new();
     let mut exact = Vec::new();
     let mut patterns = Vec::new();
@@ -172,7 +193,9 @@ fn index(entries: &[KeyEntry], matchers: Vec<Matcher>) -> KeyIndex {
             Matcher::Any => patterns.push((position, Pattern::any())),
             Matcher::Regexp(pattern) => patterns.push((position, pattern)),
         }
-        exact.push((entry.key.as_bytes().to_vec(), position));
+        let key = entry.key.as_bytes().to_vec();
+        let counted = kind.map(|kind| (kind.counted)(&key)).filter(|counted| *counted != key);
+        exact.extend(counted.into_iter().chain([key]).map(|text| (text, position)));
     }
     if !networks.is_empty() {
         return KeyIndex::Ip(IpSet::new(networks));

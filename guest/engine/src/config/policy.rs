@@ -8,17 +8,20 @@ use alloc::{
 
 use super::{
     document::Node,
+    exempt,
+    hashing::Hashing,
     limit::{self, Precision},
     limit_by, limit_keys,
     reader::{Fields, Path, Reader, elements, spelled, truth},
+    refusal,
     service::{self, Services},
 };
 use crate::{
     key::limit_type,
-    rule::{FailureMode, Limit, Policy, QuotaHeaders, RuleItem, RuleMatch},
+    rule::{FailureMode, Limit, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch},
 };
 
-pub(super) const FIELDS: [&str; 16] = [
+pub(super) const FIELDS: [&str; 21] = [
     "rule_name",
     "global_threshold",
     "rule_items",
@@ -35,33 +38,38 @@ pub(super) const FIELDS: [&str; 16] = [
     "remember_refusals",
     "coalesce",
     "max_new_keys_per_second",
+    "exempt",
+    "hash_values",
+    "hash_key",
+    "rejected_headers",
+    "rejected_content_type",
 ];
 
 /// What may stand in `global_threshold` beside its limits.
 pub(super) const THRESHOLD_FIELDS: [&str; 1] = ["name"];
 
 /// How long a refusal is remembered at most, where nothing is said, in microseconds.
-const REMEMBER_US: u64 = 5_000_000;
+pub(super) const REMEMBER_US: u64 = 5_000_000;
 const NEW_KEYS_MAX: u64 = 1_000_000;
 /// The longest name of a rule item or a threshold, in bytes: it is part of every key.
 const NAME_MAX: usize = 64;
-
-const REJECTED_CODE: u16 = 429;
-const REJECTED_MSG: &str = "Too many requests";
 
 /// Reads all fields, whichever of them fail.
 pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -> Option<Policy> {
     let rule_name = rule_name(reader, fields);
     let precision = Precision::read(reader, fields).unwrap_or(Precision::ByLimit);
     let (global, global_name) = global(reader, fields, precision);
-    let items = items(reader, fields, precision);
+    let hashing = Hashing::read(reader, fields);
+    let items = items(reader, fields, precision, hashing.as_ref());
     if fields.get("global_threshold").is_none() && fields.get("rule_items").is_none() {
         reader.error(fields.path, "expected `global_threshold` or `rule_items`, or both");
     }
     let rule_match = rule_match(reader, fields);
     let headers = headers(reader, fields);
-    let rejected_code = rejected_code(reader, fields);
-    let rejected_msg = rejected_msg(reader, fields);
+    let rejected_code = refusal::code(reader, fields);
+    let rejected_msg = refusal::message(reader, fields);
+    let rejected_headers = refusal::headers(reader, fields);
+    let exempt = exempt::read(reader, fields);
     let redis = match fields.get("redis") {
         Some((path, node)) => service::read(reader, services, path, node).map(Some),
         None => Some(None),
@@ -80,6 +88,8 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields
         redis: redis?,
         rejected_code: rejected_code?,
         rejected_msg: rejected_msg?,
+        rejected_headers: rejected_headers?,
+        exempt: exempt?,
         headers: headers?,
         failure_mode: failure_mode?,
         dry_run: dry_run?,
@@ -137,7 +147,7 @@ fn max_new_keys_per_second(reader: &mut Reader, fields: &Fields<'_>) -> Option<O
     u32::try_from(keys).ok().map(Some)
 }
 
-fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<RuleItem> {
+fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision, hashing: Option<&Hashing>) -> Vec<RuleItem> {
     let Some((path, node)) = fields.get("rule_items") else { return Vec::new() };
     if elements(&path, node).next().is_none() {
         reader.error(path, format_args!("expected at least one rule item, got {}", emptiness(node)));
@@ -145,7 +155,7 @@ fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> Vec<
     let mut items = Vec::new();
     let mut first_of = BTreeMap::new();
     for (path, node) in elements(&path, node) {
-        let Some(item) = item(reader, path, node, precision) else { continue };
+        let Some(item) = item(reader, path, node, precision, hashing) else { continue };
         if let Some(first) = first_of.get(&identity(&item)) {
             reader.warn(path, format_args!("counts by the same as {first}, which comes first"));
         } else {
@@ -161,14 +171,36 @@ fn identity(item: &RuleItem) -> (&'static str, String, Option<String>) {
     (limit_type(&item.limit_by), item.limit_by.key_name.clone(), item.name.clone())
 }
 
-fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision) -> Option<RuleItem> {
+fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision, hashing: Option<&Hashing>) -> Option<RuleItem> {
     let fields = reader.object(path, node, &limit_by::FIELDS)?;
     let (kind, limit_by) = limit_by::read(reader, &fields);
     let dry_run = flag(reader, &fields, "dry_run", false);
     let keys = limit_keys::read(reader, &fields, kind, precision);
     let name = name(reader, &fields);
     let max_new_keys_per_second = max_new_keys_per_second(reader, &fields);
-    Some(RuleItem { limit_by: limit_by?, keys: keys?, dry_run: dry_run?, name: name?, max_new_keys_per_second: max_new_keys_per_second? })
+    let on_missing = limit_by::on_missing(reader, &fields);
+    let take = limit_by::take(reader, &fields);
+    let hash_values = optional_flag(reader, &fields, "hash_values");
+    let (limit_by, keys) = (limit_by?, keys?);
+    let (hashing, hash_values) = (hashing?, hash_values?);
+    let is_secret = hashing.hides(hash_values, &limit_by.source);
+    let item = RuleItem {
+        limit_by,
+        keys,
+        dry_run: dry_run?,
+        on_missing: on_missing?,
+        take: take?,
+        is_secret,
+        hash: hashing.hash(is_secret),
+        name: name?,
+        max_new_keys_per_second: max_new_keys_per_second?,
+    };
+    if item.on_missing == OnMissing::Count && item.keys.of_missing().is_none() {
+        reader
+            .error(fields.at("on_missing"), "`count` has no limit: expected an entry that takes every value, such as `*`, or an empty one");
+        return None;
+    }
+    Some(item)
 }
 
 /// An array without elements, or what counts as one, as a message shows it.
@@ -184,30 +216,18 @@ fn rule_match(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleMatch> {
     reader.choice(path, node, &[("first", RuleMatch::First), ("all", RuleMatch::All)])
 }
 
-fn rejected_code(reader: &mut Reader, fields: &Fields<'_>) -> Option<u16> {
-    let Some((path, node)) = fields.get("rejected_code") else { return Some(REJECTED_CODE) };
-    // Statuses below 200 are interim ones: after them a client still waits for the answer.
-    let code = reader.whole(path, node, 200..=599)?;
-    u16::try_from(code).ok()
-}
-
-fn rejected_msg(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
-    let Some((path, node)) = fields.get("rejected_msg") else { return Some(REJECTED_MSG.to_string()) };
-    if matches!(node, Node::Null) {
-        // As stock has it, and as YAML reads `rejected_msg:` with nothing behind it.
-        return Some(String::new());
-    }
-    if matches!(node, Node::List(_) | Node::Object(_)) {
-        reader.warn(path, format_args!("is {} and will be sent as its JSON text", node.kind()));
-        return Some(node.to_string());
-    }
-    reader.text(path, node)
-}
-
-fn flag(reader: &mut Reader, fields: &Fields<'_>, name: &str, default: bool) -> Option<bool> {
+pub(super) fn flag(reader: &mut Reader, fields: &Fields<'_>, name: &str, default: bool) -> Option<bool> {
     match fields.get(name) {
         Some((path, node)) => reader.boolean(path, node),
         None => Some(default),
+    }
+}
+
+/// True, false, or nothing said.
+pub(super) fn optional_flag(reader: &mut Reader, fields: &Fields<'_>, name: &str) -> Option<Option<bool>> {
+    match fields.get(name) {
+        Some((path, node)) => reader.boolean(path, node).map(Some),
+        None => Some(None),
     }
 }
 
@@ -224,7 +244,10 @@ fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode>
     }?;
     let is_local = matches!(mode, FailureMode::Local { .. });
     if fields.get("redis").is_none() {
-        for name in ["failure_mode", "local_share", "remember_refusals", "coalesce"].into_iter().filter(|name| fields.get(name).is_some()) {
+        for name in ["failure_mode", "local_share", "remember_refusals", "coalesce", "hash_values", "hash_key"]
+            .into_iter()
+            .filter(|name| fields.get(name).is_some())
+        {
             reader.warn(fields.at(name), "has no effect without `redis`: windows are kept here anyway, with the whole limit");
         }
     } else if !is_local && fields.get("local_share").is_some() {

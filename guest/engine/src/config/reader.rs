@@ -32,12 +32,29 @@ pub(super) enum Path<'a> {
     Element(&'a Path<'a>, usize),
 }
 
+/// Parts of the names of fields whose values no message shows, wherever they stand.
+const SECRETS: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "hash_key", "auth"];
+
+impl Path<'_> {
+    /// Whether a name on the way says that what stands here is nobody's business.
+    fn is_secret(&self) -> bool {
+        match self {
+            Path::Root => false,
+            Path::Element(parent, _) => parent.is_secret(),
+            Path::Field(parent, name) => {
+                let name = name.to_ascii_lowercase();
+                SECRETS.iter().any(|part| name.contains(part)) || parent.is_secret()
+            }
+        }
+    }
+}
+
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Root => Ok(()),
-            Path::Field(Path::Root, name) => f.write_str(&shortened(name, SEEN_MAX)),
-            Path::Field(parent, name) => write!(f, "{parent}.{}", shortened(name, SEEN_MAX)),
+            Path::Field(Path::Root, name) => f.write_str(&shown_name(name)),
+            Path::Field(parent, name) => write!(f, "{parent}.{}", shown_name(name)),
             Path::Element(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
@@ -126,7 +143,8 @@ impl Reader {
 
     /// Reports a value that is not what was expected.
     pub(super) fn expected(&mut self, path: Path<'_>, node: &Node, what: impl fmt::Display) {
-        self.error(path, format_args!("expected {what}, got {}", seen(node)));
+        let seen = if path.is_secret() { node.kind().to_string() } else { seen(node) };
+        self.error(path, format_args!("expected {what}, got {seen}"));
     }
 
     /// An object whose fields are all of `known`; others are reported, and so are repeated ones.
@@ -249,6 +267,11 @@ pub(super) fn seen(node: &Node) -> String {
         Node::Text(text) => format!("`{}`", shortened(text, SEEN_MAX)),
         number_or_boolean => format!("`{}`", shortened(&number_or_boolean.to_string(), SEEN_MAX)),
     }
+}
+
+/// A name as a message shows it: what stands in a name's place may be a URL with a password in it too.
+fn shown_name(name: &str) -> String {
+    if name.contains("://") || name.contains('@') { "(a URL or a part of one)".to_string() } else { shortened(name, SEEN_MAX) }
 }
 
 /// The first `length` characters of a text, control characters escaped, so that a line stays one line.

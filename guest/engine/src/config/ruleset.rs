@@ -8,6 +8,7 @@ use super::{
     reader::{Fields, Path, Reader, elements},
     scope,
     service::Services,
+    shared::Shared,
 };
 use crate::rule::{Policy, Ruleset, Scope};
 
@@ -22,7 +23,16 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, document: &Node
     let known: Vec<&str> = policy::FIELDS.into_iter().chain(FIELDS).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Ruleset::default() };
     let fallback = fallback(reader, services, &fields);
-    let scoped = scoped(reader, services, &fields);
+    let mut shared = Shared::default();
+    let scoped = scoped(reader, services, &mut shared, &fields);
+    match &fallback {
+        Some(policy) => shared.note(reader, Path::Root, policy),
+        None if !scoped.is_empty() => reader.warn(
+            Path::Root,
+            "a request that no element of `_rules_` is for passes without a limit: to limit it too, put `rule_name` and limits beside `_rules_`",
+        ),
+        None => {}
+    }
     Ruleset { scoped, fallback }
 }
 
@@ -44,13 +54,16 @@ fn fallback(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -
     policy::read(reader, services, fields)
 }
 
-fn scoped(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -> Vec<(Scope, Policy)> {
+fn scoped(reader: &mut Reader, services: &mut Services, shared: &mut Shared, fields: &Fields<'_>) -> Vec<(Scope, Policy)> {
     let Some((path, node)) = fields.get("_rules_") else { return Vec::new() };
     let known: Vec<&str> = scope::FIELDS.into_iter().chain(policy::FIELDS).collect();
     let rule = |(path, node)| {
         let fields = reader.object(path, node, &known)?;
         let scope = scope::read(reader, &fields);
         let policy = policy::read(reader, services, &fields);
+        if let Some(policy) = &policy {
+            shared.note(reader, path, policy);
+        }
         scope.zip(policy)
     };
     elements(&path, node).filter_map(rule).collect()

@@ -3,13 +3,27 @@
 use alloc::{format, string::String, vec::Vec};
 use core::{cmp::min, fmt};
 
-use super::{limit, limit_by, limit_keys, policy, ruleset, scope, service};
+use super::{exempt, limit, limit_by, limit_keys, policy, ruleset, scope, service};
 
 /// Longer names are not compared.
 const NAME_MAX: usize = 64;
 
+/// A name that is the beginning of fields is one of them, if it is so long and they are so few.
+const BEGINNING_MIN: usize = 4;
+const BEGUN_MAX: usize = 3;
+
+/// Names less alike than this are not suggested, in thousandths.
+const LIKENESS_MIN: usize = 850;
+
+/// What people write for windows that have no field of their own, and how they are written.
+const OTHER_WINDOWS: [(&str, &str); 4] = [("month", "30d"), ("week", "7d"), ("year", "365d"), ("millisecond", "1s")];
+
+/// What people write for a field that is called quite otherwise. `rules` is what other limiters call it, and `_rules_` would be
+/// something else.
+const OTHER_WORDS: [(&str, &str); 4] = [("rules", "rule_items"), ("items", "rule_items"), ("keys", "key"), ("value", "key")];
+
 /// Where each field stands, for one that stands elsewhere.
-const PLACES: [(&[&str], &str); 7] = [
+const PLACES: [(&[&str], &str); 9] = [
     (&policy::FIELDS, "at the top or in an element of `_rules_`"),
     (&ruleset::FIELDS, "at the top only"),
     (&scope::FIELDS, "in an element of `_rules_`"),
@@ -17,6 +31,8 @@ const PLACES: [(&[&str], &str); 7] = [
     (&limit_keys::FIELDS, "in an element of `limit_keys`"),
     (&limit::FIELDS, "in an element of `limit_keys` or in `global_threshold`"),
     (&service::FIELDS, "in `redis`"),
+    (&exempt::FIELDS, "in `exempt`"),
+    (&policy::THRESHOLD_FIELDS, "in `global_threshold` or in an element of `rule_items`"),
 ];
 
 /// The message for a field that is none of those known where it stands; the search is made only if it is shown.
@@ -35,12 +51,15 @@ fn unknown_field(name: &str, known: &[&str]) -> String {
     if let Some(unit) = name.strip_prefix("token_per_").filter(|unit| limit::UNITS.contains(unit)) {
         return format!("limits on tokens are not part of this filter, which counts requests: `query_per_{unit}` is its field");
     }
-    let meant = nearest(name, known).map(|field| format!("did you mean `{field}`?"));
     let elsewhere = || {
         let (_, place) = PLACES.iter().find(|(fields, _)| fields.contains(&name))?;
         Some(format!("it stands {place}"))
     };
-    match elsewhere().or(meant) {
+    let meant = || match meant(name, known).as_slice() {
+        [] => None,
+        fields => Some(format!("did you mean {}?", either(fields))),
+    };
+    match elsewhere().or_else(meant) {
         Some(hint) => format!("there is no such field here; {hint}"),
         None => {
             // The reserved ones are written by gateways, hardly by a person who then spells them so badly.
@@ -49,6 +68,24 @@ fn unknown_field(name: &str, known: &[&str]) -> String {
             format!("there is no such field here; expected {}", either(&known))
         }
     }
+}
+
+/// What may have been meant, in backticks.
+fn meant(name: &str, known: &[&str]) -> Vec<String> {
+    if name.len() > NAME_MAX {
+        return Vec::new();
+    }
+    let name = folded(name);
+    let text: String = name.iter().collect();
+    if let Some((_, windows)) = OTHER_WINDOWS.iter().find(|(unit, _)| text.starts_with("quer") && text.contains(unit))
+        && known.contains(&"window")
+    {
+        return Vec::from([format!("`limit` with `window: {windows}`")]);
+    }
+    if let Some((_, field)) = OTHER_WORDS.iter().find(|(word, field)| *word == text && known.contains(field)) {
+        return Vec::from([format!("`{field}`")]);
+    }
+    nearest(&name, known).iter().map(|field| format!("`{field}`")).collect()
 }
 
 /// `a, b or c`.
@@ -60,14 +97,20 @@ pub(super) fn either(words: &[String]) -> String {
     }
 }
 
-/// The known name that is the fewest edits away, if they are few for its length.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    if name.len() > NAME_MAX {
-        return None;
+/// The known names that a name is the beginning of, or the one that begins most alike and is like it. A wrong suggestion ruins
+/// a limit, so rather none than a far one.
+fn nearest<'a>(name: &[char], known: &[&'a str]) -> Vec<&'a str> {
+    let plain = known.iter().copied().filter(|field| !field.starts_with('_') || name.starts_with(&['m', 'a', 't', 'c', 'h']));
+    let fields: Vec<(&str, Vec<char>)> = plain.map(|field| (field, folded(field))).collect();
+    let begun: Vec<&str> = fields.iter().filter(|(_, letters)| letters.starts_with(name)).map(|(field, _)| *field).collect();
+    if name.len() >= BEGINNING_MIN && (1..=BEGUN_MAX).contains(&begun.len()) {
+        return begun;
     }
-    let name = folded(name);
-    let (edits, field) = known.iter().map(|field| (edit_distance(&name, &folded(field)), *field)).min()?;
-    (edits <= name.len() / 3).then_some(field)
+    let alike = |letters: &[char]| name.iter().zip(letters).take_while(|(one, other)| one == other).count();
+    let scored = fields.iter().map(|(field, letters)| (alike(letters), jaro_winkler(name, letters), *field));
+    let near = scored.filter(|(_, likeness, _)| *likeness >= LIKENESS_MIN);
+    let best = near.reduce(|best, next| if (next.0, next.1) > (best.0, best.1) { next } else { best });
+    best.map(|(.., field)| field).into_iter().collect()
 }
 
 /// The letters and digits of a name, so that `queryPerMinute` is no edit away from `query_per_minute`.
@@ -75,23 +118,29 @@ fn folded(name: &str) -> Vec<char> {
     name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// How many insertions, deletions and replacements make one text of another (Levenshtein).
-fn edit_distance(from: &[char], to: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (removed, left) in from.iter().enumerate() {
-        let mut diagonal = removed;
-        let mut behind = removed + 1;
-        let mut next = Vec::with_capacity(row.len());
-        next.push(behind);
-        for (right, above) in to.iter().zip(row.iter().skip(1)) {
-            let replaced = diagonal + usize::from(left != right);
-            behind = min(replaced, min(behind, *above) + 1);
-            diagonal = *above;
-            next.push(behind);
+/// How alike two texts are, in thousandths (Jaro and Winkler): the share of letters that both have at about the same place and in
+/// the same order, and more if the first ones are the same.
+fn jaro_winkler(one: &[char], other: &[char]) -> usize {
+    let reach = (one.len().max(other.len()) / 2).saturating_sub(1);
+    let mut taken: Vec<bool> = other.iter().map(|_| false).collect();
+    let mut matched = Vec::new();
+    for (at, letter) in one.iter().enumerate() {
+        let near = other.iter().zip(&mut taken).enumerate().skip(at.saturating_sub(reach)).take(at.min(reach) + reach + 1);
+        let found = near.map(|(_, (candidate, taken))| (candidate, taken)).find(|(candidate, taken)| *candidate == letter && !**taken);
+        if let Some((_, taken)) = found {
+            *taken = true;
+            matched.push(letter);
         }
-        row = next;
     }
-    row.last().copied().unwrap_or_default()
+    let matches = matched.len();
+    if matches == 0 {
+        return usize::from(one.is_empty() && other.is_empty()) * 1_000;
+    }
+    let in_order = other.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(letter, _)| letter);
+    let swapped = in_order.zip(&matched).filter(|(letter, matched)| letter != *matched).count() / 2;
+    let jaro = (1_000 * matches / one.len() + 1_000 * matches / other.len() + 1_000 * (matches - swapped) / matches) / 3;
+    let beginning = one.iter().zip(other).take(4).take_while(|(left, right)| left == right).count();
+    jaro + beginning * (1_000 - min(jaro, 1_000)) / 10
 }
 
 #[cfg(test)]
@@ -99,21 +148,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_are_counted() {
-        let distance = |from: &str, to: &str| edit_distance(&folded(from), &folded(to));
-        assert_eq!(distance("", ""), 0);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", ""), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("flaw", "lawn"), 2);
-        assert_eq!(distance("queryPer-Minute", "query_per_minute"), 0);
+    fn likeness_is_that_of_jaro_and_winkler() {
+        let likeness = |one: &str, other: &str| jaro_winkler(&folded(one), &folded(other));
+        for (one, other, expected) in
+            [("martha", "marhta", 961), ("dixon", "dicksonx", 813), ("dwayne", "duane", 840), ("a", "b", 0), ("", "", 1_000), ("", "a", 0)]
+        {
+            assert!(likeness(one, other).abs_diff(expected) <= 2, "{one} {other} {}", likeness(one, other));
+        }
+        assert_eq!(likeness("queryPer-Minute", "query_per_minute"), 1_000);
     }
 
     #[test]
-    fn the_nearest_name_is_suggested_and_a_far_one_is_not() {
-        assert_eq!(nearest("rejectd_code", &policy::FIELDS), Some("rejected_code"));
-        assert_eq!(nearest("limit_by_ip", &limit_by::FIELDS), Some("limit_by_per_ip"));
-        assert_eq!(nearest("colour", &policy::FIELDS), None);
-        assert_eq!(nearest(&"x".repeat(1 << 20), &policy::FIELDS), None);
+    fn no_suggestion_ruins_a_limit() {
+        let entry: Vec<&str> = limit_keys::FIELDS.into_iter().chain(limit::FIELDS).collect();
+        for (name, expected) in [
+            ("query_per_sec", "`query_per_second`"),
+            ("query_per_s", "`query_per_second`"),
+            ("query_per_min", "`query_per_minute`"),
+            ("query_per_m", "`query_per_minute`"),
+            ("query_per_h", "`query_per_hour`"),
+            ("query_per_minit", "`query_per_minute`"),
+            ("query_per_secund", "`query_per_second`"),
+            ("queryPerDay", "`query_per_day`"),
+            ("query_per_days", "`query_per_day`"),
+            ("query_per_month", "`limit` with `window: 30d`"),
+            ("query_per_week", "`limit` with `window: 7d`"),
+            ("queries_per_month", "`limit` with `window: 30d`"),
+            ("query_per_year", "`limit` with `window: 365d`"),
+            ("windows", "`window`"),
+            ("keys", "`key`"),
+            ("unlimitted", "`unlimited`"),
+        ] {
+            assert_eq!(meant(name, &entry).join(" "), expected, "{name}");
+        }
+        let top: Vec<&str> = policy::FIELDS.into_iter().chain(ruleset::FIELDS).collect();
+        for (name, expected) in [
+            ("rules", "`rule_items`"),
+            ("items", "`rule_items`"),
+            ("rejectd_code", "`rejected_code`"),
+            ("rejected_message", "`rejected_msg`"),
+            ("global_treshold", "`global_threshold`"),
+            ("exemptions", "`exempt`"),
+            ("hash_value", "`hash_values`"),
+            ("failuremode", "`failure_mode`"),
+        ] {
+            assert_eq!(meant(name, &top).join(" "), expected, "{name}");
+        }
+        assert_eq!(meant("limit_by_ip", &limit_by::FIELDS), ["`limit_by_per_ip`"]);
+        for far in ["colour", "x", "burst", &"x".repeat(1 << 20)] {
+            assert_eq!(meant(far, &top), Vec::<String>::new());
+        }
     }
 }

@@ -7,6 +7,7 @@ mod extensions;
 mod mutated;
 mod refused;
 mod scopes;
+mod values;
 
 use alloc::{
     string::{String, ToString},

@@ -12,7 +12,7 @@ use crate::{
     failure::{self, Cause},
     plan::{GLOBAL, Plan},
     refusals::{Known, Learnt},
-    rule::owner_name,
+    rule::{Policy, owner_name},
     telemetry::{Saved, Tally},
     verdict::Step,
     window::{
@@ -173,7 +173,8 @@ impl Engine {
     fn is_steady(&self, index: usize, plan: &Plan, standings: &[Standing]) -> bool {
         let refusing = plan.owners.iter().zip(&plan.charges).zip(standings);
         let all_meet_it = refusing.filter(|((_, charge), standing)| charge.enforced && standing.retry != Retry::Fits);
-        let is_one_value = plan.owners.iter().all(|owner| Some(owner) == plan.owners.first());
+        let counts_several = self.config.ruleset.policy(index).is_none_or(Policy::counts_several_values);
+        let is_one_value = !counts_several && plan.owners.iter().all(|owner| Some(owner) == plan.owners.first());
         self.is_alone(index) && (is_one_value || all_meet_it.into_iter().any(|((owner, _), _)| *owner == GLOBAL))
     }
 

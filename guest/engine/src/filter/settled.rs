@@ -52,9 +52,11 @@ impl Decider<'_> {
     }
 
     fn refuse(self, quotas: &[Quota<'_>]) -> Settled {
+        let mut headers = quota_headers(self.policy.headers, quotas, true);
+        headers.extend(self.policy.rejected_headers.iter().cloned());
         let response = Response {
             status: self.policy.rejected_code,
-            headers: quota_headers(self.policy.headers, quotas, true),
+            headers,
             body: Rc::clone(self.refusal_body),
             details: "cluster-key-rate-limit.rejected",
             grpc_status: grpc::RESOURCE_EXHAUSTED,
@@ -74,7 +76,7 @@ impl Settled {
         let response = Response {
             status: 503,
             headers: Vec::new(),
-            body: Rc::from(b"The rate limit cannot be checked at the moment".as_slice()),
+            body: Rc::from(b"The rate limit cannot be checked at the moment\n".as_slice()),
             details: "slidegate.redis_unavailable",
             grpc_status: grpc::UNAVAILABLE,
         };

@@ -1,42 +1,31 @@
-//! The client's address: the peer's, or one that a proxy wrote into a header.
+//! The client's address: the peer's, or one that a proxy wrote into a header. What cannot be read there does not free a client:
+//! the readers below return the last address that a trusted hop saw, and `None` where that is the peer's own.
 
 use alloc::{string::ToString, vec::Vec};
 use core::{net::IpAddr, str};
 
-use ipnet::Ipv6Net;
+use ipnet::IpNet;
 
 use crate::ip_set::IpSet;
 
-/// The leftmost address of a header's first value, read as stock reads it: a port may follow an IPv4 address, and an IPv6
-/// address in brackets; only spaces around the whole value are ignored. Anybody can write this entry.
+/// The leftmost address of a header's first value. Anybody can write this entry. `None` if it is no address.
 pub(crate) fn leftmost(value: &[u8]) -> Option<IpAddr> {
-    let entry = str::from_utf8(before(trim(value, b" "), b',')).ok()?;
-    let text = if entry.contains('.') {
-        // An IPv6 address with a dotted end comes out empty here, and is no address.
-        entry.split(':').next()?
-    } else if let Some((bracketed, _)) = entry.split_once(']') {
-        let mut inner = bracketed.chars();
-        inner.next()?;
-        inner.as_str()
-    } else {
-        entry
-    };
-    text.parse().ok().map(|address: IpAddr| address.to_canonical())
+    address(trim(before(value, b',')))
 }
 
-/// The address after skipping `hops` from the right of all values of a header, or the leftmost if there are fewer.
-/// `None` if it is no address.
+/// The address after skipping `hops` from the right of all values of a header, or the leftmost if there are fewer. In place of
+/// one that cannot be read, the nearest to its right.
 pub(crate) fn beyond_hops(values: &[Vec<u8>], hops: u32) -> Option<IpAddr> {
     let hops = usize::try_from(hops).unwrap_or(usize::MAX);
-    entries_from_right(values).take(hops.saturating_add(1)).last().and_then(address)
+    entries_from_right(values).take(hops.saturating_add(1)).filter_map(address).last()
 }
 
-/// The rightmost address of all values of a header that is not in the networks, or the leftmost if all are. `None` if an
-/// entry met before that is no address, since nothing to its left can then be trusted.
+/// The rightmost address of all values of a header that is not in the networks, or the leftmost if all are. An entry that is no
+/// address ends the search, since nothing to its left can be trusted then.
 pub(crate) fn beyond_proxies(values: &[Vec<u8>], proxies: &IpSet) -> Option<IpAddr> {
     let mut last = None;
     for entry in entries_from_right(values) {
-        let address = address(entry)?;
+        let Some(address) = address(entry) else { break };
         last = Some(address);
         if proxies.first_match(address).is_none() {
             break;
@@ -48,51 +37,53 @@ pub(crate) fn beyond_proxies(values: &[Vec<u8>], proxies: &IpSet) -> Option<IpAd
 /// Entries of comma-separated lists; empty ones do not count (RFC 9110, section 5.6.1.2).
 fn entries_from_right(values: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
     let lists = values.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
-    lists.map(|entry| trim(entry, b" \t")).filter(|entry| !entry.is_empty())
+    lists.map(trim).filter(|entry| !entry.is_empty())
 }
 
-/// `ip`, `ip:port`, `[ip]` or `[ip]:port`.
+/// The address in `ip`, `ip:port`, `[ip]`, `[ip]:port`, each in quotes or not, or in the `for` of an element of `forwarded` (RFC 7239).
+/// A zone does not count, nor does what stands where a port should: they name the same client.
 pub(crate) fn address(entry: &[u8]) -> Option<IpAddr> {
     let entry = str::from_utf8(entry).ok()?;
-    let (text, port) = match entry.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        Some((text, "")) if text.contains(':') => (text, None),
-        Some((text, rest)) if text.contains(':') => (text, Some(rest.strip_prefix(':')?)),
-        Some(_) => return None,
-        None => match entry.split_once(':') {
-            Some((text, port)) if text.contains('.') => (text, Some(port)),
-            _ => (entry, None),
+    let node = entry.split(';').find_map(forwarded_for).unwrap_or(entry);
+    let node = node.trim_matches([' ', '\t', '"']);
+    let text = match node.strip_prefix('[') {
+        Some(inner) => inner.split_once(']').map_or(inner, |(text, _)| text),
+        // Of an IPv6 address the first colon comes before any dot.
+        None => match node.split_once(':') {
+            Some((text, _)) if text.contains('.') => text,
+            _ => node,
         },
     };
-    let digits = |port: &str| port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit());
-    if !port.is_none_or(digits) {
-        return None;
-    }
+    let text = text.split_once('%').map_or(text, |(text, _)| text);
     text.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The client as it is counted: the address in its canonical form, or the network of `prefix` bits that an IPv6 address
-/// is in when that is less than all of it.
-pub(crate) fn counted_as(address: IpAddr, prefix: u8) -> Vec<u8> {
-    let text = match address {
-        IpAddr::V6(v6) if prefix < 128 => Ipv6Net::new(v6, prefix).map(|network| network.trunc().to_string()),
-        _ => Ok(address.to_string()),
+/// The node of a `for=` pair.
+fn forwarded_for(pair: &str) -> Option<&str> {
+    let (name, node) = pair.split_once('=')?;
+    name.trim().eq_ignore_ascii_case("for").then_some(node)
+}
+
+/// The client as it is counted: the address in its canonical form, or the network of so many leading bits that it is in when
+/// that is less than all of it.
+pub(crate) fn counted_as(address: IpAddr, bits: u8) -> Vec<u8> {
+    let text = match IpNet::new(address, bits) {
+        Ok(network) if network.prefix_len() < network.max_prefix_len() => network.trunc().to_string(),
+        _ => address.to_string(),
     };
-    text.unwrap_or_default().into_bytes()
+    text.into_bytes()
 }
 
 fn before(text: &[u8], separator: u8) -> &[u8] {
     text.split(|byte| *byte == separator).next().unwrap_or_default()
 }
 
-fn trim<'a>(mut text: &'a [u8], around: &[u8]) -> &'a [u8] {
-    while let [first, rest @ ..] = text
-        && around.contains(first)
-    {
+/// Without the spaces and tabs around it.
+pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
         text = rest;
     }
-    while let [rest @ .., last] = text
-        && around.contains(last)
-    {
+    while let [rest @ .., b' ' | b'\t'] = text {
         text = rest;
     }
     text
@@ -113,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn leftmost_as_stock_reads_it() {
+    fn the_leftmost_address() {
         for (value, expected) in [
             ("1.2.3.4", Some("1.2.3.4")),
             ("  1.2.3.4  ", Some("1.2.3.4")),
@@ -126,21 +117,25 @@ mod tests {
             ("[::1]", Some("::1")),
             ("2001:0DB8:0:0::1", Some("2001:db8::1")),
             ("::ffff:102:304", Some("1.2.3.4")),
-            ("1.1.1.1 , 2.2.2.2", None),
-            ("\t1.1.1.1", None),
+            ("1.1.1.1 , 2.2.2.2", Some("1.1.1.1")),
+            ("\t1.1.1.1", Some("1.1.1.1")),
+            ("\"1.1.1.1\"", Some("1.1.1.1")),
+            ("fe80::1%eth0", Some("fe80::1")),
+            ("::ffff:1.2.3.4", Some("1.2.3.4")),
+            ("[::ffff:1.2.3.4]:80", Some("1.2.3.4")),
+            ("for=1.2.3.4;proto=http, for=5.6.7.8", Some("1.2.3.4")),
+            ("by=9.9.9.9; FOR = \"[2001:db8::1]:80\"", Some("2001:db8::1")),
             (",1.1.1.1", None),
             ("", None),
             ("unknown", None),
-            ("fe80::1%eth0", None),
+            ("for=unknown", None),
+            ("for=_hidden", None),
             ("01.2.3.4", None),
             ("1.2.3", None),
             ("1.2.3.4.5", None),
             ("256.1.1.1", None),
-            ("::ffff:1.2.3.4", None),
-            ("[::ffff:1.2.3.4]:80", None),
             ("]", None),
             ("]::1", None),
-            ("[::1", None),
             ("\u{e9}]", None),
             ("\u{663}.1.1.1", None),
         ] {
@@ -159,8 +154,9 @@ mod tests {
         }
         let forged = values(&["forged, 2.2.2.2"]);
         assert_eq!(text(beyond_hops(&forged, 0)).as_deref(), Some("2.2.2.2"));
-        assert_eq!(beyond_hops(&forged, 1), None);
-        assert_eq!(beyond_hops(&forged, 7), None);
+        assert_eq!(text(beyond_hops(&forged, 1)).as_deref(), Some("2.2.2.2"), "what the last hop saw");
+        assert_eq!(text(beyond_hops(&forged, 7)).as_deref(), Some("2.2.2.2"));
+        assert_eq!(text(beyond_hops(&values(&["1.1.1.1, unknown, 2.2.2.2"]), 2)).as_deref(), Some("1.1.1.1"));
         assert_eq!(text(beyond_hops(&values(&["1.1.1.1,,", " , 2.2.2.2 ,"]), 1)).as_deref(), Some("1.1.1.1"));
         assert_eq!(beyond_hops(&values(&["", " ,"]), 0), None);
         assert_eq!(beyond_hops(&[], 0), None);
@@ -176,7 +172,9 @@ mod tests {
             (&["1.1.1.1, 11.0.0.1"], Some("1.1.1.1")),
             (&["10.0.0.2, 10.0.0.1"], Some("10.0.0.2")),
             (&["forged, 1.1.1.1, 10.0.0.1"], Some("1.1.1.1")),
-            (&["1.1.1.1, forged, 10.0.0.1"], None),
+            (&["1.1.1.1, forged, 10.0.0.1"], Some("10.0.0.1")),
+            (&["junk, 10.1.2.3, 10.0.0.1"], Some("10.1.2.3")),
+            (&["1.1.1.1, \"9.9.9.9\""], Some("9.9.9.9")),
             (&["1.1.1.1, unknown"], None),
             (&[","], None),
             (&[], None),
@@ -196,15 +194,15 @@ mod tests {
             ("::1", Some("::1")),
             ("[::ffff:1.2.3.4]:80", Some("1.2.3.4")),
             ("::ffff:1.2.3.4", Some("1.2.3.4")),
-            ("1.2.3.4:", None),
-            ("1.2.3.4:x", None),
-            ("1.2.3.4:+1", None),
-            ("1.2.3.4:65536", None),
-            ("[1.2.3.4]:80", None),
-            ("[::1]80", None),
-            ("[::1", None),
+            ("1.2.3.4:", Some("1.2.3.4")),
+            ("1.2.3.4:x", Some("1.2.3.4")),
+            ("1.2.3.4:65536", Some("1.2.3.4")),
+            ("\"1.2.3.4:80\"", Some("1.2.3.4")),
+            ("[1.2.3.4]:80", Some("1.2.3.4")),
+            ("[::1]80", Some("::1")),
+            ("[::1", Some("::1")),
+            ("[fe80::1%1]:80", Some("fe80::1")),
             ("::1]", None),
-            ("[fe80::1%1]:80", None),
             ("_hidden", None),
             ("", None),
         ] {
@@ -218,6 +216,8 @@ mod tests {
         assert_eq!(counted_as(v6, 128), b"2001:db8:1:2ff:3::4");
         assert_eq!(counted_as(v6, 56), b"2001:db8:1:200::/56");
         assert_eq!(counted_as(v6, 1), b"::/1");
+        assert_eq!(counted_as("1.2.3.4".parse().unwrap(), 32), b"1.2.3.4");
+        assert_eq!(counted_as("1.2.3.4".parse().unwrap(), 24), b"1.2.3.0/24");
         assert_eq!(counted_as("1.2.3.4".parse().unwrap(), 56), b"1.2.3.4");
     }
 

@@ -1,56 +1,151 @@
 //! Which rule items a request meets, with which values, and the limits of these.
 
-use alloc::{borrow::Cow, vec::Vec};
+use alloc::{borrow::Cow, vec, vec::Vec};
 use core::net::IpAddr;
 
-use super::{ClientIp, KeyEntry, KeyIndex, Limit, LimitKeys, Policy, RuleItem, RuleMatch, Source, Trust};
-use crate::request::{self, RequestView};
+use super::{ClientIp, KeyEntry, KeyIndex, Limit, LimitKeys, OnMissing, Policy, RuleItem, RuleMatch, Source, Take, Trust};
+use crate::request::{self, Choice, Chooser, RequestView, Value};
 
 /// The header that authentication plugins leave the consumer's name in.
 pub(crate) const CONSUMER: &str = "x-mse-consumer";
 
-/// A rule item that applies to a request.
+/// The path without its query, as a header.
+pub(crate) const PATH_ONLY: &str = ":path-only";
+
+/// Whether the values of this header begin with a scheme.
+pub(crate) fn is_credentials(name: &str) -> bool {
+    matches!(name, "authorization" | "proxy-authorization")
+}
+
+/// A value that a rule item applies to.
 #[derive(Debug)]
 pub struct Hit<'a> {
     /// The item.
     pub item: &'a RuleItem,
     /// Its place in `rule_items`.
     pub at: usize,
-    /// The value that is counted: bytes as received, or an address or network as text.
-    pub value: Vec<u8>,
-    /// The limits on that value, all enforced.
+    /// What is counted.
+    pub bucket: Bucket<'a>,
+    /// The limits on that, all enforced.
     pub limits: &'a [Limit],
 }
 
+/// Which requests count together.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Bucket<'a> {
+    /// Those with this value: bytes as received, or an address or network as text.
+    Value(Vec<u8>),
+    /// All that meet the entry with this key (`together`).
+    Together(&'a str),
+    /// All without a value (`on_missing: count`).
+    Missing,
+}
+
+/// What a policy's rule items say of a request.
+#[derive(Debug)]
+pub enum Met<'a> {
+    /// These limits; none if no item applies.
+    Limits(Vec<Hit<'a>>),
+    /// No limit at all: its value is unlimited.
+    Unlimited,
+    /// It is refused for what it lacks or has too often, by this item.
+    Refused(&'a RuleItem),
+}
+
+/// What one item says of a request.
+enum Meeting<'a> {
+    /// It does not apply.
+    None,
+    Limits(Vec<Hit<'a>>),
+    Unlimited,
+    Refused,
+}
+
 impl Policy {
-    /// The rule items that apply to a request: the first that does, or all, as `rule_match` says. An item applies if the
-    /// request has a value for it and one of its keys matches that value.
-    pub fn hits(&self, request: &impl RequestView) -> Vec<Hit<'_>> {
+    /// The limits of the rule items that apply to a request: of the first that does, or of all, as `rule_match` says. An item applies
+    /// if the request has a value for it and one of its keys matches that value.
+    ///
+    /// Where the first decides, a value that is unlimited frees the request from the whole policy; where all do, from that item.
+    pub fn hits(&self, request: &impl RequestView) -> Met<'_> {
         let mut facts = Facts::new(request);
-        let hits = self.items.iter().enumerate().filter_map(|(at, item)| hit(at, item, &mut facts));
-        match self.rule_match {
-            RuleMatch::First => hits.take(1).collect(),
-            RuleMatch::All => hits.collect(),
+        let mut hits = Vec::new();
+        for (at, item) in self.items.iter().enumerate() {
+            match (meet(at, item, &mut facts), self.rule_match) {
+                (Meeting::None, _) | (Meeting::Unlimited, RuleMatch::All) => {}
+                (Meeting::Refused, _) if self.dry_run || item.dry_run => {}
+                (Meeting::Refused, _) => return Met::Refused(item),
+                (Meeting::Unlimited, RuleMatch::First) => return Met::Unlimited,
+                (Meeting::Limits(found), RuleMatch::First) => return Met::Limits(found),
+                (Meeting::Limits(found), RuleMatch::All) => hits.extend(found),
+            }
+        }
+        Met::Limits(hits)
+    }
+}
+
+fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl RequestView>) -> Meeting<'a> {
+    let take = item.take;
+    let choice = match &item.limit_by.source {
+        Source::Ip(client) => return meet_address(at, item, client, facts.client(client)),
+        Source::Header(name) if name == PATH_ONLY => Value::from(Cow::Owned(request::path_only(facts.path()))).into(),
+        Source::Header(name) if is_credentials(name) => facts.header_choice(name, take, request::credentials),
+        Source::Header(name) => facts.header_choice(name, take, |value| Cow::Borrowed(value).into()),
+        Source::Consumer => facts.header_choice(CONSUMER, take, |value| Cow::Borrowed(value).into()),
+        Source::Param(name) => request::query_parameter(facts.path(), name, take),
+        Source::Cookie(name) => facts.header("cookie").map_or_else(Choice::default, |header| request::cookie(header, name, take)),
+    };
+    if choice.is_refused {
+        return Meeting::Refused;
+    }
+    if choice.values.is_empty() || choice.is_empty() && item.on_missing != OnMissing::Pass {
+        return missing(at, item);
+    }
+    let mut hits = Vec::new();
+    let mut are_unlimited = true;
+    for value in choice.values {
+        let entry = item.keys.of_value(&value);
+        are_unlimited &= entry.is_some_and(|entry| entry.unlimited);
+        if let Some(entry) = entry.filter(|entry| !entry.unlimited) {
+            hits.push(hit(at, item, entry, || value.text.into_owned()));
+        }
+    }
+    match hits.as_slice() {
+        [] if are_unlimited => Meeting::Unlimited,
+        [] => Meeting::None,
+        // Servers read different values: which of them this one takes is not known.
+        [_, _, ..] if take != Take::All => Meeting::Refused,
+        _ => Meeting::Limits(hits),
+    }
+}
+
+fn meet_address<'a>(at: usize, item: &'a RuleItem, client: &ClientIp, address: Option<IpAddr>) -> Meeting<'a> {
+    let Some(address) = address else {
+        return missing(at, item);
+    };
+    match item.keys.of_address(address) {
+        None => Meeting::None,
+        Some(entry) if entry.unlimited => Meeting::Unlimited,
+        Some(entry) => {
+            let prefix = if address.is_ipv4() { client.ipv4_prefix } else { client.ipv6_prefix };
+            // What is configured more narrowly than a client is counts by itself.
+            let bits = entry.network.map_or(prefix, |network| prefix.max(network.prefix_len()));
+            Meeting::Limits(vec![hit(at, item, entry, || request::counted_as(address, bits))])
         }
     }
 }
 
-fn hit<'a>(at: usize, item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl RequestView>) -> Option<Hit<'a>> {
-    let (entry, value) = match &item.limit_by.source {
-        Source::Ip(client) => {
-            let address = facts.client(client)?;
-            (item.keys.of_address(address)?, request::counted_as(address, client.ipv6_prefix))
-        }
-        Source::Header(name) => of_text(item, Cow::Borrowed(facts.header(name)?))?,
-        Source::Consumer => of_text(item, Cow::Borrowed(facts.header(CONSUMER)?))?,
-        Source::Param(name) => of_text(item, request::query_parameter(facts.path(), name)?)?,
-        Source::Cookie(name) => of_text(item, Cow::Borrowed(request::cookie(facts.header("cookie")?, name)?))?,
-    };
-    Some(Hit { item, at, value, limits: &entry.limits })
+fn missing(at: usize, item: &RuleItem) -> Meeting<'_> {
+    match (item.on_missing, item.keys.of_missing()) {
+        (OnMissing::Refuse, _) => Meeting::Refused,
+        (OnMissing::Count, Some(entry)) if entry.unlimited => Meeting::Unlimited,
+        (OnMissing::Count, Some(entry)) => Meeting::Limits(vec![Hit { item, at, bucket: Bucket::Missing, limits: &entry.limits }]),
+        (OnMissing::Count, None) | (OnMissing::Pass, _) => Meeting::None,
+    }
 }
 
-fn of_text<'a>(item: &'a RuleItem, value: Cow<'_, [u8]>) -> Option<(&'a KeyEntry, Vec<u8>)> {
-    Some((item.keys.of_text(&value)?, value.into_owned()))
+fn hit<'a>(at: usize, item: &'a RuleItem, entry: &'a KeyEntry, value: impl FnOnce() -> Vec<u8>) -> Hit<'a> {
+    let bucket = if entry.together { Bucket::Together(&entry.key) } else { Bucket::Value(value()) };
+    Hit { item, at, bucket, limits: &entry.limits }
 }
 
 impl LimitKeys {
@@ -62,16 +157,27 @@ impl LimitKeys {
         }
     }
 
-    /// The first entry that is this value or a pattern found in it.
-    fn of_text(&self, value: &[u8]) -> Option<&KeyEntry> {
-        let KeyIndex::Text { exact, patterns } = &self.index else {
-            return None;
-        };
-        let found = exact.binary_search_by(|(key, _)| key.as_slice().cmp(value)).ok();
-        let exact = found.and_then(|at| exact.get(at)).map_or(usize::MAX, |(_, entry)| *entry);
-        let before = patterns.iter().take_while(|(entry, _)| *entry < exact);
-        let pattern = before.into_iter().find(|(_, pattern)| pattern.is_match(value));
-        self.entries.get(pattern.map_or(exact, |(entry, _)| *entry))
+    /// The first entry that is this value, in either spelling, or a pattern found in it.
+    fn of_value(&self, value: &Value<'_>) -> Option<&KeyEntry> {
+        let written = value.written.as_deref().and_then(|written| self.position(written));
+        self.entries.get(written.into_iter().chain(self.position(&value.text)).min()?)
+    }
+
+    /// The entry for requests without a value: the first that an empty text meets, or every address.
+    pub(crate) fn of_missing(&self) -> Option<&KeyEntry> {
+        match &self.index {
+            KeyIndex::Ip(_) => self.entries.iter().find(|entry| entry.network.is_some_and(|network| network.prefix_len() == 0)),
+            KeyIndex::Text { .. } => self.entries.get(self.position(b"")?),
+        }
+    }
+
+    fn position(&self, text: &[u8]) -> Option<usize> {
+        let KeyIndex::Text { exact, patterns } = &self.index else { return None };
+        let found = exact.binary_search_by(|(key, _)| key.as_slice().cmp(text)).ok();
+        let exact = found.and_then(|at| exact.get(at)).map(|(_, entry)| *entry);
+        let before = patterns.iter().take_while(|(entry, _)| exact.is_none_or(|exact| *entry < exact));
+        let pattern = before.into_iter().find(|(_, pattern)| pattern.is_match(text));
+        pattern.map(|(entry, _)| *entry).or(exact)
     }
 }
 
@@ -81,12 +187,13 @@ struct Facts<'r, 'a, View> {
     path: Option<Vec<u8>>,
     /// By names that the rules own.
     headers: Vec<(&'a str, Option<Vec<u8>>)>,
-    forwarded: Vec<(&'a str, Vec<Vec<u8>>)>,
+    /// All values of headers of which the first is not enough.
+    lists: Vec<(&'a str, Vec<Vec<u8>>)>,
 }
 
 impl<'r, 'a, View: RequestView> Facts<'r, 'a, View> {
     fn new(request: &'r View) -> Self {
-        Facts { request, path: None, headers: Vec::new(), forwarded: Vec::new() }
+        Facts { request, path: None, headers: Vec::new(), lists: Vec::new() }
     }
 
     fn path(&mut self) -> &[u8] {
@@ -100,18 +207,30 @@ impl<'r, 'a, View: RequestView> Facts<'r, 'a, View> {
 
     fn header_values(&mut self, name: &'a str) -> &[Vec<u8>] {
         let request = self.request;
-        once(&mut self.forwarded, name, || request.header_values(name)).map_or(&[], Vec::as_slice)
+        once(&mut self.lists, name, || request.header_values(name)).map_or(&[], Vec::as_slice)
     }
 
+    /// The values of a header that a rule goes by, without white space around them, which not every server takes for a part of them.
+    fn header_choice<'s>(&'s mut self, name: &'a str, take: Take, value: impl Fn(&'s [u8]) -> Value<'s>) -> Choice<'s> {
+        let mut chooser = Chooser::new(take);
+        // Most requests have one field that is not empty: then one host call does.
+        if take == Take::First && self.header(name).is_none_or(|first| !request::trim(first).is_empty()) {
+            self.header(name).into_iter().for_each(|first| chooser.offer(value(request::trim(first))));
+        } else {
+            self.header_values(name).iter().for_each(|each| chooser.offer(value(request::trim(each))));
+        }
+        chooser.choice()
+    }
+
+    /// The client's address: what the header says as far as it can be read and believed, else the peer's. What a client does not
+    /// send, or spells so that nobody can read it, must not free it.
     fn client(&mut self, client: &'a ClientIp) -> Option<IpAddr> {
-        let Some(header) = &client.header else {
-            return request::address(self.request.source_address()?.as_bytes());
-        };
-        match &client.trust {
+        let written = client.header.as_deref().and_then(|header| match &client.trust {
             Trust::Leftmost => request::leftmost(self.header(header)?),
             Trust::Hops(hops) => request::beyond_hops(self.header_values(header), *hops),
             Trust::Proxies { set, .. } => request::beyond_proxies(self.header_values(header), set),
-        }
+        });
+        written.or_else(|| request::address(self.request.source_address()?.as_bytes()))
     }
 }
 

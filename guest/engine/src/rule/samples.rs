@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::cell::RefCell;
 
-use super::{FailureMode, Policy, QuotaHeaders, RuleItem, RuleMatch};
+use super::{Exempt, FailureMode, Policy, QuotaHeaders, RuleItem, RuleMatch};
 use crate::request::RequestView;
 
 /// A policy with these rule items.
@@ -17,6 +17,8 @@ pub(crate) fn policy(items: Vec<RuleItem>) -> Policy {
         redis: None,
         rejected_code: 429,
         rejected_msg: String::new(),
+        rejected_headers: Vec::new(),
+        exempt: Exempt::default(),
         headers: QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false, degraded: false },
         failure_mode: FailureMode::Open,
         dry_run: false,

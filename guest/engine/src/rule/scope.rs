@@ -8,10 +8,10 @@ use crate::request::RequestView;
 
 impl Ruleset {
     /// The policy for a request and its position: the first scoped one that matches, else the fallback, whose position is
-    /// the number of scoped ones. `None` if nothing applies, and for a request without a host, as in stock.
+    /// the number of scoped ones. `None` if nothing applies. A request without a host has an empty one: leaving it out frees nobody.
     pub fn policy_for(&self, request: &impl RequestView) -> Option<(usize, &Policy)> {
-        let authority = request.authority()?;
-        let place = Place { request, host: without_port(&authority), route: OnceCell::new(), service: OnceCell::new() };
+        let authority = request.authority().unwrap_or_default();
+        let place = Place { request, host: host(&authority), route: OnceCell::new(), service: OnceCell::new() };
         let scoped = self.scoped.iter().enumerate().find(|(_, (scope, _))| place.is_in(scope));
         match (scoped, &self.fallback) {
             (Some((position, (_, policy))), _) => Some((position, policy)),
@@ -66,14 +66,31 @@ impl<View: RequestView> Place<'_, View> {
     }
 }
 
+/// The name in an authority: without user, port and the dot that ends a complete name (RFC 1034, section 3.1). None of these
+/// leads to another server.
+fn host(authority: &[u8]) -> &[u8] {
+    let name = authority.rsplit(|byte| *byte == b'@').next().unwrap_or(authority);
+    without_dot(without_port(name))
+}
+
+fn without_dot(mut name: &[u8]) -> &[u8] {
+    while let [shorter @ .., b'.'] = name {
+        name = shorter;
+    }
+    name
+}
+
 /// `*x` by suffix, else `x*` by prefix, else exactly. Letter case does not matter, as in host names (RFC 9110, section 4.2.3): a client
 /// that writes its host in capitals must not get around a limit.
 fn is_domain(host: &[u8], domain: &[u8]) -> bool {
     let is = |part: Option<&[u8]>, wanted: &[u8]| part.is_some_and(|part| part.eq_ignore_ascii_case(wanted));
     match domain {
-        [b'*', suffix @ ..] => is(host.len().checked_sub(suffix.len()).and_then(|at| host.get(at..)), suffix),
+        [b'*', suffix @ ..] => {
+            let suffix = without_dot(suffix);
+            is(host.len().checked_sub(suffix.len()).and_then(|at| host.get(at..)), suffix)
+        }
         [prefix @ .., b'*'] => is(host.get(..prefix.len()), prefix),
-        domain => is(Some(host), domain),
+        domain => is(Some(host), without_dot(domain)),
     }
 }
 
@@ -133,6 +150,16 @@ mod tests {
             ("::1", ":", true),
             ("a:", "a", true),
             ("a:b:1", "a:b", true),
+            ("api.test.", "api.test", true),
+            ("api.test.:80", "api.test", true),
+            ("API.test..", "api.test", true),
+            ("api.test", "api.test.", true),
+            ("a.api.test.", "*.api.test", true),
+            ("a.api.test", "*.api.test.", true),
+            ("api.test.", "api.*", true),
+            ("u:p@api.test:80", "api.test", true),
+            ("api.test@other", "api.test", false),
+            (".", "", true),
         ] {
             let matched = position(vec![Scope::Domain(names(&["other.test", domain]))], false, &sample(host, "", ""));
             assert_eq!(matched.is_some(), expected, "{host} {domain}");
@@ -189,7 +216,10 @@ mod tests {
         assert_eq!(position(narrow(), false, &sample("b", "", "")), None);
         assert_eq!(position(vec![], true, &sample("b", "", "")), Some(0));
         assert_eq!(position(vec![], true, &sample("", "", "")), Some(0));
-        assert_eq!(position(vec![], true, &Sample::default()), None);
+        assert_eq!(position(vec![], true, &Sample::default()), Some(0), "a request without a host too");
+        let route = Sample { route: "r".into(), ..Sample::default() };
+        assert_eq!(position(scopes(), false, &route), Some(1));
+        assert_eq!(position(narrow(), false, &Sample::default()), None);
     }
 
     #[test]

@@ -43,8 +43,9 @@ every other request
     1. by header x-ca-key (limit_by_header)
        102234  10 per 1m, exact
        "a b"   5000 per 1d, slots of 1350s
-    2. by address after 1 from the right, of header x-forwarded-for, IPv6 by /64 (limit_by_per_ip), dry run: never refuses
-       0.0.0.0/0  1000 per 1s, slots of 15.625 ms
+       without a value: not limited by this rule
+    2. by address after 1 from the right of header x-forwarded-for, else of the peer, IPv6 by /64 (limit_by_per_ip), dry run: never refuses
+       0.0.0.0/0  each value: 1000 per 1s, slots of 15.625 ms
   windows       in Redis redis.static:80, database 2, user gate, with a password, timeout 1000 ms
   on failure    local: windows in memory, with 0.25 of each limit
   refusal       503, "Too many requests"
@@ -56,7 +57,7 @@ every other request
 #[test]
 fn long_lists_are_cut() {
     let entries: Vec<Value> = (0..10_010).map(|n| json!({"key": format!("key-{n}"), "query_per_second": 1})).collect();
-    let text = config(&with_item(json!({"limit_by_cookie": "c", "limit_keys": entries}))).describe();
+    let text = config(&with_item(json!({"limit_by_header": "c", "limit_keys": entries}))).describe();
     assert!(text.contains("       key-19  1 per 1s, exact\n       ... and 9,990 more\n"), "{text}");
     assert!(!text.contains("key-20"));
     let routes: Vec<String> = (0..1_030).map(|n| format!("r{n}")).collect();
@@ -71,10 +72,10 @@ fn every_source_and_mode_has_words() {
     let key = json!([{"key": "::/0", "query_per_second": 1}]);
     for (fields, words) in [
         (json!({"limit_by_per_ip": "from-remote-addr"}), "by address of the peer (limit_by_per_ip)"),
-        (json!({"limit_by_per_ip": "from-header-x"}), "by leftmost address, which clients can forge, of header x"),
+        (json!({"limit_by_per_ip": "from-header-x"}), "by leftmost address, which clients can forge, of header x, else of the peer"),
         (
             json!({"limit_by_per_ip": "from-header-x", "trusted_proxies": ["10.0.0.0/8", "::1"]}),
-            "by rightmost address in none of 10.0.0.0/8, ::1/128, of header x",
+            "by rightmost address in none of 10.0.0.0/8, ::1/128 of header x, else of the peer",
         ),
         (json!({"limit_by_param": "a\nb"}), "by query parameter a\\nb (limit_by_param)"),
         (json!({"limit_by_per_consumer": ""}), "by consumer, header x-mse-consumer (limit_by_per_consumer)"),
@@ -90,4 +91,54 @@ fn every_source_and_mode_has_words() {
         assert!(text.contains(words) && text.contains("in Redis r:6379, timeout 1000 ms"), "{text}");
     }
     assert!(config(&with(json!({"headers": []}))).describe().contains("headers       none"));
+}
+
+#[test]
+fn who_shares_a_window_is_told() {
+    let text = config(&json!({
+        "rule_name": "r",
+        "exempt": {"routes": ["health"], "methods": ["OPTIONS"], "networks": ["10.0.0.0/8"], "headers": {"x-probe": "open sesame", "x-any": "*"}},
+        "global_threshold": {"query_per_second": 9, "name": "all"},
+        "rule_items": [
+            {"limit_by_per_header": "x-user", "name": "users", "take": "all", "on_missing": "count", "limit_keys": [
+                {"key": "vip", "unlimited": true},
+                {"key": "regexp:^t", "query_per_second": 1, "together": true},
+                {"key": "*", "query_per_second": 2}]},
+            {"limit_by_per_ip": "from-remote-addr", "ipv4_prefix": 24, "ipv6_prefix": 56, "limit_keys": [
+                {"key": "10.0.0.1", "query_per_second": 1},
+                {"key": "10.0.0.0/8", "query_per_second": 1, "together": true},
+                {"key": "::/0", "query_per_second": 2}]},
+            {"limit_by_header": "x-api-key", "on_missing": "refuse", "limit_keys": [
+                {"key": "sk-1234567890", "query_per_second": 1}, {"key": "short", "query_per_second": 1}]}
+        ],
+        "rejected_headers": {"X-Why": "limit"},
+        "remember_refusals": "10s",
+        "redis": {"service_name": "r"}
+    }))
+    .describe();
+    let expected = r#"every request
+  rule name     r
+  exempt        route health; or method OPTIONS; or peer in 10.0.0.0/8; or header x-any with any value, which every client can send; or header x-probe with its value
+  all together  9 per 1s, exact, name all
+  rules         the first that matches decides
+    1. by header x-user (limit_by_per_header), name users, each of several
+       vip        unlimited
+       regexp:^t  all together: 1 per 1s, exact
+       *          each value: 2 per 1s, exact
+       without a value: all together, as *
+    2. by address of the peer, IPv4 by /24, IPv6 by /56 (limit_by_per_ip)
+       10.0.0.1    1 per 1s, exact
+       10.0.0.0/8  all together: 1 per 1s, exact
+       ::/0        each value: 2 per 1s, exact
+    3. by header x-api-key (limit_by_header), hashed in Redis
+       sk-1...  1 per 1s, exact
+       s...     1 per 1s, exact
+       without a value: refused
+  windows       in Redis r:6379, database 0, no password, timeout 1000 ms
+  on failure    open: requests pass
+  calls         who was refused is asked about again after 10s at most
+  refusal       429, "Too many requests", x-why: limit
+  headers       x-ratelimit-reset on refusals
+"#;
+    assert_eq!(text, expected);
 }

@@ -36,6 +36,8 @@ fn categories() {
 fn what_loses_is_told() {
     let scope_and_warnings = |fields: Value| {
         let mut config = config(&rules(json!([rule(fields)])));
+        let last = config.warnings.pop();
+        assert!(last.is_some_and(|last| last.contains("passes without a limit")), "what is outside is told of last");
         (config.ruleset.scoped.remove(0).0, config.warnings)
     };
     let (scope, warnings) = scope_and_warnings(json!({"_match_route_": ["a"], "_match_domain_": ["d"], "_match_route_prefix_": ["p"]}));

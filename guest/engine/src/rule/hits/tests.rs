@@ -16,7 +16,14 @@ use proptest::prelude::*;
 /// An item whose entries have their position as limit, so that a hit tells which entry it was.
 fn item(source: Source, per: bool, keys: &[&str]) -> RuleItem {
     let limits = |limit| vec![Limit { limit, window_us: 1_000_000, slot_us: 1 }];
-    let entries = keys.iter().zip(0..).map(|(key, limit)| KeyEntry { key: key.to_string(), limits: limits(limit) }).collect();
+    let entries = keys.iter().zip(0..).map(|(key, limit)| KeyEntry {
+        key: key.to_string(),
+        limits: limits(limit),
+        network: parse_key(key),
+        together: false,
+        unlimited: false,
+    });
+    let entries: Vec<_> = entries.collect();
     let index = match source {
         Source::Ip(_) => KeyIndex::Ip(IpSet::new(keys.iter().map(|key| parse_key(key).unwrap()))),
         _ => {
@@ -35,6 +42,10 @@ fn item(source: Source, per: bool, keys: &[&str]) -> RuleItem {
         limit_by: LimitBy { per, source, key_name: String::new() },
         keys: LimitKeys { entries, index },
         dry_run: false,
+        on_missing: OnMissing::Pass,
+        take: Take::First,
+        is_secret: false,
+        hash: None,
         name: None,
         max_new_keys_per_second: None,
     }
@@ -45,7 +56,7 @@ fn header(name: &str) -> Source {
 }
 
 fn client(header: Option<&str>, trust: Trust, ipv6_prefix: u8) -> Source {
-    Source::Ip(ClientIp { header: header.map(String::from), trust, ipv6_prefix })
+    Source::Ip(ClientIp { header: header.map(String::from), trust, ipv4_prefix: 32, ipv6_prefix })
 }
 
 fn with_headers(headers: &[(&'static str, &[u8])]) -> Sample {
@@ -56,7 +67,14 @@ fn with_headers(headers: &[(&'static str, &[u8])]) -> Sample {
 fn hits(items: Vec<RuleItem>, rule_match: RuleMatch, request: &Sample) -> Vec<(usize, u64, Vec<u8>)> {
     let policy = Policy { rule_match, ..policy(items) };
     let of = |item| policy.items.iter().position(|known| core::ptr::eq(known, item)).unwrap();
-    policy.hits(request).into_iter().map(|hit| (of(hit.item), hit.limits[0].limit, hit.value)).collect()
+    let value = |bucket| match bucket {
+        Bucket::Value(value) => value,
+        other => panic!("{other:?}"),
+    };
+    match policy.hits(request) {
+        Met::Limits(hits) => hits.into_iter().map(|hit| (of(hit.item), hit.limits[0].limit, value(hit.bucket))).collect(),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Entry position and value for one item.
@@ -67,9 +85,17 @@ fn one(item: RuleItem, request: &Sample) -> Option<(u64, Vec<u8>)> {
 #[test]
 fn exact_values_are_compared_byte_for_byte() {
     let keys = ["b", "a", "", "*", "regexp:^x", "a"];
-    for (value, expected) in
-        [("a", Some(1)), ("b", Some(0)), ("A", None), ("a ", None), ("", Some(2)), ("*", Some(3)), ("x", None), ("regexp:^x", Some(4))]
-    {
+    for (value, expected) in [
+        ("a", Some(1)),
+        ("b", Some(0)),
+        ("A", None),
+        ("a ", Some(1)),
+        (" \ta", Some(1)),
+        ("", Some(2)),
+        ("*", Some(3)),
+        ("x", None),
+        ("regexp:^x", Some(4)),
+    ] {
         let request = with_headers(&[("h", value.as_bytes())]);
         assert_eq!(one(item(header("h"), false, &keys), &request).map(|hit| hit.0), expected, "{value}");
     }
@@ -128,18 +154,21 @@ fn every_source() {
         (client(xff, proxies, 56), "::/0", "1.1.1.1"),
         (client(None, Trust::Leftmost, 128), "2001:db8:0:1ff::9", "2001:db8:0:1ff::9"),
         // The entry is found by the address, the count is the network's.
-        (client(None, Trust::Hops(3), 56), "2001:db8:0:1ff::9", "2001:db8:0:100::/56"),
+        (client(None, Trust::Hops(3), 56), "2001:db8::/32", "2001:db8:0:100::/56"),
+        // But one that is configured more narrowly counts by itself.
+        (client(None, Trust::Hops(3), 56), "2001:db8:0:1ff::9", "2001:db8:0:1ff::9"),
+        (client(None, Trust::Hops(3), 56), "2001:db8:0:1ff::/64", "2001:db8:0:1ff::/64"),
+        // Where the header says nothing, the peer.
+        (client(Some("x-real-ip"), Trust::Leftmost, 128), "2001:db8::/32", "2001:db8:0:1ff::9"),
+        (client(Some("x-real-ip"), Trust::Hops(0), 128), "2001:db8::/32", "2001:db8:0:1ff::9"),
+        (client(Some("cookie"), Trust::Leftmost, 128), "2001:db8::/32", "2001:db8:0:1ff::9"),
+        (Source::Header(":path-only".into()), "/p", "/p"),
     ] {
         assert_eq!(one(item(source, false, &[keys]), &request), Some((0, expected.as_bytes().to_vec())), "{keys}");
     }
-    for (source, keys) in [
-        (Source::Param("other".into()), "*"),
-        (Source::Cookie("other".into()), "*"),
-        (client(Some("x-real-ip"), Trust::Leftmost, 128), "0.0.0.0/0"),
-        (client(Some("x-real-ip"), Trust::Hops(0), 128), "0.0.0.0/0"),
-        (client(Some("cookie"), Trust::Leftmost, 128), "0.0.0.0/0"),
-        (client(xff, Trust::Leftmost, 128), "2.0.0.0/8"),
-    ] {
+    for (source, keys) in
+        [(Source::Param("other".into()), "*"), (Source::Cookie("other".into()), "*"), (client(xff, Trust::Leftmost, 128), "2.0.0.0/8")]
+    {
         assert_eq!(one(item(source, true, &[keys]), &request), None);
     }
     assert_eq!(one(item(client(None, Trust::Leftmost, 128), true, &["::/0"]), &Sample::default()), None);
@@ -189,6 +218,86 @@ fn path_cookie_and_forwarded_header_are_read_once() {
     let found: Vec<usize> = hits(items, RuleMatch::All, &request).into_iter().map(|hit| hit.0).collect();
     assert_eq!(found, [1, 3, 5]);
     assert_eq!(request.calls(), ["path", "cookie", "f"]);
+}
+
+fn refused(item: RuleItem, request: &Sample) -> bool {
+    matches!(policy(vec![item]).hits(request), Met::Refused(_))
+}
+
+#[test]
+fn a_missing_value_passes_is_refused_or_counts() {
+    let missing = |on_missing, keys: &[&str]| RuleItem { on_missing, ..item(header("h"), true, keys) };
+    let (none, empty) = (Sample::default(), with_headers(&[("h", b" ")]));
+    for request in [&none, &empty] {
+        assert!(refused(missing(OnMissing::Refuse, &["a"]), request));
+        assert!(refused(missing(OnMissing::Refuse, &["*"]), request));
+        let counts = policy(vec![missing(OnMissing::Count, &["a", "*"])]);
+        let Met::Limits(hits) = counts.hits(request) else { panic!("it counts") };
+        assert_eq!((hits[0].limits[0].limit, &hits[0].bucket), (1, &Bucket::Missing));
+        let dry = RuleItem { dry_run: true, ..missing(OnMissing::Refuse, &["a"]) };
+        assert!(!refused(dry, request));
+    }
+    assert!(!refused(missing(OnMissing::Refuse, &["a"]), &with_headers(&[("h", b"b")])));
+    assert!(refused(RuleItem { on_missing: OnMissing::Refuse, ..item(client(None, Trust::Leftmost, 64), true, &["::/0"]) }, &none));
+    let cookie = RuleItem { on_missing: OnMissing::Refuse, ..item(Source::Cookie("k".into()), true, &["*"]) };
+    assert!(refused(cookie, &with_headers(&[("cookie", b"k=; j=1")])));
+    let parameter = RuleItem { on_missing: OnMissing::Refuse, ..item(Source::Param("k".into()), true, &["*"]) };
+    assert!(refused(parameter, &Sample { path: b"/?k=&j".to_vec(), ..Sample::default() }));
+}
+
+#[test]
+fn which_of_several_values_counts() {
+    let twice = with_headers(&[("h", b"1"), ("h", b"2"), ("h", b"1")]);
+    let taking = |take| RuleItem { take, ..item(header("h"), true, &["*"]) };
+    let values = |take| hits(vec![taking(take)], RuleMatch::First, &twice).into_iter().map(|hit| hit.2).collect::<Vec<_>>();
+    assert_eq!(values(Take::First), [b"1"]);
+    assert_eq!(values(Take::All), [b"1", b"2"]);
+    let last = with_headers(&[("h", b"1"), ("h", b"2")]);
+    assert_eq!(one(taking(Take::Last), &last), Some((0, b"2".to_vec())));
+    assert!(refused(taking(Take::Refuse), &twice) && !refused(taking(Take::Refuse), &with_headers(&[("h", b"1")])));
+    assert_eq!(one(taking(Take::First), &with_headers(&[("h", b""), ("h", b"2")])), Some((0, b"2".to_vec())), "an empty one gives way");
+}
+
+#[test]
+fn together_and_unlimited() {
+    let with = |source: Source, keys: &[&str], change: fn(&mut KeyEntry)| {
+        let mut item = item(source, true, keys);
+        change(&mut item.keys.entries[0]);
+        item
+    };
+    let peer = Sample { source: Some("10.1.2.3:4"), ..with_headers(&[("h", b"a")]) };
+    let shared = policy(vec![with(client(None, Trust::Leftmost, 64), &["10.0.0.0/8"], |entry| entry.together = true)]);
+    let Met::Limits(hits) = shared.hits(&peer) else { panic!("it counts") };
+    assert_eq!(hits[0].bucket, Bucket::Together("10.0.0.0/8"));
+    for item in [
+        with(client(None, Trust::Leftmost, 64), &["10.0.0.0/8", "0.0.0.0/0"], |entry| entry.unlimited = true),
+        with(header("h"), &["a", "*"], |entry| entry.unlimited = true),
+    ] {
+        assert!(matches!(policy(vec![item]).hits(&peer), Met::Unlimited));
+    }
+    // Where servers read two values, one that is unlimited does not free the other.
+    let item = with(Source::Param("k".into()), &["vip", "*"], |entry| entry.unlimited = true);
+    let request = Sample { path: b"/?K=a&k=vip".to_vec(), ..Sample::default() };
+    assert_eq!(one(item, &request), Some((1, b"a".to_vec())));
+    let items = vec![with(header("h"), &["a"], |entry| entry.unlimited = true), self::item(header("h"), true, &["*"])];
+    let all = Policy { rule_match: RuleMatch::All, ..policy(items) };
+    let Met::Limits(hits) = all.hits(&peer) else { panic!("the other item counts") };
+    assert_eq!(hits.len(), 1);
+}
+
+#[test]
+fn one_client_has_one_value() {
+    let authorization = |keys: &[&str]| item(header("authorization"), true, keys);
+    for written in [&b"Bearer k"[..], b"bearer  k", b" BEARER k "] {
+        let request = with_headers(&[("authorization", written)]);
+        assert_eq!(one(authorization(&["regexp:^Bearer k$", "*"]), &request), Some((0, b"Bearer k".to_vec())));
+    }
+    let lower = with_headers(&[("authorization", b"bearer k")]);
+    assert_eq!(one(authorization(&["regexp:^bearer k$"]), &lower), Some((0, b"Bearer k".to_vec())), "patterns meet what is written too");
+    for written in ["k=a:b", "k=\"a:b\"", "k=a%3Ab", " k = a:b ", "K=a%3ab"] {
+        let request = with_headers(&[("cookie", written.as_bytes())]);
+        assert_eq!(one(item(Source::Cookie("k".into()), false, &["a:b"]), &request), Some((0, b"a:b".to_vec())), "{written}");
+    }
 }
 
 proptest! {

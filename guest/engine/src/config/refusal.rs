@@ -1,0 +1,92 @@
+//! `rejected_*`: what a refusal looks like.
+
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::{
+    document::Node,
+    limit_by::is_token,
+    reader::{Fields, Path, Reader},
+};
+
+const REJECTED_CODE: u16 = 429;
+const REJECTED_MSG: &str = "Too many requests";
+
+/// What the host writes, and what another field of the configuration decides.
+const RESERVED: [(&str, &str); 9] = [
+    ("content-type", "`rejected_content_type` says this"),
+    ("content-length", "the host writes this one"),
+    ("transfer-encoding", "the host writes this one"),
+    ("connection", "the host writes this one"),
+    ("retry-after", "`headers` says whether it is sent"),
+    ("ratelimit", "`headers` says whether it is sent"),
+    ("ratelimit-policy", "`headers` says whether it is sent"),
+    ("x-slidegate-degraded", "`headers` says whether it is sent"),
+    ("x-ratelimit-reset", "`headers` says whether it is sent"),
+];
+
+pub(super) fn code(reader: &mut Reader, fields: &Fields<'_>) -> Option<u16> {
+    let Some((path, node)) = fields.get("rejected_code") else { return Some(REJECTED_CODE) };
+    // Statuses below 200 are interim ones: after them a client still waits for the answer.
+    let code = reader.whole(path, node, 200..=599)?;
+    u16::try_from(code).ok()
+}
+
+pub(super) fn message(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
+    let Some((path, node)) = fields.get("rejected_msg") else { return Some(REJECTED_MSG.to_string()) };
+    if matches!(node, Node::Null) {
+        // As stock has it, and as YAML reads `rejected_msg:` with nothing behind it.
+        return Some(String::new());
+    }
+    if matches!(node, Node::List(_) | Node::Object(_)) {
+        reader.warn(path, format_args!("is {} and will be sent as its JSON text", node.kind()));
+        return Some(node.to_string());
+    }
+    reader.text(path, node)
+}
+
+/// The fields of `rejected_headers`, names in lower case, and that of `rejected_content_type`.
+pub(super) fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(String, String)>> {
+    let content_type = match fields.get("rejected_content_type") {
+        Some((path, node)) => Some(("content-type".to_string(), value(reader, path, node)?)),
+        None => None,
+    };
+    let mut headers = Vec::from_iter(content_type);
+    let Some((path, node)) = fields.get("rejected_headers") else { return Some(headers) };
+    let Node::Object(given) = node else {
+        reader.expected(path, node, "an object of header names and their values");
+        return None;
+    };
+    let mut understood = true;
+    for (name, node) in given {
+        let field = Path::Field(&path, name);
+        let read = self::name(reader, field, name).zip(value(reader, field, node));
+        understood &= read.is_some();
+        headers.extend(read);
+    }
+    understood.then_some(headers)
+}
+
+fn name(reader: &mut Reader, path: Path<'_>, name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    if !is_token(&lower) {
+        reader.error(path, "expected the name of a header: letters, digits and !#$%&'*+-.^_`|~");
+        return None;
+    }
+    if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == lower) {
+        reader.error(path, format_args!("cannot be set here: {why}"));
+        return None;
+    }
+    Some(lower)
+}
+
+fn value(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
+    let text = reader.text(path, node)?;
+    if text.contains(|character: char| character.is_control() && character != '\t') || text.trim() != text || text.is_empty() {
+        reader.error(path, "expected the value of a header: one line, without white space around it");
+        return None;
+    }
+    Some(text)
+}

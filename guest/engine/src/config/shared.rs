@@ -1,0 +1,81 @@
+//! Counters that two parts of a configuration share without saying so.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+
+use super::{
+    limit::Span,
+    reader::{Path, Reader},
+};
+use crate::{
+    key::limit_type,
+    rule::{Limit, Policy},
+};
+
+/// What makes counters the same, but for the value: where they are kept, the rule's name, the form of the key, what is counted by
+/// with its name, and the window.
+type Counter = (Option<u32>, String, bool, &'static str, String, Option<String>, u64);
+
+/// Counters by what makes them the same: where they were met first, and under which limits.
+#[derive(Default)]
+pub(super) struct Shared(BTreeMap<Counter, (String, BTreeSet<u64>)>);
+
+impl Shared {
+    /// Notes what a policy that stands at this path counts, and tells of what another one counts under other limits.
+    pub(super) fn note(&mut self, reader: &mut Reader, path: Path<'_>, policy: &Policy) {
+        let threshold = Path::Field(&path, "global_threshold");
+        self.part(reader, threshold, policy, ("global_threshold", "", policy.global_name.as_deref()), policy.global.iter());
+        let items = Path::Field(&path, "rule_items");
+        for (index, item) in policy.items.iter().enumerate() {
+            let kind = (limit_type(&item.limit_by), item.limit_by.key_name.as_str(), item.name.as_deref());
+            let limits = item.keys.entries.iter().flat_map(|entry| &entry.limits);
+            self.part(reader, Path::Element(&items, index), policy, kind, limits);
+        }
+    }
+
+    fn part<'a>(
+        &mut self,
+        reader: &mut Reader,
+        path: Path<'_>,
+        policy: &Policy,
+        (kind, key_name, name): (&'static str, &str, Option<&str>),
+        limits: impl Iterator<Item = &'a Limit>,
+    ) {
+        let mut by_window: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        for limit in limits {
+            by_window.entry(limit.window_us).or_default().insert(limit.limit);
+        }
+        let together = policy.decides_together();
+        for (window_us, limits) in by_window {
+            let counter =
+                (policy.redis, policy.rule_name.clone(), together, kind, String::from(key_name), name.map(String::from), window_us);
+            let place = format!("{path}");
+            match self.0.get(&counter) {
+                Some((first, others)) if *others != limits && *first != place => reader.warn(
+                    path,
+                    format_args!(
+                        "shares its counters with {first}, as both have the `rule_name` `{}`, but under other limits per {} ({} here, {} there): give one of them a `name`, or another `rule_name`, to count apart",
+                        super::reader::shortened(&policy.rule_name, 80),
+                        Span(window_us),
+                        listed(&limits),
+                        listed(others),
+                    ),
+                ),
+                Some(_) => {}
+                None => {
+                    self.0.insert(counter, (place, limits));
+                }
+            }
+        }
+    }
+}
+
+fn listed(limits: &BTreeSet<u64>) -> String {
+    let shown: Vec<String> = limits.iter().take(3).map(|limit| format!("{limit}")).collect();
+    let more = if limits.len() > 3 { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
+}

@@ -15,7 +15,7 @@ use wit_parser::{Resolve, WorldItem, WorldKey};
 use self::component_file::Component;
 
 /// The most that the component may weigh, in bytes.
-const SIZE_MAX: usize = 600_000;
+const SIZE_MAX: usize = 1_500_000;
 
 fn traps(gateway: &Gateway) -> f64 {
     gateway.metrics().sum("slidegate_component_traps_total", &[])

@@ -134,7 +134,7 @@ fn who_shares_a_window_is_told() {
        sk-1...  1 per 1s, exact
        s...     1 per 1s, exact
        without a value: refused
-  windows       in Redis r:6379, database 0, no password, timeout 1000 ms
+  windows       in Redis r:6379, timeout 1000 ms
   on failure    open: requests pass
   calls         who was refused is asked about again after 10s at most
   refusal       429, "Too many requests", x-why: limit

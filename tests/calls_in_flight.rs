@@ -18,7 +18,10 @@ use slidegate_engine::{
     Engine, Outcome, Step,
     redis::{CallError, Command, Reply},
     request::RequestView,
-    window::script::{self, Form, Script},
+    window::{
+        Charge,
+        script::{self, Form, Script},
+    },
 };
 use slidegate_tests::runner::simulated_store::SimulatedStore;
 
@@ -60,6 +63,12 @@ struct Scene {
     trips: Vec<Trip>,
     /// How far Redis' clock is ahead.
     ahead_us: i64,
+}
+
+impl Scene {
+    fn charge(&self) -> Charge {
+        Charge { limit: self.limit, window_us: WINDOW_US, slot_us: 1, cost: 1, enforced: true }
+    }
 }
 
 fn scenes(may_fail: bool) -> impl Strategy<Value = Scene> {
@@ -223,7 +232,7 @@ impl<'a> World<'a> {
         let reply = self.store.answer(&travelling.command, redis_us);
         if let Ok(decision) = &reply {
             let units = units_of(&travelling.command);
-            let batch = script::batch(decision, 1, units).expect("the script's reply");
+            let batch = script::batch(decision, &[self.scene.charge()], units).expect("the script's reply");
             assert_eq!(batch.now_us, redis_us);
             let user = user_of(&travelling.command);
             self.charged.entry(user).or_default().extend((0..batch.admitted).map(|_| self.now_us));

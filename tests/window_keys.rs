@@ -123,6 +123,52 @@ fn a_key_lives_until_its_newest_slot_has_left() {
 }
 
 #[test]
+fn a_key_written_by_a_clock_far_ahead_lives_no_longer_once_the_clock_is_right() {
+    let server = RedisServer::start();
+    let mut windows = windows(&server);
+    let keys = ["slidegate:{ahead}:refused", "slidegate:{ahead}:admitted", "slidegate:{ahead}:many"];
+    for (key, cost, many) in [(keys[0], 10, 1), (keys[1], 1, 1), (keys[2], 1, 9)] {
+        for unit in 0..many {
+            assert!(windows.request(&request(&[key], &[charge(10, 1)], TODAY_US + 86_400 * SECOND_US + unit)).admitted);
+        }
+        let slots = Stored::read(&mut windows.connection, key).slots.len();
+        // As a clock that is a day ahead leaves it.
+        query::<bool>(&mut windows.connection, &["PEXPIRE", key, "86460000"]);
+        let asked = windows.request(&request(&[key], &[charge(10, cost)], TODAY_US));
+        assert_eq!((asked.admitted, asked.standings[0].remaining), (cost == 1, 10 - many - u64::from(cost == 1)), "{key}");
+        let stored = Stored::read(&mut windows.connection, key);
+        assert_eq!((stored.slots.len(), stored.slots[0].1), (slots, TODAY_US), "{key}");
+        let lives_ms: u64 = query(&mut windows.connection, &["PTTL", key]);
+        assert!((WINDOW_US / 1_000..=WINDOW_US / 1_000 * 3 / 2 + 101).contains(&lives_ms), "{key} lives {lives_ms} ms");
+    }
+}
+
+#[test]
+fn a_redis_before_6_2_is_asked_by_the_name_that_it_knows() {
+    let server = RedisServer::start();
+    let mut windows = windows(&server);
+    // The option under a name that no Redis knows, as old ones do not know it.
+    let [new, old] = ["'BYLEX'", "'NO-SUCH-OPTION'"];
+    assert_eq!(script::ADMIT.matches(new).count(), 1);
+    let old: String = query(&mut windows.connection, &["SCRIPT", "LOAD", &script::ADMIT.replace(new, old)]);
+    for unit in 0..40 {
+        let _ = ask(&mut windows, charge(40, 1), TODAY_US + unit);
+    }
+    for (limit, cost) in [(40, 1), (40, 7), (40, 39), (30, 1), (30, 25), (5, 1), (1, 1)] {
+        let mut asked = windows.command(Form::Sha, &request(&[KEY], &[charge(limit, cost)], TODAY_US + 50));
+        let by_new: Vec<u8> = asked.query(&mut windows.connection).expect("an answer");
+        asked = redis::cmd("EVALSHA");
+        asked.arg(&old);
+        for part in windows.command(Form::Sha, &request(&[KEY], &[charge(limit, cost)], TODAY_US + 50)).args_iter().skip(2) {
+            if let redis::Arg::Simple(part) = part {
+                asked.arg(part);
+            }
+        }
+        assert_eq!(asked.query::<Vec<u8>>(&mut windows.connection).expect("an answer"), by_new, "{cost} of {limit}");
+    }
+}
+
+#[test]
 fn a_key_without_a_time_to_live_gets_one_back_within_a_window() {
     let server = RedisServer::start();
     let mut windows = windows(&server);
@@ -353,7 +399,8 @@ fn a_replica_that_is_read_only_says_so_and_charges_nothing() {
     let keys = ["slidegate:{replica}:one", "slidegate:{replica}:two"];
     let text = error(on_replica.call(Form::Sha, &request(&keys, &[charge(10, 1); 2], TODAY_US)));
     assert!(text.starts_with("READONLY "), "{text}");
-    let refusal = script::batch(&on_replica.call(Form::Sha, &full), 1, 1).expect("a refusal writes nothing, so a replica may give it");
+    let refusal =
+        script::batch(&on_replica.call(Form::Sha, &full), &full.charges, 1).expect("a refusal writes nothing, so a replica may give it");
     assert_eq!(refusal.admitted, 0);
     assert_eq!(contents(&mut on_replica.connection), before);
     assert_eq!(on_primary.members(keys[0].as_bytes()), 0);
@@ -385,7 +432,7 @@ fn a_full_redis_says_so_and_charges_all_limits_or_none() {
             // Redis lets a script that began by removing something finish.
             reply => {
                 assert!(order[0] == rolling || order[0] == empty, "{order:?} was charged with no memory left");
-                assert!(script::batch(&reply, order.len(), 1).is_some_and(|batch| batch.admitted == 1));
+                assert!(script::batch(&reply, &vec![charge(10, 1); order.len()], 1).is_some_and(|batch| batch.admitted == 1));
                 for key in order {
                     let before = u64::from(*key == live || *key == rolling);
                     let standing = windows.request(&request(&[key], &[charge(10, 10)], now_us)).standings[0];

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use slidegate_engine::{
     local::LocalWindows,
-    window::{Decision, EXACT_MAX, Retry},
+    window::{Decision, EXACT_MAX},
 };
 use slidegate_tests::{
     promises::{self, Tally, Windows},
@@ -63,23 +63,8 @@ fn ask(windows: &mut LocalWindows, limit: &Limit, weight: Weight, now_us: u64) -
 }
 
 #[test]
-fn a_clock_that_steps_back_frees_nothing_and_forgets_nothing() {
-    let window_us = 10 * SECOND_US;
-    for slot_us in [1, 1_000, window_us] {
-        let limit = Limit { limit: 4, window_us, slot_us, enforced: true };
-        let mut windows = LocalWindows::default();
-        assert!(ask(&mut windows, &limit, Weight::Units(2), TODAY_US).admitted);
-        for back_us in [1, window_us / 2, 3 * window_us] {
-            let standing = ask(&mut windows, &limit, Weight::Units(3), TODAY_US - back_us).standings[0];
-            assert_eq!(standing.remaining, 2);
-            assert!(standing.retry >= Retry::After(back_us + window_us + 1), "until the newest slot leaves by the clock that stepped back");
-        }
-        // Two more count at the time that the key has seen, not at the time that the clock has stepped back to.
-        assert!(ask(&mut windows, &limit, Weight::Units(2), TODAY_US - 3 * window_us).admitted);
-        assert!(!ask(&mut windows, &limit, Weight::Units(1), TODAY_US - window_us).admitted);
-        assert!(!ask(&mut windows, &limit, Weight::Units(1), TODAY_US + window_us).admitted);
-        assert!(ask(&mut windows, &limit, Weight::Units(4), TODAY_US + window_us + slot_us).admitted);
-    }
+fn a_clock_that_steps_back_frees_nothing_and_nobody_waits_longer_than_a_window_and_a_slot() {
+    promises::check_steps_back(&mut LocalWindows::default(), "local");
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
         let replies = windows.call_within(SHORTEST, &keys, &requests);
         for ((request, expected), reply) in decided.iter().zip(replies) {
             let batch =
-                script::batch(&reply, request.keys.len(), 1).ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {request:?}")))?;
+                script::batch(&reply, &request.charges, 1).ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {request:?}")))?;
             let decision = batch.decision(0, &request.charges);
             prop_assert_eq!(&decision, expected, "the script, then the model, on {:?}", request);
             decisions.set(decisions.get() + 1);
@@ -165,7 +165,7 @@ fn compare_batch(
     alone: &[Vec<u8>],
 ) -> Result<u64, TestCaseError> {
     let reply = windows.call(Form::Sha, together);
-    let batch = script::batch(&reply, together.keys.len(), together.units)
+    let batch = script::batch(&reply, &together.charges, together.units)
         .ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {together:?}")))?;
     let singles = vec![Request { units: 1, keys: alone.to_vec(), ..together.clone() }; together.units as usize];
     for (index, reply) in windows.call_all(&singles).iter().enumerate() {
@@ -239,6 +239,12 @@ fn the_script_keeps_the_promises_on_any_history() {
     let tally =
         promises::check_all(400, traces(3, 60, WINDOW_US_MIN), |trace, tag| promises::check(trace, &mut *windows.borrow_mut(), tag));
     assert!(tally.admitted > 1_000 && tally.refused > 1_000 && tally.admitted_again > 200, "{tally:?}");
+}
+
+#[test]
+fn a_clock_that_steps_back_frees_nothing_and_nobody_waits_longer_than_a_window_and_a_slot() {
+    let server = RedisServer::start();
+    promises::check_steps_back(&mut RedisWindows::new(server.connection()), "redis");
 }
 
 /// A request of cost 1 that meets one limit, exact.

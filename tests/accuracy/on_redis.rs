@@ -146,7 +146,9 @@ fn prefix(scheme: Scheme) -> &'static str {
 
 fn admits(scheme: Scheme, limit: Limit, reply: Value) -> bool {
     match (scheme, redis_windows::read(reply)) {
-        (Scheme::Slidegate, reply) => script::batch(&reply, 1, 1).unwrap_or_else(|| panic!("{reply:?} is no decision")).admitted == 1,
+        (Scheme::Slidegate, reply) => {
+            script::batch(&reply, &[charge(&limit, 1)], 1).unwrap_or_else(|| panic!("{reply:?} is no decision")).admitted == 1
+        }
         (Scheme::FixedWindow, Reply::Many(values)) => {
             matches!(values.get(1), Some(slidegate_engine::redis::Value::Integer(count)) if *count <= limit.limit as i64)
         }

@@ -13,7 +13,7 @@ use slidegate_engine::{
 
 use crate::{
     oracle::Oracle,
-    trace::{Limit, Step, Trace, Wait, Weight},
+    trace::{Limit, SECOND_US, Step, TODAY_US, Trace, WINDOW_US_MAX, Wait, Weight},
 };
 
 /// Windows that decide: in memory, or on a Redis.
@@ -88,6 +88,34 @@ pub fn check(trace: &Trace, windows: &mut impl Windows, tag: &str) -> Result<Tal
     Ok(run.tally)
 }
 
+/// Sets the clock back by less than a slot, by more, by a day and by years, and holds every wait against a window and a slot. Keys begin
+/// with `tag` and are new to `windows`.
+///
+/// # Panics
+///
+/// When something is freed, forgotten or refused for too long.
+pub fn check_steps_back(windows: &mut impl Windows, tag: &str) {
+    let window_us = 60 * SECOND_US;
+    let backs_us = [1, 999, 1_000, window_us / 2, window_us, window_us + 1_000, 3 * window_us, 86_400 * SECOND_US, 3 * WINDOW_US_MAX];
+    for (case, (slot_us, back_us)) in [1, 1_000, window_us].into_iter().flat_map(|slot| backs_us.map(|back| (slot, back))).enumerate() {
+        let limit = Limit { limit: 4, window_us, slot_us, enforced: true };
+        let keys = [format!("slidegate:{{{tag}-{case}}}:back").into_bytes()];
+        let mut ask = |cost, now_us| windows.decide(&keys, &[limit.charge(Weight::Units(cost))], now_us);
+        // Each case later than the one before: in memory no key begins before one that was swept.
+        let then_us = TODAY_US + case as u64 * WINDOW_US_MAX;
+        assert!(ask(1, then_us - 7_000).admitted && ask(1, then_us).admitted);
+        let now_us = then_us - back_us;
+        let wait_us = window_us + 1 + back_us % slot_us;
+        let refused = ask(4, now_us).standings[0];
+        assert_eq!((refused.remaining, refused.retry), (2, Retry::After(wait_us)), "{back_us} us back with {limit:?}");
+        assert!(refused.reset_us <= wait_us);
+        assert_eq!(ask(4, now_us).standings[0], refused, "it moves once");
+        assert!(ask(2, now_us + 1).admitted, "what was free is free");
+        assert!(!ask(3, now_us + wait_us - 1).admitted, "{back_us} us back with {limit:?}");
+        assert!(ask(4, now_us + wait_us + 1).admitted, "{back_us} us back with {limit:?}");
+    }
+}
+
 impl Add for Tally {
     type Output = Tally;
 
@@ -139,6 +167,9 @@ impl<'a, W: Windows> Run<'a, W> {
     fn request(&mut self, met: &[usize], weight: Weight) -> Result<bool, TestCaseError> {
         let keys: Vec<_> = met.iter().map(|&limit| self.keys[limit].clone()).collect();
         let charges: Vec<_> = met.iter().map(|&limit| self.limits[limit].charge(weight)).collect();
+        for (&limit, charge) in met.iter().zip(&charges) {
+            self.oracles[limit].asked(self.now_us, charge.slot_us);
+        }
         let decision = self.windows.decide(&keys, &charges, self.now_us);
         prop_assert_eq!(decision.standings.len(), met.len());
         let refuses = |(charge, standing): &(&Charge, &Standing)| charge.enforced && standing.retry != Retry::Fits;
@@ -187,13 +218,15 @@ impl<'a, W: Windows> Run<'a, W> {
         );
         self.check_reset(index, standing)?;
         let members = self.windows.members(&self.keys[index]) as u64;
-        prop_assert!(members <= limit.slots_max() + 1, "{members} members with {limit:?}");
+        // After a step back, slots begin elsewhere.
+        let members_max = limit.slots_max() + 1 + self.oracles[index].steps() as u64;
+        prop_assert!(members <= members_max, "{members} members with {limit:?}");
         Ok(())
     }
 
     /// Asking again after `us` fits; asking a microsecond earlier does not, if time is not cut into slots.
     fn check_retry(&mut self, index: usize, charge: &Charge, us: u64) -> Result<(), TestCaseError> {
-        prop_assert!(us > 0);
+        prop_assert!((1..=charge.window_us + charge.slot_us).contains(&us), "{us} us with {charge:?}");
         let then_us = self.now_us + us;
         prop_assert_eq!(self.look(index, charge, then_us), Retry::Fits, "at the instant it was told, {}", then_us);
         if charge.slot_us == 1 {
@@ -214,7 +247,8 @@ impl<'a, W: Windows> Run<'a, W> {
     /// The oldest cost leaves when the reset says, or up to a slot later, as slots leave whole.
     fn check_reset(&self, index: usize, standing: &Standing) -> Result<(), TestCaseError> {
         let (limit, oracle) = (self.limits[index], &self.oracles[index]);
-        let leaves_us = |at_us: u64| at_us + limit.window_us + 1 - self.now_us;
+        let leaves_us = |at_us: i64| (at_us + 1 - self.now_us.cast_signed()).saturating_add_unsigned(limit.window_us).cast_unsigned();
+        prop_assert!(standing.reset_us <= limit.window_us + limit.slot_us, "reset {} of {limit:?}", standing.reset_us);
         if let Some(oldest_us) = oracle.oldest_within(self.now_us, limit.window_us) {
             let latest_us = leaves_us(oldest_us) + limit.slot_us - 1;
             prop_assert!((1..=latest_us).contains(&standing.reset_us), "reset {} of {limit:?}, not after {latest_us}", standing.reset_us);

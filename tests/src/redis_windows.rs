@@ -139,7 +139,7 @@ impl Windows for RedisWindows {
 ///
 /// When it is none of the script's.
 pub fn answer(reply: &Reply, request: &Request) -> Batch {
-    script::batch(reply, request.charges.len(), request.units).unwrap_or_else(|| panic!("{reply:?} is no answer to {request:?}"))
+    script::batch(reply, &request.charges, request.units).unwrap_or_else(|| panic!("{reply:?} is no answer to {request:?}"))
 }
 
 /// A reply as the engine takes it; anything deeper than a flat array is none of the script's.

@@ -56,7 +56,7 @@ pub enum Wait {
     Share(u64),
     /// Forward by so many windows and microseconds.
     Windows(u64, u64),
-    /// Backwards by so many 4096ths of the window, up to four windows.
+    /// Backwards by so many 4096ths of the window, up to four windows, but not so far that the longest window would begin before 1970.
     Back(u64),
     /// If the request before was refused: it comes again at the instant it was told.
     Retry,
@@ -118,7 +118,7 @@ impl Wait {
             Wait::Micros(us) => now_us + us,
             Wait::Share(part) => now_us + share(part),
             Wait::Windows(windows, us) => now_us + windows * window_us + us,
-            Wait::Back(part) => now_us.saturating_sub(share(part)),
+            Wait::Back(part) => now_us.saturating_sub(share(part)).max(now_us.min(WINDOW_US_MAX)),
             Wait::Retry => now_us,
         }
     }

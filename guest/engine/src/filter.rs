@@ -223,7 +223,7 @@ impl Engine {
             Ok(reply) => reply,
             Err(error) => return self.fail(&call, error.into(), error.as_str(), now_ns),
         };
-        match (script::batch(&reply, call.plan.charges.len(), call.units()), &reply) {
+        match (script::batch(&reply, &call.plan.charges, call.units()), &reply) {
             (Some(batch), _) => {
                 self.telemetry.answered(call.service, now_ns);
                 if self.breakers.get_mut(call.service as usize).is_some_and(|breaker| breaker.succeeded(now_ns)) {

@@ -46,7 +46,8 @@ impl LocalWindows {
         LocalWindows { windows: BTreeMap::new(), max: max.max(1), bytes: 0, max_bytes, cursor: Box::default(), swept_us: 0 }
     }
 
-    /// Decides on one request that meets these limits, each with its own key. If `now_us` runs backwards, nothing is freed.
+    /// Decides on one request that meets these limits, each with its own key. If `now_us` steps back, nothing is freed, and windows
+    /// move with it.
     pub fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
         let untouched = Window::default();
         let swept_us = self.swept_us.max(now_us);
@@ -68,6 +69,7 @@ impl LocalWindows {
                 if admitted && assessed.standing.retry == Retry::Fits {
                     self.charge(key, charge, assessed, now_us)
                 } else {
+                    self.step_back(key, assessed.ahead_us);
                     assessed.standing
                 }
             })
@@ -104,6 +106,15 @@ impl LocalWindows {
         };
         self.bytes = (self.bytes + charged.bytes).saturating_sub(charged.bytes_before);
         charged.standing
+    }
+
+    /// A refusal changes nothing, but that its window follows a clock that stepped back.
+    fn step_back(&mut self, key: &[u8], by_us: u64) {
+        if let Some(kept) = self.windows.get_mut(key).filter(|_| by_us > 0) {
+            let bytes_before = kept.window.bytes();
+            kept.step_back(by_us);
+            self.bytes = (self.bytes + kept.window.bytes()).saturating_sub(bytes_before);
+        }
     }
 
     fn remove(&mut self, key: &[u8]) {
@@ -150,6 +161,11 @@ impl Kept {
         let standing = self.window.charge(charge, assessed);
         self.empty_us = self.window.newest_us().saturating_add(charge.window_us);
         Charged { standing, bytes_before, bytes: self.window.bytes() }
+    }
+
+    fn step_back(&mut self, by_us: u64) {
+        self.window.step_back(by_us);
+        self.empty_us = self.empty_us.saturating_sub(by_us);
     }
 }
 
@@ -203,6 +219,36 @@ mod tests {
         assert!(windows.decide(&swept, &[charge(1, true)], 5 * SECOND).admitted);
         assert!(!windows.decide(&swept, &[charge(1, true)], 7 * SECOND + 1).admitted);
         assert!(windows.decide(&swept, &[charge(1, true)], 7 * SECOND + 2).admitted);
+    }
+
+    #[test]
+    fn a_window_is_swept_when_it_has_emptied_and_not_a_microsecond_earlier() {
+        let mut windows = LocalWindows::default();
+        let (used_up, others) = ([b"a".to_vec()], [[b"b".to_vec()], [b"c".to_vec()]]);
+        assert!(windows.decide(&used_up, &[charge(1, true)], 5 * SECOND).admitted);
+        windows.decide(&others[0], &[charge(1, true)], 6 * SECOND);
+        assert!(windows.window(b"a").is_some(), "it is in use to the end of that microsecond");
+        assert!(!windows.decide(&used_up, &[charge(1, true)], 6 * SECOND).admitted);
+        windows.decide(&others[1], &[charge(1, true)], 6 * SECOND + 1);
+        assert!(windows.window(b"a").is_none());
+    }
+
+    #[test]
+    fn a_refusal_follows_a_clock_that_stepped_back_and_bytes_are_still_counted() {
+        let mut windows = LocalWindows::default();
+        let key = [b"key".to_vec()];
+        for at in 0..50 {
+            assert!(windows.decide(&key, &[charge(50, true)], 3 * SECOND + 300 * at).admitted);
+        }
+        for now in [2 * SECOND, SECOND, 20_000, 10_000, 5_000, 1, 0] {
+            let refused = windows.decide(&key, &[charge(50, true)], now);
+            assert!(!refused.admitted, "at {now}");
+            let Retry::After(us) = refused.standings[0].retry else { panic!("{refused:?}") };
+            assert!(us <= SECOND + 1, "{us} at {now}");
+            let kept: usize = windows.windows.iter().map(|(key, kept)| WINDOW_BYTES + key.len() + kept.window.bytes()).sum();
+            assert_eq!(kept, windows.bytes);
+        }
+        assert_eq!(windows.decide(&key, &[charge(50, true)], SECOND + 1).standings[0].remaining, 49, "all have left");
     }
 
     #[test]

@@ -8,6 +8,10 @@
 //! 2. a request is refused only if what was admitted in the last W + G, and its own cost, exceed L;
 //! 3. asking again after [`Standing::retry`] succeeds if nobody else took the room;
 //! 4. a refusal costs nothing, and several limits on one request are charged all or none.
+//!
+//! The clock may step. Forward, it frees what has left by it. Backwards, it frees nothing: if the last admission is ahead of the clock by
+//! less than G, the window stands still until the clock has caught up; by more, all slots move with the clock, by whole slots.
+//! So nobody waits longer than W + G, and the promises hold by the clock that moved with the window.
 
 pub mod script;
 
@@ -94,6 +98,8 @@ pub struct Window {
 pub struct Assessment {
     /// Where the limit stands before the charge.
     pub standing: Standing,
+    /// By how many whole slots the clock has stepped back, in microseconds. All times here are by the clock before.
+    pub ahead_us: u64,
     now_us: u64,
     /// The time by the window's clock, which never runs behind its last admission.
     clock_us: u64,
@@ -122,6 +128,9 @@ enum Newest {
 impl Window {
     /// Looks whether `charge` fits at `now_us`.
     pub fn assess(&self, charge: &Charge, now_us: u64) -> Assessment {
+        let ahead_us = self.newest_us.saturating_sub(now_us);
+        let ahead_us = ahead_us - ahead_us % max(charge.slot_us, 1);
+        let now_us = now_us.saturating_add(ahead_us);
         let clock_us = max(now_us, self.newest_us);
         let gone = clock_us.saturating_sub(charge.window_us);
         let (mut used, mut left, mut before_us) = (self.used, 0, self.before_us);
@@ -150,7 +159,7 @@ impl Window {
         };
         let reset_us = if newest == Newest::Left { 0 } else { leaves(oldest.map_or(self.newest_us, |slot| slot.at_us)) };
         let standing = Standing { remaining: limit.saturating_sub(used), reset_us, retry };
-        Assessment { standing, now_us, clock_us, used, left, before_us, newest, alone: oldest.is_none() }
+        Assessment { standing, ahead_us, now_us, clock_us, used, left, before_us, newest, alone: oldest.is_none() }
     }
 
     /// Charges what was assessed to fit, and tells where the limit stands then. The window must not have changed since.
@@ -178,7 +187,28 @@ impl Window {
         if assessed.alone && assessed.newest != Newest::Ends {
             standing.reset_us = (assessed.clock_us + charge.window_us + 1).saturating_sub(assessed.now_us);
         }
+        self.step_back(assessed.ahead_us);
         standing
+    }
+
+    /// Follows a clock that has stepped back by so much: all slots move with it.
+    pub fn step_back(&mut self, by_us: u64) {
+        self.newest_us = self.newest_us.saturating_sub(by_us);
+        if self.before_us >= by_us {
+            self.before_us -= by_us;
+            self.older_us -= by_us;
+            return;
+        }
+        // A clock that has hardly begun: what would have been before it was at its beginning.
+        let mut moved = Vec::with_capacity(self.older.len());
+        let mut older_us = 0;
+        for slot in self.older_slots(0, self.before_us) {
+            let at_us = slot.at_us.saturating_sub(by_us);
+            write(&mut moved, at_us - older_us);
+            write(&mut moved, slot.cost);
+            older_us = at_us;
+        }
+        (self.older, self.before_us, self.older_us) = (moved, 0, older_us);
     }
 
     /// The time of the last admission by the window's clock; 0 if there was none.

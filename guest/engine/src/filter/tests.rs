@@ -88,13 +88,13 @@ fn a_stream_waits_for_its_own_reply() {
         assert_eq!(engine.on_request(stream, &request(), 0), Step::Wait);
     }
     assert_eq!(dispatch(&mut engine, 100), ["EVALSHA"; 3]);
-    engine.on_reply(102, refused(1_500_000), MS);
+    engine.on_reply(102, refused(900_000), MS);
     engine.on_reply(100, admitted(1), MS);
     let settled = outcomes(&mut engine);
     assert_eq!(settled[1], (1, Outcome::Continue));
     let (3, Outcome::Respond(response)) = &settled[0] else { panic!("{settled:?}") };
     assert_eq!((response.status, &response.body[..]), (429, &b"Too many requests"[..]));
-    assert_eq!(response.headers, [("x-ratelimit-reset".into(), "2".into())]);
+    assert_eq!(response.headers, [("x-ratelimit-reset".into(), "1".into())]);
     assert_eq!(response.details, "cluster-key-rate-limit.rejected");
     assert_eq!(
         raised(&mut engine),
@@ -258,7 +258,7 @@ fn refusals_and_degraded_decisions_are_noted_and_no_others() {
         notes.into_iter().flat_map(|(_, fields)| fields).map(field).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(notes(1, admitted(1)), "");
-    assert_eq!(notes(2, refused(1_500_000)), "decision=refused rule=r limit=2 remaining=0 retry_after=2");
+    assert_eq!(notes(2, refused(900_000)), "decision=refused rule=r limit=2 remaining=0 retry_after=1");
     assert_eq!(notes(3, Err(CallError::Timeout)), "decision=passed rule=r degraded=local;cause=timeout");
     let refused = "decision=refused rule=r limit=1 remaining=0 retry_after=1 degraded=local;cause=connect";
     assert_eq!(notes(4, Err(CallError::Connect)), refused);

@@ -23,6 +23,11 @@
 -- tail leave without a write; after the last of them, the oldest page becomes the tail. A roll costs what expired.
 -- A slot leaves once its last admission is older than the window, so no interval as long as the window ever holds more than the limit.
 -- The clock of a key never runs behind its last admission: one that steps back frees nothing, and brings back nothing that has left.
+-- A key stands still for less than a slot, though: if its last admission is a slot ahead of the clock, or more, all its slots are written
+-- anew, earlier by as many whole slots as it is ahead. So nobody waits longer than a window and a slot, whatever the clock did, and what
+-- is in use stays in use as long as by a clock that had not stepped. Only this writes on a refusal, once for a step.
+--
+-- Runs on Redis 5.0 and later, which replicate what a script wrote and not the script.
 
 local call, pack, read, sub = redis.call, struct.pack, struct.unpack, string.sub
 
@@ -114,7 +119,32 @@ for i = 1, count do
     key, limit, window, slot, cost, tail, newest, source, at, left, clock, last, oldest, base, total, leaving, room, fits =
       unpack(states[i], 1, 18)
   end
-  local charged = (fits < admitted and fits or admitted) * cost
+  local charged, renew = (fits < admitted and fits or admitted) * cost, false
+  local ahead = clock - now
+  if ahead >= slot or total + charged >= 2 ^ 53 and charged > 0 then
+    -- All slots in use are written anew: by the clock, if it stepped back, and with totals that begin where `base` was.
+    ahead = ahead - ahead % slot
+    local names, slots = call('ZRANGE', key, '0', '-1'), {}
+    names[#names + 1] = sub(tail, 8)
+    for j = 2, #names do
+      for place = 2, #names[j], 14 do
+        local rest, time = read('>I7I7', names[j], place)
+        if rest + base < 2 ^ 53 then
+          slots[#slots + 1] = pack('>I7I7', rest + base, math.max(time - ahead, 0))
+        end
+      end
+    end
+    call('DEL', key)
+    for last = #slots, 1, -4 do
+      newest = table.concat(slots, '', math.max(last - 3, 1), last)
+      newest = last == #slots and pack('>BI7', 0, 0) .. newest or '\1' .. newest
+      tail = last == #slots and newest or tail
+      call('ZADD', key, '0', newest)
+    end
+    newest = newest ~= tail and newest or nil
+    source, at, left, total, leaving, base = tail, #tail - 13, nil, total - base, leaving - base, 0
+    clock, last, oldest, renew = clock - ahead, last - ahead, math.max(oldest - ahead, 0), true
+  end
   -- Whether the newest slot goes on: then it is replaced, and leaves by the clock.
   local goes_on = charged > 0 and last and last >= clock - clock % slot
   local retry = 0
@@ -130,7 +160,12 @@ for i = 1, count do
         local page, place, rest = source, at - 14
         if place < (left and 2 or 9) or 2 ^ 53 - read('>I7', page, left and 2 or 9) < due then
           local from = '[\1' .. pack('>I7', 2 ^ 53 - due) .. '\255'
-          page = call('ZRANGE', key, from, '-', 'BYLEX', 'REV', 'LIMIT', '0', '1')[1]
+          local found = redis.pcall('ZRANGE', key, from, '-', 'BYLEX', 'REV', 'LIMIT', '0', '1')
+          if found.err then
+            -- Redis before 6.2 knows it by this name only. Later ones may grant ZRANGE alone.
+            found = call('ZREVRANGEBYLEX', key, from, '-', 'LIMIT', '0', '1')
+          end
+          page = found[1]
           place = #page - 13
         end
         repeat
@@ -144,42 +179,20 @@ for i = 1, count do
       retry = freeing + window + 1 - now
     end
   end
-  if charged > 0 then
+  if charged > 0 or renew then
     -- Renewed twice a window, the TTL always reaches beyond the moment the newest slot leaves; the 100 ms outweigh that Redis
     -- counts from the moment it began this script, in whole milliseconds.
     local half = window / 2
     local period = clock - clock % half
-    local renew = not last or last < period
+    renew = renew or not last or last < period
     if not last then
       if tail then
         call('DEL', key)
       end
       call('ZADD', key, '0', pack('>BI7I7I7', 0, 0, 2 ^ 53 - charged, clock))
-    else
-      if total + charged >= 2 ^ 53 then
-        -- All slots in use are written anew, with totals that begin where `base` was.
-        local names, slots = call('ZRANGE', key, '0', '-1'), {}
-        names[#names + 1] = sub(tail, 8)
-        for j = 2, #names do
-          for place = 2, #names[j], 14 do
-            local rest, time = read('>I7I7', names[j], place)
-            if rest + base < 2 ^ 53 then
-              slots[#slots + 1] = pack('>I7I7', rest + base, time)
-            end
-          end
-        end
-        call('DEL', key)
-        for last = #slots, 1, -4 do
-          newest = table.concat(slots, '', math.max(last - 3, 1), last)
-          newest = last == #slots and pack('>BI7', 0, 0) .. newest or '\1' .. newest
-          tail = last == #slots and newest or tail
-          call('ZADD', key, '0', newest)
-        end
-        newest = newest ~= tail and newest or nil
-        source, at, left, total, base, renew = tail, #tail - 13, nil, total - base, 0, true
-      end
+    elseif charged > 0 then
       -- What the newest page is to hold: the slots that it has, of the tail those in use, behind the one that is charged.
-      local slots, kept
+      local slots
       if newest and source ~= newest then
         slots = sub(newest, goes_on and 16 or 2)
       else

@@ -115,23 +115,26 @@ impl Batch {
     }
 }
 
-/// Reads the reply for so many charges and requests. None: it is not one of [`ADMIT`].
-pub fn batch(reply: &Reply, charges: usize, units: u64) -> Option<Batch> {
+/// Reads the reply for these charges and so many requests. None: it is not one of [`ADMIT`].
+pub fn batch(reply: &Reply, charges: &[Charge], units: u64) -> Option<Batch> {
     let Reply::Single(Value::Bulk(bytes)) = reply else { return None };
     let (numbers, []) = bytes.as_chunks() else { return None };
     let ([admitted, now], rest) = numbers.split_first_chunk()?;
     let (limits, []) = rest.as_chunks() else { return None };
-    let admitted = count(admitted).filter(|admitted| *admitted <= units && limits.len() == charges)?;
-    Some(Batch { admitted, now_us: count(now)?, limits: limits.iter().map(room).collect::<Option<_>>()? })
+    let admitted = count(admitted).filter(|admitted| *admitted <= units && limits.len() == charges.len())?;
+    let limits = limits.iter().zip(charges).map(|(limit, charge)| room(limit, charge)).collect::<Option<_>>()?;
+    Some(Batch { admitted, now_us: count(now)?, limits })
 }
 
-fn room([room, reset, retry]: &[[u8; 8]; 3]) -> Option<Room> {
+/// Nothing lasts longer than a window and a slot, whatever Redis says.
+fn room([room, reset, retry]: &[[u8; 8]; 3], charge: &Charge) -> Option<Room> {
+    let longest_us = charge.window_us.saturating_add(charge.slot_us.max(1));
     let retry = match whole(retry)? {
         0 => Retry::Fits,
         -1 => Retry::Never,
-        us => Retry::After(u64::try_from(us).ok()?),
+        us => Retry::After(u64::try_from(us).ok()?.min(longest_us)),
     };
-    Some(Room { room: count(room)?, reset_us: count(reset)?, retry })
+    Some(Room { room: count(room)?, reset_us: count(reset)?.min(longest_us), retry })
 }
 
 fn count(bytes: &[u8; 8]) -> Option<u64> {
@@ -168,34 +171,45 @@ mod tests {
     #[test]
     fn a_reply_of_another_shape_is_no_answer() {
         let room = |room, reset_us, retry| Room { room, reset_us, retry };
+        let one = Charge { limit: 9, window_us: 90, slot_us: 1, cost: 1, enforced: true };
         let right = [4.0, 77.0, 3.0, 10.0, -1.0, 0.0, 9.0, 7.0];
         let limits = vec![room(3, 10, Retry::Never), room(0, 9, Retry::After(7))];
-        assert_eq!(batch(&doubles(&right), 2, 4), Some(Batch { admitted: 4, now_us: 77, limits }));
-        assert_eq!(batch(&doubles(&right), 2, 3), None, "more than were asked for");
-        assert_eq!((batch(&doubles(&right), 1, 4), batch(&doubles(&right), 3, 4)), (None, None), "other limits");
+        assert_eq!(batch(&doubles(&right), &[one; 2], 4), Some(Batch { admitted: 4, now_us: 77, limits }));
+        assert_eq!(batch(&doubles(&right), &[one; 2], 3), None, "more than were asked for");
+        assert_eq!((batch(&doubles(&right), &[one; 1], 4), batch(&doubles(&right), &[one; 3], 4)), (None, None), "other limits");
         for at in 0..right.len() {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -2.0, 0.5, 9_007_199_254_740_992.0, f64::MAX] {
                 let mut numbers = right;
                 numbers[at] = wrong;
-                assert_eq!(batch(&doubles(&numbers), 2, 4), None, "{wrong} at {at}");
+                assert_eq!(batch(&doubles(&numbers), &[one; 2], 4), None, "{wrong} at {at}");
             }
         }
         let Reply::Single(Value::Bulk(bytes)) = doubles(&right) else { panic!("a text") };
         for length in 0..bytes.len() {
-            assert_eq!(batch(&Reply::Single(Value::Bulk(bytes[..length].to_vec())), 2, 4), None, "{length} bytes");
+            assert_eq!(batch(&Reply::Single(Value::Bulk(bytes[..length].to_vec())), &[one; 2], 4), None, "{length} bytes");
         }
-        assert_eq!(batch(&Reply::Single(Value::Bulk([&bytes[..], &[0]].concat())), 2, 4), None);
-        assert_eq!(batch(&Reply::Many(vec![Value::Bulk(bytes)]), 2, 4), None);
+        assert_eq!(batch(&Reply::Single(Value::Bulk([&bytes[..], &[0]].concat())), &[one; 2], 4), None);
+        assert_eq!(batch(&Reply::Many(vec![Value::Bulk(bytes)]), &[one; 2], 4), None);
         for single in [Value::Nil, Value::Integer(1), Value::Status("OK".to_string())] {
-            assert_eq!(batch(&Reply::Single(single), 0, 1), None);
+            assert_eq!(batch(&Reply::Single(single), &[], 1), None);
+        }
+    }
+
+    #[test]
+    fn nothing_lasts_longer_than_a_window_and_a_slot_whatever_redis_says() {
+        let day = 86_400_000_000.0;
+        for (window_us, slot_us, most) in [(9_000, 1, 9_001), (9_000, 0, 9_001), (9_000, 9_000, 18_000), (u64::MAX, 5, 86_400_000_000)] {
+            let charge = Charge { limit: 9, window_us, slot_us, cost: 1, enforced: true };
+            let answer = batch(&doubles(&[0.0, 1.0, 0.0, day, day]), &[charge], 1).unwrap();
+            assert_eq!(answer.limits, [Room { room: 0, reset_us: most, retry: Retry::After(most) }]);
         }
     }
 
     #[test]
     fn each_request_of_a_batch_gets_the_answer_it_would_have_got_alone() {
-        let charge = |cost, enforced| Charge { limit: 10, window_us: 9, slot_us: 1, cost, enforced };
+        let charge = |cost, enforced| Charge { limit: 10, window_us: 90, slot_us: 1, cost, enforced };
         let charges = [charge(2, true), charge(3, false), charge(11, false)];
-        let asked = batch(&doubles(&[3.0, 0.0, 7.0, 9.0, 5.0, 8.0, 9.0, 4.0, 10.0, 0.0, -1.0]), 3, 5).unwrap();
+        let asked = batch(&doubles(&[3.0, 0.0, 7.0, 9.0, 5.0, 8.0, 9.0, 4.0, 10.0, 0.0, -1.0]), &charges, 5).unwrap();
         let answers: Vec<_> = (0..5).map(|index| asked.decision(index, &charges)).collect();
         assert_eq!(answers.iter().map(|answer| answer.admitted).collect::<Vec<_>>(), [true, true, true, false, false]);
         let of =
@@ -208,24 +222,27 @@ mod tests {
 
     #[test]
     fn who_took_the_last_place_tells_when_the_next_comes_free() {
-        let charge = |enforced| Charge { limit: 9, window_us: 9, slot_us: 1, cost: 1, enforced };
-        let asked = batch(&doubles(&[2.0, 0.0, 2.0, 70.0, 0.0, 5.0, 90.0, 0.0]), 2, 2).unwrap();
+        let charge = |enforced| Charge { limit: 9, window_us: 90, slot_us: 1, cost: 1, enforced };
+        let asked = batch(&doubles(&[2.0, 0.0, 2.0, 70.0, 0.0, 5.0, 90.0, 0.0]), &[charge(true); 2], 2).unwrap();
         let next = asked.decision(2, &[charge(true); 2]);
         assert_eq!(next.standings[0], Standing { remaining: 0, reset_us: 70, retry: Retry::After(70) });
         assert_eq!(next.standings[1], Standing { remaining: 3, reset_us: 90, retry: Retry::Fits });
         assert_eq!(asked.decision(1, &[charge(true); 2]).standings[0].retry, Retry::Fits);
         assert!(asked.is_full(2, &[charge(true); 2]));
         assert!(!asked.is_full(2, &[charge(false); 2]), "one that only tries refuses nobody");
-        assert!(!batch(&doubles(&[2.0, 0.0, 3.0, 70.0, 0.0]), 1, 2).unwrap().is_full(2, &[charge(true)]));
-        assert!(batch(&doubles(&[2.0, 0.0, 3.0, 70.0, 5.0]), 1, 3).unwrap().is_full(3, &[charge(true)]));
+        assert!(!batch(&doubles(&[2.0, 0.0, 3.0, 70.0, 0.0]), &[charge(true)], 2).unwrap().is_full(2, &[charge(true)]));
+        assert!(batch(&doubles(&[2.0, 0.0, 3.0, 70.0, 5.0]), &[charge(true)], 3).unwrap().is_full(3, &[charge(true)]));
     }
 
     #[test]
     fn a_reply_that_cannot_be_true_is_no_panic() {
-        let charges = [Charge { limit: 1, window_us: 9, slot_us: 1, cost: u64::MAX, enforced: true }; 2];
-        let asked =
-            batch(&doubles(&[EXACT_MAX as f64, 0.0, EXACT_MAX as f64, EXACT_MAX as f64, EXACT_MAX as f64, 0.0, 0.0, 0.0]), 2, u64::MAX)
-                .unwrap();
+        let charges = [Charge { limit: 1, window_us: 90, slot_us: 1, cost: u64::MAX, enforced: true }; 2];
+        let asked = batch(
+            &doubles(&[EXACT_MAX as f64, 0.0, EXACT_MAX as f64, EXACT_MAX as f64, EXACT_MAX as f64, 0.0, 0.0, 0.0]),
+            &charges,
+            u64::MAX,
+        )
+        .unwrap();
         for index in [0, 1, u64::MAX] {
             assert_eq!(asked.decision(index, &charges).standings[0].remaining, EXACT_MAX);
         }

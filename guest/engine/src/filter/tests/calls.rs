@@ -273,6 +273,22 @@ fn a_failing_redis_is_only_probed() {
 }
 
 #[test]
+fn a_second_probe_does_not_wait_behind_one_that_is_lost() {
+    let mut engine = engine(json!({}));
+    for _ in 0..FAILURES_MAX {
+        engine.on_request(1, &request(), 0);
+        engine.dispatch(0, |_, _| Err(CallError::Connect));
+    }
+    outcomes(&mut engine);
+    for (stream, now_ms) in [(2, 50), (3, 550), (4, 1_050)] {
+        assert_eq!(engine.on_request(stream, &request(), now_ms * MS), Step::Wait);
+        assert_eq!(asked(&mut engine, 98 + stream, now_ms * MS), ["EVALSHA 1"], "a call of its own at {now_ms} ms");
+    }
+    engine.on_reply(102, batch(1, 2, 0), 1_051 * MS);
+    assert_eq!(streams(&outcomes(&mut engine), true), [4]);
+}
+
+#[test]
 fn a_refusal_that_is_known_holds_while_redis_is_away() {
     let mut engine = engine(json!({}));
     engine.on_request(1, &request(), 0);

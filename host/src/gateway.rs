@@ -51,6 +51,7 @@ use self::server::{Ending, Lanes};
 use self::signals::{Signal, Signals};
 use self::telemetry::Metrics;
 use crate::logging;
+use crate::memory;
 use crate::settings::{Mistake, Settings, Source};
 
 pub(crate) use self::access_log::TARGET as ACCESS_LOG_TARGET;
@@ -173,6 +174,7 @@ impl Running {
         let admin = listeners.admin.map(self::listener).transpose()?;
         self.announce(listener.local_addr()?, admin.as_ref().map(TcpListener::local_addr).transpose()?);
         self.start_admin(admin);
+        tokio::spawn(memory::give_back());
         let reload = self.start_reloading(source);
         let is_hurried = {
             let mut accepting = std::pin::pin!(lanes.accept(&listener, &self.guests, &self.serving));

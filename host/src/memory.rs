@@ -1,5 +1,6 @@
 //! The allocator of the process, which gives memory back to the system when a flood is over.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
@@ -15,20 +16,29 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// As many tasks as this thread runs on a quiet day; fewer are no flood.
 const TASKS_FEW: usize = 64;
 
+/// For so many looks after a flood memory is given back at once: what held it ends little by little, and in other threads too.
+const LOOKS_AFTER_FLOOD: usize = 10;
+
+/// Floods that ended, in any thread.
+static FLOODS: AtomicUsize = AtomicUsize::new(0);
+
 /// Gives back what the thread's tasks of before held, whenever most of them have ended. For ever; to be run by each thread with an event
 /// loop of its own, since each has a heap of its own.
 pub(crate) async fn give_back() {
     let runtime = Handle::current().metrics();
-    let mut most = 0;
+    let (mut most, mut floods, mut looks_left) = (0, 0, 0_usize);
     loop {
         tokio::time::sleep(PAUSE).await;
         let tasks = runtime.num_alive_tasks();
         most = most.max(tasks);
-        let is_over = most > TASKS_FEW && tasks < most / 2;
-        if is_over {
+        if most > TASKS_FEW && tasks < most / 2 {
             most = tasks;
+            FLOODS.fetch_add(1, Ordering::Relaxed);
         }
-        collect(is_over);
+        let ended = FLOODS.load(Ordering::Relaxed);
+        looks_left = if ended == floods { looks_left.saturating_sub(1) } else { LOOKS_AFTER_FLOOD };
+        floods = ended;
+        collect(looks_left > 0);
     }
 }
 

@@ -104,6 +104,13 @@ second-line:
 faults *args: setup build
     cargo test --release --locked {{native}} --test faults -- {{args}}
 
+# What strangers do to a gateway, with their tools and ours: the README's figures, also into dist/attack.md. Names for some of it.
+attack *args: setup build
+    command -v h2load > /dev/null || just apt nghttp2-client
+    command -v slowhttptest > /dev/null || just apt slowhttptest
+    command -v wrk > /dev/null || just apt wrk
+    cargo test --release --locked {{native}} --test attack -- --whole {{args}}
+
 # Ten minutes of mixed load, memory that must stay flat, and admissions that all must count alike. `--minutes N`, `--restarts`.
 soak *args: setup build
     cargo bench --locked {{native}} --bench soak -- {{args}}

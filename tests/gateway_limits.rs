@@ -90,6 +90,20 @@ fn streams_that_read_nothing_take_little() {
 }
 
 #[test]
+fn connections_that_read_nothing_take_little() {
+    let (_upstream, mut gateway) = rig("");
+    assert_survives(&mut gateway, 1_000.0, |gateway| {
+        (0..1_000)
+            .map(|_| {
+                let mut client = gateway.client();
+                client.write(b"GET /bytes/10000000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+                client
+            })
+            .collect()
+    });
+}
+
+#[test]
 fn a_large_body_comes_whole_to_a_client_that_reads_late() {
     let (_upstream, gateway) = rig("");
     let mut client = gateway.client();

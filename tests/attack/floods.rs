@@ -16,6 +16,7 @@ use crate::{
 
 pub(crate) const ALL: &[Attack] = &[
     ("http2_streams_that_read_nothing", streams_that_read_nothing),
+    ("http1_connections_that_read_nothing", connections_that_read_nothing),
     ("header_fields_without_end", half_headers),
     ("bodies_that_stop", half_bodies),
     ("streams_reset_at_once", rapid_reset),
@@ -37,6 +38,12 @@ fn streams_that_read_nothing(effort: Effort) -> Figures {
             client
         };
         std::iter::repeat_with(client).take(20).collect::<Vec<_>>()
+    })
+}
+
+fn connections_that_read_nothing(effort: Effort) -> Figures {
+    under_attack("1,000 HTTP/1.1 connections read nothing of 10 MB", OURS, "", effort.lasts(), |gateway| {
+        connections(gateway, 1_000, b"GET /bytes/10000000 HTTP/1.1\r\nhost: a.test\r\n\r\n")
     })
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 /// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a read fills it,
 /// up to what headers may measure, and thousands of connections with large bodies would each keep such a buffer.
-const PIECE_MAX: u64 = (8 << 10) - 1;
+pub(super) const PIECE_MAX: u64 = (8 << 10) - 1;
 
 /// A socket, and what lives as long as it does.
 pub(crate) struct Socket<K> {

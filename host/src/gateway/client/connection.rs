@@ -11,12 +11,13 @@ use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{ClientError, causes, chain};
+use crate::gateway::socket::PIECE_MAX;
 
 /// Looks names up, each time anew, and connects to the first address that accepts.
 #[derive(Clone)]
@@ -39,7 +40,7 @@ impl Connector {
         match timeout(self.limit, connector.call(address(authority))).await {
             Ok(Ok(stream)) => {
                 let received = Received::default();
-                let watched = Watched { stream: stream.into_inner(), received: received.clone() };
+                let watched = Watched { stream: stream.into_inner().take(PIECE_MAX), received: received.clone() };
                 Ok((TokioIo::new(watched), received))
             }
             Ok(Err(error)) => {
@@ -73,15 +74,16 @@ impl Received {
     }
 }
 
-/// A stream that counts what comes.
+/// A stream that counts what comes, and gives it in small pieces, so that a body whose client takes nothing fills no large buffer.
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Take<TcpStream>,
     received: Received,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        self.stream.set_limit(PIECE_MAX);
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         self.received.0.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
@@ -90,22 +92,22 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(self.stream.get_mut()).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        Pin::new(self.stream.get_mut()).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(self.stream.get_mut()).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(self.stream.get_mut()).poll_shutdown(context)
     }
 }

@@ -17,8 +17,12 @@ const WINDOW_BYTES: usize = 128;
 /// How many windows are looked at, each time one is added, for one that nobody needs any more.
 const SWEEP: usize = 4;
 
-/// A bounded number of windows by key. When it is full, the least recently charged of a few is forgotten for a new one:
-/// then, and only then, a key may get more than its limit.
+/// How often more are looked at when all of those have refused.
+const ROUNDS: usize = 32;
+
+/// A bounded number of windows by key. When it is full, one of a few is forgotten for a new one: then, and only then, a key may get more
+/// than its limit. Which one is so chosen that strangers who bring ever new keys forget each other: first the window with the least
+/// share of its limit in use, last one that has refused, and among equals the one that empties first.
 #[derive(Debug)]
 pub struct LocalWindows {
     // A tree, not a hash map: keys come from strangers, and there is no entropy here to seed a hash with.
@@ -38,7 +42,12 @@ struct Kept {
     window: Window,
     /// When the newest slot has left, and the window is as good as a new one.
     empty_us: u64,
+    /// What would be lost with it: the share of its limit that was in use, in 254ths, or [`REFUSED`].
+    worth: u8,
 }
+
+/// The worth of a window that has refused since it was charged last.
+const REFUSED: u8 = u8::MAX;
 
 impl LocalWindows {
     /// Keeps at most `max` windows, which take at most `max_bytes`.
@@ -69,7 +78,7 @@ impl LocalWindows {
                 if admitted && assessed.standing.retry == Retry::Fits {
                     self.charge(key, charge, assessed, now_us)
                 } else {
-                    self.step_back(key, assessed.ahead_us);
+                    self.pass_over(key, charge, assessed);
                     assessed.standing
                 }
             })
@@ -108,11 +117,15 @@ impl LocalWindows {
         charged.standing
     }
 
-    /// A refusal changes nothing, but that its window follows a clock that stepped back.
-    fn step_back(&mut self, key: &[u8], by_us: u64) {
-        if let Some(kept) = self.windows.get_mut(key).filter(|_| by_us > 0) {
+    /// What is not charged changes nothing in its window, but that it follows a clock that stepped back, and is worth more if it refused.
+    fn pass_over(&mut self, key: &[u8], charge: &Charge, assessed: &Assessment) {
+        let Some(kept) = self.windows.get_mut(key) else { return };
+        if charge.enforced && assessed.standing.retry != Retry::Fits {
+            kept.worth = REFUSED;
+        }
+        if assessed.ahead_us > 0 {
             let bytes_before = kept.window.bytes();
-            kept.step_back(by_us);
+            kept.step_back(assessed.ahead_us);
             self.bytes = (self.bytes + kept.window.bytes()).saturating_sub(bytes_before);
         }
     }
@@ -123,28 +136,34 @@ impl LocalWindows {
         }
     }
 
-    /// Drops what is empty among the next few windows; if there is still no room, the one that empties first.
+    /// Drops what is empty among the next few windows; if there is still no room, the one that is worth least. Looks further as long as all
+    /// that it saw have refused: such keys may stand side by side.
     fn sweep(&mut self, now_us: u64) {
-        let after = Bound::Excluded(core::mem::take(&mut self.cursor));
-        let seen: Vec<(u64, Box<[u8]>)> = self
-            .windows
-            .range::<Box<[u8]>, _>((after, Bound::Unbounded))
-            .take(SWEEP)
-            .map(|(key, kept)| (kept.empty_us, key.clone()))
-            .collect();
-        if seen.len() == SWEEP {
-            self.cursor = seen.last().map(|(_, key)| key.clone()).unwrap_or_default();
-        }
-        for (empty_us, key) in seen.iter().filter(|(empty_us, _)| *empty_us < now_us) {
-            self.swept_us = self.swept_us.max(empty_us + 1);
-            self.remove(key);
-        }
-        if self.windows.len() >= self.max || self.bytes > self.max_bytes {
-            let first = seen.into_iter().min().map(|(_, key)| key).or_else(|| self.windows.keys().next().cloned());
-            if let Some(key) = first {
-                self.remove(&key);
+        for round in 1..=ROUNDS {
+            let seen = self.next_few();
+            for (_, empty_us, key) in seen.iter().filter(|(_, empty_us, _)| *empty_us < now_us) {
+                self.swept_us = self.swept_us.max(empty_us + 1);
+                self.remove(key);
+            }
+            if self.windows.len() < self.max && self.bytes <= self.max_bytes {
+                return;
+            }
+            let in_use = seen.into_iter().filter(|(_, empty_us, _)| *empty_us >= now_us);
+            if let Some((_, _, key)) = in_use.min().filter(|(worth, ..)| *worth < REFUSED || round == ROUNDS) {
+                return self.remove(&key);
             }
         }
+    }
+
+    /// Of the windows behind the cursor what they are worth, when they will be empty, and their keys.
+    fn next_few(&mut self) -> Vec<(u8, u64, Box<[u8]>)> {
+        let from = core::mem::take(&mut self.cursor);
+        let [behind, before] = [(Bound::Excluded(&from), Bound::Unbounded), (Bound::Unbounded, Bound::Included(&from))];
+        // Round and round: if the last window stood alone, it would be the one to go.
+        let windows = self.windows.range::<Box<[u8]>, _>(behind).chain(self.windows.range::<Box<[u8]>, _>(before));
+        let seen: Vec<_> = windows.take(SWEEP).map(|(key, kept)| (kept.worth, kept.empty_us, key.clone())).collect();
+        self.cursor = seen.last().map(|(.., key)| key.clone()).unwrap_or_default();
+        seen
     }
 }
 
@@ -160,6 +179,7 @@ impl Kept {
         let bytes_before = self.window.bytes();
         let standing = self.window.charge(charge, assessed);
         self.empty_us = self.window.newest_us().saturating_add(charge.window_us);
+        self.worth = share(charge.limit.saturating_sub(standing.remaining), charge.limit);
         Charged { standing, bytes_before, bytes: self.window.bytes() }
     }
 
@@ -167,6 +187,12 @@ impl Kept {
         self.window.step_back(by_us);
         self.empty_us = self.empty_us.saturating_sub(by_us);
     }
+}
+
+/// What is used of a limit, in 254ths.
+fn share(used: u64, limit: u64) -> u8 {
+    let share = u128::from(used) * u128::from(REFUSED - 1) / u128::from(limit.max(1));
+    u8::try_from(share).unwrap_or(REFUSED).min(REFUSED - 1)
 }
 
 impl Default for LocalWindows {
@@ -177,6 +203,8 @@ impl Default for LocalWindows {
 
 #[cfg(test)]
 mod tests {
+    use alloc::{format, string::ToString, vec};
+
     use super::*;
 
     const SECOND: u64 = 1_000_000;
@@ -249,6 +277,30 @@ mod tests {
             assert_eq!(kept, windows.bytes);
         }
         assert_eq!(windows.decide(&key, &[charge(50, true)], SECOND + 1).standings[0].remaining, 49, "all have left");
+    }
+
+    #[test]
+    fn strangers_forget_each_other_and_not_a_limit_that_refuses() {
+        let login = Charge { window_us: 60 * SECOND, ..charge(5, true) };
+        // Before, among and behind the strangers' keys, and many side by side.
+        let mut keys = vec![[b"!".to_vec()], [b"5".to_vec()], [b"~".to_vec()]];
+        keys.extend((0..100).map(|user| [format!("7 user {user}").into_bytes()]));
+        let mut windows = LocalWindows::default();
+        for key in &keys {
+            for at in 0..6 {
+                assert_eq!(windows.decide(key, &[login], at).admitted, at < 5);
+            }
+        }
+        // Each of them uses up its own limit, in a window that empties later.
+        for stranger in 0..200_000_u64 {
+            let value = [stranger.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_string().into_bytes(), b"%25".repeat(85)].concat();
+            assert!(windows.decide(&[value], &[Charge { limit: 1, ..login }], 10 + stranger).admitted);
+        }
+        assert!(windows.len() < 60_000, "some were forgotten: {}", windows.len());
+        for key in &keys {
+            assert!(!windows.decide(key, &[login], 30 * SECOND).admitted);
+            assert!(windows.decide(key, &[login], 60 * SECOND + 5).admitted);
+        }
     }
 
     #[test]

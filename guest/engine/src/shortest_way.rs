@@ -10,6 +10,9 @@
 /// What was seen longer ago than two of these is forgotten, and with it what clocks have drifted or stepped.
 const GENERATION_NS: u64 = 10_000_000_000;
 
+/// A clock that is this much elsewhere than before, and no way explains it, was set. Clocks that are only adjusted stay far below.
+const STEP_US: u64 = 1_000_000;
+
 /// The shortest way to a service, in two generations.
 #[derive(Debug, Default)]
 pub(crate) struct ShortestWay {
@@ -18,6 +21,8 @@ pub(crate) struct ShortestWay {
     older: Option<i64>,
     /// When the newer generation began.
     since_ns: u64,
+    /// Redis' clock less ours when it decided last.
+    last: Option<i64>,
 }
 
 impl ShortestWay {
@@ -28,6 +33,19 @@ impl ShortestWay {
         let shortest = self.shortest(way, answered_ns);
         let lost_us = u64::try_from(way.saturating_sub(shortest)).unwrap_or_default();
         sent_ns.saturating_add(lost_us.saturating_mul(1_000)).min(answered_ns)
+    }
+
+    /// By how many microseconds Redis' clock was set since it decided last, ahead or back; none if it was not. What was seen before such
+    /// a step is forgotten. To be asked before [`ShortestWay::left_ns`], for each call once.
+    pub(crate) fn stepped_us(&mut self, sent_ns: u64, redis_us: u64, answered_ns: u64) -> Option<i64> {
+        let way = i64::try_from(redis_us).unwrap_or(i64::MAX).saturating_sub_unsigned(sent_ns / 1_000);
+        let step = way.saturating_sub(self.last.replace(way)?);
+        let trip_us = answered_ns.saturating_sub(sent_ns) / 1_000;
+        if step.unsigned_abs() <= STEP_US.saturating_add(trip_us) {
+            return None;
+        }
+        (self.newer, self.older) = (None, None);
+        Some(step)
     }
 
     fn shortest(&mut self, way: i64, now_ns: u64) -> i64 {
@@ -94,6 +112,25 @@ mod tests {
         assert_eq!(call(&mut ways, 900, 25 * SECOND, 3), 25 * SECOND);
         assert_eq!(call(&mut ways, 100, 26 * SECOND, 3), 26 * SECOND, "back: from when it was sent");
         assert_eq!(call(&mut ways, 100, 27 * SECOND, 4), 27 * SECOND + MS);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_told_once_and_what_was_seen_is_forgotten() {
+        let mut ways = ShortestWay::default();
+        let mut call = |ahead_s: i64, sent: u64, out_ms: u64| {
+            let redis_us = (sent / 1_000).strict_add_signed(ahead_s * 1_000_000) + out_ms * 1_000;
+            let answered = sent + (out_ms + 2) * MS;
+            let stepped = ways.stepped_us(sent, redis_us, answered);
+            (stepped.map(|us| us / 1_000_000), ways.left_ns(sent, redis_us, answered) - sent)
+        };
+        let day = 86_400;
+        assert_eq!(call(2 * day, 100 * SECOND, 1), (None, 0), "there is nothing to compare with");
+        assert_eq!(call(2 * day, 101 * SECOND, 900), (None, 899 * MS), "a long way is no step");
+        assert_eq!(call(2 * day, 102 * SECOND, 1), (None, 0));
+        assert_eq!(call(day, 103 * SECOND, 1), (Some(-day), 0), "back");
+        assert_eq!(call(day, 104 * SECOND, 4), (None, 3 * MS));
+        assert_eq!(call(3 * day, 105 * SECOND, 4), (Some(2 * day), 0), "ahead: no way of before is compared with");
+        assert_eq!(call(3 * day, 106 * SECOND, 4), (None, 0));
     }
 
     #[test]

@@ -226,6 +226,11 @@ impl Telemetry {
         self.say(service, |lines| lines.answered(now_ns));
     }
 
+    /// Redis' clock was set by so many microseconds.
+    pub(crate) fn stepped(&mut self, service: u32, by_us: i64, now_ns: u64) {
+        self.say(service, |lines| lines.stepped(by_us, now_ns));
+    }
+
     pub(crate) fn take_event(&mut self) -> Option<MetricEvent> {
         self.events.pop_front()
     }

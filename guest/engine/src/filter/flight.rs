@@ -145,8 +145,13 @@ impl Engine {
 
     /// Redis decided on a call.
     pub(super) fn answer(&mut self, call: &Call, batch: &Batch, now_ns: u64) {
-        let way = self.ways.get_mut(call.service as usize);
-        let left_ns = way.map_or(call.sent_ns, |way| way.left_ns(call.sent_ns, batch.now_us, now_ns));
+        let mut left_ns = call.sent_ns;
+        if let Some(way) = self.ways.get_mut(call.service as usize) {
+            if let Some(by_us) = way.stepped_us(call.sent_ns, batch.now_us, now_ns) {
+                self.telemetry.stepped(call.service, by_us, now_ns);
+            }
+            left_ns = way.left_ns(call.sent_ns, batch.now_us, now_ns);
+        }
         self.free(call);
         for (index, waiter) in (0..).zip(&call.waiters) {
             let decision = batch.decision(index, &call.plan.charges);

@@ -27,6 +27,8 @@ pub(super) struct ServiceLines {
     failed_ns: u64,
     /// When it was last said that too much waits for it.
     overloaded_ns: Option<u64>,
+    /// When it was last said that its clock was set.
+    stepped_ns: Option<u64>,
 }
 
 impl ServiceLines {
@@ -64,6 +66,17 @@ impl ServiceLines {
             self.name
         );
         Some((LogLevel::Warn, line))
+    }
+
+    /// Its clock was set by so much. Said once in a while: behind one service there may be several servers, whose clocks differ.
+    pub(super) fn stepped(&mut self, by_us: i64, now_ns: u64) -> Option<Line> {
+        if self.stepped_ns.is_some_and(|said_ns| now_ns.saturating_sub(said_ns) < CHANGES_NS) {
+            return None;
+        }
+        self.stepped_ns = Some(now_ns);
+        let (seconds, whither) = (by_us.unsigned_abs() / 1_000_000, if by_us < 0 { "back" } else { "ahead" });
+        let what = if by_us < 0 { "what is in use stays so for a window and a slot at most" } else { "windows have passed by it" };
+        Some((LogLevel::Warn, format!("the clock of Redis {} stepped {whither} by {seconds} s: {what}", self.name)))
     }
 
     /// A call succeeded. Says so if the service ailed, as loud as that was said.

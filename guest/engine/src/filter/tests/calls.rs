@@ -289,6 +289,23 @@ fn a_second_probe_does_not_wait_behind_one_that_is_lost() {
 }
 
 #[test]
+fn a_clock_of_redis_that_was_set_is_told_once_in_a_while() {
+    let mut engine = engine(json!({"remember_refusals": false}));
+    let mut ask = |call: u64, at_s: u64, clock_s: u64| {
+        engine.on_request(call, &request(), at_s * 1_000 * MS);
+        asked(&mut engine, call, at_s * 1_000 * MS);
+        engine.on_reply(call, doubles([1, clock_s as i64 * 1_000_000, 9, 1_000_000, 0]), (at_s * 1_000 + 1) * MS);
+        lines(&mut engine)
+    };
+    assert!(ask(1, 100, 86_400).is_empty() && ask(2, 101, 86_401).is_empty());
+    let back = "the clock of Redis redis.static:80 stepped back by 82800 s: what is in use stays so for a window and a slot at most";
+    assert_eq!(ask(3, 102, 3_602), [back]);
+    assert!(ask(4, 103, 3_603).is_empty(), "it goes on from there");
+    assert!(ask(5, 104, 86_404).is_empty() && ask(6, 105, 3_605).is_empty(), "servers that differ do not fill the log");
+    assert_eq!(ask(7, 113, 86_413), ["the clock of Redis redis.static:80 stepped ahead by 82800 s: windows have passed by it"]);
+}
+
+#[test]
 fn a_refusal_that_is_known_holds_while_redis_is_away() {
     let mut engine = engine(json!({}));
     engine.on_request(1, &request(), 0);
@@ -309,13 +326,14 @@ fn a_redis_that_comes_and_goes_does_not_fill_the_log() {
         let now_ns = call * MS;
         engine.on_request(1, &request(), now_ns);
         asked(&mut engine, call, now_ns);
-        engine.on_reply(call, if call % 2 == 0 { Err(CallError::Timeout) } else { batch(1, 1, 0) }, now_ns);
+        let answer = doubles([1, call as i64 * 1_000, 1, 1_000_000, 0]);
+        engine.on_reply(call, if call % 2 == 0 { Err(CallError::Timeout) } else { answer }, now_ns);
         outcomes(&mut engine);
         said += lines(&mut engine).len();
     }
     assert!((2..=7).contains(&said), "{said} lines in ten seconds");
     engine.on_request(1, &request(), 20_000 * MS);
     asked(&mut engine, 10_000, 20_000 * MS);
-    engine.on_reply(10_000, batch(1, 1, 0), 20_000 * MS);
+    engine.on_reply(10_000, doubles([1, 20_000_000, 1, 1_000_000, 0]), 20_000 * MS);
     assert!(lines(&mut engine).iter().all(|line| line.contains("answers again")));
 }

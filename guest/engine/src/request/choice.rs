@@ -53,12 +53,14 @@ impl<'a> Choice<'a> {
     pub(crate) fn join(&mut self, other: Choice<'a>) {
         self.is_refused |= other.is_refused;
         for value in other.values {
-            let goes_on =
-                |kept: &&mut Value<'_>| kept.text.strip_prefix(&*value.text).is_some_and(|rest| matches!(rest, [b';' | b'#', ..]));
-            match self.values.iter_mut().find(goes_on) {
-                // What all have in common: the longer one is no value to servers that end it there.
-                Some(kept) if !value.text.is_empty() => *kept = value,
-                _ => self.keep(value),
+            let goes_on = |long: &[u8], short: &[u8]| {
+                !short.is_empty() && long.strip_prefix(short).is_some_and(|rest| matches!(rest, [b';' | b'#', ..]))
+            };
+            // What all have in common: the longer one is no value to servers that end it there.
+            match self.values.iter_mut().find(|kept| goes_on(&kept.text, &value.text) || goes_on(&value.text, &kept.text)) {
+                Some(kept) if kept.text.len() > value.text.len() => *kept = value,
+                Some(_) => {}
+                None => self.keep(value),
             }
         }
     }

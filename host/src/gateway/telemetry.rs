@@ -138,9 +138,11 @@ pub(crate) fn instance_memory(bytes: usize) {
     gauge!(INSTANCE_MEMORY).set(bytes as f64);
 }
 
-/// Sets the gauge of a Redis service.
-pub(crate) fn redis_up(service: &str, is_up: bool) {
-    gauge!(REDIS_UP, "service" => service.to_owned()).set(f64::from(u8::from(is_up)));
+/// Sets the gauge of a Redis service. Its series lasts as long as what is returned, so that one that is configured no more is not told of.
+pub(crate) fn redis_up(service: &str, is_up: bool) -> Gauge {
+    let gauge = gauge!(target: OF_ROUTES, REDIS_UP, "service" => service.to_owned());
+    gauge.set(f64::from(u8::from(is_up)));
+    gauge
 }
 
 /// Sets the counters of log lines that were given up.

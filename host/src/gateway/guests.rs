@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn busy_guests_stay_and_newcomers_are_turned_away() {
         let (guests, limits) = (guests(), limits(2, 0));
-        let seats: Vec<Seat> = (0..2).map(|_| guests.admit(address("10.0.0.1"), &limits).ok().expect("a place")).collect();
+        let seats: Vec<Seat> = (0..2).map(|_| guests.admit(address("10.0.0.1"), &limits).expect("a place")).collect();
         let orders: Vec<Order> = seats.iter().map(order).collect();
         assert_eq!(guests.admit(address("10.0.0.2"), &limits).err(), Some(TurnedAway::Connections));
         drop((seats, orders));
@@ -369,13 +369,13 @@ mod tests {
     #[test]
     fn who_never_asked_goes_before_who_was_quiet_for_longest() {
         let (guests, limits) = (guests(), limits(3, 0));
-        let [old, recent, silent] = [1, 2, 3].map(|_| guests.admit(address("10.0.0.1"), &limits).ok().expect("a place"));
+        let [old, recent, silent] = [1, 2, 3].map(|_| guests.admit(address("10.0.0.1"), &limits).expect("a place"));
         drop(order(&old));
         std::thread::sleep(Duration::from_millis(5));
         drop(order(&recent));
         let mut more = Vec::new();
         for expected in [[false, false, true], [true, false, true], [true, true, true]] {
-            let newcomer = guests.admit(address("10.0.0.2"), &limits).ok().expect("a place");
+            let newcomer = guests.admit(address("10.0.0.2"), &limits).expect("a place");
             // Busy, so that it is none of those who go.
             more.push((order(&newcomer), newcomer));
             assert_eq!([&old, &recent, &silent].map(|seat| seat.guest().leave.is_cancelled()), expected);
@@ -385,8 +385,8 @@ mod tests {
     #[test]
     fn an_address_at_its_limit_makes_room_of_its_own_only() {
         let (guests, limits) = (guests(), limits(10, 2));
-        let other = guests.admit(address("2001:db8:1::1"), &limits).ok().expect("a place");
-        let [first, second] = [1, 2].map(|host| guests.admit(address(&format!("2001:db8::{host}")), &limits).ok().expect("a place"));
+        let other = guests.admit(address("2001:db8:1::1"), &limits).expect("a place");
+        let [first, second] = [1, 2].map(|host| guests.admit(address(&format!("2001:db8::{host}")), &limits).expect("a place"));
         let busy = [order(&first), order(&second)];
         assert_eq!(guests.admit(address("2001:db8::3"), &limits).err(), Some(TurnedAway::Address));
         drop(busy);
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn descriptors_bound_connections_and_requests_whatever_the_limits_say() {
         let guests = Guests::new(Budget { clients: 1, requests: 1 });
-        let seat = guests.admit(address("10.0.0.1"), &limits(100, 0)).ok().expect("a place");
+        let seat = guests.admit(address("10.0.0.1"), &limits(100, 0)).expect("a place");
         let held = order(&seat);
         assert_eq!(guests.admit(address("10.0.0.1"), &limits(100, 0)).err(), Some(TurnedAway::Descriptors));
         assert!(Order::take(seat.guest(), &guests, true).is_none());
@@ -408,14 +408,14 @@ mod tests {
     #[test]
     fn a_tunnel_holds_its_upstream_until_its_socket_is_closed_and_is_never_idle() {
         let (guests, limits) = (Guests::new(Budget { clients: 10, requests: 1 }), limits(1, 0));
-        let seat = guests.admit(address("10.0.0.1"), &limits).ok().expect("a place");
+        let seat = guests.admit(address("10.0.0.1"), &limits).expect("a place");
         let upgrade = order(&seat);
         upgrade.becomes_tunnel();
         drop(upgrade);
         assert_eq!(guests.admit(address("10.0.0.1"), &limits).err(), Some(TurnedAway::Connections));
         assert!(Order::take(seat.guest(), &guests, false).is_none());
         drop(seat);
-        let seat = guests.admit(address("10.0.0.1"), &limits).ok().expect("a place");
+        let seat = guests.admit(address("10.0.0.1"), &limits).expect("a place");
         drop(order(&seat));
     }
 

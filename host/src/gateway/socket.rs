@@ -155,11 +155,8 @@ mod tests {
             let flow = Arc::clone(socket.flow());
             let piece = vec![7; 64 << 10];
             let mut written = 0;
-            loop {
-                match poll_fn(|context| Poll::Ready(Pin::new(&mut socket).poll_write(context, &piece))).await {
-                    Poll::Ready(bytes) => written += bytes.expect("a write"),
-                    Poll::Pending => break,
-                }
+            while let Poll::Ready(bytes) = poll_fn(|context| Poll::Ready(Pin::new(&mut socket).poll_write(context, &piece))).await {
+                written += bytes.expect("a write");
                 assert!(poll_fn(|context| Poll::Ready(flow.poll_ready(context).is_ready())).await);
             }
             let reading = async {

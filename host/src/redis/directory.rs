@@ -28,8 +28,10 @@ pub struct RedisDirectory {
     names: HashMap<String, Entry>,
     any: Option<Entry>,
     /// Of the services that were opened, shared by all who open them here or by a clone.
-    healths: Arc<Mutex<Vec<(RedisService, Arc<Health>)>>>,
+    healths: Arc<Mutex<Healths>>,
 }
+
+type Healths = Vec<(RedisService, Arc<Health>)>;
 
 #[derive(Clone)]
 struct Entry {

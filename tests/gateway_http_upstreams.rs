@@ -371,7 +371,7 @@ fn what_a_leaving_upstream_did_not_look_at_is_sent_again() {
     let gateway = http2_gateway(&upstream, "");
     let mut client = gateway.client();
     for (method, body) in [("POST", "some body"), ("GET", ""), ("POST", "")] {
-        assert_eq!(client.send(method, "/", &[], body.as_bytes()).status(), 200, "{method} {body}");
+        assert_eq!(client.send(method, "/", &[], body.as_bytes()).status(), 200, "{method} {body}: {}", gateway.log());
     }
     assert_eq!((asked.load(Ordering::SeqCst), blamed(&gateway)), (6, 0.0));
 }

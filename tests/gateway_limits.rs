@@ -147,6 +147,7 @@ fn no_address_may_have_more_connections_than_its_limit() {
         assert!(is_closed(&mut gateway.client()));
     }
     assert_eq!(refused(&gateway, "address"), 5.0);
+    gateway.wait_log("connections are turned away");
     assert_eq!(gateway.log_lines("connections are turned away").len(), 1);
     // Another address is served; which address a client has is for its socket to say.
     let other = from("127.0.0.2", gateway.listen());

@@ -358,13 +358,14 @@ fn what_a_leaving_upstream_did_not_look_at_is_sent_again() {
         let leaves = connection.index.is_multiple_of(2);
         serve_http2(&mut connection, |connection, stream| {
             counted.fetch_add(1, Ordering::SeqCst);
-            if leaves {
-                // Stream 0 is the last that it looked at.
-                connection.write_frame(GOAWAY, 0, 0, &[0; 8]);
-                connection.wait();
-            } else {
+            // Stream 0, or this one, is the last that it looked at.
+            let last = if leaves { 0 } else { stream };
+            if !leaves {
                 answer_http2(connection, stream);
             }
+            connection.write_frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat());
+            // A close with something unread would reset what was sent.
+            connection.wait();
             false
         });
     });

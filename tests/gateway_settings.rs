@@ -288,7 +288,7 @@ fn the_documented_configurations_are_good_as_they_are_written() {
     for filter in
         [documented::GLOBAL, documented::PARAM, documented::HEADER, documented::CLIENT_IP, documented::CONSUMER, documented::COOKIE]
     {
-        let names = "redis: {names: {redis.static: \"redis://127.0.0.1\"}}\n";
+        let names = "redis: {names: {redis.static: \"redis://127.0.0.1\"}}\ntrusted_consumer: [127.0.0.1]\n";
         let output = check(&format!("{names}{BEFORE}{}", indented(filter)), &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let told = text(&output.stdout);

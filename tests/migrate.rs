@@ -209,7 +209,7 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
     let tokens = changed(global(), |c| c["global_threshold"] = json!({"token_per_minute": 5}));
     for (config, reason) in [
         (key(r"regexp:^\p{L}+$"), "list the characters or ranges"),
-        (key("regexp:a(?i)*"), "repeated group of flags"),
+        (key("regexp:a(?i)*"), "missing argument to repetition operator"),
         (key("plain"), "does not start with this either"),
         (tokens, "does not count yet"),
         (by("limit_by_header", ":scheme", &json!({"key": "k", "query_per_day": 1})), "no header has such a name"),

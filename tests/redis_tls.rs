@@ -209,16 +209,22 @@ fn mistakes_are_found_before_anything_is_served() {
         gateway_process::run(&["check", text(&file)])
     };
     for (redis, mistake) in [
-        ("{url: \"rediss://h\", ca: none.pem}", "redis.names.r.ca: got `none.pem`, expected a file that can be read: "),
-        ("{url: \"rediss://h\", ca: text.pem}", "redis.names.r.ca: got `text.pem`, expected certificates in PEM, found none"),
+        ("{url: \"rediss://h\", ca: none.pem}", "redis.names.r.ca: expected a file that can be read, got `none.pem`: "),
+        ("{url: \"rediss://h\", ca: text.pem}", "redis.names.r.ca: expected certificates in PEM, found none (got `text.pem`)"),
         ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem}", "redis.names.r.key: missing; expected the key of the certificate in `cert`"),
         ("{url: \"rediss://h\", ca: ca.pem, key: one.key}", "redis.names.r.cert: missing; expected the certificate of the key in `key`"),
-        ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: two.key}", "redis.names.r.key: got `two.key`, expected the key of"),
-        ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: text.pem}", "redis.names.r.key: got `text.pem`, expected a private key"),
-        ("{url: \"rediss://h\", ca: ca.pem, server_name: \"a b\"}", "redis.names.r.server_name: got `a b`, expected a host name"),
-        ("{url: \"redis://h\", ca: ca.pem}", "redis.names.r.ca: got `ca.pem`, expected only with a URL that says TLS"),
-        ("{url: \"rediss://h\", certificate: one.pem}", "redis.names.r.certificate: unknown field; "),
-        ("{ca: ca.pem}", "redis.names.r.url: missing; expected a URL"),
+        (
+            "{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: two.key}",
+            "redis.names.r.key: expected the key of the certificate in `cert`: ",
+        ),
+        ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: text.pem}", "redis.names.r.key: expected a private key in PEM: "),
+        (
+            "{url: \"rediss://h\", ca: ca.pem, server_name: \"a b\"}",
+            "redis.names.r.server_name: expected a host name or an IP address, without port (got `a b`)",
+        ),
+        ("{url: \"redis://h\", ca: ca.pem}", "redis.names.r.ca: expected only with a URL that says TLS"),
+        ("{url: \"rediss://h\", certificate: one.pem}", "redis.names.r.certificate: there is no such field here; did you mean `cert`?"),
+        ("{ca: ca.pem}", "redis.names.r.url: is missing: expected a URL"),
         ("\"tls://h\"", "redis.names.r: not a usable Redis URL: expected `redis://host:port/database`"),
     ] {
         let output = check(redis);

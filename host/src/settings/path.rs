@@ -143,7 +143,7 @@ fn without_dots_and_empty(path: &str) -> Result<String, AmbiguousPath> {
         match segment {
             "" | "." => {}
             ".." => drop(kept.pop()),
-            _ if matches!(segment.split(';').next(), Some("." | "..")) => {
+            _ if is_dots_with_parameters(segment) => {
                 return Err(AmbiguousPath("the path has a dot segment with parameters"));
             }
             _ => kept.push(segment),
@@ -158,6 +158,11 @@ fn without_dots_and_empty(path: &str) -> Result<String, AmbiguousPath> {
         normal.push('/');
     }
     Ok(normal)
+}
+
+fn is_dots_with_parameters(segment: &str) -> bool {
+    let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
+    matches!(end.map(|end| &segment[..end]), Some("." | ".."))
 }
 
 /// For those who want no other spelling at all: neither one that was changed, nor one that some servers still read in another way.
@@ -194,7 +199,8 @@ fn decoded_without_parameters(path: &str) -> Vec<u8> {
             (byte, _) => byte,
         };
         is_parameter = byte == b';' || (is_parameter && byte != b'/');
-        if !is_parameter {
+        // Of a segment that was nothing but parameters no empty one stays: `/;a/login` is `/login`.
+        if !is_parameter && !(byte == b'/' && read.ends_with(b"/")) {
             read.push(byte);
         }
     }
@@ -261,6 +267,10 @@ mod tests {
             ("/login;jsessionid=1", "/login"),
             ("/api;v=1/login", "/api/login"),
             ("/login%3Bx", "/login"),
+            ("/;a/login", "/login"),
+            ("/;/;b=1/login", "/login"),
+            ("/%3Ba/login", "/login"),
+            ("/;jsessionid=1", "/"),
             ("/%40scope", "/@scope"),
             ("/a%20b", "/a b"),
             ("/v1%3Asearch", "/v1:search"),
@@ -286,6 +296,8 @@ mod tests {
             "/x/..;/login",
             "/x/%2e%2e;a=b/login",
             "/.;/login",
+            "/x/..%3Ba/login",
+            "/.%3B/login",
             "login",
         ] {
             assert!(forwarded(path).is_err(), "{path}");

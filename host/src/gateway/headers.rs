@@ -81,14 +81,16 @@ pub(crate) fn remove_false_length(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what a client may not say of itself.
+/// Removes what a client may not say of itself, also where an underscore stands for a hyphen: to applications behind CGI or WSGI both
+/// are one name.
 pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) {
-    let own: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
-    for name in own {
+    let is_claim = |name: &HeaderName| {
+        let spelt = name.as_str().replace('_', "-");
+        spelt.starts_with(OWN_PREFIX) || (spelt == X_MSE_CONSUMER.as_str() && (!is_trusted_consumer || *name != X_MSE_CONSUMER))
+    };
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with('x') && is_claim(name)).cloned().collect();
+    for name in claims {
         headers.remove(name);
-    }
-    if !is_trusted_consumer {
-        headers.remove(X_MSE_CONSUMER);
     }
 }
 
@@ -234,6 +236,9 @@ mod tests {
         let mut map = sent;
         remove_claims(&mut map, true);
         assert_eq!(map, headers(&[("x-mse-consumer", "a"), ("x-own", "1")]));
+        let mut map = headers(&[("x_slidegate_a", "1"), ("x_mse-consumer", "a"), ("x_own", "1")]);
+        remove_claims(&mut map, true);
+        assert_eq!(map, headers(&[("x_own", "1")]));
     }
 
     #[test]

@@ -54,11 +54,14 @@ impl<'a> Choice<'a> {
         self.is_refused |= other.is_refused;
         for value in other.values {
             let goes_on = |long: &[u8], short: &[u8]| {
-                !short.is_empty() && long.strip_prefix(short).is_some_and(|rest| matches!(rest, [b';' | b'#', ..]))
+                !short.is_empty() && long.strip_prefix(short).is_some_and(|rest| matches!(rest, [b';' | b'#' | b',', ..]))
             };
             // What all have in common: the longer one is no value to servers that end it there.
             match self.values.iter_mut().find(|kept| goes_on(&kept.text, &value.text) || goes_on(&value.text, &kept.text)) {
-                Some(kept) if kept.text.len() > value.text.len() => *kept = value,
+                Some(kept) if kept.text.len() > value.text.len() => {
+                    let whole = core::mem::replace(kept, value);
+                    kept.written = Some(whole.written.unwrap_or(whole.text));
+                }
                 Some(_) => {}
                 None => self.keep(value),
             }

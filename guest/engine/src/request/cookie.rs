@@ -11,13 +11,22 @@ use crate::rule::Take;
 /// The values of the cookie `name` that a rule goes by. White space around names and values does not count, empty values do not.
 ///
 /// A quoted value (Python, Java) and an escaped one (PHP, Express) count as what they stand for, so that one session has one
-/// window; keys may be written either way. A name in another letter case (ASP.NET) or escaped (PHP) is looked at too.
+/// window; keys may be written either way. A name in another letter case (ASP.NET) or escaped (PHP) is looked at too, and so is
+/// what stands between commas, which separate cookies for some (ASP.NET, servers of RFC 2965).
 ///
 /// Stock cuts the value at a second `=` and crashes on the bare name; both are mended here.
 pub(crate) fn cookie<'a>(header: &'a [u8], name: &str, take: Take) -> Choice<'a> {
+    let mut choice = of_pairs(header.split(|byte| *byte == b';'), name, take);
+    if header.contains(&b',') {
+        choice.join(of_pairs(header.split(|byte| matches!(byte, b';' | b',')), name, take));
+    }
+    choice
+}
+
+fn of_pairs<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str, take: Take) -> Choice<'a> {
     let (mut exact, mut alike) = (Chooser::new(take), Chooser::new(take));
     let mut is_spelt_otherwise = false;
-    for (key, value) in header.split(|byte| *byte == b';').map(|pair| cut(pair, b'=')) {
+    for (key, value) in pairs.map(|pair| cut(pair, b'=')) {
         let key = trim(key);
         let is_exact = key == name.as_bytes();
         if !is_exact && !is_alike(key, name) {
@@ -164,6 +173,13 @@ mod tests {
     #[test]
     fn where_servers_differ_every_reading_counts() {
         check(b"K=a; k=b", &["b", "a"]);
+        for header in ["k=v,a=1", "k=v, a=1", "a=1,k=v", "a=1, k=v; b=2", "k=v,", ",k=v", "k=v,w; b=2"] {
+            check(header.as_bytes(), &["v"]);
+        }
+        check(b"a=1,k=w; k=v", &["v", "w"]);
+        assert!(cookie(b"k=v,k=w", "k", Take::Refuse).is_refused);
+        let whole = cookie(b"k=v,w", "k", Take::First).values;
+        assert_eq!(whole[0].written.as_deref(), Some(&b"v,w"[..]), "a key may be written so");
         check(b"k=b; K=a", &["b"]);
         assert_eq!(values(b"k=a; k=b; K=c", Take::All), ["a", "b", "c"]);
         assert_eq!(values(b"k=a; k=b", Take::Last), ["b"]);

@@ -16,11 +16,41 @@ pub(crate) fn credentials(written: &[u8]) -> Value<'_> {
         first.make_ascii_uppercase();
     }
     text.push(b' ');
-    text.extend_from_slice(trim(rest));
+    match text.as_slice() {
+        b"Basic " => text.extend(canonical_base64(rest)),
+        _ => text.extend_from_slice(trim(rest)),
+    }
     if text == written {
         return Cow::Borrowed(written).into();
     }
     Value { text: Cow::Owned(text), written: Some(Cow::Borrowed(written)) }
+}
+
+/// The Base64 that stands for the same bytes to servers that pass over what is none of it, as those of PHP, Python and Node do:
+/// without padding and what follows it, without other characters, and with the bits at the end that stand for nothing at zero.
+fn canonical_base64(written: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let alphabet = |byte: u8| match byte {
+        b'-' => Some(b'+'),
+        b'_' => Some(b'/'),
+        byte => ALPHABET.contains(&byte).then_some(byte),
+    };
+    let mut text: Vec<u8> = written.iter().take_while(|byte| **byte != b'=').filter_map(|byte| alphabet(*byte)).collect();
+    let unused = match text.len() % 4 {
+        2 => 0x0f,
+        3 => 0x03,
+        _ => 0,
+    };
+    if text.len() % 4 == 1 {
+        text.pop();
+    }
+    if let Some(last) = text.last_mut()
+        && let Some(sextet) = ALPHABET.iter().position(|byte| byte == last)
+        && let Some(canonical) = ALPHABET.get(sextet & !unused)
+    {
+        *last = *canonical;
+    }
+    text
 }
 
 #[cfg(test)]
@@ -34,6 +64,14 @@ mod tests {
         }
         assert_eq!(credentials(b"Bearer k").written, None);
         assert_eq!(credentials(b"bearer k").written.as_deref(), Some(&b"bearer k"[..]));
+        for written in
+            ["Basic dTpwdw==", "basic dTpwdw", "Basic dTpwdw=", "Basic dTpwdx==", "Basic dT pw$dw==", "Basic dTpwdw==zz", "Basic dTpwdwx"]
+        {
+            let expected: &[u8] = if written.ends_with("dwx") { b"Basic dTpwdww" } else { b"Basic dTpwdw" };
+            assert_eq!(&*credentials(written.as_bytes()).text, expected, "{written}");
+        }
+        assert_eq!(credentials(b"Basic dTpwdw==").written.as_deref(), Some(&b"Basic dTpwdw=="[..]));
+        assert_eq!(&*credentials(b"Basic _-8").text, b"Basic /+8");
         assert_eq!(&*credentials(b"k").text, b"k");
         assert_eq!(&*credentials(b"").text, b"");
         assert_ne!(credentials(b"Bearer k").text, credentials(b"Bearer K").text);

@@ -15,11 +15,15 @@ const REJECTED_CODE: u16 = 429;
 const REJECTED_MSG: &str = "Too many requests";
 
 /// What the host writes, and what another field of the configuration decides.
-const RESERVED: [(&str, &str); 9] = [
+const RESERVED: [(&str, &str); 13] = [
     ("content-type", "`rejected_content_type` says this"),
     ("content-length", "the host writes this one"),
     ("transfer-encoding", "the host writes this one"),
     ("connection", "the host writes this one"),
+    ("upgrade", "the host writes this one"),
+    ("trailer", "the host writes this one"),
+    ("grpc-status", "the host writes this one"),
+    ("grpc-message", "the host writes this one"),
     ("retry-after", "`headers` says whether it is sent"),
     ("ratelimit", "`headers` says whether it is sent"),
     ("ratelimit-policy", "`headers` says whether it is sent"),

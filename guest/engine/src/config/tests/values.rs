@@ -143,6 +143,7 @@ fn fields_of_refusals() {
     for (fields, path, message) in [
         (json!({"rejected_headers": {"Content-Type": "a"}}), "rejected_headers.Content-Type", "`rejected_content_type`"),
         (json!({"rejected_headers": {"retry-after": "1"}}), "rejected_headers.retry-after", "`headers` says"),
+        (json!({"rejected_headers": {"Grpc-Status": "0"}}), "rejected_headers.Grpc-Status", "the host writes"),
         (json!({"rejected_headers": {"content-length": "1"}}), "rejected_headers.content-length", "the host writes"),
         (json!({"rejected_headers": {"a b": "1"}}), "rejected_headers.a b", "the name of a header"),
         (json!({"rejected_headers": {"x": "a\r\nb"}}), "rejected_headers.x", "one line"),

@@ -5,6 +5,7 @@ mod authorization;
 mod choice;
 mod client_ip;
 mod cookie;
+mod host;
 mod path;
 mod query;
 
@@ -14,7 +15,8 @@ pub(crate) use authorization::credentials;
 pub(crate) use choice::{Choice, Chooser, Value};
 pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost, trim};
 pub(crate) use cookie::{cookie, cookie_value};
-pub(crate) use path::path_only;
+pub(crate) use host::{host, host_key};
+pub(crate) use path::counted_path;
 pub(crate) use query::query_parameter;
 
 /// A request as an adapter shows it. Every getter may cost a host call, so the engine asks only for what its rules need.

@@ -18,7 +18,7 @@ use crate::{ip_set::IpSet, plan::GLOBAL, regexp::Pattern};
 
 pub use exempt::Exempt;
 pub use hits::{Bucket, Hit, Met};
-pub(crate) use hits::{CONSUMER, PATH_ONLY, is_credentials};
+pub(crate) use hits::{CONSUMER, PATH_ONLY, is_credentials, is_host};
 
 /// A whole configuration: the policies for matched requests in order, and the one for the rest.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     request,
-    rule::{CONSUMER, ClientIp, LimitBy, OnMissing, PATH_ONLY, Source, Take, Trust, is_credentials},
+    rule::{CONSUMER, ClientIp, LimitBy, OnMissing, PATH_ONLY, Source, Take, Trust, is_credentials, is_host},
 };
 
 /// What may stand in an element of `rule_items`.
@@ -99,6 +99,8 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> (Option<Keys>, O
 fn counted(source: &Source) -> fn(&[u8]) -> Vec<u8> {
     match source {
         Source::Cookie(_) => |key| request::cookie_value(key).text.into_owned(),
+        Source::Header(name) if name == PATH_ONLY => |key| request::counted_path(key).text.into_owned(),
+        Source::Header(name) if is_host(name) => |key| request::host_key(request::trim(key)),
         Source::Header(name) if is_credentials(name) => |key| request::credentials(request::trim(key)).text.into_owned(),
         Source::Header(_) | Source::Consumer => |key| request::trim(key).to_vec(),
         Source::Param(_) | Source::Ip(_) => unchanged,

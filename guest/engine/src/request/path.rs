@@ -1,12 +1,42 @@
 //! The path of a request as servers compare it.
 
-use alloc::{vec, vec::Vec};
+use alloc::{borrow::Cow, vec, vec::Vec};
 
-use super::query::{cut, hex};
+use super::{
+    choice::Value,
+    query::{cut, hex},
+};
+
+/// The path as it is counted: as `path_only`, without the parameters of its segments (`;a=1`) and a slash at its end, which many
+/// servers do not look at. What is written is the path with them.
+pub(crate) fn counted_path(target: &[u8]) -> Value<'_> {
+    let written = path_only(target);
+    let mut text = without_dots(&without_parameters(&written));
+    if text.len() > 1 && text.ends_with(b"/") {
+        text.pop();
+    }
+    if !written.starts_with(b"/") || text == written {
+        return Value { text: Cow::Owned(written), written: None };
+    }
+    Value { text: Cow::Owned(text), written: Some(Cow::Owned(written)) }
+}
+
+/// Without what stands between a semicolon, escaped or not, and the end of its segment.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(path.len());
+    for segment in path.split(|byte| *byte == b'/') {
+        let segment = cut(segment, b';').0;
+        let end = segment.windows(3).position(|three| three == b"%3B").unwrap_or(segment.len());
+        bytes.extend_from_slice(segment.get(..end).unwrap_or_default());
+        bytes.push(b'/');
+    }
+    bytes.pop();
+    bytes
+}
 
 /// The path without its query, as RFC 3986 (section 6.2.2) makes spellings alike: escapes of unreserved characters resolved, other
 /// escapes in capitals, dot segments removed, and slashes in a row merged. Of a URL with an authority, the path.
-pub(crate) fn path_only(target: &[u8]) -> Vec<u8> {
+fn path_only(target: &[u8]) -> Vec<u8> {
     let path = cut(cut(target, b'#').0, b'?').0;
     let path = match path.windows(3).position(|three| three == b"://").filter(|_| !path.starts_with(b"/")) {
         Some(at) => {
@@ -93,6 +123,18 @@ mod tests {
             ("/a/%2e%2E/b", "/b"),
         ] {
             assert_eq!(path_only(target.as_bytes()), path.as_bytes(), "{target}");
+        }
+    }
+
+    #[test]
+    fn what_many_servers_do_not_look_at_does_not_count() {
+        for target in ["/login", "/login/", "/login;a", "/login;", "/;a/login", "/login%3ba", "/login;a/", "/x/..;/login", "/.;b/login/."] {
+            assert_eq!(&*counted_path(target.as_bytes()).text, b"/login", "{target}");
+        }
+        assert_eq!(counted_path(b"/login").written, None);
+        assert_eq!(counted_path(b"/login;a=1?b").written.as_deref(), Some(&b"/login;a=1"[..]));
+        for (target, path) in [("/", "/"), ("", ""), ("*", "*"), ("/;a", "/"), ("//", "/"), ("/a;b/c", "/a/c")] {
+            assert_eq!(&*counted_path(target.as_bytes()).text, path.as_bytes(), "{target}");
         }
     }
 

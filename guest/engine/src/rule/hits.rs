@@ -17,6 +17,11 @@ pub(crate) fn is_credentials(name: &str) -> bool {
     matches!(name, "authorization" | "proxy-authorization")
 }
 
+/// Whether this header is the host that a request is for.
+pub(crate) fn is_host(name: &str) -> bool {
+    matches!(name, ":authority" | "host")
+}
+
 /// A value that a rule item applies to.
 #[derive(Debug)]
 pub struct Hit<'a> {
@@ -87,7 +92,8 @@ fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl Reques
     let take = item.take;
     let choice = match &item.limit_by.source {
         Source::Ip(client) => return meet_address(at, item, client, facts.client(client)),
-        Source::Header(name) if name == PATH_ONLY => Value::from(Cow::Owned(request::path_only(facts.path()))).into(),
+        Source::Header(name) if name == PATH_ONLY => request::counted_path(facts.path()).into(),
+        Source::Header(name) if is_host(name) => facts.header_choice(name, take, request::host),
         Source::Header(name) if is_credentials(name) => facts.header_choice(name, take, request::credentials),
         Source::Header(name) => facts.header_choice(name, take, |value| Cow::Borrowed(value).into()),
         Source::Consumer => facts.header_choice(CONSUMER, take, |value| Cow::Borrowed(value).into()),

@@ -294,6 +294,16 @@ fn one_client_has_one_value() {
     }
     let lower = with_headers(&[("authorization", b"bearer k")]);
     assert_eq!(one(authorization(&["regexp:^bearer k$"]), &lower), Some((0, b"Bearer k".to_vec())), "patterns meet what is written too");
+    for written in ["api.test", "API.Test.", "api.test:81"] {
+        let request = with_headers(&[("host", written.as_bytes())]);
+        assert_eq!(one(item(header("host"), false, &["api.test"]), &request), Some((0, b"api.test".to_vec())), "{written}");
+    }
+    let with_port = with_headers(&[("host", b"API.test:81")]);
+    assert_eq!(one(item(header("host"), false, &["api.test:81", "api.test"]), &with_port), Some((0, b"api.test".to_vec())));
+    for target in ["/login", "/login/", "/login;a", "/;a/login"] {
+        let request = Sample { path: target.as_bytes().to_vec(), ..Sample::default() };
+        assert_eq!(one(item(header(PATH_ONLY), true, &["*"]), &request), Some((0, b"/login".to_vec())), "{target}");
+    }
     for written in ["k=a:b", "k=\"a:b\"", "k=a%3Ab", " k = a:b ", "K=a%3ab"] {
         let request = with_headers(&[("cookie", written.as_bytes())]);
         assert_eq!(one(item(Source::Cookie("k".into()), false, &["a:b"]), &request), Some((0, b"a:b".to_vec())), "{written}");

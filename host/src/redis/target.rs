@@ -69,6 +69,15 @@ pub(super) enum LinkError {
     Refused(String),
 }
 
+impl LinkError {
+    /// The error without a password that was sent: a server that does not know AUTH quotes what it got, the beginning of a long one too.
+    fn without(self, password: &str) -> Self {
+        let Self::Refused(text) = self else { return self };
+        let said = text.split_once(", with args").map_or(text.as_str(), |(said, _)| said);
+        Self::Refused(if password.is_empty() { said.to_owned() } else { said.replace(password, "***") })
+    }
+}
+
 impl fmt::Display for LinkError {
     /// In one line, as it may quote a server.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +105,7 @@ impl Target {
         if let Some(password) = &self.identity.password {
             let username = self.identity.username.as_ref().map(String::as_bytes);
             let command: Vec<&[u8]> = [b"AUTH".as_slice()].into_iter().chain(username).chain([password.as_bytes()]).collect();
-            opened.accepted(&command).await?;
+            opened.accepted(&command).await.map_err(|error| error.without(password))?;
         }
         if self.database != 0 {
             opened.accepted(&[b"SELECT", self.database.to_string().as_bytes()]).await?;
@@ -124,7 +133,7 @@ impl Target {
             if let Some(username) = &self.identity.username {
                 auth.arg(username);
             }
-            conversation.ask(auth.arg(password)).await?;
+            conversation.ask(auth.arg(password)).await.map_err(|error| error.without(password))?;
         }
         Ok(conversation)
     }
@@ -220,4 +229,26 @@ fn untrusted(error: io::Error) -> LinkError {
         None => error.kind() == io::ErrorKind::UnexpectedEof,
     };
     LinkError::Unreachable(if is_no_tls { NO_TLS.to_owned() } else { format!("TLS: {error}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_quotes_a_password_does_not_make_it_shown() {
+        for (text, said) in [
+            ("ERR unknown command 'AUTH', with args beginning with: 'u' 'hush' ", "ERR unknown command 'AUTH'"),
+            ("ERR unknown command `AUTH`, with args beginning with: `hu...", "ERR unknown command `AUTH`"),
+            ("ERR invalid password \"hush\" for hush", "ERR invalid password \"***\" for ***"),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                "WRONGPASS invalid username-password pair or user is disabled.",
+            ),
+        ] {
+            let shown = LinkError::Refused(text.to_owned()).without("hush").to_string();
+            assert_eq!(shown, format!("the server answered `{said}`"));
+        }
+        assert_eq!(LinkError::Refused("ERR no".to_owned()).without("").to_string(), "the server answered `ERR no`");
+    }
 }

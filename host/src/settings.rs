@@ -156,7 +156,8 @@ impl Settings {
             "normalize_path": self.normalize_path.to_string(),
             "trusted_consumer": self.trusted_consumer.shown(),
             "redis": self.redis.shown(),
-            "filter": self.filter.as_ref().map(secret::without_secrets),
+            // Variables first: of what is cut, the beginning would not be known again.
+            "filter": self.filter.clone().map(|filter| secret::without_secrets(&self.environment.hide_in(filter))),
             "timeouts": self.timeouts.shown(),
             "limits": self.limits.shown(),
             "log": {

@@ -10,8 +10,8 @@ use super::Mistake;
 /// Values of at least this length are hidden wherever they stand; shorter ones as words of their own, since letters of other words
 /// would be hidden too.
 const ANYWHERE_LENGTH_MIN: usize = 8;
-/// Messages of the filter show as much of a value, in characters, and less.
-const CUT_LENGTHS: [usize; 2] = [80, 40];
+/// By so many characters of its beginning a longer value is known.
+const HEAD_LENGTH: usize = 16;
 
 /// The variables that a file uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,13 +41,11 @@ fn expand_with(document: &mut Value, variable: &dyn Fn(&str) -> Result<String, V
     Ok(Environment { values })
 }
 
-/// A value as it may stand in a message: as it is, with control characters escaped, and cut.
+/// A value as it may stand in a message: as it is, and with control characters escaped.
 fn forms(name: &str, value: &str) -> Vec<(String, String)> {
     let escaped: String =
         value.chars().flat_map(|letter| if letter.is_control() { letter.escape_default().collect() } else { vec![letter] }).collect();
-    let length = value.chars().count();
-    let cut = CUT_LENGTHS.iter().filter(|cut| **cut < length).map(|cut| value.chars().take(*cut).collect::<String>());
-    cut.chain([value.to_owned(), escaped]).map(|form| (form, name.to_owned())).collect()
+    [value.to_owned(), escaped].map(|form| (form, name.to_owned())).into()
 }
 
 struct Expansion<'v> {
@@ -144,16 +142,22 @@ impl Environment {
     }
 }
 
-/// Replaces a value, a short one only where it is no part of a longer word.
+/// Replaces a value, a short one only where it is no part of a longer word. Of a long one its beginning is enough, as messages cut
+/// what they show; all that follows of it goes too.
 fn replaced(text: &str, value: &str, replacement: &str) -> String {
     let is_short = value.chars().count() < ANYWHERE_LENGTH_MIN;
     let is_inside = |neighbour: Option<char>, end: Option<char>| {
         is_short && neighbour.is_some_and(char::is_alphanumeric) && end.is_some_and(char::is_alphanumeric)
     };
+    let head = value.char_indices().nth(HEAD_LENGTH).map_or(value, |(end, _)| &value[..end]);
     let mut result = String::new();
     let mut from = 0;
-    for (at, _) in text.match_indices(value) {
-        let end = at + value.len();
+    for (at, _) in text.match_indices(head) {
+        if at < from {
+            continue;
+        }
+        let common = text[at..].chars().zip(value.chars()).take_while(|(seen, letter)| seen == letter);
+        let end = at + common.map(|(letter, _)| letter.len_utf8()).sum::<usize>();
         let (before, after) = (text[..at].chars().next_back(), text[end..].chars().next());
         if is_inside(before, value.chars().next()) || is_inside(after, value.chars().next_back()) {
             continue;
@@ -168,6 +172,20 @@ fn replaced(text: &str, value: &str, replacement: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn of_a_long_value_no_part_is_shown_where_a_message_cuts_it() {
+        let long = "s3cr3t".repeat(20);
+        let environment = Environment { values: vec![(long.clone(), "LONG".to_owned())] };
+        for (text, shown) in [
+            (format!("got `{long}`"), "got `${LONG}`".to_owned()),
+            (format!("got `x{}...`", &long[..79]), "got `x${LONG}...`".to_owned()),
+            (format!("got `{}...`, or {long}{long}", &long[..20]), "got `${LONG}...`, or ${LONG}${LONG}".to_owned()),
+            (format!("got `{}`", &long[..10]), format!("got `{}`", &long[..10])),
+        ] {
+            assert_eq!(environment.hide(&text), shown);
+        }
+    }
 
     fn expanded(mut document: Value) -> Result<(Value, Environment), Vec<String>> {
         let variable = |name: &str| match name {

@@ -64,7 +64,9 @@ impl<'a> Fields<'a> {
 
     /// The field's value. An explicit null counts as absent, since that is what `name:` without a value is in YAML.
     pub(crate) fn value(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         self.object.get(name).filter(|value| !value.is_null())
     }
 

@@ -93,7 +93,7 @@ fn keys_shown(keys: &Value) -> Value {
 /// The beginning of a key that may be an API key.
 fn key_shown(key: &str) -> String {
     let length = key.chars().count();
-    if length < KEY_LENGTH_MIN || key.starts_with("regexp:") {
+    if length < KEY_LENGTH_MIN || key.starts_with("regexp:") || key.starts_with("${") {
         return key.to_owned();
     }
     format!("{}{HIDDEN}", key.chars().take(KEY_LENGTH_SHOWN).collect::<String>())
@@ -105,7 +105,18 @@ fn has_credentials(text: &str) -> bool {
         let query = text.split_once("://").and_then(|(_, rest)| rest.split_once('?')).map(|(_, query)| query);
         query.is_some_and(|query| form_urlencoded::parse(query.as_bytes()).any(|(name, _)| is_secret_name(&name)))
     };
-    text.contains('@') || has_secret_parameter()
+    let is_odd = || text.split_once("://").is_some_and(|(_, rest)| rest.contains('#') || is_odd_place(rest));
+    text.contains('@') || has_secret_parameter() || is_odd()
+}
+
+/// Whether what should be the place of a URL may be a secret: the URL was cut short (`redis://user:secret`), or has parameters of
+/// another form (`redis://host;password=secret`).
+fn is_odd_place(rest: &str) -> bool {
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let hosts = path.split('/').next().unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_address = |address: &str| address.starts_with('[') || address.rsplit_once(':').is_none_or(|(_, port)| is_port(port));
+    path.contains(';') || !hosts.split(',').all(is_address)
 }
 
 fn shown(text: &str, has_user: bool) -> String {
@@ -116,7 +127,10 @@ fn shown(text: &str, has_user: bool) -> String {
     if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
         return HIDDEN.to_owned();
     }
-    let is_socket = scheme.ends_with("unix");
+    if !rest.contains('@') && is_odd_place(rest) {
+        return format!("{scheme}://{HIDDEN}");
+    }
+    let is_socket = scheme.ends_with("unix") && rest.starts_with('/');
     let (credentials, place) = match rest.rsplit_once('@') {
         Some((credentials, place)) if !is_socket => (Some(credentials), place),
         _ => (None, rest),
@@ -179,11 +193,17 @@ mod tests {
             ("redis://u:hush@a:1,u:hush@b:2", "redis://u:***@b:2"),
             ("valkeys://default:hush@h", "valkeys://default:***@h"),
             ("http://u:hush@h/a?b", "http://u:***@h/a?b=***"),
+            ("unix://u:hush@/x.sock", "unix://u:***@/x.sock"),
+            ("redis://u:hush", "redis://***"),
+            ("redis://u:hush?db=1", "redis://***"),
+            ("redis://h:1;password=hush", "redis://***"),
+            ("redis://h:1/?x=1#hush", "redis://h:1/?x=***"),
+            ("redis://[::1]:1,h:2/#hush", "redis://[::1]:1,h:2/#***"),
             ("u:hush@h", "***@h"),
             ("hush x redis://u:hush@h", "***"),
         ] {
             assert_eq!(url_shown(url), shown, "{url}");
-            assert!(!text_shown(url).contains("hush") || !url.contains(['@', '?']), "{url}: {}", text_shown(url));
+            assert!(!text_shown(url).contains("hush"), "{url}: {}", text_shown(url));
         }
     }
 

@@ -83,7 +83,7 @@ fn a_file_that_is_no_document_says_why() {
     assert_refused("upstream: http://a\n\tlisten: x\n", &[&["is not YAML", "tab", "line"]]);
     assert_refused("upstream: http://a\nupstream: http://b\n", &[&["is not YAML", "upstream"]]);
     assert_refused("- upstream", &[&["expected an object, got an array"]]);
-    assert_refused("7", &[&["expected an object, got only `7`"]]);
+    assert_refused("7", &[&["expected an object, got only a single value"]]);
     assert_eq!(complaints("check", "gate.json", b"upstream: x").len(), 1);
     assert!(complaints("check", "gate.json", b"{\"upstream\": ").concat().contains("is not JSON"));
 }

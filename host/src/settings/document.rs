@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Mistake;
-use super::fields::one_line;
 use super::yaml::{self, Schema};
 
 /// Parses the bytes of a file of this name.
@@ -28,9 +27,8 @@ pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Mistake> {
         Value::Object(_) => Ok(value),
         Value::Null => Err(Mistake::new("", "holds no fields, expected at least `upstream` or `routes`")),
         Value::Array(_) => Err(Mistake::new("", "expected an object, got an array")),
-        scalar => {
-            Err(Mistake::new("", format!("expected an object, got only `{}`", one_line(scalar.as_str().unwrap_or(&scalar.to_string())))))
-        }
+        // Not shown: it may be a file with a password, given in this one's place.
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => Err(Mistake::new("", "expected an object, got only a single value")),
     }
 }
 
@@ -47,7 +45,12 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, Mistake> {
 }
 
 fn parse_json(text: &str) -> Result<Value, Mistake> {
-    serde_json::from_str(text).map_err(|error| Mistake::new("", format!("is not JSON: {error}")))
+    let value = serde_json::from_str(text).map_err(|error| Mistake::new("", format!("is not JSON: {error}")))?;
+    // The reader of JSON takes the last of two fields of one name; that of YAML, which JSON is a part of, tells.
+    match yaml::read(text, Schema::AsWritten) {
+        Err(reason) if reason.contains("is there twice") => Err(Mistake::new("", reason.replacen("YAML", "JSON", 1))),
+        _ => Ok(value),
+    }
 }
 
 fn parse_yaml(text: &str) -> Result<Value, Mistake> {
@@ -80,7 +83,7 @@ mod tests {
             (b" \n# only a comment\n", "holds no fields"),
             (b"a: 1\nb: \xff\n", "is not UTF-8: bad byte in line 2"),
             (b"- 1", "expected an object, got an array"),
-            (b"hello", "expected an object, got only `hello`"),
+            (b"hello", "expected an object, got only a single value"),
             (b"a: 1\n---\na: 2\n", "expected one document, got 2"),
             (b"apiVersion: v1\nkind: Service\n", "is a resource of Kubernetes"),
             (b"a: [1,\nb", "is not YAML: "),
@@ -95,6 +98,8 @@ mod tests {
     fn a_key_given_twice_is_an_error() {
         let mistake = yaml(b"listen: a\nlisten: b\n").expect_err("a duplicate");
         assert!(mistake.message.contains("line 2") && mistake.message.contains("`listen`"), "{mistake}");
+        let mistake = parse(Path::new("a.json"), b"{\"filter\": {\n\"limit\": 5, \"limit\": 500}}").expect_err("a duplicate");
+        assert!(mistake.message.starts_with("is not JSON: the field `limit` is there twice"), "{mistake}");
     }
 
     #[test]

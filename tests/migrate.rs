@@ -305,7 +305,8 @@ fn other_resources_are_left_out_by_name_and_hinder_nothing() {
     let nothing = migrate(&service.to_string(), &[]);
     assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(0), 0));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("nothing in standard input is stock's"));
-    for empty in ["", "upstream: http://a\n", "a: [", "apiVersion: v1\nkind: [\n", "apiVersion: v1\nkind: List\nitems: []\n"] {
+    let hollow = "apiVersion: a/v1\nkind: WasmPlugin\nmetadata: {name: cluster-key-rate-limit}\nspec: [a]\n";
+    for empty in [hollow, "", "upstream: http://a\n", "a: [", "apiVersion: v1\nkind: [\n", "apiVersion: v1\nkind: List\nitems: []\n"] {
         let output = migrate(empty, &[]);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{empty}");
     }

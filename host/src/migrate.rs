@@ -63,6 +63,11 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
     }
     let (mut results, mut has_failed) = (Vec::new(), false);
     for resource in &resources {
+        if migrate.plugin.iter().map(String::as_str).chain([STOCK]).any(|name| resource.is_hollow_plugin_named(name)) {
+            output::tell(format_args!("{}: REFUSED: spec: expected an object with `url` and configurations", resource.name()));
+            has_failed = true;
+            continue;
+        }
         match migrate.is_stock(resource) {
             Err(why) => output::tell(format_args!("{}: left out: {why}", resource.name())),
             Ok(()) => match migrate.convert(resource, module) {

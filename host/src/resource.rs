@@ -64,6 +64,13 @@ impl Resource {
         self.value.get("spec").filter(|spec| is_plugin && spec.is_object())
     }
 
+    /// Whether this is a plugin named so, without the object that specifies it.
+    pub(crate) fn is_hollow_plugin_named(&self, name: &str) -> bool {
+        let is_plugin = self.value.get("kind").and_then(Value::as_str) == Some("WasmPlugin");
+        let named = self.value.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
+        is_plugin && self.plugin().is_none() && named.is_some_and(|named| named.contains(name))
+    }
+
     /// Whether the plugin's image, or the plugin itself, is named so.
     pub(crate) fn is_plugin_named(&self, name: &str) -> bool {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();

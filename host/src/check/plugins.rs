@@ -18,6 +18,10 @@ pub(super) fn report(resources: &[Resource], module: &Module) -> Result<Report, 
     for resource in resources {
         let name = resource.name();
         let Some(spec) = resource.plugin() else {
+            if NAMES.iter().any(|ours| resource.is_hollow_plugin_named(ours)) {
+                mistakes.push(Mistake::new(name, "spec: expected an object with `url` and configurations"));
+                continue;
+            }
             report.line(format_args!("{name}: passed over, it is no plugin"));
             continue;
         };

@@ -15,6 +15,9 @@ const BEGUN_MAX: usize = 3;
 /// Names less alike than this are not suggested, in thousandths.
 const LIKENESS_MIN: usize = 850;
 
+/// The same for units of time.
+const UNIT_LIKENESS_MIN: usize = 800;
+
 /// What people write for windows that have no field of their own, and how they are written.
 const OTHER_WINDOWS: [(&str, &str); 4] = [("month", "30d"), ("week", "7d"), ("year", "365d"), ("millisecond", "1s")];
 
@@ -82,10 +85,40 @@ fn meant(name: &str, known: &[&str]) -> Vec<String> {
     {
         return Vec::from([format!("`limit` with `window: {windows}`")]);
     }
+    if let Some(rate) = text.strip_prefix("quer").and_then(|rest| rest.split_once("per")).map(|(_, rate)| rate)
+        && known.contains(&"window")
+    {
+        return by_rate(rate);
+    }
     if let Some((_, field)) = OTHER_WORDS.iter().find(|(word, field)| *word == text && known.contains(field)) {
         return Vec::from([format!("`{field}`")]);
     }
     nearest(&name, known).iter().map(|field| format!("`{field}`")).collect()
+}
+
+/// What was meant by `query_per_...`: the unit alone decides, as the names are all alike but for it.
+fn by_rate(rate: &str) -> Vec<String> {
+    let letters = rate.trim_start_matches(|character: char| character.is_ascii_digit());
+    let count = rate.strip_suffix(letters).unwrap_or_default();
+    let letters_alone: Vec<char> = letters.chars().collect();
+    let is_near = |unit: &&str| {
+        let begins = unit.starts_with(letters) || letters.starts_with(*unit);
+        begins || is_short_for(letters, unit) || jaro_winkler(&letters_alone, &unit.chars().collect::<Vec<char>>()) >= UNIT_LIKENESS_MIN
+    };
+    let unit = limit::UNITS.into_iter().find(is_near).filter(|_| !letters.is_empty());
+    Vec::from([match (unit, count.trim_start_matches('0')) {
+        (None, _) if rate.is_empty() => return Vec::new(),
+        (Some(unit), "") if count.is_empty() => format!("`query_per_{unit}`"),
+        (Some(unit), count) if !count.is_empty() => format!("`limit` with `window: {count}{}`", unit.get(..1).unwrap_or_default()),
+        _ => "`limit` with `window`".into(),
+    }])
+}
+
+/// Whether letters are left out of a word but none added, as in `hr` and `hrs`.
+fn is_short_for(letters: &str, word: &str) -> bool {
+    let letters = letters.strip_suffix('s').unwrap_or(letters);
+    let mut rest = word.chars();
+    letters.len() > 1 && letters.chars().next() == word.chars().next() && letters.chars().all(|letter| rest.any(|other| other == letter))
 }
 
 /// `a, b or c`.
@@ -175,6 +208,20 @@ mod tests {
             ("query_per_week", "`limit` with `window: 7d`"),
             ("queries_per_month", "`limit` with `window: 30d`"),
             ("query_per_year", "`limit` with `window: 365d`"),
+            ("query_per_hr", "`query_per_hour`"),
+            ("query_per_hrs", "`query_per_hour`"),
+            ("query_per_mins", "`query_per_minute`"),
+            ("query_per_dy", "`query_per_day`"),
+            ("query_per_10s", "`limit` with `window: 10s`"),
+            ("query_per_30_min", "`limit` with `window: 30m`"),
+            ("query_per_2h", "`limit` with `window: 2h`"),
+            ("query_per_0s", "`limit` with `window`"),
+            ("query_per_ms", "`limit` with `window`"),
+            ("query_per_quarter", "`limit` with `window`"),
+            ("query_per_fortnight", "`limit` with `window`"),
+            ("query_per_half_hour", "`limit` with `window`"),
+            ("query_per_decade", "`limit` with `window`"),
+            ("query_per", ""),
             ("windows", "`window`"),
             ("keys", "`key`"),
             ("unlimitted", "`unlimited`"),

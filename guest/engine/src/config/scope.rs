@@ -42,7 +42,12 @@ fn names(reader: &mut Reader, fields: &Fields<'_>, field: &str) -> Option<Vec<St
             Some(name) if name.is_empty() && field != "_match_domain_" => {
                 reader.warn(path, "is empty and therefore not looked at");
             }
-            Some(name) => names.push(name),
+            Some(name) => {
+                if field == "_match_domain_" && (name.contains('/') || (name.contains(':') && !name.contains(['[', '*']))) {
+                    reader.warn(path, "is met by no host: expected a name without scheme, port and path");
+                }
+                names.push(name);
+            }
             None => understood = false,
         }
     }

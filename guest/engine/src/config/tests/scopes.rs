@@ -45,6 +45,10 @@ fn what_loses_is_told() {
     assert_eq!(warnings.len(), 2);
     assert!(warnings[0].starts_with("_rules_[0]._match_domain_: is not looked at"), "{warnings:?}");
     assert!(warnings[1].starts_with("_rules_[0]._match_route_prefix_: is not looked at"), "{warnings:?}");
+    for domain in ["a.test:80", "http://a.test", "a.test/b"] {
+        let (_, warnings) = scope_and_warnings(json!({"_match_domain_": ["d", domain]}));
+        assert!(warnings[0].starts_with("_rules_[0]._match_domain_[1]: is met by no host"), "{warnings:?}");
+    }
     let (scope, warnings) = scope_and_warnings(json!({"_match_domain_": ["d"], "_match_service_": ["s"]}));
     assert_eq!(scope, Scope::Domain(texts(&["d"])));
     assert!(warnings[0].starts_with("_rules_[0]._match_service_: "), "{warnings:?}");
@@ -59,7 +63,7 @@ fn a_rule_for_nothing_is_refused() {
         refuses(rules(json!([rule(fields)])), "_rules_[0]", "expected at least one of `_match_route_`");
     }
     refuses(rules(json!([rule(json!({"_match_route_": [{}]}))])), "_rules_[0]._match_route_[0]", "expected a text, got an object");
-    refuses(rules(json!(["a"])), "_rules_[0]", "expected an object, got `a`");
+    refuses(rules(json!(["a"])), "_rules_[0]", "expected an object, got a text");
 }
 
 #[test]

@@ -140,8 +140,7 @@ fn matcher(reader: &mut Reader, path: Path<'_>, key: &str, kind: Keys) -> Option
 fn network(reader: &mut Reader, path: Path<'_>, key: &str) -> Option<Matcher> {
     let network = parse_key(key);
     if network.is_none() {
-        let seen = shortened(key, 80);
-        reader.error(path, format_args!("expected an IP address or a network such as `10.0.0.0/8`, got `{seen}`"));
+        reader.expected(path, &Node::Text(key.into()), "an IP address or a network such as `10.0.0.0/8`");
     }
     network.map(Matcher::Network)
 }

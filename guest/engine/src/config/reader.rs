@@ -150,7 +150,11 @@ impl Reader {
     /// An object whose fields are all of `known`; others are reported, and so are repeated ones.
     pub(super) fn object<'a>(&mut self, path: Path<'a>, node: &'a Node, known: &[&str]) -> Option<Fields<'a>> {
         let Node::Object(fields) = node else {
-            self.expected(path, node, "an object");
+            // The text is not shown: an API key that stands alone in `limit_keys`, say.
+            self.error(
+                path,
+                format_args!("expected an object, got {}", if matches!(node, Node::Text(_)) { node.kind().into() } else { seen(node) }),
+            );
             return None;
         };
         let mut names = BTreeSet::new();

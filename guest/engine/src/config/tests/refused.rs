@@ -22,6 +22,8 @@ fn a_url_in_the_wrong_place_is_not_shown() {
         config[field] = json!(value);
         refuses(config, field, "got a URL or a part of one");
     }
+    let network = json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "redis://u:hush@h", "query_per_second": 1}]});
+    refuses(with_item(network), "rule_items[0].limit_keys[0].key", "such as `10.0.0.0/8`, got a URL or a part of one");
 }
 
 #[test]
@@ -76,7 +78,11 @@ fn what_is_required() {
     refuses(with_threshold(json!(null)), "global_threshold", "expected an object, got null");
     refuses(with_item(json!({"limit_by_header": "h"})), "rule_items[0].limit_keys", "is missing");
     refuses(with_item(json!({"limit_by_header": "h", "limit_keys": []})), "rule_items[0].limit_keys", "got an empty array");
-    refuses(with_item(json!({"limit_by_header": "h", "limit_keys": ["a"]})), "rule_items[0].limit_keys[0]", "expected an object, got `a`");
+    refuses(
+        with_item(json!({"limit_by_header": "h", "limit_keys": ["a"]})),
+        "rule_items[0].limit_keys[0]",
+        "expected an object, got a text",
+    );
     refuses(with_key(json!({"query_per_day": 1})), "rule_items[0].limit_keys[0].key", "is missing");
     refuses(with_key(json!({"key": "", "query_per_day": 1})), "rule_items[0].limit_keys[0].key", "got an empty text");
     refuses(with_key(json!({"key": null, "query_per_day": 1})), "rule_items[0].limit_keys[0].key", "got null");

@@ -10,9 +10,15 @@ pub(crate) const HIDDEN: &str = "***";
 /// Parameters of a Redis URL that are no secret. Their values are shown if they are plain words.
 const SHOWN_PARAMETERS: [&str; 6] = ["db", "user", "username", "protocol", "ssl", "tls"];
 
-/// Keys in `limit_keys` of at least this length may be API keys: of those the beginning is shown.
+/// Keys in `limit_keys` of at least this length may be API keys: of those the beginning is shown, as the filter does when it describes
+/// its rules.
 const KEY_LENGTH_MIN: usize = 16;
 const KEY_LENGTH_SHOWN: usize = 4;
+/// Of the keys of a hashed rule that are no longer than this, only the first character.
+const KEY_LENGTH_SHORT: usize = 8;
+
+/// Parts of the names of headers and parameters whose values the filter hashes unless told otherwise.
+const HASHED_NAMES: [&str; 8] = ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
 
 /// Whether a field of this name holds a secret. One that names a file does not.
 pub(crate) fn is_secret_name(name: &str) -> bool {
@@ -49,34 +55,71 @@ pub(crate) fn text_shown(text: &str) -> String {
     }
 }
 
-/// A copy of a document without secrets: the values of fields named like one, what URLs hold, and long keys of `limit_keys`.
+/// A copy of a document without secrets: the values of fields named like one, what URLs hold, and keys of `limit_keys` that are long or
+/// of rules whose values are hashed.
 pub(crate) fn without_secrets(value: &Value) -> Value {
+    cleared(value, None)
+}
+
+/// The same, where the policy around says this of `hash_values`.
+fn cleared(value: &Value, policy: Option<bool>) -> Value {
     match value {
         Value::Object(fields) => {
-            let has_keys_that_count = fields.contains_key("limit_keys") && !fields.contains_key("limit_by_per_ip");
+            let hashes = fields.get("hash_values").and_then(truth);
+            // Each entry of `_rules_` is a policy of its own, and inherits nothing.
+            let around = |name: &str| if name == "_rules_" { None } else { hashes.or(policy) };
+            let is_by_address = fields.get("limit_by_per_ip").is_some_and(|source| !source.is_null());
             let shown = |(name, value): (&String, &Value)| {
                 let value = match (name.as_str(), value) {
                     (_, Value::Null) => Value::Null,
                     (name, _) if is_secret_name(name) => Value::from(HIDDEN),
-                    ("limit_keys", keys) if has_keys_that_count => keys_shown(keys),
-                    (_, value) => without_secrets(value),
+                    ("limit_keys", keys) if !is_by_address || hashes.or(policy) == Some(true) => {
+                        keys_shown(keys, hashes.or(policy).unwrap_or_else(|| is_hashed_unless_told(fields)))
+                    }
+                    (name, value) => cleared(value, around(name)),
                 };
                 (name.clone(), value)
             };
             fields.iter().map(shown).collect()
         }
-        Value::Array(list) => list.iter().map(without_secrets).collect(),
+        Value::Array(list) => list.iter().map(|item| cleared(item, policy)).collect(),
         Value::String(text) if has_credentials(text) => Value::from(url_shown(text)),
         other => other.clone(),
     }
 }
 
-fn keys_shown(keys: &Value) -> Value {
+/// What the filter takes for true and false.
+fn truth(value: &Value) -> Option<bool> {
+    let text = match value {
+        Value::String(text) => text.to_ascii_lowercase(),
+        other => other.to_string(),
+    };
+    match text.as_str() {
+        "true" | "t" | "1" => Some(true),
+        "false" | "f" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether a rule counts by values that open doors.
+fn is_hashed_unless_told(rule: &Map<String, Value>) -> bool {
+    let has_such_a_name = |source: &Value| {
+        let name = source.as_str().unwrap_or_default();
+        let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+        HASHED_NAMES.iter().any(|part| name.contains(part))
+    };
+    let given = |names: [&str; 2]| names.into_iter().filter_map(|name| rule.get(name)).find(|source| !source.is_null());
+    given(["limit_by_cookie", "limit_by_per_cookie"]).is_some()
+        || given(["limit_by_header", "limit_by_per_header"]).is_some_and(has_such_a_name)
+        || given(["limit_by_param", "limit_by_per_param"]).is_some_and(has_such_a_name)
+}
+
+fn keys_shown(keys: &Value, is_hashed: bool) -> Value {
     let entry = |fields: &Map<String, Value>| -> Value {
         let shown = |(name, value): (&String, &Value)| {
             let text = match (name.as_str(), value) {
-                ("key", Value::String(key)) => Some(key_shown(key)),
-                ("key", Value::Number(key)) => Some(key_shown(&key.to_string())),
+                ("key", Value::String(key)) => Some(key_shown(key, is_hashed)),
+                ("key", Value::Number(key)) => Some(key_shown(&key.to_string(), is_hashed)),
                 _ => None,
             };
             (name.clone(), text.map_or_else(|| without_secrets(value), Value::from))
@@ -84,19 +127,21 @@ fn keys_shown(keys: &Value) -> Value {
         fields.iter().map(shown).collect()
     };
     match keys {
-        Value::Array(list) => list.iter().map(keys_shown).collect(),
+        Value::Array(list) => list.iter().map(|keys| keys_shown(keys, is_hashed)).collect(),
         Value::Object(fields) => entry(fields),
         other => other.clone(),
     }
 }
 
-/// The beginning of a key that may be an API key.
-fn key_shown(key: &str) -> String {
+/// The beginning of a key that may open doors.
+fn key_shown(key: &str, is_hashed: bool) -> String {
     let length = key.chars().count();
-    if length < KEY_LENGTH_MIN || key.starts_with("regexp:") || key.starts_with("${") {
+    let is_open = key == "*" || key.starts_with("regexp:") || key.starts_with("${");
+    if is_open || !is_hashed && length < KEY_LENGTH_MIN {
         return key.to_owned();
     }
-    format!("{}{HIDDEN}", key.chars().take(KEY_LENGTH_SHOWN).collect::<String>())
+    let shown = if length > KEY_LENGTH_SHORT { KEY_LENGTH_SHOWN } else { 1 };
+    format!("{}{HIDDEN}", key.chars().take(shown).collect::<String>())
 }
 
 /// Whether a text is, or holds, a URL with a user or with parameters named like secrets; or something like `user:secret@host`.
@@ -267,5 +312,41 @@ mod tests {
         assert_eq!(keys(0), ["9a34***", "1234***", "regexp:^a-long-expression$", "short"]);
         assert_eq!(keys(1), ["2001:db8:1:2:3:4:5:6/128"]);
         assert_eq!((&shown["hash_key"], &shown["rejected_msg"]), (&json!("***"), &json!("***")));
+    }
+    #[test]
+    fn keys_of_hashed_rules_are_cut_whatever_their_length() {
+        let keys = json!([{"key": "sk-123456"}, {"key": "abc"}, {"key": "*"}, {"key": "regexp:^a"}]);
+        let (cut, whole) = (["sk-1***", "a***", "*", "regexp:^a"], ["sk-123456", "abc", "*", "regexp:^a"]);
+        let shown = |policy: Value| -> Vec<String> {
+            let shown = without_secrets(&policy);
+            let policy = shown.get("_rules_").map_or(&shown, |rules| &rules[0]);
+            policy["rule_items"][0]["limit_keys"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|entry| entry["key"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        for source in ["limit_by_cookie", "limit_by_per_cookie"] {
+            assert_eq!(shown(json!({"rule_items": [{source: "c", "limit_keys": keys}]})), cut, "{source}");
+        }
+        for name in ["X-Api-Key", "authorization", "my_session", "id_token"] {
+            assert_eq!(
+                shown(json!({"rule_items": [{"limit_by_header": name, "limit_by_param": null, "limit_keys": keys}]})),
+                cut,
+                "{name}"
+            );
+            assert_eq!(shown(json!({"rule_items": [{"limit_by_per_param": name, "limit_keys": keys}]})), cut, "{name}");
+            let told = json!({"rule_items": [{"limit_by_header": name, "hash_values": "false", "limit_keys": keys}]});
+            assert_eq!(shown(told), whole, "{name}");
+        }
+        let item = |hash_values: Value| json!([{"limit_by_header": "x", "hash_values": hash_values, "limit_keys": keys}]);
+        let plain = json!([{"limit_by_header": "x", "limit_by_per_ip": null, "limit_keys": keys}]);
+        assert_eq!(shown(json!({"rule_items": item(json!(true))})), cut);
+        assert_eq!(shown(json!({"rule_items": plain, "hash_values": true})), cut);
+        assert_eq!(shown(json!({"_rules_": [{"rule_items": plain, "hash_values": 1}]})), cut);
+        assert_eq!(shown(json!({"rule_items": item(json!(false)), "hash_values": true})), whole);
+        assert_eq!(shown(json!({"_rules_": [{"rule_items": plain}], "hash_values": true})), whole);
+        assert_eq!(shown(json!({"rule_items": plain})), whole);
     }
 }

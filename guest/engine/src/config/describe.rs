@@ -28,6 +28,8 @@ use crate::{
 const SHOWN_MAX: usize = 20;
 /// Longer texts are shortened, in characters.
 const TEXT_MAX: usize = 80;
+/// Keys of at least this length may be API keys, whatever they are counted by.
+const KEY_LENGTH_MIN: usize = 16;
 
 /// Writes a configuration out, a line a fact.
 pub(super) struct Description<'a>(pub(super) &'a Config);
@@ -116,7 +118,7 @@ fn rule_item(f: &mut fmt::Formatter<'_>, number: usize, item: &RuleItem) -> fmt:
         (OnMissing::Refuse, _) => writeln!(f, "       without a value: refused"),
         (OnMissing::Count, _) => {
             let entry = item.keys.of_missing();
-            writeln!(f, "       without a value: all together, as {}", entry.map(|entry| text(&entry.key)).unwrap_or_default())
+            writeln!(f, "       without a value: all together, as {}", entry.map(|entry| key(item, entry)).unwrap_or_default())
         }
         // There is always a peer.
         (OnMissing::Pass, Source::Ip(_)) => Ok(()),
@@ -139,10 +141,12 @@ fn entry_limits(limit_by: &LimitBy, entry: &KeyEntry) -> String {
 /// A key; of one that opens doors only the beginning.
 fn key(item: &RuleItem, entry: &KeyEntry) -> String {
     let is_value = !(item.limit_by.per && (entry.key == ANY || entry.key.starts_with(REGEXP)));
-    if !item.is_secret || !is_value {
+    let length = entry.key.chars().count();
+    let may_open_doors = item.is_secret || (entry.network.is_none() && length >= KEY_LENGTH_MIN);
+    if !may_open_doors || !is_value {
         return text(&entry.key);
     }
-    let shown = if entry.key.chars().count() > 8 { 4 } else { 1 };
+    let shown = if length > 8 { 4 } else { 1 };
     text(&format!("{}...", entry.key.chars().take(shown).collect::<String>()))
 }
 

@@ -142,3 +142,22 @@ fn who_shares_a_window_is_told() {
 "#;
     assert_eq!(text, expected);
 }
+
+#[test]
+fn long_keys_are_cut_whatever_they_are_counted_by() {
+    let long = "9a342114-ba8a-11ec-b1bf-00163e1250b5";
+    for source in ["limit_by_header", "limit_by_param", "limit_by_per_header", "limit_by_per_param"] {
+        let keys = json!([{"key": long, "query_per_second": 1}, {"key": "fifteen-letters", "query_per_second": 1}]);
+        let text = config(&with_item(json!({source: "x", "limit_keys": keys}))).describe();
+        assert!(text.contains("       9a34... ") && text.contains(" fifteen-letters ") && !text.contains(long), "{text}");
+    }
+    let keys = json!([{"key": "1234567890123456", "query_per_second": 1}]);
+    let text = config(&with_item(json!({"limit_by_consumer": "", "hash_values": false, "limit_keys": keys}))).describe();
+    assert!(text.contains("       1234...  1 per 1s"), "{text}");
+    let keys = json!([{"key": "2001:db8:1:2:3:4:5:6/128", "query_per_second": 1}]);
+    let text = config(&with_item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": keys}))).describe();
+    assert!(text.contains("2001:db8:1:2:3:4:5:6"), "{text}");
+    let keys = json!([{"key": "regexp:^a-long-expression$", "query_per_second": 1}]);
+    let text = config(&with_item(json!({"limit_by_per_header": "x", "on_missing": "pass", "limit_keys": keys}))).describe();
+    assert!(text.contains("regexp:^a-long-expression$"), "{text}");
+}

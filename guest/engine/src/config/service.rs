@@ -55,9 +55,10 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, path: Path<'_>,
     let port = number(reader, &fields, "service_port", u16::MAX);
     let username = text(reader, &fields, "username");
     let password = password(reader, &fields);
-    let timeout_ms = number(reader, &fields, "timeout", TIMEOUT_MS_MAX)?;
-    let database = number(reader, &fields, "database", DATABASE_MAX)?;
-    let service_name = service_name?;
+    let timeout_ms = number(reader, &fields, "timeout", TIMEOUT_MS_MAX);
+    let database = number(reader, &fields, "database", DATABASE_MAX);
+    // Only now, so that every mistake is told.
+    let (service_name, timeout_ms, database) = (service_name?, timeout_ms?, database?);
     let port = match port? {
         0 if service_name.ends_with(".static") => PORT_STATIC,
         0 => PORT,

@@ -52,6 +52,14 @@ fn redis() {
 }
 
 #[test]
+fn every_mistake_of_a_redis_block_is_told() {
+    let errors = errors(&with_redis(json!({"service_port": -1, "username": [], "password": {}, "timeout": 3_600_001, "database": -1})));
+    for field in ["service_name", "service_port", "username", "password", "timeout", "database"] {
+        assert!(errors.iter().any(|error| error.starts_with(&alloc::format!("redis.{field}"))), "{field}: {errors:?}");
+    }
+}
+
+#[test]
 fn no_message_repeats_a_password() {
     for redis in [
         json!({"service_name": "r", "password": {"secret": "secret"}}),

@@ -2,6 +2,7 @@
 
 use alloc::{
     collections::BTreeMap,
+    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     key::limit_type,
-    rule::{FailureMode, Limit, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch},
+    rule::{FailureMode, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Source},
 };
 
 pub(super) const FIELDS: [&str; 21] = [
@@ -196,11 +197,22 @@ fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision, 
         max_new_keys_per_second: max_new_keys_per_second?,
     };
     if item.on_missing == OnMissing::Count && item.keys.of_missing().is_none() {
-        reader
-            .error(fields.at("on_missing"), "`count` has no limit: expected an entry that takes every value, such as `*`, or an empty one");
+        reader.error(fields.at("on_missing"), format_args!("`count` has no limit: expected {}", entry_of_missing(&item.limit_by)));
         return None;
     }
     Some(item)
+}
+
+/// The entry that limits requests without a value.
+fn entry_of_missing(limit_by: &LimitBy) -> String {
+    match (&limit_by.source, limit_by.per) {
+        (Source::Ip(_), _) => "an entry that takes every address, such as `0.0.0.0/0`".to_string(),
+        (_, true) => "an entry that takes every value, such as `*`".to_string(),
+        (_, false) => {
+            let field = limit_type(limit_by).replacen("limit_by_", "limit_by_per_", 1);
+            format!("`{field}`, with an entry that takes every value, such as `*`")
+        }
+    }
 }
 
 /// An array without elements, or what counts as one, as a message shows it.

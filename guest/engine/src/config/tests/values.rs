@@ -22,7 +22,18 @@ fn missing_and_several_values() {
     refuses(with_item(by_header("h", json!({"on_missing": "ignore"}))), "rule_items[0].on_missing", "`pass`, `refuse` or `count`");
     refuses(with_item(by_header("h", json!({"take": "any"}))), "rule_items[0].take", "`first`, `last`, `all` or `refuse`");
     let exact = json!({"limit_by_header": "h", "on_missing": "count", "limit_keys": [{"key": "a", "query_per_second": 5}]});
-    refuses(with_item(exact), "rule_items[0].on_missing", "`count` has no limit");
+    let expected = "`count` has no limit: expected `limit_by_per_header`, with an entry that takes every value, such as `*`";
+    refuses(with_item(exact), "rule_items[0].on_missing", expected);
+    for (source, value, expected) in [
+        ("limit_by_param", "p", "expected `limit_by_per_param`, with an entry"),
+        ("limit_by_cookie", "c", "expected `limit_by_per_cookie`, with an entry"),
+        ("limit_by_consumer", "", "expected `limit_by_per_consumer`, with an entry"),
+        ("limit_by_per_header", "h", "expected an entry that takes every value, such as `*`"),
+        ("limit_by_per_ip", "from-header-x", "expected an entry that takes every address, such as `0.0.0.0/0`"),
+    ] {
+        let item = json!({source: value, "on_missing": "count", "limit_keys": [{"key": "10.0.0.1", "query_per_second": 5}]});
+        refuses(with_item(item), "rule_items[0].on_missing", expected);
+    }
     let address = json!({"limit_by_per_ip": "from-remote-addr", "take": "last", "limit_keys": [{"key": "::/0", "query_per_second": 5}]});
     refuses(with_item(address), "rule_items[0].take", "stands beside `limit_by_per_ip`");
 }

@@ -65,8 +65,8 @@ fn unknown_field(name: &str, known: &[&str]) -> String {
     match elsewhere().or_else(meant) {
         Some(hint) => format!("there is no such field here; {hint}"),
         None => {
-            // The reserved ones are written by gateways, hardly by a person who then spells them so badly.
-            let plain = known.iter().filter(|field| !field.starts_with('_'));
+            // The other reserved ones are written by gateways, hardly by a person who then spells them so badly.
+            let plain = known.iter().filter(|field| !field.starts_with('_') || **field == "_rules_");
             let known: Vec<String> = plain.map(|field| format!("`{field}`")).collect();
             format!("there is no such field here; expected {}", either(&known))
         }

@@ -52,6 +52,14 @@ fn redis() {
 }
 
 #[test]
+fn rules_are_among_the_fields_of_the_top_only() {
+    let of_top = errors(&with(json!({"colour": 1}))).concat();
+    assert!(of_top.contains("colour: there is no such field here; expected `rule_name`") && of_top.contains("`_rules_`"), "{of_top}");
+    let of_element = errors(&json!({"_rules_": [with(json!({"_match_route_": "a", "colour": 1}))]})).concat();
+    assert!(of_element.contains("colour: there is no such field here") && !of_element.contains("or `_rules_`"), "{of_element}");
+}
+
+#[test]
 fn every_mistake_of_a_redis_block_is_told() {
     let errors = errors(&with_redis(json!({"service_port": -1, "username": [], "password": {}, "timeout": 3_600_001, "database": -1})));
     for field in ["service_name", "service_port", "username", "password", "timeout", "database"] {

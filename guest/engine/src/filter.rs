@@ -175,8 +175,9 @@ impl Engine {
                 self.telemetry.decided(index, Tally::Exempt);
                 return Step::Pass;
             }
-            Planned::Refused => {
+            Planned::Refused { owner } => {
                 self.telemetry.decided(index, Tally::Refused);
+                self.telemetry.refused_by_rule(index, owner);
                 let settled = self.decider(index).map_or_else(Settled::passed, Decider::refuse_silently);
                 return self.at_once(stream, settled);
             }

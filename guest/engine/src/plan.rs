@@ -25,8 +25,8 @@ pub(crate) enum Planned {
     Unlimited,
     /// It passes without a charge: it is exempt.
     Exempt,
-    /// It is refused without a charge, for what it lacks or has too often.
-    Refused,
+    /// It is refused without a charge, for what it lacks or has too often. Its owner, as in [`Plan`], is the rule that refuses it.
+    Refused { owner: usize },
     /// It is charged.
     Charged(Plan),
 }
@@ -39,7 +39,7 @@ impl Planned {
         }
         let hits = match policy.hits(request) {
             Met::Unlimited => return Planned::Unlimited,
-            Met::Refused(_) => return Planned::Refused,
+            Met::Refused(at) => return Planned::Refused { owner: at + 1 },
             Met::Limits(hits) => hits,
         };
         let together = policy.decides_together();

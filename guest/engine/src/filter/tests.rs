@@ -313,6 +313,24 @@ fn nothing_refuses_in_dry_run() {
 }
 
 #[test]
+fn who_refuses_without_asking_is_counted_too() {
+    let keys = json!([{"key": "*", "query_per_minute": 9}]);
+    let config = json!({"rule_name": "r", "rule_items": [
+        {"limit_by_per_header": "x-absent", "limit_keys": keys},
+        {"name": "missing", "limit_by_per_header": "x-absent", "on_missing": "refuse", "limit_keys": keys},
+    ]});
+    let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
+    let of_items = |engine: &mut Engine| -> Vec<String> {
+        let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
+        let metrics = events.iter().map(|event| &engine.metrics()[event.metric]);
+        metrics.filter(|metric| metric.name == "slidegate_item_decisions_total").map(|metric| format!("{:?}", metric.labels)).collect()
+    };
+    assert!(matches!(engine.on_request(1, &request(), 0), Step::Respond(_)));
+    let counted = of_items(&mut engine);
+    assert!(counted.len() == 1 && counted[0].contains("missing") && counted[0].contains("refused"), "{counted:?}");
+}
+
+#[test]
 fn what_left_is_forgotten() {
     let mut engine = engine(json!({"show_limit_quota_header": true}));
     for stream in 0..1_000 {

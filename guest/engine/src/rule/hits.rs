@@ -53,8 +53,8 @@ pub enum Met<'a> {
     Limits(Vec<Hit<'a>>),
     /// No limit at all: its value is unlimited.
     Unlimited,
-    /// It is refused for what it lacks or has too often, by this item.
-    Refused(&'a RuleItem),
+    /// It is refused for what it lacks or has too often, by the item at this place.
+    Refused(usize),
 }
 
 /// What one item says of a request.
@@ -78,7 +78,7 @@ impl Policy {
             match (meet(at, item, &mut facts), self.rule_match) {
                 (Meeting::None, _) | (Meeting::Unlimited, RuleMatch::All) => {}
                 (Meeting::Refused, _) if self.dry_run || item.dry_run => {}
-                (Meeting::Refused, _) => return Met::Refused(item),
+                (Meeting::Refused, _) => return Met::Refused(at),
                 (Meeting::Unlimited, RuleMatch::First) => return Met::Unlimited,
                 (Meeting::Limits(found), RuleMatch::First) => return Met::Limits(found),
                 (Meeting::Limits(found), RuleMatch::All) => hits.extend(found),

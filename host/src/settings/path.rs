@@ -200,7 +200,7 @@ fn decoded_without_parameters(path: &str) -> Vec<u8> {
         };
         is_parameter = byte == b';' || (is_parameter && byte != b'/');
         // Of a segment that was nothing but parameters no empty one stays: `/;a/login` is `/login`.
-        if !is_parameter && !(byte == b'/' && read.ends_with(b"/")) {
+        if !(is_parameter || byte == b'/' && read.ends_with(b"/")) {
             read.push(byte);
         }
     }

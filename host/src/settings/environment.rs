@@ -119,9 +119,7 @@ impl Environment {
     pub(crate) fn hide(&self, text: &str) -> String {
         let mut hidden = text.to_owned();
         for (value, name) in &self.values {
-            if hidden.contains(value.as_str()) {
-                hidden = replaced(&hidden, value, &format!("${{{name}}}"));
-            }
+            hidden = replaced(&hidden, value, &format!("${{{name}}}"));
         }
         hidden
     }

@@ -149,14 +149,12 @@ fn replaced(text: &str, value: &str, replacement: &str) -> String {
     };
     let head = value.char_indices().nth(HEAD_LENGTH).map_or(value, |(end, _)| &value[..end]);
     let mut result = String::new();
-    let mut from = 0;
-    for (at, _) in text.match_indices(head) {
-        if at < from {
-            continue;
-        }
+    let (mut from, mut sought) = (0, 0);
+    while let Some(at) = text[sought..].find(head).map(|found| sought + found) {
         let common = text[at..].chars().zip(value.chars()).take_while(|(seen, letter)| seen == letter);
         let end = at + common.map(|(letter, _)| letter.len_utf8()).sum::<usize>();
         let (before, after) = (text[..at].chars().next_back(), text[end..].chars().next());
+        sought = end;
         if is_inside(before, value.chars().next()) || is_inside(after, value.chars().next_back()) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! What was measured under attack, as a table for the README.
 
-use std::{fmt::Write, fs, path::Path, time::Duration};
+use std::{fmt::Write, time::Duration};
 
 /// What one attack did.
 #[derive(Debug)]
@@ -37,10 +37,7 @@ impl Report {
 
     /// Writes `dist/attack.md`.
     pub(crate) fn keep(&self) {
-        let dist = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace").join("dist");
-        fs::create_dir_all(&dist).expect("dist/ can be made");
-        fs::write(dist.join("attack.md"), self.table()).expect("dist/attack.md can be written");
-        println!("written to dist/attack.md");
+        slidegate_tests::dist::keep("attack.md", &self.table());
     }
 
     fn table(&self) -> String {

@@ -1,6 +1,6 @@
 //! What was measured while something failed, as a table for the README.
 
-use std::{fmt::Write, fs, path::Path, time::Duration};
+use std::{fmt::Write, time::Duration};
 
 /// What the gateways of one failure mode did during one fault.
 #[derive(Debug)]
@@ -40,10 +40,7 @@ impl Report {
 
     /// Writes `dist/faults.md`.
     pub(crate) fn keep(&self) {
-        let dist = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace").join("dist");
-        fs::create_dir_all(&dist).expect("dist/ can be made");
-        fs::write(dist.join("faults.md"), self.table()).expect("dist/faults.md can be written");
-        println!("written to dist/faults.md");
+        slidegate_tests::dist::keep("faults.md", &self.table());
     }
 
     fn table(&self) -> String {

@@ -3,6 +3,7 @@
 //! Nothing here is shipped. The tests themselves are the `*.rs` files beside `src/`, their cases the files in `cases/`.
 
 pub mod case;
+pub mod dist;
 pub mod documented;
 pub mod fault_proxy;
 pub mod footprint;

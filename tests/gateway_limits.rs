@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use std::{
 use slidegate_tests::{
     footprint::Footprint,
     gateway_process::{Gateway, wait_until},
-    http_client::HttpClient,
+    http_client::{HttpClient, stream_from},
     http2_client::{Http2Client, kind},
     upstream::Upstream,
 };
@@ -150,7 +150,7 @@ fn no_address_may_have_more_connections_than_its_limit() {
     gateway.wait_log("connections are turned away");
     assert_eq!(gateway.log_lines("connections are turned away").len(), 1);
     // Another address is served; which address a client has is for its socket to say.
-    let other = from("127.0.0.2", gateway.listen());
+    let other = stream_from("127.0.0.2", gateway.listen());
     assert!(ask(other).starts_with("HTTP/1.1 200"));
     drop(slow);
     wait_until("they are gone", || connections(&gateway) == 0.0);
@@ -158,13 +158,27 @@ fn no_address_may_have_more_connections_than_its_limit() {
     gateway.wait_log("no more connections are turned away");
 }
 
-/// A connection from this address of the machine itself.
-fn from(source: &str, to: SocketAddr) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    let source: SocketAddr = format!("{source}:0").parse().expect("an address");
-    socket.bind(&source.into()).expect("an address of the loopback");
-    socket.connect(&to.into()).expect("the gateway accepts");
-    socket.into()
+#[test]
+fn no_address_may_have_more_requests_at_once_than_its_limit() {
+    let (_upstream, gateway) = rig("limits: {requests_per_address: 3, requests: 4}\n");
+    let mut slow = Http2Client::connect(gateway.listen(), 65_535).expect("the gateway accepts");
+    for _ in 0..3 {
+        slow.get("/delay/60000").expect("the gateway reads");
+    }
+    wait_until("all three are asking", || in_flight(&gateway) == 3.0);
+    let refused = gateway.client().send("GET", "/", &[], b"");
+    assert_eq!((refused.status(), refused.head.header("retry-after")), (503, Some(b"1".as_slice())));
+    // Another address is served, as long as there are not too many of all.
+    assert!(ask(stream_from("127.0.0.2", gateway.listen())).starts_with("HTTP/1.1 200"));
+    let mut other = stream_from("127.0.0.2", gateway.listen());
+    other.write_all(b"GET /delay/60000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    wait_until("a fourth is asking", || in_flight(&gateway) == 4.0);
+    assert!(ask(stream_from("127.0.0.3", gateway.listen())).starts_with("HTTP/1.1 503"));
+    let overloaded = |reason| gateway.metrics().sum("slidegate_requests_overloaded_total", &[("reason", reason)]);
+    assert_eq!([overloaded("address"), overloaded("requests"), overloaded("descriptors")], [1.0, 1.0, 0.0]);
+    drop((slow, other));
+    wait_until("nothing is in flight", || in_flight(&gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 200);
 }
 
 fn ask(mut client: TcpStream) -> String {

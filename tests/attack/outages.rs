@@ -17,10 +17,13 @@ use slidegate_tests::{
 use crate::{
     Attack,
     report::Figures,
-    scene::{Bystander, Effort, under_attack},
+    scene::{Bystander, Effort, Gate, under_attack},
 };
 
 pub(crate) const ALL: &[Attack] = &[("logs_that_nobody_reads", unread_logs), ("a_redis_that_says_nothing", silent_redis)];
+
+/// What requests may hold in each worker's instance while they wait for Redis, which has two workers here.
+const WAITING_BYTES_MAX: u64 = 2 * (8 << 20);
 
 /// How many requests wait for the silent Redis.
 const WAITING: usize = 1_000;
@@ -78,7 +81,8 @@ fn unread_logs(effort: Effort) -> Figures {
 fn silent_redis(effort: Effort) -> Figures {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let settings = format!(
-        "redis: {{names: {{redis.static: \"redis://{}\"}}}}
+        "workers: 2
+redis: {{names: {{redis.static: \"redis://{}\"}}}}
 filter:
   rule_name: silent
   rule_items: [{{limit_by_per_header: x-key, limit_keys: [{{key: \"*\", query_per_hour: 1000000}}]}}]
@@ -87,7 +91,8 @@ filter:
         silent.local_addr().expect("an address")
     );
     let attack = format!("{WAITING} requests at a time wait for a Redis that says nothing, values of 256 `%`");
-    under_attack(&attack, "raw client", &settings, Duration::ZERO, |gateway| {
+    let gate = Gate { settings: &settings, may_keep: WAITING_BYTES_MAX };
+    under_attack(&attack, "raw client", gate, Duration::ZERO, |gateway| {
         let start = Instant::now();
         let value = "%".repeat(256);
         while start.elapsed() < effort.lasts() {

@@ -52,7 +52,19 @@ impl HttpClient {
     ///
     /// When nobody listens there.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        Self::of(TcpStream::connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}")), address)
+    }
+
+    /// A connection to `address` from another address of this machine's loopback, such as `127.0.0.2`.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not accept it.
+    pub fn connect_from(source: &str, address: SocketAddr) -> Self {
+        Self::of(stream_from(source, address), address)
+    }
+
+    fn of(stream: TcpStream, address: SocketAddr) -> Self {
         stream.set_read_timeout(Some(HANG)).expect("a socket takes a timeout");
         stream.set_write_timeout(Some(HANG)).expect("a socket takes a timeout");
         stream.set_nodelay(true).expect("a TCP socket takes the option");
@@ -293,4 +305,17 @@ impl Answer {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
+}
+
+/// A socket that is connected to `to` from another address of this machine's loopback, such as `127.0.0.2`.
+///
+/// # Panics
+///
+/// When the server does not accept it.
+pub fn stream_from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let source: SocketAddr = format!("{source}:0").parse().expect("an address");
+    socket.bind(&source.into()).expect("an address of the loopback");
+    socket.connect(&to.into()).unwrap_or_else(|error| panic!("cannot connect to {to} from {source}: {error}"));
+    socket.into()
 }

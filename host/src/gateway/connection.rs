@@ -26,6 +26,7 @@ use crate::gateway::interim::BesideResponses;
 use crate::gateway::proxy::Lane;
 use crate::gateway::server::Ending;
 use crate::gateway::socket::{Flow, Socket};
+use crate::gateway::telemetry::Overload;
 use crate::settings::{Limits, Timeouts};
 
 /// How often an HTTP/2 client that sends nothing is asked whether it still lives, and how long it may take to answer.
@@ -62,7 +63,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr
     let beside = BesideResponses::default();
     let socket = beside.socket(socket);
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, beside, ending: ending.clone() });
+    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, beside, limits, ending: ending.clone() });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
@@ -149,14 +150,16 @@ struct Visit {
     guests: Arc<Guests>,
     flow: Arc<Flow>,
     beside: BesideResponses,
+    limits: Limits,
     ending: Ending,
 }
 
 impl Visit {
     async fn answer(&self, request: Request<Incoming>) -> Response<Served> {
         let is_http2 = request.version() == Version::HTTP_2;
-        let Some(order) = Order::take(&self.guest, &self.guests, is_http2) else {
-            return self.served(self.overloaded(headers::is_grpc(request.headers())), None);
+        let order = match Order::take(&self.guest, &self.guests, &self.limits, is_http2) {
+            Ok(order) => order,
+            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), None),
         };
         let mut response = self.lane.answer(request, self.client, self.beside.clone()).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -170,14 +173,18 @@ impl Visit {
     fn served(&self, response: Response<ResponseBody>, order: Option<Order>) -> Response<Served> {
         response.map(|body| Served { body, flow: Arc::clone(&self.flow), _order: order })
     }
+}
 
-    /// There is no descriptor left to reach an upstream with; waiting for one would only hold more of them.
-    fn overloaded(&self, is_grpc: bool) -> Response<ResponseBody> {
-        let reason = "the gateway has no connection left for this request";
-        let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
-        parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        Response::from_parts(parts, ResponseBody::new(Source::own(body), LAST_WORD, None, None))
-    }
+/// The answer to a request that is one too many: waiting for its turn would only hold more of what there is too little of.
+fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
+    let reason = match reason {
+        Overload::Requests => "the gateway serves as many requests at once as it may",
+        Overload::Address => "this address has as many requests at once as it may",
+        Overload::Descriptors => "the gateway has no connection left for this request",
+    };
+    let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
+    parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    Response::from_parts(parts, ResponseBody::new(Source::own(body), LAST_WORD, None, None))
 }
 
 /// A response's body that waits while its connection takes nothing. The request counts as one in flight until this is dropped.

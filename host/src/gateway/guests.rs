@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::descriptors::Budget;
-use crate::gateway::telemetry::{self, TurnedAway};
+use crate::gateway::telemetry::{self, Overload, TurnedAway};
 use crate::settings::Limits;
 
 /// Room is made for so large a part of the limit at once, so that looking for the longest idle is not done for each newcomer.
@@ -24,19 +24,27 @@ pub(crate) struct Guests {
     budget: Budget,
     started: Instant,
     room: Mutex<Room>,
-    /// Requests that may hold a connection to an upstream.
+    /// Requests at once, each of which may hold a connection to an upstream.
     requests: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Room {
     guests: HashMap<u64, Arc<Guest>>,
-    /// How many of each address are there and were not asked to leave.
-    by_address: HashMap<Address, usize>,
+    by_address: HashMap<Address, Household>,
     last_id: u64,
     /// How many were asked to leave and are still there.
     leaving: usize,
     rushes: [Rush; TurnedAway::ALL.len()],
+}
+
+/// What the connections of one address have in common.
+#[derive(Default)]
+struct Household {
+    /// How many are there and were not asked to leave.
+    connections: usize,
+    /// Requests at once of all of them.
+    requests: Arc<AtomicUsize>,
 }
 
 /// Whom a connection is counted for: an IPv4 address, or the 64 bits of an IPv6 address that one customer of a provider has at least.
@@ -53,6 +61,8 @@ pub(crate) struct Guest {
     started: Instant,
     /// Requests that are not answered to the last byte.
     busy: AtomicUsize,
+    /// Those of all connections of its address.
+    busy_of_address: Arc<AtomicUsize>,
     /// Milliseconds after `started` at which the last request ended, or the connection began.
     idle_since_ms: AtomicU64,
     has_asked: AtomicBool,
@@ -138,7 +148,7 @@ impl Guests {
 impl Room {
     /// Lets idle guests go where a limit is reached; says which, if nobody can.
     fn make_way(&mut self, address: Address, most: usize, most_of_address: usize) -> Result<(), TurnedAway> {
-        let of_address = self.by_address.get(&address).copied().unwrap_or(0);
+        let of_address = self.by_address.get(&address).map_or(0, |household| household.connections);
         if most_of_address != 0 && of_address >= most_of_address && !self.let_go(most_of_address, Some(address)) {
             return Err(TurnedAway::Address);
         }
@@ -172,11 +182,14 @@ impl Room {
 
     fn seat(&mut self, address: Address, started: Instant) -> Arc<Guest> {
         self.last_id += 1;
+        let household = self.by_address.entry(address).or_default();
+        household.connections += 1;
         let guest = Arc::new(Guest {
             id: self.last_id,
             address,
             started,
             busy: AtomicUsize::new(0),
+            busy_of_address: Arc::clone(&household.requests),
             idle_since_ms: AtomicU64::new(milliseconds(started.elapsed())),
             has_asked: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
@@ -185,7 +198,6 @@ impl Room {
             leave: CancellationToken::new(),
         });
         self.guests.insert(guest.id, Arc::clone(&guest));
-        *self.by_address.entry(address).or_default() += 1;
         guest
     }
 
@@ -198,9 +210,9 @@ impl Room {
     }
 
     fn uncount(&mut self, address: Address) {
-        if let Some(count) = self.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(household) = self.by_address.get_mut(&address) {
+            household.connections -= 1;
+            if household.connections == 0 {
                 self.by_address.remove(&address);
             }
         }
@@ -281,17 +293,29 @@ impl Drop for Seat {
 }
 
 impl Order {
-    /// A request of a guest; none if the process has no descriptors left for its way to an upstream.
-    pub(crate) fn take(guest: &Arc<Guest>, guests: &Arc<Guests>, is_http2: bool) -> Option<Self> {
+    /// A request of a guest.
+    ///
+    /// # Errors
+    /// There are as many at once as there may be: of all clients, of this address, or for the descriptors of the process.
+    pub(crate) fn take(guest: &Arc<Guest>, guests: &Arc<Guests>, limits: &Limits, is_http2: bool) -> Result<Self, Overload> {
         guest.has_asked.store(true, Ordering::Relaxed);
         guest.is_http2.store(is_http2, Ordering::Relaxed);
-        if guests.requests.fetch_add(1, Ordering::Relaxed) >= guests.budget.requests {
-            guests.requests.fetch_sub(1, Ordering::Relaxed);
-            telemetry::request_without_descriptor();
-            return None;
-        }
+        // From here on it is counted; if it is turned away, dropping it takes it back.
         guest.busy.fetch_add(1, Ordering::Relaxed);
-        Some(Self { guest: Arc::clone(guest), guests: Arc::clone(guests) })
+        let of_address = guest.busy_of_address.fetch_add(1, Ordering::Relaxed);
+        let of_all = guests.requests.fetch_add(1, Ordering::Relaxed);
+        let order = Self { guest: Arc::clone(guest), guests: Arc::clone(guests) };
+        let reason = if limits.requests_per_address != 0 && of_address >= limits.requests_per_address {
+            Overload::Address
+        } else if of_all >= limits.requests {
+            Overload::Requests
+        } else if of_all >= guests.budget.requests {
+            Overload::Descriptors
+        } else {
+            return Ok(order);
+        };
+        telemetry::overloaded(reason);
+        Err(reason)
     }
 
     /// The connection becomes a tunnel, which holds its upstream until the socket is closed.
@@ -305,6 +329,7 @@ impl Order {
 impl Drop for Order {
     fn drop(&mut self) {
         self.guests.requests.fetch_sub(1, Ordering::Relaxed);
+        self.guest.busy_of_address.fetch_sub(1, Ordering::Relaxed);
         self.guest.idle_since_ms.store(milliseconds(self.guest.started.elapsed()), Ordering::Relaxed);
         self.guest.busy.fetch_sub(1, Ordering::Relaxed);
     }
@@ -341,8 +366,12 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn ask(seat: &Seat) -> Result<Order, Overload> {
+        Order::take(seat.guest(), seat.guests(), &Limits::default(), false)
+    }
+
     fn order(seat: &Seat) -> Order {
-        Order::take(seat.guest(), seat.guests(), false).expect("descriptors are left")
+        ask(seat).expect("room is left")
     }
 
     #[test]
@@ -402,9 +431,28 @@ mod tests {
         let seat = guests.admit(address("10.0.0.1"), &limits(100, 0)).expect("a place");
         let held = order(&seat);
         assert_eq!(guests.admit(address("10.0.0.1"), &limits(100, 0)).err(), Some(TurnedAway::Descriptors));
-        assert!(Order::take(seat.guest(), &guests, true).is_none());
+        assert_eq!(ask(&seat).err(), Some(Overload::Descriptors));
         drop(held);
-        assert!(Order::take(seat.guest(), &guests, true).is_some());
+        assert!(ask(&seat).is_ok());
+    }
+
+    #[test]
+    fn requests_at_once_are_bounded_for_an_address_and_for_all() {
+        let guests = Guests::new(Budget { clients: 10, requests: 100 });
+        let limits = Limits { requests: 3, requests_per_address: 2, ..Limits::default() };
+        let [first, same, other] =
+            ["2001:db8::1", "2001:db8::2", "10.0.0.1"].map(|of| guests.admit(address(of), &limits).expect("a place"));
+        let ask = |seat: &Seat| Order::take(seat.guest(), seat.guests(), &limits, true);
+        let held = [ask(&first), ask(&same)];
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(ask(&first).err(), Some(Overload::Address));
+        let one = ask(&other);
+        assert!(one.is_ok());
+        assert_eq!(ask(&other).err(), Some(Overload::Requests));
+        drop(held);
+        assert!(ask(&other).is_ok() && ask(&same).is_ok());
+        drop(one);
+        assert!(!first.guest().is_busy() && !same.guest().is_busy() && !other.guest().is_busy());
     }
 
     #[test]
@@ -415,7 +463,7 @@ mod tests {
         upgrade.becomes_tunnel();
         drop(upgrade);
         assert_eq!(guests.admit(address("10.0.0.1"), &limits).err(), Some(TurnedAway::Connections));
-        assert!(Order::take(seat.guest(), &guests, false).is_none());
+        assert_eq!(ask(&seat).err(), Some(Overload::Descriptors));
         drop(seat);
         let seat = guests.admit(address("10.0.0.1"), &limits).expect("a place");
         drop(order(&seat));

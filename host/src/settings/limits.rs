@@ -14,6 +14,10 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Connections of one client: an IPv4 address, or a /64 of IPv6. Zero: as many as `connections`.
     pub(crate) connections_per_address: usize,
+    /// Requests at once of all clients together.
+    pub(crate) requests: usize,
+    /// Requests at once of one client, which is what it is for connections. Zero: as many as `requests`.
+    pub(crate) requests_per_address: usize,
     /// Requests at once on one HTTP/2 connection.
     pub(crate) streams: u32,
     /// Bytes that may wait for a client which does not take them: in the kernel for each connection, and in the process for each HTTP/2
@@ -30,6 +34,9 @@ impl Default for Limits {
             connections: 10_000,
             // A quarter: one stranger alone shuts nobody out, and a load balancer in front, for all its clients, seldom needs more.
             connections_per_address: 2_500,
+            // As many as connections: one HTTP/2 connection alone may have a hundred, each of which holds some 50 KB.
+            requests: 10_000,
+            requests_per_address: 2_500,
             streams: 100,
             send_buffer: 64 << 10,
             body_time: Duration::from_secs(60),
@@ -54,6 +61,8 @@ impl Limits {
         limits.connections = count(given.whole("connections", 1..=1_000_000, mistakes), limits.connections);
         limits.connections_per_address =
             count(given.whole("connections_per_address", 0..=1_000_000, mistakes), limits.connections_per_address);
+        limits.requests = count(given.whole("requests", 1..=1_000_000, mistakes), limits.requests);
+        limits.requests_per_address = count(given.whole("requests_per_address", 0..=1_000_000, mistakes), limits.requests_per_address);
         limits.streams = given.whole("streams", 1..=10_000, mistakes).and_then(|count| u32::try_from(count).ok()).unwrap_or(limits.streams);
         let expected = "a size from `8KiB` to `16MiB`, such as `64KiB`, or a number of bytes";
         limits.send_buffer = given.read("send_buffer", expected, mistakes, read_send_buffer).unwrap_or(limits.send_buffer);
@@ -66,6 +75,8 @@ impl Limits {
         json!({
             "connections": self.connections,
             "connections_per_address": self.connections_per_address,
+            "requests": self.requests,
+            "requests_per_address": self.requests_per_address,
             "streams": self.streams,
             "send_buffer": size_shown(self.send_buffer),
             "body_time": duration_shown(self.body_time),
@@ -138,6 +149,8 @@ mod tests {
             ("connections", json!(-1)),
             ("connections", json!(1.5)),
             ("connections_per_address", json!(-1)),
+            ("requests", json!(0)),
+            ("requests_per_address", json!("1k")),
             ("streams", json!(0)),
             ("streams", json!(10_001)),
             ("send_buffer", json!("4KiB")),

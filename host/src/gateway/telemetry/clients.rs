@@ -5,7 +5,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 const OPEN: &str = "slidegate_connections";
 const TURNED_AWAY: &str = "slidegate_connections_refused_total";
 const LET_GO: &str = "slidegate_connections_let_go_total";
-const WITHOUT_DESCRIPTOR: &str = "slidegate_requests_without_descriptor_total";
+const OVERLOADED: &str = "slidegate_requests_overloaded_total";
 
 /// Why a connection is closed as soon as it is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +30,43 @@ impl TurnedAway {
     }
 }
 
+/// Why a request is answered 503 before anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overload {
+    /// `limits.requests` is reached.
+    Requests,
+    /// `limits.requests_per_address` is reached.
+    Address,
+    /// No descriptor is left for a way to an upstream.
+    Descriptors,
+}
+
+impl Overload {
+    const ALL: [Self; 3] = [Self::Requests, Self::Address, Self::Descriptors];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Address => "address",
+            Self::Descriptors => "descriptors",
+        }
+    }
+}
+
 pub(super) fn describe() {
     describe_gauge!(OPEN, "Connections of clients, tunnels included");
     describe_counter!(TURNED_AWAY, "Connections closed as soon as they were accepted, by the limit that was reached");
     describe_counter!(LET_GO, "Idle connections closed to make room for new ones");
-    describe_counter!(WITHOUT_DESCRIPTOR, "Requests answered 503 because the process had no descriptor left for their way to an upstream");
+    describe_counter!(OVERLOADED, "Requests answered 503 because there were too many at once, by the limit that was reached");
     // So that they are there before the first one, for alerts.
     gauge!(OPEN).set(0.0);
     for reason in TurnedAway::ALL {
         counter!(TURNED_AWAY, "reason" => reason.name()).increment(0);
     }
     counter!(LET_GO).increment(0);
-    counter!(WITHOUT_DESCRIPTOR).increment(0);
+    for reason in Overload::ALL {
+        counter!(OVERLOADED, "reason" => reason.name()).increment(0);
+    }
 }
 
 /// Sets the gauge of open connections.
@@ -60,7 +85,7 @@ pub(crate) fn let_go(connections: usize) {
     counter!(LET_GO).increment(connections as u64);
 }
 
-/// Counts a request for which there is no descriptor.
-pub(crate) fn request_without_descriptor() {
-    counter!(WITHOUT_DESCRIPTOR).increment(1);
+/// Counts a request that was one too many.
+pub(crate) fn overloaded(reason: Overload) {
+    counter!(OVERLOADED, "reason" => reason.name()).increment(1);
 }

@@ -67,7 +67,11 @@ pub(super) fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(S
     for (name, node) in given {
         let field = Path::Field(&path, name);
         let read = self::name(reader, field, name).zip(value(reader, field, node));
-        understood &= read.is_some();
+        let again = read.as_ref().is_some_and(|(name, _)| headers.iter().any(|(other, _)| other == name));
+        if again {
+            reader.error(field, "stands twice: the names of headers are the same in upper and lower case");
+        }
+        understood &= read.is_some() && !again;
         headers.extend(read);
     }
     understood.then_some(headers)
@@ -88,8 +92,9 @@ fn name(reader: &mut Reader, path: Path<'_>, name: &str) -> Option<String> {
 
 fn value(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
     let text = reader.text(path, node)?;
-    if text.contains(|character: char| character.is_control() && character != '\t') || text.trim() != text || text.is_empty() {
-        reader.error(path, "expected the value of a header: one line, without white space around it");
+    // RFC 9110, 5.5: new fields keep to visible US-ASCII, since recipients read anything else each in their own way.
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') || text.trim() != text || text.is_empty() {
+        reader.error(path, "expected the value of a header: one line of visible ASCII characters, without white space around it");
         return None;
     }
     Some(text)

@@ -159,8 +159,12 @@ fn fields_of_refusals() {
         (json!({"rejected_headers": {"a b": "1"}}), "rejected_headers.a b", "the name of a header"),
         (json!({"rejected_headers": {"x": "a\r\nb"}}), "rejected_headers.x", "one line"),
         (json!({"rejected_headers": {"x": ""}}), "rejected_headers.x", "one line"),
+        (json!({"rejected_headers": {"x": "a\tb"}}), "rejected_headers.x", "one line"),
+        (json!({"rejected_headers": {"x": "é"}}), "rejected_headers.x", "ASCII"),
+        (json!({"rejected_headers": {"X": "1", "x": "2"}}), "rejected_headers.x", "stands twice"),
         (json!({"rejected_headers": ["x"]}), "rejected_headers", "an object of header names"),
         (json!({"rejected_content_type": "a\nb"}), "rejected_content_type", "one line"),
+        (json!({"rejected_content_type": "𐠷"}), "rejected_content_type", "ASCII"),
     ] {
         refuses(with(fields), path, message);
     }

@@ -66,6 +66,9 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields
         reader.error(fields.path, "expected `global_threshold` or `rule_items`, or both");
     }
     let rule_match = rule_match(reader, fields);
+    if rule_match == Some(RuleMatch::First) {
+        counted_alike(reader, fields, &items);
+    }
     let headers = headers(reader, fields);
     let rejected_code = refusal::code(reader, fields);
     let rejected_msg = refusal::message(reader, fields);
@@ -153,18 +156,20 @@ fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision, hashing
     if elements(&path, node).next().is_none() {
         reader.error(path, format_args!("expected at least one rule item, got {}", emptiness(node)));
     }
-    let mut items = Vec::new();
+    elements(&path, node).filter_map(|(path, node)| item(reader, path, node, precision, hashing)).collect()
+}
+
+/// Tells of items that wait behind one that counts by the same.
+fn counted_alike(reader: &mut Reader, fields: &Fields<'_>, items: &[RuleItem]) {
+    let path = fields.at("rule_items");
     let mut first_of = BTreeMap::new();
-    for (path, node) in elements(&path, node) {
-        let Some(item) = item(reader, path, node, precision, hashing) else { continue };
-        if let Some(first) = first_of.get(&identity(&item)) {
-            reader.warn(path, format_args!("counts by the same as {first}, which comes first"));
-        } else {
-            first_of.insert(identity(&item), path.to_string());
+    for (index, item) in items.iter().enumerate() {
+        let first = *first_of.entry(identity(item)).or_insert(index);
+        if first != index {
+            let first = Path::Element(&path, first);
+            reader.warn(Path::Element(&path, index), format_args!("counts by the same as {first}, which comes first"));
         }
-        items.push(item);
     }
-    items
 }
 
 /// What stock takes two items for the same by, and ours by their names too.

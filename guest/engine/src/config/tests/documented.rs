@@ -256,12 +256,14 @@ fn the_first_of_two_equal_keys_counts_and_the_other_is_told() {
 
 #[test]
 fn oddities_are_told() {
-    let two_alike = json!({"rule_name": "r", "rule_items": [
+    let mut two_alike = json!({"rule_name": "r", "rule_items": [
         {"limit_by_header": "h", "limit_keys": [{"key": "a", "query_per_second": 1}]},
         {"limit_by_per_header": "h", "limit_keys": [{"key": "a", "query_per_second": 1}]},
         {"limit_by_header": "h", "limit_keys": [{"key": "b", "query_per_second": 1}]}
     ]});
     assert_eq!(warnings(&two_alike), ["rule_items[2]: counts by the same as rule_items[0], which comes first"]);
+    two_alike["rule_match"] = json!("all");
+    assert_eq!(warnings(&two_alike), [""; 0], "all of them count");
     let behind_all = with_item(json!({"limit_by_per_header": "h", "limit_keys": [
         {"key": "*", "query_per_second": 1},
         {"key": "a", "query_per_second": 1},

@@ -12,6 +12,7 @@ use super::{ItemTally, MetricKind, Saved, Tally};
 use crate::{
     config::Config,
     failure::Cause,
+    plan::GLOBAL,
     rule::{Policy, owner_name},
 };
 
@@ -89,7 +90,8 @@ pub(super) struct Metrics {
 struct PolicyMetrics {
     decisions: Option<usize>,
     duration: Option<usize>,
-    items: Option<usize>,
+    /// Of its first rule, and which owner of limits that is.
+    items: Option<(usize, usize)>,
 }
 
 impl Metrics {
@@ -104,7 +106,8 @@ impl Metrics {
             metrics.policies.push(PolicyMetrics { decisions, duration, items: None });
         }
         for (at, policy) in policies().enumerate() {
-            let items = metrics.add(of_items(policy));
+            let first = first_owner(policy);
+            let items = metrics.add(of_items(policy)).map(|at| (at, first));
             if let Some(of_policy) = metrics.policies.get_mut(at) {
                 of_policy.items = items;
             }
@@ -127,7 +130,8 @@ impl Metrics {
     }
 
     pub(super) fn item_decision(&self, policy: usize, owner: usize, tally: ItemTally) -> Option<usize> {
-        Some(self.policies.get(policy)?.items? + owner * ItemTally::ALL.len() + position(&ItemTally::ALL, tally))
+        let (at, first) = self.policies.get(policy)?.items?;
+        Some(at + owner.checked_sub(first)? * ItemTally::ALL.len() + position(&ItemTally::ALL, tally))
     }
 
     pub(super) fn calls(&self, service: u32) -> Option<usize> {
@@ -175,12 +179,17 @@ fn of_policy(policy: &Policy) -> Vec<Metric> {
     Tally::ALL.iter().map(of_tally).collect()
 }
 
+/// The first owner of limits in a policy's plans.
+fn first_owner(policy: &Policy) -> usize {
+    if policy.global.is_empty() { GLOBAL + 1 } else { GLOBAL }
+}
+
 /// Of the owners of limits in a policy's plans, in order.
 fn of_items(policy: &Policy) -> Vec<Metric> {
     let of_tally = |owner: usize, tally: &ItemTally| {
         metric(ITEM_DECISIONS, vec![rule(policy), ("item", label(&owner_name(policy, owner))), ("decision", tally.to_string())])
     };
-    (0..=policy.items.len()).flat_map(|owner| ItemTally::ALL.iter().map(move |tally| of_tally(owner, tally))).collect()
+    (first_owner(policy)..=policy.items.len()).flat_map(|owner| ItemTally::ALL.iter().map(move |tally| of_tally(owner, tally))).collect()
 }
 
 fn of_service(name: &str) -> Vec<Metric> {
@@ -280,6 +289,21 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), metrics.list.len());
+    }
+
+    #[test]
+    fn a_threshold_that_is_not_there_has_no_series() {
+        let items = json!([{"limit_by_per_header": "x", "limit_keys": [{"key": "*", "query_per_day": 1}]}]);
+        let owners = |config: Value| -> Vec<String> {
+            let of_items = metrics(&config).list.into_iter().filter(|metric| metric.name == ITEM_DECISIONS.1);
+            of_items.filter(|metric| metric.labels[2].1 == "admitted").map(|metric| metric.labels[1].1.clone()).collect()
+        };
+        let threshold = json!({"query_per_day": 1});
+        assert_eq!(owners(json!({"rule_name": "r", "rule_items": items})), ["1"]);
+        assert_eq!(owners(json!({"rule_name": "r", "global_threshold": threshold})), ["global_threshold"]);
+        assert_eq!(owners(json!({"rule_name": "r", "global_threshold": threshold, "rule_items": items})), ["global_threshold", "1"]);
+        let without = metrics(&json!({"rule_name": "r", "rule_items": items}));
+        assert_eq!(without.item_decision(0, GLOBAL, ItemTally::Refused), None);
     }
 
     #[test]

@@ -167,8 +167,9 @@ impl Engine {
         let Some((index, policy)) = self.config.ruleset.policy_for(request) else { return Step::Pass };
         let plan = match Planned::new(policy, request) {
             Planned::Charged(plan) => plan,
-            Planned::Unlimited => {
-                self.telemetry.decided(index, Tally::Unlimited);
+            Planned::Unlimited { spared } => {
+                self.telemetry.decided(index, if spared.is_empty() { Tally::Unlimited } else { Tally::WouldRefuse });
+                self.telemetry.spared_by_rules(index, &spared);
                 return Step::Pass;
             }
             Planned::Exempt => {
@@ -186,7 +187,7 @@ impl Engine {
             return self.ask(stream, index, service, plan, now_ns);
         }
         let decision = self.windows.decide(&plan.keys, &plan.charges, now_ns / 1_000);
-        self.count(index, tally(&decision), &plan, &decision);
+        self.count(index, tally(&plan, &decision), &plan, &decision);
         match self.decider(index) {
             Some(decider) => {
                 let settled = decider.settle(&plan, &plan.charges, &decision);

@@ -16,13 +16,15 @@ pub(crate) struct Plan {
     pub(crate) charges: Vec<Charge>,
     /// Whose limit each is: [`GLOBAL`], or one more than the place of a rule item.
     pub(crate) owners: Vec<usize>,
+    /// The rules that would refuse the request for what it lacks or has too often, and only try.
+    pub(crate) spared: Vec<usize>,
 }
 
 /// What is to be done about a request.
 #[derive(Debug)]
 pub(crate) enum Planned {
-    /// It passes without a charge: no limit applies to it.
-    Unlimited,
+    /// It passes without a charge: no limit applies to it. Those who would refuse it and only try are as in [`Plan`].
+    Unlimited { spared: Vec<usize> },
     /// It passes without a charge: it is exempt.
     Exempt,
     /// It is refused without a charge, for what it lacks or has too often. Its owner, as in [`Plan`], is the rule that refuses it.
@@ -37,13 +39,15 @@ impl Planned {
         if policy.exempt.holds(request) {
             return Planned::Exempt;
         }
-        let hits = match policy.hits(request) {
-            Met::Unlimited => return Planned::Unlimited,
+        let (met, mut spared) = policy.hits(request);
+        spared.iter_mut().for_each(|at| *at += 1);
+        let hits = match met {
+            Met::Unlimited => return Planned::Unlimited { spared },
             Met::Refused(at) => return Planned::Refused { owner: at + 1 },
             Met::Limits(hits) => hits,
         };
         let together = policy.decides_together();
-        let mut plan = Plan::default();
+        let mut plan = Plan { spared, ..Plan::default() };
         if !policy.global.is_empty() {
             let stem = Stem::new(&policy.rule_name, together, Subject::Global(policy.global_name.as_deref()));
             for limit in &policy.global {
@@ -56,7 +60,7 @@ impl Planned {
                 plan.add(limit, stem.key(limit.window_us), !policy.dry_run && !hit.item.dry_run, hit.at + 1);
             }
         }
-        if plan.keys.is_empty() { Planned::Unlimited } else { Planned::Charged(plan) }
+        if plan.keys.is_empty() { Planned::Unlimited { spared: plan.spared } } else { Planned::Charged(plan) }
     }
 }
 

@@ -222,6 +222,7 @@ mod tests {
             keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             charges: vec![charge; keys.len()],
             owners: vec![0; keys.len()],
+            spared: Vec::new(),
         }
     }
 

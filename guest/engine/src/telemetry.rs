@@ -59,7 +59,7 @@ pub struct MetricEvent {
 pub(crate) enum Tally {
     Admitted,
     Refused,
-    /// Admitted because the limit that would have refused only runs dry.
+    /// Admitted because the rule that would have refused only runs dry.
     WouldRefuse,
     /// No limit applied.
     Unlimited,
@@ -93,7 +93,7 @@ pub(crate) enum ItemTally {
     Admitted,
     /// The request was refused, and the rule had no room for it.
     Refused,
-    /// The rule had no room for it, but only tries.
+    /// The rule had no room for it, or would have refused it for what it lacks or has too often, but only tries.
     WouldRefuse,
 }
 
@@ -157,6 +157,16 @@ impl Telemetry {
                 true => ItemTally::Admitted,
             };
             self.raise(self.metrics.item_decision(policy, *owner, tally), 1);
+        }
+        if decision.admitted {
+            self.spared_by_rules(policy, &plan.spared);
+        }
+    }
+
+    /// These rules would have refused a request for what it lacks or has too often, and only try.
+    pub(crate) fn spared_by_rules(&mut self, policy: usize, owners: &[usize]) {
+        for owner in owners {
+            self.raise(self.metrics.item_decision(policy, *owner, ItemTally::WouldRefuse), 1);
         }
     }
 

@@ -156,7 +156,7 @@ impl Engine {
         for (index, waiter) in (0..).zip(&call.waiters) {
             let decision = batch.decision(index, &call.plan.charges);
             // It was charged, whether its stream is still there or not.
-            self.count(call.policy, tally(&decision), &call.plan, &decision);
+            self.count(call.policy, tally(&call.plan, &decision), &call.plan, &decision);
             if self.waits(waiter)
                 && let Some(decider) = self.decider(call.policy)
             {

@@ -84,8 +84,8 @@ impl Settled {
     }
 }
 
-pub(super) fn tally(decision: &Decision) -> Tally {
-    let fits = decision.standings.iter().all(|standing| standing.retry == Retry::Fits);
+pub(super) fn tally(plan: &Plan, decision: &Decision) -> Tally {
+    let fits = plan.spared.is_empty() && decision.standings.iter().all(|standing| standing.retry == Retry::Fits);
     match (decision.admitted, fits) {
         (true, true) => Tally::Admitted,
         (true, false) => Tally::WouldRefuse,

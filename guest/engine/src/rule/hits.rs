@@ -71,20 +71,23 @@ impl Policy {
     /// if the request has a value for it and one of its keys matches that value.
     ///
     /// Where the first decides, a value that is unlimited frees the request from the whole policy; where all do, from that item.
-    pub fn hits(&self, request: &impl RequestView) -> Met<'_> {
+    ///
+    /// Beside that, the places of the items that would refuse the request for what it lacks or has too often, and only try.
+    pub fn hits(&self, request: &impl RequestView) -> (Met<'_>, Vec<usize>) {
         let mut facts = Facts::new(request);
         let mut hits = Vec::new();
+        let mut spared = Vec::new();
         for (at, item) in self.items.iter().enumerate() {
             match (meet(at, item, &mut facts), self.rule_match) {
                 (Meeting::None, _) | (Meeting::Unlimited, RuleMatch::All) => {}
-                (Meeting::Refused, _) if self.dry_run || item.dry_run => {}
-                (Meeting::Refused, _) => return Met::Refused(at),
-                (Meeting::Unlimited, RuleMatch::First) => return Met::Unlimited,
-                (Meeting::Limits(found), RuleMatch::First) => return Met::Limits(found),
+                (Meeting::Refused, _) if self.dry_run || item.dry_run => spared.push(at),
+                (Meeting::Refused, _) => return (Met::Refused(at), spared),
+                (Meeting::Unlimited, RuleMatch::First) => return (Met::Unlimited, spared),
+                (Meeting::Limits(found), RuleMatch::First) => return (Met::Limits(found), spared),
                 (Meeting::Limits(found), RuleMatch::All) => hits.extend(found),
             }
         }
-        Met::Limits(hits)
+        (Met::Limits(hits), spared)
     }
 }
 

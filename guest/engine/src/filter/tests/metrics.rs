@@ -79,6 +79,45 @@ fn each_rule_of_a_decision_is_counted() {
 }
 
 #[test]
+fn who_would_refuse_for_what_is_missing_and_only_tries_is_counted() {
+    let keys = json!([{"key": "*", "query_per_minute": 1}]);
+    let item = |header: &str, rest: Json| {
+        let mut item = json!({"limit_by_per_header": header, "limit_keys": keys});
+        rest.as_object().into_iter().flatten().for_each(|(name, value)| item[name] = value.clone());
+        item
+    };
+    let tries = item("absent", json!({"on_missing": "refuse", "dry_run": true}));
+    let config = |items: Json, redis: bool| {
+        let mut config = json!({"rule_name": "r", "rule_match": "all", "rule_items": items});
+        if redis {
+            config["redis"] = json!({"service_name": "redis.static"});
+        }
+        Engine::configure(config.to_string().as_bytes()).expect("the configuration is good")
+    };
+    let with_a = || Sample { headers: vec![("a", b"v".to_vec())], ..request() };
+    let decisions = |engine: &mut Engine| {
+        let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
+        let metrics = events.iter().map(|event| (&engine.metrics()[event.metric], event.value));
+        let decisions = metrics.filter(|(metric, _)| metric.name.ends_with("decisions_total"));
+        let labels = |metric: &Metric| metric.labels[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>().join(" ");
+        decisions.map(|(metric, value)| format!("{} {value}", labels(metric))).collect::<Vec<_>>()
+    };
+    let mut alone = config(json!([tries]), false);
+    assert_eq!(alone.on_request(1, &request(), 0), Step::Pass);
+    assert_eq!(decisions(&mut alone), ["would_refuse 1", "1 would_refuse 1"]);
+    let mut beside = config(json!([tries, item("a", json!({}))]), false);
+    assert_eq!(beside.on_request(1, &with_a(), 0), Step::Pass);
+    assert_eq!(decisions(&mut beside), ["would_refuse 1", "2 admitted 1", "1 would_refuse 1"]);
+    assert!(matches!(beside.on_request(2, &with_a(), 0), Step::Respond(_)));
+    assert_eq!(decisions(&mut beside), ["refused 1", "2 refused 1"], "another rule refuses it");
+    let mut asking = config(json!([tries, item("a", json!({}))]), true);
+    assert_eq!(asking.on_request(1, &with_a(), 0), Step::Wait);
+    asking.dispatch(0, |_, _| Ok(1));
+    asking.on_reply(1, admitted(1), MS);
+    assert_eq!(decisions(&mut asking), ["would_refuse 1", "2 admitted 1", "1 would_refuse 1"]);
+}
+
+#[test]
 fn a_line_names_the_rule_whose_key_is_wrong_and_no_value() {
     let by_key = json!([{"limit_by_per_header": "u", "limit_keys": [{"key": "*", "query_per_minute": 3}]}]);
     let mut engine = engine(json!({"global_threshold": {"query_per_minute": 9}, "rule_items": by_key}));

@@ -1,6 +1,6 @@
 //! `limit_keys`: which values a rule item applies to, and how much each may have.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use ipnet::IpNet;
 
@@ -9,7 +9,7 @@ use super::{
     limit::{self, Precision},
     limit_by::Keys,
     policy::{emptiness, flag},
-    reader::{Fields, Path, Reader, elements, shortened},
+    reader::{Fields, Path, Reader, elements, key_shown, shortened},
 };
 use crate::{
     ip_set::{IpSet, canonical, parse_key},
@@ -118,7 +118,7 @@ fn matcher(reader: &mut Reader, path: Path<'_>, key: &str, kind: Keys) -> Option
     let expression = key.strip_prefix(REGEXP);
     if !kind.per {
         if key == ANY || expression.is_some() {
-            let seen = shortened(key, 40);
+            let seen = expression.map_or_else(|| key.into(), |rest| format!("{REGEXP}{}", shortened(&key_shown(rest, false), 40)));
             reader.warn(path, format_args!("`{seen}` is compared as it stands here; it is a pattern in `limit_by_per_*` only"));
         }
         return Some(Matcher::Exact);
@@ -127,14 +127,21 @@ fn matcher(reader: &mut Reader, path: Path<'_>, key: &str, kind: Keys) -> Option
         Some(expression) => match Pattern::new(expression) {
             Ok(pattern) => Some(Matcher::Regexp(pattern)),
             Err(reason) => {
-                let seen = shortened(expression, 80);
-                reader.error(path, format_args!("`{seen}` is not a regular expression: {reason}"));
+                let seen = shortened(&key_shown(expression, false), 80);
+                reader.error(path, format_args!("`{seen}` is not a regular expression: {}", reason_shown(&reason)));
                 None
             }
         },
         None if key == ANY => Some(Matcher::Any),
         None => Some(Matcher::Exact),
     }
+}
+
+/// A reason that may quote an expression, or a part of one, in which a key may stand.
+fn reason_shown(reason: &str) -> String {
+    let Some((before, rest)) = reason.split_once('`') else { return String::from(reason) };
+    let (quoted, after) = rest.rsplit_once('`').unwrap_or((rest, ""));
+    format!("{before}`{}`{after}", shortened(&key_shown(quoted, false), 80))
 }
 
 fn network(reader: &mut Reader, path: Path<'_>, key: &str) -> Option<Matcher> {

@@ -21,6 +21,8 @@ const ERRORS_MAX: usize = 1_000;
 const WARNINGS_MAX: usize = 100;
 /// How much of a value a message shows, in characters.
 const SEEN_MAX: usize = 80;
+/// Keys of at least this length may be API keys, whatever they are counted by.
+const KEY_LENGTH_MIN: usize = 16;
 /// Integers up to here are exact in a JSON number that passes through a double, as all do on their way through Higress.
 pub(super) const EXACT_MAX: u64 = 1 << 53;
 
@@ -32,10 +34,22 @@ pub(super) enum Path<'a> {
     Element(&'a Path<'a>, usize),
 }
 
+/// Where keys stand, and by a slip also in the place of names.
+const KEYS: &str = "limit_keys";
+
 /// Parts of the names of fields whose values no message shows, wherever they stand.
 const SECRETS: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "hash_key", "auth"];
 
 impl Path<'_> {
+    /// Whether it is the field of keys, or something in it.
+    fn is_of_keys(&self) -> bool {
+        match self {
+            Path::Root => false,
+            Path::Element(parent, _) => parent.is_of_keys(),
+            Path::Field(parent, name) => *name == KEYS || parent.is_of_keys(),
+        }
+    }
+
     /// Whether a name on the way says that what stands here is nobody's business.
     fn is_secret(&self) -> bool {
         match self {
@@ -54,6 +68,9 @@ impl fmt::Display for Path<'_> {
         match self {
             Path::Root => Ok(()),
             Path::Field(Path::Root, name) => f.write_str(&shown_name(name)),
+            Path::Field(parent, name) if parent.is_of_keys() && !is_like_a_field(name) => {
+                write!(f, "{parent}.{}", shown_name(&key_shown(name, false)))
+            }
             Path::Field(parent, name) => write!(f, "{parent}.{}", shown_name(name)),
             Path::Element(parent, index) => write!(f, "{parent}[{index}]"),
         }
@@ -276,6 +293,21 @@ pub(super) fn seen(node: &Node) -> String {
 /// A name as a message shows it: what stands in a name's place may be a URL with a password in it too.
 fn shown_name(name: &str) -> String {
     if name.contains("://") || name.contains('@') { "(a URL or a part of one)".to_string() } else { shortened(name, SEEN_MAX) }
+}
+
+/// Whether a name is written as fields are: words of lower-case letters, with `_` between them.
+fn is_like_a_field(name: &str) -> bool {
+    name.contains('_') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// A key as it may be shown: of one that opens doors, or is so long that it may, only the beginning.
+pub(super) fn key_shown(key: &str, opens_doors: bool) -> String {
+    let length = key.chars().count();
+    if !opens_doors && length < KEY_LENGTH_MIN {
+        return key.to_string();
+    }
+    let shown = if length > 8 { 4 } else { 1 };
+    key.chars().take(shown).chain("***".chars()).collect()
 }
 
 /// The first `length` characters of a text, control characters escaped, so that a line stays one line.

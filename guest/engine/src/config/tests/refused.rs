@@ -1,5 +1,7 @@
 //! What stock refuses, and the nonsense that it takes for 0 or false.
 
+use alloc::format;
+
 use super::*;
 
 fn with_key(entry: Value) -> Value {
@@ -44,10 +46,10 @@ fn redis() {
         ("database", json!(1.5), "2147483647"),
         ("database", json!([]), "2147483647"),
     ] {
-        let expected = alloc::format!("expected a whole number from 0 to {greatest}, got ");
+        let expected = format!("expected a whole number from 0 to {greatest}, got ");
         let mut redis = json!({"service_name": "r.dns"});
         redis[field] = value;
-        refuses(with_redis(redis), &alloc::format!("redis.{field}"), &expected);
+        refuses(with_redis(redis), &format!("redis.{field}"), &expected);
     }
 }
 
@@ -63,7 +65,7 @@ fn rules_are_among_the_fields_of_the_top_only() {
 fn every_mistake_of_a_redis_block_is_told() {
     let errors = errors(&with_redis(json!({"service_port": -1, "username": [], "password": {}, "timeout": 3_600_001, "database": -1})));
     for field in ["service_name", "service_port", "username", "password", "timeout", "database"] {
-        assert!(errors.iter().any(|error| error.starts_with(&alloc::format!("redis.{field}"))), "{field}: {errors:?}");
+        assert!(errors.iter().any(|error| error.starts_with(&format!("redis.{field}"))), "{field}: {errors:?}");
     }
 }
 
@@ -127,9 +129,9 @@ fn counts() {
         (json!(1e17), "`1e+17`"),
         (json!("99999999999999999999999"), "`99999999999999999999999`"),
     ] {
-        let expected = alloc::format!("expected a whole number from 1 to 9007199254740992, got {seen}");
+        let expected = format!("expected a whole number from 1 to 9007199254740992, got {seen}");
         for field in ["query_per_second", "query_per_minute", "query_per_hour", "query_per_day"] {
-            refuses(with_threshold(json!({field: count})), &alloc::format!("global_threshold.{field}"), &expected);
+            refuses(with_threshold(json!({field: count})), &format!("global_threshold.{field}"), &expected);
         }
         refuses(with_key(json!({"key": "a", "query_per_minute": count})), "rule_items[0].limit_keys[0].query_per_minute", &expected);
         refuses(with_threshold(json!({"limit": count, "window": "1s"})), "global_threshold.limit", &expected);
@@ -176,7 +178,7 @@ fn what_to_count_by() {
 #[test]
 fn keys() {
     for key in ["1.1.1", "1.1.1.256", "1.1.1.1/x", "a.b.c.d", "fe80::1%eth0", "::1/129", "*", "regexp:1.*", "nonsense"] {
-        let seen = alloc::format!("got `{key}`");
+        let seen = format!("got `{key}`");
         refuses(
             with_item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": key, "query_per_second": 1}]})),
             "rule_items[0].limit_keys[0].key",
@@ -185,11 +187,32 @@ fn keys() {
     }
     for expression in ["(", "[a", "a**", r"(?<=a)b", r"\1"] {
         let document = with_item(json!({"limit_by_per_param": "p", "limit_keys": [
-            {"key": alloc::format!("regexp:{expression}"), "query_per_second": 1}
+            {"key": format!("regexp:{expression}"), "query_per_second": 1}
         ]}));
-        let seen = alloc::format!("`{expression}` is not a regular expression: ");
+        let seen = format!("`{expression}` is not a regular expression: ");
         refuses(document, "rule_items[0].limit_keys[0].key", &seen);
     }
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_cut() {
+    let secret = "sk-abcdefghijklmnop0123";
+    let item = |field: &str, keys: Value| with_item(json!({field: "h", "limit_keys": keys}));
+    let as_name = |name: &str| item("limit_by_header", json!([{name: {"query_per_second": 1}, "key": "a", "query_per_second": 1}]));
+    refuses(as_name(secret), "rule_items[0].limit_keys[0].sk-a***", "there is no such field here");
+    refuses(as_name("query_per_minuites"), "rule_items[0].limit_keys[0].query_per_minuites", "did you mean `query_per_minute`?");
+    let listless = item("limit_by_header", json!({secret: {"query_per_second": 1}}));
+    for expression in [format!("({secret}"), format!("[{secret}"), format!("{secret})"), format!("(?<={secret})"), format!("(?P<{secret}")]
+    {
+        let told = errors(&item("limit_by_per_header", json!([{"key": format!("regexp:{expression}"), "query_per_second": 1}]))).concat();
+        assert!(told.contains("***` is not a regular expression: "), "{told}");
+        assert!(!told.contains("efgh"), "{told}");
+    }
+    let told = errors(&listless).concat();
+    assert!(told.contains("limit_keys.sk-a***: ") && !told.contains("efgh"), "{told}");
+    let literal = item("limit_by_header", json!([{"key": format!("regexp:{secret}"), "query_per_second": 1}]));
+    let told = warnings(&literal).concat();
+    assert!(told.contains("`regexp:sk-a***` is compared") && !told.contains("efgh"), "{told}");
 }
 
 #[test]

@@ -69,6 +69,9 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields
     if rule_match == Some(RuleMatch::First) {
         counted_alike(reader, fields, &items);
     }
+    if fields.get("redis").is_none() {
+        unbounded_keys(reader, fields, &items);
+    }
     let headers = headers(reader, fields);
     let rejected_code = refusal::code(reader, fields);
     let rejected_msg = refusal::message(reader, fields);
@@ -169,6 +172,19 @@ fn counted_alike(reader: &mut Reader, fields: &Fields<'_>, items: &[RuleItem]) {
             let first = Path::Element(&path, first);
             reader.warn(Path::Element(&path, index), format_args!("counts by the same as {first}, which comes first"));
         }
+    }
+}
+
+/// Tells of bounds on what is brought to a Redis that there is not.
+fn unbounded_keys(reader: &mut Reader, fields: &Fields<'_>, items: &[RuleItem]) {
+    const BOUND: &str = "max_new_keys_per_second";
+    let path = fields.at("rule_items");
+    let told = "has no effect without `redis`: it bounds how many keys are begun there";
+    if fields.get(BOUND).is_some() {
+        reader.warn(fields.at(BOUND), told);
+    }
+    for (index, _) in items.iter().enumerate().filter(|(_, item)| item.max_new_keys_per_second.is_some()) {
+        reader.warn(Path::Field(&Path::Element(&path, index), BOUND), told);
     }
 }
 

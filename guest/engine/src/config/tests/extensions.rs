@@ -280,6 +280,13 @@ fn new_keys_a_second() {
     let keys = json!([{"key": "a", "query_per_second": 5}]);
     let own = item(json!({"limit_by_header": "h", "limit_keys": keys, "max_new_keys_per_second": 7}));
     assert_eq!(own.max_new_keys_per_second, Some(7));
+    let mut document = with_item(json!({"limit_by_header": "h", "limit_keys": keys, "max_new_keys_per_second": 7}));
+    document["max_new_keys_per_second"] = json!(9);
+    let told = warnings(&document);
+    assert!(told.len() == 2 && told.iter().all(|warning| warning.contains("has no effect without `redis`")), "{told:?}");
+    assert!(told[0].starts_with("max_new_keys") && told[1].starts_with("rule_items[0].max_new_keys"), "{told:?}");
+    document["redis"] = json!({"service_name": "r"});
+    assert_eq!(warnings(&document), [""; 0]);
     for wrong in [json!(0), json!(-1), json!(1_000_001), json!("many"), json!(null)] {
         refuses(with(json!({"max_new_keys_per_second": wrong})), "max_new_keys_per_second", "a whole number from 1 to 1000000");
     }

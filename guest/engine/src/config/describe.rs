@@ -13,7 +13,7 @@ use super::{
     limit::Span,
     limit_keys::{ANY, REGEXP},
     policy::REMEMBER_US,
-    reader::shortened,
+    reader::{key_shown, shortened},
 };
 use crate::{
     key::limit_type,
@@ -28,8 +28,6 @@ use crate::{
 const SHOWN_MAX: usize = 20;
 /// Longer texts are shortened, in characters.
 const TEXT_MAX: usize = 80;
-/// Keys of at least this length may be API keys, whatever they are counted by.
-const KEY_LENGTH_MIN: usize = 16;
 
 /// Writes a configuration out, a line a fact.
 pub(super) struct Description<'a>(pub(super) &'a Config);
@@ -140,14 +138,9 @@ fn entry_limits(limit_by: &LimitBy, entry: &KeyEntry) -> String {
 
 /// A key; of one that opens doors only the beginning.
 fn key(item: &RuleItem, entry: &KeyEntry) -> String {
-    let is_value = !(item.limit_by.per && (entry.key == ANY || entry.key.starts_with(REGEXP)));
-    let length = entry.key.chars().count();
-    let may_open_doors = item.is_secret || (entry.network.is_none() && length >= KEY_LENGTH_MIN);
-    if !may_open_doors || !is_value {
-        return text(&entry.key);
-    }
-    let shown = if length > 8 { 4 } else { 1 };
-    text(&format!("{}...", entry.key.chars().take(shown).collect::<String>()))
+    let is_pattern = item.limit_by.per && (entry.key == ANY || entry.key.starts_with(REGEXP));
+    let is_open = is_pattern || !item.is_secret && entry.network.is_some();
+    if is_open { text(&entry.key) } else { text(&key_shown(&entry.key, item.is_secret)) }
 }
 
 fn name(name: Option<&str>) -> String {

@@ -90,6 +90,9 @@ impl Description<'_> {
             line(f, "dry run", "every limit is counted, none refuses")?;
         }
         Ok(())
+                if let Some(keys) = policy.max_new_keys_per_second {
+                    line(f, "new keys", format_args!("at most {keys} a second of each rule"))?;
+                }
     }
 }
 
@@ -102,7 +105,8 @@ fn rule_item(f: &mut fmt::Formatter<'_>, number: usize, item: &RuleItem) -> fmt:
     let hashed = if item.hash.is_some() { ", hashed in Redis" } else { "" };
     let limit_by = &item.limit_by;
     let name = name(item.name.as_deref());
-    writeln!(f, "    {number}. by {} ({}){name}{}{hashed}{dry_run}", source(limit_by), limit_type(limit_by), take(item.take))?;
+    let new_keys = item.max_new_keys_per_second.map(|keys| format!(", at most {keys} new keys a second")).unwrap_or_default();
+    writeln!(f, "    {number}. by {} ({}){name}{}{hashed}{new_keys}{dry_run}", source(limit_by), limit_type(limit_by), take(item.take))?;
     let entries = &item.keys.entries;
     let keys: Vec<String> = entries.iter().take(SHOWN_MAX).map(|entry| key(item, entry)).collect();
     let width = keys.iter().map(|key| key.chars().count()).max().unwrap_or_default();

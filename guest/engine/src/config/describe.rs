@@ -1,6 +1,7 @@
 //! A configuration in words, for a person who wants to know what was understood.
 
 use alloc::{
+    collections::BTreeMap,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -35,15 +36,19 @@ pub(super) struct Description<'a>(pub(super) &'a Config);
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ruleset = &self.0.ruleset;
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let policies = ruleset.scoped.iter().map(|(_, policy)| policy).chain(&ruleset.fallback);
+        policies.for_each(|policy| *names.entry(&policy.rule_name).or_default() += 1);
+        let namesakes = |policy: &Policy| names.get(policy.rule_name.as_str()).map_or(0, |count| count - 1);
         for (scope, policy) in &ruleset.scoped {
             writeln!(f, "{}", scope_text(scope))?;
-            self.policy(f, policy)?;
+            self.policy(f, policy, namesakes(policy))?;
         }
         let others = if ruleset.scoped.is_empty() { "every request" } else { "every other request" };
         match &ruleset.fallback {
             Some(policy) => {
                 writeln!(f, "{others}")?;
-                self.policy(f, policy)
+                self.policy(f, policy, namesakes(policy))
             }
             None => writeln!(f, "{others}: passes, no limits"),
         }
@@ -51,8 +56,13 @@ impl fmt::Display for Description<'_> {
 }
 
 impl Description<'_> {
-    fn policy(&self, f: &mut fmt::Formatter<'_>, policy: &Policy) -> fmt::Result {
+    /// Writes a policy out, of which so many others have the name.
+    fn policy(&self, f: &mut fmt::Formatter<'_>, policy: &Policy, namesakes: usize) -> fmt::Result {
         line(f, "rule name", text(&policy.rule_name))?;
+        if namesakes > 0 {
+            let others = if namesakes == 1 { "the other".to_string() } else { format!("{} others", grouped(namesakes)) };
+            line(f, "metrics", format_args!("counted together with those of {others} of this rule name"))?;
+        }
         if !policy.exempt.is_empty() {
             line(f, "exempt", exempt(&policy.exempt))?;
         }
@@ -80,6 +90,9 @@ impl Description<'_> {
                 if !policy.coalesce {
                     line(f, "calls", "each request is a call of its own")?;
                 }
+                if let Some(keys) = policy.max_new_keys_per_second {
+                    line(f, "new keys", format_args!("at most {keys} a second of each rule"))?;
+                }
             }
             None => line(f, "windows", "in the memory of this instance, no Redis")?,
         }
@@ -90,9 +103,6 @@ impl Description<'_> {
             line(f, "dry run", "every limit is counted, none refuses")?;
         }
         Ok(())
-                if let Some(keys) = policy.max_new_keys_per_second {
-                    line(f, "new keys", format_args!("at most {keys} a second of each rule"))?;
-                }
     }
 }
 

@@ -161,3 +161,28 @@ fn long_keys_are_cut_whatever_they_are_counted_by() {
     let text = config(&with_item(json!({"limit_by_per_header": "x", "on_missing": "pass", "limit_keys": keys}))).describe();
     assert!(text.contains("regexp:^a-long-expression$"), "{text}");
 }
+
+#[test]
+fn bounds_on_new_keys_are_told() {
+    let keys = json!([{"key": "a", "query_per_second": 1}]);
+    let text = config(&json!({
+        "rule_name": "r", "max_new_keys_per_second": 500, "redis": {"service_name": "r"},
+        "rule_items": [{"limit_by_header": "x", "max_new_keys_per_second": 7, "limit_keys": keys}],
+    }))
+    .describe();
+    assert!(text.contains("header x (limit_by_header), at most 7 new keys a second\n"), "{text}");
+    assert!(text.contains("  new keys      at most 500 a second of each rule\n"), "{text}");
+}
+
+#[test]
+fn policies_whose_metrics_are_one_are_told() {
+    let policy = |route: &str, name: &str| with(json!({"_match_route_": [route], "rule_name": name}));
+    let told =
+        |rules: Value| config(&json!({"_rules_": rules})).describe().matches("  metrics       counted together with those of ").count();
+    assert_eq!(told(json!([policy("a", "one"), policy("b", "two")])), 0);
+    assert_eq!(told(json!([policy("a", "one"), policy("b", "one"), policy("c", "two")])), 2);
+    let text = config(&json!({"_rules_": [policy("a", "one"), policy("b", "one")]})).describe();
+    assert!(text.contains("those of the other of this rule name\n"), "{text}");
+    let text = config(&json!({"_rules_": [policy("a", "one"), policy("b", "one"), policy("c", "one")]})).describe();
+    assert!(text.contains("those of 2 others of this rule name\n"), "{text}");
+}

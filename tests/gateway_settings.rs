@@ -98,7 +98,7 @@ upstrem: x
 routes: [{name: [7], host: \"a:80\", path_prefix: orders}, {upstream: ftp://a}, 5]
 redis: {names: {redis.static: 6379}, nmes: {}}
 filter: [1]
-timeouts: {response: 5, drain: 0s, idle: 0s}
+timeouts: {response: 5, drain: 0, idle: 0s, connect: 0}
 log: {access: maybe, format: xml}
 ",
         &[
@@ -114,8 +114,9 @@ log: {access: maybe, format: xml}
             &["redis.nmes: ", "no such field", "`names`"],
             &["redis.names.redis.static: ", "`6379`", "redis://"],
             &["filter: ", "got an array", "an object"],
+            &["timeouts.connect: ", "`0`", "above zero"],
             &["timeouts.response: ", "`5`", "`500ms`"],
-            &["timeouts.idle: ", "`0`", "above zero"],
+            &["timeouts.idle: ", "`0s`", "above zero"],
             &["log.access: ", "`maybe`", "`true` or `false`"],
             &["log.format: ", "`xml`", "`json`"],
             &["upstrem: ", "no such field", "`upstream`"],

@@ -343,7 +343,8 @@ fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeou
     ] {
         match given.duration(name, mistakes) {
             Some(Duration::ZERO) if !matches!(name, "drain" | "lame_duck") => {
-                mistakes.push(Mistake::new(given.path_of(name), "expected a duration above zero, got `0`"));
+                let seen = given.value(name).unwrap_or(&Value::Null);
+                mistakes.push(unexpected(&given.path_of(name), seen, "a duration above zero"));
             }
             Some(duration) => *timeout = duration,
             None => {}

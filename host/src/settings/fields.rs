@@ -122,7 +122,11 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn duration(&mut self, name: &'static str, mistakes: &mut Vec<Mistake>) -> Option<Duration> {
-        self.read(name, "a duration such as `500ms`, `30s`, `5m` or `1h`", mistakes, |value| value.as_str().and_then(parse_duration))
+        self.read(name, "a duration such as `500ms`, `30s`, `5m` or `1h`", mistakes, |value| match value {
+            Value::String(text) => parse_duration(text),
+            // Nothing is as long in every unit.
+            value => (value.as_u64() == Some(0)).then_some(Duration::ZERO),
+        })
     }
 
     /// Reports the fields that nobody asked for.
@@ -207,6 +211,9 @@ pub(crate) fn nearest<'n>(seen: &str, known: impl IntoIterator<Item = &'n str>) 
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
     let digits_end = text.find(|c: char| !c.is_ascii_digit())?;
     let (digits, unit) = text.split_at(digits_end);
     let count: u64 = digits.parse().ok()?;
@@ -226,9 +233,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn durations_need_a_unit() {
+    fn durations_need_a_unit_unless_they_are_zero() {
         assert_eq!(parse_duration("1500ms"), Some(Duration::from_millis(1500)));
         assert_eq!(parse_duration("2 h"), Some(Duration::from_secs(7200)));
+        assert_eq!(["0", "0s", "0ms"].map(parse_duration), [Some(Duration::ZERO); 3]);
         for text in ["", "5", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "18446744073709551615h"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }

@@ -184,5 +184,9 @@ mod tests {
             let limits = Limits { send_buffer: bytes, ..Limits::default() };
             assert_eq!(read(limits.shown()), Ok(limits));
         }
+        for zero in [json!(0), json!("0"), json!("0s")] {
+            let limits = read(json!({"body_time": zero})).expect("settings");
+            assert_eq!((limits.body_allowance(1), &limits.shown()["body_time"]), (None, &json!("0s")));
+        }
     }
 }

@@ -73,7 +73,7 @@ log: {format: xml}
             "redis.names.a: expected a URL such as `redis://127.0.0.1:6379`, or an object with `url` in it, got `5`",
             "filter: expected an object, the filter's configuration, got `7`",
             "timeouts.connect: expected a duration such as `500ms`, `30s`, `5m` or `1h`, got `5`",
-            "timeouts.idle: expected a duration above zero, got `0`",
+            "timeouts.idle: expected a duration above zero, got `0s`",
             "log.format: expected `text` or `json`, got `xml`",
         ]
     );

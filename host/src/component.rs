@@ -68,6 +68,7 @@ impl Module {
     ///
     /// As [`Module::from_file`], reading aside.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModuleError> {
+        check_kind(bytes)?;
         let engine = engine()?;
         let component = Component::new(&engine, bytes).map_err(ModuleError::compile)?;
         Self::link(&engine, &component)
@@ -90,6 +91,19 @@ impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Module").finish_non_exhaustive()
     }
+}
+
+/// Tells by its first bytes what is no component at all.
+fn check_kind(bytes: &[u8]) -> Result<(), ModuleError> {
+    const WASM: &[u8] = b"\0asm";
+    const CORE: &[u8] = b"\0asm\x01\0\0\0";
+    let seen = match bytes {
+        _ if bytes.is_empty() => "an empty file",
+        _ if bytes.starts_with(CORE) => "a core module, as plugins of Envoy are",
+        _ if bytes.starts_with(WASM) => return Ok(()),
+        _ => "a file of another kind",
+    };
+    Err(ModuleError(format!("expected a WebAssembly component in binary form, got {seen}")))
 }
 
 /// An engine with its clock running. The clock's thread ends with the engine.
@@ -140,3 +154,22 @@ impl fmt::Display for ModuleError {
 }
 
 impl std::error::Error for ModuleError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_component_is_told_by_its_kind() {
+        let told = |bytes: &[u8]| Module::from_bytes(bytes).expect_err("it is none").to_string();
+        for (bytes, seen) in [
+            (&b""[..], "an empty file"),
+            (b"upstream: http://a\n", "a file of another kind"),
+            (b"(component)", "a file of another kind"),
+            (b"\0asm\x01\0\0\0", "a core module, as plugins of Envoy are"),
+        ] {
+            assert_eq!(told(bytes), format!("expected a WebAssembly component in binary form, got {seen}"));
+        }
+        assert!(told(b"\0asm\x0d\0\x01\0\x7f").starts_with("not a component that can be compiled: "));
+    }
+}

@@ -132,8 +132,11 @@ fn chosen_routes(path: &str, policy: &Value, routes: &[RouteSettings], warnings:
         };
         if !routes.iter().any(fits) {
             let hosts = routes.iter().map(|route| route.upstream.authority.host());
-            let meant = nearest(given, hosts)
-                .map_or_else(|| "its limits are for no request".to_owned(), |meant| format!("did you mean `{meant}`?"));
+            let meant = match (given.contains('|'), nearest(given, hosts)) {
+                (true, _) => "a service is written `host` or `host:port`".to_owned(),
+                (false, Some(meant)) => format!("did you mean `{meant}`?"),
+                (false, None) => "its limits are for no request".to_owned(),
+            };
             warnings.push(format!("{path}._match_service_: no route leads to {}; {meant}", quoted(given)));
         }
     }
@@ -227,14 +230,15 @@ mod tests {
         let told = warnings(json!({"routes": routes, "filter": {"_rules_": [
             policy("_match_route_", json!(["orders", "order"])),
             policy("_match_route_prefix_", json!(["pay-", "pya-"])),
-            policy("_match_service_", json!(["orders.internal", "pay:1", "pay:2", "other"])),
+            policy("_match_service_", json!(["orders.internal", "pay:1", "pay:2", "other", "outbound|1||pay"])),
             policy("_match_route_", json!("zzz")),
         ]}}));
-        assert_eq!(told.len(), 5, "{told:#?}");
+        assert_eq!(told.len(), 6, "{told:#?}");
         assert_eq!(told[0], "filter._rules_[0]._match_route_: there is no route `order`; did you mean `orders`?");
         assert!(told[1].starts_with("filter._rules_[1]._match_route_prefix_: there is no route `pya-`; "));
         assert_eq!(told[2], "filter._rules_[2]._match_service_: no route leads to `pay:2`; did you mean `pay`?");
-        assert!(told[3].contains("`other`") && told[4].contains("`zzz`; its limits are for no request"));
+        assert!(told[3].contains("`other`") && told[5].contains("`zzz`; its limits are for no request"));
+        assert!(told[4].ends_with("no route leads to `outbound|1||pay`; a service is written `host` or `host:port`"), "{}", told[4]);
         let nameless = warnings(json!({"upstream": "http://a", "filter": {"_rules_": [policy("_match_route_", json!(["orders"]))]}}));
         assert!(nameless[0].ends_with("no route has a `name`"), "{nameless:?}");
     }

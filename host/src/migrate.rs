@@ -59,7 +59,7 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
     let bytes = source.read(Occasion::Start).map_err(single)?;
     let resources = resource::read(&bytes).map_err(single)?.unwrap_or_default();
     if resources.is_empty() {
-        return Err(single(Mistake::new("", "holds no resource of Kubernetes: expected one with `apiVersion` and `kind`")));
+        return Err(single(resource::why_none(&bytes)));
     }
     let (mut results, mut has_failed) = (Vec::new(), false);
     for resource in &resources {

@@ -5,6 +5,7 @@ mod document;
 use serde_json::Value;
 
 use crate::settings::Mistake;
+use crate::settings::document::text;
 use crate::settings::yaml::{self, Schema};
 
 pub(crate) use self::document::{PluginDocument, is_set};
@@ -34,6 +35,16 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<Vec<Resource>>, Mistake> {
         return Ok(None);
     }
     Ok(Some(documents.into_iter().filter(|document| !document.is_null()).flat_map(listed).map(|value| Resource { value }).collect()))
+}
+
+/// Why there is no resource in the bytes of a file.
+pub(crate) fn why_none(bytes: &[u8]) -> Mistake {
+    let none = "holds no resource of Kubernetes: expected one with `apiVersion` and `kind`";
+    match text(bytes).map(|text| yaml::read(text, Schema::Kubernetes)) {
+        Err(mistake) => mistake,
+        Ok(Err(reason)) => Mistake::new("", reason),
+        Ok(Ok(_)) => Mistake::new("", none),
+    }
 }
 
 /// What a list holds, also in lists of lists; anything else is one.
@@ -96,6 +107,20 @@ mod tests {
         assert_eq!(names(text).unwrap(), ["WasmPlugin n/one", "Service two", "ConfigMap three"]);
         assert_eq!(names("{\"apiVersion\": \"v1\", \"kind\": \"Service\"}").unwrap(), ["Service (no name)"]);
         assert_eq!(names("{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_without_resources_says_why() {
+        for (bytes, why) in [
+            (&b"upstream: http://a\n"[..], "holds no resource of Kubernetes"),
+            (b"", "holds no resource of Kubernetes"),
+            (b"a: 1\nb: [1, 2\nc: }", "is not YAML: "),
+            (b"\x89PNG\xff", "is not UTF-8: bad byte in line 1"),
+        ] {
+            let told = why_none(bytes).message;
+            assert!(told.starts_with(why), "{told}");
+            assert!(!why.ends_with("YAML: ") || told.contains("(line "), "{told}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The gateway's own file: where it listens, where requests go, how long it waits. What stands under `filter` is the filter's
 //! and is handed on as it is, after YAML has become JSON.
 
-mod document;
+pub(crate) mod document;
 mod environment;
 mod fields;
 pub(crate) mod file;

@@ -55,7 +55,7 @@ use crate::memory;
 use crate::settings::{Mistake, Settings, Source};
 
 pub(crate) use self::access_log::TARGET as ACCESS_LOG_TARGET;
-pub(crate) use self::serving::{Serving, Workshop};
+pub(crate) use self::serving::{Serving, Workshop, redis_name};
 
 /// All it takes to run a gateway.
 pub(crate) struct Start {

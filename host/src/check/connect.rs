@@ -12,7 +12,7 @@ use slidegate::{
 };
 use tokio::net::TcpStream;
 
-use crate::gateway::Serving;
+use crate::gateway::{Serving, redis_name};
 use crate::settings::{Mistake, one_line};
 
 /// The rule that the decision is made under; part of its key.
@@ -37,7 +37,7 @@ pub(super) async fn connect(serving: &Serving, module: &Module) -> Findings {
     let mut findings = Findings::default();
     if let Some((directory, services)) = serving.redis() {
         for service in services {
-            let place = format!("{}:{} at {}", service.service_name, service.port, directory.address(service));
+            let place = format!("{} at {}", redis_name(service), directory.address(service));
             match ask_redis(directory, service, module).await {
                 Ok((line, warnings)) => {
                     findings.lines.push(format!("redis    {place}: {line}"));

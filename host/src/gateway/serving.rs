@@ -80,8 +80,8 @@ impl Serving {
             Ok(asking) => asking.block_on(async {
                 for service in services {
                     if let Err(cause) = filter.directory.ask(service).await {
-                        let (name, port, address) = (&service.service_name, service.port, filter.directory.address(service));
-                        mistakes.push(Mistake::new("redis.required", format!("Redis {name}:{port} at {address} cannot be used: {cause}")));
+                        let (name, address) = (redis_name(service), filter.directory.address(service));
+                        mistakes.push(Mistake::new("redis.required", format!("Redis {name} at {address} cannot be used: {cause}")));
                     }
                 }
             }),
@@ -187,7 +187,7 @@ impl Workshop {
         for warning in &redis_warnings {
             tracing::warn!("{}", settings.environment.hide(warning));
         }
-        let address = |service: &RedisService| (format!("{}:{}", service.service_name, service.port), directory.address(service));
+        let address = |service: &RedisService| (redis_name(service), directory.address(service));
         Ok(Filter {
             hooks: configuration.map_or_else(Hooks::empty, |configuration| configuration.hooks),
             redis_addresses: services.iter().map(address).collect(),
@@ -199,6 +199,12 @@ impl Workshop {
             directory,
         })
     }
+}
+
+/// A service as messages call it: its name may be somebody's host and port, beside the port that counts.
+pub(crate) fn redis_name(service: &RedisService) -> String {
+    let (name, port) = (&service.service_name, service.port);
+    if name.contains(':') { format!("{name}, port {port}") } else { format!("{name}:{port}") }
 }
 
 /// What the URLs of these services overrule.

@@ -270,10 +270,12 @@ fn rule_match(rule_match: RuleMatch) -> &'static str {
 /// Only what is said there: a gateway may know database and password better.
 fn redis(service: &Service) -> String {
     let Service { service_name, port, database, timeout_ms, .. } = service;
+    // A name with a port in it must not look as if the two were one.
+    let port = if service_name.contains(':') { format!(", port {port}") } else { format!(":{port}") };
     let database = if *database == 0 { String::new() } else { format!(", database {database}") };
     let user = if service.username.is_empty() { String::new() } else { format!(", user {}", text(&service.username)) };
     let password = if service.password.is_empty() { "" } else { ", with a password" };
-    format!("in Redis {}:{port}{database}{user}{password}, timeout {timeout_ms} ms", shortened(service_name, TEXT_MAX))
+    format!("in Redis {}{port}{database}{user}{password}, timeout {timeout_ms} ms", shortened(service_name, TEXT_MAX))
 }
 
 fn failure_mode(mode: FailureMode) -> String {

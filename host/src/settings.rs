@@ -119,6 +119,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { access: true, format: LogFormat::Text }
+    }
+}
+
+impl LogSettings {
+    fn shown(&self) -> Value {
+        json!({"access": self.access, "format": match self.format { LogFormat::Text => "text", LogFormat::Json => "json" }})
+    }
+}
+
 impl Settings {
     /// Reads a settings document. Paths of files in it are relative to this folder.
     ///
@@ -148,23 +160,25 @@ impl Settings {
                 })
             })
             .collect();
-        self.environment.hide_in(json!({
-            "listen": self.listen.to_string(),
-            "admin": self.admin.map(|address| address.to_string()),
-            "workers": self.workers,
-            "routes": routes,
-            "normalize_path": self.normalize_path.to_string(),
-            "trusted_consumer": self.trusted_consumer.shown(),
-            "redis": self.redis.shown(),
-            // Variables first: of what is cut, the beginning would not be known again.
-            "filter": self.filter.clone().map(|filter| secret::without_secrets(&self.environment.hide_in(filter))),
-            "timeouts": self.timeouts.shown(),
-            "limits": self.limits.shown(),
-            "log": {
-                "access": self.log.access,
-                "format": match self.log.format { LogFormat::Text => "text", LogFormat::Json => "json" },
-            },
-        }))
+        let mut shown = self.environment.hide_in(
+            "",
+            json!({
+                "listen": self.listen.to_string(),
+                "admin": self.admin.map(|address| address.to_string()),
+                "workers": self.workers,
+                "routes": routes,
+                "normalize_path": self.normalize_path.to_string(),
+                "trusted_consumer": self.trusted_consumer.shown(),
+                "redis": self.redis.shown(),
+                "timeouts": self.timeouts.shown(),
+                "limits": self.limits.shown(),
+                "log": self.log.shown(),
+            }),
+        );
+        // Variables first: of what is cut, the beginning would not be known again.
+        let filter = self.filter.clone().map(|filter| secret::without_secrets(&self.environment.hide_in("filter", filter)));
+        shown["filter"] = json!(filter);
+        shown
     }
 }
 
@@ -355,7 +369,7 @@ fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeou
 }
 
 fn read_log(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> LogSettings {
-    let mut log = LogSettings { access: true, format: LogFormat::Text };
+    let mut log = LogSettings::default();
     let Some(mut given) = fields.nested("log", mistakes) else {
         return log;
     };

@@ -91,7 +91,7 @@ impl Admin {
             "understood": serving.described().lines().collect::<Vec<_>>(),
             "warnings": warnings.unwrap_or_default(),
         });
-        let mut shown = serving.settings.environment.hide_in(of_filter);
+        let mut shown = serving.settings.environment.hide_in("", of_filter);
         shown["settings"] = serving.settings.shown();
         format!("{shown:#}\n")
     }

@@ -137,10 +137,12 @@ fn keys_shown(keys: &Value, is_hashed: bool) -> Value {
 fn key_shown(key: &str, is_hashed: bool) -> String {
     let length = key.chars().count();
     let is_open = key == "*" || key.starts_with("regexp:") || key.starts_with("${");
-    if is_open || !is_hashed && length < KEY_LENGTH_MIN {
-        return key.to_owned();
-    }
-    let shown = if length > KEY_LENGTH_SHORT { KEY_LENGTH_SHOWN } else { 1 };
+    if is_open || !is_hashed && length < KEY_LENGTH_MIN { key.to_owned() } else { key_cut(key) }
+}
+
+/// The beginning of a key, as the filter shows one too.
+pub(super) fn key_cut(key: &str) -> String {
+    let shown = if key.chars().count() > KEY_LENGTH_SHORT { KEY_LENGTH_SHOWN } else { 1 };
     format!("{}{HIDDEN}", key.chars().take(shown).collect::<String>())
 }
 

@@ -338,6 +338,43 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
     }
 }
 
+#[test]
+fn what_is_not_the_default_is_told_in_a_line() {
+    let told = |settings: &str| said(&check(&format!("{UPSTREAM}{settings}{FILTER}"), &["--strict"]));
+    let plain = told("");
+    assert!(!plain.contains("timeouts") && !plain.contains("limits   ") && !plain.contains("paths"), "{plain}");
+    let unusual = told("normalize_path: refuse\ntimeouts: {idle: 10s}\nlimits: {body_time: 0}\nlog: {format: json}\n");
+    for line in ["paths    normalize_path: refuse", "timeouts idle: 10s", "limits   body_time: 0s", "log      format: json"] {
+        assert!(unusual.lines().any(|told| told == line), "{line} is not in {unusual}");
+    }
+}
+
+#[test]
+fn a_service_with_its_port_in_the_name_is_not_shown_with_two() {
+    let filter = "filter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: \"127.0.0.1:6379\"}}\n";
+    let told = said(&check(&format!("{UPSTREAM}{filter}"), &[]));
+    assert!(told.contains("redis    127.0.0.1:6379, port 6379 -> ") && told.contains("in Redis 127.0.0.1:6379, port 6379,"), "{told}");
+    assert!(told.contains("warning") && !told.contains("6379:6379"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_no_component_is_told_shortly() {
+    let directory = Directory::new();
+    let path = file(&directory, "gate.yaml", UPSTREAM);
+    let path = path.to_str().expect("a path in UTF-8");
+    let told = said(&run(&["check", path, "--component", path]));
+    let expected = format!("--component {path}: expected a WebAssembly component in binary form, got a file of another kind\n");
+    assert_eq!(told, format!("slidegate: {expected}"));
+}
+
+#[test]
+fn what_is_no_yaml_is_told_where() {
+    let told = |file: &str| said(&run_with(&["migrate", "--image", "oci://x/y:1"], &[], file.as_bytes()));
+    assert_eq!(told("just: [\n"), said(&check("just: [\n", &[])));
+    assert!(told("just: [\n").contains("is not YAML: ") && told("just: [\n").contains("(line "), "{}", told("just: [\n"));
+    assert!(told("a: 1\n").contains("holds no resource of Kubernetes"), "{}", told("a: 1\n"));
+}
+
 // === Resources ===
 
 fn plugin(name: &str, url: &str, spec: &str) -> String {

@@ -99,6 +99,9 @@ fn tell_gateway(report: &mut Report, settings: &Settings) {
         let upstream = &route.upstream;
         report.line(format_args!("  {name}: {}{} -> {upstream}, service {}", route.host, route.path_prefix, upstream.service_name));
     }
+    for (name, how) in settings.unusual() {
+        report.line(format_args!("{name:<9}{how}"));
+    }
 }
 
 fn tell_filter(report: &mut Report, serving: &Serving) {

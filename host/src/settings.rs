@@ -145,6 +145,33 @@ impl Settings {
         }
     }
 
+    /// What holds beside listeners, routes and filter and is not the default, each a name and how it is.
+    pub(crate) fn unusual(&self) -> Vec<(&'static str, String)> {
+        let mut unusual = Vec::new();
+        if self.normalize_path != PathRules::default() {
+            unusual.push(("paths", format!("normalize_path: {}", self.normalize_path)));
+        }
+        if !self.trusted_consumer.is_nobody() {
+            unusual.push(("consumer", format!("trusted_consumer: {}", self.trusted_consumer.shown())));
+        }
+        if self.redis.required {
+            unusual.push(("redis", "required: there is no start, and no reload, unless each answers".to_owned()));
+        }
+        for (name, shown, default) in [
+            ("timeouts", self.timeouts.shown(), Timeouts::default().shown()),
+            ("limits", self.limits.shown(), Limits::default().shown()),
+            ("log", self.log.shown(), LogSettings::default().shown()),
+        ] {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let fields = shown.as_object().into_iter().flatten().filter(|(field, value)| default.get(field) != Some(value));
+            let fields: Vec<String> = fields.map(|(field, value)| format!("{field}: {}", text(value))).collect();
+            if !fields.is_empty() {
+                unusual.push((name, fields.join(", ")));
+            }
+        }
+        unusual
+    }
+
     /// The settings as understood, with every password blotted out.
     pub(crate) fn shown(&self) -> Value {
         let routes: Vec<Value> = self

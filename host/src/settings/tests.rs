@@ -15,11 +15,31 @@ fn mistakes(text: &str) -> Vec<String> {
 fn one_nameless_upstream_is_enough() {
     let settings = read("upstream: http://127.0.0.1:9001").expect("settings");
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.unusual(), []);
     assert_eq!((settings.admin, settings.filter), (None, None));
     assert!(settings.workers >= 1);
     let route = settings.routes.first().expect("a route");
     assert_eq!((route.name.as_str(), route.path_prefix.as_str()), ("", "/"));
     assert_eq!(settings.timeouts, Timeouts::default());
+}
+
+#[test]
+fn what_is_not_the_default_is_told() {
+    let unusual = read(
+        "upstream: http://a\nnormalize_path: refuse\ntrusted_consumer: [10.0.0.0/8]\nredis: {required: true}\nlimits: {body_time: 0, streams: 7}\n",
+    )
+    .expect("settings")
+    .unusual();
+    let told: Vec<String> = unusual.iter().map(|(name, how)| format!("{name} {how}")).collect();
+    assert_eq!(
+        told,
+        [
+            "paths normalize_path: refuse",
+            "consumer trusted_consumer: [\"10.0.0.0/8\"]",
+            "redis required: there is no start, and no reload, unless each answers",
+            "limits body_time: 0s, streams: 7"
+        ]
+    );
 }
 
 #[test]
@@ -37,6 +57,8 @@ log: {access: false, format: json}
 "#,
     )
     .expect("settings");
+    let unusual = [("timeouts", "connect: 1s, drain: 0s, idle: 120s".to_owned()), ("log", "access: false, format: json".to_owned())];
+    assert_eq!(settings.unusual(), unusual);
     assert_eq!(settings.admin.expect("admin").port(), 9090);
     assert_eq!(settings.redis.names["redis.static"].access.url, "redis://127.0.0.1:6379");
     assert_eq!(settings.filter.expect("filter")["global_threshold"]["query_per_second"], 5);

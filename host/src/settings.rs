@@ -20,6 +20,7 @@ pub(crate) mod yaml;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -51,8 +52,8 @@ pub(crate) struct Settings {
     pub(crate) trusted_consumer: TrustedConsumer,
     /// Where the services are that only a mesh could resolve.
     pub(crate) redis: RedisSettings,
-    /// The filter's configuration. Without one nothing is limited.
-    pub(crate) filter: Option<Value>,
+    /// The filter's configuration. Without one nothing is limited. It may be large: who keeps it shares it.
+    pub(crate) filter: Option<Arc<Value>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) log: LogSettings,
@@ -132,15 +133,18 @@ impl LogSettings {
 }
 
 impl Settings {
-    /// Reads a settings document. Paths of files in it are relative to this folder.
+    /// Reads a settings document, and takes the filter's configuration out of it. Paths of files in it are relative to this folder.
     ///
     /// # Errors
-    /// Every mistake found.
-    pub(crate) fn from_value(document: &Value, folder: &Path) -> Result<Self, Vec<Mistake>> {
+    /// Every mistake found. The document is then as it was.
+    pub(crate) fn from_value(document: &mut Value, folder: &Path) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let settings = Fields::of("", document, &mut mistakes).map(|fields| read_all(fields, folder, &mut mistakes));
         match settings {
-            Some(settings) if mistakes.is_empty() => Ok(settings),
+            Some(settings) if mistakes.is_empty() => {
+                let filter = document.as_object_mut().and_then(|fields| fields.remove("filter")).filter(|filter| !filter.is_null());
+                Ok(Self { filter: filter.map(Arc::new), ..settings })
+            }
             _ => Err(mistakes),
         }
     }
@@ -203,7 +207,8 @@ impl Settings {
             }),
         );
         // Variables first: of what is cut, the beginning would not be known again.
-        let filter = self.filter.clone().map(|filter| secret::without_secrets(&self.environment.hide_in("filter", filter)));
+        let filter = self.filter.as_deref().cloned();
+        let filter = filter.map(|filter| secret::without_secrets(&self.environment.hide_in("filter", filter)));
         shown["filter"] = json!(filter);
         shown
     }
@@ -253,7 +258,10 @@ fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) 
             .read("trusted_consumer", TrustedConsumer::EXPECTED, mistakes, TrustedConsumer::from_value)
             .unwrap_or_default(),
         redis: redis::read(&mut fields, folder, mistakes),
-        filter: read_filter(&mut fields, mistakes),
+        filter: {
+            check_filter(&mut fields, mistakes);
+            None
+        },
         timeouts: read_timeouts(&mut fields, mistakes),
         limits: Limits::read(&mut fields, mistakes),
         log: read_log(&mut fields, mistakes),
@@ -361,10 +369,9 @@ fn read_upstream(path: &str, url: &Value, mistakes: &mut Vec<Mistake>) -> Option
     read.map_err(|expected| mistakes.push(unexpected(path, url, expected))).ok()
 }
 
-/// Only the outermost shape is the host's business.
-fn read_filter(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<Value> {
-    let filter = fields.read("filter", "an object, the filter's configuration", mistakes, Value::as_object)?;
-    Some(Value::Object(filter.clone()))
+/// Only the outermost shape of the filter's configuration is the host's business.
+fn check_filter(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) {
+    fields.read("filter", "an object, the filter's configuration", mistakes, Value::as_object);
 }
 
 fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeouts {

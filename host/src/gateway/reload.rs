@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn what_needs_a_restart_stays_as_it_runs() {
         let read = |listen: &str, access: bool| {
-            let document = json!({"listen": listen, "upstream": "http://127.0.0.1:1", "log": {"access": access}});
-            Settings::from_value(&document, Path::new("")).unwrap()
+            let mut document = json!({"listen": listen, "upstream": "http://127.0.0.1:1", "log": {"access": access}});
+            Settings::from_value(&mut document, Path::new("")).unwrap()
         };
         let running = read("127.0.0.1:1000", true);
         let taken = without_restart(&running, read("127.0.0.1:2000", false));

@@ -167,7 +167,7 @@ impl Workshop {
     }
 
     /// A worker for each lane; one for all of them where some window is local, so that a local limit is the limit of the process.
-    fn start_filter(&self, config: &Value, settings: &Settings, directory: RedisDirectory) -> Result<Filter, Vec<Mistake>> {
+    fn start_filter(&self, config: &Arc<Value>, settings: &Settings, directory: RedisDirectory) -> Result<Filter, Vec<Mistake>> {
         let json = config.to_string();
         let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
@@ -194,7 +194,7 @@ impl Workshop {
             redis_warnings,
             watch: self.watch_on.as_ref().map(|runtime| directory.watch(services, runtime)),
             workers,
-            config: config.clone(),
+            config: Arc::clone(config),
             redis: settings.redis.clone(),
             directory,
         })
@@ -230,7 +230,7 @@ struct Filter {
     redis_warnings: Vec<String>,
     directory: RedisDirectory,
     watch: Option<RedisWatch>,
-    config: Value,
+    config: Arc<Value>,
     redis: RedisSettings,
 }
 
@@ -240,6 +240,6 @@ impl Filter {
     }
 
     fn is_made_of(&self, config: &Value, redis: &RedisSettings) -> bool {
-        self.config == *config && self.redis.leads_where(redis)
+        *self.config == *config && self.redis.leads_where(redis)
     }
 }

@@ -7,7 +7,7 @@ use super::{PathRules, Settings};
 impl Settings {
     /// Oddities of how requests are read that are no mistakes, each a sentence.
     pub(crate) fn http_warnings(&self) -> Vec<String> {
-        let filter = self.filter.as_ref();
+        let filter = self.filter.as_deref();
         let mut warnings = Vec::new();
         if filter.is_some_and(names_consumer) {
             if self.trusted_consumer.is_nobody() {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn warnings(document: &Value) -> Vec<String> {
-        Settings::from_value(document, Path::new("")).expect("settings").http_warnings()
+        Settings::from_value(&mut document.clone(), Path::new("")).expect("settings").http_warnings()
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Source {
         let mut document = document::parse(&self.file, bytes).map_err(|mistake| vec![mistake])?;
         let environment = environment::expand(&mut document)?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
-        let settings = Settings::from_value(&document, folder).map_err(|mut mistakes| {
+        let settings = Settings::from_value(&mut document, folder).map_err(|mut mistakes| {
             let filter = document.get("filter").filter(|filter| filter.is_object());
             mistakes.extend(filter.into_iter().flat_map(|filter| filter::mistakes(module, filter)));
             environment.hide_mistakes(mistakes)

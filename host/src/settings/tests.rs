@@ -3,8 +3,8 @@ use std::path::Path;
 use super::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Mistake>> {
-    let document = document::parse(Path::new("gate.yaml"), text.as_bytes()).map_err(|mistake| vec![mistake])?;
-    Settings::from_value(&document, Path::new(""))
+    let mut document = document::parse(Path::new("gate.yaml"), text.as_bytes()).map_err(|mistake| vec![mistake])?;
+    Settings::from_value(&mut document, Path::new(""))
 }
 
 fn mistakes(text: &str) -> Vec<String> {

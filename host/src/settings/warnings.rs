@@ -169,8 +169,8 @@ mod tests {
     use serde_json::json;
     use std::path::Path;
 
-    fn warnings(document: Value) -> Vec<String> {
-        let settings = Settings::from_value(&document, Path::new("")).unwrap();
+    fn warnings(mut document: Value) -> Vec<String> {
+        let settings = Settings::from_value(&mut document, Path::new("")).unwrap();
         of(&settings, Some(&[]))
     }
 

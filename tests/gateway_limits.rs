@@ -18,6 +18,9 @@ use slidegate_tests::{
 /// The largest window that HTTP/2 knows.
 const WINDOW_MAX: u32 = i32::MAX.unsigned_abs();
 
+/// Floods come from several addresses, since each of them may have so many requests at once.
+const SOURCES: [&str; 4] = ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"];
+
 /// What the gateway may use while clients flood it, in bytes.
 const PEAK_MAX: u64 = 150 << 20;
 
@@ -76,9 +79,10 @@ fn assert_survives<C>(gateway: &mut Gateway, requests: f64, flood: impl FnOnce(&
 fn streams_that_read_nothing_take_little() {
     let (_upstream, mut gateway) = rig("");
     assert_survives(&mut gateway, 2_000.0, |gateway| {
-        (0..20)
-            .map(|_| {
-                let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+        let sources = SOURCES.iter().cycle().take(20);
+        sources
+            .map(|source| {
+                let mut client = Http2Client::connect_from(source, gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
                 // More than it takes at once; the rest is refused.
                 for _ in 0..200 {
                     client.get("/bytes/10000000").expect("the gateway reads");
@@ -93,9 +97,10 @@ fn streams_that_read_nothing_take_little() {
 fn connections_that_read_nothing_take_little() {
     let (_upstream, mut gateway) = rig("");
     assert_survives(&mut gateway, 1_000.0, |gateway| {
-        (0..1_000)
-            .map(|_| {
-                let mut client = gateway.client();
+        let sources = SOURCES.iter().cycle().take(1_000);
+        sources
+            .map(|source| {
+                let mut client = HttpClient::connect_from(source, gateway.listen());
                 client.write(b"GET /bytes/10000000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
                 client
             })
@@ -140,7 +145,7 @@ fn no_address_may_have_more_connections_than_its_limit() {
     let (_upstream, gateway) = rig("limits: {connections_per_address: 3}\n");
     let mut slow: Vec<HttpClient> = (0..3).map(|_| gateway.client()).collect();
     for client in &mut slow {
-        client.write(b"GET /delay/60000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+        client.write(b"GET /delay/15000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
     }
     wait_until("all three are asking", || in_flight(&gateway) == 3.0);
     for _ in 0..5 {
@@ -163,7 +168,7 @@ fn no_address_may_have_more_requests_at_once_than_its_limit() {
     let (_upstream, gateway) = rig("limits: {requests_per_address: 3, requests: 4}\n");
     let mut slow = Http2Client::connect(gateway.listen(), 65_535).expect("the gateway accepts");
     for _ in 0..3 {
-        slow.get("/delay/60000").expect("the gateway reads");
+        slow.get("/delay/15000").expect("the gateway reads");
     }
     wait_until("all three are asking", || in_flight(&gateway) == 3.0);
     let refused = gateway.client().send("GET", "/", &[], b"");
@@ -171,7 +176,7 @@ fn no_address_may_have_more_requests_at_once_than_its_limit() {
     // Another address is served, as long as there are not too many of all.
     assert!(ask(stream_from("127.0.0.2", gateway.listen())).starts_with("HTTP/1.1 200"));
     let mut other = stream_from("127.0.0.2", gateway.listen());
-    other.write_all(b"GET /delay/60000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    other.write_all(b"GET /delay/15000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
     wait_until("a fourth is asking", || in_flight(&gateway) == 4.0);
     assert!(ask(stream_from("127.0.0.3", gateway.listen())).starts_with("HTTP/1.1 503"));
     let overloaded = |reason| gateway.metrics().sum("slidegate_requests_overloaded_total", &[("reason", reason)]);
@@ -179,6 +184,28 @@ fn no_address_may_have_more_requests_at_once_than_its_limit() {
     drop((slow, other));
     wait_until("nothing is in flight", || in_flight(&gateway) == 0.0);
     assert_eq!(gateway.get("/", &[]).0, 200);
+}
+
+#[test]
+fn a_flood_leaves_a_bounded_number_of_connections_to_the_upstream() {
+    let (_upstream, gateway) = rig("workers: 1\ntimeouts: {upstream_idle: 60s}\n");
+    assert_eq!(gateway.get("/", &[]).0, 200);
+    let descriptors = || gateway.metrics().sum("process_open_fds", &[]);
+    let before = descriptors();
+    let mut clients: Vec<Http2Client> =
+        (0..7).map(|_| Http2Client::connect(gateway.listen(), 65_535).expect("the gateway accepts")).collect();
+    for client in &mut clients {
+        for _ in 0..100 {
+            client.get("/delay/3000").expect("the gateway reads");
+        }
+    }
+    wait_until("all are asking", || in_flight(&gateway) == 700.0);
+    assert!(descriptors() > before + 700.0);
+    wait_until("nothing is in flight", || in_flight(&gateway) == 0.0);
+    drop(clients);
+    wait_until("most connections are closed", || descriptors() < before + 300.0);
+    // Some are kept, for those who come next.
+    assert!(descriptors() > before + 200.0);
 }
 
 fn ask(mut client: TcpStream) -> String {

@@ -26,18 +26,21 @@ pub(crate) const ALL: &[Attack] = &[
 /// The largest window that HTTP/2 knows.
 const WINDOW_MAX: u32 = i32::MAX.unsigned_abs();
 
+/// Where streams come from: one address may have fewer of them at once.
+const SOURCES: [&str; 4] = ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"];
+
 const OURS: &str = "raw client";
 
 fn streams_that_read_nothing(effort: Effort) -> Figures {
     under_attack("20 HTTP/2 connections x 200 streams read nothing of 10 MB", OURS, "", effort.lasts(), |gateway| {
-        let client = || {
-            let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+        let client = |source: &&str| {
+            let mut client = Http2Client::connect_from(source, gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
             for _ in 0..200 {
                 client.get("/bytes/10000000").expect("the gateway reads");
             }
             client
         };
-        std::iter::repeat_with(client).take(20).collect::<Vec<_>>()
+        SOURCES.iter().cycle().take(20).map(client).collect::<Vec<_>>()
     })
 }
 

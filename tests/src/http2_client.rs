@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::http_client::stream_from;
+
 /// Longer than anything takes that does not hang.
 const HANG: Duration = Duration::from_secs(60);
 
@@ -56,7 +58,23 @@ impl Http2Client {
     ///
     /// Nobody listens there.
     pub fn connect(address: SocketAddr, window: u32) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?, address, window)
+    }
+
+    /// The same from another address of this machine's loopback, such as `127.0.0.2`.
+    ///
+    /// # Errors
+    ///
+    /// The server closes the connection at once.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not accept it.
+    pub fn connect_from(source: &str, address: SocketAddr, window: u32) -> io::Result<Self> {
+        Self::over(stream_from(source, address), address, window)
+    }
+
+    fn over(stream: TcpStream, address: SocketAddr, window: u32) -> io::Result<Self> {
         stream.set_read_timeout(Some(HANG))?;
         stream.set_write_timeout(Some(HANG))?;
         stream.set_nodelay(true)?;

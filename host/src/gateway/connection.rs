@@ -43,6 +43,10 @@ const CONNECTION_WINDOW: u32 = 512 << 10;
 const RESETS_PENDING_MAX: usize = 20;
 const RESETS_BY_MISTAKES_MAX: usize = 256;
 
+/// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket, and each would keep
+/// the buffer that it was read into.
+const PIECE_COPIED_MAX: usize = 2 << 10;
+
 /// How long a kept connection may be quiet, once the process is to end or its place is needed, until it is closed. Whoever asks for
 /// something meanwhile is told in the answer that it is the last.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -159,19 +163,20 @@ impl Visit {
         let is_http2 = request.version() == Version::HTTP_2;
         let order = match Order::take(&self.guest, &self.guests, &self.limits, is_http2) {
             Ok(order) => order,
-            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), None),
+            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), is_http2, None),
         };
-        let mut response = self.lane.answer(request, self.client, self.beside.clone()).await;
+        // On the heap, so that whoever is refused above takes up little: there may be very many of those.
+        let mut response = Box::pin(self.lane.answer(request, self.client, self.beside.clone())).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             order.becomes_tunnel();
         } else if !is_http2 && self.ending.is_near() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.served(response, Some(order))
+        self.served(response, is_http2, Some(order))
     }
 
-    fn served(&self, response: Response<ResponseBody>, order: Option<Order>) -> Response<Served> {
-        response.map(|body| Served { body, flow: Arc::clone(&self.flow), _order: order })
+    fn served(&self, response: Response<ResponseBody>, is_http2: bool, order: Option<Order>) -> Response<Served> {
+        response.map(|body| Served { body, flow: Arc::clone(&self.flow), is_http2, _order: order })
     }
 }
 
@@ -191,6 +196,7 @@ fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
 struct Served {
     body: ResponseBody,
     flow: Arc<Flow>,
+    is_http2: bool,
     _order: Option<Order>,
 }
 
@@ -200,7 +206,11 @@ impl Body for Served {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         ready!(self.flow.poll_ready(context));
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if !self.is_http2 {
+            return Poll::Ready(frame);
+        }
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(own_if_small))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -210,6 +220,10 @@ impl Body for Served {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+fn own_if_small(piece: Bytes) -> Bytes {
+    if piece.len() <= PIECE_COPIED_MAX { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 /// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their client keeps its

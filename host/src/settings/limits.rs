@@ -36,7 +36,7 @@ impl Default for Limits {
             connections_per_address: 2_500,
             // As many as connections: one HTTP/2 connection alone may have a hundred, each of which holds some 50 KB.
             requests: 10_000,
-            requests_per_address: 2_500,
+            requests_per_address: 1_000,
             streams: 100,
             send_buffer: 64 << 10,
             body_time: Duration::from_secs(60),

@@ -15,6 +15,9 @@ use super::replay::AttemptBody;
 use super::{ClientError, causes};
 use crate::gateway::headers::FIELDS_MAX;
 
+/// So many connections to one upstream wait for a request at most; each has buffers of some 30 KB. Only a flood leaves more behind.
+const WAITING_MAX: usize = 256;
+
 /// All connections of one lane that wait for a request.
 pub(super) struct KeptConnections {
     connector: Connector,
@@ -84,7 +87,11 @@ impl KeptConnections {
 
     fn put(self: &Arc<Self>, connection: Connection) {
         let mut waiting = self.waiting();
-        waiting.by_upstream.entry(connection.authority.clone()).or_default().push((connection, Instant::now()));
+        let connections = waiting.by_upstream.entry(connection.authority.clone()).or_default();
+        if connections.len() == WAITING_MAX {
+            return;
+        }
+        connections.push((connection, Instant::now()));
         if !waiting.is_watched {
             waiting.is_watched = true;
             tokio::spawn(Self::watch(Arc::downgrade(self), self.idle));

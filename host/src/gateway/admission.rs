@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, Version};
 
 use crate::gateway::answer::Refusal;
 use crate::gateway::headers::{self, Hops};
@@ -69,9 +69,11 @@ fn check_method(method: &Method) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"))
 }
 
-/// RFC 9112, section 3.2: a path, an `http` URL, or `*` of OPTIONS.
+/// RFC 9112, section 3.2: a path, an `http` URL, or `*` of OPTIONS. In HTTP/2 each request has a scheme, and a proxy that took TLS off may
+/// leave it `https`.
 fn check_form(parts: &Parts) -> Result<(), Refusal> {
-    let is_web = parts.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    let is_served = |scheme: &Scheme| *scheme == Scheme::HTTP || (*scheme == Scheme::HTTPS && parts.version == Version::HTTP_2);
+    let is_web = parts.uri.scheme().is_none_or(is_served);
     let is_whole = parts.uri.authority().is_none() || parts.uri.scheme().is_some();
     let is_path = match parts.uri.path() {
         "*" => parts.method == Method::OPTIONS,
@@ -237,12 +239,14 @@ mod tests {
     #[test]
     fn a_target_is_a_path_or_a_url_of_the_web() {
         let bad = Err(StatusCode::BAD_REQUEST);
-        for target in ["evil.test", "evil.test:80", "ftp://a/x", "ws://a/x", "*"] {
+        for target in ["evil.test", "evil.test:80", "ftp://a/x", "ws://a/x", "https://a", "HTTPS://a/x", "*"] {
             assert_eq!(read(Request::get(target).header("host", "a")), bad, "{target}");
         }
-        for target in ["/x", "http://a/x", "https://a", "HTTP://a/x?y"] {
+        for target in ["/x", "http://a/x", "HTTP://a/x?y"] {
             assert_eq!(read(Request::get(target).header("host", "a")), Ok("a".to_owned()), "{target}");
         }
+        assert_eq!(read(Request::get("https://a/x").version(Version::HTTP_2)), Ok("a".to_owned()));
+        assert_eq!(read(Request::get("ftp://a/x").version(Version::HTTP_2)), bad);
         assert_eq!(read(Request::options("*").header("host", "a")), Ok("a".to_owned()));
     }
 

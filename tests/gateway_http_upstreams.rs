@@ -42,19 +42,48 @@ fn chunks_count_whatever_length_is_claimed() {
 
 #[test]
 fn an_answer_that_cannot_be_read_is_502() {
-    for head in [
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
-        "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
-        "HTTP/1.1 2000 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-        "SSH-2.0-OpenSSH_9.2\r\n",
+    let coding = "the upstream answered in a transfer coding that is not known here\n";
+    let no_http = "the upstream's answer is not HTTP\n";
+    for (head, told) in [
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", coding),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", coding),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", no_http),
+        ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", no_http),
+        ("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", no_http),
+        ("HTTP/1.1 2000 OK\r\n\r\n", no_http),
+        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", no_http),
+        ("HTTP/3.0 200 OK\r\n\r\n", no_http),
+        ("SSH-2.0-OpenSSH_9.2\r\n", no_http),
     ] {
         let upstream = RawUpstream::answering(head);
         let gateway = gateway(&upstream, "");
-        assert_eq!((gateway.get("/", &[]).0, blamed(&gateway)), (502, 1.0), "{head:?}");
+        assert_eq!(gateway.get("/", &[]), (502, told.to_owned()), "{head:?}");
+        assert_eq!(gateway.metrics().sum("slidegate_upstream_errors_total", &[("cause", "reset")]), 1.0, "{head:?}");
+        gateway.wait_printed("details=\"gateway.upstream_reset\"");
     }
+    // An answer that ends in the middle may have been one.
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-le");
+    });
+    assert_eq!(gateway(&upstream, "").get("/", &[]), (502, "the upstream broke off before it answered\n".to_owned()));
+}
+
+#[test]
+fn one_that_speaks_another_protocol_is_told_so() {
+    // Before it is asked, as SSH does.
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.write(b"SSH-2.0-OpenSSH_9.2\r\n");
+        connection.wait();
+    });
+    assert_eq!(gateway(&upstream, "").get("/", &[]), (502, "the upstream's answer is not HTTP\n".to_owned()));
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read(24);
+        connection.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+        connection.wait();
+    });
+    let (status, told) = http2_gateway(&upstream, "").get("/", &[]);
+    assert_eq!((status, told.as_str()), (502, "the upstream's answer is not HTTP/2, or has a larger header than passes here\n"));
 }
 
 #[test]

@@ -41,7 +41,9 @@ pub(crate) enum ClientError {
     Connect(String),
     /// The response's head is larger than the gateway takes.
     TooLarge,
-    /// The connection was lost, or what came back was not HTTP.
+    /// What came back is not HTTP.
+    NotHttp(String),
+    /// The connection was lost.
     Reset(String),
 }
 
@@ -130,6 +132,8 @@ impl Exchange {
                 // It had been closed before anything was written, so the others may be closed too; each is taken once.
                 Some(_) if is_kept && self.body.is_untouched() => kept = connections.take(&self.authority),
                 None if is_kept && was_silent && self.is_repeatable() => {}
+                // It speaks before it is asked.
+                Some(_) if !is_kept && !was_silent => return Err(ClientError::NotHttp(causes(failed.error()))),
                 _ => return Err(client_error(&failed.into_error())),
             }
         }
@@ -197,7 +201,13 @@ fn unprocessed(error: &hyper::Error) -> Option<Unprocessed> {
 }
 
 fn client_error(error: &hyper::Error) -> ClientError {
-    if error.is_parse_too_large() { ClientError::TooLarge } else { ClientError::Reset(causes(error)) }
+    // What breaks the rules of HTTP/2 is refused by the library below; what is too large as well, which it does not tell apart.
+    let breaks_rules = || chain(error).filter_map(|error| error.downcast_ref::<h2::Error>()).any(h2::Error::is_library);
+    match error {
+        _ if error.is_parse_too_large() => ClientError::TooLarge,
+        _ if error.is_parse() || breaks_rules() => ClientError::NotHttp(causes(error)),
+        _ => ClientError::Reset(causes(error)),
+    }
 }
 
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

@@ -340,6 +340,14 @@ fn upstream_refusal(error: &ClientError, route: &Route) -> Refusal {
             let reason = "the upstream's answer has more header fields than pass here";
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }
+        ClientError::NotHttp(cause) => {
+            tracing::debug!(cause, upstream = %route.upstream, "an answer that cannot be read");
+            let reason = match route.upstream.protocol {
+                Protocol::Http1 => "the upstream's answer is not HTTP",
+                Protocol::H2c => "the upstream's answer is not HTTP/2, or has a larger header than passes here",
+            };
+            refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
+        }
         ClientError::Reset(cause) => {
             tracing::debug!(cause, upstream = %route.upstream, "no response");
             let reason = "the upstream broke off before it answered";

@@ -12,6 +12,7 @@ use std::{
 
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
+    http2_client::{Http2Client, kind},
     raw_upstream::{RawConnection, RawUpstream},
     upstream::Upstream,
 };
@@ -84,6 +85,35 @@ fn one_that_speaks_another_protocol_is_told_so() {
     });
     let (status, told) = http2_gateway(&upstream, "").get("/", &[]);
     assert_eq!((status, told.as_str()), (502, "the upstream's answer is not HTTP/2, or has a larger header than passes here\n"));
+}
+
+#[test]
+fn a_body_that_cannot_be_read_breaks_off_after_all_that_could() {
+    for (chunks, readable) in
+        [("zz\r\n", ""), ("-1\r\nx\r\n", ""), ("ffffffffffffffffff\r\n", ""), ("5\r\nhello\r\nzz\r\n", "hello"), ("5\r\nhelloXX", "hello")]
+    {
+        let upstream = RawUpstream::answering(format!("HTTP/1.1 201 Created\r\nx-own: 1\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"));
+        let gateway = gateway(&upstream, "");
+        let mut client = gateway.client();
+        client.write(b"GET /broken HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+        let head = client.read_head().unwrap_or_else(|error| panic!("{chunks:?}: no head: {error}"));
+        assert_eq!((head.status, head.text("x-own").as_deref()), (201, Some("1")), "{chunks:?}");
+        let mut body = Vec::new();
+        assert!(client.read_body("GET", &head, |piece| body.extend_from_slice(piece)).is_err(), "{chunks:?}: a whole body");
+        assert_eq!(String::from_utf8_lossy(&body), readable, "{chunks:?}");
+        assert!(gateway.wait_printed("path=\"/broken\"").contains("status=201") && gateway.printed().contains("cut=true"));
+
+        let mut client = Http2Client::connect(gateway.listen(), 65_535).expect("the gateway accepts");
+        let stream = client.get("/broken").expect("the gateway reads");
+        let mut kinds = Vec::new();
+        while kinds.last() != Some(&kind::RST_STREAM) {
+            let frame = client.read_frame().expect("the connection goes on");
+            kinds.extend((frame.stream == stream).then_some(frame.kind));
+        }
+        let expected =
+            if readable.is_empty() { &[kind::HEADERS, kind::RST_STREAM][..] } else { &[kind::HEADERS, kind::DATA, kind::RST_STREAM] };
+        assert_eq!(kinds, expected, "{chunks:?}");
+    }
 }
 
 #[test]

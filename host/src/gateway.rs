@@ -19,6 +19,7 @@ mod interim;
 mod proxy;
 mod reload;
 mod routes;
+mod served;
 mod server;
 mod serving;
 mod signals;

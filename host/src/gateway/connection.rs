@@ -4,11 +4,10 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::rt::Executor;
 use hyper::service::service_fn;
@@ -19,11 +18,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::answer::Refusal;
-use crate::gateway::body::{BodyError, ResponseBody, Source};
+use crate::gateway::body::{ResponseBody, Source};
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
 use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::proxy::Lane;
+use crate::gateway::served::Served;
 use crate::gateway::server::Ending;
 use crate::gateway::socket::{Flow, Socket};
 use crate::gateway::telemetry::Overload;
@@ -42,10 +42,6 @@ const CONNECTION_WINDOW: u32 = 512 << 10;
 /// CVE-2023-44487 and its relatives.
 const RESETS_PENDING_MAX: usize = 20;
 const RESETS_BY_MISTAKES_MAX: usize = 256;
-
-/// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket, and each would keep
-/// the buffer that it was read into.
-const PIECE_COPIED_MAX: usize = 2 << 10;
 
 /// How long a kept connection may be quiet, once the process is to end or its place is needed, until it is closed. Whoever asks for
 /// something meanwhile is told in the answer that it is the last.
@@ -176,7 +172,7 @@ impl Visit {
     }
 
     fn served(&self, response: Response<ResponseBody>, is_http2: bool, order: Option<Order>) -> Response<Served> {
-        response.map(|body| Served { body, flow: Arc::clone(&self.flow), is_http2, _order: order })
+        response.map(|body| Served::new(body, Arc::clone(&self.flow), is_http2, order))
     }
 }
 
@@ -190,40 +186,6 @@ fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
     let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
     parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     Response::from_parts(parts, ResponseBody::new(Source::own(body), LAST_WORD, None, None))
-}
-
-/// A response's body that waits while its connection takes nothing. The request counts as one in flight until this is dropped.
-struct Served {
-    body: ResponseBody,
-    flow: Arc<Flow>,
-    is_http2: bool,
-    _order: Option<Order>,
-}
-
-impl Body for Served {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        ready!(self.flow.poll_ready(context));
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if !self.is_http2 {
-            return Poll::Ready(frame);
-        }
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(own_if_small))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn own_if_small(piece: Bytes) -> Bytes {
-    if piece.len() <= PIECE_COPIED_MAX { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 /// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their client keeps its

@@ -294,6 +294,32 @@ fn a_body_that_trickles_is_ended_and_one_that_comes_steadily_is_not() {
 }
 
 #[test]
+fn an_answer_that_is_taken_byte_by_byte_is_ended_and_one_that_is_taken_steadily_is_not() {
+    const LENGTH: usize = 30_000_000;
+    let (_upstream, gateway) = rig("limits: {answer_time: 1s}\n");
+    for path in ["bytes", "chunked"] {
+        let mut slow = gateway.client();
+        slow.write(format!("GET /{path}/{LENGTH} HTTP/1.1\r\nhost: a.test\r\n\r\n").as_bytes()).expect("the gateway reads");
+        assert_eq!(slow.read_head().expect("an answer").status, 200);
+        wait_until("it is ended", || {
+            // More than nothing, and far less than a KiB in a second.
+            slow.read_raw(1).expect("what came before");
+            thread::sleep(Duration::from_millis(50));
+            in_flight(&gateway) == 0.0
+        });
+        assert!(slow.read_to_end(|_| ()).is_ok_and(|rest| rest < LENGTH as u64 / 2), "{path}");
+    }
+    // Waited for longer than that in all, by one that takes what buys the time.
+    let mut steady = gateway.client();
+    steady.write(b"GET /bytes/10000000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    assert_eq!(steady.read_head().expect("an answer").status, 200);
+    for _ in 0..100 {
+        steady.read_raw(100_000).expect("the whole body");
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+#[test]
 fn streams_that_are_reset_at_once_end_their_connection_and_nothing_else() {
     let (_upstream, mut gateway) = rig("");
     let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");

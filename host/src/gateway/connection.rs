@@ -172,7 +172,7 @@ impl Visit {
     }
 
     fn served(&self, response: Response<ResponseBody>, is_http2: bool, order: Option<Order>) -> Response<Served> {
-        response.map(|body| Served::new(body, Arc::clone(&self.flow), is_http2, order))
+        response.map(|body| Served::new(body, Arc::clone(&self.flow), self.limits, is_http2, order))
     }
 }
 

@@ -1,16 +1,19 @@
-//! A response's body as a client's connection takes it: it waits while the connection takes nothing, and breaks off only after what
-//! came before has gone out.
+//! A response's body as a client's connection takes it: it waits while the connection takes nothing, though not for ever, and breaks off
+//! only after what came before has gone out.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::gateway::body::{BodyError, ResponseBody};
 use crate::gateway::guests::Order;
 use crate::gateway::socket::Flow;
+use crate::settings::Limits;
 
 /// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket, and each would keep
 /// the buffer that it was read into.
@@ -21,14 +24,15 @@ pub(super) struct Served {
     body: ResponseBody,
     flow: Arc<Flow>,
     is_http2: bool,
+    patience: Patience,
     /// Why the body has ended early, once that is to be told.
     failure: Option<BodyError>,
     _order: Option<Order>,
 }
 
 impl Served {
-    pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, is_http2: bool, order: Option<Order>) -> Self {
-        Self { body, flow, is_http2, failure: None, _order: order }
+    pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool, order: Option<Order>) -> Self {
+        Self { body, flow, is_http2, patience: Patience::new(limits), failure: None, _order: order }
     }
 }
 
@@ -37,11 +41,18 @@ impl Body for Served {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        ready!(self.flow.poll_ready(context));
+        if self.flow.poll_ready(context).is_pending() {
+            ready!(self.patience.poll_over(context));
+            return Poll::Ready(Some(Err("the client takes too little of a response".into())));
+        }
+        self.patience.end_wait();
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Some(Err(failure)));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame {
+            self.patience.given(frame.data_ref().map_or(0, Bytes::len));
+        }
         match frame {
             Some(Ok(frame)) if self.is_http2 => Poll::Ready(Some(Ok(frame.map_data(own_if_small)))),
             // The server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
@@ -65,4 +76,49 @@ impl Body for Served {
 
 fn own_if_small(piece: Bytes) -> Bytes {
     if piece.len() <= PIECE_COPIED_MAX { Bytes::copy_from_slice(&piece) } else { piece }
+}
+
+/// How long a client is still waited for, in all, while it takes nothing.
+struct Patience {
+    limits: Limits,
+    /// What it was given since it was first waited for. What went into buffers before that says nothing of it.
+    bytes: u64,
+    /// How long it was waited for, before the wait that lasts now.
+    waited: Duration,
+    wait: Option<Wait>,
+}
+
+struct Wait {
+    since: Instant,
+    /// None if it may last for ever.
+    over: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(limits: Limits) -> Self {
+        Self { limits, bytes: 0, waited: Duration::ZERO, wait: None }
+    }
+
+    /// Waits until the client has been waited for long enough.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (limits, bytes, waited) = (&self.limits, self.bytes, self.waited);
+        let wait = self.wait.get_or_insert_with(|| {
+            let since = Instant::now();
+            let left = limits.answer_allowance(bytes).map(|allowance| allowance.saturating_sub(waited));
+            Wait { since, over: left.and_then(|left| since.checked_add(left)).map(|end| Box::pin(sleep_until(end))) }
+        });
+        wait.over.as_mut().map_or(Poll::Pending, |over| over.as_mut().poll(context))
+    }
+
+    fn given(&mut self, bytes: usize) {
+        if !self.waited.is_zero() {
+            self.bytes += bytes as u64;
+        }
+    }
+
+    fn end_wait(&mut self) {
+        if let Some(wait) = self.wait.take() {
+            self.waited = self.waited.saturating_add(wait.since.elapsed());
+        }
+    }
 }

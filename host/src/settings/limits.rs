@@ -26,6 +26,9 @@ pub(crate) struct Limits {
     /// How long a client may keep the gateway waiting for a request's body; each KiB that came buys a second more. Zero: as long as it
     /// likes.
     pub(crate) body_time: Duration,
+    /// How long a client may keep an answer's body waiting by taking nothing; each KiB that it got buys a second more. Zero: as long as it
+    /// likes.
+    pub(crate) answer_time: Duration,
 }
 
 impl Default for Limits {
@@ -40,6 +43,8 @@ impl Default for Limits {
             streams: 100,
             send_buffer: 64 << 10,
             body_time: Duration::from_secs(60),
+            // People pause what they watch, and what it has bought by then comes on top.
+            answer_time: Duration::from_secs(300),
         }
     }
 }
@@ -47,8 +52,12 @@ impl Default for Limits {
 impl Limits {
     /// What a body that brought so many bytes may have cost in waiting; none if that is not bounded.
     pub(crate) fn body_allowance(&self, bytes: u64) -> Option<Duration> {
-        const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
-        (!self.body_time.is_zero()).then(|| self.body_time.saturating_add(Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)))
+        allowance(self.body_time, bytes)
+    }
+
+    /// What an answer of which a client got so many bytes may have cost in waiting for it; none if that is not bounded.
+    pub(crate) fn answer_allowance(&self, bytes: u64) -> Option<Duration> {
+        allowance(self.answer_time, bytes)
     }
 
     pub(super) fn read(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Self {
@@ -67,6 +76,7 @@ impl Limits {
         let expected = "a size from `8KiB` to `16MiB`, such as `64KiB`, or a number of bytes";
         limits.send_buffer = given.read("send_buffer", expected, mistakes, read_send_buffer).unwrap_or(limits.send_buffer);
         limits.body_time = given.duration("body_time", mistakes).unwrap_or(limits.body_time);
+        limits.answer_time = given.duration("answer_time", mistakes).unwrap_or(limits.answer_time);
         given.finish(mistakes);
         limits
     }
@@ -80,8 +90,14 @@ impl Limits {
             "streams": self.streams,
             "send_buffer": size_shown(self.send_buffer),
             "body_time": duration_shown(self.body_time),
+            "answer_time": duration_shown(self.answer_time),
         })
     }
+}
+
+fn allowance(time: Duration, bytes: u64) -> Option<Duration> {
+    const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
+    (!time.is_zero()).then(|| time.saturating_add(Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)))
 }
 
 fn read_send_buffer(value: &Value) -> Option<u32> {
@@ -160,6 +176,7 @@ mod tests {
             ("send_buffer", json!(-1)),
             ("body_time", json!("soon")),
             ("body_time", json!(5)),
+            ("answer_time", json!("5")),
         ] {
             let mistakes = read(json!({field: bad})).expect_err(field);
             assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("limits.{field}: expected ")), "{mistakes:?}");
@@ -171,11 +188,13 @@ mod tests {
 
     #[test]
     fn bytes_buy_time_for_a_body() {
-        let limits = Limits { body_time: Duration::from_secs(10), ..Limits::default() };
+        let limits = Limits { body_time: Duration::from_secs(10), answer_time: Duration::from_secs(20), ..Limits::default() };
         assert_eq!(limits.body_allowance(0), Some(Duration::from_secs(10)));
+        assert_eq!(limits.answer_allowance(5 << 10), Some(Duration::from_secs(25)));
         assert_eq!(limits.body_allowance(5 << 10), Some(Duration::from_secs(15)));
         assert_eq!(limits.body_allowance(u64::MAX), Some(Duration::from_secs(10 + (u64::MAX >> 10))));
-        assert_eq!(Limits { body_time: Duration::ZERO, ..limits }.body_allowance(0), None);
+        let unbounded = Limits { body_time: Duration::ZERO, answer_time: Duration::ZERO, ..limits };
+        assert_eq!((unbounded.body_allowance(0), unbounded.answer_allowance(0)), (None, None));
     }
 
     #[test]

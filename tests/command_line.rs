@@ -307,6 +307,8 @@ fn readers_that_leave_and_full_disks_are_no_panic() {
     }
     let full = shell(&format!("\"$SLIDEGATE\" check {path} > /dev/full"));
     assert!(code(&full) == Some(1) && said(&full).contains("cannot write to standard output"), "{}", said(&full));
+    let limited = shell(&format!("ulimit -f 0; \"$SLIDEGATE\" check {path} > {}", directory.path().join("out").display()));
+    assert!(code(&limited) == Some(1) && said(&limited).contains("cannot write to standard output"), "{}", said(&limited));
     let silent = shell("\"$SLIDEGATE\" check /nowhere 2> /dev/full");
     assert_eq!((code(&silent), said(&silent).as_str()), (Some(1), ""));
 }

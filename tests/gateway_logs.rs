@@ -35,7 +35,9 @@ impl Bare {
     fn start_as(mut command: Command, upstream: &Upstream, format: &str, out: Stdio) -> Self {
         let directory = Directory::new();
         let file = directory.path().join("gate.yaml");
-        let settings = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\nlog: {{format: {format}}}\n", upstream.url());
+        let filter = "filter: {rule_name: wide, global_threshold: {query_per_day: 1000000}}";
+        let settings =
+            format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\nlog: {{format: {format}}}\n{filter}\n", upstream.url());
         std::fs::write(&file, settings).expect("a temporary file can be written");
         command.arg("serve").arg(&file).env_remove("SLIDEGATE_LOG").stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the gateway's binary runs");
@@ -164,7 +166,7 @@ fn a_file_that_may_not_grow_takes_no_request_with_it() {
     let (upstream, directory) = (Upstream::start(), Directory::new());
     let log = File::create(directory.path().join("access.log")).expect("a file");
     let mut command = Command::new("sh");
-    // In blocks of 512 bytes.
+    // In blocks of 512 bytes; no file of any kind may be larger, and no part of what the filter runs in is one.
     command.args(["-c", "ulimit -f 16 && exec \"$0\" \"$@\""]).arg(binary());
     let mut gateway = Bare::start_as(command, &upstream, "text", Stdio::from(log));
     gateway.serves(300, "/");

@@ -14,5 +14,6 @@ mod settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    output::survive_full_files();
     cli::run()
 }

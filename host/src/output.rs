@@ -5,6 +5,15 @@ use std::io::{self, Write};
 
 use crate::settings::Mistake;
 
+/// Lets writing to a file fail that may not grow any more. Without this the system ends the process, whatever it was doing.
+pub(crate) fn survive_full_files() {
+    // SAFETY: nothing runs on the signal, and no other thread has begun that could set it to something else.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// Writes a text to standard output.
 ///
 /// # Errors

@@ -110,10 +110,6 @@ mod system {
 
     use super::Signal;
 
-    /// SIGXFSZ, of a file that may not grow: by default it ends the process, and a log may be such a file.
-    #[cfg(target_os = "linux")]
-    const FILE_SIZE: i32 = 25;
-
     pub(super) struct Signals {
         terminate: unix::Signal,
         interrupt: unix::Signal,
@@ -123,9 +119,6 @@ mod system {
     impl Signals {
         /// To be called inside the runtime that is to wait.
         pub(super) fn new() -> io::Result<Self> {
-            // The handler stays when this is dropped; with it, writing fails instead.
-            #[cfg(target_os = "linux")]
-            drop(signal(SignalKind::from_raw(FILE_SIZE))?);
             Ok(Self {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,

@@ -102,3 +102,57 @@ fn what_is_required_is_there_before_anything_is_served() {
     assert!(gateway.wait_log("redis.required").contains("second:6379"));
     assert_eq!([(); 3].map(|()| gateway.get("/b", &[]).0), [200, 200, 429], "{}", gateway.log());
 }
+
+#[test]
+fn a_reload_tells_of_what_is_new_and_forgets_what_is_gone() {
+    let (first, second) = (RedisServer::start_with(&["--maxmemory", "50mb", "--maxmemory-policy", "volatile-lru"]), RedisServer::start());
+    let upstream = Upstream::start();
+    let names = format!("redis: {{names: {{first: \"{}\", second: \"{}\"}}}}\n", first.url(), second.url());
+    let settings = |services: &[&str], limit: u32| {
+        let rule = |service: &&str| {
+            format!(
+                "    - {{_match_route_: [{service}], rule_name: {service}, global_threshold: {{query_per_hour: {limit}}}, redis: {{service_name: {service}}}}}\n"
+            )
+        };
+        let rules: String = services.iter().map(rule).collect();
+        let filter = if rules.is_empty() { String::new() } else { format!("filter:\n  _rules_:\n{rules}") };
+        let url = upstream.url();
+        let route = |service: &str| format!("  - {{name: {service}, path_prefix: /{service}, upstream: \"{url}\"}}\n");
+        format!("routes:\n{}{}workers: 1\n{names}{filter}", route("first"), route("second"))
+    };
+    let gateway = Gateway::serve(&settings(&["first"], 2));
+    gateway.wait_log("connected to Redis first:6379");
+    gateway.wait_log("volatile-lru");
+    let reload = |services: &[&str], limit: u32| {
+        let before = gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]);
+        gateway.replace_settings(&settings(services, limit));
+        wait_until("it is reloaded", || gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]) > before);
+    };
+    let asked = |redis: &RedisServer| {
+        let info = redis.tell(&["INFO", "commandstats"]);
+        let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_time:calls="));
+        calls.and_then(|calls| calls.split(',').next()).and_then(|calls| calls.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let told = |text: &str| gateway.log_lines(text).len();
+
+    reload(&["first"], 3);
+    let before = asked(&first);
+    wait_until("it is asked by the new settings", || asked(&first) > before + 1);
+    assert_eq!([(); 4].map(|()| gateway.get("/first", &[]).0), [200, 200, 200, 429], "{}", gateway.log());
+    reload(&["second", "first"], 3);
+    gateway.wait_log("connected to Redis second:6379");
+    wait_until("both are up", || gateway.ask_admin("/readyz").1.matches(": up").count() == 2);
+    assert_eq!((up(&gateway, "first"), up(&gateway, "second")), (Some(1.0), Some(1.0)));
+    assert_eq!((told("Redis first:6379"), told("connected to Redis first"), told("volatile-lru")), (2, 1, 1), "{}", gateway.log());
+
+    // What is configured no more has no series, and no line.
+    reload(&["second"], 3);
+    assert_eq!((up(&gateway, "first"), up(&gateway, "second")), (None, Some(1.0)));
+    assert!(!gateway.ask_admin("/readyz").1.contains("first"));
+    // One that comes back is new.
+    reload(&["second", "first"], 3);
+    wait_until("it is told of again", || told("connected to Redis first") == 2);
+    assert_eq!(told("connected to Redis second"), 1, "{}", gateway.log());
+    reload(&[], 0);
+    assert_eq!((up(&gateway, "first"), up(&gateway, "second")), (None, None));
+}

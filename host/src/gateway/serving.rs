@@ -130,12 +130,11 @@ impl Workshop {
             mistakes.extend(settings.filter.iter().flat_map(|filter| filter::mistakes(&self.module, filter)));
             mistakes
         })?;
-        let filter = match &settings.filter {
-            None => None,
-            Some(config) => match previous.and_then(|previous| previous.filter.as_ref()) {
-                Some(filter) if filter.is_made_of(config, &settings.redis) => Some(Arc::clone(filter)),
-                _ => Some(Arc::new(self.start_filter(config, &settings, directory)?)),
-            },
+        let filter = match (&settings.filter, previous.and_then(|previous| previous.filter.as_ref())) {
+            (None, _) => None,
+            (Some(config), Some(filter)) if filter.is_made_of(config, &settings.redis) => Some(Arc::clone(filter)),
+            (Some(config), Some(filter)) => Some(Arc::new(self.start_filter(config, &settings, directory.after(&filter.directory))?)),
+            (Some(config), None) => Some(Arc::new(self.start_filter(config, &settings, directory)?)),
         };
         let clients = match previous {
             Some(previous) if previous.settings.timeouts.upstream() == settings.timeouts.upstream() => previous.clients.clone(),

@@ -29,12 +29,19 @@ pub struct RedisDirectory {
     any: Option<Entry>,
     /// Of the services that were opened, shared by all who open them here or by a clone.
     healths: Arc<Mutex<Healths>>,
+    /// Of a directory before this one, for services that are the same here.
+    before: Arc<[Known]>,
 }
 
 type Healths = Vec<(RedisService, Arc<Health>)>;
 
+/// A service, what was said of how it is reached, and its state.
+type Known = (RedisService, Option<RedisAccess>, Arc<Health>);
+
 #[derive(Clone)]
 struct Entry {
+    /// What it was made of.
+    access: RedisAccess,
     location: Location,
     tls: Option<Tls>,
     /// For the sentinels.
@@ -66,6 +73,16 @@ impl RedisDirectory {
     pub fn insert_any(&mut self, access: impl Into<RedisAccess>) -> Result<(), RedisAccessError> {
         self.any = Some(Entry::new(&access.into())?);
         Ok(())
+    }
+
+    /// Goes on with what is known in `before` of services that are the same here, reached as before: the log is told only of what changes,
+    /// though this is a new directory. To be called before anything is opened.
+    #[must_use]
+    pub fn after(mut self, before: &RedisDirectory) -> Self {
+        let healths = before.healths.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |(service, health): &(RedisService, Arc<Health>)| (service.clone(), before.access(service), Arc::clone(health));
+        self.before = healths.iter().map(known).collect();
+        self
     }
 
     /// Where a service is, for people: address and database, no credentials.
@@ -105,6 +122,11 @@ impl RedisDirectory {
     fn entry(&self, service: &RedisService) -> Option<&Entry> {
         let with_port = format!("{}:{}", service.service_name, service.port);
         self.names.get(&with_port).or_else(|| self.names.get(&service.service_name)).or(self.any.as_ref())
+    }
+
+    /// What was said of how a service is reached.
+    fn access(&self, service: &RedisService) -> Option<RedisAccess> {
+        self.entry(service).map(|entry| entry.access.clone())
     }
 
     /// The entry of a service, completed by what its configuration says.
@@ -147,7 +169,12 @@ impl RedisDirectory {
         if let Some((_, health)) = healths.iter().find(|(known, _)| is_same(known, service)) {
             return Arc::clone(health);
         }
-        let health = Arc::new(Health::new(service.service_name.clone(), service.port, self.address(service)));
+        let access = self.access(service);
+        let before = self.before.iter().find(|(known, reached_by, _)| is_same(known, service) && *reached_by == access);
+        let health = match before {
+            Some((_, _, health)) => Arc::clone(health),
+            None => Arc::new(Health::new(service.service_name.clone(), service.port, self.address(service))),
+        };
         healths.push((service.clone(), Arc::clone(&health)));
         health
     }
@@ -215,14 +242,14 @@ impl Entry {
             return Err(RedisAccessError::new("announced", "expected only with a URL that names sentinels or nodes of a cluster"));
         }
         let announced = Announced::read(&access.announced).map_err(|reason| RedisAccessError::new("announced", reason))?;
-        Ok(Self { location, tls, sentinel, announced })
+        Ok(Self { access: access.clone(), location, tls, sentinel, announced })
     }
 
     /// A name that is a host name.
     fn of_host(host: &str, port: u16) -> Self {
         let kind = Kind::Server(Address::Tcp(host.to_owned(), port));
         let location = Location { kind, has_tls: false, identity: Identity::default(), database: None };
-        Self { location, tls: None, sentinel: Identity::default(), announced: Announced::default() }
+        Self { access: RedisAccess::default(), location, tls: None, sentinel: Identity::default(), announced: Announced::default() }
     }
 
     fn target(&self, address: Address) -> Target {
@@ -351,6 +378,26 @@ mod tests {
         directory.insert("c", "redis+cluster://:hush@a:1,b:2").unwrap();
         assert_eq!(directory.address(&service("m")), "master `main` of the sentinels a:26379, b:1, database 4");
         assert_eq!(directory.address(&service("c")), "the cluster of a:1, b:2, database 3");
+    }
+
+    #[test]
+    fn what_is_the_same_as_before_goes_on_and_what_is_reached_otherwise_is_new() {
+        let made = |url: &str| {
+            let mut directory = RedisDirectory::new();
+            directory.insert("a", url).unwrap();
+            directory
+        };
+        let before = made("redis://:one@host:1");
+        let known = before.health(&service("a"));
+        let goes_on = |url: &str, service: &RedisService| Arc::ptr_eq(&made(url).after(&before).health(service), &known);
+        assert!(goes_on("redis://:one@host:1", &service("a")));
+        assert!(goes_on("redis://:one@host:1", &RedisService { timeout_ms: 7, ..service("a") }));
+        assert!(!goes_on("redis://:two@host:1", &service("a")));
+        assert!(!goes_on("redis://:one@host:2", &service("a")));
+        assert!(!goes_on("redis://:one@host:1", &RedisService { database: 9, ..service("a") }));
+        // What was not used any more is forgotten.
+        let unused = made("redis://:one@host:1").after(&before);
+        assert!(!Arc::ptr_eq(&made("redis://:one@host:1").after(&unused).health(&service("a")), &known));
     }
 
     #[test]

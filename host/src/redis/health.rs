@@ -52,6 +52,8 @@ struct Facts {
     asked: Option<Result<(), String>>,
     /// What the log was told last: whether it is up.
     told: Option<bool>,
+    /// What there was about it that spoils limits, when it was asked last.
+    warned: Vec<String>,
     lines: u32,
     lines_since: Option<Instant>,
 }
@@ -73,7 +75,7 @@ impl Health {
     }
 
     /// The service and where it is, for the log.
-    pub(super) fn place(&self) -> String {
+    fn place(&self) -> String {
         format!("{}:{} at {}", self.service_name, self.port, self.address)
     }
 
@@ -96,6 +98,15 @@ impl Health {
         }
         facts.asked = Some(answer);
         self.tell(&mut facts, &as_what);
+    }
+
+    /// Takes note of what there is about it that spoils limits. The log is told of what is new.
+    pub(super) fn warn(&self, warnings: Vec<String>) {
+        let mut facts = self.lock();
+        for warning in warnings.iter().filter(|warning| !facts.warned.contains(*warning)) {
+            tracing::warn!("Redis {}: {warning}", self.place());
+        }
+        facts.warned = warnings;
     }
 
     pub(super) fn state(&self) -> RedisState {

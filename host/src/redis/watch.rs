@@ -82,18 +82,14 @@ fn patient(service: &RedisService) -> RedisService {
 async fn ask_for_ever(directory: RedisDirectory, service: RedisService, health: Arc<Health>) {
     let service = patient(&service);
     let (has_tls, is_cluster) = (directory.has_tls(&service), directory.is_cluster(&service));
-    let (mut may_ask, mut warned) = (true, Vec::new());
+    let mut may_ask = true;
     let mut connection = directory.open_with(&service, Arc::clone(&health));
     loop {
         let asked = RedisServer::ask(&*connection, may_ask, is_cluster).await;
         if let Ok(server) = &asked {
             // Each refusal would be a line in Redis' own log of them.
             may_ask &= server.is_known();
-            let warnings = server.warnings();
-            for warning in warnings.iter().filter(|warning| !warned.contains(*warning)) {
-                tracing::warn!("Redis {}: {warning}", health.place());
-            }
-            warned = warnings;
+            health.warn(server.warnings());
         }
         let answer = asked.map_err(|refused| refused.told(has_tls)).and_then(RedisServer::usable);
         if answer.is_err() {

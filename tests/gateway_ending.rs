@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -113,6 +114,46 @@ fn connections_that_say_nothing_do_not_hold_up_the_end() {
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     gateway.wait_log("all connections have ended");
     drop((kept, silent, multiplexed));
+}
+
+#[test]
+fn a_redis_that_says_nothing_does_not_hold_up_the_end() {
+    // One that took a connection before it fell silent, and one that never says anything.
+    let (redis, silent) = (RedisServer::start(), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let ports = [redis.port(), silent.local_addr().expect("a bound listener has an address").port()];
+    for port in ports {
+        let (upstream, mut gateway) = rig(&format!(
+            "workers: 2
+timeouts: {{drain: 1s}}
+redis: {{names: {{redis.static: \"redis://127.0.0.1:{port}\"}}}}
+filter:
+  rule_name: hanging
+  rule_items: [{{limit_by_per_header: x-key, limit_keys: [{{key: \"*\", query_per_hour: 1000}}]}}]
+  failure_mode: closed
+  redis: {{service_name: redis.static, timeout: 60000}}
+"
+        ));
+        if port == redis.port() {
+            (0..4).for_each(|_| assert_eq!(gateway.get("/", &[("x-key", "before")]).0, 200));
+            redis.pause();
+        }
+        let mut waiting: Vec<HttpClient> = (0..20).map(|_| gateway.client()).collect();
+        for (index, client) in waiting.iter_mut().enumerate() {
+            client.write(format!("GET / HTTP/1.1\r\nhost: a.test\r\nx-key: {index}\r\n\r\n").as_bytes()).expect("the gateway reads");
+        }
+        let in_flight = || gateway.metrics().sum("slidegate_requests_in_flight", &[]);
+        wait_until("all wait", || in_flight() == 20.0);
+        let start = Instant::now();
+        gateway.terminate();
+        assert_eq!(gateway.wait_exit().code(), Some(0));
+        // A second to drain, and five at most beyond that.
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        gateway.wait_log("the time to drain is over");
+        for mut client in waiting {
+            client.read_to_end(|_| ()).expect("nobody is left without an end");
+        }
+        assert_eq!(upstream.requests(), if port == redis.port() { 4 } else { 0 }, "what was not decided does not pass");
+    }
 }
 
 #[test]

@@ -330,6 +330,54 @@ filter: {{rule_name: g, rule_items: [{{limit_by_header: x-key, limit_keys: [{{ke
 }
 
 #[test]
+fn refusals_have_the_fields_and_the_type_that_the_filter_says() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}
+filter:
+  rule_name: own
+  rule_items: [{{limit_by_header: x-key, limit_keys: [{{key: k, query_per_day: 1}}]}}]
+  rejected_code: 420
+  rejected_msg: '{{\"error\": \"slow down\"}}'
+  rejected_content_type: application/json
+  rejected_headers: {{Access-Control-Allow-Origin: \"*\", X-Code: 7}}
+  headers: [retry-after]
+",
+        upstream.h2c_url()
+    ));
+    let fields = |answer: &Answer| ["access-control-allow-origin", "x-code", "retry-after"].map(|name| answer.head.text(name).is_some());
+    let mut client = gateway.client();
+    let admitted = client.get("/", &[("x-key", "k")]);
+    assert_eq!((admitted.status(), fields(&admitted)), (200, [false; 3]));
+    let refused = client.get("/", &[("x-key", "k")]);
+    assert_eq!((refused.status(), refused.text().as_str(), fields(&refused)), (420, "{\"error\": \"slow down\"}", [true; 3]));
+    assert_eq!([refused.head.text("access-control-allow-origin"), refused.head.text("x-code")].map(Option::unwrap), ["*", "7"]);
+    let types: Vec<_> = refused.head.headers.iter().filter(|(name, _)| name == "content-type").map(|(_, value)| value.as_slice()).collect();
+    assert_eq!(types, [b"application/json"]);
+
+    let kinds = ["text/plain", "application/grpc"];
+    let answers = over_http2(&gateway, &kinds, |kind| Request::post("http://a.test/").header("content-type", *kind).header("x-key", "k"));
+    let all = |answer: &Seen, name: &str| -> Vec<String> {
+        answer.headers.get_all(name).iter().map(|value| value.to_str().expect("text").to_owned()).collect()
+    };
+    for answer in &answers {
+        assert_eq!((all(answer, "access-control-allow-origin"), all(answer, "x-code")), (vec!["*".to_owned()], vec!["7".to_owned()]));
+        assert_eq!(all(answer, "retry-after").len(), 1);
+    }
+    let [plain, grpc] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(
+        (plain.status, all(plain, "content-type"), &plain.body[..]),
+        (420, vec!["application/json".to_owned()], &b"{\"error\": \"slow down\"}"[..])
+    );
+    // A client of gRPC reads no other type; the text is its message.
+    assert_eq!((grpc.status, all(grpc, "content-type"), grpc.is_trailers_only), (200, vec!["application/grpc".to_owned()], true));
+    assert_eq!(
+        (all(grpc, "grpc-status"), all(grpc, "grpc-message")),
+        (vec!["8".to_owned()], vec!["{\"error\": \"slow down\"}".to_owned()])
+    );
+}
+
+#[test]
 fn header_bytes_that_http2_does_not_have_reach_nobody() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!("upstream: {}\n{WIDE}", upstream.url()));
@@ -355,6 +403,7 @@ fn header_bytes_that_http2_does_not_have_reach_nobody() {
 struct Seen {
     status: u16,
     headers: HeaderMap,
+    body: Bytes,
     is_trailers_only: bool,
 }
 
@@ -370,8 +419,8 @@ fn over_http2<T>(gateway: &Gateway, asked: &[T], request: impl Fn(&T) -> hyper::
             let request = request(each).body(Full::new(Bytes::new())).expect("a request");
             let (parts, body) = sender.send_request(request).await.expect("an answer").into_parts();
             let is_trailers_only = body.is_end_stream();
-            body.collect().await.expect("the whole body");
-            seen.push(Seen { status: parts.status.as_u16(), headers: parts.headers, is_trailers_only });
+            let body = body.collect().await.expect("the whole body").to_bytes();
+            seen.push(Seen { status: parts.status.as_u16(), headers: parts.headers, body, is_trailers_only });
         }
         seen
     })

@@ -24,6 +24,16 @@ fn one_nameless_upstream_is_enough() {
 }
 
 #[test]
+fn the_filters_configuration_is_taken_out_of_a_good_document_only() {
+    let mut document = json!({"upstream": "http://a", "filter": {"rule_name": "r"}});
+    let settings = Settings::from_value(&mut document, Path::new("")).expect("settings");
+    assert_eq!((document, settings.filter.as_deref()), (json!({"upstream": "http://a"}), Some(&json!({"rule_name": "r"}))));
+    let mut wrong = json!({"filter": {"rule_name": "r"}});
+    Settings::from_value(&mut wrong, Path::new("")).expect_err("it lacks an upstream");
+    assert_eq!(wrong["filter"]["rule_name"], "r", "the filter's mistakes are told too");
+}
+
+#[test]
 fn what_is_not_the_default_is_told() {
     let unusual = read(
         "upstream: http://a\nnormalize_path: refuse\ntrusted_consumer: [10.0.0.0/8]\nredis: {required: true}\nlimits: {body_time: 0, streams: 7}\n",

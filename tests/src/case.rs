@@ -14,11 +14,15 @@
 //!     from: 192.0.2.1:40000           #   from ('' for no address), and
 //!     headers: {x-a: b}               #   headers, each a value or a list of them
 //!     upstream: {x-c: d}              # what the upstream's response carries
-//!     calls: 0                        # how many commands reached Redis' windows, all repetitions together
+//!     calls: 0                        # how many commands reached Redis' windows, all repetitions together; or
+//!                                     #   by service, `{one.static: 1, two.static: 0}`
 //!     pass: {headers: {x-ratelimit-remaining: {down_from: 9}}}
 //!   - refuse: {status: 429, body: Too many requests, headers: {...}}
 //!   - store: down                     # from here on; see [`Store`]
+//!     of: two.static                  # only the Redis of this service; all of them if absent
 //! ```
+//!
+//! Each `redis.service_name` of the configuration is a Redis of its own.
 //!
 //! A request without `pass` or `refuse` is no step, and a field that nobody reads is a mistake. What `refuse` does not say is
 //! stock's: 429 and `Too many requests`. `headers` of an expectation are all that the filter adds, no more and no less; without
@@ -27,7 +31,10 @@
 
 mod document;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde_json::Value;
 use slidegate_engine::redis::Reply;
@@ -50,8 +57,8 @@ pub struct Case {
 /// What happens next.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Redis changes its mood.
-    Store(Store),
+    /// The Redis of a service changes its mood, or of none: all.
+    Store(Store, Option<String>),
     /// Requests of one kind.
     Requests(Box<Requests>),
 }
@@ -100,7 +107,16 @@ pub struct Requests {
     /// What an outsider sees of each.
     pub expected: Expected,
     /// How many commands Redis decided on, for all of them.
-    pub calls: Option<usize>,
+    pub calls: Option<Calls>,
+}
+
+/// How many commands are to be decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Calls {
+    /// By all services together.
+    All(usize),
+    /// By each of these.
+    Of(BTreeMap<String, usize>),
 }
 
 /// A request as it arrives at a gateway. Names of headers are in lower case.
@@ -195,10 +211,23 @@ impl Case {
         Case { config: config.to_string().into_bytes(), ..self.clone() }
     }
 
-    /// Whether Redis is ever in one of these moods.
-    pub fn has_store(&self, wanted: impl Fn(&Store) -> bool) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Store(store) if wanted(store)))
+    /// The services that its configuration names, each a Redis of its own.
+    pub fn services(&self) -> BTreeSet<String> {
+        services(&self.config)
     }
+
+    /// Whether the Redis of a service is ever in one of these moods.
+    pub fn has_store(&self, service: &str, wanted: impl Fn(&Store) -> bool) -> bool {
+        let is_meant = |of: &Option<String>| of.as_deref().is_none_or(|of| of == service);
+        self.steps.iter().any(|step| matches!(step, Step::Store(store, of) if is_meant(of) && wanted(store)))
+    }
+}
+
+fn services(config: &[u8]) -> BTreeSet<String> {
+    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let rules = config.get("_rules_").and_then(Value::as_array);
+    let policies = rules.into_iter().flatten().chain([&config]);
+    policies.filter_map(|policy| policy.get("redis")?.get("service_name")?.as_str().map(str::to_owned)).collect()
 }
 
 fn set_fields(policy: &mut Value, fields: &[(&str, bool)]) {
@@ -263,6 +292,18 @@ mod tests {
     }
 
     #[test]
+    fn each_service_is_a_redis_and_a_step_may_be_about_one() {
+        let config = "{_rules_: [{redis: {service_name: one}}, {rule_name: r}, {redis: {service_name: two}}], redis: {service_name: one}}";
+        let steps = "[{store: down, of: two}, {calls: {one: 1, two: 0}, pass: {}}, {store: silent}]";
+        let case = Case::read("area/name", &format!("about: a\nconfig: {config}\nsteps: {steps}")).unwrap();
+        assert_eq!(case.services().into_iter().collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(["one", "two"].map(|service| case.has_store(service, |store| *store == Store::Down)), [false, true]);
+        assert_eq!(["one", "two"].map(|service| case.has_store(service, |store| *store == Store::Silent)), [true, true]);
+        let Step::Requests(requests) = &case.steps[1] else { panic!("{case:?}") };
+        assert_eq!(requests.calls, Some(Calls::Of([("one".to_owned(), 1), ("two".to_owned(), 0)].into())));
+    }
+
+    #[test]
     fn fields_are_added_where_redis_counts_and_nothing_says_otherwise() {
         let with = |config: &str| {
             let case = Case::read("area/name", &format!("about: a\nconfig: {config}\nsteps: [{{pass: {{}}}}]")).unwrap();
@@ -289,6 +330,9 @@ mod tests {
             ("steps: [{pass: {header: {}}}]", "header"),
             ("steps: [{at: 5, pass: {}}, {at: 4, pass: {}}]", "runs backwards"),
             ("skip: {engine: ''}\nsteps: [{pass: {}}]", "says no reason"),
+            ("steps: [{store: down, of: redis.static}, {pass: {}}]", "`redis.static` is no service"),
+            ("steps: [{of: redis.static, pass: {}}]", "without `store`"),
+            ("steps: [{calls: {redis.static: 1}, pass: {}}]", "`redis.static` is no service"),
             ("step: []\nsteps: [{pass: {}}]", "step"),
         ] {
             let message = refused(rest);

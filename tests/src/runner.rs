@@ -6,9 +6,12 @@ mod impostor;
 pub mod shim;
 pub mod simulated_store;
 
-use std::fmt::Write;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
-use crate::case::{Case, Expected, Fields, Request, Requests, Seen, Step, Store};
+use crate::case::{Calls, Case, Expected, Fields, Request, Requests, Seen, Step, Store};
 
 /// The clock of every case starts here, in microseconds: a midnight of our days, so that totals and times are as long as
 /// they will be and slots begin where a case expects.
@@ -17,7 +20,7 @@ pub const START_US: u64 = 20_777 * 86_400 * 1_000_000;
 /// The status of the upstream's response.
 pub const UPSTREAM_STATUS: u16 = 200;
 
-/// Something that limits requests, with a Redis that can be disturbed.
+/// Something that limits requests, with a Redis for each service that can be disturbed.
 pub trait Runner: Sync {
     /// Its name in `skip` and in the names of tests.
     fn name(&self) -> &'static str;
@@ -30,10 +33,10 @@ pub trait Runner: Sync {
     fn start(&self, case: &Case) -> Result<Box<dyn Session + '_>, String>;
 }
 
-/// A filter that runs, and the Redis behind it.
+/// A filter that runs, and a Redis behind it for each [`Case::services`].
 pub trait Session {
-    /// Redis behaves like this from here on.
-    fn set_store(&mut self, store: &Store);
+    /// The Redis of a service behaves like this from here on.
+    fn set_store(&mut self, service: &str, store: &Store);
 
     /// One request, from its arrival to the end of its response. `now_us` is the clock, Redis' and the filter's. If it gets
     /// to the upstream, that answers [`UPSTREAM_STATUS`] with these header fields.
@@ -43,8 +46,8 @@ pub trait Session {
     /// When the filter does what no filter may, such as leaving the request without an end.
     fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen;
 
-    /// How many commands were sent to Redis so far, but for those answered NOSCRIPT.
-    fn calls(&self) -> usize;
+    /// How many commands were sent to the Redis of a service so far, but for those answered NOSCRIPT.
+    fn calls(&self, service: &str) -> usize;
 }
 
 /// Runs a case; the error tells the first step that went another way.
@@ -54,19 +57,22 @@ pub trait Session {
 /// As said.
 pub fn run(case: &Case, runner: &dyn Runner) -> Result<(), String> {
     let mut session = runner.start(case).map_err(|errors| format!("{}\nthe configuration is refused: {errors}", case.about))?;
+    let services = case.services();
     for (index, step) in case.steps.iter().enumerate() {
         match step {
-            Step::Store(store) => session.set_store(store),
+            Step::Store(store, Some(service)) => session.set_store(service, store),
+            Step::Store(store, None) => services.iter().for_each(|service| session.set_store(service, store)),
             Step::Requests(requests) => {
-                requested(session.as_mut(), requests).map_err(|error| format!("{}\nstep {}, {error}", case.about, index + 1))?;
+                requested(session.as_mut(), requests, &services).map_err(|error| format!("{}\nstep {}, {error}", case.about, index + 1))?;
             }
         }
     }
     Ok(())
 }
 
-fn requested(session: &mut dyn Session, requests: &Requests) -> Result<(), String> {
-    let calls = session.calls();
+fn requested(session: &mut dyn Session, requests: &Requests, services: &BTreeSet<String>) -> Result<(), String> {
+    let calls = |session: &dyn Session| services.iter().map(|service| session.calls(service)).collect::<Vec<_>>();
+    let before = calls(session);
     for repetition in 0..requests.times {
         let at_ms = requests.at_ms + repetition * requests.every_ms;
         let seen = session.request(START_US + at_ms * 1_000, &requests.request, &requests.upstream);
@@ -75,11 +81,14 @@ fn requested(session: &mut dyn Session, requests: &Requests) -> Result<(), Strin
             return Err(format!("request {} of {} at {at_ms} ms ({path:.200}): {difference}", repetition + 1, requests.times));
         }
     }
-    let made = session.calls() - calls;
-    match requests.calls {
-        Some(wanted) if wanted != made => Err(format!("expected {wanted} calls of Redis, saw {made}")),
-        _ => Ok(()),
-    }
+    let made = services.iter().zip(calls(session).into_iter().zip(before).map(|(after, before)| after - before));
+    let made: BTreeMap<&str, usize> = made.map(|(service, made)| (service.as_str(), made)).collect();
+    let is_as_wanted = match &requests.calls {
+        Some(Calls::All(wanted)) => made.values().sum::<usize>() == *wanted,
+        Some(Calls::Of(wanted)) => wanted.iter().all(|(service, wanted)| made.get(service.as_str()) == Some(wanted)),
+        None => true,
+    };
+    if is_as_wanted { Ok(()) } else { Err(format!("expected {:?} calls of Redis, saw {made:?}", requests.calls)) }
 }
 
 /// What is another than expected, if anything is.
@@ -146,13 +155,13 @@ mod tests {
     }
 
     impl Session for Playing {
-        fn set_store(&mut self, _store: &Store) {}
+        fn set_store(&mut self, _service: &str, _store: &Store) {}
 
         fn request(&mut self, _now_us: u64, _request: &Request, _upstream: &[(String, Vec<u8>)]) -> Seen {
             self.0.next().unwrap()
         }
 
-        fn calls(&self) -> usize {
+        fn calls(&self, _service: &str) -> usize {
             0
         }
     }

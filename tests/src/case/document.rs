@@ -1,12 +1,15 @@
 //! A case as it is written: YAML fields, their defaults, and what is refused.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::Deserialize;
 use serde_json::Value as Json;
 use slidegate_engine::redis::{Reply, Value};
 
-use super::{Case, Expected, FieldValue, Fields, Request, Requests, Step, Store};
+use super::{Calls, Case, Expected, FieldValue, Fields, Request, Requests, Step, Store, services};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,10 +35,18 @@ struct StepDocument {
     route: Option<String>,
     service: Option<String>,
     upstream: Option<BTreeMap<String, OneOrMore>>,
-    calls: Option<usize>,
+    calls: Option<CallsDocument>,
     pass: Option<PassDocument>,
     refuse: Option<RefuseDocument>,
     store: Option<StoreDocument>,
+    of: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CallsDocument {
+    All(usize),
+    Of(BTreeMap<String, usize>),
 }
 
 #[derive(Deserialize)]
@@ -150,16 +161,17 @@ pub(super) fn read(name: &str, yaml: &str) -> Result<Case, String> {
     if let Some(runner) = document.skip.iter().find_map(|(runner, reason)| reason.trim().is_empty().then_some(runner)) {
         return Err(format!("`skip` says no reason for {runner}"));
     }
-    let steps = steps(document.steps)?;
     let config = serde_json::to_vec(&document.config).map_err(|error| error.to_string())?;
+    let steps = steps(document.steps, &services(&config))?;
     Ok(Case { name: name.to_owned(), about: document.about, config, skip: document.skip, steps })
 }
 
-fn steps(documents: Vec<StepDocument>) -> Result<Vec<Step>, String> {
+fn steps(documents: Vec<StepDocument>, services: &BTreeSet<String>) -> Result<Vec<Step>, String> {
     let mut now_ms = 0;
     let mut steps = Vec::with_capacity(documents.len());
     for (index, document) in documents.into_iter().enumerate() {
-        let step = step(document, &mut now_ms).map_err(|error| format!("step {}: {error}", index + 1))?;
+        let step =
+            step(document, &mut now_ms).and_then(|step| known(step, services)).map_err(|error| format!("step {}: {error}", index + 1))?;
         steps.push(step);
     }
     if steps.is_empty() {
@@ -172,21 +184,37 @@ fn steps(documents: Vec<StepDocument>) -> Result<Vec<Step>, String> {
 }
 
 fn step(mut document: StepDocument, now_ms: &mut u64) -> Result<Step, String> {
-    match document.store.take() {
-        Some(_) if !document.is_empty() => Err("something stands beside `store`".to_owned()),
-        Some(store) => Ok(Step::Store(mood(store)?)),
-        None => requests(document, now_ms).map(|requests| Step::Requests(Box::new(requests))),
+    match (document.store.take(), document.of.take()) {
+        (Some(_), _) if !document.is_empty() => Err("something stands beside `store`".to_owned()),
+        (Some(store), of) => Ok(Step::Store(mood(store)?, of)),
+        (None, Some(_)) => Err("`of` stands without `store`".to_owned()),
+        (None, None) => requests(document, now_ms).map(|requests| Step::Requests(Box::new(requests))),
+    }
+}
+
+/// A step that names no service, or one of these.
+fn known(step: Step, services: &BTreeSet<String>) -> Result<Step, String> {
+    let named: Vec<&String> = match &step {
+        Step::Store(_, of) => of.iter().collect(),
+        Step::Requests(requests) => match &requests.calls {
+            Some(Calls::Of(calls)) => calls.keys().collect(),
+            _ => Vec::new(),
+        },
+    };
+    match named.into_iter().find(|name| !services.contains(*name)) {
+        Some(name) => Err(format!("`{name}` is no service of the configuration, which names {services:?}")),
+        None => Ok(step),
     }
 }
 
 impl StepDocument {
     fn is_empty(&self) -> bool {
-        let StepDocument { at, times, every, method, path, host, headers, from, route, service, upstream, calls, pass, refuse, store } =
+        let StepDocument { at, times, every, method, path, host, headers, from, route, service, upstream, calls, pass, refuse, store, of } =
             self;
         let numbers = at.is_none() && times.is_none() && every.is_none() && calls.is_none();
         let request = method.is_none() && path.is_none() && host.is_none() && headers.is_none() && from.is_none();
         let place = route.is_none() && service.is_none() && upstream.is_none();
-        numbers && request && place && pass.is_none() && refuse.is_none() && store.is_none()
+        numbers && request && place && pass.is_none() && refuse.is_none() && store.is_none() && of.is_none()
     }
 }
 
@@ -215,7 +243,11 @@ fn requests(document: StepDocument, now_ms: &mut u64) -> Result<Requests, String
         service: document.service.unwrap_or_default(),
     };
     let upstream = fields_sent(document.upstream)?;
-    Ok(Requests { at_ms, times, every_ms, request, upstream, expected: expected(document.pass, document.refuse)?, calls: document.calls })
+    let calls = document.calls.map(|calls| match calls {
+        CallsDocument::All(calls) => Calls::All(calls),
+        CallsDocument::Of(calls) => Calls::Of(calls),
+    });
+    Ok(Requests { at_ms, times, every_ms, request, upstream, expected: expected(document.pass, document.refuse)?, calls })
 }
 
 fn expected(pass: Option<PassDocument>, refuse: Option<RefuseDocument>) -> Result<Expected, String> {

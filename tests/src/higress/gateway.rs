@@ -263,7 +263,8 @@ impl Directory {
 
     fn find(&self, name: &str) -> Option<Cluster> {
         let clusters = self.lock();
-        clusters.get(name).or_else(|| clusters.get("*")).cloned()
+        let is_meant = |pattern: &str| pattern.strip_prefix('*').is_some_and(|end| name.ends_with(end));
+        clusters.get(name).or_else(|| clusters.iter().find(|(pattern, _)| is_meant(pattern)).map(|(_, cluster)| cluster)).cloned()
     }
 
     /// A cluster that speaks something else has no Redis hosts.

@@ -1,13 +1,14 @@
-//! The component in wasmtime, as the gateway runs it, with a real Redis whose clock is the case's.
+//! The component in wasmtime, as the gateway runs it, with a real Redis for each service whose clock is the case's.
 
 mod transport;
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -17,14 +18,14 @@ use slidegate_engine::window::script::ADMIT;
 
 use tokio::runtime::Runtime;
 
-use self::transport::{Places, Shared, Transport};
+use self::transport::{Clock, Places, Shared, Station, Transport};
 use super::{Runner, Session, UPSTREAM_STATUS, impostor::Impostor};
 use crate::{
     case::{Case, Request, Seen, Store},
     redis_server::RedisServer,
 };
 
-/// A case that disturbs the whole server has one of its own; the others have each a database of this many.
+/// A service whose whole server is disturbed has one of its own; the others have each a database of this many.
 const DATABASES: u32 = 4_096;
 
 /// Runs cases on the component that the host library carries.
@@ -42,8 +43,15 @@ pub struct ComponentRunner {
 struct ComponentSession<'a> {
     runtime: &'a Runtime,
     worker: Worker,
+    clock: Clock,
+    /// By service.
+    stores: BTreeMap<String, Stored>,
+}
+
+/// The Redis of a service.
+struct Stored {
     shared: Arc<Shared>,
-    /// Looks at the case's database past the filter.
+    /// Looks at the database past the filter.
     connection: redis::Connection,
     own_server: Option<RedisServer>,
 }
@@ -72,28 +80,43 @@ impl Runner for ComponentRunner {
     }
 
     fn start(&self, case: &Case) -> Result<Box<dyn Session + '_>, String> {
-        let own_server = case.has_store(is_of_the_server).then(RedisServer::start);
-        let server = own_server.as_ref().unwrap_or(&self.server);
-        let database = if own_server.is_some() { 0 } else { self.databases.fetch_add(1, Ordering::Relaxed) };
-        assert!(database < DATABASES, "more cases than databases");
-        let mut connection = server.connection();
-        redis::cmd("SELECT").arg(database).exec(&mut connection).expect("the server has this database");
-        let shared = Arc::new(Shared::default());
-        let places = Places {
-            well: format!("{}/{database}", server.url()),
-            silent: case.has_store(|store| *store == Store::Silent).then(|| self.silent.url()),
-            hangs_up: self.hangs_up.url(),
-            garbage: self.garbage.url(),
-        };
-        let clock = Arc::clone(&shared);
-        let options = WorkerOptions { clock: Arc::new(move || clock.now_us() * 1_000), ..WorkerOptions::default() };
-        let options = options.with_redis(Transport::new(&places, Arc::clone(&shared)));
+        let clock = Clock::new(AtomicU64::new(0));
+        let (mut stores, mut stations) = (BTreeMap::new(), BTreeMap::new());
+        for service in case.services() {
+            let (stored, station) = self.store(case, &service, &clock);
+            stores.insert(service.clone(), stored);
+            stations.insert(service, station);
+        }
+        let hands = Arc::clone(&clock);
+        let options = WorkerOptions { clock: Arc::new(move || hands.load(Ordering::SeqCst) * 1_000), ..WorkerOptions::default() };
+        let options = options.with_redis(Transport(stations));
         let _inside = self.runtime.enter();
         let worker = Worker::start(&self.module, &case.config, options).map_err(|error| match error {
             StartError::Configure(error) => error.to_string(),
             other => panic!("{other}"),
         })?;
-        Ok(Box::new(ComponentSession { runtime: &self.runtime, worker, shared, connection, own_server }))
+        Ok(Box::new(ComponentSession { runtime: &self.runtime, worker, clock, stores }))
+    }
+}
+
+impl ComponentRunner {
+    /// A Redis for a service of a case, and the ways to it.
+    fn store(&self, case: &Case, service: &str, clock: &Clock) -> (Stored, Station) {
+        let own_server = case.has_store(service, is_of_the_server).then(RedisServer::start);
+        let server = own_server.as_ref().unwrap_or(&self.server);
+        let database = if own_server.is_some() { 0 } else { self.databases.fetch_add(1, Ordering::Relaxed) };
+        assert!(database < DATABASES, "more services of cases than databases");
+        let mut connection = server.connection();
+        redis::cmd("SELECT").arg(database).exec(&mut connection).expect("the server has this database");
+        let places = Places {
+            well: format!("{}/{database}", server.url()),
+            silent: case.has_store(service, |store| *store == Store::Silent).then(|| self.silent.url()),
+            hangs_up: self.hangs_up.url(),
+            garbage: self.garbage.url(),
+        };
+        let shared = Arc::new(Shared::new(Arc::clone(clock)));
+        let station = Station::new(&places, Arc::clone(&shared));
+        (Stored { shared, connection, own_server }, station)
     }
 }
 
@@ -103,7 +126,24 @@ fn is_of_the_server(store: &Store) -> bool {
 }
 
 impl Session for ComponentSession<'_> {
-    fn set_store(&mut self, store: &Store) {
+    fn set_store(&mut self, service: &str, store: &Store) {
+        self.stores.get_mut(service).expect("a service of the case").set(store);
+    }
+
+    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
+        self.clock.store(now_us, Ordering::SeqCst);
+        let seen = self.runtime.block_on(exchange(&self.worker, request, upstream));
+        assert_eq!(self.worker.traps(), 0, "the component trapped");
+        seen
+    }
+
+    fn calls(&self, service: &str) -> usize {
+        self.stores[service].shared.calls()
+    }
+}
+
+impl Stored {
+    fn set(&mut self, store: &Store) {
         self.mend();
         match store {
             // Nobody listens on port 1; a replica that never met its master serves what it has.
@@ -121,19 +161,6 @@ impl Session for ComponentSession<'_> {
         self.shared.set(store);
     }
 
-    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
-        self.shared.set_now_us(now_us);
-        let seen = self.runtime.block_on(exchange(&self.worker, request, upstream));
-        assert_eq!(self.worker.traps(), 0, "the component trapped");
-        seen
-    }
-
-    fn calls(&self) -> usize {
-        self.shared.calls()
-    }
-}
-
-impl ComponentSession<'_> {
     fn say(&mut self, command: &[&str]) {
         redis::cmd(command[0]).arg(&command[1..]).exec(&mut self.connection).expect("the server does it");
     }

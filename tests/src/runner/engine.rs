@@ -1,4 +1,6 @@
-//! The engine alone, with a simulated Redis: an adapter in the smallest form.
+//! The engine alone, with a simulated Redis for each service: an adapter in the smallest form.
+
+use std::collections::BTreeMap;
 
 use slidegate_engine::{Engine, HeaderEdit, Outcome, Response, Step, grpc, request::RequestView};
 
@@ -11,7 +13,8 @@ pub struct EngineRunner;
 
 struct EngineSession {
     engine: Engine,
-    store: SimulatedStore,
+    /// By service.
+    stores: BTreeMap<String, SimulatedStore>,
     last_stream: u64,
     last_call: u64,
 }
@@ -26,13 +29,14 @@ impl Runner for EngineRunner {
             let lines: Vec<_> = errors.into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
             lines.join("\n")
         })?;
-        Ok(Box::new(EngineSession { engine, store: SimulatedStore::default(), last_stream: 0, last_call: 0 }))
+        let stores = case.services().into_iter().map(|service| (service, SimulatedStore::default())).collect();
+        Ok(Box::new(EngineSession { engine, stores, last_stream: 0, last_call: 0 }))
     }
 }
 
 impl Session for EngineSession {
-    fn set_store(&mut self, store: &Store) {
-        self.store.set(store);
+    fn set_store(&mut self, service: &str, store: &Store) {
+        self.stores.get_mut(service).expect("a service of the case").set(store);
     }
 
     fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
@@ -58,8 +62,8 @@ impl Session for EngineSession {
         seen
     }
 
-    fn calls(&self) -> usize {
-        self.store.calls()
+    fn calls(&self, service: &str) -> usize {
+        self.stores[service].calls()
     }
 }
 
@@ -67,11 +71,13 @@ impl EngineSession {
     /// Answers every command until there is none, and returns how the stream was settled, if it was.
     fn settle(&mut self, now_us: u64) -> Option<Outcome> {
         let mut settled = None;
+        let names: Vec<String> = self.engine.configuration().services.iter().map(|service| service.service_name.clone()).collect();
         loop {
             let mut sent = Vec::new();
-            let (store, last_call) = (&mut self.store, &mut self.last_call);
-            self.engine.dispatch(now_us * 1_000, |_, command| {
+            let (stores, last_call) = (&mut self.stores, &mut self.last_call);
+            self.engine.dispatch(now_us * 1_000, |service, command| {
                 *last_call += 1;
+                let store = stores.get_mut(&names[service as usize]).expect("a service of the configuration");
                 sent.push((*last_call, store.answer(command, now_us)));
                 Ok(*last_call)
             });

@@ -1,9 +1,10 @@
-//! The Higress plugin in the tests' gateway for plugins, with a real Redis whose clock is the case's.
+//! The Higress plugin in the tests' gateway for plugins, with a real Redis for each service whose clock is the case's.
 
 mod interceptor;
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     net::SocketAddr,
     rc::Rc,
     sync::{LazyLock, Mutex, PoisonError},
@@ -12,16 +13,13 @@ use std::{
 
 use slidegate_engine::window::script::ADMIT;
 
-use self::interceptor::{Mishaps, Shared};
+use self::interceptor::{Mishaps, Shared, Stored};
 use super::{Runner, START_US, Session, UPSTREAM_STATUS, impostor::Impostor};
 use crate::{
     case::{Case, Request, Seen, Store},
     higress::{self, Exchange, Gateway, Headers, Module, Plugin, Route, Upstream, Worker},
     redis_server::RedisServer,
 };
-
-/// Any cluster, whatever the case calls its service.
-const CLUSTER: &str = "*";
 
 /// A port that nobody listens on, since it takes a privilege to.
 const DEAD_PORT: u16 = 1;
@@ -42,8 +40,8 @@ struct ShimSession<'a> {
     gateway: Gateway,
     worker: Worker,
     shared: Rc<RefCell<Shared>>,
-    /// None once the session is over.
-    server: Option<RedisServer>,
+    /// By service; none once the session is over.
+    servers: BTreeMap<String, RedisServer>,
 }
 
 impl Default for ShimRunner {
@@ -68,16 +66,26 @@ impl Runner for ShimRunner {
     }
 
     fn start(&self, case: &Case) -> Result<Box<dyn Session + '_>, String> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let server = idle.unwrap_or_else(RedisServer::start);
-        let plugin = Plugin::new("slidegate", &self.module, &case.config);
-        let gateway = Gateway::new().at_ns(START_US * 1_000).redis(CLUSTER, &[at(server.port())]).plugin(plugin);
+        let (mut servers, mut shared) = (BTreeMap::new(), Shared::default());
+        let mut gateway = Gateway::new().at_ns(START_US * 1_000).plugin(Plugin::new("slidegate", &self.module, &case.config));
+        for service in case.services() {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let server = idle.unwrap_or_else(RedisServer::start);
+            gateway = gateway.redis(&cluster(&service), &[at(server.port())]);
+            shared.stores.insert(service.clone(), Stored::new(server.connection()));
+            servers.insert(service, server);
+        }
         let gateway = gateway.start().map_err(|error| error.to_string())?;
         let mut worker = gateway.worker().map_err(|error| error.to_string())?;
-        let shared = Rc::new(RefCell::new(Shared::new(server.connection())));
+        let shared = Rc::new(RefCell::new(shared));
         worker.intercept(Mishaps(Rc::clone(&shared)));
-        Ok(Box::new(ShimSession { runner: self, gateway, worker, shared, server: Some(server) }))
+        Ok(Box::new(ShimSession { runner: self, gateway, worker, shared, servers }))
     }
+}
+
+/// Any cluster of a service, whatever its port.
+fn cluster(service: &str) -> String {
+    format!("*||{service}")
 }
 
 fn at(port: u16) -> SocketAddr {
@@ -85,14 +93,14 @@ fn at(port: u16) -> SocketAddr {
 }
 
 impl Session for ShimSession<'_> {
-    fn set_store(&mut self, store: &Store) {
-        let was_barred = self.shared.borrow().store == Store::NoAuth;
-        self.shared.borrow_mut().mend();
+    fn set_store(&mut self, service: &str, store: &Store) {
+        let was_barred = self.shared.borrow_mut().stored(service).store == Store::NoAuth;
+        self.shared.borrow_mut().stored(service).mend();
         if was_barred {
             // Redis closes the connections of strangers who say much, and what is sent on one meanwhile is lost.
             self.close_connections();
         }
-        let well = self.server.as_ref().map_or(DEAD_PORT, RedisServer::port);
+        let well = self.servers[service].port();
         let port = match store {
             Store::Down => DEAD_PORT,
             Store::Silent => self.runner.silent.port(),
@@ -100,8 +108,8 @@ impl Session for ShimSession<'_> {
             Store::Garbage => self.runner.garbage.port(),
             _ => well,
         };
-        self.gateway.set_redis(CLUSTER, &[at(port)]);
-        let say = |command: &[&str]| self.shared.borrow_mut().say(command);
+        self.gateway.set_redis(&cluster(service), &[at(port)]);
+        let say = |command: &[&str]| self.shared.borrow_mut().stored(service).say(command);
         match store {
             // Nobody listens on port 1; a replica that never met its master serves what it has.
             Store::ReadOnly => say(&["REPLICAOF", "127.0.0.1", "1"]),
@@ -115,7 +123,7 @@ impl Session for ShimSession<'_> {
             Store::Forgetful => say(&["SCRIPT", "LOAD", ADMIT]),
             _ => {}
         }
-        self.shared.borrow_mut().store = store.clone();
+        self.shared.borrow_mut().stored(service).store = store.clone();
     }
 
     fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
@@ -123,7 +131,7 @@ impl Session for ShimSession<'_> {
         self.worker.set_clock_ns(now_us * 1_000);
         let shown = shown(request);
         let exchange = self.worker.exchange(&shown, &answer(upstream));
-        self.shared.borrow_mut().keep_keys();
+        self.shared.borrow_mut().stores.values_mut().for_each(Stored::keep_keys);
         assert_eq!(self.worker.failure(0), None, "the plugin trapped");
         assert!(!exchange.reset, "the request was left without an end");
         assert!(exchange.misuse.is_empty(), "{:?}", exchange.misuse);
@@ -131,30 +139,31 @@ impl Session for ShimSession<'_> {
         seen(&shown, exchange)
     }
 
-    fn calls(&self) -> usize {
-        self.shared.borrow().calls
+    fn calls(&self, service: &str) -> usize {
+        self.shared.borrow().stores[service].calls
     }
 }
 
 impl ShimSession<'_> {
-    /// The server closes all connections but the one for disturbing it.
+    /// All servers close their connections but those for disturbing them.
     fn close_connections(&mut self) {
-        self.shared.borrow_mut().say(&["CLIENT", "KILL", "TYPE", "normal"]);
+        self.shared.borrow_mut().stores.values_mut().for_each(|stored| stored.say(&["CLIENT", "KILL", "TYPE", "normal"]));
         let noticed = self.worker.wait(Duration::from_secs(10), |worker| worker.connections() == 0);
         assert!(noticed, "the gateway keeps a connection that the server has closed");
     }
 }
 
 impl Drop for ShimSession<'_> {
-    /// The server is for the next case.
+    /// The servers are for the next cases.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
         }
-        let mut shared = self.shared.borrow_mut();
-        shared.mend();
-        shared.say(&["FLUSHALL"]);
-        self.runner.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.server.take());
+        for stored in self.shared.borrow_mut().stores.values_mut() {
+            stored.mend();
+            stored.say(&["FLUSHALL"]);
+        }
+        self.runner.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(std::mem::take(&mut self.servers).into_values());
     }
 }
 

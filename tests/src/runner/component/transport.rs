@@ -1,7 +1,7 @@
 //! The way from the component to Redis, with the case's clock put into the script's commands, and with mishaps.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,28 +26,21 @@ pub(super) struct Places {
     pub(super) garbage: String,
 }
 
-/// What the runner sets and looks at.
+/// The clock of a case, in microseconds.
+pub(super) type Clock = Arc<AtomicU64>;
+
+/// What the runner sets of the Redis of a service, and looks at.
 pub(super) struct Shared {
-    now_us: AtomicU64,
+    clock: Clock,
     calls: AtomicUsize,
     store: Mutex<Store>,
     /// Keys that were made texts.
     texts: Mutex<BTreeSet<Vec<u8>>>,
 }
 
-impl Default for Shared {
-    fn default() -> Self {
-        Shared { now_us: AtomicU64::new(0), calls: AtomicUsize::new(0), store: Mutex::new(Store::Up), texts: Mutex::default() }
-    }
-}
-
 impl Shared {
-    pub(super) fn now_us(&self) -> u64 {
-        self.now_us.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn set_now_us(&self, now_us: u64) {
-        self.now_us.store(now_us, Ordering::SeqCst);
+    pub(super) fn new(clock: Clock) -> Self {
+        Shared { clock, calls: AtomicUsize::new(0), store: Mutex::new(Store::Up), texts: Mutex::default() }
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -73,8 +66,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens one connection to each place for every service.
-pub(super) struct Transport {
+/// The Redis of each service, by its name.
+pub(super) struct Transport(pub(super) BTreeMap<String, Station>);
+
+/// Opens one connection to each place that the Redis of a service may be at.
+pub(super) struct Station {
     well: RedisDirectory,
     down: RedisDirectory,
     silent: RedisDirectory,
@@ -83,9 +79,9 @@ pub(super) struct Transport {
     shared: Arc<Shared>,
 }
 
-impl Transport {
+impl Station {
     pub(super) fn new(places: &Places, shared: Arc<Shared>) -> Self {
-        Transport {
+        Station {
             well: only(&places.well),
             down: only(DEAD),
             silent: only(places.silent.as_deref().unwrap_or(DEAD)),
@@ -105,13 +101,14 @@ fn only(url: &str) -> RedisDirectory {
 
 impl RedisTransport for Transport {
     fn open(&self, service: &RedisService) -> Arc<dyn RedisConnection> {
+        let station = &self.0[&service.service_name];
         Arc::new(Connection {
-            well: self.well.open(service),
-            down: self.down.open(service),
-            silent: self.silent.open(service),
-            hangs_up: self.hangs_up.open(service),
-            garbage: self.garbage.open(service),
-            shared: Arc::clone(&self.shared),
+            well: station.well.open(service),
+            down: station.down.open(service),
+            silent: station.silent.open(service),
+            hangs_up: station.hangs_up.open(service),
+            garbage: station.garbage.open(service),
+            shared: Arc::clone(&station.shared),
         })
     }
 }
@@ -138,7 +135,7 @@ impl RedisConnection for Connection {
                 Box::pin(async move { Ok(reply) })
             }
             Store::Up | Store::Forgetful | Store::WrongType | Store::ReadOnly | Store::Full | Store::NoAuth => {
-                let keys = set_clock(&mut command, self.shared.now_us());
+                let keys = set_clock(&mut command, self.shared.clock.load(Ordering::SeqCst));
                 self.call_well(&store, &keys, command)
             }
         };

@@ -1,6 +1,10 @@
 //! Stands between the plugin and Redis: puts the case's clock into the script's commands, and brings mishaps.
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use redis::Connection;
 use slidegate_engine::redis::{Reply, Value};
@@ -14,9 +18,18 @@ use crate::{
 pub(super) struct Mishaps(pub(super) Rc<RefCell<Shared>>);
 
 /// What the runner sets and looks at.
+#[derive(Default)]
 pub(super) struct Shared {
-    pub(super) store: Store,
     pub(super) now_us: u64,
+    /// By service.
+    pub(super) stores: BTreeMap<String, Stored>,
+    /// The service of the last command. A request waits for one at a time, so a reply is its.
+    asked: String,
+}
+
+/// The Redis of a service.
+pub(super) struct Stored {
+    pub(super) store: Store,
     /// Commands that Redis decided on, or failed to.
     pub(super) calls: usize,
     /// Past the plugin and its gateway.
@@ -28,8 +41,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The Redis of a service of the case.
+    pub(super) fn stored(&mut self, service: &str) -> &mut Stored {
+        self.stores.get_mut(service).unwrap_or_else(|| panic!("{service} is no service of the case"))
+    }
+}
+
+impl Stored {
     pub(super) fn new(connection: Connection) -> Self {
-        Shared { store: Store::Up, now_us: 0, calls: 0, connection, keys: BTreeSet::new(), texts: BTreeSet::new() }
+        Stored { store: Store::Up, calls: 0, connection, keys: BTreeSet::new(), texts: BTreeSet::new() }
     }
 
     pub(super) fn say(&mut self, command: &[&str]) {
@@ -65,27 +85,32 @@ impl Shared {
 }
 
 impl Interceptor for Mishaps {
-    fn command(&mut self, _cluster: &str, query: Vec<u8>) -> Sent {
+    fn command(&mut self, cluster: &str, query: Vec<u8>) -> Sent {
         let mut shared = self.0.borrow_mut();
-        if let Store::Reply(reply) = &shared.store {
+        let (_, service) = cluster.rsplit_once("||").expect("a cluster ends with its service");
+        service.clone_into(&mut shared.asked);
+        let now_us = shared.now_us;
+        let stored = shared.stored(service);
+        if let Store::Reply(reply) = &stored.store {
             return Sent::Answer(encoded(reply));
         }
         let mut command = words(&query);
-        let keys = set_clock(&mut command, shared.now_us);
-        match shared.store {
+        let keys = set_clock(&mut command, now_us);
+        match stored.store {
             Store::Forgetful if command.first().is_some_and(|name| name.eq_ignore_ascii_case(b"EVALSHA")) => {
-                shared.say(&["SCRIPT", "FLUSH"])
+                stored.say(&["SCRIPT", "FLUSH"])
             }
-            Store::WrongType => shared.make_texts(&keys),
+            Store::WrongType => stored.make_texts(&keys),
             _ => {}
         }
-        shared.keys.extend(keys);
+        stored.keys.extend(keys);
         Sent::On(array(&command))
     }
 
     fn reply(&mut self, reply: &Result<Vec<u8>, Broken>) {
         if !matches!(reply, Ok(bytes) if bytes.starts_with(b"-NOSCRIPT")) {
-            self.0.borrow_mut().calls += 1;
+            let shared = &mut *self.0.borrow_mut();
+            shared.stores.get_mut(&shared.asked).expect("who is answered has asked").calls += 1;
         }
     }
 }

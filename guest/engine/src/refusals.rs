@@ -118,6 +118,12 @@ impl KnownRefusals {
         }
     }
 
+    /// Forgets what a service said: its clock was set, and when room appears it would say anew.
+    pub(crate) fn forget(&mut self, service: u32) {
+        self.newer.forget(service);
+        self.older.forget(service);
+    }
+
     /// The refusal of a key, if it holds still.
     fn of(&mut self, service: u32, key: &[u8], now_ns: u64) -> Option<&Refusal> {
         if !self.newer.of(service).contains_key(key) {
@@ -152,6 +158,11 @@ impl Generation {
         let removed = self.of(service).remove(key)?;
         self.refusals = self.refusals.saturating_sub(1);
         Some(removed)
+    }
+
+    fn forget(&mut self, service: u32) {
+        let forgotten = self.services.remove(&service).map_or(0, |refusals| refusals.len());
+        self.refusals = self.refusals.saturating_sub(forgotten);
     }
 }
 
@@ -265,6 +276,20 @@ mod tests {
         assert_eq!(refusals.find(7, &plan(&["a"], 1), ANY_AGE, 0), told(37));
         for other in [1, 6, 8, u32::MAX] {
             assert_eq!(refusals.find(other, &plan(&["a"], 1), ANY_AGE, 0), Known::Nothing);
+        }
+    }
+
+    #[test]
+    fn what_a_service_said_is_forgotten_and_what_others_said_is_not() {
+        let mut refusals = KnownRefusals::default();
+        let keys: Vec<_> = (0..REFUSALS_MAX).map(|key| format!("{key}")).collect();
+        for (service, key) in (0..).map(|at| at % 2).zip(&keys) {
+            refusals.remember(service, &plan(&[key], 1), &[refused(30)], true, at(0));
+        }
+        refusals.forget(0);
+        for (service, key) in (0..).map(|at| at % 2).zip(&keys) {
+            let known = if service == 0 { Known::Nothing } else { told(30) };
+            assert_eq!(refusals.find(service, &plan(&[key], 1), ANY_AGE, 0), known, "{key}");
         }
     }
 

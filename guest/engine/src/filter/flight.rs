@@ -149,6 +149,7 @@ impl Engine {
         if let Some(way) = self.ways.get_mut(call.service as usize) {
             if let Some(by_us) = way.stepped_us(call.sent_ns, batch.now_us, now_ns) {
                 self.telemetry.stepped(call.service, by_us, now_ns);
+                self.refusals.forget(call.service);
             }
             left_ns = way.left_ns(call.sent_ns, batch.now_us, now_ns);
         }

@@ -306,6 +306,27 @@ fn a_clock_of_redis_that_was_set_is_told_once_in_a_while() {
 }
 
 #[test]
+fn a_refusal_that_is_known_is_asked_about_anew_once_the_clock_of_redis_was_set() {
+    let rule = |name: &str| json!({"_match_domain_": [name], "rule_name": name, "global_threshold": {"limit": 1, "window": "10s"}, "redis": {"service_name": "redis.static"}});
+    let config = json!({"_rules_": [rule("a.test"), rule("b.test")]}).to_string();
+    let mut engine = Engine::configure(config.as_bytes()).unwrap();
+    let of = |host: &str| Sample { authority: Some(host.into()), ..request() };
+    let mut ask = |call: u64, host: &str, now_ns: u64, admitted: i64, clock_s: i64| {
+        let step = engine.on_request(call, &of(host), now_ns);
+        if step == Step::Wait {
+            asked(&mut engine, call, now_ns);
+            engine.on_reply(call, doubles([admitted, clock_s * 1_000_000, admitted, 10_000_000, 10_000_000]), now_ns + MS);
+        }
+        status(&step)
+    };
+    ask(1, "a.test", 0, 0, 86_400);
+    assert_eq!(ask(2, "a.test", MS, 0, 0), Some(429), "from memory");
+    ask(3, "b.test", 2 * MS, 1, 0);
+    assert_eq!(ask(4, "a.test", 3 * MS, 0, 0), None, "Redis is asked");
+    assert_eq!(ask(5, "a.test", 4 * MS, 0, 0), Some(429), "and what it says now is remembered");
+}
+
+#[test]
 fn a_refusal_that_is_known_holds_while_redis_is_away() {
     let mut engine = engine(json!({}));
     engine.on_request(1, &request(), 0);

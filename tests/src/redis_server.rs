@@ -9,7 +9,7 @@ use std::{
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use redis::{Client, Cmd, Connection, FromRedisValue, RedisResult, Value};
@@ -22,6 +22,12 @@ const BINARY_VARIABLE: &str = "SLIDEGATE_REDIS_SERVER";
 
 /// The file that makes a server a sentinel.
 const SENTINEL_FILE: &str = "sentinel.conf";
+
+/// The file that makes a server's clock ours to set: by how much it is ahead, in libfaketime's words.
+const CLOCK_FILE: &str = "clock";
+
+/// What brings such a clock. Redis is given the allocator of the C library beside it, since its own reads the clock before there is one.
+const CLOCK_LIBRARIES: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1 libc.so.6";
 
 /// How often another port is tried when somebody else was quicker to take one.
 const PORT_ATTEMPTS: usize = 20;
@@ -65,6 +71,19 @@ impl RedisServer {
         let directory = new_directory();
         fs::write(directory.join(SENTINEL_FILE), configuration).expect("the temporary directory can be written to");
         Self::start_in(directory, &[])
+    }
+
+    /// Starts a server whose clock is right until [`RedisServer::set_clock`], with more arguments.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::start`].
+    pub fn start_with_clock(args: &[&str]) -> Self {
+        let directory = new_directory();
+        fs::write(directory.join(CLOCK_FILE), "+0").expect("the temporary directory can be written to");
+        let server = Self::start_in(directory, args);
+        server.set_clock(0);
+        server
     }
 
     fn start_in(directory: PathBuf, args: &[&str]) -> Self {
@@ -134,6 +153,33 @@ impl RedisServer {
         self.client().get_connection().expect("a running server accepts a connection")
     }
 
+    /// Sets the clock of a server from [`RedisServer::start_with_clock`] to so many seconds ahead of ours, while it runs.
+    ///
+    /// # Panics
+    ///
+    /// When its clock does not follow: libfaketime is not installed, or the server was started otherwise.
+    pub fn set_clock(&self, ahead_s: i64) {
+        let (file, written) = (self.directory.join(CLOCK_FILE), self.directory.join("clock.new"));
+        // At once: half a number is a time too.
+        let set = fs::write(&written, format!("{ahead_s:+}")).and_then(|()| fs::rename(&written, &file));
+        set.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let (seconds, _): (i64, i64) = redis::cmd("TIME").query(&mut self.connection()).expect("a running server tells the time");
+        let ours_s = UNIX_EPOCH.elapsed().expect("it is later than 1970").as_secs();
+        let seen_s = seconds.saturating_sub_unsigned(ours_s);
+        assert!((seen_s - ahead_s).abs() <= 30, "set {ahead_s} s ahead, it is {seen_s} s ahead: run `just setup` for libfaketime");
+    }
+
+    /// Promotes a replica and lets it listen where its master did, as one does that takes an address over.
+    ///
+    /// # Panics
+    ///
+    /// When it refuses, or the master still listens.
+    pub fn take_over(&mut self, port: u16) {
+        self.tell(&["REPLICAOF", "NO", "ONE"]);
+        self.tell(&["CONFIG", "SET", "port", &port.to_string()]);
+        self.port = port;
+    }
+
     /// Stops it in its tracks: connections stay open, and nothing answers until [`RedisServer::resume`].
     ///
     /// # Panics
@@ -157,6 +203,12 @@ impl RedisServer {
         // Both fail only when it has already gone, which is what was wanted.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if self.directory.join(CLOCK_FILE).exists() {
+            // What a clock leaves behind when it is killed; none is left by one that could not start.
+            let id = self.process.id();
+            let _ = fs::remove_file(format!("/dev/shm/faketime_shm_{id}"));
+            let _ = fs::remove_file(format!("/dev/shm/sem.faketime_sem_{id}"));
+        }
     }
 
     /// Starts it again on the same port with the same arguments, holding nothing; kills it first if it is running.
@@ -203,6 +255,12 @@ impl Drop for RedisServer {
 fn launch(port: u16, args: &[String], directory: &Path, is_up: fn(u16) -> bool) -> Option<Child> {
     let binary = env::var(BINARY_VARIABLE).unwrap_or_else(|_| "redis-server".to_owned());
     let mut command = Command::new(&binary);
+    let clock = directory.join(CLOCK_FILE);
+    if clock.exists() {
+        // Its own waits go by another clock, which is never set.
+        let settings = [("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("LD_PRELOAD", CLOCK_LIBRARIES)];
+        command.envs(settings).env("FAKETIME_TIMESTAMP_FILE", clock);
+    }
     let sentinel = directory.join(SENTINEL_FILE);
     if sentinel.exists() {
         command.arg(sentinel).arg("--sentinel");

@@ -1,26 +1,39 @@
 //! A Redis that takes commands and answers none, and strangers who send all they can meanwhile: the component, with the memory that the host
 //! gives it, neither traps nor forgets what it limits.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderValue, Method};
-use slidegate::{CallError, HttpRequest, Instance, Module, Step, Verdict};
+use slidegate::{CallError, HttpRequest, Instance, Module, RedisDirectory, Step, Verdict, Worker, WorkerOptions};
+use slidegate_tests::redis_server::RedisServer;
+use tokio::runtime::Builder;
 
 /// The longest value that is spelt out in a key, of bytes that take three each there.
 const VALUE_BYTES: usize = 256;
 
 const REQUESTS: u64 = 20_000;
 
+/// How long a call may wait for its answer.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Logins are limited in memory; all else by a value of the client's in a Redis.
-fn instance(mode: &str) -> Instance {
-    let config = format!(
+fn filter(mode: &str) -> String {
+    format!(
         r#"{{"_rules_": [
             {{"_match_domain_": ["login.test"], "rule_name": "login", "global_threshold": {{"query_per_day": 3}}}},
-            {{"_match_domain_": ["shop.test"], "rule_name": "shop", "failure_mode": "{mode}", "redis": {{"service_name": "redis.static"}},
-              "rule_items": [{{"limit_by_per_header": "x-key", "limit_keys": [{{"key": "*", "query_per_day": 3}}]}}]}}]}}"#
-    );
+            {{"_match_domain_": ["shop.test"], "rule_name": "shop", "failure_mode": "{mode}",
+              "redis": {{"service_name": "redis.static", "timeout": {}}},
+              "rule_items": [{{"limit_by_per_header": "x-key", "limit_keys": [{{"key": "*", "query_per_day": 3}}]}}]}}]}}"#,
+        TIMEOUT.as_millis()
+    )
+}
+
+fn instance(mode: &str) -> Instance {
     let mut instance = Instance::new(&Module::embedded().expect("the host carries it")).expect("it starts");
-    instance.configure(config.as_bytes()).expect("the configuration is good");
+    instance.configure(filter(mode).as_bytes()).expect("the configuration is good");
     instance
 }
 
@@ -72,4 +85,77 @@ fn nor_do_as_many_who_wait_behind_one_call() {
     assert!(instance.memory_bytes() < 50 << 20, "{} bytes", instance.memory_bytes());
     instance.on_redis_reply(calls[0].id, Err(CallError::Timeout), 1).expect("no trap");
     assert_eq!(instance.take_outcomes().len(), waiting);
+}
+/// One verdict by the host's worker, and how long it took.
+async fn decide(worker: &Worker, host: &str, value: &str) -> (Option<u16>, Duration) {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-key", HeaderValue::from_str(value).expect("a header's value"));
+    let uri = format!("http://{host}/").parse().expect("a URI");
+    let asked = Instant::now();
+    let verdict = worker.open(Arc::new(HttpRequest::new(Method::GET, uri, headers))).on_request().await;
+    let status = match verdict {
+        Verdict::Pass(_) => None,
+        Verdict::Respond(response) => Some(response.status),
+    };
+    (status, asked.elapsed())
+}
+
+/// Has the runtime for as long as a worker has it in one turn when many replies come, again and again: half of its time.
+async fn keep_busy() {
+    loop {
+        let until = Instant::now() + Duration::from_millis(2);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A Redis that was well falls silent; then as many requests as that come at once, on a runtime of one thread that has other work too.
+fn all_at_once(mode: &str, expected: Option<u16>, value: fn(u64) -> String) {
+    let server = RedisServer::start();
+    let mut directory = RedisDirectory::new();
+    directory.insert_any(&server.url()).expect("a URL");
+    let module = Module::embedded().expect("the host carries it");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    runtime.block_on(async {
+        let options = WorkerOptions::default().with_redis(directory);
+        let worker = Worker::start(&module, filter(mode).as_bytes(), options).expect("the configuration is good");
+        for expected in [None, None, None, Some(429)] {
+            assert_eq!(decide(&worker, "login.test", "").await.0, expected);
+        }
+        assert_eq!(decide(&worker, "shop.test", "before").await.0, None);
+        server.pause();
+        let busy = tokio::spawn(keep_busy());
+        let ask = |request| {
+            let (worker, value) = (worker.clone(), value(request));
+            tokio::spawn(async move { decide(&worker, "shop.test", &value).await })
+        };
+        let asked: Vec<_> = (0..REQUESTS).map(ask).collect();
+        let (mut waited, mut longest) = (0, Duration::ZERO);
+        for request in asked {
+            let (status, took) = request.await.expect("no panic");
+            assert_eq!(status, expected, "{mode}");
+            waited += u64::from(took >= TIMEOUT / 2);
+            longest = longest.max(took);
+        }
+        busy.abort();
+        // The others found no room to wait, and were decided at once.
+        assert!(waited >= REQUESTS / 4, "{mode}: {waited} waited for Redis");
+        assert!(longest < TIMEOUT * 3 / 2, "{mode}: one waited for {longest:?}");
+        assert!(worker.memory_bytes() < 50 << 20, "{mode}: {} bytes", worker.memory_bytes());
+        assert_eq!((decide(&worker, "login.test", "").await.0, worker.traps()), (Some(429), 0), "{mode}");
+    });
+}
+
+#[test]
+fn calls_that_time_out_at_once_keep_their_deadlines_on_a_busy_runtime() {
+    for (mode, expected) in [("open", None), ("closed", Some(503)), ("local", None)] {
+        all_at_once(mode, expected, |request| format!("key-{request}"));
+    }
+}
+
+#[test]
+fn and_so_do_all_who_wait_behind_one_call() {
+    all_at_once("open", None, |_| "one".to_owned());
 }

@@ -15,7 +15,7 @@ use proptest::{
 };
 use serde_json::json;
 use slidegate_engine::{
-    Engine, Outcome, Step,
+    Effect, Engine, Outcome, Step,
     redis::{CallError, Command, Reply},
     request::RequestView,
     window::{
@@ -251,36 +251,42 @@ impl<'a> World<'a> {
 
     /// Carries out what an engine wants after a step.
     fn settle(&mut self, gateway: usize) {
-        let mut sent = Vec::new();
-        let next_call = &mut self.next_call;
-        self.engines[gateway].dispatch(self.now_us * 1_000, |_, command| {
-            *next_call += 1;
-            sent.push((*next_call, command.clone()));
-            Ok(*next_call)
-        });
-        for (call, command) in sent {
-            let trip = self.scene.trips[call as usize % self.scene.trips.len()];
-            let [last_run, last_return] = &mut self.last_us[gateway];
-            let runs_us = (*last_run).max(self.now_us + trip.out_us);
-            let returns_us = (*last_return).max(runs_us + trip.back_us);
-            (*last_run, *last_return) = (runs_us, returns_us);
-            self.calls.insert((gateway, call), Travelling { command, trip, reply: None });
-            self.note(runs_us, Event::Runs { gateway, call });
-            self.note(returns_us, Event::Returns { gateway, call });
-            self.commands += 1;
-        }
-        while let Some((stream, outcome)) = self.engines[gateway].take_outcome() {
-            let index = usize::try_from(stream).expect("a stream's id");
-            assert!(self.waiting.remove(&index), "a stream was settled that does not wait");
-            let passed = outcome == Outcome::Continue;
-            self.decided.entry((gateway, self.scene.arrivals[index].user)).or_default().push((index, passed));
-            match outcome {
-                Outcome::Continue => self.ends(index, End::Passed),
-                Outcome::Respond(response) => self.responded(index, response.status, self.longest_way_us()),
+        let now_ns = self.now_us * 1_000;
+        loop {
+            match self.engines[gateway].poll(now_ns) {
+                Effect::Call { command, .. } => {
+                    self.next_call += 1;
+                    let call = self.next_call;
+                    self.engines[gateway].called(Ok(call), now_ns);
+                    self.travels(gateway, call, command);
+                }
+                Effect::Settle { stream, outcome } => {
+                    let index = usize::try_from(stream).expect("a stream's id");
+                    assert!(self.waiting.remove(&index), "a stream was settled that does not wait");
+                    let passed = outcome == Outcome::Continue;
+                    self.decided.entry((gateway, self.scene.arrivals[index].user)).or_default().push((index, passed));
+                    match outcome {
+                        Outcome::Continue => self.ends(index, End::Passed),
+                        Outcome::Respond(response) => self.responded(index, response.status, self.longest_way_us()),
+                    }
+                }
+                Effect::Annotate { .. } | Effect::Record(_) | Effect::Log { .. } => {}
+                Effect::Wait { .. } => return,
             }
         }
-        while self.engines[gateway].take_log().is_some() {}
-        while self.engines[gateway].take_metric().is_some() {}
+    }
+
+    /// A command sets out for Redis, and its reply for the gateway, each not before the one before it.
+    fn travels(&mut self, gateway: usize, call: u64, command: Command) {
+        let trip = self.scene.trips[call as usize % self.scene.trips.len()];
+        let [last_run, last_return] = &mut self.last_us[gateway];
+        let runs_us = (*last_run).max(self.now_us + trip.out_us);
+        let returns_us = (*last_return).max(runs_us + trip.back_us);
+        (*last_run, *last_return) = (runs_us, returns_us);
+        self.calls.insert((gateway, call), Travelling { command, trip, reply: None });
+        self.note(runs_us, Event::Runs { gateway, call });
+        self.note(returns_us, Event::Returns { gateway, call });
+        self.commands += 1;
     }
 
     /// `old_us`: how long ago Redis may have said so; 0 from memory, which must hold now.

@@ -2,7 +2,7 @@
 
 use redis::Connection;
 use slidegate_engine::{
-    Engine,
+    Effect, Engine,
     redis::Reply,
     window::{
         Charge, Decision, EXACT_MAX, Retry,
@@ -310,12 +310,10 @@ fn key_of(limit: &str) -> Vec<u8> {
         service_name: String::new(),
     };
     let _ = engine.on_request(1, &request, 0);
-    let mut key = Vec::new();
-    engine.dispatch(0, |_, command| {
-        key.clone_from(&command[3]);
-        Ok(1)
-    });
-    key
+    match engine.poll(0) {
+        Effect::Call { mut command, .. } => command.swap_remove(3),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

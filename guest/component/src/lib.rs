@@ -15,7 +15,7 @@ use contract::{
     exports::slidegate::filter::filter::{Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId},
     slidegate::filter::{http, redis, telemetry},
 };
-use slidegate_engine::{Engine, MetricEvent, Outcome, Step, grpc, request::RequestView};
+use slidegate_engine::{Effect, Engine, MetricEvent, Outcome, Step, grpc, request::RequestView};
 
 struct Filter {
     engine: Engine,
@@ -93,24 +93,27 @@ impl Guest for Component {
 impl Filter {
     /// Carries out what the engine wants after a step.
     fn flush(&mut self, now: MonotonicNs) {
-        self.engine.dispatch(now, |service, command| redis::redis_call(service, command).map_err(convert::call_error));
-        while let Some((stream, fields)) = self.engine.take_note() {
-            let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-            http::annotate(stream, &fields);
-        }
-        while let Some((stream, outcome)) = self.engine.take_outcome() {
-            match outcome {
-                Outcome::Continue => http::http_continue(stream, &[]),
-                Outcome::Respond(response) => respond(stream, response),
+        loop {
+            match self.engine.poll(now) {
+                Effect::Call { service, command } => {
+                    let call = redis::redis_call(service, &command).map_err(convert::call_error);
+                    self.engine.called(call, now);
+                }
+                Effect::Annotate { stream, fields } => {
+                    let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+                    http::annotate(stream, &fields);
+                }
+                Effect::Settle { stream, outcome: Outcome::Continue } => http::http_continue(stream, &[]),
+                Effect::Settle { stream, outcome: Outcome::Respond(response) } => respond(stream, response),
+                Effect::Record(MetricEvent { metric, value }) => {
+                    if let Some(&metric) = self.metrics.get(metric) {
+                        telemetry::record_metric(metric, value);
+                    }
+                }
+                Effect::Log { level, line } => telemetry::log(convert::level(level), &line),
+                // The contract has no clock that wakes: the next step looks at the time.
+                Effect::Wait { .. } => return,
             }
-        }
-        while let Some(MetricEvent { metric, value }) = self.engine.take_metric() {
-            if let Some(&metric) = self.metrics.get(metric) {
-                telemetry::record_metric(metric, value);
-            }
-        }
-        while let Some((level, line)) = self.engine.take_log() {
-            telemetry::log(convert::level(level), &line);
         }
     }
 }

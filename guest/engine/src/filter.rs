@@ -34,8 +34,8 @@ use crate::{
     request::RequestView,
     rule::{FailureMode, Policy},
     shortest_way::ShortestWay,
-    telemetry::{LogLevel, Metric, MetricEvent, Tally, Telemetry},
-    verdict::{HeaderEdit, Outcome, Step},
+    telemetry::{Metric, Tally, Telemetry},
+    verdict::{Effect, HeaderEdit, Outcome, Step},
     window::{
         Decision,
         script::{self, Form, Script},
@@ -77,6 +77,8 @@ pub struct Engine {
     streams: BTreeMap<u64, Box<Stream>>,
     /// Calls that the adapter has not taken yet.
     queue: VecDeque<Box<Call>>,
+    /// The call whose command was handed to the adapter, until that says what became of it.
+    handed_out: Option<Box<Call>>,
     /// Calls that Redis has not answered yet, by the adapter's name for them.
     calls: BTreeMap<u64, Box<Call>>,
     /// Where requests wait for a call that is on its way and asks the same, by what it asks.
@@ -135,6 +137,7 @@ impl Engine {
             new_keys: NewKeys::default(),
             streams: BTreeMap::new(),
             queue: VecDeque::new(),
+            handed_out: None,
             calls: BTreeMap::new(),
             lanes: BTreeMap::new(),
             room: Room::default(),
@@ -197,21 +200,51 @@ impl Engine {
         }
     }
 
-    /// Hands every queued Redis command to `send` (service index, command), which returns the host's name for the call.
-    /// To be called after each `on_request`, `on_reply` and `tick`, before outcomes are taken.
-    pub fn dispatch(&mut self, now_ns: u64, mut send: impl FnMut(u32, &Command) -> Result<u64, CallError>) {
-        while let Some(mut call) = self.queue.pop_front() {
-            self.telemetry.called(call.service);
-            call.sent_ns = now_ns;
-            let overdue_ns = self.overdue_at(&call);
-            match send(call.service, &self.script.command(call.form, &call.plan.keys, &call.plan.charges, call.units())) {
-                Ok(id) => {
-                    self.overdue_ns = self.overdue_ns.min(overdue_ns);
-                    self.calls.insert(id, call);
-                }
-                Err(error) => self.fail(&call, error.into(), "the call was not accepted", now_ns),
-            }
+    /// The next thing that the adapter has to do. To be called after each other step until there is nothing more to do, which is what
+    /// [`Effect::Wait`] says.
+    pub fn poll(&mut self, now_ns: u64) -> Effect {
+        if let Some((service, command)) = self.next_call(now_ns) {
+            return Effect::Call { service, command };
         }
+        if let Some((stream, note)) = self.notes.pop_front() {
+            let rule_name = self.config.ruleset.policy(note.policy).map_or("", |policy| &policy.rule_name);
+            return Effect::Annotate { stream, fields: note.fields(rule_name) };
+        }
+        if let Some((stream, outcome)) = self.outcomes.pop_front() {
+            return Effect::Settle { stream, outcome };
+        }
+        if let Some(event) = self.telemetry.take_event() {
+            return Effect::Record(event);
+        }
+        if let Some((level, line)) = self.telemetry.take_line() {
+            return Effect::Log { level, line };
+        }
+        Effect::Wait { until_ns: (self.overdue_ns < u64::MAX).then_some(self.overdue_ns) }
+    }
+
+    /// What became of the command of the last [`Effect::Call`]: the host's name for the call, or why there is none.
+    pub fn called(&mut self, call: Result<u64, CallError>, now_ns: u64) {
+        let Some(sent) = self.handed_out.take() else { return };
+        match call {
+            Ok(id) => {
+                self.overdue_ns = self.overdue_ns.min(self.overdue_at(&sent));
+                self.calls.insert(id, sent);
+            }
+            Err(error) => self.fail(&sent, error.into(), "the call was not accepted", now_ns),
+        }
+    }
+
+    /// The next command to send, and to which service.
+    fn next_call(&mut self, now_ns: u64) -> Option<(u32, Command)> {
+        // An adapter that does not say what became of a command has not sent it.
+        self.called(Err(CallError::Disconnected), now_ns);
+        let mut call = self.queue.pop_front()?;
+        self.telemetry.called(call.service);
+        call.sent_ns = now_ns;
+        let command = self.script.command(call.form, &call.plan.keys, &call.plan.charges, call.units());
+        let service = call.service;
+        self.handed_out = Some(call);
+        Some((service, command))
     }
 
     /// The answer to a call. An unknown call is ignored.
@@ -246,29 +279,6 @@ impl Engine {
     pub fn tick(&mut self, now_ns: u64) {
         self.notes.clear();
         self.give_up(now_ns);
-    }
-
-    /// The next stream that was settled, if any.
-    pub fn take_outcome(&mut self) -> Option<(u64, Outcome)> {
-        self.outcomes.pop_front()
-    }
-
-    /// What a log of requests should say of a stream, as names and values, if there is one to say something of: it was refused, or decided on
-    /// without the Redis that should have been asked. To be taken before its outcome; what is not taken is gone with the next step.
-    pub fn take_note(&mut self) -> Option<(u64, Vec<(&'static str, String)>)> {
-        let (stream, note) = self.notes.pop_front()?;
-        let rule_name = self.config.ruleset.policy(note.policy).map_or("", |policy| &policy.rule_name);
-        Some((stream, note.fields(rule_name)))
-    }
-
-    /// The next line to log, if any.
-    pub fn take_log(&mut self) -> Option<(LogLevel, String)> {
-        self.telemetry.take_line()
-    }
-
-    /// The next value to record, if any.
-    pub fn take_metric(&mut self) -> Option<MetricEvent> {
-        self.telemetry.take_event()
     }
 
     /// Response headers are on their way to the client; returns what to change in them.

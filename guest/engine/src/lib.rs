@@ -31,4 +31,4 @@ pub mod window;
 
 pub use filter::{Configuration, Engine};
 pub use telemetry::{LogLevel, Metric, MetricEvent, MetricKind, is_unprintable};
-pub use verdict::{HeaderEdit, Outcome, Response, Step};
+pub use verdict::{Effect, HeaderEdit, Outcome, Response, Step};

@@ -2,6 +2,11 @@
 
 use alloc::{rc::Rc, string::String, vec::Vec};
 
+use crate::{
+    redis::Command,
+    telemetry::{LogLevel, MetricEvent},
+};
+
 /// What becomes of a stream after [`Engine::on_request`](crate::Engine::on_request).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -11,6 +16,47 @@ pub enum Step {
     Wait,
     /// It is answered.
     Respond(Response),
+}
+
+/// What an adapter has to do after a step, as [`Engine::poll`](crate::Engine::poll) tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a command, and say at once what became of that: [`Engine::called`](crate::Engine::called).
+    Call {
+        /// Index into [`Configuration::services`](crate::Configuration::services).
+        service: u32,
+        /// Its name and arguments.
+        command: Command,
+    },
+    /// Have the log of requests say this of a stream: it was refused, or decided on without the Redis that should have been asked. Comes before
+    /// its outcome.
+    Annotate {
+        /// Which.
+        stream: u64,
+        /// Names and values.
+        fields: Vec<(&'static str, String)>,
+    },
+    /// A stream that waited is settled.
+    Settle {
+        /// Which.
+        stream: u64,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Record a value.
+    Record(MetricEvent),
+    /// Log a line.
+    Log {
+        /// How loud.
+        level: LogLevel,
+        /// Without a line end.
+        line: String,
+    },
+    /// Nothing until the next step; with a time, on the clock of all steps, [`Engine::tick`](crate::Engine::tick) is due then at the latest.
+    Wait {
+        /// In nanoseconds.
+        until_ns: Option<u64>,
+    },
 }
 
 /// What becomes of a stream that waited.

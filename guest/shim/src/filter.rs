@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use slidegate_engine::{Engine, HeaderEdit, LogLevel, MetricEvent, Outcome, Response, Step, grpc, redis::CallError};
+use slidegate_engine::{Effect, Engine, HeaderEdit, LogLevel, MetricEvent, Outcome, Response, Step, grpc, redis::CallError};
 
 use crate::{
     clock::Clock,
@@ -64,7 +64,8 @@ impl<G: Gateway> Filter<G> {
         let statistics = engine.metrics().iter().map(|metric| statistics.of(&gateway, metric)).collect();
         let mut filter = Filter { gateway, engine, redis, statistics, clock: Clock::default(), plugin_id };
         filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
-        filter.log();
+        let now_ns = filter.now_ns();
+        filter.flush(now_ns, None);
         Some(filter)
     }
 
@@ -144,76 +145,80 @@ impl<G: Gateway> Filter<G> {
     /// Carries out what the engine wants after a step. `current` is the stream whose hook this is: what becomes of it is returned,
     /// since a stream that is not paused yet must not be resumed.
     fn flush(&mut self, now_ns: u64, current: Option<u32>) -> Option<Outcome> {
-        let Filter { gateway, engine, redis, .. } = self;
-        engine.dispatch(now_ns, |service, command| redis.send(gateway, service, command, now_ns));
-        self.annotate(current);
-        let outcome = self.settle(current);
-        while let Some(MetricEvent { metric, value }) = self.engine.take_metric() {
-            if let Some(statistic) = self.statistics.get_mut(metric) {
-                statistic.record(&self.gateway, value);
+        let mut own = None;
+        let mut context = Context { current, has_left: false };
+        loop {
+            match self.engine.poll(now_ns) {
+                Effect::Call { service, command } => {
+                    let call = self.redis.send(&self.gateway, service, &command, now_ns);
+                    self.engine.called(call, now_ns);
+                }
+                // Where the gateway's log format finds it: `%FILTER_STATE(wasm.slidegate:PLAIN)%`.
+                Effect::Annotate { stream, fields } => {
+                    if context.enter(&self.gateway, stream) {
+                        let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                        self.gateway.set_property("slidegate", log::escaped(&fields.join(" ")).as_bytes());
+                    }
+                }
+                Effect::Settle { stream, outcome } if current.map(u64::from) == Some(stream) => own = Some(outcome),
+                Effect::Settle { stream, outcome } => match (context.enter(&self.gateway, stream), outcome) {
+                    (true, Outcome::Continue) => self.gateway.resume_request(),
+                    (true, Outcome::Respond(response)) => respond(&self.gateway, &response),
+                    (false, _) => self.engine.on_done(stream),
+                },
+                Effect::Record(MetricEvent { metric, value }) => {
+                    if let Some(statistic) = self.statistics.get_mut(metric) {
+                        statistic.record(&self.gateway, value);
+                    }
+                }
+                // Lines carry the id of the request whose hook or reply this is.
+                Effect::Log { level, line } => {
+                    context.leave(&self.gateway);
+                    let level = match level {
+                        LogLevel::Info => Level::Info,
+                        LogLevel::Warn => Level::Warn,
+                    };
+                    self.say(level, &line);
+                }
+                // The gateway ticks.
+                Effect::Wait { .. } => break,
             }
         }
-        self.log();
-        outcome
-    }
-
-    /// Leaves what a log should say of a request where the gateway's log format finds it: `%FILTER_STATE(wasm.slidegate:PLAIN)%`.
-    fn annotate(&mut self, current: Option<u32>) {
-        let mut has_left = false;
-        while let Some((stream, fields)) = self.engine.take_note() {
-            let Ok(stream) = u32::try_from(stream) else { continue };
-            let is_current = current == Some(stream) && !has_left;
-            if is_current || self.gateway.select(stream) {
-                let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                self.gateway.set_property("slidegate", log::escaped(&fields.join(" ")).as_bytes());
-            }
-            has_left |= !is_current;
-        }
-        if let (Some(current), true) = (current, has_left) {
-            self.gateway.select(current);
-        }
-    }
-
-    fn settle(&mut self, current: Option<u32>) -> Option<Outcome> {
-        let (mut own, mut has_left) = (None, false);
-        while let Some((stream, outcome)) = self.engine.take_outcome() {
-            let Ok(stream) = u32::try_from(stream) else { continue };
-            if current == Some(stream) {
-                own = Some(outcome);
-                continue;
-            }
-            has_left = true;
-            if !self.gateway.select(stream) {
-                self.engine.on_done(stream.into());
-                continue;
-            }
-            match outcome {
-                Outcome::Continue => self.gateway.resume_request(),
-                Outcome::Respond(response) => respond(&self.gateway, &response),
-            }
-        }
-        if let (Some(current), true) = (current, has_left) {
-            self.gateway.select(current);
+        context.leave(&self.gateway);
+        for (level, line) in self.redis.take_lines() {
+            self.say(level, &line);
         }
         own
     }
 
-    /// Lines carry the id of the request whose hook or reply this is.
-    fn log(&mut self) {
-        for (level, message) in self.redis.take_lines() {
-            self.say(level, &message);
-        }
-        while let Some((level, message)) = self.engine.take_log() {
-            let level = match level {
-                LogLevel::Info => Level::Info,
-                LogLevel::Warn => Level::Warn,
-            };
-            self.say(level, &message);
-        }
-    }
-
     fn say(&self, level: Level, message: &str) {
         say(&self.gateway, self.plugin_id.as_deref(), level, message);
+    }
+}
+
+/// The effective context, which is that of the hook's own stream until another's is entered.
+struct Context {
+    current: Option<u32>,
+    has_left: bool,
+}
+
+impl Context {
+    /// Makes a stream's context the effective one. False: it is gone.
+    fn enter(&mut self, gateway: &impl Gateway, stream: u64) -> bool {
+        let Ok(stream) = u32::try_from(stream) else { return false };
+        if self.current == Some(stream) && !self.has_left {
+            return true;
+        }
+        self.has_left = true;
+        gateway.select(stream)
+    }
+
+    /// Back to the hook's own stream.
+    fn leave(&mut self, gateway: &impl Gateway) {
+        if let (Some(current), true) = (self.current, self.has_left) {
+            gateway.select(current);
+            self.has_left = false;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::{Cmd, Connection, Pipeline, Value};
-use slidegate_engine::{Engine, request::RequestView, window::script::ADMIT};
+use slidegate_engine::{Effect, Engine, request::RequestView, window::script::ADMIT};
 
 use super::load::{Load, Shape, WINDOW_US};
 
@@ -82,11 +82,7 @@ fn command_of_the_engine(limit: u64) -> Vec<Vec<u8>> {
     );
     let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
     let _ = engine.on_request(1, &Keyed, 0);
-    let mut sent = Vec::new();
-    engine.dispatch(0, |_, command| {
-        sent.clone_from(command);
-        Ok(1)
-    });
+    let Effect::Call { command: sent, .. } = engine.poll(0) else { panic!("the engine asks Redis") };
     assert_eq!(sent.get(2).map(Vec::as_slice), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
     sent
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::{
-    Engine, MetricKind, Outcome, Response, Step,
-    redis::{CallError, Reply},
+    Effect, Engine, MetricKind, Outcome, Response, Step,
+    redis::{CallError, Command, Reply},
 };
 
 use super::{
@@ -121,38 +121,49 @@ impl Host {
 
     /// Takes everything that the engine has to say, as an adapter does after each step.
     fn drain(&mut self) -> Result<(), TestCaseError> {
-        let (calls, last_call, rejects) = (&mut self.calls, &mut self.last_call, &mut self.rejects);
-        self.engine.dispatch(self.now_ns, |_, command| match rejects {
-            Some((left @ 1.., error)) => {
-                *left -= 1;
-                Err(*error)
-            }
-            _ => {
-                *last_call += 1;
-                let keys = command.get(2).and_then(|keys| std::str::from_utf8(keys).ok()).and_then(|keys| keys.parse().ok());
-                calls.insert(*last_call, keys.expect("a script call tells its keys"));
-                Ok(*last_call)
-            }
-        });
-        while let Some((stream, fields)) = self.engine.take_note() {
-            prop_assert!(self.streams.contains_key(&stream) && fields.iter().all(|(name, _)| !name.is_empty()), "{stream}: {fields:?}");
-        }
         let mut settled = BTreeSet::new();
-        while let Some((stream, outcome)) = self.engine.take_outcome() {
-            prop_assert!(settled.insert(stream), "stream {stream} was settled twice");
-            prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
-            if let Outcome::Respond(response) = &outcome {
-                check_response(response)?;
+        loop {
+            match self.engine.poll(self.now_ns) {
+                Effect::Call { command, .. } => {
+                    let call = self.accept(&command);
+                    self.engine.called(call, self.now_ns);
+                }
+                Effect::Annotate { stream, fields } => {
+                    prop_assert!(
+                        self.streams.contains_key(&stream) && fields.iter().all(|(name, _)| !name.is_empty()),
+                        "{stream}: {fields:?}"
+                    );
+                }
+                Effect::Settle { stream, outcome } => {
+                    prop_assert!(settled.insert(stream), "stream {stream} was settled twice");
+                    prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
+                    if let Outcome::Respond(response) = &outcome {
+                        check_response(response)?;
+                    }
+                }
+                Effect::Log { line, .. } => prop_assert!(!line.contains(PASSWORD), "{line}"),
+                Effect::Record(event) => {
+                    let metric = self.engine.metrics().get(event.metric);
+                    prop_assert!(metric.is_some_and(|metric| event.value > 0 || metric.kind != MetricKind::Counter), "{event:?}");
+                }
+                Effect::Wait { until_ns } => {
+                    prop_assert!(until_ns.is_none_or(|until_ns| until_ns > self.now_ns), "due at {until_ns:?}, and it is {}", self.now_ns);
+                    return Ok(());
+                }
             }
         }
-        while let Some((_, line)) = self.engine.take_log() {
-            prop_assert!(!line.contains(PASSWORD), "{line}");
+    }
+
+    /// The name of a call, unless this host rejects the next ones.
+    fn accept(&mut self, command: &Command) -> Result<u64, CallError> {
+        if let Some((left @ 1.., error)) = &mut self.rejects {
+            *left -= 1;
+            return Err(*error);
         }
-        while let Some(event) = self.engine.take_metric() {
-            let metric = self.engine.metrics().get(event.metric);
-            prop_assert!(metric.is_some_and(|metric| event.value > 0 || metric.kind != MetricKind::Counter), "{event:?}");
-        }
-        Ok(())
+        self.last_call += 1;
+        let keys = command.get(2).and_then(|keys| std::str::from_utf8(keys).ok()).and_then(|keys| keys.parse().ok());
+        self.calls.insert(self.last_call, keys.expect("a script call tells its keys"));
+        Ok(self.last_call)
     }
 }
 

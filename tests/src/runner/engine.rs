@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use slidegate_engine::{Engine, HeaderEdit, Outcome, Response, Step, grpc, request::RequestView};
+use slidegate_engine::{Effect, Engine, HeaderEdit, Outcome, Response, Step, grpc, request::RequestView};
 
 use super::{Runner, Session, simulated_store::SimulatedStore};
 use crate::case::{Case, Request, Seen, Store};
@@ -58,7 +58,6 @@ impl Session for EngineSession {
         let edits = self.engine.on_response_headers(stream);
         let seen = seen(outcome, edits, upstream);
         self.engine.on_done(stream);
-        self.drain();
         seen
     }
 
@@ -73,32 +72,30 @@ impl EngineSession {
         let mut settled = None;
         let names: Vec<String> = self.engine.configuration().services.iter().map(|service| service.service_name.clone()).collect();
         loop {
-            let mut sent = Vec::new();
-            let (stores, last_call) = (&mut self.stores, &mut self.last_call);
-            self.engine.dispatch(now_us * 1_000, |service, command| {
-                *last_call += 1;
-                let store = stores.get_mut(&names[service as usize]).expect("a service of the configuration");
-                sent.push((*last_call, store.answer(command, now_us)));
-                Ok(*last_call)
-            });
-            while let Some((stream, outcome)) = self.engine.take_outcome() {
-                assert_eq!(stream, self.last_stream, "a stream was settled that does not wait");
-                assert!(settled.replace(outcome).is_none(), "a stream was settled twice");
+            let mut replies = Vec::new();
+            loop {
+                match self.engine.poll(now_us * 1_000) {
+                    Effect::Call { service, command } => {
+                        self.last_call += 1;
+                        let store = self.stores.get_mut(&names[service as usize]).expect("a service of the configuration");
+                        replies.push((self.last_call, store.answer(&command, now_us)));
+                        self.engine.called(Ok(self.last_call), now_us * 1_000);
+                    }
+                    Effect::Settle { stream, outcome } => {
+                        assert_eq!(stream, self.last_stream, "a stream was settled that does not wait");
+                        assert!(settled.replace(outcome).is_none(), "a stream was settled twice");
+                    }
+                    Effect::Record(event) => assert!(event.metric < self.engine.metrics().len(), "a metric that was not announced"),
+                    Effect::Annotate { .. } | Effect::Log { .. } => {}
+                    Effect::Wait { .. } => break,
+                }
             }
-            if sent.is_empty() {
+            if replies.is_empty() {
                 return settled;
             }
-            for (call, reply) in sent {
+            for (call, reply) in replies {
                 self.engine.on_reply(call, reply, now_us * 1_000);
             }
-        }
-    }
-
-    /// Takes what the engine tells about itself, as every adapter does.
-    fn drain(&mut self) {
-        while self.engine.take_log().is_some() {}
-        while let Some(event) = self.engine.take_metric() {
-            assert!(event.metric < self.engine.metrics().len(), "a counter that was not announced");
         }
     }
 }

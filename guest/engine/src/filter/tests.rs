@@ -35,10 +35,18 @@ fn request() -> Sample {
     Sample { authority: Some(b"example.test".to_vec()), ..Sample::default() }
 }
 
+/// Hands each command that is due to `send`, as an adapter does.
+fn send_all(engine: &mut Engine, now_ns: u64, mut send: impl FnMut(u32, &Command) -> Result<u64, CallError>) {
+    while let Some((service, command)) = engine.next_call(now_ns) {
+        let sent = send(service, &command);
+        engine.called(sent, now_ns);
+    }
+}
+
 /// Dispatches what is queued, naming calls 100, 101, ...; returns the commands' names.
 fn dispatch(engine: &mut Engine, first: u64) -> Vec<String> {
     let mut sent = Vec::new();
-    engine.dispatch(0, |service, command| {
+    send_all(engine, 0, |service, command| {
         assert_eq!(service, 0);
         sent.push(String::from_utf8(command[0].clone()).unwrap());
         Ok(first + sent.len() as u64 - 1)
@@ -60,7 +68,7 @@ fn refused(retry_us: i64) -> Result<Reply, CallError> {
 }
 
 fn outcomes(engine: &mut Engine) -> Vec<(u64, Outcome)> {
-    core::iter::from_fn(|| engine.take_outcome()).collect()
+    core::iter::from_fn(|| engine.outcomes.pop_front()).collect()
 }
 
 /// The counters raised, but those of single rules.
@@ -69,7 +77,7 @@ fn raised(engine: &mut Engine) -> Vec<String> {
 }
 
 fn recorded(engine: &mut Engine, is_wanted: impl Fn(&Metric) -> bool) -> Vec<String> {
-    let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
+    let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
     let spelt = |event: &MetricEvent| {
         let metric = &engine.metrics()[event.metric];
         is_wanted(metric).then(|| format!("{} {} {}", metric.name, metric.labels.last().unwrap().1, event.value))
@@ -78,7 +86,7 @@ fn recorded(engine: &mut Engine, is_wanted: impl Fn(&Metric) -> bool) -> Vec<Str
 }
 
 fn lines(engine: &mut Engine) -> Vec<String> {
-    core::iter::from_fn(|| engine.take_log()).map(|(_, line)| line).collect()
+    core::iter::from_fn(|| engine.telemetry.take_line()).map(|(_, line)| line).collect()
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn a_request_that_meets_only_dry_limits_is_never_refused() {
     for (stream, header) in [(1, "dry"), (2, "wet")] {
         engine.on_request(stream, &Sample { headers: vec![(header, b"v".to_vec())], ..request() }, 0);
     }
-    engine.dispatch(0, |_, _| Err(CallError::Connect));
+    send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
     let settled = outcomes(&mut engine);
     assert_eq!(settled[0], (1, Outcome::Continue));
     assert!(matches!(&settled[1], (2, Outcome::Respond(response)) if response.status == 503));
@@ -252,7 +260,11 @@ fn refusals_and_degraded_decisions_are_noted_and_no_others() {
         engine.on_request(stream, &request(), 0);
         dispatch(&mut engine, stream);
         engine.on_reply(stream, reply, 0);
-        let notes: Vec<_> = core::iter::from_fn(|| engine.take_note()).collect();
+        let said = |engine: &mut Engine| match engine.poll(0) {
+            Effect::Annotate { stream, fields } => Some((stream, fields)),
+            _ => None,
+        };
+        let notes: Vec<_> = core::iter::from_fn(|| said(&mut engine)).collect();
         assert!(notes.iter().all(|(noted, _)| *noted == stream));
         let field = |(name, value): (&str, String)| format!("{name}={value}");
         notes.into_iter().flat_map(|(_, fields)| fields).map(field).collect::<Vec<_>>().join(" ")
@@ -270,7 +282,7 @@ fn a_local_window_stands_in_with_its_share() {
     let (mut passed, mut calls) = (0, 0);
     for _ in 0..10 {
         let step = engine.on_request(1, &request(), 0);
-        engine.dispatch(0, |_, _| {
+        send_all(&mut engine, 0, |_, _| {
             calls += 1;
             Err(CallError::Connect)
         });
@@ -307,7 +319,7 @@ fn nothing_refuses_in_dry_run() {
     dispatch(&mut engine, 100);
     engine.on_reply(100, doubles([1, 0, 0, 5, 5]), 0);
     engine.on_request(2, &request(), 0);
-    engine.dispatch(0, |_, _| Err(CallError::Connect));
+    send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
     assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue), (2, Outcome::Continue)]);
     assert!(raised(&mut engine).contains(&"slidegate_decisions_total would_refuse 1".into()));
 }
@@ -321,7 +333,7 @@ fn who_refuses_without_asking_is_counted_too() {
     ]});
     let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
     let of_items = |engine: &mut Engine| -> Vec<String> {
-        let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
+        let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
         let metrics = events.iter().map(|event| &engine.metrics()[event.metric]);
         metrics.filter(|metric| metric.name == "slidegate_item_decisions_total").map(|metric| format!("{:?}", metric.labels)).collect()
     };

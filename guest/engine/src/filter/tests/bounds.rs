@@ -24,7 +24,7 @@ fn long(number: usize) -> Vec<u8> {
 }
 
 fn send(engine: &mut Engine, next_call: &mut u64, now_ns: u64) {
-    engine.dispatch(now_ns, |_, _| {
+    send_all(engine, now_ns, |_, _| {
         *next_call += 1;
         Ok(*next_call)
     });

@@ -6,7 +6,7 @@ use crate::breaker::FAILURES_MAX;
 /// Dispatches what is queued; returns for how many requests each call asks, and with which command.
 fn asked(engine: &mut Engine, first: u64, now_ns: u64) -> Vec<String> {
     let mut sent = Vec::new();
-    engine.dispatch(now_ns, |_, command| {
+    send_all(engine, now_ns, |_, command| {
         let units = f64::from_be_bytes(*command.last().unwrap().first_chunk().unwrap());
         sent.push(format!("{} {units}", String::from_utf8(command[0].clone()).unwrap()));
         Ok(first + sent.len() as u64 - 1)
@@ -243,7 +243,7 @@ fn a_failing_redis_is_only_probed() {
     let mut engine = engine(json!({"headers": ["x-slidegate-degraded"], "failure_mode": "closed"}));
     let fail = |engine: &mut Engine, now_ns: u64| {
         assert_eq!(engine.on_request(1, &request(), now_ns), Step::Wait);
-        engine.dispatch(now_ns, |_, _| Err(CallError::Connect));
+        send_all(engine, now_ns, |_, _| Err(CallError::Connect));
         outcomes(engine)
     };
     for _ in 0..FAILURES_MAX {
@@ -277,7 +277,7 @@ fn a_second_probe_does_not_wait_behind_one_that_is_lost() {
     let mut engine = engine(json!({}));
     for _ in 0..FAILURES_MAX {
         engine.on_request(1, &request(), 0);
-        engine.dispatch(0, |_, _| Err(CallError::Connect));
+        send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
     }
     outcomes(&mut engine);
     for (stream, now_ms) in [(2, 50), (3, 550), (4, 1_050)] {

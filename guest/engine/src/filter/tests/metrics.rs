@@ -10,7 +10,7 @@ fn values(engine: &mut Engine, name: &str) -> Vec<String> {
 fn calls_and_waits_are_timed() {
     let mut engine = plain_engine();
     engine.on_request(1, &request(), MS);
-    engine.dispatch(3 * MS, |_, _| Ok(1));
+    send_all(&mut engine, 3 * MS, |_, _| Ok(1));
     engine.on_reply(1, admitted(1), 10 * MS);
     let timed = recorded(&mut engine, |metric| metric.kind == MetricKind::Histogram);
     assert_eq!(timed, ["slidegate_redis_call_duration_seconds redis.static 7000", "slidegate_decision_duration_seconds r 9000"]);
@@ -21,7 +21,7 @@ fn the_breakers_gauge_says_whether_it_is_open() {
     let mut engine = plain_engine();
     let ask = |engine: &mut Engine, now_ns: u64, reply: Result<Reply, CallError>| {
         engine.on_request(1, &request(), now_ns);
-        engine.dispatch(now_ns, |_, _| Ok(1));
+        send_all(engine, now_ns, |_, _| Ok(1));
         engine.on_reply(1, reply, now_ns);
         values(engine, "slidegate_redis_breaker_open")
     };
@@ -39,7 +39,7 @@ fn a_key_of_the_wrong_type_shuts_an_open_breaker() {
     let mut engine = plain_engine();
     let ask = |engine: &mut Engine, now_ns: u64, reply: Result<Reply, CallError>| {
         let step = engine.on_request(1, &request(), now_ns);
-        engine.dispatch(now_ns, |_, _| Ok(1));
+        send_all(engine, now_ns, |_, _| Ok(1));
         engine.on_reply(1, reply, now_ns);
         outcomes(engine);
         step
@@ -67,7 +67,7 @@ fn each_rule_of_a_decision_is_counted() {
     let mut counted = |headers: &[&'static str]| {
         let headers = headers.iter().map(|name| (*name, b"v".to_vec())).collect();
         engine.on_request(1, &Sample { headers, ..request() }, 0);
-        let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
+        let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
         let of_items = events.iter().map(|event| &engine.metrics()[event.metric]).filter(|metric| metric.name.contains("item"));
         of_items.map(|metric| format!("{} {}", metric.labels[1].1, metric.labels[2].1)).collect::<Vec<_>>()
     };
@@ -96,7 +96,7 @@ fn who_would_refuse_for_what_is_missing_and_only_tries_is_counted() {
     };
     let with_a = || Sample { headers: vec![("a", b"v".to_vec())], ..request() };
     let decisions = |engine: &mut Engine| {
-        let events: Vec<_> = core::iter::from_fn(|| engine.take_metric()).collect();
+        let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
         let metrics = events.iter().map(|event| (&engine.metrics()[event.metric], event.value));
         let decisions = metrics.filter(|(metric, _)| metric.name.ends_with("decisions_total"));
         let labels = |metric: &Metric| metric.labels[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>().join(" ");
@@ -112,7 +112,7 @@ fn who_would_refuse_for_what_is_missing_and_only_tries_is_counted() {
     assert_eq!(decisions(&mut beside), ["refused 1", "2 refused 1"], "another rule refuses it");
     let mut asking = config(json!([tries, item("a", json!({}))]), true);
     assert_eq!(asking.on_request(1, &with_a(), 0), Step::Wait);
-    asking.dispatch(0, |_, _| Ok(1));
+    send_all(&mut asking, 0, |_, _| Ok(1));
     asking.on_reply(1, admitted(1), MS);
     assert_eq!(decisions(&mut asking), ["would_refuse 1", "2 admitted 1", "1 would_refuse 1"]);
 }
@@ -124,7 +124,7 @@ fn a_line_names_the_rule_whose_key_is_wrong_and_no_value() {
     let secret = Sample { headers: vec![("u", b"Bearer SECRET\n\xe2\x80\xa8".to_vec())], ..request() };
     let mut key = String::new();
     engine.on_request(1, &secret, 0);
-    engine.dispatch(0, |_, command| {
+    send_all(&mut engine, 0, |_, command| {
         key = String::from_utf8_lossy(&command[4]).into_owned();
         Ok(1)
     });
@@ -139,7 +139,7 @@ fn no_line_can_be_broken_by_what_redis_says() {
     let mut engine = plain_engine();
     for text in ["ERR a\rb", "ERR c\u{2028}d", "ERR e\u{9b}31mf", "ERR g\n[error] h", "ERR i\u{202e}j"] {
         engine.on_request(1, &request(), 0);
-        engine.dispatch(0, |_, _| Ok(1));
+        send_all(&mut engine, 0, |_, _| Ok(1));
         engine.on_reply(1, Ok(Reply::Error(text.into())), 0);
     }
     for line in lines(&mut engine) {

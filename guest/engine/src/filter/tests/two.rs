@@ -27,7 +27,7 @@ fn to(host: &str) -> Sample {
 fn ask(engine: &mut Engine, host: &str, now_ns: u64, reply: &Result<Reply, CallError>) -> (Vec<u32>, u16, Vec<(String, String)>) {
     let step = engine.on_request(1, &to(host), now_ns);
     let mut called = Vec::new();
-    engine.dispatch(now_ns, |service, _| {
+    send_all(engine, now_ns, |service, _| {
         called.push(service);
         Ok(called.len() as u64)
     });
@@ -35,7 +35,7 @@ fn ask(engine: &mut Engine, host: &str, now_ns: u64, reply: &Result<Reply, CallE
         engine.on_reply(1, reply.clone(), now_ns);
     }
     let outcome = match step {
-        Step::Wait => engine.take_outcome().expect("it was answered").1,
+        Step::Wait => engine.outcomes.pop_front().expect("it was answered").1,
         Step::Pass => Outcome::Continue,
         Step::Respond(response) => Outcome::Respond(response),
     };
@@ -62,7 +62,7 @@ fn a_call_to_one_redis_is_not_waited_for_by_who_asks_the_other() {
         assert_eq!(engine.on_request(stream, &to(host), 0), Step::Wait);
     }
     let mut called = Vec::new();
-    engine.dispatch(0, |service, _| {
+    send_all(&mut engine, 0, |service, _| {
         called.push(service);
         Ok(100 + u64::from(service))
     });
@@ -142,14 +142,14 @@ fn a_plan_of_which_one_limit_is_known_is_asked_for() {
     let calls = |engine: &mut Engine, user: &str, reply: Result<Reply, CallError>| {
         let step = engine.on_request(1, &of_user(user), 0);
         let mut called = 0;
-        engine.dispatch(0, |_, _| {
+        send_all(engine, 0, |_, _| {
             called += 1;
             Ok(1)
         });
         if called > 0 {
             engine.on_reply(1, reply, 0);
         }
-        let outcome = engine.take_outcome();
+        let outcome = engine.outcomes.pop_front();
         match (step, outcome) {
             (Step::Respond(response), _) | (_, Some((_, Outcome::Respond(response)))) => (called, response.headers[1].1.clone()),
             other => panic!("{other:?}"),

@@ -16,11 +16,11 @@ use proptest::{
 use serde_json::json;
 use slidegate_engine::{
     Effect, Engine, Outcome, Step,
-    redis::{CallError, Command, Reply},
+    redis::{CallError, Command, Form, Reply},
     request::RequestView,
     window::{
         Charge,
-        script::{self, Form, Script},
+        script::{self, Script},
     },
 };
 use slidegate_tests::runner::simulated_store::SimulatedStore;

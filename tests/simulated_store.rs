@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use slidegate_engine::{
-    redis::Reply,
-    window::{Charge, script::Form},
+    redis::{Form, Reply},
+    window::Charge,
 };
 use slidegate_tests::{
     case::Store,

@@ -3,11 +3,8 @@
 use redis::Connection;
 use slidegate_engine::{
     Effect, Engine,
-    redis::Reply,
-    window::{
-        Charge, Decision, EXACT_MAX, Retry,
-        script::{self, Form},
-    },
+    redis::{Form, Reply},
+    window::{Charge, Decision, EXACT_MAX, Retry, script},
 };
 use slidegate_tests::{
     fuzzing::request::Request as Asked,

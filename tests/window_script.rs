@@ -8,11 +8,8 @@ use std::{
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use slidegate_engine::{
     local::LocalWindows,
-    redis::Reply,
-    window::{
-        Charge, Decision, EXACT_MAX, Retry,
-        script::{self, Form},
-    },
+    redis::{Form, Reply},
+    window::{Charge, Decision, EXACT_MAX, Retry, script},
 };
 use slidegate_tests::{
     promises::{self, Windows},

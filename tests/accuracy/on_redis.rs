@@ -2,8 +2,8 @@
 
 use redis::{Cmd, Connection, Pipeline, Value};
 use slidegate_engine::{
-    redis::Reply,
-    window::script::{self, Form},
+    redis::{Form, Reply},
+    window::script,
 };
 use slidegate_tests::{
     redis_server::RedisServer,

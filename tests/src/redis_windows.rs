@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Connection, Pipeline, RedisResult};
 use slidegate_engine::{
-    redis::{Reply, Value},
+    redis::{Form, Reply, Value},
     window::{
         Charge, Decision,
-        script::{self, Batch, Form, Script},
+        script::{self, Batch, Script},
     },
 };
 

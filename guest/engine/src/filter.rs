@@ -17,15 +17,13 @@ use alloc::{
 };
 
 use self::{
-    flight::{Call, Lane},
+    flight::{Lane, Question},
     new_keys::NewKeys,
     room::Room,
     settled::{Decider, Settled, tally},
 };
 use crate::{
-    breaker::Breaker,
     config::{Config, ConfigError},
-    failure::Cause,
     local::LocalWindows,
     note::Note,
     plan::{Plan, Planned},
@@ -33,13 +31,10 @@ use crate::{
     refusals::KnownRefusals,
     request::RequestView,
     rule::{FailureMode, Policy},
-    shortest_way::ShortestWay,
+    store::{Cause, Store},
     telemetry::{Metric, Tally, Telemetry},
     verdict::{Effect, HeaderEdit, Outcome, Step},
-    window::{
-        Decision,
-        script::{self, Form, Script},
-    },
+    window::{Decision, script::Script},
 };
 
 /// What an adapter has to know of a configuration.
@@ -64,29 +59,18 @@ pub struct Engine {
     configuration: Configuration,
     /// What each policy's refusals say.
     refusal_bodies: Vec<Rc<[u8]>>,
-    script: Script,
+    script: Rc<Script>,
     windows: LocalWindows,
     refusals: KnownRefusals,
     /// Of each policy, whether no other counts in its service under its name.
     alone: Vec<bool>,
     new_keys: NewKeys,
-    /// To each service.
-    ways: Vec<ShortestWay>,
-    /// One for each service.
-    breakers: Vec<Breaker>,
     streams: BTreeMap<u64, Box<Stream>>,
-    /// Calls that the adapter has not taken yet.
-    queue: VecDeque<Box<Call>>,
-    /// The call whose command was handed to the adapter, until that says what became of it.
-    handed_out: Option<Box<Call>>,
-    /// Calls that Redis has not answered yet, by the adapter's name for them.
-    calls: BTreeMap<u64, Box<Call>>,
+    store: Store<Question>,
     /// Where requests wait for a call that is on its way and asks the same, by what it asks.
     lanes: BTreeMap<Vec<u8>, Box<Lane>>,
     /// What all of these take.
     room: Room,
-    /// No call is overdue before.
-    overdue_ns: u64,
     outcomes: VecDeque<(u64, Outcome)>,
     notes: VecDeque<(u64, Note)>,
     telemetry: Telemetry,
@@ -126,22 +110,17 @@ impl Engine {
         Ok(Engine {
             telemetry,
             refusal_bodies: policies().map(|policy| Rc::from(policy.rejected_msg.as_bytes())).collect(),
-            breakers: configuration.services.iter().map(|_| Breaker::default()).collect(),
-            ways: configuration.services.iter().map(|_| ShortestWay::default()).collect(),
+            store: Store::new(&configuration.services),
             config,
             configuration,
-            script: Script::default(),
+            script: Rc::default(),
             windows: LocalWindows::default(),
             refusals: KnownRefusals::default(),
             alone,
             new_keys: NewKeys::default(),
             streams: BTreeMap::new(),
-            queue: VecDeque::new(),
-            handed_out: None,
-            calls: BTreeMap::new(),
             lanes: BTreeMap::new(),
             room: Room::default(),
-            overdue_ns: u64::MAX,
             outcomes: VecDeque::new(),
             notes: VecDeque::new(),
             next_ticket: 0,
@@ -203,7 +182,7 @@ impl Engine {
     /// The next thing that the adapter has to do. To be called after each other step until there is nothing more to do, which is what
     /// [`Effect::Wait`] says.
     pub fn poll(&mut self, now_ns: u64) -> Effect {
-        if let Some((service, command)) = self.next_call(now_ns) {
+        if let Some((service, command)) = self.next_command(now_ns) {
             return Effect::Call { service, command };
         }
         if let Some((stream, note)) = self.notes.pop_front() {
@@ -219,66 +198,41 @@ impl Engine {
         if let Some((level, line)) = self.telemetry.take_line() {
             return Effect::Log { level, line };
         }
-        Effect::Wait { until_ns: (self.overdue_ns < u64::MAX).then_some(self.overdue_ns) }
+        Effect::Wait { until_ns: self.store.overdue_ns() }
     }
 
     /// What became of the command of the last [`Effect::Call`]: the host's name for the call, or why there is none.
     pub fn called(&mut self, call: Result<u64, CallError>, now_ns: u64) {
-        let Some(sent) = self.handed_out.take() else { return };
-        match call {
-            Ok(id) => {
-                self.overdue_ns = self.overdue_ns.min(self.overdue_at(&sent));
-                self.calls.insert(id, sent);
-            }
-            Err(error) => self.fail(&sent, error.into(), "the call was not accepted", now_ns),
+        if let Some(ended) = self.store.called(call, now_ns, &mut self.telemetry) {
+            self.conclude_call(ended, now_ns);
         }
     }
 
     /// The next command to send, and to which service.
-    fn next_call(&mut self, now_ns: u64) -> Option<(u32, Command)> {
+    fn next_command(&mut self, now_ns: u64) -> Option<(u32, Command)> {
         // An adapter that does not say what became of a command has not sent it.
         self.called(Err(CallError::Disconnected), now_ns);
-        let mut call = self.queue.pop_front()?;
-        self.telemetry.called(call.service);
-        call.sent_ns = now_ns;
-        let command = self.script.command(call.form, &call.plan.keys, &call.plan.charges, call.units());
-        let service = call.service;
-        self.handed_out = Some(call);
-        Some((service, command))
+        self.store.next_command(now_ns, &mut self.telemetry)
     }
 
     /// The answer to a call. An unknown call is ignored.
     pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
-        // It is in time, however late others are.
-        let answered = self.calls.remove(&call);
+        let call = self.store.take(call);
         self.tick(now_ns);
-        let Some(mut call) = answered else { return };
-        self.telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(error) => return self.fail(&call, error.into(), error.as_str(), now_ns),
-        };
-        match (script::batch(&reply, &call.plan.charges, call.units()), &reply) {
-            (Some(batch), _) => {
-                self.telemetry.answered(call.service, now_ns);
-                if self.breakers.get_mut(call.service as usize).is_some_and(|breaker| breaker.succeeded(now_ns)) {
-                    self.telemetry.shut(call.service);
-                }
-                self.answer(&call, &batch, now_ns);
-            }
-            (None, Reply::Error(text)) if text.starts_with("NOSCRIPT") && call.form == Form::Sha => {
-                call.form = Form::Text;
-                self.queue.push_back(call);
-            }
-            (None, Reply::Error(text)) => self.fail(&call, Cause::of_error(text), &self.explain(&call, text), now_ns),
-            (None, _) => self.fail(&call, Cause::BadReply, "the reply has another shape than the script's", now_ns),
+        let Some(call) = call else { return };
+        let ruleset = &self.config.ruleset;
+        let explain = |question: &Question, error: &str| question.explain(ruleset.policy(question.policy), error);
+        if let Some(ended) = self.store.answered(call, reply, now_ns, &mut self.telemetry, explain) {
+            self.conclude_call(ended, now_ns);
         }
     }
 
     /// Some time has passed: calls that Redis should have answered long ago are given up. Every other step does so too.
     pub fn tick(&mut self, now_ns: u64) {
         self.notes.clear();
-        self.give_up(now_ns);
+        for ended in self.store.take_overdue(now_ns, &mut self.telemetry) {
+            self.conclude_call(ended, now_ns);
+        }
     }
 
     /// Response headers are on their way to the client; returns what to change in them.

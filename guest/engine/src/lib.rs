@@ -8,9 +8,7 @@
 
 extern crate alloc;
 
-mod breaker;
 pub mod config;
-mod failure;
 mod filter;
 pub mod grpc;
 mod header;
@@ -24,7 +22,7 @@ mod refusals;
 mod regexp;
 pub mod request;
 pub mod rule;
-mod shortest_way;
+mod store;
 mod telemetry;
 mod verdict;
 pub mod window;

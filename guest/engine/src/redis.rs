@@ -24,6 +24,15 @@ pub struct Service {
 /// A command to send: its name and arguments.
 pub type Command = Vec<Vec<u8>>;
 
+/// How a script is named in a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// By its SHA-1, as always.
+    Sha,
+    /// By its text, once, after Redis said NOSCRIPT; Redis keeps it then.
+    Text,
+}
+
 /// One element of a flat reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {

@@ -2,7 +2,7 @@
 //!
 //! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is remembered
 //! by the limit that refused and by the cost that did not fit. It holds until a call that is sent then finds room, if it takes the shortest
-//! way: see [`crate::shortest_way`].
+//! way: see [`crate::store`].
 //!
 //! What is told from memory is what Redis would tell. The very limit and cost that refused have the same wait still. Of a lower limit, or a
 //! greater cost, it is only known that they refuse, not for how long; and so of a request that meets other limits too.

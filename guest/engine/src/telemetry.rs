@@ -13,8 +13,8 @@ use self::{
 };
 use crate::{
     config::Config,
-    failure::Cause,
     plan::Plan,
+    store::Cause,
     window::{Decision, Retry},
 };
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use slidegate_engine::{
     local::LocalWindows,
-    redis::{CallError, Command, Reply, Value},
+    redis::{CallError, Command, Form, Reply, Value},
     window::{
         Charge, Retry, Standing,
-        script::{CHARGE_NUMBERS, Form, HEAD_NUMBERS, Script},
+        script::{CHARGE_NUMBERS, HEAD_NUMBERS, Script},
     },
 };
 

@@ -8,16 +8,16 @@ use alloc::{boxed::Box, format, rc::Rc, string::String, vec, vec::Vec};
 
 use super::{Engine, Settled, Stream, tally};
 use crate::{
-    breaker::Gate,
-    failure::{self, Cause},
     plan::{GLOBAL, Plan},
+    redis::{Command, Form, Reply},
     refusals::{Known, Learnt},
     rule::{Policy, owner_name},
+    store::{Answered, Ask, Cause, Ended, Permit, sayable},
     telemetry::{Saved, Tally},
     verdict::Step,
     window::{
         Decision, Retry, Standing,
-        script::{Batch, Form},
+        script::{self, Batch, Script},
     },
 };
 
@@ -30,18 +30,13 @@ pub(super) struct Waiter {
 
 /// A question to Redis, for one request or for several that ask the same.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct Question {
+    script: Rc<Script>,
     /// In the order they came, which is that in which they are admitted.
     waiters: Vec<Waiter>,
-    policy: usize,
-    pub(super) service: u32,
-    pub(super) form: Form,
-    pub(super) plan: Rc<Plan>,
-    /// When it was last handed to the adapter.
-    pub(super) sent_ns: u64,
-    /// The breaker waits for what becomes of it.
-    probe: bool,
-    /// Whether its question has a lane.
+    pub(super) policy: usize,
+    plan: Rc<Plan>,
+    /// Whether it has a lane.
     leads: bool,
 }
 
@@ -53,10 +48,36 @@ pub(super) struct Lane {
     waiting: Vec<Waiter>,
 }
 
-impl Call {
+impl Question {
     /// For how many requests it asks.
-    pub(super) fn units(&self) -> u64 {
+    fn units(&self) -> u64 {
         self.waiters.len() as u64
+    }
+
+    /// What may be shown of an error that it met: no key, as a client's value stands in it, but whose key it is.
+    pub(super) fn explain(&self, policy: Option<&Policy>, error: &str) -> String {
+        let said = sayable(error);
+        let Some(policy) = policy else { return said };
+        let is_named = |key: &Vec<u8>| error.ends_with(&*String::from_utf8_lossy(key));
+        let owner = self.plan.keys.iter().position(is_named).and_then(|at| self.plan.owners.get(at));
+        let item = owner.map_or(String::new(), |owner| format!(", item {}", owner_name(policy, *owner)));
+        format!("{said} (rule {}{item})", policy.rule_name)
+    }
+}
+
+impl Ask for Question {
+    type Answer = Batch;
+
+    fn command(&self, form: Form) -> Command {
+        self.script.command(form, &self.plan.keys, &self.plan.charges, self.units())
+    }
+
+    fn read(&self, reply: &Reply) -> Option<Batch> {
+        script::batch(reply, &self.plan.charges, self.units())
+    }
+
+    fn clock_us(batch: &Batch) -> Option<u64> {
+        Some(batch.now_us)
     }
 }
 
@@ -66,8 +87,8 @@ impl Engine {
         if let Some(settled) = self.refuse_known(index, service, &plan, now_ns) {
             return self.at_once(stream, settled);
         }
-        let probe = match self.may_call(index, service, &plan, now_ns) {
-            Ok(probe) => probe,
+        let permit = match self.may_call(index, service, &plan, now_ns) {
+            Ok(permit) => permit,
             Err(cause) => {
                 return match self.degrade(index, &plan, cause, now_ns) {
                     Some(settled) => self.at_once(stream, settled),
@@ -79,7 +100,7 @@ impl Engine {
         self.next_ticket += 1;
         self.streams.insert(stream, Box::new(Stream::Waiting { ticket: waiter.ticket, since_ns: now_ns }));
         self.room.take_waiter();
-        let mut leads = !probe && self.config.ruleset.policy(index).is_some_and(|policy| policy.coalesce);
+        let mut leads = !permit.is_probe && self.config.ruleset.policy(index).is_some_and(|policy| policy.coalesce);
         if leads && let Some(lane) = self.lanes.get_mut(&plan.question(service)) {
             if lane.policy == index && *lane.plan == plan {
                 lane.waiting.push(waiter);
@@ -88,15 +109,19 @@ impl Engine {
             // Something else of the same name is on its way: this goes alone.
             leads = false;
         }
-        self.start(Call { waiters: vec![waiter], policy: index, service, form: Form::Sha, plan: Rc::new(plan), sent_ns: 0, probe, leads });
+        self.start(
+            service,
+            permit,
+            Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), leads },
+        );
         Step::Wait
     }
 
-    /// Whether Redis may be asked, and if so, whether the call is a probe.
+    /// Asks for leave to call Redis.
     ///
     /// # Errors
-    /// Why it may not.
-    fn may_call(&mut self, index: usize, service: u32, plan: &Plan, now_ns: u64) -> Result<bool, Cause> {
+    /// Why it may not be called.
+    fn may_call(&mut self, index: usize, service: u32, plan: &Plan, now_ns: u64) -> Result<Permit, Cause> {
         if !self.begins_few_keys(index, service, plan, now_ns) {
             return Err(Cause::NewKeys);
         }
@@ -104,14 +129,7 @@ impl Engine {
             self.telemetry.overloaded(service, now_ns);
             return Err(Cause::Overloaded);
         }
-        match self.breakers.get_mut(service as usize).map_or(Gate::Call, |breaker| breaker.gate(now_ns)) {
-            Gate::Call => Ok(false),
-            Gate::Probe => Ok(true),
-            Gate::Closed(cause) => {
-                self.telemetry.saved(service, Saved::Breaker, 1);
-                Err(cause)
-            }
-        }
+        self.store.permit(service, now_ns, &mut self.telemetry)
     }
 
     /// Whether each rule of a plan may ask about its key, which may be one more new one in this second.
@@ -134,24 +152,28 @@ impl Engine {
     }
 
     /// Queues a call, and opens a lane behind it if it leads one.
-    fn start(&mut self, call: Call) {
-        self.room.take_call(&call.plan);
-        if call.leads {
-            let lane = Lane { policy: call.policy, plan: Rc::clone(&call.plan), waiting: Vec::new() };
-            self.lanes.insert(call.plan.question(call.service), Box::new(lane));
+    fn start(&mut self, service: u32, permit: Permit, question: Question) {
+        self.room.take_call(&question.plan);
+        if question.leads {
+            let lane = Lane { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
+            self.lanes.insert(question.plan.question(service), Box::new(lane));
         }
-        self.queue.push_back(Box::new(call));
+        self.store.ask(service, question, permit);
+    }
+
+    /// A call is over.
+    pub(super) fn conclude_call(&mut self, ended: Ended<Question>, now_ns: u64) {
+        match ended.result {
+            Ok(answered) => self.answer(ended.service, &ended.ask, &answered, now_ns),
+            Err(cause) => self.fail(ended.service, &ended.ask, cause, now_ns),
+        }
     }
 
     /// Redis decided on a call.
-    pub(super) fn answer(&mut self, call: &Call, batch: &Batch, now_ns: u64) {
-        let mut left_ns = call.sent_ns;
-        if let Some(way) = self.ways.get_mut(call.service as usize) {
-            if let Some(by_us) = way.stepped_us(call.sent_ns, batch.now_us, now_ns) {
-                self.telemetry.stepped(call.service, by_us, now_ns);
-                self.refusals.forget(call.service);
-            }
-            left_ns = way.left_ns(call.sent_ns, batch.now_us, now_ns);
+    fn answer(&mut self, service: u32, call: &Question, answered: &Answered<Batch>, now_ns: u64) {
+        let Answered { answer: batch, left_ns, has_clock_stepped } = answered;
+        if *has_clock_stepped {
+            self.refusals.forget(service);
         }
         self.free(call);
         for (index, waiter) in (0..).zip(&call.waiters) {
@@ -168,10 +190,10 @@ impl Engine {
         if self.remembers_ns(call.policy).is_some() && batch.is_full(call.units(), &call.plan.charges) {
             let refused = batch.decision(batch.admitted, &call.plan.charges);
             let is_steady = self.is_steady(call.policy, &call.plan, &refused.standings);
-            let learnt = Learnt { left_ns, answered_ns: now_ns };
-            self.refusals.remember(call.service, &call.plan, &refused.standings, is_steady, learnt);
+            let learnt = Learnt { left_ns: *left_ns, answered_ns: now_ns };
+            self.refusals.remember(service, &call.plan, &refused.standings, is_steady, learnt);
         }
-        self.follow(call, now_ns);
+        self.follow(service, call, now_ns);
     }
 
     /// Whether nobody charges any limit of this plan as long as those refuse that refuse: they are the policy's own, and either all limits
@@ -185,11 +207,9 @@ impl Engine {
     }
 
     /// Redis did not say, to this call and to those who wait behind it: they would meet the same, later.
-    pub(super) fn fail(&mut self, call: &Call, cause: Cause, detail: &str, now_ns: u64) {
-        self.telemetry.failed(call.service, cause, detail, now_ns);
-        self.tell_breaker(call, cause, now_ns);
+    fn fail(&mut self, service: u32, call: &Question, cause: Cause, now_ns: u64) {
         self.free(call);
-        let behind = self.leave(call);
+        let behind = self.leave(service, call);
         self.room.free_waiters(behind.len());
         for waiter in call.waiters.iter().chain(&behind) {
             if self.waits(waiter)
@@ -200,65 +220,21 @@ impl Engine {
         }
     }
 
-    fn tell_breaker(&mut self, call: &Call, cause: Cause, now_ns: u64) {
-        let Some(breaker) = self.breakers.get_mut(call.service as usize) else { return };
-        if cause == Cause::WrongType {
-            // Redis is well; one key is not.
-            if breaker.succeeded(now_ns) {
-                self.telemetry.shut(call.service);
-            }
-        } else if breaker.failed(cause, call.probe, now_ns) {
-            self.telemetry.opened(call.service, cause, now_ns);
-        }
-    }
-
-    /// Gives up the calls that should have been answered long ago. What comes for them later is ignored.
-    pub(super) fn give_up(&mut self, now_ns: u64) {
-        if now_ns < self.overdue_ns {
-            return;
-        }
-        let is_overdue = |engine: &Engine, call: &Call| engine.overdue_at(call) <= now_ns;
-        let overdue: Vec<u64> = self.calls.iter().filter(|(_, call)| is_overdue(self, call)).map(|(id, _)| *id).collect();
-        for call in overdue {
-            if let Some(call) = self.calls.remove(&call) {
-                self.telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
-                self.fail(&call, Cause::Timeout, "no word of a reply, long after its time", now_ns);
-            }
-        }
-        self.overdue_ns = self.calls.values().map(|call| self.overdue_at(call)).min().unwrap_or(u64::MAX);
-    }
-
-    /// When a call that was sent will have taken half as long again as it may.
-    pub(super) fn overdue_at(&self, call: &Call) -> u64 {
-        let timeout_ms = self.configuration.services.get(call.service as usize).map_or(0, |service| service.timeout_ms);
-        call.sent_ns.saturating_add(u64::from(timeout_ms) * 1_500_000)
-    }
-
-    /// What may be shown of an error that a call met: no key, as a client's value stands in it, but whose key it is.
-    pub(super) fn explain(&self, call: &Call, error: &str) -> String {
-        let said = failure::sayable(error);
-        let Some(policy) = self.config.ruleset.policy(call.policy) else { return said };
-        let is_named = |key: &Vec<u8>| error.ends_with(&*String::from_utf8_lossy(key));
-        let owner = call.plan.keys.iter().position(is_named).and_then(|at| call.plan.owners.get(at));
-        let item = owner.map_or(String::new(), |owner| format!(", item {}", owner_name(policy, *owner)));
-        format!("{said} (rule {}{item})", policy.rule_name)
-    }
-
     /// Gives back the room that a call and those it asks for took.
-    fn free(&mut self, call: &Call) {
+    fn free(&mut self, call: &Question) {
         self.room.free_call(&call.plan);
         self.room.free_waiters(call.waiters.len());
     }
 
     /// Those who waited behind a call go together as the next one.
-    fn follow(&mut self, call: &Call, now_ns: u64) {
-        let (mut waiters, behind) = (Vec::new(), self.leave(call));
+    fn follow(&mut self, service: u32, call: &Question, now_ns: u64) {
+        let (mut waiters, behind) = (Vec::new(), self.leave(service, call));
         let waited = behind.len();
         for waiter in behind {
             if !self.waits(&waiter) {
                 continue;
             }
-            match self.refuse_known(call.policy, call.service, &call.plan, now_ns) {
+            match self.refuse_known(call.policy, service, &call.plan, now_ns) {
                 Some(settled) => self.conclude(call.policy, waiter.stream, settled, now_ns),
                 None => waiters.push(waiter),
             }
@@ -267,18 +243,17 @@ impl Engine {
         if waiters.is_empty() {
             return;
         }
-        self.telemetry.saved(call.service, Saved::Coalesced, waiters.len() as u64 - 1);
-        let Call { policy, service, .. } = *call;
-        let plan = Rc::clone(&call.plan);
-        self.start(Call { waiters, policy, service, form: Form::Sha, plan, sent_ns: 0, probe: false, leads: true });
+        self.telemetry.saved(service, Saved::Coalesced, waiters.len() as u64 - 1);
+        let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan: Rc::clone(&call.plan), leads: true };
+        self.start(service, Permit { is_probe: false }, question);
     }
 
     /// Closes the lane of a call; returns who waited in it.
-    fn leave(&mut self, call: &Call) -> Vec<Waiter> {
+    fn leave(&mut self, service: u32, call: &Question) -> Vec<Waiter> {
         if !call.leads {
             return Vec::new();
         }
-        self.lanes.remove(&call.plan.question(call.service)).map(|lane| lane.waiting).unwrap_or_default()
+        self.lanes.remove(&call.plan.question(service)).map(|lane| lane.waiting).unwrap_or_default()
     }
 
     /// Whether a stream still waits.

@@ -37,7 +37,7 @@ fn request() -> Sample {
 
 /// Hands each command that is due to `send`, as an adapter does.
 fn send_all(engine: &mut Engine, now_ns: u64, mut send: impl FnMut(u32, &Command) -> Result<u64, CallError>) {
-    while let Some((service, command)) = engine.next_call(now_ns) {
+    while let Some((service, command)) = engine.next_command(now_ns) {
         let sent = send(service, &command);
         engine.called(sent, now_ns);
     }
@@ -356,6 +356,6 @@ fn what_left_is_forgotten() {
 }
 
 fn assert_idle(engine: &Engine) {
-    assert!(engine.streams.is_empty() && engine.calls.is_empty() && engine.queue.is_empty() && engine.lanes.is_empty());
+    assert!(engine.streams.is_empty() && engine.store.is_idle() && engine.lanes.is_empty());
     assert!(engine.room.is_empty(), "{:?}", engine.room);
 }

@@ -11,9 +11,9 @@ use alloc::{
 use super::{ItemTally, MetricKind, Saved, Tally};
 use crate::{
     config::Config,
-    failure::Cause,
     plan::GLOBAL,
     rule::{Policy, owner_name},
+    store::Cause,
 };
 
 /// A metric that a configuration has.

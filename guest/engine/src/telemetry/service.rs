@@ -3,7 +3,10 @@
 use alloc::{format, string::String};
 
 use super::LogLevel;
-use crate::{breaker::FAILURES_MAX, failure::Cause, redis::Service};
+use crate::{
+    redis::Service,
+    store::{Cause, FAILURES_MAX},
+};
 
 /// So many changes of a service are told in [`CHANGES_NS`]; what it is then is told with the next change after.
 const CHANGES_MAX: u32 = 6;

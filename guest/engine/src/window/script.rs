@@ -6,7 +6,7 @@ use alloc::{
 };
 
 use super::{Charge, Decision, EXACT_MAX, Retry, Standing};
-use crate::redis::{Command, Reply, Value};
+use crate::redis::{Command, Form, Reply, Value};
 
 /// Admits as many of some equal requests as every limit they meet has room for. Its head says which KEYS and ARGV it takes and what
 /// it returns.
@@ -17,15 +17,6 @@ pub const HEAD_NUMBERS: usize = 1;
 
 /// Numbers in it for each limit.
 pub const CHARGE_NUMBERS: usize = 5;
-
-/// How the script is named in a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// By its SHA-1, as always.
-    Sha,
-    /// By its text, once, after Redis said NOSCRIPT; Redis keeps it then.
-    Text,
-}
 
 /// The script with its SHA-1, as EVALSHA names it.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use core::cmp::min;
 
-use crate::failure::Cause;
+use super::failure::Cause;
 
 /// After so many failures in a row calls stop.
 pub(crate) const FAILURES_MAX: u32 = 5;

@@ -1,0 +1,269 @@
+//! Redis as filters ask it: calls on their way, each with a deadline, and for each service its circuit breaker and the distance between
+//! its clock and ours.
+//!
+//! What a call asks, and what its answer means, is for who asks: see [`Ask`]. Nothing here knows of limits.
+
+mod breaker;
+mod failure;
+mod shortest_way;
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+pub(crate) use self::{
+    breaker::FAILURES_MAX,
+    failure::{Cause, sayable},
+};
+use self::{
+    breaker::{Breaker, Gate},
+    shortest_way::ShortestWay,
+};
+use crate::{
+    redis::{CallError, Command, Form, Reply, Service},
+    telemetry::{Saved, Telemetry},
+};
+
+/// What a call asks.
+pub(crate) trait Ask {
+    /// What an answer says.
+    type Answer;
+
+    /// The command to send, with a script in this form. One without a script is the same in each.
+    fn command(&self, form: Form) -> Command;
+
+    /// Reads a reply that is no error. None: it has not the shape of an answer.
+    fn read(&self, reply: &Reply) -> Option<Self::Answer>;
+
+    /// Redis' clock when it answered, in microseconds, where an answer says so.
+    fn clock_us(answer: &Self::Answer) -> Option<u64>;
+}
+
+/// Leave to make one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Permit {
+    /// The breaker waits for what becomes of it.
+    pub(crate) is_probe: bool,
+}
+
+/// A call that is over.
+#[derive(Debug)]
+pub(crate) struct Ended<A: Ask> {
+    pub(crate) service: u32,
+    pub(crate) ask: A,
+    pub(crate) result: Result<Answered<A::Answer>, Cause>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answered<T> {
+    pub(crate) answer: T,
+    /// When a call would have left that took the shortest way and was answered with this one: see [`ShortestWay`].
+    pub(crate) left_ns: u64,
+    /// Redis' clock was set since its last answer.
+    pub(crate) has_clock_stepped: bool,
+}
+
+/// The services of a configuration, and the calls to them.
+#[derive(Debug)]
+pub(crate) struct Store<A> {
+    services: Vec<State>,
+    /// Calls that the adapter has not taken yet.
+    queue: VecDeque<Box<Call<A>>>,
+    /// The call whose command was handed to the adapter, until that says what became of it.
+    handed_out: Option<Box<Call<A>>>,
+    /// Calls that Redis has not answered yet, by the adapter's name for them.
+    sent: BTreeMap<u64, Box<Call<A>>>,
+    /// No call is overdue before.
+    overdue_ns: u64,
+}
+
+/// What is known of a service.
+#[derive(Debug)]
+struct State {
+    /// After so long without an answer a call is given up, whether the host says so or not: half as long again as it may take.
+    patience_ns: u64,
+    breaker: Breaker,
+    way: ShortestWay,
+}
+
+/// A call that is not over.
+#[derive(Debug)]
+pub(crate) struct Call<A> {
+    service: u32,
+    ask: A,
+    form: Form,
+    permit: Permit,
+    /// When it was last handed to the adapter.
+    sent_ns: u64,
+}
+
+impl<A: Ask> Store<A> {
+    pub(crate) fn new(services: &[Service]) -> Self {
+        let state = |service: &Service| State {
+            patience_ns: u64::from(service.timeout_ms) * 1_500_000,
+            breaker: Breaker::default(),
+            way: ShortestWay::default(),
+        };
+        Store {
+            services: services.iter().map(state).collect(),
+            queue: VecDeque::new(),
+            handed_out: None,
+            sent: BTreeMap::new(),
+            overdue_ns: u64::MAX,
+        }
+    }
+
+    /// Asks for leave to call a service.
+    ///
+    /// # Errors
+    /// Why it is not called now: its calls failed like this.
+    pub(crate) fn permit(&mut self, service: u32, now_ns: u64, telemetry: &mut Telemetry) -> Result<Permit, Cause> {
+        match self.service(service).map_or(Gate::Call, |state| state.breaker.gate(now_ns)) {
+            Gate::Call => Ok(Permit { is_probe: false }),
+            Gate::Probe => Ok(Permit { is_probe: true }),
+            Gate::Closed(cause) => {
+                telemetry.saved(service, Saved::Breaker, 1);
+                Err(cause)
+            }
+        }
+    }
+
+    /// Queues a call.
+    pub(crate) fn ask(&mut self, service: u32, ask: A, permit: Permit) {
+        self.queue.push_back(Box::new(Call { service, ask, form: Form::Sha, permit, sent_ns: 0 }));
+    }
+
+    /// The next command to send, and to which service. What becomes of it is to be said at once.
+    pub(crate) fn next_command(&mut self, now_ns: u64, telemetry: &mut Telemetry) -> Option<(u32, Command)> {
+        let mut call = self.queue.pop_front()?;
+        telemetry.called(call.service);
+        call.sent_ns = now_ns;
+        let next = (call.service, call.ask.command(call.form));
+        self.handed_out = Some(call);
+        Some(next)
+    }
+
+    /// What became of the command that was handed out last: the host's name for the call, or why there is none, which ends it.
+    pub(crate) fn called(&mut self, call: Result<u64, CallError>, now_ns: u64, telemetry: &mut Telemetry) -> Option<Ended<A>> {
+        let sent = self.handed_out.take()?;
+        match call {
+            Ok(id) => {
+                self.overdue_ns = self.overdue_ns.min(self.overdue_at(&sent));
+                self.sent.insert(id, sent);
+                None
+            }
+            Err(error) => Some(self.failed(*sent, error.into(), "the call was not accepted", now_ns, telemetry)),
+        }
+    }
+
+    /// A call whose answer has come, if there is such a one. It is in time then, however late others are.
+    pub(crate) fn take(&mut self, id: u64) -> Option<Box<Call<A>>> {
+        self.sent.remove(&id)
+    }
+
+    /// The answer to a call. None: it is asked again, with the script's text. `explain` says what may be shown of an error.
+    pub(crate) fn answered(
+        &mut self,
+        mut call: Box<Call<A>>,
+        reply: Result<Reply, CallError>,
+        now_ns: u64,
+        telemetry: &mut Telemetry,
+        explain: impl Fn(&A, &str) -> String,
+    ) -> Option<Ended<A>> {
+        telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => return Some(self.failed(*call, error.into(), error.as_str(), now_ns, telemetry)),
+        };
+        let ended = match (call.ask.read(&reply), &reply) {
+            (Some(answer), _) => self.succeeded(*call, answer, now_ns, telemetry),
+            (None, Reply::Error(text)) if text.starts_with("NOSCRIPT") && call.form == Form::Sha => {
+                call.form = Form::Text;
+                self.queue.push_back(call);
+                return None;
+            }
+            (None, Reply::Error(text)) => {
+                let detail = explain(&call.ask, text);
+                self.failed(*call, Cause::of_error(text), &detail, now_ns, telemetry)
+            }
+            (None, _) => self.failed(*call, Cause::BadReply, "the reply has another shape than the script's", now_ns, telemetry),
+        };
+        Some(ended)
+    }
+
+    /// Gives up the calls that should have been answered long ago. What comes for them later is ignored.
+    pub(crate) fn take_overdue(&mut self, now_ns: u64, telemetry: &mut Telemetry) -> Vec<Ended<A>> {
+        if now_ns < self.overdue_ns {
+            return Vec::new();
+        }
+        let overdue: Vec<u64> = self.sent.iter().filter(|(_, call)| self.overdue_at(call) <= now_ns).map(|(id, _)| *id).collect();
+        let mut ended = Vec::with_capacity(overdue.len());
+        for call in overdue {
+            if let Some(call) = self.sent.remove(&call) {
+                telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
+                ended.push(self.failed(*call, Cause::Timeout, "no word of a reply, long after its time", now_ns, telemetry));
+            }
+        }
+        self.overdue_ns = self.sent.values().map(|call| self.overdue_at(call)).min().unwrap_or(u64::MAX);
+        ended
+    }
+
+    /// When the first call will be overdue, if one is on its way.
+    pub(crate) fn overdue_ns(&self) -> Option<u64> {
+        (self.overdue_ns < u64::MAX).then_some(self.overdue_ns)
+    }
+
+    fn succeeded(&mut self, call: Call<A>, answer: A::Answer, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
+        let Call { service, ask, sent_ns, .. } = call;
+        telemetry.answered(service, now_ns);
+        let (mut left_ns, mut stepped_us) = (sent_ns, None);
+        if let Some(state) = self.service(service) {
+            if state.breaker.succeeded(now_ns) {
+                telemetry.shut(service);
+            }
+            if let Some(clock_us) = A::clock_us(&answer) {
+                stepped_us = state.way.stepped_us(sent_ns, clock_us, now_ns);
+                left_ns = state.way.left_ns(sent_ns, clock_us, now_ns);
+            }
+        }
+        if let Some(by_us) = stepped_us {
+            telemetry.stepped(service, by_us, now_ns);
+        }
+        Ended { service, ask, result: Ok(Answered { answer, left_ns, has_clock_stepped: stepped_us.is_some() }) }
+    }
+
+    fn failed(&mut self, call: Call<A>, cause: Cause, detail: &str, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
+        let Call { service, ask, permit, .. } = call;
+        telemetry.failed(service, cause, detail, now_ns);
+        if let Some(state) = self.service(service) {
+            if cause == Cause::WrongType {
+                // Redis is well; one key is not.
+                if state.breaker.succeeded(now_ns) {
+                    telemetry.shut(service);
+                }
+            } else if state.breaker.failed(cause, permit.is_probe, now_ns) {
+                telemetry.opened(service, cause, now_ns);
+            }
+        }
+        Ended { service, ask, result: Err(cause) }
+    }
+
+    fn overdue_at(&self, call: &Call<A>) -> u64 {
+        let patience_ns = self.services.get(call.service as usize).map_or(0, |state| state.patience_ns);
+        call.sent_ns.saturating_add(patience_ns)
+    }
+
+    fn service(&mut self, service: u32) -> Option<&mut State> {
+        self.services.get_mut(service as usize)
+    }
+
+    /// Whether no call is on its way or waits to be sent.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.handed_out.is_none() && self.sent.is_empty()
+    }
+}

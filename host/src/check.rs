@@ -2,26 +2,17 @@
 
 mod connect;
 mod plugins;
-
-use std::fmt::Write;
+mod report;
 
 use slidegate::Module;
 use tokio::runtime::Builder;
 
+use self::report::Report;
 use crate::gateway::{Serving, Workshop};
 use crate::output;
 use crate::resource;
 use crate::settings::file::Occasion;
 use crate::settings::{Mistake, Settings, Source, warnings};
-
-/// What `check` prints, and how many warnings are in it.
-#[derive(Default)]
-struct Report {
-    text: String,
-    warnings: usize,
-    /// What is not there of that which the file leads to.
-    mistakes: Vec<Mistake>,
-}
 
 /// How a file is checked.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,18 +21,6 @@ pub(crate) struct How {
     pub(crate) is_strict: bool,
     /// Whether each Redis and each upstream is asked.
     pub(crate) connects: bool,
-}
-
-impl Report {
-    fn line(&mut self, line: impl std::fmt::Display) {
-        // Writing to a string does not fail.
-        let _ = writeln!(self.text, "{line}");
-    }
-
-    fn warn(&mut self, indent: &str, warning: impl std::fmt::Display) {
-        self.warnings += 1;
-        self.line(format_args!("{indent}warning  {warning}"));
-    }
 }
 
 /// Checks a file and prints what came of it.

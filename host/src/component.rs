@@ -3,14 +3,13 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::bindings::SlidegatePre;
 use crate::imports::add_to_linker;
-use crate::instance::State;
+use crate::state::{State, TICK};
 use crate::tuning;
 
 /// The component that this crate was built with, as its build script found or built it.
@@ -18,9 +17,6 @@ pub const EMBEDDED_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/
 
 /// The same, compiled for the baseline of the target's architecture. Empty in a cross build.
 static EMBEDDED_CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
-
-/// How often the clock that ends runaway guests advances.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// A filter component, compiled and linked, from which any number of [`Instance`]s are made.
 ///

@@ -1,8 +1,5 @@
 //! One instance of the component, kept: calls in, decisions and Redis commands out, no I/O.
 
-mod limit;
-mod time;
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +7,14 @@ use std::time::Duration;
 use http::HeaderMap;
 use wasmtime::Store;
 
-use self::limit::MemoryLimit;
-use self::time::TimeLimit;
 use crate::bindings::Slidegate;
 use crate::bindings::exports::slidegate::filter::filter::{Action, ConfigError, Configuration, Guest};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::{CallId, MonotonicNs, Response, StreamId};
 use crate::component::Module;
-use crate::imports::{Call, Ctx, Phase, Verdict, View};
+use crate::imports::{Call, Phase, Verdict};
 use crate::request::Request;
+use crate::state::State;
 
 /// What one instance may use. The default suits a limiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,19 +73,6 @@ pub struct Instance {
     dead: bool,
 }
 
-/// The data of an instance's store.
-pub(crate) struct State {
-    ctx: Ctx,
-    memory: MemoryLimit,
-    time: TimeLimit,
-}
-
-impl View for State {
-    fn ctx(&mut self) -> &mut Ctx {
-        &mut self.ctx
-    }
-}
-
 impl Instance {
     /// A fresh instance with the default limits, not configured yet.
     ///
@@ -106,7 +89,7 @@ impl Instance {
     ///
     /// As [`Instance::new`].
     pub fn with_limits(module: &Module, limits: InstanceLimits) -> Result<Self, Trap> {
-        let state = State { ctx: Ctx::new(), memory: MemoryLimit::new(limits.memory_bytes), time: TimeLimit::default() };
+        let state = State::new(limits.memory_bytes);
         let mut store = Store::new(module.pre().engine(), state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().time.at_deadline()));

@@ -84,6 +84,7 @@ mod imports;
 mod instance;
 mod redis;
 mod request;
+mod state;
 mod tuning;
 mod worker;
 

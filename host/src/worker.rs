@@ -1,63 +1,23 @@
 //! One kept instance, its Redis connections, and the streams in flight, for Tokio.
 
 mod core;
+mod options;
 mod replies;
 mod stream;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::Ordering;
 
 use tokio::runtime::Handle;
 
 use self::core::Core;
+pub use self::options::{Clock, WorkerOptions};
 pub use self::stream::Stream;
 use crate::bindings::exports::slidegate::filter::filter::Configuration;
 use crate::component::Module;
-use crate::instance::{ConfigureError, Instance, InstanceLimits, Trap};
-use crate::redis::{RedisDirectory, RedisTransport};
+use crate::instance::{ConfigureError, Instance, Trap};
 use crate::request::Request;
-
-/// A clock in nanoseconds that never runs backwards.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
-/// What a [`Worker`] may be told beyond its configuration.
-#[derive(Clone)]
-pub struct WorkerOptions {
-    /// Where Redis services are. By default every service name is a host name.
-    pub redis: Arc<dyn RedisTransport>,
-    /// What the instance may use.
-    pub limits: InstanceLimits,
-    /// The clock of windows kept inside the instance. By default the machine's monotonic clock.
-    pub clock: Clock,
-}
-
-impl Default for WorkerOptions {
-    fn default() -> Self {
-        let start = Instant::now();
-        Self {
-            redis: Arc::new(RedisDirectory::new()),
-            limits: InstanceLimits::default(),
-            clock: Arc::new(move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)),
-        }
-    }
-}
-
-impl WorkerOptions {
-    /// The same options with another way to Redis.
-    #[must_use]
-    pub fn with_redis(mut self, redis: impl RedisTransport) -> Self {
-        self.redis = Arc::new(redis);
-        self
-    }
-}
-
-impl fmt::Debug for WorkerOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerOptions").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
 
 /// A configured filter, ready for requests. Cheap to clone; clones are the same worker.
 ///
@@ -145,9 +105,3 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
-
-/// The number of instances that trapped, over all workers of the process.
-fn count_trap(traps: &AtomicU64) {
-    traps.fetch_add(1, Ordering::Relaxed);
-    metrics::counter!("slidegate_component_traps_total").increment(1);
-}

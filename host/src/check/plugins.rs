@@ -2,7 +2,7 @@
 
 use slidegate::Module;
 
-use super::Report;
+use super::report::Report;
 use crate::resource::{PluginDocument, Resource, is_set};
 use crate::settings::{Mistake, filter};
 

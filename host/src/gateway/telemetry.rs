@@ -1,6 +1,7 @@
 //! What the gateway counts. Every label value comes from the settings or from a fixed list, so requests cannot add series.
 
 mod clients;
+mod exposition;
 mod process;
 mod registry;
 

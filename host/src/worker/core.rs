@@ -1,14 +1,14 @@
 //! What the clones of a worker share: the instance behind a lock, and what waits for it.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::{WorkerOptions, count_trap};
+use super::options::WorkerOptions;
 use crate::bindings::exports::slidegate::filter::filter::{Configuration, OnTrap};
 use crate::bindings::slidegate::filter::types::{Response, StreamId};
 use crate::component::Module;
@@ -285,4 +285,10 @@ async fn deliver_replies(replies: Replies, core: Weak<Core>) {
             }
         }
     }
+}
+
+/// The number of instances that trapped, over all workers of the process.
+fn count_trap(traps: &AtomicU64) {
+    traps.fetch_add(1, Ordering::Relaxed);
+    metrics::counter!("slidegate_component_traps_total").increment(1);
 }

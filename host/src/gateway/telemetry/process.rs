@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::registry::{write_head, write_sample};
+use super::exposition::{write_head, write_sample};
 
 /// Clock ticks of `/proc/self/stat` in a second: 100 on every Linux that programs see.
 const TICKS_PER_SECOND: f64 = 100.0;

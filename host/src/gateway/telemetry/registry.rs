@@ -7,13 +7,13 @@ mod histogram;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use self::histogram::Buckets;
+use super::exposition::{write_head, write_sample};
 
 /// Metadata targets of series that last as long as their handles: those of routes, and those of the filter.
 pub(super) const OF_ROUTES: &str = "slidegate::routes";
@@ -152,21 +152,6 @@ impl Value {
         };
         owners > 1
     }
-}
-
-/// The lines before the samples of a family.
-pub(super) fn write_head(text: &mut String, name: &str, kind: &str, help: &str) {
-    let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-/// One sample; `labels` are written already, with their commas.
-pub(super) fn write_sample(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
-    let _ = match labels {
-        "" => writeln!(text, "{name} {value}"),
-        labels => writeln!(text, "{name}{{{labels}}} {value}"),
-    };
 }
 
 fn labels(key: &Key) -> String {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::HistogramFn;
 
-use super::write_sample;
+use crate::gateway::telemetry::exposition::write_sample;
 
 /// Upper bounds in seconds, where nothing better is known.
 pub(super) const BOUNDS: &[f64] =

@@ -5,14 +5,15 @@ use std::time::Duration;
 use cpu_time::ThreadTime;
 use wasmtime::UpdateDeadline;
 
-use crate::component::TICK;
+/// How often the clock that ends runaway guests advances.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// The time of the call that runs.
 ///
 /// Reading the clock costs a system call, which most calls are too short for: it is read when a call has lasted for a tick, and at each tick
 /// from then on. What it used before is taken to be one tick.
 #[derive(Default)]
-pub(super) struct TimeLimit {
+pub(crate) struct TimeLimit {
     max: Duration,
     /// The thread's CPU time at which the call has used up its own, once that is known.
     end: Option<Duration>,
@@ -20,14 +21,14 @@ pub(super) struct TimeLimit {
 
 impl TimeLimit {
     /// Begins a call. Returns after how many ticks [`at_deadline`](Self::at_deadline) is to be asked for the first time.
-    pub(super) fn begin_call(&mut self, max: Duration) -> u64 {
+    pub(crate) fn begin_call(&mut self, max: Duration) -> u64 {
         *self = Self { max, end: None };
         // Of the first, any part may be over already.
         2
     }
 
     /// Whether the call may go on until the next tick.
-    pub(super) fn at_deadline(&mut self) -> UpdateDeadline {
+    pub(crate) fn at_deadline(&mut self) -> UpdateDeadline {
         self.at(ThreadTime::now().as_duration())
     }
 

@@ -6,7 +6,7 @@ use wasmtime::{ResourceLimiter, Result};
 const TABLE_ELEMENTS_MAX: usize = 100_000;
 
 /// Counts the linear memories of one store together.
-pub(super) struct MemoryLimit {
+pub(crate) struct MemoryLimit {
     used: usize,
     max: usize,
     /// Whether the call that runs was refused memory.
@@ -14,27 +14,27 @@ pub(super) struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { used: 0, max, was_refused: false }
     }
 
     /// Sets the most that may be used, in bytes.
-    pub(super) fn set_max(&mut self, max: usize) {
+    pub(crate) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
 
     /// Forgets what was refused before.
-    pub(super) fn begin_call(&mut self) {
+    pub(crate) fn begin_call(&mut self) {
         self.was_refused = false;
     }
 
     /// Whether memory was refused since the call began.
-    pub(super) fn was_refused(&self) -> bool {
+    pub(crate) fn was_refused(&self) -> bool {
         self.was_refused
     }
 
     /// In bytes, over all memories.
-    pub(super) fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used
     }
 }

@@ -4,6 +4,7 @@
 //! was never sent, is sent again within the call's deadline; nothing else ever is. The map is read anew, by whichever node
 //! answers first, after a MOVED and after a node could not be reached.
 
+mod attempt;
 mod map;
 mod routing;
 mod slots;
@@ -11,18 +12,18 @@ mod slots;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::attempt::{Attempt, First};
 use self::map::Map;
 use self::routing::slot_of;
 use self::slots::Redirect;
 use super::announced::Announced;
-use super::connection::{Outcome, Started};
 use super::health::Health;
 use super::location::Address;
-use super::target::{LinkError, Target};
-use super::{RedisConnection, ReplyFuture};
+use super::pipeline::Outcome;
+use super::target::Target;
+use super::transport::{RedisConnection, ReplyFuture};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
 /// How often one command is sent on. A cluster that is well needs one or two; a map that changes under way may need more.
@@ -62,21 +63,6 @@ struct Call {
     command: Arc<Vec<Vec<u8>>>,
     slot: Option<u16>,
     deadline: Instant,
-}
-
-/// A command on its way to a node.
-pub(super) struct Attempt {
-    /// Of the node.
-    address: Address,
-    started: Started,
-}
-
-/// A first attempt: made, or waiting for the map.
-pub(super) enum First {
-    Made(Attempt),
-    Mapless(oneshot::Receiver<Result<Attempt, LinkError>>),
-    /// As many wait for the map as may.
-    Full,
 }
 
 impl Call {

@@ -5,9 +5,7 @@
 //! is either queued while there is no connection, and then sent once, or handed to a connection, and then
 //! never again.
 
-mod backlog;
 mod link;
-mod pipeline;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,19 +14,14 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub(super) use self::backlog::{Backlog, bytes_of};
-use self::link::{Link, Sent};
-pub(super) use self::pipeline::{Outcome, Pipeline, Refusal};
+use self::link::{Link, PAUSE, Sent};
+use super::backlog::{Backlog, bytes_of};
 use super::health::Health;
+use super::pipeline::{Outcome, Refusal};
 use super::sentinel::Sentinels;
 use super::target::{LinkError, Opened, Target};
-use super::{RedisConnection, ReplyFuture};
+use super::transport::{RedisConnection, ReplyFuture};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
-
-/// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began. What is called
-/// in between fails at once. Short enough that a Redis which is back is found at once, long enough that one which is away is not
-/// kept busy with connections.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// One attempt to connect may take nearly as long as a command, and at least so long: it takes several turns to the server and back, and
 /// commands that wait for it keep their own deadlines.
@@ -268,7 +261,13 @@ impl Shared {
                 shared.lost(generation);
             }
         });
-        Arc::new(Link::new(pipeline, driver.abort_handle(), generation, Arc::downgrade(self)))
+        let shared = Arc::downgrade(self);
+        let leave = move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.lost(generation);
+            }
+        };
+        Arc::new(Link::new(pipeline, driver.abort_handle(), generation, Box::new(leave)))
     }
 
     /// The connection of this number has ended, or is not to be used any more. Commands on their way still wait for their replies.

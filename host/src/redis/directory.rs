@@ -14,7 +14,7 @@ use super::location::{Address, Identity, Kind, Location};
 use super::sentinel::Sentinels;
 use super::target::Target;
 use super::tls::Tls;
-use super::{RedisConnection, RedisTransport};
+use super::transport::{RedisConnection, RedisTransport};
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
 
 /// Maps service names to Redis servers.

@@ -1,8 +1,8 @@
 //! What a Redis server says of itself, and what of it spoils limits.
 
-use super::RedisConnection;
 use super::printable::printable;
 use super::target::HINT_OF_TLS;
+use super::transport::RedisConnection;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply, Value};
 
 /// The oldest Redis whose scripts may read the clock and then write, as ours does.

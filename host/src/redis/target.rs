@@ -10,9 +10,9 @@ use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
-use super::connection::{Pipeline, Refusal};
 use super::dial;
 use super::location::{Address, Identity};
+use super::pipeline::{Pipeline, Refusal};
 use super::printable::printable;
 use super::tls::Tls;
 use crate::bindings::slidegate::filter::redis::Reply;

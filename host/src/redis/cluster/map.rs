@@ -9,10 +9,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::attempt::{Attempt, First};
 use super::slots::SlotMap;
-use super::{Attempt, First};
 use crate::redis::announced::Announced;
-use crate::redis::connection::{Backlog, Connection, Route, bytes_of};
+use crate::redis::backlog::{Backlog, bytes_of};
+use crate::redis::connection::{Connection, Route};
 use crate::redis::health::Health;
 use crate::redis::location::Address;
 use crate::redis::target::{LinkError, Target};

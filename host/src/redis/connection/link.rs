@@ -1,14 +1,19 @@
 //! A usable connection: commands go in, in order, and replies come out.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::pipeline::{Outcome, Pipeline, Refusal};
-use super::{PAUSE, Shared};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::redis::pipeline::{Outcome, Pipeline, Refusal};
+
+/// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began. What is called
+/// in between fails at once. Short enough that a Redis which is back is found at once, long enough that one which is away is not
+/// kept busy with connections.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Ends its driver when nobody waits for it any more.
 pub(super) struct Link {
@@ -18,8 +23,8 @@ pub(super) struct Link {
     pub(super) made: Instant,
     /// Replies that came while it was made.
     replies: u64,
-    /// Whose it is.
-    owner: Weak<Shared>,
+    /// Lets no further command be handed to it.
+    leave: Box<dyn Fn() + Send + Sync>,
 }
 
 /// A command that was handed to the connection.
@@ -30,9 +35,9 @@ pub(in crate::redis) struct Sent {
 }
 
 impl Link {
-    pub(super) fn new(pipeline: Pipeline, driver: AbortHandle, generation: u64, owner: Weak<Shared>) -> Self {
+    pub(super) fn new(pipeline: Pipeline, driver: AbortHandle, generation: u64, leave: Box<dyn Fn() + Send + Sync>) -> Self {
         let replies = pipeline.replies();
-        Self { pipeline, driver, generation, made: Instant::now(), replies, owner }
+        Self { pipeline, driver, generation, made: Instant::now(), replies, leave }
     }
 
     /// Whether any command was ever answered.
@@ -49,10 +54,8 @@ impl Link {
     /// Takes no further command, so that the next one goes to whoever has the address by then. A link that is new already is kept:
     /// it led to the same server again.
     fn leave(&self) {
-        if self.made.elapsed() >= PAUSE
-            && let Some(owner) = self.owner.upgrade()
-        {
-            owner.lost(self.generation);
+        if self.made.elapsed() >= PAUSE {
+            (self.leave)();
         }
     }
 }

@@ -15,24 +15,24 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::backlog::{WAITING_MAX, bytes_of, fits};
+use super::reply::{Garbage, ReplyReader};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
-use crate::redis::reply::{Garbage, ReplyReader};
 
 /// A buffer above this size is not kept when it is empty.
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// What becomes of one command.
-pub(in crate::redis) type Outcome = Result<Reply, CallError>;
+pub(super) type Outcome = Result<Reply, CallError>;
 
 /// Where commands are handed over.
 #[derive(Clone)]
-pub(in crate::redis) struct Pipeline {
+pub(super) struct Pipeline {
     shared: Arc<Shared>,
 }
 
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::redis) enum Refusal {
+pub(super) enum Refusal {
     /// The connection has ended, or does not answer.
     Ended,
     /// As many commands wait as may, or as many bytes.
@@ -40,7 +40,7 @@ pub(in crate::redis) enum Refusal {
 }
 
 /// The future that reads and writes the socket. Ready when the connection has ended.
-pub(in crate::redis) struct Driver<S> {
+pub(super) struct Driver<S> {
     shared: Arc<Shared>,
     socket: S,
     /// What is being written, and how much of it was.
@@ -90,7 +90,7 @@ struct Waiting {
 
 impl Pipeline {
     /// Both ends of a connection that is made.
-    pub(in crate::redis) fn new<S>(socket: S) -> (Self, Driver<S>) {
+    pub(super) fn new<S>(socket: S) -> (Self, Driver<S>) {
         let shared = Arc::new(Shared::default());
         let driver = Driver {
             shared: Arc::clone(&shared),
@@ -109,7 +109,7 @@ impl Pipeline {
 
     /// Hands a command over, in the order of these calls; with `asking` ASKING goes before it, with nothing between. Deadlines must
     /// not fall from one command to the next. If it is refused nothing is sent.
-    pub(in crate::redis) fn send(
+    pub(super) fn send(
         &self,
         command: &[Vec<u8>],
         asking: bool,
@@ -140,12 +140,12 @@ impl Pipeline {
     }
 
     /// Why the connection ended, as far as that is known.
-    pub(in crate::redis) fn end(&self) -> Option<String> {
+    pub(super) fn end(&self) -> Option<String> {
         self.shared.lock().end.as_ref().map(io::Error::to_string)
     }
 
     /// How many replies have come.
-    pub(in crate::redis) fn replies(&self) -> u64 {
+    pub(super) fn replies(&self) -> u64 {
         self.shared.lock().replies
     }
 }

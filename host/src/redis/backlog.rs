@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 /// Most commands that wait, at one place. More mean that the server does not keep up.
-pub(in crate::redis) const WAITING_MAX: usize = 16_384;
+pub(super) const WAITING_MAX: usize = 16_384;
 
 /// Most bytes of commands that wait, at one place. A command that is longer by itself may wait alone.
-pub(in crate::redis) const WAITING_BYTES_MAX: usize = 4 << 20;
+pub(super) const WAITING_BYTES_MAX: usize = 4 << 20;
 
 /// What waits, in order.
-pub(in crate::redis) struct Backlog<T> {
+pub(super) struct Backlog<T> {
     waiting: VecDeque<(usize, T)>,
     bytes: usize,
 }
@@ -22,7 +22,7 @@ impl<T> Default for Backlog<T> {
 
 impl<T> Backlog<T> {
     /// Adds what waits with so many bytes, unless there is no room for it. Those at the front that have left make room.
-    pub(in crate::redis) fn push(&mut self, bytes: usize, item: T, has_left: impl Fn(&T) -> bool) -> bool {
+    pub(super) fn push(&mut self, bytes: usize, item: T, has_left: impl Fn(&T) -> bool) -> bool {
         while let Some((of_first, _)) = self.waiting.front().filter(|(_, first)| has_left(first)) {
             self.bytes -= of_first;
             self.waiting.pop_front();
@@ -36,18 +36,18 @@ impl<T> Backlog<T> {
     }
 
     /// All that waits, in order.
-    pub(in crate::redis) fn into_items(self) -> impl Iterator<Item = T> {
+    pub(super) fn into_items(self) -> impl Iterator<Item = T> {
         self.waiting.into_iter().map(|(_, item)| item)
     }
 }
 
 /// Whether so many more bytes may wait beside those that do.
-pub(in crate::redis) fn fits(waiting: usize, more: usize) -> bool {
+pub(super) fn fits(waiting: usize, more: usize) -> bool {
     waiting == 0 || waiting.saturating_add(more) <= WAITING_BYTES_MAX
 }
 
 /// What a command takes while it waits.
-pub(in crate::redis) fn bytes_of(command: &[Vec<u8>]) -> usize {
+pub(super) fn bytes_of(command: &[Vec<u8>]) -> usize {
     command.iter().map(|argument| argument.len() + size_of::<Vec<u8>>()).sum()
 }
 

@@ -1,0 +1,22 @@
+//! Commands on their way to nodes.
+
+use tokio::sync::oneshot;
+
+use crate::redis::connection::Started;
+use crate::redis::location::Address;
+use crate::redis::target::LinkError;
+
+/// A command on its way to a node.
+pub(super) struct Attempt {
+    /// Of the node.
+    pub(super) address: Address,
+    pub(super) started: Started,
+}
+
+/// A first attempt: made, or waiting for the map.
+pub(super) enum First {
+    Made(Attempt),
+    Mapless(oneshot::Receiver<Result<Attempt, LinkError>>),
+    /// As many wait for the map as may.
+    Full,
+}

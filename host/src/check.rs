@@ -12,7 +12,8 @@ use crate::gateway::{Serving, Workshop};
 use crate::output;
 use crate::resource;
 use crate::settings::file::Occasion;
-use crate::settings::{Mistake, Settings, Source, warnings};
+use crate::settings::source::Source;
+use crate::settings::{Mistake, Settings, warnings};
 
 /// How a file is checked.
 #[derive(Debug, Clone, Copy, Default)]

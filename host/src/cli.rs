@@ -12,7 +12,8 @@ use slidegate::Module;
 use crate::gateway::{self, Listeners, Start};
 use crate::migrate::{self, Migrate};
 use crate::settings::file::{self, Occasion};
-use crate::settings::{self, Mistake, Overrides, Source, nearest, secret::text_shown};
+use crate::settings::source::{Overrides, Source};
+use crate::settings::{self, Mistake, nearest, secret::text_shown};
 use crate::{check, demo, logging, output};
 
 /// A gateway with a cluster rate limiter: true sliding windows, counted in Redis or in the process.

@@ -12,7 +12,8 @@ use slidegate::Module;
 use crate::gateway::{Listeners, Start};
 use crate::logging;
 use crate::settings::secret::url_shown;
-use crate::settings::{Mistake, Overrides, Settings};
+use crate::settings::source::Overrides;
+use crate::settings::{Mistake, Settings};
 
 /// The ports that are tried when none is asked for.
 const PORTS: std::ops::Range<u16> = 8080..8100;

@@ -53,7 +53,8 @@ use self::signals::{Signal, Signals};
 use self::telemetry::Metrics;
 use crate::logging;
 use crate::memory;
-use crate::settings::{Mistake, Settings, Source};
+use crate::settings::source::Source;
+use crate::settings::{Mistake, Settings};
 
 pub(crate) use self::access_log::TARGET as ACCESS_LOG_TARGET;
 pub(crate) use self::serving::{Serving, Workshop, redis_name};

@@ -17,7 +17,8 @@ use self::policy::{Converter, Refusal};
 use self::release::Release;
 use crate::output;
 use crate::resource::{self, PluginDocument, Resource};
-use crate::settings::{Mistake, Overrides, Source, file::Occasion, filter};
+use crate::settings::source::{Overrides, Source};
+use crate::settings::{Mistake, file::Occasion, filter};
 
 /// What stock is called where nobody renamed it.
 const STOCK: &str = "cluster-key-rate-limit";

@@ -12,7 +12,7 @@ mod limits;
 mod path;
 mod redis;
 pub(crate) mod secret;
-mod source;
+pub(crate) mod source;
 mod trusted_consumer;
 mod upstream;
 pub(crate) mod warnings;
@@ -26,14 +26,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::environment::Environment;
-use self::fields::{Fields, unexpected};
+use self::fields::{Fields, duration_shown, unexpected};
 
 pub(crate) use self::fields::{Mistake, nearest, one_line};
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::path::{AmbiguousPath, PathRules};
 pub(crate) use self::redis::RedisSettings;
-pub(crate) use self::source::{Overrides, Source};
 pub(crate) use self::trusted_consumer::TrustedConsumer;
 pub(crate) use self::upstream::{Protocol, Upstream};
 
@@ -236,13 +235,6 @@ impl Timeouts {
 
 /// Where to listen.
 pub(crate) const ADDRESS: &str = "an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`";
-
-fn duration_shown(duration: Duration) -> String {
-    match duration.subsec_millis() {
-        0 => format!("{}s", duration.as_secs()),
-        _ => format!("{}ms", duration.as_millis()),
-    }
-}
 
 fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> Settings {
     let normalize_path = fields.read("normalize_path", "`on`, `refuse` or `off`", mistakes, PathRules::from_value).unwrap_or_default();

@@ -14,7 +14,8 @@ use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry;
 use crate::logging::cut;
 use crate::settings::file::Occasion;
-use crate::settings::{LogSettings, Mistake, Settings, Source};
+use crate::settings::source::Source;
+use crate::settings::{LogSettings, Mistake, Settings};
 
 /// How long after a first sign of change the file is read, since editors write in several steps.
 const SETTLING: Duration = Duration::from_millis(150);

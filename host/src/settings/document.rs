@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Mistake;
+use super::fields::Mistake;
 use super::yaml::{self, Schema};
 
 /// Parses the bytes of a file of this name.

@@ -5,7 +5,7 @@ use std::env::{self, VarError};
 
 use serde_json::Value;
 
-use super::Mistake;
+use super::fields::Mistake;
 use super::secret::key_cut;
 
 /// Values of at least this length are hidden wherever they stand; shorter ones as words of their own, since letters of other words

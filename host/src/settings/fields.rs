@@ -227,6 +227,14 @@ fn parse_duration(text: &str) -> Option<Duration> {
     .filter(|duration| *duration <= Duration::from_secs(365 * 24 * 3600))
 }
 
+/// As it would be written.
+pub(super) fn duration_shown(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

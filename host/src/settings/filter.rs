@@ -3,7 +3,7 @@
 use serde_json::Value;
 use slidegate::{ConfigureError, Instance, Module, StartError};
 
-use super::Mistake;
+use super::fields::Mistake;
 
 /// The filter's mistakes, for a file whose other parts keep it from being started.
 pub(crate) fn mistakes(module: &Module, filter: &Value) -> Vec<Mistake> {

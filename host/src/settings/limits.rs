@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::duration_shown;
-use super::fields::{Fields, Mistake};
+use super::fields::{Fields, Mistake, duration_shown};
 
 /// Bounds on what clients hold. Zero stands for no bound where the file may say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

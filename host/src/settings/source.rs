@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use slidegate::Module;
 
+use super::fields::Mistake;
 use super::file::{self, Occasion};
-use super::{Mistake, Settings, document, environment, filter};
+use super::{Settings, document, environment, filter};
 
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";

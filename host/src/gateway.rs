@@ -11,6 +11,7 @@ mod body;
 mod client;
 mod connection;
 mod descriptors;
+mod ending;
 mod filtered;
 mod guests;
 mod headers;
@@ -26,6 +27,7 @@ mod signals;
 mod socket;
 mod telemetry;
 mod tunnel;
+mod upload;
 mod via;
 
 use std::convert::Infallible;
@@ -44,11 +46,12 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use self::admin::Admin;
+use self::ending::Ending;
 use self::guests::Guests;
 use self::health::Health;
 use self::proxy::Lane;
 use self::reload::{Cause, Reloader};
-use self::server::{Ending, Lanes};
+use self::server::Lanes;
 use self::signals::{Signal, Signals};
 use self::telemetry::Metrics;
 use crate::logging;
@@ -56,7 +59,6 @@ use crate::memory;
 use crate::settings::source::Source;
 use crate::settings::{Mistake, Settings};
 
-pub(crate) use self::access_log::TARGET as ACCESS_LOG_TARGET;
 pub(crate) use self::serving::{Serving, Workshop, redis_name};
 
 /// All it takes to run a gateway.

@@ -16,10 +16,12 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::queue::{Queue, Stream};
-use crate::gateway::ACCESS_LOG_TARGET;
 use crate::settings::LogFormat;
 
 pub(crate) use self::line::cut;
+
+/// The target of access log lines, for log filters.
+pub(crate) const ACCESS_LOG_TARGET: &str = "access";
 
 /// The variable that says what is logged, as in `debug` or `info,access=off`.
 const FILTER_VARIABLE: &str = "SLIDEGATE_LOG";

@@ -9,14 +9,10 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
 use metrics::Gauge;
 
-use crate::gateway::body::Upload;
 use crate::gateway::routes::Route;
-use crate::gateway::serving::Serving;
 use crate::gateway::telemetry::RouteMetrics;
-use crate::logging::cut;
-
-/// The target of access log lines, for log filters.
-pub(crate) const TARGET: &str = "access";
+use crate::gateway::upload::Upload;
+use crate::logging::{ACCESS_LOG_TARGET, cut};
 
 /// How much of a text that a client or a filter chose is logged, in bytes.
 const TEXT_BYTES_MAX: usize = 512;
@@ -48,11 +44,18 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(serving: &Serving, in_flight: Gauge, client: SocketAddr, request: &hyper::http::request::Parts) -> Self {
+    /// `unrouted` counts it as long as it has no route.
+    pub(crate) fn new(
+        unrouted: Arc<RouteMetrics>,
+        is_logged: bool,
+        in_flight: Gauge,
+        client: SocketAddr,
+        request: &hyper::http::request::Parts,
+    ) -> Self {
         in_flight.increment(1.0);
         Self {
-            unrouted: Arc::clone(&serving.routes.unrouted),
-            is_logged: serving.settings.log.access,
+            unrouted,
+            is_logged,
             in_flight,
             started: Instant::now(),
             client,
@@ -79,7 +82,7 @@ impl Record {
     fn log(&self, duration: Duration) {
         let route = self.route.as_deref();
         tracing::info!(
-            target: TARGET,
+            target: ACCESS_LOG_TARGET,
             client = %self.client,
             method = %cut(self.method.as_str(), TEXT_BYTES_MAX),
             host = cut(self.authority.as_ref().map_or("", Authority::as_str), TEXT_BYTES_MAX).as_ref(),

@@ -1,11 +1,11 @@
 //! Requests to upstreams: sent on kept connections, and sent again where that cannot make the upstream do it twice.
 
 mod connection;
+mod error;
 mod kept;
 mod multiplexed;
 mod replay;
 
-use std::error::Error;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -14,6 +14,8 @@ use hyper::http::uri::Authority;
 use hyper::{Request, Response};
 
 use self::connection::Connector;
+pub(crate) use self::error::ClientError;
+use self::error::{causes, chain, client_error};
 use self::kept::KeptConnections;
 use self::multiplexed::{Multiplexed, MultiplexedConnections};
 use self::replay::Replay;
@@ -32,19 +34,6 @@ const KEPT_BODY_MAX: usize = 64 * 1024;
 pub(crate) struct Clients {
     http1: Arc<KeptConnections>,
     h2c: Arc<MultiplexedConnections>,
-}
-
-/// Why there is no response.
-#[derive(Debug, Clone)]
-pub(crate) enum ClientError {
-    ConnectTimeout,
-    Connect(String),
-    /// The response's head is larger than the gateway takes.
-    TooLarge,
-    /// What came back is not HTTP.
-    NotHttp(String),
-    /// The connection was lost.
-    Reset(String),
 }
 
 impl Clients {
@@ -198,22 +187,4 @@ fn unprocessed(error: &hyper::Error) -> Option<Unprocessed> {
         return Some(Unprocessed::ByConnection);
     }
     (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Unprocessed::Stream)
-}
-
-fn client_error(error: &hyper::Error) -> ClientError {
-    // What breaks the rules of HTTP/2 is refused by the library below; what is too large as well, which it does not tell apart.
-    let breaks_rules = || chain(error).filter_map(|error| error.downcast_ref::<h2::Error>()).any(h2::Error::is_library);
-    match error {
-        _ if error.is_parse_too_large() => ClientError::TooLarge,
-        _ if error.is_parse() || breaks_rules() => ClientError::NotHttp(causes(error)),
-        _ => ClientError::Reset(causes(error)),
-    }
-}
-
-fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
-fn causes(error: &(dyn Error + 'static)) -> String {
-    chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

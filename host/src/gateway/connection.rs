@@ -19,12 +19,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::answer::Refusal;
 use crate::gateway::body::{ResponseBody, Source};
+use crate::gateway::ending::Ending;
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
 use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::proxy::Lane;
 use crate::gateway::served::Served;
-use crate::gateway::server::Ending;
 use crate::gateway::socket::{Flow, Socket};
 use crate::gateway::telemetry::Overload;
 use crate::settings::{Limits, Timeouts};

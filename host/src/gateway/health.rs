@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::gateway::server::Ending;
+use crate::gateway::ending::Ending;
 
 /// How long a lane may take to answer. A turn of a lane takes far less; who probes usually waits a second.
 const HEARTBEAT_TIME: Duration = Duration::from_millis(900);

@@ -50,7 +50,8 @@ impl Lane {
         let serving = self.serving.load_full();
         let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut parts, body) = request.into_parts();
-        let mut record = Record::new(&serving, self.in_flight.clone(), client, &parts);
+        let mut record =
+            Record::new(Arc::clone(&serving.routes.unrouted), serving.settings.log.access, self.in_flight.clone(), client, &parts);
         let is_grpc = headers::is_grpc(&parts.headers);
         // Earlier versions know none, and hyper's server has no way to send them in HTTP/2.
         let beside = (parts.version == Version::HTTP_11).then_some(beside);

@@ -16,9 +16,9 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_util::sync::CancellationToken;
 
 use crate::gateway::connection;
+use crate::gateway::ending::Ending;
 use crate::gateway::guests::{Guests, Seat};
 use crate::gateway::proxy::Lane;
 use crate::gateway::serving::Serving;
@@ -32,24 +32,6 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// How long lanes may take to end once everything is closed. One that hangs longer ends with the process.
 const JOIN_MAX: Duration = Duration::from_secs(2);
-
-/// When connections have to end.
-#[derive(Clone, Default)]
-pub(crate) struct Ending {
-    /// Soon: connections are still accepted, but clients are told to go elsewhere.
-    pub(crate) lame_duck: CancellationToken,
-    /// No new requests; those in flight go on.
-    pub(crate) drain: CancellationToken,
-    /// At once.
-    pub(crate) stop: CancellationToken,
-}
-
-impl Ending {
-    /// Whether an answer should be the last of its connection.
-    pub(crate) fn is_near(&self) -> bool {
-        self.lame_duck.is_cancelled() || self.drain.is_cancelled()
-    }
-}
 
 type Accepted = (StdTcpStream, SocketAddr, Seat);
 

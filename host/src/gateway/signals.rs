@@ -108,7 +108,7 @@ mod system {
 
     use tokio::signal::unix::{self, SignalKind, signal};
 
-    use super::Signal;
+    use crate::gateway::signals::Signal;
 
     pub(super) struct Signals {
         terminate: unix::Signal,
@@ -141,7 +141,7 @@ mod system {
 mod system {
     use std::io;
 
-    use super::Signal;
+    use crate::gateway::signals::Signal;
 
     pub(super) struct Signals;
 

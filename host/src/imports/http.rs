@@ -2,7 +2,7 @@
 
 use wasmtime::{Result, bail, ensure};
 
-use super::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, RESPONSE_BODY_BYTES_MAX, Verdict};
+use super::context::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, RESPONSE_BODY_BYTES_MAX, Verdict};
 use crate::bindings::slidegate::filter::http::Host;
 use crate::bindings::slidegate::filter::types::{self, Header, HeaderEdit, Response, StreamId};
 

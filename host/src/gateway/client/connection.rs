@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{ClientError, causes, chain};
+use super::error::{ClientError, causes, chain};
 use crate::gateway::socket::PIECE_MAX;
 
 /// Looks names up, each time anew, and connects to the first address that accepts.

@@ -11,8 +11,8 @@ use hyper::http::uri::Authority;
 use hyper::{Request, Response};
 
 use super::connection::{Connector, Received};
+use super::error::{ClientError, causes};
 use super::replay::AttemptBody;
-use super::{ClientError, causes};
 use crate::gateway::headers::FIELDS_MAX;
 
 /// So many connections to one upstream wait for a request at most; each has buffers of some 30 KB. Only a flood leaves more behind.

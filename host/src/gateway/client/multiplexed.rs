@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::OnceCell;
 
 use super::connection::{Connector, Received};
+use super::error::{ClientError, causes};
 use super::replay::AttemptBody;
-use super::{ClientError, causes};
 use crate::gateway::headers::HEADERS_SIZE_MAX;
 
 /// How often an upstream that sends nothing while requests wait is asked whether it still lives.

@@ -134,7 +134,8 @@ impl Body for AttemptBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::body::{Source, Upload};
+    use crate::gateway::body::Source;
+    use crate::gateway::upload::Upload;
     use http_body_util::BodyExt;
     use tokio::runtime::Builder;
     use tokio::sync::mpsc;

@@ -1,0 +1,21 @@
+//! How the gateway ends: first a word to clients, then no new requests, then nothing.
+
+use tokio_util::sync::CancellationToken;
+
+/// When connections have to end.
+#[derive(Clone, Default)]
+pub(crate) struct Ending {
+    /// Soon: connections are still accepted, but clients are told to go elsewhere.
+    pub(crate) lame_duck: CancellationToken,
+    /// No new requests; those in flight go on.
+    pub(crate) drain: CancellationToken,
+    /// At once.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Ending {
+    /// Whether an answer should be the last of its connection.
+    pub(crate) fn is_near(&self) -> bool {
+        self.lame_duck.is_cancelled() || self.drain.is_cancelled()
+    }
+}

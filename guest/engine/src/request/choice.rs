@@ -49,12 +49,14 @@ impl<'a> From<Value<'a>> for Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// Goes by the values of another reading of the same request too: which of them the server takes is not known.
-    pub(crate) fn join(&mut self, other: Choice<'a>) {
+    /// Goes by the values of another reading of the same request too, in which the bytes of `ends` may end a value: which reading
+    /// is the server's is not known.
+    pub(crate) fn join(&mut self, other: Choice<'a>, ends: &[u8]) {
         self.is_refused |= other.is_refused;
         for value in other.values {
             let goes_on = |long: &[u8], short: &[u8]| {
-                !short.is_empty() && long.strip_prefix(short).is_some_and(|rest| matches!(rest, [b';' | b'#' | b',', ..]))
+                let end = long.strip_prefix(short).and_then(<[u8]>::first);
+                !short.is_empty() && end.is_some_and(|byte| ends.contains(byte))
             };
             // What all have in common: the longer one is no value to servers that end it there.
             match self.values.iter_mut().find(|kept| goes_on(&kept.text, &value.text) || goes_on(&value.text, &kept.text)) {

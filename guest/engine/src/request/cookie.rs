@@ -4,23 +4,64 @@ use alloc::{borrow::Cow, vec::Vec};
 
 use super::{
     choice::{Choice, Chooser, Value},
-    query::{cut, percent_decoded},
+    query::{self, cut, percent_decoded},
 };
 use crate::rule::Take;
 
 /// The values of the cookie `name` that a rule goes by. White space around names and values does not count, empty values do not.
 ///
 /// A quoted value (Python, Java) and an escaped one (PHP, Express) count as what they stand for, so that one session has one
-/// window; keys may be written either way. A name in another letter case (ASP.NET) or escaped (PHP) is looked at too, and so is
-/// what stands between commas, which separate cookies for some (ASP.NET, servers of RFC 2965).
+/// window; keys may be written either way. A name as it may be spelt in a query, or escaped (PHP), is looked at too, and so is what
+/// stands between commas, which separate cookies for some (ASP.NET, servers of RFC 2965), and behind spaces (Python).
 ///
 /// Stock cuts the value at a second `=` and crashes on the bare name; both are mended here.
 pub(crate) fn cookie<'a>(header: &'a [u8], name: &str, take: Take) -> Choice<'a> {
     let mut choice = of_pairs(header.split(|byte| *byte == b';'), name, take);
     if header.contains(&b',') {
-        choice.join(of_pairs(header.split(|byte| matches!(byte, b';' | b',')), name, take));
+        choice.join(of_pairs(header.split(|byte| matches!(byte, b';' | b',')), name, take), b",");
+    }
+    if spaced(header).any(|(_, ends_at_space)| ends_at_space) {
+        choice.join(of_pairs(spaced(header).map(|(pair, _)| pair), name, take), b", \t");
     }
     choice
+}
+
+/// The pairs as Python's `http.cookies` finds them, which also takes a space for their end where another pair follows, and nothing in
+/// quotes; and whether each ends at a space.
+fn spaced(header: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
+    let mut rest = header;
+    core::iter::from_fn(move || {
+        let pairs = trim_start(rest);
+        let (name, value) = cut(pairs, b'=');
+        let quoted = value.strip_prefix(b"\"").and_then(quoted_length).filter(|_| !name.contains(&b';'));
+        let searched = quoted.map_or(0, |length| name.len().saturating_add(length));
+        let ends = |at: &usize| pairs.get(*at) == Some(&b';') || begins_pair(pairs.get(*at..).unwrap_or_default());
+        let end = (searched..pairs.len()).find(ends).unwrap_or(pairs.len());
+        let (pair, after) = pairs.split_at_checked(end)?;
+        rest = after.strip_prefix(b";").unwrap_or(after);
+        (!pairs.is_empty()).then_some((pair, after.first().is_some_and(|byte| *byte != b';')))
+    })
+}
+
+/// Whether there is a space, then a name, and an equals sign.
+fn begins_pair(text: &[u8]) -> bool {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    if !text.first().is_some_and(is_space) {
+        return false;
+    }
+    let name = text.trim_ascii_start();
+    let length = name.iter().position(|byte| *byte == b'=' || is_space(byte));
+    length.is_some_and(|length| length > 0 && name.get(length) == Some(&b'='))
+}
+
+/// How much of a text is before the quote that ends it.
+fn quoted_length(text: &[u8]) -> Option<usize> {
+    let mut is_escaped = false;
+    text.iter().position(|byte| {
+        let ends = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        ends
+    })
 }
 
 fn of_pairs<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str, take: Take) -> Choice<'a> {
@@ -45,16 +86,16 @@ fn of_pairs<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str, take: Take) -
     }
     let mut choice = exact.choice();
     if is_spelt_otherwise {
-        choice.join(alike.choice());
+        choice.join(alike.choice(), b"");
     }
     choice
 }
 
 fn is_alike(key: &[u8], name: &str) -> bool {
     if key.contains(&b'%') {
-        return percent_decoded(key, |byte| byte).eq_ignore_ascii_case(name.as_bytes());
+        return query::is_alike(&percent_decoded(key, |byte| byte), name);
     }
-    key.eq_ignore_ascii_case(name.as_bytes())
+    query::is_alike(key, name)
 }
 
 /// A cookie's value as it is counted, and as it is written.
@@ -153,6 +194,13 @@ mod tests {
             "%6b=v",
             "K=v",
             ";;;k=v;;;",
+            "k[]=v",
+            "k[0]=v",
+            "%6b[]=v",
+            "a=1 k=v",
+            "a=1\tk=v; b=2",
+            "a=\"1; \\\" 2\" k=v",
+            "a=1 b=2  k=v c=3",
         ] {
             check(header.as_bytes(), &["v"]);
         }
@@ -161,11 +209,19 @@ mod tests {
         check(b"k=%zz%4", &["%zz%4"]);
         check(b"k=\"a", &["\\\"a"]);
         check(b"k=\xff", &["\\xff"]);
+        check(b"k=John Smith", &["John Smith"]);
+        check(b"k=\"a b=c\"", &["a b=c"]);
+        check(b"k=\"a \\\" b=c\"; d=1", &["a \\\" b=c"]);
+        check(b"k = a=b", &["a=b"]);
+        for spelling in ["a.b", "a b", "a[b", "a%2Eb", "A.B", "a.b[]"] {
+            let header = alloc::format!("{spelling}=v");
+            assert_eq!(cookie(header.as_bytes(), "a_b", Take::First).values.len(), 1, "{header}");
+        }
     }
 
     #[test]
     fn no_value() {
-        for header in ["k", "k=", "k= ", "kk=v; xk=v", "", ";;;", "=v", "a=k=v", "a;k"] {
+        for header in ["k", "k=", "k= ", "kk=v; xk=v", "", ";;;", "=v", "a=k=v", "a;k", "a=\" k=v\"", "a=1 [k]=v"] {
             check(header.as_bytes(), &[]);
         }
     }
@@ -180,6 +236,9 @@ mod tests {
         assert!(cookie(b"k=v,k=w", "k", Take::Refuse).is_refused);
         let whole = cookie(b"k=v,w", "k", Take::First).values;
         assert_eq!(whole[0].written.as_deref(), Some(&b"v,w"[..]), "a key may be written so");
+        check(b"k=v a=1", &["v"]);
+        check(b"a=1 k=w; k=v", &["v", "w"]);
+        assert_eq!(cookie(b"k=v a=1", "k", Take::First).values[0].written.as_deref(), Some(&b"v a=1"[..]));
         check(b"k=b; K=a", &["b"]);
         assert_eq!(values(b"k=a; k=b; K=c", Take::All), ["a", "b", "c"]);
         assert_eq!(values(b"k=a; k=b", Take::Last), ["b"]);

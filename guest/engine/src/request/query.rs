@@ -3,7 +3,7 @@
 //! Stock reads a query as Go does and gives up on the whole of it for one bad escape or semicolon, so that `?apikey=k&x=%zz` is
 //! free; what stands behind the gateway reads `apikey` all the same. So nothing spoils a query here: an escape that is none stands
 //! for itself. Where servers differ, every reading counts: a semicolon separates for old ones, a `#` does not end the query for
-//! careless ones, and some find a name in another letter case, with `[]` behind it or with dots for underscores.
+//! careless ones, and some find a name in another letter case, with `[]` behind it, or with dots and the like for underscores.
 
 use alloc::{borrow::Cow, vec::Vec};
 
@@ -15,7 +15,7 @@ pub(crate) fn query_parameter<'a>(path: &'a [u8], name: &str, take: Take) -> Cho
     let (without_fragment, fragment) = cut(path, b'#');
     let mut choice = of_query(cut(without_fragment, b'?').1, name, take);
     if !fragment.is_empty() {
-        choice.join(of_query(cut(path, b'?').1, name, take));
+        choice.join(of_query(cut(path, b'?').1, name, take), b"#");
     }
     choice
 }
@@ -23,7 +23,7 @@ pub(crate) fn query_parameter<'a>(path: &'a [u8], name: &str, take: Take) -> Cho
 fn of_query<'a>(query: &'a [u8], name: &str, take: Take) -> Choice<'a> {
     let mut choice = of_pieces(query.split(|byte| *byte == b'&'), name, take);
     if query.contains(&b';') {
-        choice.join(of_pieces(query.split(|byte| matches!(byte, b'&' | b';')), name, take));
+        choice.join(of_pieces(query.split(|byte| matches!(byte, b'&' | b';')), name, take), b";");
     }
     choice
 }
@@ -44,23 +44,26 @@ fn of_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, name: &str, take: Take)
     }
     let mut choice = exact.choice();
     if is_spelt_otherwise {
-        choice.join(alike.choice());
+        choice.join(alike.choice(), b"");
     }
     choice
 }
 
 /// Whether some server takes this for the name: without regard to case (ASP.NET), up to a bracket (PHP, Rails, Express), up to
-/// a zero byte, after spaces, and with dots or spaces for underscores (PHP).
-fn is_alike(key: &[u8], name: &str) -> bool {
+/// a zero byte, after spaces, and with dots, spaces or a bracket that nothing closes for underscores (PHP).
+pub(super) fn is_alike(key: &[u8], name: &str) -> bool {
     let start = key.iter().position(|byte| *byte != b' ').unwrap_or(key.len());
     let key = key.get(start..).unwrap_or_default();
-    let end = key.iter().skip(1).position(|byte| matches!(byte, b'[' | 0)).map_or(key.len(), |at| at.saturating_add(1));
-    let key = key.get(..end).unwrap_or_default();
+    let before = |is_end: fn(u8) -> bool| {
+        let end = key.iter().skip(1).position(|byte| is_end(*byte)).map_or(key.len(), |at| at.saturating_add(1));
+        key.get(..end).unwrap_or_default()
+    };
     let folded = |byte: u8| match byte {
-        b'.' | b' ' => b'_',
+        b'.' | b' ' | b'[' => b'_',
         byte => byte.to_ascii_lowercase(),
     };
-    key.len() == name.len() && key.iter().zip(name.bytes()).all(|(one, other)| folded(*one) == folded(other))
+    let is_name = |key: &[u8]| key.len() == name.len() && key.iter().zip(name.bytes()).all(|(one, other)| folded(*one) == folded(other));
+    is_name(before(|byte| matches!(byte, b'[' | 0))) || (!key.contains(&b']') && is_name(before(|byte| byte == 0)))
 }
 
 /// The bytes that a key or a value of a query stands for: a plus sign is a space, and an escape that is none is itself.
@@ -185,7 +188,12 @@ mod tests {
             check(alloc::format!("/?{key}=v&k=a").as_bytes(), &["a", "v"]);
         }
         assert_eq!(values(b"/?api.key=v", "api_key", Take::First), ["v"]);
-        assert_eq!(values(b"/?API+key=v", "api_key", Take::First), ["v"]);
+        for key in ["API+key", "api[key", "api%5Bkey", "api[key%00", "+api.key[]"] {
+            assert_eq!(values(alloc::format!("/?{key}=v").as_bytes(), "api_key", Take::First), ["v"], "{key}");
+        }
+        for key in ["api[key]", "api[]key", "api]key", "api-key"] {
+            assert!(values(alloc::format!("/?{key}=v").as_bytes(), "api_key", Take::First).is_empty(), "{key}");
+        }
     }
 
     #[test]

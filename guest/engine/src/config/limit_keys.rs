@@ -1,6 +1,11 @@
 //! `limit_keys`: which values a rule item applies to, and how much each may have.
 
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
 
 use ipnet::IpNet;
 
@@ -157,6 +162,7 @@ fn network(reader: &mut Reader, path: Path<'_>, key: &str) -> Option<Matcher> {
 struct Overlaps {
     texts: BTreeMap<String, usize>,
     networks: BTreeMap<IpNet, usize>,
+    prefix_lengths: BTreeSet<u8>,
     all: Option<usize>,
     told: bool,
 }
@@ -172,6 +178,11 @@ impl Overlaps {
         } else if let Some(all) = self.all.filter(|_| !self.told) {
             self.told = true;
             reader.warn(path, format_args!("is never reached, nor what follows: `limit_keys[{all}]` takes every value"));
+        } else if let Some((wider, first)) = self.wider(matcher).filter(|_| self.all.is_none()) {
+            reader.warn(path, format_args!("is never reached: `limit_keys[{first}]`, {wider}, has all its addresses"));
+        }
+        if let Matcher::Network(network) = matcher {
+            self.prefix_lengths.insert(network.prefix_len());
         }
         let takes_all = match matcher {
             Matcher::Any => true,
@@ -181,6 +192,16 @@ impl Overlaps {
         if takes_all {
             self.all.get_or_insert(index);
         }
+    }
+
+    /// The network before this one that it is a part of, and where it stands.
+    fn wider(&self, matcher: &Matcher) -> Option<(IpNet, usize)> {
+        let Matcher::Network(network) = matcher else { return None };
+        let mut around = core::iter::successors(network.supernet(), IpNet::supernet);
+        around.find_map(|wider| {
+            let is_known = self.prefix_lengths.contains(&wider.prefix_len());
+            is_known.then(|| self.networks.get(&wider.trunc())).flatten().map(|first| (wider.trunc(), *first))
+        })
     }
 }
 

@@ -252,6 +252,19 @@ fn the_first_of_two_equal_keys_counts_and_the_other_is_told() {
         {"key": "10.9.9.9/8", "query_per_second": 2}
     ]}));
     assert!(warnings(&networks)[0].contains("limit_keys[1]: has the same key as `limit_keys[0]`"));
+    let by_address = |keys: &[&str]| {
+        let keys: Vec<Value> = keys.iter().map(|key| json!({"key": key, "query_per_second": 1})).collect();
+        warnings(&with_item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": keys})))
+    };
+    assert_eq!(
+        by_address(&["10.1.1.1/8", "11.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32"]),
+        [
+            "rule_items[0].limit_keys[2]: is never reached: `limit_keys[0]`, 10.0.0.0/8, has all its addresses",
+            "rule_items[0].limit_keys[3]: is never reached: `limit_keys[2]`, 10.1.0.0/16, has all its addresses",
+        ]
+    );
+    assert_eq!(by_address(&["10.1.2.3", "10.1.0.0/16", "10.0.0.0/8", "2001:db8::1", "2001:db8::/32", "0.0.0.0/0"]), [""; 0]);
+    assert_eq!(by_address(&["10.0.0.0/8", "::/0", "10.1.0.0/16"]).len(), 1, "what follows an entry for all is told once");
 }
 
 #[test]

@@ -194,7 +194,7 @@ pub(crate) fn either(names: &[&str]) -> String {
     }
 }
 
-/// The known name that most probably was meant: one that begins alike, else the most similar one if it is similar at all.
+/// The known name that most probably was meant: of those that begin with the other or are similar, the one that begins most alike.
 pub(crate) fn nearest<'n>(seen: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     const ALIKE_MIN: usize = 3;
     const SIMILARITY_MIN: f64 = 0.8;
@@ -203,9 +203,11 @@ pub(crate) fn nearest<'n>(seen: &str, known: impl IntoIterator<Item = &'n str>) 
     let rank = |name: &'n str| {
         let known = folded(name);
         let begins_alike = seen.len().min(known.len()) >= ALIKE_MIN && (seen.starts_with(&known) || known.starts_with(&seen));
-        (begins_alike, strsim::jaro_winkler(&seen, &known), name)
+        let similarity = strsim::jaro_winkler(&seen, &known);
+        let shared = seen.bytes().zip(known.bytes()).take_while(|(one, other)| one == other).count();
+        (begins_alike || similarity >= SIMILARITY_MIN).then_some((shared, similarity, name))
     };
-    let ranked = known.into_iter().map(rank).filter(|(begins_alike, similarity, _)| *begins_alike || *similarity >= SIMILARITY_MIN);
+    let ranked = known.into_iter().filter_map(rank);
     let best = ranked.max_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)).then(other.2.cmp(one.2)));
     best.map(|(_, _, name)| name)
 }
@@ -266,7 +268,21 @@ mod tests {
 
     #[test]
     fn what_begins_alike_is_meant_and_else_the_most_similar() {
-        let known = ["listen", "admin", "workers", "upstream", "routes", "redis", "filter", "timeouts", "log", "limits", "request_headers"];
+        let known = [
+            "listen",
+            "admin",
+            "workers",
+            "upstream",
+            "routes",
+            "redis",
+            "filter",
+            "timeouts",
+            "log",
+            "limits",
+            "request_headers",
+            "connections",
+            "connections_per_address",
+        ];
         for (seen, meant) in [
             ("upstrem", Some("upstream")),
             ("upstreams", Some("upstream")),
@@ -278,6 +294,9 @@ mod tests {
             ("fliter", Some("filter")),
             ("requestHeaders", Some("request_headers")),
             ("request_header_timeout", Some("request_headers")),
+            ("connection", Some("connections")),
+            ("connections_per_adress", Some("connections_per_address")),
+            ("connections_per_ip", Some("connections_per_address")),
             ("colour", None),
             ("", None),
             ("x", None),

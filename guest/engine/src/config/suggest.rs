@@ -23,7 +23,19 @@ const OTHER_WINDOWS: [(&str, &str); 4] = [("month", "30d"), ("week", "7d"), ("ye
 
 /// What people write for a field that is called quite otherwise. `rules` is what other limiters call it, and `_rules_` would be
 /// something else.
-const OTHER_WORDS: [(&str, &str); 4] = [("rules", "rule_items"), ("items", "rule_items"), ("keys", "key"), ("value", "key")];
+const OTHER_WORDS: [(&str, &str); 8] = [
+    ("rules", "rule_items"),
+    ("items", "rule_items"),
+    ("matchrules", "_rules_"),
+    ("rejectedbody", "rejected_msg"),
+    ("keys", "key"),
+    ("value", "key"),
+    ("qps", "query_per_second"),
+    ("rps", "query_per_second"),
+];
+
+/// What people count, beside queries in any spelling: `requests_per_minute`, `per_hour`.
+const COUNTED: [&str; 6] = ["", "request", "requests", "req", "reqs", "rate"];
 
 /// Where each field stands, for one that stands elsewhere.
 const PLACES: [(&[&str], &str); 9] = [
@@ -78,14 +90,20 @@ fn meant(name: &str, known: &[&str]) -> Vec<String> {
     if name.len() > NAME_MAX {
         return Vec::new();
     }
+    // Between underscores stand a few only, and nothing else is meant by what stands there.
+    let is_reserved = |name: &str| name.starts_with('_') && name.ends_with('_');
+    let reserved: Vec<&str> = known.iter().copied().filter(|field| is_reserved(name) && is_reserved(field)).collect();
+    let known = if reserved.is_empty() { known } else { &reserved };
     let name = folded(name);
     let text: String = name.iter().collect();
-    if let Some((_, windows)) = OTHER_WINDOWS.iter().find(|(unit, _)| text.starts_with("quer") && text.contains(unit))
+    let counted = text.split_once("per").filter(|(counted, _)| counted.starts_with("quer") || COUNTED.contains(counted));
+    if let Some((_, windows)) =
+        OTHER_WINDOWS.iter().find(|(unit, _)| (counted.is_some() || text.starts_with("quer")) && text.contains(unit))
         && known.contains(&"window")
     {
         return Vec::from([format!("`limit` with `window: {windows}`")]);
     }
-    if let Some(rate) = text.strip_prefix("quer").and_then(|rest| rest.split_once("per")).map(|(_, rate)| rate)
+    if let Some((_, rate)) = counted
         && known.contains(&"window")
     {
         return by_rate(rate);
@@ -133,7 +151,9 @@ pub(super) fn either(words: &[String]) -> String {
 /// The known names that a name is the beginning of, or the one that begins most alike and is like it. A wrong suggestion ruins
 /// a limit, so rather none than a far one.
 fn nearest<'a>(name: &[char], known: &[&'a str]) -> Vec<&'a str> {
-    let plain = known.iter().copied().filter(|field| !field.starts_with('_') || name.starts_with(&['m', 'a', 't', 'c', 'h']));
+    let is_plain = |field: &&str| !field.starts_with('_') || name.starts_with(&['m', 'a', 't', 'c', 'h']);
+    let all_reserved = known.iter().all(|field| field.starts_with('_'));
+    let plain = known.iter().copied().filter(|field| all_reserved || is_plain(field));
     let fields: Vec<(&str, Vec<char>)> = plain.map(|field| (field, folded(field))).collect();
     let begun: Vec<&str> = fields.iter().filter(|(_, letters)| letters.starts_with(name)).map(|(field, _)| *field).collect();
     if name.len() >= BEGINNING_MIN && (1..=BEGUN_MAX).contains(&begun.len()) {
@@ -222,6 +242,11 @@ mod tests {
             ("query_per_half_hour", "`limit` with `window`"),
             ("query_per_decade", "`limit` with `window`"),
             ("query_per", ""),
+            ("requests_per_second", "`query_per_second`"),
+            ("request_per_month", "`limit` with `window: 30d`"),
+            ("per_minute", "`query_per_minute`"),
+            ("ratePerDay", "`query_per_day`"),
+            ("qps", "`query_per_second`"),
             ("windows", "`window`"),
             ("keys", "`key`"),
             ("unlimitted", "`unlimited`"),
@@ -235,6 +260,9 @@ mod tests {
             ("rejectd_code", "`rejected_code`"),
             ("rejected_message", "`rejected_msg`"),
             ("global_treshold", "`global_threshold`"),
+            ("rejected_body", "`rejected_msg`"),
+            ("matchRules", "`_rules_`"),
+            ("_rule_", "`_rules_`"),
             ("exemptions", "`exempt`"),
             ("hash_value", "`hash_values`"),
             ("failuremode", "`failure_mode`"),

@@ -186,11 +186,15 @@ impl slidegate::Request for View {
             let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
             return (!values.is_empty()).then(|| values.join(b"; ".as_slice()));
         }
-        self.headers().get(name).map(|value| value.as_bytes().to_vec())
+        let headers = self.headers();
+        let value = headers.get(name).or_else(|| headers::spelt_otherwise(&headers, name).next());
+        value.map(|value| value.as_bytes().to_vec())
     }
 
+    /// Fields that are spelt otherwise come first, so that the last one is a proxy's that writes the name as it is.
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
-        self.headers().get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
+        let headers = self.headers();
+        headers::spelt_otherwise(&headers, name).chain(headers.get_all(name)).map(|value| value.as_bytes().to_vec()).collect()
     }
 
     fn source_address(&self) -> Option<SocketAddr> {
@@ -234,6 +238,24 @@ mod tests {
         assert_eq!(read(Request::connect("a:443").header("host", "a")), Err(StatusCode::METHOD_NOT_ALLOWED));
         assert_eq!(read(Request::trace("/").header("host", "a")), Err(StatusCode::METHOD_NOT_ALLOWED));
         assert_eq!(read(Request::get("/x").header("host", "a.:")), Ok("a.:".to_owned()));
+    }
+
+    #[test]
+    fn an_underscore_for_a_hyphen_hides_no_field() {
+        let request = |fields: &[(&'static str, &'static str)]| {
+            let builder = fields.iter().fold(Request::get("http://a/"), |request, (name, value)| request.header(*name, *value));
+            let (parts, ()) = builder.body(()).expect("a request").into_parts();
+            let admitted = admit(&parts, PathRules::Normalize).unwrap_or_else(|_| panic!("admitted"));
+            View::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None)
+        };
+        let view = request(&[("x_api_key", "a"), ("x-user_id", "b"), ("x.tenant", "c"), ("to_ken", "d")]);
+        let first = |name: &str| slidegate::Request::header(&view, name).map(|value| String::from_utf8_lossy(&value).into_owned());
+        assert_eq!(["x-api-key", "x_api-key", "x_api_key"].map(first), ["a", "a", "a"].map(|value| Some(value.to_owned())));
+        assert_eq!(["x-user-id", "x_user_id"].map(first), ["b", "b"].map(|value| Some(value.to_owned())));
+        assert_eq!(["x-tenant", "token", "x-api-ke", "a"].map(first), [None, None, None, None]);
+        let both = request(&[("x-forwarded-for", "1.1.1.1"), ("x_forwarded_for", "9.9.9.9")]);
+        assert_eq!(slidegate::Request::header(&both, "x-forwarded-for").as_deref(), Some(&b"1.1.1.1"[..]));
+        assert_eq!(slidegate::Request::header_values(&both, "x-forwarded-for"), [b"9.9.9.9", b"1.1.1.1"]);
     }
 
     #[test]

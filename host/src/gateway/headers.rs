@@ -94,6 +94,15 @@ pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) 
     }
 }
 
+/// The fields whose name is this one but for underscores and hyphens. To applications behind CGI or WSGI they are fields of this name.
+pub(crate) fn spelt_otherwise<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h HeaderValue> {
+    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let is_same = move |field: &str| field.len() == name.len() && field.bytes().map(folded).eq(name.bytes().map(folded));
+    let may_differ = name.contains(['-', '_']);
+    let fields = headers.iter().filter(move |(field, _)| may_differ && field.as_str() != name && is_same(field.as_str()));
+    fields.map(|(_, value)| value)
+}
+
 /// What an OPTIONS request says of how many proxies it may still pass (RFC 9110, section 7.6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hops {

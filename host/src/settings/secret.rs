@@ -55,8 +55,8 @@ pub(crate) fn text_shown(text: &str) -> String {
     }
 }
 
-/// A copy of a document without secrets: the values of fields named like one, what URLs hold, and keys of `limit_keys` that are long or
-/// of rules whose values are hashed.
+/// A copy of a document without secrets: the values of fields named like one, what URLs hold, values of headers that exempt from limits,
+/// and keys of `limit_keys` that are long or of rules whose values are hashed.
 pub(crate) fn without_secrets(value: &Value) -> Value {
     cleared(value, None)
 }
@@ -73,6 +73,7 @@ fn cleared(value: &Value, policy: Option<bool>) -> Value {
                 let value = match (name.as_str(), value) {
                     (_, Value::Null) => Value::Null,
                     (name, _) if is_secret_name(name) => Value::from(HIDDEN),
+                    ("exempt", exempt) => exempt_shown(exempt),
                     ("limit_keys", keys) if !is_by_address || hashes.or(policy) == Some(true) => {
                         keys_shown(keys, hashes.or(policy).unwrap_or_else(|| is_hashed_unless_told(fields)))
                     }
@@ -112,6 +113,20 @@ fn is_hashed_unless_told(rule: &Map<String, Value>) -> bool {
     given(["limit_by_cookie", "limit_by_per_cookie"]).is_some()
         || given(["limit_by_header", "limit_by_per_header"]).is_some_and(has_such_a_name)
         || given(["limit_by_param", "limit_by_per_param"]).is_some_and(has_such_a_name)
+}
+
+/// Who knows the value of such a header is not limited.
+fn exempt_shown(exempt: &Value) -> Value {
+    let hidden = |value: &Value| if value == "*" || value.is_null() { value.clone() } else { Value::from(HIDDEN) };
+    let values = |values: &Value| match values {
+        Value::Array(list) => list.iter().map(hidden).collect(),
+        other => hidden(other),
+    };
+    let mut shown = without_secrets(exempt);
+    if let Some(Value::Object(headers)) = shown.get_mut("headers") {
+        headers.values_mut().for_each(|value| *value = values(value));
+    }
+    shown
 }
 
 fn keys_shown(keys: &Value, is_hashed: bool) -> Value {
@@ -315,6 +330,17 @@ mod tests {
         assert_eq!(keys(1), ["2001:db8:1:2:3:4:5:6/128"]);
         assert_eq!((&shown["hash_key"], &shown["rejected_msg"]), (&json!("***"), &json!("***")));
     }
+
+    #[test]
+    fn what_exempts_from_limits_is_not_shown() {
+        let exempt = json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "hush"], "x-other": "hush", "x-key": ["hush"], "x": 7}});
+        let shown = without_secrets(&json!({"filter": {"_rules_": [{"exempt": exempt}]}}));
+        let expected =
+            json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "***"], "x-other": "***", "x-key": ["***"], "x": "***"}});
+        assert_eq!(shown["filter"]["_rules_"][0]["exempt"], expected);
+        assert_eq!(without_secrets(&json!({"exempt": ["x", null]})), json!({"exempt": ["x", null]}));
+    }
+
     #[test]
     fn keys_of_hashed_rules_are_cut_whatever_their_length() {
         let keys = json!([{"key": "sk-123456"}, {"key": "abc"}, {"key": "*"}, {"key": "regexp:^a"}]);

@@ -182,10 +182,15 @@ struct Server {
 impl Server {
     fn parse(url: &str) -> Result<Self, String> {
         let parsed = redis::parse_redis_url(url).ok_or(EXPECTED)?;
-        let has_database = match parsed.scheme() {
-            "redis" => !parsed.path().trim_matches('/').is_empty(),
-            _ => parsed.query_pairs().any(|(name, _)| name == "db"),
+        let database = match parsed.scheme() {
+            "redis" => Some(parsed.path().trim_matches('/').to_owned()).filter(|path| !path.is_empty()),
+            _ => parsed.query_pairs().find(|(name, _)| name == "db").map(|(_, value)| value.into_owned()),
         };
+        let has_database = database.is_some();
+        // Not shown: it may be the end of a password with a slash in it.
+        if database.is_some_and(|database| database.parse::<i64>().is_err()) {
+            return Err("expected the database to be a number, as in `redis://host:6379/3` or `unix:///path?db=3`".to_owned());
+        }
         let info = parsed.into_connection_info().map_err(|error| {
             let reason = error.to_string();
             // The crate puts its own category behind the reason.
@@ -285,6 +290,14 @@ mod tests {
             assert!(Location::parse(url).is_ok(), "{url}");
         }
         assert!(Location::parse("unix:///x?pass=hu#sh").is_err_and(|reason| reason.contains("%23")));
+    }
+
+    #[test]
+    fn a_database_is_a_number() {
+        for url in ["redis://h/hush", "rediss://h:1/1/2", "unix:///x?db=hush", "redis+sentinel://a/m/hush"] {
+            let reason = Location::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
+            assert!(reason.contains("the database to be a number") && !reason.contains("hush"), "{url}: {reason}");
+        }
     }
 
     #[test]

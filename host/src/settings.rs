@@ -305,9 +305,14 @@ fn read_route_list(list: &Value, rules: PathRules, mistakes: &mut Vec<Mistake>) 
     let mut routes: Vec<RouteSettings> = Vec::new();
     for (index, value) in list.iter().enumerate() {
         let path = format!("routes[{index}]");
+        let mistakes_before = mistakes.len();
         let Some(route) = Fields::of(&path, value, mistakes).and_then(|fields| read_route(fields, rules, mistakes)) else {
             continue;
         };
+        // What could not be read stands as its default, and is not to be compared.
+        if mistakes.len() > mistakes_before {
+            continue;
+        }
         if let Some(twin) = routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix) {
             let message = format!("has the same `host` and `path_prefix` as route {}, which would always win", fields::quoted(&twin.name));
             mistakes.push(Mistake::new(&path, message));

@@ -118,6 +118,9 @@ fn routes_are_asked_for_once() {
     assert!(mistakes("routes: []")[0].contains("at least one route"));
     let twins = mistakes("routes: [{name: a, upstream: 'http://a'}, {name: b, upstream: 'http://b'}]");
     assert_eq!(twins, ["routes[1]: has the same `host` and `path_prefix` as route `a`, which would always win"]);
+    let wrong =
+        mistakes("routes: [{name: a, upstream: 'http://a'}, {host: 'b:80', upstream: 'http://b'}, {path_prefix: c, upstream: 'http://c'}]");
+    assert_eq!(wrong.len(), 2, "a host and a prefix that are wrong are no twins: {wrong:?}");
 }
 
 #[test]

@@ -53,6 +53,8 @@ fn each_redis_is_told_of_before_the_first_request() {
     wait_until("it is noticed without a request", || up(&gateway, "first") == Some(0.0));
     first.restart_empty();
     wait_until("that it is back as well", || up(&gateway, "first") == Some(1.0));
+    let again = gateway.wait_log("database 0 again");
+    assert!(again.contains("WARN"), "as loud as what it ends: {again}");
     assert_eq!(gateway.log_lines("Redis first:6379").iter().filter(|line| line.contains("connect")).count(), 3, "{}", gateway.log());
     assert!(!gateway.log().contains("hush") && upstream.requests() == 0);
 }

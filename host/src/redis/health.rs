@@ -133,7 +133,8 @@ impl Health {
         match facts.state() {
             RedisState::Down(cause) => tracing::warn!("no connection to Redis {place}: {cause}"),
             _ if is_first => tracing::info!("connected to Redis {place}{as_what}"),
-            _ => tracing::info!("connected to Redis {place} again{as_what}"),
+            // As loud as what it ends: a log that shows the one shows the other.
+            _ => tracing::warn!("connected to Redis {place} again{as_what}"),
         }
     }
 

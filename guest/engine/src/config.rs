@@ -8,8 +8,10 @@
 
 mod describe;
 mod document;
+mod error;
 mod exempt;
 mod hashing;
+mod known_fields;
 mod limit;
 mod limit_by;
 mod limit_keys;
@@ -29,9 +31,9 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use core::fmt;
 
-use self::{document::Node, reader::Reader, service::Services};
+pub use self::error::ConfigError;
+use self::{describe::Description, document::Node, reader::Reader, service::Services};
 use crate::{redis::Service, rule::Ruleset};
 
 /// A configuration that was understood.
@@ -43,15 +45,6 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Oddities that are no errors, each a sentence.
     pub warnings: Vec<String>,
-}
-
-/// One mistake in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// Where, as in `rule_items[0].limit_keys[2].key`; empty for the whole document.
-    pub path: String,
-    /// What was seen and what was expected.
-    pub message: String,
 }
 
 /// The id that the gateway gave this plugin (`_plugin_id_`), which is no part of what it does: lines carry it, even those that
@@ -81,15 +74,6 @@ impl Config {
 
     /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the beginning.
     pub fn describe(&self) -> String {
-        describe::Description(self).to_string()
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            return f.write_str(&self.message);
-        }
-        write!(f, "{}: {}", self.path, self.message)
+        Description { ruleset: &self.ruleset, services: &self.services }.to_string()
     }
 }

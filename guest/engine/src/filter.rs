@@ -31,7 +31,7 @@ use crate::{
     refusals::KnownRefusals,
     request::RequestView,
     rule::{FailureMode, Policy},
-    store::{Cause, Store},
+    store::{Store, failure::Cause},
     telemetry::{Metric, Tally, Telemetry},
     verdict::{Effect, HeaderEdit, Outcome, Step},
     window::{Decision, script::Script},

@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use crate::{header::Told, store::Cause};
+use crate::{header::Told, store::failure::Cause};
 
 /// Of a request that was refused, or that was decided on without the Redis that should have been asked.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 //! and searched for in linear time.
 
 mod class;
+mod consumed;
 mod translate;
 
 use alloc::{borrow::Cow, format, string::String, string::ToString, vec::Vec};

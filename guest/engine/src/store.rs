@@ -3,8 +3,8 @@
 //!
 //! What a call asks, and what its answer means, is for who asks: see [`Ask`]. Nothing here knows of limits.
 
-mod breaker;
-mod failure;
+pub(crate) mod breaker;
+pub(crate) mod failure;
 mod shortest_way;
 
 use alloc::{
@@ -14,12 +14,9 @@ use alloc::{
     vec::Vec,
 };
 
-pub(crate) use self::{
-    breaker::FAILURES_MAX,
-    failure::{Cause, sayable},
-};
 use self::{
     breaker::{Breaker, Gate},
+    failure::Cause,
     shortest_way::ShortestWay,
 };
 use crate::{

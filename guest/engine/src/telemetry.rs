@@ -14,7 +14,7 @@ use self::{
 use crate::{
     config::Config,
     plan::Plan,
-    store::Cause,
+    store::failure::Cause,
     window::{Decision, Retry},
 };
 

@@ -9,7 +9,6 @@ use alloc::{
 use core::fmt;
 
 use super::{
-    Config,
     document::float_text,
     limit::Span,
     limit_keys::{ANY, REGEXP},
@@ -20,8 +19,8 @@ use crate::{
     key::limit_type,
     redis::Service,
     rule::{
-        ClientIp, Exempt, FailureMode, KeyEntry, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Scope, Source, Take,
-        Trust,
+        ClientIp, Exempt, FailureMode, KeyEntry, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Ruleset, Scope,
+        Source, Take, Trust,
     },
 };
 
@@ -31,11 +30,14 @@ const SHOWN_MAX: usize = 20;
 const TEXT_MAX: usize = 80;
 
 /// Writes a configuration out, a line a fact.
-pub(super) struct Description<'a>(pub(super) &'a Config);
+pub(super) struct Description<'a> {
+    pub(super) ruleset: &'a Ruleset,
+    pub(super) services: &'a [Service],
+}
 
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ruleset = &self.0.ruleset;
+        let ruleset = self.ruleset;
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         let policies = ruleset.scoped.iter().map(|(_, policy)| policy).chain(&ruleset.fallback);
         policies.for_each(|policy| *names.entry(&policy.rule_name).or_default() += 1);
@@ -75,7 +77,7 @@ impl Description<'_> {
         for (number, item) in (1..).zip(&policy.items) {
             rule_item(f, number, item)?;
         }
-        let service = policy.redis.and_then(|index| usize::try_from(index).ok()).and_then(|index| self.0.services.get(index));
+        let service = policy.redis.and_then(|index| usize::try_from(index).ok()).and_then(|index| self.services.get(index));
         match service {
             Some(service) => {
                 line(f, "windows", redis(service))?;

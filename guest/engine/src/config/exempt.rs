@@ -8,18 +8,16 @@ use alloc::{
 
 use super::{
     document::Node,
+    known_fields,
     limit_by::{is_token, networks},
-    policy::emptiness,
-    reader::{Fields, Path, Reader, elements},
+    reader::{Fields, Path, Reader, elements, emptiness},
 };
 use crate::rule::Exempt;
 
-pub(super) const FIELDS: [&str; 4] = ["routes", "methods", "networks", "headers"];
-
 pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Exempt> {
     let Some((path, node)) = fields.get("exempt") else { return Some(Exempt::default()) };
-    let fields = reader.object(path, node, &FIELDS)?;
-    if FIELDS.iter().all(|name| fields.get(name).is_none()) {
+    let fields = reader.object(path, node, &known_fields::EXEMPT)?;
+    if known_fields::EXEMPT.iter().all(|name| fields.get(name).is_none()) {
         reader.error(path, "expected at least one of `routes`, `methods`, `networks` and `headers`");
         return None;
     }

@@ -3,8 +3,7 @@
 use super::{
     document::Node,
     limit_by::opens_doors,
-    policy::optional_flag,
-    reader::{Fields, Reader},
+    reader::{Fields, Reader, optional_flag},
 };
 use crate::{key::ValueHash, rule::Source};
 

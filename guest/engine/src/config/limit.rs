@@ -13,12 +13,6 @@ use super::{
 };
 use crate::rule::Limit;
 
-/// What may stand beside `key`, or in `global_threshold`.
-pub(super) const FIELDS: [&str; 7] =
-    ["query_per_second", "query_per_minute", "query_per_hour", "query_per_day", "limit", "window", "precision"];
-/// The last words of `query_per_*`.
-pub(super) const UNITS: [&str; 4] = ["second", "minute", "hour", "day"];
-
 const QUERY_PER: [(&str, u64); 4] =
     [("query_per_second", 1), ("query_per_minute", 60), ("query_per_hour", 3_600), ("query_per_day", 86_400)];
 const WINDOW_SECONDS_MAX: u64 = 365 * 86_400;

@@ -12,37 +12,12 @@ use ipnet::IpNet;
 
 use super::{
     document::Node,
-    policy::emptiness,
-    reader::{Fields, Path, Reader, elements},
+    reader::{Fields, Path, Reader, elements, emptiness},
 };
 use crate::{
     request,
     rule::{CONSUMER, ClientIp, LimitBy, OnMissing, PATH_ONLY, Source, Take, Trust, is_credentials, is_host},
 };
-
-/// What may stand in an element of `rule_items`.
-pub(super) const FIELDS: [&str; 20] = [
-    "limit_by_header",
-    "limit_by_param",
-    "limit_by_consumer",
-    "limit_by_cookie",
-    "limit_by_per_header",
-    "limit_by_per_param",
-    "limit_by_per_consumer",
-    "limit_by_per_cookie",
-    "limit_by_per_ip",
-    "limit_keys",
-    "name",
-    "max_new_keys_per_second",
-    "dry_run",
-    "trusted_hops",
-    "trusted_proxies",
-    "ipv4_prefix",
-    "ipv6_prefix",
-    "on_missing",
-    "take",
-    "hash_values",
-];
 
 const FROM_REMOTE_ADDR: &str = "from-remote-addr";
 const FROM_HEADER: &str = "from-header-";

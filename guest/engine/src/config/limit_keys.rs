@@ -11,19 +11,16 @@ use ipnet::IpNet;
 
 use super::{
     document::Node,
+    known_fields,
     limit::{self, Precision},
     limit_by::Keys,
-    policy::{emptiness, flag},
-    reader::{Fields, Path, Reader, elements, key_shown, shortened},
+    reader::{Fields, Path, Reader, elements, emptiness, flag, key_shown, shortened},
 };
 use crate::{
     ip_set::{IpSet, canonical, parse_key},
     regexp::Pattern,
     rule::{KeyEntry, KeyIndex, Limit, LimitKeys},
 };
-
-/// What may stand in an entry, beside [`limit::FIELDS`].
-pub(super) const FIELDS: [&str; 3] = ["key", "together", "unlimited"];
 
 pub(super) const REGEXP: &str = "regexp:";
 pub(super) const ANY: &str = "*";
@@ -46,7 +43,7 @@ pub(super) fn read(reader: &mut Reader, item: &Fields<'_>, kind: Option<Keys>, p
         reader.error(path, format_args!("expected at least one key, got {}", emptiness(node)));
         return None;
     }
-    let known: Vec<&str> = FIELDS.into_iter().chain(limit::FIELDS).collect();
+    let known: Vec<&str> = known_fields::KEY.into_iter().chain(known_fields::LIMIT).collect();
     let mut understood = true;
     let mut entries = Vec::new();
     let mut matchers = Vec::new();
@@ -97,7 +94,7 @@ fn entry(
 
 /// No limits, and none may be there.
 fn none(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Limit> {
-    for name in limit::FIELDS.into_iter().chain(["together"]).filter(|name| fields.get(name).is_some()) {
+    for name in known_fields::LIMIT.into_iter().chain(["together"]).filter(|name| fields.get(name).is_some()) {
         reader.error(fields.at(name), "stands beside `unlimited: true`: expected one of them only");
     }
     Vec::new()

@@ -11,9 +11,10 @@ use super::{
     document::Node,
     exempt,
     hashing::Hashing,
+    known_fields,
     limit::{self, Precision},
     limit_by, limit_keys,
-    reader::{Fields, Path, Reader, elements, spelled, truth},
+    reader::{Fields, Path, Reader, elements, emptiness, flag, optional_flag, spelled, truth},
     refusal,
     service::{self, Services},
 };
@@ -21,33 +22,6 @@ use crate::{
     key::limit_type,
     rule::{FailureMode, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Source},
 };
-
-pub(super) const FIELDS: [&str; 21] = [
-    "rule_name",
-    "global_threshold",
-    "rule_items",
-    "rule_match",
-    "show_limit_quota_header",
-    "headers",
-    "rejected_code",
-    "rejected_msg",
-    "redis",
-    "precision",
-    "failure_mode",
-    "local_share",
-    "dry_run",
-    "remember_refusals",
-    "coalesce",
-    "max_new_keys_per_second",
-    "exempt",
-    "hash_values",
-    "hash_key",
-    "rejected_headers",
-    "rejected_content_type",
-];
-
-/// What may stand in `global_threshold` beside its limits.
-pub(super) const THRESHOLD_FIELDS: [&str; 1] = ["name"];
 
 /// How long a refusal is remembered at most, where nothing is said, in microseconds.
 pub(super) const REMEMBER_US: u64 = 5_000_000;
@@ -117,7 +91,7 @@ fn rule_name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
 /// The limits of the threshold, and its name, which is missing if it could not be understood.
 fn global(reader: &mut Reader, fields: &Fields<'_>, precision: Precision) -> (Vec<Limit>, Option<Option<String>>) {
     let Some((path, node)) = fields.get("global_threshold") else { return (Vec::new(), Some(None)) };
-    let known: Vec<&str> = limit::FIELDS.into_iter().chain(THRESHOLD_FIELDS).collect();
+    let known: Vec<&str> = known_fields::LIMIT.into_iter().chain(known_fields::THRESHOLD).collect();
     match reader.object(path, node, &known) {
         Some(fields) => (limit::read(reader, &fields, precision), name(reader, &fields)),
         None => (Vec::new(), None),
@@ -194,7 +168,7 @@ fn identity(item: &RuleItem) -> (&'static str, String, Option<String>) {
 }
 
 fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision, hashing: Option<&Hashing>) -> Option<RuleItem> {
-    let fields = reader.object(path, node, &limit_by::FIELDS)?;
+    let fields = reader.object(path, node, &known_fields::RULE_ITEM)?;
     let (kind, limit_by) = limit_by::read(reader, &fields);
     let dry_run = flag(reader, &fields, "dry_run", false);
     let keys = limit_keys::read(reader, &fields, kind, precision);
@@ -236,32 +210,9 @@ fn entry_of_missing(limit_by: &LimitBy) -> String {
     }
 }
 
-/// An array without elements, or what counts as one, as a message shows it.
-pub(super) fn emptiness(node: &Node) -> &'static str {
-    match node {
-        Node::List(_) => "an empty array",
-        other => other.kind(),
-    }
-}
-
 fn rule_match(reader: &mut Reader, fields: &Fields<'_>) -> Option<RuleMatch> {
     let Some((path, node)) = fields.get("rule_match") else { return Some(RuleMatch::First) };
     reader.choice(path, node, &[("first", RuleMatch::First), ("all", RuleMatch::All)])
-}
-
-pub(super) fn flag(reader: &mut Reader, fields: &Fields<'_>, name: &str, default: bool) -> Option<bool> {
-    match fields.get(name) {
-        Some((path, node)) => reader.boolean(path, node),
-        None => Some(default),
-    }
-}
-
-/// True, false, or nothing said.
-pub(super) fn optional_flag(reader: &mut Reader, fields: &Fields<'_>, name: &str) -> Option<Option<bool>> {
-    match fields.get(name) {
-        Some((path, node)) => reader.boolean(path, node).map(Some),
-        None => Some(None),
-    }
 }
 
 fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode> {

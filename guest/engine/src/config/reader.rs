@@ -10,8 +10,8 @@ use alloc::{
 use core::{fmt, iter, ops::RangeInclusive};
 
 use super::{
-    ConfigError,
     document::{Node, float_text},
+    error::ConfigError,
     suggest::{UnknownField, either},
 };
 
@@ -103,6 +103,30 @@ impl<'a> Fields<'a> {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.fields.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+/// An array without elements, or what counts as one, as a message shows it.
+pub(super) fn emptiness(node: &Node) -> &'static str {
+    match node {
+        Node::List(_) => "an empty array",
+        other => other.kind(),
+    }
+}
+
+/// True or false, or what holds where nothing is said.
+pub(super) fn flag(reader: &mut Reader, fields: &Fields<'_>, name: &str, default: bool) -> Option<bool> {
+    match fields.get(name) {
+        Some((path, node)) => reader.boolean(path, node),
+        None => Some(default),
+    }
+}
+
+/// True, false, or nothing said.
+pub(super) fn optional_flag(reader: &mut Reader, fields: &Fields<'_>, name: &str) -> Option<Option<bool>> {
+    match fields.get(name) {
+        Some((path, node)) => reader.boolean(path, node).map(Some),
+        None => Some(None),
     }
 }
 

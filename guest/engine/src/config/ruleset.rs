@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{
     document::Node,
-    policy,
+    known_fields, policy,
     reader::{Fields, Path, Reader, elements},
     scope,
     service::Services,
@@ -12,15 +12,12 @@ use super::{
 };
 use crate::rule::{Policy, Ruleset, Scope};
 
-/// What stands at the top only.
-pub(super) const FIELDS: [&str; 2] = ["_rules_", "_plugin_id_"];
-
 /// Of these at least one stands at the top if that is meant to be a limiter.
 const LIMITER: [&str; 3] = ["rule_name", "global_threshold", "rule_items"];
 
 /// Reads a document; what could not be understood is reported and missing in the result.
 pub(super) fn read(reader: &mut Reader, services: &mut Services, document: &Node) -> Ruleset {
-    let known: Vec<&str> = policy::FIELDS.into_iter().chain(FIELDS).collect();
+    let known: Vec<&str> = known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Ruleset::default() };
     let fallback = fallback(reader, services, &fields);
     let mut shared = Shared::default();
@@ -39,7 +36,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, document: &Node
 /// The top level's own policy. It is a configuration like the others and gives them nothing.
 fn fallback(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -> Option<Policy> {
     let has_rules = fields.get("_rules_").is_some_and(|(path, node)| elements(&path, node).next().is_some());
-    let has_own = fields.names().any(|name| !FIELDS.contains(&name));
+    let has_own = fields.names().any(|name| !known_fields::DOCUMENT.contains(&name));
     let is_limiter = fields.names().any(|name| LIMITER.contains(&name));
     if !has_own && !has_rules {
         reader.error(fields.path, "nothing is configured: expected `rule_name`, and `global_threshold` or `rule_items`");
@@ -56,7 +53,7 @@ fn fallback(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -
 
 fn scoped(reader: &mut Reader, services: &mut Services, shared: &mut Shared, fields: &Fields<'_>) -> Vec<(Scope, Policy)> {
     let Some((path, node)) = fields.get("_rules_") else { return Vec::new() };
-    let known: Vec<&str> = scope::FIELDS.into_iter().chain(policy::FIELDS).collect();
+    let known: Vec<&str> = known_fields::SCOPE.into_iter().chain(known_fields::POLICY).collect();
     let rule = |(path, node)| {
         let fields = reader.object(path, node, &known)?;
         let scope = scope::read(reader, &fields);

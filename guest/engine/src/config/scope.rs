@@ -2,15 +2,16 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::reader::{Fields, Reader, elements};
+use super::{
+    known_fields,
+    reader::{Fields, Reader, elements},
+};
 use crate::rule::Scope;
-
-pub(super) const FIELDS: [&str; 4] = ["_match_route_", "_match_domain_", "_match_service_", "_match_route_prefix_"];
 
 /// The scope that the fields make. A route wins over a domain, that over a service, that over a prefix, as in stock; what loses
 /// is told.
 pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Scope> {
-    let [route, domain, service, prefix] = FIELDS.map(|name| names(reader, fields, name));
+    let [route, domain, service, prefix] = known_fields::SCOPE.map(|name| names(reader, fields, name));
     let (route, domain, service, prefix) = (route?, domain?, service?, prefix?);
     let given = [!route.is_empty(), !domain.is_empty(), !service.is_empty(), !prefix.is_empty()];
     let (scope, read) = match given {
@@ -20,11 +21,11 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Scope> {
         [_, _, true, _] => (Scope::Service(service), [false, false, true, false]),
         [.., true] => (Scope::RoutePrefix(prefix), [false, false, false, true]),
         [false, false, false, false] => {
-            reader.error(fields.path, format!("expected at least one of `{}`, not empty", FIELDS.join("`, `")));
+            reader.error(fields.path, format!("expected at least one of `{}`, not empty", known_fields::SCOPE.join("`, `")));
             return None;
         }
     };
-    for ((name, given), read) in FIELDS.into_iter().zip(given).zip(read) {
+    for ((name, given), read) in known_fields::SCOPE.into_iter().zip(given).zip(read) {
         if given && !read {
             reader.warn(fields.at(name), "is not looked at, because of the other `_match_*` beside it");
         }

@@ -9,11 +9,10 @@ use alloc::{
 
 use super::{
     document::Node,
+    known_fields,
     reader::{Fields, Path, Reader},
 };
 use crate::redis::Service;
-
-pub(super) const FIELDS: [&str; 6] = ["service_name", "service_port", "username", "password", "timeout", "database"];
 
 const PORT_STATIC: u16 = 80;
 const PORT: u16 = 6_379;
@@ -50,7 +49,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut Services, path: Path<'_>,
         reader.error(path, format!("expected an object with `service_name`, got {}", node.kind()));
         return None;
     }
-    let fields = reader.object(path, node, &FIELDS)?;
+    let fields = reader.object(path, node, &known_fields::REDIS)?;
     let service_name = service_name(reader, &fields);
     let port = number(reader, &fields, "service_port", u16::MAX);
     let username = text(reader, &fields, "username");

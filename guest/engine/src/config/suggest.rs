@@ -3,7 +3,7 @@
 use alloc::{format, string::String, vec::Vec};
 use core::{cmp::min, fmt};
 
-use super::{exempt, limit, limit_by, limit_keys, policy, ruleset, scope, service};
+use super::known_fields;
 
 /// Longer names are not compared.
 const NAME_MAX: usize = 64;
@@ -39,15 +39,15 @@ const COUNTED: [&str; 6] = ["", "request", "requests", "req", "reqs", "rate"];
 
 /// Where each field stands, for one that stands elsewhere.
 const PLACES: [(&[&str], &str); 9] = [
-    (&policy::FIELDS, "at the top or in an element of `_rules_`"),
-    (&ruleset::FIELDS, "at the top only"),
-    (&scope::FIELDS, "in an element of `_rules_`"),
-    (&limit_by::FIELDS, "in an element of `rule_items`"),
-    (&limit_keys::FIELDS, "in an element of `limit_keys`"),
-    (&limit::FIELDS, "in an element of `limit_keys` or in `global_threshold`"),
-    (&service::FIELDS, "in `redis`"),
-    (&exempt::FIELDS, "in `exempt`"),
-    (&policy::THRESHOLD_FIELDS, "in `global_threshold` or in an element of `rule_items`"),
+    (&known_fields::POLICY, "at the top or in an element of `_rules_`"),
+    (&known_fields::DOCUMENT, "at the top only"),
+    (&known_fields::SCOPE, "in an element of `_rules_`"),
+    (&known_fields::RULE_ITEM, "in an element of `rule_items`"),
+    (&known_fields::KEY, "in an element of `limit_keys`"),
+    (&known_fields::LIMIT, "in an element of `limit_keys` or in `global_threshold`"),
+    (&known_fields::REDIS, "in `redis`"),
+    (&known_fields::EXEMPT, "in `exempt`"),
+    (&known_fields::THRESHOLD, "in `global_threshold` or in an element of `rule_items`"),
 ];
 
 /// The message for a field that is none of those known where it stands; the search is made only if it is shown.
@@ -63,7 +63,7 @@ impl fmt::Display for UnknownField<'_> {
 }
 
 fn unknown_field(name: &str, known: &[&str]) -> String {
-    if let Some(unit) = name.strip_prefix("token_per_").filter(|unit| limit::UNITS.contains(unit)) {
+    if let Some(unit) = name.strip_prefix("token_per_").filter(|unit| known_fields::UNITS.contains(unit)) {
         return format!("limits on tokens are not part of this filter, which counts requests: `query_per_{unit}` is its field");
     }
     let elsewhere = || {
@@ -123,7 +123,7 @@ fn by_rate(rate: &str) -> Vec<String> {
         let begins = unit.starts_with(letters) || letters.starts_with(*unit);
         begins || is_short_for(letters, unit) || jaro_winkler(&letters_alone, &unit.chars().collect::<Vec<char>>()) >= UNIT_LIKENESS_MIN
     };
-    let unit = limit::UNITS.into_iter().find(is_near).filter(|_| !letters.is_empty());
+    let unit = known_fields::UNITS.into_iter().find(is_near).filter(|_| !letters.is_empty());
     Vec::from([match (unit, count.trim_start_matches('0')) {
         (None, _) if rate.is_empty() => return Vec::new(),
         (Some(unit), "") if count.is_empty() => format!("`query_per_{unit}`"),
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn no_suggestion_ruins_a_limit() {
-        let entry: Vec<&str> = limit_keys::FIELDS.into_iter().chain(limit::FIELDS).collect();
+        let entry: Vec<&str> = known_fields::KEY.into_iter().chain(known_fields::LIMIT).collect();
         for (name, expected) in [
             ("query_per_sec", "`query_per_second`"),
             ("query_per_s", "`query_per_second`"),
@@ -253,7 +253,7 @@ mod tests {
         ] {
             assert_eq!(meant(name, &entry).join(" "), expected, "{name}");
         }
-        let top: Vec<&str> = policy::FIELDS.into_iter().chain(ruleset::FIELDS).collect();
+        let top: Vec<&str> = known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).collect();
         for (name, expected) in [
             ("rules", "`rule_items`"),
             ("items", "`rule_items`"),
@@ -269,7 +269,7 @@ mod tests {
         ] {
             assert_eq!(meant(name, &top).join(" "), expected, "{name}");
         }
-        assert_eq!(meant("limit_by_ip", &limit_by::FIELDS), ["`limit_by_per_ip`"]);
+        assert_eq!(meant("limit_by_ip", &known_fields::RULE_ITEM), ["`limit_by_per_ip`"]);
         for far in ["colour", "x", "burst", &"x".repeat(1 << 20)] {
             assert_eq!(meant(far, &top), Vec::<String>::new());
         }

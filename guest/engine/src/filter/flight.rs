@@ -12,7 +12,10 @@ use crate::{
     redis::{Command, Form, Reply},
     refusals::{Known, Learnt},
     rule::{Policy, owner_name},
-    store::{Answered, Ask, Cause, Ended, Permit, sayable},
+    store::{
+        Answered, Ask, Ended, Permit,
+        failure::{Cause, sayable},
+    },
     telemetry::{Saved, Tally},
     verdict::Step,
     window::{

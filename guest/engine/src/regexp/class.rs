@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String};
 
-use super::translate::consumed;
+use super::consumed::consumed;
 
 /// POSIX classes; both engines take them for ASCII.
 const POSIX: [&str; 14] =

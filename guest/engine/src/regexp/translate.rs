@@ -6,7 +6,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::class;
+use super::{class, consumed::consumed};
 
 /// The longest expression, in bytes: hardly one as long fits in what a compiled one may take.
 const LENGTH_MAX: usize = 64 * 1024;
@@ -247,9 +247,4 @@ fn number(text: &str) -> Option<(u32, &str)> {
         return None;
     }
     Some((digits.parse().unwrap_or(u32::MAX), rest))
-}
-
-/// The part of `text` before `rest`, which is its end.
-pub(super) fn consumed<'a>(text: &'a str, rest: &str) -> &'a str {
-    text.len().checked_sub(rest.len()).and_then(|length| text.get(..length)).unwrap_or(text)
 }

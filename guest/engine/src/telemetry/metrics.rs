@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     plan::GLOBAL,
     rule::{Policy, owner_name},
-    store::Cause,
+    store::failure::Cause,
 };
 
 /// A metric that a configuration has.

@@ -5,7 +5,7 @@ use alloc::{format, string::String};
 use super::LogLevel;
 use crate::{
     redis::Service,
-    store::{Cause, FAILURES_MAX},
+    store::{breaker::FAILURES_MAX, failure::Cause},
 };
 
 /// So many changes of a service are told in [`CHANGES_NS`]; what it is then is told with the next change after.

@@ -1,7 +1,7 @@
 //! Fewer calls than requests: known refusals, one call per key in flight, and the breaker.
 
 use super::*;
-use crate::store::FAILURES_MAX;
+use crate::store::breaker::FAILURES_MAX;
 
 /// Dispatches what is queued; returns for how many requests each call asks, and with which command.
 fn asked(engine: &mut Engine, first: u64, now_ns: u64) -> Vec<String> {

@@ -1,6 +1,9 @@
-//! The arrows between the crates: tests ──► host ──► wit ◄── component ──► engine ◄── shim.
+//! The arrows between the crates: tests ──► host ──► wit ◄── component ──► engine ◄── shim; and none in a circle between the files of one.
 
-use std::{collections::BTreeSet, process::Command};
+#[path = "architecture/circles.rs"]
+mod circles;
+
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -41,4 +44,12 @@ fn component_and_shim_name_the_engine_and_the_host_does_not() {
 #[test]
 fn only_tests_name_everything() {
     assert_eq!(ours(&dependencies("slidegate-tests", &ALL)), ["slidegate", "slidegate-engine"]);
+}
+
+#[test]
+fn no_files_of_a_crate_use_each_other() {
+    for crate_ in ["host", "guest/component", "guest/shim"] {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(crate_).join("src");
+        assert_eq!(circles::circles(&sources), [""; 0], "{crate_}");
+    }
 }

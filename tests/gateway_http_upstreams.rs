@@ -2,6 +2,7 @@
 //! again where that cannot make it do it twice.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -482,4 +483,90 @@ fn a_connection_on_which_others_are_answered_is_not_left() {
         late.join().expect("a client ends")
     });
     assert_eq!((late, gateway.get("/", &[]).0), (504, 200));
+}
+
+/// A connection of HTTP/2 as an upstream sends on it, which may be no more than the gateway allows.
+struct Flow {
+    connection: i64,
+    streams: HashMap<u32, i64>,
+    initial: i64,
+}
+
+impl Flow {
+    /// Sees what the gateway says of its windows.
+    fn see(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let number = |bytes: &[u8]| i64::from(u32::from_be_bytes(bytes.try_into().expect("four bytes")));
+        match kind {
+            WINDOW_UPDATE if stream == 0 => self.connection += number(payload),
+            WINDOW_UPDATE => *self.streams.entry(stream).or_insert(self.initial) += number(payload),
+            SETTINGS if flags & ACK == 0 => {
+                let initial = payload.chunks_exact(6).find(|setting| setting[..2] == [0, 4]);
+                self.initial = initial.map_or(self.initial, |setting| number(&setting[2..]));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether so many bytes may be sent on this stream; they count as sent then.
+    fn take(&mut self, stream: u32, bytes: i64) -> bool {
+        let window = self.streams.entry(stream).or_insert(self.initial);
+        let may = bytes <= *window && bytes <= self.connection;
+        if may {
+            *window -= bytes;
+            self.connection -= bytes;
+        }
+        may
+    }
+}
+
+/// Streams a body without end, in such pieces, to whoever asks first, and answers all others on the same connection with one piece.
+fn stream_to_the_first(connection: &mut RawConnection, piece: usize) {
+    let mut flow = Flow { connection: 65_535, streams: HashMap::new(), initial: 65_535 };
+    let piece = vec![b'x'; piece];
+    let length = i64::try_from(piece.len()).expect("a short piece");
+    let mut first = None;
+    if connection.read(24).is_none() || !connection.write_frame(SETTINGS, 0, 0, &[]) {
+        return;
+    }
+    while let Some((kind, flags, stream, payload)) = connection.read_frame() {
+        flow.see(kind, flags, stream, &payload);
+        match kind {
+            SETTINGS if flags & ACK == 0 => drop(connection.write_frame(SETTINGS, ACK, 0, &[])),
+            PING if flags & ACK == 0 => drop(connection.write_frame(PING, ACK, 0, &payload)),
+            HEADERS => {
+                connection.write_frame(HEADERS, 4, stream, &[0x88]);
+                if *first.get_or_insert(stream) != stream && flow.take(stream, length) {
+                    connection.write_frame(DATA, END_STREAM, stream, &piece);
+                }
+            }
+            _ => {}
+        }
+        if let Some(first) = first {
+            while flow.take(first, length) && connection.write_frame(DATA, 0, first, &piece) {}
+        }
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_holds_up_nobody_on_the_same_connection() {
+    for piece in [16_000, 20] {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let upstream = RawUpstream::start(move |mut connection| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            stream_to_the_first(&mut connection, piece);
+        });
+        let gateway = http2_gateway(&upstream, "timeouts: {response: 2s}\n");
+        let mut stalled = gateway.client();
+        stalled.write(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+        assert_eq!(stalled.read_head().expect("an answer").status, 200);
+        // By then it has got what the system keeps for it.
+        thread::sleep(Duration::from_secs(1));
+        for _ in 0..10 {
+            let answer = gateway.get("/", &[]);
+            assert_eq!((answer.0, answer.1.len()), (200, piece), "pieces of {piece}: {}", gateway.log());
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1, "pieces of {piece}");
+        stalled.read_raw(10_000_000).expect("the answer goes on");
+    }
 }

@@ -21,6 +21,15 @@ use crate::gateway::headers::HEADERS_SIZE_MAX;
 /// How often an upstream that sends nothing while requests wait is asked whether it still lives.
 const PING: Duration = Duration::from_secs(30);
 
+/// What an upstream may send of one response before its client has taken it. Fixed, since windows that follow the upstream's speed grow to
+/// 16 MiB for each client that takes nothing.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// What it may send in all of them. When clients that take nothing have used that up, no other response on the connection goes on: here it
+/// takes 2,048 of them. Half of it is also what h2 allows for the overhead of small pieces that wait, some 400 bytes each, before it ends
+/// the connection.
+const CONNECTION_WINDOW: u32 = 128 << 20;
+
 /// Requests that come while a connection is being made wait for it together, and share its failure.
 type Slot = Arc<OnceCell<Result<Multiplexed, ClientError>>>;
 
@@ -69,7 +78,8 @@ impl MultiplexedConnections {
         let handshake = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADERS_SIZE_MAX)
             .handshake(stream)
             .await;

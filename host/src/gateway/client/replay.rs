@@ -14,10 +14,11 @@ pub(super) struct Replay(Arc<Mutex<Recording>>);
 
 struct Recording {
     body: RequestBody,
-    /// What was taken from `body`; none if that was more than is kept.
-    taken: Option<Vec<Bytes>>,
-    /// How many bytes more are kept.
-    room: usize,
+    /// What was taken from `body`; none if that was more than is kept. Copied, since small pieces would each keep the buffer that they were
+    /// read into.
+    taken: Option<Vec<u8>>,
+    /// How many bytes are kept at most.
+    kept_max: usize,
     /// The attempt that the body goes to, counted from 1.
     attempt: u64,
 }
@@ -26,14 +27,14 @@ struct Recording {
 pub(super) struct AttemptBody {
     recording: Arc<Mutex<Recording>>,
     attempt: u64,
-    /// How many kept pieces were sent.
+    /// How many of the kept bytes were sent.
     sent: usize,
 }
 
 impl Replay {
     /// At most `kept_max` bytes of the body are kept.
     pub(super) fn new(body: RequestBody, kept_max: usize) -> Self {
-        Self(Arc::new(Mutex::new(Recording { body, taken: Some(Vec::new()), room: kept_max, attempt: 0 })))
+        Self(Arc::new(Mutex::new(Recording { body, taken: Some(Vec::new()), kept_max, attempt: 0 })))
     }
 
     /// The body from its beginning. Earlier attempts get no more of it. To be called again only while [`Self::can_repeat`].
@@ -54,7 +55,6 @@ impl Replay {
         // What was kept and not sent yet is still owed to the upstream.
         if recording.attempt == 1 {
             recording.taken = None;
-            recording.room = 0;
         }
     }
 
@@ -70,24 +70,16 @@ fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
 
 impl Recording {
     fn record(&mut self, frame: &Frame<Bytes>) {
-        match frame.data_ref() {
-            Some(piece) if piece.len() <= self.room => {
-                self.room -= piece.len();
-                if let Some(taken) = &mut self.taken {
-                    taken.push(piece.clone());
-                }
-            }
+        match (frame.data_ref(), &mut self.taken) {
+            (Some(piece), Some(taken)) if taken.len() + piece.len() <= self.kept_max => taken.extend_from_slice(piece),
             // Too much, or trailers.
             _ => self.taken = None,
         }
     }
 
-    fn piece(&self, at: usize) -> Option<Bytes> {
-        self.taken.as_ref()?.get(at).cloned()
-    }
-
-    fn kept_after(&self, sent: usize) -> u64 {
-        self.taken.as_ref().map_or(0, |taken| taken.iter().skip(sent).map(|piece| piece.len() as u64).sum())
+    /// What is kept of the body after its first so many bytes.
+    fn kept_after(&self, sent: usize) -> &[u8] {
+        self.taken.as_ref().and_then(|taken| taken.get(sent..)).unwrap_or_default()
     }
 }
 
@@ -101,26 +93,27 @@ impl Body for AttemptBody {
         if recording.attempt != this.attempt {
             return Poll::Ready(Some(Err("the request is sent on another connection".into())));
         }
-        if let Some(piece) = recording.piece(this.sent) {
-            this.sent += 1;
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        let kept = recording.kept_after(this.sent);
+        if !kept.is_empty() {
+            this.sent += kept.len();
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(kept)))));
         }
         let frame = ready!(Pin::new(&mut recording.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame {
             recording.record(frame);
-            this.sent += 1;
+            this.sent += frame.data_ref().map_or(0, Bytes::len);
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         let recording = lock(&self.recording);
-        recording.attempt == self.attempt && recording.piece(self.sent).is_none() && recording.body.is_end_stream()
+        recording.attempt == self.attempt && recording.kept_after(self.sent).is_empty() && recording.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let recording = lock(&self.recording);
-        let kept = recording.kept_after(self.sent);
+        let kept = recording.kept_after(self.sent).len() as u64;
         let rest = recording.body.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(kept));
@@ -169,10 +162,28 @@ mod tests {
         assert!(replay.can_repeat() && !replay.is_untouched());
         let mut second = replay.attempt();
         assert_eq!(second.size_hint().exact(), Some(11));
-        assert_eq!(read(&mut second, 3), b"onetwothree");
+        // What is kept comes in one piece.
+        assert_eq!(read(&mut second, 2), b"onetwothree");
         assert!(second.is_end_stream());
         let runtime = Builder::new_current_thread().build().expect("a runtime can be made");
         assert!(runtime.block_on(first.frame()).expect("a frame").is_err());
+    }
+
+    struct Shared(Arc<Vec<u8>>);
+
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn a_kept_piece_keeps_no_more_than_itself() {
+        let buffer = Arc::new(vec![b'x'; 1000]);
+        let replay = replay(vec![Bytes::from_owner(Shared(Arc::clone(&buffer))).slice(..1)]);
+        assert_eq!((read(&mut replay.attempt(), 1), replay.can_repeat()), (b"x".to_vec(), true));
+        assert_eq!(Arc::strong_count(&buffer), 1);
+        assert_eq!(read(&mut replay.attempt(), 1), b"x");
     }
 
     #[test]

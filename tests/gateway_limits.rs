@@ -12,6 +12,7 @@ use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     http_client::{HttpClient, stream_from},
     http2_client::{Http2Client, kind},
+    raw_upstream::RawUpstream,
     upstream::Upstream,
 };
 
@@ -245,6 +246,17 @@ fn idle_connections_make_room_for_new_ones() {
 }
 
 #[test]
+fn tunnels_are_requests_of_their_address_until_they_end() {
+    let (_upstream, gateway) = rig("limits: {requests_per_address: 2}\n");
+    let tunnels = [tunnel(&gateway), tunnel(&gateway)];
+    assert_eq!(gateway.get("/", &[]).0, 503);
+    assert!(ask(stream_from("127.0.0.2", gateway.listen())).starts_with("HTTP/1.1 200"));
+    drop(tunnels);
+    wait_until("they are gone", || in_flight(&gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 200);
+}
+
+#[test]
 fn tunnels_count_and_are_never_idle() {
     let (_upstream, gateway) = rig("limits: {connections: 2}\n");
     let tunnels: Vec<HttpClient> = (0..2).map(|_| tunnel(&gateway)).collect();
@@ -291,6 +303,37 @@ fn a_body_that_trickles_is_ended_and_one_that_comes_steadily_is_not() {
     }
     assert_eq!(steady.read_answer("POST").expect("an answer").status(), 200);
     assert_eq!(upstream.last().body_bytes, 9216);
+}
+
+/// A body keeps a connection to the upstream busy, whatever was answered.
+#[test]
+fn a_body_that_goes_on_after_its_answer_counts_and_is_timed() {
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        connection.wait();
+    });
+    let limits = "limits: {requests_per_address: 2, body_time: 2s}";
+    let gateway = Gateway::serve(&format!("upstream: {}\nlog: {{access: false}}\n{limits}\n", upstream.url()));
+    let mut slow: Vec<HttpClient> = (0..2).map(|_| gateway.client()).collect();
+    for client in &mut slow {
+        client.write(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000\r\n\r\nabc").expect("the gateway reads");
+        assert_eq!(client.read_answer("POST").expect("an answer").status(), 200);
+    }
+    wait_until("both are answered", || in_flight(&gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 503);
+    // A byte now and then buys nothing.
+    let writers: Vec<TcpStream> = slow.iter().map(HttpClient::writer).collect();
+    let trickling = thread::spawn(move || {
+        while writers.iter().any(|mut writer| writer.write_all(b"x").is_ok()) {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    // Writing on ends with a reset.
+    assert!(slow.iter_mut().all(|client| client.read_raw(1).is_err()));
+    wait_until("they are gone", || connections(&gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 200);
+    trickling.join().expect("the clients end");
 }
 
 #[test]

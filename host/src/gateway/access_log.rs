@@ -9,6 +9,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
 use metrics::Gauge;
 
+use crate::gateway::guests::Order;
 use crate::gateway::routes::Route;
 use crate::gateway::telemetry::RouteMetrics;
 use crate::gateway::upload::Upload;
@@ -41,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) bytes_sent: u64,
     /// The response ended before its time.
     pub(crate) is_cut: bool,
+    /// The request counts as one in flight until this is dropped.
+    pub(crate) order: Arc<Order>,
 }
 
 impl Record {
@@ -51,6 +54,7 @@ impl Record {
         in_flight: Gauge,
         client: SocketAddr,
         request: &hyper::http::request::Parts,
+        order: Arc<Order>,
     ) -> Self {
         in_flight.increment(1.0);
         Self {
@@ -70,6 +74,7 @@ impl Record {
             upload: Arc::new(Upload::new()),
             bytes_sent: 0,
             is_cut: false,
+            order,
         }
     }
 
@@ -131,6 +136,7 @@ impl Annotations {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.upload.answer_ends();
         self.in_flight.decrement(1.0);
         let duration = self.started.elapsed();
         let metrics = self.route.as_ref().map_or(&*self.unrouted, |route| &route.metrics);

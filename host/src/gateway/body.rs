@@ -9,10 +9,12 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::gateway::access_log::Record;
+use crate::gateway::guests::Order;
 use crate::gateway::upload::Upload;
+use crate::settings::Limits;
 
 /// Why a body ended early.
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
@@ -67,18 +69,43 @@ impl Source {
     }
 }
 
-/// A request's body on its way to the upstream.
+/// A request's body on its way to the upstream, which it holds until its own end, also when the answer is over before.
 pub(crate) struct RequestBody {
     source: Source,
     upload: Arc<Upload>,
+    /// What the client may take for it.
+    response: Duration,
+    limits: Limits,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The request counts as one in flight until this is dropped.
+    order: Option<Arc<Order>>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(source: Source, upload: Arc<Upload>) -> Self {
-        if source.is_end() {
-            upload.complete();
+    /// `response` is how long an answer may take.
+    pub(crate) fn new(source: Source, upload: Arc<Upload>, response: Duration, limits: Limits, order: Option<Arc<Order>>) -> Self {
+        let mut body = Self { source, upload, response, limits, timer: None, order };
+        if body.source.is_end() {
+            body.complete();
         }
-        Self { source, upload }
+        body
+    }
+
+    fn complete(&mut self) {
+        self.upload.complete();
+        self.order = None;
+    }
+
+    /// Waits until the body is late. As long as somebody waits for the answer, he sees to that himself.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.upload.poll_answer_over(context));
+        let deadline = self.upload.deadline(self.response, &self.limits);
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        timer.as_mut().reset(deadline);
+        timer.as_mut().poll(context)
     }
 }
 
@@ -89,17 +116,18 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = self.source.poll_frame(context) else {
             self.upload.waits();
-            return Poll::Pending;
+            ready!(self.poll_late(context));
+            return Poll::Ready(Some(Err("a request's body did not come in time, after its answer".into())));
         };
         match &frame {
             // Nothing comes after trailers, and the client does not ask.
-            Some(Ok(frame)) if frame.is_trailers() => self.upload.complete(),
+            Some(Ok(frame)) if frame.is_trailers() => self.complete(),
             Some(Ok(frame)) => self.upload.piece(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(_)) => self.upload.breaks(),
-            None => self.upload.complete(),
+            None => self.complete(),
         }
         if self.source.is_end() {
-            self.upload.complete();
+            self.complete();
         }
         Poll::Ready(frame)
     }

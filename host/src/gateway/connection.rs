@@ -158,21 +158,19 @@ impl Visit {
     async fn answer(&self, request: Request<Incoming>) -> Response<Served> {
         let is_http2 = request.version() == Version::HTTP_2;
         let order = match Order::take(&self.guest, &self.guests, &self.limits, is_http2) {
-            Ok(order) => order,
-            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), is_http2, None),
+            Ok(order) => Arc::new(order),
+            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), is_http2),
         };
         // On the heap, so that whoever is refused above takes up little: there may be very many of those.
-        let mut response = Box::pin(self.lane.answer(request, self.client, self.beside.clone())).await;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            order.becomes_tunnel();
-        } else if !is_http2 && self.ending.is_near() {
+        let mut response = Box::pin(self.lane.answer(request, self.client, self.beside.clone(), order)).await;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS && !is_http2 && self.ending.is_near() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.served(response, is_http2, Some(order))
+        self.served(response, is_http2)
     }
 
-    fn served(&self, response: Response<ResponseBody>, is_http2: bool, order: Option<Order>) -> Response<Served> {
-        response.map(|body| Served::new(body, Arc::clone(&self.flow), self.limits, is_http2, order))
+    fn served(&self, response: Response<ResponseBody>, is_http2: bool) -> Response<Served> {
+        response.map(|body| Served::new(body, Arc::clone(&self.flow), self.limits, is_http2))
     }
 }
 

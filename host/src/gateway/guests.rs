@@ -59,7 +59,7 @@ pub(crate) struct Guest {
     id: u64,
     address: Address,
     started: Instant,
-    /// Requests that are not answered to the last byte.
+    /// Requests that are not over.
     busy: AtomicUsize,
     /// Those of all connections of its address.
     busy_of_address: Arc<AtomicUsize>,
@@ -67,7 +67,6 @@ pub(crate) struct Guest {
     idle_since_ms: AtomicU64,
     has_asked: AtomicBool,
     is_http2: AtomicBool,
-    is_tunnel: AtomicBool,
     /// Set by `Room` alone.
     is_leaving: AtomicBool,
     leave: CancellationToken,
@@ -79,7 +78,7 @@ pub(crate) struct Seat {
     guests: Arc<Guests>,
 }
 
-/// A request of a guest, until its response is over.
+/// A request of a guest, until its body and its response are over; or its tunnel, if it became one.
 pub(crate) struct Order {
     guest: Arc<Guest>,
     guests: Arc<Guests>,
@@ -193,7 +192,6 @@ impl Room {
             idle_since_ms: AtomicU64::new(milliseconds(started.elapsed())),
             has_asked: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
-            is_tunnel: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             leave: CancellationToken::new(),
         });
@@ -262,7 +260,7 @@ impl Guest {
     }
 
     fn may_go(&self) -> bool {
-        !self.is_busy() && !self.is_tunnel.load(Ordering::Relaxed) && !self.is_leaving.load(Ordering::Relaxed)
+        !self.is_busy() && !self.is_leaving.load(Ordering::Relaxed)
     }
 }
 
@@ -285,9 +283,6 @@ impl Drop for Seat {
             room.remove(&self.guest);
             room.guests.len()
         };
-        if self.guest.is_tunnel.load(Ordering::Relaxed) {
-            self.guests.requests.fetch_sub(1, Ordering::Relaxed);
-        }
         telemetry::connections(open);
     }
 }
@@ -316,13 +311,6 @@ impl Order {
         };
         telemetry::overloaded(reason);
         Err(reason)
-    }
-
-    /// The connection becomes a tunnel, which holds its upstream until the socket is closed.
-    pub(crate) fn becomes_tunnel(&self) {
-        if !self.guest.is_tunnel.swap(true, Ordering::Relaxed) {
-            self.guests.requests.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }
 
@@ -453,20 +441,6 @@ mod tests {
         assert!(ask(&other).is_ok() && ask(&same).is_ok());
         drop(one);
         assert!(!first.guest().is_busy() && !same.guest().is_busy() && !other.guest().is_busy());
-    }
-
-    #[test]
-    fn a_tunnel_holds_its_upstream_until_its_socket_is_closed_and_is_never_idle() {
-        let (guests, limits) = (Guests::new(Budget { clients: 10, requests: 1 }), limits(1, 0));
-        let seat = guests.admit(address("10.0.0.1"), &limits).expect("a place");
-        let upgrade = order(&seat);
-        upgrade.becomes_tunnel();
-        drop(upgrade);
-        assert_eq!(guests.admit(address("10.0.0.1"), &limits).err(), Some(TurnedAway::Connections));
-        assert_eq!(ask(&seat).err(), Some(Overload::Descriptors));
-        drop(seat);
-        let seat = guests.admit(address("10.0.0.1"), &limits).expect("a place");
-        drop(order(&seat));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::gateway::answer::{self, Refusal};
 use crate::gateway::body::{RequestBody, ResponseBody, Source};
 use crate::gateway::client::{ClientError, Exchange};
 use crate::gateway::filtered;
+use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::interim::{self, BesideResponses, Interim};
 use crate::gateway::routes::Route;
@@ -46,12 +47,13 @@ impl Lane {
         mut request: Request<Incoming>,
         client: SocketAddr,
         beside: BesideResponses,
+        order: Arc<Order>,
     ) -> Response<ResponseBody> {
         let serving = self.serving.load_full();
         let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut parts, body) = request.into_parts();
         let mut record =
-            Record::new(Arc::clone(&serving.routes.unrouted), serving.settings.log.access, self.in_flight.clone(), client, &parts);
+            Record::new(Arc::clone(&serving.routes.unrouted), serving.settings.log.access, self.in_flight.clone(), client, &parts, order);
         let is_grpc = headers::is_grpc(&parts.headers);
         // Earlier versions know none, and hyper's server has no way to send them in HTTP/2.
         let beside = (parts.version == Version::HTTP_11).then_some(beside);
@@ -183,7 +185,9 @@ impl Passage<'_> {
             }
             None => (Source::Peer(body), None),
         };
-        (RequestBody::new(source, Arc::clone(&self.record.upload)), answered)
+        let (upload, order) = (Arc::clone(&self.record.upload), Arc::clone(&self.record.order));
+        let settings = &self.serving.settings;
+        (RequestBody::new(source, upload, settings.timeouts.response, settings.limits, Some(order)), answered)
     }
 
     /// The stream, if the filter asks for this hook.

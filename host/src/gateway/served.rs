@@ -11,7 +11,6 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::gateway::body::{BodyError, ResponseBody};
-use crate::gateway::guests::Order;
 use crate::gateway::socket::Flow;
 use crate::settings::Limits;
 
@@ -19,7 +18,7 @@ use crate::settings::Limits;
 /// the buffer that it was read into.
 const PIECE_COPIED_MAX: usize = 2 << 10;
 
-/// A response's body. The request counts as one in flight until this is dropped.
+/// A response's body.
 pub(super) struct Served {
     body: ResponseBody,
     flow: Arc<Flow>,
@@ -27,12 +26,11 @@ pub(super) struct Served {
     patience: Patience,
     /// Why the body has ended early, once that is to be told.
     failure: Option<BodyError>,
-    _order: Option<Order>,
 }
 
 impl Served {
-    pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool, order: Option<Order>) -> Self {
-        Self { body, flow, is_http2, patience: Patience::new(limits), failure: None, _order: order }
+    pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool) -> Self {
+        Self { body, flow, is_http2, patience: Patience::new(limits), failure: None }
     }
 }
 

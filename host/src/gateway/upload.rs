@@ -1,6 +1,8 @@
 //! How far a request's body has come.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,6 +22,15 @@ pub(crate) struct Upload {
     waited_us: AtomicU64,
     is_complete: AtomicBool,
     is_broken: AtomicBool,
+    answer: Mutex<Answer>,
+}
+
+/// What became of the answer to a request.
+#[derive(Debug, Default)]
+struct Answer {
+    is_over: bool,
+    /// The body, which waits for the client meanwhile.
+    waiting: Option<Waker>,
 }
 
 impl Upload {
@@ -32,6 +43,7 @@ impl Upload {
             waited_us: AtomicU64::new(0),
             is_complete: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
+            answer: Mutex::default(),
         }
     }
 
@@ -63,6 +75,35 @@ impl Upload {
             Some(allowance) => of_response.min(Instant::now() + allowance.saturating_sub(self.kept_waiting())),
             None => of_response,
         }
+    }
+
+    /// Nobody waits for the answer any more. What is still to come of the body is timed from now on.
+    pub(crate) fn answer_ends(&self) {
+        let waiting = {
+            let mut answer = self.answer();
+            answer.is_over = true;
+            answer.waiting.take()
+        };
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+
+    /// Waits until nobody waits for the answer any more.
+    pub(crate) fn poll_answer_over(&self, context: &Context<'_>) -> Poll<()> {
+        let mut answer = self.answer();
+        if answer.is_over {
+            return Poll::Ready(());
+        }
+        match &mut answer.waiting {
+            Some(waiting) => waiting.clone_from(context.waker()),
+            waiting => *waiting = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    fn answer(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long the client was waited for in all.

@@ -129,7 +129,9 @@ mod tests {
     use super::*;
     use crate::gateway::body::Source;
     use crate::gateway::upload::Upload;
+    use crate::settings::Limits;
     use http_body_util::BodyExt;
+    use std::time::Duration;
     use tokio::runtime::Builder;
     use tokio::sync::mpsc;
 
@@ -140,7 +142,8 @@ mod tests {
             sender.try_send(Ok(Frame::data(piece))).expect("the channel has room");
         }
         let source = Source::Filtered { pieces: receiver, length: Some(length) };
-        Replay::new(RequestBody::new(source, Arc::new(Upload::new())), 1000)
+        let body = RequestBody::new(source, Arc::new(Upload::new()), Duration::from_secs(60), Limits::default(), None);
+        Replay::new(body, 1000)
     }
 
     fn read(body: &mut AttemptBody, frames: usize) -> Vec<u8> {

@@ -363,6 +363,26 @@ fn an_answer_that_is_taken_byte_by_byte_is_ended_and_one_that_is_taken_steadily_
 }
 
 #[test]
+fn a_stream_whose_window_opens_byte_by_byte_is_ended() {
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        while connection.write(&b"32\r\n01234567890123456789012345678901234567890123456789\r\n".repeat(100)) {}
+    });
+    let gateway = Gateway::serve(&format!("upstream: {}\nlimits: {{answer_time: 1s}}\n", upstream.url()));
+    let mut client = Http2Client::connect(gateway.listen(), 1).expect("the gateway accepts");
+    let stream = client.get("/").expect("the gateway reads");
+    wait_until("it is answered", || in_flight(&gateway) == 1.0);
+    wait_until("it is ended", || {
+        // A piece now and then, which is far less than a KiB in a second.
+        client.frame(kind::WINDOW_UPDATE, 0, stream, &50_u32.to_be_bytes()).expect("the connection goes on");
+        thread::sleep(Duration::from_millis(300));
+        in_flight(&gateway) == 0.0
+    });
+    assert!(!client.read_to_end_of(stream).expect("the connection goes on"));
+}
+
+#[test]
 fn streams_that_are_reset_at_once_end_their_connection_and_nothing_else() {
     let (_upstream, mut gateway) = rig("");
     let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");

@@ -24,13 +24,15 @@ pub(super) struct Served {
     flow: Arc<Flow>,
     is_http2: bool,
     patience: Patience,
+    /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have taken that.
+    given: Option<Instant>,
     /// Why the body has ended early, once that is to be told.
     failure: Option<BodyError>,
 }
 
 impl Served {
     pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool) -> Self {
-        Self { body, flow, is_http2, patience: Patience::new(limits), failure: None }
+        Self { body, flow, is_http2, patience: Patience::new(limits), given: None, failure: None }
     }
 }
 
@@ -39,7 +41,10 @@ impl Body for Served {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.flow.poll_ready(context).is_pending() {
+        if let Some(given) = self.given.take() {
+            self.patience.waited(given.elapsed());
+        }
+        if self.patience.is_over() || self.flow.poll_ready(context).is_pending() {
             ready!(self.patience.poll_over(context));
             return Poll::Ready(Some(Err("the client takes too little of a response".into())));
         }
@@ -52,7 +57,10 @@ impl Body for Served {
             self.patience.given(frame.data_ref().map_or(0, Bytes::len));
         }
         match frame {
-            Some(Ok(frame)) if self.is_http2 => Poll::Ready(Some(Ok(frame.map_data(own_if_small)))),
+            Some(Ok(frame)) if self.is_http2 => {
+                self.given = Some(Instant::now());
+                Poll::Ready(Some(Ok(frame.map_data(own_if_small))))
+            }
             // The server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
             Some(Err(failure)) => {
                 self.failure = Some(failure);
@@ -116,7 +124,16 @@ impl Patience {
 
     fn end_wait(&mut self) {
         if let Some(wait) = self.wait.take() {
-            self.waited = self.waited.saturating_add(wait.since.elapsed());
+            self.waited(wait.since.elapsed());
         }
+    }
+
+    fn waited(&mut self, time: Duration) {
+        self.waited = self.waited.saturating_add(time);
+    }
+
+    /// Whether it was waited for long enough, the wait that lasts now not counted.
+    fn is_over(&self) -> bool {
+        self.limits.answer_allowance(self.bytes).is_some_and(|allowance| allowance < self.waited)
     }
 }

@@ -193,6 +193,14 @@ fn header_bytes_that_are_not_text_pass_and_are_counted_as_they_are() {
     assert_well(&mut gateway);
 }
 
+/// Applications behind CGI, WSGI or Rack see one name.
+#[test]
+fn a_key_whose_name_is_spelt_with_underscores_is_counted() {
+    let (_upstream, gateway) = rig("");
+    let spellings = ["x-key", "x_key", "X_Key", "x-key", "x_key"];
+    assert_eq!(spellings.map(|name| gateway.get("/", &[(name, "one")]).0), [200, 200, 200, 429, 429]);
+}
+
 #[test]
 fn what_is_not_http_is_refused_or_dropped_and_smuggles_nothing() {
     // Short, for those that look like the beginning of something.

@@ -82,11 +82,14 @@ pub(crate) fn remove_false_length(headers: &mut HeaderMap) {
 }
 
 /// Removes what a client may not say of itself, also where an underscore stands for a hyphen: to applications behind CGI or WSGI both
-/// are one name.
+/// are one name. So what the gateway says of it is said in one spelling only.
 pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) {
     let is_claim = |name: &HeaderName| {
         let spelt = name.as_str().replace('_', "-");
-        spelt.starts_with(OWN_PREFIX) || (spelt == X_MSE_CONSUMER.as_str() && (!is_trusted_consumer || *name != X_MSE_CONSUMER))
+        let is_other_spelling = |of: &HeaderName| spelt == of.as_str() && name != of;
+        spelt.starts_with(OWN_PREFIX)
+            || (spelt == X_MSE_CONSUMER.as_str() && !is_trusted_consumer)
+            || [X_MSE_CONSUMER, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(is_other_spelling)
     };
     let claims: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with('x') && is_claim(name)).cloned().collect();
     for name in claims {
@@ -245,9 +248,13 @@ mod tests {
         let mut map = sent;
         remove_claims(&mut map, true);
         assert_eq!(map, headers(&[("x-mse-consumer", "a"), ("x-own", "1")]));
-        let mut map = headers(&[("x_slidegate_a", "1"), ("x_mse-consumer", "a"), ("x_own", "1")]);
+        let forwarded = [("x_forwarded_for", "1.1.1.1"), ("x-forwarded_host", "a"), ("x_forwarded-proto", "https")];
+        let mut map = headers(&[&forwarded[..], &[("x_slidegate_a", "1"), ("x_mse-consumer", "a"), ("x_own", "1")]].concat());
         remove_claims(&mut map, true);
         assert_eq!(map, headers(&[("x_own", "1")]));
+        let mut map = headers(&[("x-forwarded-for", "1.1.1.1")]);
+        remove_claims(&mut map, false);
+        assert_eq!(map.len(), 1);
     }
 
     #[test]

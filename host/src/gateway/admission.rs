@@ -1,7 +1,7 @@
 //! What is checked before a request counts as one, and the request as the filter sees it.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -105,7 +105,9 @@ fn authority(parts: &Parts) -> Result<Authority, Refusal> {
 fn is_host(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
     let is_port = |port: &str| port.is_empty() || port == ":" || authority.port_u16().is_some();
-    !authority.host().trim_matches('.').is_empty() && port.is_some_and(is_port)
+    let is_address =
+        |host: &str| host.strip_prefix('[').is_none_or(|rest| rest.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()));
+    !authority.host().trim_matches('.').is_empty() && is_address(authority.host()) && port.is_some_and(is_port)
 }
 
 /// What a client asked for beyond a response.
@@ -230,7 +232,7 @@ mod tests {
     fn a_request_without_one_proper_host_is_refused() {
         let bad = Err(StatusCode::BAD_REQUEST);
         assert_eq!(read(Request::get("/x")), bad);
-        for host in ["", "u:p@a", "a b", "a/b", ":80", "a:x", "a:99999", "a:1:2", ".", "..:80"] {
+        for host in ["", "u:p@a", "a b", "a/b", ":80", "a:x", "a:99999", "a:1:2", ".", "..:80", "[a]", "[::1", "[1.2.3.4]:80"] {
             assert_eq!(read(Request::get("/x").header("host", host)), bad, "{host}");
         }
         assert_eq!(read(Request::get("/x").header("host", b"\xff".as_slice())), bad);

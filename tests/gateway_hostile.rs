@@ -202,6 +202,17 @@ fn a_key_whose_name_is_spelt_with_underscores_is_counted() {
 }
 
 #[test]
+fn what_a_client_may_not_say_is_not_believed_behind_a_body() {
+    let (upstream, gateway) = rig("");
+    let head =
+        "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-mse-consumer, x-slidegate-a, x_mse_consumer";
+    let trailers = "0\r\nx-sum: 7\r\nx-mse-consumer: boss\r\nx-slidegate-a: 1\r\nx_mse_consumer: boss\r\n\r\n";
+    assert_eq!(raw_status(&gateway, &format!("{head}\r\n\r\n{trailers}")), 200);
+    let names: Vec<String> = upstream.last().trailers.iter().flat_map(|fields| fields.keys()).map(ToString::to_string).collect();
+    assert_eq!(names, ["x-sum"]);
+}
+
+#[test]
 fn what_is_not_http_is_refused_or_dropped_and_smuggles_nothing() {
     // Short, for those that look like the beginning of something.
     let (upstream, mut gateway) = rig("timeouts: {request_headers: 500ms, response: 500ms}\n");

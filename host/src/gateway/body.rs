@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::gateway::access_log::Record;
 use crate::gateway::guests::Order;
+use crate::gateway::headers;
 use crate::gateway::upload::Upload;
 use crate::settings::Limits;
 
@@ -114,11 +115,15 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = self.source.poll_frame(context) else {
+        let Poll::Ready(mut frame) = self.source.poll_frame(context) else {
             self.upload.waits();
             ready!(self.poll_late(context));
             return Poll::Ready(Some(Err("a request's body did not come in time, after its answer".into())));
         };
+        // Nobody tells these for others, so none of them is believed.
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+            headers::remove_claims(trailers, false);
+        }
         match &frame {
             // Nothing comes after trailers, and the client does not ask.
             Some(Ok(frame)) if frame.is_trailers() => self.complete(),

@@ -25,6 +25,7 @@ use self::{
 use crate::{
     config::{Config, ConfigError},
     local::LocalWindows,
+    name::Name,
     note::Note,
     plan::{Plan, Planned},
     redis::{CallError, Command, Reply, Service},
@@ -68,7 +69,7 @@ pub struct Engine {
     streams: BTreeMap<u64, Box<Stream>>,
     store: Store<Question>,
     /// Where requests wait for a call that is on its way and asks the same, by what it asks.
-    lanes: BTreeMap<Vec<u8>, Box<Lane>>,
+    lanes: BTreeMap<Rc<Name>, Box<Lane>>,
     /// What all of these take.
     room: Room,
     outcomes: VecDeque<(u64, Outcome)>,

@@ -15,6 +15,7 @@ mod header;
 mod ip_set;
 mod key;
 pub mod local;
+mod name;
 mod note;
 mod plan;
 pub mod redis;

@@ -3,7 +3,10 @@
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::ops::Bound;
 
-use crate::window::{Assessment, Charge, Decision, Retry, Standing, Window};
+use crate::{
+    name::{Name, Named, Sought},
+    window::{Assessment, Charge, Decision, Retry, Standing, Window},
+};
 
 /// How many windows an instance keeps unless told otherwise.
 pub const MAX_WINDOWS: usize = 100_000;
@@ -12,7 +15,7 @@ pub const MAX_WINDOWS: usize = 100_000;
 pub const MAX_BYTES: usize = 20_000_000;
 
 /// What a window takes beside its key and its slots: its place in the tree and the bounds of its parts.
-const WINDOW_BYTES: usize = 128;
+const WINDOW_BYTES: usize = 144;
 
 /// How many windows are looked at, each time one is added, for one that nobody needs any more.
 const SWEEP: usize = 4;
@@ -25,14 +28,13 @@ const ROUNDS: usize = 32;
 /// share of its limit in use, last one that has refused, and among equals the one that empties first.
 #[derive(Debug)]
 pub struct LocalWindows {
-    // A tree, not a hash map: keys come from strangers, and there is no entropy here to seed a hash with.
     // Its nodes are half empty, so they hold no more than where to find things.
-    windows: BTreeMap<Box<[u8]>, Box<Kept>>,
+    windows: BTreeMap<Name, Box<Kept>>,
     max: usize,
     bytes: usize,
     max_bytes: usize,
     /// Where the last sweep ended.
-    cursor: Box<[u8]>,
+    cursor: Option<Name>,
     /// By now all windows that were swept had emptied. A key that is not kept may be one of them, so its clock begins here.
     swept_us: u64,
 }
@@ -52,7 +54,7 @@ const REFUSED: u8 = u8::MAX;
 impl LocalWindows {
     /// Keeps at most `max` windows, which take at most `max_bytes`.
     pub fn new(max: usize, max_bytes: usize) -> Self {
-        LocalWindows { windows: BTreeMap::new(), max: max.max(1), bytes: 0, max_bytes, cursor: Box::default(), swept_us: 0 }
+        LocalWindows { windows: BTreeMap::new(), max: max.max(1), bytes: 0, max_bytes, cursor: None, swept_us: 0 }
     }
 
     /// Decides on one request that meets these limits, each with its own key. If `now_us` steps back, nothing is freed, and windows
@@ -60,18 +62,19 @@ impl LocalWindows {
     pub fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
         let untouched = Window::default();
         let swept_us = self.swept_us.max(now_us);
-        let assessed: Vec<Assessment> = keys
+        let sought: Vec<Sought<'_>> = keys.iter().map(|key| Sought::new(key)).collect();
+        let assessed: Vec<Assessment> = sought
             .iter()
             .zip(charges)
-            .map(|(key, charge)| match self.windows.get(key.as_slice()) {
+            .map(|(key, charge)| match self.windows.get(key as &dyn Named) {
                 Some(kept) => kept.window.assess(charge, now_us),
                 None => untouched.assess(charge, swept_us),
             })
             .collect();
         let refuses = |(charge, assessed): (&Charge, &Assessment)| charge.enforced && assessed.standing.retry != Retry::Fits;
         let admitted = !charges.iter().zip(&assessed).any(refuses);
-        let standings = keys
-            .iter()
+        let standings = sought
+            .into_iter()
             .zip(charges)
             .zip(&assessed)
             .map(|((key, charge), assessed)| {
@@ -88,7 +91,7 @@ impl LocalWindows {
 
     /// The window of a key, if one is kept.
     pub fn window(&self, key: &[u8]) -> Option<&Window> {
-        self.windows.get(key).map(|kept| &kept.window)
+        self.windows.get(&Sought::new(key) as &dyn Named).map(|kept| &kept.window)
     }
 
     /// How many windows are kept.
@@ -101,16 +104,17 @@ impl LocalWindows {
         self.windows.is_empty()
     }
 
-    fn charge(&mut self, key: &[u8], charge: &Charge, assessed: &Assessment, now_us: u64) -> Standing {
+    fn charge(&mut self, key: Sought<'_>, charge: &Charge, assessed: &Assessment, now_us: u64) -> Standing {
         while self.bytes > self.max_bytes && self.windows.len() > 1 {
             self.sweep(now_us);
         }
-        let charged = match self.windows.get_mut(key) {
+        let charged = match self.windows.get_mut(&key as &dyn Named) {
             Some(kept) => kept.charge(charge, assessed),
             None => {
                 self.sweep(now_us);
-                self.bytes += WINDOW_BYTES + key.len();
-                self.windows.entry(key.into()).or_default().charge(charge, assessed)
+                let name = key.to_name();
+                self.bytes += WINDOW_BYTES + name.len();
+                self.windows.entry(name).or_default().charge(charge, assessed)
             }
         };
         self.bytes = (self.bytes + charged.bytes).saturating_sub(charged.bytes_before);
@@ -118,8 +122,8 @@ impl LocalWindows {
     }
 
     /// What is not charged changes nothing in its window, but that it follows a clock that stepped back, and is worth more if it refused.
-    fn pass_over(&mut self, key: &[u8], charge: &Charge, assessed: &Assessment) {
-        let Some(kept) = self.windows.get_mut(key) else { return };
+    fn pass_over(&mut self, key: Sought<'_>, charge: &Charge, assessed: &Assessment) {
+        let Some(kept) = self.windows.get_mut(&key as &dyn Named) else { return };
         if charge.enforced && assessed.standing.retry != Retry::Fits {
             kept.worth = REFUSED;
         }
@@ -130,7 +134,7 @@ impl LocalWindows {
         }
     }
 
-    fn remove(&mut self, key: &[u8]) {
+    fn remove(&mut self, key: &Name) {
         if let Some(kept) = self.windows.remove(key) {
             self.bytes = self.bytes.saturating_sub(WINDOW_BYTES + key.len() + kept.window.bytes());
         }
@@ -156,13 +160,15 @@ impl LocalWindows {
     }
 
     /// Of the windows behind the cursor what they are worth, when they will be empty, and their keys.
-    fn next_few(&mut self) -> Vec<(u8, u64, Box<[u8]>)> {
-        let from = core::mem::take(&mut self.cursor);
-        let [behind, before] = [(Bound::Excluded(&from), Bound::Unbounded), (Bound::Unbounded, Bound::Included(&from))];
+    fn next_few(&mut self) -> Vec<(u8, u64, Name)> {
+        let (behind, before) = match self.cursor.take() {
+            Some(from) => (Bound::Excluded(from.clone()), Bound::Included(from)),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
         // Round and round: if the last window stood alone, it would be the one to go.
-        let windows = self.windows.range::<Box<[u8]>, _>(behind).chain(self.windows.range::<Box<[u8]>, _>(before));
+        let windows = self.windows.range((behind, Bound::Unbounded)).chain(self.windows.range((Bound::Unbounded, before)));
         let seen: Vec<_> = windows.take(SWEEP).map(|(key, kept)| (kept.worth, kept.empty_us, key.clone())).collect();
-        self.cursor = seen.last().map(|(.., key)| key.clone()).unwrap_or_default();
+        self.cursor = seen.last().map(|(.., key)| key.clone());
         seen
     }
 }

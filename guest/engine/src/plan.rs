@@ -4,6 +4,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use crate::{
     key::{Stem, Subject, named},
+    name::Name,
     request::RequestView,
     rule::{Limit, Met, Policy, RuleMatch, Take},
     window::Charge,
@@ -109,11 +110,11 @@ impl Plan {
     }
 
     /// What a call for this plan asks of a service, as a name: plans of the same policy with the same keys have the same.
-    pub(crate) fn question(&self, service: u32) -> Vec<u8> {
+    pub(crate) fn question(&self, service: u32) -> Name {
         let mut question = Vec::with_capacity(4 + self.key_bytes());
         question.extend(service.to_be_bytes());
-        self.keys.iter().for_each(|key| question.extend(key));
-        question
+        self.keys.iter().for_each(|key| question.extend_from_slice(key));
+        Name::new(question)
     }
 
     /// How many bytes its keys have.

@@ -11,6 +11,7 @@ use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec::Vec};
 use core::mem;
 
 use crate::{
+    name::{Name, Named, Sought},
     plan::Plan,
     window::{Charge, Retry, Standing},
 };
@@ -48,7 +49,7 @@ pub(crate) struct KnownRefusals {
 #[derive(Debug, Default)]
 struct Generation {
     /// By service, then by key.
-    services: BTreeMap<u32, BTreeMap<Vec<u8>, Box<Refusal>>>,
+    services: BTreeMap<u32, BTreeMap<Name, Box<Refusal>>>,
     refusals: usize,
     /// What it has taken, roughly.
     bytes: usize,
@@ -90,7 +91,7 @@ impl KnownRefusals {
                 // No longer than a window, whatever Redis' clock did.
                 let wait_us = wait_us.min(window_us.saturating_add(slot_us));
                 let whole = (is_steady && standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
-                self.insert(service, key, Box::new(Refusal { cost, limit, learnt, wait_us, never, whole }));
+                self.insert(service, Sought::new(key), Box::new(Refusal { cost, limit, learnt, wait_us, never, whole }));
             }
         }
     }
@@ -126,36 +127,41 @@ impl KnownRefusals {
 
     /// The refusal of a key, if it holds still.
     fn of(&mut self, service: u32, key: &[u8], now_ns: u64) -> Option<&Refusal> {
-        if !self.newer.of(service).contains_key(key) {
+        if self.newer.refusals + self.older.refusals == 0 {
+            return None;
+        }
+        let key = Sought::new(key);
+        if !self.newer.of(service).contains_key(&key as &dyn Named) {
             let refusal = self.older.remove(service, key)?;
             self.insert(service, key, refusal);
         }
-        if self.newer.of(service).get(key)?.until_ns() <= now_ns {
+        if self.newer.of(service).get(&key as &dyn Named)?.until_ns() <= now_ns {
             self.newer.remove(service, key);
             return None;
         }
-        self.newer.of(service).get(key).map(Box::as_ref)
+        self.newer.of(service).get(&key as &dyn Named).map(Box::as_ref)
     }
 
-    fn insert(&mut self, service: u32, key: &[u8], refusal: Box<Refusal>) {
-        let bytes = key.len() + refusal.bytes();
+    fn insert(&mut self, service: u32, key: Sought<'_>, refusal: Box<Refusal>) {
+        let name = key.to_name();
+        let bytes = name.len() + refusal.bytes();
         if self.newer.refusals >= REFUSALS_MAX / 2 || self.newer.bytes + bytes > BYTES_MAX / 2 {
             self.older = mem::take(&mut self.newer);
         }
         self.newer.bytes += bytes;
-        if self.newer.of(service).insert(key.to_vec(), refusal).is_none() {
+        if self.newer.of(service).insert(name, refusal).is_none() {
             self.newer.refusals += 1;
         }
     }
 }
 
 impl Generation {
-    fn of(&mut self, service: u32) -> &mut BTreeMap<Vec<u8>, Box<Refusal>> {
+    fn of(&mut self, service: u32) -> &mut BTreeMap<Name, Box<Refusal>> {
         self.services.entry(service).or_default()
     }
 
-    fn remove(&mut self, service: u32, key: &[u8]) -> Option<Box<Refusal>> {
-        let removed = self.of(service).remove(key)?;
+    fn remove(&mut self, service: u32, key: Sought<'_>) -> Option<Box<Refusal>> {
+        let removed = self.of(service).remove(&key as &dyn Named)?;
         self.refusals = self.refusals.saturating_sub(1);
         Some(removed)
     }

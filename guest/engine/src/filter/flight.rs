@@ -8,6 +8,7 @@ use alloc::{boxed::Box, format, rc::Rc, string::String, vec, vec::Vec};
 
 use super::{Engine, Settled, Stream, tally};
 use crate::{
+    name::Name,
     plan::{GLOBAL, Plan},
     redis::{Command, Form, Reply},
     refusals::{Known, Learnt},
@@ -39,8 +40,8 @@ pub(super) struct Question {
     waiters: Vec<Waiter>,
     pub(super) policy: usize,
     plan: Rc<Plan>,
-    /// Whether it has a lane.
-    leads: bool,
+    /// Its lane, if it has one.
+    lane: Option<Rc<Name>>,
 }
 
 /// Where requests wait for a call that asks what they ask.
@@ -103,19 +104,20 @@ impl Engine {
         self.next_ticket += 1;
         self.streams.insert(stream, Box::new(Stream::Waiting { ticket: waiter.ticket, since_ns: now_ns }));
         self.room.take_waiter();
-        let mut leads = !permit.is_probe && self.config.ruleset.policy(index).is_some_and(|policy| policy.coalesce);
-        if leads && let Some(lane) = self.lanes.get_mut(&plan.question(service)) {
-            if lane.policy == index && *lane.plan == plan {
-                lane.waiting.push(waiter);
+        let leads = !permit.is_probe && self.config.ruleset.policy(index).is_some_and(|policy| policy.coalesce);
+        let mut lane = leads.then(|| Rc::new(plan.question(service)));
+        if let Some(open) = lane.as_ref().and_then(|lane| self.lanes.get_mut(lane)) {
+            if open.policy == index && *open.plan == plan {
+                open.waiting.push(waiter);
                 return Step::Wait;
             }
             // Something else of the same name is on its way: this goes alone.
-            leads = false;
+            lane = None;
         }
         self.start(
             service,
             permit,
-            Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), leads },
+            Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), lane },
         );
         Step::Wait
     }
@@ -157,9 +159,9 @@ impl Engine {
     /// Queues a call, and opens a lane behind it if it leads one.
     fn start(&mut self, service: u32, permit: Permit, question: Question) {
         self.room.take_call(&question.plan);
-        if question.leads {
+        if let Some(name) = &question.lane {
             let lane = Lane { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
-            self.lanes.insert(question.plan.question(service), Box::new(lane));
+            self.lanes.insert(Rc::clone(name), Box::new(lane));
         }
         self.store.ask(service, question, permit);
     }
@@ -168,7 +170,7 @@ impl Engine {
     pub(super) fn conclude_call(&mut self, ended: Ended<Question>, now_ns: u64) {
         match ended.result {
             Ok(answered) => self.answer(ended.service, &ended.ask, &answered, now_ns),
-            Err(cause) => self.fail(ended.service, &ended.ask, cause, now_ns),
+            Err(cause) => self.fail(&ended.ask, cause, now_ns),
         }
     }
 
@@ -210,9 +212,9 @@ impl Engine {
     }
 
     /// Redis did not say, to this call and to those who wait behind it: they would meet the same, later.
-    fn fail(&mut self, service: u32, call: &Question, cause: Cause, now_ns: u64) {
+    fn fail(&mut self, call: &Question, cause: Cause, now_ns: u64) {
         self.free(call);
-        let behind = self.leave(service, call);
+        let behind = self.leave(call);
         self.room.free_waiters(behind.len());
         for waiter in call.waiters.iter().chain(&behind) {
             if self.waits(waiter)
@@ -231,7 +233,7 @@ impl Engine {
 
     /// Those who waited behind a call go together as the next one.
     fn follow(&mut self, service: u32, call: &Question, now_ns: u64) {
-        let (mut waiters, behind) = (Vec::new(), self.leave(service, call));
+        let (mut waiters, behind) = (Vec::new(), self.leave(call));
         let waited = behind.len();
         for waiter in behind {
             if !self.waits(&waiter) {
@@ -247,16 +249,14 @@ impl Engine {
             return;
         }
         self.telemetry.saved(service, Saved::Coalesced, waiters.len() as u64 - 1);
-        let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan: Rc::clone(&call.plan), leads: true };
+        let (plan, lane) = (Rc::clone(&call.plan), call.lane.clone());
+        let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan, lane };
         self.start(service, Permit { is_probe: false }, question);
     }
 
     /// Closes the lane of a call; returns who waited in it.
-    fn leave(&mut self, service: u32, call: &Question) -> Vec<Waiter> {
-        if !call.leads {
-            return Vec::new();
-        }
-        self.lanes.remove(&call.plan.question(service)).map(|lane| lane.waiting).unwrap_or_default()
+    fn leave(&mut self, call: &Question) -> Vec<Waiter> {
+        call.lane.as_ref().and_then(|lane| self.lanes.remove(lane)).map(|lane| lane.waiting).unwrap_or_default()
     }
 
     /// Whether a stream still waits.

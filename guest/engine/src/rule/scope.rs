@@ -1,6 +1,6 @@
 //! Which of the policies a request meets (higress-abi 6.2).
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::cell::OnceCell;
 
 use super::{Policy, Ruleset, Scope};
@@ -10,8 +10,7 @@ impl Ruleset {
     /// The policy for a request and its position: the first scoped one that matches, else the fallback, whose position is
     /// the number of scoped ones. `None` if nothing applies. A request without a host has an empty one: leaving it out frees nobody.
     pub fn policy_for(&self, request: &impl RequestView) -> Option<(usize, &Policy)> {
-        let authority = request.authority().unwrap_or_default();
-        let place = Place { request, host: host(&authority), route: OnceCell::new(), service: OnceCell::new() };
+        let place = Place { request, authority: OnceCell::new(), route: OnceCell::new(), service: OnceCell::new() };
         let scoped = self.scoped.iter().enumerate().find(|(_, (scope, _))| place.is_in(scope));
         match (scoped, &self.fallback) {
             (Some((position, (_, policy))), _) => Some((position, policy)),
@@ -29,7 +28,7 @@ impl Ruleset {
 /// Where a request is going. What costs a host call is asked for when a scope needs it, and once.
 struct Place<'a, View> {
     request: &'a View,
-    host: &'a [u8],
+    authority: OnceCell<Vec<u8>>,
     route: OnceCell<String>,
     service: OnceCell<String>,
 }
@@ -40,9 +39,13 @@ impl<View: RequestView> Place<'_, View> {
             Scope::Route(routes) => self.is_route(routes),
             Scope::RouteAndService(routes, services) => self.is_route(routes) && self.is_service(services),
             Scope::RoutePrefix(prefixes) => prefixes.iter().any(|prefix| self.route().starts_with(prefix)),
-            Scope::Domain(domains) => domains.iter().any(|domain| is_domain(self.host, domain.as_bytes())),
+            Scope::Domain(domains) => domains.iter().any(|domain| is_domain(self.host(), domain.as_bytes())),
             Scope::Service(services) => self.is_service(services),
         }
+    }
+
+    fn host(&self) -> &[u8] {
+        host(self.authority.get_or_init(|| self.request.authority().unwrap_or_default()))
     }
 
     fn is_route(&self, routes: &[String]) -> bool {
@@ -233,7 +236,10 @@ mod tests {
             Scope::Service(names(&["a.dns"])),
         ];
         assert_eq!(position(scopes, false, &request), Some(3));
-        assert_eq!(request.calls(), ["authority", "route"]);
+        assert_eq!(request.calls(), ["route", "authority"]);
+        let other = sample("h", "r", "outbound|80||a.dns");
+        assert_eq!(position(vec![Scope::Route(names(&["x"]))], true, &other), Some(1));
+        assert_eq!(other.calls(), ["route"]);
     }
 
     proptest! {

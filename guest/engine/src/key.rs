@@ -30,6 +30,9 @@ use crate::rule::{Bucket, LimitBy, RuleItem, Source};
 /// The longest value that is spelt out in a key.
 const VALUE_MAX: usize = 256;
 
+/// Room for what a key has beside the rule's name and a value, if no name is long.
+const TEXT_ROOM: usize = 80;
+
 /// What a limit counts: all requests of a policy, or those of one bucket of a rule item.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
@@ -49,7 +52,12 @@ pub(crate) struct Stem {
 impl Stem {
     /// Spells what a subject's limits have in common. `together`: the policy may charge several subjects in one decision.
     pub(crate) fn new(rule_name: &str, together: bool, subject: Subject<'_>) -> Stem {
-        let mut text = b"slidegate:{".to_vec();
+        let value = match subject {
+            Subject::Item(_, Bucket::Value(value)) => value.len().min(VALUE_MAX),
+            Subject::Item(..) | Subject::Global(_) => 0,
+        };
+        let mut text = Vec::with_capacity(TEXT_ROOM + rule_name.len() + value);
+        text.extend_from_slice(b"slidegate:{");
         if rule_name.is_empty() {
             text.push(b'%');
         }
@@ -77,11 +85,10 @@ impl Stem {
 
     /// The key of the limit with this window.
     pub(crate) fn key(&self, window_us: u64) -> Vec<u8> {
-        let window = (window_us / 1_000_000).to_string();
-        let mut key = Vec::with_capacity(self.text.len() + 2 + window.len());
+        let mut key = Vec::with_capacity(self.text.len() + 2 + DIGITS_MAX);
         key.extend_from_slice(&self.text);
         key.extend_from_slice(if self.together { b":" } else { b"}:" });
-        key.extend_from_slice(window.as_bytes());
+        decimal(&mut key, window_us / 1_000_000);
         key
     }
 }
@@ -119,7 +126,11 @@ fn kind(text: &mut Vec<u8>, word: &str, name: Option<&str>) {
 
 fn spell(text: &mut Vec<u8>, hash: Option<&ValueHash>, value: &[u8]) {
     match hash {
-        Some(hash) => text.extend_from_slice(format!("%hmac:{:032x}", hash.code(value)).as_bytes()),
+        Some(hash) => {
+            text.extend_from_slice(b"%hmac:");
+            let code = hash.code(value);
+            text.extend((0..32).rev().map(|place| hex((code >> (4 * place)) as u8 & 15, b'a')));
+        }
         None if value.len() > VALUE_MAX => {
             text.extend_from_slice(b"%sha1:");
             text.extend_from_slice(sha1_smol::Sha1::from(value).digest().to_string().as_bytes());
@@ -134,14 +145,37 @@ fn is_structure(byte: u8) -> bool {
 
 /// Costs about what copying costs, whatever the text: strangers choose it.
 fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
-    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble };
     key.reserve(text.len());
-    for &byte in text {
-        if structure(byte) {
-            key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-        } else {
-            key.push(byte);
+    for part in text.chunk_by(|before, _| !structure(*before)) {
+        match part {
+            [plain @ .., last] if structure(*last) => {
+                key.extend_from_slice(plain);
+                key.extend_from_slice(&[b'%', hex(last >> 4, b'A'), hex(last & 15, b'A')]);
+            }
+            plain => key.extend_from_slice(plain),
         }
+    }
+}
+
+/// A number below 16 as a digit; the one of ten is this.
+fn hex(nibble: u8, ten: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { ten - 10 + nibble }
+}
+
+/// Digits of the greatest number.
+const DIGITS_MAX: usize = 20;
+
+fn decimal(text: &mut Vec<u8>, mut number: u64) {
+    let from = text.len();
+    loop {
+        text.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = text.get_mut(from..) {
+        digits.reverse();
     }
 }
 

@@ -59,29 +59,29 @@ impl LocalWindows {
 
     /// Decides on one request that meets these limits, each with its own key. If `now_us` steps back, nothing is freed, and windows
     /// move with it.
-    pub fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
+    pub fn decide<'k>(&mut self, keys: &'k [Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
         let untouched = Window::default();
         let swept_us = self.swept_us.max(now_us);
-        let sought: Vec<Sought<'_>> = keys.iter().map(|key| Sought::new(key)).collect();
-        let assessed: Vec<Assessment> = sought
-            .iter()
-            .zip(charges)
-            .map(|(key, charge)| match self.windows.get(key as &dyn Named) {
+        let assess = |(key, charge): (&'k Vec<u8>, &Charge)| {
+            let key = Sought::new(key);
+            let assessed = match self.windows.get(&key as &dyn Named) {
                 Some(kept) => kept.window.assess(charge, now_us),
                 None => untouched.assess(charge, swept_us),
-            })
-            .collect();
-        let refuses = |(charge, assessed): (&Charge, &Assessment)| charge.enforced && assessed.standing.retry != Retry::Fits;
+            };
+            (key, assessed)
+        };
+        let assessed: Vec<(Sought<'k>, Assessment)> = keys.iter().zip(charges).map(assess).collect();
+        let refuses =
+            |(charge, (_, assessed)): (&Charge, &(Sought<'_>, Assessment))| charge.enforced && assessed.standing.retry != Retry::Fits;
         let admitted = !charges.iter().zip(&assessed).any(refuses);
-        let standings = sought
-            .into_iter()
-            .zip(charges)
+        let standings = charges
+            .iter()
             .zip(&assessed)
-            .map(|((key, charge), assessed)| {
+            .map(|(charge, (key, assessed))| {
                 if admitted && assessed.standing.retry == Retry::Fits {
-                    self.charge(key, charge, assessed, now_us)
+                    self.charge(*key, charge, assessed, now_us)
                 } else {
-                    self.pass_over(key, charge, assessed);
+                    self.pass_over(*key, charge, assessed);
                     assessed.standing
                 }
             })

@@ -135,6 +135,11 @@ pub struct QuotaHeaders {
 }
 
 impl QuotaHeaders {
+    /// Whether the response to a request that was admitted says anything of limits.
+    pub(crate) fn tell_of_admissions(self) -> bool {
+        self.quota || self.ietf
+    }
+
     /// Whether a refusal says anything of limits.
     pub(crate) fn tell_of_refusals(self) -> bool {
         self.reset || self.quota || self.ietf || self.retry_after

@@ -34,6 +34,9 @@ pub(super) struct Decider<'a> {
 impl Decider<'_> {
     /// What a decision means for a request.
     pub(super) fn settle(self, plan: &Plan, charges: &[Charge], decision: &Decision) -> Settled {
+        if decision.admitted && !self.policy.headers.tell_of_admissions() {
+            return Settled::passed();
+        }
         let names = plan.names(self.policy);
         let standings = charges.iter().zip(&decision.standings).zip(&names);
         let quotas: Vec<_> = standings.map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing }).collect();

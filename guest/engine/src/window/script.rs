@@ -38,7 +38,7 @@ impl Script {
             Form::Text => ("EVAL", ADMIT),
         };
         let mut numbers = Vec::with_capacity(8 * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len()));
-        let mut push = |number: u64| numbers.extend((number as f64).to_be_bytes());
+        let mut push = |number: u64| numbers.extend_from_slice(&(number as f64).to_be_bytes());
         push(units);
         for charge in charges {
             push(charge.limit.min(EXACT_MAX));

@@ -2,6 +2,7 @@
 
 mod flight;
 mod new_keys;
+mod question;
 mod room;
 mod settled;
 #[cfg(test)]
@@ -17,8 +18,8 @@ use alloc::{
 };
 
 use self::{
-    flight::{Lane, Question},
     new_keys::NewKeys,
+    question::{Lane, Question},
     room::Room,
     settled::{Decider, Settled, tally},
 };

@@ -16,16 +16,16 @@
 //! count together, and `%missing` for requests without a value. An empty rule name is `%`, because Redis Cluster takes `{}` for no
 //! hash tag.
 
-mod hash;
-
 use alloc::{
     format,
     string::{String, ToString},
     vec::Vec,
 };
 
-pub use self::hash::ValueHash;
-use crate::rule::{Bucket, LimitBy, RuleItem, Source};
+use crate::{
+    rule::{LimitBy, RuleItem, Source, hits::Bucket},
+    value_hash::ValueHash,
+};
 
 /// The longest value that is spelt out in a key.
 const VALUE_MAX: usize = 256;

@@ -25,6 +25,7 @@ pub mod request;
 pub mod rule;
 mod store;
 mod telemetry;
+mod value_hash;
 mod verdict;
 pub mod window;
 

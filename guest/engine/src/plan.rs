@@ -6,7 +6,7 @@ use crate::{
     key::{Stem, Subject, named},
     name::Name,
     request::RequestView,
-    rule::{Limit, Met, Policy, RuleMatch, Take},
+    rule::{GLOBAL, Limit, Policy, RuleMatch, Take, hits::Met},
     window::Charge,
 };
 
@@ -77,9 +77,6 @@ impl Policy {
         self.items.iter().any(|item| item.take == Take::All)
     }
 }
-
-/// The owner of the limits in `global_threshold`.
-pub(crate) const GLOBAL: usize = 0;
 
 impl Plan {
     /// The same charges with a share of each limit, at least 1.

@@ -12,6 +12,7 @@ mod query;
 use alloc::{string::String, vec::Vec};
 
 pub(crate) use authorization::credentials;
+pub use choice::Take;
 pub(crate) use choice::{Choice, Chooser, Value};
 pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost, trim};
 pub(crate) use cookie::{cookie, cookie_value};

@@ -1,7 +1,7 @@
 //! The rules as compiled from a configuration, and the choice of those that a request meets.
 
 mod exempt;
-mod hits;
+pub mod hits;
 #[cfg(test)]
 pub(crate) mod samples;
 mod scope;
@@ -13,12 +13,13 @@ use alloc::{
 
 use ipnet::IpNet;
 
-pub use crate::key::ValueHash;
-use crate::{ip_set::IpSet, plan::GLOBAL, regexp::Pattern};
+use crate::{ip_set::IpSet, regexp::Pattern};
+pub use crate::{request::Take, value_hash::ValueHash};
 
 pub use exempt::Exempt;
-pub use hits::{Bucket, Hit, Met};
-pub(crate) use hits::{CONSUMER, PATH_ONLY, is_credentials, is_host};
+
+/// The owner of the limits in `global_threshold`.
+pub(crate) const GLOBAL: usize = 0;
 
 /// A whole configuration: the policies for matched requests in order, and the one for the rest.
 #[derive(Debug, Default)]
@@ -200,19 +201,6 @@ pub enum OnMissing {
     Refuse,
     /// All such requests count together, by the entry that an empty value meets.
     Count,
-}
-
-/// `take`: which of several fields, parameters or cookies of one name counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Take {
-    /// The first that is not empty (stock: the first).
-    First,
-    /// The last that is not empty.
-    Last,
-    /// Each different one, and all must be admitted.
-    All,
-    /// None: such a request is refused.
-    Refuse,
 }
 
 /// The value that a rule item counts by, and whether each value counts alone. Header names are lower case.

@@ -5,7 +5,7 @@ use super::{
     limit_by::opens_doors,
     reader::{Fields, Reader, optional_flag},
 };
-use crate::{key::ValueHash, rule::Source};
+use crate::{rule::Source, value_hash::ValueHash};
 
 /// Without a key of one's own: hides values from a glance at Redis, not from somebody who tries guesses.
 const KEY_OF_ALL: &[u8] = b"slidegate";

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     request,
-    rule::{CONSUMER, ClientIp, LimitBy, OnMissing, PATH_ONLY, Source, Take, Trust, is_credentials, is_host},
+    rule::{
+        ClientIp, LimitBy, OnMissing, Source, Take, Trust,
+        hits::{CONSUMER, PATH_ONLY, is_credentials, is_host},
+    },
 };
 
 const FROM_REMOTE_ADDR: &str = "from-remote-addr";

@@ -4,86 +4,22 @@
 //! the order they came. So a request waits for two calls at most, the one before its own and its own, and neither for ever: a call without an
 //! answer is given up after half as long again as it may take, whether the host says so or not, and nobody joins it any more.
 
-use alloc::{boxed::Box, format, rc::Rc, string::String, vec, vec::Vec};
+use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
 
-use super::{Engine, Settled, Stream, tally};
+use super::{
+    Engine, Settled, Stream,
+    question::{Lane, Question, Waiter},
+    tally,
+};
 use crate::{
-    name::Name,
-    plan::{GLOBAL, Plan},
-    redis::{Command, Form, Reply},
+    plan::Plan,
     refusals::{Known, Learnt},
-    rule::{Policy, owner_name},
-    store::{
-        Answered, Ask, Ended, Permit,
-        failure::{Cause, sayable},
-    },
+    rule::{GLOBAL, Policy, owner_name},
+    store::{Answered, Ended, Permit, failure::Cause},
     telemetry::{Saved, Tally},
     verdict::Step,
-    window::{
-        Decision, Retry, Standing,
-        script::{self, Batch, Script},
-    },
+    window::{Decision, Retry, Standing, script::Batch},
 };
-
-/// A stream that waits, and what tells it from a later one of the same id.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Waiter {
-    stream: u64,
-    ticket: u64,
-}
-
-/// A question to Redis, for one request or for several that ask the same.
-#[derive(Debug)]
-pub(super) struct Question {
-    script: Rc<Script>,
-    /// In the order they came, which is that in which they are admitted.
-    waiters: Vec<Waiter>,
-    pub(super) policy: usize,
-    plan: Rc<Plan>,
-    /// Its lane, if it has one.
-    lane: Option<Rc<Name>>,
-}
-
-/// Where requests wait for a call that asks what they ask.
-#[derive(Debug)]
-pub(super) struct Lane {
-    policy: usize,
-    plan: Rc<Plan>,
-    waiting: Vec<Waiter>,
-}
-
-impl Question {
-    /// For how many requests it asks.
-    fn units(&self) -> u64 {
-        self.waiters.len() as u64
-    }
-
-    /// What may be shown of an error that it met: no key, as a client's value stands in it, but whose key it is.
-    pub(super) fn explain(&self, policy: Option<&Policy>, error: &str) -> String {
-        let said = sayable(error);
-        let Some(policy) = policy else { return said };
-        let is_named = |key: &Vec<u8>| error.ends_with(&*String::from_utf8_lossy(key));
-        let owner = self.plan.keys.iter().position(is_named).and_then(|at| self.plan.owners.get(at));
-        let item = owner.map_or(String::new(), |owner| format!(", item {}", owner_name(policy, *owner)));
-        format!("{said} (rule {}{item})", policy.rule_name)
-    }
-}
-
-impl Ask for Question {
-    type Answer = Batch;
-
-    fn command(&self, form: Form) -> Command {
-        self.script.command(form, &self.plan.keys, &self.plan.charges, self.units())
-    }
-
-    fn read(&self, reply: &Reply) -> Option<Batch> {
-        script::batch(reply, &self.plan.charges, self.units())
-    }
-
-    fn clock_us(batch: &Batch) -> Option<u64> {
-        Some(batch.now_us)
-    }
-}
 
 impl Engine {
     /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not.

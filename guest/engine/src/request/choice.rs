@@ -2,10 +2,21 @@
 
 use alloc::{borrow::Cow, vec::Vec};
 
-use crate::rule::Take;
-
 /// More different values of one name than this are refused: each would be a window.
 const VALUES_MAX: usize = 16;
+
+/// `take`: which of several fields, parameters or cookies of one name counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// The first that is not empty (stock: the first).
+    First,
+    /// The last that is not empty.
+    Last,
+    /// Each different one, and all must be admitted.
+    All,
+    /// None: such a request is refused.
+    Refuse,
+}
 
 /// A value as rules look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]

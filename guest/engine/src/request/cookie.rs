@@ -3,10 +3,9 @@
 use alloc::{borrow::Cow, vec::Vec};
 
 use super::{
-    choice::{Choice, Chooser, Value},
+    choice::{Choice, Chooser, Take, Value},
     query::{self, cut, percent_decoded},
 };
-use crate::rule::Take;
 
 /// The values of the cookie `name` that a rule goes by. White space around names and values does not count, empty values do not.
 ///

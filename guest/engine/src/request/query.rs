@@ -7,8 +7,7 @@
 
 use alloc::{borrow::Cow, vec::Vec};
 
-use super::choice::{Choice, Chooser};
-use crate::rule::Take;
+use super::choice::{Choice, Chooser, Take};
 
 /// The values of the query parameter `name` that a rule goes by, decoded.
 pub(crate) fn query_parameter<'a>(path: &'a [u8], name: &str, take: Take) -> Choice<'a> {

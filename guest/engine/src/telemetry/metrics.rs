@@ -8,11 +8,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{ItemTally, MetricKind, Saved, Tally};
+use super::kinds::{ItemTally, MetricKind, Saved, Tally};
 use crate::{
     config::Config,
-    plan::GLOBAL,
-    rule::{Policy, owner_name},
+    rule::{GLOBAL, Policy, owner_name},
     store::failure::Cause,
 };
 

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String};
 
-use super::LogLevel;
+use super::kinds::LogLevel;
 use crate::{
     redis::Service,
     store::{breaker::FAILURES_MAX, failure::Cause},

@@ -1,0 +1,137 @@
+//! How decisions come out, and what metrics do with values.
+
+use core::fmt;
+
+/// How loud a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// A change for the better.
+    Info,
+    /// A change for the worse, or its end.
+    Warn,
+}
+
+/// What a metric does with the values that are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Adds them up.
+    Counter,
+    /// Holds the last one. Of several instances, the sum is shown.
+    Gauge,
+    /// Counts them by their size: microseconds, though the name says seconds.
+    Histogram,
+}
+
+/// A value to record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricEvent {
+    /// Index into [`Engine::metrics`](crate::Engine::metrics).
+    pub metric: usize,
+    /// By how much a counter rises, at least 1; what a gauge is; how many microseconds it took.
+    pub value: u64,
+}
+
+/// How a decision came out, for `slidegate_decisions_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tally {
+    Admitted,
+    Refused,
+    /// Admitted because the rule that would have refused only runs dry.
+    WouldRefuse,
+    /// No limit applied.
+    Unlimited,
+    /// The policy exempts it.
+    Exempt,
+    /// Redis could not say, and the failure mode let it pass, refused it, or decided here.
+    DegradedOpen,
+    DegradedClosed,
+    DegradedLocal,
+}
+
+/// Why a request needed no call of its own, for `slidegate_redis_calls_saved_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// It was known not to fit.
+    KnownRefusal,
+    /// It went with others.
+    Coalesced,
+    /// Calls fail, so none was made.
+    Breaker,
+    /// As much waits for Redis as there is room for.
+    Overloaded,
+    /// Its rule has begun as many new keys in this second as it may.
+    NewKeys,
+}
+
+/// How a decision came out for one of the rules that had a part in it, for `slidegate_item_decisions_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ItemTally {
+    /// The request was admitted, and the rule had room for it.
+    Admitted,
+    /// The request was refused, and the rule had no room for it.
+    Refused,
+    /// The rule had no room for it, or would have refused it for what it lacks or has too often, but only tries.
+    WouldRefuse,
+}
+
+impl Tally {
+    pub(super) const ALL: [Tally; 8] = [
+        Tally::Admitted,
+        Tally::Refused,
+        Tally::WouldRefuse,
+        Tally::Unlimited,
+        Tally::Exempt,
+        Tally::DegradedOpen,
+        Tally::DegradedClosed,
+        Tally::DegradedLocal,
+    ];
+
+    pub(super) fn is_degraded(self) -> bool {
+        matches!(self, Tally::DegradedOpen | Tally::DegradedClosed | Tally::DegradedLocal)
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tally::Admitted => "admitted",
+            Tally::Refused => "refused",
+            Tally::WouldRefuse => "would_refuse",
+            Tally::Unlimited => "unlimited",
+            Tally::Exempt => "exempt",
+            Tally::DegradedOpen => "open",
+            Tally::DegradedClosed => "closed",
+            Tally::DegradedLocal => "local",
+        })
+    }
+}
+
+impl Saved {
+    pub(super) const ALL: [Saved; 5] = [Saved::KnownRefusal, Saved::Coalesced, Saved::Breaker, Saved::Overloaded, Saved::NewKeys];
+}
+
+impl fmt::Display for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Saved::KnownRefusal => "known_refusal",
+            Saved::Coalesced => "coalesced",
+            Saved::Breaker => "breaker",
+            Saved::Overloaded => "overloaded",
+            Saved::NewKeys => "new_keys",
+        })
+    }
+}
+
+impl ItemTally {
+    pub(super) const ALL: [ItemTally; 3] = [ItemTally::Admitted, ItemTally::Refused, ItemTally::WouldRefuse];
+}
+
+impl fmt::Display for ItemTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ItemTally::Admitted => "admitted",
+            ItemTally::Refused => "refused",
+            ItemTally::WouldRefuse => "would_refuse",
+        })
+    }
+}

@@ -89,7 +89,8 @@ impl KeptConnections {
         let mut waiting = self.waiting();
         let connections = waiting.by_upstream.entry(connection.authority.clone()).or_default();
         if connections.len() == WAITING_MAX {
-            return;
+            // The upstream closes what has waited for longest first, and may have.
+            connections.remove(0);
         }
         connections.push((connection, Instant::now()));
         if !waiting.is_watched {

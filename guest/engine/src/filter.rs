@@ -28,7 +28,7 @@ use crate::{
     local::LocalWindows,
     name::Name,
     note::Note,
-    plan::{Plan, Planned},
+    plan::{Plan, Planned, Prefixes},
     redis::{CallError, Command, Reply, Service},
     refusals::KnownRefusals,
     request::RequestView,
@@ -61,6 +61,8 @@ pub struct Engine {
     configuration: Configuration,
     /// What each policy's refusals say.
     refusal_bodies: Vec<Rc<[u8]>>,
+    /// What each policy's keys begin with.
+    prefixes: Vec<Prefixes>,
     script: Rc<Script>,
     windows: LocalWindows,
     refusals: KnownRefusals,
@@ -111,6 +113,7 @@ impl Engine {
         };
         Ok(Engine {
             telemetry,
+            prefixes: policies().map(Prefixes::of).collect(),
             refusal_bodies: policies().map(|policy| Rc::from(policy.rejected_msg.as_bytes())).collect(),
             store: Store::new(&configuration.services),
             config,
@@ -149,7 +152,8 @@ impl Engine {
         self.forget(stream);
         self.tick(now_ns);
         let Some((index, policy)) = self.config.ruleset.policy_for(request) else { return Step::Pass };
-        let plan = match Planned::new(policy, request) {
+        let Some(prefixes) = self.prefixes.get(index) else { return Step::Pass };
+        let plan = match Planned::new(policy, prefixes, request) {
             Planned::Charged(plan) => plan,
             Planned::Unlimited { spared } => {
                 self.telemetry.decided(index, if spared.is_empty() { Tally::Unlimited } else { Tally::WouldRefuse });

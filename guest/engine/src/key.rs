@@ -17,6 +17,7 @@
 //! hash tag.
 
 use alloc::{
+    borrow::Cow,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -30,59 +31,84 @@ use crate::{
 /// The longest value that is spelt out in a key.
 const VALUE_MAX: usize = 256;
 
-/// Room for what a key has beside the rule's name and a value, if no name is long.
-const TEXT_ROOM: usize = 80;
+/// How long one is that is hashed.
+const HASHED_LEN: usize = 38;
 
-/// What a limit counts: all requests of a policy, or those of one bucket of a rule item.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Subject<'a> {
-    /// Every request, under the threshold's name.
-    Global(Option<&'a str>),
-    /// Those of this bucket.
-    Item(&'a RuleItem, &'a Bucket<'a>),
-}
+/// Stands before the key of an entry whose values count together.
+const TOGETHER: &[u8] = b"%together:";
 
-/// A key but for its window.
+/// Stands in the place of a value that is missing.
+const MISSING: &[u8] = b"%missing";
+
+/// What the keys of a policy's threshold, or of one of its rule items, begin with: the same for every request.
 #[derive(Debug)]
-pub(crate) struct Stem {
+pub(crate) struct Prefix {
     text: Vec<u8>,
     together: bool,
 }
 
-impl Stem {
-    /// Spells what a subject's limits have in common. `together`: the policy may charge several subjects in one decision.
-    pub(crate) fn new(rule_name: &str, together: bool, subject: Subject<'_>) -> Stem {
-        let value = match subject {
-            Subject::Item(_, Bucket::Value(value)) => value.len().min(VALUE_MAX),
-            Subject::Item(..) | Subject::Global(_) => 0,
-        };
-        let mut text = Vec::with_capacity(TEXT_ROOM + rule_name.len() + value);
-        text.extend_from_slice(b"slidegate:{");
+/// A key but for its window.
+#[derive(Debug)]
+pub(crate) struct Stem<'a> {
+    text: Cow<'a, [u8]>,
+    together: bool,
+}
+
+impl Prefix {
+    /// Of the threshold. `together`: the policy may charge several subjects in one decision.
+    pub(crate) fn of_threshold(rule_name: &str, together: bool, name: Option<&str>) -> Prefix {
+        let mut prefix = Prefix::new(rule_name, together);
+        kind(&mut prefix.text, "global_threshold", name);
+        prefix
+    }
+
+    /// Of a rule item.
+    pub(crate) fn of_item(rule_name: &str, together: bool, item: &RuleItem) -> Prefix {
+        let mut prefix = Prefix::new(rule_name, together);
+        kind(&mut prefix.text, limit_type(&item.limit_by), item.name.as_deref());
+        prefix.text.push(b':');
+        escape(&mut prefix.text, item.limit_by.key_name.as_bytes(), is_structure);
+        prefix.text.push(b':');
+        prefix
+    }
+
+    fn new(rule_name: &str, together: bool) -> Prefix {
+        let mut text = b"slidegate:{".to_vec();
         if rule_name.is_empty() {
             text.push(b'%');
         }
         escape(&mut text, rule_name.as_bytes(), is_structure);
         text.extend_from_slice(if together { b"}:" } else { b":" });
-        match subject {
-            Subject::Global(name) => kind(&mut text, "global_threshold", name),
-            Subject::Item(item, bucket) => {
-                kind(&mut text, limit_type(&item.limit_by), item.name.as_deref());
-                text.push(b':');
-                escape(&mut text, item.limit_by.key_name.as_bytes(), is_structure);
-                text.push(b':');
-                match bucket {
-                    Bucket::Value(value) => spell(&mut text, item.hash.as_ref(), value),
-                    Bucket::Together(key) => {
-                        text.extend_from_slice(b"%together:");
-                        spell(&mut text, item.hash.as_ref(), key.as_bytes());
-                    }
-                    Bucket::Missing => text.extend_from_slice(b"%missing"),
-                }
-            }
-        }
-        Stem { text, together }
+        Prefix { text, together }
     }
 
+    /// The threshold's keys.
+    pub(crate) fn stem(&self) -> Stem<'_> {
+        Stem { text: Cow::Borrowed(&self.text), together: self.together }
+    }
+
+    /// The keys of a bucket of the rule item, whose values are hashed like this.
+    pub(crate) fn stem_of(&self, bucket: &Bucket<'_>, hash: Option<&ValueHash>) -> Stem<'_> {
+        let value = match bucket {
+            Bucket::Value(value) => value.len().clamp(HASHED_LEN, VALUE_MAX),
+            Bucket::Together(key) => TOGETHER.len() + key.len().clamp(HASHED_LEN, VALUE_MAX),
+            Bucket::Missing => MISSING.len(),
+        };
+        let mut text = Vec::with_capacity(self.text.len() + value);
+        text.extend_from_slice(&self.text);
+        match bucket {
+            Bucket::Value(value) => spell(&mut text, hash, value),
+            Bucket::Together(key) => {
+                text.extend_from_slice(TOGETHER);
+                spell(&mut text, hash, key.as_bytes());
+            }
+            Bucket::Missing => text.extend_from_slice(MISSING),
+        }
+        Stem { text: Cow::Owned(text), together: self.together }
+    }
+}
+
+impl Stem<'_> {
     /// The key of the limit with this window.
     pub(crate) fn key(&self, window_us: u64) -> Vec<u8> {
         let mut key = Vec::with_capacity(self.text.len() + 2 + DIGITS_MAX);

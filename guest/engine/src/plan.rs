@@ -3,7 +3,7 @@
 use alloc::{format, string::String, vec::Vec};
 
 use crate::{
-    key::{Stem, Subject, named},
+    key::{Prefix, named},
     name::Name,
     request::RequestView,
     rule::{GLOBAL, Limit, Policy, RuleMatch, Take, hits::Met},
@@ -21,6 +21,14 @@ pub(crate) struct Plan {
     pub(crate) spared: Vec<usize>,
 }
 
+/// What the keys of a policy begin with.
+#[derive(Debug)]
+pub(crate) struct Prefixes {
+    threshold: Prefix,
+    /// By the places of the rule items.
+    items: Vec<Prefix>,
+}
+
 /// What is to be done about a request.
 #[derive(Debug)]
 pub(crate) enum Planned {
@@ -34,9 +42,19 @@ pub(crate) enum Planned {
     Charged(Plan),
 }
 
+impl Prefixes {
+    pub(crate) fn of(policy: &Policy) -> Prefixes {
+        let (rule_name, together) = (policy.rule_name.as_str(), policy.decides_together());
+        Prefixes {
+            threshold: Prefix::of_threshold(rule_name, together, policy.global_name.as_deref()),
+            items: policy.items.iter().map(|item| Prefix::of_item(rule_name, together, item)).collect(),
+        }
+    }
+}
+
 impl Planned {
-    /// Finds every limit of `policy` that the request meets.
-    pub(crate) fn new(policy: &Policy, request: &impl RequestView) -> Planned {
+    /// Finds every limit of `policy`, whose keys begin like this, that the request meets.
+    pub(crate) fn new(policy: &Policy, prefixes: &Prefixes, request: &impl RequestView) -> Planned {
         if policy.exempt.holds(request) {
             return Planned::Exempt;
         }
@@ -47,16 +65,16 @@ impl Planned {
             Met::Refused(at) => return Planned::Refused { owner: at + 1 },
             Met::Limits(hits) => hits,
         };
-        let together = policy.decides_together();
         let mut plan = Plan { spared, ..Plan::default() };
         if !policy.global.is_empty() {
-            let stem = Stem::new(&policy.rule_name, together, Subject::Global(policy.global_name.as_deref()));
+            let stem = prefixes.threshold.stem();
             for limit in &policy.global {
                 plan.add(limit, stem.key(limit.window_us), !policy.dry_run, GLOBAL);
             }
         }
         for hit in hits {
-            let stem = Stem::new(&policy.rule_name, together, Subject::Item(hit.item, &hit.bucket));
+            let Some(prefix) = prefixes.items.get(hit.at) else { continue };
+            let stem = prefix.stem_of(&hit.bucket, hit.item.hash.as_ref());
             for limit in hit.limits {
                 plan.add(limit, stem.key(limit.window_us), !policy.dry_run && !hit.item.dry_run, hit.at + 1);
             }

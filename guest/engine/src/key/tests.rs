@@ -18,7 +18,8 @@ fn item(key_name: &str) -> RuleItem {
 }
 
 fn of_item(rule_name: &str, together: bool, item: &RuleItem, bucket: Bucket<'_>) -> String {
-    String::from_utf8_lossy(&Stem::new(rule_name, together, Subject::Item(item, &bucket)).key(60_000_000)).into_owned()
+    let prefix = Prefix::of_item(rule_name, together, item);
+    String::from_utf8_lossy(&prefix.stem_of(&bucket, item.hash.as_ref()).key(60_000_000)).into_owned()
 }
 
 fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> String {
@@ -26,7 +27,7 @@ fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> Strin
 }
 
 fn global(rule_name: &str, together: bool, name: Option<&str>, window_us: u64) -> String {
-    String::from_utf8_lossy(&Stem::new(rule_name, together, Subject::Global(name)).key(window_us)).into_owned()
+    String::from_utf8_lossy(&Prefix::of_threshold(rule_name, together, name).stem().key(window_us)).into_owned()
 }
 
 #[test]

@@ -155,6 +155,7 @@ nginx:
 # The figures of the README, on this machine, also into dist/bench.md. `--quick` to see that it runs; names of topics for some of it.
 bench *args: setup build peers
     command -v wrk > /dev/null || just apt wrk
+    command -v valgrind > /dev/null || just apt valgrind
     cargo bench --locked -p slidegate-tests --bench figures -- {{args}}
     rustc --edition 2024 --target wasm32-unknown-unknown --crate-type cdylib -O -o target/minimal.wasm tests/v8/minimal.rs
     node tests/v8/bench.mjs dist/slidegate-higress.wasm {{plugins}}/gpustack_higress_plugins/plugins/gpustack-rate-limit/1.0.1/plugin.wasm target/minimal.wasm {{args}}

@@ -47,9 +47,14 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
 
 /// A gateway with this filter, in front of this upstream.
 pub(crate) fn serve(redis: &RedisServer, upstream: &Upstream, filter: Option<&str>, args: &[&str]) -> Gateway {
+    Gateway::serve_with(&settings(redis, upstream, filter), args)
+}
+
+/// The settings of such a gateway.
+pub(crate) fn settings(redis: &RedisServer, upstream: &Upstream, filter: Option<&str>) -> String {
     let filter = filter.map(|filter| format!("filter: {filter}\n")).unwrap_or_default();
     let redis = indented(&format!("names: {{redis.static: \"{}\"}}", redis.url()));
-    Gateway::serve_with(&format!("upstream: \"{}\"\nlog: {{access: false}}\nredis:\n{redis}{filter}", upstream.url()), args)
+    format!("upstream: \"{}\"\nlog: {{access: false}}\nredis:\n{redis}{filter}", upstream.url())
 }
 
 fn subjects(redis: &RedisServer, upstream: &Upstream) -> Vec<Subject> {

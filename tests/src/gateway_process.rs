@@ -153,13 +153,22 @@ impl Gateway {
     ///
     /// When it does not start.
     pub fn serve_limited(settings: &str, descriptors: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"]);
+        Self::serve_by(shell, settings, &[])
+    }
+
+    /// Has a tool serve these settings, which runs the command that follows its own arguments, as the same process.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn serve_by(mut tool: Command, settings: &str, args: &[&str]) -> Self {
         let directory = Directory::new();
         let file = directory.path().join("gate.yaml");
         fs::write(&file, complete(settings)).expect("a temporary file can be written");
-        let limit = format!("ulimit -n {descriptors}; exec \"$0\" serve \"$1\"");
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &limit]).arg(binary()).arg(&file);
-        Self::spawn(shell, Some(file.clone()), directory)
+        tool.arg(binary()).arg("serve").arg(&file).args(args);
+        Self::spawn(tool, Some(file.clone()), directory)
     }
 
     /// Starts the demo with these arguments.

@@ -12,7 +12,12 @@ pub(crate) fn each(limit: u64) -> String {
 
 /// With windows in the instance.
 pub(crate) fn local(rules: &str) -> String {
-    format!("{{rule_name: bench, {rules}}}")
+    local_named(rules, "bench")
+}
+
+/// The same, under another rule name.
+pub(crate) fn local_named(rules: &str, rule_name: &str) -> String {
+    format!("{{rule_name: {rule_name}, {rules}}}")
 }
 
 /// With windows in Redis; rule names tell the keys of one gateway from another's.

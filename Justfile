@@ -95,6 +95,10 @@ test *flags: setup lint build
     just second-line
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
+# The engine's own tests, in half a minute: for whoever works on it.
+quick *flags:
+    cargo test --release --locked -p slidegate-engine {{flags}}
+
 # What depends on the server most, on Valkey instead of Redis.
 second-line:
     SLIDEGATE_REDIS_SERVER=$PWD/{{valkey}}/valkey-server cargo test --release --locked --no-fail-fast {{native}} \

@@ -19,7 +19,7 @@ pub(crate) fn circles(sources: &Path) -> Vec<String> {
     let uses: BTreeMap<&Module, BTreeSet<Module>> = files.iter().map(|(module, text)| (module, used(module, text, &modules))).collect();
     assert!(uses.values().any(|used| !used.is_empty()), "no file in {} uses another", sources.display());
     let found = uses.keys().filter_map(|module| circle(module, &uses));
-    found.map(|circle| circle.iter().map(|module| name(module)).collect::<Vec<_>>().join(" -> ")).collect()
+    found.map(|circle| circle.iter().map(name).collect::<Vec<_>>().join(" -> ")).collect()
 }
 
 fn name(module: &Module) -> String {

@@ -336,6 +336,41 @@ fn a_body_that_goes_on_after_its_answer_counts_and_is_timed() {
     trickling.join().expect("the clients end");
 }
 
+/// It holds the connection to the upstream, which takes no more of it, whether its client stays or not.
+#[test]
+fn a_body_that_nobody_takes_after_its_answer_is_given_up() {
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        connection.wait();
+    });
+    let more = "limits: {requests_per_address: 1, body_time: 1s}\ntimeouts: {response: 1s}";
+    let gateway = Gateway::serve(&format!("upstream: {}\nlog: {{access: false}}\n{more}\n", upstream.url()));
+    let mut client = gateway.client();
+    client.write(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000000000\r\n\r\n").expect("the gateway reads");
+    let mut writer = client.writer();
+    // More than all buffers on the way hold.
+    let flooding = thread::spawn(move || while writer.write_all(&[b'x'; 64 << 10]).is_ok() {});
+    assert_eq!(client.read_answer("POST").expect("an answer").status(), 200);
+    wait_until("it is answered", || in_flight(&gateway) == 0.0);
+    assert_eq!(gateway.get("/", &[]).0, 503);
+    wait_until("its place is free", || gateway.get("/", &[]).0 == 200);
+    flooding.join().expect("the client ends");
+}
+
+#[test]
+fn a_kept_connection_goes_by_limits_that_a_reload_changes() {
+    let (upstream, gateway) = rig("limits: {requests_per_address: 2}\n");
+    let mut kept = gateway.client();
+    assert_eq!(kept.get("/", &[]).status(), 200);
+    gateway.replace_settings(&format!("upstream: {}\nlimits: {{requests_per_address: 1}}\n", upstream.url()));
+    gateway.wait_log("settings reloaded");
+    let mut slow = gateway.client();
+    slow.write(b"GET /delay/15000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    wait_until("it is asking", || in_flight(&gateway) == 1.0);
+    assert_eq!(kept.get("/", &[]).status(), 503);
+}
+
 #[test]
 fn an_answer_that_is_taken_byte_by_byte_is_ended_and_one_that_is_taken_steadily_is_not() {
     const LENGTH: usize = 30_000_000;

@@ -80,16 +80,34 @@ pub(crate) struct RequestBody {
     timer: Option<Pin<Box<Sleep>>>,
     /// The request counts as one in flight until this is dropped.
     order: Option<Arc<Order>>,
+    /// Nobody takes what is still to come of it.
+    is_abandoned: bool,
 }
 
 impl RequestBody {
     /// `response` is how long an answer may take.
     pub(crate) fn new(source: Source, upload: Arc<Upload>, response: Duration, limits: Limits, order: Option<Arc<Order>>) -> Self {
-        let mut body = Self { source, upload, response, limits, timer: None, order };
+        let mut body = Self { source, upload, response, limits, timer: None, order, is_abandoned: false };
         if body.source.is_end() {
             body.complete();
         }
         body
+    }
+
+    pub(crate) fn upload(&self) -> &Arc<Upload> {
+        &self.upload
+    }
+
+    /// Until when it may take, once its answer is over; none if all of it has come.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.upload.is_complete()).then(|| self.upload.deadline(self.response, &self.limits))
+    }
+
+    /// Gives up what is still to come of it, and with it the request.
+    pub(crate) fn abandon(&mut self) {
+        self.is_abandoned = true;
+        self.source = Source::Own(None);
+        self.order = None;
     }
 
     fn complete(&mut self) {
@@ -115,6 +133,9 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_abandoned {
+            return Poll::Ready(Some(Err("a request's body was not taken in time, after its answer".into())));
+        }
         let Poll::Ready(mut frame) = self.source.poll_frame(context) else {
             self.upload.waits();
             ready!(self.poll_late(context));
@@ -138,7 +159,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.is_end()
+        !self.is_abandoned && self.source.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -84,6 +84,9 @@ impl Exchange {
             Protocol::H2c => self.send_h2c(&clients.h2c).await,
         }?;
         self.body.release();
+        if self.protocol == Protocol::H2c && !self.body.is_complete() {
+            tokio::spawn(self.body.abandoned());
+        }
         // Only HTTP/1 connections count fields by themselves.
         if response.headers().len() > FIELDS_MAX { Err(ClientError::TooLarge) } else { Ok(response) }
     }
@@ -111,7 +114,7 @@ impl Exchange {
             let head = if is_kept { self.head.clone() } else { self.head.take() };
             let failed = match connection.send(self.request(head)?).await {
                 Ok(response) => {
-                    connections.keep(connection);
+                    connections.keep(connection, (!self.body.is_complete()).then(|| self.body.abandoned()));
                     return Ok(response);
                 }
                 Err(failed) => failed,

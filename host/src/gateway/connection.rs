@@ -63,7 +63,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr
     let beside = BesideResponses::default();
     let socket = beside.socket(socket);
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, beside, limits, ending: ending.clone() });
+    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, beside, ending: ending.clone() });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
@@ -150,27 +150,28 @@ struct Visit {
     guests: Arc<Guests>,
     flow: Arc<Flow>,
     beside: BesideResponses,
-    limits: Limits,
     ending: Ending,
 }
 
 impl Visit {
     async fn answer(&self, request: Request<Incoming>) -> Response<Served> {
         let is_http2 = request.version() == Version::HTTP_2;
-        let order = match Order::take(&self.guest, &self.guests, &self.limits, is_http2) {
+        // As they are by now: a kept connection outlives a reload.
+        let limits = self.lane.serving.load().settings.limits;
+        let order = match Order::take(&self.guest, &self.guests, &limits, is_http2) {
             Ok(order) => Arc::new(order),
-            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), is_http2),
+            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), limits, is_http2),
         };
         // On the heap, so that whoever is refused above takes up little: there may be very many of those.
         let mut response = Box::pin(self.lane.answer(request, self.client, self.beside.clone(), order)).await;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS && !is_http2 && self.ending.is_near() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.served(response, is_http2)
+        self.served(response, limits, is_http2)
     }
 
-    fn served(&self, response: Response<ResponseBody>, is_http2: bool) -> Response<Served> {
-        response.map(|body| Served::new(body, Arc::clone(&self.flow), self.limits, is_http2))
+    fn served(&self, response: Response<ResponseBody>, limits: Limits, is_http2: bool) -> Response<Served> {
+        response.map(|body| Served::new(body, Arc::clone(&self.flow), limits, is_http2))
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) struct Upload {
 #[derive(Debug, Default)]
 struct Answer {
     is_over: bool,
-    /// The body, which waits for the client meanwhile.
-    waiting: Option<Waker>,
+    /// The body, which waits for the client meanwhile, and who watches it.
+    waiting: Vec<Waker>,
 }
 
 impl Upload {
@@ -82,11 +82,9 @@ impl Upload {
         let waiting = {
             let mut answer = self.answer();
             answer.is_over = true;
-            answer.waiting.take()
+            std::mem::take(&mut answer.waiting)
         };
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Waits until nobody waits for the answer any more.
@@ -95,9 +93,8 @@ impl Upload {
         if answer.is_over {
             return Poll::Ready(());
         }
-        match &mut answer.waiting {
-            Some(waiting) => waiting.clone_from(context.waker()),
-            waiting => *waiting = Some(context.waker().clone()),
+        if !answer.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            answer.waiting.push(context.waker().clone());
         }
         Poll::Pending
     }

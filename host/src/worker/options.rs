@@ -10,7 +10,7 @@ use crate::redis::{RedisDirectory, RedisTransport};
 /// A clock in nanoseconds that never runs backwards.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What a [`Worker`] may be told beyond its configuration.
+/// What a [`Worker`](crate::Worker) may be told beyond its configuration.
 #[derive(Clone)]
 pub struct WorkerOptions {
     /// Where Redis services are. By default every service name is a host name.

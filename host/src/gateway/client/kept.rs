@@ -9,6 +9,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::http::uri::Authority;
 use hyper::{Request, Response};
+use tokio::task::AbortHandle;
 
 use super::connection::{Connector, Received};
 use super::error::{ClientError, causes};
@@ -39,6 +40,7 @@ pub(super) struct Connection {
     received: Received,
     authority: Authority,
     made: Instant,
+    driver: AbortHandle,
 }
 
 impl KeptConnections {
@@ -63,24 +65,37 @@ impl KeptConnections {
         let (stream, received) = self.connector.connect(authority).await?;
         let handshake = Builder::new().max_headers(FIELDS_MAX).handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| ClientError::Connect(causes(&error)))?;
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             // Whoever waits for a response gets the error too.
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(error = causes(&error), "a connection to an upstream ended early");
             }
         });
-        Ok(Connection { sender, received, authority: authority.clone(), made: Instant::now() })
+        Ok(Connection { sender, received, authority: authority.clone(), made: Instant::now(), driver: driver.abort_handle() })
     }
 
-    /// Keeps a connection, as soon as its response has been read to the end.
-    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection) {
+    /// Keeps a connection, as soon as its response has been read to the end and its request has been sent. `abandoned` says when that is
+    /// no more to be waited for; none if it has been sent.
+    pub(super) fn keep<A>(self: &Arc<Self>, mut connection: Connection, abandoned: Option<A>)
+    where
+        A: Future<Output = bool> + Send + 'static,
+    {
         let connections = Arc::downgrade(self);
+        let abandoned = async move {
+            match abandoned {
+                Some(abandoned) => abandoned.await,
+                None => false,
+            }
+        };
         tokio::spawn(async move {
-            // Otherwise it was closed, or speaks another protocol now.
-            if connection.sender.ready().await.is_ok()
-                && let Some(connections) = connections.upgrade()
-            {
-                connections.put(connection);
+            tokio::select! {
+                ready = connection.sender.ready() => {
+                    // Otherwise it was closed, or speaks another protocol now.
+                    if ready.is_ok() && let Some(connections) = connections.upgrade() {
+                        connections.put(connection);
+                    }
+                }
+                true = abandoned => connection.driver.abort(),
             }
         });
     }

@@ -1,11 +1,13 @@
 //! A request's body for several attempts: what was taken of it is kept while it is little.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
 
 use crate::gateway::body::{BodyError, RequestBody};
 
@@ -55,6 +57,33 @@ impl Replay {
         // What was kept and not sent yet is still owed to the upstream.
         if recording.attempt == 1 {
             recording.taken = None;
+        }
+    }
+
+    /// Whether there is nothing more of it to come.
+    pub(super) fn is_complete(&self) -> bool {
+        lock(&self.0).body.deadline().is_none()
+    }
+
+    /// Waits until the answer is over and what is still to come of the body is late, which an upstream that takes no more of it does not
+    /// notice; and gives it up. False if that need not be: it has come, or is gone with its connection.
+    pub(super) fn abandoned(&self) -> impl Future<Output = bool> + Send + 'static {
+        let (upload, recording) = (Arc::clone(lock(&self.0).body.upload()), Arc::downgrade(&self.0));
+        async move {
+            poll_fn(|context| upload.poll_answer_over(context)).await;
+            loop {
+                let deadline = {
+                    let Some(recording) = recording.upgrade() else { return false };
+                    let mut recording = lock(&recording);
+                    let Some(deadline) = recording.body.deadline() else { return false };
+                    if deadline <= Instant::now() {
+                        recording.body.abandon();
+                        return true;
+                    }
+                    deadline
+                };
+                sleep_until(deadline).await;
+            }
         }
     }
 

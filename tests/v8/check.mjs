@@ -160,7 +160,9 @@ const checks = {
       return gateway.memory.size;
     };
     const full = await meet(0, 100_000);
-    assert.equal(await meet(100_000, 150_000), full);
+    const more = await meet(100_000, 150_000);
+    // A tree of other keys has a few nodes more or less.
+    assert.ok(more <= full * 1.02, `${more} bytes after ${full}`);
     assert.ok(full <= 64 * MIB, `${full} bytes`);
     assert.deepEqual(await statuses(gateway, ["alone-149999"]), [429]);
     return `${full / MIB} MiB`;

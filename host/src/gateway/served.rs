@@ -26,13 +26,16 @@ pub(super) struct Served {
     patience: Patience,
     /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have taken that.
     given: Option<Instant>,
+    /// The last byte for an HTTP/2 client. The server takes a piece when a window has room for a byte, and keeps the rest of it; only this
+    /// one waits until the client has taken all before.
+    last: Option<Bytes>,
     /// Why the body has ended early, once that is to be told.
     failure: Option<BodyError>,
 }
 
 impl Served {
     pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool) -> Self {
-        Self { body, flow, is_http2, patience: Patience::new(limits), given: None, failure: None }
+        Self { body, flow, is_http2, patience: Patience::new(limits), given: None, last: None, failure: None }
     }
 }
 
@@ -52,6 +55,10 @@ impl Body for Served {
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Some(Err(failure)));
         }
+        if let Some(last) = self.last.take() {
+            self.given = Some(Instant::now());
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame {
             self.patience.given(frame.data_ref().map_or(0, Bytes::len));
@@ -59,7 +66,15 @@ impl Body for Served {
         match frame {
             Some(Ok(frame)) if self.is_http2 => {
                 self.given = Some(Instant::now());
-                Poll::Ready(Some(Ok(frame.map_data(own_if_small))))
+                let frame = frame.map_data(own_if_small);
+                let is_last = self.body.is_end_stream();
+                let frame = frame.map_data(|mut piece| {
+                    if is_last && piece.len() > 1 {
+                        self.last = Some(piece.split_off(piece.len() - 1));
+                    }
+                    piece
+                });
+                Poll::Ready(Some(Ok(frame)))
             }
             // The server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
             Some(Err(failure)) => {
@@ -72,7 +87,7 @@ impl Body for Served {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failure.is_none() && self.body.is_end_stream()
+        self.failure.is_none() && self.last.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -201,7 +201,7 @@ fn a_flood_leaves_a_bounded_number_of_connections_to_the_upstream() {
         (0..7).map(|_| Http2Client::connect(gateway.listen(), 65_535).expect("the gateway accepts")).collect();
     for client in &mut clients {
         for _ in 0..100 {
-            client.get("/delay/3000").expect("the gateway reads");
+            client.get("/delay/6000").expect("the gateway reads");
         }
     }
     wait_until("all are asking", || in_flight(&gateway) == 700.0);

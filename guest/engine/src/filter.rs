@@ -59,15 +59,11 @@ pub struct Configuration {
 pub struct Engine {
     config: Config,
     configuration: Configuration,
-    /// What each policy's refusals say.
-    refusal_bodies: Vec<Rc<[u8]>>,
-    /// What each policy's keys begin with.
-    prefixes: Vec<Prefixes>,
+    /// What is made of each policy once, in their order.
+    made: Vec<Made>,
     script: Rc<Script>,
     windows: LocalWindows,
     refusals: KnownRefusals,
-    /// Of each policy, whether no other counts in its service under its name.
-    alone: Vec<bool>,
     new_keys: NewKeys,
     streams: BTreeMap<u64, Box<Stream>>,
     store: Store<Question>,
@@ -80,6 +76,17 @@ pub struct Engine {
     telemetry: Telemetry,
     /// Tells a stream from a later one that was given the same id.
     next_ticket: u64,
+}
+
+/// What is made of a policy once.
+#[derive(Debug)]
+struct Made {
+    /// What its refusals say.
+    refusal_body: Rc<[u8]>,
+    /// What its keys begin with.
+    prefixes: Prefixes,
+    /// Whether no other policy counts in its service under its name.
+    is_alone: bool,
 }
 
 /// What is remembered of a stream.
@@ -102,7 +109,12 @@ impl Engine {
         let counts_as = |policy: &Policy| (policy.redis, policy.rule_name.clone());
         let mut names = BTreeMap::new();
         policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
-        let alone = policies().map(|policy| names.get(&counts_as(policy)) == Some(&1)).collect();
+        let made = |policy: &Policy| Made {
+            refusal_body: Rc::from(policy.rejected_msg.as_bytes()),
+            prefixes: Prefixes::of(policy),
+            is_alone: names.get(&counts_as(policy)) == Some(&1),
+        };
+        let made = policies().map(made).collect();
         let configuration = Configuration {
             services: config.services.clone(),
             edits_responses: policies().any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
@@ -113,15 +125,13 @@ impl Engine {
         };
         Ok(Engine {
             telemetry,
-            prefixes: policies().map(Prefixes::of).collect(),
-            refusal_bodies: policies().map(|policy| Rc::from(policy.rejected_msg.as_bytes())).collect(),
+            made,
             store: Store::new(&configuration.services),
             config,
             configuration,
             script: Rc::default(),
             windows: LocalWindows::default(),
             refusals: KnownRefusals::default(),
-            alone,
             new_keys: NewKeys::default(),
             streams: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -152,7 +162,7 @@ impl Engine {
         self.forget(stream);
         self.tick(now_ns);
         let Some((index, policy)) = self.config.ruleset.policy_for(request) else { return Step::Pass };
-        let Some(prefixes) = self.prefixes.get(index) else { return Step::Pass };
+        let Some(Made { prefixes, .. }) = self.made.get(index) else { return Step::Pass };
         let plan = match Planned::new(policy, prefixes, request) {
             Planned::Charged(plan) => plan,
             Planned::Unlimited { spared } => {
@@ -335,11 +345,11 @@ impl Engine {
 
     /// Whether no other policy counts in its service under the name of this one.
     fn is_alone(&self, index: usize) -> bool {
-        self.alone.get(index).copied().unwrap_or_default()
+        self.made.get(index).is_some_and(|made| made.is_alone)
     }
 
     fn decider(&self, index: usize) -> Option<Decider<'_>> {
-        let refusal_body = self.refusal_bodies.get(index)?;
+        let refusal_body = &self.made.get(index)?.refusal_body;
         Some(Decider { index, policy: self.config.ruleset.policy(index)?, refusal_body })
     }
 }

@@ -113,7 +113,7 @@ impl Guests {
         drop(room);
         match admitted {
             Ok(guest) => {
-                telemetry::connections(open);
+                telemetry::connections().increment(1.0);
                 Ok(Seat { guest, guests: Arc::clone(self) })
             }
             Err(reason) => {
@@ -129,6 +129,7 @@ impl Guests {
     /// Says so in the log when a rush is over. To be called now and then.
     pub(crate) fn look_around(&self) {
         let now = Instant::now();
+        self.room().forget_empty();
         for reason in TurnedAway::ALL {
             let turned_away = self.room().end_rush(reason, now);
             if let Some(turned_away) = turned_away {
@@ -210,10 +211,15 @@ impl Room {
     fn uncount(&mut self, address: Address) {
         if let Some(household) = self.by_address.get_mut(&address) {
             household.connections -= 1;
-            if household.connections == 0 {
+            if household.is_empty() {
                 self.by_address.remove(&address);
             }
         }
+    }
+
+    /// Forgets addresses whose requests have gone on for longer than their connections.
+    fn forget_empty(&mut self) {
+        self.by_address.retain(|_, household| !household.is_empty());
     }
 
     /// Counts one turned away; whether it is the first of a rush.
@@ -228,6 +234,12 @@ impl Room {
         let rush = &mut self.rushes[reason as usize];
         let is_over = rush.last.is_some_and(|last| now.duration_since(last) >= RUSH_OVER);
         is_over.then(|| std::mem::take(rush).turned_away)
+    }
+}
+
+impl Household {
+    fn is_empty(&self) -> bool {
+        self.connections == 0 && self.requests.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -278,12 +290,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let open = {
-            let mut room = self.guests.room();
-            room.remove(&self.guest);
-            room.guests.len()
-        };
-        telemetry::connections(open);
+        self.guests.room().remove(&self.guest);
+        telemetry::connections().decrement(1.0);
     }
 }
 
@@ -441,6 +449,22 @@ mod tests {
         assert!(ask(&other).is_ok() && ask(&same).is_ok());
         drop(one);
         assert!(!first.guest().is_busy() && !same.guest().is_busy() && !other.guest().is_busy());
+    }
+
+    #[test]
+    fn requests_count_beyond_the_connections_of_their_address() {
+        let (guests, limits) = (guests(), Limits { requests_per_address: 1, ..Limits::default() });
+        let come = || guests.admit(address("10.0.0.1"), &limits).expect("a place");
+        let ask = |seat: &Seat| Order::take(seat.guest(), seat.guests(), &limits, true);
+        let gone = come();
+        let held = ask(&gone);
+        drop(gone);
+        assert!(held.is_ok());
+        assert_eq!(ask(&come()).err(), Some(Overload::Address));
+        drop(held);
+        guests.look_around();
+        assert!(guests.room().by_address.is_empty());
+        assert!(ask(&come()).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is counted of clients before they are known by a request.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
 
 const OPEN: &str = "slidegate_connections";
 const TURNED_AWAY: &str = "slidegate_connections_refused_total";
@@ -69,10 +69,9 @@ pub(super) fn describe() {
     }
 }
 
-/// Sets the gauge of open connections.
-pub(crate) fn connections(open: usize) {
-    // Exact up to 2^53.
-    gauge!(OPEN).set(open as f64);
+/// The gauge of open connections. Raised and lowered, not set: of two threads that set it, the last one need not have counted last.
+pub(crate) fn connections() -> Gauge {
+    gauge!(OPEN)
 }
 
 /// Counts a connection that is closed as soon as it is accepted.

@@ -2,14 +2,14 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::access_log::Record;
 use crate::gateway::guests::Order;
@@ -77,17 +77,18 @@ pub(crate) struct RequestBody {
     /// What the client may take for it.
     response: Duration,
     limits: Limits,
-    timer: Option<Pin<Box<Sleep>>>,
     /// The request counts as one in flight until this is dropped.
     order: Option<Arc<Order>>,
-    /// Nobody takes what is still to come of it.
+    /// Nobody waits for what is still to come of it.
     is_abandoned: bool,
+    /// Who reads it, while there is nothing to read.
+    reader: Option<Waker>,
 }
 
 impl RequestBody {
     /// `response` is how long an answer may take.
     pub(crate) fn new(source: Source, upload: Arc<Upload>, response: Duration, limits: Limits, order: Option<Arc<Order>>) -> Self {
-        let mut body = Self { source, upload, response, limits, timer: None, order, is_abandoned: false };
+        let mut body = Self { source, upload, response, limits, order, is_abandoned: false, reader: None };
         if body.source.is_end() {
             body.complete();
         }
@@ -108,23 +109,14 @@ impl RequestBody {
         self.is_abandoned = true;
         self.source = Source::Own(None);
         self.order = None;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 
     fn complete(&mut self) {
         self.upload.complete();
         self.order = None;
-    }
-
-    /// Waits until the body is late. As long as somebody waits for the answer, he sees to that himself.
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        ready!(self.upload.poll_answer_over(context));
-        let deadline = self.upload.deadline(self.response, &self.limits);
-        if deadline <= Instant::now() {
-            return Poll::Ready(());
-        }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        timer.as_mut().reset(deadline);
-        timer.as_mut().poll(context)
     }
 }
 
@@ -134,12 +126,14 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.is_abandoned {
-            return Poll::Ready(Some(Err("a request's body was not taken in time, after its answer".into())));
+            return Poll::Ready(Some(Err("a request's body did not come, or was not taken, in time after its answer".into())));
         }
         let Poll::Ready(mut frame) = self.source.poll_frame(context) else {
             self.upload.waits();
-            ready!(self.poll_late(context));
-            return Poll::Ready(Some(Err("a request's body did not come in time, after its answer".into())));
+            if !self.reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
+                self.reader = Some(context.waker().clone());
+            }
+            return Poll::Pending;
         };
         // Nobody tells these for others, so none of them is believed.
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {

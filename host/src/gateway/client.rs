@@ -80,13 +80,10 @@ impl Exchange {
     /// There is no response.
     pub(crate) async fn send(&mut self, clients: &Clients) -> Result<Response<Incoming>, ClientError> {
         let response = match self.protocol {
-            Protocol::Http1 => self.send_http1(&clients.http1).await,
-            Protocol::H2c => self.send_h2c(&clients.h2c).await,
-        }?;
+            Protocol::Http1 => self.send_http1(&clients.http1).await?,
+            Protocol::H2c => self.send_h2c(&clients.h2c).await?,
+        };
         self.body.release();
-        if self.protocol == Protocol::H2c && !self.body.is_complete() {
-            tokio::spawn(self.body.abandoned());
-        }
         // Only HTTP/1 connections count fields by themselves.
         if response.headers().len() > FIELDS_MAX { Err(ClientError::TooLarge) } else { Ok(response) }
     }
@@ -114,7 +111,7 @@ impl Exchange {
             let head = if is_kept { self.head.clone() } else { self.head.take() };
             let failed = match connection.send(self.request(head)?).await {
                 Ok(response) => {
-                    connections.keep(connection, (!self.body.is_complete()).then(|| self.body.abandoned()));
+                    connections.keep(connection, self.body.abandoned());
                     return Ok(response);
                 }
                 Err(failed) => failed,
@@ -142,6 +139,9 @@ impl Exchange {
             let failed = match connection.send(self.request(head)?).await {
                 Ok(response) => {
                     self.waits_on = None;
+                    if !self.body.is_complete() {
+                        tokio::spawn(self.body.abandoned());
+                    }
                     return Ok(response);
                 }
                 Err(failed) => failed,

@@ -29,8 +29,8 @@ pub(crate) struct Upload {
 #[derive(Debug, Default)]
 struct Answer {
     is_over: bool,
-    /// The body, which waits for the client meanwhile, and who watches it.
-    waiting: Vec<Waker>,
+    /// Who waits until it is.
+    waiting: Option<Waker>,
 }
 
 impl Upload {
@@ -82,20 +82,20 @@ impl Upload {
         let waiting = {
             let mut answer = self.answer();
             answer.is_over = true;
-            std::mem::take(&mut answer.waiting)
+            answer.waiting.take()
         };
-        waiting.into_iter().for_each(Waker::wake);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
     }
 
-    /// Waits until nobody waits for the answer any more.
+    /// Waits until nobody waits for the answer any more. One task may do so.
     pub(crate) fn poll_answer_over(&self, context: &Context<'_>) -> Poll<()> {
         let mut answer = self.answer();
         if answer.is_over {
             return Poll::Ready(());
         }
-        if !answer.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-            answer.waiting.push(context.waker().clone());
-        }
+        answer.waiting = Some(context.waker().clone());
         Poll::Pending
     }
 

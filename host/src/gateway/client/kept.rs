@@ -74,19 +74,10 @@ impl KeptConnections {
         Ok(Connection { sender, received, authority: authority.clone(), made: Instant::now(), driver: driver.abort_handle() })
     }
 
-    /// Keeps a connection, as soon as its response has been read to the end and its request has been sent. `abandoned` says when that is
-    /// no more to be waited for; none if it has been sent.
-    pub(super) fn keep<A>(self: &Arc<Self>, mut connection: Connection, abandoned: Option<A>)
-    where
-        A: Future<Output = bool> + Send + 'static,
-    {
+    /// Keeps a connection, as soon as its response has been read to the end and its request has been sent. `abandoned` says whether that is
+    /// no more to be waited for.
+    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection, abandoned: impl Future<Output = bool> + Send + 'static) {
         let connections = Arc::downgrade(self);
-        let abandoned = async move {
-            match abandoned {
-                Some(abandoned) => abandoned.await,
-                None => false,
-            }
-        };
         tokio::spawn(async move {
             tokio::select! {
                 ready = connection.sender.ready() => {

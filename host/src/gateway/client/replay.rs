@@ -70,6 +70,9 @@ impl Replay {
     pub(super) fn abandoned(&self) -> impl Future<Output = bool> + Send + 'static {
         let (upload, recording) = (Arc::clone(lock(&self.0).body.upload()), Arc::downgrade(&self.0));
         async move {
+            if upload.is_complete() {
+                return false;
+            }
             poll_fn(|context| upload.poll_answer_over(context)).await;
             loop {
                 let deadline = {

@@ -130,15 +130,40 @@ fn a_large_body_comes_whole_to_a_client_that_reads_late() {
     assert_eq!(bytes, 10_000_000);
 }
 
+/// With room for a byte, the library takes all of a small body, but for its end.
 #[test]
 fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
-    let (_upstream, gateway) = rig("timeouts: {idle: 1s, response: 1s, connect: 1s}\n");
-    // With room for a byte, all of a small body is taken, but for its end.
+    let late_end = RawUpstream::start(|mut connection| {
+        while connection.read_head().is_some() {
+            connection.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+            thread::sleep(Duration::from_millis(200));
+            connection.write(b"0\r\n\r\n");
+        }
+    });
+    let upstream = Upstream::start();
+    let routes = format!(
+        "routes: [{{host: '*', path_prefix: /late, upstream: '{}'}}, {{host: '*', upstream: '{}'}}]",
+        late_end.url(),
+        upstream.url()
+    );
+    let gateway = Gateway::serve(&format!("{routes}\nlog: {{access: false}}\ntimeouts: {{idle: 1s, response: 1s, connect: 1s}}\n"));
     for window in [0, 1] {
         let mut client = Http2Client::connect(gateway.listen(), window).expect("the gateway accepts");
-        let stuck = client.get("/bytes/1000").expect("the gateway reads");
-        wait_until("it is answered", || in_flight(&gateway) == 1.0);
-        assert!(!client.read_to_end_of(stuck).expect("the connection goes on"), "a window of {window}");
+        let paths = ["/bytes/1000", "/chunked/1000", "/trailers", "/late"];
+        let stuck = paths.map(|path| client.get(path).expect("the gateway reads"));
+        wait_until("all are answered", || in_flight(&gateway) == paths.len() as f64);
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(in_flight(&gateway), paths.len() as f64, "a window of {window}");
+        let mut reset = Vec::new();
+        while reset.len() < stuck.len() {
+            let frame = client.read_frame().expect("the connection goes on");
+            assert!(!stuck.contains(&frame.stream) || frame.flags & 1 == 0 || frame.kind == kind::RST_STREAM, "{frame:?}");
+            if frame.kind == kind::RST_STREAM {
+                reset.push(frame.stream);
+            }
+        }
+        reset.sort_unstable();
+        assert_eq!(reset, stuck);
         wait_until("nothing is in flight", || in_flight(&gateway) == 0.0);
         let empty = client.get("/status/204").expect("the gateway reads");
         assert!(client.read_to_end_of(empty).expect("the connection goes on"));
@@ -309,14 +334,19 @@ fn a_body_that_trickles_is_ended_and_one_that_comes_steadily_is_not() {
     assert_eq!(upstream.last().body_bytes, 9216);
 }
 
-/// A body keeps a connection to the upstream busy, whatever was answered.
-#[test]
-fn a_body_that_goes_on_after_its_answer_counts_and_is_timed() {
-    let upstream = RawUpstream::start(|mut connection| {
+/// An upstream that answers before it has read a body, and reads none of it.
+fn early_answers() -> RawUpstream {
+    RawUpstream::start(|mut connection| {
         connection.read_head();
         connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
         connection.wait();
-    });
+    })
+}
+
+/// A body keeps a connection to the upstream busy, whatever was answered.
+#[test]
+fn a_body_that_goes_on_after_its_answer_counts_and_is_timed() {
+    let upstream = early_answers();
     let limits = "limits: {requests_per_address: 2, body_time: 2s}";
     let gateway = Gateway::serve(&format!("upstream: {}\nlog: {{access: false}}\n{limits}\n", upstream.url()));
     let mut slow: Vec<HttpClient> = (0..2).map(|_| gateway.client()).collect();
@@ -343,11 +373,7 @@ fn a_body_that_goes_on_after_its_answer_counts_and_is_timed() {
 /// It holds the connection to the upstream, which takes no more of it, whether its client stays or not.
 #[test]
 fn a_body_that_nobody_takes_after_its_answer_is_given_up() {
-    let upstream = RawUpstream::start(|mut connection| {
-        connection.read_head();
-        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-        connection.wait();
-    });
+    let upstream = early_answers();
     let more = "limits: {requests_per_address: 1, body_time: 1s}\ntimeouts: {response: 1s}";
     let gateway = Gateway::serve(&format!("upstream: {}\nlog: {{access: false}}\n{more}\n", upstream.url()));
     let mut client = gateway.client();

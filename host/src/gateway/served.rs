@@ -1,5 +1,7 @@
-//! A response's body as a client's connection takes it: it waits while the connection takes nothing, though not for ever, and breaks off
-//! only after what came before has gone out.
+//! A response's body as a client's connection takes it: it waits while the connection takes nothing, though not for ever, and ends or
+//! breaks off only after what came before has gone out.
+
+mod untaken;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,32 +12,50 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use self::untaken::Untaken;
 use crate::gateway::body::{BodyError, ResponseBody};
 use crate::gateway::socket::Flow;
 use crate::settings::Limits;
-
-/// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket, and each would keep
-/// the buffer that it was read into.
-const PIECE_COPIED_MAX: usize = 2 << 10;
 
 /// A response's body.
 pub(super) struct Served {
     body: ResponseBody,
     flow: Arc<Flow>,
-    is_http2: bool,
     patience: Patience,
-    /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have taken that.
+    /// What an HTTP/2 client was given and has not taken yet: the server takes a piece when a window has room for a byte, and asks for more.
+    untaken: Option<Arc<Untaken>>,
+    /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have room for some of that.
     given: Option<Instant>,
-    /// The last byte for an HTTP/2 client. The server takes a piece when a window has room for a byte, and keeps the rest of it; only this
-    /// one waits until the client has taken all before.
-    last: Option<Bytes>,
-    /// Why the body has ended early, once that is to be told.
-    failure: Option<BodyError>,
+    /// What comes after all data, once that is known: trailers, the end, or why the body has ended early.
+    end: Option<Polled>,
 }
+
+/// What a body gives.
+type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 impl Served {
     pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool) -> Self {
-        Self { body, flow, is_http2, patience: Patience::new(limits), given: None, last: None, failure: None }
+        Self { body, flow, patience: Patience::new(limits), untaken: is_http2.then(Arc::default), given: None, end: None }
+    }
+
+    /// Waits until the client takes more; and, once the body has ended, until it has taken all.
+    fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.flow.poll_ready(context));
+        match &self.untaken {
+            Some(untaken) if self.end.is_some() => untaken.poll_none(context),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn poll_end(&mut self, end: Polled, context: &Context<'_>) -> Poll<Polled> {
+        let is_all_taken = self.untaken.as_ref().is_none_or(|untaken| untaken.is_none());
+        // At a failure the server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
+        if is_all_taken && !matches!(end, Some(Err(_))) {
+            return Poll::Ready(end);
+        }
+        self.end = Some(end);
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -43,60 +63,40 @@ impl Body for Served {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Polled> {
         if let Some(given) = self.given.take() {
             self.patience.waited(given.elapsed());
         }
-        if self.patience.is_over() || self.flow.poll_ready(context).is_pending() {
+        if self.patience.is_over() || self.poll_taken(context).is_pending() {
             ready!(self.patience.poll_over(context));
             return Poll::Ready(Some(Err("the client takes too little of a response".into())));
         }
         self.patience.end_wait();
-        if let Some(failure) = self.failure.take() {
-            return Poll::Ready(Some(Err(failure)));
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(end);
         }
-        if let Some(last) = self.last.take() {
+        let mut piece = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) => piece,
+                Err(trailers) => return self.poll_end(Some(Ok(trailers)), context),
+            },
+            end => return self.poll_end(end, context),
+        };
+        self.patience.given(piece.len());
+        if let Some(untaken) = &self.untaken {
+            piece = untaken.track(piece);
             self.given = Some(Instant::now());
-            return Poll::Ready(Some(Ok(Frame::data(last))));
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            self.patience.given(frame.data_ref().map_or(0, Bytes::len));
-        }
-        match frame {
-            Some(Ok(frame)) if self.is_http2 => {
-                self.given = Some(Instant::now());
-                let frame = frame.map_data(own_if_small);
-                let is_last = self.body.is_end_stream();
-                let frame = frame.map_data(|mut piece| {
-                    if is_last && piece.len() > 1 {
-                        self.last = Some(piece.split_off(piece.len() - 1));
-                    }
-                    piece
-                });
-                Poll::Ready(Some(Ok(frame)))
-            }
-            // The server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
-            Some(Err(failure)) => {
-                self.failure = Some(failure);
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            frame => Poll::Ready(frame),
-        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failure.is_none() && self.last.is_none() && self.body.is_end_stream()
+        self.end.is_none() && self.untaken.as_ref().is_none_or(|untaken| untaken.is_none()) && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-fn own_if_small(piece: Bytes) -> Bytes {
-    if piece.len() <= PIECE_COPIED_MAX { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 /// How long a client is still waited for, in all, while it takes nothing.

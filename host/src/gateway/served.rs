@@ -17,15 +17,24 @@ use crate::gateway::body::{BodyError, ResponseBody};
 use crate::gateway::socket::Flow;
 use crate::settings::Limits;
 
+/// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket, and each would keep
+/// the buffer that it was read into.
+const PIECE_COPIED_MAX: usize = 2 << 10;
+
 /// A response's body.
 pub(super) struct Served {
     body: ResponseBody,
     flow: Arc<Flow>,
     patience: Patience,
-    /// What an HTTP/2 client was given and has not taken yet: the server takes a piece when a window has room for a byte, and asks for more.
+    /// What an HTTP/2 client was given and has not taken yet, where only that says whether the end may be told.
     untaken: Option<Arc<Untaken>>,
     /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have room for some of that.
     given: Option<Instant>,
+    /// The last byte for an HTTP/2 client. The server takes a piece when a window has room for a byte, and keeps the rest of it; only this
+    /// one waits until the windows have had room for all before.
+    last: Option<Bytes>,
+    /// The next piece, which was there already when the one before was given.
+    next: Option<Bytes>,
     /// What comes after all data, once that is known: trailers, the end, or why the body has ended early.
     end: Option<Polled>,
 }
@@ -35,7 +44,8 @@ type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 impl Served {
     pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool) -> Self {
-        Self { body, flow, patience: Patience::new(limits), untaken: is_http2.then(Arc::default), given: None, end: None }
+        let untaken = is_http2.then(Arc::default);
+        Self { body, flow, patience: Patience::new(limits), untaken, given: None, last: None, next: None, end: None }
     }
 
     /// Waits until the client takes more; and, once the body has ended, until it has taken all.
@@ -47,6 +57,18 @@ impl Served {
         }
     }
 
+    /// The next piece; or, as an error, what comes after all.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Polled>> {
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(Ok(next));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => frame.into_data().map_err(|trailers| Some(Ok(trailers))),
+            end => Err(end),
+        })
+    }
+
     fn poll_end(&mut self, end: Polled, context: &Context<'_>) -> Poll<Polled> {
         let is_all_taken = self.untaken.as_ref().is_none_or(|untaken| untaken.is_none());
         // At a failure the server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
@@ -56,6 +78,30 @@ impl Served {
         self.end = Some(end);
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// A piece as an HTTP/2 client is given it, so that the server does not learn of the end, and drop the body, while the client's windows
+    /// have no room for what comes before.
+    fn for_http2(&mut self, untaken: &Arc<Untaken>, piece: Bytes, context: &mut Context<'_>) -> Bytes {
+        let mut piece = if piece.len() <= PIECE_COPIED_MAX { Bytes::copy_from_slice(&piece) } else { piece };
+        let is_known = self.body.size_hint().exact().is_some();
+        if !is_known && self.next.is_none() {
+            match self.poll_piece(context) {
+                Poll::Ready(Ok(next)) => self.next = Some(next),
+                Poll::Ready(Err(end)) => self.end = Some(end),
+                Poll::Pending => {}
+            }
+        }
+        let is_last = match &self.end {
+            Some(end) => !matches!(end, Some(Err(_))),
+            None => self.body.is_end_stream(),
+        };
+        if is_last && piece.len() > 1 {
+            self.last = Some(piece.split_off(piece.len() - 1));
+        } else if !is_known && self.next.is_none() {
+            piece = untaken.track(piece);
+        }
+        piece
     }
 }
 
@@ -72,26 +118,31 @@ impl Body for Served {
             return Poll::Ready(Some(Err("the client takes too little of a response".into())));
         }
         self.patience.end_wait();
+        if let Some(last) = self.last.take() {
+            self.given = Some(Instant::now());
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
         if let Some(end) = self.end.take() {
             return Poll::Ready(end);
         }
-        let mut piece = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(piece) => piece,
-                Err(trailers) => return self.poll_end(Some(Ok(trailers)), context),
-            },
-            end => return self.poll_end(end, context),
+        let mut piece = match ready!(self.poll_piece(context)) {
+            Ok(piece) => piece,
+            Err(end) => return self.poll_end(end, context),
         };
         self.patience.given(piece.len());
-        if let Some(untaken) = &self.untaken {
-            piece = untaken.track(piece);
+        if let Some(untaken) = self.untaken.clone() {
+            piece = self.for_http2(&untaken, piece, context);
             self.given = Some(Instant::now());
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.end.is_none() && self.untaken.as_ref().is_none_or(|untaken| untaken.is_none()) && self.body.is_end_stream()
+        let is_end = match &self.end {
+            Some(end) => end.is_none() && self.untaken.as_ref().is_none_or(|untaken| untaken.is_none()),
+            None => self.body.is_end_stream(),
+        };
+        is_end && self.last.is_none() && self.next.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

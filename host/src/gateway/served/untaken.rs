@@ -6,9 +6,6 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-/// A piece up to this size is copied, in bytes: many such pieces wait behind one socket, and each would keep the buffer that it was read into.
-const COPIED_MAX: usize = 2 << 10;
-
 /// How many pieces were not let go of.
 #[derive(Debug, Default)]
 pub(super) struct Untaken {
@@ -24,8 +21,7 @@ struct Piece {
 
 impl Untaken {
     /// The piece, which counts until its reader drops it.
-    pub(super) fn track(self: &Arc<Self>, piece: Bytes) -> Bytes {
-        let bytes = if piece.len() <= COPIED_MAX { Bytes::copy_from_slice(&piece) } else { piece };
+    pub(super) fn track(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         self.pieces.fetch_add(1, Ordering::Relaxed);
         Bytes::from_owner(Piece { bytes, untaken: Arc::clone(self) })
     }
@@ -73,14 +69,5 @@ mod tests {
         assert_eq!(head, "a");
         drop(head);
         assert!(untaken.poll_none(&context).is_ready());
-    }
-
-    #[test]
-    fn a_small_piece_keeps_no_more_than_itself() {
-        let (untaken, buffer) = (Arc::new(Untaken::default()), Bytes::from(vec![7; 8 << 10]));
-        let small = untaken.track(buffer.slice(..COPIED_MAX));
-        assert!(buffer.is_unique() && small.len() == COPIED_MAX);
-        let _large = untaken.track(buffer.slice(..=COPIED_MAX));
-        assert!(!buffer.is_unique());
     }
 }

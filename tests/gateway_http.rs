@@ -1,7 +1,10 @@
 //! HTTP as strangers speak it: each odd request gets a defined answer, none of them is blamed on the upstream, and none gets around
 //! a route or a limit by its spelling.
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -147,6 +150,41 @@ fn who_says_no_more_still_gets_an_answer() {
     client.finish().expect("the connection is open");
     assert_eq!([0, 1].map(|_| client.read_answer("GET").expect("an answer").status()), [200, 200]);
     assert_eq!(client.read_to_end(|_| ()).expect("the gateway closes"), 0);
+}
+
+/// Whether it has closed its socket or only its side: the difference shows as soon as something is sent to it.
+#[test]
+fn who_leaves_is_noticed_while_the_upstream_is_silent() {
+    let upstream = Upstream::start();
+    for url in [upstream.url(), upstream.h2c_url()] {
+        let gateway = Gateway::serve(&format!("upstream: {url}\n{WIDE}"));
+        let in_flight = || gateway.metrics().sum("slidegate_requests_in_flight", &[]);
+        let requests = [
+            "GET /delay/50000 HTTP/1.1\r\nhost: a.test\r\n\r\n",
+            "POST /delay/50000 HTTP/1.1\r\nhost: a.test\r\ncontent-length: 3\r\n\r\nabc",
+        ];
+        let mut clients = requests.map(|request| {
+            let mut client = gateway.client();
+            client.write(request.as_bytes()).expect("the gateway reads");
+            client
+        });
+        wait_until("both wait", || in_flight() == 2.0);
+        let before = Instant::now();
+        drop(clients);
+        wait_until("nobody waits", || in_flight() == 0.0);
+        assert!(before.elapsed() < Duration::from_secs(30));
+        assert_eq!(gateway.metrics().sum("slidegate_requests_total", &[("code", "gone")]), 2.0);
+        // Of two that wait, the one that has closed its side is asked.
+        clients = requests.map(|request| {
+            let mut client = gateway.client();
+            client.write(request.replace("50000", "2500").as_bytes()).expect("the gateway reads");
+            client
+        });
+        clients[1].finish().expect("the connection is open");
+        let [mut open, mut half_closed] = clients;
+        assert_eq!(open.read_head().expect("an answer").status, 200);
+        assert_eq!([0, 1].map(|_| half_closed.read_head().expect("an answer").status), [100, 200]);
+    }
 }
 
 #[test]

@@ -1,7 +1,12 @@
-//! Interim responses (102, 103) of an upstream on their way to a client of HTTP/1.1.
+//! What is said to a client of HTTP/1.1 before its response: interim responses (102, 103) of an upstream, and one of ours, to learn whether
+//! the client is still there.
 //!
 //! hyper's server sends none but 100. So they are written beside it, to the same socket, at the one moment when that cannot tear
 //! apart what hyper writes: when it flushes, it has nothing left of its own.
+//!
+//! Nor does hyper read while a response is waited for, lest it take a client that has only said all it has to say for one that is gone. So
+//! the socket is looked at now and then. A client that has closed its side may be either: it is sent `100 Continue`, which every client
+//! skips that did not ask for it (RFC 9110, section 15.2.1), and if nobody is there, its system answers with a reset.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,19 +14,28 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
 use crate::gateway::headers;
+use crate::gateway::socket::Peer;
 
 /// More interim responses that nobody has taken yet are dropped: they are hints.
 const WAITING_MAX: usize = 8;
 
 /// The most that waits for a client, in bytes. What is beyond is dropped.
 const UNWRITTEN_MAX: usize = 32 * 1024;
+
+/// How often a client that waits is looked after.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a client is told of which it is not known whether it is there.
+const ARE_YOU_THERE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// An interim response.
 #[derive(Debug)]
@@ -65,12 +79,17 @@ pub(crate) async fn pass_on<T>(interims: Option<(&BesideResponses, mpsc::Receive
         return response.await;
     };
     let _unsent = DropUnsent(beside);
-    tokio::pin!(response);
+    let look = sleep(LOOK);
+    tokio::pin!(response, look);
     let response = loop {
         tokio::select! {
             biased;
             Some(interim) = arriving.recv() => beside.send(interim),
             response = &mut response => break response,
+            () = look.as_mut() => {
+                beside.unwritten().is_look_due = true;
+                look.as_mut().reset(Instant::now() + LOOK);
+            }
         }
     };
     while let Ok(interim) = arriving.try_recv() {
@@ -91,6 +110,10 @@ struct Unwritten {
     is_begun: bool,
     /// Who waits until nothing is left.
     waiting: Option<Waker>,
+    /// The client is to be looked after.
+    is_look_due: bool,
+    /// The client was asked whether it is there.
+    is_asked: bool,
 }
 
 impl BesideResponses {
@@ -144,7 +167,7 @@ pub(crate) struct Socket<S> {
     beside: BesideResponses,
 }
 
-impl<S: AsyncWrite + Unpin> Socket<S> {
+impl<S: Peer + AsyncWrite + Unpin> Socket<S> {
     /// Before hyper writes: what is torn is made whole.
     fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_begun = self.beside.unwritten().is_begun;
@@ -154,6 +177,9 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
     /// When hyper has nothing left to write.
     fn poll_beside(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut unwritten = self.beside.unwritten();
+        if std::mem::take(&mut unwritten.is_look_due) && self.socket.says_no_more()? && !std::mem::replace(&mut unwritten.is_asked, true) {
+            unwritten.bytes.extend(ARE_YOU_THERE);
+        }
         while !unwritten.bytes.is_empty() {
             let written = ready!(Pin::new(&mut self.socket).poll_write(context, unwritten.bytes.as_slices().0))?;
             if written == 0 {
@@ -176,7 +202,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: Peer + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_begun(context))?;
         Pin::new(&mut self.socket).poll_write(context, bytes)

@@ -2,17 +2,28 @@
 //! their source and not in buffers.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
 
 /// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a read fills it,
 /// up to what headers may measure, and thousands of connections with large bodies would each keep such a buffer.
 pub(super) const PIECE_MAX: u64 = (8 << 10) - 1;
+
+/// The other side of a connection.
+pub(crate) trait Peer {
+    /// Whether it has closed its side, looked at without reading anything.
+    ///
+    /// # Errors
+    /// It is gone.
+    fn says_no_more(&self) -> io::Result<bool>;
+}
 
 /// A socket, and what lives as long as it does.
 pub(crate) struct Socket<K> {
@@ -44,6 +55,21 @@ impl<K> Socket<K> {
 
     fn writer(&mut self) -> Pin<&mut TcpStream> {
         Pin::new(self.stream.get_mut())
+    }
+}
+
+impl<K> Peer for Socket<K> {
+    fn says_no_more(&self) -> io::Result<bool> {
+        let socket = SockRef::from(self.stream.get_ref());
+        // After it has closed its side, a reset is told here, and by no read.
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        match socket.peek(&mut [MaybeUninit::uninit()]) {
+            Ok(bytes) => Ok(bytes == 0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -171,6 +197,28 @@ mod tests {
             assert!(poll_fn(|context| Poll::Ready(flow.poll_ready(context).is_pending())).await);
             let (wrote, (), ()) = tokio::join!(socket.write_all(&piece), reading, body);
             wrote.expect("a write");
+        });
+    }
+
+    #[test]
+    fn a_peer_that_says_no_more_is_told_from_one_that_is_gone() {
+        runtime().block_on(async {
+            let (mut socket, mut client) = pair().await;
+            assert!(!socket.says_no_more().expect("it is there"));
+            client.write_all(b"x").await.expect("a write");
+            client.shutdown().await.expect("an open socket");
+            socket.stream.get_ref().readable().await.expect("an open socket");
+            // Something is to be read before.
+            assert!(!socket.says_no_more().expect("it is there"));
+            assert_eq!(socket.read(&mut [0; 8]).await.expect("a read"), 1);
+            while !socket.says_no_more().expect("it is there") {
+                tokio::task::yield_now().await;
+            }
+            socket.write_all(b"y").await.expect("a write");
+            drop(client);
+            while socket.says_no_more().is_ok() {
+                tokio::task::yield_now().await;
+            }
         });
     }
 

@@ -139,6 +139,7 @@ peers:
     cargo install {{peers}} --quiet --path tests/bench/peers/limitador
     test -x target/peers/bin/envoy || just envoy
     test -x target/peers/bin/nginx || just nginx
+    test -d target/peers/bin/lua || just nginx-lua
 
 [private]
 envoy:
@@ -154,6 +155,18 @@ nginx:
     mkdir -p target/peers/unpacked
     cd target/peers/unpacked && (apt-get download nginx || (just apt libpcre2-8-0 && apt-get download nginx)) && dpkg -x nginx_*.deb .
     mv target/peers/unpacked/usr/sbin/nginx target/peers/bin/
+    rm -r target/peers/unpacked
+
+# Its module for Lua, with what that loads, as Debian has them for the same nginx.
+[private]
+nginx-lua:
+    command -v ldconfig > /dev/null && ldconfig -p | grep -q libpcre.so.3 || just apt libpcre3 libluajit2-5.1-2
+    mkdir -p target/peers/unpacked
+    cd target/peers/unpacked && apt-get download libnginx-mod-http-lua libnginx-mod-http-ndk lua-nginx-redis lua-resty-core lua-resty-lrucache
+    for package in target/peers/unpacked/*.deb; do dpkg -x "$package" target/peers/unpacked; done
+    mv target/peers/unpacked/usr/share/lua/5.1 target/peers/unpacked/lua
+    mv target/peers/unpacked/usr/lib/nginx/modules/*.so target/peers/unpacked/lua/
+    mv target/peers/unpacked/lua target/peers/bin/
     rm -r target/peers/unpacked
 
 # The figures of the README, on this machine, also into dist/bench.md. `--quick` to see that it runs; names of topics for some of it.

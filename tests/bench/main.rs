@@ -30,7 +30,7 @@ use self::table::Table;
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, redis, gateway, instructions, peers; all of them by default, and then dist/bench.md is written";
+  TOPIC             engine, memory, size, redis, gateway, instructions, peers, lua; all of them by default, and then dist/bench.md is written";
 
 /// How much is measured, and of what. Rounds of things that are compared take turns, so that a busy moment meets them alike.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl Effort {
 
 type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
-const TOPICS: [Topic; 7] = [
+const TOPICS: [Topic; 8] = [
     ("engine", engine_work::measure),
     ("memory", instance_memory::measure),
     ("size", component_size::measure),
@@ -85,6 +85,7 @@ const TOPICS: [Topic; 7] = [
     ("gateway", gateway::measure),
     ("instructions", instructions::measure),
     ("peers", peers::measure),
+    ("lua", peers::lua::measure),
 ];
 
 fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 //! Other limiters that run here as whole systems, each as its users would run it, beside ours: same load, same upstream, same machine,
 //! rounds that take turns. `just bench` installs them into `target/peers`.
 
+pub(crate) mod lua;
 mod program;
 mod systems;
 

@@ -54,6 +54,17 @@ pub(super) struct Running {
     _process: Process,
 }
 
+/// What an nginx is told beside what all of them are.
+#[derive(Debug, Default)]
+pub(super) struct Nginx {
+    /// Directives at the top of the file, within `http` and within the one location.
+    pub(super) main: String,
+    pub(super) http: String,
+    pub(super) location: String,
+    /// One for each core if there is no number.
+    pub(super) workers: Option<usize>,
+}
+
 enum Process {
     Gateway { _gateway: Gateway },
     Program { _program: Program },
@@ -120,14 +131,15 @@ impl System {
                 let filter = filter::in_redis(&rules, &format!("peers-{limit}"));
                 Running::gateway(serve(redis, upstream, Some(&filter), &[]))
             }
-            Self::NginxOff => Running::nginx("", "", upstream),
+            Self::NginxOff => Running::nginx(&Nginx::default(), upstream),
             Self::Nginx => {
                 let (rate, burst) = if verdicts == Verdicts::Pass { ("1000000r/s", 1_000_000) } else { ("1r/m", 1) };
-                Running::nginx(
-                    &format!("limit_req_zone $http_x_api_key zone=users:16m rate={rate}; limit_req_status 429;"),
-                    &format!("limit_req zone=users burst={burst} nodelay;"),
-                    upstream,
-                )
+                let nginx = Nginx {
+                    http: format!("limit_req_zone $http_x_api_key zone=users:16m rate={rate}; limit_req_status 429;"),
+                    location: format!("limit_req zone=users burst={burst} nodelay;"),
+                    ..Nginx::default()
+                };
+                Running::nginx(&nginx, upstream)
             }
             Self::EnvoyOff => Running::envoy("", upstream),
             Self::Envoy => Running::envoy(&local_ratelimit(limit), upstream),
@@ -149,7 +161,7 @@ impl Running {
         &self.target
     }
 
-    fn gateway(gateway: Gateway) -> Self {
+    pub(super) fn gateway(gateway: Gateway) -> Self {
         Running { target: Target::gateway(&gateway), _process: Process::Gateway { _gateway: gateway } }
     }
 
@@ -157,10 +169,12 @@ impl Running {
         Running { target: Target::proxy(program.address(), program.id()), _process: Process::Program { _program: program } }
     }
 
-    fn nginx(http: &str, location: &str, upstream: &Upstream) -> Self {
+    pub(super) fn nginx(nginx: &Nginx, upstream: &Upstream) -> Self {
         let address = free_address();
+        let Nginx { main, workers, http, location } = nginx;
+        let workers = workers.map_or_else(|| "auto".to_owned(), |workers| workers.to_string());
         let configuration = format!(
-            "daemon off; worker_processes auto; pid nginx.pid; error_log stderr crit;
+            "{main} daemon off; worker_processes {workers}; pid nginx.pid; error_log stderr crit;
 events {{ worker_connections 1024; }}
 http {{
   access_log off; keepalive_requests 1000000000;

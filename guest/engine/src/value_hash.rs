@@ -1,17 +1,38 @@
 //! Values that must not be read in Redis: tokens and sessions.
 
-use core::fmt;
+use alloc::{collections::BTreeMap, rc::Rc};
+use core::{cell::RefCell, fmt};
 
 use hmac_sha256::Hash;
 
+use crate::name::{Name, Named, Sought};
+
 /// Spells values as 128 bits of HMAC-SHA-256 (RFC 2104) under `hash_key`. Without that key anybody can hash a guess and compare.
 ///
-/// Both of its hashes begin with a block of the key alone, which is hashed once: a short value then costs two blocks, not three.
+/// Both of its hashes begin with a block of the key alone, which is hashed once: a short value then costs two blocks, not three. Codes of
+/// values that come again are remembered, by all clones together.
 #[derive(Clone)]
 pub struct ValueHash {
     inner: Hash,
     outer: Hash,
+    memo: Rc<RefCell<Memo>>,
 }
+
+/// Codes of values, all forgotten when they take too much.
+#[derive(Default)]
+struct Memo {
+    codes: BTreeMap<Name, u128>,
+    bytes: usize,
+}
+
+/// What a memo may take, in bytes: codes of some 3,500 tokens.
+const MEMO_MAX: usize = 256 << 10;
+
+/// A longer value is not remembered: a few of those would push out all others.
+const REMEMBERED_MAX: usize = 2 << 10;
+
+/// A code in a memo, beside its value.
+const ENTRY_BYTES: usize = 64;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
@@ -28,15 +49,45 @@ impl ValueHash {
             hash.update(block);
             hash
         };
-        ValueHash { inner: begun(0x36), outer: begun(0x5c) }
+        ValueHash { inner: begun(0x36), outer: begun(0x5c), memo: Rc::default() }
     }
 
     /// The first half of the value's code.
     pub(super) fn code(&self, value: &[u8]) -> u128 {
+        if value.len() > REMEMBERED_MAX {
+            return self.compute(value);
+        }
+        let sought = Sought::new(value);
+        // Nobody holds it while this runs; if anybody did, the code would be computed once more.
+        let Ok(mut memo) = self.memo.try_borrow_mut() else { return self.compute(value) };
+        match memo.get(&sought) {
+            Some(code) => code,
+            None => memo.keep(sought, self.compute(value)),
+        }
+    }
+
+    fn compute(&self, value: &[u8]) -> u128 {
         let (mut inner, mut outer) = (self.inner, self.outer);
         inner.update(value);
         outer.update(inner.finalize());
         outer.finalize().first_chunk().map_or(0, |half| u128::from_be_bytes(*half))
+    }
+}
+
+impl Memo {
+    fn get(&self, value: &dyn Named) -> Option<u128> {
+        self.codes.get(value).copied()
+    }
+
+    fn keep(&mut self, value: Sought<'_>, code: u128) -> u128 {
+        let name = value.to_name();
+        let bytes = name.len() + ENTRY_BYTES;
+        if self.bytes + bytes > MEMO_MAX {
+            *self = Memo::default();
+        }
+        self.bytes += bytes;
+        self.codes.insert(name, code);
+        code
     }
 }
 
@@ -59,5 +110,20 @@ mod tests {
         let code = long.code(b"Test Using Larger Than Block-Size Key - Hash Key First");
         assert_eq!(code, 0x60e4_3159_1ee0_b67f_0d8a_26aa_cbf5_b77f);
         assert_eq!(alloc::format!("{hash:?}"), "ValueHash");
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_computed_and_bounded() {
+        let hash = ValueHash::new(b"k");
+        let value = |number: usize| alloc::format!("{number}").repeat(1 + number % 700).into_bytes();
+        for number in (0..2_000).chain(1_900..2_000) {
+            let value = value(number);
+            assert_eq!(hash.code(&value), hash.compute(&value), "{number}");
+            let memo = hash.memo.borrow();
+            let bytes: usize = memo.codes.keys().map(|name| name.len() + ENTRY_BYTES).sum();
+            assert!(bytes == memo.bytes && bytes <= MEMO_MAX, "{number}");
+        }
+        assert!(hash.memo.borrow().codes.len() > 100);
+        assert!(hash.memo.borrow().codes.keys().all(|name| name.len() <= REMEMBERED_MAX));
     }
 }

@@ -15,9 +15,9 @@ use proptest::{
 };
 use serde_json::json;
 use slidegate_engine::{
-    Effect, Engine, Outcome, Step,
+    Effect, Engine, Step, Verdict,
     redis::{CallError, Command, Form, Reply},
-    request::RequestView,
+    request::{RequestView, Requests},
     window::{
         Charge,
         script::{self, Script},
@@ -203,7 +203,7 @@ impl<'a> World<'a> {
         let Arrival { gateway, user, leaves_after_us, .. } = self.scene.arrivals[index];
         let step = self.engines[gateway].on_request(index as u64, &User(user), self.now_us * 1_000);
         match step {
-            Step::Pass => self.ends(index, End::Passed),
+            Step::Pass(_) => self.ends(index, End::Passed),
             Step::Respond(response) => self.responded(index, response.status, 0),
             Step::Wait => {
                 self.waiting.insert(index);
@@ -253,21 +253,21 @@ impl<'a> World<'a> {
     fn settle(&mut self, gateway: usize) {
         let now_ns = self.now_us * 1_000;
         loop {
-            match self.engines[gateway].poll(now_ns) {
+            match self.engines[gateway].poll(self.scene, now_ns) {
                 Effect::Call { command, .. } => {
                     self.next_call += 1;
                     let call = self.next_call;
                     self.engines[gateway].called(Ok(call), now_ns);
                     self.travels(gateway, call, command);
                 }
-                Effect::Settle { stream, outcome } => {
+                Effect::Settle { stream, verdict } => {
                     let index = usize::try_from(stream).expect("a stream's id");
                     assert!(self.waiting.remove(&index), "a stream was settled that does not wait");
-                    let passed = outcome == Outcome::Continue;
+                    let passed = matches!(verdict, Verdict::Pass(_));
                     self.decided.entry((gateway, self.scene.arrivals[index].user)).or_default().push((index, passed));
-                    match outcome {
-                        Outcome::Continue => self.ends(index, End::Passed),
-                        Outcome::Respond(response) => self.responded(index, response.status, self.longest_way_us()),
+                    match verdict {
+                        Verdict::Pass(_) => self.ends(index, End::Passed),
+                        Verdict::Respond(response) => self.responded(index, response.status, self.longest_way_us()),
                     }
                 }
                 Effect::Annotate { .. } | Effect::Record(_) | Effect::Log { .. } => {}
@@ -335,6 +335,14 @@ impl<'a> World<'a> {
             let order: Vec<usize> = decided.iter().map(|(index, _)| *index).collect();
             assert!(order.is_sorted(), "decided in the order {order:?}");
         }
+    }
+}
+
+impl Requests for Scene {
+    type View = User;
+
+    fn view(&self, stream: u64) -> Option<User> {
+        Some(User(self.arrivals.get(usize::try_from(stream).ok()?)?.user))
     }
 }
 

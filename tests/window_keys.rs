@@ -8,6 +8,7 @@ use slidegate_engine::{
 };
 use slidegate_tests::{
     fuzzing::request::Request as Asked,
+    one_request::OneRequest,
     promises::Windows,
     redis_server::RedisServer,
     redis_windows::{RedisWindows, Request, Stored},
@@ -307,7 +308,7 @@ fn key_of(limit: &str) -> Vec<u8> {
         service_name: String::new(),
     };
     let _ = engine.on_request(1, &request, 0);
-    match engine.poll(0) {
+    match engine.poll(&OneRequest(&request), 0) {
         Effect::Call { mut command, .. } => command.swap_remove(3),
         other => panic!("{other:?}"),
     }

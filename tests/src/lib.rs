@@ -13,6 +13,7 @@ pub mod higress;
 pub mod http2_client;
 pub mod http_client;
 pub mod metrics;
+pub mod one_request;
 pub mod oracle;
 pub mod plugin_resource;
 pub mod promises;

@@ -45,14 +45,20 @@ pub(crate) fn response(response: engine::Response) -> Response {
     }
 }
 
-pub(crate) fn edit(edit: engine::HeaderEdit) -> HeaderEdit {
+pub(crate) fn edits(edits: Vec<engine::HeaderEdit>) -> Vec<HeaderEdit> {
+    edits.into_iter().map(edit).collect()
+}
+
+fn edit(edit: engine::HeaderEdit) -> HeaderEdit {
     match edit {
         engine::HeaderEdit::Set(name, value) => HeaderEdit::Set(header((name, value))),
+        engine::HeaderEdit::Append(name, value) => HeaderEdit::Append(header((name, value))),
+        engine::HeaderEdit::Remove(name) => HeaderEdit::Remove(name),
     }
 }
 
-fn header((name, value): (String, String)) -> Header {
-    Header { name, value: value.into_bytes() }
+fn header((name, value): (String, Vec<u8>)) -> Header {
+    Header { name, value }
 }
 
 pub(crate) fn reply(reply: Reply) -> engine::redis::Reply {

@@ -15,10 +15,16 @@ use contract::{
     exports::slidegate::filter::filter::{Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId},
     slidegate::filter::{http, redis, telemetry},
 };
-use slidegate_engine::{Effect, Engine, MetricEvent, Outcome, Step, grpc, request::RequestView};
+use slidegate_engine::{
+    Edits, Effect, Engine, HeaderEdit, MetricEvent, Step, Verdict, grpc,
+    kept::KeptEdits,
+    request::{RequestView, Requests},
+};
 
 struct Filter {
     engine: Engine,
+    /// The contract takes changes to a response when that comes.
+    kept: KeptEdits,
     /// The host's ids for the engine's metrics, in the engine's order.
     metrics: Vec<telemetry::MetricId>,
 }
@@ -36,7 +42,7 @@ impl Guest for Component {
         let engine = Engine::configure(&json).map_err(|errors| errors.into_iter().map(convert::config_error).collect::<Vec<_>>())?;
         let metrics = engine.metrics().iter().map(define_metric).collect();
         let configuration = convert::configuration(engine.configuration());
-        FILTER.with_borrow_mut(|filter| *filter = Some(Filter { engine, metrics }));
+        FILTER.with_borrow_mut(|filter| *filter = Some(Filter { engine, kept: KeptEdits::default(), metrics }));
         Ok(configuration)
     }
 
@@ -49,7 +55,13 @@ impl Guest for Component {
             let step = filter.engine.on_request(stream, &Request(stream), now);
             filter.flush(now);
             match step {
-                Step::Pass => Action::Pass,
+                Step::Pass(edits) => {
+                    let request = filter.keep(stream, edits);
+                    if !request.is_empty() {
+                        http::http_continue(stream, &convert::edits(request));
+                    }
+                    Action::Pass
+                }
                 Step::Wait => Action::Pending,
                 Step::Respond(response) => {
                     respond(stream, response);
@@ -73,9 +85,9 @@ impl Guest for Component {
 
     fn on_response_headers(stream: StreamId, _status: u16, _now: MonotonicNs) -> Action {
         with_filter(|filter| {
-            let edits = filter.engine.on_response_headers(stream);
+            let edits = filter.kept.take(stream);
             if !edits.is_empty() {
-                http::http_continue(stream, &edits.into_iter().map(convert::edit).collect::<Vec<_>>());
+                http::http_continue(stream, &convert::edits(edits));
             }
         });
         Action::Pass
@@ -86,15 +98,24 @@ impl Guest for Component {
     }
 
     fn on_done(stream: StreamId, _now: MonotonicNs) {
-        with_filter(|filter| filter.engine.on_done(stream));
+        with_filter(|filter| {
+            filter.engine.on_done(stream);
+            filter.kept.take(stream);
+        });
     }
 }
 
 impl Filter {
+    /// Keeps what is to be changed in a stream's response; returns what is to be changed in its request.
+    fn keep(&mut self, stream: StreamId, Edits { request, response }: Edits) -> Vec<HeaderEdit> {
+        self.kept.keep(stream, response);
+        request
+    }
+
     /// Carries out what the engine wants after a step.
     fn flush(&mut self, now: MonotonicNs) {
         loop {
-            match self.engine.poll(now) {
+            match self.engine.poll(&InFlight, now) {
                 Effect::Call { service, command } => {
                     let call = redis::redis_call(service, &command).map_err(convert::call_error);
                     self.engine.called(call, now);
@@ -103,8 +124,11 @@ impl Filter {
                     let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
                     http::annotate(stream, &fields);
                 }
-                Effect::Settle { stream, outcome: Outcome::Continue } => http::http_continue(stream, &[]),
-                Effect::Settle { stream, outcome: Outcome::Respond(response) } => respond(stream, response),
+                Effect::Settle { stream, verdict: Verdict::Pass(edits) } => {
+                    let request = self.keep(stream, edits);
+                    http::http_continue(stream, &convert::edits(request));
+                }
+                Effect::Settle { stream, verdict: Verdict::Respond(response) } => respond(stream, response),
                 Effect::Record(MetricEvent { metric, value }) => {
                     if let Some(&metric) = self.metrics.get(metric) {
                         telemetry::record_metric(metric, value);
@@ -133,6 +157,17 @@ fn with_filter<T>(step: impl FnOnce(&mut Filter) -> T) -> Option<T> {
 fn define_metric(metric: &slidegate_engine::Metric) -> telemetry::MetricId {
     let labels: Vec<_> = metric.labels.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
     telemetry::define_metric(convert::metric_kind(metric.kind), metric.name, metric.help, &labels)
+}
+
+/// The requests whose phase is not over.
+struct InFlight;
+
+impl Requests for InFlight {
+    type View = Request;
+
+    fn view(&self, stream: u64) -> Option<Request> {
+        Some(Request(stream))
+    }
 }
 
 /// A stream's request, read through the contract on demand.

@@ -6,6 +6,7 @@
 //! a number or a text loosely because YAML blurs the two, so does this; where stock turns nonsense into 0 or false, this is
 //! an error, and so is a field that nobody reads.
 
+mod chain;
 mod describe;
 mod document;
 mod error;
@@ -27,6 +28,7 @@ mod suggest;
 mod tests;
 
 use alloc::{
+    rc::Rc,
     string::{String, ToString},
     vec,
     vec::Vec,
@@ -34,13 +36,18 @@ use alloc::{
 
 pub use self::error::ConfigError;
 use self::{describe::Description, document::Node, reader::Reader, service::Services};
-use crate::{redis::Service, rule::Ruleset};
+use crate::{
+    redis::Service,
+    rule::{Policy, Ruleset},
+};
 
 /// A configuration that was understood.
 #[derive(Debug)]
 pub struct Config {
-    /// The rules.
-    pub ruleset: Ruleset,
+    /// The rules of each filter, in order.
+    pub filters: Vec<Rc<Ruleset>>,
+    /// Whether they stand in a list, be it of one.
+    pub is_list: bool,
     /// The Redis services that policies refer to by index, each once.
     pub services: Vec<Service>,
     /// Oddities that are no errors, each a sentence.
@@ -67,13 +74,19 @@ impl Config {
         let document = Node::parse(json).map_err(|message| vec![ConfigError { path: String::new(), message }])?;
         let mut reader = Reader::default();
         let mut services = Services::default();
-        let ruleset = ruleset::read(&mut reader, &mut services, &document);
+        let rulesets = chain::read(&mut reader, &mut services, &document);
         let warnings = reader.finish()?;
-        Ok(Config { ruleset, services: services.into_vec(), warnings })
+        let filters = rulesets.into_iter().map(Rc::new).collect();
+        Ok(Config { filters, is_list: chain::is_list(&document), services: services.into_vec(), warnings })
+    }
+
+    /// The policies of all filters, in order.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.filters.iter().flat_map(|ruleset| ruleset.policies())
     }
 
     /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the beginning.
     pub fn describe(&self) -> String {
-        Description { ruleset: &self.ruleset, services: &self.services }.to_string()
+        Description { filters: &self.filters, is_list: self.is_list, services: &self.services }.to_string()
     }
 }

@@ -25,9 +25,9 @@ impl Response {
         let Response { mut headers, body, details, grpc_status, .. } = self;
         headers.retain(|(name, _)| name != "content-type");
         headers.push(("content-type".into(), CONTENT_TYPE.into()));
-        headers.push(("grpc-status".into(), format!("{grpc_status}")));
+        headers.push(("grpc-status".into(), format!("{grpc_status}").into_bytes()));
         if let message @ [_, ..] = body.trim_ascii_end() {
-            headers.push(("grpc-message".into(), percent_encoded(message)));
+            headers.push(("grpc-message".into(), percent_encoded(message).into_bytes()));
         }
         Response { status: 200, headers, body: Rc::default(), details, grpc_status }
     }
@@ -72,7 +72,7 @@ mod tests {
             grpc_status: RESOURCE_EXHAUSTED,
         };
         let Response { status, headers, body, .. } = response.into_grpc();
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), str::from_utf8(value).unwrap())).collect();
         assert_eq!((status, body.len()), (200, 0));
         assert_eq!(
             headers,

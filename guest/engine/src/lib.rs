@@ -8,27 +8,31 @@
 
 extern crate alloc;
 
+mod chain;
 pub mod config;
-mod filter;
 pub mod grpc;
 mod header;
 mod ip_set;
+pub mod kept;
 mod key;
+mod limiter;
 pub mod local;
 mod name;
-mod note;
 mod plan;
 pub mod redis;
 mod refusals;
 mod regexp;
 pub mod request;
+mod room;
 pub mod rule;
 mod store;
+mod streams;
 mod telemetry;
+mod turn;
 mod value_hash;
 mod verdict;
 pub mod window;
 
-pub use filter::{Configuration, Engine};
+pub use chain::{Configuration, Engine};
 pub use telemetry::{LogLevel, Metric, MetricEvent, MetricKind, is_unprintable};
-pub use verdict::{Effect, HeaderEdit, Outcome, Response, Step};
+pub use verdict::{Edits, Effect, HeaderEdit, Response, Step, Verdict};

@@ -37,3 +37,42 @@ pub trait RequestView {
     /// The upstream that the host chose, `outbound|port||name`. Empty if none.
     fn service_name(&self) -> String;
 }
+
+impl<View: RequestView + ?Sized> RequestView for &View {
+    fn path(&self) -> Vec<u8> {
+        (**self).path()
+    }
+
+    fn authority(&self) -> Option<Vec<u8>> {
+        (**self).authority()
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        (**self).header(name)
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        (**self).header_values(name)
+    }
+
+    fn source_address(&self) -> Option<String> {
+        (**self).source_address()
+    }
+
+    fn route_name(&self) -> String {
+        (**self).route_name()
+    }
+
+    fn service_name(&self) -> String {
+        (**self).service_name()
+    }
+}
+
+/// Where requests that waited are found again.
+pub trait Requests {
+    /// A request.
+    type View: RequestView;
+
+    /// A stream's request. `None` if the stream is gone: then nothing more becomes of it.
+    fn view(&self, stream: u64) -> Option<Self::View>;
+}

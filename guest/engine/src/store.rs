@@ -67,7 +67,7 @@ pub(crate) struct Answered<T> {
 /// The services of a configuration, and the calls to them.
 #[derive(Debug)]
 pub(crate) struct Store<A> {
-    services: Vec<State>,
+    pub(crate) services: Services,
     /// Calls that the adapter has not taken yet.
     queue: VecDeque<Box<Call<A>>>,
     /// The call whose command was handed to the adapter, until that says what became of it.
@@ -77,6 +77,10 @@ pub(crate) struct Store<A> {
     /// No call is overdue before.
     overdue_ns: u64,
 }
+
+/// The services of a configuration, by their index.
+#[derive(Debug)]
+pub(crate) struct Services(Vec<State>);
 
 /// What is known of a service.
 #[derive(Debug)]
@@ -98,20 +102,14 @@ pub(crate) struct Call<A> {
     sent_ns: u64,
 }
 
-impl<A: Ask> Store<A> {
-    pub(crate) fn new(services: &[Service]) -> Self {
+impl Services {
+    fn new(services: &[Service]) -> Self {
         let state = |service: &Service| State {
             patience_ns: u64::from(service.timeout_ms) * 1_500_000,
             breaker: Breaker::default(),
             way: ShortestWay::default(),
         };
-        Store {
-            services: services.iter().map(state).collect(),
-            queue: VecDeque::new(),
-            handed_out: None,
-            sent: BTreeMap::new(),
-            overdue_ns: u64::MAX,
-        }
+        Services(services.iter().map(state).collect())
     }
 
     /// Asks for leave to call a service.
@@ -119,7 +117,7 @@ impl<A: Ask> Store<A> {
     /// # Errors
     /// Why it is not called now: its calls failed like this.
     pub(crate) fn permit(&mut self, service: u32, now_ns: u64, telemetry: &mut Telemetry) -> Result<Permit, Cause> {
-        match self.service(service).map_or(Gate::Call, |state| state.breaker.gate(now_ns)) {
+        match self.get_mut(service).map_or(Gate::Call, |state| state.breaker.gate(now_ns)) {
             Gate::Call => Ok(Permit { is_probe: false }),
             Gate::Probe => Ok(Permit { is_probe: true }),
             Gate::Closed(cause) => {
@@ -127,6 +125,28 @@ impl<A: Ask> Store<A> {
                 Err(cause)
             }
         }
+    }
+
+    fn patience_ns(&self, service: u32) -> u64 {
+        self.0.get(service as usize).map_or(0, |state| state.patience_ns)
+    }
+
+    fn get_mut(&mut self, service: u32) -> Option<&mut State> {
+        self.0.get_mut(service as usize)
+    }
+}
+
+impl<T> Answered<T> {
+    /// What came back as something else, if it is that.
+    pub(crate) fn and_then<U>(self, read: impl FnOnce(T) -> Option<U>) -> Option<Answered<U>> {
+        let Answered { answer, left_ns, has_clock_stepped } = self;
+        Some(Answered { answer: read(answer)?, left_ns, has_clock_stepped })
+    }
+}
+
+impl<A: Ask> Store<A> {
+    pub(crate) fn new(services: &[Service]) -> Self {
+        Store { services: Services::new(services), queue: VecDeque::new(), handed_out: None, sent: BTreeMap::new(), overdue_ns: u64::MAX }
     }
 
     /// Queues a call.
@@ -218,7 +238,7 @@ impl<A: Ask> Store<A> {
         let Call { service, ask, sent_ns, .. } = call;
         telemetry.answered(service, now_ns);
         let (mut left_ns, mut stepped_us) = (sent_ns, None);
-        if let Some(state) = self.service(service) {
+        if let Some(state) = self.services.get_mut(service) {
             if state.breaker.succeeded(now_ns) {
                 telemetry.shut(service);
             }
@@ -236,7 +256,7 @@ impl<A: Ask> Store<A> {
     fn failed(&mut self, call: Call<A>, cause: Cause, detail: &str, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
         let Call { service, ask, permit, .. } = call;
         telemetry.failed(service, cause, detail, now_ns);
-        if let Some(state) = self.service(service) {
+        if let Some(state) = self.services.get_mut(service) {
             if cause == Cause::WrongType {
                 // Redis is well; one key is not.
                 if state.breaker.succeeded(now_ns) {
@@ -250,12 +270,7 @@ impl<A: Ask> Store<A> {
     }
 
     fn overdue_at(&self, call: &Call<A>) -> u64 {
-        let patience_ns = self.services.get(call.service as usize).map_or(0, |state| state.patience_ns);
-        call.sent_ns.saturating_add(patience_ns)
-    }
-
-    fn service(&mut self, service: u32) -> Option<&mut State> {
-        self.services.get_mut(service as usize)
+        call.sent_ns.saturating_add(self.services.patience_ns(call.service))
     }
 
     /// Whether no call is on its way or waits to be sent.

@@ -1,6 +1,7 @@
 //! What the engine decides, in terms that every adapter can carry out.
 
 use alloc::{rc::Rc, string::String, vec::Vec};
+use core::mem;
 
 use crate::{
     redis::Command,
@@ -10,9 +11,9 @@ use crate::{
 /// What becomes of a stream after [`Engine::on_request`](crate::Engine::on_request).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// It goes on.
-    Pass,
-    /// It waits for an [`Outcome`].
+    /// It goes on, with these changes.
+    Pass(Edits),
+    /// It waits for a [`Verdict`].
     Wait,
     /// It is answered.
     Respond(Response),
@@ -29,7 +30,7 @@ pub enum Effect {
         command: Command,
     },
     /// Have the log of requests say this of a stream: it was refused, or decided on without the Redis that should have been asked. Comes before
-    /// its outcome.
+    /// it is settled; the last one counts.
     Annotate {
         /// Which.
         stream: u64,
@@ -41,7 +42,7 @@ pub enum Effect {
         /// Which.
         stream: u64,
         /// How.
-        outcome: Outcome,
+        verdict: Verdict,
     },
     /// Record a value.
     Record(MetricEvent),
@@ -61,9 +62,9 @@ pub enum Effect {
 
 /// What becomes of a stream that waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It goes on.
-    Continue,
+pub enum Verdict {
+    /// It goes on, with these changes.
+    Pass(Edits),
     /// It is answered.
     Respond(Response),
 }
@@ -74,7 +75,7 @@ pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Header fields, names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Vec<u8>)>,
     /// Body; text unless a header says otherwise. Shared by all answers that say the same.
     pub body: Rc<[u8]>,
     /// Why, for the access log: `plugin.reason`, as Higress' plugin spells it where it has the same reason.
@@ -83,9 +84,81 @@ pub struct Response {
     pub grpc_status: u8,
 }
 
-/// One change to response headers. Names in lower case.
+/// What is to be changed in the headers of a stream that passes, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// In its request's, before that goes on.
+    pub request: Vec<HeaderEdit>,
+    /// In those of whatever response comes. The engine keeps nothing of a stream that has passed, so that an adapter keeps these until then.
+    pub response: Vec<HeaderEdit>,
+}
+
+/// One change to headers. Names are in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderEdit {
-    /// Replaces all fields of the name.
-    Set(String, String),
+    /// One field of the name, in place of all there are.
+    Set(String, Vec<u8>),
+    /// One more field of the name, behind those there are.
+    Append(String, Vec<u8>),
+    /// No field of the name.
+    Remove(String),
+}
+
+/// A change to a header beside its texts, in bytes.
+const EDIT_BYTES: usize = 96;
+
+// === impl Edits ===
+
+impl Edits {
+    /// Whether nothing is to be changed.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
+
+    /// Adds the changes of a filter further on. A response passes the filters in reverse, so that there its changes come first.
+    pub(crate) fn add(&mut self, later: Edits) {
+        self.request.extend(later.request);
+        let earlier = mem::replace(&mut self.response, later.response);
+        self.response.extend(earlier);
+    }
+
+    /// How much memory they take, roughly, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.request.iter().chain(&self.response).map(HeaderEdit::size).sum()
+    }
+}
+
+// === impl HeaderEdit ===
+
+impl HeaderEdit {
+    /// The name of the header that it changes.
+    pub fn name(&self) -> &str {
+        let (HeaderEdit::Set(name, _) | HeaderEdit::Append(name, _) | HeaderEdit::Remove(name)) = self;
+        name
+    }
+
+    /// How much memory it takes, roughly, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) => EDIT_BYTES + name.len() + value.len(),
+            HeaderEdit::Remove(name) => EDIT_BYTES + name.len(),
+        }
+    }
+}
+
+// === impl Response ===
+
+impl Response {
+    /// The same answer with these changes to its headers.
+    pub(crate) fn edited(mut self, edits: Vec<HeaderEdit>) -> Response {
+        for edit in edits {
+            if !matches!(edit, HeaderEdit::Append(..)) {
+                self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(edit.name()));
+            }
+            if let HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) = edit {
+                self.headers.push((name, value));
+            }
+        }
+        self
+    }
 }

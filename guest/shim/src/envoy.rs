@@ -5,10 +5,10 @@
 
 use std::ptr;
 
-use slidegate_engine::{MetricKind, Response};
+use slidegate_engine::{HeaderEdit, MetricKind, Response};
 
 use crate::{
-    gateway::{Gateway, Level, Status},
+    gateway::{Gateway, Headers, Level, Status},
     header_map,
 };
 
@@ -39,6 +39,8 @@ unsafe extern "C" {
     fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, value: *mut *mut u8, value_size: *mut usize) -> Status;
     fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> Status;
     fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> Status;
+    fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> Status;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> Status;
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max_size: usize, bytes: *mut *mut u8, bytes_size: *mut usize) -> Status;
     fn proxy_set_effective_context(context: u32) -> Status;
     fn proxy_continue_stream(stream: u32) -> Status;
@@ -102,8 +104,20 @@ impl Gateway for Envoy {
         received(|pairs, size| unsafe { proxy_get_header_map_pairs(REQUEST_HEADERS, pairs, size) }).unwrap_or_default()
     }
 
-    fn replace_response_header(&self, name: &str, value: &str) {
-        unsafe { proxy_replace_header_map_value(RESPONSE_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    fn edit(&self, headers: Headers, edit: &HeaderEdit) {
+        let map = match headers {
+            Headers::Request => REQUEST_HEADERS,
+            Headers::Response => RESPONSE_HEADERS,
+        };
+        match edit {
+            HeaderEdit::Set(name, value) => unsafe {
+                proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            },
+            HeaderEdit::Append(name, value) => unsafe {
+                proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            },
+            HeaderEdit::Remove(name) => unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) },
+        };
     }
 
     fn property(&self, path: &str) -> Option<Vec<u8>> {
@@ -126,7 +140,7 @@ impl Gateway for Envoy {
         let Response { status, body, details, headers, grpc_status } = response;
         // Of the body the gateway makes gRPC's message, which is no line.
         let body = if is_grpc { body.trim_ascii_end() } else { body.as_ref() };
-        let headers = header_map::write(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let headers = header_map::write(headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
         unsafe {
             proxy_send_local_response(
                 u32::from(*status),

@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod tests;
 
-use slidegate_engine::{Effect, Engine, HeaderEdit, LogLevel, MetricEvent, Outcome, Response, Step, grpc, redis::CallError};
+use std::cell::Cell;
+
+use slidegate_engine::{
+    Edits, Effect, Engine, LogLevel, MetricEvent, Response, Step, Verdict, grpc, kept::KeptEdits, redis::CallError, request::Requests,
+};
 
 use crate::{
     clock::Clock,
-    gateway::{Gateway, Level},
+    gateway::{Gateway, Headers, Level},
     log,
     redis::Redis,
     request::Request,
@@ -34,6 +38,8 @@ pub enum Flow {
 pub struct Filter<G> {
     gateway: G,
     engine: Engine,
+    /// The gateway takes changes to a response when that comes.
+    kept: KeptEdits,
     redis: Redis,
     /// In the order of the engine's metrics.
     statistics: Vec<Statistic>,
@@ -62,7 +68,7 @@ impl<G: Gateway> Filter<G> {
             gateway.tick_each(TICK_MS);
         }
         let statistics = engine.metrics().iter().map(|metric| statistics.of(&gateway, metric)).collect();
-        let mut filter = Filter { gateway, engine, redis, statistics, clock: Clock::default(), plugin_id };
+        let mut filter = Filter { gateway, engine, kept: KeptEdits::default(), redis, statistics, clock: Clock::default(), plugin_id };
         filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
         let now_ns = filter.now_ns();
         filter.flush(now_ns, None);
@@ -81,12 +87,15 @@ impl<G: Gateway> Filter<G> {
         let step = self.engine.on_request(stream.into(), &Request(&self.gateway), now_ns);
         let settled = self.flush(now_ns, Some(stream));
         match (step, settled) {
-            (Step::Respond(response), _) | (Step::Wait, Some(Outcome::Respond(response))) => {
+            (Step::Respond(response), _) | (Step::Wait, Some(Verdict::Respond(response))) => {
                 respond(&self.gateway, &response);
                 Flow::Stop
             }
             (Step::Wait, None) => Flow::Stop,
-            (Step::Pass, _) | (Step::Wait, Some(Outcome::Continue)) => Flow::Continue,
+            (Step::Pass(edits), _) | (Step::Wait, Some(Verdict::Pass(edits))) => {
+                self.edit(stream.into(), edits);
+                Flow::Continue
+            }
         }
     }
 
@@ -117,11 +126,7 @@ impl<G: Gateway> Filter<G> {
 
     /// Response headers are on their way to the client, the upstream's or those of an answer in its place, ours too.
     pub fn on_response_headers(&mut self, stream: u32) {
-        if self.engine.configuration().edits_responses {
-            for HeaderEdit::Set(name, value) in self.engine.on_response_headers(stream.into()) {
-                self.gateway.replace_response_header(&name, &value);
-            }
-        }
+        self.kept.take(stream.into()).iter().for_each(|edit| self.gateway.edit(Headers::Response, edit));
         // Somebody may have answered while the request waited here; a refusal that came now would break the answer off.
         self.engine.on_done(stream.into());
     }
@@ -129,6 +134,7 @@ impl<G: Gateway> Filter<G> {
     /// The stream is over, waiting or not.
     pub fn on_done(&mut self, stream: u32) {
         self.engine.on_done(stream.into());
+        self.kept.take(stream.into());
     }
 
     fn now_ns(&self) -> u64 {
@@ -142,13 +148,19 @@ impl<G: Gateway> Filter<G> {
         self.flush(now_ns, None);
     }
 
+    /// Changes the request of the effective context, which passes, and keeps what is to be changed in its response.
+    fn edit(&mut self, stream: u64, edits: Edits) {
+        edits.request.iter().for_each(|edit| self.gateway.edit(Headers::Request, edit));
+        self.kept.keep(stream, edits.response);
+    }
+
     /// Carries out what the engine wants after a step. `current` is the stream whose hook this is: what becomes of it is returned,
     /// since a stream that is not paused yet must not be resumed.
-    fn flush(&mut self, now_ns: u64, current: Option<u32>) -> Option<Outcome> {
+    fn flush(&mut self, now_ns: u64, current: Option<u32>) -> Option<Verdict> {
         let mut own = None;
-        let mut context = Context { current, has_left: false };
+        let context = Context { current, has_left: Cell::new(false) };
         loop {
-            match self.engine.poll(now_ns) {
+            match self.engine.poll(&InFlight { gateway: &self.gateway, context: &context }, now_ns) {
                 Effect::Call { service, command } => {
                     let call = self.redis.send(&self.gateway, service, &command, now_ns);
                     self.engine.called(call, now_ns);
@@ -160,11 +172,14 @@ impl<G: Gateway> Filter<G> {
                         self.gateway.set_property("slidegate", log::escaped(&fields.join(" ")).as_bytes());
                     }
                 }
-                Effect::Settle { stream, outcome } if current.map(u64::from) == Some(stream) => own = Some(outcome),
-                Effect::Settle { stream, outcome } => match (context.enter(&self.gateway, stream), outcome) {
-                    (true, Outcome::Continue) => self.gateway.resume_request(),
-                    (true, Outcome::Respond(response)) => respond(&self.gateway, &response),
-                    (false, _) => self.engine.on_done(stream),
+                Effect::Settle { stream, verdict } if current.map(u64::from) == Some(stream) => own = Some(verdict),
+                Effect::Settle { stream, verdict } => match (context.enter(&self.gateway, stream), verdict) {
+                    (true, Verdict::Pass(edits)) => {
+                        self.edit(stream, edits);
+                        self.gateway.resume_request();
+                    }
+                    (true, Verdict::Respond(response)) => respond(&self.gateway, &response),
+                    (false, _) => {}
                 },
                 Effect::Record(MetricEvent { metric, value }) => {
                     if let Some(statistic) = self.statistics.get_mut(metric) {
@@ -199,26 +214,41 @@ impl<G: Gateway> Filter<G> {
 /// The effective context, which is that of the hook's own stream until another's is entered.
 struct Context {
     current: Option<u32>,
-    has_left: bool,
+    has_left: Cell<bool>,
 }
 
 impl Context {
     /// Makes a stream's context the effective one. False: it is gone.
-    fn enter(&mut self, gateway: &impl Gateway, stream: u64) -> bool {
+    fn enter(&self, gateway: &impl Gateway, stream: u64) -> bool {
         let Ok(stream) = u32::try_from(stream) else { return false };
-        if self.current == Some(stream) && !self.has_left {
+        if self.current == Some(stream) && !self.has_left.get() {
             return true;
         }
-        self.has_left = true;
+        self.has_left.set(true);
         gateway.select(stream)
     }
 
     /// Back to the hook's own stream.
-    fn leave(&mut self, gateway: &impl Gateway) {
-        if let (Some(current), true) = (self.current, self.has_left) {
+    fn leave(&self, gateway: &impl Gateway) {
+        if let (Some(current), true) = (self.current, self.has_left.get()) {
             gateway.select(current);
-            self.has_left = false;
+            self.has_left.set(false);
         }
+    }
+}
+
+/// The requests that are in their header phase, waiting or not.
+struct InFlight<'a, G> {
+    gateway: &'a G,
+    context: &'a Context,
+}
+
+impl<'a, G: Gateway> Requests for InFlight<'a, G> {
+    type View = Request<'a, G>;
+
+    /// Its context is the effective one then.
+    fn view(&self, stream: u64) -> Option<Request<'a, G>> {
+        self.context.enter(self.gateway, stream).then_some(Request(self.gateway))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the shim asks of the gateway, one method for one host call. None of them can fail in a way that has to be handled
 //! beyond what it returns; a status that nobody can act on is dropped.
 
-use slidegate_engine::{MetricKind, Response};
+use slidegate_engine::{HeaderEdit, MetricKind, Response};
 
 /// A proxy-wasm status. The numbers that matter here are below; others are passed on as they are.
 pub type Status = u32;
@@ -25,6 +25,15 @@ pub enum Level {
     Error = 4,
 }
 
+/// Headers that can be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// A request's, before it goes on.
+    Request,
+    /// A response's, when it has come.
+    Response,
+}
+
 /// The host calls. Those about a request act on the effective context: the one that a hook was called for, or the one last
 /// selected during this call from the gateway.
 pub trait Gateway {
@@ -43,8 +52,8 @@ pub trait Gateway {
     /// All request headers, serialised as [`header_map`](crate::header_map) reads them. Empty if there are none to be read.
     fn request_headers(&self) -> Vec<u8>;
 
-    /// Sets a response header in place of all values it has.
-    fn replace_response_header(&self, name: &str, value: &str);
+    /// Changes headers.
+    fn edit(&self, headers: Headers, edit: &HeaderEdit);
 
     /// A property by its path, whose segments are separated by a zero byte.
     fn property(&self, path: &str) -> Option<Vec<u8>>;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::{Cmd, Connection, Pipeline, Value};
 use slidegate_engine::{Effect, Engine, request::RequestView, window::script::ADMIT};
+use slidegate_tests::one_request::OneRequest;
 
 use super::load::{Load, Shape, WINDOW_US};
 
@@ -82,7 +83,7 @@ fn command_of_the_engine(limit: u64) -> Vec<Vec<u8>> {
     );
     let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
     let _ = engine.on_request(1, &Keyed, 0);
-    let Effect::Call { command: sent, .. } = engine.poll(0) else { panic!("the engine asks Redis") };
+    let Effect::Call { command: sent, .. } = engine.poll(&OneRequest(&Keyed), 0) else { panic!("the engine asks Redis") };
     assert_eq!(sent.get(2).map(Vec::as_slice), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
     sent
 }

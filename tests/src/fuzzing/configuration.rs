@@ -70,7 +70,8 @@ pub fn corpus() -> Vec<Json> {
         rule("_match_service_", json!(["b:80", "c"])),
         rule("_match_route_prefix_", json!("o")),
     ]);
-    corpus.extend([everything, here, closed, scoped]);
+    let chain = json!({"filters": [scoped, here, closed, everything]});
+    corpus.extend([everything, here, closed, scoped, chain]);
     corpus
 }
 

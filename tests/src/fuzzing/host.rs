@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::{
-    Effect, Engine, MetricKind, Outcome, Response, Step,
+    Edits, Effect, Engine, HeaderEdit, MetricKind, Response, Step, Verdict,
     redis::{CallError, Command, Reply},
+    request::Requests,
 };
 
 use super::{
     configuration::PASSWORD,
     request::{Event, Request},
 };
+
+/// A configuration has no more filters, or few requests wait for each of them.
+const FILTERS_MAX: usize = 8;
 
 /// What a host knows of the streams and calls it hands to an engine.
 pub struct Host {
@@ -22,15 +26,36 @@ pub struct Host {
     last_call: u64,
     /// Streams that have not ended, and whether they still wait.
     streams: BTreeMap<u64, bool>,
+    requests: Waiting,
     /// Calls on their way, with the number of keys in each.
     pub calls: BTreeMap<u64, usize>,
     rejects: Option<(u8, CallError)>,
 }
 
+/// The requests of streams that wait.
+struct Waiting(BTreeMap<u64, Request>);
+
+impl Requests for Waiting {
+    type View = Request;
+
+    fn view(&self, stream: u64) -> Option<Request> {
+        self.0.get(&stream).cloned()
+    }
+}
+
 impl Host {
     /// A host of this engine, with nothing in flight.
     pub fn new(engine: Engine) -> Self {
-        Host { engine, now_ns: 0, last_stream: 0, last_call: 0, streams: BTreeMap::new(), calls: BTreeMap::new(), rejects: None }
+        Host {
+            engine,
+            now_ns: 0,
+            last_stream: 0,
+            last_call: 0,
+            streams: BTreeMap::new(),
+            requests: Waiting(BTreeMap::new()),
+            calls: BTreeMap::new(),
+            rejects: None,
+        }
     }
 
     /// Lets all events happen, answers what is left, and sees that every stream was settled.
@@ -42,15 +67,15 @@ impl Host {
         for event in events {
             self.happen(event)?;
         }
-        for (turn, reply) in [Ok(Reply::Error("NOSCRIPT once".into())), Ok(Reply::Error("NOSCRIPT twice".into())), Err(CallError::Timeout)]
-            .into_iter()
-            .enumerate()
-        {
+        let replies = [Ok(Reply::Error("NOSCRIPT once".into())), Ok(Reply::Error("NOSCRIPT twice".into())), Err(CallError::Timeout)];
+        // Who passes one filter may wait for the next.
+        let replies = replies.iter().cycle().take(FILTERS_MAX * replies.len());
+        for reply in replies {
             for call in self.calls.keys().copied().collect::<Vec<_>>() {
                 self.reply(call, reply.clone())?;
             }
-            prop_assert!(turn < 2 || self.calls.is_empty(), "calls without end");
         }
+        prop_assert!(self.calls.is_empty(), "calls without end");
         prop_assert!(self.streams.values().all(|waits| !waits), "a stream was never settled");
         for stream in std::mem::take(&mut self.streams).into_keys() {
             self.engine.on_done(stream);
@@ -66,17 +91,10 @@ impl Host {
                 // Nobody asked.
                 None => self.reply(u64::MAX, answer.for_keys(1)),
             },
-            Event::ResponseHeaders(at) => {
-                let stream = pick(at, self.streams.keys()).unwrap_or(u64::MAX);
-                let waits = self.streams.get(&stream).copied().unwrap_or(true);
-                let edits = self.engine.on_response_headers(stream);
-                prop_assert!(edits.is_empty() || !waits);
-                prop_assert!(self.engine.on_response_headers(stream).is_empty(), "the same edits twice");
-                Ok(())
-            }
             Event::Done(at) => {
                 let stream = pick(at, self.streams.keys()).unwrap_or(u64::MAX);
                 self.streams.remove(&stream);
+                self.requests.0.remove(&stream);
                 self.engine.on_done(stream);
                 self.drain()
             }
@@ -102,8 +120,12 @@ impl Host {
         let stream = self.last_stream;
         let step = self.engine.on_request(stream, request, self.now_ns);
         self.streams.insert(stream, step == Step::Wait);
-        if let Step::Respond(response) = &step {
-            check_response(response)?;
+        match &step {
+            Step::Pass(edits) => check_edits(edits)?,
+            Step::Respond(response) => check_response(response)?,
+            Step::Wait => {
+                self.requests.0.insert(stream, request.clone());
+            }
         }
         self.drain()
     }
@@ -123,7 +145,7 @@ impl Host {
     fn drain(&mut self) -> Result<(), TestCaseError> {
         let (mut settled, mut has_ticked) = (BTreeSet::new(), false);
         loop {
-            match self.engine.poll(self.now_ns) {
+            match self.engine.poll(&self.requests, self.now_ns) {
                 Effect::Call { command, .. } => {
                     let call = self.accept(&command);
                     self.engine.called(call, self.now_ns);
@@ -134,11 +156,13 @@ impl Host {
                         "{stream}: {fields:?}"
                     );
                 }
-                Effect::Settle { stream, outcome } => {
+                Effect::Settle { stream, verdict } => {
                     prop_assert!(settled.insert(stream), "stream {stream} was settled twice");
                     prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
-                    if let Outcome::Respond(response) = &outcome {
-                        check_response(response)?;
+                    self.requests.0.remove(&stream);
+                    match &verdict {
+                        Verdict::Pass(edits) => check_edits(edits)?,
+                        Verdict::Respond(response) => check_response(response)?,
                     }
                 }
                 Effect::Log { line, .. } => prop_assert!(!line.contains(PASSWORD), "{line}"),
@@ -177,11 +201,23 @@ fn pick<'a>(at: &Index, among: impl ExactSizeIterator<Item = &'a u64>) -> Option
 
 /// A response can be sent as HTTP: its header fields are fields.
 fn check_response(response: &Response) -> Result<(), TestCaseError> {
-    for (name, value) in &response.headers {
-        let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        prop_assert!(!name.is_empty() && name.bytes().all(is_token), "{name}");
-        prop_assert!(value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{name}: {value:?}");
-    }
+    response.headers.iter().try_for_each(|(name, value)| check_field(name, value))?;
     prop_assert!(!response.details.is_empty());
+    Ok(())
+}
+
+/// What is to be changed gives fields, and only in a response.
+fn check_edits(edits: &Edits) -> Result<(), TestCaseError> {
+    prop_assert!(edits.request.is_empty(), "{edits:?}");
+    edits.response.iter().try_for_each(|edit| match edit {
+        HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) => check_field(name, value),
+        HeaderEdit::Remove(name) => check_field(name, b""),
+    })
+}
+
+fn check_field(name: &str, value: &[u8]) -> Result<(), TestCaseError> {
+    let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    prop_assert!(!name.is_empty() && name.bytes().all(is_token), "{name}");
+    prop_assert!(value.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' '), "{name}: {value:?}");
     Ok(())
 }

@@ -63,8 +63,6 @@ pub enum Event {
     Request(Box<Request>),
     /// A call is answered.
     Reply(Index, Answer),
-    /// The response of a stream is on its way.
-    ResponseHeaders(Index),
     /// A stream ends.
     Done(Index),
     /// The next so many commands are not accepted.
@@ -201,7 +199,6 @@ pub fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => any_request().prop_map(|request| Event::Request(Box::new(request))).boxed(),
         6 => (any::<Index>(), any_answer()).prop_map(|(call, answer)| Event::Reply(call, answer)).boxed(),
-        2 => any::<Index>().prop_map(Event::ResponseHeaders).boxed(),
         2 => any::<Index>().prop_map(Event::Done).boxed(),
         1 => (1..4_u8, any_call_error()).prop_map(|(calls, error)| Event::Reject(calls, error)).boxed(),
         2 => prop_oneof![0..2_000_000_000_u64, any::<u64>()].prop_map(Event::Pass).boxed(),

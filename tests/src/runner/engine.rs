@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use slidegate_engine::{Effect, Engine, HeaderEdit, Outcome, Response, Step, grpc, request::RequestView};
+use slidegate_engine::{Effect, Engine, HeaderEdit, Response, Step, Verdict, grpc, request::RequestView};
 
 use super::{Runner, Session, simulated_store::SimulatedStore};
-use crate::case::{Case, Request, Seen, Store};
+use crate::{
+    case::{Case, Request, Seen, Store},
+    one_request::OneRequest,
+};
 
 /// Runs cases on [`Engine`].
 #[derive(Debug, Default)]
@@ -43,22 +46,21 @@ impl Session for EngineSession {
         self.last_stream += 1;
         let stream = self.last_stream;
         let step = self.engine.on_request(stream, &View(request), now_us * 1_000);
-        let settled = self.settle(now_us);
-        let outcome = match step {
+        let settled = self.settle(now_us, request);
+        let verdict = match step {
             Step::Wait => settled.expect("a stream that waits is settled once Redis has answered"),
-            Step::Pass => Outcome::Continue,
-            Step::Respond(response) => Outcome::Respond(response),
+            Step::Pass(edits) => Verdict::Pass(edits),
+            Step::Respond(response) => Verdict::Respond(response),
         };
-        let outcome = match outcome {
-            Outcome::Respond(response) if request.header("content-type").is_some_and(|kind| grpc::is_grpc(&kind)) => {
-                Outcome::Respond(response.into_grpc())
-            }
-            outcome => outcome,
-        };
-        let edits = self.engine.on_response_headers(stream);
-        let seen = seen(outcome, edits, upstream);
         self.engine.on_done(stream);
-        seen
+        match verdict {
+            Verdict::Pass(edits) => Seen::Pass { headers: edited(upstream.to_vec(), edits.response) },
+            Verdict::Respond(response) => {
+                let is_grpc = request.header("content-type").is_some_and(|kind| grpc::is_grpc(&kind));
+                let Response { status, headers, body, .. } = if is_grpc { response.into_grpc() } else { response };
+                Seen::Refuse { status, body: body.to_vec(), headers }
+            }
+        }
     }
 
     fn calls(&self, service: &str) -> usize {
@@ -68,22 +70,22 @@ impl Session for EngineSession {
 
 impl EngineSession {
     /// Answers every command until there is none, and returns how the stream was settled, if it was.
-    fn settle(&mut self, now_us: u64) -> Option<Outcome> {
+    fn settle(&mut self, now_us: u64, request: &Request) -> Option<Verdict> {
         let mut settled = None;
         let names: Vec<String> = self.engine.configuration().services.iter().map(|service| service.service_name.clone()).collect();
         loop {
             let mut replies = Vec::new();
             loop {
-                match self.engine.poll(now_us * 1_000) {
+                match self.engine.poll(&OneRequest(&View(request)), now_us * 1_000) {
                     Effect::Call { service, command } => {
                         self.last_call += 1;
                         let store = self.stores.get_mut(&names[service as usize]).expect("a service of the configuration");
                         replies.push((self.last_call, store.answer(&command, now_us)));
                         self.engine.called(Ok(self.last_call), now_us * 1_000);
                     }
-                    Effect::Settle { stream, outcome } => {
+                    Effect::Settle { stream, verdict } => {
                         assert_eq!(stream, self.last_stream, "a stream was settled that does not wait");
-                        assert!(settled.replace(outcome).is_none(), "a stream was settled twice");
+                        assert!(settled.replace(verdict).is_none(), "a stream was settled twice");
                     }
                     Effect::Record(event) => assert!(event.metric < self.engine.metrics().len(), "a metric that was not announced"),
                     Effect::Annotate { .. } | Effect::Log { .. } => {}
@@ -100,20 +102,14 @@ impl EngineSession {
     }
 }
 
-fn seen(outcome: Outcome, edits: Vec<HeaderEdit>, upstream: &[(String, Vec<u8>)]) -> Seen {
-    match outcome {
-        Outcome::Continue => Seen::Pass { headers: edited(upstream.to_vec(), edits) },
-        Outcome::Respond(Response { status, headers, body, .. }) => {
-            let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
-            Seen::Refuse { status, body: body.to_vec(), headers: edited(headers, edits) }
-        }
-    }
-}
-
 fn edited(mut headers: Vec<(String, Vec<u8>)>, edits: Vec<HeaderEdit>) -> Vec<(String, Vec<u8>)> {
-    for HeaderEdit::Set(name, value) in edits {
-        headers.retain(|(other, _)| *other != name);
-        headers.push((name, value.into_bytes()));
+    for edit in edits {
+        if !matches!(edit, HeaderEdit::Append(..)) {
+            headers.retain(|(other, _)| other != edit.name());
+        }
+        if let HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) = edit {
+            headers.push((name, value));
+        }
     }
     headers
 }

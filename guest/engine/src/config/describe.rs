@@ -3,10 +3,11 @@
 use alloc::{
     collections::BTreeMap,
     format,
+    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
-use core::fmt;
+use core::fmt::{self, Write};
 
 use super::{
     document::float_text,
@@ -31,16 +32,33 @@ const TEXT_MAX: usize = 80;
 
 /// Writes a configuration out, a line a fact.
 pub(super) struct Description<'a> {
-    pub(super) ruleset: &'a Ruleset,
+    pub(super) filters: &'a [Rc<Ruleset>],
+    pub(super) is_list: bool,
     pub(super) services: &'a [Service],
 }
 
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ruleset = self.ruleset;
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-        let policies = ruleset.scoped.iter().map(|(_, policy)| policy).chain(&ruleset.fallback);
+        let policies = self.filters.iter().flat_map(|ruleset| ruleset.policies());
         policies.for_each(|policy| *names.entry(&policy.rule_name).or_default() += 1);
+        for (place, ruleset) in self.filters.iter().enumerate() {
+            if !self.is_list {
+                self.ruleset(f, ruleset, &names)?;
+                continue;
+            }
+            writeln!(f, "filters[{place}]")?;
+            let mut text = String::new();
+            self.ruleset(&mut text, ruleset, &names)?;
+            text.lines().try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Description<'_> {
+    /// Writes the rules of a filter out, where rules have these names, each so often.
+    fn ruleset(&self, f: &mut impl Write, ruleset: &Ruleset, names: &BTreeMap<&str, usize>) -> fmt::Result {
         let namesakes = |policy: &Policy| names.get(policy.rule_name.as_str()).map_or(0, |count| count - 1);
         for (scope, policy) in &ruleset.scoped {
             writeln!(f, "{}", scope_text(scope))?;
@@ -55,11 +73,9 @@ impl fmt::Display for Description<'_> {
             None => writeln!(f, "{others}: passes, no limits"),
         }
     }
-}
 
-impl Description<'_> {
     /// Writes a policy out, of which so many others have the name.
-    fn policy(&self, f: &mut fmt::Formatter<'_>, policy: &Policy, namesakes: usize) -> fmt::Result {
+    fn policy(&self, f: &mut impl Write, policy: &Policy, namesakes: usize) -> fmt::Result {
         line(f, "rule name", text(&policy.rule_name))?;
         if namesakes > 0 {
             let others = if namesakes == 1 { "the other".to_string() } else { format!("{} others", grouped(namesakes)) };
@@ -108,11 +124,11 @@ impl Description<'_> {
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
+fn line(f: &mut impl Write, name: &str, value: impl fmt::Display) -> fmt::Result {
     writeln!(f, "  {name:<14}{value}")
 }
 
-fn rule_item(f: &mut fmt::Formatter<'_>, number: usize, item: &RuleItem) -> fmt::Result {
+fn rule_item(f: &mut impl Write, number: usize, item: &RuleItem) -> fmt::Result {
     let dry_run = if item.dry_run { ", dry run: never refuses" } else { "" };
     let hashed = if item.hash.is_some() { ", hashed in Redis" } else { "" };
     let limit_by = &item.limit_by;

@@ -28,7 +28,10 @@ pub(super) const POLICY: [&str; 21] = [
 /// What may stand in `global_threshold`, beside [`LIMIT`].
 pub(super) const THRESHOLD: [&str; 1] = ["name"];
 
-/// What stands at the top only.
+/// What stands at the top in place of one filter.
+pub(super) const CHAIN: [&str; 1] = ["filters"];
+
+/// What stands at the top of a filter only.
 pub(super) const DOCUMENT: [&str; 2] = ["_rules_", "_plugin_id_"];
 
 /// Which requests an element of `_rules_` is for.

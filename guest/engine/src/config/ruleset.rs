@@ -1,4 +1,4 @@
-//! The whole document: `_rules_`, and beside them the configuration for the other requests.
+//! One filter: `_rules_`, and beside them the configuration for the other requests.
 
 use alloc::vec::Vec;
 
@@ -15,17 +15,23 @@ use crate::rule::{Policy, Ruleset, Scope};
 /// Of these at least one stands at the top if that is meant to be a limiter.
 const LIMITER: [&str; 3] = ["rule_name", "global_threshold", "rule_items"];
 
-/// Reads a document; what could not be understood is reported and missing in the result.
-pub(super) fn read(reader: &mut Reader, services: &mut Services, document: &Node) -> Ruleset {
-    let known: Vec<&str> = known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).collect();
-    let Some(fields) = reader.object(Path::Root, document, &known) else { return Ruleset::default() };
+/// Reads the document of a filter, which stands at this path and may have these fields; what could not be understood is reported and missing in the
+/// result.
+pub(super) fn read(
+    reader: &mut Reader,
+    services: &mut Services,
+    shared: &mut Shared,
+    path: Path<'_>,
+    document: &Node,
+    known: &[&str],
+) -> Ruleset {
+    let Some(fields) = reader.object(path, document, known) else { return Ruleset::default() };
     let fallback = fallback(reader, services, &fields);
-    let mut shared = Shared::default();
-    let scoped = scoped(reader, services, &mut shared, &fields);
+    let scoped = scoped(reader, services, shared, &fields);
     match &fallback {
-        Some(policy) => shared.note(reader, Path::Root, policy),
+        Some(policy) => shared.note(reader, path, policy),
         None if !scoped.is_empty() => reader.warn(
-            Path::Root,
+            path,
             "a request that no element of `_rules_` is for passes without a limit: to limit it too, put `rule_name` and limits beside `_rules_`",
         ),
         None => {}

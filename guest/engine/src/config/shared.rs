@@ -9,7 +9,7 @@ use alloc::{
 
 use super::{
     limit::Span,
-    reader::{Path, Reader},
+    reader::{Path, Reader, shortened},
 };
 use crate::{
     key::limit_type,
@@ -20,11 +20,27 @@ use crate::{
 /// with its name, and the window.
 type Counter = (Option<u32>, String, bool, &'static str, String, Option<String>, u64);
 
-/// Counters by what makes them the same: where they were met first, and under which limits.
+/// Counters by what makes them the same.
 #[derive(Default)]
-pub(super) struct Shared(BTreeMap<Counter, (String, BTreeSet<u64>)>);
+pub(super) struct Shared {
+    counters: BTreeMap<Counter, Met>,
+    /// Which filter is read.
+    filter: usize,
+}
+
+/// Where a counter was met first, and under which limits.
+struct Met {
+    filter: usize,
+    place: String,
+    limits: BTreeSet<u64>,
+}
 
 impl Shared {
+    /// What is noted from now on is of the next filter.
+    pub(super) fn begin_filter(&mut self) {
+        self.filter += 1;
+    }
+
     /// Notes what a policy that stands at this path counts, and tells of what another one counts under other limits.
     pub(super) fn note(&mut self, reader: &mut Reader, path: Path<'_>, policy: &Policy) {
         let threshold = Path::Field(&path, "global_threshold");
@@ -54,21 +70,21 @@ impl Shared {
             let counter =
                 (policy.redis, policy.rule_name.clone(), together, kind, String::from(key_name), name.map(String::from), window_us);
             let place = format!("{path}");
-            match self.0.get(&counter) {
-                Some((first, others)) if *others != limits && *first != place => reader.warn(
-                    path,
-                    format_args!(
-                        "shares its counters with {first}, as both have the `rule_name` `{}`, but under other limits per {} ({} here, {} there): give one of them a `name`, or another `rule_name`, to count apart",
-                        super::reader::shortened(&policy.rule_name, 80),
-                        Span(window_us),
-                        listed(&limits),
-                        listed(others),
-                    ),
-                ),
-                Some(_) => {}
-                None => {
-                    self.0.insert(counter, (place, limits));
-                }
+            let Some(met) = self.counters.get(&counter) else {
+                self.counters.insert(counter, Met { filter: self.filter, place, limits });
+                continue;
+            };
+            if met.place == place {
+                continue;
+            }
+            let (first, rule_name) = (&met.place, shortened(&policy.rule_name, 80));
+            let shares = format!("shares its counters with {first}, as both have the `rule_name` `{rule_name}`");
+            let apart = "give one of them a `name`, or another `rule_name`, to count apart";
+            if met.limits != limits {
+                let (window, here, there) = (Span(window_us), listed(&limits), listed(&met.limits));
+                reader.warn(path, format_args!("{shares}, but under other limits per {window} ({here} here, {there} there): {apart}"));
+            } else if met.filter != self.filter {
+                reader.warn(path, format_args!("{shares}, and counts a request that meets both again: {apart}"));
             }
         }
     }

@@ -38,7 +38,8 @@ const OTHER_WORDS: [(&str, &str); 8] = [
 const COUNTED: [&str; 6] = ["", "request", "requests", "req", "reqs", "rate"];
 
 /// Where each field stands, for one that stands elsewhere.
-const PLACES: [(&[&str], &str); 9] = [
+const PLACES: [(&[&str], &str); 10] = [
+    (&known_fields::CHAIN, "at the top only, in place of a filter"),
     (&known_fields::POLICY, "at the top or in an element of `_rules_`"),
     (&known_fields::DOCUMENT, "at the top only"),
     (&known_fields::SCOPE, "in an element of `_rules_`"),

@@ -4,12 +4,14 @@ mod describe;
 mod document;
 mod documented;
 mod extensions;
+mod filters;
 mod mutated;
 mod refused;
 mod scopes;
 mod values;
 
 use alloc::{
+    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
@@ -17,7 +19,7 @@ use alloc::{
 use serde_json::{Value, json};
 
 use super::{Config, ConfigError};
-use crate::rule::{KeyIndex, Limit, LimitKeys, Policy, RuleItem};
+use crate::rule::{KeyIndex, Limit, LimitKeys, Policy, RuleItem, Ruleset};
 
 /// A limit with windows in seconds.
 fn limit(limit: u64, window: u64, slot_us: u64) -> Limit {
@@ -32,9 +34,15 @@ fn config(document: &Value) -> Config {
     read(document).unwrap_or_else(|errors| panic!("{document}\n{errors:#?}"))
 }
 
+/// The rules of a configuration of one filter.
+fn ruleset(config: Config) -> Ruleset {
+    let [ruleset] = <[_; 1]>::try_from(config.filters).unwrap();
+    Rc::into_inner(ruleset).unwrap()
+}
+
 /// The policy of a document without `_rules_`.
 fn policy(document: &Value) -> Policy {
-    config(document).ruleset.fallback.unwrap()
+    ruleset(config(document)).fallback.unwrap()
 }
 
 fn warnings(document: &Value) -> Vec<String> {

@@ -19,6 +19,11 @@ impl Ruleset {
         }
     }
 
+    /// All policies, in the order of their positions.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.scoped.iter().map(|(_, policy)| policy).chain(&self.fallback)
+    }
+
     /// The policy at a position that [`Ruleset::policy_for`] returned.
     pub fn policy(&self, position: usize) -> Option<&Policy> {
         self.scoped.get(position).map(|(_, policy)| policy).or(self.fallback.as_ref())

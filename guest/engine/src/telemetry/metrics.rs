@@ -95,7 +95,7 @@ struct PolicyMetrics {
 
 impl Metrics {
     pub(super) fn new(config: &Config) -> Self {
-        let policies = || config.ruleset.scoped.iter().map(|(_, policy)| policy).chain(config.ruleset.fallback.as_ref());
+        let policies = || config.policies();
         let services = config.services.len().min(METRICS_MAX / 2 / SERVICE_METRICS);
         let list = config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
         let mut metrics = Metrics { list, services, policies: Vec::new(), uncounted: config.services.len() - services };

@@ -2,7 +2,7 @@
 
 mod fake;
 
-use slidegate_engine::{Metric, MetricKind, redis::resp};
+use slidegate_engine::{HeaderEdit, Metric, MetricKind, redis::resp};
 
 use self::fake::Fake;
 use super::*;
@@ -122,7 +122,42 @@ fn a_reply_settles_its_own_stream() {
     assert_eq!(said.as_deref(), Some("decision=refused rule=r limit=3 remaining=0 retry_after=2"));
     assert_eq!(fake.property_of(2, "slidegate"), None, "there is nothing to say of it");
     fake.hook(2, || filter.on_response_headers(2));
-    assert_eq!(fake.take_events(), ["replace x-ratelimit-limit 3 on 2", "replace x-ratelimit-remaining 2 on 2"]);
+    assert_eq!(fake.take_events(), ["replace x-ratelimit-limit 3 of Response on 2", "replace x-ratelimit-remaining 2 of Response on 2"]);
+}
+
+#[test]
+fn the_second_filter_of_a_list_reads_the_stream_that_the_first_has_settled() {
+    let by_id = r#"{"rule_name": "s", "redis": {"service_name": "redis.dns", "password": "secret", "database": 2},
+        "rule_items": [{"limit_by_per_header": "x-request-id", "limit_keys": [{"key": "*", "query_per_minute": 3}]}]}"#;
+    let (mut filter, fake) = configured(&format!(r#"{{"_plugin_id_": "p", "filters": [{LIMIT}, {by_id}]}}"#));
+    for stream in [2, 3] {
+        assert_eq!(fake.hook(stream, || filter.on_request(stream)), Flow::Stop);
+    }
+    fake.take_events();
+    reply(&mut filter, &fake, 7, ADMITTED);
+    let events = fake.take_events();
+    assert_eq!(events, ["call outbound|6379||redis.dns EVALSHA -> 15", "raise rule.r.decision.admitted 1"]);
+    assert!(String::from_utf8_lossy(&fake.last_query()).contains("{s:limit_by_per_header:x-request-id:id-2}"));
+    reply(&mut filter, &fake, 15, ADMITTED);
+    assert_eq!(fake.take_events(), ["resume on 2", "raise rule.s.decision.admitted 1"]);
+    fake.hook(2, || filter.on_response_headers(2));
+    assert_eq!(fake.take_events().len(), 2, "what the first tells of quotas");
+    fake.delete(3);
+    reply(&mut filter, &fake, 11, ADMITTED);
+    assert_eq!(fake.take_events(), ["raise rule.r.decision.admitted 1"], "the second is not asked about a stream that is gone");
+}
+
+#[test]
+fn a_request_is_changed_before_it_goes_on_and_its_response_when_that_comes() {
+    let (mut filter, fake) = configured(LIMIT);
+    let request = vec![HeaderEdit::Remove("a".into()), HeaderEdit::Append("b".into(), b"1".to_vec())];
+    let response = vec![HeaderEdit::Append("c".into(), b"2".to_vec()), HeaderEdit::Set("d".into(), b"3".to_vec())];
+    fake.hook(2, || filter.edit(2, Edits { request, response }));
+    assert_eq!(fake.take_events(), ["remove a  of Request on 2", "add b 1 of Request on 2"]);
+    for seen in [&["add c 2 of Response on 2", "replace d 3 of Response on 2"][..], &[]] {
+        fake.hook(2, || filter.on_response_headers(2));
+        assert_eq!(fake.take_events(), seen);
+    }
 }
 
 #[test]

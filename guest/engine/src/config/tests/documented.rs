@@ -54,8 +54,9 @@ fn global_threshold() {
     };
     assert_eq!(config.services, [service]);
     assert_eq!(config.warnings, [""; 0]);
-    assert!(config.ruleset.scoped.is_empty());
-    let policy = config.ruleset.fallback.unwrap();
+    let ruleset = ruleset(config);
+    assert!(ruleset.scoped.is_empty());
+    let policy = ruleset.fallback.unwrap();
     assert_eq!(policy.rule_name, "routeA-global-limit-rule");
     assert_eq!(policy.global, [limit(1000, 60, 937_500)]);
     assert!(policy.items.is_empty());

@@ -133,8 +133,7 @@ fn check(json: &[u8]) {
     match Config::read(json) {
         Ok(config) => {
             assert!(!config.describe().is_empty());
-            let policies = config.ruleset.scoped.iter().map(|(_, policy)| policy).chain(&config.ruleset.fallback);
-            for policy in policies {
+            for policy in config.policies() {
                 let index = policy.redis.map(|index| usize::try_from(index).unwrap());
                 assert!(index.is_none_or(|index| index < config.services.len()));
                 assert!(!policy.global.is_empty() || !policy.items.is_empty());

@@ -13,7 +13,7 @@ fn rules(rules: Value) -> Value {
 }
 
 fn scope(fields: Value) -> Scope {
-    config(&rules(json!([rule(fields)]))).ruleset.scoped.remove(0).0
+    ruleset(config(&rules(json!([rule(fields)])))).scoped.remove(0).0
 }
 
 fn texts(texts: &[&str]) -> Vec<String> {
@@ -38,7 +38,8 @@ fn what_loses_is_told() {
         let mut config = config(&rules(json!([rule(fields)])));
         let last = config.warnings.pop();
         assert!(last.is_some_and(|last| last.contains("passes without a limit")), "what is outside is told of last");
-        (config.ruleset.scoped.remove(0).0, config.warnings)
+        let warnings = config.warnings.clone();
+        (ruleset(config).scoped.remove(0).0, warnings)
     };
     let (scope, warnings) = scope_and_warnings(json!({"_match_route_": ["a"], "_match_domain_": ["d"], "_match_route_prefix_": ["p"]}));
     assert_eq!(scope, Scope::Route(texts(&["a"])));
@@ -77,8 +78,8 @@ fn rules_stand_alone() {
         "_rules_": [{"_match_route_": "a", "rule_name": "x", "global_threshold": {"query_per_second": 1}}]
     });
     let config = config(&document);
-    assert!(config.ruleset.fallback.is_none());
-    assert_eq!(config.ruleset.scoped[0].1.redis, None);
+    assert!(config.filters[0].fallback.is_none());
+    assert_eq!(config.filters[0].scoped[0].1.redis, None);
     assert_eq!(config.services, []);
     assert!(config.warnings[0].contains("the elements of `_rules_` inherit nothing"), "{:?}", config.warnings);
     refuses(
@@ -92,13 +93,13 @@ fn rules_stand_alone() {
 #[test]
 fn the_top_level_is_for_the_other_requests() {
     let mut document = with(json!({"_plugin_id_": "x.default", "_rules_": [rule(json!({"_match_route_": "a"}))]}));
-    let ruleset = config(&document).ruleset;
-    assert_eq!(ruleset.scoped.len(), 1);
-    assert!(ruleset.fallback.is_some());
+    let rules = ruleset(config(&document));
+    assert_eq!(rules.scoped.len(), 1);
+    assert!(rules.fallback.is_some());
     document["_rules_"] = json!([]);
-    assert!(config(&document).ruleset.scoped.is_empty());
+    assert!(ruleset(config(&document)).scoped.is_empty());
     document["_rules_"] = json!(null);
-    assert!(config(&document).ruleset.fallback.is_some());
+    assert!(ruleset(config(&document)).fallback.is_some());
     for nothing in [json!({"_rules_": []}), json!({"_plugin_id_": "p"}), json!({})] {
         refuses(nothing, "", "nothing is configured");
     }
@@ -114,7 +115,7 @@ fn equal_services_are_one() {
         rule(json!({"_match_route_": "d", "redis": redis("z", 1)})),
         rule(json!({"_match_route_": "e"}))
     ])));
-    let indices: Vec<Option<u32>> = config.ruleset.scoped.iter().map(|(_, policy)| policy.redis).collect();
+    let indices: Vec<Option<u32>> = config.filters[0].scoped.iter().map(|(_, policy)| policy.redis).collect();
     assert_eq!(indices, [Some(0), Some(1), Some(0), Some(2), None]);
     let names: Vec<(&str, u32)> = config.services.iter().map(|service| (service.service_name.as_str(), service.database)).collect();
     assert_eq!(names, [("z", 0), ("a", 0), ("z", 1)]);

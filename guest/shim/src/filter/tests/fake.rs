@@ -6,10 +6,10 @@ use std::{
     rc::Rc,
 };
 
-use slidegate_engine::{MetricKind, Response, redis::resp};
+use slidegate_engine::{HeaderEdit, MetricKind, Response, redis::resp};
 
 use crate::{
-    gateway::{BAD_ARGUMENT, Gateway, Level, Status},
+    gateway::{BAD_ARGUMENT, Gateway, Headers, Level, Status},
     header_map,
 };
 
@@ -128,11 +128,17 @@ impl Gateway for Fake {
     }
 
     fn request_headers(&self) -> Vec<u8> {
-        header_map::write(self.stream_headers().iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        header_map::write(self.stream_headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
     }
 
-    fn replace_response_header(&self, name: &str, value: &str) {
-        self.note(format!("replace {name} {value} on {}", self.0.context.get()));
+    fn edit(&self, headers: Headers, edit: &HeaderEdit) {
+        let (what, value) = match edit {
+            HeaderEdit::Set(_, value) => ("replace", value.as_slice()),
+            HeaderEdit::Append(_, value) => ("add", value.as_slice()),
+            HeaderEdit::Remove(_) => ("remove", b"".as_slice()),
+        };
+        let value = String::from_utf8_lossy(value);
+        self.note(format!("{what} {} {value} of {headers:?} on {}", edit.name(), self.0.context.get()));
     }
 
     fn property(&self, path: &str) -> Option<Vec<u8>> {

@@ -41,7 +41,7 @@ fn a_key_of_the_wrong_type_shuts_an_open_breaker() {
         let step = engine.on_request(1, &request(), now_ns);
         send_all(engine, now_ns, |_, _| Ok(1));
         engine.on_reply(1, reply, now_ns);
-        outcomes(engine);
+        verdicts(engine);
         step
     };
     let wrong = || Ok(Reply::Error("WRONGTYPE Operation, key slidegate:{r:global_threshold}:1".into()));
@@ -51,7 +51,7 @@ fn a_key_of_the_wrong_type_shuts_an_open_breaker() {
     for _ in 0..crate::store::breaker::FAILURES_MAX {
         ask(&mut engine, 1_000 * MS, Err(CallError::Connect));
     }
-    assert_eq!(ask(&mut engine, 1_000 * MS, admitted(1)), Step::Pass, "it is open");
+    assert_eq!(ask(&mut engine, 1_000 * MS, admitted(1)), Step::Pass(Edits::default()), "it is open");
     assert_eq!(ask(&mut engine, 1_050 * MS, wrong()), Step::Wait, "a probe");
     assert_eq!(ask(&mut engine, 1_050 * MS, admitted(1)), Step::Wait);
 }
@@ -67,7 +67,7 @@ fn each_rule_of_a_decision_is_counted() {
     let mut counted = |headers: &[&'static str]| {
         let headers = headers.iter().map(|name| (*name, b"v".to_vec())).collect();
         engine.on_request(1, &Sample { headers, ..request() }, 0);
-        let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
+        let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
         let of_items = events.iter().map(|event| &engine.metrics()[event.metric]).filter(|metric| metric.name.contains("item"));
         of_items.map(|metric| format!("{} {}", metric.labels[1].1, metric.labels[2].1)).collect::<Vec<_>>()
     };
@@ -96,17 +96,17 @@ fn who_would_refuse_for_what_is_missing_and_only_tries_is_counted() {
     };
     let with_a = || Sample { headers: vec![("a", b"v".to_vec())], ..request() };
     let decisions = |engine: &mut Engine| {
-        let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
+        let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
         let metrics = events.iter().map(|event| (&engine.metrics()[event.metric], event.value));
         let decisions = metrics.filter(|(metric, _)| metric.name.ends_with("decisions_total"));
         let labels = |metric: &Metric| metric.labels[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>().join(" ");
         decisions.map(|(metric, value)| format!("{} {value}", labels(metric))).collect::<Vec<_>>()
     };
     let mut alone = config(json!([tries]), false);
-    assert_eq!(alone.on_request(1, &request(), 0), Step::Pass);
+    assert_eq!(alone.on_request(1, &request(), 0), Step::Pass(Edits::default()));
     assert_eq!(decisions(&mut alone), ["would_refuse 1", "1 would_refuse 1"]);
     let mut beside = config(json!([tries, item("a", json!({}))]), false);
-    assert_eq!(beside.on_request(1, &with_a(), 0), Step::Pass);
+    assert_eq!(beside.on_request(1, &with_a(), 0), Step::Pass(Edits::default()));
     assert_eq!(decisions(&mut beside), ["would_refuse 1", "2 admitted 1", "1 would_refuse 1"]);
     assert!(matches!(beside.on_request(2, &with_a(), 0), Step::Respond(_)));
     assert_eq!(decisions(&mut beside), ["refused 1", "2 refused 1"], "another rule refuses it");

@@ -2,10 +2,16 @@
 
 mod bounds;
 mod calls;
+mod filters;
 mod metrics;
 mod two;
 
-use alloc::{format, string::String, vec, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
 
 use serde_json::{Value as Json, json};
 
@@ -14,6 +20,7 @@ use crate::{
     redis::Value,
     rule::samples::Sample,
     telemetry::{MetricEvent, MetricKind},
+    verdict::HeaderEdit,
 };
 
 const MS: u64 = 1_000_000;
@@ -67,8 +74,42 @@ fn refused(retry_us: i64) -> Result<Reply, CallError> {
     doubles([0, 0, 0, retry_us, retry_us])
 }
 
-fn outcomes(engine: &mut Engine) -> Vec<(u64, Outcome)> {
-    core::iter::from_fn(|| engine.outcomes.pop_front()).collect()
+/// Shows no request again: for an engine of one filter, that never needs it.
+struct Gone;
+
+impl Requests for Gone {
+    type View = Sample;
+
+    fn view(&self, _: u64) -> Option<Self::View> {
+        None
+    }
+}
+
+/// The streams that were settled, in order, and how.
+fn verdicts(engine: &mut Engine) -> Vec<(u64, Verdict)> {
+    verdicts_among(engine, &Gone)
+}
+
+fn verdicts_among(engine: &mut Engine, requests: &impl Requests) -> Vec<(u64, Verdict)> {
+    while let Some((waiter, settled)) = engine.shared.settled.pop_front() {
+        engine.settle(waiter, settled, requests, 0);
+    }
+    let settled = |effect| match effect {
+        Effect::Settle { stream, verdict } => Some((stream, verdict)),
+        _ => None,
+    };
+    engine.effects.drain(..).filter_map(settled).collect()
+}
+
+/// A pass that changes nothing.
+fn pass() -> Verdict {
+    Verdict::Pass(Edits::default())
+}
+
+/// One that sets these headers of the response.
+fn pass_with<const N: usize>(headers: [(&str, &str); N]) -> Edits {
+    let response = headers.map(|(name, value)| HeaderEdit::Set(name.into(), value.into()));
+    Edits { response: response.into(), ..Edits::default() }
 }
 
 /// The counters raised, but those of single rules.
@@ -77,7 +118,7 @@ fn raised(engine: &mut Engine) -> Vec<String> {
 }
 
 fn recorded(engine: &mut Engine, is_wanted: impl Fn(&Metric) -> bool) -> Vec<String> {
-    let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
+    let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
     let spelt = |event: &MetricEvent| {
         let metric = &engine.metrics()[event.metric];
         is_wanted(metric).then(|| format!("{} {} {}", metric.name, metric.labels.last().unwrap().1, event.value))
@@ -86,7 +127,7 @@ fn recorded(engine: &mut Engine, is_wanted: impl Fn(&Metric) -> bool) -> Vec<Str
 }
 
 fn lines(engine: &mut Engine) -> Vec<String> {
-    core::iter::from_fn(|| engine.telemetry.take_line()).map(|(_, line)| line).collect()
+    core::iter::from_fn(|| engine.shared.telemetry.take_line()).map(|(_, line)| line).collect()
 }
 
 #[test]
@@ -98,9 +139,9 @@ fn a_stream_waits_for_its_own_reply() {
     assert_eq!(dispatch(&mut engine, 100), ["EVALSHA"; 3]);
     engine.on_reply(102, refused(900_000), MS);
     engine.on_reply(100, admitted(1), MS);
-    let settled = outcomes(&mut engine);
-    assert_eq!(settled[1], (1, Outcome::Continue));
-    let (3, Outcome::Respond(response)) = &settled[0] else { panic!("{settled:?}") };
+    let settled = verdicts(&mut engine);
+    assert_eq!(settled[1], (1, pass()));
+    let (3, Verdict::Respond(response)) = &settled[0] else { panic!("{settled:?}") };
     assert_eq!((response.status, &response.body[..]), (429, &b"Too many requests"[..]));
     assert_eq!(response.headers, [("x-ratelimit-reset".into(), "1".into())]);
     assert_eq!(response.details, "cluster-key-rate-limit.rejected");
@@ -116,10 +157,10 @@ fn a_reply_is_applied_once_and_an_unknown_one_never() {
     engine.on_request(1, &request(), 0);
     dispatch(&mut engine, 100);
     engine.on_reply(7, admitted(1), 0);
-    assert!(outcomes(&mut engine).is_empty());
+    assert!(verdicts(&mut engine).is_empty());
     engine.on_reply(100, admitted(1), 0);
     engine.on_reply(100, refused(1), 0);
-    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(1, pass())]);
 }
 
 #[test]
@@ -131,9 +172,9 @@ fn a_reply_for_a_stream_that_left_does_not_settle_its_successor() {
     assert_eq!(engine.on_request(1, &request(), 0), Step::Wait);
     dispatch(&mut engine, 200);
     engine.on_reply(100, refused(1), 0);
-    assert!(outcomes(&mut engine).is_empty(), "the first stream is gone, the second waits for its own reply");
+    assert!(verdicts(&mut engine).is_empty(), "the first stream is gone, the second waits for its own reply");
     engine.on_reply(200, admitted(0), 0);
-    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(1, pass())]);
 }
 
 #[test]
@@ -145,14 +186,14 @@ fn an_unknown_script_is_sent_once_by_its_text() {
     engine.on_reply(100, noscript(), 0);
     assert_eq!(dispatch(&mut engine, 101), ["EVAL"]);
     engine.on_reply(101, admitted(1), 0);
-    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(1, pass())]);
     engine.on_request(2, &request(), 0);
     assert_eq!(dispatch(&mut engine, 102), ["EVALSHA"]);
     engine.on_reply(102, noscript(), 0);
     dispatch(&mut engine, 103);
     engine.on_reply(103, noscript(), 0);
     assert!(dispatch(&mut engine, 104).is_empty(), "no third attempt");
-    assert_eq!(outcomes(&mut engine), [(2, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(2, pass())]);
 }
 
 #[test]
@@ -162,7 +203,7 @@ fn a_timeout_is_not_asked_again() {
     dispatch(&mut engine, 100);
     engine.on_reply(100, Err(CallError::Timeout), 0);
     assert!(dispatch(&mut engine, 101).is_empty(), "it may have been charged already");
-    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(1, pass())]);
 }
 
 #[test]
@@ -179,9 +220,9 @@ fn a_request_that_meets_only_dry_limits_is_never_refused() {
         engine.on_request(stream, &Sample { headers: vec![(header, b"v".to_vec())], ..request() }, 0);
     }
     send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
-    let settled = outcomes(&mut engine);
-    assert_eq!(settled[0], (1, Outcome::Continue));
-    assert!(matches!(&settled[1], (2, Outcome::Respond(response)) if response.status == 503));
+    let settled = verdicts(&mut engine);
+    assert_eq!(settled[0], (1, pass()));
+    assert!(matches!(&settled[1], (2, Verdict::Respond(response)) if response.status == 503));
 }
 
 #[test]
@@ -219,10 +260,10 @@ fn every_failure_meets_the_failure_mode_and_says_its_cause() {
             dispatch(&mut engine, 100);
             raised(&mut engine);
             engine.on_reply(100, reply.clone(), 0);
-            let settled = outcomes(&mut engine);
+            let settled = verdicts(&mut engine);
             let status = match &settled[..] {
-                [(1, Outcome::Respond(response))] => Some(response.status),
-                [(1, Outcome::Continue)] => None,
+                [(1, Verdict::Respond(response))] => Some(response.status),
+                [(1, Verdict::Pass(_))] => None,
                 other => panic!("{other:?}"),
             };
             assert_eq!(status, expected, "{mode}, {cause}");
@@ -260,11 +301,12 @@ fn refusals_and_degraded_decisions_are_noted_and_no_others() {
         engine.on_request(stream, &request(), 0);
         dispatch(&mut engine, stream);
         engine.on_reply(stream, reply, 0);
-        let said = |engine: &mut Engine| match engine.poll(0) {
+        let effects = core::iter::from_fn(|| Some(engine.poll(&Gone, 0)).filter(|effect| !matches!(effect, Effect::Wait { .. })));
+        let said = |effect| match effect {
             Effect::Annotate { stream, fields } => Some((stream, fields)),
             _ => None,
         };
-        let notes: Vec<_> = core::iter::from_fn(|| said(&mut engine)).collect();
+        let notes: Vec<_> = effects.filter_map(said).collect();
         assert!(notes.iter().all(|(noted, _)| *noted == stream));
         let field = |(name, value): (&str, String)| format!("{name}={value}");
         notes.into_iter().flat_map(|(_, fields)| fields).map(field).collect::<Vec<_>>().join(" ")
@@ -286,9 +328,9 @@ fn a_local_window_stands_in_with_its_share() {
             calls += 1;
             Err(CallError::Connect)
         });
-        match (step, outcomes(&mut engine).pop()) {
-            (Step::Wait, Some((1, Outcome::Continue))) | (Step::Pass, None) => passed += 1,
-            (Step::Wait, Some((1, Outcome::Respond(response)))) | (Step::Respond(response), None) => assert_eq!(response.status, 429),
+        match (step, verdicts(&mut engine).pop()) {
+            (Step::Wait, Some((1, Verdict::Pass(_)))) | (Step::Pass(_), None) => passed += 1,
+            (Step::Wait, Some((1, Verdict::Respond(response)))) | (Step::Respond(response), None) => assert_eq!(response.status, 429),
             other => panic!("{other:?}"),
         }
     }
@@ -300,16 +342,13 @@ fn without_redis_windows_are_local() {
     let config = json!({"rule_name": "r", "global_threshold": {"query_per_second": 2}, "show_limit_quota_header": true});
     let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
     assert!(engine.configuration().services.is_empty() && engine.configuration().edits_responses);
-    assert_eq!(engine.on_request(1, &request(), 0), Step::Pass);
-    let edit = |name: &str, value: &str| HeaderEdit::Set(name.into(), value.into());
-    assert_eq!(engine.on_response_headers(1), [edit("x-ratelimit-limit", "2"), edit("x-ratelimit-remaining", "1")]);
-    assert!(engine.on_response_headers(1).is_empty(), "once");
-    assert_eq!(engine.on_request(2, &request(), 0), Step::Pass);
-    engine.on_done(2);
-    assert!(engine.on_response_headers(2).is_empty());
+    for (stream, remaining) in [(1, "1"), (2, "0")] {
+        let edits = pass_with([("x-ratelimit-limit", "2"), ("x-ratelimit-remaining", remaining)]);
+        assert_eq!(engine.on_request(stream, &request(), 0), Step::Pass(edits));
+    }
     let Step::Respond(response) = engine.on_request(3, &request(), 999 * MS) else { panic!("the third in a second is refused") };
     assert_eq!(response.headers.len(), 3);
-    assert_eq!(engine.on_request(4, &request(), 1_001 * MS), Step::Pass);
+    assert!(matches!(engine.on_request(4, &request(), 1_001 * MS), Step::Pass(_)));
 }
 
 #[test]
@@ -320,7 +359,7 @@ fn nothing_refuses_in_dry_run() {
     engine.on_reply(100, doubles([1, 0, 0, 5, 5]), 0);
     engine.on_request(2, &request(), 0);
     send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
-    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue), (2, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(1, pass()), (2, pass())]);
     assert!(raised(&mut engine).contains(&"slidegate_decisions_total would_refuse 1".into()));
 }
 
@@ -333,7 +372,7 @@ fn who_refuses_without_asking_is_counted_too() {
     ]});
     let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
     let of_items = |engine: &mut Engine| -> Vec<String> {
-        let events: Vec<_> = core::iter::from_fn(|| engine.telemetry.take_event()).collect();
+        let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
         let metrics = events.iter().map(|event| &engine.metrics()[event.metric]);
         metrics.filter(|metric| metric.name == "slidegate_item_decisions_total").map(|metric| format!("{:?}", metric.labels)).collect()
     };
@@ -350,12 +389,22 @@ fn what_left_is_forgotten() {
         dispatch(&mut engine, stream);
         engine.on_reply(stream, admitted(1), 0);
         engine.on_done(stream);
-        outcomes(&mut engine);
+        verdicts(&mut engine);
     }
     assert_idle(&engine);
 }
 
 fn assert_idle(engine: &Engine) {
-    assert!(engine.streams.is_empty() && engine.store.is_idle() && engine.lanes.is_empty());
-    assert!(engine.room.is_empty(), "{:?}", engine.room);
+    let Engine { filters, shared, effects, .. } = engine;
+    assert!(shared.streams.len() == 0 && shared.store.is_idle() && shared.settled.is_empty() && effects.is_empty());
+    assert!(shared.room.is_empty(), "{:?}", shared.room);
+    assert_eq!(filters.iter().map(lanes).sum::<usize>(), 0);
+}
+
+/// In how many places requests may wait for a call that is on its way.
+fn lanes(filter: &Filter) -> usize {
+    match filter {
+        Filter::Limiter(limiter) => limiter.lanes(),
+        Filter::Trial(_) => 0,
+    }
 }

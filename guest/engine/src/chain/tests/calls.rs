@@ -19,14 +19,14 @@ fn batch(admitted: i64, room: i64, retry_us: i64) -> Result<Reply, CallError> {
     doubles([admitted, 0, room, 1_000_000, retry_us])
 }
 
-fn streams(settled: &[(u64, Outcome)], passed: bool) -> Vec<u64> {
-    settled.iter().filter(|(_, outcome)| (*outcome == Outcome::Continue) == passed).map(|(stream, _)| *stream).collect()
+fn streams(settled: &[(u64, Verdict)], passed: bool) -> Vec<u64> {
+    settled.iter().filter(|(_, outcome)| matches!(outcome, Verdict::Pass(_)) == passed).map(|(stream, _)| *stream).collect()
 }
 
 fn status(step: &Step) -> Option<u16> {
     match step {
         Step::Respond(response) => Some(response.status),
-        Step::Pass | Step::Wait => None,
+        Step::Pass(_) | Step::Wait => None,
     }
 }
 
@@ -43,20 +43,20 @@ fn who_comes_while_a_call_is_out_goes_with_the_next_and_the_first_are_admitted()
     }
     assert!(asked(&mut engine, 101, 0).is_empty());
     engine.on_reply(100, batch(1, 5, 0), MS);
-    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue)]);
+    assert_eq!(streams(&verdicts(&mut engine), true), [1]);
     assert_eq!(asked(&mut engine, 101, MS), ["EVALSHA 5"]);
     engine.on_request(7, &request(), MS);
     engine.on_reply(101, batch(3, 3, 1_500_000), 2 * MS);
-    let settled = outcomes(&mut engine);
+    let settled = verdicts(&mut engine);
     assert_eq!(settled.iter().map(|(stream, _)| *stream).collect::<Vec<_>>(), [2, 3, 4, 5, 6], "in the order they came");
     assert_eq!((streams(&settled, true), streams(&settled, false)), (vec![2, 3, 4], vec![5, 6]));
-    for (stream, remaining) in [(2, "2"), (3, "1"), (4, "0")] {
-        let edits = engine.on_response_headers(stream);
-        assert!(edits.contains(&HeaderEdit::Set("x-ratelimit-remaining".into(), remaining.into())), "{stream}: {edits:?}");
+    for ((stream, verdict), remaining) in settled.iter().zip(["2", "1", "0"]) {
+        let told = pass_with([("x-ratelimit-limit", "9"), ("x-ratelimit-remaining", remaining)]);
+        assert_eq!(*verdict, Verdict::Pass(told), "{stream}");
     }
     assert_eq!(asked(&mut engine, 102, 2 * MS), ["EVALSHA 1"], "who came last asks alone");
     engine.on_reply(102, batch(1, 1, 0), 3 * MS);
-    assert_eq!(outcomes(&mut engine), [(7, Outcome::Continue)]);
+    assert_eq!(streams(&verdicts(&mut engine), true), [7]);
     (1..=7).for_each(|stream| engine.on_done(stream));
     assert_idle(&engine);
     let counters = raised(&mut engine);
@@ -71,7 +71,7 @@ fn the_last_place_is_known_to_be_the_last() {
     engine.on_request(1, &request(), 0);
     assert_eq!(asked(&mut engine, 100, 0), ["EVALSHA 1"]);
     engine.on_reply(100, batch(1, 1, 0), MS);
-    assert_eq!(streams(&outcomes(&mut engine), true), [1]);
+    assert_eq!(streams(&verdicts(&mut engine), true), [1]);
     assert_eq!(status(&engine.on_request(2, &request(), 999 * MS)), Some(429), "until the oldest cost leaves");
     assert_eq!(engine.on_request(3, &request(), 1_000 * MS), Step::Wait);
     assert_eq!(asked(&mut engine, 101, 1_000 * MS), ["EVALSHA 1"]);
@@ -87,7 +87,7 @@ fn who_asks_something_else_does_not_wait() {
     }
     assert_eq!(asked(&mut engine, 100, 0), ["EVALSHA 1", "EVALSHA 1"]);
     engine.on_reply(101, batch(1, 1, 0), 0);
-    assert_eq!(outcomes(&mut engine), [(2, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(2, pass())]);
     engine.on_reply(100, batch(1, 2, 0), 0);
     assert_eq!(asked(&mut engine, 102, 0), ["EVALSHA 1"]);
 }
@@ -103,7 +103,7 @@ fn policies_that_share_a_key_do_not_share_a_call() {
     assert_eq!(asked(&mut engine, 100, 0), ["EVALSHA 1", "EVALSHA 1"]);
     engine.on_reply(101, batch(1, 2, 0), 0);
     engine.on_reply(100, batch(0, 0, 1), 0);
-    assert_eq!(streams(&outcomes(&mut engine), true), [2]);
+    assert_eq!(streams(&verdicts(&mut engine), true), [2]);
     assert_idle(&engine);
 }
 
@@ -120,7 +120,7 @@ fn who_leaves_while_it_waits_takes_no_room() {
     assert_eq!(asked(&mut engine, 101, 0), ["EVALSHA 3"]);
     engine.on_done(2);
     engine.on_reply(101, batch(2, 2, 1_000_000), 0);
-    let settled = outcomes(&mut engine);
+    let settled = verdicts(&mut engine);
     assert_eq!((streams(&settled, true), streams(&settled, false)), (vec![1, 4], vec![3]), "2 had gone with the call, and was charged");
     for stream in [1, 4, 3] {
         engine.on_done(stream);
@@ -137,7 +137,7 @@ fn when_all_who_waited_have_left_no_call_is_made() {
     engine.on_done(2);
     engine.on_done(1);
     engine.on_reply(100, batch(1, 2, 0), 0);
-    assert!(asked(&mut engine, 101, 0).is_empty() && outcomes(&mut engine).is_empty());
+    assert!(asked(&mut engine, 101, 0).is_empty() && verdicts(&mut engine).is_empty());
     assert_idle(&engine);
 }
 
@@ -151,9 +151,9 @@ fn a_call_that_fails_settles_all_who_wait_for_it_and_behind_it() {
         engine.on_reply(100, batch(1, 100, 0), 0);
         assert_eq!(asked(&mut engine, 101, 0), ["EVALSHA 20"]);
         (21..=40).for_each(|stream| assert_eq!(engine.on_request(stream, &request(), 0), Step::Wait));
-        outcomes(&mut engine);
+        verdicts(&mut engine);
         engine.on_reply(101, Err(CallError::Timeout), 1_000 * MS);
-        assert_eq!(streams(&outcomes(&mut engine), passes), (1..=40).collect::<Vec<_>>(), "{mode}");
+        assert_eq!(streams(&verdicts(&mut engine), passes), (1..=40).collect::<Vec<_>>(), "{mode}");
         assert!(asked(&mut engine, 102, 0).is_empty(), "none is asked again");
         let degraded = format!("slidegate_degraded_decisions_total {mode} 40");
         assert!(raised(&mut engine).contains(&degraded), "{mode}");
@@ -173,7 +173,7 @@ fn a_batch_whose_script_is_unknown_goes_again_as_a_whole() {
     engine.on_request(4, &request(), 0);
     assert_eq!(asked(&mut engine, 102, 0), ["EVAL 2"]);
     engine.on_reply(102, batch(2, 3, 0), 0);
-    assert_eq!(streams(&outcomes(&mut engine), true), [1, 2, 3]);
+    assert_eq!(streams(&verdicts(&mut engine), true), [1, 2, 3]);
     assert_eq!(asked(&mut engine, 103, 0), ["EVALSHA 1"]);
 }
 
@@ -183,7 +183,7 @@ fn a_known_refusal_costs_no_call_until_room_appears() {
     engine.on_request(1, &request(), 0);
     asked(&mut engine, 100, 10 * MS);
     engine.on_reply(100, batch(0, 0, 500_000), 14 * MS);
-    assert_eq!(streams(&outcomes(&mut engine), false), [1]);
+    assert_eq!(streams(&verdicts(&mut engine), false), [1]);
     for now_ns in [14 * MS, 300 * MS, 510 * MS - 1] {
         let step = engine.on_request(2, &request(), now_ns);
         let Step::Respond(response) = step else { panic!("{step:?}") };
@@ -194,7 +194,7 @@ fn a_known_refusal_costs_no_call_until_room_appears() {
     assert_eq!(engine.on_request(2, &request(), 510 * MS), Step::Wait, "500 ms after it was asked");
     assert_eq!(asked(&mut engine, 101, 510 * MS), ["EVALSHA 1"]);
     engine.on_reply(101, batch(1, 1, 0), 511 * MS);
-    assert_eq!(outcomes(&mut engine), [(2, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(2, pass())]);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn who_waits_behind_a_refusal_is_refused_with_it() {
     (1..=5).for_each(|stream| assert_eq!(engine.on_request(stream, &request(), 0), Step::Wait));
     asked(&mut engine, 100, 0);
     engine.on_reply(100, batch(0, 0, 500_000), MS);
-    assert_eq!(streams(&outcomes(&mut engine), false), [1, 2, 3, 4, 5]);
+    assert_eq!(streams(&verdicts(&mut engine), false), [1, 2, 3, 4, 5]);
     assert!(asked(&mut engine, 101, MS).is_empty());
     (1..=5).for_each(|stream| engine.on_done(stream));
     assert_idle(&engine);
@@ -244,11 +244,11 @@ fn a_failing_redis_is_only_probed() {
     let fail = |engine: &mut Engine, now_ns: u64| {
         assert_eq!(engine.on_request(1, &request(), now_ns), Step::Wait);
         send_all(engine, now_ns, |_, _| Err(CallError::Connect));
-        outcomes(engine)
+        verdicts(engine)
     };
     for _ in 0..FAILURES_MAX {
         let settled = fail(&mut engine, 0);
-        let [(1, Outcome::Respond(response))] = &settled[..] else { panic!("{settled:?}") };
+        let [(1, Verdict::Respond(response))] = &settled[..] else { panic!("{settled:?}") };
         assert_eq!(response.headers, [("x-slidegate-degraded".into(), "closed;cause=connect".into())]);
     }
     let said = lines(&mut engine);
@@ -266,7 +266,7 @@ fn a_failing_redis_is_only_probed() {
     assert_eq!(engine.on_request(2, &request(), 160 * MS), Step::Wait);
     asked(&mut engine, 101, 160 * MS);
     engine.on_reply(101, batch(1, 2, 0), 161 * MS);
-    outcomes(&mut engine);
+    verdicts(&mut engine);
     assert!(lines(&mut engine).iter().any(|line| line.contains("answers again")));
     assert_eq!(engine.on_request(3, &request(), 161 * MS), Step::Wait);
     assert_eq!(asked(&mut engine, 102, 161 * MS), ["EVALSHA 1"]);
@@ -279,13 +279,13 @@ fn a_second_probe_does_not_wait_behind_one_that_is_lost() {
         engine.on_request(1, &request(), 0);
         send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
     }
-    outcomes(&mut engine);
+    verdicts(&mut engine);
     for (stream, now_ms) in [(2, 50), (3, 550), (4, 1_050)] {
         assert_eq!(engine.on_request(stream, &request(), now_ms * MS), Step::Wait);
         assert_eq!(asked(&mut engine, 98 + stream, now_ms * MS), ["EVALSHA 1"], "a call of its own at {now_ms} ms");
     }
     engine.on_reply(102, batch(1, 2, 0), 1_051 * MS);
-    assert_eq!(streams(&outcomes(&mut engine), true), [4]);
+    assert_eq!(streams(&verdicts(&mut engine), true), [4]);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_refusal_that_is_known_holds_while_redis_is_away() {
     engine.on_request(1, &request(), 0);
     asked(&mut engine, 100, 0);
     engine.on_reply(100, batch(0, 0, 900_000), 0);
-    outcomes(&mut engine);
+    verdicts(&mut engine);
     for now_ms in [0, 899] {
         assert_eq!(status(&engine.on_request(2, &request(), now_ms * MS)), Some(429));
     }
@@ -349,7 +349,7 @@ fn a_redis_that_comes_and_goes_does_not_fill_the_log() {
         asked(&mut engine, call, now_ns);
         let answer = doubles([1, call as i64 * 1_000, 1, 1_000_000, 0]);
         engine.on_reply(call, if call % 2 == 0 { Err(CallError::Timeout) } else { answer }, now_ns);
-        outcomes(&mut engine);
+        verdicts(&mut engine);
         said += lines(&mut engine).len();
     }
     assert!((2..=7).contains(&said), "{said} lines in ten seconds");

@@ -23,8 +23,10 @@ fn to(host: &str) -> Sample {
     Sample { authority: Some(host.as_bytes().to_vec()), ..Sample::default() }
 }
 
+type Headers = Vec<(String, Vec<u8>)>;
+
 /// Asks for a host; the calls made are answered with this reply. Returns to which services calls went, and the status, 0 for a pass.
-fn ask(engine: &mut Engine, host: &str, now_ns: u64, reply: &Result<Reply, CallError>) -> (Vec<u32>, u16, Vec<(String, String)>) {
+fn ask(engine: &mut Engine, host: &str, now_ns: u64, reply: &Result<Reply, CallError>) -> (Vec<u32>, u16, Headers) {
     let step = engine.on_request(1, &to(host), now_ns);
     let mut called = Vec::new();
     send_all(engine, now_ns, |service, _| {
@@ -35,13 +37,13 @@ fn ask(engine: &mut Engine, host: &str, now_ns: u64, reply: &Result<Reply, CallE
         engine.on_reply(1, reply.clone(), now_ns);
     }
     let outcome = match step {
-        Step::Wait => engine.outcomes.pop_front().expect("it was answered").1,
-        Step::Pass => Outcome::Continue,
-        Step::Respond(response) => Outcome::Respond(response),
+        Step::Wait => verdicts(engine).pop().expect("it was answered").1,
+        Step::Pass(edits) => Verdict::Pass(edits),
+        Step::Respond(response) => Verdict::Respond(response),
     };
     match outcome {
-        Outcome::Continue => (called, 0, Vec::new()),
-        Outcome::Respond(response) => (called, response.status, response.headers),
+        Verdict::Pass(_) => (called, 0, Vec::new()),
+        Verdict::Respond(response) => (called, response.status, response.headers),
     }
 }
 
@@ -68,9 +70,9 @@ fn a_call_to_one_redis_is_not_waited_for_by_who_asks_the_other() {
     });
     assert_eq!(called, [0, 1]);
     engine.on_reply(101, admitted(1), 0);
-    assert_eq!(outcomes(&mut engine), [(2, Outcome::Continue)]);
+    assert_eq!(verdicts(&mut engine), [(2, pass())]);
     engine.on_reply(100, Err(CallError::Timeout), 0);
-    assert_eq!(outcomes(&mut engine), [(1, Outcome::Continue), (3, Outcome::Continue)], "4 waits for another call");
+    assert_eq!(verdicts(&mut engine), [(1, pass()), (3, pass())], "4 waits for another call");
 }
 
 #[test]
@@ -101,7 +103,7 @@ fn of_two_limits_on_one_key_only_the_one_that_refused_is_answered_from_memory() 
         json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"], "global_threshold": {"limit": 10, "window": "10s"}});
     let narrow = json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"]});
     let mut engine = two(narrow, wider);
-    let retry = |headers: &[(String, String)]| headers[0].1.clone();
+    let retry = |headers: &Headers| String::from_utf8(headers[0].1.clone()).unwrap();
     let (_, status, headers) = ask(&mut engine, "b.test", 0, &refused(5_000_000));
     assert_eq!((status, retry(&headers)), (429, "5".into()));
     let (called, status, headers) = ask(&mut engine, "a.test", MS, &refused(8_000_000));
@@ -149,9 +151,11 @@ fn a_plan_of_which_one_limit_is_known_is_asked_for() {
         if called > 0 {
             engine.on_reply(1, reply, 0);
         }
-        let outcome = engine.outcomes.pop_front();
+        let outcome = verdicts(engine).pop();
         match (step, outcome) {
-            (Step::Respond(response), _) | (_, Some((_, Outcome::Respond(response)))) => (called, response.headers[1].1.clone()),
+            (Step::Respond(response), _) | (_, Some((_, Verdict::Respond(response)))) => {
+                (called, String::from_utf8(response.headers[1].1.clone()).unwrap())
+            }
             other => panic!("{other:?}"),
         }
     };

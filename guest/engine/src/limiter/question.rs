@@ -8,19 +8,17 @@ use crate::{
     redis::{Command, Form, Reply},
     rule::{Policy, owner_name},
     store::{Ask, failure::sayable},
+    streams::Waiter,
     window::script::{self, Batch, Script},
 };
 
-/// A stream that waits, and what tells it from a later one of the same id.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Waiter {
-    pub(super) stream: u64,
-    pub(super) ticket: u64,
-}
+/// A call beside its keys, which it has once, its command for a moment, and its lane as a name.
+const CALL_BYTES: usize = 512;
+const KEY_COPIES: usize = 3;
 
 /// A question to Redis, for one request or for several that ask the same.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(crate) struct Question {
     pub(super) script: Rc<Script>,
     /// In the order they came, which is that in which they are admitted.
     pub(super) waiters: Vec<Waiter>,
@@ -36,6 +34,11 @@ pub(super) struct Lane {
     pub(super) policy: usize,
     pub(super) plan: Rc<Plan>,
     pub(super) waiting: Vec<Waiter>,
+}
+
+/// What a call for a plan takes, in bytes, without those who wait for it.
+pub(super) fn call_bytes(plan: &Plan) -> usize {
+    CALL_BYTES + KEY_COPIES * plan.key_bytes()
 }
 
 impl Question {

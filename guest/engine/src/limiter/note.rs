@@ -11,23 +11,23 @@ use crate::{header::Told, store::failure::Cause};
 
 /// Of a request that was refused, or that was decided on without the Redis that should have been asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Note {
+pub(super) struct Note {
     /// Of which policy.
-    pub(crate) policy: usize,
-    pub(crate) decision: &'static str,
+    pub(super) policy: usize,
+    pub(super) decision: &'static str,
     /// The limit that its headers speak of.
-    pub(crate) told: Option<Told>,
+    pub(super) told: Option<Told>,
     /// Which failure mode decided, and why.
-    pub(crate) degraded: Option<(&'static str, Cause)>,
+    pub(super) degraded: Option<(&'static str, Cause)>,
 }
 
 impl Note {
-    pub(crate) fn refused(policy: usize, told: Option<Told>) -> Self {
+    pub(super) fn refused(policy: usize, told: Option<Told>) -> Self {
         Note { policy, decision: "refused", told, degraded: None }
     }
 
     /// Names and values, none of which a client chose.
-    pub(crate) fn fields(&self, rule_name: &str) -> Vec<(&'static str, String)> {
+    pub(super) fn fields(&self, rule_name: &str) -> Vec<(&'static str, String)> {
         let mut fields = vec![("decision", self.decision.to_string()), ("rule", rule_name.to_string())];
         if let Some(told) = self.told {
             fields.push(("limit", told.limit.to_string()));

@@ -2,21 +2,21 @@
 
 use alloc::{rc::Rc, vec::Vec};
 
+use super::note::Note;
 use crate::{
     grpc,
     header::{Quota, quota_headers, told},
-    note::Note,
     plan::Plan,
     rule::Policy,
     telemetry::Tally,
-    verdict::{HeaderEdit, Outcome, Response},
+    verdict::{Edits, HeaderEdit, Response, Verdict},
     window::{Charge, Decision, Retry},
 };
 
-/// A request decided: what becomes of it, and of its response.
-pub(super) struct Settled {
-    pub(super) outcome: Outcome,
-    pub(super) edits: Vec<HeaderEdit>,
+/// A request decided.
+pub(super) struct Decided {
+    /// What becomes of it.
+    pub(super) verdict: Verdict,
     /// What is to be logged of it.
     pub(super) note: Option<Note>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Settled {
 /// A policy, with what its decisions need beside it.
 #[derive(Clone, Copy)]
 pub(super) struct Decider<'a> {
-    /// Its place in the configuration.
+    /// Its place among the policies of all filters.
     pub(super) index: usize,
     pub(super) policy: &'a Policy,
     /// What its refusals say, held once however many there are.
@@ -33,9 +33,9 @@ pub(super) struct Decider<'a> {
 
 impl Decider<'_> {
     /// What a decision means for a request.
-    pub(super) fn settle(self, plan: &Plan, charges: &[Charge], decision: &Decision) -> Settled {
+    pub(super) fn settle(self, plan: &Plan, charges: &[Charge], decision: &Decision) -> Decided {
         if decision.admitted && !self.policy.headers.tell_of_admissions() {
-            return Settled::passed();
+            return Decided::passed();
         }
         let names = plan.names(self.policy);
         let standings = charges.iter().zip(&decision.standings).zip(&names);
@@ -44,19 +44,20 @@ impl Decider<'_> {
     }
 
     /// A refusal that says nothing of limits.
-    pub(super) fn refuse_silently(self) -> Settled {
+    pub(super) fn refuse_silently(self) -> Decided {
         self.refuse(&[])
     }
 
-    fn admit(self, quotas: &[Quota<'_>]) -> Settled {
+    fn admit(self, quotas: &[Quota<'_>]) -> Decided {
         let fields = quota_headers(self.policy.headers, quotas, false);
-        let edits = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value)).collect();
-        Settled { outcome: Outcome::Continue, edits, note: None }
+        let response = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into_bytes())).collect();
+        Decided { verdict: Verdict::Pass(Edits { response, ..Edits::default() }), note: None }
     }
 
-    fn refuse(self, quotas: &[Quota<'_>]) -> Settled {
+    fn refuse(self, quotas: &[Quota<'_>]) -> Decided {
         let mut headers = quota_headers(self.policy.headers, quotas, true);
         headers.extend(self.policy.rejected_headers.iter().cloned());
+        let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         let response = Response {
             status: self.policy.rejected_code,
             headers,
@@ -65,13 +66,13 @@ impl Decider<'_> {
             grpc_status: grpc::RESOURCE_EXHAUSTED,
         };
         let note = Some(Note::refused(self.index, told(quotas, true)));
-        Settled { outcome: Outcome::Respond(response), edits: Vec::new(), note }
+        Decided { verdict: Verdict::Respond(response), note }
     }
 }
 
-impl Settled {
+impl Decided {
     pub(super) fn passed() -> Self {
-        Settled { outcome: Outcome::Continue, edits: Vec::new(), note: None }
+        Decided { verdict: Verdict::Pass(Edits::default()), note: None }
     }
 
     /// Redis cannot say, and the policy is to refuse then.
@@ -83,7 +84,7 @@ impl Settled {
             details: "slidegate.redis_unavailable",
             grpc_status: grpc::UNAVAILABLE,
         };
-        Settled { outcome: Outcome::Respond(response), edits: Vec::new(), note: None }
+        Decided { verdict: Verdict::Respond(response), note: None }
     }
 }
 

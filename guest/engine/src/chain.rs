@@ -1,0 +1,239 @@
+//! The engine: an ordered chain of filters, and what they share. Requests and replies go in, commands and verdicts come out.
+
+mod edited;
+mod filter;
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    string::String,
+    vec::Vec,
+};
+
+use self::{
+    edited::Edited,
+    filter::{Asked, Filter, Shared},
+};
+use crate::{
+    config::{Config, ConfigError},
+    limiter::Limiter,
+    redis::{CallError, Command, Reply, Service},
+    request::{RequestView, Requests},
+    rule::{FailureMode, Policy, Ruleset},
+    store::Ended,
+    streams::{Waiter, Waiting},
+    telemetry::{Metric, Telemetry},
+    turn::Settled,
+    verdict::{Edits, Effect, Step, Verdict},
+    window::script::Script,
+};
+
+/// What an adapter has to know of a configuration.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// The Redis services that calls name by index. Empty: all windows are kept in this instance.
+    pub services: Vec<Service>,
+    /// Whether requests may pass with changes to their responses.
+    pub edits_responses: bool,
+    /// A stream that the engine could not decide, because its instance trapped, is refused, not passed.
+    pub refuse_on_trap: bool,
+    /// Some window may be kept in this instance: of a policy without Redis, or while a Redis fails.
+    pub local_windows: bool,
+    /// Oddities that are no errors.
+    pub warnings: Vec<String>,
+}
+
+/// A configured chain of filters and everything in flight in it. Streams and calls are named by the adapter.
+///
+/// A request passes the filters in order: what one changes in its headers the next one sees, and the first that answers it is the last that
+/// sees it. What those before it have charged stays charged.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    configuration: Configuration,
+    filters: Vec<Filter>,
+    shared: Shared,
+    /// What is due for streams, in order, but for those that have a filter before them.
+    effects: VecDeque<Effect>,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Compiles a configuration, JSON as a Higress WasmPlugin carries it, or returns every mistake in it. It is the document of one filter, or
+    /// `{"filters": [...]}` with the documents of several, in order.
+    pub fn configure(json: &[u8]) -> Result<Engine, Vec<ConfigError>> {
+        let config = Config::read(json)?;
+        let telemetry = Telemetry::new(&config);
+        let configuration = Configuration {
+            services: config.services.clone(),
+            edits_responses: config.policies().any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
+            refuse_on_trap: config
+                .policies()
+                .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
+            local_windows: config
+                .policies()
+                .any(|policy| policy.redis.is_none() || matches!(policy.failure_mode, FailureMode::Local { .. })),
+            warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
+        };
+        let shared = Shared::new(&configuration.services, telemetry);
+        Ok(Engine { filters: filters(&config), config, configuration, shared, effects: VecDeque::new() })
+    }
+
+    /// What the adapter has to know of the configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// The configuration as understood, for people.
+    pub fn describe(&self) -> String {
+        self.config.describe()
+    }
+
+    /// The metrics this configuration has. Their number does not change.
+    pub fn metrics(&self) -> &[Metric] {
+        self.shared.telemetry.metrics()
+    }
+
+    /// A request's headers have arrived. `now_ns` is monotonic.
+    pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
+        self.on_done(stream);
+        self.tick(now_ns);
+        self.pass_on(stream, 0, Edits::default(), request, now_ns)
+    }
+
+    /// The next thing that the adapter has to do. To be called after each other step until there is nothing more to do, which is what
+    /// [`Effect::Wait`] says. A stream that one filter lets pass goes to the next one here, which reads its request as `requests` shows it.
+    pub fn poll(&mut self, requests: &impl Requests, now_ns: u64) -> Effect {
+        loop {
+            if let Some((service, command)) = self.next_command(now_ns) {
+                return Effect::Call { service, command };
+            }
+            if let Some(effect) = self.effects.pop_front() {
+                return effect;
+            }
+            let Some((waiter, settled)) = self.shared.settled.pop_front() else { break };
+            self.settle(waiter, settled, requests, now_ns);
+        }
+        if let Some(event) = self.shared.telemetry.take_event() {
+            return Effect::Record(event);
+        }
+        if let Some((level, line)) = self.shared.telemetry.take_line() {
+            return Effect::Log { level, line };
+        }
+        Effect::Wait { until_ns: self.shared.store.overdue_ns() }
+    }
+
+    /// What became of the command of the last [`Effect::Call`]: the host's name for the call, or why there is none.
+    pub fn called(&mut self, call: Result<u64, CallError>, now_ns: u64) {
+        if let Some(ended) = self.shared.store.called(call, now_ns, &mut self.shared.telemetry) {
+            self.conclude(ended, now_ns);
+        }
+    }
+
+    /// The answer to a call. An unknown call is ignored.
+    pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
+        let call = self.shared.store.take(call);
+        self.tick(now_ns);
+        let Some(call) = call else { return };
+        let filters = &self.filters;
+        let explain =
+            |asked: &Asked, error: &str| filters.get(asked.filter).map_or_else(String::new, |filter| filter.explain(asked, error));
+        if let Some(ended) = self.shared.store.answered(call, reply, now_ns, &mut self.shared.telemetry, explain) {
+            self.conclude(ended, now_ns);
+        }
+    }
+
+    /// Some time has passed: calls that Redis should have answered long ago are given up. Every other step does so too.
+    pub fn tick(&mut self, now_ns: u64) {
+        for ended in self.shared.store.take_overdue(now_ns, &mut self.shared.telemetry) {
+            self.conclude(ended, now_ns);
+        }
+    }
+
+    /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
+    pub fn on_done(&mut self, stream: u64) {
+        self.shared.streams.forget(stream, &mut self.shared.room);
+    }
+
+    /// The next command to send, and to which service.
+    fn next_command(&mut self, now_ns: u64) -> Option<(u32, Command)> {
+        // An adapter that does not say what became of a command has not sent it.
+        self.called(Err(CallError::Disconnected), now_ns);
+        self.shared.store.next_command(now_ns, &mut self.shared.telemetry)
+    }
+
+    /// Hands a stream, as filters have changed it so far, to those from this place on.
+    fn pass_on(&mut self, stream: u64, first: usize, mut edits: Edits, request: &impl RequestView, now_ns: u64) -> Step {
+        for (at, filter) in self.filters.iter_mut().enumerate().skip(first) {
+            let waiter = self.shared.streams.arrive(stream, now_ns);
+            let request = Edited { request, edits: &edits.request };
+            let Some(Settled { verdict, note }) = filter.on_request(at, waiter, &request, &mut self.shared, now_ns) else {
+                self.shared.streams.wait(waiter, Waiting { filter: at, edits }, &mut self.shared.room);
+                return Step::Wait;
+            };
+            self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
+            match verdict {
+                Verdict::Pass(more) => edits.add(more),
+                Verdict::Respond(response) => return Step::Respond(response.edited(edits.response)),
+            }
+        }
+        Step::Pass(edits)
+    }
+
+    /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know.
+    fn settle(&mut self, waiter: Waiter, Settled { verdict, note }: Settled, requests: &impl Requests, now_ns: u64) {
+        let stream = waiter.stream;
+        // It may have ended since.
+        let Some(Waiting { filter, mut edits }) = self.shared.streams.leave(&waiter, &mut self.shared.room) else { return };
+        self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
+        let step = match verdict {
+            Verdict::Respond(response) => Step::Respond(response.edited(edits.response)),
+            Verdict::Pass(more) => {
+                edits.add(more);
+                let next = filter + 1;
+                if next == self.filters.len() {
+                    Step::Pass(edits)
+                } else {
+                    let Some(request) = requests.view(stream) else { return };
+                    self.pass_on(stream, next, edits, &request, now_ns)
+                }
+            }
+        };
+        let verdict = match step {
+            Step::Pass(edits) => Verdict::Pass(edits),
+            Step::Respond(response) => Verdict::Respond(response),
+            Step::Wait => return,
+        };
+        self.effects.push_back(Effect::Settle { stream, verdict });
+    }
+
+    /// A call is over: its filter settles whom it asked for.
+    fn conclude(&mut self, ended: Ended<Asked>, now_ns: u64) {
+        if ended.result.as_ref().is_ok_and(|answered| answered.has_clock_stepped) {
+            self.shared.memory.forget(ended.service);
+        }
+        if let Some(filter) = self.filters.get_mut(ended.ask.filter) {
+            filter.on_ended(ended, &mut self.shared, now_ns);
+        }
+    }
+}
+
+fn filters(config: &Config) -> Vec<Filter> {
+    let counts_as = |policy: &Policy| (policy.redis, policy.rule_name.clone());
+    let mut names = BTreeMap::new();
+    config.policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
+    let (script, mut first_policy) = (Rc::new(Script::default()), 0);
+    let limiter = |ruleset: &Rc<Ruleset>| {
+        let limiter =
+            Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&script), |policy| names.get(&counts_as(policy)) == Some(&1));
+        first_policy += ruleset.policies().count();
+        Filter::Limiter(limiter)
+    };
+    config.filters.iter().map(limiter).collect()
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trial;

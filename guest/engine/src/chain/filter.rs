@@ -1,0 +1,195 @@
+//! The kinds of filters there are, and what those of a chain share.
+
+use alloc::{collections::VecDeque, string::String, vec::Vec};
+
+#[cfg(test)]
+use super::trial::{self, Trial};
+use crate::{
+    limiter::{self, Limiter},
+    redis::{Command, Form, Reply, Service},
+    request::RequestView,
+    room::Room,
+    store::{Ask, Ended, Store, failure::Cause},
+    streams::{Streams, Waiter},
+    telemetry::Telemetry,
+    turn::{Settled, Turn},
+    window::script::Batch,
+};
+
+/// A configured filter.
+#[derive(Debug)]
+pub(super) enum Filter {
+    Limiter(Limiter),
+    #[cfg(test)]
+    Trial(Trial),
+}
+
+/// What a filter asks, and which one it is by its place in the chain.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) filter: usize,
+    question: Question,
+}
+
+#[derive(Debug)]
+enum Question {
+    Limiter(limiter::Question),
+    #[cfg(test)]
+    Trial(trial::Question),
+}
+
+/// What Redis answers.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Limiter(Batch),
+    #[cfg(test)]
+    Trial(Reply),
+}
+
+/// What the filters of a chain share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) memory: limiter::Memory,
+    pub(super) streams: Streams,
+    /// What waits takes.
+    pub(super) room: Room,
+    pub(super) store: Store<Asked>,
+    pub(super) telemetry: Telemetry,
+    /// Streams that a filter has settled since the last poll, in order.
+    pub(super) settled: VecDeque<(Waiter, Settled)>,
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// A request has come to this filter, which is at this place. None: it waits.
+    pub(super) fn on_request(
+        &mut self,
+        at: usize,
+        waiter: Waiter,
+        request: &impl RequestView,
+        shared: &mut Shared,
+        now_ns: u64,
+    ) -> Option<Settled> {
+        match self {
+            Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_request(waiter, request, turn)),
+            #[cfg(test)]
+            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_request(waiter, request, turn)),
+        }
+    }
+
+    /// A call of this filter is over.
+    pub(super) fn on_ended(&mut self, ended: Ended<Asked>, shared: &mut Shared, now_ns: u64) {
+        let Ended { service, ask: Asked { filter, question }, result } = ended;
+        match (self, question) {
+            (Filter::Limiter(limiter), Question::Limiter(ask)) => {
+                let result = result.and_then(|answered| answered.and_then(Answer::batch).ok_or(Cause::BadReply));
+                shared.with_limiter(filter, now_ns, |turn| limiter.on_ended(Ended { service, ask, result }, turn));
+            }
+            #[cfg(test)]
+            (Filter::Trial(trial), Question::Trial(ask)) => {
+                let result = result.and_then(|answered| answered.answer.reply().ok_or(Cause::BadReply));
+                shared.with_trial(filter, now_ns, |turn| trial.on_ended(ask, result, turn));
+            }
+            #[cfg(test)]
+            (filter, question) => panic!("{filter:?} never asked {question:?}"),
+        }
+    }
+
+    /// What may be shown of an error that a call of this filter met.
+    pub(super) fn explain(&self, asked: &Asked, error: &str) -> String {
+        match (self, &asked.question) {
+            (Filter::Limiter(limiter), Question::Limiter(question)) => limiter.explain(question, error),
+            #[cfg(test)]
+            _ => String::from(error),
+        }
+    }
+}
+
+// === impl Asked ===
+
+impl Ask for Asked {
+    type Answer = Answer;
+
+    fn command(&self, form: Form) -> Command {
+        match &self.question {
+            Question::Limiter(question) => question.command(form),
+            #[cfg(test)]
+            Question::Trial(question) => question.command.clone(),
+        }
+    }
+
+    fn read(&self, reply: &Reply) -> Option<Answer> {
+        match &self.question {
+            Question::Limiter(question) => question.read(reply).map(Answer::Limiter),
+            #[cfg(test)]
+            Question::Trial(_) => (!matches!(reply, Reply::Error(_))).then(|| Answer::Trial(reply.clone())),
+        }
+    }
+
+    fn clock_us(answer: &Answer) -> Option<u64> {
+        match answer {
+            Answer::Limiter(batch) => limiter::Question::clock_us(batch),
+            #[cfg(test)]
+            Answer::Trial(_) => None,
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn batch(self) -> Option<Batch> {
+        match self {
+            Answer::Limiter(batch) => Some(batch),
+            #[cfg(test)]
+            Answer::Trial(_) => None,
+        }
+    }
+
+    #[cfg(test)]
+    fn reply(self) -> Option<Reply> {
+        match self {
+            Answer::Trial(reply) => Some(reply),
+            Answer::Limiter(_) => None,
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn new(services: &[Service], telemetry: Telemetry) -> Self {
+        Shared {
+            memory: limiter::Memory::default(),
+            streams: Streams::default(),
+            room: Room::default(),
+            store: Store::new(services),
+            telemetry,
+            settled: VecDeque::new(),
+        }
+    }
+
+    /// Lets the limiter at this place take its turn, and queues what it asks.
+    fn with_limiter<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut limiter::Turn<'_>) -> T) -> T {
+        let Shared { memory, streams, room, store, telemetry, settled } = self;
+        let mut turn = Turn { now_ns, memory, streams, services: &mut store.services, room, telemetry, settled, asked: Vec::new() };
+        let result = step(&mut turn);
+        for (service, permit, question) in turn.asked {
+            store.ask(service, Asked { filter, question: Question::Limiter(question) }, permit);
+        }
+        result
+    }
+
+    #[cfg(test)]
+    fn with_trial<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut trial::Turn<'_>) -> T) -> T {
+        let Shared { streams, room, store, telemetry, settled, .. } = self;
+        let mut turn =
+            Turn { now_ns, memory: &mut (), streams, services: &mut store.services, room, telemetry, settled, asked: Vec::new() };
+        let result = step(&mut turn);
+        for (service, permit, question) in turn.asked {
+            store.ask(service, Asked { filter, question: Question::Trial(question) }, permit);
+        }
+        result
+    }
+}

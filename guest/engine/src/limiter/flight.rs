@@ -1,0 +1,214 @@
+//! Calls on their way to Redis, and the requests that wait for them.
+//!
+//! One call per question is in flight: requests that ask the same meanwhile wait in its lane, and go together as the next call, in
+//! the order they came. So a request waits for two calls at most, the one before its own and its own, and neither for ever: a call without an
+//! answer is given up after half as long again as it may take, whether the host says so or not, and nobody joins it any more.
+
+use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
+
+use super::{
+    Limiter, Turn, count,
+    question::{Lane, Question, call_bytes},
+    settled::{Decided, tally},
+};
+use crate::{
+    plan::Plan,
+    refusals::{Known, Learnt},
+    rule::{GLOBAL, Policy, owner_name},
+    store::{Answered, Ended, Permit, failure::Cause},
+    streams::{WAITER_BYTES, Waiter},
+    telemetry::{Saved, Tally},
+    window::{Decision, Retry, Standing, script::Batch},
+};
+
+impl Limiter {
+    /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not. None: it waits.
+    pub(super) fn ask(&mut self, waiter: Waiter, index: usize, service: u32, plan: Plan, turn: &mut Turn<'_>) -> Option<Decided> {
+        if let Some(decided) = self.refuse_known(index, service, &plan, turn) {
+            return Some(decided);
+        }
+        let permit = match self.may_call(index, service, &plan, turn) {
+            Ok(permit) => permit,
+            Err(cause) => return Some(self.degrade(index, &plan, cause, turn).unwrap_or_else(Decided::passed)),
+        };
+        turn.room.take(WAITER_BYTES);
+        let leads = !permit.is_probe && self.policy(index).is_some_and(|policy| policy.coalesce);
+        let mut lane = leads.then(|| Rc::new(plan.question(service)));
+        if let Some(open) = lane.as_ref().and_then(|lane| self.lanes.get_mut(lane)) {
+            if open.policy == index && *open.plan == plan {
+                open.waiting.push(waiter);
+                return None;
+            }
+            // Something else of the same name is on its way: this goes alone.
+            lane = None;
+        }
+        let question = Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), lane };
+        self.start(service, permit, question, turn);
+        None
+    }
+
+    /// Asks for leave to call Redis.
+    ///
+    /// # Errors
+    /// Why it may not be called.
+    fn may_call(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Result<Permit, Cause> {
+        if !self.begins_few_keys(index, service, plan, turn) {
+            return Err(Cause::NewKeys);
+        }
+        if !turn.room.fits(call_bytes(plan) + WAITER_BYTES) {
+            turn.telemetry.overloaded(service, turn.now_ns);
+            return Err(Cause::Overloaded);
+        }
+        turn.services.permit(service, turn.now_ns, turn.telemetry)
+    }
+
+    /// Whether each rule of a plan may ask about its key, which may be one more new one in this second.
+    fn begins_few_keys(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> bool {
+        let Some(policy) = self.policy(index) else { return true };
+        let mut counted = GLOBAL;
+        for (key, owner) in plan.keys.iter().zip(&plan.owners) {
+            // The limits of a rule count the same value, which is one key to this bound.
+            if *owner == counted {
+                continue;
+            }
+            counted = *owner;
+            let Some(per_second) = policy.new_keys_per_second(*owner) else { continue };
+            if !turn.memory.new_keys.admits((index, *owner), key, per_second, turn.now_ns) {
+                turn.telemetry.too_many_keys(service, &policy.rule_name, &owner_name(policy, *owner), per_second, turn.now_ns);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes a call, and opens a lane behind it if it leads one.
+    fn start(&mut self, service: u32, permit: Permit, question: Question, turn: &mut Turn<'_>) {
+        turn.room.take(call_bytes(&question.plan));
+        if let Some(name) = &question.lane {
+            let lane = Lane { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
+            self.lanes.insert(Rc::clone(name), Box::new(lane));
+        }
+        turn.asked.push((service, permit, question));
+    }
+
+    /// A call is over.
+    pub(crate) fn on_ended(&mut self, ended: Ended<Question>, turn: &mut Turn<'_>) {
+        match ended.result {
+            Ok(answered) => self.answer(ended.service, &ended.ask, &answered, turn),
+            Err(cause) => self.fail(&ended.ask, cause, turn),
+        }
+    }
+
+    /// Redis decided on a call.
+    fn answer(&mut self, service: u32, call: &Question, answered: &Answered<Batch>, turn: &mut Turn<'_>) {
+        let Answered { answer: batch, left_ns, .. } = answered;
+        free(call, turn);
+        for (index, waiter) in (0..).zip(&call.waiters) {
+            let decision = batch.decision(index, &call.plan.charges);
+            // It was charged, whether its stream is still there or not.
+            count(call.policy, tally(&call.plan, &decision), &call.plan, &decision, turn);
+            if turn.streams.waits(waiter)
+                && let Some(decider) = self.decider(call.policy)
+            {
+                let decided = decider.settle(&call.plan, &call.plan.charges, &decision);
+                self.conclude(call.policy, waiter, decided, turn);
+            }
+        }
+        if self.remembers_ns(call.policy).is_some() && batch.is_full(call.units(), &call.plan.charges) {
+            let refused = batch.decision(batch.admitted, &call.plan.charges);
+            let is_steady = self.is_steady(call.policy, &call.plan, &refused.standings);
+            let learnt = Learnt { left_ns: *left_ns, answered_ns: turn.now_ns };
+            turn.memory.refusals.remember(service, &call.plan, &refused.standings, is_steady, learnt);
+        }
+        self.follow(service, call, turn);
+    }
+
+    /// Whether nobody charges any limit of this plan as long as those refuse that refuse: they are the policy's own, and either all limits
+    /// are of one value, or one that every request of the policy meets refuses.
+    fn is_steady(&self, index: usize, plan: &Plan, standings: &[Standing]) -> bool {
+        let refusing = plan.owners.iter().zip(&plan.charges).zip(standings);
+        let all_meet_it = refusing.filter(|((_, charge), standing)| charge.enforced && standing.retry != Retry::Fits);
+        let counts_several = self.policy(index).is_none_or(Policy::counts_several_values);
+        let is_one_value = !counts_several && plan.owners.iter().all(|owner| Some(owner) == plan.owners.first());
+        self.is_alone(index) && (is_one_value || all_meet_it.into_iter().any(|((owner, _), _)| *owner == GLOBAL))
+    }
+
+    /// Redis did not say, to this call and to those who wait behind it: they would meet the same, later.
+    fn fail(&mut self, call: &Question, cause: Cause, turn: &mut Turn<'_>) {
+        free(call, turn);
+        let behind = self.leave(call);
+        turn.room.free(behind.len() * WAITER_BYTES);
+        for waiter in call.waiters.iter().chain(&behind) {
+            if turn.streams.waits(waiter)
+                && let Some(decided) = self.degrade(call.policy, &call.plan, cause, turn)
+            {
+                self.conclude(call.policy, waiter, decided, turn);
+            }
+        }
+    }
+
+    /// Those who waited behind a call go together as the next one.
+    fn follow(&mut self, service: u32, call: &Question, turn: &mut Turn<'_>) {
+        let (mut waiters, behind) = (Vec::new(), self.leave(call));
+        let waited = behind.len();
+        for waiter in behind {
+            if !turn.streams.waits(&waiter) {
+                continue;
+            }
+            match self.refuse_known(call.policy, service, &call.plan, turn) {
+                Some(decided) => self.conclude(call.policy, &waiter, decided, turn),
+                None => waiters.push(waiter),
+            }
+        }
+        turn.room.free((waited - waiters.len()) * WAITER_BYTES);
+        if waiters.is_empty() {
+            return;
+        }
+        turn.telemetry.saved(service, Saved::Coalesced, waiters.len() as u64 - 1);
+        let (plan, lane) = (Rc::clone(&call.plan), call.lane.clone());
+        let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan, lane };
+        self.start(service, Permit { is_probe: false }, question, turn);
+    }
+
+    /// Closes the lane of a call; returns who waited in it.
+    fn leave(&mut self, call: &Question) -> Vec<Waiter> {
+        call.lane.as_ref().and_then(|lane| self.lanes.remove(lane)).map(|lane| lane.waiting).unwrap_or_default()
+    }
+
+    /// Settles a stream that waits.
+    fn conclude(&self, index: usize, waiter: &Waiter, decided: Decided, turn: &mut Turn<'_>) {
+        turn.telemetry.waited(index, turn.now_ns.saturating_sub(waiter.since_ns));
+        turn.settled.push_back((*waiter, self.settled(decided)));
+    }
+
+    /// Refuses a request that is known not to fit, if that is all the client is told, or if all is known that it is told.
+    fn refuse_known(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Option<Decided> {
+        let age_max_ns = self.remembers_ns(index)?;
+        let known = turn.memory.refusals.find(service, plan, age_max_ns, turn.now_ns);
+        let decided = match known {
+            Known::Standings(standings) => {
+                let decision = Decision { admitted: false, standings };
+                turn.telemetry.decided_by_rules(index, plan, &decision);
+                self.decider(index)?.settle(plan, &plan.charges, &decision)
+            }
+            Known::Refused(at) if !self.policy(index)?.headers.tell_of_refusals() => {
+                turn.telemetry.refused_by_rule(index, plan.owners.get(at).copied().unwrap_or(GLOBAL));
+                self.decider(index)?.refuse_silently()
+            }
+            Known::Refused(_) | Known::Nothing => return None,
+        };
+        turn.telemetry.saved(service, Saved::KnownRefusal, 1);
+        turn.telemetry.decided(index, Tally::Refused);
+        Some(decided)
+    }
+
+    /// How long refusals of a policy are remembered; none: they are not.
+    fn remembers_ns(&self, index: usize) -> Option<u64> {
+        self.policy(index)?.remember_refusals_ns()
+    }
+}
+
+/// Gives back the room that a call and those it asks for took.
+fn free(call: &Question, turn: &mut Turn<'_>) {
+    turn.room.free(call_bytes(&call.plan) + call.waiters.len() * WAITER_BYTES);
+}

@@ -1,0 +1,20 @@
+//! What all limiters of a chain remember together, so that what bounds it holds for all of them. Limiters that count in one place under one name
+//! share their windows in memory as they do in Redis.
+
+use super::new_keys::NewKeys;
+use crate::{local::LocalWindows, refusals::KnownRefusals};
+
+/// Windows, and what saves calls.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(super) windows: LocalWindows,
+    pub(super) refusals: KnownRefusals,
+    pub(super) new_keys: NewKeys,
+}
+
+impl Memory {
+    /// The clock of a service was set: when room appears there, it would say anew.
+    pub(crate) fn forget(&mut self, service: u32) {
+        self.refusals.forget(service);
+    }
+}

@@ -1,0 +1,37 @@
+//! What a filter works with in one step.
+
+use alloc::{collections::VecDeque, string::String, vec::Vec};
+
+use crate::{
+    room::Room,
+    store::{Permit, Services},
+    streams::{Streams, Waiter},
+    telemetry::Telemetry,
+    verdict::Verdict,
+};
+
+/// What filters share, for one of them and the time of one step; and what that one asks in it.
+///
+/// `A` is what a filter of its kind asks, `M` what all of its kind remember together.
+#[derive(Debug)]
+pub(crate) struct Turn<'a, A, M> {
+    /// Monotonic.
+    pub(crate) now_ns: u64,
+    pub(crate) memory: &'a mut M,
+    pub(crate) streams: &'a Streams,
+    pub(crate) services: &'a mut Services,
+    pub(crate) room: &'a mut Room,
+    pub(crate) telemetry: &'a mut Telemetry,
+    /// The streams that waited and are settled now, in order.
+    pub(crate) settled: &'a mut VecDeque<(Waiter, Settled)>,
+    /// The calls to make, in order: to which service, by which leave, and what to ask.
+    pub(crate) asked: Vec<(u32, Permit, A)>,
+}
+
+/// What a filter makes of a stream.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) verdict: Verdict,
+    /// What a log of requests should say of it, names and values. Of several filters the last that has something to say is heard.
+    pub(crate) note: Option<Vec<(&'static str, String)>>,
+}

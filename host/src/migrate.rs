@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::Value;
 use slidegate::Module;
 
-use self::policy::{Converter, Refusal};
+use self::policy::{Converter, Unconvertible};
 use self::release::Release;
 use crate::output;
 use crate::resource::{self, PluginDocument, Resource};
@@ -118,10 +118,10 @@ impl Migrate {
         let name = resource.name();
         match &converted {
             Ok(_) => GENERAL.iter().for_each(|sentence| output::tell(format_args!("{name}: {sentence}"))),
-            Err(Refusal::Stock(reason)) => {
+            Err(Unconvertible::Stock(reason)) => {
                 output::tell(format_args!("{name}: REFUSED: {reason}; the old plugin does not start with this either"));
             }
-            Err(Refusal::Impossible(reason)) => output::tell(format_args!("{name}: REFUSED: {reason}")),
+            Err(Unconvertible::Impossible(reason)) => output::tell(format_args!("{name}: REFUSED: {reason}")),
         }
         for (path, sentence) in &converter.notes {
             output::tell(format_args!("{name}: {path}: {sentence}"));
@@ -131,8 +131,8 @@ impl Migrate {
 }
 
 /// The resource, if the filter takes its configuration; what it finds odd is noted.
-fn checked(result: Value, converter: &mut Converter, module: &Module) -> Result<Value, Refusal> {
-    let document = PluginDocument::of(result.get("spec").unwrap_or(&Value::Null)).map_err(Refusal::Stock)?;
+fn checked(result: Value, converter: &mut Converter, module: &Module) -> Result<Value, Unconvertible> {
+    let document = PluginDocument::of(result.get("spec").unwrap_or(&Value::Null)).map_err(Unconvertible::Stock)?;
     let is_deployed = document.document.as_object().is_none_or(|fields| !fields.is_empty());
     if !is_deployed {
         return Ok(result);
@@ -149,7 +149,7 @@ fn checked(result: Value, converter: &mut Converter, module: &Module) -> Result<
         Err(mistakes) => {
             let told: Vec<String> =
                 mistakes.iter().map(|mistake| format!("{}: {}", document.place(&mistake.path), mistake.message)).collect();
-            Err(Refusal::Impossible(told.join("; ")))
+            Err(Unconvertible::Impossible(told.join("; ")))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::policy::{Converter, Refusal};
+use super::policy::{Converter, Unconvertible};
 use super::stock::elements;
 use crate::resource::is_set;
 
@@ -11,11 +11,11 @@ const WRITTEN_BY_CLUSTERS: [&str; 6] = ["creationTimestamp", "generation", "mana
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Stock's resource as ours; what is said of it goes to the converter's notes. Its `status` is the cluster's, and left out.
-pub(super) fn converted(resource: &Value, image: &str, converter: &mut Converter) -> Result<Value, Refusal> {
+pub(super) fn converted(resource: &Value, image: &str, converter: &mut Converter) -> Result<Value, Unconvertible> {
     let (Some(spec), Some(metadata)) =
         (resource.get("spec").and_then(Value::as_object), resource.get("metadata").and_then(Value::as_object))
     else {
-        return Err(Refusal::Impossible("this is no WasmPlugin with `metadata` and `spec`".to_owned()));
+        return Err(Unconvertible::Impossible("this is no WasmPlugin with `metadata` and `spec`".to_owned()));
     };
     let mut spec = spec.clone();
     spec.insert("url".to_owned(), Value::from(image));
@@ -51,12 +51,12 @@ pub(super) fn converted(resource: &Value, image: &str, converter: &mut Converter
     Ok(Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
 }
 
-fn convert_rules(spec: &mut Map<String, Value>, converter: &mut Converter) -> Result<(), Refusal> {
+fn convert_rules(spec: &mut Map<String, Value>, converter: &mut Converter) -> Result<(), Unconvertible> {
     let rules = elements(spec.get("matchRules")).to_vec();
     let has_enabled = rules.iter().any(|rule| rule.is_object() && !is_set(rule.get("configDisable")));
     if !rules.is_empty() {
         let rules = rules.iter().enumerate().map(|(at, rule)| match_rule(rule, &format!("spec.matchRules[{at}]"), converter));
-        let rules = rules.collect::<Result<Value, Refusal>>()?;
+        let rules = rules.collect::<Result<Value, Unconvertible>>()?;
         spec.insert("matchRules".to_owned(), rules);
     }
     let default = spec.get("defaultConfig").cloned().filter(|default| default.as_object().is_none_or(|fields| !fields.is_empty()));
@@ -81,8 +81,8 @@ fn convert_rules(spec: &mut Map<String, Value>, converter: &mut Converter) -> Re
     Ok(())
 }
 
-fn match_rule(rule: &Value, path: &str, converter: &mut Converter) -> Result<Value, Refusal> {
-    let Some(fields) = rule.as_object() else { return Err(Refusal::Stock(format!("{path}: expected an object"))) };
+fn match_rule(rule: &Value, path: &str, converter: &mut Converter) -> Result<Value, Unconvertible> {
+    let Some(fields) = rule.as_object() else { return Err(Unconvertible::Stock(format!("{path}: expected an object"))) };
     if is_set(rule.get("configDisable")) {
         converter.note(path, "is disabled and left as it was");
         return Ok(rule.clone());
@@ -92,7 +92,7 @@ fn match_rule(rule: &Value, path: &str, converter: &mut Converter) -> Result<Val
         has_names |= !converter.names(fields.get(field), is_domain, &format!("{path}.{field}"))?.is_empty();
     }
     if !has_names {
-        return Err(Refusal::Stock(format!("{path}: expected `ingress`, `domain` or `service`")));
+        return Err(Unconvertible::Stock(format!("{path}: expected `ingress`, `domain` or `service`")));
     }
     let config = converter.policy(fields.get("config").unwrap_or(&Value::Null), &format!("{path}.config"))?;
     let mut result = fields.clone();

@@ -17,7 +17,7 @@ const TIMEOUT_MS_MAX: i64 = 3_600_000;
 
 /// Why a configuration has no counterpart.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Unconvertible {
     /// The old plugin does not start with it either.
     Stock(String),
     /// Slidegate has nothing that does the same.
@@ -30,14 +30,14 @@ pub(super) struct Converter {
     pub(super) notes: Vec<(String, String)>,
 }
 
-type Converted<T> = Result<T, Refusal>;
+type Converted<T> = Result<T, Unconvertible>;
 
 fn stock<T>(path: &str, reason: impl Into<String>) -> Converted<T> {
-    Err(Refusal::Stock(format!("{path}: {}", reason.into())))
+    Err(Unconvertible::Stock(format!("{path}: {}", reason.into())))
 }
 
 fn impossible<T>(path: &str, reason: impl Into<String>) -> Converted<T> {
-    Err(Refusal::Impossible(format!("{path}: {}", reason.into())))
+    Err(Unconvertible::Impossible(format!("{path}: {}", reason.into())))
 }
 
 impl Converter {
@@ -73,7 +73,7 @@ impl Converter {
     /// The configuration for requests that no rule is for. Stock drops it without a word if it is wrong and there are rules.
     pub(super) fn beside_rules(&mut self, own: &Value, path: &str, has_rules: bool) -> Converted<Option<Value>> {
         match self.policy(own, path) {
-            Err(Refusal::Stock(reason)) if has_rules => {
+            Err(Unconvertible::Stock(reason)) if has_rules => {
                 self.note(path, format!("left out: stock cannot read it and goes on with the rules alone, silently ({reason})"));
                 Ok(None)
             }

@@ -53,19 +53,19 @@ impl RedisConnection for Cluster {
         let slot = slot_of(&command);
         // Sent in the order of the calls, as far as it is known where to; else in this order as soon as it is.
         let first = map.start(&command, slot, deadline);
-        Box::pin(async move { Call { map, command, slot, deadline }.follow(first).await })
+        Box::pin(async move { Routed { map, command, slot, deadline }.follow(first).await })
     }
 }
 
 /// A command on its way through the cluster.
-struct Call {
+struct Routed {
     map: Arc<Map>,
     command: Arc<Vec<Vec<u8>>>,
     slot: Option<u16>,
     deadline: Instant,
 }
 
-impl Call {
+impl Routed {
     async fn follow(self, first: First) -> Outcome {
         let mut attempt = match first {
             First::Made(attempt) => attempt,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::link::{Link, PAUSE, Sent};
 use super::backlog::{Backlog, bytes_of};
 use super::health::Health;
-use super::pipeline::{Outcome, Refusal};
+use super::pipeline::{NotSent, Outcome};
 use super::sentinel::Sentinels;
 use super::target::{LinkError, Opened, Target};
 use super::transport::{RedisConnection, ReplyFuture};
@@ -28,7 +28,7 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Where the server is that a connection goes to.
-pub(super) enum Route {
+pub(super) enum Destination {
     /// Always in one place.
     Fixed(Target),
     /// Where the sentinels say.
@@ -41,16 +41,16 @@ pub(super) struct Connection {
 }
 
 struct Shared {
-    route: Route,
+    destination: Destination,
     health: Arc<Health>,
     /// From the call to the reply.
     timeout: Duration,
     runtime: Handle,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     link: LinkState,
     /// Number of links made; the latest has this number.
     generation: u64,
@@ -79,17 +79,17 @@ struct Queued {
 /// A command on its way to the connection.
 pub(super) enum Started {
     Sent(Sent),
-    Queued(Place),
+    Queued(Turn),
     Failed(LinkError),
 }
 
 /// A place in the queue of those that wait for a connection.
-pub(super) struct Place {
+pub(super) struct Turn {
     shared: Arc<Shared>,
     started: oneshot::Receiver<Result<Sent, LinkError>>,
 }
 
-impl Route {
+impl Destination {
     async fn connect(&self, limit: Duration) -> Result<Opened, LinkError> {
         let deadline = Instant::now() + limit;
         let attempt = async {
@@ -105,13 +105,13 @@ impl Route {
 
 impl Connection {
     /// Does not connect yet. To be called inside a Tokio runtime.
-    pub(super) fn new(route: Route, health: Arc<Health>, timeout: Duration) -> Self {
-        Self::new_on(Handle::current(), route, health, timeout)
+    pub(super) fn new(destination: Destination, health: Arc<Health>, timeout: Duration) -> Self {
+        Self::new_on(Handle::current(), destination, health, timeout)
     }
 
     /// Does not connect yet.
-    pub(super) fn new_on(runtime: Handle, route: Route, health: Arc<Health>, timeout: Duration) -> Self {
-        let shared = Shared { route, health, timeout, runtime, state: Mutex::default() };
+    pub(super) fn new_on(runtime: Handle, destination: Destination, health: Arc<Health>, timeout: Duration) -> Self {
+        let shared = Shared { destination, health, timeout, runtime, state: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -147,17 +147,17 @@ impl Started {
         let sent = match self {
             Self::Sent(sent) => Ok(sent),
             Self::Failed(error) => Err(error),
-            Self::Queued(mut place) => match tokio::time::timeout_at(deadline, &mut place.started).await {
+            Self::Queued(mut turn) => match tokio::time::timeout_at(deadline, &mut turn.started).await {
                 Ok(Ok(sent)) => sent,
                 Ok(Err(_)) => return Err(Err(CallError::Connect)),
-                Err(_) => place.leave().ok_or(Err(CallError::Connect))?,
+                Err(_) => turn.leave().ok_or(Err(CallError::Connect))?,
             },
         };
         sent.map_err(LinkError::into_outcome)
     }
 }
 
-impl Place {
+impl Turn {
     /// Takes the command out of the queue. If it was sent meanwhile this is what became of it.
     fn leave(mut self) -> Option<Result<Sent, LinkError>> {
         // Whoever sends it and tells so has this lock for both.
@@ -178,7 +178,7 @@ impl LinkError {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,8 +188,8 @@ impl Shared {
         if let LinkState::Ready(link) = &state.link {
             match link.send(command, asking, now, deadline) {
                 Ok(sent) => return Started::Sent(sent),
-                Err(full @ Refusal::Full) => return Started::Failed(full.into()),
-                Err(Refusal::Ended) => {}
+                Err(full @ NotSent::Full) => return Started::Failed(full.into()),
+                Err(NotSent::Ended) => {}
             }
         }
         let (started, queued) = oneshot::channel();
@@ -198,7 +198,7 @@ impl Shared {
         match &mut state.link {
             LinkState::Connecting(waiting) => {
                 if !waiting.push(bytes_of(command), queue(command), has_left) {
-                    return Started::Failed(Refusal::Full.into());
+                    return Started::Failed(NotSent::Full.into());
                 }
             }
             // Idle, or a link that takes no further command. Those on their way still wait for their replies.
@@ -212,14 +212,14 @@ impl Shared {
                 self.runtime.spawn(Arc::clone(self).connect());
             }
         }
-        Started::Queued(Place { shared: Arc::clone(self), started: queued })
+        Started::Queued(Turn { shared: Arc::clone(self), started: queued })
     }
 
     async fn connect(self: Arc<Self>) {
         let began = Instant::now();
         // Those that wait for it learn why it failed, if they wait so long.
         let limit = (self.timeout - self.timeout / 10).max(ATTEMPT);
-        let attempt = self.route.connect(limit).await;
+        let attempt = self.destination.connect(limit).await;
         let mut state = self.lock();
         state.failed = attempt.as_ref().err().map(|error| (began, error.clone()));
         self.health.reached(attempt.as_ref().err());
@@ -250,7 +250,7 @@ impl Shared {
     }
 
     /// Makes a link of an open connection, and sees to it that its end is noticed.
-    fn link(self: &Arc<Self>, state: &mut State, opened: Opened) -> Arc<Link> {
+    fn link(self: &Arc<Self>, state: &mut ConnectionState, opened: Opened) -> Arc<Link> {
         state.generation += 1;
         let generation = state.generation;
         let Opened { pipeline, driver, .. } = opened;

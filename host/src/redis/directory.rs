@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::access::{RedisAccess, RedisAccessError};
 use super::announced::Announced;
 use super::cluster::Cluster;
-use super::connection::{Connection, Route};
+use super::connection::{Connection, Destination};
 use super::health::Health;
 use super::location::{Address, Identity, Kind, Location};
 use super::sentinel::Sentinels;
@@ -153,9 +153,9 @@ impl RedisDirectory {
         let timeout = Duration::from_millis(u64::from(service.timeout_ms));
         let entry = self.resolve(service);
         match entry.location.kind.clone() {
-            Kind::Server(address) => Arc::new(Connection::new(Route::Fixed(entry.target(address)), health, timeout)),
+            Kind::Server(address) => Arc::new(Connection::new(Destination::Fixed(entry.target(address)), health, timeout)),
             Kind::Sentinel { sentinels, master } => {
-                Arc::new(Connection::new(Route::Master(entry.sentinels(sentinels, master)), health, timeout))
+                Arc::new(Connection::new(Destination::Master(entry.sentinels(sentinels, master)), health, timeout))
             }
             Kind::Cluster(seeds) => {
                 Arc::new(Cluster::new(seeds, entry.target(Address::nowhere()), entry.announced.clone(), health, timeout))

@@ -32,7 +32,7 @@ pub(super) struct Pipeline {
 
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum NotSent {
     /// The connection has ended, or does not answer.
     Ended,
     /// As many commands wait as may, or as many bytes.
@@ -58,11 +58,11 @@ pub(super) struct Driver<S> {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<PipelineState>,
 }
 
 #[derive(Default)]
-struct State {
+struct PipelineState {
     /// Commands that the driver has not taken yet.
     outgoing: Vec<u8>,
     /// Bytes that the driver has taken and not written yet.
@@ -115,15 +115,15 @@ impl Pipeline {
         asking: bool,
         now: Instant,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    ) -> Result<oneshot::Receiver<Outcome>, NotSent> {
         let (settle, settled) = oneshot::channel();
         let mut state = self.shared.lock();
         if state.is_closed {
-            return Err(Refusal::Ended);
+            return Err(NotSent::Ended);
         }
         // Those that were written wait for their replies only.
         if state.waiting.len() >= WAITING_MAX || !fits(state.outgoing.len() + state.writing, bytes_of(command)) {
-            return Err(Refusal::Full);
+            return Err(NotSent::Full);
         }
         if asking {
             state.outgoing.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
@@ -151,7 +151,7 @@ impl Pipeline {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipelineState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -278,7 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn time_out(&mut self, now: Instant) {
         let mut state = self.shared.lock();
-        let State { waiting, timed_out, is_closed, .. } = &mut *state;
+        let PipelineState { waiting, timed_out, is_closed, .. } = &mut *state;
         while let Some(waiting) = waiting.get_mut(*timed_out).filter(|waiting| waiting.deadline <= now) {
             // Replies come in order: if none came since this was sent, none may ever come.
             *is_closed |= self.heard <= waiting.sent;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::dial;
 use super::location::{Address, Identity};
-use super::pipeline::{Pipeline, Refusal};
+use super::pipeline::{NotSent, Pipeline};
 use super::printable::printable;
 use super::tls::Tls;
 use crate::bindings::slidegate::filter::redis::Reply;
@@ -88,11 +88,11 @@ impl fmt::Display for LinkError {
     }
 }
 
-impl From<Refusal> for LinkError {
-    fn from(refusal: Refusal) -> Self {
+impl From<NotSent> for LinkError {
+    fn from(refusal: NotSent) -> Self {
         Self::Unreachable(match refusal {
-            Refusal::Ended => "the connection was lost at once".to_owned(),
-            Refusal::Full => "as many commands wait already as may".to_owned(),
+            NotSent::Ended => "the connection was lost at once".to_owned(),
+            NotSent::Full => "as many commands wait already as may".to_owned(),
         })
     }
 }

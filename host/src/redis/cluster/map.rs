@@ -13,7 +13,7 @@ use super::attempt::{Attempt, First};
 use super::slots::SlotMap;
 use crate::redis::announced::Announced;
 use crate::redis::backlog::{Backlog, bytes_of};
-use crate::redis::connection::{Connection, Route};
+use crate::redis::connection::{Connection, Destination};
 use crate::redis::health::Health;
 use crate::redis::location::Address;
 use crate::redis::target::{LinkError, Target};
@@ -33,13 +33,13 @@ pub(super) struct Map {
     health: Arc<Health>,
     timeout: Duration,
     runtime: Handle,
-    state: Mutex<State>,
+    state: Mutex<ClusterState>,
     /// Counts the looks that ended.
     looks: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct State {
+struct ClusterState {
     slots: Option<SlotMap>,
     /// Connections by node.
     nodes: HashMap<Address, Connection>,
@@ -139,11 +139,11 @@ impl Map {
         &self.announced
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ClusterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attempt(&self, state: &mut State, command: &[Vec<u8>], slot: Option<u16>, deadline: Instant) -> Option<Attempt> {
+    fn attempt(&self, state: &mut ClusterState, command: &[Vec<u8>], slot: Option<u16>, deadline: Instant) -> Option<Attempt> {
         let address = owner(state, slot)?.clone();
         // Under the lock, so that a node gets its commands in the order of the calls.
         let started = self.node(state, &address).start(command, false, deadline);
@@ -151,10 +151,10 @@ impl Map {
     }
 
     /// The connection to a node.
-    fn node<'s>(&self, state: &'s mut State, address: &Address) -> &'s Connection {
+    fn node<'s>(&self, state: &'s mut ClusterState, address: &Address) -> &'s Connection {
         state.nodes.entry(address.clone()).or_insert_with(|| {
-            let route = Route::Fixed(self.target(address));
-            Connection::new_on(self.runtime.clone(), route, Arc::new(self.health.of_node(address)), self.timeout)
+            let destination = Destination::Fixed(self.target(address));
+            Connection::new_on(self.runtime.clone(), destination, Arc::new(self.health.of_node(address)), self.timeout)
         })
     }
 
@@ -162,7 +162,7 @@ impl Map {
         Target { address: address.clone(), ..self.target.clone() }
     }
 
-    fn look_locked(self: &Arc<Self>, state: &mut State) {
+    fn look_locked(self: &Arc<Self>, state: &mut ClusterState) {
         if !state.is_looking {
             state.is_looking = true;
             let begins = state.looked.map(|looked| looked + PAUSE);
@@ -238,7 +238,7 @@ async fn ask(node: &Target, announced: &Announced, deadline: Instant) -> Result<
 }
 
 /// The node that a command of this slot goes to. A slot that nobody serves, or none, may go anywhere.
-fn owner(state: &State, slot: Option<u16>) -> Option<&Address> {
+fn owner(state: &ClusterState, slot: Option<u16>) -> Option<&Address> {
     let slots = state.slots.as_ref()?;
     slot.and_then(|slot| slots.owner(slot)).or_else(|| slots.masters().first())
 }

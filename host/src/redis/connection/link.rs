@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
-use crate::redis::pipeline::{Outcome, Pipeline, Refusal};
+use crate::redis::pipeline::{NotSent, Outcome, Pipeline};
 
 /// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began. What is called
 /// in between fails at once. Short enough that a Redis which is back is found at once, long enough that one which is away is not
@@ -46,7 +46,7 @@ impl Link {
     }
 
     /// Hands a command to the connection before returning, so that order is kept. If it is refused nothing is sent.
-    pub(super) fn send(self: &Arc<Self>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Result<Sent, Refusal> {
+    pub(super) fn send(self: &Arc<Self>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Result<Sent, NotSent> {
         let reply = self.pipeline.send(command, asking, now, deadline)?;
         Ok(Sent { link: Arc::clone(self), reply })
     }

@@ -19,7 +19,7 @@ use alloc::{
 pub(crate) use self::{memory::Memory, question::Question};
 use self::{
     note::Note,
-    question::Lane,
+    question::Flight,
     settled::{Decided, Decider, tally},
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(crate) struct Limiter {
     made: Vec<Made>,
     script: Rc<Script>,
     /// Where requests wait for a call that is on its way and asks the same, by what it asks.
-    lanes: BTreeMap<Rc<Name>, Box<Lane>>,
+    flights: BTreeMap<Rc<Name>, Box<Flight>>,
 }
 
 /// What is made of a policy once.
@@ -74,7 +74,7 @@ impl Limiter {
             is_alone: is_alone(policy),
         };
         let made = ruleset.policies().map(made).collect();
-        Limiter { ruleset, first_policy, made, script, lanes: BTreeMap::new() }
+        Limiter { ruleset, first_policy, made, script, flights: BTreeMap::new() }
     }
 
     /// A request's headers have arrived. None: it waits.
@@ -179,8 +179,8 @@ impl Limiter {
 
     /// For how many calls on their way requests may wait.
     #[cfg(test)]
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes.len()
+    pub(crate) fn flights(&self) -> usize {
+        self.flights.len()
     }
 }
 

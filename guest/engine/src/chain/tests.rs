@@ -398,13 +398,13 @@ fn assert_idle(engine: &Engine) {
     let Engine { filters, shared, effects, .. } = engine;
     assert!(shared.streams.len() == 0 && shared.store.is_idle() && shared.settled.is_empty() && effects.is_empty());
     assert!(shared.room.is_empty(), "{:?}", shared.room);
-    assert_eq!(filters.iter().map(lanes).sum::<usize>(), 0);
+    assert_eq!(filters.iter().map(flights).sum::<usize>(), 0);
 }
 
 /// In how many places requests may wait for a call that is on its way.
-fn lanes(filter: &Filter) -> usize {
+fn flights(filter: &Filter) -> usize {
     match filter {
-        Filter::Limiter(limiter) => limiter.lanes(),
+        Filter::Limiter(limiter) => limiter.flights(),
         Filter::Trial(_) => 0,
     }
 }

@@ -1,6 +1,6 @@
-//! Calls on their way to Redis, and the requests that wait for them.
+//! Single flight: calls on their way to Redis, and the requests that wait for them.
 //!
-//! One call per question is in flight: requests that ask the same meanwhile wait in its lane, and go together as the next call, in
+//! One call per question is in flight: requests that ask the same meanwhile wait behind it, and go together as the next call, in
 //! the order they came. So a request waits for two calls at most, the one before its own and its own, and neither for ever: a call without an
 //! answer is given up after half as long again as it may take, whether the host says so or not, and nobody joins it any more.
 
@@ -8,7 +8,7 @@ use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
 
 use super::{
     Limiter, Turn, count,
-    question::{Lane, Question, call_bytes},
+    question::{Flight, Question, call_bytes},
     settled::{Decided, tally},
 };
 use crate::{
@@ -33,16 +33,16 @@ impl Limiter {
         };
         turn.room.take(WAITER_BYTES);
         let leads = !permit.is_probe && self.policy(index).is_some_and(|policy| policy.coalesce);
-        let mut lane = leads.then(|| Rc::new(plan.question(service)));
-        if let Some(open) = lane.as_ref().and_then(|lane| self.lanes.get_mut(lane)) {
+        let mut flight = leads.then(|| Rc::new(plan.question(service)));
+        if let Some(open) = flight.as_ref().and_then(|flight| self.flights.get_mut(flight)) {
             if open.policy == index && *open.plan == plan {
                 open.waiting.push(waiter);
                 return None;
             }
             // Something else of the same name is on its way: this goes alone.
-            lane = None;
+            flight = None;
         }
-        let question = Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), lane };
+        let question = Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), flight };
         self.start(service, permit, question, turn);
         None
     }
@@ -81,12 +81,12 @@ impl Limiter {
         true
     }
 
-    /// Makes a call, and opens a lane behind it if it leads one.
+    /// Makes a call, and with it its flight if it has one.
     fn start(&mut self, service: u32, permit: Permit, question: Question, turn: &mut Turn<'_>) {
         turn.room.take(call_bytes(&question.plan));
-        if let Some(name) = &question.lane {
-            let lane = Lane { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
-            self.lanes.insert(Rc::clone(name), Box::new(lane));
+        if let Some(name) = &question.flight {
+            let flight = Flight { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
+            self.flights.insert(Rc::clone(name), Box::new(flight));
         }
         turn.asked.push((service, permit, question));
     }
@@ -165,14 +165,14 @@ impl Limiter {
             return;
         }
         turn.telemetry.saved(service, Saved::Coalesced, waiters.len() as u64 - 1);
-        let (plan, lane) = (Rc::clone(&call.plan), call.lane.clone());
-        let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan, lane };
+        let (plan, flight) = (Rc::clone(&call.plan), call.flight.clone());
+        let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan, flight };
         self.start(service, Permit { is_probe: false }, question, turn);
     }
 
-    /// Closes the lane of a call; returns who waited in it.
+    /// Ends the flight of a call; returns who waited behind it.
     fn leave(&mut self, call: &Question) -> Vec<Waiter> {
-        call.lane.as_ref().and_then(|lane| self.lanes.remove(lane)).map(|lane| lane.waiting).unwrap_or_default()
+        call.flight.as_ref().and_then(|flight| self.flights.remove(flight)).map(|flight| flight.waiting).unwrap_or_default()
     }
 
     /// Settles a stream that waits.

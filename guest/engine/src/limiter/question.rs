@@ -12,7 +12,7 @@ use crate::{
     window::script::{self, Batch, Script},
 };
 
-/// A call beside its keys, which it has once, its command for a moment, and its lane as a name.
+/// A call beside its keys, which it has once, its command for a moment, and its flight as a name.
 const CALL_BYTES: usize = 512;
 const KEY_COPIES: usize = 3;
 
@@ -24,13 +24,13 @@ pub(crate) struct Question {
     pub(super) waiters: Vec<Waiter>,
     pub(super) policy: usize,
     pub(super) plan: Rc<Plan>,
-    /// Its lane, if it has one.
-    pub(super) lane: Option<Rc<Name>>,
+    /// Its flight, if it has one.
+    pub(super) flight: Option<Rc<Name>>,
 }
 
 /// Where requests wait for a call that asks what they ask.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct Flight {
     pub(super) policy: usize,
     pub(super) plan: Rc<Plan>,
     pub(super) waiting: Vec<Waiter>,

@@ -48,7 +48,7 @@ fn what_waits_for_a_silent_redis_is_bounded_and_the_rest_gets_the_failure_mode_a
             send(&mut engine, &mut calls, 0);
         }
         assert!((1_000..8_000).contains(&waiting), "{mode}: {waiting}");
-        assert_eq!(lanes(&engine.filters[0]) as u64, waiting);
+        assert_eq!(flights(&engine.filters[0]) as u64, waiting);
         let said = lines(&mut engine);
         assert!(said.len() == 1 && said[0].contains("overloaded") && !said[0].contains("%%"), "{said:?}");
         // They are answered after all, and there is room again.

@@ -97,7 +97,10 @@ fn tell_filter(report: &mut Report, serving: &Serving) {
     for (service, address) in serving.redis_addresses() {
         report.line(format_args!("redis    {service} -> {address}"));
     }
-    report.line("filter");
+    report.line(match &serving.settings.filter {
+        Some(config) if config.is_list() => "filters  a request passes them in this order",
+        _ => "filter",
+    });
     for line in serving.described().lines() {
         report.line(format_args!("  {line}"));
     }

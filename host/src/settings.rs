@@ -1,5 +1,5 @@
-//! The gateway's own file: where it listens, where requests go, how long it waits. What stands under `filter` is the filter's
-//! and is handed on as it is, after YAML has become JSON.
+//! The gateway's own file: where it listens, where requests go, how long it waits. What stands under `filter` or
+//! `filters` is the filter's and is handed on as it is, after YAML has become JSON.
 
 pub(crate) mod document;
 mod environment;
@@ -20,7 +20,6 @@ pub(crate) mod yaml;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -29,6 +28,7 @@ use self::environment::Environment;
 use self::fields::{Fields, duration_shown, unexpected};
 
 pub(crate) use self::fields::{Mistake, nearest, one_line};
+pub(crate) use self::filter::FilterConfig;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::path::{AmbiguousPath, PathRules};
@@ -51,8 +51,8 @@ pub(crate) struct Settings {
     pub(crate) trusted_consumer: TrustedConsumer,
     /// Where the services are that only a mesh could resolve.
     pub(crate) redis: RedisSettings,
-    /// The filter's configuration. Without one nothing is limited. It may be large: who keeps it shares it.
-    pub(crate) filter: Option<Arc<Value>>,
+    /// The filter's configuration. Without one nothing is limited.
+    pub(crate) filter: Option<FilterConfig>,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) log: LogSettings,
@@ -140,10 +140,7 @@ impl Settings {
         let mut mistakes = Vec::new();
         let settings = Fields::of("", document, &mut mistakes).map(|fields| read_all(fields, folder, &mut mistakes));
         match settings {
-            Some(settings) if mistakes.is_empty() => {
-                let filter = document.as_object_mut().and_then(|fields| fields.remove("filter")).filter(|filter| !filter.is_null());
-                Ok(Self { filter: filter.map(Arc::new), ..settings })
-            }
+            Some(settings) if mistakes.is_empty() => Ok(Self { filter: FilterConfig::take(document), ..settings }),
             _ => Err(mistakes),
         }
     }
@@ -206,9 +203,8 @@ impl Settings {
             }),
         );
         // Variables first: of what is cut, the beginning would not be known again.
-        let filter = self.filter.as_deref().cloned();
-        let filter = filter.map(|filter| secret::without_secrets(&self.environment.hide_in("filter", filter)));
-        shown["filter"] = json!(filter);
+        let (field, filter) = self.filter.as_ref().map_or(("filter", &Value::Null), |filter| (filter.field(), filter.written()));
+        shown[field] = secret::without_secrets(&self.environment.hide_in(field, filter.clone()));
         shown
     }
 }
@@ -251,7 +247,7 @@ fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) 
             .unwrap_or_default(),
         redis: redis::read(&mut fields, folder, mistakes),
         filter: {
-            check_filter(&mut fields, mistakes);
+            FilterConfig::check(&mut fields, mistakes);
             None
         },
         timeouts: read_timeouts(&mut fields, mistakes),
@@ -364,11 +360,6 @@ fn normal_prefix(prefix: &str, rules: PathRules, fields: &Fields<'_>, mistakes: 
 fn read_upstream(path: &str, url: &Value, mistakes: &mut Vec<Mistake>) -> Option<Upstream> {
     let read = url.as_str().ok_or("a URL such as `http://127.0.0.1:9001`").and_then(Upstream::parse);
     read.map_err(|expected| mistakes.push(unexpected(path, url, expected))).ok()
-}
-
-/// Only the outermost shape of the filter's configuration is the host's business.
-fn check_filter(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) {
-    fields.read("filter", "an object, the filter's configuration", mistakes, Value::as_object);
 }
 
 fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeouts {

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use slidegate::{Configuration, Hooks, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, Worker, WorkerOptions};
 use tokio::runtime::{Builder, Handle};
 
 use crate::gateway::client::Clients;
 use crate::gateway::routes::Routes;
-use crate::settings::{Mistake, RedisSettings, Settings, filter};
+use crate::settings::{FilterConfig, Mistake, RedisSettings, Settings};
 
 /// Settings in force, with all that was made from them.
 pub(crate) struct Serving {
@@ -119,7 +118,7 @@ impl Workshop {
     /// Makes a serving. A filter that did not change is taken over from `previous`, with what it remembers and with its local windows.
     ///
     /// # Errors
-    /// What is wrong with the filter's configuration, with paths that start at `filter`.
+    /// What is wrong with the filter's configuration, with paths as in the file.
     pub(crate) fn make(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
         let environment = settings.environment.clone();
         self.make_of(settings, previous).map_err(|mistakes| environment.hide_mistakes(mistakes))
@@ -127,7 +126,7 @@ impl Workshop {
 
     fn make_of(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
         let directory = self.directory(&settings).map_err(|mut mistakes| {
-            mistakes.extend(settings.filter.iter().flat_map(|filter| filter::mistakes(&self.module, filter)));
+            mistakes.extend(settings.filter.iter().flat_map(|filter| filter.mistakes(&self.module)));
             mistakes
         })?;
         let filter = match (&settings.filter, previous.and_then(|previous| previous.filter.as_ref())) {
@@ -166,8 +165,8 @@ impl Workshop {
     }
 
     /// A worker for each lane; one for all of them where some window is local, so that a local limit is the limit of the process.
-    fn start_filter(&self, config: &Arc<Value>, settings: &Settings, directory: RedisDirectory) -> Result<Filter, Vec<Mistake>> {
-        let json = config.to_string();
+    fn start_filter(&self, config: &FilterConfig, settings: &Settings, directory: RedisDirectory) -> Result<Filter, Vec<Mistake>> {
+        let json = config.document().to_string();
         let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
             if workers.first().is_some_and(|worker| worker.configuration().local_windows) {
@@ -175,11 +174,11 @@ impl Workshop {
             }
             let _on_lane = lane.enter();
             let options = WorkerOptions::default().with_redis(directory.clone());
-            workers.push(Worker::start(&self.module, json.as_bytes(), options).map_err(filter::mistakes_of)?);
+            workers.push(Worker::start(&self.module, json.as_bytes(), options).map_err(|error| config.mistakes_of(error))?);
         }
         let configuration = workers.first().map(Worker::configuration);
         for warning in configuration.into_iter().flat_map(|configuration| &configuration.warnings) {
-            tracing::warn!("filter: {}", settings.environment.hide(warning));
+            tracing::warn!("{}", settings.environment.hide(&config.told(warning)));
         }
         let services = configuration.map_or(&[][..], |configuration| &configuration.redis);
         let redis_warnings = overruled(services, &directory)?;
@@ -193,7 +192,7 @@ impl Workshop {
             redis_warnings,
             watch: self.watch_on.as_ref().map(|runtime| directory.watch(services, runtime)),
             workers,
-            config: Arc::clone(config),
+            config: config.clone(),
             redis: settings.redis.clone(),
             directory,
         })
@@ -229,7 +228,7 @@ struct Filter {
     redis_warnings: Vec<String>,
     directory: RedisDirectory,
     watch: Option<RedisWatch>,
-    config: Arc<Value>,
+    config: FilterConfig,
     redis: RedisSettings,
 }
 
@@ -238,7 +237,7 @@ impl Filter {
         self.workers.get(lane % self.workers.len().max(1))
     }
 
-    fn is_made_of(&self, config: &Value, redis: &RedisSettings) -> bool {
-        *self.config == *config && self.redis.leads_where(redis)
+    fn is_made_of(&self, config: &FilterConfig, redis: &RedisSettings) -> bool {
+        self.config == *config && self.redis.leads_where(redis)
     }
 }

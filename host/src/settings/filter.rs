@@ -1,14 +1,111 @@
-//! What the filter says of its part of the file.
+//! What a file has for the filter: `filter`, its document, or `filters`, an ordered list of the documents of several, which it takes as they are.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 use slidegate::{ConfigureError, Instance, Module, StartError};
 
-use super::fields::Mistake;
+use super::fields::{Fields, Mistake};
 
-/// The filter's mistakes, for a file whose other parts keep it from being started.
-pub(crate) fn mistakes(module: &Module, filter: &Value) -> Vec<Mistake> {
-    let mistakes = tried(module, filter).err().unwrap_or_default();
-    mistakes.into_iter().map(|mistake| Mistake { path: path(&mistake.path), ..mistake }).collect()
+/// The field of the file with one filter, which may itself be a list.
+const FILTER: &str = "filter";
+/// The field of the file with several, which is that of such a list too.
+const FILTERS: &str = "filters";
+
+/// The configuration of the filter. It may be large: who keeps it shares it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FilterConfig {
+    /// As the filter takes it.
+    document: Arc<Value>,
+    /// The field of the file that it is from.
+    field: &'static str,
+}
+
+impl FilterConfig {
+    /// Only the outermost shape is the host's business.
+    pub(super) fn check(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) {
+        let filter = fields.read(FILTER, "an object, the filter's configuration", mistakes, Value::as_object);
+        let filters = fields.read(FILTERS, "an array, the configurations of filters in their order", mistakes, Value::as_array);
+        if filter.is_some() && filters.is_some() {
+            mistakes.push(Mistake::new(FILTERS, format!("expected only one of `{FILTER}` and `{FILTERS}`, got both")));
+        }
+    }
+
+    /// Takes it out of a file's document. A list without filters is as good as none.
+    pub(super) fn take(document: &mut Value) -> Option<Self> {
+        let mut take = |field| document.as_object_mut()?.remove(field);
+        match (take(FILTER), take(FILTERS)) {
+            (Some(filter @ Value::Object(_)), _) => Some(Self { document: Arc::new(filter), field: FILTER }),
+            (_, Some(Value::Array(filters))) if !filters.is_empty() => {
+                Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS })
+            }
+            _ => None,
+        }
+    }
+
+    /// As the filter takes it.
+    pub(crate) fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// The field of the file that it is from.
+    pub(super) fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// What stands in that field.
+    pub(super) fn written(&self) -> &Value {
+        match self.document.get(FILTERS) {
+            Some(filters) if self.is_list() => filters,
+            _ => &self.document,
+        }
+    }
+
+    /// Whether it is from the field with several.
+    pub(crate) fn is_list(&self) -> bool {
+        self.field == FILTERS
+    }
+
+    /// The document of each filter, with its path in the file.
+    pub(super) fn each(&self) -> Vec<(String, &Value)> {
+        match self.document.get(FILTERS).and_then(Value::as_array) {
+            Some(filters) => {
+                filters.iter().enumerate().map(|(place, filter)| (self.path(&format!("{FILTERS}[{place}]")), filter)).collect()
+            }
+            None => vec![(self.path(""), &self.document)],
+        }
+    }
+
+    /// An oddity that the filter tells of, with what it is about.
+    pub(crate) fn told<'w>(&self, warning: &'w str) -> Cow<'w, str> {
+        if self.is_list() && warning.starts_with(FILTERS) { warning.into() } else { format!("{}: {warning}", self.field).into() }
+    }
+
+    /// Why a worker did not start, as mistakes of the file.
+    pub(crate) fn mistakes_of(&self, error: StartError) -> Vec<Mistake> {
+        match error {
+            StartError::Configure(ConfigureError::Invalid(errors)) => {
+                errors.into_iter().map(|error| Mistake::new(self.path(&error.path), error.message)).collect()
+            }
+            other => vec![Mistake::new(self.field, other.to_string())],
+        }
+    }
+
+    /// The filter's mistakes, for a file whose other parts keep it from being started.
+    pub(crate) fn mistakes(&self, module: &Module) -> Vec<Mistake> {
+        let mistakes = tried(module, &self.document).err().unwrap_or_default();
+        mistakes.into_iter().map(|mistake| Mistake { path: self.path(&mistake.path), ..mistake }).collect()
+    }
+
+    /// Where in the file is what stands at this path of the document: `rule_items[0]` is `filter.rule_items[0]`, and `filters[0]` is what it is.
+    fn path(&self, path: &str) -> String {
+        match path {
+            "" => self.field.to_owned(),
+            path if self.is_list() && path.starts_with(FILTERS) => path.to_owned(),
+            path => format!("{}.{path}", self.field),
+        }
+    }
 }
 
 /// What the filter makes of a configuration.
@@ -32,23 +129,4 @@ pub(crate) fn tried(module: &Module, config: &Value) -> Result<Tried, Vec<Mistak
     })?;
     let described = instance.describe().map_err(trapped)?;
     Ok(Tried { described, warnings: configuration.warnings })
-}
-
-/// Why a worker did not start, as mistakes of the file.
-pub(crate) fn mistakes_of(error: StartError) -> Vec<Mistake> {
-    match error {
-        StartError::Configure(ConfigureError::Invalid(errors)) => {
-            errors.into_iter().map(|error| Mistake::new(path(&error.path), error.message)).collect()
-        }
-        other => vec![Mistake::new("filter", other.to_string())],
-    }
-}
-
-/// `rule_items[0]` of the filter is `filter.rule_items[0]` of the file.
-fn path(path: &str) -> String {
-    match path {
-        "" => "filter".to_owned(),
-        path if path.starts_with('[') => format!("filter{path}"),
-        path => format!("filter.{path}"),
-    }
 }

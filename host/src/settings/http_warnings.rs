@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{PathRules, Settings};
+use super::{FilterConfig, PathRules, Settings};
 
 impl Settings {
     /// Oddities of how requests are read that are no mistakes, each a sentence.
     pub(crate) fn http_warnings(&self) -> Vec<String> {
-        let filter = self.filter.as_deref();
+        let filter = self.filter.as_ref().map(FilterConfig::document);
         let mut warnings = Vec::new();
         if filter.is_some_and(names_consumer) {
             if self.trusted_consumer.is_nobody() {

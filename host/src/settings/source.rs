@@ -7,7 +7,7 @@ use slidegate::Module;
 
 use super::fields::Mistake;
 use super::file::{self, Occasion};
-use super::{Settings, document, environment, filter};
+use super::{FilterConfig, Settings, document, environment};
 
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -64,8 +64,8 @@ impl Source {
         let environment = environment::expand(&mut document)?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let settings = Settings::from_value(&mut document, folder).map_err(|mut mistakes| {
-            let filter = document.get("filter").filter(|filter| filter.is_object());
-            mistakes.extend(filter.into_iter().flat_map(|filter| filter::mistakes(module, filter)));
+            let filter = FilterConfig::take(&mut document);
+            mistakes.extend(filter.into_iter().flat_map(|filter| filter.mistakes(module)));
             environment.hide_mistakes(mistakes)
         })?;
         Ok(self.overrides.over(Settings { environment, ..settings }))

@@ -27,10 +27,45 @@ fn one_nameless_upstream_is_enough() {
 fn the_filters_configuration_is_taken_out_of_a_good_document_only() {
     let mut document = json!({"upstream": "http://a", "filter": {"rule_name": "r"}});
     let settings = Settings::from_value(&mut document, Path::new("")).expect("settings");
-    assert_eq!((document, settings.filter.as_deref()), (json!({"upstream": "http://a"}), Some(&json!({"rule_name": "r"}))));
+    assert_eq!(document, json!({"upstream": "http://a"}));
+    assert_eq!(settings.filter.expect("a filter").document(), &json!({"rule_name": "r"}));
     let mut wrong = json!({"filter": {"rule_name": "r"}});
     Settings::from_value(&mut wrong, Path::new("")).expect_err("it lacks an upstream");
     assert_eq!(wrong["filter"]["rule_name"], "r", "the filter's mistakes are told too");
+}
+
+#[test]
+fn a_list_of_filters_is_handed_on_as_one_document() {
+    let settings = read("{upstream: 'http://a', filters: [{rule_name: a}, {rule_name: b}]}").expect("settings");
+    let shown = settings.shown();
+    assert_eq!((&shown["filters"], shown.get("filter")), (&json!([{"rule_name": "a"}, {"rule_name": "b"}]), None));
+    let filters = settings.filter.expect("filters");
+    assert_eq!(filters.document(), &json!({"filters": [{"rule_name": "a"}, {"rule_name": "b"}]}));
+    let places: Vec<String> = filters.each().into_iter().map(|(path, _)| path).collect();
+    assert_eq!((filters.is_list(), places), (true, vec!["filters[0]".to_owned(), "filters[1]".to_owned()]));
+    let within =
+        read("{upstream: 'http://a', filter: {filters: [{rule_name: a}]}, filters: null}").expect("settings").filter.expect("filters");
+    assert_eq!((within.is_list(), within.each()[0].0.as_str()), (false, "filter.filters[0]"));
+}
+
+#[test]
+fn without_filters_there_is_no_filter() {
+    for nothing in ["", ", filters: []", ", filters: null, filter: null", ", filter: null"] {
+        let settings = read(&format!("{{upstream: 'http://a'{nothing}}}")).expect("settings");
+        assert_eq!(settings.filter, None, "{nothing}");
+        assert_eq!(settings.shown()["filter"], Value::Null, "{nothing}");
+    }
+}
+
+#[test]
+fn filters_are_one_or_a_list() {
+    let both = mistakes("{upstream: 'http://a', filter: {rule_name: a}, filters: []}");
+    assert_eq!(both, ["filters: expected only one of `filter` and `filters`, got both"]);
+    let object = mistakes("{upstream: 'http://a', filters: {rule_name: a}}");
+    assert_eq!(object, ["filters: expected an array, the configurations of filters in their order, got an object"]);
+    let array = mistakes("{upstream: 'http://a', filter: [{rule_name: a}]}");
+    assert_eq!(array, ["filter: expected an object, the filter's configuration, got an array"]);
+    assert_eq!(mistakes("{upstream: 'http://a', filtres: []}"), ["filtres: there is no such field here; did you mean `filters`?"]);
 }
 
 #[test]
@@ -71,7 +106,7 @@ log: {access: false, format: json}
     assert_eq!(settings.unusual(), unusual);
     assert_eq!(settings.admin.expect("admin").port(), 9090);
     assert_eq!(settings.redis.names["redis.static"].access.url, "redis://127.0.0.1:6379");
-    assert_eq!(settings.filter.expect("filter")["global_threshold"]["query_per_second"], 5);
+    assert_eq!(settings.filter.expect("filter").document()["global_threshold"]["query_per_second"], 5);
     assert_eq!((settings.timeouts.idle, settings.timeouts.drain), (Duration::from_secs(120), Duration::ZERO));
     assert_eq!(settings.log, LogSettings { access: false, format: LogFormat::Json });
 }
@@ -134,6 +169,9 @@ fn passwords_are_not_shown() {
     assert_eq!(shown["redis"]["names"]["r"], "redis://u:***@h:1/2");
     assert_eq!(shown["filter"]["_rules_"][0]["redis"]["password"], "***");
     assert!(!shown.to_string().contains("s3c"), "{shown}");
+    let settings = read("{upstream: 'http://a', filters: [{redis: {password: s3cret}}, {hash_key: s3cret}]}").expect("settings");
+    let shown = settings.shown();
+    assert_eq!(shown["filters"], json!([{"redis": {"password": "***"}}, {"hash_key": "***"}]));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use slidegate::RedisService;
 
 use super::fields::{nearest, quoted};
 use super::secret::text_shown;
-use super::{RouteSettings, Settings};
+use super::{FilterConfig, RouteSettings, Settings};
 
 /// The oddities of a file. `services` are those that its filter counts in; none are given where one Redis stands for all of them.
 pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<String> {
@@ -24,13 +24,14 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
         }
     }
     if let Some(services) = services.filter(|_| settings.redis.any.is_none()) {
-        addresses(&names, services, &mut warnings);
+        let field = settings.filter.as_ref().map_or("filter", FilterConfig::field);
+        addresses(field, &names, services, &mut warnings);
     }
     warnings
 }
 
-/// Services without an address, and addresses without a service.
-fn addresses(names: &[&str], services: &[RedisService], warnings: &mut Vec<String>) {
+/// Services without an address, and addresses without a service. `field`: what stands for the filter in the file.
+fn addresses(field: &str, names: &[&str], services: &[RedisService], warnings: &mut Vec<String>) {
     let is_for =
         |name: &str, service: &RedisService| name == service.service_name || name == format!("{}:{}", service.service_name, service.port);
     let is_used = |name: &str| services.iter().any(|service| is_for(name, service));
@@ -51,7 +52,7 @@ fn addresses(names: &[&str], services: &[RedisService], warnings: &mut Vec<Strin
             None if is_of_a_mesh => "`redis.names` has none for it, and only a mesh knows such names".to_owned(),
             None => continue,
         };
-        warnings.push(format!("filter: the Redis service {} has no address: {why}", quoted(name)));
+        warnings.push(format!("{field}: the Redis service {} has no address: {why}", quoted(name)));
     }
     for name in names.iter().filter(|name| !is_used(name)) {
         if !services.is_empty() {
@@ -98,11 +99,16 @@ fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && is_reached
 }
 
-/// The configurations of the filter, with their paths: the whole, and the elements of `_rules_`.
-fn policies(filter: &Value) -> Vec<(String, &Value)> {
-    let rules = filter.get("_rules_").and_then(Value::as_array).into_iter().flatten().enumerate();
-    let rules = rules.map(|(index, rule)| (format!("filter._rules_[{index}]"), rule));
-    std::iter::once(("filter".to_owned(), filter)).chain(rules).collect()
+/// The configurations of the filters, with their paths: of each the whole, and the elements of `_rules_`.
+fn policies(filter: &FilterConfig) -> Vec<(String, &Value)> {
+    let mut policies = Vec::new();
+    for (path, filter) in filter.each() {
+        let rules = filter.get("_rules_").and_then(Value::as_array).into_iter().flatten().enumerate();
+        let rules = rules.map(|(index, rule)| (format!("{path}._rules_[{index}]"), rule));
+        let with_rules = std::iter::once((path.clone(), filter)).chain(rules);
+        policies.extend(with_rules);
+    }
+    policies
 }
 
 /// Names of routes that no route has.
@@ -151,7 +157,7 @@ fn texts(value: Option<&Value>) -> Vec<&str> {
 }
 
 /// Addresses are given, and a configuration counts in memory all the same.
-fn forgotten_redis(filter: &Value, uses_redis: bool, name: &str, warnings: &mut Vec<String>) {
+fn forgotten_redis(filter: &FilterConfig, uses_redis: bool, name: &str, warnings: &mut Vec<String>) {
     for (path, policy) in policies(filter) {
         let limits = ["rule_items", "global_threshold"].iter().any(|field| policy.get(*field).is_some());
         if limits && policy.get("redis").is_none_or(Value::is_null) {
@@ -187,7 +193,7 @@ mod tests {
             };
             let services: Vec<RedisService> = services.iter().map(service).collect();
             let mut warnings = Vec::new();
-            addresses(names, &services, &mut warnings);
+            addresses("filter", names, &services, &mut warnings);
             warnings
         };
         assert_eq!(told(&["redis.static"], &["redis.static"]), [""; 0]);
@@ -254,5 +260,25 @@ mod tests {
         let told = warnings(document(json!({"_rules_": [with_redis, policy]})));
         assert!(told.len() == 1 && told[0].starts_with("filter._rules_[1]: "), "{told:?}");
         assert_eq!(warnings(document(json!({}))), [""; 0]);
+    }
+
+    #[test]
+    fn each_filter_of_a_list_is_looked_at() {
+        let names = json!({"names": {"redis.static": "redis://h"}});
+        let limited = |fields: Value| {
+            let mut filter = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}});
+            filter.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            filter
+        };
+        let told = warnings(json!({"upstream": "http://a", "redis": names, "normalize_path": "off", "filters": [
+            limited(json!({"redis": {"service_name": "redis.static"}})),
+            limited(json!({})),
+            {"_rules_": [limited(json!({"_match_route_": ["x"], "redis": {"service_name": "redis.static"}}))]},
+            limited(json!({"redis": {"service_name": "redis.static"}, "rule_items": [{"limit_by_header": ":path"}]})),
+        ]}));
+        let begins =
+            ["normalize_path: is `off`", "filters[2]._rules_[0]._match_route_: there is no route `x`", "filters[1]: counts in the memory"];
+        assert_eq!(told.len(), begins.len(), "{told:?}");
+        assert!(told.iter().zip(begins).all(|(told, begins)| told.starts_with(begins)), "{told:?}");
     }
 }

@@ -43,7 +43,12 @@ fn component_and_shim_name_the_engine_and_the_host_does_not() {
 
 #[test]
 fn only_tests_name_everything() {
-    assert_eq!(ours(&dependencies("slidegate-tests", &ALL)), ["slidegate", "slidegate-engine"]);
+    assert_eq!(ours(&dependencies("slidegate-tests", &ALL)), ["slidegate", "slidegate-engine", "slidegate-higress-host"]);
+}
+
+#[test]
+fn the_gateway_for_plugins_names_none_of_ours() {
+    assert!(ours(&dependencies("slidegate-higress-host", &ALL)).is_empty());
 }
 
 #[test]

@@ -3,12 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
-use slidegate_tests::{
-    higress::{
-        Exchange, Gateway, HttpMessage, LogLine, Metric, Plugin, Request, StartError, Upstream, Worker, abi::LogLevel, plugins::gpustack,
-    },
-    redis_server::RedisServer,
+use slidegate_higress_host::{
+    Exchange, Gateway, HttpMessage, LogLine, Metric, Plugin, Request, StartError, Upstream, Worker, abi::LogLevel,
 };
+use slidegate_tests::{plugins::gpustack, redis_server::RedisServer};
 
 const REDIS: &str = "outbound|80||redis.static";
 const CHAT: &str = r#"{"model":"m1","stream":false,"messages":[{"role":"user","content":"write to admin@example.com at 192.168.0.1"}]}"#;
@@ -239,7 +237,7 @@ fn go_transformer_rewrites_headers_queries_and_both_bodies() {
 
 #[test]
 fn go_set_header_pre_route_makes_the_gateway_choose_another_route() {
-    use slidegate_tests::higress::Route;
+    use slidegate_higress_host::Route;
     let config = json!({"routeNameHeader": "x-route", "enableOnPathSuffix": ["/v1/chat/completions"]});
     let gateway = Gateway::new().plugin(plugin("gpustack-set-header-pre-route", &config)).routed(|headers| {
         let name = headers.text("x-route").map_or("first".to_owned(), |route| format!("after-{route}"));

@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use slidegate_tests::{
-    higress::{Broken, Gateway, Interceptor, Module, Plugin, Request, Sent, Upstream, Worker, puppet::puppet},
-    redis_server::RedisServer,
-};
+use slidegate_higress_host::{Broken, Gateway, Interceptor, Module, Plugin, Request, Sent, Upstream, Worker, puppet::puppet};
+use slidegate_tests::redis_server::RedisServer;
 
 fn made(body: &str) -> Module {
     puppet("proxy_abi_version_0_2_100", body).unwrap_or_else(|error| panic!("{error}"))

@@ -4,13 +4,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
+use slidegate_higress_host::{Exchange, Gateway, Metric, Plugin, Request, StreamId, Upstream, Worker, abi::Version};
 use slidegate_tests::{
-    higress::{
-        Exchange, Gateway, Metric, Plugin, Request, StreamId, Upstream, Worker,
-        abi::Version,
-        plugins::{gpustack, slidegate},
-    },
     oracle::Oracle,
+    plugins::{gpustack, slidegate},
     redis_server::RedisServer,
     script_clock::ScriptClock,
 };

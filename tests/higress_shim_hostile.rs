@@ -4,10 +4,8 @@
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use serde_json::{Value, json};
-use slidegate_tests::{
-    higress::{Exchange, Gateway, Interceptor, Plugin, Request, Sent, StreamId, Upstream, Worker, plugins::slidegate},
-    redis_server::RedisServer,
-};
+use slidegate_higress_host::{Exchange, Gateway, Interceptor, Plugin, Request, Sent, StreamId, Upstream, Worker};
+use slidegate_tests::{plugins::slidegate, redis_server::RedisServer};
 
 const REDIS: &str = "outbound|6379||redis.dns";
 const START_NS: u64 = 20_777 * 86_400 * 1_000_000_000;

@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use crate::higress::{Interceptor, Sent};
+use slidegate_higress_host::{Interceptor, Sent};
 
 /// Puts a clock that the test sets into the commands of a plugin.
 #[derive(Debug, Clone, Default)]

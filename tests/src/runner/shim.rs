@@ -12,12 +12,13 @@ use std::{
 };
 
 use slidegate_engine::window::script::ADMIT;
+use slidegate_higress_host::{Exchange, Gateway, Headers, Module, Plugin, Route, Upstream, Worker};
 
 use self::interceptor::{Mishaps, Shared, Stored};
 use super::{Runner, START_US, Session, UPSTREAM_STATUS, impostor::Impostor};
 use crate::{
     case::{Case, Request, Seen, Store},
-    higress::{self, Exchange, Gateway, Headers, Module, Plugin, Route, Upstream, Worker},
+    plugins,
     redis_server::RedisServer,
 };
 
@@ -47,7 +48,7 @@ struct ShimSession<'a> {
 impl Default for ShimRunner {
     fn default() -> Self {
         ShimRunner {
-            module: LazyLock::new(higress::plugins::slidegate),
+            module: LazyLock::new(plugins::slidegate),
             idle: Mutex::default(),
             silent: LazyLock::new(|| {
                 let server = RedisServer::start();
@@ -168,7 +169,7 @@ impl Drop for ShimSession<'_> {
 }
 
 /// A request of a case, as a gateway shows it to plugins.
-fn shown(request: &Request) -> higress::Request {
+fn shown(request: &Request) -> slidegate_higress_host::Request {
     let mut headers = Headers::default();
     headers.add(":method", &request.method);
     headers.add(":path", &request.path);
@@ -178,7 +179,7 @@ fn shown(request: &Request) -> higress::Request {
     }
     request.headers.iter().for_each(|(name, value)| headers.add(name, value));
     let route = Route { name: request.route.clone(), cluster: request.service.clone() };
-    higress::Request { headers, body: Vec::new(), trailers: None, source: request.from, route }
+    slidegate_higress_host::Request { headers, body: Vec::new(), trailers: None, source: request.from, route }
 }
 
 fn answer(fields: &[(String, Vec<u8>)]) -> Upstream {
@@ -187,7 +188,7 @@ fn answer(fields: &[(String, Vec<u8>)]) -> Upstream {
     upstream
 }
 
-fn seen(request: &higress::Request, exchange: Exchange) -> Seen {
+fn seen(request: &slidegate_higress_host::Request, exchange: Exchange) -> Seen {
     let status = exchange.status();
     let client = exchange.client.expect("a stream that was not reset has a response");
     let fields = client.headers.iter().filter(|(name, _)| *name != b":status");

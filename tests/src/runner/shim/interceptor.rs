@@ -8,10 +8,10 @@ use std::{
 
 use redis::Connection;
 use slidegate_engine::redis::{Reply, Value};
+use slidegate_higress_host::{Broken, Interceptor, Sent};
 
 use crate::{
     case::Store,
-    higress::{Broken, Interceptor, Sent},
     script_clock::{array, bulk, set_clock, words},
 };
 

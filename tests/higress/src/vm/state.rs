@@ -9,7 +9,7 @@ use std::{
 
 use wasmtime::{Memory, TypedFunc};
 
-use crate::higress::{
+use crate::{
     abi::{Direction, LogLevel, Version},
     gateway::{Directory, HttpMessage, LogLine, Plugin},
     headers::Headers,
@@ -20,82 +20,82 @@ use crate::higress::{
 
 /// What a worker lends to each of its VMs.
 #[derive(Clone)]
-pub(in crate::higress) struct Services {
-    pub(in crate::higress) clients: Rc<RefCell<Clients>>,
-    pub(in crate::higress) directory: Directory,
-    pub(in crate::higress) shared: Shared,
-    pub(in crate::higress) clock: Rc<Clock>,
-    pub(in crate::higress) log: Rc<RefCell<Vec<LogLine>>>,
-    pub(in crate::higress) log_level: LogLevel,
+pub(crate) struct Services {
+    pub(crate) clients: Rc<RefCell<Clients>>,
+    pub(crate) directory: Directory,
+    pub(crate) shared: Shared,
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) log: Rc<RefCell<Vec<LogLine>>>,
+    pub(crate) log_level: LogLevel,
 }
 
 /// The machine's clock, or one that stands still until it is set.
-pub(in crate::higress) struct Clock {
+pub(crate) struct Clock {
     set: Cell<Option<u64>>,
     started: Instant,
 }
 
-pub(in crate::higress) struct VmState {
+pub(crate) struct VmState {
     memory: Option<Memory>,
     allocate: Option<TypedFunc<u32, u32>>,
-    pub(in crate::higress) version: Version,
-    pub(in crate::higress) serial: u64,
-    pub(in crate::higress) vm_id: String,
-    pub(in crate::higress) vm_config: Vec<u8>,
-    pub(in crate::higress) environment: Vec<(String, String)>,
-    pub(in crate::higress) services: Services,
+    pub(crate) version: Version,
+    pub(crate) serial: u64,
+    pub(crate) vm_id: String,
+    pub(crate) vm_config: Vec<u8>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) services: Services,
     /// Only `proxy_log` and WASI may be called yet.
-    pub(in crate::higress) starting: bool,
-    pub(in crate::higress) contexts: BTreeMap<u32, Context>,
+    pub(crate) starting: bool,
+    pub(crate) contexts: BTreeMap<u32, Context>,
     last_context: u32,
     /// Which context the host entered, and which the guest chose since; 0 for none.
     current: u32,
     effective: u32,
     answered: bool,
     /// Inside a callback of a call that failed.
-    pub(in crate::higress) broken: bool,
-    pub(in crate::higress) actions: Vec<Action>,
+    pub(crate) broken: bool,
+    pub(crate) actions: Vec<Action>,
     last_call: u32,
     /// Names by id.
-    pub(in crate::higress) metrics: BTreeMap<u32, String>,
+    pub(crate) metrics: BTreeMap<u32, String>,
     /// Which root wants to hear of which queue.
-    pub(in crate::higress) queues: Vec<(u32, u32)>,
+    pub(crate) queues: Vec<(u32, u32)>,
 }
 
-pub(in crate::higress) enum Context {
+pub(crate) enum Context {
     Root(Root),
     Stream(StreamContext),
 }
 
 /// A plugin in this VM.
-pub(in crate::higress) struct Root {
-    pub(in crate::higress) plugin: String,
+pub(crate) struct Root {
+    pub(crate) plugin: String,
     config: Vec<u8>,
-    pub(in crate::higress) configuring: bool,
-    pub(in crate::higress) redis_reply: Option<Vec<u8>>,
-    pub(in crate::higress) http_reply: Option<HttpReply>,
-    pub(in crate::higress) tick: Option<Tick>,
+    pub(crate) configuring: bool,
+    pub(crate) redis_reply: Option<Vec<u8>>,
+    pub(crate) http_reply: Option<HttpReply>,
+    pub(crate) tick: Option<Tick>,
     /// It said that it is not done yet.
-    pub(in crate::higress) leaving: bool,
+    pub(crate) leaving: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(in crate::higress) struct Tick {
-    pub(in crate::higress) period_ns: u64,
-    pub(in crate::higress) due_ns: u64,
+pub(crate) struct Tick {
+    pub(crate) period_ns: u64,
+    pub(crate) due_ns: u64,
 }
 
 #[derive(Clone)]
-pub(in crate::higress) struct StreamContext {
-    pub(in crate::higress) root: u32,
-    pub(in crate::higress) stream: StreamRef,
-    pub(in crate::higress) filter: usize,
+pub(crate) struct StreamContext {
+    pub(crate) root: u32,
+    pub(crate) stream: StreamRef,
+    pub(crate) filter: usize,
 }
 
-pub(in crate::higress) type HttpReply = HttpMessage;
+pub(crate) type HttpReply = HttpMessage;
 
 /// What is done once the guest has returned.
-pub(in crate::higress) enum Action {
+pub(crate) enum Action {
     Continue(StreamContext, Direction),
     Respond(StreamContext, LocalReply),
     Reset(StreamContext),
@@ -113,32 +113,32 @@ pub(in crate::higress) enum Action {
 }
 
 #[derive(Debug, Clone)]
-pub(in crate::higress) struct LocalReply {
-    pub(in crate::higress) status: u32,
-    pub(in crate::higress) details: Vec<u8>,
-    pub(in crate::higress) body: Vec<u8>,
-    pub(in crate::higress) headers: Headers,
-    pub(in crate::higress) grpc_status: u32,
+pub(crate) struct LocalReply {
+    pub(crate) status: u32,
+    pub(crate) details: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) headers: Headers,
+    pub(crate) grpc_status: u32,
 }
 
 // === impl Clock ===
 
 impl Clock {
-    pub(in crate::higress) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Clock { set: Cell::new(None), started: Instant::now() }
     }
 
-    pub(in crate::higress) fn set(&self, now_ns: u64) {
+    pub(crate) fn set(&self, now_ns: u64) {
         self.set.set(Some(now_ns));
     }
 
     /// Nanoseconds since 1970.
-    pub(in crate::higress) fn wall_ns(&self) -> u64 {
+    pub(crate) fn wall_ns(&self) -> u64 {
         self.set.get().unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
     }
 
     /// Nanoseconds since whenever, never running backwards unless set so.
-    pub(in crate::higress) fn monotonic_ns(&self) -> u64 {
+    pub(crate) fn monotonic_ns(&self) -> u64 {
         self.set.get().unwrap_or_else(|| self.started.elapsed().as_nanos() as u64)
     }
 }
@@ -146,7 +146,7 @@ impl Clock {
 // === impl Root ===
 
 impl Root {
-    pub(in crate::higress) fn new(plugin: &Plugin) -> Self {
+    pub(crate) fn new(plugin: &Plugin) -> Self {
         Root {
             plugin: plugin.name.clone(),
             config: plugin.config.clone(),
@@ -159,13 +159,13 @@ impl Root {
     }
 
     /// Only while it is being configured.
-    pub(in crate::higress) fn config(&self) -> Option<&[u8]> {
+    pub(crate) fn config(&self) -> Option<&[u8]> {
         self.configuring.then_some(&self.config)
     }
 }
 
 impl Context {
-    pub(in crate::higress) fn stream(&self) -> Option<&StreamContext> {
+    pub(crate) fn stream(&self) -> Option<&StreamContext> {
         match self {
             Context::Stream(stream) => Some(stream),
             Context::Root(_) => None,
@@ -176,7 +176,7 @@ impl Context {
 // === impl VmState ===
 
 impl VmState {
-    pub(in crate::higress) fn new(serial: u64, plugin: &Plugin, services: Services) -> Self {
+    pub(crate) fn new(serial: u64, plugin: &Plugin, services: Services) -> Self {
         VmState {
             memory: None,
             allocate: None,
@@ -239,7 +239,7 @@ impl VmState {
     }
 
     /// Whether there is such a context.
-    pub(in crate::higress) fn choose(&mut self, context: u32) -> bool {
+    pub(crate) fn choose(&mut self, context: u32) -> bool {
         let known = context == 0 || self.contexts.contains_key(&context);
         if known {
             self.effective = context;
@@ -248,18 +248,18 @@ impl VmState {
     }
 
     /// The context that host calls act on.
-    pub(in crate::higress) fn context(&self) -> Option<(u32, &Context)> {
+    pub(crate) fn context(&self) -> Option<(u32, &Context)> {
         let chosen = self.contexts.get(&self.effective).map(|context| (self.effective, context));
         chosen.or_else(|| self.contexts.get(&self.current).map(|context| (self.current, context)))
     }
 
     /// The stream that host calls act on, if it is one.
-    pub(in crate::higress) fn stream(&self) -> Option<StreamContext> {
+    pub(crate) fn stream(&self) -> Option<StreamContext> {
         self.context().and_then(|(_, context)| context.stream().cloned())
     }
 
     /// The root that host calls act on; the first, where there is no context yet.
-    pub(in crate::higress) fn root_id(&self) -> u32 {
+    pub(crate) fn root_id(&self) -> u32 {
         match self.context() {
             Some((id, Context::Root(_))) => id,
             Some((_, Context::Stream(stream))) => stream.root,
@@ -267,39 +267,39 @@ impl VmState {
         }
     }
 
-    pub(in crate::higress) fn roots(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn roots(&self) -> impl Iterator<Item = u32> {
         self.contexts.iter().filter(|(_, context)| matches!(context, Context::Root(_))).map(|(id, _)| *id)
     }
 
-    pub(in crate::higress) fn root(&self, id: u32) -> Option<&Root> {
+    pub(crate) fn root(&self, id: u32) -> Option<&Root> {
         match self.contexts.get(&id)? {
             Context::Root(root) => Some(root),
             Context::Stream(_) => None,
         }
     }
 
-    pub(in crate::higress) fn root_mut(&mut self, id: u32) -> &mut Root {
+    pub(crate) fn root_mut(&mut self, id: u32) -> &mut Root {
         match self.contexts.get_mut(&id) {
             Some(Context::Root(root)) => root,
             _ => panic!("{id} is no root context"),
         }
     }
 
-    pub(in crate::higress) fn owner(&self) -> Owner {
+    pub(crate) fn owner(&self) -> Owner {
         Owner { vm: self.serial, root: self.root_id() }
     }
 
     /// The next token, of HTTP calls (0) or of Redis calls (3).
-    pub(in crate::higress) fn token(&mut self, kind: u32) -> u32 {
+    pub(crate) fn token(&mut self, kind: u32) -> u32 {
         self.last_call += 1;
         self.last_call << 2 | kind
     }
 
-    pub(in crate::higress) fn answers(&mut self) {
+    pub(crate) fn answers(&mut self) {
         self.answered = true;
     }
 
-    pub(in crate::higress) fn log(&self, level: LogLevel, text: &str) {
+    pub(crate) fn log(&self, level: LogLevel, text: &str) {
         if level >= self.services.log_level {
             let plugin = self.root(self.root_id()).map(|root| root.plugin.clone()).unwrap_or_default();
             self.services.log.borrow_mut().push(LogLine { level, plugin, text: text.to_owned() });

@@ -4,7 +4,7 @@ use std::{fs::File, io::Read};
 
 use wasmtime::{Caller, Linker, Result};
 
-use crate::higress::{
+use crate::{
     abi::{Fault, Hostcall, LogLevel},
     vm::{Guest, VmState},
 };

@@ -3,7 +3,7 @@
 use wasmtime::{Linker, Result};
 
 use super::define;
-use crate::higress::{
+use crate::{
     abi::{Hostcall, Status},
     headers::Headers,
     vm::{Action, Guest, VmState},

@@ -20,9 +20,9 @@ use super::{
 /// Defines functions of `env`: name, parameters, and what is called with the guest.
 macro_rules! define {
     ($linker:expr; $($name:literal ($($parameter:ident: $type:ty),*) => $function:path;)*) => {
-        $($linker.func_wrap("env", $name, |caller: wasmtime::Caller<'_, crate::higress::vm::VmState>, $($parameter: $type),*| {
-            let guest = crate::higress::vm::Guest::enter(caller, $name);
-            crate::higress::imports::answer(guest.and_then(|mut guest| $function(&mut guest, $($parameter),*)))
+        $($linker.func_wrap("env", $name, |caller: wasmtime::Caller<'_, crate::vm::VmState>, $($parameter: $type),*| {
+            let guest = crate::vm::Guest::enter(caller, $name);
+            crate::imports::answer(guest.and_then(|mut guest| $function(&mut guest, $($parameter),*)))
         })?;)*
     };
 }

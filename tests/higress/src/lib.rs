@@ -9,7 +9,7 @@
 //!
 //! A [`Worker`] does nothing by itself and has no threads but those that read from Redis: a test opens streams, feeds them piece by
 //! piece, and lets it deliver what is due, so what happens is what the test says, in that order. That plugins of others run here
-//! unmodified (`higress_plugins.rs`) is why one of ours that does can be believed.
+//! unmodified (`tests/higress_plugins.rs`) is why one of ours that does can be believed.
 //!
 //! Not here: TCP filters, gRPC callouts (there is never a cluster for them), the ABI's version 0.1.0, and the foreign functions
 //! that compress or evaluate CEL.
@@ -19,7 +19,6 @@ mod gateway;
 mod headers;
 mod imports;
 mod module;
-pub mod plugins;
 pub mod puppet;
 mod redis;
 mod shared;

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::Worker;
-use crate::higress::{
+use crate::{
     abi::{BodyAction, Direction, HeadersAction},
     stream::{Message, Progress, Stage, Stop, Stream, StreamRef},
     vm::StreamContext,

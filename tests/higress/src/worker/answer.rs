@@ -1,7 +1,7 @@
 //! What is done once a guest has returned: resuming, answering, ending streams. And how a stream ends, whoever ended it.
 
 use super::{Place, Worker, events::Due};
-use crate::higress::{
+use crate::{
     abi::Direction,
     headers::Headers,
     stream::{Message, Stream, StreamRef},

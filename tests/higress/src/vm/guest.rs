@@ -3,9 +3,9 @@
 use wasmtime::{Caller, Memory, TypedFunc};
 
 use super::state::VmState;
-use crate::higress::abi::{Fault, Hostcall, Status};
+use crate::abi::{Fault, Hostcall, Status};
 
-pub(in crate::higress) struct Guest<'a> {
+pub(crate) struct Guest<'a> {
     caller: Caller<'a, VmState>,
     memory: Memory,
     allocate: TypedFunc<u32, u32>,
@@ -13,7 +13,7 @@ pub(in crate::higress) struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     /// For all calls of `env` but `proxy_log`.
-    pub(in crate::higress) fn enter(caller: Caller<'a, VmState>, name: &str) -> Hostcall<Self> {
+    pub(crate) fn enter(caller: Caller<'a, VmState>, name: &str) -> Hostcall<Self> {
         if caller.data().starting {
             return Err(Fault::Trap(wasmtime::Error::msg(format!("`{name}` was called while the module was being initialised"))));
         }
@@ -21,7 +21,7 @@ impl<'a> Guest<'a> {
     }
 
     /// For what may be called while the module is being initialised.
-    pub(in crate::higress) fn enter_early(mut caller: Caller<'a, VmState>) -> Hostcall<Self> {
+    pub(crate) fn enter_early(mut caller: Caller<'a, VmState>) -> Hostcall<Self> {
         let parts = caller.data().parts().or_else(|| {
             // A start section runs before the host knows the exports.
             let memory = caller.get_export("memory")?.into_memory()?;
@@ -33,30 +33,30 @@ impl<'a> Guest<'a> {
         Ok(Guest { caller, memory, allocate })
     }
 
-    pub(in crate::higress) fn state(&self) -> &VmState {
+    pub(crate) fn state(&self) -> &VmState {
         self.caller.data()
     }
 
-    pub(in crate::higress) fn state_mut(&mut self) -> &mut VmState {
+    pub(crate) fn state_mut(&mut self) -> &mut VmState {
         self.caller.data_mut()
     }
 
-    pub(in crate::higress) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.memory.data_size(&self.caller)
     }
 
-    pub(in crate::higress) fn read(&self, pointer: u32, size: u32) -> Hostcall<Vec<u8>> {
+    pub(crate) fn read(&self, pointer: u32, size: u32) -> Hostcall<Vec<u8>> {
         let start = pointer as usize;
         let range = start..start + size as usize;
         self.memory.data(&self.caller).get(range).map(<[u8]>::to_vec).ok_or(Fault::Status(Status::InvalidMemoryAccess))
     }
 
     /// What is not UTF-8 is replaced.
-    pub(in crate::higress) fn text(&self, pointer: u32, size: u32) -> Hostcall<String> {
+    pub(crate) fn text(&self, pointer: u32, size: u32) -> Hostcall<String> {
         self.read(pointer, size).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    pub(in crate::higress) fn write(&mut self, pointer: u32, bytes: &[u8]) -> Hostcall {
+    pub(crate) fn write(&mut self, pointer: u32, bytes: &[u8]) -> Hostcall {
         let start = pointer as usize;
         let range = start..start + bytes.len();
         let target = self.memory.data_mut(&mut self.caller).get_mut(range).ok_or(Status::InvalidMemoryAccess)?;
@@ -64,16 +64,16 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    pub(in crate::higress) fn write_u32(&mut self, pointer: u32, number: u32) -> Hostcall {
+    pub(crate) fn write_u32(&mut self, pointer: u32, number: u32) -> Hostcall {
         self.write(pointer, &number.to_le_bytes())
     }
 
-    pub(in crate::higress) fn write_u64(&mut self, pointer: u32, number: u64) -> Hostcall {
+    pub(crate) fn write_u64(&mut self, pointer: u32, number: u64) -> Hostcall {
         self.write(pointer, &number.to_le_bytes())
     }
 
     /// Hands bytes over in a block that the guest allocates and owns. Nothing is no block at all.
-    pub(in crate::higress) fn give(&mut self, bytes: &[u8], pointer_out: u32, size_out: u32) -> Hostcall {
+    pub(crate) fn give(&mut self, bytes: &[u8], pointer_out: u32, size_out: u32) -> Hostcall {
         let size = u32::try_from(bytes.len()).map_err(|_| Status::InvalidMemoryAccess)?;
         let pointer = if size == 0 { 0 } else { self.block(bytes, size)? };
         self.write_u32(pointer_out, pointer)?;

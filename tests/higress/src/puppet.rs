@@ -1,6 +1,6 @@
 //! Plugins of a few instructions, written for one test each, so that a hook does exactly one thing.
 
-use super::Module;
+use crate::module::Module;
 
 /// Every function that a puppet may call, with its type.
 const IMPORTS: &str = r#"

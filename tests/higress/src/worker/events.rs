@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Place, Worker};
-use crate::higress::{
+use crate::{
     gateway::HttpMessage,
     redis::{Completion, Owner},
 };

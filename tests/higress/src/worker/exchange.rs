@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Worker;
-use crate::higress::{
+use crate::{
     headers::Headers,
     stream::{Message, Request, Stream, StreamId},
 };

@@ -3,7 +3,7 @@
 use wasmtime::{Linker, Result};
 
 use super::define;
-use crate::higress::{
+use crate::{
     abi::{BufferType, Direction, Hostcall, Status},
     vm::{Guest, VmState},
 };

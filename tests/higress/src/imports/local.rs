@@ -3,7 +3,7 @@
 use wasmtime::{Linker, Result};
 
 use super::define;
-use crate::higress::{
+use crate::{
     abi::{Direction, Hostcall, Status},
     headers::Headers,
     vm::{Action, Guest, LocalReply, VmState},

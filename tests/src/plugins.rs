@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Module;
+use slidegate_higress_host::Module;
 
 /// `dist/slidegate-higress.wasm`.
 ///

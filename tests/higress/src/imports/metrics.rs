@@ -3,7 +3,7 @@
 use wasmtime::{Linker, Result};
 
 use super::define;
-use crate::higress::{
+use crate::{
     abi::{Hostcall, Status},
     shared::Metric,
     vm::{Guest, VmState},

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use wasmtime::{Linker, Result};
 
 use super::define;
-use crate::higress::{
+use crate::{
     abi::{Hostcall, Status},
     headers::Headers,
     stream::Stream,

@@ -1,7 +1,7 @@
 //! The gateway for plugins itself, by plugins that each do one thing: what may be loaded, in which order hooks run, what they may
 //! touch, and what pausing, resuming, answering and failing do.
 
-use slidegate_tests::higress::{
+use slidegate_higress_host::{
     Exchange, FailStrategy, Gateway, Module, Plugin, Request, Upstream, Worker,
     puppet::{puppet, wasm},
 };

@@ -205,9 +205,7 @@ impl Case {
     #[must_use]
     pub fn with_fields(&self, fields: &[(&str, bool)]) -> Case {
         let mut config: Value = serde_json::from_slice(&self.config).expect("a case's configuration is JSON");
-        set_fields(&mut config, fields);
-        let rules = config.get_mut("_rules_").and_then(Value::as_array_mut);
-        rules.into_iter().flatten().for_each(|rule| set_fields(rule, fields));
+        for_each_policy(&mut config, &mut |policy| set_fields(policy, fields));
         Case { config: config.to_string().into_bytes(), ..self.clone() }
     }
 
@@ -224,10 +222,22 @@ impl Case {
 }
 
 fn services(config: &[u8]) -> BTreeSet<String> {
-    let config: Value = serde_json::from_slice(config).unwrap_or_default();
-    let rules = config.get("_rules_").and_then(Value::as_array);
-    let policies = rules.into_iter().flatten().chain([&config]);
-    policies.filter_map(|policy| policy.get("redis")?.get("service_name")?.as_str().map(str::to_owned)).collect()
+    let mut config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let mut services = BTreeSet::new();
+    for_each_policy(&mut config, &mut |policy| {
+        let name = policy.get("redis").and_then(|redis| redis.get("service_name")?.as_str());
+        services.extend(name.map(str::to_owned));
+    });
+    services
+}
+
+/// Shows each policy of a document: its top, the elements of `_rules_`, and the same of each of its `filters`.
+fn for_each_policy(document: &mut Value, act: &mut impl FnMut(&mut Value)) {
+    act(document);
+    for list in ["_rules_", "filters"] {
+        let list = document.get_mut(list).and_then(Value::as_array_mut);
+        list.into_iter().flatten().for_each(|each| for_each_policy(each, act));
+    }
 }
 
 fn set_fields(policy: &mut Value, fields: &[(&str, bool)]) {
@@ -313,6 +323,8 @@ mod tests {
         assert_eq!(with("{redis: {}}"), r#"{"coalesce":false,"redis":{}}"#);
         assert_eq!(with("{coalesce: true, redis: {}}"), r#"{"coalesce":true,"redis":{}}"#);
         assert_eq!(with("{_rules_: [{redis: {}}]}"), r#"{"_rules_":[{"coalesce":false,"redis":{}}]}"#);
+        let filters = with("{filters: [{redis: {}}, {_rules_: [{redis: {}}]}]}");
+        assert_eq!(filters, r#"{"filters":[{"coalesce":false,"redis":{}},{"_rules_":[{"coalesce":false,"redis":{}}]}]}"#);
     }
 
     #[test]

@@ -394,6 +394,7 @@ fn configurations_in_resources_are_checked_each() {
         plugin("limits", "oci://x/slidegate:1", &format!("{good}{rules}")),
         plugin("stock", "oci://x/cluster-key-rate-limit:1", good),
         plugin("mirrored", "oci://mirror/some:1", good),
+        plugin("listed", "oci://mirror/some:1", "  defaultConfig: {filters: [{rule_name: r, global_threshold: {query_per_second: 5}}]}\n"),
         plugin("auth", "oci://x/key-auth:1", "  defaultConfig: {consumers: []}\n"),
         service.to_owned(),
     ]
@@ -406,6 +407,7 @@ fn configurations_in_resources_are_checked_each() {
         "7 per 1m",
         "every other request",
         "WasmPlugin higress-system/mirrored\n",
+        "WasmPlugin higress-system/listed\n  filters[0]\n    every request\n",
         "WasmPlugin higress-system/auth: passed over",
         "Service default/web: passed over",
     ] {

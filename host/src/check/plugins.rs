@@ -1,5 +1,6 @@
 //! Resources of Higress' plugin: each configuration is given to the filter, as the gateway would give it.
 
+use serde_json::Value;
 use slidegate::Module;
 
 use super::report::Report;
@@ -68,7 +69,11 @@ fn is_ours(resource: &Resource, document: &PluginDocument) -> bool {
     if resource.is_plugin_named(TOKENS) {
         return false;
     }
-    let rules = document.document.get("_rules_").and_then(|rules| rules.as_array()).map(Vec::as_slice).unwrap_or_default();
-    let is_alike = || rules.iter().chain([&document.document]).any(|config| FIELDS.iter().any(|field| config.get(*field).is_some()));
-    NAMES.iter().any(|name| resource.is_plugin_named(name)) || is_alike()
+    NAMES.iter().any(|name| resource.is_plugin_named(name)) || is_alike(&document.document)
+}
+
+/// Whether a configuration has fields of the filter, in itself, in one of its rules, or in one of its filters.
+fn is_alike(config: &Value) -> bool {
+    let lists = ["_rules_", "filters"].into_iter().filter_map(|list| config.get(list)?.as_array());
+    FIELDS.iter().any(|field| config.get(*field).is_some()) || lists.flatten().any(is_alike)
 }

@@ -2,6 +2,9 @@
 //!
 //! The engine is a state machine. Requests, Redis replies and the time go in; commands and outcomes come out. It opens no
 //! connection, reads no clock, writes no log and knows neither the WIT contract nor proxy-wasm: the adapters beside it do.
+//!
+//! An [`Engine`] is a chain of filters, of which there is one kind so far, the limiter. They share the streams that wait, the store of calls to Redis
+//! with its circuit breakers, and the telemetry.
 #![no_std]
 #![deny(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]

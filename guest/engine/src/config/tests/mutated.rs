@@ -63,8 +63,8 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 fn any_name() -> impl Strategy<Value = String> {
-    const NAMES: [&str; 9] =
-        ["key", "limit", "window", "query_per_day", "limit_by_param", "limit_keys", "redis", "_match_domain_", "precision"];
+    const NAMES: [&str; 10] =
+        ["filters", "key", "limit", "window", "query_per_day", "limit_by_param", "limit_keys", "redis", "_match_domain_", "precision"];
     prop_oneof![prop::sample::select(&NAMES[..]).prop_map(String::from), "[\\PC]{0,8}"]
 }
 
@@ -158,14 +158,15 @@ fn check(json: &[u8]) {
 #[test]
 fn the_rich_one_is_good() {
     config(&rich());
+    config(&json!({"filters": [rich(), rich()]}));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_changed_document(changes in prop::collection::vec(any_change(), 1..5)) {
-        let mut document = rich();
+    fn a_changed_document(is_list in any::<bool>(), changes in prop::collection::vec(any_change(), 1..5)) {
+        let mut document = if is_list { json!({"filters": [rich(), rich()], "_plugin_id_": "p"}) } else { rich() };
         for each in changes {
             change(&mut document, each);
         }

@@ -270,7 +270,7 @@ impl<'a> World<'a> {
                         Verdict::Respond(response) => self.responded(index, response.status, self.longest_way_us()),
                     }
                 }
-                Effect::Annotate { .. } | Effect::Record(_) | Effect::Log { .. } => {}
+                Effect::Annotate { .. } | Effect::Log { .. } => {}
                 Effect::Wait { .. } => return,
             }
         }

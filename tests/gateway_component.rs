@@ -33,10 +33,10 @@ fn it_asks_for_its_contract_and_nothing_of_a_system() {
     let world = &resolve.worlds[world];
     let imports = names(&resolve, world.imports.iter());
     assert!(imports.iter().all(|import| import.starts_with("slidegate:filter/")), "{imports:?}");
-    for import in ["slidegate:filter/http@0.1.0", "slidegate:filter/redis@0.1.0", "slidegate:filter/telemetry@0.1.0"] {
+    for import in ["slidegate:filter/http@0.2.0", "slidegate:filter/redis@0.2.0", "slidegate:filter/system@0.2.0"] {
         assert!(imports.iter().any(|each| each == import), "{import} is not among {imports:?}");
     }
-    assert_eq!(names(&resolve, world.exports.iter()), ["slidegate:filter/filter@0.1.0"]);
+    assert_eq!(names(&resolve, world.exports.iter()), ["slidegate:filter/filter@0.2.0"]);
 }
 
 #[test]

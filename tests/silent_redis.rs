@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Method};
-use slidegate::{CallError, HttpRequest, Instance, Module, RedisDirectory, Step, Verdict, Worker, WorkerOptions};
+use slidegate::{CallError, HttpRequest, Instance, Module, Moment, RedisDirectory, Step, Verdict, Worker, WorkerOptions};
 use slidegate_tests::redis_server::RedisServer;
 use tokio::runtime::Builder;
 
@@ -33,8 +33,12 @@ fn filter(mode: &str) -> String {
 
 fn instance(mode: &str) -> Instance {
     let mut instance = Instance::new(&Module::embedded().expect("the host carries it")).expect("it starts");
-    instance.configure(filter(mode).as_bytes()).expect("the configuration is good");
+    instance.configure(filter(mode).as_bytes(), Moment::default()).expect("the configuration is good");
     instance
+}
+
+fn at(ns: u64) -> Moment {
+    Moment { monotonic: ns, wall: ns }
 }
 
 /// The status of an answer, 0 for a pass, none for a request that waits.
@@ -42,9 +46,9 @@ fn ask(instance: &mut Instance, stream: u64, host: &str, value: &str, now_ns: u6
     let mut headers = HeaderMap::new();
     headers.insert("x-key", HeaderValue::from_str(value).expect("a header's value"));
     let uri = format!("http://{host}/").parse().expect("a URI");
-    match instance.on_request(stream, Arc::new(HttpRequest::new(Method::GET, uri, headers)), now_ns).expect("no trap") {
-        Step::Done(Verdict::Pass(_)) => Some(0),
-        Step::Done(Verdict::Respond(response)) => Some(response.status),
+    match instance.on_request(stream, Arc::new(HttpRequest::new(Method::GET, uri, headers)), at(now_ns)).expect("no trap") {
+        Step::Pass(_) => Some(0),
+        Step::Respond(response) => Some(response.status),
         Step::Wait => None,
     }
 }
@@ -69,7 +73,7 @@ fn twenty_thousand_waiting_requests_neither_trap_nor_reset_a_limit_in_memory() {
         assert!(instance.memory_bytes() < 50 << 20, "{mode}: {} bytes", instance.memory_bytes());
         assert_eq!(logins(&mut instance, 1_000_000_000), [Some(429); 4], "{mode}");
         for call in calls {
-            instance.on_redis_reply(call, Err(CallError::Timeout), 1_000_000_000).expect("no trap");
+            instance.on_redis_reply(call, Err(CallError::Timeout), at(1_000_000_000)).expect("no trap");
         }
         assert_eq!(instance.take_outcomes().len() as u64, waiting, "{mode}: who waited is settled");
         assert_eq!(logins(&mut instance, 2_000_000_000), [Some(429); 4], "{mode}");
@@ -83,7 +87,7 @@ fn nor_do_as_many_who_wait_behind_one_call() {
     let calls = instance.take_calls();
     assert_eq!(calls.len(), 1);
     assert!(instance.memory_bytes() < 50 << 20, "{} bytes", instance.memory_bytes());
-    instance.on_redis_reply(calls[0].id, Err(CallError::Timeout), 1).expect("no trap");
+    instance.on_redis_reply(calls[0].id, Err(CallError::Timeout), at(1)).expect("no trap");
     assert_eq!(instance.take_outcomes().len(), waiting);
 }
 /// One verdict by the host's worker, and how long it took.

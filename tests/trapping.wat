@@ -4,7 +4,7 @@
 ;; Requests, by the byte after the slash of the path: `t` traps, `l` runs for ever, `g` takes all memory and traps; any other
 ;; passes. A response with status 418 traps.
 (module
-  (import "slidegate:filter/http@0.1.0" "path" (func $path (param i64 i32)))
+  (import "slidegate:filter/http@0.2.0" "path" (func $path (param i64 i32)))
   (memory (export "memory") 2)
   (data (i32.const 64) "traps")
   (global $top (mut i32) (i32.const 32768))
@@ -18,21 +18,29 @@
     (global.set $top (i32.add (local.get $at) (local.get $size)))
     (local.get $at))
 
-  ;; Ok: no Redis, the hook of response headers, on-trap as configured, no local windows, no warnings.
-  (func (export "slidegate:filter/filter@0.1.0#configure") (param $json i32) (param $len i32) (result i32)
-    (i64.store (i32.const 0) (i64.const 0))
-    (i64.store (i32.const 8) (i64.const 0))
-    (i64.store (i32.const 16) (i64.const 0))
-    (i32.store8 (i32.const 12) (i32.const 2))
-    (i32.store8 (i32.const 13) (i32.eq (i32.load8_u offset=6 (local.get $json)) (i32.const 0x72)))
+  ;; Ok: no Redis, any headers, on-trap as configured, no local windows, no warnings.
+  (func (export "slidegate:filter/filter@0.2.0#configure") (param $json i32) (param $len i32) (param i64 i64) (result i32)
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 40))
+    (i32.store8 (i32.const 28) (i32.eq (i32.load8_u offset=6 (local.get $json)) (i32.const 0x72)))
     (i32.const 0))
 
-  (func (export "slidegate:filter/filter@0.1.0#describe") (result i32)
+  ;; It passes, and wants to see the headers of its response.
+  (func $pass (result i32)
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 36))
+    (i32.store8 (i32.const 33) (i32.const 1))
+    (i32.const 0))
+
+  ;; A list of nothing, or two.
+  (func $nothing (result i32)
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 16))
+    (i32.const 0))
+
+  (func (export "slidegate:filter/filter@0.2.0#describe") (result i32)
     (i32.store (i32.const 0) (i32.const 64))
     (i32.store (i32.const 4) (i32.const 5))
     (i32.const 0))
 
-  (func (export "slidegate:filter/filter@0.1.0#on-request") (param $stream i64) (param i64) (result i32)
+  (func (export "slidegate:filter/filter@0.2.0#on-request") (param $stream i64) (param i64 i64) (result i32)
     (local $kind i32)
     (call $path (local.get $stream) (i32.const 0))
     (local.set $kind (i32.load8_u offset=1 (i32.load (i32.const 0))))
@@ -42,13 +50,18 @@
       (then
         (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
         unreachable))
-    (i32.const 0))
+    (call $pass))
 
-  (func (export "slidegate:filter/filter@0.1.0#on-response-headers") (param i64) (param $status i32) (param i64) (result i32)
+  (func (export "slidegate:filter/filter@0.2.0#on-response-headers") (param i64) (param $status i32) (param i32 i32 i64 i64) (result i32)
     (if (i32.eq (local.get $status) (i32.const 418)) (then unreachable))
-    (i32.const 0))
+    (call $pass))
 
-  (func (export "slidegate:filter/filter@0.1.0#on-request-body") (param i64 i32 i32 i32 i64) (result i32) (i32.const 0))
-  (func (export "slidegate:filter/filter@0.1.0#on-response-body") (param i64 i32 i32 i32 i64) (result i32) (i32.const 0))
-  (func (export "slidegate:filter/filter@0.1.0#on-redis-reply") (param i64 i32 i32 i32 i64 i32 i64))
-  (func (export "slidegate:filter/filter@0.1.0#on-done") (param i64 i64)))
+  (func (export "slidegate:filter/filter@0.2.0#on-request-body") (param i64 i32 i32 i32 i32 i64 i64) (result i32) (call $pass))
+  (func (export "slidegate:filter/filter@0.2.0#on-response-body") (param i64 i32 i32 i32 i32 i64 i64) (result i32) (call $pass))
+  (func (export "slidegate:filter/filter@0.2.0#on-redis-reply") (param i64 i32 i32 i32 i64 i32 i64 i64) (result i32) (call $nothing))
+  (func (export "slidegate:filter/filter@0.2.0#on-wake") (param i64 i64) (result i32) (call $nothing))
+  (func (export "slidegate:filter/filter@0.2.0#on-done") (param i64 i64 i64))
+  (func (export "slidegate:filter/filter@0.2.0#on-retire") (param i64 i64))
+  (func (export "slidegate:filter/filter@0.2.0#metrics") (result i32) (call $nothing))
+  (func (export "slidegate:filter/filter@0.2.0#take-metrics") (result i32) (call $nothing))
+  (func (export "slidegate:filter/filter@0.2.0#explain") (param i64 i32 i32 i64 i64) (result i32) (call $nothing)))

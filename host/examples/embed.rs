@@ -10,7 +10,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
-use slidegate::{HttpRequest, Module, RedisDirectory, Verdict, Worker, WorkerOptions, apply_edits};
+use slidegate::{HttpRequest, Module, Origin, RedisDirectory, ResponseHead, Verdict, Worker, WorkerOptions, apply_edits};
 
 /// Three requests in ten seconds for each API key. The document is the one that a Higress
 /// WasmPlugin of the cluster-key-rate-limit kind carries.
@@ -72,13 +72,21 @@ async fn handle(worker: &Worker, key: &str) -> Result<(), Box<dyn Error>> {
 
     // The stream lives as long as the request does; dropping it tells the filter that it is over.
     let stream = worker.open(Arc::new(request));
-    let (status, mut response_headers) = match stream.on_request().await {
+    let (status, response_headers) = match stream.on_request().await {
         Verdict::Pass(edits) => {
             // Here a proxy applies the edits to the request and forwards it.
             let mut request_headers = HeaderMap::new();
             apply_edits(&edits, &mut request_headers);
-            (200, HeaderMap::new())
+
+            // The filter may add to whatever response comes: how much room is left.
+            let (status, mut response_headers) = (200, HeaderMap::new());
+            let head = ResponseHead { status, origin: Origin::Upstream, end: true };
+            if let Verdict::Pass(edits) = stream.on_response_headers(head, &response_headers).await {
+                apply_edits(&edits, &mut response_headers);
+            }
+            (status, response_headers)
         }
+        // Its own answer is as it shall be.
         Verdict::Respond(response) => {
             let mut headers = HeaderMap::new();
             for header in &response.headers {
@@ -87,11 +95,6 @@ async fn handle(worker: &Worker, key: &str) -> Result<(), Box<dyn Error>> {
             (response.status, headers)
         }
     };
-
-    // The filter may add to the response, also to its own: how much room is left, when to retry.
-    if let Verdict::Pass(edits) = stream.on_response_headers(status, &response_headers).await {
-        apply_edits(&edits, &mut response_headers);
-    }
     println!("{key:>6} {status} {response_headers:?}");
     Ok(())
 }

@@ -1,8 +1,13 @@
-//! Header edits, applied to the `http` crate's map.
+//! Header fields and their edits, between the contract and the `http` crate's map.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::bindings::slidegate::filter::types::{Header, HeaderEdit};
+
+/// All fields of a map, as the contract lists them.
+pub(crate) fn fields(headers: &HeaderMap) -> Vec<Header> {
+    headers.iter().map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() }).collect()
+}
 
 /// Applies the edits in their order. An edit whose name or value cannot be sent is left out, with a
 /// warning in the log.
@@ -10,6 +15,21 @@ pub fn apply_edits(edits: &[HeaderEdit], headers: &mut HeaderMap) {
     for edit in edits {
         if apply(edit, headers).is_none() {
             tracing::warn!("left out a header edit that cannot be sent: {edit:?}");
+        }
+    }
+}
+
+/// Applies the edits to the fields of an answer.
+pub(crate) fn apply_to_fields(edits: &[HeaderEdit], fields: &mut Vec<Header>) {
+    for edit in edits {
+        match edit {
+            HeaderEdit::Set(Header { name, .. }) | HeaderEdit::Remove(name) => {
+                fields.retain(|field| !field.name.eq_ignore_ascii_case(name))
+            }
+            HeaderEdit::Append(_) => {}
+        }
+        if let HeaderEdit::Set(field) | HeaderEdit::Append(field) = edit {
+            fields.push(field.clone());
         }
     }
 }
@@ -43,6 +63,15 @@ mod tests {
 
     fn header(name: &str, value: &[u8]) -> Header {
         Header { name: name.to_owned(), value: value.to_vec() }
+    }
+
+    #[test]
+    fn edits_of_an_answer_apply_in_order_too() {
+        let mut fields = vec![header("X-A", b"1"), header("x-b", b"1"), header("x-gone", b"1")];
+        let edits =
+            [HeaderEdit::Set(header("x-a", b"2")), HeaderEdit::Append(header("x-b", b"2")), HeaderEdit::Remove("x-gone".to_owned())];
+        apply_to_fields(&edits, &mut fields);
+        assert_eq!(fields, [header("x-b", b"1"), header("x-a", b"2"), header("x-b", b"2")]);
     }
 
     #[test]

@@ -8,13 +8,13 @@
 
 mod context;
 mod http;
-mod metrics;
 mod redis;
-mod telemetry;
+mod system;
 
 use wasmtime::component::{HasData, Linker};
 
-pub use self::context::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Phase, RESPONSE_BODY_BYTES_MAX, Verdict};
+pub use self::context::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX};
+pub(crate) use self::http::check_pass;
 use crate::bindings::Slidegate;
 
 /// Store data through which the imports find their state.
@@ -29,7 +29,7 @@ impl HasData for HasCtx {
     type Data<'a> = &'a mut Ctx;
 }
 
-/// Adds `redis`, `http` and `telemetry` of the contract to a linker.
+/// Adds `redis`, `http` and `system` of the contract to a linker.
 ///
 /// # Errors
 ///

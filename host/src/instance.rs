@@ -8,11 +8,14 @@ use http::HeaderMap;
 use wasmtime::Store;
 
 use crate::bindings::Slidegate;
-use crate::bindings::exports::slidegate::filter::filter::{Action, ConfigError, Configuration, Guest};
+use crate::bindings::exports::slidegate::filter::filter::{ConfigError, Configuration, Explanation, Guest, Step as Returned};
+use crate::bindings::slidegate::filter::metrics::{Change, Metric};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
-use crate::bindings::slidegate::filter::types::{CallId, MonotonicNs, Response, StreamId};
+use crate::bindings::slidegate::filter::types::{
+    BodyChange, CallId, Coding, Interest, Moment, MonotonicNs, Pass, Passing, Response, ResponseHead, StreamId,
+};
 use crate::component::Module;
-use crate::imports::{Call, Phase, Verdict};
+use crate::imports::{Call, Ctx, Outcome, Phase, check_pass};
 use crate::request::Request;
 use crate::state::State;
 
@@ -40,24 +43,27 @@ impl Default for InstanceLimits {
 /// entries come to some 20.
 const CONFIGURE_MEMORY_FACTOR: usize = 64;
 
-/// What a header hook said about its stream.
+/// What a hook said about its stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Decided.
-    Done(Verdict),
-    /// Undecided: the verdict will be among the outcomes after some later reply.
+    /// It goes on, with these changes. If it wants nothing more, no hook is to be called for it any more.
+    Pass(Pass),
+    /// Undecided: what becomes of it will be among the [outcomes](Instance::take_outcomes) after some later call. Of a body, this piece is to
+    /// be kept with those kept before; the next piece is to be shown all the same, and may free them.
     Wait,
+    /// The client is answered with this instead.
+    Respond(Response),
 }
 
-/// What a body hook said about the chunks of its stream.
-#[derive(Clone, Debug, PartialEq)]
-pub enum BodyStep {
-    /// Send on this chunk and those kept before.
-    Pass,
-    /// Keep it. The next chunk, or an outcome for this stream after some later reply, frees it.
-    Hold,
-    /// Answer the client with this instead; only while no response has begun.
-    Respond(Response),
+/// A piece of a body.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// How they are related to those on their way.
+    pub coding: Coding,
+    /// No more follows.
+    pub end: bool,
 }
 
 /// One instance of the component. Synchronous and without I/O: the caller sends the commands that
@@ -105,12 +111,11 @@ impl Instance {
     /// # Errors
     ///
     /// Every mistake in the document, with where it is; or a trap.
-    pub fn configure(&mut self, json: &[u8]) -> Result<Configuration, ConfigureError> {
+    pub fn configure(&mut self, json: &[u8], now: Moment) -> Result<Configuration, ConfigureError> {
         let InstanceLimits { memory_bytes, configure_time, .. } = self.limits;
         let memory_max = memory_bytes.saturating_add(json.len().saturating_mul(CONFIGURE_MEMORY_FACTOR));
         self.store.data_mut().memory.set_max(memory_max);
-        self.store.data_mut().ctx.allow_metrics(json.len());
-        let configured = self.call_within(configure_time, |filter, store| filter.call_configure(store, json));
+        let configured = self.call_within(configure_time, |filter, store| filter.call_configure(store, json, now));
         let memory = &mut self.store.data_mut().memory;
         memory.set_max(memory_bytes.max(memory.used().saturating_add(memory_bytes / 2)));
         let configuration = configured
@@ -133,56 +138,59 @@ impl Instance {
         self.call(|filter, store| filter.call_describe(store))
     }
 
-    /// A request's headers have arrived. `stream` must not be in use; `now` is in nanoseconds on a
-    /// clock of this instance that never runs backwards.
+    /// A request's headers have arrived. `stream` must not be in use; `now` is on clocks of this instance, of which the monotonic one never runs
+    /// backwards.
     ///
     /// # Errors
     ///
     /// If the component traps or breaks the contract.
-    pub fn on_request(&mut self, stream: StreamId, request: Arc<dyn Request>, now: MonotonicNs) -> Result<Step, Trap> {
-        self.store.data_mut().ctx.open_request(stream, request);
-        let action = self.call(|filter, store| filter.call_on_request(store, stream, now))?;
-        self.conclude(stream, action)
+    pub fn on_request(&mut self, stream: StreamId, request: Arc<dyn Request>, now: Moment) -> Result<Step, Trap> {
+        self.ctx().open_request(stream, request);
+        let step = self.call(|filter, store| filter.call_on_request(store, stream, now))?;
+        self.conclude(stream, step)
     }
 
-    /// The response's headers have arrived. A stream that is unknown passes.
+    /// The response's headers have arrived, changed already as the stream's passes asked for. A stream that does not want to know passes.
     ///
     /// # Errors
     ///
     /// If the component traps or breaks the contract.
-    pub fn on_response_headers(&mut self, stream: StreamId, status: u16, headers: Arc<HeaderMap>, now: MonotonicNs) -> Result<Step, Trap> {
-        if !self.store.data_mut().ctx.open_response(stream, headers) {
-            return Ok(Step::Done(Verdict::Pass(Vec::new())));
+    pub fn on_response_headers(
+        &mut self,
+        stream: StreamId,
+        head: ResponseHead,
+        headers: Arc<HeaderMap>,
+        now: Moment,
+    ) -> Result<Step, Trap> {
+        if !self.ctx().open_response(stream, headers) {
+            return Ok(self.pass_on(stream));
         }
-        let action = self.call(|filter, store| filter.call_on_response_headers(store, stream, status, now))?;
-        self.conclude(stream, action)
+        let step = self.call(|filter, store| filter.call_on_response_headers(store, stream, head, now))?;
+        self.conclude(stream, step)
     }
 
-    /// A piece of the request's body. `end`: no more follows. A stream that is unknown, or whose
-    /// response has begun, passes.
+    /// A piece of the request's body. A stream that does not want to see it, or whose response has begun, passes.
     ///
     /// # Errors
     ///
-    /// If the component traps.
-    pub fn on_request_body(&mut self, stream: StreamId, chunk: &[u8], end: bool, now: MonotonicNs) -> Result<BodyStep, Trap> {
-        if !self.store.data_mut().ctx.open_body(stream, Phase::RequestBody) {
-            return Ok(BodyStep::Pass);
-        }
-        let action = self.call(|filter, store| filter.call_on_request_body(store, stream, chunk, end, now))?;
-        self.conclude_body(stream, action)
+    /// If the component traps or breaks the contract.
+    pub fn on_request_body(&mut self, stream: StreamId, piece: Piece<'_>, now: Moment) -> Result<Step, Trap> {
+        let Some(interest) = self.ctx().open_body(stream, Phase::RequestBody) else { return Ok(self.pass_on(stream)) };
+        let Piece { bytes, coding, end } = piece;
+        let step = self.call(|filter, store| filter.call_on_request_body(store, stream, bytes, coding, end, now))?;
+        self.conclude_body(stream, interest, step)
     }
 
-    /// A piece of the response's body. `end`: no more follows. A stream that is unknown passes.
+    /// A piece of the response's body. A stream that does not want to see it passes.
     ///
     /// # Errors
     ///
-    /// If the component traps.
-    pub fn on_response_body(&mut self, stream: StreamId, chunk: &[u8], end: bool, now: MonotonicNs) -> Result<BodyStep, Trap> {
-        if !self.store.data_mut().ctx.open_body(stream, Phase::ResponseBody) {
-            return Ok(BodyStep::Pass);
-        }
-        let action = self.call(|filter, store| filter.call_on_response_body(store, stream, chunk, end, now))?;
-        self.conclude_body(stream, action)
+    /// If the component traps or breaks the contract.
+    pub fn on_response_body(&mut self, stream: StreamId, piece: Piece<'_>, now: Moment) -> Result<Step, Trap> {
+        let Some(interest) = self.ctx().open_body(stream, Phase::ResponseBody) else { return Ok(self.pass_on(stream)) };
+        let Piece { bytes, coding, end } = piece;
+        let step = self.call(|filter, store| filter.call_on_response_body(store, stream, bytes, coding, end, now))?;
+        self.conclude_body(stream, interest, step)
     }
 
     /// Delivers the reply to a Redis command. A call that was answered before, or that this
@@ -190,48 +198,104 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// If the component traps.
-    pub fn on_redis_reply(&mut self, call: CallId, reply: Result<&Reply, CallError>, now: MonotonicNs) -> Result<(), Trap> {
-        if !self.store.data_mut().ctx.answer(call) {
+    /// If the component traps or breaks the contract.
+    pub fn on_redis_reply(&mut self, call: CallId, reply: Result<&Reply, CallError>, now: Moment) -> Result<(), Trap> {
+        if !self.ctx().answer(call) {
             return Ok(());
         }
-        self.call(|filter, store| filter.call_on_redis_reply(store, call, reply, now))
+        let passing = self.call(|filter, store| filter.call_on_redis_reply(store, call, reply, now))?;
+        self.settle(passing)
     }
 
-    /// The stream is over, however it ended. One that is unknown is ignored.
+    /// The time that [`next_wake`](Self::next_wake) tells has come.
+    ///
+    /// # Errors
+    ///
+    /// If the component traps or breaks the contract.
+    pub fn on_wake(&mut self, now: Moment) -> Result<(), Trap> {
+        self.ctx().wakes();
+        let passing = self.call(|filter, store| filter.call_on_wake(store, now))?;
+        self.settle(passing)
+    }
+
+    /// The stream is over, however it ended. One that is unknown, or wants nothing more, is ignored.
     ///
     /// # Errors
     ///
     /// If the component traps.
-    pub fn on_done(&mut self, stream: StreamId, now: MonotonicNs) -> Result<(), Trap> {
-        if !self.store.data_mut().ctx.knows(stream) {
+    pub fn on_done(&mut self, stream: StreamId, now: Moment) -> Result<(), Trap> {
+        if !self.ctx().end(stream) {
             return Ok(());
         }
-        let done = self.call(|filter, store| filter.call_on_done(store, stream, now));
-        self.store.data_mut().ctx.forget(stream);
-        done
+        self.call(|filter, store| filter.call_on_done(store, stream, now))
+    }
+
+    /// This instance gets no more requests. It may ask for a last few commands; what they are answered need not be delivered.
+    ///
+    /// # Errors
+    ///
+    /// If the component traps.
+    pub fn on_retire(&mut self, now: Moment) -> Result<(), Trap> {
+        self.call(|filter, store| filter.call_on_retire(store, now))
+    }
+
+    /// The metrics of the configuration, in an order that does not change.
+    ///
+    /// # Errors
+    ///
+    /// If the component traps.
+    pub fn metrics(&mut self) -> Result<Vec<Metric>, Trap> {
+        self.call(|filter, store| filter.call_metrics(store))
+    }
+
+    /// What has become of the metrics since this was asked last, each by its place in [`metrics`](Self::metrics).
+    ///
+    /// # Errors
+    ///
+    /// If the component traps.
+    pub fn take_metrics(&mut self) -> Result<Vec<(u32, Change)>, Trap> {
+        self.call(|filter, store| filter.call_take_metrics(store))
+    }
+
+    /// What the filter would say of a request, under a stream's id that is not in use. Nothing is decided or counted. Called a second time with
+    /// what Redis replied to the questions that it returned the first time, it knows how the limits stand.
+    ///
+    /// # Errors
+    ///
+    /// If the component traps.
+    pub fn explain(
+        &mut self,
+        stream: StreamId,
+        request: Arc<dyn Request>,
+        replies: &[Result<Reply, CallError>],
+        now: Moment,
+    ) -> Result<Explanation, Trap> {
+        self.ctx().open_request(stream, request);
+        let explanation = self.call(|filter, store| filter.call_explain(store, stream, replies, now));
+        self.ctx().end(stream);
+        explanation
     }
 
     /// The Redis commands asked for since the last time, in the order to send them. Each is to be
     /// answered once, by [`on_redis_reply`](Self::on_redis_reply).
     pub fn take_calls(&mut self) -> Vec<Call> {
-        self.store.data_mut().ctx.take_calls()
+        self.ctx().take_calls()
     }
 
     /// The streams settled since the last time by something other than their own hook.
-    pub fn take_outcomes(&mut self) -> Vec<(StreamId, Verdict)> {
-        self.store.data_mut().ctx.take_outcomes()
+    pub fn take_outcomes(&mut self) -> Vec<(StreamId, Outcome)> {
+        self.ctx().take_outcomes()
     }
 
-    /// Gives back an outcome that nobody waited for; the next hook of its stream returns it.
-    pub(crate) fn keep_outcome(&mut self, stream: StreamId, verdict: Verdict) {
-        self.store.data_mut().ctx.keep_outcome(stream, verdict);
-    }
-
-    /// What a log of requests should say of a stream that has not ended, as names and values: for requests that were refused, or decided on
-    /// without the Redis that should have been asked. Nothing the second time.
+    /// What a log of requests should say of a stream, as names and values: for requests that were refused, or decided on
+    /// without the Redis that should have been asked. Nothing the second time, or after [`on_done`](Self::on_done).
     pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
-        self.store.data_mut().ctx.take_annotations(stream)
+        self.ctx().take_annotations(stream)
+    }
+
+    /// When [`on_wake`](Self::on_wake) is to be called, on the monotonic clock. To be asked after each call.
+    pub fn next_wake(&self) -> Option<MonotonicNs> {
+        self.store.data().ctx.next_wake()
     }
 
     /// Linear memory in use, in bytes. It never shrinks.
@@ -239,32 +303,62 @@ impl Instance {
         self.store.data().memory.used()
     }
 
-    /// Turns a hook's answer into a step. What the hook called counts, not what it returned:
-    /// the two differ only in a component that breaks the contract.
-    fn conclude(&mut self, stream: StreamId, action: Action) -> Result<Step, Trap> {
-        let ctx = &mut self.store.data_mut().ctx;
-        if let Some(verdict) = ctx.take_outcome(stream) {
-            return Ok(Step::Done(verdict));
-        }
-        match action {
-            Action::Pass => {
-                ctx.close(stream);
-                Ok(Step::Done(Verdict::Pass(Vec::new())))
+    fn ctx(&mut self) -> &mut Ctx {
+        &mut self.store.data_mut().ctx
+    }
+
+    /// A pass that changes nothing of a stream, nor what it wants.
+    fn unchanged(&mut self, stream: StreamId) -> Pass {
+        Pass { wants: self.ctx().wants(stream), ..Pass::default() }
+    }
+
+    fn pass_on(&mut self, stream: StreamId) -> Step {
+        Step::Pass(self.unchanged(stream))
+    }
+
+    /// Turns what a hook returned into a step. An answer that it gave counts, whatever it returned.
+    fn conclude(&mut self, stream: StreamId, returned: Returned) -> Result<Step, Trap> {
+        match (self.ctx().take_outcome(stream), returned) {
+            (Some(Outcome::Respond(response)), _) => Ok(Step::Respond(response)),
+            (Some(Outcome::Pass(pass)), _) => Ok(Step::Pass(pass)),
+            (None, Returned::Pass(pass)) => {
+                self.check(&pass)?;
+                self.ctx().pass(stream, pass.wants);
+                Ok(Step::Pass(pass))
             }
-            Action::Pending => Ok(Step::Wait),
-            Action::Respond => {
-                self.dead = true;
-                Err(Trap::other("a hook returned `respond` without calling `http-response`"))
-            }
+            (None, Returned::Wait) => Ok(Step::Wait),
+            (None, Returned::Respond) => Err(self.breach("a hook returned `respond` without calling `http-response`".to_owned())),
         }
     }
 
-    fn conclude_body(&mut self, stream: StreamId, action: Action) -> Result<BodyStep, Trap> {
-        Ok(match self.conclude(stream, action)? {
-            Step::Done(Verdict::Respond(response)) => BodyStep::Respond(response),
-            Step::Done(Verdict::Pass(_)) => BodyStep::Pass,
-            Step::Wait => BodyStep::Hold,
-        })
+    /// What is watched goes on, whatever the filter says.
+    fn conclude_body(&mut self, stream: StreamId, interest: Interest, returned: Returned) -> Result<Step, Trap> {
+        let is_watched = interest == Interest::Watch;
+        let returned = match returned {
+            Returned::Wait if is_watched => Returned::Pass(self.unchanged(stream)),
+            Returned::Pass(pass) if is_watched => Returned::Pass(Pass { body: BodyChange::Keep, ..pass }),
+            returned => returned,
+        };
+        self.conclude(stream, returned)
+    }
+
+    /// Takes note of streams that go on.
+    fn settle(&mut self, passing: Vec<Passing>) -> Result<(), Trap> {
+        for Passing { stream, pass } in passing {
+            self.check(&pass)?;
+            self.ctx().settle(stream, Outcome::Pass(pass));
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, pass: &Pass) -> Result<(), Trap> {
+        check_pass(pass).map_err(|error| self.breach(error.to_string()))
+    }
+
+    /// The component broke the contract, and is not trusted any more.
+    fn breach(&mut self, how: String) -> Trap {
+        self.dead = true;
+        Trap(Cause::Other(how))
     }
 
     fn call<R>(&mut self, call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>) -> Result<R, Trap> {
@@ -273,7 +367,7 @@ impl Instance {
 
     fn call_within<R>(&mut self, time: Duration, call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>) -> Result<R, Trap> {
         if self.dead {
-            return Err(Trap::other("the instance trapped before"));
+            return Err(Trap(Cause::Other("the instance trapped before".to_owned())));
         }
         begin_call(&mut self.store, time);
         call(self.filter.slidegate_filter_filter(), &mut self.store).map_err(|error| {
@@ -330,10 +424,6 @@ impl Trap {
             Some(trap) => Cause::Other(trap.to_string()),
             None => Cause::Other(error.root_cause().to_string()),
         })
-    }
-
-    fn other(what: &str) -> Self {
-        Self(Cause::Other(what.to_owned()))
     }
 }
 

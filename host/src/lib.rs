@@ -24,7 +24,7 @@
 //!     Verdict::Pass(edits) => { /* apply the edits to the request's headers, forward it */ }
 //!     Verdict::Respond(response) => { /* send this instead */ }
 //! }
-//! // ... `stream.on_response_headers`, the body hooks, and at last:
+//! // ... `stream.on_response_headers` for whatever response comes, bodies as far as `stream.wants()` them, and at last:
 //! drop(stream);
 //! # Ok(()) }
 //! ```
@@ -38,19 +38,23 @@
 //! ```no_run
 //! # fn send_to_redis(_: &slidegate::Call) -> Result<slidegate::Reply, slidegate::CallError> { Err(slidegate::CallError::Connect) }
 //! # fn run(request: std::sync::Arc<dyn slidegate::Request>) -> Result<(), Box<dyn std::error::Error>> {
-//! use slidegate::{Instance, Module, Step};
+//! use slidegate::{Instance, Module, Moment, Step};
 //!
+//! let at = |monotonic| Moment { monotonic, wall: 0 };
 //! let mut instance = Instance::new(&Module::embedded()?)?;
-//! let configuration = instance.configure(br#"{ ... }"#)?;
+//! let configuration = instance.configure(br#"{ ... }"#, at(0))?;
 //! let stream = 1;
-//! if let Step::Wait = instance.on_request(stream, request, 0)? {
+//! if let Step::Wait = instance.on_request(stream, request, at(0))? {
 //!     for call in instance.take_calls() {
 //!         let reply = send_to_redis(&call);
-//!         instance.on_redis_reply(call.id, reply.as_ref().map_err(|error| *error), 1_000)?;
+//!         instance.on_redis_reply(call.id, reply.as_ref().map_err(|error| *error), at(1_000))?;
 //!     }
-//!     for (stream, verdict) in instance.take_outcomes() { /* act on it */ }
+//!     for (stream, outcome) in instance.take_outcomes() { /* act on it */ }
 //! }
-//! instance.on_done(stream, 2_000)?;
+//! if instance.next_wake().is_some_and(|at| at <= 2_000) {
+//!     instance.on_wake(at(2_000))?;
+//! }
+//! instance.on_done(stream, at(2_000))?;
 //! # Ok(()) }
 //! ```
 //!
@@ -60,14 +64,16 @@
 //!
 //! # What a host promises the filter
 //!
-//! - Redis commands of one worker to one service are sent in the order asked, each at most once, and
-//!   each is answered once, at the latest after the service's timeout.
+//! - Redis commands of one worker are sent at most once each, and
+//!   each is answered once, at the latest after the service's timeout. What would do something to a shared connection is refused.
 //! - A stream's id is not given to another stream while it is in use, nor, by a [`Worker`], later.
-//! - The clock never runs backwards.
+//! - The monotonic clock never runs backwards.
+//! - The filter is woken when it asked for that; before its worker is let go, it may send what it still has to.
+//! - Bodies are shown as they are on their way, compressed ones too.
 //!
 //! # What the filter cannot do to its host
 //!
-//! It has no access to files, network, environment, or the wall clock; only the imports of the
+//! It has no access to files, network or environment; only the imports of the
 //! contract. Memory is bounded ([`InstanceLimits`]), and so are the time of a call, the size of what
 //! it hands over, and the number of its metrics. If it traps, a [`Worker`] answers the streams that
 //! were undecided as the configuration wants, and makes a new instance.
@@ -76,12 +82,14 @@
 //!
 //! Log lines go to `tracing`: the component's with the target `slidegate::filter`. Metrics go to the
 //! recorder installed for the `metrics` crate; install yours before starting a worker, because
-//! handles are resolved when the component defines its metrics, and not again.
+//! handles are resolved when the component defines its metrics, and not again. They are fetched from it each second, when the worker ends, and by
+//! [`Worker::fetch_metrics`]; of a histogram, the mean of each of its buckets is recorded as often as there were values.
 
 mod component;
 mod edit;
 mod imports;
 mod instance;
+mod metrics;
 mod redis;
 mod request;
 mod state;
@@ -90,16 +98,22 @@ mod worker;
 
 pub mod bindings;
 
-pub use bindings::exports::slidegate::filter::filter::{ConfigError, Configuration, Hooks, OnTrap, RedisService};
+pub use bindings::exports::slidegate::filter::filter::{ConfigError, Configuration, HeaderNames, OnTrap, Parts, RedisService, Uses};
+pub use bindings::slidegate::filter::explanation::{
+    Explanation, FilterMet, LimitMet, LimitState, Question, RuleMet, RuleOutcome, Verdict as ExplainedVerdict,
+};
+pub use bindings::slidegate::filter::metrics::{Bucket, Change, Kind, Metric};
 pub use bindings::slidegate::filter::redis::{CallError, Reply, Value};
-pub use bindings::slidegate::filter::types::{CallId, Header, HeaderEdit, MonotonicNs, Response, StreamId};
+pub use bindings::slidegate::filter::types::{
+    BodyChange, CallId, Coding, Header, HeaderEdit, Interest, Moment, MonotonicNs, Origin, Pass, Response, ResponseHead, StreamId, Wants,
+};
 pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};
 pub use edit::apply_edits;
-pub use imports::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Phase, RESPONSE_BODY_BYTES_MAX, Verdict, View, add_to_linker};
-pub use instance::{BodyStep, ConfigureError, Instance, InstanceLimits, Step, Trap};
+pub use imports::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX, View, add_to_linker};
+pub use instance::{ConfigureError, Instance, InstanceLimits, Piece, Step, Trap};
 pub use redis::{
     REPLY_BYTES_MAX, RedisAccess, RedisAccessError, RedisConnection, RedisDirectory, RedisServer, RedisState, RedisStatus, RedisTransport,
     RedisWatch, ReplyFuture,
 };
 pub use request::{HttpRequest, Request};
-pub use worker::{Clock, StartError, Stream, Worker, WorkerOptions};
+pub use worker::{BODY_BYTES_MAX, BodyStep, Clock, Released, StartError, Stream, Verdict, Worker, WorkerOptions};

@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use http::header::{AsHeaderName, COOKIE, HOST, HeaderMap};
 use http::{Method, Uri};
 
+use crate::bindings::slidegate::filter::types::Header;
+use crate::edit::fields;
+
 /// A request that the filter may ask about, for as long as it is undecided.
 ///
 /// The filter pulls: a getter runs only if a rule of the configuration needs what it returns.
@@ -26,6 +29,14 @@ pub trait Request: Send + Sync {
 
     /// Every field of this lower-case name, in the order received.
     fn header_values(&self, name: &str) -> Vec<Vec<u8>>;
+
+    /// All header fields, those of one name in the order received.
+    fn headers(&self) -> Vec<Header>;
+
+    /// Whether there is, or may be, a body.
+    fn has_body(&self) -> bool {
+        true
+    }
 
     /// The peer of the connection. `None` if it has no such address, as on a Unix socket.
     fn source_address(&self) -> Option<SocketAddr>;
@@ -50,6 +61,7 @@ pub struct HttpRequest {
     source: Option<SocketAddr>,
     route: String,
     service: String,
+    is_bodiless: bool,
 }
 
 impl HttpRequest {
@@ -62,6 +74,13 @@ impl HttpRequest {
     #[must_use]
     pub fn with_source(mut self, source: SocketAddr) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// Says that there is no body; else there may be one.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.is_bodiless = true;
         self
     }
 
@@ -113,6 +132,14 @@ impl Request for HttpRequest {
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         self.headers.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
+    }
+
+    fn headers(&self) -> Vec<Header> {
+        fields(&self.headers)
+    }
+
+    fn has_body(&self) -> bool {
+        !self.is_bodiless
     }
 
     fn source_address(&self) -> Option<SocketAddr> {

@@ -1,5 +1,6 @@
 //! One kept instance, its Redis connections, and the streams in flight, for Tokio.
 
+mod alarm;
 mod core;
 mod options;
 mod replies;
@@ -13,8 +14,10 @@ use tokio::runtime::Handle;
 
 use self::core::Core;
 pub use self::options::{Clock, WorkerOptions};
-pub use self::stream::Stream;
+pub use self::stream::{BODY_BYTES_MAX, BodyStep, Released, Stream, Verdict};
 use crate::bindings::exports::slidegate::filter::filter::Configuration;
+use crate::bindings::slidegate::filter::explanation::Explanation;
+use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::component::Module;
 use crate::instance::{ConfigureError, Instance, Trap};
 use crate::request::Request;
@@ -42,12 +45,11 @@ impl Worker {
     pub fn start(module: &Module, filter_json: &[u8], options: WorkerOptions) -> Result<Self, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let mut instance = Instance::with_limits(module, options.limits).map_err(StartError::Trap)?;
-        let configuration = instance.configure(filter_json).map_err(|error| match error {
+        let configuration = instance.configure(filter_json, (options.clock)()).map_err(|error| match error {
             ConfigureError::Trap(trap) => StartError::Trap(trap),
             invalid @ ConfigureError::Invalid(_) => StartError::Configure(invalid),
         })?;
-        let description = instance.describe().map_err(StartError::Trap)?;
-        let core = Core::new(module, filter_json, options, &runtime, configuration, description, instance);
+        let core = Core::new(module, filter_json, options, &runtime, configuration, instance).map_err(StartError::Trap)?;
         Ok(Self { core })
     }
 
@@ -64,6 +66,18 @@ impl Worker {
     /// Begins a stream for a request. Nothing happens before [`Stream::on_request`].
     pub fn open(&self, request: Arc<dyn Request>) -> Stream {
         Stream::new(Arc::clone(&self.core), request)
+    }
+
+    /// Brings what the filter has counted to the recorder of the `metrics` crate. This happens each second anyhow; to be called before somebody
+    /// reads the metrics, who then sees them as they are.
+    pub fn fetch_metrics(&self) {
+        self.core.fetch_metrics();
+    }
+
+    /// What the filter would say of a request: nothing is decided or counted. With what Redis replied to the questions that it returned, asked
+    /// a second time it knows how limits stand. None if there is no instance to ask.
+    pub fn explain(&self, request: Arc<dyn Request>, replies: &[Result<Reply, CallError>]) -> Option<Explanation> {
+        self.core.explain(request, replies)
     }
 
     /// How many instances of this worker have trapped.

@@ -5,7 +5,7 @@ mod scenario;
 use std::{sync::Arc, time::Instant};
 
 use cpu_time::ThreadTime;
-use slidegate::{Instance, Module, Reply, Step, Value, Verdict};
+use slidegate::{Instance, Module, Moment, Outcome, Reply, Step, Value, Wants};
 
 pub(crate) use self::scenario::{Expected, Requests, Scenario, Store};
 use crate::{
@@ -22,7 +22,6 @@ pub(crate) struct Bench {
     instance: Instance,
     requests: Requests,
     expected: Expected,
-    has_response_hook: bool,
     stream: u64,
     now_ns: u64,
 }
@@ -69,10 +68,10 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
 impl Bench {
     pub(crate) fn new(module: &Module, scenario: &Scenario) -> Self {
         let mut instance = Instance::new(module).expect("an instance can be made");
-        let configuration = instance.configure(scenario.json().as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
+        let configuration =
+            instance.configure(scenario.json().as_bytes(), Moment::default()).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
         assert!(configuration.warnings.is_empty(), "{}: {:?}", scenario.name, configuration.warnings);
-        let has_response_hook = configuration.hooks.contains(slidegate::Hooks::RESPONSE_HEADERS);
-        Bench { instance, requests: scenario.requests(), expected: scenario.expected, has_response_hook, stream: 0, now_ns: 0 }
+        Bench { instance, requests: scenario.requests(), expected: scenario.expected, stream: 0, now_ns: 0 }
     }
 
     /// Linear memory of the instance.
@@ -112,23 +111,30 @@ impl Bench {
     fn request(&mut self) -> bool {
         self.stream += 1;
         self.now_ns += STEP_NS;
-        let (stream, now_ns) = (self.stream, self.now_ns);
-        let step = self.instance.on_request(stream, self.requests.next(), now_ns).expect("the component does not trap");
-        let verdict = match step {
-            Step::Done(verdict) => verdict,
-            Step::Wait => self.answer(stream, now_ns),
+        let (stream, now) = (self.stream, Moment { monotonic: self.now_ns, wall: self.now_ns });
+        let step = self.instance.on_request(stream, self.requests.next(), now).expect("the component does not trap");
+        let outcome = match step {
+            Step::Pass(pass) => Outcome::Pass(pass),
+            Step::Respond(response) => Outcome::Respond(response),
+            Step::Wait => self.answer(stream, now),
         };
-        let passed = matches!(verdict, Verdict::Pass(_));
-        if self.has_response_hook && passed {
-            let headers = self.requests.response_headers();
-            self.instance.on_response_headers(stream, 200, headers, now_ns).expect("the component does not trap");
+        if self.instance.next_wake().is_some_and(|at| at <= now.monotonic) {
+            self.instance.on_wake(now).expect("the component does not trap");
         }
-        self.instance.on_done(stream, now_ns).expect("the component does not trap");
-        passed
+        match outcome {
+            Outcome::Pass(pass) => {
+                assert_eq!(pass.wants, Wants::default(), "a limiter wants nothing more of a request that passes");
+                true
+            }
+            Outcome::Respond(_) => {
+                self.instance.take_annotations(stream);
+                false
+            }
+        }
     }
 
     /// Answers the one call that the stream waits for, as Redis would.
-    fn answer(&mut self, stream: u64, now_ns: u64) -> Verdict {
+    fn answer(&mut self, stream: u64, now: Moment) -> Outcome {
         let reply = match self.expected {
             Expected::Passes => canned([1, 0, 99, 1_000_000, 0]),
             Expected::IsRefused => canned([0, 0, 0, 1_000_000, 500_000]),
@@ -136,10 +142,10 @@ impl Bench {
         let calls = self.instance.take_calls();
         assert_eq!(calls.len(), 1, "a request in Redis' hands makes one call");
         for call in calls {
-            self.instance.on_redis_reply(call.id, Ok(&reply), now_ns).expect("the component does not trap");
+            self.instance.on_redis_reply(call.id, Ok(&reply), now).expect("the component does not trap");
         }
         match self.instance.take_outcomes().pop() {
-            Some((settled, verdict)) if settled == stream => verdict,
+            Some((settled, outcome)) if settled == stream => outcome,
             other => panic!("the reply settled {other:?}, expected stream {stream}"),
         }
     }

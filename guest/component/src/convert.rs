@@ -1,15 +1,21 @@
 //! The engine's types as the contract's, and back.
 
-use slidegate_engine as engine;
+use slidegate_engine::{self as engine, BUCKET_BOUNDS_US};
 
 use crate::contract::{
-    exports::slidegate::filter::filter::{ConfigError, Configuration, Hooks, OnTrap, RedisService},
+    exports::slidegate::filter::filter::{ConfigError, Configuration, HeaderNames, OnTrap, Parts, RedisService, Uses},
     slidegate::filter::{
+        metrics::{Bucket, Change, Kind, Metric},
         redis::{CallError, Reply, Value},
-        telemetry::{Level, MetricKind},
-        types::{Header, HeaderEdit, Response},
+        system::Level,
+        types::{BodyChange, Header, HeaderEdit, Interest, Pass, Response, Wants},
     },
 };
+
+/// Every answer looks at this, to be one that its client understands.
+const CONTENT_TYPE: &str = "content-type";
+
+const MICROSECONDS: f64 = 1e6;
 
 pub(crate) fn config_error(error: engine::config::ConfigError) -> ConfigError {
     ConfigError { path: error.path, message: error.message }
@@ -18,11 +24,28 @@ pub(crate) fn config_error(error: engine::config::ConfigError) -> ConfigError {
 pub(crate) fn configuration(configuration: &engine::Configuration) -> Configuration {
     Configuration {
         redis: configuration.services.iter().map(service).collect(),
-        hooks: if configuration.edits_responses { Hooks::RESPONSE_HEADERS } else { Hooks::empty() },
+        uses: uses(configuration),
         local_windows: configuration.local_windows,
-        on_trap: if configuration.refuse_on_trap { OnTrap::Refuse } else { OnTrap::Pass },
+        on_trap: if configuration.refuse_on_trap { OnTrap::Respond } else { OnTrap::Pass },
         warnings: configuration.warnings.clone(),
     }
+}
+
+fn uses(configuration: &engine::Configuration) -> Uses {
+    let uses = &configuration.uses;
+    let parts = [
+        (uses.method, Parts::METHOD),
+        (uses.path, Parts::PATH),
+        (uses.authority, Parts::AUTHORITY),
+        (uses.source_address, Parts::SOURCE_ADDRESS),
+        (uses.route_name, Parts::ROUTE_NAME),
+        (uses.service_name, Parts::SERVICE_NAME),
+        (configuration.edits_responses, Parts::RESPONSE_EDITS),
+    ];
+    let parts = parts.into_iter().filter(|(is_used, _)| *is_used).fold(Parts::empty(), |parts, (_, part)| parts | part);
+    let mut headers = uses.headers.clone();
+    headers.insert(CONTENT_TYPE.to_string());
+    Uses { parts, headers: HeaderNames::Named(headers.into_iter().collect()) }
 }
 
 fn service(service: &engine::redis::Service) -> RedisService {
@@ -45,8 +68,14 @@ pub(crate) fn response(response: engine::Response) -> Response {
     }
 }
 
-pub(crate) fn edits(edits: Vec<engine::HeaderEdit>) -> Vec<HeaderEdit> {
-    edits.into_iter().map(edit).collect()
+/// A stream that goes on and wants nothing more.
+pub(crate) fn pass(edits: engine::Edits) -> Pass {
+    Pass {
+        request_edits: edits.request.into_iter().map(edit).collect(),
+        response_edits: edits.response.into_iter().map(edit).collect(),
+        body: BodyChange::Keep,
+        wants: Wants { request_body: Interest::None, response_headers: false, response_body: Interest::None, done: false },
+    }
 }
 
 fn edit(edit: engine::HeaderEdit) -> HeaderEdit {
@@ -85,14 +114,30 @@ pub(crate) fn call_error(error: CallError) -> engine::redis::CallError {
         CallError::Disconnected => engine::redis::CallError::Disconnected,
         CallError::Protocol => engine::redis::CallError::Protocol,
         CallError::UnknownService => engine::redis::CallError::UnknownService,
+        CallError::Refused => engine::redis::CallError::Refused,
     }
 }
 
-pub(crate) fn metric_kind(kind: engine::MetricKind) -> MetricKind {
-    match kind {
-        engine::MetricKind::Counter => MetricKind::Counter,
-        engine::MetricKind::Gauge => MetricKind::Gauge,
-        engine::MetricKind::Histogram => MetricKind::Histogram,
+pub(crate) fn metric(metric: &engine::Metric) -> Metric {
+    let seconds = |us: &u64| *us as f64 / MICROSECONDS;
+    Metric {
+        kind: match metric.kind {
+            engine::MetricKind::Counter => Kind::Counter,
+            engine::MetricKind::Gauge => Kind::Gauge,
+            engine::MetricKind::Histogram => Kind::Histogram(BUCKET_BOUNDS_US.iter().map(seconds).collect()),
+        },
+        name: metric.name.to_string(),
+        help: metric.help.to_string(),
+        labels: metric.labels.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect(),
+    }
+}
+
+pub(crate) fn change(value: engine::MetricValue) -> Change {
+    let bucket = |bucket: &engine::Bucket| Bucket { count: bucket.count, sum: bucket.sum_us as f64 / MICROSECONDS };
+    match value {
+        engine::MetricValue::Counter(by) => Change::Counter(by),
+        engine::MetricValue::Gauge(value) => Change::Gauge(value as f64),
+        engine::MetricValue::Histogram(buckets) => Change::Histogram(buckets.iter().map(bucket).collect()),
     }
 }
 

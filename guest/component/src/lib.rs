@@ -12,21 +12,23 @@ mod convert;
 use std::cell::RefCell;
 
 use contract::{
-    exports::slidegate::filter::filter::{Action, CallError, CallId, ConfigError, Configuration, Guest, MonotonicNs, Reply, StreamId},
-    slidegate::filter::{http, redis, telemetry},
+    exports::slidegate::filter::filter::{
+        CallError, CallId, Change, Coding, ConfigError, Configuration, Explanation, Guest, Metric, Moment, Passing, Reply, ResponseHead,
+        Step, StreamId,
+    },
+    slidegate::filter::{http, redis, system},
 };
 use slidegate_engine::{
-    Edits, Effect, Engine, HeaderEdit, MetricEvent, Step, Verdict, grpc,
-    kept::KeptEdits,
+    self as engine, Edits, Effect, Engine, Verdict, grpc,
     request::{RequestView, Requests},
 };
 
 struct Filter {
     engine: Engine,
-    /// The contract takes changes to a response when that comes.
-    kept: KeptEdits,
-    /// The host's ids for the engine's metrics, in the engine's order.
-    metrics: Vec<telemetry::MetricId>,
+    /// Streams that go on, to be returned as soon as the host calls what returns them.
+    passing: Vec<Passing>,
+    /// When the host was asked to wake this instance, on the monotonic clock.
+    wake_ns: Option<u64>,
 }
 
 thread_local! {
@@ -38,11 +40,12 @@ struct Component;
 contract::export!(Component with_types_in contract);
 
 impl Guest for Component {
-    fn configure(json: Vec<u8>) -> Result<Configuration, Vec<ConfigError>> {
+    fn configure(json: Vec<u8>, now: Moment) -> Result<Configuration, Vec<ConfigError>> {
         let engine = Engine::configure(&json).map_err(|errors| errors.into_iter().map(convert::config_error).collect::<Vec<_>>())?;
-        let metrics = engine.metrics().iter().map(define_metric).collect();
         let configuration = convert::configuration(engine.configuration());
-        FILTER.with_borrow_mut(|filter| *filter = Some(Filter { engine, kept: KeptEdits::default(), metrics }));
+        let mut filter = Filter { engine, passing: Vec::new(), wake_ns: None };
+        filter.flush(None, now);
+        FILTER.set(Some(filter));
         Ok(configuration)
     }
 
@@ -50,100 +53,130 @@ impl Guest for Component {
         with_filter(|filter| filter.engine.describe()).unwrap_or_default()
     }
 
-    fn on_request(stream: StreamId, now: MonotonicNs) -> Action {
+    fn on_request(stream: StreamId, now: Moment) -> Step {
         with_filter(|filter| {
-            let step = filter.engine.on_request(stream, &Request(stream), now);
-            filter.flush(now);
-            match step {
-                Step::Pass(edits) => {
-                    let request = filter.keep(stream, edits);
-                    if !request.is_empty() {
-                        http::http_continue(stream, &convert::edits(request));
-                    }
-                    Action::Pass
-                }
-                Step::Wait => Action::Pending,
-                Step::Respond(response) => {
+            let step = filter.engine.on_request(stream, &Request(stream), now.monotonic);
+            let settled = filter.flush(Some(stream), now);
+            filter.wake_for_passing(now);
+            match (step, settled) {
+                (engine::Step::Wait, None) => Step::Wait,
+                (engine::Step::Pass(edits), _) | (engine::Step::Wait, Some(Verdict::Pass(edits))) => Step::Pass(convert::pass(edits)),
+                (engine::Step::Respond(response), _) | (engine::Step::Wait, Some(Verdict::Respond(response))) => {
                     respond(stream, response);
-                    Action::Respond
+                    Step::Respond
                 }
             }
         })
-        .unwrap_or(Action::Pass)
+        .unwrap_or_else(passed)
     }
 
-    fn on_request_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> Action {
-        Action::Pass
+    fn on_request_body(_stream: StreamId, _bytes: Vec<u8>, _coding: Coding, _end: bool, _now: Moment) -> Step {
+        passed()
     }
 
-    fn on_redis_reply(call: CallId, reply: Result<Reply, CallError>, now: MonotonicNs) {
+    fn on_redis_reply(call: CallId, reply: Result<Reply, CallError>, now: Moment) -> Vec<Passing> {
         with_filter(|filter| {
-            filter.engine.on_reply(call, reply.map(convert::reply).map_err(convert::call_error), now);
-            filter.flush(now);
-        });
+            filter.engine.on_reply(call, reply.map(convert::reply).map_err(convert::call_error), now.monotonic);
+            filter.flush(None, now);
+            std::mem::take(&mut filter.passing)
+        })
+        .unwrap_or_default()
     }
 
-    fn on_response_headers(stream: StreamId, _status: u16, _now: MonotonicNs) -> Action {
+    fn on_wake(now: Moment) -> Vec<Passing> {
         with_filter(|filter| {
-            let edits = filter.kept.take(stream);
-            if !edits.is_empty() {
-                http::http_continue(stream, &convert::edits(edits));
-            }
-        });
-        Action::Pass
+            filter.wake_ns = None;
+            filter.engine.tick(now.monotonic);
+            filter.flush(None, now);
+            std::mem::take(&mut filter.passing)
+        })
+        .unwrap_or_default()
     }
 
-    fn on_response_body(_stream: StreamId, _chunk: Vec<u8>, _end: bool, _now: MonotonicNs) -> Action {
-        Action::Pass
+    fn on_response_headers(_stream: StreamId, _head: ResponseHead, _now: Moment) -> Step {
+        passed()
     }
 
-    fn on_done(stream: StreamId, _now: MonotonicNs) {
+    fn on_response_body(_stream: StreamId, _bytes: Vec<u8>, _coding: Coding, _end: bool, _now: Moment) -> Step {
+        passed()
+    }
+
+    fn on_done(stream: StreamId, now: Moment) {
         with_filter(|filter| {
             filter.engine.on_done(stream);
-            filter.kept.take(stream);
+            filter.flush(None, now);
+            filter.wake_for_passing(now);
         });
+    }
+
+    fn on_retire(now: Moment) {
+        with_filter(|filter| filter.flush(None, now));
+    }
+
+    fn metrics() -> Vec<Metric> {
+        with_filter(|filter| filter.engine.metrics().iter().map(convert::metric).collect()).unwrap_or_default()
+    }
+
+    fn take_metrics() -> Vec<(u32, Change)> {
+        let change = |change: engine::MetricChange| Some((u32::try_from(change.metric).ok()?, convert::change(change.value)));
+        with_filter(|filter| filter.engine.take_metrics().into_iter().filter_map(change).collect()).unwrap_or_default()
+    }
+
+    fn explain(_stream: StreamId, _replies: Vec<Result<Reply, CallError>>, _now: Moment) -> Explanation {
+        Explanation { filters: Vec::new(), questions: Vec::new() }
     }
 }
 
 impl Filter {
-    /// Keeps what is to be changed in a stream's response; returns what is to be changed in its request.
-    fn keep(&mut self, stream: StreamId, Edits { request, response }: Edits) -> Vec<HeaderEdit> {
-        self.kept.keep(stream, response);
-        request
-    }
-
-    /// Carries out what the engine wants after a step.
-    fn flush(&mut self, now: MonotonicNs) {
+    /// Carries out what the engine wants after a step. Returns what becomes of the stream whose hook this is; others that go on are kept.
+    fn flush(&mut self, own: Option<StreamId>, now: Moment) -> Option<Verdict> {
+        let mut settled = None;
         loop {
-            match self.engine.poll(&InFlight, now) {
+            match self.engine.poll(&InFlight, now.monotonic) {
                 Effect::Call { service, command } => {
                     let call = redis::redis_call(service, &command).map_err(convert::call_error);
-                    self.engine.called(call, now);
+                    self.engine.called(call, now.monotonic);
                 }
                 Effect::Annotate { stream, fields } => {
                     let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
                     http::annotate(stream, &fields);
                 }
+                Effect::Settle { stream, verdict } if own == Some(stream) => settled = Some(verdict),
                 Effect::Settle { stream, verdict: Verdict::Pass(edits) } => {
-                    let request = self.keep(stream, edits);
-                    http::http_continue(stream, &convert::edits(request));
+                    self.passing.push(Passing { stream, pass: convert::pass(edits) });
                 }
                 Effect::Settle { stream, verdict: Verdict::Respond(response) } => respond(stream, response),
-                Effect::Record(MetricEvent { metric, value }) => {
-                    if let Some(&metric) = self.metrics.get(metric) {
-                        telemetry::record_metric(metric, value);
-                    }
+                Effect::Log { level, line } => system::log(convert::level(level), &line),
+                Effect::Wait { until_ns } => {
+                    self.wake_at(until_ns);
+                    return settled;
                 }
-                Effect::Log { level, line } => telemetry::log(convert::level(level), &line),
-                // The contract has no clock that wakes: the next step looks at the time.
-                Effect::Wait { .. } => return,
             }
         }
     }
+
+    /// Asks to be woken at once if streams go on that this export cannot return.
+    fn wake_for_passing(&mut self, now: Moment) {
+        if !self.passing.is_empty() {
+            self.wake_at(Some(now.monotonic));
+        }
+    }
+
+    /// Asks to be woken, unless that was asked for the same time or an earlier one.
+    fn wake_at(&mut self, at_ns: Option<u64>) {
+        let Some(at_ns) = at_ns.filter(|at_ns| self.wake_ns.is_none_or(|asked_ns| *at_ns < asked_ns)) else { return };
+        system::wake_at(at_ns);
+        self.wake_ns = Some(at_ns);
+    }
+}
+
+/// What becomes of a stream that no rule says anything of.
+fn passed() -> Step {
+    Step::Pass(convert::pass(Edits::default()))
 }
 
 /// Answers a stream, in terms that its client understands.
-fn respond(stream: StreamId, response: slidegate_engine::Response) {
+fn respond(stream: StreamId, response: engine::Response) {
     let is_grpc = http::header(stream, "content-type").is_some_and(|kind| grpc::is_grpc(&kind));
     let response = if is_grpc { response.into_grpc() } else { response };
     http::http_response(stream, &convert::response(response));
@@ -152,11 +185,6 @@ fn respond(stream: StreamId, response: slidegate_engine::Response) {
 /// Runs `step` on the configured filter; before `configure` there is none, and every stream passes.
 fn with_filter<T>(step: impl FnOnce(&mut Filter) -> T) -> Option<T> {
     FILTER.with_borrow_mut(|filter| filter.as_mut().map(step))
-}
-
-fn define_metric(metric: &slidegate_engine::Metric) -> telemetry::MetricId {
-    let labels: Vec<_> = metric.labels.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
-    telemetry::define_metric(convert::metric_kind(metric.kind), metric.name, metric.help, &labels)
 }
 
 /// The requests whose phase is not over.

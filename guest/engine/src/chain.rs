@@ -22,8 +22,9 @@ use crate::{
     rule::{FailureMode, Policy, Ruleset},
     store::Ended,
     streams::{Waiter, Waiting},
-    telemetry::{Metric, Telemetry},
+    telemetry::{Metric, MetricChange, Telemetry},
     turn::Settled,
+    uses::Uses,
     verdict::{Edits, Effect, Step, Verdict},
     window::script::Script,
 };
@@ -39,6 +40,8 @@ pub struct Configuration {
     pub refuse_on_trap: bool,
     /// Some window may be kept in this instance: of a policy without Redis, or while a Redis fails.
     pub local_windows: bool,
+    /// Which parts of requests the rules look at.
+    pub uses: Uses,
     /// Oddities that are no errors.
     pub warnings: Vec<String>,
 }
@@ -74,6 +77,7 @@ impl Engine {
             local_windows: config
                 .policies()
                 .any(|policy| policy.redis.is_none() || matches!(policy.failure_mode, FailureMode::Local { .. })),
+            uses: Uses::of(config.filters.iter().map(Rc::as_ref)),
             warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
         };
         let shared = Shared::new(&configuration.services, telemetry);
@@ -95,6 +99,11 @@ impl Engine {
         self.shared.telemetry.metrics()
     }
 
+    /// What has become of them since this was asked last. An adapter asks now and then, not after each step.
+    pub fn take_metrics(&mut self) -> Vec<MetricChange> {
+        self.shared.telemetry.take_changes()
+    }
+
     /// A request's headers have arrived. `now_ns` is monotonic.
     pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
         self.on_done(stream);
@@ -114,9 +123,6 @@ impl Engine {
             }
             let Some((waiter, settled)) = self.shared.settled.pop_front() else { break };
             self.settle(waiter, settled, requests, now_ns);
-        }
-        if let Some(event) = self.shared.telemetry.take_event() {
-            return Effect::Record(event);
         }
         if let Some((level, line)) = self.shared.telemetry.take_line() {
             return Effect::Log { level, line };

@@ -32,10 +32,12 @@ mod store;
 mod streams;
 mod telemetry;
 mod turn;
+mod uses;
 mod value_hash;
 mod verdict;
 pub mod window;
 
 pub use chain::{Configuration, Engine};
-pub use telemetry::{LogLevel, Metric, MetricEvent, MetricKind, is_unprintable};
+pub use telemetry::{BUCKET_BOUNDS_US, Bucket, LogLevel, Metric, MetricChange, MetricKind, MetricValue, is_unprintable};
+pub use uses::Uses;
 pub use verdict::{Edits, Effect, HeaderEdit, Response, Step, Verdict};

@@ -70,6 +70,8 @@ pub enum CallError {
     Protocol,
     /// The host knows no such service.
     UnknownService,
+    /// The host does not send such a command.
+    Refused,
 }
 
 impl CallError {
@@ -81,6 +83,7 @@ impl CallError {
             CallError::Disconnected => "the connection was refused or lost",
             CallError::Protocol => "what came back is no reply, or too long a one",
             CallError::UnknownService => "there is no such service",
+            CallError::Refused => "the gateway does not send such a command",
         }
     }
 }

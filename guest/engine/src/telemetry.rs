@@ -1,19 +1,22 @@
-//! The lines and metrics that an adapter passes on to its host, and the notes for its log of requests.
+//! The lines that an adapter passes on to its host, and what is counted, for the host to fetch.
 
 mod kinds;
 mod metrics;
 mod service;
+mod sums;
 
 use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
 pub(crate) use self::kinds::{ItemTally, Saved, Tally};
 pub use self::{
-    kinds::{LogLevel, MetricEvent, MetricKind},
+    kinds::{LogLevel, MetricKind},
     metrics::Metric,
+    sums::{BUCKET_BOUNDS_US, Bucket, MetricChange, MetricValue},
 };
 use self::{
     metrics::Metrics,
     service::{Line, ServiceLines},
+    sums::Sums,
 };
 use crate::{
     config::Config,
@@ -32,11 +35,11 @@ pub fn is_unprintable(character: char) -> bool {
 /// How much of an error's text goes into a line, in characters.
 const DETAIL_MAX: usize = 300;
 
-/// The metrics of a configuration, the values that are due, and the lines that are.
+/// The metrics of a configuration, what they have come to, and the lines that are due.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     metrics: Metrics,
-    events: VecDeque<MetricEvent>,
+    sums: Sums,
     lines: VecDeque<Line>,
     services: Vec<ServiceLines>,
     /// When it was last said that rules begin too many keys.
@@ -48,9 +51,10 @@ const NEW_KEYS_SILENT_NS: u64 = 10_000_000_000;
 
 impl Telemetry {
     pub(crate) fn new(config: &Config) -> Self {
+        let metrics = Metrics::new(config);
         Telemetry {
-            metrics: Metrics::new(config),
-            events: VecDeque::new(),
+            sums: Sums::new(&metrics.list),
+            metrics,
             lines: VecDeque::new(),
             services: config.services.iter().map(ServiceLines::new).collect(),
             new_keys_said_ns: None,
@@ -173,8 +177,9 @@ impl Telemetry {
         self.say(service, |lines| lines.stepped(by_us, now_ns));
     }
 
-    pub(crate) fn take_event(&mut self) -> Option<MetricEvent> {
-        self.events.pop_front()
+    /// What has changed since this was asked last.
+    pub(crate) fn take_changes(&mut self) -> Vec<MetricChange> {
+        self.sums.take_changes()
     }
 
     pub(crate) fn take_line(&mut self) -> Option<Line> {
@@ -185,21 +190,17 @@ impl Telemetry {
         self.lines.extend(self.services.get_mut(service as usize).and_then(line));
     }
 
-    /// Raises a counter, if there is one. Adapters drain events after each step, so few are ever waiting.
+    /// Raises a counter, if there is one.
     fn raise(&mut self, metric: Option<usize>, delta: u64) {
-        let Some(metric) = metric.filter(|_| delta > 0) else { return };
-        match self.events.iter_mut().find(|event| event.metric == metric) {
-            Some(event) => event.value += delta,
-            None => self.events.push_back(MetricEvent { metric, value: delta }),
-        }
+        self.sums.raise(metric, delta);
     }
 
     fn set(&mut self, metric: Option<usize>, value: u64) {
-        self.events.extend(metric.map(|metric| MetricEvent { metric, value }));
+        self.sums.set(metric, value);
     }
 
     fn time(&mut self, metric: Option<usize>, ns: u64) {
-        self.events.extend(metric.map(|metric| MetricEvent { metric, value: ns / 1_000 }));
+        self.sums.count(metric, ns / 1_000);
     }
 }
 

@@ -3,10 +3,7 @@
 use alloc::{rc::Rc, string::String, vec::Vec};
 use core::mem;
 
-use crate::{
-    redis::Command,
-    telemetry::{LogLevel, MetricEvent},
-};
+use crate::{redis::Command, telemetry::LogLevel};
 
 /// What becomes of a stream after [`Engine::on_request`](crate::Engine::on_request).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +41,6 @@ pub enum Effect {
         /// How.
         verdict: Verdict,
     },
-    /// Record a value.
-    Record(MetricEvent),
     /// Log a line.
     Log {
         /// How loud.

@@ -6,7 +6,7 @@ mod tests;
 use std::cell::Cell;
 
 use slidegate_engine::{
-    Edits, Effect, Engine, LogLevel, MetricEvent, Response, Step, Verdict, grpc, kept::KeptEdits, redis::CallError, request::Requests,
+    Edits, Effect, Engine, LogLevel, Response, Step, Verdict, grpc, kept::KeptEdits, redis::CallError, request::Requests,
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 /// More mistakes of a configuration are counted, not logged.
 const MISTAKES_MAX: usize = 20;
 
-/// How often calls are looked at that may have been forgotten.
+/// How often metrics are told, and calls are looked at that may have been forgotten.
 const TICK_MS: u32 = 1_000;
 
 /// What becomes of the phase that a hook was called for.
@@ -64,9 +64,7 @@ impl<G: Gateway> Filter<G> {
         };
         let configuration = engine.configuration();
         let redis = Redis::new(&gateway, &configuration.services);
-        if !configuration.services.is_empty() {
-            gateway.tick_each(TICK_MS);
-        }
+        gateway.tick_each(TICK_MS);
         let statistics = engine.metrics().iter().map(|metric| statistics.of(&gateway, metric)).collect();
         let mut filter = Filter { gateway, engine, kept: KeptEdits::default(), redis, statistics, clock: Clock::default(), plugin_id };
         filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
@@ -114,6 +112,7 @@ impl<G: Gateway> Filter<G> {
         self.engine.tick(now_ns);
         let overdue = self.redis.take_overdue(now_ns);
         self.fail(overdue, CallError::Timeout, now_ns);
+        self.tell_metrics();
     }
 
     /// Another configuration takes this one's place: no reply will find its stream any more.
@@ -121,6 +120,7 @@ impl<G: Gateway> Filter<G> {
         let now_ns = self.now_ns();
         let out = self.redis.take_all();
         self.fail(out, CallError::Disconnected, now_ns);
+        self.tell_metrics();
         self.statistics.iter_mut().for_each(|statistic| statistic.retire(&self.gateway));
     }
 
@@ -135,6 +135,15 @@ impl<G: Gateway> Filter<G> {
     pub fn on_done(&mut self, stream: u32) {
         self.engine.on_done(stream.into());
         self.kept.take(stream.into());
+    }
+
+    /// Tells the gateway what was counted since the last time.
+    fn tell_metrics(&mut self) {
+        for change in self.engine.take_metrics() {
+            if let Some(statistic) = self.statistics.get_mut(change.metric) {
+                statistic.tell(&self.gateway, &change.value);
+            }
+        }
     }
 
     fn now_ns(&self) -> u64 {
@@ -181,11 +190,6 @@ impl<G: Gateway> Filter<G> {
                     (true, Verdict::Respond(response)) => respond(&self.gateway, &response),
                     (false, _) => {}
                 },
-                Effect::Record(MetricEvent { metric, value }) => {
-                    if let Some(statistic) = self.statistics.get_mut(metric) {
-                        statistic.record(&self.gateway, value);
-                    }
-                }
                 // Lines carry the id of the request whose hook or reply this is.
                 Effect::Log { level, line } => {
                     context.leave(&self.gateway);

@@ -6,7 +6,7 @@
 //! in their names, are not in these: the engine counts by rule and service, of which a configuration has a known number, while a
 //! consumer is whatever a request says. Envoy's histograms hold whole numbers, so one of the engine's `_seconds` is spelt `_microseconds`.
 
-use slidegate_engine::{Metric, MetricKind};
+use slidegate_engine::{Bucket, Metric, MetricKind, MetricValue};
 
 use crate::gateway::Gateway;
 
@@ -36,26 +36,32 @@ pub struct Statistic {
 }
 
 impl Statistic {
-    /// Records a value of the engine's.
-    pub fn record(&mut self, gateway: &impl Gateway, value: u64) {
+    /// Tells of a change. The gateway takes the values of a histogram one by one: it gets the mean of each bucket so many times, rounded so
+    /// that their sum is right.
+    pub fn tell(&mut self, gateway: &impl Gateway, change: &MetricValue) {
         let Some(id) = self.id else { return };
-        match self.kind {
-            MetricKind::Counter => gateway.add_to_metric(id, signed(value)),
-            MetricKind::Gauge => {
-                let change = signed(value).saturating_sub(signed(self.last));
+        match change {
+            MetricValue::Counter(value) => gateway.add_to_metric(id, signed(*value)),
+            MetricValue::Gauge(value) => {
+                let change = signed(*value).saturating_sub(signed(self.last));
                 if change != 0 {
                     gateway.add_to_metric(id, change);
                 }
-                self.last = value;
+                self.last = *value;
             }
-            MetricKind::Histogram => gateway.record_metric(id, value),
+            MetricValue::Histogram(buckets) => {
+                for Bucket { count, sum_us } in buckets.iter().filter(|bucket| bucket.count > 0) {
+                    let (mean, rest) = (sum_us / count, sum_us % count);
+                    (0..*count).for_each(|at| gateway.record_metric(id, mean + u64::from(at < rest)));
+                }
+            }
         }
     }
 
     /// Takes back what was added to a gauge.
     pub fn retire(&mut self, gateway: &impl Gateway) {
         if self.kind == MetricKind::Gauge {
-            self.record(gateway, 0);
+            self.tell(gateway, &MetricValue::Gauge(0));
         }
     }
 }

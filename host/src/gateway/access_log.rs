@@ -116,12 +116,13 @@ impl Record {
 pub(crate) struct Annotations(Vec<(String, String)>);
 
 impl Annotations {
-    pub(crate) fn of(fields: Vec<(String, String)>) -> Self {
-        Self(fields)
+    /// Adds more. Of one name, the last counts.
+    pub(crate) fn add(&mut self, fields: Vec<(String, String)>) {
+        self.0.extend(fields);
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.0.iter().rfind(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
     fn number(&self, name: &str) -> Option<u64> {

@@ -77,6 +77,7 @@ impl Admin {
 
     fn metrics(&self) -> String {
         let serving = self.serving.load();
+        serving.fetch_metrics();
         telemetry::instance_memory(serving.instance_memory_bytes());
         // Kept until they are written.
         let services = redis_up(serving.redis_statuses());

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Method, StatusCode, Version};
+
+use slidegate::Header;
 
 use crate::gateway::answer::Refusal;
 use crate::gateway::headers::{self, Hops};
@@ -144,11 +146,12 @@ pub(crate) struct View {
     pub(crate) authority: Authority,
     pub(crate) client: SocketAddr,
     pub(crate) route: Option<Arc<Route>>,
+    has_body: bool,
 }
 
 impl View {
     /// A request whose headers are as the upstream will get them.
-    pub(crate) fn new(parts: Parts, admitted: Admitted, client: SocketAddr, route: Option<Arc<Route>>) -> Self {
+    pub(crate) fn new(parts: Parts, admitted: Admitted, client: SocketAddr, route: Option<Arc<Route>>, has_body: bool) -> Self {
         Self {
             method: parts.method,
             headers: Mutex::new(parts.headers),
@@ -156,15 +159,16 @@ impl View {
             authority: admitted.authority,
             client,
             route,
+            has_body,
         }
     }
 
     /// The headers, for sending them on. The view has none afterwards.
     pub(crate) fn take_headers(&self) -> HeaderMap {
-        std::mem::take(&mut *self.headers())
+        std::mem::take(&mut *self.fields())
     }
 
-    fn headers(&self) -> MutexGuard<'_, HeaderMap> {
+    fn fields(&self) -> MutexGuard<'_, HeaderMap> {
         self.headers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,18 +188,28 @@ impl slidegate::Request for View {
 
     fn header(&self, name: &str) -> Option<Vec<u8>> {
         if name == header::COOKIE.as_str() {
-            let headers = self.headers();
+            let headers = self.fields();
             let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
             return (!values.is_empty()).then(|| values.join(b"; ".as_slice()));
         }
-        let headers = self.headers();
+        let headers = self.fields();
         let value = headers.get(name).or_else(|| headers::spelt_otherwise(&headers, name).next());
         value.map(|value| value.as_bytes().to_vec())
     }
 
+    fn headers(&self) -> Vec<Header> {
+        let field =
+            |(name, value): (&HeaderName, &HeaderValue)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() };
+        self.fields().iter().map(field).collect()
+    }
+
+    fn has_body(&self) -> bool {
+        self.has_body
+    }
+
     /// Fields that are spelt otherwise come first, so that the last one is a proxy's that writes the name as it is.
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
-        let headers = self.headers();
+        let headers = self.fields();
         headers::spelt_otherwise(&headers, name).chain(headers.get_all(name)).map(|value| value.as_bytes().to_vec()).collect()
     }
 
@@ -248,7 +262,7 @@ mod tests {
             let builder = fields.iter().fold(Request::get("http://a/"), |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = builder.body(()).expect("a request").into_parts();
             let admitted = admit(&parts, PathRules::Normalize).unwrap_or_else(|_| panic!("admitted"));
-            View::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None)
+            View::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None, false)
         };
         let view = request(&[("x_api_key", "a"), ("x-user_id", "b"), ("x.tenant", "c"), ("to_ken", "d")]);
         let first = |name: &str| slidegate::Request::header(&view, name).map(|value| String::from_utf8_lossy(&value).into_owned());

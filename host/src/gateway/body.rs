@@ -29,6 +29,8 @@ pub(crate) enum Source {
         pieces: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
         /// What is still to come, where that is known.
         length: Option<u64>,
+        /// Its pieces were counted before the filter saw them.
+        is_counted: bool,
     },
     /// The gateway's own, in one piece.
     Own(Option<Bytes>),
@@ -43,7 +45,7 @@ impl Source {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Peer(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
-            Self::Filtered { pieces, length } => {
+            Self::Filtered { pieces, length, .. } => {
                 let frame = ready!(pieces.poll_recv(context));
                 let taken = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
                 *length = length.map(|length| length.saturating_sub(taken.map_or(0, |piece| piece.len() as u64)));
@@ -53,12 +55,24 @@ impl Source {
         }
     }
 
-    fn is_end(&self) -> bool {
+    /// Says how much is still to come, now that it is known.
+    pub(crate) fn set_length(&mut self, known: Option<u64>) {
+        if let Self::Filtered { length, .. } = self {
+            *length = known;
+        }
+    }
+
+    /// Whether nothing comes of it any more.
+    pub(crate) fn is_end(&self) -> bool {
         match self {
             Self::Peer(body) => body.is_end_stream(),
             Self::Filtered { length, .. } => *length == Some(0),
             Self::Own(piece) => piece.is_none(),
         }
+    }
+
+    fn is_counted(&self) -> bool {
+        matches!(self, Self::Filtered { is_counted: true, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -142,6 +156,7 @@ impl Body for RequestBody {
         match &frame {
             // Nothing comes after trailers, and the client does not ask.
             Some(Ok(frame)) if frame.is_trailers() => self.complete(),
+            Some(Ok(_)) if self.source.is_counted() => {}
             Some(Ok(frame)) => self.upload.piece(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(_)) => self.upload.breaks(),
             None => self.complete(),

@@ -1,114 +1,208 @@
 //! Bodies that the filter wants to see. Without such a filter they are not touched.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
-use slidegate::{BodyStep, Response, Stream};
+use hyper::body::{Body, Frame};
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
+use slidegate::{BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::gateway::body::{BodyError, Source};
-
-/// The most that is kept back for a filter that holds pieces, in bytes. Beyond it the body fails.
-const HELD_MAX: usize = 16 << 20;
+use crate::gateway::upload::Upload;
 
 /// Pieces between the filter and the other side.
 const PIECES_AHEAD: usize = 4;
 
-/// The request's body by way of the filter, and the answer that it may give in the middle of it.
-pub(crate) fn request(stream: Arc<Stream>, body: Incoming) -> (Source, oneshot::Receiver<Response>) {
+type Pieces = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
+
+/// How a request that waits for its body goes on: or the filter's answer in its place. Nothing comes if the body breaks off before.
+pub(crate) type Beginning = oneshot::Receiver<Result<Begun, Response>>;
+
+/// A request's body by way of the filter.
+pub(crate) struct ShownRequest {
+    pub(crate) source: Source,
+    /// The answer that the filter may give in the middle of the body.
+    pub(crate) answered: oneshot::Receiver<Response>,
+    /// Only of a body that the filter holds.
+    pub(crate) beginning: Option<Beginning>,
+}
+
+/// How a request goes on that has waited for its body.
+pub(crate) struct Begun {
+    pub(crate) edits: Vec<HeaderEdit>,
+    /// How long the body is, if all of it is known.
+    pub(crate) length: Option<u64>,
+}
+
+/// The request's body by way of the filter. What it holds is counted as it comes.
+pub(crate) fn request<B>(stream: Arc<Stream>, interest: Interest, coding: Coding, body: B, upload: Arc<Upload>) -> ShownRequest
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    let is_held = interest == Interest::Hold;
     let (answer, answered) = oneshot::channel();
-    (start(Shown { stream, answer: Some(answer) }, body), answered)
+    let (begin, beginning) = oneshot::channel();
+    let begin = is_held.then_some(begin);
+    let side = RequestSide { answer: Some(answer), begin, edits: Vec::new(), upload: is_held.then_some(upload) };
+    let source = start(Shown { stream, coding, request: Some(side) }, body, is_held);
+    ShownRequest { source, answered, beginning: is_held.then_some(beginning) }
 }
 
 /// The response's body by way of the filter.
-pub(crate) fn response(stream: Arc<Stream>, body: Incoming) -> Source {
-    start(Shown { stream, answer: None }, body)
+pub(crate) fn response<B>(stream: Arc<Stream>, interest: Interest, coding: Coding, body: B) -> Source
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    start(Shown { stream, coding, request: None }, body, interest == Interest::Hold)
+}
+
+/// How a body with these headers is shown.
+pub(crate) fn coding(headers: &HeaderMap) -> Coding {
+    let is_identity = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"identity");
+    match headers.get_all(CONTENT_ENCODING).iter().all(|value| is_identity(value.as_bytes())) {
+        true => Coding::Identity,
+        false => Coding::Encoded,
+    }
 }
 
 /// A body that is shown to the filter piece by piece.
 struct Shown {
     stream: Arc<Stream>,
-    /// Of a request's body only; taken when it is used.
-    answer: Option<oneshot::Sender<Response>>,
+    coding: Coding,
+    /// None of a response's body.
+    request: Option<RequestSide>,
 }
 
-type Pieces = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
+/// What a request's body has beside its pieces.
+struct RequestSide {
+    /// Taken when it is used.
+    answer: Option<oneshot::Sender<Response>>,
+    /// As long as the request's headers wait.
+    begin: Option<oneshot::Sender<Result<Begun, Response>>>,
+    /// Changes to the headers, until then.
+    edits: Vec<HeaderEdit>,
+    /// What counts the pieces as they come, in place of whoever sends them on.
+    upload: Option<Arc<Upload>>,
+}
 
-fn start(shown: Shown, body: Incoming) -> Source {
+fn start<B>(shown: Shown, body: B, is_held: bool) -> Source
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
     let (pieces, arriving) = mpsc::channel(PIECES_AHEAD);
-    let length = body.size_hint().exact();
-    let is_request = shown.answer.is_some();
+    // What is held may become longer or shorter.
+    let length = body.size_hint().exact().filter(|_| !is_held);
+    let is_counted = shown.request.as_ref().is_some_and(|request| request.upload.is_some());
     tokio::spawn(async move {
-        if let Err(error) = shown.pump(body, &pieces, is_request).await {
+        if let Err(error) = shown.pump(body, &pieces).await {
             // Nobody listens any more if the other side has left.
             let _ = pieces.send(Err(error)).await;
         }
     });
-    Source::Filtered { pieces: arriving, length }
+    Source::Filtered { pieces: arriving, length, is_counted }
 }
 
 impl Shown {
-    async fn pump(mut self, mut body: Incoming, pieces: &Pieces, is_request: bool) -> Result<(), BodyError> {
-        let mut held: VecDeque<Bytes> = VecDeque::new();
-        let mut is_ended = false;
-        while let Some(frame) = body.frame().await {
-            let (piece, trailers) = match frame?.into_data() {
-                Ok(piece) => (piece, None),
-                Err(trailers) => (Bytes::new(), Some(trailers)),
+    async fn pump<B>(mut self, mut body: B, pieces: &Pieces) -> Result<(), BodyError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BodyError>,
+    {
+        let mut is_whole = false;
+        let mut trailers = None;
+        loop {
+            let step = tokio::select! {
+                biased;
+                step = self.released() => step,
+                frame = body.frame(), if !is_whole => {
+                    let piece = match frame.transpose().map_err(Into::into)?.map(Frame::into_data) {
+                        Some(Ok(piece)) => piece,
+                        Some(Err(frame)) => {
+                            trailers = Some(frame);
+                            Bytes::new()
+                        }
+                        None => Bytes::new(),
+                    };
+                    is_whole = piece.is_empty() || body.is_end_stream();
+                    self.show(piece, is_whole)
+                }
             };
-            is_ended = trailers.is_some() || body.is_end_stream();
-            self.pass_on(piece, is_ended, &mut held, pieces, is_request).await?;
-            if let Some(trailers) = trailers {
-                pieces.send(Ok(trailers)).await?;
+            if self.act(step, pieces).await? {
+                break;
             }
         }
-        if !is_ended {
-            self.pass_on(Bytes::new(), true, &mut held, pieces, is_request).await?;
+        if let Some(trailers) = trailers {
+            pieces.send(Ok(trailers)).await?;
         }
         Ok(())
     }
 
-    async fn pass_on(
-        &mut self,
-        piece: Bytes,
-        is_end: bool,
-        held: &mut VecDeque<Bytes>,
-        pieces: &Pieces,
-        is_request: bool,
-    ) -> Result<(), BodyError> {
-        let step = match is_request {
-            true => self.stream.on_request_body(&piece, is_end).await,
-            false => self.stream.on_response_body(&piece, is_end).await,
-        };
-        held.push_back(piece);
-        match step {
-            BodyStep::Pass => {
-                for piece in held.drain(..).filter(|piece| !piece.is_empty()) {
-                    pieces.send(Ok(Frame::data(piece))).await?;
-                }
-                Ok(())
-            }
-            BodyStep::Hold if held.iter().map(Bytes::len).sum::<usize>() > HELD_MAX => {
-                self.answer(too_large());
-                Err("the filter holds more of a body than the gateway keeps".into())
-            }
-            BodyStep::Hold => Ok(()),
-            BodyStep::Respond(response) => {
-                self.answer(response);
-                Err("the filter answered in the middle of the request's body".into())
-            }
+    async fn released(&self) -> BodyStep {
+        match self.request {
+            Some(_) => self.stream.request_released().await,
+            None => self.stream.response_released().await,
         }
     }
 
-    /// Answers the client, if this is a request's body and no answer was given.
-    fn answer(&mut self, response: Response) {
-        if let Some(answer) = self.answer.take() {
-            // Nobody waits once the upstream has answered.
-            let _ = answer.send(response);
+    fn show(&self, piece: Bytes, is_end: bool) -> BodyStep {
+        if let Some(upload) = self.request.as_ref().and_then(|request| request.upload.as_ref()) {
+            upload.piece(piece.len());
+            upload.waits();
         }
+        match self.request {
+            Some(_) => self.stream.on_request_body(piece, self.coding, is_end),
+            None => self.stream.on_response_body(piece, self.coding, is_end),
+        }
+    }
+
+    /// Does what the filter says. Whether that was the body's end.
+    async fn act(&mut self, step: BodyStep, pieces: &Pieces) -> Result<bool, BodyError> {
+        match step {
+            BodyStep::Pass(released) => {
+                if let Some(request) = &mut self.request {
+                    request.begin(&released);
+                }
+                for piece in released.pieces {
+                    pieces.send(Ok(Frame::data(piece))).await?;
+                }
+                Ok(released.end)
+            }
+            BodyStep::Wait => Ok(false),
+            BodyStep::Respond(response) => Err(self.answer(response, "the filter answered in the middle of the request's body")),
+            BodyStep::TooLarge => Err(self.answer(too_large(), "the filter holds more of a body than the gateway keeps")),
+        }
+    }
+
+    /// Answers the client, if this is a request's body and no answer was given. Returns why the body ends here.
+    fn answer(&mut self, response: Response, reason: &'static str) -> BodyError {
+        if let Some(request) = &mut self.request {
+            match (request.begin.take(), request.answer.take()) {
+                // Nobody waits once the upstream has answered.
+                (Some(begin), _) => drop(begin.send(Err(response))),
+                (None, Some(answer)) => drop(answer.send(response)),
+                (None, None) => {}
+            }
+        }
+        reason.into()
+    }
+}
+
+impl RequestSide {
+    /// Lets the request's headers go with the first of its body, or when the body is known to be none.
+    fn begin(&mut self, released: &Released) {
+        self.edits.extend(released.edits.iter().cloned());
+        if released.pieces.is_empty() && !released.end {
+            return;
+        }
+        let Some(begin) = self.begin.take() else { return };
+        let length = released.end.then(|| released.pieces.iter().map(|piece| piece.len() as u64).sum());
+        // Nobody waits if the client has left.
+        let _ = begin.send(Ok(Begun { edits: std::mem::take(&mut self.edits), length }));
     }
 }
 

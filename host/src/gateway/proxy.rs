@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request;
 use hyper::http::response;
@@ -11,17 +12,17 @@ use hyper::http::uri::Scheme;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use metrics::Gauge;
-use slidegate::{Hooks, Stream, Verdict, apply_edits};
+use slidegate::{Interest, Origin, ResponseHead, Stream, Verdict, Wants, apply_edits};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::gateway::access_log::{Annotations, Record};
+use crate::gateway::access_log::Record;
 use crate::gateway::admission::{self, View, Wishes};
 use crate::gateway::answer::{self, Refusal};
 use crate::gateway::body::{RequestBody, ResponseBody, Source};
 use crate::gateway::client::{ClientError, Exchange};
-use crate::gateway::filtered;
+use crate::gateway::filtered::{self, Beginning, Begun};
 use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::interim::{self, BesideResponses, Interim};
@@ -65,7 +66,7 @@ impl Lane {
         record.authority = Some(admitted.authority.clone());
         record.route.clone_from(&route);
         let wishes = admission::prepare(&mut parts, client, &admitted.authority, &serving.settings.trusted_consumer);
-        let view = Arc::new(View::new(parts, admitted, client, route));
+        let view = Arc::new(View::new(parts, admitted, client, route, !body.is_end_stream()));
         let passage = Passage { lane: self, serving, record, stream: None, is_grpc, beside };
         passage.run(view, wishes, body, client_upgrade).await
     }
@@ -84,7 +85,7 @@ struct Passage<'l> {
 
 impl Passage<'_> {
     async fn run(mut self, view: Arc<View>, wishes: Wishes, body: Incoming, client_upgrade: Option<OnUpgrade>) -> Response<ResponseBody> {
-        let headers = match self.decide(&view).await {
+        let mut headers = match self.decide(&view).await {
             Ok(headers) => headers,
             Err(refused) => return self.respond(refused),
         };
@@ -92,7 +93,19 @@ impl Passage<'_> {
             Ok(route) => route,
             Err(refusal) => return self.refuse(&refusal).await,
         };
-        let (body, answered) = self.request_body(body);
+        let (mut source, answered, beginning) = self.request_source(body, &headers);
+        if let Some(beginning) = beginning {
+            match self.begun(beginning, route).await {
+                Ok(Ok(Begun { edits, length })) => {
+                    apply_edits(&edits, &mut headers);
+                    headers.remove(header::CONTENT_LENGTH);
+                    source.set_length(length);
+                }
+                Ok(Err(answer)) => return self.respond(answer),
+                Err(refusal) => return self.refuse(&refusal).await,
+            }
+        }
+        let body = self.request_body(source);
         let request = Request::from_parts(upstream_parts(&view, headers, &wishes, route), body);
         let forwarded = match answered {
             None => self.forward(request, route).await,
@@ -116,10 +129,8 @@ impl Passage<'_> {
         };
         let stream = worker.open(Arc::clone(view) as Arc<dyn slidegate::Request>);
         let verdict = stream.on_request().await;
-        if self.serving.settings.log.access {
-            self.record.annotations = Annotations::of(stream.take_annotations());
-        }
         self.stream = Some(Arc::new(stream));
+        self.take_annotations();
         match verdict {
             Verdict::Pass(edits) => {
                 let mut headers = view.take_headers();
@@ -176,23 +187,50 @@ impl Passage<'_> {
         }
     }
 
-    /// The body to send on, and where the filter asks to see it, the answer it may give meanwhile.
-    fn request_body(&self, body: Incoming) -> (RequestBody, Option<oneshot::Receiver<slidegate::Response>>) {
-        let (source, answered) = match self.stream_for(Hooks::REQUEST_BODY) {
+    /// Where the request's body comes from, and where the filter asks to see it, the answer it may give meanwhile, and how the request begins
+    /// if it has to wait for its body.
+    fn request_source(
+        &self,
+        body: Incoming,
+        headers: &HeaderMap,
+    ) -> (Source, Option<oneshot::Receiver<slidegate::Response>>, Option<Beginning>) {
+        let interest = self.wants().request_body;
+        match self.stream.as_ref().filter(|_| interest != Interest::None) {
             Some(stream) => {
-                let (source, answered) = filtered::request(Arc::clone(stream), body);
-                (source, Some(answered))
+                let (coding, upload) = (filtered::coding(headers), Arc::clone(&self.record.upload));
+                let shown = filtered::request(Arc::clone(stream), interest, coding, body, upload);
+                (shown.source, Some(shown.answered), shown.beginning)
             }
-            None => (Source::Peer(body), None),
-        };
-        let (upload, order) = (Arc::clone(&self.record.upload), Arc::clone(&self.record.order));
-        let settings = &self.serving.settings;
-        (RequestBody::new(source, upload, settings.timeouts.response, settings.limits, Some(order)), answered)
+            None => (Source::Peer(body), None, None),
+        }
     }
 
-    /// The stream, if the filter asks for this hook.
-    fn stream_for(&self, hook: Hooks) -> Option<&Arc<Stream>> {
-        self.stream.as_ref().filter(|_| self.serving.hooks().contains(hook))
+    /// Waits until the filter lets a request go that it holds with its body.
+    async fn begun(&self, beginning: Beginning, route: &Route) -> Result<Result<Begun, slidegate::Response>, Refusal> {
+        self.record.upload.waits();
+        match self.answer_in_time(beginning).await {
+            Some(Ok(begun)) => Ok(begun),
+            Some(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the request's body broke off, or is none", "gateway.bad_request")),
+            None => Err(late_refusal(false, route)),
+        }
+    }
+
+    fn request_body(&self, source: Source) -> RequestBody {
+        let (upload, order) = (Arc::clone(&self.record.upload), Arc::clone(&self.record.order));
+        let settings = &self.serving.settings;
+        RequestBody::new(source, upload, settings.timeouts.response, settings.limits, Some(order))
+    }
+
+    /// What the filter still wants to see of this request.
+    fn wants(&self) -> Wants {
+        self.stream.as_ref().map(|stream| stream.wants()).unwrap_or_default()
+    }
+
+    /// Takes what the filter says of the request for its line in the log.
+    fn take_annotations(&mut self) {
+        if let Some(stream) = self.stream.as_ref().filter(|_| self.serving.settings.log.access) {
+            self.record.annotations.add(stream.take_annotations());
+        }
     }
 
     /// Passes the upstream's response on.
@@ -211,16 +249,17 @@ impl Passage<'_> {
         headers::remove_false_length(&mut parts.headers);
         headers::remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
-        self.finish(parts, Source::Peer(body)).await
+        self.finish(parts, Source::Peer(body), Origin::Upstream).await
     }
 
     async fn switch(mut self, response: Response<Incoming>, client: OnUpgrade, upstream: OnUpgrade) -> Response<ResponseBody> {
         let (mut parts, _) = response.into_parts();
         let protocol = parts.headers.get(header::UPGRADE).cloned();
         headers::remove_hop_by_hop(&mut parts.headers);
-        if let Some(refused) = self.show_response(&mut parts).await {
+        if let Some(refused) = self.show_response(&mut parts, Origin::Upstream, true).await {
             return self.respond(refused);
         }
+        self.take_annotations();
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {
             parts.headers.insert(header::UPGRADE, protocol);
@@ -237,25 +276,36 @@ impl Passage<'_> {
     async fn refuse(mut self, refusal: &Refusal) -> Response<ResponseBody> {
         self.record.details = refusal.details.into();
         let (parts, body) = refusal.answer(self.is_grpc);
-        self.finish(parts, Source::own(body)).await
+        self.finish(parts, Source::own(body), Origin::Host).await
     }
 
     /// Shows the response to the filter, where it asks for that, and hands it to the server.
-    async fn finish(self, mut parts: response::Parts, source: Source) -> Response<ResponseBody> {
-        if let Some(replaced) = self.show_response(&mut parts).await {
+    async fn finish(self, mut parts: response::Parts, source: Source, origin: Origin) -> Response<ResponseBody> {
+        if let Some(replaced) = self.show_response(&mut parts, origin, source.is_end()).await {
             return self.respond(replaced);
         }
-        let source = match (self.stream_for(Hooks::RESPONSE_BODY), source) {
-            (Some(stream), Source::Peer(body)) => filtered::response(Arc::clone(stream), body),
-            (_, source) => source,
+        let interest = self.wants().response_body;
+        let source = match (&self.stream, interest) {
+            (Some(stream), Interest::Watch | Interest::Hold) => {
+                let (stream, coding) = (Arc::clone(stream), filtered::coding(&parts.headers));
+                if interest == Interest::Hold {
+                    parts.headers.remove(header::CONTENT_LENGTH);
+                }
+                match source {
+                    Source::Peer(body) => filtered::response(stream, interest, coding, body),
+                    Source::Own(body) => filtered::response(stream, interest, coding, Full::new(body.unwrap_or_default())),
+                    shown @ Source::Filtered { .. } => shown,
+                }
+            }
+            _ => source,
         };
         self.send(parts, source)
     }
 
-    /// Returns the filter's own answer if it wants that in place of this response.
-    async fn show_response(&self, parts: &mut response::Parts) -> Option<slidegate::Response> {
-        let stream = self.stream_for(Hooks::RESPONSE_HEADERS)?;
-        match stream.on_response_headers(parts.status.as_u16(), &parts.headers).await {
+    /// Changes the response's headers as the filter wants. Returns its own answer if it wants that in place of this response.
+    async fn show_response(&self, parts: &mut response::Parts, origin: Origin, end: bool) -> Option<slidegate::Response> {
+        let head = ResponseHead { status: parts.status.as_u16(), origin, end };
+        match self.stream.as_ref()?.on_response_headers(head, &parts.headers).await {
             Verdict::Pass(edits) => {
                 apply_edits(&edits, &mut parts.headers);
                 None
@@ -272,10 +322,11 @@ impl Passage<'_> {
     }
 
     fn send(mut self, parts: response::Parts, source: Source) -> Response<ResponseBody> {
+        self.take_annotations();
         self.record.status = Some(parts.status.as_u16());
         let idle = self.serving.settings.timeouts.idle;
-        // A body may last for days; without hooks for it the filter has seen what it sees.
-        let stream = self.stream.filter(|_| self.serving.hooks().intersects(Hooks::REQUEST_BODY | Hooks::RESPONSE_BODY));
+        // A body may last for days; of a filter that wants nothing more, nothing is kept so long.
+        let stream = self.stream.filter(|stream| stream.wants() != Wants::default());
         let is_sent = self.record.wants_body() && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = ResponseBody::new(source, idle, Some(self.record), stream);
         Response::from_parts(parts, if is_sent { body } else { body.not_sent() })

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use slidegate::{Configuration, Hooks, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, Worker, WorkerOptions};
+use slidegate::{Configuration, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, Worker, WorkerOptions};
 use tokio::runtime::{Builder, Handle};
 
 use crate::gateway::client::Clients;
@@ -30,9 +30,9 @@ impl Serving {
         self.filter.as_ref().map_or(0, |filter| filter.workers.iter().map(Worker::memory_bytes).sum())
     }
 
-    /// The hooks that the filter asks for.
-    pub(crate) fn hooks(&self) -> Hooks {
-        self.filter.as_ref().map_or_else(Hooks::empty, |filter| filter.hooks)
+    /// Brings what the filter's instances have counted to the metrics.
+    pub(crate) fn fetch_metrics(&self) {
+        self.filter.iter().flat_map(|filter| &filter.workers).for_each(Worker::fetch_metrics);
     }
 
     /// The upstream clients of a lane.
@@ -187,7 +187,6 @@ impl Workshop {
         }
         let address = |service: &RedisService| (redis_name(service), directory.address(service));
         Ok(Filter {
-            hooks: configuration.map_or_else(Hooks::empty, |configuration| configuration.hooks),
             redis_addresses: services.iter().map(address).collect(),
             redis_warnings,
             watch: self.watch_on.as_ref().map(|runtime| directory.watch(services, runtime)),
@@ -223,7 +222,6 @@ fn overruled(services: &[RedisService], directory: &RedisDirectory) -> Result<Ve
 /// A configured filter: its workers, and what they were made of.
 struct Filter {
     workers: Vec<Worker>,
-    hooks: Hooks,
     redis_addresses: Vec<(String, String)>,
     redis_warnings: Vec<String>,
     directory: RedisDirectory,

@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use ::http::HeaderMap;
 
-use super::metrics::Metrics;
 use crate::bindings::slidegate::filter::redis::CallError;
-use crate::bindings::slidegate::filter::types::{CallId, HeaderEdit, Response, StreamId};
+use crate::bindings::slidegate::filter::types::{CallId, Interest, Moment, MonotonicNs, Pass, Response, StreamId, Wants};
 use crate::request::Request;
 
-/// Most header fields in an answer, or edits in one continuation.
+/// Most header fields in an answer, or edits in one pass for one side.
 pub const HEADERS_MAX: usize = 128;
 
 /// Longest name or value of a header field that the component may give, in bytes.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest body of an answer, in bytes: as long as a configuration may be.
+/// Longest body of an answer, and most bytes in place of a piece of a body: as long as a configuration may be.
 pub const RESPONSE_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Most annotations of a stream; the rest is not kept.
@@ -40,12 +39,12 @@ pub struct Call {
     pub command: Vec<Vec<u8>>,
 }
 
-/// How a stream was settled.
+/// How a stream was settled, for the phase that it was in.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// Go on, with these changes to the headers of the phase that waited.
-    Pass(Vec<HeaderEdit>),
-    /// Answer the client with this instead.
+pub enum Outcome {
+    /// It goes on.
+    Pass(Pass),
+    /// The client is answered with this instead.
     Respond(Response),
 }
 
@@ -54,25 +53,25 @@ pub enum Verdict {
 pub enum Phase {
     /// `on-request`: the request's headers wait.
     RequestHeaders,
-    /// `on-request-body`: chunks may be held.
+    /// `on-request-body`: pieces may be kept.
     RequestBody,
     /// `on-response-headers`: the response's headers wait.
     ResponseHeaders,
-    /// `on-response-body`: chunks may be held.
+    /// `on-response-body`: pieces may be kept.
     ResponseBody,
 }
 
 /// One stream that has not ended.
-#[derive(Default)]
 pub(super) struct StreamState {
-    /// Present while the request phase is undecided.
+    /// Present while the request's headers are undecided.
     request: Option<Arc<dyn Request>>,
     /// Present while the response's headers are undecided.
     pub(super) response: Option<Arc<HeaderMap>>,
     /// The furthest phase reached.
-    reached: Option<Phase>,
+    reached: Phase,
     /// Whether that phase can still be settled.
     pub(super) open: bool,
+    wants: Wants,
     /// What a log of requests should say of it.
     pub(super) annotations: Vec<(String, String)>,
 }
@@ -88,8 +87,8 @@ pub struct Ctx {
     last_call: CallId,
     unanswered: HashSet<CallId>,
     calls: Vec<Call>,
-    outcomes: Vec<(StreamId, Verdict)>,
-    pub(super) metrics: Metrics,
+    outcomes: Vec<(StreamId, Outcome)>,
+    wake_at: Option<MonotonicNs>,
 }
 
 impl Ctx {
@@ -107,56 +106,55 @@ impl Ctx {
         self.outcomes.clear();
     }
 
-    /// Bounds how many metrics the component may define for a configuration of so many bytes, before it reads it.
-    pub fn allow_metrics(&mut self, configuration_bytes: usize) {
-        self.metrics.allow(configuration_bytes);
-    }
-
-    /// Opens the request phase of a new stream, before `on-request` is called.
+    /// Opens the request phase of a new stream, before `on-request` or `explain` is called.
     pub fn open_request(&mut self, stream: StreamId, request: Arc<dyn Request>) {
-        let state = StreamState { request: Some(request), reached: Some(Phase::RequestHeaders), open: true, ..StreamState::default() };
+        let state = StreamState {
+            request: Some(request),
+            response: None,
+            reached: Phase::RequestHeaders,
+            open: true,
+            wants: Wants::default(),
+            annotations: Vec::new(),
+        };
         self.streams.insert(stream, state);
     }
 
     /// Opens the phase of the response's headers, before `on-response-headers` is called. Whatever
-    /// was still open of the request is closed. False for a stream that is unknown or further on.
+    /// was still open of the request is closed. False for a stream that does not want that, is unknown, or further on.
     pub fn open_response(&mut self, stream: StreamId, headers: Arc<HeaderMap>) -> bool {
-        let opened = self.open_body(stream, Phase::ResponseHeaders);
-        if let (true, Some(state)) = (opened, self.streams.get_mut(&stream)) {
-            state.response = Some(headers);
-        }
-        opened
-    }
-
-    /// Opens a body phase, before its hook is called for a chunk. False for a stream that is
-    /// unknown or further on.
-    pub fn open_body(&mut self, stream: StreamId, phase: Phase) -> bool {
-        let Some(state) = self.streams.get_mut(&stream) else { return false };
-        if state.reached > Some(phase) {
-            return false;
-        }
-        state.close();
-        state.reached = Some(phase);
-        state.open = true;
+        let Some(state) = self.open(stream, Phase::ResponseHeaders) else { return false };
+        state.response = Some(headers);
         true
     }
 
-    /// Ends the open phase of a stream, whatever it was: a hook said that the stream goes on.
-    pub fn close(&mut self, stream: StreamId) {
-        if let Some(state) = self.streams.get_mut(&stream) {
-            state.close();
-        }
+    /// Opens a body phase, before its hook is called for a piece. None for a stream that does not want to see that body, is
+    /// unknown, or further on; else how it wants to see it.
+    pub fn open_body(&mut self, stream: StreamId, phase: Phase) -> Option<Interest> {
+        let state = self.open(stream, phase)?;
+        Some(if phase == Phase::RequestBody { state.wants.request_body } else { state.wants.response_body })
     }
 
-    /// Forgets a stream, after `on-done`. What was settled for it and not taken yet is dropped.
-    pub fn forget(&mut self, stream: StreamId) {
-        self.streams.remove(&stream);
+    fn open(&mut self, stream: StreamId, phase: Phase) -> Option<&mut StreamState> {
+        let state = self.streams.get_mut(&stream).filter(|state| state.reached <= phase && state.wants.includes(phase))?;
+        state.close();
+        state.reached = phase;
+        state.open = true;
+        Some(state)
+    }
+
+    /// Ends the open phase of a stream, by a hook that said that the stream goes on.
+    pub fn pass(&mut self, stream: StreamId, wants: Wants) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.close();
+        state.wants = wants;
+        self.drop_if_finished(stream);
+    }
+
+    /// Ends a stream. Whether `on-done` is to be called: the component still knows it.
+    pub fn end(&mut self, stream: StreamId) -> bool {
+        let known = self.streams.remove(&stream).is_some_and(|state| state.open || state.wants.done);
         self.outcomes.retain(|(settled, _)| *settled != stream);
-    }
-
-    /// Whether a stream has begun and not ended.
-    pub fn knows(&self, stream: StreamId) -> bool {
-        self.streams.contains_key(&stream)
+        known
     }
 
     /// Takes note that a call is being answered. False if there is no such call: it was answered
@@ -171,26 +169,23 @@ impl Ctx {
     }
 
     /// The streams settled since the last time, each with what becomes of it.
-    pub fn take_outcomes(&mut self) -> Vec<(StreamId, Verdict)> {
+    pub fn take_outcomes(&mut self) -> Vec<(StreamId, Outcome)> {
         std::mem::take(&mut self.outcomes)
     }
 
-    /// Gives back an outcome of a stream that has not ended.
-    pub(crate) fn keep_outcome(&mut self, stream: StreamId, verdict: Verdict) {
-        if self.knows(stream) {
-            self.outcomes.push((stream, verdict));
-        }
-    }
-
     /// Takes the outcome of one stream, if it was settled since the last time.
-    pub fn take_outcome(&mut self, stream: StreamId) -> Option<Verdict> {
+    pub fn take_outcome(&mut self, stream: StreamId) -> Option<Outcome> {
         let at = self.outcomes.iter().rposition(|(settled, _)| *settled == stream)?;
         Some(self.outcomes.swap_remove(at).1)
     }
 
-    /// What a log of requests should say of a stream, as names and values in the component's order. Nothing the second time.
+    /// What a log of requests should say of a stream, as names and values. Nothing the second time.
     pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
-        self.streams.get_mut(&stream).map_or_else(Vec::new, |state| std::mem::take(&mut state.annotations))
+        let annotations = self.streams.get_mut(&stream).map_or_else(Vec::new, |state| std::mem::take(&mut state.annotations));
+        if !annotations.is_empty() {
+            self.drop_if_finished(stream);
+        }
+        annotations
     }
 
     /// The number of streams that have begun and not ended.
@@ -198,16 +193,41 @@ impl Ctx {
         self.streams.len()
     }
 
-    /// Settles a stream if its phase is open and this kind of verdict can end it; otherwise the
-    /// verdict is dropped, as the contract says of a second one.
-    pub(super) fn settle(&mut self, stream: StreamId, verdict: Verdict) {
+    /// What a stream still wants.
+    pub fn wants(&self, stream: StreamId) -> Wants {
+        self.streams.get(&stream).map(|state| state.wants).unwrap_or_default()
+    }
+
+    /// When the component asked to be woken.
+    pub fn next_wake(&self) -> Option<MonotonicNs> {
+        self.wake_at
+    }
+
+    /// Takes note that the component is being woken: all times that it asked for are used up.
+    pub fn wakes(&mut self) {
+        self.wake_at = None;
+    }
+
+    /// Settles a stream if its phase is open and this kind of outcome can end it; otherwise the
+    /// outcome is dropped, as the contract says of a second one.
+    pub fn settle(&mut self, stream: StreamId, outcome: Outcome) {
         let Some(state) = self.streams.get_mut(&stream).filter(|state| state.open) else { return };
-        let headers_are_gone = state.reached == Some(Phase::ResponseBody);
-        if headers_are_gone && matches!(verdict, Verdict::Respond(_)) {
-            return;
+        match &outcome {
+            Outcome::Respond(_) if state.reached == Phase::ResponseBody => return,
+            Outcome::Respond(_) => state.wants = Wants::default(),
+            Outcome::Pass(pass) => state.wants = pass.wants,
         }
         state.close();
-        self.outcomes.push((stream, verdict));
+        self.outcomes.push((stream, outcome));
+        self.drop_if_finished(stream);
+    }
+
+    /// A stream that wants nothing more is kept only for what is still to be said of it.
+    fn drop_if_finished(&mut self, stream: StreamId) {
+        let is_finished = |state: &StreamState| !state.open && state.wants == Wants::default() && state.annotations.is_empty();
+        if self.streams.get(&stream).is_some_and(is_finished) {
+            self.streams.remove(&stream);
+        }
     }
 
     /// The request of a stream whose request phase is undecided.
@@ -230,6 +250,10 @@ impl Ctx {
         self.calls.push(Call { id, service, command });
         Ok(id)
     }
+
+    pub(super) fn ask_to_wake(&mut self, at: MonotonicNs) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
 }
 
 impl StreamState {
@@ -237,5 +261,38 @@ impl StreamState {
         self.open = false;
         self.request = None;
         self.response = None;
+    }
+}
+
+impl Wants {
+    fn includes(self, phase: Phase) -> bool {
+        match phase {
+            Phase::RequestHeaders => false,
+            Phase::RequestBody => self.request_body != Interest::None,
+            Phase::ResponseHeaders => self.response_headers,
+            Phase::ResponseBody => self.response_body != Interest::None,
+        }
+    }
+}
+
+/// The first moment of a clock, of which nobody knows when that is.
+impl Default for Moment {
+    fn default() -> Self {
+        Self { monotonic: 0, wall: 0 }
+    }
+}
+
+/// Nothing more.
+impl Default for Wants {
+    fn default() -> Self {
+        Self { request_body: Interest::None, response_headers: false, response_body: Interest::None, done: false }
+    }
+}
+
+/// Without any changes, and wanting nothing more.
+impl Default for Pass {
+    fn default() -> Self {
+        let body = crate::bindings::slidegate::filter::types::BodyChange::Keep;
+        Self { request_edits: Vec::new(), response_edits: Vec::new(), body, wants: Wants::default() }
     }
 }

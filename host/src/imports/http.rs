@@ -1,12 +1,17 @@
-//! The `http` import: reading the request in flight, and settling it.
+//! The `http` import: reading the request in flight and its response, and answering it.
 
+use http::HeaderMap;
 use wasmtime::{Result, bail, ensure};
 
-use super::context::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, RESPONSE_BODY_BYTES_MAX, Verdict};
+use super::context::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, RESPONSE_BODY_BYTES_MAX};
 use crate::bindings::slidegate::filter::http::Host;
-use crate::bindings::slidegate::filter::types::{self, Header, HeaderEdit, Response, StreamId};
+use crate::bindings::slidegate::filter::types::{self, BodyChange, Header, HeaderEdit, Pass, Response, StreamId};
+use crate::bindings::slidegate::filter::{explanation, metrics};
+use crate::edit::fields;
 
 impl types::Host for Ctx {}
+impl metrics::Host for Ctx {}
+impl explanation::Host for Ctx {}
 
 impl Host for Ctx {
     fn method(&mut self, stream: StreamId) -> Result<Vec<u8>> {
@@ -29,9 +34,20 @@ impl Host for Ctx {
         Ok(self.request(stream).map_or_else(Vec::new, |request| request.header_values(&name)))
     }
 
+    fn headers(&mut self, stream: StreamId) -> Result<Vec<Header>> {
+        Ok(self.request(stream).map_or_else(Vec::new, |request| request.headers()))
+    }
+
+    fn has_body(&mut self, stream: StreamId) -> Result<bool> {
+        Ok(self.request(stream).is_some_and(|request| request.has_body()))
+    }
+
     fn response_header(&mut self, stream: StreamId, name: String) -> Result<Option<Vec<u8>>> {
-        let headers = self.streams.get(&stream).and_then(|state| state.response.as_deref());
-        Ok(headers.and_then(|headers| headers.get(&name)).map(|value| value.as_bytes().to_vec()))
+        Ok(self.response(stream).and_then(|headers| headers.get(&name)).map(|value| value.as_bytes().to_vec()))
+    }
+
+    fn response_headers(&mut self, stream: StreamId) -> Result<Vec<Header>> {
+        Ok(self.response(stream).map_or_else(Vec::new, fields))
     }
 
     fn source_address(&mut self, stream: StreamId) -> Result<Option<String>> {
@@ -49,14 +65,7 @@ impl Host for Ctx {
 
     fn http_response(&mut self, stream: StreamId, response: Response) -> Result<()> {
         check_response(&response)?;
-        self.settle(stream, Verdict::Respond(response));
-        Ok(())
-    }
-
-    fn http_continue(&mut self, stream: StreamId, edits: Vec<HeaderEdit>) -> Result<()> {
-        ensure!(edits.len() <= HEADERS_MAX, "more than {HEADERS_MAX} header edits");
-        edits.iter().try_for_each(check_edit)?;
-        self.settle(stream, Verdict::Pass(edits));
+        self.settle(stream, Outcome::Respond(response));
         Ok(())
     }
 
@@ -67,9 +76,37 @@ impl Host for Ctx {
             name.truncate(name.floor_char_boundary(ANNOTATION_BYTES_MAX));
             value.truncate(value.floor_char_boundary(ANNOTATION_BYTES_MAX));
         }
-        state.annotations = fields;
+        for (name, value) in fields {
+            if let Some((_, told)) = state.annotations.iter_mut().find(|(known, _)| *known == name) {
+                *told = value;
+            } else if state.annotations.len() < ANNOTATIONS_MAX {
+                state.annotations.push((name, value));
+            }
+        }
         Ok(())
     }
+}
+
+impl Ctx {
+    fn response(&self, stream: StreamId) -> Option<&HeaderMap> {
+        self.streams.get(&stream)?.response.as_deref()
+    }
+}
+
+/// Whether a pass keeps the bounds of what a component may hand over.
+///
+/// # Errors
+///
+/// Which one it breaks.
+pub(crate) fn check_pass(pass: &Pass) -> Result<()> {
+    for edits in [&pass.request_edits, &pass.response_edits] {
+        ensure!(edits.len() <= HEADERS_MAX, "more than {HEADERS_MAX} header edits");
+        edits.iter().try_for_each(check_edit)?;
+    }
+    if let BodyChange::Replace(bytes) | BodyChange::End(bytes) = &pass.body {
+        ensure!(bytes.len() <= RESPONSE_BODY_BYTES_MAX, "more than {RESPONSE_BODY_BYTES_MAX} bytes in place of a piece of a body");
+    }
+    Ok(())
 }
 
 fn check_response(response: &Response) -> Result<()> {

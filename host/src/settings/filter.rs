@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use slidegate::{ConfigureError, Instance, Module, StartError};
+use slidegate::{ConfigureError, Instance, Module, Moment, StartError};
 
 use super::fields::{Fields, Mistake};
 
@@ -123,7 +123,7 @@ pub(crate) struct Tried {
 pub(crate) fn tried(module: &Module, config: &Value) -> Result<Tried, Vec<Mistake>> {
     let trapped = |trap: slidegate::Trap| vec![Mistake::new("", trap.to_string())];
     let mut instance = Instance::new(module).map_err(trapped)?;
-    let configuration = instance.configure(config.to_string().as_bytes()).map_err(|error| match error {
+    let configuration = instance.configure(config.to_string().as_bytes(), Moment::default()).map_err(|error| match error {
         ConfigureError::Invalid(errors) => errors.into_iter().map(|error| Mistake::new(error.path, error.message)).collect(),
         ConfigureError::Trap(trap) => trapped(trap),
     })?;

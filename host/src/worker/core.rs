@@ -10,17 +10,28 @@ use tokio::sync::oneshot;
 
 use super::options::WorkerOptions;
 use crate::bindings::exports::slidegate::filter::filter::{Configuration, OnTrap};
-use crate::bindings::slidegate::filter::types::{Response, StreamId};
+use crate::bindings::slidegate::filter::explanation::Explanation;
+use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::types::{Moment, MonotonicNs, Pass, Response, StreamId};
 use crate::component::Module;
-use crate::imports::Verdict;
-use crate::instance::{Instance, Trap};
-use crate::redis::RedisConnection;
+use crate::imports::{Call, Outcome};
+use crate::instance::{Instance, Step, Trap};
+use crate::metrics::Metrics;
+use crate::redis::{RedisConnection, ReplyFuture};
+use crate::request::Request;
+use crate::worker::alarm::Alarm;
 use crate::worker::replies::{Made, Replied, Replies};
 
 /// At most so many instances are made in a second after traps; between, streams get the failure
 /// mode. Reading a large configuration for each request of a component that always traps would cost
 /// more than the requests.
 const REPLACEMENTS_PER_SECOND: u32 = 10;
+
+/// How often metrics are fetched though nobody asks: what an instance has counted since is lost when it traps.
+const FETCHED_EACH: Duration = Duration::from_secs(1);
+
+/// The longest that the alarm is set for: a clock that a test sets by hand may be said to be far behind.
+const ALARM_MAX: Duration = Duration::from_secs(3_600);
 
 /// Most replies that are brought to the instance in one turn.
 const DELIVERED_MAX: usize = 128;
@@ -35,6 +46,8 @@ pub(super) struct Core {
     pub(super) configuration: Configuration,
     pub(super) description: String,
     pub(super) traps: AtomicU64,
+    runtime: Handle,
+    alarm: Arc<Alarm>,
     kept: Mutex<Kept>,
 }
 
@@ -45,7 +58,12 @@ struct Kept {
     /// Number of instances that trapped. A stream or reply of an older one means nothing to this.
     generation: u64,
     last_stream: StreamId,
-    waiting: HashMap<StreamId, oneshot::Sender<Verdict>>,
+    waiting: HashMap<StreamId, oneshot::Sender<Settled>>,
+    metrics: Metrics,
+    /// When metrics are to be fetched. None: nothing was counted since.
+    fetch_at: Option<Instant>,
+    /// When the alarm was last set for the instance.
+    wake_at: Option<MonotonicNs>,
     replacements: u32,
     replacements_since: Instant,
 }
@@ -57,34 +75,57 @@ pub(super) struct Key {
     generation: u64,
 }
 
+/// How a stream was settled.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) outcome: Outcome,
+    /// What a log of requests should say of it.
+    pub(super) annotations: Vec<(String, String)>,
+}
+
 /// What a hook led to, before anyone waits.
-pub(super) enum Entered<R> {
+pub(super) enum Entered {
     /// The hook answered.
-    Answered(R),
+    Settled(Settled),
     /// The hook left the stream undecided.
-    Waits(oneshot::Receiver<Verdict>),
+    Waits(oneshot::Receiver<Settled>),
     /// There is no instance that knows this stream.
     Gone,
     /// The instance trapped in this hook.
     Trapped,
 }
 
+impl From<Outcome> for Settled {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, annotations: Vec::new() }
+    }
+}
+
 impl Core {
+    /// A worker for a configured instance.
+    ///
+    /// # Errors
+    ///
+    /// If the instance traps.
     pub(super) fn new(
         module: &Module,
         filter_json: &[u8],
         options: WorkerOptions,
         runtime: &Handle,
         configuration: Configuration,
-        description: String,
-        instance: Instance,
-    ) -> Arc<Self> {
+        mut instance: Instance,
+    ) -> Result<Arc<Self>, Trap> {
+        let description = instance.describe()?;
+        let metrics = Metrics::new(instance.metrics()?, filter_json.len());
         let connections = configuration.redis.iter().map(|service| options.redis.open(service)).collect();
         let kept = Kept {
             instance: Some(instance),
             generation: 0,
             last_stream: 0,
             waiting: HashMap::new(),
+            metrics,
+            fetch_at: None,
+            wake_at: None,
             replacements: 0,
             replacements_since: Instant::now(),
         };
@@ -97,17 +138,22 @@ impl Core {
             configuration,
             description,
             traps: AtomicU64::new(0),
+            runtime: runtime.clone(),
+            alarm: Arc::default(),
             kept: Mutex::new(kept),
         });
         runtime.spawn(deliver_replies(core.replies.clone(), Arc::downgrade(&core)));
-        core
+        runtime.spawn(keep_time(Arc::clone(&core.alarm), Arc::downgrade(&core)));
+        // Times that the filter asked for while it was configured.
+        core.ring();
+        Ok(core)
     }
 
     /// What becomes of a stream that the filter cannot decide.
-    pub(super) fn failure(&self) -> Verdict {
+    pub(super) fn failure(&self) -> Outcome {
         match self.configuration.on_trap {
-            OnTrap::Pass => Verdict::Pass(Vec::new()),
-            OnTrap::Refuse => Verdict::Respond(Response {
+            OnTrap::Pass => Outcome::Pass(Pass::default()),
+            OnTrap::Respond => Outcome::Respond(Response {
                 status: 503,
                 headers: Vec::new(),
                 body: Vec::new(),
@@ -121,7 +167,7 @@ impl Core {
     }
 
     /// Names a new stream and calls its first hook. There is no key if there is no instance.
-    pub(super) fn begin<R>(&self, hook: impl FnOnce(&mut Instance, StreamId, u64) -> Result<Option<R>, Trap>) -> (Option<Key>, Entered<R>) {
+    pub(super) fn begin(&self, request: Arc<dyn Request>) -> (Option<Key>, Entered) {
         let mut kept = self.lock();
         if kept.instance.is_none() {
             self.replace(&mut kept);
@@ -131,26 +177,26 @@ impl Core {
         }
         kept.last_stream += 1;
         let key = Key { stream: kept.last_stream, generation: kept.generation };
-        let entered = self.enter(&mut kept, key.stream, |instance, now| hook(instance, key.stream, now));
+        let entered = self.enter(&mut kept, key.stream, |instance, now| instance.on_request(key.stream, request, now));
         (Some(key), entered)
     }
 
     /// Calls a later hook of a stream.
-    pub(super) fn proceed<R>(&self, key: Key, hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>) -> Entered<R> {
+    pub(super) fn proceed(&self, key: Key, hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>) -> Entered {
         let mut kept = self.lock();
         if kept.generation != key.generation {
             return Entered::Gone;
         }
+        kept.waiting.remove(&key.stream);
         self.enter(&mut kept, key.stream, hook)
     }
 
-    /// What a log of requests should say of a stream.
-    pub(super) fn annotations(&self, key: Key) -> Vec<(String, String)> {
+    /// With the response's headers, what was kept of the request's body goes on.
+    pub(super) fn end_request_body(&self, key: Key) {
         let mut kept = self.lock();
-        if kept.generation != key.generation {
-            return Vec::new();
+        if kept.generation == key.generation {
+            kept.waiting.remove(&key.stream);
         }
-        kept.instance.as_mut().map_or_else(Vec::new, |instance| instance.take_annotations(key.stream))
     }
 
     /// Ends a stream. Who waited for it hears no more.
@@ -163,6 +209,23 @@ impl Core {
         self.run(&mut kept, |instance, now| instance.on_done(key.stream, now));
     }
 
+    /// Adds up what the instance has counted.
+    pub(super) fn fetch_metrics(&self) {
+        let mut kept = self.lock();
+        self.fetch(&mut kept);
+    }
+
+    /// What the filter says of a request. None if there is no instance, or it traps.
+    pub(super) fn explain(&self, request: Arc<dyn Request>, replies: &[Result<Reply, CallError>]) -> Option<Explanation> {
+        let mut kept = self.lock();
+        if kept.instance.is_none() {
+            self.replace(&mut kept);
+        }
+        kept.last_stream += 1;
+        let stream = kept.last_stream;
+        self.run(&mut kept, |instance, now| instance.explain(stream, request, replies, now))
+    }
+
     /// Delivers replies, except those to an instance that has trapped meanwhile.
     fn deliver(&self, replies: impl Iterator<Item = Replied>) {
         let mut kept = self.lock();
@@ -173,34 +236,62 @@ impl Core {
         }
     }
 
-    /// Calls a hook that may leave its stream undecided, by returning `None`.
-    fn enter<R>(&self, kept: &mut Kept, stream: StreamId, hook: impl FnOnce(&mut Instance, u64) -> Result<Option<R>, Trap>) -> Entered<R> {
-        match self.run(kept, hook) {
-            Some(Some(answer)) => Entered::Answered(answer),
-            Some(None) => {
+    /// Wakes the instance and fetches its metrics, if it is time for that.
+    fn ring(&self) {
+        let mut kept = self.lock();
+        if kept.fetch_at.is_some_and(|at| at <= Instant::now()) {
+            self.fetch(&mut kept);
+        }
+        let now = (self.options.clock)();
+        self.wake_if_due(&mut kept, now);
+        kept.wake_at = kept.next_wake();
+        let wake_at = kept.wake_at.map(|at| instant(at, now));
+        self.alarm.set([kept.fetch_at, wake_at].into_iter().flatten().min());
+    }
+
+    /// Calls a hook that may leave its stream undecided.
+    fn enter(&self, kept: &mut Kept, stream: StreamId, hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>) -> Entered {
+        let now = (self.options.clock)();
+        let entered = match self.run_at(kept, now, hook) {
+            Some(Step::Pass(pass)) => Entered::Settled(kept.settled(stream, Outcome::Pass(pass))),
+            Some(Step::Respond(response)) => Entered::Settled(kept.settled(stream, Outcome::Respond(response))),
+            Some(Step::Wait) => {
                 let (settle, settled) = oneshot::channel();
                 kept.waiting.insert(stream, settle);
                 Entered::Waits(settled)
             }
-            None => Entered::Trapped,
-        }
+            None => return Entered::Trapped,
+        };
+        // Not before somebody waits who may be told.
+        self.look_ahead(kept, now);
+        entered
     }
 
     /// One call into the instance, and whatever it asked for. `None` if there is no instance any
     /// more.
-    fn run<R>(&self, kept: &mut Kept, call: impl FnOnce(&mut Instance, u64) -> Result<R, Trap>) -> Option<R> {
+    fn run<R>(&self, kept: &mut Kept, call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>) -> Option<R> {
+        let now = (self.options.clock)();
+        let result = self.run_at(kept, now, call)?;
+        self.look_ahead(kept, now);
+        Some(result)
+    }
+
+    /// Sees to it that the instance is woken when it wants to be, and its metrics are fetched.
+    fn look_ahead(&self, kept: &mut Kept, now: Moment) {
+        self.wake_if_due(kept, now);
+        self.set_alarm(kept, now);
+    }
+
+    fn run_at<R>(&self, kept: &mut Kept, now: Moment, call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>) -> Option<R> {
         let instance = kept.instance.as_mut()?;
-        match call(instance, (self.options.clock)()) {
+        match call(instance, now) {
             Ok(result) => {
                 self.send_calls(instance, kept.generation);
-                for (stream, verdict) in instance.take_outcomes() {
-                    match kept.waiting.remove(&stream) {
+                for (stream, outcome) in instance.take_outcomes() {
+                    let settled = kept.settled(stream, outcome);
+                    if let Some(settle) = kept.waiting.remove(&stream) {
                         // Whoever waited may have left; its stream will end soon.
-                        Some(settle) => drop(settle.send(verdict)),
-                        // Between two pieces of a body. A release is known to the component, which
-                        // will say so at the next piece; an answer it will not give again.
-                        None if matches!(verdict, Verdict::Respond(_)) => instance.keep_outcome(stream, verdict),
-                        None => {}
+                        let _ = settle.send(settled);
                     }
                 }
                 Some(result)
@@ -212,6 +303,34 @@ impl Core {
         }
     }
 
+    /// Wakes the instance if the time is over that it asked for. Once: one that always asks for now waits for the alarm.
+    fn wake_if_due(&self, kept: &mut Kept, now: Moment) {
+        if kept.next_wake().is_some_and(|at| at <= now.monotonic) {
+            self.run_at(kept, now, Instance::on_wake);
+        }
+    }
+
+    /// Sees to it that somebody looks when the instance wants to be woken, and at its metrics.
+    fn set_alarm(&self, kept: &mut Kept, now: Moment) {
+        if kept.fetch_at.is_none() {
+            let fetch_at = Instant::now() + FETCHED_EACH;
+            kept.fetch_at = Some(fetch_at);
+            self.alarm.set_earlier(fetch_at);
+        }
+        let wake_at = kept.next_wake();
+        if wake_at != kept.wake_at {
+            kept.wake_at = wake_at;
+            wake_at.into_iter().for_each(|at| self.alarm.set_earlier(instant(at, now)));
+        }
+    }
+
+    fn fetch(&self, kept: &mut Kept) {
+        kept.fetch_at = None;
+        if let Some(changes) = self.run_at(kept, (self.options.clock)(), |instance, _| instance.take_metrics()) {
+            kept.metrics.add(changes);
+        }
+    }
+
     /// Sends what the instance asked for, in order.
     fn send_calls(&self, instance: &mut Instance, generation: u64) {
         let calls = instance.take_calls();
@@ -219,9 +338,13 @@ impl Core {
             return;
         }
         self.replies.await_all(calls.into_iter().filter_map(|call| {
-            let reply = self.connections.get(call.service)?.call(call.command);
-            Some(Made { generation, call: call.id, reply })
+            let id = call.id;
+            Some(Made { generation, call: id, reply: self.send(call)? })
         }));
+    }
+
+    fn send(&self, call: Call) -> Option<ReplyFuture> {
+        Some(self.connections.get(call.service)?.call(call.command))
     }
 
     /// Takes a trapped instance out of use. Every stream that waited gets the failure mode.
@@ -231,8 +354,9 @@ impl Core {
         count_trap(&self.traps);
         kept.instance = None;
         kept.generation += 1;
+        kept.metrics.forget_gauges();
         for (_, settle) in kept.waiting.drain() {
-            let _ = settle.send(self.failure());
+            let _ = settle.send(self.failure().into());
         }
     }
 
@@ -248,7 +372,7 @@ impl Core {
         kept.replacements += 1;
         let fresh =
             Instance::with_limits(&self.module, self.options.limits).map_err(|trap| trap.to_string()).and_then(
-                |mut instance| match instance.configure(&self.filter_json) {
+                |mut instance| match instance.configure(&self.filter_json, (self.options.clock)()) {
                     Ok(_) => Ok(instance),
                     Err(error) => Err(error.to_string()),
                 },
@@ -264,9 +388,37 @@ impl Core {
     }
 }
 
+impl Kept {
+    fn next_wake(&self) -> Option<MonotonicNs> {
+        self.instance.as_ref().and_then(Instance::next_wake)
+    }
+
+    fn settled(&mut self, stream: StreamId, outcome: Outcome) -> Settled {
+        let annotations = self.instance.as_mut().map_or_else(Vec::new, |instance| instance.take_annotations(stream));
+        Settled { outcome, annotations }
+    }
+}
+
+/// The instance is let go: it may send what it still has to send, and what it counted is counted.
 impl Drop for Core {
     fn drop(&mut self) {
+        let mut kept = self.lock();
+        if let Some(instance) = kept.instance.as_mut() {
+            let retired = instance.on_retire((self.options.clock)());
+            let last: Vec<_> = instance.take_calls().into_iter().filter_map(|call| self.send(call)).collect();
+            if retired.is_ok() && !last.is_empty() {
+                // Nobody is left whom the replies could be told; they are waited for, as a call that is dropped may not be made.
+                self.runtime.spawn(async move {
+                    for reply in last {
+                        let _ = reply.await;
+                    }
+                });
+            }
+        }
+        self.fetch(&mut kept);
+        drop(kept);
         self.replies.close();
+        self.alarm.set_earlier(Instant::now());
     }
 }
 
@@ -284,6 +436,20 @@ async fn deliver_replies(replies: Replies, core: Weak<Core>) {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+/// When the monotonic clock will be there, as long as it runs like the machine's.
+fn instant(at: MonotonicNs, now: Moment) -> Instant {
+    Instant::now() + Duration::from_nanos(at.saturating_sub(now.monotonic)).min(ALARM_MAX)
+}
+
+/// Looks at the time for the instance, until the worker is gone.
+async fn keep_time(alarm: Arc<Alarm>, core: Weak<Core>) {
+    loop {
+        alarm.wait().await;
+        let Some(core) = core.upgrade() else { return };
+        core.ring();
     }
 }
 

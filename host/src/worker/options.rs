@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::bindings::slidegate::filter::types::Moment;
 use crate::instance::InstanceLimits;
 use crate::redis::{RedisDirectory, RedisTransport};
 
-/// A clock in nanoseconds that never runs backwards.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// Two clocks in one: one that never runs backwards, and that of the wall.
+pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
 
 /// What a [`Worker`](crate::Worker) may be told beyond its configuration.
 #[derive(Clone)]
@@ -17,7 +18,7 @@ pub struct WorkerOptions {
     pub redis: Arc<dyn RedisTransport>,
     /// What the instance may use.
     pub limits: InstanceLimits,
-    /// The clock of windows kept inside the instance. By default the machine's monotonic clock.
+    /// The clock of windows kept inside the instance. By default the machine's.
     pub clock: Clock,
 }
 
@@ -27,9 +28,18 @@ impl Default for WorkerOptions {
         Self {
             redis: Arc::new(RedisDirectory::new()),
             limits: InstanceLimits::default(),
-            clock: Arc::new(move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+            clock: Arc::new(move || Moment { monotonic: nanoseconds(start.elapsed()), wall: wall() }),
         }
     }
+}
+
+/// Of a clock that stands before 1970, nothing is known.
+fn wall() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanoseconds)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl WorkerOptions {

@@ -1,32 +1,106 @@
 //! One request and its response, from the filter's point of view.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Poll, ready};
 
+use bytes::Bytes;
 use http::HeaderMap;
+use tokio::sync::oneshot;
 
-use super::core::{Core, Entered, Key};
-use crate::bindings::exports::slidegate::filter::filter::Hooks;
-use crate::imports::Verdict;
-use crate::instance::{BodyStep, Step};
+use super::core::{Core, Entered, Key, Settled};
+use crate::bindings::slidegate::filter::types::{BodyChange, Coding, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants};
+use crate::edit::{apply_edits, apply_to_fields};
+use crate::imports::Outcome;
+use crate::instance::{Instance, Piece};
 use crate::request::Request;
 
-/// One request and its response. Dropping it tells the filter that the stream is over, whatever was
+/// Most bytes of a body that are kept for a filter that holds them.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// What becomes of a request or of its response, by its headers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Go on, with these changes to the headers.
+    Pass(Vec<HeaderEdit>),
+    /// Answer the client with this instead.
+    Respond(Response),
+}
+
+/// What becomes of a body, so far.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BodyStep {
+    /// Send this on.
+    Pass(Released),
+    /// Send nothing yet: the stream keeps the piece. Bring the next one, or wait for [`Stream::request_released`] or [`Stream::response_released`], whichever
+    /// comes first.
+    Wait,
+    /// Answer the client with this instead; only while no response has begun.
+    Respond(Response),
+    /// More would have to be kept than [`BODY_BYTES_MAX`]. A request is to be answered 413, a response to be broken off.
+    TooLarge,
+}
+
+/// What is to be sent on of a body.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Released {
+    /// Changes to the request's headers, if they have waited for the body.
+    pub edits: Vec<HeaderEdit>,
+    /// The bytes, in order; none of these is empty.
+    pub pieces: Vec<Bytes>,
+    /// The body ends with these, whether or not more comes of it.
+    pub end: bool,
+}
+
+/// One request and its response. Dropping it tells the filter that the stream is over, if that wants to know, whatever was
 /// still undecided.
 ///
 /// Call the hooks in the order of the stream's life: [`on_request`](Self::on_request) once, first.
-/// The hooks of the request's body may run at the same time as those of the response. Hooks that the
-/// configuration does not need return at once.
+/// The hooks of the request's body may run at the same time as those of the response. Hooks that the filter
+/// does not want for this stream return at once.
 pub struct Stream {
     core: Arc<Core>,
     request: Arc<dyn Request>,
     /// Set by `on_request`; `None` inside if there was no instance to ask.
     key: OnceLock<Option<Key>>,
+    known: Mutex<Known>,
+}
+
+/// What is known of a stream that has begun.
+#[derive(Default)]
+struct Known {
+    wants: Wants,
+    /// For the response that will come.
+    response_edits: Vec<HeaderEdit>,
+    annotations: Vec<(String, String)>,
+    request_body: Kept,
+    response_body: Kept,
+    /// Headers wait for the filter.
+    is_waiting: bool,
+}
+
+/// Pieces of a body that wait.
+#[derive(Default)]
+struct Kept {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// The last of them is the body's last.
+    is_whole: bool,
+    released: Option<oneshot::Receiver<Settled>>,
+}
+
+/// Which body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Request,
+    Response,
 }
 
 impl Stream {
     pub(super) fn new(core: Arc<Core>, request: Arc<dyn Request>) -> Self {
-        Self { core, request, key: OnceLock::new() }
+        Self { core, request, key: OnceLock::new(), known: Mutex::default() }
     }
 
     /// Decides about the request. Waits for Redis if the decision needs it. A second call for the
@@ -36,91 +110,255 @@ impl Stream {
         let mut called = false;
         self.key.get_or_init(|| {
             called = true;
-            let request = Arc::clone(&self.request);
-            let (key, result) = self.core.begin(|instance, stream, now| instance.on_request(stream, request, now).map(decided));
+            let (key, result) = self.core.begin(Arc::clone(&self.request));
             entered = result;
             key
         });
         match entered {
             Entered::Gone if !called => Verdict::Pass(Vec::new()),
-            Entered::Gone => self.core.failure(),
-            entered => self.verdict(entered).await,
+            Entered::Gone => self.verdict(self.core.failure()),
+            entered => {
+                let outcome = self.outcome(entered).await;
+                self.verdict(outcome)
+            }
         }
     }
 
-    /// Lets the filter see, and change, the headers of the response, wherever it comes from: the
-    /// upstream, the host, or the filter's own answer. A stream whose instance has trapped passes.
-    pub async fn on_response_headers(&self, status: u16, headers: &HeaderMap) -> Verdict {
-        let Some(key) = self.key_for(Hooks::RESPONSE_HEADERS) else {
-            return Verdict::Pass(Vec::new());
-        };
-        let headers = Arc::new(headers.clone());
-        let entered = self.core.proceed(key, |instance, now| instance.on_response_headers(key.stream, status, headers, now).map(decided));
-        self.verdict(entered).await
+    /// What the filter still wants of this stream. It may change with each hook.
+    pub fn wants(&self) -> Wants {
+        self.known().wants
     }
 
-    /// Shows the filter a piece of the request's body. After `Hold`, keep the piece and bring the next
-    /// one; the last piece (`end`) is never held: this waits until it is decided.
-    pub async fn on_request_body(&self, chunk: &[u8], end: bool) -> BodyStep {
-        let Some(key) = self.key_for(Hooks::REQUEST_BODY) else { return BodyStep::Pass };
-        let entered =
-            self.core.proceed(key, |instance, now| instance.on_request_body(key.stream, chunk, end, now).map(|step| answered(step, end)));
-        self.body_step(entered).await
+    /// The response's headers have arrived, whoever made them: the upstream, or the host. Returns what the filter changes in them, by what it said
+    /// about the request or, if it wants to see them, now. Not to be called for an answer of the filter's own, which is as it shall be.
+    pub async fn on_response_headers(&self, head: ResponseHead, headers: &HeaderMap) -> Verdict {
+        let (wants, edits) = {
+            let mut known = self.known();
+            (known.wants, std::mem::take(&mut known.response_edits))
+        };
+        let Some(key) = self.key().filter(|_| wants.response_headers || wants.request_body != Interest::None) else {
+            return Verdict::Pass(edits);
+        };
+        self.core.end_request_body(key);
+        if !wants.response_headers {
+            return Verdict::Pass(edits);
+        }
+        let mut shown = headers.clone();
+        apply_edits(&edits, &mut shown);
+        let entered = self.core.proceed(key, |instance, now| instance.on_response_headers(key.stream, head, Arc::new(shown), now));
+        match self.outcome(entered).await {
+            Outcome::Pass(pass) => {
+                self.known().wants = pass.wants;
+                Verdict::Pass([edits, pass.response_edits].concat())
+            }
+            Outcome::Respond(mut response) => {
+                apply_to_fields(&edits, &mut response.headers);
+                self.verdict(Outcome::Respond(response))
+            }
+        }
+    }
+
+    /// Shows the filter a piece of the request's body.
+    pub fn on_request_body(&self, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
+        self.on_body(Side::Request, bytes, coding, end)
     }
 
     /// Shows the filter a piece of the response's body, as [`on_request_body`](Self::on_request_body)
     /// does with the request's. Never returns `Respond`.
-    pub async fn on_response_body(&self, chunk: &[u8], end: bool) -> BodyStep {
-        let Some(key) = self.key_for(Hooks::RESPONSE_BODY) else { return BodyStep::Pass };
-        let entered =
-            self.core.proceed(key, |instance, now| instance.on_response_body(key.stream, chunk, end, now).map(|step| answered(step, end)));
-        match self.body_step(entered).await {
-            // Only of a component that fails closed: the response is on its way already.
-            BodyStep::Respond(_) => BodyStep::Pass,
+    pub fn on_response_body(&self, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
+        self.on_body(Side::Response, bytes, coding, end)
+    }
+
+    /// Waits until what is kept of the request's body may go on. Never returns `Wait`, and nothing at all as long as nothing is kept. May be
+    /// dropped and called again.
+    pub async fn request_released(&self) -> BodyStep {
+        self.released(Side::Request).await
+    }
+
+    /// Waits until what is kept of the response's body may go on, as [`request_released`](Self::request_released) does.
+    pub async fn response_released(&self) -> BodyStep {
+        self.released(Side::Response).await
+    }
+
+    /// What a log of requests should say of this one beside its status, as names and values: only of a request that was refused, or
+    /// decided on without the Redis that should have been asked. Nothing the second time.
+    pub fn take_annotations(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.known().annotations)
+    }
+
+    fn on_body(&self, side: Side, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
+        let whole = Released { edits: Vec::new(), pieces: once_if_any(bytes.clone()), end };
+        let before = {
+            let mut known = self.known();
+            if known.interest(side) == Interest::None && known.kept(side).pieces.is_empty() {
+                return BodyStep::Pass(whole);
+            }
+            known.kept(side).released.take()
+        };
+        let Some(key) = self.key() else { return BodyStep::Pass(whole) };
+        let piece = Piece { bytes: &bytes, coding, end };
+        let hook = |instance: &mut Instance, now| match side {
+            Side::Request => instance.on_request_body(key.stream, piece, now),
+            Side::Response => instance.on_response_body(key.stream, piece, now),
+        };
+        let entered = self.core.proceed(key, hook);
+        let mut known = self.known();
+        // What was settled before the hook was called for this piece is about those before it.
+        let earlier = match before.and_then(|mut before| before.try_recv().ok()) {
+            Some(settled) => match known.release(side, settled) {
+                BodyStep::Pass(released) => released,
+                other => return other,
+            },
+            None => Released::default(),
+        };
+        if earlier.end {
+            return BodyStep::Pass(earlier);
+        }
+        let kept = known.kept(side);
+        kept.bytes += bytes.len();
+        kept.pieces.extend(once_if_any(bytes));
+        kept.is_whole = end;
+        let step = match entered {
+            Entered::Waits(_) if kept.bytes > BODY_BYTES_MAX => {
+                *kept = Kept::default();
+                BodyStep::TooLarge
+            }
+            Entered::Waits(released) => {
+                kept.released = Some(released);
+                BodyStep::Wait
+            }
+            Entered::Settled(settled) => known.release(side, settled),
+            Entered::Gone => known.release(side, Outcome::Pass(Pass::default()).into()),
+            Entered::Trapped => known.release(side, self.core.failure().into()),
+        };
+        match step {
+            BodyStep::Pass(released) => BodyStep::Pass(earlier.and(released)),
+            BodyStep::Wait if !earlier.pieces.is_empty() || !earlier.edits.is_empty() => BodyStep::Pass(earlier),
             step => step,
         }
     }
 
-    /// What a log of requests should say of this one beside its status, as names and values: only of a request that was refused, or
-    /// decided on without the Redis that should have been asked. To be called after [`on_request`](Self::on_request); nothing the second time.
-    pub fn take_annotations(&self) -> Vec<(String, String)> {
-        self.key.get().copied().flatten().map_or_else(Vec::new, |key| self.core.annotations(key))
+    async fn released(&self, side: Side) -> BodyStep {
+        poll_fn(|context| {
+            let mut known = self.known();
+            let Some(released) = &mut known.kept(side).released else { return Poll::Pending };
+            // Without a word, a later hook of the stream took over.
+            let settled = ready!(Pin::new(released).poll(context)).ok();
+            let settled = settled.unwrap_or_else(|| Outcome::Pass(Pass { wants: known.wants, ..Pass::default() }).into());
+            known.kept(side).released = None;
+            Poll::Ready(known.release(side, settled))
+        })
+        .await
     }
 
-    /// The key of a stream that has begun, if the configuration asks for this hook.
-    fn key_for(&self, hook: Hooks) -> Option<Key> {
-        let key = self.key.get().copied().flatten()?;
-        self.core.configuration.hooks.contains(hook).then_some(key)
+    fn key(&self) -> Option<Key> {
+        self.key.get().copied().flatten()
     }
 
-    async fn verdict(&self, entered: Entered<Verdict>) -> Verdict {
-        match entered {
-            Entered::Answered(verdict) => verdict,
-            // A later hook of the same stream took over.
-            Entered::Waits(settled) => settled.await.unwrap_or_else(|_| Verdict::Pass(Vec::new())),
-            Entered::Gone => Verdict::Pass(Vec::new()),
-            Entered::Trapped => self.core.failure(),
-        }
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn body_step(&self, entered: Entered<BodyStep>) -> BodyStep {
-        let verdict = match entered {
-            Entered::Answered(step) => return step,
-            Entered::Waits(settled) => settled.await.unwrap_or_else(|_| Verdict::Pass(Vec::new())),
-            Entered::Gone => Verdict::Pass(Vec::new()),
-            Entered::Trapped => self.core.failure(),
+    /// What a hook about headers led to, in the end.
+    async fn outcome(&self, entered: Entered) -> Outcome {
+        let settled = match entered {
+            Entered::Settled(settled) => settled,
+            Entered::Waits(settled) => {
+                self.known().is_waiting = true;
+                let settled = settled.await;
+                self.known().is_waiting = false;
+                match settled {
+                    Ok(settled) => settled,
+                    // A later hook of the same stream took over.
+                    Err(_) => return Outcome::Pass(Pass { wants: self.wants(), ..Pass::default() }),
+                }
+            }
+            Entered::Gone => return Outcome::Pass(Pass::default()),
+            Entered::Trapped => return self.core.failure(),
         };
-        match verdict {
-            Verdict::Pass(_) => BodyStep::Pass,
-            Verdict::Respond(response) => BodyStep::Respond(response),
+        if !settled.annotations.is_empty() {
+            self.known().annotations.extend(settled.annotations);
         }
+        settled.outcome
+    }
+
+    fn verdict(&self, outcome: Outcome) -> Verdict {
+        match outcome {
+            Outcome::Pass(pass) => Verdict::Pass(self.known().pass(pass.wants, pass.response_edits, pass.request_edits)),
+            Outcome::Respond(response) => Verdict::Respond(self.known().respond(response)),
+        }
+    }
+}
+
+impl Known {
+    fn interest(&self, side: Side) -> Interest {
+        match side {
+            Side::Request => self.wants.request_body,
+            Side::Response => self.wants.response_body,
+        }
+    }
+
+    fn kept(&mut self, side: Side) -> &mut Kept {
+        match side {
+            Side::Request => &mut self.request_body,
+            Side::Response => &mut self.response_body,
+        }
+    }
+
+    /// Takes note of a pass; returns the request's edits.
+    fn pass(&mut self, wants: Wants, response_edits: Vec<HeaderEdit>, request_edits: Vec<HeaderEdit>) -> Vec<HeaderEdit> {
+        self.wants = wants;
+        self.response_edits.extend(response_edits);
+        request_edits
+    }
+
+    /// An answer of the filter's is its last word. What was asked for whatever response comes is asked for this one too.
+    fn respond(&mut self, mut response: Response) -> Response {
+        self.wants = Wants::default();
+        apply_to_fields(&std::mem::take(&mut self.response_edits), &mut response.headers);
+        response
+    }
+
+    /// Lets go what is kept of a body, or not.
+    fn release(&mut self, side: Side, settled: Settled) -> BodyStep {
+        self.annotations.extend(settled.annotations);
+        let Kept { pieces, is_whole, .. } = std::mem::take(self.kept(side));
+        match settled.outcome {
+            Outcome::Pass(pass) => {
+                let edits = self.pass(pass.wants, pass.response_edits, pass.request_edits);
+                let (pieces, end) = match pass.body {
+                    BodyChange::Keep => (pieces, is_whole),
+                    BodyChange::Replace(bytes) => (once_if_any(bytes.into()), is_whole),
+                    BodyChange::End(bytes) => (once_if_any(bytes.into()), true),
+                };
+                BodyStep::Pass(Released { edits, pieces, end })
+            }
+            // Only of a component that fails closed: the response is on its way already.
+            Outcome::Respond(_) if side == Side::Response => BodyStep::Pass(Released { edits: Vec::new(), pieces, end: is_whole }),
+            Outcome::Respond(response) => BodyStep::Respond(self.respond(response)),
+        }
+    }
+
+    /// Whether the filter knows nothing of the stream any more.
+    fn is_finished(&self) -> bool {
+        !self.is_waiting && self.wants == Wants::default() && self.request_body.released.is_none() && self.response_body.released.is_none()
+    }
+}
+
+impl Released {
+    /// These pieces, and then those.
+    fn and(mut self, later: Released) -> Released {
+        self.edits.extend(later.edits);
+        self.pieces.extend(later.pieces);
+        Released { end: later.end, ..self }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(Some(key)) = self.key.get() {
-            self.core.end(*key);
+        let is_finished = self.known().is_finished();
+        if let Some(key) = self.key().filter(|_| !is_finished) {
+            self.core.end(key);
         }
     }
 }
@@ -131,17 +369,6 @@ impl fmt::Debug for Stream {
     }
 }
 
-fn decided(step: Step) -> Option<Verdict> {
-    match step {
-        Step::Done(verdict) => Some(verdict),
-        Step::Wait => None,
-    }
-}
-
-/// A held last piece waits for its verdict; one that is not the last waits for the next.
-fn answered(step: BodyStep, end: bool) -> Option<BodyStep> {
-    match step {
-        BodyStep::Hold if end => None,
-        step => Some(step),
-    }
+fn once_if_any(bytes: Bytes) -> Vec<Bytes> {
+    if bytes.is_empty() { Vec::new() } else { vec![bytes] }
 }

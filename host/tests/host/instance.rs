@@ -4,9 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use slidegate::{BodyStep, CallError, ConfigureError, HeaderEdit, Instance, InstanceLimits, Module, Reply, Step, Trap, Value, Verdict};
+use slidegate::{
+    BodyChange, CallError, Coding, ConfigureError, HeaderEdit, Instance, InstanceLimits, Interest, Module, Moment, Origin, Outcome, Pass,
+    Piece, Reply, Response, ResponseHead, Step, Trap, Value, Wants,
+};
 
-use crate::fixture::{module, request, status};
+use crate::fixture::{module, request};
+
+const NOW: Moment = Moment { monotonic: 5, wall: 1_800_000_000_000_000_000 };
+
+/// What a stream of the fixture wants that holds all bodies.
+const ALL: Wants = Wants { request_body: Interest::Hold, response_headers: true, response_body: Interest::Hold, done: true };
 
 fn instance() -> Instance {
     configured(b"ph")
@@ -14,12 +22,33 @@ fn instance() -> Instance {
 
 fn configured(json: &[u8]) -> Instance {
     let mut instance = Instance::new(module()).unwrap();
-    instance.configure(json).unwrap();
+    instance.configure(json, NOW).unwrap();
     instance
 }
 
 fn on_request(instance: &mut Instance, stream: u64, path: &str) -> Result<Step, Trap> {
-    instance.on_request(stream, request(path), 0)
+    instance.on_request(stream, request(path), NOW)
+}
+
+/// A pass that wants all hooks.
+fn pass() -> Pass {
+    Pass { wants: ALL, ..Pass::default() }
+}
+
+fn piece(bytes: &[u8], end: bool) -> Piece<'_> {
+    Piece { bytes, coding: Coding::Identity, end }
+}
+
+fn head(status: u16) -> ResponseHead {
+    ResponseHead { status, origin: Origin::Upstream, end: false }
+}
+
+/// The status of an answer; 0 for an outcome that is none.
+fn status(outcome: &Outcome) -> u16 {
+    match outcome {
+        Outcome::Pass(_) => 0,
+        Outcome::Respond(Response { status, .. }) => *status,
+    }
 }
 
 fn ok() -> Result<&'static Reply, CallError> {
@@ -30,7 +59,7 @@ fn ok() -> Result<&'static Reply, CallError> {
 #[test]
 fn configuration_and_description_come_back() {
     let mut instance = Instance::new(module()).unwrap();
-    let configuration = instance.configure(b"p").unwrap();
+    let configuration = instance.configure(b"p", NOW).unwrap();
     assert_eq!(configuration.redis.len(), 1);
     assert_eq!(configuration.redis[0].service_name, "redis.test");
     assert_eq!(configuration.redis[0].port, 6379);
@@ -41,22 +70,70 @@ fn configuration_and_description_come_back() {
 #[test]
 fn configuration_errors_are_no_traps() {
     let mut instance = Instance::new(module()).unwrap();
-    let error = instance.configure(b"e").unwrap_err();
+    let error = instance.configure(b"e", NOW).unwrap_err();
     assert!(matches!(&error, ConfigureError::Invalid(errors) if errors.len() == 1));
     assert_eq!(error.to_string(), "bad.path: is bad");
-    instance.configure(b"p").unwrap();
+    instance.configure(b"p", NOW).unwrap();
 }
 
 #[test]
 fn hooks_decide_at_once() {
     let mut instance = instance();
-    assert_eq!(on_request(&mut instance, 1, "/p").unwrap(), Step::Done(Verdict::Pass(Vec::new())));
-    let Step::Done(Verdict::Pass(edits)) = on_request(&mut instance, 2, "/e").unwrap() else { panic!() };
-    assert!(matches!(&edits[..], [HeaderEdit::Set(header)] if header.name == "x-edited" && header.value == b"yes"));
-    let Step::Done(Verdict::Respond(response)) = on_request(&mut instance, 3, "/r").unwrap() else { panic!() };
+    assert_eq!(on_request(&mut instance, 1, "/p").unwrap(), Step::Pass(pass()));
+    let Step::Pass(Pass { request_edits, response_edits, .. }) = on_request(&mut instance, 2, "/e").unwrap() else { panic!() };
+    assert!(matches!(&request_edits[..], [HeaderEdit::Set(header)] if header.name == "x-edited" && header.value == b"yes"));
+    assert!(response_edits.is_empty());
+    let Step::Pass(edited) = on_request(&mut instance, 3, "/d").unwrap() else { panic!() };
+    assert_eq!((edited.request_edits, edited.response_edits), (Vec::new(), request_edits));
+    let Step::Respond(response) = on_request(&mut instance, 4, "/r").unwrap() else { panic!() };
     assert_eq!((response.status, &response.body[..]), (429, &b"no"[..]));
     assert_eq!(response.details, "fixture.refused");
     assert!(instance.take_outcomes().is_empty());
+}
+
+#[test]
+fn the_filter_hears_no_more_of_a_stream_that_wants_nothing() {
+    let mut instance = configured(b"p");
+    assert_eq!(on_request(&mut instance, 1, "/p").unwrap(), Step::Pass(Pass::default()));
+    // The fixture would trap at this status, and hold that piece.
+    assert_eq!(instance.on_response_headers(1, head(599), Arc::default(), NOW).unwrap(), Step::Pass(Pass::default()));
+    assert_eq!(instance.on_request_body(1, piece(b"", false), NOW).unwrap(), Step::Pass(Pass::default()));
+    assert!(format!("{instance:?}").contains("streams: 0"), "{instance:?}");
+    // Nor of one that it answered.
+    on_request(&mut instance, 2, "/r").unwrap();
+    instance.take_annotations(2);
+    assert!(format!("{instance:?}").contains("streams: 0"), "{instance:?}");
+}
+
+#[test]
+fn time_comes_when_it_was_asked_for() {
+    let mut instance = instance();
+    assert_eq!(instance.next_wake(), None);
+    assert_eq!(on_request(&mut instance, 1, "/a").unwrap(), Step::Wait);
+    assert_eq!(instance.next_wake(), Some(NOW.monotonic));
+    instance.on_wake(NOW).unwrap();
+    assert!(matches!(&instance.take_outcomes()[..], [(1, Outcome::Pass(pass))] if pass.request_edits.len() == 1));
+    assert_eq!(instance.next_wake(), None);
+}
+
+#[test]
+fn metrics_are_what_changed_since_the_last_time() {
+    let mut instance = instance();
+    let defined = instance.metrics().unwrap();
+    assert!(matches!(&defined[..], [metric] if metric.name == "fixture_requests_total" && metric.help == "Requests"));
+    assert_eq!(instance.take_metrics().unwrap(), []);
+    (1..=3).for_each(|stream| drop(on_request(&mut instance, stream, "/p").unwrap()));
+    assert_eq!(instance.take_metrics().unwrap(), [(0, slidegate::Change::Counter(3))]);
+    assert_eq!(instance.take_metrics().unwrap(), []);
+}
+
+#[test]
+fn a_command_that_no_host_sends_is_refused_and_one_more_may_be_sent_at_the_end() {
+    let mut instance = instance();
+    assert_eq!(on_request(&mut instance, 1, "/n").unwrap(), Step::Pass(pass()));
+    assert!(instance.take_calls().is_empty());
+    instance.on_retire(NOW).unwrap();
+    assert_eq!(instance.take_calls().len(), 1);
 }
 
 #[test]
@@ -68,7 +145,7 @@ fn what_a_log_should_say_of_a_stream_is_kept_until_it_ends() {
     on_request(&mut instance, 3, "/p").unwrap();
     assert_eq!(instance.take_annotations(1), said);
     assert!(instance.take_annotations(1).is_empty(), "once");
-    instance.on_done(2, 0).unwrap();
+    instance.on_done(2, NOW).unwrap();
     for gone_or_silent in [2, 3, 4] {
         assert!(instance.take_annotations(gone_or_silent).is_empty());
     }
@@ -81,11 +158,11 @@ fn a_reply_settles_its_stream_once() {
     let calls = instance.take_calls();
     assert_eq!(calls.len(), 1);
     assert_eq!((calls[0].service, &calls[0].command[..]), (0, &[b"PING".to_vec()][..]));
-    instance.on_redis_reply(calls[0].id, ok(), 0).unwrap();
+    instance.on_redis_reply(calls[0].id, ok(), NOW).unwrap();
     let outcomes = instance.take_outcomes();
-    assert!(matches!(&outcomes[..], [(1, Verdict::Pass(edits))] if edits.len() == 1));
+    assert!(matches!(&outcomes[..], [(1, Outcome::Pass(pass))] if pass.request_edits.len() == 1));
     // The second delivery of the same reply does not reach the component.
-    instance.on_redis_reply(calls[0].id, ok(), 0).unwrap();
+    instance.on_redis_reply(calls[0].id, ok(), NOW).unwrap();
     assert!(instance.take_outcomes().is_empty());
 }
 
@@ -99,7 +176,7 @@ fn every_kind_of_reply_arrives() {
     for (stream, (reply, expected)) in (1..).zip(replies) {
         on_request(&mut instance, stream, "/w").unwrap();
         let call = instance.take_calls().remove(0);
-        instance.on_redis_reply(call.id, reply, 0).unwrap();
+        instance.on_redis_reply(call.id, reply, NOW).unwrap();
         let outcomes = instance.take_outcomes();
         assert_eq!((outcomes.len(), outcomes[0].0, status(&outcomes[0].1)), (1, stream, expected));
     }
@@ -108,15 +185,15 @@ fn every_kind_of_reply_arrives() {
 #[test]
 fn the_first_of_several_answers_counts() {
     let mut instance = instance();
-    let Step::Done(verdict) = on_request(&mut instance, 1, "/2").unwrap() else { panic!() };
-    assert_eq!(status(&verdict), 429);
+    let Step::Respond(response) = on_request(&mut instance, 1, "/2").unwrap() else { panic!() };
+    assert_eq!(response.status, 429);
     assert!(instance.take_outcomes().is_empty());
 }
 
 #[test]
 fn streams_that_do_not_exist_cannot_be_settled() {
     let mut instance = instance();
-    assert_eq!(on_request(&mut instance, 1, "/o").unwrap(), Step::Done(Verdict::Pass(Vec::new())));
+    assert_eq!(on_request(&mut instance, 1, "/o").unwrap(), Step::Pass(pass()));
     assert!(instance.take_outcomes().is_empty());
 }
 
@@ -125,17 +202,17 @@ fn a_late_reply_for_a_stream_that_ended_settles_nothing() {
     let mut instance = instance();
     on_request(&mut instance, 1, "/w").unwrap();
     let call = instance.take_calls().remove(0);
-    instance.on_done(1, 0).unwrap();
-    instance.on_redis_reply(call.id, ok(), 0).unwrap();
+    instance.on_done(1, NOW).unwrap();
+    instance.on_redis_reply(call.id, ok(), NOW).unwrap();
     assert!(instance.take_outcomes().is_empty());
-    instance.on_done(1, 0).unwrap();
+    instance.on_done(1, NOW).unwrap();
 }
 
 #[test]
 fn a_service_that_is_not_configured_gets_no_calls() {
     let mut instance = instance();
     // The fixture passes when a call is refused.
-    assert_eq!(on_request(&mut instance, 1, "/k").unwrap(), Step::Done(Verdict::Pass(Vec::new())));
+    assert_eq!(on_request(&mut instance, 1, "/k").unwrap(), Step::Pass(pass()));
     assert!(instance.take_calls().is_empty());
 }
 
@@ -143,34 +220,53 @@ fn a_service_that_is_not_configured_gets_no_calls() {
 fn hooks_of_unknown_streams_pass() {
     let mut instance = instance();
     let headers = Arc::new(HeaderMap::new());
-    assert_eq!(instance.on_response_headers(9, 200, headers, 0).unwrap(), Step::Done(Verdict::Pass(Vec::new())));
-    assert_eq!(instance.on_request_body(9, b"", true, 0).unwrap(), BodyStep::Pass);
-    instance.on_redis_reply(77, ok(), 0).unwrap();
+    assert_eq!(instance.on_response_headers(9, head(200), headers, NOW).unwrap(), Step::Pass(Pass::default()));
+    assert_eq!(instance.on_request_body(9, piece(b"", true), NOW).unwrap(), Step::Pass(Pass::default()));
+    instance.on_redis_reply(77, ok(), NOW).unwrap();
 }
 
 #[test]
-fn bodies_are_held_and_freed() {
+fn bodies_are_held_and_freed_and_changed() {
     let mut instance = instance();
     on_request(&mut instance, 1, "/p").unwrap();
-    assert_eq!(instance.on_request_body(1, b"a", false, 0).unwrap(), BodyStep::Hold);
-    assert_eq!(instance.on_request_body(1, b"long", false, 0).unwrap(), BodyStep::Pass);
-    assert_eq!(instance.on_request_body(1, b"", true, 0).unwrap(), BodyStep::Hold);
+    assert_eq!(instance.on_request_body(1, piece(b"a", false), NOW).unwrap(), Step::Wait);
+    assert_eq!(instance.on_request_body(1, piece(b"long", false), NOW).unwrap(), Step::Pass(pass()));
+    let changed = |body| Step::Pass(Pass { body, ..pass() });
+    assert_eq!(instance.on_request_body(1, piece(b"R", false), NOW).unwrap(), changed(BodyChange::Replace(b"no".to_vec())));
+    assert_eq!(instance.on_request_body(1, piece(b"E", false), NOW).unwrap(), changed(BodyChange::End(b"no".to_vec())));
+    assert_eq!(instance.on_request_body(1, piece(b"", true), NOW).unwrap(), Step::Wait);
     let call = instance.take_calls().remove(0);
-    instance.on_redis_reply(call.id, Err(CallError::Connect), 0).unwrap();
+    instance.on_redis_reply(call.id, Err(CallError::Connect), NOW).unwrap();
     let outcomes = instance.take_outcomes();
     assert_eq!((outcomes[0].0, status(&outcomes[0].1)), (1, 504));
 }
 
 #[test]
-fn a_response_that_has_begun_cannot_be_replaced() {
+fn what_is_watched_goes_on_whatever_the_filter_says() {
+    let mut instance = configured(b"pw");
+    on_request(&mut instance, 1, "/p").unwrap();
+    let watched = Wants { request_body: Interest::Watch, response_body: Interest::Watch, ..ALL };
+    for bytes in [b"a".as_slice(), b"long", b"R", b"E"] {
+        let step = instance.on_response_body(1, piece(bytes, false), NOW).unwrap();
+        assert_eq!(step, Step::Pass(Pass { wants: watched, ..Pass::default() }), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_response_is_replaced_before_its_body_begins_and_not_after() {
     let mut instance = instance();
     on_request(&mut instance, 1, "/p").unwrap();
-    assert_eq!(instance.on_response_body(1, b"", true, 0).unwrap(), BodyStep::Hold);
+    let Step::Respond(response) = instance.on_response_headers(1, head(502), Arc::default(), NOW).unwrap() else { panic!() };
+    assert_eq!(response.status, 418);
+
+    on_request(&mut instance, 2, "/p").unwrap();
+    assert_eq!(instance.on_response_body(2, piece(b"", true), NOW).unwrap(), Step::Wait);
     let call = instance.take_calls().remove(0);
-    instance.on_redis_reply(call.id, Err(CallError::Connect), 0).unwrap();
-    assert!(instance.take_outcomes().is_empty());
+    instance.on_redis_reply(call.id, Err(CallError::Connect), NOW).unwrap();
+    // It was answered too late, and passes.
+    assert!(matches!(&instance.take_outcomes()[..], [(2, Outcome::Pass(_))]));
     // Nor does a request's body come after its response.
-    assert_eq!(instance.on_request_body(1, b"", true, 0).unwrap(), BodyStep::Pass);
+    assert_eq!(instance.on_request_body(2, piece(b"", true), NOW).unwrap(), Step::Pass(pass()));
     assert!(instance.take_calls().is_empty());
 }
 
@@ -183,7 +279,7 @@ fn a_trap_is_an_error_and_ends_the_instance() {
     let again = on_request(&mut instance, 2, "/p").unwrap_err();
     assert!(again.to_string().contains("trapped before"), "{again}");
     let mut fresh = Instance::new(module()).unwrap();
-    assert!(matches!(fresh.configure(b"t"), Err(ConfigureError::Trap(_))));
+    assert!(matches!(fresh.configure(b"t", NOW), Err(ConfigureError::Trap(_))));
 }
 
 #[test]
@@ -197,7 +293,7 @@ fn saying_respond_without_an_answer_breaks_the_contract() {
 fn a_runaway_call_is_stopped() {
     let limits = InstanceLimits { call_time: Duration::from_millis(100), ..InstanceLimits::default() };
     let mut instance = Instance::with_limits(module(), limits).unwrap();
-    instance.configure(b"p").unwrap();
+    instance.configure(b"p", NOW).unwrap();
     let trap = on_request(&mut instance, 1, "/l").unwrap_err();
     assert!(trap.to_string().contains("too long"), "{trap}");
 }
@@ -207,7 +303,7 @@ fn memory_is_bounded_and_counted() {
     const MIB: usize = 1024 * 1024;
     let limits = InstanceLimits { memory_bytes: 8 * MIB, ..InstanceLimits::default() };
     let mut instance = Instance::with_limits(module(), limits).unwrap();
-    instance.configure(b"p").unwrap();
+    instance.configure(b"p", NOW).unwrap();
     assert_eq!(instance.memory_bytes(), 2 * 65_536);
     // The fixture allocates until it gets no more.
     let trap = on_request(&mut instance, 1, "/m").unwrap_err();
@@ -230,7 +326,7 @@ fn a_large_configuration_gets_the_memory_that_it_needs() {
     assert!(json.len() > 6_500_000, "{}", json.len());
     let module = Module::embedded().unwrap();
     let mut instance = Instance::new(&module).unwrap();
-    instance.configure(&json).unwrap_or_else(|error| panic!("{:.500}", error.to_string()));
+    instance.configure(&json, NOW).unwrap_or_else(|error| panic!("{:.500}", error.to_string()));
     // And there is room for requests beside it.
     on_request(&mut instance, 1, "/").unwrap();
 }
@@ -239,7 +335,7 @@ fn a_large_configuration_gets_the_memory_that_it_needs() {
 fn a_configuration_that_takes_too_long_is_a_mistake_in_words() {
     let json = many_entries(20_000, |index| format!("regexp:^user-{index}-[a-z]+$"));
     let limits = InstanceLimits { configure_time: Duration::from_millis(100), ..InstanceLimits::default() };
-    let error = Instance::with_limits(&Module::embedded().unwrap(), limits).unwrap().configure(&json).unwrap_err();
+    let error = Instance::with_limits(&Module::embedded().unwrap(), limits).unwrap().configure(&json, NOW).unwrap_err();
     assert!(matches!(&error, ConfigureError::Invalid(_)), "{error}");
     assert!(error.to_string().contains("takes more than 0.1 s of CPU time to read: expected fewer"), "{error}");
 }

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use slidegate::{
-    BodyStep, CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, ReplyFuture, StartError, Stream, Value,
-    Verdict, Worker, WorkerOptions,
+    BodyStep, CallError, Coding, HeaderEdit, Origin, RedisConnection, RedisDirectory, RedisService, RedisTransport, Released, Reply,
+    ReplyFuture, ResponseHead, StartError, Stream, Value, Verdict, Wants, Worker, WorkerOptions,
 };
 use tokio::sync::oneshot;
 
@@ -63,6 +64,23 @@ async fn waiting(worker: &Worker, redis: &ByHand) -> (Arc<Stream>, tokio::task::
         tokio::task::yield_now().await;
     }
     (stream, verdict)
+}
+
+fn head(status: u16) -> ResponseHead {
+    ResponseHead { status, origin: Origin::Upstream, end: false }
+}
+
+async fn on_response(stream: &Stream, status: u16) -> Verdict {
+    stream.on_response_headers(head(status), &HeaderMap::new()).await
+}
+
+fn piece(stream: &Stream, bytes: &'static [u8], end: bool) -> BodyStep {
+    stream.on_request_body(Bytes::from_static(bytes), Coding::Identity, end)
+}
+
+/// What is sent on.
+fn sent(pieces: &[&'static [u8]], end: bool) -> BodyStep {
+    BodyStep::Pass(Released { edits: Vec::new(), pieces: pieces.iter().map(|bytes| Bytes::from_static(bytes)).collect(), end })
 }
 
 fn pong() -> Result<Reply, CallError> {
@@ -156,9 +174,10 @@ async fn hooks_that_are_not_asked_for_are_not_called() {
     let worker = worker(b"r", ByHand::default());
     let stream = worker.open(request("/p"));
     stream.on_request().await;
+    assert_eq!(stream.wants(), Wants::default());
     // The fixture would trap at this status.
-    assert_eq!(stream.on_response_headers(599, &HeaderMap::new()).await, Verdict::Pass(Vec::new()));
-    assert_eq!(stream.on_request_body(b"a", false).await, BodyStep::Pass);
+    assert_eq!(on_response(&stream, 599).await, Verdict::Pass(Vec::new()));
+    assert_eq!(piece(&stream, b"a", false), sent(&[b"a"], false));
     assert_eq!(worker.traps(), 0);
 }
 
@@ -166,15 +185,86 @@ async fn hooks_that_are_not_asked_for_are_not_called() {
 async fn later_hooks_see_their_stream_and_fail_like_the_first() {
     let worker = worker(b"rh", ByHand::default());
     let stream = worker.open(request("/p"));
-    assert_eq!(stream.on_response_headers(200, &HeaderMap::new()).await, Verdict::Pass(Vec::new()));
+    assert_eq!(on_response(&stream, 200).await, Verdict::Pass(Vec::new()));
     stream.on_request().await;
-    let Verdict::Pass(edits) = stream.on_response_headers(200, &HeaderMap::new()).await else { panic!() };
+    let Verdict::Pass(edits) = on_response(&stream, 200).await else { panic!() };
     assert_eq!(edits.len(), 1);
     let other = worker.open(request("/p"));
     other.on_request().await;
-    assert_eq!(status(&other.on_response_headers(599, &HeaderMap::new()).await), 503);
+    assert_eq!(status(&on_response(&other, 599).await), 503);
     // The first stream's instance is gone, so it goes on without it.
-    assert_eq!(stream.on_response_body(b"", true).await, BodyStep::Pass);
+    assert_eq!(stream.on_response_body(Bytes::new(), Coding::Identity, true), sent(&[], true));
+}
+
+#[tokio::test]
+async fn what_was_said_of_a_response_to_come_is_done_to_whatever_comes() {
+    let edited = |verdict: &Verdict| match verdict {
+        Verdict::Pass(edits) => matches!(&edits[..], [HeaderEdit::Set(header)] if header.name == "x-edited"),
+        Verdict::Respond(response) => response.headers.iter().any(|header| header.name == "x-edited"),
+    };
+    let without_hooks = worker(b"p", ByHand::default());
+    let stream = without_hooks.open(request("/d"));
+    assert_eq!(stream.on_request().await, Verdict::Pass(Vec::new()));
+    assert!(edited(&on_response(&stream, 200).await));
+    assert_eq!(on_response(&stream, 200).await, Verdict::Pass(Vec::new()), "once");
+    // An answer in place of the upstream's has it too, and the fixture, which sets the same, sees it.
+    let with_hooks = worker(b"ph", ByHand::default());
+    let stream = with_hooks.open(request("/d"));
+    stream.on_request().await;
+    let replaced = on_response(&stream, 502).await;
+    assert!(status(&replaced) == 418 && edited(&replaced), "{replaced:?}");
+    assert_eq!(stream.wants(), Wants::default());
+}
+
+#[tokio::test]
+async fn the_time_that_a_filter_waits_for_comes() {
+    let worker = worker(b"p", ByHand::default());
+    assert!(matches!(decide(&worker, "/a").await, Verdict::Pass(edits) if edits.len() == 1));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_let_go_sends_what_is_left() {
+    let redis = ByHand::default();
+    drop(worker(b"p", redis.clone()));
+    assert_eq!(redis.pending(), 1);
+}
+
+#[tokio::test]
+async fn pieces_are_kept_freed_replaced_and_ended() {
+    let worker = worker(b"ph", ByHand::default());
+    let begun = async || {
+        let stream = worker.open(request("/p"));
+        stream.on_request().await;
+        stream
+    };
+    let stream = begun().await;
+    assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
+    assert_eq!(piece(&stream, b"b", false), BodyStep::Wait);
+    assert_eq!(piece(&stream, b"long", false), sent(&[b"a", b"b", b"long"], false));
+    assert_eq!(piece(&stream, b"c", false), BodyStep::Wait);
+    assert_eq!(piece(&stream, b"R", false), sent(&[b"no"], false));
+    assert_eq!(piece(&stream, b"E", false), sent(&[b"no"], true));
+    let stream = begun().await;
+    assert!(matches!(piece(&stream, b"X", false), BodyStep::Respond(response) if response.status == 418));
+    // The response's headers end what is held of the request.
+    let stream = begun().await;
+    assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
+    on_response(&stream, 200).await;
+    assert_eq!(stream.request_released().await, sent(&[b"a"], false));
+    // Of a response, it is too late for an answer.
+    assert_eq!(stream.on_response_body(Bytes::from_static(b"X"), Coding::Identity, false), sent(&[b"X"], false));
+}
+
+#[tokio::test]
+async fn the_filter_sees_responses_as_their_clients_will() {
+    let worker = worker(b"p", ByHand::default());
+    let stream = worker.open(request("/d"));
+    stream.on_request().await;
+    let mut headers = HeaderMap::new();
+    headers.insert("x-edited", HeaderValue::from_static("upstream"));
+    let Verdict::Pass(edits) = stream.on_response_headers(head(200), &headers).await else { panic!() };
+    slidegate::apply_edits(&edits, &mut headers);
+    assert_eq!(headers["x-edited"], "yes");
 }
 
 #[tokio::test]
@@ -184,15 +274,13 @@ async fn the_last_piece_of_a_body_waits_for_its_decision() {
     for (reply, expected) in [(pong(), None), (Err(CallError::Connect), Some(504))] {
         let stream = Arc::new(worker.open(request("/p")));
         stream.on_request().await;
-        assert_eq!(stream.on_request_body(b"a", false).await, BodyStep::Hold);
-        let runner = Arc::clone(&stream);
-        let last = tokio::spawn(async move { runner.on_request_body(b"", true).await });
-        while redis.pending() == 0 {
-            tokio::task::yield_now().await;
-        }
+        assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
+        assert_eq!(piece(&stream, b"", true), BodyStep::Wait);
         redis.next().send(reply).unwrap();
-        match (last.await.unwrap(), expected) {
-            (BodyStep::Pass, None) => {}
+        match (stream.request_released().await, expected) {
+            (BodyStep::Pass(Released { edits, pieces, end: true }), None) => {
+                assert_eq!((edits.len(), &pieces[..]), (1, &[Bytes::from_static(b"a")][..]));
+            }
             (BodyStep::Respond(response), Some(status)) => assert_eq!(response.status, status),
             (step, _) => panic!("{step:?}"),
         }

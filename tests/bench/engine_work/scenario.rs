@@ -48,7 +48,6 @@ pub(crate) enum Expected {
 pub(crate) struct Requests {
     pub(super) requests: Vec<Arc<HttpRequest>>,
     pub(super) at: usize,
-    response_headers: Arc<HeaderMap>,
 }
 
 // === impl Store ===
@@ -157,7 +156,7 @@ impl Scenario {
 
     pub(super) fn requests(&self) -> Requests {
         let requests = (0..self.values).map(|n| Arc::new(request(self.field.map(|(name, value)| (name, value(n)))))).collect();
-        Requests { requests, at: 0, response_headers: Arc::new(HeaderMap::new()) }
+        Requests { requests, at: 0 }
     }
 }
 
@@ -167,10 +166,6 @@ impl Requests {
     /// How many keys they meet, at most.
     pub(super) fn keys(&self) -> usize {
         self.requests.len()
-    }
-
-    pub(super) fn response_headers(&self) -> Arc<HeaderMap> {
-        Arc::clone(&self.response_headers)
     }
 }
 

@@ -13,7 +13,9 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use slidegate::{Module, Request as HostRequest, StartError, Verdict, Worker, WorkerOptions, apply_edits};
+use slidegate::{
+    Header, Module, Moment, Origin, Request as HostRequest, ResponseHead, StartError, Verdict, Worker, WorkerOptions, apply_edits,
+};
 use slidegate_engine::window::script::ADMIT;
 
 use tokio::runtime::Runtime;
@@ -88,7 +90,7 @@ impl Runner for ComponentRunner {
             stations.insert(service, station);
         }
         let hands = Arc::clone(&clock);
-        let options = WorkerOptions { clock: Arc::new(move || hands.load(Ordering::SeqCst) * 1_000), ..WorkerOptions::default() };
+        let options = WorkerOptions { clock: Arc::new(move || moment(hands.load(Ordering::SeqCst))), ..WorkerOptions::default() };
         let options = options.with_redis(Transport(stations));
         let _inside = self.runtime.enter();
         let worker = Worker::start(&self.module, &case.config, options).map_err(|error| match error {
@@ -185,19 +187,19 @@ async fn exchange(worker: &Worker, request: &Request, upstream: &[(String, Vec<u
         Verdict::Pass(edits) => {
             assert!(edits.is_empty(), "the request's headers are to be changed: {edits:?}");
             let mut headers = header_map(upstream.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
-            edit(&stream, UPSTREAM_STATUS, &mut headers).await;
+            edit(&stream, &mut headers).await;
             Seen::Pass { headers: listed(&headers) }
         }
         Verdict::Respond(response) => {
-            let mut headers = header_map(response.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice())));
-            edit(&stream, response.status, &mut headers).await;
+            let headers = header_map(response.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice())));
             Seen::Refuse { status: response.status, body: response.body, headers: listed(&headers) }
         }
     }
 }
 
-async fn edit(stream: &slidegate::Stream, status: u16, headers: &mut HeaderMap) {
-    match stream.on_response_headers(status, headers).await {
+async fn edit(stream: &slidegate::Stream, headers: &mut HeaderMap) {
+    let head = ResponseHead { status: UPSTREAM_STATUS, origin: Origin::Upstream, end: true };
+    match stream.on_response_headers(head, headers).await {
         Verdict::Pass(edits) => apply_edits(&edits, headers),
         Verdict::Respond(response) => panic!("a response is answered with {response:?}"),
     }
@@ -215,6 +217,11 @@ fn header_map<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> HeaderMa
 
 fn listed(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// A time of a case, in microseconds, on both clocks.
+fn moment(us: u64) -> Moment {
+    Moment { monotonic: us * 1_000, wall: us * 1_000 }
 }
 
 /// A request of a case, as the host library shows it to the component.
@@ -239,6 +246,10 @@ impl HostRequest for Shown {
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         self.0.header_values(name)
+    }
+
+    fn headers(&self) -> Vec<Header> {
+        self.0.headers.iter().map(|(name, value)| Header { name: name.clone(), value: value.clone() }).collect()
     }
 
     fn source_address(&self) -> Option<SocketAddr> {

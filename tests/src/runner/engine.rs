@@ -87,11 +87,12 @@ impl EngineSession {
                         assert_eq!(stream, self.last_stream, "a stream was settled that does not wait");
                         assert!(settled.replace(verdict).is_none(), "a stream was settled twice");
                     }
-                    Effect::Record(event) => assert!(event.metric < self.engine.metrics().len(), "a metric that was not announced"),
                     Effect::Annotate { .. } | Effect::Log { .. } => {}
                     Effect::Wait { .. } => break,
                 }
             }
+            let known = self.engine.metrics().len();
+            assert!(self.engine.take_metrics().iter().all(|change| change.metric < known), "a metric that was not announced");
             if replies.is_empty() {
                 return settled;
             }

@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     redis::Value,
     rule::samples::Sample,
-    telemetry::{MetricEvent, MetricKind},
+    telemetry::{MetricKind, MetricValue},
     verdict::HeaderEdit,
 };
 
@@ -118,12 +118,19 @@ fn raised(engine: &mut Engine) -> Vec<String> {
 }
 
 fn recorded(engine: &mut Engine, is_wanted: impl Fn(&Metric) -> bool) -> Vec<String> {
-    let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
-    let spelt = |event: &MetricEvent| {
-        let metric = &engine.metrics()[event.metric];
-        is_wanted(metric).then(|| format!("{} {} {}", metric.name, metric.labels.last().unwrap().1, event.value))
+    let spelt =
+        |(metric, value): &(Metric, u64)| is_wanted(metric).then(|| format!("{} {} {value}", metric.name, metric.labels.last().unwrap().1));
+    changes(engine).iter().filter_map(spelt).collect()
+}
+
+/// The metrics that changed, and by how much; gauges, what they are; histograms, the sum of their values.
+fn changes(engine: &mut Engine) -> Vec<(Metric, u64)> {
+    let changes = engine.take_metrics();
+    let value = |value: &MetricValue| match value {
+        MetricValue::Counter(value) | MetricValue::Gauge(value) => *value,
+        MetricValue::Histogram(buckets) => buckets.iter().map(|bucket| bucket.sum_us).sum(),
     };
-    events.iter().filter_map(spelt).collect()
+    changes.iter().map(|change| (engine.metrics()[change.metric].clone(), value(&change.value))).collect()
 }
 
 fn lines(engine: &mut Engine) -> Vec<String> {
@@ -372,8 +379,7 @@ fn who_refuses_without_asking_is_counted_too() {
     ]});
     let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
     let of_items = |engine: &mut Engine| -> Vec<String> {
-        let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
-        let metrics = events.iter().map(|event| &engine.metrics()[event.metric]);
+        let metrics = changes(engine).into_iter().map(|(metric, _)| metric);
         metrics.filter(|metric| metric.name == "slidegate_item_decisions_total").map(|metric| format!("{:?}", metric.labels)).collect()
     };
     assert!(matches!(engine.on_request(1, &request(), 0), Step::Respond(_)));

@@ -149,6 +149,7 @@ impl From<CallError> for Cause {
             CallError::Connect | CallError::Disconnected | CallError::UnknownService => Cause::Connect,
             CallError::Timeout => Cause::Timeout,
             CallError::Protocol => Cause::BadReply,
+            CallError::Refused => Cause::UnknownCommand,
         }
     }
 }

@@ -11,7 +11,7 @@ pub enum LogLevel {
     Warn,
 }
 
-/// What a metric does with the values that are recorded.
+/// What a metric does with its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
     /// Adds them up.
@@ -20,15 +20,6 @@ pub enum MetricKind {
     Gauge,
     /// Counts them by their size: microseconds, though the name says seconds.
     Histogram,
-}
-
-/// A value to record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MetricEvent {
-    /// Index into [`Engine::metrics`](crate::Engine::metrics).
-    pub metric: usize,
-    /// By how much a counter rises, at least 1; what a gauge is; how many microseconds it took.
-    pub value: u64,
 }
 
 /// How a decision came out, for `slidegate_decisions_total`.

@@ -173,7 +173,7 @@ mod tests {
         for piece in pieces {
             sender.try_send(Ok(Frame::data(piece))).expect("the channel has room");
         }
-        let source = Source::Filtered { pieces: receiver, length: Some(length) };
+        let source = Source::Filtered { pieces: receiver, length: Some(length), is_counted: false };
         let body = RequestBody::new(source, Arc::new(Upload::new()), Duration::from_secs(60), Limits::default(), None);
         Replay::new(body, 1000)
     }

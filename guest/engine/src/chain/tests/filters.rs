@@ -308,13 +308,8 @@ fn policies_of_one_name_are_counted_together_whichever_filter_has_them() {
     for stream in 0..6 {
         engine.on_request(stream, &request(), 0);
     }
-    let mut of_rules = Vec::new();
-    while let Some(event) = engine.shared.telemetry.take_event() {
-        let metric = &engine.metrics()[event.metric];
-        if metric.name == "slidegate_decisions_total" {
-            of_rules.push(format!("{} {} {}", metric.labels[0].1, metric.labels[1].1, event.value));
-        }
-    }
+    let decisions = changes(&mut engine).into_iter().filter(|(metric, _)| metric.name == "slidegate_decisions_total");
+    let mut of_rules: Vec<_> = decisions.map(|(metric, value)| format!("{} {} {value}", metric.labels[0].1, metric.labels[1].1)).collect();
     of_rules.sort();
     assert_eq!(of_rules, ["other admitted 5", "r admitted 5", "r admitted 5", "r refused 1"]);
 }

@@ -67,8 +67,7 @@ fn each_rule_of_a_decision_is_counted() {
     let mut counted = |headers: &[&'static str]| {
         let headers = headers.iter().map(|name| (*name, b"v".to_vec())).collect();
         engine.on_request(1, &Sample { headers, ..request() }, 0);
-        let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
-        let of_items = events.iter().map(|event| &engine.metrics()[event.metric]).filter(|metric| metric.name.contains("item"));
+        let of_items = changes(&mut engine).into_iter().map(|(metric, _)| metric).filter(|metric| metric.name.contains("item"));
         of_items.map(|metric| format!("{} {}", metric.labels[1].1, metric.labels[2].1)).collect::<Vec<_>>()
     };
     assert_eq!(counted(&["a", "dry"]), ["global_threshold admitted", "1 admitted", "3 admitted"]);
@@ -96,11 +95,9 @@ fn who_would_refuse_for_what_is_missing_and_only_tries_is_counted() {
     };
     let with_a = || Sample { headers: vec![("a", b"v".to_vec())], ..request() };
     let decisions = |engine: &mut Engine| {
-        let events: Vec<_> = core::iter::from_fn(|| engine.shared.telemetry.take_event()).collect();
-        let metrics = events.iter().map(|event| (&engine.metrics()[event.metric], event.value));
-        let decisions = metrics.filter(|(metric, _)| metric.name.ends_with("decisions_total"));
+        let decisions = changes(engine).into_iter().filter(|(metric, _)| metric.name.ends_with("decisions_total"));
         let labels = |metric: &Metric| metric.labels[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>().join(" ");
-        decisions.map(|(metric, value)| format!("{} {value}", labels(metric))).collect::<Vec<_>>()
+        decisions.map(|(metric, value)| format!("{} {value}", labels(&metric))).collect::<Vec<_>>()
     };
     let mut alone = config(json!([tries]), false);
     assert_eq!(alone.on_request(1, &request(), 0), Step::Pass(Edits::default()));

@@ -26,6 +26,7 @@ struct State {
     headers: RefCell<Vec<(String, String)>>,
     properties: RefCell<BTreeMap<(u32, String), Vec<u8>>>,
     counters: RefCell<Vec<String>>,
+    values: RefCell<Vec<u64>>,
     passed_ns: Cell<u64>,
     init_refused: Cell<bool>,
     call_refused: Cell<Option<Status>>,
@@ -41,13 +42,13 @@ impl Fake {
         call()
     }
 
-    /// What was asked since the last time, without the counter of calls, which the calls themselves show, those of single rules, and durations.
+    /// What was asked since the last time, without the counter of calls, which the calls themselves show, and those of single rules.
     pub(super) fn take_events(&self) -> Vec<String> {
         let events = self.0.events.take();
         let is_shown = |event: &String| {
-            let is_call = event == "raise service.redis_dns.metric.slidegate_redis_calls_total 1";
+            let is_call = event.starts_with("raise service.redis_dns.metric.slidegate_redis_calls_total ");
             let is_of_item = event.starts_with("raise ") && event.contains(".item.");
-            !is_call && !is_of_item && !event.starts_with("record ")
+            !is_call && !is_of_item
         };
         events.into_iter().filter(is_shown).map(short).collect()
     }
@@ -55,6 +56,11 @@ impl Fake {
     /// How metrics were changed since the last time.
     pub(super) fn take_changes(&self) -> Vec<String> {
         self.0.events.take().into_iter().filter(|event| event.starts_with("raise ")).collect()
+    }
+
+    /// What was recorded in histograms since the last time.
+    pub(super) fn take_values(&self) -> Vec<u64> {
+        self.0.values.take()
     }
 
     pub(super) fn set_reply(&self, bytes: &[u8]) {
@@ -207,8 +213,7 @@ impl Gateway for Fake {
         self.note(format!("raise {name} {delta}"));
     }
 
-    fn record_metric(&self, id: u32, _: u64) {
-        let name = self.0.counters.borrow()[id as usize - 1].clone();
-        self.note(format!("record {name}"));
+    fn record_metric(&self, _: u32, value: u64) {
+        self.0.values.borrow_mut().push(value);
     }
 }

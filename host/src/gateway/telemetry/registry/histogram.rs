@@ -41,11 +41,15 @@ impl Buckets {
 
 impl HistogramFn for Buckets {
     fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    fn record_many(&self, value: f64, count: usize) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
-        if let Some(count) = self.counts.get(bucket) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(counted) = self.counts.get(bucket) {
+            counted.fetch_add(count as u64, Ordering::Relaxed);
         }
-        let add = |bits| Some((f64::from_bits(bits) + value).to_bits());
+        let add = |bits| Some((f64::from_bits(bits) + value * count as f64).to_bits());
         // The closure always has a new value, so this does not fail.
         let _ = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }

@@ -20,7 +20,8 @@ fn every_kind_is_written_as_prometheus_reads_it() {
     registry.register_counter(&key("a_total", &[]), &OWN).absolute(7);
     registry.register_gauge(&key("b", &[]), &OWN).set(0.25);
     let seconds = registry.register_histogram(&key("seconds", &[("r", "1")]), &OWN);
-    [0.25, 0.5, 0.75, 2.0].into_iter().for_each(|value| seconds.record(value));
+    seconds.record_many(0.375, 2);
+    [0.75, 2.0].into_iter().for_each(|value| seconds.record(value));
     let expected = "# HELP a_total Back\\\\slash and\\nline
 # TYPE a_total counter
 a_total 7

@@ -1,12 +1,16 @@
-//! The `telemetry` import: log lines go to `tracing`, metrics to whatever recorder the process
-//! installed for the `metrics` crate before the instance defined them.
+//! The `system` import: log lines go to `tracing`, random bytes come from the cryptographic library that TLS uses.
 
 use std::borrow::Cow;
 
-use wasmtime::Result;
+use rustls::crypto::ring;
+use wasmtime::{Result, bail, ensure};
 
 use super::context::Ctx;
-use crate::bindings::slidegate::filter::telemetry::{Host, Level, MetricKind};
+use crate::bindings::slidegate::filter::system::{Host, Level};
+use crate::bindings::slidegate::filter::types::MonotonicNs;
+
+/// Most random bytes of one call.
+const RANDOM_BYTES_MAX: u32 = 1_024;
 
 /// Most bytes of a log line; the rest is cut off.
 const LINE_BYTES_MAX: usize = 4_096;
@@ -26,13 +30,18 @@ impl Host for Ctx {
         Ok(())
     }
 
-    fn define_metric(&mut self, kind: MetricKind, name: String, help: String, labels: Vec<(String, String)>) -> Result<u32> {
-        Ok(self.metrics.define(kind, name, help, labels))
+    fn wake_at(&mut self, at: MonotonicNs) -> Result<()> {
+        self.ask_to_wake(at);
+        Ok(())
     }
 
-    fn record_metric(&mut self, metric: u32, value: u64) -> Result<()> {
-        self.metrics.record(metric, value);
-        Ok(())
+    fn random_bytes(&mut self, len: u32) -> Result<Vec<u8>> {
+        ensure!(len <= RANDOM_BYTES_MAX, "more than {RANDOM_BYTES_MAX} random bytes at once");
+        let mut bytes = vec![0; len as usize];
+        if ring::default_provider().secure_random.fill(&mut bytes).is_err() {
+            bail!("the machine has no random bytes to give");
+        }
+        Ok(bytes)
     }
 }
 
@@ -53,6 +62,24 @@ fn is_unprintable(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_bytes_differ_and_are_bounded() {
+        let mut ctx = Ctx::new();
+        let [one, other] = [(); 2].map(|()| ctx.random_bytes(32).unwrap());
+        assert!(one.len() == 32 && one != other);
+        assert!(ctx.random_bytes(0).unwrap().is_empty());
+        assert!(ctx.random_bytes(RANDOM_BYTES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn of_several_times_to_wake_at_the_earliest_counts() {
+        let mut ctx = Ctx::new();
+        [5, 3, 9].into_iter().for_each(|at| ctx.wake_at(at).unwrap());
+        assert_eq!(ctx.next_wake(), Some(3));
+        ctx.wakes();
+        assert_eq!(ctx.next_wake(), None);
+    }
 
     #[test]
     fn log_lines_stay_lines() {

@@ -1,0 +1,136 @@
+//! Which parts of requests the rules look at.
+
+use alloc::{
+    collections::BTreeSet,
+    string::{String, ToString},
+};
+
+use crate::rule::{Policy, Ruleset, Scope, Source, hits};
+
+/// Parts of requests. An adapter need not be able to show any other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// The method.
+    pub method: bool,
+    /// The path with its query.
+    pub path: bool,
+    /// The host that the request is for.
+    pub authority: bool,
+    /// The peer's address.
+    pub source_address: bool,
+    /// The route that the host chose.
+    pub route_name: bool,
+    /// The upstream that the host chose.
+    pub service_name: bool,
+    /// Headers by their names, in lower case.
+    pub headers: BTreeSet<String>,
+}
+
+impl Uses {
+    /// Those that these rules look at.
+    pub(crate) fn of<'a>(rulesets: impl Iterator<Item = &'a Ruleset>) -> Uses {
+        let mut uses = Uses::default();
+        for ruleset in rulesets {
+            ruleset.scoped.iter().for_each(|(scope, _)| uses.add_scope(scope));
+            ruleset.policies().for_each(|policy| uses.add_policy(policy));
+        }
+        uses
+    }
+
+    fn add_scope(&mut self, scope: &Scope) {
+        match scope {
+            Scope::Route(_) | Scope::RoutePrefix(_) => self.route_name = true,
+            Scope::RouteAndService(..) => (self.route_name, self.service_name) = (true, true),
+            Scope::Domain(_) => self.authority = true,
+            Scope::Service(_) => self.service_name = true,
+        }
+    }
+
+    fn add_policy(&mut self, policy: &Policy) {
+        let exempt = &policy.exempt;
+        self.route_name |= !exempt.routes.is_empty();
+        self.method |= !exempt.methods.is_empty();
+        self.source_address |= !exempt.networks.is_empty();
+        self.headers.extend(exempt.headers.iter().map(|(name, _)| name.clone()));
+        for item in &policy.items {
+            match &item.limit_by.source {
+                Source::Ip(client) => {
+                    self.source_address = true;
+                    self.headers.extend(client.header.clone());
+                }
+                Source::Header(name) => self.add_header(name),
+                Source::Consumer => self.add_header(hits::CONSUMER),
+                Source::Param(_) => self.path = true,
+                Source::Cookie(_) => self.add_header("cookie"),
+            }
+        }
+    }
+
+    fn add_header(&mut self, name: &str) {
+        match name {
+            ":authority" => self.authority = true,
+            ":path" | hits::PATH_ONLY => self.path = true,
+            ":method" => self.method = true,
+            name => {
+                self.headers.insert(name.to_string());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::Config;
+
+    fn uses(document: &Value) -> Uses {
+        let config = Config::read(document.to_string().as_bytes()).expect("the configuration is good");
+        Uses::of(config.filters.iter().map(AsRef::as_ref))
+    }
+
+    fn by(name: &str, value: &str) -> Uses {
+        let key = if name.ends_with("ip") { "0.0.0.0/0" } else { "*" };
+        uses(&json!({"rule_name": "r", "rule_items": [{name: value, "limit_keys": [{"key": key, "query_per_day": 1}]}]}))
+    }
+
+    fn header(name: &str) -> Uses {
+        Uses { headers: BTreeSet::from([name.into()]), ..Uses::default() }
+    }
+
+    #[test]
+    fn a_threshold_looks_at_nothing() {
+        assert_eq!(uses(&json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}})), Uses::default());
+    }
+
+    #[test]
+    fn rules_look_at_what_they_count_by() {
+        let path = || Uses { path: true, ..Uses::default() };
+        for (name, value, expected) in [
+            ("limit_by_per_header", "X-Api-Key", header("x-api-key")),
+            ("limit_by_per_header", ":authority", Uses { authority: true, ..Uses::default() }),
+            ("limit_by_per_header", ":method", Uses { method: true, ..Uses::default() }),
+            ("limit_by_per_header", ":path", path()),
+            ("limit_by_per_param", "q", path()),
+            ("limit_by_per_cookie", "sid", header("cookie")),
+            ("limit_by_per_consumer", "", header("x-mse-consumer")),
+            ("limit_by_per_ip", "from-remote-addr", Uses { source_address: true, ..Uses::default() }),
+            ("limit_by_per_ip", "from-header-x-real-ip", Uses { source_address: true, ..header("x-real-ip") }),
+        ] {
+            assert_eq!(by(name, value), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn so_do_scopes_and_exemptions() {
+        let policy = |scope: &str| json!({scope: ["a"], "rule_name": scope, "global_threshold": {"query_per_day": 1}});
+        let scoped = |scope: &str| uses(&json!({"_rules_": [policy(scope)]}));
+        assert_eq!(scoped("_match_domain_"), Uses { authority: true, ..Uses::default() });
+        assert_eq!(scoped("_match_route_"), Uses { route_name: true, ..Uses::default() });
+        assert_eq!(scoped("_match_service_"), Uses { service_name: true, ..Uses::default() });
+        let exempt = json!({"methods": ["OPTIONS"], "networks": ["10.0.0.0/8"], "routes": ["a"], "headers": {"x-probe": "1"}});
+        let exempting = uses(&json!({"rule_name": "r", "exempt": exempt, "global_threshold": {"query_per_day": 1}}));
+        assert_eq!(exempting, Uses { method: true, source_address: true, route_name: true, ..header("x-probe") });
+    }
+}

@@ -122,7 +122,9 @@ impl Engine {
                 return effect;
             }
             let Some((waiter, settled)) = self.shared.settled.pop_front() else { break };
-            self.settle(waiter, settled, requests, now_ns);
+            if let Some(effect) = self.settle(waiter, settled, requests, now_ns) {
+                return effect;
+            }
         }
         if let Some((level, line)) = self.shared.telemetry.take_line() {
             return Effect::Log { level, line };
@@ -187,11 +189,11 @@ impl Engine {
         Step::Pass(edits)
     }
 
-    /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know.
-    fn settle(&mut self, waiter: Waiter, Settled { verdict, note }: Settled, requests: &impl Requests, now_ns: u64) {
+    /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know. Returns what that has to do first.
+    fn settle(&mut self, waiter: Waiter, Settled { verdict, note }: Settled, requests: &impl Requests, now_ns: u64) -> Option<Effect> {
         let stream = waiter.stream;
         // It may have ended since.
-        let Some(Waiting { filter, mut edits }) = self.shared.streams.leave(&waiter, &mut self.shared.room) else { return };
+        let Waiting { filter, mut edits } = self.shared.streams.leave(&waiter, &mut self.shared.room)?;
         self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
         let step = match verdict {
             Verdict::Respond(response) => Step::Respond(response.edited(edits.response)),
@@ -201,7 +203,7 @@ impl Engine {
                 if next == self.filters.len() {
                     Step::Pass(edits)
                 } else {
-                    let Some(request) = requests.view(stream) else { return };
+                    let request = requests.view(stream)?;
                     self.pass_on(stream, next, edits, &request, now_ns)
                 }
             }
@@ -209,9 +211,12 @@ impl Engine {
         let verdict = match step {
             Step::Pass(edits) => Verdict::Pass(edits),
             Step::Respond(response) => Verdict::Respond(response),
-            Step::Wait => return,
+            Step::Wait => return None,
         };
-        self.effects.push_back(Effect::Settle { stream, verdict });
+        let settle = Effect::Settle { stream, verdict };
+        let Some(first) = self.effects.pop_front() else { return Some(settle) };
+        self.effects.push_back(settle);
+        Some(first)
     }
 
     /// A call is over: its filter settles whom it asked for.

@@ -25,7 +25,7 @@ pub(crate) struct Turn<'a, A, M> {
     /// The streams that waited and are settled now, in order.
     pub(crate) settled: &'a mut VecDeque<(Waiter, Settled)>,
     /// The calls to make, in order: to which service, by which leave, and what to ask.
-    pub(crate) asked: Vec<(u32, Permit, A)>,
+    pub(crate) asked: &'a mut Vec<(u32, Permit, A)>,
 }
 
 /// What a filter makes of a stream.

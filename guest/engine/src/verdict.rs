@@ -112,6 +112,10 @@ impl Edits {
 
     /// Adds the changes of a filter further on. A response passes the filters in reverse, so that there its changes come first.
     pub(crate) fn add(&mut self, later: Edits) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
         self.request.extend(later.request);
         let earlier = mem::replace(&mut self.response, later.response);
         self.response.extend(earlier);

@@ -9,7 +9,7 @@ use crate::{
     redis::{Command, Form, Reply, Service},
     request::RequestView,
     room::Room,
-    store::{Ask, Ended, Store, failure::Cause},
+    store::{Ask, Ended, Permit, Store, failure::Cause},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
     turn::{Settled, Turn},
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) telemetry: Telemetry,
     /// Streams that a filter has settled since the last poll, in order.
     pub(super) settled: VecDeque<(Waiter, Settled)>,
+    /// What a limiter asks in its turn. Empty between turns, and kept so that no turn has to allocate it.
+    asked: Vec<(u32, Permit, limiter::Question)>,
 }
 
 // === impl Filter ===
@@ -167,15 +169,16 @@ impl Shared {
             store: Store::new(services),
             telemetry,
             settled: VecDeque::new(),
+            asked: Vec::new(),
         }
     }
 
     /// Lets the limiter at this place take its turn, and queues what it asks.
     fn with_limiter<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut limiter::Turn<'_>) -> T) -> T {
-        let Shared { memory, streams, room, store, telemetry, settled } = self;
-        let mut turn = Turn { now_ns, memory, streams, services: &mut store.services, room, telemetry, settled, asked: Vec::new() };
+        let Shared { memory, streams, room, store, telemetry, settled, asked } = self;
+        let mut turn = Turn { now_ns, memory, streams, services: &mut store.services, room, telemetry, settled, asked };
         let result = step(&mut turn);
-        for (service, permit, question) in turn.asked {
+        for (service, permit, question) in asked.drain(..) {
             store.ask(service, Asked { filter, question: Question::Limiter(question) }, permit);
         }
         result
@@ -184,10 +187,11 @@ impl Shared {
     #[cfg(test)]
     fn with_trial<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut trial::Turn<'_>) -> T) -> T {
         let Shared { streams, room, store, telemetry, settled, .. } = self;
+        let mut asked = Vec::new();
         let mut turn =
-            Turn { now_ns, memory: &mut (), streams, services: &mut store.services, room, telemetry, settled, asked: Vec::new() };
+            Turn { now_ns, memory: &mut (), streams, services: &mut store.services, room, telemetry, settled, asked: &mut asked };
         let result = step(&mut turn);
-        for (service, permit, question) in turn.asked {
+        for (service, permit, question) in asked {
             store.ask(service, Asked { filter, question: Question::Trial(question) }, permit);
         }
         result

@@ -91,14 +91,16 @@ fn verdicts(engine: &mut Engine) -> Vec<(u64, Verdict)> {
 }
 
 fn verdicts_among(engine: &mut Engine, requests: &impl Requests) -> Vec<(u64, Verdict)> {
+    let mut effects: Vec<Effect> = engine.effects.drain(..).collect();
     while let Some((waiter, settled)) = engine.shared.settled.pop_front() {
-        engine.settle(waiter, settled, requests, 0);
+        effects.extend(engine.settle(waiter, settled, requests, 0));
+        effects.extend(engine.effects.drain(..));
     }
     let settled = |effect| match effect {
         Effect::Settle { stream, verdict } => Some((stream, verdict)),
         _ => None,
     };
-    engine.effects.drain(..).filter_map(settled).collect()
+    effects.into_iter().filter_map(settled).collect()
 }
 
 /// A pass that changes nothing.

@@ -16,7 +16,6 @@ pub mod config;
 pub mod grpc;
 mod header;
 mod ip_set;
-pub mod kept;
 mod key;
 mod limiter;
 pub mod local;

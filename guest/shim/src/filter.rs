@@ -5,13 +5,12 @@ mod tests;
 
 use std::cell::Cell;
 
-use slidegate_engine::{
-    Edits, Effect, Engine, LogLevel, Response, Step, Verdict, grpc, kept::KeptEdits, redis::CallError, request::Requests,
-};
+use slidegate_engine::{Edits, Effect, Engine, LogLevel, Response, Step, Verdict, grpc, redis::CallError, request::Requests};
 
 use crate::{
     clock::Clock,
     gateway::{Gateway, Headers, Level},
+    kept::KeptEdits,
     log,
     redis::Redis,
     request::Request,

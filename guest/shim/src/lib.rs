@@ -19,6 +19,7 @@ mod envoy;
 pub mod filter;
 pub mod gateway;
 pub mod header_map;
+pub mod kept;
 pub mod log;
 pub mod redis;
 pub mod request;

@@ -1,14 +1,14 @@
-//! Changes to responses that have not come yet, for an adapter whose host takes them no earlier.
+//! Changes to responses that have not come yet: the gateway takes them no earlier.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use std::collections::BTreeMap;
 
-use crate::verdict::HeaderEdit;
+use slidegate_engine::HeaderEdit;
 
 /// What they may take together, in bytes. More responses go without.
 const BYTES_MAX: usize = 8 << 20;
 
-/// The changes of streams that have passed, by the adapter's names for these. What an instance may take is bounded, and responses may be long
-/// in coming.
+/// The changes of streams that have passed, by the engine's names for these. What a virtual machine may take is bounded, and responses may be
+/// long in coming.
 #[derive(Debug, Default)]
 pub struct KeptEdits {
     streams: BTreeMap<u64, Box<[HeaderEdit]>>,
@@ -40,8 +40,6 @@ fn size(edits: &[HeaderEdit]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
     fn edits(value: usize) -> Vec<HeaderEdit> {

@@ -10,6 +10,7 @@ mod answer;
 mod body;
 mod client;
 mod connection;
+mod decoding;
 mod descriptors;
 mod ending;
 mod filtered;

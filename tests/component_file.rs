@@ -1,11 +1,8 @@
-//! Components in files, for the gateway's `--component`: any bytes, or a filter that traps when it is told to.
+//! Components in files, for the gateway's `--component`: any bytes, a filter that traps when it is told to, or one that watches bodies.
 
 use std::{fs, path::Path};
 
-use slidegate_tests::{
-    gateway_process::{Directory, Gateway},
-    upstream::Upstream,
-};
+use slidegate_tests::gateway_process::{Directory, Gateway};
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
@@ -25,7 +22,16 @@ impl Component {
 
     /// The filter of `trapping.wat`.
     pub(crate) fn trapping() -> Self {
-        let mut module = wat::parse_str(include_str!("trapping.wat")).expect("the module is well-formed");
+        Self::of_module(include_str!("trapping.wat"))
+    }
+
+    /// The filter of `watching.wat`.
+    pub(crate) fn watching() -> Self {
+        Self::of_module(include_str!("watching.wat"))
+    }
+
+    fn of_module(text: &str) -> Self {
+        let mut module = wat::parse_str(text).expect("the module is well-formed");
         let mut resolve = Resolve::default();
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
         let (package, _) = resolve.push_dir(wit).expect("the contract can be read");
@@ -35,8 +41,8 @@ impl Component {
         Component::new(&{ encoder }.encode().expect("a component"))
     }
 
-    pub(crate) fn serve(&self, upstream: &Upstream, on_trap: &str) -> Gateway {
-        let settings = format!("upstream: {}\nworkers: 1\nfilter: {{m: {on_trap}}}\n", upstream.url());
+    pub(crate) fn serve(&self, upstream: &str, on_trap: &str) -> Gateway {
+        let settings = format!("upstream: {upstream}\nworkers: 1\nfilter: {{m: {on_trap}}}\n");
         Gateway::serve_with(&settings, &["--component", &self.file])
     }
 }

@@ -3,10 +3,11 @@
 
 mod component_file;
 
-use std::{fs, thread};
+use std::{fs, io::Write, thread};
 
 use slidegate_tests::{
     gateway_process::{Directory, Gateway, run, wait_until},
+    raw_upstream::RawUpstream,
     upstream::Upstream,
 };
 use wit_component::DecodedWasm;
@@ -57,7 +58,7 @@ fn it_can_be_loaded_from_a_file_too() {
 fn a_stream_whose_filter_fails_passes_or_is_refused_as_configured() {
     let (component, upstream) = (Component::trapping(), Upstream::start());
     for (on_trap, status) in [("p", 200), ("r", 503)] {
-        let mut gateway = component.serve(&upstream, on_trap);
+        let mut gateway = component.serve(&upstream.url(), on_trap);
         for (count, path) in (1..).zip(["/trap", "/grow", "/loop", "/trap"]) {
             assert_eq!(gateway.get("/ok", &[]).0, 200);
             assert_eq!(gateway.get(path, &[]).0, status, "{path}, on-trap {on_trap}");
@@ -75,17 +76,52 @@ fn a_stream_whose_filter_fails_passes_or_is_refused_as_configured() {
 fn a_filter_that_fails_on_a_response_leaves_the_gateway_well() {
     let (component, upstream) = (Component::trapping(), Upstream::start());
     for (on_trap, status) in [("p", 418), ("r", 503)] {
-        let mut gateway = component.serve(&upstream, on_trap);
+        let mut gateway = component.serve(&upstream.url(), on_trap);
         assert_eq!(gateway.get("/status/418", &[]).0, status, "on-trap {on_trap}");
         assert_eq!((traps(&gateway), gateway.get("/ok", &[]).0), (1.0, 200));
         assert!(gateway.is_running());
     }
 }
 
+fn zipped(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).expect("memory for a small text");
+    encoder.finish().expect("memory for a small text")
+}
+
+/// What is watched is shown without its coding and goes on with it; what is held is shown as it goes on.
+#[test]
+fn a_body_is_shown_without_its_coding_where_that_can_be_taken_off() {
+    let (component, text) = (Component::watching(), "some text that is not short ".repeat(20));
+    for (path, coding, body, seen) in [
+        ("/w", "gzip", zipped(&text), format!("saw 1 {text}")),
+        ("/w", "gzip", text.clone().into_bytes(), format!("saw 2 {text}")),
+        ("/w", "compress", text.clone().into_bytes(), format!("saw 2 {text}")),
+        ("/w", "identity", text.clone().into_bytes(), format!("saw 0 {text}")),
+        ("/h", "br", text.clone().into_bytes(), format!("saw 2 {text}")),
+    ] {
+        let upstream = Upstream::start();
+        let gateway = component.serve(&upstream.url(), "p");
+        let answer = gateway.client().send("POST", path, &[("content-encoding", coding)], &body);
+        assert_eq!((answer.status(), upstream.last().body_bytes), (200, body.len() as u64), "{path} {coding}");
+        gateway.wait_log(&seen);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {}\r\n\r\n", body.len());
+        let upstream = RawUpstream::answering([head.as_bytes(), &body].concat());
+        let gateway = component.serve(&upstream.url(), "p");
+        let answer = gateway.client().get(path, &[]);
+        assert_eq!(
+            (answer.status(), answer.head.text("content-encoding"), answer.body),
+            (200, Some(coding.to_owned()), body),
+            "{path} {coding}"
+        );
+        gateway.wait_log(&seen);
+    }
+}
+
 #[test]
 fn a_lane_that_hangs_is_named_by_healthz_and_forgotten_when_it_goes_on() {
     let (component, upstream) = (Component::trapping(), Upstream::start());
-    let gateway = component.serve(&upstream, "p");
+    let gateway = component.serve(&upstream.url(), "p");
     assert_eq!(gateway.ask_admin("/healthz"), (200, "ok\n".to_owned()));
     let clients: Vec<_> = (0..4).map(|_| gateway.client()).collect();
     let hanging: Vec<_> = clients
@@ -107,7 +143,7 @@ fn a_lane_that_hangs_is_named_by_healthz_and_forgotten_when_it_goes_on() {
 #[test]
 fn failures_among_many_requests_take_nobody_else_with_them() {
     let (component, upstream) = (Component::trapping(), Upstream::start());
-    let mut gateway = component.serve(&upstream, "p");
+    let mut gateway = component.serve(&upstream.url(), "p");
     let clients: Vec<_> = (0..8)
         .map(|index| {
             let mut client = gateway.client();

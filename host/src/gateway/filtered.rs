@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
-use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use slidegate::{BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::gateway::body::{BodyError, Source};
+use crate::gateway::decoding::{Coded, Decoder};
 use crate::gateway::upload::Upload;
 
 /// Pieces between the filter and the other side.
@@ -37,7 +37,7 @@ pub(crate) struct Begun {
 }
 
 /// The request's body by way of the filter. What it holds is counted as it comes.
-pub(crate) fn request<B>(stream: Arc<Stream>, interest: Interest, coding: Coding, body: B, upload: Arc<Upload>) -> ShownRequest
+pub(crate) fn request<B>(stream: Arc<Stream>, interest: Interest, coded: Coded, body: B, upload: Arc<Upload>) -> ShownRequest
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
@@ -47,34 +47,33 @@ where
     let (begin, beginning) = oneshot::channel();
     let begin = is_held.then_some(begin);
     let side = RequestSide { answer: Some(answer), begin, edits: Vec::new(), upload: is_held.then_some(upload) };
-    let source = start(Shown { stream, coding, request: Some(side) }, body, is_held);
+    let source = start(Shown { stream, view: View::of(coded, interest), request: Some(side) }, body, is_held);
     ShownRequest { source, answered, beginning: is_held.then_some(beginning) }
 }
 
 /// The response's body by way of the filter.
-pub(crate) fn response<B>(stream: Arc<Stream>, interest: Interest, coding: Coding, body: B) -> Source
+pub(crate) fn response<B>(stream: Arc<Stream>, interest: Interest, coded: Coded, body: B) -> Source
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
-    start(Shown { stream, coding, request: None }, body, interest == Interest::Hold)
-}
-
-/// How a body with these headers is shown.
-pub(crate) fn coding(headers: &HeaderMap) -> Coding {
-    let is_identity = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"identity");
-    match headers.get_all(CONTENT_ENCODING).iter().all(|value| is_identity(value.as_bytes())) {
-        true => Coding::Identity,
-        false => Coding::Encoded,
-    }
+    start(Shown { stream, view: View::of(coded, interest), request: None }, body, interest == Interest::Hold)
 }
 
 /// A body that is shown to the filter piece by piece.
 struct Shown {
     stream: Arc<Stream>,
-    coding: Coding,
+    view: View,
     /// None of a response's body.
     request: Option<RequestSide>,
+}
+
+/// How a body is shown.
+enum View {
+    /// As it is.
+    Plain(Coding),
+    /// Without its coding. Only of a body that is watched.
+    Decoded(Decoder),
 }
 
 /// What a request's body has beside its pieces.
@@ -149,14 +148,42 @@ impl Shown {
         }
     }
 
-    fn show(&self, piece: Bytes, is_end: bool) -> BodyStep {
+    fn show(&mut self, piece: Bytes, is_end: bool) -> BodyStep {
         if let Some(upload) = self.request.as_ref().and_then(|request| request.upload.as_ref()) {
             upload.piece(piece.len());
             upload.waits();
         }
+        let View::Decoded(decoder) = &mut self.view else { return self.hook(piece, is_end) };
+        // What the filter holds from now on is not watched any more.
+        let decoded = decoder.decode(&piece).ok().filter(|_| self.interest() == Interest::Watch);
+        let Some(decoded) = decoded else {
+            self.view = View::Plain(Coding::Encoded);
+            return self.hook(piece, is_end);
+        };
+        let step = match decoded.is_empty() && !is_end {
+            true => BodyStep::Pass(Released::default()),
+            false => self.hook(decoded.into(), is_end),
+        };
+        match step {
+            // The bytes on their way are others than those that were shown.
+            BodyStep::Pass(released) => BodyStep::Pass(Released { pieces: vec![piece], end: is_end, ..released }),
+            step => step,
+        }
+    }
+
+    fn hook(&self, bytes: Bytes, is_end: bool) -> BodyStep {
+        let coding = self.view.coding();
         match self.request {
-            Some(_) => self.stream.on_request_body(piece, self.coding, is_end),
-            None => self.stream.on_response_body(piece, self.coding, is_end),
+            Some(_) => self.stream.on_request_body(bytes, coding, is_end),
+            None => self.stream.on_response_body(bytes, coding, is_end),
+        }
+    }
+
+    fn interest(&self) -> Interest {
+        let wants = self.stream.wants();
+        match self.request {
+            Some(_) => wants.request_body,
+            None => wants.response_body,
         }
     }
 
@@ -189,6 +216,23 @@ impl Shown {
             }
         }
         reason.into()
+    }
+}
+
+impl View {
+    fn of(coded: Coded, interest: Interest) -> Self {
+        match coded {
+            Coded::Plain => Self::Plain(Coding::Identity),
+            Coded::Known(known) if interest == Interest::Watch => Decoder::new(known).map_or(Self::Plain(Coding::Encoded), Self::Decoded),
+            Coded::Known(_) | Coded::Unknown => Self::Plain(Coding::Encoded),
+        }
+    }
+
+    fn coding(&self) -> Coding {
+        match self {
+            Self::Plain(coding) => *coding,
+            Self::Decoded(_) => Coding::Decoded,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::gateway::admission::{self, View, Wishes};
 use crate::gateway::answer::{self, Refusal};
 use crate::gateway::body::{RequestBody, ResponseBody, Source};
 use crate::gateway::client::{ClientError, Exchange};
+use crate::gateway::decoding::Coded;
 use crate::gateway::filtered::{self, Beginning, Begun};
 use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
@@ -197,8 +198,8 @@ impl Passage<'_> {
         let interest = self.wants().request_body;
         match self.stream.as_ref().filter(|_| interest != Interest::None) {
             Some(stream) => {
-                let (coding, upload) = (filtered::coding(headers), Arc::clone(&self.record.upload));
-                let shown = filtered::request(Arc::clone(stream), interest, coding, body, upload);
+                let (coded, upload) = (Coded::of(headers), Arc::clone(&self.record.upload));
+                let shown = filtered::request(Arc::clone(stream), interest, coded, body, upload);
                 (shown.source, Some(shown.answered), shown.beginning)
             }
             None => (Source::Peer(body), None, None),
@@ -287,13 +288,13 @@ impl Passage<'_> {
         let interest = self.wants().response_body;
         let source = match (&self.stream, interest) {
             (Some(stream), Interest::Watch | Interest::Hold) => {
-                let (stream, coding) = (Arc::clone(stream), filtered::coding(&parts.headers));
+                let (stream, coded) = (Arc::clone(stream), Coded::of(&parts.headers));
                 if interest == Interest::Hold {
                     parts.headers.remove(header::CONTENT_LENGTH);
                 }
                 match source {
-                    Source::Peer(body) => filtered::response(stream, interest, coding, body),
-                    Source::Own(body) => filtered::response(stream, interest, coding, Full::new(body.unwrap_or_default())),
+                    Source::Peer(body) => filtered::response(stream, interest, coded, body),
+                    Source::Own(body) => filtered::response(stream, interest, coded, Full::new(body.unwrap_or_default())),
                     shown @ Source::Filtered { .. } => shown,
                 }
             }

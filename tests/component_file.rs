@@ -1,4 +1,4 @@
-//! Components in files, for the gateway's `--component`: any bytes, a filter that traps when it is told to, or one that watches bodies.
+//! Components in files, for the gateway's `--component`: any bytes, a filter by hand, or one that traps when it is told to.
 
 use std::{fs, path::Path};
 
@@ -25,12 +25,8 @@ impl Component {
         Self::of_module(include_str!("trapping.wat"))
     }
 
-    /// The filter of `watching.wat`.
-    pub(crate) fn watching() -> Self {
-        Self::of_module(include_str!("watching.wat"))
-    }
-
-    fn of_module(text: &str) -> Self {
+    /// A filter that keeps the contract by hand.
+    pub(crate) fn of_module(text: &str) -> Self {
         let mut module = wat::parse_str(text).expect("the module is well-formed");
         let mut resolve = Resolve::default();
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");

@@ -92,7 +92,7 @@ fn zipped(text: &str) -> Vec<u8> {
 /// What is watched is shown without its coding and goes on with it; what is held is shown as it goes on.
 #[test]
 fn a_body_is_shown_without_its_coding_where_that_can_be_taken_off() {
-    let (component, text) = (Component::watching(), "some text that is not short ".repeat(20));
+    let (component, text) = (Component::of_module(include_str!("watching.wat")), "some text that is not short ".repeat(20));
     for (path, coding, body, seen) in [
         ("/w", "gzip", zipped(&text), format!("saw 1 {text}")),
         ("/w", "gzip", text.clone().into_bytes(), format!("saw 2 {text}")),

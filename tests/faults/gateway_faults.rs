@@ -72,7 +72,7 @@ fn traps() -> Vec<Figures> {
 
 fn trapping(component: &Component, on_trap: &str, mode: &str, status: u16) -> Figures {
     let upstream = Upstream::start();
-    let gateway = component.serve(&upstream, on_trap);
+    let gateway = component.serve(&upstream.url(), on_trap);
     let address = [gateway.listen()];
     let well = start(&address, &[("/ok", 1)], CLIENTS);
     wait_until("the load begins", || well.answered() >= 500);

@@ -87,6 +87,7 @@
 
 mod component;
 mod edit;
+mod ids;
 mod imports;
 mod instance;
 mod metrics;

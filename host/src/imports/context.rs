@@ -7,6 +7,7 @@ use ::http::HeaderMap;
 
 use crate::bindings::slidegate::filter::redis::CallError;
 use crate::bindings::slidegate::filter::types::{CallId, Interest, Moment, MonotonicNs, Pass, Response, StreamId, Wants};
+use crate::ids::ById;
 use crate::request::Request;
 
 /// Most header fields in an answer, or edits in one pass for one side.
@@ -82,10 +83,10 @@ pub(super) struct StreamState {
 /// for: [`take_calls`](Self::take_calls), [`take_outcomes`](Self::take_outcomes).
 #[derive(Default)]
 pub struct Ctx {
-    pub(super) streams: HashMap<StreamId, StreamState>,
+    pub(super) streams: HashMap<StreamId, StreamState, ById>,
     services: usize,
     last_call: CallId,
-    unanswered: HashSet<CallId>,
+    unanswered: HashSet<CallId, ById>,
     calls: Vec<Call>,
     outcomes: Vec<(StreamId, Outcome)>,
     wake_at: Option<MonotonicNs>,

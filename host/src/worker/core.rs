@@ -14,6 +14,7 @@ use crate::bindings::slidegate::filter::explanation::Explanation;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::{Moment, MonotonicNs, Pass, Response, StreamId};
 use crate::component::Module;
+use crate::ids::ById;
 use crate::imports::{Call, Outcome};
 use crate::instance::{Instance, Step, Trap};
 use crate::metrics::Metrics;
@@ -58,7 +59,7 @@ struct Kept {
     /// Number of instances that trapped. A stream or reply of an older one means nothing to this.
     generation: u64,
     last_stream: StreamId,
-    waiting: HashMap<StreamId, oneshot::Sender<Settled>>,
+    waiting: HashMap<StreamId, oneshot::Sender<Settled>, ById>,
     metrics: Metrics,
     /// When metrics are to be fetched. None: nothing was counted since.
     fetch_at: Option<Instant>,
@@ -122,7 +123,7 @@ impl Core {
             instance: Some(instance),
             generation: 0,
             last_stream: 0,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             metrics,
             fetch_at: None,
             wake_at: None,

@@ -1,4 +1,4 @@
-//! Components in files, for the gateway's `--component`: any bytes, a filter by hand, or one that traps when it is told to.
+//! Components in files, for the gateway's `--component`: any bytes, or a filter that is written by hand.
 
 use std::{fs, path::Path};
 
@@ -20,12 +20,7 @@ impl Component {
         Component { file: file.to_str().expect("a temporary path is text").to_owned(), _directory: directory }
     }
 
-    /// The filter of `trapping.wat`.
-    pub(crate) fn trapping() -> Self {
-        Self::of_module(include_str!("trapping.wat"))
-    }
-
-    /// A filter that keeps the contract by hand.
+    /// A filter that keeps the contract by hand, in WebAssembly's text format.
     pub(crate) fn of_module(text: &str) -> Self {
         let mut module = wat::parse_str(text).expect("the module is well-formed");
         let mut resolve = Resolve::default();
@@ -37,8 +32,8 @@ impl Component {
         Component::new(&{ encoder }.encode().expect("a component"))
     }
 
-    pub(crate) fn serve(&self, upstream: &str, on_trap: &str) -> Gateway {
-        let settings = format!("upstream: {upstream}\nworkers: 1\nfilter: {{m: {on_trap}}}\n");
-        Gateway::serve_with(&settings, &["--component", &self.file])
+    /// A gateway with this component.
+    pub(crate) fn serve(&self, settings: &str) -> Gateway {
+        Gateway::serve_with(settings, &["--component", &self.file])
     }
 }

@@ -18,6 +18,14 @@ use self::component_file::Component;
 /// The most that the component may weigh, in bytes.
 const SIZE_MAX: usize = 1_500_000;
 
+fn trapping() -> Component {
+    Component::of_module(include_str!("trapping.wat"))
+}
+
+fn serve(component: &Component, upstream: &str, on_trap: &str) -> Gateway {
+    component.serve(&format!("upstream: {upstream}\nworkers: 1\nfilter: {{m: {on_trap}}}\n"))
+}
+
 fn traps(gateway: &Gateway) -> f64 {
     gateway.metrics().sum("slidegate_component_traps_total", &[])
 }
@@ -56,9 +64,9 @@ fn it_can_be_loaded_from_a_file_too() {
 
 #[test]
 fn a_stream_whose_filter_fails_passes_or_is_refused_as_configured() {
-    let (component, upstream) = (Component::trapping(), Upstream::start());
+    let (component, upstream) = (trapping(), Upstream::start());
     for (on_trap, status) in [("p", 200), ("r", 503)] {
-        let mut gateway = component.serve(&upstream.url(), on_trap);
+        let mut gateway = serve(&component, &upstream.url(), on_trap);
         for (count, path) in (1..).zip(["/trap", "/grow", "/loop", "/trap"]) {
             assert_eq!(gateway.get("/ok", &[]).0, 200);
             assert_eq!(gateway.get(path, &[]).0, status, "{path}, on-trap {on_trap}");
@@ -74,9 +82,9 @@ fn a_stream_whose_filter_fails_passes_or_is_refused_as_configured() {
 
 #[test]
 fn a_filter_that_fails_on_a_response_leaves_the_gateway_well() {
-    let (component, upstream) = (Component::trapping(), Upstream::start());
+    let (component, upstream) = (trapping(), Upstream::start());
     for (on_trap, status) in [("p", 418), ("r", 503)] {
-        let mut gateway = component.serve(&upstream.url(), on_trap);
+        let mut gateway = serve(&component, &upstream.url(), on_trap);
         assert_eq!(gateway.get("/status/418", &[]).0, status, "on-trap {on_trap}");
         assert_eq!((traps(&gateway), gateway.get("/ok", &[]).0), (1.0, 200));
         assert!(gateway.is_running());
@@ -101,13 +109,13 @@ fn a_body_is_shown_without_its_coding_where_that_can_be_taken_off() {
         ("/h", "br", text.clone().into_bytes(), format!("saw 2 {text}")),
     ] {
         let upstream = Upstream::start();
-        let gateway = component.serve(&upstream.url(), "p");
+        let gateway = serve(&component, &upstream.url(), "p");
         let answer = gateway.client().send("POST", path, &[("content-encoding", coding)], &body);
         assert_eq!((answer.status(), upstream.last().body_bytes), (200, body.len() as u64), "{path} {coding}");
         gateway.wait_log(&seen);
         let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {}\r\n\r\n", body.len());
         let upstream = RawUpstream::answering([head.as_bytes(), &body].concat());
-        let gateway = component.serve(&upstream.url(), "p");
+        let gateway = serve(&component, &upstream.url(), "p");
         let answer = gateway.client().get(path, &[]);
         assert_eq!(
             (answer.status(), answer.head.text("content-encoding"), answer.body),
@@ -120,8 +128,8 @@ fn a_body_is_shown_without_its_coding_where_that_can_be_taken_off() {
 
 #[test]
 fn a_lane_that_hangs_is_named_by_healthz_and_forgotten_when_it_goes_on() {
-    let (component, upstream) = (Component::trapping(), Upstream::start());
-    let gateway = component.serve(&upstream.url(), "p");
+    let (component, upstream) = (trapping(), Upstream::start());
+    let gateway = serve(&component, &upstream.url(), "p");
     assert_eq!(gateway.ask_admin("/healthz"), (200, "ok\n".to_owned()));
     let clients: Vec<_> = (0..4).map(|_| gateway.client()).collect();
     let hanging: Vec<_> = clients
@@ -142,8 +150,8 @@ fn a_lane_that_hangs_is_named_by_healthz_and_forgotten_when_it_goes_on() {
 
 #[test]
 fn failures_among_many_requests_take_nobody_else_with_them() {
-    let (component, upstream) = (Component::trapping(), Upstream::start());
-    let mut gateway = component.serve(&upstream.url(), "p");
+    let (component, upstream) = (trapping(), Upstream::start());
+    let mut gateway = serve(&component, &upstream.url(), "p");
     let clients: Vec<_> = (0..8)
         .map(|index| {
             let mut client = gateway.client();

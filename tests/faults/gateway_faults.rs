@@ -66,13 +66,13 @@ fn reload(scene: &Scene, round: usize) {
 }
 
 fn traps() -> Vec<Figures> {
-    let component = Component::trapping();
+    let component = Component::of_module(include_str!("../trapping.wat"));
     [("p", "pass", 200), ("r", "refuse", 503)].map(|(on_trap, mode, status)| trapping(&component, on_trap, mode, status)).into()
 }
 
 fn trapping(component: &Component, on_trap: &str, mode: &str, status: u16) -> Figures {
     let upstream = Upstream::start();
-    let gateway = component.serve(&upstream.url(), on_trap);
+    let gateway = component.serve(&format!("upstream: {}\nworkers: 1\nfilter: {{m: {on_trap}}}\n", upstream.url()));
     let address = [gateway.listen()];
     let well = start(&address, &[("/ok", 1)], CLIENTS);
     wait_until("the load begins", || well.answered() >= 500);

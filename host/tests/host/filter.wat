@@ -3,6 +3,7 @@
 ;;
 ;; Configuration: the first byte is `p` or `r` for on-trap pass or respond, `e` for a configuration
 ;; error, `t` for a trap. A second byte `h` makes streams that pass want all hooks and hold bodies, `w` the same but watch them.
+;; They may also stand in an object: `{"m":"ph"}`.
 ;;
 ;; Requests, by the byte after the slash of the path:
 ;;   p pass               e pass, with an edit of the request        d pass, with an edit of the response
@@ -82,6 +83,8 @@
 
   (func (export "slidegate:filter/filter@0.2.0#configure") (param $json i32) (param $len i32) (param i64 i64) (result i32)
     (local $first i32)
+    (if (i32.eq (i32.load8_u (local.get $json)) (i32.const 0x7b))
+      (then (local.set $json (i32.add (local.get $json) (i32.const 6)))))
     (local.set $first (i32.load8_u (local.get $json)))
     (call $log (i32.const 1) (i32.const 192) (i32.const 12))
     (if (i32.eq (local.get $first) (i32.const 0x74)) (then unreachable))

@@ -1,0 +1,123 @@
+//! What a filter may do with bodies and answers, in the gateway: hold, replace and end bodies, answer in the middle, put its own answer in place of
+//! another. The filter is that of the host library's tests: a piece that begins with `R` is replaced by `no`, `E` ends the body with `no`, `X`
+//! answers 418, one of a single byte waits, for Redis if it is the last.
+
+mod component_file;
+
+use slidegate_tests::{
+    gateway_process::Gateway,
+    http_client::{Answer, HttpClient},
+    redis_server::RedisServer,
+    upstream::Upstream,
+};
+
+use self::component_file::Component;
+
+/// A gateway whose filter holds (`ph`), watches (`pw`) or does not look at bodies (`p`).
+struct Site {
+    upstream: Upstream,
+    gateway: Gateway,
+    redis: RedisServer,
+    component: Component,
+}
+
+fn serve(component: &Component, upstream: &str, redis: &RedisServer, mode: &str) -> Gateway {
+    let redis = redis.url();
+    component.serve(&format!("upstream: {upstream}\nworkers: 1\nredis: {{names: {{redis.test: \"{redis}\"}}}}\nfilter: {{m: {mode}}}\n"))
+}
+
+impl Site {
+    fn start(mode: &str) -> Self {
+        let (component, upstream, redis) =
+            (Component::of_module(include_str!("../host/tests/host/filter.wat")), Upstream::start(), RedisServer::start());
+        let gateway = serve(&component, &upstream.url(), &redis, mode);
+        Site { upstream, gateway, redis, component }
+    }
+
+    /// Another one, of whose upstream nothing listens.
+    fn before_nobody(&self, mode: &str) -> Gateway {
+        serve(&self.component, "http://127.0.0.1:1", &self.redis, mode)
+    }
+
+    fn client(&self) -> HttpClient {
+        self.gateway.client()
+    }
+
+    fn post(&self, path: &str, body: &[u8]) -> Answer {
+        self.client().send("POST", path, &[], body)
+    }
+
+    /// How many bytes of the last request's body came to the upstream, and the length that it was told.
+    fn came(&self) -> (u64, Option<String>) {
+        let seen = self.upstream.seen().pop().expect("a request came");
+        (seen.body_bytes, seen.headers.get("content-length").map(|value| value.to_str().expect("text").to_owned()))
+    }
+}
+
+fn told(length: u64) -> (u64, Option<String>) {
+    (length, Some(length.to_string()))
+}
+
+#[test]
+fn a_request_that_is_held_goes_on_with_what_the_filter_made_of_its_body() {
+    let site = Site::start("ph");
+    assert_eq!(site.post("/p", b"a body that passes").status(), 200);
+    assert_eq!(site.came(), told(18));
+    assert_eq!(site.post("/p", b"R body that is replaced").status(), 200);
+    assert_eq!(site.came(), told(2));
+    assert_eq!(site.post("/p", b"E body that ends").status(), 200);
+    assert_eq!(site.came(), told(2));
+    // Without a body, the filter waits for Redis all the same, which says that it may pass, with a change to its headers.
+    assert_eq!(site.client().get("/p", &[]).status(), 200);
+    let seen = site.upstream.seen().pop().expect("a request came");
+    assert_eq!((seen.body_bytes, seen.headers.get("x-edited").map(|value| value.as_bytes())), (0, Some(&b"yes"[..])));
+}
+
+#[test]
+fn a_request_that_is_held_may_be_answered_before_the_upstream_hears_of_it() {
+    let site = Site::start("ph");
+    let answer = site.post("/p", b"X body that is refused");
+    assert_eq!((answer.status(), answer.text().as_str()), (418, "no"));
+    assert_eq!(site.upstream.requests(), 0);
+}
+
+#[test]
+fn what_is_watched_goes_on_unchanged() {
+    let site = Site::start("pw");
+    for body in [&b"R body"[..], b"E body", b"a"] {
+        assert_eq!(site.post("/p", body).status(), 200);
+        assert_eq!(site.came(), told(body.len() as u64), "{body:?}");
+    }
+    let answer = site.client().get("/bytes/100000", &[]);
+    assert_eq!((answer.status(), answer.head.number("content-length")), (200, 100_000));
+}
+
+#[test]
+fn a_response_that_is_held_loses_its_length_and_nothing_else() {
+    let site = Site::start("ph");
+    let answer = site.client().get("/bytes/100000", &[]);
+    assert_eq!((answer.status(), answer.text().len(), answer.head.header("content-length")), (200, 100_000, None));
+    // Each of its bytes waits alone, and is kept until the end, when Redis says that it may go on.
+    let answer = site.client().get("/trickle/5", &[]);
+    assert_eq!((answer.status(), answer.text().len(), answer.head.text("x-edited")), (200, 5, Some("yes".to_owned())));
+}
+
+#[test]
+fn the_filters_answer_takes_the_place_of_the_gateways_own() {
+    let site = Site::start("pw");
+    let gateway = site.before_nobody("pw");
+    assert_eq!(gateway.client().get("/p", &[]).status(), 418);
+    gateway.wait_printed("details=\"fixture.refused\"");
+    assert_eq!(site.before_nobody("p").client().get("/p", &[]).status(), 502);
+}
+
+#[test]
+fn changes_to_a_response_are_made_to_whatever_comes_without_a_call() {
+    let site = Site::start("p");
+    for (gateway, status) in [(&site.gateway, 200), (&site.before_nobody("p"), 502)] {
+        for (path, edited) in [("/d", Some("yes".to_owned())), ("/p", None)] {
+            let answer = gateway.client().get(path, &[]);
+            assert_eq!((answer.status(), answer.head.text("x-edited")), (status, edited), "{path}");
+        }
+    }
+}

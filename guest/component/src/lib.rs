@@ -8,6 +8,7 @@
 
 mod contract;
 mod convert;
+mod explain;
 
 use std::cell::RefCell;
 
@@ -122,8 +123,10 @@ impl Guest for Component {
         with_filter(|filter| filter.engine.take_metrics().into_iter().filter_map(change).collect()).unwrap_or_default()
     }
 
-    fn explain(_stream: StreamId, _replies: Vec<Result<Reply, CallError>>, _now: Moment) -> Explanation {
-        Explanation { filters: Vec::new(), questions: Vec::new() }
+    fn explain(stream: StreamId, replies: Vec<Result<Reply, CallError>>, now: Moment) -> Explanation {
+        let replies: Vec<_> = replies.into_iter().map(|reply| reply.map(convert::reply).map_err(convert::call_error)).collect();
+        with_filter(|filter| explain::explanation(filter.engine.explain(&Request(stream), &replies, now.monotonic)))
+            .unwrap_or_else(|| Explanation { filters: Vec::new(), questions: Vec::new() })
     }
 }
 

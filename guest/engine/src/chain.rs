@@ -16,6 +16,7 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigError},
+    explain::{self, Explanation},
     limiter::Limiter,
     redis::{CallError, Command, Reply, Service},
     request::{RequestView, Requests},
@@ -92,6 +93,12 @@ impl Engine {
     /// The configuration as understood, for people.
     pub fn describe(&self) -> String {
         self.config.describe()
+    }
+
+    /// What the filters would say of a request. Nothing is decided or remembered. `replies` are what Redis said to the questions that this
+    /// returned the time before.
+    pub fn explain(&self, request: &impl RequestView, replies: &[Result<Reply, CallError>], now_ns: u64) -> Explanation {
+        explain::of(&self.config, self.shared.memory.windows(), request, replies, now_ns)
     }
 
     /// The metrics this configuration has. Their number does not change.

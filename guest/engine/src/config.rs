@@ -34,6 +34,7 @@ use alloc::{
     vec::Vec,
 };
 
+pub(crate) use self::describe::counted_by;
 pub use self::error::ConfigError;
 use self::{describe::Description, document::Node, reader::Reader, service::Services};
 use crate::{

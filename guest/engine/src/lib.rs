@@ -13,6 +13,7 @@ extern crate alloc;
 
 mod chain;
 pub mod config;
+pub mod explain;
 pub mod grpc;
 mod header;
 mod ip_set;

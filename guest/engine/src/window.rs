@@ -14,6 +14,7 @@
 //! So nobody waits longer than W + G, and the promises hold by the clock that moved with the window.
 
 pub mod script;
+pub(crate) mod stored;
 
 use alloc::vec::Vec;
 use core::{

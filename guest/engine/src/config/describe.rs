@@ -134,7 +134,7 @@ fn rule_item(f: &mut impl Write, number: usize, item: &RuleItem) -> fmt::Result 
     let limit_by = &item.limit_by;
     let name = name(item.name.as_deref());
     let new_keys = item.max_new_keys_per_second.map(|keys| format!(", at most {keys} new keys a second")).unwrap_or_default();
-    writeln!(f, "    {number}. by {} ({}){name}{}{hashed}{new_keys}{dry_run}", source(limit_by), limit_type(limit_by), take(item.take))?;
+    writeln!(f, "    {number}. by {}{name}{}{hashed}{new_keys}{dry_run}", counted_by(limit_by), take(item.take))?;
     let entries = &item.keys.entries;
     let keys: Vec<String> = entries.iter().take(SHOWN_MAX).map(|entry| key(item, entry)).collect();
     let width = keys.iter().map(|key| key.chars().count()).max().unwrap_or_default();
@@ -224,6 +224,11 @@ fn names(names: &[String]) -> String {
         listed.push_str(&format!(" ... and {} more", grouped(more)));
     }
     listed
+}
+
+/// What a rule counts by, and the field that says so.
+pub(crate) fn counted_by(limit_by: &LimitBy) -> String {
+    format!("{} ({})", source(limit_by), limit_type(limit_by))
 }
 
 fn source(limit_by: &LimitBy) -> String {

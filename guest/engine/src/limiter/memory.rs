@@ -13,6 +13,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// The windows that are kept here.
+    pub(crate) fn windows(&self) -> &LocalWindows {
+        &self.windows
+    }
+
     /// The clock of a service was set: when room appears there, it would say anew.
     pub(crate) fn forget(&mut self, service: u32) {
         self.refusals.forget(service);

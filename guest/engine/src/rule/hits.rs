@@ -57,10 +57,25 @@ pub enum Met<'a> {
     Refused(usize),
 }
 
+/// What one item has to do with a request, for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ItemOutcome {
+    /// It applies, by the entries at these places, one for each value.
+    Applies(Vec<usize>),
+    /// It does not apply, or has no say, for this reason.
+    Skipped(&'static str),
+    /// Its value is unlimited.
+    Frees,
+    /// It refuses the request for what it lacks or has too often.
+    Refuses,
+}
+
 /// What one item says of a request.
 enum Meeting<'a> {
-    /// It does not apply.
-    None,
+    /// It does not apply: the request has no value for it.
+    Missing,
+    /// It does not apply: no entry is for the request's value.
+    Unlisted,
     Limits(Vec<Hit<'a>>),
     Unlimited,
     Refused,
@@ -79,7 +94,7 @@ impl Policy {
         let mut spared = Vec::new();
         for (at, item) in self.items.iter().enumerate() {
             match (meet(at, item, &mut facts), self.rule_match) {
-                (Meeting::None, _) | (Meeting::Unlimited, RuleMatch::All) => {}
+                (Meeting::Missing | Meeting::Unlisted, _) | (Meeting::Unlimited, RuleMatch::All) => {}
                 (Meeting::Refused, _) if self.dry_run || item.dry_run => spared.push(at),
                 (Meeting::Refused, _) => return (Met::Refused(at), spared),
                 (Meeting::Unlimited, RuleMatch::First) => return (Met::Unlimited, spared),
@@ -88,6 +103,36 @@ impl Policy {
             }
         }
         (Met::Limits(hits), spared)
+    }
+
+    /// What each item has to do with a request, as [`Policy::hits`] goes by it.
+    pub(crate) fn outcomes(&self, request: &impl RequestView) -> Vec<ItemOutcome> {
+        let mut facts = Facts::new(request);
+        let mut outcomes = Vec::with_capacity(self.items.len());
+        let mut is_decided = false;
+        for (at, item) in self.items.iter().enumerate() {
+            if is_decided {
+                outcomes.push(ItemOutcome::Skipped("a rule before it decides"));
+                continue;
+            }
+            let outcome = match meet(at, item, &mut facts) {
+                Meeting::Missing => ItemOutcome::Skipped("the request has no value for it"),
+                Meeting::Unlisted => ItemOutcome::Skipped("none of its keys is for the request's value"),
+                Meeting::Refused if self.dry_run || item.dry_run => {
+                    ItemOutcome::Skipped("it would refuse the request for what it lacks or has too often, but only tries")
+                }
+                Meeting::Refused => ItemOutcome::Refuses,
+                Meeting::Unlimited => ItemOutcome::Frees,
+                Meeting::Limits(hits) => ItemOutcome::Applies(hits.iter().filter_map(|hit| item.keys.place_of(hit.limits)).collect()),
+            };
+            is_decided = match &outcome {
+                ItemOutcome::Refuses => true,
+                ItemOutcome::Applies(_) | ItemOutcome::Frees => self.rule_match == RuleMatch::First,
+                ItemOutcome::Skipped(_) => false,
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
     }
 }
 
@@ -120,7 +165,7 @@ fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl Reques
     }
     match hits.as_slice() {
         [] if are_unlimited => Meeting::Unlimited,
-        [] => Meeting::None,
+        [] => Meeting::Unlisted,
         // Servers read different values: which of them this one takes is not known.
         [_, _, ..] if take != Take::All => Meeting::Refused,
         _ => Meeting::Limits(hits),
@@ -132,7 +177,7 @@ fn meet_address<'a>(at: usize, item: &'a RuleItem, client: &ClientIp, address: O
         return missing(at, item);
     };
     match item.keys.of_address(address) {
-        None => Meeting::None,
+        None => Meeting::Unlisted,
         Some(entry) if entry.unlimited => Meeting::Unlimited,
         Some(entry) => {
             let prefix = if address.is_ipv4() { client.ipv4_prefix } else { client.ipv6_prefix };
@@ -148,7 +193,7 @@ fn missing(at: usize, item: &RuleItem) -> Meeting<'_> {
         (OnMissing::Refuse, _) => Meeting::Refused,
         (OnMissing::Count, Some(entry)) if entry.unlimited => Meeting::Unlimited,
         (OnMissing::Count, Some(entry)) => Meeting::Limits(vec![Hit { item, at, bucket: Bucket::Missing, limits: &entry.limits }]),
-        (OnMissing::Count, None) | (OnMissing::Pass, _) => Meeting::None,
+        (OnMissing::Count, None) | (OnMissing::Pass, _) => Meeting::Missing,
     }
 }
 
@@ -178,6 +223,11 @@ impl LimitKeys {
             KeyIndex::Ip(_) => self.entries.iter().find(|entry| entry.network.is_some_and(|network| network.prefix_len() == 0)),
             KeyIndex::Text { .. } => self.entries.get(self.position(b"")?),
         }
+    }
+
+    /// The place of the entry that these limits are of.
+    fn place_of(&self, limits: &[Limit]) -> Option<usize> {
+        self.entries.iter().position(|entry| core::ptr::eq(entry.limits.as_slice(), limits))
     }
 
     fn position(&self, text: &[u8]) -> Option<usize> {

@@ -2,7 +2,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # The crates that are tested and linted on the host together; the component is checked for its own target, and the shim alone,
 # for both, so that its dependencies' features stay out of wasmtime's build.
-native := "-p slidegate-engine -p slidegate -p slidegate-tests -p slidegate-higress-host"
+native := "-p slidegate-engine -p slidegate -p slidegate-tests -p slidegate-engine-tests -p slidegate-higress-host"
 
 # The shim for its own target, beside the component, which the host's build script puts there.
 higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown-unknown --target-dir target/guest"
@@ -89,15 +89,15 @@ package: higress
 run *args:
     cargo run --release --locked -- {{args}}
 
-# Everything: lints, then every test on real parts. Flags go to the last `cargo test`.
-test *flags: setup lint build
+# Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
+test *flags: setup quick lint build
     cargo test --release --locked -p slidegate-shim
     just second-line
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
-# The engine's own tests, in half a minute: for whoever works on it.
-quick *flags:
-    cargo test --release --locked -p slidegate-engine {{flags}}
+# The engine's own tests, and all cases and promises on it alone, in half a minute: for whoever works on it.
+quick:
+    cargo test --release --locked -p slidegate-engine -p slidegate-engine-tests
 
 # What depends on the server most, on Valkey instead of Redis.
 second-line:

@@ -43,12 +43,18 @@ fn component_and_shim_name_the_engine_and_the_host_does_not() {
 
 #[test]
 fn only_tests_name_everything() {
-    assert_eq!(ours(&dependencies("slidegate-tests", &ALL)), ["slidegate", "slidegate-engine", "slidegate-higress-host"]);
+    assert_eq!(
+        ours(&dependencies("slidegate-tests", &ALL)),
+        ["slidegate", "slidegate-engine", "slidegate-engine-tests", "slidegate-higress-host"]
+    );
 }
 
 #[test]
-fn the_gateway_for_plugins_names_none_of_ours() {
+fn the_gateway_for_plugins_names_none_of_ours_and_the_engines_tests_only_that() {
     assert!(ours(&dependencies("slidegate-higress-host", &ALL)).is_empty());
+    assert_eq!(ours(&dependencies("slidegate-engine-tests", &ALL)), ["slidegate-engine"]);
+    let heavy = ["hyper", "redis", "tokio", "wasmtime"].map(str::to_owned);
+    assert!(dependencies("slidegate-engine-tests", &ALL).is_disjoint(&BTreeSet::from(heavy)));
 }
 
 #[test]

@@ -1,83 +1,12 @@
-//! Every case in `cases/`, on every runner, with known refusals and coalescing switched on and off in all combinations: a test of
-//! its own name for each, `<runner>::<area>/<name>`, with what is off behind the runner's name.
-//!
-//! A file that is no case, or that no runner runs, is a failing test.
+//! Every case on the component and on the shim, each in its host with a real Redis. On the engine they run in the crate of its tests.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{process::ExitCode, sync::Arc};
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use slidegate_tests::{
-    case::Case,
-    runner::{self, Runner, component::ComponentRunner, engine::EngineRunner, shim::ShimRunner},
+    conformance,
+    runner::{component::ComponentRunner, shim::ShimRunner},
 };
-
-/// What is switched off, and how tests are named then.
-const COMBINATIONS: [(&str, &[(&str, bool)]); 4] = [
-    ("", &[]),
-    ("-asking", &[("remember_refusals", false)]),
-    ("-apart", &[("coalesce", false)]),
-    ("-asking-apart", &[("remember_refusals", false), ("coalesce", false)]),
-];
-
-type Runners = Vec<Arc<dyn Runner + Send>>;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let runners: Runners = vec![Arc::new(EngineRunner), Arc::new(ComponentRunner::default()), Arc::new(ShimRunner::default())];
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
-    let trials: Vec<_> = files(&directory).iter().flat_map(|file| trials(&directory, file, &runners)).collect();
-    assert!(!trials.is_empty(), "there are no cases in {}", directory.display());
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Every file below a directory, in order.
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a directory can be listed").path()).collect();
-    paths.sort();
-    paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
-fn trials(directory: &Path, file: &Path, runners: &Runners) -> Vec<Trial> {
-    let path = file.strip_prefix(directory).unwrap_or(file).with_extension("");
-    let name = path.display().to_string();
-    match case(file, &name, runners) {
-        Ok(case) => on_runners(&case, runners),
-        Err(error) => vec![Trial::test(format!("no-case::{name}"), move || Err(Failed::from(error)))],
-    }
-}
-
-fn case(file: &Path, name: &str, runners: &Runners) -> Result<Case, String> {
-    if file.extension().is_none_or(|extension| extension != "yaml") {
-        return Err("not a YAML file: no runner would run it".to_owned());
-    }
-    let yaml = fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let case = Case::read(name, &yaml)?;
-    let unknown: BTreeMap<_, _> = case.skip.iter().filter(|(runner, _)| !runners.iter().any(|known| known.name() == *runner)).collect();
-    if !unknown.is_empty() {
-        return Err(format!("`skip` names no runner: {unknown:?}"));
-    }
-    if case.skip.len() == runners.len() {
-        return Err("every runner skips it".to_owned());
-    }
-    Ok(case)
-}
-
-fn on_runners(case: &Case, runners: &Runners) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for (suffix, fields) in COMBINATIONS {
-        let case = Arc::new(case.with_fields(fields));
-        for runner in runners.iter().filter(|runner| !case.skip.contains_key(runner.name())) {
-            let (case, runner) = (Arc::clone(&case), Arc::clone(runner));
-            let name = format!("{}{suffix}::{}", runner.name(), case.name);
-            trials.push(Trial::test(name, move || Ok(runner::run(&case, runner.as_ref())?)));
-        }
-    }
-    trials
+    conformance::run(&vec![Arc::new(ComponentRunner::default()), Arc::new(ShimRunner::default())])
 }

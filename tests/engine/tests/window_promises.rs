@@ -5,7 +5,7 @@ use slidegate_engine::{
     local::LocalWindows,
     window::{Decision, EXACT_MAX},
 };
-use slidegate_tests::{
+use slidegate_engine_tests::{
     promises::{self, Tally, Windows},
     trace::{Limit, SECOND_US, TODAY_US, Trace, WINDOW_US_MAX, Weight, traces},
 };

@@ -23,7 +23,7 @@ use slidegate_engine::{
         script::{self, Script},
     },
 };
-use slidegate_tests::runner::simulated_store::SimulatedStore;
+use slidegate_engine_tests::runner::simulated_store::SimulatedStore;
 
 const WINDOW_US: u64 = 1_000_000;
 const GATEWAYS: usize = 3;

@@ -10,7 +10,7 @@ use slidegate_engine::{
     Engine,
     redis::{CallError, Reply},
 };
-use slidegate_tests::fuzzing::{
+use slidegate_engine_tests::fuzzing::{
     configuration::corpus,
     host::Host,
     request::{Answer, Request},

@@ -1,0 +1,13 @@
+//! What tests of the engine stand on: cases and what runs them, plain models to compare with, random histories, hostile input.
+//!
+//! Nothing here needs wasmtime, a Redis or a gateway, so that whoever changes the engine knows in half a minute what became of it: `just quick`.
+
+pub mod case;
+pub mod conformance;
+pub mod documented;
+pub mod fuzzing;
+pub mod one_request;
+pub mod oracle;
+pub mod promises;
+pub mod runner;
+pub mod trace;

@@ -9,19 +9,25 @@ use crate::name::{Name, Named, Sought};
 
 /// Spells values as 128 bits of HMAC-SHA-256 (RFC 2104) under `hash_key`. Without that key anybody can hash a guess and compare.
 ///
-/// Both of its hashes begin with a block of the key alone, which is hashed once: a short value then costs two blocks, not three. Codes of
-/// values that come again are remembered, by all clones together.
+/// Both of its hashes begin with a block of the key alone, which is hashed once: a short value then costs two blocks, not three.
 #[derive(Clone)]
 pub struct ValueHash {
     inner: Hash,
     outer: Hash,
-    memo: Rc<RefCell<Memo>>,
+    /// Tells this key from others, and nobody what it is.
+    tag: u64,
+    codes: Codes,
 }
+
+/// Codes of values that may come again, of all keys of a configuration together.
+#[derive(Clone, Default)]
+pub struct Codes(Rc<RefCell<Memo>>);
 
 /// Codes of values, all forgotten when they take too much.
 #[derive(Default)]
 struct Memo {
-    codes: BTreeMap<Name, u128>,
+    /// With the tag of the key. A value that is hashed under several has one code here, the last.
+    codes: BTreeMap<Name, (u64, u128)>,
     bytes: usize,
 }
 
@@ -38,8 +44,8 @@ const ENTRY_BYTES: usize = 64;
 const BLOCK: usize = 64;
 
 impl ValueHash {
-    /// Under this key, which may have any length.
-    pub fn new(key: &[u8]) -> ValueHash {
+    /// Under this key, which may have any length. Codes are remembered in `codes`.
+    pub fn new(key: &[u8], codes: &Codes) -> ValueHash {
         let digest = (key.len() > BLOCK).then(|| Hash::hash(key));
         let key = digest.as_ref().map_or(key, |digest| digest.as_slice());
         let begun = |pad: u8| {
@@ -49,7 +55,9 @@ impl ValueHash {
             hash.update(block);
             hash
         };
-        ValueHash { inner: begun(0x36), outer: begun(0x5c), memo: Rc::default() }
+        let (inner, outer) = (begun(0x36), begun(0x5c));
+        let tag = inner.finalize().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        ValueHash { inner, outer, tag, codes: codes.clone() }
     }
 
     /// The first half of the value's code.
@@ -59,10 +67,10 @@ impl ValueHash {
         }
         let sought = Sought::new(value);
         // Nobody holds it while this runs; if anybody did, the code would be computed once more.
-        let Ok(mut memo) = self.memo.try_borrow_mut() else { return self.compute(value) };
+        let Ok(mut memo) = self.codes.0.try_borrow_mut() else { return self.compute(value) };
         match memo.get(&sought) {
-            Some(code) => code,
-            None => memo.keep(sought, self.compute(value)),
+            Some((tag, code)) if tag == self.tag => code,
+            _ => memo.keep(sought, self.tag, self.compute(value)),
         }
     }
 
@@ -75,19 +83,27 @@ impl ValueHash {
 }
 
 impl Memo {
-    fn get(&self, value: &dyn Named) -> Option<u128> {
+    fn get(&self, value: &dyn Named) -> Option<(u64, u128)> {
         self.codes.get(value).copied()
     }
 
-    fn keep(&mut self, value: Sought<'_>, code: u128) -> u128 {
+    fn keep(&mut self, value: Sought<'_>, tag: u64, code: u128) -> u128 {
         let name = value.to_name();
         let bytes = name.len() + ENTRY_BYTES;
         if self.bytes + bytes > MEMO_MAX {
             *self = Memo::default();
         }
-        self.bytes += bytes;
-        self.codes.insert(name, code);
+        if self.codes.insert(name, (tag, code)).is_none() {
+            self.bytes += bytes;
+        }
         code
+    }
+}
+
+/// Shows no value.
+impl fmt::Debug for Codes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Codes")
     }
 }
 
@@ -104,26 +120,29 @@ mod tests {
 
     #[test]
     fn it_is_the_code_of_rfc_4231() {
-        let hash = ValueHash::new(b"Jefe");
+        let hash = ValueHash::new(b"Jefe", &Codes::default());
         assert_eq!(hash.code(b"what do ya want for nothing?"), 0x5bdc_c146_bf60_754e_6a04_2426_0895_75c7);
-        let long = ValueHash::new(&[0xaa; 131]);
+        let long = ValueHash::new(&[0xaa; 131], &Codes::default());
         let code = long.code(b"Test Using Larger Than Block-Size Key - Hash Key First");
         assert_eq!(code, 0x60e4_3159_1ee0_b67f_0d8a_26aa_cbf5_b77f);
         assert_eq!(alloc::format!("{hash:?}"), "ValueHash");
     }
 
     #[test]
-    fn what_is_remembered_is_what_would_be_computed_and_bounded() {
-        let hash = ValueHash::new(b"k");
+    fn what_is_remembered_is_what_would_be_computed_and_bounded_for_all_keys_together() {
+        let codes = Codes::default();
+        let hashes = [b"k", b"l", b"m"].map(|key| ValueHash::new(key, &codes));
         let value = |number: usize| alloc::format!("{number}").repeat(1 + number % 700).into_bytes();
         for number in (0..2_000).chain(1_900..2_000) {
             let value = value(number);
-            assert_eq!(hash.code(&value), hash.compute(&value), "{number}");
-            let memo = hash.memo.borrow();
+            for hash in [0, number % 3, 0].map(|at| &hashes[at]) {
+                assert_eq!(hash.code(&value), hash.compute(&value), "{number}");
+            }
+            let memo = codes.0.borrow();
             let bytes: usize = memo.codes.keys().map(|name| name.len() + ENTRY_BYTES).sum();
             assert!(bytes == memo.bytes && bytes <= MEMO_MAX, "{number}");
         }
-        assert!(hash.memo.borrow().codes.len() > 100);
-        assert!(hash.memo.borrow().codes.keys().all(|name| name.len() <= REMEMBERED_MAX));
+        assert!(codes.0.borrow().codes.len() > 100);
+        assert!(codes.0.borrow().codes.keys().all(|name| name.len() <= REMEMBERED_MAX));
     }
 }

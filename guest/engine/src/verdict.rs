@@ -110,21 +110,29 @@ impl Edits {
         self.request.is_empty() && self.response.is_empty()
     }
 
-    /// Adds the changes of a filter further on. A response passes the filters in reverse, so that there its changes come first.
+    /// Adds the changes of a filter further on. A response passes the filters in reverse, so that there its changes come first. Those that others undo
+    /// are left out: the most that a list of filters changes is what they name, however many they are.
     pub(crate) fn add(&mut self, later: Edits) {
         if self.is_empty() {
             *self = later;
             return;
         }
-        self.request.extend(later.request);
+        follow(&mut self.request, later.request);
         let earlier = mem::replace(&mut self.response, later.response);
-        self.response.extend(earlier);
+        follow(&mut self.response, earlier);
     }
 
     /// How much memory they take, roughly, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.request.iter().chain(&self.response).map(HeaderEdit::size).sum()
     }
+}
+
+/// Adds changes that come behind others.
+fn follow(edits: &mut Vec<HeaderEdit>, more: Vec<HeaderEdit>) {
+    let undone = |edit: &HeaderEdit| more.iter().any(|later| later.replaces() && later.name() == edit.name());
+    edits.retain(|edit| !undone(edit));
+    edits.extend(more);
 }
 
 // === impl HeaderEdit ===
@@ -134,6 +142,11 @@ impl HeaderEdit {
     pub fn name(&self) -> &str {
         let (HeaderEdit::Set(name, _) | HeaderEdit::Append(name, _) | HeaderEdit::Remove(name)) = self;
         name
+    }
+
+    /// Whether nothing is left of the header as it was.
+    fn replaces(&self) -> bool {
+        matches!(self, HeaderEdit::Set(..) | HeaderEdit::Remove(_))
     }
 
     /// How much memory it takes, roughly, in bytes.
@@ -159,5 +172,26 @@ impl Response {
             }
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, vec};
+
+    use super::*;
+
+    #[test]
+    fn what_many_filters_change_stays_what_they_name() {
+        let set = |name: &str, value: usize| HeaderEdit::Set(name.into(), format!("{value}").into_bytes());
+        let mut all = Edits::default();
+        for filter in 0..100 {
+            let request = vec![set("x-user", filter), HeaderEdit::Append("via".into(), vec![])];
+            all.add(Edits { request, response: vec![set("x-limit", filter), HeaderEdit::Remove("server".into())] });
+        }
+        // The last one speaks to the upstream last, the first one to the client.
+        assert_eq!(all.response, [set("x-limit", 0), HeaderEdit::Remove("server".into())]);
+        assert_eq!(all.request.iter().filter(|edit| edit.name() == "x-user").collect::<Vec<_>>(), [&set("x-user", 99)]);
+        assert_eq!(all.request.len(), 101);
     }
 }

@@ -28,9 +28,9 @@ impl Hashing {
                 if key.is_none() {
                     reader.error(path, "expected a text that nobody else knows, the same in all gateways that share windows");
                 }
-                ValueHash::new(key?.as_bytes())
+                ValueHash::new(key?.as_bytes(), &reader.codes)
             }
-            None => ValueHash::new(KEY_OF_ALL),
+            None => ValueHash::new(KEY_OF_ALL, &reader.codes),
         };
         // What is kept in memory is not shown to anybody.
         let hash = fields.get("redis").map(|_| hash);

@@ -14,6 +14,7 @@ use super::{
     error::ConfigError,
     suggest::{UnknownField, either},
 };
+use crate::value_hash::Codes;
 
 /// More mistakes than this are counted, not told.
 const ERRORS_MAX: usize = 1_000;
@@ -148,6 +149,8 @@ pub(super) struct Reader {
     errors_more: usize,
     warnings: Vec<String>,
     warnings_more: usize,
+    /// Where whatever hashes values remembers codes.
+    pub(super) codes: Codes,
 }
 
 impl Reader {

@@ -1,7 +1,10 @@
 use alloc::vec;
 
 use super::*;
-use crate::rule::{KeyIndex, LimitKeys, OnMissing, Take};
+use crate::{
+    rule::{KeyIndex, LimitKeys, OnMissing, Take},
+    value_hash::Codes,
+};
 
 fn item(key_name: &str) -> RuleItem {
     RuleItem {
@@ -39,8 +42,8 @@ fn keys_shared_with_other_gateways_are_spelt_like_this() {
     let named = RuleItem { name: Some("a:b".into()), ..item("sid") };
     assert_eq!(of_item("orders", false, &named, Bucket::Value(b"a1".to_vec())), "slidegate:{orders:limit_by_per_cookie/a%3Ab:sid:a1}:60");
     assert_eq!(global("orders", false, Some("all"), 1_000_000), "slidegate:{orders:global_threshold/all}:1");
-    let hashed = RuleItem { hash: Some(ValueHash::new(b"k")), ..item("sid") };
-    let code = ValueHash::new(b"k").code(b"a1");
+    let hashed = RuleItem { hash: Some(ValueHash::new(b"k", &Codes::default())), ..item("sid") };
+    let code = ValueHash::new(b"k", &Codes::default()).code(b"a1");
     let key = of_item("orders", false, &hashed, Bucket::Value(b"a1".to_vec()));
     assert_eq!(key, format!("slidegate:{{orders:limit_by_per_cookie:sid:%hmac:{code:032x}}}:60"));
     assert_eq!(of_item("orders", false, &hashed, Bucket::Value(vec![b'a'; 9_000])).len(), key.len());

@@ -3,15 +3,25 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use hyper::header::{self, HeaderMap};
 
-/// A body may grow by so many bytes, and to so many times what came of it. Texts that repeat themselves come to some 30; what grows more is meant to
-/// exhaust whoever decodes it.
+/// A body may grow by so many bytes, and to so many times what came of it; and so may each piece of it. Texts that repeat themselves come to some
+/// 30; what grows more is meant to exhaust whoever decodes it.
 const GROWTH_FREE: u64 = 1 << 20;
 const GROWTH_MAX: u64 = 100;
+
+/// What all decoders of the process may take together, in bytes: a coding's window is memory.
+const DECODERS_MAX: usize = 256 << 20;
+
+/// What decoders take now.
+static DECODERS: AtomicUsize = AtomicUsize::new(0);
+
+/// What a decoder takes beside its window, in bytes, and the window of the codings that have a small one.
+const DECODER: usize = 96 << 10;
 
 /// The largest window that a body in zstd may ask for, as a power of two: 8 MiB (RFC 9659, section 3). A window is memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -44,9 +54,17 @@ pub(crate) enum Coded {
 pub(crate) struct Known(Coding);
 
 /// Takes the coding off a body, piece by piece.
-pub(crate) struct Decoder(State);
+pub(crate) struct Decoder {
+    state: State,
+    share: Share,
+}
+
+/// A part of what decoders may take, until it is dropped.
+struct Share(usize);
 
 enum State {
+    /// Of a body in br, the first byte tells how large its window is.
+    Brotli,
     /// In deflate nobody knows before the first bytes whether they stand in the zlib format, as they should, or bare, as some send them.
     Undecided(Vec<u8>),
     Decided(Codec),
@@ -67,6 +85,8 @@ struct Bounded {
     bytes: Vec<u8>,
     came: u64,
     grew: u64,
+    /// How far it may grow by this piece.
+    grown_max: u64,
 }
 
 /// A body is not what it claims to be, or grows out of all proportion.
@@ -102,45 +122,90 @@ impl Decoder {
     /// There is no memory for it.
     pub(crate) fn new(known: Known) -> Result<Self, Undecodable> {
         let bounded = Bounded::default();
-        Ok(Self(State::Decided(match known.0 {
-            Coding::Deflate => return Ok(Self(State::Undecided(Vec::new()))),
-            Coding::Gzip => Codec::Gzip(Box::new(MultiGzDecoder::new(bounded))),
-            Coding::Brotli => Codec::Brotli(Box::new(DecompressorWriter::new(bounded, BROTLI_BUFFER))),
+        let window = if known.0 == Coding::Zstd { 1 << ZSTD_WINDOW_LOG_MAX } else { 0 };
+        let share = Share::take(DECODER + window)?;
+        let state = match known.0 {
+            Coding::Deflate => State::Undecided(Vec::new()),
+            Coding::Brotli => State::Brotli,
+            Coding::Gzip => State::Decided(Codec::Gzip(Box::new(MultiGzDecoder::new(bounded)))),
             Coding::Zstd => {
                 let mut decoder = zstd::stream::write::Decoder::new(bounded).map_err(|_| Undecodable)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| Undecodable)?;
-                Codec::Zstd(Box::new(decoder))
+                State::Decided(Codec::Zstd(Box::new(decoder)))
             }
-        })))
+        };
+        Ok(Self { state, share: share })
     }
 
     /// What this piece adds to the decoded body. What is behind the end of the coding is left out.
     ///
     /// # Errors
-    /// The body is not what it claims to be, or grows out of all proportion. There is nothing more to be had of it.
+    /// The body is not what it claims to be, grows out of all proportion, or asks for more memory than there is. There is nothing more to be had of it.
     pub(crate) fn decode(&mut self, piece: &[u8]) -> Result<Vec<u8>, Undecodable> {
-        match &mut self.0 {
-            State::Decided(codec) => codec.decode(piece),
+        let (mut codec, first) = match &mut self.state {
+            State::Decided(codec) => return codec.decode(piece),
+            State::Brotli => {
+                let Some(head) = piece.first() else { return Ok(Vec::new()) };
+                self.share.grow(brotli_window(*head).ok_or(Undecodable)?)?;
+                (Codec::Brotli(Box::new(DecompressorWriter::new(Bounded::default(), BROTLI_BUFFER))), piece.to_vec())
+            }
             State::Undecided(first) => {
                 first.extend_from_slice(piece);
                 let [head, flags, ..] = first[..] else { return Ok(Vec::new()) };
-                let first = std::mem::take(first);
                 // RFC 1950, section 2.2: the method, and a number of two bytes that 31 divides.
-                let mut codec = match head & 0xf == 8 && u16::from_be_bytes([head, flags]).is_multiple_of(31) {
+                let codec = match head & 0xf == 8 && u16::from_be_bytes([head, flags]).is_multiple_of(31) {
                     true => Codec::Zlib(Box::new(ZlibDecoder::new(Bounded::default()))),
                     false => Codec::Bare(Box::new(DeflateDecoder::new(Bounded::default()))),
                 };
-                let decoded = codec.decode(&first);
-                self.0 = State::Decided(codec);
-                decoded
+                (codec, std::mem::take(first))
             }
-        }
+        };
+        let decoded = codec.decode(&first);
+        self.state = State::Decided(codec);
+        decoded
+    }
+}
+
+/// How large the window of a body in br is, in bytes, by its first byte (RFC 7932, section 9.1). None: that one is not allowed.
+fn brotli_window(head: u8) -> Option<usize> {
+    let bits = match (head & 1, head >> 1 & 7, head >> 4 & 7) {
+        (0, _, _) => 16,
+        (_, 0, 0) => 17,
+        // Larger windows than the RFC knows.
+        (_, 0, 1) => return None,
+        (_, 0, more) => 8 + more,
+        (_, more, _) => 17 + more,
+    };
+    Some(1 << bits)
+}
+
+impl Share {
+    fn take(bytes: usize) -> Result<Self, Undecodable> {
+        let mut share = Self(0);
+        share.grow(bytes)?;
+        Ok(share)
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), Undecodable> {
+        let before = DECODERS.fetch_add(bytes, Ordering::Relaxed);
+        self.0 += bytes;
+        if before + bytes > DECODERS_MAX { Err(Undecodable) } else { Ok(()) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        DECODERS.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 
 impl Codec {
     fn decode(&mut self, piece: &[u8]) -> Result<Vec<u8>, Undecodable> {
-        self.bounded().came += piece.len() as u64;
+        let bounded = self.bounded();
+        let came = piece.len() as u64;
+        bounded.came += came;
+        let of_all = GROWTH_FREE + bounded.came.saturating_mul(GROWTH_MAX);
+        bounded.grown_max = of_all.min(bounded.grew + GROWTH_FREE + came.saturating_mul(GROWTH_MAX));
         let written = match self {
             Self::Gzip(decoder) => write(decoder, piece),
             Self::Zlib(decoder) => write(decoder, piece),
@@ -172,7 +237,7 @@ impl fmt::Debug for Decoder {
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.grew += bytes.len() as u64;
-        if self.grew > GROWTH_FREE + self.came.saturating_mul(GROWTH_MAX) {
+        if self.grew > self.grown_max {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.bytes.extend_from_slice(bytes);
@@ -272,6 +337,41 @@ mod tests {
             assert!(ended.is_err(), "{coding}: {} bytes became {grew}", body.len());
             assert!(grew as u64 <= GROWTH_FREE + GROWTH_MAX * body.len() as u64, "{coding}");
         }
+    }
+
+    /// What came before buys nothing for a piece that bursts.
+    #[test]
+    fn a_piece_that_bursts_is_not_decoded_whatever_came_before() {
+        let mut number = 1_u64;
+        let mut noise = || {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (number >> 56) as u8
+        };
+        let mut text: Vec<u8> = (0..2 << 20).map(|_| noise()).collect();
+        text.resize(64 << 20, 0);
+        for coding in CODINGS {
+            let mut decoder = Decoder::new(known(coding)).expect("memory");
+            let mut most = 0;
+            let ended = encoded(coding, &text).chunks(4_096).try_for_each(|piece| {
+                let decoded = decoder.decode(piece)?;
+                most = most.max(decoded.len() as u64);
+                Ok::<(), Undecodable>(())
+            });
+            assert!(ended.is_err() && most <= GROWTH_FREE + 4_096 * GROWTH_MAX, "{coding}: {most}");
+        }
+    }
+
+    #[test]
+    fn windows_are_memory_and_bounded_together() {
+        assert_eq!([0x00, 0x0b, 0x1b, 0x0f, 0x01, 0x21].map(brotli_window), [16, 22, 22, 24, 17, 10].map(|bits| Some(1 << bits)));
+        assert_eq!([0x11, 0x91].map(brotli_window), [None, None]);
+        let mut decoders = Vec::new();
+        while let Ok(decoder) = Decoder::new(known("zstd")) {
+            decoders.push(decoder);
+        }
+        assert!((20..=32).contains(&decoders.len()), "{}", decoders.len());
+        decoders.clear();
+        assert!(Decoder::new(known("zstd")).is_ok());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::gateway::upload::Upload;
 /// Pieces between the filter and the other side.
 const PIECES_AHEAD: usize = 4;
 
+/// What is shown at a time of a body whose coding is taken off, in bytes.
+const SHOWN_MAX: usize = 64 << 10;
+
 type Pieces = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
 /// How a request that waits for its body goes on: or the filter's answer in its place. Nothing comes if the body breaks off before.
@@ -160,9 +163,16 @@ impl Shown {
             self.view = View::Plain(Coding::Encoded);
             return self.hook(piece, is_end);
         };
+        let mut decoded = Bytes::from(decoded);
+        while decoded.len() > SHOWN_MAX {
+            let step = self.hook(decoded.split_to(SHOWN_MAX), false);
+            if !matches!(step, BodyStep::Pass(_)) {
+                return step;
+            }
+        }
         let step = match decoded.is_empty() && !is_end {
             true => BodyStep::Pass(Released::default()),
-            false => self.hook(decoded.into(), is_end),
+            false => self.hook(decoded, is_end),
         };
         match step {
             // The bytes on their way are others than those that were shown.

@@ -200,6 +200,14 @@ impl ResponseBody {
         self
     }
 
+    /// So many bytes of what was read of it were not sent, and its end neither.
+    pub(crate) fn take_back(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.record {
+            record.bytes_sent = record.bytes_sent.saturating_sub(bytes as u64);
+            record.is_cut = true;
+        }
+    }
+
     /// The timer starts when a piece is waited for, so that a slow client is not taken for a slow upstream.
     fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let idle = self.idle;

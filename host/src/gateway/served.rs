@@ -105,6 +105,17 @@ impl Served {
     }
 }
 
+/// The connection ends, or the client has reset the stream, with something of the body left.
+impl Drop for Served {
+    fn drop(&mut self) {
+        let left = self.last.iter().chain(&self.next).map(Bytes::len).sum();
+        if left > 0 || self.end.as_ref().is_some_and(|end| end.is_some()) || self.untaken.as_ref().is_some_and(|untaken| !untaken.is_none())
+        {
+            self.body.take_back(left);
+        }
+    }
+}
+
 impl Body for Served {
     type Data = Bytes;
     type Error = BodyError;

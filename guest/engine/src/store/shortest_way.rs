@@ -21,8 +21,8 @@ pub(crate) struct ShortestWay {
     older: Option<i64>,
     /// When the newer generation began.
     since_ns: u64,
-    /// Redis' clock less ours when it decided last.
-    last: Option<i64>,
+    /// Redis' clock less ours when it decided last, and how long that call took: the distance is at most so much less.
+    last: Option<(i64, u64)>,
 }
 
 impl ShortestWay {
@@ -39,9 +39,12 @@ impl ShortestWay {
     /// a step is forgotten. To be asked before [`ShortestWay::left_ns`], for each call once.
     pub(crate) fn stepped_us(&mut self, sent_ns: u64, redis_us: u64, answered_ns: u64) -> Option<i64> {
         let way = i64::try_from(redis_us).unwrap_or(i64::MAX).saturating_sub_unsigned(sent_ns / 1_000);
-        let step = way.saturating_sub(self.last.replace(way)?);
         let trip_us = answered_ns.saturating_sub(sent_ns) / 1_000;
-        if step.unsigned_abs() <= STEP_US.saturating_add(trip_us) {
+        let (last, last_trip_us) = self.last.replace((way, trip_us))?;
+        let step = way.saturating_sub(last);
+        // What the longer way of one of the two may explain.
+        let explained_us = if step > 0 { trip_us } else { last_trip_us };
+        if step.unsigned_abs() <= STEP_US.saturating_add(explained_us) {
             return None;
         }
         (self.newer, self.older) = (None, None);
@@ -126,11 +129,14 @@ mod tests {
         let day = 86_400;
         assert_eq!(call(2 * day, 100 * SECOND, 1), (None, 0), "there is nothing to compare with");
         assert_eq!(call(2 * day, 101 * SECOND, 900), (None, 899 * MS), "a long way is no step");
-        assert_eq!(call(2 * day, 102 * SECOND, 1), (None, 0));
-        assert_eq!(call(day, 103 * SECOND, 1), (Some(-day), 0), "back");
-        assert_eq!(call(day, 104 * SECOND, 4), (None, 3 * MS));
-        assert_eq!(call(3 * day, 105 * SECOND, 4), (Some(2 * day), 0), "ahead: no way of before is compared with");
-        assert_eq!(call(3 * day, 106 * SECOND, 4), (None, 0));
+        assert_eq!(call(2 * day, 102 * SECOND, 4_000), (None, 3_999 * MS));
+        assert_eq!(call(2 * day, 107 * SECOND, 1), (None, 0), "nor is a short one after it");
+        assert_eq!(call(2 * day - 10, 108 * SECOND, 1), (Some(-10), 0), "back");
+        assert_eq!(call(2 * day, 109 * SECOND, 1), (Some(10), 0), "ahead");
+        assert_eq!(call(day, 109 * SECOND, 1), (Some(-day), 0), "back");
+        assert_eq!(call(day, 110 * SECOND, 4), (None, 3 * MS));
+        assert_eq!(call(3 * day, 111 * SECOND, 4), (Some(2 * day), 0), "ahead: no way of before is compared with");
+        assert_eq!(call(3 * day, 112 * SECOND, 4), (None, 0));
     }
 
     #[test]

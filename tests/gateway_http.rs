@@ -13,8 +13,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     http_client::Answer,
+    raw_upstream::RawUpstream,
     upstream::Upstream,
 };
+use socket2::SockRef;
 use tokio::{net::TcpStream, runtime::Builder};
 
 /// Limits nothing that these tests send.
@@ -185,6 +187,55 @@ fn who_leaves_is_noticed_while_the_upstream_is_silent() {
         assert_eq!(open.read_head().expect("an answer").status, 200);
         assert_eq!([0, 1].map(|_| half_closed.read_head().expect("an answer").status), [100, 200]);
     }
+}
+
+#[test]
+fn nobody_is_asked_whether_he_is_there_after_his_answer() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\ntimeouts: {{response: 1s}}\n{WIDE}", upstream.url()));
+    let clients = [(); 20].map(|()| {
+        let mut client = gateway.client();
+        client.write(b"GET /delay/5000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+        client.finish().expect("the connection is open");
+        client
+    });
+    for mut client in clients {
+        let mut head = client.read_head().expect("an answer");
+        if head.status == 100 {
+            head = client.read_head().expect("an answer");
+        }
+        assert_eq!(head.status, 504);
+        client.read_body("GET", &head, |_| ()).expect("a body");
+        assert_eq!(client.read_to_end(|_| ()).expect("the gateway closes"), 0);
+    }
+}
+
+/// Such as one of server-sent events. A reset tells; one that has closed its side cannot be asked any more.
+#[test]
+fn who_leaves_in_the_middle_of_an_answer_is_noticed_while_the_upstream_is_silent() {
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        connection.wait();
+    });
+    let gateway = Gateway::serve(&format!("upstream: {}\n{WIDE}", upstream.url()));
+    let in_flight = || gateway.metrics().sum("slidegate_requests_in_flight", &[]);
+    let mut clients = [0, 1, 2].map(|_| gateway.client());
+    for client in &mut clients {
+        client.write(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+        assert_eq!(client.read_head().expect("an answer").status, 200);
+        client.read_raw(10).expect("the first chunk");
+    }
+    let [stays, resets, closes] = clients;
+    let before = Instant::now();
+    SockRef::from(&resets.writer()).set_linger(Some(Duration::ZERO)).expect("a socket takes the option");
+    drop(resets);
+    wait_until("one has left", || in_flight() == 2.0);
+    assert!(before.elapsed() < Duration::from_secs(8));
+    drop(closes);
+    wait_until("another one has left", || in_flight() == 1.0);
+    assert!(before.elapsed() < Duration::from_secs(40));
+    drop(stays);
 }
 
 #[test]

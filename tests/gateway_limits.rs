@@ -175,6 +175,35 @@ fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
 }
 
 #[test]
+fn what_came_before_an_answer_broke_off_reaches_a_client_that_has_room_for_it_later() {
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n0123456789");
+    });
+    let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
+    let mut client = Http2Client::connect(gateway.listen(), 5).expect("the gateway accepts");
+    let stream = client.get("/").expect("the gateway reads");
+    let mut bytes = Vec::new();
+    while bytes.len() < 5 {
+        let frame = client.read_frame().expect("the connection goes on");
+        if frame.kind == kind::DATA {
+            bytes.extend(frame.payload);
+        }
+    }
+    thread::sleep(Duration::from_millis(300));
+    client.frame(kind::WINDOW_UPDATE, 0, stream, &100_u32.to_be_bytes()).expect("the gateway reads");
+    loop {
+        let frame = client.read_frame().expect("the connection goes on");
+        match frame.kind {
+            kind::DATA => bytes.extend(frame.payload),
+            kind::RST_STREAM => break,
+            _ => {}
+        }
+    }
+    assert_eq!(bytes, b"0123456789");
+}
+
+#[test]
 fn no_address_may_have_more_connections_than_its_limit() {
     let (_upstream, gateway) = rig("limits: {connections_per_address: 3}\n");
     let mut slow: Vec<HttpClient> = (0..3).map(|_| gateway.client()).collect();

@@ -171,7 +171,8 @@ impl Visit {
     }
 
     fn served(&self, response: Response<ResponseBody>, limits: Limits, is_http2: bool) -> Response<Served> {
-        response.map(|body| Served::new(body, Arc::clone(&self.flow), limits, is_http2))
+        let beside = (!is_http2).then(|| self.beside.clone());
+        response.map(|body| Served::new(body, Arc::clone(&self.flow), limits, beside))
     }
 }
 

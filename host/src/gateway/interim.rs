@@ -6,7 +6,8 @@
 //!
 //! Nor does hyper read while a response is waited for, lest it take a client that has only said all it has to say for one that is gone. So
 //! the socket is looked at now and then. A client that has closed its side may be either: it is sent `100 Continue`, which every client
-//! skips that did not ask for it (RFC 9110, section 15.2.1), and if nobody is there, its system answers with a reset.
+//! skips that did not ask for it (RFC 9110, section 15.2.1), and if nobody is there, its system answers with a reset. Once its response has
+//! begun, it cannot be asked any more: then one that has closed its side is gone if there is nothing to send to it for a while.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,7 +21,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::headers;
 use crate::gateway::socket::Peer;
@@ -33,6 +34,9 @@ const UNWRITTEN_MAX: usize = 32 * 1024;
 
 /// How often a client that waits is looked after.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// So many looks in a row find nothing sent to a client that has closed its side, until it is taken for gone in the middle of a response.
+const LOOKS_LEFT: u32 = 10;
 
 /// What a client is told of which it is not known whether it is there.
 const ARE_YOU_THERE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -74,8 +78,12 @@ impl Interim {
 }
 
 /// Waits for a response, and sends those that come before it on.
-pub(crate) async fn pass_on<T>(interims: Option<(&BesideResponses, mpsc::Receiver<Interim>)>, response: impl Future<Output = T>) -> T {
-    let Some((beside, mut arriving)) = interims else {
+pub(crate) async fn pass_on<T>(
+    beside: Option<&BesideResponses>,
+    mut arriving: Option<mpsc::Receiver<Interim>>,
+    response: impl Future<Output = T>,
+) -> T {
+    let Some(beside) = beside else {
         return response.await;
     };
     let _unsent = DropUnsent(beside);
@@ -84,19 +92,23 @@ pub(crate) async fn pass_on<T>(interims: Option<(&BesideResponses, mpsc::Receive
     let response = loop {
         tokio::select! {
             biased;
-            Some(interim) = arriving.recv() => beside.send(interim),
+            Some(interim) = next(&mut arriving) => beside.send(interim),
             response = &mut response => break response,
             () = look.as_mut() => {
-                beside.unwritten().is_look_due = true;
+                beside.unwritten().look = Some(Look::Before);
                 look.as_mut().reset(Instant::now() + LOOK);
             }
         }
     };
-    while let Ok(interim) = arriving.try_recv() {
+    while let Some(Ok(interim)) = arriving.as_mut().map(mpsc::Receiver::try_recv) {
         beside.send(interim);
     }
     beside.written().await;
     response
+}
+
+async fn next(arriving: &mut Option<mpsc::Receiver<Interim>>) -> Option<Interim> {
+    arriving.as_mut()?.recv().await
 }
 
 /// What is to be written beside hyper on one connection. Clones are the same.
@@ -111,9 +123,41 @@ struct Unwritten {
     /// Who waits until nothing is left.
     waiting: Option<Waker>,
     /// The client is to be looked after.
-    is_look_due: bool,
+    look: Option<Look>,
     /// The client was asked whether it is there.
     is_asked: bool,
+    /// Looks since something was written to a client that has closed its side.
+    looks: u32,
+}
+
+/// When a client is looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Before its response.
+    Before,
+    /// In the middle of it.
+    Amid,
+}
+
+/// Looks after a client in the middle of a response, while there is nothing to send.
+pub(crate) struct LookingAfter {
+    beside: BesideResponses,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl LookingAfter {
+    pub(crate) fn new(beside: BesideResponses) -> Self {
+        Self { beside, timer: None }
+    }
+
+    /// To be called while there is nothing to send. The connection ends if the client is gone.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+        while timer.as_mut().poll(context).is_ready() {
+            self.beside.unwritten().look = Some(Look::Amid);
+            timer.as_mut().reset(Instant::now() + LOOK);
+        }
+    }
 }
 
 impl BesideResponses {
@@ -155,6 +199,7 @@ struct DropUnsent<'b>(&'b BesideResponses);
 impl Drop for DropUnsent<'_> {
     fn drop(&mut self) {
         let mut unwritten = self.0.unwritten();
+        unwritten.look = None;
         if !unwritten.is_begun {
             unwritten.bytes.clear();
         }
@@ -170,15 +215,27 @@ pub(crate) struct Socket<S> {
 impl<S: Peer + AsyncWrite + Unpin> Socket<S> {
     /// Before hyper writes: what is torn is made whole.
     fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_begun = self.beside.unwritten().is_begun;
+        let is_begun = {
+            let mut unwritten = self.beside.unwritten();
+            unwritten.looks = 0;
+            unwritten.is_begun
+        };
         if is_begun { self.poll_beside(context) } else { Poll::Ready(Ok(())) }
     }
 
     /// When hyper has nothing left to write.
     fn poll_beside(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut unwritten = self.beside.unwritten();
-        if std::mem::take(&mut unwritten.is_look_due) && self.socket.says_no_more()? && !std::mem::replace(&mut unwritten.is_asked, true) {
-            unwritten.bytes.extend(ARE_YOU_THERE);
+        if let Some(look) = unwritten.look.take()
+            && self.socket.says_no_more()?
+        {
+            unwritten.looks += 1;
+            match look {
+                Look::Before if !std::mem::replace(&mut unwritten.is_asked, true) => unwritten.bytes.extend(ARE_YOU_THERE),
+                Look::Before => {}
+                Look::Amid if unwritten.looks < LOOKS_LEFT => {}
+                Look::Amid => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            }
         }
         while !unwritten.bytes.is_empty() {
             let written = ready!(Pin::new(&mut self.socket).poll_write(context, unwritten.bytes.as_slices().0))?;

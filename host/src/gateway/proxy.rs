@@ -86,7 +86,8 @@ struct Passage<'l> {
 
 impl Passage<'_> {
     async fn run(mut self, view: Arc<View>, wishes: Wishes, body: Incoming, client_upgrade: Option<OnUpgrade>) -> Response<ResponseBody> {
-        let mut headers = match self.decide(&view).await {
+        let beside = self.beside.clone();
+        let mut headers = match interim::pass_on(beside.as_ref(), None, self.decide(&view)).await {
             Ok(headers) => headers,
             Err(refused) => return self.respond(refused),
         };
@@ -147,9 +148,9 @@ impl Passage<'_> {
         let Some(clients) = self.serving.clients(self.lane.index) else {
             return Err(Refusal::new(StatusCode::BAD_GATEWAY, "no upstream client", "gateway.upstream_connect"));
         };
-        let interims = self.beside.as_ref().map(|beside| (beside, Interim::listen(&mut request)));
+        let interims = self.beside.as_ref().map(|_| Interim::listen(&mut request));
         let mut exchange = Exchange::new(request, &route.upstream);
-        let answered = self.answer_in_time(interim::pass_on(interims, exchange.send(clients))).await;
+        let answered = self.answer_in_time(interim::pass_on(self.beside.as_ref(), interims, exchange.send(clients))).await;
         match answered {
             Some(Ok(response)) if headers::has_foreign_coding(response.headers()) => {
                 route.metrics.upstream_error(UpstreamError::Reset);

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::untaken::Untaken;
 use crate::gateway::body::{BodyError, ResponseBody};
+use crate::gateway::interim::{BesideResponses, LookingAfter};
 use crate::gateway::socket::Flow;
 use crate::settings::Limits;
 
@@ -26,7 +27,9 @@ pub(super) struct Served {
     body: ResponseBody,
     flow: Arc<Flow>,
     patience: Patience,
-    /// What an HTTP/2 client was given and has not taken yet, where only that says whether the end may be told.
+    /// Of a client of HTTP/1, whose leaving the server does not notice.
+    looking_after: Option<LookingAfter>,
+    /// What an HTTP/2 client was given and has not taken yet, where only that says whether the end, or that there is none, may be told.
     untaken: Option<Arc<Untaken>>,
     /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have room for some of that.
     given: Option<Instant>,
@@ -43,9 +46,11 @@ pub(super) struct Served {
 type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 impl Served {
-    pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, is_http2: bool) -> Self {
-        let untaken = is_http2.then(Arc::default);
-        Self { body, flow, patience: Patience::new(limits), untaken, given: None, last: None, next: None, end: None }
+    /// `beside` is that of a connection of HTTP/1; another one is of HTTP/2.
+    pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, beside: Option<BesideResponses>) -> Self {
+        let untaken = beside.is_none().then(Arc::default);
+        let looking_after = beside.map(LookingAfter::new);
+        Self { body, flow, patience: Patience::new(limits), looking_after, untaken, given: None, last: None, next: None, end: None }
     }
 
     /// Waits until the client takes more; and, once the body has ended, until it has taken all.
@@ -55,6 +60,10 @@ impl Served {
             Some(untaken) if self.end.is_some() => untaken.poll_none(context),
             _ => Poll::Ready(()),
         }
+    }
+
+    fn is_all_taken(&self) -> bool {
+        self.untaken.as_ref().is_none_or(|untaken| untaken.is_none())
     }
 
     /// The next piece; or, as an error, what comes after all.
@@ -70,7 +79,7 @@ impl Served {
     }
 
     fn poll_end(&mut self, end: Polled, context: &Context<'_>) -> Poll<Polled> {
-        let is_all_taken = self.untaken.as_ref().is_none_or(|untaken| untaken.is_none());
+        let is_all_taken = self.is_all_taken();
         // At a failure the server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
         if is_all_taken && !matches!(end, Some(Err(_))) {
             return Poll::Ready(end);
@@ -98,7 +107,7 @@ impl Served {
         };
         if is_last && piece.len() > 1 {
             self.last = Some(piece.split_off(piece.len() - 1));
-        } else if !is_known && self.next.is_none() {
+        } else if self.next.is_none() {
             piece = untaken.track(piece);
         }
         piece
@@ -136,9 +145,15 @@ impl Body for Served {
         if let Some(end) = self.end.take() {
             return Poll::Ready(end);
         }
-        let mut piece = match ready!(self.poll_piece(context)) {
-            Ok(piece) => piece,
-            Err(end) => return self.poll_end(end, context),
+        let mut piece = match self.poll_piece(context) {
+            Poll::Ready(Ok(piece)) => piece,
+            Poll::Ready(Err(end)) => return self.poll_end(end, context),
+            Poll::Pending => {
+                if let Some(looking_after) = &mut self.looking_after {
+                    looking_after.poll(context);
+                }
+                return Poll::Pending;
+            }
         };
         self.patience.given(piece.len());
         if let Some(untaken) = self.untaken.clone() {
@@ -150,7 +165,7 @@ impl Body for Served {
 
     fn is_end_stream(&self) -> bool {
         let is_end = match &self.end {
-            Some(end) => end.is_none() && self.untaken.as_ref().is_none_or(|untaken| untaken.is_none()),
+            Some(end) => end.is_none() && self.is_all_taken(),
             None => self.body.is_end_stream(),
         };
         is_end && self.last.is_none() && self.next.is_none()

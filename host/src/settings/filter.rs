@@ -25,7 +25,7 @@ pub(crate) struct FilterConfig {
 impl FilterConfig {
     /// Only the outermost shape is the host's business.
     pub(super) fn check(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) {
-        let filter = fields.read(FILTER, "an object, the filter's configuration", mistakes, Value::as_object);
+        let filter = fields.read(FILTER, "an object, the filter's configuration (a list of them is `filters`)", mistakes, Value::as_object);
         let filters = fields.read(FILTERS, "an array, the configurations of filters in their order", mistakes, Value::as_array);
         if filter.is_some() && filters.is_some() {
             mistakes.push(Mistake::new(FILTERS, format!("expected only one of `{FILTER}` and `{FILTERS}`, got both")));

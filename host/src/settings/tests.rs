@@ -64,7 +64,7 @@ fn filters_are_one_or_a_list() {
     let object = mistakes("{upstream: 'http://a', filters: {rule_name: a}}");
     assert_eq!(object, ["filters: expected an array, the configurations of filters in their order, got an object"]);
     let array = mistakes("{upstream: 'http://a', filter: [{rule_name: a}]}");
-    assert_eq!(array, ["filter: expected an object, the filter's configuration, got an array"]);
+    assert_eq!(array, ["filter: expected an object, the filter's configuration (a list of them is `filters`), got an array"]);
     assert_eq!(mistakes("{upstream: 'http://a', filtres: []}"), ["filtres: there is no such field here; did you mean `filters`?"]);
 }
 
@@ -138,7 +138,7 @@ log: {format: xml}
             "routes[1].upstreem: there is no such field here; did you mean `upstream`?",
             "routes[2]: expected an object, got an array",
             "redis.names.a: expected a URL such as `redis://127.0.0.1:6379`, or an object with `url` in it, got `5`",
-            "filter: expected an object, the filter's configuration, got `7`",
+            "filter: expected an object, the filter's configuration (a list of them is `filters`), got `7`",
             "timeouts.connect: expected a duration such as `500ms`, `30s`, `5m` or `1h`, got `5`",
             "timeouts.idle: expected a duration above zero, got `0s`",
             "log.format: expected `text` or `json`, got `xml`",

@@ -480,6 +480,25 @@ fn a_stream_whose_window_opens_byte_by_byte_is_ended() {
     assert!(!client.read_to_end_of(stream).expect("the connection goes on"));
 }
 
+/// It has taken nothing of a piece until it has taken all of it, as far as the piece's source can tell.
+#[test]
+fn a_stream_that_takes_a_piece_by_drops_is_ended_before_it_has_taken_that() {
+    let (_upstream, gateway) = rig("limits: {answer_time: 1s}\n");
+    for path in ["/bytes/10000000", "/chunked/10000000"] {
+        let mut client = Http2Client::connect(gateway.listen(), 10).expect("the gateway accepts");
+        let stream = client.get(path).expect("the gateway reads");
+        let before = Instant::now();
+        wait_until("it is answered", || in_flight(&gateway) == 1.0);
+        wait_until("it is ended", || {
+            client.frame(kind::WINDOW_UPDATE, 0, stream, &1_u32.to_be_bytes()).expect("the connection goes on");
+            thread::sleep(Duration::from_millis(100));
+            in_flight(&gateway) == 0.0
+        });
+        assert!(before.elapsed() < Duration::from_secs(40), "{path}: a piece is 8 KiB, and each of those buys a second");
+        assert!(!client.read_to_end_of(stream).expect("the connection goes on"));
+    }
+}
+
 #[test]
 fn streams_that_are_reset_at_once_end_their_connection_and_nothing_else() {
     let (_upstream, mut gateway) = rig("");

@@ -12,6 +12,7 @@ mod client;
 mod connection;
 mod decoding;
 mod descriptors;
+mod due;
 mod ending;
 mod filtered;
 mod guests;

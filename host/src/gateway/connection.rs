@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::answer::Refusal;
 use crate::gateway::body::{ResponseBody, Source};
+use crate::gateway::due::Due;
 use crate::gateway::ending::Ending;
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
 use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
@@ -189,7 +190,7 @@ fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
 }
 
 /// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their client keeps its
-/// window shut, which no timer of the socket notices.
+/// window shut, which no timer of the socket notices; or opens it too little at a time, by what their bodies say.
 #[derive(Clone)]
 struct Streams {
     silence_max: Duration,
@@ -198,7 +199,8 @@ struct Streams {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let timer = Box::pin(sleep(self.silence_max));
-        tokio::spawn(StalledEnds { stream: Box::pin(stream), silence_max: self.silence_max, last_event: Instant::now(), timer });
+        let due = Arc::default();
+        tokio::spawn(StalledEnds { stream: Box::pin(stream), silence_max: self.silence_max, last_event: Instant::now(), due, timer });
     }
 }
 
@@ -206,6 +208,7 @@ struct StalledEnds<F> {
     stream: Pin<Box<F>>,
     silence_max: Duration,
     last_event: Instant,
+    due: Arc<Due>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -228,7 +231,22 @@ impl<F: Future<Output = ()>> Future for StalledEnds<F> {
         } else {
             self.last_event = now;
         }
-        self.stream.as_mut().poll(context)
+        let this = &mut *self;
+        if this.due.during(|| this.stream.as_mut().poll(context)).is_ready() {
+            return Poll::Ready(());
+        }
+        if let Some(due) = this.due.get() {
+            if due <= now {
+                return Poll::Ready(());
+            }
+            if due < this.timer.deadline() {
+                this.timer.as_mut().reset(due);
+                if this.timer.as_mut().poll(context).is_ready() {
+                    context.waker().wake_by_ref();
+                }
+            }
+        }
+        Poll::Pending
     }
 }
 

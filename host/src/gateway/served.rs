@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::untaken::Untaken;
 use crate::gateway::body::{BodyError, ResponseBody};
+use crate::gateway::due::Due;
 use crate::gateway::interim::{BesideResponses, LookingAfter};
 use crate::gateway::socket::Flow;
 use crate::settings::Limits;
@@ -33,6 +34,8 @@ pub(super) struct Served {
     untaken: Option<Arc<Untaken>>,
     /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have room for some of that.
     given: Option<Instant>,
+    /// Of an HTTP/2 stream: until when it has to take that.
+    due: Option<Arc<Due>>,
     /// The last byte for an HTTP/2 client. The server takes a piece when a window has room for a byte, and keeps the rest of it; only this
     /// one waits until the windows have had room for all before.
     last: Option<Bytes>,
@@ -50,7 +53,18 @@ impl Served {
     pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, beside: Option<BesideResponses>) -> Self {
         let untaken = beside.is_none().then(Arc::default);
         let looking_after = beside.map(LookingAfter::new);
-        Self { body, flow, patience: Patience::new(limits), looking_after, untaken, given: None, last: None, next: None, end: None }
+        Self {
+            body,
+            flow,
+            patience: Patience::new(limits),
+            looking_after,
+            untaken,
+            given: None,
+            due: None,
+            last: None,
+            next: None,
+            end: None,
+        }
     }
 
     /// Waits until the client takes more; and, once the body has ended, until it has taken all.
@@ -59,6 +73,20 @@ impl Served {
         match &self.untaken {
             Some(untaken) if self.end.is_some() => untaken.poll_none(context),
             _ => Poll::Ready(()),
+        }
+    }
+
+    /// An HTTP/2 client is given so many bytes.
+    fn gives(&mut self, bytes: usize) {
+        let now = Instant::now();
+        self.given = Some(now);
+        self.due = self.due.take().or_else(Due::of_this_stream);
+        self.due(self.patience.left(bytes).and_then(|left| now.checked_add(left)));
+    }
+
+    fn due(&self, due: Option<Instant>) {
+        if let Some(of_stream) = &self.due {
+            of_stream.set(due);
         }
     }
 
@@ -132,6 +160,7 @@ impl Body for Served {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Polled> {
         if let Some(given) = self.given.take() {
             self.patience.waited(given.elapsed());
+            self.due(None);
         }
         if self.patience.is_over() || self.poll_taken(context).is_pending() {
             ready!(self.patience.poll_over(context));
@@ -139,7 +168,7 @@ impl Body for Served {
         }
         self.patience.end_wait();
         if let Some(last) = self.last.take() {
-            self.given = Some(Instant::now());
+            self.gives(last.len());
             return Poll::Ready(Some(Ok(Frame::data(last))));
         }
         if let Some(end) = self.end.take() {
@@ -158,7 +187,7 @@ impl Body for Served {
         self.patience.given(piece.len());
         if let Some(untaken) = self.untaken.clone() {
             piece = self.for_http2(&untaken, piece, context);
-            self.given = Some(Instant::now());
+            self.gives(piece.len());
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -212,6 +241,12 @@ impl Patience {
         if !self.waited.is_zero() {
             self.bytes += bytes as u64;
         }
+    }
+
+    /// How long it is still waited for while it takes so many bytes; none if for ever.
+    fn left(&self, bytes: usize) -> Option<Duration> {
+        let allowance = self.limits.answer_allowance(self.bytes.max(bytes as u64))?;
+        Some(allowance.saturating_sub(self.waited))
     }
 
     fn end_wait(&mut self) {

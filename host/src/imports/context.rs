@@ -121,7 +121,7 @@ impl Ctx {
     }
 
     /// Opens the phase of the response's headers, before `on-response-headers` is called. Whatever
-    /// was still open of the request is closed. False for a stream that does not want that, is unknown, or further on.
+    /// was still open of the request is closed, and its phases are over. False for a stream that does not want the hook, is unknown, or further on.
     pub fn open_response(&mut self, stream: StreamId, headers: Arc<HeaderMap>) -> bool {
         let Some(state) = self.open(stream, Phase::ResponseHeaders) else { return false };
         state.response = Some(headers);
@@ -136,11 +136,14 @@ impl Ctx {
     }
 
     fn open(&mut self, stream: StreamId, phase: Phase) -> Option<&mut StreamState> {
-        let state = self.streams.get_mut(&stream).filter(|state| state.reached <= phase && state.wants.includes(phase))?;
-        state.close();
-        state.reached = phase;
-        state.open = true;
-        Some(state)
+        let state = self.streams.get_mut(&stream).filter(|state| state.reached <= phase)?;
+        let is_wanted = state.wants.includes(phase);
+        if is_wanted || phase == Phase::ResponseHeaders {
+            state.close();
+            state.reached = phase;
+            state.open = is_wanted;
+        }
+        is_wanted.then_some(state)
     }
 
     /// Ends the open phase of a stream, by a hook that said that the stream goes on.

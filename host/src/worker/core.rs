@@ -1,6 +1,7 @@
 //! What the clones of a worker share: the instance behind a lock, and what waits for it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::{Moment, MonotonicNs, Pass, Response, StreamId};
 use crate::component::Module;
 use crate::ids::ById;
-use crate::imports::{Call, Outcome};
+use crate::imports::{Call, Outcome, Phase};
 use crate::instance::{Instance, Step, Trap};
 use crate::metrics::Metrics;
 use crate::redis::{RedisConnection, ReplyFuture};
@@ -59,7 +60,7 @@ struct Kept {
     /// Number of instances that trapped. A stream or reply of an older one means nothing to this.
     generation: u64,
     last_stream: StreamId,
-    waiting: HashMap<StreamId, oneshot::Sender<Settled>, ById>,
+    waiting: HashMap<StreamId, Waiter, ById>,
     metrics: Metrics,
     /// When metrics are to be fetched. None: nothing was counted since.
     fetch_at: Option<Instant>,
@@ -67,6 +68,13 @@ struct Kept {
     wake_at: Option<MonotonicNs>,
     replacements: u32,
     replacements_since: Instant,
+}
+
+/// Who waits for a stream to be settled.
+struct Waiter {
+    /// What it is to be settled for.
+    phase: Phase,
+    settle: oneshot::Sender<Settled>,
 }
 
 /// A stream of one generation of the instance.
@@ -178,26 +186,24 @@ impl Core {
         }
         kept.last_stream += 1;
         let key = Key { stream: kept.last_stream, generation: kept.generation };
-        let entered = self.enter(&mut kept, key.stream, |instance, now| instance.on_request(key.stream, request, now));
+        let phase = Phase::RequestHeaders;
+        let entered = self.enter(&mut kept, key.stream, phase, |instance, now| instance.on_request(key.stream, request, now));
         (Some(key), entered)
     }
 
-    /// Calls a later hook of a stream.
-    pub(super) fn proceed(&self, key: Key, hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>) -> Entered {
+    /// Calls a later hook of a stream. Who waited for this phase, or for one before, hears no more.
+    pub(super) fn proceed(&self, key: Key, phase: Phase, hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>) -> Entered {
         let mut kept = self.lock();
         if kept.generation != key.generation {
             return Entered::Gone;
         }
-        kept.waiting.remove(&key.stream);
-        self.enter(&mut kept, key.stream, hook)
-    }
-
-    /// With the response's headers, what was kept of the request's body goes on.
-    pub(super) fn end_request_body(&self, key: Key) {
-        let mut kept = self.lock();
-        if kept.generation == key.generation {
-            kept.waiting.remove(&key.stream);
+        // A piece of a request's body may come while the response waits.
+        if let Entry::Occupied(waiter) = kept.waiting.entry(key.stream)
+            && waiter.get().phase <= phase
+        {
+            waiter.remove();
         }
+        self.enter(&mut kept, key.stream, phase, hook)
     }
 
     /// Ends a stream. Who waited for it hears no more.
@@ -251,14 +257,20 @@ impl Core {
     }
 
     /// Calls a hook that may leave its stream undecided.
-    fn enter(&self, kept: &mut Kept, stream: StreamId, hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>) -> Entered {
+    fn enter(
+        &self,
+        kept: &mut Kept,
+        stream: StreamId,
+        phase: Phase,
+        hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>,
+    ) -> Entered {
         let now = (self.options.clock)();
         let entered = match self.run_at(kept, now, hook) {
             Some(Step::Pass(pass)) => Entered::Settled(kept.settled(stream, Outcome::Pass(pass))),
             Some(Step::Respond(response)) => Entered::Settled(kept.settled(stream, Outcome::Respond(response))),
             Some(Step::Wait) => {
                 let (settle, settled) = oneshot::channel();
-                kept.waiting.insert(stream, settle);
+                kept.waiting.insert(stream, Waiter { phase, settle });
                 Entered::Waits(settled)
             }
             None => return Entered::Trapped,
@@ -290,9 +302,9 @@ impl Core {
                 self.send_calls(instance, kept.generation);
                 for (stream, outcome) in instance.take_outcomes() {
                     let settled = kept.settled(stream, outcome);
-                    if let Some(settle) = kept.waiting.remove(&stream) {
+                    if let Some(waiter) = kept.waiting.remove(&stream) {
                         // Whoever waited may have left; its stream will end soon.
-                        let _ = settle.send(settled);
+                        let _ = waiter.settle.send(settled);
                     }
                 }
                 Some(result)
@@ -356,8 +368,8 @@ impl Core {
         kept.instance = None;
         kept.generation += 1;
         kept.metrics.forget_gauges();
-        for (_, settle) in kept.waiting.drain() {
-            let _ = settle.send(self.failure().into());
+        for (_, waiter) in kept.waiting.drain() {
+            let _ = waiter.settle.send(self.failure().into());
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::core::{Core, Entered, Key, Settled};
 use crate::bindings::slidegate::filter::types::{BodyChange, Coding, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants};
 use crate::edit::{apply_edits, apply_to_fields};
-use crate::imports::Outcome;
+use crate::imports::{Outcome, Phase};
 use crate::instance::{Instance, Piece};
 use crate::request::Request;
 
@@ -79,6 +79,8 @@ struct Known {
     response_body: Kept,
     /// Headers wait for the filter.
     is_waiting: bool,
+    /// The response's headers have arrived: the request's body is shown no more.
+    has_response: bool,
 }
 
 /// Pieces of a body that wait.
@@ -134,18 +136,20 @@ impl Stream {
     pub async fn on_response_headers(&self, head: ResponseHead, headers: &HeaderMap) -> Verdict {
         let (wants, edits) = {
             let mut known = self.known();
+            known.has_response = true;
             (known.wants, std::mem::take(&mut known.response_edits))
         };
         let Some(key) = self.key().filter(|_| wants.response_headers || wants.request_body != Interest::None) else {
             return Verdict::Pass(edits);
         };
-        self.core.end_request_body(key);
-        if !wants.response_headers {
-            return Verdict::Pass(edits);
+        // A filter that does not want to see them hears nothing, but what is kept of the request's body goes on.
+        let mut shown = HeaderMap::new();
+        if wants.response_headers {
+            shown.clone_from(headers);
+            apply_edits(&edits, &mut shown);
         }
-        let mut shown = headers.clone();
-        apply_edits(&edits, &mut shown);
-        let entered = self.core.proceed(key, |instance, now| instance.on_response_headers(key.stream, head, Arc::new(shown), now));
+        let hook = |instance: &mut Instance, now| instance.on_response_headers(key.stream, head, Arc::new(shown), now);
+        let entered = self.core.proceed(key, Phase::ResponseHeaders, hook);
         match self.outcome(entered).await {
             Outcome::Pass(pass) => {
                 self.known().wants = pass.wants;
@@ -190,7 +194,7 @@ impl Stream {
         let whole = Released { edits: Vec::new(), pieces: once_if_any(bytes.clone()), end };
         let before = {
             let mut known = self.known();
-            if known.interest(side) == Interest::None && known.kept(side).pieces.is_empty() {
+            if !known.shows(side) && known.kept(side).pieces.is_empty() {
                 return BodyStep::Pass(whole);
             }
             known.kept(side).released.take()
@@ -201,7 +205,11 @@ impl Stream {
             Side::Request => instance.on_request_body(key.stream, piece, now),
             Side::Response => instance.on_response_body(key.stream, piece, now),
         };
-        let entered = self.core.proceed(key, hook);
+        let phase = match side {
+            Side::Request => Phase::RequestBody,
+            Side::Response => Phase::ResponseBody,
+        };
+        let entered = self.core.proceed(key, phase, hook);
         let mut known = self.known();
         // What was settled before the hook was called for this piece is about those before it.
         let earlier = match before.and_then(|mut before| before.try_recv().ok()) {
@@ -291,10 +299,11 @@ impl Stream {
 }
 
 impl Known {
-    fn interest(&self, side: Side) -> Interest {
+    /// Whether the filter sees what comes of a body.
+    fn shows(&self, side: Side) -> bool {
         match side {
-            Side::Request => self.wants.request_body,
-            Side::Response => self.wants.response_body,
+            Side::Request => self.wants.request_body != Interest::None && !self.has_response,
+            Side::Response => self.wants.response_body != Interest::None,
         }
     }
 
@@ -325,7 +334,9 @@ impl Known {
         let Kept { pieces, is_whole, .. } = std::mem::take(self.kept(side));
         match settled.outcome {
             Outcome::Pass(pass) => {
-                let edits = self.pass(pass.wants, pass.response_edits, pass.request_edits);
+                // Of a stream that is further on, the request's body says nothing any more.
+                let wants = if side == Side::Request && self.has_response { self.wants } else { pass.wants };
+                let edits = self.pass(wants, pass.response_edits, pass.request_edits);
                 let (pieces, end) = match pass.body {
                     BodyChange::Keep => (pieces, is_whole),
                     BodyChange::Replace(bytes) => (once_if_any(bytes.into()), is_whole),

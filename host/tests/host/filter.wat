@@ -2,7 +2,8 @@
 ;; contract of wit/ by hand: canonical ABI, flat parameters, results through a return pointer.
 ;;
 ;; Configuration: the first byte is `p` or `r` for on-trap pass or respond, `e` for a configuration
-;; error, `t` for a trap. A second byte `h` makes streams that pass want all hooks and hold bodies, `w` the same but watch them.
+;; error, `t` for a trap. A second byte `h` makes streams that pass want all hooks and hold bodies, `w` the same but watch them,
+;; `b` hold requests' bodies and want nothing else. With `a` it asks to be woken at once, and each time it is woken sends a command and asks again.
 ;; They may also stand in an object: `{"m":"ph"}`.
 ;;
 ;; Requests, by the byte after the slash of the path:
@@ -17,9 +18,10 @@
 ;; anything else from Redis answers 503, no reply answers 504. Answers are annotated: why=no.
 ;;
 ;; A piece of a body: `R` is replaced, `E` ends the body, `X` answers 418, another one of more than one byte passes, a shorter one waits: at the end for
-;; Redis, before for ever. A response with status 599 traps, one with 502 is answered 418 in its place.
+;; Redis, before for ever. `W` waits for ever, and `A` passes, annotated: why=yes, rule=yes.
+;; A response with status 599 traps, one with 502 is answered 418 in its place, and one with 598 waits for Redis.
 ;;
-;; One metric counts requests. The end of a stream is said in the log.
+;; One metric counts requests, and another would count bytes. The end of a stream is said in the log.
 (module
   (import "slidegate:filter/redis@0.2.0" "redis-call"
     (func $redis_call (param i32 i32 i32 i32)))
@@ -57,19 +59,28 @@
   ;; A command that no host sends: SELECT.
   (data (i32.const 300) "SELECT")
   (data (i32.const 308) "\2c\01\00\00\06\00\00\00")
-  ;; A metric: a counter, its name, its help, no labels.
   (data (i32.const 320) "fixture_requests_total")
   (data (i32.const 344) "Requests")
-  (data (i32.const 360) "\00\00\00\00\00\00\00\00\00\00\00\00\40\01\00\00\16\00\00\00\58\01\00\00\08\00\00\00\00\00\00\00\00\00\00\00")
   (data (i32.const 400) "over")
   ;; A config-error: path, message.
   (data (i32.const 256) "\80\00\00\00\08\00\00\00\90\00\00\00\06\00\00\00")
   ;; A redis-service: name 64/10, port 6379, no credentials, 200 ms, database 0.
   (data (i32.const 1024) "\40\00\00\00\0a\00\00\00\eb\18\00\00\01\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\c8\00\00\00\00\00\00\00")
 
+  ;; Two annotations: why, yes, and rule, yes.
+  (data (i32.const 1200) "rule")
+  (data (i32.const 1216) "\f4\00\00\00\03\00\00\00\70\00\00\00\03\00\00\00\b0\04\00\00\04\00\00\00\70\00\00\00\03\00\00\00")
+  ;; Two metrics: a counter, its name, its help, no labels; a histogram with the bounds 1 and 10.
+  (data (i32.const 1248) "\00\00\00\00\00\00\f0\3f\00\00\00\00\00\00\24\40")
+  (data (i32.const 1264) "\00\00\00\00\00\00\00\00\00\00\00\00\40\01\00\00\16\00\00\00\58\01\00\00\08\00\00\00\00\00\00\00\00\00\00\00")
+  (data (i32.const 1300) "\02\00\00\00\e0\04\00\00\02\00\00\00\40\05\00\00\0d\00\00\00\50\05\00\00\05\00\00\00\00\00\00\00\00\00\00\00")
+  (data (i32.const 1344) "fixture_bytes")
+  (data (i32.const 1360) "Bytes")
+
   (global $top (mut i32) (i32.const 65536))
   ;; What streams that pass want: request body, response headers, response body, done; a byte each.
   (global $wants (mut i32) (i32.const 0))
+  (global $wakes (mut i32) (i32.const 0))
   (global $requests (mut i64) (i64.const 0))
 
   ;; Bump allocation, starting over when the second page is used up: what a call gets is gone by then.
@@ -81,7 +92,7 @@
     (global.set $top (i32.add (local.get $at) (local.get $size)))
     (local.get $at))
 
-  (func (export "slidegate:filter/filter@0.2.0#configure") (param $json i32) (param $len i32) (param i64 i64) (result i32)
+  (func (export "slidegate:filter/filter@0.2.0#configure") (param $json i32) (param $len i32) (param $now i64) (param i64) (result i32)
     (local $first i32)
     (if (i32.eq (i32.load8_u (local.get $json)) (i32.const 0x7b))
       (then (local.set $json (i32.add (local.get $json) (i32.const 6)))))
@@ -110,7 +121,12 @@
       (then
         (local.set $first (i32.load8_u offset=1 (local.get $json)))
         (if (i32.eq (local.get $first) (i32.const 0x68)) (then (global.set $wants (i32.const 0x01020102))))
-        (if (i32.eq (local.get $first) (i32.const 0x77)) (then (global.set $wants (i32.const 0x01010101))))))
+        (if (i32.eq (local.get $first) (i32.const 0x77)) (then (global.set $wants (i32.const 0x01010101))))
+        (if (i32.eq (local.get $first) (i32.const 0x62)) (then (global.set $wants (i32.const 2))))
+        (if (i32.eq (local.get $first) (i32.const 0x61))
+          (then
+            (global.set $wakes (i32.const 1))
+            (call $wake_at (local.get $now))))))
     (i32.const 0))
 
   (func (export "slidegate:filter/filter@0.2.0#describe") (result i32)
@@ -233,12 +249,18 @@
             (call $respond (local.get $stream) (i32.const 500))))))
     (call $passing (local.get $stream) (i32.const 2)))
 
-  (func (export "slidegate:filter/filter@0.2.0#on-wake") (param i64 i64) (result i32)
+  (func (export "slidegate:filter/filter@0.2.0#on-wake") (param $now i64) (param i64) (result i32)
+    (if (global.get $wakes)
+      (then
+        (drop (call $ping (i64.const 0) (i32.const 0)))
+        (call $wake_at (local.get $now))
+        (return (call $passing (i64.const 0) (i32.const 0)))))
     (call $passing (i64.load (i32.const 1088)) (i32.const 1)))
 
   (func (export "slidegate:filter/filter@0.2.0#on-response-headers")
     (param $stream i64) (param $status i32) (param $origin i32) (param $end i32) (param i64 i64) (result i32)
     (if (i32.eq (local.get $status) (i32.const 599)) (then unreachable))
+    (if (i32.eq (local.get $status) (i32.const 598)) (then (return (call $waits_if (call $ping (local.get $stream) (i32.const 0))))))
     (if (i32.eq (local.get $status) (i32.const 502))
       (then
         (call $respond (local.get $stream) (i32.const 418))
@@ -250,6 +272,8 @@
     (if (local.get $len) (then (local.set $kind (i32.load8_u (local.get $bytes)))))
     (if (i32.eq (local.get $kind) (i32.const 0x52)) (then (return (call $passed (i32.const 0) (i32.const 0) (i32.const 1)))))
     (if (i32.eq (local.get $kind) (i32.const 0x45)) (then (return (call $passed (i32.const 0) (i32.const 0) (i32.const 2)))))
+    (if (i32.eq (local.get $kind) (i32.const 0x57)) (then (return (call $waits))))
+    (if (i32.eq (local.get $kind) (i32.const 0x41)) (then (call $annotate (local.get $stream) (i32.const 1216) (i32.const 2))))
     (if (i32.eq (local.get $kind) (i32.const 0x58))
       (then
         (call $respond (local.get $stream) (i32.const 418))
@@ -274,8 +298,8 @@
     (drop (call $ping (i64.const 0) (i32.const 0))))
 
   (func (export "slidegate:filter/filter@0.2.0#metrics") (result i32)
-    (i32.store (i32.const 0) (i32.const 360))
-    (i32.store (i32.const 4) (i32.const 1))
+    (i32.store (i32.const 0) (i32.const 1264))
+    (i32.store (i32.const 4) (i32.const 2))
     (i32.const 0))
 
   (func (export "slidegate:filter/filter@0.2.0#take-metrics") (result i32)

@@ -120,7 +120,8 @@ fn time_comes_when_it_was_asked_for() {
 fn metrics_are_what_changed_since_the_last_time() {
     let mut instance = instance();
     let defined = instance.metrics().unwrap();
-    assert!(matches!(&defined[..], [metric] if metric.name == "fixture_requests_total" && metric.help == "Requests"));
+    assert!(matches!(&defined[..], [metric, _] if metric.name == "fixture_requests_total" && metric.help == "Requests"));
+    assert!(matches!(&defined[1].kind, slidegate::Kind::Histogram(bounds) if bounds[..] == [1.0, 10.0]));
     assert_eq!(instance.take_metrics().unwrap(), []);
     (1..=3).for_each(|stream| drop(on_request(&mut instance, stream, "/p").unwrap()));
     assert_eq!(instance.take_metrics().unwrap(), [(0, slidegate::Change::Counter(3))]);
@@ -268,6 +269,16 @@ fn a_response_is_replaced_before_its_body_begins_and_not_after() {
     // Nor does a request's body come after its response.
     assert_eq!(instance.on_request_body(2, piece(b"", true), NOW).unwrap(), Step::Pass(pass()));
     assert!(instance.take_calls().is_empty());
+}
+
+#[test]
+fn a_request_is_shown_no_more_once_its_response_has_begun_whether_or_not_that_is_shown() {
+    let mut instance = configured(b"pb");
+    on_request(&mut instance, 1, "/p").unwrap();
+    assert_eq!(instance.on_request_body(1, piece(b"a", false), NOW).unwrap(), Step::Wait);
+    let unchanged = Step::Pass(Pass { wants: Wants { request_body: Interest::Hold, ..Wants::default() }, ..Pass::default() });
+    assert_eq!(instance.on_response_headers(1, head(200), Arc::default(), NOW).unwrap(), unchanged);
+    assert_eq!(instance.on_request_body(1, piece(b"b", false), NOW).unwrap(), unchanged);
 }
 
 #[test]

@@ -256,6 +256,36 @@ async fn pieces_are_kept_freed_replaced_and_ended() {
 }
 
 #[tokio::test]
+async fn a_late_piece_of_a_request_changes_nothing_of_a_response_that_waits() {
+    let redis = ByHand::default();
+    let worker = worker(b"ph", redis.clone());
+    let stream = Arc::new(worker.open(request("/p")));
+    stream.on_request().await;
+    assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
+    let runner = Arc::clone(&stream);
+    let verdict = tokio::spawn(async move { on_response(&runner, 598).await });
+    while redis.pending() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(piece(&stream, b"b", false), sent(&[b"a", b"b"], false));
+    assert_eq!(piece(&stream, b"c", true), sent(&[b"c"], true));
+    redis.next().send(Err(CallError::Timeout)).unwrap();
+    assert_eq!(status(&verdict.await.unwrap()), 504);
+    assert_eq!(redis.pending(), 0);
+}
+
+#[tokio::test]
+async fn no_piece_of_a_request_is_shown_once_its_response_has_begun() {
+    let worker = worker(b"pb", ByHand::default());
+    let stream = worker.open(request("/p"));
+    stream.on_request().await;
+    assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
+    assert_eq!(on_response(&stream, 200).await, Verdict::Pass(Vec::new()));
+    assert_eq!(stream.request_released().await, sent(&[b"a"], false));
+    assert_eq!(piece(&stream, b"b", false), sent(&[b"b"], false));
+}
+
+#[tokio::test]
 async fn the_filter_sees_responses_as_their_clients_will() {
     let worker = worker(b"p", ByHand::default());
     let stream = worker.open(request("/d"));

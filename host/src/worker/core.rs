@@ -32,6 +32,9 @@ const REPLACEMENTS_PER_SECOND: u32 = 10;
 /// How often metrics are fetched though nobody asks: what an instance has counted since is lost when it traps.
 const FETCHED_EACH: Duration = Duration::from_secs(1);
 
+/// How long an instance that asks for it when it is woken waits to be woken again, so that others have their turn.
+const WOKEN_EACH_MIN: Duration = Duration::from_millis(1);
+
 /// The longest that the alarm is set for: a clock that a test sets by hand may be said to be far behind.
 const ALARM_MAX: Duration = Duration::from_secs(3_600);
 
@@ -152,9 +155,9 @@ impl Core {
             kept: Mutex::new(kept),
         });
         runtime.spawn(deliver_replies(core.replies.clone(), Arc::downgrade(&core)));
-        runtime.spawn(keep_time(Arc::clone(&core.alarm), Arc::downgrade(&core)));
-        // Times that the filter asked for while it was configured.
+        // Times that the filter asked for while it was configured. Before anybody waits for the alarm.
         core.ring();
+        runtime.spawn(keep_time(Arc::clone(&core.alarm), Arc::downgrade(&core)));
         Ok(core)
     }
 
@@ -252,7 +255,7 @@ impl Core {
         let now = (self.options.clock)();
         self.wake_if_due(&mut kept, now);
         kept.wake_at = kept.next_wake();
-        let wake_at = kept.wake_at.map(|at| instant(at, now));
+        let wake_at = kept.wake_at.map(|at| instant(at, now).max(Instant::now() + WOKEN_EACH_MIN));
         self.alarm.set([kept.fetch_at, wake_at].into_iter().flatten().min());
     }
 

@@ -1,6 +1,7 @@
 //! A worker: streams in flight, replies by a transport, traps.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -220,6 +221,48 @@ async fn what_was_said_of_a_response_to_come_is_done_to_whatever_comes() {
 async fn the_time_that_a_filter_waits_for_comes() {
     let worker = worker(b"p", ByHand::default());
     assert!(matches!(decide(&worker, "/a").await, Verdict::Pass(edits) if edits.len() == 1));
+}
+
+/// Waits until the filter has been woken more often than so many times; it sends a command each time.
+async fn woken(redis: &ByHand, times: usize) {
+    let woken = async {
+        while redis.pending() <= times {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), woken).await.expect("it is woken again and again");
+}
+
+#[test]
+fn a_filter_that_always_asks_to_be_woken_leaves_others_their_turn() {
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let redis = ByHand::default();
+            let worker = worker(b"pa", redis.clone());
+            let begun = Instant::now();
+            woken(&redis, 10).await;
+            assert!(begun.elapsed() > Duration::from_millis(5), "{:?}", begun.elapsed());
+            assert_eq!(decide(&worker, "/p").await, Verdict::Pass(Vec::new()));
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("the thread has time for others");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_asked_for_in_configure_is_not_missed() {
+    let redis = ByHand::default();
+    let mut options = WorkerOptions::default().with_redis(redis.clone());
+    let machine = Arc::clone(&options.clock);
+    // Slow, so that all tasks that a worker starts run before it looks at the time.
+    options.clock = Arc::new(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        machine()
+    });
+    let _worker = Worker::start(module(), b"pa", options).unwrap();
+    woken(&redis, 3).await;
 }
 
 #[tokio::test]

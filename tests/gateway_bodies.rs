@@ -4,9 +4,13 @@
 
 mod component_file;
 
+use std::{sync::mpsc, time::Duration};
+
 use slidegate_tests::{
     gateway_process::Gateway,
     http_client::{Answer, HttpClient},
+    http2_client::{Http2Client, kind},
+    raw_upstream::RawUpstream,
     redis_server::RedisServer,
     upstream::Upstream,
 };
@@ -90,6 +94,26 @@ fn what_is_watched_goes_on_unchanged() {
     }
     let answer = site.client().get("/bytes/100000", &[]);
     assert_eq!((answer.status(), answer.head.number("content-length")), (200, 100_000));
+}
+
+#[test]
+fn an_upstream_is_let_go_with_the_client_though_its_response_is_watched() {
+    let site = Site::start("pw");
+    let (left, has_left) = mpsc::channel();
+    let upstream = RawUpstream::start(move |mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        // Nothing more is said, until the other side is gone.
+        let more = connection.read(1);
+        left.send(more).expect("the test waits");
+    });
+    let gateway = serve(&site.component, &upstream.url(), &site.redis, "pw");
+    let mut client = Http2Client::connect(gateway.listen(), 65_535).expect("the gateway accepts");
+    let stream = client.get("/p").expect("the gateway reads");
+    while client.read_frame().expect("an answer").kind != kind::DATA {}
+    // The reason is `CANCEL`. The connection stays.
+    client.frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes()).expect("the gateway reads");
+    assert_eq!(has_left.recv_timeout(Duration::from_secs(10)), Ok(None));
 }
 
 #[test]

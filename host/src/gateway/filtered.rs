@@ -133,6 +133,7 @@ impl Shown {
                     is_whole = piece.is_empty() || body.is_end_stream();
                     self.show(piece, is_whole)
                 }
+                () = pieces.closed() => return Err("the other side has left".into()),
             };
             if self.act(step, pieces).await? {
                 break;

@@ -26,8 +26,14 @@ struct Site {
 }
 
 fn serve(component: &Component, upstream: &str, redis: &RedisServer, mode: &str) -> Gateway {
+    serve_with(component, upstream, redis, mode, "")
+}
+
+/// With more settings.
+fn serve_with(component: &Component, upstream: &str, redis: &RedisServer, mode: &str, more: &str) -> Gateway {
     let redis = redis.url();
-    component.serve(&format!("upstream: {upstream}\nworkers: 1\nredis: {{names: {{redis.test: \"{redis}\"}}}}\nfilter: {{m: {mode}}}\n"))
+    let filter = format!("redis: {{names: {{redis.test: \"{redis}\"}}}}\nfilter: {{m: {mode}}}\n");
+    component.serve(&format!("upstream: {upstream}\nworkers: 1\n{filter}{more}"))
 }
 
 impl Site {
@@ -83,6 +89,20 @@ fn a_request_that_is_held_may_be_answered_before_the_upstream_hears_of_it() {
     let answer = site.post("/p", b"X body that is refused");
     assert_eq!((answer.status(), answer.text().as_str()), (418, "no"));
     assert_eq!(site.upstream.requests(), 0);
+}
+
+#[test]
+fn a_filter_that_keeps_a_request_too_long_is_not_taken_for_a_slow_client() {
+    let site = Site::start("ph");
+    let more = "timeouts: {response: 1s}\nlimits: {body_time: 200ms}\n";
+    let gateway = serve_with(&site.component, &site.upstream.url(), &site.redis, "ph", more);
+    let answer = gateway.client().send("POST", "/p", &[], b"W body that waits for ever");
+    assert_eq!((answer.status(), answer.text().as_str()), (504, "the filter did not let the request go in time\n"));
+    gateway.wait_printed("details=\"gateway.filter_timeout\"");
+    // The client is still the one that is late with the rest of a body.
+    let mut client = gateway.client();
+    client.write(b"POST /p HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9\r\n\r\nW").expect("the gateway reads");
+    assert_eq!(client.read_head().expect("an answer").status, 408);
 }
 
 #[test]

@@ -46,6 +46,9 @@ where
     B::Error: Into<BodyError>,
 {
     let is_held = interest == Interest::Hold;
+    if is_held {
+        upload.waits();
+    }
     let (answer, answered) = oneshot::channel();
     let (begin, beginning) = oneshot::channel();
     let begin = is_held.then_some(begin);
@@ -155,6 +158,9 @@ impl Shown {
     fn show(&mut self, piece: Bytes, is_end: bool) -> BodyStep {
         if let Some(upload) = self.request.as_ref().and_then(|request| request.upload.as_ref()) {
             upload.piece(piece.len());
+            if is_end {
+                upload.received();
+            }
             upload.waits();
         }
         let View::Decoded(decoder) = &mut self.view else { return self.hook(piece, is_end) };

@@ -166,7 +166,7 @@ impl Passage<'_> {
             Some(Err(error)) => Err(upstream_refusal(&error, route)),
             None => {
                 exchange.give_up();
-                Err(late_refusal(self.record.upload.is_complete(), route))
+                Err(late_refusal(self.record.upload.is_received(), route))
             }
         }
     }
@@ -209,10 +209,13 @@ impl Passage<'_> {
 
     /// Waits until the filter lets a request go that it holds with its body.
     async fn begun(&self, beginning: Beginning, route: &Route) -> Result<Result<Begun, slidegate::Response>, Refusal> {
-        self.record.upload.waits();
         match self.answer_in_time(beginning).await {
             Some(Ok(begun)) => Ok(begun),
             Some(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the request's body broke off, or is none", "gateway.bad_request")),
+            None if self.record.upload.is_received() => {
+                let reason = "the filter did not let the request go in time";
+                Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.filter_timeout"))
+            }
             None => Err(late_refusal(false, route)),
         }
     }
@@ -414,8 +417,8 @@ fn upstream_refusal(error: &ClientError, route: &Route) -> Refusal {
     }
 }
 
-fn late_refusal(is_upload_complete: bool, route: &Route) -> Refusal {
-    if !is_upload_complete {
+fn late_refusal(is_body_received: bool, route: &Route) -> Refusal {
+    if !is_body_received {
         let reason = "the request's body did not come in time";
         return Refusal::new(StatusCode::REQUEST_TIMEOUT, reason, "gateway.request_timeout");
     }

@@ -20,6 +20,7 @@ pub(crate) struct Upload {
     waiting_since_us: AtomicU64,
     /// How long the client was waited for, in microseconds.
     waited_us: AtomicU64,
+    is_received: AtomicBool,
     is_complete: AtomicBool,
     is_broken: AtomicBool,
     answer: Mutex<Answer>,
@@ -41,6 +42,7 @@ impl Upload {
             last_piece_us: AtomicU64::new(0),
             waiting_since_us: AtomicU64::new(0),
             waited_us: AtomicU64::new(0),
+            is_received: AtomicBool::new(false),
             is_complete: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
             answer: Mutex::default(),
@@ -57,6 +59,11 @@ impl Upload {
         self.is_complete.load(Ordering::Relaxed)
     }
 
+    /// Whether all of it has come from the client, though the filter may still keep some of it.
+    pub(crate) fn is_received(&self) -> bool {
+        self.is_received.load(Ordering::Relaxed)
+    }
+
     /// Whether the client broke the body off, or what it sent is none.
     pub(crate) fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Relaxed)
@@ -71,7 +78,7 @@ impl Upload {
     /// client may take for its body, which an upstream that is slow to take it does not shorten.
     pub(crate) fn deadline(&self, response: Duration, limits: &Limits) -> Instant {
         let of_response = self.last_piece() + response;
-        match limits.body_allowance(self.bytes()).filter(|_| !self.is_complete()) {
+        match limits.body_allowance(self.bytes()).filter(|_| !self.is_received()) {
             Some(allowance) => of_response.min(Instant::now() + allowance.saturating_sub(self.kept_waiting())),
             None => of_response,
         }
@@ -110,9 +117,9 @@ impl Upload {
         Duration::from_micros(self.waited_us.load(Ordering::Relaxed).saturating_add(now))
     }
 
-    /// The client is waited for.
+    /// The client is waited for, unless all has come.
     pub(crate) fn waits(&self) {
-        if self.waiting_since_us.load(Ordering::Relaxed) == 0 {
+        if !self.is_received() && self.waiting_since_us.load(Ordering::Relaxed) == 0 {
             self.waiting_since_us.store(self.elapsed_us().max(1), Ordering::Relaxed);
         }
     }
@@ -129,9 +136,15 @@ impl Upload {
         u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// All has come from the client.
+    pub(crate) fn received(&self) {
+        self.is_received.store(true, Ordering::Relaxed);
+    }
+
     /// Nothing more is to come.
     pub(crate) fn complete(&self) {
         self.piece(0);
+        self.received();
         self.is_complete.store(true, Ordering::Relaxed);
     }
 
@@ -178,6 +191,10 @@ mod tests {
         assert!(upload.kept_waiting() >= Duration::from_millis(20));
         upload.piece(1);
         let waited = upload.kept_waiting();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(upload.kept_waiting(), waited);
+        upload.received();
+        upload.waits();
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(upload.kept_waiting(), waited);
         upload.complete();

@@ -14,7 +14,7 @@ mod system;
 use wasmtime::component::{HasData, Linker};
 
 pub use self::context::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX};
-pub(crate) use self::http::check_pass;
+pub(crate) use self::http::{annotate, check_pass};
 use crate::bindings::Slidegate;
 
 /// Store data through which the imports find their state.

@@ -288,7 +288,8 @@ impl Instance {
     }
 
     /// What a log of requests should say of a stream, as names and values: for requests that were refused, or decided on
-    /// without the Redis that should have been asked. Nothing the second time, or after [`on_done`](Self::on_done).
+    /// without the Redis that should have been asked. Nothing the second time, nor after [`on_done`](Self::on_done), nor, of a stream that was answered
+    /// or wants nothing more, after the next call into the instance.
     pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
         self.ctx().take_annotations(stream)
     }
@@ -370,6 +371,7 @@ impl Instance {
             return Err(Trap(Cause::Other("the instance trapped before".to_owned())));
         }
         begin_call(&mut self.store, time);
+        self.ctx().begin_call();
         call(self.filter.slidegate_filter_filter(), &mut self.store).map_err(|error| {
             self.dead = true;
             Trap::new(&error, self.store.data())

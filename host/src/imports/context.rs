@@ -89,6 +89,8 @@ pub struct Ctx {
     unanswered: HashSet<CallId, ById>,
     calls: Vec<Call>,
     outcomes: Vec<(StreamId, Outcome)>,
+    /// Streams that the component knows no more, kept for what it said of them until it is called again.
+    finished: Vec<StreamId>,
     wake_at: Option<MonotonicNs>,
 }
 
@@ -183,13 +185,19 @@ impl Ctx {
         Some(self.outcomes.swap_remove(at).1)
     }
 
-    /// What a log of requests should say of a stream, as names and values. Nothing the second time.
-    pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
-        let annotations = self.streams.get_mut(&stream).map_or_else(Vec::new, |state| std::mem::take(&mut state.annotations));
-        if !annotations.is_empty() {
-            self.drop_if_finished(stream);
+    /// To be called before each call into the component. What it said of streams that it knows no more, and nobody took, is let go.
+    pub fn begin_call(&mut self) {
+        for stream in std::mem::take(&mut self.finished) {
+            if self.streams.get(&stream).is_some_and(|state| !state.is_known()) {
+                self.streams.remove(&stream);
+            }
         }
-        annotations
+    }
+
+    /// What a log of requests should say of a stream, as names and values. Nothing the second time, nor, of a stream that the component
+    /// knows no more, after the next call.
+    pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
+        self.streams.get_mut(&stream).map_or_else(Vec::new, |state| std::mem::take(&mut state.annotations))
     }
 
     /// The number of streams that have begun and not ended.
@@ -228,9 +236,10 @@ impl Ctx {
 
     /// A stream that wants nothing more is kept only for what is still to be said of it.
     fn drop_if_finished(&mut self, stream: StreamId) {
-        let is_finished = |state: &StreamState| !state.open && state.wants == Wants::default() && state.annotations.is_empty();
-        if self.streams.get(&stream).is_some_and(is_finished) {
-            self.streams.remove(&stream);
+        match self.streams.get(&stream) {
+            Some(state) if state.is_known() => {}
+            Some(state) if !state.annotations.is_empty() => self.finished.push(stream),
+            _ => drop(self.streams.remove(&stream)),
         }
     }
 
@@ -261,6 +270,11 @@ impl Ctx {
 }
 
 impl StreamState {
+    /// Whether the component still knows the stream.
+    pub(super) fn is_known(&self) -> bool {
+        self.open || self.wants != Wants::default()
+    }
+
     fn close(&mut self) {
         self.open = false;
         self.request = None;

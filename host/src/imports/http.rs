@@ -70,20 +70,25 @@ impl Host for Ctx {
     }
 
     fn annotate(&mut self, stream: StreamId, mut fields: Vec<(String, String)>) -> Result<()> {
-        let Some(state) = self.streams.get_mut(&stream).filter(|state| state.open) else { return Ok(()) };
+        let Some(state) = self.streams.get_mut(&stream).filter(|state| state.is_known()) else { return Ok(()) };
         fields.truncate(ANNOTATIONS_MAX);
         for (name, value) in &mut fields {
             name.truncate(name.floor_char_boundary(ANNOTATION_BYTES_MAX));
             value.truncate(value.floor_char_boundary(ANNOTATION_BYTES_MAX));
         }
-        for (name, value) in fields {
-            if let Some((_, told)) = state.annotations.iter_mut().find(|(known, _)| *known == name) {
-                *told = value;
-            } else if state.annotations.len() < ANNOTATIONS_MAX {
-                state.annotations.push((name, value));
-            }
-        }
+        annotate(&mut state.annotations, fields);
         Ok(())
+    }
+}
+
+/// Adds to what was told of a stream. What has a name that was told before replaces that; above the most of them, other names are left out.
+pub(crate) fn annotate(told: &mut Vec<(String, String)>, fields: Vec<(String, String)>) {
+    for (name, value) in fields {
+        if let Some((_, before)) = told.iter_mut().find(|(known, _)| *known == name) {
+            *before = value;
+        } else if told.len() < ANNOTATIONS_MAX {
+            told.push((name, value));
+        }
     }
 }
 

@@ -219,6 +219,12 @@ impl Core {
         self.run(&mut kept, |instance, now| instance.on_done(key.stream, now));
     }
 
+    /// What the instance has said of a stream since its last hook.
+    pub(super) fn take_annotations(&self, key: Key) -> Vec<(String, String)> {
+        let mut kept = self.lock();
+        if kept.generation == key.generation { kept.annotations(key.stream) } else { Vec::new() }
+    }
+
     /// Adds up what the instance has counted.
     pub(super) fn fetch_metrics(&self) {
         let mut kept = self.lock();
@@ -410,8 +416,11 @@ impl Kept {
     }
 
     fn settled(&mut self, stream: StreamId, outcome: Outcome) -> Settled {
-        let annotations = self.instance.as_mut().map_or_else(Vec::new, |instance| instance.take_annotations(stream));
-        Settled { outcome, annotations }
+        Settled { outcome, annotations: self.annotations(stream) }
+    }
+
+    fn annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
+        self.instance.as_mut().map_or_else(Vec::new, |instance| instance.take_annotations(stream))
     }
 }
 

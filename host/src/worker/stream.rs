@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::core::{Core, Entered, Key, Settled};
 use crate::bindings::slidegate::filter::types::{BodyChange, Coding, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants};
 use crate::edit::{apply_edits, apply_to_fields};
-use crate::imports::{Outcome, Phase};
+use crate::imports::{Outcome, Phase, annotate};
 use crate::instance::{Instance, Piece};
 use crate::request::Request;
 
@@ -185,9 +185,15 @@ impl Stream {
     }
 
     /// What a log of requests should say of this one beside its status, as names and values: only of a request that was refused, or
-    /// decided on without the Redis that should have been asked. Nothing the second time.
+    /// decided on without the Redis that should have been asked. Each name is there once, as it was said last. To be called at the end, when the
+    /// filter has said all; it begins anew after that.
     pub fn take_annotations(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.known().annotations)
+        // The filter may also have said something in a hook that was not about this stream.
+        let wants_more = self.wants() != Wants::default();
+        let later = self.key().filter(|_| wants_more).map_or_else(Vec::new, |key| self.core.take_annotations(key));
+        let mut known = self.known();
+        annotate(&mut known.annotations, later);
+        std::mem::take(&mut known.annotations)
     }
 
     fn on_body(&self, side: Side, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
@@ -285,7 +291,7 @@ impl Stream {
             Entered::Trapped => return self.core.failure(),
         };
         if !settled.annotations.is_empty() {
-            self.known().annotations.extend(settled.annotations);
+            annotate(&mut self.known().annotations, settled.annotations);
         }
         settled.outcome
     }
@@ -330,7 +336,7 @@ impl Known {
 
     /// Lets go what is kept of a body, or not.
     fn release(&mut self, side: Side, settled: Settled) -> BodyStep {
-        self.annotations.extend(settled.annotations);
+        annotate(&mut self.annotations, settled.annotations);
         let Kept { pieces, is_whole, .. } = std::mem::take(self.kept(side));
         match settled.outcome {
             Outcome::Pass(pass) => {

@@ -101,7 +101,7 @@ fn the_filter_hears_no_more_of_a_stream_that_wants_nothing() {
     assert!(format!("{instance:?}").contains("streams: 0"), "{instance:?}");
     // Nor of one that it answered.
     on_request(&mut instance, 2, "/r").unwrap();
-    instance.take_annotations(2);
+    instance.describe().unwrap();
     assert!(format!("{instance:?}").contains("streams: 0"), "{instance:?}");
 }
 
@@ -142,14 +142,30 @@ fn what_a_log_should_say_of_a_stream_is_kept_until_it_ends() {
     let mut instance = instance();
     let said = vec![("why".to_owned(), "no".to_owned())];
     on_request(&mut instance, 1, "/r").unwrap();
-    on_request(&mut instance, 2, "/r").unwrap();
-    on_request(&mut instance, 3, "/p").unwrap();
     assert_eq!(instance.take_annotations(1), said);
     assert!(instance.take_annotations(1).is_empty(), "once");
+    on_request(&mut instance, 2, "/r").unwrap();
     instance.on_done(2, NOW).unwrap();
+    on_request(&mut instance, 3, "/p").unwrap();
     for gone_or_silent in [2, 3, 4] {
         assert!(instance.take_annotations(gone_or_silent).is_empty());
     }
+}
+
+#[test]
+fn nothing_is_kept_of_what_was_said_of_streams_that_are_over_and_nobody_took() {
+    let mut instance = instance();
+    for stream in 1..=100 {
+        on_request(&mut instance, stream, "/r").unwrap();
+    }
+    assert!(instance.take_annotations(99).is_empty());
+    assert_eq!(instance.take_annotations(100).len(), 1);
+    assert!(format!("{instance:?}").contains("streams: 1,"), "{instance:?}");
+    // Of one that is not over, it is kept.
+    on_request(&mut instance, 101, "/p").unwrap();
+    instance.on_request_body(101, piece(b"A piece", false), NOW).unwrap();
+    on_request(&mut instance, 102, "/p").unwrap();
+    assert_eq!(instance.take_annotations(101).len(), 2);
 }
 
 #[test]

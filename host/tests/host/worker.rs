@@ -329,6 +329,21 @@ async fn no_piece_of_a_request_is_shown_once_its_response_has_begun() {
 }
 
 #[tokio::test]
+async fn of_what_is_said_of_a_stream_the_last_counts() {
+    let worker = worker(b"ph", ByHand::default());
+    let stream = worker.open(request("/p"));
+    stream.on_request().await;
+    for _ in 0..3 {
+        assert_eq!(piece(&stream, b"A piece", false), sent(&[b"A piece"], false));
+    }
+    // It says `no` with an answer, in the end.
+    assert!(matches!(piece(&stream, b"X", false), BodyStep::Respond(_)));
+    let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(stream.take_annotations(), [text("why", "no"), text("rule", "yes")]);
+    assert!(stream.take_annotations().is_empty());
+}
+
+#[tokio::test]
 async fn the_filter_sees_responses_as_their_clients_will() {
     let worker = worker(b"p", ByHand::default());
     let stream = worker.open(request("/d"));

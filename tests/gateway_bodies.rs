@@ -147,6 +147,21 @@ fn a_response_that_is_held_loses_its_length_and_nothing_else() {
 }
 
 #[test]
+fn the_log_tells_what_the_filter_said_while_it_saw_the_bodies() {
+    for mode in ["ph", "pw"] {
+        let body = "A body of which something is said";
+        let upstream = RawUpstream::answering(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+        let site = Site::start(mode);
+        for (at, method, path, body) in [(&site.upstream.url(), "POST", "/p", body), (&upstream.url(), "GET", "/p", "")] {
+            let gateway = serve(&site.component, at, &site.redis, mode);
+            assert_eq!(gateway.client().send(method, path, &[], body.as_bytes()).status(), 200);
+            let line = gateway.wait_printed("status=200");
+            assert!(line.contains("rule=\"yes\""), "{mode} {method}: {line}");
+        }
+    }
+}
+
+#[test]
 fn the_filters_answer_takes_the_place_of_the_gateways_own() {
     let site = Site::start("pw");
     let gateway = site.before_nobody("pw");

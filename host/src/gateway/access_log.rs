@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
 use metrics::Gauge;
+use slidegate::Stream;
 
 use crate::gateway::guests::Order;
 use crate::gateway::routes::Route;
@@ -34,8 +35,9 @@ pub(crate) struct Record {
     pub(crate) status: Option<u16>,
     /// Why the answer is not the upstream's, as `gateway.no_route` or what the filter says.
     pub(crate) details: Cow<'static, str>,
-    /// What the filter has to say of it.
-    pub(crate) annotations: Annotations,
+    /// The filter's stream, as long as the filter may have more to say of it. It ends with the record.
+    pub(crate) stream: Option<Arc<Stream>>,
+    annotations: Annotations,
     /// How far the request's body has come; shared with the body on its way.
     pub(crate) upload: Arc<Upload>,
     /// Body bytes sent to the client.
@@ -70,11 +72,19 @@ impl Record {
             route: None,
             status: None,
             details: Cow::Borrowed(""),
+            stream: None,
             annotations: Annotations::default(),
             upload: Arc::new(Upload::new()),
             bytes_sent: 0,
             is_cut: false,
             order,
+        }
+    }
+
+    /// Ends the filter's stream. What the filter has said of it is remembered.
+    pub(crate) fn end_stream(&mut self) {
+        if let Some(stream) = self.stream.take().filter(|_| self.is_logged) {
+            self.annotations = Annotations(stream.take_annotations());
         }
     }
 
@@ -113,16 +123,11 @@ impl Record {
 
 /// What the filter wants a request's line to say, by the names that its contract knows: only of refusals, and of what was decided without Redis.
 #[derive(Default)]
-pub(crate) struct Annotations(Vec<(String, String)>);
+struct Annotations(Vec<(String, String)>);
 
 impl Annotations {
-    /// Adds more. Of one name, the last counts.
-    pub(crate) fn add(&mut self, fields: Vec<(String, String)>) {
-        self.0.extend(fields);
-    }
-
     fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().rfind(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -142,6 +147,7 @@ impl Drop for Record {
         let duration = self.started.elapsed();
         let metrics = self.route.as_ref().map_or(&*self.unrouted, |route| &route.metrics);
         metrics.request(self.status, duration);
+        self.end_stream();
         if self.is_logged {
             self.log(duration);
         }

@@ -185,13 +185,11 @@ pub(crate) struct ResponseBody {
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
     record: Option<Record>,
-    /// Ends the filter's stream when the body is dropped.
-    _stream: Option<Arc<slidegate::Stream>>,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(source: Source, idle: Duration, record: Option<Record>, stream: Option<Arc<slidegate::Stream>>) -> Self {
-        Self { source, is_ended: false, idle, timer: None, is_waiting: false, record, _stream: stream }
+    pub(crate) fn new(source: Source, idle: Duration, record: Option<Record>) -> Self {
+        Self { source, is_ended: false, idle, timer: None, is_waiting: false, record }
     }
 
     /// The body of a response that is sent without it, to HEAD or with a status that has none. Its length is still told.

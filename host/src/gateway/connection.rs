@@ -186,7 +186,7 @@ fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
     };
     let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
     parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    Response::from_parts(parts, ResponseBody::new(Source::own(body), LAST_WORD, None, None))
+    Response::from_parts(parts, ResponseBody::new(Source::own(body), LAST_WORD, None))
 }
 
 /// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their client keeps its

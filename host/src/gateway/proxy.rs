@@ -12,7 +12,7 @@ use hyper::http::uri::Scheme;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use metrics::Gauge;
-use slidegate::{Interest, Origin, ResponseHead, Stream, Verdict, Wants, apply_edits};
+use slidegate::{Interest, Origin, ResponseHead, Verdict, Wants, apply_edits};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -61,14 +61,14 @@ impl Lane {
         let beside = (parts.version == Version::HTTP_11).then_some(beside);
         let admitted = match admission::admit(&parts, serving.settings.normalize_path) {
             Ok(admitted) => admitted,
-            Err(refusal) => return Passage { lane: self, serving, record, stream: None, is_grpc, beside }.refuse(&refusal).await,
+            Err(refusal) => return Passage { lane: self, serving, record, is_grpc, beside }.refuse(&refusal).await,
         };
         let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
         record.authority = Some(admitted.authority.clone());
         record.route.clone_from(&route);
         let wishes = admission::prepare(&mut parts, client, &admitted.authority, &serving.settings.trusted_consumer);
         let view = Arc::new(View::new(parts, admitted, client, route, !body.is_end_stream()));
-        let passage = Passage { lane: self, serving, record, stream: None, is_grpc, beside };
+        let passage = Passage { lane: self, serving, record, is_grpc, beside };
         passage.run(view, wishes, body, client_upgrade).await
     }
 }
@@ -78,7 +78,6 @@ struct Passage<'l> {
     lane: &'l Lane,
     serving: Arc<Serving>,
     record: Record,
-    stream: Option<Arc<Stream>>,
     is_grpc: bool,
     /// Where interim responses go, if the client can be sent any.
     beside: Option<BesideResponses>,
@@ -131,8 +130,7 @@ impl Passage<'_> {
         };
         let stream = worker.open(Arc::clone(view) as Arc<dyn slidegate::Request>);
         let verdict = stream.on_request().await;
-        self.stream = Some(Arc::new(stream));
-        self.take_annotations();
+        self.record.stream = Some(Arc::new(stream));
         match verdict {
             Verdict::Pass(edits) => {
                 let mut headers = view.take_headers();
@@ -197,7 +195,7 @@ impl Passage<'_> {
         headers: &HeaderMap,
     ) -> (Source, Option<oneshot::Receiver<slidegate::Response>>, Option<Beginning>) {
         let interest = self.wants().request_body;
-        match self.stream.as_ref().filter(|_| interest != Interest::None) {
+        match self.record.stream.as_ref().filter(|_| interest != Interest::None) {
             Some(stream) => {
                 let (coded, upload) = (Coded::of(headers), Arc::clone(&self.record.upload));
                 let shown = filtered::request(Arc::clone(stream), interest, coded, body, upload);
@@ -228,14 +226,7 @@ impl Passage<'_> {
 
     /// What the filter still wants to see of this request.
     fn wants(&self) -> Wants {
-        self.stream.as_ref().map(|stream| stream.wants()).unwrap_or_default()
-    }
-
-    /// Takes what the filter says of the request for its line in the log.
-    fn take_annotations(&mut self) {
-        if let Some(stream) = self.stream.as_ref().filter(|_| self.serving.settings.log.access) {
-            self.record.annotations.add(stream.take_annotations());
-        }
+        self.record.stream.as_ref().map(|stream| stream.wants()).unwrap_or_default()
     }
 
     /// Passes the upstream's response on.
@@ -264,17 +255,16 @@ impl Passage<'_> {
         if let Some(refused) = self.show_response(&mut parts, Origin::Upstream, true).await {
             return self.respond(refused);
         }
-        self.take_annotations();
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {
             parts.headers.insert(header::UPGRADE, protocol);
         }
         self.record.status = Some(parts.status.as_u16());
         let idle = self.serving.settings.timeouts.idle;
-        // No filter sees what passes a tunnel, so its stream ends here.
-        drop(self.stream);
+        // No filter sees what passes a tunnel.
+        self.record.end_stream();
         self.lane.tracker.spawn(tunnel::run(client, upstream, self.record));
-        Response::from_parts(parts, ResponseBody::new(Source::Own(None), idle, None, None))
+        Response::from_parts(parts, ResponseBody::new(Source::Own(None), idle, None))
     }
 
     /// The gateway's own answer. The filter may add its headers to it, as to an upstream's.
@@ -290,7 +280,7 @@ impl Passage<'_> {
             return self.respond(replaced);
         }
         let interest = self.wants().response_body;
-        let source = match (&self.stream, interest) {
+        let source = match (&self.record.stream, interest) {
             (Some(stream), Interest::Watch | Interest::Hold) => {
                 let (stream, coded) = (Arc::clone(stream), Coded::of(&parts.headers));
                 if interest == Interest::Hold {
@@ -310,7 +300,7 @@ impl Passage<'_> {
     /// Changes the response's headers as the filter wants. Returns its own answer if it wants that in place of this response.
     async fn show_response(&self, parts: &mut response::Parts, origin: Origin, end: bool) -> Option<slidegate::Response> {
         let head = ResponseHead { status: parts.status.as_u16(), origin, end };
-        match self.stream.as_ref()?.on_response_headers(head, &parts.headers).await {
+        match self.record.stream.as_ref()?.on_response_headers(head, &parts.headers).await {
             Verdict::Pass(edits) => {
                 apply_edits(&edits, &mut parts.headers);
                 None
@@ -327,13 +317,14 @@ impl Passage<'_> {
     }
 
     fn send(mut self, parts: response::Parts, source: Source) -> Response<ResponseBody> {
-        self.take_annotations();
         self.record.status = Some(parts.status.as_u16());
         let idle = self.serving.settings.timeouts.idle;
         // A body may last for days; of a filter that wants nothing more, nothing is kept so long.
-        let stream = self.stream.filter(|stream| stream.wants() != Wants::default());
+        if self.wants() == Wants::default() {
+            self.record.end_stream();
+        }
         let is_sent = self.record.wants_body() && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let body = ResponseBody::new(source, idle, Some(self.record), stream);
+        let body = ResponseBody::new(source, idle, Some(self.record));
         Response::from_parts(parts, if is_sent { body } else { body.not_sent() })
     }
 }

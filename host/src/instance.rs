@@ -332,12 +332,13 @@ impl Instance {
         }
     }
 
-    /// What is watched goes on, whatever the filter says.
+    /// What is watched goes on, whatever the filter says; and so does a response that the filter has answered too late, without it.
     fn conclude_body(&mut self, stream: StreamId, interest: Interest, returned: Returned) -> Result<Step, Trap> {
         let is_watched = interest == Interest::Watch;
         let returned = match returned {
             Returned::Wait if is_watched => Returned::Pass(self.unchanged(stream)),
             Returned::Pass(pass) if is_watched => Returned::Pass(Pass { body: BodyChange::Keep, ..pass }),
+            Returned::Respond if self.ctx().was_answered_late(stream) => Returned::Pass(Pass::default()),
             returned => returned,
         };
         self.conclude(stream, returned)

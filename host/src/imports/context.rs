@@ -73,6 +73,8 @@ pub(super) struct StreamState {
     /// Whether that phase can still be settled.
     pub(super) open: bool,
     wants: Wants,
+    /// The component answered it when it was too late for that.
+    answered_late: bool,
     /// What a log of requests should say of it.
     pub(super) annotations: Vec<(String, String)>,
 }
@@ -117,6 +119,7 @@ impl Ctx {
             reached: Phase::RequestHeaders,
             open: true,
             wants: Wants::default(),
+            answered_late: false,
             annotations: Vec::new(),
         };
         self.streams.insert(stream, state);
@@ -174,6 +177,11 @@ impl Ctx {
         std::mem::take(&mut self.calls)
     }
 
+    /// Whether the component answered a stream whose response had begun. That was ignored, but the component takes the stream for settled.
+    pub fn was_answered_late(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|state| state.answered_late)
+    }
+
     /// The streams settled since the last time, each with what becomes of it.
     pub fn take_outcomes(&mut self) -> Vec<(StreamId, Outcome)> {
         std::mem::take(&mut self.outcomes)
@@ -225,7 +233,10 @@ impl Ctx {
     pub fn settle(&mut self, stream: StreamId, outcome: Outcome) {
         let Some(state) = self.streams.get_mut(&stream).filter(|state| state.open) else { return };
         match &outcome {
-            Outcome::Respond(_) if state.reached == Phase::ResponseBody => return,
+            Outcome::Respond(_) if state.reached == Phase::ResponseBody => {
+                state.answered_late = true;
+                return;
+            }
             Outcome::Respond(_) => state.wants = Wants::default(),
             Outcome::Pass(pass) => state.wants = pass.wants,
         }

@@ -285,6 +285,11 @@ fn a_response_is_replaced_before_its_body_begins_and_not_after() {
     // Nor does a request's body come after its response.
     assert_eq!(instance.on_request_body(2, piece(b"", true), NOW).unwrap(), Step::Pass(pass()));
     assert!(instance.take_calls().is_empty());
+    // Who says `respond` in its body hears no more of it.
+    on_request(&mut instance, 3, "/p").unwrap();
+    assert_eq!(instance.on_response_body(3, piece(b"X", false), NOW).unwrap(), Step::Pass(Pass::default()));
+    assert_eq!(instance.on_response_body(3, piece(b"", true), NOW).unwrap(), Step::Pass(Pass::default()));
+    assert!(instance.take_calls().is_empty());
 }
 
 #[test]

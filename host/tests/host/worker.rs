@@ -296,6 +296,7 @@ async fn pieces_are_kept_freed_replaced_and_ended() {
     assert_eq!(stream.request_released().await, sent(&[b"a"], false));
     // Of a response, it is too late for an answer.
     assert_eq!(stream.on_response_body(Bytes::from_static(b"X"), Coding::Identity, false), sent(&[b"X"], false));
+    assert_eq!(worker.traps(), 0);
 }
 
 #[tokio::test]

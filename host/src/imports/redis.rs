@@ -70,10 +70,23 @@ fn is_refused(command: &[Vec<u8>]) -> bool {
     if !REFUSED.iter().any(|refused| is(name, refused)) {
         return false;
     }
-    let may_block = is(name, b"XREAD") || is(name, b"XREADGROUP");
-    // Behind this word stand keys, which may be called anything.
-    let options = || arguments.iter().take_while(|word| !is(word, b"STREAMS"));
-    !may_block || options().any(|word| is(word, b"BLOCK"))
+    if !is(name, b"XREAD") && !is(name, b"XREADGROUP") {
+        return true;
+    }
+    let mut options = arguments.iter();
+    while let Some(option) = options.next() {
+        // Names of groups, consumers and keys may be anything.
+        if is(option, b"GROUP") {
+            options.nth(1);
+        } else if is(option, b"COUNT") {
+            options.next();
+        } else if is(option, b"STREAMS") {
+            return false;
+        } else if is(option, b"BLOCK") {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -86,10 +99,31 @@ mod tests {
 
     #[test]
     fn what_does_something_to_the_connection_is_refused() {
-        for line in ["SUBSCRIBE a", "monitor", "Multi", "SELECT 1", "BLPOP a 0", "CLIENT REPLY OFF", "XREAD block 0 STREAMS a $"] {
+        for line in [
+            "SUBSCRIBE a",
+            "monitor",
+            "Multi",
+            "SELECT 1",
+            "BLPOP a 0",
+            "CLIENT REPLY OFF",
+            "XREAD block 0 STREAMS a $",
+            "XREADGROUP GROUP streams c BLOCK 0 STREAMS k >",
+            "xreadgroup group g streams count 1 noack block 0 streams k >",
+        ] {
             assert!(refused(line), "{line}");
         }
-        for line in ["EVALSHA a 0", "GET SELECT", "PING", "PUBLISH a b", "XREAD COUNT 1 STREAMS block 0", "SCRIPT LOAD x", ""] {
+        for line in [
+            "EVALSHA a 0",
+            "GET SELECT",
+            "PING",
+            "PUBLISH a b",
+            "XREAD COUNT 1 STREAMS block 0",
+            "XREADGROUP GROUP g block COUNT 1 STREAMS k >",
+            "XREADGROUP GROUP block block NOACK STREAMS block >",
+            "XREADGROUP GROUP",
+            "SCRIPT LOAD x",
+            "",
+        ] {
             assert!(!refused(line), "{line}");
         }
     }

@@ -171,6 +171,14 @@ fn the_filters_answer_takes_the_place_of_the_gateways_own() {
 }
 
 #[test]
+fn the_filters_histograms_have_the_filters_buckets() {
+    let site = Site::start("p");
+    let (_, text) = site.gateway.ask_admin("/metrics");
+    let bounds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("fixture_bytes_bucket{le=\"")?.split_once('"')).collect();
+    assert_eq!(bounds, [("1", "} 0"), ("10", "} 0"), ("+Inf", "} 0")]);
+}
+
+#[test]
 fn changes_to_a_response_are_made_to_whatever_comes_without_a_call() {
     let site = Site::start("p");
     for (gateway, status) in [(&site.gateway, 200), (&site.before_nobody("p"), 502)] {

@@ -83,7 +83,8 @@
 //! Log lines go to `tracing`: the component's with the target `slidegate::filter`. Metrics go to the
 //! recorder installed for the `metrics` crate; install yours before starting a worker, because
 //! handles are resolved when the component defines its metrics, and not again. They are fetched from it each second, when the worker ends, and by
-//! [`Worker::fetch_metrics`]; of a histogram, the mean of each of its buckets is recorded as often as there were values.
+//! [`Worker::fetch_metrics`]; of a histogram, the mean of each of its buckets is recorded as often as there were values;
+//! a recorder with buckets gets their bounds by [`histogram_bounds`].
 
 mod component;
 mod edit;
@@ -112,6 +113,7 @@ pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};
 pub use edit::apply_edits;
 pub use imports::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX, View, add_to_linker};
 pub use instance::{ConfigureError, Instance, InstanceLimits, Piece, Step, Trap};
+pub use metrics::histogram_bounds;
 pub use redis::{
     REPLY_BYTES_MAX, RedisAccess, RedisAccessError, RedisConnection, RedisDirectory, RedisServer, RedisState, RedisStatus, RedisTransport,
     RedisWatch, ReplyFuture,

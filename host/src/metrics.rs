@@ -1,6 +1,8 @@
 //! The metrics of a worker's filter, as handles of the recorder that the process installed for the `metrics` crate.
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, Unit};
+use std::cell::RefCell;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder};
 
 use crate::bindings::slidegate::filter::metrics::{Bucket, Change, Kind, Metric};
 
@@ -15,10 +17,24 @@ const HELP_BYTES_MAX: usize = 1_024;
 const LABELS_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 256;
 
+/// Most buckets of a histogram, but for the last.
+const BOUNDS_MAX: usize = 256;
+
 /// Most values that a bucket of a histogram may have got since it was fetched last: a recorder may count them one by one.
 const VALUES_MAX: u64 = 1 << 22;
 
 static METADATA: Metadata<'static> = Metadata::new("slidegate::filter", metrics::Level::INFO, None);
+
+thread_local! {
+    /// Of the histogram that is being registered.
+    static BOUNDS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// For a recorder, in `register_histogram`: the upper bounds of the buckets that a filter counts this histogram in, rising. The `metrics` crate has no
+/// place for them. Empty for a histogram that is not a filter's.
+pub fn histogram_bounds() -> Vec<f64> {
+    BOUNDS.with_borrow(Vec::clone)
+}
 
 /// Where the metrics of a configuration are counted, by the component's order. Instances of that configuration may follow one another.
 #[derive(Default)]
@@ -41,7 +57,10 @@ impl Metrics {
         let handles: Vec<_> = defined.into_iter().take(most).map(resolve).collect();
         let unnamed = handles.iter().filter(|handle| handle.is_none()).count();
         if excess + unnamed > 0 {
-            tracing::warn!("{} metrics of the component are not recorded: they are too many, or have too long names", excess + unnamed);
+            tracing::warn!(
+                "{} metrics of the component are not recorded: they are too many, have too long names, or bounds that do not rise",
+                excess + unnamed
+            );
         }
         Self { handles }
     }
@@ -84,11 +103,16 @@ impl Drop for Metrics {
     }
 }
 
-/// The handle of a metric. None for one whose name or labels are too long.
+/// The handle of a metric. None for one whose name or labels are too long, or whose buckets are none.
 fn resolve(metric: Metric) -> Option<Handle> {
     let Metric { kind, name, mut help, labels } = metric;
     let fits = |text: &str| text.len() <= NAME_BYTES_MAX;
     if labels.len() > LABELS_MAX || !fits(&name) || !labels.iter().all(|(name, value)| fits(name) && fits(value)) {
+        return None;
+    }
+    if let Kind::Histogram(bounds) = &kind
+        && (bounds.len() > BOUNDS_MAX || !bounds.is_sorted_by(|low, high| low < high) || !bounds.iter().all(|bound| bound.is_finite()))
+    {
         return None;
     }
     let labels: Vec<Label> = labels.into_iter().map(|(name, value)| Label::new(name, value)).collect();
@@ -108,9 +132,12 @@ fn register(recorder: &dyn Recorder, kind: &Kind, key: &Key, help: String) -> Ha
             recorder.describe_gauge(name, None, help.into());
             Handle::Gauge(recorder.register_gauge(key, &METADATA), 0.0)
         }
-        Kind::Histogram(_) => {
-            recorder.describe_histogram(name, Some(Unit::Seconds), help.into());
-            Handle::Histogram(recorder.register_histogram(key, &METADATA))
+        Kind::Histogram(bounds) => {
+            recorder.describe_histogram(name, None, help.into());
+            BOUNDS.set(bounds.clone());
+            let histogram = recorder.register_histogram(key, &METADATA);
+            BOUNDS.take();
+            Handle::Histogram(histogram)
         }
     }
 }
@@ -119,7 +146,7 @@ fn register(recorder: &dyn Recorder, kind: &Kind, key: &Key, help: String) -> Ha
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use metrics::{CounterFn, GaugeFn, HistogramFn, SharedString};
+    use metrics::{CounterFn, GaugeFn, HistogramFn, SharedString, Unit};
 
     use super::*;
 
@@ -189,6 +216,7 @@ mod tests {
         }
 
         fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+            self.of(key).note(format!("{:?}", histogram_bounds()));
             Histogram::from_arc(self.of(key))
         }
     }
@@ -202,6 +230,8 @@ mod tests {
         let notes = Notes::default();
         let defined = vec![metric(Kind::Counter, "c"), metric(Kind::Gauge, "g"), metric(Kind::Histogram(vec![1.0]), "h")];
         let mut metrics = metrics::with_local_recorder(&notes, || Metrics::new(defined, 0));
+        assert_eq!(notes.take(), ["h [1.0]"]);
+        assert!(histogram_bounds().is_empty());
         let bucket = |count, sum| Bucket { count, sum };
         metrics.add(vec![(0, Change::Counter(3)), (1, Change::Gauge(2.0)), (2, Change::Histogram(vec![bucket(2, 1.0), bucket(0, 0.0)]))]);
         assert_eq!(notes.take(), ["c +3", "g +2", "h 0.5", "h 0.5"]);
@@ -219,5 +249,9 @@ mod tests {
         assert_eq!(Metrics::new(many(METRICS_MAX + 502), 500).handles.len(), METRICS_MAX + 500);
         let long = Metrics::new(vec![metric(Kind::Counter, &"m".repeat(NAME_BYTES_MAX + 1)), metric(Kind::Counter, "m")], 0);
         assert!(long.handles[0].is_none() && long.handles[1].is_some(), "others keep their places");
+        for bounds in [vec![2.0, 1.0], vec![1.0, 1.0], vec![f64::NAN], vec![f64::INFINITY], vec![0.0; BOUNDS_MAX + 1]] {
+            assert!(Metrics::new(vec![metric(Kind::Histogram(bounds), "h")], 0).handles[0].is_none());
+        }
+        assert!(Metrics::new(vec![metric(Kind::Histogram(Vec::new()), "h")], 0).handles[0].is_some());
     }
 }

@@ -22,7 +22,7 @@ const OF_THE_FILTER: &str = "slidegate::filter";
 /// The process's recorder.
 pub(crate) struct Registry {
     families: Mutex<BTreeMap<String, Family>>,
-    /// Upper bounds of the buckets of a histogram, by its name; the others have those of a short duration.
+    /// Upper bounds of the buckets of the gateway's own histograms, by their names. The filter's has its own.
     bounds: BTreeMap<&'static str, &'static [f64]>,
 }
 
@@ -113,8 +113,8 @@ impl Recorder for Registry {
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let bounds = self.bounds.get(key.name()).copied().unwrap_or(histogram::BOUNDS);
-        match self.series(key, metadata, || Value::Histogram(Arc::new(Buckets::new(bounds)))) {
+        let bounds = || self.bounds.get(key.name()).map_or_else(slidegate::histogram_bounds, |bounds| bounds.to_vec());
+        match self.series(key, metadata, || Value::Histogram(Arc::new(Buckets::new(bounds())))) {
             Value::Histogram(buckets) => Histogram::from_arc(buckets),
             _ => Histogram::noop(),
         }

@@ -6,14 +6,10 @@ use metrics::HistogramFn;
 
 use crate::gateway::telemetry::exposition::write_sample;
 
-/// Upper bounds in seconds, where nothing better is known.
-pub(super) const BOUNDS: &[f64] =
-    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-
 /// How many values lie in each bucket, and their sum.
 pub(super) struct Buckets {
     /// Upper bounds, rising.
-    bounds: &'static [f64],
+    bounds: Vec<f64>,
     /// One more than there are bounds: the last is for what is above all of them.
     counts: Box<[AtomicU64]>,
     /// The bits of a floating point number.
@@ -21,8 +17,8 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    pub(super) fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+    pub(super) fn new(bounds: Vec<f64>) -> Self {
+        Self { counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), bounds, sum: AtomicU64::new(0) }
     }
 
     /// Writes the cumulated buckets, the sum and the count.

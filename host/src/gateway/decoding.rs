@@ -134,7 +134,7 @@ impl Decoder {
                 State::Decided(Codec::Zstd(Box::new(decoder)))
             }
         };
-        Ok(Self { state, share: share })
+        Ok(Self { state, share })
     }
 
     /// What this piece adds to the decoded body. What is behind the end of the coding is left out.

@@ -20,7 +20,7 @@ impl Hasher for IdHasher {
 
     /// The product's upper half mixes all bits of the id; maps go by upper and by lower bits.
     fn write_u64(&mut self, id: u64) {
-        let product = u128::from(self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let product = u128::from(self.0 ^ id) * 0x9e37_79b9_7f4a_7c15;
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
 }

@@ -82,12 +82,7 @@ fn each_of_two_limiters_charges_a_request() {
 fn what_the_first_has_charged_stays_charged_when_the_second_refuses() {
     let mut engine = chain(&[in_memory("a", 3), in_memory("b", 1)]);
     let Step::Pass(edits) = engine.on_request(1, &request(), 0) else { panic!("both have room") };
-    let told = [
-        sets("x-ratelimit-limit", "1"),
-        sets("x-ratelimit-remaining", "0"),
-        sets("x-ratelimit-limit", "3"),
-        sets("x-ratelimit-remaining", "2"),
-    ];
+    let told = [sets("x-ratelimit-limit", "3"), sets("x-ratelimit-remaining", "2")];
     assert_eq!(edits.response, told, "a response passes the second first, so the first has the last word");
     for remaining in ["1", "0"] {
         let Step::Respond(response) = engine.on_request(2, &request(), 0) else { panic!("the second has no room") };
@@ -204,8 +199,7 @@ fn where_redis_fails_between_two_filters_each_has_its_own_failure_mode() {
         }
         let ended = match &settled[..] {
             [(1, Verdict::Pass(edits))] => {
-                let shown = [sets("x-slidegate-degraded", "local;cause=connect"), sets("x-slidegate-degraded", "open;cause=timeout")];
-                assert_eq!(edits.response, shown);
+                assert_eq!(edits.response, [sets("x-slidegate-degraded", "open;cause=timeout")], "the first has the last word");
                 None
             }
             [(1, Verdict::Respond(response))] => Some(response.status),

@@ -93,6 +93,7 @@ const checks = {
     assert.deepEqual([refused.header("x-ratelimit-reset"), refused.header("content-length")], ["1", "6"]);
     await sleep(1_100);
     assert.deepEqual(await statuses(gateway, ["a", "b"]), [200, 200]);
+    gateway.tick();
     assert.deepEqual(["admitted", "refused"].map((word) => counted(gateway, `decision.${word}.metric.slidegate_decisions_total`)), [6n, 2n]);
   },
 

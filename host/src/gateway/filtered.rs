@@ -183,7 +183,10 @@ impl Shown {
         };
         match step {
             // The bytes on their way are others than those that were shown.
-            BodyStep::Pass(released) => BodyStep::Pass(Released { pieces: vec![piece], end: is_end, ..released }),
+            BodyStep::Pass(released) => {
+                let pieces = Some(piece).filter(|piece| !piece.is_empty()).into_iter().collect();
+                BodyStep::Pass(Released { pieces, end: is_end, ..released })
+            }
             step => step,
         }
     }

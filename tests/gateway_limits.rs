@@ -1,6 +1,7 @@
 //! Clients that take up more than their share: the gateway stays small, goes on serving others, and is as it was when they have left.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
     thread,
@@ -172,6 +173,27 @@ fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
         let empty = client.get("/status/204").expect("the gateway reads");
         assert!(client.read_to_end_of(empty).expect("the connection goes on"));
     }
+}
+
+/// However many of its pieces the server still has when its body has ended.
+#[test]
+fn the_log_says_of_an_answer_in_several_pieces_that_it_is_whole() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
+    let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+    let paths = ["/bytes/12000", "/chunked/12000", "/bytes/40000", "/trailers"];
+    let mut open: BTreeSet<u32> = paths.repeat(10).into_iter().map(|path| client.get(path).expect("the gateway reads")).collect();
+    while !open.is_empty() {
+        let frame = client.read_frame().expect("the connection goes on");
+        assert_ne!(frame.kind, kind::RST_STREAM);
+        if frame.flags & 1 == 1 && [kind::HEADERS, kind::DATA].contains(&frame.kind) {
+            open.remove(&frame.stream);
+        }
+    }
+    let lines = || gateway.printed().lines().filter(|line| line.contains("HTTP/2.0")).map(str::to_owned).collect::<Vec<_>>();
+    wait_until("all are logged", || lines().len() == 10 * paths.len());
+    let cut: Vec<_> = lines().into_iter().filter(|line| !line.ends_with("cut=false")).collect();
+    assert!(cut.is_empty(), "{} of them, such as {}", cut.len(), cut[0]);
 }
 
 #[test]

@@ -107,9 +107,8 @@ impl Served {
     }
 
     fn poll_end(&mut self, end: Polled, context: &Context<'_>) -> Poll<Polled> {
-        let is_all_taken = self.is_all_taken();
         // At a failure the server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
-        if is_all_taken && !matches!(end, Some(Err(_))) {
+        if self.is_all_taken() && !matches!(end, Some(Err(_))) {
             return Poll::Ready(end);
         }
         self.end = Some(end);
@@ -146,8 +145,9 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         let left = self.last.iter().chain(&self.next).map(Bytes::len).sum();
-        if left > 0 || self.end.as_ref().is_some_and(|end| end.is_some()) || self.untaken.as_ref().is_some_and(|untaken| !untaken.is_none())
-        {
+        // Pieces that the server still has are no sign: it keeps them beyond the body, whose end it knows.
+        let is_end_left = self.end.as_ref().is_some_and(|end| end.is_some() || !self.is_all_taken());
+        if left > 0 || is_end_left {
             self.body.take_back(left);
         }
     }
@@ -228,10 +228,9 @@ impl Patience {
 
     /// Waits until the client has been waited for long enough.
     fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (limits, bytes, waited) = (&self.limits, self.bytes, self.waited);
+        let left = self.left(0);
         let wait = self.wait.get_or_insert_with(|| {
             let since = Instant::now();
-            let left = limits.answer_allowance(bytes).map(|allowance| allowance.saturating_sub(waited));
             Wait { since, over: left.and_then(|left| since.checked_add(left)).map(|end| Box::pin(sleep_until(end))) }
         });
         wait.over.as_mut().map_or(Poll::Pending, |over| over.as_mut().poll(context))

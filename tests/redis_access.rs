@@ -57,7 +57,7 @@ fn the_least_rights_are_enough() {
     let gateway = serve(&upstream, &url, 2);
     check_counts(&gateway);
     for right in RIGHTS.iter().filter(|right| right.starts_with('+')) {
-        let documented = include_str!("../README.md");
+        let documented = include_str!("../host/README.md");
         assert!(documented.contains(right), "the README does not name {right}");
     }
 }

@@ -146,7 +146,7 @@ fn plots_and_readme() -> Result<(), Failed> {
             return Err(format!("{name} is of other figures: run `just accuracy`").into());
         }
     }
-    let readme = read(here().join("../../README.md"))?;
+    let readme = read(here().join("README.md"))?;
     for table in report::shown(&rows).into_iter().chain([report::commands(&mut OnRedis::start())]) {
         let text = table.to_string();
         if let Some(line) = text.lines().filter(|line| line.starts_with("| ")).find(|line| !readme.contains(line)) {

@@ -12,7 +12,7 @@ use crate::gateway::{Serving, Workshop};
 use crate::output;
 use crate::resource;
 use crate::settings::file::Occasion;
-use crate::settings::source::Source;
+use crate::settings::source::SettingsSource;
 use crate::settings::{Mistake, Settings, warnings};
 
 /// How a file is checked.
@@ -28,7 +28,7 @@ pub(crate) struct How {
 ///
 /// # Errors
 /// What is wrong with it, and with what it leads to if that is asked; if it is strict also that there are warnings.
-pub(crate) fn run(source: &Source, module: Module, redis: Option<String>, how: How) -> Result<(), Vec<Mistake>> {
+pub(crate) fn run(source: &SettingsSource, module: Module, redis: Option<String>, how: How) -> Result<(), Vec<Mistake>> {
     let single = |mistake| vec![mistake];
     let bytes = source.read(Occasion::Start).map_err(single)?;
     let report = match resource::read(&bytes).map_err(single)? {

@@ -12,7 +12,7 @@ use slidegate::Module;
 use crate::gateway::{self, Listeners, Start};
 use crate::migrate::{self, Migrate};
 use crate::settings::file::{self, Occasion};
-use crate::settings::source::{Overrides, Source};
+use crate::settings::source::{Overrides, SettingsSource};
 use crate::settings::{self, Mistake, nearest, secret::text_shown};
 use crate::{check, demo, logging, output};
 
@@ -23,7 +23,7 @@ use crate::{check, demo, logging, output};
 #[command(name = "slidegate", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Commands>,
     #[command(flatten)]
     options: Options,
 }
@@ -32,7 +32,7 @@ const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or i
                           warning, with `migrate` a plugin that cannot be converted); 2 a mistake in the command line.";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Commands {
     /// Serve what a settings file says. It is read again when it changes, and on SIGHUP; SIGTERM drains.
     Serve {
         /// The settings, YAML, or JSON if its name ends in `.json`. A pipe and `-`, standard input, are read once.
@@ -82,7 +82,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// Reads the command line and does what was asked for. What goes wrong is printed to standard error.
 pub(crate) fn run() -> ExitCode {
     match Cli::try_parse() {
-        Ok(Cli { command: Some(Command::Other(words)), .. }) => unknown_command(&words),
+        Ok(Cli { command: Some(Commands::Other(words)), .. }) => unknown_command(&words),
         Ok(cli) => cli.run(),
         Err(error) => {
             // An argument in the wrong place may be a URL with a password in it.
@@ -123,21 +123,21 @@ impl Cli {
                 return ExitCode::FAILURE;
             }
         };
-        let source = |file| Source { file, overrides: self.options.overrides() };
+        let source = |file| SettingsSource { file, overrides: self.options.overrides() };
         let (name, done) = match self.command {
-            Some(Command::Serve { file }) => {
+            Some(Commands::Serve { file }) => {
                 let source = source(file);
                 (source.name(), serve(source, module, &self.options))
             }
-            Some(Command::Check { file, strict, connect }) => {
+            Some(Commands::Check { file, strict, connect }) => {
                 let source = source(file);
                 (
                     source.name(),
                     check::run(&source, module, self.options.redis.clone(), check::How { is_strict: strict, connects: connect }),
                 )
             }
-            Some(Command::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
-            Some(Command::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),
+            Some(Commands::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
+            Some(Commands::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),
         };
         // Before anything is printed beside the log.
         logging::flush();
@@ -166,7 +166,7 @@ impl Options {
     }
 }
 
-fn serve(source: Source, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
+fn serve(source: SettingsSource, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
     let bytes = source.read(Occasion::Start).map_err(|mistake| vec![mistake])?;
     let settings = source.parse(&bytes, &module)?;
     logging::start(settings.log.format);

@@ -52,13 +52,13 @@ use self::ending::Ending;
 use self::guests::Guests;
 use self::health::Health;
 use self::proxy::Lane;
-use self::reload::{Cause, Reloader};
+use self::reload::{Reloader, Trigger};
 use self::server::Lanes;
 use self::signals::{Signal, Signals};
-use self::telemetry::Metrics;
+use self::telemetry::ProcessMetrics;
 use crate::logging;
 use crate::memory;
-use crate::settings::source::Source;
+use crate::settings::source::SettingsSource;
 use crate::settings::{Mistake, Settings};
 
 pub(crate) use self::serving::{Serving, Workshop, redis_name};
@@ -71,7 +71,7 @@ pub(crate) struct Start {
     /// Stands for every Redis that the filter names.
     pub(crate) redis: Option<String>,
     /// Where the settings came from, and the bytes they were read from. Without it there are no reloads.
-    pub(crate) source: Option<(Source, Vec<u8>)>,
+    pub(crate) source: Option<(SettingsSource, Vec<u8>)>,
     /// Printed to standard output once requests are taken.
     pub(crate) greeting: Option<String>,
 }
@@ -156,7 +156,7 @@ fn single_threaded() -> io::Result<Runtime> {
 struct Running {
     serving: Arc<ArcSwap<Serving>>,
     workshop: Arc<Workshop>,
-    metrics: Metrics,
+    metrics: ProcessMetrics,
     health: Arc<Health>,
     guests: Arc<Guests>,
     ending: Ending,
@@ -173,7 +173,13 @@ impl Running {
         }
     }
 
-    async fn run(self, listeners: Listeners, source: Option<(Source, Vec<u8>)>, lanes: &Lanes, signals: &mut Signals) -> io::Result<()> {
+    async fn run(
+        self,
+        listeners: Listeners,
+        source: Option<(SettingsSource, Vec<u8>)>,
+        lanes: &Lanes,
+        signals: &mut Signals,
+    ) -> io::Result<()> {
         // Whatever goes wrong from here on, the lanes must end.
         let _stop = self.ending.stop.clone().drop_guard();
         let listener = listener(listeners.listen)?;
@@ -191,8 +197,8 @@ impl Running {
                 };
                 match (signal, &reload) {
                     (Signal::End, _) => break,
-                    (Signal::Reload, Some((causes, _))) => {
-                        let _ = causes.try_send(Cause::Asked);
+                    (Signal::Reload, Some((triggers, _))) => {
+                        let _ = triggers.try_send(Trigger::Asked);
                     }
                     (Signal::Reload, None) => tracing::warn!("SIGHUP has no effect: there is no settings file"),
                 }
@@ -246,16 +252,19 @@ impl Running {
     }
 
     /// Returns where reloads are asked for, and the watcher, which watches until it is dropped.
-    fn start_reloading(&self, source: Option<(Source, Vec<u8>)>) -> Option<(mpsc::Sender<Cause>, Option<notify::RecommendedWatcher>)> {
+    fn start_reloading(
+        &self,
+        source: Option<(SettingsSource, Vec<u8>)>,
+    ) -> Option<(mpsc::Sender<Trigger>, Option<notify::RecommendedWatcher>)> {
         let (source, bytes) = source?;
-        let (causes, asked) = mpsc::channel(16);
-        let watcher = reload::watch(&source.file, causes.clone())
+        let (triggers, asked) = mpsc::channel(16);
+        let watcher = reload::watch(&source.file, triggers.clone())
             .inspect_err(|error| tracing::warn!(%error, "cannot watch the settings file; SIGHUP still reloads it"))
             .ok();
         let reloader =
             Reloader { source, workshop: Arc::clone(&self.workshop), serving: Arc::clone(&self.serving), last_read: Some(bytes) };
         tokio::spawn(reloader.run(asked));
-        Some((causes, watcher))
+        Some((triggers, watcher))
     }
 
     /// Lets what is in flight finish, until the time for that is over or a second signal comes.

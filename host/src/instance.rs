@@ -120,9 +120,9 @@ impl Instance {
         memory.set_max(memory_bytes.max(memory.used().saturating_add(memory_bytes / 2)));
         let configuration = configured
             .map_err(|trap| match trap.0 {
-                Cause::Time => too_much(format!("takes more than {} s of CPU time to read", configure_time.as_secs_f64())),
-                Cause::Memory => too_much(format!("needs more than {} MiB of memory, for its {} bytes", memory_max >> 20, json.len())),
-                Cause::Other(_) => ConfigureError::Trap(trap),
+                TrapCause::Time => too_much(format!("takes more than {} s of CPU time to read", configure_time.as_secs_f64())),
+                TrapCause::Memory => too_much(format!("needs more than {} MiB of memory, for its {} bytes", memory_max >> 20, json.len())),
+                TrapCause::Other(_) => ConfigureError::Trap(trap),
             })?
             .map_err(ConfigureError::Invalid)?;
         self.store.data_mut().ctx.configured(configuration.redis.len());
@@ -360,7 +360,7 @@ impl Instance {
     /// The component broke the contract, and is not trusted any more.
     fn breach(&mut self, how: String) -> Trap {
         self.dead = true;
-        Trap(Cause::Other(how))
+        Trap(TrapCause::Other(how))
     }
 
     fn call<R>(&mut self, call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>) -> Result<R, Trap> {
@@ -369,7 +369,7 @@ impl Instance {
 
     fn call_within<R>(&mut self, time: Duration, call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>) -> Result<R, Trap> {
         if self.dead {
-            return Err(Trap(Cause::Other("the instance trapped before".to_owned())));
+            return Err(Trap(TrapCause::Other("the instance trapped before".to_owned())));
         }
         begin_call(&mut self.store, time);
         self.ctx().begin_call();
@@ -407,10 +407,10 @@ impl fmt::Debug for Instance {
 /// The component stopped in the middle of a call: it crashed, ran too long, or broke the contract.
 /// Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trap(Cause);
+pub struct Trap(TrapCause);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Cause {
+enum TrapCause {
     /// It used up the time of the call.
     Time,
     /// It stopped after it was refused memory.
@@ -422,10 +422,10 @@ impl Trap {
     fn new(error: &wasmtime::Error, state: &State) -> Self {
         // The chain above the cause is a backtrace of a stripped module: addresses, many lines.
         Self(match error.downcast_ref::<wasmtime::Trap>() {
-            Some(wasmtime::Trap::Interrupt) => Cause::Time,
-            Some(_) if state.memory.was_refused() => Cause::Memory,
-            Some(trap) => Cause::Other(trap.to_string()),
-            None => Cause::Other(error.root_cause().to_string()),
+            Some(wasmtime::Trap::Interrupt) => TrapCause::Time,
+            Some(_) if state.memory.was_refused() => TrapCause::Memory,
+            Some(trap) => TrapCause::Other(trap.to_string()),
+            None => TrapCause::Other(error.root_cause().to_string()),
         })
     }
 }
@@ -433,9 +433,9 @@ impl Trap {
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = match &self.0 {
-            Cause::Time => "the call ran too long",
-            Cause::Memory => "it needs more memory than an instance may have",
-            Cause::Other(cause) => cause,
+            TrapCause::Time => "the call ran too long",
+            TrapCause::Memory => "it needs more memory than an instance may have",
+            TrapCause::Other(cause) => cause,
         };
         write!(f, "the filter component failed: {cause}")
     }

@@ -15,7 +15,7 @@ use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use self::queue::{Queue, Stream};
+use self::queue::{Queue, StandardStream};
 use crate::settings::LogFormat;
 
 pub(crate) use self::line::cut;
@@ -42,10 +42,10 @@ struct Log {
 
 /// Starts logging, for the whole process.
 pub(crate) fn start(format: LogFormat) {
-    let log = LOG.get_or_init(|| Log { out: Queue::start(Stream::Out), err: Queue::start(Stream::Err) });
+    let log = LOG.get_or_init(|| Log { out: Queue::start(StandardStream::Out), err: Queue::start(StandardStream::Err) });
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var(FILTER_VARIABLE).from_env_lossy();
     // What cannot be logged is not told on standard error, which may be what cannot be written to.
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(Streams { log, format });
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(LogStreams { log, format });
     // Somebody else's subscriber, set before ours, is no reason not to serve.
     let _ = match format {
         LogFormat::Text => subscriber.with_ansi(false).try_init(),
@@ -90,7 +90,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     );
 }
 
-struct Streams {
+struct LogStreams {
     log: &'static Log,
     format: LogFormat,
 }
@@ -101,7 +101,7 @@ struct EventWriter<'a> {
     format: LogFormat,
 }
 
-impl<'a> MakeWriter<'a> for Streams {
+impl<'a> MakeWriter<'a> for LogStreams {
     type Writer = EventWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {

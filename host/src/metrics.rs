@@ -38,7 +38,7 @@ pub fn histogram_bounds() -> Vec<f64> {
 
 /// Where the metrics of a configuration are counted, by the component's order. Instances of that configuration may follow one another.
 #[derive(Default)]
-pub(crate) struct Metrics {
+pub(crate) struct FilterMetrics {
     handles: Vec<Option<Handle>>,
 }
 
@@ -49,7 +49,7 @@ enum Handle {
     Histogram(Histogram),
 }
 
-impl Metrics {
+impl FilterMetrics {
     /// Those that a component defined for a configuration of so many bytes.
     pub(crate) fn new(defined: Vec<Metric>, configuration_bytes: usize) -> Self {
         let most = METRICS_MAX.saturating_add(configuration_bytes);
@@ -97,7 +97,7 @@ impl Metrics {
     }
 }
 
-impl Drop for Metrics {
+impl Drop for FilterMetrics {
     fn drop(&mut self) {
         self.forget_gauges();
     }
@@ -229,7 +229,7 @@ mod tests {
     fn changes_are_added_and_an_instance_that_is_gone_has_no_share_in_gauges() {
         let notes = Notes::default();
         let defined = vec![metric(Kind::Counter, "c"), metric(Kind::Gauge, "g"), metric(Kind::Histogram(vec![1.0]), "h")];
-        let mut metrics = metrics::with_local_recorder(&notes, || Metrics::new(defined, 0));
+        let mut metrics = metrics::with_local_recorder(&notes, || FilterMetrics::new(defined, 0));
         assert_eq!(notes.take(), ["h [1.0]"]);
         assert!(histogram_bounds().is_empty());
         let bucket = |count, sum| Bucket { count, sum };
@@ -246,12 +246,12 @@ mod tests {
     #[test]
     fn the_number_of_metrics_is_bounded_and_so_are_their_names() {
         let many = |count: usize| (0..count).map(|n| metric(Kind::Counter, &format!("m{n}"))).collect();
-        assert_eq!(Metrics::new(many(METRICS_MAX + 502), 500).handles.len(), METRICS_MAX + 500);
-        let long = Metrics::new(vec![metric(Kind::Counter, &"m".repeat(NAME_BYTES_MAX + 1)), metric(Kind::Counter, "m")], 0);
+        assert_eq!(FilterMetrics::new(many(METRICS_MAX + 502), 500).handles.len(), METRICS_MAX + 500);
+        let long = FilterMetrics::new(vec![metric(Kind::Counter, &"m".repeat(NAME_BYTES_MAX + 1)), metric(Kind::Counter, "m")], 0);
         assert!(long.handles[0].is_none() && long.handles[1].is_some(), "others keep their places");
         for bounds in [vec![2.0, 1.0], vec![1.0, 1.0], vec![f64::NAN], vec![f64::INFINITY], vec![0.0; BOUNDS_MAX + 1]] {
-            assert!(Metrics::new(vec![metric(Kind::Histogram(bounds), "h")], 0).handles[0].is_none());
+            assert!(FilterMetrics::new(vec![metric(Kind::Histogram(bounds), "h")], 0).handles[0].is_none());
         }
-        assert!(Metrics::new(vec![metric(Kind::Histogram(Vec::new()), "h")], 0).handles[0].is_some());
+        assert!(FilterMetrics::new(vec![metric(Kind::Histogram(Vec::new()), "h")], 0).handles[0].is_some());
     }
 }

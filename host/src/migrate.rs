@@ -17,7 +17,7 @@ use self::policy::{Converter, Unconvertible};
 use self::release::Release;
 use crate::output;
 use crate::resource::{self, PluginDocument, Resource};
-use crate::settings::source::{Overrides, Source};
+use crate::settings::source::{Overrides, SettingsSource};
 use crate::settings::{Mistake, file::Occasion, filter};
 
 /// What stock is called where nobody renamed it.
@@ -55,7 +55,7 @@ pub(crate) struct Migrate {
 /// # Errors
 /// The file cannot be read, or one of stock's plugins in it cannot be converted.
 pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>> {
-    let source = Source { file: migrate.file.clone(), overrides: Overrides::default() };
+    let source = SettingsSource { file: migrate.file.clone(), overrides: Overrides::default() };
     let single = |mistake| vec![mistake];
     let bytes = source.read(Occasion::Start).map_err(single)?;
     let resources = resource::read(&bytes).map_err(single)?.unwrap_or_default();

@@ -18,16 +18,16 @@ use serde_json::json;
 use slidegate::{RedisState, RedisStatus};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::gateway::health::{Health, Report};
+use crate::gateway::health::{Health, ProbeReport};
 use crate::gateway::serving::Serving;
-use crate::gateway::telemetry::{self, Metrics};
+use crate::gateway::telemetry::{self, ProcessMetrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the admin port shows.
 #[derive(Clone)]
 pub(crate) struct Admin {
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: ProcessMetrics,
     pub(crate) serving: Arc<ArcSwap<Serving>>,
     pub(crate) health: Arc<Health>,
 }
@@ -67,8 +67,8 @@ impl Admin {
             "/metrics" => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics()),
             "/healthz" => reported(self.health.alive().await),
             "/readyz" => {
-                let Report { is_good, text } = self.health.ready();
-                reported(Report { is_good, text: text + &redis_lines(&self.serving.load().redis_statuses()) })
+                let ProbeReport { is_good, text } = self.health.ready();
+                reported(ProbeReport { is_good, text: text + &redis_lines(&self.serving.load().redis_statuses()) })
             }
             "/config" => response(StatusCode::OK, "application/json", self.config()),
             _ => response(StatusCode::NOT_FOUND, TEXT, "served here: /metrics, /healthz, /readyz, /config\n".to_owned()),
@@ -98,7 +98,7 @@ impl Admin {
     }
 }
 
-fn reported(report: Report) -> Response<Full<Bytes>> {
+fn reported(report: ProbeReport) -> Response<Full<Bytes>> {
     let status = if report.is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     response(status, TEXT, report.text)
 }

@@ -11,7 +11,7 @@ use hyper::{Method, StatusCode, Version};
 
 use slidegate::Header;
 
-use crate::gateway::answer::Refusal;
+use crate::gateway::answer::LocalReply;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::routes::Route;
 use crate::gateway::via;
@@ -30,19 +30,19 @@ pub(crate) struct Admitted {
 ///
 /// # Errors
 /// It is none that a reverse proxy serves, or one that the gateway and an upstream might read in different ways.
-pub(crate) fn admit(parts: &Parts, rules: PathRules) -> Result<Admitted, Refusal> {
+pub(crate) fn admit(parts: &Parts, rules: PathRules) -> Result<Admitted, LocalReply> {
     check_method(&parts.method)?;
     if parts.headers.len() > headers::FIELDS_MAX {
         let reason = "the request has too many header fields";
-        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason, "gateway.bad_request"));
+        return Err(LocalReply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason, "gateway.bad_request"));
     }
     if headers::has_foreign_coding(&parts.headers) {
         let reason = "the body is in a transfer coding that is not known here";
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, reason, "gateway.bad_request"));
+        return Err(LocalReply::new(StatusCode::NOT_IMPLEMENTED, reason, "gateway.bad_request"));
     }
     if via::is_known(&parts.headers) {
         let reason = "the request came back here";
-        return Err(Refusal::new(StatusCode::LOOP_DETECTED, reason, "gateway.loop"));
+        return Err(LocalReply::new(StatusCode::LOOP_DETECTED, reason, "gateway.loop"));
     }
     check_form(parts)?;
     let authority = authority(parts)?;
@@ -57,23 +57,23 @@ pub(crate) fn admit(parts: &Parts, rules: PathRules) -> Result<Admitted, Refusal
     Ok(Admitted { authority, target, path: read.compared.into_owned() })
 }
 
-fn bad(reason: &'static str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request")
+fn bad(reason: &'static str) -> LocalReply {
+    LocalReply::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request")
 }
 
-fn check_method(method: &Method) -> Result<(), Refusal> {
+fn check_method(method: &Method) -> Result<(), LocalReply> {
     let reason = match *method {
         Method::CONNECT => "CONNECT is not served here",
         // It would show a client's script what proxies added, and cookies that it must not read.
         Method::TRACE => "TRACE is not served here",
         _ => return Ok(()),
     };
-    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"))
+    Err(LocalReply::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"))
 }
 
 /// RFC 9112, section 3.2: a path, an `http` URL, or `*` of OPTIONS. In HTTP/2 each request has a scheme, and a proxy that took TLS off may
 /// leave it `https`.
-fn check_form(parts: &Parts) -> Result<(), Refusal> {
+fn check_form(parts: &Parts) -> Result<(), LocalReply> {
     let is_served = |scheme: &Scheme| *scheme == Scheme::HTTP || (*scheme == Scheme::HTTPS && parts.version == Version::HTTP_2);
     let is_web = parts.uri.scheme().is_none_or(is_served);
     let is_whole = parts.uri.authority().is_none() || parts.uri.scheme().is_some();
@@ -89,7 +89,7 @@ fn check_form(parts: &Parts) -> Result<(), Refusal> {
 /// # Errors
 /// The request has none, or several, or something that is no host.
 /// Without a host no rule can be matched, so letting such a request pass would be a way around every limit.
-fn authority(parts: &Parts) -> Result<Authority, Refusal> {
+fn authority(parts: &Parts) -> Result<Authority, LocalReply> {
     let mut fields = parts.headers.get_all(header::HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
@@ -138,7 +138,7 @@ pub(crate) fn prepare(parts: &mut Parts, client: SocketAddr, authority: &Authori
 }
 
 /// A request as the filter sees it.
-pub(crate) struct View {
+pub(crate) struct FilteredRequest {
     pub(crate) method: Method,
     /// Taken out when the request is decided: the filter's stream keeps the view longer than it may read it.
     headers: Mutex<HeaderMap>,
@@ -149,7 +149,7 @@ pub(crate) struct View {
     has_body: bool,
 }
 
-impl View {
+impl FilteredRequest {
     /// A request whose headers are as the upstream will get them.
     pub(crate) fn new(parts: Parts, admitted: Admitted, client: SocketAddr, route: Option<Arc<Route>>, has_body: bool) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl View {
     }
 }
 
-impl slidegate::Request for View {
+impl slidegate::Request for FilteredRequest {
     fn method(&self) -> Cow<'_, [u8]> {
         Cow::Borrowed(self.method.as_str().as_bytes())
     }
@@ -262,7 +262,7 @@ mod tests {
             let builder = fields.iter().fold(Request::get("http://a/"), |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = builder.body(()).expect("a request").into_parts();
             let admitted = admit(&parts, PathRules::Normalize).unwrap_or_else(|_| panic!("admitted"));
-            View::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None, false)
+            FilteredRequest::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None, false)
         };
         let view = request(&[("x_api_key", "a"), ("x-user_id", "b"), ("x.tenant", "c"), ("to_ken", "d")]);
         let first = |name: &str| slidegate::Request::header(&view, name).map(|value| String::from_utf8_lossy(&value).into_owned());

@@ -1,4 +1,4 @@
-//! Answers that do not come from an upstream: the gateway's own, and the filter's.
+//! Local replies: answers that do not come from an upstream, but from the gateway itself or from the filter.
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -10,7 +10,7 @@ use crate::gateway::headers::GRPC;
 
 /// Why the gateway answers instead of the upstream.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct LocalReply {
     pub(crate) status: StatusCode,
     /// For the client: one line without its end.
     pub(crate) reason: &'static str,
@@ -28,7 +28,7 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 /// The methods that the gateway passes on, so far as they have names that everybody knows.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
-impl Refusal {
+impl LocalReply {
     pub(crate) fn new(status: StatusCode, reason: &'static str, details: &'static str) -> Self {
         Self { status, reason, details, names_methods: status == StatusCode::METHOD_NOT_ALLOWED }
     }
@@ -152,7 +152,7 @@ mod tests {
     fn clients_of_grpc_get_their_status() {
         for (status, expected) in [(404, "12"), (400, "13"), (502, "14"), (503, "14"), (504, "14"), (418, "2")] {
             let status = StatusCode::from_u16(status).expect("a status");
-            let (parts, body) = Refusal::new(status, "not here", "gateway.x").answer(true);
+            let (parts, body) = LocalReply::new(status, "not here", "gateway.x").answer(true);
             let field = |name: &str| parts.headers[name].to_str().expect("text").to_owned();
             assert_eq!((parts.status.as_u16(), body.len(), field("content-type").as_str()), (200, 0, "application/grpc"));
             assert_eq!((field("grpc-status").as_str(), field("grpc-message").as_str()), (expected, "not here"));
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn who_may_not_do_this_is_told_what_is_served() {
-        let refused = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no", "gateway.x").answer(false).0;
+        let refused = LocalReply::new(StatusCode::METHOD_NOT_ALLOWED, "no", "gateway.x").answer(false).0;
         assert!(refused.headers["allow"].to_str().expect("text").contains("GET"));
-        assert!(Refusal::last_hop().answer(false).0.headers.contains_key("allow"));
-        assert!(!Refusal::new(StatusCode::NOT_FOUND, "no", "gateway.x").answer(false).0.headers.contains_key("allow"));
+        assert!(LocalReply::last_hop().answer(false).0.headers.contains_key("allow"));
+        assert!(!LocalReply::new(StatusCode::NOT_FOUND, "no", "gateway.x").answer(false).0.headers.contains_key("allow"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::settings::Limits;
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
 
 /// Where the pieces come from.
-pub(crate) enum Source {
+pub(crate) enum PieceSource {
     /// Straight from the other side.
     Peer(Incoming),
     /// From a task that shows each piece to the filter first.
@@ -36,7 +36,7 @@ pub(crate) enum Source {
     Own(Option<Bytes>),
 }
 
-impl Source {
+impl PieceSource {
     /// The gateway's own body; an empty one is none, so that the response ends with its headers.
     pub(crate) fn own(body: Bytes) -> Self {
         Self::Own(Some(body).filter(|body| !body.is_empty()))
@@ -86,7 +86,7 @@ impl Source {
 
 /// A request's body on its way to the upstream, which it holds until its own end, also when the answer is over before.
 pub(crate) struct RequestBody {
-    source: Source,
+    source: PieceSource,
     upload: Arc<Upload>,
     /// What the client may take for it.
     response: Duration,
@@ -101,7 +101,7 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     /// `response` is how long an answer may take.
-    pub(crate) fn new(source: Source, upload: Arc<Upload>, response: Duration, limits: Limits, order: Option<Arc<Order>>) -> Self {
+    pub(crate) fn new(source: PieceSource, upload: Arc<Upload>, response: Duration, limits: Limits, order: Option<Arc<Order>>) -> Self {
         let mut body = Self { source, upload, response, limits, order, is_abandoned: false, reader: None };
         if body.source.is_end() {
             body.complete();
@@ -121,7 +121,7 @@ impl RequestBody {
     /// Gives up what is still to come of it, and with it the request.
     pub(crate) fn abandon(&mut self) {
         self.is_abandoned = true;
-        self.source = Source::Own(None);
+        self.source = PieceSource::Own(None);
         self.order = None;
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -178,7 +178,7 @@ impl Body for RequestBody {
 
 /// A response's body on its way to the client. What has to live as long as the response lives in here.
 pub(crate) struct ResponseBody {
-    source: Source,
+    source: PieceSource,
     is_ended: bool,
     /// How long the next piece may take.
     idle: Duration,
@@ -188,7 +188,7 @@ pub(crate) struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(crate) fn new(source: Source, idle: Duration, record: Option<Record>) -> Self {
+    pub(crate) fn new(source: PieceSource, idle: Duration, record: Option<Record>) -> Self {
         Self { source, is_ended: false, idle, timer: None, is_waiting: false, record }
     }
 

@@ -1,4 +1,4 @@
-//! Requests to upstreams: sent on kept connections, and sent again where that cannot make the upstream do it twice.
+//! Requests to upstreams: sent on pooled connections, and retried where that cannot make the upstream do it twice.
 
 mod connection;
 mod error;

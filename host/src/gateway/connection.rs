@@ -17,8 +17,8 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::gateway::answer::Refusal;
-use crate::gateway::body::{ResponseBody, Source};
+use crate::gateway::answer::LocalReply;
+use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::due::Due;
 use crate::gateway::ending::Ending;
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
@@ -26,7 +26,7 @@ use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::proxy::Lane;
 use crate::gateway::served::Served;
-use crate::gateway::socket::{Flow, Socket};
+use crate::gateway::socket::{Backpressure, Socket};
 use crate::gateway::telemetry::Overload;
 use crate::settings::{Limits, Timeouts};
 
@@ -60,11 +60,11 @@ pub(crate) async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr
     prepare(&socket, &timeouts, &limits);
     let (guest, guests) = (Arc::clone(seat.guest()), Arc::clone(seat.guests()));
     let socket = Socket::new(socket, seat);
-    let flow = Arc::clone(socket.flow());
+    let backpressure = Arc::clone(socket.backpressure());
     let beside = BesideResponses::default();
     let socket = beside.socket(socket);
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, flow, beside, ending: ending.clone() });
+    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, backpressure, beside, ending: ending.clone() });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
@@ -149,7 +149,7 @@ struct Visit {
     client: SocketAddr,
     guest: Arc<Guest>,
     guests: Arc<Guests>,
-    flow: Arc<Flow>,
+    backpressure: Arc<Backpressure>,
     beside: BesideResponses,
     ending: Ending,
 }
@@ -173,7 +173,7 @@ impl Visit {
 
     fn served(&self, response: Response<ResponseBody>, limits: Limits, is_http2: bool) -> Response<Served> {
         let beside = (!is_http2).then(|| self.beside.clone());
-        response.map(|body| Served::new(body, Arc::clone(&self.flow), limits, beside))
+        response.map(|body| Served::new(body, Arc::clone(&self.backpressure), limits, beside))
     }
 }
 
@@ -184,19 +184,19 @@ fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
         Overload::Address => "this address has as many requests at once as it may",
         Overload::Descriptors => "the gateway has no connection left for this request",
     };
-    let (mut parts, body) = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
+    let (mut parts, body) = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
     parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    Response::from_parts(parts, ResponseBody::new(Source::own(body), LAST_WORD, None))
+    Response::from_parts(parts, ResponseBody::new(PieceSource::own(body), LAST_WORD, None))
 }
 
 /// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their client keeps its
 /// window shut, which no timer of the socket notices; or opens it too little at a time, by what their bodies say.
 #[derive(Clone)]
-struct Streams {
+struct StreamExecutor {
     silence_max: Duration,
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let timer = Box::pin(sleep(self.silence_max));
         let due = Arc::default();
@@ -265,9 +265,9 @@ fn prepare(socket: &TcpStream, timeouts: &Timeouts, limits: &Limits) {
 }
 
 /// HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes.
-fn protocol(timeouts: &Timeouts, limits: &Limits) -> auto::Builder<Streams> {
+fn protocol(timeouts: &Timeouts, limits: &Limits) -> auto::Builder<StreamExecutor> {
     let silence_max = timeouts.idle.max(timeouts.response).max(timeouts.connect).saturating_add(STALL_MARGIN);
-    let mut builder = auto::Builder::new(Streams { silence_max });
+    let mut builder = auto::Builder::new(StreamExecutor { silence_max });
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -1,4 +1,4 @@
-//! Content codings taken off, for filters that read bodies: gzip, deflate, br and zstd (RFC 9110, section 8.4.1; RFC 7932; RFC 9659). The bytes on
+//! Decompression: content codings taken off, for filters that read bodies: gzip, deflate, br and zstd (RFC 9110, section 8.4.1; RFC 7932; RFC 9659). The bytes on
 //! their way are not touched.
 
 use std::fmt;
@@ -44,25 +44,25 @@ pub(crate) enum Coded {
     /// No coding at all.
     Plain,
     /// One that can be taken off.
-    Known(Known),
+    Known(KnownCoding),
     /// One that nobody here knows, or several.
     Unknown,
 }
 
 /// A content coding that can be taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Known(Coding);
+pub(crate) struct KnownCoding(Coding);
 
 /// Takes the coding off a body, piece by piece.
 pub(crate) struct Decoder {
-    state: State,
+    state: DecoderState,
     share: Share,
 }
 
 /// A part of what decoders may take, until it is dropped.
 struct Share(usize);
 
-enum State {
+enum DecoderState {
     /// Of a body in br, the first byte tells how large its window is.
     Brotli,
     /// In deflate nobody knows before the first bytes whether they stand in the zlib format, as they should, or bare, as some send them.
@@ -101,7 +101,7 @@ impl Coded {
         let mut names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
         let Some(name) = names.next() else { return Self::Plain };
         match (Coding::named(name), names.next()) {
-            (Some(coding), None) => Self::Known(Known(coding)),
+            (Some(coding), None) => Self::Known(KnownCoding(coding)),
             _ => Self::Unknown,
         }
     }
@@ -120,18 +120,18 @@ impl Decoder {
     ///
     /// # Errors
     /// There is no memory for it.
-    pub(crate) fn new(known: Known) -> Result<Self, Undecodable> {
+    pub(crate) fn new(known: KnownCoding) -> Result<Self, Undecodable> {
         let bounded = Bounded::default();
         let window = if known.0 == Coding::Zstd { 1 << ZSTD_WINDOW_LOG_MAX } else { 0 };
         let share = Share::take(DECODER + window)?;
         let state = match known.0 {
-            Coding::Deflate => State::Undecided(Vec::new()),
-            Coding::Brotli => State::Brotli,
-            Coding::Gzip => State::Decided(Codec::Gzip(Box::new(MultiGzDecoder::new(bounded)))),
+            Coding::Deflate => DecoderState::Undecided(Vec::new()),
+            Coding::Brotli => DecoderState::Brotli,
+            Coding::Gzip => DecoderState::Decided(Codec::Gzip(Box::new(MultiGzDecoder::new(bounded)))),
             Coding::Zstd => {
                 let mut decoder = zstd::stream::write::Decoder::new(bounded).map_err(|_| Undecodable)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| Undecodable)?;
-                State::Decided(Codec::Zstd(Box::new(decoder)))
+                DecoderState::Decided(Codec::Zstd(Box::new(decoder)))
             }
         };
         Ok(Self { state, share })
@@ -143,13 +143,13 @@ impl Decoder {
     /// The body is not what it claims to be, grows out of all proportion, or asks for more memory than there is. There is nothing more to be had of it.
     pub(crate) fn decode(&mut self, piece: &[u8]) -> Result<Vec<u8>, Undecodable> {
         let (mut codec, first) = match &mut self.state {
-            State::Decided(codec) => return codec.decode(piece),
-            State::Brotli => {
+            DecoderState::Decided(codec) => return codec.decode(piece),
+            DecoderState::Brotli => {
                 let Some(head) = piece.first() else { return Ok(Vec::new()) };
                 self.share.grow(brotli_window(*head).ok_or(Undecodable)?)?;
                 (Codec::Brotli(Box::new(DecompressorWriter::new(Bounded::default(), BROTLI_BUFFER))), piece.to_vec())
             }
-            State::Undecided(first) => {
+            DecoderState::Undecided(first) => {
                 first.extend_from_slice(piece);
                 let [head, flags, ..] = first[..] else { return Ok(Vec::new()) };
                 // RFC 1950, section 2.2: the method, and a number of two bytes that 31 divides.
@@ -161,7 +161,7 @@ impl Decoder {
             }
         };
         let decoded = codec.decode(&first);
-        self.state = State::Decided(codec);
+        self.state = DecoderState::Decided(codec);
         decoded
     }
 }
@@ -284,7 +284,7 @@ mod tests {
         finish(encoder).expect("memory for a small text")
     }
 
-    fn known(coding: &str) -> Known {
+    fn known(coding: &str) -> KnownCoding {
         let name = if coding == "bare" { "deflate" } else { coding };
         match coded(&[name]) {
             Coded::Known(known) => known,

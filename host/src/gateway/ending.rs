@@ -1,4 +1,4 @@
-//! How the gateway ends: first a word to clients, then no new requests, then nothing.
+//! Graceful shutdown: first a word to clients, then no new requests (draining), then nothing.
 
 use tokio_util::sync::CancellationToken;
 

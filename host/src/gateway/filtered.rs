@@ -8,7 +8,7 @@ use hyper::body::{Body, Frame};
 use slidegate::{BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::gateway::body::{BodyError, Source};
+use crate::gateway::body::{BodyError, PieceSource};
 use crate::gateway::decoding::{Coded, Decoder};
 use crate::gateway::upload::Upload;
 
@@ -21,11 +21,11 @@ const SHOWN_MAX: usize = 64 << 10;
 type Pieces = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
 /// How a request that waits for its body goes on: or the filter's answer in its place. Nothing comes if the body breaks off before.
-pub(crate) type Beginning = oneshot::Receiver<Result<Begun, Response>>;
+pub(crate) type Beginning = oneshot::Receiver<Result<HeldRequest, Response>>;
 
 /// A request's body by way of the filter.
 pub(crate) struct ShownRequest {
-    pub(crate) source: Source,
+    pub(crate) source: PieceSource,
     /// The answer that the filter may give in the middle of the body.
     pub(crate) answered: oneshot::Receiver<Response>,
     /// Only of a body that the filter holds.
@@ -33,7 +33,7 @@ pub(crate) struct ShownRequest {
 }
 
 /// How a request goes on that has waited for its body.
-pub(crate) struct Begun {
+pub(crate) struct HeldRequest {
     pub(crate) edits: Vec<HeaderEdit>,
     /// How long the body is, if all of it is known.
     pub(crate) length: Option<u64>,
@@ -53,29 +53,29 @@ where
     let (begin, beginning) = oneshot::channel();
     let begin = is_held.then_some(begin);
     let side = RequestSide { answer: Some(answer), begin, edits: Vec::new(), upload: is_held.then_some(upload) };
-    let source = start(Shown { stream, view: View::of(coded, interest), request: Some(side) }, body, is_held);
+    let source = start(Shown { stream, view: BodyView::of(coded, interest), request: Some(side) }, body, is_held);
     ShownRequest { source, answered, beginning: is_held.then_some(beginning) }
 }
 
 /// The response's body by way of the filter.
-pub(crate) fn response<B>(stream: Arc<Stream>, interest: Interest, coded: Coded, body: B) -> Source
+pub(crate) fn response<B>(stream: Arc<Stream>, interest: Interest, coded: Coded, body: B) -> PieceSource
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
-    start(Shown { stream, view: View::of(coded, interest), request: None }, body, interest == Interest::Hold)
+    start(Shown { stream, view: BodyView::of(coded, interest), request: None }, body, interest == Interest::Hold)
 }
 
 /// A body that is shown to the filter piece by piece.
 struct Shown {
     stream: Arc<Stream>,
-    view: View,
+    view: BodyView,
     /// None of a response's body.
     request: Option<RequestSide>,
 }
 
 /// How a body is shown.
-enum View {
+enum BodyView {
     /// As it is.
     Plain(Coding),
     /// Without its coding. Only of a body that is watched.
@@ -87,14 +87,14 @@ struct RequestSide {
     /// Taken when it is used.
     answer: Option<oneshot::Sender<Response>>,
     /// As long as the request's headers wait.
-    begin: Option<oneshot::Sender<Result<Begun, Response>>>,
+    begin: Option<oneshot::Sender<Result<HeldRequest, Response>>>,
     /// Changes to the headers, until then.
     edits: Vec<HeaderEdit>,
     /// What counts the pieces as they come, in place of whoever sends them on.
     upload: Option<Arc<Upload>>,
 }
 
-fn start<B>(shown: Shown, body: B, is_held: bool) -> Source
+fn start<B>(shown: Shown, body: B, is_held: bool) -> PieceSource
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
@@ -109,7 +109,7 @@ where
             let _ = pieces.send(Err(error)).await;
         }
     });
-    Source::Filtered { pieces: arriving, length, is_counted }
+    PieceSource::Filtered { pieces: arriving, length, is_counted }
 }
 
 impl Shown {
@@ -163,11 +163,11 @@ impl Shown {
             }
             upload.waits();
         }
-        let View::Decoded(decoder) = &mut self.view else { return self.hook(piece, is_end) };
+        let BodyView::Decoded(decoder) = &mut self.view else { return self.hook(piece, is_end) };
         // What the filter holds from now on is not watched any more.
         let decoded = decoder.decode(&piece).ok().filter(|_| self.interest() == Interest::Watch);
         let Some(decoded) = decoded else {
-            self.view = View::Plain(Coding::Encoded);
+            self.view = BodyView::Plain(Coding::Encoded);
             return self.hook(piece, is_end);
         };
         let mut decoded = Bytes::from(decoded);
@@ -239,7 +239,7 @@ impl Shown {
     }
 }
 
-impl View {
+impl BodyView {
     fn of(coded: Coded, interest: Interest) -> Self {
         match coded {
             Coded::Plain => Self::Plain(Coding::Identity),
@@ -266,7 +266,7 @@ impl RequestSide {
         let Some(begin) = self.begin.take() else { return };
         let length = released.end.then(|| released.pieces.iter().map(|piece| piece.len() as u64).sum());
         // Nobody waits if the client has left.
-        let _ = begin.send(Ok(Begun { edits: std::mem::take(&mut self.edits), length }));
+        let _ = begin.send(Ok(HeldRequest { edits: std::mem::take(&mut self.edits), length }));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who is connected. Room is limited, for all and for each address; when there is none left, connections on which nothing happens are
+//! Connection limits and load shedding: who is connected. Room is limited, for all and for each address; when there is none left, connections on which nothing happens are
 //! let go first, and only then new ones are turned away.
 
 use std::collections::HashMap;
@@ -23,15 +23,15 @@ const RUSH_OVER: Duration = Duration::from_secs(5);
 pub(crate) struct Guests {
     budget: Budget,
     started: Instant,
-    room: Mutex<Room>,
+    room: Mutex<GuestList>,
     /// Requests at once, each of which may hold a connection to an upstream.
     requests: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Room {
+struct GuestList {
     guests: HashMap<u64, Arc<Guest>>,
-    by_address: HashMap<Address, Household>,
+    by_address: HashMap<ClientAddress, Household>,
     last_id: u64,
     /// How many were asked to leave and are still there.
     leaving: usize,
@@ -49,7 +49,7 @@ struct Household {
 
 /// Whom a connection is counted for: an IPv4 address, or the 64 bits of an IPv6 address that one customer of a provider has at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Address {
+enum ClientAddress {
     V4(u32),
     V6(u64),
 }
@@ -57,7 +57,7 @@ enum Address {
 /// One connection.
 pub(crate) struct Guest {
     id: u64,
-    address: Address,
+    address: ClientAddress,
     started: Instant,
     /// Requests that are not over.
     busy: AtomicUsize,
@@ -67,7 +67,7 @@ pub(crate) struct Guest {
     idle_since_ms: AtomicU64,
     has_asked: AtomicBool,
     is_http2: AtomicBool,
-    /// Set by `Room` alone.
+    /// Set by `GuestList` alone.
     is_leaving: AtomicBool,
     leave: CancellationToken,
 }
@@ -100,7 +100,7 @@ impl Guests {
 
     /// A place for a connection from this address; or why there is none.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Seat, TurnedAway> {
-        let (now, address) = (Instant::now(), Address::of(address));
+        let (now, address) = (Instant::now(), ClientAddress::of(address));
         let mut room = self.room();
         let most = limits.connections.min(self.budget.clients);
         let admitted = room.make_way(address, most, limits.connections_per_address).map(|()| room.seat(address, self.started));
@@ -138,16 +138,16 @@ impl Guests {
         }
     }
 
-    fn room(&self) -> MutexGuard<'_, Room> {
+    fn room(&self) -> MutexGuard<'_, GuestList> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Room ===
+// === impl GuestList ===
 
-impl Room {
+impl GuestList {
     /// Lets idle guests go where a limit is reached; says which, if nobody can.
-    fn make_way(&mut self, address: Address, most: usize, most_of_address: usize) -> Result<(), TurnedAway> {
+    fn make_way(&mut self, address: ClientAddress, most: usize, most_of_address: usize) -> Result<(), TurnedAway> {
         let of_address = self.by_address.get(&address).map_or(0, |household| household.connections);
         if most_of_address != 0 && of_address >= most_of_address && !self.let_go(most_of_address, Some(address)) {
             return Err(TurnedAway::Address);
@@ -161,7 +161,7 @@ impl Room {
 
     /// Asks some idle guests to leave: those who never asked for anything first, then those who have been quiet for longest. Whether
     /// anybody goes. As long as many of those who were asked are still there, nobody else is.
-    fn let_go(&mut self, limit: usize, of: Option<Address>) -> bool {
+    fn let_go(&mut self, limit: usize, of: Option<ClientAddress>) -> bool {
         let at_once = (limit / PART_LET_GO).max(1);
         if self.leaving >= at_once.max(16) {
             return false;
@@ -180,7 +180,7 @@ impl Room {
         !idle.is_empty()
     }
 
-    fn seat(&mut self, address: Address, started: Instant) -> Arc<Guest> {
+    fn seat(&mut self, address: ClientAddress, started: Instant) -> Arc<Guest> {
         self.last_id += 1;
         let household = self.by_address.entry(address).or_default();
         household.connections += 1;
@@ -208,7 +208,7 @@ impl Room {
         }
     }
 
-    fn uncount(&mut self, address: Address) {
+    fn uncount(&mut self, address: ClientAddress) {
         if let Some(household) = self.by_address.get_mut(&address) {
             household.connections -= 1;
             if household.is_empty() {
@@ -331,9 +331,9 @@ impl Drop for Order {
     }
 }
 
-// === impl Address ===
+// === impl ClientAddress ===
 
-impl Address {
+impl ClientAddress {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn one_address_is_one_guest_in_every_spelling_and_a_64_is_one_address() {
-        let of = |text| Address::of(address(text));
+        let of = |text| ClientAddress::of(address(text));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
@@ -481,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_rush_is_told_at_its_beginning_and_its_end() {
-        let mut room = Room::default();
+        let mut room = GuestList::default();
         let start = Instant::now();
         assert!(room.turn_away(TurnedAway::Address, start));
         assert!(!room.turn_away(TurnedAway::Address, start + Duration::from_secs(4)));

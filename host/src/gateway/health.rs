@@ -1,4 +1,4 @@
-//! What `/healthz` and `/readyz` tell: whether every lane still works, and whether requests are wanted here.
+//! Liveness and readiness, as `/healthz` and `/readyz` tell them: whether every lane still works, and whether requests are wanted here.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct Health {
 }
 
 /// An answer to a probe: whether it is a good one, and why, in lines of text.
-pub(crate) struct Report {
+pub(crate) struct ProbeReport {
     pub(crate) is_good: bool,
     pub(crate) text: String,
 }
@@ -30,9 +30,9 @@ impl Health {
     }
 
     /// Alive: every lane takes up work within a bound. Names those that do not.
-    pub(crate) async fn alive(&self) -> Report {
+    pub(crate) async fn alive(&self) -> ProbeReport {
         if self.ending.drain.is_cancelled() {
-            return Report { is_good: false, text: "draining\n".to_owned() };
+            return ProbeReport { is_good: false, text: "draining\n".to_owned() };
         }
         let deadline = Instant::now() + HEARTBEAT_TIME;
         // All are asked before the first is waited for, so that several that hang take no longer than one.
@@ -45,19 +45,19 @@ impl Health {
             }
         }
         match text.is_empty() {
-            true => Report { is_good: true, text: "ok\n".to_owned() },
-            false => Report { is_good: false, text },
+            true => ProbeReport { is_good: true, text: "ok\n".to_owned() },
+            false => ProbeReport { is_good: false, text },
         }
     }
 
     /// Ready: new requests are wanted.
-    pub(crate) fn ready(&self) -> Report {
+    pub(crate) fn ready(&self) -> ProbeReport {
         let text = match (self.ending.drain.is_cancelled(), self.ending.lame_duck.is_cancelled()) {
             (true, _) => "draining\n",
             (false, true) => "lame duck: still serving, but not for long\n",
             (false, false) => "serving\n",
         };
-        Report { is_good: !self.ending.is_near(), text: text.to_owned() }
+        ProbeReport { is_good: !self.ending.is_near(), text: text.to_owned() }
     }
 }
 

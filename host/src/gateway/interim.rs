@@ -184,8 +184,8 @@ impl BesideResponses {
     }
 
     /// A socket for hyper.
-    pub(crate) fn socket<S>(&self, socket: S) -> Socket<S> {
-        Socket { socket, beside: self.clone() }
+    pub(crate) fn socket<S>(&self, socket: S) -> InterimSocket<S> {
+        InterimSocket { socket, beside: self.clone() }
     }
 
     fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
@@ -207,12 +207,12 @@ impl Drop for DropUnsent<'_> {
 }
 
 /// A socket that hyper writes to, and somebody beside it.
-pub(crate) struct Socket<S> {
+pub(crate) struct InterimSocket<S> {
     socket: S,
     beside: BesideResponses,
 }
 
-impl<S: Peer + AsyncWrite + Unpin> Socket<S> {
+impl<S: Peer + AsyncWrite + Unpin> InterimSocket<S> {
     /// Before hyper writes: what is torn is made whole.
     fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_begun = {
@@ -253,13 +253,13 @@ impl<S: Peer + AsyncWrite + Unpin> Socket<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for InterimSocket<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
-impl<S: Peer + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: Peer + AsyncWrite + Unpin> AsyncWrite for InterimSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_begun(context))?;
         Pin::new(&mut self.socket).poll_write(context, bytes)

@@ -18,12 +18,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::access_log::Record;
-use crate::gateway::admission::{self, View, Wishes};
-use crate::gateway::answer::{self, Refusal};
-use crate::gateway::body::{RequestBody, ResponseBody, Source};
+use crate::gateway::admission::{self, FilteredRequest, Wishes};
+use crate::gateway::answer::{self, LocalReply};
+use crate::gateway::body::{PieceSource, RequestBody, ResponseBody};
 use crate::gateway::client::{ClientError, Exchange};
 use crate::gateway::decoding::Coded;
-use crate::gateway::filtered::{self, Beginning, Begun};
+use crate::gateway::filtered::{self, Beginning, HeldRequest};
 use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::interim::{self, BesideResponses, Interim};
@@ -67,7 +67,7 @@ impl Lane {
         record.authority = Some(admitted.authority.clone());
         record.route.clone_from(&route);
         let wishes = admission::prepare(&mut parts, client, &admitted.authority, &serving.settings.trusted_consumer);
-        let view = Arc::new(View::new(parts, admitted, client, route, !body.is_end_stream()));
+        let view = Arc::new(FilteredRequest::new(parts, admitted, client, route, !body.is_end_stream()));
         let passage = Passage { lane: self, serving, record, is_grpc, beside };
         passage.run(view, wishes, body, client_upgrade).await
     }
@@ -84,7 +84,13 @@ struct Passage<'l> {
 }
 
 impl Passage<'_> {
-    async fn run(mut self, view: Arc<View>, wishes: Wishes, body: Incoming, client_upgrade: Option<OnUpgrade>) -> Response<ResponseBody> {
+    async fn run(
+        mut self,
+        view: Arc<FilteredRequest>,
+        wishes: Wishes,
+        body: Incoming,
+        client_upgrade: Option<OnUpgrade>,
+    ) -> Response<ResponseBody> {
         let beside = self.beside.clone();
         let mut headers = match interim::pass_on(beside.as_ref(), None, self.decide(&view)).await {
             Ok(headers) => headers,
@@ -97,7 +103,7 @@ impl Passage<'_> {
         let (mut source, answered, beginning) = self.request_source(body, &headers);
         if let Some(beginning) = beginning {
             match self.begun(beginning, route).await {
-                Ok(Ok(Begun { edits, length })) => {
+                Ok(Ok(HeldRequest { edits, length })) => {
                     apply_edits(&edits, &mut headers);
                     headers.remove(header::CONTENT_LENGTH);
                     source.set_length(length);
@@ -124,7 +130,7 @@ impl Passage<'_> {
     }
 
     /// Asks the filter. If the request passes, its headers come back with the filter's changes.
-    async fn decide(&mut self, view: &Arc<View>) -> Result<HeaderMap, slidegate::Response> {
+    async fn decide(&mut self, view: &Arc<FilteredRequest>) -> Result<HeaderMap, slidegate::Response> {
         let Some(worker) = self.serving.worker(self.lane.index) else {
             return Ok(view.take_headers());
         };
@@ -142,9 +148,9 @@ impl Passage<'_> {
     }
 
     /// Sends the request on and waits for the response's headers.
-    async fn forward(&self, mut request: Request<RequestBody>, route: &Route) -> Result<Response<Incoming>, Refusal> {
+    async fn forward(&self, mut request: Request<RequestBody>, route: &Route) -> Result<Response<Incoming>, LocalReply> {
         let Some(clients) = self.serving.clients(self.lane.index) else {
-            return Err(Refusal::new(StatusCode::BAD_GATEWAY, "no upstream client", "gateway.upstream_connect"));
+            return Err(LocalReply::new(StatusCode::BAD_GATEWAY, "no upstream client", "gateway.upstream_connect"));
         };
         let interims = self.beside.as_ref().map(|_| Interim::listen(&mut request));
         let mut exchange = Exchange::new(request, &route.upstream);
@@ -153,13 +159,13 @@ impl Passage<'_> {
             Some(Ok(response)) if headers::has_foreign_coding(response.headers()) => {
                 route.metrics.upstream_error(UpstreamError::Reset);
                 let reason = "the upstream answered in a transfer coding that is not known here";
-                Err(Refusal::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset"))
+                Err(LocalReply::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset"))
             }
             Some(Ok(response)) => Ok(response),
             // Whatever became of the connection, it began with the client.
             Some(Err(_)) if self.record.upload.is_broken() => {
                 let reason = "the request's body broke off, or is none";
-                Err(Refusal::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request"))
+                Err(LocalReply::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request"))
             }
             Some(Err(error)) => Err(upstream_refusal(&error, route)),
             None => {
@@ -193,7 +199,7 @@ impl Passage<'_> {
         &self,
         body: Incoming,
         headers: &HeaderMap,
-    ) -> (Source, Option<oneshot::Receiver<slidegate::Response>>, Option<Beginning>) {
+    ) -> (PieceSource, Option<oneshot::Receiver<slidegate::Response>>, Option<Beginning>) {
         let interest = self.wants().request_body;
         match self.record.stream.as_ref().filter(|_| interest != Interest::None) {
             Some(stream) => {
@@ -201,24 +207,26 @@ impl Passage<'_> {
                 let shown = filtered::request(Arc::clone(stream), interest, coded, body, upload);
                 (shown.source, Some(shown.answered), shown.beginning)
             }
-            None => (Source::Peer(body), None, None),
+            None => (PieceSource::Peer(body), None, None),
         }
     }
 
     /// Waits until the filter lets a request go that it holds with its body.
-    async fn begun(&self, beginning: Beginning, route: &Route) -> Result<Result<Begun, slidegate::Response>, Refusal> {
+    async fn begun(&self, beginning: Beginning, route: &Route) -> Result<Result<HeldRequest, slidegate::Response>, LocalReply> {
         match self.answer_in_time(beginning).await {
             Some(Ok(begun)) => Ok(begun),
-            Some(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the request's body broke off, or is none", "gateway.bad_request")),
+            Some(Err(_)) => {
+                Err(LocalReply::new(StatusCode::BAD_REQUEST, "the request's body broke off, or is none", "gateway.bad_request"))
+            }
             None if self.record.upload.is_received() => {
                 let reason = "the filter did not let the request go in time";
-                Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.filter_timeout"))
+                Err(LocalReply::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.filter_timeout"))
             }
             None => Err(late_refusal(false, route)),
         }
     }
 
-    fn request_body(&self, source: Source) -> RequestBody {
+    fn request_body(&self, source: PieceSource) -> RequestBody {
         let (upload, order) = (Arc::clone(&self.record.upload), Arc::clone(&self.record.order));
         let settings = &self.serving.settings;
         RequestBody::new(source, upload, settings.timeouts.response, settings.limits, Some(order))
@@ -237,7 +245,7 @@ impl Passage<'_> {
                 (Some(client), Some(upstream)) => self.switch(response, client, upstream).await,
                 _ => {
                     let reason = "the upstream switched protocols unasked";
-                    self.refuse(&Refusal::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")).await
+                    self.refuse(&LocalReply::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")).await
                 }
             };
         }
@@ -245,7 +253,7 @@ impl Passage<'_> {
         headers::remove_false_length(&mut parts.headers);
         headers::remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
-        self.finish(parts, Source::Peer(body), Origin::Upstream).await
+        self.finish(parts, PieceSource::Peer(body), Origin::Upstream).await
     }
 
     async fn switch(mut self, response: Response<Incoming>, client: OnUpgrade, upstream: OnUpgrade) -> Response<ResponseBody> {
@@ -264,18 +272,18 @@ impl Passage<'_> {
         // No filter sees what passes a tunnel.
         self.record.end_stream();
         self.lane.tracker.spawn(tunnel::run(client, upstream, self.record));
-        Response::from_parts(parts, ResponseBody::new(Source::Own(None), idle, None))
+        Response::from_parts(parts, ResponseBody::new(PieceSource::Own(None), idle, None))
     }
 
     /// The gateway's own answer. The filter may add its headers to it, as to an upstream's.
-    async fn refuse(mut self, refusal: &Refusal) -> Response<ResponseBody> {
+    async fn refuse(mut self, refusal: &LocalReply) -> Response<ResponseBody> {
         self.record.details = refusal.details.into();
         let (parts, body) = refusal.answer(self.is_grpc);
-        self.finish(parts, Source::own(body), Origin::Host).await
+        self.finish(parts, PieceSource::own(body), Origin::Host).await
     }
 
     /// Shows the response to the filter, where it asks for that, and hands it to the server.
-    async fn finish(self, mut parts: response::Parts, source: Source, origin: Origin) -> Response<ResponseBody> {
+    async fn finish(self, mut parts: response::Parts, source: PieceSource, origin: Origin) -> Response<ResponseBody> {
         if let Some(replaced) = self.show_response(&mut parts, origin, source.is_end()).await {
             return self.respond(replaced);
         }
@@ -287,9 +295,9 @@ impl Passage<'_> {
                     parts.headers.remove(header::CONTENT_LENGTH);
                 }
                 match source {
-                    Source::Peer(body) => filtered::response(stream, interest, coded, body),
-                    Source::Own(body) => filtered::response(stream, interest, coded, Full::new(body.unwrap_or_default())),
-                    shown @ Source::Filtered { .. } => shown,
+                    PieceSource::Peer(body) => filtered::response(stream, interest, coded, body),
+                    PieceSource::Own(body) => filtered::response(stream, interest, coded, Full::new(body.unwrap_or_default())),
+                    shown @ PieceSource::Filtered { .. } => shown,
                 }
             }
             _ => source,
@@ -313,10 +321,10 @@ impl Passage<'_> {
     fn respond(mut self, mut response: slidegate::Response) -> Response<ResponseBody> {
         self.record.details = std::mem::take(&mut response.details).into();
         let (parts, body) = answer::from_filter(response, self.is_grpc);
-        self.send(parts, Source::own(body))
+        self.send(parts, PieceSource::own(body))
     }
 
-    fn send(mut self, parts: response::Parts, source: Source) -> Response<ResponseBody> {
+    fn send(mut self, parts: response::Parts, source: PieceSource) -> Response<ResponseBody> {
         self.record.status = Some(parts.status.as_u16());
         let idle = self.serving.settings.timeouts.idle;
         // A body may last for days; of a filter that wants nothing more, nothing is kept so long.
@@ -330,20 +338,20 @@ impl Passage<'_> {
 }
 
 /// The route of a request that may go on.
-fn serving_route<'v>(view: &'v View, wishes: &Wishes) -> Result<&'v Arc<Route>, Refusal> {
+fn serving_route<'v>(view: &'v FilteredRequest, wishes: &Wishes) -> Result<&'v Arc<Route>, LocalReply> {
     match wishes.hops {
         Hops::Unlimited => {}
-        Hops::NoMore => return Err(Refusal::last_hop()),
+        Hops::NoMore => return Err(LocalReply::last_hop()),
         Hops::Unreadable => {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "max-forwards is not a number", "gateway.bad_request"));
+            return Err(LocalReply::new(StatusCode::BAD_REQUEST, "max-forwards is not a number", "gateway.bad_request"));
         }
     }
-    let no_route = || Refusal::new(StatusCode::NOT_FOUND, "no route for this host and path", "gateway.no_route");
+    let no_route = || LocalReply::new(StatusCode::NOT_FOUND, "no route for this host and path", "gateway.no_route");
     view.route.as_ref().ok_or_else(no_route)
 }
 
 /// The request's head as the upstream gets it.
-fn upstream_parts(view: &View, mut headers: HeaderMap, wishes: &Wishes, route: &Route) -> request::Parts {
+fn upstream_parts(view: &FilteredRequest, mut headers: HeaderMap, wishes: &Wishes, route: &Route) -> request::Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     let mut uri = hyper::http::uri::Parts::default();
     uri.path_and_query = Some(view.target.clone());
@@ -373,10 +381,10 @@ fn upstream_parts(view: &View, mut headers: HeaderMap, wishes: &Wishes, route: &
     parts
 }
 
-fn upstream_refusal(error: &ClientError, route: &Route) -> Refusal {
+fn upstream_refusal(error: &ClientError, route: &Route) -> LocalReply {
     let refusal = |kind, status, reason, details| {
         route.metrics.upstream_error(kind);
-        Refusal::new(status, reason, details)
+        LocalReply::new(status, reason, details)
     };
     match error {
         ClientError::ConnectTimeout => {
@@ -408,12 +416,12 @@ fn upstream_refusal(error: &ClientError, route: &Route) -> Refusal {
     }
 }
 
-fn late_refusal(is_body_received: bool, route: &Route) -> Refusal {
+fn late_refusal(is_body_received: bool, route: &Route) -> LocalReply {
     if !is_body_received {
         let reason = "the request's body did not come in time";
-        return Refusal::new(StatusCode::REQUEST_TIMEOUT, reason, "gateway.request_timeout");
+        return LocalReply::new(StatusCode::REQUEST_TIMEOUT, reason, "gateway.request_timeout");
     }
     route.metrics.upstream_error(UpstreamError::Timeout);
     let reason = "the upstream did not answer in time";
-    Refusal::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.upstream_timeout")
+    LocalReply::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.upstream_timeout")
 }

@@ -1,4 +1,4 @@
-//! New settings without a restart: when the file changes, or on SIGHUP. Bad settings are logged and change nothing.
+//! Hot reload, new settings without a restart: when the file changes, or on SIGHUP. Bad settings are logged and change nothing.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry;
 use crate::logging::cut;
 use crate::settings::file::Occasion;
-use crate::settings::source::Source;
+use crate::settings::source::SettingsSource;
 use crate::settings::{LogSettings, Mistake, Settings};
 
 /// How long after a first sign of change the file is read, since editors write in several steps.
@@ -26,7 +26,7 @@ const MISTAKE_BYTES_MAX: usize = 1024;
 
 /// Why to look at the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum Trigger {
     /// Something happened in its directory; probably not to this file.
     Changed,
     /// A person asked.
@@ -35,7 +35,7 @@ pub(crate) enum Cause {
 
 /// Keeps what is served in step with the file.
 pub(crate) struct Reloader {
-    pub(crate) source: Source,
+    pub(crate) source: SettingsSource,
     pub(crate) workshop: Arc<Workshop>,
     pub(crate) serving: Arc<ArcSwap<Serving>>,
     /// The file as it was read last, good or bad.
@@ -43,16 +43,16 @@ pub(crate) struct Reloader {
 }
 
 impl Reloader {
-    /// Looks at the file whenever there is cause to, for ever.
-    pub(crate) async fn run(mut self, mut causes: Receiver<Cause>) {
-        while let Some(mut cause) = causes.recv().await {
+    /// Looks at the file whenever there is trigger to, for ever.
+    pub(crate) async fn run(mut self, mut triggers: Receiver<Trigger>) {
+        while let Some(mut trigger) = triggers.recv().await {
             tokio::time::sleep(SETTLING).await;
-            while let Ok(another) = causes.try_recv() {
-                cause = if another == Cause::Asked { another } else { cause };
+            while let Ok(another) = triggers.try_recv() {
+                trigger = if another == Trigger::Asked { another } else { trigger };
             }
             // Configuring an instance compiles patterns; that must not hold up accepting.
             let looked = tokio::task::spawn_blocking(move || {
-                self.look(cause);
+                self.look(trigger);
                 self
             });
             match looked.await {
@@ -65,10 +65,10 @@ impl Reloader {
         }
     }
 
-    fn look(&mut self, cause: Cause) {
+    fn look(&mut self, trigger: Trigger) {
         let read = self.source.read(Occasion::Reload);
         let is_same = read.as_ref().ok() == self.last_read.as_ref();
-        if is_same && cause == Cause::Changed {
+        if is_same && trigger == Trigger::Changed {
             return;
         }
         self.last_read = read.as_ref().ok().cloned();
@@ -139,11 +139,11 @@ fn without_restart(running: &Settings, new: Settings) -> Settings {
 ///
 /// # Errors
 /// The operating system cannot watch these directories.
-pub(crate) fn watch(file: &Path, causes: Sender<Cause>) -> notify::Result<RecommendedWatcher> {
+pub(crate) fn watch(file: &Path, triggers: Sender<Trigger>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
         Ok(event) if is_change(event.kind) => {
             // Full means that a look is due already.
-            let _ = causes.try_send(Cause::Changed);
+            let _ = triggers.try_send(Trigger::Changed);
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "watching the settings file failed; SIGHUP still reloads it"),

@@ -1,4 +1,4 @@
-//! A response's body as a client's connection takes it: it waits while the connection takes nothing, though not for ever, and ends or
+//! Slow readers: a response's body as a client's connection takes it. It waits while the connection takes nothing, though not for ever, and ends or
 //! breaks off only after what came before has gone out.
 
 mod untaken;
@@ -16,7 +16,7 @@ use self::untaken::Untaken;
 use crate::gateway::body::{BodyError, ResponseBody};
 use crate::gateway::due::Due;
 use crate::gateway::interim::{BesideResponses, LookingAfter};
-use crate::gateway::socket::Flow;
+use crate::gateway::socket::Backpressure;
 use crate::settings::Limits;
 
 /// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket, and each would keep
@@ -26,7 +26,7 @@ const PIECE_COPIED_MAX: usize = 2 << 10;
 /// A response's body.
 pub(super) struct Served {
     body: ResponseBody,
-    flow: Arc<Flow>,
+    backpressure: Arc<Backpressure>,
     patience: Patience,
     /// Of a client of HTTP/1, whose leaving the server does not notice.
     looking_after: Option<LookingAfter>,
@@ -50,12 +50,12 @@ type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 impl Served {
     /// `beside` is that of a connection of HTTP/1; another one is of HTTP/2.
-    pub(super) fn new(body: ResponseBody, flow: Arc<Flow>, limits: Limits, beside: Option<BesideResponses>) -> Self {
+    pub(super) fn new(body: ResponseBody, backpressure: Arc<Backpressure>, limits: Limits, beside: Option<BesideResponses>) -> Self {
         let untaken = beside.is_none().then(Arc::default);
         let looking_after = beside.map(LookingAfter::new);
         Self {
             body,
-            flow,
+            backpressure,
             patience: Patience::new(limits),
             looking_after,
             untaken,
@@ -69,7 +69,7 @@ impl Served {
 
     /// Waits until the client takes more; and, once the body has ended, until it has taken all.
     fn poll_taken(&self, context: &mut Context<'_>) -> Poll<()> {
-        ready!(self.flow.poll_ready(context));
+        ready!(self.backpressure.poll_ready(context));
         match &self.untaken {
             Some(untaken) if self.end.is_some() => untaken.poll_none(context),
             _ => Poll::Ready(()),

@@ -14,7 +14,7 @@ use crate::settings::{FilterConfig, Mistake, RedisSettings, Settings};
 pub(crate) struct Serving {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
-    filter: Option<Arc<Filter>>,
+    filter: Option<Arc<RunningFilter>>,
     /// One a lane.
     clients: Vec<Clients>,
 }
@@ -165,7 +165,7 @@ impl Workshop {
     }
 
     /// A worker for each lane; one for all of them where some window is local, so that a local limit is the limit of the process.
-    fn start_filter(&self, config: &FilterConfig, settings: &Settings, directory: RedisDirectory) -> Result<Filter, Vec<Mistake>> {
+    fn start_filter(&self, config: &FilterConfig, settings: &Settings, directory: RedisDirectory) -> Result<RunningFilter, Vec<Mistake>> {
         let json = config.document().to_string();
         let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
@@ -186,7 +186,7 @@ impl Workshop {
             tracing::warn!("{}", settings.environment.hide(warning));
         }
         let address = |service: &RedisService| (redis_name(service), directory.address(service));
-        Ok(Filter {
+        Ok(RunningFilter {
             redis_addresses: services.iter().map(address).collect(),
             redis_warnings,
             watch: self.watch_on.as_ref().map(|runtime| directory.watch(services, runtime)),
@@ -220,7 +220,7 @@ fn overruled(services: &[RedisService], directory: &RedisDirectory) -> Result<Ve
 }
 
 /// A configured filter: its workers, and what they were made of.
-struct Filter {
+struct RunningFilter {
     workers: Vec<Worker>,
     redis_addresses: Vec<(String, String)>,
     redis_warnings: Vec<String>,
@@ -230,7 +230,7 @@ struct Filter {
     redis: RedisSettings,
 }
 
-impl Filter {
+impl RunningFilter {
     fn worker(&self, lane: usize) -> Option<&Worker> {
         self.workers.get(lane % self.workers.len().max(1))
     }

@@ -39,7 +39,7 @@ impl Signals {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let signals = {
             let _inside = runtime.enter();
-            system::Signals::new()?
+            system::PlatformSignals::new()?
         };
         let (sender, arriving) = unbounded_channel();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -64,7 +64,7 @@ impl Signals {
 }
 
 /// Passes signals on until the process should have ended.
-async fn pass_on(mut signals: system::Signals, receiver: &UnboundedSender<Signal>, patience: impl Fn() -> Duration) {
+async fn pass_on(mut signals: system::PlatformSignals, receiver: &UnboundedSender<Signal>, patience: impl Fn() -> Duration) {
     let mut deadline: Option<Instant> = None;
     let mut is_done = false;
     loop {
@@ -110,13 +110,13 @@ mod system {
 
     use crate::gateway::signals::Signal;
 
-    pub(super) struct Signals {
+    pub(super) struct PlatformSignals {
         terminate: unix::Signal,
         interrupt: unix::Signal,
         hang_up: unix::Signal,
     }
 
-    impl Signals {
+    impl PlatformSignals {
         /// To be called inside the runtime that is to wait.
         pub(super) fn new() -> io::Result<Self> {
             Ok(Self {
@@ -143,9 +143,9 @@ mod system {
 
     use crate::gateway::signals::Signal;
 
-    pub(super) struct Signals;
+    pub(super) struct PlatformSignals;
 
-    impl Signals {
+    impl PlatformSignals {
         pub(super) fn new() -> io::Result<Self> {
             Ok(Self)
         }

@@ -1,4 +1,4 @@
-//! Sockets as the HTTP library sees them: they give small pieces, and tell when the other side takes nothing, so that bodies wait at
+//! Backpressure. Sockets as the HTTP library sees them: they give small pieces, and tell when the other side takes nothing, so that bodies wait at
 //! their source and not in buffers.
 
 use std::io::{self, IoSlice};
@@ -28,28 +28,28 @@ pub(crate) trait Peer {
 /// A socket, and what lives as long as it does.
 pub(crate) struct Socket<K> {
     stream: Take<TcpStream>,
-    flow: Arc<Flow>,
+    backpressure: Arc<Backpressure>,
     _kept: K,
 }
 
-/// Whether a socket takes what is written to it.
+/// Whether a socket takes what is written to it, for the bodies that wait until it does.
 #[derive(Default)]
-pub(crate) struct Flow {
+pub(crate) struct Backpressure {
     is_blocked: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl<K> Socket<K> {
     pub(crate) fn new(stream: TcpStream, kept: K) -> Self {
-        Self { stream: stream.take(PIECE_MAX), flow: Arc::default(), _kept: kept }
+        Self { stream: stream.take(PIECE_MAX), backpressure: Arc::default(), _kept: kept }
     }
 
-    pub(crate) fn flow(&self) -> &Arc<Flow> {
-        &self.flow
+    pub(crate) fn backpressure(&self) -> &Arc<Backpressure> {
+        &self.backpressure
     }
 
     fn written<T>(&self, polled: Poll<T>) -> Poll<T> {
-        self.flow.set_blocked(polled.is_pending());
+        self.backpressure.set_blocked(polled.is_pending());
         polled
     }
 
@@ -107,11 +107,11 @@ impl<K: Unpin> AsyncWrite for Socket<K> {
 impl<K> Drop for Socket<K> {
     fn drop(&mut self) {
         // Whoever waits learns from the library that the connection is gone.
-        self.flow.set_blocked(false);
+        self.backpressure.set_blocked(false);
     }
 }
 
-impl Flow {
+impl Backpressure {
     /// Waits until the socket has taken what it was given.
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_blocked.load(Ordering::Acquire) {
@@ -178,12 +178,12 @@ mod tests {
     fn bodies_wait_while_the_other_side_takes_nothing_and_go_on_when_it_does() {
         runtime().block_on(async {
             let (mut socket, mut client) = pair().await;
-            let flow = Arc::clone(socket.flow());
+            let backpressure = Arc::clone(socket.backpressure());
             let piece = vec![7; 64 << 10];
             let mut written = 0;
             while let Poll::Ready(bytes) = poll_fn(|context| Poll::Ready(Pin::new(&mut socket).poll_write(context, &piece))).await {
                 written += bytes.expect("a write");
-                assert!(poll_fn(|context| Poll::Ready(flow.poll_ready(context).is_ready())).await);
+                assert!(poll_fn(|context| Poll::Ready(backpressure.poll_ready(context).is_ready())).await);
             }
             let reading = async {
                 let (mut taken, mut buffer) = (0, vec![0; 64 << 10]);
@@ -192,9 +192,9 @@ mod tests {
                 }
             };
             let body = async {
-                poll_fn(|context| flow.poll_ready(context)).await;
+                poll_fn(|context| backpressure.poll_ready(context)).await;
             };
-            assert!(poll_fn(|context| Poll::Ready(flow.poll_ready(context).is_pending())).await);
+            assert!(poll_fn(|context| Poll::Ready(backpressure.poll_ready(context).is_pending())).await);
             let (wrote, (), ()) = tokio::join!(socket.write_all(&piece), reading, body);
             wrote.expect("a write");
         });
@@ -226,10 +226,10 @@ mod tests {
     fn nobody_waits_for_a_socket_that_is_closed() {
         runtime().block_on(async {
             let (socket, _client) = pair().await;
-            let flow = Arc::clone(socket.flow());
-            flow.set_blocked(true);
+            let backpressure = Arc::clone(socket.backpressure());
+            backpressure.set_blocked(true);
             drop(socket);
-            poll_fn(|context| flow.poll_ready(context)).await;
+            poll_fn(|context| backpressure.poll_ready(context)).await;
         });
     }
 }

@@ -39,7 +39,7 @@ const DURATION_BUCKETS: [f64; 13] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0
 ///
 /// # Errors
 /// A recorder is installed already.
-pub(crate) fn install() -> Result<Metrics, String> {
+pub(crate) fn install() -> Result<ProcessMetrics, String> {
     let registry = Arc::new(Registry::new([(DURATION, &DURATION_BUCKETS[..])]));
     metrics::set_global_recorder(Arc::clone(&registry)).map_err(|error| error.to_string())?;
     describe_counter!(REQUESTS, "Requests answered, by route and class of the status code; `gone` when the client left first");
@@ -63,14 +63,14 @@ pub(crate) fn install() -> Result<Metrics, String> {
     RELOAD_RESULTS.into_iter().for_each(|result| counter!(RELOADS, "result" => result).increment(0));
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     settings_taken();
-    Ok(Metrics(registry))
+    Ok(ProcessMetrics(registry))
 }
 
 /// All metrics of the process.
 #[derive(Clone)]
-pub(crate) struct Metrics(Arc<Registry>);
+pub(crate) struct ProcessMetrics(Arc<Registry>);
 
-impl Metrics {
+impl ProcessMetrics {
     /// Their text for Prometheus.
     pub(crate) fn render(&self) -> String {
         log_lines_dropped();

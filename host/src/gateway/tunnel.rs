@@ -1,4 +1,4 @@
-//! Connections that changed their protocol: bytes both ways until one side ends.
+//! Upgraded connections, as WebSockets are: bytes both ways until one side ends.
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;

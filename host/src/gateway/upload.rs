@@ -23,12 +23,12 @@ pub(crate) struct Upload {
     is_received: AtomicBool,
     is_complete: AtomicBool,
     is_broken: AtomicBool,
-    answer: Mutex<Answer>,
+    answer: Mutex<ResponseState>,
 }
 
 /// What became of the answer to a request.
 #[derive(Debug, Default)]
-struct Answer {
+struct ResponseState {
     is_over: bool,
     /// Who waits until it is.
     waiting: Option<Waker>,
@@ -106,7 +106,7 @@ impl Upload {
         Poll::Pending
     }
 
-    fn answer(&self) -> MutexGuard<'_, Answer> {
+    fn answer(&self) -> MutexGuard<'_, ResponseState> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

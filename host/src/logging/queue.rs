@@ -18,7 +18,7 @@ const PIECE: usize = 64 * 1024;
 
 /// One of the process's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(super) enum StandardStream {
     Out,
     Err,
 }
@@ -43,7 +43,7 @@ struct Pending {
 
 impl Queue {
     /// A queue whose lines a thread of its own writes to the stream, until the process ends.
-    pub(super) fn start(stream: Stream) -> Arc<Self> {
+    pub(super) fn start(stream: StandardStream) -> Arc<Self> {
         Self::start_with(stream.name(), stream.open())
     }
 
@@ -180,7 +180,7 @@ fn count_lines(lines: &[u8]) -> u64 {
     u64::try_from(ends).unwrap_or(u64::MAX)
 }
 
-impl Stream {
+impl StandardStream {
     fn name(self) -> &'static str {
         match self {
             Self::Out => "log-stdout",

@@ -4,7 +4,7 @@ mod item;
 
 use serde_json::{Map, Value, json};
 
-use super::release::{self, Known, Release};
+use super::release::{self, DetectedRelease, Release};
 use super::stock::{EXACT_MAX, elements, flag, text, whole};
 
 const POLICY: [&str; 7] =
@@ -138,14 +138,14 @@ impl Converter {
             return stock(path, "config rule_items cannot be empty");
         }
         let release = match release::known(self.release, threshold.is_some(), items.len()) {
-            Known::Neither(reason) => return stock(path, reason),
-            Known::Release(release, reason) => {
+            DetectedRelease::Neither(reason) => return stock(path, reason),
+            DetectedRelease::Release(release, reason) => {
                 if let Some(reason) = reason {
                     self.note(path, reason);
                 }
                 Some(release)
             }
-            Known::Either => {
+            DetectedRelease::Either => {
                 self.note(path, format!(
                     "has {} `rule_items`, which mean two things. Written for Higress up to 2.2.3, where the first that matches decides. \
                      From 2.2.4 on every one that matches is enforced: say `--release 2.2.4` if yours is that, `--release 2.2.3` if not",

@@ -17,7 +17,7 @@ pub(crate) enum Release {
 pub(super) const ITEMS_MAX: usize = 10;
 
 /// What is known of the release of one configuration.
-pub(super) enum Known {
+pub(super) enum DetectedRelease {
     /// Told, or to be seen from the configuration itself, with the reason in that case.
     Release(Release, Option<String>),
     /// The configuration means two things.
@@ -27,27 +27,27 @@ pub(super) enum Known {
 }
 
 /// Which release a configuration with these parts is to be read for.
-pub(super) fn known(told: Option<Release>, has_threshold: bool, items: usize) -> Known {
+pub(super) fn known(told: Option<Release>, has_threshold: bool, items: usize) -> DetectedRelease {
     let needs_224 = has_threshold && items > 0;
     let needs_223 = items > ITEMS_MAX;
     match told {
-        Some(Release::UpTo223) if needs_224 => {
-            Known::Neither("expected one of `global_threshold` and `rule_items`: both together are for releases from 2.2.4 on".to_owned())
-        }
-        Some(Release::From224) if needs_223 => Known::Neither(format!("expected at most {ITEMS_MAX} `rule_items`, got {items}")),
-        Some(release) => Known::Release(release, None),
+        Some(Release::UpTo223) if needs_224 => DetectedRelease::Neither(
+            "expected one of `global_threshold` and `rule_items`: both together are for releases from 2.2.4 on".to_owned(),
+        ),
+        Some(Release::From224) if needs_223 => DetectedRelease::Neither(format!("expected at most {ITEMS_MAX} `rule_items`, got {items}")),
+        Some(release) => DetectedRelease::Release(release, None),
         None if needs_224 && needs_223 => {
-            Known::Neither(format!("expected at most {ITEMS_MAX} `rule_items` beside `global_threshold`, got {items}"))
+            DetectedRelease::Neither(format!("expected at most {ITEMS_MAX} `rule_items` beside `global_threshold`, got {items}"))
         }
         None if needs_224 => {
             let reason = "has `global_threshold` beside `rule_items`, as only releases from 2.2.4 on allow: read as these read it";
-            Known::Release(Release::From224, Some(reason.to_owned()))
+            DetectedRelease::Release(Release::From224, Some(reason.to_owned()))
         }
         None if needs_223 => {
             let reason = format!("has {items} `rule_items`, as only releases up to 2.2.3 allow: read as these read it");
-            Known::Release(Release::UpTo223, Some(reason))
+            DetectedRelease::Release(Release::UpTo223, Some(reason))
         }
-        None if items > 1 => Known::Either,
-        None => Known::Release(Release::UpTo223, None),
+        None if items > 1 => DetectedRelease::Either,
+        None => DetectedRelease::Release(Release::UpTo223, None),
     }
 }

@@ -27,11 +27,11 @@ pub(crate) fn read(path: &Path, occasion: Occasion) -> Result<Vec<u8>, String> {
         return Err("is a directory, expected a file".to_owned());
     }
     match kind(&metadata) {
-        Kind::File if metadata.len() > SIZE_MAX => Err(too_large(&metadata.len().to_string())),
-        Kind::File => read_all(file),
-        Kind::Pipe if occasion == Occasion::Start => read_all(file),
-        Kind::Pipe => Err("is a pipe, expected a regular file: only at the start a pipe is read".to_owned()),
-        Kind::Other => Err("is a device or a socket, expected a regular file".to_owned()),
+        FileKind::File if metadata.len() > SIZE_MAX => Err(too_large(&metadata.len().to_string())),
+        FileKind::File => read_all(file),
+        FileKind::Pipe if occasion == Occasion::Start => read_all(file),
+        FileKind::Pipe => Err("is a pipe, expected a regular file: only at the start a pipe is read".to_owned()),
+        FileKind::Other => Err("is a device or a socket, expected a regular file".to_owned()),
     }
 }
 
@@ -53,31 +53,31 @@ fn read_all(source: impl Read) -> Result<Vec<u8>, String> {
     }
 }
 
-enum Kind {
+enum FileKind {
     File,
     Pipe,
     Other,
 }
 
 #[cfg(unix)]
-fn kind(metadata: &Metadata) -> Kind {
+fn kind(metadata: &Metadata) -> FileKind {
     use std::os::unix::fs::FileTypeExt;
     match metadata.file_type() {
-        kind if kind.is_file() => Kind::File,
-        kind if kind.is_fifo() => Kind::Pipe,
-        _ => Kind::Other,
+        kind if kind.is_file() => FileKind::File,
+        kind if kind.is_fifo() => FileKind::Pipe,
+        _ => FileKind::Other,
     }
 }
 
 #[cfg(not(unix))]
-fn kind(metadata: &Metadata) -> Kind {
-    if metadata.is_file() { Kind::File } else { Kind::Other }
+fn kind(metadata: &Metadata) -> FileKind {
+    if metadata.is_file() { FileKind::File } else { FileKind::Other }
 }
 
 #[cfg(unix)]
 fn open(path: &Path, occasion: Occasion) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    let is_pipe = occasion == Occasion::Start && matches!(kind(&path.metadata()?), Kind::Pipe);
+    let is_pipe = occasion == Occasion::Start && matches!(kind(&path.metadata()?), FileKind::Pipe);
     // Without this flag, opening a pipe waits until somebody opens its other end.
     let flags = if is_pipe { 0 } else { libc::O_NONBLOCK };
     OpenOptions::new().read(true).custom_flags(flags).open(path)

@@ -14,7 +14,7 @@ const STANDARD_INPUT: &str = "-";
 
 /// A settings file, to be read any number of times.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct SettingsSource {
     pub(crate) file: PathBuf,
     pub(crate) overrides: Overrides,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Overrides {
     pub(crate) workers: Option<usize>,
 }
 
-impl Source {
+impl SettingsSource {
     /// The file's bytes as they are now; `-` is standard input.
     ///
     /// # Errors

@@ -56,24 +56,24 @@ struct Builder {
 }
 
 struct Collection {
-    kind: Kind,
+    kind: CollectionKind,
     anchor: usize,
     /// How many values there were before it.
     values_before: usize,
 }
 
-enum Kind {
+enum CollectionKind {
     List(Vec<Value>),
     Mapping {
         fields: Map<String, Value>,
         /// The field whose value comes next.
-        name: Option<Name>,
+        name: Option<FieldName>,
         /// Values of `<<`: fields that are there unless given beside it.
         merged: Vec<Value>,
     },
 }
 
-enum Name {
+enum FieldName {
     Field(String),
     Merge,
 }
@@ -92,9 +92,9 @@ impl Builder {
                 self.count(1, line)?;
                 self.complete(value, anchor, before, line)
             }
-            Event::SequenceStart(_, anchor, _) => self.open(Kind::List(Vec::new()), anchor, line),
+            Event::SequenceStart(_, anchor, _) => self.open(CollectionKind::List(Vec::new()), anchor, line),
             Event::MappingStart(_, anchor, _) => {
-                self.open(Kind::Mapping { fields: Map::new(), name: None, merged: Vec::new() }, anchor, line)
+                self.open(CollectionKind::Mapping { fields: Map::new(), name: None, merged: Vec::new() }, anchor, line)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(line),
             Event::Alias(anchor) => self.alias(anchor, line),
@@ -115,10 +115,10 @@ impl Builder {
     }
 
     fn is_at_name(&self) -> bool {
-        matches!(self.open.last(), Some(Collection { kind: Kind::Mapping { name: None, .. }, .. }))
+        matches!(self.open.last(), Some(Collection { kind: CollectionKind::Mapping { name: None, .. }, .. }))
     }
 
-    fn open(&mut self, kind: Kind, anchor: usize, line: usize) -> Result<(), String> {
+    fn open(&mut self, kind: CollectionKind, anchor: usize, line: usize) -> Result<(), String> {
         if self.is_at_name() {
             return Err(format!(
                 "is not YAML that can be read here: expected a text as the name of a field, got a collection (line {line})"
@@ -134,8 +134,8 @@ impl Builder {
     fn close(&mut self, line: usize) -> Result<(), String> {
         let Some(Collection { kind, anchor, values_before }) = self.open.pop() else { return Ok(()) };
         let value = match kind {
-            Kind::List(list) => Value::Array(list),
-            Kind::Mapping { mut fields, merged, .. } => {
+            CollectionKind::List(list) => Value::Array(list),
+            CollectionKind::Mapping { mut fields, merged, .. } => {
                 merge(&mut fields, merged, line)?;
                 Value::Object(fields)
             }
@@ -163,13 +163,13 @@ impl Builder {
         if anchor != 0 {
             self.anchors.insert(anchor, (Value::from(text), 1));
         }
-        if let Some(Collection { kind: Kind::Mapping { fields, name, .. }, .. }) = self.open.last_mut() {
+        if let Some(Collection { kind: CollectionKind::Mapping { fields, name, .. }, .. }) = self.open.last_mut() {
             if is_plain && text == "<<" {
-                *name = Some(Name::Merge);
+                *name = Some(FieldName::Merge);
             } else if fields.contains_key(text) {
                 return Err(format!("is not YAML: the field {} is there twice (line {line})", super::fields::quoted(text)));
             } else {
-                *name = Some(Name::Field(text.to_owned()));
+                *name = Some(FieldName::Field(text.to_owned()));
             }
         }
         Ok(())
@@ -182,10 +182,10 @@ impl Builder {
         }
         match self.open.last_mut().map(|collection| &mut collection.kind) {
             None => self.documents.push(value),
-            Some(Kind::List(list)) => list.push(value),
-            Some(Kind::Mapping { fields, name, merged }) => match name.take() {
-                Some(Name::Field(name)) => drop(fields.insert(name, value)),
-                Some(Name::Merge) => merged.push(value),
+            Some(CollectionKind::List(list)) => list.push(value),
+            Some(CollectionKind::Mapping { fields, name, merged }) => match name.take() {
+                Some(FieldName::Field(name)) => drop(fields.insert(name, value)),
+                Some(FieldName::Merge) => merged.push(value),
                 None => return Err(format!("is not YAML: a value without a name (line {line})")),
             },
         }

@@ -18,11 +18,11 @@ use crate::component::Module;
 use crate::ids::ById;
 use crate::imports::{Call, Outcome, Phase};
 use crate::instance::{Instance, Step, Trap};
-use crate::metrics::Metrics;
+use crate::metrics::FilterMetrics;
 use crate::redis::{RedisConnection, ReplyFuture};
 use crate::request::Request;
 use crate::worker::alarm::Alarm;
-use crate::worker::replies::{Made, Replied, Replies};
+use crate::worker::replies::{Replied, Replies, SentCall};
 
 /// At most so many instances are made in a second after traps; between, streams get the failure
 /// mode. Reading a large configuration for each request of a component that always traps would cost
@@ -53,18 +53,18 @@ pub(super) struct Core {
     pub(super) traps: AtomicU64,
     runtime: Handle,
     alarm: Arc<Alarm>,
-    kept: Mutex<Kept>,
+    kept: Mutex<CoreState>,
 }
 
 /// The instance and the streams that wait for it.
-struct Kept {
+struct CoreState {
     /// None after a trap, until the next request.
     instance: Option<Instance>,
     /// Number of instances that trapped. A stream or reply of an older one means nothing to this.
     generation: u64,
     last_stream: StreamId,
-    waiting: HashMap<StreamId, Waiter, ById>,
-    metrics: Metrics,
+    waiting: HashMap<StreamId, PendingPhase, ById>,
+    metrics: FilterMetrics,
     /// When metrics are to be fetched. None: nothing was counted since.
     fetch_at: Option<Instant>,
     /// When the alarm was last set for the instance.
@@ -74,7 +74,7 @@ struct Kept {
 }
 
 /// Who waits for a stream to be settled.
-struct Waiter {
+struct PendingPhase {
     /// What it is to be settled for.
     phase: Phase,
     settle: oneshot::Sender<Settled>,
@@ -128,9 +128,9 @@ impl Core {
         mut instance: Instance,
     ) -> Result<Arc<Self>, Trap> {
         let description = instance.describe()?;
-        let metrics = Metrics::new(instance.metrics()?, filter_json.len());
+        let metrics = FilterMetrics::new(instance.metrics()?, filter_json.len());
         let connections = configuration.redis.iter().map(|service| options.redis.open(service)).collect();
-        let kept = Kept {
+        let kept = CoreState {
             instance: Some(instance),
             generation: 0,
             last_stream: 0,
@@ -268,7 +268,7 @@ impl Core {
     /// Calls a hook that may leave its stream undecided.
     fn enter(
         &self,
-        kept: &mut Kept,
+        kept: &mut CoreState,
         stream: StreamId,
         phase: Phase,
         hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>,
@@ -279,7 +279,7 @@ impl Core {
             Some(Step::Respond(response)) => Entered::Settled(kept.settled(stream, Outcome::Respond(response))),
             Some(Step::Wait) => {
                 let (settle, settled) = oneshot::channel();
-                kept.waiting.insert(stream, Waiter { phase, settle });
+                kept.waiting.insert(stream, PendingPhase { phase, settle });
                 Entered::Waits(settled)
             }
             None => return Entered::Trapped,
@@ -291,7 +291,7 @@ impl Core {
 
     /// One call into the instance, and whatever it asked for. `None` if there is no instance any
     /// more.
-    fn run<R>(&self, kept: &mut Kept, call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>) -> Option<R> {
+    fn run<R>(&self, kept: &mut CoreState, call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>) -> Option<R> {
         let now = (self.options.clock)();
         let result = self.run_at(kept, now, call)?;
         self.look_ahead(kept, now);
@@ -299,12 +299,12 @@ impl Core {
     }
 
     /// Sees to it that the instance is woken when it wants to be, and its metrics are fetched.
-    fn look_ahead(&self, kept: &mut Kept, now: Moment) {
+    fn look_ahead(&self, kept: &mut CoreState, now: Moment) {
         self.wake_if_due(kept, now);
         self.set_alarm(kept, now);
     }
 
-    fn run_at<R>(&self, kept: &mut Kept, now: Moment, call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>) -> Option<R> {
+    fn run_at<R>(&self, kept: &mut CoreState, now: Moment, call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>) -> Option<R> {
         let instance = kept.instance.as_mut()?;
         match call(instance, now) {
             Ok(result) => {
@@ -326,14 +326,14 @@ impl Core {
     }
 
     /// Wakes the instance if the time is over that it asked for. Once: one that always asks for now waits for the alarm.
-    fn wake_if_due(&self, kept: &mut Kept, now: Moment) {
+    fn wake_if_due(&self, kept: &mut CoreState, now: Moment) {
         if kept.next_wake().is_some_and(|at| at <= now.monotonic) {
             self.run_at(kept, now, Instance::on_wake);
         }
     }
 
     /// Sees to it that somebody looks when the instance wants to be woken, and at its metrics.
-    fn set_alarm(&self, kept: &mut Kept, now: Moment) {
+    fn set_alarm(&self, kept: &mut CoreState, now: Moment) {
         if kept.fetch_at.is_none() {
             let fetch_at = Instant::now() + FETCHED_EACH;
             kept.fetch_at = Some(fetch_at);
@@ -346,7 +346,7 @@ impl Core {
         }
     }
 
-    fn fetch(&self, kept: &mut Kept) {
+    fn fetch(&self, kept: &mut CoreState) {
         kept.fetch_at = None;
         if let Some(changes) = self.run_at(kept, (self.options.clock)(), |instance, _| instance.take_metrics()) {
             kept.metrics.add(changes);
@@ -361,7 +361,7 @@ impl Core {
         }
         self.replies.await_all(calls.into_iter().filter_map(|call| {
             let id = call.id;
-            Some(Made { generation, call: id, reply: self.send(call)? })
+            Some(SentCall { generation, call: id, reply: self.send(call)? })
         }));
     }
 
@@ -370,7 +370,7 @@ impl Core {
     }
 
     /// Takes a trapped instance out of use. Every stream that waited gets the failure mode.
-    fn discard(&self, kept: &mut Kept, trap: &Trap) {
+    fn discard(&self, kept: &mut CoreState, trap: &Trap) {
         let waiting = kept.waiting.len();
         tracing::error!("{trap}; its instance is replaced, and {waiting} waiting requests get the failure mode");
         count_trap(&self.traps);
@@ -383,7 +383,7 @@ impl Core {
     }
 
     /// Makes a fresh instance, configured like the one before, unless too many were made lately.
-    fn replace(&self, kept: &mut Kept) {
+    fn replace(&self, kept: &mut CoreState) {
         if kept.replacements_since.elapsed() >= Duration::from_secs(1) {
             kept.replacements_since = Instant::now();
             kept.replacements = 0;
@@ -405,12 +405,12 @@ impl Core {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, CoreState> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl CoreState {
     fn next_wake(&self) -> Option<MonotonicNs> {
         self.instance.as_ref().and_then(Instance::next_wake)
     }

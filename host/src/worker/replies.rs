@@ -13,7 +13,7 @@ use crate::redis::ReplyFuture;
 const PLACES_KEPT: usize = 256;
 
 /// A call that an instance made.
-pub(super) struct Made {
+pub(super) struct SentCall {
     pub(super) generation: u64,
     pub(super) call: CallId,
     pub(super) reply: ReplyFuture,
@@ -34,7 +34,7 @@ pub(super) struct Replies {
 
 #[derive(Default)]
 struct Inbox {
-    made: Vec<Made>,
+    made: Vec<SentCall>,
     /// Places in the collector's list that may have something.
     woken: Vec<usize>,
     /// Set while the collector sleeps.
@@ -45,16 +45,16 @@ struct Inbox {
 /// Awaits calls in the order in which they are answered.
 pub(super) struct Collector {
     inbox: Arc<Mutex<Inbox>>,
-    places: Vec<Place>,
+    places: Vec<ReplySlot>,
     free: Vec<usize>,
     /// Kept for their memory.
-    made: Vec<Made>,
+    made: Vec<SentCall>,
     woken: Vec<usize>,
 }
 
-struct Place {
+struct ReplySlot {
     waker: Waker,
-    awaited: Option<Made>,
+    awaited: Option<SentCall>,
 }
 
 /// Wakes the collector for one of its places.
@@ -65,7 +65,7 @@ struct PlaceWaker {
 
 impl Replies {
     /// Hands over calls.
-    pub(super) fn await_all(&self, calls: impl Iterator<Item = Made>) {
+    pub(super) fn await_all(&self, calls: impl Iterator<Item = SentCall>) {
         let mut collector = None;
         // Each call is made before the lock is taken: making it takes a connection's lock, under which that may wake us.
         for made in calls {
@@ -130,8 +130,8 @@ impl Collector {
         if replies.is_empty() { Poll::Pending } else { Poll::Ready(true) }
     }
 
-    fn poll_place(&mut self, place: usize, mut made: Made, replies: &mut Vec<Replied>) {
-        let Some(Place { waker, awaited }) = self.places.get_mut(place) else { return };
+    fn poll_place(&mut self, place: usize, mut made: SentCall, replies: &mut Vec<Replied>) {
+        let Some(ReplySlot { waker, awaited }) = self.places.get_mut(place) else { return };
         match Pin::new(&mut made.reply).poll(&mut Context::from_waker(waker)) {
             Poll::Ready(reply) => {
                 replies.push(Replied { generation: made.generation, call: made.call, reply });
@@ -157,7 +157,7 @@ impl Collector {
         self.free.pop().unwrap_or_else(|| {
             let place = self.places.len();
             let waker = Waker::from(Arc::new(PlaceWaker { inbox: Arc::clone(&self.inbox), place }));
-            self.places.push(Place { waker, awaited: None });
+            self.places.push(ReplySlot { waker, awaited: None });
             place
         })
     }
@@ -194,7 +194,7 @@ mod tests {
         let (mut collector, mut replied) = (replies.collector(), Vec::new());
         for burst in [10 * PLACES_KEPT, 1, 2 * PLACES_KEPT] {
             let (answers, answered): (Vec<_>, Vec<_>) = (0..burst).map(|_| oneshot::channel()).unzip();
-            replies.await_all(answered.into_iter().zip(0..).map(|(answered, call)| Made {
+            replies.await_all(answered.into_iter().zip(0..).map(|(answered, call)| SentCall {
                 generation: 1,
                 call,
                 reply: Box::pin(async move { answered.await.unwrap_or(Err(CallError::Disconnected)) }),

@@ -65,18 +65,18 @@ pub struct Stream {
     request: Arc<dyn Request>,
     /// Set by `on_request`; `None` inside if there was no instance to ask.
     key: OnceLock<Option<Key>>,
-    known: Mutex<Known>,
+    known: Mutex<StreamProgress>,
 }
 
 /// What is known of a stream that has begun.
 #[derive(Default)]
-struct Known {
+struct StreamProgress {
     wants: Wants,
     /// For the response that will come.
     response_edits: Vec<HeaderEdit>,
     annotations: Vec<(String, String)>,
-    request_body: Kept,
-    response_body: Kept,
+    request_body: HeldPieces,
+    response_body: HeldPieces,
     /// Headers wait for the filter.
     is_waiting: bool,
     /// The response's headers have arrived: the request's body is shown no more.
@@ -85,7 +85,7 @@ struct Known {
 
 /// Pieces of a body that wait.
 #[derive(Default)]
-struct Kept {
+struct HeldPieces {
     pieces: Vec<Bytes>,
     bytes: usize,
     /// The last of them is the body's last.
@@ -234,7 +234,7 @@ impl Stream {
         kept.is_whole = end;
         let step = match entered {
             Entered::Waits(_) if kept.bytes > BODY_BYTES_MAX => {
-                *kept = Kept::default();
+                *kept = HeldPieces::default();
                 BodyStep::TooLarge
             }
             Entered::Waits(released) => {
@@ -269,7 +269,7 @@ impl Stream {
         self.key.get().copied().flatten()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, StreamProgress> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -304,7 +304,7 @@ impl Stream {
     }
 }
 
-impl Known {
+impl StreamProgress {
     /// Whether the filter sees what comes of a body.
     fn shows(&self, side: Side) -> bool {
         match side {
@@ -313,7 +313,7 @@ impl Known {
         }
     }
 
-    fn kept(&mut self, side: Side) -> &mut Kept {
+    fn kept(&mut self, side: Side) -> &mut HeldPieces {
         match side {
             Side::Request => &mut self.request_body,
             Side::Response => &mut self.response_body,
@@ -337,7 +337,7 @@ impl Known {
     /// Lets go what is kept of a body, or not.
     fn release(&mut self, side: Side, settled: Settled) -> BodyStep {
         annotate(&mut self.annotations, settled.annotations);
-        let Kept { pieces, is_whole, .. } = std::mem::take(self.kept(side));
+        let HeldPieces { pieces, is_whole, .. } = std::mem::take(self.kept(side));
         match settled.outcome {
             Outcome::Pass(pass) => {
                 // Of a stream that is further on, the request's body says nothing any more.

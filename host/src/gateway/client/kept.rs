@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections, each for one request at a time and kept for the next.
+//! The connection pool for HTTP/1.1: each connection is for one request at a time, and kept alive for the next.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,18 +24,18 @@ pub(super) struct KeptConnections {
     connector: Connector,
     idle: Duration,
     age: Duration,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<IdleConnections>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    by_upstream: HashMap<Authority, Vec<(Connection, Instant)>>,
+struct IdleConnections {
+    by_upstream: HashMap<Authority, Vec<(UpstreamConnection, Instant)>>,
     /// Whether a task looks for those that waited too long.
     is_watched: bool,
 }
 
 /// A connection to an upstream.
-pub(super) struct Connection {
+pub(super) struct UpstreamConnection {
     sender: SendRequest<AttemptBody>,
     received: Received,
     authority: Authority,
@@ -50,7 +50,7 @@ impl KeptConnections {
     }
 
     /// A connection that waits, the one that was used last.
-    pub(super) fn take(&self, authority: &Authority) -> Option<Connection> {
+    pub(super) fn take(&self, authority: &Authority) -> Option<UpstreamConnection> {
         let mut waiting = self.waiting();
         let connections = waiting.by_upstream.get_mut(authority)?;
         while let Some((connection, since)) = connections.pop() {
@@ -61,7 +61,7 @@ impl KeptConnections {
         None
     }
 
-    pub(super) async fn connect(&self, authority: &Authority) -> Result<Connection, ClientError> {
+    pub(super) async fn connect(&self, authority: &Authority) -> Result<UpstreamConnection, ClientError> {
         let (stream, received) = self.connector.connect(authority).await?;
         let handshake = Builder::new().max_headers(FIELDS_MAX).handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| ClientError::Connect(causes(&error)))?;
@@ -71,12 +71,12 @@ impl KeptConnections {
                 tracing::debug!(error = causes(&error), "a connection to an upstream ended early");
             }
         });
-        Ok(Connection { sender, received, authority: authority.clone(), made: Instant::now(), driver: driver.abort_handle() })
+        Ok(UpstreamConnection { sender, received, authority: authority.clone(), made: Instant::now(), driver: driver.abort_handle() })
     }
 
     /// Keeps a connection, as soon as its response has been read to the end and its request has been sent. `abandoned` says whether that is
     /// no more to be waited for.
-    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection, abandoned: impl Future<Output = bool> + Send + 'static) {
+    pub(super) fn keep(self: &Arc<Self>, mut connection: UpstreamConnection, abandoned: impl Future<Output = bool> + Send + 'static) {
         let connections = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::select! {
@@ -91,7 +91,7 @@ impl KeptConnections {
         });
     }
 
-    fn put(self: &Arc<Self>, connection: Connection) {
+    fn put(self: &Arc<Self>, connection: UpstreamConnection) {
         let mut waiting = self.waiting();
         let connections = waiting.by_upstream.entry(connection.authority.clone()).or_default();
         if connections.len() == WAITING_MAX {
@@ -122,16 +122,16 @@ impl KeptConnections {
         }
     }
 
-    fn is_good(&self, connection: &Connection, since: Instant) -> bool {
+    fn is_good(&self, connection: &UpstreamConnection, since: Instant) -> bool {
         connection.sender.is_ready() && since.elapsed() < self.idle && connection.made.elapsed() < self.age
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, IdleConnections> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connection {
+impl UpstreamConnection {
     pub(super) async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
         self.sender.try_send_request(request).await
     }

@@ -1,4 +1,4 @@
-//! A request's body for several attempts: what was taken of it is kept while it is little.
+//! A request's body that can be retried: what was taken of it is buffered while it is little.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -159,7 +159,7 @@ impl Body for AttemptBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::body::Source;
+    use crate::gateway::body::PieceSource;
     use crate::gateway::upload::Upload;
     use crate::settings::Limits;
     use http_body_util::BodyExt;
@@ -173,7 +173,7 @@ mod tests {
         for piece in pieces {
             sender.try_send(Ok(Frame::data(piece))).expect("the channel has room");
         }
-        let source = Source::Filtered { pieces: receiver, length: Some(length), is_counted: false };
+        let source = PieceSource::Filtered { pieces: receiver, length: Some(length), is_counted: false };
         let body = RequestBody::new(source, Arc::new(Upload::new()), Duration::from_secs(60), Limits::default(), None);
         Replay::new(body, 1000)
     }

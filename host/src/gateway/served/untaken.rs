@@ -14,7 +14,7 @@ pub(super) struct Untaken {
 }
 
 /// A piece in its reader's hands.
-struct Piece {
+struct TrackedPiece {
     bytes: Bytes,
     untaken: Arc<Untaken>,
 }
@@ -23,7 +23,7 @@ impl Untaken {
     /// The piece, which counts until its reader drops it.
     pub(super) fn track(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         self.pieces.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(Piece { bytes, untaken: Arc::clone(self) })
+        Bytes::from_owner(TrackedPiece { bytes, untaken: Arc::clone(self) })
     }
 
     pub(super) fn is_none(&self) -> bool {
@@ -38,13 +38,13 @@ impl Untaken {
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for TrackedPiece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for TrackedPiece {
     fn drop(&mut self) {
         if self.untaken.pieces.fetch_sub(1, Ordering::AcqRel) == 1 {
             let waiting = self.untaken.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -35,13 +35,13 @@ struct Family {
 }
 
 struct Series {
-    value: Value,
+    value: SeriesValue,
     /// Lasts as long as its handles.
     is_held: bool,
 }
 
 #[derive(Clone)]
-enum Value {
+enum SeriesValue {
     Counter(Arc<AtomicU64>),
     /// The bits of a floating point number.
     Gauge(Arc<AtomicU64>),
@@ -69,7 +69,7 @@ impl Registry {
     }
 
     /// The series of a key. One of the same name and labels and another kind is left alone: the new one is counted nowhere.
-    fn series(&self, key: &Key, metadata: &Metadata<'_>, make: impl FnOnce() -> Value) -> Value {
+    fn series(&self, key: &Key, metadata: &Metadata<'_>, make: impl FnOnce() -> SeriesValue) -> SeriesValue {
         let mut families = self.lock();
         let family = families.entry(sanitized(key.name())).or_default();
         let made = make();
@@ -99,23 +99,23 @@ impl Recorder for Registry {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        match self.series(key, metadata, || Value::Counter(Arc::default())) {
-            Value::Counter(counter) => Counter::from_arc(counter),
+        match self.series(key, metadata, || SeriesValue::Counter(Arc::default())) {
+            SeriesValue::Counter(counter) => Counter::from_arc(counter),
             _ => Counter::noop(),
         }
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        match self.series(key, metadata, || Value::Gauge(Arc::default())) {
-            Value::Gauge(gauge) => Gauge::from_arc(gauge),
+        match self.series(key, metadata, || SeriesValue::Gauge(Arc::default())) {
+            SeriesValue::Gauge(gauge) => Gauge::from_arc(gauge),
             _ => Gauge::noop(),
         }
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
         let bounds = || self.bounds.get(key.name()).map_or_else(slidegate::histogram_bounds, |bounds| bounds.to_vec());
-        match self.series(key, metadata, || Value::Histogram(Arc::new(Buckets::new(bounds())))) {
-            Value::Histogram(buckets) => Histogram::from_arc(buckets),
+        match self.series(key, metadata, || SeriesValue::Histogram(Arc::new(Buckets::new(bounds())))) {
+            SeriesValue::Histogram(buckets) => Histogram::from_arc(buckets),
             _ => Histogram::noop(),
         }
     }
@@ -127,15 +127,15 @@ impl Family {
         write_head(text, name, kind, self.help.as_deref().unwrap_or("Without a description"));
         for (labels, series) in &self.series {
             match &series.value {
-                Value::Counter(counter) => write_sample(text, name, labels, counter.load(Ordering::Relaxed)),
-                Value::Gauge(gauge) => write_sample(text, name, labels, f64::from_bits(gauge.load(Ordering::Relaxed))),
-                Value::Histogram(buckets) => buckets.write(text, name, labels),
+                SeriesValue::Counter(counter) => write_sample(text, name, labels, counter.load(Ordering::Relaxed)),
+                SeriesValue::Gauge(gauge) => write_sample(text, name, labels, f64::from_bits(gauge.load(Ordering::Relaxed))),
+                SeriesValue::Histogram(buckets) => buckets.write(text, name, labels),
             }
         }
     }
 }
 
-impl Value {
+impl SeriesValue {
     fn kind(&self) -> &'static str {
         match self {
             Self::Counter(_) => "counter",

@@ -11,15 +11,15 @@ mod connection;
 mod dial;
 mod directory;
 mod health;
-mod location;
 mod pipeline;
 mod printable;
 mod reply;
 mod sentinel;
 mod server;
-mod target;
+mod server_access;
 mod tls;
 mod transport;
+mod url;
 mod watch;
 
 pub use self::access::{RedisAccess, RedisAccessError};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::location::Address;
+use super::url::Address;
 
 /// Where servers are that announce other addresses.
 #[derive(Clone, Debug, Default)]

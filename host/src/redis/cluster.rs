@@ -19,11 +19,11 @@ use self::map::Map;
 use self::routing::slot_of;
 use self::slots::Redirect;
 use super::announced::Announced;
-use super::health::Health;
-use super::location::Address;
-use super::pipeline::Outcome;
-use super::target::Target;
+use super::health::ServiceHealth;
+use super::pipeline::CallResult;
+use super::server_access::ServerAccess;
 use super::transport::{RedisConnection, ReplyFuture};
+use super::url::Address;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
 /// How often one command is sent on. A cluster that is well needs one or two; a map that changes under way may need more.
@@ -39,9 +39,15 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Nodes are used as the target says, whatever its address. Does not connect yet. To be called inside a Tokio runtime.
-    pub(super) fn new(seeds: Vec<Address>, target: Target, announced: Announced, health: Arc<Health>, timeout: Duration) -> Self {
-        Self { map: Map::new(seeds, target, announced, health, timeout), timeout }
+    /// Nodes are used as `access` says, whatever its address. Does not connect yet. To be called inside a Tokio runtime.
+    pub(super) fn new(
+        seeds: Vec<Address>,
+        access: ServerAccess,
+        announced: Announced,
+        health: Arc<ServiceHealth>,
+        timeout: Duration,
+    ) -> Self {
+        Self { map: Map::new(seeds, access, announced, health, timeout), timeout }
     }
 }
 
@@ -66,7 +72,7 @@ struct Routed {
 }
 
 impl Routed {
-    async fn follow(self, first: First) -> Outcome {
+    async fn follow(self, first: First) -> CallResult {
         let mut attempt = match first {
             First::Made(attempt) => attempt,
             First::Full => return Err(CallError::Connect),
@@ -100,7 +106,7 @@ impl Routed {
     }
 
     /// Where to go on to, if this outcome of a node means that the command did not run.
-    async fn next(&self, node: &Address, outcome: &Outcome) -> Option<Attempt> {
+    async fn next(&self, node: &Address, outcome: &CallResult) -> Option<Attempt> {
         match outcome {
             Ok(Reply::Error(error)) => match Redirect::read(error, node, self.map.announced()) {
                 None => {

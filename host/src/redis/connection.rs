@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use self::link::{Link, PAUSE, Sent};
 use super::backlog::{Backlog, bytes_of};
-use super::health::Health;
-use super::pipeline::{NotSent, Outcome};
+use super::health::ServiceHealth;
+use super::pipeline::{CallResult, NotSent};
 use super::sentinel::Sentinels;
-use super::target::{LinkError, Opened, Target};
+use super::server_access::{LinkError, Opened, ServerAccess};
 use super::transport::{RedisConnection, ReplyFuture};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
@@ -28,21 +28,21 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Where the server is that a connection goes to.
-pub(super) enum Destination {
+pub(super) enum ServerChoice {
     /// Always in one place.
-    Fixed(Target),
+    Fixed(ServerAccess),
     /// Where the sentinels say.
     Master(Sentinels),
 }
 
 /// A [`RedisConnection`] to one server.
 pub(super) struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<SharedConnection>,
 }
 
-struct Shared {
-    destination: Destination,
-    health: Arc<Health>,
+struct SharedConnection {
+    server: ServerChoice,
+    health: Arc<ServiceHealth>,
     /// From the call to the reply.
     timeout: Duration,
     runtime: Handle,
@@ -79,22 +79,22 @@ struct Queued {
 /// A command on its way to the connection.
 pub(super) enum Started {
     Sent(Sent),
-    Queued(Turn),
+    Queued(QueueTicket),
     Failed(LinkError),
 }
 
 /// A place in the queue of those that wait for a connection.
-pub(super) struct Turn {
-    shared: Arc<Shared>,
+pub(super) struct QueueTicket {
+    shared: Arc<SharedConnection>,
     started: oneshot::Receiver<Result<Sent, LinkError>>,
 }
 
-impl Destination {
+impl ServerChoice {
     async fn connect(&self, limit: Duration) -> Result<Opened, LinkError> {
         let deadline = Instant::now() + limit;
         let attempt = async {
             match self {
-                Self::Fixed(target) => target.connect(deadline).await,
+                Self::Fixed(access) => access.connect(deadline).await,
                 Self::Master(sentinels) => sentinels.connect(deadline).await,
             }
         };
@@ -105,13 +105,13 @@ impl Destination {
 
 impl Connection {
     /// Does not connect yet. To be called inside a Tokio runtime.
-    pub(super) fn new(destination: Destination, health: Arc<Health>, timeout: Duration) -> Self {
-        Self::new_on(Handle::current(), destination, health, timeout)
+    pub(super) fn new(server: ServerChoice, health: Arc<ServiceHealth>, timeout: Duration) -> Self {
+        Self::new_on(Handle::current(), server, health, timeout)
     }
 
     /// Does not connect yet.
-    pub(super) fn new_on(runtime: Handle, destination: Destination, health: Arc<Health>, timeout: Duration) -> Self {
-        let shared = Shared { destination, health, timeout, runtime, state: Mutex::default() };
+    pub(super) fn new_on(runtime: Handle, server: ServerChoice, health: Arc<ServiceHealth>, timeout: Duration) -> Self {
+        let shared = SharedConnection { server, health, timeout, runtime, state: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -136,14 +136,14 @@ impl RedisConnection for Connection {
 impl Started {
     /// Waits for the connection, if it is still being made, and then for the reply. An error of the kind `connect` means that the
     /// command was not sent and will not be.
-    pub(super) async fn outcome(self, deadline: Instant) -> Outcome {
+    pub(super) async fn outcome(self, deadline: Instant) -> CallResult {
         match self.sent(deadline).await {
             Ok(sent) => sent.reply().await,
             Err(outcome) => outcome,
         }
     }
 
-    async fn sent(self, deadline: Instant) -> Result<Sent, Outcome> {
+    async fn sent(self, deadline: Instant) -> Result<Sent, CallResult> {
         let sent = match self {
             Self::Sent(sent) => Ok(sent),
             Self::Failed(error) => Err(error),
@@ -157,7 +157,7 @@ impl Started {
     }
 }
 
-impl Turn {
+impl QueueTicket {
     /// Takes the command out of the queue. If it was sent meanwhile this is what became of it.
     fn leave(mut self) -> Option<Result<Sent, LinkError>> {
         // Whoever sends it and tells so has this lock for both.
@@ -169,7 +169,7 @@ impl Turn {
 
 impl LinkError {
     /// What becomes of a command that was to be sent.
-    pub(super) fn into_outcome(self) -> Outcome {
+    pub(super) fn into_outcome(self) -> CallResult {
         match self {
             Self::Refused(text) => Ok(Reply::Error(text)),
             Self::Unreachable(_) => Err(CallError::Connect),
@@ -177,7 +177,7 @@ impl LinkError {
     }
 }
 
-impl Shared {
+impl SharedConnection {
     fn lock(&self) -> MutexGuard<'_, ConnectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,14 +212,14 @@ impl Shared {
                 self.runtime.spawn(Arc::clone(self).connect());
             }
         }
-        Started::Queued(Turn { shared: Arc::clone(self), started: queued })
+        Started::Queued(QueueTicket { shared: Arc::clone(self), started: queued })
     }
 
     async fn connect(self: Arc<Self>) {
         let began = Instant::now();
         // Those that wait for it learn why it failed, if they wait so long.
         let limit = (self.timeout - self.timeout / 10).max(ATTEMPT);
-        let attempt = self.destination.connect(limit).await;
+        let attempt = self.server.connect(limit).await;
         let mut state = self.lock();
         state.failed = attempt.as_ref().err().map(|error| (began, error.clone()));
         self.health.reached(attempt.as_ref().err());

@@ -1,4 +1,4 @@
-//! A TCP connection to whichever address of a name answers.
+//! A TCP connection to whichever address of a name answers (Happy Eyeballs, RFC 8305).
 
 use std::io;
 use std::net::SocketAddr;

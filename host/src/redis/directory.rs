@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::access::{RedisAccess, RedisAccessError};
 use super::announced::Announced;
 use super::cluster::Cluster;
-use super::connection::{Connection, Destination};
-use super::health::Health;
-use super::location::{Address, Identity, Kind, Location};
+use super::connection::{Connection, ServerChoice};
+use super::health::ServiceHealth;
 use super::sentinel::Sentinels;
-use super::target::Target;
+use super::server_access::ServerAccess;
 use super::tls::Tls;
 use super::transport::{RedisConnection, RedisTransport};
+use super::url::{Address, Identity, RedisUrl, Topology};
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
 
 /// Maps service names to Redis servers.
@@ -30,19 +30,19 @@ pub struct RedisDirectory {
     /// Of the services that were opened, shared by all who open them here or by a clone.
     healths: Arc<Mutex<Healths>>,
     /// Of a directory before this one, for services that are the same here.
-    before: Arc<[Known]>,
+    before: Arc<[KnownService]>,
 }
 
-type Healths = Vec<(RedisService, Arc<Health>)>;
+type Healths = Vec<(RedisService, Arc<ServiceHealth>)>;
 
 /// A service, what was said of how it is reached, and its state.
-type Known = (RedisService, Option<RedisAccess>, Arc<Health>);
+type KnownService = (RedisService, Option<RedisAccess>, Arc<ServiceHealth>);
 
 #[derive(Clone)]
 struct Entry {
     /// What it was made of.
     access: RedisAccess,
-    location: Location,
+    url: RedisUrl,
     tls: Option<Tls>,
     /// For the sentinels.
     sentinel: Identity,
@@ -80,7 +80,7 @@ impl RedisDirectory {
     #[must_use]
     pub fn after(mut self, before: &RedisDirectory) -> Self {
         let healths = before.healths.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |(service, health): &(RedisService, Arc<Health>)| (service.clone(), before.access(service), Arc::clone(health));
+        let known = |(service, health): &(RedisService, Arc<ServiceHealth>)| (service.clone(), before.access(service), Arc::clone(health));
         self.before = healths.iter().map(known).collect();
         self
     }
@@ -89,7 +89,7 @@ impl RedisDirectory {
     pub fn address(&self, service: &RedisService) -> String {
         let entry = self.resolve(service);
         let with_tls = if entry.tls.is_some() { " with TLS" } else { "" };
-        format!("{}{with_tls}, database {}", entry.location.kind, entry.location.database.unwrap_or_default())
+        format!("{}{with_tls}, database {}", entry.url.topology, entry.url.database.unwrap_or_default())
     }
 
     /// What its configuration says of a service and its URL says differently, in which the URL wins. Shows no credentials.
@@ -99,12 +99,12 @@ impl RedisDirectory {
     /// What the two cannot both be.
     pub fn overruled(&self, service: &RedisService) -> Result<Vec<String>, String> {
         let Some(entry) = self.entry(service) else { return Ok(Vec::new()) };
-        let (location, name) = (&entry.location, format!("{}:{}", service.service_name, service.port));
-        if matches!(location.kind, Kind::Cluster(_)) && location.database.is_none() && service.database != 0 {
+        let (url, name) = (&entry.url, format!("{}:{}", service.service_name, service.port));
+        if matches!(url.topology, Topology::Cluster(_)) && url.database.is_none() && service.database != 0 {
             return Err(format!("Redis {name} is a cluster, which has only database 0; expected no `database`, got {}", service.database));
         }
         let mut overruled = Vec::new();
-        if let Some(database) = location.database.filter(|database| service.database != 0 && *database != i64::from(service.database)) {
+        if let Some(database) = url.database.filter(|database| service.database != 0 && *database != i64::from(service.database)) {
             overruled.push(format!(
                 "Redis {name}: the database is {database}, as its URL says, not {} of the filter's `redis`",
                 service.database
@@ -112,7 +112,7 @@ impl RedisDirectory {
         }
         let is_given = !service.username.is_empty() || !service.password.is_empty();
         let of_service = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
-        if is_given && !location.identity.is_empty() && location.identity != of_service {
+        if is_given && !url.identity.is_empty() && url.identity != of_service {
             overruled.push(format!("Redis {name}: user and password are those of its entry, not those of the filter's `redis`"));
         }
         Ok(overruled)
@@ -132,11 +132,11 @@ impl RedisDirectory {
     /// The entry of a service, completed by what its configuration says.
     fn resolve(&self, service: &RedisService) -> Entry {
         let mut entry = self.entry(service).cloned().unwrap_or_else(|| Entry::of_host(&service.service_name, service.port));
-        let location = &mut entry.location;
-        if location.identity.is_empty() {
-            location.identity = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
+        let url = &mut entry.url;
+        if url.identity.is_empty() {
+            url.identity = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
         }
-        location.database = location.database.or(Some(i64::from(service.database)));
+        url.database = url.database.or(Some(i64::from(service.database)));
         entry
     }
 }
@@ -149,22 +149,22 @@ impl RedisTransport for RedisDirectory {
 
 impl RedisDirectory {
     /// A connection that reports to this.
-    pub(super) fn open_with(&self, service: &RedisService, health: Arc<Health>) -> Arc<dyn RedisConnection> {
+    pub(super) fn open_with(&self, service: &RedisService, health: Arc<ServiceHealth>) -> Arc<dyn RedisConnection> {
         let timeout = Duration::from_millis(u64::from(service.timeout_ms));
         let entry = self.resolve(service);
-        match entry.location.kind.clone() {
-            Kind::Server(address) => Arc::new(Connection::new(Destination::Fixed(entry.target(address)), health, timeout)),
-            Kind::Sentinel { sentinels, master } => {
-                Arc::new(Connection::new(Destination::Master(entry.sentinels(sentinels, master)), health, timeout))
+        match entry.url.topology.clone() {
+            Topology::Server(address) => Arc::new(Connection::new(ServerChoice::Fixed(entry.server_access(address)), health, timeout)),
+            Topology::Sentinel { sentinels, master } => {
+                Arc::new(Connection::new(ServerChoice::Master(entry.sentinels(sentinels, master)), health, timeout))
             }
-            Kind::Cluster(seeds) => {
-                Arc::new(Cluster::new(seeds, entry.target(Address::nowhere()), entry.announced.clone(), health, timeout))
+            Topology::Cluster(seeds) => {
+                Arc::new(Cluster::new(seeds, entry.server_access(Address::nowhere()), entry.announced.clone(), health, timeout))
             }
         }
     }
 
     /// The state of a service, one for all who use it.
-    pub(super) fn health(&self, service: &RedisService) -> Arc<Health> {
+    pub(super) fn health(&self, service: &RedisService) -> Arc<ServiceHealth> {
         let mut healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, health)) = healths.iter().find(|(known, _)| is_same(known, service)) {
             return Arc::clone(health);
@@ -173,15 +173,15 @@ impl RedisDirectory {
         let before = self.before.iter().find(|(known, reached_by, _)| is_same(known, service) && *reached_by == access);
         let health = match before {
             Some((_, _, health)) => Arc::clone(health),
-            None => Arc::new(Health::new(service.service_name.clone(), service.port, self.address(service))),
+            None => Arc::new(ServiceHealth::new(service.service_name.clone(), service.port, self.address(service))),
         };
         healths.push((service.clone(), Arc::clone(&health)));
         health
     }
 
     /// A state of a service for a single question.
-    pub(super) fn silent_health(&self, service: &RedisService) -> Health {
-        Health::silent(service.service_name.clone(), service.port, self.address(service))
+    pub(super) fn silent_health(&self, service: &RedisService) -> ServiceHealth {
+        ServiceHealth::silent(service.service_name.clone(), service.port, self.address(service))
     }
 
     /// Whether connections to the service are secured.
@@ -191,7 +191,7 @@ impl RedisDirectory {
 
     /// Whether the service is used as a cluster.
     pub(super) fn is_cluster(&self, service: &RedisService) -> bool {
-        matches!(self.resolve(service).location.kind, Kind::Cluster(_))
+        matches!(self.resolve(service).url.topology, Topology::Cluster(_))
     }
 }
 
@@ -202,7 +202,7 @@ pub(super) fn is_same(one: &RedisService, other: &RedisService) -> bool {
 
 impl fmt::Debug for RedisDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = |entry: &Entry| entry.location.kind.to_string();
+        let entry = |entry: &Entry| entry.url.topology.to_string();
         let names: HashMap<_, _> = self.names.iter().map(|(name, of)| (name, entry(of))).collect();
         f.debug_struct("RedisDirectory").field("names", &names).field("any", &self.any.as_ref().map(entry)).finish()
     }
@@ -210,15 +210,15 @@ impl fmt::Debug for RedisDirectory {
 
 impl Entry {
     fn new(access: &RedisAccess) -> Result<Self, RedisAccessError> {
-        let mut location = Location::parse(&access.url).map_err(|reason| RedisAccessError::new("url", reason))?;
-        let Identity { username, password } = &mut location.identity;
+        let mut url = RedisUrl::parse(&access.url).map_err(|reason| RedisAccessError::new("url", reason))?;
+        let Identity { username, password } = &mut url.identity;
         for (field, of_url, given) in [("username", username, &access.username), ("password", password, &access.password)] {
             if of_url.is_some() && given.is_some() {
                 return Err(RedisAccessError::new(field, "expected only with a URL that has none"));
             }
             *of_url = of_url.take().or_else(|| given.clone());
         }
-        if !location.has_tls {
+        if !url.has_tls {
             let given = [
                 ("ca", access.ca.is_some()),
                 ("cert", access.certificate.is_some()),
@@ -230,39 +230,39 @@ impl Entry {
             }
         }
         let sentinel = Identity { username: access.sentinel_username.clone(), password: access.sentinel_password.clone() };
-        if !matches!(location.kind, Kind::Sentinel { .. }) && !sentinel.is_empty() {
+        if !matches!(url.topology, Topology::Sentinel { .. }) && !sentinel.is_empty() {
             let field = if sentinel.username.is_some() { "sentinel_username" } else { "sentinel_password" };
             return Err(RedisAccessError::new(field, "expected only with a URL that names sentinels, `redis+sentinel://host:port/master`"));
         }
         if sentinel.username.is_some() && sentinel.password.is_none() {
             return Err(RedisAccessError::new("sentinel_password", "missing; expected the password of `sentinel_username`"));
         }
-        let tls = location.has_tls.then(|| Tls::of(access)).transpose()?;
-        if matches!(location.kind, Kind::Server(_)) && !access.announced.is_empty() {
+        let tls = url.has_tls.then(|| Tls::of(access)).transpose()?;
+        if matches!(url.topology, Topology::Server(_)) && !access.announced.is_empty() {
             return Err(RedisAccessError::new("announced", "expected only with a URL that names sentinels or nodes of a cluster"));
         }
         let announced = Announced::read(&access.announced).map_err(|reason| RedisAccessError::new("announced", reason))?;
-        Ok(Self { access: access.clone(), location, tls, sentinel, announced })
+        Ok(Self { access: access.clone(), url, tls, sentinel, announced })
     }
 
     /// A name that is a host name.
     fn of_host(host: &str, port: u16) -> Self {
-        let kind = Kind::Server(Address::Tcp(host.to_owned(), port));
-        let location = Location { kind, has_tls: false, identity: Identity::default(), database: None };
-        Self { access: RedisAccess::default(), location, tls: None, sentinel: Identity::default(), announced: Announced::default() }
+        let topology = Topology::Server(Address::Tcp(host.to_owned(), port));
+        let url = RedisUrl { topology, has_tls: false, identity: Identity::default(), database: None };
+        Self { access: RedisAccess::default(), url, tls: None, sentinel: Identity::default(), announced: Announced::default() }
     }
 
-    fn target(&self, address: Address) -> Target {
-        let Location { identity, database, .. } = &self.location;
-        Target { address, tls: self.tls.clone(), identity: identity.clone(), database: database.unwrap_or_default() }
+    fn server_access(&self, address: Address) -> ServerAccess {
+        let RedisUrl { identity, database, .. } = &self.url;
+        ServerAccess { address, tls: self.tls.clone(), identity: identity.clone(), database: database.unwrap_or_default() }
     }
 
     fn sentinels(&self, addresses: Vec<Address>, master: String) -> Sentinels {
-        let sentinel = |address| Target { address, tls: self.tls.clone(), identity: self.sentinel.clone(), database: 0 };
+        let sentinel = |address| ServerAccess { address, tls: self.tls.clone(), identity: self.sentinel.clone(), database: 0 };
         Sentinels {
             sentinels: addresses.into_iter().map(sentinel).collect(),
             master,
-            target: self.target(Address::nowhere()),
+            access: self.server_access(Address::nowhere()),
             announced: self.announced.clone(),
         }
     }
@@ -304,7 +304,7 @@ mod tests {
         let mut directory = RedisDirectory::new();
         directory.insert("own", "redis://:p%40ss@host:1").unwrap();
         directory.insert("none", "redis://host:1").unwrap();
-        let identity = |name| directory.resolve(&service(name)).location.identity;
+        let identity = |name| directory.resolve(&service(name)).url.identity;
         assert_eq!((identity("own").username, identity("own").password.as_deref()), (None, Some("p@ss")));
         assert_eq!(identity("none").username.as_deref(), Some("configured"));
         assert_eq!(identity("none").password.as_deref(), Some("secret"));

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::location::Address;
-use super::target::LinkError;
+use super::server_access::LinkError;
+use super::url::Address;
 
 /// Most lines about one service in the time below. One that comes and goes is told of less often than it does so.
 const LINES_MAX: u32 = 6;
@@ -35,17 +35,17 @@ pub enum RedisState {
 }
 
 /// The state of one service.
-pub(super) struct Health {
+pub(super) struct ServiceHealth {
     service_name: String,
     port: u16,
     address: String,
     /// Whether the log is told of changes.
     is_loud: bool,
-    facts: Mutex<Facts>,
+    facts: Mutex<HealthState>,
 }
 
 #[derive(Default)]
-struct Facts {
+struct HealthState {
     /// What became of the last attempt to connect, whoever made it.
     reached: Option<Result<(), String>>,
     /// What the service answered to the question that is asked every so often. None if nobody asks.
@@ -58,7 +58,7 @@ struct Facts {
     lines_since: Option<Instant>,
 }
 
-impl Health {
+impl ServiceHealth {
     pub(super) fn new(service_name: String, port: u16, address: String) -> Self {
         Self { service_name, port, address, is_loud: true, facts: Mutex::default() }
     }
@@ -118,7 +118,7 @@ impl Health {
     }
 
     /// One line for a change. That it is there at first is told by whoever asked it, as a connection alone means little.
-    fn tell(&self, facts: &mut Facts, as_what: &str) {
+    fn tell(&self, facts: &mut HealthState, as_what: &str) {
         let is_up = match facts.state() {
             RedisState::Unasked => return,
             RedisState::Up => true,
@@ -138,12 +138,12 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Facts> {
+    fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Facts {
+impl HealthState {
     fn state(&self) -> RedisState {
         match (&self.reached, &self.asked) {
             (Some(Err(cause)), _) | (_, Some(Err(cause))) => RedisState::Down(cause.clone()),
@@ -168,8 +168,8 @@ impl Facts {
 mod tests {
     use super::*;
 
-    fn health() -> Health {
-        Health::new("r".to_owned(), 6379, "127.0.0.1:6379, database 0".to_owned())
+    fn health() -> ServiceHealth {
+        ServiceHealth::new("r".to_owned(), 6379, "127.0.0.1:6379, database 0".to_owned())
     }
 
     fn refused() -> LinkError {

@@ -1,4 +1,4 @@
-//! Commands out, replies in, over one socket: the commands of one turn leave in one write, and the
+//! Pipelining: commands out, replies in, over one socket: the commands of one turn leave in one write, and the
 //! replies of one read are handed out together.
 //!
 //! Redis answers in the order of the commands, so a reply needs no name. Deadlines are kept here, in
@@ -22,12 +22,12 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// What becomes of one command.
-pub(super) type Outcome = Result<Reply, CallError>;
+pub(super) type CallResult = Result<Reply, CallError>;
 
 /// Where commands are handed over.
 #[derive(Clone)]
 pub(super) struct Pipeline {
-    shared: Arc<Shared>,
+    shared: Arc<SharedPipeline>,
 }
 
 /// Why a command was not taken.
@@ -41,7 +41,7 @@ pub(super) enum NotSent {
 
 /// The future that reads and writes the socket. Ready when the connection has ended.
 pub(super) struct Driver<S> {
-    shared: Arc<Shared>,
+    shared: Arc<SharedPipeline>,
     socket: S,
     /// What is being written, and how much of it was.
     writing: Vec<u8>,
@@ -49,15 +49,15 @@ pub(super) struct Driver<S> {
     is_flushed: bool,
     reader: ReplyReader,
     /// What a read brought, and for whom: kept for its memory.
-    replies: Vec<Outcome>,
-    settled: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    replies: Vec<CallResult>,
+    settled: Vec<(oneshot::Sender<CallResult>, CallResult)>,
     /// When a reply last came. Parts of one do not count: they may be of one that never ends.
     heard: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedPipeline {
     state: Mutex<PipelineState>,
 }
 
@@ -68,7 +68,7 @@ struct PipelineState {
     /// Bytes that the driver has taken and not written yet.
     writing: usize,
     /// For every command without a reply, in order.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<UnansweredCommand>,
     /// How many of those have timed out. The first ones: deadlines rise.
     timed_out: usize,
     /// Set while the driver has nothing to write.
@@ -81,17 +81,17 @@ struct PipelineState {
     replies: u64,
 }
 
-struct Waiting {
+struct UnansweredCommand {
     sent: Instant,
     deadline: Instant,
     /// None after the deadline, or if the reply is of no interest.
-    settle: Option<oneshot::Sender<Outcome>>,
+    settle: Option<oneshot::Sender<CallResult>>,
 }
 
 impl Pipeline {
     /// Both ends of a connection that is made.
     pub(super) fn new<S>(socket: S) -> (Self, Driver<S>) {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedPipeline::default());
         let driver = Driver {
             shared: Arc::clone(&shared),
             socket,
@@ -115,7 +115,7 @@ impl Pipeline {
         asking: bool,
         now: Instant,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<Outcome>, NotSent> {
+    ) -> Result<oneshot::Receiver<CallResult>, NotSent> {
         let (settle, settled) = oneshot::channel();
         let mut state = self.shared.lock();
         if state.is_closed {
@@ -127,10 +127,10 @@ impl Pipeline {
         }
         if asking {
             state.outgoing.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
-            state.waiting.push_back(Waiting { sent: now, deadline, settle: None });
+            state.waiting.push_back(UnansweredCommand { sent: now, deadline, settle: None });
         }
         encode(command, &mut state.outgoing);
-        state.waiting.push_back(Waiting { sent: now, deadline, settle: Some(settle) });
+        state.waiting.push_back(UnansweredCommand { sent: now, deadline, settle: Some(settle) });
         let driver = state.driver.take();
         drop(state);
         if let Some(driver) = driver {
@@ -150,7 +150,7 @@ impl Pipeline {
     }
 }
 
-impl Shared {
+impl SharedPipeline {
     fn lock(&self) -> MutexGuard<'_, PipelineState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

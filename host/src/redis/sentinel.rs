@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::announced::Announced;
-use super::location::Address;
-use super::target::{LinkError, Opened, Target};
+use super::server_access::{LinkError, Opened, ServerAccess};
+use super::url::Address;
 use crate::bindings::slidegate::filter::redis::{Reply, Value::Bulk};
 
 /// How long to wait for further sentinels once one has told. Always all of them: after a failover it is a minority at first that
@@ -19,16 +19,16 @@ const GRACE: Duration = Duration::from_millis(10);
 /// A master, known by its name and by whom to ask for it.
 pub(super) struct Sentinels {
     /// The sentinels themselves.
-    pub(super) sentinels: Vec<Target>,
+    pub(super) sentinels: Vec<ServerAccess>,
     pub(super) master: String,
     /// How the master is used; its address is whatever the sentinels say.
-    pub(super) target: Target,
+    pub(super) access: ServerAccess,
     pub(super) announced: Announced,
 }
 
 /// What one sentinel says of the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct MasterReport {
     address: Address,
     /// Grows with every failover. 0 if the sentinel may not say.
     epoch: u64,
@@ -58,7 +58,7 @@ impl Sentinels {
             LinkError::Unreachable(reason) => LinkError::Unreachable(format!("{address}: {reason}")),
             refused @ LinkError::Refused(_) => refused,
         };
-        let mut opened = Target { address: address.clone(), ..self.target.clone() }.connect(deadline).await.map_err(at)?;
+        let mut opened = ServerAccess { address: address.clone(), ..self.access.clone() }.connect(deadline).await.map_err(at)?;
         match opened.ask(&[b"INFO", b"replication"]).await.map_err(at)? {
             Reply::Single(Bulk(info)) if says_master(&info) => Ok(opened),
             // Who may not ask will learn it from the first write.
@@ -82,7 +82,7 @@ impl Sentinels {
                 false => tokio::time::timeout(GRACE, asked.join_next()).await.unwrap_or(None),
             };
             match next {
-                Some(Ok(Ok(answer))) => told.push(Told { address: self.announced.real(answer.address), ..answer }),
+                Some(Ok(Ok(answer))) => told.push(MasterReport { address: self.announced.real(answer.address), ..answer }),
                 Some(Ok(Err(error))) => problem = Some(error),
                 Some(Err(_)) => {}
                 None => break,
@@ -101,9 +101,9 @@ fn share(left: Duration, shares: usize) -> Duration {
 }
 
 /// By epoch, and then by how many say so.
-fn ranked(told: Vec<Told>) -> Vec<Address> {
+fn ranked(told: Vec<MasterReport>) -> Vec<Address> {
     let mut votes: BTreeMap<String, (u64, usize, Address)> = BTreeMap::new();
-    for Told { address, epoch } in told {
+    for MasterReport { address, epoch } in told {
         let vote = votes.entry(address.to_string()).or_insert((0, 0, address));
         vote.0 = vote.0.max(epoch);
         vote.1 += 1;
@@ -113,7 +113,7 @@ fn ranked(told: Vec<Told>) -> Vec<Address> {
     votes.into_iter().map(|(_, _, address)| address).collect()
 }
 
-async fn ask(sentinel: &Target, master: &str, deadline: Instant) -> Result<Told, LinkError> {
+async fn ask(sentinel: &ServerAccess, master: &str, deadline: Instant) -> Result<MasterReport, LinkError> {
     let at = |reason: String| LinkError::Unreachable(format!("sentinel {}: {reason}", sentinel.address));
     let failed = |error: LinkError| at(error.to_string());
     let mut sentinel = sentinel.converse(deadline).await.map_err(failed)?;
@@ -128,7 +128,7 @@ async fn ask(sentinel: &Target, master: &str, deadline: Instant) -> Result<Told,
         Ok(Value::Array(fields)) => epoch_of(&fields),
         _ => 0,
     };
-    Ok(Told { address, epoch })
+    Ok(MasterReport { address, epoch })
 }
 
 fn says_master(info: &[u8]) -> bool {
@@ -160,11 +160,11 @@ fn text(value: &Value) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn told(port: u16, epoch: u64) -> Told {
-        Told { address: Address::Tcp("h".to_owned(), port), epoch }
+    fn told(port: u16, epoch: u64) -> MasterReport {
+        MasterReport { address: Address::Tcp("h".to_owned(), port), epoch }
     }
 
-    fn ports(told: Vec<Told>) -> Vec<String> {
+    fn ports(told: Vec<MasterReport>) -> Vec<String> {
         ranked(told).iter().map(Address::to_string).collect()
     }
 

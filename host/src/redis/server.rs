@@ -1,7 +1,7 @@
 //! What a Redis server says of itself, and what of it spoils limits.
 
 use super::printable::printable;
-use super::target::HINT_OF_TLS;
+use super::server_access::HINT_OF_TLS;
 use super::transport::RedisConnection;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply, Value};
 

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::directory::{RedisDirectory, is_same};
-use super::health::{Health, RedisState, RedisStatus};
+use super::health::{RedisState, RedisStatus, ServiceHealth};
 use super::server::RedisServer;
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
 
@@ -21,7 +21,7 @@ const PATIENCE_MS: u32 = 1_200;
 
 /// Knows how the services of a configuration are doing; ends asking them when dropped.
 pub struct RedisWatch {
-    watched: Vec<(Arc<Health>, AbortHandle)>,
+    watched: Vec<(Arc<ServiceHealth>, AbortHandle)>,
 }
 
 impl RedisWatch {
@@ -79,7 +79,7 @@ fn patient(service: &RedisService) -> RedisService {
     RedisService { timeout_ms: service.timeout_ms.max(PATIENCE_MS), ..service.clone() }
 }
 
-async fn ask_for_ever(directory: RedisDirectory, service: RedisService, health: Arc<Health>) {
+async fn ask_for_ever(directory: RedisDirectory, service: RedisService, health: Arc<ServiceHealth>) {
     let service = patient(&service);
     let (has_tls, is_cluster) = (directory.has_tls(&service), directory.is_cluster(&service));
     let mut may_ask = true;

@@ -3,8 +3,8 @@
 use tokio::sync::oneshot;
 
 use crate::redis::connection::Started;
-use crate::redis::location::Address;
-use crate::redis::target::LinkError;
+use crate::redis::server_access::LinkError;
+use crate::redis::url::Address;
 
 /// A command on its way to a node.
 pub(super) struct Attempt {

@@ -13,10 +13,10 @@ use super::attempt::{Attempt, First};
 use super::slots::SlotMap;
 use crate::redis::announced::Announced;
 use crate::redis::backlog::{Backlog, bytes_of};
-use crate::redis::connection::{Connection, Destination};
-use crate::redis::health::Health;
-use crate::redis::location::Address;
-use crate::redis::target::{LinkError, Target};
+use crate::redis::connection::{Connection, ServerChoice};
+use crate::redis::health::ServiceHealth;
+use crate::redis::server_access::{LinkError, ServerAccess};
+use crate::redis::url::Address;
 
 /// Time between two looks at the cluster, at least.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,9 +28,9 @@ const ASKED_MAX: usize = 5;
 pub(super) struct Map {
     seeds: Vec<Address>,
     /// How nodes are used, whatever their address.
-    target: Target,
+    access: ServerAccess,
     announced: Announced,
-    health: Arc<Health>,
+    health: Arc<ServiceHealth>,
     timeout: Duration,
     runtime: Handle,
     state: Mutex<ClusterState>,
@@ -44,14 +44,14 @@ struct ClusterState {
     /// Connections by node.
     nodes: HashMap<Address, Connection>,
     /// Commands that wait for the first map, in order.
-    waiting: Backlog<Waiting>,
+    waiting: Backlog<QueuedCommand>,
     is_looking: bool,
     looked: Option<Instant>,
     /// So that each look begins with another node.
     turn: usize,
 }
 
-struct Waiting {
+struct QueuedCommand {
     command: Arc<Vec<Vec<u8>>>,
     slot: Option<u16>,
     deadline: Instant,
@@ -59,10 +59,16 @@ struct Waiting {
 }
 
 impl Map {
-    pub(super) fn new(seeds: Vec<Address>, target: Target, announced: Announced, health: Arc<Health>, timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        seeds: Vec<Address>,
+        access: ServerAccess,
+        announced: Announced,
+        health: Arc<ServiceHealth>,
+        timeout: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             seeds,
-            target,
+            access,
             announced,
             health,
             timeout,
@@ -79,7 +85,7 @@ impl Map {
             return First::Made(attempt);
         }
         let (made, waits) = oneshot::channel();
-        let waiting = Waiting { command: Arc::clone(command), slot, deadline, made };
+        let waiting = QueuedCommand { command: Arc::clone(command), slot, deadline, made };
         if !state.waiting.push(bytes_of(command), waiting, |waiting| waiting.made.is_closed()) {
             return First::Full;
         }
@@ -153,13 +159,13 @@ impl Map {
     /// The connection to a node.
     fn node<'s>(&self, state: &'s mut ClusterState, address: &Address) -> &'s Connection {
         state.nodes.entry(address.clone()).or_insert_with(|| {
-            let destination = Destination::Fixed(self.target(address));
-            Connection::new_on(self.runtime.clone(), destination, Arc::new(self.health.of_node(address)), self.timeout)
+            let server = ServerChoice::Fixed(self.access_of(address));
+            Connection::new_on(self.runtime.clone(), server, Arc::new(self.health.of_node(address)), self.timeout)
         })
     }
 
-    fn target(&self, address: &Address) -> Target {
-        Target { address: address.clone(), ..self.target.clone() }
+    fn access_of(&self, address: &Address) -> ServerAccess {
+        ServerAccess { address: address.clone(), ..self.access.clone() }
     }
 
     fn look_locked(self: &Arc<Self>, state: &mut ClusterState) {
@@ -183,7 +189,7 @@ impl Map {
             state.nodes.retain(|address, _| slots.masters().contains(address));
             state.slots = Some(slots);
         });
-        for Waiting { command, slot, deadline, made } in std::mem::take(&mut state.waiting).into_items() {
+        for QueuedCommand { command, slot, deadline, made } in std::mem::take(&mut state.waiting).into_items() {
             // Whoever stopped waiting was told that the command was not sent, or is about to be.
             if !made.is_closed() && deadline > Instant::now() {
                 let no_node = || LinkError::Unreachable("no node serves anything".to_owned());
@@ -196,7 +202,7 @@ impl Map {
     }
 
     /// The nodes to ask, each time beginning with another one.
-    fn choose(&self) -> Vec<Target> {
+    fn choose(&self) -> Vec<ServerAccess> {
         let mut state = self.lock();
         state.looked = Some(Instant::now());
         state.turn = state.turn.wrapping_add(1);
@@ -205,11 +211,11 @@ impl Map {
         known.extend(seeds);
         let turn = state.turn % known.len().max(1);
         known.rotate_left(turn);
-        known.iter().take(ASKED_MAX).map(|address| self.target(address)).collect()
+        known.iter().take(ASKED_MAX).map(|address| self.access_of(address)).collect()
     }
 
     /// Asks these nodes at once; the first map that comes back is taken.
-    async fn ask(&self, nodes: Vec<Target>) -> Result<SlotMap, LinkError> {
+    async fn ask(&self, nodes: Vec<ServerAccess>) -> Result<SlotMap, LinkError> {
         let mut asked = JoinSet::new();
         for node in nodes {
             let (deadline, announced) = (Instant::now() + self.timeout, self.announced.clone());
@@ -227,7 +233,7 @@ impl Map {
     }
 }
 
-async fn ask(node: &Target, announced: &Announced, deadline: Instant) -> Result<SlotMap, LinkError> {
+async fn ask(node: &ServerAccess, announced: &Announced, deadline: Instant) -> Result<SlotMap, LinkError> {
     let at = |reason: &str| LinkError::Unreachable(format!("{}: {reason}", node.address));
     let slots = async { node.converse(deadline).await?.ask(redis::cmd("CLUSTER").arg("SLOTS")).await };
     let answer = slots.await.map_err(|error| match error {

@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::routing::SLOTS;
 use crate::redis::announced::Announced;
-use crate::redis::location::Address;
+use crate::redis::url::Address;
 
 /// A map from slots to nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
-use crate::redis::pipeline::{NotSent, Outcome, Pipeline};
+use crate::redis::pipeline::{CallResult, NotSent, Pipeline};
 
 /// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began. What is called
 /// in between fails at once. Short enough that a Redis which is back is found at once, long enough that one which is away is not
@@ -31,7 +31,7 @@ pub(super) struct Link {
 pub(in crate::redis) struct Sent {
     /// Kept for the driver's sake.
     pub(super) link: Arc<Link>,
-    reply: oneshot::Receiver<Outcome>,
+    reply: oneshot::Receiver<CallResult>,
 }
 
 impl Link {
@@ -68,7 +68,7 @@ impl Drop for Link {
 
 impl Sent {
     /// Waits for the reply, at most until the deadline. A server that is not what it was when the connection was made is left.
-    pub(super) async fn reply(self) -> Outcome {
+    pub(super) async fn reply(self) -> CallResult {
         let outcome = self.reply.await.unwrap_or(Err(CallError::Disconnected));
         if matches!(&outcome, Ok(Reply::Error(text)) if is_of_another(text)) {
             self.link.leave();

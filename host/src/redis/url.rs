@@ -26,7 +26,7 @@ pub(super) struct Identity {
 
 /// What a URL leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Topology {
     Server(Address),
     /// The master of this name, by its sentinels.
     Sentinel {
@@ -39,8 +39,8 @@ pub(super) enum Kind {
 
 /// A URL as it was understood.
 #[derive(Clone)]
-pub(super) struct Location {
-    pub(super) kind: Kind,
+pub(super) struct RedisUrl {
+    pub(super) topology: Topology,
     pub(super) has_tls: bool,
     pub(super) identity: Identity,
     /// None if the URL does not say.
@@ -48,7 +48,7 @@ pub(super) struct Location {
 }
 
 impl Address {
-    /// For a target whose address is found later.
+    /// For a server whose address is found later.
     pub(super) fn nowhere() -> Self {
         Self::Tcp(String::new(), 0)
     }
@@ -60,7 +60,7 @@ impl Identity {
     }
 }
 
-impl Location {
+impl RedisUrl {
     /// Reads a URL; the reason why not never shows it.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or(EXPECTED)?;
@@ -70,7 +70,7 @@ impl Location {
         if matches!(scheme, "unix" | "redis+unix" | "valkey+unix") {
             check_options(rest, &SOCKET_OPTIONS)?;
             let server = Server::parse(url)?;
-            return Ok(server.location(false));
+            return Ok(server.into_url(false));
         }
         let (has_tls, topology) = scheme_of(scheme).ok_or(EXPECTED)?;
         if rest.find(['/', '?']).is_some_and(|end| rest[end..].contains('@')) {
@@ -104,11 +104,11 @@ impl Location {
         if topology == "cluster" && first.database.is_some_and(|database| database != 0) {
             return Err("expected no database: a cluster has only database 0".to_owned());
         }
-        let location = first.location(has_tls);
+        let parsed = first.into_url(has_tls);
         Ok(match topology {
-            "sentinel" => Self { kind: Kind::Sentinel { sentinels: addresses, master: master.to_owned() }, ..location },
-            "cluster" => Self { kind: Kind::Cluster(addresses), ..location },
-            _ => location,
+            "sentinel" => Self { topology: Topology::Sentinel { sentinels: addresses, master: master.to_owned() }, ..parsed },
+            "cluster" => Self { topology: Topology::Cluster(addresses), ..parsed },
+            _ => parsed,
         })
     }
 }
@@ -206,8 +206,8 @@ impl Server {
         Ok(Self { address, identity, database: has_database.then(|| settings.db()) })
     }
 
-    fn location(self, has_tls: bool) -> Location {
-        Location { kind: Kind::Server(self.address), has_tls, identity: self.identity, database: self.database }
+    fn into_url(self, has_tls: bool) -> RedisUrl {
+        RedisUrl { topology: Topology::Server(self.address), has_tls, identity: self.identity, database: self.database }
     }
 }
 
@@ -222,7 +222,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
         match self {
@@ -243,30 +243,30 @@ mod tests {
 
     #[test]
     fn one_server_with_and_without_tls() {
-        let plain = Location::parse("redis://:p%40ss@host:1/7").unwrap();
-        assert_eq!((plain.kind, plain.has_tls, plain.database), (Kind::Server(tcp("host", 1)), false, Some(7)));
+        let plain = RedisUrl::parse("redis://:p%40ss@host:1/7").unwrap();
+        assert_eq!((plain.topology, plain.has_tls, plain.database), (Topology::Server(tcp("host", 1)), false, Some(7)));
         assert_eq!((plain.identity.username, plain.identity.password.as_deref()), (None, Some("p@ss")));
-        let tls = Location::parse("rediss://[::1]").unwrap();
-        assert_eq!((tls.kind.to_string().as_str(), tls.has_tls, tls.database), ("[::1]:6379", true, None));
-        let socket = Location::parse("unix:///run/redis.sock?db=5").unwrap();
-        assert_eq!((socket.kind, socket.database), (Kind::Server(Address::Unix("/run/redis.sock".into())), Some(5)));
+        let tls = RedisUrl::parse("rediss://[::1]").unwrap();
+        assert_eq!((tls.topology.to_string().as_str(), tls.has_tls, tls.database), ("[::1]:6379", true, None));
+        let socket = RedisUrl::parse("unix:///run/redis.sock?db=5").unwrap();
+        assert_eq!((socket.topology, socket.database), (Topology::Server(Address::Unix("/run/redis.sock".into())), Some(5)));
     }
 
     #[test]
     fn a_master_by_its_sentinels() {
-        let location = Location::parse("redis+sentinel://me:secret@a,b:2,[::1]/my-master.1/3").unwrap();
+        let parsed = RedisUrl::parse("redis+sentinel://me:secret@a,b:2,[::1]/my-master.1/3").unwrap();
         let sentinels = vec![tcp("a", 26379), tcp("b", 2), tcp("::1", 26379)];
-        assert_eq!(location.kind, Kind::Sentinel { sentinels, master: "my-master.1".to_owned() });
-        assert_eq!((location.identity.username.as_deref(), location.database), (Some("me"), Some(3)));
-        let bare = Location::parse("rediss+sentinel://a:1/m").unwrap();
+        assert_eq!(parsed.topology, Topology::Sentinel { sentinels, master: "my-master.1".to_owned() });
+        assert_eq!((parsed.identity.username.as_deref(), parsed.database), (Some("me"), Some(3)));
+        let bare = RedisUrl::parse("rediss+sentinel://a:1/m").unwrap();
         assert_eq!((bare.has_tls, bare.database), (true, None));
     }
 
     #[test]
     fn a_cluster_by_its_nodes() {
-        let location = Location::parse("valkeys+cluster://:secret@a:7000,b").unwrap();
-        assert_eq!((location.kind, location.has_tls), (Kind::Cluster(vec![tcp("a", 7000), tcp("b", 6379)]), true));
-        assert_eq!(location.identity.password.as_deref(), Some("secret"));
+        let parsed = RedisUrl::parse("valkeys+cluster://:secret@a:7000,b").unwrap();
+        assert_eq!((parsed.topology, parsed.has_tls), (Topology::Cluster(vec![tcp("a", 7000), tcp("b", 6379)]), true));
+        assert_eq!(parsed.identity.password.as_deref(), Some("secret"));
     }
 
     #[test]
@@ -283,27 +283,27 @@ mod tests {
             ("redis://h?hu%20sh=1", "no `name=value`"),
             ("redis://:pa?hush@h", "`%3F`"),
         ] {
-            let reason = Location::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
+            let reason = RedisUrl::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
             assert!(reason.contains(expected) && !reason.contains("hush"), "{url}: {reason}");
         }
         for url in ["redis://h?", "redis://h/1?protocol=resp3", "unix:///x?db=1&user=u&pass=p", "redis+cluster://h?protocol=2"] {
-            assert!(Location::parse(url).is_ok(), "{url}");
+            assert!(RedisUrl::parse(url).is_ok(), "{url}");
         }
-        assert!(Location::parse("unix:///x?pass=hu#sh").is_err_and(|reason| reason.contains("%23")));
+        assert!(RedisUrl::parse("unix:///x?pass=hu#sh").is_err_and(|reason| reason.contains("%23")));
     }
 
     #[test]
     fn a_database_is_a_number() {
         for url in ["redis://h/hush", "rediss://h:1/1/2", "unix:///x?db=hush", "redis+sentinel://a/m/hush"] {
-            let reason = Location::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
+            let reason = RedisUrl::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
             assert!(reason.contains("the database to be a number") && !reason.contains("hush"), "{url}: {reason}");
         }
     }
 
     #[test]
     fn a_cluster_has_one_database() {
-        assert!(Location::parse("redis+cluster://h,i/3").is_err_and(|reason| reason.contains("only database 0")));
-        assert!(Location::parse("redis+cluster://h,i/0").is_ok_and(|location| location.database == Some(0)));
+        assert!(RedisUrl::parse("redis+cluster://h,i/3").is_err_and(|reason| reason.contains("only database 0")));
+        assert!(RedisUrl::parse("redis+cluster://h,i/0").is_ok_and(|parsed| parsed.database == Some(0)));
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
             "redis+cluster://hush:1,,b:2",
             "rediss://hush:1#insecure",
         ] {
-            let reason = Location::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
+            let reason = RedisUrl::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
             assert!(!reason.is_empty() && !reason.contains("hush"), "{url}: {reason}");
         }
     }

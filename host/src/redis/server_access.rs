@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
 use super::dial;
-use super::location::{Address, Identity};
 use super::pipeline::{NotSent, Pipeline};
 use super::printable::printable;
 use super::tls::Tls;
+use super::url::{Address, Identity};
 use crate::bindings::slidegate::filter::redis::Reply;
 
 /// Longer than any attempt to connect may take; that has a deadline of its own.
@@ -33,7 +33,7 @@ const NO_TLS: &str = "it did not answer TLS; is it a plain port? Then the URL be
 
 /// Where a connection goes, and as whom.
 #[derive(Clone)]
-pub(super) struct Target {
+pub(super) struct ServerAccess {
     pub(super) address: Address,
     pub(super) tls: Option<Tls>,
     pub(super) identity: Identity,
@@ -43,7 +43,7 @@ pub(super) struct Target {
 /// A connection that is ready for commands, and the future that reads and writes its socket.
 pub(super) struct Opened {
     pub(super) pipeline: Pipeline,
-    pub(super) driver: Driver,
+    pub(super) driver: BoxedDriver,
     is_plain: bool,
 }
 
@@ -51,14 +51,14 @@ pub(super) struct Opened {
 pub(super) struct Conversation {
     connection: MultiplexedConnection,
     /// None when the connection has ended.
-    driver: Option<Driver>,
+    driver: Option<BoxedDriver>,
 }
 
-type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+type BoxedDriver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
 
 /// Why there is no connection.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl From<NotSent> for LinkError {
     }
 }
 
-impl Target {
+impl ServerAccess {
     /// Makes a connection, signs in, selects the database. The deadline is that of who awaits this.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Opened, LinkError> {
         let (pipeline, driver) = Pipeline::new(self.dial(deadline).await?);
@@ -138,7 +138,7 @@ impl Target {
         Ok(conversation)
     }
 
-    async fn dial(&self, deadline: Instant) -> Result<Box<dyn Socket>, LinkError> {
+    async fn dial(&self, deadline: Instant) -> Result<Box<dyn ByteStream>, LinkError> {
         match &self.address {
             Address::Tcp(host, port) => {
                 let stream = dial::connect(host, *port).await.map_err(unreachable)?;

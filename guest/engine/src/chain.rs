@@ -12,7 +12,7 @@ use alloc::{
 
 use self::{
     edited::Edited,
-    filter::{Asked, Filter, Shared},
+    filter::{Asked, ChainState, Filter},
 };
 use crate::{
     config::{Config, ConfigError},
@@ -22,9 +22,9 @@ use crate::{
     request::{RequestView, Requests},
     rule::{FailureMode, Policy, Ruleset},
     store::Ended,
-    streams::{Waiter, Waiting},
+    streams::{Waiter, WaitingStream},
     telemetry::{Metric, MetricChange, Telemetry},
-    turn::Settled,
+    turn::NotedVerdict,
     uses::Uses,
     verdict::{Edits, Effect, Step, Verdict},
     window::script::Script,
@@ -56,7 +56,7 @@ pub struct Engine {
     config: Config,
     configuration: Configuration,
     filters: Vec<Filter>,
-    shared: Shared,
+    shared: ChainState,
     /// What is due for streams, in order, but for those that have a filter before them.
     effects: VecDeque<Effect>,
 }
@@ -81,7 +81,7 @@ impl Engine {
             uses: Uses::of(config.filters.iter().map(Rc::as_ref)),
             warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
         };
-        let shared = Shared::new(&configuration.services, telemetry);
+        let shared = ChainState::new(&configuration.services, telemetry);
         Ok(Engine { filters: filters(&config), config, configuration, shared, effects: VecDeque::new() })
     }
 
@@ -168,7 +168,7 @@ impl Engine {
 
     /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
     pub fn on_done(&mut self, stream: u64) {
-        self.shared.streams.forget(stream, &mut self.shared.room);
+        self.shared.streams.forget(stream, &mut self.shared.budget);
     }
 
     /// The next command to send, and to which service.
@@ -183,8 +183,8 @@ impl Engine {
         for (at, filter) in self.filters.iter_mut().enumerate().skip(first) {
             let waiter = self.shared.streams.arrive(stream, now_ns);
             let request = Edited { request, edits: &edits.request };
-            let Some(Settled { verdict, note }) = filter.on_request(at, waiter, &request, &mut self.shared, now_ns) else {
-                self.shared.streams.wait(waiter, Waiting { filter: at, edits }, &mut self.shared.room);
+            let Some(NotedVerdict { verdict, note }) = filter.on_request(at, waiter, &request, &mut self.shared, now_ns) else {
+                self.shared.streams.wait(waiter, WaitingStream { filter: at, edits }, &mut self.shared.budget);
                 return Step::Wait;
             };
             self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
@@ -197,10 +197,16 @@ impl Engine {
     }
 
     /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know. Returns what that has to do first.
-    fn settle(&mut self, waiter: Waiter, Settled { verdict, note }: Settled, requests: &impl Requests, now_ns: u64) -> Option<Effect> {
+    fn settle(
+        &mut self,
+        waiter: Waiter,
+        NotedVerdict { verdict, note }: NotedVerdict,
+        requests: &impl Requests,
+        now_ns: u64,
+    ) -> Option<Effect> {
         let stream = waiter.stream;
         // It may have ended since.
-        let Waiting { filter, mut edits } = self.shared.streams.leave(&waiter, &mut self.shared.room)?;
+        let WaitingStream { filter, mut edits } = self.shared.streams.leave(&waiter, &mut self.shared.budget)?;
         self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
         let step = match verdict {
             Verdict::Respond(response) => Step::Respond(response.edited(edits.response)),

@@ -36,7 +36,7 @@ use alloc::{
 
 pub(crate) use self::describe::counted_by;
 pub use self::error::ConfigError;
-use self::{describe::Description, document::Node, reader::Reader, service::Services};
+use self::{describe::Description, document::Node, reader::Reader, service::ServiceTable};
 use crate::{
     redis::Service,
     rule::{Policy, Ruleset},
@@ -74,7 +74,7 @@ impl Config {
     pub fn read(json: &[u8]) -> Result<Config, Vec<ConfigError>> {
         let document = Node::parse(json).map_err(|message| vec![ConfigError { path: String::new(), message }])?;
         let mut reader = Reader::default();
-        let mut services = Services::default();
+        let mut services = ServiceTable::default();
         let rulesets = chain::read(&mut reader, &mut services, &document);
         let warnings = reader.finish()?;
         let filters = rulesets.into_iter().map(Rc::new).collect();

@@ -105,21 +105,21 @@ pub(crate) fn of(
     replies: &[Result<Reply, CallError>],
     now_ns: u64,
 ) -> Explanation {
-    let mut state = State { windows, now_us: now_ns / 1_000, replies: replies.iter(), questions: Vec::new() };
+    let mut state = WindowLookup { windows, now_us: now_ns / 1_000, replies: replies.iter(), questions: Vec::new() };
     let place = |at| if config.is_list { format!("filters[{at}]") } else { String::new() };
     let filters = config.filters.iter().enumerate().map(|(at, ruleset)| filter(place(at), ruleset, request, &mut state)).collect();
     Explanation { filters, questions: if replies.is_empty() { state.questions } else { Vec::new() } }
 }
 
 /// What is known of windows.
-struct State<'a> {
+struct WindowLookup<'a> {
     windows: &'a LocalWindows,
     now_us: u64,
     replies: core::slice::Iter<'a, Result<Reply, CallError>>,
     questions: Vec<(u32, Command)>,
 }
 
-impl State<'_> {
+impl WindowLookup<'_> {
     /// How each limit of a plan stands, before it is charged.
     fn standings(&mut self, service: Option<u32>, plan: &Plan) -> Vec<Option<Standing>> {
         let limits = || plan.keys.iter().zip(&plan.charges);
@@ -140,7 +140,7 @@ impl State<'_> {
     }
 }
 
-fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state: &mut State<'_>) -> FilterMet {
+fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state: &mut WindowLookup<'_>) -> FilterMet {
     let Some((position, policy)) = ruleset.policy_for(request) else {
         let reason = "no policy is for it".to_string();
         return FilterMet { path, policy: None, name: String::new(), would: Would::Pass, reason, rules: Vec::new() };
@@ -158,7 +158,7 @@ fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state
 }
 
 /// Adds limits to the rules that they are of, and tells whether they have room.
-fn charged(path: &str, policy: &Policy, plan: &Plan, state: &mut State<'_>, rules: &mut Vec<RuleMet>) -> (Would, &'static str) {
+fn charged(path: &str, policy: &Policy, plan: &Plan, state: &mut WindowLookup<'_>, rules: &mut Vec<RuleMet>) -> (Would, &'static str) {
     let standings = state.standings(policy.redis, plan);
     if plan.owners.contains(&GLOBAL) {
         let path = joined(path, "global_threshold");

@@ -11,17 +11,17 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// Networks in an order that matters, and which of them comes first among those that hold an address.
 #[derive(Debug, Default)]
 pub struct IpSet {
-    v4: Vec<Level>,
-    v6: Vec<Level>,
+    v4: Vec<PrefixTable>,
+    v6: Vec<PrefixTable>,
     /// The first network of length 0. Stock keeps both families in one trie, where such a network holds everything.
     everything: Option<usize>,
 }
 
 /// All networks of one family and prefix length. IPv4 addresses stand in the leading bits, so that both families are searched alike.
 #[derive(Debug)]
-struct Level {
+struct PrefixTable {
     mask: u128,
-    /// The lowest entry index of the level: a level that cannot beat what is already found is not searched.
+    /// The lowest entry index of the table: a table that cannot beat what is already found is not searched.
     lowest: usize,
     /// Network bits and the lowest index of their entries, sorted by bits.
     networks: Vec<(u128, usize)>,
@@ -34,7 +34,7 @@ impl IpSet {
         let mut everything = None;
         for (index, network) in networks.into_iter().enumerate() {
             let network = canonical(network);
-            let levels = match network {
+            let tables = match network {
                 network if network.prefix_len() == 0 => {
                     everything.get_or_insert(index);
                     continue;
@@ -43,9 +43,9 @@ impl IpSet {
                 IpNet::V6(_) => &mut v6,
             };
             let mask = u128::MAX.checked_shl(u128::BITS.saturating_sub(u32::from(network.prefix_len()))).unwrap_or(0);
-            add(levels, mask, (leading_bits(network.network()), index));
+            add(tables, mask, (leading_bits(network.network()), index));
         }
-        v4.iter_mut().chain(&mut v6).for_each(Level::seal);
+        v4.iter_mut().chain(&mut v6).for_each(PrefixTable::seal);
         IpSet { v4, v6, everything }
     }
 
@@ -54,8 +54,8 @@ impl IpSet {
     /// Families are apart, but a network of length 0 holds the addresses of both.
     pub fn first_match(&self, address: IpAddr) -> Option<usize> {
         let address = address.to_canonical();
-        let levels = if address.is_ipv4() { &self.v4 } else { &self.v6 };
-        lowest(levels, leading_bits(address), self.everything)
+        let tables = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        lowest(tables, leading_bits(address), self.everything)
     }
 }
 
@@ -66,15 +66,15 @@ fn leading_bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Adds a network to the level of its mask. As entries come in order, so do the lowest indices of levels.
-fn add(levels: &mut Vec<Level>, mask: u128, network: (u128, usize)) {
-    match levels.iter_mut().find(|level| level.mask == mask) {
-        Some(level) => level.networks.push(network),
-        None => levels.push(Level { mask, lowest: network.1, networks: vec![network] }),
+/// Adds a network to the table of its mask. As entries come in order, so do the lowest indices of tables.
+fn add(tables: &mut Vec<PrefixTable>, mask: u128, network: (u128, usize)) {
+    match tables.iter_mut().find(|table| table.mask == mask) {
+        Some(table) => table.networks.push(network),
+        None => tables.push(PrefixTable { mask, lowest: network.1, networks: vec![network] }),
     }
 }
 
-impl Level {
+impl PrefixTable {
     /// Makes it ready for searches.
     fn seal(&mut self) {
         self.networks.sort_unstable();
@@ -83,14 +83,14 @@ impl Level {
     }
 }
 
-fn lowest(levels: &[Level], address: u128, mut found: Option<usize>) -> Option<usize> {
-    for level in levels {
-        if found.is_some_and(|found| found < level.lowest) {
+fn lowest(tables: &[PrefixTable], address: u128, mut found: Option<usize>) -> Option<usize> {
+    for table in tables {
+        if found.is_some_and(|found| found < table.lowest) {
             break;
         }
-        let wanted = address & level.mask;
-        if let Ok(at) = level.networks.binary_search_by(|(bits, _)| bits.cmp(&wanted)) {
-            let index = level.networks.get(at).map(|(_, index)| *index);
+        let wanted = address & table.mask;
+        if let Ok(at) = table.networks.binary_search_by(|(bits, _)| bits.cmp(&wanted)) {
+            let index = table.networks.get(at).map(|(_, index)| *index);
             found = [found, index].into_iter().flatten().min();
         }
     }

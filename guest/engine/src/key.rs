@@ -24,7 +24,7 @@ use alloc::{
 };
 
 use crate::{
-    rule::{LimitBy, RuleItem, Source, hits::Bucket},
+    rule::{LimitBy, RuleItem, Source, hits::Partition},
     value_hash::ValueHash,
 };
 
@@ -87,22 +87,22 @@ impl Prefix {
         Stem { text: Cow::Borrowed(&self.text), together: self.together }
     }
 
-    /// The keys of a bucket of the rule item, whose values are hashed like this.
-    pub(crate) fn stem_of(&self, bucket: &Bucket<'_>, hash: Option<&ValueHash>) -> Stem<'_> {
-        let value = match bucket {
-            Bucket::Value(value) => value.len().clamp(HASHED_LEN, VALUE_MAX),
-            Bucket::Together(key) => TOGETHER.len() + key.len().clamp(HASHED_LEN, VALUE_MAX),
-            Bucket::Missing => MISSING.len(),
+    /// The keys of a partition of the rule item, whose values are hashed like this.
+    pub(crate) fn stem_of(&self, partition: &Partition<'_>, hash: Option<&ValueHash>) -> Stem<'_> {
+        let value = match partition {
+            Partition::Value(value) => value.len().clamp(HASHED_LEN, VALUE_MAX),
+            Partition::Together(key) => TOGETHER.len() + key.len().clamp(HASHED_LEN, VALUE_MAX),
+            Partition::Missing => MISSING.len(),
         };
         let mut text = Vec::with_capacity(self.text.len() + value);
         text.extend_from_slice(&self.text);
-        match bucket {
-            Bucket::Value(value) => spell(&mut text, hash, value),
-            Bucket::Together(key) => {
+        match partition {
+            Partition::Value(value) => spell(&mut text, hash, value),
+            Partition::Together(key) => {
                 text.extend_from_slice(TOGETHER);
                 spell(&mut text, hash, key.as_bytes());
             }
-            Bucket::Missing => text.extend_from_slice(MISSING),
+            Partition::Missing => text.extend_from_slice(MISSING),
         }
         Stem { text: Cow::Owned(text), together: self.together }
     }

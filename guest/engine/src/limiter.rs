@@ -27,10 +27,10 @@ use crate::{
     plan::{Plan, Planned, Prefixes},
     request::RequestView,
     rule::{FailureMode, Policy, Ruleset},
-    store::failure::Cause,
+    store::failure::FailureCause,
     streams::Waiter,
     telemetry::Tally,
-    turn::{self, Settled},
+    turn::{self, NotedVerdict},
     verdict::{HeaderEdit, Verdict},
     window::{Decision, script::Script},
 };
@@ -45,7 +45,7 @@ pub(crate) struct Limiter {
     /// The place of its first policy among those of all filters, by which policies are named here and in what filters share.
     first_policy: usize,
     /// What is made of each policy once, in their order.
-    made: Vec<Made>,
+    made: Vec<PolicyParts>,
     script: Rc<Script>,
     /// Where requests wait for a call that is on its way and asks the same, by what it asks.
     flights: BTreeMap<Rc<Name>, Box<Flight>>,
@@ -53,7 +53,7 @@ pub(crate) struct Limiter {
 
 /// What is made of a policy once.
 #[derive(Debug)]
-struct Made {
+struct PolicyParts {
     /// What its refusals say.
     refusal_body: Rc<[u8]>,
     /// What its keys begin with.
@@ -68,7 +68,7 @@ impl Limiter {
     /// A limiter whose first policy has this place among those of all filters. `is_alone`: whether none of these counts where a policy does under
     /// the name of that one.
     pub(crate) fn new(ruleset: Rc<Ruleset>, first_policy: usize, script: Rc<Script>, is_alone: impl Fn(&Policy) -> bool) -> Limiter {
-        let made = |policy: &Policy| Made {
+        let made = |policy: &Policy| PolicyParts {
             refusal_body: Rc::from(policy.rejected_msg.as_bytes()),
             prefixes: Prefixes::of(policy),
             is_alone: is_alone(policy),
@@ -78,14 +78,14 @@ impl Limiter {
     }
 
     /// A request's headers have arrived. None: it waits.
-    pub(crate) fn on_request(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<Settled> {
+    pub(crate) fn on_request(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<NotedVerdict> {
         self.decide(waiter, request, turn).map(|decided| self.settled(decided))
     }
 
     /// Decides on a request, unless it waits.
     fn decide(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<Decided> {
         let Some((position, policy)) = self.ruleset.policy_for(request) else { return Some(Decided::passed()) };
-        let Some(Made { prefixes, .. }) = self.made.get(position) else { return Some(Decided::passed()) };
+        let Some(PolicyParts { prefixes, .. }) = self.made.get(position) else { return Some(Decided::passed()) };
         let index = self.first_policy + position;
         let plan = match Planned::new(policy, prefixes, request) {
             Planned::Charged(plan) => plan,
@@ -118,7 +118,7 @@ impl Limiter {
     }
 
     /// Redis cannot say: the failure mode does. None: there is no such policy.
-    fn degrade(&self, index: usize, plan: &Plan, cause: Cause, turn: &mut Turn<'_>) -> Option<Decided> {
+    fn degrade(&self, index: usize, plan: &Plan, cause: FailureCause, turn: &mut Turn<'_>) -> Option<Decided> {
         let policy = self.policy(index)?;
         let (tally, mode, mut decided) = match policy.failure_mode {
             FailureMode::Closed if plan.charges.iter().any(|charge| charge.enforced) => {
@@ -154,16 +154,16 @@ impl Limiter {
     }
 
     /// A decision as the chain takes it.
-    fn settled(&self, decided: Decided) -> Settled {
+    fn settled(&self, decided: Decided) -> NotedVerdict {
         let fields = |note: Note| note.fields(self.policy(note.policy).map_or("", |policy| &policy.rule_name));
-        Settled { verdict: decided.verdict, note: decided.note.map(fields) }
+        NotedVerdict { verdict: decided.verdict, note: decided.note.map(fields) }
     }
 
     fn policy(&self, index: usize) -> Option<&Policy> {
         self.ruleset.policy(index.checked_sub(self.first_policy)?)
     }
 
-    fn made(&self, index: usize) -> Option<&Made> {
+    fn made(&self, index: usize) -> Option<&PolicyParts> {
         self.made.get(index.checked_sub(self.first_policy)?)
     }
 

@@ -1,4 +1,4 @@
-//! Windows kept in this instance's memory: for configurations without Redis, and for `failure_mode: local`.
+//! Windows kept in this instance's memory: for configurations without Redis, and as the fallback of `failure_mode: local`.
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::ops::Bound;
@@ -29,7 +29,7 @@ const ROUNDS: usize = 32;
 #[derive(Debug)]
 pub struct LocalWindows {
     // Its nodes are half empty, so they hold no more than where to find things.
-    windows: BTreeMap<Name, Box<Kept>>,
+    windows: BTreeMap<Name, Box<KeptWindow>>,
     max: usize,
     bytes: usize,
     max_bytes: usize,
@@ -40,7 +40,7 @@ pub struct LocalWindows {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptWindow {
     window: Window,
     /// When the newest slot has left, and the window is as good as a new one.
     empty_us: u64,
@@ -180,7 +180,7 @@ struct Charged {
     bytes: usize,
 }
 
-impl Kept {
+impl KeptWindow {
     fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Charged {
         let bytes_before = self.window.bytes();
         let standing = self.window.charge(charge, assessed);

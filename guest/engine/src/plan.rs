@@ -74,7 +74,7 @@ impl Planned {
         }
         for hit in hits {
             let Some(prefix) = prefixes.items.get(hit.at) else { continue };
-            let stem = prefix.stem_of(&hit.bucket, hit.item.hash.as_ref());
+            let stem = prefix.stem_of(&hit.partition, hit.item.hash.as_ref());
             for limit in hit.limits {
                 plan.add(limit, stem.key(limit.window_us), !policy.dry_run && !hit.item.dry_run, hit.at + 1);
             }

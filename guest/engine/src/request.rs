@@ -13,7 +13,7 @@ use alloc::{string::String, vec::Vec};
 
 pub(crate) use authorization::credentials;
 pub use choice::Take;
-pub(crate) use choice::{Choice, Chooser, Value};
+pub(crate) use choice::{Choice, Chooser, RequestValue};
 pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost, trim};
 pub(crate) use cookie::{cookie, cookie_value};
 pub(crate) use host::{host, host_key};

@@ -3,9 +3,9 @@
 //!
 //! What a call asks, and what its answer means, is for who asks: see [`Ask`]. Nothing here knows of limits.
 
-pub(crate) mod breaker;
+pub(crate) mod circuit_breaker;
 pub(crate) mod failure;
-mod shortest_way;
+mod minimum_delay;
 
 use alloc::{
     boxed::Box,
@@ -15,9 +15,9 @@ use alloc::{
 };
 
 use self::{
-    breaker::{Breaker, Gate},
-    failure::Cause,
-    shortest_way::ShortestWay,
+    circuit_breaker::{CircuitBreaker, Gate},
+    failure::FailureCause,
+    minimum_delay::MinimumDelay,
 };
 use crate::{
     redis::{CallError, Command, Form, Reply, Service},
@@ -42,7 +42,7 @@ pub(crate) trait Ask {
 /// Leave to make one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Permit {
-    /// The breaker waits for what becomes of it.
+    /// It is a probe: the circuit breaker waits for what becomes of it.
     pub(crate) is_probe: bool,
 }
 
@@ -51,14 +51,14 @@ pub(crate) struct Permit {
 pub(crate) struct Ended<A: Ask> {
     pub(crate) service: u32,
     pub(crate) ask: A,
-    pub(crate) result: Result<Answered<A::Answer>, Cause>,
+    pub(crate) result: Result<Answered<A::Answer>, FailureCause>,
 }
 
 /// What came back.
 #[derive(Debug)]
 pub(crate) struct Answered<T> {
     pub(crate) answer: T,
-    /// When a call would have left that took the shortest way and was answered with this one: see [`ShortestWay`].
+    /// When a call would have left that had the minimum delay and was answered with this one: see [`MinimumDelay`].
     pub(crate) left_ns: u64,
     /// Redis' clock was set since its last answer.
     pub(crate) has_clock_stepped: bool,
@@ -69,31 +69,31 @@ pub(crate) struct Answered<T> {
 pub(crate) struct Store<A> {
     pub(crate) services: Services,
     /// Calls that the adapter has not taken yet.
-    queue: VecDeque<Box<Call<A>>>,
+    queue: VecDeque<Box<OpenCall<A>>>,
     /// The call whose command was handed to the adapter, until that says what became of it.
-    handed_out: Option<Box<Call<A>>>,
+    handed_out: Option<Box<OpenCall<A>>>,
     /// Calls that Redis has not answered yet, by the adapter's name for them.
-    sent: BTreeMap<u64, Box<Call<A>>>,
+    sent: BTreeMap<u64, Box<OpenCall<A>>>,
     /// No call is overdue before.
     overdue_ns: u64,
 }
 
 /// The services of a configuration, by their index.
 #[derive(Debug)]
-pub(crate) struct Services(Vec<State>);
+pub(crate) struct Services(Vec<ServiceState>);
 
 /// What is known of a service.
 #[derive(Debug)]
-struct State {
+struct ServiceState {
     /// After so long without an answer a call is given up, whether the host says so or not: half as long again as it may take.
     patience_ns: u64,
-    breaker: Breaker,
-    way: ShortestWay,
+    breaker: CircuitBreaker,
+    delay: MinimumDelay,
 }
 
 /// A call that is not over.
 #[derive(Debug)]
-pub(crate) struct Call<A> {
+pub(crate) struct OpenCall<A> {
     service: u32,
     ask: A,
     form: Form,
@@ -104,10 +104,10 @@ pub(crate) struct Call<A> {
 
 impl Services {
     fn new(services: &[Service]) -> Self {
-        let state = |service: &Service| State {
+        let state = |service: &Service| ServiceState {
             patience_ns: u64::from(service.timeout_ms) * 1_500_000,
-            breaker: Breaker::default(),
-            way: ShortestWay::default(),
+            breaker: CircuitBreaker::default(),
+            delay: MinimumDelay::default(),
         };
         Services(services.iter().map(state).collect())
     }
@@ -116,11 +116,11 @@ impl Services {
     ///
     /// # Errors
     /// Why it is not called now: its calls failed like this.
-    pub(crate) fn permit(&mut self, service: u32, now_ns: u64, telemetry: &mut Telemetry) -> Result<Permit, Cause> {
+    pub(crate) fn permit(&mut self, service: u32, now_ns: u64, telemetry: &mut Telemetry) -> Result<Permit, FailureCause> {
         match self.get_mut(service).map_or(Gate::Call, |state| state.breaker.gate(now_ns)) {
             Gate::Call => Ok(Permit { is_probe: false }),
             Gate::Probe => Ok(Permit { is_probe: true }),
-            Gate::Closed(cause) => {
+            Gate::Refused(cause) => {
                 telemetry.saved(service, Saved::Breaker, 1);
                 Err(cause)
             }
@@ -131,7 +131,7 @@ impl Services {
         self.0.get(service as usize).map_or(0, |state| state.patience_ns)
     }
 
-    fn get_mut(&mut self, service: u32) -> Option<&mut State> {
+    fn get_mut(&mut self, service: u32) -> Option<&mut ServiceState> {
         self.0.get_mut(service as usize)
     }
 }
@@ -151,7 +151,7 @@ impl<A: Ask> Store<A> {
 
     /// Queues a call.
     pub(crate) fn ask(&mut self, service: u32, ask: A, permit: Permit) {
-        self.queue.push_back(Box::new(Call { service, ask, form: Form::Sha, permit, sent_ns: 0 }));
+        self.queue.push_back(Box::new(OpenCall { service, ask, form: Form::Sha, permit, sent_ns: 0 }));
     }
 
     /// The next command to send, and to which service. What becomes of it is to be said at once.
@@ -178,14 +178,14 @@ impl<A: Ask> Store<A> {
     }
 
     /// A call whose answer has come, if there is such a one. It is in time then, however late others are.
-    pub(crate) fn take(&mut self, id: u64) -> Option<Box<Call<A>>> {
+    pub(crate) fn take(&mut self, id: u64) -> Option<Box<OpenCall<A>>> {
         self.sent.remove(&id)
     }
 
     /// The answer to a call. None: it is asked again, with the script's text. `explain` says what may be shown of an error.
     pub(crate) fn answered(
         &mut self,
-        mut call: Box<Call<A>>,
+        mut call: Box<OpenCall<A>>,
         reply: Result<Reply, CallError>,
         now_ns: u64,
         telemetry: &mut Telemetry,
@@ -205,9 +205,9 @@ impl<A: Ask> Store<A> {
             }
             (None, Reply::Error(text)) => {
                 let detail = explain(&call.ask, text);
-                self.failed(*call, Cause::of_error(text), &detail, now_ns, telemetry)
+                self.failed(*call, FailureCause::of_error(text), &detail, now_ns, telemetry)
             }
-            (None, _) => self.failed(*call, Cause::BadReply, "the reply has another shape than the script's", now_ns, telemetry),
+            (None, _) => self.failed(*call, FailureCause::BadReply, "the reply has another shape than the script's", now_ns, telemetry),
         };
         Some(ended)
     }
@@ -222,7 +222,7 @@ impl<A: Ask> Store<A> {
         for call in overdue {
             if let Some(call) = self.sent.remove(&call) {
                 telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
-                ended.push(self.failed(*call, Cause::Timeout, "no word of a reply, long after its time", now_ns, telemetry));
+                ended.push(self.failed(*call, FailureCause::Timeout, "no word of a reply, long after its time", now_ns, telemetry));
             }
         }
         self.overdue_ns = self.sent.values().map(|call| self.overdue_at(call)).min().unwrap_or(u64::MAX);
@@ -234,8 +234,8 @@ impl<A: Ask> Store<A> {
         (self.overdue_ns < u64::MAX).then_some(self.overdue_ns)
     }
 
-    fn succeeded(&mut self, call: Call<A>, answer: A::Answer, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
-        let Call { service, ask, sent_ns, .. } = call;
+    fn succeeded(&mut self, call: OpenCall<A>, answer: A::Answer, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
+        let OpenCall { service, ask, sent_ns, .. } = call;
         telemetry.answered(service, now_ns);
         let (mut left_ns, mut stepped_us) = (sent_ns, None);
         if let Some(state) = self.services.get_mut(service) {
@@ -243,8 +243,8 @@ impl<A: Ask> Store<A> {
                 telemetry.shut(service);
             }
             if let Some(clock_us) = A::clock_us(&answer) {
-                stepped_us = state.way.stepped_us(sent_ns, clock_us, now_ns);
-                left_ns = state.way.left_ns(sent_ns, clock_us, now_ns);
+                stepped_us = state.delay.stepped_us(sent_ns, clock_us, now_ns);
+                left_ns = state.delay.left_ns(sent_ns, clock_us, now_ns);
             }
         }
         if let Some(by_us) = stepped_us {
@@ -253,11 +253,11 @@ impl<A: Ask> Store<A> {
         Ended { service, ask, result: Ok(Answered { answer, left_ns, has_clock_stepped: stepped_us.is_some() }) }
     }
 
-    fn failed(&mut self, call: Call<A>, cause: Cause, detail: &str, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
-        let Call { service, ask, permit, .. } = call;
+    fn failed(&mut self, call: OpenCall<A>, cause: FailureCause, detail: &str, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
+        let OpenCall { service, ask, permit, .. } = call;
         telemetry.failed(service, cause, detail, now_ns);
         if let Some(state) = self.services.get_mut(service) {
-            if cause == Cause::WrongType {
+            if cause == FailureCause::WrongType {
                 // Redis is well; one key is not.
                 if state.breaker.succeeded(now_ns) {
                     telemetry.shut(service);
@@ -269,7 +269,7 @@ impl<A: Ask> Store<A> {
         Ended { service, ask, result: Err(cause) }
     }
 
-    fn overdue_at(&self, call: &Call<A>) -> u64 {
+    fn overdue_at(&self, call: &OpenCall<A>) -> u64 {
         call.sent_ns.saturating_add(self.services.patience_ns(call.service))
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, collections::BTreeMap};
 
-use crate::{room::Room, verdict::Edits};
+use crate::{memory_budget::MemoryBudget, verdict::Edits};
 
 /// What a stream that waits takes, with the answer that it may get, beside a body that all refusals share and what it carries, in bytes.
 pub(crate) const WAITER_BYTES: usize = 512;
@@ -18,7 +18,7 @@ pub(crate) struct Waiter {
 
 /// What is remembered of a stream that waits.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingStream {
     /// The place in the chain of the filter that it waits for.
     pub(crate) filter: usize,
     /// What the filters before have done to it.
@@ -28,7 +28,7 @@ pub(crate) struct Waiting {
 /// Streams that wait, by the adapter's names for them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    waiting: BTreeMap<u64, Box<(u64, Waiting)>>,
+    waiting: BTreeMap<u64, Box<(u64, WaitingStream)>>,
     last_ticket: u64,
 }
 
@@ -40,8 +40,8 @@ impl Streams {
     }
 
     /// It waits there. What it carries takes room.
-    pub(crate) fn wait(&mut self, waiter: Waiter, waiting: Waiting, room: &mut Room) {
-        room.take(waiting.edits.size());
+    pub(crate) fn wait(&mut self, waiter: Waiter, waiting: WaitingStream, budget: &mut MemoryBudget) {
+        budget.take(waiting.edits.size());
         self.waiting.insert(waiter.stream, Box::new((waiter.ticket, waiting)));
     }
 
@@ -51,14 +51,14 @@ impl Streams {
     }
 
     /// A stream waits no longer, if it did so still.
-    pub(crate) fn leave(&mut self, waiter: &Waiter, room: &mut Room) -> Option<Waiting> {
-        if self.waits(waiter) { self.forget(waiter.stream, room) } else { None }
+    pub(crate) fn leave(&mut self, waiter: &Waiter, budget: &mut MemoryBudget) -> Option<WaitingStream> {
+        if self.waits(waiter) { self.forget(waiter.stream, budget) } else { None }
     }
 
     /// Whatever waits under this name does so no longer.
-    pub(crate) fn forget(&mut self, stream: u64, room: &mut Room) -> Option<Waiting> {
+    pub(crate) fn forget(&mut self, stream: u64, budget: &mut MemoryBudget) -> Option<WaitingStream> {
         let (_, waiting) = *self.waiting.remove(&stream)?;
-        room.free(waiting.edits.size());
+        budget.free(waiting.edits.size());
         Some(waiting)
     }
 

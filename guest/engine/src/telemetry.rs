@@ -21,7 +21,7 @@ use self::{
 use crate::{
     config::Config,
     plan::Plan,
-    store::failure::Cause,
+    store::failure::FailureCause,
     window::{Decision, Retry},
 };
 
@@ -148,7 +148,7 @@ impl Telemetry {
     }
 
     /// A call failed. Says so in a line if the service was well, or ailed of something else.
-    pub(crate) fn failed(&mut self, service: u32, cause: Cause, detail: &str, now_ns: u64) {
+    pub(crate) fn failed(&mut self, service: u32, cause: FailureCause, detail: &str, now_ns: u64) {
         self.raise(self.metrics.failures(service, cause), 1);
         // What Redis says may quote a client's value.
         let detail = escaped(detail, DETAIL_MAX);
@@ -156,13 +156,13 @@ impl Telemetry {
     }
 
     /// So many calls failed in a row that no more are made but to probe.
-    pub(crate) fn opened(&mut self, service: u32, cause: Cause, now_ns: u64) {
+    pub(crate) fn opened(&mut self, service: u32, cause: FailureCause, now_ns: u64) {
         self.raise(self.metrics.opened(service), 1);
         self.set(self.metrics.open(service), 1);
         self.say(service, |lines| lines.opened(cause, now_ns));
     }
 
-    /// The breaker of a service shut.
+    /// The circuit breaker of a service closed.
     pub(crate) fn shut(&mut self, service: u32) {
         self.set(self.metrics.open(service), 0);
     }

@@ -3,7 +3,7 @@
 use alloc::{collections::VecDeque, string::String, vec::Vec};
 
 use crate::{
-    room::Room,
+    memory_budget::MemoryBudget,
     store::{Permit, Services},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
@@ -20,17 +20,17 @@ pub(crate) struct Turn<'a, A, M> {
     pub(crate) memory: &'a mut M,
     pub(crate) streams: &'a Streams,
     pub(crate) services: &'a mut Services,
-    pub(crate) room: &'a mut Room,
+    pub(crate) budget: &'a mut MemoryBudget,
     pub(crate) telemetry: &'a mut Telemetry,
     /// The streams that waited and are settled now, in order.
-    pub(crate) settled: &'a mut VecDeque<(Waiter, Settled)>,
+    pub(crate) settled: &'a mut VecDeque<(Waiter, NotedVerdict)>,
     /// The calls to make, in order: to which service, by which leave, and what to ask.
     pub(crate) asked: &'a mut Vec<(u32, Permit, A)>,
 }
 
 /// What a filter makes of a stream.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub(crate) struct NotedVerdict {
     pub(crate) verdict: Verdict,
     /// What a log of requests should say of it, names and values. Of several filters the last that has something to say is heard.
     pub(crate) note: Option<Vec<(&'static str, String)>>,

@@ -5,13 +5,13 @@ use std::cell::Cell;
 /// Follows a wall clock. When that is set back, this goes on from where it was and keeps the difference. When it is set
 /// forward, this goes with it: that cannot be told from time that passed.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub struct MonotonicClock {
     last_ns: Cell<u64>,
     /// By how much the wall clock was set back, altogether.
     lost_ns: Cell<u64>,
 }
 
-impl Clock {
+impl MonotonicClock {
     /// Monotonic nanoseconds, given the wall clock's.
     pub fn monotonic_ns(&self, wall_ns: u64) -> u64 {
         let now_ns = wall_ns.saturating_add(self.lost_ns.get());
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn it_follows_and_never_runs_backwards() {
-        let clock = Clock::default();
+        let clock = MonotonicClock::default();
         let told = [100, 150, 20, 30, 30, 200, 0, 5].map(|wall_ns| clock.monotonic_ns(wall_ns));
         assert_eq!(told, [100, 150, 150, 160, 160, 330, 330, 335]);
         assert_eq!([u64::MAX, 7, 8].map(|wall_ns| clock.monotonic_ns(wall_ns)), [u64::MAX; 3]);

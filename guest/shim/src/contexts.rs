@@ -33,7 +33,7 @@ thread_local! {
 
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|id| Box::new(Root { id }));
-    proxy_wasm::set_http_context(|id, root| Box::new(Stream { id, root }));
+    proxy_wasm::set_http_context(|id, root| Box::new(StreamContext { id, root }));
 }}
 
 /// Answers to a Redis call, by the root context that made it. `status` 0: a reply of `size` bytes is there to be read.
@@ -77,19 +77,19 @@ impl Drop for Root {
     }
 }
 
-struct Stream {
+struct StreamContext {
     id: u32,
     root: u32,
 }
 
-impl Context for Stream {
+impl Context for StreamContext {
     fn on_done(&mut self) -> bool {
         with_filter(self.root, |filter| filter.on_done(self.id));
         true
     }
 }
 
-impl HttpContext for Stream {
+impl HttpContext for StreamContext {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         match with_filter(self.root, |filter| filter.on_request(self.id)) {
             // With the interface's version 0.2.1 this stops all of the request, its body too.
@@ -105,7 +105,7 @@ impl HttpContext for Stream {
 }
 
 /// For a gateway that deletes a stream without asking whether it is done.
-impl Drop for Stream {
+impl Drop for StreamContext {
     fn drop(&mut self) {
         with_filter(self.root, |filter| filter.on_done(self.id));
     }

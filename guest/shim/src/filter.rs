@@ -8,7 +8,7 @@ use std::cell::Cell;
 use slidegate_engine::{Edits, Effect, Engine, LogLevel, Response, Step, Verdict, grpc, redis::CallError, request::Requests};
 
 use crate::{
-    clock::Clock,
+    clock::MonotonicClock,
     gateway::{Gateway, Headers, Level},
     kept::KeptEdits,
     log,
@@ -42,7 +42,7 @@ pub struct Filter<G> {
     redis: Redis,
     /// In the order of the engine's metrics.
     statistics: Vec<Statistic>,
-    clock: Clock,
+    clock: MonotonicClock,
     plugin_id: Option<String>,
 }
 
@@ -65,7 +65,8 @@ impl<G: Gateway> Filter<G> {
         let redis = Redis::new(&gateway, &configuration.services);
         gateway.tick_each(TICK_MS);
         let statistics = engine.metrics().iter().map(|metric| statistics.of(&gateway, metric)).collect();
-        let mut filter = Filter { gateway, engine, kept: KeptEdits::default(), redis, statistics, clock: Clock::default(), plugin_id };
+        let mut filter =
+            Filter { gateway, engine, kept: KeptEdits::default(), redis, statistics, clock: MonotonicClock::default(), plugin_id };
         filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
         let now_ns = filter.now_ns();
         filter.flush(now_ns, None);

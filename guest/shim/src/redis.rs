@@ -29,14 +29,14 @@ pub struct Redis {
     /// The client of each of the engine's services.
     services: Vec<usize>,
     /// In the order sent, in which replies come too, but for those of several clients.
-    calls: VecDeque<Call>,
+    calls: VecDeque<SentCommand>,
     next_id: u64,
     lines: Vec<(Level, String)>,
 }
 
 /// A command on its way.
 #[derive(Debug)]
-struct Call {
+struct SentCommand {
     /// The gateway's name for it.
     token: u32,
     /// The engine's name for it, which stays when the token changes.
@@ -95,7 +95,7 @@ impl Redis {
         let token = sent.map_err(|_| CallError::Connect)?;
         let id = self.next_id;
         self.next_id += 1;
-        self.calls.push_back(Call { token, id, client: at, query, sent_ns: now_ns, again: false });
+        self.calls.push_back(SentCommand { token, id, client: at, query, sent_ns: now_ns, again: false });
         Ok(id)
     }
 
@@ -125,13 +125,13 @@ impl Redis {
 
     /// Redis refused to run the command for want of a password, so it cannot be charged twice: another plugin may have configured
     /// this cluster without ours.
-    fn send_again(&mut self, gateway: &impl Gateway, call: Call, now_ns: u64) -> bool {
+    fn send_again(&mut self, gateway: &impl Gateway, call: SentCommand, now_ns: u64) -> bool {
         let Some(client) = self.clients.get_mut(call.client) else { return false };
         if call.again || !client.renew(gateway, now_ns) {
             return false;
         }
         let Ok(token) = client.call(gateway, &call.query) else { return false };
-        self.calls.push_back(Call { token, again: true, sent_ns: now_ns, ..call });
+        self.calls.push_back(SentCommand { token, again: true, sent_ns: now_ns, ..call });
         true
     }
 

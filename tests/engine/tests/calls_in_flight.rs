@@ -455,7 +455,7 @@ fn floods() -> impl Strategy<Value = Scene> {
 const FLOOD_US: u64 = 30 * WINDOW_US;
 
 #[test]
-fn once_the_shortest_way_is_known_no_call_comes_too_early_and_none_too_late() {
+fn once_the_minimum_delay_is_known_no_call_comes_too_early_and_none_too_late() {
     let mut runner = TestRunner::new_with_rng(
         Config { cases: 300, failure_persistence: None, ..Config::default() },
         TestRng::deterministic_rng(RngAlgorithm::ChaCha),

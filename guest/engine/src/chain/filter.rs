@@ -6,13 +6,13 @@ use alloc::{collections::VecDeque, string::String, vec::Vec};
 use super::trial::{self, Trial};
 use crate::{
     limiter::{self, Limiter},
+    memory_budget::MemoryBudget,
     redis::{Command, Form, Reply, Service},
     request::RequestView,
-    room::Room,
-    store::{Ask, Ended, Permit, Store, failure::Cause},
+    store::{Ask, Ended, Permit, Store, failure::FailureCause},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
-    turn::{Settled, Turn},
+    turn::{NotedVerdict, Turn},
     window::script::Batch,
 };
 
@@ -48,15 +48,15 @@ pub(super) enum Answer {
 
 /// What the filters of a chain share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ChainState {
     pub(super) memory: limiter::Memory,
     pub(super) streams: Streams,
     /// What waits takes.
-    pub(super) room: Room,
+    pub(super) budget: MemoryBudget,
     pub(super) store: Store<Asked>,
     pub(super) telemetry: Telemetry,
     /// Streams that a filter has settled since the last poll, in order.
-    pub(super) settled: VecDeque<(Waiter, Settled)>,
+    pub(super) settled: VecDeque<(Waiter, NotedVerdict)>,
     /// What a limiter asks in its turn. Empty between turns, and kept so that no turn has to allocate it.
     asked: Vec<(u32, Permit, limiter::Question)>,
 }
@@ -70,9 +70,9 @@ impl Filter {
         at: usize,
         waiter: Waiter,
         request: &impl RequestView,
-        shared: &mut Shared,
+        shared: &mut ChainState,
         now_ns: u64,
-    ) -> Option<Settled> {
+    ) -> Option<NotedVerdict> {
         match self {
             Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_request(waiter, request, turn)),
             #[cfg(test)]
@@ -81,16 +81,16 @@ impl Filter {
     }
 
     /// A call of this filter is over.
-    pub(super) fn on_ended(&mut self, ended: Ended<Asked>, shared: &mut Shared, now_ns: u64) {
+    pub(super) fn on_ended(&mut self, ended: Ended<Asked>, shared: &mut ChainState, now_ns: u64) {
         let Ended { service, ask: Asked { filter, question }, result } = ended;
         match (self, question) {
             (Filter::Limiter(limiter), Question::Limiter(ask)) => {
-                let result = result.and_then(|answered| answered.and_then(Answer::batch).ok_or(Cause::BadReply));
+                let result = result.and_then(|answered| answered.and_then(Answer::batch).ok_or(FailureCause::BadReply));
                 shared.with_limiter(filter, now_ns, |turn| limiter.on_ended(Ended { service, ask, result }, turn));
             }
             #[cfg(test)]
             (Filter::Trial(trial), Question::Trial(ask)) => {
-                let result = result.and_then(|answered| answered.answer.reply().ok_or(Cause::BadReply));
+                let result = result.and_then(|answered| answered.answer.reply().ok_or(FailureCause::BadReply));
                 shared.with_trial(filter, now_ns, |turn| trial.on_ended(ask, result, turn));
             }
             #[cfg(test)]
@@ -158,14 +158,14 @@ impl Answer {
     }
 }
 
-// === impl Shared ===
+// === impl ChainState ===
 
-impl Shared {
+impl ChainState {
     pub(super) fn new(services: &[Service], telemetry: Telemetry) -> Self {
-        Shared {
+        ChainState {
             memory: limiter::Memory::default(),
             streams: Streams::default(),
-            room: Room::default(),
+            budget: MemoryBudget::default(),
             store: Store::new(services),
             telemetry,
             settled: VecDeque::new(),
@@ -175,8 +175,8 @@ impl Shared {
 
     /// Lets the limiter at this place take its turn, and queues what it asks.
     fn with_limiter<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut limiter::Turn<'_>) -> T) -> T {
-        let Shared { memory, streams, room, store, telemetry, settled, asked } = self;
-        let mut turn = Turn { now_ns, memory, streams, services: &mut store.services, room, telemetry, settled, asked };
+        let ChainState { memory, streams, budget, store, telemetry, settled, asked } = self;
+        let mut turn = Turn { now_ns, memory, streams, services: &mut store.services, budget, telemetry, settled, asked };
         let result = step(&mut turn);
         for (service, permit, question) in asked.drain(..) {
             store.ask(service, Asked { filter, question: Question::Limiter(question) }, permit);
@@ -186,10 +186,10 @@ impl Shared {
 
     #[cfg(test)]
     fn with_trial<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut trial::Turn<'_>) -> T) -> T {
-        let Shared { streams, room, store, telemetry, settled, .. } = self;
+        let ChainState { streams, budget, store, telemetry, settled, .. } = self;
         let mut asked = Vec::new();
         let mut turn =
-            Turn { now_ns, memory: &mut (), streams, services: &mut store.services, room, telemetry, settled, asked: &mut asked };
+            Turn { now_ns, memory: &mut (), streams, services: &mut store.services, budget, telemetry, settled, asked: &mut asked };
         let result = step(&mut turn);
         for (service, permit, question) in asked {
             store.ask(service, Asked { filter, question: Question::Trial(question) }, permit);

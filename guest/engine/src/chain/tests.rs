@@ -405,7 +405,7 @@ fn what_left_is_forgotten() {
 fn assert_idle(engine: &Engine) {
     let Engine { filters, shared, effects, .. } = engine;
     assert!(shared.streams.len() == 0 && shared.store.is_idle() && shared.settled.is_empty() && effects.is_empty());
-    assert!(shared.room.is_empty(), "{:?}", shared.room);
+    assert!(shared.budget.is_empty(), "{:?}", shared.budget);
     assert_eq!(filters.iter().map(flights).sum::<usize>(), 0);
 }
 

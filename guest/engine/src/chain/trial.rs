@@ -5,9 +5,9 @@ use alloc::{string::ToString, vec::Vec};
 use crate::{
     redis::{Command, Reply, Value},
     request::RequestView,
-    store::failure::Cause,
+    store::failure::FailureCause,
     streams::{WAITER_BYTES, Waiter},
-    turn::{self, Settled},
+    turn::{self, NotedVerdict},
     verdict::{Edits, HeaderEdit, Verdict},
 };
 
@@ -32,23 +32,23 @@ pub(super) struct Question {
 }
 
 impl Trial {
-    pub(super) fn on_request(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<Settled> {
+    pub(super) fn on_request(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<NotedVerdict> {
         let service = match self {
             Trial::Edits(edits) => return Some(pass(edits.clone())),
             Trial::Session { service } => *service,
         };
         let Some(session) = request.header("session") else { return Some(pass(Edits::default())) };
         let Ok(permit) = turn.services.permit(service, turn.now_ns, turn.telemetry) else { return Some(pass(Edits::default())) };
-        if !turn.room.fits(WAITER_BYTES) {
+        if !turn.budget.fits(WAITER_BYTES) {
             return Some(pass(Edits::default()));
         }
-        turn.room.take(WAITER_BYTES);
+        turn.budget.take(WAITER_BYTES);
         turn.asked.push((service, permit, Question { waiter, command: [b"GET".to_vec(), session].into() }));
         None
     }
 
-    pub(super) fn on_ended(&mut self, question: Question, result: Result<Reply, Cause>, turn: &mut Turn<'_>) {
-        turn.room.free(WAITER_BYTES);
+    pub(super) fn on_ended(&mut self, question: Question, result: Result<Reply, FailureCause>, turn: &mut Turn<'_>) {
+        turn.budget.free(WAITER_BYTES);
         let request = match result {
             Ok(Reply::Single(Value::Bulk(user))) => [HeaderEdit::Set("user".to_string(), user)].into(),
             _ => Vec::new(),
@@ -59,6 +59,6 @@ impl Trial {
     }
 }
 
-fn pass(edits: Edits) -> Settled {
-    Settled { verdict: Verdict::Pass(edits), note: None }
+fn pass(edits: Edits) -> NotedVerdict {
+    NotedVerdict { verdict: Verdict::Pass(edits), note: None }
 }

@@ -7,8 +7,8 @@ use super::{
     known_fields,
     reader::{Path, Reader, elements, emptiness},
     ruleset,
-    service::Services,
-    shared::Shared,
+    service::ServiceTable,
+    shared::SharedCounters,
 };
 use crate::rule::Ruleset;
 
@@ -20,8 +20,8 @@ pub(super) fn is_list(document: &Node) -> bool {
 }
 
 /// Reads a document; what could not be understood is reported and missing in the result.
-pub(super) fn read(reader: &mut Reader, services: &mut Services, document: &Node) -> Vec<Ruleset> {
-    let mut shared = Shared::default();
+pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &Node) -> Vec<Ruleset> {
+    let mut shared = SharedCounters::default();
     if !is_list(document) {
         let known: Vec<&str> = known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).chain(known_fields::CHAIN).collect();
         return vec![ruleset::read(reader, services, &mut shared, Path::Root, document, &known)];

@@ -35,7 +35,7 @@ const PSEUDO_HEADERS: [&str; 4] = [":authority", ":method", ":path", PATH_ONLY];
 const CREDENTIALS: [&str; 8] = ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SourceKind {
     Header,
     Param,
     Consumer,
@@ -43,16 +43,16 @@ enum Kind {
     Ip,
 }
 
-const KINDS: [(&str, Kind, bool); 9] = [
-    ("limit_by_header", Kind::Header, false),
-    ("limit_by_param", Kind::Param, false),
-    ("limit_by_consumer", Kind::Consumer, false),
-    ("limit_by_cookie", Kind::Cookie, false),
-    ("limit_by_per_header", Kind::Header, true),
-    ("limit_by_per_param", Kind::Param, true),
-    ("limit_by_per_consumer", Kind::Consumer, true),
-    ("limit_by_per_cookie", Kind::Cookie, true),
-    ("limit_by_per_ip", Kind::Ip, true),
+const KINDS: [(&str, SourceKind, bool); 9] = [
+    ("limit_by_header", SourceKind::Header, false),
+    ("limit_by_param", SourceKind::Param, false),
+    ("limit_by_consumer", SourceKind::Consumer, false),
+    ("limit_by_cookie", SourceKind::Cookie, false),
+    ("limit_by_per_header", SourceKind::Header, true),
+    ("limit_by_per_param", SourceKind::Param, true),
+    ("limit_by_per_consumer", SourceKind::Consumer, true),
+    ("limit_by_per_cookie", SourceKind::Cookie, true),
+    ("limit_by_per_ip", SourceKind::Ip, true),
 ];
 
 /// What the entries of `limit_keys` depend on; known even where the rest of `limit_by_*` is wrong.
@@ -71,7 +71,7 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> (Option<Keys>, O
     let Some((field, kind, per)) = chosen(reader, fields) else { return (None, None) };
     let limit_by = limit_by(reader, fields, field, kind, per);
     let counted = limit_by.as_ref().map_or(unchanged as fn(&[u8]) -> Vec<u8>, |limit_by| counted(&limit_by.source));
-    (Some(Keys { per, addresses: kind == Kind::Ip, counted }), limit_by)
+    (Some(Keys { per, addresses: kind == SourceKind::Ip, counted }), limit_by)
 }
 
 fn counted(source: &Source) -> fn(&[u8]) -> Vec<u8> {
@@ -118,31 +118,31 @@ pub(super) fn take(reader: &mut Reader, fields: &Fields<'_>) -> Option<Take> {
     reader.choice(path, node, &[("first", Take::First), ("last", Take::Last), ("all", Take::All), ("refuse", Take::Refuse)])
 }
 
-fn limit_by(reader: &mut Reader, fields: &Fields<'_>, field: &'static str, kind: Kind, per: bool) -> Option<LimitBy> {
-    if kind != Kind::Ip {
+fn limit_by(reader: &mut Reader, fields: &Fields<'_>, field: &'static str, kind: SourceKind, per: bool) -> Option<LimitBy> {
+    if kind != SourceKind::Ip {
         for name in IP_FIELDS.into_iter().filter(|name| fields.get(name).is_some()) {
             reader.error(fields.at(name), format_args!("stands beside `{field}`: expected only beside `limit_by_per_ip`"));
         }
     }
     let (path, node) = fields.get(field)?;
-    if kind == Kind::Consumer {
+    if kind == SourceKind::Consumer {
         return Some(LimitBy { per, source: Source::Consumer, key_name: CONSUMER.to_string() });
     }
     let key_name = reader.text(path, node)?;
     let source = match kind {
-        Kind::Header => Source::Header(header_name(reader, path, node, &key_name)?),
-        Kind::Cookie => Source::Cookie(cookie_name(reader, path, node, &key_name)?),
-        Kind::Ip => Source::Ip(client_ip(reader, fields, path, node, &key_name)?),
-        Kind::Param | Kind::Consumer => Source::Param(key_name.clone()),
+        SourceKind::Header => Source::Header(header_name(reader, path, node, &key_name)?),
+        SourceKind::Cookie => Source::Cookie(cookie_name(reader, path, node, &key_name)?),
+        SourceKind::Ip => Source::Ip(client_ip(reader, fields, path, node, &key_name)?),
+        SourceKind::Param | SourceKind::Consumer => Source::Param(key_name.clone()),
     };
     Some(LimitBy { per, source, key_name })
 }
 
 /// The one that is set. A consumer's is by being there, the others by a name: empty is unset, as in stock.
-fn chosen(reader: &mut Reader, fields: &Fields<'_>) -> Option<(&'static str, Kind, bool)> {
-    let is_set = |name: &str, kind: Kind| match fields.get(name) {
+fn chosen(reader: &mut Reader, fields: &Fields<'_>) -> Option<(&'static str, SourceKind, bool)> {
+    let is_set = |name: &str, kind: SourceKind| match fields.get(name) {
         None => false,
-        Some(_) if kind == Kind::Consumer => true,
+        Some(_) if kind == SourceKind::Consumer => true,
         Some((_, Node::Null)) => false,
         Some((_, Node::Text(text))) => !text.is_empty(),
         Some(_) => true,

@@ -16,7 +16,7 @@ use super::{
     limit_by, limit_keys,
     reader::{Fields, Path, Reader, elements, emptiness, flag, optional_flag, spelled, truth},
     refusal,
-    service::{self, Services},
+    service::{self, ServiceTable},
 };
 use crate::{
     key::limit_type,
@@ -30,7 +30,7 @@ const NEW_KEYS_MAX: u64 = 1_000_000;
 const NAME_MAX: usize = 64;
 
 /// Reads all fields, whichever of them fail.
-pub(super) fn read(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -> Option<Policy> {
+pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fields<'_>) -> Option<Policy> {
     let rule_name = rule_name(reader, fields);
     let precision = Precision::read(reader, fields).unwrap_or(Precision::ByLimit);
     let (global, global_name) = global(reader, fields, precision);

@@ -7,8 +7,8 @@ use super::{
     known_fields, policy,
     reader::{Fields, Path, Reader, elements},
     scope,
-    service::Services,
-    shared::Shared,
+    service::ServiceTable,
+    shared::SharedCounters,
 };
 use crate::rule::{Policy, Ruleset, Scope};
 
@@ -19,8 +19,8 @@ const LIMITER: [&str; 3] = ["rule_name", "global_threshold", "rule_items"];
 /// result.
 pub(super) fn read(
     reader: &mut Reader,
-    services: &mut Services,
-    shared: &mut Shared,
+    services: &mut ServiceTable,
+    shared: &mut SharedCounters,
     path: Path<'_>,
     document: &Node,
     known: &[&str],
@@ -40,7 +40,7 @@ pub(super) fn read(
 }
 
 /// The top level's own policy. It is a configuration like the others and gives them nothing.
-fn fallback(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -> Option<Policy> {
+fn fallback(reader: &mut Reader, services: &mut ServiceTable, fields: &Fields<'_>) -> Option<Policy> {
     let has_rules = fields.get("_rules_").is_some_and(|(path, node)| elements(&path, node).next().is_some());
     let has_own = fields.names().any(|name| !known_fields::DOCUMENT.contains(&name));
     let is_limiter = fields.names().any(|name| LIMITER.contains(&name));
@@ -57,7 +57,7 @@ fn fallback(reader: &mut Reader, services: &mut Services, fields: &Fields<'_>) -
     policy::read(reader, services, fields)
 }
 
-fn scoped(reader: &mut Reader, services: &mut Services, shared: &mut Shared, fields: &Fields<'_>) -> Vec<(Scope, Policy)> {
+fn scoped(reader: &mut Reader, services: &mut ServiceTable, shared: &mut SharedCounters, fields: &Fields<'_>) -> Vec<(Scope, Policy)> {
     let Some((path, node)) = fields.get("_rules_") else { return Vec::new() };
     let known: Vec<&str> = known_fields::SCOPE.into_iter().chain(known_fields::POLICY).collect();
     let rule = |(path, node)| {

@@ -22,12 +22,12 @@ const DATABASE_MAX: u32 = i32::MAX as u32;
 
 /// The services of a configuration, each once, in the order of their indices.
 #[derive(Default)]
-pub(super) struct Services {
+pub(super) struct ServiceTable {
     list: Vec<Service>,
     indices: BTreeMap<Service, u32>,
 }
 
-impl Services {
+impl ServiceTable {
     fn index(&mut self, service: Service) -> u32 {
         let next = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
         let index = *self.indices.entry(service.clone()).or_insert(next);
@@ -43,7 +43,7 @@ impl Services {
 }
 
 /// Reads a `redis` block and returns its service's index.
-pub(super) fn read(reader: &mut Reader, services: &mut Services, path: Path<'_>, node: &Node) -> Option<u32> {
+pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, path: Path<'_>, node: &Node) -> Option<u32> {
     if !matches!(node, Node::Object(_)) {
         // Not with its value: a URL has the password in it.
         reader.error(path, format!("expected an object with `service_name`, got {}", node.kind()));

@@ -22,20 +22,20 @@ type Counter = (Option<u32>, String, bool, &'static str, String, Option<String>,
 
 /// Counters by what makes them the same.
 #[derive(Default)]
-pub(super) struct Shared {
-    counters: BTreeMap<Counter, Met>,
+pub(super) struct SharedCounters {
+    counters: BTreeMap<Counter, FirstUse>,
     /// Which filter is read.
     filter: usize,
 }
 
 /// Where a counter was met first, and under which limits.
-struct Met {
+struct FirstUse {
     filter: usize,
     place: String,
     limits: BTreeSet<u64>,
 }
 
-impl Shared {
+impl SharedCounters {
     /// What is noted from now on is of the next filter.
     pub(super) fn begin_filter(&mut self) {
         self.filter += 1;
@@ -71,7 +71,7 @@ impl Shared {
                 (policy.redis, policy.rule_name.clone(), together, kind, String::from(key_name), name.map(String::from), window_us);
             let place = format!("{path}");
             let Some(met) = self.counters.get(&counter) else {
-                self.counters.insert(counter, Met { filter: self.filter, place, limits });
+                self.counters.insert(counter, FirstUse { filter: self.filter, place, limits });
                 continue;
             };
             if met.place == place {

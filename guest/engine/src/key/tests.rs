@@ -20,13 +20,13 @@ fn item(key_name: &str) -> RuleItem {
     }
 }
 
-fn of_item(rule_name: &str, together: bool, item: &RuleItem, bucket: Bucket<'_>) -> String {
+fn of_item(rule_name: &str, together: bool, item: &RuleItem, partition: Partition<'_>) -> String {
     let prefix = Prefix::of_item(rule_name, together, item);
-    String::from_utf8_lossy(&prefix.stem_of(&bucket, item.hash.as_ref()).key(60_000_000)).into_owned()
+    String::from_utf8_lossy(&prefix.stem_of(&partition, item.hash.as_ref()).key(60_000_000)).into_owned()
 }
 
 fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> String {
-    of_item(rule_name, together, &item(key_name), Bucket::Value(value.to_vec()))
+    of_item(rule_name, together, &item(key_name), Partition::Value(value.to_vec()))
 }
 
 fn global(rule_name: &str, together: bool, name: Option<&str>, window_us: u64) -> String {
@@ -40,15 +40,21 @@ fn keys_shared_with_other_gateways_are_spelt_like_this() {
     assert_eq!(global("orders", false, None, 1_000_000), "slidegate:{orders:global_threshold}:1");
     assert_eq!(global("orders", true, None, 86_400_000_000), "slidegate:{orders}:global_threshold:86400");
     let named = RuleItem { name: Some("a:b".into()), ..item("sid") };
-    assert_eq!(of_item("orders", false, &named, Bucket::Value(b"a1".to_vec())), "slidegate:{orders:limit_by_per_cookie/a%3Ab:sid:a1}:60");
+    assert_eq!(
+        of_item("orders", false, &named, Partition::Value(b"a1".to_vec())),
+        "slidegate:{orders:limit_by_per_cookie/a%3Ab:sid:a1}:60"
+    );
     assert_eq!(global("orders", false, Some("all"), 1_000_000), "slidegate:{orders:global_threshold/all}:1");
     let hashed = RuleItem { hash: Some(ValueHash::new(b"k", &Codes::default())), ..item("sid") };
     let code = ValueHash::new(b"k", &Codes::default()).code(b"a1");
-    let key = of_item("orders", false, &hashed, Bucket::Value(b"a1".to_vec()));
+    let key = of_item("orders", false, &hashed, Partition::Value(b"a1".to_vec()));
     assert_eq!(key, format!("slidegate:{{orders:limit_by_per_cookie:sid:%hmac:{code:032x}}}:60"));
-    assert_eq!(of_item("orders", false, &hashed, Bucket::Value(vec![b'a'; 9_000])).len(), key.len());
-    assert_eq!(of_item("orders", false, &item("sid"), Bucket::Missing), "slidegate:{orders:limit_by_per_cookie:sid:%missing}:60");
-    assert_eq!(of_item("orders", false, &item("sid"), Bucket::Together("*")), "slidegate:{orders:limit_by_per_cookie:sid:%together:*}:60");
+    assert_eq!(of_item("orders", false, &hashed, Partition::Value(vec![b'a'; 9_000])).len(), key.len());
+    assert_eq!(of_item("orders", false, &item("sid"), Partition::Missing), "slidegate:{orders:limit_by_per_cookie:sid:%missing}:60");
+    assert_eq!(
+        of_item("orders", false, &item("sid"), Partition::Together("*")),
+        "slidegate:{orders:limit_by_per_cookie:sid:%together:*}:60"
+    );
 }
 
 #[test]
@@ -59,8 +65,8 @@ fn no_text_from_outside_can_pass_for_structure() {
     );
     assert_ne!(spelt("r", false, "a", b"b:c"), spelt("r", false, "a:b", b"c"));
     assert_eq!(spelt("}", true, "c", b"v"), "slidegate:{%7D}:limit_by_per_cookie:c:v:60");
-    for (value, bucket) in [(&b"%missing"[..], Bucket::Missing), (b"%together:*", Bucket::Together("*"))] {
-        assert_ne!(spelt("r", false, "c", value), of_item("r", false, &item("c"), bucket));
+    for (value, partition) in [(&b"%missing"[..], Partition::Missing), (b"%together:*", Partition::Together("*"))] {
+        assert_ne!(spelt("r", false, "c", value), of_item("r", false, &item("c"), partition));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Single flight: calls on their way to Redis, and the requests that wait for them.
+//! Single flight (request coalescing): calls on their way to Redis, and the requests that wait for them.
 //!
 //! One call per question is in flight: requests that ask the same meanwhile wait behind it, and go together as the next call, in
 //! the order they came. So a request waits for two calls at most, the one before its own and its own, and neither for ever: a call without an
@@ -12,10 +12,10 @@ use super::{
     settled::{Decided, tally},
 };
 use crate::{
+    negative_cache::{Learnt, Lookup},
     plan::Plan,
-    refusals::{Known, Learnt},
     rule::{GLOBAL, Policy, owner_name},
-    store::{Answered, Ended, Permit, failure::Cause},
+    store::{Answered, Ended, Permit, failure::FailureCause},
     streams::{WAITER_BYTES, Waiter},
     telemetry::{Saved, Tally},
     window::{Decision, Retry, Standing, script::Batch},
@@ -31,7 +31,7 @@ impl Limiter {
             Ok(permit) => permit,
             Err(cause) => return Some(self.degrade(index, &plan, cause, turn).unwrap_or_else(Decided::passed)),
         };
-        turn.room.take(WAITER_BYTES);
+        turn.budget.take(WAITER_BYTES);
         let leads = !permit.is_probe && self.policy(index).is_some_and(|policy| policy.coalesce);
         let mut flight = leads.then(|| Rc::new(plan.question(service)));
         if let Some(open) = flight.as_ref().and_then(|flight| self.flights.get_mut(flight)) {
@@ -51,13 +51,13 @@ impl Limiter {
     ///
     /// # Errors
     /// Why it may not be called.
-    fn may_call(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Result<Permit, Cause> {
+    fn may_call(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Result<Permit, FailureCause> {
         if !self.begins_few_keys(index, service, plan, turn) {
-            return Err(Cause::NewKeys);
+            return Err(FailureCause::NewKeys);
         }
-        if !turn.room.fits(call_bytes(plan) + WAITER_BYTES) {
+        if !turn.budget.fits(call_bytes(plan) + WAITER_BYTES) {
             turn.telemetry.overloaded(service, turn.now_ns);
-            return Err(Cause::Overloaded);
+            return Err(FailureCause::Overloaded);
         }
         turn.services.permit(service, turn.now_ns, turn.telemetry)
     }
@@ -83,7 +83,7 @@ impl Limiter {
 
     /// Makes a call, and with it its flight if it has one.
     fn start(&mut self, service: u32, permit: Permit, question: Question, turn: &mut Turn<'_>) {
-        turn.room.take(call_bytes(&question.plan));
+        turn.budget.take(call_bytes(&question.plan));
         if let Some(name) = &question.flight {
             let flight = Flight { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
             self.flights.insert(Rc::clone(name), Box::new(flight));
@@ -118,7 +118,7 @@ impl Limiter {
             let refused = batch.decision(batch.admitted, &call.plan.charges);
             let is_steady = self.is_steady(call.policy, &call.plan, &refused.standings);
             let learnt = Learnt { left_ns: *left_ns, answered_ns: turn.now_ns };
-            turn.memory.refusals.remember(service, &call.plan, &refused.standings, is_steady, learnt);
+            turn.memory.negative_cache.remember(service, &call.plan, &refused.standings, is_steady, learnt);
         }
         self.follow(service, call, turn);
     }
@@ -134,10 +134,10 @@ impl Limiter {
     }
 
     /// Redis did not say, to this call and to those who wait behind it: they would meet the same, later.
-    fn fail(&mut self, call: &Question, cause: Cause, turn: &mut Turn<'_>) {
+    fn fail(&mut self, call: &Question, cause: FailureCause, turn: &mut Turn<'_>) {
         free(call, turn);
         let behind = self.leave(call);
-        turn.room.free(behind.len() * WAITER_BYTES);
+        turn.budget.free(behind.len() * WAITER_BYTES);
         for waiter in call.waiters.iter().chain(&behind) {
             if turn.streams.waits(waiter)
                 && let Some(decided) = self.degrade(call.policy, &call.plan, cause, turn)
@@ -160,7 +160,7 @@ impl Limiter {
                 None => waiters.push(waiter),
             }
         }
-        turn.room.free((waited - waiters.len()) * WAITER_BYTES);
+        turn.budget.free((waited - waiters.len()) * WAITER_BYTES);
         if waiters.is_empty() {
             return;
         }
@@ -184,18 +184,18 @@ impl Limiter {
     /// Refuses a request that is known not to fit, if that is all the client is told, or if all is known that it is told.
     fn refuse_known(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Option<Decided> {
         let age_max_ns = self.remembers_ns(index)?;
-        let known = turn.memory.refusals.find(service, plan, age_max_ns, turn.now_ns);
+        let known = turn.memory.negative_cache.find(service, plan, age_max_ns, turn.now_ns);
         let decided = match known {
-            Known::Standings(standings) => {
+            Lookup::Standings(standings) => {
                 let decision = Decision { admitted: false, standings };
                 turn.telemetry.decided_by_rules(index, plan, &decision);
                 self.decider(index)?.settle(plan, &plan.charges, &decision)
             }
-            Known::Refused(at) if !self.policy(index)?.headers.tell_of_refusals() => {
+            Lookup::Refused(at) if !self.policy(index)?.headers.tell_of_refusals() => {
                 turn.telemetry.refused_by_rule(index, plan.owners.get(at).copied().unwrap_or(GLOBAL));
                 self.decider(index)?.refuse_silently()
             }
-            Known::Refused(_) | Known::Nothing => return None,
+            Lookup::Refused(_) | Lookup::Nothing => return None,
         };
         turn.telemetry.saved(service, Saved::KnownRefusal, 1);
         turn.telemetry.decided(index, Tally::Refused);
@@ -210,5 +210,5 @@ impl Limiter {
 
 /// Gives back the room that a call and those it asks for took.
 fn free(call: &Question, turn: &mut Turn<'_>) {
-    turn.room.free(call_bytes(&call.plan) + call.waiters.len() * WAITER_BYTES);
+    turn.budget.free(call_bytes(&call.plan) + call.waiters.len() * WAITER_BYTES);
 }

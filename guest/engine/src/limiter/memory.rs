@@ -2,13 +2,13 @@
 //! share their windows in memory as they do in Redis.
 
 use super::new_keys::NewKeys;
-use crate::{local::LocalWindows, refusals::KnownRefusals};
+use crate::{local::LocalWindows, negative_cache::NegativeCache};
 
 /// Windows, and what saves calls.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(super) windows: LocalWindows,
-    pub(super) refusals: KnownRefusals,
+    pub(super) negative_cache: NegativeCache,
     pub(super) new_keys: NewKeys,
 }
 
@@ -20,6 +20,6 @@ impl Memory {
 
     /// The clock of a service was set: when room appears there, it would say anew.
     pub(crate) fn forget(&mut self, service: u32) {
-        self.refusals.forget(service);
+        self.negative_cache.forget(service);
     }
 }

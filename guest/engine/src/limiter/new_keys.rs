@@ -14,17 +14,17 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// A rule: its policy, and the owner of its limits in the policy's plans.
 pub(super) type Rule = (usize, usize);
 
-/// In two generations, as known refusals are.
+/// In two generations, as the negative cache is.
 #[derive(Debug, Default)]
 pub(super) struct NewKeys {
     newer: BTreeSet<u64>,
     older: BTreeSet<u64>,
-    begun: BTreeMap<Rule, Begun>,
+    begun: BTreeMap<Rule, NewKeyCount>,
 }
 
 /// The keys that a rule began in a second.
 #[derive(Debug, Default)]
-struct Begun {
+struct NewKeyCount {
     second: u64,
     keys: u64,
 }
@@ -40,7 +40,7 @@ impl NewKeys {
             let begun = self.begun.entry(rule).or_default();
             let second = now_ns / SECOND_NS;
             if begun.second != second {
-                *begun = Begun { second, keys: 0 };
+                *begun = NewKeyCount { second, keys: 0 };
             }
             if begun.keys >= per_second {
                 return false;

@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use crate::{header::Told, store::failure::Cause};
+use crate::{header::Told, store::failure::FailureCause};
 
 /// Of a request that was refused, or that was decided on without the Redis that should have been asked.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub(super) struct Note {
     /// The limit that its headers speak of.
     pub(super) told: Option<Told>,
     /// Which failure mode decided, and why.
-    pub(super) degraded: Option<(&'static str, Cause)>,
+    pub(super) degraded: Option<(&'static str, FailureCause)>,
 }
 
 impl Note {

@@ -2,10 +2,10 @@
 
 use alloc::{borrow::Cow, vec::Vec};
 
-use super::{choice::Value, client_ip::trim};
+use super::{choice::RequestValue, client_ip::trim};
 
 /// The value as it is counted, with the scheme as `Bearer` and one space behind it, and as it is written.
-pub(crate) fn credentials(written: &[u8]) -> Value<'_> {
+pub(crate) fn credentials(written: &[u8]) -> RequestValue<'_> {
     let end = written.iter().position(|byte| matches!(byte, b' ' | b'\t'));
     let Some((scheme, rest)) = end.and_then(|end| written.split_at_checked(end)) else {
         return Cow::Borrowed(written).into();
@@ -23,7 +23,7 @@ pub(crate) fn credentials(written: &[u8]) -> Value<'_> {
     if text == written {
         return Cow::Borrowed(written).into();
     }
-    Value { text: Cow::Owned(text), written: Some(Cow::Borrowed(written)) }
+    RequestValue { text: Cow::Owned(text), written: Some(Cow::Borrowed(written)) }
 }
 
 /// The Base64 that stands for the same bytes to servers that pass over what is none of it, as those of PHP, Python and Node do:

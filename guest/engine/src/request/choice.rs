@@ -20,7 +20,7 @@ pub enum Take {
 
 /// A value as rules look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Value<'a> {
+pub(crate) struct RequestValue<'a> {
     /// What is counted: one text, however the client spelt it.
     pub(crate) text: Cow<'a, [u8]>,
     /// The spelling of the client, where that is another one: keys and patterns may be written like it.
@@ -30,7 +30,7 @@ pub(crate) struct Value<'a> {
 /// The values that a rule goes by, no two alike.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice<'a> {
-    pub(crate) values: Vec<Value<'a>>,
+    pub(crate) values: Vec<RequestValue<'a>>,
     /// There are more than the rule puts up with.
     pub(crate) is_refused: bool,
 }
@@ -43,18 +43,18 @@ pub(crate) struct Chooser<'a> {
     choice: Choice<'a>,
 }
 
-// === impl Value ===
+// === impl RequestValue ===
 
-impl<'a> From<Cow<'a, [u8]>> for Value<'a> {
+impl<'a> From<Cow<'a, [u8]>> for RequestValue<'a> {
     fn from(text: Cow<'a, [u8]>) -> Self {
-        Value { text, written: None }
+        RequestValue { text, written: None }
     }
 }
 
 // === impl Choice ===
 
-impl<'a> From<Value<'a>> for Choice<'a> {
-    fn from(value: Value<'a>) -> Self {
+impl<'a> From<RequestValue<'a>> for Choice<'a> {
+    fn from(value: RequestValue<'a>) -> Self {
         Choice { values: Vec::from([value]), is_refused: false }
     }
 }
@@ -86,7 +86,7 @@ impl<'a> Choice<'a> {
         self.values.iter().all(|value| value.text.is_empty())
     }
 
-    fn keep(&mut self, value: Value<'a>) {
+    fn keep(&mut self, value: RequestValue<'a>) {
         if self.values.iter().any(|kept| kept.text == value.text) {
             return;
         }
@@ -105,7 +105,7 @@ impl<'a> Chooser<'a> {
         Chooser { take, seen: 0, choice: Choice::default() }
     }
 
-    pub(crate) fn offer(&mut self, value: Value<'a>) {
+    pub(crate) fn offer(&mut self, value: RequestValue<'a>) {
         self.seen += 1;
         let values = &mut self.choice.values;
         let replaces = match self.take {
@@ -168,7 +168,7 @@ mod tests {
     fn values_are_bounded() {
         let mut chooser = Chooser::new(Take::All);
         for number in 0..1_000_u32 {
-            chooser.offer(Value { text: Cow::Owned(number.to_be_bytes().to_vec()), written: None });
+            chooser.offer(RequestValue { text: Cow::Owned(number.to_be_bytes().to_vec()), written: None });
         }
         let choice = chooser.choice();
         assert_eq!((choice.values.len(), choice.is_refused), (VALUES_MAX, true));

@@ -3,7 +3,7 @@
 use alloc::{borrow::Cow, vec::Vec};
 
 use super::{
-    choice::{Choice, Chooser, Take, Value},
+    choice::{Choice, Chooser, RequestValue, Take},
     query::{self, cut, percent_decoded},
 };
 
@@ -99,14 +99,14 @@ fn is_alike(key: &[u8], name: &str) -> bool {
 }
 
 /// A cookie's value as it is counted, and as it is written.
-pub(crate) fn cookie_value(written: &[u8]) -> Value<'_> {
+pub(crate) fn cookie_value(written: &[u8]) -> RequestValue<'_> {
     let text = match written {
         [b'"', inner @ .., b'"'] => unquoted(inner),
         _ => Cow::Borrowed(written),
     };
     let text = if text.contains(&b'%') { Cow::Owned(percent_decoded(&text, |byte| byte)) } else { text };
     let written = (*text != *written).then_some(Cow::Borrowed(written));
-    Value { text, written }
+    RequestValue { text, written }
 }
 
 /// What is between quotes, with `\"` and `\113` resolved as Python does.

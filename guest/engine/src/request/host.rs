@@ -2,27 +2,27 @@
 
 use alloc::{borrow::Cow, vec::Vec};
 
-use super::choice::Value;
+use super::choice::RequestValue;
 
 /// The host as it is counted: in lower case, without port and without a dot at its end, since none of them makes it another one to
 /// servers. What is written is the same with the port.
-pub(crate) fn host(written: &[u8]) -> Value<'_> {
+pub(crate) fn host(written: &[u8]) -> RequestValue<'_> {
     let (name, port) = written.split_at_checked(name_length(written)).unwrap_or((written, &[]));
     let mut text = name.to_ascii_lowercase();
     while text.ends_with(b".") {
         text.pop();
     }
     if port.len() <= 1 {
-        return Value { text: Cow::Owned(text), written: None };
+        return RequestValue { text: Cow::Owned(text), written: None };
     }
     let mut written: Vec<u8> = text.clone();
     written.extend_from_slice(port);
-    Value { text: Cow::Owned(text), written: Some(Cow::Owned(written)) }
+    RequestValue { text: Cow::Owned(text), written: Some(Cow::Owned(written)) }
 }
 
 /// A key as hosts are looked up: its port is a part of it.
 pub(crate) fn host_key(key: &[u8]) -> Vec<u8> {
-    let Value { text, written } = host(key);
+    let RequestValue { text, written } = host(key);
     written.unwrap_or(text).into_owned()
 }
 

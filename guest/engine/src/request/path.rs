@@ -3,22 +3,22 @@
 use alloc::{borrow::Cow, vec, vec::Vec};
 
 use super::{
-    choice::Value,
+    choice::RequestValue,
     query::{cut, hex},
 };
 
 /// The path as it is counted: as `path_only`, without the parameters of its segments (`;a=1`) and a slash at its end, which many
 /// servers do not look at. What is written is the path with them.
-pub(crate) fn counted_path(target: &[u8]) -> Value<'_> {
+pub(crate) fn counted_path(target: &[u8]) -> RequestValue<'_> {
     let written = path_only(target);
     let mut text = without_dots(&without_parameters(&written));
     if text.len() > 1 && text.ends_with(b"/") {
         text.pop();
     }
     if !written.starts_with(b"/") || text == written {
-        return Value { text: Cow::Owned(written), written: None };
+        return RequestValue { text: Cow::Owned(written), written: None };
     }
-    Value { text: Cow::Owned(text), written: Some(Cow::Owned(written)) }
+    RequestValue { text: Cow::Owned(text), written: Some(Cow::Owned(written)) }
 }
 
 /// Without what stands between a semicolon, escaped or not, and the end of its segment.

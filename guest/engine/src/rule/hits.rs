@@ -4,7 +4,7 @@ use alloc::{borrow::Cow, vec, vec::Vec};
 use core::net::IpAddr;
 
 use super::{ClientIp, KeyEntry, KeyIndex, Limit, LimitKeys, OnMissing, Policy, RuleItem, RuleMatch, Source, Take, Trust};
-use crate::request::{self, Choice, Chooser, RequestView, Value};
+use crate::request::{self, Choice, Chooser, RequestValue, RequestView};
 
 /// The header that authentication plugins leave the consumer's name in.
 pub(crate) const CONSUMER: &str = "x-mse-consumer";
@@ -30,14 +30,14 @@ pub struct Hit<'a> {
     /// Its place in `rule_items`.
     pub at: usize,
     /// What is counted.
-    pub bucket: Bucket<'a>,
+    pub partition: Partition<'a>,
     /// The limits on that, all enforced.
     pub limits: &'a [Limit],
 }
 
 /// Which requests count together.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Bucket<'a> {
+pub enum Partition<'a> {
     /// Those with this value: bytes as received, or an address or network as text.
     Value(Vec<u8>),
     /// All that meet the entry with this key (`together`).
@@ -89,7 +89,7 @@ impl Policy {
     ///
     /// Beside that, the places of the items that would refuse the request for what it lacks or has too often, and only try.
     pub fn hits(&self, request: &impl RequestView) -> (Met<'_>, Vec<usize>) {
-        let mut facts = Facts::new(request);
+        let mut facts = RequestFacts::new(request);
         let mut hits = Vec::new();
         let mut spared = Vec::new();
         for (at, item) in self.items.iter().enumerate() {
@@ -107,7 +107,7 @@ impl Policy {
 
     /// What each item has to do with a request, as [`Policy::hits`] goes by it.
     pub(crate) fn outcomes(&self, request: &impl RequestView) -> Vec<ItemOutcome> {
-        let mut facts = Facts::new(request);
+        let mut facts = RequestFacts::new(request);
         let mut outcomes = Vec::with_capacity(self.items.len());
         let mut is_decided = false;
         for (at, item) in self.items.iter().enumerate() {
@@ -136,7 +136,7 @@ impl Policy {
     }
 }
 
-fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut Facts<'_, 'a, impl RequestView>) -> Meeting<'a> {
+fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut RequestFacts<'_, 'a, impl RequestView>) -> Meeting<'a> {
     let take = item.take;
     let choice = match &item.limit_by.source {
         Source::Ip(client) => return meet_address(at, item, client, facts.client(client)),
@@ -192,14 +192,14 @@ fn missing(at: usize, item: &RuleItem) -> Meeting<'_> {
     match (item.on_missing, item.keys.of_missing()) {
         (OnMissing::Refuse, _) => Meeting::Refused,
         (OnMissing::Count, Some(entry)) if entry.unlimited => Meeting::Unlimited,
-        (OnMissing::Count, Some(entry)) => Meeting::Limits(vec![Hit { item, at, bucket: Bucket::Missing, limits: &entry.limits }]),
+        (OnMissing::Count, Some(entry)) => Meeting::Limits(vec![Hit { item, at, partition: Partition::Missing, limits: &entry.limits }]),
         (OnMissing::Count, None) | (OnMissing::Pass, _) => Meeting::Missing,
     }
 }
 
 fn hit<'a>(at: usize, item: &'a RuleItem, entry: &'a KeyEntry, value: impl FnOnce() -> Vec<u8>) -> Hit<'a> {
-    let bucket = if entry.together { Bucket::Together(&entry.key) } else { Bucket::Value(value()) };
-    Hit { item, at, bucket, limits: &entry.limits }
+    let partition = if entry.together { Partition::Together(&entry.key) } else { Partition::Value(value()) };
+    Hit { item, at, partition, limits: &entry.limits }
 }
 
 impl LimitKeys {
@@ -212,7 +212,7 @@ impl LimitKeys {
     }
 
     /// The first entry that is this value, in either spelling, or a pattern found in it.
-    fn of_value(&self, value: &Value<'_>) -> Option<&KeyEntry> {
+    fn of_value(&self, value: &RequestValue<'_>) -> Option<&KeyEntry> {
         let written = value.written.as_deref().and_then(|written| self.position(written));
         self.entries.get(written.into_iter().chain(self.position(&value.text)).min()?)
     }
@@ -241,7 +241,7 @@ impl LimitKeys {
 }
 
 /// What has been read of a request: several items often look at one header, and each look may cost a host call.
-struct Facts<'r, 'a, View> {
+struct RequestFacts<'r, 'a, View> {
     request: &'r View,
     path: Option<Vec<u8>>,
     /// By names that the rules own.
@@ -250,9 +250,9 @@ struct Facts<'r, 'a, View> {
     lists: Vec<(&'a str, Vec<Vec<u8>>)>,
 }
 
-impl<'r, 'a, View: RequestView> Facts<'r, 'a, View> {
+impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
     fn new(request: &'r View) -> Self {
-        Facts { request, path: None, headers: Vec::new(), lists: Vec::new() }
+        RequestFacts { request, path: None, headers: Vec::new(), lists: Vec::new() }
     }
 
     fn path(&mut self) -> &[u8] {
@@ -270,7 +270,7 @@ impl<'r, 'a, View: RequestView> Facts<'r, 'a, View> {
     }
 
     /// The values of a header that a rule goes by, without white space around them, which not every server takes for a part of them.
-    fn header_choice<'s>(&'s mut self, name: &'a str, take: Take, value: impl Fn(&'s [u8]) -> Value<'s>) -> Choice<'s> {
+    fn header_choice<'s>(&'s mut self, name: &'a str, take: Take, value: impl Fn(&'s [u8]) -> RequestValue<'s>) -> Choice<'s> {
         let mut chooser = Chooser::new(take);
         // Most requests have one field that is not empty: then one host call does.
         if take == Take::First && self.header(name).is_none_or(|first| !request::trim(first).is_empty()) {

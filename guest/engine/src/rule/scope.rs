@@ -10,7 +10,7 @@ impl Ruleset {
     /// The policy for a request and its position: the first scoped one that matches, else the fallback, whose position is
     /// the number of scoped ones. `None` if nothing applies. A request without a host has an empty one: leaving it out frees nobody.
     pub fn policy_for(&self, request: &impl RequestView) -> Option<(usize, &Policy)> {
-        let place = Place { request, authority: OnceCell::new(), route: OnceCell::new(), service: OnceCell::new() };
+        let place = RequestTarget { request, authority: OnceCell::new(), route: OnceCell::new(), service: OnceCell::new() };
         let scoped = self.scoped.iter().enumerate().find(|(_, (scope, _))| place.is_in(scope));
         match (scoped, &self.fallback) {
             (Some((position, (_, policy))), _) => Some((position, policy)),
@@ -31,14 +31,14 @@ impl Ruleset {
 }
 
 /// Where a request is going. What costs a host call is asked for when a scope needs it, and once.
-struct Place<'a, View> {
+struct RequestTarget<'a, View> {
     request: &'a View,
     authority: OnceCell<Vec<u8>>,
     route: OnceCell<String>,
     service: OnceCell<String>,
 }
 
-impl<View: RequestView> Place<'_, View> {
+impl<View: RequestView> RequestTarget<'_, View> {
     fn is_in(&self, scope: &Scope) -> bool {
         match scope {
             Scope::Route(routes) => self.is_route(routes),

@@ -7,7 +7,7 @@ use crate::redis::CallError;
 
 /// Why a decision could not be had from Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum FailureCause {
     /// It cannot be reached, or the connection broke.
     Connect,
     /// It did not answer in time.
@@ -45,66 +45,66 @@ pub(crate) enum Cause {
 }
 
 /// By the code that an error begins with.
-const CODES: [(&str, Cause); 17] = [
-    ("NOAUTH", Cause::Auth),
-    ("WRONGPASS", Cause::Auth),
-    ("NOPERM", Cause::Auth),
-    ("LOADING", Cause::Loading),
-    ("READONLY", Cause::ReadOnly),
-    ("MASTERDOWN", Cause::MasterDown),
-    ("OOM", Cause::OutOfMemory),
-    ("MISCONF", Cause::Misconf),
-    ("NOREPLICAS", Cause::NoReplicas),
-    ("BUSY", Cause::Busy),
-    ("UNKILLABLE", Cause::Busy),
-    ("WRONGTYPE", Cause::WrongType),
-    ("MOVED", Cause::ClusterRedirect),
-    ("ASK", Cause::ClusterRedirect),
-    ("CLUSTERDOWN", Cause::ClusterRedirect),
-    ("CROSSSLOT", Cause::ClusterRedirect),
-    ("TRYAGAIN", Cause::ClusterRedirect),
+const CODES: [(&str, FailureCause); 17] = [
+    ("NOAUTH", FailureCause::Auth),
+    ("WRONGPASS", FailureCause::Auth),
+    ("NOPERM", FailureCause::Auth),
+    ("LOADING", FailureCause::Loading),
+    ("READONLY", FailureCause::ReadOnly),
+    ("MASTERDOWN", FailureCause::MasterDown),
+    ("OOM", FailureCause::OutOfMemory),
+    ("MISCONF", FailureCause::Misconf),
+    ("NOREPLICAS", FailureCause::NoReplicas),
+    ("BUSY", FailureCause::Busy),
+    ("UNKILLABLE", FailureCause::Busy),
+    ("WRONGTYPE", FailureCause::WrongType),
+    ("MOVED", FailureCause::ClusterRedirect),
+    ("ASK", FailureCause::ClusterRedirect),
+    ("CLUSTERDOWN", FailureCause::ClusterRedirect),
+    ("CROSSSLOT", FailureCause::ClusterRedirect),
+    ("TRYAGAIN", FailureCause::ClusterRedirect),
 ];
 
 /// By what an error says somewhere, in small letters, where its code is only `ERR`: what a script meets, older servers say so behind its name and line.
-const PHRASES: [(&str, Cause); 14] = [
-    ("max number of clients", Cause::MaxClients),
-    ("max clients", Cause::MaxClients),
-    ("unknown command", Cause::UnknownCommand),
-    ("unknown redis command", Cause::UnknownCommand),
-    ("unknown subcommand", Cause::UnknownCommand),
-    ("unsupported command", Cause::UnknownCommand),
-    ("can't run this command", Cause::Auth),
-    ("no permissions", Cause::Auth),
-    ("without any password configured", Cause::Auth),
-    ("unauthenticated", Cause::Auth),
-    ("script killed", Cause::Busy),
-    ("cross slot", Cause::ClusterRedirect),
-    ("maxmemory", Cause::OutOfMemory),
-    ("read only replica", Cause::ReadOnly),
+const PHRASES: [(&str, FailureCause); 14] = [
+    ("max number of clients", FailureCause::MaxClients),
+    ("max clients", FailureCause::MaxClients),
+    ("unknown command", FailureCause::UnknownCommand),
+    ("unknown redis command", FailureCause::UnknownCommand),
+    ("unknown subcommand", FailureCause::UnknownCommand),
+    ("unsupported command", FailureCause::UnknownCommand),
+    ("can't run this command", FailureCause::Auth),
+    ("no permissions", FailureCause::Auth),
+    ("without any password configured", FailureCause::Auth),
+    ("unauthenticated", FailureCause::Auth),
+    ("script killed", FailureCause::Busy),
+    ("cross slot", FailureCause::ClusterRedirect),
+    ("maxmemory", FailureCause::OutOfMemory),
+    ("read only replica", FailureCause::ReadOnly),
 ];
 
-impl Cause {
+impl FailureCause {
     /// Those that a call can fail of.
-    pub(crate) const OF_CALLS: [Cause; 15] = [
-        Cause::Connect,
-        Cause::Timeout,
-        Cause::Auth,
-        Cause::Loading,
-        Cause::ReadOnly,
-        Cause::MasterDown,
-        Cause::OutOfMemory,
-        Cause::Misconf,
-        Cause::NoReplicas,
-        Cause::Busy,
-        Cause::MaxClients,
-        Cause::UnknownCommand,
-        Cause::WrongType,
-        Cause::ClusterRedirect,
-        Cause::BadReply,
+    pub(crate) const OF_CALLS: [FailureCause; 15] = [
+        FailureCause::Connect,
+        FailureCause::Timeout,
+        FailureCause::Auth,
+        FailureCause::Loading,
+        FailureCause::ReadOnly,
+        FailureCause::MasterDown,
+        FailureCause::OutOfMemory,
+        FailureCause::Misconf,
+        FailureCause::NoReplicas,
+        FailureCause::Busy,
+        FailureCause::MaxClients,
+        FailureCause::UnknownCommand,
+        FailureCause::WrongType,
+        FailureCause::ClusterRedirect,
+        FailureCause::BadReply,
     ];
 
     /// Of an error reply.
-    pub(crate) fn of_error(text: &str) -> Cause {
+    pub(crate) fn of_error(text: &str) -> FailureCause {
         let code = text.split_ascii_whitespace().next().unwrap_or_default();
         if let Some((_, cause)) = CODES.iter().find(|(each, _)| *each == code) {
             return *cause;
@@ -129,9 +129,9 @@ impl Cause {
             "attempt to get length",
         ];
         if text.contains("user_script") && stumbled.iter().any(|phrase| small.contains(phrase)) {
-            return Cause::WrongType;
+            return FailureCause::WrongType;
         }
-        Cause::BadReply
+        FailureCause::BadReply
     }
 }
 
@@ -143,37 +143,37 @@ pub(crate) fn sayable(text: &str) -> String {
     if end < text.len() { String::from(shown) + " ..." } else { String::from(shown) }
 }
 
-impl From<CallError> for Cause {
+impl From<CallError> for FailureCause {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Connect | CallError::Disconnected | CallError::UnknownService => Cause::Connect,
-            CallError::Timeout => Cause::Timeout,
-            CallError::Protocol => Cause::BadReply,
-            CallError::Refused => Cause::UnknownCommand,
+            CallError::Connect | CallError::Disconnected | CallError::UnknownService => FailureCause::Connect,
+            CallError::Timeout => FailureCause::Timeout,
+            CallError::Protocol => FailureCause::BadReply,
+            CallError::Refused => FailureCause::UnknownCommand,
         }
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Cause::Connect => "connect",
-            Cause::Timeout => "timeout",
-            Cause::Auth => "auth",
-            Cause::Loading => "loading",
-            Cause::ReadOnly => "read_only",
-            Cause::MasterDown => "master_down",
-            Cause::OutOfMemory => "out_of_memory",
-            Cause::Misconf => "misconf",
-            Cause::NoReplicas => "no_replicas",
-            Cause::Busy => "busy",
-            Cause::MaxClients => "max_clients",
-            Cause::UnknownCommand => "unknown_command",
-            Cause::WrongType => "wrong_type",
-            Cause::ClusterRedirect => "cluster_redirect",
-            Cause::BadReply => "bad_reply",
-            Cause::Overloaded => "overloaded",
-            Cause::NewKeys => "new_keys",
+            FailureCause::Connect => "connect",
+            FailureCause::Timeout => "timeout",
+            FailureCause::Auth => "auth",
+            FailureCause::Loading => "loading",
+            FailureCause::ReadOnly => "read_only",
+            FailureCause::MasterDown => "master_down",
+            FailureCause::OutOfMemory => "out_of_memory",
+            FailureCause::Misconf => "misconf",
+            FailureCause::NoReplicas => "no_replicas",
+            FailureCause::Busy => "busy",
+            FailureCause::MaxClients => "max_clients",
+            FailureCause::UnknownCommand => "unknown_command",
+            FailureCause::WrongType => "wrong_type",
+            FailureCause::ClusterRedirect => "cluster_redirect",
+            FailureCause::BadReply => "bad_reply",
+            FailureCause::Overloaded => "overloaded",
+            FailureCause::NewKeys => "new_keys",
         })
     }
 }
@@ -221,7 +221,7 @@ mod tests {
             ("ERR value is not an integer or out of range, key slidegate:{r:unknown command}", "bad_reply"),
             ("", "bad_reply"),
         ] {
-            assert_eq!(Cause::of_error(text).to_string(), cause, "{text}");
+            assert_eq!(FailureCause::of_error(text).to_string(), cause, "{text}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::kinds::{ItemTally, MetricKind, Saved, Tally};
 use crate::{
     config::Config,
     rule::{GLOBAL, Policy, owner_name},
-    store::failure::Cause,
+    store::failure::FailureCause,
 };
 
 /// A metric that a configuration has.
@@ -29,36 +29,38 @@ pub struct Metric {
 }
 
 /// A metric's kind, name and help.
-type Kind = (MetricKind, &'static str, &'static str);
+type MetricDescription = (MetricKind, &'static str, &'static str);
 
-const DECISIONS: Kind = (
+const DECISIONS: MetricDescription = (
     MetricKind::Counter,
     "slidegate_decisions_total",
     "Requests that Redis, or without it this process, decided on, by rule name and decision",
 );
-const DEGRADED: Kind =
+const DEGRADED: MetricDescription =
     (MetricKind::Counter, "slidegate_degraded_decisions_total", "Requests that the failure mode decided on, by rule name and mode");
-const ITEM_DECISIONS: Kind = (
+const ITEM_DECISIONS: MetricDescription = (
     MetricKind::Counter,
     "slidegate_item_decisions_total",
     "Requests by the rule items that had a part in the decision, and whether an item had room",
 );
-const DECISION_DURATION: Kind = (
+const DECISION_DURATION: MetricDescription = (
     MetricKind::Histogram,
     "slidegate_decision_duration_seconds",
     "How long requests waited for the decision, by rule name; those decided without waiting are not counted",
 );
-const CALLS: Kind = (MetricKind::Counter, "slidegate_redis_calls_total", "Calls made to Redis, by service");
-const FAILURES: Kind = (MetricKind::Counter, "slidegate_redis_failures_total", "Calls to Redis that failed, by service and cause");
-const SAVED: Kind = (
+const CALLS: MetricDescription = (MetricKind::Counter, "slidegate_redis_calls_total", "Calls made to Redis, by service");
+const FAILURES: MetricDescription =
+    (MetricKind::Counter, "slidegate_redis_failures_total", "Calls to Redis that failed, by service and cause");
+const SAVED: MetricDescription = (
     MetricKind::Counter,
     "slidegate_redis_calls_saved_total",
     "Requests decided on without a call to Redis of their own, by service and reason",
 );
-const OPENED: Kind = (MetricKind::Counter, "slidegate_redis_breaker_opened_total", "How often the circuit breaker opened, by service");
-const OPEN: Kind =
+const OPENED: MetricDescription =
+    (MetricKind::Counter, "slidegate_redis_breaker_opened_total", "How often the circuit breaker opened, by service");
+const OPEN: MetricDescription =
     (MetricKind::Gauge, "slidegate_redis_breaker_open", "In how many filter instances the circuit breaker is open, by service");
-const CALL_DURATION: Kind = (
+const CALL_DURATION: MetricDescription = (
     MetricKind::Histogram,
     "slidegate_redis_call_duration_seconds",
     "From a call to Redis until its answer, or until it was given up, by service",
@@ -70,8 +72,8 @@ pub(super) const METRICS_MAX: usize = 20_000;
 /// Longer label values are cut, and end with a digest of the whole; hosts have limits of their own.
 const LABEL_BYTES_MAX: usize = 200;
 
-/// Those of a service: its calls, their duration, the breaker's two; its failures by cause; the calls saved.
-const SERVICE_METRICS: usize = 4 + Cause::OF_CALLS.len() + Saved::ALL.len();
+/// Those of a service: its calls, their duration, the circuit breaker's two; its failures by cause; the calls saved.
+const SERVICE_METRICS: usize = 4 + FailureCause::OF_CALLS.len() + Saved::ALL.len();
 
 /// All metrics of a configuration.
 #[derive(Debug)]
@@ -150,12 +152,12 @@ impl Metrics {
         Some(self.calls(service)? + 3)
     }
 
-    pub(super) fn failures(&self, service: u32, cause: Cause) -> Option<usize> {
-        Some(self.calls(service)? + 4 + position(&Cause::OF_CALLS, cause))
+    pub(super) fn failures(&self, service: u32, cause: FailureCause) -> Option<usize> {
+        Some(self.calls(service)? + 4 + position(&FailureCause::OF_CALLS, cause))
     }
 
     pub(super) fn saved(&self, service: u32, saved: Saved) -> Option<usize> {
-        Some(self.calls(service)? + 4 + Cause::OF_CALLS.len() + position(&Saved::ALL, saved))
+        Some(self.calls(service)? + 4 + FailureCause::OF_CALLS.len() + position(&Saved::ALL, saved))
     }
 
     /// Adds some that stand together, if there is room; returns where they begin.
@@ -195,12 +197,12 @@ fn of_service(name: &str) -> Vec<Metric> {
     let of =
         |kind, label: Option<(&'static str, String)>| metric(kind, core::iter::once(("service", self::label(name))).chain(label).collect());
     let alone = [CALLS, CALL_DURATION, OPENED, OPEN].map(|kind| of(kind, None));
-    let failures = Cause::OF_CALLS.iter().map(|cause| of(FAILURES, Some(("cause", cause.to_string()))));
+    let failures = FailureCause::OF_CALLS.iter().map(|cause| of(FAILURES, Some(("cause", cause.to_string()))));
     let savings = Saved::ALL.iter().map(|saved| of(SAVED, Some(("by", saved.to_string()))));
     alone.into_iter().chain(failures).chain(savings).collect()
 }
 
-fn metric((kind, name, help): Kind, labels: Vec<(&'static str, String)>) -> Metric {
+fn metric((kind, name, help): MetricDescription, labels: Vec<(&'static str, String)>) -> Metric {
     Metric { kind, name, help, labels }
 }
 
@@ -265,7 +267,7 @@ mod tests {
             }
             assert_eq!(spelt(&metrics, metrics.decision_duration(policy)), of("slidegate_decision_duration_seconds{}"));
         }
-        for cause in Cause::OF_CALLS {
+        for cause in FailureCause::OF_CALLS {
             let name = format!("slidegate_redis_failures_total{{service=redis.static,cause={cause}}}");
             assert_eq!(spelt(&metrics, metrics.failures(0, cause)), name);
         }

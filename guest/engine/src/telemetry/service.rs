@@ -5,7 +5,7 @@ use alloc::{format, string::String};
 use super::kinds::LogLevel;
 use crate::{
     redis::Service,
-    store::{breaker::FAILURES_MAX, failure::Cause},
+    store::{circuit_breaker::FAILURES_MAX, failure::FailureCause},
 };
 
 /// So many changes of a service are told in [`CHANGES_NS`]; what it is then is told with the next change after.
@@ -22,7 +22,7 @@ pub(super) type Line = (LogLevel, String);
 pub(super) struct ServiceLines {
     name: String,
     /// What is wrong with it, as last said in a line.
-    ailing: Option<Cause>,
+    ailing: Option<FailureCause>,
     /// How many lines were said since then.
     changes: u32,
     since_ns: u64,
@@ -40,7 +40,7 @@ impl ServiceLines {
     }
 
     /// A call failed. Says so if the service was well, or ailed of something else.
-    pub(super) fn failed(&mut self, cause: Cause, detail: &str, now_ns: u64) -> Option<Line> {
+    pub(super) fn failed(&mut self, cause: FailureCause, detail: &str, now_ns: u64) -> Option<Line> {
         self.failed_ns = now_ns;
         if self.ailing == Some(cause) || !self.may_say(now_ns) {
             return None;
@@ -51,7 +51,7 @@ impl ServiceLines {
     }
 
     /// So many calls failed in a row that no more are made but to probe.
-    pub(super) fn opened(&mut self, cause: Cause, now_ns: u64) -> Option<Line> {
+    pub(super) fn opened(&mut self, cause: FailureCause, now_ns: u64) -> Option<Line> {
         self.may_say(now_ns).then(|| {
             let line = format!("Redis {} failed {FAILURES_MAX} times in a row ({cause}): it is only probed until it answers", self.name);
             (LogLevel::Warn, line)

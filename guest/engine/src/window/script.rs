@@ -63,12 +63,12 @@ pub struct Batch {
     /// Redis' clock when it decided, in microseconds.
     pub now_us: u64,
     /// Each limit, in the order asked.
-    pub limits: Vec<Room>,
+    pub limits: Vec<BatchLimit>,
 }
 
 /// One limit around a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct BatchLimit {
     /// What was left of the limit before the batch.
     pub room: u64,
     /// Microseconds until the oldest cost leaves, after the batch; 0 if nothing is in use.
@@ -84,7 +84,7 @@ impl Batch {
     /// after the last, which was not asked for. `charges` are those that the batch was asked for with.
     pub fn decision(&self, index: u64, charges: &[Charge]) -> Decision {
         let admitted = index < self.admitted;
-        let standing = |(limit, charge): (&Room, &Charge)| {
+        let standing = |(limit, charge): (&BatchLimit, &Charge)| {
             let fits = limit.room / charge.cost.max(1);
             let charged = if admitted { index.saturating_add(1) } else { self.admitted };
             let remaining = limit.room - charged.min(fits) * charge.cost;
@@ -101,7 +101,8 @@ impl Batch {
 
     /// Whether one more request is known not to fit, right after those that were asked for.
     pub fn is_full(&self, units: u64, charges: &[Charge]) -> bool {
-        let takes_the_last = |(limit, charge): (&Room, &Charge)| charge.enforced && limit.room == self.admitted.saturating_mul(charge.cost);
+        let takes_the_last =
+            |(limit, charge): (&BatchLimit, &Charge)| charge.enforced && limit.room == self.admitted.saturating_mul(charge.cost);
         self.admitted < units || self.limits.iter().zip(charges).any(takes_the_last)
     }
 }
@@ -118,14 +119,14 @@ pub fn batch(reply: &Reply, charges: &[Charge], units: u64) -> Option<Batch> {
 }
 
 /// Nothing lasts longer than a window and a slot, whatever Redis says.
-fn room([room, reset, retry]: &[[u8; 8]; 3], charge: &Charge) -> Option<Room> {
+fn room([room, reset, retry]: &[[u8; 8]; 3], charge: &Charge) -> Option<BatchLimit> {
     let longest_us = charge.window_us.saturating_add(charge.slot_us.max(1));
     let retry = match whole(retry)? {
         0 => Retry::Fits,
         -1 => Retry::Never,
         us => Retry::After(u64::try_from(us).ok()?.min(longest_us)),
     };
-    Some(Room { room: count(room)?, reset_us: count(reset)?.min(longest_us), retry })
+    Some(BatchLimit { room: count(room)?, reset_us: count(reset)?.min(longest_us), retry })
 }
 
 fn count(bytes: &[u8; 8]) -> Option<u64> {
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_reply_of_another_shape_is_no_answer() {
-        let room = |room, reset_us, retry| Room { room, reset_us, retry };
+        let room = |room, reset_us, retry| BatchLimit { room, reset_us, retry };
         let one = Charge { limit: 9, window_us: 90, slot_us: 1, cost: 1, enforced: true };
         let right = [4.0, 77.0, 3.0, 10.0, -1.0, 0.0, 9.0, 7.0];
         let limits = vec![room(3, 10, Retry::Never), room(0, 9, Retry::After(7))];
@@ -192,7 +193,7 @@ mod tests {
         for (window_us, slot_us, most) in [(9_000, 1, 9_001), (9_000, 0, 9_001), (9_000, 9_000, 18_000), (u64::MAX, 5, 86_400_000_000)] {
             let charge = Charge { limit: 9, window_us, slot_us, cost: 1, enforced: true };
             let answer = batch(&doubles(&[0.0, 1.0, 0.0, day, day]), &[charge], 1).unwrap();
-            assert_eq!(answer.limits, [Room { room: 0, reset_us: most, retry: Retry::After(most) }]);
+            assert_eq!(answer.limits, [BatchLimit { room: 0, reset_us: most, retry: Retry::After(most) }]);
         }
     }
 

@@ -1,7 +1,7 @@
-//! Fewer calls than requests: known refusals, one call per key in flight, and the breaker.
+//! Fewer calls than requests: the negative cache, single flight, and the circuit breaker.
 
 use super::*;
-use crate::store::breaker::FAILURES_MAX;
+use crate::store::circuit_breaker::FAILURES_MAX;
 
 /// Dispatches what is queued; returns for how many requests each call asks, and with which command.
 fn asked(engine: &mut Engine, first: u64, now_ns: u64) -> Vec<String> {
@@ -198,7 +198,7 @@ fn a_known_refusal_costs_no_call_until_room_appears() {
 }
 
 #[test]
-fn a_known_refusal_ends_when_a_call_by_the_shortest_way_finds_room() {
+fn a_known_refusal_ends_when_a_call_with_the_minimum_delay_finds_room() {
     let mut engine = engine(json!({}));
     engine.on_request(1, &request(), 0);
     asked(&mut engine, 100, 10 * MS);

@@ -229,7 +229,7 @@ fn the_breaker_of_a_redis_is_one_for_all_filters() {
             }
         }
     }
-    assert_eq!(calls, crate::store::breaker::FAILURES_MAX, "of both filters together");
+    assert_eq!(calls, crate::store::circuit_breaker::FAILURES_MAX, "of both filters together");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn the_breakers_gauge_says_whether_it_is_open() {
         engine.on_reply(1, reply, now_ns);
         values(engine, "slidegate_redis_breaker_open")
     };
-    for _ in 1..crate::store::breaker::FAILURES_MAX {
+    for _ in 1..crate::store::circuit_breaker::FAILURES_MAX {
         assert_eq!(ask(&mut engine, 0, Err(CallError::Connect)), [""; 0]);
     }
     assert_eq!(ask(&mut engine, 0, Err(CallError::Connect)), ["slidegate_redis_breaker_open redis.static 1"]);
@@ -48,7 +48,7 @@ fn a_key_of_the_wrong_type_shuts_an_open_breaker() {
     for _ in 0..100 {
         assert_eq!(ask(&mut engine, 0, wrong()), Step::Wait, "Redis is well");
     }
-    for _ in 0..crate::store::breaker::FAILURES_MAX {
+    for _ in 0..crate::store::circuit_breaker::FAILURES_MAX {
         ask(&mut engine, 1_000 * MS, Err(CallError::Connect));
     }
     assert_eq!(ask(&mut engine, 1_000 * MS, admitted(1)), Step::Pass(Edits::default()), "it is open");

@@ -67,12 +67,12 @@ fn with_headers(headers: &[(&'static str, &[u8])]) -> Sample {
 fn hits(items: Vec<RuleItem>, rule_match: RuleMatch, request: &Sample) -> Vec<(usize, u64, Vec<u8>)> {
     let policy = Policy { rule_match, ..policy(items) };
     let of = |item| policy.items.iter().position(|known| core::ptr::eq(known, item)).unwrap();
-    let value = |bucket| match bucket {
-        Bucket::Value(value) => value,
+    let value = |partition| match partition {
+        Partition::Value(value) => value,
         other => panic!("{other:?}"),
     };
     match policy.hits(request).0 {
-        Met::Limits(hits) => hits.into_iter().map(|hit| (of(hit.item), hit.limits[0].limit, value(hit.bucket))).collect(),
+        Met::Limits(hits) => hits.into_iter().map(|hit| (of(hit.item), hit.limits[0].limit, value(hit.partition))).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -233,7 +233,7 @@ fn a_missing_value_passes_is_refused_or_counts() {
         assert!(refused(missing(OnMissing::Refuse, &["*"]), request));
         let counts = policy(vec![missing(OnMissing::Count, &["a", "*"])]);
         let Met::Limits(hits) = counts.hits(request).0 else { panic!("it counts") };
-        assert_eq!((hits[0].limits[0].limit, &hits[0].bucket), (1, &Bucket::Missing));
+        assert_eq!((hits[0].limits[0].limit, &hits[0].partition), (1, &Partition::Missing));
         let dry = RuleItem { dry_run: true, ..missing(OnMissing::Refuse, &["a"]) };
         assert!(matches!(policy(vec![dry]).hits(request), (Met::Limits(hits), spared) if hits.is_empty() && spared == [0]));
     }
@@ -268,7 +268,7 @@ fn together_and_unlimited() {
     let peer = Sample { source: Some("10.1.2.3:4"), ..with_headers(&[("h", b"a")]) };
     let shared = policy(vec![with(client(None, Trust::Leftmost, 64), &["10.0.0.0/8"], |entry| entry.together = true)]);
     let Met::Limits(hits) = shared.hits(&peer).0 else { panic!("it counts") };
-    assert_eq!(hits[0].bucket, Bucket::Together("10.0.0.0/8"));
+    assert_eq!(hits[0].partition, Partition::Together("10.0.0.0/8"));
     for item in [
         with(client(None, Trust::Leftmost, 64), &["10.0.0.0/8", "0.0.0.0/0"], |entry| entry.unlimited = true),
         with(header("h"), &["a", "*"], |entry| entry.unlimited = true),

@@ -1,8 +1,8 @@
-//! Refusals that are known to hold still, so that Redis need not be asked.
+//! A negative cache: refusals that are known to hold still, so that Redis need not be asked.
 //!
 //! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is remembered
-//! by the limit that refused and by the cost that did not fit. It holds until a call that is sent then finds room, if it takes the shortest
-//! way: see [`crate::store`].
+//! by the limit that refused and by the cost that did not fit. It holds until a call that is sent then finds room, if it reaches Redis with the
+//! minimum delay: see [`crate::store`].
 //!
 //! What is told from memory is what Redis would tell. The very limit and cost that refused have the same wait still. Of a lower limit, or a
 //! greater cost, it is only known that they refuse, not for how long; and so of a request that meets other limits too.
@@ -25,9 +25,9 @@ const BYTES_MAX: usize = 2_000_000;
 /// What a refusal takes beside its key and its plan.
 const REFUSAL_BYTES: usize = 192;
 
-/// What is known of a request.
+/// What a look into the cache finds of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum Lookup {
     /// It is refused, and this is where all its limits stand, as Redis would say.
     Standings(Vec<Standing>),
     /// The limit at this place of its plan refuses it; Redis has to say when it would not, and where the others stand.
@@ -36,12 +36,12 @@ pub(crate) enum Known {
     Nothing,
 }
 
-/// What is known of keys that refused, each in the service that keeps it.
+/// The negative cache: what is known of keys that refused, each in the service that keeps it.
 ///
 /// In two generations: what is learnt or used goes to the newer; when that holds half of what may be remembered, the older is
 /// forgotten and the newer takes its place. So what was not used for longest goes first, and no order has to be kept.
 #[derive(Debug, Default)]
-pub(crate) struct KnownRefusals {
+pub(crate) struct NegativeCache {
     newer: Generation,
     older: Generation,
 }
@@ -49,7 +49,7 @@ pub(crate) struct KnownRefusals {
 #[derive(Debug, Default)]
 struct Generation {
     /// By service, then by key.
-    services: BTreeMap<u32, BTreeMap<Name, Box<Refusal>>>,
+    services: BTreeMap<u32, BTreeMap<Name, Box<NegativeEntry>>>,
     refusals: usize,
     /// What it has taken, roughly.
     bytes: usize,
@@ -58,14 +58,14 @@ struct Generation {
 /// When a refusal was learnt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Learnt {
-    /// When a call would have left that took the shortest way and met this refusal: from then on it counts how long nothing fits.
+    /// When a call would have left that had the minimum delay and met this refusal: from then on it counts how long nothing fits.
     pub(crate) left_ns: u64,
     /// When Redis had answered: from then on clients count.
     pub(crate) answered_ns: u64,
 }
 
 #[derive(Debug)]
-struct Refusal {
+struct NegativeEntry {
     /// What did not fit, under which limit: policies may count the same key under several.
     cost: u64,
     limit: u64,
@@ -77,7 +77,7 @@ struct Refusal {
     whole: Option<(Rc<Plan>, Vec<Standing>)>,
 }
 
-impl KnownRefusals {
+impl NegativeCache {
     /// Remembers which limits refused a request of this plan. `is_steady`: as long as they refuse, nobody charges the plan's other limits.
     pub(crate) fn remember(&mut self, service: u32, plan: &Rc<Plan>, standings: &[Standing], is_steady: bool, learnt: Learnt) {
         for ((key, charge), standing) in plan.keys.iter().zip(&plan.charges).zip(standings) {
@@ -91,13 +91,13 @@ impl KnownRefusals {
                 // No longer than a window, whatever Redis' clock did.
                 let wait_us = wait_us.min(window_us.saturating_add(slot_us));
                 let whole = (is_steady && standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
-                self.insert(service, Sought::new(key), Box::new(Refusal { cost, limit, learnt, wait_us, never, whole }));
+                self.insert(service, Sought::new(key), Box::new(NegativeEntry { cost, limit, learnt, wait_us, never, whole }));
             }
         }
     }
 
     /// What is known of a request of this plan by answers that are no older than `age_max_ns`.
-    pub(crate) fn find(&mut self, service: u32, plan: &Plan, age_max_ns: u64, now_ns: u64) -> Known {
+    pub(crate) fn find(&mut self, service: u32, plan: &Plan, age_max_ns: u64, now_ns: u64) -> Lookup {
         let (mut standings, mut refused) = (Vec::new(), None);
         for (at, (key, charge)) in plan.keys.iter().zip(&plan.charges).enumerate().filter(|(_, (_, charge))| charge.enforced) {
             let Some(refusal) = self.of(service, key, now_ns) else { continue };
@@ -105,7 +105,7 @@ impl KnownRefusals {
                 continue;
             }
             if let Some(all) = refusal.all(plan, now_ns) {
-                return Known::Standings(all);
+                return Lookup::Standings(all);
             }
             if (refusal.cost, refusal.limit) == (charge.cost, charge.limit) {
                 standings.push(refusal.standing(now_ns));
@@ -113,9 +113,9 @@ impl KnownRefusals {
             refused = refused.or(Some(at));
         }
         match refused {
-            Some(_) if standings.len() == plan.keys.len() => Known::Standings(standings),
-            Some(at) => Known::Refused(at),
-            None => Known::Nothing,
+            Some(_) if standings.len() == plan.keys.len() => Lookup::Standings(standings),
+            Some(at) => Lookup::Refused(at),
+            None => Lookup::Nothing,
         }
     }
 
@@ -126,7 +126,7 @@ impl KnownRefusals {
     }
 
     /// The refusal of a key, if it holds still.
-    fn of(&mut self, service: u32, key: &[u8], now_ns: u64) -> Option<&Refusal> {
+    fn of(&mut self, service: u32, key: &[u8], now_ns: u64) -> Option<&NegativeEntry> {
         if self.newer.refusals + self.older.refusals == 0 {
             return None;
         }
@@ -142,7 +142,7 @@ impl KnownRefusals {
         self.newer.of(service).get(&key as &dyn Named).map(Box::as_ref)
     }
 
-    fn insert(&mut self, service: u32, key: Sought<'_>, refusal: Box<Refusal>) {
+    fn insert(&mut self, service: u32, key: Sought<'_>, refusal: Box<NegativeEntry>) {
         let name = key.to_name();
         let bytes = name.len() + refusal.bytes();
         if self.newer.refusals >= REFUSALS_MAX / 2 || self.newer.bytes + bytes > BYTES_MAX / 2 {
@@ -156,11 +156,11 @@ impl KnownRefusals {
 }
 
 impl Generation {
-    fn of(&mut self, service: u32) -> &mut BTreeMap<Name, Box<Refusal>> {
+    fn of(&mut self, service: u32) -> &mut BTreeMap<Name, Box<NegativeEntry>> {
         self.services.entry(service).or_default()
     }
 
-    fn remove(&mut self, service: u32, key: Sought<'_>) -> Option<Box<Refusal>> {
+    fn remove(&mut self, service: u32, key: Sought<'_>) -> Option<Box<NegativeEntry>> {
         let removed = self.of(service).remove(&key as &dyn Named)?;
         self.refusals = self.refusals.saturating_sub(1);
         Some(removed)
@@ -172,7 +172,7 @@ impl Generation {
     }
 }
 
-impl Refusal {
+impl NegativeEntry {
     fn bytes(&self) -> usize {
         let of_limit = |key: &Vec<u8>| key.len() + REFUSAL_BYTES / 2;
         REFUSAL_BYTES + self.whole.iter().flat_map(|(plan, _)| &plan.keys).map(of_limit).sum::<usize>()
@@ -256,154 +256,154 @@ mod tests {
     }
 
     /// What is told of the only limit of a plan.
-    fn told(ms: u64) -> Known {
-        Known::Standings(vec![Standing { remaining: 0, reset_us: ms * 1_000, retry: Retry::After(ms * 1_000) }])
+    fn told(ms: u64) -> Lookup {
+        Lookup::Standings(vec![Standing { remaining: 0, reset_us: ms * 1_000, retry: Retry::After(ms * 1_000) }])
     }
 
     #[test]
     fn a_refusal_holds_from_when_its_call_left_until_room_appears() {
-        let mut refusals = KnownRefusals::default();
-        refusals.remember(0, &plan(&["a"], 1), &[refused(30)], true, Learnt { left_ns: 100 * MS, answered_ns: 110 * MS });
-        let mut find = |key: &str, ms: u64| refusals.find(0, &plan(&[key], 1), ANY_AGE, ms * MS);
+        let mut cache = NegativeCache::default();
+        cache.remember(0, &plan(&["a"], 1), &[refused(30)], true, Learnt { left_ns: 100 * MS, answered_ns: 110 * MS });
+        let mut find = |key: &str, ms: u64| cache.find(0, &plan(&[key], 1), ANY_AGE, ms * MS);
         assert_eq!(find("a", 110), told(30), "who comes then finds room");
         assert_eq!(find("a", 129), told(11));
-        assert_eq!(find("b", 110), Known::Nothing);
-        assert_eq!(find("a", 130), Known::Nothing, "Redis may have room from now on");
-        assert_eq!(find("a", 110), Known::Nothing, "and it is forgotten");
+        assert_eq!(find("b", 110), Lookup::Nothing);
+        assert_eq!(find("a", 130), Lookup::Nothing, "Redis may have room from now on");
+        assert_eq!(find("a", 110), Lookup::Nothing, "and it is forgotten");
     }
 
     #[test]
     fn a_key_refuses_in_the_service_that_said_so_and_in_no_other() {
-        let mut refusals = KnownRefusals::default();
+        let mut cache = NegativeCache::default();
         for service in [0, 7] {
-            refusals.remember(service, &plan(&["a"], 1), &[refused(30 + u64::from(service))], true, at(0));
+            cache.remember(service, &plan(&["a"], 1), &[refused(30 + u64::from(service))], true, at(0));
         }
-        assert_eq!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 0), told(30));
-        assert_eq!(refusals.find(7, &plan(&["a"], 1), ANY_AGE, 0), told(37));
+        assert_eq!(cache.find(0, &plan(&["a"], 1), ANY_AGE, 0), told(30));
+        assert_eq!(cache.find(7, &plan(&["a"], 1), ANY_AGE, 0), told(37));
         for other in [1, 6, 8, u32::MAX] {
-            assert_eq!(refusals.find(other, &plan(&["a"], 1), ANY_AGE, 0), Known::Nothing);
+            assert_eq!(cache.find(other, &plan(&["a"], 1), ANY_AGE, 0), Lookup::Nothing);
         }
     }
 
     #[test]
     fn what_a_service_said_is_forgotten_and_what_others_said_is_not() {
-        let mut refusals = KnownRefusals::default();
+        let mut cache = NegativeCache::default();
         let keys: Vec<_> = (0..REFUSALS_MAX).map(|key| format!("{key}")).collect();
         for (service, key) in (0..).map(|at| at % 2).zip(&keys) {
-            refusals.remember(service, &plan(&[key], 1), &[refused(30)], true, at(0));
+            cache.remember(service, &plan(&[key], 1), &[refused(30)], true, at(0));
         }
-        refusals.forget(0);
+        cache.forget(0);
         for (service, key) in (0..).map(|at| at % 2).zip(&keys) {
-            let known = if service == 0 { Known::Nothing } else { told(30) };
-            assert_eq!(refusals.find(service, &plan(&[key], 1), ANY_AGE, 0), known, "{key}");
+            let known = if service == 0 { Lookup::Nothing } else { told(30) };
+            assert_eq!(cache.find(service, &plan(&[key], 1), ANY_AGE, 0), known, "{key}");
         }
     }
 
     #[test]
     fn it_is_forgotten_by_who_wants_no_old_answers() {
-        let mut refusals = KnownRefusals::default();
-        refusals.remember(0, &plan(&["a"], 1), &[refused(30_000)], true, at(MS));
-        assert_eq!(refusals.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS), told(29_995));
-        assert_eq!(refusals.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS + 1), Known::Nothing);
-        assert_eq!(refusals.find(0, &plan(&["a"], 1), 6 * MS, 7 * MS), told(29_994), "another policy may be content with it");
+        let mut cache = NegativeCache::default();
+        cache.remember(0, &plan(&["a"], 1), &[refused(30_000)], true, at(MS));
+        assert_eq!(cache.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS), told(29_995));
+        assert_eq!(cache.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS + 1), Lookup::Nothing);
+        assert_eq!(cache.find(0, &plan(&["a"], 1), 6 * MS, 7 * MS), told(29_994), "another policy may be content with it");
     }
 
     #[test]
     fn of_a_lower_limit_or_a_greater_cost_the_wait_is_not_known() {
-        let mut refusals = KnownRefusals::default();
-        refusals.remember(0, &plan(&["a"], 5), &[refused(30)], true, at(0));
+        let mut cache = NegativeCache::default();
+        cache.remember(0, &plan(&["a"], 5), &[refused(30)], true, at(0));
         let mut find = |cost, limit| {
             let charge = Charge { limit, ..plan(&["a"], cost).charges[0] };
-            refusals.find(0, &changed(&["a"], charge), ANY_AGE, 0)
+            cache.find(0, &changed(&["a"], charge), ANY_AGE, 0)
         };
         assert_eq!(find(5, 10), told(30));
-        assert_eq!(find(4, 10), Known::Nothing, "it may fit");
-        assert_eq!(find(6, 10), Known::Refused(0));
-        assert_eq!(find(5, 9), Known::Refused(0));
-        assert_eq!(find(5, 11), Known::Nothing, "a greater limit may have room");
+        assert_eq!(find(4, 10), Lookup::Nothing, "it may fit");
+        assert_eq!(find(6, 10), Lookup::Refused(0));
+        assert_eq!(find(5, 9), Lookup::Refused(0));
+        assert_eq!(find(5, 11), Lookup::Nothing, "a greater limit may have room");
     }
 
     #[test]
     fn of_a_plan_with_other_limits_too_the_wait_is_known_only_if_nobody_charges_those() {
-        let mut refusals = KnownRefusals::default();
-        refusals.remember(0, &plan(&["all", "one"], 1), &[refused(30), fits()], true, at(0));
-        let mut find = |keys: &[&str], ms: u64| refusals.find(0, &plan(keys, 1), ANY_AGE, ms * MS);
-        assert_eq!(find(&["one"], 0), Known::Nothing, "it did not refuse");
-        assert_eq!(find(&["other", "all"], 0), Known::Refused(1), "nothing is known of the other");
+        let mut cache = NegativeCache::default();
+        cache.remember(0, &plan(&["all", "one"], 1), &[refused(30), fits()], true, at(0));
+        let mut find = |keys: &[&str], ms: u64| cache.find(0, &plan(keys, 1), ANY_AGE, ms * MS);
+        assert_eq!(find(&["one"], 0), Lookup::Nothing, "it did not refuse");
+        assert_eq!(find(&["other", "all"], 0), Lookup::Refused(1), "nothing is known of the other");
         assert_eq!(find(&["all"], 0), told(30));
         let later = |reset_us, retry| Standing { reset_us, retry, ..refused(0) };
         let same = vec![later(2_000, Retry::After(25_000)), Standing { reset_us: 2_000, ..fits() }];
-        assert_eq!(find(&["all", "one"], 5), Known::Standings(same));
-        assert_eq!(find(&["all", "one"], 7), Known::Refused(0), "there is more left of the second by now");
-        refusals.remember(0, &plan(&["all", "one"], 1), &[refused(30), fits()], false, at(0));
-        assert_eq!(refusals.find(0, &plan(&["all", "one"], 1), ANY_AGE, 0), Known::Refused(0), "somebody may have charged the second");
-        refusals.remember(0, &plan(&["one", "all"], 1), &[refused(40), fits()], false, at(0));
+        assert_eq!(find(&["all", "one"], 5), Lookup::Standings(same));
+        assert_eq!(find(&["all", "one"], 7), Lookup::Refused(0), "there is more left of the second by now");
+        cache.remember(0, &plan(&["all", "one"], 1), &[refused(30), fits()], false, at(0));
+        assert_eq!(cache.find(0, &plan(&["all", "one"], 1), ANY_AGE, 0), Lookup::Refused(0), "somebody may have charged the second");
+        cache.remember(0, &plan(&["one", "all"], 1), &[refused(40), fits()], false, at(0));
         let both = [40, 30].map(|ms| Standing { remaining: 0, ..refused(ms) });
-        let Known::Standings(known) = refusals.find(0, &plan(&["one", "all"], 1), ANY_AGE, 0) else { panic!("both refuse") };
+        let Lookup::Standings(known) = cache.find(0, &plan(&["one", "all"], 1), ANY_AGE, 0) else { panic!("both refuse") };
         assert_eq!(known.iter().map(|standing| standing.retry).collect::<Vec<_>>(), both.map(|standing| standing.retry));
     }
 
     #[test]
     fn a_limit_that_only_tries_neither_refuses_nor_is_remembered() {
         let dry = Rc::new(changed(&["a"], Charge { enforced: false, ..plan(&["a"], 1).charges[0] }));
-        let mut refusals = KnownRefusals::default();
-        refusals.remember(0, &dry, &[refused(30)], true, at(0));
-        assert_eq!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 0), Known::Nothing);
-        refusals.remember(0, &plan(&["a"], 1), &[refused(30)], true, at(0));
-        assert_eq!(refusals.find(0, &dry, ANY_AGE, 0), Known::Nothing);
+        let mut cache = NegativeCache::default();
+        cache.remember(0, &dry, &[refused(30)], true, at(0));
+        assert_eq!(cache.find(0, &plan(&["a"], 1), ANY_AGE, 0), Lookup::Nothing);
+        cache.remember(0, &plan(&["a"], 1), &[refused(30)], true, at(0));
+        assert_eq!(cache.find(0, &dry, ANY_AGE, 0), Lookup::Nothing);
     }
 
     #[test]
     fn a_cost_above_the_limit_is_refused_until_something_changes() {
-        let mut refusals = KnownRefusals::default();
+        let mut cache = NegativeCache::default();
         let never = Standing { remaining: 3, reset_us: 2_000, retry: Retry::Never };
-        refusals.remember(0, &plan(&["a"], 11), &[never], true, at(0));
+        cache.remember(0, &plan(&["a"], 11), &[never], true, at(0));
         let later = Standing { remaining: 0, reset_us: 1_000, retry: Retry::Never };
-        assert_eq!(refusals.find(0, &plan(&["a"], 11), ANY_AGE, MS), Known::Standings(vec![later]));
-        assert_eq!(refusals.find(0, &plan(&["a"], 11), ANY_AGE, 2 * MS), Known::Nothing);
+        assert_eq!(cache.find(0, &plan(&["a"], 11), ANY_AGE, MS), Lookup::Standings(vec![later]));
+        assert_eq!(cache.find(0, &plan(&["a"], 11), ANY_AGE, 2 * MS), Lookup::Nothing);
     }
 
-    fn held(refusals: &KnownRefusals) -> (usize, usize) {
-        let all = [&refusals.newer, &refusals.older].into_iter().flat_map(|generation| generation.services.values()).flatten();
+    fn held(cache: &NegativeCache) -> (usize, usize) {
+        let all = [&cache.newer, &cache.older].into_iter().flat_map(|generation| generation.services.values()).flatten();
         all.fold((0, 0), |(count, bytes), (key, refusal)| (count + 1, bytes + key.len() + refusal.bytes()))
     }
 
     #[test]
     fn their_number_is_bounded_and_what_was_used_last_is_kept() {
-        let mut refusals = KnownRefusals::default();
-        let is_known = |refusals: &mut KnownRefusals, number: usize| {
+        let mut cache = NegativeCache::default();
+        let is_known = |cache: &mut NegativeCache, number: usize| {
             let service = u32::try_from(number % 3).unwrap();
-            refusals.find(service, &plan(&[&format!("{number}")], 1), ANY_AGE, 0) == told(30)
+            cache.find(service, &plan(&[&format!("{number}")], 1), ANY_AGE, 0) == told(30)
         };
         for number in 0..10 * REFUSALS_MAX {
             let service = u32::try_from(number % 3).unwrap();
-            refusals.remember(service, &plan(&[&format!("{number}")], 1), &[refused(30)], true, at(0));
-            assert!(is_known(&mut refusals, 0), "used all the time, after {number}");
+            cache.remember(service, &plan(&[&format!("{number}")], 1), &[refused(30)], true, at(0));
+            assert!(is_known(&mut cache, 0), "used all the time, after {number}");
             if number % 1_000 == 0 {
-                assert!(held(&refusals).0 <= REFUSALS_MAX);
+                assert!(held(&cache).0 <= REFUSALS_MAX);
                 let recent = number.saturating_sub(REFUSALS_MAX / 2 - 100);
-                assert!(is_known(&mut refusals, recent), "{recent}, after {number}");
+                assert!(is_known(&mut cache, recent), "{recent}, after {number}");
             }
         }
-        assert!(!is_known(&mut refusals, 1), "not used for long");
+        assert!(!is_known(&mut cache, 1), "not used for long");
     }
 
     #[test]
     fn their_bytes_are_bounded_too() {
-        let mut refusals = KnownRefusals::default();
+        let mut cache = NegativeCache::default();
         for number in 0..10_000 {
             let long = format!("{number:0>4000}");
-            refusals.remember(number % 5, &plan(&[&long, "b", &long], 1), &[refused(30), fits(), fits()], true, at(0));
-            assert!(held(&refusals).1 <= BYTES_MAX);
-            assert_eq!(refusals.find(number % 5, &plan(&[&long], 1), ANY_AGE, 0), told(30));
+            cache.remember(number % 5, &plan(&[&long, "b", &long], 1), &[refused(30), fits(), fits()], true, at(0));
+            assert!(held(&cache).1 <= BYTES_MAX);
+            assert_eq!(cache.find(number % 5, &plan(&[&long], 1), ANY_AGE, 0), told(30));
         }
     }
 
     #[test]
     fn no_refusal_outlasts_its_window() {
-        let mut refusals = KnownRefusals::default();
-        refusals.remember(0, &plan(&["a"], 1), &[refused(3_600_000)], true, at(0));
-        assert_ne!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 60_000 * MS), Known::Nothing);
-        assert_eq!(refusals.find(0, &plan(&["a"], 1), ANY_AGE, 60_001 * MS), Known::Nothing);
+        let mut cache = NegativeCache::default();
+        cache.remember(0, &plan(&["a"], 1), &[refused(3_600_000)], true, at(0));
+        assert_ne!(cache.find(0, &plan(&["a"], 1), ANY_AGE, 60_000 * MS), Lookup::Nothing);
+        assert_eq!(cache.find(0, &plan(&["a"], 1), ANY_AGE, 60_001 * MS), Lookup::Nothing);
     }
 }

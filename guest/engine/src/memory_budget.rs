@@ -4,13 +4,13 @@
 /// What requests that wait for Redis may take together, in bytes.
 const WAITING_MAX: usize = 8 << 20;
 
-/// What waits, by what it takes: one room for all filters.
+/// What waits, by what it takes: one budget for all filters.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct MemoryBudget {
     taken: usize,
 }
 
-impl Room {
+impl MemoryBudget {
     /// Whether so many bytes more may wait.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.taken.saturating_add(bytes) <= WAITING_MAX

@@ -1,9 +1,18 @@
-//! The arrows between the crates: tests ──► host ──► wit ◄── component ──► engine ◄── shim; and none in a circle between the files of one.
+//! The arrows between the crates: tests ──► host ──► wit ◄── component ──► engine ◄── shim; none in a circle between the files of one, and one
+//! name for one type.
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/sources.rs"]
+mod sources;
+#[path = "architecture/type_names.rs"]
+mod type_names;
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -57,10 +66,20 @@ fn the_gateway_for_plugins_names_none_of_ours_and_the_engines_tests_only_that() 
     assert!(dependencies("slidegate-engine-tests", &ALL).is_disjoint(&BTreeSet::from(heavy)));
 }
 
+const CRATES: [&str; 4] = ["host", "guest/component", "guest/shim", "guest/engine"];
+
+fn sources(crate_: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(crate_).join("src")
+}
+
 #[test]
 fn no_files_of_a_crate_use_each_other() {
-    for crate_ in ["host", "guest/component", "guest/shim", "guest/engine"] {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(crate_).join("src");
-        assert_eq!(circles::circles(&sources), [""; 0], "{crate_}");
+    for crate_ in CRATES {
+        assert_eq!(circles::circles(&sources(crate_)), [""; 0], "{crate_}");
     }
+}
+
+#[test]
+fn no_type_name_stands_for_two_things() {
+    assert_eq!(type_names::ambiguous(&CRATES.map(sources)), [""; 0]);
 }

@@ -1,20 +1,17 @@
 //! Circles among the files of a crate: files that use each other can only be understood together.
 //!
-//! A file uses another if a path in it leads there. What stands behind `#[cfg(test)]` does not count, since it ends its file.
+//! A file uses another if a path in it leads there.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs,
     path::Path,
 };
 
-/// A module by its path from the root, which is empty.
-type Module = Vec<String>;
+use super::sources::{Module, code, files, is_word, tokens};
 
 /// The shortest circle of each file that is in one, in words.
 pub(crate) fn circles(sources: &Path) -> Vec<String> {
-    let mut files = BTreeMap::new();
-    collect(sources, &mut Vec::new(), &mut files);
+    let files = files(sources);
     let modules: BTreeSet<Module> = files.keys().cloned().collect();
     let uses: BTreeMap<&Module, BTreeSet<Module>> = files.iter().map(|(module, text)| (module, used(module, text, &modules))).collect();
     assert!(uses.values().any(|used| !used.is_empty()), "no file in {} uses another", sources.display());
@@ -24,28 +21,6 @@ pub(crate) fn circles(sources: &Path) -> Vec<String> {
 
 fn name(module: &Module) -> String {
     if module.is_empty() { "the root".to_owned() } else { module.join("::") }
-}
-
-/// Reads all files; those of tests aside.
-fn collect(folder: &Path, module: &mut Module, files: &mut BTreeMap<Module, String>) {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    for entry in entries {
-        let path = entry.expect("a folder can be read").path();
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
-        if stem == "tests" {
-            continue;
-        }
-        module.push(stem.clone());
-        if path.is_dir() {
-            collect(&path, module, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("a source is text");
-            let root = module.len() == 1 && ["lib", "main"].contains(&stem.as_str());
-            let of = if root { Module::new() } else { module.clone() };
-            files.entry(of).or_default().push_str(&text);
-        }
-        module.pop();
-    }
 }
 
 fn circle(from: &Module, uses: &BTreeMap<&Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
@@ -66,8 +41,7 @@ fn circle(from: &Module, uses: &BTreeMap<&Module, BTreeSet<Module>>) -> Option<V
 
 /// The other files that paths in a text lead to.
 fn used(module: &Module, text: &str, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
-    let end = ["#[cfg(test)]\nmod", "#[cfg(all(test"].iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
-    let tokens = tokens(&text[..end]);
+    let tokens = tokens(code(text));
     let (mut at, mut paths) = (0, Vec::new());
     while at < tokens.len() {
         if tokens[at] == "pub" && tokens.get(at + 1).is_some_and(|next| next == "(") {
@@ -127,47 +101,6 @@ fn tree(tokens: &[String], at: &mut usize, begun: &mut Vec<String>, paths: &mut 
         paths.push(begun.clone());
     }
     begun.truncate(length);
-}
-
-fn is_word(token: &str) -> bool {
-    token.starts_with(|first: char| first.is_alphabetic() || first == '_')
-}
-
-/// Words, `::` and single signs; no comments and no literals.
-fn tokens(text: &str) -> Vec<String> {
-    let (mut tokens, mut rest) = (Vec::new(), text);
-    while let Some(first) = rest.chars().next() {
-        let length = match first {
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            '"' => literal(&rest[1..], "\"", true) + 1,
-            'r' if rest.starts_with("r\"") => literal(&rest[2..], "\"", false) + 2,
-            'r' if rest.starts_with("r#\"") => literal(&rest[3..], "\"#", false) + 3,
-            '\'' if rest.starts_with("'\\") => 2 + rest[3..].find('\'').map_or(0, |end| end + 2),
-            '\'' if rest.chars().nth(2) == Some('\'') => rest.chars().take(3).map(char::len_utf8).sum(),
-            ':' if rest.starts_with("::") => 2,
-            first if first.is_alphanumeric() || first == '_' => {
-                rest.find(|next: char| !next.is_alphanumeric() && next != '_').unwrap_or(rest.len())
-            }
-            first => first.len_utf8(),
-        };
-        let token = &rest[..length];
-        if !token.trim().is_empty() && !token.starts_with(['/', '"', '\'']) && !token.contains('"') {
-            tokens.push(token.to_owned());
-        }
-        rest = &rest[length..];
-    }
-    tokens
-}
-
-/// How long a literal is, its end included.
-fn literal(text: &str, end: &str, escapes: bool) -> usize {
-    let mut at = 0;
-    while !text[at..].starts_with(end) {
-        let skipped = if escapes && text[at..].starts_with('\\') { 2 } else { 1 };
-        at += text[at..].chars().take(skipped).map(char::len_utf8).sum::<usize>();
-        assert!(at < text.len(), "a literal ends");
-    }
-    at + end.len()
 }
 
 #[test]

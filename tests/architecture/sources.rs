@@ -1,0 +1,90 @@
+//! The sources of a crate as the checks of architecture read them: files by their modules, and code as tokens.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// A module by its path from the root, which is empty.
+pub(crate) type Module = Vec<String>;
+
+/// The text of each module in a folder; those of tests aside.
+pub(crate) fn files(sources: &Path) -> BTreeMap<Module, String> {
+    let mut files = BTreeMap::new();
+    collect(sources, &mut Vec::new(), &mut files);
+    files
+}
+
+/// What of a text is no test: a module of tests ends its file, one that is only named there ends nothing.
+pub(crate) fn code(text: &str) -> &str {
+    let marks = ["#[cfg(test)]\nmod ", "#[cfg(all(test"].map(|mark| text.match_indices(mark).map(|(at, _)| at));
+    let begins_here = |at: &usize| text[*at..].find(['{', ';']).is_none_or(|sign| text[*at..].as_bytes()[sign] == b'{');
+    let end = marks.into_iter().flatten().filter(begins_here).min();
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn collect(folder: &Path, module: &mut Module, files: &mut BTreeMap<Module, String>) {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for entry in entries {
+        let path = entry.expect("a folder can be read").path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+        if stem == "tests" {
+            continue;
+        }
+        module.push(stem.clone());
+        if path.is_dir() {
+            collect(&path, module, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source is text");
+            let root = module.len() == 1 && ["lib", "main"].contains(&stem.as_str());
+            let of = if root { Module::new() } else { module.clone() };
+            files.entry(of).or_default().push_str(&text);
+        }
+        module.pop();
+    }
+}
+
+pub(crate) fn is_word(token: &str) -> bool {
+    token.starts_with(|first: char| first.is_alphabetic() || first == '_')
+}
+
+/// Words, `::` and single signs; no comments and no literals.
+pub(crate) fn tokens(text: &str) -> Vec<String> {
+    let (mut tokens, mut rest) = (Vec::new(), text);
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
+            '"' => literal(&rest[1..], "\"", true) + 1,
+            'r' if rest.starts_with("r\"") => literal(&rest[2..], "\"", false) + 2,
+            'r' if rest.starts_with("r#\"") => literal(&rest[3..], "\"#", false) + 3,
+            '\'' if rest.starts_with("'\\") => 2 + rest[3..].find('\'').map_or(0, |end| end + 2),
+            '\'' if rest.chars().nth(2) == Some('\'') => rest.chars().take(3).map(char::len_utf8).sum(),
+            ':' if rest.starts_with("::") => 2,
+            first if first.is_alphanumeric() || first == '_' => {
+                rest.find(|next: char| !next.is_alphanumeric() && next != '_').unwrap_or(rest.len())
+            }
+            first => first.len_utf8(),
+        };
+        let token = &rest[..length];
+        if !token.trim().is_empty() && !token.starts_with(['/', '"', '\'']) && !token.contains('"') {
+            tokens.push(token.to_owned());
+        }
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+/// How long a literal is, its end included.
+fn literal(text: &str, end: &str, escapes: bool) -> usize {
+    let mut at = 0;
+    while !text[at..].starts_with(end) {
+        let skipped = if escapes && text[at..].starts_with('\\') { 2 } else { 1 };
+        at += text[at..].chars().take(skipped).map(char::len_utf8).sum::<usize>();
+        assert!(at < text.len(), "a literal ends");
+    }
+    at + end.len()
+}
+
+#[test]
+fn only_a_module_of_tests_ends_a_file() {
+    assert_eq!(code("a\n#[cfg(test)]\nmod tests;\nb"), "a\n#[cfg(test)]\nmod tests;\nb");
+    assert_eq!(code("a\n#[cfg(test)]\nmod samples;\nb\n#[cfg(test)]\nmod tests { c }"), "a\n#[cfg(test)]\nmod samples;\nb\n");
+    assert_eq!(code("a\n#[cfg(all(test, unix))]\nmod tests { b }"), "a\n");
+}

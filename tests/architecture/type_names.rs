@@ -1,0 +1,69 @@
+//! One name for one thing: a type's name that stands for two things makes a reader of one crate misread the next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use super::sources::{code, files, is_word, tokens};
+
+/// The names that several types have, and why they may.
+const SHARED: [(&str, &str); 9] = [
+    ("Fields", "the fields of an object, asked for by name: of the filter's document in the engine, of the gateway's file in the host"),
+    ("Filter", "what is configured: one filter of a chain in the engine, the chain behind the contract and behind the gateway's ABI"),
+    ("InFlight", "the requests whose phase is not over, as each adapter finds them again for the engine"),
+    ("PlatformSignals", "one for each platform, of which one is compiled"),
+    ("Question", "what a filter asks Redis: each kind of filter has its own, the chain one of any kind"),
+    ("Request", "the request in flight, as the host shows it to the contract and as each adapter shows it to the engine"),
+    ("Step", "what a hook makes of its stream, before and behind the contract"),
+    ("Turn", "one generic type, and what it is for each kind of filter"),
+    ("Verdict", "what becomes of a stream, before and behind the contract"),
+];
+
+/// The names that stand for several types though nobody allowed it, with the places, and the allowances that nobody needs.
+pub(crate) fn ambiguous(crates: &[impl AsRef<Path>]) -> Vec<String> {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for sources in crates.iter().map(AsRef::as_ref) {
+        for (module, text) in files(sources) {
+            for name in defined(code(&text)) {
+                places.entry(name).or_default().push(format!("{}, {}", sources.display(), module.join("::")));
+            }
+        }
+    }
+    assert!(places.len() > 100, "types are found: {places:?}");
+    places.retain(|_, places| places.len() > 1);
+    let shared = BTreeMap::from(SHARED);
+    let unneeded = shared.keys().filter(|name| !places.contains_key(**name)).map(|name| format!("{name} is one type by now"));
+    let new = places.iter().filter(|(name, _)| !shared.contains_key(name.as_str()));
+    new.map(|(name, places)| format!("{name}: {}", places.join("; "))).chain(unneeded).collect()
+}
+
+/// The types that a text defines; not those that belong to a trait or to an `impl`.
+fn defined(text: &str) -> Vec<String> {
+    let tokens = tokens(text);
+    // For each open brace, whether what is inside belongs to a trait.
+    let (mut names, mut blocks, mut head) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (at, token) in tokens.iter().enumerate() {
+        match token.as_str() {
+            "{" => blocks.push(["impl", "trait"].iter().any(|word| head.contains(word)) && !head.contains("fn")),
+            "}" => drop(blocks.pop()),
+            "struct" | "enum" | "union" | "trait" => names.extend(tokens.get(at + 1).filter(|next| is_word(next)).cloned()),
+            "type" if blocks.last() != Some(&true) => names.extend(tokens.get(at + 1).filter(|next| is_word(next)).cloned()),
+            _ => {}
+        }
+        match token.as_str() {
+            "{" | "}" | ";" => head.clear(),
+            word => drop(head.insert(word)),
+        }
+    }
+    names
+}
+
+#[test]
+fn types_are_found_wherever_they_stand() {
+    let of = |text: &str| defined(text).join(" ");
+    assert_eq!(of("pub(crate) struct A;\nenum B<T> { C, D(T) }\ntype E = A; // struct F;"), "A B E");
+    assert_eq!(of("trait A { type B; fn f(&self) -> Self::B; }\nimpl A for C { type B = u8; }"), "A");
+    assert_eq!(of("impl A { fn f() { struct B; type C = B; } }\nmod d { pub(super) struct E { union: u8 } }"), "B C E");
+    assert_eq!(of("const A: &str = \"struct B\";\nuse a::{b, C};"), "");
+}

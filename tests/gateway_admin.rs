@@ -1,5 +1,7 @@
 //! The admin port: what was decided is counted, what is in force is shown, and no password is.
 
+use std::process::Command;
+
 use slidegate_tests::{
     documented,
     gateway_process::{Gateway, indented, wait_until},
@@ -146,4 +148,37 @@ log: {{format: json}}
         assert_ne!(line["details"], "rate_limited", "{line}");
         assert_eq!(line["rule"], "r");
     }
+}
+
+#[test]
+fn whoever_looks_after_the_gateway_is_let_in() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\nlimits: {{connections: 1}}\n", upstream.url()));
+    let mut only = gateway.client();
+    assert_eq!(only.get("/", &[]).status(), 200);
+    // Of those who sit on the admin port, the ones who ask for nothing go first.
+    let mut kept = HttpClient::connect(gateway.admin());
+    assert_eq!(kept.get("/healthz", &[]).status(), 200);
+    let sitting: Vec<HttpClient> = (0..200).map(|_| HttpClient::connect(gateway.admin())).collect();
+    wait_until("room is made", || {
+        let answer = HttpClient::connect(gateway.admin()).try_send("GET", "/healthz", &[], b"");
+        answer.is_ok_and(|answer| answer.text() == "ok\n")
+    });
+    assert_eq!(kept.get("/healthz", &[]).text(), "ok\n");
+    drop(sitting);
+    wait_until("there is room", || HttpClient::connect(gateway.admin()).try_send("GET", "/metrics", &[], b"").is_ok());
+    assert_eq!(gateway.metrics().sum("slidegate_connections", &[]), 1.0, "only clients of the gateway are counted");
+}
+
+#[test]
+fn the_admin_port_speaks_as_any_listener_does() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
+    let url = format!("http://{}/readyz", gateway.admin());
+    let curl = Command::new("curl").args(["-s", "--http2-prior-knowledge", "-w", "%{http_version}", &url]).output().expect("curl runs");
+    assert_eq!(String::from_utf8_lossy(&curl.stdout), "serving\n2");
+    let mut admin = HttpClient::connect(gateway.admin());
+    let head = admin.send("HEAD", "/readyz", &[], b"").head;
+    assert_eq!((head.status, head.text("content-length").as_deref()), (200, Some("8")));
+    assert_eq!(admin.get("/readyz", &[]).text(), "serving\n");
 }

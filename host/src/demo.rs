@@ -30,11 +30,11 @@ pub(crate) fn prepare(overrides: Overrides, module: Module, redis: Option<String
     let lacking = |what: &str, error: &io::Error| vec![Mistake::new("", format!("cannot start {what}: {error}"))];
     let upstream = echo::start().map_err(|error| lacking("the demo's upstream", &error))?;
     let listeners = Listeners {
-        listen: free_port(overrides.listen, PORTS).map_err(|error| lacking("listening", &error))?,
+        proxy: free_port(overrides.listen, PORTS).map_err(|error| lacking("listening", &error))?,
         admin: Some(free_port(overrides.admin, ADMIN_PORTS).map_err(|error| lacking("the admin port", &error))?),
     };
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| lacking("listening", &error));
-    let listen = address(&listeners.listen)?;
+    let listen = address(&listeners.proxy)?;
     let admin = listeners.admin.as_ref().map(address).transpose()?;
     let mut document = json!({
         "listen": listen.to_string(),

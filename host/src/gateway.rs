@@ -1,7 +1,8 @@
 //! The gateway: a reverse proxy with a thread per core, in which every request passes the filter first.
 //!
 //! One thread accepts connections, serves the admin port and reloads settings; the others, the lanes, serve requests, each with its own
-//! event loop, upstream connections and filter worker.
+//! event loop, upstream connections and filter worker. A listener is of a kind: the kind says what its clients may take up and when they have
+//! to go, and a service of the same name answers them; all else is the same for all of them.
 
 mod access_log;
 mod admin;
@@ -19,11 +20,14 @@ mod guests;
 mod headers;
 mod health;
 mod interim;
+mod kind;
+mod listener;
 mod proxy;
 mod reload;
 mod routes;
 mod served;
 mod server;
+mod service;
 mod serving;
 mod signals;
 mod socket;
@@ -34,15 +38,13 @@ mod via;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use slidegate::Module;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -51,9 +53,12 @@ use self::admin::Admin;
 use self::ending::Ending;
 use self::guests::Guests;
 use self::health::Health;
+use self::kind::Kind;
+use self::listener::Listener;
 use self::proxy::Lane;
 use self::reload::{Reloader, Trigger};
 use self::server::Lanes;
+use self::service::ListenerService;
 use self::signals::{Signal, Signals};
 use self::telemetry::ProcessMetrics;
 use crate::logging;
@@ -61,6 +66,7 @@ use crate::memory;
 use crate::settings::source::SettingsSource;
 use crate::settings::{Mistake, Settings};
 
+pub(crate) use self::listener::Listeners;
 pub(crate) use self::serving::{Serving, Workshop, redis_name};
 
 /// All it takes to run a gateway.
@@ -74,38 +80,6 @@ pub(crate) struct Start {
     pub(crate) source: Option<(SettingsSource, Vec<u8>)>,
     /// Printed to standard output once requests are taken.
     pub(crate) greeting: Option<String>,
-}
-
-/// Bound, so that failing to bind is an error of starting and not of running.
-pub(crate) struct Listeners {
-    pub(crate) listen: StdTcpListener,
-    pub(crate) admin: Option<StdTcpListener>,
-}
-
-impl Listeners {
-    /// Binds the addresses of the settings.
-    ///
-    /// # Errors
-    /// An address is taken or not this machine's.
-    pub(crate) fn bind(settings: &Settings) -> Result<Self, Mistake> {
-        Ok(Self { listen: bind("listen", settings.listen)?, admin: settings.admin.map(|address| bind("admin", address)).transpose()? })
-    }
-}
-
-/// Connections that may wait to be accepted; the system may allow fewer. The library's 128 are full in an instant.
-const BACKLOG: i32 = 4_096;
-
-fn bind(field: &str, address: SocketAddr) -> Result<StdTcpListener, Mistake> {
-    let bound = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // Elsewhere this would let others listen on the same address.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        io::Result::Ok(socket.into())
-    };
-    bound().map_err(|error| Mistake::new(field, format!("cannot listen on `{address}`: {error}")))
 }
 
 /// Runs a gateway until it is told to end and has ended in order.
@@ -182,14 +156,14 @@ impl Running {
     ) -> io::Result<()> {
         // Whatever goes wrong from here on, the lanes must end.
         let _stop = self.ending.stop.clone().drop_guard();
-        let listener = listener(listeners.listen)?;
-        let admin = listeners.admin.map(self::listener).transpose()?;
-        self.announce(listener.local_addr()?, admin.as_ref().map(TcpListener::local_addr).transpose()?);
+        let listener = Listener::new(Kind::Proxy, listeners.proxy, Arc::clone(&self.guests))?;
+        let admin = listeners.admin.map(|bound| Listener::new(Kind::Admin, bound, Guests::uncounted())).transpose()?;
+        self.announce(listener.address()?, admin.as_ref().map(Listener::address).transpose()?);
         self.start_admin(admin);
         tokio::spawn(memory::give_back());
         let reload = self.start_reloading(source);
         let is_hurried = {
-            let mut accepting = std::pin::pin!(lanes.accept(&listener, &self.guests, &self.serving));
+            let mut accepting = std::pin::pin!(listener.accept(&self.serving, |newcomer| lanes.assign(newcomer, ListenerService::Proxy)));
             loop {
                 let signal = tokio::select! {
                     never = accepting.as_mut() => match never {},
@@ -244,11 +218,18 @@ impl Running {
         );
     }
 
-    fn start_admin(&self, listener: Option<TcpListener>) {
-        if let Some(listener) = listener {
-            let admin = Admin { metrics: self.metrics.clone(), serving: Arc::clone(&self.serving), health: Arc::clone(&self.health) };
-            tokio::spawn(admin.serve(listener));
-        }
+    /// Served here, so that it answers when lanes do not.
+    fn start_admin(&self, listener: Option<Listener>) {
+        let Some(listener) = listener else { return };
+        let admin = Admin { metrics: self.metrics.clone(), serving: Arc::clone(&self.serving), health: Arc::clone(&self.health) };
+        let (service, ending) = (ListenerService::Admin(Arc::new(admin)), self.ending.clone());
+        tokio::spawn(async move {
+            let serve = |newcomer| {
+                let (service, ending) = (service.clone(), ending.clone());
+                tokio::spawn(async move { connection::serve(service, newcomer, &ending).await });
+            };
+            listener.accept(service.serving(), serve).await
+        });
     }
 
     /// Returns where reloads are asked for, and the watcher, which watches until it is dropped.
@@ -281,9 +262,4 @@ impl Running {
             () = signals.end() => tracing::warn!(left = self.tracker.len(), "told again to end; closing what is left"),
         }
     }
-}
-
-fn listener(listener: StdTcpListener) -> io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
 }

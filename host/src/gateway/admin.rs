@@ -1,31 +1,29 @@
 //! The admin port: what machines ask a gateway about itself. It shows counters and settings, so it belongs on a private address.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use slidegate::{RedisState, RedisStatus};
-use tokio::net::{TcpListener, TcpStream};
 
+use crate::gateway::body::{PieceSource, ResponseBody};
+use crate::gateway::guests::Order;
 use crate::gateway::health::{Health, ProbeReport};
 use crate::gateway::serving::Serving;
 use crate::gateway::telemetry::{self, ProcessMetrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// How long a body may wait for its next piece. There is only one, and it is there.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
 /// What the admin port shows.
-#[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) metrics: ProcessMetrics,
     pub(crate) serving: Arc<ArcSwap<Serving>>,
@@ -33,33 +31,17 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Answers on the listener for ever.
-    pub(crate) async fn serve(self, listener: TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((socket, _)) => {
-                    tokio::spawn(self.clone().serve_connection(socket));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept a connection on the admin port");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
+    /// Answers a request; its body, if it has one, is not read.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, _order: Order) -> Response<ResponseBody> {
+        let mut answered = self.answered(request.method(), request.uri().path()).await;
+        let length = HeaderValue::from(answered.body().len());
+        answered.headers_mut().insert(header::CONTENT_LENGTH, length);
+        let is_sent = request.method() != Method::HEAD;
+        let body = |body| ResponseBody::new(PieceSource::own(Bytes::from(body)), ANSWER_TIME, None);
+        answered.map(|text| if is_sent { body(text) } else { body(text).not_sent() })
     }
 
-    async fn serve_connection(self, socket: TcpStream) {
-        let service = service_fn(move |request: Request<Incoming>| {
-            let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.answer(request.method(), request.uri().path()).await) }
-        });
-        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to the admin port ended early");
-        }
-    }
-
-    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answered(&self, method: &Method, path: &str) -> Response<String> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is served here\n".to_owned());
         }
@@ -98,7 +80,7 @@ impl Admin {
     }
 }
 
-fn reported(report: ProbeReport) -> Response<Full<Bytes>> {
+fn reported(report: ProbeReport) -> Response<String> {
     let status = if report.is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     response(status, TEXT, report.text)
 }
@@ -124,8 +106,8 @@ fn redis_up(statuses: Vec<RedisStatus>) -> BTreeMap<String, bool> {
     })
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

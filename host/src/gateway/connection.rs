@@ -1,4 +1,4 @@
-//! One client's connection: which protocol it speaks, what it may take up, and how it ends.
+//! One client's connection, on whichever listener: which protocol it speaks, what it may take up, and how it ends.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,8 +24,9 @@ use crate::gateway::ending::Ending;
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
 use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
-use crate::gateway::proxy::Lane;
+use crate::gateway::listener::Newcomer;
 use crate::gateway::served::Served;
+use crate::gateway::service::ListenerService;
 use crate::gateway::socket::{Backpressure, Socket};
 use crate::gateway::telemetry::Overload;
 use crate::settings::{Limits, Timeouts};
@@ -51,12 +52,21 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// What a stream may be silent beyond the times that the settings name.
 const STALL_MARGIN: Duration = Duration::from_secs(5);
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr, seat: Seat, ending: Ending) {
+/// Serves a connection to its end. `ending` is that of the gateway.
+pub(crate) async fn serve(service: ListenerService, newcomer: Newcomer, ending: &Ending) {
+    let Newcomer { socket, client, seat } = newcomer;
+    match TcpStream::from_std(socket) {
+        Ok(socket) => serve_socket(service, socket, client, seat, ending).await,
+        Err(error) => tracing::error!(%error, "cannot serve a connection"),
+    }
+}
+
+async fn serve_socket(service: ListenerService, socket: TcpStream, client: SocketAddr, seat: Seat, ending: &Ending) {
     let (timeouts, limits) = {
-        let serving = lane.serving.load();
-        (serving.settings.timeouts, serving.settings.limits)
+        let serving = service.serving().load();
+        (serving.settings.timeouts, service.kind().limits(&serving.settings))
     };
+    let ending = service.kind().ending(ending);
     prepare(&socket, &timeouts, &limits);
     let (guest, guests) = (Arc::clone(seat.guest()), Arc::clone(seat.guests()));
     let socket = Socket::new(socket, seat);
@@ -64,7 +74,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, socket: TcpStream, client: SocketAddr
     let beside = BesideResponses::default();
     let socket = beside.socket(socket);
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let visit = Arc::new(Visit { lane, client, guest: Arc::clone(&guest), guests, backpressure, beside, ending: ending.clone() });
+    let visit = Arc::new(Visit { service, client, guest: Arc::clone(&guest), guests, backpressure, beside, ending: ending.clone() });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
@@ -145,7 +155,7 @@ struct Stage {
 
 /// What does not change from one request of a connection to the next.
 struct Visit {
-    lane: Arc<Lane>,
+    service: ListenerService,
     client: SocketAddr,
     guest: Arc<Guest>,
     guests: Arc<Guests>,
@@ -158,13 +168,12 @@ impl Visit {
     async fn answer(&self, request: Request<Incoming>) -> Response<Served> {
         let is_http2 = request.version() == Version::HTTP_2;
         // As they are by now: a kept connection outlives a reload.
-        let limits = self.lane.serving.load().settings.limits;
+        let limits = self.service.kind().limits(&self.service.serving().load().settings);
         let order = match Order::take(&self.guest, &self.guests, &limits, is_http2) {
-            Ok(order) => Arc::new(order),
+            Ok(order) => order,
             Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), limits, is_http2),
         };
-        // On the heap, so that whoever is refused above takes up little: there may be very many of those.
-        let mut response = Box::pin(self.lane.answer(request, self.client, self.beside.clone(), order)).await;
+        let mut response = self.service.answer(request, self.client, &self.beside, order).await;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS && !is_http2 && self.ending.is_near() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

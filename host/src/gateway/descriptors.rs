@@ -25,6 +25,9 @@ pub(crate) fn raise(lanes: usize) -> Budget {
 const LEAST: usize = 256;
 
 impl Budget {
+    /// Of those that the gateway itself needs no limit is known here: whoever takes them has one.
+    pub(crate) const OWN: Self = Self { clients: usize::MAX, requests: usize::MAX };
+
     /// An eighth, but enough for each lane's event loop and its Redis connections, is kept for the gateway itself; clients and upstreams
     /// get half of the rest each.
     fn of(descriptors: usize, lanes: usize) -> Self {

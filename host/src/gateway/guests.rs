@@ -26,6 +26,8 @@ pub(crate) struct Guests {
     room: Mutex<GuestList>,
     /// Requests at once, each of which may hold a connection to an upstream.
     requests: AtomicUsize,
+    /// Whether they are told of in metrics, which those are that the gateway is for.
+    is_counted: bool,
 }
 
 #[derive(Default)]
@@ -36,6 +38,7 @@ struct GuestList {
     /// How many were asked to leave and are still there.
     leaving: usize,
     rushes: [Rush; TurnedAway::ALL.len()],
+    is_counted: bool,
 }
 
 /// What the connections of one address have in common.
@@ -94,8 +97,19 @@ struct Rush {
 // === impl Guests ===
 
 impl Guests {
+    /// The clients of what the gateway is for.
     pub(crate) fn new(budget: Budget) -> Arc<Self> {
-        Arc::new(Self { budget, started: Instant::now(), room: Mutex::default(), requests: AtomicUsize::new(0) })
+        Self::of(budget, true)
+    }
+
+    /// Those who look after the gateway. They are few, and their descriptors are the gateway's own.
+    pub(crate) fn uncounted() -> Arc<Self> {
+        Self::of(Budget::OWN, false)
+    }
+
+    fn of(budget: Budget, is_counted: bool) -> Arc<Self> {
+        let room = Mutex::new(GuestList { is_counted, ..GuestList::default() });
+        Arc::new(Self { budget, started: Instant::now(), room, requests: AtomicUsize::new(0), is_counted })
     }
 
     /// A place for a connection from this address; or why there is none.
@@ -113,11 +127,15 @@ impl Guests {
         drop(room);
         match admitted {
             Ok(guest) => {
-                telemetry::connections().increment(1.0);
+                if self.is_counted {
+                    telemetry::connections().increment(1.0);
+                }
                 Ok(Seat { guest, guests: Arc::clone(self) })
             }
             Err(reason) => {
-                telemetry::turned_away(reason);
+                if self.is_counted {
+                    telemetry::turned_away(reason);
+                }
                 if first.is_some() {
                     tracing::warn!(reason = reason.name(), open, limit = most, "connections are turned away");
                 }
@@ -176,7 +194,9 @@ impl GuestList {
             self.uncount(guest.address);
             guest.leave.cancel();
         }
-        telemetry::let_go(idle.len());
+        if self.is_counted {
+            telemetry::let_go(idle.len());
+        }
         !idle.is_empty()
     }
 
@@ -291,7 +311,9 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.guests.room().remove(&self.guest);
-        telemetry::connections().decrement(1.0);
+        if self.guests.is_counted {
+            telemetry::connections().decrement(1.0);
+        }
     }
 }
 
@@ -317,7 +339,9 @@ impl Order {
         } else {
             return Ok(order);
         };
-        telemetry::overloaded(reason);
+        if guests.is_counted {
+            telemetry::overloaded(reason);
+        }
         Err(reason)
     }
 }

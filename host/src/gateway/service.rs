@@ -1,0 +1,55 @@
+//! What serves the requests that come in on a listener.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+
+use crate::gateway::admin::Admin;
+use crate::gateway::body::ResponseBody;
+use crate::gateway::guests::Order;
+use crate::gateway::interim::BesideResponses;
+use crate::gateway::kind::Kind;
+use crate::gateway::proxy::Lane;
+use crate::gateway::serving::Serving;
+
+/// What serves the requests of a listener's connections. Clones are the same one.
+#[derive(Clone)]
+pub(crate) enum ListenerService {
+    Proxy(Arc<Lane>),
+    Admin(Arc<Admin>),
+}
+
+impl ListenerService {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Proxy(_) => Kind::Proxy,
+            Self::Admin(_) => Kind::Admin,
+        }
+    }
+
+    /// What requests are served with at this moment.
+    pub(crate) fn serving(&self) -> &ArcSwap<Serving> {
+        match self {
+            Self::Proxy(lane) => &lane.serving,
+            Self::Admin(admin) => &admin.serving,
+        }
+    }
+
+    /// Answers a request. Dropping the future means that the client left.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: SocketAddr,
+        beside: &BesideResponses,
+        order: Order,
+    ) -> Response<ResponseBody> {
+        // On the heap, so that whoever is refused before takes up little: there may be very many of those.
+        match self {
+            Self::Proxy(lane) => Box::pin(lane.answer(request, client, beside.clone(), Arc::new(order))).await,
+            Self::Admin(admin) => Box::pin(admin.answer(request, order)).await,
+        }
+    }
+}

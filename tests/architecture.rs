@@ -3,6 +3,8 @@
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/failure_causes.rs"]
+mod failure_causes;
 #[path = "architecture/sources.rs"]
 mod sources;
 #[path = "architecture/type_names.rs"]

@@ -10,6 +10,7 @@ mod cluster;
 mod connection;
 mod dial;
 mod directory;
+mod error_code;
 mod health;
 mod pipeline;
 mod printable;

@@ -38,6 +38,7 @@ mod verdict;
 pub mod window;
 
 pub use chain::{Configuration, Engine};
+pub use store::failure::FailureCause;
 pub use telemetry::{BUCKET_BOUNDS_US, Bucket, LogLevel, Metric, MetricChange, MetricKind, MetricValue, is_unprintable};
 pub use uses::Uses;
 pub use verdict::{Edits, Effect, HeaderEdit, Response, Step, Verdict};

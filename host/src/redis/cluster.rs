@@ -19,6 +19,7 @@ use self::map::Map;
 use self::routing::slot_of;
 use self::slots::Redirect;
 use super::announced::Announced;
+use super::error_code::is_of_another_node;
 use super::health::ServiceHealth;
 use super::pipeline::CallResult;
 use super::server_access::ServerAccess;
@@ -111,7 +112,7 @@ impl Routed {
             Ok(Reply::Error(error)) => match Redirect::read(error, node, self.map.announced()) {
                 None => {
                     // Whoever serves its slots by now does not say so.
-                    if is_of_another(error) {
+                    if is_of_another_node(error) {
                         self.map.look();
                     }
                     None
@@ -148,9 +149,4 @@ impl Routed {
             }
         }
     }
-}
-
-/// Whether an error tells that the node cannot decide what its slots are asked, so that another one may have them by now.
-fn is_of_another(error: &str) -> bool {
-    ["CLUSTERDOWN", "MASTERDOWN", "LOADING", "READONLY"].contains(&error.split(' ').next().unwrap_or_default())
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::announced::Announced;
+use super::error_code::is_of_rights;
 use super::server_access::{LinkError, Opened, ServerAccess};
 use super::url::Address;
 use crate::bindings::slidegate::filter::redis::{Reply, Value::Bulk};
@@ -62,7 +63,7 @@ impl Sentinels {
         match opened.ask(&[b"INFO", b"replication"]).await.map_err(at)? {
             Reply::Single(Bulk(info)) if says_master(&info) => Ok(opened),
             // Who may not ask will learn it from the first write.
-            Reply::Error(text) if text.starts_with("NOPERM ") => Ok(opened),
+            Reply::Error(text) if is_of_rights(&text) => Ok(opened),
             Reply::Error(text) => Err(at(LinkError::Unreachable(format!("it answered `{text}` to INFO")))),
             _ => Err(at(LinkError::Unreachable("it is no master".to_owned()))),
         }

@@ -1,123 +1,112 @@
-//! Why Redis did not say, told apart for logs and metrics.
+//! Why Redis did not say, told apart for logs and metrics: one table of failure causes.
 
 use alloc::string::String;
 use core::fmt;
 
 use crate::redis::CallError;
 
-/// Why a decision could not be had from Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FailureCause {
-    /// It cannot be reached, or the connection broke.
-    Connect,
-    /// It did not answer in time.
-    Timeout,
-    /// User or password are wrong, missing, or may not do this.
-    Auth,
-    /// It is still loading its data.
-    Loading,
-    /// It is a read-only replica.
-    ReadOnly,
-    /// It is a replica that has lost its master and does not serve old data.
-    MasterDown,
-    /// It has no memory left for writes.
-    OutOfMemory,
-    /// It cannot save its data, and takes no writes until it can.
-    Misconf,
-    /// It has fewer replicas than it wants for writes.
-    NoReplicas,
-    /// It is busy with somebody's script, or killed ours.
-    Busy,
-    /// It has as many clients as it takes.
-    MaxClients,
-    /// It does not know a command that is needed: too old, renamed, or a proxy that does not pass it on.
-    UnknownCommand,
-    /// A key of ours holds something else.
-    WrongType,
-    /// It is a cluster node that does not serve this key, or a cluster that is down.
-    ClusterRedirect,
-    /// It answered something else than was asked.
-    BadReply,
-    /// It was not asked: as much waits for it as this instance has room for.
-    Overloaded,
-    /// It was not asked: the rule has begun as many new keys in this second as it may.
-    NewKeys,
+/// Makes the causes out of their table.
+macro_rules! failure_causes {
+    ($($(#[doc = $what:literal])+ $cause:ident, $name:literal, codes $codes:expr, phrases $phrases:expr;)+) => {
+        /// Why a decision could not be had from Redis.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum FailureCause {
+            $($(#[doc = $what])+ $cause,)+
+        }
+
+        /// By the code that an error begins with.
+        const CODES: &[(&[&str], FailureCause)] = &[$((&$codes, FailureCause::$cause)),+];
+
+        /// By what an error says somewhere, in small letters, where its code is only `ERR`: what a script meets, older servers say so behind its name and line.
+        const PHRASES: &[(&[&str], FailureCause)] = &[$((&$phrases, FailureCause::$cause)),+];
+
+        impl FailureCause {
+            /// All there are.
+            pub const ALL: &[FailureCause] = &[$(FailureCause::$cause),+];
+
+            /// As metrics, log lines and headers spell it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(FailureCause::$cause => $name,)+
+                }
+            }
+
+            /// The codes of Redis' error replies that tell of it.
+            #[must_use]
+            pub fn codes(self) -> &'static [&'static str] {
+                match self {
+                    $(FailureCause::$cause => &$codes,)+
+                }
+            }
+        }
+    };
 }
 
-/// By the code that an error begins with.
-const CODES: [(&str, FailureCause); 17] = [
-    ("NOAUTH", FailureCause::Auth),
-    ("WRONGPASS", FailureCause::Auth),
-    ("NOPERM", FailureCause::Auth),
-    ("LOADING", FailureCause::Loading),
-    ("READONLY", FailureCause::ReadOnly),
-    ("MASTERDOWN", FailureCause::MasterDown),
-    ("OOM", FailureCause::OutOfMemory),
-    ("MISCONF", FailureCause::Misconf),
-    ("NOREPLICAS", FailureCause::NoReplicas),
-    ("BUSY", FailureCause::Busy),
-    ("UNKILLABLE", FailureCause::Busy),
-    ("WRONGTYPE", FailureCause::WrongType),
-    ("MOVED", FailureCause::ClusterRedirect),
-    ("ASK", FailureCause::ClusterRedirect),
-    ("CLUSTERDOWN", FailureCause::ClusterRedirect),
-    ("CROSSSLOT", FailureCause::ClusterRedirect),
-    ("TRYAGAIN", FailureCause::ClusterRedirect),
-];
+// The table: what each cause is, how it is spelt, and by what an error reply tells of it. Those that a call can fail of come first.
+failure_causes! {
+    /// It cannot be reached, or the connection broke.
+    Connect, "connect", codes [], phrases [];
+    /// It did not answer in time.
+    Timeout, "timeout", codes [], phrases [];
+    /// User or password are wrong, missing, or may not do this.
+    Auth, "auth", codes ["NOAUTH", "WRONGPASS", "NOPERM"],
+        phrases ["can't run this command", "no permissions", "without any password configured", "unauthenticated"];
+    /// It is still loading its data.
+    Loading, "loading", codes ["LOADING"], phrases [];
+    /// It is a read-only replica.
+    ReadOnly, "read_only", codes ["READONLY"], phrases ["read only replica"];
+    /// It is a replica that has lost its master and does not serve old data.
+    MasterDown, "master_down", codes ["MASTERDOWN"], phrases [];
+    /// It has no memory left for writes.
+    OutOfMemory, "out_of_memory", codes ["OOM"], phrases ["maxmemory"];
+    /// It cannot save its data, and takes no writes until it can.
+    Misconf, "misconf", codes ["MISCONF"], phrases [];
+    /// It has fewer replicas than it wants for writes.
+    NoReplicas, "no_replicas", codes ["NOREPLICAS"], phrases [];
+    /// It is busy with somebody's script, or killed ours.
+    Busy, "busy", codes ["BUSY", "UNKILLABLE"], phrases ["script killed"];
+    /// It has as many clients as it takes.
+    MaxClients, "max_clients", codes [], phrases ["max number of clients", "max clients"];
+    /// It does not know a command that is needed: too old, renamed, or a proxy that does not pass it on.
+    UnknownCommand, "unknown_command", codes [],
+        phrases ["unknown command", "unknown redis command", "unknown subcommand", "unsupported command"];
+    /// A key of ours holds something else.
+    WrongType, "wrong_type", codes ["WRONGTYPE"], phrases [];
+    /// It is a cluster node that does not serve this key, or a cluster that is down.
+    ClusterRedirect, "cluster_redirect", codes ["MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT", "TRYAGAIN"], phrases ["cross slot"];
+    /// It answered something else than was asked.
+    BadReply, "bad_reply", codes [], phrases [];
+    /// It was not asked: as much waits for it as this instance has room for.
+    Overloaded, "overloaded", codes [], phrases [];
+    /// It was not asked: the rule has begun as many new keys in this second as it may.
+    NewKeys, "new_keys", codes [], phrases [];
+}
 
-/// By what an error says somewhere, in small letters, where its code is only `ERR`: what a script meets, older servers say so behind its name and line.
-const PHRASES: [(&str, FailureCause); 14] = [
-    ("max number of clients", FailureCause::MaxClients),
-    ("max clients", FailureCause::MaxClients),
-    ("unknown command", FailureCause::UnknownCommand),
-    ("unknown redis command", FailureCause::UnknownCommand),
-    ("unknown subcommand", FailureCause::UnknownCommand),
-    ("unsupported command", FailureCause::UnknownCommand),
-    ("can't run this command", FailureCause::Auth),
-    ("no permissions", FailureCause::Auth),
-    ("without any password configured", FailureCause::Auth),
-    ("unauthenticated", FailureCause::Auth),
-    ("script killed", FailureCause::Busy),
-    ("cross slot", FailureCause::ClusterRedirect),
-    ("maxmemory", FailureCause::OutOfMemory),
-    ("read only replica", FailureCause::ReadOnly),
-];
+/// The cause that a table has for an error, if any of its marks is in it.
+fn find(table: &[(&[&str], FailureCause)], is_in: impl Fn(&str) -> bool) -> Option<FailureCause> {
+    table.iter().find(|(marks, _)| marks.iter().any(|mark| is_in(mark))).map(|(_, cause)| *cause)
+}
 
 impl FailureCause {
-    /// Those that a call can fail of.
-    pub(crate) const OF_CALLS: [FailureCause; 15] = [
-        FailureCause::Connect,
-        FailureCause::Timeout,
-        FailureCause::Auth,
-        FailureCause::Loading,
-        FailureCause::ReadOnly,
-        FailureCause::MasterDown,
-        FailureCause::OutOfMemory,
-        FailureCause::Misconf,
-        FailureCause::NoReplicas,
-        FailureCause::Busy,
-        FailureCause::MaxClients,
-        FailureCause::UnknownCommand,
-        FailureCause::WrongType,
-        FailureCause::ClusterRedirect,
-        FailureCause::BadReply,
-    ];
+    /// Those that a call can fail of, and not a request before its call.
+    pub const OF_CALLS: &[FailureCause] = FailureCause::ALL.split_at(15).0;
 
     /// Of an error reply.
     pub(crate) fn of_error(text: &str) -> FailureCause {
         let code = text.split_ascii_whitespace().next().unwrap_or_default();
-        if let Some((_, cause)) = CODES.iter().find(|(each, _)| *each == code) {
-            return *cause;
+        if let Some(cause) = find(CODES, |each| each == code) {
+            return cause;
         }
         let said = sayable(text);
         // An error that a script met, as servers before 7.0 quote it: `ERR Error running script (call to f_...): @user_script:88: -OOM command ...`.
-        let is_quoted = |code: &str| said.split(['-', ' ']).any(|word| word == code);
-        if let Some((_, cause)) = CODES.iter().find(|(code, _)| text.contains("user_script") && is_quoted(code)) {
-            return *cause;
+        let is_quoted = |code: &str| text.contains("user_script") && said.split(['-', ' ']).any(|word| word == code);
+        if let Some(cause) = find(CODES, is_quoted) {
+            return cause;
         }
         let small = said.to_ascii_lowercase();
-        if let Some((_, cause)) = PHRASES.iter().find(|(phrase, _)| small.contains(phrase)) {
-            return *cause;
+        if let Some(cause) = find(PHRASES, |phrase| small.contains(phrase)) {
+            return cause;
         }
         // The script ran, and stumbled over what a key holds.
         let stumbled = [
@@ -156,25 +145,7 @@ impl From<CallError> for FailureCause {
 
 impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            FailureCause::Connect => "connect",
-            FailureCause::Timeout => "timeout",
-            FailureCause::Auth => "auth",
-            FailureCause::Loading => "loading",
-            FailureCause::ReadOnly => "read_only",
-            FailureCause::MasterDown => "master_down",
-            FailureCause::OutOfMemory => "out_of_memory",
-            FailureCause::Misconf => "misconf",
-            FailureCause::NoReplicas => "no_replicas",
-            FailureCause::Busy => "busy",
-            FailureCause::MaxClients => "max_clients",
-            FailureCause::UnknownCommand => "unknown_command",
-            FailureCause::WrongType => "wrong_type",
-            FailureCause::ClusterRedirect => "cluster_redirect",
-            FailureCause::BadReply => "bad_reply",
-            FailureCause::Overloaded => "overloaded",
-            FailureCause::NewKeys => "new_keys",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -223,6 +194,12 @@ mod tests {
         ] {
             assert_eq!(FailureCause::of_error(text).to_string(), cause, "{text}");
         }
+    }
+
+    #[test]
+    fn calls_fail_of_all_but_what_keeps_them_from_being_made() {
+        let others = FailureCause::ALL.iter().filter(|cause| !FailureCause::OF_CALLS.contains(cause));
+        assert!(others.eq(&[FailureCause::Overloaded, FailureCause::NewKeys]));
     }
 
     #[test]

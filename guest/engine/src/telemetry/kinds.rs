@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::store::failure::FailureCause;
+
 /// How loud a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
@@ -107,8 +109,8 @@ impl fmt::Display for Saved {
             Saved::KnownRefusal => "known_refusal",
             Saved::Coalesced => "coalesced",
             Saved::Breaker => "breaker",
-            Saved::Overloaded => "overloaded",
-            Saved::NewKeys => "new_keys",
+            Saved::Overloaded => FailureCause::Overloaded.name(),
+            Saved::NewKeys => FailureCause::NewKeys.name(),
         })
     }
 }

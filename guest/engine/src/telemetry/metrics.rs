@@ -153,7 +153,7 @@ impl Metrics {
     }
 
     pub(super) fn failures(&self, service: u32, cause: FailureCause) -> Option<usize> {
-        Some(self.calls(service)? + 4 + position(&FailureCause::OF_CALLS, cause))
+        Some(self.calls(service)? + 4 + position(FailureCause::OF_CALLS, cause))
     }
 
     pub(super) fn saved(&self, service: u32, saved: Saved) -> Option<usize> {
@@ -267,7 +267,7 @@ mod tests {
             }
             assert_eq!(spelt(&metrics, metrics.decision_duration(policy)), of("slidegate_decision_duration_seconds{}"));
         }
-        for cause in FailureCause::OF_CALLS {
+        for cause in FailureCause::OF_CALLS.iter().copied() {
             let name = format!("slidegate_redis_failures_total{{service=redis.static,cause={cause}}}");
             assert_eq!(spelt(&metrics, metrics.failures(0, cause)), name);
         }

@@ -4,6 +4,7 @@ use redis::Value;
 
 use super::routing::SLOTS;
 use crate::redis::announced::Announced;
+use crate::redis::error_code::{ASK, MOVED, TRYAGAIN};
 use crate::redis::url::Address;
 
 /// A map from slots to nodes.
@@ -89,16 +90,16 @@ impl Redirect {
     pub(super) fn read(error: &str, answered: &Address, announced: &Announced) -> Option<Self> {
         let mut words = error.split(' ');
         let code = words.next()?;
-        if code == "TRYAGAIN" {
+        if code == TRYAGAIN {
             return Some(Self::TryAgain);
         }
-        if code != "MOVED" && code != "ASK" {
+        if code != MOVED && code != ASK {
             return None;
         }
         let slot: u16 = words.next()?.parse().ok().filter(|slot| *slot < SLOTS)?;
         let (host, port) = words.next()?.rsplit_once(':')?;
         let address = announced.real(with_host(host, port.parse().ok()?, answered)?);
-        Some(if code == "MOVED" { Self::Moved(slot, address) } else { Self::Ask(address) })
+        Some(if code == MOVED { Self::Moved(slot, address) } else { Self::Ask(address) })
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::redis::error_code::is_of_another_server;
 use crate::redis::pipeline::{CallResult, NotSent, Pipeline};
 
 /// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began. What is called
@@ -70,15 +71,9 @@ impl Sent {
     /// Waits for the reply, at most until the deadline. A server that is not what it was when the connection was made is left.
     pub(super) async fn reply(self) -> CallResult {
         let outcome = self.reply.await.unwrap_or(Err(CallError::Disconnected));
-        if matches!(&outcome, Ok(Reply::Error(text)) if is_of_another(text)) {
+        if matches!(&outcome, Ok(Reply::Error(text)) if is_of_another_server(text)) {
             self.link.leave();
         }
         outcome
     }
-}
-
-/// Whether an error tells that the server is not, or no longer, the one that takes our writes: another may have taken its address over,
-/// or its name may lead to another one by now. One that knows no password any more was put behind the same connection by a proxy.
-fn is_of_another(error: &str) -> bool {
-    ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH"].contains(&error.split(' ').next().unwrap_or_default())
 }

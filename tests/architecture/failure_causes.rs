@@ -1,0 +1,40 @@
+//! The failure causes are one table, in the engine. Who cannot name the engine spells some of it again, and is held to it here.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use slidegate_engine::FailureCause;
+
+fn read(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What stands in a text between one kind of signs.
+fn between(text: &str, sign: char) -> impl Iterator<Item = &str> {
+    text.split(sign).skip(1).step_by(2)
+}
+
+#[test]
+fn the_documented_causes_are_those_of_the_table() {
+    let document = read("guest/engine/README.md");
+    let row = document.lines().find(|line| line.starts_with("| `slidegate_redis_failures_total`")).expect("the metric has a row");
+    let causes = row.split_once("`cause`:").expect("its label is explained").1;
+    let table: Vec<&str> = FailureCause::OF_CALLS.iter().map(|cause| cause.name()).collect();
+    assert_eq!(between(causes, '`').collect::<Vec<_>>(), table);
+}
+
+#[test]
+fn the_host_acts_on_codes_of_the_table() {
+    let source = read("host/src/redis/error_code.rs");
+    let codes: BTreeSet<&str> = between(&source, '"').collect();
+    let table: BTreeSet<&str> = FailureCause::ALL.iter().flat_map(|cause| cause.codes()).copied().collect();
+    assert!(codes.len() > 5 && codes.is_subset(&table), "{codes:?}, {table:?}");
+}
+
+#[test]
+fn each_cause_is_spelt_once() {
+    let names: BTreeSet<&str> = FailureCause::ALL.iter().map(|cause| cause.name()).collect();
+    assert_eq!(names.len(), FailureCause::ALL.len());
+    let codes: Vec<&str> = FailureCause::ALL.iter().flat_map(|cause| cause.codes()).copied().collect();
+    assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len(), "{codes:?}");
+}

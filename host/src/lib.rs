@@ -119,4 +119,4 @@ pub use redis::{
     RedisWatch, ReplyFuture,
 };
 pub use request::{HttpRequest, Request};
-pub use worker::{BODY_BYTES_MAX, BodyStep, Clock, Released, StartError, Stream, Verdict, Worker, WorkerOptions};
+pub use worker::{BODY_BYTES_MAX, BodySide, BodyStep, Clock, Released, StartError, Stream, Verdict, Worker, WorkerOptions};

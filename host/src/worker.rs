@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use self::core::Core;
 pub use self::options::{Clock, WorkerOptions};
-pub use self::stream::{BODY_BYTES_MAX, BodyStep, Released, Stream, Verdict};
+pub use self::stream::{BODY_BYTES_MAX, BodySide, BodyStep, Released, Stream, Verdict};
 use crate::bindings::exports::slidegate::filter::filter::Configuration;
 use crate::bindings::slidegate::filter::explanation::Explanation;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};

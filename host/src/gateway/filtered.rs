@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
-use slidegate::{BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
+use slidegate::{BodySide, BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::gateway::body::{BodyError, PieceSource};
@@ -52,8 +52,9 @@ where
     let (answer, answered) = oneshot::channel();
     let (begin, beginning) = oneshot::channel();
     let begin = is_held.then_some(begin);
-    let side = RequestSide { answer: Some(answer), begin, edits: Vec::new(), upload: is_held.then_some(upload) };
-    let source = start(Shown { stream, view: BodyView::of(coded, interest), request: Some(side) }, body, is_held);
+    let request = RequestSide { answer: Some(answer), begin, edits: Vec::new(), upload: is_held.then_some(upload) };
+    let view = BodyView::of(coded, interest);
+    let source = start(Shown { stream, side: BodySide::Request, view, request: Some(request) }, body, is_held);
     ShownRequest { source, answered, beginning: is_held.then_some(beginning) }
 }
 
@@ -63,12 +64,14 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
-    start(Shown { stream, view: BodyView::of(coded, interest), request: None }, body, interest == Interest::Hold)
+    let view = BodyView::of(coded, interest);
+    start(Shown { stream, side: BodySide::Response, view, request: None }, body, interest == Interest::Hold)
 }
 
 /// A body that is shown to the filter piece by piece.
 struct Shown {
     stream: Arc<Stream>,
+    side: BodySide,
     view: BodyView,
     /// None of a response's body.
     request: Option<RequestSide>,
@@ -123,7 +126,7 @@ impl Shown {
         loop {
             let step = tokio::select! {
                 biased;
-                step = self.released() => step,
+                step = self.stream.released(self.side) => step,
                 frame = body.frame(), if !is_whole => {
                     let piece = match frame.transpose().map_err(Into::into)?.map(Frame::into_data) {
                         Some(Ok(piece)) => piece,
@@ -148,13 +151,6 @@ impl Shown {
         Ok(())
     }
 
-    async fn released(&self) -> BodyStep {
-        match self.request {
-            Some(_) => self.stream.request_released().await,
-            None => self.stream.response_released().await,
-        }
-    }
-
     fn show(&mut self, piece: Bytes, is_end: bool) -> BodyStep {
         if let Some(upload) = self.request.as_ref().and_then(|request| request.upload.as_ref()) {
             upload.piece(piece.len());
@@ -165,7 +161,7 @@ impl Shown {
         }
         let BodyView::Decoded(decoder) = &mut self.view else { return self.hook(piece, is_end) };
         // What the filter holds from now on is not watched any more.
-        let decoded = decoder.decode(&piece).ok().filter(|_| self.interest() == Interest::Watch);
+        let decoded = decoder.decode(&piece).ok().filter(|_| self.side.interest(self.stream.wants()) == Interest::Watch);
         let Some(decoded) = decoded else {
             self.view = BodyView::Plain(Coding::Encoded);
             return self.hook(piece, is_end);
@@ -192,19 +188,7 @@ impl Shown {
     }
 
     fn hook(&self, bytes: Bytes, is_end: bool) -> BodyStep {
-        let coding = self.view.coding();
-        match self.request {
-            Some(_) => self.stream.on_request_body(bytes, coding, is_end),
-            None => self.stream.on_response_body(bytes, coding, is_end),
-        }
-    }
-
-    fn interest(&self) -> Interest {
-        let wants = self.stream.wants();
-        match self.request {
-            Some(_) => wants.request_body,
-            None => wants.response_body,
-        }
+        self.stream.on_body(self.side, bytes, self.view.coding(), is_end)
     }
 
     /// Does what the filter says. Whether that was the body's end.

@@ -34,7 +34,7 @@ pub enum Verdict {
 pub enum BodyStep {
     /// Send this on.
     Pass(Released),
-    /// Send nothing yet: the stream keeps the piece. Bring the next one, or wait for [`Stream::request_released`] or [`Stream::response_released`], whichever
+    /// Send nothing yet: the stream keeps the piece. Bring the next one, or wait for [`Stream::released`], whichever
     /// comes first.
     Wait,
     /// Answer the client with this instead; only while no response has begun.
@@ -93,11 +93,23 @@ struct HeldPieces {
     released: Option<oneshot::Receiver<Settled>>,
 }
 
-/// Which body.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+/// Which body of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodySide {
+    /// The request's.
     Request,
+    /// The response's.
     Response,
+}
+
+impl BodySide {
+    /// What the filter wants of this body.
+    pub fn interest(self, wants: Wants) -> Interest {
+        match self {
+            Self::Request => wants.request_body,
+            Self::Response => wants.response_body,
+        }
+    }
 }
 
 impl Stream {
@@ -162,28 +174,6 @@ impl Stream {
         }
     }
 
-    /// Shows the filter a piece of the request's body.
-    pub fn on_request_body(&self, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
-        self.on_body(Side::Request, bytes, coding, end)
-    }
-
-    /// Shows the filter a piece of the response's body, as [`on_request_body`](Self::on_request_body)
-    /// does with the request's. Never returns `Respond`.
-    pub fn on_response_body(&self, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
-        self.on_body(Side::Response, bytes, coding, end)
-    }
-
-    /// Waits until what is kept of the request's body may go on. Never returns `Wait`, and nothing at all as long as nothing is kept. May be
-    /// dropped and called again.
-    pub async fn request_released(&self) -> BodyStep {
-        self.released(Side::Request).await
-    }
-
-    /// Waits until what is kept of the response's body may go on, as [`request_released`](Self::request_released) does.
-    pub async fn response_released(&self) -> BodyStep {
-        self.released(Side::Response).await
-    }
-
     /// What a log of requests should say of this one beside its status, as names and values: only of a request that was refused, or
     /// decided on without the Redis that should have been asked. Each name is there once, as it was said last. To be called at the end, when the
     /// filter has said all; it begins anew after that.
@@ -196,7 +186,8 @@ impl Stream {
         std::mem::take(&mut known.annotations)
     }
 
-    fn on_body(&self, side: Side, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
+    /// Shows the filter a piece of a body. Of a response's body it never returns `Respond`.
+    pub fn on_body(&self, side: BodySide, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
         let whole = Released { edits: Vec::new(), pieces: once_if_any(bytes.clone()), end };
         let before = {
             let mut known = self.known();
@@ -208,12 +199,12 @@ impl Stream {
         let Some(key) = self.key() else { return BodyStep::Pass(whole) };
         let piece = Piece { bytes: &bytes, coding, end };
         let hook = |instance: &mut Instance, now| match side {
-            Side::Request => instance.on_request_body(key.stream, piece, now),
-            Side::Response => instance.on_response_body(key.stream, piece, now),
+            BodySide::Request => instance.on_request_body(key.stream, piece, now),
+            BodySide::Response => instance.on_response_body(key.stream, piece, now),
         };
         let phase = match side {
-            Side::Request => Phase::RequestBody,
-            Side::Response => Phase::ResponseBody,
+            BodySide::Request => Phase::RequestBody,
+            BodySide::Response => Phase::ResponseBody,
         };
         let entered = self.core.proceed(key, phase, hook);
         let mut known = self.known();
@@ -252,7 +243,9 @@ impl Stream {
         }
     }
 
-    async fn released(&self, side: Side) -> BodyStep {
+    /// Waits until what is kept of a body may go on. Never returns `Wait`, and nothing at all as long as nothing is kept. May be
+    /// dropped and called again.
+    pub async fn released(&self, side: BodySide) -> BodyStep {
         poll_fn(|context| {
             let mut known = self.known();
             let Some(released) = &mut known.kept(side).released else { return Poll::Pending };
@@ -306,17 +299,15 @@ impl Stream {
 
 impl StreamProgress {
     /// Whether the filter sees what comes of a body.
-    fn shows(&self, side: Side) -> bool {
-        match side {
-            Side::Request => self.wants.request_body != Interest::None && !self.has_response,
-            Side::Response => self.wants.response_body != Interest::None,
-        }
+    fn shows(&self, side: BodySide) -> bool {
+        let is_over = side == BodySide::Request && self.has_response;
+        side.interest(self.wants) != Interest::None && !is_over
     }
 
-    fn kept(&mut self, side: Side) -> &mut HeldPieces {
+    fn kept(&mut self, side: BodySide) -> &mut HeldPieces {
         match side {
-            Side::Request => &mut self.request_body,
-            Side::Response => &mut self.response_body,
+            BodySide::Request => &mut self.request_body,
+            BodySide::Response => &mut self.response_body,
         }
     }
 
@@ -335,13 +326,13 @@ impl StreamProgress {
     }
 
     /// Lets go what is kept of a body, or not.
-    fn release(&mut self, side: Side, settled: Settled) -> BodyStep {
+    fn release(&mut self, side: BodySide, settled: Settled) -> BodyStep {
         annotate(&mut self.annotations, settled.annotations);
         let HeldPieces { pieces, is_whole, .. } = std::mem::take(self.kept(side));
         match settled.outcome {
             Outcome::Pass(pass) => {
                 // Of a stream that is further on, the request's body says nothing any more.
-                let wants = if side == Side::Request && self.has_response { self.wants } else { pass.wants };
+                let wants = if side == BodySide::Request && self.has_response { self.wants } else { pass.wants };
                 let edits = self.pass(wants, pass.response_edits, pass.request_edits);
                 let (pieces, end) = match pass.body {
                     BodyChange::Keep => (pieces, is_whole),
@@ -351,7 +342,7 @@ impl StreamProgress {
                 BodyStep::Pass(Released { edits, pieces, end })
             }
             // Only of a component that fails closed: the response is on its way already.
-            Outcome::Respond(_) if side == Side::Response => BodyStep::Pass(Released { edits: Vec::new(), pieces, end: is_whole }),
+            Outcome::Respond(_) if side == BodySide::Response => BodyStep::Pass(Released { edits: Vec::new(), pieces, end: is_whole }),
             Outcome::Respond(response) => BodyStep::Respond(self.respond(response)),
         }
     }

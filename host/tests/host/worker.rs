@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use slidegate::{
-    BodyStep, CallError, Coding, HeaderEdit, Origin, RedisConnection, RedisDirectory, RedisService, RedisTransport, Released, Reply,
-    ReplyFuture, ResponseHead, StartError, Stream, Value, Verdict, Wants, Worker, WorkerOptions,
+    BodySide, BodyStep, CallError, Coding, HeaderEdit, Origin, RedisConnection, RedisDirectory, RedisService, RedisTransport, Released,
+    Reply, ReplyFuture, ResponseHead, StartError, Stream, Value, Verdict, Wants, Worker, WorkerOptions,
 };
 use tokio::sync::oneshot;
 
@@ -76,7 +76,7 @@ async fn on_response(stream: &Stream, status: u16) -> Verdict {
 }
 
 fn piece(stream: &Stream, bytes: &'static [u8], end: bool) -> BodyStep {
-    stream.on_request_body(Bytes::from_static(bytes), Coding::Identity, end)
+    stream.on_body(BodySide::Request, Bytes::from_static(bytes), Coding::Identity, end)
 }
 
 /// What is sent on.
@@ -194,7 +194,7 @@ async fn later_hooks_see_their_stream_and_fail_like_the_first() {
     other.on_request().await;
     assert_eq!(status(&on_response(&other, 599).await), 503);
     // The first stream's instance is gone, so it goes on without it.
-    assert_eq!(stream.on_response_body(Bytes::new(), Coding::Identity, true), sent(&[], true));
+    assert_eq!(stream.on_body(BodySide::Response, Bytes::new(), Coding::Identity, true), sent(&[], true));
 }
 
 #[tokio::test]
@@ -293,9 +293,9 @@ async fn pieces_are_kept_freed_replaced_and_ended() {
     let stream = begun().await;
     assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
     on_response(&stream, 200).await;
-    assert_eq!(stream.request_released().await, sent(&[b"a"], false));
+    assert_eq!(stream.released(BodySide::Request).await, sent(&[b"a"], false));
     // Of a response, it is too late for an answer.
-    assert_eq!(stream.on_response_body(Bytes::from_static(b"X"), Coding::Identity, false), sent(&[b"X"], false));
+    assert_eq!(stream.on_body(BodySide::Response, Bytes::from_static(b"X"), Coding::Identity, false), sent(&[b"X"], false));
     assert_eq!(worker.traps(), 0);
 }
 
@@ -325,7 +325,7 @@ async fn no_piece_of_a_request_is_shown_once_its_response_has_begun() {
     stream.on_request().await;
     assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
     assert_eq!(on_response(&stream, 200).await, Verdict::Pass(Vec::new()));
-    assert_eq!(stream.request_released().await, sent(&[b"a"], false));
+    assert_eq!(stream.released(BodySide::Request).await, sent(&[b"a"], false));
     assert_eq!(piece(&stream, b"b", false), sent(&[b"b"], false));
 }
 
@@ -366,7 +366,7 @@ async fn the_last_piece_of_a_body_waits_for_its_decision() {
         assert_eq!(piece(&stream, b"a", false), BodyStep::Wait);
         assert_eq!(piece(&stream, b"", true), BodyStep::Wait);
         redis.next().send(reply).unwrap();
-        match (stream.request_released().await, expected) {
+        match (stream.released(BodySide::Request).await, expected) {
             (BodyStep::Pass(Released { edits, pieces, end: true }), None) => {
                 assert_eq!((edits.len(), &pieces[..]), (1, &[Bytes::from_static(b"a")][..]));
             }

@@ -1,26 +1,25 @@
 //! The gateway as it ships: the real binary, in a process of its own, on free ports, with its log at hand.
 
+mod binary;
+mod captured;
+mod directory;
+
 use std::{
-    env, fs,
-    io::{BufRead, BufReader, Read, Write},
+    fs,
+    io::{Read, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{self, Child, Command, ExitStatus, Output, Stdio},
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread::{self, JoinHandle},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
+use self::captured::Captured;
+pub use self::{binary::binary, directory::Directory};
 use crate::{http_client::HttpClient, metrics::Metrics};
 
 /// How long anything may take that does not hang, in a machine that builds something else at the same time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Names another binary than the one beside the tests.
-const BINARY_VARIABLE: &str = "SLIDEGATE_BINARY";
 
 /// A running gateway. Dropping it kills it.
 #[derive(Debug)]
@@ -33,35 +32,6 @@ pub struct Gateway {
     out: Captured,
     err: Captured,
     _directory: Directory,
-}
-
-/// A directory that is removed when dropped.
-#[derive(Debug)]
-pub struct Directory(PathBuf);
-
-/// The lines that a process printed so far.
-#[derive(Debug, Clone, Default)]
-struct Captured(Arc<(Mutex<Vec<String>>, Condvar)>);
-
-/// The gateway's binary.
-///
-/// # Panics
-///
-/// When there is none, or it is older than its sources: a test of an old binary would prove nothing.
-pub fn binary() -> PathBuf {
-    if let Some(path) = env::var_os(BINARY_VARIABLE) {
-        return PathBuf::from(path);
-    }
-    let test = env::current_exe().expect("a test knows its own file");
-    // Tests are in `target/release/deps`, binaries one above.
-    let beside = test.ancestors().nth(2).expect("tests are built two directories deep").join("slidegate");
-    let Some(built) = modified(&beside) else {
-        panic!("there is no gateway at {}: run `just test`, or `cargo build --release` before these tests", beside.display());
-    };
-    if let Some(newer) = newer_input(&beside, built) {
-        panic!("{} is newer than the gateway at {}: run `just test`, or `cargo build --release`", newer.display(), beside.display());
-    }
-    beside
 }
 
 /// Runs the gateway's binary to its end.
@@ -424,82 +394,4 @@ fn address(line: &str, field: &str) -> SocketAddr {
     let after = line.split_once(field).map(|(_, after)| after.trim_start_matches(['=', '"', ':']));
     let value = after.and_then(|after| after.split([' ', '"']).next()).and_then(|value| value.parse().ok());
     value.unwrap_or_else(|| panic!("no address `{field}` in `{line}`"))
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
-}
-
-/// A file that the binary was made of, by what Cargo noted beside it, and that has changed since.
-fn newer_input(binary: &Path, built: SystemTime) -> Option<PathBuf> {
-    let noted = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
-    // A rule of make: the target, a colon, and the inputs, in whose names a space is escaped.
-    let inputs = noted.lines().next()?.split_once(": ")?.1.replace("\\ ", "\0");
-    inputs.split(' ').find_map(|input| newer_file(Path::new(&input.replace('\0', " ")), built))
-}
-
-/// The path, or a file below it, if it is newer.
-fn newer_file(path: &Path, than: SystemTime) -> Option<PathBuf> {
-    match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().find_map(|entry| newer_file(&entry.path(), than)),
-        Err(_) => (modified(path)? > than).then(|| path.to_path_buf()),
-    }
-}
-
-// === impl Directory ===
-
-impl Directory {
-    /// A new, empty directory.
-    ///
-    /// # Panics
-    ///
-    /// When the system's temporary directory cannot be written to.
-    #[expect(clippy::new_without_default, reason = "making a directory is not a default")]
-    pub fn new() -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("slidegate-gateway-{}-{}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let path = env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("the temporary directory can be written to");
-        Directory(path)
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // One that stays behind in the system's temporary directory hurts nobody.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-// === impl Captured ===
-
-impl Captured {
-    /// Collects lines in a thread until the other side closes.
-    fn of(source: impl Read + Send + 'static) -> Self {
-        let captured = Captured::default();
-        let lines = captured.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
-                lines.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(&line).into_owned());
-                lines.0.1.notify_all();
-            }
-        });
-        captured
-    }
-
-    fn text(&self) -> String {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|line| format!("{line}\n")).collect()
-    }
-
-    fn wait_for(&self, limit: Duration, fits: impl Fn(&str) -> bool) -> Option<String> {
-        let lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let none_fits = |lines: &mut Vec<String>| !lines.iter().any(|line| fits(line));
-        let (lines, _) = self.0.1.wait_timeout_while(lines, limit, none_fits).unwrap_or_else(PoisonError::into_inner);
-        lines.iter().find(|line| fits(line)).cloned()
-    }
 }

@@ -1,0 +1,4 @@
+//! What a running gateway tells of itself, read for a test.
+
+pub mod footprint;
+pub mod metrics;

@@ -7,8 +7,8 @@ use slidegate_engine::{
     window::{Charge, Decision, EXACT_MAX, Retry, script},
 };
 use slidegate_tests::{
-    fuzzing::request::Request as Asked,
     one_request::OneRequest,
+    plain_request::PlainRequest,
     promises::Windows,
     redis_server::RedisServer,
     redis_windows::{RedisWindows, Request, Stored},
@@ -299,14 +299,7 @@ fn a_slot_width_that_changes_keeps_the_count_and_never_admits_more() {
 fn key_of(limit: &str) -> Vec<u8> {
     let json = format!(r#"{{"rule_name": "r", "redis": {{"service_name": "redis.static"}}, "global_threshold": {limit}}}"#);
     let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
-    let request = Asked {
-        path: b"/".to_vec(),
-        authority: Some(b"shop.test".to_vec()),
-        headers: std::collections::BTreeMap::new(),
-        source_address: None,
-        route_name: String::new(),
-        service_name: String::new(),
-    };
+    let request = PlainRequest { path: b"/".to_vec(), authority: Some(b"shop.test".to_vec()), ..PlainRequest::default() };
     let _ = engine.on_request(1, &request, 0);
     match engine.poll(&OneRequest(&request), 0) {
         Effect::Call { mut command, .. } => command.swap_remove(3),

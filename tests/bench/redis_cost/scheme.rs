@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use redis::{Cmd, Connection, Pipeline, Value};
-use slidegate_engine::{Effect, Engine, request::RequestView, window::script::ADMIT};
-use slidegate_tests::one_request::OneRequest;
+use slidegate_engine::{Effect, Engine, window::script::ADMIT};
+use slidegate_tests::{one_request::OneRequest, plain_request::PlainRequest};
 
 use super::load::{Load, Shape, WINDOW_US};
 
@@ -82,37 +82,11 @@ fn command_of_the_engine(limit: u64) -> Vec<Vec<u8>> {
             {{"limit_by_per_header": "x-api-key", "limit_keys": [{{"key": "*", "limit": {limit}, "window": "{seconds}s"}}]}}]}}"#
     );
     let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
-    let _ = engine.on_request(1, &Keyed, 0);
-    let Effect::Call { command: sent, .. } = engine.poll(&OneRequest(&Keyed), 0) else { panic!("the engine asks Redis") };
+    let request = PlainRequest::with_header("x-api-key", b"user-000000");
+    let _ = engine.on_request(1, &request, 0);
+    let Effect::Call { command: sent, .. } = engine.poll(&OneRequest(&request), 0) else { panic!("the engine asks Redis") };
     assert_eq!(sent.get(2).map(Vec::as_slice), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
     sent
-}
-
-/// A request with the header that is counted by.
-struct Keyed;
-
-impl RequestView for Keyed {
-    fn path(&self) -> Vec<u8> {
-        b"/".to_vec()
-    }
-    fn authority(&self) -> Option<Vec<u8>> {
-        Some(b"shop.example.com".to_vec())
-    }
-    fn header(&self, name: &str) -> Option<Vec<u8>> {
-        (name == "x-api-key").then(|| b"user-000000".to_vec())
-    }
-    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
-        self.header(name).into_iter().collect()
-    }
-    fn source_address(&self) -> Option<String> {
-        None
-    }
-    fn route_name(&self) -> String {
-        String::new()
-    }
-    fn service_name(&self) -> String {
-        String::new()
-    }
 }
 
 // === impl Asker ===

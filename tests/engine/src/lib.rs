@@ -8,6 +8,7 @@ pub mod documented;
 pub mod fuzzing;
 pub mod one_request;
 pub mod oracle;
+pub mod plain_request;
 pub mod promises;
 pub mod runner;
 pub mod trace;

@@ -17,13 +17,13 @@ use serde_json::json;
 use slidegate_engine::{
     Effect, Engine, Step, Verdict,
     redis::{CallError, Command, Form, Reply},
-    request::{RequestView, Requests},
+    request::Requests,
     window::{
         Charge,
         script::{self, Script},
     },
 };
-use slidegate_engine_tests::runner::simulated_store::SimulatedStore;
+use slidegate_engine_tests::{plain_request::PlainRequest, runner::simulated_store::SimulatedStore};
 
 const WINDOW_US: u64 = 1_000_000;
 const GATEWAYS: usize = 3;
@@ -201,7 +201,7 @@ impl<'a> World<'a> {
 
     fn arrives(&mut self, index: usize) {
         let Arrival { gateway, user, leaves_after_us, .. } = self.scene.arrivals[index];
-        let step = self.engines[gateway].on_request(index as u64, &User(user), self.now_us * 1_000);
+        let step = self.engines[gateway].on_request(index as u64, &request_of(user), self.now_us * 1_000);
         match step {
             Step::Pass(_) => self.ends(index, End::Passed),
             Step::Respond(response) => self.responded(index, response.status, 0),
@@ -339,38 +339,16 @@ impl<'a> World<'a> {
 }
 
 impl Requests for Scene {
-    type View = User;
+    type View = PlainRequest;
 
-    fn view(&self, stream: u64) -> Option<User> {
-        Some(User(self.arrivals.get(usize::try_from(stream).ok()?)?.user))
+    fn view(&self, stream: u64) -> Option<PlainRequest> {
+        Some(request_of(self.arrivals.get(usize::try_from(stream).ok()?)?.user))
     }
 }
 
 /// A request of a user.
-struct User(u8);
-
-impl RequestView for User {
-    fn path(&self) -> Vec<u8> {
-        b"/".to_vec()
-    }
-    fn authority(&self) -> Option<Vec<u8>> {
-        Some(b"shop.example".to_vec())
-    }
-    fn header(&self, name: &str) -> Option<Vec<u8>> {
-        (name == "user").then(|| vec![b'a' + self.0])
-    }
-    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
-        self.header(name).into_iter().collect()
-    }
-    fn source_address(&self) -> Option<String> {
-        None
-    }
-    fn route_name(&self) -> String {
-        String::new()
-    }
-    fn service_name(&self) -> String {
-        String::new()
-    }
+fn request_of(user: u8) -> PlainRequest {
+    PlainRequest::with_header("user", &[b'a' + user])
 }
 
 /// For how many requests a command asks.

@@ -10,10 +10,9 @@ use slidegate_engine::{
     Engine,
     redis::{CallError, Reply},
 };
-use slidegate_engine_tests::fuzzing::{
-    configuration::corpus,
-    host::Host,
-    request::{Answer, Request},
+use slidegate_engine_tests::{
+    fuzzing::{configuration::corpus, host::Host, request::Answer},
+    plain_request::PlainRequest,
 };
 
 /// What an engine that has seen all its clients often enough may still take, in bytes.
@@ -71,13 +70,12 @@ fn traffic(host: &mut Host, requests: Range<u64>) {
             ("x-forwarded-for", format!("10.{}.{}.1", client / 250, client % 250)),
             ("cookie", format!("sid={client}")),
         ];
-        let request = Request {
+        let request = PlainRequest {
             path: format!("/?id={client}").into_bytes(),
             authority: Some(b"a.test".to_vec()),
             headers: headers.into_iter().map(|(name, value)| (name, vec![value.into_bytes()])).collect(),
             source_address: Some(format!("10.0.{}.{}:1", client / 250, client % 250)),
-            route_name: String::new(),
-            service_name: String::new(),
+            ..PlainRequest::default()
         };
         host.now_ns += 1_000_000;
         host.request(&request).expect("a request is taken");

@@ -9,10 +9,8 @@ use slidegate_engine::{
     request::Requests,
 };
 
-use super::{
-    configuration::PASSWORD,
-    request::{Event, Request},
-};
+use super::{configuration::PASSWORD, request::Event};
+use crate::plain_request::PlainRequest;
 
 /// A configuration has no more filters, or few requests wait for each of them.
 const FILTERS_MAX: usize = 8;
@@ -33,12 +31,12 @@ pub struct Host {
 }
 
 /// The requests of streams that wait.
-struct Waiting(BTreeMap<u64, Request>);
+struct Waiting(BTreeMap<u64, PlainRequest>);
 
 impl Requests for Waiting {
-    type View = Request;
+    type View = PlainRequest;
 
-    fn view(&self, stream: u64) -> Option<Request> {
+    fn view(&self, stream: u64) -> Option<PlainRequest> {
         self.0.get(&stream).cloned()
     }
 }
@@ -115,7 +113,7 @@ impl Host {
     /// # Errors
     ///
     /// The engine did what it should not.
-    pub fn request(&mut self, request: &Request) -> Result<(), TestCaseError> {
+    pub fn request(&mut self, request: &PlainRequest) -> Result<(), TestCaseError> {
         self.last_stream += 1;
         let stream = self.last_stream;
         let step = self.engine.on_request(stream, request, self.now_ns);

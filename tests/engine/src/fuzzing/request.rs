@@ -1,66 +1,15 @@
 //! Requests of arbitrary bytes, and replies of every shape.
 
-use std::collections::BTreeMap;
-
 use proptest::{prelude::*, sample::Index};
-use slidegate_engine::{
-    redis::{CallError, Reply, Value},
-    request::RequestView,
-};
+use slidegate_engine::redis::{CallError, Reply, Value};
 
-/// A request of arbitrary bytes.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// With its query.
-    pub path: Vec<u8>,
-    /// The host.
-    pub authority: Option<Vec<u8>>,
-    /// Values by name.
-    pub headers: BTreeMap<&'static str, Vec<Vec<u8>>>,
-    /// The peer.
-    pub source_address: Option<String>,
-    /// The route.
-    pub route_name: String,
-    /// The upstream.
-    pub service_name: String,
-}
-
-impl RequestView for Request {
-    fn path(&self) -> Vec<u8> {
-        self.path.clone()
-    }
-
-    fn authority(&self) -> Option<Vec<u8>> {
-        self.authority.clone()
-    }
-
-    fn header(&self, name: &str) -> Option<Vec<u8>> {
-        let values = self.headers.get(name)?;
-        if name == "cookie" { Some(values.join(b"; ".as_slice())) } else { values.first().cloned() }
-    }
-
-    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
-        self.headers.get(name).cloned().unwrap_or_default()
-    }
-
-    fn source_address(&self) -> Option<String> {
-        self.source_address.clone()
-    }
-
-    fn route_name(&self) -> String {
-        self.route_name.clone()
-    }
-
-    fn service_name(&self) -> String {
-        self.service_name.clone()
-    }
-}
+use crate::plain_request::PlainRequest;
 
 /// Something that happens to an engine. Streams and calls are chosen among those there are.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A stream begins.
-    Request(Box<Request>),
+    Request(Box<PlainRequest>),
     /// A call is answered.
     Reply(Index, Answer),
     /// A stream ends.
@@ -142,7 +91,7 @@ fn any_path() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn any_request() -> impl Strategy<Value = Request> {
+fn any_request() -> impl Strategy<Value = PlainRequest> {
     let names = vec!["x-key", "x-ca-key", "x-mse-consumer", "x-forwarded-for", "cookie"];
     let cookie = any_text().prop_map(|text| [b"sid=", text.as_slice()].concat());
     let headers = prop::collection::btree_map(
@@ -154,7 +103,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     let authority = prop_oneof![any_text(), Just(b"a.test:80".to_vec()), Just(b"[::1]:80".to_vec())];
     let address = prop_oneof![Just("1.1.1.1:99".to_owned()), Just("[2001:db8::7]:99".to_owned()), "[0-9a-f:.\\[\\]%]{0,20}"];
     (any_path(), prop::option::of(authority), headers, prop::option::of(address), name.clone(), name).prop_map(
-        |(path, authority, headers, source_address, route_name, service_name)| Request {
+        |(path, authority, headers, source_address, route_name, service_name)| PlainRequest {
             path,
             authority,
             headers,

@@ -15,7 +15,7 @@ pub(crate) fn files(sources: &Path) -> BTreeMap<Module, String> {
 /// What of a text is no test: a module of tests ends its file, one that is only named there ends nothing.
 pub(crate) fn code(text: &str) -> &str {
     let marks = ["#[cfg(test)]\nmod ", "#[cfg(all(test"].map(|mark| text.match_indices(mark).map(|(at, _)| at));
-    let begins_here = |at: &usize| text[*at..].find(['{', ';']).is_none_or(|sign| text[*at..].as_bytes()[sign] == b'{');
+    let begins_here = |at: &usize| text[*at..].chars().find(|sign| "{;".contains(*sign)) != Some(';');
     let end = marks.into_iter().flatten().filter(begins_here).min();
     &text[..end.unwrap_or(text.len())]
 }

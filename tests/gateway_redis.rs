@@ -9,6 +9,7 @@ use std::{
 };
 
 use redis::Cmd;
+use slidegate_engine::FailureCause;
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     redis_server::RedisServer,
@@ -26,7 +27,7 @@ const DURING: usize = 6;
 /// Something that happens to a Redis, and how it ends.
 struct Mishap {
     /// The causes that a gateway may tell; the first must be told.
-    causes: &'static [&'static str],
+    causes: &'static [FailureCause],
     breaks: fn(&mut RedisServer),
     /// None if it lasts as long as the server.
     mends: Option<fn(&mut RedisServer)>,
@@ -37,8 +38,8 @@ struct Mishap {
 }
 
 impl Mishap {
-    fn new(cause: &'static [&'static str], breaks: fn(&mut RedisServer), mends: fn(&mut RedisServer)) -> Self {
-        Mishap { causes: cause, breaks, mends: Some(mends), begins_well: true, redis: "" }
+    fn new(causes: &'static [FailureCause], breaks: fn(&mut RedisServer), mends: fn(&mut RedisServer)) -> Self {
+        Mishap { causes, breaks, mends: Some(mends), begins_well: true, redis: "" }
     }
 
     /// Lets it happen to gateways of every failure mode.
@@ -74,7 +75,7 @@ impl Mishap {
         assert_eq!(gateway.statuses("x-key", "during", DURING), expected, "{mode}");
         let metrics = gateway.metrics();
         assert_eq!(metrics.sum("slidegate_degraded_decisions_total", &[("mode", mode)]), DURING as f64, "{mode}");
-        let failures = |cause: &&str| metrics.sum("slidegate_redis_failures_total", &[("cause", cause)]);
+        let failures = |cause: &FailureCause| metrics.sum("slidegate_redis_failures_total", &[("cause", cause.name())]);
         assert!(failures(&self.causes[0]) >= 1.0, "{mode}: {}", gateway.log());
         assert_eq!(
             self.causes.iter().map(failures).sum::<f64>(),
@@ -86,8 +87,8 @@ impl Mishap {
         gateway.wait_log("slidegate::filter");
         let lines = gateway.log_lines("slidegate::filter");
         assert!((1..=self.lines_max()).contains(&lines.len()), "{lines:#?}");
-        let tells = |line: &String, cause: &str| line.contains("WARN") && line.contains(&format!("({cause})"));
-        assert!(self.causes.iter().any(|cause| tells(&lines[0], cause)), "{lines:#?}");
+        let tells = |line: &String, cause: FailureCause| line.contains("WARN") && line.contains(&format!("({cause})"));
+        assert!(self.causes.iter().any(|cause| tells(&lines[0], *cause)), "{lines:#?}");
         assert!(lines.iter().any(|line| tells(line, self.causes[0])), "{lines:#?}");
         // Beside those: what became of the connection at the start, and what of it now.
         assert!(gateway.log().lines().count() <= 4 + 3 * self.causes.len(), "{}", gateway.log());
@@ -144,27 +145,27 @@ fn keys_during() -> impl Iterator<Item = String> {
 
 #[test]
 fn absent() {
-    Mishap::new(&["connect"], RedisServer::kill, RedisServer::restart_empty).check(RedisServer::start());
+    Mishap::new(&[FailureCause::Connect], RedisServer::kill, RedisServer::restart_empty).check(RedisServer::start());
 }
 
 #[test]
 fn absent_from_the_beginning() {
     let mut redis = RedisServer::start();
     redis.kill();
-    Mishap { begins_well: false, ..Mishap::new(&["connect"], |_| (), RedisServer::restart_empty) }.check(redis);
+    Mishap { begins_well: false, ..Mishap::new(&[FailureCause::Connect], |_| (), RedisServer::restart_empty) }.check(redis);
 }
 
 #[test]
 fn slow() {
     // What is asked after a silence is asked on a new connection, which a Redis that hangs does not take up.
-    Mishap::new(&["timeout", "connect"], |redis| redis.pause(), |redis| redis.resume()).check(RedisServer::start());
+    Mishap::new(&[FailureCause::Timeout, FailureCause::Connect], |redis| redis.pause(), |redis| redis.resume()).check(RedisServer::start());
 }
 
 #[test]
 fn full() {
     let breaks = |redis: &mut RedisServer| tell(redis, &["CONFIG", "SET", "maxmemory", "1"]);
     let mends = |redis: &mut RedisServer| tell(redis, &["CONFIG", "SET", "maxmemory", "0"]);
-    Mishap::new(&["out_of_memory"], breaks, mends).check(RedisServer::start_with(&["--maxmemory-policy", "noeviction"]));
+    Mishap::new(&[FailureCause::OutOfMemory], breaks, mends).check(RedisServer::start_with(&["--maxmemory-policy", "noeviction"]));
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn a_read_only_replica() {
         info.contains("master_link_status:up")
     });
     let mends = |redis: &mut RedisServer| tell(redis, &["REPLICAOF", "NO", "ONE"]);
-    Mishap { begins_well: false, ..Mishap::new(&["read_only"], |_| (), mends) }.check(replica);
+    Mishap { begins_well: false, ..Mishap::new(&[FailureCause::ReadOnly], |_| (), mends) }.check(replica);
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn another_password() {
         let mut connection = client.get_connection().expect("the right password");
         redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("wrong").exec(&mut connection).expect("Redis takes it");
     };
-    let mishap = Mishap { begins_well: false, redis: ", password: wrong", ..Mishap::new(&["auth"], |_| (), mends) };
+    let mishap = Mishap { begins_well: false, redis: ", password: wrong", ..Mishap::new(&[FailureCause::Auth], |_| (), mends) };
     mishap.check(RedisServer::start_with(&["--requirepass", "right"]));
 }
 
@@ -197,14 +198,15 @@ fn no_password_where_one_is_asked() {
         let mut connection = client.get_connection().expect("the right password");
         redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").exec(&mut connection).expect("Redis takes it");
     };
-    Mishap { begins_well: false, ..Mishap::new(&["auth"], |_| (), mends) }.check(RedisServer::start_with(&["--requirepass", "right"]));
+    Mishap { begins_well: false, ..Mishap::new(&[FailureCause::Auth], |_| (), mends) }
+        .check(RedisServer::start_with(&["--requirepass", "right"]));
 }
 
 #[test]
 fn a_key_that_holds_something_else() {
     let breaks = |redis: &mut RedisServer| keys_during().for_each(|key| tell(redis, &["SET", &key, "something else"]));
     let mends = |redis: &mut RedisServer| keys_during().for_each(|key| tell(redis, &["DEL", &key]));
-    Mishap::new(&["wrong_type"], breaks, mends).check(RedisServer::start());
+    Mishap::new(&[FailureCause::WrongType], breaks, mends).check(RedisServer::start());
 }
 
 #[test]
@@ -217,13 +219,13 @@ fn a_cluster_that_is_down() {
         });
     };
     let redis = RedisServer::start_with(&["--cluster-enabled", "yes"]);
-    Mishap { begins_well: false, ..Mishap::new(&["cluster_redirect"], |_| (), mends) }.check(redis);
+    Mishap { begins_well: false, ..Mishap::new(&[FailureCause::ClusterRedirect], |_| (), mends) }.check(redis);
 }
 
 /// What a server that answers may say instead of deciding: the cause, how it is started, how it comes to that and out of it.
 const STATES: [State; 6] = [
     State {
-        causes: &["misconf"],
+        causes: &[FailureCause::Misconf],
         args: &[],
         begins_well: true,
         breaks: |redis| {
@@ -235,14 +237,14 @@ const STATES: [State; 6] = [
         mends: Some(|redis| drop(redis.tell(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]))),
     },
     State {
-        causes: &["no_replicas"],
+        causes: &[FailureCause::NoReplicas],
         args: &[],
         begins_well: true,
         breaks: |redis| drop(redis.tell(&["CONFIG", "SET", "min-replicas-to-write", "1"])),
         mends: Some(|redis| drop(redis.tell(&["CONFIG", "SET", "min-replicas-to-write", "0"]))),
     },
     State {
-        causes: &["busy"],
+        causes: &[FailureCause::Busy],
         args: &["--lua-time-limit", "10"],
         begins_well: true,
         breaks: |redis| {
@@ -254,7 +256,7 @@ const STATES: [State; 6] = [
         mends: Some(|redis| drop(redis.tell(&["SCRIPT", "KILL"]))),
     },
     State {
-        causes: &["master_down"],
+        causes: &[FailureCause::MasterDown],
         // Nobody listens on that port.
         args: &["--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "no"],
         begins_well: false,
@@ -263,7 +265,7 @@ const STATES: [State; 6] = [
     },
     State {
         // A connection that is closed at once may be lost before its answer is read.
-        causes: &["max_clients", "connect"],
+        causes: &[FailureCause::MaxClients, FailureCause::Connect],
         args: &[],
         begins_well: true,
         breaks: |redis| {
@@ -278,11 +280,17 @@ const STATES: [State; 6] = [
             redis::cmd("CONFIG").arg(&["SET", "maxclients", "1000"]).exec(&mut only).expect("it does so");
         }),
     },
-    State { causes: &["unknown_command"], args: &["--rename-command", "EVALSHA", ""], begins_well: false, breaks: |_| (), mends: None },
+    State {
+        causes: &[FailureCause::UnknownCommand],
+        args: &["--rename-command", "EVALSHA", ""],
+        begins_well: false,
+        breaks: |_| (),
+        mends: None,
+    },
 ];
 
 struct State {
-    causes: &'static [&'static str],
+    causes: &'static [FailureCause],
     args: &'static [&'static str],
     begins_well: bool,
     breaks: fn(&mut RedisServer),

@@ -24,6 +24,22 @@ fn the_documented_causes_are_those_of_the_table() {
 }
 
 #[test]
+fn documents_spell_causes_as_the_table_does() {
+    let names: BTreeSet<&str> = FailureCause::ALL.iter().map(|cause| cause.name()).collect();
+    let mut told = 0;
+    for document in ["README.md", "guest/engine/README.md", "guest/shim/README.md", "host/README.md"] {
+        let text = read(document);
+        for (at, mark) in text.match_indices("cause=") {
+            let rest = &text[at + mark.len()..];
+            let cause = &rest[..rest.find(|sign: char| sign != '_' && !sign.is_ascii_lowercase()).unwrap_or(rest.len())];
+            assert!(names.contains(cause), "{document}: {cause}");
+            told += 1;
+        }
+    }
+    assert!(told > 0, "documents tell of causes");
+}
+
+#[test]
 fn the_host_acts_on_codes_of_the_table() {
     let source = read("host/src/redis/error_code.rs");
     let codes: BTreeSet<&str> = between(&source, '"').collect();

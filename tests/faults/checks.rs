@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redis::Connection;
+use slidegate_engine::FailureCause;
 use slidegate_tests::{
     redis_windows::Stored,
     steady_load::{Answered, surely_within},
@@ -37,7 +38,7 @@ const INSTANCE_MAX: u64 = 3 << 20;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected {
     /// The causes that may be told; none if no request should notice.
-    pub(crate) causes: &'static [&'static str],
+    pub(crate) causes: &'static [FailureCause],
     /// How often the state changed at most.
     pub(crate) changes: usize,
     /// Whether commands may have run whose answers did not arrive, so that Redis counted what never passed.
@@ -54,12 +55,12 @@ impl Expected {
         Expected { causes: &[], changes: 0, loses_answers: false, delay: Duration::ZERO, is_total: false };
 
     /// Redis fails once, for these causes, whatever it is asked.
-    pub(crate) const fn failing(causes: &'static [&'static str]) -> Self {
+    pub(crate) const fn failing(causes: &'static [FailureCause]) -> Self {
         Expected { causes, changes: causes.len() + 1, loses_answers: true, delay: Duration::ZERO, is_total: true }
     }
 
     /// As [`Expected::failing`], but some calls succeed all the while.
-    pub(crate) const fn failing_at_times(causes: &'static [&'static str]) -> Self {
+    pub(crate) const fn failing_at_times(causes: &'static [FailureCause]) -> Self {
         Expected { is_total: false, ..Self::failing(causes) }
     }
 
@@ -211,7 +212,8 @@ fn check_counters(what: &str, team: &Team, course: &Course, expected: Expected) 
     );
     assert_eq!(counted, seen, "{what}: admitted, refused and degraded, counted and seen");
     assert_eq!(degraded > 0, expected.is_harmful(), "{what}: {degraded} degraded");
-    let told: Vec<u64> = expected.causes.iter().map(|cause| team.sum("slidegate_redis_failures_total", &[("cause", cause)])).collect();
+    let told: Vec<u64> =
+        expected.causes.iter().map(|cause| team.sum("slidegate_redis_failures_total", &[("cause", cause.name())])).collect();
     let failures = team.sum("slidegate_redis_failures_total", &[]);
     assert_eq!(told.iter().sum::<u64>(), failures, "{what}: {}", team.gateways[0].log());
     assert!(failures > 0 || !expected.is_harmful(), "{what}");

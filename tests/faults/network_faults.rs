@@ -2,6 +2,7 @@
 
 use std::{thread, time::Duration};
 
+use slidegate_engine::FailureCause;
 use slidegate_tests::fault_proxy::Ailment;
 
 use crate::{
@@ -58,19 +59,24 @@ fn cut() -> Vec<Figures> {
         "connections cut after 50 answers, 1.5 s",
         Setup::default(),
         Ailment::Cut { after: PIECES },
-        Expected::failing_at_times(&["connect"]),
+        Expected::failing_at_times(&[FailureCause::Connect]),
     )
 }
 
 fn half() -> Vec<Figures> {
-    run("half answers, then cut, 1.5 s", Setup::default(), Ailment::Half, Expected::failing(&["bad_reply", "connect"]))
+    run(
+        "half answers, then cut, 1.5 s",
+        Setup::default(),
+        Ailment::Half,
+        Expected::failing(&[FailureCause::BadReply, FailureCause::Connect]),
+    )
 }
 
 fn nonsense() -> Vec<Figures> {
-    let expected = Expected::failing(&["bad_reply", "timeout", "connect"]);
+    let expected = Expected::failing(&[FailureCause::BadReply, FailureCause::Timeout, FailureCause::Connect]);
     run("nonsense for answers, 1.5 s", Setup::default(), Ailment::Nonsense, expected)
 }
 
 fn silent() -> Vec<Figures> {
-    run("no answers, 1.5 s", Setup::default(), Ailment::Silent, Expected::failing(&["timeout", "connect"]))
+    run("no answers, 1.5 s", Setup::default(), Ailment::Silent, Expected::failing(&[FailureCause::Timeout, FailureCause::Connect]))
 }

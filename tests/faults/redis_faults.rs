@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use slidegate_engine::FailureCause;
 use slidegate_tests::{gateway_process::wait_until, redis_server::RedisServer};
 
 use crate::{
@@ -43,7 +44,7 @@ fn killed() -> Vec<Figures> {
         thread::sleep(WHILE);
         scene.redis.restart_empty();
     };
-    run("SIGKILL, empty start after 1.5 s", Setup::default(), |_| (), fault, Expected::failing(&["connect"]))
+    run("SIGKILL, empty start after 1.5 s", Setup::default(), |_| (), fault, Expected::failing(&[FailureCause::Connect]))
 }
 
 fn paused() -> Vec<Figures> {
@@ -53,7 +54,7 @@ fn paused() -> Vec<Figures> {
         scene.redis.resume();
     };
     // What is asked after a silence is asked on a new connection, which a Redis that hangs does not take up.
-    run("SIGSTOP for 5 s", Setup::default(), |_| (), fault, Expected::failing(&["timeout", "connect"]))
+    run("SIGSTOP for 5 s", Setup::default(), |_| (), fault, Expected::failing(&[FailureCause::Timeout, FailureCause::Connect]))
 }
 
 /// Does something every so often while a fault lasts.
@@ -85,7 +86,7 @@ fn full() -> Vec<Figures> {
     };
     let setup = Setup { redis_args: &["--maxmemory-policy", "noeviction"], ..Setup::default() };
     // A script that is refused has written nothing.
-    let expected = Expected { loses_answers: false, ..Expected::failing_at_times(&["out_of_memory"]) };
+    let expected = Expected { loses_answers: false, ..Expected::failing_at_times(&[FailureCause::OutOfMemory]) };
     run("maxmemory, noeviction, 1.5 s", setup, |_| (), fault, expected)
 }
 
@@ -100,7 +101,7 @@ fn replica() -> Vec<Figures> {
         hand_over(&other, &scene.redis);
     };
     // Writes also stop while roles change, which takes a busy machine longer than the timeout.
-    let expected = Expected::failing_at_times(&["read_only", "timeout"]);
+    let expected = Expected::failing_at_times(&[FailureCause::ReadOnly, FailureCause::Timeout]);
     run("read-only replica for 1.5 s", Setup::default(), |_| (), fault, expected)
 }
 
@@ -145,7 +146,7 @@ fn another_password() -> Vec<Figures> {
         scene.tell(&["ACL", "SETUSER", "gate", ">right"]);
     };
     let setup = Setup { filter_redis: USER, ..Setup::default() };
-    run("another password for 1.5 s", setup, with_user, fault, Expected::failing(&["auth", "connect"]))
+    run("another password for 1.5 s", setup, with_user, fault, Expected::failing(&[FailureCause::Auth, FailureCause::Connect]))
 }
 
 fn no_permission() -> Vec<Figures> {
@@ -155,7 +156,7 @@ fn no_permission() -> Vec<Figures> {
         scene.tell(&["ACL", "SETUSER", "gate", "+evalsha", "+eval"]);
     };
     let setup = Setup { filter_redis: USER, ..Setup::default() };
-    let expected = Expected { loses_answers: false, ..Expected::failing(&["auth"]) };
+    let expected = Expected { loses_answers: false, ..Expected::failing(&[FailureCause::Auth]) };
     run("no permission for scripts, 1.5 s", setup, with_user, fault, expected)
 }
 
@@ -167,6 +168,6 @@ fn another_type() -> Vec<Figures> {
         thread::sleep(WHILE);
         keys.iter().for_each(|key| scene.tell(&["DEL", key]));
     };
-    let expected = Expected { loses_answers: false, ..Expected::failing_at_times(&["wrong_type"]) };
+    let expected = Expected { loses_answers: false, ..Expected::failing_at_times(&[FailureCause::WrongType]) };
     run("the hot key is a string, 1.5 s", Setup::default(), |_| (), fault, expected)
 }

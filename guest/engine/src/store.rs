@@ -240,7 +240,7 @@ impl<A: Ask> Store<A> {
         let (mut left_ns, mut stepped_us) = (sent_ns, None);
         if let Some(state) = self.services.get_mut(service) {
             if state.breaker.succeeded(now_ns) {
-                telemetry.shut(service);
+                telemetry.closed(service);
             }
             if let Some(clock_us) = A::clock_us(&answer) {
                 stepped_us = state.delay.stepped_us(sent_ns, clock_us, now_ns);
@@ -260,7 +260,7 @@ impl<A: Ask> Store<A> {
             if cause == FailureCause::WrongType {
                 // Redis is well; one key is not.
                 if state.breaker.succeeded(now_ns) {
-                    telemetry.shut(service);
+                    telemetry.closed(service);
                 }
             } else if state.breaker.failed(cause, permit.is_probe, now_ns) {
                 telemetry.opened(service, cause, now_ns);

@@ -163,7 +163,7 @@ impl Telemetry {
     }
 
     /// The circuit breaker of a service closed.
-    pub(crate) fn shut(&mut self, service: u32) {
+    pub(crate) fn closed(&mut self, service: u32) {
         self.set(self.metrics.open(service), 0);
     }
 

@@ -168,7 +168,7 @@ mod tests {
     fn a_late_answer_shuts_it() {
         let mut breaker = opened(0);
         assert!(breaker.succeeded(0));
-        assert!(!breaker.succeeded(0), "it is shut");
+        assert!(!breaker.succeeded(0), "it is closed");
         assert_eq!(breaker.gate(0), Gate::Call);
     }
 }

@@ -35,7 +35,7 @@ fn the_breakers_gauge_says_whether_it_is_open() {
 }
 
 #[test]
-fn a_key_of_the_wrong_type_shuts_an_open_breaker() {
+fn a_key_of_the_wrong_type_closes_an_open_breaker() {
     let mut engine = plain_engine();
     let ask = |engine: &mut Engine, now_ns: u64, reply: Result<Reply, CallError>| {
         let step = engine.on_request(1, &request(), now_ns);

@@ -14,6 +14,27 @@ fn between(text: &str, sign: char) -> impl Iterator<Item = &str> {
     text.split(sign).skip(1).step_by(2)
 }
 
+/// The cases of an enumeration, in Rust or in the contract's language, as the contract spells them.
+fn cases(file: &str, head: &str) -> Vec<String> {
+    let text = read(file);
+    let body = text.split_once(head).and_then(|(_, rest)| rest.split_once('}')).unwrap_or_else(|| panic!("{file} has `{head}`")).0;
+    let names = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    names.map(|name| kebab(name.trim_end_matches(','))).collect()
+}
+
+/// A name as the contract spells it: `UnknownService` is `unknown-service`.
+fn kebab(name: &str) -> String {
+    let words =
+        name.char_indices().map(|(at, sign)| if at > 0 && sign.is_ascii_uppercase() { format!("-{sign}") } else { sign.to_string() });
+    words.collect::<String>().to_ascii_lowercase()
+}
+
+#[test]
+fn calls_without_a_reply_fail_alike_in_contract_and_engine() {
+    let errors = cases("guest/engine/src/redis.rs", "pub enum CallError {");
+    assert!(errors.len() > 3 && errors == cases("wit/redis.wit", "enum call-error {"), "{errors:?}");
+}
+
 #[test]
 fn the_documented_causes_are_those_of_the_table() {
     let document = read("guest/engine/README.md");

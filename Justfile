@@ -2,7 +2,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # The crates that are tested and linted on the host together; the component is checked for its own target, and the shim alone,
 # for both, so that its dependencies' features stay out of wasmtime's build.
-native := "-p slidegate-engine -p slidegate -p slidegate-tests -p slidegate-engine-tests -p slidegate-higress-host"
+native := "-p slidegate-document -p slidegate-engine -p slidegate -p slidegate-tests -p slidegate-engine-tests -p slidegate-higress-host"
 
 # The shim for its own target, beside the component, which the host's build script puts there.
 higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown-unknown --target-dir target/guest"
@@ -97,7 +97,7 @@ test *flags: setup quick lint build
 
 # The engine's own tests, and all cases and promises on it alone, in half a minute: for whoever works on it.
 quick:
-    cargo test --release --locked -p slidegate-engine -p slidegate-engine-tests
+    cargo test --release --locked -p slidegate-document -p slidegate-engine -p slidegate-engine-tests
 
 # What depends on the server most, on Valkey instead of Redis.
 second-line:

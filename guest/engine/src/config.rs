@@ -8,8 +8,6 @@
 
 mod chain;
 mod describe;
-mod document;
-mod error;
 mod exempt;
 mod hashing;
 mod known_fields;
@@ -17,13 +15,11 @@ mod limit;
 mod limit_by;
 mod limit_keys;
 mod policy;
-mod reader;
 mod refusal;
 mod ruleset;
 mod scope;
 mod service;
 mod shared;
-mod suggest;
 #[cfg(test)]
 mod tests;
 
@@ -35,8 +31,10 @@ use alloc::{
 };
 
 pub(crate) use self::describe::counted_by;
-pub use self::error::ConfigError;
-use self::{describe::Description, document::Node, reader::Reader, service::ServiceTable};
+pub use slidegate_document::ConfigError;
+use slidegate_document::{Node, Reader};
+
+use self::{describe::Description, known_fields::VOCABULARY, service::ServiceTable};
 use crate::{
     redis::Service,
     rule::{Policy, Ruleset},
@@ -58,11 +56,8 @@ pub struct Config {
 /// The id that the gateway gave this plugin (`_plugin_id_`), which is no part of what it does: lines carry it, even those that
 /// tell what is wrong with the rest of the document.
 pub fn plugin_id(json: &[u8]) -> Option<String> {
-    let Ok(Node::Object(fields)) = Node::parse(json) else { return None };
-    fields.into_iter().find_map(|(name, node)| match node {
-        Node::Text(id) if name == "_plugin_id_" && !id.is_empty() => Some(id),
-        _ => None,
-    })
+    let document = Node::parse(json).ok()?;
+    document.get("_plugin_id_")?.as_str().filter(|id| !id.is_empty()).map(String::from)
 }
 
 impl Config {
@@ -73,7 +68,7 @@ impl Config {
     /// A document that is no JSON has one mistake. No message repeats a password.
     pub fn read(json: &[u8]) -> Result<Config, Vec<ConfigError>> {
         let document = Node::parse(json).map_err(|message| vec![ConfigError { path: String::new(), message }])?;
-        let mut reader = Reader::default();
+        let mut reader = Reader::new(&VOCABULARY);
         let mut services = ServiceTable::default();
         let rulesets = chain::read(&mut reader, &mut services, &document);
         let warnings = reader.finish()?;

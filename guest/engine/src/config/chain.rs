@@ -2,21 +2,16 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{
-    document::Node,
-    known_fields,
-    reader::{Path, Reader, elements, emptiness},
-    ruleset,
-    service::ServiceTable,
-    shared::SharedCounters,
-};
+use slidegate_document::{Content, Node, Path, Reader, elements, emptiness};
+
+use super::{known_fields, ruleset, service::ServiceTable, shared::SharedCounters};
 use crate::rule::Ruleset;
 
 const FILTERS: &str = known_fields::CHAIN[0];
 
 /// Whether a document is a list of filters.
 pub(super) fn is_list(document: &Node) -> bool {
-    matches!(document, Node::Object(fields) if fields.iter().any(|(name, _)| name == FILTERS))
+    document.get(FILTERS).is_some()
 }
 
 /// Reads a document; what could not be understood is reported and missing in the result.
@@ -33,7 +28,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
         reader.error(fields.at(name), format_args!("stands beside `{FILTERS}`: expected it in one of these filters"));
     }
     let Some((path, node)) = fields.get(FILTERS) else { return Vec::new() };
-    if !matches!(node, Node::List(filters) if !filters.is_empty()) {
+    if !matches!(&node.content, Content::List(filters) if !filters.is_empty()) {
         reader.error(path, format_args!("expected an array of at least one filter, got {}", emptiness(node)));
         return Vec::new();
     }

@@ -9,12 +9,12 @@ use alloc::{
 };
 use core::fmt::{self, Write};
 
+use slidegate_document::{float_text, key_shown, shortened};
+
 use super::{
-    document::float_text,
     limit::Span,
     limit_keys::{ANY, REGEXP},
     policy::REMEMBER_US,
-    reader::{key_shown, shortened},
 };
 use crate::{
     key::limit_type,

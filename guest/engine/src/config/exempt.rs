@@ -6,11 +6,11 @@ use alloc::{
     vec::Vec,
 };
 
+use slidegate_document::{Fields, Node, Path, Reader, elements, emptiness};
+
 use super::{
-    document::Node,
     known_fields,
     limit_by::{is_token, networks},
-    reader::{Fields, Path, Reader, elements, emptiness},
 };
 use crate::rule::Exempt;
 
@@ -75,7 +75,7 @@ fn list(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<String>>
 /// Names in lower case, each with the values that will do. Values may be secrets: no message shows one.
 fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(String, Vec<String>)>> {
     let Some((path, node)) = fields.get("headers") else { return Some(vec![]) };
-    let Node::Object(given) = node else {
+    let Some(given) = node.members() else {
         reader
             .error(path, "expected an object of header names and the values that are exempt, `*` for any, got ".to_string() + node.kind());
         return None;
@@ -85,15 +85,15 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(String, Vec<
     if given.is_empty() {
         reader.error(path, "expected at least one header");
     }
-    for (name, node) in given {
-        let field = Path::Field(&path, name);
-        let lower = name.to_ascii_lowercase();
+    for member in given {
+        let field = Path::Field(&path, &member.name);
+        let lower = member.name.to_ascii_lowercase();
         if !is_token(&lower) {
             reader.error(field, "expected the name of a header: letters, digits and !#$%&'*+-.^_`|~");
             understood = false;
             continue;
         }
-        match list(reader, field, node) {
+        match list(reader, field, &member.value) {
             Some(values) => headers.push((lower, values)),
             None => understood = false,
         }

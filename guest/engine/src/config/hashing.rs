@@ -1,11 +1,12 @@
 //! `hash_values` and `hash_key`: which values stand in Redis as codes.
 
-use super::{
-    document::Node,
-    limit_by::opens_doors,
-    reader::{Fields, Reader, optional_flag},
+use slidegate_document::{Content, Fields, Reader};
+
+use super::limit_by::opens_doors;
+use crate::{
+    rule::Source,
+    value_hash::{Codes, ValueHash},
 };
-use crate::{rule::Source, value_hash::ValueHash};
 
 /// Without a key of one's own: hides values from a glance at Redis, not from somebody who tries guesses.
 const KEY_OF_ALL: &[u8] = b"slidegate";
@@ -17,20 +18,21 @@ pub(super) struct Hashing {
 }
 
 impl Hashing {
-    pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Hashing> {
-        let all = optional_flag(reader, fields, "hash_values");
+    /// Reads what `codes` remembers the codes of.
+    pub(super) fn read(reader: &mut Reader, codes: &Codes, fields: &Fields<'_>) -> Option<Hashing> {
+        let all = reader.optional_flag(fields, "hash_values");
         let hash = match fields.get("hash_key") {
             Some((path, node)) => {
-                let key = match node {
-                    Node::List(_) | Node::Object(_) | Node::Null => None,
-                    node => reader.text(path, node).filter(|key| !key.is_empty()),
+                let key = match node.content {
+                    Content::List(_) | Content::Object(_) | Content::Null => None,
+                    _ => reader.text(path, node).filter(|key| !key.is_empty()),
                 };
                 if key.is_none() {
                     reader.error(path, "expected a text that nobody else knows, the same in all gateways that share windows");
                 }
-                ValueHash::new(key?.as_bytes(), &reader.codes)
+                ValueHash::new(key?.as_bytes(), codes)
             }
-            None => ValueHash::new(KEY_OF_ALL, &reader.codes),
+            None => ValueHash::new(KEY_OF_ALL, codes),
         };
         // What is kept in memory is not shown to anybody.
         let hash = fields.get("redis").map(|_| hash);

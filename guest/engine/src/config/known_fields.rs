@@ -1,78 +1,50 @@
 //! The names of all fields, by where they stand: what is none of these is an error, with a suggestion.
 
+use slidegate_document::{
+    Vocabulary,
+    table::{filter, names},
+};
+
 /// Of one configuration, at the top or in an element of `_rules_`.
-pub(super) const POLICY: [&str; 21] = [
-    "rule_name",
-    "global_threshold",
-    "rule_items",
-    "rule_match",
-    "show_limit_quota_header",
-    "headers",
-    "rejected_code",
-    "rejected_msg",
-    "redis",
-    "precision",
-    "failure_mode",
-    "local_share",
-    "dry_run",
-    "remember_refusals",
-    "coalesce",
-    "max_new_keys_per_second",
-    "exempt",
-    "hash_values",
-    "hash_key",
-    "rejected_headers",
-    "rejected_content_type",
-];
+pub(super) const POLICY: [&str; 21] = names(&filter::POLICY);
 
 /// What may stand in `global_threshold`, beside [`LIMIT`].
-pub(super) const THRESHOLD: [&str; 1] = ["name"];
+pub(super) const THRESHOLD: [&str; 1] = names(&filter::THRESHOLD);
 
 /// What stands at the top in place of one filter.
-pub(super) const CHAIN: [&str; 1] = ["filters"];
+pub(super) const CHAIN: [&str; 1] = names(&filter::CHAIN_FIELDS);
 
 /// What stands at the top of a filter only.
-pub(super) const DOCUMENT: [&str; 2] = ["_rules_", "_plugin_id_"];
+pub(super) const DOCUMENT: [&str; 2] = names(&filter::DOCUMENT);
 
 /// Which requests an element of `_rules_` is for.
-pub(super) const SCOPE: [&str; 4] = ["_match_route_", "_match_domain_", "_match_service_", "_match_route_prefix_"];
+pub(super) const SCOPE: [&str; 4] = names(&filter::SCOPE);
 
 /// What may stand in an element of `rule_items`.
-pub(super) const RULE_ITEM: [&str; 20] = [
-    "limit_by_header",
-    "limit_by_param",
-    "limit_by_consumer",
-    "limit_by_cookie",
-    "limit_by_per_header",
-    "limit_by_per_param",
-    "limit_by_per_consumer",
-    "limit_by_per_cookie",
-    "limit_by_per_ip",
-    "limit_keys",
-    "name",
-    "max_new_keys_per_second",
-    "dry_run",
-    "trusted_hops",
-    "trusted_proxies",
-    "ipv4_prefix",
-    "ipv6_prefix",
-    "on_missing",
-    "take",
-    "hash_values",
-];
+pub(super) const RULE_ITEM: [&str; 20] = names(&filter::RULE_ITEM);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
-pub(super) const KEY: [&str; 3] = ["key", "together", "unlimited"];
+pub(super) const KEY: [&str; 3] = names(&filter::KEY);
 
 /// What may stand beside `key`, or in `global_threshold`.
-pub(super) const LIMIT: [&str; 7] =
-    ["query_per_second", "query_per_minute", "query_per_hour", "query_per_day", "limit", "window", "precision"];
-
-/// The last words of `query_per_*`.
-pub(super) const UNITS: [&str; 4] = ["second", "minute", "hour", "day"];
+pub(super) const LIMIT: [&str; 7] = names(&filter::LIMIT);
 
 /// Of `redis`.
-pub(super) const REDIS: [&str; 6] = ["service_name", "service_port", "username", "password", "timeout", "database"];
+pub(super) const REDIS: [&str; 6] = names(&filter::REDIS);
 
 /// Of `exempt`.
-pub(super) const EXEMPT: [&str; 4] = ["routes", "methods", "networks", "headers"];
+pub(super) const EXEMPT: [&str; 4] = names(&filter::EXEMPT);
+
+/// Where each field stands, for one that stands elsewhere.
+pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
+    (&CHAIN, "at the top only, in place of a filter"),
+    (&POLICY, "at the top or in an element of `_rules_`"),
+    (&DOCUMENT, "at the top only"),
+    (&SCOPE, "in an element of `_rules_`"),
+    (&RULE_ITEM, "in an element of `rule_items`"),
+    (&KEY, "in an element of `limit_keys`"),
+    (&LIMIT, "in an element of `limit_keys` or in `global_threshold`"),
+    (&REDIS, "in `redis`"),
+    (&EXEMPT, "in `exempt`"),
+    (&THRESHOLD, "in `global_threshold` or in an element of `rule_items`"),
+]);

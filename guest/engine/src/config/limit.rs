@@ -7,10 +7,8 @@ use alloc::{
 };
 use core::fmt;
 
-use super::{
-    document::Node,
-    reader::{EXACT_MAX, Fields, Path, Reader, whole_number},
-};
+use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, duration_us, whole_number};
+
 use crate::rule::Limit;
 
 const QUERY_PER: [(&str, u64); 4] =
@@ -40,12 +38,9 @@ impl Precision {
     /// Reads the field `precision`. `None` if there is none, or none that can be understood.
     pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Precision> {
         let (path, node) = fields.get("precision")?;
-        let precision = match node {
-            Node::Text(text) if text == "exact" => Some(Precision::Exact),
-            Node::Text(text) if whole_number(node).is_none() => {
-                let width = duration_us(text, &[("ms", 1_000), ("s", SECOND_US), ("m", 60 * SECOND_US), ("h", 3_600 * SECOND_US)]);
-                width.filter(|width| *width > 0).map(Precision::WidthUs)
-            }
+        let precision = match &node.content {
+            Content::Text(text) if text == "exact" => Some(Precision::Exact),
+            Content::Text(text) if whole_number(node).is_none() => duration_us(text).filter(|width| *width > 0).map(Precision::WidthUs),
             _ => whole_number(node).filter(|slots| (1..=SLOTS_MAX).contains(slots)).map(Precision::Slots),
         };
         if precision.is_none() {
@@ -169,17 +164,8 @@ fn window_us(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<u64> {
 
 /// `1s` to `365d` in microseconds, if that is what a node says.
 pub(super) fn window_text_us(node: &Node) -> Option<u64> {
-    let units = [("s", SECOND_US), ("m", 60 * SECOND_US), ("h", 3_600 * SECOND_US), ("d", 86_400 * SECOND_US)];
-    let Node::Text(text) = node else { return None };
-    duration_us(text, &units).filter(|window| (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window))
-}
-
-/// A whole number of one of the units, in microseconds.
-fn duration_us(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.find(|character: char| !character.is_ascii_digit())?;
-    let (number, unit) = text.split_at_checked(digits)?;
-    let (_, unit_us) = units.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*unit_us)
+    let is_whole = |window: &u64| window.is_multiple_of(SECOND_US) && (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window);
+    duration_us(node.as_str()?).filter(is_whole)
 }
 
 /// A length of time in microseconds, as a person writes it: `1m`, `90s`, `937.5 ms`.

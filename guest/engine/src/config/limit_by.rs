@@ -9,11 +9,8 @@ use alloc::{
 use core::net::IpAddr;
 
 use ipnet::IpNet;
+use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptiness};
 
-use super::{
-    document::Node,
-    reader::{Fields, Path, Reader, elements, emptiness},
-};
 use crate::{
     request,
     rule::{
@@ -140,11 +137,11 @@ fn limit_by(reader: &mut Reader, fields: &Fields<'_>, field: &'static str, kind:
 
 /// The one that is set. A consumer's is by being there, the others by a name: empty is unset, as in stock.
 fn chosen(reader: &mut Reader, fields: &Fields<'_>) -> Option<(&'static str, SourceKind, bool)> {
-    let is_set = |name: &str, kind: SourceKind| match fields.get(name) {
+    let is_set = |name: &str, kind: SourceKind| match fields.get(name).map(|(_, node)| &node.content) {
         None => false,
         Some(_) if kind == SourceKind::Consumer => true,
-        Some((_, Node::Null)) => false,
-        Some((_, Node::Text(text))) => !text.is_empty(),
+        Some(Content::Null) => false,
+        Some(Content::Text(text)) => !text.is_empty(),
         Some(_) => true,
     };
     let set: Vec<_> = KINDS.into_iter().filter(|(name, kind, _)| is_set(name, *kind)).collect();
@@ -250,13 +247,7 @@ pub(super) fn networks(reader: &mut Reader, path: Path<'_>, node: &Node) -> Opti
     let mut networks = vec![];
     let mut understood = true;
     for (path, node) in elements(&path, node) {
-        let network = match node {
-            Node::Text(text) => network(text),
-            _ => None,
-        };
-        if network.is_none() {
-            reader.expected(path, node, "an address or a network, such as `10.0.0.0/8`");
-        }
+        let network = reader.parsed(path, node, "an address or a network, such as `10.0.0.0/8`", |node| network(node.as_str()?));
         understood &= network.is_some();
         networks.extend(network);
     }

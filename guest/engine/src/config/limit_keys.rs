@@ -8,13 +8,12 @@ use alloc::{
 };
 
 use ipnet::IpNet;
+use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptiness, key_shown, shortened};
 
 use super::{
-    document::Node,
     known_fields,
     limit::{self, Precision},
     limit_by::Keys,
-    reader::{Fields, Path, Reader, elements, emptiness, flag, key_shown, shortened},
 };
 use crate::{
     ip_set::{IpSet, canonical, parse_key},
@@ -75,8 +74,8 @@ fn entry(
         (Some(key), Some(kind)) => matcher(reader, fields.at("key"), key, kind),
         _ => None,
     };
-    let unlimited = flag(reader, &fields, "unlimited", false);
-    let together = flag(reader, &fields, "together", false);
+    let unlimited = reader.flag(&fields, "unlimited", false);
+    let together = reader.flag(&fields, "together", false);
     let limits = match unlimited {
         Some(true) => none(reader, &fields),
         _ => limit::read(reader, &fields, precision),
@@ -147,10 +146,8 @@ fn reason_shown(reason: &str) -> String {
 }
 
 fn network(reader: &mut Reader, path: Path<'_>, key: &str) -> Option<Matcher> {
-    let network = parse_key(key);
-    if network.is_none() {
-        reader.expected(path, &Node::Text(key.into()), "an IP address or a network such as `10.0.0.0/8`");
-    }
+    let node = Node::from(Content::Text(key.into()));
+    let network = reader.parsed(path, &node, "an IP address or a network such as `10.0.0.0/8`", |_| parse_key(key));
     network.map(Matcher::Network)
 }
 

@@ -7,15 +7,14 @@ use alloc::{
     vec::Vec,
 };
 
+use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptiness, spelled, truth};
+
 use super::{
-    document::Node,
     exempt,
     hashing::Hashing,
     known_fields,
     limit::{self, Precision},
-    limit_by, limit_keys,
-    reader::{Fields, Path, Reader, elements, emptiness, flag, optional_flag, spelled, truth},
-    refusal,
+    limit_by, limit_keys, refusal,
     service::{self, ServiceTable},
 };
 use crate::{
@@ -34,7 +33,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
     let rule_name = rule_name(reader, fields);
     let precision = Precision::read(reader, fields).unwrap_or(Precision::ByLimit);
     let (global, global_name) = global(reader, fields, precision);
-    let hashing = Hashing::read(reader, fields);
+    let hashing = Hashing::read(reader, services.codes(), fields);
     let items = items(reader, fields, precision, hashing.as_ref());
     if fields.get("global_threshold").is_none() && fields.get("rule_items").is_none() {
         reader.error(fields.path, "expected `global_threshold` or `rule_items`, or both");
@@ -56,9 +55,9 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
         None => Some(None),
     };
     let failure_mode = failure_mode(reader, fields);
-    let dry_run = flag(reader, fields, "dry_run", false);
+    let dry_run = reader.flag(fields, "dry_run", false);
     let remember_refusals = remember_refusals(reader, fields);
-    let coalesce = flag(reader, fields, "coalesce", true);
+    let coalesce = reader.flag(fields, "coalesce", true);
     let max_new_keys_per_second = max_new_keys_per_second(reader, fields);
     Some(Policy {
         rule_name: rule_name?,
@@ -170,13 +169,13 @@ fn identity(item: &RuleItem) -> (&'static str, String, Option<String>) {
 fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision, hashing: Option<&Hashing>) -> Option<RuleItem> {
     let fields = reader.object(path, node, &known_fields::RULE_ITEM)?;
     let (kind, limit_by) = limit_by::read(reader, &fields);
-    let dry_run = flag(reader, &fields, "dry_run", false);
+    let dry_run = reader.flag(&fields, "dry_run", false);
     let keys = limit_keys::read(reader, &fields, kind, precision);
     let name = name(reader, &fields);
     let max_new_keys_per_second = max_new_keys_per_second(reader, &fields);
     let on_missing = limit_by::on_missing(reader, &fields);
     let take = limit_by::take(reader, &fields);
-    let hash_values = optional_flag(reader, &fields, "hash_values");
+    let hash_values = reader.optional_flag(&fields, "hash_values");
     let (limit_by, keys) = (limit_by?, keys?);
     let (hashing, hash_values) = (hashing?, hash_values?);
     let is_secret = hashing.hides(hash_values, &limit_by.source);
@@ -241,21 +240,18 @@ fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode>
 }
 
 fn local_share(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<f64> {
-    let share = match node {
-        Node::Unsigned(number) => Some(*number as f64),
-        Node::Float(number) => Some(*number),
-        Node::Text(text) => match spelled(text) {
-            Some(Node::Unsigned(number)) => Some(number as f64),
-            Some(Node::Float(number)) => Some(number),
-            _ => None,
-        },
+    let number = |content: &Content| match content {
+        Content::Unsigned(number) => Some(*number as f64),
+        Content::Float(number) => Some(*number),
         _ => None,
     };
-    let share = share.filter(|share| *share > 0.0 && *share <= 1.0);
-    if share.is_none() {
-        reader.expected(path, node, "a share of the limit above 0 and up to 1");
-    }
-    share
+    reader.parsed(path, node, "a share of the limit above 0 and up to 1", |node| {
+        let share = match node.as_str() {
+            Some(text) => number(&spelled(text)?),
+            None => number(&node.content),
+        };
+        share.filter(|share| *share > 0.0 && *share <= 1.0)
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -282,7 +278,7 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
     let Some((path, node)) = fields.get("headers") else {
         return Some(QuotaHeaders { reset: true, quota: show == Some(true), ietf: false, retry_after: false, degraded: false });
     };
-    if matches!(node, Node::Null) {
+    if node.is_null() {
         reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit`, `retry-after` and `x-slidegate-degraded`");
         return None;
     }

@@ -5,11 +5,9 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{
-    document::Node,
-    limit_by::is_token,
-    reader::{Fields, Path, Reader},
-};
+use slidegate_document::{Content, Fields, Node, Path, Reader};
+
+use super::limit_by::is_token;
 
 const REJECTED_CODE: u16 = 429;
 const REJECTED_MSG: &str = "Too many requests";
@@ -40,11 +38,11 @@ pub(super) fn code(reader: &mut Reader, fields: &Fields<'_>) -> Option<u16> {
 
 pub(super) fn message(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     let Some((path, node)) = fields.get("rejected_msg") else { return Some(REJECTED_MSG.to_string()) };
-    if matches!(node, Node::Null) {
+    if node.is_null() {
         // As stock has it, and as YAML reads `rejected_msg:` with nothing behind it.
         return Some(String::new());
     }
-    if matches!(node, Node::List(_) | Node::Object(_)) {
+    if matches!(node.content, Content::List(_) | Content::Object(_)) {
         reader.warn(path, format_args!("is {} and will be sent as its JSON text", node.kind()));
         return Some(node.to_string());
     }
@@ -59,14 +57,14 @@ pub(super) fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(S
     };
     let mut headers = Vec::from_iter(content_type);
     let Some((path, node)) = fields.get("rejected_headers") else { return Some(headers) };
-    let Node::Object(given) = node else {
+    let Some(given) = node.members() else {
         reader.expected(path, node, "an object of header names and their values");
         return None;
     };
     let mut understood = true;
-    for (name, node) in given {
-        let field = Path::Field(&path, name);
-        let read = self::name(reader, field, name).zip(value(reader, field, node));
+    for member in given {
+        let field = Path::Field(&path, &member.name);
+        let read = name(reader, field, &member.name).zip(value(reader, field, &member.value));
         let again = read.as_ref().is_some_and(|(name, _)| headers.iter().any(|(other, _)| other == name));
         if again {
             reader.error(field, "stands twice: the names of headers are the same in upper and lower case");

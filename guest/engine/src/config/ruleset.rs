@@ -2,14 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{
-    document::Node,
-    known_fields, policy,
-    reader::{Fields, Path, Reader, elements},
-    scope,
-    service::ServiceTable,
-    shared::SharedCounters,
-};
+use slidegate_document::{Fields, Node, Path, Reader, elements};
+
+use super::{known_fields, policy, scope, service::ServiceTable, shared::SharedCounters};
 use crate::rule::{Policy, Ruleset, Scope};
 
 /// Of these at least one stands at the top if that is meant to be a limiter.

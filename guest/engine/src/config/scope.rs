@@ -2,10 +2,9 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::{
-    known_fields,
-    reader::{Fields, Reader, elements},
-};
+use slidegate_document::{Fields, Reader, elements};
+
+use super::known_fields;
 use crate::rule::Scope;
 
 /// The scope that the fields make. A route wins over a domain, that over a service, that over a prefix, as in stock; what loses

@@ -7,12 +7,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{
-    document::Node,
-    known_fields,
-    reader::{Fields, Path, Reader},
-};
-use crate::redis::Service;
+use slidegate_document::{Content, Fields, Node, Path, Reader};
+
+use super::known_fields;
+use crate::{redis::Service, value_hash::Codes};
 
 const PORT_STATIC: u16 = 80;
 const PORT: u16 = 6_379;
@@ -20,11 +18,12 @@ const TIMEOUT_MS: u32 = 1_000;
 const TIMEOUT_MS_MAX: u32 = 3_600_000;
 const DATABASE_MAX: u32 = i32::MAX as u32;
 
-/// The services of a configuration, each once, in the order of their indices.
+/// The services of a configuration, each once, in the order of their indices; and where all that hashes values remembers codes.
 #[derive(Default)]
 pub(super) struct ServiceTable {
     list: Vec<Service>,
     indices: BTreeMap<Service, u32>,
+    codes: Codes,
 }
 
 impl ServiceTable {
@@ -37,6 +36,10 @@ impl ServiceTable {
         index
     }
 
+    pub(super) fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
     pub(super) fn into_vec(self) -> Vec<Service> {
         self.list
     }
@@ -44,7 +47,7 @@ impl ServiceTable {
 
 /// Reads a `redis` block and returns its service's index.
 pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, path: Path<'_>, node: &Node) -> Option<u32> {
-    if !matches!(node, Node::Object(_)) {
+    if node.members().is_none() {
         // Not with its value: a URL has the password in it.
         reader.error(path, format!("expected an object with `service_name`, got {}", node.kind()));
         return None;
@@ -103,7 +106,7 @@ fn text(reader: &mut Reader, fields: &Fields<'_>, name: &str) -> Option<String> 
 /// As [`text`], but no message may show the value.
 fn password(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     match fields.get_unless_null("password") {
-        Some((path, node @ (Node::List(_) | Node::Object(_)))) => {
+        Some((path, node)) if matches!(node.content, Content::List(_) | Content::Object(_)) => {
             reader.error(path, "expected a text, got ".to_string() + node.kind());
             None
         }

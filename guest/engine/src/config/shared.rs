@@ -7,10 +7,9 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{
-    limit::Span,
-    reader::{Path, Reader, shortened},
-};
+use slidegate_document::{Path, Reader, shortened};
+
+use super::limit::Span;
 use crate::{
     key::limit_type,
     rule::{Limit, Policy},

@@ -20,9 +20,7 @@ fn several_limits_hold_together() {
 
 #[test]
 fn windows_that_are_none() {
-    for window in
-        ["0s", "366d", "10", "s", "", "10 s", "10S", "1w", "500ms", "-1s", "1.5s", "99999999999999999999d", "18446744073709551615d"]
-    {
+    for window in ["0s", "366d", "10", "s", "", "10S", "1w", "500ms", "-1s", "1.5s", "99999999999999999999d", "18446744073709551615d"] {
         refuses(with_threshold(json!({"limit": 1, "window": window})), "global_threshold.window", "from `1s` to `365d`");
     }
     refuses(with_threshold(json!({"limit": 1, "window": 60})), "global_threshold.window", "got `60`");

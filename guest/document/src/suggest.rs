@@ -1,9 +1,9 @@
-//! What was meant by a field that nobody reads.
+//! What was meant by a field that nobody reads, or by another word.
 
 use alloc::{format, string::String, vec::Vec};
 use core::{cmp::min, fmt};
 
-use super::known_fields;
+use crate::error::UNKNOWN;
 
 /// Longer names are not compared.
 const NAME_MAX: usize = 64;
@@ -11,6 +11,9 @@ const NAME_MAX: usize = 64;
 /// A name that is the beginning of fields is one of them, if it is so long and they are so few.
 const BEGINNING_MIN: usize = 4;
 const BEGUN_MAX: usize = 3;
+
+/// What `query_per_*` may end with.
+const UNITS: [&str; 4] = ["second", "minute", "hour", "day"];
 
 /// Names less alike than this are not suggested, in thousandths.
 const LIKENESS_MIN: usize = 850;
@@ -37,52 +40,34 @@ const OTHER_WORDS: [(&str, &str); 8] = [
 /// What people count, beside queries in any spelling: `requests_per_minute`, `per_hour`.
 const COUNTED: [&str; 6] = ["", "request", "requests", "req", "reqs", "rate"];
 
-/// Where each field stands, for one that stands elsewhere.
-const PLACES: [(&[&str], &str); 10] = [
-    (&known_fields::CHAIN, "at the top only, in place of a filter"),
-    (&known_fields::POLICY, "at the top or in an element of `_rules_`"),
-    (&known_fields::DOCUMENT, "at the top only"),
-    (&known_fields::SCOPE, "in an element of `_rules_`"),
-    (&known_fields::RULE_ITEM, "in an element of `rule_items`"),
-    (&known_fields::KEY, "in an element of `limit_keys`"),
-    (&known_fields::LIMIT, "in an element of `limit_keys` or in `global_threshold`"),
-    (&known_fields::REDIS, "in `redis`"),
-    (&known_fields::EXEMPT, "in `exempt`"),
-    (&known_fields::THRESHOLD, "in `global_threshold` or in an element of `rule_items`"),
-];
-
 /// The message for a field that is none of those known where it stands; the search is made only if it is shown.
-pub(super) struct UnknownField<'a> {
-    pub(super) name: &'a str,
-    pub(super) known: &'a [&'a str],
+pub(crate) struct UnknownField<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) known: &'a [&'a str],
+    /// Where each field stands, for one that stands elsewhere.
+    pub(crate) places: &'a [(&'a [&'a str], &'a str)],
 }
 
 impl fmt::Display for UnknownField<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&unknown_field(self.name, self.known))
-    }
-}
-
-fn unknown_field(name: &str, known: &[&str]) -> String {
-    if let Some(unit) = name.strip_prefix("token_per_").filter(|unit| known_fields::UNITS.contains(unit)) {
-        return format!("limits on tokens are not part of this filter, which counts requests: `query_per_{unit}` is its field");
-    }
-    let elsewhere = || {
-        let (_, place) = PLACES.iter().find(|(fields, _)| fields.contains(&name))?;
-        Some(format!("it stands {place}"))
-    };
-    let meant = || match meant(name, known).as_slice() {
-        [] => None,
-        fields => Some(format!("did you mean {}?", either(fields))),
-    };
-    match elsewhere().or_else(meant) {
-        Some(hint) => format!("there is no such field here; {hint}"),
-        None => {
-            // The other reserved ones are written by gateways, hardly by a person who then spells them so badly.
-            let plain = known.iter().filter(|field| !field.starts_with('_') || **field == "_rules_");
-            let known: Vec<String> = plain.map(|field| format!("`{field}`")).collect();
-            format!("there is no such field here; expected {}", either(&known))
+        let place = |name: &str| self.places.iter().find(|(fields, _)| fields.contains(&name)).map(|(_, place)| *place);
+        let unit = self.name.strip_prefix("token_per_").filter(|unit| UNITS.contains(unit));
+        if let Some(unit) = unit
+            && place("query_per_second").is_some()
+        {
+            return write!(f, "limits on tokens are not part of this filter, which counts requests: `query_per_{unit}` is its field");
         }
+        if let Some(place) = place(self.name) {
+            return write!(f, "{UNKNOWN}; it stands {place}");
+        }
+        let meant = meant(self.name, self.known);
+        if !meant.is_empty() {
+            return write!(f, "{UNKNOWN}; did you mean {}?", either(&meant));
+        }
+        // The other reserved ones are written by gateways, hardly by a person who then spells them so badly.
+        let plain = self.known.iter().filter(|field| !field.starts_with('_') || **field == "_rules_");
+        let known: Vec<String> = plain.map(|field| format!("`{field}`")).collect();
+        write!(f, "{UNKNOWN}; expected {}", either(&known))
     }
 }
 
@@ -112,7 +97,7 @@ fn meant(name: &str, known: &[&str]) -> Vec<String> {
     if let Some((_, field)) = OTHER_WORDS.iter().find(|(word, field)| *word == text && known.contains(field)) {
         return Vec::from([format!("`{field}`")]);
     }
-    nearest(&name, known).iter().map(|field| format!("`{field}`")).collect()
+    alike(&name, known).iter().map(|field| format!("`{field}`")).collect()
 }
 
 /// What was meant by `query_per_...`: the unit alone decides, as the names are all alike but for it.
@@ -124,7 +109,7 @@ fn by_rate(rate: &str) -> Vec<String> {
         let begins = unit.starts_with(letters) || letters.starts_with(*unit);
         begins || is_short_for(letters, unit) || jaro_winkler(&letters_alone, &unit.chars().collect::<Vec<char>>()) >= UNIT_LIKENESS_MIN
     };
-    let unit = known_fields::UNITS.into_iter().find(is_near).filter(|_| !letters.is_empty());
+    let unit = UNITS.into_iter().find(is_near).filter(|_| !letters.is_empty());
     Vec::from([match (unit, count.trim_start_matches('0')) {
         (None, _) if rate.is_empty() => return Vec::new(),
         (Some(unit), "") if count.is_empty() => format!("`query_per_{unit}`"),
@@ -141,7 +126,7 @@ fn is_short_for(letters: &str, word: &str) -> bool {
 }
 
 /// `a, b or c`.
-pub(super) fn either(words: &[String]) -> String {
+pub fn either(words: &[String]) -> String {
     match words {
         [] => String::new(),
         [word] => word.clone(),
@@ -149,9 +134,14 @@ pub(super) fn either(words: &[String]) -> String {
     }
 }
 
+/// The known words that a word is the beginning of, or the one that is most like it and that it may be a slip for; the likeliest first.
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Vec<&'a str> {
+    if word.len() > NAME_MAX { Vec::new() } else { alike(&folded(word), known) }
+}
+
 /// The known names that a name is the beginning of, or the one that begins most alike and is like it. A wrong suggestion ruins
 /// a limit, so rather none than a far one.
-fn nearest<'a>(name: &[char], known: &[&'a str]) -> Vec<&'a str> {
+fn alike<'a>(name: &[char], known: &[&'a str]) -> Vec<&'a str> {
     let is_plain = |field: &&str| !field.starts_with('_') || name.starts_with(&['m', 'a', 't', 'c', 'h']);
     let all_reserved = known.iter().all(|field| field.starts_with('_'));
     let plain = known.iter().copied().filter(|field| all_reserved || is_plain(field));
@@ -160,8 +150,8 @@ fn nearest<'a>(name: &[char], known: &[&'a str]) -> Vec<&'a str> {
     if name.len() >= BEGINNING_MIN && (1..=BEGUN_MAX).contains(&begun.len()) {
         return begun;
     }
-    let alike = |letters: &[char]| name.iter().zip(letters).take_while(|(one, other)| one == other).count();
-    let scored = fields.iter().map(|(field, letters)| (alike(letters), jaro_winkler(name, letters), *field));
+    let in_common = |letters: &[char]| name.iter().zip(letters).take_while(|(one, other)| one == other).count();
+    let scored = fields.iter().map(|(field, letters)| (in_common(letters), jaro_winkler(name, letters), *field));
     let near = scored.filter(|(_, likeness, _)| *likeness >= LIKENESS_MIN);
     let best = near.reduce(|best, next| if (next.0, next.1) > (best.0, best.1) { next } else { best });
     best.map(|(.., field)| field).into_iter().collect()
@@ -214,7 +204,18 @@ mod tests {
 
     #[test]
     fn no_suggestion_ruins_a_limit() {
-        let entry: Vec<&str> = known_fields::KEY.into_iter().chain(known_fields::LIMIT).collect();
+        let entry = [
+            "key",
+            "together",
+            "unlimited",
+            "query_per_second",
+            "query_per_minute",
+            "query_per_hour",
+            "query_per_day",
+            "limit",
+            "window",
+            "precision",
+        ];
         for (name, expected) in [
             ("query_per_sec", "`query_per_second`"),
             ("query_per_s", "`query_per_second`"),
@@ -254,7 +255,20 @@ mod tests {
         ] {
             assert_eq!(meant(name, &entry).join(" "), expected, "{name}");
         }
-        let top: Vec<&str> = known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).collect();
+        let top = [
+            "rule_name",
+            "global_threshold",
+            "rule_items",
+            "rejected_code",
+            "rejected_msg",
+            "failure_mode",
+            "exempt",
+            "hash_values",
+            "hash_key",
+            "rejected_headers",
+            "_rules_",
+            "_plugin_id_",
+        ];
         for (name, expected) in [
             ("rules", "`rule_items`"),
             ("items", "`rule_items`"),
@@ -270,9 +284,51 @@ mod tests {
         ] {
             assert_eq!(meant(name, &top).join(" "), expected, "{name}");
         }
-        assert_eq!(meant("limit_by_ip", &known_fields::RULE_ITEM), ["`limit_by_per_ip`"]);
+        assert_eq!(
+            meant("limit_by_ip", &["limit_by_header", "limit_by_param", "limit_by_per_header", "limit_by_per_ip", "limit_keys"]),
+            ["`limit_by_per_ip`"]
+        );
         for far in ["colour", "x", "burst", &"x".repeat(1 << 20)] {
             assert_eq!(meant(far, &top), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn what_begins_alike_is_meant_and_else_the_most_similar() {
+        let known = [
+            "listen",
+            "admin",
+            "workers",
+            "upstream",
+            "routes",
+            "redis",
+            "filter",
+            "timeouts",
+            "log",
+            "limits",
+            "request_headers",
+            "connections",
+            "connections_per_address",
+        ];
+        for (seen, meant) in [
+            ("upstrem", Some("upstream")),
+            ("upstreams", Some("upstream")),
+            ("route", Some("routes")),
+            ("timeout", Some("timeouts")),
+            ("logging", Some("log")),
+            ("Work-ers", Some("workers")),
+            ("listem", Some("listen")),
+            ("fliter", Some("filter")),
+            ("requestHeaders", Some("request_headers")),
+            ("request_header_timeout", Some("request_headers")),
+            ("connection", Some("connections")),
+            ("connections_per_adress", Some("connections_per_address")),
+            ("connections_per_ip", Some("connections_per_address")),
+            ("colour", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(seen, &known).first().copied(), meant, "{seen}");
         }
     }
 }

@@ -3,6 +3,11 @@
 use alloc::string::String;
 use core::fmt;
 
+/// How the message begins that is about a name which nobody reads.
+pub(crate) const UNKNOWN: &str = "there is no such field here";
+/// The message about a name that an object has twice.
+pub(crate) const REPEATED: &str = "this field is there twice";
+
 /// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {

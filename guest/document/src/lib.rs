@@ -1,0 +1,29 @@
+//! How configurations are read, for the engine and for the gateway alike: one document tree, one way to say where something stands,
+//! one dialect of mistakes and suggestions.
+//!
+//! Pure: text in, values and mistakes out. It knows JSON, but neither YAML nor files, and nothing of what a configuration means.
+#![no_std]
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
+
+extern crate alloc;
+
+mod error;
+mod fields;
+mod node;
+mod path;
+mod quantity;
+mod reader;
+mod shown;
+mod suggest;
+pub mod table;
+
+pub use error::ConfigError;
+pub use fields::{Fields, elements, emptiness};
+pub use node::{BYTES_MAX, Content, Member, Node, Span, float_text};
+pub use path::{Path, Spot, name_in_path};
+pub use quantity::{EXACT_MAX, duration_us, size, spelled, truth, whole_number};
+pub use reader::{Reader, Vocabulary};
+pub use shown::{is_secret_name, key_shown, seen, shortened};
+pub use suggest::{either, nearest};

@@ -1,0 +1,291 @@
+//! The fields of the gateway's own file.
+
+use super::{Condition, DURATION, Field, NETWORK, Table, Value, filter};
+
+/// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
+const ADDRESS: Value = Value::Pattern("^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.%]+\\]|):[0-9]{1,5}$");
+const UPSTREAM: Value = Value::Pattern("^(http|h2c)://[^/?#@]+/?$");
+const COUNT: Value = Value::Whole(0, 1_000_000);
+const SIZE: Value = Value::Either(&[Value::Pattern("^[0-9]+ *[KkMm]?([Ii]?[Bb])?$"), Value::Whole(8 << 10, 16 << 20)]);
+const PATH_OF_FILE: Value = Value::Pattern("^");
+
+/// At the top.
+pub const TOP: [Field; 13] = [
+    Field::new(
+        "listen",
+        ["Listen", "监听地址"],
+        ADDRESS,
+        "`127.0.0.1:8080`",
+        "address and port, `localhost:8080`, or `:8080` for every IPv4 address ᴿ",
+    ),
+    Field::new(
+        "admin",
+        ["Admin", "管理地址"],
+        ADDRESS,
+        "off",
+        "address and port of `/metrics` (Prometheus), `/healthz` and `/readyz` (see [Logs and health](#logs-and-health)) and `/config` (as \
+         understood, no passwords) ᴿ",
+    ),
+    Field::new(
+        "workers",
+        ["Workers", "工作线程数"],
+        Value::Whole(1, 1024),
+        "one a core",
+        "threads, 1 to 1024, each with a filter instance and a Redis connection of its own; one instance for all where some window is local ᴿ",
+    ),
+    Field::new(
+        "upstream",
+        ["Upstream", "上游地址"],
+        UPSTREAM,
+        "",
+        "one URL for everything, `http://host:port` or `h2c://host:port`; or `routes`",
+    ),
+    Field::new(
+        "routes",
+        ["Routes", "路由"],
+        Value::List(&Value::Object(&ROUTE), 1),
+        "",
+        "list of routes: the closest `host` wins, then the longest `path_prefix`",
+    ),
+    Field::new(
+        "normalize_path",
+        ["Spellings of paths", "路径规范化"],
+        Value::Either(&[Value::Choice(&["on", "refuse", "off"]), Value::Flag]),
+        "`on`",
+        "`on`, `refuse` or `off`, see [paths](#paths)",
+    ),
+    Field::new(
+        "trusted_consumer",
+        ["Who may name the consumer", "可信的消费者来源"],
+        Value::Either(&[Value::Flag, Value::List(&NETWORK, 0)]),
+        "`false`",
+        "who may say in `x-mse-consumer` which consumer a request is of, as an authenticating proxy does: `false`, nobody; a list of peers' \
+         addresses and networks; `true`, everybody. From others the field is removed, and `limit_by_consumer` finds no value",
+    ),
+    Field::new(
+        "redis",
+        ["Redis", "Redis 地址"],
+        Value::Either(&[Value::Pattern("^"), Value::Object(&REDIS)]),
+        "a service's name is its host's",
+        "a URL: one Redis for every service that the filter names; or an object",
+    ),
+    Field::new("filter", ["Filter", "过滤器"], FILTER, "nothing is limited", "the filter's configuration, handed on untouched"),
+    Field::new(
+        "filters",
+        ["Filters", "过滤器列表"],
+        Value::List(&Value::Object(&filter::FILTER), 0),
+        "",
+        "instead: a list of configurations, each as in `filter`, see [several filters](../guest/engine#several-filters)",
+    ),
+    Field::new("timeouts", ["Timeouts", "超时时间"], Value::Object(&TIMEOUTS), "", "how long the gateway waits, and for what"),
+    Field::new("limits", ["Bounds on clients", "客户端资源上限"], Value::Object(&LIMITS), "", "what clients may take up at most"),
+    Field::new("log", ["Log", "日志"], Value::Object(&LOG), "", "what is logged, and how"),
+];
+
+/// Of a route.
+pub const ROUTE_FIELDS: [Field; 4] = [
+    Field::new("name", ["Name", "名称"], Value::Text, "empty", "what `_match_route_` sees"),
+    Field::new(
+        "host",
+        ["Host", "域名"],
+        Value::Pattern("^(\\*|(\\*\\.)?[0-9A-Za-z._-]+|\\[[0-9A-Fa-f:.]+\\])$"),
+        "`*`",
+        "`*`, `*.domain` or a name, compared without port, letter case and a dot at the end",
+    ),
+    Field::new("path_prefix", ["Path prefix", "路径前缀"], Value::Pattern("^/[!-~]*$"), "`/`", "whole segments of the path"),
+    Field::new(
+        "upstream",
+        ["Upstream", "上游地址"],
+        UPSTREAM,
+        "",
+        "as above. `check` shows the name that the filter gets of it, `outbound\\|port\\|\\|host`; `_match_service_` names it by `host` or \
+         `host:port`",
+    )
+    .required(),
+];
+
+/// Of `redis`, beside those of a Redis.
+pub const REDIS_FIELDS: [Field; 2] = [
+    Field::new(
+        "names",
+        ["Addresses of services", "服务地址"],
+        Value::Map("^", &Value::Either(&[Value::Pattern("^"), Value::Object(&NAMED_REDIS)]), 0),
+        "",
+        "map from service names, or `name:port`, to a URL, or to `url` and what a URL has no room for; wins over `redis.url`. What the URL \
+         says of user, password and database wins over the filter's `redis`",
+    ),
+    Field::new(
+        "required",
+        ["Required", "必须可用"],
+        Value::Flag,
+        "false",
+        "whether there is no start, and no reload, unless each Redis of the filter answers",
+    ),
+];
+
+/// Of one Redis: its URL, and what that has no room for.
+pub const REDIS_ACCESS: [Field; 12] = [
+    Field::new("url", ["URL", "地址"], Value::Text, "", "where it is, see [Redis in production](#redis-in-production)"),
+    Field::new(
+        "ca",
+        ["Certificate authorities", "CA 证书文件"],
+        PATH_OF_FILE,
+        "the system's",
+        "file with the authorities to believe, in PEM",
+    ),
+    Field::new("cert", ["Certificate", "客户端证书文件"], PATH_OF_FILE, "", "file with the client's certificate, in PEM"),
+    Field::new("key", ["Key", "客户端私钥文件"], PATH_OF_FILE, "", "file with its key, in PEM"),
+    Field::new("password", ["Password", "密码"], Value::Text, "", "password, in place of one in the URL"),
+    Field::new("password_file", ["File of the password", "密码文件"], PATH_OF_FILE, "", "file with the password in it"),
+    Field::new("sentinel_password", ["Password of sentinels", "哨兵密码"], Value::Text, "", "password of the sentinels"),
+    Field::new("sentinel_password_file", ["File of the sentinels' password", "哨兵密码文件"], PATH_OF_FILE, "", "file with it"),
+    Field::new("username", ["User", "用户名"], Value::Text, "", "user, in place of one in the URL"),
+    Field::new("server_name", ["Server's name", "服务器名称"], Value::Text, "the host", "name that the server's certificate must have"),
+    Field::new("sentinel_username", ["User of sentinels", "哨兵用户名"], Value::Text, "", "user of the sentinels"),
+    Field::new(
+        "announced",
+        ["Announced addresses", "对外公布的地址"],
+        Value::Map("^", &Value::Pattern("^"), 0),
+        "",
+        "map from addresses that a cluster or sentinels announce to those that can be reached",
+    ),
+];
+
+/// Of `timeouts`.
+pub const TIMEOUTS_FIELDS: [Field; 8] = [
+    Field::new("connect", ["Connect", "连接上游"], DURATION, "`5s`", "to connect to the upstream"),
+    Field::new("response", ["Response headers", "等待响应头"], DURATION, "`60s`", "for the upstream's response headers"),
+    Field::new("idle", ["Between pieces", "响应体间隔"], DURATION, "`5m`", "between pieces of a body"),
+    Field::new(
+        "upstream_idle",
+        ["Kept connections", "上游空闲连接"],
+        DURATION,
+        "`4s`",
+        "how long an HTTP/1.1 connection to an upstream is kept for the next request",
+    ),
+    Field::new(
+        "upstream_age",
+        ["Age of connections", "上游连接最长使用时间"],
+        DURATION,
+        "`60s`",
+        "how old a connection to an upstream may be to get a request, so that changes of names are followed",
+    ),
+    Field::new(
+        "request_headers",
+        ["Request headers", "等待请求头"],
+        DURATION,
+        "`60s`",
+        "for a client's complete headers, and on a kept connection",
+    ),
+    Field::new("drain", ["Drain", "排空时间"], DURATION, "`30s`", "for requests in flight after SIGTERM"),
+    Field::new(
+        "lame_duck",
+        ["Lame duck", "退出前等待"],
+        DURATION,
+        "`0s`",
+        "after SIGTERM and before that: how long connections are still accepted, each for one more answer, so that whoever sends clients here \
+         can look elsewhere first",
+    ),
+];
+
+/// Of `limits`.
+pub const LIMITS_FIELDS: [Field; 8] = [
+    Field::new(
+        "connections",
+        ["Connections", "连接数"],
+        Value::Whole(1, 1_000_000),
+        "`10000`",
+        "clients' connections, tunnels included. At the limit those on which nothing happens are let go, first those that never asked for \
+         anything; new ones are closed only if nobody is idle. No more than half of the process's descriptors, whose limit is raised as far \
+         as it goes: the rest is for upstreams, Redis and the admin port",
+    ),
+    Field::new(
+        "connections_per_address",
+        ["Connections of one address", "单地址连接数"],
+        COUNT,
+        "`2500`",
+        "of one IPv4 address or one /64 of IPv6; 0: no limit of its own. Raise it behind a single load balancer that opens more",
+    ),
+    Field::new(
+        "requests",
+        ["Requests at once", "并发请求数"],
+        Value::Whole(1, 1_000_000),
+        "`10000`",
+        "requests at once, tunnels and bodies that go on after their answer included; one more is answered 503 with `retry-after: 1`. Each \
+         holds some 50 KB while it is on its way",
+    ),
+    Field::new(
+        "requests_per_address",
+        ["Requests of one address", "单地址并发请求数"],
+        COUNT,
+        "`1000`",
+        "the same of one address; 0: no limit of its own. Raise it behind a single load balancer that sends more",
+    ),
+    Field::new(
+        "streams",
+        ["Streams of a connection", "单连接并发流数"],
+        Value::Whole(1, 10_000),
+        "`100`",
+        "requests at once on one HTTP/2 connection",
+    ),
+    Field::new(
+        "send_buffer",
+        ["Send buffer", "发送缓冲区"],
+        SIZE,
+        "`64KiB`",
+        "what waits for a client that takes nothing: unsent in the kernel for a connection, in the process for an HTTP/2 stream. Beyond it \
+         the upstream waits",
+    ),
+    Field::new(
+        "body_time",
+        ["Time for a request's body", "请求体时限"],
+        DURATION,
+        "`60s`",
+        "how long a client may keep the gateway waiting for a request's body, before it is answered 408, or cut off if it was answered \
+         before; each KiB that came buys a second more. `0s`: as long as `timeouts.response` from piece to piece",
+    ),
+    Field::new(
+        "answer_time",
+        ["Time for an answer", "响应时限"],
+        DURATION,
+        "`5m`",
+        "how long a client may keep an answer waiting by taking nothing on its connection, or by windows of HTTP/2 that open too little, \
+         before the connection is closed or the stream reset; each KiB that it took since buys a second more. `0s`: as long as it likes, if \
+         it takes something every `timeouts.idle`",
+    ),
+];
+
+/// Of `log`.
+pub const LOG_FIELDS: [Field; 2] = [
+    Field::new(
+        "access",
+        ["Access log", "访问日志"],
+        Value::Flag,
+        "true",
+        "a line per request, but for those that are one too many at once, which only `slidegate_requests_overloaded_total` counts",
+    ),
+    Field::new("format", ["Format", "格式"], Value::Choice(&["text", "json"]), "`text`", "`text` or `json` ᴿ"),
+];
+
+/// The whole file.
+pub const GATEWAY: Table = Table {
+    name: "gateway",
+    groups: &[&TOP],
+    conditions: &[
+        Condition::AnyOf(&[&["upstream"], &["routes"]]),
+        Condition::AtMostOne(&["upstream", "routes"]),
+        Condition::AtMostOne(&["filter", "filters"]),
+    ],
+    null_is_nothing: true,
+};
+
+/// One filter, which may itself be a list.
+const FILTER: Value = Value::Either(&[Value::Object(&filter::FILTER), Value::Object(&filter::CHAIN)]);
+
+const ROUTE: Table = Table { name: "route", groups: &[&ROUTE_FIELDS], conditions: &[], null_is_nothing: true };
+const REDIS: Table = Table { name: "redis_addresses", groups: &[&REDIS_FIELDS, &REDIS_ACCESS], conditions: &[], null_is_nothing: true };
+const NAMED_REDIS: Table =
+    Table { name: "redis_address", groups: &[&REDIS_ACCESS], conditions: &[Condition::AnyOf(&[&["url"]])], null_is_nothing: true };
+const TIMEOUTS: Table = Table { name: "timeouts", groups: &[&TIMEOUTS_FIELDS], conditions: &[], null_is_nothing: true };
+const LIMITS: Table = Table { name: "limits", groups: &[&LIMITS_FIELDS], conditions: &[], null_is_nothing: true };
+const LOG: Table = Table { name: "log", groups: &[&LOG_FIELDS], conditions: &[], null_is_nothing: true };

@@ -56,7 +56,7 @@ fn what_is_odd_about_names_and_databases_is_told_without_connecting() {
             "{names: {r.static: \"redis://h\", other: \"redis://h\"}}",
             "service_name: r.static",
             0,
-            "warning  redis.names.other: nothing in the filter counts in it",
+            "redis.names.other: nothing in the filter counts in it",
         ),
         ("{}", "service_name: \"127.0.0.1:6380\"", 0, "`service_port`"),
         ("\"redis://h/3\"", "service_name: r, database: 4", 0, "the database is 3, as its URL says, not 4"),

@@ -116,7 +116,7 @@ fn fields_named_like_a_secret_are_not_echoed() {
     let entry = "redis: {names: {r: {url: \"redis://h\", sentinel_password: [hush], passwd: hush, token: {a: hush}}}}\n";
     let output = check(&format!("{UPSTREAM}{entry}"), &[]);
     assert_eq!(code(&output), Some(1));
-    assert!(!said(&output).contains("hush") && said(&output).contains("a value that is not shown"), "{}", said(&output));
+    assert!(!said(&output).contains("hush") && said(&output).contains("expected a text, got an array"), "{}", said(&output));
 }
 
 // === The environment ===
@@ -166,7 +166,7 @@ fn pipes_and_standard_input_are_read_and_devices_are_not() {
     let piped = shell("\"$SLIDEGATE\" check <(sleep 0.2; printf 'upstream: http://a\\n'; sleep 0.2)");
     assert_eq!(code(&piped), Some(0), "{}", said(&piped));
     let wrong = check("listen: here\n", &[]);
-    assert!(said(&wrong).contains("standard input: listen: "), "{}", said(&wrong));
+    assert!(said(&wrong).contains("standard input:1:9: listen: "), "{}", said(&wrong));
     for (path, expected) in [
         ("/dev/zero", "is a device"),
         ("/dev/full", "is a device"),
@@ -324,7 +324,7 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         (vec!["-"], "`slidegate serve -`".to_owned()),
         (vec!["chekc", "x"], "did you mean `slidegate check`?".to_owned()),
         (vec!["migration"], "did you mean `slidegate migrate`?".to_owned()),
-        (vec!["dance"], "expected `serve`, `check`, `migrate` or `help`".to_owned()),
+        (vec!["dance"], "expected `serve`, `check`, `schema`, `migrate` or `help`".to_owned()),
         (vec!["check"], "<FILE>".to_owned()),
         (vec!["migrate"], "--image".to_owned()),
         (vec!["check", path, "--listen", "8080"], "`localhost:8080`, `[::]:8080` or `:8080`".to_owned()),
@@ -372,8 +372,8 @@ fn a_file_that_is_no_component_is_told_shortly() {
 #[test]
 fn what_is_no_yaml_is_told_where() {
     let told = |file: &str| said(&run_with(&["migrate", "--image", "oci://x/y:1"], &[], file.as_bytes()));
-    assert_eq!(told("just: [\n"), said(&check("just: [\n", &[])));
-    assert!(told("just: [\n").contains("is not YAML: ") && told("just: [\n").contains("(line "), "{}", told("just: [\n"));
+    assert!(said(&check("just: [\n", &[])).starts_with(&told("just: [\n")));
+    assert!(told("just: [\n").contains("is not YAML: ") && told("just: [\n").starts_with("standard input:1:7: "), "{}", told("just: [\n"));
     assert!(told("a: 1\n").contains("holds no resource of Kubernetes"), "{}", told("a: 1\n"));
 }
 
@@ -421,7 +421,7 @@ fn configurations_in_resources_are_checked_each() {
         let told = said(&output);
         assert!(code(&output) == Some(1) && output.stdout.is_empty(), "{told}");
         for expected in [
-            "standard input: WasmPlugin higress-system/limits: spec.defaultConfig.global_threshold.query_per_secnd: there is no such field here",
+            ": WasmPlugin higress-system/limits: spec.defaultConfig.global_threshold.query_per_secnd: there is no such field here",
             "WasmPlugin higress-system/limits: spec.matchRules[1].config.global_threshold.query_per_minute: expected a whole number",
         ] {
             assert!(told.contains(expected), "{expected} is not in {told}");

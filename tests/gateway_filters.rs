@@ -94,7 +94,7 @@ fn filters_are_checked_one_by_one() {
     let (code, said) =
         check(&format!("{upstream}{}", TWO.replace("global_threshold: {query_per_hour", "global_threshold: {query_per_huor")));
     assert_eq!(code, Some(1));
-    assert!(said.contains("standard input: filters[1].global_threshold.query_per_huor: there is no such field here"), "{said}");
+    assert!(said.contains(": filters[1].global_threshold.query_per_huor: there is no such field here"), "{said}");
     let (code, said) = check(&format!("listen: 8080\n{upstream}{}", TWO.replace("rule_name: all\n", "rule_nam: all\n")));
     assert_eq!(code, Some(1));
     assert!(said.contains("listen: expected") && said.contains("filters[1].rule_nam: there is no such field here"), "all at once: {said}");

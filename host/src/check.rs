@@ -22,51 +22,66 @@ pub(crate) struct How {
     pub(crate) is_strict: bool,
     /// Whether each Redis and each upstream is asked.
     pub(crate) connects: bool,
+    /// Whether a program reads what is found.
+    pub(crate) as_json: bool,
 }
 
 /// Checks a file and prints what came of it.
 ///
 /// # Errors
-/// What is wrong with it, and with what it leads to if that is asked; if it is strict also that there are warnings.
+/// What is wrong with it, and with what it leads to if that is asked; if it is strict also that there are warnings. Nothing where it is
+/// printed already.
 pub(crate) fn run(source: &SettingsSource, module: Module, redis: Option<String>, how: How) -> Result<(), Vec<Mistake>> {
+    let report = examined(source, module, redis, how).unwrap_or_else(Report::of_mistakes);
+    let count = report.warnings.len();
+    let is_good = report.mistakes.is_empty() && (count == 0 || !how.is_strict);
+    let printed = if how.as_json { output::print(&report.json(&source.name())) } else { output::print(&report.text) };
+    printed.map_err(|mistake| vec![mistake])?;
+    match is_good {
+        true => Ok(()),
+        false if how.as_json => Err(Vec::new()),
+        false if !report.mistakes.is_empty() => Err(report.mistakes),
+        false => {
+            let plural = if count == 1 { "" } else { "s" };
+            Err(vec![Mistake::new("", format!("{count} warning{plural}, none of which `--strict` allows"))])
+        }
+    }
+}
+
+fn examined(source: &SettingsSource, module: Module, redis: Option<String>, how: How) -> Result<Report, Vec<Mistake>> {
     let single = |mistake| vec![mistake];
     let bytes = source.read(Occasion::Start).map_err(single)?;
-    let report = match resource::read(&bytes).map_err(single)? {
-        Some(resources) => plugins::report(&resources, &module)?,
-        None => report(source.parse(&bytes, &module)?, module, redis, how.connects)?,
-    };
-    output::print(&report.text).map_err(single)?;
-    match report.warnings {
-        _ if !report.mistakes.is_empty() => Err(report.mistakes),
-        1.. if how.is_strict => {
-            let count = report.warnings;
-            Err(single(Mistake::new("", format!("{count} warning{}, none of which `--strict` allows", if count == 1 { "" } else { "s" }))))
-        }
-        _ => Ok(()),
+    match resource::read(&bytes).map_err(single)? {
+        Some(resources) => plugins::report(&resources, &source.name(), &module),
+        None => report(source, &bytes, module, redis, how.connects),
     }
 }
 
 /// Puts everything together as for serving, with one worker and without connecting anywhere unless asked to, and tells what came of it.
-fn report(settings: Settings, module: Module, redis: Option<String>, connects: bool) -> Result<Report, Vec<Mistake>> {
+fn report(source: &SettingsSource, bytes: &[u8], module: Module, redis: Option<String>, connects: bool) -> Result<Report, Vec<Mistake>> {
+    let settings = source.parse(bytes, &module)?;
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])?;
-    let environment = settings.environment.clone();
+    let (environment, origin) = (settings.environment.clone(), settings.origin.clone());
     let is_redis_overridden = redis.is_some();
     let serving = Workshop::new(module.clone(), vec![runtime.handle().clone()], None, redis).make(settings, None)?;
     let mut report = Report::default();
     tell_gateway(&mut report, &serving.settings);
-    tell_filter(&mut report, &serving);
+    let mut warnings = tell_filter(&mut report, &serving);
     let services = serving.configuration().map_or(&[][..], |configuration| &configuration.redis);
-    for warning in warnings::of(&serving.settings, (!is_redis_overridden).then_some(services)) {
-        report.warn("", warning);
-    }
+    let of_gateway = warnings::of(&serving.settings, (!is_redis_overridden).then_some(services));
+    warnings.extend(of_gateway.iter().map(|warning| Mistake::of_sentence(warning)));
     if connects {
         let found = runtime.block_on(connect::connect(&serving, &module));
         found.lines.iter().for_each(|line| report.line(line));
-        found.warnings.iter().for_each(|warning| report.warn("", warning));
-        report.mistakes = environment.hide_mistakes(found.mistakes);
+        warnings.extend(found.warnings.into_iter().map(|warning| Mistake::new("", warning)));
+        report.mistakes = origin.placed(environment.hide_mistakes(found.mistakes));
     }
-    Ok(Report { text: environment.hide(&report.text), ..report })
+    report.text = environment.hide(&report.text);
+    for warning in origin.placed(environment.hide_mistakes(warnings)) {
+        report.warn("", &source.name(), warning);
+    }
+    Ok(report)
 }
 
 fn tell_gateway(report: &mut Report, settings: &Settings) {
@@ -84,9 +99,11 @@ fn tell_gateway(report: &mut Report, settings: &Settings) {
     }
 }
 
-fn tell_filter(report: &mut Report, serving: &Serving) {
-    let Some(configuration) = serving.configuration() else {
-        return report.line("filter   none: nothing is limited");
+/// Tells how the filter understood its part; what it found odd.
+fn tell_filter(report: &mut Report, serving: &Serving) -> Vec<Mistake> {
+    let (Some(configuration), Some(config)) = (serving.configuration(), &serving.settings.filter) else {
+        report.line("filter   none: nothing is limited");
+        return Vec::new();
     };
     if configuration.redis.is_empty() {
         report.line("redis    none: windows are kept in the process");
@@ -97,14 +114,10 @@ fn tell_filter(report: &mut Report, serving: &Serving) {
     for (service, address) in serving.redis_addresses() {
         report.line(format_args!("redis    {service} -> {address}"));
     }
-    report.line(match &serving.settings.filter {
-        Some(config) if config.is_list() => "filters  a request passes them in this order",
-        _ => "filter",
-    });
+    report.line(if config.is_list() { "filters  a request passes them in this order" } else { "filter" });
     for line in serving.described().lines() {
         report.line(format_args!("  {line}"));
     }
-    for warning in configuration.warnings.iter().chain(serving.redis_warnings()) {
-        report.warn("", warning);
-    }
+    let of_redis = serving.redis_warnings().iter().map(|warning| Mistake::of_sentence(warning));
+    configuration.warnings.iter().map(|warning| config.told(warning)).chain(of_redis).collect()
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use slidegate::Module;
+use slidegate_document::schema;
 
 use crate::gateway::{self, Listeners, Start};
 use crate::migrate::{self, Migrate};
@@ -48,12 +49,55 @@ enum Commands {
         /// Also ask each Redis for a decision, and connect to each upstream. End with 1 if one of them is not there.
         #[arg(long)]
         connect: bool,
+        /// How to tell what is found: `text` for people, `json` for editors and other programs, an array of what is wrong or odd.
+        #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+        output: OutputFormat,
+    },
+    /// Print a JSON Schema of what may be written, for editors and other programs.
+    Schema {
+        /// Of the gateway's file, of a filter's document, of a resource that carries one, or, in YAML, the form of Higress' console.
+        #[arg(long, value_enum, default_value_t)]
+        kind: SchemaKind,
     },
     /// Turn resources of Higress' `cluster-key-rate-limit` into Slidegate's, and tell what changes. Ends with 1, and writes nothing, if
     /// one of them cannot be converted; other resources are left out.
     Migrate(Migrate),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum SchemaKind {
+    #[default]
+    Gateway,
+    Filter,
+    #[value(name = "wasmplugin")]
+    WasmPlugin,
+    Console,
+}
+
+impl SchemaKind {
+    fn print(self) -> Result<(), Mistake> {
+        let schema = match self {
+            Self::Gateway => schema::gateway(),
+            Self::Filter => schema::filter(),
+            Self::WasmPlugin => schema::wasm_plugin(),
+            Self::Console => {
+                let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+                let form = serde_saphyr::to_string_with_options(&schema::console(), options);
+                let unwritten = |error| Mistake::new("", format!("the form cannot be written as YAML: {error}"));
+                return output::print(&form.map_err(unwritten)?);
+            }
+        };
+        output::print(&format!("{schema:#}\n"))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -104,10 +148,10 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
     let word = words.first().map(OsString::as_os_str).unwrap_or_default();
     let shown = text_shown(&word.to_string_lossy());
     let is_file = |word: &OsStr| word == "-" || PathBuf::from(word).exists() || word.to_string_lossy().contains(['.', '/']);
-    let hint = match nearest(&shown, ["serve", "check", "migrate", "help"]) {
+    let hint = match nearest(&shown, ["serve", "check", "schema", "migrate", "help"]) {
         _ if is_file(word) => format!("to serve a file, say `slidegate serve {shown}`; to check it, `slidegate check {shown}`"),
         Some(command) => format!("did you mean `slidegate {command}`?"),
-        None => "expected `serve`, `check`, `migrate` or `help`".to_owned(),
+        None => "expected `serve`, `check`, `schema`, `migrate` or `help`".to_owned(),
     };
     let error = Cli::command().error(ErrorKind::InvalidSubcommand, format!("there is no command `{shown}`: {hint}"));
     let _ = error.print();
@@ -116,6 +160,16 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
 
 impl Cli {
     fn run(self) -> ExitCode {
+        // Needs no filter.
+        if let Some(Commands::Schema { kind }) = self.command {
+            return match kind.print() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(mistake) => {
+                    output::tell(format_args!("slidegate: {mistake}"));
+                    ExitCode::FAILURE
+                }
+            };
+        }
         let module = match self.options.module() {
             Ok(module) => module,
             Err(mistake) => {
@@ -124,27 +178,30 @@ impl Cli {
             }
         };
         let source = |file| SettingsSource { file, overrides: self.options.overrides() };
+        let mut shows_lines = false;
         let (name, done) = match self.command {
             Some(Commands::Serve { file }) => {
                 let source = source(file);
                 (source.name(), serve(source, module, &self.options))
             }
-            Some(Commands::Check { file, strict, connect }) => {
+            Some(Commands::Check { file, strict, connect, output }) => {
                 let source = source(file);
-                (
-                    source.name(),
-                    check::run(&source, module, self.options.redis.clone(), check::How { is_strict: strict, connects: connect }),
-                )
+                let how = check::How { is_strict: strict, connects: connect, as_json: output == OutputFormat::Json };
+                shows_lines = true;
+                (source.name(), check::run(&source, module, self.options.redis.clone(), how))
             }
             Some(Commands::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
-            Some(Commands::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),
+            Some(Commands::Schema { .. } | Commands::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),
         };
         // Before anything is printed beside the log.
         logging::flush();
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(mistakes) => {
-                mistakes.iter().for_each(|mistake| output::tell(format_args!("{name}: {mistake}")));
+                for mistake in &mistakes {
+                    output::tell(mistake.in_file(&name));
+                    mistake.place.iter().filter(|_| shows_lines).for_each(|place| output::tell(&place.snippet));
+                }
                 ExitCode::FAILURE
             }
         }
@@ -171,7 +228,7 @@ fn serve(source: SettingsSource, module: Module, options: &Options) -> Result<()
     let settings = source.parse(&bytes, &module)?;
     logging::start(settings.log.format);
     gateway::run(Start {
-        listeners: Listeners::bind(&settings).map_err(|mistake| vec![mistake])?,
+        listeners: Listeners::bind(&settings).map_err(|mistake| settings.origin.placed(vec![mistake]))?,
         settings,
         module,
         redis: options.redis.clone(),

@@ -36,14 +36,14 @@ pub(crate) fn prepare(overrides: Overrides, module: Module, redis: Option<String
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| lacking("listening", &error));
     let listen = address(&listeners.proxy)?;
     let admin = listeners.admin.as_ref().map(address).transpose()?;
-    let mut document = json!({
+    let document = json!({
         "listen": listen.to_string(),
         "admin": admin.map(|admin| admin.to_string()),
         "routes": [{"name": "demo", "upstream": format!("http://{upstream}")}],
         "filter": filter(redis.is_some()),
         "log": {"access": false},
     });
-    let mut settings = Settings::from_value(&mut document, Path::new(""))?;
+    let mut settings = Settings::from_value(document, Path::new(""))?;
     settings.workers = overrides.workers.unwrap_or(settings.workers);
     logging::start(settings.log.format);
     let greeting = Some(guide(listen, admin, redis.as_deref()));

@@ -58,7 +58,7 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
     let source = SettingsSource { file: migrate.file.clone(), overrides: Overrides::default() };
     let single = |mistake| vec![mistake];
     let bytes = source.read(Occasion::Start).map_err(single)?;
-    let resources = resource::read(&bytes).map_err(single)?.unwrap_or_default();
+    let resources = resource::read(&bytes).map_err(single)?.map(|resources| resources.list).unwrap_or_default();
     if resources.is_empty() {
         return Err(single(resource::why_none(&bytes)));
     }

@@ -1,61 +1,81 @@
 //! Resources of Kubernetes in a file: one, several documents, or lists of them, as `kubectl get -o yaml` prints them.
 
-mod document;
+mod plugin_document;
 
 use serde_json::Value;
+use slidegate_document::{Content, Node};
 
-use crate::settings::Mistake;
-use crate::settings::document::text;
+use crate::settings::document::{self, text, unreadable};
 use crate::settings::yaml::{self, Schema};
+use crate::settings::{Mistake, json};
 
-pub(crate) use self::document::{PluginDocument, is_set};
+pub(crate) use self::plugin_document::{PluginDocument, is_set};
+
+/// The resources of a file, in their order.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    text: String,
+    documents: Vec<Node>,
+    pub(crate) list: Vec<Resource>,
+}
 
 /// A resource as it was read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Resource {
     pub(crate) value: Value,
+    node: Node,
+}
+
+impl Resources {
+    /// Mistakes in a resource, with their places, in the order of these; their paths begin with the resource's name.
+    pub(crate) fn placed(&self, resource: &Resource, mistakes: Vec<Mistake>) -> Vec<Mistake> {
+        let documents: Vec<&Node> = self.documents.iter().collect();
+        let mut placed = document::placed(&self.text, &documents, &resource.node, mistakes);
+        for mistake in &mut placed {
+            mistake.path = if mistake.path.is_empty() { resource.name() } else { format!("{}: {}", resource.name(), mistake.path) };
+        }
+        placed
+    }
 }
 
 /// The resources in the bytes of a file; none if it is none of Kubernetes' files.
 ///
 /// # Errors
 /// It looks like one, and cannot be read.
-pub(crate) fn read(bytes: &[u8]) -> Result<Option<Vec<Resource>>, Mistake> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+pub(crate) fn read(bytes: &[u8]) -> Result<Option<Resources>, Mistake> {
+    let Ok(text) = text(bytes) else { return Ok(None) };
     if !(text.contains("apiVersion") && text.contains("kind")) {
         return Ok(None);
     }
-    let documents = match serde_json::from_str(text) {
+    let documents = match json::read(text) {
         Ok(document) => vec![document],
-        Err(_) => yaml::read(text, Schema::Kubernetes).map_err(|reason| Mistake::new("", reason))?,
+        Err(_) => yaml::read(text, Schema::Kubernetes).map_err(|error| unreadable(text, error))?,
     };
-    let is_resource = |document: &Value| document.get("apiVersion").is_some() && document.get("kind").is_some();
+    let is_resource = |document: &Node| document.get("apiVersion").is_some() && document.get("kind").is_some();
     if !documents.iter().any(is_resource) {
         return Ok(None);
     }
-    Ok(Some(documents.into_iter().filter(|document| !document.is_null()).flat_map(listed).map(|value| Resource { value }).collect()))
+    let resource = |node: Node| Resource { value: serde_json::to_value(&node).unwrap_or_default(), node };
+    let list = documents.iter().filter(|document| !document.is_null()).flat_map(listed).map(resource).collect();
+    Ok(Some(Resources { text: text.to_owned(), documents, list }))
 }
 
 /// Why there is no resource in the bytes of a file.
 pub(crate) fn why_none(bytes: &[u8]) -> Mistake {
     let none = "holds no resource of Kubernetes: expected one with `apiVersion` and `kind`";
-    match text(bytes).map(|text| yaml::read(text, Schema::Kubernetes)) {
-        Err(mistake) => mistake,
-        Ok(Err(reason)) => Mistake::new("", reason),
+    match text(bytes).map(|text| yaml::read(text, Schema::Kubernetes).map_err(|error| unreadable(text, error))) {
+        Err(mistake) | Ok(Err(mistake)) => mistake,
         Ok(Ok(_)) => Mistake::new("", none),
     }
 }
 
 /// What a list holds, also in lists of lists; anything else is one.
-fn listed(document: Value) -> Vec<Value> {
-    let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-    match document {
-        Value::Object(mut fields) if is_list => match fields.remove("items") {
-            Some(Value::Array(items)) => items.into_iter().flat_map(listed).collect(),
-            _ => Vec::new(),
-        },
-        other => vec![other],
+fn listed(document: &Node) -> Vec<Node> {
+    let is_list = document.get("kind").and_then(Node::as_str).is_some_and(|kind| kind.ends_with("List"));
+    match document.get("items").map(|items| &items.content) {
+        Some(Content::List(items)) if is_list => items.iter().flat_map(listed).collect(),
+        _ if is_list => Vec::new(),
+        _ => vec![document.clone()],
     }
 }
 
@@ -96,7 +116,7 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Option<Vec<String>> {
-        read(text.as_bytes()).unwrap().map(|resources| resources.iter().map(Resource::name).collect())
+        read(text.as_bytes()).unwrap().map(|resources| resources.list.iter().map(Resource::name).collect())
     }
 
     #[test]
@@ -115,11 +135,12 @@ mod tests {
             (&b"upstream: http://a\n"[..], "holds no resource of Kubernetes"),
             (b"", "holds no resource of Kubernetes"),
             (b"a: 1\nb: [1, 2\nc: }", "is not YAML: "),
-            (b"\x89PNG\xff", "is not UTF-8: bad byte in line 1"),
+            (b"\x89PNG\xff", "is not UTF-8: this byte"),
         ] {
-            let told = why_none(bytes).message;
+            let told = why_none(bytes);
+            let (is_placed, told) = (told.place.is_some(), told.message);
             assert!(told.starts_with(why), "{told}");
-            assert!(!why.ends_with("YAML: ") || told.contains("(line "), "{told}");
+            assert!(!why.ends_with("YAML: ") || is_placed, "{told}");
         }
     }
 
@@ -128,6 +149,6 @@ mod tests {
         assert_eq!(names("upstream: http://a\n"), None);
         assert_eq!(names("upstream: http://a # apiVersion, kind\n"), None);
         assert!(read(b"apiVersion: v1\nkind: [").is_err());
-        assert_eq!(read(b"apiVersion kind \xff").unwrap(), None);
+        assert!(read(b"apiVersion kind \xff").unwrap().is_none());
     }
 }

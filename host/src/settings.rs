@@ -3,19 +3,22 @@
 
 pub(crate) mod document;
 mod environment;
-mod fields;
 pub(crate) mod file;
 pub(crate) mod filter;
 mod host_pattern;
 mod http_warnings;
+pub(crate) mod json;
 mod limits;
+mod mistake;
 mod path;
 mod redis;
 pub(crate) mod secret;
+mod snippet;
 pub(crate) mod source;
 mod trusted_consumer;
 mod upstream;
 pub(crate) mod warnings;
+mod words;
 pub(crate) mod yaml;
 
 use std::net::SocketAddr;
@@ -23,18 +26,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use slidegate_document::{Content, Fields, Node, Path as FieldPath, Reader};
 
+use self::document::Origin;
 use self::environment::Environment;
-use self::fields::{Fields, duration_shown, unexpected};
+use self::words::duration_shown;
 
-pub(crate) use self::fields::{Mistake, nearest, one_line};
 pub(crate) use self::filter::FilterConfig;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
+pub(crate) use self::mistake::Mistake;
 pub(crate) use self::path::{AmbiguousPath, PathRules};
 pub(crate) use self::redis::RedisSettings;
 pub(crate) use self::trusted_consumer::TrustedConsumer;
 pub(crate) use self::upstream::{Protocol, Upstream};
+pub(crate) use self::words::{nearest, one_line};
 
 /// Everything the file says, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) log: LogSettings,
     /// The variables that the file uses, whose values are not shown.
     pub(crate) environment: Environment,
+    /// Where in a file all this stands, as long as somebody may ask.
+    pub(crate) origin: Origin,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -132,16 +140,27 @@ impl LogSettings {
 }
 
 impl Settings {
-    /// Reads a settings document, and takes the filter's configuration out of it. Paths of files in it are relative to this folder.
+    /// Reads a settings document. Paths of files in it are relative to this folder.
     ///
     /// # Errors
-    /// Every mistake found. The document is then as it was.
-    pub(crate) fn from_value(document: &mut Value, folder: &Path) -> Result<Self, Vec<Mistake>> {
-        let mut mistakes = Vec::new();
-        let settings = Fields::of("", document, &mut mistakes).map(|fields| read_all(fields, folder, &mut mistakes));
-        match settings {
-            Some(settings) if mistakes.is_empty() => Ok(Self { filter: FilterConfig::take(document), ..settings }),
-            _ => Err(mistakes),
+    /// Every mistake found.
+    pub(crate) fn read(document: &Node, folder: &Path) -> Result<Self, Vec<Mistake>> {
+        let mut reader = Reader::new(&words::VOCABULARY);
+        let settings = reader.object(FieldPath::Root, document, &words::TOP).map(|top| read_all(&mut reader, &top, folder));
+        match (reader.finish(), settings) {
+            (Ok(_), Some(settings)) => Ok(settings),
+            (errors, _) => Err(errors.err().into_iter().flatten().map(Mistake::from).collect()),
+        }
+    }
+
+    /// The same of a document that is no text.
+    ///
+    /// # Errors
+    /// Every mistake found.
+    pub(crate) fn from_value(document: Value, folder: &Path) -> Result<Self, Vec<Mistake>> {
+        match serde_json::from_value(document) {
+            Ok(document) => Self::read(&document, folder),
+            Err(error) => Err(vec![Mistake::new("", error.to_string())]),
         }
     }
 
@@ -232,31 +251,34 @@ impl Timeouts {
 /// Where to listen.
 pub(crate) const ADDRESS: &str = "an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`";
 
-fn read_all(mut fields: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> Settings {
-    let normalize_path = fields.read("normalize_path", "`on`, `refuse` or `off`", mistakes, PathRules::from_value).unwrap_or_default();
-    let settings = Settings {
-        listen: fields
-            .read("listen", ADDRESS, mistakes, |value| parse_address(value.as_str()?))
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
-        admin: fields.read("admin", ADDRESS, mistakes, |value| parse_address(value.as_str()?)),
-        workers: fields.whole("workers", 1..=1024, mistakes).and_then(|count| usize::try_from(count).ok()).unwrap_or_else(default_workers),
-        routes: read_routes(&mut fields, normalize_path, mistakes),
+fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
+    let address =
+        |reader: &mut Reader, path: FieldPath<'_>, node: &Node| reader.parsed(path, node, ADDRESS, |node| parse_address(node.as_str()?));
+    let normalize_path = reader
+        .field(top, "normalize_path", |reader, path, node| reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node))
+        .unwrap_or_default();
+    Settings {
+        listen: reader.field(top, "listen", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+        admin: reader.field(top, "admin", address),
+        workers: reader
+            .field(top, "workers", |reader, path, node| reader.whole(path, node, 1..=1024))
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or_else(default_workers),
+        routes: read_routes(reader, top, normalize_path),
         normalize_path,
-        trusted_consumer: fields
-            .read("trusted_consumer", TrustedConsumer::EXPECTED, mistakes, TrustedConsumer::from_value)
+        trusted_consumer: reader
+            .field(top, "trusted_consumer", |reader, path, node| {
+                reader.parsed(path, node, TrustedConsumer::EXPECTED, TrustedConsumer::from_node)
+            })
             .unwrap_or_default(),
-        redis: redis::read(&mut fields, folder, mistakes),
-        filter: {
-            FilterConfig::check(&mut fields, mistakes);
-            None
-        },
-        timeouts: read_timeouts(&mut fields, mistakes),
-        limits: Limits::read(&mut fields, mistakes),
-        log: read_log(&mut fields, mistakes),
+        redis: redis::read(reader, top, folder),
+        filter: FilterConfig::read(reader, top),
+        timeouts: read_timeouts(reader, top),
+        limits: Limits::read(reader, top),
+        log: read_log(reader, top),
         environment: Environment::default(),
-    };
-    fields.finish(mistakes);
-    settings
+        origin: Origin::default(),
+    }
 }
 
 /// `ip:port`, `localhost:port`, or `:port` for every IPv4 address. Other names are refused: which of their addresses would be meant?
@@ -274,97 +296,95 @@ fn default_workers() -> usize {
 }
 
 /// Either `routes`, or `upstream` alone for one route to everything.
-fn read_routes(fields: &mut Fields<'_>, rules: PathRules, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
-    let upstream_path = fields.path_of("upstream");
-    match (fields.value("upstream"), fields.value("routes")) {
-        (Some(_), Some(_)) => {
-            mistakes.push(Mistake::new("routes", "expected only one of `routes` and `upstream`, got both"));
+fn read_routes(reader: &mut Reader, top: &Fields<'_>, rules: PathRules) -> Vec<RouteSettings> {
+    match (top.get_unless_null("upstream"), top.get_unless_null("routes")) {
+        (Some(_), Some((path, _))) => {
+            reader.error(path, "expected only one of `routes` and `upstream`, got both");
             Vec::new()
         }
         (None, None) => {
-            mistakes.push(Mistake::new("routes", "is missing: expected an array of routes, or `upstream` with one URL"));
+            reader.error(top.at("routes"), "is missing: expected an array of routes, or `upstream` with one URL");
             Vec::new()
         }
-        (Some(url), None) => read_upstream(&upstream_path, url, mistakes)
+        (Some((path, url)), None) => read_upstream(reader, path, url)
             .map(|upstream| RouteSettings { name: String::new(), host: HostPattern::Any, path_prefix: "/".to_owned(), upstream })
             .into_iter()
             .collect(),
-        (None, Some(list)) => read_route_list(list, rules, mistakes),
+        (None, Some((path, list))) => read_route_list(reader, path, list, rules),
     }
 }
 
-fn read_route_list(list: &Value, rules: PathRules, mistakes: &mut Vec<Mistake>) -> Vec<RouteSettings> {
-    let Some(list) = list.as_array().filter(|list| !list.is_empty()) else {
-        mistakes.push(unexpected("routes", list, "an array with at least one route"));
-        return Vec::new();
-    };
+fn read_route_list(reader: &mut Reader, path: FieldPath<'_>, node: &Node, rules: PathRules) -> Vec<RouteSettings> {
+    let list = reader.parsed(path, node, "an array with at least one route", |node| match &node.content {
+        Content::List(list) if !list.is_empty() => Some(list),
+        _ => None,
+    });
     let mut routes: Vec<RouteSettings> = Vec::new();
-    for (index, value) in list.iter().enumerate() {
-        let path = format!("routes[{index}]");
-        let mistakes_before = mistakes.len();
-        let Some(route) = Fields::of(&path, value, mistakes).and_then(|fields| read_route(fields, rules, mistakes)) else {
+    for (index, node) in list.into_iter().flatten().enumerate() {
+        let path = FieldPath::Element(&path, index);
+        let mistakes_before = reader.errors_count();
+        let Some(route) = reader.object(path, node, &words::ROUTE).and_then(|route| read_route(reader, &route, rules)) else {
             continue;
         };
         // What could not be read stands as its default, and is not to be compared.
-        if mistakes.len() > mistakes_before {
+        if reader.errors_count() > mistakes_before {
             continue;
         }
         if let Some(twin) = routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix) {
-            let message = format!("has the same `host` and `path_prefix` as route {}, which would always win", fields::quoted(&twin.name));
-            mistakes.push(Mistake::new(&path, message));
+            let twin = words::quoted(&twin.name);
+            reader.error(path, format_args!("has the same `host` and `path_prefix` as route {twin}, which would always win"));
         }
         routes.push(route);
     }
     routes
 }
 
-fn read_route(mut fields: Fields<'_>, rules: PathRules, mistakes: &mut Vec<Mistake>) -> Option<RouteSettings> {
-    let name = fields.text("name", mistakes).unwrap_or_default();
-    let host = fields
-        .read("host", "`*`, a host name without port, or `*.` and a domain", mistakes, |value| value.as_str().and_then(HostPattern::parse))
-        .unwrap_or(HostPattern::Any);
-    let path_prefix = fields
-        .read("path_prefix", "a path that starts with `/`, without query", mistakes, read_path_prefix)
-        .and_then(|prefix| normal_prefix(prefix, rules, &fields, mistakes))
-        .unwrap_or_else(|| "/".to_owned());
-    let upstream_path = fields.path_of("upstream");
-    let upstream = match fields.value("upstream") {
-        Some(url) => read_upstream(&upstream_path, url, mistakes),
+fn read_route(reader: &mut Reader, route: &Fields<'_>, rules: PathRules) -> Option<RouteSettings> {
+    let name = reader.field(route, "name", Reader::text).unwrap_or_default();
+    let host = reader.field(route, "host", |reader, path, node| {
+        let expected = "`*`, a host name without port, or `*.` and a domain";
+        reader.parsed(path, node, expected, |node| HostPattern::parse(node.as_str()?))
+    });
+    let path_prefix = reader.field(route, "path_prefix", |reader, path, node| {
+        let prefix = reader.parsed(path, node, "a path that starts with `/`, without query", read_path_prefix)?;
+        normal_prefix(reader, path, prefix, rules)
+    });
+    let upstream = match route.get_unless_null("upstream") {
+        Some((path, url)) => read_upstream(reader, path, url),
         None => {
-            mistakes.push(Mistake::new(&upstream_path, "is missing: expected a URL such as `http://127.0.0.1:9001`"));
+            reader.error(route.at("upstream"), "is missing: expected a URL such as `http://127.0.0.1:9001`");
             None
         }
     };
-    fields.finish(mistakes);
+    let (host, path_prefix) = (host.unwrap_or(HostPattern::Any), path_prefix.unwrap_or_else(|| "/".to_owned()));
     Some(RouteSettings { name, host, path_prefix, upstream: upstream? })
 }
 
-fn read_path_prefix(value: &Value) -> Option<&str> {
-    let text = value.as_str()?;
+fn read_path_prefix(node: &Node) -> Option<&str> {
+    let text = node.as_str()?;
     let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
     is_path.then_some(text)
 }
 
 /// In the spelling that requests will have when they are compared with it.
-fn normal_prefix(prefix: &str, rules: PathRules, fields: &Fields<'_>, mistakes: &mut Vec<Mistake>) -> Option<String> {
+fn normal_prefix(reader: &mut Reader, path: FieldPath<'_>, prefix: &str, rules: PathRules) -> Option<String> {
     match rules.read(prefix) {
         Ok(read) => Some(read.forwarded.into_owned()),
         Err(AmbiguousPath(reason)) => {
-            let message = format!("got `{prefix}`, which no request can have with `normalize_path: {rules}`: {reason}");
-            mistakes.push(Mistake::new(fields.path_of("path_prefix"), message));
+            reader.error(path, format_args!("got `{prefix}`, which no request can have with `normalize_path: {rules}`: {reason}"));
             None
         }
     }
 }
 
-fn read_upstream(path: &str, url: &Value, mistakes: &mut Vec<Mistake>) -> Option<Upstream> {
-    let read = url.as_str().ok_or("a URL such as `http://127.0.0.1:9001`").and_then(Upstream::parse);
-    read.map_err(|expected| mistakes.push(unexpected(path, url, expected))).ok()
+fn read_upstream(reader: &mut Reader, path: FieldPath<'_>, node: &Node) -> Option<Upstream> {
+    let read = node.as_str().ok_or("a URL such as `http://127.0.0.1:9001`").and_then(Upstream::parse);
+    read.map_err(|expected| reader.expected(path, node, expected)).ok()
 }
 
-fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeouts {
+fn read_timeouts(reader: &mut Reader, top: &Fields<'_>) -> Timeouts {
     let mut timeouts = Timeouts::default();
-    let Some(mut given) = fields.nested("timeouts", mistakes) else {
+    let Some(given) = reader.field(top, "timeouts", |reader, path, node| reader.object(path, node, &words::TIMEOUTS)) else {
         return timeouts;
     };
     for (name, timeout) in [
@@ -377,32 +397,25 @@ fn read_timeouts(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Timeou
         ("drain", &mut timeouts.drain),
         ("lame_duck", &mut timeouts.lame_duck),
     ] {
-        match given.duration(name, mistakes) {
-            Some(Duration::ZERO) if !matches!(name, "drain" | "lame_duck") => {
-                let seen = given.value(name).unwrap_or(&Value::Null);
-                mistakes.push(unexpected(&given.path_of(name), seen, "a duration above zero"));
+        match (words::duration(reader, &given, name), given.get(name)) {
+            (Some(Duration::ZERO), Some((path, node))) if !matches!(name, "drain" | "lame_duck") => {
+                reader.expected(path, node, "a duration above zero");
             }
-            Some(duration) => *timeout = duration,
-            None => {}
+            (Some(duration), _) => *timeout = duration,
+            (None, _) => {}
         }
     }
-    given.finish(mistakes);
     timeouts
 }
 
-fn read_log(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> LogSettings {
+fn read_log(reader: &mut Reader, top: &Fields<'_>) -> LogSettings {
     let mut log = LogSettings::default();
-    let Some(mut given) = fields.nested("log", mistakes) else {
+    let Some(given) = reader.field(top, "log", |reader, path, node| reader.object(path, node, &words::LOG)) else {
         return log;
     };
-    log.access = given.switch("access", mistakes).unwrap_or(log.access);
-    let format = given.read("format", "`text` or `json`", mistakes, |value| match value.as_str() {
-        Some("text") => Some(LogFormat::Text),
-        Some("json") => Some(LogFormat::Json),
-        _ => None,
-    });
-    log.format = format.unwrap_or(log.format);
-    given.finish(mistakes);
+    log.access = reader.field(&given, "access", Reader::boolean).unwrap_or(log.access);
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    log.format = reader.field(&given, "format", |reader, path, node| reader.choice(path, node, &formats)).unwrap_or(log.format);
     log
 }
 

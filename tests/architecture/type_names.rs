@@ -8,8 +8,7 @@ use std::{
 use super::sources::{code, files, is_word, tokens};
 
 /// The names that several types have, and why they may.
-const SHARED: [(&str, &str); 9] = [
-    ("Fields", "the fields of an object, asked for by name: of the filter's document in the engine, of the gateway's file in the host"),
+const SHARED: [(&str, &str); 8] = [
     ("Filter", "what is configured: one filter of a chain in the engine, the chain behind the contract and behind the gateway's ABI"),
     ("InFlight", "the requests whose phase is not over, as each adapter finds them again for the engine"),
     ("PlatformSignals", "one for each platform, of which one is compiled"),

@@ -11,7 +11,7 @@ pub struct Field {
     /// How it is spelt.
     pub name: &'static str,
     /// What may stand there.
-    pub value: Value,
+    pub value: Shape,
     /// What holds without it, in Markdown; empty if that is nothing.
     pub default: &'static str,
     /// What it is for, in Markdown.
@@ -26,7 +26,7 @@ pub struct Field {
 
 /// What may stand in a field.
 #[derive(Debug, Clone, Copy)]
-pub enum Value {
+pub enum Shape {
     /// Anything.
     Any,
     /// A text, or a number or flag that counts as its text.
@@ -44,15 +44,15 @@ pub enum Value {
     /// A text of this form, and nothing else.
     Pattern(&'static str),
     /// What one of these takes.
-    Either(&'static [Value]),
+    Either(&'static [Shape]),
     /// This, or null, which is nothing.
-    Optional(&'static Value),
+    Optional(&'static Shape),
     /// An array, with at least so many elements.
-    List(&'static Value, usize),
+    List(&'static Shape, usize),
     /// One, or an array with at least so many.
-    Some(&'static Value, usize),
+    Some(&'static Shape, usize),
     /// An object with any names of this form, and at least so many.
-    Map(&'static str, &'static Value, usize),
+    Map(&'static str, &'static Shape, usize),
     /// An object with these fields.
     Object(&'static Table),
 }
@@ -94,7 +94,7 @@ impl Field {
     pub(crate) const fn new(
         name: &'static str,
         titles: [&'static str; 2],
-        value: Value,
+        value: Shape,
         default: &'static str,
         doc: &'static str,
     ) -> Field {
@@ -134,11 +134,11 @@ impl Table {
 }
 
 /// An address or a network.
-const NETWORK: Value = Value::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
+const NETWORK: Shape = Shape::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 /// A token of RFC 9110, as methods and names of headers are.
 const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// A length of time.
-const DURATION: Value = Value::Either(&[Value::Pattern("^([0-9]+ *(ms|s|m|h|d)|0)$"), Value::Whole(0, 0)]);
+const DURATION: Shape = Shape::Either(&[Shape::Pattern("^([0-9]+ *(ms|s|m|h|d)|0)$"), Shape::Whole(0, 0)]);
 
 #[cfg(test)]
 mod tests {
@@ -154,11 +154,11 @@ mod tests {
         table.fields().for_each(|field| of_value(&field.value, seen));
     }
 
-    fn of_value(value: &'static Value, seen: &mut Vec<&'static Table>) {
+    fn of_value(value: &'static Shape, seen: &mut Vec<&'static Table>) {
         match value {
-            Value::Object(table) => tables(table, seen),
-            Value::Either(values) => values.iter().for_each(|value| of_value(value, seen)),
-            Value::Optional(value) | Value::List(value, _) | Value::Some(value, _) | Value::Map(_, value, _) => of_value(value, seen),
+            Shape::Object(table) => tables(table, seen),
+            Shape::Either(values) => values.iter().for_each(|value| of_value(value, seen)),
+            Shape::Optional(value) | Shape::List(value, _) | Shape::Some(value, _) | Shape::Map(_, value, _) => of_value(value, seen),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use slidegate::Module;
 
 use super::report::Report;
-use crate::resource::{PluginDocument, Resource, is_set};
+use crate::resource::{PluginDocument, Resource, Resources, is_set};
 use crate::settings::{Mistake, filter};
 
 /// Names of plugins that take this configuration: ours, and Higress' own under its names.
@@ -14,13 +14,15 @@ const TOKENS: &str = "ai-token-ratelimit";
 /// Fields by which a configuration of the filter is known whatever the plugin's name.
 const FIELDS: [&str; 3] = ["rule_name", "rule_items", "global_threshold"];
 
-pub(super) fn report(resources: &[Resource], module: &Module) -> Result<Report, Vec<Mistake>> {
+/// Checks each plugin among the resources of a file that is called so.
+pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Result<Report, Vec<Mistake>> {
     let (mut report, mut mistakes, mut checked) = (Report::default(), Vec::new(), 0);
-    for resource in resources {
+    for resource in &resources.list {
         let name = resource.name();
         let Some(spec) = resource.plugin() else {
             if NAMES.iter().any(|ours| resource.is_hollow_plugin_named(ours)) {
-                mistakes.push(Mistake::new(name, "spec: expected an object with `url` and configurations"));
+                let mistake = Mistake::new("spec", "expected an object with `url` and configurations");
+                mistakes.extend(resources.placed(resource, vec![mistake]));
                 continue;
             }
             report.line(format_args!("{name}: passed over, it is no plugin"));
@@ -33,34 +35,43 @@ pub(super) fn report(resources: &[Resource], module: &Module) -> Result<Report, 
                 continue;
             }
             Err(reason) => {
-                mistakes.push(Mistake::new(name, reason));
+                mistakes.extend(resources.placed(resource, vec![Mistake::of_sentence(&reason)]));
                 continue;
             }
         };
         checked += 1;
         report.line(&name);
+        let warn = |path: &str, message: &str, report: &mut Report| {
+            for warning in resources.placed(resource, vec![Mistake::new(path, message)]) {
+                report.warn("  ", file, unnamed(warning, &name));
+            }
+        };
         let has_rules = document.document.get("_rules_").is_some();
         if is_set(spec.get("defaultConfigDisable")) && !has_rules && spec.get("pluginConfig").is_none_or(|config| config.is_null()) {
-            report.warn("  ", "spec: is not deployed: its default is disabled, and no rule is enabled");
+            warn("spec", "is not deployed: its default is disabled, and no rule is enabled", &mut report);
             continue;
         }
         if spec.get("pluginConfig").is_some_and(|config| !config.is_null()) {
             for field in ["defaultConfig", "matchRules"].into_iter().filter(|field| spec.get(*field).is_some()) {
-                report.warn("  ", format_args!("spec.{field}: the gateway does not look at it beside `pluginConfig`"));
+                warn(&format!("spec.{field}"), "the gateway does not look at it beside `pluginConfig`", &mut report);
             }
         }
         match filter::tried(module, &document.document) {
             Ok(tried) => {
                 tried.described.lines().for_each(|line| report.line(format_args!("  {line}")));
-                tried.warnings.iter().for_each(|warning| report.warn("  ", document.placed(warning)));
+                let warnings = tried.warnings.iter().map(|warning| Mistake::of_sentence(&document.placed(warning)));
+                for warning in resources.placed(resource, warnings.collect()) {
+                    report.warn("  ", file, unnamed(warning, &name));
+                }
             }
-            Err(found) => mistakes.extend(
-                found.into_iter().map(|mistake| Mistake::new(format!("{name}: {}", document.place(&mistake.path)), mistake.message)),
-            ),
+            Err(found) => {
+                let placed = found.into_iter().map(|mistake| Mistake::new(document.place(&mistake.path), mistake.message));
+                mistakes.extend(resources.placed(resource, placed.collect()));
+            }
         }
     }
     if checked == 0 && mistakes.is_empty() {
-        report.warn("", "nothing in it is a plugin that limits: nothing was checked");
+        report.warn("", file, Mistake::new("", "nothing in it is a plugin that limits: nothing was checked"));
     }
     if mistakes.is_empty() { Ok(report) } else { Err(mistakes) }
 }
@@ -70,6 +81,12 @@ fn is_ours(resource: &Resource, document: &PluginDocument) -> bool {
         return false;
     }
     NAMES.iter().any(|name| resource.is_plugin_named(name)) || is_alike(&document.document)
+}
+
+/// Without the resource's name, below which it is told.
+fn unnamed(mistake: Mistake, name: &str) -> Mistake {
+    let path = mistake.path.strip_prefix(name).and_then(|path| path.strip_prefix(": ")).unwrap_or(&mistake.path).to_owned();
+    Mistake { path, ..mistake }
 }
 
 /// Whether a configuration has fields of the filter, in itself, in one of its rules, or in one of its filters.

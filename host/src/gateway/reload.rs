@@ -104,7 +104,7 @@ impl Reloader {
 
     fn complain(&self, mistakes: &[Mistake]) {
         for mistake in mistakes.iter().take(MISTAKES_MAX) {
-            tracing::error!(file = %self.source.file.display(), "{}", cut(&mistake.to_string(), MISTAKE_BYTES_MAX));
+            tracing::error!("{}", cut(&mistake.in_file(&self.source.name()), MISTAKE_BYTES_MAX));
         }
         if let Some(more) = mistakes.len().checked_sub(MISTAKES_MAX).filter(|more| *more > 0) {
             tracing::error!(file = %self.source.file.display(), "and {more} more mistakes; `slidegate check` tells all of them");
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn what_needs_a_restart_stays_as_it_runs() {
         let read = |listen: &str, access: bool| {
-            let mut document = json!({"listen": listen, "upstream": "http://127.0.0.1:1", "log": {"access": access}});
-            Settings::from_value(&mut document, Path::new("")).unwrap()
+            let document = json!({"listen": listen, "upstream": "http://127.0.0.1:1", "log": {"access": access}});
+            Settings::from_value(document, Path::new("")).unwrap()
         };
         let running = read("127.0.0.1:1000", true);
         let taken = without_restart(&running, read("127.0.0.1:2000", false));

@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::gateway::client::Clients;
 use crate::gateway::routes::Routes;
+use crate::settings::document::Origin;
 use crate::settings::{FilterConfig, Mistake, RedisSettings, Settings};
 
 /// Settings in force, with all that was made from them.
@@ -120,8 +121,11 @@ impl Workshop {
     /// # Errors
     /// What is wrong with the filter's configuration, with paths as in the file.
     pub(crate) fn make(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
-        let environment = settings.environment.clone();
-        self.make_of(settings, previous).map_err(|mistakes| environment.hide_mistakes(mistakes))
+        let (environment, origin) = (settings.environment.clone(), settings.origin.clone());
+        let mut made = self.make_of(settings, previous).map_err(|mistakes| origin.placed(environment.hide_mistakes(mistakes)))?;
+        // It may be large, and nobody asks for it any more.
+        made.settings.origin = Origin::default();
+        Ok(made)
     }
 
     fn make_of(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
@@ -178,7 +182,7 @@ impl Workshop {
         }
         let configuration = workers.first().map(Worker::configuration);
         for warning in configuration.into_iter().flat_map(|configuration| &configuration.warnings) {
-            tracing::warn!("{}", settings.environment.hide(&config.told(warning)));
+            tracing::warn!("{}", settings.environment.hide(&settings.origin.told(config.told(warning))));
         }
         let services = configuration.map_or(&[][..], |configuration| &configuration.redis);
         let redis_warnings = overruled(services, &directory)?;

@@ -1,35 +1,108 @@
-//! From a file on disk to one JSON value: YAML where a person types it, JSON where the name ends in `.json`.
+//! From a file on disk to one document: YAML where a person types it, JSON where the name ends in `.json`.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use serde_json::Value;
+use slidegate_document::{ConfigError, Node, Span};
 
-use super::fields::Mistake;
-use super::yaml::{self, Schema};
+use super::json;
+use super::mistake::Mistake;
+use super::snippet::Text;
+use super::yaml::{self, Schema, Unreadable};
 
-/// Parses the bytes of a file of this name.
-///
-/// # Errors
-/// The document is not UTF-8, empty, or not YAML (JSON); the mistake tells line and column.
-pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Mistake> {
-    let text = text(bytes)?;
-    if text.trim().is_empty() {
-        return Err(Mistake::new("", "is empty, expected at least `upstream` or `routes`"));
-    }
-    let is_json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let value = if is_json { parse_json(text) } else { parse_yaml(text) }?;
-    match value {
-        Value::Object(fields) if fields.contains_key("apiVersion") && fields.contains_key("kind") => {
+/// A file as it was read: its text, and what it says.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// The file as messages call it.
+    name: String,
+    text: String,
+    /// What it says. Where variables stood, their values may stand now; places are those of the text.
+    pub(crate) tree: Node,
+}
+
+impl Document {
+    /// Parses the bytes of a file that messages call so.
+    ///
+    /// # Errors
+    /// The document is not UTF-8, empty, or not YAML (JSON); the mistake knows where.
+    pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Self, Mistake> {
+        let text = text(bytes)?;
+        if text.trim().is_empty() {
+            return Err(Mistake::new("", "is empty, expected at least `upstream` or `routes`"));
+        }
+        let is_json = Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let tree = if is_json { json::read(text).map_err(|error| unreadable(text, error)) } else { parse_yaml(text) }?;
+        if tree.get("apiVersion").is_some() && tree.get("kind").is_some() {
             let message = "is a resource of Kubernetes, expected a gateway's file, with `upstream` and `filter`; \
                            `slidegate check` reads both, `slidegate migrate` converts one of Higress' plugin";
-            Err(Mistake::new("", message))
+            return Err(Mistake::new("", message));
         }
-        Value::Object(_) => Ok(value),
-        Value::Null => Err(Mistake::new("", "holds no fields, expected at least `upstream` or `routes`")),
-        Value::Array(_) => Err(Mistake::new("", "expected an object, got an array")),
-        // Not shown: it may be a file with a password, given in this one's place.
-        Value::String(_) | Value::Number(_) | Value::Bool(_) => Err(Mistake::new("", "expected an object, got only a single value")),
+        match tree.kind() {
+            "an object" => Ok(Self { name: name.to_owned(), text: text.to_owned(), tree }),
+            "null" => Err(Mistake::new("", "holds no fields, expected at least `upstream` or `routes`")),
+            "an array" => Err(Mistake::new("", "expected an object, got an array")),
+            // Not shown: it may be a file with a password, given in this one's place.
+            _ => Err(Mistake::new("", "expected an object, got only a single value")),
+        }
     }
+
+    /// Mistakes with their places, in the order of these.
+    pub(crate) fn placed(&self, mistakes: Vec<Mistake>) -> Vec<Mistake> {
+        placed(&self.text, &[&self.tree], &self.tree, mistakes)
+    }
+}
+
+/// Where settings come from: a document, or nothing that has places. It takes no part in comparisons of settings.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin(Option<Arc<Document>>);
+
+impl Origin {
+    /// Mistakes with their places, in the order of these.
+    pub(crate) fn placed(&self, mistakes: Vec<Mistake>) -> Vec<Mistake> {
+        match &self.0 {
+            Some(document) => document.placed(mistakes),
+            None => mistakes,
+        }
+    }
+
+    /// A mistake, or an oddity, as a line of the log tells it.
+    pub(crate) fn told(&self, mistake: Mistake) -> String {
+        match &self.0 {
+            Some(document) => document.placed(vec![mistake]).iter().map(|mistake| mistake.in_file(&document.name)).collect(),
+            None => mistake.to_string(),
+        }
+    }
+}
+
+impl From<Document> for Origin {
+    fn from(document: Document) -> Self {
+        Self(Some(Arc::new(document)))
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// Mistakes of a part of a text with their places, in the order of these. `documents` is all that the text says.
+pub(crate) fn placed(text: &str, documents: &[&Node], part: &Node, mistakes: Vec<Mistake>) -> Vec<Mistake> {
+    if mistakes.is_empty() {
+        return mistakes;
+    }
+    let text = Text::new(text, documents);
+    let place = |mistake: Mistake| {
+        let error = ConfigError { path: mistake.path.clone(), message: mistake.message.clone() };
+        // Others are of nothing in the file, such as an option of the command line, or of what may be written in several ways.
+        let spot = part.at(&mistake.path);
+        let is_known = !mistake.path.is_empty() && (spot.is_there || spot.name.is_some() || mistake.message.starts_with("is missing"));
+        let place = (mistake.place.is_none() && is_known).then(|| text.place(error.span_in(part))).flatten();
+        Mistake { place: mistake.place.or(place.map(Box::new)), ..mistake }
+    };
+    let mut mistakes: Vec<Mistake> = mistakes.into_iter().map(place).collect();
+    mistakes.sort_by_key(|mistake| mistake.place.as_ref().map_or((usize::MAX, 0), |place| place.start));
+    mistakes
 }
 
 /// The bytes as text, without the mark that some editors put before it.
@@ -38,36 +111,41 @@ pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Mistake> {
 /// They are not UTF-8.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, Mistake> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
-        Mistake::new("", format!("is not UTF-8: bad byte in line {line}"))
+        let valid = bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default();
+        let place = Text::new(valid, &[]).place(Span::new(valid.len(), valid.len() + 1));
+        Mistake { place: place.map(Box::new), ..Mistake::new("", "is not UTF-8: this byte stands for no character") }
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-fn parse_json(text: &str) -> Result<Value, Mistake> {
-    let value = serde_json::from_str(text).map_err(|error| Mistake::new("", format!("is not JSON: {error}")))?;
-    // The reader of JSON takes the last of two fields of one name; that of YAML, which JSON is a part of, tells.
-    match yaml::read(text, Schema::AsWritten) {
-        Err(reason) if reason.contains("is there twice") => Err(Mistake::new("", reason.replacen("YAML", "JSON", 1))),
-        _ => Ok(value),
-    }
+/// Why a text is no document, with the place.
+pub(crate) fn unreadable(text: &str, error: Unreadable) -> Mistake {
+    let place = Text::new(text, &[]).place(error.span);
+    Mistake { place: place.map(Box::new), ..Mistake::new("", error.reason) }
 }
 
-fn parse_yaml(text: &str) -> Result<Value, Mistake> {
-    let mut documents = yaml::read(text, Schema::AsWritten).map_err(|reason| Mistake::new("", reason))?;
+fn parse_yaml(text: &str) -> Result<Node, Mistake> {
+    let mut documents = yaml::read(text, Schema::AsWritten).map_err(|error| unreadable(text, error))?;
     match documents.len() {
         0 | 1 => Ok(documents.pop().unwrap_or_default()),
-        count => Err(Mistake::new("", format!("expected one document, got {count}: a gateway has one file"))),
+        count => {
+            let reason = format!("expected one document, got {count}: a gateway has one file");
+            Err(unreadable(text, Unreadable { reason, span: documents.swap_remove(1).span }))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn parse(name: &str, text: &[u8]) -> Result<Value, Mistake> {
+        Document::parse(name, text).map(|document| serde_json::to_value(&document.tree).expect("a value"))
+    }
 
     fn yaml(text: &[u8]) -> Result<Value, Mistake> {
-        parse(Path::new("gate.yaml"), text)
+        parse("gate.yaml", text)
     }
 
     #[test]
@@ -77,35 +155,35 @@ mod tests {
     }
 
     #[test]
-    fn documents_that_are_none_say_why() {
+    fn documents_that_are_none_say_why_and_where() {
         let cases: [(&[u8], &str); 8] = [
             (b"", "is empty"),
             (b" \n# only a comment\n", "holds no fields"),
-            (b"a: 1\nb: \xff\n", "is not UTF-8: bad byte in line 2"),
+            (b"a: 1\nb: \xff\n", ":2:4: is not UTF-8: this byte"),
             (b"- 1", "expected an object, got an array"),
             (b"hello", "expected an object, got only a single value"),
-            (b"a: 1\n---\na: 2\n", "expected one document, got 2"),
+            (b"a: 1\n---\na: 2\n", ":3:1: expected one document, got 2"),
             (b"apiVersion: v1\nkind: Service\n", "is a resource of Kubernetes"),
-            (b"a: [1,\nb", "is not YAML: "),
+            (b"a: [1,\nb", ":1:4: is not YAML: "),
         ];
         for (text, expected) in cases {
-            let mistake = yaml(text).expect_err(expected);
-            assert!(mistake.message.starts_with(expected), "{mistake}");
+            let told = yaml(text).expect_err(expected).in_file("");
+            assert!(told.trim_start_matches(": ").starts_with(expected), "{told}");
         }
     }
 
     #[test]
     fn a_key_given_twice_is_an_error() {
-        let mistake = yaml(b"listen: a\nlisten: b\n").expect_err("a duplicate");
-        assert!(mistake.message.contains("line 2") && mistake.message.contains("`listen`"), "{mistake}");
-        let mistake = parse(Path::new("a.json"), b"{\"filter\": {\n\"limit\": 5, \"limit\": 500}}").expect_err("a duplicate");
-        assert!(mistake.message.starts_with("is not JSON: the field `limit` is there twice"), "{mistake}");
+        let told = yaml(b"listen: a\nlisten: b\n").expect_err("a duplicate").in_file("");
+        assert!(told.starts_with(":2:1: ") && told.contains("`listen`"), "{told}");
+        let told = parse("a.json", b"{\"filter\": {\n\"limit\": 5, \"limit\": 500}}").expect_err("a duplicate").in_file("");
+        assert!(told.starts_with(":2:13: is not JSON: the field `limit` is there twice"), "{told}");
     }
 
     #[test]
     fn json_is_read_as_json() {
-        let json = Path::new("gate.JSON");
-        assert_eq!(parse(json, br#"{"a":"\ud83d\ude00"}"#).expect("JSON"), json!({"a": "\u{1f600}"}));
-        assert!(parse(json, b"a: 1").expect_err("YAML").message.starts_with("is not JSON"));
+        assert_eq!(parse("gate.JSON", br#"{"a":"\ud83d\ude00"}"#).expect("JSON"), json!({"a": "\u{1f600}"}));
+        let told = parse("gate.JSON", b"a: 1").expect_err("YAML").in_file("");
+        assert!(told.starts_with(":1:1: is not JSON"), "{told}");
     }
 }

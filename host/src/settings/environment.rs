@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::env::{self, VarError};
 
 use serde_json::Value;
+use slidegate_document::{Content, Node};
 
-use super::fields::Mistake;
+use super::mistake::Mistake;
 use super::secret::key_cut;
 
 /// Values of at least this length are hidden wherever they stand; shorter ones as words of their own, since letters of other words
@@ -29,11 +30,11 @@ pub(crate) struct Environment {
 ///
 /// # Errors
 /// Each variable that is not set, and each `${` that begins no name.
-pub(crate) fn expand(document: &mut Value) -> Result<Environment, Vec<Mistake>> {
+pub(crate) fn expand(document: &mut Node) -> Result<Environment, Vec<Mistake>> {
     expand_with(document, &|name| env::var(name))
 }
 
-fn expand_with(document: &mut Value, variable: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Environment, Vec<Mistake>> {
+fn expand_with(document: &mut Node, variable: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Environment, Vec<Mistake>> {
     let mut expansion = Expansion { variable, used: BTreeMap::new(), fields: Vec::new(), mistakes: Vec::new() };
     expansion.value(document, "");
     if !expansion.mistakes.is_empty() {
@@ -42,7 +43,7 @@ fn expand_with(document: &mut Value, variable: &dyn Fn(&str) -> Result<String, V
     let is_short = |value: &str| value.chars().count() < ELSEWHERE_LENGTH_MIN;
     let used = || expansion.used.iter().filter(|(_, value)| !value.is_empty());
     let values = used().filter(|(_, value)| !is_short(value)).flat_map(|(name, value)| forms(name, value));
-    let values = longest_first(values.chain(expansion.fields.iter().flat_map(Field::cut_forms)));
+    let values = longest_first(values.chain(expansion.fields.iter().flat_map(ExpandedField::cut_forms)));
     let own = expansion.fields.iter().map(|field| {
         let short = used().filter(|(name, value)| is_short(value) && field.names.contains(name));
         (field.path.clone(), longest_first(short.flat_map(|(name, value)| forms(name, value))))
@@ -66,14 +67,14 @@ fn forms(name: &str, value: &str) -> Vec<(String, String)> {
 }
 
 /// A string that variables stand in.
-struct Field {
+struct ExpandedField {
     path: String,
     names: Vec<String>,
     written: String,
     expanded: String,
 }
 
-impl Field {
+impl ExpandedField {
     /// If it is a key that is shown by its beginning: that beginning, in which a variable's may be, and how it was written.
     fn cut_forms(&self) -> Vec<(String, String)> {
         if !(self.path.contains("limit_keys") && self.path.ends_with(".key")) {
@@ -89,22 +90,22 @@ impl Field {
 struct Expansion<'v> {
     variable: &'v dyn Fn(&str) -> Result<String, VarError>,
     used: BTreeMap<String, String>,
-    fields: Vec<Field>,
+    fields: Vec<ExpandedField>,
     mistakes: Vec<Mistake>,
 }
 
 impl Expansion<'_> {
-    fn value(&mut self, value: &mut Value, path: &str) {
-        match value {
-            Value::String(text) if text.contains("${") => *text = self.text(text, path),
-            Value::Array(list) => {
+    fn value(&mut self, node: &mut Node, path: &str) {
+        match &mut node.content {
+            Content::Text(text) if text.contains("${") => *text = self.text(text, path),
+            Content::List(list) => {
                 for (index, item) in list.iter_mut().enumerate() {
                     self.value(item, &format!("{path}[{index}]"));
                 }
             }
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    self.value(value, &joined(path, name));
+            Content::Object(members) => {
+                for member in members {
+                    self.value(&mut member.value, &joined(path, &member.name));
                 }
             }
             _ => {}
@@ -133,7 +134,7 @@ impl Expansion<'_> {
         }
         expanded.push_str(rest);
         if !names.is_empty() {
-            self.fields.push(Field { path: path.to_owned(), names, written: text.to_owned(), expanded: expanded.clone() });
+            self.fields.push(ExpandedField { path: path.to_owned(), names, written: text.to_owned(), expanded: expanded.clone() });
         }
         expanded
     }
@@ -252,7 +253,7 @@ mod tests {
         }
     }
 
-    fn expanded(mut document: Value) -> Result<(Value, Environment), Vec<String>> {
+    fn expanded(document: Value) -> Result<(Value, Environment), Vec<String>> {
         let variable = |name: &str| match name {
             "PW" => Ok("pa:ss/w@rd".to_owned()),
             "HOST" => Ok("h".to_owned()),
@@ -263,8 +264,11 @@ mod tests {
             "NESTED" => Ok("${PW}".to_owned()),
             _ => Err(VarError::NotPresent),
         };
+        let mut document: Node = serde_json::from_value(document).unwrap();
         let result = expand_with(&mut document, &variable);
-        result.map(|environment| (document, environment)).map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+        result
+            .map(|environment| (serde_json::to_value(&document).unwrap(), environment))
+            .map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What a file has for the filter: `filter`, its document, or `filters`, an ordered list of the documents of several, which it takes as they are.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use slidegate::{ConfigureError, Instance, Module, Moment, StartError};
+use slidegate_document::{Content, Fields, Node, Reader};
 
-use super::fields::{Fields, Mistake};
+use super::mistake::Mistake;
 
 /// The field of the file with one filter, which may itself be a list.
 const FILTER: &str = "filter";
@@ -23,23 +23,36 @@ pub(crate) struct FilterConfig {
 }
 
 impl FilterConfig {
-    /// Only the outermost shape is the host's business.
-    pub(super) fn check(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) {
-        let filter = fields.read(FILTER, "an object, the filter's configuration (a list of them is `filters`)", mistakes, Value::as_object);
-        let filters = fields.read(FILTERS, "an array, the configurations of filters in their order", mistakes, Value::as_array);
-        if filter.is_some() && filters.is_some() {
-            mistakes.push(Mistake::new(FILTERS, format!("expected only one of `{FILTER}` and `{FILTERS}`, got both")));
+    /// Only the outermost shape is the host's business. A list without filters is as good as none.
+    pub(super) fn read(reader: &mut Reader, top: &Fields<'_>) -> Option<Self> {
+        let filter = reader.field(top, FILTER, |reader, path, node| {
+            reader.parsed(path, node, "an object, the filter's configuration (a list of them is `filters`)", |node| {
+                node.members().is_some().then_some(node)
+            })
+        });
+        let filters = reader.field(top, FILTERS, |reader, path, node| {
+            reader.parsed(path, node, "an array, the configurations of filters in their order", |node| match &node.content {
+                Content::List(filters) => Some(filters),
+                _ => None,
+            })
+        });
+        match (filter, filters) {
+            (Some(_), Some(_)) => {
+                reader.error(top.at(FILTERS), format_args!("expected only one of `{FILTER}` and `{FILTERS}`, got both"));
+                None
+            }
+            (Some(filter), None) => Some(Self { document: Arc::new(json!(filter)), field: FILTER }),
+            (None, Some(filters)) if !filters.is_empty() => Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS }),
+            (None, _) => None,
         }
     }
 
-    /// Takes it out of a file's document. A list without filters is as good as none.
-    pub(super) fn take(document: &mut Value) -> Option<Self> {
-        let mut take = |field| document.as_object_mut()?.remove(field);
-        match (take(FILTER), take(FILTERS)) {
-            (Some(filter @ Value::Object(_)), _) => Some(Self { document: Arc::new(filter), field: FILTER }),
-            (_, Some(Value::Array(filters))) if !filters.is_empty() => {
-                Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS })
-            }
+    /// That of a file whose other parts cannot be read.
+    pub(super) fn of_rest(document: &Node) -> Option<Self> {
+        let list = |node: &Node| matches!(&node.content, Content::List(filters) if !filters.is_empty());
+        match (document.get(FILTER), document.get(FILTERS)) {
+            (Some(filter), _) if filter.members().is_some() => Some(Self { document: Arc::new(json!(filter)), field: FILTER }),
+            (_, Some(filters)) if list(filters) => Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS }),
             _ => None,
         }
     }
@@ -78,8 +91,9 @@ impl FilterConfig {
     }
 
     /// An oddity that the filter tells of, with what it is about.
-    pub(crate) fn told<'w>(&self, warning: &'w str) -> Cow<'w, str> {
-        if self.is_list() && warning.starts_with(FILTERS) { warning.into() } else { format!("{}: {warning}", self.field).into() }
+    pub(crate) fn told(&self, warning: &str) -> Mistake {
+        let told = Mistake::of_sentence(warning);
+        Mistake { path: self.path(&told.path), ..told }
     }
 
     /// Why a worker did not start, as mistakes of the file.

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn warnings(document: &Value) -> Vec<String> {
-        Settings::from_value(&mut document.clone(), Path::new("")).expect("settings").http_warnings()
+        Settings::from_value(document.clone(), Path::new("")).expect("settings").http_warnings()
     }
 
     #[test]

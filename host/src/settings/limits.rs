@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use slidegate_document::{Fields, Node, Reader, size, whole_number};
 
-use super::fields::{Fields, Mistake, duration_shown};
+use super::words::{self, duration_shown};
 
 /// Bounds on what clients hold. Zero stands for no bound where the file may say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,24 +60,29 @@ impl Limits {
         allowance(self.answer_time, bytes)
     }
 
-    pub(super) fn read(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(super) fn read(reader: &mut Reader, top: &Fields<'_>) -> Self {
         let mut limits = Self::default();
-        let Some(mut given) = fields.nested("limits", mistakes) else {
+        let Some(given) = reader.field(top, "limits", |reader, path, node| reader.object(path, node, &words::LIMITS)) else {
             return limits;
         };
-        // Every number fits, since its range does.
-        let count = |given: Option<u64>, default: usize| given.and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
-        limits.connections = count(given.whole("connections", 1..=1_000_000, mistakes), limits.connections);
-        limits.connections_per_address =
-            count(given.whole("connections_per_address", 0..=1_000_000, mistakes), limits.connections_per_address);
-        limits.requests = count(given.whole("requests", 1..=1_000_000, mistakes), limits.requests);
-        limits.requests_per_address = count(given.whole("requests_per_address", 0..=1_000_000, mistakes), limits.requests_per_address);
-        limits.streams = given.whole("streams", 1..=10_000, mistakes).and_then(|count| u32::try_from(count).ok()).unwrap_or(limits.streams);
+        for (name, least, count) in [
+            ("connections", 1, &mut limits.connections),
+            ("connections_per_address", 0, &mut limits.connections_per_address),
+            ("requests", 1, &mut limits.requests),
+            ("requests_per_address", 0, &mut limits.requests_per_address),
+        ] {
+            let read = reader.field(&given, name, |reader, path, node| reader.whole(path, node, least..=1_000_000));
+            // Every number fits, since its range does.
+            *count = read.and_then(|read| usize::try_from(read).ok()).unwrap_or(*count);
+        }
+        let streams = reader.field(&given, "streams", |reader, path, node| reader.whole(path, node, 1..=10_000));
+        limits.streams = streams.and_then(|streams| u32::try_from(streams).ok()).unwrap_or(limits.streams);
         let expected = "a size from `8KiB` to `16MiB`, such as `64KiB`, or a number of bytes";
-        limits.send_buffer = given.read("send_buffer", expected, mistakes, read_send_buffer).unwrap_or(limits.send_buffer);
-        limits.body_time = given.duration("body_time", mistakes).unwrap_or(limits.body_time);
-        limits.answer_time = given.duration("answer_time", mistakes).unwrap_or(limits.answer_time);
-        given.finish(mistakes);
+        let send_buffer = reader.field(&given, "send_buffer", |reader, path, node| reader.parsed(path, node, expected, read_send_buffer));
+        limits.send_buffer = send_buffer.unwrap_or(limits.send_buffer);
+        for (name, time) in [("body_time", &mut limits.body_time), ("answer_time", &mut limits.answer_time)] {
+            *time = words::duration(reader, &given, name).unwrap_or(*time);
+        }
         limits
     }
 
@@ -99,25 +105,12 @@ fn allowance(time: Duration, bytes: u64) -> Option<Duration> {
     (!time.is_zero()).then(|| time.saturating_add(Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)))
 }
 
-fn read_send_buffer(value: &Value) -> Option<u32> {
-    let bytes = match value {
-        Value::String(text) => parse_size(text)?,
-        number => number.as_u64()?,
+fn read_send_buffer(node: &Node) -> Option<u32> {
+    let bytes = match node.as_str() {
+        Some(text) => size(text)?,
+        None => whole_number(node)?,
     };
     u32::try_from(bytes).ok().filter(|bytes| (8 << 10..=16 << 20).contains(bytes))
-}
-
-/// Bytes, as in `65536`, `64KiB`, `64k` or `1MiB`; `KB` and `MB` are taken for the same, as they are in most such files.
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn size_shown(bytes: u32) -> String {
@@ -130,13 +123,19 @@ fn size_shown(bytes: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use slidegate_document::Path;
+
     use super::*;
 
     fn read(value: Value) -> Result<Limits, Vec<String>> {
-        let (document, mut mistakes) = (json!({"limits": value}), Vec::new());
-        let mut fields = Fields::of("", &document, &mut mistakes).expect("an object");
-        let limits = Limits::read(&mut fields, &mut mistakes);
-        if mistakes.is_empty() { Ok(limits) } else { Err(mistakes.iter().map(Mistake::to_string).collect()) }
+        let document: Node = serde_json::from_value(json!({"limits": value})).expect("a document");
+        let mut reader = Reader::new(&words::VOCABULARY);
+        let fields = reader.object(Path::Root, &document, &words::TOP).expect("an object");
+        let limits = Limits::read(&mut reader, &fields);
+        match reader.finish() {
+            Ok(_) => Ok(limits),
+            Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
+        }
     }
 
     #[test]

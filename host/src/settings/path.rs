@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde_json::Value;
+use slidegate_document::{Node, truth};
 
 /// What is done about a path's other spellings (`normalize_path`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,16 +33,11 @@ pub(crate) struct AmbiguousPath(pub(crate) &'static str);
 
 impl PathRules {
     /// Reads the setting. YAML's `on` and `off` may arrive as words or as truth values.
-    pub(crate) fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Bool(true) => Some(Self::Normalize),
-            Value::Bool(false) => Some(Self::Off),
-            Value::String(text) => match text.as_str() {
-                "on" | "true" => Some(Self::Normalize),
-                "refuse" => Some(Self::Refuse),
-                "off" | "false" => Some(Self::Off),
-                _ => None,
-            },
+    pub(crate) fn from_node(node: &Node) -> Option<Self> {
+        match (node.as_str(), truth(node)) {
+            (Some("on"), _) | (_, Some(true)) => Some(Self::Normalize),
+            (Some("refuse"), _) => Some(Self::Refuse),
+            (Some("off"), _) | (_, Some(false)) => Some(Self::Off),
             _ => None,
         }
     }
@@ -324,10 +319,15 @@ mod tests {
 
     #[test]
     fn the_setting_is_a_word_or_a_truth_value() {
-        use serde_json::json;
-        assert_eq!(PathRules::from_value(&json!(true)), Some(PathRules::Normalize));
-        assert_eq!(PathRules::from_value(&json!("refuse")), Some(PathRules::Refuse));
-        assert_eq!(PathRules::from_value(&json!("off")), Some(PathRules::Off));
-        assert_eq!(PathRules::from_value(&json!("no")), None);
+        for (json, rules) in [
+            ("true", Some(PathRules::Normalize)),
+            ("\"on\"", Some(PathRules::Normalize)),
+            ("\"refuse\"", Some(PathRules::Refuse)),
+            ("\"off\"", Some(PathRules::Off)),
+            ("false", Some(PathRules::Off)),
+            ("\"no\"", None),
+        ] {
+            assert_eq!(PathRules::from_node(&Node::parse(json.as_bytes()).expect("JSON")), rules, "{json}");
+        }
     }
 }

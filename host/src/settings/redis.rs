@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use slidegate_document::{Content, Fields, Node, Path as FieldPath, Reader};
 
 pub(crate) use self::entry::RedisEntry;
-use super::fields::{Fields, Mistake, unexpected};
+use super::words;
 
 /// What the file says of Redis.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,46 +42,47 @@ impl RedisSettings {
 }
 
 /// Reads the field `redis`. Paths of files are relative to this folder.
-pub(super) fn read(fields: &mut Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> RedisSettings {
-    let path = fields.path_of("redis");
-    match fields.value("redis") {
-        None => RedisSettings::default(),
-        Some(Value::String(url)) => RedisSettings { any: Some(RedisEntry::of_url(path, url)), ..RedisSettings::default() },
-        Some(value @ Value::Object(_)) => {
-            Fields::of(&path, value, mistakes).map(|fields| read_fields(fields, folder, mistakes)).unwrap_or_default()
+pub(super) fn read(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> RedisSettings {
+    let Some((path, node)) = top.get_unless_null("redis") else { return RedisSettings::default() };
+    match &node.content {
+        Content::Text(url) => RedisSettings { any: Some(RedisEntry::of_url(path, url)), ..RedisSettings::default() },
+        Content::Object(_) => {
+            let known: Vec<&str> = words::REDIS.into_iter().chain(words::REDIS_ACCESS).collect();
+            reader.object(path, node, &known).map(|fields| read_fields(reader, &fields, folder)).unwrap_or_default()
         }
-        Some(value) => {
-            mistakes.push(unexpected(&path, value, "a URL such as `redis://127.0.0.1:6379`, or an object with `names` or `url` in it"));
+        _ => {
+            reader.expected(path, node, "a URL such as `redis://127.0.0.1:6379`, or an object with `names` or `url` in it");
             RedisSettings::default()
         }
     }
 }
 
-fn read_fields(mut redis: Fields<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) -> RedisSettings {
-    let path = redis.path_of("names");
-    let given = redis.read("names", "an object of service names and their URLs", mistakes, Value::as_object);
-    let required = redis.switch("required", mistakes).unwrap_or_default();
-    let any = RedisEntry::read(&mut redis, false, folder, mistakes);
-    redis.finish(mistakes);
+fn read_fields(reader: &mut Reader, redis: &Fields<'_>, folder: &Path) -> RedisSettings {
+    let required = reader.field(redis, "required", Reader::boolean).unwrap_or_default();
+    let any = RedisEntry::read(reader, redis, false, folder);
     let mut names = BTreeMap::new();
-    for (name, value) in given.into_iter().flatten() {
-        let path = format!("{path}.{name}");
-        let entry = match value {
-            Value::String(url) => Some(RedisEntry::of_url(path, url)),
-            Value::Object(_) => Fields::of(&path, value, mistakes).and_then(|mut fields| {
-                let entry = RedisEntry::read(&mut fields, true, folder, mistakes);
-                fields.finish(mistakes);
-                entry
-            }),
-            _ => {
-                let expected = "a URL such as `redis://127.0.0.1:6379`, or an object with `url` in it";
-                mistakes.push(unexpected(&path, value, expected));
-                None
-            }
-        };
-        names.extend(entry.map(|entry| (name.clone(), entry)));
+    if let Some((path, node)) = redis.get_unless_null("names") {
+        let given = reader.parsed(path, node, "an object of service names and their URLs", Node::members);
+        for member in given.into_iter().flatten() {
+            let path = FieldPath::Field(&path, &member.name);
+            names.extend(named(reader, path, &member.value, folder).map(|entry| (member.name.clone(), entry)));
+        }
     }
     RedisSettings { any, names, required }
+}
+
+fn named(reader: &mut Reader, path: FieldPath<'_>, node: &Node, folder: &Path) -> Option<RedisEntry> {
+    match &node.content {
+        Content::Text(url) => Some(RedisEntry::of_url(path, url)),
+        Content::Object(_) => {
+            let fields = reader.object(path, node, &words::REDIS_ACCESS)?;
+            RedisEntry::read(reader, &fields, true, folder)
+        }
+        _ => {
+            reader.expected(path, node, "a URL such as `redis://127.0.0.1:6379`, or an object with `url` in it");
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use slidegate::Module;
 
-use super::fields::Mistake;
+use super::document::Document;
 use super::file::{self, Occasion};
-use super::{FilterConfig, Settings, document, environment};
+use super::{FilterConfig, Mistake, Settings, environment};
 
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -58,17 +58,22 @@ impl SettingsSource {
     /// The settings in these bytes.
     ///
     /// # Errors
-    /// Every mistake found in them, the filter's included, which `module` knows.
+    /// Every mistake found in them, the filter's included, which `module` knows; in their order.
     pub(crate) fn parse(&self, bytes: &[u8], module: &Module) -> Result<Settings, Vec<Mistake>> {
-        let mut document = document::parse(&self.file, bytes).map_err(|mistake| vec![mistake])?;
-        let environment = environment::expand(&mut document)?;
+        let mut document = Document::parse(&self.name(), bytes).map_err(|mistake| vec![mistake])?;
+        let environment = match environment::expand(&mut document.tree) {
+            Ok(environment) => environment,
+            Err(mistakes) => return Err(document.placed(mistakes)),
+        };
         let folder = self.file.parent().unwrap_or(Path::new(""));
-        let settings = Settings::from_value(&mut document, folder).map_err(|mut mistakes| {
-            let filter = FilterConfig::take(&mut document);
-            mistakes.extend(filter.into_iter().flat_map(|filter| filter.mistakes(module)));
-            environment.hide_mistakes(mistakes)
-        })?;
-        Ok(self.overrides.over(Settings { environment, ..settings }))
+        match Settings::read(&document.tree, folder) {
+            Ok(settings) => Ok(self.overrides.over(Settings { environment, origin: document.into(), ..settings })),
+            Err(mut mistakes) => {
+                let filter = FilterConfig::of_rest(&document.tree);
+                mistakes.extend(filter.into_iter().flat_map(|filter| filter.mistakes(module)));
+                Err(document.placed(environment.hide_mistakes(mistakes)))
+            }
+        }
     }
 }
 

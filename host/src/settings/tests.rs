@@ -1,10 +1,11 @@
 use std::path::Path;
 
+use super::document::Document;
 use super::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Mistake>> {
-    let mut document = document::parse(Path::new("gate.yaml"), text.as_bytes()).map_err(|mistake| vec![mistake])?;
-    Settings::from_value(&mut document, Path::new(""))
+    let document = Document::parse("gate.yaml", text.as_bytes()).map_err(|mistake| vec![mistake])?;
+    Settings::read(&document.tree, Path::new(""))
 }
 
 fn mistakes(text: &str) -> Vec<String> {
@@ -24,14 +25,10 @@ fn one_nameless_upstream_is_enough() {
 }
 
 #[test]
-fn the_filters_configuration_is_taken_out_of_a_good_document_only() {
-    let mut document = json!({"upstream": "http://a", "filter": {"rule_name": "r"}});
-    let settings = Settings::from_value(&mut document, Path::new("")).expect("settings");
-    assert_eq!(document, json!({"upstream": "http://a"}));
-    assert_eq!(settings.filter.expect("a filter").document(), &json!({"rule_name": "r"}));
-    let mut wrong = json!({"filter": {"rule_name": "r"}});
-    Settings::from_value(&mut wrong, Path::new("")).expect_err("it lacks an upstream");
-    assert_eq!(wrong["filter"]["rule_name"], "r", "the filter's mistakes are told too");
+fn the_filters_mistakes_are_told_beside_others() {
+    let document = Document::parse("gate.yaml", b"filter: {rule_name: r}").expect("a document");
+    Settings::read(&document.tree, Path::new("")).expect_err("it lacks an upstream");
+    assert_eq!(FilterConfig::of_rest(&document.tree).expect("a filter").document(), &json!({"rule_name": "r"}));
 }
 
 #[test]
@@ -133,9 +130,9 @@ log: {format: xml}
             "listen: expected an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`, got `8080`",
             "workers: expected a whole number from 1 to 1024, got `0`",
             "routes[0].upstream: expected `http://host:port`: TLS to upstreams is not supported, put a TLS proxy between, got `https://x`",
+            "routes[1].upstreem: there is no such field here; did you mean `upstream`?",
             "routes[1].path_prefix: expected a path that starts with `/`, without query, got `b`",
             "routes[1].upstream: is missing: expected a URL such as `http://127.0.0.1:9001`",
-            "routes[1].upstreem: there is no such field here; did you mean `upstream`?",
             "routes[2]: expected an object, got an array",
             "redis.names.a: expected a URL such as `redis://127.0.0.1:6379`, or an object with `url` in it, got `5`",
             "filter: expected an object, the filter's configuration (a list of them is `filters`), got `7`",

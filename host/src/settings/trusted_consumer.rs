@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use slidegate_document::{Content, Node, truth};
 
 /// Who may set `x-mse-consumer`, the field in which an authenticating proxy names the consumer (`trusted_consumer`).
 ///
@@ -17,11 +18,11 @@ impl TrustedConsumer {
     pub(crate) const EXPECTED: &str =
         "`false`, `true` (every client is an authenticating proxy), or a list of such proxies' addresses and networks";
 
-    pub(crate) fn from_value(value: &Value) -> Option<Self> {
-        let networks = match value {
-            value if is_word(value, false) => Vec::new(),
-            value if is_word(value, true) => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
-            Value::Array(list) => list.iter().map(read_network).collect::<Option<_>>()?,
+    pub(crate) fn from_node(node: &Node) -> Option<Self> {
+        let networks = match (truth(node), &node.content) {
+            (Some(false), _) => Vec::new(),
+            (Some(true), _) => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
+            (None, Content::List(list)) => list.iter().map(read_network).collect::<Option<_>>()?,
             _ => return None,
         };
         Some(Self { networks })
@@ -51,14 +52,9 @@ impl TrustedConsumer {
     }
 }
 
-/// A truth value, or the text of one, as a variable of the environment is.
-fn is_word(value: &Value, truth: bool) -> bool {
-    value.as_bool() == Some(truth) || value.as_str().is_some_and(|text| text.parse() == Ok(truth))
-}
-
 /// An address or a network. One of IPv4 that is written as IPv6 is IPv4, as peers are.
-fn read_network(value: &Value) -> Option<IpNet> {
-    let text = value.as_str()?;
+fn read_network(node: &Node) -> Option<IpNet> {
+    let text = node.as_str()?;
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
     match network {
         IpNet::V6(mapped) if mapped.prefix_len() >= 96 => match mapped.addr().to_ipv4_mapped() {
@@ -73,8 +69,12 @@ fn read_network(value: &Value) -> Option<IpNet> {
 mod tests {
     use super::*;
 
+    fn read(setting: &Value) -> Option<TrustedConsumer> {
+        TrustedConsumer::from_node(&serde_json::from_value(setting.clone()).expect("a document"))
+    }
+
     fn counts(setting: &Value, peer: &str) -> bool {
-        TrustedConsumer::from_value(setting).expect("a setting").counts(peer.parse().expect("an address"))
+        read(setting).expect("a setting").counts(peer.parse().expect("an address"))
     }
 
     #[test]
@@ -99,15 +99,15 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_no_setting() {
-        for setting in [json!("10.0.0.0/8"), json!(["10.0.0.0/33"]), json!(["a.test"]), json!([1]), json!(1)] {
-            assert_eq!(TrustedConsumer::from_value(&setting), None, "{setting}");
+        for setting in [json!("10.0.0.0/8"), json!(["10.0.0.0/33"]), json!(["a.test"]), json!([1]), json!(2)] {
+            assert_eq!(read(&setting), None, "{setting}");
         }
     }
 
     #[test]
     fn it_is_shown_as_it_is_written() {
         for setting in [json!(true), json!(false), json!(["10.0.0.0/8", "::1/128"])] {
-            assert_eq!(TrustedConsumer::from_value(&setting).expect("a setting").shown(), setting);
+            assert_eq!(read(&setting).expect("a setting").shown(), setting);
         }
     }
 }

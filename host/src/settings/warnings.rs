@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 use slidegate::RedisService;
 
-use super::fields::{nearest, quoted};
 use super::secret::text_shown;
+use super::words::{nearest, quoted};
 use super::{FilterConfig, RouteSettings, Settings};
 
 /// The oddities of a file. `services` are those that its filter counts in; none are given where one Redis stands for all of them.
@@ -175,8 +175,8 @@ mod tests {
     use serde_json::json;
     use std::path::Path;
 
-    fn warnings(mut document: Value) -> Vec<String> {
-        let settings = Settings::from_value(&mut document, Path::new("")).unwrap();
+    fn warnings(document: Value) -> Vec<String> {
+        let settings = Settings::from_value(document, Path::new("")).unwrap();
         of(&settings, Some(&[]))
     }
 

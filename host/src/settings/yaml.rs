@@ -1,103 +1,122 @@
-//! YAML text as JSON values, by the events of a YAML parser, which tell how each scalar was written: a key such as `1.10` must not
-//! become the number 1.1 on its way to a filter that wants a text.
+//! YAML text as documents, by the events of a YAML parser, which tell where each value stands and how it was written: a key such as
+//! `1.10` must not become the number 1.1 on its way to a filter that wants a text.
 
 mod scalar;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
-use serde_json::{Map, Value};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+use slidegate_document::{Content, Member, Node, Span};
 
 pub(crate) use self::scalar::Schema;
+use super::words::quoted;
 
 /// A file may have 16 MiB; this many values, each as short as can be, fill it. Those that aliases repeat count too.
 const VALUES_MAX: usize = 4_000_000;
 /// The filter reads JSON of up to 128 levels.
 const DEPTH_MAX: usize = 100;
 
+/// Why a text is no document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// A sentence's end.
+    pub(crate) reason: String,
+    /// Where in the text.
+    pub(crate) span: Span,
+}
+
 /// The documents of a text.
 ///
 /// # Errors
-/// A sentence's end, with line and column where there are any.
-pub(crate) fn read(text: &str, schema: Schema) -> Result<Vec<Value>, String> {
+/// It is no YAML, or none that can be read here.
+pub(crate) fn read(text: &str, schema: Schema) -> Result<Vec<Node>, Unreadable> {
     let options = granit_parser::options! { emit_comments: false };
     let mut builder = Builder { schema, ..Builder::default() };
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| syntax(&error))?;
-        builder.take(event, span)?;
+        let (event, span) = event.map_err(|error| syntax(&error, text))?;
+        let (start, end) = (offset(span.start), offset(span.end));
+        builder.take(event, Span::new(start, end)).map_err(|reason| Unreadable { reason, span: Span::new(start, end.max(start + 1)) })?;
     }
     Ok(builder.documents)
 }
 
-fn syntax(error: &ScanError) -> String {
+fn offset(place: Marker) -> usize {
+    place.byte_offset().unwrap_or_default()
+}
+
+fn syntax(error: &ScanError, text: &str) -> Unreadable {
     let place = error.marker();
+    let at = place.byte_offset().unwrap_or_else(|| text.char_indices().nth(place.index()).map_or(text.len(), |(at, _)| at));
+    let span = Span::new(at, at + 1);
     if *error.kind() == ErrorKind::RecursionLimitExceeded {
-        return too_deep(place.line());
+        return Unreadable { reason: too_deep(), span };
     }
     let info = error.info();
     let info = info.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("is not YAML: {info} (line {}, column {})", place.line(), place.col() + 1)
+    Unreadable { reason: format!("is not YAML: {info}"), span }
 }
 
-fn too_deep(line: usize) -> String {
-    format!("expected at most {DEPTH_MAX} collections in one another, got more (line {line})")
+fn too_deep() -> String {
+    format!("expected at most {DEPTH_MAX} collections in one another, got more")
 }
 
-/// Makes values of events.
+/// Makes documents of events.
 #[derive(Default)]
 struct Builder {
     schema: Schema,
-    documents: Vec<Value>,
+    documents: Vec<Node>,
     /// Collections that are not complete, the outermost first.
     open: Vec<Collection>,
     /// What anchors name, with the number of values in it.
-    anchors: HashMap<usize, (Value, usize)>,
+    anchors: HashMap<usize, (Node, usize)>,
     values: usize,
 }
 
 struct Collection {
     kind: CollectionKind,
     anchor: usize,
+    start: Span,
     /// How many values there were before it.
     values_before: usize,
 }
 
 enum CollectionKind {
-    List(Vec<Value>),
+    List(Vec<Node>),
     Mapping {
-        fields: Map<String, Value>,
-        /// The field whose value comes next.
+        members: Vec<Member>,
+        names: HashSet<String>,
+        /// The member whose value comes next.
         name: Option<FieldName>,
-        /// Values of `<<`: fields that are there unless given beside it.
-        merged: Vec<Value>,
+        /// Values of `<<`: members that are there unless given beside it.
+        merged: Vec<Node>,
     },
 }
 
 enum FieldName {
-    Field(String),
+    Member(String, Span),
     Merge,
 }
 
 impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), String> {
-        let line = span.start.line();
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_plain = style == ScalarStyle::Plain;
                 if self.is_at_name() {
-                    return self.name(&text, is_plain, anchor, line);
+                    return self.name(&text, is_plain, anchor, span);
                 }
-                let value = self.schema.value(&text, is_plain, tag.as_deref().and_then(Tag::core_suffix));
+                let content = self.schema.content(&text, is_plain, tag.as_deref().and_then(Tag::core_suffix));
                 let before = self.values;
-                self.count(1, line)?;
-                self.complete(value, anchor, before, line)
+                self.count(1)?;
+                self.complete(Node { content, span }, anchor, before)
             }
-            Event::SequenceStart(_, anchor, _) => self.open(CollectionKind::List(Vec::new()), anchor, line),
+            Event::SequenceStart(_, anchor, _) => self.open(CollectionKind::List(Vec::new()), anchor, span),
             Event::MappingStart(_, anchor, _) => {
-                self.open(CollectionKind::Mapping { fields: Map::new(), name: None, merged: Vec::new() }, anchor, line)
+                let kind = CollectionKind::Mapping { members: Vec::new(), names: HashSet::new(), name: None, merged: Vec::new() };
+                self.open(kind, anchor, span)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(line),
-            Event::Alias(anchor) => self.alias(anchor, line),
+            Event::SequenceEnd | Event::MappingEnd => self.close(span),
+            Event::Alias(anchor) => self.alias(anchor, span),
             Event::DocumentStart(..) => {
                 self.anchors.clear();
                 Ok(())
@@ -106,11 +125,11 @@ impl Builder {
         }
     }
 
-    fn count(&mut self, values: usize, line: usize) -> Result<(), String> {
+    fn count(&mut self, values: usize) -> Result<(), String> {
         self.values += values;
         match self.values <= VALUES_MAX {
             true => Ok(()),
-            false => Err(format!("expected at most {VALUES_MAX} values, those that aliases repeat included, got more (line {line})")),
+            false => Err(format!("expected at most {VALUES_MAX} values, those that aliases repeat included, got more")),
         }
     }
 
@@ -118,92 +137,87 @@ impl Builder {
         matches!(self.open.last(), Some(Collection { kind: CollectionKind::Mapping { name: None, .. }, .. }))
     }
 
-    fn open(&mut self, kind: CollectionKind, anchor: usize, line: usize) -> Result<(), String> {
+    fn open(&mut self, kind: CollectionKind, anchor: usize, start: Span) -> Result<(), String> {
         if self.is_at_name() {
-            return Err(format!(
-                "is not YAML that can be read here: expected a text as the name of a field, got a collection (line {line})"
-            ));
+            return Err("is not YAML that can be read here: expected a text as the name of a field, got a collection".to_owned());
         }
         if self.open.len() >= DEPTH_MAX {
-            return Err(too_deep(line));
+            return Err(too_deep());
         }
-        self.open.push(Collection { kind, anchor, values_before: self.values });
-        self.count(1, line)
+        self.open.push(Collection { kind, anchor, start, values_before: self.values });
+        self.count(1)
     }
 
-    fn close(&mut self, line: usize) -> Result<(), String> {
-        let Some(Collection { kind, anchor, values_before }) = self.open.pop() else { return Ok(()) };
-        let value = match kind {
-            CollectionKind::List(list) => Value::Array(list),
-            CollectionKind::Mapping { mut fields, merged, .. } => {
-                merge(&mut fields, merged, line)?;
-                Value::Object(fields)
+    fn close(&mut self, end: Span) -> Result<(), String> {
+        let Some(Collection { kind, anchor, start, values_before }) = self.open.pop() else { return Ok(()) };
+        let content = match kind {
+            CollectionKind::List(list) => Content::List(list),
+            CollectionKind::Mapping { mut members, mut names, merged, .. } => {
+                merge(&mut members, &mut names, merged)?;
+                Content::Object(members)
             }
         };
-        self.complete(value, anchor, values_before, line)
+        self.complete(Node { content, span: Span { start: start.start, end: end.end } }, anchor, values_before)
     }
 
-    fn alias(&mut self, anchor: usize, line: usize) -> Result<(), String> {
-        let Some((value, values)) = self.anchors.get(&anchor) else {
-            return Err(format!("is not YAML that can be read here: an alias stands for what it is a part of (line {line})"));
+    /// What stands in for a value stands where it is said, and what is in it where it was written.
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), String> {
+        let Some((node, values)) = self.anchors.get(&anchor) else {
+            return Err("is not YAML that can be read here: an alias stands for what it is a part of".to_owned());
         };
-        let (value, values) = (value.clone(), *values);
+        let (node, values) = (Node { span, ..node.clone() }, *values);
         if self.is_at_name() {
-            return match value {
-                Value::String(text) => self.name(&text, false, 0, line),
-                _ => Err(format!("is not YAML that can be read here: expected a text as the name of a field, got an alias (line {line})")),
+            return match node.content {
+                Content::Text(text) => self.name(&text, false, 0, span),
+                _ => Err("is not YAML that can be read here: expected a text as the name of a field, got an alias".to_owned()),
             };
         }
         let before = self.values;
-        self.count(values, line)?;
-        self.complete(value, 0, before, line)
+        self.count(values)?;
+        self.complete(node, 0, before)
     }
 
-    fn name(&mut self, text: &str, is_plain: bool, anchor: usize, line: usize) -> Result<(), String> {
+    fn name(&mut self, text: &str, is_plain: bool, anchor: usize, span: Span) -> Result<(), String> {
         if anchor != 0 {
-            self.anchors.insert(anchor, (Value::from(text), 1));
+            self.anchors.insert(anchor, (Node { content: Content::Text(text.to_owned()), span }, 1));
         }
-        if let Some(Collection { kind: CollectionKind::Mapping { fields, name, .. }, .. }) = self.open.last_mut() {
+        if let Some(Collection { kind: CollectionKind::Mapping { names, name, .. }, .. }) = self.open.last_mut() {
             if is_plain && text == "<<" {
                 *name = Some(FieldName::Merge);
-            } else if fields.contains_key(text) {
-                return Err(format!("is not YAML: the field {} is there twice (line {line})", super::fields::quoted(text)));
+            } else if !names.insert(text.to_owned()) {
+                return Err(format!("is not YAML: the field {} is there twice", quoted(text)));
             } else {
-                *name = Some(FieldName::Field(text.to_owned()));
+                *name = Some(FieldName::Member(text.to_owned(), span));
             }
         }
         Ok(())
     }
 
     /// Puts a complete value where it belongs.
-    fn complete(&mut self, value: Value, anchor: usize, values_before: usize, line: usize) -> Result<(), String> {
+    fn complete(&mut self, value: Node, anchor: usize, values_before: usize) -> Result<(), String> {
         if anchor != 0 {
             self.anchors.insert(anchor, (value.clone(), self.values - values_before));
         }
         match self.open.last_mut().map(|collection| &mut collection.kind) {
             None => self.documents.push(value),
             Some(CollectionKind::List(list)) => list.push(value),
-            Some(CollectionKind::Mapping { fields, name, merged }) => match name.take() {
-                Some(FieldName::Field(name)) => drop(fields.insert(name, value)),
+            Some(CollectionKind::Mapping { members, name, merged, .. }) => match name.take() {
+                Some(FieldName::Member(name, name_span)) => members.push(Member { name, name_span, value }),
                 Some(FieldName::Merge) => merged.push(value),
-                None => return Err(format!("is not YAML: a value without a name (line {line})")),
+                None => return Err("is not YAML: a value without a name".to_owned()),
             },
         }
         Ok(())
     }
 }
 
-/// Adds fields that are not there: of several mappings the first counts.
-fn merge(fields: &mut Map<String, Value>, merged: Vec<Value>, line: usize) -> Result<(), String> {
-    for value in merged {
-        match value {
-            Value::Object(more) => {
-                for (name, value) in more {
-                    fields.entry(name).or_insert(value);
-                }
-            }
-            Value::Array(list) => merge(fields, list, line)?,
-            _ => return Err(format!("is not YAML that can be read here: expected a mapping after `<<` (before line {line})")),
+/// Adds members that are not there: of several mappings the first counts.
+fn merge(members: &mut Vec<Member>, names: &mut HashSet<String>, merged: Vec<Node>) -> Result<(), String> {
+    for node in merged {
+        match node.content {
+            Content::Object(more) => members.extend(more.into_iter().filter(|member| names.insert(member.name.clone()))),
+            Content::List(list) => merge(members, names, list)?,
+            _ => return Err("is not YAML that can be read here: expected a mapping after `<<`".to_owned()),
         }
     }
     Ok(())
@@ -212,12 +226,46 @@ fn merge(fields: &mut Map<String, Value>, merged: Vec<Value>, line: usize) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn values(text: &str) -> Vec<Value> {
+        let documents = read(text, Schema::AsWritten).unwrap_or_else(|unreadable| panic!("{unreadable:?}: {text}"));
+        documents.iter().map(|document| serde_json::to_value(document).unwrap()).collect()
+    }
 
     fn one(text: &str) -> Value {
-        let mut documents = read(text, Schema::AsWritten).unwrap_or_else(|reason| panic!("{reason}: {text}"));
+        let mut documents = values(text);
         assert_eq!(documents.len(), 1, "{text}");
         documents.remove(0)
+    }
+
+    /// What of a text is meant by a path.
+    fn spot<'t>(text: &'t str, path: &str) -> &'t str {
+        let documents = read(text, Schema::AsWritten).unwrap();
+        let span = documents[0].at(path).span(false);
+        &text[span.range().unwrap()]
+    }
+
+    #[test]
+    fn each_value_knows_where_it_stands() {
+        let text = "a: 1\r\nb:\r\n  - {c: 'd', é: ü}\r\n  - e: >-\r\n      f\r\n    g: \"h\"\r\n\r\nx: &x {y: z}\r\nw: *x\r\nv: {<<: *x, u: ~}\r\nn:\r\n";
+        for (path, meant) in [
+            ("a", "1"),
+            ("b", "b"),
+            ("b[0].c", "'d'"),
+            ("b[0].é", "ü"),
+            ("b[0]", "{c: 'd', é: ü}"),
+            ("b[1].g", "\"h\""),
+            ("b[1].missing", "e: >-"),
+            ("x.y", "z"),
+            ("w", "w"),
+            ("w.y", "z"),
+            ("v.y", "z"),
+            ("v.u", "~"),
+            ("n", "n"),
+        ] {
+            assert!(spot(text, path).starts_with(meant), "{path}: {}", spot(text, path));
+        }
     }
 
     #[test]
@@ -243,8 +291,8 @@ mod tests {
 
     #[test]
     fn several_documents_are_told_apart() {
-        assert_eq!(read("a: 1\n---\nb: 2\n---\n- c\n...\n", Schema::AsWritten).unwrap(), [json!({"a": 1}), json!({"b": 2}), json!(["c"])]);
-        assert_eq!(read("# nothing\n", Schema::AsWritten).unwrap(), [] as [Value; 0]);
+        assert_eq!(values("a: 1\n---\nb: 2\n---\n- c\n...\n"), [json!({"a": 1}), json!({"b": 2}), json!(["c"])]);
+        assert_eq!(values("# nothing\n"), [] as [Value; 0]);
     }
 
     #[test]
@@ -254,7 +302,7 @@ mod tests {
             format!("{text}a{level}: &a{level} [{}]\n", below.trim_end_matches(','))
         });
         for (text, expected) in [
-            ("a: 1\nb: 2\na: 3\n", "field `a` is there twice (line 3)"),
+            ("a: 1\nb: 2\na: 3\n", "field `a` is there twice"),
             ("a: [1,\nb", "is not YAML: "),
             ("a: &x [*x]", "an alias stands for what it is a part of"),
             ("a: *nobody", "is not YAML: "),
@@ -265,7 +313,7 @@ mod tests {
             (&"a: {".repeat(101), "collections in one another"),
             (&bomb, "expected at most 4000000 values"),
         ] {
-            let reason = read(text, Schema::AsWritten).expect_err(expected);
+            let reason = read(text, Schema::AsWritten).expect_err(expected).reason;
             assert!(reason.contains(expected) && !reason.contains('\n') && reason.len() < 200, "{reason}");
         }
     }

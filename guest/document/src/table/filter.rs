@@ -1,40 +1,40 @@
 //! The fields of a filter, and of a list of them.
 
-use super::{Condition, Field, NETWORK, TOKEN, Table, Value};
+use super::{Condition, Field, NETWORK, Shape, TOKEN, Table};
 use crate::quantity::EXACT_MAX;
 
 /// `1s` to `365d`.
-const WINDOW: Value = Value::Pattern("^[0-9]*[1-9][0-9]* *[smhd]$");
-const PRECISION: Value =
-    Value::Either(&[Value::Choice(&["exact"]), Value::Whole(1, 96), Value::Pattern("^[0-9]*[1-9][0-9]* *(ms|s|m|h|d)$")]);
-const COUNT: Value = Value::Whole(1, EXACT_MAX);
-const HEADER_VALUE: Value = Value::Form("^[!-~]([ -~]*[!-~])?$");
-const NAME: Value = Value::Form("^[^\\u0000-\\u001f\\u007f]{1,64}$");
-const NAMES: Value = Value::Optional(&Value::Some(&Value::Text, 0));
+const WINDOW: Shape = Shape::Pattern("^[0-9]*[1-9][0-9]* *[smhd]$");
+const PRECISION: Shape =
+    Shape::Either(&[Shape::Choice(&["exact"]), Shape::Whole(1, 96), Shape::Pattern("^[0-9]*[1-9][0-9]* *(ms|s|m|h|d)$")]);
+const COUNT: Shape = Shape::Whole(1, EXACT_MAX);
+const HEADER_VALUE: Shape = Shape::Form("^[!-~]([ -~]*[!-~])?$");
+const NAME: Shape = Shape::Form("^[^\\x00-\\x1f\\x7f]{1,64}$");
+const NAMES: Shape = Shape::Optional(&Shape::Some(&Shape::Text, 0));
 const LIMIT_SETS: &[&[&str]] =
     &[&["query_per_second"], &["query_per_minute"], &["query_per_hour"], &["query_per_day"], &["limit", "window"]];
 
 /// Of one configuration, at the top or in an element of `_rules_`.
 pub const POLICY: [Field; 21] = [
-    Field::new("rule_name", ["Rule name", "规则名称"], Value::Text, "", "text; part of every Redis key").required(),
+    Field::new("rule_name", ["Rule name", "规则名称"], Shape::Text, "", "text; part of every Redis key").required(),
     Field::new(
         "global_threshold",
         ["Limit on all requests", "全局限流配置"],
-        Value::Object(&THRESHOLD_OBJECT),
+        Shape::Object(&THRESHOLD_OBJECT),
         "",
         "limits on all requests together (see [limits](#limits))",
     ),
     Field::new(
         "rule_items",
         ["Rules", "限流规则项"],
-        Value::Some(&Value::Object(&RULE_ITEM_OBJECT), 1),
+        Shape::Some(&Shape::Object(&RULE_ITEM_OBJECT), 1),
         "",
         "list of rules; this or `global_threshold` must be there. ⁺ Both: both must admit",
     ),
     Field::new(
         "rule_match",
         ["Which rules decide", "规则匹配方式"],
-        Value::Choice(&["first", "all"]),
+        Shape::Choice(&["first", "all"]),
         "`first`",
         "`first`: the first rule that matches decides; `all`: every rule that matches must admit",
     )
@@ -42,14 +42,14 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "show_limit_quota_header",
         ["Show the quota", "是否返回限流配额响应头"],
-        Value::Optional(&Value::Flag),
+        Shape::Optional(&Shape::Flag),
         "false",
         "whether `X-RateLimit-Limit` and `X-RateLimit-Remaining` are shown",
     ),
     Field::new(
         "headers",
         ["Headers to show", "返回的响应头"],
-        Value::Some(&Value::Choice(&["x-ratelimit", "ratelimit", "retry-after", "x-slidegate-degraded"]), 0),
+        Shape::Some(&Shape::Choice(&["x-ratelimit", "ratelimit", "retry-after", "x-slidegate-degraded"]), 0),
         "`X-RateLimit-Reset` on refusals, as stock",
         "list of `x-ratelimit`, `ratelimit` (IETF `RateLimit-Policy` and `RateLimit`), `retry-after`, `x-slidegate-degraded`: exactly these \
          are shown. With `show_limit_quota_header: true` it must list `x-ratelimit`",
@@ -58,21 +58,21 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "rejected_code",
         ["Status of a refusal", "拒绝请求时的状态码"],
-        Value::Whole(200, 599),
+        Shape::Whole(200, 599),
         "429",
         "status of a refusal, 200 to 599",
     ),
     Field::new(
         "rejected_msg",
         ["Body of a refusal", "拒绝请求时的响应体"],
-        Value::Any,
+        Shape::Any,
         "`Too many requests`",
         "body of a refusal",
     ),
     Field::new(
         "redis",
         ["Redis", "Redis 配置"],
-        Value::Object(&REDIS_OBJECT),
+        Shape::Object(&REDIS_OBJECT),
         "",
         "where windows are counted (see [redis](#redis)). ⁺ Without it they are kept in the instance's memory",
     ),
@@ -80,7 +80,7 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "failure_mode",
         ["When Redis fails", "Redis 故障时的处理方式"],
-        Value::Choice(&["open", "closed", "local"]),
+        Shape::Choice(&["open", "closed", "local"]),
         "`open`",
         "`open`, `closed` or `local`, see [when Redis misbehaves](#when-redis-misbehaves)",
     )
@@ -88,16 +88,16 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "local_share",
         ["Share of a local limit", "本地限流份额"],
-        Value::Share,
+        Shape::Share,
         "1",
         "with `local`: the share of each limit that one instance gives, above 0, up to 1",
     )
     .ours(),
-    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Value::Flag, "false", "decide, count and show headers, but refuse nothing").ours(),
+    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Shape::Flag, "false", "decide, count and show headers, but refuse nothing").ours(),
     Field::new(
         "remember_refusals",
         ["Remember refusals", "缓存拒绝结果"],
-        Value::Either(&[Value::Flag, WINDOW]),
+        Shape::Either(&[Shape::Flag, WINDOW]),
         "true, at most `5s`",
         "whether a key that refused is refused without asking Redis until room appears, see [fewer calls](#fewer-calls-than-decisions), and \
          for how long at most: true, false, or such as `10s`",
@@ -106,7 +106,7 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "coalesce",
         ["Merge calls", "合并 Redis 调用"],
-        Value::Flag,
+        Shape::Flag,
         "true",
         "whether requests that ask the same of Redis go together as one call",
     )
@@ -114,7 +114,7 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "max_new_keys_per_second",
         ["New keys a second", "每秒新增键上限"],
-        Value::Whole(1, 1_000_000),
+        Shape::Whole(1, 1_000_000),
         "any number",
         "how many values that an instance has not seen of late each rule item may bring to Redis in a second; one in a rule item wins; see \
          [when Redis misbehaves](#when-redis-misbehaves)",
@@ -123,7 +123,7 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "exempt",
         ["Exempt requests", "豁免的请求"],
-        Value::Object(&EXEMPT_OBJECT),
+        Shape::Object(&EXEMPT_OBJECT),
         "",
         "requests that pass without a call and without charge, by any one of these (see [exempt](#exempt))",
     )
@@ -131,7 +131,7 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "hash_values",
         ["Hash values", "对取值做哈希"],
-        Value::Flag,
+        Shape::Flag,
         "for cookies, and for headers and parameters with `authorization`, `cookie`, `token`, `apikey`, `secret`, `session`, `password` or \
          `credential` in their name (`x-api-key` too)",
         "whether values stand in Redis as a code (128 bits of HMAC-SHA-256)",
@@ -140,7 +140,7 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "hash_key",
         ["Key of the hash", "哈希密钥"],
-        Value::Form("^"),
+        Shape::Form("^"),
         "",
         "the key of that code, the same in all gateways that share windows. Without one it is known to all: values are hidden from a glance, \
          not from guesses",
@@ -149,7 +149,7 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "rejected_headers",
         ["Headers of a refusal", "拒绝请求时的响应头"],
-        Value::Map(TOKEN, &HEADER_VALUE, 0),
+        Shape::Map(TOKEN, &HEADER_VALUE, 0),
         "",
         "more fields of a refusal: an object of names and values, of visible ASCII characters",
     )
@@ -169,19 +169,19 @@ pub const DOCUMENT: [Field; 2] = [
     Field::new(
         "_rules_",
         ["Configurations by match", "按匹配条件的配置"],
-        Value::Optional(&Value::Some(&Value::Object(&RULE_OBJECT), 0)),
+        Shape::Optional(&Shape::Some(&Shape::Object(&RULE_OBJECT), 0)),
         "",
         "list of configurations of their own, each for the requests that its `_match_*` fields choose; the first that matches applies, else \
          the top level",
     ),
-    Field::new("_plugin_id_", ["Plugin id", "插件标识"], Value::Any, "", "the name that the shim's log lines bear, as Higress sets it"),
+    Field::new("_plugin_id_", ["Plugin id", "插件标识"], Shape::Any, "", "the name that the shim's log lines bear, as Higress sets it"),
 ];
 
 /// What stands at the top in place of one filter.
 pub const CHAIN_FIELDS: [Field; 1] = [Field::new(
     "filters",
     ["Filters", "过滤器列表"],
-    Value::List(&Value::Object(&FILTER), 1),
+    Shape::List(&Shape::Object(&FILTER), 1),
     "",
     "alone or beside `_plugin_id_`: an ordered list of such configurations, see [several filters](#several-filters)",
 )
@@ -216,26 +216,26 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "limit_by_consumer",
         ["By the consumer", "按消费者"],
-        Value::Any,
+        Shape::Any,
         "",
         "the header `x-mse-consumer`; the field's value does not matter",
     ),
     Field::new("limit_by_cookie", ["By a cookie", "按 Cookie"], SOURCE, "", "this cookie, without quotes and escapes"),
     Field::new("limit_by_per_header", ["By each value of a header", "按请求头的每个值"], SOURCE, "", "each value of this request header"),
     Field::new("limit_by_per_param", ["By each value of a parameter", "按请求参数的每个值"], SOURCE, "", "each value of this query parameter"),
-    Field::new("limit_by_per_consumer", ["By each consumer", "按每个消费者"], Value::Any, "", "each consumer"),
+    Field::new("limit_by_per_consumer", ["By each consumer", "按每个消费者"], Shape::Any, "", "each consumer"),
     Field::new("limit_by_per_cookie", ["By each value of a cookie", "按 Cookie 的每个值"], SOURCE, "", "each value of this cookie"),
     Field::new(
         "limit_by_per_ip",
         ["By the client's address", "按客户端 IP"],
-        Value::Optional(&Value::Pattern("^(from-remote-addr|from-header-.+|)$")),
+        Shape::Optional(&Shape::Pattern("^(from-remote-addr|from-header-.+|)$")),
         "",
         "the client's address: `from-remote-addr`, or `from-header-<name>`",
     ),
     Field::new(
         "limit_keys",
         ["Keys with their limits", "限流键及阈值"],
-        Value::Some(&Value::Object(&KEY_OBJECT), 1),
+        Shape::Some(&Shape::Object(&KEY_OBJECT), 1),
         "",
         "list of entries, the first that matches the value decides (see [elements of `limit_keys`](#elements-of-limit_keys))",
     )
@@ -252,16 +252,16 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "max_new_keys_per_second",
         ["New keys a second", "每秒新增键上限"],
-        Value::Whole(1, 1_000_000),
+        Shape::Whole(1, 1_000_000),
         "",
         "as at the top, for this rule",
     )
     .ours(),
-    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Value::Flag, "false", "as at the top, for this rule").ours(),
+    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Shape::Flag, "false", "as at the top, for this rule").ours(),
     Field::new(
         "trusted_hops",
         ["Trusted proxies in a row", "可信代理层数"],
-        Value::Whole(0, 100),
+        Shape::Whole(0, 100),
         "the leftmost, as Higress; else the peer",
         "`limit_by_per_ip` from a header: how many addresses to skip from the right, 0 to 100; the leftmost if there are fewer. What cannot \
          be read counts as the last address that a trusted hop saw, else as the peer",
@@ -270,7 +270,7 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "trusted_proxies",
         ["Networks of trusted proxies", "可信代理网段"],
-        Value::Some(&NETWORK, 1),
+        Shape::Some(&NETWORK, 1),
         "",
         "instead: skip from the right every address in these networks",
     )
@@ -278,7 +278,7 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "ipv4_prefix",
         ["IPv4 prefix", "IPv4 前缀长度"],
-        Value::Whole(1, 32),
+        Shape::Whole(1, 32),
         "32",
         "how many leading bits of an IPv4 address make one client, 1 to 32; an entry that is narrower counts by itself",
     )
@@ -286,7 +286,7 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "ipv6_prefix",
         ["IPv6 prefix", "IPv6 前缀长度"],
-        Value::Whole(1, 128),
+        Shape::Whole(1, 128),
         "128",
         "the same of an IPv6 address, 1 to 128",
     )
@@ -294,7 +294,7 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "on_missing",
         ["Without a value", "取值缺失时"],
-        Value::Choice(&["pass", "refuse", "count"]),
+        Shape::Choice(&["pass", "refuse", "count"]),
         "`pass`, as Higress",
         "a request without a value: `pass` (this rule does not apply; a header or parameter that is empty is a value, as for Higress, a \
          cookie is not), `refuse` (an empty one too), or `count` (all such requests share a window, by the entry that an empty value meets, \
@@ -304,24 +304,24 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "take",
         ["Which of several values", "多个取值时"],
-        Value::Choice(&["first", "last", "all", "refuse"]),
+        Shape::Choice(&["first", "last", "all", "refuse"]),
         "`first`, as Higress",
         "of several fields, parameters or cookies of the name: `first` or `last` that is not empty, `all` (each, up to 16, and all must \
          admit), `refuse`",
     )
     .ours(),
-    Field::new("hash_values", ["Hash values", "对取值做哈希"], Value::Flag, "", "as at the top, for this rule").ours(),
+    Field::new("hash_values", ["Hash values", "对取值做哈希"], Shape::Flag, "", "as at the top, for this rule").ours(),
 ];
 
 /// A name of what to count by; empty and null are unset, as for Higress.
-const SOURCE: Value = Value::Optional(&Value::Text);
+const SOURCE: Shape = Shape::Optional(&Shape::Text);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
 pub const KEY: [Field; 3] = [
     Field::new(
         "key",
         ["Key", "限流键"],
-        Value::Form("^"),
+        Shape::Form("^"),
         "",
         "a value; in `limit_by_per_*` also `*` or `regexp:<RE2>` (unanchored, linear time, looks at the first 4 KiB), ⁺ and plain values; in \
          `limit_by_per_ip` an address or a network",
@@ -330,7 +330,7 @@ pub const KEY: [Field; 3] = [
     Field::new(
         "together",
         ["One window for all", "共享同一窗口"],
-        Value::Flag,
+        Shape::Flag,
         "each value has its own",
         "the values of this entry (`*`, `regexp:`, a network) share one window",
     )
@@ -338,7 +338,7 @@ pub const KEY: [Field; 3] = [
     Field::new(
         "unlimited",
         ["Unlimited", "不限流"],
-        Value::Flag,
+        Shape::Flag,
         "false",
         "in place of limits: with `rule_match: first` its values pass without a call and without charge, the threshold's included; with \
          `all` this rule adds nothing",
@@ -362,35 +362,35 @@ pub const LIMIT: [Field; 7] = [
 
 /// Of `redis`.
 pub const REDIS: [Field; 6] = [
-    Field::new("service_name", ["Service", "服务名称"], Value::Form("^[^\\s/@]+$"), "", "the service's name").required(),
+    Field::new("service_name", ["Service", "服务名称"], Shape::Form("^[^\\s/@]+$"), "", "the service's name").required(),
     Field::new(
         "service_port",
         ["Port", "服务端口"],
-        Value::Optional(&Value::Whole(0, 65_535)),
+        Shape::Optional(&Shape::Whole(0, 65_535)),
         "80 for names in `.static`, else 6379",
         "its port; 0 stands for the default",
     ),
-    Field::new("username", ["User", "用户名"], Value::Optional(&Value::Text), "none", "for AUTH"),
-    Field::new("password", ["Password", "密码"], Value::Optional(&Value::Text), "none", "for AUTH"),
+    Field::new("username", ["User", "用户名"], Shape::Optional(&Shape::Text), "none", "for AUTH"),
+    Field::new("password", ["Password", "密码"], Shape::Optional(&Shape::Text), "none", "for AUTH"),
     Field::new(
         "timeout",
         ["Timeout in milliseconds", "超时时间（毫秒）"],
-        Value::Optional(&Value::Whole(0, 3_600_000)),
+        Shape::Optional(&Shape::Whole(0, 3_600_000)),
         "1000",
         "milliseconds that a command may take, connecting included, up to an hour; 0 stands for the default",
     ),
-    Field::new("database", ["Database", "数据库编号"], Value::Optional(&Value::Whole(0, 2_147_483_647)), "0", "number of the database"),
+    Field::new("database", ["Database", "数据库编号"], Shape::Optional(&Shape::Whole(0, 2_147_483_647)), "0", "number of the database"),
 ];
 
 /// Of `exempt`.
 pub const EXEMPT: [Field; 4] = [
-    Field::new("routes", ["Routes", "路由"], Value::Some(&Value::Form("^"), 1), "", "names of routes").ours(),
-    Field::new("methods", ["Methods", "请求方法"], Value::Some(&Value::Form(TOKEN), 1), "", "methods, such as `OPTIONS`").ours(),
-    Field::new("networks", ["Networks", "网段"], Value::Some(&NETWORK, 1), "", "networks of the peer; no header is believed").ours(),
+    Field::new("routes", ["Routes", "路由"], Shape::Some(&Shape::Form("^"), 1), "", "names of routes").ours(),
+    Field::new("methods", ["Methods", "请求方法"], Shape::Some(&Shape::Form(TOKEN), 1), "", "methods, such as `OPTIONS`").ours(),
+    Field::new("networks", ["Networks", "网段"], Shape::Some(&NETWORK, 1), "", "networks of the peer; no header is believed").ours(),
     Field::new(
         "headers",
         ["Headers", "请求头"],
-        Value::Map(TOKEN, &Value::Some(&Value::Form("^"), 1), 1),
+        Shape::Map(TOKEN, &Shape::Some(&Shape::Form("^"), 1), 1),
         "",
         "names of headers, each with the values that will do, `*` for any",
     )
@@ -418,6 +418,14 @@ pub const CHAIN: Table = Table {
 };
 
 const PLUGIN_ID: &[Field] = &[DOCUMENT[1]];
+
+/// One configuration, without the requests that it is for.
+pub const POLICY_OBJECT: Table = Table {
+    name: "policy",
+    groups: &[&POLICY],
+    conditions: &[Condition::AnyOf(&[&["global_threshold"], &["rule_items"]])],
+    null_is_nothing: false,
+};
 
 const RULE_OBJECT: Table = Table {
     name: "rule",

@@ -1,13 +1,13 @@
 //! The fields of the gateway's own file.
 
-use super::{Condition, DURATION, Field, NETWORK, Table, Value, filter};
+use super::{Condition, DURATION, Field, NETWORK, Shape, Table, filter};
 
 /// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
-const ADDRESS: Value = Value::Pattern("^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.%]+\\]|):[0-9]{1,5}$");
-const UPSTREAM: Value = Value::Pattern("^(http|h2c)://[^/?#@]+/?$");
-const COUNT: Value = Value::Whole(0, 1_000_000);
-const SIZE: Value = Value::Either(&[Value::Pattern("^[0-9]+ *[KkMm]?([Ii]?[Bb])?$"), Value::Whole(8 << 10, 16 << 20)]);
-const PATH_OF_FILE: Value = Value::Pattern("^");
+const ADDRESS: Shape = Shape::Pattern("^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.%]+\\]|):[0-9]{1,5}$");
+const UPSTREAM: Shape = Shape::Pattern("^(http|h2c)://[^/?#@]+/?$");
+const COUNT: Shape = Shape::Whole(0, 1_000_000);
+const SIZE: Shape = Shape::Either(&[Shape::Pattern("^[0-9]+ *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(8 << 10, 16 << 20)]);
+const PATH_OF_FILE: Shape = Shape::Pattern("^");
 
 /// At the top.
 pub const TOP: [Field; 13] = [
@@ -29,7 +29,7 @@ pub const TOP: [Field; 13] = [
     Field::new(
         "workers",
         ["Workers", "工作线程数"],
-        Value::Whole(1, 1024),
+        Shape::Whole(1, 1024),
         "one a core",
         "threads, 1 to 1024, each with a filter instance and a Redis connection of its own; one instance for all where some window is local ᴿ",
     ),
@@ -43,21 +43,21 @@ pub const TOP: [Field; 13] = [
     Field::new(
         "routes",
         ["Routes", "路由"],
-        Value::List(&Value::Object(&ROUTE), 1),
+        Shape::List(&Shape::Object(&ROUTE), 1),
         "",
         "list of routes: the closest `host` wins, then the longest `path_prefix`",
     ),
     Field::new(
         "normalize_path",
         ["Spellings of paths", "路径规范化"],
-        Value::Either(&[Value::Choice(&["on", "refuse", "off"]), Value::Flag]),
+        Shape::Either(&[Shape::Choice(&["on", "refuse", "off"]), Shape::Flag]),
         "`on`",
         "`on`, `refuse` or `off`, see [paths](#paths)",
     ),
     Field::new(
         "trusted_consumer",
         ["Who may name the consumer", "可信的消费者来源"],
-        Value::Either(&[Value::Flag, Value::List(&NETWORK, 0)]),
+        Shape::Either(&[Shape::Flag, Shape::List(&NETWORK, 0)]),
         "`false`",
         "who may say in `x-mse-consumer` which consumer a request is of, as an authenticating proxy does: `false`, nobody; a list of peers' \
          addresses and networks; `true`, everybody. From others the field is removed, and `limit_by_consumer` finds no value",
@@ -65,7 +65,7 @@ pub const TOP: [Field; 13] = [
     Field::new(
         "redis",
         ["Redis", "Redis 地址"],
-        Value::Either(&[Value::Pattern("^"), Value::Object(&REDIS)]),
+        Shape::Either(&[Shape::Pattern("^"), Shape::Object(&REDIS)]),
         "a service's name is its host's",
         "a URL: one Redis for every service that the filter names; or an object",
     ),
@@ -73,26 +73,26 @@ pub const TOP: [Field; 13] = [
     Field::new(
         "filters",
         ["Filters", "过滤器列表"],
-        Value::List(&Value::Object(&filter::FILTER), 0),
+        Shape::List(&Shape::Object(&filter::FILTER), 0),
         "",
         "instead: a list of configurations, each as in `filter`, see [several filters](../guest/engine#several-filters)",
     ),
-    Field::new("timeouts", ["Timeouts", "超时时间"], Value::Object(&TIMEOUTS), "", "how long the gateway waits, and for what"),
-    Field::new("limits", ["Bounds on clients", "客户端资源上限"], Value::Object(&LIMITS), "", "what clients may take up at most"),
-    Field::new("log", ["Log", "日志"], Value::Object(&LOG), "", "what is logged, and how"),
+    Field::new("timeouts", ["Timeouts", "超时时间"], Shape::Object(&TIMEOUTS), "", "how long the gateway waits, and for what"),
+    Field::new("limits", ["Bounds on clients", "客户端资源上限"], Shape::Object(&LIMITS), "", "what clients may take up at most"),
+    Field::new("log", ["Log", "日志"], Shape::Object(&LOG), "", "what is logged, and how"),
 ];
 
 /// Of a route.
 pub const ROUTE_FIELDS: [Field; 4] = [
-    Field::new("name", ["Name", "名称"], Value::Text, "empty", "what `_match_route_` sees"),
+    Field::new("name", ["Name", "名称"], Shape::Text, "empty", "what `_match_route_` sees"),
     Field::new(
         "host",
         ["Host", "域名"],
-        Value::Pattern("^(\\*|(\\*\\.)?[0-9A-Za-z._-]+|\\[[0-9A-Fa-f:.]+\\])$"),
+        Shape::Pattern("^(\\*|(\\*\\.)?[0-9A-Za-z._-]+|\\[[0-9A-Fa-f:.]+\\])$"),
         "`*`",
         "`*`, `*.domain` or a name, compared without port, letter case and a dot at the end",
     ),
-    Field::new("path_prefix", ["Path prefix", "路径前缀"], Value::Pattern("^/[!-~]*$"), "`/`", "whole segments of the path"),
+    Field::new("path_prefix", ["Path prefix", "路径前缀"], Shape::Pattern("^/[!-~]*$"), "`/`", "whole segments of the path"),
     Field::new(
         "upstream",
         ["Upstream", "上游地址"],
@@ -109,7 +109,7 @@ pub const REDIS_FIELDS: [Field; 2] = [
     Field::new(
         "names",
         ["Addresses of services", "服务地址"],
-        Value::Map("^", &Value::Either(&[Value::Pattern("^"), Value::Object(&NAMED_REDIS)]), 0),
+        Shape::Map("^", &Shape::Either(&[Shape::Pattern("^"), Shape::Object(&NAMED_REDIS)]), 0),
         "",
         "map from service names, or `name:port`, to a URL, or to `url` and what a URL has no room for; wins over `redis.url`. What the URL \
          says of user, password and database wins over the filter's `redis`",
@@ -117,7 +117,7 @@ pub const REDIS_FIELDS: [Field; 2] = [
     Field::new(
         "required",
         ["Required", "必须可用"],
-        Value::Flag,
+        Shape::Flag,
         "false",
         "whether there is no start, and no reload, unless each Redis of the filter answers",
     ),
@@ -125,7 +125,7 @@ pub const REDIS_FIELDS: [Field; 2] = [
 
 /// Of one Redis: its URL, and what that has no room for.
 pub const REDIS_ACCESS: [Field; 12] = [
-    Field::new("url", ["URL", "地址"], Value::Text, "", "where it is, see [Redis in production](#redis-in-production)"),
+    Field::new("url", ["URL", "地址"], Shape::Text, "", "where it is, see [Redis in production](#redis-in-production)"),
     Field::new(
         "ca",
         ["Certificate authorities", "CA 证书文件"],
@@ -135,17 +135,17 @@ pub const REDIS_ACCESS: [Field; 12] = [
     ),
     Field::new("cert", ["Certificate", "客户端证书文件"], PATH_OF_FILE, "", "file with the client's certificate, in PEM"),
     Field::new("key", ["Key", "客户端私钥文件"], PATH_OF_FILE, "", "file with its key, in PEM"),
-    Field::new("password", ["Password", "密码"], Value::Text, "", "password, in place of one in the URL"),
+    Field::new("password", ["Password", "密码"], Shape::Text, "", "password, in place of one in the URL"),
     Field::new("password_file", ["File of the password", "密码文件"], PATH_OF_FILE, "", "file with the password in it"),
-    Field::new("sentinel_password", ["Password of sentinels", "哨兵密码"], Value::Text, "", "password of the sentinels"),
+    Field::new("sentinel_password", ["Password of sentinels", "哨兵密码"], Shape::Text, "", "password of the sentinels"),
     Field::new("sentinel_password_file", ["File of the sentinels' password", "哨兵密码文件"], PATH_OF_FILE, "", "file with it"),
-    Field::new("username", ["User", "用户名"], Value::Text, "", "user, in place of one in the URL"),
-    Field::new("server_name", ["Server's name", "服务器名称"], Value::Text, "the host", "name that the server's certificate must have"),
-    Field::new("sentinel_username", ["User of sentinels", "哨兵用户名"], Value::Text, "", "user of the sentinels"),
+    Field::new("username", ["User", "用户名"], Shape::Text, "", "user, in place of one in the URL"),
+    Field::new("server_name", ["Server's name", "服务器名称"], Shape::Text, "the host", "name that the server's certificate must have"),
+    Field::new("sentinel_username", ["User of sentinels", "哨兵用户名"], Shape::Text, "", "user of the sentinels"),
     Field::new(
         "announced",
         ["Announced addresses", "对外公布的地址"],
-        Value::Map("^", &Value::Pattern("^"), 0),
+        Shape::Map("^", &Shape::Pattern("^"), 0),
         "",
         "map from addresses that a cluster or sentinels announce to those that can be reached",
     ),
@@ -193,7 +193,7 @@ pub const LIMITS_FIELDS: [Field; 8] = [
     Field::new(
         "connections",
         ["Connections", "连接数"],
-        Value::Whole(1, 1_000_000),
+        Shape::Whole(1, 1_000_000),
         "`10000`",
         "clients' connections, tunnels included. At the limit those on which nothing happens are let go, first those that never asked for \
          anything; new ones are closed only if nobody is idle. No more than half of the process's descriptors, whose limit is raised as far \
@@ -209,7 +209,7 @@ pub const LIMITS_FIELDS: [Field; 8] = [
     Field::new(
         "requests",
         ["Requests at once", "并发请求数"],
-        Value::Whole(1, 1_000_000),
+        Shape::Whole(1, 1_000_000),
         "`10000`",
         "requests at once, tunnels and bodies that go on after their answer included; one more is answered 503 with `retry-after: 1`. Each \
          holds some 50 KB while it is on its way",
@@ -224,7 +224,7 @@ pub const LIMITS_FIELDS: [Field; 8] = [
     Field::new(
         "streams",
         ["Streams of a connection", "单连接并发流数"],
-        Value::Whole(1, 10_000),
+        Shape::Whole(1, 10_000),
         "`100`",
         "requests at once on one HTTP/2 connection",
     ),
@@ -260,11 +260,11 @@ pub const LOG_FIELDS: [Field; 2] = [
     Field::new(
         "access",
         ["Access log", "访问日志"],
-        Value::Flag,
+        Shape::Flag,
         "true",
         "a line per request, but for those that are one too many at once, which only `slidegate_requests_overloaded_total` counts",
     ),
-    Field::new("format", ["Format", "格式"], Value::Choice(&["text", "json"]), "`text`", "`text` or `json` ᴿ"),
+    Field::new("format", ["Format", "格式"], Shape::Choice(&["text", "json"]), "`text`", "`text` or `json` ᴿ"),
 ];
 
 /// The whole file.
@@ -280,7 +280,7 @@ pub const GATEWAY: Table = Table {
 };
 
 /// One filter, which may itself be a list.
-const FILTER: Value = Value::Either(&[Value::Object(&filter::FILTER), Value::Object(&filter::CHAIN)]);
+const FILTER: Shape = Shape::Either(&[Shape::Object(&filter::FILTER), Shape::Object(&filter::CHAIN)]);
 
 const ROUTE: Table = Table { name: "route", groups: &[&ROUTE_FIELDS], conditions: &[], null_is_nothing: true };
 const REDIS: Table = Table { name: "redis_addresses", groups: &[&REDIS_FIELDS, &REDIS_ACCESS], conditions: &[], null_is_nothing: true };

@@ -12,7 +12,7 @@ use core::fmt::{self, Write};
 use slidegate_document::{float_text, key_shown, shortened};
 
 use super::{
-    limit::Span,
+    limit::TimeSpan,
     limit_keys::{ANY, REGEXP},
     policy::REMEMBER_US,
 };
@@ -102,7 +102,7 @@ impl Description<'_> {
                     None => line(f, "calls", "Redis is asked about every request, refused before or not")?,
                     Some(REMEMBER_US) => {}
                     Some(longest) => {
-                        line(f, "calls", format_args!("who was refused is asked about again after {} at most", Span(longest)))?
+                        line(f, "calls", format_args!("who was refused is asked about again after {} at most", TimeSpan(longest)))?
                     }
                 }
                 if !policy.coalesce {
@@ -276,10 +276,10 @@ fn limits(limits: &[Limit]) -> String {
 }
 
 fn limit(limit: &Limit) -> String {
-    let count = format!("{} per {}", limit.limit, Span(limit.window_us));
+    let count = format!("{} per {}", limit.limit, TimeSpan(limit.window_us));
     match limit.slot_us {
         1 => format!("{count}, exact"),
-        slot_us => format!("{count}, slots of {}", Span(slot_us)),
+        slot_us => format!("{count}, slots of {}", TimeSpan(slot_us)),
     }
 }
 

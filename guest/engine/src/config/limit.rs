@@ -58,7 +58,7 @@ impl Precision {
             Precision::ByLimit => Ok(window_us / SLOTS_DEFAULT),
             Precision::Slots(slots) => Ok(window_us.div_ceil(slots)),
             Precision::WidthUs(width) if width > window_us => {
-                Err(format!("a slot of {} is wider than the window of {}", Span(width), Span(window_us)))
+                Err(format!("a slot of {} is wider than the window of {}", TimeSpan(width), TimeSpan(window_us)))
             }
             Precision::WidthUs(width) => {
                 let slots = window_us.div_ceil(width);
@@ -67,8 +67,8 @@ impl Precision {
                 }
                 Err(format!(
                     "slots of {} cut the window of {} into {slots} parts: expected at most {SLOTS_MAX}, or `exact`",
-                    Span(width),
-                    Span(window_us)
+                    TimeSpan(width),
+                    TimeSpan(window_us)
                 ))
             }
         }
@@ -83,7 +83,7 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
     for (name, limit, window_us) in counts {
         let path = fields.at(name);
         if limits.iter().any(|other| other.window_us == window_us) {
-            reader.error(path, format_args!("there is another limit for the same window of {} beside it", Span(window_us)));
+            reader.error(path, format_args!("there is another limit for the same window of {} beside it", TimeSpan(window_us)));
             continue;
         }
         match own.unwrap_or(inherited).slot_us(limit, window_us) {
@@ -114,7 +114,7 @@ fn warn_of_idle(reader: &mut Reader, fields: &Fields<'_>, limits: &[Limit]) {
             } else {
                 continue;
             };
-            let (idle_span, span) = (Span(idle.window_us), Span(other.window_us));
+            let (idle_span, span) = (TimeSpan(idle.window_us), TimeSpan(other.window_us));
             let Limit { limit, .. } = *idle;
             reader.warn(
                 fields.path,
@@ -169,9 +169,9 @@ pub(super) fn window_text_us(node: &Node) -> Option<u64> {
 }
 
 /// A length of time in microseconds, as a person writes it: `1m`, `90s`, `937.5 ms`.
-pub(super) struct Span(pub(super) u64);
+pub(super) struct TimeSpan(pub(super) u64);
 
-impl fmt::Display for Span {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
         let whole = units.iter().find(|(_, seconds)| self.0 > 0 && self.0.is_multiple_of(seconds * SECOND_US));

@@ -9,7 +9,7 @@ use alloc::{
 
 use slidegate_document::{Path, Reader, shortened};
 
-use super::limit::Span;
+use super::limit::TimeSpan;
 use crate::{
     key::limit_type,
     rule::{Limit, Policy},
@@ -80,7 +80,7 @@ impl SharedCounters {
             let shares = format!("shares its counters with {first}, as both have the `rule_name` `{rule_name}`");
             let apart = "give one of them a `name`, or another `rule_name`, to count apart";
             if met.limits != limits {
-                let (window, here, there) = (Span(window_us), listed(&limits), listed(&met.limits));
+                let (window, here, there) = (TimeSpan(window_us), listed(&limits), listed(&met.limits));
                 reader.warn(path, format_args!("{shares}, but under other limits per {window} ({here} here, {there} there): {apart}"));
             } else if met.filter != self.filter {
                 reader.warn(path, format_args!("{shares}, and counts a request that meets both again: {apart}"));

@@ -6,10 +6,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use slidegate::{RedisAccess, RedisAccessError};
+use slidegate_document::{Fields, Node, Path as FieldPath, Reader, is_secret_name};
 
-use super::super::fields::{Fields, Mistake, quoted, unexpected};
 use super::super::file::{self, Occasion};
-use super::super::secret::{HIDDEN, is_secret_name, url_shown};
+use super::super::mistake::Mistake;
+use super::super::secret::{HIDDEN, url_shown};
+use super::super::words::quoted;
 
 /// Fields that name files in PEM.
 const PEM_FILES: [&str; 3] = ["ca", "cert", "key"];
@@ -31,8 +33,8 @@ pub(crate) struct RedisEntry {
 }
 
 impl RedisEntry {
-    pub(super) fn of_url(path: String, url: &str) -> Self {
-        Self { access: RedisAccess::from(url), path, fields: None }
+    pub(super) fn of_url(path: FieldPath<'_>, url: &str) -> Self {
+        Self { access: RedisAccess::from(url), path: path.to_string(), fields: None }
     }
 
     /// What is wrong with the entry, as the library sees it.
@@ -67,29 +69,23 @@ impl RedisEntry {
     }
 
     /// Reads the fields of an entry. Where it is not `expected`, an entry without any of them is none.
-    pub(super) fn read(fields: &mut Fields<'_>, expected: bool, folder: &Path, mistakes: &mut Vec<Mistake>) -> Option<Self> {
-        let (path, url_path) = (fields.path(), fields.path_of("url"));
-        let has_url = fields.value("url").is_some();
-        let url = fields.text("url", mistakes);
-        let mut missing = (!has_url).then(|| Mistake::new(url_path, "is missing: expected a URL such as `rediss://redis.example:6379`"));
-        if expected {
-            mistakes.extend(missing.take());
-        }
+    pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, expected: bool, folder: &Path) -> Option<Self> {
+        let url = reader.field(fields, "url", Reader::text);
         let mut given = BTreeMap::new();
         let mut pem = BTreeMap::new();
         for field in PEM_FILES {
-            pem.extend(read_file(fields, field, "the path of a file in PEM", folder, &mut given, mistakes).map(|bytes| (field, bytes)));
+            pem.extend(read_file(reader, fields, field, "the path of a file in PEM", folder, &mut given).map(|bytes| (field, bytes)));
         }
         let mut passwords = BTreeMap::new();
-        for (field, file) in PASSWORDS {
-            passwords.extend(read_password(fields, (field, file), folder, &mut given, mistakes).map(|password| (field, password)));
+        for names in PASSWORDS {
+            passwords.extend(read_password(reader, fields, names, folder, &mut given).map(|password| (names.0, password)));
         }
         for field in TEXTS {
-            given.extend(fields.text(field, mistakes).map(|text| (field, text)));
+            given.extend(reader.field(fields, field, Reader::text).map(|text| (field, text)));
         }
-        let announced = read_announced(fields, mistakes);
-        if !given.is_empty() || !announced.is_empty() {
-            mistakes.extend(missing);
+        let announced = read_announced(reader, fields);
+        if fields.get_unless_null("url").is_none() && (expected || !given.is_empty() || !announced.is_empty()) {
+            reader.error(fields.at("url"), "is missing: expected a URL such as `rediss://redis.example:6379`");
         }
         let access = RedisAccess {
             url: url?,
@@ -103,7 +99,7 @@ impl RedisEntry {
             sentinel_password: passwords.remove("sentinel_password"),
             announced,
         };
-        Some(Self { access, path, fields: Some(given) })
+        Some(Self { access, path: fields.path.to_string(), fields: Some(given) })
     }
 }
 
@@ -116,57 +112,54 @@ impl fmt::Debug for RedisEntry {
 
 /// A password, from its own field or from the file that the other one names.
 fn read_password(
-    fields: &mut Fields<'_>,
+    reader: &mut Reader,
+    fields: &Fields<'_>,
     (field, file): (&'static str, &'static str),
     folder: &Path,
     given: &mut BTreeMap<&'static str, String>,
-    mistakes: &mut Vec<Mistake>,
 ) -> Option<String> {
-    let password = fields.text(field, mistakes);
+    let password = reader.field(fields, field, Reader::text);
     given.extend(password.as_ref().map(|password| (field, password.clone())));
-    let file_path = fields.path_of(file);
-    let bytes = read_file(fields, file, "the path of a file with the password in it", folder, given, mistakes);
+    let bytes = read_file(reader, fields, file, "the path of a file with the password in it", folder, given);
     if password.is_some() && given.contains_key(file) {
-        mistakes.push(Mistake::new(file_path, format!("expected only one of `{file}` and `{field}`, got both")));
+        reader.error(fields.at(file), format_args!("expected only one of `{file}` and `{field}`, got both"));
         return None;
     }
     let Some(bytes) = bytes else { return password };
     let name = given.get(file).map(String::as_str).unwrap_or_default();
     let read = String::from_utf8(bytes).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()).ok().filter(|text| !text.is_empty());
     if read.is_none() {
-        mistakes.push(Mistake::new(file_path, format!("expected a file with the password in it, as UTF-8 text, got {}", quoted(name))));
+        reader.error(fields.at(file), format_args!("expected a file with the password in it, as UTF-8 text, got {}", quoted(name)));
     }
     read
 }
 
 /// The bytes of the file that a field names.
 fn read_file(
-    fields: &mut Fields<'_>,
+    reader: &mut Reader,
+    fields: &Fields<'_>,
     field: &'static str,
     expected: &str,
     folder: &Path,
     given: &mut BTreeMap<&'static str, String>,
-    mistakes: &mut Vec<Mistake>,
 ) -> Option<Vec<u8>> {
-    let path = fields.path_of(field);
-    let file = fields.read(field, expected, mistakes, Value::as_str)?;
+    let file = reader.field(fields, field, |reader, path, node| reader.parsed(path, node, expected, Node::as_str))?;
     given.insert(field, file.to_owned());
     // As in a reload also at the start, so that a file that is taken then is taken later.
     let read = file::read(&folder.join(file), Occasion::Reload);
-    read.map_err(|reason| mistakes.push(Mistake::new(path, format!("expected a file that can be read, got {}: {reason}", quoted(file)))))
+    read.map_err(|reason| reader.error(fields.at(field), format_args!("expected a file that can be read, got {}: {reason}", quoted(file))))
         .ok()
 }
 
-fn read_announced(fields: &mut Fields<'_>, mistakes: &mut Vec<Mistake>) -> BTreeMap<String, String> {
+fn read_announced(reader: &mut Reader, fields: &Fields<'_>) -> BTreeMap<String, String> {
     const EXPECTED: &str =
         "an object of announced addresses and those that can be reached, such as `\"172.17.0.2:7000\": \"127.0.0.1:7000\"`";
-    let path = fields.path_of("announced");
     let mut announced = BTreeMap::new();
-    for (from, to) in fields.read("announced", EXPECTED, mistakes, Value::as_object).into_iter().flatten() {
-        match to.as_str() {
-            Some(to) => drop(announced.insert(from.clone(), to.to_owned())),
-            None => mistakes.push(unexpected(&format!("{path}.{from}"), to, "an address such as `127.0.0.1:7000`")),
-        }
+    let Some((path, node)) = fields.get_unless_null("announced") else { return announced };
+    for member in reader.parsed(path, node, EXPECTED, Node::members).into_iter().flatten() {
+        let path = FieldPath::Field(&path, &member.name);
+        let to = reader.parsed(path, &member.value, "an address such as `127.0.0.1:7000`", Node::as_str);
+        announced.extend(to.map(|to| (member.name.clone(), to.to_owned())));
     }
     announced
 }

@@ -10,11 +10,11 @@ fn read_names(names: Value) -> (BTreeMap<String, RedisEntry>, Vec<String>) {
 }
 
 fn read_redis(redis: Value) -> (RedisSettings, Vec<String>) {
-    let document = json!({"redis": redis});
-    let mut mistakes = Vec::new();
-    let mut fields = Fields::of("", &document, &mut mistakes).unwrap();
-    let read = read(&mut fields, Path::new(env!("CARGO_MANIFEST_DIR")), &mut mistakes);
-    (read, mistakes.iter().map(Mistake::to_string).collect())
+    let document: Node = serde_json::from_value(json!({"redis": redis})).unwrap();
+    let mut reader = Reader::new(&words::VOCABULARY);
+    let fields = reader.object(FieldPath::Root, &document, &words::TOP).unwrap();
+    let read = read(&mut reader, &fields, Path::new(env!("CARGO_MANIFEST_DIR")));
+    (read, reader.finish().err().into_iter().flatten().map(|error| error.to_string()).collect())
 }
 
 #[test]
@@ -38,10 +38,10 @@ fn mistakes_name_field_value_and_expectation() {
         "b": {"url": "rediss://h", "certificate": "x", "key": 5},
     }));
     assert_eq!(mistakes.len(), 4, "{mistakes:?}");
-    assert_eq!(mistakes[0], "redis.names.a.url: is missing: expected a URL such as `rediss://redis.example:6379`");
-    assert!(mistakes[1].starts_with("redis.names.a.ca: expected a file that can be read, got `no.pem`: no such file"), "{}", mistakes[1]);
-    assert_eq!(mistakes[2], "redis.names.b.key: expected the path of a file in PEM, got `5`");
-    assert!(mistakes[3].starts_with("redis.names.b.certificate: there is no such field here; did you mean `cert`?"), "{}", mistakes[3]);
+    assert!(mistakes[0].starts_with("redis.names.a.ca: expected a file that can be read, got `no.pem`: no such file"), "{}", mistakes[0]);
+    assert_eq!(mistakes[1], "redis.names.a.url: is missing: expected a URL such as `rediss://redis.example:6379`");
+    assert!(mistakes[2].starts_with("redis.names.b.certificate: there is no such field here; did you mean `cert`?"), "{}", mistakes[2]);
+    assert_eq!(mistakes[3], "redis.names.b.key: expected the path of a file in PEM, got `5`");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a scalar of YAML stands for.
 
-use serde_json::{Number, Value};
+use serde_json::Number;
+use slidegate_document::Content;
 
 /// Who reads the scalars.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,14 +15,14 @@ pub(crate) enum Schema {
 }
 
 impl Schema {
-    /// The value of a scalar; `tag` is its tag, if it is one of YAML's own, such as `str`.
-    pub(super) fn value(self, text: &str, is_plain: bool, tag: Option<&str>) -> Value {
+    /// What a scalar is; `tag` is its tag, if it is one of YAML's own, such as `str`.
+    pub(super) fn content(self, text: &str, is_plain: bool, tag: Option<&str>) -> Content {
         let is_text = match tag {
             None => !is_plain,
             Some(tag) => !matches!(tag, "int" | "float" | "bool" | "null"),
         };
         if is_text {
-            return Value::from(text);
+            return Content::Text(text.to_owned());
         }
         match self {
             Self::AsWritten => as_written(text),
@@ -30,15 +31,23 @@ impl Schema {
     }
 }
 
-fn as_written(text: &str) -> Value {
+fn as_written(text: &str) -> Content {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" => Value::Bool(true),
-        "false" => Value::Bool(false),
+        "" | "~" | "null" | "Null" | "NULL" => Content::Null,
+        "true" => Content::Bool(true),
+        "false" => Content::Bool(false),
         text => match canonical_number(text) {
-            Some(number) => Value::Number(number),
-            None => Value::from(text),
+            Some(number) => of_number(&number),
+            None => Content::Text(text.to_owned()),
         },
+    }
+}
+
+fn of_number(number: &Number) -> Content {
+    match (number.as_u64(), number.as_i64(), number.as_f64()) {
+        (Some(number), ..) => Content::Unsigned(number),
+        (_, Some(number), _) => Content::Negative(number),
+        (.., number) => number.map_or(Content::Null, Content::Float),
     }
 }
 
@@ -48,15 +57,15 @@ fn canonical_number(text: &str) -> Option<Number> {
     serde_json::from_str(text).ok().filter(is_canonical)
 }
 
-fn as_kubernetes(text: &str) -> Value {
+fn as_kubernetes(text: &str) -> Content {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Value::Bool(false),
+        "" | "~" | "null" | "Null" | "NULL" => return Content::Null,
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Content::Bool(true),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Content::Bool(false),
         _ => {}
     }
     let number = integer(text).or_else(|| float(text).and_then(Number::from_f64));
-    number.map_or_else(|| Value::from(text), Value::Number)
+    number.map_or_else(|| Content::Text(text.to_owned()), |number| of_number(&number))
 }
 
 /// `0b`, `0x` and a leading zero (octal) choose the base; underscores do not count.
@@ -99,11 +108,15 @@ fn float(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn value(schema: Schema, text: &str, is_plain: bool, tag: Option<&str>) -> Value {
+        serde_json::to_value(slidegate_document::Node::from(schema.content(text, is_plain, tag))).unwrap()
+    }
 
     #[test]
     fn the_gateway_keeps_what_people_type() {
-        let value = |text: &str| Schema::AsWritten.value(text, true, None);
+        let value = |text: &str| value(Schema::AsWritten, text, true, None);
         for text in [
             "1.10",
             "1.0",
@@ -152,16 +165,16 @@ mod tests {
     #[test]
     fn quotes_and_tags_decide() {
         for schema in [Schema::AsWritten, Schema::Kubernetes] {
-            assert_eq!(schema.value("10", false, None), json!("10"));
-            assert_eq!(schema.value("10", true, Some("str")), json!("10"));
-            assert_eq!(schema.value("10", false, Some("int")), json!(10));
-            assert_eq!(schema.value("", false, None), json!(""));
+            assert_eq!(value(schema, "10", false, None), json!("10"));
+            assert_eq!(value(schema, "10", true, Some("str")), json!("10"));
+            assert_eq!(value(schema, "10", false, Some("int")), json!(10));
+            assert_eq!(value(schema, "", false, None), json!(""));
         }
     }
 
     #[test]
     fn kubernetes_reads_numbers_and_flags() {
-        let value = |text: &str| Schema::Kubernetes.value(text, true, None);
+        let value = |text: &str| value(Schema::Kubernetes, text, true, None);
         for (text, expected) in [
             ("1.10", json!(1.1)),
             ("0x10", json!(16)),

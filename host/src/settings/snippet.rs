@@ -1,0 +1,249 @@
+//! The line that a mistake is about, with carets below what is meant. What may be a secret is not shown, nor is anything whose meaning
+//! is not known, such as remarks.
+
+use std::ops::Range;
+
+use serde_json::Value;
+use slidegate_document::{Content, Node, Span, name_in_path};
+use unicode_width::UnicodeWidthStr;
+
+use super::mistake::Place;
+use super::secret::{HIDDEN, without_secrets};
+use super::words;
+
+/// Of longer lines only so many characters before and after what is meant are shown.
+const BEFORE_MAX: usize = 60;
+const AFTER_MAX: usize = 80;
+
+/// Signs that give a document its shape.
+const SIGNS: &str = "{}[],:-\"'|>&*!?+";
+
+/// A text, and which parts of it may be shown.
+pub(super) struct Text<'t> {
+    text: &'t str,
+    lines: Vec<usize>,
+    /// Names and values in their order, each with whether it is a secret.
+    known: Vec<(Range<usize>, bool)>,
+}
+
+impl<'t> Text<'t> {
+    /// A text that says these documents.
+    pub(super) fn new(text: &'t str, documents: &[&Node]) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let mut known = Vec::new();
+        for document in documents {
+            let shown = serde_json::to_value(document).map(|value| without_secrets(&value)).unwrap_or_default();
+            Known { spans: &mut known }.value(document, &shown, false);
+        }
+        // Of what stands in several places by aliases, one secret makes all of them one.
+        known.sort_by_key(|(range, is_secret)| (range.start, range.end, !is_secret));
+        known.dedup_by(|later, first| later.0 == first.0);
+        Self { text, lines, known }
+    }
+
+    /// Where a part of the text stands, if that is known.
+    pub(super) fn place(&self, span: Span) -> Option<Place> {
+        let range = span.range()?;
+        let start = self.boundary(range.start);
+        let number = self.lines.partition_point(|line| *line <= start);
+        let line_start = *self.lines.get(number.checked_sub(1)?)?;
+        let line_end = self.lines.get(number).map_or(self.text.len(), |next| next - 1);
+        let line_end = line_start + self.text.get(line_start..line_end)?.trim_end().len();
+        let end = self.boundary(range.end).min(line_end).max(start);
+        let column = self.text.get(line_start..start)?.chars().count() + 1;
+        let length = self.text.get(start..end)?.chars().count().max(1);
+        let snippet = self.snippet(number, line_start..line_end.max(start), start..end);
+        Some(Place { start: (number, column), end: (number, column + length), snippet })
+    }
+
+    fn boundary(&self, at: usize) -> usize {
+        let mut at = at.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    }
+
+    fn snippet(&self, number: usize, line: Range<usize>, meant: Range<usize>) -> String {
+        let before = self.text[line.start..meant.start].char_indices().rev().nth(BEFORE_MAX).map_or(line.start, |(at, _)| line.start + at);
+        let after = self.text[meant.start..line.end].char_indices().nth(AFTER_MAX).map_or(line.end, |(at, _)| meant.start + at);
+        let (mut shown, mut carets_from, mut carets_to) = (String::new(), None, 0);
+        if before > line.start {
+            shown.push_str("...");
+        }
+        for (source, text) in self.pieces(before..after) {
+            let is_same = self.text.get(source.clone()) == Some(&text);
+            let width_to = |at: usize| match self.text.get(source.start..at.clamp(source.start, source.end)) {
+                Some(beginning) if is_same => printable(beginning).width(),
+                _ => 0,
+            };
+            if source.end > meant.start && carets_from.is_none() {
+                carets_from = Some(shown.width() + width_to(meant.start));
+            }
+            if source.start < meant.end {
+                carets_to = shown.width() + if is_same { width_to(meant.end) } else { text.width() };
+            }
+            shown.push_str(&printable(&text));
+        }
+        if after < line.end {
+            shown.push_str("...");
+        }
+        let from = carets_from.unwrap_or(shown.width());
+        let carets = "^".repeat(carets_to.saturating_sub(from).max(1));
+        let (shown, margin) = (shown.trim_end(), " ".repeat(number.to_string().len()));
+        format!("  {number} | {shown}\n  {margin} | {}{carets}", " ".repeat(from))
+    }
+
+    /// A part of a line in pieces, each as it is shown.
+    fn pieces(&self, part: Range<usize>) -> Vec<(Range<usize>, String)> {
+        let mut pieces = Vec::new();
+        let mut at = part.start;
+        // What begins before this part may reach into it: a text of several lines, or the beginning of a long one.
+        let first = self.known.partition_point(|(known, _)| known.start < part.start);
+        let reaching = self.known[..first].iter().rev().take(64).find(|(known, _)| known.end > part.start);
+        for (known, is_secret) in reaching.into_iter().chain(&self.known[first..]).take_while(|(known, _)| known.start < part.end) {
+            let known = known.start.max(at)..known.end.min(part.end);
+            if known.is_empty() {
+                continue;
+            }
+            if self.unknown(at..known.start, &mut pieces) {
+                return pieces;
+            }
+            at = known.end;
+            let text = if *is_secret { HIDDEN } else { &self.text[known.clone()] };
+            pieces.push((known, text.to_owned()));
+        }
+        self.unknown(at..part.end, &mut pieces);
+        pieces
+    }
+
+    /// What is no name and no value: its shape only. Whether a remark ended it.
+    fn unknown(&self, part: Range<usize>, pieces: &mut Vec<(Range<usize>, String)>) -> bool {
+        let is_shape = |letter: char| letter.is_whitespace() || SIGNS.contains(letter);
+        let mut at = part.start;
+        while at < part.end {
+            let rest = &self.text[at..part.end];
+            if rest.starts_with('#') {
+                return true;
+            }
+            let is_word = !rest.starts_with(is_shape);
+            let length =
+                rest.find(|letter: char| letter == '#' || is_shape(letter) == is_word).filter(|length| *length > 0).unwrap_or(rest.len());
+            let text = &rest[..length];
+            let shown = if !is_word || words::is_field(text) { text } else { "…" };
+            pieces.push((at..at + length, shown.to_owned()));
+            at += length;
+        }
+        false
+    }
+}
+
+/// One column or more for each character.
+fn printable(text: &str) -> String {
+    let printable = |letter: char| match letter {
+        '\t' => ' ',
+        letter if letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => '\u{fffd}',
+        letter => letter,
+    };
+    text.chars().map(printable).collect()
+}
+
+/// Collects names and values.
+struct Known<'s> {
+    spans: &'s mut Vec<(Range<usize>, bool)>,
+}
+
+impl Known<'_> {
+    fn add(&mut self, span: Span, is_secret: bool) {
+        self.spans.extend(span.range().map(|range| (range, is_secret)));
+    }
+
+    /// A value, and what may be shown of it.
+    fn value(&mut self, node: &Node, shown: &Value, is_of_keys: bool) {
+        match (&node.content, shown) {
+            (Content::Object(members), Value::Object(fields)) => {
+                for member in members {
+                    self.add(member.name_span, name_in_path(&member.name, is_of_keys) != member.name);
+                    let is_odd = is_of_keys && !words::is_of_key(&member.name);
+                    let shown = fields.get(&member.name).filter(|_| !is_odd).unwrap_or(&Value::Null);
+                    self.value(&member.value, shown, is_of_keys || member.name == "limit_keys");
+                }
+            }
+            (Content::List(items), Value::Array(list)) => {
+                for (item, shown) in items.iter().zip(list) {
+                    // A key that stands alone, by a slip.
+                    let shown = if is_of_keys && item.as_str().is_some() { &Value::Null } else { shown };
+                    self.value(item, shown, is_of_keys);
+                }
+            }
+            _ => {
+                let is_shown = serde_json::to_value(node).is_ok_and(|value| value == *shown);
+                self.add(node.span, !is_shown && !node.is_null());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::yaml::{self, Schema};
+    use super::*;
+
+    /// What is shown of the part of a text that a path leads to.
+    fn snippet(text: &str, path: &str) -> String {
+        let documents = yaml::read(text, Schema::AsWritten).unwrap();
+        let span = documents[0].at(path).span(false);
+        Text::new(text, &[&documents[0]]).place(span).unwrap().snippet
+    }
+
+    #[test]
+    fn carets_stand_below_what_is_meant() {
+        assert_eq!(
+            snippet("a: 1\nlimits: {streams: 0, b: 2}\n", "limits.streams"),
+            "  2 | limits: {streams: 0, b: 2}\n    |                   ^"
+        );
+        assert_eq!(snippet("ü: '日本', x: here\n".replace(", x", "\nx").as_str(), "x"), "  2 | x: here\n    |    ^^^^");
+        assert_eq!(snippet("a: {ü日: 1, b: zwei}\n", "a.b"), "  1 | a: {ü日: 1, b: zwei}\n    |                ^^^^");
+        assert_eq!(snippet("a:\t5\r\nb: 6\r\n", "a"), "  1 | a: 5\n    |    ^");
+        assert_eq!(snippet("a:\n  - b: 1\n    c: 2\n", "a[0]"), "  2 |   - b: 1\n    |     ^^^^");
+    }
+
+    #[test]
+    fn no_secret_is_in_a_snippet() {
+        for (text, path) in [
+            ("redis: {service_name: x, password: hush, timeout: -1}\n", "redis.timeout"),
+            ("redis: {password: [hush], 'url': \"redis://u:hush@h\"}\n", "redis.password"),
+            ("listen: x # password: hush\n", "listen"),
+            ("limit_keys: [hush, {kye: hush, query_per_day: 0}]\n", "limit_keys[1].query_per_day"),
+            ("limit_keys: [{'hush-0123456789abcdef': 5, query_per_day: 0}]\n", "limit_keys[0].query_per_day"),
+            ("limit_by_cookie: c\nlimit_keys: [{key: hush, query_per_day: 0}]\n", "limit_keys[0].query_per_day"),
+            ("exempt: {headers: {x: hush}, methods: 5}\n", "exempt.methods"),
+            ("a: &hush {x: 1}\nb: {<<: {password: hush}, password: 5, c: *hush}\n", "b.c"),
+            ("password: |\n  hush\nb: 1\n", "password"),
+            ("redis: {password: &a hush}\nb: *a\n", "b"),
+        ] {
+            let shown = snippet(text, path);
+            assert!(!shown.contains("hush") && shown.contains('^'), "{text}{shown}");
+        }
+        let shown = snippet("redis: {service_name: x, password: hush, timeout: -1}\n", "redis.timeout");
+        let (line, carets) = shown.split_once('\n').unwrap();
+        assert_eq!((line, line.find("-1")), ("  1 | redis: {service_name: x, password: ***, timeout: -1}", carets.find("^^")));
+    }
+
+    #[test]
+    fn of_what_cannot_be_read_only_names_of_fields_are_shown() {
+        let text = "filter:\n  redis: {password: hush, timeout: [1}\n";
+        let error = yaml::read(text, Schema::AsWritten).unwrap_err();
+        let shown = Text::new(text, &[]).place(error.span).unwrap().snippet;
+        assert!(shown.starts_with("  2 |   redis: {password: …, timeout: […}\n"), "{shown}");
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_is_shown() {
+        let text = format!("a: [{}, {{b: 77}}, {}]\n", vec!["1"; 500].join(", "), vec!["2"; 500].join(", "));
+        let shown = snippet(&text, "a[500].b");
+        assert!(shown.len() < 500 && shown.contains("{b: 77}") && shown.contains("..."), "{shown}");
+        let (line, carets) = shown.split_once('\n').unwrap();
+        assert_eq!(line.find("77"), carets.find('^'));
+    }
+}

@@ -92,12 +92,17 @@ run *args:
 # Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
 test *flags: setup quick lint build
     cargo test --release --locked -p slidegate-shim
+    cargo test --release --locked -p slidegate-schema-tests
     just second-line
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
 # The engine's own tests, and all cases and promises on it alone, in half a minute: for whoever works on it.
 quick:
     cargo test --release --locked -p slidegate-document -p slidegate-engine -p slidegate-engine-tests
+
+# Tables of fields in the READMEs and the form of Higress' console, made of the table of all fields; a test says when they are out of date.
+docs:
+    SLIDEGATE_WRITE=1 cargo test --release --locked -p slidegate-schema-tests --test documentation
 
 # What depends on the server most, on Valkey instead of Redis.
 second-line:
@@ -127,6 +132,7 @@ lint:
     cargo clippy --profile guest --locked -p slidegate-component --target wasm32-unknown-unknown --target-dir target/guest -- -D warnings
     cargo clippy {{higress}} -- -D warnings
     cargo clippy --release --locked -p slidegate-shim --all-targets -- -D warnings
+    cargo clippy --release --locked -p slidegate-schema-tests --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}}
     RUSTDOCFLAGS="-D warnings" cargo doc {{higress}} --no-deps --document-private-items
 

@@ -1,10 +1,11 @@
 //! What Higress' console makes a form of: `spec.yaml` beside a plugin's image.
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use alloc::{borrow::ToOwned, vec::Vec};
 
-use serde_json::{Map, Value, json};
-
-use crate::table::{Field, Shape, Table, filter};
+use crate::{
+    node::{Content, Member, Node, Span},
+    table::{Field, Shape, Table, filter},
+};
 
 /// The name, and what it is, in English and in Chinese.
 const TITLE: [&str; 2] = ["Slidegate rate limiting", "Slidegate 集群限流"];
@@ -16,65 +17,89 @@ const DESCRIPTION: [&str; 2] = [
 /// Fields that the gateway sets itself.
 const OF_GATEWAY: [&str; 2] = ["_rules_", "_plugin_id_"];
 
-/// The description of the plugin and of its form.
-pub fn console() -> Value {
-    let mut form = object(&filter::FILTER);
-    form["example"] = json!({
-        "rule_name": "api",
-        "rule_items": [{"limit_by_per_header": "x-api-key", "limit_keys": [{"key": "*", "query_per_minute": 100}]}],
-        "redis": {"service_name": "redis.static"},
-    });
-    json!({
-        "apiVersion": "1.0.0",
-        "info": {
-            "category": "traffic",
-            "name": "slidegate",
-            "title": TITLE[0],
-            "x-title-i18n": translations(TITLE),
-            "description": DESCRIPTION[0],
-            "x-description-i18n": translations(DESCRIPTION),
-            "version": env!("CARGO_PKG_VERSION"),
-        },
-        "spec": {"phase": "UNSPECIFIED_PHASE", "priority": 20, "configSchema": {"openAPIV3Schema": form}},
-    })
+/// The description of the plugin and of its form, in the order of the table.
+pub fn console() -> Node {
+    let info = object([
+        ("category", text("traffic")),
+        ("name", text("slidegate")),
+        ("title", text(TITLE[0])),
+        ("x-title-i18n", translations(TITLE)),
+        ("description", text(DESCRIPTION[0])),
+        ("x-description-i18n", translations(DESCRIPTION)),
+        ("version", text(env!("CARGO_PKG_VERSION"))),
+    ]);
+    let form = form_of(&filter::FILTER, Some(example()));
+    let schema = object([("openAPIV3Schema", form)]);
+    let spec = object([("phase", text("UNSPECIFIED_PHASE")), ("priority", Content::Unsigned(20).into()), ("configSchema", schema)]);
+    object([("apiVersion", text("1.0.0")), ("info", info), ("spec", spec)])
 }
 
-fn translations([english, chinese]: [&str; 2]) -> Value {
-    json!({"en-US": english, "zh-CN": chinese})
+fn example() -> Node {
+    let key = object([("key", text("*")), ("query_per_minute", Content::Unsigned(100).into())]);
+    let item = object([("limit_by_per_header", text("x-api-key")), ("limit_keys", list([key]))]);
+    let redis = object([("service_name", text("redis.static"))]);
+    object([("rule_name", text("api")), ("rule_items", list([item])), ("redis", redis)])
 }
 
-fn object(table: &'static Table) -> Value {
+fn text(text: &str) -> Node {
+    Content::Text(text.to_owned()).into()
+}
+
+fn list(items: impl IntoIterator<Item = Node>) -> Node {
+    Content::List(items.into_iter().collect()).into()
+}
+
+fn object<'n>(members: impl IntoIterator<Item = (&'n str, Node)>) -> Node {
+    let member = |(name, value): (&str, Node)| Member { name: name.to_owned(), name_span: Span::default(), value };
+    Content::Object(members.into_iter().map(member).collect()).into()
+}
+
+fn translations([english, chinese]: [&str; 2]) -> Node {
+    object([("en-US", text(english)), ("zh-CN", text(chinese))])
+}
+
+fn form_of(table: &'static Table, example: Option<Node>) -> Node {
     let fields = || table.fields().filter(|field| !OF_GATEWAY.contains(&field.name));
-    let properties: Map<String, Value> = fields().map(|field| (field.name.to_owned(), property(field))).collect();
-    let required: Vec<&str> = fields().filter(|field| field.is_required).map(|field| field.name).collect();
-    let mut object = json!({"type": "object", "properties": properties});
-    if !required.is_empty() {
-        object["required"] = json!(required);
-    }
-    object
+    let required: Vec<Node> = fields().filter(|field| field.is_required).map(|field| text(field.name)).collect();
+    let required = (!required.is_empty()).then(|| ("required", list(required)));
+    let properties = object(fields().map(|field| (field.name, property(field))));
+    let example = example.map(|example| ("example", example));
+    object([("type", text("object"))].into_iter().chain(example).chain(required).chain([("properties", properties)]))
 }
 
-fn property(field: &'static Field) -> Value {
+fn property(field: &'static Field) -> Node {
     let mut property = form(&field.value);
-    property["title"] = Value::from(field.titles[0]);
-    property["x-title-i18n"] = translations(field.titles);
-    property["description"] = Value::from(field.doc);
+    if let Content::Object(members) = &mut property.content {
+        let described =
+            object([("title", text(field.titles[0])), ("x-title-i18n", translations(field.titles)), ("description", text(field.doc))]);
+        if let Content::Object(more) = described.content {
+            members.splice(1..1, more);
+        }
+    }
     property
 }
 
 /// What a form can show of a value: its plainest spelling.
-fn form(shape: &'static Shape) -> Value {
+fn form(shape: &'static Shape) -> Node {
+    let number = |number: u64| Content::Unsigned(number).into();
     match shape {
-        Shape::Any | Shape::Text | Shape::Form(_) | Shape::Pattern(_) => json!({"type": "string"}),
-        Shape::Flag => json!({"type": "boolean"}),
-        Shape::Whole(least, greatest) => json!({"type": "integer", "minimum": least, "maximum": greatest}),
-        Shape::Share => json!({"type": "number", "minimum": 0, "exclusiveMinimum": true, "maximum": 1}),
-        Shape::Choice(words) => json!({"type": "string", "enum": words}),
         // Of several kinds all but a flag can be written as a text.
-        Shape::Either(_) => json!({"type": "string"}),
+        Shape::Any | Shape::Text | Shape::Form(_) | Shape::Pattern(_) | Shape::Either(_) => object([("type", text("string"))]),
+        Shape::Flag => object([("type", text("boolean"))]),
+        Shape::Whole(least, greatest) => object([("type", text("integer")), ("minimum", number(*least)), ("maximum", number(*greatest))]),
+        Shape::Share => object([
+            ("type", text("number")),
+            ("minimum", number(0)),
+            ("exclusiveMinimum", Content::Bool(true).into()),
+            ("maximum", number(1)),
+        ]),
+        Shape::Choice(words) => object([("type", text("string")), ("enum", list(words.iter().map(|word| text(word))))]),
         Shape::Optional(shape) => form(shape),
-        Shape::List(shape, least) | Shape::Some(shape, least) => json!({"type": "array", "items": form(shape), "minItems": least}),
-        Shape::Map(_, shape, _) => json!({"type": "object", "additionalProperties": form(shape)}),
-        Shape::Object(table) => object(table),
+        Shape::List(shape, least) | Shape::Some(shape, least) => {
+            let least = (*least > 0).then(|| ("minItems", number(*least as u64)));
+            object([("type", text("array"))].into_iter().chain(least).chain([("items", form(shape))]))
+        }
+        Shape::Map(_, shape, _) => object([("type", text("object")), ("additionalProperties", form(shape))]),
+        Shape::Object(table) => form_of(table, None),
     }
 }

@@ -206,13 +206,13 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new(
         "limit_by_header",
         ["By a header", "按请求头"],
-        SOURCE,
+        HEADER,
         "",
         "this request header; also `:method`, `:authority` (as `host`: without letter case, a dot at the end and, unless a key names it, \
          port), `:path` (with its query, so that a client changes it at will: a warning) and ⁺ `:path-only` (without, as servers compare \
          paths: unreserved escapes resolved, dot segments removed, slashes merged, `;` parameters and a slash at the end left out)",
     ),
-    Field::new("limit_by_param", ["By a query parameter", "按请求参数"], SOURCE, "", "this query parameter, decoded"),
+    Field::new("limit_by_param", ["By a query parameter", "按请求参数"], PARAM, "", "this query parameter, decoded"),
     Field::new(
         "limit_by_consumer",
         ["By the consumer", "按消费者"],
@@ -220,11 +220,11 @@ pub const RULE_ITEM: [Field; 20] = [
         "",
         "the header `x-mse-consumer`; the field's value does not matter",
     ),
-    Field::new("limit_by_cookie", ["By a cookie", "按 Cookie"], SOURCE, "", "this cookie, without quotes and escapes"),
-    Field::new("limit_by_per_header", ["By each value of a header", "按请求头的每个值"], SOURCE, "", "each value of this request header"),
-    Field::new("limit_by_per_param", ["By each value of a parameter", "按请求参数的每个值"], SOURCE, "", "each value of this query parameter"),
+    Field::new("limit_by_cookie", ["By a cookie", "按 Cookie"], COOKIE, "", "this cookie, without quotes and escapes"),
+    Field::new("limit_by_per_header", ["By each value of a header", "按请求头的每个值"], HEADER, "", "each value of this request header"),
+    Field::new("limit_by_per_param", ["By each value of a parameter", "按请求参数的每个值"], PARAM, "", "each value of this query parameter"),
     Field::new("limit_by_per_consumer", ["By each consumer", "按每个消费者"], Shape::Any, "", "each consumer"),
-    Field::new("limit_by_per_cookie", ["By each value of a cookie", "按 Cookie 的每个值"], SOURCE, "", "each value of this cookie"),
+    Field::new("limit_by_per_cookie", ["By each value of a cookie", "按 Cookie 的每个值"], COOKIE, "", "each value of this cookie"),
     Field::new(
         "limit_by_per_ip",
         ["By the client's address", "按客户端 IP"],
@@ -313,8 +313,10 @@ pub const RULE_ITEM: [Field; 20] = [
     Field::new("hash_values", ["Hash values", "对取值做哈希"], Shape::Flag, "", "as at the top, for this rule").ours(),
 ];
 
-/// A name of what to count by; empty and null are unset, as for Higress.
-const SOURCE: Shape = Shape::Optional(&Shape::Text);
+/// Names of what to count by; empty and null are unset, as for Higress.
+const HEADER: Shape = Shape::Optional(&Shape::Either(&[Shape::Form("^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), Shape::Choice(&[""])]));
+const COOKIE: Shape = Shape::Optional(&Shape::Either(&[Shape::Form("^[^;=\\s]([^;=]*[^;=\\s])?$"), Shape::Choice(&[""])]));
+const PARAM: Shape = Shape::Optional(&Shape::Text);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
 pub const KEY: [Field; 3] = [

@@ -1,0 +1,238 @@
+//! The schemas say what the engine says: what it accepts, they accept; what it refuses, they refuse, but for what no schema can say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use slidegate_document::schema;
+use slidegate_engine::config::Config;
+use slidegate_schema_tests::{parsed, text, yaml_blocks, yaml_files};
+
+/// What of the engine's messages stands for a rule that a schema cannot say, and why it cannot.
+const BEYOND_SCHEMAS: [(&str, &str); 11] = [
+    ("a slot of ", "a width is compared with the window beside it, or further in"),
+    ("slots of ", "the same, of how many there would be"),
+    ("expected a whole number from ", "a text of digits has no greatest value"),
+    ("expected a share of the limit above 0", "nor has a text of a fraction"),
+    ("this number is too long to keep its digits", "a schema does not know how a number is written"),
+    ("expected a text that nobody else knows", "told beside that"),
+    ("expected an address or a network", "a pattern does not count the bits of an address"),
+    ("expected an IP address or a network", "keys are addresses only beside `limit_by_per_ip`"),
+    ("`_match_route_prefix_`, not empty", "names that are empty are left out, and lists of them count as none"),
+    ("lacks `x-ratelimit`", "elements of one field depend on another one"),
+    ("says which address of a header to take", "one field depends on how the text of another one begins"),
+];
+
+fn validator(schema: &Value) -> Validator {
+    jsonschema::draft202012::options().build(schema).expect("a schema")
+}
+
+fn mistakes(document: &Value) -> Vec<String> {
+    match Config::read(document.to_string().as_bytes()) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The configurations of filters that the project shows and tests with.
+fn filters() -> Vec<(String, Value)> {
+    let cases = yaml_files("tests/cases").into_iter().map(|(name, text)| {
+        let mut case = parsed(&name, &text);
+        (name, case["config"].take())
+    });
+    let blocks =
+        ["README.md", "guest/engine/README.md", "guest/shim/README.md", "guest/shim/README.zh-CN.md"].into_iter().flat_map(yaml_blocks);
+    let blocks = blocks.filter_map(|(name, block)| match block {
+        Value::Object(mut fields) if fields.contains_key("upstream") => Some((name, fields.remove("filter")?)),
+        block => (block.get("rule_name").is_some() || block.get("_rules_").is_some()).then_some((name, block)),
+    });
+    let demo = text("host/src/demo.rs");
+    let demo = demo.split_once("let mut filter = json!(").and_then(|(_, rest)| rest.split_once(");")).expect("the demo has a filter").0;
+    cases.chain(blocks).chain([("the demo".to_owned(), parsed("the demo", demo))]).collect()
+}
+
+#[test]
+fn whatever_is_shown_or_tested_with_is_accepted_or_refused_by_both() {
+    let validator = validator(&schema::filter());
+    let filters = filters();
+    assert!(filters.len() > 60, "{}", filters.len());
+    for (name, filter) in filters {
+        let mistakes = mistakes(&filter);
+        assert!(mistakes.is_empty(), "{name}: {mistakes:?}");
+        let errors: Vec<String> = validator.iter_errors(&filter).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+    }
+}
+
+/// Something of each kind, to stand where something else stood.
+fn samples() -> Vec<Value> {
+    vec![
+        json!(null),
+        json!(true),
+        json!("false"),
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(7),
+        json!(0.5),
+        json!(1e17),
+        json!(300),
+        json!(""),
+        json!("x"),
+        json!("0"),
+        json!("64"),
+        json!("10s"),
+        json!("500ms"),
+        json!("*"),
+        json!("10.0.0.0/8"),
+        json!("from-remote-addr"),
+        json!("a b=;"),
+        json!([]),
+        json!(["x"]),
+        json!([null]),
+        json!({}),
+        json!({"x": 1}),
+        json!({"rule_name": "r"}),
+    ]
+}
+
+/// Whatever becomes of a document by one change.
+fn changed(document: &Value) -> Vec<Value> {
+    let mut all = samples();
+    match document {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let with = |value: Option<Value>| {
+                    let mut fields = fields.clone();
+                    match value {
+                        Some(value) => drop(fields.insert(name.clone(), value)),
+                        None => drop(fields.remove(name)),
+                    }
+                    Value::from(fields)
+                };
+                all.push(with(None));
+                all.extend(changed(value).into_iter().map(|value| with(Some(value))));
+            }
+            let mut more = fields.clone();
+            more.insert("colour".to_owned(), json!(1));
+            all.push(Value::from(more));
+        }
+        Value::Array(items) => {
+            // Those that follow are like the first.
+            for (index, item) in items.iter().enumerate().take(2) {
+                all.extend(changed(item).into_iter().map(|item| {
+                    let mut items = items.clone();
+                    items[index] = item;
+                    Value::from(items)
+                }));
+            }
+        }
+        _ => {}
+    }
+    all
+}
+
+/// A mistake without where it is and what was seen.
+fn kind_of(mistake: &str) -> String {
+    let message = mistake.split_once(": ").map_or(mistake, |(_, message)| message);
+    message.split(", got ").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn no_change_of_a_configuration_is_accepted_by_one_and_refused_by_the_other() {
+    let validator = validator(&schema::filter());
+    let everything = parsed("everything", include_str!("everything.yaml"));
+    let documents: BTreeMap<String, Value> =
+        filters().into_iter().chain([("everything".to_owned(), everything)]).map(|(_, filter)| (filter.to_string(), filter)).collect();
+    let (mut stricter, mut looser, mut used, mut count) = (Vec::new(), BTreeMap::new(), BTreeSet::new(), 0);
+    for document in documents.values().filter(|document| document.to_string().len() < 4_000).flat_map(changed) {
+        count += 1;
+        let (mistakes, is_valid) = (mistakes(&document), validator.is_valid(&document));
+        if mistakes.is_empty() && !is_valid {
+            let errors: Vec<String> = validator.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path)).collect();
+            stricter.push(format!("{document}\n{}", errors.join("\n")));
+        }
+        if !mistakes.is_empty() && is_valid {
+            for mistake in mistakes {
+                match BEYOND_SCHEMAS.iter().find(|(words, _)| mistake.contains(words)) {
+                    Some((words, _)) => drop(used.insert(*words)),
+                    None => drop(looser.entry(kind_of(&mistake)).or_insert_with(|| document.clone())),
+                }
+            }
+        }
+    }
+    assert!(count > 10_000, "{count}");
+    stricter.truncate(20);
+    assert!(stricter.is_empty(), "accepted, but not by the schema:\n{}", stricter.join("\n\n"));
+    let looser: Vec<String> = looser.into_iter().take(30).map(|(mistake, document)| format!("{mistake}\n{document}")).collect();
+    assert!(looser.is_empty(), "accepted by the schema only:\n{}", looser.join("\n\n"));
+    let unused: Vec<&str> = BEYOND_SCHEMAS.iter().map(|(words, _)| *words).filter(|words| !used.contains(words)).collect();
+    assert_eq!(unused, [""; 0], "a schema may be able to say these by now");
+}
+
+#[test]
+fn resources_and_gateways_files_that_are_shown_are_accepted() {
+    let validator_of_plugins = validator(&schema::wasm_plugin());
+    let plugins = yaml_files("guest/shim/deploy").into_iter().filter(|(name, _)| !name.ends_with("spec.yaml"));
+    let plugins: Vec<(String, Value)> = plugins.map(|(name, text)| (name.clone(), parsed(&name, &text))).collect();
+    assert!(plugins.len() >= 7);
+    for (name, plugin) in &plugins {
+        let errors: Vec<String> =
+            validator_of_plugins.iter_errors(plugin).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+        let wrong = plugin.to_string().replace("\"query_per_", "\"query_pre_");
+        assert!(!validator_of_plugins.is_valid(&serde_json::from_str(&wrong).expect("JSON")), "{name}");
+    }
+    let validator = validator(&schema::gateway());
+    let files = ["README.md", "host/README.md"].into_iter().flat_map(yaml_blocks);
+    let files: Vec<(String, Value)> = files.filter(|(_, block)| block.get("upstream").is_some() || block.get("routes").is_some()).collect();
+    assert!(!files.is_empty());
+    for (name, file) in files {
+        let errors: Vec<String> = validator.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+    }
+}
+
+#[test]
+fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
+    let validator = validator(&schema::gateway());
+    let filter = json!({"rule_name": "r", "global_threshold": {"query_per_second": 5}});
+    for accepted in [
+        json!({"upstream": "http://127.0.0.1:9001"}),
+        json!({"upstream": "h2c://[::1]:50051/", "routes": null, "listen": "[::]:8080", "admin": ":9090", "workers": "3"}),
+        json!({"routes": [{"name": 7, "host": "*.a.test", "path_prefix": "/a", "upstream": "http://a"}], "filter": filter}),
+        json!({"upstream": "http://a", "filters": [filter, filter], "normalize_path": "refuse", "trusted_consumer": ["10.0.0.0/8", "::1"]}),
+        json!({"upstream": "http://a", "filter": {"filters": [filter]}, "filters": null, "normalize_path": false, "trusted_consumer": "true"}),
+        json!({"upstream": "${UPSTREAM}", "workers": "${WORKERS}", "log": {"access": "${ACCESS}", "format": "${FORMAT}"}}),
+        json!({"upstream": "http://a", "redis": "redis://h", "timeouts": {"connect": "500ms", "drain": 0, "lame_duck": "2 h"}}),
+        json!({"upstream": "http://a", "redis": {"names": {"r": "redis://h", "s": {"url": "rediss://h", "ca": "ca.pem"}}, "required": true}}),
+        json!({"upstream": "http://a", "limits": {"send_buffer": "64KiB", "connections_per_address": 0, "body_time": "0s"}, "filters": []}),
+    ] {
+        let errors: Vec<String> = validator.iter_errors(&accepted).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        assert!(errors.is_empty(), "{accepted}: {errors:#?}");
+    }
+    for refused in [
+        json!({}),
+        json!({"upstream": null}),
+        json!({"upstream": "http://a", "routes": [{"upstream": "http://b"}]}),
+        json!({"routes": []}),
+        json!({"routes": [{"name": "a"}]}),
+        json!({"upstream": "ftp://a"}),
+        json!({"upstream": "http://a", "upstrem": "x"}),
+        json!({"upstream": "http://a", "listen": 8080}),
+        json!({"upstream": "http://a", "listen": "here"}),
+        json!({"upstream": "http://a", "workers": 0}),
+        json!({"upstream": "http://a", "filter": [filter]}),
+        json!({"upstream": "http://a", "filter": filter, "filters": [filter]}),
+        json!({"upstream": "http://a", "filter": {"rule_name": "r", "global_threshold": {"query_per_secnd": 5}}}),
+        json!({"upstream": "http://a", "timeouts": {"connect": 5}}),
+        json!({"upstream": "http://a", "log": {"format": "xml"}}),
+        json!({"upstream": "http://a", "redis": {"names": {"r": 5}}}),
+        json!({"upstream": "http://a", "redis": {"names": {"r": {"ca": "x"}}}}),
+        json!({"upstream": "http://a", "limits": {"send_buffer": "1GiB"}}),
+        json!({"routes": [{"upstream": "http://a", "path_prefix": "orders"}]}),
+        json!({"routes": [{"upstream": "http://a", "host": "a:80"}]}),
+    ] {
+        assert!(!validator.is_valid(&refused), "{refused}");
+    }
+}

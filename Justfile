@@ -98,7 +98,7 @@ test *flags: setup quick lint build
 
 # The engine's own tests, and all cases and promises on it alone, in half a minute: for whoever works on it.
 quick:
-    cargo test --release --locked -p slidegate-document -p slidegate-engine -p slidegate-engine-tests
+    cargo test --release --locked -p slidegate-allocator -p slidegate-document -p slidegate-engine -p slidegate-engine-tests
 
 # Tables of fields in the READMEs and the form of Higress' console, made of the table of all fields; a test says when they are out of date.
 docs:
@@ -129,6 +129,7 @@ soak *args: setup build
 lint:
     cargo fmt --all --check
     cargo clippy --release --locked {{native}} --all-targets -- -D warnings
+    cargo clippy --release --locked -p slidegate-allocator --all-targets -- -D warnings
     cargo clippy --profile guest --locked -p slidegate-component --target wasm32-unknown-unknown --target-dir target/guest -- -D warnings
     cargo clippy {{higress}} -- -D warnings
     cargo clippy --release --locked -p slidegate-shim --all-targets -- -D warnings

@@ -53,7 +53,7 @@ fn supplied(path: &Path) -> Result<PathBuf> {
 /// the two do not wait for each other's lock.
 fn build(out: &Path) -> Result<PathBuf> {
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).parent().ok_or("the crate is not inside its workspace")?.to_path_buf();
-    for input in ["wit", "guest/document", "guest/engine", "guest/component", "Cargo.lock", "Cargo.toml"] {
+    for input in ["wit", "guest/allocator", "guest/document", "guest/engine", "guest/component", "Cargo.lock", "Cargo.toml"] {
         println!("cargo:rerun-if-changed={}", workspace.join(input).display());
     }
     ensure_guest_target(&workspace)?;

@@ -48,9 +48,11 @@ fn the_engine_names_only_the_reader_of_documents_and_few_others() {
 }
 
 #[test]
-fn component_and_shim_name_the_engine_and_the_host_does_not() {
-    assert_eq!(ours(&dependencies("slidegate-component", &ALL)), ["slidegate-engine"]);
-    assert_eq!(ours(&dependencies("slidegate-shim", &ALL)), ["slidegate-engine"]);
+fn component_and_shim_name_the_engine_and_their_allocator_and_the_host_does_not() {
+    for guest in ["slidegate-component", "slidegate-shim"] {
+        assert_eq!(ours(&dependencies(guest, &ALL)), ["slidegate-allocator", "slidegate-engine"], "{guest}");
+    }
+    assert!(dependencies("slidegate-allocator", &ALL).is_empty());
     assert_eq!(ours(&dependencies("slidegate", &ALL)), ["slidegate-document"]);
 }
 
@@ -70,7 +72,7 @@ fn the_gateway_for_plugins_names_none_of_ours_and_the_engines_tests_only_that() 
     assert!(dependencies("slidegate-engine-tests", &ALL).is_disjoint(&BTreeSet::from(heavy)));
 }
 
-const CRATES: [&str; 5] = ["host", "guest/component", "guest/shim", "guest/engine", "guest/document"];
+const CRATES: [&str; 6] = ["host", "guest/allocator", "guest/component", "guest/shim", "guest/engine", "guest/document"];
 
 fn sources(crate_: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(crate_).join("src")

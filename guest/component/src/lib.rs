@@ -10,7 +10,7 @@ mod contract;
 mod convert;
 mod explain;
 
-use std::cell::RefCell;
+use std::{alloc::System, cell::RefCell};
 
 use contract::{
     exports::slidegate::filter::filter::{
@@ -19,10 +19,14 @@ use contract::{
     },
     slidegate::filter::{http, redis, system},
 };
+use slidegate_allocator::FreeLists;
 use slidegate_engine::{
     self as engine, Edits, Effect, Engine, Verdict, grpc,
     request::{RequestView, Requests},
 };
+
+#[global_allocator]
+static ALLOCATOR: FreeLists<System> = FreeLists::system();
 
 struct Filter {
     engine: Engine,

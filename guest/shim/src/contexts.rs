@@ -1,17 +1,21 @@
 //! The contexts that the gateway calls: a root for each configuration, below it one for each stream.
 
-use std::cell::RefCell;
+use std::{alloc::System, cell::RefCell};
 
 use proxy_wasm::{
     traits::{Context, HttpContext, RootContext},
     types::Action,
 };
+use slidegate_allocator::FreeLists;
 
 use crate::{
     envoy::Envoy,
     filter::{Filter, Flow},
     statistics::Statistics,
 };
+
+#[global_allocator]
+static ALLOCATOR: FreeLists<System> = FreeLists::system();
 
 /// What is kept in one virtual machine.
 #[derive(Default)]

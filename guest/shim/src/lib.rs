@@ -1,7 +1,7 @@
 //! The engine behind Higress' proxy-wasm interface: what the gateway calls arrives at [`slidegate_engine::Engine`], what the
 //! engine wants of the gateway leaves through host calls. Decides nothing itself.
 //!
-//! The exports and the allocator are those of the crate `proxy-wasm`, and so is the dispatch by context. Host calls are
+//! The exports are those of the crate `proxy-wasm`, that which allocates for the gateway among them, and so is the dispatch by context. Host calls are
 //! declared here ([`gateway`], and `envoy` for WebAssembly): that crate lacks Redis and the details of a local reply, and its
 //! wrappers panic on header values that are not UTF-8 and on statuses they do not expect. A panic would fail the whole virtual
 //! machine, and in a Redis callback leave the request that waits unanswered.

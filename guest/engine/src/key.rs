@@ -25,7 +25,7 @@ use alloc::{
 
 use crate::{
     rule::{LimitBy, RuleItem, Source, hits::Partition},
-    value_hash::ValueHash,
+    value_hash::{ValueHash, hex},
 };
 
 /// The longest value that is spelt out in a key.
@@ -154,8 +154,7 @@ fn spell(text: &mut Vec<u8>, hash: Option<&ValueHash>, value: &[u8]) {
     match hash {
         Some(hash) => {
             text.extend_from_slice(b"%hmac:");
-            let code = hash.code(value);
-            text.extend((0..32).rev().map(|place| hex((code >> (4 * place)) as u8 & 15, b'a')));
+            text.extend_from_slice(&hash.code(value));
         }
         None if value.len() > VALUE_MAX => {
             text.extend_from_slice(b"%sha1:");
@@ -183,26 +182,21 @@ fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
     }
 }
 
-/// A number below 16 as a digit; the one of ten is this.
-fn hex(nibble: u8, ten: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { ten - 10 + nibble }
-}
-
 /// Digits of the greatest number.
 const DIGITS_MAX: usize = 20;
 
 fn decimal(text: &mut Vec<u8>, mut number: u64) {
-    let from = text.len();
-    loop {
-        text.push(b'0' + (number % 10) as u8);
+    let mut digits = [0; DIGITS_MAX];
+    let mut from = DIGITS_MAX;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
         number /= 10;
+        from -= 1;
         if number == 0 {
             break;
         }
     }
-    if let Some(digits) = text.get_mut(from..) {
-        digits.reverse();
-    }
+    text.extend_from_slice(digits.get(from..).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@ use self::{
     settled::{Decided, Decider, tally},
 };
 use crate::{
-    name::Name,
     plan::{Plan, Planned, Prefixes},
     request::RequestView,
     rule::{FailureMode, Policy, Ruleset},
@@ -47,8 +46,8 @@ pub(crate) struct Limiter {
     /// What is made of each policy once, in their order.
     made: Vec<PolicyParts>,
     script: Rc<Script>,
-    /// Where requests wait for a call that is on its way and asks the same, by what it asks.
-    flights: BTreeMap<Rc<Name>, Box<Flight>>,
+    /// Where requests wait for a call that is on its way and asks the same, by a digest of what it asks.
+    flights: BTreeMap<u64, Box<Flight>>,
 }
 
 /// What is made of a policy once.

@@ -10,7 +10,7 @@ use core::{borrow::Borrow, cmp::Ordering};
 ///
 /// Strangers choose keys, and there is no entropy here to seed a hash with. Who chooses texts of one hash gains nothing: they are
 /// compared as a whole, none passes for another, and the tree grows no deeper.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub(crate) struct Name {
     hash: u64,
     text: Box<[u8]>,
@@ -33,20 +33,21 @@ pub(crate) trait Named {
 const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Eight bytes at a time.
-fn hash(text: &[u8]) -> u64 {
+pub(crate) fn hash(text: &[u8]) -> u64 {
     let (words, rest) = text.as_chunks();
     let last = rest.iter().fold(text.len() as u64, |word, byte| word << 8 | u64::from(*byte));
     words.iter().map(|word| u64::from_le_bytes(*word)).fold(mixed(last), |hash, word| mixed(hash ^ word))
 }
 
 /// Every bit has a part in the lower half, and all of these in the upper.
-fn mixed(number: u64) -> u64 {
+pub(crate) fn mixed(number: u64) -> u64 {
     let product = (number ^ number >> 32).wrapping_mul(FACTOR);
     product ^ product >> 29
 }
 
-/// Whether two texts are one, eight bytes at a time: what is of one hash nearly always is, and comparing bytes costs a guest ten instructions each.
-fn is_same(text: &[u8], other: &[u8]) -> bool {
+/// Whether two texts are one, eight bytes at a time: what is compared so nearly always is, and comparing bytes costs a guest twenty instructions
+/// each.
+pub(crate) fn is_same(text: &[u8], other: &[u8]) -> bool {
     let ((words, rest), (other_words, other_rest)) = (text.as_chunks::<8>(), other.as_chunks::<8>());
     // The last eight bytes hold the rest.
     let is_end_same = match (text.last_chunk::<8>(), other.last_chunk::<8>()) {
@@ -57,11 +58,6 @@ fn is_same(text: &[u8], other: &[u8]) -> bool {
 }
 
 impl Name {
-    pub(crate) fn new(text: impl Into<Box<[u8]>>) -> Name {
-        let text = text.into();
-        Name { hash: hash(&text), text }
-    }
-
     /// Bytes of its text.
     pub(crate) fn len(&self) -> usize {
         self.text.len()
@@ -112,6 +108,26 @@ impl Ord for dyn Named + '_ {
     }
 }
 
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self as &dyn Named).cmp(other)
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Name {}
+
 impl PartialOrd for dyn Named + '_ {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
@@ -155,7 +171,7 @@ mod tests {
     #[test]
     fn a_text_is_found_under_its_name_and_no_other() {
         let texts: BTreeSet<String> = (0..2_000).map(|number| format!("slidegate:{{bench:{number}")).collect();
-        let tree: BTreeMap<Name, &String> = texts.iter().map(|text| (Name::new(text.as_bytes()), text)).collect();
+        let tree: BTreeMap<Name, &String> = texts.iter().map(|text| (Sought::new(text.as_bytes()).to_name(), text)).collect();
         for text in &texts {
             let sought: &dyn Named = &Sought::new(text.as_bytes());
             assert_eq!(tree.get(sought), Some(&text));

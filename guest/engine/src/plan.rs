@@ -4,14 +4,14 @@ use alloc::{format, string::String, vec::Vec};
 
 use crate::{
     key::{Prefix, named},
-    name::Name,
+    name::{hash, is_same, mixed},
     request::RequestView,
     rule::{GLOBAL, Limit, Policy, RuleMatch, Take, hits::Met},
     window::Charge,
 };
 
 /// Keys and charges of one decision, side by side; no key twice.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) keys: Vec<Vec<u8>>,
     pub(crate) charges: Vec<Charge>,
@@ -124,12 +124,9 @@ impl Plan {
         names
     }
 
-    /// What a call for this plan asks of a service, as a name: plans of the same policy with the same keys have the same.
-    pub(crate) fn question(&self, service: u32) -> Name {
-        let mut question = Vec::with_capacity(4 + self.key_bytes());
-        question.extend(service.to_be_bytes());
-        self.keys.iter().for_each(|key| question.extend_from_slice(key));
-        Name::new(question)
+    /// A digest of what a call for this plan asks of a service: plans with the same keys have the same, and others hardly ever.
+    pub(crate) fn question(&self, service: u32) -> u64 {
+        self.keys.iter().fold(u64::from(service), |digest, key| mixed(digest ^ hash(key)))
     }
 
     /// How many bytes its keys have.
@@ -139,7 +136,7 @@ impl Plan {
 
     /// Two rules may count the same value over the same window: one counter then, charged once, with the lower limit.
     fn add(&mut self, limit: &Limit, key: Vec<u8>, enforced: bool, owner: usize) {
-        let same = self.keys.iter().position(|each| *each == key);
+        let same = self.keys.iter().position(|each| is_same(each, &key));
         let charge = Charge { limit: limit.limit, window_us: limit.window_us, slot_us: limit.slot_us, cost: 1, enforced };
         match same.and_then(|at| self.charges.get_mut(at).zip(self.owners.get_mut(at))) {
             Some((kept, of)) if (kept.enforced, u64::MAX - kept.limit) < (charge.enforced, u64::MAX - charge.limit) => {
@@ -152,5 +149,13 @@ impl Plan {
                 self.owners.push(owner);
             }
         }
+    }
+}
+
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        let Plan { keys, charges, owners, spared } = self;
+        let are_keys_same = keys.len() == other.keys.len() && keys.iter().zip(&other.keys).all(|(key, other)| is_same(key, other));
+        are_keys_same && *charges == other.charges && *owners == other.owners && *spared == other.spared
     }
 }

@@ -33,13 +33,13 @@ impl Limiter {
         };
         turn.budget.take(WAITER_BYTES);
         let leads = !permit.is_probe && self.policy(index).is_some_and(|policy| policy.coalesce);
-        let mut flight = leads.then(|| Rc::new(plan.question(service)));
+        let mut flight = leads.then(|| plan.question(service));
         if let Some(open) = flight.as_ref().and_then(|flight| self.flights.get_mut(flight)) {
             if open.policy == index && *open.plan == plan {
                 open.waiting.push(waiter);
                 return None;
             }
-            // Something else of the same name is on its way: this goes alone.
+            // Something else of the same digest is on its way: this goes alone.
             flight = None;
         }
         let question = Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), flight };
@@ -84,9 +84,9 @@ impl Limiter {
     /// Makes a call, and with it its flight if it has one.
     fn start(&mut self, service: u32, permit: Permit, question: Question, turn: &mut Turn<'_>) {
         turn.budget.take(call_bytes(&question.plan));
-        if let Some(name) = &question.flight {
+        if let Some(digest) = question.flight {
             let flight = Flight { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
-            self.flights.insert(Rc::clone(name), Box::new(flight));
+            self.flights.insert(digest, Box::new(flight));
         }
         turn.asked.push((service, permit, question));
     }
@@ -165,7 +165,7 @@ impl Limiter {
             return;
         }
         turn.telemetry.saved(service, Saved::Coalesced, waiters.len() as u64 - 1);
-        let (plan, flight) = (Rc::clone(&call.plan), call.flight.clone());
+        let (plan, flight) = (Rc::clone(&call.plan), call.flight);
         let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan, flight };
         self.start(service, Permit { is_probe: false }, question, turn);
     }

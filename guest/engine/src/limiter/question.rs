@@ -3,7 +3,6 @@
 use alloc::{format, rc::Rc, string::String, vec::Vec};
 
 use crate::{
-    name::Name,
     plan::Plan,
     redis::{Command, Form, Reply},
     rule::{Policy, owner_name},
@@ -25,7 +24,7 @@ pub(crate) struct Question {
     pub(super) policy: usize,
     pub(super) plan: Rc<Plan>,
     /// Its flight, if it has one.
-    pub(super) flight: Option<Rc<Name>>,
+    pub(super) flight: Option<u64>,
 }
 
 /// Where requests wait for a call that asks what they ask.

@@ -143,6 +143,7 @@ impl Filter {
                 Effect::Call { service, command } => {
                     let call = redis::redis_call(service, &command).map_err(convert::call_error);
                     self.engine.called(call, now.monotonic);
+                    self.engine.recycle(command);
                 }
                 Effect::Annotate { stream, fields } => {
                     let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();

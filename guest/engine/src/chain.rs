@@ -146,6 +146,11 @@ impl Engine {
         }
     }
 
+    /// Takes a command of [`Effect::Call`] back once it is sent, so that the next one has its memory. To be called or not.
+    pub fn recycle(&mut self, command: Command) {
+        self.shared.store.recycle(command);
+    }
+
     /// The answer to a call. An unknown call is ignored.
     pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
         let call = self.shared.store.take(call);
@@ -174,7 +179,9 @@ impl Engine {
     /// The next command to send, and to which service.
     fn next_command(&mut self, now_ns: u64) -> Option<(u32, Command)> {
         // An adapter that does not say what became of a command has not sent it.
-        self.called(Err(CallError::Disconnected), now_ns);
+        if self.shared.store.waits_for_word() {
+            self.called(Err(CallError::Disconnected), now_ns);
+        }
         self.shared.store.next_command(now_ns, &mut self.shared.telemetry)
     }
 

@@ -22,9 +22,10 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::mem;
 
 use crate::{
-    rule::{LimitBy, RuleItem, Source, hits::Partition},
+    rule::{Limit, LimitBy, RuleItem, Source, hits::Partition},
     value_hash::{ValueHash, hex},
 };
 
@@ -94,7 +95,7 @@ impl Prefix {
             Partition::Together(key) => TOGETHER.len() + key.len().clamp(HASHED_LEN, VALUE_MAX),
             Partition::Missing => MISSING.len(),
         };
-        let mut text = Vec::with_capacity(self.text.len() + value);
+        let mut text = Vec::with_capacity(self.text.len() + value + END_MAX);
         text.extend_from_slice(&self.text);
         match partition {
             Partition::Value(value) => spell(&mut text, hash, value),
@@ -109,10 +110,22 @@ impl Prefix {
 }
 
 impl Stem<'_> {
-    /// The key of the limit with this window.
-    pub(crate) fn key(&self, window_us: u64) -> Vec<u8> {
-        let mut key = Vec::with_capacity(self.text.len() + 2 + DIGITS_MAX);
-        key.extend_from_slice(&self.text);
+    /// The keys of limits, in their order.
+    pub(crate) fn keys(mut self, limits: &[Limit]) -> impl Iterator<Item = (&Limit, Vec<u8>)> {
+        let last = limits.len().saturating_sub(1);
+        limits.iter().enumerate().map(move |(at, limit)| (limit, self.key(limit.window_us, at == last)))
+    }
+
+    /// The key of the limit with this window; the last one takes what memory there is.
+    fn key(&mut self, window_us: u64, is_last: bool) -> Vec<u8> {
+        let mut key = match &mut self.text {
+            Cow::Owned(text) if is_last => mem::take(text),
+            text => {
+                let mut key = Vec::with_capacity(text.len() + END_MAX);
+                key.extend_from_slice(text);
+                key
+            }
+        };
         key.extend_from_slice(if self.together { b":" } else { b"}:" });
         decimal(&mut key, window_us / 1_000_000);
         key
@@ -184,6 +197,9 @@ fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
 
 /// Digits of the greatest number.
 const DIGITS_MAX: usize = 20;
+
+/// The most that a key has behind its stem.
+const END_MAX: usize = 2 + DIGITS_MAX;
 
 fn decimal(text: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; DIGITS_MAX];

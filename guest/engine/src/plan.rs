@@ -65,18 +65,16 @@ impl Planned {
             Met::Refused(at) => return Planned::Refused { owner: at + 1 },
             Met::Limits(hits) => hits,
         };
-        let mut plan = Plan { spared, ..Plan::default() };
-        if !policy.global.is_empty() {
-            let stem = prefixes.threshold.stem();
-            for limit in &policy.global {
-                plan.add(limit, stem.key(limit.window_us), !policy.dry_run, GLOBAL);
-            }
+        let most = policy.global.len() + hits.iter().map(|hit| hit.limits.len()).sum::<usize>();
+        let mut plan = Plan { spared, ..Plan::with_capacity(most) };
+        for (limit, key) in prefixes.threshold.stem().keys(&policy.global) {
+            plan.add(limit, key, !policy.dry_run, GLOBAL);
         }
         for hit in hits {
             let Some(prefix) = prefixes.items.get(hit.at) else { continue };
             let stem = prefix.stem_of(&hit.partition, hit.item.hash.as_ref());
-            for limit in hit.limits {
-                plan.add(limit, stem.key(limit.window_us), !policy.dry_run && !hit.item.dry_run, hit.at + 1);
+            for (limit, key) in stem.keys(hit.limits) {
+                plan.add(limit, key, !policy.dry_run && !hit.item.dry_run, hit.at + 1);
             }
         }
         if plan.keys.is_empty() { Planned::Unlimited { spared: plan.spared } } else { Planned::Charged(plan) }
@@ -97,6 +95,12 @@ impl Policy {
 }
 
 impl Plan {
+    /// An empty one, with memory for so many limits.
+    fn with_capacity(limits: usize) -> Plan {
+        let (keys, charges, owners) = (Vec::with_capacity(limits), Vec::with_capacity(limits), Vec::with_capacity(limits));
+        Plan { keys, charges, owners, spared: Vec::new() }
+    }
+
     /// The same charges with a share of each limit, at least 1.
     pub(crate) fn charges_of_share(&self, share: f64) -> Vec<Charge> {
         let part = |limit: u64| ((limit as f64 * share) as u64).clamp(1, limit.max(1));

@@ -29,8 +29,8 @@ pub(crate) trait Ask {
     /// What an answer says.
     type Answer;
 
-    /// The command to send, with a script in this form. One without a script is the same in each.
-    fn command(&self, form: Form) -> Command;
+    /// Writes the command to send over another one, for its memory, with a script in this form. One without a script is the same in each.
+    fn command(&self, form: Form, command: &mut Command);
 
     /// Reads a reply that is no error. None: it has not the shape of an answer.
     fn read(&self, reply: &Reply) -> Option<Self::Answer>;
@@ -72,6 +72,8 @@ pub(crate) struct Store<A> {
     queue: VecDeque<Box<OpenCall<A>>>,
     /// The call whose command was handed to the adapter, until that says what became of it.
     handed_out: Option<Box<OpenCall<A>>>,
+    /// A command that was sent, for the memory of the next.
+    spare: Command,
     /// Calls that Redis has not answered yet, by the adapter's name for them.
     sent: BTreeMap<u64, Box<OpenCall<A>>>,
     /// No call is overdue before.
@@ -146,7 +148,14 @@ impl<T> Answered<T> {
 
 impl<A: Ask> Store<A> {
     pub(crate) fn new(services: &[Service]) -> Self {
-        Store { services: Services::new(services), queue: VecDeque::new(), handed_out: None, sent: BTreeMap::new(), overdue_ns: u64::MAX }
+        Store {
+            services: Services::new(services),
+            queue: VecDeque::new(),
+            handed_out: None,
+            spare: Command::new(),
+            sent: BTreeMap::new(),
+            overdue_ns: u64::MAX,
+        }
     }
 
     /// Queues a call.
@@ -159,9 +168,20 @@ impl<A: Ask> Store<A> {
         let mut call = self.queue.pop_front()?;
         telemetry.called(call.service);
         call.sent_ns = now_ns;
-        let next = (call.service, call.ask.command(call.form));
+        let (service, mut command) = (call.service, core::mem::take(&mut self.spare));
+        call.ask.command(call.form, &mut command);
         self.handed_out = Some(call);
-        Some(next)
+        Some((service, command))
+    }
+
+    /// Takes a command back that nobody needs any more.
+    pub(crate) fn recycle(&mut self, command: Command) {
+        self.spare = command;
+    }
+
+    /// Whether nothing was said yet of the command that was handed out last.
+    pub(crate) fn waits_for_word(&self) -> bool {
+        self.handed_out.is_some()
     }
 
     /// What became of the command that was handed out last: the host's name for the call, or why there is none, which ends it.

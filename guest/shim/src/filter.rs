@@ -173,6 +173,7 @@ impl<G: Gateway> Filter<G> {
                 Effect::Call { service, command } => {
                     let call = self.redis.send(&self.gateway, service, &command, now_ns);
                     self.engine.called(call, now_ns);
+                    self.engine.recycle(command);
                 }
                 // Where the gateway's log format finds it: `%FILTER_STATE(wasm.slidegate:PLAIN)%`.
                 Effect::Annotate { stream, fields } => {

@@ -113,11 +113,11 @@ impl Filter {
 impl Ask for Asked {
     type Answer = Answer;
 
-    fn command(&self, form: Form) -> Command {
+    fn command(&self, form: Form, command: &mut Command) {
         match &self.question {
-            Question::Limiter(question) => question.command(form),
+            Question::Limiter(question) => question.command(form, command),
             #[cfg(test)]
-            Question::Trial(question) => question.command.clone(),
+            Question::Trial(question) => command.clone_from(&question.command),
         }
     }
 

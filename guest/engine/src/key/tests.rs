@@ -22,7 +22,7 @@ fn item(key_name: &str) -> RuleItem {
 
 fn of_item(rule_name: &str, together: bool, item: &RuleItem, partition: Partition<'_>) -> String {
     let prefix = Prefix::of_item(rule_name, together, item);
-    String::from_utf8_lossy(&prefix.stem_of(&partition, item.hash.as_ref()).key(60_000_000)).into_owned()
+    String::from_utf8_lossy(&prefix.stem_of(&partition, item.hash.as_ref()).key(60_000_000, true)).into_owned()
 }
 
 fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> String {
@@ -30,7 +30,7 @@ fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> Strin
 }
 
 fn global(rule_name: &str, together: bool, name: Option<&str>, window_us: u64) -> String {
-    String::from_utf8_lossy(&Prefix::of_threshold(rule_name, together, name).stem().key(window_us)).into_owned()
+    String::from_utf8_lossy(&Prefix::of_threshold(rule_name, together, name).stem().key(window_us, true)).into_owned()
 }
 
 #[test]

@@ -60,8 +60,8 @@ impl Question {
 impl Ask for Question {
     type Answer = Batch;
 
-    fn command(&self, form: Form) -> Command {
-        self.script.command(form, &self.plan.keys, &self.plan.charges, self.units())
+    fn command(&self, form: Form, command: &mut Command) {
+        self.script.write(form, &self.plan.keys, &self.plan.charges, self.units(), command);
     }
 
     fn read(&self, reply: &Reply) -> Option<Batch> {

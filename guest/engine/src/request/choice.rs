@@ -114,8 +114,7 @@ impl<'a> Chooser<'a> {
             Take::Last => true,
         };
         if values.is_empty() || replaces && !value.text.is_empty() {
-            values.clear();
-            values.push(value);
+            *values = Vec::from([value]);
         }
     }
 

@@ -154,7 +154,7 @@ fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut RequestFacts<'_, 'a, impl
     if choice.values.is_empty() || choice.is_empty() && item.on_missing != OnMissing::Pass {
         return missing(at, item);
     }
-    let mut hits = Vec::new();
+    let mut hits = Vec::with_capacity(choice.values.len());
     let mut are_unlimited = true;
     for value in choice.values {
         let entry = item.keys.of_value(&value);

@@ -33,11 +33,35 @@ impl Default for Script {
 impl Script {
     /// The command that asks for these charges, one for each key, `units` times over, by Redis' own clock.
     pub fn command(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge], units: u64) -> Command {
+        let mut command = Vec::with_capacity(4 + keys.len());
+        self.write(form, keys, charges, units, &mut command);
+        command
+    }
+
+    /// The same, written over another command, for its memory.
+    pub(crate) fn write(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge], units: u64, command: &mut Command) {
         let (name, script) = match form {
             Form::Sha => ("EVALSHA", self.sha.as_str()),
             Form::Text => ("EVAL", ADMIT),
         };
-        let mut numbers = Vec::with_capacity(8 * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len()));
+        command.resize_with(4 + keys.len(), Vec::new);
+        let mut arguments = command.iter_mut();
+        let mut put = |argument: &[u8]| {
+            if let Some(place) = arguments.next() {
+                place.clear();
+                place.extend_from_slice(argument);
+            }
+        };
+        put(name.as_bytes());
+        put(script.as_bytes());
+        match keys.len() {
+            1 => put(b"1"),
+            several => put(several.to_string().as_bytes()),
+        }
+        keys.iter().for_each(|key| put(key));
+        let Some(numbers) = arguments.next() else { return };
+        numbers.clear();
+        numbers.reserve_exact(8 * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len()));
         let mut push = |number: u64| numbers.extend_from_slice(&(number as f64).to_be_bytes());
         push(units);
         for charge in charges {
@@ -47,11 +71,6 @@ impl Script {
             push(charge.cost);
             push(u64::from(charge.enforced));
         }
-        let mut command = Vec::with_capacity(4 + keys.len());
-        command.extend([name.as_bytes().to_vec(), script.as_bytes().to_vec(), keys.len().to_string().into_bytes()]);
-        command.extend(keys.iter().cloned());
-        command.push(numbers);
-        command
     }
 }
 

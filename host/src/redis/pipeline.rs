@@ -326,6 +326,7 @@ impl<S> Drop for Driver<S> {
 
 /// Appends a command as Redis reads it: an array of bulk strings.
 fn encode(command: &[Vec<u8>], out: &mut Vec<u8>) {
+    out.reserve(bytes_of(command));
     length(b'*', command.len(), out);
     for argument in command {
         length(b'$', argument.len(), out);
@@ -336,8 +337,7 @@ fn encode(command: &[Vec<u8>], out: &mut Vec<u8>) {
 
 fn length(kind: u8, length: usize, out: &mut Vec<u8>) {
     out.push(kind);
-    let digits = length.checked_ilog10().unwrap_or(0);
-    out.extend((0..=digits).rev().map(|digit| b'0' + (length / 10_usize.pow(digit) % 10) as u8));
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

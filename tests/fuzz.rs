@@ -1,11 +1,16 @@
-//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (60 for each target, both at once): whatever configuration, request or reply is handed to
+//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (60 for each target, all at once): whatever configuration, request, reply or body is handed to
 //! the engine, it never panics, says the same thing twice, and settles every stream once. What fails is shrunk and printed.
 
 use std::cell::Cell;
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
-use slidegate_engine::{Engine, config::ConfigError};
+use slidegate_engine::{
+    Engine,
+    config::ConfigError,
+    tokens::{Usage, UsageReader},
+};
 use slidegate_tests::fuzzing::{
+    answer::any_bytes,
     configuration::{PASSWORD, any_configuration, corpus},
     fuzz,
     host::Host,
@@ -42,6 +47,25 @@ fn requests() {
         Host::new(engine).run(&events)
     });
     println!("{cases} sequences of requests, replies and the like");
+}
+
+#[test]
+fn bodies() {
+    let cases = fuzz((any_bytes(), any::<Index>()), |(body, cut)| {
+        let (first, second) = body.split_at(cut.index(body.len() + 1));
+        prop_assert_eq!(told(&[&body]), told(&[first, second]));
+        Ok(())
+    });
+    println!("{cases} bodies");
+}
+
+/// What an answer says.
+fn told(pieces: &[&[u8]]) -> Option<Usage> {
+    let mut usage = UsageReader::default();
+    for piece in pieces {
+        usage.feed(piece);
+    }
+    usage.usage()
 }
 
 /// What can be seen of a configured engine.

@@ -31,6 +31,7 @@ pub mod rule;
 mod store;
 mod streams;
 mod telemetry;
+pub mod tokens;
 mod turn;
 mod uses;
 mod value_hash;

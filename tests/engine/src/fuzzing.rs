@@ -1,6 +1,7 @@
-//! What the fuzz targets are made of: configurations and requests of any kind, and a host that hands them to an engine and
+//! What the fuzz targets are made of: configurations, requests and answers of any kind, and a host that hands them to an engine and
 //! keeps account of what comes back.
 
+pub mod answer;
 pub mod configuration;
 pub mod host;
 pub mod request;

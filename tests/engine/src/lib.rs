@@ -2,6 +2,7 @@
 //!
 //! Nothing here needs wasmtime, a Redis or a gateway, so that whoever changes the engine knows in half a minute what became of it: `just quick`.
 
+pub mod answers;
 pub mod case;
 pub mod conformance;
 pub mod documented;
@@ -12,3 +13,4 @@ pub mod plain_request;
 pub mod promises;
 pub mod runner;
 pub mod trace;
+pub mod usage_oracle;

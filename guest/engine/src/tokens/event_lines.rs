@@ -1,0 +1,129 @@
+//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), of which only the data counts.
+
+/// Where in an event stream of lines the last byte was.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct EventLines {
+    part: LinePart,
+    /// A line feed that comes next belongs to the line's end.
+    is_after_return: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LinePart {
+    /// So much of the name of the field that counts has been read.
+    Name(u8),
+    BeforeData,
+    Data,
+    /// Of a line that does not count.
+    Other,
+}
+
+/// What is next in a stream of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventPart<'a> {
+    /// Data, and whether a line of it begins with that.
+    Data {
+        piece: &'a [u8],
+        begins_line: bool,
+    },
+    EventEnd,
+}
+
+/// The field that counts, with the sign that ends its name.
+const DATA: &[u8] = b"data:";
+
+// === impl EventLines ===
+
+impl EventLines {
+    /// Takes bytes until there is something to tell.
+    pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<EventPart<'a>> {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            let is_line_end = matches!(byte, b'\n' | b'\r');
+            match self.part {
+                _ if byte == b'\n' && self.is_after_return => {
+                    self.is_after_return = false;
+                    *bytes = rest;
+                }
+                part if is_line_end => {
+                    self.is_after_return = byte == b'\r';
+                    self.part = LinePart::default();
+                    *bytes = rest;
+                    if part == LinePart::Name(0) {
+                        return Some(EventPart::EventEnd);
+                    }
+                }
+                LinePart::Name(read) => {
+                    self.is_after_return = false;
+                    let is_data = DATA.get(usize::from(read)) == Some(&byte);
+                    self.part = match read + 1 {
+                        _ if !is_data => LinePart::Other,
+                        read if usize::from(read) == DATA.len() => LinePart::BeforeData,
+                        read => LinePart::Name(read),
+                    };
+                    *bytes = rest;
+                }
+                LinePart::BeforeData if byte.is_ascii_whitespace() => *bytes = rest,
+                part => {
+                    let length = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len());
+                    let (piece, rest) = bytes.split_at_checked(length)?;
+                    *bytes = rest;
+                    if part != LinePart::Other {
+                        self.part = LinePart::Data;
+                        return Some(EventPart::Data { piece, begins_line: part == LinePart::BeforeData });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The rest of the line does not count.
+    pub(super) fn skip_line(&mut self) {
+        self.part = LinePart::Other;
+    }
+}
+
+impl Default for LinePart {
+    fn default() -> LinePart {
+        LinePart::Name(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{string::String, vec::Vec};
+
+    use super::*;
+
+    /// The data of each event, lines of it apart.
+    fn events(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut lines, mut events) = (EventLines::default(), Vec::from([String::new()]));
+        for piece in pieces {
+            let mut bytes = *piece;
+            while let Some(part) = lines.next(&mut bytes) {
+                match part {
+                    EventPart::Data { piece, begins_line } => {
+                        let event = events.last_mut().unwrap();
+                        if begins_line && !event.is_empty() {
+                            event.push('|');
+                        }
+                        event.push_str(str::from_utf8(piece).unwrap());
+                    }
+                    EventPart::EventEnd => events.push(String::new()),
+                }
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn data_of_events_whatever_ends_their_lines() {
+        let text = "event: x\ndata: a b\n\n: data: no\ndata:c\ndata: d\nid: 7\n\ndatax: e\n data: f\ndata\ndata:\n\nretry: 1\ndata:   g";
+        for text in [text.into(), text.replace('\n', "\r\n"), text.replace('\n', "\r")] {
+            let whole = events(&[text.as_bytes()]);
+            assert_eq!(whole, ["a b", "c|d", "", "g"]);
+            let each: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(events(&each), whole);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! An answer's body as it passes, read for what it tells of tokens, whichever provider's it is.
+
+use super::{
+    event_frames::{EventFrames, FramePart},
+    event_lines::{EventLines, EventPart},
+    json_scanner::{JsonDocument, JsonScanner},
+    usage::Usage,
+    usage_document::{UsageDocument, UsagePlace},
+};
+
+/// Reads the body of an answer, decompressed, in pieces of any size. It takes as much memory at the end as at the beginning.
+///
+/// What a body is, its first byte tells: JSON, one document or several, in an array or not; server-sent events; or Amazon's event stream. Every number is
+/// taken as cumulative: of each the last one counts, and none are added up.
+#[derive(Debug, Default)]
+pub struct UsageReader {
+    form: BodyForm,
+    lines: EventLines,
+    frames: EventFrames,
+    scanner: JsonScanner<UsagePlace>,
+    document: UsageDocument,
+    wrapped: WrappedDocument,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum BodyForm {
+    #[default]
+    Unknown,
+    Json,
+    Lines,
+    Frames,
+}
+
+/// A document that stands in base64 in a text of another.
+#[derive(Debug, Default)]
+struct WrappedDocument {
+    scanner: JsonScanner<UsagePlace>,
+    /// The digits of a group that were read, and how many.
+    group: u32,
+    digits: u8,
+}
+
+/// A document in a message of an event stream, and perhaps one in it.
+struct MessageDocument<'a> {
+    document: &'a mut UsageDocument,
+    wrapped: &'a mut WrappedDocument,
+}
+
+// === impl UsageReader ===
+
+impl UsageReader {
+    /// The next piece of the body.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let bytes = if self.form == BodyForm::Unknown { self.begin(bytes) } else { bytes };
+        match self.form {
+            BodyForm::Unknown => {}
+            BodyForm::Json => self.scanner.feed(bytes, &mut self.document),
+            BodyForm::Lines => self.feed_lines(bytes),
+            BodyForm::Frames => self.feed_frames(bytes),
+        }
+    }
+
+    /// What was told so far. None: nothing.
+    pub fn usage(&self) -> Option<Usage> {
+        self.document.told().usage()
+    }
+
+    /// Tells the form by the first byte that is neither white space nor of a byte order mark.
+    fn begin<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+        let Some(first) = bytes.iter().position(|byte| !is_blank(byte)) else { return &[] };
+        let rest = bytes.get(first..).unwrap_or_default();
+        self.form = match rest.first() {
+            Some(b'{' | b'[') => BodyForm::Json,
+            // The length of a message, which is below 2^24.
+            Some(0) => BodyForm::Frames,
+            _ => BodyForm::Lines,
+        };
+        rest
+    }
+
+    fn feed_lines(&mut self, mut bytes: &[u8]) {
+        while let Some(part) = self.lines.next(&mut bytes) {
+            match part {
+                EventPart::Data { piece, begins_line } => {
+                    if begins_line && self.scanner.is_outside() && !matches!(piece.first(), Some(b'{' | b'[')) {
+                        // Text, in which a brace is no document.
+                        self.lines.skip_line();
+                    } else {
+                        self.scanner.feed(piece, &mut self.document);
+                    }
+                }
+                EventPart::EventEnd => self.scanner.reset(),
+            }
+        }
+    }
+
+    fn feed_frames(&mut self, mut bytes: &[u8]) {
+        while let Some(part) = self.frames.next(&mut bytes) {
+            match part {
+                FramePart::Payload(piece) => {
+                    let mut message = MessageDocument { document: &mut self.document, wrapped: &mut self.wrapped };
+                    self.scanner.feed(piece, &mut message);
+                }
+                FramePart::MessageEnd => self.scanner.reset(),
+            }
+        }
+    }
+}
+
+// === impl MessageDocument ===
+
+impl JsonDocument for MessageDocument<'_> {
+    type Place = UsagePlace;
+
+    fn opened(&mut self, place: UsagePlace) {
+        self.document.opened(place);
+    }
+
+    fn closed(&mut self, place: UsagePlace) {
+        self.document.closed(place);
+    }
+
+    fn count(&mut self, place: UsagePlace, count: u64) {
+        self.document.count(place, count);
+    }
+
+    fn text_began(&mut self, place: UsagePlace) {
+        self.document.text_began(place);
+        if matches!(place, UsagePlace::WrappedDocument) {
+            *self.wrapped = WrappedDocument::default();
+        }
+    }
+
+    fn text(&mut self, place: UsagePlace, piece: &[u8]) {
+        self.document.text(place, piece);
+        if matches!(place, UsagePlace::WrappedDocument) {
+            self.wrapped.feed(piece, self.document);
+        }
+    }
+}
+
+// === impl WrappedDocument ===
+
+impl WrappedDocument {
+    /// More digits of base64; what is none is left out.
+    fn feed(&mut self, digits: &[u8], document: &mut UsageDocument) {
+        for value in digits.iter().copied().filter_map(base64_value) {
+            self.group = (self.group << 6) | u32::from(value);
+            self.digits += 1;
+            // A group that is not full yet has eight bits more from its second digit on.
+            if self.digits > 1 {
+                let bits = 6 * u32::from(self.digits) - 8 * u32::from(self.digits - 1);
+                let [.., byte] = (self.group >> bits).to_be_bytes();
+                self.scanner.feed(&[byte], document);
+            }
+            if self.digits == 4 {
+                (self.group, self.digits) = (0, 0);
+            }
+        }
+    }
+}
+
+fn base64_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'A'..=b'Z' => Some(digit - b'A'),
+        b'a'..=b'z' => Some(digit - b'a' + 26),
+        b'0'..=b'9' => Some(digit - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_takes_little() {
+        assert!(size_of::<UsageReader>() <= 512, "{} bytes", size_of::<UsageReader>());
+    }
+}

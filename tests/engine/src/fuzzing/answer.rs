@@ -1,0 +1,146 @@
+//! Answers of language models: those of all layouts with any numbers, and bytes that look like some.
+
+use proptest::{prelude::*, sample::Index};
+use serde_json::{Value, json};
+
+use crate::answers::{self, event_stream};
+
+/// An answer, and the documents in it.
+#[derive(Debug, Clone)]
+pub struct WellFormedAnswer {
+    /// As it is on the wire.
+    pub body: Vec<u8>,
+    /// What it says.
+    pub documents: Vec<Value>,
+}
+
+fn any_number() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        12 => (0..20_000_u64).prop_map(Value::from),
+        2 => any::<u64>().prop_map(Value::from),
+        2 => (0..4_000_000_u32).prop_map(|quarters| json!(f64::from(quarters) / 4.0)),
+        1 => (-900..0_i64).prop_map(Value::from),
+        1 => prop::sample::select(vec![json!(null), json!("900"), json!(true), json!([900]), json!({"total_tokens": 900}), json!(1e300)]),
+    ]
+}
+
+/// What looks like usage where it is none.
+fn any_noise() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        json!("Say \"usage\":{\"prompt_tokens\":900}} \\ \u{1f600}\r\n\n data: {\"usage\":{\"total_tokens\":900}}\u{7}"),
+        json!([{"usage": {"prompt_tokens": 900, "total_tokens": 900}}, [[{}]], "]}"]),
+        json!({"usage": {"total_tokens": 900}, "usageMetadata": {"totalTokenCount": 900}, "eval_count": 900}),
+        json!({"": {"usage": {"total_tokens": 900}}}),
+        json!(null),
+        json!(-1.5e-7),
+        json!(false),
+    ])
+}
+
+/// Usage as providers of one layout tell it; any number may be missing.
+fn any_usage() -> impl Strategy<Value = Value> {
+    let layout = prop::sample::select(vec![
+        &["usage/prompt_tokens", "usage/completion_tokens", "usage/total_tokens", "usage/prompt_tokens_details/cached_tokens"][..],
+        &["usage/prompt_tokens", "x_groq/queue", "usage/completion_tokens_details/reasoning_tokens", "usage/total_tokens"],
+        &["response/usage/input_tokens", "response/usage/output_tokens", "response/usage/total_tokens", "response/id"],
+        &["response/usage/input_tokens_details/cached_tokens", "response/usage/input_tokens_details/cache_write_tokens", "x", "y"],
+        &["message/usage/input_tokens", "message/usage/output_tokens", "message/usage/cache_read_input_tokens", "message/content"],
+        &["usage/input_tokens", "usage/output_tokens", "usage/cache_creation_input_tokens", "usage/output_tokens_details/thinking_tokens"],
+        &["usageMetadata/promptTokenCount", "usageMetadata/candidatesTokenCount", "usageMetadata/totalTokenCount", "a"],
+        &["usageMetadata/thoughtsTokenCount", "usageMetadata/toolUsePromptTokenCount", "usageMetadata/cachedContentTokenCount", "b"],
+        &["usage/inputTokens", "usage/outputTokens", "usage/totalTokens", "usage/cacheReadInputTokens"],
+        &["prompt_eval_count", "eval_count", "done", "total_duration"],
+        &["delta/usage/input_tokens", "delta/usage/output_tokens", "delta/stop_reason", "type"],
+    ]);
+    (layout, prop::collection::vec(prop::option::weighted(0.8, any_number()), 4)).prop_map(|(paths, numbers)| {
+        let mut event = json!({});
+        for (path, number) in paths.iter().zip(numbers) {
+            if let Some(number) = number {
+                let place = path.split('/').fold(&mut event, |within, name| &mut within[name]);
+                *place = number;
+            }
+        }
+        event
+    })
+}
+
+fn any_event() -> impl Strategy<Value = Value> {
+    let noise = prop::collection::btree_map(prop::sample::select(vec!["choices", "content", "usages", "", "zz\"\\"]), any_noise(), 0..3);
+    (any_usage(), noise).prop_map(|(mut event, noise)| {
+        for (name, value) in noise {
+            event[name] = value;
+        }
+        event
+    })
+}
+
+/// Any documents, in one of the forms in which they go over the wire.
+pub fn any_answer() -> impl Strategy<Value = WellFormedAnswer> {
+    (prop::collection::vec(any_event(), 1..5), 0..8_u8).prop_map(|(documents, form)| {
+        let texts: Vec<String> = documents.iter().map(Value::to_string).collect();
+        let indented: Vec<String> = documents.iter().map(|document| format!("{document:#}")).collect();
+        let body = match form {
+            0 => texts.join("\n").into_bytes(),
+            1 => format!("\u{feff}\n{}\n", indented.join("\r\n\r\n")).into_bytes(),
+            2 => format!("[{}\n]", indented.join("\n,\r\n")).into_bytes(),
+            3 => texts.iter().map(|text| format!("data: {text}\n\n")).collect::<String>().into_bytes(),
+            4 => texts.iter().map(|text| format!("event: usage\r\n:{{\r\ndata:{text}\r\nid: 7\r\n\r\n")).collect::<String>().into_bytes(),
+            5 => {
+                let lines = |text: &String| text.lines().map(|line| format!("data: {line}\r")).collect::<String>();
+                indented.iter().map(|text| format!("{}\r", lines(text))).collect::<String>().into_bytes()
+            }
+            6 => event_stream(&texts, false),
+            _ => event_stream(&texts, true),
+        };
+        WellFormedAnswer { body, documents }
+    })
+}
+
+/// Bytes of which some were an answer.
+pub fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    const PIECES: [&str; 26] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        "\\",
+        "\\u00",
+        ":",
+        ",",
+        "\n",
+        "\r",
+        "data:",
+        "{\"usage\":",
+        "{\"usage\":{\"total_tokens\":",
+        "\"iterations\":[",
+        "{\"type\":\"compaction\",",
+        "\"input_tokens\":",
+        "1",
+        "-",
+        ".",
+        "e9",
+        "null",
+        "true",
+        "\"bytes\":\"",
+        "eyJ1c2FnZSI6eyJ0",
+        "\0",
+    ];
+    let piece = prop_oneof![
+        8 => prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()).boxed(),
+        1 => prop::collection::vec(any::<u8>(), 0..8).boxed(),
+    ];
+    let pieces = prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat());
+    let broken = (any::<Index>(), prop::collection::vec((any::<Index>(), any::<u8>()), 0..4), any::<Index>()).prop_map(
+        |(answer, changes, length)| {
+            let mut body = answer.get(&answers::all()).body.clone();
+            for (at, byte) in changes.iter().filter(|_| !body.is_empty()).collect::<Vec<_>>() {
+                let at = at.index(body.len());
+                body[at] = *byte;
+            }
+            body.truncate(length.index(body.len() + 1));
+            body
+        },
+    );
+    prop_oneof![2 => pieces.boxed(), 1 => broken.boxed()]
+}

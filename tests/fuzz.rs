@@ -7,7 +7,7 @@ use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::{
     Engine,
     config::ConfigError,
-    tokens::{Usage, UsageReader},
+    tokens::{OutputBoundReader, Usage, UsageReader},
 };
 use slidegate_tests::fuzzing::{
     answer::any_bytes,
@@ -59,13 +59,14 @@ fn bodies() {
     println!("{cases} bodies");
 }
 
-/// What an answer says.
-fn told(pieces: &[&[u8]]) -> Option<Usage> {
-    let mut usage = UsageReader::default();
+/// What a body says, as an answer and as a request.
+fn told(pieces: &[&[u8]]) -> (Option<Usage>, Option<u64>) {
+    let (mut usage, mut bound) = (UsageReader::default(), OutputBoundReader::default());
     for piece in pieces {
         usage.feed(piece);
+        bound.feed(piece);
     }
-    usage.usage()
+    (usage.usage(), bound.bound().output_max())
 }
 
 /// What can be seen of a configured engine.

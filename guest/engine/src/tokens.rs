@@ -7,10 +7,12 @@ mod event_frames;
 mod event_lines;
 mod json_number;
 mod json_scanner;
+mod output_bound;
 mod usage;
 mod usage_document;
 mod usage_reader;
 
 pub use json_number::COUNT_MAX;
+pub use output_bound::{OutputBound, OutputBoundReader};
 pub use usage::Usage;
 pub use usage_reader::UsageReader;

@@ -9,7 +9,7 @@ use std::{
 use slidegate_engine::{
     Engine,
     redis::{CallError, Reply},
-    tokens::UsageReader,
+    tokens::{OutputBoundReader, UsageReader},
 };
 use slidegate_engine_tests::{
     fuzzing::{configuration::corpus, host::Host, request::Answer},
@@ -33,16 +33,17 @@ fn memory_does_not_grow_with_the_number_of_requests() {
 
 #[test]
 fn reading_a_body_takes_no_memory_however_long_it_is() {
-    let mut usage = UsageReader::default();
+    let (mut usage, mut bound) = (UsageReader::default(), OutputBoundReader::default());
     let before = LIVE.get();
     for _ in 0..50 {
         for piece in [&b"{\"a\":[{\"usage\":{\"total_tokens\":1"[..], &[b'['; 1 << 20], b"\"", &[b'9'; 1 << 20], b"\\\"", &[b'9'; 1 << 20]]
         {
             usage.feed(piece);
+            bound.feed(piece);
         }
     }
     assert_eq!(LIVE.get(), before);
-    assert_eq!(usage.usage(), None);
+    assert_eq!((usage.usage(), bound.bound().output_max()), (None, None));
 }
 
 thread_local! {

@@ -1,0 +1,174 @@
+//! A request's body as it passes, read for how long an answer it asks for, whichever provider's API it is of.
+
+use alloc::vec::Vec;
+
+use super::json_scanner::{JsonDocument, JsonPlace, JsonScanner};
+
+/// The longest model's name that is told, in bytes.
+const MODEL_BYTES_MAX: usize = 256;
+
+/// What a request's body says of the answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutputBound {
+    /// How many tokens each answer may have, if the request says so: the greatest of the numbers that do. 0 says nothing, like -1.
+    pub tokens_max: Option<u64>,
+    /// How many answers are written, whether all are returned or not; at least one.
+    pub answers: u64,
+    /// Whether the answer is to be streamed, if the body says so.
+    pub stream: Option<bool>,
+    /// Whether a stream is to tell its usage, as OpenAI's API spells it.
+    pub include_usage: Option<bool>,
+    /// The model's name, as bytes; empty if there is none, or one that is far too long.
+    pub model: Vec<u8>,
+}
+
+/// Reads the body of a request in pieces of any size. What it keeps is bounded.
+#[derive(Debug)]
+pub struct OutputBoundReader {
+    scanner: JsonScanner<BoundPlace>,
+    document: BoundDocument,
+}
+
+/// A place in a request that has to do with the length of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BoundPlace {
+    Request,
+    /// Not a request, but a list of whatever.
+    List,
+    /// Gemini's `generationConfig`.
+    GenerationConfig,
+    /// Bedrock's `inferenceConfig`.
+    InferenceConfig,
+    /// Ollama's `options`.
+    Options,
+    /// DashScope's `parameters`.
+    Parameters,
+    /// OpenAI's `stream_options`.
+    StreamOptions,
+    TokensMax,
+    Answers,
+    Stream,
+    IncludeUsage,
+    Model,
+}
+
+#[derive(Debug)]
+struct BoundDocument {
+    bound: OutputBound,
+    /// Whether more was said of the model than its name may be long.
+    is_model_too_long: bool,
+    /// Only the first object of a body is a request.
+    is_read: bool,
+}
+
+// === impl OutputBound ===
+
+impl OutputBound {
+    /// How many tokens all its answers together may have, if it says so.
+    pub fn output_max(&self) -> Option<u64> {
+        Some(self.tokens_max?.saturating_mul(self.answers))
+    }
+}
+
+// === impl OutputBoundReader ===
+
+impl Default for OutputBoundReader {
+    fn default() -> OutputBoundReader {
+        let bound = OutputBound { answers: 1, ..OutputBound::default() };
+        OutputBoundReader { scanner: JsonScanner::default(), document: BoundDocument { bound, is_model_too_long: false, is_read: false } }
+    }
+}
+
+impl OutputBoundReader {
+    /// The next piece of the body.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if !self.document.is_read {
+            self.scanner.feed(bytes, &mut self.document);
+        }
+    }
+
+    /// What the body said so far.
+    pub fn bound(&self) -> &OutputBound {
+        &self.document.bound
+    }
+}
+
+// === impl BoundPlace ===
+
+impl JsonPlace for BoundPlace {
+    const OBJECT: BoundPlace = BoundPlace::Request;
+    const ARRAY: BoundPlace = BoundPlace::List;
+
+    fn member(self, name: &[u8]) -> Option<BoundPlace> {
+        Some(match (self, name) {
+            (BoundPlace::Request, b"generationConfig" | b"generation_config") => BoundPlace::GenerationConfig,
+            (BoundPlace::Request, b"inferenceConfig") => BoundPlace::InferenceConfig,
+            (BoundPlace::Request, b"options") => BoundPlace::Options,
+            (BoundPlace::Request, b"parameters") => BoundPlace::Parameters,
+            (BoundPlace::Request, b"stream_options") => BoundPlace::StreamOptions,
+            (
+                BoundPlace::Request,
+                b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" | b"max_gen_len" | b"max_tokens_to_sample",
+            )
+            | (BoundPlace::GenerationConfig, b"maxOutputTokens" | b"max_output_tokens")
+            | (BoundPlace::InferenceConfig, b"maxTokens")
+            | (BoundPlace::Options, b"num_predict")
+            | (BoundPlace::Parameters, b"max_tokens") => BoundPlace::TokensMax,
+            (BoundPlace::Request, b"n" | b"best_of")
+            | (BoundPlace::GenerationConfig, b"candidateCount" | b"candidate_count")
+            | (BoundPlace::Parameters, b"n") => BoundPlace::Answers,
+            (BoundPlace::Request, b"stream") => BoundPlace::Stream,
+            (BoundPlace::StreamOptions, b"include_usage") => BoundPlace::IncludeUsage,
+            (BoundPlace::Request, b"model") => BoundPlace::Model,
+            _ => return None,
+        })
+    }
+}
+
+// === impl BoundDocument ===
+
+impl JsonDocument for BoundDocument {
+    type Place = BoundPlace;
+
+    fn closed(&mut self, place: BoundPlace) {
+        self.is_read |= matches!(place, BoundPlace::Request | BoundPlace::List);
+    }
+
+    fn count(&mut self, place: BoundPlace, count: u64) {
+        let bound = &mut self.bound;
+        match place {
+            _ if self.is_read => {}
+            BoundPlace::TokensMax if count > 0 => bound.tokens_max = bound.tokens_max.max(Some(count)),
+            BoundPlace::Answers => bound.answers = bound.answers.max(count),
+            _ => {}
+        }
+    }
+
+    fn flag(&mut self, place: BoundPlace, flag: bool) {
+        match place {
+            _ if self.is_read => {}
+            BoundPlace::Stream => self.bound.stream = Some(flag),
+            BoundPlace::IncludeUsage => self.bound.include_usage = Some(flag),
+            _ => {}
+        }
+    }
+
+    fn text_began(&mut self, place: BoundPlace) {
+        if place == BoundPlace::Model && !self.is_read {
+            self.bound.model = Vec::new();
+            self.is_model_too_long = false;
+        }
+    }
+
+    fn text(&mut self, place: BoundPlace, piece: &[u8]) {
+        if place == BoundPlace::Model && !self.is_read {
+            let model = &mut self.bound.model;
+            self.is_model_too_long |= model.len() + piece.len() > MODEL_BYTES_MAX;
+            if self.is_model_too_long {
+                *model = Vec::new();
+            } else {
+                model.extend_from_slice(piece);
+            }
+        }
+    }
+}

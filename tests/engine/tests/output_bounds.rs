@@ -1,0 +1,112 @@
+//! How long an answer a request asks for, by the APIs of all providers.
+
+use std::iter;
+
+use proptest::prelude::*;
+use slidegate_engine::tokens::{COUNT_MAX, OutputBound, OutputBoundReader};
+use slidegate_engine_tests::promises::runner;
+
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> OutputBound {
+    let mut reader = OutputBoundReader::default();
+    pieces.into_iter().for_each(|piece| reader.feed(piece));
+    reader.bound().clone()
+}
+
+/// The most tokens of all answers together that this asks for.
+fn output_max(request: &str) -> Option<u64> {
+    let whole = read([request.as_bytes()]);
+    assert_eq!(read(request.as_bytes().chunks(1)), whole, "{request}");
+    whole.output_max()
+}
+
+#[test]
+fn every_api_bounds_its_output() {
+    for (request, expected) in [
+        (r#"{"model":"gpt-4.1","messages":[{"role":"user","content":"\"max_tokens\":9"}]}"#, None),
+        (r#"{"model":"gpt-4.1","max_completion_tokens":100}"#, Some(100)),
+        (r#"{"model":"gpt-4.1","max_tokens":100,"n":3}"#, Some(300)),
+        (r#"{"model":"gpt-3.5-turbo-instruct","max_tokens":100,"n":2,"best_of":4}"#, Some(400)),
+        (r#"{"model":"o5","max_output_tokens":16}"#, Some(16)),
+        (r#"{"model":"claude-sonnet-4-5","max_tokens":1024,"thinking":{"type":"enabled","budget_tokens":900}}"#, Some(1024)),
+        (r#"{"anthropic_version":"bedrock-2023-05-31","max_tokens_to_sample":300}"#, Some(300)),
+        (r#"{"contents":[],"generationConfig":{"maxOutputTokens":800,"candidateCount":2}}"#, Some(1_600)),
+        (r#"{"contents":[],"generation_config":{"max_output_tokens":800}}"#, Some(800)),
+        (r#"{"messages":[],"inferenceConfig":{"maxTokens":512,"temperature":0.5}}"#, Some(512)),
+        (r#"{"prompt":"x","max_gen_len":512}"#, Some(512)),
+        (r#"{"model":"llama3.2","options":{"num_predict":42}}"#, Some(42)),
+        (r#"{"model":"qwen-plus","input":{},"parameters":{"max_tokens":1500,"result_format":"message"}}"#, Some(1500)),
+    ] {
+        assert_eq!(output_max(request), expected, "{request}");
+    }
+}
+
+#[test]
+fn bounds_that_disagree_or_make_no_sense() {
+    for (request, expected) in [
+        (r#"{"max_tokens":1,"max_completion_tokens":10000}"#, Some(10_000)),
+        (r#"{"max_completion_tokens":10000,"max_tokens":1}"#, Some(10_000)),
+        (r#"{"max_tokens":7,"max_tokens":5}"#, Some(7)),
+        (r#"{"options":{"num_predict":-1}}"#, None),
+        (r#"{"options":{"num_predict":-2}}"#, None),
+        (r#"{"max_tokens":0}"#, None),
+        (r#"{"max_tokens":null}"#, None),
+        (r#"{"max_tokens":"100"}"#, None),
+        (r#"{"max_tokens":100,"n":0}"#, Some(100)),
+        (r#"{"max_tokens":100,"n":-4}"#, Some(100)),
+        (r#"{"max_tokens":1000000000000}"#, Some(1_000_000_000_000)),
+        (r#"{"max_tokens":1e300}"#, Some(COUNT_MAX)),
+        (r#"{"max_tokens":1e300,"n":1e300}"#, Some(u64::MAX)),
+        (r#"[{"max_tokens":100}]"#, None),
+        (r#"{"max_tokens":100} {"max_tokens":200}"#, Some(100)),
+        (r#"[] {"max_tokens":200}"#, None),
+        (r#"{"max_tokens":10"#, None),
+        ("max_tokens=100", None),
+        ("", None),
+    ] {
+        assert_eq!(output_max(request), expected, "{request}");
+    }
+}
+
+#[test]
+fn the_model_and_what_is_asked_of_a_stream() {
+    let request = r#"{"stream":true,"stream_options":{"include_usage":false},"model":"openai\/gpt-\u00e9\"\\"}"#;
+    let bound = read([request.as_bytes()]);
+    assert_eq!((bound.stream, bound.include_usage), (Some(true), Some(false)));
+    assert_eq!(bound.model, "openai/gpt-\u{e9}\"\\".as_bytes());
+    let bound = read([r#"{"stream":"true","stream_options":{"include_usage":null},"model":7}"#.as_bytes()]);
+    assert_eq!((bound.stream, bound.include_usage, bound.model.as_slice()), (None, None, b"".as_slice()));
+}
+
+#[test]
+fn a_models_name_is_not_kept_at_any_length() {
+    let of_length = |length: usize| read([format!(r#"{{"model":"{}"}}"#, "m".repeat(length)).as_bytes()]).model.len();
+    assert_eq!([1, 256, 257, 100_000].map(of_length), [1, 256, 0, 0]);
+}
+
+#[test]
+fn any_bytes_are_read_the_same_in_any_pieces() {
+    const PIECES: [&str; 16] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        "\\",
+        ":",
+        ",",
+        "\"model\":\"",
+        "\"max_tokens\":",
+        "\"options\":{",
+        "\"num_predict\":",
+        "1",
+        "-",
+        "true",
+        "\n",
+    ];
+    let any_body = prop::collection::vec(prop::sample::select(&PIECES[..]), 0..40).prop_map(|pieces| pieces.concat());
+    let outcome = runner(20_000).run(&(any_body, 1..9_usize), |(body, size)| {
+        prop_assert_eq!(read(body.as_bytes().chunks(size)), read(iter::once(body.as_bytes())));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}

@@ -215,9 +215,9 @@ fn mistakes_are_found_before_anything_is_served() {
         ("{url: \"rediss://h\", ca: ca.pem, key: one.key}", "redis.names.r.cert: missing; expected the certificate of the key in `key`"),
         (
             "{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: two.key}",
-            "redis.names.r.key: expected the key of the certificate in `cert`: ",
+            "redis.names.r.key: expected the key of the certificate in `cert`, got one that belongs to another",
         ),
-        ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: text.pem}", "redis.names.r.key: expected a private key in PEM: "),
+        ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: text.pem}", "redis.names.r.key: expected a private key in PEM, found none"),
         (
             "{url: \"rediss://h\", ca: ca.pem, server_name: \"a b\"}",
             "redis.names.r.server_name: expected a host name or an IP address, without port (got `a b`)",

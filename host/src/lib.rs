@@ -99,6 +99,7 @@ mod tuning;
 mod worker;
 
 pub mod bindings;
+pub mod tls;
 
 pub use bindings::exports::slidegate::filter::filter::{ConfigError, Configuration, HeaderNames, OnTrap, Parts, RedisService, Uses};
 pub use bindings::slidegate::filter::explanation::{

@@ -18,7 +18,6 @@ mod reply;
 mod sentinel;
 mod server;
 mod server_access;
-mod tls;
 mod transport;
 mod url;
 mod watch;

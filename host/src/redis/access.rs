@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::tls::{ClientOptions, TlsError};
+
 /// How a Redis is reached. Made from a URL, and completed field by field.
 ///
 /// | URL | leads to |
@@ -36,6 +38,18 @@ pub struct RedisAccess {
     pub sentinel_password: Option<String>,
     /// With Sentinel or a cluster: addresses that these announce, `host:port` or `host`, and where they really are, seen from here.
     pub announced: BTreeMap<String, String>,
+}
+
+impl RedisAccess {
+    /// What it says of TLS.
+    pub(super) fn tls_options(&self) -> ClientOptions {
+        ClientOptions {
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            server_name: self.server_name.clone(),
+        }
+    }
 }
 
 impl From<&str> for RedisAccess {
@@ -78,6 +92,12 @@ impl RedisAccessError {
     /// What is wrong with it, and what was expected.
     pub fn message(&self) -> &str {
         &self.message
+    }
+}
+
+impl From<TlsError> for RedisAccessError {
+    fn from(error: TlsError) -> Self {
+        Self::new(error.field(), error.message())
     }
 }
 

@@ -12,10 +12,10 @@ use super::connection::{Connection, ServerChoice};
 use super::health::ServiceHealth;
 use super::sentinel::Sentinels;
 use super::server_access::ServerAccess;
-use super::tls::Tls;
 use super::transport::{RedisConnection, RedisTransport};
 use super::url::{Address, Identity, RedisUrl, Topology};
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
+use crate::tls::ClientTls;
 
 /// Maps service names to Redis servers.
 ///
@@ -43,7 +43,7 @@ struct Entry {
     /// What it was made of.
     access: RedisAccess,
     url: RedisUrl,
-    tls: Option<Tls>,
+    tls: Option<ClientTls>,
     /// For the sentinels.
     sentinel: Identity,
     announced: Announced,
@@ -237,7 +237,7 @@ impl Entry {
         if sentinel.username.is_some() && sentinel.password.is_none() {
             return Err(RedisAccessError::new("sentinel_password", "missing; expected the password of `sentinel_username`"));
         }
-        let tls = url.has_tls.then(|| Tls::of(access)).transpose()?;
+        let tls = url.has_tls.then(|| ClientTls::new(&access.tls_options())).transpose()?;
         if matches!(url.topology, Topology::Server(_)) && !access.announced.is_empty() {
             return Err(RedisAccessError::new("announced", "expected only with a URL that names sentinels or nodes of a cluster"));
         }

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::dial;
 use super::pipeline::{NotSent, Pipeline};
 use super::printable::printable;
-use super::tls::Tls;
 use super::url::{Address, Identity};
 use crate::bindings::slidegate::filter::redis::Reply;
+use crate::tls::{ClientTls, HandshakeFailure};
 
 /// Longer than any attempt to connect may take; that has a deadline of its own.
 const SIGN_IN_MAX: Duration = Duration::from_secs(1 << 32);
@@ -35,7 +35,7 @@ const NO_TLS: &str = "it did not answer TLS; is it a plain port? Then the URL be
 #[derive(Clone)]
 pub(super) struct ServerAccess {
     pub(super) address: Address,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<ClientTls>,
     pub(super) identity: Identity,
     pub(super) database: i64,
 }
@@ -145,7 +145,7 @@ impl ServerAccess {
                 stream.set_nodelay(true).map_err(unreachable)?;
                 match &self.tls {
                     // To be told why before whoever awaits this is told that time is over.
-                    Some(tls) => match tokio::time::timeout_at(deadline - SOONER, tls.secure(host, stream)).await {
+                    Some(tls) => match tokio::time::timeout_at(deadline - SOONER, tls.connect(host, stream)).await {
                         Ok(secured) => Ok(Box::new(secured.map_err(untrusted)?)),
                         Err(_) => Err(LinkError::Unreachable(NO_TLS.to_owned())),
                     },
@@ -224,11 +224,7 @@ fn unreachable(error: impl fmt::Display) -> LinkError {
 }
 
 fn untrusted(error: io::Error) -> LinkError {
-    let is_no_tls = match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(error) => matches!(error, rustls::Error::InvalidMessage(_)),
-        None => error.kind() == io::ErrorKind::UnexpectedEof,
-    };
-    LinkError::Unreachable(if is_no_tls { NO_TLS.to_owned() } else { format!("TLS: {error}") })
+    LinkError::Unreachable(if HandshakeFailure::of(&error).is_no_tls() { NO_TLS.to_owned() } else { format!("TLS: {error}") })
 }
 
 #[cfg(test)]

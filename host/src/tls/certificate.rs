@@ -1,0 +1,106 @@
+//! Who a side of a connection says it is: a certificate, those that lead to its root, and its key.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, Error, RootCertStore};
+
+use super::error::TlsError;
+use super::version::provider;
+
+/// A certificate with its key, which fits it. Cheap to clone.
+#[derive(Clone)]
+pub struct Certificate(Arc<CertifiedKey>);
+
+impl Certificate {
+    /// From PEM: certificates, the own one first, and a key without a passphrase.
+    ///
+    /// # Errors
+    /// Which of both is wrong, and how.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates("cert", certificate)?;
+        let key = private_key(key)?;
+        if let Some(Err(error)) = chain.first().map(ParsedCertificate::try_from) {
+            return Err(TlsError::new("cert", format!("the first certificate cannot be read: {error}")));
+        }
+        let fitting = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+            Error::InconsistentKeys(_) => {
+                TlsError::new("key", "expected the key of the certificate in `cert`, got one that belongs to another")
+            }
+            error => TlsError::new("key", format!("expected a private key that can sign (RSA, ECDSA or Ed25519): {error}")),
+        })?;
+        Ok(Self(Arc::new(fitting)))
+    }
+
+    /// Why the other side will probably not accept the certificate at this time, in words: it has expired, or is not valid yet.
+    pub fn out_of_time(&self, now: UnixTime) -> Option<String> {
+        let certificate = ParsedCertificate::try_from(self.0.cert.first()?).ok()?;
+        // A chain that leads nowhere fails for that, unless the certificate itself has had its time.
+        let algorithms = provider().signature_verification_algorithms.all;
+        let verified = verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], now, algorithms);
+        let days = |from: UnixTime, until: UnixTime| until.as_secs().saturating_sub(from.as_secs()) / (24 * 3600);
+        match verified {
+            Err(Error::InvalidCertificate(CertificateError::Expired)) => Some("has expired".to_owned()),
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => Some(match days(not_after, time) {
+                0 => "has expired today".to_owned(),
+                1 => "has expired a day ago".to_owned(),
+                days => format!("has expired {days} days ago"),
+            }),
+            Err(Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })) => {
+                Some("is not valid yet".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// The certificates in a file, of which there is at least one.
+pub(super) fn certificates(field: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    const EXPECTED: &str = "expected certificates in PEM";
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ if has_section(pem, b"PRIVATE KEY-----") => {
+            let swapped = if field == "cert" { ": are `cert` and `key` swapped?" } else { "" };
+            Err(TlsError::new(field, format!("{EXPECTED}, found a private key{swapped}")))
+        }
+        Ok(_) => Err(TlsError::new(field, format!("{EXPECTED}, found none"))),
+        // What exactly is broken would have to be quoted.
+        Err(_) => Err(TlsError::new(field, format!("{EXPECTED}, found some that is broken"))),
+    }
+}
+
+/// The private key in a file.
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    const EXPECTED: &str = "expected a private key in PEM";
+    let problem = if has_section(pem, b"ENCRYPTED PRIVATE KEY-----") || has_section(pem, b"Proc-Type: 4,ENCRYPTED") {
+        "without a passphrase, found an encrypted one; `openssl pkey -in FILE -out FILE` takes the passphrase off"
+    } else {
+        match PrivateKeyDer::from_pem_slice(pem) {
+            Ok(key) => return Ok(key),
+            Err(_) if has_section(pem, b"PRIVATE KEY-----") => "found one that is broken",
+            Err(_) if has_section(pem, b"BEGIN CERTIFICATE-----") => "found a certificate: are `cert` and `key` swapped?",
+            Err(_) => "found none",
+        }
+    };
+    Err(TlsError::new("key", format!("{EXPECTED}, {problem}")))
+}
+
+fn has_section(pem: &[u8], mark: &[u8]) -> bool {
+    pem.windows(mark.len()).any(|window| window == mark)
+}

@@ -136,7 +136,7 @@ log: {access: maybe, format: xml}
     );
     assert_refused("listen: 127.0.0.1:1\n", &[&["routes: ", "missing"]]);
     assert_refused("upstream: http://a\nroutes: [{upstream: http://b}]\n", &[&["routes: ", "only one of"]]);
-    assert_refused("upstream: https://a\n", &[&["upstream: ", "TLS"]]);
+    assert_refused("upstream: https://a/base\n", &[&["upstream: ", "no path"]]);
     assert_refused("upstream: http://a\nredis: {names: {r: \"http://b\"}}\n", &[&["redis.names.r: ", "redis://"]]);
 }
 

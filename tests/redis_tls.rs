@@ -4,8 +4,8 @@
 use std::{fs, path::Path, process::Output};
 
 use slidegate_tests::{
+    certificates::Authority,
     gateway_process::{self, Directory, Gateway, wait_until},
-    redis_certificates::Authority,
     redis_server::{RedisServer, free_port},
     upstream::Upstream,
 };

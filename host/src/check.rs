@@ -13,7 +13,7 @@ use crate::output;
 use crate::resource;
 use crate::settings::file::Occasion;
 use crate::settings::source::SettingsSource;
-use crate::settings::{Mistake, Settings, warnings};
+use crate::settings::{Listen, Mistake, Settings, Upstream, warnings};
 
 /// How a file is checked.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,14 +85,18 @@ fn report(source: &SettingsSource, bytes: &[u8], module: Module, redis: Option<S
 }
 
 fn tell_gateway(report: &mut Report, settings: &Settings) {
-    let admin = settings.admin.map_or_else(|| "off".to_owned(), |address| address.to_string());
-    report.line(format_args!("listen   {} ({} workers)", settings.listen, settings.workers));
-    report.line(format_args!("admin    {admin}"));
+    let secured = |listen: &Listen| listen.tls.as_ref().map(|tls| format!(", {tls}")).unwrap_or_default();
+    report.line(format_args!("listen   {} ({} workers){}", settings.listen.address, settings.workers, secured(&settings.listen)));
+    match &settings.admin {
+        Some(admin) => report.line(format_args!("admin    {}{}", admin.address, secured(admin))),
+        None => report.line("admin    off"),
+    }
     report.line("routes   the closest host wins, then the longest path prefix");
     for route in &settings.routes {
         let name = if route.name.is_empty() { "(no name)" } else { &route.name };
-        let upstream = &route.upstream;
-        report.line(format_args!("  {name}: {}{} -> {upstream}, service {}", route.host, route.path_prefix, upstream.service_name));
+        let upstreams: Vec<String> = route.upstreams.iter().map(Upstream::to_string).collect();
+        let (to, service) = (upstreams.join(" and "), route.service_name());
+        report.line(format_args!("  {name}: {}{} -> {to}, service {service}", route.host, route.path_prefix));
     }
     for (name, how) in settings.unusual() {
         report.line(format_args!("{name:<9}{how}"));

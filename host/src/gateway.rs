@@ -17,6 +17,7 @@ mod due;
 mod ending;
 mod filtered;
 mod guests;
+mod handshake;
 mod headers;
 mod health;
 mod interim;
@@ -25,6 +26,7 @@ mod listener;
 mod proxy;
 mod reload;
 mod routes;
+mod secured;
 mod served;
 mod server;
 mod service;
@@ -171,7 +173,7 @@ impl Running {
                 };
                 match (signal, &reload) {
                     (Signal::End, _) => break,
-                    (Signal::Reload, Some((triggers, _))) => {
+                    (Signal::Reload, Some(triggers)) => {
                         let _ = triggers.try_send(Trigger::Asked);
                     }
                     (Signal::Reload, None) => tracing::warn!("SIGHUP has no effect: there is no settings file"),
@@ -232,20 +234,13 @@ impl Running {
         });
     }
 
-    /// Returns where reloads are asked for, and the watcher, which watches until it is dropped.
-    fn start_reloading(
-        &self,
-        source: Option<(SettingsSource, Vec<u8>)>,
-    ) -> Option<(mpsc::Sender<Trigger>, Option<notify::RecommendedWatcher>)> {
-        let (source, bytes) = source?;
+    /// Returns where reloads are asked for.
+    fn start_reloading(&self, source: Option<(SettingsSource, Vec<u8>)>) -> Option<mpsc::Sender<Trigger>> {
+        let source = source?;
         let (triggers, asked) = mpsc::channel(16);
-        let watcher = reload::watch(&source.file, triggers.clone())
-            .inspect_err(|error| tracing::warn!(%error, "cannot watch the settings file; SIGHUP still reloads it"))
-            .ok();
-        let reloader =
-            Reloader { source, workshop: Arc::clone(&self.workshop), serving: Arc::clone(&self.serving), last_read: Some(bytes) };
+        let reloader = Reloader::new(source, Arc::clone(&self.workshop), Arc::clone(&self.serving), triggers.clone());
         tokio::spawn(reloader.run(asked));
-        Some((triggers, watcher))
+        Some(triggers)
     }
 
     /// Lets what is in flight finish, until the time for that is over or a second signal comes.

@@ -9,24 +9,28 @@ mod host_pattern;
 mod http_warnings;
 pub(crate) mod json;
 mod limits;
+mod listen;
 mod mistake;
+mod named_file;
 mod path;
 mod redis;
+mod routes;
 pub(crate) mod secret;
 mod snippet;
 pub(crate) mod source;
+mod tls;
 mod trusted_consumer;
 mod upstream;
 pub(crate) mod warnings;
 mod words;
 pub(crate) mod yaml;
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use slidegate_document::{Content, Fields, Node, Path as FieldPath, Reader};
+use slidegate_document::{Fields, Node, Path as FieldPath, Reader};
 
 use self::document::Origin;
 use self::environment::Environment;
@@ -35,19 +39,25 @@ use self::words::duration_shown;
 pub(crate) use self::filter::FilterConfig;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
+pub(crate) use self::listen::{ADDRESS, Listen, parse_address};
 pub(crate) use self::mistake::Mistake;
 pub(crate) use self::path::{AmbiguousPath, PathRules};
 pub(crate) use self::redis::RedisSettings;
+pub(crate) use self::routes::RouteSettings;
+pub(crate) use self::tls::{ListenerTls, UpstreamTls};
 pub(crate) use self::trusted_consumer::TrustedConsumer;
 pub(crate) use self::upstream::{Protocol, Upstream};
 pub(crate) use self::words::{nearest, one_line};
 
+/// Files by their paths, and what they hold; none for one that cannot be read.
+pub(crate) type NamedFiles = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
 /// Everything the file says, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Listen,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/config` are served; nowhere by default.
-    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<Listen>,
     pub(crate) workers: usize,
     /// In the file's order.
     pub(crate) routes: Vec<RouteSettings>,
@@ -68,15 +78,6 @@ pub(crate) struct Settings {
     pub(crate) origin: Origin,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct RouteSettings {
-    /// What `_match_route_` sees. Empty for the one nameless upstream.
-    pub(crate) name: String,
-    pub(crate) host: HostPattern,
-    pub(crate) path_prefix: String,
-    pub(crate) upstream: Upstream,
-}
-
 /// How long the gateway waits, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timeouts {
@@ -90,6 +91,8 @@ pub(crate) struct Timeouts {
     pub(crate) upstream_idle: Duration,
     /// Connections to upstreams that are older get no further requests, so that changes of their addresses are followed.
     pub(crate) upstream_age: Duration,
+    /// How long an upstream that does not answer is left out, where there are others.
+    pub(crate) upstream_ejection: Duration,
     /// For a client's complete request headers, and for its next request on a kept connection.
     pub(crate) request_headers: Duration,
     /// For requests in flight, after SIGTERM.
@@ -107,6 +110,7 @@ impl Default for Timeouts {
             // Shorter than what servers commonly keep (Node: 5 s), so that a connection is seldom closed while a request goes out on it.
             upstream_idle: Duration::from_secs(4),
             upstream_age: Duration::from_secs(60),
+            upstream_ejection: Duration::from_secs(10),
             request_headers: Duration::from_secs(60),
             drain: Duration::from_secs(30),
             lame_duck: Duration::ZERO,
@@ -191,26 +195,53 @@ impl Settings {
         unusual
     }
 
+    /// What is odd about certificates and keys, and no mistake.
+    pub(crate) fn tls_warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = Vec::new();
+        for warning in self.listener_tls().flat_map(ListenerTls::warnings).chain(self.upstream_tls().flat_map(UpstreamTls::warnings)) {
+            // Several routes may share a certificate.
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
+    }
+
+    /// The files that these settings name, and what they held.
+    pub(crate) fn named_files(&self) -> NamedFiles {
+        let of_upstreams = self.upstream_tls().flat_map(UpstreamTls::named_files);
+        let files = self.listener_tls().flat_map(ListenerTls::named_files).chain(of_upstreams).chain(self.redis.named_files());
+        files.map(|file| (file.path.clone(), file.bytes.clone())).collect()
+    }
+
+    /// Where a listener is secured as it was in these settings, clients may take up their sessions again.
+    pub(crate) fn keep_sessions(&mut self, previous: &Self) {
+        let previous = previous.listener_tls();
+        let previous: Vec<&ListenerTls> = previous.collect();
+        for tls in std::iter::once(&mut self.listen).chain(&mut self.admin).filter_map(|listen| listen.tls.as_mut()) {
+            if let Some(same) = previous.iter().find(|previous| ***previous == *tls) {
+                *tls = (*same).clone();
+            }
+        }
+    }
+
+    fn upstream_tls(&self) -> impl Iterator<Item = &UpstreamTls> {
+        self.routes.iter().flat_map(|route| &route.upstreams).filter_map(|upstream| upstream.tls.as_deref())
+    }
+
+    fn listener_tls(&self) -> impl Iterator<Item = &ListenerTls> {
+        std::iter::once(&self.listen).chain(&self.admin).filter_map(|listen| listen.tls.as_ref())
+    }
+
     /// The settings as understood, with every password blotted out.
     pub(crate) fn shown(&self) -> Value {
-        let routes: Vec<Value> = self
-            .routes
-            .iter()
-            .map(|route| {
-                json!({
-                    "name": route.name,
-                    "host": route.host.to_string(),
-                    "path_prefix": route.path_prefix,
-                    "upstream": route.upstream.to_string(),
-                    "service": route.upstream.service_name,
-                })
-            })
-            .collect();
+        let routes: Vec<Value> = self.routes.iter().map(RouteSettings::shown).collect();
         let mut shown = self.environment.hide_in(
             "",
             json!({
-                "listen": self.listen.to_string(),
-                "admin": self.admin.map(|address| address.to_string()),
+                "listen": self.listen.address.to_string(),
+                "tls": self.listen.tls.as_ref().map(ListenerTls::shown),
+                "admin": self.admin.as_ref().map(Listen::shown),
                 "workers": self.workers,
                 "routes": routes,
                 "normalize_path": self.normalize_path.to_string(),
@@ -230,8 +261,8 @@ impl Settings {
 
 impl Timeouts {
     /// Those of connections to upstreams.
-    pub(crate) fn upstream(&self) -> [Duration; 3] {
-        [self.connect, self.upstream_idle, self.upstream_age]
+    pub(crate) fn upstream(&self) -> [Duration; 4] {
+        [self.connect, self.upstream_idle, self.upstream_age, self.upstream_ejection]
     }
 
     fn shown(&self) -> Value {
@@ -241,6 +272,7 @@ impl Timeouts {
             "idle": duration_shown(self.idle),
             "upstream_idle": duration_shown(self.upstream_idle),
             "upstream_age": duration_shown(self.upstream_age),
+            "upstream_ejection": duration_shown(self.upstream_ejection),
             "request_headers": duration_shown(self.request_headers),
             "drain": duration_shown(self.drain),
             "lame_duck": duration_shown(self.lame_duck),
@@ -248,23 +280,18 @@ impl Timeouts {
     }
 }
 
-/// Where to listen.
-pub(crate) const ADDRESS: &str = "an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`";
-
 fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
-    let address =
-        |reader: &mut Reader, path: FieldPath<'_>, node: &Node| reader.parsed(path, node, ADDRESS, |node| parse_address(node.as_str()?));
     let normalize_path = reader
         .field(top, "normalize_path", |reader, path, node| reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node))
         .unwrap_or_default();
     Settings {
-        listen: reader.field(top, "listen", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
-        admin: reader.field(top, "admin", address),
+        listen: Listen::read(reader, top, folder),
+        admin: Listen::read_admin(reader, top, folder),
         workers: reader
             .field(top, "workers", |reader, path, node| reader.whole(path, node, 1..=1024))
             .and_then(|count| usize::try_from(count).ok())
             .unwrap_or_else(default_workers),
-        routes: read_routes(reader, top, normalize_path),
+        routes: routes::read(reader, top, normalize_path, folder),
         normalize_path,
         trusted_consumer: reader
             .field(top, "trusted_consumer", |reader, path, node| {
@@ -281,105 +308,8 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
     }
 }
 
-/// `ip:port`, `localhost:port`, or `:port` for every IPv4 address. Other names are refused: which of their addresses would be meant?
-pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
-    let at = |address: [u8; 4], port: &str| Some(SocketAddr::from((address, port.parse().ok()?)));
-    match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
-        (Some(port), _) => at([127, 0, 0, 1], port),
-        (None, Some(port)) if !port.starts_with(':') => at([0, 0, 0, 0], port),
-        _ => text.parse().ok(),
-    }
-}
-
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Either `routes`, or `upstream` alone for one route to everything.
-fn read_routes(reader: &mut Reader, top: &Fields<'_>, rules: PathRules) -> Vec<RouteSettings> {
-    match (top.get_unless_null("upstream"), top.get_unless_null("routes")) {
-        (Some(_), Some((path, _))) => {
-            reader.error(path, "expected only one of `routes` and `upstream`, got both");
-            Vec::new()
-        }
-        (None, None) => {
-            reader.error(top.at("routes"), "is missing: expected an array of routes, or `upstream` with one URL");
-            Vec::new()
-        }
-        (Some((path, url)), None) => read_upstream(reader, path, url)
-            .map(|upstream| RouteSettings { name: String::new(), host: HostPattern::Any, path_prefix: "/".to_owned(), upstream })
-            .into_iter()
-            .collect(),
-        (None, Some((path, list))) => read_route_list(reader, path, list, rules),
-    }
-}
-
-fn read_route_list(reader: &mut Reader, path: FieldPath<'_>, node: &Node, rules: PathRules) -> Vec<RouteSettings> {
-    let list = reader.parsed(path, node, "an array with at least one route", |node| match &node.content {
-        Content::List(list) if !list.is_empty() => Some(list),
-        _ => None,
-    });
-    let mut routes: Vec<RouteSettings> = Vec::new();
-    for (index, node) in list.into_iter().flatten().enumerate() {
-        let path = FieldPath::Element(&path, index);
-        let mistakes_before = reader.errors_count();
-        let Some(route) = reader.object(path, node, &words::ROUTE).and_then(|route| read_route(reader, &route, rules)) else {
-            continue;
-        };
-        // What could not be read stands as its default, and is not to be compared.
-        if reader.errors_count() > mistakes_before {
-            continue;
-        }
-        if let Some(twin) = routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix) {
-            let twin = words::quoted(&twin.name);
-            reader.error(path, format_args!("has the same `host` and `path_prefix` as route {twin}, which would always win"));
-        }
-        routes.push(route);
-    }
-    routes
-}
-
-fn read_route(reader: &mut Reader, route: &Fields<'_>, rules: PathRules) -> Option<RouteSettings> {
-    let name = reader.field(route, "name", Reader::text).unwrap_or_default();
-    let host = reader.field(route, "host", |reader, path, node| {
-        let expected = "`*`, a host name without port, or `*.` and a domain";
-        reader.parsed(path, node, expected, |node| HostPattern::parse(node.as_str()?))
-    });
-    let path_prefix = reader.field(route, "path_prefix", |reader, path, node| {
-        let prefix = reader.parsed(path, node, "a path that starts with `/`, without query", read_path_prefix)?;
-        normal_prefix(reader, path, prefix, rules)
-    });
-    let upstream = match route.get_unless_null("upstream") {
-        Some((path, url)) => read_upstream(reader, path, url),
-        None => {
-            reader.error(route.at("upstream"), "is missing: expected a URL such as `http://127.0.0.1:9001`");
-            None
-        }
-    };
-    let (host, path_prefix) = (host.unwrap_or(HostPattern::Any), path_prefix.unwrap_or_else(|| "/".to_owned()));
-    Some(RouteSettings { name, host, path_prefix, upstream: upstream? })
-}
-
-fn read_path_prefix(node: &Node) -> Option<&str> {
-    let text = node.as_str()?;
-    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
-    is_path.then_some(text)
-}
-
-/// In the spelling that requests will have when they are compared with it.
-fn normal_prefix(reader: &mut Reader, path: FieldPath<'_>, prefix: &str, rules: PathRules) -> Option<String> {
-    match rules.read(prefix) {
-        Ok(read) => Some(read.forwarded.into_owned()),
-        Err(AmbiguousPath(reason)) => {
-            reader.error(path, format_args!("got `{prefix}`, which no request can have with `normalize_path: {rules}`: {reason}"));
-            None
-        }
-    }
-}
-
-fn read_upstream(reader: &mut Reader, path: FieldPath<'_>, node: &Node) -> Option<Upstream> {
-    let read = node.as_str().ok_or("a URL such as `http://127.0.0.1:9001`").and_then(Upstream::parse);
-    read.map_err(|expected| reader.expected(path, node, expected)).ok()
 }
 
 fn read_timeouts(reader: &mut Reader, top: &Fields<'_>) -> Timeouts {
@@ -393,6 +323,7 @@ fn read_timeouts(reader: &mut Reader, top: &Fields<'_>) -> Timeouts {
         ("idle", &mut timeouts.idle),
         ("upstream_idle", &mut timeouts.upstream_idle),
         ("upstream_age", &mut timeouts.upstream_age),
+        ("upstream_ejection", &mut timeouts.upstream_ejection),
         ("request_headers", &mut timeouts.request_headers),
         ("drain", &mut timeouts.drain),
         ("lame_duck", &mut timeouts.lame_duck),

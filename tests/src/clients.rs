@@ -6,3 +6,4 @@ pub mod redis_traffic;
 pub mod redis_windows;
 pub mod script_clock;
 pub mod steady_load;
+pub mod tls_client;

@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2, HandshakeFailure};
 use slidegate::{
     CallError, HttpRequest, Module, RedisConnection, RedisDirectory, RedisServer, RedisService, RedisTransport, Reply, ReplyFuture,
     Verdict, Worker, WorkerOptions,
 };
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::gateway::{Serving, redis_name};
-use crate::settings::{Mistake, one_line};
+use crate::settings::{Mistake, Upstream, one_line};
 
 /// The rule that the decision is made under; part of its key.
 const RULE: &str = "slidegate-check";
@@ -48,16 +50,28 @@ pub(super) async fn connect(serving: &Serving, module: &Module) -> Findings {
         }
     }
     let limit = serving.settings.timeouts.connect;
-    let upstreams: BTreeMap<String, &str> =
-        serving.settings.routes.iter().map(|route| (route.upstream.to_string(), route.upstream.authority.as_str())).collect();
-    for (upstream, address) in upstreams {
-        let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
-        match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
-            Ok(_) => findings.lines.push(format!("upstream {upstream}: takes connections")),
-            Err(error) => findings.mistakes.push(Mistake::new("upstream", format!("{upstream} takes no connection: {error}"))),
+    let upstreams: BTreeMap<String, &Upstream> =
+        serving.settings.routes.iter().flat_map(|route| &route.upstreams).map(|upstream| (upstream.to_string(), upstream)).collect();
+    for (name, upstream) in upstreams {
+        match timeout(limit, connect_upstream(upstream)).await.unwrap_or_else(|_| Err("it takes longer than `timeouts.connect`".to_owned()))
+        {
+            Ok(found) => findings.lines.push(format!("upstream {name}: takes connections{found}")),
+            Err(error) => findings.mistakes.push(Mistake::new("upstream", format!("{name} takes no connection: {error}"))),
         }
     }
     findings
+}
+
+/// What there is to say of a connection to it.
+async fn connect_upstream(upstream: &Upstream) -> Result<&'static str, String> {
+    let stream = TcpStream::connect(upstream.authority.as_str()).await.map_err(|error| error.to_string())?;
+    let Some(tls) = &upstream.tls else { return Ok("") };
+    let secured = tls.client.with_alpn(&[ALPN_HTTP2, ALPN_HTTP1]).connect(upstream.host(), stream).await;
+    let secured = secured.map_err(|error| match HandshakeFailure::of(&error).is_no_tls() {
+        true => "it does not speak TLS".to_owned(),
+        false => one_line(&format!("TLS: {error}")),
+    })?;
+    Ok(if secured.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) { ", TLS, HTTP/2" } else { ", TLS, HTTP/1.1" })
 }
 
 /// What a service is, and what is odd about it.

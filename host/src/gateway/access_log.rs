@@ -11,7 +11,6 @@ use metrics::Gauge;
 use slidegate::Stream;
 
 use crate::gateway::guests::Order;
-use crate::gateway::routes::Route;
 use crate::gateway::telemetry::RouteMetrics;
 use crate::gateway::upload::Upload;
 use crate::logging::{ACCESS_LOG_TARGET, cut};
@@ -19,10 +18,16 @@ use crate::logging::{ACCESS_LOG_TARGET, cut};
 /// How much of a text that a client or a filter chose is logged, in bytes.
 const TEXT_BYTES_MAX: usize = 512;
 
+/// What the requests of a route have in common in log and counters; those that no route takes have the same.
+pub(crate) struct RouteLabels {
+    pub(crate) name: String,
+    pub(crate) metrics: RouteMetrics,
+    /// Its upstream, if there is no other.
+    pub(crate) upstream: Option<Authority>,
+}
+
 /// A request's record. Dropping it, when the response has been sent or the client has left, counts and logs the request.
 pub(crate) struct Record {
-    /// Of the settings it began with, no more than this is kept: a tunnel lasts for days.
-    unrouted: Arc<RouteMetrics>,
     is_logged: bool,
     in_flight: Gauge,
     started: Instant,
@@ -31,7 +36,10 @@ pub(crate) struct Record {
     uri: Uri,
     version: Version,
     pub(crate) authority: Option<Authority>,
-    pub(crate) route: Option<Arc<Route>>,
+    /// Of the settings it began with, no more than this is kept: a tunnel lasts for days.
+    pub(crate) route: Arc<RouteLabels>,
+    /// Where the request was sent last.
+    pub(crate) upstream: Option<Authority>,
     pub(crate) status: Option<u16>,
     /// Why the answer is not the upstream's, as `gateway.no_route` or what the filter says.
     pub(crate) details: Cow<'static, str>,
@@ -51,7 +59,7 @@ pub(crate) struct Record {
 impl Record {
     /// `unrouted` counts it as long as it has no route.
     pub(crate) fn new(
-        unrouted: Arc<RouteMetrics>,
+        unrouted: Arc<RouteLabels>,
         is_logged: bool,
         in_flight: Gauge,
         client: SocketAddr,
@@ -60,7 +68,7 @@ impl Record {
     ) -> Self {
         in_flight.increment(1.0);
         Self {
-            unrouted,
+            route: unrouted,
             is_logged,
             in_flight,
             started: Instant::now(),
@@ -69,7 +77,7 @@ impl Record {
             uri: request.uri.clone(),
             version: request.version,
             authority: None,
-            route: None,
+            upstream: None,
             status: None,
             details: Cow::Borrowed(""),
             stream: None,
@@ -95,7 +103,8 @@ impl Record {
 
     /// Queries are left out: they carry API keys.
     fn log(&self, duration: Duration) {
-        let route = self.route.as_deref();
+        // One that was not asked is named where there is no other.
+        let upstream = self.upstream.as_ref().or(self.route.upstream.as_ref());
         tracing::info!(
             target: ACCESS_LOG_TARGET,
             client = %self.client,
@@ -107,8 +116,8 @@ impl Record {
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             received = self.upload.bytes(),
             sent = self.bytes_sent,
-            route = route.map_or("", |route| route.name.as_str()),
-            upstream = route.map_or("", |route| route.upstream.authority.as_str()),
+            route = self.route.name,
+            upstream = upstream.map_or("", Authority::as_str),
             details = cut(self.annotations.details().unwrap_or(&self.details), TEXT_BYTES_MAX).as_ref(),
             decision = self.annotations.text("decision"),
             rule = self.annotations.text("rule"),
@@ -145,8 +154,7 @@ impl Drop for Record {
         self.upload.answer_ends();
         self.in_flight.decrement(1.0);
         let duration = self.started.elapsed();
-        let metrics = self.route.as_ref().map_or(&*self.unrouted, |route| &route.metrics);
-        metrics.request(self.status, duration);
+        self.route.metrics.request(self.status, duration);
         self.end_stream();
         if self.is_logged {
             self.log(duration);

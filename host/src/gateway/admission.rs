@@ -17,6 +17,14 @@ use crate::gateway::routes::Route;
 use crate::gateway::via;
 use crate::settings::{AmbiguousPath, PathRules, TrustedConsumer};
 
+/// Who sends a request, and over what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) client: SocketAddr,
+    /// Its connection has TLS.
+    pub(crate) is_secure: bool,
+}
+
 /// What is known of a request once it counts as one.
 pub(crate) struct Admitted {
     pub(crate) authority: Authority,
@@ -30,7 +38,7 @@ pub(crate) struct Admitted {
 ///
 /// # Errors
 /// It is none that a reverse proxy serves, or one that the gateway and an upstream might read in different ways.
-pub(crate) fn admit(parts: &Parts, rules: PathRules) -> Result<Admitted, LocalReply> {
+pub(crate) fn admit(parts: &Parts, is_secure: bool, rules: PathRules) -> Result<Admitted, LocalReply> {
     check_method(&parts.method)?;
     if parts.headers.len() > headers::FIELDS_MAX {
         let reason = "the request has too many header fields";
@@ -44,7 +52,7 @@ pub(crate) fn admit(parts: &Parts, rules: PathRules) -> Result<Admitted, LocalRe
         let reason = "the request came back here";
         return Err(LocalReply::new(StatusCode::LOOP_DETECTED, reason, "gateway.loop"));
     }
-    check_form(parts)?;
+    check_form(parts, is_secure)?;
     let authority = authority(parts)?;
     let read = rules.read(parts.uri.path()).map_err(|AmbiguousPath(reason)| bad(reason))?;
     let target = match &read.forwarded {
@@ -71,10 +79,11 @@ fn check_method(method: &Method) -> Result<(), LocalReply> {
     Err(LocalReply::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"))
 }
 
-/// RFC 9112, section 3.2: a path, an `http` URL, or `*` of OPTIONS. In HTTP/2 each request has a scheme, and a proxy that took TLS off may
-/// leave it `https`.
-fn check_form(parts: &Parts) -> Result<(), LocalReply> {
-    let is_served = |scheme: &Scheme| *scheme == Scheme::HTTP || (*scheme == Scheme::HTTPS && parts.version == Version::HTTP_2);
+/// RFC 9112, section 3.2: a path, an `http` URL, with TLS also an `https` one, or `*` of OPTIONS. In HTTP/2 each request has a scheme, and a
+/// proxy that took TLS off may leave it `https`.
+fn check_form(parts: &Parts, is_secure: bool) -> Result<(), LocalReply> {
+    let is_served =
+        |scheme: &Scheme| *scheme == Scheme::HTTP || (*scheme == Scheme::HTTPS && (is_secure || parts.version == Version::HTTP_2));
     let is_web = parts.uri.scheme().is_none_or(is_served);
     let is_whole = parts.uri.authority().is_none() || parts.uri.scheme().is_some();
     let is_path = match parts.uri.path() {
@@ -122,8 +131,9 @@ pub(crate) struct Wishes {
 }
 
 /// Makes the client's headers those of a request that a proxy passes on, so that the filter sees what the upstream will.
-pub(crate) fn prepare(parts: &mut Parts, client: SocketAddr, authority: &Authority, trusted: &TrustedConsumer) -> Wishes {
-    headers::remove_claims(&mut parts.headers, trusted.counts(client.ip()));
+pub(crate) fn prepare(parts: &mut Parts, caller: Caller, authority: &Authority, trusted: &TrustedConsumer) -> Wishes {
+    let client = caller.client.ip();
+    headers::remove_claims(&mut parts.headers, trusted.counts(client));
     // The target's host counts, whatever the field says.
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         parts.headers.insert(header::HOST, host);
@@ -133,7 +143,7 @@ pub(crate) fn prepare(parts: &mut Parts, client: SocketAddr, authority: &Authori
     let trailers = headers::keep_te_trailers(&mut parts.headers);
     // The server side of this connection answers the expectation itself, when the body is first asked for.
     parts.headers.remove(header::EXPECT);
-    headers::add_forwarded(&mut parts.headers, client.ip(), authority, parts.version);
+    headers::add_forwarded(&mut parts.headers, client, caller.is_secure, authority, parts.version);
     Wishes { upgrade, trailers, hops }
 }
 
@@ -218,11 +228,11 @@ impl slidegate::Request for FilteredRequest {
     }
 
     fn route_name(&self) -> &str {
-        self.route.as_ref().map_or("", |route| &route.name)
+        self.route.as_ref().map_or("", |route| &route.labels.name)
     }
 
     fn service_name(&self) -> &str {
-        self.route.as_ref().map_or("", |route| &route.upstream.service_name)
+        self.route.as_ref().map_or("", |route| &route.service_name)
     }
 }
 
@@ -233,7 +243,7 @@ mod tests {
 
     fn read(request: hyper::http::request::Builder) -> Result<String, StatusCode> {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        admit(&parts, PathRules::Normalize).map(|admitted| admitted.authority.to_string()).map_err(|refusal| refusal.status)
+        admit(&parts, false, PathRules::Normalize).map(|admitted| admitted.authority.to_string()).map_err(|refusal| refusal.status)
     }
 
     #[test]
@@ -261,7 +271,7 @@ mod tests {
         let request = |fields: &[(&'static str, &'static str)]| {
             let builder = fields.iter().fold(Request::get("http://a/"), |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = builder.body(()).expect("a request").into_parts();
-            let admitted = admit(&parts, PathRules::Normalize).unwrap_or_else(|_| panic!("admitted"));
+            let admitted = admit(&parts, false, PathRules::Normalize).unwrap_or_else(|_| panic!("admitted"));
             FilteredRequest::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None, false)
         };
         let view = request(&[("x_api_key", "a"), ("x-user_id", "b"), ("x.tenant", "c"), ("to_ken", "d")]);
@@ -291,7 +301,7 @@ mod tests {
     #[test]
     fn the_target_that_is_passed_on_is_the_one_that_is_compared() {
         let (parts, ()) = Request::get("/x/..//%6Cogin;a=1?q=%zz&r=//..").header("host", "a").body(()).expect("a request").into_parts();
-        let admitted = admit(&parts, PathRules::Normalize).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        let admitted = admit(&parts, false, PathRules::Normalize).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         assert_eq!((admitted.target.as_str(), &*admitted.path), ("/login;a=1?q=%zz&r=//..", b"/login".as_slice()));
     }
 }

@@ -1,27 +1,35 @@
 //! Requests to upstreams: sent on pooled connections, and retried where that cannot make the upstream do it twice.
 
 mod connection;
+mod endpoint;
 mod error;
+mod head;
 mod kept;
 mod multiplexed;
+mod passive_health;
+mod pool;
 mod replay;
+mod wire;
 
 use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::http::request;
-use hyper::http::uri::Authority;
+use hyper::http::uri::Scheme;
 use hyper::{Request, Response};
 
-use self::connection::Connector;
+use self::endpoint::Connections;
+pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::error::ClientError;
 use self::error::{causes, chain, client_error};
-use self::kept::KeptConnections;
-use self::multiplexed::{Multiplexed, MultiplexedConnections};
+pub(crate) use self::head::Head;
+use self::multiplexed::Multiplexed;
+use self::pool::Attempted;
+pub(crate) use self::pool::Pool;
 use self::replay::Replay;
 use crate::gateway::body::RequestBody;
 use crate::gateway::headers::FIELDS_MAX;
-use crate::settings::{Protocol, Timeouts, Upstream};
+use crate::settings::Protocol;
 
 /// How often a request is sent at most: an upstream that refuses each time shall not be asked for ever.
 const ATTEMPTS_MAX: usize = 3;
@@ -29,63 +37,58 @@ const ATTEMPTS_MAX: usize = 3;
 /// The most that is kept of a body to be sent again, in bytes: the messages of most gRPC calls.
 const KEPT_BODY_MAX: usize = 64 * 1024;
 
-/// The connections of one lane. Clones share them.
-#[derive(Clone)]
-pub(crate) struct Clients {
-    http1: Arc<KeptConnections>,
-    h2c: Arc<MultiplexedConnections>,
-}
-
-impl Clients {
-    pub(crate) fn new(timeouts: &Timeouts) -> Self {
-        let connector = Connector::new(timeouts.connect);
-        Self {
-            http1: KeptConnections::new(connector.clone(), timeouts.upstream_idle, timeouts.upstream_age),
-            h2c: MultiplexedConnections::new(connector, timeouts.upstream_age),
-        }
-    }
-}
-
 /// A request from when it is sent until its response begins, on however many connections that takes.
 pub(crate) struct Exchange {
     /// None once it cannot be sent again.
-    head: Option<request::Parts>,
+    head: Option<Head>,
     body: Replay,
-    protocol: Protocol,
-    authority: Authority,
+    /// Where it was sent last.
+    endpoint: Option<Arc<Endpoint>>,
     /// The HTTP/2 connection it waits on, and how many bytes had come on it when it was sent.
     waits_on: Option<(Multiplexed, u64)>,
 }
 
 impl Exchange {
-    pub(crate) fn new(request: Request<RequestBody>, upstream: &Upstream) -> Self {
-        let (head, body) = request.into_parts();
-        // Only HTTP/2 upstreams say that they did not look at a request whose body has begun.
-        let kept_max = match upstream.protocol {
-            Protocol::Http1 => 0,
-            Protocol::H2c => KEPT_BODY_MAX,
-        };
-        Self {
-            head: Some(head),
-            body: Replay::new(body, kept_max),
-            protocol: upstream.protocol,
-            authority: upstream.authority.clone(),
-            waits_on: None,
-        }
+    pub(crate) fn new(head: Head, body: RequestBody) -> Self {
+        Self { head: Some(head), body: Replay::new(body, KEPT_BODY_MAX), endpoint: None, waits_on: None }
     }
 
-    /// Sends the request and waits for the response's headers, however long that takes.
+    /// Where it was sent last, if it was.
+    pub(crate) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        self.endpoint.as_ref()
+    }
+
+    /// Sends the request to an upstream of the pool and waits for the response's headers, however long that takes. While there is no
+    /// connection, one upstream after the other is tried.
     ///
     /// # Errors
     /// There is no response.
-    pub(crate) async fn send(&mut self, clients: &Clients) -> Result<Response<Incoming>, ClientError> {
-        let response = match self.protocol {
-            Protocol::Http1 => self.send_http1(&clients.http1).await?,
-            Protocol::H2c => self.send_h2c(&clients.h2c).await?,
-        };
-        self.body.release();
-        // Only HTTP/1 connections count fields by themselves.
-        if response.headers().len() > FIELDS_MAX { Err(ClientError::TooLarge) } else { Ok(response) }
+    pub(crate) async fn send(&mut self, pool: &Pool, lane: usize) -> Result<Response<Incoming>, ClientError> {
+        let (mut attempted, mut failed) = (Attempted::default(), ClientError::Connect("there is no upstream".to_owned()));
+        while let Some(endpoint) = pool.next(&mut attempted) {
+            self.endpoint = Some(Arc::clone(endpoint));
+            match self.send_to(endpoint, lane).await {
+                Err(error) if error.is_unsent() => {
+                    endpoint.fails(error.cause());
+                    failed = error;
+                }
+                sent => {
+                    if sent.is_ok() {
+                        endpoint.answers();
+                    }
+                    return sent;
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    /// To be called when there is no response, though that is not the client's fault.
+    pub(crate) fn blame(&self, error: &ClientError) {
+        // Of what was not sent it is known already.
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| error.is_failure() && !error.is_unsent()) {
+            endpoint.fails(error.cause());
+        }
     }
 
     /// To be called when the response is late. A connection on which nothing came all the time gets no more requests.
@@ -97,19 +100,58 @@ impl Exchange {
         }
     }
 
+    async fn send_to(&mut self, endpoint: &Endpoint, lane: usize) -> Result<Response<Incoming>, ClientError> {
+        let Some(connections) = endpoint.lane(lane) else {
+            return Err(ClientError::Connect("there is no lane".to_owned()));
+        };
+        let response = match endpoint.upstream.protocol {
+            Protocol::Http1 => self.send_http1(endpoint, connections).await?,
+            Protocol::H2c => match self.send_http2(endpoint, connections).await? {
+                Some(response) => response,
+                None => return Err(ClientError::Connect("it does not speak HTTP/2".to_owned())),
+            },
+            Protocol::Https => self.send_either(endpoint, connections).await?,
+        };
+        self.body.release();
+        // Only HTTP/1 connections count fields by themselves.
+        if response.headers().len() > FIELDS_MAX { Err(ClientError::TooLarge) } else { Ok(response) }
+    }
+
+    /// In HTTP/2 where the upstream speaks that, which is seen by asking now and then.
+    async fn send_either(&mut self, endpoint: &Endpoint, connections: &Connections) -> Result<Response<Incoming>, ClientError> {
+        let wants_http1 = self.head.as_ref().is_some_and(|head| head.upgrade.is_some());
+        if !wants_http1 && !connections.is_http1() {
+            if let Some(response) = self.send_http2(endpoint, connections).await? {
+                return Ok(response);
+            }
+            connections.set_http1(true);
+        }
+        let sent = self.send_http1(endpoint, connections).await;
+        if !wants_http1 && sent.as_ref().is_err_and(ClientError::is_unsent) {
+            // It may want HTTP/2 by now, and nothing else.
+            connections.set_http1(false);
+        }
+        sent
+    }
+
     /// A kept connection may have been closed by the upstream while the request was on its way. RFC 9112, section 9.3.1: it is then
     /// sent again, by itself only if doing it twice is doing it once.
-    async fn send_http1(&mut self, connections: &Arc<KeptConnections>) -> Result<Response<Incoming>, ClientError> {
-        let mut kept = connections.take(&self.authority);
+    async fn send_http1(&mut self, endpoint: &Endpoint, connections: &Connections) -> Result<Response<Incoming>, ClientError> {
+        // Only HTTP/2 upstreams say that they did not look at a request whose body has begun.
+        self.body.keep_nothing();
+        let host = (endpoint.upstream.protocol == Protocol::Https).then_some(&endpoint.host);
+        let connections = &connections.http1;
+        let mut kept = connections.take();
         loop {
             let is_kept = kept.is_some();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => connections.connect(&self.authority).await?,
+                None => connections.connect().await?,
             };
             let received_before = connection.received();
             let head = if is_kept { self.head.clone() } else { self.head.take() };
-            let failed = match connection.send(self.request(head)?).await {
+            let request = self.request(head, |head| head.into_http1(host))?;
+            let failed = match connection.send(request).await {
                 Ok(response) => {
                     connections.keep(connection, self.body.abandoned());
                     return Ok(response);
@@ -119,7 +161,7 @@ impl Exchange {
             let was_silent = connection.received() == received_before;
             match failed.message() {
                 // It had been closed before anything was written, so the others may be closed too; each is taken once.
-                Some(_) if is_kept && self.body.is_untouched() => kept = connections.take(&self.authority),
+                Some(_) if is_kept && self.body.is_untouched() => kept = connections.take(),
                 None if is_kept && was_silent && self.is_repeatable() => {}
                 // It speaks before it is asked.
                 Some(_) if !is_kept && !was_silent => return Err(ClientError::NotHttp(causes(failed.error()))),
@@ -128,21 +170,26 @@ impl Exchange {
         }
     }
 
-    async fn send_h2c(&mut self, connections: &MultiplexedConnections) -> Result<Response<Incoming>, ClientError> {
+    /// None if the upstream chose HTTP/1.1; then nothing was sent.
+    async fn send_http2(&mut self, endpoint: &Endpoint, connections: &Connections) -> Result<Option<Response<Incoming>>, ClientError> {
+        let (scheme, authority) = match endpoint.upstream.protocol {
+            Protocol::Https => (Scheme::HTTPS, &endpoint.host),
+            Protocol::Http1 | Protocol::H2c => (Scheme::HTTP, &endpoint.upstream.authority),
+        };
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let (connection, is_kept) = connections.get(&self.authority).await?;
+            let Some((connection, is_kept)) = connections.http2.get().await? else { return Ok(None) };
             let received_before = connection.received();
             self.waits_on = Some((connection.clone(), received_before));
-            let head = self.head.clone();
-            let failed = match connection.send(self.request(head)?).await {
+            let request = self.request(self.head.clone(), |head| head.into_http2(scheme.clone(), authority.clone()))?;
+            let failed = match connection.send(request).await {
                 Ok(response) => {
                     self.waits_on = None;
                     if !self.body.is_complete() {
                         tokio::spawn(self.body.abandoned());
                     }
-                    return Ok(response);
+                    return Ok(Some(response));
                 }
                 Err(failed) => failed,
             };
@@ -163,9 +210,13 @@ impl Exchange {
     }
 
     /// The request for the next attempt. The one before gets no more of the body.
-    fn request(&self, head: Option<request::Parts>) -> Result<Request<replay::AttemptBody>, ClientError> {
+    fn request(
+        &self,
+        head: Option<Head>,
+        spoken: impl FnOnce(Head) -> request::Parts,
+    ) -> Result<Request<replay::AttemptBody>, ClientError> {
         let head = head.ok_or_else(|| ClientError::Reset("the request was sent once".to_owned()))?;
-        Ok(Request::from_parts(head, self.body.attempt()))
+        Ok(Request::from_parts(spoken(head), self.body.attempt()))
     }
 
     /// Whether the request may be sent again though the upstream may have carried it out.

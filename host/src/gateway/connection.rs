@@ -1,4 +1,4 @@
-//! One client's connection, on whichever listener: which protocol it speaks, what it may take up, and how it ends.
+//! One client's connection, on whichever listener: how it is secured, which protocol it speaks, what it may take up, and how it ends.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,18 +15,22 @@ use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use crate::gateway::admission::Caller;
 use crate::gateway::answer::LocalReply;
 use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::due::Due;
-use crate::gateway::ending::Ending;
+use crate::gateway::ending::{Ending, LAST_WORD};
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
+use crate::gateway::handshake;
 use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::listener::Newcomer;
+use crate::gateway::secured::Secured;
 use crate::gateway::served::Served;
 use crate::gateway::service::ListenerService;
+use crate::gateway::serving::Serving;
 use crate::gateway::socket::{Backpressure, Socket};
 use crate::gateway::telemetry::Overload;
 use crate::settings::{Limits, Timeouts};
@@ -45,10 +49,6 @@ const CONNECTION_WINDOW: u32 = 512 << 10;
 const RESETS_PENDING_MAX: usize = 20;
 const RESETS_BY_MISTAKES_MAX: usize = 256;
 
-/// How long a kept connection may be quiet, once the process is to end or its place is needed, until it is closed. Whoever asks for
-/// something meanwhile is told in the answer that it is the last.
-const LAST_WORD: Duration = Duration::from_secs(1);
-
 /// What a stream may be silent beyond the times that the settings name.
 const STALL_MARGIN: Duration = Duration::from_secs(5);
 
@@ -62,19 +62,32 @@ pub(crate) async fn serve(service: ListenerService, newcomer: Newcomer, ending: 
 }
 
 async fn serve_socket(service: ListenerService, socket: TcpStream, client: SocketAddr, seat: Seat, ending: &Ending) {
-    let (timeouts, limits) = {
-        let serving = service.serving().load();
-        (serving.settings.timeouts, service.kind().limits(&serving.settings))
+    let kind = service.kind();
+    // As they are by now; certificates, too.
+    let (timeouts, limits, tls) = {
+        let Serving { settings, .. } = &**service.serving().load();
+        let tls = kind.listen(settings).and_then(|listen| listen.tls.as_ref());
+        (settings.timeouts, kind.limits(settings), tls.map(|tls| tls.server.clone()))
     };
-    let ending = service.kind().ending(ending);
+    let ending = kind.ending(ending);
     prepare(&socket, &timeouts, &limits);
     let (guest, guests) = (Arc::clone(seat.guest()), Arc::clone(seat.guests()));
     let socket = Socket::new(socket, seat);
     let backpressure = Arc::clone(socket.backpressure());
+    let first_request_by = Instant::now() + timeouts.request_headers;
+    let is_secure = tls.is_some();
+    let secured = match tls {
+        None => Secured::Plain(socket),
+        Some(tls) => match handshake::shake(&tls, socket, &guest, first_request_by, &ending).await {
+            Some(secured) => secured,
+            None => return,
+        },
+    };
     let beside = BesideResponses::default();
-    let socket = beside.socket(socket);
+    let socket = beside.socket(secured);
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let visit = Arc::new(Visit { service, client, guest: Arc::clone(&guest), guests, backpressure, beside, ending: ending.clone() });
+    let caller = Caller { client, is_secure };
+    let visit = Arc::new(Visit { service, caller, guest: Arc::clone(&guest), guests, backpressure, beside, ending: ending.clone() });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
@@ -82,7 +95,7 @@ async fn serve_socket(service: ListenerService, socket: TcpStream, client: Socke
     let protocol = protocol(&timeouts, &limits);
     let mut connection = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(socket), service));
     // The server's own timer starts only when it knows which protocol the client speaks.
-    let mut first_request = pin!(sleep(timeouts.request_headers));
+    let mut first_request = pin!(sleep_until(first_request_by));
     let mut last_word = pin!(sleep(LAST_WORD));
     // Whoever comes during the lame duck may stay until its end: this is where clients would come back to.
     let mut stage = Stage { is_timed: true, is_lame: ending.lame_duck.is_cancelled(), ..Stage::default() };
@@ -156,7 +169,7 @@ struct Stage {
 /// What does not change from one request of a connection to the next.
 struct Visit {
     service: ListenerService,
-    client: SocketAddr,
+    caller: Caller,
     guest: Arc<Guest>,
     guests: Arc<Guests>,
     backpressure: Arc<Backpressure>,
@@ -173,7 +186,7 @@ impl Visit {
             Ok(order) => order,
             Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), limits, is_http2),
         };
-        let mut response = self.service.answer(request, self.client, &self.beside, order).await;
+        let mut response = self.service.answer(request, self.caller, &self.beside, order).await;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS && !is_http2 && self.ending.is_near() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -159,11 +159,13 @@ pub(crate) fn keep_te_trailers(headers: &mut HeaderMap) -> bool {
     wanted
 }
 
-/// Adds where the request came from. The client's address is appended to what it claims itself; scheme and host are
-/// left as a proxy in front has set them.
-pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, authority: &Authority, version: Version) {
+/// Adds where the request came from, and whether over TLS. The client's address is appended to what it claims itself; scheme and host are
+/// left as a proxy in front has set them, but for what came here over TLS, which is `https` whatever somebody says.
+pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, is_secure: bool, authority: &Authority, version: Version) {
     append_to_list(headers, X_FORWARDED_FOR, client.to_string().as_bytes());
-    if !headers.contains_key(&X_FORWARDED_PROTO) {
+    if is_secure {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    } else if !headers.contains_key(&X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     if !headers.contains_key(&X_FORWARDED_HOST)
@@ -303,7 +305,7 @@ mod tests {
     fn the_client_is_last_in_its_own_list() {
         let mut map = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3"), ("x-forwarded-proto", "https")]);
         let client = IpAddr::from([10, 0, 0, 9]);
-        add_forwarded(&mut map, client, &Authority::from_static("shop.test:8080"), Version::HTTP_2);
+        add_forwarded(&mut map, client, false, &Authority::from_static("shop.test:8080"), Version::HTTP_2);
         assert_eq!(map.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(map["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.9");
         assert_eq!(
@@ -311,6 +313,9 @@ mod tests {
             (&"https".parse().expect("a value"), &"shop.test:8080".parse().expect("a value"))
         );
         assert!(via::is_known(&map));
+        let mut map = headers(&[("x-forwarded-proto", "http"), ("x-forwarded-proto", "ws")]);
+        add_forwarded(&mut map, client, true, &Authority::from_static("shop.test"), Version::HTTP_11);
+        assert_eq!(map.get_all("x-forwarded-proto").iter().collect::<Vec<_>>(), ["https"]);
     }
 
     #[test]

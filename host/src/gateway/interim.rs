@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::gateway::client::Head;
 use crate::gateway::headers;
 use crate::gateway::socket::Peer;
 
@@ -50,7 +51,7 @@ pub(crate) struct Interim {
 
 impl Interim {
     /// The interim responses that an upstream will send to this request.
-    pub(crate) fn listen<B>(request: &mut hyper::Request<B>) -> mpsc::Receiver<Interim> {
+    fn listen<B>(request: &mut hyper::Request<B>) -> mpsc::Receiver<Interim> {
         let (sender, arriving) = mpsc::channel(WAITING_MAX);
         hyper::ext::on_informational(request, move |response| {
             // The gateway has answered the expectation itself.
@@ -75,6 +76,16 @@ impl Interim {
         bytes.extend_from_slice(b"\r\n");
         bytes
     }
+}
+
+/// The head of a request, and the interim responses that an upstream will send to it.
+pub(crate) fn listening(head: Head) -> (Head, Option<mpsc::Receiver<Interim>>) {
+    // The library takes them from whole requests only.
+    let mut request = hyper::Request::new(());
+    *request.extensions_mut() = head.extensions;
+    let arriving = Interim::listen(&mut request);
+    let (parts, ()) = request.into_parts();
+    (Head { extensions: parts.extensions, ..head }, Some(arriving))
 }
 
 /// Waits for a response, and sends those that come before it on.

@@ -1,7 +1,7 @@
 //! What listeners are for, and how they differ.
 
 use crate::gateway::ending::Ending;
-use crate::settings::{Limits, Settings};
+use crate::settings::{Limits, Listen, Settings};
 
 /// What a listener is for. What serves its requests is a [`ListenerService`](crate::gateway::service::ListenerService) of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,14 @@ impl Kind {
         match self {
             Self::Proxy => "listen",
             Self::Admin => "admin",
+        }
+    }
+
+    /// Where it listens, and how.
+    pub(crate) fn listen(self, settings: &Settings) -> Option<&Listen> {
+        match self {
+            Self::Proxy => Some(&settings.listen),
+            Self::Admin => settings.admin.as_ref(),
         }
     }
 

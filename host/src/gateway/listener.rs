@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use crate::gateway::guests::{Guests, Seat};
 use crate::gateway::kind::Kind;
 use crate::gateway::serving::Serving;
-use crate::settings::{Mistake, Settings};
+use crate::settings::{Listen, Mistake, Settings};
 
 /// Connections that may wait to be accepted; the system may allow fewer. The library's 128 are full in an instant.
 const BACKLOG: i32 = 4_096;
@@ -36,11 +36,9 @@ impl Listeners {
     /// # Errors
     /// An address is taken or not this machine's.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, Mistake> {
-        let bind = |kind: Kind, address| bind(kind.field(), address);
-        Ok(Self {
-            proxy: bind(Kind::Proxy, settings.listen)?,
-            admin: settings.admin.map(|address| bind(Kind::Admin, address)).transpose()?,
-        })
+        let bind = |kind: Kind, listen: &Listen| bind(kind.field(), listen.address);
+        let admin = settings.admin.as_ref().map(|admin| bind(Kind::Admin, admin)).transpose()?;
+        Ok(Self { proxy: bind(Kind::Proxy, &settings.listen)?, admin })
     }
 }
 

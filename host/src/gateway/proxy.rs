@@ -1,37 +1,36 @@
 //! One request's way through the gateway: checked, routed, shown to the filter, sent on, answered.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::http::request;
+use hyper::http::Extensions;
 use hyper::http::response;
-use hyper::http::uri::Scheme;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use metrics::Gauge;
+use slidegate::tls::HandshakeFailure;
 use slidegate::{Interest, Origin, ResponseHead, Verdict, Wants, apply_edits};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::access_log::Record;
-use crate::gateway::admission::{self, FilteredRequest, Wishes};
+use crate::gateway::admission::{self, Caller, FilteredRequest, Wishes};
 use crate::gateway::answer::{self, LocalReply};
 use crate::gateway::body::{PieceSource, RequestBody, ResponseBody};
-use crate::gateway::client::{ClientError, Exchange};
+use crate::gateway::client::{ClientError, Exchange, Head};
 use crate::gateway::decoding::Coded;
 use crate::gateway::filtered::{self, Beginning, HeldRequest};
 use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
-use crate::gateway::interim::{self, BesideResponses, Interim};
+use crate::gateway::interim::{self, BesideResponses};
 use crate::gateway::routes::Route;
 use crate::gateway::serving::Serving;
 use crate::gateway::telemetry::UpstreamError;
 use crate::gateway::tunnel;
-use crate::settings::Protocol;
+use crate::settings::{Protocol, Upstream};
 
 /// What the requests of one thread have in common.
 pub(crate) struct Lane {
@@ -47,11 +46,11 @@ impl Lane {
     pub(crate) async fn answer(
         &self,
         mut request: Request<Incoming>,
-        client: SocketAddr,
+        caller: Caller,
         beside: BesideResponses,
         order: Arc<Order>,
     ) -> Response<ResponseBody> {
-        let serving = self.serving.load_full();
+        let (serving, client) = (self.serving.load_full(), caller.client);
         let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut parts, body) = request.into_parts();
         let mut record =
@@ -59,14 +58,16 @@ impl Lane {
         let is_grpc = headers::is_grpc(&parts.headers);
         // Earlier versions know none, and hyper's server has no way to send them in HTTP/2.
         let beside = (parts.version == Version::HTTP_11).then_some(beside);
-        let admitted = match admission::admit(&parts, serving.settings.normalize_path) {
+        let admitted = match admission::admit(&parts, caller.is_secure, serving.settings.normalize_path) {
             Ok(admitted) => admitted,
             Err(refusal) => return Passage { lane: self, serving, record, is_grpc, beside }.refuse(&refusal).await,
         };
         let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
         record.authority = Some(admitted.authority.clone());
-        record.route.clone_from(&route);
-        let wishes = admission::prepare(&mut parts, client, &admitted.authority, &serving.settings.trusted_consumer);
+        if let Some(route) = &route {
+            record.route = Arc::clone(&route.labels);
+        }
+        let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &serving.settings.trusted_consumer);
         let view = Arc::new(FilteredRequest::new(parts, admitted, client, route, !body.is_end_stream()));
         let passage = Passage { lane: self, serving, record, is_grpc, beside };
         passage.run(view, wishes, body, client_upgrade).await
@@ -113,14 +114,21 @@ impl Passage<'_> {
             }
         }
         let body = self.request_body(source);
-        let request = Request::from_parts(upstream_parts(&view, headers, &wishes, route), body);
+        let head = Head {
+            method: view.method.clone(),
+            target: view.target.clone(),
+            headers,
+            upgrade: wishes.upgrade.clone(),
+            trailers: wishes.trailers,
+            extensions: Extensions::default(),
+        };
         let forwarded = match answered {
-            None => self.forward(request, route).await,
+            None => self.forward(head, body, route).await,
             // An answer also breaks the request off; that must not be taken for a failure of the upstream.
             Some(answered) => tokio::select! {
                 biased;
                 Ok(answer) = answered => return self.respond(answer),
-                forwarded = self.forward(request, route) => forwarded,
+                forwarded = self.forward(head, body, route) => forwarded,
             },
         };
         match forwarded {
@@ -148,16 +156,18 @@ impl Passage<'_> {
     }
 
     /// Sends the request on and waits for the response's headers.
-    async fn forward(&self, mut request: Request<RequestBody>, route: &Route) -> Result<Response<Incoming>, LocalReply> {
-        let Some(clients) = self.serving.clients(self.lane.index) else {
-            return Err(LocalReply::new(StatusCode::BAD_GATEWAY, "no upstream client", "gateway.upstream_connect"));
+    async fn forward(&mut self, head: Head, body: RequestBody, route: &Route) -> Result<Response<Incoming>, LocalReply> {
+        let (head, interims) = match &self.beside {
+            Some(_) => interim::listening(head),
+            None => (head, None),
         };
-        let interims = self.beside.as_ref().map(|_| Interim::listen(&mut request));
-        let mut exchange = Exchange::new(request, &route.upstream);
-        let answered = self.answer_in_time(interim::pass_on(self.beside.as_ref(), interims, exchange.send(clients))).await;
+        let mut exchange = Exchange::new(head, body);
+        let sent = exchange.send(&route.pool, self.lane.index);
+        let answered = self.answer_in_time(interim::pass_on(self.beside.as_ref(), interims, sent)).await;
+        self.record.upstream = exchange.endpoint().map(|endpoint| endpoint.upstream.authority.clone());
         match answered {
             Some(Ok(response)) if headers::has_foreign_coding(response.headers()) => {
-                route.metrics.upstream_error(UpstreamError::Reset);
+                route.labels.metrics.upstream_error(UpstreamError::Reset);
                 let reason = "the upstream answered in a transfer coding that is not known here";
                 Err(LocalReply::new(StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset"))
             }
@@ -167,10 +177,17 @@ impl Passage<'_> {
                 let reason = "the request's body broke off, or is none";
                 Err(LocalReply::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request"))
             }
-            Some(Err(error)) => Err(upstream_refusal(&error, route)),
+            Some(Err(error)) => {
+                exchange.blame(&error);
+                Err(upstream_refusal(&error, route, exchange.endpoint().map(|endpoint| &endpoint.upstream)))
+            }
             None => {
+                let is_received = self.record.upload.is_received();
                 exchange.give_up();
-                Err(late_refusal(self.record.upload.is_received(), route))
+                if is_received {
+                    exchange.blame(&ClientError::Late);
+                }
+                Err(late_refusal(is_received, route))
             }
         }
     }
@@ -350,40 +367,11 @@ fn serving_route<'v>(view: &'v FilteredRequest, wishes: &Wishes) -> Result<&'v A
     view.route.as_ref().ok_or_else(no_route)
 }
 
-/// The request's head as the upstream gets it.
-fn upstream_parts(view: &FilteredRequest, mut headers: HeaderMap, wishes: &Wishes, route: &Route) -> request::Parts {
-    let (mut parts, ()) = Request::new(()).into_parts();
-    let mut uri = hyper::http::uri::Parts::default();
-    uri.path_and_query = Some(view.target.clone());
-    match route.upstream.protocol {
-        Protocol::Http1 => {
-            if let Some(upgrade) = &wishes.upgrade {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(header::UPGRADE, upgrade.clone());
-            } else if wishes.trailers {
-                // RFC 9110, section 10.1.4: `te` is announced in `connection`.
-                headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-            }
-            parts.version = Version::HTTP_11;
-        }
-        // `:authority` is the upstream's; the client's host is in `x-forwarded-host`.
-        Protocol::H2c => {
-            headers.remove(header::HOST);
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Some(route.upstream.authority.clone());
-            parts.version = Version::HTTP_2;
-        }
-    }
-    // Each part was valid before, and scheme and host come together.
-    parts.uri = Uri::from_parts(uri).unwrap_or_default();
-    parts.method = view.method.clone();
-    parts.headers = headers;
-    parts
-}
-
-fn upstream_refusal(error: &ClientError, route: &Route) -> LocalReply {
+fn upstream_refusal(error: &ClientError, route: &Route, upstream: Option<&Upstream>) -> LocalReply {
+    let named = upstream.map(Upstream::to_string).unwrap_or_default();
+    tracing::debug!(cause = error.cause(), upstream = named, "no response");
     let refusal = |kind, status, reason, details| {
-        route.metrics.upstream_error(kind);
+        route.labels.metrics.upstream_error(kind);
         LocalReply::new(status, reason, details)
     };
     match error {
@@ -391,25 +379,32 @@ fn upstream_refusal(error: &ClientError, route: &Route) -> LocalReply {
             let reason = "the upstream did not accept a connection in time";
             refusal(UpstreamError::Timeout, StatusCode::GATEWAY_TIMEOUT, reason, "gateway.upstream_connect_timeout")
         }
-        ClientError::Connect(cause) => {
-            tracing::debug!(cause, upstream = %route.upstream, "cannot connect");
+        ClientError::Connect(_) => {
             let reason = "the upstream cannot be reached";
             refusal(UpstreamError::Connect, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_connect")
+        }
+        ClientError::Tls(failure, _) => {
+            let reason = match failure {
+                HandshakeFailure::Untrusted => "the upstream's certificate is not trusted",
+                HandshakeFailure::NoCertificate | HandshakeFailure::Distrusted => "the upstream does not trust this gateway",
+                failure if failure.is_no_tls() => "the upstream does not speak TLS",
+                _ => "the upstream does not shake hands",
+            };
+            refusal(UpstreamError::Connect, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_tls")
         }
         ClientError::TooLarge => {
             let reason = "the upstream's answer has more header fields than pass here";
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }
-        ClientError::NotHttp(cause) => {
-            tracing::debug!(cause, upstream = %route.upstream, "an answer that cannot be read");
-            let reason = match route.upstream.protocol {
-                Protocol::Http1 => "the upstream's answer is not HTTP",
-                Protocol::H2c => "the upstream's answer is not HTTP/2, or has a larger header than passes here",
+        ClientError::NotHttp(_) => {
+            let reason = match upstream.map(|upstream| upstream.protocol) {
+                Some(Protocol::H2c) => "the upstream's answer is not HTTP/2, or has a larger header than passes here",
+                _ => "the upstream's answer is not HTTP",
             };
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }
-        ClientError::Reset(cause) => {
-            tracing::debug!(cause, upstream = %route.upstream, "no response");
+        ClientError::Late => late_refusal(true, route),
+        ClientError::Reset(_) => {
             let reason = "the upstream broke off before it answered";
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }
@@ -421,7 +416,7 @@ fn late_refusal(is_body_received: bool, route: &Route) -> LocalReply {
         let reason = "the request's body did not come in time";
         return LocalReply::new(StatusCode::REQUEST_TIMEOUT, reason, "gateway.request_timeout");
     }
-    route.metrics.upstream_error(UpstreamError::Timeout);
+    route.labels.metrics.upstream_error(UpstreamError::Timeout);
     let reason = "the upstream did not answer in time";
     LocalReply::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.upstream_timeout")
 }

@@ -1,21 +1,21 @@
-//! Hot reload, new settings without a restart: when the file changes, or on SIGHUP. Bad settings are logged and change nothing.
+//! New settings without a restart: when the file changes, or one that it names, such as a certificate; or on SIGHUP. Bad settings are logged and change nothing.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+mod watch;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::{Receiver, Sender};
 
+use self::watch::Watch;
 use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry;
 use crate::logging::cut;
-use crate::settings::file::Occasion;
+use crate::settings::file::{self, Occasion};
 use crate::settings::source::SettingsSource;
-use crate::settings::{LogSettings, Mistake, Settings};
+use crate::settings::{Listen, LogSettings, Mistake, NamedFiles, Settings};
 
 /// How long after a first sign of change the file is read, since editors write in several steps.
 const SETTLING: Duration = Duration::from_millis(150);
@@ -35,14 +35,43 @@ pub(crate) enum Trigger {
 
 /// Keeps what is served in step with the file.
 pub(crate) struct Reloader {
-    pub(crate) source: SettingsSource,
-    pub(crate) workshop: Arc<Workshop>,
-    pub(crate) serving: Arc<ArcSwap<Serving>>,
+    source: SettingsSource,
+    workshop: Arc<Workshop>,
+    serving: Arc<ArcSwap<Serving>>,
     /// The file as it was read last, good or bad.
-    pub(crate) last_read: Option<Vec<u8>>,
+    last_read: Option<Vec<u8>>,
+    /// The files that it names, as they were read last.
+    named: NamedFiles,
+    watch: Option<Watch>,
 }
 
 impl Reloader {
+    /// One for a file whose bytes were these. There will be a trigger whenever it, or a file that it names, changes.
+    pub(crate) fn new(
+        (source, bytes): (SettingsSource, Vec<u8>),
+        workshop: Arc<Workshop>,
+        serving: Arc<ArcSwap<Serving>>,
+        triggers: Sender<Trigger>,
+    ) -> Self {
+        let changed = move || {
+            // Full means that a look is due already.
+            let _ = triggers.try_send(Trigger::Changed);
+        };
+        let watch = Watch::new(changed);
+        let watch = watch.inspect_err(|error| tracing::warn!(%error, "cannot watch the settings file; SIGHUP still reloads it")).ok();
+        let named = serving.load().settings.named_files();
+        let mut reloader = Self { source, workshop, serving, last_read: Some(bytes), named, watch };
+        reloader.follow();
+        reloader
+    }
+
+    /// Watches the files that count by now, wherever their links lead.
+    fn follow(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.follow(std::iter::once(self.source.file.as_path()).chain(self.named.keys().map(Path::new)));
+        }
+    }
+
     /// Looks at the file whenever there is trigger to, for ever.
     pub(crate) async fn run(mut self, mut triggers: Receiver<Trigger>) {
         while let Some(mut trigger) = triggers.recv().await {
@@ -67,11 +96,13 @@ impl Reloader {
 
     fn look(&mut self, trigger: Trigger) {
         let read = self.source.read(Occasion::Reload);
-        let is_same = read.as_ref().ok() == self.last_read.as_ref();
+        let named: NamedFiles = self.named.keys().map(|path| (path.clone(), file::read(path, Occasion::Reload).ok())).collect();
+        let is_same = read.as_ref().ok() == self.last_read.as_ref() && named == self.named;
         if is_same && trigger == Trigger::Changed {
             return;
         }
         self.last_read = read.as_ref().ok().cloned();
+        self.named = named;
         let made = read.map_err(|mistake| vec![mistake]).and_then(|bytes| self.make(&bytes));
         match made {
             Ok(Some(serving)) => {
@@ -88,12 +119,14 @@ impl Reloader {
                 self.complain(&mistakes);
             }
         }
+        self.follow();
     }
 
     /// Nothing is made of settings that say what the ones in force say.
-    fn make(&self, bytes: &[u8]) -> Result<Option<Serving>, Vec<Mistake>> {
+    fn make(&mut self, bytes: &[u8]) -> Result<Option<Serving>, Vec<Mistake>> {
         let previous = self.serving.load();
         let settings = without_restart(&previous.settings, self.source.parse(bytes, self.workshop.module())?);
+        self.named = settings.named_files();
         if settings == previous.settings {
             return Ok(None);
         }
@@ -116,8 +149,8 @@ impl Reloader {
 /// The new settings, except for those that need a new process: they stay as they run, with a warning.
 fn without_restart(running: &Settings, new: Settings) -> Settings {
     for (name, is_changed) in [
-        ("listen", running.listen != new.listen),
-        ("admin", running.admin != new.admin),
+        ("listen", running.listen.address != new.listen.address),
+        ("admin", running.admin.as_ref().map(|admin| admin.address) != new.admin.as_ref().map(|admin| admin.address)),
         ("workers", running.workers != new.workers),
         ("log.format", running.log.format != new.log.format),
     ] {
@@ -125,68 +158,25 @@ fn without_restart(running: &Settings, new: Settings) -> Settings {
             tracing::warn!("`{name}` changed; that takes effect at the next start");
         }
     }
+    let admin = match (&running.admin, new.admin) {
+        (Some(running), Some(new)) => Some(Listen { address: running.address, tls: new.tls }),
+        (running, _) => running.clone(),
+    };
     Settings {
-        listen: running.listen,
-        admin: running.admin,
+        listen: Listen { address: running.listen.address, tls: new.listen.tls },
+        admin,
         workers: running.workers,
         log: LogSettings { format: running.log.format, ..new.log },
         ..new
     }
 }
 
-/// Watches the file's directory, not the file: editors and Kubernetes put a new file in the old one's place. Where the file is a link,
-/// the directory it leads to is watched too.
-///
-/// # Errors
-/// The operating system cannot watch these directories.
-pub(crate) fn watch(file: &Path, triggers: Sender<Trigger>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-        Ok(event) if is_change(event.kind) => {
-            // Full means that a look is due already.
-            let _ = triggers.try_send(Trigger::Changed);
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "watching the settings file failed; SIGHUP still reloads it"),
-    })?;
-    for directory in directories(file) {
-        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
-}
-
-/// Reading the file is an event as well; taking that for a change would never end.
-fn is_change(kind: EventKind) -> bool {
-    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
-}
-
-fn directories(file: &Path) -> Vec<PathBuf> {
-    let parent = |file: &Path| match file.parent() {
-        Some(parent) if parent.as_os_str() != OsStr::new("") => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    let mut directories = vec![parent(file)];
-    if let Ok(target) = file.canonicalize() {
-        let target = parent(&target);
-        let is_other = directories.iter().all(|directory| directory.canonicalize().ok().as_ref() != Some(&target));
-        directories.extend(is_other.then_some(target));
-    }
-    directories
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::{AccessKind, CreateKind, ModifyKind};
-    use serde_json::json;
+    use std::path::Path;
 
-    #[test]
-    fn reading_is_no_change_and_writing_is() {
-        for kind in [AccessKind::Open(AccessMode::Read), AccessKind::Read, AccessKind::Close(AccessMode::Read)] {
-            assert!(!is_change(EventKind::Access(kind)), "{kind:?}");
-        }
-        assert!(is_change(EventKind::Access(AccessKind::Close(AccessMode::Write))));
-        assert!(is_change(EventKind::Modify(ModifyKind::Any)) && is_change(EventKind::Create(CreateKind::File)));
-    }
+    use serde_json::json;
 
     #[test]
     fn what_needs_a_restart_stays_as_it_runs() {
@@ -197,10 +187,5 @@ mod tests {
         let running = read("127.0.0.1:1000", true);
         let taken = without_restart(&running, read("127.0.0.1:2000", false));
         assert_eq!(taken, read("127.0.0.1:1000", false));
-    }
-
-    #[test]
-    fn a_file_without_a_directory_is_in_the_current_one() {
-        assert_eq!(directories(Path::new("gate-that-is-not-there.yaml")), [PathBuf::from(".")]);
     }
 }

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use crate::gateway::access_log::RouteLabels;
+use crate::gateway::client::{Endpoint, Pool};
 use crate::gateway::telemetry::RouteMetrics;
 use crate::settings::{HostPattern, PathRules, RouteSettings, Upstream, comparable_host};
 
 /// A route of the file, with what the gateway keeps for it.
 pub(crate) struct Route {
-    /// What `_match_route_` sees.
-    pub(crate) name: String,
-    pub(crate) upstream: Upstream,
-    pub(crate) metrics: RouteMetrics,
+    /// Its name is what `_match_route_` sees.
+    pub(crate) labels: Arc<RouteLabels>,
+    pub(crate) pool: Pool,
+    /// What `_match_service_` sees.
+    pub(crate) service_name: String,
     host: HostPattern,
     /// As the paths of requests are compared.
     path_prefix: Vec<u8>,
@@ -20,24 +23,34 @@ pub(crate) struct Route {
 pub(crate) struct Routes {
     routes: Vec<Arc<Route>>,
     /// What is counted for requests that no route takes.
-    pub(crate) unrouted: Arc<RouteMetrics>,
+    pub(crate) unrouted: Arc<RouteLabels>,
 }
 
 impl Routes {
-    /// Routes whose prefixes have been read by these rules before.
-    pub(crate) fn new(settings: &[RouteSettings], rules: PathRules) -> Self {
-        let route = |route: &RouteSettings| {
+    /// Routes whose prefixes have been read by these rules before. `endpoint` finds, or makes, that of an upstream.
+    pub(crate) fn new(settings: &[RouteSettings], rules: PathRules, mut endpoint: impl FnMut(&Upstream) -> Arc<Endpoint>) -> Self {
+        let mut route = |route: &RouteSettings| {
             let prefix =
                 rules.read(&route.path_prefix).map_or_else(|_| route.path_prefix.as_bytes().to_vec(), |read| read.compared.into_owned());
+            let pool = Pool::new(route.upstreams.iter().map(&mut endpoint).collect());
+            let upstream = pool.only().map(|only| only.upstream.authority.clone());
             Arc::new(Route {
-                name: route.name.clone(),
-                upstream: route.upstream.clone(),
-                metrics: RouteMetrics::new(&route.name),
+                labels: Arc::new(RouteLabels { name: route.name.clone(), metrics: RouteMetrics::new(&route.name), upstream }),
+                pool,
+                service_name: route.service_name().to_owned(),
                 host: route.host.clone(),
                 path_prefix: prefix,
             })
         };
-        Self { routes: settings.iter().map(route).collect(), unrouted: Arc::new(RouteMetrics::new("-")) }
+        Self {
+            routes: settings.iter().map(&mut route).collect(),
+            unrouted: Arc::new(RouteLabels { name: String::new(), metrics: RouteMetrics::new("-"), upstream: None }),
+        }
+    }
+
+    /// The upstreams of all routes.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.routes.iter().flat_map(|route| route.pool.endpoints())
     }
 
     /// The route for a host (without port, in any of its spellings) and a path (without query, as it is compared).
@@ -68,6 +81,7 @@ fn is_under(path: &[u8], prefix: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Timeouts;
 
     fn found(routes: &[(&str, &str)], host: &str, path: &str) -> Option<String> {
         let settings: Vec<RouteSettings> = routes
@@ -76,10 +90,11 @@ mod tests {
                 name: format!("{host}{path_prefix}"),
                 host: HostPattern::parse(host).expect("a pattern"),
                 path_prefix: (*path_prefix).to_owned(),
-                upstream: Upstream::parse("http://127.0.0.1:1").expect("a URL"),
+                upstreams: vec![Upstream::parse("http://127.0.0.1:1").expect("a URL")],
             })
             .collect();
-        Routes::new(&settings, PathRules::Off).find(host, path.as_bytes()).map(|route| route.name.clone())
+        let endpoint = |upstream: &Upstream| Arc::new(Endpoint::new(upstream, &Timeouts::default(), 1));
+        Routes::new(&settings, PathRules::Off, endpoint).find(host, path.as_bytes()).map(|route| route.labels.name.clone())
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What serves the requests that come in on a listener.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -8,6 +7,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 
 use crate::gateway::admin::Admin;
+use crate::gateway::admission::Caller;
 use crate::gateway::body::ResponseBody;
 use crate::gateway::guests::Order;
 use crate::gateway::interim::BesideResponses;
@@ -42,13 +42,13 @@ impl ListenerService {
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        client: SocketAddr,
+        caller: Caller,
         beside: &BesideResponses,
         order: Order,
     ) -> Response<ResponseBody> {
         // On the heap, so that whoever is refused before takes up little: there may be very many of those.
         match self {
-            Self::Proxy(lane) => Box::pin(lane.answer(request, client, beside.clone(), Arc::new(order))).await,
+            Self::Proxy(lane) => Box::pin(lane.answer(request, caller, beside.clone(), Arc::new(order))).await,
             Self::Admin(admin) => Box::pin(admin.answer(request, order)).await,
         }
     }

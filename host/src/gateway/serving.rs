@@ -6,7 +6,7 @@ use std::sync::Arc;
 use slidegate::{Configuration, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, Worker, WorkerOptions};
 use tokio::runtime::{Builder, Handle};
 
-use crate::gateway::client::Clients;
+use crate::gateway::client::Endpoint;
 use crate::gateway::routes::Routes;
 use crate::settings::document::Origin;
 use crate::settings::{FilterConfig, Mistake, RedisSettings, Settings};
@@ -16,8 +16,6 @@ pub(crate) struct Serving {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
     filter: Option<Arc<RunningFilter>>,
-    /// One a lane.
-    clients: Vec<Clients>,
 }
 
 impl Serving {
@@ -34,11 +32,6 @@ impl Serving {
     /// Brings what the filter's instances have counted to the metrics.
     pub(crate) fn fetch_metrics(&self) {
         self.filter.iter().flat_map(|filter| &filter.workers).for_each(Worker::fetch_metrics);
-    }
-
-    /// The upstream clients of a lane.
-    pub(crate) fn clients(&self, lane: usize) -> Option<&Clients> {
-        self.clients.get(lane % self.clients.len().max(1))
     }
 
     /// What the filter understood of its configuration, for people.
@@ -128,7 +121,7 @@ impl Workshop {
         Ok(made)
     }
 
-    fn make_of(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
+    fn make_of(&self, mut settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
         let directory = self.directory(&settings).map_err(|mut mistakes| {
             mistakes.extend(settings.filter.iter().flat_map(|filter| filter.mistakes(&self.module)));
             mistakes
@@ -139,11 +132,30 @@ impl Workshop {
             (Some(config), Some(filter)) => Some(Arc::new(self.start_filter(config, &settings, directory.after(&filter.directory))?)),
             (Some(config), None) => Some(Arc::new(self.start_filter(config, &settings, directory)?)),
         };
-        let clients = match previous {
-            Some(previous) if previous.settings.timeouts.upstream() == settings.timeouts.upstream() => previous.clients.clone(),
-            _ => self.lanes.iter().map(|_| Clients::new(&settings.timeouts)).collect(),
-        };
-        Ok(Serving { routes: Routes::new(&settings.routes, settings.normalize_path), filter, clients, settings })
+        if let Some(previous) = previous {
+            settings.keep_sessions(&previous.settings);
+        }
+        let told = previous.map(|previous| previous.settings.tls_warnings()).unwrap_or_default();
+        for warning in settings.tls_warnings().iter().filter(|warning| !told.contains(warning)) {
+            tracing::warn!("{}", settings.environment.hide(warning));
+        }
+        let routes = self.routes(&settings, previous);
+        Ok(Serving { routes, filter, settings })
+    }
+
+    /// Upstreams are taken over with their connections, and with what is known of how they are doing.
+    fn routes(&self, settings: &Settings, previous: Option<&Serving>) -> Routes {
+        let timeouts = &settings.timeouts;
+        let previous = previous.filter(|previous| previous.settings.timeouts.upstream() == timeouts.upstream());
+        let mut known: Vec<Arc<Endpoint>> = previous.into_iter().flat_map(|previous| previous.routes.endpoints()).cloned().collect();
+        Routes::new(&settings.routes, settings.normalize_path, |upstream| {
+            if let Some(same) = known.iter().find(|endpoint| endpoint.upstream == *upstream) {
+                return Arc::clone(same);
+            }
+            let new = Arc::new(Endpoint::new(upstream, timeouts, self.lanes.len()));
+            known.push(Arc::clone(&new));
+            new
+        })
     }
 
     fn directory(&self, settings: &Settings) -> Result<RedisDirectory, Vec<Mistake>> {

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 /// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a read fills it,
 /// up to what headers may measure, and thousands of connections with large bodies would each keep such a buffer.
-pub(super) const PIECE_MAX: u64 = (8 << 10) - 1;
+pub(crate) const PIECE_MAX: u64 = (8 << 10) - 1;
 
 /// The other side of a connection.
 pub(crate) trait Peer {
@@ -22,7 +22,7 @@ pub(crate) trait Peer {
     ///
     /// # Errors
     /// It is gone.
-    fn says_no_more(&self) -> io::Result<bool>;
+    fn says_no_more(&mut self) -> io::Result<bool>;
 }
 
 /// A socket, and what lives as long as it does.
@@ -48,6 +48,20 @@ impl<K> Socket<K> {
         &self.backpressure
     }
 
+    /// # Errors
+    /// The other side is gone. After it has closed its side, a reset is told here, and by no read.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        SockRef::from(self.stream.get_ref()).take_error()?.map_or(Ok(()), Err)
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// Nothing is there, or the other side is gone.
+    pub(crate) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.get_ref().try_read(buffer)
+    }
+
     fn written<T>(&self, polled: Poll<T>) -> Poll<T> {
         self.backpressure.set_blocked(polled.is_pending());
         polled
@@ -59,13 +73,9 @@ impl<K> Socket<K> {
 }
 
 impl<K> Peer for Socket<K> {
-    fn says_no_more(&self) -> io::Result<bool> {
-        let socket = SockRef::from(self.stream.get_ref());
-        // After it has closed its side, a reset is told here, and by no read.
-        if let Some(error) = socket.take_error()? {
-            return Err(error);
-        }
-        match socket.peek(&mut [MaybeUninit::uninit()]) {
+    fn says_no_more(&mut self) -> io::Result<bool> {
+        self.check()?;
+        match SockRef::from(self.stream.get_ref()).peek(&mut [MaybeUninit::uninit()]) {
             Ok(bytes) => Ok(bytes == 0),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),

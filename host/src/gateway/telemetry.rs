@@ -13,7 +13,7 @@ use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gau
 use self::registry::{OF_ROUTES, Registry};
 use crate::logging;
 
-pub(crate) use self::clients::{Overload, TurnedAway, connections, let_go, overloaded, turned_away};
+pub(crate) use self::clients::{FailedHandshake, Overload, TurnedAway, connections, failed_handshake, let_go, overloaded, turned_away};
 
 const REQUESTS: &str = "slidegate_requests_total";
 const DURATION: &str = "slidegate_request_duration_seconds";

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use slidegate_document::{Content, Fields, Node, Path as FieldPath, Reader};
 
 pub(crate) use self::entry::RedisEntry;
+use super::named_file::NamedFile;
 use super::words;
 
 /// What the file says of Redis.
@@ -26,6 +27,11 @@ impl RedisSettings {
     /// Whether both lead to the same places.
     pub(crate) fn leads_where(&self, other: &Self) -> bool {
         self.any == other.any && self.names == other.names
+    }
+
+    /// The files that they name.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = &NamedFile> {
+        self.any.iter().chain(self.names.values()).flat_map(RedisEntry::named_files)
     }
 
     /// As it may be shown.

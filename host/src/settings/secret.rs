@@ -63,6 +63,8 @@ fn cleared(value: &Value, policy: Option<bool>) -> Value {
             fields.iter().map(shown).collect()
         }
         Value::Array(list) => list.iter().map(|item| cleared(item, policy)).collect(),
+        // A key, or a certificate, in the place of a file's name.
+        Value::String(text) if text.contains("-----BEGIN") => Value::from(HIDDEN),
         Value::String(text) if has_credentials(text) => Value::from(url_shown(text)),
         other => other.clone(),
     }

@@ -221,6 +221,8 @@ mod tests {
             ("a: &hush {x: 1}\nb: {<<: {password: hush}, password: 5, c: *hush}\n", "b.c"),
             ("password: |\n  hush\nb: 1\n", "password"),
             ("redis: {password: &a hush}\nb: *a\n", "b"),
+            ("tls: {cert: a, key: \"-----BEGIN PRIVATE KEY-----hush\"}\n", "tls.key"),
+            ("tls:\n  key: |\n    -----BEGIN PRIVATE KEY-----\n    hush\n", "tls.key"),
         ] {
             let shown = snippet(text, path);
             assert!(!shown.contains("hush") && shown.contains('^'), "{text}{shown}");

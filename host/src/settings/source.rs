@@ -7,7 +7,7 @@ use slidegate::Module;
 
 use super::document::Document;
 use super::file::{self, Occasion};
-use super::{FilterConfig, Mistake, Settings, environment};
+use super::{FilterConfig, Listen, Mistake, Settings, environment};
 
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -80,8 +80,11 @@ impl SettingsSource {
 impl Overrides {
     pub(crate) fn over(&self, settings: Settings) -> Settings {
         Settings {
-            listen: self.listen.unwrap_or(settings.listen),
-            admin: self.admin.or(settings.admin),
+            listen: Listen { address: self.listen.unwrap_or(settings.listen.address), ..settings.listen },
+            admin: match (self.admin, settings.admin) {
+                (Some(address), admin) => Some(Listen { address, tls: admin.and_then(|admin| admin.tls) }),
+                (None, admin) => admin,
+            },
             workers: self.workers.unwrap_or(settings.workers),
             ..settings
         }

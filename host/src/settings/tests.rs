@@ -15,7 +15,7 @@ fn mistakes(text: &str) -> Vec<String> {
 #[test]
 fn one_nameless_upstream_is_enough() {
     let settings = read("upstream: http://127.0.0.1:9001").expect("settings");
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.listen.address.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.unusual(), []);
     assert_eq!((settings.admin, settings.filter), (None, None));
     assert!(settings.workers >= 1);
@@ -101,7 +101,7 @@ log: {access: false, format: json}
     .expect("settings");
     let unusual = [("timeouts", "connect: 1s, drain: 0s, idle: 120s".to_owned()), ("log", "access: false, format: json".to_owned())];
     assert_eq!(settings.unusual(), unusual);
-    assert_eq!(settings.admin.expect("admin").port(), 9090);
+    assert_eq!(settings.admin.expect("admin").address.port(), 9090);
     assert_eq!(settings.redis.names["redis.static"].access.url, "redis://127.0.0.1:6379");
     assert_eq!(settings.filter.expect("filter").document()["global_threshold"]["query_per_second"], 5);
     assert_eq!((settings.timeouts.idle, settings.timeouts.drain), (Duration::from_secs(120), Duration::ZERO));
@@ -115,7 +115,7 @@ fn every_mistake_is_found_at_once() {
 listen: 8080
 workers: 0
 routes:
-  - {name: a, upstream: "https://x"}
+  - {name: a, upstream: "ftp://x"}
   - {name: b, path_prefix: b, upstreem: "http://x"}
   - [1]
 redis: {names: {a: 5}}
@@ -129,7 +129,7 @@ log: {format: xml}
         [
             "listen: expected an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`, got `8080`",
             "workers: expected a whole number from 1 to 1024, got `0`",
-            "routes[0].upstream: expected `http://host:port`: TLS to upstreams is not supported, put a TLS proxy between, got `https://x`",
+            "routes[0].upstream: expected `http://host:port`, `https://host:port`, or `h2c://host:port` for HTTP/2 without TLS, got `ftp://x`",
             "routes[1].upstreem: there is no such field here; did you mean `upstream`?",
             "routes[1].path_prefix: expected a path that starts with `/`, without query, got `b`",
             "routes[1].upstream: is missing: expected a URL such as `http://127.0.0.1:9001`",

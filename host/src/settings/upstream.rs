@@ -1,17 +1,22 @@
 //! Where requests go: a server's address and the HTTP version to speak to it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hyper::http::uri::{Authority, Uri};
 
-/// An upstream server, as in `http://127.0.0.1:9001` or `h2c://grpc.internal:50051`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::tls::UpstreamTls;
+
+/// An upstream server, as in `http://127.0.0.1:9001`, `https://orders.internal` or `h2c://grpc.internal:50051`.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Upstream {
     pub(crate) protocol: Protocol,
     /// Host and port; the port is always there.
     pub(crate) authority: Authority,
     /// The name that `_match_service_` is compared with: `outbound|port||host`.
     pub(crate) service_name: String,
+    /// How its connections are secured, where they are.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub(crate) enum Protocol {
     Http1,
     /// HTTP/2 over TCP with prior knowledge, as gRPC servers speak it.
     H2c,
+    /// HTTP/2 or HTTP/1.1 over TLS, as the server chooses.
+    Https,
 }
 
 impl Upstream {
@@ -28,14 +35,12 @@ impl Upstream {
     /// # Errors
     /// What was expected instead, as a sentence's end.
     pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "`http://host:port`, or `h2c://host:port` for HTTP/2 without TLS";
+        const FORM: &str = "`http://host:port`, `https://host:port`, or `h2c://host:port` for HTTP/2 without TLS";
         let uri: Uri = url.parse().map_err(|_| FORM)?;
         let (protocol, default_port) = match uri.scheme_str() {
             Some("http") => (Protocol::Http1, 80),
             Some("h2c") => (Protocol::H2c, 80),
-            Some("https") => {
-                return Err("`http://host:port`: TLS to upstreams is not supported, put a TLS proxy between");
-            }
+            Some("https") => (Protocol::Https, 443),
             _ => return Err(FORM),
         };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
@@ -52,7 +57,14 @@ impl Upstream {
         };
         let authority = format!("{}:{port}", given.host()).parse().map_err(|_| FORM)?;
         let host = given.host().trim_start_matches('[').trim_end_matches(']');
-        Ok(Self { protocol, authority, service_name: format!("outbound|{port}||{host}") })
+        Ok(Self { protocol, authority, service_name: format!("outbound|{port}||{host}"), tls: None })
+    }
+}
+
+impl Upstream {
+    /// Its host, an IPv6 address without brackets.
+    pub(crate) fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
 }
 
@@ -61,6 +73,7 @@ impl fmt::Display for Upstream {
         let scheme = match self.protocol {
             Protocol::Http1 => "http",
             Protocol::H2c => "h2c",
+            Protocol::Https => "https",
         };
         write!(out, "{scheme}://{}", self.authority)
     }
@@ -76,6 +89,7 @@ mod tests {
             ("http://127.0.0.1:9001", "http://127.0.0.1:9001", "outbound|9001||127.0.0.1"),
             ("http://orders/", "http://orders:80", "outbound|80||orders"),
             ("h2c://[::1]:50051", "h2c://[::1]:50051", "outbound|50051||::1"),
+            ("https://orders", "https://orders:443", "outbound|443||orders"),
         ];
         for (url, shown, service_name) in cases {
             let upstream = Upstream::parse(url).expect(url);
@@ -89,7 +103,6 @@ mod tests {
             "",
             "127.0.0.1:9001",
             "ftp://a:1",
-            "https://a",
             "http://a:0",
             "http://a:99999",
             "http://a:",
@@ -99,6 +112,5 @@ mod tests {
         ] {
             assert!(Upstream::parse(url).is_err(), "{url}");
         }
-        assert!(Upstream::parse("https://a").expect_err("TLS").contains("TLS"));
     }
 }

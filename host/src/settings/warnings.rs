@@ -7,13 +7,14 @@ use slidegate::RedisService;
 
 use super::secret::text_shown;
 use super::words::{nearest, quoted};
-use super::{FilterConfig, RouteSettings, Settings};
+use super::{FilterConfig, RouteSettings, Settings, Upstream};
 
 /// The oddities of a file. `services` are those that its filter counts in; none are given where one Redis stands for all of them.
 pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<String> {
     let mut warnings = Vec::new();
     listening(settings, &mut warnings);
     warnings.extend(settings.http_warnings());
+    warnings.extend(settings.tls_warnings());
     let names: Vec<&str> = settings.redis.names.keys().map(String::as_str).collect();
     if let Some(filter) = &settings.filter {
         for (path, policy) in policies(filter) {
@@ -62,26 +63,29 @@ fn addresses(field: &str, names: &[&str], services: &[RedisService], warnings: &
 }
 
 fn listening(settings: &Settings, warnings: &mut Vec<String>) {
-    if settings.admin.is_some_and(|admin| is_same_place(admin, settings.listen)) {
-        warnings.push(format!("admin: is the address of `listen` too, {}: only one of them can have it", settings.listen));
+    if settings.admin.as_ref().is_some_and(|admin| is_same_place(admin.address, settings.listen.address)) {
+        warnings.push(format!("admin: is the address of `listen` too, {}: only one of them can have it", settings.listen.address));
     }
     for (index, route) in settings.routes.iter().enumerate() {
-        let place = |field: &str| match route.name.is_empty() && settings.routes.len() == 1 {
-            true => field.to_owned(),
-            false => format!("routes[{index}].{field}"),
-        };
-        let host = route.upstream.authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = route.upstream.authority.port_u16().unwrap_or_default();
-        let leads_to = |address: SocketAddr| host_address(host).is_some_and(|host| is_same_place(SocketAddr::new(host, port), address));
-        if leads_to(settings.listen) {
-            warnings.push(format!("{}: is the gateway's own `listen`: requests would go round in a circle", place("upstream")));
+        for (number, upstream) in route.upstreams.iter().enumerate() {
+            let field = if route.upstreams.len() == 1 { "upstream".to_owned() } else { format!("upstreams[{number}]") };
+            let place = match route.name.is_empty() && settings.routes.len() == 1 {
+                true => field,
+                false => format!("routes[{index}].{field}"),
+            };
+            leading_home(settings, &place, upstream, warnings);
         }
-        if settings.admin.is_some_and(leads_to) {
-            warnings.push(format!(
-                "{}: is the gateway's own `admin`: whoever may send requests would see settings and counters",
-                place("upstream")
-            ));
-        }
+    }
+}
+
+fn leading_home(settings: &Settings, place: &str, upstream: &Upstream, warnings: &mut Vec<String>) {
+    let (host, port) = (upstream.host(), upstream.authority.port_u16().unwrap_or_default());
+    let leads_to = |address: SocketAddr| host_address(host).is_some_and(|host| is_same_place(SocketAddr::new(host, port), address));
+    if leads_to(settings.listen.address) {
+        warnings.push(format!("{place}: is the gateway's own `listen`: requests would go round in a circle"));
+    }
+    if settings.admin.as_ref().is_some_and(|admin| leads_to(admin.address)) {
+        warnings.push(format!("{place}: is the gateway's own `admin`: whoever may send requests would see settings and counters"));
     }
 }
 
@@ -131,13 +135,14 @@ fn chosen_routes(path: &str, policy: &Value, routes: &[RouteSettings], warnings:
         }
     }
     for given in texts(policy.get("_match_service_")) {
-        let fits = |route: &RouteSettings| {
-            let (host, port) = (route.upstream.authority.host(), route.upstream.authority.port_u16().unwrap_or_default());
-            let host = host.trim_start_matches('[').trim_end_matches(']');
+        // Of several upstreams the first one names the service.
+        let services = || routes.iter().filter_map(|route| route.upstreams.first());
+        let fits = |upstream: &Upstream| {
+            let (host, port) = (upstream.host(), upstream.authority.port_u16().unwrap_or_default());
             given == host || given == format!("{host}:{port}")
         };
-        if !routes.iter().any(fits) {
-            let hosts = routes.iter().map(|route| route.upstream.authority.host());
+        if !services().any(fits) {
+            let hosts = services().map(|upstream| upstream.authority.host());
             let meant = match (given.contains('|'), nearest(given, hosts)) {
                 (true, _) => "a service is written `host` or `host:port`".to_owned(),
                 (false, Some(meant)) => format!("did you mean `{meant}`?"),

@@ -13,9 +13,13 @@ use super::secret::{HIDDEN, text_shown};
 const LENGTH_MAX: usize = 80;
 
 /// At the top of the file.
-pub(super) const TOP: [&str; 13] = names(&gateway::TOP);
-pub(super) const ROUTE: [&str; 4] = names(&gateway::ROUTE_FIELDS);
-pub(super) const TIMEOUTS: [&str; 8] = names(&gateway::TIMEOUTS_FIELDS);
+pub(super) const TOP: [&str; 16] = names(&gateway::TOP);
+pub(super) const ROUTE: [&str; 6] = names(&gateway::ROUTE_FIELDS);
+pub(super) const TIMEOUTS: [&str; 9] = names(&gateway::TIMEOUTS_FIELDS);
+pub(super) const LISTENER_TLS: [&str; 4] = names(&gateway::LISTENER_TLS_FIELDS);
+pub(super) const UPSTREAM_TLS: [&str; 4] = names(&gateway::UPSTREAM_TLS_FIELDS);
+/// Of `admin`, where it is an object.
+pub(super) const ADMIN: [&str; 2] = names(&gateway::ADMIN_FIELDS);
 pub(super) const LIMITS: [&str; 8] = names(&gateway::LIMITS_FIELDS);
 pub(super) const LOG: [&str; 2] = names(&gateway::LOG_FIELDS);
 /// Of `redis`, beside those of one Redis.
@@ -30,6 +34,8 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
         (&ROUTE, "in an element of `routes`"),
         (&TIMEOUTS, "in `timeouts`"),
         (&LIMITS, "in `limits`"),
+        (&LISTENER_TLS, "in `tls`"),
+        (&UPSTREAM_TLS, "in `upstream_tls`"),
         (&LOG, "in `log`"),
         (&REDIS, "in `redis`"),
         (&REDIS_ACCESS, "in `redis` or in an element of `redis.names`"),

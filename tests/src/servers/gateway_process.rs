@@ -223,8 +223,17 @@ impl Gateway {
     ///
     /// For the demo, which has no file.
     pub fn write_settings(&self, settings: &str) {
+        self.write_file(&complete(settings));
+    }
+
+    /// Writes this into the file it serves, as it is.
+    ///
+    /// # Panics
+    ///
+    /// For the demo, which has no file.
+    pub fn write_file(&self, text: &str) {
         let file = self.file.as_ref().expect("a gateway that serves a file");
-        fs::write(file, complete(settings)).expect("a temporary file can be written");
+        fs::write(file, text).expect("a temporary file can be written");
     }
 
     /// Puts a file with new settings in the place of the one it serves, as editors and Kubernetes do.

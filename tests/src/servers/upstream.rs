@@ -40,9 +40,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use slidegate::tls::ServerTls;
 use socket2::{Domain, Socket, Type};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     runtime::Builder,
     sync::oneshot,
@@ -103,12 +104,25 @@ impl Upstream {
         Self::start_on(0)
     }
 
+    /// Starts one behind TLS on a free port.
+    ///
+    /// # Panics
+    ///
+    /// When there is no port or thread to be had.
+    pub fn start_tls(tls: ServerTls) -> Self {
+        Self::start_with(0, Some(tls))
+    }
+
     /// Starts one on this port.
     ///
     /// # Panics
     ///
     /// When the port is taken.
     pub fn start_on(port: u16) -> Self {
+        Self::start_with(port, None)
+    }
+
+    fn start_with(port: u16, tls: Option<ServerTls>) -> Self {
         let listener = listen(port);
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -119,7 +133,7 @@ impl Upstream {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(listener, served) => {}
+                    () = serve(listener, tls, served) => {}
                     _ = stopped => {}
                 }
             });
@@ -131,6 +145,11 @@ impl Upstream {
     /// Its URL for HTTP/1.1.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Its URL for TLS.
+    pub fn https_url(&self) -> String {
+        format!("https://{}", self.address)
     }
 
     /// Its URL for HTTP/2.
@@ -187,22 +206,33 @@ fn listen(port: u16) -> StdTcpListener {
     socket.into()
 }
 
-async fn serve(listener: StdTcpListener, record: Arc<Record>) {
+async fn serve(listener: StdTcpListener, tls: Option<ServerTls>, record: Arc<Record>) {
     let listener = TcpListener::from_std(listener).expect("a listener can be registered");
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
         // Latency counts here too; a socket that does not take the option still serves.
         let _ = socket.set_nodelay(true);
-        let record = Arc::clone(&record);
+        let (record, tls) = (Arc::clone(&record), tls.clone());
         tokio::spawn(async move {
-            let mut server = auto::Builder::new(TokioExecutor::new());
-            server.http1().timer(TokioTimer::new()).max_buf_size(1 << 20).max_headers(1_000);
-            server.http2().timer(TokioTimer::new()).max_header_list_size(1 << 20).adaptive_window(true);
-            let service = service_fn(move |request| answer(request, Arc::clone(&record)));
-            // A client that leaves is the test's business.
-            let _ = server.serve_connection_with_upgrades(TokioIo::new(socket), service).await;
+            match tls {
+                None => serve_connection(socket, record).await,
+                Some(tls) => {
+                    if let Ok(socket) = tls.accept(socket).await {
+                        serve_connection(socket, record).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn serve_connection(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, record: Arc<Record>) {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).max_buf_size(1 << 20).max_headers(1_000);
+    server.http2().timer(TokioTimer::new()).max_header_list_size(1 << 20).adaptive_window(true);
+    let service = service_fn(move |request| answer(request, Arc::clone(&record)));
+    // A client that leaves is the test's business.
+    let _ = server.serve_connection_with_upgrades(TokioIo::new(socket), service).await;
 }
 
 type Failure = Box<dyn Error + Send + Sync>;

@@ -4,13 +4,13 @@ use super::{Condition, DURATION, Field, NETWORK, Shape, Table, filter};
 
 /// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
 const ADDRESS: Shape = Shape::Pattern("^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.%]+\\]|):[0-9]{1,5}$");
-const UPSTREAM: Shape = Shape::Pattern("^(http|h2c)://[^/?#@]+/?$");
+const UPSTREAM: Shape = Shape::Pattern("^(https?|h2c)://[^/?#@]+/?$");
 const COUNT: Shape = Shape::Whole(0, 1_000_000);
 const SIZE: Shape = Shape::Either(&[Shape::Pattern("^[0-9]+ *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(8 << 10, 16 << 20)]);
 const PATH_OF_FILE: Shape = Shape::Pattern("^");
 
 /// At the top.
-pub const TOP: [Field; 13] = [
+pub const TOP: [Field; 16] = [
     Field::new(
         "listen",
         ["Listen", "监听地址"],
@@ -18,13 +18,14 @@ pub const TOP: [Field; 13] = [
         "`127.0.0.1:8080`",
         "address and port, `localhost:8080`, or `:8080` for every IPv4 address ᴿ",
     ),
+    Field::new("tls", ["TLS", "TLS 设置"], Shape::Object(&LISTENER_TLS), "plain", "how clients are secured, see [TLS](#tls)"),
     Field::new(
         "admin",
         ["Admin", "管理地址"],
-        ADDRESS,
+        Shape::Either(&[ADDRESS, Shape::Object(&ADMIN)]),
         "off",
         "address and port of `/metrics` (Prometheus), `/healthz` and `/readyz` (see [Logs and health](#logs-and-health)) and `/config` (as \
-         understood, no passwords) ᴿ",
+         understood, no passwords) ᴿ; or an object",
     ),
     Field::new(
         "workers",
@@ -38,7 +39,21 @@ pub const TOP: [Field; 13] = [
         ["Upstream", "上游地址"],
         UPSTREAM,
         "",
-        "one URL for everything, `http://host:port` or `h2c://host:port`; or `routes`",
+        "one URL for everything, `http://host:port`, `https://host:port` or `h2c://host:port`; or `upstreams`; or `routes`",
+    ),
+    Field::new(
+        "upstreams",
+        ["Upstreams", "上游地址列表"],
+        Shape::List(&UPSTREAM, 1),
+        "",
+        "list of such URLs, which take turns, see [several upstreams](#tls)",
+    ),
+    Field::new(
+        "upstream_tls",
+        ["TLS to upstreams", "上游 TLS 设置"],
+        Shape::Object(&UPSTREAM_TLS),
+        "the system's authorities",
+        "how `https` upstreams are secured, where a route says nothing of its own",
     ),
     Field::new(
         "routes",
@@ -83,7 +98,7 @@ pub const TOP: [Field; 13] = [
 ];
 
 /// Of a route.
-pub const ROUTE_FIELDS: [Field; 4] = [
+pub const ROUTE_FIELDS: [Field; 6] = [
     Field::new("name", ["Name", "名称"], Shape::Text, "empty", "what `_match_route_` sees"),
     Field::new(
         "host",
@@ -100,8 +115,50 @@ pub const ROUTE_FIELDS: [Field; 4] = [
         "",
         "as above. `check` shows the name that the filter gets of it, `outbound\\|port\\|\\|host`; `_match_service_` names it by `host` or \
          `host:port`",
-    )
-    .required(),
+    ),
+    Field::new(
+        "upstreams",
+        ["Upstreams", "上游地址列表"],
+        Shape::List(&UPSTREAM, 1),
+        "",
+        "as above; the filter gets the name of the first",
+    ),
+    Field::new("upstream_tls", ["TLS to upstreams", "上游 TLS 设置"], Shape::Object(&UPSTREAM_TLS), "", "as above, of this route"),
+];
+
+/// Of `tls`, of a listener.
+pub const LISTENER_TLS_FIELDS: [Field; 4] = [
+    Field::new("cert", ["Certificate", "证书文件"], PATH_OF_FILE, "", "file with the certificate, and those that lead to its root, in PEM")
+        .required(),
+    Field::new("key", ["Key", "私钥文件"], PATH_OF_FILE, "", "file with its key, in PEM, without a passphrase").required(),
+    Field::new(
+        "client_ca",
+        ["Authorities of clients", "客户端 CA 证书文件"],
+        PATH_OF_FILE,
+        "clients need no certificate",
+        "file with the authorities, one of which has to have signed each client's certificate, in PEM",
+    ),
+    Field::new("min_version", ["Least version", "最低版本"], Shape::Form("^1\\.[23]$"), "`1.2`", "`1.2` or `1.3`"),
+];
+
+/// Of `admin`, where it is an object.
+pub const ADMIN_FIELDS: [Field; 2] = [
+    Field::new("listen", ["Listen", "监听地址"], ADDRESS, "", "address and port ᴿ").required(),
+    Field::new("tls", ["TLS", "TLS 设置"], Shape::Object(&LISTENER_TLS), "plain", "as above, of its own"),
+];
+
+/// Of `upstream_tls`.
+pub const UPSTREAM_TLS_FIELDS: [Field; 4] = [
+    Field::new(
+        "ca",
+        ["Certificate authorities", "CA 证书文件"],
+        PATH_OF_FILE,
+        "the system's",
+        "file with the authorities to believe, in PEM",
+    ),
+    Field::new("cert", ["Certificate", "客户端证书文件"], PATH_OF_FILE, "", "file with the certificate that is shown to upstreams, in PEM"),
+    Field::new("key", ["Key", "客户端私钥文件"], PATH_OF_FILE, "", "file with its key, in PEM"),
+    Field::new("server_name", ["Server's name", "服务器名称"], Shape::Text, "the host", "name that the upstream's certificate must have"),
 ];
 
 /// Of `redis`, beside those of a Redis.
@@ -152,7 +209,7 @@ pub const REDIS_ACCESS: [Field; 12] = [
 ];
 
 /// Of `timeouts`.
-pub const TIMEOUTS_FIELDS: [Field; 8] = [
+pub const TIMEOUTS_FIELDS: [Field; 9] = [
     Field::new("connect", ["Connect", "连接上游"], DURATION, "`5s`", "to connect to the upstream"),
     Field::new("response", ["Response headers", "等待响应头"], DURATION, "`60s`", "for the upstream's response headers"),
     Field::new("idle", ["Between pieces", "响应体间隔"], DURATION, "`5m`", "between pieces of a body"),
@@ -171,11 +228,18 @@ pub const TIMEOUTS_FIELDS: [Field; 8] = [
         "how old a connection to an upstream may be to get a request, so that changes of names are followed",
     ),
     Field::new(
+        "upstream_ejection",
+        ["Ejection of upstreams", "上游摘除时间"],
+        DURATION,
+        "`10s`",
+        "how long an upstream that did not answer three times in a row is left out, where there are others",
+    ),
+    Field::new(
         "request_headers",
         ["Request headers", "等待请求头"],
         DURATION,
         "`60s`",
-        "for a client's complete headers, and on a kept connection",
+        "for a client's handshake and complete headers, and on a kept connection",
     ),
     Field::new("drain", ["Drain", "排空时间"], DURATION, "`30s`", "for requests in flight after SIGTERM"),
     Field::new(
@@ -272,8 +336,8 @@ pub const GATEWAY: Table = Table {
     name: "gateway",
     groups: &[&TOP],
     conditions: &[
-        Condition::AnyOf(&[&["upstream"], &["routes"]]),
-        Condition::AtMostOne(&["upstream", "routes"]),
+        Condition::AnyOf(&[&["upstream"], &["upstreams"], &["routes"]]),
+        Condition::AtMostOne(&["upstream", "upstreams", "routes"]),
         Condition::AtMostOne(&["filter", "filters"]),
     ],
     null_is_nothing: true,
@@ -282,7 +346,20 @@ pub const GATEWAY: Table = Table {
 /// One filter, which may itself be a list.
 const FILTER: Shape = Shape::Either(&[Shape::Object(&filter::FILTER), Shape::Object(&filter::CHAIN)]);
 
-const ROUTE: Table = Table { name: "route", groups: &[&ROUTE_FIELDS], conditions: &[], null_is_nothing: true };
+const ROUTE: Table = Table {
+    name: "route",
+    groups: &[&ROUTE_FIELDS],
+    conditions: &[Condition::AnyOf(&[&["upstream"], &["upstreams"]]), Condition::AtMostOne(&["upstream", "upstreams"])],
+    null_is_nothing: true,
+};
+const LISTENER_TLS: Table = Table { name: "listener_tls", groups: &[&LISTENER_TLS_FIELDS], conditions: &[], null_is_nothing: true };
+const ADMIN: Table = Table { name: "admin", groups: &[&ADMIN_FIELDS], conditions: &[], null_is_nothing: true };
+const UPSTREAM_TLS: Table = Table {
+    name: "upstream_tls",
+    groups: &[&UPSTREAM_TLS_FIELDS],
+    conditions: &[Condition::Needs("cert", "key"), Condition::Needs("key", "cert")],
+    null_is_nothing: true,
+};
 const REDIS: Table = Table { name: "redis_addresses", groups: &[&REDIS_FIELDS, &REDIS_ACCESS], conditions: &[], null_is_nothing: true };
 const NAMED_REDIS: Table =
     Table { name: "redis_address", groups: &[&REDIS_ACCESS], conditions: &[Condition::AnyOf(&[&["url"]])], null_is_nothing: true };

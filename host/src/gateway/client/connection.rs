@@ -1,4 +1,4 @@
-//! TCP connections to upstreams, and what came on them.
+//! Connections to upstreams, over TCP or over TLS on it, and what came on them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,46 +11,52 @@ use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use slidegate::tls::{ALPN_HTTP2, ClientTls, HandshakeFailure};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::error::{ClientError, causes, chain};
+use super::wire::Wire;
 use crate::gateway::socket::PIECE_MAX;
 
-/// Looks names up, each time anew, and connects to the first address that accepts.
-#[derive(Clone)]
+/// Looks an upstream's name up, each time anew, connects to the first address that accepts, and shakes hands if it speaks TLS.
 pub(super) struct Connector {
     connector: HttpConnector,
+    authority: Authority,
+    tls: Option<(ClientTls, String)>,
     limit: Duration,
 }
 
 impl Connector {
-    /// `limit` is for the look-up and all addresses together.
-    pub(super) fn new(limit: Duration) -> Self {
+    /// `tls` is for a host of this name. `limit` is for the look-up, all addresses and the handshake together.
+    pub(super) fn new(authority: Authority, tls: Option<(ClientTls, String)>, limit: Duration) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(limit));
-        Self { connector, limit }
+        Self { connector, authority, tls, limit }
     }
 
-    pub(super) async fn connect(&self, authority: &Authority) -> Result<(TokioIo<Watched>, Received), ClientError> {
-        let mut connector = self.connector.clone();
-        match timeout(self.limit, connector.call(address(authority))).await {
-            Ok(Ok(stream)) => {
-                let received = Received::default();
-                let watched = Watched { stream: stream.into_inner().take(PIECE_MAX), received: received.clone() };
-                Ok((TokioIo::new(watched), received))
+    pub(super) async fn connect(&self) -> Result<(TokioIo<Watched>, Received), ClientError> {
+        let wire = timeout(self.limit, self.wire()).await.unwrap_or(Err(ClientError::ConnectTimeout))?;
+        let received = Received::default();
+        Ok((TokioIo::new(Watched { stream: wire.take(PIECE_MAX), received: received.clone() }), received))
+    }
+
+    async fn wire(&self) -> Result<Wire, ClientError> {
+        let stream = self.connector.clone().call(address(&self.authority)).await.map_err(|error| {
+            let mut kinds = chain(&error).filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+            match kinds.any(|kind| kind == io::ErrorKind::TimedOut) {
+                true => ClientError::ConnectTimeout,
+                false => ClientError::Connect(causes(&error)),
             }
-            Ok(Err(error)) => {
-                let mut kinds = chain(&error).filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
-                match kinds.any(|kind| kind == io::ErrorKind::TimedOut) {
-                    true => Err(ClientError::ConnectTimeout),
-                    false => Err(ClientError::Connect(causes(&error))),
-                }
-            }
-            Err(_) => Err(ClientError::ConnectTimeout),
+        })?;
+        match &self.tls {
+            None => Ok(Wire::Plain(stream.into_inner())),
+            Some((tls, host)) => match tls.connect(host, stream.into_inner()).await {
+                Ok(secured) => Ok(Wire::Tls(Box::new(secured))),
+                Err(error) => Err(ClientError::Tls(HandshakeFailure::of(&error), causes(&error))),
+            },
         }
     }
 }
@@ -76,8 +82,15 @@ impl Received {
 
 /// A stream that counts what comes, and gives it in small pieces, so that a body whose client takes nothing fills no large buffer.
 pub(super) struct Watched {
-    stream: Take<TcpStream>,
+    stream: Take<Wire>,
     received: Received,
+}
+
+impl Watched {
+    /// Whether both sides agreed on HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.stream.get_ref().alpn() == Some(ALPN_HTTP2)
+    }
 }
 
 impl AsyncRead for Watched {

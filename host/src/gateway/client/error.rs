@@ -2,17 +2,45 @@
 
 use std::error::Error;
 
+use slidegate::tls::HandshakeFailure;
+
 /// Why there is no response.
 #[derive(Debug, Clone)]
 pub(crate) enum ClientError {
     ConnectTimeout,
     Connect(String),
+    /// No handshake of TLS.
+    Tls(HandshakeFailure, String),
     /// The response's head is larger than the gateway takes.
     TooLarge,
     /// What came back is not HTTP.
     NotHttp(String),
+    /// It did not come in time.
+    Late,
     /// The connection was lost.
     Reset(String),
+}
+
+impl ClientError {
+    /// Whether nothing was sent.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self, Self::ConnectTimeout | Self::Connect(_) | Self::Tls(..))
+    }
+
+    /// Whether it tells that the upstream is not well. One that says too much at least says something.
+    pub(crate) fn is_failure(&self) -> bool {
+        !matches!(self, Self::TooLarge)
+    }
+
+    /// In words, for those who run the gateway.
+    pub(crate) fn cause(&self) -> &str {
+        match self {
+            Self::ConnectTimeout => "no connection in time",
+            Self::TooLarge => "a head that is too large",
+            Self::Late => "no response in time",
+            Self::Connect(cause) | Self::Tls(_, cause) | Self::NotHttp(cause) | Self::Reset(cause) => cause,
+        }
+    }
 }
 
 /// Why a connection gave no response.

@@ -1,17 +1,16 @@
 //! The connection pool for HTTP/1.1: each connection is for one request at a time, and kept alive for the next.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::http::uri::Authority;
 use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::connection::{Connector, Received};
+use super::connection::{Connector, Received, Watched};
 use super::error::{ClientError, causes};
 use super::replay::AttemptBody;
 use crate::gateway::headers::FIELDS_MAX;
@@ -19,7 +18,7 @@ use crate::gateway::headers::FIELDS_MAX;
 /// So many connections to one upstream wait for a request at most; each has buffers of some 30 KB. Only a flood leaves more behind.
 const WAITING_MAX: usize = 256;
 
-/// All connections of one lane that wait for a request.
+/// All connections of one lane to one upstream that wait for a request.
 pub(super) struct KeptConnections {
     connector: Connector,
     idle: Duration,
@@ -29,7 +28,7 @@ pub(super) struct KeptConnections {
 
 #[derive(Default)]
 struct IdleConnections {
-    by_upstream: HashMap<Authority, Vec<(UpstreamConnection, Instant)>>,
+    idle: Vec<(UpstreamConnection, Instant)>,
     /// Whether a task looks for those that waited too long.
     is_watched: bool,
 }
@@ -38,7 +37,6 @@ struct IdleConnections {
 pub(super) struct UpstreamConnection {
     sender: SendRequest<AttemptBody>,
     received: Received,
-    authority: Authority,
     made: Instant,
     driver: AbortHandle,
 }
@@ -50,10 +48,9 @@ impl KeptConnections {
     }
 
     /// A connection that waits, the one that was used last.
-    pub(super) fn take(&self, authority: &Authority) -> Option<UpstreamConnection> {
+    pub(super) fn take(&self) -> Option<UpstreamConnection> {
         let mut waiting = self.waiting();
-        let connections = waiting.by_upstream.get_mut(authority)?;
-        while let Some((connection, since)) = connections.pop() {
+        while let Some((connection, since)) = waiting.idle.pop() {
             if self.is_good(&connection, since) {
                 return Some(connection);
             }
@@ -61,8 +58,21 @@ impl KeptConnections {
         None
     }
 
-    pub(super) async fn connect(&self, authority: &Authority) -> Result<UpstreamConnection, ClientError> {
-        let (stream, received) = self.connector.connect(authority).await?;
+    pub(super) async fn connect(&self) -> Result<UpstreamConnection, ClientError> {
+        let (stream, received) = self.connector.connect().await?;
+        Self::begin(stream, received).await
+    }
+
+    /// Takes over a connection that was made to see what the upstream speaks.
+    pub(super) async fn adopt(self: &Arc<Self>, stream: TokioIo<Watched>, received: Received) -> Result<(), ClientError> {
+        let mut connection = Self::begin(stream, received).await?;
+        // Before its driver has run once it is not known to be ready.
+        connection.sender.ready().await.map_err(|error| ClientError::Connect(causes(&error)))?;
+        self.put(connection);
+        Ok(())
+    }
+
+    async fn begin(stream: TokioIo<Watched>, received: Received) -> Result<UpstreamConnection, ClientError> {
         let handshake = Builder::new().max_headers(FIELDS_MAX).handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| ClientError::Connect(causes(&error)))?;
         let driver = tokio::spawn(async move {
@@ -71,7 +81,7 @@ impl KeptConnections {
                 tracing::debug!(error = causes(&error), "a connection to an upstream ended early");
             }
         });
-        Ok(UpstreamConnection { sender, received, authority: authority.clone(), made: Instant::now(), driver: driver.abort_handle() })
+        Ok(UpstreamConnection { sender, received, made: Instant::now(), driver: driver.abort_handle() })
     }
 
     /// Keeps a connection, as soon as its response has been read to the end and its request has been sent. `abandoned` says whether that is
@@ -93,12 +103,11 @@ impl KeptConnections {
 
     fn put(self: &Arc<Self>, connection: UpstreamConnection) {
         let mut waiting = self.waiting();
-        let connections = waiting.by_upstream.entry(connection.authority.clone()).or_default();
-        if connections.len() == WAITING_MAX {
+        if waiting.idle.len() == WAITING_MAX {
             // The upstream closes what has waited for longest first, and may have.
-            connections.remove(0);
+            waiting.idle.remove(0);
         }
-        connections.push((connection, Instant::now()));
+        waiting.idle.push((connection, Instant::now()));
         if !waiting.is_watched {
             waiting.is_watched = true;
             tokio::spawn(Self::watch(Arc::downgrade(self), self.idle));
@@ -111,11 +120,8 @@ impl KeptConnections {
             tokio::time::sleep(idle).await;
             let Some(connections) = connections.upgrade() else { return };
             let mut waiting = connections.waiting();
-            waiting.by_upstream.retain(|_, waiting| {
-                waiting.retain(|(connection, since)| connections.is_good(connection, *since));
-                !waiting.is_empty()
-            });
-            if waiting.by_upstream.is_empty() {
+            waiting.idle.retain(|(connection, since)| connections.is_good(connection, *since));
+            if waiting.idle.is_empty() {
                 waiting.is_watched = false;
                 return;
             }

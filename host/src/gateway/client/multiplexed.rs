@@ -1,6 +1,5 @@
 //! HTTP/2 connections, one for all requests to an upstream.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,13 +7,13 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::http::uri::Authority;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::OnceCell;
 
 use super::connection::{Connector, Received};
 use super::error::{ClientError, causes};
+use super::kept::KeptConnections;
 use super::replay::AttemptBody;
 use crate::gateway::headers::HEADERS_SIZE_MAX;
 
@@ -30,14 +29,16 @@ const STREAM_WINDOW: u32 = 64 << 10;
 /// the connection.
 const CONNECTION_WINDOW: u32 = 128 << 20;
 
-/// Requests that come while a connection is being made wait for it together, and share its failure.
-type Slot = Arc<OnceCell<Result<Multiplexed, ClientError>>>;
+/// Requests that come while a connection is being made wait for it together, and share its failure. None if the upstream chose HTTP/1.1.
+type Slot = Arc<OnceCell<Result<Option<Multiplexed>, ClientError>>>;
 
-/// The connections of one lane.
+/// The connection of one lane to one upstream, made anew when it is of no use any more.
 pub(super) struct MultiplexedConnections {
     connector: Connector,
     age: Duration,
-    slots: Mutex<HashMap<Authority, Slot>>,
+    slot: Mutex<Slot>,
+    /// Where connections go that are not HTTP/2, where the upstream may choose.
+    http1: Option<Arc<KeptConnections>>,
 }
 
 /// A connection. Clones are the same one; it ends when the last of them is dropped and its responses have been read.
@@ -50,31 +51,35 @@ pub(super) struct Multiplexed {
 }
 
 impl MultiplexedConnections {
-    /// Connections older than `age` get no further request.
-    pub(super) fn new(connector: Connector, age: Duration) -> Arc<Self> {
-        Arc::new(Self { connector, age, slots: Mutex::default() })
+    /// Connections older than `age` get no further request. With `http1` the upstream chooses what it speaks.
+    pub(super) fn new(connector: Connector, age: Duration, http1: Option<Arc<KeptConnections>>) -> Self {
+        Self { connector, age, slot: Mutex::default(), http1 }
     }
 
-    /// A connection, and whether it was there before.
-    pub(super) async fn get(&self, authority: &Authority) -> Result<(Multiplexed, bool), ClientError> {
-        let slot = self.slot(authority);
+    /// A connection, and whether it was there before; none if the upstream chose HTTP/1.1.
+    pub(super) async fn get(&self) -> Result<Option<(Multiplexed, bool)>, ClientError> {
+        let slot = self.slot();
         let is_kept = slot.initialized();
-        let made = slot.get_or_init(|| self.connect(authority)).await;
-        made.clone().map(|connection| (connection, is_kept))
+        let made = slot.get_or_init(|| self.connect()).await.clone()?;
+        Ok(made.map(|connection| (connection, is_kept)))
     }
 
-    /// The upstream's slot, emptied if what is in it is of no use any more.
-    fn slot(&self, authority: &Authority) -> Slot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.entry(authority.clone()).or_default();
-        if slot.get().is_some_and(|made| !made.as_ref().is_ok_and(|connection| self.is_good(connection))) {
+    /// The slot, emptied if what is in it is of no use any more.
+    fn slot(&self) -> Slot {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_useful = |made: &Result<Option<Multiplexed>, ClientError>| matches!(made, Ok(Some(connection)) if self.is_good(connection));
+        if slot.get().is_some_and(|made| !is_useful(made)) {
             *slot = Slot::default();
         }
-        Arc::clone(slot)
+        Arc::clone(&slot)
     }
 
-    async fn connect(&self, authority: &Authority) -> Result<Multiplexed, ClientError> {
-        let (stream, received) = self.connector.connect(authority).await?;
+    async fn connect(&self) -> Result<Option<Multiplexed>, ClientError> {
+        let (stream, received) = self.connector.connect().await?;
+        if let Some(http1) = self.http1.as_ref().filter(|_| !stream.inner().is_http2()) {
+            http1.adopt(stream, received).await?;
+            return Ok(None);
+        }
         let handshake = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
@@ -90,7 +95,7 @@ impl MultiplexedConnections {
                 tracing::debug!(error = causes(&error), "a connection to an upstream ended early");
             }
         });
-        Ok(Multiplexed { sender, received, made: Instant::now(), is_retired: Arc::default() })
+        Ok(Some(Multiplexed { sender, received, made: Instant::now(), is_retired: Arc::default() }))
     }
 
     fn is_good(&self, connection: &Multiplexed) -> bool {

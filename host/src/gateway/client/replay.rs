@@ -46,6 +46,11 @@ impl Replay {
         AttemptBody { recording: Arc::clone(&self.0), attempt: recording.attempt, sent: 0 }
     }
 
+    /// Keeps nothing of the body from now on: whoever gets it does not say that it did not look at it.
+    pub(super) fn keep_nothing(&self) {
+        lock(&self.0).kept_max = 0;
+    }
+
     /// Whether all of the body can be sent again.
     pub(super) fn can_repeat(&self) -> bool {
         lock(&self.0).taken.is_some()

@@ -1,11 +1,13 @@
 //! What is counted of clients before they are known by a request.
 
 use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
+use slidegate::tls::HandshakeFailure;
 
 const OPEN: &str = "slidegate_connections";
 const TURNED_AWAY: &str = "slidegate_connections_refused_total";
 const LET_GO: &str = "slidegate_connections_let_go_total";
 const OVERLOADED: &str = "slidegate_requests_overloaded_total";
+const FAILED_HANDSHAKES: &str = "slidegate_tls_handshakes_failed_total";
 
 /// Why a connection is closed as soon as it is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +55,59 @@ impl Overload {
     }
 }
 
+/// Why a handshake of a client failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailedHandshake {
+    /// It took longer than a first request may.
+    Time,
+    /// The client left, or whoever only looked whether somebody is there.
+    Ended,
+    /// What came is no TLS.
+    NoTls,
+    /// The client showed no certificate, and has to.
+    NoCertificate,
+    /// The certificate that the client showed does not count.
+    Untrusted,
+    /// The client does not trust the certificate that it was shown.
+    Distrusted,
+    Other,
+}
+
+impl FailedHandshake {
+    const ALL: [Self; 7] = [Self::Time, Self::Ended, Self::NoTls, Self::NoCertificate, Self::Untrusted, Self::Distrusted, Self::Other];
+
+    pub(crate) fn of(failure: HandshakeFailure) -> Self {
+        match failure {
+            HandshakeFailure::Ended => Self::Ended,
+            HandshakeFailure::NoTls => Self::NoTls,
+            HandshakeFailure::NoCertificate => Self::NoCertificate,
+            HandshakeFailure::Untrusted => Self::Untrusted,
+            HandshakeFailure::Distrusted => Self::Distrusted,
+            HandshakeFailure::Other => Self::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Ended => "ended",
+            Self::NoTls => "no_tls",
+            Self::NoCertificate => "no_certificate",
+            Self::Untrusted => "untrusted",
+            Self::Distrusted => "distrusted",
+            Self::Other => "other",
+        }
+    }
+}
+
 pub(super) fn describe() {
     describe_gauge!(OPEN, "Connections of clients, tunnels included");
     describe_counter!(TURNED_AWAY, "Connections closed as soon as they were accepted, by the limit that was reached");
     describe_counter!(LET_GO, "Idle connections closed to make room for new ones");
     describe_counter!(OVERLOADED, "Requests answered 503 because there were too many at once, by the limit that was reached");
+    describe_counter!(FAILED_HANDSHAKES, "Handshakes of TLS with clients that failed, by reason");
     // So that they are there before the first one, for alerts.
+    FailedHandshake::ALL.into_iter().for_each(|reason| counter!(FAILED_HANDSHAKES, "reason" => reason.name()).increment(0));
     gauge!(OPEN).set(0.0);
     for reason in TurnedAway::ALL {
         counter!(TURNED_AWAY, "reason" => reason.name()).increment(0);
@@ -87,4 +136,9 @@ pub(crate) fn let_go(connections: usize) {
 /// Counts a request that was one too many.
 pub(crate) fn overloaded(reason: Overload) {
     counter!(OVERLOADED, "reason" => reason.name()).increment(1);
+}
+
+/// Counts a handshake that failed.
+pub(crate) fn failed_handshake(reason: FailedHandshake) {
+    counter!(FAILED_HANDSHAKES, "reason" => reason.name()).increment(1);
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use slidegate::{RedisAccess, RedisAccessError};
 use slidegate_document::{Fields, Node, Path as FieldPath, Reader, is_secret_name};
 
-use super::super::file::{self, Occasion};
 use super::super::mistake::Mistake;
+use super::super::named_file::NamedFile;
 use super::super::secret::{HIDDEN, url_shown};
 use super::super::words::quoted;
 
@@ -30,11 +30,20 @@ pub(crate) struct RedisEntry {
     path: String,
     /// The fields beside the URL, as they stand in the file; none if there is only a URL.
     fields: Option<BTreeMap<&'static str, String>>,
+    /// The files that they name.
+    files: Vec<NamedFile>,
+}
+
+/// What was read of an entry's fields beside the URL.
+#[derive(Default)]
+struct GivenFields {
+    texts: BTreeMap<&'static str, String>,
+    files: Vec<NamedFile>,
 }
 
 impl RedisEntry {
     pub(super) fn of_url(path: FieldPath<'_>, url: &str) -> Self {
-        Self { access: RedisAccess::from(url), path: path.to_string(), fields: None }
+        Self { access: RedisAccess::from(url), path: path.to_string(), fields: None, files: Vec::new() }
     }
 
     /// What is wrong with the entry, as the library sees it.
@@ -54,6 +63,11 @@ impl RedisEntry {
         Mistake::new(format!("{}.{field}", self.path), message)
     }
 
+    /// The files that it names.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = &NamedFile> {
+        self.files.iter()
+    }
+
     /// As it may be shown.
     pub(super) fn shown(&self) -> Value {
         let url = url_shown(&self.access.url);
@@ -71,7 +85,7 @@ impl RedisEntry {
     /// Reads the fields of an entry. Where it is not `expected`, an entry without any of them is none.
     pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, expected: bool, folder: &Path) -> Option<Self> {
         let url = reader.field(fields, "url", Reader::text);
-        let mut given = BTreeMap::new();
+        let mut given = GivenFields::default();
         let mut pem = BTreeMap::new();
         for field in PEM_FILES {
             pem.extend(read_file(reader, fields, field, "the path of a file in PEM", folder, &mut given).map(|bytes| (field, bytes)));
@@ -81,9 +95,10 @@ impl RedisEntry {
             passwords.extend(read_password(reader, fields, names, folder, &mut given).map(|password| (names.0, password)));
         }
         for field in TEXTS {
-            given.extend(reader.field(fields, field, Reader::text).map(|text| (field, text)));
+            given.texts.extend(reader.field(fields, field, Reader::text).map(|text| (field, text)));
         }
         let announced = read_announced(reader, fields);
+        let GivenFields { texts: given, files } = given;
         if fields.get_unless_null("url").is_none() && (expected || !given.is_empty() || !announced.is_empty()) {
             reader.error(fields.at("url"), "is missing: expected a URL such as `rediss://redis.example:6379`");
         }
@@ -99,7 +114,7 @@ impl RedisEntry {
             sentinel_password: passwords.remove("sentinel_password"),
             announced,
         };
-        Some(Self { access, path: fields.path.to_string(), fields: Some(given) })
+        Some(Self { access, path: fields.path.to_string(), fields: Some(given), files })
     }
 }
 
@@ -116,17 +131,17 @@ fn read_password(
     fields: &Fields<'_>,
     (field, file): (&'static str, &'static str),
     folder: &Path,
-    given: &mut BTreeMap<&'static str, String>,
+    given: &mut GivenFields,
 ) -> Option<String> {
     let password = reader.field(fields, field, Reader::text);
-    given.extend(password.as_ref().map(|password| (field, password.clone())));
+    given.texts.extend(password.as_ref().map(|password| (field, password.clone())));
     let bytes = read_file(reader, fields, file, "the path of a file with the password in it", folder, given);
-    if password.is_some() && given.contains_key(file) {
+    if password.is_some() && given.texts.contains_key(file) {
         reader.error(fields.at(file), format_args!("expected only one of `{file}` and `{field}`, got both"));
         return None;
     }
     let Some(bytes) = bytes else { return password };
-    let name = given.get(file).map(String::as_str).unwrap_or_default();
+    let name = given.texts.get(file).map(String::as_str).unwrap_or_default();
     let read = String::from_utf8(bytes).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()).ok().filter(|text| !text.is_empty());
     if read.is_none() {
         reader.error(fields.at(file), format_args!("expected a file with the password in it, as UTF-8 text, got {}", quoted(name)));
@@ -141,14 +156,13 @@ fn read_file(
     field: &'static str,
     expected: &str,
     folder: &Path,
-    given: &mut BTreeMap<&'static str, String>,
+    given: &mut GivenFields,
 ) -> Option<Vec<u8>> {
-    let file = reader.field(fields, field, |reader, path, node| reader.parsed(path, node, expected, Node::as_str))?;
-    given.insert(field, file.to_owned());
-    // As in a reload also at the start, so that a file that is taken then is taken later.
-    let read = file::read(&folder.join(file), Occasion::Reload);
-    read.map_err(|reason| reader.error(fields.at(field), format_args!("expected a file that can be read, got {}: {reason}", quoted(file))))
-        .ok()
+    let file = NamedFile::read(reader, fields, field, expected, folder)?;
+    let bytes = file.bytes.clone();
+    given.texts.insert(field, file.written.clone());
+    given.files.push(file);
+    bytes
 }
 
 fn read_announced(reader: &mut Reader, fields: &Fields<'_>) -> BTreeMap<String, String> {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 
 /// Signs certificates and writes them into a directory.
 #[derive(Debug)]
@@ -42,8 +42,23 @@ impl Authority {
     ///
     /// When the directory cannot be written to.
     pub fn sign(&self, name: &str, holds: &[&str]) -> (PathBuf, PathBuf) {
+        self.sign_params(name, params(name, holds))
+    }
+
+    /// As [`Authority::sign`], but the certificate has expired long ago.
+    ///
+    /// # Panics
+    ///
+    /// When the directory cannot be written to.
+    pub fn sign_expired(&self, name: &str, holds: &[&str]) -> (PathBuf, PathBuf) {
+        let mut params = params(name, holds);
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
+        self.sign_params(name, params)
+    }
+
+    fn sign_params(&self, name: &str, params: CertificateParams) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("keys can be made");
-        let certificate = params(name, holds).signed_by(&key, &self.issuer).expect("an authority can sign");
+        let certificate = params.signed_by(&key, &self.issuer).expect("an authority can sign");
         let files = (format!("{name}.pem"), format!("{name}.key"));
         write(&self.directory, &files.0, &certificate.pem());
         write(&self.directory, &files.1, &key.serialize_pem());
@@ -59,5 +74,10 @@ fn params(name: &str, holds: &[&str]) -> CertificateParams {
 }
 
 fn write(directory: &Path, name: &str, pem: &str) {
-    fs::write(directory.join(name), pem).expect("the directory can be written to");
+    // As certbot and Kubernetes do it: a whole new file, which only its owner may read.
+    let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
+    fs::write(&new, pem).expect("the directory can be written to");
+    #[cfg(unix)]
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("an own file can be made private");
+    fs::rename(&new, &path).expect("a file can be renamed");
 }

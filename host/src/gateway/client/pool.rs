@@ -1,0 +1,113 @@
+//! The upstreams of one route, which take turns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::endpoint::Endpoint;
+
+/// All upstreams of a route; there is at least one.
+pub(crate) struct Pool {
+    endpoints: Vec<Arc<Endpoint>>,
+    /// Counts turns.
+    turn: AtomicUsize,
+}
+
+/// Those of a pool that a request has been to, by their places.
+#[derive(Default)]
+pub(super) struct Attempted {
+    /// Where there is a choice.
+    places: Vec<usize>,
+    is_begun: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self { endpoints, turn: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// The one that there is, if there is no other.
+    pub(crate) fn only(&self) -> Option<&Arc<Endpoint>> {
+        match self.endpoints.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The next one in turn, of those that the request has not been to. One that is left out is taken only if all of them are.
+    pub(super) fn next(&self, attempted: &mut Attempted) -> Option<&Arc<Endpoint>> {
+        if let Some(only) = self.only() {
+            return (!std::mem::replace(&mut attempted.is_begun, true)).then_some(only);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count = self.endpoints.len();
+        let places = (0..count).map(|offset| (turn % count + offset) % count);
+        let left: Vec<usize> = places.filter(|place| !attempted.places.contains(place)).collect();
+        let admitted = left.iter().find(|place| self.endpoints.get(**place).is_some_and(|endpoint| endpoint.is_admitted()));
+        let place = *admitted.or(left.first())?;
+        attempted.places.push(place);
+        self.endpoints.get(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Timeouts, Upstream};
+
+    fn pool(count: u16) -> Pool {
+        let upstream = |port| Upstream::parse(&format!("http://127.0.0.1:{port}")).expect("a URL");
+        let endpoint = |port| Arc::new(Endpoint::new(&upstream(port), &Timeouts::default(), 1));
+        Pool::new((1..=count).map(endpoint).collect())
+    }
+
+    fn port(pool: &Pool, attempted: &mut Attempted) -> Option<u16> {
+        pool.next(attempted)?.upstream.authority.port_u16()
+    }
+
+    fn ports(pool: &Pool, requests: usize) -> Vec<u16> {
+        (0..requests).filter_map(|_| port(pool, &mut Attempted::default())).collect()
+    }
+
+    fn fail(pool: &Pool, place: usize) {
+        (0..3).for_each(|_| pool.endpoints()[place].fails("it is away"));
+    }
+
+    #[test]
+    fn they_take_turns_and_who_is_left_out_has_none() {
+        let pool = pool(3);
+        assert_eq!(ports(&pool, 6), [1, 2, 3, 1, 2, 3]);
+        fail(&pool, 1);
+        let mut ports = ports(&pool, 6);
+        ports.sort_unstable();
+        assert_eq!(ports.iter().filter(|port| **port == 2).count(), 0, "{ports:?}");
+        assert!(ports.contains(&1) && ports.contains(&3));
+        pool.endpoints()[1].answers();
+        assert_eq!(super::tests::ports(&pool, 3).len(), 3);
+    }
+
+    #[test]
+    fn when_all_are_left_out_they_are_asked_all_the_same() {
+        let pool = pool(2);
+        (0..2).for_each(|place| fail(&pool, place));
+        assert_eq!(ports(&pool, 4), [1, 2, 1, 2]);
+        let only = super::tests::pool(1);
+        fail(&only, 0);
+        assert_eq!(ports(&only, 2), [1, 1]);
+    }
+
+    #[test]
+    fn a_request_goes_to_each_once() {
+        let pool = pool(3);
+        let mut attempted = Attempted::default();
+        let mut all: Vec<_> = std::iter::from_fn(|| port(&pool, &mut attempted)).collect();
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3]);
+        let only = super::tests::pool(1);
+        let mut attempted = Attempted::default();
+        assert_eq!((port(&only, &mut attempted), port(&only, &mut attempted)), (Some(1), None));
+    }
+}

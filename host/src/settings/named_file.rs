@@ -1,0 +1,46 @@
+//! Files that fields name: certificates, keys, passwords.
+
+use std::path::{Path, PathBuf};
+
+use slidegate_document::{Fields, Node, Reader};
+
+use super::file::{self, Occasion};
+use super::words::quoted;
+
+/// A file that a field names.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct NamedFile {
+    /// As it stands in the settings.
+    pub(super) written: String,
+    pub(super) path: PathBuf,
+    /// What it held; none if it cannot be read, which is then a mistake.
+    pub(super) bytes: Option<Vec<u8>>,
+}
+
+impl NamedFile {
+    /// The file that this field names, if it names one. Its path is relative to this folder.
+    pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, field: &str, expected: &str, folder: &Path) -> Option<Self> {
+        let written = reader.field(fields, field, |reader, path, node| reader.parsed(path, node, expected, Node::as_str))?;
+        let path = folder.join(written);
+        // As in a reload also at the start, so that a file that is taken then is taken later.
+        let bytes = file::read(&path, Occasion::Reload)
+            .map_err(|reason| {
+                reader.error(fields.at(field), format_args!("expected a file that can be read, got {}: {reason}", quoted(written)))
+            })
+            .ok();
+        Some(Self { written: written.to_owned(), path, bytes })
+    }
+
+    /// Whether everybody on this machine may read it.
+    #[cfg(unix)]
+    pub(super) fn is_readable_by_all(&self) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        self.path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+    }
+
+    /// Whether everybody on this machine may read it.
+    #[cfg(not(unix))]
+    pub(super) fn is_readable_by_all(&self) -> bool {
+        false
+    }
+}

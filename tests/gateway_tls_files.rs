@@ -1,0 +1,149 @@
+//! Certificates and keys that cannot be used, or hardly: each is told with its field and its file, by `check` and by `serve` alike, and no
+//! word of what is in them.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use slidegate_tests::{
+    certificates::Authority,
+    gateway_process::{self, Directory, Gateway},
+    upstream::Upstream,
+};
+
+/// A directory with all kinds of files, good and bad.
+fn files() -> Directory {
+    let directory = Directory::new();
+    let path = directory.path();
+    let authority = Authority::new(path, "ca");
+    authority.sign("good", &["127.0.0.1"]);
+    authority.sign("other", &["127.0.0.1"]);
+    authority.sign_expired("late", &["127.0.0.1"]);
+    fs::write(path.join("text.pem"), "no certificate\n").expect("a file");
+    fs::write(path.join("empty.pem"), "").expect("a file");
+    fs::write(path.join("broken.pem"), "-----BEGIN CERTIFICATE-----\nhush!\n-----END CERTIFICATE-----\n").expect("a file");
+    fs::write(path.join("nonsense.pem"), "-----BEGIN CERTIFICATE-----\naHVzaA==\n-----END CERTIFICATE-----\n").expect("a file");
+    fs::write(path.join("broken.key"), "-----BEGIN PRIVATE KEY-----\nhush!\n-----END PRIVATE KEY-----\n").expect("a file");
+    fs::write(path.join("nonsense.key"), "-----BEGIN PRIVATE KEY-----\naHVzaA==\n-----END PRIVATE KEY-----\n").expect("a file");
+    openssl(path, &["pkcs8", "-topk8", "-in", "good.key", "-out", "encrypted.key", "-passout", "pass:hush"]);
+    openssl(path, &["genrsa", "-traditional", "-aes128", "-passout", "pass:hush", "-out", "old.key", "2048"]);
+    directory
+}
+
+fn openssl(directory: &Path, args: &[&str]) {
+    let output = Command::new("openssl").args(args).current_dir(directory).output().expect("openssl runs");
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn run(command: &str, directory: &Path, settings: &str, more: &[&str]) -> Output {
+    let file = directory.join("gate.yaml");
+    fs::write(&file, settings).expect("a file");
+    gateway_process::run(&[&[command, file.to_str().expect("text")], more].concat())
+}
+
+#[test]
+fn each_mistake_names_field_and_file() {
+    let directory = files();
+    for (tls, expected) in [
+        ("{cert: none.pem, key: good.key}", "tls.cert: expected a file that can be read, got `none.pem`: no such file"),
+        ("{cert: good.pem, key: none.key}", "tls.key: expected a file that can be read, got `none.key`: no such file"),
+        ("{cert: /, key: good.key}", "tls.cert: expected a file that can be read, got `/`: is a directory"),
+        ("{cert: good.pem}", "tls.key: is missing: expected the path of a file in PEM"),
+        ("{key: good.key}", "tls.cert: is missing: expected the path of a file in PEM"),
+        ("{}", "tls.cert: is missing: expected the path of a file in PEM"),
+        ("yes", "tls: expected an object, got a text"),
+        (
+            "{cert: good.pem, key: other.key}",
+            "tls.key: expected the key of the certificate in `cert`, got one that belongs to another (got `other.key`)",
+        ),
+        (
+            "{cert: good.key, key: good.pem}",
+            "tls.cert: expected certificates in PEM, found a private key: are `cert` and `key` swapped? (got `good.key`)",
+        ),
+        (
+            "{cert: good.pem, key: good.pem}",
+            "tls.key: expected a private key in PEM, found a certificate: are `cert` and `key` swapped? (got `good.pem`)",
+        ),
+        ("{cert: text.pem, key: good.key}", "tls.cert: expected certificates in PEM, found none (got `text.pem`)"),
+        ("{cert: empty.pem, key: good.key}", "tls.cert: expected certificates in PEM, found none (got `empty.pem`)"),
+        ("{cert: broken.pem, key: good.key}", "tls.cert: expected certificates in PEM, found some that is broken (got `broken.pem`)"),
+        ("{cert: nonsense.pem, key: good.key}", "tls.cert: the first certificate cannot be read: "),
+        ("{cert: good.pem, key: text.pem}", "tls.key: expected a private key in PEM, found none (got `text.pem`)"),
+        ("{cert: good.pem, key: broken.key}", "tls.key: expected a private key in PEM, found one that is broken (got `broken.key`)"),
+        ("{cert: good.pem, key: nonsense.key}", "tls.key: expected a private key that can sign (RSA, ECDSA or Ed25519): "),
+        (
+            "{cert: good.pem, key: encrypted.key}",
+            "tls.key: expected a private key in PEM, without a passphrase, found an encrypted one; `openssl pkey",
+        ),
+        (
+            "{cert: good.pem, key: old.key}",
+            "tls.key: expected a private key in PEM, without a passphrase, found an encrypted one; `openssl pkey",
+        ),
+        ("{cert: good.pem, key: good.key, client_ca: none.pem}", "tls.client_ca: expected a file that can be read, got `none.pem`"),
+        (
+            "{cert: good.pem, key: good.key, client_ca: good.key}",
+            "tls.client_ca: expected certificates in PEM, found a private key (got `good.key`)",
+        ),
+        ("{cert: good.pem, key: good.key, client_ca: nonsense.pem}", "tls.client_ca: expected certificates that sign others: "),
+        ("{cert: good.pem, key: good.key, min_version: 1.1}", "tls.min_version: expected `1.2` or `1.3`, got `1.1`"),
+        ("{cert: good.pem, key: good.key, min_version: TLSv1.2}", "tls.min_version: expected `1.2` or `1.3`, got `TLSv1.2`"),
+        ("{cert: good.pem, key: good.key, clientCA: ca.pem}", "tls.clientCA: there is no such field here; did you mean `client_ca`?"),
+        ("{cert: good.pem, key: \"-----BEGIN PRIVATE KEY-----hush\"}", "tls.key: expected a file that can be read, got `***`"),
+    ] {
+        for (command, place, field) in [
+            ("check", String::new(), format!("tls: {tls}")),
+            ("serve", String::new(), format!("tls: {tls}")),
+            ("check", "admin.".to_owned(), format!("admin: {{listen: \"127.0.0.1:0\", tls: {tls}}}")),
+        ] {
+            let output = run(command, directory.path(), &format!("listen: 127.0.0.1:0\n{field}\nupstream: http://a\n"), &[]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let line = said.lines().find(|line| line.contains(&format!("{place}{expected}")));
+            assert!(output.status.code() == Some(1) && line.is_some(), "{command} {field}: {said}");
+            assert!(!said.contains("hush") && !said.contains("aHVzaA"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_only_odd_is_a_warning() {
+    let directory = files();
+    let path = directory.path();
+    let check = |tls: &str, more: &[&str]| {
+        let output = run("check", path, &format!("tls: {tls}\nupstream: http://a\n"), more);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let good = "{cert: good.pem, key: good.key, client_ca: ca.pem, min_version: \"1.3\"}";
+    let (code, said) = check(good, &["--strict"]);
+    assert!(code == Some(0) && !said.contains("warning"), "{said}");
+    assert!(said.contains("TLS 1.3 and above, certificate `good.pem`, clients need one of `ca.pem`"), "{said}");
+    for (tls, expected) in [
+        ("{cert: late.pem, key: late.key}", "tls.cert: the certificate in `late.pem` has expired "),
+        (
+            "{cert: good.pem, key: open.key}",
+            "tls.key: `open.key` is a private key, and everybody on this machine may read it, expected only",
+        ),
+    ] {
+        fs::copy(path.join("good.key"), path.join("open.key")).expect("a file");
+        #[cfg(unix)]
+        fs::set_permissions(path.join("open.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("an own file");
+        let (code, said) = check(tls, &[]);
+        assert!(code == Some(0) && said.contains("warning  ") && said.contains(expected), "{said}");
+        assert_eq!(check(tls, &["--strict"]).0, Some(1));
+    }
+}
+
+#[test]
+fn who_serves_all_the_same_is_told_in_the_log() {
+    let directory = files();
+    let upstream = Upstream::start();
+    let path = directory.path().display();
+    let settings = |more: &str| format!("tls: {{cert: {path}/late.pem, key: {path}/late.key}}\nupstream: {}\n{more}", upstream.url());
+    let gateway = Gateway::serve(&settings(""));
+    gateway.wait_log("tls.cert: the certificate in ");
+    // Once, and not with each reload.
+    gateway.write_settings(&settings("log: {access: false}\n"));
+    gateway.wait_log("settings reloaded");
+    assert_eq!(gateway.log_lines("has expired").len(), 1, "{}", gateway.log());
+}

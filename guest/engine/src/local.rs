@@ -89,6 +89,22 @@ impl LocalWindows {
         Decision { admitted, standings }
     }
 
+    /// Charges what was spent already, whether there is room or not: later than it was spent, so that no limit is passed for it.
+    pub fn charge_spent(&mut self, key: &[u8], charge: &Charge, now_us: u64) -> Standing {
+        let key = Sought::new(key);
+        let assessed = match self.windows.get(&key as &dyn Named) {
+            Some(kept) => kept.window.assess(charge, now_us),
+            None => Window::default().assess(charge, self.swept_us.max(now_us)),
+        };
+        self.charge(key, charge, &assessed, now_us)
+    }
+
+    /// Gives back so much of what was admitted to a key at `at_us`, with slots so wide, and tells how much that was: [`Window::give_back`].
+    pub fn give_back(&mut self, key: &[u8], at_us: u64, slot_us: u64, cost: u64) -> u64 {
+        let kept = self.windows.get_mut(&Sought::new(key) as &dyn Named);
+        kept.map_or(0, |kept| kept.window.give_back(at_us, slot_us, cost))
+    }
+
     /// The window of a key, if one is kept.
     pub fn window(&self, key: &[u8]) -> Option<&Window> {
         self.windows.get(&Sought::new(key) as &dyn Named).map(|kept| &kept.window)

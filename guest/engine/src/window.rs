@@ -12,7 +12,11 @@
 //! The clock may step. Forward, it frees what has left by it. Backwards, it frees nothing: if the last admission is ahead of the clock by
 //! less than G, the window stands still until the clock has caught up; by more, all slots move with the clock, by whole slots.
 //! So nobody waits longer than W + G, and the promises hold by the clock that moved with the window.
+//!
+//! A cost may be an estimate, to be settled when the true one is known: what is too much is given back into the slot that it was charged to
+//! ([`Window::give_back`]), what lacks is charged to the newest, fitting or not. The promises hold then for costs as known when a request is admitted.
 
+mod give_back;
 pub mod script;
 pub(crate) mod stored;
 
@@ -163,7 +167,8 @@ impl Window {
         Assessment { standing, ahead_us, now_us, clock_us, used, left, before_us, newest, alone: oldest.is_none() }
     }
 
-    /// Charges what was assessed to fit, and tells where the limit stands then. The window must not have changed since.
+    /// Charges what was assessed, be it that it fits or that it was spent already, and tells where the limit stands then. The window must not have
+    /// changed since.
     pub fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Standing {
         self.older.drain(..min(assessed.left, self.older.len()));
         self.before_us = assessed.before_us;
@@ -244,6 +249,10 @@ impl Window {
 
     /// Puts the newest slot behind the older ones.
     fn keep_newest(&mut self) {
+        // All of it may have been given back.
+        if self.newest_cost == 0 {
+            return;
+        }
         if self.older.len() > BYTES_MAX {
             self.thin();
         }

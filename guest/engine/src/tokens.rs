@@ -11,8 +11,10 @@ mod output_bound;
 mod usage;
 mod usage_document;
 mod usage_reader;
+mod weights;
 
 pub use json_number::COUNT_MAX;
 pub use output_bound::{OutputBound, OutputBoundReader};
 pub use usage::Usage;
 pub use usage_reader::UsageReader;
+pub use weights::TokenWeights;

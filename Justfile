@@ -110,11 +110,11 @@ second-line:
         --test window_script --test window_promises --test window_keys --test conformance --test gateway_redis \
         --test redis_access --test redis_sentinel --test redis_cluster
 
-# What fails under load and what is kept then: the README's figures, also into dist/faults.md. Names of faults for some of them.
+# What fails under load and what is kept then: the figures of tests/faults/README.md. Names of faults for some of them.
 faults *args: setup build
-    cargo test --release --locked {{native}} --test faults -- {{args}}
+    cargo test --release --locked {{native}} --test faults -- --figures {{args}}
 
-# What strangers do to a gateway, with their tools and ours: the README's figures, also into dist/attack.md. Names for some of it.
+# What strangers do to a gateway, with their tools and ours: the figures of tests/attack/README.md. Names for some of it.
 attack *args: setup build
     command -v h2load > /dev/null || just apt nghttp2-client
     command -v slowhttptest > /dev/null || just apt slowhttptest
@@ -176,7 +176,7 @@ nginx-lua:
     mv target/peers/unpacked/lua target/peers/bin/
     rm -r target/peers/unpacked
 
-# The figures of the README, on this machine, also into dist/bench.md. `--quick` to see that it runs; names of topics for some of it.
+# The figures of tests/bench/README.md, on this machine. `--quick` to see that it runs; names of topics for some of it.
 bench *args: setup build peers
     command -v wrk > /dev/null || just apt wrk
     command -v valgrind > /dev/null || just apt valgrind
@@ -184,7 +184,7 @@ bench *args: setup build peers
     rustc --edition 2024 --target wasm32-unknown-unknown --crate-type cdylib -O -o target/minimal.wasm tests/v8/minimal.rs
     node tests/v8/bench.mjs dist/slidegate-higress.wasm {{plugins}}/gpustack_higress_plugins/plugins/gpustack-rate-limit/1.0.1/plugin.wasm target/minimal.wasm {{args}}
 
-# The proof of accuracy: the README's plots and tables, all of them also in dist/accuracy.md. `--record` records traffic anew instead.
+# The proof of accuracy: plots and tables of tests/accuracy/README.md, all of them also in dist/accuracy.md. `--record` records traffic anew instead.
 accuracy mode="--whole": setup
     if [ {{mode}} = --record ]; then just build; command -v wrk > /dev/null || just apt wrk; fi
     cargo test --release --locked {{native}} --test accuracy -- {{mode}}

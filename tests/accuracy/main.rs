@@ -20,12 +20,13 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use slidegate_tests::gateway_process::Directory;
+use slidegate_tests::{dist, gateway_process::Directory};
 
 use self::{
     grid::Row,
     limiter::Scheme,
     on_redis::OnRedis,
+    table::Table,
     traffic::{Limit, Traffic},
 };
 
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// The parts of the document beside this file that are tables, in the order in which they are made.
+const DOCUMENTED: [&str; 5] = ["over", "under", "total", "commands", "memory"];
+
 /// All limits and windows: the tables on stdout and in dist/accuracy.md, the plots beside this file. Fails if a promise is broken.
 fn whole() -> ExitCode {
     let rows = grid::all_rows();
@@ -53,17 +57,23 @@ fn whole() -> ExitCode {
     tables.extend(report::whole(&rows));
     let text: String = tables.iter().map(|table| format!("{table}\n")).collect();
     print!("{text}");
-    let dist = here().join("../../dist");
-    fs::create_dir_all(&dist).expect("dist/ can be made");
-    fs::write(dist.join("accuracy.md"), text).expect("dist/accuracy.md can be written");
+    dist::keep("accuracy.md", &text);
+    for (part, table) in DOCUMENTED.into_iter().zip(&tables) {
+        dist::show("tests/accuracy/README.md", part, &rows_of(table));
+    }
     draw(&here().join("plots"), &rows);
     plots::memory(&here().join("plots/memory.svg"), &bytes).expect("a plot can be drawn");
-    println!("written to dist/accuracy.md and tests/accuracy/plots/");
+    println!("written to tests/accuracy/plots/");
     let faults = faults(&rows);
     for fault in &faults {
         eprintln!("{fault}");
     }
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A table without its title and note.
+fn rows_of(table: &Table) -> String {
+    table.to_string().lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
 }
 
 fn here() -> PathBuf {
@@ -135,7 +145,7 @@ fn keys_stay_small() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Drawn anew, the plots are those in the tree, and the README's tables are those that the tool prints.
+/// Drawn anew, the plots are those in the tree, and the document's tables are those that the tool prints.
 fn plots_and_readme() -> Result<(), Failed> {
     let rows = grid::rows(&[grid::SHOWN.limit], &[grid::SHOWN.window_us / 1_000_000]);
     let directory = Directory::new();
@@ -148,8 +158,7 @@ fn plots_and_readme() -> Result<(), Failed> {
     }
     let readme = read(here().join("README.md"))?;
     for table in report::shown(&rows).into_iter().chain([report::commands(&mut OnRedis::start())]) {
-        let text = table.to_string();
-        if let Some(line) = text.lines().filter(|line| line.starts_with("| ")).find(|line| !readme.contains(line)) {
+        if let Some(line) = rows_of(&table).lines().find(|line| !readme.contains(line)) {
             return Err(format!("the README lacks `{line}`: run `just accuracy`").into());
         }
     }

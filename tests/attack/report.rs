@@ -1,4 +1,4 @@
-//! What was measured under attack, as a table for the README.
+//! What was measured under attack, as a table for the README beside it.
 
 use std::{fmt::Write, time::Duration};
 
@@ -35,9 +35,10 @@ impl Report {
         }
     }
 
-    /// Writes `dist/attack.md`.
+    /// Writes `dist/attack.md`, and the table of `tests/attack/README.md`.
     pub(crate) fn keep(&self) {
         slidegate_tests::dist::keep("attack.md", &self.table());
+        slidegate_tests::dist::show("tests/attack/README.md", "figures", &self.table());
     }
 
     fn table(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, thread};
 
-/// A heading and the machine in a line.
+/// The machine in a line.
 pub(crate) fn describe() -> String {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".into());
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -12,7 +12,7 @@ pub(crate) fn describe() -> String {
     let redis = first_line("redis-server", &["--version"]);
     let redis = redis.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("?").to_owned();
     let load = fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next().map(str::to_owned)).unwrap_or_default();
-    format!("## Figures\n\n{cpu}, {cores} cores{memory}; Redis {redis}; {rustc}; load when it began: {load}.\n")
+    format!("Measured on {cpu}, {cores} cores{memory}; Redis {redis}; {rustc}; load when it began: {load}.")
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The figures of the README, measured on the machine at hand: `just bench`, or `just bench --quick redis` for some of it, roughly.
+//! The figures of `tests/bench/README.md`, measured on the machine at hand: `just bench`, or `just bench --quick redis` for some of it, roughly.
 //!
 //! Times are printed, never asserted: they are the machine's. Answers are: an admission that is missing, or one above the
 //! limit, ends the bench.
@@ -17,20 +17,19 @@ mod sample;
 mod table;
 mod upstream;
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use slidegate::Module;
+use slidegate_tests::dist;
 
 use self::table::Table;
 
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, redis, gateway, instructions, peers, lua; all of them by default, and then dist/bench.md is written";
+  TOPIC             engine, memory, size, redis, gateway, instructions, peers, lua; all of them by default, and then dist/bench.md is written
+
+What is measured for these topics is written into tests/bench/README.md.";
 
 /// How much is measured, and of what. Rounds of things that are compared take turns, so that a busy moment meets them alike.
 #[derive(Debug, Default)]
@@ -58,9 +57,14 @@ impl Effort {
         Some(effort)
     }
 
-    /// Whether this is what the README's figures come from.
+    /// Whether this is what the documents' figures come from.
+    fn is_for_documents(&self) -> bool {
+        !self.quick && self.component.is_none()
+    }
+
+    /// Whether that is all of them.
     fn is_whole(&self) -> bool {
-        !self.quick && self.component.is_none() && self.topics.is_empty()
+        self.is_for_documents() && self.topics.is_empty()
     }
 
     /// The component that is measured.
@@ -93,27 +97,22 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let mut report = machine::describe();
+    let mut report = format!("# Figures\n\n{}\n", machine::describe());
     println!("{report}");
     for (name, measure) in TOPICS {
         if !effort.topics.is_empty() && !effort.topics.iter().any(|topic| topic == name) {
             continue;
         }
-        for table in measure(&effort) {
-            let text = format!("\n{table}");
-            print!("{text}");
-            report.push_str(&text);
+        let machine = machine::describe();
+        let tables: String = measure(&effort).iter().map(|table| format!("\n{table}")).collect();
+        print!("{tables}");
+        if effort.is_for_documents() {
+            dist::show("tests/bench/README.md", name, &format!("{machine}\n{tables}"));
         }
+        report.push_str(&tables);
     }
     if effort.is_whole() {
-        keep(&report);
+        dist::keep("bench.md", &report);
     }
     ExitCode::SUCCESS
-}
-
-fn keep(report: &str) {
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace").join("dist");
-    fs::create_dir_all(&dist).expect("dist/ can be made");
-    fs::write(dist.join("bench.md"), report).expect("dist/bench.md can be written");
-    println!("\nwritten to dist/bench.md");
 }

@@ -1,4 +1,4 @@
-//! What was measured while something failed, as a table for the README.
+//! What was measured while something failed, as a table for the README beside it.
 
 use std::{fmt::Write, time::Duration};
 
@@ -38,9 +38,10 @@ impl Report {
         }
     }
 
-    /// Writes `dist/faults.md`.
+    /// Writes `dist/faults.md`, and the table of `tests/faults/README.md`.
     pub(crate) fn keep(&self) {
         slidegate_tests::dist::keep("faults.md", &self.table());
+        slidegate_tests::dist::show("tests/faults/README.md", "figures", &self.table());
     }
 
     fn table(&self) -> String {

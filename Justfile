@@ -85,6 +85,17 @@ package: higress
     command -v skopeo > /dev/null || just apt skopeo
     skopeo inspect oci:dist/oci > /dev/null
 
+# The crates as they would be published, into target/package: the gateway's brings the built component. `cargo publish` takes them from there.
+crates: build
+    mkdir -p host/component
+    cp dist/slidegate.wasm host/component/slidegate.wasm
+    cargo package --locked --allow-dirty --no-verify --package slidegate-engine --package slidegate
+
+# dist/release: what is attached to a release, for this machine's target: an archive, the guests, checksums, and what all of it is made of (SBOM).
+release: build
+    command -v cargo-cyclonedx > /dev/null || cargo install --locked cargo-cyclonedx
+    python3 .github/release.py
+
 # The gateway; without arguments its demo.
 run *args:
     cargo run --release --locked -- {{args}}

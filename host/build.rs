@@ -1,7 +1,7 @@
 //! Builds the component for the sandbox, compiles it to machine code ahead of time, and hands both
 //! files to the library, which embeds them.
 //!
-//! `SLIDEGATE_COMPONENT=path` takes a component that is already built instead of building one.
+//! `SLIDEGATE_COMPONENT=path` takes a component that is already built instead of building one. So does a packaged crate, which brings one.
 
 use std::env;
 use std::error::Error;
@@ -18,6 +18,9 @@ const GUEST_TARGET: &str = "wasm32-unknown-unknown";
 /// What names a component to embed instead of the one in `guest/component`.
 const COMPONENT_VARIABLE: &str = "SLIDEGATE_COMPONENT";
 
+/// The component that a packaged crate brings.
+const PACKAGED: &str = "component/slidegate.wasm";
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() {
@@ -33,9 +36,12 @@ fn embed() -> Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/tuning.rs");
     let out = PathBuf::from(variable("OUT_DIR")?);
-    let component = match env::var_os(COMPONENT_VARIABLE) {
-        Some(path) => supplied(Path::new(&path))?,
-        None => build(&out)?,
+    let crate_folder = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let workspace = crate_folder.parent().filter(|workspace| workspace.join("guest/component").is_dir());
+    let component = match (env::var_os(COMPONENT_VARIABLE), workspace) {
+        (Some(path), _) => supplied(Path::new(&path))?,
+        (None, Some(workspace)) => build(workspace, &out)?,
+        (None, None) => crate_folder.join(PACKAGED),
     };
     let wasm = fs::read(&component).map_err(|error| format!("cannot read the component {}: {error}", component.display()))?;
     fs::write(out.join("component.wasm"), &wasm)?;
@@ -51,24 +57,23 @@ fn supplied(path: &Path) -> Result<PathBuf> {
 
 /// Builds `guest/component` by a second Cargo, in a target directory of its own below ours, so that
 /// the two do not wait for each other's lock.
-fn build(out: &Path) -> Result<PathBuf> {
-    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).parent().ok_or("the crate is not inside its workspace")?.to_path_buf();
+fn build(workspace: &Path, out: &Path) -> Result<PathBuf> {
     for input in ["wit", "guest/allocator", "guest/document", "guest/engine", "guest/component", "Cargo.lock", "Cargo.toml"] {
         println!("cargo:rerun-if-changed={}", workspace.join(input).display());
     }
-    ensure_guest_target(&workspace)?;
+    ensure_guest_target(workspace)?;
 
     let target = target_directory(out)?.join("guest");
     let mut cargo = clean(Command::new(variable("CARGO")?));
     cargo
-        .current_dir(&workspace)
+        .current_dir(workspace)
         .args(["build", "--locked", "--package", "slidegate-component", "--profile", "guest"])
         .args(["--target", GUEST_TARGET, "--target-dir"])
         .arg(&target)
         // Ships with rustc. Set here and not in a configuration file, where it would also meet
         // guests of the same target that are no components.
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld")
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped(&workspace));
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped(workspace));
     run(cargo, "building the component failed")?;
     Ok(target.join(GUEST_TARGET).join("guest").join("slidegate_component.wasm"))
 }

@@ -17,6 +17,10 @@ fn root() -> PathBuf {
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder can be read").map(|entry| entry.expect("an entry can be read").path()) {
         let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // A link to a folder would be one more name for the same files.
+        if entry.is_symlink() {
+            continue;
+        }
         if entry.is_dir() && !FOREIGN.contains(&name) {
             documents(&entry, found);
         } else if name.ends_with(".md") {

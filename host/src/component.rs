@@ -119,6 +119,7 @@ fn engine() -> Result<Engine, ModuleError> {
     Ok(engine)
 }
 
+#[expect(unsafe_code, reason = "compiled code is trusted")]
 fn precompiled(engine: &Engine) -> Option<Component> {
     if EMBEDDED_CODE.is_empty() {
         return None;

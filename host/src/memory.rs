@@ -43,6 +43,7 @@ pub(crate) async fn give_back() {
 }
 
 /// Frees pages that hold nothing; with `all`, hands them to the system at once.
+#[expect(unsafe_code, reason = "a function of C")]
 fn collect(all: bool) {
     // SAFETY: The function may be called at any time from any thread; it looks only at what is free.
     unsafe { libmimalloc_sys::mi_collect(all) }

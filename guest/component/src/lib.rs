@@ -42,7 +42,14 @@ thread_local! {
 
 struct Component;
 
-contract::export!(Component with_types_in contract);
+/// What a host finds in the module.
+mod exports {
+    #![expect(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "generated, by the contract's macro")]
+
+    use super::{Component, contract};
+
+    contract::export!(Component with_types_in contract);
+}
 
 impl Guest for Component {
     fn configure(json: Vec<u8>, now: Moment) -> Result<Configuration, Vec<ConfigError>> {

@@ -6,6 +6,7 @@
 //! An [`Engine`] is a chain of filters, of which there is one kind so far, the limiter. They share the streams that wait, the store of calls to Redis
 //! with its circuit breakers, and the telemetry.
 #![no_std]
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 

@@ -3,6 +3,12 @@
 //! Where a call returns bytes, the gateway asks this module's allocator for the room (it is `proxy-wasm`'s: a boxed slice of
 //! exactly the size) and leaves pointer and size behind; both are zero when there are none.
 
+#![expect(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "SAFETY, of every call: it gets pointers to what it is given for its time, with its size, and the gateway keeps none of them"
+)]
+
 use std::ptr;
 
 use slidegate_engine::{HeaderEdit, MetricKind, Response};
@@ -80,7 +86,6 @@ impl Envoy {
     }
 }
 
-// Each call gets pointers to what it is given for its time, and nothing keeps them.
 impl Gateway for Envoy {
     fn log(&self, level: Level, line: &str) {
         unsafe { proxy_log(level as u32, line.as_ptr(), line.len()) };

@@ -54,6 +54,7 @@ thread_local! {
 /// The system's allocator, counting.
 struct Counting;
 
+#[expect(unsafe_code, reason = "an allocator is made so")]
 // SAFETY: every call is passed on to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

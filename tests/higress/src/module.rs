@@ -50,6 +50,7 @@ impl Module {
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let hash = hash(&bytes);
         let kept = path.with_extension(format!("{hash:016x}.cwasm"));
+        #[expect(unsafe_code, reason = "compiled code is trusted")]
         // SAFETY: the file was written below, by this engine or one of another version, which refuses it.
         if let Ok(compiled) = unsafe { wasmtime::Module::deserialize_file(&ENGINE, &kept) } {
             return Self::link(&compiled, hash);

@@ -1,0 +1,151 @@
+//! What would be published: the packaged crates build from their own files alone, and what comes of them is the gateway. And what all of it
+//! is made of may be used under the project's licence.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use slidegate_tests::gateway_process::Directory;
+use spdx::{Expression, ParseMode};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The crates that are published, those first that others need.
+const PUBLISHED: [&str; 2] = ["slidegate-engine", "slidegate"];
+
+fn cargo(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+    command.current_dir(folder).args(arguments).output().expect("cargo runs")
+}
+
+fn succeeded(what: &str, output: Output) -> String {
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn metadata(arguments: &[&str]) -> Value {
+    let all = [&["metadata", "--format-version", "1", "--locked", "--offline"], arguments].concat();
+    serde_json::from_str(&succeeded("cargo metadata", cargo(ROOT.as_ref(), &all))).expect("JSON")
+}
+
+fn packages(metadata: &Value) -> &Vec<Value> {
+    metadata["packages"].as_array().expect("a list of packages")
+}
+
+/// A workspace of nothing but the packaged crates, with this one's lock and profiles, so that what is built for the tests need not be built again.
+fn unpacked(directory: &Path) -> PathBuf {
+    let component = Path::new(ROOT).join("host/component");
+    fs::create_dir_all(&component).expect("a folder for the component");
+    fs::copy(Path::new(ROOT).join("dist/slidegate.wasm"), component.join("slidegate.wasm")).expect("`just build` made the component");
+    let target = directory.join("target");
+    let target_text = target.to_str().expect("a temporary path is text");
+    let mut arguments = vec!["package", "--locked", "--offline", "--allow-dirty", "--no-verify", "--target-dir", target_text];
+    PUBLISHED.iter().for_each(|name| arguments.extend(["--package", name]));
+    succeeded("cargo package", cargo(ROOT.as_ref(), &arguments));
+    let mut members = Vec::new();
+    for name in PUBLISHED {
+        let file = fs::read_dir(target.join("package")).expect("packages").map(|entry| entry.expect("an entry").path()).find(|path| {
+            let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+            file.ends_with(".crate") && file.strip_prefix(name).is_some_and(|rest| rest[1..].starts_with(|each: char| each.is_ascii_digit()))
+        });
+        let file = file.unwrap_or_else(|| panic!("no package of {name}"));
+        let unpacked = Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(directory).output().expect("tar runs");
+        succeeded("tar", unpacked);
+        members.push(file.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8").to_owned());
+    }
+    let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).expect("the workspace's manifest");
+    let profiles = &manifest[manifest.find("[profile.release]").expect("profiles")..];
+    let mut text = format!("[workspace]\nresolver = \"1\"\nmembers = {members:?}\n\n");
+    text.push_str(&profiles[..profiles.find("[profile.guest]").unwrap_or(profiles.len())]);
+    // Nobody has published them yet: what one needs of another is beside it.
+    text.push_str("[patch.crates-io]\n");
+    for (name, member) in PUBLISHED.iter().zip(&members) {
+        text.push_str(&format!("{name} = {{ path = {member:?} }}\n"));
+        fs::remove_file(directory.join(member).join("Cargo.lock")).ok();
+    }
+    fs::write(directory.join("Cargo.toml"), text).expect("a manifest can be written");
+    fs::copy(Path::new(ROOT).join("Cargo.lock"), directory.join("Cargo.lock")).expect("the lock can be copied");
+    directory.to_owned()
+}
+
+#[test]
+fn packaged_crates_build_from_their_own_files() {
+    let scratch = Directory::new();
+    let workspace = unpacked(scratch.path());
+    // Beside this test's own results: wasmtime is the same there.
+    let target = std::env::current_exe().expect("a test knows its own file");
+    let target = target.ancestors().nth(3).expect("tests are built three folders deep").to_str().expect("a path in UTF-8").to_owned();
+    let built = cargo(&workspace, &["build", "--release", "--offline", "--target-dir", &target, "--message-format", "json"]);
+    let messages = succeeded("cargo build", built);
+    let binary = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(str::to_owned))
+        .expect("the gateway is built");
+    let told = succeeded("slidegate init", Command::new(&binary).args(["init", "-"]).output().expect("it runs"));
+    assert!(told.contains("rule_name"));
+}
+
+#[test]
+fn published_crates_say_what_they_are() {
+    let metadata = metadata(&["--no-deps"]);
+    for package in packages(&metadata) {
+        let name = package["name"].as_str().expect("a name");
+        let is_published = package["publish"].is_null();
+        assert_eq!(is_published, PUBLISHED.contains(&name), "{name}");
+        for field in ["description", "license"].into_iter().chain(["repository", "readme"].into_iter().filter(|_| is_published)) {
+            assert!(package[field].as_str().is_some_and(|text| !text.is_empty()), "{name} has no {field}");
+        }
+        if is_published {
+            let count = |field: &str| package[field].as_array().map_or(0, Vec::len);
+            assert!((1..=5).contains(&count("keywords")) && (1..=5).contains(&count("categories")), "{name}");
+        }
+    }
+}
+
+/// Licences that ask for no more than their text and notices to be passed on, or, as Mozilla's, for changes to their own files.
+const ALLOWED: [&str; 12] = [
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Zlib",
+];
+
+fn is_allowed(expression: &str) -> bool {
+    let parsed = Expression::parse_mode(expression, ParseMode::LAX);
+    parsed.is_ok_and(|parsed| parsed.evaluate(|asked| ALLOWED.contains(&asked.to_string().as_str())))
+}
+
+#[test]
+fn expressions_of_licences_are_understood() {
+    for allowed in ["MIT", "MIT OR GPL-3.0-only", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception"] {
+        assert!(is_allowed(allowed), "{allowed}");
+    }
+    for refused in ["GPL-3.0-only", "MIT AND GPL-3.0-only", "(MIT OR Apache-2.0) AND GPL-3.0-only", "", "MITX"] {
+        assert!(!is_allowed(refused), "{refused}");
+    }
+}
+
+#[test]
+fn all_that_is_shipped_may_be() {
+    let metadata = metadata(&[]);
+    let packages = packages(&metadata);
+    assert!(packages.len() > 100);
+    let wrong: Vec<String> = packages
+        .iter()
+        .filter(|package| !package["license"].as_str().is_some_and(is_allowed))
+        .map(|package| format!("{} {}: {}", package["name"], package["version"], package["license"]))
+        .collect();
+    assert_eq!(wrong, [""; 0]);
+}

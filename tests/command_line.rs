@@ -324,7 +324,7 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         (vec!["-"], "`slidegate serve -`".to_owned()),
         (vec!["chekc", "x"], "did you mean `slidegate check`?".to_owned()),
         (vec!["migration"], "did you mean `slidegate migrate`?".to_owned()),
-        (vec!["dance"], "expected `serve`, `check`, `schema`, `migrate` or `help`".to_owned()),
+        (vec!["dance"], "expected one of `serve`, `check`, `schema`, `migrate`, `init`, `completions`, `man`, `help`".to_owned()),
         (vec!["check"], "<FILE>".to_owned()),
         (vec!["migrate"], "--image".to_owned()),
         (vec!["check", path, "--listen", "8080"], "`localhost:8080`, `[::]:8080` or `:8080`".to_owned()),

@@ -7,27 +7,32 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use slidegate::Module;
 use slidegate_document::schema;
 
 use crate::gateway::{self, Listeners, Start};
+use crate::init::{self, Init};
 use crate::migrate::{self, Migrate};
 use crate::settings::file::{self, Occasion};
 use crate::settings::source::{Overrides, SettingsSource};
 use crate::settings::{self, Mistake, nearest, secret::text_shown};
-use crate::{check, demo, logging, output};
+use crate::{check, demo, logging, manual, output};
 
 /// A gateway with a cluster rate limiter: true sliding windows, counted in Redis or in the process.
 ///
 /// Without a command it runs a demo on its own: local windows, no Redis, an upstream of its own, and a list of curl lines to try.
 #[derive(Debug, Parser)]
-#[command(name = "slidegate", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = NAME, version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Commands>,
     #[command(flatten)]
     options: Options,
 }
+
+/// What this program is called.
+const NAME: &str = "slidegate";
 
 const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or it cannot be read or served (with `check --strict` also a \
                           warning, with `migrate` a plugin that cannot be converted); 2 a mistake in the command line.";
@@ -62,6 +67,17 @@ enum Commands {
     /// Turn resources of Higress' `cluster-key-rate-limit` into Slidegate's, and tell what changes. Ends with 1, and writes nothing, if
     /// one of them cannot be converted; other resources are left out.
     Migrate(Migrate),
+    /// Write a file to begin with, with comments.
+    Init(Init),
+    /// Print what makes a shell complete this command, as for `source <(slidegate completions bash)`.
+    Completions {
+        shell: Shell,
+    },
+    /// Print the manual page; or write it and those of all commands into a folder.
+    Man {
+        /// Where to, as `/usr/local/share/man/man1`.
+        folder: Option<PathBuf>,
+    },
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -148,10 +164,13 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
     let word = words.first().map(OsString::as_os_str).unwrap_or_default();
     let shown = text_shown(&word.to_string_lossy());
     let is_file = |word: &OsStr| word == "-" || PathBuf::from(word).exists() || word.to_string_lossy().contains(['.', '/']);
-    let hint = match nearest(&shown, ["serve", "check", "schema", "migrate", "help"]) {
+    let mut cli = Cli::command();
+    cli.build();
+    let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    let hint = match nearest(&shown, commands.iter().copied()) {
         _ if is_file(word) => format!("to serve a file, say `slidegate serve {shown}`; to check it, `slidegate check {shown}`"),
         Some(command) => format!("did you mean `slidegate {command}`?"),
-        None => "expected `serve`, `check`, `schema`, `migrate` or `help`".to_owned(),
+        None => format!("expected one of `{}`", commands.join("`, `")),
     };
     let error = Cli::command().error(ErrorKind::InvalidSubcommand, format!("there is no command `{shown}`: {hint}"));
     let _ = error.print();
@@ -160,38 +179,18 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
 
 impl Cli {
     fn run(self) -> ExitCode {
-        // Needs no filter.
-        if let Some(Commands::Schema { kind }) = self.command {
-            return match kind.print() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(mistake) => {
-                    output::tell(format_args!("slidegate: {mistake}"));
-                    ExitCode::FAILURE
-                }
-            };
-        }
-        let module = match self.options.module() {
-            Ok(module) => module,
-            Err(mistake) => {
-                output::tell(format_args!("slidegate: {mistake}"));
-                return ExitCode::FAILURE;
-            }
-        };
-        let source = |file| SettingsSource { file, overrides: self.options.overrides() };
-        let mut shows_lines = false;
+        let options = &self.options;
+        let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
+        let alone = |done: Result<(), Mistake>| done.map_err(|mistake| vec![mistake]);
         let (name, done) = match self.command {
-            Some(Commands::Serve { file }) => {
-                let source = source(file);
-                (source.name(), serve(source, module, &self.options))
-            }
-            Some(Commands::Check { file, strict, connect, output }) => {
-                let source = source(file);
-                let how = check::How { is_strict: strict, connects: connect, as_json: output == OutputFormat::Json };
-                shows_lines = true;
-                (source.name(), check::run(&source, module, self.options.redis.clone(), how))
-            }
-            Some(Commands::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
-            Some(Commands::Schema { .. } | Commands::Other(_)) | None => ("slidegate".to_owned(), run_demo(module, &self.options)),
+            Some(Commands::Init(init)) => (init.file_name(), alone(init::run(&init, &options.overrides(), options.redis.as_deref()))),
+            Some(Commands::Schema { kind }) => (NAME.to_owned(), alone(kind.print())),
+            Some(Commands::Completions { shell }) => (NAME.to_owned(), alone(manual::completions(shell, &mut Self::command()))),
+            Some(Commands::Man { folder }) => (NAME.to_owned(), alone(manual::pages(Self::command(), folder.as_deref()))),
+            command => match options.module() {
+                Ok(module) => run_filter(command, module, options),
+                Err(mistake) => (NAME.to_owned(), Err(vec![mistake])),
+            },
         };
         // Before anything is printed beside the log.
         logging::flush();
@@ -205,6 +204,24 @@ impl Cli {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+/// Does what takes a filter. With the name of what was read, for its mistakes.
+fn run_filter(command: Option<Commands>, module: Module, options: &Options) -> (String, Result<(), Vec<Mistake>>) {
+    let source = |file| SettingsSource { file, overrides: options.overrides() };
+    match command {
+        Some(Commands::Serve { file }) => {
+            let source = source(file);
+            (source.name(), serve(source, module, options))
+        }
+        Some(Commands::Check { file, strict, connect, output }) => {
+            let source = source(file);
+            let how = check::How { is_strict: strict, connects: connect, as_json: output == OutputFormat::Json };
+            (source.name(), check::run(&source, module, options.redis.clone(), how))
+        }
+        Some(Commands::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
+        _ => (NAME.to_owned(), run_demo(module, options)),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Where log lines go: requests to standard output, everything else to standard error.
 //!
 //! Whoever logs only puts a line into a queue. A thread for each of the two streams writes them, so that a stream that is closed, full or not
-//! read costs lines, which are counted, and never a request.
+//! read costs lines, which are counted, and never a request. On a terminal lines are short, and coloured unless `NO_COLOR` is set.
 
 mod line;
 mod queue;
+mod terminal;
 
 use std::io;
 use std::panic::PanicHookInfo;
@@ -16,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::queue::{Queue, StandardStream};
+use self::terminal::{Look, TextLines};
 use crate::settings::LogFormat;
 
 pub(crate) use self::line::cut;
@@ -38,17 +40,41 @@ static LOG: OnceLock<Log> = OnceLock::new();
 struct Log {
     out: Arc<Queue>,
     err: Arc<Queue>,
+    /// How text looks on each.
+    looks: Looks,
+}
+
+/// How text looks on each of the two streams.
+#[derive(Debug, Clone, Copy)]
+struct Looks {
+    out: Look,
+    err: Look,
+}
+
+impl Looks {
+    fn of(self, metadata: &Metadata<'_>) -> Look {
+        if is_access(metadata) { self.out } else { self.err }
+    }
+}
+
+/// Whether an event is a request, which goes to standard output.
+fn is_access(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == ACCESS_LOG_TARGET
 }
 
 /// Starts logging, for the whole process.
 pub(crate) fn start(format: LogFormat) {
-    let log = LOG.get_or_init(|| Log { out: Queue::start(StandardStream::Out), err: Queue::start(StandardStream::Err) });
+    let log = LOG.get_or_init(|| Log {
+        out: Queue::start(StandardStream::Out),
+        err: Queue::start(StandardStream::Err),
+        looks: Looks { out: Look::of(&io::stdout()), err: Look::of(&io::stderr()) },
+    });
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var(FILTER_VARIABLE).from_env_lossy();
     // What cannot be logged is not told on standard error, which may be what cannot be written to.
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(LogStreams { log, format });
     // Somebody else's subscriber, set before ours, is no reason not to serve.
     let _ = match format {
-        LogFormat::Text => subscriber.with_ansi(false).try_init(),
+        LogFormat::Text => subscriber.with_ansi(false).event_format(TextLines::new(log.looks)).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
     };
     std::panic::set_hook(Box::new(log_panic));
@@ -99,25 +125,30 @@ struct LogStreams {
 struct EventWriter<'a> {
     queue: &'a Queue,
     format: LogFormat,
+    look: Look,
 }
 
 impl<'a> MakeWriter<'a> for LogStreams {
     type Writer = EventWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        EventWriter { queue: &self.log.err, format: self.format }
+        EventWriter { queue: &self.log.err, format: self.format, look: self.log.looks.err }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        let queue = if metadata.target() == ACCESS_LOG_TARGET { &self.log.out } else { &self.log.err };
-        EventWriter { queue, format: self.format }
+        let queue = if is_access(metadata) { &self.log.out } else { &self.log.err };
+        EventWriter { queue, format: self.format, look: self.log.looks.of(metadata) }
     }
 }
 
 impl io::Write for EventWriter<'_> {
     /// The subscriber writes an event at once, with its line end.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.queue.push(&line::printable(event, self.format));
+        let line = line::printable(event, self.format);
+        match (self.format, self.look) {
+            (LogFormat::Text, Look::Coloured) => self.queue.push(&terminal::coloured(&line)),
+            _ => self.queue.push(&line),
+        }
         Ok(event.len())
     }
 

@@ -284,6 +284,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
     let normalize_path = reader
         .field(top, "normalize_path", |reader, path, node| reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node))
         .unwrap_or_default();
+    let redis = redis::read(reader, top, folder);
     Settings {
         listen: Listen::read(reader, top, folder),
         admin: Listen::read_admin(reader, top, folder),
@@ -298,8 +299,8 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
                 reader.parsed(path, node, TrustedConsumer::EXPECTED, TrustedConsumer::from_node)
             })
             .unwrap_or_default(),
-        redis: redis::read(reader, top, folder),
-        filter: FilterConfig::read(reader, top),
+        redis,
+        filter: FilterConfig::read(reader, top, redis.any.is_some()),
         timeouts: read_timeouts(reader, top),
         limits: Limits::read(reader, top),
         log: read_log(reader, top),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use slidegate::{ConfigureError, Instance, Module, Moment, StartError};
 use slidegate_document::{Content, Fields, Node, Reader};
 
@@ -23,8 +23,9 @@ pub(crate) struct FilterConfig {
 }
 
 impl FilterConfig {
-    /// Only the outermost shape is the host's business. A list without filters is as good as none.
-    pub(super) fn read(reader: &mut Reader, top: &Fields<'_>) -> Option<Self> {
+    /// Only the outermost shape is the host's business. A list without filters is as good as none. `counts_in_redis`: the file has one Redis for
+    /// every service that the filter names; if it names none, that is where it counts.
+    pub(super) fn read(reader: &mut Reader, top: &Fields<'_>, counts_in_redis: bool) -> Option<Self> {
         let filter = reader.field(top, FILTER, |reader, path, node| {
             reader.parsed(path, node, "an object, the filter's configuration (a list of them is `filters`)", |node| {
                 node.members().is_some().then_some(node)
@@ -41,10 +42,17 @@ impl FilterConfig {
                 reader.error(top.at(FILTERS), format_args!("expected only one of `{FILTER}` and `{FILTERS}`, got both"));
                 None
             }
-            (Some(filter), None) => Some(Self { document: Arc::new(json!(filter)), field: FILTER }),
-            (None, Some(filters)) if !filters.is_empty() => Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS }),
+            (Some(filter), None) => Some(Self::new(json!(filter), FILTER, counts_in_redis)),
+            (None, Some(filters)) if !filters.is_empty() => Some(Self::new(json!({FILTERS: filters}), FILTERS, counts_in_redis)),
             (None, _) => None,
         }
+    }
+
+    fn new(mut document: Value, field: &'static str, counts_in_redis: bool) -> Self {
+        if counts_in_redis {
+            name_redis(&mut document);
+        }
+        Self { document: Arc::new(document), field }
     }
 
     /// That of a file whose other parts cannot be read.
@@ -122,6 +130,29 @@ impl FilterConfig {
     }
 }
 
+/// The field of a policy with the Redis that it counts in, and the name that it gets there if none says where it counts.
+const REDIS: &str = "redis";
+
+/// Lets every policy count in a Redis, if none says where it counts. A file with one URL for all need not say so again.
+fn name_redis(document: &mut Value) {
+    let mut is_said = false;
+    each_policy(document, &mut |policy| is_said |= policy.contains_key(REDIS));
+    if !is_said {
+        each_policy(document, &mut |policy| drop(policy.insert(REDIS.to_owned(), json!({"service_name": REDIS}))));
+    }
+}
+
+/// The policies of a document, which are the objects that have a name: itself, the elements of its `_rules_`, those of its filters.
+fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>)) {
+    let Some(fields) = document.as_object_mut() else { return };
+    if fields.contains_key("rule_name") {
+        act(fields);
+    }
+    for list in ["_rules_", FILTERS] {
+        fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().for_each(|element| each_policy(element, act));
+    }
+}
+
 /// What the filter makes of a configuration.
 pub(crate) struct Tried {
     /// In words.
@@ -143,4 +174,31 @@ pub(crate) fn tried(module: &Module, config: &Value) -> Result<Tried, Vec<Mistak
     })?;
     let described = instance.describe().map_err(trapped)?;
     Ok(Tried { described, warnings: configuration.warnings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(mut document: Value) -> Value {
+        name_redis(&mut document);
+        document
+    }
+
+    #[test]
+    fn a_filter_that_names_no_redis_counts_in_the_one_of_the_file() {
+        let redis = json!({"service_name": "redis"});
+        assert_eq!(named(json!({"rule_name": "a"})), json!({"rule_name": "a", "redis": redis}));
+        assert_eq!(named(json!({"_rules_": [{"rule_name": "a"}]})), json!({"_rules_": [{"rule_name": "a", "redis": redis}]}));
+        let filters = json!([{"rule_name": "a", "_rules_": [{"rule_name": "b"}]}, {"rule_name": "c"}]);
+        let all = json!([{"rule_name": "a", "redis": redis, "_rules_": [{"rule_name": "b", "redis": redis}]}, {"rule_name": "c", "redis": redis}]);
+        assert_eq!(named(json!({"filters": filters})), json!({"filters": all}));
+    }
+
+    #[test]
+    fn where_one_policy_says_where_it_counts_nothing_is_added() {
+        for filter in [json!({"rule_name": "a", "_rules_": [{"rule_name": "b", "redis": {}}]}), json!({"rule_name": "a", "redis": null})] {
+            assert_eq!(named(filter.clone()), filter);
+        }
+    }
 }

@@ -82,7 +82,7 @@ pub const TOP: [Field; 16] = [
         ["Redis", "Redis 地址"],
         Shape::Either(&[Shape::Pattern("^"), Shape::Object(&REDIS)]),
         "a service's name is its host's",
-        "a URL: one Redis for every service that the filter names; or an object",
+        "a URL: one Redis for every service that the filter names, and, if it names none anywhere, for all of it; or an object",
     ),
     Field::new("filter", ["Filter", "过滤器"], FILTER, "nothing is limited", "the filter's configuration, handed on untouched"),
     Field::new(

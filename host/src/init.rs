@@ -1,0 +1,133 @@
+//! `slidegate init`: a file to begin with, with comments. What is asked for on the command line stands in it.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::output;
+use crate::settings::Mistake;
+use crate::settings::source::Overrides;
+
+/// What to write, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// What the limits go by.
+    #[arg(long = "for", value_name = "KIND", value_enum, default_value = "api-keys")]
+    kind: Kind,
+    /// The file to write. One that is there stays as it is. `-` is standard output.
+    #[arg(default_value = "gateway.yaml")]
+    file: PathBuf,
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// A limit for each API key, and a small one for requests without.
+    ApiKeys,
+    /// A limit for each address.
+    Addresses,
+}
+
+impl Kind {
+    fn template(self) -> &'static str {
+        match self {
+            Self::ApiKeys => include_str!("init/api-keys.yaml"),
+            Self::Addresses => include_str!("init/addresses.yaml"),
+        }
+    }
+}
+
+impl Init {
+    /// The file as messages call it.
+    pub(crate) fn file_name(&self) -> String {
+        self.file.display().to_string()
+    }
+}
+
+/// Writes the file, and tells what to do with it.
+///
+/// # Errors
+/// It is there already, or cannot be written.
+pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Result<(), Mistake> {
+    let text = filled(init.kind.template(), &init.file, overrides, redis);
+    if init.file.as_os_str() == "-" {
+        return output::print(&text);
+    }
+    create(&init.file, &text).map_err(|reason| Mistake::new("", reason))?;
+    let file = shell_word(&init.file);
+    output::print(&format!(
+        "{} is written; its `upstream` is what stands behind the gateway. Next:\n\n  slidegate check {file}\n  slidegate serve {file}\n",
+        init.file_name()
+    ))
+    
+}
+
+fn create(file: &Path, text: &str) -> Result<(), String> {
+    let mut created = OpenOptions::new().write(true).create_new(true).open(file).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => "is there already, and stays as it is; name another file, or `-` to see what would be in it".to_owned(),
+        _ => format!("cannot be made: {error}"),
+    })?;
+    created.write_all(text.as_bytes()).map_err(|error| format!("cannot be written: {error}"))
+}
+
+/// The template with its own name in its head, and with what was asked for in place of its own values.
+fn filled(template: &str, file: &Path, overrides: &Overrides, redis: Option<&str>) -> String {
+    let name = if file.as_os_str() == "-" { "FILE".to_owned() } else { shell_word(file) };
+    let workers = overrides.workers.map(|workers| workers.to_string());
+    let asked = [
+        ("listen", overrides.listen.map(|address| address.to_string())),
+        ("admin", overrides.admin.map(|address| address.to_string())),
+        ("redis", redis.map(quoted)),
+    ];
+    let mut text = String::with_capacity(template.len());
+    for line in template.lines() {
+        let field = line.trim_start_matches('#').split_once(": ").map_or("", |(field, _)| field);
+        match asked.iter().find_map(|(name, value)| value.as_ref().filter(|_| *name == field)) {
+            Some(value) => text.push_str(&format!("{field}: {value}\n")),
+            None if line.starts_with("# ") => text.push_str(&format!("{}\n", line.replace("FILE", &name))),
+            None => text.push_str(&format!("{line}\n")),
+        }
+        if let Some(workers) = workers.as_ref().filter(|_| field == "admin") {
+            text.push_str(&format!("workers: {workers}\n"));
+        }
+    }
+    text
+}
+
+/// A text as YAML writes it between quotes.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A path as a shell takes it.
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |each: char| each.is_ascii_alphanumeric() || "/._-+".contains(each);
+    if !text.is_empty() && text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_stands_in_the_file() {
+        let overrides = Overrides { listen: Some(([0, 0, 0, 0], 80).into()), admin: None, workers: Some(3) };
+        for kind in Kind::value_variants() {
+            let plain = filled(kind.template(), Path::new("a b.yaml"), &Overrides { listen: None, admin: None, workers: None }, None);
+            assert!(plain.contains("serve 'a b.yaml' ") && plain.contains("\n#redis: redis://"), "{plain}");
+            let text = filled(kind.template(), Path::new("-"), &overrides, Some("redis://h/?x=\"#"));
+            for line in ["listen: 0.0.0.0:80", "admin: 127.0.0.1:9090 ", "workers: 3", r##"redis: "redis://h/?x=\"#""##] {
+                assert_eq!(text.lines().filter(|each| each.starts_with(line)).count(), 1, "{line} in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_files_are_words_for_a_shell() {
+        let words = [("gate.yaml", "gate.yaml"), ("it's", r"'it'\''s'"), ("a;b", "'a;b'"), ("", "''")];
+        words.iter().for_each(|(path, word)| assert_eq!(shell_word(Path::new(path)), *word));
+    }
+}

@@ -1,0 +1,150 @@
+//! What a newcomer meets first: a file to begin with, completions, manual pages, lines on a terminal.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use slidegate_tests::{
+    gateway_process::{Directory, Gateway, binary, run, wait_until},
+    redis_server::RedisServer,
+    upstream::Upstream,
+};
+
+const KINDS: [&str; 2] = ["api-keys", "addresses"];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A file of this kind, written by `slidegate init` with these arguments.
+fn written(directory: &Directory, kind: &str, args: &[&str]) -> String {
+    let file = directory.path().join(format!("{kind}-{}.yaml", args.len()));
+    let file = file.to_str().expect("a temporary path is text").to_owned();
+    let output = run(&[&["init", "--for", kind, &file], args].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(&format!("slidegate serve {file}")), "{}", text(&output.stdout));
+    file
+}
+
+#[test]
+fn every_file_to_begin_with_has_neither_mistakes_nor_oddities() {
+    let directory = Directory::new();
+    for kind in KINDS {
+        for (args, windows) in [
+            (&[][..], "in the memory of this instance"),
+            (&["--redis", "redis://:hush@127.0.0.1:6390/1"], "in Redis redis:6379"),
+            (&["--listen", ":8081", "--admin", "localhost:9091", "--workers", "1"], "in the memory of this instance"),
+        ] {
+            let output = run(&["check", "--strict", &written(&directory, kind, args)]);
+            let told = text(&output.stdout);
+            assert!(output.status.success(), "{kind} {args:?}: {told}{}", text(&output.stderr));
+            assert!(told.contains(windows), "{windows} is not in {told}");
+            assert_eq!(told.contains("0.0.0.0:8081 (1 worker"), args.contains(&":8081"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_there_stays_as_it_is() {
+    let directory = Directory::new();
+    let file = directory.path().join("gateway.yaml");
+    fs::write(&file, "mine").expect("a temporary file can be written");
+    let output = run(&["init", file.to_str().expect("a temporary path is text")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is there already, and stays as it is"), "{}", text(&output.stderr));
+    assert_eq!(fs::read(&file).expect("it is there"), b"mine");
+    let nowhere = run(&["init", "/nowhere/at/all.yaml"]);
+    assert_eq!((nowhere.status.code(), text(&nowhere.stderr).contains("cannot be made")), (Some(1), true));
+    let printed = run(&["init", "-"]);
+    assert!(printed.status.success() && text(&printed.stdout).starts_with("# Limits by API key."));
+}
+
+/// One URL at the top is all that a gateway needs to count in Redis.
+#[test]
+fn a_file_to_begin_with_limits_in_the_redis_that_was_asked_for() {
+    let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
+    let file = written(&directory, "api-keys", &["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let settings = fs::read_to_string(&file).expect("it was written").replace("http://127.0.0.1:9001", &upstream.url());
+    fs::write(&file, settings).expect("a temporary file can be written");
+    let gateways = [Gateway::serve_file(file.as_ref()), Gateway::serve_file(file.as_ref())];
+    let statuses = |gateway: &Gateway| gateway.statuses("x-api-key", "trial-1", 6);
+    let all = gateways.iter().flat_map(statuses).collect::<Vec<_>>();
+    assert_eq!(all.iter().filter(|status| **status == 200).count(), 10, "{all:?}");
+    assert_eq!(redis.tell(&["DBSIZE"]), "1");
+}
+
+#[test]
+fn shells_complete_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = text(&run(&["completions", shell]).stdout);
+        for command in ["serve", "check", "migrate", "init", "completions", "man"] {
+            assert!(script.contains(command), "{shell} does not know {command}");
+        }
+    }
+    let script = "source <($SLIDEGATE completions bash); COMP_WORDS=(slidegate ch); COMP_CWORD=1; _slidegate slidegate ch slidegate; echo ${COMPREPLY[@]}";
+    let output = Command::new("bash").args(["-c", script]).env("SLIDEGATE", binary()).output().expect("bash runs");
+    assert_eq!(text(&output.stdout), "check\n", "{}", text(&output.stderr));
+    assert_eq!(run(&["completions", "csh"]).status.code(), Some(2));
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let page = text(&run(&["man"]).stdout);
+    assert!(page.contains(".TH slidegate 1") && page.contains("slidegate\\-check(1)"), "{page}");
+    let directory = Directory::new();
+    let folder = directory.path().to_str().expect("a temporary path is text");
+    assert!(run(&["man", folder]).status.success());
+    for command in ["slidegate", "slidegate-serve", "slidegate-check", "slidegate-migrate", "slidegate-init"] {
+        let page = fs::read_to_string(directory.path().join(format!("{command}.1"))).expect("a page for each command");
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let nowhere = run(&["man", "/nowhere/at/all"]);
+    assert_eq!((nowhere.status.code(), text(&nowhere.stderr).contains("/nowhere/at/all: cannot be written")), (Some(1), true));
+}
+
+/// What a gateway writes to a terminal until it serves a request, which asks for a path that has colours in it.
+fn on_a_terminal(environment: &[(&str, &str)]) -> String {
+    let (upstream, directory) = (Upstream::start(), Directory::new());
+    let (file, screen) = (directory.path().join("gate.yaml"), directory.path().join("screen"));
+    let settings = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\n", upstream.url());
+    fs::write(&file, settings).expect("a temporary file can be written");
+    let serve = format!("exec {} serve {}", binary().display(), file.display());
+    // `script` gives a command a terminal, and writes down what is shown there.
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--flush", "--command", &serve]).arg(&screen).env_remove("NO_COLOR").env("TERM", "xterm");
+    script.env_remove("SLIDEGATE_LOG").envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut process = script.spawn().expect("script runs");
+    let shown = || fs::read(&screen).map(|bytes| text(&bytes)).unwrap_or_default();
+    wait_until("the gateway to serve", || shown().lines().any(|line| line.contains("serving") && line.contains("admin=")));
+    let address = |shown: &str| {
+        let after = shown.split_once("listen=").expect("it says where it listens").1;
+        let end = after.find(|each: char| !(each.is_ascii_digit() || ".:".contains(each))).expect("more follows");
+        after[..end].to_owned()
+    };
+    let url = format!("http://{}/%1b[31m", address(&shown()));
+    let asked = Command::new("curl").args(["-sg", "-o", "/dev/null", "-H", "user-agent: \u{1b}[31mred", &url]).status();
+    assert!(asked.expect("curl runs").success());
+    wait_until("the request to be logged", || shown().contains("status="));
+    process.kill().expect("script can be stopped");
+    process.wait().expect("script ends");
+    shown()
+}
+
+#[test]
+fn lines_on_a_terminal_are_short_and_coloured() {
+    let shown = on_a_terminal(&[]);
+    let serving = shown.lines().find(|line| line.contains("serving")).expect("a line");
+    assert!(serving.starts_with("\u{1b}[2m") && serving.contains("Z\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m "), "{serving:?}");
+    assert!(!shown.contains("slidegate::") && !shown.contains("\u{1b}[31m"), "{shown:?}");
+}
+
+#[test]
+fn colours_can_be_refused() {
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let shown = on_a_terminal(&[variable]);
+        assert!(!shown.contains('\u{1b}') && !shown.contains("slidegate::") && shown.contains("Z  INFO "), "{shown:?}");
+    }
+}

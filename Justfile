@@ -89,7 +89,7 @@ package: higress
 crates: build
     mkdir -p host/component
     cp dist/slidegate.wasm host/component/slidegate.wasm
-    cargo package --locked --allow-dirty --no-verify --package slidegate-engine --package slidegate
+    cargo package --locked --allow-dirty --no-verify --package slidegate-document --package slidegate-engine --package slidegate
 
 # dist/release: what is attached to a release, for this machine's target: an archive, the guests, checksums, and what all of it is made of (SBOM).
 release: build

@@ -11,6 +11,14 @@ pub(crate) fn fields(headers: &HeaderMap) -> Vec<Header> {
 
 /// Applies the edits in their order. An edit whose name or value cannot be sent is left out, with a
 /// warning in the log.
+///
+/// ```
+/// use slidegate::{Header, HeaderEdit, apply_edits};
+///
+/// let mut headers = http::HeaderMap::new();
+/// apply_edits(&[HeaderEdit::Set(Header { name: "x-ratelimit-limit".into(), value: b"5".to_vec() })], &mut headers);
+/// assert_eq!(headers["x-ratelimit-limit"], "5");
+/// ```
 pub fn apply_edits(edits: &[HeaderEdit], headers: &mut HeaderMap) {
     for edit in edits {
         if apply(edit, headers).is_none() {

@@ -15,7 +15,7 @@ use crate::settings::source::Overrides;
 pub(crate) struct Init {
     /// What the limits go by.
     #[arg(long = "for", value_name = "KIND", value_enum, default_value = "api-keys")]
-    kind: Kind,
+    kind: Template,
     /// The file to write. One that is there stays as it is. `-` is standard output.
     #[arg(default_value = "gateway.yaml")]
     file: PathBuf,
@@ -23,15 +23,15 @@ pub(crate) struct Init {
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum Template {
     /// A limit for each API key, and a small one for requests without.
     ApiKeys,
     /// A limit for each address.
     Addresses,
 }
 
-impl Kind {
-    fn template(self) -> &'static str {
+impl Template {
+    fn text(self) -> &'static str {
         match self {
             Self::ApiKeys => include_str!("init/api-keys.yaml"),
             Self::Addresses => include_str!("init/addresses.yaml"),
@@ -51,7 +51,7 @@ impl Init {
 /// # Errors
 /// It is there already, or cannot be written.
 pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Result<(), Mistake> {
-    let text = filled(init.kind.template(), &init.file, overrides, redis);
+    let text = filled(init.kind.text(), &init.file, overrides, redis);
     if init.file.as_os_str() == "-" {
         return output::print(&text);
     }
@@ -115,10 +115,10 @@ mod tests {
     #[test]
     fn what_was_asked_for_stands_in_the_file() {
         let overrides = Overrides { listen: Some(([0, 0, 0, 0], 80).into()), admin: None, workers: Some(3) };
-        for kind in Kind::value_variants() {
-            let plain = filled(kind.template(), Path::new("a b.yaml"), &Overrides { listen: None, admin: None, workers: None }, None);
+        for kind in Template::value_variants() {
+            let plain = filled(kind.text(), Path::new("a b.yaml"), &Overrides { listen: None, admin: None, workers: None }, None);
             assert!(plain.contains("serve 'a b.yaml' ") && plain.contains("\n#redis: redis://"), "{plain}");
-            let text = filled(kind.template(), Path::new("-"), &overrides, Some("redis://h/?x=\"#"));
+            let text = filled(kind.text(), Path::new("-"), &overrides, Some("redis://h/?x=\"#"));
             for line in ["listen: 0.0.0.0:80", "admin: 127.0.0.1:9090 ", "workers: 3", r##"redis: "redis://h/?x=\"#""##] {
                 assert_eq!(text.lines().filter(|each| each.starts_with(line)).count(), 1, "{line} in {text}");
             }

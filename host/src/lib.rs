@@ -9,11 +9,12 @@
 //!
 //! **[`Worker`]**, for Tokio: the filter and its Redis connections as one thing.
 //!
-//! ```no_run
+//! ```
 //! use std::sync::Arc;
 //! use slidegate::{HttpRequest, Module, Verdict, Worker, WorkerOptions};
 //!
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let module = Module::embedded()?;
 //! let config = br#"{"rule_name": "demo", "global_threshold": {"query_per_second": 5}}"#;
 //! let worker = Worker::start(&module, config, WorkerOptions::default())?;
@@ -35,14 +36,15 @@
 //! and replies and bring the clock; it returns Redis commands to send and streams that are settled.
 //! Nothing in it blocks, and no call takes longer than its limit.
 //!
-//! ```no_run
+//! ```
 //! # fn send_to_redis(_: &slidegate::Call) -> Result<slidegate::Reply, slidegate::CallError> { Err(slidegate::CallError::Connect) }
-//! # fn run(request: std::sync::Arc<dyn slidegate::Request>) -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let request = std::sync::Arc::new(slidegate::HttpRequest::new(Default::default(), Default::default(), Default::default()));
 //! use slidegate::{Instance, Module, Moment, Step};
 //!
 //! let at = |monotonic| Moment { monotonic, wall: 0 };
 //! let mut instance = Instance::new(&Module::embedded()?)?;
-//! let configuration = instance.configure(br#"{ ... }"#, at(0))?;
+//! let configuration = instance.configure(br#"{"rule_name": "demo", "global_threshold": {"query_per_second": 5}, "redis": {"service_name": "limits"}}"#, at(0))?;
 //! let stream = 1;
 //! if let Step::Wait = instance.on_request(stream, request, at(0))? {
 //!     for call in instance.take_calls() {

@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::queue::{Queue, StandardStream};
-use self::terminal::{Look, TextLines};
+use self::terminal::{TextLines, TextStyle, TextStyles};
 use crate::settings::LogFormat;
 
 pub(crate) use self::line::cut;
@@ -41,20 +41,12 @@ struct Log {
     out: Arc<Queue>,
     err: Arc<Queue>,
     /// How text looks on each.
-    looks: Looks,
+    styles: TextStyles,
 }
 
-/// How text looks on each of the two streams.
-#[derive(Debug, Clone, Copy)]
-struct Looks {
-    out: Look,
-    err: Look,
-}
-
-impl Looks {
-    fn of(self, metadata: &Metadata<'_>) -> Look {
-        if is_access(metadata) { self.out } else { self.err }
-    }
+/// How the text of an event looks.
+fn style_of(styles: TextStyles, metadata: &Metadata<'_>) -> TextStyle {
+    if is_access(metadata) { styles.out } else { styles.err }
 }
 
 /// Whether an event is a request, which goes to standard output.
@@ -67,14 +59,14 @@ pub(crate) fn start(format: LogFormat) {
     let log = LOG.get_or_init(|| Log {
         out: Queue::start(StandardStream::Out),
         err: Queue::start(StandardStream::Err),
-        looks: Looks { out: Look::of(&io::stdout()), err: Look::of(&io::stderr()) },
+        styles: TextStyles { out: TextStyle::of(&io::stdout()), err: TextStyle::of(&io::stderr()) },
     });
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var(FILTER_VARIABLE).from_env_lossy();
     // What cannot be logged is not told on standard error, which may be what cannot be written to.
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(LogStreams { log, format });
     // Somebody else's subscriber, set before ours, is no reason not to serve.
     let _ = match format {
-        LogFormat::Text => subscriber.with_ansi(false).event_format(TextLines::new(log.looks)).try_init(),
+        LogFormat::Text => subscriber.with_ansi(false).event_format(TextLines::new(log.styles, style_of)).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
     };
     std::panic::set_hook(Box::new(log_panic));
@@ -125,19 +117,19 @@ struct LogStreams {
 struct EventWriter<'a> {
     queue: &'a Queue,
     format: LogFormat,
-    look: Look,
+    style: TextStyle,
 }
 
 impl<'a> MakeWriter<'a> for LogStreams {
     type Writer = EventWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        EventWriter { queue: &self.log.err, format: self.format, look: self.log.looks.err }
+        EventWriter { queue: &self.log.err, format: self.format, style: self.log.styles.err }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
         let queue = if is_access(metadata) { &self.log.out } else { &self.log.err };
-        EventWriter { queue, format: self.format, look: self.log.looks.of(metadata) }
+        EventWriter { queue, format: self.format, style: style_of(self.log.styles, metadata) }
     }
 }
 
@@ -145,8 +137,8 @@ impl io::Write for EventWriter<'_> {
     /// The subscriber writes an event at once, with its line end.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = line::printable(event, self.format);
-        match (self.format, self.look) {
-            (LogFormat::Text, Look::Coloured) => self.queue.push(&terminal::coloured(&line)),
+        match (self.format, self.style) {
+            (LogFormat::Text, TextStyle::Coloured) => self.queue.push(&terminal::coloured(&line)),
             _ => self.queue.push(&line),
         }
         Ok(event.len())

@@ -66,6 +66,14 @@ impl Config {
     /// # Errors
     /// Every mistake found (the first thousand, and then how many more): lists in their order, fields in that of the documentation.
     /// A document that is no JSON has one mistake. No message repeats a password.
+    ///
+    /// ```
+    /// use slidegate_engine::config::Config;
+    ///
+    /// let mistakes = Config::read(br#"{"rule_name": "orders", "global_threshold": {"query_per_minit": 10}}"#).unwrap_err();
+    /// assert_eq!(mistakes[0].path, "global_threshold.query_per_minit");
+    /// assert!(mistakes[0].message.contains("did you mean `query_per_minute`?"));
+    /// ```
     pub fn read(json: &[u8]) -> Result<Config, Vec<ConfigError>> {
         let document = Node::parse(json).map_err(|message| vec![ConfigError { path: String::new(), message }])?;
         let mut reader = Reader::new(&VOCABULARY);

@@ -5,6 +5,41 @@
 //!
 //! An [`Engine`] is a chain of filters, of which there is one kind so far, the limiter. They share the streams that wait, the store of calls to Redis
 //! with its circuit breakers, and the telemetry.
+//!
+//! ```
+//! use slidegate_engine::request::{RequestView, Requests};
+//! use slidegate_engine::{Effect, Engine, Step};
+//!
+//! /// A request of which only an API key is known.
+//! #[derive(Clone)]
+//! struct OfKey(&'static str);
+//!
+//! impl RequestView for OfKey {
+//!     fn path(&self) -> Vec<u8> { b"/".to_vec() }
+//!     fn authority(&self) -> Option<Vec<u8>> { None }
+//!     fn header(&self, name: &str) -> Option<Vec<u8>> { (name == "x-api-key").then(|| self.0.into()) }
+//!     fn header_values(&self, name: &str) -> Vec<Vec<u8>> { self.header(name).into_iter().collect() }
+//!     fn source_address(&self) -> Option<String> { None }
+//!     fn route_name(&self) -> String { String::new() }
+//!     fn service_name(&self) -> String { String::new() }
+//! }
+//!
+//! /// Every stream here is of one request.
+//! impl Requests for OfKey {
+//!     type View = Self;
+//!     fn view(&self, _stream: u64) -> Option<Self> { Some(self.clone()) }
+//! }
+//!
+//! let rule = r#"{"limit_by_per_header": "x-api-key", "limit_keys": [{"key": "*", "query_per_minute": 1}]}"#;
+//! let mut engine = Engine::configure(format!(r#"{{"rule_name": "orders", "rule_items": [{rule}]}}"#).as_bytes()).unwrap();
+//! let alice = OfKey("alice");
+//! assert!(matches!(engine.on_request(1, &alice, 0), Step::Pass(_)));
+//! assert!(matches!(engine.on_request(2, &alice, 1_000), Step::Respond(response) if response.status == 429));
+//! // What else is to be done: commands for Redis to be sent, streams that waited, lines for a log. Here it is nothing more than a line, if any.
+//! while !matches!(engine.poll(&alice, 2_000), Effect::Wait { .. }) {}
+//! engine.on_done(1);
+//! engine.on_done(2);
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -59,6 +59,18 @@ impl LocalWindows {
 
     /// Decides on one request that meets these limits, each with its own key. If `now_us` steps back, nothing is freed, and windows
     /// move with it.
+    ///
+    /// ```
+    /// use slidegate_engine::local::LocalWindows;
+    /// use slidegate_engine::window::{Charge, Retry};
+    ///
+    /// let mut windows = LocalWindows::new(1_000, 1 << 20);
+    /// let charge = Charge { limit: 2, window_us: 1_000_000, slot_us: 1, cost: 2, enforced: true };
+    /// assert!(windows.decide(&[b"alice".to_vec()], &[charge], 0).admitted);
+    /// let refused = windows.decide(&[b"alice".to_vec()], &[charge], 400_000);
+    /// assert!(!refused.admitted);
+    /// assert!(matches!(refused.standings[0].retry, Retry::After(us) if (600_000..=600_001).contains(&us)));
+    /// ```
     pub fn decide<'k>(&mut self, keys: &'k [Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
         let untouched = Window::default();
         let swept_us = self.swept_us.max(now_us);

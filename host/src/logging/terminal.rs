@@ -5,17 +5,15 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::{Compact, Format, Full, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::Looks;
-
 /// How text looks on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum TextStyle {
     /// For files and programs: the date, and where in the program a line comes from.
     Full,
     /// For a terminal that should have no colours.
@@ -24,7 +22,7 @@ pub(super) enum Look {
     Coloured,
 }
 
-impl Look {
+impl TextStyle {
     /// That of a stream of this process. A variable `NO_COLOR` that is not empty forbids colours (<https://no-color.org>), as does a terminal
     /// that has none (`TERM=dumb`).
     pub(super) fn of(stream: &impl IsTerminal) -> Self {
@@ -37,17 +35,25 @@ impl Look {
     }
 }
 
-/// Formats events as text, for each stream in its look. Colours are added afterwards, so that what clients send cannot add any.
+/// How text looks on each of the two streams.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextStyles {
+    pub(super) out: TextStyle,
+    pub(super) err: TextStyle,
+}
+
+/// Formats events as text, for each stream in its style. Colours are added afterwards, so that what clients send cannot add any.
 pub(super) struct TextLines {
-    looks: Looks,
+    styles: TextStyles,
+    style_of: fn(TextStyles, &Metadata<'_>) -> TextStyle,
     full: Format<Full>,
     short: Format<Compact, TimeOfDay>,
 }
 
 impl TextLines {
-    pub(super) fn new(looks: Looks) -> Self {
+    pub(super) fn new(styles: TextStyles, style_of: fn(TextStyles, &Metadata<'_>) -> TextStyle) -> Self {
         let short = tracing_subscriber::fmt::format().with_timer(TimeOfDay).with_target(false).compact();
-        Self { looks, full: tracing_subscriber::fmt::format(), short }
+        Self { styles, style_of, full: tracing_subscriber::fmt::format(), short }
     }
 }
 
@@ -57,9 +63,9 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        match self.looks.of(event.metadata()) {
-            Look::Full => self.full.format_event(context, writer, event),
-            Look::Short | Look::Coloured => self.short.format_event(context, writer, event),
+        match (self.style_of)(self.styles, event.metadata()) {
+            TextStyle::Full => self.full.format_event(context, writer, event),
+            TextStyle::Short | TextStyle::Coloured => self.short.format_event(context, writer, event),
         }
     }
 }
@@ -116,6 +122,6 @@ mod tests {
 
     #[test]
     fn what_is_no_terminal_gets_full_lines() {
-        assert_eq!(Look::of(&std::fs::File::open("/dev/null").expect("the null device")), Look::Full);
+        assert_eq!(TextStyle::of(&std::fs::File::open("/dev/null").expect("the null device")), TextStyle::Full);
     }
 }

@@ -60,6 +60,16 @@ impl RedisDirectory {
     /// # Errors
     ///
     /// If the URL is none that leads to Redis, or something beside it does not fit.
+    ///
+    /// ```
+    /// use slidegate::{RedisAccess, RedisDirectory};
+    ///
+    /// let mut directory = RedisDirectory::new();
+    /// directory.insert("limits", "redis://127.0.0.1:6379/1")?;
+    /// directory.insert("cluster", RedisAccess { password: Some("secret".into()), ..RedisAccess::from("redis+cluster://10.0.0.1,10.0.0.2") })?;
+    /// assert_eq!(directory.insert("typo", "radis://127.0.0.1").unwrap_err().field(), "url");
+    /// # Ok::<(), slidegate::RedisAccessError>(())
+    /// ```
     pub fn insert(&mut self, name: impl Into<String>, access: impl Into<RedisAccess>) -> Result<(), RedisAccessError> {
         self.names.insert(name.into(), Entry::new(&access.into())?);
         Ok(())

@@ -4,6 +4,8 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::fields::nearest;
+
 /// Above this a file is not a configuration: the contract takes documents of at most 16 MiB.
 pub(crate) const SIZE_MAX: u64 = 16 << 20;
 
@@ -21,7 +23,7 @@ pub(crate) enum Occasion {
 /// # Errors
 /// A sentence's end: it is missing, a directory or a device, cannot be read, or has more than 16 MiB.
 pub(crate) fn read(path: &Path, occasion: Occasion) -> Result<Vec<u8>, String> {
-    let file = open(path, occasion).map_err(|error| unreadable(&error))?;
+    let file = open(path, occasion).map_err(|error| unreadable(&error) + &meant(path, &error))?;
     let metadata = file.metadata().map_err(|error| unreadable(&error))?;
     if metadata.is_dir() {
         return Err("is a directory, expected a file".to_owned());
@@ -97,6 +99,29 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
+/// Of a file that is not there, which one beside it was meant.
+fn meant(path: &Path, error: &io::Error) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A folder of a million files is no place for settings.
+    const LOOKED_AT_MAX: usize = 1_000;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().take(LOOKED_AT_MAX).filter_map(Result::ok);
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_settings(name)).collect();
+    match nearest(&name, names.iter().map(String::as_str)) {
+        Some(meant) if error.kind() == io::ErrorKind::NotFound => format!("; did you mean `{}`?", folder_with(path, meant)),
+        _ => String::new(),
+    }
+}
+
+/// The path with another name at its end, as it would be written.
+fn folder_with(path: &Path, name: &str) -> String {
+    path.with_file_name(name).display().to_string()
+}
+
+fn is_settings(name: &str) -> bool {
+    [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+}
+
 fn too_large(size: &str) -> String {
     format!("expected at most {SIZE_MAX} bytes (16 MiB), got {size}")
 }
@@ -131,6 +156,20 @@ mod tests {
                 assert!(reason.starts_with(expected), "{path}: {reason}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_may_have_been_another() {
+        let folder = path("folder");
+        fs::create_dir(&folder).unwrap();
+        for name in ["gateway.yaml", "gateway.txt", "other.json"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let reason = |name: &str| read(&folder.join(name), Occasion::Start).unwrap_err();
+        let meant = folder.join("gateway.yaml");
+        assert_eq!(reason("gatway.yaml"), format!("no such file; did you mean `{}`?", meant.display()));
+        assert_eq!(reason("quite-another.yaml"), "no such file");
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

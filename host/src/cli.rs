@@ -70,9 +70,7 @@ enum Commands {
     /// Write a file to begin with, with comments.
     Init(Init),
     /// Print what makes a shell complete this command, as for `source <(slidegate completions bash)`.
-    Completions {
-        shell: Shell,
-    },
+    Completions { shell: Shell },
     /// Print the manual page; or write it and those of all commands into a folder.
     Man {
         /// Where to, as `/usr/local/share/man/man1`.

@@ -61,7 +61,6 @@ pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Re
         "{} is written; its `upstream` is what stands behind the gateway. Next:\n\n  slidegate check {file}\n  slidegate serve {file}\n",
         init.file_name()
     ))
-    
 }
 
 fn create(file: &Path, text: &str) -> Result<(), String> {

@@ -285,6 +285,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
         .field(top, "normalize_path", |reader, path, node| reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node))
         .unwrap_or_default();
     let redis = redis::read(reader, top, folder);
+    let filter = FilterConfig::read(reader, top, redis.any.is_some());
     Settings {
         listen: Listen::read(reader, top, folder),
         admin: Listen::read_admin(reader, top, folder),
@@ -300,7 +301,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
             })
             .unwrap_or_default(),
         redis,
-        filter: FilterConfig::read(reader, top, redis.any.is_some()),
+        filter,
         timeouts: read_timeouts(reader, top),
         limits: Limits::read(reader, top),
         log: read_log(reader, top),

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::fields::nearest;
+use slidegate_document::nearest;
 
 /// Above this a file is not a configuration: the contract takes documents of at most 16 MiB.
 pub(crate) const SIZE_MAX: u64 = 16 << 20;
@@ -107,7 +107,8 @@ fn meant(path: &Path, error: &io::Error) -> String {
     const LOOKED_AT_MAX: usize = 1_000;
     let entries = std::fs::read_dir(folder).into_iter().flatten().take(LOOKED_AT_MAX).filter_map(Result::ok);
     let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_settings(name)).collect();
-    match nearest(&name, names.iter().map(String::as_str)) {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match nearest(&name, &names).first() {
         Some(meant) if error.kind() == io::ErrorKind::NotFound => format!("; did you mean `{}`?", folder_with(path, meant)),
         _ => String::new(),
     }

@@ -5,6 +5,8 @@
 //! instructions and going back there as many, from the allocator behind several times that. The lists are short: what is
 //! freed beyond that goes back, as else every size would keep what it took when it was most in demand, and strangers choose sizes.
 
+#![expect(unsafe_code, reason = "an allocator is made so; each place says why it is sound")]
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::UnsafeCell,

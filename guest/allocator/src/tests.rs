@@ -1,3 +1,5 @@
+#![expect(clippy::undocumented_unsafe_blocks, reason = "SAFETY, of every block: it is used by the layout that it came with, by one thread")]
+
 use std::{cell::RefCell, collections::BTreeMap};
 
 use super::*;

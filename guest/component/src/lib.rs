@@ -44,7 +44,7 @@ struct Component;
 
 /// What a host finds in the module.
 mod exports {
-    #![expect(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "generated, by the contract's macro")]
+    #![expect(unsafe_code, reason = "generated, by the contract's macro")]
 
     use super::{Component, contract};
 

@@ -193,8 +193,9 @@ impl Workshop {
             workers.push(Worker::start(&self.module, json.as_bytes(), options).map_err(|error| config.mistakes_of(error))?);
         }
         let configuration = workers.first().map(Worker::configuration);
-        for warning in configuration.into_iter().flat_map(|configuration| &configuration.warnings) {
-            tracing::warn!("{}", settings.environment.hide(&settings.origin.told(config.told(warning))));
+        let warnings = configuration.into_iter().flat_map(|configuration| &configuration.warnings).map(|warning| config.told(warning));
+        for warning in settings.origin.told(warnings.collect()) {
+            tracing::warn!("{}", settings.environment.hide(&warning));
         }
         let services = configuration.map_or(&[][..], |configuration| &configuration.redis);
         let redis_warnings = overruled(services, &directory)?;

@@ -65,11 +65,11 @@ impl Origin {
         }
     }
 
-    /// A mistake, or an oddity, as a line of the log tells it.
-    pub(crate) fn told(&self, mistake: Mistake) -> String {
+    /// Mistakes, or oddities, as lines of the log tell them.
+    pub(crate) fn told(&self, mistakes: Vec<Mistake>) -> Vec<String> {
         match &self.0 {
-            Some(document) => document.placed(vec![mistake]).iter().map(|mistake| mistake.in_file(&document.name)).collect(),
-            None => mistake.to_string(),
+            Some(document) => document.placed(mistakes).iter().map(|mistake| mistake.in_file(&document.name)).collect(),
+            None => mistakes.iter().map(Mistake::to_string).collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use core::ops::Bound;
 
 use crate::{
     name::{Name, Named, Sought},
-    window::{Assessment, Charge, Decision, Retry, Standing, Window},
+    window::{Assessment, Charge, Decision, Retry, Standing, Window, refund::Refund},
 };
 
 /// How many windows an instance keeps unless told otherwise.
@@ -111,10 +111,10 @@ impl LocalWindows {
         self.charge(key, charge, &assessed, now_us)
     }
 
-    /// Gives back so much of what was admitted to a key at `at_us`, with slots so wide, and tells how much that was: [`Window::give_back`].
-    pub fn give_back(&mut self, key: &[u8], at_us: u64, slot_us: u64, cost: u64) -> u64 {
+    /// Gives back what is not needed of an admission to a key, and tells how much that was: [`Window::give_back`].
+    pub fn give_back(&mut self, key: &[u8], refund: &Refund) -> u64 {
         let kept = self.windows.get_mut(&Sought::new(key) as &dyn Named);
-        kept.map_or(0, |kept| kept.window.give_back(at_us, slot_us, cost))
+        kept.map_or(0, |kept| kept.window.give_back(refund))
     }
 
     /// The window of a key, if one is kept.

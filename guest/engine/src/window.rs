@@ -17,6 +17,7 @@
 //! ([`Window::give_back`]), what lacks is charged to the newest, fitting or not. The promises hold then for costs as known when a request is admitted.
 
 mod give_back;
+pub mod refund;
 pub mod script;
 pub(crate) mod stored;
 
@@ -145,7 +146,9 @@ impl Window {
             (used, left, before_us) = (used - slot.cost, slot.end, slot.at_us);
             oldest = slots.next();
         }
-        let newest = if self.used == 0 || self.newest_us < gone {
+        // All of the newest slot may have been given back.
+        let is_left = self.newest_us < gone || self.newest_cost == 0 && oldest.is_none();
+        let newest = if is_left {
             (used, left, oldest) = (0, self.older.len(), None);
             Newest::Left
         } else if self.newest_us >= clock_us - clock_us % max(charge.slot_us, 1) {

@@ -12,5 +12,6 @@ pub mod oracle;
 pub mod plain_request;
 pub mod promises;
 pub mod runner;
+pub mod settlements;
 pub mod trace;
 pub mod usage_oracle;

@@ -6,18 +6,20 @@ use redis::{Cmd, Connection, Pipeline, RedisResult};
 use slidegate_engine::{
     redis::{Form, Reply, Value},
     window::{
-        Charge, Decision,
+        Charge, Decision, EXACT_MAX,
+        refund::{Refund, RefundScript, given_back},
         script::{self, Batch, Script},
     },
 };
 
-use crate::{promises::Windows, script_clock::set_clock};
+use crate::{promises::Windows, script_clock::set_clock, settlements::SettledWindows};
 
-/// A connection, and the script to send over it.
+/// A connection, and the scripts to send over it.
 pub struct RedisWindows {
-    /// For looking behind the script's back.
+    /// For looking behind the scripts' back.
     pub connection: Connection,
     script: Script,
+    refund_script: RefundScript,
 }
 
 /// Some equal requests, most often one.
@@ -38,7 +40,7 @@ pub struct Request {
 impl RedisWindows {
     /// Windows on the server at the other end.
     pub fn new(connection: Connection) -> Self {
-        RedisWindows { connection, script: Script::default() }
+        RedisWindows { connection, script: Script::default(), refund_script: RefundScript::default() }
     }
 
     /// Sends one request and returns what came back, an error reply included.
@@ -100,6 +102,20 @@ impl RedisWindows {
         answer(&reply, request).decision(0, &request.charges)
     }
 
+    /// Gives back to these keys at this time, or by Redis' own clock, and tells how much to each.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is none of the script's.
+    pub fn refund(&mut self, keys: &[Vec<u8>], refunds: &[Refund], now_us: Option<u64>) -> Vec<u64> {
+        let mut parts = self.refund_script.command(Form::Text, keys, refunds);
+        if let Some(now_us) = now_us {
+            set_clock(&mut parts, now_us);
+        }
+        let reply = command(parts).query::<redis::Value>(&mut self.connection).map_or_else(|error| failure(&error), read);
+        given_back(&reply, refunds).unwrap_or_else(|| panic!("{reply:?} is no answer to {refunds:?}"))
+    }
+
     /// Makes sure that the server knows the script.
     ///
     /// # Panics
@@ -115,12 +131,16 @@ impl RedisWindows {
         if let Some(now_us) = request.now_us {
             set_clock(&mut parts, now_us);
         }
-        let mut command = Cmd::new();
-        for part in parts {
-            command.arg(part);
-        }
-        command
+        command(parts)
     }
+}
+
+fn command(parts: Vec<Vec<u8>>) -> Cmd {
+    let mut command = Cmd::new();
+    for part in parts {
+        command.arg(part);
+    }
+    command
 }
 
 impl Windows for RedisWindows {
@@ -130,6 +150,17 @@ impl Windows for RedisWindows {
 
     fn members(&mut self, key: &[u8]) -> usize {
         redis::cmd("ZCARD").arg(key).query(&mut self.connection).expect("the key holds a sorted set")
+    }
+}
+
+impl SettledWindows for RedisWindows {
+    fn charge_spent(&mut self, key: &[u8], charge: &Charge, now_us: u64) {
+        let charge = Charge { limit: EXACT_MAX, ..*charge };
+        assert!(self.decide(&[key.to_vec()], &[charge], now_us).admitted, "what was spent is always charged");
+    }
+
+    fn give_back(&mut self, key: &[u8], refund: &Refund, now_us: u64) -> u64 {
+        self.refund(&[key.to_vec()], &[*refund], Some(now_us))[0]
     }
 }
 

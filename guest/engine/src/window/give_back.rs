@@ -6,12 +6,13 @@
 use alloc::vec::Vec;
 use core::{cmp::min, ops::Range};
 
-use super::{OlderSlot, Window, write};
+use super::{OlderSlot, Window, refund::Refund, write};
 
 impl Window {
-    /// Takes back so much of what was admitted at `at_us`, with slots so wide, by a clock that has not stepped back since. Tells how much that was: nothing, if
-    /// it has left the window, or cannot be told from what was admitted later; and never more than its slot holds, however often it is asked.
-    pub fn give_back(&mut self, at_us: u64, slot_us: u64, cost: u64) -> u64 {
+    /// Takes back what is not needed of an admission, by a clock that has not stepped back since. Tells how much that was: nothing, if it has left the window;
+    /// and never more than its slot holds, however often it is asked.
+    pub fn give_back(&mut self, refund: &Refund) -> u64 {
+        let Refund { slot_us, at_us, cost, .. } = *refund;
         let is_in_cell = |end_us: u64| at_us <= end_us && end_us - end_us % slot_us.max(1) <= at_us;
         let (mut begin, mut before_us, mut sought) = (0, self.before_us, None);
         for slot in self.older_slots(0, self.before_us) {

@@ -26,7 +26,20 @@ pub struct Script {
 
 impl Default for Script {
     fn default() -> Self {
-        Script { sha: sha1_smol::Sha1::from(ADMIT).digest().to_string() }
+        Script { sha: digest(ADMIT) }
+    }
+}
+
+/// The SHA-1 by which Redis knows a script.
+pub(super) fn digest(script: &str) -> String {
+    sha1_smol::Sha1::from(script).digest().to_string()
+}
+
+/// The command that runs a script, and how it names it.
+pub(super) fn evaluation<'a>(form: Form, sha: &'a str, script: &'a str) -> (&'static str, &'a str) {
+    match form {
+        Form::Sha => ("EVALSHA", sha),
+        Form::Text => ("EVAL", script),
     }
 }
 
@@ -40,10 +53,7 @@ impl Script {
 
     /// The same, written over another command, for its memory.
     pub(crate) fn write(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge], units: u64, command: &mut Command) {
-        let (name, script) = match form {
-            Form::Sha => ("EVALSHA", self.sha.as_str()),
-            Form::Text => ("EVAL", ADMIT),
-        };
+        let (name, script) = evaluation(form, &self.sha, ADMIT);
         command.resize_with(4 + keys.len(), Vec::new);
         let mut arguments = command.iter_mut();
         let mut put = |argument: &[u8]| {
@@ -148,7 +158,8 @@ fn room([room, reset, retry]: &[[u8; 8]; 3], charge: &Charge) -> Option<BatchLim
     Some(BatchLimit { room: count(room)?, reset_us: count(reset)?.min(longest_us), retry })
 }
 
-fn count(bytes: &[u8; 8]) -> Option<u64> {
+/// A whole number that is not negative, as a script replies it.
+pub(super) fn count(bytes: &[u8; 8]) -> Option<u64> {
     u64::try_from(whole(bytes)?).ok()
 }
 

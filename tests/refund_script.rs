@@ -1,0 +1,155 @@
+//! The script that gives back, on a real Redis: the promises of windows whose costs are settled, and the same as the model in memory does.
+
+use slidegate_engine::{
+    local::LocalWindows,
+    redis::Form,
+    window::{Charge, Decision, refund::Refund},
+};
+use slidegate_tests::{
+    promises::Windows,
+    redis_server::RedisServer,
+    redis_windows::{RedisWindows, Request, answer},
+    settlements::{SettledWindows, check_all},
+    trace::{SECOND_US, TODAY_US},
+};
+
+/// The shortest window of a history: Redis drops keys by its own clock, and none takes so long.
+const WINDOW_US_MIN: u64 = 60 * SECOND_US;
+
+/// Windows on Redis and in memory, which have to say the same.
+struct BothWindows {
+    redis: RedisWindows,
+    model: LocalWindows,
+}
+
+impl Windows for BothWindows {
+    fn decide(&mut self, keys: &[Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
+        let decision = self.redis.decide(keys, charges, now_us);
+        assert_eq!(decision, self.model.decide(keys, charges, now_us), "the script, then the model");
+        decision
+    }
+
+    fn members(&mut self, key: &[u8]) -> usize {
+        self.redis.members(key)
+    }
+}
+
+impl SettledWindows for BothWindows {
+    fn charge_spent(&mut self, key: &[u8], charge: &Charge, now_us: u64) {
+        self.redis.charge_spent(key, charge, now_us);
+        self.model.charge_spent(key, charge, now_us);
+    }
+
+    fn give_back(&mut self, key: &[u8], refund: &Refund, now_us: u64) -> u64 {
+        let given = self.redis.give_back(key, refund, now_us);
+        let expected = self.model.give_back(key, refund);
+        // In memory a slot that has left may be there still, where what is given back changes nothing.
+        let has_left = refund.at_us + refund.window_us < now_us;
+        assert!(given == expected || has_left && given == 0, "the script gives {given}, the model {expected}");
+        given
+    }
+}
+
+fn windows(server: &RedisServer) -> RedisWindows {
+    RedisWindows::new(server.connection())
+}
+
+#[test]
+fn windows_keep_their_promises_when_costs_are_settled() {
+    let server = RedisServer::start();
+    let both = || BothWindows { redis: windows(&server), model: LocalWindows::default() };
+    let sum = check_all(1_000, 100, WINDOW_US_MIN, both);
+    assert!(
+        sum.admitted > 8_000 && sum.refused > 1_500 && sum.given_back > 2_000 && sum.too_late > 500 && sum.charged_on > 1_500,
+        "{sum:?}"
+    );
+}
+
+#[test]
+fn so_do_they_in_a_long_history() {
+    let server = RedisServer::start();
+    let both = || BothWindows { redis: windows(&server), model: LocalWindows::default() };
+    let sum = check_all(20, 2_000, WINDOW_US_MIN, both);
+    assert!(sum.admitted > 2_000 && sum.refused > 800 && sum.given_back > 300, "{sum:?}");
+}
+
+/// A limit of 1,000 in a minute, exact, of which so many are admitted, 10 each, a millisecond apart.
+fn admitted(redis: &mut RedisWindows, key: &[u8], admissions: u64) -> Charge {
+    let charge = Charge { limit: 100_000, window_us: 60 * SECOND_US, slot_us: 1, cost: 10, enforced: true };
+    for number in 0..admissions {
+        assert!(redis.decide(&[key.to_vec()], &[charge], TODAY_US + 1_000 * number).admitted);
+    }
+    charge
+}
+
+fn refund(at_us: u64, cost: u64) -> Refund {
+    Refund { window_us: 60 * SECOND_US, slot_us: 1, at_us, cost }
+}
+
+#[test]
+fn several_refunds_go_in_one_call_and_each_frees_no_more_than_its_slot() {
+    let server = RedisServer::start();
+    let mut redis = windows(&server);
+    let (one, other) = (b"slidegate:{a}:60".to_vec(), b"slidegate:{a}:b:60".to_vec());
+    admitted(&mut redis, &one, 9);
+    let charge = admitted(&mut redis, &other, 1);
+    let keys = [one.clone(), other, one.clone(), b"slidegate:{a}:none:60".to_vec(), one.clone(), one.clone()];
+    let refunds = [(0, 7), (0, 4), (0, 7), (0, 7), (8_000, 10), (500, 1)].map(|(after_us, cost)| refund(TODAY_US + after_us, cost));
+    assert_eq!(redis.refund(&keys, &refunds, Some(TODAY_US + 9_000)), [7, 4, 3, 0, 10, 0]);
+    let remaining = redis.decide(&[one], &[charge], TODAY_US + 9_000).standings[0].remaining;
+    assert_eq!(remaining, 100_000 - 70 - 10);
+}
+
+#[test]
+fn a_key_of_which_all_is_given_back_is_gone_and_one_that_stays_expires() {
+    let server = RedisServer::start();
+    let mut redis = windows(&server);
+    let key = b"slidegate:{b}:60".to_vec();
+    admitted(&mut redis, &key, 30);
+    let expires_ms = |redis: &mut RedisWindows| redis::cmd("PTTL").arg(&key).query::<i64>(&mut redis.connection).expect("Redis answers");
+    // The oldest first, then the newest, so that the tail and pages empty one after the other.
+    for number in (0..15).chain((15..30).rev()) {
+        assert!(expires_ms(&mut redis) > 0, "before refund {number}");
+        assert_eq!(redis.refund(std::slice::from_ref(&key), &[refund(TODAY_US + 1_000 * number, 10)], Some(TODAY_US + 40_000)), [10]);
+    }
+    assert_eq!(redis.members(&key), 0);
+}
+
+#[test]
+fn a_slot_that_is_very_many_pages_away_keeps_what_it_holds() {
+    let server = RedisServer::start();
+    let mut redis = windows(&server);
+    let key = b"slidegate:{c}:60".to_vec();
+    admitted(&mut redis, &key, 400);
+    let give_back = |redis: &mut RedisWindows, number: u64| {
+        redis.refund(std::slice::from_ref(&key), &[refund(TODAY_US + 1_000 * number, 1)], Some(TODAY_US + 400_000))[0]
+    };
+    assert_eq!([399, 398, 300, 200].map(|number| give_back(&mut redis, number)), [1; 4]);
+    assert_eq!([0, 50].map(|number| give_back(&mut redis, number)), [0; 2]);
+}
+
+#[test]
+fn a_key_that_is_no_window_is_told_by_name() {
+    let server = RedisServer::start();
+    let mut redis = windows(&server);
+    for (key, command) in [("text", ["SET", "text", "a"].as_slice()), ("set", &["ZADD", "set", "0", "a"])] {
+        redis::cmd(command[0]).arg(&command[1..]).exec(&mut redis.connection).expect("Redis takes it");
+        let request = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| redis.refund(&[key.into()], &[refund(TODAY_US, 1)], None)));
+        let said = request.expect_err("it is refused");
+        let said = said.downcast_ref::<String>().expect("a text");
+        assert!(said.contains("WRONGTYPE") && said.contains(&format!("key {key}")), "{said}");
+    }
+}
+
+#[test]
+fn the_clock_is_redis_own_unless_told() {
+    let server = RedisServer::start();
+    let mut redis = windows(&server);
+    let key = b"slidegate:{d}:60".to_vec();
+    let charge = Charge { limit: 10, window_us: 60 * SECOND_US, slot_us: 1, cost: 10, enforced: true };
+    let request = Request { units: 1, keys: vec![key.clone()], charges: vec![charge], now_us: None };
+    let admitted = answer(&redis.call(Form::Text, &request), &request);
+    assert!(admitted.admitted == 1 && !redis.request(&request).admitted);
+    assert_eq!(redis.refund(&[key], &[refund(admitted.now_us, 10)], None), [10]);
+    assert!(redis.request(&request).admitted);
+}

@@ -14,10 +14,10 @@
 --
 -- Runs on Redis 5.0 and later.
 
-local call, pack, read = redis.call, struct.pack, struct.unpack
+local call, pack, read, sub = redis.call, struct.pack, struct.unpack, string.sub
 
 -- How many pages are read for a slot, so that a window of very many slots does not hold up Redis, and how many at a time.
-local PAGES_MAX, STEP = 64, 8
+local PAGES_MAX, STEP = 64, 16
 
 local now
 if ARGV[2] then
@@ -27,19 +27,18 @@ else
   now = time[1] * 1000000 + time[2]
 end
 
--- What is given back of the slot that ends at `at` or later: `rests` and `times` are those of slots, newest first, and `before` what stands before the
--- last of them, if that is the oldest there is.
-local function found(rests, times, before, window, slot, at, cost)
-  local place = #times
-  while place > 0 and times[place] < at do
-    place = place - 1
+-- These slots with totals that are lower by so much. Nearly all pages have four of them.
+local function lowered(slots, by)
+  if #slots == 56 then
+    local a, b, c, d, e, f, g, h = read('>I7I7I7I7I7I7I7I7', slots)
+    return pack('>I7I7I7I7I7I7I7I7', a + by, b, c + by, d, e + by, f, g + by, h)
   end
-  local time, older = times[place], rests[place + 1] or before
-  if not time or not older or time - time % slot > at or time < math.max(now, times[1]) - window then
-    return 0, 0, false
+  local parts = {}
+  for place = 1, #slots, 14 do
+    local rest, time = read('>I7I7', slots, place)
+    parts[#parts + 1] = pack('>I7I7', rest + by, time)
   end
-  local held = older - rests[place]
-  return math.min(cost, held), place, cost >= held
+  return table.concat(parts)
 end
 
 local reply, place = pack('>d', now), 1
@@ -58,14 +57,12 @@ for i = 1, #KEYS do
     if kind ~= 0 then
       return redis.error_reply('WRONGTYPE The sorted set is no window, key ' .. key)
     end
-    -- The pages as far as the slot may stand in them, of each its first slot; behind the oldest page, the tail.
-    local pages, firsts, rests, times, before = {}, {}, {}, {}, nil
-    local function add(page, from)
-      pages[#pages + 1], firsts[#pages + 1] = page, #rests + 1
-      for place = from, #page, 14 do
-        rests[#rests + 1], times[#times + 1] = read('>I7I7', page, place)
-      end
-      return times[#times] < at
+    -- The pages as far as the slot may stand in them, and where their slots begin; behind the oldest page, the tail.
+    local pages, begins, before = {}, {}, nil
+    local function add(page, begin)
+      pages[#pages + 1], begins[#begins + 1] = page, begin
+      local _, oldest = read('>I7I7', page, #page - 13)
+      return oldest < at
     end
     local is_done = names[2] and add(names[2], 2)
     local rank, is_last = 2, not names[2]
@@ -78,38 +75,53 @@ for i = 1, #KEYS do
     end
     if not is_done and is_last then
       before = 2 ^ 53 - read('>I7', tail, 2)
+      is_done = true
       add(tail, 9)
     end
-    local last, is_empty
-    given, last, is_empty = found(rests, times, before, window, slot, at, cost)
-    if given > 0 then
-      local added, removed, slots = {}, {}, {}
-      for j = 1, #pages do
-        local first, behind = firsts[j], firsts[j + 1] or #rests + 1
-        if first <= last then
-          local kept = {}
-          for k = first, behind - 1 do
-            if k ~= last or not is_empty then
-              kept[#kept + 1] = pack('>I7I7', rests[k] + (k <= last and given or 0), times[k])
-            end
-          end
-          removed[#removed + 1] = pages[j]
-          if #kept > 0 then
-            slots[#slots + 1] = table.concat(kept)
-          end
-        end
+    -- The slot, and what stands before it: the last that ends at the time or later, which is the last of the page before if there is none here.
+    local page, begin = pages[#pages], begins[#pages]
+    local at_place, rest, time, older
+    for place = begin, #page, 14 do
+      local next_rest, next_time = read('>I7I7', page, place)
+      if next_time < at then
+        older = next_rest
+        break
       end
-      -- The tail is the last page that was read, if it was; of an empty one the oldest page takes the place.
-      local has_tail = before and firsts[#pages] <= last
-      for j = 1, #slots do
+      at_place, rest, time = place, next_rest, next_time
+    end
+    older = older or before
+    if not at_place and #pages > 1 then
+      pages[#pages], before = nil, nil
+      page, begin = pages[#pages], begins[#pages]
+      at_place = #page - 13
+      rest, time = read('>I7I7', page, at_place)
+    end
+    local _, newest = read('>I7I7', pages[1], begins[1])
+    if is_done and time and time - time % slot <= at and time >= math.max(now, newest) - window then
+      given = math.min(cost, older - rest)
+    end
+    if given > 0 then
+      local is_empty = given == older - rest
+      local added, first = {}, #pages - 1
+      local slots = lowered(sub(page, begin, is_empty and at_place - 1 or at_place + 13), given) .. sub(page, at_place + 14)
+      local has_tail = before ~= nil
+      if slots == '' and has_tail and first > 0 then
+        -- Of an empty tail the oldest page takes the place.
+        slots, first = lowered(sub(pages[first], 2), given), first - 1
+      end
+      for j = 1, first do
         added[#added + 1] = '0'
-        added[#added + 1] = (has_tail and j == #slots and string.sub(tail, 1, 8) or '\1') .. slots[j]
+        added[#added + 1] = '\1' .. lowered(sub(pages[j], 2), given)
+      end
+      if slots ~= '' then
+        added[#added + 1] = '0'
+        added[#added + 1] = (has_tail and sub(tail, 1, 8) or '\1') .. slots
       end
       -- Something stays in between, so that the key keeps its TTL.
       if #added > 0 then
         call('ZADD', key, unpack(added))
       end
-      call('ZREM', key, unpack(removed))
+      call('ZREM', key, unpack(pages))
     end
   end
   reply = reply .. pack('>d', given)

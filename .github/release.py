@@ -66,7 +66,7 @@ def main():
     shutil.rmtree(manual)
     for guest in ["slidegate.wasm", "slidegate-higress.wasm"]:
         shutil.copy(DIST / guest, RELEASE / guest)
-    bill_of_materials(f"slidegate-{version()}")
+    bill_of_materials(name)
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(RELEASE.iterdir())]
     (RELEASE / "SHA256SUMS").write_text("".join(sums))
     print("".join(sums), end="")

@@ -225,7 +225,7 @@ fn run_filter(command: Option<Commands>, module: Module, options: &Options) -> (
 
 impl Options {
     fn overrides(&self) -> Overrides {
-        Overrides { listen: self.listen, admin: self.admin, workers: self.workers.map(usize::from) }
+        Overrides { listen: self.listen, admin: self.admin, workers: self.workers.map(usize::from), has_redis: self.redis.is_some() }
     }
 
     fn module(&self) -> Result<Module, Mistake> {

@@ -113,9 +113,10 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_stands_in_the_file() {
-        let overrides = Overrides { listen: Some(([0, 0, 0, 0], 80).into()), admin: None, workers: Some(3) };
+        let overrides = Overrides { listen: Some(([0, 0, 0, 0], 80).into()), admin: None, workers: Some(3), has_redis: false };
         for kind in Template::value_variants() {
-            let plain = filled(kind.text(), Path::new("a b.yaml"), &Overrides { listen: None, admin: None, workers: None }, None);
+            let plain =
+                filled(kind.text(), Path::new("a b.yaml"), &Overrides { listen: None, admin: None, workers: None, has_redis: false }, None);
             assert!(plain.contains("serve 'a b.yaml' ") && plain.contains("\n#redis: redis://"), "{plain}");
             let text = filled(kind.text(), Path::new("-"), &overrides, Some("redis://h/?x=\"#"));
             for line in ["listen: 0.0.0.0:80", "admin: 127.0.0.1:9090 ", "workers: 3", r##"redis: "redis://h/?x=\"#""##] {

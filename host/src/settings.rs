@@ -285,7 +285,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
         .field(top, "normalize_path", |reader, path, node| reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node))
         .unwrap_or_default();
     let redis = redis::read(reader, top, folder);
-    let filter = FilterConfig::read(reader, top, redis.any.is_some());
+    let filter = FilterConfig::read(reader, top).map(|filter| if redis.any.is_some() { filter.counting_in_redis() } else { filter });
     Settings {
         listen: Listen::read(reader, top, folder),
         admin: Listen::read_admin(reader, top, folder),

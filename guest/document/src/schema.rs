@@ -133,11 +133,11 @@ impl Generator {
         let mut schema = any_of(alternatives);
         schema["title"] = Value::from(field.titles[0]);
         schema["description"] = Value::from(if field.default.is_empty() {
-            field.doc.to_owned()
+            field.plain_doc()
         } else if field.is_required {
-            format!("{} (required)", field.doc)
+            format!("{} (required)", field.plain_doc())
         } else {
-            format!("{} (default: {})", field.doc, field.default)
+            format!("{} (default: {})", field.plain_doc(), field.default)
         });
         schema
     }

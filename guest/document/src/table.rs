@@ -2,6 +2,8 @@
 //!
 //! All of it are constants, so that a guest which only needs the names carries no sentence.
 
+use alloc::string::String;
+
 pub mod filter;
 pub mod gateway;
 
@@ -106,6 +108,20 @@ impl Field {
         Field { is_stock: false, ..self }
     }
 
+    /// What it is for, outside of the documents: without their links, marks and escapes.
+    pub fn plain_doc(&self) -> String {
+        let mut plain = String::with_capacity(self.doc.len());
+        let mut rest = self.doc;
+        while let Some((head, after)) = rest.split_once("](") {
+            let (before, text) = head.rsplit_once('[').unwrap_or(("", head));
+            plain.push_str(before);
+            plain.push_str(text);
+            rest = after.split_once(')').map_or("", |(_, after)| after);
+        }
+        plain.push_str(rest);
+        plain.replace(" ᴿ", "").replace("⁺ ", "").replace("\\|", "|")
+    }
+
     /// One without which an object is refused.
     pub(crate) const fn required(self) -> Field {
         Field { is_required: true, default: "required", ..self }
@@ -161,6 +177,13 @@ mod tests {
             Shape::Optional(value) | Shape::List(value, _) | Shape::Some(value, _) | Shape::Map(_, value, _) => of_value(value, seen),
             _ => {}
         }
+    }
+
+    #[test]
+    fn documents_marks_are_left_out_elsewhere() {
+        let field = |doc| Field::new("a", ["A", "A"], Shape::Flag, "", doc);
+        assert_eq!(field("a (see [b](#c)) ᴿ; ⁺ `d\\|e`, see [f](../g)").plain_doc(), "a (see b); `d|e`, see f");
+        assert_eq!(field("a list[0], see [b](#c)").plain_doc(), "a list[0], see b");
     }
 
     #[test]

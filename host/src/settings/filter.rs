@@ -23,9 +23,8 @@ pub(crate) struct FilterConfig {
 }
 
 impl FilterConfig {
-    /// Only the outermost shape is the host's business. A list without filters is as good as none. `counts_in_redis`: the file has one Redis for
-    /// every service that the filter names; if it names none, that is where it counts.
-    pub(super) fn read(reader: &mut Reader, top: &Fields<'_>, counts_in_redis: bool) -> Option<Self> {
+    /// Only the outermost shape is the host's business. A list without filters is as good as none.
+    pub(super) fn read(reader: &mut Reader, top: &Fields<'_>) -> Option<Self> {
         let filter = reader.field(top, FILTER, |reader, path, node| {
             reader.parsed(path, node, "an object, the filter's configuration (a list of them is `filters`)", |node| {
                 node.members().is_some().then_some(node)
@@ -42,17 +41,16 @@ impl FilterConfig {
                 reader.error(top.at(FILTERS), format_args!("expected only one of `{FILTER}` and `{FILTERS}`, got both"));
                 None
             }
-            (Some(filter), None) => Some(Self::new(json!(filter), FILTER, counts_in_redis)),
-            (None, Some(filters)) if !filters.is_empty() => Some(Self::new(json!({FILTERS: filters}), FILTERS, counts_in_redis)),
+            (Some(filter), None) => Some(Self { document: Arc::new(json!(filter)), field: FILTER }),
+            (None, Some(filters)) if !filters.is_empty() => Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS }),
             (None, _) => None,
         }
     }
 
-    fn new(mut document: Value, field: &'static str, counts_in_redis: bool) -> Self {
-        if counts_in_redis {
-            name_redis(&mut document);
-        }
-        Self { document: Arc::new(document), field }
+    /// The same where one Redis is given for every service that it names: if it names none, that is where all of it counts.
+    pub(super) fn counting_in_redis(mut self) -> Self {
+        name_redis(Arc::make_mut(&mut self.document));
+        self
     }
 
     /// That of a file whose other parts cannot be read.

@@ -25,6 +25,8 @@ pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) workers: Option<usize>,
+    /// One Redis is given for every service that the filter names; which one is the gateway's business.
+    pub(crate) has_redis: bool,
 }
 
 impl SettingsSource {
@@ -86,6 +88,7 @@ impl Overrides {
                 (None, admin) => admin,
             },
             workers: self.workers.unwrap_or(settings.workers),
+            filter: settings.filter.map(|filter| if self.has_redis { filter.counting_in_redis() } else { filter }),
             ..settings
         }
     }

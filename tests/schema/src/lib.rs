@@ -109,7 +109,7 @@ fn nested(beginning: &str, table: &'static Table) -> Vec<Vec<String>> {
         Shape::Object(table) => nested(&format!("{beginning}{}.", field.name), table),
         // A filter has tables of its own.
         Shape::List(Shape::Object(table), _) if table.name == "route" => nested(&format!("{beginning}{}[].", field.name), table),
-        Shape::Either([_, Shape::Object(table)]) if table.name == "redis_addresses" => {
+        Shape::Either([_, Shape::Object(table)]) if ["admin", "redis_addresses"].contains(&table.name) => {
             nested(&format!("{beginning}{}.", field.name), table)
         }
         _ => Vec::new(),

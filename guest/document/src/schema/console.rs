@@ -70,8 +70,11 @@ fn form_of(table: &'static Table, example: Option<Node>) -> Node {
 fn property(field: &'static Field) -> Node {
     let mut property = form(&field.value);
     if let Content::Object(members) = &mut property.content {
-        let described =
-            object([("title", text(field.titles[0])), ("x-title-i18n", translations(field.titles)), ("description", text(field.doc))]);
+        let described = object([
+            ("title", text(field.titles[0])),
+            ("x-title-i18n", translations(field.titles)),
+            ("description", text(&field.plain_doc())),
+        ]);
         if let Content::Object(more) = described.content {
             members.splice(1..1, more);
         }

@@ -74,7 +74,7 @@ pub const POLICY: [Field; 21] = [
         ["Redis", "Redis 配置"],
         Shape::Object(&REDIS_OBJECT),
         "",
-        "where windows are counted (see [redis](#redis)). ⁺ Without it they are kept in the instance's memory",
+        "where windows are counted (see [redis](#redis)). ⁺ Without it they are kept in the instance's memory, unless the gateway's file has one URL for all: then it is called `redis`",
     ),
     Field::new("precision", ["Precision", "窗口精度"], PRECISION, "by the limit", "`exact`, a number of slots from 1 to 96, or a slot's width such as `100ms`").ours(),
     Field::new(
@@ -254,10 +254,10 @@ pub const RULE_ITEM: [Field; 20] = [
         ["New keys a second", "每秒新增键上限"],
         Shape::Whole(1, 1_000_000),
         "",
-        "as at the top, for this rule",
+        "how many values that an instance has not seen of late this rule may bring to Redis in a second",
     )
     .ours(),
-    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Shape::Flag, "false", "as at the top, for this rule").ours(),
+    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Shape::Flag, "false", "decide, count and show headers, but refuse nothing by this rule").ours(),
     Field::new(
         "trusted_hops",
         ["Trusted proxies in a row", "可信代理层数"],
@@ -310,7 +310,7 @@ pub const RULE_ITEM: [Field; 20] = [
          admit), `refuse`",
     )
     .ours(),
-    Field::new("hash_values", ["Hash values", "对取值做哈希"], Shape::Flag, "", "as at the top, for this rule").ours(),
+    Field::new("hash_values", ["Hash values", "对取值做哈希"], Shape::Flag, "", "whether values of this rule stand in Redis as a code").ours(),
 ];
 
 /// Names of what to count by; empty and null are unset, as for Higress.
@@ -359,7 +359,14 @@ pub const LIMIT: [Field; 7] = [
     Field::new("query_per_day", ["Requests a day", "每天请求数"], COUNT, "", "requests in a day"),
     Field::new("limit", ["Requests in the window", "窗口内请求数"], COUNT, "", "requests in `window`").ours(),
     Field::new("window", ["Window", "窗口长度"], WINDOW, "", "`1s` to `365d` in whole seconds: `10s`, `5m`, `2h`, `7d`").ours(),
-    Field::new("precision", ["Precision", "窗口精度"], PRECISION, "as at the top", "as at the top").ours(),
+    Field::new(
+        "precision",
+        ["Precision", "窗口精度"],
+        PRECISION,
+        "as at the top",
+        "`exact`, a number of slots, or a slot's width, for this limit",
+    )
+    .ours(),
 ];
 
 /// Of `redis`.

@@ -46,7 +46,7 @@ pub const TOP: [Field; 16] = [
         ["Upstreams", "上游地址列表"],
         Shape::List(&UPSTREAM, 1),
         "",
-        "list of such URLs, which take turns, see [several upstreams](#tls)",
+        "list of such URLs, which take turns, see [several upstreams](#several-upstreams)",
     ),
     Field::new(
         "upstream_tls",
@@ -113,7 +113,7 @@ pub const ROUTE_FIELDS: [Field; 6] = [
         ["Upstream", "上游地址"],
         UPSTREAM,
         "",
-        "as above. `check` shows the name that the filter gets of it, `outbound\\|port\\|\\|host`; `_match_service_` names it by `host` or \
+        "URL of the route's upstream, as at the top. `check` shows the name that the filter gets of it, `outbound\\|port\\|\\|host`; `_match_service_` names it by `host` or \
          `host:port`",
     ),
     Field::new(
@@ -121,9 +121,15 @@ pub const ROUTE_FIELDS: [Field; 6] = [
         ["Upstreams", "上游地址列表"],
         Shape::List(&UPSTREAM, 1),
         "",
-        "as above; the filter gets the name of the first",
+        "list of URLs, which take turns, as at the top; the filter gets the name of the first",
     ),
-    Field::new("upstream_tls", ["TLS to upstreams", "上游 TLS 设置"], Shape::Object(&UPSTREAM_TLS), "", "as above, of this route"),
+    Field::new(
+        "upstream_tls",
+        ["TLS to upstreams", "上游 TLS 设置"],
+        Shape::Object(&UPSTREAM_TLS),
+        "",
+        "how `https` upstreams of this route are secured",
+    ),
 ];
 
 /// Of `tls`, of a listener.
@@ -144,7 +150,13 @@ pub const LISTENER_TLS_FIELDS: [Field; 4] = [
 /// Of `admin`, where it is an object.
 pub const ADMIN_FIELDS: [Field; 2] = [
     Field::new("listen", ["Listen", "监听地址"], ADDRESS, "", "address and port ᴿ").required(),
-    Field::new("tls", ["TLS", "TLS 设置"], Shape::Object(&LISTENER_TLS), "plain", "as above, of its own"),
+    Field::new(
+        "tls",
+        ["TLS", "TLS 设置"],
+        Shape::Object(&LISTENER_TLS),
+        "plain",
+        "how clients of this listener are secured, see [TLS](#tls)",
+    ),
 ];
 
 /// Of `upstream_tls`.

@@ -57,6 +57,11 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
     let failure_mode = failure_mode(reader, fields);
     let dry_run = reader.flag(fields, "dry_run", false);
     let remember_refusals = remember_refusals(reader, fields);
+    if exempt.as_ref().is_some_and(|exempt| !exempt.networks.is_empty()) && items.iter().any(counts_by_a_forwarded_address) {
+        let told =
+            "looks at the peer, not at the header that `limit_by_per_ip` counts by: behind a proxy in these networks every request passes";
+        reader.warn(Path::Field(&fields.at("exempt"), "networks"), told);
+    }
     let coalesce = reader.flag(fields, "coalesce", true);
     let max_new_keys_per_second = max_new_keys_per_second(reader, fields);
     Some(Policy {
@@ -77,6 +82,11 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
         coalesce: coalesce?,
         max_new_keys_per_second: max_new_keys_per_second?,
     })
+}
+
+/// Whether the client's address comes from a header.
+fn counts_by_a_forwarded_address(item: &RuleItem) -> bool {
+    matches!(&item.limit_by.source, Source::Ip(ip) if ip.header.is_some())
 }
 
 fn rule_name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
@@ -231,7 +241,9 @@ fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode>
             .into_iter()
             .filter(|name| fields.get(name).is_some())
         {
-            reader.warn(fields.at(name), "has no effect without `redis`: windows are kept here anyway, with the whole limit");
+            let why =
+                if name.starts_with("hash_") { "nothing is stored there" } else { "windows are kept here anyway, with the whole limit" };
+            reader.warn(fields.at(name), format_args!("has no effect without `redis`: {why}"));
         }
     } else if !is_local && fields.get("local_share").is_some() {
         reader.warn(fields.at("local_share"), "has no effect without `failure_mode: local`");

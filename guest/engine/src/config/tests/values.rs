@@ -226,5 +226,13 @@ fn what_is_outside_of_the_rules_is_told_and_so_is_a_path_with_its_query() {
     both["_rules_"] = json!([rule]);
     assert_eq!(warnings(&both), Vec::<String>::new());
     assert!(warnings(&with_item(by_header(":path", json!({}))))[0].contains("`:path-only`"));
+    let by_ip = |from: &str| {
+        let keys = json!([{"key": "0.0.0.0/0", "query_per_second": 5}]);
+        let mut document = with_item(json!({"limit_by_per_ip": from, "limit_keys": keys}));
+        document["exempt"] = json!({"networks": ["10.0.0.0/8"]});
+        warnings(&document)
+    };
+    assert!(by_ip("from-header-x-forwarded-for")[0].starts_with("exempt.networks: looks at the peer"));
+    assert_eq!(by_ip("from-remote-addr"), Vec::<String>::new());
     assert_eq!(warnings(&with_item(by_header(":path-only", json!({})))), Vec::<String>::new());
 }

@@ -1,6 +1,6 @@
 //! Windows kept in this instance's memory: for configurations without Redis, and as the fallback of `failure_mode: local`.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 use core::ops::Bound;
 
 use crate::{
@@ -72,6 +72,11 @@ impl LocalWindows {
     /// assert!(matches!(refused.standings[0].retry, Retry::After(us) if (600_000..=600_001).contains(&us)));
     /// ```
     pub fn decide<'k>(&mut self, keys: &'k [Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
+        if let ([key], [charge]) = (keys, charges)
+            && let Some(decision) = self.decide_alone(key, charge, now_us)
+        {
+            return decision;
+        }
         let untouched = Window::default();
         let swept_us = self.swept_us.max(now_us);
         let assess = |(key, charge): (&'k Vec<u8>, &Charge)| {
@@ -93,8 +98,7 @@ impl LocalWindows {
                 if admitted && assessed.standing.retry == Retry::Fits {
                     self.charge(*key, charge, assessed, now_us)
                 } else {
-                    self.pass_over(*key, charge, assessed);
-                    assessed.standing
+                    self.pass_over(*key, charge, assessed)
                 }
             })
             .collect();
@@ -115,6 +119,20 @@ impl LocalWindows {
     pub fn give_back(&mut self, key: &[u8], refund: &Refund) -> u64 {
         let kept = self.windows.get_mut(&Sought::new(key) as &dyn Named);
         kept.map_or(0, |kept| kept.window.give_back(refund))
+    }
+
+    /// The same for a limit that is met alone, as most are: then one look-up does for looking and charging. None: its window is not kept, or
+    /// others have to make room.
+    fn decide_alone(&mut self, key: &[u8], charge: &Charge, now_us: u64) -> Option<Decision> {
+        if self.bytes > self.max_bytes {
+            return None;
+        }
+        let kept = self.windows.get_mut(&Sought::new(key) as &dyn Named)?;
+        let assessed = kept.window.assess(charge, now_us);
+        let fits = assessed.standing.retry == Retry::Fits;
+        let changed = if fits { kept.charge(charge, &assessed) } else { kept.pass_over(charge, &assessed) };
+        self.bytes = (self.bytes + changed.bytes).saturating_sub(changed.bytes_before);
+        Some(Decision { admitted: fits || !charge.enforced, standings: vec![changed.standing] })
     }
 
     /// The window of a key, if one is kept.
@@ -149,17 +167,11 @@ impl LocalWindows {
         charged.standing
     }
 
-    /// What is not charged changes nothing in its window, but that it follows a clock that stepped back, and is worth more if it refused.
-    fn pass_over(&mut self, key: Sought<'_>, charge: &Charge, assessed: &Assessment) {
-        let Some(kept) = self.windows.get_mut(&key as &dyn Named) else { return };
-        if charge.enforced && assessed.standing.retry != Retry::Fits {
-            kept.worth = REFUSED;
-        }
-        if assessed.ahead_us > 0 {
-            let bytes_before = kept.window.bytes();
-            kept.step_back(assessed.ahead_us);
-            self.bytes = (self.bytes + kept.window.bytes()).saturating_sub(bytes_before);
-        }
+    fn pass_over(&mut self, key: Sought<'_>, charge: &Charge, assessed: &Assessment) -> Standing {
+        let Some(kept) = self.windows.get_mut(&key as &dyn Named) else { return assessed.standing };
+        let passed = kept.pass_over(charge, assessed);
+        self.bytes = (self.bytes + passed.bytes).saturating_sub(passed.bytes_before);
+        passed.standing
     }
 
     fn remove(&mut self, key: &Name) {
@@ -201,25 +213,33 @@ impl LocalWindows {
     }
 }
 
-/// A window charged, and how many bytes its slots took before and take now.
-struct Charged {
+/// Where a limit stands after a decision, and how many bytes the slots of its window took before and take now.
+struct Changed {
     standing: Standing,
     bytes_before: usize,
     bytes: usize,
 }
 
 impl KeptWindow {
-    fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Charged {
+    fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Changed {
         let bytes_before = self.window.bytes();
         let standing = self.window.charge(charge, assessed);
         self.empty_us = self.window.newest_us().saturating_add(charge.window_us);
         self.worth = share(charge.limit.saturating_sub(standing.remaining), charge.limit);
-        Charged { standing, bytes_before, bytes: self.window.bytes() }
+        Changed { standing, bytes_before, bytes: self.window.bytes() }
     }
 
-    fn step_back(&mut self, by_us: u64) {
-        self.window.step_back(by_us);
-        self.empty_us = self.empty_us.saturating_sub(by_us);
+    /// What is not charged changes nothing, but that the window follows a clock that stepped back, and is worth more if it refused.
+    fn pass_over(&mut self, charge: &Charge, assessed: &Assessment) -> Changed {
+        let bytes_before = self.window.bytes();
+        if charge.enforced && assessed.standing.retry != Retry::Fits {
+            self.worth = REFUSED;
+        }
+        if assessed.ahead_us > 0 {
+            self.window.step_back(assessed.ahead_us);
+            self.empty_us = self.empty_us.saturating_sub(assessed.ahead_us);
+        }
+        Changed { standing: assessed.standing, bytes_before, bytes: self.window.bytes() }
     }
 }
 
@@ -237,7 +257,7 @@ impl Default for LocalWindows {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{format, string::ToString, vec};
+    use alloc::{format, string::ToString};
 
     use super::*;
 
@@ -245,6 +265,29 @@ mod tests {
 
     fn charge(limit: u64, enforced: bool) -> Charge {
         Charge { limit, window_us: SECOND, slot_us: 1, cost: 1, enforced }
+    }
+
+    #[test]
+    fn a_limit_alone_is_decided_as_among_others() {
+        let (mut alone, mut among) = (LocalWindows::new(8, 2_000), LocalWindows::new(16, 4_000));
+        let (mut state, mut now_us, mut refused) = (7_u64, 5 * SECOND, 0);
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let random = |bits: u32, below: u64| (state >> bits) % below;
+            // It steps back now and then.
+            now_us = (now_us + random(20, SECOND / 5)).saturating_sub(if random(40, 50) == 0 { SECOND } else { 0 });
+            let key = format!("key {}", random(33, 4)).into_bytes();
+            let asked = Charge { limit: 3, window_us: SECOND, slot_us: 1_000, cost: 1 + random(50, 4), enforced: random(55, 3) > 0 };
+            let beside = Charge { limit: u64::MAX, window_us: 1, slot_us: 1, cost: 1, enforced: false };
+            let one = alone.decide(core::slice::from_ref(&key), &[asked], now_us);
+            let two = among.decide(&[key.clone(), b"beside".to_vec()], &[asked, beside], now_us);
+            assert_eq!((one.admitted, one.standings[0]), (two.admitted, two.standings[0]));
+            assert_eq!(alone.window(&key), among.window(&key));
+            refused += u32::from(!one.admitted);
+        }
+        assert!((1_000..15_000).contains(&refused), "{refused}");
+        let bytes: usize = alone.windows.iter().map(|(name, kept)| WINDOW_BYTES + name.len() + kept.window.bytes()).sum();
+        assert_eq!(alone.bytes, bytes);
     }
 
     #[test]

@@ -176,8 +176,8 @@ mod tests {
     fn a_key_given_twice_is_an_error() {
         let told = yaml(b"listen: a\nlisten: b\n").expect_err("a duplicate").in_file("");
         assert!(told.starts_with(":2:1: ") && told.contains("`listen`"), "{told}");
-        let told = parse("a.json", b"{\"filter\": {\n\"limit\": 5, \"limit\": 500}}").expect_err("a duplicate").in_file("");
-        assert!(told.starts_with(":2:13: is not JSON: the field `limit` is there twice"), "{told}");
+        let told = parse("a.json", b"{\"filter\": {\n\"redis\": 5, \"redis\": 500}}").expect_err("a duplicate").in_file("");
+        assert!(told.starts_with(":2:13: is not JSON: the field `redis` is there twice"), "{told}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use slidegate_document::{Content, Node, Span};
 
-use super::words::quoted;
+use super::words::name_quoted;
 use super::yaml::Unreadable;
 
 /// The document of a text.
@@ -48,7 +48,7 @@ impl Places<'_> {
                 for member in members {
                     member.name_span = self.scalar();
                     if !names.insert(member.name.clone()) {
-                        let reason = format!("is not JSON: the field {} is there twice", quoted(&member.name));
+                        let reason = format!("is not JSON: the field {} is there twice", name_quoted(&member.name));
                         return Err(Unreadable { reason, span: member.name_span });
                     }
                     self.skip(b':');
@@ -122,7 +122,8 @@ mod tests {
     fn what_is_no_json_is_told_where() {
         for (text, at, reason) in [
             ("{\"a\": 1,\n}", 9, "is not JSON: "),
-            ("{\"a\": {\n\"b\": 5, \"b\": 500}}", 16, "the field `b` is there twice"),
+            ("{\"a\": {\n\"key\": 5, \"key\": 500}}", 18, "the field `key` is there twice"),
+            ("{\"sk-verysecretkey\": 5, \"sk-verysecretkey\": 5}", 24, "the field `sk-v***` is there twice"),
             ("", 0, "is not JSON: "),
         ] {
             let unreadable = read(text).unwrap_err();

@@ -7,7 +7,7 @@ use slidegate_document::{
     table::{Shape, Table, filter, gateway, names},
 };
 
-use super::secret::{HIDDEN, text_shown};
+use super::secret::{HIDDEN, key_cut, text_shown};
 
 /// How much of a text a message shows, in characters.
 const LENGTH_MAX: usize = 80;
@@ -69,6 +69,11 @@ pub(super) fn is_field(name: &str) -> bool {
         }
     }
     has(&gateway::GATEWAY, name)
+}
+
+/// The name of a field between quotes. What is no field's may be a key of `limit_keys` in a name's place: only its beginning is shown.
+pub(super) fn name_quoted(name: &str) -> String {
+    if is_field(name) { quoted(name) } else { quoted(&key_cut(name)) }
 }
 
 /// The greatest length of time.

@@ -9,7 +9,7 @@ use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Ta
 use slidegate_document::{Content, Member, Node, Span};
 
 pub(crate) use self::scalar::Schema;
-use super::words::quoted;
+use super::words::name_quoted;
 
 /// A file may have 16 MiB; this many values, each as short as can be, fill it. Those that aliases repeat count too.
 const VALUES_MAX: usize = 4_000_000;
@@ -185,7 +185,7 @@ impl Builder {
             if is_plain && text == "<<" {
                 *name = Some(FieldName::Merge);
             } else if !names.insert(text.to_owned()) {
-                return Err(format!("is not YAML: the field {} is there twice", quoted(text)));
+                return Err(format!("is not YAML: the field {} is there twice", name_quoted(text)));
             } else {
                 *name = Some(FieldName::Member(text.to_owned(), span));
             }
@@ -302,7 +302,8 @@ mod tests {
             format!("{text}a{level}: &a{level} [{}]\n", below.trim_end_matches(','))
         });
         for (text, expected) in [
-            ("a: 1\nb: 2\na: 3\n", "field `a` is there twice"),
+            ("listen: 1\nb: 2\nlisten: 3\n", "field `listen` is there twice"),
+            ("limit_keys: {sk-verysecretkey: 1, sk-verysecretkey: 2}", "field `sk-v***` is there twice"),
             ("a: [1,\nb", "is not YAML: "),
             ("a: &x [*x]", "an alias stands for what it is a part of"),
             ("a: *nobody", "is not YAML: "),

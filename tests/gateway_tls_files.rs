@@ -91,6 +91,7 @@ fn each_mistake_names_field_and_file() {
         ("{cert: good.pem, key: good.key, min_version: TLSv1.2}", "tls.min_version: expected `1.2` or `1.3`, got `TLSv1.2`"),
         ("{cert: good.pem, key: good.key, clientCA: ca.pem}", "tls.clientCA: there is no such field here; did you mean `client_ca`?"),
         ("{cert: good.pem, key: \"-----BEGIN PRIVATE KEY-----hush\"}", "tls.key: expected a file that can be read, got `***`"),
+        ("{cert: good.pem, key: aHVzaGh1c2g}", "tls.key: expected a file that can be read, got `***`"),
     ] {
         for (command, place, field) in [
             ("check", String::new(), format!("tls: {tls}")),

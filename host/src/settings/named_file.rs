@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use slidegate_document::{Fields, Node, Reader};
 
 use super::file::{self, Occasion};
+use super::secret::{HIDDEN, is_like_a_path};
 use super::words::quoted;
 
 /// A file that a field names.
@@ -25,7 +26,9 @@ impl NamedFile {
         // As in a reload also at the start, so that a file that is taken then is taken later.
         let bytes = file::read(&path, Occasion::Reload)
             .map_err(|reason| {
-                reader.error(fields.at(field), format_args!("expected a file that can be read, got {}: {reason}", quoted(written)))
+                // A key or a password in the place of the file's name.
+                let got = quoted(if is_like_a_path(written) { written } else { HIDDEN });
+                reader.error(fields.at(field), format_args!("expected a file that can be read, got {got}: {reason}"))
             })
             .ok();
         Some(Self { written: written.to_owned(), path, bytes })

@@ -18,6 +18,11 @@ const KEY_LENGTH_SHOWN: usize = 4;
 /// Of the keys of a hashed rule that are no longer than this, only the first character.
 const KEY_LENGTH_SHORT: usize = 8;
 
+/// Longer texts are no paths that anybody writes into such a file.
+const PATH_LENGTH_MAX: usize = 255;
+/// A private key as base64 has at least so many characters.
+const KEY_TEXT_LENGTH_MIN: usize = 64;
+
 /// Parts of the names of headers and parameters whose values the filter hashes unless told otherwise.
 const HASHED_NAMES: [&str; 8] = ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
 
@@ -53,9 +58,12 @@ fn cleared(value: &Value, policy: Option<bool>) -> Value {
                     (_, Value::Null) => Value::Null,
                     (name, _) if is_secret_name(name) => Value::from(HIDDEN),
                     ("exempt", exempt) => exempt_shown(exempt),
-                    ("limit_keys", keys) if !is_by_address || hashes.or(policy) == Some(true) => {
-                        keys_shown(keys, hashes.or(policy).unwrap_or_else(|| is_hashed_unless_told(fields)))
+                    ("limit_keys", keys) if is_by_address && hashes.or(policy) != Some(true) => keys_shown(keys, &text_or_url_shown),
+                    ("limit_keys", keys) => {
+                        let is_hashed = hashes.or(policy).unwrap_or_else(|| is_hashed_unless_told(fields));
+                        keys_shown(keys, &|key| key_shown(key, is_hashed))
                     }
+                    (name, Value::String(text)) if names_a_file(name) && !is_like_a_path(text) => Value::from(HIDDEN),
                     (name, value) => cleared(value, around(name)),
                 };
                 (name.clone(), value)
@@ -65,8 +73,26 @@ fn cleared(value: &Value, policy: Option<bool>) -> Value {
         Value::Array(list) => list.iter().map(|item| cleared(item, policy)).collect(),
         // A key, or a certificate, in the place of a file's name.
         Value::String(text) if text.contains("-----BEGIN") => Value::from(HIDDEN),
-        Value::String(text) if has_credentials(text) => Value::from(url_shown(text)),
+        Value::String(text) => Value::from(text_or_url_shown(text)),
         other => other.clone(),
+    }
+}
+
+fn text_or_url_shown(text: &str) -> String {
+    if has_credentials(text) { url_shown(text) } else { text.to_owned() }
+}
+
+/// Whether a field names a file that holds a secret, which may stand in its place by a slip.
+fn names_a_file(field: &str) -> bool {
+    field == "key" || field.ends_with("_file")
+}
+
+/// Whether a text may be the path of a file, and not what the file should hold: a password, or a key as base64, in which a `/` may be.
+pub(super) fn is_like_a_path(text: &str) -> bool {
+    let is_short = |length_max: usize| text.chars().count() <= length_max;
+    match text.contains('.') || text.starts_with('/') {
+        true => is_short(PATH_LENGTH_MAX),
+        false => text.contains('/') && is_short(KEY_TEXT_LENGTH_MIN - 1),
     }
 }
 
@@ -110,12 +136,12 @@ fn exempt_shown(exempt: &Value) -> Value {
     shown
 }
 
-fn keys_shown(keys: &Value, is_hashed: bool) -> Value {
+fn keys_shown(keys: &Value, key_shown: &dyn Fn(&str) -> String) -> Value {
     let entry = |fields: &Map<String, Value>| -> Value {
         let shown = |(name, value): (&String, &Value)| {
             let text = match (name.as_str(), value) {
-                ("key", Value::String(key)) => Some(key_shown(key, is_hashed)),
-                ("key", Value::Number(key)) => Some(key_shown(&key.to_string(), is_hashed)),
+                ("key", Value::String(key)) => Some(key_shown(key)),
+                ("key", Value::Number(key)) => Some(key_shown(&key.to_string())),
                 _ => None,
             };
             (name.clone(), text.map_or_else(|| without_secrets(value), Value::from))
@@ -123,9 +149,9 @@ fn keys_shown(keys: &Value, is_hashed: bool) -> Value {
         fields.iter().map(shown).collect()
     };
     match keys {
-        Value::Array(list) => list.iter().map(|keys| keys_shown(keys, is_hashed)).collect(),
+        Value::Array(list) => list.iter().map(|keys| keys_shown(keys, key_shown)).collect(),
         Value::Object(fields) => entry(fields),
-        other => other.clone(),
+        other => without_secrets(other),
     }
 }
 
@@ -281,6 +307,21 @@ mod tests {
         assert_eq!(keys(0), ["9a34***", "1234***", "regexp:^a-long-expression$", "short"]);
         assert_eq!(keys(1), ["2001:db8:1:2:3:4:5:6/128"]);
         assert_eq!((&shown["hash_key"], &shown["rejected_msg"]), (&json!("***"), &json!("***")));
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_files_name_is_shown_if_it_is_like_one() {
+        let base64 = "MHcCAQEEIBk/".repeat(6);
+        for text in ["s3cretpassword", "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t", &base64, &"a.".repeat(200)] {
+            assert!(!is_like_a_path(text), "{text}");
+            assert_eq!(without_secrets(&json!({"tls": {"key": text}}))["tls"]["key"], "***", "{text}");
+            assert_eq!(without_secrets(&json!({"password_file": text}))["password_file"], "***", "{text}");
+        }
+        for text in ["a.key", "secrets/redis", "/run/secrets/redis", "~/redis", "C:\\a.key", &format!("/run/{}", "secrets/".repeat(20))] {
+            assert_eq!(without_secrets(&json!({"key": text, "password_file": text})), json!({"key": text, "password_file": text}));
+        }
+        let keys = json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "2001:db8::1"}, {"key": "::1"}]});
+        assert_eq!(without_secrets(&keys), keys);
     }
 
     #[test]

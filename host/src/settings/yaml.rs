@@ -11,7 +11,7 @@ use slidegate_document::{Content, Member, Node, Span};
 pub(crate) use self::scalar::Schema;
 use super::words::name_quoted;
 
-/// A file may have 16 MiB; this many values, each as short as can be, fill it. Those that aliases repeat count too.
+/// A file may have 16 MiB; this many values, each as short as can be, fill it. Those that anchors keep and aliases repeat count too.
 const VALUES_MAX: usize = 4_000_000;
 /// The filter reads JSON of up to 128 levels.
 const DEPTH_MAX: usize = 100;
@@ -70,6 +70,8 @@ struct Builder {
     /// What anchors name, with the number of values in it.
     anchors: HashMap<usize, (Node, usize)>,
     values: usize,
+    /// How many values are copies that anchors keep.
+    kept: usize,
 }
 
 struct Collection {
@@ -119,6 +121,7 @@ impl Builder {
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::DocumentStart(..) => {
                 self.anchors.clear();
+                self.kept = 0;
                 Ok(())
             }
             _ => Ok(()),
@@ -127,10 +130,22 @@ impl Builder {
 
     fn count(&mut self, values: usize) -> Result<(), String> {
         self.values += values;
-        match self.values <= VALUES_MAX {
+        self.within_bounds()
+    }
+
+    fn within_bounds(&self) -> Result<(), String> {
+        match self.values + self.kept <= VALUES_MAX {
             true => Ok(()),
-            false => Err(format!("expected at most {VALUES_MAX} values, those that aliases repeat included, got more")),
+            false => Err(format!("expected at most {VALUES_MAX} values, those that anchors keep and aliases repeat included, got more")),
         }
+    }
+
+    /// Keeps what an anchor names. The copies of anchors within anchors may be many times the text.
+    fn keep(&mut self, anchor: usize, value: Node, values: usize) -> Result<(), String> {
+        self.kept += values;
+        self.within_bounds()?;
+        self.anchors.insert(anchor, (value, values));
+        Ok(())
     }
 
     fn is_at_name(&self) -> bool {
@@ -179,7 +194,7 @@ impl Builder {
 
     fn name(&mut self, text: &str, is_plain: bool, anchor: usize, span: Span) -> Result<(), String> {
         if anchor != 0 {
-            self.anchors.insert(anchor, (Node { content: Content::Text(text.to_owned()), span }, 1));
+            self.keep(anchor, Node { content: Content::Text(text.to_owned()), span }, 1)?;
         }
         if let Some(Collection { kind: CollectionKind::Mapping { names, name, .. }, .. }) = self.open.last_mut() {
             if is_plain && text == "<<" {
@@ -196,7 +211,7 @@ impl Builder {
     /// Puts a complete value where it belongs.
     fn complete(&mut self, value: Node, anchor: usize, values_before: usize) -> Result<(), String> {
         if anchor != 0 {
-            self.anchors.insert(anchor, (value.clone(), self.values - values_before));
+            self.keep(anchor, value.clone(), self.values - values_before)?;
         }
         match self.open.last_mut().map(|collection| &mut collection.kind) {
             None => self.documents.push(value),
@@ -301,6 +316,8 @@ mod tests {
             let below = format!("*a{},", level - 1).repeat(9);
             format!("{text}a{level}: &a{level} [{}]\n", below.trim_end_matches(','))
         });
+        let anchors: String = (0..95).map(|level| format!("&a{level} [")).collect();
+        let nested = format!("{anchors}{}{}", "x,".repeat(60_000), "]".repeat(95));
         for (text, expected) in [
             ("listen: 1\nb: 2\nlisten: 3\n", "field `listen` is there twice"),
             ("limit_keys: {sk-verysecretkey: 1, sk-verysecretkey: 2}", "field `sk-v***` is there twice"),
@@ -313,6 +330,7 @@ mod tests {
             (&"- ".repeat(101), "collections in one another"),
             (&"a: {".repeat(101), "collections in one another"),
             (&bomb, "expected at most 4000000 values"),
+            (&nested, "expected at most 4000000 values"),
         ] {
             let reason = read(text, Schema::AsWritten).expect_err(expected).reason;
             assert!(reason.contains(expected) && !reason.contains('\n') && reason.len() < 200, "{reason}");

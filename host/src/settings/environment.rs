@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env::{self, VarError};
+use std::fmt;
 
 use serde_json::Value;
 use slidegate_document::{Content, Node};
@@ -18,12 +19,19 @@ const ELSEWHERE_LENGTH_MIN: usize = 4;
 const HEAD_LENGTH: usize = 16;
 
 /// The variables that a file uses.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environment {
     /// Values and what is shown in their place, the longest value first.
     values: Vec<(String, String)>,
     /// The same for those too short to be hidden in other fields than their own, by the paths of these.
     own: BTreeMap<String, Vec<(String, String)>>,
+}
+
+/// What is shown in the values' place, not these.
+impl fmt::Debug for Environment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.values.iter().chain(self.own.values().flatten()).map(|(_, shown)| shown)).finish()
+    }
 }
 
 /// Puts the values of variables into the strings of a document.
@@ -280,6 +288,14 @@ mod tests {
         assert_eq!(document["a"], "redis://:pa:ss/w@rd@h:6379/0");
         assert_eq!(document["b"], json!(["", "${PW}", "$${PW}", "$", "a$b", "$HOST", "${PW}"]));
         assert_eq!(document["c"], json!({"d": 5, "${PW}": true}));
+    }
+
+    #[test]
+    fn no_value_is_in_the_debug_form() {
+        let (_, environment) = expanded(json!({"a": "${PW}", "b": "${KEY}"})).expect("set");
+        assert!(!environment.values.is_empty());
+        let debug = format!("{environment:?}");
+        assert!(environment.values.iter().all(|(value, _)| !debug.contains(value)) && debug.contains("${PW}"), "{debug}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 #![cfg(unix)]
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
     process::{Command, Output, Stdio},
     thread,
@@ -338,6 +340,12 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         let output = run(&["check", path, "--listen", address]);
         assert!(code(&output) == Some(0) && said(&output).contains(expected), "{}", said(&output));
     }
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_gets_an_answer_too() {
+    let slip = Command::new(binary()).arg("serve").arg(OsStr::from_bytes(b"a\xff")).arg("--bogus").output().expect("it runs");
+    assert!(code(&slip) == Some(2) && said(&slip).contains("--bogus"), "{}", said(&slip));
 }
 
 #[test]

@@ -144,7 +144,8 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli.run(),
         Err(error) => {
             // An argument in the wrong place may be a URL with a password in it.
-            let secret: Vec<String> = std::env::args().filter(|argument| text_shown(argument) != *argument).collect();
+            let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+            let secret: Vec<String> = arguments.filter(|argument| text_shown(argument) != *argument).collect();
             match secret.is_empty() || !error.use_stderr() {
                 true => drop(error.print()),
                 false => {

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
 };
 
@@ -45,6 +46,14 @@ fn every_file_to_begin_with_has_neither_mistakes_nor_oddities() {
             assert_eq!(told.contains("0.0.0.0:8081 (1 worker"), args.contains(&":8081"), "{told}");
         }
     }
+}
+
+#[test]
+fn a_file_with_a_password_is_its_owners() {
+    let directory = Directory::new();
+    let file = written(&directory, "api-keys", &["--redis", "redis://:hush@127.0.0.1:6390/1"]);
+    let mode = fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
 }
 
 #[test]

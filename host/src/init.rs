@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::output;
 use crate::settings::Mistake;
+use crate::settings::secret::url_shown;
 use crate::settings::source::Overrides;
 
 /// What to write, and where to.
@@ -55,7 +56,8 @@ pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Re
     if init.file.as_os_str() == "-" {
         return output::print(&text);
     }
-    create(&init.file, &text).map_err(|reason| Mistake::new("", reason))?;
+    let is_secret = redis.is_some_and(|url| url_shown(url) != url);
+    create(&init.file, &text, is_secret).map_err(|reason| Mistake::new("", reason))?;
     let file = shell_word(&init.file);
     output::print(&format!(
         "{} is written; its `upstream` is what stands behind the gateway. Next:\n\n  slidegate check {file}\n  slidegate serve {file}\n",
@@ -63,13 +65,28 @@ pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Re
     ))
 }
 
-fn create(file: &Path, text: &str) -> Result<(), String> {
-    let mut created = OpenOptions::new().write(true).create_new(true).open(file).map_err(|error| match error.kind() {
+/// Writes a file that is not there yet, which nobody else on this machine may read if it is secret.
+fn create(file: &Path, text: &str, is_secret: bool) -> Result<(), String> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    if is_secret {
+        for_the_owner(&mut options);
+    }
+    let mut created = options.open(file).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => "is there already, and stays as it is; name another file, or `-` to see what would be in it".to_owned(),
         _ => format!("cannot be made: {error}"),
     })?;
     created.write_all(text.as_bytes()).map_err(|error| format!("cannot be written: {error}"))
 }
+
+#[cfg(unix)]
+fn for_the_owner(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600);
+}
+
+#[cfg(not(unix))]
+fn for_the_owner(_: &mut OpenOptions) {}
 
 /// The template with its own name in its head, and with what was asked for in place of its own values.
 fn filled(template: &str, file: &Path, overrides: &Overrides, redis: Option<&str>) -> String {

@@ -54,6 +54,11 @@ fn each_mistake_names_field_and_file() {
         ("{key: good.key}", "tls.cert: is missing: expected the path of a file in PEM"),
         ("{}", "tls.cert: is missing: expected the path of a file in PEM"),
         ("yes", "tls: expected an object, got a text"),
+        ("", "tls: expected an object with `cert` and `key`; to serve without TLS, leave the field out, got null"),
+        (
+            "{cert: good.pem, key: good.key, client_ca: }",
+            "tls.client_ca: expected the path of a file in PEM; to ask no client for a certificate, leave the field out, got null",
+        ),
         (
             "{cert: good.pem, key: other.key}",
             "tls.key: expected the key of the certificate in `cert`, got one that belongs to another (got `other.key`)",

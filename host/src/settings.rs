@@ -284,9 +284,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
     let normalize_path = reader
         .field(top, "normalize_path", |reader, path, node| reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node))
         .unwrap_or_default();
-    let redis = redis::read(reader, top, folder);
-    let filter = FilterConfig::read(reader, top).map(|filter| if redis.any.is_some() { filter.counting_in_redis() } else { filter });
-    Settings {
+    let mut settings = Settings {
         listen: Listen::read(reader, top, folder),
         admin: Listen::read_admin(reader, top, folder),
         workers: reader
@@ -300,14 +298,18 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
                 reader.parsed(path, node, TrustedConsumer::EXPECTED, TrustedConsumer::from_node)
             })
             .unwrap_or_default(),
-        redis,
-        filter,
+        redis: redis::read(reader, top, folder),
+        filter: FilterConfig::read(reader, top),
         timeouts: read_timeouts(reader, top),
         limits: Limits::read(reader, top),
         log: read_log(reader, top),
         environment: Environment::default(),
         origin: Origin::default(),
+    };
+    if settings.redis.any.is_some() {
+        settings.filter = settings.filter.map(FilterConfig::counting_in_redis);
     }
+    settings
 }
 
 fn default_workers() -> usize {

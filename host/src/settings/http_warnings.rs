@@ -32,6 +32,13 @@ impl Settings {
                     .to_owned(),
             );
         }
+        if self.routes.iter().any(|route| route.upstreams.len() > 1) && self.timeouts.response <= self.timeouts.connect {
+            warnings.push(
+                "timeouts.response: is no longer than `timeouts.connect`: a request whose upstream takes no connection has no time left for \
+                 the next one"
+                    .to_owned(),
+            );
+        }
         warnings
     }
 }
@@ -83,6 +90,14 @@ mod tests {
             assert_eq!(warnings(&with(json!(["10.0.0.1"]))), [""; 0], "{rule}");
         }
         assert_eq!(warnings(&json!({"upstream": "http://a", "filter": {"rule_items": [{"limit_by_header": "x-key"}]}})), [""; 0]);
+    }
+
+    #[test]
+    fn a_response_that_is_due_before_the_next_upstream_could_be_asked_is_warned_of() {
+        let told = |upstreams: Value, response: &str| warnings(&json!({"upstreams": upstreams, "timeouts": {"response": response}}));
+        assert!(told(json!(["http://a", "http://b"]), "5s")[0].starts_with("timeouts.response: is no longer"));
+        assert_eq!(told(json!(["http://a", "http://b"]), "6s"), [""; 0]);
+        assert_eq!(told(json!(["http://a"]), "5s"), [""; 0]);
     }
 
     #[test]

@@ -43,7 +43,14 @@ struct Files {
 impl ListenerTls {
     /// Reads the field `tls` of a listener.
     pub(super) fn read(reader: &mut Reader, listener: &Fields<'_>, folder: &Path) -> Option<Self> {
+        // What protects is not left out by a slip: here a field without a value is a mistake.
+        if let Some((path, node)) = listener.get("tls").filter(|(_, node)| node.is_null()) {
+            reader.expected(path, node, "an object with `cert` and `key`; to serve without TLS, leave the field out");
+        }
         let given = reader.field(listener, "tls", |reader, path, node| reader.object(path, node, &words::LISTENER_TLS))?;
+        if let Some((path, node)) = given.get("client_ca").filter(|(_, node)| node.is_null()) {
+            reader.expected(path, node, format_args!("{PEM}; to ask no client for a certificate, leave the field out"));
+        }
         let files = Files::read(reader, &given, &["cert", "key", "client_ca"], folder);
         let version = |node: &Node| match &node.content {
             Content::Text(text) => MinVersion::parse(text),

@@ -364,7 +364,7 @@ const ROUTE: Table = Table {
     conditions: &[Condition::AnyOf(&[&["upstream"], &["upstreams"]]), Condition::AtMostOne(&["upstream", "upstreams"])],
     null_is_nothing: true,
 };
-const LISTENER_TLS: Table = Table { name: "listener_tls", groups: &[&LISTENER_TLS_FIELDS], conditions: &[], null_is_nothing: true };
+const LISTENER_TLS: Table = Table { name: "listener_tls", groups: &[&LISTENER_TLS_FIELDS], conditions: &[], null_is_nothing: false };
 const ADMIN: Table = Table { name: "admin", groups: &[&ADMIN_FIELDS], conditions: &[], null_is_nothing: true };
 const UPSTREAM_TLS: Table = Table {
     name: "upstream_tls",

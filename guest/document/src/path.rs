@@ -20,6 +20,9 @@ pub enum Path<'a> {
     Element(&'a Path<'a>, usize),
 }
 
+/// Names of plain letters that are no longer are shown as they are: neither shortened nor taken for a key.
+const PLAIN_LENGTH_MAX: usize = 15;
+
 /// Where keys stand, and by a slip also in the place of names.
 const KEYS: &str = "limit_keys";
 
@@ -57,6 +60,17 @@ impl fmt::Display for Path<'_> {
 /// A name as a part of a path. Among keys one may stand in its place.
 pub fn name_in_path(name: &str, is_of_keys: bool) -> String {
     if is_of_keys && !is_like_a_field(name) { name_shown(&key_shown(name, false)) } else { name_shown(name) }
+}
+
+/// What follows a name at the beginning of a path. An object may have many members, so names that are shown as they are, and those that
+/// begin otherwise than the path, are told without writing them out.
+fn after_name<'p>(path: &'p str, name: &str, is_of_keys: bool) -> Option<&'p str> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    match is_plain {
+        true if name.len() <= PLAIN_LENGTH_MAX => path.strip_prefix(name),
+        true if !path.starts_with(name.get(..1)?) => None,
+        _ => path.strip_prefix(name_in_path(name, is_of_keys).as_str()),
+    }
 }
 
 /// Whether a name is written as fields are: words of lower-case letters, with `_` between them.
@@ -108,7 +122,7 @@ impl<'n> Spot<'n> {
     fn field<'p>(&self, path: &'p str, is_of_keys: &mut bool) -> Option<(Self, &'p str)> {
         let mut found: Option<(Self, &'p str, bool)> = None;
         for member in self.node.members()? {
-            let Some(rest) = path.strip_prefix(name_in_path(&member.name, *is_of_keys).as_str()) else { continue };
+            let Some(rest) = after_name(path, &member.name, *is_of_keys) else { continue };
             let is_whole = rest.is_empty() || rest.starts_with(['.', '[']);
             if is_whole && found.as_ref().is_none_or(|(_, other, _)| rest.len() <= other.len()) {
                 let spot = Spot { node: &member.value, name: Some(member.name_span), is_element: false, is_there: true };
@@ -165,6 +179,35 @@ mod tests {
             assert_eq!((spot.is_there, spot.node.to_string().as_str()), (true, value), "{path}");
         }
         assert!(!format!("{}", Path::Field(&first, "sk-0123456789abcdef")).contains("456"));
+    }
+
+    #[test]
+    fn what_follows_a_name_is_what_follows_it_as_shown() {
+        let long = "x".repeat(100);
+        let names = [
+            "",
+            "a",
+            "a.b",
+            "sk-0123456789ab",
+            "sk-0123456789abc",
+            "sk-0123456789abcd",
+            "a_long_name_of_a_field",
+            "u:p@h",
+            "a\n",
+            "ü",
+            &long,
+        ];
+        for name in names {
+            for is_of_keys in [false, true] {
+                let shown = name_in_path(name, is_of_keys);
+                for path in
+                    [format!("{shown}.rest"), format!("{name}[0]"), format!("b{shown}"), "(a URL".to_string(), "sk-0***".to_string()]
+                {
+                    let (found, expected) = (after_name(&path, name, is_of_keys), path.strip_prefix(&shown));
+                    assert_eq!(found, expected, "{name} in {path}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -154,7 +154,10 @@ const NETWORK: Shape = Shape::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 /// A token of RFC 9110, as methods and names of headers are.
 const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// A length of time.
-const DURATION: Shape = Shape::Either(&[Shape::Pattern("^([0-9]+ *(ms|s|m|h|d)|0)$"), Shape::Whole(0, 0)]);
+const DURATION: Shape =
+    Shape::Either(&[Shape::Pattern("^([0-9]+ *(ms|s|m|h)|0*([1-2]?[0-9]{1,2}|3[0-5][0-9]|36[0-5]) *d|0)$"), Shape::Whole(0, 0)]);
+/// The same above zero.
+const DURATION_ABOVE_ZERO: Shape = Shape::Pattern("^(0*[1-9][0-9]* *(ms|s|m|h)|0*([1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9]|36[0-5]) *d)$");
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,12 @@
 //! The fields of the gateway's own file.
 
-use super::{Condition, DURATION, Field, NETWORK, Shape, Table, filter};
+use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, filter};
 
 /// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
-const ADDRESS: Shape = Shape::Pattern("^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.%]+\\]|):[0-9]{1,5}$");
-const UPSTREAM: Shape = Shape::Pattern("^(https?|h2c)://[^/?#@]+/?$");
+const ADDRESS: Shape = Shape::Pattern(
+    "^(localhost|[0-9.]+|\\[[0-9A-Fa-f:.%]+\\]|):0*([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$",
+);
+const UPSTREAM: Shape = Shape::Pattern("^([Hh][Tt][Tt][Pp][Ss]?|h2c)://[^/?#@]+/?$");
 const COUNT: Shape = Shape::Whole(0, 1_000_000);
 const SIZE: Shape = Shape::Either(&[Shape::Pattern("^[0-9]+ *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(8 << 10, 16 << 20)]);
 const PATH_OF_FILE: Shape = Shape::Pattern("^");
@@ -222,34 +224,34 @@ pub const REDIS_ACCESS: [Field; 12] = [
 
 /// Of `timeouts`.
 pub const TIMEOUTS_FIELDS: [Field; 9] = [
-    Field::new("connect", ["Connect", "连接上游"], DURATION, "`5s`", "to connect to the upstream"),
-    Field::new("response", ["Response headers", "等待响应头"], DURATION, "`60s`", "for the upstream's response headers"),
-    Field::new("idle", ["Between pieces", "响应体间隔"], DURATION, "`5m`", "between pieces of a body"),
+    Field::new("connect", ["Connect", "连接上游"], DURATION_ABOVE_ZERO, "`5s`", "to connect to the upstream"),
+    Field::new("response", ["Response headers", "等待响应头"], DURATION_ABOVE_ZERO, "`60s`", "for the upstream's response headers"),
+    Field::new("idle", ["Between pieces", "响应体间隔"], DURATION_ABOVE_ZERO, "`5m`", "between pieces of a body"),
     Field::new(
         "upstream_idle",
         ["Kept connections", "上游空闲连接"],
-        DURATION,
+        DURATION_ABOVE_ZERO,
         "`4s`",
         "how long an HTTP/1.1 connection to an upstream is kept for the next request",
     ),
     Field::new(
         "upstream_age",
         ["Age of connections", "上游连接最长使用时间"],
-        DURATION,
+        DURATION_ABOVE_ZERO,
         "`60s`",
         "how old a connection to an upstream may be to get a request, so that changes of names are followed",
     ),
     Field::new(
         "upstream_ejection",
         ["Ejection of upstreams", "上游摘除时间"],
-        DURATION,
+        DURATION_ABOVE_ZERO,
         "`10s`",
         "how long an upstream that did not answer three times in a row is left out, where there are others",
     ),
     Field::new(
         "request_headers",
         ["Request headers", "等待请求头"],
-        DURATION,
+        DURATION_ABOVE_ZERO,
         "`60s`",
         "for a client's handshake and complete headers, and on a kept connection",
     ),

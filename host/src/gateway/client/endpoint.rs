@@ -67,9 +67,14 @@ impl Endpoint {
         self.lanes.get(lane % self.lanes.len().max(1))
     }
 
-    /// Whether a request may go there; asked once for a request.
+    /// Whether a request may go there; asked once for a request, which then has to go there.
     pub(super) fn is_admitted(&self) -> bool {
         self.health.admits()
+    }
+
+    /// Whether it has a turn.
+    pub(super) fn is_admissible(&self) -> bool {
+        self.health.would_admit()
     }
 
     /// It has answered a request.

@@ -26,12 +26,14 @@ impl PassiveHealth {
     /// Whether a request may go there. Of one that was left out for long enough, the first who asks is told so: that is the probe.
     pub(super) fn admits(&self) -> bool {
         let out_until = self.out_until_ms.load(Ordering::Relaxed);
-        if out_until == 0 {
-            return true;
-        }
-        let now = self.now_ms();
         // If nothing comes of the probe, there is another one after the same time.
-        now >= out_until && self.leave_out(out_until, now)
+        out_until == 0 || (self.would_admit() && self.leave_out(out_until, self.now_ms()))
+    }
+
+    /// Whether a request that asked now might go there; this is no probe.
+    pub(super) fn would_admit(&self) -> bool {
+        let out_until = self.out_until_ms.load(Ordering::Relaxed);
+        out_until == 0 || self.now_ms() >= out_until
     }
 
     /// It has answered. Whether it was left out before.

@@ -348,6 +348,45 @@ fn an_upstream_that_refuses_each_time_is_not_asked_for_ever() {
     assert_eq!((gateway.get("/", &[]).0, asked.load(Ordering::SeqCst)), (502, 3));
 }
 
+#[test]
+fn a_request_that_one_upstream_refuses_goes_to_another() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let refusing = RawUpstream::start(move |mut connection| {
+        serve_http2(&mut connection, |connection, stream| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            reset(connection, stream, REFUSED_STREAM)
+        });
+    });
+    let good = Upstream::start();
+    for (round, url) in [good.h2c_url(), good.url()].iter().enumerate() {
+        let urls = format!("upstreams: [{}, {url}]", refusing.h2c_url());
+        let gateway = Gateway::serve(&format!("{urls}\nworkers: 1\ntimeouts: {{upstream_ejection: 1h}}\n"));
+        let mut client = gateway.client();
+        for _ in 0..20 {
+            assert_eq!(client.send("POST", "/", &[], b"some body").status(), 200, "{url}");
+            assert_eq!(good.last().body_bytes, 9);
+        }
+        // It has its turns all the time, and no blame.
+        assert_eq!((asked.load(Ordering::SeqCst), blamed(&gateway)), ((round + 1) * 10, 0.0));
+        assert_eq!(gateway.log_lines("an upstream does not answer"), [""; 0]);
+    }
+}
+
+#[test]
+fn who_ends_one_stream_is_not_left_out() {
+    let resetting = RawUpstream::start(|mut connection| {
+        serve_http2(&mut connection, |connection, stream| reset(connection, stream, INTERNAL_ERROR));
+    });
+    let good = Upstream::start();
+    let urls = format!("upstreams: [{}, {}]", resetting.h2c_url(), good.url());
+    let gateway = Gateway::serve(&format!("{urls}\nworkers: 1\ntimeouts: {{upstream_ejection: 1h}}\n"));
+    let mut client = gateway.client();
+    let failed = (0..20).filter(|_| client.get("/", &[]).status() == 502).count();
+    assert_eq!((failed, blamed(&gateway)), (10, 10.0));
+    assert_eq!(gateway.log_lines("an upstream does not answer"), [""; 0]);
+}
+
 /// Reads the body of the stream that has just begun, until it ends or `enough` is read.
 fn read_body_http2(connection: &mut RawConnection, enough: usize) -> Vec<u8> {
     let mut body = Vec::new();

@@ -31,7 +31,7 @@ use crate::gateway::body::RequestBody;
 use crate::gateway::headers::FIELDS_MAX;
 use crate::settings::Protocol;
 
-/// How often a request is sent at most: an upstream that refuses each time shall not be asked for ever.
+/// How often a request is sent over HTTP/2 at most: upstreams that refuse each time shall not be asked for ever.
 const ATTEMPTS_MAX: usize = 3;
 
 /// The most that is kept of a body to be sent again, in bytes: the messages of most gRPC calls.
@@ -42,6 +42,10 @@ pub(crate) struct Exchange {
     /// None once it cannot be sent again.
     head: Option<Head>,
     body: Replay,
+    /// Whether it asks for another protocol, which only HTTP/1.1 can change to.
+    is_upgrade: bool,
+    /// How often it was sent over HTTP/2.
+    attempts: usize,
     /// Where it was sent last.
     endpoint: Option<Arc<Endpoint>>,
     /// The HTTP/2 connection it waits on, and how many bytes had come on it when it was sent.
@@ -50,7 +54,9 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(head: Head, body: RequestBody) -> Self {
-        Self { head: Some(head), body: Replay::new(body, KEPT_BODY_MAX), endpoint: None, waits_on: None }
+        let is_upgrade = head.upgrade.is_some();
+        let body = Replay::new(body, KEPT_BODY_MAX);
+        Self { head: Some(head), body, is_upgrade, attempts: 0, endpoint: None, waits_on: None }
     }
 
     /// Where it was sent last, if it was.
@@ -59,17 +65,32 @@ impl Exchange {
     }
 
     /// Sends the request to an upstream of the pool and waits for the response's headers, however long that takes. While there is no
-    /// connection, one upstream after the other is tried.
+    /// connection, or no will to look at the request, one upstream after the other is tried.
     ///
     /// # Errors
     /// There is no response.
     pub(crate) async fn send(&mut self, pool: &Pool, lane: usize) -> Result<Response<Incoming>, ClientError> {
         let (mut attempted, mut failed) = (Attempted::default(), ClientError::Connect("there is no upstream".to_owned()));
-        while let Some(endpoint) = pool.next(&mut attempted) {
+        let mut is_refused = false;
+        loop {
+            let Some(endpoint) = pool.next(&mut attempted) else {
+                // Who refused may have room by now.
+                if std::mem::take(&mut is_refused) {
+                    attempted = Attempted::default();
+                    continue;
+                }
+                return Err(failed);
+            };
             self.endpoint = Some(Arc::clone(endpoint));
             match self.send_to(endpoint, lane).await {
                 Err(error) if error.is_unsent() => {
-                    endpoint.fails(error.cause());
+                    if self.is_fault_of(endpoint, &error) {
+                        endpoint.fails(error.cause());
+                    }
+                    failed = error;
+                }
+                Err(error @ ClientError::Refused(_)) if self.attempts < ATTEMPTS_MAX => {
+                    is_refused = true;
                     failed = error;
                 }
                 sent => {
@@ -80,15 +101,21 @@ impl Exchange {
                 }
             }
         }
-        Err(failed)
     }
 
     /// To be called when there is no response, though that is not the client's fault.
     pub(crate) fn blame(&self, error: &ClientError) {
         // Of what was not sent it is known already.
-        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| error.is_failure() && !error.is_unsent()) {
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| !error.is_unsent() && self.is_fault_of(endpoint, error)) {
             endpoint.fails(error.cause());
         }
+    }
+
+    /// Whether the upstream is to blame. One that may choose what it speaks need not speak HTTP/1.1, which an upgrade forces on it; but it
+    /// has to take connections.
+    fn is_fault_of(&self, endpoint: &Endpoint, error: &ClientError) -> bool {
+        let is_forced = self.is_upgrade && endpoint.upstream.protocol == Protocol::Https;
+        error.is_failure() && (!is_forced || matches!(error, ClientError::ConnectTimeout | ClientError::Connect(_)))
     }
 
     /// To be called when the response is late. A connection on which nothing came all the time gets no more requests.
@@ -101,6 +128,7 @@ impl Exchange {
     }
 
     async fn send_to(&mut self, endpoint: &Endpoint, lane: usize) -> Result<Response<Incoming>, ClientError> {
+        self.waits_on = None;
         let Some(connections) = endpoint.lane(lane) else {
             return Err(ClientError::Connect("there is no lane".to_owned()));
         };
@@ -119,15 +147,14 @@ impl Exchange {
 
     /// In HTTP/2 where the upstream speaks that, which is seen by asking now and then.
     async fn send_either(&mut self, endpoint: &Endpoint, connections: &Connections) -> Result<Response<Incoming>, ClientError> {
-        let wants_http1 = self.head.as_ref().is_some_and(|head| head.upgrade.is_some());
-        if !wants_http1 && !connections.is_http1() {
+        if !self.is_upgrade && !connections.is_http1() {
             if let Some(response) = self.send_http2(endpoint, connections).await? {
                 return Ok(response);
             }
             connections.set_http1(true);
         }
         let sent = self.send_http1(endpoint, connections).await;
-        if !wants_http1 && sent.as_ref().is_err_and(ClientError::is_unsent) {
+        if !self.is_upgrade && sent.as_ref().is_err_and(ClientError::is_unsent) {
             // It may want HTTP/2 by now, and nothing else.
             connections.set_http1(false);
         }
@@ -161,7 +188,7 @@ impl Exchange {
             let was_silent = connection.received() == received_before;
             match failed.message() {
                 // It had been closed before anything was written, so the others may be closed too; each is taken once.
-                Some(_) if is_kept && self.body.is_untouched() => kept = connections.take(),
+                Some(_) if is_kept && self.body.can_repeat() => kept = connections.take(),
                 None if is_kept && was_silent && self.is_repeatable() => {}
                 // It speaks before it is asked.
                 Some(_) if !is_kept && !was_silent => return Err(ClientError::NotHttp(causes(failed.error()))),
@@ -176,10 +203,9 @@ impl Exchange {
             Protocol::Https => (Scheme::HTTPS, &endpoint.host),
             Protocol::Http1 | Protocol::H2c => (Scheme::HTTP, &endpoint.upstream.authority),
         };
-        let mut attempt = 0;
         loop {
-            attempt += 1;
             let Some((connection, is_kept)) = connections.http2.get().await? else { return Ok(None) };
+            self.attempts += 1;
             let received_before = connection.received();
             self.waits_on = Some((connection.clone(), received_before));
             let request = self.request(self.head.clone(), |head| head.into_http2(scheme.clone(), authority.clone()))?;
@@ -203,7 +229,10 @@ impl Exchange {
                 Some(_) => self.body.can_repeat(),
                 None => is_kept && connection.received() == received_before && self.is_repeatable(),
             };
-            if attempt == ATTEMPTS_MAX || !may_repeat {
+            if may_repeat && refusal == Some(Unprocessed::Stream) {
+                return Err(ClientError::Refused(causes(&error)));
+            }
+            if self.attempts >= ATTEMPTS_MAX || !may_repeat {
                 return Err(client_error(&error));
             }
         }

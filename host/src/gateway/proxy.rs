@@ -404,7 +404,7 @@ fn upstream_refusal(error: &ClientError, route: &Route, upstream: Option<&Upstre
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }
         ClientError::Late => late_refusal(true, route),
-        ClientError::Reset(_) => {
+        ClientError::Refused(_) | ClientError::StreamReset(_) | ClientError::Reset(_) => {
             let reason = "the upstream broke off before it answered";
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }

@@ -17,6 +17,10 @@ pub(crate) enum ClientError {
     NotHttp(String),
     /// It did not come in time.
     Late,
+    /// It did not look at the request, and says so (RFC 9113, section 8.7).
+    Refused(String),
+    /// It ended the request alone: the connection goes on.
+    StreamReset(String),
     /// The connection was lost.
     Reset(String),
 }
@@ -27,9 +31,10 @@ impl ClientError {
         matches!(self, Self::ConnectTimeout | Self::Connect(_) | Self::Tls(..))
     }
 
-    /// Whether it tells that the upstream is not well. One that says too much at least says something.
+    /// Whether it tells that the upstream is not well. One that says too much, or that it does not want this request, at least says
+    /// something; and a stranger may have asked for just that.
     pub(crate) fn is_failure(&self) -> bool {
-        !matches!(self, Self::TooLarge)
+        !matches!(self, Self::TooLarge | Self::Refused(_) | Self::StreamReset(_))
     }
 
     /// In words, for those who run the gateway.
@@ -38,7 +43,8 @@ impl ClientError {
             Self::ConnectTimeout => "no connection in time",
             Self::TooLarge => "a head that is too large",
             Self::Late => "no response in time",
-            Self::Connect(cause) | Self::Tls(_, cause) | Self::NotHttp(cause) | Self::Reset(cause) => cause,
+            Self::Connect(cause) | Self::Tls(_, cause) | Self::NotHttp(cause) => cause,
+            Self::Refused(cause) | Self::StreamReset(cause) | Self::Reset(cause) => cause,
         }
     }
 }
@@ -46,10 +52,12 @@ impl ClientError {
 /// Why a connection gave no response.
 pub(super) fn client_error(error: &hyper::Error) -> ClientError {
     // What breaks the rules of HTTP/2 is refused by the library below; what is too large as well, which it does not tell apart.
-    let breaks_rules = || chain(error).filter_map(|error| error.downcast_ref::<h2::Error>()).any(h2::Error::is_library);
+    let of_http2 = || chain(error).filter_map(|error| error.downcast_ref::<h2::Error>());
+    let breaks_rules = || of_http2().any(h2::Error::is_library);
     match error {
         _ if error.is_parse_too_large() => ClientError::TooLarge,
         _ if error.is_parse() || breaks_rules() => ClientError::NotHttp(causes(error)),
+        _ if of_http2().any(|error| error.is_remote() && error.is_reset()) => ClientError::StreamReset(causes(error)),
         _ => ClientError::Reset(causes(error)),
     }
 }

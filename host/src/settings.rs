@@ -25,8 +25,7 @@ pub(crate) mod warnings;
 mod words;
 pub(crate) mod yaml;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -41,6 +40,7 @@ pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::listen::{ADDRESS, Listen, parse_address};
 pub(crate) use self::mistake::Mistake;
+pub(crate) use self::named_file::NamedFiles;
 pub(crate) use self::path::{AmbiguousPath, PathRules};
 pub(crate) use self::redis::RedisSettings;
 pub(crate) use self::routes::RouteSettings;
@@ -48,9 +48,6 @@ pub(crate) use self::tls::{ListenerTls, UpstreamTls};
 pub(crate) use self::trusted_consumer::TrustedConsumer;
 pub(crate) use self::upstream::{Protocol, Upstream};
 pub(crate) use self::words::{nearest, one_line};
-
-/// Files by their paths, and what they hold; none for one that cannot be read.
-pub(crate) type NamedFiles = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// Everything the file says, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]

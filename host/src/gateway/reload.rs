@@ -40,7 +40,7 @@ pub(crate) struct Reloader {
     serving: Arc<ArcSwap<Serving>>,
     /// The file as it was read last, good or bad.
     last_read: Option<Vec<u8>>,
-    /// The files that it names, as they were read last.
+    /// The files that it names, as they were read last. If it was refused, those of the settings in force count, too.
     named: NamedFiles,
     watch: Option<Watch>,
 }
@@ -95,6 +95,9 @@ impl Reloader {
     }
 
     fn look(&mut self, trigger: Trigger) {
+        // Before anything is read, so that no later change is missed; and though nothing may have changed but where a link leads.
+        self.watch.iter_mut().for_each(Watch::forget);
+        self.follow();
         let read = self.source.read(Occasion::Reload);
         let named: NamedFiles = self.named.keys().map(|path| (path.clone(), file::read(path, Occasion::Reload).ok())).collect();
         let is_same = read.as_ref().ok() == self.last_read.as_ref() && named == self.named;
@@ -104,6 +107,14 @@ impl Reloader {
         self.last_read = read.as_ref().ok().cloned();
         self.named = named;
         let made = read.map_err(|mistake| vec![mistake]).and_then(|bytes| self.make(&bytes));
+        if made.is_err() {
+            let in_force = self.serving.load().settings.named_files();
+            self.named.retain(|path, _| in_force.contains_key(path));
+            // Perhaps one of these is to be mended.
+            self.named.extend(self.last_read.iter().flat_map(|bytes| self.source.named_files(bytes)));
+        }
+        // Before it is told, so that whoever reads that can count on it.
+        self.follow();
         match made {
             Ok(Some(serving)) => {
                 self.serving.store(Arc::new(serving));
@@ -119,19 +130,20 @@ impl Reloader {
                 self.complain(&mistakes);
             }
         }
-        self.follow();
     }
 
     /// Nothing is made of settings that say what the ones in force say.
     fn make(&mut self, bytes: &[u8]) -> Result<Option<Serving>, Vec<Mistake>> {
         let previous = self.serving.load();
         let settings = without_restart(&previous.settings, self.source.parse(bytes, self.workshop.module())?);
-        self.named = settings.named_files();
+        let named = settings.named_files();
         if settings == previous.settings {
+            self.named = named;
             return Ok(None);
         }
         let serving = self.workshop.make(settings, Some(&previous))?;
         serving.require_redis()?;
+        self.named = named;
         Ok(Some(serving))
     }
 

@@ -7,6 +7,7 @@ use slidegate::Module;
 
 use super::document::Document;
 use super::file::{self, Occasion};
+use super::named_file::{self, NamedFiles};
 use super::{FilterConfig, Listen, Mistake, Settings, environment};
 
 /// The name that stands for standard input.
@@ -67,8 +68,7 @@ impl SettingsSource {
             Ok(environment) => environment,
             Err(mistakes) => return Err(document.placed(mistakes)),
         };
-        let folder = self.file.parent().unwrap_or(Path::new(""));
-        match Settings::read(&document.tree, folder) {
+        match Settings::read(&document.tree, self.folder()) {
             Ok(settings) => Ok(self.overrides.over(Settings { environment, origin: document.into(), ..settings })),
             Err(mut mistakes) => {
                 let filter = FilterConfig::of_rest(&document.tree);
@@ -76,6 +76,20 @@ impl SettingsSource {
                 Err(document.placed(environment.hide_mistakes(mistakes)))
             }
         }
+    }
+
+    /// The files that these bytes name, be they settings or full of mistakes, and what they hold.
+    pub(crate) fn named_files(&self, bytes: &[u8]) -> NamedFiles {
+        let Ok(mut document) = Document::parse(&self.name(), bytes) else { return NamedFiles::new() };
+        match environment::expand(&mut document.tree) {
+            Ok(_) => named_file::all_named(&document.tree, self.folder()),
+            Err(_) => NamedFiles::new(),
+        }
+    }
+
+    /// What paths of files in it are relative to.
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
     }
 }
 

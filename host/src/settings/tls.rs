@@ -31,9 +31,9 @@ pub(crate) struct UpstreamTls {
 }
 
 /// The files that the fields of one object name.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 struct Files {
-    /// The object's path in the settings.
+    /// The object's path in the settings, which makes no difference.
     place: String,
     named: Vec<(&'static str, NamedFile)>,
 }
@@ -246,5 +246,27 @@ impl Files {
 
     fn shown(&self) -> Map<String, Value> {
         self.named.iter().map(|(field, file)| ((*field).to_owned(), json!(file.written))).collect()
+    }
+}
+
+impl PartialEq for Files {
+    fn eq(&self, other: &Self) -> bool {
+        self.named == other.named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn where_it_stands_makes_no_difference() {
+        let read = |settings: Value| Settings::from_value(settings, Path::new("")).expect("settings").routes;
+        let of_all = read(json!({"upstream": "https://a", "upstream_tls": {"server_name": "b"}}));
+        let of_route = read(json!({"routes": [{"upstream": "https://a", "upstream_tls": {"server_name": "b"}}]}));
+        let other = read(json!({"upstream": "https://a", "upstream_tls": {"server_name": "c"}}));
+        assert_eq!(of_all[0].upstreams, of_route[0].upstreams);
+        assert_ne!(of_all[0].upstreams, other[0].upstreams);
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use hyper::Version;
-use slidegate::tls::ALPN_HTTP1;
+use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2};
 use slidegate_tests::{
     certificates::Authority,
     gateway_process::{self, Directory, Gateway, wait_until},
@@ -138,6 +138,27 @@ fn a_tunnel_goes_to_an_upstream_that_likes_http2_better() {
 }
 
 #[test]
+fn strangers_cannot_have_an_upstream_left_out_that_speaks_http2_alone() {
+    let signed = Signed::new();
+    let (alone, both) = (signed.upstream("server", &[ALPN_HTTP2], false), signed.upstream("server", BOTH, false));
+    let gateway = Gateway::serve(&format!(
+        "upstreams: [{}, {}]\nupstream_tls: {{ca: {}}}\nworkers: 1\ntimeouts: {{upstream_ejection: 1h}}\n",
+        alone.https_url(),
+        both.https_url(),
+        signed.file("ca.pem").display()
+    ));
+    for _ in 0..10 {
+        let mut client = gateway.client();
+        client.write(b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").expect("an open connection");
+        assert_eq!(client.read_head().expect("a head").status, 101, "{}", gateway.log());
+    }
+    let mut client = gateway.client();
+    assert!((0..10).all(|_| client.get("/", &[]).status() == 200));
+    assert_eq!(alone.requests(), 5);
+    assert_eq!(gateway.log_lines("an upstream does not answer"), [""; 0]);
+}
+
+#[test]
 fn many_at_once_find_out_together_what_it_speaks() {
     let signed = Signed::new();
     for alpn in [BOTH, &[ALPN_HTTP1]] {
@@ -170,6 +191,20 @@ fn certificates_for_upstreams_change_without_a_restart() {
 }
 
 #[test]
+fn a_file_that_refused_settings_name_is_followed_like_those_in_force() {
+    let signed = Signed::new();
+    let (plain, secured) = (Upstream::start(), signed.upstream("server", BOTH, false));
+    let gateway = Gateway::serve(&format!("upstream: {}\n", plain.url()));
+    let folder = signed.file("later");
+    gateway.write_settings(&format!("upstream: {}\nupstream_tls: {{ca: {}/ca.pem}}\n", secured.https_url(), folder.display()));
+    gateway.wait_log("the settings were not reloaded");
+    assert_eq!((gateway.get("/", &[]).0, plain.requests()), (200, 1));
+    fs::create_dir(&folder).expect("a folder");
+    fs::copy(signed.file("ca.pem"), folder.join("ca.pem")).expect("a file");
+    wait_until("it is taken", || gateway.get("/", &[]).0 == 200 && secured.requests() > 0);
+}
+
+#[test]
 fn curl_passes_from_edge_to_upstream_over_tls_alone() {
     let signed = Signed::new();
     let upstream = signed.upstream("server", BOTH, false);
@@ -195,6 +230,14 @@ fn check_connects_over_tls() {
     assert!(code == Some(0) && said.contains(": takes connections, TLS, HTTP/2"), "{said}");
     let (code, said) = check("upstream_tls: {ca: other.pem}\n");
     assert!(code == Some(1) && said.contains("takes no connection: TLS: invalid peer certificate"), "{said}");
+    // Each way to one, once.
+    let file = signed.file("gate.yaml");
+    let route =
+        |path: &str, ca: &str| format!("  - {{path_prefix: {path}, upstream: {}, upstream_tls: {{ca: {ca}}}}}\n", upstream.https_url());
+    fs::write(&file, format!("routes:\n{}{}{}", route("/a", "other.pem"), route("/b", "ca.pem"), route("/c", "ca.pem"))).expect("a file");
+    let output = gateway_process::run(&["check", "--connect", file.to_str().expect("text")]);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!((said.matches(": takes connections, TLS").count(), said.matches(" takes no connection: TLS").count()), (1, 1), "{said}");
 }
 
 #[test]

@@ -50,9 +50,7 @@ pub(super) async fn connect(serving: &Serving, module: &Module) -> Findings {
         }
     }
     let limit = serving.settings.timeouts.connect;
-    let upstreams: BTreeMap<String, &Upstream> =
-        serving.settings.routes.iter().flat_map(|route| &route.upstreams).map(|upstream| (upstream.to_string(), upstream)).collect();
-    for (name, upstream) in upstreams {
+    for (name, upstream) in upstreams(serving) {
         match timeout(limit, connect_upstream(upstream)).await.unwrap_or_else(|_| Err("it takes longer than `timeouts.connect`".to_owned()))
         {
             Ok(found) => findings.lines.push(format!("upstream {name}: takes connections{found}")),
@@ -60,6 +58,18 @@ pub(super) async fn connect(serving: &Serving, module: &Module) -> Findings {
         }
     }
     findings
+}
+
+/// All of them with their names. Those of one name count once, unless their connections are secured in other ways.
+fn upstreams(serving: &Serving) -> Vec<(String, &Upstream)> {
+    let mut upstreams: BTreeMap<String, Vec<&Upstream>> = BTreeMap::new();
+    for upstream in serving.settings.routes.iter().flat_map(|route| &route.upstreams) {
+        let of_name = upstreams.entry(upstream.to_string()).or_default();
+        if !of_name.contains(&upstream) {
+            of_name.push(upstream);
+        }
+    }
+    upstreams.into_iter().flat_map(|(name, of_name)| of_name.into_iter().map(move |upstream| (name.clone(), upstream))).collect()
 }
 
 /// What there is to say of a connection to it.

@@ -192,8 +192,9 @@ fn large_bodies_trickles_and_tunnels_pass_as_without_tls() {
     fs::write(&file, vec![b'x'; 3 << 20]).expect("a file");
     let data = format!("@{}", file.display());
     for version in ["--http1.1", "--http2"] {
-        let large = secured.curl("/bytes/20000000", &[version]);
-        assert_eq!(large.stdout.iter().filter(|byte| **byte == b'0').count().min(20_000_000), 20_000_000, "{version}");
+        let large = secured.file("large");
+        assert!(secured.curl("/bytes/20000000", &[version, "-o", large.to_str().expect("text")]).status.success());
+        assert!(fs::read(&large).expect("a body") == vec![b'0'; 20_000_000], "{version}");
         assert!(said(&secured.curl("/", &[version, "--data-binary", &data])).starts_with("hello\n"));
         assert_eq!(secured.upstream.last().body_bytes, 3 << 20);
         assert!(said(&secured.curl("/trickle/20", &[version])).starts_with(&"0".repeat(20)));
@@ -278,6 +279,33 @@ fn certificates_change_under_load_and_no_request_fails() {
     is_over.store(true, Ordering::Relaxed);
     load.into_iter().for_each(|thread| thread.join().expect("a thread ends"));
     assert_eq!(failures.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn certificates_change_when_the_link_of_their_folder_does() {
+    let (directory, upstream) = (Directory::new(), Upstream::start());
+    let authority = Authority::new(directory.path(), "ca");
+    let file = |name: &str| directory.path().join(name);
+    for version in ["v1", "v2"] {
+        authority.sign("server", &[ADDRESS]);
+        fs::create_dir(file(version)).expect("a folder");
+        for name in ["server.pem", "server.key"] {
+            fs::rename(file(name), file(version).join(name)).expect("a file");
+        }
+    }
+    // As certbot and Kubernetes do.
+    let lead_to = |version: &str| {
+        std::os::unix::fs::symlink(version, file("new")).expect("a link");
+        fs::rename(file("new"), file("current")).expect("a link");
+    };
+    lead_to("v1");
+    let gateway = Gateway::serve(&settings(&file("current"), &upstream, "", ""));
+    let secured = Secured { gateway, upstream, authority, directory: Directory::new() };
+    let first = serial(&secured);
+    lead_to("v2");
+    wait_until("the second one is shown", || serial(&secured) != first);
+    lead_to("v1");
+    wait_until("the first one is shown again", || serial(&secured) == first);
 }
 
 /// The number of the certificate that the gateway shows.

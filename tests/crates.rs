@@ -53,7 +53,8 @@ fn unpacked(directory: &Path) -> PathBuf {
                 && file.strip_prefix(name).is_some_and(|rest| rest[1..].starts_with(|each: char| each.is_ascii_digit()))
         });
         let file = file.unwrap_or_else(|| panic!("no package of {name}"));
-        let unpacked = Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(directory).output().expect("tar runs");
+        // As of now: packages are dated alike whatever is in them, and Cargo would take what it built of others before.
+        let unpacked = Command::new("tar").arg("-xzmf").arg(&file).arg("-C").arg(directory).output().expect("tar runs");
         succeeded("tar", unpacked);
         members.push(file.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8").to_owned());
     }

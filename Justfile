@@ -20,13 +20,14 @@ valkey := "target/valkey"
 default:
     @just --list --unsorted
 
-# Install what is missing: the guests' targets, the lints, and Redis, a clock for it, curl, Node and promtool from Debian's packages.
+# Install what is missing: the guests' targets, the lints, and Redis, a clock for it, curl, openssl, Node and promtool from Debian's packages.
 setup:
     rustup target add wasm32-unknown-unknown
     rustup component add clippy rustfmt
     command -v redis-server > /dev/null || just apt redis-server
     command -v faketime > /dev/null || just apt faketime
     command -v curl > /dev/null || just apt curl
+    command -v openssl > /dev/null || just apt openssl
     command -v skopeo > /dev/null || just apt skopeo
     command -v python3 > /dev/null || just apt python3
     command -v node > /dev/null || just apt nodejs

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -26,8 +26,9 @@ fn succeeded(what: &str, output: Output) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// What Cargo knows of the packages and of those that they are made of. Licences stand in the packages, so that those of other platforms are fetched.
 fn metadata(arguments: &[&str]) -> Value {
-    let all = [&["metadata", "--format-version", "1", "--locked", "--offline"], arguments].concat();
+    let all = [&["metadata", "--format-version", "1", "--locked"], arguments].concat();
     serde_json::from_str(&succeeded("cargo metadata", cargo(ROOT.as_ref(), &all))).expect("JSON")
 }
 
@@ -36,7 +37,7 @@ fn packages(metadata: &Value) -> &Vec<Value> {
 }
 
 /// A workspace of nothing but the packaged crates, with this one's lock and profiles, so that what is built for the tests need not be built again.
-fn unpacked(directory: &Path) -> PathBuf {
+fn unpack(directory: &Path) {
     let component = Path::new(ROOT).join("host/component");
     fs::create_dir_all(&component).expect("a folder for the component");
     fs::copy(Path::new(ROOT).join("dist/slidegate.wasm"), component.join("slidegate.wasm")).expect("`just build` made the component");
@@ -70,17 +71,17 @@ fn unpacked(directory: &Path) -> PathBuf {
     }
     fs::write(directory.join("Cargo.toml"), text).expect("a manifest can be written");
     fs::copy(Path::new(ROOT).join("Cargo.lock"), directory.join("Cargo.lock")).expect("the lock can be copied");
-    directory.to_owned()
 }
 
 #[test]
 fn packaged_crates_build_from_their_own_files() {
     let scratch = Directory::new();
-    let workspace = unpacked(scratch.path());
+    unpack(scratch.path());
     // Beside this test's own results: wasmtime is the same there.
     let target = std::env::current_exe().expect("a test knows its own file");
     let target = target.ancestors().nth(3).expect("tests are built three folders deep").to_str().expect("a path in UTF-8").to_owned();
-    let built = cargo(&workspace, &["build", "--release", "--offline", "--target-dir", &target, "--message-format", "json"]);
+    let built =
+        cargo(scratch.path(), &["build", "--release", "--offline", "--target-dir", &target, "--message-format", "json-render-diagnostics"]);
     let messages = succeeded("cargo build", built);
     let binary = messages
         .lines()

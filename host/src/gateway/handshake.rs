@@ -28,7 +28,7 @@ pub(crate) async fn shake(
             Ok(stream) => return Some(Secured::tls(stream)),
             Err(error) => {
                 tracing::debug!(%error, "no handshake");
-                FailedHandshake::of(HandshakeFailure::of(&error))
+                FailedHandshake::Of(HandshakeFailure::of(&error))
             }
         },
         () = sleep_until(deadline) => FailedHandshake::Time,

@@ -60,42 +60,30 @@ impl Overload {
 pub(crate) enum FailedHandshake {
     /// It took longer than a first request may.
     Time,
-    /// The client left, or whoever only looked whether somebody is there.
-    Ended,
-    /// What came is no TLS.
-    NoTls,
-    /// The client showed no certificate, and has to.
-    NoCertificate,
-    /// The certificate that the client showed does not count.
-    Untrusted,
-    /// The client does not trust the certificate that it was shown.
-    Distrusted,
-    Other,
+    /// By what came from the client. Also who only looked whether somebody is there has ended it.
+    Of(HandshakeFailure),
 }
 
 impl FailedHandshake {
-    const ALL: [Self; 7] = [Self::Time, Self::Ended, Self::NoTls, Self::NoCertificate, Self::Untrusted, Self::Distrusted, Self::Other];
-
-    pub(crate) fn of(failure: HandshakeFailure) -> Self {
-        match failure {
-            HandshakeFailure::Ended => Self::Ended,
-            HandshakeFailure::NoTls => Self::NoTls,
-            HandshakeFailure::NoCertificate => Self::NoCertificate,
-            HandshakeFailure::Untrusted => Self::Untrusted,
-            HandshakeFailure::Distrusted => Self::Distrusted,
-            HandshakeFailure::Other => Self::Other,
-        }
-    }
+    const ALL: [Self; 7] = [
+        Self::Time,
+        Self::Of(HandshakeFailure::Ended),
+        Self::Of(HandshakeFailure::NoTls),
+        Self::Of(HandshakeFailure::NoCertificate),
+        Self::Of(HandshakeFailure::Untrusted),
+        Self::Of(HandshakeFailure::Distrusted),
+        Self::Of(HandshakeFailure::Other),
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Time => "time",
-            Self::Ended => "ended",
-            Self::NoTls => "no_tls",
-            Self::NoCertificate => "no_certificate",
-            Self::Untrusted => "untrusted",
-            Self::Distrusted => "distrusted",
-            Self::Other => "other",
+            Self::Of(HandshakeFailure::Ended) => "ended",
+            Self::Of(HandshakeFailure::NoTls) => "no_tls",
+            Self::Of(HandshakeFailure::NoCertificate) => "no_certificate",
+            Self::Of(HandshakeFailure::Untrusted) => "untrusted",
+            Self::Of(HandshakeFailure::Distrusted) => "distrusted",
+            Self::Of(HandshakeFailure::Other) => "other",
         }
     }
 }

@@ -134,6 +134,14 @@ impl Node {
         }
     }
 
+    /// The elements, if it is an array.
+    pub fn elements(&self) -> Option<&[Node]> {
+        match &self.content {
+            Content::List(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
     /// The first member of that name, if it is an object and has one.
     pub fn get(&self, name: &str) -> Option<&Node> {
         self.members()?.iter().find(|member| member.name == name).map(|member| &member.value)

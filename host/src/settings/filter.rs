@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use slidegate::{ConfigureError, Instance, Module, Moment, StartError};
-use slidegate_document::{Content, Fields, Node, Reader};
+use slidegate_document::{Fields, Node, Reader};
 
 use super::mistake::Mistake;
 
@@ -27,24 +27,29 @@ impl FilterConfig {
     pub(super) fn read(reader: &mut Reader, top: &Fields<'_>) -> Option<Self> {
         let filter = reader.field(top, FILTER, |reader, path, node| {
             reader.parsed(path, node, "an object, the filter's configuration (a list of them is `filters`)", |node| {
-                node.members().is_some().then_some(node)
+                is_object(node).then_some(node)
             })
         });
         let filters = reader.field(top, FILTERS, |reader, path, node| {
-            reader.parsed(path, node, "an array, the configurations of filters in their order", |node| match &node.content {
-                Content::List(filters) => Some(filters),
-                _ => None,
-            })
+            reader.parsed(path, node, "an array, the configurations of filters in their order", Node::elements)
         });
         match (filter, filters) {
             (Some(_), Some(_)) => {
                 reader.error(top.at(FILTERS), format_args!("expected only one of `{FILTER}` and `{FILTERS}`, got both"));
                 None
             }
-            (Some(filter), None) => Some(Self { document: Arc::new(json!(filter)), field: FILTER }),
-            (None, Some(filters)) if !filters.is_empty() => Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS }),
-            (None, _) => None,
+            (filter, filters) => Self::of(filter, filters),
         }
+    }
+
+    /// Of what stands in the two fields; the first counts.
+    fn of(filter: Option<&Node>, filters: Option<&[Node]>) -> Option<Self> {
+        let (document, field) = match (filter, filters) {
+            (Some(filter), _) => (json!(filter), FILTER),
+            (None, Some(filters)) if !filters.is_empty() => (json!({FILTERS: filters}), FILTERS),
+            (None, _) => return None,
+        };
+        Some(Self { document: Arc::new(document), field })
     }
 
     /// The same where one Redis is given for every service that it names: if it names none, that is where all of it counts.
@@ -55,12 +60,7 @@ impl FilterConfig {
 
     /// That of a file whose other parts cannot be read.
     pub(super) fn of_rest(document: &Node) -> Option<Self> {
-        let list = |node: &Node| matches!(&node.content, Content::List(filters) if !filters.is_empty());
-        match (document.get(FILTER), document.get(FILTERS)) {
-            (Some(filter), _) if filter.members().is_some() => Some(Self { document: Arc::new(json!(filter)), field: FILTER }),
-            (_, Some(filters)) if list(filters) => Some(Self { document: Arc::new(json!({FILTERS: filters})), field: FILTERS }),
-            _ => None,
-        }
+        Self::of(document.get(FILTER).filter(|node| is_object(node)), document.get(FILTERS).and_then(Node::elements))
     }
 
     /// As the filter takes it.
@@ -126,6 +126,10 @@ impl FilterConfig {
             path => format!("{}.{path}", self.field),
         }
     }
+}
+
+fn is_object(node: &Node) -> bool {
+    node.members().is_some()
 }
 
 /// The field of a policy with the Redis that it counts in, and the name that it gets there if none says where it counts.

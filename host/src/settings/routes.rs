@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use slidegate_document::{Content, Fields, Node, Path as FieldPath, Reader};
+use slidegate_document::{Fields, Node, Path as FieldPath, Reader};
 
 use super::host_pattern::HostPattern;
 use super::path::{AmbiguousPath, PathRules};
@@ -97,10 +97,7 @@ fn read_list(
     rules: PathRules,
     defaults: &mut TlsDefaults<'_>,
 ) -> Vec<RouteSettings> {
-    let list = reader.parsed(path, node, "an array with at least one route", |node| match &node.content {
-        Content::List(list) if !list.is_empty() => Some(list),
-        _ => None,
-    });
+    let list = reader.parsed(path, node, "an array with at least one route", |node| node.elements().filter(|list| !list.is_empty()));
     let mut routes: Vec<RouteSettings> = Vec::new();
     for (index, node) in list.into_iter().flatten().enumerate() {
         let path = FieldPath::Element(&path, index);
@@ -182,9 +179,8 @@ fn read_upstreams(
         }
         (Some((path, url)), None) => Some(vec![read_upstream(reader, path, url, own.as_ref(), defaults)?]),
         (None, Some((path, node))) => {
-            let list = reader.parsed(path, node, "an array of URLs such as `http://127.0.0.1:9001`", |node| match &node.content {
-                Content::List(list) if !list.is_empty() => Some(list),
-                _ => None,
+            let list = reader.parsed(path, node, "an array of URLs such as `http://127.0.0.1:9001`", |node| {
+                node.elements().filter(|list| !list.is_empty())
             })?;
             let mistakes_before = reader.errors_count();
             let mut upstreams: Vec<Upstream> = Vec::new();

@@ -13,7 +13,7 @@ use crate::{
 
 /// How each counts, and what it does not do that ours does.
 pub(super) const DIFFERENCES: [(&str, &str, &str); 5] = [
-    ("slidegate", "exact or slotted sliding windows, in Redis or in memory", "see what is not reached yet"),
+    ("slidegate", "exact or slotted sliding windows, in Redis or in memory", "HTTP/3"),
     (
         "nginx limit_req",
         "leaky bucket, in memory shared by the workers of one node",

@@ -45,6 +45,8 @@ pub enum Shape {
     Choice(&'static [&'static str]),
     /// A text of this form, and nothing else.
     Pattern(&'static str),
+    /// The path of a file.
+    File,
     /// What one of these takes.
     Either(&'static [Shape]),
     /// This, or null, which is nothing.

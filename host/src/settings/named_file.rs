@@ -1,8 +1,9 @@
 //! Files that fields name: certificates, keys, passwords.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use slidegate_document::table::{Shape, gateway};
 use slidegate_document::{Content, Fields, Node, Reader};
 
 use super::file::{self, Occasion};
@@ -12,15 +13,15 @@ use super::words::quoted;
 /// Fields at the top that may hold such fields.
 const PARTS: [&str; 5] = ["tls", "admin", "upstream_tls", "routes", "redis"];
 
-/// Fields that name files.
-const FIELDS: [&str; 6] = ["cert", "key", "client_ca", "ca", "password_file", "sentinel_password_file"];
-
 /// Files by their paths, and what they hold; none for one that cannot be read.
 pub(crate) type NamedFiles = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// The files that a settings document names, however wrong it is otherwise, and what they hold.
 pub(super) fn all_named(document: &Node, folder: &Path) -> NamedFiles {
     let mut files = NamedFiles::new();
+    let tables = [&gateway::LISTENER_TLS_FIELDS[..], &gateway::UPSTREAM_TLS_FIELDS, &gateway::REDIS_ACCESS];
+    let fields = tables.into_iter().flatten().filter(|field| matches!(field.value, Shape::File));
+    let fields: BTreeSet<&str> = fields.map(|field| field.name).collect();
     let mut parts: Vec<&Node> = PARTS.iter().filter_map(|part| document.get(part)).collect();
     while let Some(part) = parts.pop() {
         match &part.content {
@@ -28,7 +29,7 @@ pub(super) fn all_named(document: &Node, folder: &Path) -> NamedFiles {
             Content::Object(members) => parts.extend(members.iter().map(|member| &member.value)),
             _ => {}
         }
-        for path in FIELDS.iter().filter_map(|field| Some(folder.join(part.get(field)?.as_str()?))) {
+        for path in fields.iter().filter_map(|field| Some(folder.join(part.get(field)?.as_str()?))) {
             let bytes = file::read(&path, Occasion::Reload).ok();
             files.insert(path, bytes);
         }

@@ -9,7 +9,6 @@ const ADDRESS: Shape = Shape::Pattern(
 const UPSTREAM: Shape = Shape::Pattern("^([Hh][Tt][Tt][Pp][Ss]?|h2c)://[^/?#@]+/?$");
 const COUNT: Shape = Shape::Whole(0, 1_000_000);
 const SIZE: Shape = Shape::Either(&[Shape::Pattern("^[0-9]+ *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(8 << 10, 16 << 20)]);
-const PATH_OF_FILE: Shape = Shape::Pattern("^");
 
 /// At the top.
 pub const TOP: [Field; 16] = [
@@ -136,13 +135,13 @@ pub const ROUTE_FIELDS: [Field; 6] = [
 
 /// Of `tls`, of a listener.
 pub const LISTENER_TLS_FIELDS: [Field; 4] = [
-    Field::new("cert", ["Certificate", "证书文件"], PATH_OF_FILE, "", "file with the certificate, and those that lead to its root, in PEM")
+    Field::new("cert", ["Certificate", "证书文件"], Shape::File, "", "file with the certificate, and those that lead to its root, in PEM")
         .required(),
-    Field::new("key", ["Key", "私钥文件"], PATH_OF_FILE, "", "file with its key, in PEM, without a passphrase").required(),
+    Field::new("key", ["Key", "私钥文件"], Shape::File, "", "file with its key, in PEM, without a passphrase").required(),
     Field::new(
         "client_ca",
         ["Authorities of clients", "客户端 CA 证书文件"],
-        PATH_OF_FILE,
+        Shape::File,
         "clients need no certificate",
         "file with the authorities, one of which has to have signed each client's certificate, in PEM",
     ),
@@ -166,12 +165,12 @@ pub const UPSTREAM_TLS_FIELDS: [Field; 4] = [
     Field::new(
         "ca",
         ["Certificate authorities", "CA 证书文件"],
-        PATH_OF_FILE,
+        Shape::File,
         "the system's",
         "file with the authorities to believe, in PEM",
     ),
-    Field::new("cert", ["Certificate", "客户端证书文件"], PATH_OF_FILE, "", "file with the certificate that is shown to upstreams, in PEM"),
-    Field::new("key", ["Key", "客户端私钥文件"], PATH_OF_FILE, "", "file with its key, in PEM"),
+    Field::new("cert", ["Certificate", "客户端证书文件"], Shape::File, "", "file with the certificate that is shown to upstreams, in PEM"),
+    Field::new("key", ["Key", "客户端私钥文件"], Shape::File, "", "file with its key, in PEM"),
     Field::new("server_name", ["Server's name", "服务器名称"], Shape::Text, "the host", "name that the upstream's certificate must have"),
 ];
 
@@ -200,16 +199,16 @@ pub const REDIS_ACCESS: [Field; 12] = [
     Field::new(
         "ca",
         ["Certificate authorities", "CA 证书文件"],
-        PATH_OF_FILE,
+        Shape::File,
         "the system's",
         "file with the authorities to believe, in PEM",
     ),
-    Field::new("cert", ["Certificate", "客户端证书文件"], PATH_OF_FILE, "", "file with the client's certificate, in PEM"),
-    Field::new("key", ["Key", "客户端私钥文件"], PATH_OF_FILE, "", "file with its key, in PEM"),
+    Field::new("cert", ["Certificate", "客户端证书文件"], Shape::File, "", "file with the client's certificate, in PEM"),
+    Field::new("key", ["Key", "客户端私钥文件"], Shape::File, "", "file with its key, in PEM"),
     Field::new("password", ["Password", "密码"], Shape::Text, "", "password, in place of one in the URL"),
-    Field::new("password_file", ["File of the password", "密码文件"], PATH_OF_FILE, "", "file with the password in it"),
+    Field::new("password_file", ["File of the password", "密码文件"], Shape::File, "", "file with the password in it"),
     Field::new("sentinel_password", ["Password of sentinels", "哨兵密码"], Shape::Text, "", "password of the sentinels"),
-    Field::new("sentinel_password_file", ["File of the sentinels' password", "哨兵密码文件"], PATH_OF_FILE, "", "file with it"),
+    Field::new("sentinel_password_file", ["File of the sentinels' password", "哨兵密码文件"], Shape::File, "", "file with it"),
     Field::new("username", ["User", "用户名"], Shape::Text, "", "user, in place of one in the URL"),
     Field::new("server_name", ["Server's name", "服务器名称"], Shape::Text, "the host", "name that the server's certificate must have"),
     Field::new("sentinel_username", ["User of sentinels", "哨兵用户名"], Shape::Text, "", "user of the sentinels"),

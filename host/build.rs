@@ -1,7 +1,8 @@
 //! Builds the component for the sandbox, compiles it to machine code ahead of time, and hands both
 //! files to the library, which embeds them.
 //!
-//! `SLIDEGATE_COMPONENT=path` takes a component that is already built instead of building one. So does a packaged crate, which brings one.
+//! `SLIDEGATE_COMPONENT=path` takes a component that is already built instead of building one. So does a packaged
+//! crate, which brings one.
 
 use std::env;
 use std::error::Error;
@@ -43,7 +44,8 @@ fn embed() -> Result<()> {
         (None, Some(workspace)) => build(workspace, &out)?,
         (None, None) => crate_folder.join(PACKAGED),
     };
-    let wasm = fs::read(&component).map_err(|error| format!("cannot read the component {}: {error}", component.display()))?;
+    let wasm =
+        fs::read(&component).map_err(|error| format!("cannot read the component {}: {error}", component.display()))?;
     fs::write(out.join("component.wasm"), &wasm)?;
     fs::write(out.join("component.cwasm"), precompile(&wasm)?)?;
     Ok(())
@@ -58,7 +60,9 @@ fn supplied(path: &Path) -> Result<PathBuf> {
 /// Builds `guest/component` by a second Cargo, in a target directory of its own below ours, so that
 /// the two do not wait for each other's lock.
 fn build(workspace: &Path, out: &Path) -> Result<PathBuf> {
-    for input in ["wit", "guest/allocator", "guest/document", "guest/engine", "guest/component", "Cargo.lock", "Cargo.toml"] {
+    for input in
+        ["wit", "guest/allocator", "guest/document", "guest/engine", "guest/component", "Cargo.lock", "Cargo.toml"]
+    {
         println!("cargo:rerun-if-changed={}", workspace.join(input).display());
     }
     ensure_guest_target(workspace)?;
@@ -80,7 +84,8 @@ fn build(workspace: &Path, out: &Path) -> Result<PathBuf> {
 
 /// Keeps this machine's paths out of the component: shorter by some kilobytes, and the same everywhere.
 fn remapped(workspace: &Path) -> String {
-    let home = env::var("CARGO_HOME").or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo"))).unwrap_or_default();
+    let home =
+        env::var("CARGO_HOME").or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo"))).unwrap_or_default();
     // The encoded form, whose separator is no space, since paths may hold some.
     format!("--remap-path-prefix={home}/registry/src/=\x1f--remap-path-prefix={}/=", workspace.display())
 }
@@ -113,7 +118,8 @@ fn has_guest_target(workspace: &Path) -> Result<bool> {
 /// Takes out of the environment what is meant for the outer build: its flags, wrappers, target and
 /// profile. What says how to reach registries and which toolchain to use stays.
 fn clean(mut command: Command) -> Command {
-    const KEPT: [&str; 6] = ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_TERM_"];
+    const KEPT: [&str; 6] =
+        ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_TERM_"];
     const REMOVED: [&str; 5] = ["CARGO_", "RUSTC", "RUSTDOC", "RUSTFLAGS", "CLIPPY_"];
     let has_prefix = |name: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in env::vars_os() {
@@ -126,8 +132,10 @@ fn clean(mut command: Command) -> Command {
 }
 
 fn run(mut command: Command, failure: &str) -> Result<()> {
-    let words: Vec<_> =
-        std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let shown = words.join(" ");
     let status = command.status().map_err(|error| format!("{failure}: cannot run {shown}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{failure} ({status}): {shown}").into()) }

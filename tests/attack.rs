@@ -1,8 +1,9 @@
 //! What strangers do to a gateway, and what others notice of it: `just attack`, and a short form in `just test`.
 //!
-//! Each attack meets a gateway of its own with the default limits. While it lasts others ask once in a while and must be answered; the
-//! gateway must stay small, and be as small as before ten seconds after it. With `--whole` attacks last longer, and the tools that
-//! attackers use join in: `h2load`, `slowhttptest` and `wrk`. The figures are printed, and with `--whole` also kept in `dist/attack.md`.
+//! Each attack meets a gateway of its own with the default limits. While it lasts others ask once in a while and must
+//! be answered; the gateway must stay small, and be as small as before ten seconds after it. With `--whole` attacks
+//! last longer, and the tools that attackers use join in: `h2load`, `slowhttptest` and `wrk`. The figures are printed,
+//! and with `--whole` also kept in `dist/attack.md`.
 
 #[path = "attack/endings.rs"]
 mod endings;

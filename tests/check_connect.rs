@@ -13,7 +13,8 @@ fn check(upstream: &str, redis: &str, in_filter: &str, options: &[&str]) -> (Opt
     let directory = Directory::new();
     let file = directory.path().join("gate.yaml");
     let filter = format!("{{rule_name: r, global_threshold: {{query_per_hour: 2}}, redis: {{{in_filter}}}}}");
-    fs::write(&file, format!("upstream: {upstream}\nredis: {redis}\nfilter: {filter}\n")).expect("the directory can be written to");
+    fs::write(&file, format!("upstream: {upstream}\nredis: {redis}\nfilter: {filter}\n"))
+        .expect("the directory can be written to");
     let file = file.to_str().expect("a temporary path is text");
     let Output { status, stdout, stderr } = run(&[&["check", file], options].concat());
     (status.code(), [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat())
@@ -23,12 +24,17 @@ fn check(upstream: &str, redis: &str, in_filter: &str, options: &[&str]) -> (Opt
 fn all_that_a_file_leads_to_is_asked() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let one = format!("\"{}/3\"", redis.url());
-    let connect = |one: &str, options: &[&str]| check(&upstream.url(), one, "service_name: r.static", &[&["--connect"], options].concat());
+    let connect = |one: &str, options: &[&str]| {
+        check(&upstream.url(), one, "service_name: r.static", &[&["--connect"], options].concat())
+    };
     let (code, told) = connect(&one, &[]);
     assert_eq!(code, Some(0), "{told}");
-    for expected in
-        ["redis    r.static:80 at 127.0.0.1:", "database 3: answers, Redis ", "; decides, the script was sent", "takes connections"]
-    {
+    for expected in [
+        "redis    r.static:80 at 127.0.0.1:",
+        "database 3: answers, Redis ",
+        "; decides, the script was sent",
+        "takes connections",
+    ] {
         assert!(told.contains(expected), "{expected}: {told}");
     }
     assert!(connect(&one, &[]).1.contains("; decides, knows the script"));
@@ -39,10 +45,14 @@ fn all_that_a_file_leads_to_is_asked() {
     assert_eq!(connect(&one, &["--strict"]).0, Some(1));
     redis.tell(&["ACL", "SETUSER", "gate", "on", ">hush", "-@all", "+time", "+select", "~*"]);
     let (code, told) = connect(&format!("\"redis://gate:hush@127.0.0.1:{}\"", redis.port()), &[]);
-    assert!(code == Some(1) && told.contains("made no decision: it answered `NOPERM") && !told.contains("hush"), "{told}");
+    assert!(
+        code == Some(1) && told.contains("made no decision: it answered `NOPERM") && !told.contains("hush"),
+        "{told}"
+    );
     let (code, told) = connect(&format!("\"redis://:hush@127.0.0.1:{}\"", free_port()), &[]);
     assert!(code == Some(1) && told.contains("cannot be used: Connection refused") && !told.contains("hush"), "{told}");
-    let (code, told) = check(&format!("http://127.0.0.1:{}", free_port()), &one, "service_name: r.static", &["--connect"]);
+    let (code, told) =
+        check(&format!("http://127.0.0.1:{}", free_port()), &one, "service_name: r.static", &["--connect"]);
     assert!(code == Some(1) && told.contains("takes no connection"), "{told}");
 }
 
@@ -71,8 +81,14 @@ fn what_is_odd_about_names_and_databases_is_told_without_connecting() {
         ),
     ] {
         let (status, told) = check(nowhere, redis, in_filter, &[]);
-        assert!(status == Some(code) && told.contains(expected) && !told.contains("hush"), "{redis} {in_filter}: {told}");
+        assert!(
+            status == Some(code) && told.contains(expected) && !told.contains("hush"),
+            "{redis} {in_filter}: {told}"
+        );
     }
     let (_, told) = check(nowhere, "\"redis://:hush@h/3\"", "service_name: r", &[]);
-    assert!(told.contains("h:6379, database 3") && !told.contains("database 0") && !told.contains("no password"), "{told}");
+    assert!(
+        told.contains("h:6379, database 3") && !told.contains("database 0") && !told.contains("no password"),
+        "{told}"
+    );
 }

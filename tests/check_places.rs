@@ -35,11 +35,19 @@ fn assert_told(marked: &str, severity: &str, path: &str, words: &str) {
     let told = check(marked, &[]);
     let (said, (line, column)) = (told.said(), told.place);
     let expected = format!("standard input:{line}:{column}: {path}{}", if path.is_empty() { "" } else { ": " });
-    let found = said.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("no `{expected}` in {said}\nof {marked}"));
+    let found = said
+        .lines()
+        .find(|line| line.contains(&expected))
+        .unwrap_or_else(|| panic!("no `{expected}` in {said}\nof {marked}"));
     assert!(found.contains(words), "{found} does not tell {words}");
     assert!(said.contains('^') && !said.contains("hush"), "{said}");
     let json = check(marked, &["-o", "json"]);
-    assert_eq!((json.output.status.code(), json.output.stderr.len()), (told.output.status.code(), 0), "{}", json.said());
+    assert_eq!(
+        (json.output.status.code(), json.output.stderr.len()),
+        (told.output.status.code(), 0),
+        "{}",
+        json.said()
+    );
     let found: Value = serde_json::from_slice(&json.output.stdout).expect("an array");
     let is_it = |found: &&Value| {
         found["severity"] == severity
@@ -48,8 +56,12 @@ fn assert_told(marked: &str, severity: &str, path: &str, words: &str) {
             && found["column"] == column
             && found["file"] == "standard input"
     };
-    let it = found.as_array().expect("an array").iter().find(is_it).unwrap_or_else(|| panic!("{found:#} has no {expected}"));
-    assert!(it["message"].as_str().is_some_and(|message| message.contains(words)) && !json.said().contains("hush"), "{it}");
+    let it =
+        found.as_array().expect("an array").iter().find(is_it).unwrap_or_else(|| panic!("{found:#} has no {expected}"));
+    assert!(
+        it["message"].as_str().is_some_and(|message| message.contains(words)) && !json.said().contains("hush"),
+        "{it}"
+    );
     assert!(it["end_line"].as_u64() >= Some(line) && it["end_column"].as_u64() > Some(column), "{it}");
 }
 
@@ -64,7 +76,11 @@ fn mistakes_of_the_gateways_own_fields() {
         ("upstream: http://a\nlimits:\n  streams: «0»\n", "limits.streams", "1 to 10000"),
         ("routes:\n  - {upstream: http://a}\n  - «{name: b}»\n", "routes[1].upstream", "is missing"),
         ("upstream: http://a\nredis: {names: {r.static: «http://u:hush@b»}}\n", "redis.names.r.static", "redis://"),
-        ("upstream: http://a\nredis: {names: {r.static: {url: redis://h, ca: «none.pem»}}}\n", "redis.names.r.static.ca", "none.pem"),
+        (
+            "upstream: http://a\nredis: {names: {r.static: {url: redis://h, ca: «none.pem»}}}\n",
+            "redis.names.r.static.ca",
+            "none.pem",
+        ),
         ("upstream: http://a\n«filter»:\n  - rule_name: r\n", "filter", "expected an object"),
         ("upstream: «\"${NOT_SET}\"»\n", "upstream", "is not set"),
         ("upstream: http://a\nlog: {access: «maybe», format: text}   # hush\n", "log.access", "true or false"),
@@ -81,8 +97,16 @@ fn mistakes_of_the_filter() {
             "filter.global_threshold.query_per_minit",
             "did you mean `query_per_minute`?",
         ),
-        ("  rule_name: r\n  global_threshold: {«query_per_month»: 5}\n", "filter.global_threshold.query_per_month", "`window: 30d`"),
-        ("  rule_name: r\n  «rules»: []\n  global_threshold: {query_per_day: 1}\n", "filter.rules", "did you mean `rule_items`?"),
+        (
+            "  rule_name: r\n  global_threshold: {«query_per_month»: 5}\n",
+            "filter.global_threshold.query_per_month",
+            "`window: 30d`",
+        ),
+        (
+            "  rule_name: r\n  «rules»: []\n  global_threshold: {query_per_day: 1}\n",
+            "filter.rules",
+            "did you mean `rule_items`?",
+        ),
         ("  rule_name: r\n  global_threshold: {limit: 5, window: «5»}\n", "filter.global_threshold.window", "`10s`"),
         ("  rule_name: r\n  «global_threshold»: {}\n", "filter.global_threshold", "at least one limit"),
         (
@@ -95,7 +119,11 @@ fn mistakes_of_the_filter() {
             "filter.rule_items[0].limit_keys[1].key",
             "is missing",
         ),
-        ("  rule_name: r\n  global_threshold: {query_per_day: 1}\n  redis: «redis://:hush@h»\n", "filter.redis", "got a text"),
+        (
+            "  rule_name: r\n  global_threshold: {query_per_day: 1}\n  redis: «redis://:hush@h»\n",
+            "filter.redis",
+            "got a text",
+        ),
         (
             "  rule_name: r\n  global_threshold: {query_per_day: 1}\n  redis: {service_name: r, password: hush, timeout: «-1»}\n",
             "filter.redis.timeout",
@@ -113,20 +141,34 @@ fn whatever_the_file_looks_like() {
         // Line ends of Windows, tabs, and columns of characters, not of bytes.
         ("upstream: http://a\r\nlisten: «here»\r\nlog: {}\r\n".to_owned(), "listen", "got `here`"),
         ("upstream: http://a\nlisten:\t«here»\n".to_owned(), "listen", "got `here`"),
-        ("{routes: [{name: 'ünïcödé 日本', upstream: http://a}], log: {format: «xml»}}\n".to_owned(), "log.format", "got `xml`"),
+        (
+            "{routes: [{name: 'ünïcödé 日本', upstream: http://a}], log: {format: «xml»}}\n".to_owned(),
+            "log.format",
+            "got `xml`",
+        ),
         // An alias stands for what is written elsewhere, and what is wrong in it is wrong there.
         (
-            "upstream: http://a\nfilters:\n  - &one {rule_name: r, global_threshold: {query_per_day: «0»}}\n  - *one\n".to_owned(),
+            "upstream: http://a\nfilters:\n  - &one {rule_name: r, global_threshold: {query_per_day: «0»}}\n  - *one\n"
+                .to_owned(),
             "filters[1].global_threshold.query_per_day",
             "got `0`",
         ),
         (
-            "upstream: http://a\nfilter: {rule_name: r, global_threshold: {<<: {query_per_day: 1}, «limt»: 5}}\n".to_owned(),
+            "upstream: http://a\nfilter: {rule_name: r, global_threshold: {<<: {query_per_day: 1}, «limt»: 5}}\n"
+                .to_owned(),
             "filter.global_threshold.limt",
             "did you mean `limit`?",
         ),
-        (format!("upstream: http://a\nfilters: [{{{good}}}, {{{good}, rule_match: «some»}}]\n"), "filters[1].rule_match", "got `some`"),
-        (format!("upstream: http://a\nfilter: {{filters: [{{{good}, headers: [«x»]}}]}}\n"), "filter.filters[0].headers[0]", "got `x`"),
+        (
+            format!("upstream: http://a\nfilters: [{{{good}}}, {{{good}, rule_match: «some»}}]\n"),
+            "filters[1].rule_match",
+            "got `some`",
+        ),
+        (
+            format!("upstream: http://a\nfilter: {{filters: [{{{good}, headers: [«x»]}}]}}\n"),
+            "filter.filters[0].headers[0]",
+            "got `x`",
+        ),
         // Texts over several lines.
         ("upstream: http://a\nlisten: >-\n  «here»\n  and there\n".to_owned(), "listen", "got `here and there`"),
         // What is no document.
@@ -148,7 +190,11 @@ fn oddities() {
             "filter",
             "counts in the memory",
         ),
-        (format!("listen: 127.0.0.1:7000\nadmin: «127.0.0.1:7000»\n{UPSTREAM}"), "admin", "is the address of `listen` too"),
+        (
+            format!("listen: 127.0.0.1:7000\nadmin: «127.0.0.1:7000»\n{UPSTREAM}"),
+            "admin",
+            "is the address of `listen` too",
+        ),
         (
             format!(
                 "{UPSTREAM}redis: redis://h\nfilter:\n  {{{policy}, «global_threshold»: {{query_per_second: 5, query_per_minute: 1000}}}}\n"

@@ -43,7 +43,12 @@ fn file(directory: &Directory, name: &str, content: &str) -> PathBuf {
 }
 
 fn shell(script: &str) -> Output {
-    Command::new("bash").args(["-c", script]).env("SLIDEGATE", binary()).stdin(Stdio::null()).output().expect("bash runs")
+    Command::new("bash")
+        .args(["-c", script])
+        .env("SLIDEGATE", binary())
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash runs")
 }
 
 // === Secrets ===
@@ -87,7 +92,9 @@ fn no_command_shows_the_password_of_a_url() {
             format!(
                 "{UPSTREAM}filter: {{rule_name: r, global_threshold: {{query_per_day: \"{url}\"}}, redis: \"{url}\", failure_mode: \"{url}\"}}\n"
             ),
-            format!("{UPSTREAM}filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: \"{url}\"}}}}\n"),
+            format!(
+                "{UPSTREAM}filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: \"{url}\"}}}}\n"
+            ),
             format!("routes: [{{name: a, host: \"{url}\", path_prefix: \"{url}\", upstream: \"{url}\"}}]\n"),
         ] {
             let output = check(&wrong, &[]);
@@ -99,7 +106,10 @@ fn no_command_shows_the_password_of_a_url() {
     }
     let filter = "filter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: redis.static, timeout: 50}}";
     let secret = "unix:///nowhere/x.sock?user=u&pass=hush";
-    let gateway = Gateway::serve(&format!("upstream: {}\nredis: {{names: {{redis.static: \"{secret}\"}}}}\n{filter}\n", upstream.url()));
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nredis: {{names: {{redis.static: \"{secret}\"}}}}\n{filter}\n",
+        upstream.url()
+    ));
     gateway.get("/", &[]);
     let shown = gateway.ask_admin("/config").1;
     assert!(shown.contains("unix:///nowhere/x.sock?user=u&pass=***"), "{shown}");
@@ -115,10 +125,15 @@ fn no_command_shows_the_password_of_a_url() {
 
 #[test]
 fn fields_named_like_a_secret_are_not_echoed() {
-    let entry = "redis: {names: {r: {url: \"redis://h\", sentinel_password: [hush], passwd: hush, token: {a: hush}}}}\n";
+    let entry =
+        "redis: {names: {r: {url: \"redis://h\", sentinel_password: [hush], passwd: hush, token: {a: hush}}}}\n";
     let output = check(&format!("{UPSTREAM}{entry}"), &[]);
     assert_eq!(code(&output), Some(1));
-    assert!(!said(&output).contains("hush") && said(&output).contains("expected a text, got an array"), "{}", said(&output));
+    assert!(
+        !said(&output).contains("hush") && said(&output).contains("expected a text, got an array"),
+        "{}",
+        said(&output)
+    );
 }
 
 // === The environment ===
@@ -127,8 +142,14 @@ fn fields_named_like_a_secret_are_not_echoed() {
 fn variables_are_used_and_not_shown() {
     let settings = "listen: \"${HOST}:${PORT}\"\nupstream: http://127.0.0.1:9\nredis: {names: {r.dns: \"redis://:${PW}@10.1.2.3/${DB}\"}}\n\
                     filter: {rule_name: \"${NAME}\", rejected_msg: \"$${PW}\", global_threshold: {query_per_day: \"${COUNT}\"}, redis: {service_name: r.dns, password: \"${PW}\"}}\n";
-    let environment =
-        [("HOST", "127.0.0.1"), ("PORT", "8077"), ("PW", "s3cr3t-value"), ("DB", "3"), ("NAME", "orders-of-today"), ("COUNT", "77")];
+    let environment = [
+        ("HOST", "127.0.0.1"),
+        ("PORT", "8077"),
+        ("PW", "s3cr3t-value"),
+        ("DB", "3"),
+        ("NAME", "orders-of-today"),
+        ("COUNT", "77"),
+    ];
     let output = check_in(settings, &environment);
     let told = said(&output);
     assert_eq!(code(&output), Some(0), "{told}");
@@ -141,9 +162,15 @@ fn variables_are_used_and_not_shown() {
     let unset = check_in(settings, &environment[1..]);
     assert_eq!((code(&unset), unset.stdout.len()), (Some(1), 0));
     assert!(said(&unset).contains("listen: the environment variable `HOST` is not set"), "{}", said(&unset));
-    let wrong =
-        check_in("upstream: \"ftp://${PW}\"\nworkers: \"${PW}\"\nfilter: {rule_name: \"${PW}\", precision: \"${PW}\"}\n", &environment);
-    assert!(code(&wrong) == Some(1) && !said(&wrong).contains("s3cr3t") && said(&wrong).contains("${PW}"), "{}", said(&wrong));
+    let wrong = check_in(
+        "upstream: \"ftp://${PW}\"\nworkers: \"${PW}\"\nfilter: {rule_name: \"${PW}\", precision: \"${PW}\"}\n",
+        &environment,
+    );
+    assert!(
+        code(&wrong) == Some(1) && !said(&wrong).contains("s3cr3t") && said(&wrong).contains("${PW}"),
+        "{}",
+        said(&wrong)
+    );
     let keys = "upstream: http://127.0.0.1:9\nfilter: {rule_name: r, rule_items: [{limit_by_header: x-api-key, limit_keys: [{key: \"${KEY}\", query_per_day: 1}]}]}\n";
     let told = said(&check_in(keys, &[("KEY", "sk-of-a-customer-1")]));
     assert!(told.contains(" ${KEY}  1 per 1d") && !told.contains("sk-o"), "{told}");
@@ -153,7 +180,8 @@ fn variables_are_used_and_not_shown() {
 fn a_gateway_serves_with_variables_and_shows_none() {
     let upstream = Upstream::start();
     let settings = "upstream: \"${UPSTREAM}\"\nfilter: {rule_name: r, rule_items: [{limit_by_header: x-key, limit_keys: [{key: \"${KEY}\", query_per_hour: 1}]}]}\n";
-    let gateway = Gateway::serve_in(settings, &[("UPSTREAM", upstream.url()), ("KEY", "the-key-of-a-customer".to_owned())]);
+    let gateway =
+        Gateway::serve_in(settings, &[("UPSTREAM", upstream.url()), ("KEY", "the-key-of-a-customer".to_owned())]);
     assert_eq!(gateway.statuses("x-key", "the-key-of-a-customer", 2), [200, 429]);
     let shown = gateway.ask_admin("/config").1;
     assert!(!shown.contains("the-key") && shown.contains("${"), "{shown}");
@@ -176,9 +204,12 @@ fn pipes_and_standard_input_are_read_and_devices_are_not() {
         ("/", "is a directory"),
         ("/nowhere", "no such file"),
     ] {
-        for args in
-            [vec!["check", path], vec!["serve", path], vec!["migrate", "--image", "oci://x", path], vec!["check", "x", "--component", path]]
-        {
+        for args in [
+            vec!["check", path],
+            vec!["serve", path],
+            vec!["migrate", "--image", "oci://x", path],
+            vec!["check", "x", "--component", path],
+        ] {
             let output = run(&args);
             assert!(code(&output) == Some(1) && said(&output).contains(expected), "{args:?}: {}", said(&output));
         }
@@ -193,13 +224,19 @@ fn pipes_and_standard_input_are_read_and_devices_are_not() {
 fn a_pipe_or_device_in_the_files_place_hangs_no_reload() {
     let upstream = Upstream::start();
     let directory = Directory::new();
-    let path = file(&directory, "gate.yaml", &format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
+    let path = file(
+        &directory,
+        "gate.yaml",
+        &format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\n", upstream.url()),
+    );
     let link = directory.path().join("link.yaml");
     std::os::unix::fs::symlink(&path, &link).expect("a link");
     let gateway = Gateway::serve_file(&link);
     let pipe = directory.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
-    for (target, expected) in [(pipe, "is a pipe"), (PathBuf::from("/dev/zero"), "is a device"), (PathBuf::from("/"), "is a directory")] {
+    for (target, expected) in
+        [(pipe, "is a pipe"), (PathBuf::from("/dev/zero"), "is a device"), (PathBuf::from("/"), "is a directory")]
+    {
         fs::remove_file(&link).expect("the link");
         std::os::unix::fs::symlink(target, &link).expect("a link");
         gateway.hang_up();
@@ -218,7 +255,8 @@ fn what_is_served_from_a_pipe_goes_on_without_it() {
     let directory = Directory::new();
     let pipe = directory.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
-    let (writer, settings) = (pipe.clone(), format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
+    let (writer, settings) =
+        (pipe.clone(), format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
     let written = thread::spawn(move || fs::write(writer, settings));
     let gateway = Gateway::serve_file(&pipe);
     written.join().expect("a writer").expect("written");
@@ -229,9 +267,14 @@ fn what_is_served_from_a_pipe_goes_on_without_it() {
 
 #[test]
 fn large_files_are_read_or_refused_in_words() {
-    let keys = |count: u32| -> String { (0..count).map(|index| format!("        - {{key: k{index}, query_per_day: 5}}\n")).collect() };
+    let keys = |count: u32| -> String {
+        (0..count).map(|index| format!("        - {{key: k{index}, query_per_day: 5}}\n")).collect()
+    };
     let document = |count: u32| {
-        format!("{UPSTREAM}filter:\n  rule_name: r\n  rule_items:\n    - limit_by_header: x\n      limit_keys:\n{}", keys(count))
+        format!(
+            "{UPSTREAM}filter:\n  rule_name: r\n  rule_items:\n    - limit_by_header: x\n      limit_keys:\n{}",
+            keys(count)
+        )
     };
     let output = check(&document(60_000), &[]);
     assert_eq!(code(&output), Some(0), "240,000 values and more: {}", said(&output));
@@ -259,7 +302,10 @@ fn texts_stay_as_they_are_written() {
             "{key} is not in {told}"
         );
     }
-    assert!(told.contains("rule name     1.10") && told.contains("header 0x10") && told.contains("429, 2024-01-01"), "{told}");
+    assert!(
+        told.contains("rule name     1.10") && told.contains("header 0x10") && told.contains("429, 2024-01-01"),
+        "{told}"
+    );
 }
 
 // === Warnings and exit codes ===
@@ -268,11 +314,22 @@ fn texts_stay_as_they_are_written() {
 fn warnings_are_told_and_end_a_strict_check() {
     let policy = "rule_name: r, global_threshold: {query_per_day: 1}";
     for (settings, expected) in [
-        (format!("listen: 127.0.0.1:8080\nadmin: localhost:8080\n{UPSTREAM}{FILTER}"), "admin: is the address of `listen` too"),
-        (format!("listen: 127.0.0.1:8080\nupstream: http://localhost:8080\n{FILTER}"), "upstream: is the gateway's own `listen`"),
-        (format!("{UPSTREAM}redis: {{names: {{r.dns: \"redis://h\"}}}}\n{FILTER}"), "`redis: {service_name: r.dns}` forgotten"),
         (
-            format!("routes: [{{name: orders, upstream: \"http://a\"}}]\nfilter: {{_rules_: [{{_match_route_: [order], {policy}}}]}}\n"),
+            format!("listen: 127.0.0.1:8080\nadmin: localhost:8080\n{UPSTREAM}{FILTER}"),
+            "admin: is the address of `listen` too",
+        ),
+        (
+            format!("listen: 127.0.0.1:8080\nupstream: http://localhost:8080\n{FILTER}"),
+            "upstream: is the gateway's own `listen`",
+        ),
+        (
+            format!("{UPSTREAM}redis: {{names: {{r.dns: \"redis://h\"}}}}\n{FILTER}"),
+            "`redis: {service_name: r.dns}` forgotten",
+        ),
+        (
+            format!(
+                "routes: [{{name: orders, upstream: \"http://a\"}}]\nfilter: {{_rules_: [{{_match_route_: [order], {policy}}}]}}\n"
+            ),
             "no route `order`; did you mean `orders`?",
         ),
         (
@@ -281,13 +338,23 @@ fn warnings_are_told_and_end_a_strict_check() {
             ),
             "`redsi.static` has no address: `redis.names` has none for it, but one for `redis.static`: did you mean that?",
         ),
-        (format!("{UPSTREAM}filter: {{{policy}, redis: {{service_name: redis.static}}}}\n"), "only a mesh knows such names"),
+        (
+            format!("{UPSTREAM}filter: {{{policy}, redis: {{service_name: redis.static}}}}\n"),
+            "only a mesh knows such names",
+        ),
     ] {
         let output = check(&settings, &[]);
         let warned = said(&output);
-        assert!(code(&output) == Some(0) && warned.contains("warning  ") && warned.contains(expected), "{expected} is not in {warned}");
+        assert!(
+            code(&output) == Some(0) && warned.contains("warning  ") && warned.contains(expected),
+            "{expected} is not in {warned}"
+        );
         let strict = check(&settings, &["--strict"]);
-        assert!(code(&strict) == Some(1) && said(&strict).contains("none of which `--strict` allows"), "{}", said(&strict));
+        assert!(
+            code(&strict) == Some(1) && said(&strict).contains("none of which `--strict` allows"),
+            "{}",
+            said(&strict)
+        );
     }
     let fine = check(&format!("{UPSTREAM}{FILTER}"), &["--strict"]);
     assert_eq!(code(&fine), Some(0), "{}", said(&fine));
@@ -309,8 +376,13 @@ fn readers_that_leave_and_full_disks_are_no_panic() {
     }
     let full = shell(&format!("\"$SLIDEGATE\" check {path} > /dev/full"));
     assert!(code(&full) == Some(1) && said(&full).contains("cannot write to standard output"), "{}", said(&full));
-    let limited = shell(&format!("ulimit -f 0; \"$SLIDEGATE\" check {path} > {}", directory.path().join("out").display()));
-    assert!(code(&limited) == Some(1) && said(&limited).contains("cannot write to standard output"), "{}", said(&limited));
+    let limited =
+        shell(&format!("ulimit -f 0; \"$SLIDEGATE\" check {path} > {}", directory.path().join("out").display()));
+    assert!(
+        code(&limited) == Some(1) && said(&limited).contains("cannot write to standard output"),
+        "{}",
+        said(&limited)
+    );
     let silent = shell("\"$SLIDEGATE\" check /nowhere 2> /dev/full");
     assert_eq!((code(&silent), said(&silent).as_str()), (Some(1), ""));
 }
@@ -326,7 +398,10 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         (vec!["-"], "`slidegate serve -`".to_owned()),
         (vec!["chekc", "x"], "did you mean `slidegate check`?".to_owned()),
         (vec!["migration"], "did you mean `slidegate migrate`?".to_owned()),
-        (vec!["dance"], "expected one of `serve`, `check`, `schema`, `migrate`, `init`, `completions`, `man`, `help`".to_owned()),
+        (
+            vec!["dance"],
+            "expected one of `serve`, `check`, `schema`, `migrate`, `init`, `completions`, `man`, `help`".to_owned(),
+        ),
         (vec!["check"], "<FILE>".to_owned()),
         (vec!["migrate"], "--image".to_owned()),
         (vec!["check", path, "--listen", "8080"], "`localhost:8080`, `[::]:8080` or `:8080`".to_owned()),
@@ -334,9 +409,11 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
         let output = run(&args);
         assert!(code(&output) == Some(2) && said(&output).contains(&expected), "{args:?}: {}", said(&output));
     }
-    for (address, expected) in
-        [("localhost:8080", "listen   127.0.0.1:8080"), (":8080", "listen   0.0.0.0:8080"), ("[::1]:1", "listen   [::1]:1")]
-    {
+    for (address, expected) in [
+        ("localhost:8080", "listen   127.0.0.1:8080"),
+        (":8080", "listen   0.0.0.0:8080"),
+        ("[::1]:1", "listen   [::1]:1"),
+    ] {
         let output = run(&["check", path, "--listen", address]);
         assert!(code(&output) == Some(0) && said(&output).contains(expected), "{}", said(&output));
     }
@@ -344,7 +421,8 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
 
 #[test]
 fn an_argument_that_is_not_utf_8_gets_an_answer_too() {
-    let slip = Command::new(binary()).arg("serve").arg(OsStr::from_bytes(b"a\xff")).arg("--bogus").output().expect("it runs");
+    let slip =
+        Command::new(binary()).arg("serve").arg(OsStr::from_bytes(b"a\xff")).arg("--bogus").output().expect("it runs");
     assert!(code(&slip) == Some(2) && said(&slip).contains("--bogus"), "{}", said(&slip));
 }
 
@@ -354,16 +432,22 @@ fn what_is_not_the_default_is_told_in_a_line() {
     let plain = told("");
     assert!(!plain.contains("timeouts") && !plain.contains("limits   ") && !plain.contains("paths"), "{plain}");
     let unusual = told("normalize_path: refuse\ntimeouts: {idle: 10s}\nlimits: {body_time: 0}\nlog: {format: json}\n");
-    for line in ["paths    normalize_path: refuse", "timeouts idle: 10s", "limits   body_time: 0s", "log      format: json"] {
+    for line in
+        ["paths    normalize_path: refuse", "timeouts idle: 10s", "limits   body_time: 0s", "log      format: json"]
+    {
         assert!(unusual.lines().any(|told| told == line), "{line} is not in {unusual}");
     }
 }
 
 #[test]
 fn a_service_with_its_port_in_the_name_is_not_shown_with_two() {
-    let filter = "filter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: \"127.0.0.1:6379\"}}\n";
+    let filter =
+        "filter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: \"127.0.0.1:6379\"}}\n";
     let told = said(&check(&format!("{UPSTREAM}{filter}"), &[]));
-    assert!(told.contains("redis    127.0.0.1:6379, port 6379 -> ") && told.contains("in Redis 127.0.0.1:6379, port 6379,"), "{told}");
+    assert!(
+        told.contains("redis    127.0.0.1:6379, port 6379 -> ") && told.contains("in Redis 127.0.0.1:6379, port 6379,"),
+        "{told}"
+    );
     assert!(told.contains("warning") && !told.contains("6379:6379"), "{told}");
 }
 
@@ -373,7 +457,8 @@ fn a_file_that_is_no_component_is_told_shortly() {
     let path = file(&directory, "gate.yaml", UPSTREAM);
     let path = path.to_str().expect("a path in UTF-8");
     let told = said(&run(&["check", path, "--component", path]));
-    let expected = format!("--component {path}: expected a WebAssembly component in binary form, got a file of another kind\n");
+    let expected =
+        format!("--component {path}: expected a WebAssembly component in binary form, got a file of another kind\n");
     assert_eq!(told, format!("slidegate: {expected}"));
 }
 
@@ -381,7 +466,11 @@ fn a_file_that_is_no_component_is_told_shortly() {
 fn what_is_no_yaml_is_told_where() {
     let told = |file: &str| said(&run_with(&["migrate", "--image", "oci://x/y:1"], &[], file.as_bytes()));
     assert!(said(&check("just: [\n", &[])).starts_with(&told("just: [\n")));
-    assert!(told("just: [\n").contains("is not YAML: ") && told("just: [\n").starts_with("standard input:1:7: "), "{}", told("just: [\n"));
+    assert!(
+        told("just: [\n").contains("is not YAML: ") && told("just: [\n").starts_with("standard input:1:7: "),
+        "{}",
+        told("just: [\n")
+    );
     assert!(told("a: 1\n").contains("holds no resource of Kubernetes"), "{}", told("a: 1\n"));
 }
 
@@ -402,7 +491,11 @@ fn configurations_in_resources_are_checked_each() {
         plugin("limits", "oci://x/slidegate:1", &format!("{good}{rules}")),
         plugin("stock", "oci://x/cluster-key-rate-limit:1", good),
         plugin("mirrored", "oci://mirror/some:1", good),
-        plugin("listed", "oci://mirror/some:1", "  defaultConfig: {filters: [{rule_name: r, global_threshold: {query_per_second: 5}}]}\n"),
+        plugin(
+            "listed",
+            "oci://mirror/some:1",
+            "  defaultConfig: {filters: [{rule_name: r, global_threshold: {query_per_second: 5}}]}\n",
+        ),
         plugin("auth", "oci://x/key-auth:1", "  defaultConfig: {consumers: []}\n"),
         service.to_owned(),
     ]

@@ -27,7 +27,8 @@ impl Component {
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
         let (package, _) = resolve.push_dir(wit).expect("the contract can be read");
         let world = resolve.select_world(&[package], Some("slidegate")).expect("the contract has a world");
-        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the world fits");
+        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+            .expect("the world fits");
         let encoder = ComponentEncoder::default().validate(true).module(&module).expect("the module fits the world");
         Component::new(&{ encoder }.encode().expect("a component"))
     }

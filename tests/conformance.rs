@@ -1,4 +1,5 @@
-//! Every case on the component and on the shim, each in its host with a real Redis. On the engine they run in the crate of its tests.
+//! Every case on the component and on the shim, each in its host with a real Redis. On the engine they run in the crate
+//! of its tests.
 
 use std::{process::ExitCode, sync::Arc};
 

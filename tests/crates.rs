@@ -1,5 +1,5 @@
-//! What would be published: the packaged crates build from their own files alone, and what comes of them is the gateway. And what all of it
-//! is made of may be used under the project's licence.
+//! What would be published: the packaged crates build from their own files alone, and what comes of them is the
+//! gateway. And what all of it is made of may be used under the project's licence.
 
 use std::{
     fs,
@@ -26,7 +26,8 @@ fn succeeded(what: &str, output: Output) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What Cargo knows of the packages and of those that they are made of. Licences stand in the packages, so that those of other platforms are fetched.
+/// What Cargo knows of the packages and of those that they are made of. Licences stand in the packages, so that those
+/// of other platforms are fetched.
 fn metadata(arguments: &[&str]) -> Value {
     let all = [&["metadata", "--format-version", "1", "--locked"], arguments].concat();
     serde_json::from_str(&succeeded("cargo metadata", cargo(ROOT.as_ref(), &all))).expect("JSON")
@@ -36,23 +37,31 @@ fn packages(metadata: &Value) -> &Vec<Value> {
     metadata["packages"].as_array().expect("a list of packages")
 }
 
-/// A workspace of nothing but the packaged crates, with this one's lock and profiles, so that what is built for the tests need not be built again.
+/// A workspace of nothing but the packaged crates, with this one's lock and profiles, so that what is built for the
+/// tests need not be built again.
 fn unpack(directory: &Path) {
     let component = Path::new(ROOT).join("host/component");
     fs::create_dir_all(&component).expect("a folder for the component");
-    fs::copy(Path::new(ROOT).join("dist/slidegate.wasm"), component.join("slidegate.wasm")).expect("`just build` made the component");
+    fs::copy(Path::new(ROOT).join("dist/slidegate.wasm"), component.join("slidegate.wasm"))
+        .expect("`just build` made the component");
     let target = directory.join("target");
     let target_text = target.to_str().expect("a temporary path is text");
-    let mut arguments = vec!["package", "--locked", "--offline", "--allow-dirty", "--no-verify", "--target-dir", target_text];
+    let mut arguments =
+        vec!["package", "--locked", "--offline", "--allow-dirty", "--no-verify", "--target-dir", target_text];
     PUBLISHED.iter().for_each(|name| arguments.extend(["--package", name]));
     succeeded("cargo package", cargo(ROOT.as_ref(), &arguments));
     let mut members = Vec::new();
     for name in PUBLISHED {
-        let file = fs::read_dir(target.join("package")).expect("packages").map(|entry| entry.expect("an entry").path()).find(|path| {
-            let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-            file.ends_with(".crate")
-                && file.strip_prefix(name).is_some_and(|rest| rest[1..].starts_with(|each: char| each.is_ascii_digit()))
-        });
+        let file = fs::read_dir(target.join("package"))
+            .expect("packages")
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| {
+                let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+                file.ends_with(".crate")
+                    && file
+                        .strip_prefix(name)
+                        .is_some_and(|rest| rest[1..].starts_with(|each: char| each.is_ascii_digit()))
+            });
         let file = file.unwrap_or_else(|| panic!("no package of {name}"));
         // As of now: packages are dated alike whatever is in them, and Cargo would take what it built of others before.
         let unpacked = Command::new("tar").arg("-xzmf").arg(&file).arg("-C").arg(directory).output().expect("tar runs");
@@ -79,9 +88,17 @@ fn packaged_crates_build_from_their_own_files() {
     unpack(scratch.path());
     // Beside this test's own results: wasmtime is the same there.
     let target = std::env::current_exe().expect("a test knows its own file");
-    let target = target.ancestors().nth(3).expect("tests are built three folders deep").to_str().expect("a path in UTF-8").to_owned();
-    let built =
-        cargo(scratch.path(), &["build", "--release", "--offline", "--target-dir", &target, "--message-format", "json-render-diagnostics"]);
+    let target = target
+        .ancestors()
+        .nth(3)
+        .expect("tests are built three folders deep")
+        .to_str()
+        .expect("a path in UTF-8")
+        .to_owned();
+    let built = cargo(
+        scratch.path(),
+        &["build", "--release", "--offline", "--target-dir", &target, "--message-format", "json-render-diagnostics"],
+    );
     let messages = succeeded("cargo build", built);
     let binary = messages
         .lines()
@@ -99,7 +116,9 @@ fn published_crates_say_what_they_are() {
         let name = package["name"].as_str().expect("a name");
         let is_published = package["publish"].is_null();
         assert_eq!(is_published, PUBLISHED.contains(&name), "{name}");
-        for field in ["description", "license"].into_iter().chain(["repository", "readme"].into_iter().filter(|_| is_published)) {
+        for field in
+            ["description", "license"].into_iter().chain(["repository", "readme"].into_iter().filter(|_| is_published))
+        {
             assert!(package[field].as_str().is_some_and(|text| !text.is_empty()), "{name} has no {field}");
         }
         if is_published {
@@ -109,7 +128,8 @@ fn published_crates_say_what_they_are() {
     }
 }
 
-/// The licences that dependencies may have, which ask for no more than their text and notices to be passed on: those of `.github/deny.toml`.
+/// The licences that dependencies may have, which ask for no more than their text and notices to be passed on: those of
+/// `.github/deny.toml`.
 fn allowed() -> Vec<String> {
     let text = fs::read_to_string(Path::new(ROOT).join(".github/deny.toml")).expect("the file is there");
     let list = text.split_once("allow = [").and_then(|(_, rest)| rest.split_once(']')).expect("a list of licences").0;
@@ -128,8 +148,13 @@ fn is_allowed(expression: &str, allowed: &[String]) -> bool {
 #[test]
 fn expressions_of_licences_are_understood() {
     let names = allowed();
-    for allowed in ["MIT", "MIT OR GPL-3.0-only", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception"]
-    {
+    for allowed in [
+        "MIT",
+        "MIT OR GPL-3.0-only",
+        "MIT/Apache-2.0",
+        "(MIT OR Apache-2.0) AND Unicode-3.0",
+        "Apache-2.0 WITH LLVM-exception",
+    ] {
         assert!(is_allowed(allowed, &names), "{allowed}");
     }
     for refused in ["GPL-3.0-only", "MIT AND GPL-3.0-only", "(MIT OR Apache-2.0) AND GPL-3.0-only", "", "MITX"] {

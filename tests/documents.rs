@@ -15,7 +15,9 @@ fn root() -> PathBuf {
 
 /// Every file of Markdown below a folder.
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder can be read").map(|entry| entry.expect("an entry can be read").path()) {
+    for entry in
+        fs::read_dir(folder).expect("a folder can be read").map(|entry| entry.expect("an entry can be read").path())
+    {
         let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // A link to a folder would be one more name for the same files.
         if entry.is_symlink() {
@@ -41,7 +43,12 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 
 /// The anchor of a heading, by the rule of the usual forges: lower case, spaces as hyphens, without punctuation.
 fn anchor(heading: &str) -> String {
-    let kept = heading.trim().to_lowercase().chars().filter(|each| each.is_alphanumeric() || " -_".contains(*each)).collect::<String>();
+    let kept = heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|each| each.is_alphanumeric() || " -_".contains(*each))
+        .collect::<String>();
     kept.replace(' ', "-")
 }
 
@@ -69,7 +76,8 @@ fn links_between_documents_lead_somewhere() {
         let text = fs::read_to_string(document).expect("a document can be read");
         for target in prose(&text).flat_map(targets).filter(|target| !target.contains("://")) {
             looked_at += 1;
-            let (file, fragment) = target.split_once('#').map_or((target, None), |(file, fragment)| (file, Some(fragment)));
+            let (file, fragment) =
+                target.split_once('#').map_or((target, None), |(file, fragment)| (file, Some(fragment)));
             let folder = document.parent().expect("a document is in a folder");
             let mut file = if file.is_empty() { document.clone() } else { folder.join(file) };
             if file.is_dir() && fragment.is_some() {

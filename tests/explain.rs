@@ -1,11 +1,12 @@
-//! What a request would meet, told by the component with a real Redis behind it: nothing is charged, and what it tells is what the script decides.
+//! What a request would meet, told by the component with a real Redis behind it: nothing is charged, and what it tells
+//! is what the script decides.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
 use slidegate::{
-    CallError, ExplainedVerdict, Explanation, HttpRequest, LimitState, Module, Question, RedisDirectory, Reply, RuleOutcome, Value,
-    Verdict, Worker, WorkerOptions,
+    CallError, ExplainedVerdict, Explanation, HttpRequest, LimitState, Module, Question, RedisDirectory, Reply,
+    RuleOutcome, Value, Verdict, Worker, WorkerOptions,
 };
 use slidegate_tests::redis_server::RedisServer;
 
@@ -52,8 +53,13 @@ async fn what_it_tells_of_redis_is_what_the_script_decides_and_nothing_is_charge
     for sent in 0..=6_u64 {
         let unknown = worker.explain(request(), &[]).expect("an instance");
         let filter = &unknown.filters[0];
-        assert_eq!((filter.kind.as_str(), filter.policy.as_deref(), filter.verdict), ("limiter", Some(""), ExplainedVerdict::Open));
-        assert!(matches!(&filter.rules[0].outcome, RuleOutcome::Applies(entry) if entry == "rule_items[0].limit_keys[0]"));
+        assert_eq!(
+            (filter.kind.as_str(), filter.policy.as_deref(), filter.verdict),
+            ("limiter", Some(""), ExplainedVerdict::Open)
+        );
+        assert!(
+            matches!(&filter.rules[0].outcome, RuleOutcome::Applies(entry) if entry == "rule_items[0].limit_keys[0]")
+        );
         assert!(matches!(&filter.rules[1].outcome, RuleOutcome::Skipped(_)));
         for _ in 0..3 {
             let known = worker.explain(request(), &answers(&mut connection, &unknown.questions)).expect("an instance");
@@ -62,7 +68,10 @@ async fn what_it_tells_of_redis_is_what_the_script_decides_and_nothing_is_charge
             assert_eq!((by_key.used, by_key.left, by_many.used, by_many.left), (used, 5 - used, used, 1_000 - used));
             assert_eq!(by_many.room_after_us, 0);
             let verdict = if used < 5 { ExplainedVerdict::Pass } else { ExplainedVerdict::Respond };
-            assert_eq!((known.filters[0].verdict, by_key.room_after_us == 0, known.questions.len()), (verdict, used < 5, 0));
+            assert_eq!(
+                (known.filters[0].verdict, by_key.room_after_us == 0, known.questions.len()),
+                (verdict, used < 5, 0)
+            );
             assert!(by_key.room_after_us <= 60_000_001, "{by_key:?}");
         }
         let passes = matches!(worker.open(request()).on_request().await, Verdict::Pass(_));
@@ -73,7 +82,8 @@ async fn what_it_tells_of_redis_is_what_the_script_decides_and_nothing_is_charge
 #[tokio::test]
 async fn the_configuration_says_what_it_needs_of_requests() {
     let module = Module::embedded().expect("the host carries it");
-    let worker = Worker::start(&module, FILTER.as_bytes(), WorkerOptions::default()).expect("the configuration is good");
+    let worker =
+        Worker::start(&module, FILTER.as_bytes(), WorkerOptions::default()).expect("the configuration is good");
     let uses = &worker.configuration().uses;
     assert_eq!(uses.parts, slidegate::Parts::empty());
     let slidegate::HeaderNames::Named(names) = &uses.headers else { panic!("{uses:?}") };

@@ -1,9 +1,10 @@
 //! What the service promises while something fails, under steady load through real gateways on a real Redis.
 //!
-//! Every fault meets gateways of each failure mode at once, and each of them keeps its promises: `open` answers nothing with 5xx;
-//! `closed` admits nothing above a limit that Redis still knows, and answers 503 only while Redis cannot be used; nobody waits longer
-//! than Redis' timeout, or twice that behind another; Redis decides again soon after it is back; every decision is counted as what it
-//! was; the log tells of changes, not of requests; and nothing stays behind in the gateway.
+//! Every fault meets gateways of each failure mode at once, and each of them keeps its promises: `open` answers nothing
+//! with 5xx; `closed` admits nothing above a limit that Redis still knows, and answers 503 only while Redis cannot be
+//! used; nobody waits longer than Redis' timeout, or twice that behind another; Redis decides again soon after it is
+//! back; every decision is counted as what it was; the log tells of changes, not of requests; and nothing stays behind
+//! in the gateway.
 //!
 //! The figures of all faults are printed, and written to `dist/faults.md` when all of them ran.
 

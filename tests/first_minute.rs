@@ -75,7 +75,11 @@ fn a_file_that_is_there_stays_as_it_is() {
 #[test]
 fn a_file_to_begin_with_limits_in_the_redis_that_was_asked_for() {
     let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
-    let file = written(&directory, "api-keys", &["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let file = written(
+        &directory,
+        "api-keys",
+        &["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+    );
     let settings = fs::read_to_string(&file).expect("it was written").replace("http://127.0.0.1:9001", &upstream.url());
     fs::write(&file, settings).expect("a temporary file can be written");
     let gateways = [Gateway::serve_file(file.as_ref()), Gateway::serve_file(file.as_ref())];
@@ -111,7 +115,10 @@ fn every_command_has_a_manual_page() {
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
     let nowhere = run(&["man", "/nowhere/at/all"]);
-    assert_eq!((nowhere.status.code(), text(&nowhere.stderr).contains("/nowhere/at/all: cannot be written")), (Some(1), true));
+    assert_eq!(
+        (nowhere.status.code(), text(&nowhere.stderr).contains("/nowhere/at/all: cannot be written")),
+        (Some(1), true)
+    );
 }
 
 /// What a gateway writes to a terminal until it serves a request, which asks for a path that has colours in it.
@@ -127,7 +134,9 @@ fn on_a_terminal(environment: &[(&str, &str)]) -> String {
     script.env_remove("SLIDEGATE_LOG").envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
     let mut process = script.spawn().expect("script runs");
     let shown = || fs::read(&screen).map(|bytes| text(&bytes)).unwrap_or_default();
-    wait_until("the gateway to serve", || shown().lines().any(|line| line.contains("serving") && line.contains("admin=")));
+    wait_until("the gateway to serve", || {
+        shown().lines().any(|line| line.contains("serving") && line.contains("admin="))
+    });
     let address = |shown: &str| {
         let after = shown.split_once("listen=").expect("it says where it listens").1;
         let end = after.find(|each: char| !(each.is_ascii_digit() || ".:".contains(each))).expect("more follows");
@@ -146,7 +155,10 @@ fn on_a_terminal(environment: &[(&str, &str)]) -> String {
 fn lines_on_a_terminal_are_short_and_coloured() {
     let shown = on_a_terminal(&[]);
     let serving = shown.lines().find(|line| line.contains("serving")).expect("a line");
-    assert!(serving.starts_with("\u{1b}[2m") && serving.contains("Z\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m "), "{serving:?}");
+    assert!(
+        serving.starts_with("\u{1b}[2m") && serving.contains("Z\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m "),
+        "{serving:?}"
+    );
     assert!(!shown.contains("slidegate::") && !shown.contains("\u{1b}[31m"), "{shown:?}");
 }
 

@@ -1,5 +1,6 @@
-//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (60 for each target, all at once): whatever configuration, request, reply or body is handed to
-//! the engine, it never panics, says the same thing twice, and settles every stream once. What fails is shrunk and printed.
+//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (60 for each target, all at once): whatever configuration,
+//! request, reply or body is handed to the engine, it never panics, says the same thing twice, and settles every stream
+//! once. What fails is shrunk and printed.
 
 use std::cell::Cell;
 
@@ -35,7 +36,11 @@ fn configurations() {
             _ => Err(TestCaseError::fail("accepted once, refused once")),
         }
     });
-    assert!(accepted.get() * 50 > cases, "only {} of {cases} were accepted: the fuzzer has gone astray", accepted.get());
+    assert!(
+        accepted.get() * 50 > cases,
+        "only {} of {cases} were accepted: the fuzzer has gone astray",
+        accepted.get()
+    );
     println!("{cases} configurations, {} accepted", accepted.get());
 }
 

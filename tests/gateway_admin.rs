@@ -34,7 +34,8 @@ filter:
     assert_eq!([(); 4].map(|()| ask(&[])), [200; 4]);
     wait_until("all requests are counted", || gateway.metrics().sum("slidegate_requests_total", &[]) == 12.0);
     let metrics = gateway.metrics();
-    let decisions = |decision: &str| metrics.sum("slidegate_decisions_total", &[("rule", "counted"), ("decision", decision)]);
+    let decisions =
+        |decision: &str| metrics.sum("slidegate_decisions_total", &[("rule", "counted"), ("decision", decision)]);
     assert_eq!(["admitted", "refused", "would_refuse", "unlimited"].map(decisions), [3.0, 3.0, 2.0, 4.0]);
     assert_eq!(metrics.find("slidegate_degraded_decisions_total", &[("mode", "open")]), Some(0.0));
     // Eight decisions asked Redis, and the first also had to send the script.
@@ -68,7 +69,8 @@ fn requests_cannot_add_series() {
 fn the_settings_in_force_are_shown_without_secrets() {
     let redis = RedisServer::start_with(&["--requirepass", "url-secret"]);
     let upstream = Upstream::start();
-    let filter = documented::COOKIE.replace("service_name: redis.static", "service_name: redis.static\n  password: file-secret");
+    let filter =
+        documented::COOKIE.replace("service_name: redis.static", "service_name: redis.static\n  password: file-secret");
     let url = redis.url().replace("redis://", "redis://:url-secret@");
     let gateway = Gateway::serve(&format!(
         "upstream: {}\nredis: {{names: {{redis.static: \"{url}\"}}}}\nfilter:\n{}",
@@ -86,7 +88,12 @@ fn the_settings_in_force_are_shown_without_secrets() {
         assert!(!text.contains("secret"), "{text}");
     }
     let calls = gateway.metrics();
-    assert_eq!(calls.sum("slidegate_redis_failures_total", &[]), 0.0, "the password of the URL was used: {}", gateway.log());
+    assert_eq!(
+        calls.sum("slidegate_redis_failures_total", &[]),
+        0.0,
+        "the password of the URL was used: {}",
+        gateway.log()
+    );
 }
 
 #[test]
@@ -100,7 +107,10 @@ fn health_and_nothing_else_is_served() {
     assert_eq!(admin.get("/readyz", &[]).text(), "serving\n");
     assert_eq!(admin.get("/", &[]).status(), 404);
     assert_eq!(admin.send("POST", "/config", &[], b"").status(), 405);
-    assert_eq!(admin.get("/metrics", &[]).head.text("content-type").as_deref(), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(
+        admin.get("/metrics", &[]).head.text("content-type").as_deref(),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
     assert_eq!(gateway.get("/healthz", &[]), (200, "hello\n".to_owned()), "the upstream's path, not ours");
     assert_eq!(gateway.get("/metrics", &[]).1, "hello\n");
     assert_eq!(upstream.requests(), 2);
@@ -115,11 +125,15 @@ fn the_access_log_has_a_line_for_each_request_and_no_query() {
     assert_eq!(client.send("POST", "/one?key=secret", &[], b"12345").status(), 200);
     assert_eq!(client.get("/two", &[]).status(), 429);
     gateway.wait_printed("/two");
-    let lines: Vec<serde_json::Value> = gateway.printed().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<serde_json::Value> =
+        gateway.printed().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let field = |name: &str| lines.iter().map(|line| line[name].to_string()).collect::<Vec<_>>();
     assert_eq!(field("status"), ["200", "429"]);
     assert_eq!(field("path"), ["\"/one\"", "\"/two\""]);
-    assert_eq!((field("received"), field("sent")), (vec!["5".to_owned(), "0".to_owned()], vec!["6".to_owned(), "17".to_owned()]));
+    assert_eq!(
+        (field("received"), field("sent")),
+        (vec!["5".to_owned(), "0".to_owned()], vec!["6".to_owned(), "17".to_owned()])
+    );
     assert_eq!(field("details"), ["\"\"", "\"rate_limited\""]);
     assert_eq!(field("decision"), ["null", "\"refused\""]);
     assert_eq!(field("rule"), ["null", "\"r\""]);
@@ -175,7 +189,10 @@ fn the_admin_port_speaks_as_any_listener_does() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
     let url = format!("http://{}/readyz", gateway.admin());
-    let curl = Command::new("curl").args(["-s", "--http2-prior-knowledge", "-w", "%{http_version}", &url]).output().expect("curl runs");
+    let curl = Command::new("curl")
+        .args(["-s", "--http2-prior-knowledge", "-w", "%{http_version}", &url])
+        .output()
+        .expect("curl runs");
     assert_eq!(String::from_utf8_lossy(&curl.stdout), "serving\n2");
     let mut admin = HttpClient::connect(gateway.admin());
     let head = admin.send("HEAD", "/readyz", &[], b"").head;

@@ -1,6 +1,7 @@
-//! What a filter may do with bodies and answers, in the gateway: hold, replace and end bodies, answer in the middle, put its own answer in place of
-//! another. The filter is that of the host library's tests: a piece that begins with `R` is replaced by `no`, `E` ends the body with `no`, `X`
-//! answers 418, one of a single byte waits, for Redis if it is the last.
+//! What a filter may do with bodies and answers, in the gateway: hold, replace and end bodies, answer in the middle,
+//! put its own answer in place of another. The filter is that of the host library's tests: a piece that begins with `R`
+//! is replaced by `no`, `E` ends the body with `no`, `X` answers 418, one of a single byte waits, for Redis if it is
+//! the last.
 
 mod component_file;
 
@@ -38,8 +39,11 @@ fn serve_with(component: &Component, upstream: &str, redis: &RedisServer, mode: 
 
 impl Site {
     fn start(mode: &str) -> Self {
-        let (component, upstream, redis) =
-            (Component::of_module(include_str!("../host/tests/host/filter.wat")), Upstream::start(), RedisServer::start());
+        let (component, upstream, redis) = (
+            Component::of_module(include_str!("../host/tests/host/filter.wat")),
+            Upstream::start(),
+            RedisServer::start(),
+        );
         let gateway = serve(&component, &upstream.url(), &redis, mode);
         Site { upstream, gateway, redis, component }
     }
@@ -77,7 +81,8 @@ fn a_request_that_is_held_goes_on_with_what_the_filter_made_of_its_body() {
     assert_eq!(site.came(), told(2));
     assert_eq!(site.post("/p", b"E body that ends").status(), 200);
     assert_eq!(site.came(), told(2));
-    // Without a body, the filter waits for Redis all the same, which says that it may pass, with a change to its headers.
+    // Without a body, the filter waits for Redis all the same, which says that it may pass, with a change to its
+    // headers.
     assert_eq!(site.client().get("/p", &[]).status(), 200);
     let seen = site.upstream.seen().pop().expect("a request came");
     assert_eq!((seen.body_bytes, seen.headers.get("x-edited").map(|value| value.as_bytes())), (0, Some(&b"yes"[..])));
@@ -150,9 +155,11 @@ fn a_response_that_is_held_loses_its_length_and_nothing_else() {
 fn the_log_tells_what_the_filter_said_while_it_saw_the_bodies() {
     for mode in ["ph", "pw"] {
         let body = "A body of which something is said";
-        let upstream = RawUpstream::answering(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+        let upstream =
+            RawUpstream::answering(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
         let site = Site::start(mode);
-        for (at, method, path, body) in [(&site.upstream.url(), "POST", "/p", body), (&upstream.url(), "GET", "/p", "")] {
+        for (at, method, path, body) in [(&site.upstream.url(), "POST", "/p", body), (&upstream.url(), "GET", "/p", "")]
+        {
             let gateway = serve(&site.component, at, &site.redis, mode);
             assert_eq!(gateway.client().send(method, path, &[], body.as_bytes()).status(), 200);
             let line = gateway.wait_printed("status=200");
@@ -174,7 +181,8 @@ fn the_filters_answer_takes_the_place_of_the_gateways_own() {
 fn the_filters_histograms_have_the_filters_buckets() {
     let site = Site::start("p");
     let (_, text) = site.gateway.ask_admin("/metrics");
-    let bounds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("fixture_bytes_bucket{le=\"")?.split_once('"')).collect();
+    let bounds: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("fixture_bytes_bucket{le=\"")?.split_once('"')).collect();
     assert_eq!(bounds, [("1", "} 0"), ("10", "} 0"), ("+Inf", "} 0")]);
 }
 

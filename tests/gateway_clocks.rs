@@ -1,5 +1,6 @@
-//! The clock of Redis' host is set while a gateway asks it, or a replica with another clock takes over: a key is frozen for a window and a
-//! slot at most, no answer names a longer wait, nothing is over the limit by the key's own time, and the log tells it once.
+//! The clock of Redis' host is set while a gateway asks it, or a replica with another clock takes over: a key is frozen
+//! for a window and a slot at most, no answer names a longer wait, nothing is over the limit by the key's own time, and
+//! the log tells it once.
 
 use std::{
     thread,
@@ -52,7 +53,9 @@ struct Scene {
 impl Scene {
     fn new(redis: &RedisServer) -> Self {
         let upstream = Upstream::start();
-        let route = |rule: &Rule| format!("  - {{name: {0}, path_prefix: /{0}, upstream: \"{1}\"}}\n", rule.route, upstream.url());
+        let route = |rule: &Rule| {
+            format!("  - {{name: {0}, path_prefix: /{0}, upstream: \"{1}\"}}\n", rule.route, upstream.url())
+        };
         let limit = |Rule { route, precision, remembers, .. }: &Rule| {
             let seconds = WINDOW.as_secs();
             format!(
@@ -62,7 +65,9 @@ impl Scene {
         };
         let (routes, limits): (String, String) = (RULES.iter().map(route).collect(), RULES.iter().map(limit).collect());
         let names = format!("{{redis.static: \"{}\"}}", redis.url());
-        let gateway = Gateway::serve(&format!("routes:\n{routes}workers: 1\nredis: {{names: {names}}}\nfilter:\n  _rules_:\n{limits}"));
+        let gateway = Gateway::serve(&format!(
+            "routes:\n{routes}workers: 1\nredis: {{names: {names}}}\nfilter:\n  _rules_:\n{limits}"
+        ));
         let client = gateway.client();
         let passed = [const { Vec::new() }; RULES.len()];
         Scene { gateway, client, began: Instant::now(), jumped: Duration::ZERO, passed, _upstream: upstream }
@@ -112,14 +117,16 @@ impl Scene {
         took.map(Option::unwrap_or_default)
     }
 
-    /// As [`Scene::thaw`], for windows that were full when the clock stepped back: each for as long as it says and no longer.
+    /// As [`Scene::thaw`], for windows that were full when the clock stepped back: each for as long as it says and no
+    /// longer.
     fn thaw_frozen(&mut self, away: Duration) {
         for (rule, took) in RULES.iter().zip(self.thaw()) {
             assert!(took < WINDOW + rule.slot + away + BUSY, "{} was frozen for {took:?}", rule.route);
         }
     }
 
-    /// No interval as long as the window has held more than the limit, and each rule goes on: its next window holds it all again.
+    /// No interval as long as the window has held more than the limit, and each rule goes on: its next window holds it
+    /// all again.
     fn check(mut self, line: &str) {
         let end = Instant::now() + 2 * WINDOW;
         while Instant::now() < end {

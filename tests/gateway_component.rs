@@ -1,5 +1,5 @@
-//! The component in the gateway: the one that ships asks for nothing but its contract, another can take its place, and one that
-//! fails takes only its own stream with it.
+//! The component in the gateway: the one that ships asks for nothing but its contract, another can take its place, and
+//! one that fails takes only its own stream with it.
 
 mod component_file;
 
@@ -57,7 +57,8 @@ fn it_is_small() {
 #[test]
 fn it_can_be_loaded_from_a_file_too() {
     let (component, upstream) = (Component::new(slidegate::EMBEDDED_COMPONENT), Upstream::start());
-    let settings = format!("upstream: {}\nfilter: {{rule_name: r, global_threshold: {{query_per_day: 2}}}}\n", upstream.url());
+    let settings =
+        format!("upstream: {}\nfilter: {{rule_name: r, global_threshold: {{query_per_day: 2}}}}\n", upstream.url());
     let gateway = Gateway::serve_with(&settings, &["--component", &component.file]);
     assert_eq!([(); 3].map(|()| gateway.get("/", &[]).0), [200, 200, 429]);
 }
@@ -100,7 +101,8 @@ fn zipped(text: &str) -> Vec<u8> {
 /// What is watched is shown without its coding and goes on with it; what is held is shown as it goes on.
 #[test]
 fn a_body_is_shown_without_its_coding_where_that_can_be_taken_off() {
-    let (component, text) = (Component::of_module(include_str!("watching.wat")), "some text that is not short ".repeat(20));
+    let (component, text) =
+        (Component::of_module(include_str!("watching.wat")), "some text that is not short ".repeat(20));
     for (path, coding, body, seen) in [
         ("/w", "gzip", zipped(&text), format!("saw 1 {text}")),
         ("/w", "gzip", text.clone().into_bytes(), format!("saw 2 {text}")),

@@ -11,7 +11,8 @@ use slidegate_tests::{gateway_process::Gateway, redis_server::RedisServer};
 fn try_everything(demo: &Gateway) -> Vec<String> {
     demo.wait_printed("Ctrl-C ends it");
     let guide = demo.printed();
-    let commands: Vec<&str> = guide.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with('#')).collect();
+    let commands: Vec<&str> =
+        guide.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with('#')).collect();
     assert_eq!(commands.len(), 7, "{guide}");
     commands.into_iter().map(run).collect()
 }
@@ -30,7 +31,9 @@ fn check(demo: &Gateway) {
     let [one, many, silver, users, gold, metrics, config] = printed.as_slice() else { panic!("{printed:?}") };
 
     assert!(one.starts_with("HTTP/1.1 200 OK\r\n") && one.contains("\nGET /hello"), "{one}");
-    for header in ["x-ratelimit-limit: 10\r\n", "x-ratelimit-remaining: 9\r\n", "ratelimit-policy: \"demo-10s\";q=10;w=10\r\n"] {
+    for header in
+        ["x-ratelimit-limit: 10\r\n", "x-ratelimit-remaining: 9\r\n", "ratelimit-policy: \"demo-10s\";q=10;w=10\r\n"]
+    {
         assert!(one.contains(header), "{one}");
     }
 
@@ -44,20 +47,26 @@ fn check(demo: &Gateway) {
     let silver: Vec<&str> = silver.lines().map(str::trim_end).collect();
     assert_eq!(silver.iter().filter(|line| line.starts_with("HTTP/1.1 200")).count(), 3, "{silver:?}");
     assert_eq!(silver.iter().filter(|line| line.starts_with("HTTP/1.1 429")).count(), 1, "{silver:?}");
-    let wait = silver.iter().find_map(|line| line.strip_prefix("retry-after: ")).expect("the refusal says when to come again");
+    let wait =
+        silver.iter().find_map(|line| line.strip_prefix("retry-after: ")).expect("the refusal says when to come again");
     assert!((1..=60).contains(&wait.parse::<u64>().expect("seconds")), "{wait}");
 
     assert_eq!(users, "alice 200\nalice 200\nalice 429\nbob 200\n");
 
     let gold: Vec<&str> = gold.split_whitespace().collect();
-    let (admitted, refused) =
-        (gold.iter().filter(|status| **status == "200").count(), gold.iter().filter(|status| **status == "429").count());
+    let (admitted, refused) = (
+        gold.iter().filter(|status| **status == "200").count(),
+        gold.iter().filter(|status| **status == "429").count(),
+    );
     assert_eq!(admitted + refused, 40, "{gold:?}");
     let windows = usize::try_from(took.as_secs()).expect("a short time") + 1;
     assert!(admitted >= 5 && admitted <= 5 * windows, "{admitted} in {took:?}");
     assert!(refused > 0 || took > Duration::from_secs(8), "{gold:?}");
 
-    assert!(metrics.lines().any(|line| line.starts_with("slidegate_decisions_total") && line.contains("refused")), "{metrics}");
+    assert!(
+        metrics.lines().any(|line| line.starts_with("slidegate_decisions_total") && line.contains("refused")),
+        "{metrics}"
+    );
     assert!(config.contains("query_per_minute") && config.contains("\"understood\""), "{config}");
 }
 
@@ -72,12 +81,22 @@ fn without_arguments_it_needs_nothing_but_itself() {
 #[test]
 fn with_a_redis_it_counts_there() {
     let redis = RedisServer::start();
-    let demo = Gateway::demo(&["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "2"]);
+    let demo = Gateway::demo(&[
+        "--redis",
+        &redis.url(),
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--workers",
+        "2",
+    ]);
     check(&demo);
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis.connection()).expect("Redis answers");
     // Keys of an API are hashed.
     assert!(
-        keys.iter().any(|key| key.starts_with("slidegate:{demo:limit_by_header:x-api-key:%hmac:") && key.ends_with("}:60")),
+        keys.iter()
+            .any(|key| key.starts_with("slidegate:{demo:limit_by_header:x-api-key:%hmac:") && key.ends_with("}:60")),
         "{keys:?}"
     );
     assert!(keys.iter().all(|key| !key.contains("silver")), "{keys:?}");

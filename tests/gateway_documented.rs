@@ -1,5 +1,5 @@
-//! The six documented configurations, as written, over real HTTP and a real Redis: each admits, refuses, and admits again where
-//! its window is short enough to wait for. (Minutes, hours and days pass in the cases, by virtual time.)
+//! The six documented configurations, as written, over real HTTP and a real Redis: each admits, refuses, and admits
+//! again where its window is short enough to wait for. (Minutes, hours and days pass in the cases, by virtual time.)
 
 use std::{
     thread,
@@ -48,15 +48,23 @@ impl Rig {
             indented(filter)
         ));
         let client = gateway.client();
-        Rig { upstream, client, refused_status: 429, refused_body: "Too many requests", _gateway: gateway, _redis: redis }
+        Rig {
+            upstream,
+            client,
+            refused_status: 429,
+            refused_body: "Too many requests",
+            _gateway: gateway,
+            _redis: redis,
+        }
     }
 
     fn ask(&mut self, probe: &Probe) -> Answer {
         self.client.get(probe.path, probe.headers)
     }
 
-    /// Uses a limit up: the first request tells the whole limit, the last one that nothing is left, the next is refused. What
-    /// is admitted reaches the upstream, what is refused does not. After a window of a second there is room again.
+    /// Uses a limit up: the first request tells the whole limit, the last one that nothing is left, the next is
+    /// refused. What is admitted reaches the upstream, what is refused does not. After a window of a second there is
+    /// room again.
     fn exhaust(&mut self, probe: &Probe) {
         let (started, before) = (Instant::now(), self.upstream.requests());
         let mut admitted = 0;
@@ -118,8 +126,18 @@ fn all_requests_together() {
 #[test]
 fn by_request_parameter() {
     let mut rig = Rig::new(documented::PARAM);
-    rig.exhaust(&Probe { path: "/?apikey=9a342114-ba8a-11ec-b1bf-00163e1250b5", headers: &[], limit: 10, window_s: MINUTE });
-    rig.exhaust(&Probe { path: "/?apikey=a6a6d7f2-ba8a-11ec-bec2-00163e1250b5", headers: &[], limit: 100, window_s: HOUR });
+    rig.exhaust(&Probe {
+        path: "/?apikey=9a342114-ba8a-11ec-b1bf-00163e1250b5",
+        headers: &[],
+        limit: 10,
+        window_s: MINUTE,
+    });
+    rig.exhaust(&Probe {
+        path: "/?apikey=a6a6d7f2-ba8a-11ec-bec2-00163e1250b5",
+        headers: &[],
+        limit: 100,
+        window_s: HOUR,
+    });
     rig.exhaust(&Probe { path: "/p?x=1&apikey=abc", headers: &[], limit: 10, window_s: SECOND });
     rig.assert_first(&Probe { path: "/?apikey=abd", headers: &[], limit: 10, window_s: SECOND });
     rig.exhaust(&Probe { path: "/?apikey=b%201", headers: &[], limit: 100, window_s: MINUTE });

@@ -1,4 +1,5 @@
-//! How a gateway ends, and how what it serves ends: nothing is lost at SIGTERM, nothing old is kept by what lasts, nothing goes in circles.
+//! How a gateway ends, and how what it serves ends: nothing is lost at SIGTERM, nothing old is kept by what lasts,
+//! nothing goes in circles.
 
 use std::{
     io,
@@ -56,8 +57,11 @@ fn no_kept_connection_loses_a_request_at_sigterm() {
             .collect();
         wait_until("all are served", || answered.load(Ordering::Relaxed) >= 3 * CLIENTS);
         gateway.terminate();
-        let lost: Vec<String> =
-            clients.into_iter().filter_map(|client| client.join().expect("a client ends").err()).map(|error| error.to_string()).collect();
+        let lost: Vec<String> = clients
+            .into_iter()
+            .filter_map(|client| client.join().expect("a client ends").err())
+            .map(|error| error.to_string())
+            .collect();
         assert_eq!(lost, Vec::<String>::new(), "with `{settings}`");
         assert_eq!(gateway.wait_exit().code(), Some(0));
     }
@@ -139,7 +143,9 @@ filter:
         }
         let mut waiting: Vec<HttpClient> = (0..20).map(|_| gateway.client()).collect();
         for (index, client) in waiting.iter_mut().enumerate() {
-            client.write(format!("GET / HTTP/1.1\r\nhost: a.test\r\nx-key: {index}\r\n\r\n").as_bytes()).expect("the gateway reads");
+            client
+                .write(format!("GET / HTTP/1.1\r\nhost: a.test\r\nx-key: {index}\r\n\r\n").as_bytes())
+                .expect("the gateway reads");
         }
         let in_flight = || gateway.metrics().sum("slidegate_requests_in_flight", &[]);
         wait_until("all wait", || in_flight() == 20.0);
@@ -213,7 +219,9 @@ log: {{access: false}}
         assert_eq!(events.read_head().expect("an answer").status, 200);
         lasting.push((tunnel, events));
         gateway.write_settings(&settings(1_000 + round));
-        wait_until("the file is read", || gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]) == round as f64);
+        wait_until("the file is read", || {
+            gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]) == round as f64
+        });
         (0..4).for_each(|_| assert_eq!(gateway.get("/", &[("x-key", "k")]).0, 200));
     }
     // Two for each that lasts, and those to Redis and of the pools, which are as many as at the start or so.

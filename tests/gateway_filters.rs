@@ -1,4 +1,5 @@
-//! Several filters in one gateway: a request passes them in order, each counts for itself, and what is told of one names it.
+//! Several filters in one gateway: a request passes them in order, each counts for itself, and what is told of one
+//! names it.
 
 use serde_json::Value;
 use slidegate_tests::{
@@ -22,7 +23,9 @@ const TWO: &str = "filters:
 
 fn serve(upstream: &Upstream, redis: &RedisServer, filters: &str) -> Gateway {
     let (upstream, redis) = (upstream.url(), redis.url());
-    Gateway::serve(&format!("upstream: {upstream}\nredis: {{names: {{redis.static: \"{redis}\"}}}}\nworkers: 2\n{filters}"))
+    Gateway::serve(&format!(
+        "upstream: {upstream}\nredis: {{names: {{redis.static: \"{redis}\"}}}}\nworkers: 2\n{filters}"
+    ))
 }
 
 #[test]
@@ -42,12 +45,19 @@ fn a_request_passes_two_limiters_and_what_the_first_charged_stays_charged() {
     let refused = gateway.client().get("/", &[("x-key", "b")]);
     assert_eq!(refused.status(), 429, "the first counted what the second refused");
     let refused = gateway.client().get("/", &[("x-key", "c")]);
-    assert_eq!(refused.head.text("x-ratelimit-remaining").as_deref(), Some("2"), "an answer passes those before who gave it");
+    assert_eq!(
+        refused.head.text("x-ratelimit-remaining").as_deref(),
+        Some("2"),
+        "an answer passes those before who gave it"
+    );
     assert!(refused.head.text("retry-after").is_some());
     let metrics = gateway.metrics();
-    let decided = |rule: &str, decision: &str| metrics.sum("slidegate_decisions_total", &[("rule", rule), ("decision", decision)]);
+    let decided = |rule: &str, decision: &str| {
+        metrics.sum("slidegate_decisions_total", &[("rule", rule), ("decision", decision)])
+    };
     assert_eq!(
-        [("keys", "admitted"), ("keys", "refused"), ("all", "admitted"), ("all", "refused")].map(|(rule, how)| decided(rule, how)),
+        [("keys", "admitted"), ("keys", "refused"), ("all", "admitted"), ("all", "refused")]
+            .map(|(rule, how)| decided(rule, how)),
         [7.0, 2.0, 4.0, 3.0]
     );
     assert_eq!(upstream.requests(), 4);
@@ -60,8 +70,12 @@ fn what_is_in_force_is_shown_filter_by_filter() {
     let (status, shown) = gateway.ask_admin("/config");
     assert_eq!(status, 200);
     let config: Value = serde_json::from_str(&shown).expect("JSON");
-    assert_eq!((&config["settings"]["filters"][1]["rule_name"], config["settings"].get("filter")), (&Value::from("all"), None));
-    let understood: Vec<&str> = config["understood"].as_array().expect("lines").iter().filter_map(Value::as_str).collect();
+    assert_eq!(
+        (&config["settings"]["filters"][1]["rule_name"], config["settings"].get("filter")),
+        (&Value::from("all"), None)
+    );
+    let understood: Vec<&str> =
+        config["understood"].as_array().expect("lines").iter().filter_map(Value::as_str).collect();
     assert_eq!((understood[0], understood[2]), ("filters[0]", "    rule name     keys"));
     assert!(understood.contains(&"filters[1]") && !shown.contains("hush"), "{shown}");
 }
@@ -75,9 +89,14 @@ fn while_redis_is_away_each_filter_has_its_own_failure_mode() {
     let gateway = serve(&upstream, &redis, &filters);
     redis.kill();
     let statuses: Vec<u16> = (0..6).map(|_| gateway.get("/", &[("x-key", "a")]).0).collect();
-    assert_eq!(statuses, [200, 200, 200, 200, 503, 503], "the first lets everything pass, the second counts here, for both workers");
+    assert_eq!(
+        statuses,
+        [200, 200, 200, 200, 503, 503],
+        "the first lets everything pass, the second counts here, for both workers"
+    );
     let metrics = gateway.metrics();
-    let degraded = |rule: &str, mode: &str| metrics.sum("slidegate_degraded_decisions_total", &[("rule", rule), ("mode", mode)]);
+    let degraded =
+        |rule: &str, mode: &str| metrics.sum("slidegate_degraded_decisions_total", &[("rule", rule), ("mode", mode)]);
     assert_eq!((degraded("keys", "open"), degraded("all", "local")), (6.0, 6.0));
 }
 
@@ -85,21 +104,38 @@ fn while_redis_is_away_each_filter_has_its_own_failure_mode() {
 fn filters_are_checked_one_by_one() {
     let check = |settings: &str| {
         let output = run_with(&["check", "-"], &[], settings.as_bytes());
-        (output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+        (
+            output.status.code(),
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        )
     };
     let upstream = "upstream: http://127.0.0.1:9\n";
     let (code, said) = check(&format!("{upstream}redis: redis://127.0.0.1:9\n{TWO}"));
-    assert!(code == Some(0) && said.contains("filters  a request passes them in this order\n  filters[0]\n    every request\n"), "{said}");
+    assert!(
+        code == Some(0)
+            && said.contains("filters  a request passes them in this order\n  filters[0]\n    every request\n"),
+        "{said}"
+    );
     assert_eq!(said.matches("redis    redis.static:80 -> 127.0.0.1:9").count(), 1, "both count in one: {said}");
-    let (code, said) =
-        check(&format!("{upstream}{}", TWO.replace("global_threshold: {query_per_hour", "global_threshold: {query_per_huor")));
+    let (code, said) = check(&format!(
+        "{upstream}{}",
+        TWO.replace("global_threshold: {query_per_hour", "global_threshold: {query_per_huor")
+    ));
     assert_eq!(code, Some(1));
     assert!(said.contains(": filters[1].global_threshold.query_per_huor: there is no such field here"), "{said}");
-    let (code, said) = check(&format!("listen: 8080\n{upstream}{}", TWO.replace("rule_name: all\n", "rule_nam: all\n")));
+    let (code, said) =
+        check(&format!("listen: 8080\n{upstream}{}", TWO.replace("rule_name: all\n", "rule_nam: all\n")));
     assert_eq!(code, Some(1));
-    assert!(said.contains("listen: expected") && said.contains("filters[1].rule_nam: there is no such field here"), "all at once: {said}");
-    let (code, said) = check(&format!("{upstream}{TWO}filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}}}\n"));
-    assert!(code == Some(1) && said.contains("filters: expected only one of `filter` and `filters`, got both"), "{said}");
+    assert!(
+        said.contains("listen: expected") && said.contains("filters[1].rule_nam: there is no such field here"),
+        "all at once: {said}"
+    );
+    let (code, said) =
+        check(&format!("{upstream}{TWO}filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}}}\n"));
+    assert!(
+        code == Some(1) && said.contains("filters: expected only one of `filter` and `filters`, got both"),
+        "{said}"
+    );
     let (code, said) = check(&format!("{upstream}filters: []\n"));
     assert!(code == Some(0) && said.contains("filter   none: nothing is limited"), "{said}");
     let (_, said) = check(&format!("{upstream}redis: {{names: {{other.static: \"redis://127.0.0.1:9\"}}}}\n{TWO}"));

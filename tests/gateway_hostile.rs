@@ -1,4 +1,5 @@
-//! Upstreams that fail, clients that leave, requests that are none: each gets a defined answer, and the gateway goes on.
+//! Upstreams that fail, clients that leave, requests that are none: each gets a defined answer, and the gateway goes
+//! on.
 
 use std::{fmt::Write, net::TcpListener, thread, time::Duration};
 
@@ -8,8 +9,7 @@ use slidegate_tests::{
     upstream::Upstream,
 };
 
-const FILTER: &str =
-    "filter: {rule_name: wide, rule_items: [{limit_by_per_header: x-key, limit_keys: [{key: \"*\", query_per_hour: 3}]}]}\n";
+const FILTER: &str = "filter: {rule_name: wide, rule_items: [{limit_by_per_header: x-key, limit_keys: [{key: \"*\", query_per_hour: 3}]}]}\n";
 
 fn rig(more: &str) -> (Upstream, Gateway) {
     let upstream = Upstream::start();
@@ -90,7 +90,9 @@ fn a_body_that_is_cut_is_not_passed_for_whole() {
 fn an_upstream_may_refuse_an_upload_before_its_end() {
     let (_upstream, mut gateway) = rig("");
     let mut client = gateway.client();
-    client.write(b"POST /early HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000000\r\n\r\nsome").expect("the gateway reads");
+    client
+        .write(b"POST /early HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000000\r\n\r\nsome")
+        .expect("the gateway reads");
     assert_eq!(client.read_head().expect("an answer").status, 413);
     drop(client);
     assert_well(&mut gateway);
@@ -100,7 +102,9 @@ fn an_upstream_may_refuse_an_upload_before_its_end() {
 fn clients_that_leave_take_nothing_with_them() {
     let (upstream, mut gateway) = rig("");
     let mut uploading = gateway.client();
-    uploading.write(b"POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000\r\n\r\nhalf").expect("the gateway reads");
+    uploading
+        .write(b"POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000\r\n\r\nhalf")
+        .expect("the gateway reads");
     let mut downloading = gateway.client();
     downloading.write(b"GET /bytes/1000000000 HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
     downloading.read_raw(100_000).expect("the download begins");
@@ -109,7 +113,9 @@ fn clients_that_leave_take_nothing_with_them() {
     wait_until("all three reach the upstream", || upstream.requests() == 3);
     assert_eq!(in_flight(&gateway), 3.0);
     drop((uploading, downloading, waiting));
-    wait_until("the upstream hears of the upload's end", || upstream.seen().iter().any(|seen| seen.uri.path() == "/up" && !seen.is_whole));
+    wait_until("the upstream hears of the upload's end", || {
+        upstream.seen().iter().any(|seen| seen.uri.path() == "/up" && !seen.is_whole)
+    });
     assert_well(&mut gateway);
 }
 
@@ -150,7 +156,10 @@ fn requests_without_a_proper_host_or_route_are_refused() {
     ] {
         assert_eq!(raw_status(&gateway, request), status, "{request:?}");
     }
-    assert_eq!(raw(&gateway, b"GET /a HTTP/1.1\r\nhost: a.test\r\nhost: \xff\r\n\r\n").map(|answer| answer.status()), Some(400));
+    assert_eq!(
+        raw(&gateway, b"GET /a HTTP/1.1\r\nhost: a.test\r\nhost: \xff\r\n\r\n").map(|answer| answer.status()),
+        Some(400)
+    );
     assert_eq!(upstream.requests(), 2);
     assert_eq!(raw_status(&gateway, "GET / HTTP/1.0\r\nhost: b.test\r\n\r\n"), 200);
     wait_until("nothing is in flight", || in_flight(&gateway) == 0.0);
@@ -171,7 +180,12 @@ fn headers_of_a_hundred_kilobytes_pass_and_larger_ones_are_431() {
         let status = raw_status(&gateway, &format!("GET / HTTP/1.1\r\nhost: a.test\r\nx-long: {too_long}\r\n\r\n"));
         assert!([0, 431].contains(&status), "{status}");
     }
-    assert!([0, 414, 431].contains(&raw_status(&gateway, &format!("GET /{} HTTP/1.1\r\nhost: a.test\r\n\r\n", "p".repeat(300 << 10)))));
+    assert!(
+        [0, 414, 431].contains(&raw_status(
+            &gateway,
+            &format!("GET /{} HTTP/1.1\r\nhost: a.test\r\n\r\n", "p".repeat(300 << 10))
+        ))
+    );
     assert_eq!(upstream.requests(), 2);
     assert_well(&mut gateway);
 }
@@ -180,14 +194,16 @@ fn headers_of_a_hundred_kilobytes_pass_and_larger_ones_are_431() {
 fn header_bytes_that_are_not_text_pass_and_are_counted_as_they_are() {
     let (upstream, mut gateway) = rig("");
     let request = |key: &[u8]| [b"GET /raw HTTP/1.1\r\nhost: a.test\r\nx-key: ", key, b"\r\n\r\n"].concat();
-    let statuses: Vec<u16> = (0..4).filter_map(|_| raw(&gateway, &request(b"\xff\x80"))).map(|answer| answer.status()).collect();
+    let statuses: Vec<u16> =
+        (0..4).filter_map(|_| raw(&gateway, &request(b"\xff\x80"))).map(|answer| answer.status()).collect();
     assert_eq!(statuses, [200, 200, 200, 429]);
     assert_eq!(upstream.last().headers["x-key"].as_bytes(), b"\xff\x80");
     let other = raw(&gateway, &request(b"\xff\x81")).expect("an answer");
     assert_eq!((other.status(), other.head.header("x-raw")), (200, Some(b"\xff\xfe".as_slice())));
     // A long value is a key of its own too, and so is one that looks like a part of a key.
     for key in ["k".repeat(50 << 10).as_bytes(), b"}:x{%", b"*"] {
-        let statuses: Vec<u16> = (0..4).filter_map(|_| raw(&gateway, &request(key))).map(|answer| answer.status()).collect();
+        let statuses: Vec<u16> =
+            (0..4).filter_map(|_| raw(&gateway, &request(key))).map(|answer| answer.status()).collect();
         assert_eq!(statuses, [200, 200, 200, 429]);
     }
     assert_well(&mut gateway);
@@ -204,11 +220,11 @@ fn a_key_whose_name_is_spelt_with_underscores_is_counted() {
 #[test]
 fn what_a_client_may_not_say_is_not_believed_behind_a_body() {
     let (upstream, gateway) = rig("");
-    let head =
-        "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-mse-consumer, x-slidegate-a, x_mse_consumer";
+    let head = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-mse-consumer, x-slidegate-a, x_mse_consumer";
     let trailers = "0\r\nx-sum: 7\r\nx-mse-consumer: boss\r\nx-slidegate-a: 1\r\nx_mse_consumer: boss\r\n\r\n";
     assert_eq!(raw_status(&gateway, &format!("{head}\r\n\r\n{trailers}")), 200);
-    let names: Vec<String> = upstream.last().trailers.iter().flat_map(|fields| fields.keys()).map(ToString::to_string).collect();
+    let names: Vec<String> =
+        upstream.last().trailers.iter().flat_map(|fields| fields.keys()).map(ToString::to_string).collect();
     assert_eq!(names, ["x-sum"]);
 }
 
@@ -248,7 +264,12 @@ fn what_is_not_http_is_refused_or_dropped_and_smuggles_nothing() {
     );
     let status = raw_status(&gateway, &both);
     assert!([0, 200, 400].contains(&status), "{status}");
-    assert!(upstream.seen().iter().all(|seen| seen.uri.path() != "/smuggled" && (seen.uri.path() != "/both" || seen.body_bytes == 1)));
+    assert!(
+        upstream
+            .seen()
+            .iter()
+            .all(|seen| seen.uri.path() != "/smuggled" && (seen.uri.path() != "/both" || seen.body_bytes == 1))
+    );
     assert_well(&mut gateway);
 }
 
@@ -311,7 +332,9 @@ fn a_thousand_connections_that_say_nothing_are_no_obstacle() {
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let mut client = gateway.client();
-            thread::spawn(move || (0..100).map(|_| client.get("/", &[]).status()).filter(|status| *status == 200).count())
+            thread::spawn(move || {
+                (0..100).map(|_| client.get("/", &[]).status()).filter(|status| *status == 200).count()
+            })
         })
         .collect();
     assert!(threads.into_iter().all(|thread| thread.join().expect("a client ends") == 100));

@@ -1,5 +1,5 @@
-//! HTTP as strangers speak it: each odd request gets a defined answer, none of them is blamed on the upstream, and none gets around
-//! a route or a limit by its spelling.
+//! HTTP as strangers speak it: each odd request gets a defined answer, none of them is blamed on the upstream, and none
+//! gets around a route or a limit by its spelling.
 
 use std::{
     fmt::Write,
@@ -79,7 +79,9 @@ fn a_request_may_have_so_many_fields_and_no_more() {
     assert_eq!(status(&gateway, request(257)), 431);
     let answers = over_http2(&gateway, &[(256, "/two"), (257, "/more")], |(fields, path)| {
         // The host is no field in HTTP/2.
-        (0..*fields).fold(Request::get(format!("http://a.test{path}")), |request, index| request.header(format!("x-{index}"), "v"))
+        (0..*fields).fold(Request::get(format!("http://a.test{path}")), |request, index| {
+            request.header(format!("x-{index}"), "v")
+        })
     });
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 431]);
     assert_eq!(upstream.requests(), 2);
@@ -89,7 +91,13 @@ fn a_request_may_have_so_many_fields_and_no_more() {
 fn no_transfer_coding_but_chunked_is_known() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!("upstream: {}\n{WIDE}", upstream.url()));
-    for coding in ["gzip, chunked", "gzip\r\ntransfer-encoding: chunked", "chunked, chunked", "identity, chunked", "deflate,chunked"] {
+    for coding in [
+        "gzip, chunked",
+        "gzip\r\ntransfer-encoding: chunked",
+        "chunked, chunked",
+        "identity, chunked",
+        "deflate,chunked",
+    ] {
         let request = format!("POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: {coding}\r\n\r\n0\r\n\r\n");
         assert_eq!(status(&gateway, request), 501, "{coding:?}");
     }
@@ -105,9 +113,17 @@ fn no_transfer_coding_but_chunked_is_known() {
 fn a_target_is_a_path_or_a_url_of_the_web() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!("upstream: {}\n{WIDE}", upstream.url()));
-    for target in
-        ["evil.test", "evil.test:80", "ftp://a.test/", "ws://a.test/", "https://a.test/x", "file:///etc/passwd", "*", "a.test/x", "?x"]
-    {
+    for target in [
+        "evil.test",
+        "evil.test:80",
+        "ftp://a.test/",
+        "ws://a.test/",
+        "https://a.test/x",
+        "file:///etc/passwd",
+        "*",
+        "a.test/x",
+        "?x",
+    ] {
         assert_eq!(status(&gateway, format!("GET {target} HTTP/1.1\r\nhost: a.test\r\n\r\n")), 400, "{target}");
     }
     for target in ["http://a.test/x", "HTTP://a.test/x?y", "//", "/x"] {
@@ -117,21 +133,28 @@ fn a_target_is_a_path_or_a_url_of_the_web() {
         assert_eq!(status(&gateway, format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")), 400, "{host}");
     }
     // A proxy that took TLS off leaves the scheme of HTTP/2 as it was.
-    let answers = over_http2(&gateway, &["http://a.test/x", "https://a.test/x", "ftp://a.test/x"], |target| Request::get(*target));
+    let answers = over_http2(&gateway, &["http://a.test/x", "https://a.test/x", "ftp://a.test/x"], |target| {
+        Request::get(*target)
+    });
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 200, 400]);
 }
 
 #[test]
 fn a_refused_head_is_not_cut() {
     let upstream = Upstream::start();
-    let gateway =
-        Gateway::serve(&format!("upstream: {}\nfilter: {{rule_name: one, global_threshold: {{query_per_day: 1}}}}\n", upstream.url()));
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nfilter: {{rule_name: one, global_threshold: {{query_per_day: 1}}}}\n",
+        upstream.url()
+    ));
     assert_eq!(gateway.get("/", &[]).0, 200);
     let answer = raw(&gateway, "HEAD", "HEAD /refused HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("an answer");
     assert_eq!((answer.status(), answer.head.number("content-length")), (429, 17));
     let line = gateway.wait_printed("path=\"/refused\"");
     assert!(line.contains("status=429") && line.contains("cut=false"), "{line}");
-    assert_eq!(raw(&gateway, "HEAD", "HEAD /none HTTP/1.1\r\nhost: a.test:x\r\n\r\n").expect("an answer").status(), 400);
+    assert_eq!(
+        raw(&gateway, "HEAD", "HEAD /none HTTP/1.1\r\nhost: a.test:x\r\n\r\n").expect("an answer").status(),
+        400
+    );
     let line = gateway.wait_printed("path=\"/none\"");
     assert!(line.contains("status=400") && line.contains("cut=false"), "{line}");
 }
@@ -144,7 +167,8 @@ fn who_says_no_more_still_gets_an_answer() {
         let answer = raw(&gateway, "GET", format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n")).expect("an answer");
         assert_eq!(answer.status(), 200, "{path}");
     }
-    let answer = raw(&gateway, "POST", "POST /delay/200 HTTP/1.1\r\nhost: a.test\r\ncontent-length: 3\r\n\r\nabc").expect("an answer");
+    let answer = raw(&gateway, "POST", "POST /delay/200 HTTP/1.1\r\nhost: a.test\r\ncontent-length: 3\r\n\r\nabc")
+        .expect("an answer");
     assert_eq!((answer.status(), upstream.last().body_bytes), (200, 3));
     // Both requests of a pipeline, though nothing follows them.
     let mut client = gateway.client();
@@ -242,16 +266,25 @@ fn who_leaves_in_the_middle_of_an_answer_is_noticed_while_the_upstream_is_silent
 fn trace_is_not_served_and_options_counts_its_hops() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!("upstream: {}\n{WIDE}", upstream.url()));
-    let trace = raw(&gateway, "TRACE", "TRACE / HTTP/1.1\r\nhost: a.test\r\ncookie: secret=1\r\n\r\n").expect("an answer");
+    let trace =
+        raw(&gateway, "TRACE", "TRACE / HTTP/1.1\r\nhost: a.test\r\ncookie: secret=1\r\n\r\n").expect("an answer");
     assert_eq!((trace.status(), trace.text().contains("secret")), (405, false));
-    assert!(trace.head.text("allow").is_some_and(|allow| allow.contains("GET") && !allow.contains("TRACE")), "{trace:?}");
-    let options = |hops: &str| raw(&gateway, "OPTIONS", format!("OPTIONS /x HTTP/1.1\r\nhost: a.test\r\n{hops}\r\n")).expect("an answer");
+    assert!(
+        trace.head.text("allow").is_some_and(|allow| allow.contains("GET") && !allow.contains("TRACE")),
+        "{trace:?}"
+    );
+    let options = |hops: &str| {
+        raw(&gateway, "OPTIONS", format!("OPTIONS /x HTTP/1.1\r\nhost: a.test\r\n{hops}\r\n")).expect("an answer")
+    };
     let last = options("max-forwards: 0\r\n");
     assert_eq!((last.status(), last.head.text("allow").is_some(), upstream.requests()), (200, true, 0));
     for bad in ["max-forwards: x\r\n", "max-forwards: -1\r\n", "max-forwards: 1\r\nmax-forwards: 1\r\n"] {
         assert_eq!((options(bad).status(), upstream.requests()), (400, 0), "{bad}");
     }
-    assert_eq!((options("max-forwards: 3\r\n").status(), upstream.last().text("max-forwards").as_deref()), (200, Some("2")));
+    assert_eq!(
+        (options("max-forwards: 3\r\n").status(), upstream.last().text("max-forwards").as_deref()),
+        (200, Some("2"))
+    );
     assert_eq!((options("").status(), upstream.last().text("max-forwards")), (200, None));
     // Of other methods it says nothing.
     assert_eq!(status(&gateway, "GET / HTTP/1.1\r\nhost: a.test\r\nmax-forwards: 0\r\n\r\n"), 200);
@@ -310,8 +343,17 @@ fn a_route_is_met_by_every_spelling_of_its_path() {
     ] {
         assert_eq!(status(&gateway, format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n")), 429, "{path}");
     }
-    for path in ["/login%2F", "/x%2Flogin", "/..%2flogin", "/x\\..\\login", "/%5Clogin", "/login%00", "/%zz", "/x/..;/login", "/%u006cogin"]
-    {
+    for path in [
+        "/login%2F",
+        "/x%2Flogin",
+        "/..%2flogin",
+        "/x\\..\\login",
+        "/%5Clogin",
+        "/login%00",
+        "/%zz",
+        "/x/..;/login",
+        "/%u006cogin",
+    ] {
         assert_eq!(status(&gateway, format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n")), 400, "{path}");
     }
     let before = upstream.requests();
@@ -326,7 +368,10 @@ fn the_filter_sees_the_path_that_is_forwarded() {
     let upstream = Upstream::start();
     let filter = "filter: {rule_name: p, rule_items: [{limit_by_header: \":path\", limit_keys: [{key: /login, query_per_day: 1}]}]}\n";
     let gateway = Gateway::serve(&format!("upstream: {}\n{filter}", upstream.url()));
-    assert_eq!(["/login", "/%6cogin", "//login", "/x/../login", "/else"].map(|path| gateway.get(path, &[]).0), [200, 429, 429, 429, 200]);
+    assert_eq!(
+        ["/login", "/%6cogin", "//login", "/x/../login", "/else"].map(|path| gateway.get(path, &[]).0),
+        [200, 429, 429, 429, 200]
+    );
 }
 
 #[test]
@@ -362,9 +407,17 @@ filter:
     ));
     let ask = |host: &str| status(&gateway, format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n"));
     assert_eq!(ask("api.test"), 200);
-    for host in
-        ["api.test", "api.test.", "API.Test", "api.test:80", "api.test.:8080", "api.test:", "[::1]", "[0:0:0:0:0:0:0:1]:80", "a.sub.test."]
-    {
+    for host in [
+        "api.test",
+        "api.test.",
+        "API.Test",
+        "api.test:80",
+        "api.test.:8080",
+        "api.test:",
+        "[::1]",
+        "[0:0:0:0:0:0:0:1]:80",
+        "a.sub.test.",
+    ] {
         assert_eq!(ask(host), 420, "{host}");
     }
     assert_eq!(status(&gateway, "GET http://API.test./ HTTP/1.1\r\nhost: else.test\r\n\r\n"), 420);
@@ -404,8 +457,11 @@ filter: {{rule_name: g, rule_items: [{{limit_by_header: x-key, limit_keys: [{{ke
             Request::post(format!("http://a.test{path}")).header("content-type", kind).header("x-key", *key)
         })
     };
-    let field = |answer: &Seen, name: &str| answer.headers.get(name).map(|value| value.to_str().expect("text").to_owned());
-    let statuses = |answers: &[Seen]| answers.iter().map(|answer| (answer.status, field(answer, "grpc-status"))).collect::<Vec<_>>();
+    let field =
+        |answer: &Seen, name: &str| answer.headers.get(name).map(|value| value.to_str().expect("text").to_owned());
+    let statuses = |answers: &[Seen]| {
+        answers.iter().map(|answer| (answer.status, field(answer, "grpc-status"))).collect::<Vec<_>>()
+    };
     assert_eq!(statuses(&ask("application/json")), [(200, None), (502, None), (404, None)]);
     assert_eq!(statuses(&ask("application/grpc-web")), [(429, None), (502, None), (404, None)]);
     for kind in ["application/grpc", "application/grpc+proto"] {
@@ -434,23 +490,42 @@ filter:
 ",
         upstream.h2c_url()
     ));
-    let fields = |answer: &Answer| ["access-control-allow-origin", "x-code", "retry-after"].map(|name| answer.head.text(name).is_some());
+    let fields = |answer: &Answer| {
+        ["access-control-allow-origin", "x-code", "retry-after"].map(|name| answer.head.text(name).is_some())
+    };
     let mut client = gateway.client();
     let admitted = client.get("/", &[("x-key", "k")]);
     assert_eq!((admitted.status(), fields(&admitted)), (200, [false; 3]));
     let refused = client.get("/", &[("x-key", "k")]);
-    assert_eq!((refused.status(), refused.text().as_str(), fields(&refused)), (420, "{\"error\": \"slow down\"}", [true; 3]));
-    assert_eq!([refused.head.text("access-control-allow-origin"), refused.head.text("x-code")].map(Option::unwrap), ["*", "7"]);
-    let types: Vec<_> = refused.head.headers.iter().filter(|(name, _)| name == "content-type").map(|(_, value)| value.as_slice()).collect();
+    assert_eq!(
+        (refused.status(), refused.text().as_str(), fields(&refused)),
+        (420, "{\"error\": \"slow down\"}", [true; 3])
+    );
+    assert_eq!(
+        [refused.head.text("access-control-allow-origin"), refused.head.text("x-code")].map(Option::unwrap),
+        ["*", "7"]
+    );
+    let types: Vec<_> = refused
+        .head
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "content-type")
+        .map(|(_, value)| value.as_slice())
+        .collect();
     assert_eq!(types, [b"application/json"]);
 
     let kinds = ["text/plain", "application/grpc"];
-    let answers = over_http2(&gateway, &kinds, |kind| Request::post("http://a.test/").header("content-type", *kind).header("x-key", "k"));
+    let answers = over_http2(&gateway, &kinds, |kind| {
+        Request::post("http://a.test/").header("content-type", *kind).header("x-key", "k")
+    });
     let all = |answer: &Seen, name: &str| -> Vec<String> {
         answer.headers.get_all(name).iter().map(|value| value.to_str().expect("text").to_owned()).collect()
     };
     for answer in &answers {
-        assert_eq!((all(answer, "access-control-allow-origin"), all(answer, "x-code")), (vec!["*".to_owned()], vec!["7".to_owned()]));
+        assert_eq!(
+            (all(answer, "access-control-allow-origin"), all(answer, "x-code")),
+            (vec!["*".to_owned()], vec!["7".to_owned()])
+        );
         assert_eq!(all(answer, "retry-after").len(), 1);
     }
     let [plain, grpc] = &answers[..] else { panic!("{answers:?}") };
@@ -459,7 +534,10 @@ filter:
         (420, vec!["application/json".to_owned()], &b"{\"error\": \"slow down\"}"[..])
     );
     // A client of gRPC reads no other type; the text is its message.
-    assert_eq!((grpc.status, all(grpc, "content-type"), grpc.is_trailers_only), (200, vec!["application/grpc".to_owned()], true));
+    assert_eq!(
+        (grpc.status, all(grpc, "content-type"), grpc.is_trailers_only),
+        (200, vec!["application/grpc".to_owned()], true)
+    );
     assert_eq!(
         (all(grpc, "grpc-status"), all(grpc, "grpc-message")),
         (vec!["8".to_owned()], vec!["{\"error\": \"slow down\"}".to_owned()])
@@ -472,13 +550,21 @@ fn header_bytes_that_http2_does_not_have_reach_nobody() {
     let gateway = Gateway::serve(&format!("upstream: {}\n{WIDE}", upstream.url()));
     let mut other = gateway.client();
     assert_eq!(other.get("/", &[]).status(), 200);
-    for field in [b"\x00\x01x\x01\x00".as_slice(), b"\x00\x01x\x02a\n", b"\x00\x01X\x01a", b"\x00\x03x y\x01a", b"\x00\x01x\x03a\rb"] {
+    for field in [
+        b"\x00\x01x\x01\x00".as_slice(),
+        b"\x00\x01x\x02a\n",
+        b"\x00\x01X\x01a",
+        b"\x00\x03x y\x01a",
+        b"\x00\x01x\x03a\rb",
+    ] {
         // GET, http, path /, a host, and the field.
         let block = [b"\x82\x86\x84\x41\x06a.test".as_slice(), field].concat();
         let length = u8::try_from(block.len()).expect("a short block");
         let head = [0, 0, length, 1, 5, 0, 0, 0, 1];
         let mut client = gateway.client();
-        client.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").expect("the gateway reads");
+        client
+            .write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+            .expect("the gateway reads");
         client.write(&[&head[..], &block].concat()).expect("the gateway reads");
         client.read_to_end(|_| ()).expect("the gateway closes");
     }
@@ -501,7 +587,8 @@ fn over_http2<T>(gateway: &Gateway, asked: &[T], request: impl Fn(&T) -> hyper::
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
         let socket = TcpStream::connect(gateway.listen()).await.expect("the gateway listens");
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
         tokio::spawn(connection);
         let mut seen = Vec::new();
         for each in asked {

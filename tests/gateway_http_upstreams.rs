@@ -1,5 +1,5 @@
-//! HTTP as upstreams speak it: what is wrong with an answer does not reach the client, and what an upstream did not do is asked for
-//! again where that cannot make it do it twice.
+//! HTTP as upstreams speak it: what is wrong with an answer does not reach the client, and what an upstream did not do
+//! is asked for again where that cannot make it do it twice.
 
 use std::{
     collections::HashMap,
@@ -33,11 +33,16 @@ fn chunks_count_whatever_length_is_claimed() {
         "transfer-encoding: chunked\r\ncontent-length: 300",
         "content-length: 1\r\ncontent-length: 2\r\ntransfer-encoding: chunked",
     ] {
-        let upstream = RawUpstream::answering(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"));
+        let upstream =
+            RawUpstream::answering(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"));
         let gateway = gateway(&upstream, "");
         let mut client = gateway.client();
         let answer = client.get("/", &[]);
-        assert_eq!((answer.status(), answer.text().as_str(), answer.head.text("content-length")), (200, "hello world", None), "{head}");
+        assert_eq!(
+            (answer.status(), answer.text().as_str(), answer.head.text("content-length")),
+            (200, "hello world", None),
+            "{head}"
+        );
         assert_eq!(client.get("/", &[]).text(), "hello world", "what follows is the next answer");
     }
 }
@@ -85,24 +90,38 @@ fn one_that_speaks_another_protocol_is_told_so() {
         connection.wait();
     });
     let (status, told) = http2_gateway(&upstream, "").get("/", &[]);
-    assert_eq!((status, told.as_str()), (502, "the upstream's answer is not HTTP/2, or has a larger header than passes here\n"));
+    assert_eq!(
+        (status, told.as_str()),
+        (502, "the upstream's answer is not HTTP/2, or has a larger header than passes here\n")
+    );
 }
 
 #[test]
 fn a_body_that_cannot_be_read_breaks_off_after_all_that_could() {
-    for (chunks, readable) in
-        [("zz\r\n", ""), ("-1\r\nx\r\n", ""), ("ffffffffffffffffff\r\n", ""), ("5\r\nhello\r\nzz\r\n", "hello"), ("5\r\nhelloXX", "hello")]
-    {
-        let upstream = RawUpstream::answering(format!("HTTP/1.1 201 Created\r\nx-own: 1\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"));
+    for (chunks, readable) in [
+        ("zz\r\n", ""),
+        ("-1\r\nx\r\n", ""),
+        ("ffffffffffffffffff\r\n", ""),
+        ("5\r\nhello\r\nzz\r\n", "hello"),
+        ("5\r\nhelloXX", "hello"),
+    ] {
+        let upstream = RawUpstream::answering(format!(
+            "HTTP/1.1 201 Created\r\nx-own: 1\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"
+        ));
         let gateway = gateway(&upstream, "");
         let mut client = gateway.client();
         client.write(b"GET /broken HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
         let head = client.read_head().unwrap_or_else(|error| panic!("{chunks:?}: no head: {error}"));
         assert_eq!((head.status, head.text("x-own").as_deref()), (201, Some("1")), "{chunks:?}");
         let mut body = Vec::new();
-        assert!(client.read_body("GET", &head, |piece| body.extend_from_slice(piece)).is_err(), "{chunks:?}: a whole body");
+        assert!(
+            client.read_body("GET", &head, |piece| body.extend_from_slice(piece)).is_err(),
+            "{chunks:?}: a whole body"
+        );
         assert_eq!(String::from_utf8_lossy(&body), readable, "{chunks:?}");
-        assert!(gateway.wait_printed("path=\"/broken\"").contains("status=201") && gateway.printed().contains("cut=true"));
+        assert!(
+            gateway.wait_printed("path=\"/broken\"").contains("status=201") && gateway.printed().contains("cut=true")
+        );
 
         let mut client = Http2Client::connect(gateway.listen(), 65_535).expect("the gateway accepts");
         let stream = client.get("/broken").expect("the gateway reads");
@@ -111,8 +130,11 @@ fn a_body_that_cannot_be_read_breaks_off_after_all_that_could() {
             let frame = client.read_frame().expect("the connection goes on");
             kinds.extend((frame.stream == stream).then_some(frame.kind));
         }
-        let expected =
-            if readable.is_empty() { &[kind::HEADERS, kind::RST_STREAM][..] } else { &[kind::HEADERS, kind::DATA, kind::RST_STREAM] };
+        let expected = if readable.is_empty() {
+            &[kind::HEADERS, kind::RST_STREAM][..]
+        } else {
+            &[kind::HEADERS, kind::DATA, kind::RST_STREAM]
+        };
         assert_eq!(kinds, expected, "{chunks:?}");
     }
 }
@@ -125,7 +147,10 @@ fn an_answer_may_have_so_many_fields_and_no_more() {
         let gateway = gateway(&upstream, "");
         let answer = gateway.client().get("/", &[]);
         assert_eq!(answer.status(), status, "{fields}");
-        assert_eq!(answer.text(), if status == 200 { "ok" } else { "the upstream's answer has more header fields than pass here\n" });
+        assert_eq!(
+            answer.text(),
+            if status == 200 { "ok" } else { "the upstream's answer has more header fields than pass here\n" }
+        );
     }
 }
 
@@ -135,7 +160,9 @@ fn interim_answers_are_passed_on() {
         while connection.read_head().is_some() {
             connection.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n");
             thread::sleep(Duration::from_millis(50));
-            connection.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nconnection: x-own\r\nx-own: 1\r\n\r\n");
+            connection.write(
+                b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nconnection: x-own\r\nx-own: 1\r\n\r\n",
+            );
             connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
@@ -178,7 +205,8 @@ fn hints_without_end_do_no_harm() {
     assert!(growth < 8 << 20, "the gateway grew by {growth} bytes");
 }
 
-/// Answers the first request of a connection, and closes it when the second has come: what a server does that gave up waiting.
+/// Answers the first request of a connection, and closes it when the second has come: what a server does that gave up
+/// waiting.
 fn impatient() -> RawUpstream {
     RawUpstream::start(|mut connection| {
         let Some(head) = connection.read_head() else { return };
@@ -193,7 +221,9 @@ fn a_kept_connection_that_was_closed_costs_no_request() {
     let upstream = impatient();
     let gateway = gateway(&upstream, "");
     let mut client = gateway.client();
-    for (method, path) in [("GET", "/1"), ("GET", "/2"), ("HEAD", "/3"), ("OPTIONS", "/4"), ("DELETE", "/5"), ("PUT", "/6")] {
+    for (method, path) in
+        [("GET", "/1"), ("GET", "/2"), ("HEAD", "/3"), ("OPTIONS", "/4"), ("DELETE", "/5"), ("PUT", "/6")]
+    {
         assert_eq!(client.send(method, path, &[], b"").status(), 200, "{method}");
     }
     // Each but the first was sent twice.
@@ -272,7 +302,8 @@ fn connections_are_kept_for_a_while_and_not_for_ever() {
     });
 }
 
-/// One side of HTTP/2: sees to settings and pings, and calls `request` for the header block of each stream. It ends when that says so.
+/// One side of HTTP/2: sees to settings and pings, and calls `request` for the header block of each stream. It ends
+/// when that says so.
 fn serve_http2(connection: &mut RawConnection, mut request: impl FnMut(&mut RawConnection, u32) -> bool) {
     if connection.read(24).is_none() || !connection.write_frame(SETTINGS, 0, 0, &[]) {
         return;
@@ -424,7 +455,9 @@ fn a_body_that_is_sent_again_is_whole() {
     });
     let gateway = http2_gateway(&upstream, "");
     let mut client = gateway.client();
-    client.write(b"POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: 23\r\n\r\nfirst part, ").expect("the gateway reads");
+    client
+        .write(b"POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: 23\r\n\r\nfirst part, ")
+        .expect("the gateway reads");
     wait_until("the request is sent again", || asked.load(Ordering::SeqCst) == 2);
     client.write(b"second part").expect("the gateway reads");
     assert_eq!((client.read_answer("POST").expect("an answer").status(), asked.load(Ordering::SeqCst)), (200, 2));
@@ -512,7 +545,8 @@ fn a_connection_that_fell_silent_is_left_after_one_timeout() {
 #[test]
 fn a_connection_on_which_others_are_answered_is_not_left() {
     let upstream = Upstream::start();
-    let gateway = Gateway::serve(&format!("upstream: {}\nworkers: 1\ntimeouts: {{response: 500ms}}\n", upstream.h2c_url()));
+    let gateway =
+        Gateway::serve(&format!("upstream: {}\nworkers: 1\ntimeouts: {{response: 500ms}}\n", upstream.h2c_url()));
     let late = thread::scope(|scope| {
         let late = scope.spawn(|| gateway.get("/delay/60000", &[]).0);
         let mut client = gateway.client();
@@ -558,7 +592,8 @@ impl Flow {
     }
 }
 
-/// Streams a body without end, in such pieces, to whoever asks first, and answers all others on the same connection with one piece.
+/// Streams a body without end, in such pieces, to whoever asks first, and answers all others on the same connection
+/// with one piece.
 fn stream_to_the_first(connection: &mut RawConnection, piece: usize) {
     let mut flow = Flow { connection: 65_535, streams: HashMap::new(), initial: 65_535 };
     let piece = vec![b'x'; piece];

@@ -44,7 +44,9 @@ impl Load {
                 let mut failures = Vec::new();
                 while !stop.load(Ordering::SeqCst) {
                     match client.try_send("POST", &format!("/a/{index}"), &[], b"some body") {
-                        Ok(answer) if answer.status() == 200 && answer.body == b"hello\n" => drop(answered.fetch_add(1, Ordering::SeqCst)),
+                        Ok(answer) if answer.status() == 200 && answer.body == b"hello\n" => {
+                            drop(answered.fetch_add(1, Ordering::SeqCst))
+                        }
                         other => failures.push(format!("{other:?}")),
                     }
                     if failures.len() > 3 {
@@ -209,7 +211,9 @@ fn a_tunnel_is_drained_like_a_request() {
     let upstream = Upstream::start();
     let mut gateway = Gateway::serve(&settings(&upstream, 3, "/"));
     let mut client = gateway.client();
-    client.write(b"GET /upgrade HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").expect("the gateway reads");
+    client
+        .write(b"GET /upgrade HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .expect("the gateway reads");
     assert_eq!(client.read_head().expect("an answer").status, 101);
     gateway.terminate();
     gateway.wait_log("draining");

@@ -1,4 +1,5 @@
-//! Clients that take up more than their share: the gateway stays small, goes on serving others, and is as it was when they have left.
+//! Clients that take up more than their share: the gateway stays small, goes on serving others, and is as it was when
+//! they have left.
 
 use std::{
     collections::BTreeSet,
@@ -49,8 +50,8 @@ fn is_closed(client: &mut HttpClient) -> bool {
     client.read_to_end(|_| ()).is_ok_and(|bytes| bytes == 0)
 }
 
-/// Runs a flood of clients that are dropped at its end: memory stays in bounds, others are served meanwhile, and what was taken is
-/// given back.
+/// Runs a flood of clients that are dropped at its end: memory stays in bounds, others are served meanwhile, and what
+/// was taken is given back.
 fn assert_survives<C>(gateway: &mut Gateway, requests: f64, flood: impl FnOnce(&Gateway) -> Vec<C>) {
     for _ in 0..20 {
         assert_eq!(gateway.get("/", &[]).0, 200);
@@ -84,7 +85,8 @@ fn streams_that_read_nothing_take_little() {
         let sources = SOURCES.iter().cycle().take(20);
         sources
             .map(|source| {
-                let mut client = Http2Client::connect_from(source, gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+                let mut client =
+                    Http2Client::connect_from(source, gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
                 // More than it takes at once; the rest is refused.
                 for _ in 0..200 {
                     client.get("/bytes/10000000").expect("the gateway reads");
@@ -158,7 +160,10 @@ fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
         let mut reset = Vec::new();
         while reset.len() < stuck.len() {
             let frame = client.read_frame().expect("the connection goes on");
-            assert!(!stuck.contains(&frame.stream) || frame.flags & 1 == 0 || frame.kind == kind::RST_STREAM, "{frame:?}");
+            assert!(
+                !stuck.contains(&frame.stream) || frame.flags & 1 == 0 || frame.kind == kind::RST_STREAM,
+                "{frame:?}"
+            );
             if frame.kind == kind::RST_STREAM {
                 reset.push(frame.stream);
             }
@@ -182,7 +187,8 @@ fn the_log_says_of_an_answer_in_several_pieces_that_it_is_whole() {
     let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
     let mut client = Http2Client::connect(gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
     let paths = ["/bytes/12000", "/chunked/12000", "/bytes/40000", "/trailers"];
-    let mut open: BTreeSet<u32> = paths.repeat(10).into_iter().map(|path| client.get(path).expect("the gateway reads")).collect();
+    let mut open: BTreeSet<u32> =
+        paths.repeat(10).into_iter().map(|path| client.get(path).expect("the gateway reads")).collect();
     while !open.is_empty() {
         let frame = client.read_frame().expect("the connection goes on");
         assert_ne!(frame.kind, kind::RST_STREAM);
@@ -190,7 +196,8 @@ fn the_log_says_of_an_answer_in_several_pieces_that_it_is_whole() {
             open.remove(&frame.stream);
         }
     }
-    let lines = || gateway.printed().lines().filter(|line| line.contains("HTTP/2.0")).map(str::to_owned).collect::<Vec<_>>();
+    let lines =
+        || gateway.printed().lines().filter(|line| line.contains("HTTP/2.0")).map(str::to_owned).collect::<Vec<_>>();
     wait_until("all are logged", || lines().len() == 10 * paths.len());
     let cut: Vec<_> = lines().into_iter().filter(|line| !line.ends_with("cut=false")).collect();
     assert!(cut.is_empty(), "{} of them, such as {}", cut.len(), cut[0]);
@@ -309,7 +316,8 @@ fn idle_connections_make_room_for_new_ones() {
         assert_eq!(client.get("/", &[]).status(), 200);
         thread::sleep(Duration::from_millis(10));
     }
-    // The one that never asked goes first, then the one that has been quiet for longest; the others are served as before.
+    // The one that never asked goes first, then the one that has been quiet for longest; the others are served as
+    // before.
     let mut newcomers = Vec::new();
     for _ in 0..2 {
         let mut client = gateway.client();
@@ -357,7 +365,9 @@ fn tunnels_count_and_are_never_idle() {
 
 fn tunnel(gateway: &Gateway) -> HttpClient {
     let mut client = gateway.client();
-    client.write(b"GET /upgrade HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").expect("the gateway reads");
+    client
+        .write(b"GET /upgrade HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .expect("the gateway reads");
     assert_eq!(client.read_head().expect("an answer").status, 101);
     client
 }
@@ -406,7 +416,9 @@ fn a_body_that_goes_on_after_its_answer_counts_and_is_timed() {
     let gateway = Gateway::serve(&format!("upstream: {}\nlog: {{access: false}}\n{limits}\n", upstream.url()));
     let mut slow: Vec<HttpClient> = (0..2).map(|_| gateway.client()).collect();
     for client in &mut slow {
-        client.write(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000\r\n\r\nabc").expect("the gateway reads");
+        client
+            .write(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000\r\n\r\nabc")
+            .expect("the gateway reads");
         assert_eq!(client.read_answer("POST").expect("an answer").status(), 200);
     }
     wait_until("both are answered", || in_flight(&gateway) == 0.0);
@@ -462,7 +474,8 @@ fn an_answer_that_is_taken_byte_by_byte_is_ended_and_one_that_is_taken_steadily_
     let (_upstream, gateway) = rig("limits: {answer_time: 1s}\n");
     for path in ["bytes", "chunked"] {
         let mut slow = gateway.client();
-        slow.write(format!("GET /{path}/{LENGTH} HTTP/1.1\r\nhost: a.test\r\n\r\n").as_bytes()).expect("the gateway reads");
+        slow.write(format!("GET /{path}/{LENGTH} HTTP/1.1\r\nhost: a.test\r\n\r\n").as_bytes())
+            .expect("the gateway reads");
         assert_eq!(slow.read_head().expect("an answer").status, 200);
         wait_until("it is ended", || {
             // More than nothing, and far less than a KiB in a second.
@@ -516,7 +529,10 @@ fn a_stream_that_takes_a_piece_by_drops_is_ended_before_it_has_taken_that() {
             thread::sleep(Duration::from_millis(100));
             in_flight(&gateway) == 0.0
         });
-        assert!(before.elapsed() < Duration::from_secs(40), "{path}: a piece is 8 KiB, and each of those buys a second");
+        assert!(
+            before.elapsed() < Duration::from_secs(40),
+            "{path}: a piece is 8 KiB, and each of those buys a second"
+        );
         assert!(!client.read_to_end_of(stream).expect("the connection goes on"));
     }
 }
@@ -577,8 +593,9 @@ fn a_thousand_connections_at_once_find_room() {
     // Nothing is accepted meanwhile, so all of them wait in the system's queue.
     gateway.freeze();
     let at_once = Duration::from_millis(900);
-    let waiting: Vec<TcpStream> =
-        (0..1_000).map(|_| TcpStream::connect_timeout(&gateway.listen(), at_once).expect("room in the queue")).collect();
+    let waiting: Vec<TcpStream> = (0..1_000)
+        .map(|_| TcpStream::connect_timeout(&gateway.listen(), at_once).expect("room in the queue"))
+        .collect();
     gateway.thaw();
     for client in waiting {
         assert!(ask(client).starts_with("HTTP/1.1 200"));

@@ -28,8 +28,10 @@ fn passed(gateway: &Gateway, host: &str) -> usize {
 }
 
 fn serve(upstream: &Upstream, redis: &str, filter: &str) -> (Gateway, String) {
-    let settings =
-        format!("upstream: {}\nredis: {{names: {{redis.static: \"{redis}\"}}}}\nworkers: {WORKERS}\nfilter:\n{filter}", upstream.url());
+    let settings = format!(
+        "upstream: {}\nredis: {{names: {{redis.static: \"{redis}\"}}}}\nworkers: {WORKERS}\nfilter:\n{filter}",
+        upstream.url()
+    );
     let directory = Directory::new();
     let file = directory.path().join("gate.yaml");
     fs::write(&file, &settings).expect("a temporary file can be written");
@@ -52,7 +54,10 @@ fn a_policy_without_redis_beside_one_with_it() {
 ",
     );
     assert!(checked.contains(SHARED), "{checked}");
-    assert_eq!(["local.test", "global.test", "redis.test", "other.test"].map(|host| passed(&gateway, host)), [5, 7, 6, 48]);
+    assert_eq!(
+        ["local.test", "global.test", "redis.test", "other.test"].map(|host| passed(&gateway, host)),
+        [5, 7, 6, 48]
+    );
 }
 
 #[test]
@@ -74,10 +79,14 @@ fn the_failure_mode_local_while_redis_is_away() {
 #[test]
 fn a_configuration_that_counts_in_redis_alone_has_an_instance_for_each_worker() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
-    let (gateway, checked) =
-        serve(&upstream, &redis.url(), "  {rule_name: r, global_threshold: {query_per_hour: 5}, redis: {service_name: redis.static}}\n");
+    let (gateway, checked) = serve(
+        &upstream,
+        &redis.url(),
+        "  {rule_name: r, global_threshold: {query_per_hour: 5}, redis: {service_name: redis.static}}\n",
+    );
     assert!(!checked.contains(SHARED), "{checked}");
     assert_eq!(passed(&gateway, "a.test"), 5);
-    let one = gateway.metrics().sum("slidegate_instance_memory_bytes", &[]) / f64::from(u32::try_from(WORKERS).expect("few"));
+    let one =
+        gateway.metrics().sum("slidegate_instance_memory_bytes", &[]) / f64::from(u32::try_from(WORKERS).expect("few"));
     assert!(one >= 1e6, "{one} bytes each");
 }

@@ -36,10 +36,18 @@ impl Bare {
         let directory = Directory::new();
         let file = directory.path().join("gate.yaml");
         let filter = "filter: {rule_name: wide, global_threshold: {query_per_day: 1000000}}";
-        let settings =
-            format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\nlog: {{format: {format}}}\n{filter}\n", upstream.url());
+        let settings = format!(
+            "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nupstream: {}\nlog: {{format: {format}}}\n{filter}\n",
+            upstream.url()
+        );
         std::fs::write(&file, settings).expect("a temporary file can be written");
-        command.arg("serve").arg(&file).env_remove("SLIDEGATE_LOG").stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+        command
+            .arg("serve")
+            .arg(&file)
+            .env_remove("SLIDEGATE_LOG")
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(Stdio::piped());
         let mut process = command.spawn().expect("the gateway's binary runs");
         let mut err = BufReader::new(process.stderr.take().expect("piped"));
         let out = process.stdout.take().map(BufReader::new);
@@ -61,7 +69,9 @@ impl Bare {
     fn serves(&self, requests: usize, path: &str) {
         let mut clients: Vec<_> = (0..4).map(|_| HttpClient::connect(self.listen)).collect();
         for index in 0..requests {
-            let answer = clients[index % 4].try_send("GET", path, &[], b"").unwrap_or_else(|error| panic!("request {index}: {error}"));
+            let answer = clients[index % 4]
+                .try_send("GET", path, &[], b"")
+                .unwrap_or_else(|error| panic!("request {index}: {error}"));
             assert_eq!((answer.status(), answer.text().as_str()), (200, "hello\n"), "request {index}");
         }
     }
@@ -201,6 +211,9 @@ fn what_clients_choose_is_cut_and_escaped() {
     gateway.wait_printed("path=\"/last\"");
     let printed = gateway.printed();
     assert!(printed.lines().all(|line| line.len() < 2_000), "a line is {} bytes long", printed.len());
-    assert!(printed.contains(&format!("{}…", "p".repeat(511))) && printed.contains(&format!("{}…", "h".repeat(512))), "{printed}");
+    assert!(
+        printed.contains(&format!("{}…", "p".repeat(511))) && printed.contains(&format!("{}…", "h".repeat(512))),
+        "{printed}"
+    );
     assert!(printed.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{2028}'), "{printed}");
 }

@@ -67,7 +67,9 @@ filter:
         for host in ["here.test", "away.test", "local.test", "other.test"] {
             let mut client = gateway.client();
             for _ in 0..rounds {
-                client.write(format!("GET / HTTP/1.1\r\nhost: {host}\r\nx-key: a\r\n\r\n").as_bytes()).expect("the gateway reads");
+                client
+                    .write(format!("GET / HTTP/1.1\r\nhost: {host}\r\nx-key: a\r\n\r\n").as_bytes())
+                    .expect("the gateway reads");
                 client.read_answer("GET").expect("an answer");
             }
         }
@@ -90,11 +92,17 @@ fn build_process_and_the_last_reload_are_told() {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
     let before = now();
     let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
-    let last = |name: &str| gateway.metrics().find(&format!("slidegate_config_last_reload_{name}"), &[]).expect("it is told");
+    let last =
+        |name: &str| gateway.metrics().find(&format!("slidegate_config_last_reload_{name}"), &[]).expect("it is told");
     assert_eq!(gateway.metrics().find("slidegate_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
     let metrics = gateway.metrics();
-    let process = |name: &str| metrics.find(&format!("process_{name}"), &[]).unwrap_or_else(|| panic!("no process_{name}"));
-    assert!(process("resident_memory_bytes") > 1e6 && process("open_fds") > 5.0 && process("max_fds") >= process("open_fds"));
+    let process =
+        |name: &str| metrics.find(&format!("process_{name}"), &[]).unwrap_or_else(|| panic!("no process_{name}"));
+    assert!(
+        process("resident_memory_bytes") > 1e6
+            && process("open_fds") > 5.0
+            && process("max_fds") >= process("open_fds")
+    );
     assert!((before - 5.0..=now() + 5.0).contains(&process("start_time_seconds")), "{}", process("start_time_seconds"));
     let at_start = last("success_timestamp_seconds");
     assert!((before..=now()).contains(&at_start) && last("successful") == 1.0);
@@ -111,11 +119,16 @@ fn build_process_and_the_last_reload_are_told() {
 fn a_reload_that_fails_tells_its_mistakes_and_not_without_end() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!("upstream: {}\n", upstream.url()));
-    let routes: String = (0..200).map(|index| format!("  - {{path_prefix: /{index}, upstream: {}}}\n", "x".repeat(900))).collect();
+    let routes: String =
+        (0..200).map(|index| format!("  - {{path_prefix: /{index}, upstream: {}}}\n", "x".repeat(900))).collect();
     gateway.write_settings(&format!("routes:\n{routes}"));
     gateway.wait_log("stay in force");
     let mistakes = gateway.log_lines("routes[");
-    assert!((10..=60).contains(&mistakes.len()) && mistakes.iter().all(|line| line.len() < 2_000), "{} lines", mistakes.len());
+    assert!(
+        (10..=60).contains(&mistakes.len()) && mistakes.iter().all(|line| line.len() < 2_000),
+        "{} lines",
+        mistakes.len()
+    );
     assert_eq!(gateway.log_lines("more mistakes").len(), 1);
     assert_eq!(gateway.get("/", &[]).0, 200);
 }
@@ -140,7 +153,9 @@ filter: {{_rules_: [{{_match_route_: [all], rule_name: kept, global_threshold: {
     for round in 1..=5_u32 {
         gateway.write_settings(&settings(&round.to_string(), 5));
         wait_until("the file is read", || reloads(&gateway, "ok") == f64::from(round));
-        wait_until("what is gone has left", || count("slidegate_decisions_total", "rule", &format!("rule-{}", round - 1)).is_none());
+        wait_until("what is gone has left", || {
+            count("slidegate_decisions_total", "rule", &format!("rule-{}", round - 1)).is_none()
+        });
         assert_eq!(count("slidegate_requests_total", "route", &format!("route-{}", round - 1)), None);
         assert_eq!(count("slidegate_decisions_total", "rule", &format!("rule-{round}")), Some(0.0));
     }
@@ -156,14 +171,22 @@ fn two_hundred_rules_are_all_there() {
         .map(|index| format!("    - {{_match_domain_: [h{index}.test], rule_name: r{index}, global_threshold: {{query_per_day: 1}}, redis: {{service_name: s{index}.static}}}}\n"))
         .collect();
     let names: String = (0..200).map(|index| format!("    s{index}.static: redis://127.0.0.1:1\n")).collect();
-    let gateway =
-        Gateway::serve(&format!("upstream: {}\nworkers: 2\nredis:\n  names:\n{names}filter:\n  _rules_:\n{rules}", upstream.url()));
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nworkers: 2\nredis:\n  names:\n{names}filter:\n  _rules_:\n{rules}",
+        upstream.url()
+    ));
     let metrics = gateway.metrics();
     for index in 0..200 {
         let rule = format!("r{index}");
-        assert!(metrics.find("slidegate_decisions_total", &[("rule", &rule), ("decision", "refused")]).is_some(), "{rule}");
+        assert!(
+            metrics.find("slidegate_decisions_total", &[("rule", &rule), ("decision", "refused")]).is_some(),
+            "{rule}"
+        );
         let service = format!("s{index}.static");
-        assert!(metrics.find("slidegate_redis_failures_total", &[("service", &service), ("cause", "timeout")]).is_some(), "{service}");
+        assert!(
+            metrics.find("slidegate_redis_failures_total", &[("service", &service), ("cause", "timeout")]).is_some(),
+            "{service}"
+        );
     }
     assert!(gateway.log_lines("is not recorded").is_empty());
 }

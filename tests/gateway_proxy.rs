@@ -120,7 +120,9 @@ fn chunks_and_trailers_pass_both_ways() {
 fn a_body_is_asked_for_before_it_is_sent() {
     let (upstream, gateway) = rig("http");
     let mut client = gateway.client();
-    client.write(b"PUT /x HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").expect("the gateway reads");
+    client
+        .write(b"PUT /x HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        .expect("the gateway reads");
     assert_eq!(client.read_head().expect("an interim answer").status, 100);
     client.write(b"abc").expect("the gateway reads");
     let answer = client.read_answer("PUT").expect("an answer");
@@ -134,7 +136,9 @@ fn a_refused_upload_need_not_be_sent() {
     let gateway = Gateway::serve(&format!("upstream: {}\nfilter: {filter}\n", upstream.url()));
     assert_eq!(gateway.get("/", &[]).0, 200);
     let mut client = gateway.client();
-    client.write(b"PUT /x HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n").expect("the gateway reads");
+    client
+        .write(b"PUT /x HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n")
+        .expect("the gateway reads");
     let answer = client.read_answer("PUT").expect("an answer");
     assert_eq!((answer.status(), upstream.requests()), (429, 1));
 }
@@ -145,7 +149,8 @@ fn large_bodies_stream_both_ways_without_being_kept() {
     assert_eq!(gateway.get("/", &[]).0, 200);
     let before = gateway.peak_memory_bytes();
     let down = thread::scope(|scope| {
-        let down = [format!("/bytes/{LARGE}"), format!("/chunked/{LARGE}")].map(|path| scope.spawn(|| download(&gateway, path)));
+        let down = [format!("/bytes/{LARGE}"), format!("/chunked/{LARGE}")]
+            .map(|path| scope.spawn(|| download(&gateway, path)));
         let up = scope.spawn(|| upload(&gateway));
         up.join().expect("the upload ends");
         down.map(|download| download.join().expect("the download ends"))
@@ -159,7 +164,9 @@ fn large_bodies_stream_both_ways_without_being_kept() {
 
 fn download(gateway: &Gateway, path: impl AsRef<str>) -> u64 {
     let mut client = gateway.client();
-    client.write(format!("GET {} HTTP/1.1\r\nhost: a.test\r\n\r\n", path.as_ref()).as_bytes()).expect("the gateway reads");
+    client
+        .write(format!("GET {} HTTP/1.1\r\nhost: a.test\r\n\r\n", path.as_ref()).as_bytes())
+        .expect("the gateway reads");
     let head = client.read_head().expect("an answer");
     let mut length = 0;
     client.read_body("GET", &head, |piece| length += piece.len() as u64).expect("the whole body");
@@ -168,7 +175,9 @@ fn download(gateway: &Gateway, path: impl AsRef<str>) -> u64 {
 
 fn upload(gateway: &Gateway) {
     let mut client = gateway.client();
-    client.write(format!("POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: {LARGE}\r\n\r\n").as_bytes()).expect("the gateway reads");
+    client
+        .write(format!("POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: {LARGE}\r\n\r\n").as_bytes())
+        .expect("the gateway reads");
     let piece = vec![b'u'; usize::try_from(MEGABYTE).expect("a small number")];
     for _ in 0..LARGE / MEGABYTE {
         client.write(&piece).expect("the gateway reads");
@@ -242,7 +251,9 @@ fn over_http2(gateway: &Gateway, upstream: &Upstream, version: Version) {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
         tokio::spawn(connection);
         let ask = |path: &str, body: Vec<u8>| {
-            let request = Request::post(format!("http://h2.test{path}")).header("te", "trailers").body(Full::new(Bytes::from(body)));
+            let request = Request::post(format!("http://h2.test{path}"))
+                .header("te", "trailers")
+                .body(Full::new(Bytes::from(body)));
             let mut sender = sender.clone();
             async move {
                 let response = sender.send_request(request.expect("a request")).await.expect("an answer");
@@ -271,7 +282,8 @@ fn an_http2_client_may_send_long_headers_and_may_leave() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
         let socket = TcpStream::connect(gateway.listen()).await.expect("the gateway listens");
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
         tokio::spawn(connection);
         let request = |path: &str, long: usize| {
             let request = Request::get(format!("http://h2.test{path}")).header("x-long", "v".repeat(long));

@@ -109,7 +109,8 @@ impl Mishap {
         assert!(lines.len() <= self.lines_max() + 1, "{lines:#?}");
     }
 
-    /// Most lines while it lasts: one for the cause and one for the breaker, or what is told of one that fails in turns in ten seconds.
+    /// Most lines while it lasts: one for the cause and one for the breaker, or what is told of one that fails in turns
+    /// in ten seconds.
     fn lines_max(&self) -> usize {
         if self.causes.len() == 1 { 2 } else { 6 }
     }
@@ -152,20 +153,23 @@ fn absent() {
 fn absent_from_the_beginning() {
     let mut redis = RedisServer::start();
     redis.kill();
-    Mishap { begins_well: false, ..Mishap::new(&[FailureCause::Connect], |_| (), RedisServer::restart_empty) }.check(redis);
+    Mishap { begins_well: false, ..Mishap::new(&[FailureCause::Connect], |_| (), RedisServer::restart_empty) }
+        .check(redis);
 }
 
 #[test]
 fn slow() {
     // What is asked after a silence is asked on a new connection, which a Redis that hangs does not take up.
-    Mishap::new(&[FailureCause::Timeout, FailureCause::Connect], |redis| redis.pause(), |redis| redis.resume()).check(RedisServer::start());
+    Mishap::new(&[FailureCause::Timeout, FailureCause::Connect], |redis| redis.pause(), |redis| redis.resume())
+        .check(RedisServer::start());
 }
 
 #[test]
 fn full() {
     let breaks = |redis: &mut RedisServer| tell(redis, &["CONFIG", "SET", "maxmemory", "1"]);
     let mends = |redis: &mut RedisServer| tell(redis, &["CONFIG", "SET", "maxmemory", "0"]);
-    Mishap::new(&[FailureCause::OutOfMemory], breaks, mends).check(RedisServer::start_with(&["--maxmemory-policy", "noeviction"]));
+    Mishap::new(&[FailureCause::OutOfMemory], breaks, mends)
+        .check(RedisServer::start_with(&["--maxmemory-policy", "noeviction"]));
 }
 
 #[test]
@@ -187,7 +191,8 @@ fn another_password() {
         let mut connection = client.get_connection().expect("the right password");
         redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("wrong").exec(&mut connection).expect("Redis takes it");
     };
-    let mishap = Mishap { begins_well: false, redis: ", password: wrong", ..Mishap::new(&[FailureCause::Auth], |_| (), mends) };
+    let mishap =
+        Mishap { begins_well: false, redis: ", password: wrong", ..Mishap::new(&[FailureCause::Auth], |_| (), mends) };
     mishap.check(RedisServer::start_with(&["--requirepass", "right"]));
 }
 
@@ -222,7 +227,8 @@ fn a_cluster_that_is_down() {
     Mishap { begins_well: false, ..Mishap::new(&[FailureCause::ClusterRedirect], |_| (), mends) }.check(redis);
 }
 
-/// What a server that answers may say instead of deciding: the cause, how it is started, how it comes to that and out of it.
+/// What a server that answers may say instead of deciding: the cause, how it is started, how it comes to that and out
+/// of it.
 const STATES: [State; 6] = [
     State {
         causes: &[FailureCause::Misconf],
@@ -232,7 +238,9 @@ const STATES: [State; 6] = [
             fs::remove_dir_all(redis.directory()).expect("it keeps its files there");
             redis.tell(&["CONFIG", "SET", "save", "3600 1"]);
             redis.tell(&["BGSAVE"]);
-            wait_until("it could not save", || redis.tell(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err"));
+            wait_until("it could not save", || {
+                redis.tell(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err")
+            });
         },
         mends: Some(|redis| drop(redis.tell(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]))),
     },
@@ -270,7 +278,9 @@ const STATES: [State; 6] = [
         begins_well: true,
         breaks: |redis| {
             let mut only = redis.connection();
-            for words in [&["CONFIG", "SET", "maxclients", "1"][..], &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]] {
+            for words in
+                [&["CONFIG", "SET", "maxclients", "1"][..], &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]]
+            {
                 redis::cmd(words[0]).arg(&words[1..]).exec(&mut only).expect("it does so");
             }
             *ONLY_CLIENT.lock().expect("nobody panicked") = Some(only);
@@ -340,7 +350,10 @@ fn connections_that_break_and_scripts_that_are_forgotten_lose_nothing() {
     }
     let metrics = gateway.metrics();
     let failures = metrics.sum("slidegate_redis_failures_total", &[]);
-    assert!(failures <= 10.0 && failures == metrics.sum("slidegate_redis_failures_total", &[("cause", "connect")]), "{failures}");
+    assert!(
+        failures <= 10.0 && failures == metrics.sum("slidegate_redis_failures_total", &[("cause", "connect")]),
+        "{failures}"
+    );
 }
 
 #[test]

@@ -10,7 +10,8 @@ use slidegate_tests::{
 /// A service so that nothing else is missing.
 const BEFORE: &str = "upstream: http://127.0.0.1:9\nfilter:\n";
 
-/// A complaint without the file's name, and without the line and the column behind it, which are given back, if they stand there.
+/// A complaint without the file's name, and without the line and the column behind it, which are given back, if they
+/// stand there.
 fn taken_apart<'l>(line: &'l str, file: &str) -> (Option<(usize, usize)>, &'l str) {
     let rest = line.strip_prefix(file).unwrap_or_else(|| panic!("`{line}` names no file"));
     let placed = || {
@@ -63,9 +64,10 @@ fn assert_refused(content: impl AsRef<[u8]>, expected: &[&[&str]]) {
 /// A filter of one mistake: its line begins with this path, and tells these words.
 fn assert_filter_refused(filter: &str, path: &str, words: &[&str]) {
     let lines = complaints("check", "gate.yaml", format!("{BEFORE}{}", indented(filter)).as_bytes());
-    let found = lines
-        .iter()
-        .any(|line| line.strip_prefix(path).is_some_and(|rest| rest.starts_with(':')) && words.iter().all(|word| line.contains(word)));
+    let found = lines.iter().any(|line| {
+        line.strip_prefix(path).is_some_and(|rest| rest.starts_with(':'))
+            && words.iter().all(|word| line.contains(word))
+    });
     assert!(found, "no line with `{path}` and {words:?} in {lines:#?} of\n{filter}");
     assert_eq!(lines.len(), 1, "{lines:#?} of\n{filter}");
 }
@@ -83,7 +85,10 @@ fn check(settings: &str, args: &[&str]) -> Output {
 fn a_file_that_is_no_document_says_why() {
     for command in ["check", "serve"] {
         let output = run(&[command, "/nowhere/gate.yaml"]);
-        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), "/nowhere/gate.yaml: no such file\n"));
+        assert_eq!(
+            (output.status.code(), text(&output.stderr).as_str()),
+            (Some(1), "/nowhere/gate.yaml: no such file\n")
+        );
         let output = run(&[command, "/"]);
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output.stderr).contains("is a directory"), "{output:?}");
@@ -189,7 +194,11 @@ fn a_rule_that_cannot_be_meant_names_its_place() {
         "filter.rule_items[0].limit_keys[0]",
         &["query_per_second"],
     );
-    assert_filter_refused(&item("{limit_by_param: a, limit_keys: [{query_per_day: 1}]}"), "filter.rule_items[0].limit_keys[0].key", &[]);
+    assert_filter_refused(
+        &item("{limit_by_param: a, limit_keys: [{query_per_day: 1}]}"),
+        "filter.rule_items[0].limit_keys[0].key",
+        &[],
+    );
     assert_filter_refused(&item("{limit_by_param: a, limit_keys: []}"), "filter.rule_items[0].limit_keys", &[]);
     assert_filter_refused(&item("{limit_by_param: a}"), "filter.rule_items[0].limit_keys", &["missing"]);
     assert_filter_refused(
@@ -203,7 +212,11 @@ fn a_rule_that_cannot_be_meant_names_its_place() {
         &["rejected_code"],
     );
     assert_filter_refused("global_threshold: {query_per_day: 1}", "filter.rule_name", &["missing"]);
-    assert_filter_refused("rule_name: r\nglobal_threshold: {query_per_day: 1}\nredis: {service_port: 1}", "filter.redis.service_name", &[]);
+    assert_filter_refused(
+        "rule_name: r\nglobal_threshold: {query_per_day: 1}\nredis: {service_port: 1}",
+        "filter.redis.service_name",
+        &[],
+    );
     assert_filter_refused(
         "rule_name: r\nglobal_threshold: {query_per_day: 1}\nfailure_mode: shut",
         "filter.failure_mode",
@@ -218,14 +231,21 @@ fn a_rule_that_cannot_be_meant_names_its_place() {
 
 #[test]
 fn both_or_neither_of_a_pair_is_refused() {
-    // Neither threshold nor rules; a rule by nothing, and by two things; a limit without window, and a window without limit.
-    let lines = |filter: &str| complaints("check", "gate.yaml", format!("{BEFORE}{}", indented(filter)).as_bytes()).concat();
+    // Neither threshold nor rules; a rule by nothing, and by two things; a limit without window, and a window without
+    // limit.
+    let lines =
+        |filter: &str| complaints("check", "gate.yaml", format!("{BEFORE}{}", indented(filter)).as_bytes()).concat();
     let neither = lines("rule_name: r");
     assert!(neither.contains("global_threshold") && neither.contains("rule_items"), "{neither}");
     let by_nothing = lines("rule_name: r\nrule_items: [{limit_keys: [{key: a, query_per_day: 1}]}]");
     assert!(by_nothing.contains("rule_items[0]") && by_nothing.contains("limit_by_"), "{by_nothing}");
-    let by_two = lines("rule_name: r\nrule_items: [{limit_by_param: a, limit_by_header: b, limit_keys: [{key: a, query_per_day: 1}]}]");
-    assert!(by_two.contains("rule_items[0]") && by_two.contains("limit_by_param") && by_two.contains("limit_by_header"), "{by_two}");
+    let by_two = lines(
+        "rule_name: r\nrule_items: [{limit_by_param: a, limit_by_header: b, limit_keys: [{key: a, query_per_day: 1}]}]",
+    );
+    assert!(
+        by_two.contains("rule_items[0]") && by_two.contains("limit_by_param") && by_two.contains("limit_by_header"),
+        "{by_two}"
+    );
     assert!(lines("rule_name: r\nglobal_threshold: {limit: 5}").contains("window"));
     assert!(lines("rule_name: r\nglobal_threshold: {window: 5s}").contains("limit"));
     assert!(lines("rule_name: r\nglobal_threshold: {}").contains("query_per_second"));
@@ -291,16 +311,24 @@ filter:
         "1000 per ",
         "429",
     ] {
-        rest = rest.split_once(expected).unwrap_or_else(|| panic!("`{expected}` is missing, or out of order, in\n{told}")).1;
+        rest = rest
+            .split_once(expected)
+            .unwrap_or_else(|| panic!("`{expected}` is missing, or out of order, in\n{told}"))
+            .1;
     }
     assert!(!told.contains("secret"), "{told}");
 }
 
 #[test]
 fn the_documented_configurations_are_good_as_they_are_written() {
-    for filter in
-        [documented::GLOBAL, documented::PARAM, documented::HEADER, documented::CLIENT_IP, documented::CONSUMER, documented::COOKIE]
-    {
+    for filter in [
+        documented::GLOBAL,
+        documented::PARAM,
+        documented::HEADER,
+        documented::CLIENT_IP,
+        documented::CONSUMER,
+        documented::COOKIE,
+    ] {
         let names = "redis: {names: {redis.static: \"redis://127.0.0.1\"}}\ntrusted_consumer: [127.0.0.1]\n";
         let output = check(&format!("{names}{BEFORE}{}", indented(filter)), &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -312,13 +340,23 @@ fn the_documented_configurations_are_good_as_they_are_written() {
 #[test]
 fn options_win_over_the_file() {
     let settings = "listen: 127.0.0.1:1\nupstream: http://127.0.0.1:9\nfilter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: r}}\n";
-    let args = ["--listen", "127.0.0.1:2", "--admin", "127.0.0.1:3", "--workers", "5", "--redis", "redis://:opt-secret@10.9.8.7:99"];
+    let args = [
+        "--listen",
+        "127.0.0.1:2",
+        "--admin",
+        "127.0.0.1:3",
+        "--workers",
+        "5",
+        "--redis",
+        "redis://:opt-secret@10.9.8.7:99",
+    ];
     let told = text(&check(settings, &args).stdout);
     for expected in ["127.0.0.1:2 (5 workers)", "127.0.0.1:3", "10.9.8.7:99"] {
         assert!(told.contains(expected), "{told}");
     }
     assert!(!told.contains("opt-secret"), "{told}");
-    for args in [["--redis", "nonsense"], ["--listen", "nowhere"], ["--workers", "0"], ["--component", "/nowhere.wasm"]] {
+    for args in [["--redis", "nonsense"], ["--listen", "nowhere"], ["--workers", "0"], ["--component", "/nowhere.wasm"]]
+    {
         let output = check(settings, &args);
         assert!(output.status.code().is_some_and(|code| code != 0), "{args:?}: {output:?}");
         assert!(text(&output.stderr).contains(args[0]), "{output:?}");
@@ -329,7 +367,8 @@ fn options_win_over_the_file() {
 fn an_address_that_is_taken_ends_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
-    let lines = complaints("serve", "gate.yaml", format!("listen: {address}\nupstream: http://127.0.0.1:9\n").as_bytes());
+    let lines =
+        complaints("serve", "gate.yaml", format!("listen: {address}\nupstream: http://127.0.0.1:9\n").as_bytes());
     assert!(lines.concat().contains("listen: ") && lines.concat().contains(&address), "{lines:?}");
 }
 

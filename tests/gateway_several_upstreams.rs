@@ -1,4 +1,5 @@
-//! Routes with several upstreams: they take turns, who does not answer is left out and tried again, and no client notices.
+//! Routes with several upstreams: they take turns, who does not answer is left out and tried again, and no client
+//! notices.
 
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
@@ -23,7 +24,11 @@ fn upstreams_take_turns() {
         &urls,
         "filter: {_rules_: [{rule_name: r, _match_service_: [\"127.0.0.1\"], global_threshold: {query_per_day: 30}}]}\n",
     ));
-    assert_eq!(statuses(&gateway, 31), [[200; 30].as_slice(), &[429]].concat(), "a service is the first of its upstreams");
+    assert_eq!(
+        statuses(&gateway, 31),
+        [[200; 30].as_slice(), &[429]].concat(),
+        "a service is the first of its upstreams"
+    );
     assert_eq!(upstreams.each_ref().map(Upstream::requests), [10; 3]);
     // The line of each request says where it went.
     gateway.wait_printed(&format!("upstream=\"{}\"", urls[1].replace("http://", "")));
@@ -70,7 +75,8 @@ fn one_that_is_late_is_left_out_and_a_client_that_is_slow_is_not_its_fault() {
         connection.read_head();
         connection.wait();
     });
-    let gateway = Gateway::serve(&settings(&[late.url(), good.url()], "timeouts: {upstream_ejection: 1h, response: 200ms}\n"));
+    let gateway =
+        Gateway::serve(&settings(&[late.url(), good.url()], "timeouts: {upstream_ejection: 1h, response: 200ms}\n"));
     let failed = statuses(&gateway, 20).iter().filter(|status| **status == 504).count();
     assert_eq!(failed, 3);
     // Bodies that do not come, and clients that break off.

@@ -1,5 +1,5 @@
-//! TLS on the gateway's listeners, seen by strangers (curl) and by clients of our own: versions of HTTP, who is let in, certificates that
-//! change, and clients that take their time.
+//! TLS on the gateway's listeners, seen by strangers (curl) and by clients of our own: versions of HTTP, who is let in,
+//! certificates that change, and clients that take their time.
 
 use std::{
     fs,
@@ -80,7 +80,10 @@ impl Secured {
 
 fn settings(directory: &Path, upstream: &Upstream, of_tls: &str, more: &str) -> String {
     let directory = directory.display();
-    format!("tls: {{cert: {directory}/server.pem, key: {directory}/server.key{of_tls}}}\nupstream: {}\n{more}", upstream.url())
+    format!(
+        "tls: {{cert: {directory}/server.pem, key: {directory}/server.key{of_tls}}}\nupstream: {}\n{more}",
+        upstream.url()
+    )
 }
 
 fn curl(ca: &Path, address: SocketAddr, path: &str, args: &[&str]) -> Output {
@@ -96,14 +99,16 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn https_is_served_in_both_versions_and_everybody_behind_is_told() {
-    let filter =
-        "filter: {rule_name: r, rule_items: [{limit_by_header: x-forwarded-proto, limit_keys: [{key: https, query_per_day: 3}]}]}\n";
+    let filter = "filter: {rule_name: r, rule_items: [{limit_by_header: x-forwarded-proto, limit_keys: [{key: https, query_per_day: 3}]}]}\n";
     let secured = Secured::start("", filter);
     assert_eq!(said(&secured.curl("/", &["--http1.1"])), "hello\n 1.1 200");
     // Whatever a client says of itself.
     assert_eq!(said(&secured.curl("/", &["--http2", "-H", "x-forwarded-proto: http"])), "hello\n 2 200");
     let seen = secured.upstream.seen();
-    assert_eq!(seen.iter().map(|seen| seen.text("x-forwarded-proto").unwrap_or_default()).collect::<Vec<_>>(), ["https"; 2]);
+    assert_eq!(
+        seen.iter().map(|seen| seen.text("x-forwarded-proto").unwrap_or_default()).collect::<Vec<_>>(),
+        ["https"; 2]
+    );
     // A proxy's form of the target names the scheme.
     let mut whole = secured.connect(&[ALPN_HTTP1]);
     assert_eq!(whole.get("https://gate.example/x", &[]).expect("an answer").status, 200);
@@ -248,7 +253,8 @@ fn a_client_that_leaves_is_noticed_while_the_upstream_is_silent() {
 #[test]
 fn certificates_change_under_load_and_no_request_fails() {
     let secured = Arc::new(Secured::start("", "limits: {connections: 1000}\n"));
-    let (is_over, failures, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (is_over, failures, answers) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let load: Vec<_> = (0..4)
         .map(|number| {
             let (secured, is_over) = (Arc::clone(&secured), Arc::clone(&is_over));
@@ -259,7 +265,9 @@ fn certificates_change_under_load_and_no_request_fails() {
                 let mut kept = None;
                 while !is_over.load(Ordering::Relaxed) {
                     let mut client = kept.take().unwrap_or_else(|| TlsClient::connect(&tls, secured.gateway.listen()));
-                    let is_good = client.as_mut().is_ok_and(|client| client.get("/", &[]).is_ok_and(|answer| answer.status == 200));
+                    let is_good = client
+                        .as_mut()
+                        .is_ok_and(|client| client.get("/", &[]).is_ok_and(|answer| answer.status == 200));
                     (if is_good { &answers } else { &failures }).fetch_add(1, Ordering::Relaxed);
                     kept = Some(client).filter(|client| number < 2 && client.is_ok());
                 }
@@ -358,6 +366,8 @@ fn tls_comes_and_goes_with_the_settings_on_each_listener() {
     let shown = said(&curl(&ca, gateway.admin(), "/config", &[]));
     assert!(shown.contains("server.key") && shown.contains("\"min_version\": \"1.2\""), "{shown}");
     gateway.write_settings(&format!("upstream: {}\n", upstream.url()));
-    wait_until("it is plain again", || gateway.client().try_send("GET", "/", &[], b"").is_ok_and(|answer| answer.status() == 200));
+    wait_until("it is plain again", || {
+        gateway.client().try_send("GET", "/", &[], b"").is_ok_and(|answer| answer.status() == 200)
+    });
     assert_eq!(gateway.ask_admin("/readyz").0, 200);
 }

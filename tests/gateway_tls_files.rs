@@ -1,5 +1,5 @@
-//! Certificates and keys that cannot be used, or hardly: each is told with its field and its file, by `check` and by `serve` alike, and no
-//! word of what is in them.
+//! Certificates and keys that cannot be used, or hardly: each is told with its field and its file, by `check` and by
+//! `serve` alike, and no word of what is in them.
 
 use std::{
     fs,
@@ -23,10 +23,14 @@ fn files() -> Directory {
     authority.sign_expired("late", &["127.0.0.1"]);
     fs::write(path.join("text.pem"), "no certificate\n").expect("a file");
     fs::write(path.join("empty.pem"), "").expect("a file");
-    fs::write(path.join("broken.pem"), "-----BEGIN CERTIFICATE-----\nhush!\n-----END CERTIFICATE-----\n").expect("a file");
-    fs::write(path.join("nonsense.pem"), "-----BEGIN CERTIFICATE-----\naHVzaA==\n-----END CERTIFICATE-----\n").expect("a file");
-    fs::write(path.join("broken.key"), "-----BEGIN PRIVATE KEY-----\nhush!\n-----END PRIVATE KEY-----\n").expect("a file");
-    fs::write(path.join("nonsense.key"), "-----BEGIN PRIVATE KEY-----\naHVzaA==\n-----END PRIVATE KEY-----\n").expect("a file");
+    fs::write(path.join("broken.pem"), "-----BEGIN CERTIFICATE-----\nhush!\n-----END CERTIFICATE-----\n")
+        .expect("a file");
+    fs::write(path.join("nonsense.pem"), "-----BEGIN CERTIFICATE-----\naHVzaA==\n-----END CERTIFICATE-----\n")
+        .expect("a file");
+    fs::write(path.join("broken.key"), "-----BEGIN PRIVATE KEY-----\nhush!\n-----END PRIVATE KEY-----\n")
+        .expect("a file");
+    fs::write(path.join("nonsense.key"), "-----BEGIN PRIVATE KEY-----\naHVzaA==\n-----END PRIVATE KEY-----\n")
+        .expect("a file");
     openssl(path, &["pkcs8", "-topk8", "-in", "good.key", "-out", "encrypted.key", "-passout", "pass:hush"]);
     openssl(path, &["genrsa", "-traditional", "-aes128", "-passout", "pass:hush", "-out", "old.key", "2048"]);
     directory
@@ -73,11 +77,20 @@ fn each_mistake_names_field_and_file() {
         ),
         ("{cert: text.pem, key: good.key}", "tls.cert: expected certificates in PEM, found none (got `text.pem`)"),
         ("{cert: empty.pem, key: good.key}", "tls.cert: expected certificates in PEM, found none (got `empty.pem`)"),
-        ("{cert: broken.pem, key: good.key}", "tls.cert: expected certificates in PEM, found some that is broken (got `broken.pem`)"),
+        (
+            "{cert: broken.pem, key: good.key}",
+            "tls.cert: expected certificates in PEM, found some that is broken (got `broken.pem`)",
+        ),
         ("{cert: nonsense.pem, key: good.key}", "tls.cert: the first certificate cannot be read: "),
         ("{cert: good.pem, key: text.pem}", "tls.key: expected a private key in PEM, found none (got `text.pem`)"),
-        ("{cert: good.pem, key: broken.key}", "tls.key: expected a private key in PEM, found one that is broken (got `broken.key`)"),
-        ("{cert: good.pem, key: nonsense.key}", "tls.key: expected a private key that can sign (RSA, ECDSA or Ed25519): "),
+        (
+            "{cert: good.pem, key: broken.key}",
+            "tls.key: expected a private key in PEM, found one that is broken (got `broken.key`)",
+        ),
+        (
+            "{cert: good.pem, key: nonsense.key}",
+            "tls.key: expected a private key that can sign (RSA, ECDSA or Ed25519): ",
+        ),
         (
             "{cert: good.pem, key: encrypted.key}",
             "tls.key: expected a private key in PEM, without a passphrase, found an encrypted one; `openssl pkey",
@@ -86,16 +99,31 @@ fn each_mistake_names_field_and_file() {
             "{cert: good.pem, key: old.key}",
             "tls.key: expected a private key in PEM, without a passphrase, found an encrypted one; `openssl pkey",
         ),
-        ("{cert: good.pem, key: good.key, client_ca: none.pem}", "tls.client_ca: expected a file that can be read, got `none.pem`"),
+        (
+            "{cert: good.pem, key: good.key, client_ca: none.pem}",
+            "tls.client_ca: expected a file that can be read, got `none.pem`",
+        ),
         (
             "{cert: good.pem, key: good.key, client_ca: good.key}",
             "tls.client_ca: expected certificates in PEM, found a private key (got `good.key`)",
         ),
-        ("{cert: good.pem, key: good.key, client_ca: nonsense.pem}", "tls.client_ca: expected certificates that sign others: "),
+        (
+            "{cert: good.pem, key: good.key, client_ca: nonsense.pem}",
+            "tls.client_ca: expected certificates that sign others: ",
+        ),
         ("{cert: good.pem, key: good.key, min_version: 1.1}", "tls.min_version: expected `1.2` or `1.3`, got `1.1`"),
-        ("{cert: good.pem, key: good.key, min_version: TLSv1.2}", "tls.min_version: expected `1.2` or `1.3`, got `TLSv1.2`"),
-        ("{cert: good.pem, key: good.key, clientCA: ca.pem}", "tls.clientCA: there is no such field here; did you mean `client_ca`?"),
-        ("{cert: good.pem, key: \"-----BEGIN PRIVATE KEY-----hush\"}", "tls.key: expected a file that can be read, got `***`"),
+        (
+            "{cert: good.pem, key: good.key, min_version: TLSv1.2}",
+            "tls.min_version: expected `1.2` or `1.3`, got `TLSv1.2`",
+        ),
+        (
+            "{cert: good.pem, key: good.key, clientCA: ca.pem}",
+            "tls.clientCA: there is no such field here; did you mean `client_ca`?",
+        ),
+        (
+            "{cert: good.pem, key: \"-----BEGIN PRIVATE KEY-----hush\"}",
+            "tls.key: expected a file that can be read, got `***`",
+        ),
         ("{cert: good.pem, key: aHVzaGh1c2g}", "tls.key: expected a file that can be read, got `***`"),
     ] {
         for (command, place, field) in [
@@ -103,7 +131,8 @@ fn each_mistake_names_field_and_file() {
             ("serve", String::new(), format!("tls: {tls}")),
             ("check", "admin.".to_owned(), format!("admin: {{listen: \"127.0.0.1:0\", tls: {tls}}}")),
         ] {
-            let output = run(command, directory.path(), &format!("listen: 127.0.0.1:0\n{field}\nupstream: http://a\n"), &[]);
+            let output =
+                run(command, directory.path(), &format!("listen: 127.0.0.1:0\n{field}\nupstream: http://a\n"), &[]);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             let line = said.lines().find(|line| line.contains(&format!("{place}{expected}")));
             assert!(output.status.code() == Some(1) && line.is_some(), "{command} {field}: {said}");
@@ -133,7 +162,8 @@ fn what_is_only_odd_is_a_warning() {
     ] {
         fs::copy(path.join("good.key"), path.join("open.key")).expect("a file");
         #[cfg(unix)]
-        fs::set_permissions(path.join("open.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("an own file");
+        fs::set_permissions(path.join("open.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .expect("an own file");
         let (code, said) = check(tls, &[]);
         assert!(code == Some(0) && said.contains("warning  ") && said.contains(expected), "{said}");
         assert_eq!(check(tls, &["--strict"]).0, Some(1));
@@ -145,7 +175,9 @@ fn who_serves_all_the_same_is_told_in_the_log() {
     let directory = files();
     let upstream = Upstream::start();
     let path = directory.path().display();
-    let settings = |more: &str| format!("tls: {{cert: {path}/late.pem, key: {path}/late.key}}\nupstream: {}\n{more}", upstream.url());
+    let settings = |more: &str| {
+        format!("tls: {{cert: {path}/late.pem, key: {path}/late.key}}\nupstream: {}\n{more}", upstream.url())
+    };
     let gateway = Gateway::serve(&settings(""));
     gateway.wait_log("tls.cert: the certificate in ");
     // Once, and not with each reload.

@@ -1,4 +1,5 @@
-//! Upstreams behind TLS: whom the gateway trusts, who it says it is, and everything else as with upstreams that are not.
+//! Upstreams behind TLS: whom the gateway trusts, who it says it is, and everything else as with upstreams that are
+//! not.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -58,7 +59,10 @@ fn the_upstream_chooses_the_version_and_streams_in_both() {
         let answer = client.send("POST", "/x?y=z", &[("te", "trailers")], &vec![b'b'; 300_000]);
         assert_eq!((answer.status(), answer.text().as_str()), (200, "hello\n"), "{}", gateway.log());
         let seen = upstream.last();
-        assert_eq!((seen.version, seen.body_bytes, seen.text("x-forwarded-proto").as_deref()), (version, 300_000, Some("http")));
+        assert_eq!(
+            (seen.version, seen.body_bytes, seen.text("x-forwarded-proto").as_deref()),
+            (version, 300_000, Some("http"))
+        );
         assert_eq!(seen.uri.path_and_query().map(|target| target.as_str().to_owned()).as_deref(), Some("/x?y=z"));
         // Whatever it speaks, a request over TLS is for whom the certificate names.
         let address = upstream.https_url().replace("https://", "");
@@ -128,7 +132,9 @@ fn a_tunnel_goes_to_an_upstream_that_likes_http2_better() {
     assert_eq!(gateway.get("/", &[]).0, 200);
     assert_eq!(upstream.last().version, Version::HTTP_2);
     let mut client = gateway.client();
-    client.write(b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").expect("an open connection");
+    client
+        .write(b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .expect("an open connection");
     assert_eq!(client.read_head().expect("a head").status, 101, "{}", gateway.log());
     client.write(b"ping").expect("an open tunnel");
     assert_eq!(client.read_raw(4).expect("an echo"), b"ping");
@@ -149,7 +155,9 @@ fn strangers_cannot_have_an_upstream_left_out_that_speaks_http2_alone() {
     ));
     for _ in 0..10 {
         let mut client = gateway.client();
-        client.write(b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").expect("an open connection");
+        client
+            .write(b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+            .expect("an open connection");
         assert_eq!(client.read_head().expect("a head").status, 101, "{}", gateway.log());
     }
     let mut client = gateway.client();
@@ -183,8 +191,11 @@ fn certificates_for_upstreams_change_without_a_restart() {
     let signed = Signed::new();
     let upstream = signed.upstream("server", BOTH, false);
     fs::copy(signed.file("other.pem"), signed.file("trusted.pem")).expect("a file");
-    let gateway =
-        Gateway::serve(&format!("upstream: {}\nupstream_tls: {{ca: {}}}\n", upstream.https_url(), signed.file("trusted.pem").display()));
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nupstream_tls: {{ca: {}}}\n",
+        upstream.https_url(),
+        signed.file("trusted.pem").display()
+    ));
     assert_eq!(gateway.get("/", &[]).0, 502);
     fs::copy(signed.file("ca.pem"), signed.file("trusted.pem")).expect("a file");
     wait_until("it is trusted", || gateway.get("/", &[]).0 == 200);
@@ -196,7 +207,11 @@ fn a_file_that_refused_settings_name_is_followed_like_those_in_force() {
     let (plain, secured) = (Upstream::start(), signed.upstream("server", BOTH, false));
     let gateway = Gateway::serve(&format!("upstream: {}\n", plain.url()));
     let folder = signed.file("later");
-    gateway.write_settings(&format!("upstream: {}\nupstream_tls: {{ca: {}/ca.pem}}\n", secured.https_url(), folder.display()));
+    gateway.write_settings(&format!(
+        "upstream: {}\nupstream_tls: {{ca: {}/ca.pem}}\n",
+        secured.https_url(),
+        folder.display()
+    ));
     gateway.wait_log("the settings were not reloaded");
     assert_eq!((gateway.get("/", &[]).0, plain.requests()), (200, 1));
     fs::create_dir(&folder).expect("a folder");
@@ -209,9 +224,11 @@ fn curl_passes_from_edge_to_upstream_over_tls_alone() {
     let signed = Signed::new();
     let upstream = signed.upstream("server", BOTH, false);
     let directory = signed.directory.path().display();
-    let gateway = signed.gateway(&upstream, &format!("tls: {{cert: {directory}/server.pem, key: {directory}/server.key}}\n"));
+    let gateway =
+        signed.gateway(&upstream, &format!("tls: {{cert: {directory}/server.pem, key: {directory}/server.key}}\n"));
     let url = format!("https://{}/bytes/3000000", gateway.listen());
-    let output = Command::new("curl").args(["-sS", "--cacert"]).arg(signed.file("ca.pem")).arg(url).output().expect("curl runs");
+    let output =
+        Command::new("curl").args(["-sS", "--cacert"]).arg(signed.file("ca.pem")).arg(url).output().expect("curl runs");
     assert_eq!(output.stdout.len(), 3_000_000, "{output:?}");
     assert_eq!(upstream.last().text("x-forwarded-proto").as_deref(), Some("https"));
 }
@@ -232,12 +249,21 @@ fn check_connects_over_tls() {
     assert!(code == Some(1) && said.contains("takes no connection: TLS: invalid peer certificate"), "{said}");
     // Each way to one, once.
     let file = signed.file("gate.yaml");
-    let route =
-        |path: &str, ca: &str| format!("  - {{path_prefix: {path}, upstream: {}, upstream_tls: {{ca: {ca}}}}}\n", upstream.https_url());
-    fs::write(&file, format!("routes:\n{}{}{}", route("/a", "other.pem"), route("/b", "ca.pem"), route("/c", "ca.pem"))).expect("a file");
+    let route = |path: &str, ca: &str| {
+        format!("  - {{path_prefix: {path}, upstream: {}, upstream_tls: {{ca: {ca}}}}}\n", upstream.https_url())
+    };
+    fs::write(
+        &file,
+        format!("routes:\n{}{}{}", route("/a", "other.pem"), route("/b", "ca.pem"), route("/c", "ca.pem")),
+    )
+    .expect("a file");
     let output = gateway_process::run(&["check", "--connect", file.to_str().expect("text")]);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert_eq!((said.matches(": takes connections, TLS").count(), said.matches(" takes no connection: TLS").count()), (1, 1), "{said}");
+    assert_eq!(
+        (said.matches(": takes connections, TLS").count(), said.matches(" takes no connection: TLS").count()),
+        (1, 1),
+        "{said}"
+    );
 }
 
 #[test]
@@ -282,17 +308,26 @@ fn each_mistake_names_field_and_file() {
             "upstream: expected `http://host:port`, `https://host:port`, or `h2c://host:port` for HTTP/2 without TLS, got `https://***@a`",
         ),
         ("upstream: https://a/b", "upstream: expected no path or query after the port"),
-        ("upstream: http://a\nupstreams: [http://b]", "upstreams: expected only one of `upstreams` and `upstream`, got both"),
+        (
+            "upstream: http://a\nupstreams: [http://b]",
+            "upstreams: expected only one of `upstreams` and `upstream`, got both",
+        ),
         ("upstreams: []", "upstreams: expected an array of URLs such as `http://127.0.0.1:9001`, got an array"),
         ("upstreams: http://a", "upstreams: expected an array of URLs such as `http://127.0.0.1:9001`, got `http://a`"),
         ("upstreams: [http://a, 7]", "upstreams[1]: expected a URL such as `http://127.0.0.1:9001`, got `7`"),
-        ("upstreams: [http://a, \"http://a:80/\"]", "upstreams[1]: expected each upstream once, got `http://a:80` again"),
+        (
+            "upstreams: [http://a, \"http://a:80/\"]",
+            "upstreams[1]: expected each upstream once, got `http://a:80` again",
+        ),
         ("routes: [{upstreams: [http://a, ftp://b]}]", "routes[0].upstreams[1]: expected `http://host:port`"),
     ] {
         let file = signed.file("gate.yaml");
         fs::write(&file, settings).expect("a file");
         let output = gateway_process::run(&["check", file.to_str().expect("text")]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(1) && said.contains(expected) && !said.contains("hush"), "{settings}: {said}");
+        assert!(
+            output.status.code() == Some(1) && said.contains(expected) && !said.contains("hush"),
+            "{settings}: {said}"
+        );
     }
 }

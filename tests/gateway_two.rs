@@ -81,7 +81,10 @@ fn two_hundred_rules_are_all_counted() {
         )
         .expect("a text takes it");
     }
-    let settings = format!("routes:\n{routes}redis: {{names: {{redis.static: \"{}\"}}}}\nfilter:\n  _rules_:\n{rules}", redis.url());
+    let settings = format!(
+        "routes:\n{routes}redis: {{names: {{redis.static: \"{}\"}}}}\nfilter:\n  _rules_:\n{rules}",
+        redis.url()
+    );
     let gateway = Gateway::serve(&settings);
     for rule in [0, 140, 141, 199] {
         let route = format!("h{rule}");
@@ -92,7 +95,11 @@ fn two_hundred_rules_are_all_counted() {
         let (name, asked) = (format!("rule-{rule}"), if [0, 140, 141, 199].contains(&rule) { 1.0 } else { 0.0 });
         for decision in ["admitted", "refused"] {
             for metric in ["slidegate_decisions_total", "slidegate_item_decisions_total"] {
-                assert_eq!(metrics.find(metric, &[("rule", &name), ("decision", decision)]), Some(asked), "{metric} {name} {decision}");
+                assert_eq!(
+                    metrics.find(metric, &[("rule", &name), ("decision", decision)]),
+                    Some(asked),
+                    "{metric} {name} {decision}"
+                );
             }
         }
     }

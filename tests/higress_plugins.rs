@@ -1,4 +1,5 @@
-//! Plugins of other people, unmodified, through all their hooks: what runs them as a gateway does may be believed about ours.
+//! Plugins of other people, unmodified, through all their hooks: what runs them as a gateway does may be believed about
+//! ours.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -61,7 +62,8 @@ mod rate_limit {
     }
 
     fn gateway(config: &Value, hosts: &[SocketAddr]) -> Gateway {
-        let gateway = Gateway::new().logging(LogLevel::Debug).redis(REDIS, hosts).plugin(plugin("gpustack-rate-limit", config));
+        let gateway =
+            Gateway::new().logging(LogLevel::Debug).redis(REDIS, hosts).plugin(plugin("gpustack-rate-limit", config));
         gateway.start().unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -90,7 +92,10 @@ mod rate_limit {
         let mut worker = worker(&gateway);
         assert_eq!(statuses(&mut worker, 2), [200, 200], "{}", texts(&worker.log()));
         let refused = well(worker.exchange(&request(), &Upstream::ok()));
-        assert_eq!((refused.status(), refused.details.as_str(), refused.upstream), (429, "gpustack-rate-limit.rejected", None));
+        assert_eq!(
+            (refused.status(), refused.details.as_str(), refused.upstream),
+            (429, "gpustack-rate-limit.rejected", None)
+        );
         assert_eq!(refused.client.as_ref().unwrap().headers.text("content-type").as_deref(), Some("application/json"));
         json_of(&String::from_utf8_lossy(&refused.client.as_ref().unwrap().body));
 
@@ -110,13 +115,19 @@ mod rate_limit {
         let server = RedisServer::start();
         let gateway = gateway(&config(&json!({"per_minute": 10}), &redis("")), &[address(&server)]);
         let mut workers = [worker(&gateway), worker(&gateway)];
-        let streams: Vec<Vec<_>> = workers.iter_mut().map(|worker| (0..16).map(|_| worker.send(&request())).collect()).collect();
+        let streams: Vec<Vec<_>> =
+            workers.iter_mut().map(|worker| (0..16).map(|_| worker.send(&request())).collect()).collect();
         for (worker, streams) in workers.iter().zip(&streams) {
-            assert!(streams.iter().all(|stream| worker.upstream(*stream).is_none() && !worker.is_over(*stream)), "all wait");
+            assert!(
+                streams.iter().all(|stream| worker.upstream(*stream).is_none() && !worker.is_over(*stream)),
+                "all wait"
+            );
         }
         let mut seen = Vec::new();
         for (worker, streams) in workers.iter_mut().zip(streams) {
-            seen.extend(streams.into_iter().map(|stream| well(worker.finish_exchange(stream, &Upstream::ok())).status()));
+            seen.extend(
+                streams.into_iter().map(|stream| well(worker.finish_exchange(stream, &Upstream::ok())).status()),
+            );
         }
         assert_eq!(seen.iter().filter(|status| **status == 200).count(), 10, "{seen:?}");
         assert_eq!(seen.iter().filter(|status| **status == 429).count(), 22, "{seen:?}");
@@ -175,7 +186,8 @@ mod rate_limit {
         assert_eq!((worker.failure(0), worker.contexts(0)), (None, 0));
         let mut connection = server.connection();
         redis::cmd("SELECT").arg(2).exec(&mut connection).unwrap();
-        let counted: u64 = redis::cmd("ZCARD").arg("r|a|header:x-mse-consumer=c1|q:60s").query(&mut connection).unwrap();
+        let counted: u64 =
+            redis::cmd("ZCARD").arg("r|a|header:x-mse-consumer=c1|q:60s").query(&mut connection).unwrap();
         assert_eq!(counted, 2, "the command was not taken back");
     }
 
@@ -190,11 +202,15 @@ mod rate_limit {
 
 #[test]
 fn go_ip_acl_refuses_by_the_consumers_address() {
-    let config = json!({"consumers": {"c1": {"deniedCidrs": ["192.0.2.0/24"]}, "c2": {"allowedCidrs": ["192.0.2.0/24"]}}});
+    let config =
+        json!({"consumers": {"c1": {"deniedCidrs": ["192.0.2.0/24"]}, "c2": {"allowedCidrs": ["192.0.2.0/24"]}}});
     let mut worker = one("gpustack-ip-acl", &config);
     let request = |consumer: &str| Request::get("example.com", "/v1/x").with("x-mse-consumer", consumer);
     let denied = well(worker.exchange(&request("c1"), &Upstream::ok()));
-    assert_eq!((denied.status(), denied.details.as_str(), denied.upstream.is_none()), (403, "gpustack.ip.acl.rejected", true));
+    assert_eq!(
+        (denied.status(), denied.details.as_str(), denied.upstream.is_none()),
+        (403, "gpustack.ip.acl.rejected", true)
+    );
     assert!(json_of(&denied.body())["message"].is_string());
     assert_eq!(denied.header("content-length"), Some(denied.body().len().to_string()));
     assert_eq!(well(worker.exchange(&request("c2"), &Upstream::ok())).status(), 200);
@@ -218,15 +234,20 @@ fn go_transformer_rewrites_headers_queries_and_both_bodies() {
         ],
     });
     let mut worker = one("transformer", &config);
-    let request = Request::post("example.com", "/post?k1=v&k2=w", "application/json", &["{\"a1\":\"t1\",", "\"a3\":\"t3\"}"]);
+    let request =
+        Request::post("example.com", "/post?k1=v&k2=w", "application/json", &["{\"a1\":\"t1\",", "\"a3\":\"t3\"}"]);
     let request = request.with("x-remove", "1").with("x-not-renamed", "2").with("x-twice", "3").with("x-twice", "4");
     let upstream = Upstream::new(200, &[("content-type", "application/json")], &["{\"b\":", "\"old\"}"]);
     let seen = well(worker.exchange(&request, &upstream));
     let sent = seen.upstream.as_ref().unwrap();
     assert_eq!(json_of(&String::from_utf8_lossy(&sent.body)), json!({"a1": "t1", "a3": "t3-new"}));
-    for (name, value) in
-        [("x-remove", None), ("x-not-renamed", None), ("x-renamed", Some("2")), ("x-twice", Some("4")), (":path", Some("/post?k2=w"))]
-    {
+    for (name, value) in [
+        ("x-remove", None),
+        ("x-not-renamed", None),
+        ("x-renamed", Some("2")),
+        ("x-twice", Some("4")),
+        (":path", Some("/post?k2=w")),
+    ] {
         assert_eq!(sent.headers.text(name).as_deref(), value, "{name}");
     }
     assert_eq!(sent.headers.all("x-twice").len(), 1);
@@ -253,14 +274,18 @@ fn go_set_header_pre_route_makes_the_gateway_choose_another_route() {
 
 #[test]
 fn go_ai_statistics_counts_tokens_of_whole_and_of_streamed_answers() {
-    let attribute = json!({"key": "question", "value_source": "request_body", "value": "messages.0.content", "apply_to_log": true});
+    let attribute =
+        json!({"key": "question", "value_source": "request_body", "value": "messages.0.content", "apply_to_log": true});
     let mut worker = one("ai-statistics", &json!({"enable": true, "attributes": [attribute]}));
     let usage = |input: u32, output: u32| json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
     let whole = json!({"id": "1", "model": "m1", "choices": [], "usage": usage(11, 7)}).to_string();
     let seen = well(worker.exchange(&chat(), &Upstream::new(200, &[("content-type", "application/json")], &[&whole])));
     assert_eq!(seen.body(), whole);
     let log = seen.property("ai_log").unwrap().replace("\\\"", "\"");
-    assert!(log.contains("\"input_token\":11") && log.contains("\"output_token\":7") && log.contains("admin@example.com"), "{log}");
+    assert!(
+        log.contains("\"input_token\":11") && log.contains("\"output_token\":7") && log.contains("admin@example.com"),
+        "{log}"
+    );
 
     let last = format!("data: {}\n\n", json!({"id": "2", "model": "m1", "choices": [], "usage": usage(3, 4)}));
     let first = "data: {\"id\":\"2\",\"model\":\"m1\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
@@ -268,7 +293,9 @@ fn go_ai_statistics_counts_tokens_of_whole_and_of_streamed_answers() {
     let seen = well(worker.exchange(&chat(), &Upstream::new(200, &[("content-type", "text/event-stream")], &pieces)));
     assert_eq!(seen.body(), pieces.concat());
     let metric = |name: &str| {
-        worker.gateway().metric(&format!("route.route.upstream.outbound|80||backend.static.model.m1.consumer.none.metric.{name}"))
+        worker
+            .gateway()
+            .metric(&format!("route.route.upstream.outbound|80||backend.static.model.m1.consumer.none.metric.{name}"))
     };
     assert_eq!((metric("input_token"), metric("output_token")), (Some(Metric::Counter(14)), Some(Metric::Counter(11))));
 }
@@ -288,7 +315,10 @@ fn rust_ai_data_masking_masks_restores_and_refuses() {
     assert_eq!(sent["messages"][0]["content"], "write to ****@example.com at ***.***.***.***");
     assert_eq!(json_of(&seen.body())["choices"][0]["message"]["content"], "wrote to admin@example.com");
     let pieces = [&CHAT[..60], &CHAT[60..].replace("192.168.0.1", "forbidden places")];
-    let refused = well(worker.exchange(&Request::post("ai.example.com", "/v1/chat/completions", "application/json", &pieces), &upstream));
+    let refused = well(
+        worker
+            .exchange(&Request::post("ai.example.com", "/v1/chat/completions", "application/json", &pieces), &upstream),
+    );
     assert_eq!((refused.status(), refused.upstream.is_none()), (403, true));
     assert_eq!(json_of(&refused.body())["choices"][0]["message"]["content"], "blocked");
     assert_eq!(worker.failure(0), None);
@@ -302,17 +332,23 @@ fn go_ext_auth_waits_for_what_its_service_says() {
         "timeout": 1000,
         "authorization_response": {"allowed_upstream_headers": [{"exact": "x-user"}]},
     }});
-    let gateway =
-        Gateway::new().logging(LogLevel::Debug).plugin(plugin("gpustack-ext-auth", &config)).http("outbound|8090||auth.dns", |asked| {
+    let gateway = Gateway::new().logging(LogLevel::Debug).plugin(plugin("gpustack-ext-auth", &config)).http(
+        "outbound|8090||auth.dns",
+        |asked| {
             let status = match asked.headers.text("authorization")?.as_str() {
                 "Bearer good" => "200",
                 "Bearer broken" => return None,
                 _ => "401",
             };
-            Some(HttpMessage { headers: [(":status", status), ("x-user", "u1")].into_iter().collect(), ..HttpMessage::default() })
-        });
+            Some(HttpMessage {
+                headers: [(":status", status), ("x-user", "u1")].into_iter().collect(),
+                ..HttpMessage::default()
+            })
+        },
+    );
     let mut worker = gateway.start().unwrap_or_else(|error| panic!("{error}")).worker().unwrap();
-    let mut asked = |token: &str| well(worker.exchange(&chat().with("authorization", format!("Bearer {token}")), &Upstream::ok()));
+    let mut asked =
+        |token: &str| well(worker.exchange(&chat().with("authorization", format!("Bearer {token}")), &Upstream::ok()));
     let good = asked("good");
     assert_eq!((good.status(), good.upstream_header("x-user").as_deref()), (200, Some("u1")));
     assert_eq!(asked("bad").status(), 401);
@@ -332,8 +368,7 @@ fn a_chain_of_plugins_sees_the_request_in_order_and_the_response_in_reverse() {
             "query_limits": {"per_minute": 1},
         }],
     });
-    let marks =
-        |name: &str| json!({"reroute": false, "respRules": [{"operate": "append", "headers": [{"key": "x-order", "appendValue": name}]}]});
+    let marks = |name: &str| json!({"reroute": false, "respRules": [{"operate": "append", "headers": [{"key": "x-order", "appendValue": name}]}]});
     let gateway = Gateway::new()
         .redis(REDIS, &[([127, 0, 0, 1], server.port()).into()])
         .plugin(plugin("gpustack-ip-acl", &acl))
@@ -348,7 +383,11 @@ fn a_chain_of_plugins_sees_the_request_in_order_and_the_response_in_reverse() {
     };
     let admitted = well(worker.exchange(&request, &Upstream::ok()));
     assert_eq!((admitted.status(), order(&admitted)), (200, "second,first".to_owned()));
-    assert_eq!(admitted.upstream.as_ref().unwrap().body, CHAT.as_bytes(), "held while Redis was asked, and sent on whole");
+    assert_eq!(
+        admitted.upstream.as_ref().unwrap().body,
+        CHAT.as_bytes(),
+        "held while Redis was asked, and sent on whole"
+    );
     // The plugin behind the one that answers never saw the request, so it does not see the response.
     let refused = well(worker.exchange(&request, &Upstream::ok()));
     assert_eq!((refused.status(), order(&refused)), (429, "first".to_owned()));

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use slidegate_higress_host::{Broken, Gateway, Interceptor, Module, Plugin, Request, Sent, Upstream, Worker, puppet::puppet};
+use slidegate_higress_host::{
+    Broken, Gateway, Interceptor, Module, Plugin, Request, Sent, Upstream, Worker, puppet::puppet,
+};
 use slidegate_tests::redis_server::RedisServer;
 
 fn made(body: &str) -> Module {
@@ -49,7 +51,9 @@ fn asking(init: &str) -> String {
 fn init(options: &str, password: &str, timeout_ms: u32) -> String {
     // An empty text has no place of its own; its size is what counts.
     let password = if password.is_empty() { "(i32.const 0) (i32.const 0)".to_owned() } else { format!("'{password}'") };
-    format!("(call $say_number (call $redis_init '{CLUSTER}{options}' (i32.const 0) (i32.const 0) {password} (i32.const {timeout_ms})))")
+    format!(
+        "(call $say_number (call $redis_init '{CLUSTER}{options}' (i32.const 0) (i32.const 0) {password} (i32.const {timeout_ms})))"
+    )
 }
 
 fn gateway(body: &str, hosts: &[SocketAddr]) -> Gateway {
@@ -108,7 +112,10 @@ fn every_way_of_getting_no_reply_is_a_one_and_no_bytes() {
 fn replies_to_the_password_and_the_database_are_nobodys_and_errors_are_replies() {
     let server = RedisServer::start_with(&["--requirepass", "pw"]);
     let hosts = [address(&server)];
-    assert_eq!(asked(&asking(&init("?db=3&buffer_flush_timeout=0", "pw", 1_000)), &hosts), "00 00 07 00 00 +PONG\r\n 02 00 00 00");
+    assert_eq!(
+        asked(&asking(&init("?db=3&buffer_flush_timeout=0", "pw", 1_000)), &hosts),
+        "00 00 07 00 00 +PONG\r\n 02 00 00 00"
+    );
     for password in ["", "wrong"] {
         let said = asked(&asking(&init("", password, 1_000)), &hosts);
         assert!(said.starts_with("00 00 07 00 00 -NOAUTH Authentication required."), "{said}");
@@ -119,8 +126,10 @@ fn replies_to_the_password_and_the_database_are_nobodys_and_errors_are_replies()
 fn another_init_by_whom_ever_fails_what_is_on_the_way() {
     let silent = RedisServer::start();
     silent.pause();
-    let other =
-        made(&format!(r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) {} (i32.const 1))"#, init("", "", 1_000)));
+    let other = made(&format!(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) {} (i32.const 1))"#,
+        init("", "", 1_000)
+    ));
     let gateway = gateway(&asking(""), &[address(&silent)]).plugin(Plugin::new("other", &other, "{}"));
     let mut worker = gateway.start().unwrap().worker().unwrap();
     let streams = [worker.send(&get()), worker.send(&get())];

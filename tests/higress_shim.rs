@@ -1,5 +1,5 @@
-//! The plugin for Higress as it ships, in the gateway for plugins with a real Redis: what it does among other streams, workers and
-//! configurations. What it decides for each request is in `cases/`.
+//! The plugin for Higress as it ships, in the gateway for plugins with a real Redis: what it does among other streams,
+//! workers and configurations. What it decides for each request is in `cases/`.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -94,14 +94,16 @@ fn two_workers_with_interleaved_streams_keep_every_window_and_agree_on_what_is_l
     let clock = ScriptClock::default();
     workers.iter_mut().for_each(|worker| worker.intercept(clock.clone()));
     let mut dice = Dice(7);
-    let (mut now_us, mut oracles, mut sent, mut admitted) = (START_US, [Oracle::default(), Oracle::default(), Oracle::default()], 0, 0);
+    let (mut now_us, mut oracles, mut sent, mut admitted) =
+        (START_US, [Oracle::default(), Oracle::default(), Oracle::default()], 0, 0);
     while now_us < START_US + 6 * MINUTE_US {
         now_us += dice.below(4_000_000);
         clock.set(now_us);
         workers.iter_mut().for_each(|worker| worker.set_clock_ns(now_us * 1_000));
         // A burst on both workers, all of it waiting before any reply is delivered.
         let burst: Vec<_> = (0..1 + dice.below(12)).map(|_| (dice.below(2) as usize, dice.below(3) as usize)).collect();
-        let streams: Vec<_> = burst.iter().map(|&(worker, key)| (worker, key, workers[worker].send(&get(&key.to_string())))).collect();
+        let streams: Vec<_> =
+            burst.iter().map(|&(worker, key)| (worker, key, workers[worker].send(&get(&key.to_string())))).collect();
         let mut refused = [false; 3];
         for (worker, key, stream) in streams {
             sent += 1;
@@ -125,7 +127,10 @@ fn two_workers_with_interleaved_streams_keep_every_window_and_agree_on_what_is_l
         worker.pump();
     });
     let refused = counted(&gateway, "decision.refused.metric.slidegate_decisions_total");
-    assert_eq!((counted(&gateway, "decision.admitted.metric.slidegate_decisions_total"), refused), (admitted, sent - admitted));
+    assert_eq!(
+        (counted(&gateway, "decision.admitted.metric.slidegate_decisions_total"), refused),
+        (admitted, sent - admitted)
+    );
     assert!(refused > 0);
 
     clock.set(now_us + 3 * MINUTE_US);
@@ -166,7 +171,10 @@ fn a_body_that_comes_while_redis_is_asked_goes_on_whole_or_nowhere() {
     assert_eq!(finished(&mut worker, stream).upstream.unwrap().body, b"first,second,third");
     let stream = worker.send(&post);
     let refused = finished(&mut worker, stream);
-    assert_eq!((refused.status(), refused.details.as_str(), refused.upstream), (429, "cluster-key-rate-limit.rejected", None));
+    assert_eq!(
+        (refused.status(), refused.details.as_str(), refused.upstream),
+        (429, "cluster-key-rate-limit.rejected", None)
+    );
 }
 
 #[test]
@@ -298,10 +306,17 @@ fn a_configuration_that_is_refused_names_what_is_wrong() {
         ("{", "JSON"),
         ("[]", "object"),
         (r#"{"rule_name": "r", "redis": {"service_name": "redis.dns"}}"#, "global_threshold"),
-        (r#"{"rule_name": "r", "global_threshold": {"query_per_second": 0}, "redis": {"service_name": "redis.dns"}}"#, "query_per_second"),
+        (
+            r#"{"rule_name": "r", "global_threshold": {"query_per_second": 0}, "redis": {"service_name": "redis.dns"}}"#,
+            "query_per_second",
+        ),
         (r#"{"rule_name": "r", "global_threshold": {"query_per_second": 1}, "redis": {}}"#, "service_name"),
     ] {
-        let error = Gateway::new().plugin(Plugin::new("slidegate", &slidegate(), config)).start().expect_err(config).to_string();
+        let error = Gateway::new()
+            .plugin(Plugin::new("slidegate", &slidegate(), config))
+            .start()
+            .expect_err(config)
+            .to_string();
         assert!(error.contains("`proxy_on_configure` refused") && error.contains(named), "{config}: {error}");
     }
 }

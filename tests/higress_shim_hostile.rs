@@ -1,5 +1,6 @@
-//! The plugin for Higress under what no gateway should do to it and some Redis will: replies of every shape, replies that never come
-//! or that nobody asked for, and more keys than it could remember. It decides by its failure mode, says why, and stays small.
+//! The plugin for Higress under what no gateway should do to it and some Redis will: replies of every shape, replies
+//! that never come or that nobody asked for, and more keys than it could remember. It decides by its failure mode, says
+//! why, and stays small.
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 

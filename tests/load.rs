@@ -1,7 +1,9 @@
-//! The promise in real time: four gateways, one Redis, 32 clients that ask as fast as they can, a limit of 100 per second.
+//! The promise in real time: four gateways, one Redis, 32 clients that ask as fast as they can, a limit of 100 per
+//! second.
 //!
-//! Redis knows when it admitted what: up to 100, every call that admitted something is a slot of the window, with its microsecond on
-//! Redis' clock, and it stays there for a second. A watcher that reads the window a few times a second misses none.
+//! Redis knows when it admitted what: up to 100, every call that admitted something is a slot of the window, with its
+//! microsecond on Redis' clock, and it stays there for a second. A watcher that reads the window a few times a second
+//! misses none.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +17,8 @@ use std::{
 
 use redis::Connection;
 use slidegate_tests::{
-    gateway_process::Gateway, http_client::HttpClient, oracle::Oracle, redis_server::RedisServer, redis_windows::Stored, upstream::Upstream,
+    gateway_process::Gateway, http_client::HttpClient, oracle::Oracle, redis_server::RedisServer,
+    redis_windows::Stored, upstream::Upstream,
 };
 
 const LIMIT: u64 = 100;
@@ -70,12 +73,17 @@ log: {{access: false}}
             thread::spawn(move || ask_until(client, until))
         })
         .collect();
-    let answers = clients.into_iter().map(|client| client.join().expect("a client ends")).fold(Answers::default(), Answers::and);
+    let answers =
+        clients.into_iter().map(|client| client.join().expect("a client ends")).fold(Answers::default(), Answers::and);
     let admissions = watcher.stop();
 
     assert!(answers.others.is_empty(), "{:?}", answers.others.first());
     let counted: u64 = admissions.values().sum();
-    assert_eq!((counted, upstream.requests()), (answers.admitted, answers.admitted), "Redis, the upstream and the clients agree");
+    assert_eq!(
+        (counted, upstream.requests()),
+        (answers.admitted, answers.admitted),
+        "Redis, the upstream and the clients agree"
+    );
     let mut oracle = Oracle::default();
     admissions.iter().for_each(|(at_us, cost)| oracle.admit(*at_us, *cost));
     let greatest = oracle.greatest_in_any(WINDOW_US);

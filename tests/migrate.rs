@@ -93,7 +93,12 @@ fn what_stock_reads_loosely_becomes_what_it_made_of_it() {
     let chosen = json!([{"limit_by_param": "b", "limit_keys": [{"key": "k", "query_per_day": 1}]}]);
     let several = json!({"query_per_second": "5", "query_per_minute": 60.9, "query_per_hour": 0});
     let table = [
-        (changed(by("limit_by_param", "b", &json!({})), |c| c["rule_items"] = item), "rule_items", chosen, "the latter only"),
+        (
+            changed(by("limit_by_param", "b", &json!({})), |c| c["rule_items"] = item),
+            "rule_items",
+            chosen,
+            "the latter only",
+        ),
         (
             changed(global(), |c| c["global_threshold"] = several),
             "global_threshold",
@@ -105,15 +110,30 @@ fn what_stock_reads_loosely_becomes_what_it_made_of_it() {
         (changed(global(), |c| c["rule_name"] = Value::Null), "rule_name", json!(""), "windows slide"),
         (changed(global(), |c| c["rejected_code"] = json!("no")), "rejected_code", Value::Null, "now 429"),
         (changed(global(), |c| c["rejected_msg"] = Value::Null), "rejected_msg", json!(""), "windows slide"),
-        (changed(global(), |c| c["show_limit_quota_header"] = json!("maybe")), "show_limit_quota_header", json!(false), "false to stock"),
-        (changed(global(), |c| c["show_limit_quota_header"] = json!(0.5)), "show_limit_quota_header", json!(true), "windows slide"),
+        (
+            changed(global(), |c| c["show_limit_quota_header"] = json!("maybe")),
+            "show_limit_quota_header",
+            json!(false),
+            "false to stock",
+        ),
+        (
+            changed(global(), |c| c["show_limit_quota_header"] = json!(0.5)),
+            "show_limit_quota_header",
+            json!(true),
+            "windows slide",
+        ),
         (
             changed(global(), |c| c["redis"]["timeout"] = json!(9e9)),
             "redis",
             json!({"service_name": "redis.static", "timeout": 3_600_000}),
             "an hour at most",
         ),
-        (changed(global(), |c| c["redis"]["service_port"] = json!("x")), "redis", json!({"service_name": "redis.static"}), "written as 0"),
+        (
+            changed(global(), |c| c["redis"]["service_port"] = json!("x")),
+            "redis",
+            json!({"service_name": "redis.static"}),
+            "written as 0",
+        ),
     ];
     for (config, field, expected, sentence) in table {
         let (new, told) = migrated(&stock(&config));
@@ -124,10 +144,27 @@ fn what_stock_reads_loosely_becomes_what_it_made_of_it() {
 
 #[test]
 fn texts_that_look_like_numbers_or_flags_stay_texts() {
-    for text in ["1e3", "123e45", "+1e3", "089", "0o17", "1_0e3", "0x1f", "12:30", "1.5", ".5", "y", "N", "yes", "null", "~", "2024-01-01"]
-    {
-        let config =
-            changed(by("limit_by_header", "x", &json!({"key": text, "query_per_day": 1})), |c| c["redis"]["password"] = json!(text));
+    for text in [
+        "1e3",
+        "123e45",
+        "+1e3",
+        "089",
+        "0o17",
+        "1_0e3",
+        "0x1f",
+        "12:30",
+        "1.5",
+        ".5",
+        "y",
+        "N",
+        "yes",
+        "null",
+        "~",
+        "2024-01-01",
+    ] {
+        let config = changed(by("limit_by_header", "x", &json!({"key": text, "query_per_day": 1})), |c| {
+            c["redis"]["password"] = json!(text)
+        });
         let output = migrate(&stock(&config).to_string(), &[]);
         let new = String::from_utf8(output.stdout).expect("UTF-8");
         // Readers of YAML differ in what they take for a number, so the quotes are looked for.
@@ -166,7 +203,8 @@ fn a_wrong_default_beside_rules_is_dropped_as_stock_does_but_told() {
     assert_eq!((&new["spec"]["defaultConfig"], &new["spec"]["defaultConfigDisable"]), (&Value::Null, &json!(true)));
     assert!(told.contains("silently") && told.contains("upper and lower case"), "{told}");
     assert_eq!(new["spec"]["matchRules"][1], rules[1], "disabled");
-    let (new, told) = migrated(&resource(json!({"defaultConfig": wrong, "defaultConfigDisable": true, "matchRules": rules})));
+    let (new, told) =
+        migrated(&resource(json!({"defaultConfig": wrong, "defaultConfigDisable": true, "matchRules": rules})));
     assert_eq!(new["spec"]["defaultConfig"], wrong);
     assert!(told.contains("spec.defaultConfig: is disabled and left as it was"), "{told}");
 }
@@ -199,7 +237,10 @@ fn a_list_and_yaml_are_read_as_kubernetes_does() {
     for resource in resources {
         let config = plugin_document(&resource);
         accepted(&config);
-        assert_eq!((&config["rule_name"], &config["rule_items"][0]["limit_keys"][0]["key"]), (&json!("12:30"), &json!("2024-01-01")));
+        assert_eq!(
+            (&config["rule_name"], &config["rule_items"][0]["limit_keys"][0]["key"]),
+            (&json!("12:30"), &json!("2024-01-01"))
+        );
     }
 }
 
@@ -215,7 +256,10 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
         (by("limit_by_header", ":scheme", &json!({"key": "k", "query_per_day": 1})), "no header has such a name"),
         (changed(global(), |c| c["redis"]["service_name"] = json!("redis://:secret@h")), "is no service's name"),
         (changed(global(), |c| c["rule_items"] = json!([])), "rule_items cannot be empty"),
-        (json!({"rule_name": "r", "redis": {"service_name": "r"}}), "expected one of `global_threshold` and `rule_items`"),
+        (
+            json!({"rule_name": "r", "redis": {"service_name": "r"}}),
+            "expected one of `global_threshold` and `rule_items`",
+        ),
         (json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}}), "missing redis"),
         (json!({}), "missing redis"),
     ] {
@@ -241,7 +285,11 @@ fn three() -> Value {
 fn several_rules_mean_what_the_release_makes_of_them() {
     let (new, told) = migrated(&stock(&three()));
     assert_eq!(new["spec"]["defaultConfig"]["rule_match"], Value::Null);
-    assert!(told.contains("spec.defaultConfig: has 3 `rule_items`, which mean two things") && told.contains("--release 2.2.4"), "{told}");
+    assert!(
+        told.contains("spec.defaultConfig: has 3 `rule_items`, which mean two things")
+            && told.contains("--release 2.2.4"),
+        "{told}"
+    );
     let (old, told) = migrated_with(&stock(&three()), &["--release", "2.2.3"]);
     assert_eq!(old["spec"]["defaultConfig"], three());
     assert!(!told.contains("mean two things"), "{told}");
@@ -255,7 +303,10 @@ fn several_rules_mean_what_the_release_makes_of_them() {
     let rules = resource(json!({"matchRules": [{"ingress": ["a"], "config": three()}], "defaultConfigDisable": true}));
     let (_, told) = migrated(&rules);
     assert!(told.contains("spec.matchRules[0].config: has 3 `rule_items`, which mean two things"), "{told}");
-    assert_eq!(migrated_with(&rules, &["--release", "2.2.4"]).0["spec"]["matchRules"][0]["config"]["rule_match"], "all");
+    assert_eq!(
+        migrated_with(&rules, &["--release", "2.2.4"]).0["spec"]["matchRules"][0]["config"]["rule_match"],
+        "all"
+    );
 }
 
 #[test]
@@ -268,13 +319,19 @@ fn a_threshold_beside_rules_and_more_than_ten_rules_tell_the_release() {
     );
     assert!(told.contains("as only releases from 2.2.4 on allow"), "{told}");
     assert!(refused_with(&stock(&both), &["--release", "2.2.3"]).contains("for releases from 2.2.4 on"));
-    let item = |at: usize| json!({"limit_by_header": format!("x-{at}"), "limit_keys": [{"key": "k", "query_per_day": 1}]});
+    let item =
+        |at: usize| json!({"limit_by_header": format!("x-{at}"), "limit_keys": [{"key": "k", "query_per_day": 1}]});
     let eleven = changed(three(), |c| c["rule_items"] = (0..11).map(item).collect());
     let (new, told) = migrated(&stock(&eleven));
     assert_eq!(new["spec"]["defaultConfig"], eleven);
     assert!(told.contains("as only releases up to 2.2.3 allow"), "{told}");
-    assert!(refused_with(&stock(&eleven), &["--release", "2.2.4"]).contains("expected at most 10 `rule_items`, got 11"));
-    assert!(refused(&stock(&changed(eleven, |c| c["global_threshold"] = json!({"query_per_day": 1})))).contains("at most 10"));
+    assert!(
+        refused_with(&stock(&eleven), &["--release", "2.2.4"]).contains("expected at most 10 `rule_items`, got 11")
+    );
+    assert!(
+        refused(&stock(&changed(eleven, |c| c["global_threshold"] = json!({"query_per_day": 1}))))
+            .contains("at most 10")
+    );
     let wrong = migrate("", &["--release", "2.2.5"]);
     assert_eq!(wrong.status.code(), Some(2));
 }
@@ -290,7 +347,12 @@ fn other_resources_are_left_out_by_name_and_hinder_nothing() {
         })
     };
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}});
-    let items = [service.clone(), named("oci://x/key-auth:1", "auth"), named("oci://x/ai-token-ratelimit:1", "tokens"), stock(&global())];
+    let items = [
+        service.clone(),
+        named("oci://x/key-auth:1", "auth"),
+        named("oci://x/ai-token-ratelimit:1", "tokens"),
+        stock(&global()),
+    ];
     let output = migrate(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(), &[]);
     let told = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(0), "{told}");
@@ -306,7 +368,14 @@ fn other_resources_are_left_out_by_name_and_hinder_nothing() {
     assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(0), 0));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("nothing in standard input is stock's"));
     let hollow = "apiVersion: a/v1\nkind: WasmPlugin\nmetadata: {name: cluster-key-rate-limit}\nspec: [a]\n";
-    for empty in [hollow, "", "upstream: http://a\n", "a: [", "apiVersion: v1\nkind: [\n", "apiVersion: v1\nkind: List\nitems: []\n"] {
+    for empty in [
+        hollow,
+        "",
+        "upstream: http://a\n",
+        "a: [",
+        "apiVersion: v1\nkind: [\n",
+        "apiVersion: v1\nkind: List\nitems: []\n",
+    ] {
         let output = migrate(empty, &[]);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{empty}");
     }
@@ -320,26 +389,40 @@ fn one_that_cannot_be_converted_keeps_all_from_being_written() {
     let output = migrate(&format!("{}\n---\n{}\n", stock(&global()), wrong), &[]);
     let told = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{told}");
-    assert!(told.contains("WasmPlugin higress-system/wrong: REFUSED: spec.defaultConfig.rule_items[0].limit_keys[0].key: "), "{told}");
+    assert!(
+        told.contains("WasmPlugin higress-system/wrong: REFUSED: spec.defaultConfig.rule_items[0].limit_keys[0].key: "),
+        "{told}"
+    );
     assert!(told.contains("nothing is written"), "{told}");
 }
 
 #[test]
 fn renamed_plugins_are_taken_if_they_are_named() {
-    for (url, option) in [("oci://mirror/limits:2", "mirror/limits"), ("oci://x/key-cluster-rate-limit:1", "key-cluster-rate-limit")] {
+    for (url, option) in
+        [("oci://mirror/limits:2", "mirror/limits"), ("oci://x/key-cluster-rate-limit:1", "key-cluster-rate-limit")]
+    {
         let renamed = changed(stock(&global()), |c| c["spec"]["url"] = json!(url));
         assert_eq!(migrate(&renamed.to_string(), &[]).stdout, b"", "{url}");
-        assert_eq!(migrated_with(&renamed, &["--plugin", "other", "--plugin", option]).0["spec"]["defaultConfig"], global());
+        assert_eq!(
+            migrated_with(&renamed, &["--plugin", "other", "--plugin", option]).0["spec"]["defaultConfig"],
+            global()
+        );
     }
 }
 
 #[test]
 fn what_the_filter_finds_odd_is_told_too() {
     let (_, told) = migrated(&stock(&by("limit_by_header", "x", &json!({"key": "*", "query_per_day": 1}))));
-    assert!(told.contains("spec.defaultConfig.rule_items[0].limit_keys[0].key: `*` is compared as it stands here"), "{told}");
+    assert!(
+        told.contains("spec.defaultConfig.rule_items[0].limit_keys[0].key: `*` is compared as it stands here"),
+        "{told}"
+    );
     let rule = json!({"matchRules": [{"domain": ["a"], "config": by("limit_by_cookie", "x", &json!({"key": "regexp:a", "query_per_day": 1}))}], "defaultConfigDisable": true});
     let (_, told) = migrated(&resource(rule));
-    assert!(told.contains("spec.matchRules[0].config.rule_items[0].limit_keys[0].key: `regexp:a` is compared"), "{told}");
+    assert!(
+        told.contains("spec.matchRules[0].config.rule_items[0].limit_keys[0].key: `regexp:a` is compared"),
+        "{told}"
+    );
 }
 
 /// As `kubectl get wasmplugin -o yaml` prints them, with what a cluster and a console add.
@@ -369,7 +452,8 @@ fn a_result_is_checked_as_it_is() {
     let told = String::from_utf8(checked.stdout).expect("UTF-8");
     assert_eq!(checked.status.code(), Some(0), "{told}");
     assert!(told.starts_with("WasmPlugin higress-system/limits\n") && told.contains("5 per 1s"), "{told}");
-    let renamed = String::from_utf8(output.stdout).expect("UTF-8").replace("name: limits", "name: cluster-key-rate-limit");
+    let renamed =
+        String::from_utf8(output.stdout).expect("UTF-8").replace("name: limits", "name: cluster-key-rate-limit");
     let again = migrate(&renamed, &[]);
     assert_eq!((again.status.code(), again.stdout.len()), (Some(0), 0), "ours are not stock's any more");
     assert!(String::from_utf8_lossy(&again.stderr).contains("left out: its image is Slidegate's already"));

@@ -90,7 +90,8 @@ fn the_image_holds_the_module_as_the_gateway_looks_for_it() {
     assert_eq!(inspected["Labels"]["org.opencontainers.image.licenses"], "Apache-2.0");
 
     output("skopeo", &["copy", "--insecure-policy", &image, &format!("dir:{copy}")]);
-    let manifest: Value = serde_json::from_slice(&fs::read(format!("{copy}/manifest.json")).expect("a manifest")).expect("JSON");
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(format!("{copy}/manifest.json")).expect("a manifest")).expect("JSON");
     assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
     let [layer] = manifest["layers"].as_array().expect("layers").as_slice() else { panic!("one layer: {manifest}") };
     assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
@@ -155,7 +156,8 @@ fn the_manifest_with_rules_chooses_by_route_domain_and_service() {
     let document = plugin_document(&manifest("match-rules"));
     assert_eq!(accepted(&document), [""; 0]);
     let rules = document["_rules_"].as_array().expect("rules");
-    let matches = |rule: &Value| ["_match_route_", "_match_domain_", "_match_service_"].map(|name| !rule[name].is_null());
+    let matches =
+        |rule: &Value| ["_match_route_", "_match_domain_", "_match_service_"].map(|name| !rule[name].is_null());
     let matches: Vec<[bool; 3]> = rules.iter().map(matches).collect();
     assert_eq!(matches, [[true, false, false], [true, false, true], [false, true, false], [false, false, true]]);
     assert_eq!(document["rule_name"], "everything-else");
@@ -171,8 +173,14 @@ fn every_manifest_is_a_resource_at_stocks_place_in_the_chain() {
             continue;
         }
         let resource = yaml(&fs::read_to_string(&path).expect("the manifest"));
-        assert_eq!((&resource["apiVersion"], &resource["kind"]), (&json!("extensions.higress.io/v1alpha1"), &json!("WasmPlugin")));
-        assert_eq!((&resource["spec"]["priority"], &resource["spec"]["phase"]), (&json!(20), &json!("UNSPECIFIED_PHASE")));
+        assert_eq!(
+            (&resource["apiVersion"], &resource["kind"]),
+            (&json!("extensions.higress.io/v1alpha1"), &json!("WasmPlugin"))
+        );
+        assert_eq!(
+            (&resource["spec"]["priority"], &resource["spec"]["phase"]),
+            (&json!(20), &json!("UNSPECIFIED_PHASE"))
+        );
         accepted(&plugin_document(&resource));
         names.push(resource["metadata"]["name"].as_str().expect("a name").to_owned());
     }

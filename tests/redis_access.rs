@@ -1,5 +1,5 @@
-//! Who the gateway is to Redis, and by which way it gets there: the least rights that do, a database, a socket; and a Redis that is
-//! still loading, or was away.
+//! Who the gateway is to Redis, and by which way it gets there: the least rights that do, a database, a socket; and a
+//! Redis that is still loading, or was away.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use slidegate_tests::{
 };
 
 /// The rights that the README names.
-const RIGHTS: [&str; 10] = ["~slidegate:*", "+evalsha", "+eval", "+time", "+zrange", "+zadd", "+zrem", "+del", "+pexpire", "resetchannels"];
+const RIGHTS: [&str; 10] =
+    ["~slidegate:*", "+evalsha", "+eval", "+time", "+zrange", "+zadd", "+zrem", "+del", "+pexpire", "resetchannels"];
 
 /// How long a command may take.
 const TIMEOUT: Duration = Duration::from_millis(250);
@@ -113,7 +114,11 @@ fn a_redis_that_is_loading_is_waited_for_and_knows_what_it_knew() {
     });
     let (last, before) = seen.split_last().expect("a request was made");
     assert!(*last == 429 && !before.is_empty() && before.iter().all(|status| *status == 503), "{seen:?}");
-    assert!(gateway.metrics().sum("slidegate_redis_failures_total", &[("cause", "loading")]) >= 1.0, "{}", gateway.log());
+    assert!(
+        gateway.metrics().sum("slidegate_redis_failures_total", &[("cause", "loading")]) >= 1.0,
+        "{}",
+        gateway.log()
+    );
     assert_eq!(gateway.statuses("x-key", "new", 4), [200, 200, 200, 429]);
 }
 
@@ -130,7 +135,11 @@ fn redis_is_used_again_within_a_second_of_being_back_and_left_alone_meanwhile() 
     let back = Instant::now();
     std::thread::sleep(Duration::from_millis(1_500));
     let samples = traffic.stop();
-    assert_eq!(count(&samples, 200) + count(&samples, 503), samples.len(), "every request is answered, by Redis or by the failure mode");
+    assert_eq!(
+        count(&samples, 200) + count(&samples, 503),
+        samples.len(),
+        "every request is answered, by Redis or by the failure mode"
+    );
     assert!(worst(&samples) < TIMEOUT * 4, "{:?}", worst(&samples));
     let first = samples.iter().find(|sample| sample.at > back && sample.status == 200).expect("Redis is used again");
     assert!(first.at - back < Duration::from_secs(1), "{:?}", first.at - back);

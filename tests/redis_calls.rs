@@ -1,5 +1,5 @@
-//! Fewer calls than decisions, counted by Redis itself while a real gateway is under load: one call at a time for a key, none for a
-//! key that is known to be full, and exactly one for a key that nobody else asks for.
+//! Fewer calls than decisions, counted by Redis itself while a real gateway is under load: one call at a time for a
+//! key, none for a key that is known to be full, and exactly one for a key that nobody else asks for.
 
 use std::{
     sync::Barrier,
@@ -40,8 +40,8 @@ struct Site {
 }
 
 impl Site {
-    /// A gateway of so many workers, each with a filter instance of its own, that limits each value of `x-key` by this entry. Redis
-    /// answers so much later than it could.
+    /// A gateway of so many workers, each with a filter instance of its own, that limits each value of `x-key` by this
+    /// entry. Redis answers so much later than it could.
     fn start(workers: u64, entry: &str, proxy: impl FnOnce(&RedisServer) -> Option<u16>) -> Self {
         let (redis, upstream) = (RedisServer::start(), Upstream::start());
         let port = proxy(&redis).unwrap_or(redis.port());
@@ -61,8 +61,8 @@ log: {{access: false}}
         Site { redis, upstream, gateway, workers }
     }
 
-    /// Lets so many clients, each with a connection of its own, ask at once until `next` has no further key for them: by the client's
-    /// number and that of its request.
+    /// Lets so many clients, each with a connection of its own, ask at once until `next` has no further key for them:
+    /// by the client's number and that of its request.
     fn load(&self, clients: usize, next: impl Fn(usize, usize) -> Option<String> + Sync) -> Outcome {
         self.warm_up(clients);
         let (upstream, calls) = (self.upstream.requests(), self.calls());
@@ -105,10 +105,14 @@ log: {{access: false}}
 
     /// Scripts that Redis was asked to run, those it did not know included.
     fn calls(&self) -> u64 {
-        let text: String = redis::cmd("INFO").arg("commandstats").query(&mut self.redis.connection()).expect("Redis tells");
+        let text: String =
+            redis::cmd("INFO").arg("commandstats").query(&mut self.redis.connection()).expect("Redis tells");
         let of = |command: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(":calls="));
-            line.and_then(|line| line.split(',').next()).map_or(0, |count| count.parse::<u64>().expect("a number of calls"))
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(":calls="));
+            line.and_then(|line| line.split(',').next())
+                .map_or(0, |count| count.parse::<u64>().expect("a number of calls"))
         };
         of("evalsha") + of("eval")
     }
@@ -156,8 +160,9 @@ fn a_key_that_is_full_costs_each_instance_a_call_for_each_place_that_comes_free(
         });
         assert!((2 * LIMIT as u64..=4 * LIMIT as u64).contains(&flood.passed), "{workers} workers: {flood:?}");
         assert!(flood.refused > 100 * flood.passed, "not much of a flood: {flood:?}");
-        // An instance asks once for each place, whoever gets it, once before it knows that the key is full, and again if it asked too
-        // early: when a call is faster than all of late were. Without knowing who took the last place it would be two for all.
+        // An instance asks once for each place, whoever gets it, once before it knows that the key is full, and again
+        // if it asked too early: when a call is faster than all of late were. Without knowing who took the last place
+        // it would be two for all.
         let most = site.workers * (flood.passed + 1 + EARLY_MAX);
         assert!(flood.calls <= most, "{workers} workers, {most} calls at most: {flood:?}");
     }

@@ -1,4 +1,5 @@
-//! A cluster of three masters and their replicas: keys spread over all of it, a slot that moves under traffic, a master that is lost.
+//! A cluster of three masters and their replicas: keys spread over all of it, a slot that moves under traffic, a master
+//! that is lost.
 
 use std::{
     thread::sleep,
@@ -122,7 +123,10 @@ fn a_master_is_lost(mut cluster: RedisCluster, gateway: &Gateway) {
     assert_eq!(count(&samples, 200) + count(&samples, 503), samples.len());
     assert!(worst(&samples) < TIMEOUT * 4, "{:?}", worst(&samples));
     let late: Vec<_> = samples.iter().filter(|sample| sample.at > back + Duration::from_secs(1)).collect();
-    assert!(!late.is_empty() && late.iter().all(|sample| sample.status == 200), "a second after it serves again, all is decided");
+    assert!(
+        !late.is_empty() && late.iter().all(|sample| sample.status == 200),
+        "a second after it serves again, all is decided"
+    );
     let last_failure = samples.iter().rev().find(|sample| sample.status == 503).map_or(back, |sample| sample.at);
     println!("used again after {:?}, worst answer {:?}", last_failure.saturating_duration_since(back), worst(&samples));
     assert_eq!(gateway.statuses("x-key", &full, 2), [429, 429], "what the replica knew still counts");
@@ -161,7 +165,8 @@ fn a_server_that_is_no_cluster_says_so() {
 fn nodes_that_announce_addresses_of_another_network_are_found_where_they_are() {
     // As in containers whose ports are forwarded.
     const ANNOUNCED: &str = "10.255.255.9";
-    let (node, upstream) = (RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-announce-ip", ANNOUNCED]), Upstream::start());
+    let (node, upstream) =
+        (RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-announce-ip", ANNOUNCED]), Upstream::start());
     node.tell(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait_until("the cluster is up", || node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
     let (url, port) = (format!("redis+cluster://127.0.0.1:{}", node.port()), node.port());

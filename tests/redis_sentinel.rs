@@ -51,17 +51,22 @@ fn is_replica(server: &RedisServer) -> bool {
     matches!(server.ask(&["ROLE"]), Ok(Value::Array(role)) if role.first() == Some(&Value::BulkString(b"slave".to_vec())))
 }
 
-/// Every request was answered in time, by Redis or by the failure mode; within a second of its being named the new master decides, and
-/// a second after the old one is none any more, all is decided: until then it may answer those who are connected to it.
+/// Every request was answered in time, by Redis or by the failure mode; within a second of its being named the new
+/// master decides, and a second after the old one is none any more, all is decided: until then it may answer those who
+/// are connected to it.
 fn check_failover(samples: &[Sample], promoted: Instant, left: Instant) {
     assert_eq!(count(samples, 200) + count(samples, 503), samples.len());
     assert!(worst(samples) < TIMEOUT * 4, "{:?}", worst(samples));
-    let first = samples.iter().find(|sample| sample.at > promoted && sample.status == 200).expect("the new master decides");
+    let first =
+        samples.iter().find(|sample| sample.at > promoted && sample.status == 200).expect("the new master decides");
     println!("used again after {:?}, worst answer {:?}", first.at.duration_since(promoted), worst(samples));
     assert!(first.at.duration_since(promoted) < Duration::from_secs(1), "{:?}", first.at.duration_since(promoted));
     // One that was asked within the second may be answered a little after it.
     let late: Vec<_> = samples.iter().filter(|sample| sample.at > left + Duration::from_secs(1) + TIMEOUT).collect();
-    assert!(!late.is_empty() && late.iter().all(|sample| sample.status == 200), "a second after the old master has gone, all is decided");
+    assert!(
+        !late.is_empty() && late.iter().all(|sample| sample.status == 200),
+        "a second after the old master has gone, all is decided"
+    );
 }
 
 /// The value that is at its limit is still refused, and others are counted.
@@ -171,7 +176,8 @@ fn silent_sentinels_and_addresses_are_not_waited_for() {
     let all = [watch(silent), watch(silent), watch(master.port())];
     let listed = all.each_ref().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).join(",");
     let timeout = Duration::from_millis(40);
-    let gateway = serve_within(timeout, &upstream, &format!("\"redis+sentinel://127.0.0.1:{silent},{listed}/{MASTER}\""));
+    let gateway =
+        serve_within(timeout, &upstream, &format!("\"redis+sentinel://127.0.0.1:{silent},{listed}/{MASTER}\""));
     wait_until("the master is found", || gateway.statuses("x-key", "a", 1) == [200]);
     wait_until("it counts", || gateway.statuses("x-key", "a", 1) == [429]);
 }

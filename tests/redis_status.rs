@@ -1,4 +1,5 @@
-//! What is told of Redis without any request: at the start, at `/readyz`, as a gauge; and a gateway that does not start without it.
+//! What is told of Redis without any request: at the start, at `/readyz`, as a gauge; and a gateway that does not start
+//! without it.
 
 use std::fs;
 
@@ -17,7 +18,9 @@ const FILTER: &str = "filter:
 
 fn settings(upstream: &Upstream, redis: &str) -> String {
     let url = upstream.url();
-    let routes = format!("[{{name: a, path_prefix: /a, upstream: \"{url}\"}}, {{name: b, path_prefix: /b, upstream: \"{url}\"}}]");
+    let routes = format!(
+        "[{{name: a, path_prefix: /a, upstream: \"{url}\"}}, {{name: b, path_prefix: /b, upstream: \"{url}\"}}]"
+    );
     format!("routes: {routes}\nworkers: 2\nredis: {redis}\n{FILTER}")
 }
 
@@ -45,7 +48,8 @@ fn each_redis_is_told_of_before_the_first_request() {
     assert_eq!(lines[0], "serving");
     assert_eq!(lines[1], format!("redis first:6379 at 127.0.0.1:{}, database 0: up", first.port()));
     assert!(
-        lines[2].starts_with(&format!("redis second:6379 at 127.0.0.1:{nobody}, database 0: down: ")) && lines[2].contains("refused"),
+        lines[2].starts_with(&format!("redis second:6379 at 127.0.0.1:{nobody}, database 0: down: "))
+            && lines[2].contains("refused"),
         "{ready}"
     );
     assert_eq!((up(&gateway, "first"), up(&gateway, "second")), (Some(1.0), Some(0.0)));
@@ -55,13 +59,19 @@ fn each_redis_is_told_of_before_the_first_request() {
     wait_until("that it is back as well", || up(&gateway, "first") == Some(1.0));
     let again = gateway.wait_log("database 0 again");
     assert!(again.contains("WARN"), "as loud as what it ends: {again}");
-    assert_eq!(gateway.log_lines("Redis first:6379").iter().filter(|line| line.contains("connect")).count(), 3, "{}", gateway.log());
+    assert_eq!(
+        gateway.log_lines("Redis first:6379").iter().filter(|line| line.contains("connect")).count(),
+        3,
+        "{}",
+        gateway.log()
+    );
     assert!(!gateway.log().contains("hush") && upstream.requests() == 0);
 }
 
 #[test]
 fn one_url_stands_for_every_redis_and_its_password_for_a_file() {
-    let (redis, upstream, directory) = (RedisServer::start_with(&["--requirepass", "p@ss/w:rd"]), Upstream::start(), Directory::new());
+    let (redis, upstream, directory) =
+        (RedisServer::start_with(&["--requirepass", "p@ss/w:rd"]), Upstream::start(), Directory::new());
     let secret = directory.path().join("secret");
     fs::write(&secret, "wrong\n").expect("the directory can be written to");
     let one = format!("{{url: \"{}/3\", password_file: {}}}", redis.url(), secret.display());
@@ -76,8 +86,12 @@ fn one_url_stands_for_every_redis_and_its_password_for_a_file() {
     }
     assert!(redis.ask(&["PING"]).is_err());
     let shown = gateway.ask_admin("/config").1;
-    assert!(!shown.contains("p@ss") && shown.contains("password_file") && shown.contains(&format!("{}/3", redis.url())), "{shown}");
-    let alone = Gateway::serve(&settings(&upstream, &format!("\"redis://:p%40ss%2Fw%3Ard@127.0.0.1:{}\"", redis.port())));
+    assert!(
+        !shown.contains("p@ss") && shown.contains("password_file") && shown.contains(&format!("{}/3", redis.url())),
+        "{shown}"
+    );
+    let alone =
+        Gateway::serve(&settings(&upstream, &format!("\"redis://:p%40ss%2Fw%3Ard@127.0.0.1:{}\"", redis.port())));
     wait_until("both are up", || alone.ask_admin("/readyz").1.matches(": up").count() == 2);
 }
 
@@ -85,8 +99,9 @@ fn one_url_stands_for_every_redis_and_its_password_for_a_file() {
 fn what_is_required_is_there_before_anything_is_served() {
     let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
     let nobody = free_port();
-    let required =
-        |second: &str| settings(&upstream, &format!("{{required: true, names: {{first: \"{}\", second: \"{second}\"}}}}", redis.url()));
+    let required = |second: &str| {
+        settings(&upstream, &format!("{{required: true, names: {{first: \"{}\", second: \"{second}\"}}}}", redis.url()))
+    };
     let file = directory.path().join("gate.yaml");
     fs::write(&file, format!("listen: 127.0.0.1:0\n{}", required(&format!("redis://:hush@127.0.0.1:{nobody}"))))
         .expect("it can be written");
@@ -94,7 +109,9 @@ fn what_is_required_is_there_before_anything_is_served() {
     let told = String::from_utf8_lossy(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1), "{told}");
     assert!(
-        told.contains("redis.required: Redis second:6379 at 127.0.0.1:") && told.contains("refused") && !told.contains("hush"),
+        told.contains("redis.required: Redis second:6379 at 127.0.0.1:")
+            && told.contains("refused")
+            && !told.contains("hush"),
         "{told}"
     );
     assert!(!told.contains("first:6379"), "{told}");
@@ -107,7 +124,8 @@ fn what_is_required_is_there_before_anything_is_served() {
 
 #[test]
 fn a_reload_tells_of_what_is_new_and_forgets_what_is_gone() {
-    let (first, second) = (RedisServer::start_with(&["--maxmemory", "50mb", "--maxmemory-policy", "volatile-lru"]), RedisServer::start());
+    let (first, second) =
+        (RedisServer::start_with(&["--maxmemory", "50mb", "--maxmemory-policy", "volatile-lru"]), RedisServer::start());
     let upstream = Upstream::start();
     let names = format!("redis: {{names: {{first: \"{}\", second: \"{}\"}}}}\n", first.url(), second.url());
     let settings = |services: &[&str], limit: u32| {
@@ -145,7 +163,12 @@ fn a_reload_tells_of_what_is_new_and_forgets_what_is_gone() {
     gateway.wait_log("connected to Redis second:6379");
     wait_until("both are up", || gateway.ask_admin("/readyz").1.matches(": up").count() == 2);
     assert_eq!((up(&gateway, "first"), up(&gateway, "second")), (Some(1.0), Some(1.0)));
-    assert_eq!((told("Redis first:6379"), told("connected to Redis first"), told("volatile-lru")), (2, 1, 1), "{}", gateway.log());
+    assert_eq!(
+        (told("Redis first:6379"), told("connected to Redis first"), told("volatile-lru")),
+        (2, 1, 1),
+        "{}",
+        gateway.log()
+    );
 
     // What is configured no more has no series, and no line.
     reload(&["second"], 3);

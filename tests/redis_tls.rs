@@ -1,5 +1,5 @@
-//! Redis behind TLS: an own authority, a client certificate that the server asks for, and every way in which one of the two does
-//! not trust the other, told in the log, while the failure mode decides.
+//! Redis behind TLS: an own authority, a client certificate that the server asks for, and every way in which one of the
+//! two does not trust the other, told in the log, while the failure mode decides.
 
 use std::{fs, path::Path, process::Output};
 
@@ -88,7 +88,11 @@ fn check_refused(redis: &str, reason: &str) {
     assert_eq!(gateway.statuses("x-key", "a", 3), [503; 3]);
     let line = gateway.wait_log("no connection to Redis r:6379");
     assert!(line.contains(reason), "{line}");
-    assert_eq!(gateway.log_lines("no connection to Redis").len(), 1, "a line for a change of state, not for each request");
+    assert_eq!(
+        gateway.log_lines("no connection to Redis").len(),
+        1,
+        "a line for a change of state, not for each request"
+    );
     assert_eq!(upstream.requests(), 0);
 }
 
@@ -135,7 +139,8 @@ fn a_server_of_another_authority_is_not_trusted() {
 #[test]
 fn a_server_of_another_name_is_not_trusted_and_the_expected_name_can_be_given() {
     let (secured, upstream) = (Secured::start(false), Upstream::start());
-    let with_name = |name: &str| format!("{{url: \"{}\", ca: {}, server_name: {name}}}", secured.url(), secured.file("ca.pem"));
+    let with_name =
+        |name: &str| format!("{{url: \"{}\", ca: {}, server_name: {name}}}", secured.url(), secured.file("ca.pem"));
     check_refused(&with_name("other.example"), "other.example");
     check_counts(&Gateway::serve(&settings(&upstream, &with_name("redis.example"))), &secured.redis);
     let by_name = format!("{{url: \"rediss://localhost:{}\", ca: {}}}", secured.tls_port, secured.file("ca.pem"));
@@ -148,7 +153,10 @@ fn a_server_that_asks_for_a_certificate_refuses_who_has_none_or_another_authorit
     check_refused(&format!("{{url: \"{}\", ca: {}}}", secured.url(), secured.file("ca.pem")), "received fatal alert");
     Authority::new(secured.directory.path(), "other").sign("stranger", &[]);
     let [ca, certificate, key] = ["ca.pem", "stranger.pem", "stranger.key"].map(|name| secured.file(name));
-    check_refused(&format!("{{url: \"{}\", ca: {ca}, cert: {certificate}, key: {key}}}", secured.url()), "received fatal alert");
+    check_refused(
+        &format!("{{url: \"{}\", ca: {ca}, cert: {certificate}, key: {key}}}", secured.url()),
+        "received fatal alert",
+    );
 }
 
 #[test]
@@ -175,7 +183,8 @@ fn the_nodes_of_a_cluster_are_reached_with_tls() {
     wait_until("the cluster serves", || secured.redis.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
     let [ca, certificate, key] = ["ca.pem", "client.pem", "client.key"].map(|name| secured.file(name));
     let url = format!("rediss+cluster://127.0.0.1:{}", secured.tls_port);
-    let gateway = Gateway::serve(&settings(&upstream, &format!("{{url: \"{url}\", ca: {ca}, cert: {certificate}, key: {key}}}")));
+    let gateway =
+        Gateway::serve(&settings(&upstream, &format!("{{url: \"{url}\", ca: {ca}, cert: {certificate}, key: {key}}}")));
     check_counts(&gateway, &secured.redis);
 }
 
@@ -191,7 +200,8 @@ fn sentinels_and_their_master_are_reached_with_tls() {
     ));
     let [certificate, key] = ["client.pem", "client.key"].map(|name| secured.file(name));
     let url = format!("rediss+sentinel://127.0.0.1:{port}/main");
-    let gateway = Gateway::serve(&settings(&upstream, &format!("{{url: \"{url}\", ca: {ca}, cert: {certificate}, key: {key}}}")));
+    let gateway =
+        Gateway::serve(&settings(&upstream, &format!("{{url: \"{url}\", ca: {ca}, cert: {certificate}, key: {key}}}")));
     check_counts(&gateway, &secured.redis);
     drop(sentinel);
 }
@@ -210,20 +220,35 @@ fn mistakes_are_found_before_anything_is_served() {
     };
     for (redis, mistake) in [
         ("{url: \"rediss://h\", ca: none.pem}", "redis.names.r.ca: expected a file that can be read, got `none.pem`: "),
-        ("{url: \"rediss://h\", ca: text.pem}", "redis.names.r.ca: expected certificates in PEM, found none (got `text.pem`)"),
-        ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem}", "redis.names.r.key: missing; expected the key of the certificate in `cert`"),
-        ("{url: \"rediss://h\", ca: ca.pem, key: one.key}", "redis.names.r.cert: missing; expected the certificate of the key in `key`"),
+        (
+            "{url: \"rediss://h\", ca: text.pem}",
+            "redis.names.r.ca: expected certificates in PEM, found none (got `text.pem`)",
+        ),
+        (
+            "{url: \"rediss://h\", ca: ca.pem, cert: one.pem}",
+            "redis.names.r.key: missing; expected the key of the certificate in `cert`",
+        ),
+        (
+            "{url: \"rediss://h\", ca: ca.pem, key: one.key}",
+            "redis.names.r.cert: missing; expected the certificate of the key in `key`",
+        ),
         (
             "{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: two.key}",
             "redis.names.r.key: expected the key of the certificate in `cert`, got one that belongs to another",
         ),
-        ("{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: text.pem}", "redis.names.r.key: expected a private key in PEM, found none"),
+        (
+            "{url: \"rediss://h\", ca: ca.pem, cert: one.pem, key: text.pem}",
+            "redis.names.r.key: expected a private key in PEM, found none",
+        ),
         (
             "{url: \"rediss://h\", ca: ca.pem, server_name: \"a b\"}",
             "redis.names.r.server_name: expected a host name or an IP address, without port (got `a b`)",
         ),
         ("{url: \"redis://h\", ca: ca.pem}", "redis.names.r.ca: expected only with a URL that says TLS"),
-        ("{url: \"rediss://h\", certificate: one.pem}", "redis.names.r.certificate: there is no such field here; did you mean `cert`?"),
+        (
+            "{url: \"rediss://h\", certificate: one.pem}",
+            "redis.names.r.certificate: there is no such field here; did you mean `cert`?",
+        ),
         ("{ca: ca.pem}", "redis.names.r.url: is missing: expected a URL"),
         ("\"tls://h\"", "redis.names.r: not a usable Redis URL: expected `redis://host:port/database`"),
     ] {

@@ -1,4 +1,5 @@
-//! The script that gives back, on a real Redis: the promises of windows whose costs are settled, and the same as the model in memory does.
+//! The script that gives back, on a real Redis: the promises of windows whose costs are settled, and the same as the
+//! model in memory does.
 
 use slidegate_engine::{
     local::LocalWindows,
@@ -60,7 +61,11 @@ fn windows_keep_their_promises_when_costs_are_settled() {
     let both = || BothWindows { redis: windows(&server), model: LocalWindows::default() };
     let sum = check_all(1_000, 100, WINDOW_US_MIN, both);
     assert!(
-        sum.admitted > 8_000 && sum.refused > 1_500 && sum.given_back > 2_000 && sum.too_late > 500 && sum.charged_on > 1_500,
+        sum.admitted > 8_000
+            && sum.refused > 1_500
+            && sum.given_back > 2_000
+            && sum.too_late > 500
+            && sum.charged_on > 1_500,
         "{sum:?}"
     );
 }
@@ -94,7 +99,8 @@ fn several_refunds_go_in_one_call_and_each_frees_no_more_than_its_slot() {
     admitted(&mut redis, &one, 9);
     let charge = admitted(&mut redis, &other, 1);
     let keys = [one.clone(), other, one.clone(), b"slidegate:{a}:none:60".to_vec(), one.clone(), one.clone()];
-    let refunds = [(0, 7), (0, 4), (0, 7), (0, 7), (8_000, 10), (500, 1)].map(|(after_us, cost)| refund(TODAY_US + after_us, cost));
+    let refunds = [(0, 7), (0, 4), (0, 7), (0, 7), (8_000, 10), (500, 1)]
+        .map(|(after_us, cost)| refund(TODAY_US + after_us, cost));
     assert_eq!(redis.refund(&keys, &refunds, Some(TODAY_US + 9_000)), [7, 4, 3, 0, 10, 0]);
     let remaining = redis.decide(&[one], &[charge], TODAY_US + 9_000).standings[0].remaining;
     assert_eq!(remaining, 100_000 - 70 - 10);
@@ -106,11 +112,16 @@ fn a_key_of_which_all_is_given_back_is_gone_and_one_that_stays_expires() {
     let mut redis = windows(&server);
     let key = b"slidegate:{b}:60".to_vec();
     admitted(&mut redis, &key, 30);
-    let expires_ms = |redis: &mut RedisWindows| redis::cmd("PTTL").arg(&key).query::<i64>(&mut redis.connection).expect("Redis answers");
+    let expires_ms = |redis: &mut RedisWindows| {
+        redis::cmd("PTTL").arg(&key).query::<i64>(&mut redis.connection).expect("Redis answers")
+    };
     // The oldest first, then the newest, so that the tail and pages empty one after the other.
     for number in (0..15).chain((15..30).rev()) {
         assert!(expires_ms(&mut redis) > 0, "before refund {number}");
-        assert_eq!(redis.refund(std::slice::from_ref(&key), &[refund(TODAY_US + 1_000 * number, 10)], Some(TODAY_US + 40_000)), [10]);
+        assert_eq!(
+            redis.refund(std::slice::from_ref(&key), &[refund(TODAY_US + 1_000 * number, 10)], Some(TODAY_US + 40_000)),
+            [10]
+        );
     }
     assert_eq!(redis.members(&key), 0);
 }
@@ -134,7 +145,9 @@ fn a_key_that_is_no_window_is_told_by_name() {
     let mut redis = windows(&server);
     for (key, command) in [("text", ["SET", "text", "a"].as_slice()), ("set", &["ZADD", "set", "0", "a"])] {
         redis::cmd(command[0]).arg(&command[1..]).exec(&mut redis.connection).expect("Redis takes it");
-        let request = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| redis.refund(&[key.into()], &[refund(TODAY_US, 1)], None)));
+        let request = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            redis.refund(&[key.into()], &[refund(TODAY_US, 1)], None)
+        }));
         let said = request.expect_err("it is refused");
         let said = said.downcast_ref::<String>().expect("a text");
         assert!(said.contains("WRONGTYPE") && said.contains(&format!("key {key}")), "{said}");

@@ -1,5 +1,5 @@
-//! A Redis that takes commands and answers none, and strangers who send all they can meanwhile: the component, with the memory that the host
-//! gives it, neither traps nor forgets what it limits.
+//! A Redis that takes commands and answers none, and strangers who send all they can meanwhile: the component, with the
+//! memory that the host gives it, neither traps nor forgets what it limits.
 
 use std::{
     sync::Arc,
@@ -7,7 +7,9 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Method};
-use slidegate::{CallError, HttpRequest, Instance, Module, Moment, RedisDirectory, Step, Verdict, Worker, WorkerOptions};
+use slidegate::{
+    CallError, HttpRequest, Instance, Module, Moment, RedisDirectory, Step, Verdict, Worker, WorkerOptions,
+};
 use slidegate_tests::redis_server::RedisServer;
 use tokio::runtime::Builder;
 
@@ -46,7 +48,10 @@ fn ask(instance: &mut Instance, stream: u64, host: &str, value: &str, now_ns: u6
     let mut headers = HeaderMap::new();
     headers.insert("x-key", HeaderValue::from_str(value).expect("a header's value"));
     let uri = format!("http://{host}/").parse().expect("a URI");
-    match instance.on_request(stream, Arc::new(HttpRequest::new(Method::GET, uri, headers)), at(now_ns)).expect("no trap") {
+    match instance
+        .on_request(stream, Arc::new(HttpRequest::new(Method::GET, uri, headers)), at(now_ns))
+        .expect("no trap")
+    {
         Step::Pass(_) => Some(0),
         Step::Respond(response) => Some(response.status),
         Step::Wait => None,
@@ -57,7 +62,9 @@ fn ask(instance: &mut Instance, stream: u64, host: &str, value: &str, now_ns: u6
 fn twenty_thousand_waiting_requests_neither_trap_nor_reset_a_limit_in_memory() {
     for (mode, at_once) in [("open", 0), ("closed", 503), ("local", 0)] {
         let mut instance = instance(mode);
-        let logins = |instance: &mut Instance, now_ns| [1, 2, 3, 4].map(|stream| ask(instance, stream, "login.test", "", now_ns));
+        let logins = |instance: &mut Instance, now_ns| {
+            [1, 2, 3, 4].map(|stream| ask(instance, stream, "login.test", "", now_ns))
+        };
         assert_eq!(logins(&mut instance, 0), [Some(0), Some(0), Some(0), Some(429)]);
         let (mut waiting, mut calls) = (0, Vec::new());
         for stream in 10..10 + REQUESTS {
@@ -83,7 +90,8 @@ fn twenty_thousand_waiting_requests_neither_trap_nor_reset_a_limit_in_memory() {
 #[test]
 fn nor_do_as_many_who_wait_behind_one_call() {
     let mut instance = instance("open");
-    let waiting = (0..10 * REQUESTS).filter(|stream| ask(&mut instance, *stream, "shop.test", "a", 0).is_none()).count();
+    let waiting =
+        (0..10 * REQUESTS).filter(|stream| ask(&mut instance, *stream, "shop.test", "a", 0).is_none()).count();
     let calls = instance.take_calls();
     assert_eq!(calls.len(), 1);
     assert!(instance.memory_bytes() < 50 << 20, "{} bytes", instance.memory_bytes());
@@ -104,7 +112,8 @@ async fn decide(worker: &Worker, host: &str, value: &str) -> (Option<u16>, Durat
     (status, asked.elapsed())
 }
 
-/// Has the runtime for as long as a worker has it in one turn when many replies come, again and again: half of its time.
+/// Has the runtime for as long as a worker has it in one turn when many replies come, again and again: half of its
+/// time.
 async fn keep_busy() {
     loop {
         let until = Instant::now() + Duration::from_millis(2);
@@ -115,7 +124,8 @@ async fn keep_busy() {
     }
 }
 
-/// A Redis that was well falls silent; then as many requests as that come at once, on a runtime of one thread that has other work too.
+/// A Redis that was well falls silent; then as many requests as that come at once, on a runtime of one thread that has
+/// other work too.
 fn all_at_once(mode: &str, expected: Option<u16>, value: fn(u64) -> String) {
     let server = RedisServer::start();
     let mut directory = RedisDirectory::new();

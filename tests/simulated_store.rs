@@ -21,7 +21,8 @@ const WINDOWS_US: [u64; 4] = [60_000_000, 60_000_000, 600_000_000, 3_600_000_000
 /// What is done to both.
 #[derive(Debug, Clone)]
 enum Deed {
-    /// So many microseconds later, a command for so many requests that meet some limits, EVAL if EVALSHA is answered NOSCRIPT.
+    /// So many microseconds later, a command for so many requests that meet some limits, EVAL if EVALSHA is answered
+    /// NOSCRIPT.
     Ask { later_us: u64, units: u64, limits: Vec<(usize, Charge)> },
     /// SCRIPT FLUSH.
     Forget,
@@ -38,8 +39,11 @@ enum Deed {
 /// A key and what it is charged.
 fn charge() -> impl Strategy<Value = (usize, Charge)> {
     let slots_us = select(vec![1, 1_000_000, 15_000_000_u64]);
-    (0..WINDOWS_US.len(), 1_u64..20, slots_us, 1_u64..4, prop::bool::weighted(0.8))
-        .prop_map(|(key, limit, slot_us, cost, enforced)| (key, Charge { limit, window_us: WINDOWS_US[key], slot_us, cost, enforced }))
+    (0..WINDOWS_US.len(), 1_u64..20, slots_us, 1_u64..4, prop::bool::weighted(0.8)).prop_map(
+        |(key, limit, slot_us, cost, enforced)| {
+            (key, Charge { limit, window_us: WINDOWS_US[key], slot_us, cost, enforced })
+        },
+    )
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -70,8 +74,12 @@ struct Pair {
 
 impl Pair {
     fn new(connection: redis::Connection) -> Self {
-        let mut pair =
-            Pair { real: RedisWindows::new(connection), simulated: SimulatedStore::default(), keys: Vec::new(), now_us: START_US };
+        let mut pair = Pair {
+            real: RedisWindows::new(connection),
+            simulated: SimulatedStore::default(),
+            keys: Vec::new(),
+            now_us: START_US,
+        };
         pair.keys = (0..WINDOWS_US.len()).map(|key| format!("slidegate:{{pair}}:{key}").into_bytes()).collect();
         pair.say(&["REPLICAOF", "NO", "ONE"]);
         pair.say(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -126,14 +134,17 @@ impl Pair {
         let real = self.real.call(form, request);
         let mut simulated = self.answer(form, request);
         if matches!((&real, &simulated), (Reply::Single(_), Reply::Error(text)) if code(text) == "OOM") {
-            // A server without memory lets a script go on whose first write gives some back, as dropping old slots does.
+            // A server without memory lets a script go on whose first write gives some back, as dropping old slots
+            // does.
             self.simulated.set(&Store::Up);
             simulated = self.answer(Form::Sha, request);
             self.simulated.set(&Store::Full);
         }
         match (&real, &simulated) {
             // The texts of errors differ from version to version; the code that they begin with is what counts.
-            (Reply::Error(real), Reply::Error(simulated)) => prop_assert_eq!(code(real), code(simulated), "{} and {}", real, simulated),
+            (Reply::Error(real), Reply::Error(simulated)) => {
+                prop_assert_eq!(code(real), code(simulated), "{} and {}", real, simulated)
+            }
             _ => prop_assert_eq!(&real, &simulated, "the real one, then the simulated one, on {:?}", request),
         }
         Ok(matches!(&real, Reply::Error(text) if code(text) == "NOSCRIPT"))

@@ -15,7 +15,8 @@ use slidegate_tests::{
     trace::{Limit, SECOND_US, TODAY_US, WINDOW_US_MAX, Weight},
 };
 
-/// The window of most tests here. The clock is the test's own; Redis' clock, which the TTL runs by, does not get so far.
+/// The window of most tests here. The clock is the test's own; Redis' clock, which the TTL runs by, does not get so
+/// far.
 const WINDOW_US: u64 = 60 * SECOND_US;
 
 /// As long as a key of a real configuration may well be.
@@ -28,7 +29,12 @@ fn windows(server: &RedisServer) -> RedisWindows {
 }
 
 fn request(keys: &[&str], charges: &[Charge], now_us: u64) -> Request {
-    Request { units: 1, keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), charges: charges.to_vec(), now_us: Some(now_us) }
+    Request {
+        units: 1,
+        keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+        charges: charges.to_vec(),
+        now_us: Some(now_us),
+    }
 }
 
 fn charge(limit: u64, cost: u64) -> Charge {
@@ -94,8 +100,10 @@ fn a_window_of_thousands_of_slots_rolls_over_at_once() {
 fn a_key_lives_until_its_newest_slot_has_left() {
     let server = RedisServer::start();
     let mut windows = windows(&server);
-    // By Redis' own clock, so that both moments are on it. Odd windows and slots, so that no boundary falls on a whole millisecond.
-    let shapes = [(100_000, 1), (99_999, 7), (100_003, 100_003), (250_001, 3_906), (64_000, 1_000), (1_000_000, 15_625)];
+    // By Redis' own clock, so that both moments are on it. Odd windows and slots, so that no boundary falls on a whole
+    // millisecond.
+    let shapes =
+        [(100_000, 1), (99_999, 7), (100_003, 100_003), (250_001, 3_906), (64_000, 1_000), (1_000_000, 15_625)];
     for turn in 0..300 {
         for (window_us, slot_us) in shapes {
             let key = format!("slidegate:{{ttl}}:{window_us}");
@@ -110,7 +118,10 @@ fn a_key_lives_until_its_newest_slot_has_left() {
                 .expect("the script is known");
             assert!(matches!(reply, redis::Value::BulkString(_)));
             let leaves_us = Stored::read(&mut windows.connection, &key).slots[0].1 + window_us + 1;
-            assert!(expires_ms * 1_000 >= leaves_us, "{key} goes at {expires_ms} ms, and is needed until {leaves_us} us");
+            assert!(
+                expires_ms * 1_000 >= leaves_us,
+                "{key} goes at {expires_ms} ms, and is needed until {leaves_us} us"
+            );
             assert!(
                 expires_ms * 1_000 <= leaves_us + window_us / 2 + 110_000,
                 "{key} stays until {expires_ms} ms, and is not needed after {leaves_us} us"
@@ -133,7 +144,11 @@ fn a_key_written_by_a_clock_far_ahead_lives_no_longer_once_the_clock_is_right() 
         // As a clock that is a day ahead leaves it.
         query::<bool>(&mut windows.connection, &["PEXPIRE", key, "86460000"]);
         let asked = windows.request(&request(&[key], &[charge(10, cost)], TODAY_US));
-        assert_eq!((asked.admitted, asked.standings[0].remaining), (cost == 1, 10 - many - u64::from(cost == 1)), "{key}");
+        assert_eq!(
+            (asked.admitted, asked.standings[0].remaining),
+            (cost == 1, 10 - many - u64::from(cost == 1)),
+            "{key}"
+        );
         let stored = Stored::read(&mut windows.connection, key);
         assert_eq!((stored.slots.len(), stored.slots[0].1), (slots, TODAY_US), "{key}");
         let lives_ms: u64 = query(&mut windows.connection, &["PTTL", key]);
@@ -157,7 +172,9 @@ fn a_redis_before_6_2_is_asked_by_the_name_that_it_knows() {
         let by_new: Vec<u8> = asked.query(&mut windows.connection).expect("an answer");
         asked = redis::cmd("EVALSHA");
         asked.arg(&old);
-        for part in windows.command(Form::Sha, &request(&[KEY], &[charge(limit, cost)], TODAY_US + 50)).args_iter().skip(2) {
+        for part in
+            windows.command(Form::Sha, &request(&[KEY], &[charge(limit, cost)], TODAY_US + 50)).args_iter().skip(2)
+        {
             if let redis::Arg::Simple(part) = part {
                 asked.arg(part);
             }
@@ -181,7 +198,11 @@ fn a_key_without_a_time_to_live_gets_one_back_within_a_window() {
         }
         let ttl_ms: i64 = query(&mut windows.connection, &["PTTL", KEY]);
         assert!(ttl_ms >= (WINDOW_US / 2_000) as i64, "{ttl_ms} ms");
-        assert_eq!(ask(&mut windows, charge(1_000, 1), start_us + WINDOW_US).standings[0].remaining, 988, "and kept its count");
+        assert_eq!(
+            ask(&mut windows, charge(1_000, 1), start_us + WINDOW_US).standings[0].remaining,
+            988,
+            "and kept its count"
+        );
     }
     query::<bool>(&mut windows.connection, &["PERSIST", KEY]);
     assert!(ask(&mut windows, charge(1_000, 1), 2 * TODAY_US).admitted);
@@ -206,7 +227,8 @@ fn a_key_stays_small_at_any_limit() {
             let heavy = Charge { limit: EXACT_MAX, cost: old.max(1), ..greatest.charge(Weight::Units(1)) };
             assert!(ask(&mut windows, heavy, TODAY_US).admitted);
             assert!(ask(&mut windows, Charge { cost: 1, ..heavy }, TODAY_US + window_us / 2).admitted);
-            let weights: &[Weight] = if limit <= 1_000 { &[Weight::Units(1)] } else { &[Weight::Share(2), Weight::Units(1)] };
+            let weights: &[Weight] =
+                if limit <= 1_000 { &[Weight::Units(1)] } else { &[Weight::Share(2), Weight::Units(1)] };
             let mut refused = 0;
             let mut most = 0;
             for step in 0..1_500 {
@@ -242,7 +264,8 @@ fn totals_begin_anew_before_they_lose_a_unit() {
     // The first half has left: three quarters of it come, though the total would be beyond what a score holds.
     let third = ask(&mut windows, charge(EXACT_MAX, half / 4 * 3), at(2) + 1);
     assert!(third.admitted);
-    let totals: Vec<u64> = Stored::read(&mut windows.connection, KEY).slots.into_iter().map(|(total, _)| total).collect();
+    let totals: Vec<u64> =
+        Stored::read(&mut windows.connection, KEY).slots.into_iter().map(|(total, _)| total).collect();
     assert_eq!(totals, [half + 1 + half / 4 * 3, half + 1], "they begin where the first half ended");
     let left = EXACT_MAX - totals[0];
     assert_eq!(third.standings[0].remaining, left);
@@ -269,7 +292,10 @@ fn a_limit_that_changes_keeps_the_count() {
     assert!(raised.admitted);
     assert_eq!(raised.standings[0].remaining, 0);
     assert!(!ask(&mut windows, charge(12, 1), TODAY_US + 20).admitted);
-    assert!(!ask(&mut windows, charge(4, 1), TODAY_US + 8 + WINDOW_US).admitted, "four are in use: those at 8 and 9, and two at 20");
+    assert!(
+        !ask(&mut windows, charge(4, 1), TODAY_US + 8 + WINDOW_US).admitted,
+        "four are in use: those at 8 and 9, and two at 20"
+    );
     assert!(ask(&mut windows, charge(4, 1), TODAY_US + 9 + WINDOW_US).admitted);
     assert!(!ask(&mut windows, charge(4, 1), TODAY_US + 9 + WINDOW_US).admitted);
 }
@@ -297,9 +323,11 @@ fn a_slot_width_that_changes_keeps_the_count_and_never_admits_more() {
 
 /// The key of an engine with this limit.
 fn key_of(limit: &str) -> Vec<u8> {
-    let json = format!(r#"{{"rule_name": "r", "redis": {{"service_name": "redis.static"}}, "global_threshold": {limit}}}"#);
+    let json =
+        format!(r#"{{"rule_name": "r", "redis": {{"service_name": "redis.static"}}, "global_threshold": {limit}}}"#);
     let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
-    let request = PlainRequest { path: b"/".to_vec(), authority: Some(b"shop.test".to_vec()), ..PlainRequest::default() };
+    let request =
+        PlainRequest { path: b"/".to_vec(), authority: Some(b"shop.test".to_vec()), ..PlainRequest::default() };
     let _ = engine.on_request(1, &request, 0);
     match engine.poll(&OneRequest(&request), 0) {
         Effect::Call { mut command, .. } => command.swap_remove(3),
@@ -310,7 +338,11 @@ fn key_of(limit: &str) -> Vec<u8> {
 #[test]
 fn a_window_that_changes_begins_a_new_key_and_the_old_one_goes() {
     let before = key_of(r#"{"query_per_minute": 10}"#);
-    for same in [r#"{"query_per_minute": 4}"#, r#"{"query_per_minute": 5000}"#, r#"{"limit": 10, "window": "60s", "precision": "5s"}"#] {
+    for same in [
+        r#"{"query_per_minute": 4}"#,
+        r#"{"query_per_minute": 5000}"#,
+        r#"{"limit": 10, "window": "60s", "precision": "5s"}"#,
+    ] {
         assert_eq!(key_of(same), before, "{same}");
     }
     let after = key_of(r#"{"limit": 10, "window": "90s"}"#);
@@ -362,11 +394,15 @@ fn a_key_of_another_type_is_named_and_nothing_is_charged() {
 fn a_sorted_set_of_somebody_else_is_an_error_and_is_left_alone() {
     let server = RedisServer::start();
     let mut windows = windows(&server);
-    for members in [&["1", "alice", "2", "bob", "3", "carol"][..], &["1", "alice"], &["1795000000000000", "1795000000000000"]] {
+    for members in
+        [&["1", "alice", "2", "bob", "3", "carol"][..], &["1", "alice"], &["1795000000000000", "1795000000000000"]]
+    {
         query::<()>(&mut windows.connection, &["FLUSHALL"]);
         query::<()>(&mut windows.connection, &[&["ZADD", "scores"], members].concat());
         let before = contents(&mut windows.connection);
-        let text = error(windows.call(Form::Sha, &request(&["slidegate:{other}:good", "scores"], &[charge(10, 1); 2], TODAY_US)));
+        let text = error(
+            windows.call(Form::Sha, &request(&["slidegate:{other}:good", "scores"], &[charge(10, 1); 2], TODAY_US)),
+        );
         assert!(!text.starts_with("NOSCRIPT"), "{text}");
         assert_eq!(contents(&mut windows.connection), before);
     }
@@ -388,8 +424,8 @@ fn a_replica_that_is_read_only_says_so_and_charges_nothing() {
     let keys = ["slidegate:{replica}:one", "slidegate:{replica}:two"];
     let text = error(on_replica.call(Form::Sha, &request(&keys, &[charge(10, 1); 2], TODAY_US)));
     assert!(text.starts_with("READONLY "), "{text}");
-    let refusal =
-        script::batch(&on_replica.call(Form::Sha, &full), &full.charges, 1).expect("a refusal writes nothing, so a replica may give it");
+    let refusal = script::batch(&on_replica.call(Form::Sha, &full), &full.charges, 1)
+        .expect("a refusal writes nothing, so a replica may give it");
     assert_eq!(refusal.admitted, 0);
     assert_eq!(contents(&mut on_replica.connection), before);
     assert_eq!(on_primary.members(keys[0].as_bytes()), 0);
@@ -399,14 +435,23 @@ fn a_replica_that_is_read_only_says_so_and_charges_nothing() {
 fn a_full_redis_says_so_and_charges_all_limits_or_none() {
     let server = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]);
     let mut windows = windows(&server);
-    let keys = ["slidegate:{full}:young", "slidegate:{full}:live", "slidegate:{full}:rolling", "slidegate:{full}:empty"];
+    let keys =
+        ["slidegate:{full}:young", "slidegate:{full}:live", "slidegate:{full}:rolling", "slidegate:{full}:empty"];
     let [young, live, rolling, empty] = keys;
-    let orders: [&[&str]; 6] =
-        [&[young], &[live, young], &[young, rolling], &[rolling, young, live], &[empty, young], &[live, rolling, empty, young]];
+    let orders: [&[&str]; 6] = [
+        &[young],
+        &[live, young],
+        &[young, rolling],
+        &[rolling, young, live],
+        &[empty, young],
+        &[live, rolling, empty, young],
+    ];
     for order in orders {
         query::<()>(&mut windows.connection, &["FLUSHALL"]);
         let now_us = TODAY_US + 2 * WINDOW_US;
-        for (key, at_us) in [(live, now_us - 5), (rolling, now_us - WINDOW_US - 5), (rolling, now_us - 5), (empty, TODAY_US)] {
+        for (key, at_us) in
+            [(live, now_us - 5), (rolling, now_us - WINDOW_US - 5), (rolling, now_us - 5), (empty, TODAY_US)]
+        {
             assert!(windows.request(&request(&[key], &[charge(10, 1)], at_us)).admitted);
         }
         let before = contents(&mut windows.connection);
@@ -421,7 +466,10 @@ fn a_full_redis_says_so_and_charges_all_limits_or_none() {
             // Redis lets a script that began by removing something finish.
             reply => {
                 assert!(order[0] == rolling || order[0] == empty, "{order:?} was charged with no memory left");
-                assert!(script::batch(&reply, &vec![charge(10, 1); order.len()], 1).is_some_and(|batch| batch.admitted == 1));
+                assert!(
+                    script::batch(&reply, &vec![charge(10, 1); order.len()], 1)
+                        .is_some_and(|batch| batch.admitted == 1)
+                );
                 for key in order {
                     let before = u64::from(*key == live || *key == rolling);
                     let standing = windows.request(&request(&[key], &[charge(10, 10)], now_us)).standings[0];

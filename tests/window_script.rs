@@ -18,8 +18,8 @@ use slidegate_tests::{
     trace::{Limit, SECOND_US, Step, TODAY_US, Wait, Weight, limit_counts, slot_us, steps, traces, windows_us},
 };
 
-/// The shortest window used with a clock that the test sets, where requests wait for each other: Redis drops keys by its own clock, and
-/// no trace takes so long.
+/// The shortest window used with a clock that the test sets, where requests wait for each other: Redis drops keys by
+/// its own clock, and no trace takes so long.
 const WINDOW_US_MIN: u64 = 60 * SECOND_US;
 
 /// The shortest window that a configuration can ask for. A scene that travels at once takes less, or is played again.
@@ -44,9 +44,11 @@ struct Call {
 impl Changing {
     fn any(counts: impl Strategy<Value = u64> + Clone, window_us_min: u64) -> impl Strategy<Value = Changing> {
         let variant = || (counts.clone(), any::<[u64; 2]>(), prop::bool::weighted(0.8));
-        (windows_us(window_us_min), [variant(), variant(), variant(), variant()]).prop_map(|(window_us, variants)| Changing {
-            window_us,
-            variants: variants.map(|(limit, slot, enforced)| (limit, slot_us(slot, limit, window_us), enforced)),
+        (windows_us(window_us_min), [variant(), variant(), variant(), variant()]).prop_map(|(window_us, variants)| {
+            Changing {
+                window_us,
+                variants: variants.map(|(limit, slot, enforced)| (limit, slot_us(slot, limit, window_us), enforced)),
+            }
         })
     }
 
@@ -58,7 +60,12 @@ impl Changing {
 }
 
 /// What the model decides on calls in order: the requests with their times, and its answers.
-fn by_the_model(keys: &[Vec<u8>], limits: &[Changing], calls: &[Call], model: &mut LocalWindows) -> Vec<(Request, Decision)> {
+fn by_the_model(
+    keys: &[Vec<u8>],
+    limits: &[Changing],
+    calls: &[Call],
+    model: &mut LocalWindows,
+) -> Vec<(Request, Decision)> {
     let mut now_us = TODAY_US;
     let mut again: Option<(Request, u64)> = None;
     let mut decided = Vec::with_capacity(calls.len() + 1);
@@ -119,14 +126,15 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
     let outcome = promises::runner(cases).run(&scenes, |(limits, calls)| {
         scene.set(scene.get() + 1);
         let windows = &mut *windows.borrow_mut();
-        let keys: Vec<_> = (0..limits.len()).map(|key| format!("slidegate:{{scene-{}}}:{key}", scene.get()).into_bytes()).collect();
+        let keys: Vec<_> =
+            (0..limits.len()).map(|key| format!("slidegate:{{scene-{}}}:{key}", scene.get()).into_bytes()).collect();
         let mut model = LocalWindows::default();
         let decided = by_the_model(&keys, &limits, &calls, &mut model);
         let requests: Vec<_> = decided.iter().map(|(request, _)| request.clone()).collect();
         let replies = windows.call_within(SHORTEST, &keys, &requests);
         for ((request, expected), reply) in decided.iter().zip(replies) {
-            let batch =
-                script::batch(&reply, &request.charges, 1).ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {request:?}")))?;
+            let batch = script::batch(&reply, &request.charges, 1)
+                .ok_or_else(|| TestCaseError::fail(format!("{reply:?} to {request:?}")))?;
             let decision = batch.decision(0, &request.charges);
             prop_assert_eq!(&decision, expected, "the script, then the model, on {:?}", request);
             decisions.set(decisions.get() + 1);
@@ -141,7 +149,12 @@ fn compare(cases: u32, counts: BoxedStrategy<u64>) {
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
-    assert!(decisions.get() > 20 * cases && refusals.get() > 5 * cases, "{} decisions, {} refusals", decisions.get(), refusals.get());
+    assert!(
+        decisions.get() > 20 * cases && refusals.get() > 5 * cases,
+        "{} decisions, {} refusals",
+        decisions.get(),
+        refusals.get()
+    );
 }
 
 /// Costs of a scene, for each key one.
@@ -149,12 +162,21 @@ type Costs = [u64; 3];
 
 /// What is left of a key: members with their scores, and whether it expires.
 fn left_of(windows: &mut RedisWindows, key: &[u8]) -> (Vec<(Vec<u8>, f64)>, bool) {
-    let (members, expires_ms): (_, i64) =
-        redis::pipe().cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").cmd("PTTL").arg(key).query(&mut windows.connection).unwrap();
+    let (members, expires_ms): (_, i64) = redis::pipe()
+        .cmd("ZRANGE")
+        .arg(key)
+        .arg(0)
+        .arg(-1)
+        .arg("WITHSCORES")
+        .cmd("PTTL")
+        .arg(key)
+        .query(&mut windows.connection)
+        .unwrap();
     (members, expires_ms > 0)
 }
 
-/// A batch on keys of its own, the same requests one by one on others: the same answers, of the model too, and the same keys afterwards.
+/// A batch on keys of its own, the same requests one by one on others: the same answers, of the model too, and the same
+/// keys afterwards.
 fn compare_batch(
     windows: &mut RedisWindows,
     model: &mut LocalWindows,
@@ -167,9 +189,16 @@ fn compare_batch(
     let singles = vec![Request { units: 1, keys: alone.to_vec(), ..together.clone() }; together.units as usize];
     for (index, reply) in windows.call_all(&singles).iter().enumerate() {
         let single = answer(reply, &singles[index]).decision(0, &together.charges);
-        let expected = LocalWindows::decide(model, &together.keys, &together.charges, together.now_us.unwrap_or_default());
+        let expected =
+            LocalWindows::decide(model, &together.keys, &together.charges, together.now_us.unwrap_or_default());
         prop_assert_eq!(&single, &expected, "alone, then the model, {} of {:?}", index, together);
-        prop_assert_eq!(&batch.decision(index as u64, &together.charges), &single, "together, then alone, {} of {:?}", index, together);
+        prop_assert_eq!(
+            &batch.decision(index as u64, &together.charges),
+            &single,
+            "together, then alone, {} of {:?}",
+            index,
+            together
+        );
     }
     for (together, alone) in together.keys.iter().zip(alone) {
         prop_assert_eq!(left_of(windows, together), left_of(windows, alone));
@@ -197,7 +226,10 @@ fn a_batch_is_answered_and_leaves_what_its_requests_would_alone() {
             let met = step.meets(limits.len());
             now_us = step.wait.after(now_us, limits[met[0]].window_us);
             let costs: Costs = costs;
-            let charge = |&limit: &usize| Charge { cost: costs[limit], ..limits[limit].limit(variants[limit]).charge(step.weight) };
+            let charge = |&limit: &usize| Charge {
+                cost: costs[limit],
+                ..limits[limit].limit(variants[limit]).charge(step.weight)
+            };
             let together = Request {
                 units,
                 keys: met.iter().map(|limit| key("together", *limit)).collect(),
@@ -233,8 +265,9 @@ fn a_batch_is_answered_and_leaves_what_its_requests_would_alone() {
 fn the_script_keeps_the_promises_on_any_history() {
     let server = RedisServer::start();
     let windows = RefCell::new(RedisWindows::new(server.connection()));
-    let tally =
-        promises::check_all(400, traces(3, 60, WINDOW_US_MIN), |trace, tag| promises::check(trace, &mut *windows.borrow_mut(), tag));
+    let tally = promises::check_all(400, traces(3, 60, WINDOW_US_MIN), |trace, tag| {
+        promises::check(trace, &mut *windows.borrow_mut(), tag)
+    });
     assert!(tally.admitted > 1_000 && tally.refused > 1_000 && tally.admitted_again > 200, "{tally:?}");
 }
 

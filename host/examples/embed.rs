@@ -10,7 +10,9 @@ use std::error::Error;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
-use slidegate::{HttpRequest, Module, Origin, RedisDirectory, ResponseHead, Verdict, Worker, WorkerOptions, apply_edits};
+use slidegate::{
+    HttpRequest, Module, Origin, RedisDirectory, ResponseHead, Verdict, Worker, WorkerOptions, apply_edits,
+};
 
 /// Three requests in ten seconds for each API key. The document is the one that a Higress
 /// WasmPlugin of the cluster-key-rate-limit kind carries.
@@ -68,7 +70,8 @@ async fn handle(worker: &Worker, key: &str) -> Result<(), Box<dyn Error>> {
     let mut headers = HeaderMap::new();
     headers.insert("host", HeaderValue::from_static("shop.example"));
     headers.insert("x-api-key", HeaderValue::from_str(key)?);
-    let request = HttpRequest::new(Method::GET, "/orders?page=1".parse()?, headers).with_source("192.0.2.7:40000".parse()?);
+    let request =
+        HttpRequest::new(Method::GET, "/orders?page=1".parse()?, headers).with_source("192.0.2.7:40000".parse()?);
 
     // The stream lives as long as the request does; dropping it tells the filter that it is over.
     let stream = worker.open(Arc::new(request));
@@ -90,7 +93,10 @@ async fn handle(worker: &Worker, key: &str) -> Result<(), Box<dyn Error>> {
         Verdict::Respond(response) => {
             let mut headers = HeaderMap::new();
             for header in &response.headers {
-                headers.append(http::HeaderName::from_bytes(header.name.as_bytes())?, HeaderValue::from_bytes(&header.value)?);
+                headers.append(
+                    http::HeaderName::from_bytes(header.name.as_bytes())?,
+                    HeaderValue::from_bytes(&header.value)?,
+                );
             }
             (response.status, headers)
         }

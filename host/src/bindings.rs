@@ -1,5 +1,5 @@
-//! What wasmtime generates from `wit/`, which is a link to the workspace's, so that the packaged crate has it too: the types of the contract, the traits of its imports and
-//! the calls of its exports.
+//! What wasmtime generates from `wit/`, which is a link to the workspace's, so that the packaged crate has it too: the
+//! types of the contract, the traits of its imports and the calls of its exports.
 
 #![expect(missing_docs, reason = "generated; the WIT files carry the documentation")]
 

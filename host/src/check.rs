@@ -29,9 +29,14 @@ pub(crate) struct How {
 /// Checks a file and prints what came of it.
 ///
 /// # Errors
-/// What is wrong with it, and with what it leads to if that is asked; if it is strict also that there are warnings. Nothing where it is
-/// printed already.
-pub(crate) fn run(source: &SettingsSource, module: Module, redis: Option<String>, how: How) -> Result<(), Vec<Mistake>> {
+/// What is wrong with it, and with what it leads to if that is asked; if it is strict also that there are warnings.
+/// Nothing where it is printed already.
+pub(crate) fn run(
+    source: &SettingsSource,
+    module: Module,
+    redis: Option<String>,
+    how: How,
+) -> Result<(), Vec<Mistake>> {
     let report = examined(source, module, redis, how).unwrap_or_else(Report::of_mistakes);
     let count = report.warnings.len();
     let is_good = report.mistakes.is_empty() && (count == 0 || !how.is_strict);
@@ -57,11 +62,20 @@ fn examined(source: &SettingsSource, module: Module, redis: Option<String>, how:
     }
 }
 
-/// Puts everything together as for serving, with one worker and without connecting anywhere unless asked to, and tells what came of it.
-fn report(source: &SettingsSource, bytes: &[u8], module: Module, redis: Option<String>, connects: bool) -> Result<Report, Vec<Mistake>> {
+/// Puts everything together as for serving, with one worker and without connecting anywhere unless asked to, and tells
+/// what came of it.
+fn report(
+    source: &SettingsSource,
+    bytes: &[u8],
+    module: Module,
+    redis: Option<String>,
+    connects: bool,
+) -> Result<Report, Vec<Mistake>> {
     let settings = source.parse(bytes, &module)?;
-    let runtime =
-        Builder::new_current_thread().enable_all().build().map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])?;
     let (environment, origin) = (settings.environment.clone(), settings.origin.clone());
     let is_redis_overridden = redis.is_some();
     let serving = Workshop::new(module.clone(), vec![runtime.handle().clone()], None, redis).make(settings, None)?;
@@ -86,7 +100,12 @@ fn report(source: &SettingsSource, bytes: &[u8], module: Module, redis: Option<S
 
 fn tell_gateway(report: &mut Report, settings: &Settings) {
     let secured = |listen: &Listen| listen.tls.as_ref().map(|tls| format!(", {tls}")).unwrap_or_default();
-    report.line(format_args!("listen   {} ({} workers){}", settings.listen.address, settings.workers, secured(&settings.listen)));
+    report.line(format_args!(
+        "listen   {} ({} workers){}",
+        settings.listen.address,
+        settings.workers,
+        secured(&settings.listen)
+    ));
     match &settings.admin {
         Some(admin) => report.line(format_args!("admin    {}{}", admin.address, secured(admin))),
         None => report.line("admin    off"),

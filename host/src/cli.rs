@@ -21,7 +21,8 @@ use crate::{check, demo, logging, manual, output};
 
 /// A gateway with a cluster rate limiter: true sliding windows, counted in Redis or in the process.
 ///
-/// Without a command it runs a demo on its own: local windows, no Redis, an upstream of its own, and a list of curl lines to try.
+/// Without a command it runs a demo on its own: local windows, no Redis, an upstream of its own, and a list of curl
+/// lines to try.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -44,9 +45,11 @@ enum Commands {
         /// The settings, YAML, or JSON if its name ends in `.json`. A pipe and `-`, standard input, are read once.
         file: PathBuf,
     },
-    /// Check a settings file, or resources of Higress' plugin, and print how they are understood. Ends with 1 if there are mistakes.
+    /// Check a settings file, or resources of Higress' plugin, and print how they are understood. Ends with 1 if there
+    /// are mistakes.
     Check {
-        /// The settings, YAML, or JSON if its name ends in `.json`; or resources, also lists and several documents. `-` is standard input.
+        /// The settings, YAML, or JSON if its name ends in `.json`; or resources, also lists and several documents. `-`
+        /// is standard input.
         file: PathBuf,
         /// End with 1 if there are warnings, too.
         #[arg(long)]
@@ -54,18 +57,20 @@ enum Commands {
         /// Also ask each Redis for a decision, and connect to each upstream. End with 1 if one of them is not there.
         #[arg(long)]
         connect: bool,
-        /// How to tell what is found: `text` for people, `json` for editors and other programs, an array of what is wrong or odd.
+        /// How to tell what is found: `text` for people, `json` for editors and other programs, an array of what is
+        /// wrong or odd.
         #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
         output: OutputFormat,
     },
     /// Print a JSON Schema of what may be written, for editors and other programs.
     Schema {
-        /// Of the gateway's file, of a filter's document, of a resource that carries one, or, in YAML, the form of Higress' console.
+        /// Of the gateway's file, of a filter's document, of a resource that carries one, or, in YAML, the form of
+        /// Higress' console.
         #[arg(long, value_enum, default_value_t)]
         kind: SchemaKind,
     },
-    /// Turn resources of Higress' `cluster-key-rate-limit` into Slidegate's, and tell what changes. Ends with 1, and writes nothing, if
-    /// one of them cannot be converted; other resources are left out.
+    /// Turn resources of Higress' `cluster-key-rate-limit` into Slidegate's, and tell what changes. Ends with 1, and
+    /// writes nothing, if one of them cannot be converted; other resources are left out.
     Migrate(Migrate),
     /// Write a file to begin with, with comments.
     Init(Init),
@@ -122,7 +127,8 @@ struct Options {
     /// Serve the admin port here, whatever the file says.
     #[arg(long, global = true, value_name = "ADDRESS", value_parser = address)]
     admin: Option<SocketAddr>,
-    /// Count in this Redis. Stands for every service name in the filter's configuration; turns the demo to a real Redis.
+    /// Count in this Redis. Stands for every service name in the filter's configuration; turns the demo to a real
+    /// Redis.
     #[arg(long, global = true, value_name = "URL")]
     redis: Option<String>,
     /// Threads that serve requests, each with a filter instance of its own [default: one a core].
@@ -150,7 +156,12 @@ pub(crate) fn run() -> ExitCode {
                 true => drop(error.print()),
                 false => {
                     let text = error.render().to_string();
-                    output::tell(secret.iter().fold(text, |text, argument| text.replace(argument, &text_shown(argument))).trim_end());
+                    output::tell(
+                        secret
+                            .iter()
+                            .fold(text, |text, argument| text.replace(argument, &text_shown(argument)))
+                            .trim_end(),
+                    );
                 }
             }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -162,12 +173,15 @@ pub(crate) fn run() -> ExitCode {
 fn unknown_command(words: &[OsString]) -> ExitCode {
     let word = words.first().map(OsString::as_os_str).unwrap_or_default();
     let shown = text_shown(&word.to_string_lossy());
-    let is_file = |word: &OsStr| word == "-" || PathBuf::from(word).exists() || word.to_string_lossy().contains(['.', '/']);
+    let is_file =
+        |word: &OsStr| word == "-" || PathBuf::from(word).exists() || word.to_string_lossy().contains(['.', '/']);
     let mut cli = Cli::command();
     cli.build();
     let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
     let hint = match nearest(&shown, commands.iter().copied()) {
-        _ if is_file(word) => format!("to serve a file, say `slidegate serve {shown}`; to check it, `slidegate check {shown}`"),
+        _ if is_file(word) => {
+            format!("to serve a file, say `slidegate serve {shown}`; to check it, `slidegate check {shown}`")
+        }
         Some(command) => format!("did you mean `slidegate {command}`?"),
         None => format!("expected one of `{}`", commands.join("`, `")),
     };
@@ -182,10 +196,16 @@ impl Cli {
         let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
         let alone = |done: Result<(), Mistake>| done.map_err(|mistake| vec![mistake]);
         let (name, done) = match self.command {
-            Some(Commands::Init(init)) => (init.file_name(), alone(init::run(&init, &options.overrides(), options.redis.as_deref()))),
+            Some(Commands::Init(init)) => {
+                (init.file_name(), alone(init::run(&init, &options.overrides(), options.redis.as_deref())))
+            }
             Some(Commands::Schema { kind }) => (NAME.to_owned(), alone(kind.print())),
-            Some(Commands::Completions { shell }) => (NAME.to_owned(), alone(manual::completions(shell, &mut Self::command()))),
-            Some(Commands::Man { folder }) => (NAME.to_owned(), alone(manual::pages(Self::command(), folder.as_deref()))),
+            Some(Commands::Completions { shell }) => {
+                (NAME.to_owned(), alone(manual::completions(shell, &mut Self::command())))
+            }
+            Some(Commands::Man { folder }) => {
+                (NAME.to_owned(), alone(manual::pages(Self::command(), folder.as_deref())))
+            }
             command => match options.module() {
                 Ok(module) => run_filter(command, module, options),
                 Err(mistake) => (NAME.to_owned(), Err(vec![mistake])),
@@ -226,12 +246,18 @@ fn run_filter(command: Option<Commands>, module: Module, options: &Options) -> (
 
 impl Options {
     fn overrides(&self) -> Overrides {
-        Overrides { listen: self.listen, admin: self.admin, workers: self.workers.map(usize::from), has_redis: self.redis.is_some() }
+        Overrides {
+            listen: self.listen,
+            admin: self.admin,
+            workers: self.workers.map(usize::from),
+            has_redis: self.redis.is_some(),
+        }
     }
 
     fn module(&self) -> Result<Module, Mistake> {
         let Some(file) = &self.component else {
-            return Module::embedded().map_err(|error| Mistake::new("the component that is built in", error.to_string()));
+            return Module::embedded()
+                .map_err(|error| Mistake::new("the component that is built in", error.to_string()));
         };
         let from = format!("--component {}", file.display());
         let bytes = file::read(file, Occasion::Start).map_err(|reason| Mistake::new(&from, reason))?;

@@ -54,7 +54,8 @@ impl Module {
     /// does not export the contract's `filter` interface.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ModuleError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| ModuleError(format!("cannot read {}: {error}", path.display())))?;
+        let bytes =
+            std::fs::read(path).map_err(|error| ModuleError(format!("cannot read {}: {error}", path.display())))?;
         Self::from_bytes(&bytes)
     }
 

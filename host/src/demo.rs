@@ -94,7 +94,8 @@ fn guide(listen: SocketAddr, admin: Option<SocketAddr>, redis: Option<&str>) -> 
     let url = format!("http://{listen}");
     let counts = match redis {
         Some(redis) => format!("Windows are counted in {}.", url_shown(redis)),
-        None => "Windows are counted in this process; `slidegate --redis redis://127.0.0.1:6379` counts in Redis.".to_owned(),
+        None => "Windows are counted in this process; `slidegate --redis redis://127.0.0.1:6379` counts in Redis."
+            .to_owned(),
     };
     let admin = admin.map(|admin| format!("http://{admin}")).unwrap_or_default();
     format!(

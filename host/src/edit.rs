@@ -6,7 +6,10 @@ use crate::bindings::slidegate::filter::types::{Header, HeaderEdit};
 
 /// All fields of a map, as the contract lists them.
 pub(crate) fn fields(headers: &HeaderMap) -> Vec<Header> {
-    headers.iter().map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() }).collect()
+    headers
+        .iter()
+        .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() })
+        .collect()
 }
 
 /// Applies the edits in their order. An edit whose name or value cannot be sent is left out, with a
@@ -76,8 +79,11 @@ mod tests {
     #[test]
     fn edits_of_an_answer_apply_in_order_too() {
         let mut fields = vec![header("X-A", b"1"), header("x-b", b"1"), header("x-gone", b"1")];
-        let edits =
-            [HeaderEdit::Set(header("x-a", b"2")), HeaderEdit::Append(header("x-b", b"2")), HeaderEdit::Remove("x-gone".to_owned())];
+        let edits = [
+            HeaderEdit::Set(header("x-a", b"2")),
+            HeaderEdit::Append(header("x-b", b"2")),
+            HeaderEdit::Remove("x-gone".to_owned()),
+        ];
         apply_to_fields(&edits, &mut fields);
         assert_eq!(fields, [header("x-b", b"1"), header("x-a", b"2"), header("x-b", b"2")]);
     }

@@ -1,8 +1,9 @@
 //! The gateway: a reverse proxy with a thread per core, in which every request passes the filter first.
 //!
-//! One thread accepts connections, serves the admin port and reloads settings; the others, the lanes, serve requests, each with its own
-//! event loop, upstream connections and filter worker. A listener is of a kind: the kind says what its clients may take up and when they have
-//! to go, and a service of the same name answers them; all else is the same for all of them.
+//! One thread accepts connections, serves the admin port and reloads settings; the others, the lanes, serve requests,
+//! each with its own event loop, upstream connections and filter worker. A listener is of a kind: the kind says what
+//! its clients may take up and when they have to go, and a service of the same name answers them; all else is the same
+//! for all of them.
 
 mod access_log;
 mod admin;
@@ -94,7 +95,8 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
     let metrics = telemetry::install().map_err(|error| vec![Mistake::new("", format!("cannot count: {error}"))])?;
     let guests = Guests::new(descriptors::raise(start.settings.workers));
     let runtime = single_threaded().map_err(lacking)?;
-    let runtimes = (0..start.settings.workers).map(|_| single_threaded()).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
+    let runtimes =
+        (0..start.settings.workers).map(|_| single_threaded()).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
     let handles: Vec<_> = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
     let workshop = Arc::new(Workshop::new(start.module, handles.clone(), Some(runtime.handle().clone()), start.redis));
     let serving = workshop.make(start.settings, None)?;
@@ -165,7 +167,9 @@ impl Running {
         tokio::spawn(memory::give_back());
         let reload = self.start_reloading(source);
         let is_hurried = {
-            let mut accepting = std::pin::pin!(listener.accept(&self.serving, |newcomer| lanes.assign(newcomer, ListenerService::Proxy)));
+            let mut accepting = std::pin::pin!(
+                listener.accept(&self.serving, |newcomer| lanes.assign(newcomer, ListenerService::Proxy))
+            );
             loop {
                 let signal = tokio::select! {
                     never = accepting.as_mut() => match never {},
@@ -188,14 +192,18 @@ impl Running {
         Ok(())
     }
 
-    /// Goes on accepting while whoever sends clients here learns that they should go elsewhere. Whether a second signal came.
+    /// Goes on accepting while whoever sends clients here learns that they should go elsewhere. Whether a second signal
+    /// came.
     async fn lame_duck(&self, accepting: Pin<&mut impl Future<Output = Infallible>>, signals: &mut Signals) -> bool {
         let lasts = self.serving.load().settings.timeouts.lame_duck;
         self.ending.lame_duck.cancel();
         if lasts.is_zero() {
             return false;
         }
-        tracing::info!(lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX), "lame duck: not ready, still accepting");
+        tracing::info!(
+            lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX),
+            "lame duck: not ready, still accepting"
+        );
         tokio::select! {
             never = accepting => match never {},
             () = tokio::time::sleep(lasts) => false,
@@ -223,7 +231,11 @@ impl Running {
     /// Served here, so that it answers when lanes do not.
     fn start_admin(&self, listener: Option<Listener>) {
         let Some(listener) = listener else { return };
-        let admin = Admin { metrics: self.metrics.clone(), serving: Arc::clone(&self.serving), health: Arc::clone(&self.health) };
+        let admin = Admin {
+            metrics: self.metrics.clone(),
+            serving: Arc::clone(&self.serving),
+            health: Arc::clone(&self.health),
+        };
         let (service, ending) = (ListenerService::Admin(Arc::new(admin)), self.ending.clone());
         tokio::spawn(async move {
             let serve = |newcomer| {

@@ -73,7 +73,9 @@ fn create(file: &Path, text: &str, is_secret: bool) -> Result<(), String> {
         for_the_owner(&mut options);
     }
     let mut created = options.open(file).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => "is there already, and stays as it is; name another file, or `-` to see what would be in it".to_owned(),
+        ErrorKind::AlreadyExists => {
+            "is there already, and stays as it is; name another file, or `-` to see what would be in it".to_owned()
+        }
         _ => format!("cannot be made: {error}"),
     })?;
     created.write_all(text.as_bytes()).map_err(|error| format!("cannot be written: {error}"))
@@ -121,7 +123,11 @@ fn quoted(text: &str) -> String {
 fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |each: char| each.is_ascii_alphanumeric() || "/._-+".contains(each);
-    if !text.is_empty() && text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -130,13 +136,19 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_stands_in_the_file() {
-        let overrides = Overrides { listen: Some(([0, 0, 0, 0], 80).into()), admin: None, workers: Some(3), has_redis: false };
+        let overrides =
+            Overrides { listen: Some(([0, 0, 0, 0], 80).into()), admin: None, workers: Some(3), has_redis: false };
         for kind in Template::value_variants() {
-            let plain =
-                filled(kind.text(), Path::new("a b.yaml"), &Overrides { listen: None, admin: None, workers: None, has_redis: false }, None);
+            let plain = filled(
+                kind.text(),
+                Path::new("a b.yaml"),
+                &Overrides { listen: None, admin: None, workers: None, has_redis: false },
+                None,
+            );
             assert!(plain.contains("serve 'a b.yaml' ") && plain.contains("\n#redis: redis://"), "{plain}");
             let text = filled(kind.text(), Path::new("-"), &overrides, Some("redis://h/?x=\"#"));
-            for line in ["listen: 0.0.0.0:80", "admin: 127.0.0.1:9090 ", "workers: 3", r##"redis: "redis://h/?x=\"#""##] {
+            for line in ["listen: 0.0.0.0:80", "admin: 127.0.0.1:9090 ", "workers: 3", r##"redis: "redis://h/?x=\"#""##]
+            {
                 assert_eq!(text.lines().filter(|each| each.starts_with(line)).count(), 1, "{line} in {text}");
             }
         }

@@ -8,7 +8,9 @@ use http::HeaderMap;
 use wasmtime::Store;
 
 use crate::bindings::Slidegate;
-use crate::bindings::exports::slidegate::filter::filter::{ConfigError, Configuration, Explanation, Guest, Step as Returned};
+use crate::bindings::exports::slidegate::filter::filter::{
+    ConfigError, Configuration, Explanation, Guest, Step as Returned,
+};
 use crate::bindings::slidegate::filter::metrics::{Change, Metric};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::{
@@ -35,12 +37,16 @@ pub struct InstanceLimits {
 
 impl Default for InstanceLimits {
     fn default() -> Self {
-        Self { memory_bytes: 64 * 1024 * 1024, call_time: Duration::from_secs(1), configure_time: Duration::from_secs(10) }
+        Self {
+            memory_bytes: 64 * 1024 * 1024,
+            call_time: Duration::from_secs(1),
+            configure_time: Duration::from_secs(10),
+        }
     }
 }
 
-/// How much memory reading a configuration may take for each of its bytes, beside what every instance may have. Documents of many short
-/// entries come to some 20.
+/// How much memory reading a configuration may take for each of its bytes, beside what every instance may have.
+/// Documents of many short entries come to some 20.
 const CONFIGURE_MEMORY_FACTOR: usize = 64;
 
 /// What a hook said about its stream.
@@ -48,8 +54,9 @@ const CONFIGURE_MEMORY_FACTOR: usize = 64;
 pub enum Step {
     /// It goes on, with these changes. If it wants nothing more, no hook is to be called for it any more.
     Pass(Pass),
-    /// Undecided: what becomes of it will be among the [outcomes](Instance::take_outcomes) after some later call. Of a body, this piece is to
-    /// be kept with those kept before; the next piece is to be shown all the same, and may free them.
+    /// Undecided: what becomes of it will be among the [outcomes](Instance::take_outcomes) after some later call. Of a
+    /// body, this piece is to be kept with those kept before; the next piece is to be shown all the same, and may free
+    /// them.
     Wait,
     /// The client is answered with this instead.
     Respond(Response),
@@ -120,8 +127,14 @@ impl Instance {
         memory.set_max(memory_bytes.max(memory.used().saturating_add(memory_bytes / 2)));
         let configuration = configured
             .map_err(|trap| match trap.0 {
-                TrapCause::Time => too_much(format!("takes more than {} s of CPU time to read", configure_time.as_secs_f64())),
-                TrapCause::Memory => too_much(format!("needs more than {} MiB of memory, for its {} bytes", memory_max >> 20, json.len())),
+                TrapCause::Time => {
+                    too_much(format!("takes more than {} s of CPU time to read", configure_time.as_secs_f64()))
+                }
+                TrapCause::Memory => too_much(format!(
+                    "needs more than {} MiB of memory, for its {} bytes",
+                    memory_max >> 20,
+                    json.len()
+                )),
                 TrapCause::Other(_) => ConfigureError::Trap(trap),
             })?
             .map_err(ConfigureError::Invalid)?;
@@ -138,8 +151,8 @@ impl Instance {
         self.call(|filter, store| filter.call_describe(store))
     }
 
-    /// A request's headers have arrived. `stream` must not be in use; `now` is on clocks of this instance, of which the monotonic one never runs
-    /// backwards.
+    /// A request's headers have arrived. `stream` must not be in use; `now` is on clocks of this instance, of which the
+    /// monotonic one never runs backwards.
     ///
     /// # Errors
     ///
@@ -150,7 +163,8 @@ impl Instance {
         self.conclude(stream, step)
     }
 
-    /// The response's headers have arrived, changed already as the stream's passes asked for. A stream that does not want to know passes.
+    /// The response's headers have arrived, changed already as the stream's passes asked for. A stream that does not
+    /// want to know passes.
     ///
     /// # Errors
     ///
@@ -230,7 +244,8 @@ impl Instance {
         self.call(|filter, store| filter.call_on_done(store, stream, now))
     }
 
-    /// This instance gets no more requests. It may ask for a last few commands; what they are answered need not be delivered.
+    /// This instance gets no more requests. It may ask for a last few commands; what they are answered need not be
+    /// delivered.
     ///
     /// # Errors
     ///
@@ -257,8 +272,9 @@ impl Instance {
         self.call(|filter, store| filter.call_take_metrics(store))
     }
 
-    /// What the filter would say of a request, under a stream's id that is not in use. Nothing is decided or counted. Called a second time with
-    /// what Redis replied to the questions that it returned the first time, it knows how the limits stand.
+    /// What the filter would say of a request, under a stream's id that is not in use. Nothing is decided or counted.
+    /// Called a second time with what Redis replied to the questions that it returned the first time, it knows how the
+    /// limits stand.
     ///
     /// # Errors
     ///
@@ -287,9 +303,9 @@ impl Instance {
         self.ctx().take_outcomes()
     }
 
-    /// What a log of requests should say of a stream, as names and values: for requests that were refused, or decided on
-    /// without the Redis that should have been asked. Nothing the second time, nor after [`on_done`](Self::on_done), nor, of a stream that was answered
-    /// or wants nothing more, after the next call into the instance.
+    /// What a log of requests should say of a stream, as names and values: for requests that were refused, or decided
+    /// on without the Redis that should have been asked. Nothing the second time, nor after [`on_done`](Self::on_done),
+    /// nor, of a stream that was answered or wants nothing more, after the next call into the instance.
     pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
         self.ctx().take_annotations(stream)
     }
@@ -328,11 +344,14 @@ impl Instance {
                 Ok(Step::Pass(pass))
             }
             (None, Returned::Wait) => Ok(Step::Wait),
-            (None, Returned::Respond) => Err(self.breach("a hook returned `respond` without calling `http-response`".to_owned())),
+            (None, Returned::Respond) => {
+                Err(self.breach("a hook returned `respond` without calling `http-response`".to_owned()))
+            }
         }
     }
 
-    /// What is watched goes on, whatever the filter says; and so does a response that the filter has answered too late, without it.
+    /// What is watched goes on, whatever the filter says; and so does a response that the filter has answered too late,
+    /// without it.
     fn conclude_body(&mut self, stream: StreamId, interest: Interest, returned: Returned) -> Result<Step, Trap> {
         let is_watched = interest == Interest::Watch;
         let returned = match returned {
@@ -367,7 +386,11 @@ impl Instance {
         self.call_within(self.limits.call_time, call)
     }
 
-    fn call_within<R>(&mut self, time: Duration, call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>) -> Result<R, Trap> {
+    fn call_within<R>(
+        &mut self,
+        time: Duration,
+        call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<R>,
+    ) -> Result<R, Trap> {
         if self.dead {
             return Err(Trap(TrapCause::Other("the instance trapped before".to_owned())));
         }

@@ -25,7 +25,8 @@
 //!     Verdict::Pass(edits) => { /* apply the edits to the request's headers, forward it */ }
 //!     Verdict::Respond(response) => { /* send this instead */ }
 //! }
-//! // ... `stream.on_response_headers` for whatever response comes, bodies as far as `stream.wants()` them, and at last:
+//! // ... `stream.on_response_headers` for whatever response comes, bodies as far as `stream.wants()` them, and at
+//! last:
 //! drop(stream);
 //! # Ok(()) }
 //! ```
@@ -44,7 +45,8 @@
 //!
 //! let at = |monotonic| Moment { monotonic, wall: 0 };
 //! let mut instance = Instance::new(&Module::embedded()?)?;
-//! let configuration = instance.configure(br#"{"rule_name": "demo", "global_threshold": {"query_per_second": 5}, "redis": {"service_name": "limits"}}"#, at(0))?;
+//! let configuration = instance.configure(br#"{"rule_name": "demo", "global_threshold": {"query_per_second": 5},
+//! "redis": {"service_name": "limits"}}"#, at(0))?;
 //! let stream = 1;
 //! if let Step::Wait = instance.on_request(stream, request, at(0))? {
 //!     for call in instance.take_calls() {
@@ -66,8 +68,8 @@
 //!
 //! # What a host promises the filter
 //!
-//! - Redis commands of one worker are sent at most once each, and
-//!   each is answered once, at the latest after the service's timeout. What would do something to a shared connection is refused.
+//! - Redis commands of one worker are sent at most once each, and each is answered once, at the latest after the
+//!   service's timeout. What would do something to a shared connection is refused.
 //! - A stream's id is not given to another stream while it is in use, nor, by a [`Worker`], later.
 //! - The monotonic clock never runs backwards.
 //! - The filter is woken when it asked for that; before its worker is let go, it may send what it still has to.
@@ -82,11 +84,11 @@
 //!
 //! # Logs and metrics
 //!
-//! Log lines go to `tracing`: the component's with the target `slidegate::filter`. Metrics go to the
-//! recorder installed for the `metrics` crate; install yours before starting a worker, because
-//! handles are resolved when the component defines its metrics, and not again. They are fetched from it each second, when the worker ends, and by
-//! [`Worker::fetch_metrics`]; of a histogram, the mean of each of its buckets is recorded as often as there were values;
-//! a recorder with buckets gets their bounds by [`histogram_bounds`].
+//! Log lines go to `tracing`: the component's with the target `slidegate::filter`. Metrics go to the recorder installed
+//! for the `metrics` crate; install yours before starting a worker, because handles are resolved when the component
+//! defines its metrics, and not again. They are fetched from it each second, when the worker ends, and by
+//! [`Worker::fetch_metrics`]; of a histogram, the mean of each of its buckets is recorded as often as there were
+//! values; a recorder with buckets gets their bounds by [`histogram_bounds`].
 
 mod component;
 mod edit;
@@ -103,23 +105,30 @@ mod worker;
 pub mod bindings;
 pub mod tls;
 
-pub use bindings::exports::slidegate::filter::filter::{ConfigError, Configuration, HeaderNames, OnTrap, Parts, RedisService, Uses};
+pub use bindings::exports::slidegate::filter::filter::{
+    ConfigError, Configuration, HeaderNames, OnTrap, Parts, RedisService, Uses,
+};
 pub use bindings::slidegate::filter::explanation::{
     Explanation, FilterMet, LimitMet, LimitState, Question, RuleMet, RuleOutcome, Verdict as ExplainedVerdict,
 };
 pub use bindings::slidegate::filter::metrics::{Bucket, Change, Kind, Metric};
 pub use bindings::slidegate::filter::redis::{CallError, Reply, Value};
 pub use bindings::slidegate::filter::types::{
-    BodyChange, CallId, Coding, Header, HeaderEdit, Interest, Moment, MonotonicNs, Origin, Pass, Response, ResponseHead, StreamId, Wants,
+    BodyChange, CallId, Coding, Header, HeaderEdit, Interest, Moment, MonotonicNs, Origin, Pass, Response,
+    ResponseHead, StreamId, Wants,
 };
 pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};
 pub use edit::apply_edits;
-pub use imports::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX, View, add_to_linker};
+pub use imports::{
+    Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX, View, add_to_linker,
+};
 pub use instance::{ConfigureError, Instance, InstanceLimits, Piece, Step, Trap};
 pub use metrics::histogram_bounds;
 pub use redis::{
-    REPLY_BYTES_MAX, RedisAccess, RedisAccessError, RedisConnection, RedisDirectory, RedisServer, RedisState, RedisStatus, RedisTransport,
-    RedisWatch, ReplyFuture,
+    REPLY_BYTES_MAX, RedisAccess, RedisAccessError, RedisConnection, RedisDirectory, RedisServer, RedisState,
+    RedisStatus, RedisTransport, RedisWatch, ReplyFuture,
 };
 pub use request::{HttpRequest, Request};
-pub use worker::{BODY_BYTES_MAX, BodySide, BodyStep, Clock, Released, StartError, Stream, Verdict, Worker, WorkerOptions};
+pub use worker::{
+    BODY_BYTES_MAX, BodySide, BodyStep, Clock, Released, StartError, Stream, Verdict, Worker, WorkerOptions,
+};

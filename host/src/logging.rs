@@ -1,7 +1,8 @@
 //! Where log lines go: requests to standard output, everything else to standard error.
 //!
-//! Whoever logs only puts a line into a queue. A thread for each of the two streams writes them, so that a stream that is closed, full or not
-//! read costs lines, which are counted, and never a request. On a terminal lines are short, and coloured unless `NO_COLOR` is set.
+//! Whoever logs only puts a line into a queue. A thread for each of the two streams writes them, so that a stream that
+//! is closed, full or not read costs lines, which are counted, and never a request. On a terminal lines are short, and
+//! coloured unless `NO_COLOR` is set.
 
 mod line;
 mod queue;
@@ -61,9 +62,15 @@ pub(crate) fn start(format: LogFormat) {
         err: Queue::start(StandardStream::Err),
         styles: TextStyles { out: TextStyle::of(&io::stdout()), err: TextStyle::of(&io::stderr()) },
     });
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var(FILTER_VARIABLE).from_env_lossy();
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .with_env_var(FILTER_VARIABLE)
+        .from_env_lossy();
     // What cannot be logged is not told on standard error, which may be what cannot be written to.
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(LogStreams { log, format });
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .log_internal_errors(false)
+        .with_writer(LogStreams { log, format });
     // Somebody else's subscriber, set before ours, is no reason not to serve.
     let _ = match format {
         LogFormat::Text => subscriber.with_ansi(false).event_format(TextLines::new(log.styles, style_of)).try_init(),
@@ -72,7 +79,8 @@ pub(crate) fn start(format: LogFormat) {
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Prints to standard output by way of the log's queue: after what was printed before, without waiting. Directly before [`start`].
+/// Prints to standard output by way of the log's queue: after what was printed before, without waiting. Directly before
+/// [`start`].
 pub(crate) fn print(text: &str) {
     match LOG.get() {
         Some(log) => log.out.push(text.as_bytes()),

@@ -1,4 +1,5 @@
-//! What shells and readers of manuals want to know of the command line: completions and manual pages, made from the same table of commands.
+//! What shells and readers of manuals want to know of the command line: completions and manual pages, made from the
+//! same table of commands.
 
 use std::path::Path;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use mimalloc::MiMalloc;
 use tokio::runtime::Handle;
 
-/// The system's own allocator keeps what lies between pieces in use, for ever: after a flood that is most of what the flood took.
+/// The system's own allocator keeps what lies between pieces in use, for ever: after a flood that is most of what the
+/// flood took.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -16,14 +17,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// As many tasks as this thread runs on a quiet day; fewer are no flood.
 const TASKS_FEW: usize = 64;
 
-/// For so many looks after a flood memory is given back at once: what held it ends little by little, and in other threads too.
+/// For so many looks after a flood memory is given back at once: what held it ends little by little, and in other
+/// threads too.
 const LOOKS_AFTER_FLOOD: usize = 10;
 
 /// Floods that ended, in any thread.
 static FLOODS: AtomicUsize = AtomicUsize::new(0);
 
-/// Gives back what the thread's tasks of before held, whenever most of them have ended. For ever; to be run by each thread with an event
-/// loop of its own, since each has a heap of its own.
+/// Gives back what the thread's tasks of before held, whenever most of them have ended. For ever; to be run by each
+/// thread with an event loop of its own, since each has a heap of its own.
 pub(crate) async fn give_back() {
     let runtime = Handle::current().metrics();
     let (mut most, mut floods, mut looks_left) = (0, 0, 0_usize);

@@ -6,8 +6,8 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder
 
 use crate::bindings::slidegate::filter::metrics::{Bucket, Change, Kind, Metric};
 
-/// Most metrics one instance may define, beside one for each byte of its configuration: a rule of some thirty bytes has about as many.
-/// Further ones are not recorded.
+/// Most metrics one instance may define, beside one for each byte of its configuration: a rule of some thirty bytes has
+/// about as many. Further ones are not recorded.
 const METRICS_MAX: usize = 1_000;
 
 /// Longest help of a metric, in bytes; the rest is cut off.
@@ -20,7 +20,8 @@ const NAME_BYTES_MAX: usize = 256;
 /// Most buckets of a histogram, but for the last.
 const BOUNDS_MAX: usize = 256;
 
-/// Most values that a bucket of a histogram may have got since it was fetched last: a recorder may count them one by one.
+/// Most values that a bucket of a histogram may have got since it was fetched last: a recorder may count them one by
+/// one.
 const VALUES_MAX: u64 = 1 << 22;
 
 static METADATA: Metadata<'static> = Metadata::new("slidegate::filter", metrics::Level::INFO, None);
@@ -30,13 +31,14 @@ thread_local! {
     static BOUNDS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// For a recorder, in `register_histogram`: the upper bounds of the buckets that a filter counts this histogram in, rising. The `metrics` crate has no
-/// place for them. Empty for a histogram that is not a filter's.
+/// For a recorder, in `register_histogram`: the upper bounds of the buckets that a filter counts this histogram in,
+/// rising. The `metrics` crate has no place for them. Empty for a histogram that is not a filter's.
 pub fn histogram_bounds() -> Vec<f64> {
     BOUNDS.with_borrow(Vec::clone)
 }
 
-/// Where the metrics of a configuration are counted, by the component's order. Instances of that configuration may follow one another.
+/// Where the metrics of a configuration are counted, by the component's order. Instances of that configuration may
+/// follow one another.
 #[derive(Default)]
 pub(crate) struct FilterMetrics {
     handles: Vec<Option<Handle>>,
@@ -111,7 +113,9 @@ fn resolve(metric: Metric) -> Option<Handle> {
         return None;
     }
     if let Kind::Histogram(bounds) = &kind
-        && (bounds.len() > BOUNDS_MAX || !bounds.is_sorted_by(|low, high| low < high) || !bounds.iter().all(|bound| bound.is_finite()))
+        && (bounds.len() > BOUNDS_MAX
+            || !bounds.is_sorted_by(|low, high| low < high)
+            || !bounds.iter().all(|bound| bound.is_finite()))
     {
         return None;
     }
@@ -222,20 +226,35 @@ mod tests {
     }
 
     fn metric(kind: Kind, name: &str) -> Metric {
-        Metric { kind, name: name.to_owned(), help: "Told".to_owned(), labels: vec![("rule".to_owned(), "r".to_owned())] }
+        Metric {
+            kind,
+            name: name.to_owned(),
+            help: "Told".to_owned(),
+            labels: vec![("rule".to_owned(), "r".to_owned())],
+        }
     }
 
     #[test]
     fn changes_are_added_and_an_instance_that_is_gone_has_no_share_in_gauges() {
         let notes = Notes::default();
-        let defined = vec![metric(Kind::Counter, "c"), metric(Kind::Gauge, "g"), metric(Kind::Histogram(vec![1.0]), "h")];
+        let defined =
+            vec![metric(Kind::Counter, "c"), metric(Kind::Gauge, "g"), metric(Kind::Histogram(vec![1.0]), "h")];
         let mut metrics = metrics::with_local_recorder(&notes, || FilterMetrics::new(defined, 0));
         assert_eq!(notes.take(), ["h [1.0]"]);
         assert!(histogram_bounds().is_empty());
         let bucket = |count, sum| Bucket { count, sum };
-        metrics.add(vec![(0, Change::Counter(3)), (1, Change::Gauge(2.0)), (2, Change::Histogram(vec![bucket(2, 1.0), bucket(0, 0.0)]))]);
+        metrics.add(vec![
+            (0, Change::Counter(3)),
+            (1, Change::Gauge(2.0)),
+            (2, Change::Histogram(vec![bucket(2, 1.0), bucket(0, 0.0)])),
+        ]);
         assert_eq!(notes.take(), ["c +3", "g +2", "h 0.5", "h 0.5"]);
-        metrics.add(vec![(1, Change::Gauge(1.0)), (9, Change::Counter(1)), (0, Change::Gauge(1.0)), (u32::MAX, Change::Counter(1))]);
+        metrics.add(vec![
+            (1, Change::Gauge(1.0)),
+            (9, Change::Counter(1)),
+            (0, Change::Gauge(1.0)),
+            (u32::MAX, Change::Counter(1)),
+        ]);
         assert_eq!(notes.take(), ["g +-1"]);
         metrics.forget_gauges();
         metrics.add(vec![(1, Change::Gauge(1.0))]);
@@ -247,7 +266,10 @@ mod tests {
     fn the_number_of_metrics_is_bounded_and_so_are_their_names() {
         let many = |count: usize| (0..count).map(|n| metric(Kind::Counter, &format!("m{n}"))).collect();
         assert_eq!(FilterMetrics::new(many(METRICS_MAX + 502), 500).handles.len(), METRICS_MAX + 500);
-        let long = FilterMetrics::new(vec![metric(Kind::Counter, &"m".repeat(NAME_BYTES_MAX + 1)), metric(Kind::Counter, "m")], 0);
+        let long = FilterMetrics::new(
+            vec![metric(Kind::Counter, &"m".repeat(NAME_BYTES_MAX + 1)), metric(Kind::Counter, "m")],
+            0,
+        );
         assert!(long.handles[0].is_none() && long.handles[1].is_some(), "others keep their places");
         for bounds in [vec![2.0, 1.0], vec![1.0, 1.0], vec![f64::NAN], vec![f64::INFINITY], vec![0.0; BOUNDS_MAX + 1]] {
             assert!(FilterMetrics::new(vec![metric(Kind::Histogram(bounds), "h")], 0).handles[0].is_none());

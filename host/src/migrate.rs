@@ -1,6 +1,7 @@
-//! `slidegate migrate`: resources of Higress' `cluster-key-rate-limit` made Slidegate's. The result does what the old resource did: where
-//! stock reads something loosely that Slidegate refuses, the result says what stock made of it. What behaves differently is told, with
-//! the place it comes from. Every result is given to the filter itself, which compiles its expressions.
+//! `slidegate migrate`: resources of Higress' `cluster-key-rate-limit` made Slidegate's. The result does what the old
+//! resource did: where stock reads something loosely that Slidegate refuses, the result says what stock made of it.
+//! What behaves differently is told, with the place it comes from. Every result is given to the filter itself, which
+//! compiles its expressions.
 
 mod plugin;
 mod policy;
@@ -40,12 +41,12 @@ pub(crate) struct Migrate {
     /// Where Slidegate's image was pushed: `oci://REGISTRY/REPOSITORY:TAG`.
     #[arg(long, value_name = "URL")]
     image: String,
-    /// The release of Higress that the resources ran on. It decides what several `rule_items` mean; without it, each configuration that
-    /// means two things is told.
+    /// The release of Higress that the resources ran on. It decides what several `rule_items` mean; without it, each
+    /// configuration that means two things is told.
     #[arg(long, value_enum, value_name = "RELEASE")]
     release: Option<Release>,
-    /// Takes plugins whose image or resource has this in its name for stock's too: mirrored images, and `key-cluster-rate-limit`, as it
-    /// was called first. May be given several times.
+    /// Takes plugins whose image or resource has this in its name for stock's too: mirrored images, and
+    /// `key-cluster-rate-limit`, as it was called first. May be given several times.
     #[arg(long, value_name = "NAME")]
     plugin: Vec<String>,
 }
@@ -65,7 +66,10 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
     let (mut results, mut has_failed) = (Vec::new(), false);
     for resource in &resources {
         if migrate.plugin.iter().map(String::as_str).chain([STOCK]).any(|name| resource.is_hollow_plugin_named(name)) {
-            output::tell(format_args!("{}: REFUSED: spec: expected an object with `url` and configurations", resource.name()));
+            output::tell(format_args!(
+                "{}: REFUSED: spec: expected an object with `url` and configurations",
+                resource.name()
+            ));
             has_failed = true;
             continue;
         }
@@ -78,7 +82,10 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
         }
     }
     if has_failed {
-        return Err(single(Mistake::new("", "nothing is written, since not all of stock's plugins could be converted")));
+        return Err(single(Mistake::new(
+            "",
+            "nothing is written, since not all of stock's plugins could be converted",
+        )));
     }
     if results.is_empty() {
         output::tell(format_args!("nothing in {} is stock's `{STOCK}`: nothing is written", source.name()));
@@ -101,7 +108,9 @@ impl Migrate {
             return Ok(());
         }
         if resource.is_plugin_named(TOKENS) {
-            return Err(format!("it limits tokens, which Slidegate does not count: keep `{TOKENS}`, both run side by side"));
+            return Err(format!(
+                "it limits tokens, which Slidegate does not count: keep `{TOKENS}`, both run side by side"
+            ));
         }
         if resource.is_plugin_named(STOCK) {
             return Ok(());
@@ -113,8 +122,8 @@ impl Migrate {
 
     fn convert(&self, resource: &Resource, module: &Module) -> Option<Value> {
         let mut converter = Converter { release: self.release, notes: Vec::new() };
-        let converted =
-            plugin::converted(&resource.value, &self.image, &mut converter).and_then(|result| checked(result, &mut converter, module));
+        let converted = plugin::converted(&resource.value, &self.image, &mut converter)
+            .and_then(|result| checked(result, &mut converter, module));
         let name = resource.name();
         match &converted {
             Ok(_) => GENERAL.iter().for_each(|sentence| output::tell(format_args!("{name}: {sentence}"))),
@@ -147,8 +156,10 @@ fn checked(result: Value, converter: &mut Converter, module: &Module) -> Result<
             Ok(result)
         }
         Err(mistakes) => {
-            let told: Vec<String> =
-                mistakes.iter().map(|mistake| format!("{}: {}", document.place(&mistake.path), mistake.message)).collect();
+            let told: Vec<String> = mistakes
+                .iter()
+                .map(|mistake| format!("{}: {}", document.place(&mistake.path), mistake.message))
+                .collect();
             Err(Unconvertible::Impossible(told.join("; ")))
         }
     }

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use crate::settings::Mistake;
 
-/// Lets writing to a file fail that may not grow any more. Without this the system ends the process, whatever it was doing.
+/// Lets writing to a file fail that may not grow any more. Without this the system ends the process, whatever it was
+/// doing.
 #[cfg_attr(unix, expect(unsafe_code, reason = "a function of C"))]
 pub(crate) fn survive_full_files() {
     // SAFETY: nothing runs on the signal, and no other thread has begun that could set it to something else.

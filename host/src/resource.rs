@@ -32,7 +32,11 @@ impl Resources {
         let documents: Vec<&Node> = self.documents.iter().collect();
         let mut placed = document::placed(&self.text, &documents, &resource.node, mistakes);
         for mistake in &mut placed {
-            mistake.path = if mistake.path.is_empty() { resource.name() } else { format!("{}: {}", resource.name(), mistake.path) };
+            mistake.path = if mistake.path.is_empty() {
+                resource.name()
+            } else {
+                format!("{}: {}", resource.name(), mistake.path)
+            };
         }
         placed
     }
@@ -82,7 +86,8 @@ fn listed(document: &Node) -> Vec<Node> {
 impl Resource {
     /// How messages call it, as in `WasmPlugin higress-system/limits`.
     pub(crate) fn name(&self) -> String {
-        let metadata = |field: &str| self.value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
+        let metadata =
+            |field: &str| self.value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
         let kind = self.value.get("kind").and_then(Value::as_str).unwrap_or("something without kind");
         let name = metadata("name").unwrap_or("(no name)");
         let name = metadata("namespace").map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));

@@ -86,7 +86,8 @@ pub(crate) struct Timeouts {
     pub(crate) idle: Duration,
     /// For the next request on a kept connection to an upstream.
     pub(crate) upstream_idle: Duration,
-    /// Connections to upstreams that are older get no further requests, so that changes of their addresses are followed.
+    /// Connections to upstreams that are older get no further requests, so that changes of their addresses are
+    /// followed.
     pub(crate) upstream_age: Duration,
     /// How long an upstream that does not answer is left out, where there are others.
     pub(crate) upstream_ejection: Duration,
@@ -104,7 +105,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             response: Duration::from_secs(60),
             idle: Duration::from_secs(300),
-            // Shorter than what servers commonly keep (Node: 5 s), so that a connection is seldom closed while a request goes out on it.
+            // Shorter than what servers commonly keep (Node: 5 s), so that a connection is seldom closed while a
+            // request goes out on it.
             upstream_idle: Duration::from_secs(4),
             upstream_age: Duration::from_secs(60),
             upstream_ejection: Duration::from_secs(10),
@@ -147,7 +149,8 @@ impl Settings {
     /// Every mistake found.
     pub(crate) fn read(document: &Node, folder: &Path) -> Result<Self, Vec<Mistake>> {
         let mut reader = Reader::new(&words::VOCABULARY);
-        let settings = reader.object(FieldPath::Root, document, &words::TOP).map(|top| read_all(&mut reader, &top, folder));
+        let settings =
+            reader.object(FieldPath::Root, document, &words::TOP).map(|top| read_all(&mut reader, &top, folder));
         match (reader.finish(), settings) {
             (Ok(_), Some(settings)) => Ok(settings),
             (errors, _) => Err(errors.err().into_iter().flatten().map(Mistake::from).collect()),
@@ -183,7 +186,8 @@ impl Settings {
             ("log", self.log.shown(), LogSettings::default().shown()),
         ] {
             let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let fields = shown.as_object().into_iter().flatten().filter(|(field, value)| default.get(field) != Some(value));
+            let fields =
+                shown.as_object().into_iter().flatten().filter(|(field, value)| default.get(field) != Some(value));
             let fields: Vec<String> = fields.map(|(field, value)| format!("{field}: {}", text(value))).collect();
             if !fields.is_empty() {
                 unusual.push((name, fields.join(", ")));
@@ -195,7 +199,11 @@ impl Settings {
     /// What is odd about certificates and keys, and no mistake.
     pub(crate) fn tls_warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = Vec::new();
-        for warning in self.listener_tls().flat_map(ListenerTls::warnings).chain(self.upstream_tls().flat_map(UpstreamTls::warnings)) {
+        for warning in self
+            .listener_tls()
+            .flat_map(ListenerTls::warnings)
+            .chain(self.upstream_tls().flat_map(UpstreamTls::warnings))
+        {
             // Several routes may share a certificate.
             if !warnings.contains(&warning) {
                 warnings.push(warning);
@@ -207,7 +215,8 @@ impl Settings {
     /// The files that these settings name, and what they held.
     pub(crate) fn named_files(&self) -> NamedFiles {
         let of_upstreams = self.upstream_tls().flat_map(UpstreamTls::named_files);
-        let files = self.listener_tls().flat_map(ListenerTls::named_files).chain(of_upstreams).chain(self.redis.named_files());
+        let files =
+            self.listener_tls().flat_map(ListenerTls::named_files).chain(of_upstreams).chain(self.redis.named_files());
         files.map(|file| (file.path.clone(), file.bytes.clone())).collect()
     }
 
@@ -250,7 +259,8 @@ impl Settings {
             }),
         );
         // Variables first: of what is cut, the beginning would not be known again.
-        let (field, filter) = self.filter.as_ref().map_or(("filter", &Value::Null), |filter| (filter.field(), filter.written()));
+        let (field, filter) =
+            self.filter.as_ref().map_or(("filter", &Value::Null), |filter| (filter.field(), filter.written()));
         shown[field] = secret::without_secrets(&self.environment.hide_in(field, filter.clone()));
         shown
     }
@@ -279,7 +289,9 @@ impl Timeouts {
 
 fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
     let normalize_path = reader
-        .field(top, "normalize_path", |reader, path, node| reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node))
+        .field(top, "normalize_path", |reader, path, node| {
+            reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node)
+        })
         .unwrap_or_default();
     let mut settings = Settings {
         listen: Listen::read(reader, top, folder),
@@ -315,7 +327,8 @@ fn default_workers() -> usize {
 
 fn read_timeouts(reader: &mut Reader, top: &Fields<'_>) -> Timeouts {
     let mut timeouts = Timeouts::default();
-    let Some(given) = reader.field(top, "timeouts", |reader, path, node| reader.object(path, node, &words::TIMEOUTS)) else {
+    let Some(given) = reader.field(top, "timeouts", |reader, path, node| reader.object(path, node, &words::TIMEOUTS))
+    else {
         return timeouts;
     };
     for (name, timeout) in [
@@ -347,7 +360,8 @@ fn read_log(reader: &mut Reader, top: &Fields<'_>) -> LogSettings {
     };
     log.access = reader.field(&given, "access", Reader::boolean).unwrap_or(log.access);
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    log.format = reader.field(&given, "format", |reader, path, node| reader.choice(path, node, &formats)).unwrap_or(log.format);
+    log.format =
+        reader.field(&given, "format", |reader, path, node| reader.choice(path, node, &formats)).unwrap_or(log.format);
     log
 }
 

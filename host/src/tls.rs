@@ -1,5 +1,6 @@
-//! TLS, for all that this package secures: connections to Redis and to upstreams, and those that a listener accepts. Certificates, keys, roots
-//! and versions are read here, from PEM; what is wrong with them is told by the part it stands in, and never shows what a key holds.
+//! TLS, for all that this package secures: connections to Redis and to upstreams, and those that a listener accepts.
+//! Certificates, keys, roots and versions are read here, from PEM; what is wrong with them is told by the part it
+//! stands in, and never shows what a key holds.
 //!
 //! Who connects makes a [`ClientTls`], who accepts a [`ServerTls`]. TLS 1.2 and 1.3 are spoken.
 

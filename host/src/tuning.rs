@@ -10,8 +10,8 @@ pub(crate) fn config() -> wasmtime::Config {
     config.concurrency_support(false);
     // What the sandbox runs is small; half a megabyte of stack ends a runaway recursion early.
     config.max_wasm_stack(512 * 1024);
-    // An image of the memory to begin with would be a file, which cannot be made where files may not grow. Instances are few and last:
-    // copying what they begin with costs each of them some 100 KB and a moment.
+    // An image of the memory to begin with would be a file, which cannot be made where files may not grow. Instances
+    // are few and last: copying what they begin with costs each of them some 100 KB and a moment.
     config.memory_init_cow(false);
     config
 }

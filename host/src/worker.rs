@@ -49,7 +49,8 @@ impl Worker {
             ConfigureError::Trap(trap) => StartError::Trap(trap),
             invalid @ ConfigureError::Invalid(_) => StartError::Configure(invalid),
         })?;
-        let core = Core::new(module, filter_json, options, &runtime, configuration, instance).map_err(StartError::Trap)?;
+        let core =
+            Core::new(module, filter_json, options, &runtime, configuration, instance).map_err(StartError::Trap)?;
         Ok(Self { core })
     }
 
@@ -68,14 +69,14 @@ impl Worker {
         Stream::new(Arc::clone(&self.core), request)
     }
 
-    /// Brings what the filter has counted to the recorder of the `metrics` crate. This happens each second anyhow; to be called before somebody
-    /// reads the metrics, who then sees them as they are.
+    /// Brings what the filter has counted to the recorder of the `metrics` crate. This happens each second anyhow; to
+    /// be called before somebody reads the metrics, who then sees them as they are.
     pub fn fetch_metrics(&self) {
         self.core.fetch_metrics();
     }
 
-    /// What the filter would say of a request: nothing is decided or counted. With what Redis replied to the questions that it returned, asked
-    /// a second time it knows how limits stand. None if there is no instance to ask.
+    /// What the filter would say of a request: nothing is decided or counted. With what Redis replied to the questions
+    /// that it returned, asked a second time it knows how limits stand. None if there is no instance to ask.
     pub fn explain(&self, request: Arc<dyn Request>, replies: &[Result<Reply, CallError>]) -> Option<Explanation> {
         self.core.explain(request, replies)
     }

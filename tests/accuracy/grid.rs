@@ -62,24 +62,36 @@ impl Row {
         }
         faults.extend(self.known_of_others());
         let wrong = faults.into_iter().filter(|(holds, _)| !holds);
-        wrong.map(|(_, what)| format!("{}, {:?}: not so: {what}: {:#?}", self.traffic.name(), self.limit, self.outcomes)).collect()
+        wrong
+            .map(|(_, what)| format!("{}, {:?}: not so: {what}: {:#?}", self.traffic.name(), self.limit, self.outcomes))
+            .collect()
     }
 
     fn known_of_others(&self) -> Vec<(bool, &'static str)> {
         let limit = self.limit.limit;
-        let [fixed, weighted, gcra] = [Scheme::FixedWindow, Scheme::WeightedCounter, Scheme::Gcra].map(|scheme| self.outcome(scheme));
+        let [fixed, weighted, gcra] =
+            [Scheme::FixedWindow, Scheme::WeightedCounter, Scheme::Gcra].map(|scheme| self.outcome(scheme));
         let refused = |outcome: &Outcome| outcome.requests - outcome.admitted;
         let mut known = vec![(fixed.excess <= limit, "a fixed window lets through at most twice the limit")];
         if self.traffic != Traffic::SkewedClocks {
-            known.push((weighted.excess <= limit && gcra.excess <= limit, "by one clock nobody lets through more than twice the limit"));
+            known.push((
+                weighted.excess <= limit && gcra.excess <= limit,
+                "by one clock nobody lets through more than twice the limit",
+            ));
         }
         match self.traffic {
             // A handful of requests is not as even as its mean.
             Traffic::SteadyBelow if limit >= 100 => {
-                known.push((self.outcomes.iter().all(|outcome| refused(outcome) == 0), "below the limit nothing is refused"));
+                known.push((
+                    self.outcomes.iter().all(|outcome| refused(outcome) == 0),
+                    "below the limit nothing is refused",
+                ));
             }
             Traffic::SteadyAbove => {
-                known.push((self.outcomes.iter().all(|outcome| refused(outcome) > 0), "above the limit something is refused"));
+                known.push((
+                    self.outcomes.iter().all(|outcome| refused(outcome) > 0),
+                    "above the limit something is refused",
+                ));
             }
             Traffic::EdgeBursts => {
                 known.push((fixed.excess == limit - 1, "a fixed window lets two bursts through its edge"));

@@ -11,7 +11,8 @@ pub(crate) struct Outcome {
     pub(crate) requests: u64,
     /// All that was admitted, by cost.
     pub(crate) admitted: u64,
-    /// What the fullest window held above the limit, wherever it begins: of all that were admitted at a true time in `[t, t + W)`.
+    /// What the fullest window held above the limit, wherever it begins: of all that were admitted at a true time in
+    /// `[t, t + W)`.
     pub(crate) excess: u64,
     /// Admissions that brought the window which they end above the limit.
     pub(crate) windows_over: u64,
@@ -21,7 +22,8 @@ pub(crate) struct Outcome {
     pub(crate) refused_with_room: u64,
     /// Those for which there was room by the last window and a slot: what a limiter with slots may not do.
     pub(crate) refused_beyond_slot: u64,
-    /// The excess with both ends of the window included, a microsecond more than a window is: zero is what our script promises.
+    /// The excess with both ends of the window included, a microsecond more than a window is: zero is what our script
+    /// promises.
     pub(crate) excess_closed: u64,
 }
 

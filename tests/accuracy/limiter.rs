@@ -1,4 +1,5 @@
-//! The limiters that are compared, in memory: what each would decide if its keys never failed, and what it asks Redis for.
+//! The limiters that are compared, in memory: what each would decide if its keys never failed, and what it asks Redis
+//! for.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -49,7 +50,8 @@ pub(crate) struct Ledger {
 // === impl Scheme ===
 
 impl Scheme {
-    pub(crate) const ALL: [Scheme; 5] = [Scheme::FixedWindow, Scheme::WeightedCounter, Scheme::Gcra, Scheme::PlainLog, Scheme::Slidegate];
+    pub(crate) const ALL: [Scheme; 5] =
+        [Scheme::FixedWindow, Scheme::WeightedCounter, Scheme::Gcra, Scheme::PlainLog, Scheme::Slidegate];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -115,8 +117,9 @@ impl Answer {
     }
 }
 
-/// EVALSHA, GET and TTL for what is refused, INCR for what is counted, EXPIRE for the first. The stock script counts the first
-/// request that it refuses too; one that costs more than is left does not close the window to smaller ones here, to its favour.
+/// EVALSHA, GET and TTL for what is refused, INCR for what is counted, EXPIRE for the first. The stock script counts
+/// the first request that it refuses too; one that costs more than is left does not close the window to smaller ones
+/// here, to its favour.
 fn fixed_window(limit: &Limit, ends_us: &mut u64, count: &mut u64, now_us: u64, cost: u64) -> Answer {
     let begins = now_us >= *ends_us;
     if begins {
@@ -158,8 +161,8 @@ fn gcra(limit: &Limit, arrival_us: &mut u64, now_us: u64, cost: u64) -> Answer {
     Answer::new(admitted, 2 + u64::from(admitted))
 }
 
-/// EVALSHA, TIME, ZREMRANGEBYSCORE and ZCARD; ZADD and PEXPIRE for what is admitted. What has to be summed where costs differ is not
-/// counted, to its favour.
+/// EVALSHA, TIME, ZREMRANGEBYSCORE and ZCARD; ZADD and PEXPIRE for what is admitted. What has to be summed where costs
+/// differ is not counted, to its favour.
 fn plain_log(limit: &Limit, log: &mut Ledger, now_us: u64, cost: u64) -> Answer {
     let admitted = log.sum_at(now_us) + cost <= limit.limit;
     if admitted {

@@ -1,6 +1,6 @@
-//! The proof of accuracy: the same traffic through five limiters, what each let through too much and refused without need, and what it
-//! asks of Redis. `just accuracy` runs all of it and draws the plots; as a test it runs a part, and checks that the plots and the
-//! README are of today.
+//! The proof of accuracy: the same traffic through five limiters, what each let through too much and refused without
+//! need, and what it asks of Redis. `just accuracy` runs all of it and draws the plots; as a test it runs a part, and
+//! checks that the plots and the README are of today.
 
 mod grid;
 mod judge;
@@ -47,7 +47,8 @@ fn main() -> ExitCode {
 /// The parts of the document beside this file that are tables, in the order in which they are made.
 const DOCUMENTED: [&str; 5] = ["over", "under", "total", "commands", "memory"];
 
-/// All limits and windows: the tables on stdout and in dist/accuracy.md, the plots beside this file. Fails if a promise is broken.
+/// All limits and windows: the tables on stdout and in dist/accuracy.md, the plots beside this file. Fails if a promise
+/// is broken.
 fn whole() -> ExitCode {
     let rows = grid::all_rows();
     let mut redis = OnRedis::start();
@@ -94,7 +95,9 @@ fn faults(rows: &[Row]) -> Vec<String> {
 
 fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("slidegate_is_never_over_and_the_others_are_as_known", || none(&faults(&grid::rows(PART.0, PART.1)))),
+        Trial::test("slidegate_is_never_over_and_the_others_are_as_known", || {
+            none(&faults(&grid::rows(PART.0, PART.1)))
+        }),
         Trial::test("scripts_on_redis_decide_and_ask_as_the_models_do", scripts_agree),
         Trial::test("the_stock_script_asks_redis_for_what_its_model_counts", stock_agrees),
         Trial::test("a_key_of_ours_stays_small_at_any_limit", keys_stay_small),
@@ -113,7 +116,9 @@ fn scripts_agree() -> Result<(), Failed> {
             let mut requests = traffic.requests(&limit).expect("every traffic is run at these limits");
             requests.truncate(3_000);
             for scheme in Scheme::ALL {
-                redis.commands(scheme, limit, &requests).map_err(|error| format!("{}, {limit:?}: {error}", traffic.name()))?;
+                redis
+                    .commands(scheme, limit, &requests)
+                    .map_err(|error| format!("{}, {limit:?}: {error}", traffic.name()))?;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The same limiters as scripts on a real Redis: that they decide as the models do, what they ask of Redis, and what their keys take.
+//! The same limiters as scripts on a real Redis: that they decide as the models do, what they ask of Redis, and what
+//! their keys take.
 
 use redis::{Cmd, Connection, Pipeline, Value};
 use slidegate_engine::{
@@ -77,7 +78,8 @@ impl OnRedis {
         Run { admitted, commands, bytes: bytes(&mut self.windows.connection) }
     }
 
-    /// Commands for these requests, and that the script decides as the model does and asks for as much; the error is a sentence.
+    /// Commands for these requests, and that the script decides as the model does and asks for as much; the error is a
+    /// sentence.
     pub(crate) fn commands(&mut self, scheme: Scheme, limit: Limit, requests: &[Request]) -> Result<u64, String> {
         let answers = judge::answers(scheme, limit, requests);
         let counted: Option<u64> = answers.iter().map(|answer| answer.commands).sum();
@@ -86,8 +88,14 @@ impl OnRedis {
             return counted.ok_or_else(|| format!("nobody counts the commands of {}", scheme.name()));
         }
         let run = self.run(scheme, limit, requests);
-        if let Some(at) = answers.iter().zip(&run.admitted).position(|(answer, admitted)| answer.admitted != *admitted) {
-            return Err(format!("{}: the script says {} on {:?}, the model does not", scheme.name(), run.admitted[at], requests[at]));
+        if let Some(at) = answers.iter().zip(&run.admitted).position(|(answer, admitted)| answer.admitted != *admitted)
+        {
+            return Err(format!(
+                "{}: the script says {} on {:?}, the model does not",
+                scheme.name(),
+                run.admitted[at],
+                requests[at]
+            ));
         }
         match counted {
             Some(counted) if counted != run.commands => {
@@ -110,7 +118,9 @@ impl OnRedis {
         let (now_us, cost) = (request.at_us, request.cost);
         let mut command = redis::cmd("EVALSHA");
         match scheme {
-            Scheme::FixedWindow => command.arg(&self.shas[0]).arg(1).arg(key).arg(most).arg(window_us.div_ceil(1_000_000)),
+            Scheme::FixedWindow => {
+                command.arg(&self.shas[0]).arg(1).arg(key).arg(most).arg(window_us.div_ceil(1_000_000))
+            }
             Scheme::WeightedCounter => {
                 let (index, passed_us) = (request.gateway_us() / window_us, request.gateway_us() % window_us);
                 command.arg(&self.shas[1]).arg(2).arg(format!("{key}:{index}")).arg(format!("{key}:{}", index - 1));
@@ -122,11 +132,22 @@ impl OnRedis {
             }
             Scheme::PlainLog => {
                 assert_eq!(cost, 1, "a plain log has a member for each request");
-                command.arg(&self.shas[3]).arg(1).arg(key).arg(now_us).arg(window_us).arg(most).arg(format!("{now_us}-{n:08x}"))
+                command
+                    .arg(&self.shas[3])
+                    .arg(1)
+                    .arg(key)
+                    .arg(now_us)
+                    .arg(window_us)
+                    .arg(most)
+                    .arg(format!("{now_us}-{n:08x}"))
             }
             Scheme::Slidegate => {
-                let request =
-                    redis_windows::Request { units: 1, keys: vec![key.into()], charges: vec![charge(&limit, cost)], now_us: Some(now_us) };
+                let request = redis_windows::Request {
+                    units: 1,
+                    keys: vec![key.into()],
+                    charges: vec![charge(&limit, cost)],
+                    now_us: Some(now_us),
+                };
                 return self.windows.command(Form::Sha, &request);
             }
         };
@@ -147,7 +168,10 @@ fn prefix(scheme: Scheme) -> &'static str {
 fn admits(scheme: Scheme, limit: Limit, reply: Value) -> bool {
     match (scheme, redis_windows::read(reply)) {
         (Scheme::Slidegate, reply) => {
-            script::batch(&reply, &[charge(&limit, 1)], 1).unwrap_or_else(|| panic!("{reply:?} is no decision")).admitted == 1
+            script::batch(&reply, &[charge(&limit, 1)], 1)
+                .unwrap_or_else(|| panic!("{reply:?} is no decision"))
+                .admitted
+                == 1
         }
         (Scheme::FixedWindow, Reply::Many(values)) => {
             matches!(values.get(1), Some(slidegate_engine::redis::Value::Integer(count)) if *count <= limit.limit as i64)
@@ -162,7 +186,9 @@ fn executed(connection: &mut Connection) -> u64 {
     let info: String = redis::cmd("INFO").arg("commandstats").query(connection).expect("a running server answers");
     let commands = info.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
     let commands = commands.filter(|(name, _)| !name.starts_with("config") && *name != "info");
-    commands.map(|(_, rest)| rest.split(',').next().and_then(|calls| calls.parse::<u64>().ok()).expect("a number of calls")).sum()
+    commands
+        .map(|(_, rest)| rest.split(',').next().and_then(|calls| calls.parse::<u64>().ok()).expect("a number of calls"))
+        .sum()
 }
 
 fn bytes(connection: &mut Connection) -> u64 {

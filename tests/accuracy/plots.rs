@@ -20,7 +20,8 @@ const FAINT: RGBColor = RGBColor(225, 225, 225);
 const LIMIT_LINE: RGBColor = RGBColor(0, 0, 0);
 
 /// Traffics of the first plot: the windows that are drawn, and how high they get in percent of the limit.
-const PANELS: [(Traffic, f64, f64); 3] = [(Traffic::EdgeBursts, 0.0, 6.0), (Traffic::Sawtooth, 0.0, 6.0), (Traffic::FlashCrowd, 1.5, 5.0)];
+const PANELS: [(Traffic, f64, f64); 3] =
+    [(Traffic::EdgeBursts, 0.0, 6.0), (Traffic::Sawtooth, 0.0, 6.0), (Traffic::FlashCrowd, 1.5, 5.0)];
 
 /// Points of a curve.
 const SAMPLES: u32 = 450;
@@ -83,7 +84,8 @@ fn panel(area: &Area<'_>, traffic: Traffic, from: f64, to: f64) -> Drawn {
 /// Percent of the limit admitted in the window that ends at each of many instants.
 fn curve(scheme: Scheme, requests: &[Request], from: f64, to: f64) -> Vec<(f64, f64)> {
     let answers = answers(scheme, SHOWN, requests);
-    let admitted: Vec<&Request> = requests.iter().zip(&answers).filter(|(_, answer)| answer.admitted).map(|(request, _)| request).collect();
+    let admitted: Vec<&Request> =
+        requests.iter().zip(&answers).filter(|(_, answer)| answer.admitted).map(|(request, _)| request).collect();
     let sample = |n: u32| {
         let windows = from + (to - from) * f64::from(n) / f64::from(SAMPLES);
         let until_us = SHOWN.at(windows);

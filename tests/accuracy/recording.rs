@@ -1,8 +1,8 @@
 //! The recorded traffic: when requests came to Redis from two real gateways, and how that is recorded anew.
 //!
-//! Nothing but the window is needed for it: with `precision: exact` and a limit that is never reached, the sorted set of a key is the
-//! list of its arrivals, to the microsecond and by Redis' clock. The load is wrk's: connections that send a few requests at once and
-//! then think, both for times of a heavy tail, as people and programs do.
+//! Nothing but the window is needed for it: with `precision: exact` and a limit that is never reached, the sorted set
+//! of a key is the list of its arrivals, to the microsecond and by Redis' clock. The load is wrk's: connections that
+//! send a few requests at once and then think, both for times of a heavy tail, as people and programs do.
 
 use std::{
     fmt::Write as _,
@@ -73,8 +73,13 @@ log: {{access: false}}
         assert!(load.wait().expect("wrk ends").success(), "wrk failed");
     }
     let key = "slidegate:{record:global_threshold}:3600";
-    let set: Vec<(i64, i64)> =
-        redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(&mut redis.connection()).expect("the key holds a sorted set");
+    let set: Vec<(i64, i64)> = redis::cmd("ZRANGE")
+        .arg(key)
+        .arg(0)
+        .arg(-1)
+        .arg("WITHSCORES")
+        .query(&mut redis.connection())
+        .expect("the key holds a sorted set");
     let text = gaps(&arrivals(set));
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("accuracy/recorded.csv");
     fs::write(&file, text).expect("the recording can be written");

@@ -35,7 +35,12 @@ pub(crate) fn shown(rows: &[Row]) -> Vec<Table> {
             &rows,
             under,
         ),
-        by_traffic("Admitted in all", "In percent of what the plain log admitted, by cost. 1,000 in a minute.", &rows, total),
+        by_traffic(
+            "Admitted in all",
+            "In percent of what the plain log admitted, by cost. 1,000 in a minute.",
+            &rows,
+            total,
+        ),
     ]
 }
 
@@ -45,9 +50,12 @@ pub(crate) fn whole(rows: &[Row]) -> Vec<Table> {
         by_limit("Over-admission at every limit", "As above, in percent above the limit.", rows, |row, outcome| {
             number(outcome.excess_percent(row.limit.limit), 1)
         }),
-        by_limit("Windows over at every limit", "Admissions that ended a window above the limit.", rows, |_, outcome| {
-            thousands(outcome.windows_over)
-        }),
+        by_limit(
+            "Windows over at every limit",
+            "Admissions that ended a window above the limit.",
+            rows,
+            |_, outcome| thousands(outcome.windows_over),
+        ),
         by_limit(
             "Under-admission at every limit",
             "Refused although the plain log admitted them, in percent of all requests.",
@@ -61,13 +69,17 @@ pub(crate) fn whole(rows: &[Row]) -> Vec<Table> {
             rows,
             |_, outcome| number(outcome.percent(outcome.refused_with_room), 2),
         ),
-        by_limit("Admitted in all at every limit", "In percent of what the plain log admitted, by cost.", rows, |row, outcome| {
-            number(share_of_log(row, outcome), 1)
-        }),
+        by_limit(
+            "Admitted in all at every limit",
+            "In percent of what the plain log admitted, by cost.",
+            rows,
+            |row, outcome| number(share_of_log(row, outcome), 1),
+        ),
     ]
 }
 
-/// Commands that Redis executes for a request. The models count, and a real Redis counts their scripts: both must agree.
+/// Commands that Redis executes for a request. The models count, and a real Redis counts their scripts: both must
+/// agree.
 pub(crate) fn commands(redis: &mut OnRedis) -> Table {
     let note = format!(
         "Commands that Redis executes for one request: the call of the script, and those in it. Counted by `INFO commandstats` over the \
@@ -80,7 +92,8 @@ pub(crate) fn commands(redis: &mut OnRedis) -> Table {
         let mut requests = traffic.requests(&SHOWN).expect("every traffic is run at the limit that is shown");
         requests.truncate(COUNTED);
         let cell = |scheme| {
-            let commands = redis.commands(scheme, SHOWN, &requests).unwrap_or_else(|error| panic!("{}: {error}", traffic.name()));
+            let commands =
+                redis.commands(scheme, SHOWN, &requests).unwrap_or_else(|error| panic!("{}: {error}", traffic.name()));
             number(commands as f64 / requests.len() as f64, 2)
         };
         table.row([traffic.name().to_owned()].into_iter().chain(Scheme::ALL.map(cell)));
@@ -90,11 +103,15 @@ pub(crate) fn commands(redis: &mut OnRedis) -> Table {
 
 /// Bytes of a key at each limit, in the order of [`Scheme::ALL`].
 pub(crate) fn bytes(redis: &mut OnRedis) -> Vec<(u64, [u64; 5])> {
-    LIMITS.into_iter().map(|limit| (limit, Scheme::ALL.map(|scheme| redis.memory(scheme, Limit { limit, ..SHOWN })))).collect()
+    LIMITS
+        .into_iter()
+        .map(|limit| (limit, Scheme::ALL.map(|scheme| redis.memory(scheme, Limit { limit, ..SHOWN }))))
+        .collect()
 }
 
 pub(crate) fn memory(bytes: &[(u64, [u64; 5])]) -> Table {
-    let note = "Bytes (`MEMORY USAGE`) of a key, or of both counters, after one and a half windows at 1.1 of the limit.";
+    let note =
+        "Bytes (`MEMORY USAGE`) of a key, or of both counters, after one and a half windows at 1.1 of the limit.";
     let mut table = Table::new("Memory of a key", note, &head("limit"));
     for (limit, bytes) in bytes {
         table.row([thousands(*limit)].into_iter().chain(bytes.map(thousands)));
@@ -109,7 +126,9 @@ fn head(first: &'static str) -> Vec<&'static str> {
 fn by_traffic(title: &str, note: &str, rows: &[&Row], cell: impl Fn(&Row, &Outcome) -> String) -> Table {
     let mut table = Table::new(title, note, &head("traffic"));
     for row in rows {
-        table.row([row.traffic.name().to_owned()].into_iter().chain(row.outcomes.iter().map(|outcome| cell(row, outcome))));
+        table.row(
+            [row.traffic.name().to_owned()].into_iter().chain(row.outcomes.iter().map(|outcome| cell(row, outcome))),
+        );
     }
     table
 }

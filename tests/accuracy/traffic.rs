@@ -1,4 +1,5 @@
-//! What the limiters are asked: the same requests for each, made of a seed or recorded, in the measure of a limit and its window.
+//! What the limiters are asked: the same requests for each, made of a seed or recorded, in the measure of a limit and
+//! its window.
 
 use slidegate_tests::trace::{SECOND_US, TODAY_US};
 
@@ -38,7 +39,8 @@ pub(crate) enum Traffic {
     SteadyBelow,
     /// Evenly, at 1.1 of the limit.
     SteadyAbove,
-    /// One request, all the rest of the limit just before the window that it began ends, and all of the limit just after.
+    /// One request, all the rest of the limit just before the window that it began ends, and all of the limit just
+    /// after.
     EdgeBursts,
     /// A demand that grows from nothing to three times the limit, and falls back.
     Sawtooth,
@@ -117,7 +119,9 @@ impl Traffic {
             Traffic::EdgeBursts => edge_bursts(limit),
             // A length that windows are no multiple of, so that the fall meets them everywhere.
             Traffic::Sawtooth => arrivals(limit, 12.0, 3.0, random, |windows| 3.0 * (windows / 1.7).fract()),
-            Traffic::FlashCrowd => arrivals(limit, 6.0, 20.0, random, |windows| if (2.4..3.4).contains(&windows) { 20.0 } else { 0.2 }),
+            Traffic::FlashCrowd => {
+                arrivals(limit, 6.0, 20.0, random, |windows| if (2.4..3.4).contains(&windows) { 20.0 } else { 0.2 })
+            }
             Traffic::SkewedClocks => skewed_clocks(limit, random),
             Traffic::MixedCosts => mixed_costs(limit, random),
             Traffic::Recorded if limit.limit > RECORDED_LIMIT_MAX => return None,
@@ -134,13 +138,17 @@ fn steady(limit: &Limit, demand: f64, random: &mut Random) -> Vec<Request> {
 }
 
 fn edge_bursts(limit: &Limit) -> Vec<Request> {
-    let burst = |from: f64, count: u64| (0..count).map(move |n| Request::one(limit.at(from + 0.02 * n as f64 / count as f64)));
-    let cycle = |start: f64| burst(start, 1).chain(burst(start + 0.97, limit.limit - 1)).chain(burst(start + 1.01, limit.limit));
+    let burst =
+        |from: f64, count: u64| (0..count).map(move |n| Request::one(limit.at(from + 0.02 * n as f64 / count as f64)));
+    let cycle = |start: f64| {
+        burst(start, 1).chain(burst(start + 0.97, limit.limit - 1)).chain(burst(start + 1.01, limit.limit))
+    };
     // Between two of them there is time to forget.
     [0.0, 4.0, 8.0].into_iter().flat_map(cycle).collect()
 }
 
-/// At random, so many windows long, at a demand of at most `peak` that depends on the time in windows; one is the limit.
+/// At random, so many windows long, at a demand of at most `peak` that depends on the time in windows; one is the
+/// limit.
 fn arrivals(limit: &Limit, windows: f64, peak: f64, random: &mut Random, demand: impl Fn(f64) -> f64) -> Vec<Request> {
     let (mut requests, mut now) = (Vec::new(), 0.0);
     loop {

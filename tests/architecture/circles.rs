@@ -13,8 +13,13 @@ use super::sources::{Module, code, files, is_word, tokens};
 pub(crate) fn circles(sources: &Path) -> Vec<String> {
     let files = files(sources);
     let modules: BTreeSet<Module> = files.keys().cloned().collect();
-    let uses: BTreeMap<&Module, BTreeSet<Module>> = files.iter().map(|(module, text)| (module, used(module, text, &modules))).collect();
-    assert!(files.len() == 1 || uses.values().any(|used| !used.is_empty()), "no file in {} uses another", sources.display());
+    let uses: BTreeMap<&Module, BTreeSet<Module>> =
+        files.iter().map(|(module, text)| (module, used(module, text, &modules))).collect();
+    assert!(
+        files.len() == 1 || uses.values().any(|used| !used.is_empty()),
+        "no file in {} uses another",
+        sources.display()
+    );
     let found = uses.keys().filter_map(|module| circle(module, &uses));
     found.map(|circle| circle.iter().map(name).collect::<Vec<_>>().join(" -> ")).collect()
 }
@@ -62,7 +67,9 @@ fn target(module: &Module, path: &[String], modules: &BTreeSet<Module>) -> Optio
         "crate" => (Module::new(), &path[1..]),
         "self" => (module.clone(), &path[1..]),
         "super" => (module[..module.len().checked_sub(ups)?].to_vec(), &path[ups..]),
-        child if path.len() > 1 && modules.contains(&[module.as_slice(), &[child.to_owned()]].concat()) => (module.clone(), path),
+        child if path.len() > 1 && modules.contains(&[module.as_slice(), &[child.to_owned()]].concat()) => {
+            (module.clone(), path)
+        }
         _ => return None,
     };
     for part in rest {
@@ -106,7 +113,10 @@ fn tree(tokens: &[String], at: &mut usize, begun: &mut Vec<String>, paths: &mut 
 #[test]
 fn paths_are_found_wherever_they_stand() {
     let paths = |text: &str| {
-        let modules = ["a", "b", "c"].map(|part| vec![part.to_owned()]).into_iter().chain([vec![], vec!["a".to_owned(), "d".to_owned()]]);
+        let modules = ["a", "b", "c"]
+            .map(|part| vec![part.to_owned()])
+            .into_iter()
+            .chain([vec![], vec!["a".to_owned(), "d".to_owned()]]);
         let used = used(&vec!["a".to_owned()], text, &modules.collect());
         used.iter().map(name).collect::<Vec<_>>().join(" ")
     };

@@ -1,4 +1,5 @@
-//! The failure causes are one table, in the engine. Who cannot name the engine spells some of it again, and is held to it here.
+//! The failure causes are one table, in the engine. Who cannot name the engine spells some of it again, and is held to
+//! it here.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -17,15 +18,20 @@ fn between(text: &str, sign: char) -> impl Iterator<Item = &str> {
 /// The cases of an enumeration, in Rust or in the contract's language, as the contract spells them.
 fn cases(file: &str, head: &str) -> Vec<String> {
     let text = read(file);
-    let body = text.split_once(head).and_then(|(_, rest)| rest.split_once('}')).unwrap_or_else(|| panic!("{file} has `{head}`")).0;
+    let body = text
+        .split_once(head)
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .unwrap_or_else(|| panic!("{file} has `{head}`"))
+        .0;
     let names = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
     names.map(|name| kebab(name.trim_end_matches(','))).collect()
 }
 
 /// A name as the contract spells it: `UnknownService` is `unknown-service`.
 fn kebab(name: &str) -> String {
-    let words =
-        name.char_indices().map(|(at, sign)| if at > 0 && sign.is_ascii_uppercase() { format!("-{sign}") } else { sign.to_string() });
+    let words = name
+        .char_indices()
+        .map(|(at, sign)| if at > 0 && sign.is_ascii_uppercase() { format!("-{sign}") } else { sign.to_string() });
     words.collect::<String>().to_ascii_lowercase()
 }
 
@@ -38,7 +44,10 @@ fn calls_without_a_reply_fail_alike_in_contract_and_engine() {
 #[test]
 fn the_documented_causes_are_those_of_the_table() {
     let document = read("guest/engine/README.md");
-    let row = document.lines().find(|line| line.starts_with("| `slidegate_redis_failures_total`")).expect("the metric has a row");
+    let row = document
+        .lines()
+        .find(|line| line.starts_with("| `slidegate_redis_failures_total`"))
+        .expect("the metric has a row");
     let causes = row.split_once("`cause`:").expect("its label is explained").1;
     let table: Vec<&str> = FailureCause::OF_CALLS.iter().map(|cause| cause.name()).collect();
     assert_eq!(between(causes, '`').collect::<Vec<_>>(), table);
@@ -52,7 +61,8 @@ fn documents_spell_causes_as_the_table_does() {
         let text = read(document);
         for (at, mark) in text.match_indices("cause=") {
             let rest = &text[at + mark.len()..];
-            let cause = &rest[..rest.find(|sign: char| sign != '_' && !sign.is_ascii_lowercase()).unwrap_or(rest.len())];
+            let cause =
+                &rest[..rest.find(|sign: char| sign != '_' && !sign.is_ascii_lowercase()).unwrap_or(rest.len())];
             assert!(names.contains(cause), "{document}: {cause}");
             told += 1;
         }

@@ -85,6 +85,9 @@ fn literal(text: &str, end: &str, escapes: bool) -> usize {
 #[test]
 fn only_a_module_of_tests_ends_a_file() {
     assert_eq!(code("a\n#[cfg(test)]\nmod tests;\nb"), "a\n#[cfg(test)]\nmod tests;\nb");
-    assert_eq!(code("a\n#[cfg(test)]\nmod samples;\nb\n#[cfg(test)]\nmod tests { c }"), "a\n#[cfg(test)]\nmod samples;\nb\n");
+    assert_eq!(
+        code("a\n#[cfg(test)]\nmod samples;\nb\n#[cfg(test)]\nmod tests { c }"),
+        "a\n#[cfg(test)]\nmod samples;\nb\n"
+    );
     assert_eq!(code("a\n#[cfg(all(test, unix))]\nmod tests { b }"), "a\n");
 }

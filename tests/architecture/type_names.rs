@@ -9,17 +9,24 @@ use super::sources::{code, files, is_word, tokens};
 
 /// The names that several types have, and why they may.
 const SHARED: [(&str, &str); 8] = [
-    ("Filter", "what is configured: one filter of a chain in the engine, the chain behind the contract and behind the gateway's ABI"),
+    (
+        "Filter",
+        "what is configured: one filter of a chain in the engine, the chain behind the contract and behind the gateway's ABI",
+    ),
     ("InFlight", "the requests whose phase is not over, as each adapter finds them again for the engine"),
     ("PlatformSignals", "one for each platform, of which one is compiled"),
     ("Question", "what a filter asks Redis: each kind of filter has its own, the chain one of any kind"),
-    ("Request", "the request in flight, as the host shows it to the contract and as each adapter shows it to the engine"),
+    (
+        "Request",
+        "the request in flight, as the host shows it to the contract and as each adapter shows it to the engine",
+    ),
     ("Step", "what a hook makes of its stream, before and behind the contract"),
     ("Turn", "one generic type, and what it is for each kind of filter"),
     ("Verdict", "what becomes of a stream, before and behind the contract"),
 ];
 
-/// The names that stand for several types though nobody allowed it, with the places, and the allowances that nobody needs.
+/// The names that stand for several types though nobody allowed it, with the places, and the allowances that nobody
+/// needs.
 pub(crate) fn ambiguous(crates: &[impl AsRef<Path>]) -> Vec<String> {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for sources in crates.iter().map(AsRef::as_ref) {
@@ -32,7 +39,8 @@ pub(crate) fn ambiguous(crates: &[impl AsRef<Path>]) -> Vec<String> {
     assert!(places.len() > 100, "types are found: {places:?}");
     places.retain(|_, places| places.len() > 1);
     let shared = BTreeMap::from(SHARED);
-    let unneeded = shared.keys().filter(|name| !places.contains_key(**name)).map(|name| format!("{name} is one type by now"));
+    let unneeded =
+        shared.keys().filter(|name| !places.contains_key(**name)).map(|name| format!("{name} is one type by now"));
     let new = places.iter().filter(|(name, _)| !shared.contains_key(name.as_str()));
     new.map(|(name, places)| format!("{name}: {}", places.join("; "))).chain(unneeded).collect()
 }
@@ -46,8 +54,12 @@ fn defined(text: &str) -> Vec<String> {
         match token.as_str() {
             "{" => blocks.push(["impl", "trait"].iter().any(|word| head.contains(word)) && !head.contains("fn")),
             "}" => drop(blocks.pop()),
-            "struct" | "enum" | "union" | "trait" => names.extend(tokens.get(at + 1).filter(|next| is_word(next)).cloned()),
-            "type" if blocks.last() != Some(&true) => names.extend(tokens.get(at + 1).filter(|next| is_word(next)).cloned()),
+            "struct" | "enum" | "union" | "trait" => {
+                names.extend(tokens.get(at + 1).filter(|next| is_word(next)).cloned())
+            }
+            "type" if blocks.last() != Some(&true) => {
+                names.extend(tokens.get(at + 1).filter(|next| is_word(next)).cloned())
+            }
             _ => {}
         }
         match token.as_str() {

@@ -34,7 +34,8 @@ const OURS: &str = "raw client";
 fn streams_that_read_nothing(effort: Effort) -> Figures {
     under_attack("20 HTTP/2 connections x 200 streams read nothing of 10 MB", OURS, "", effort.lasts(), |gateway| {
         let client = |source: &&str| {
-            let mut client = Http2Client::connect_from(source, gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
+            let mut client =
+                Http2Client::connect_from(source, gateway.listen(), WINDOW_MAX).expect("the gateway accepts");
             for _ in 0..200 {
                 client.get("/bytes/10000000").expect("the gateway reads");
             }
@@ -65,13 +66,19 @@ fn half_bodies(effort: Effort) -> Figures {
 
 /// At a pace at which a newcomer has time to say something before its place is needed.
 fn silence(effort: Effort) -> Figures {
-    under_attack("2,000 connections say nothing, 1,000 may be open", OURS, "limits: {connections: 1000}\n", effort.lasts(), |gateway| {
-        let client = || {
-            thread::sleep(Duration::from_millis(2));
-            HttpClient::connect(gateway.listen())
-        };
-        std::iter::repeat_with(client).take(2_000).collect::<Vec<_>>()
-    })
+    under_attack(
+        "2,000 connections say nothing, 1,000 may be open",
+        OURS,
+        "limits: {connections: 1000}\n",
+        effort.lasts(),
+        |gateway| {
+            let client = || {
+                thread::sleep(Duration::from_millis(2));
+                HttpClient::connect(gateway.listen())
+            };
+            std::iter::repeat_with(client).take(2_000).collect::<Vec<_>>()
+        },
+    )
 }
 
 /// CVE-2023-44487: each stream is reset as soon as it is asked for, on ever new connections.

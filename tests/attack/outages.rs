@@ -20,7 +20,8 @@ use crate::{
     scene::{Bystander, Effort, Gate, under_attack},
 };
 
-pub(crate) const ALL: &[Attack] = &[("logs_that_nobody_reads", unread_logs), ("a_redis_that_says_nothing", silent_redis)];
+pub(crate) const ALL: &[Attack] =
+    &[("logs_that_nobody_reads", unread_logs), ("a_redis_that_says_nothing", silent_redis)];
 
 /// What requests may hold in each worker's instance while they wait for Redis, which has two workers here.
 const WAITING_BYTES_MAX: u64 = 2 * (8 << 20);
@@ -34,7 +35,8 @@ fn unread_logs(effort: Effort) -> Figures {
     // The address stands in the log, which nobody reads, so it is chosen here.
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let file = directory.path().join("gate.yaml");
-    std::fs::write(&file, format!("listen: {free}\nupstream: {}\n", upstream.url())).expect("a temporary file can be written");
+    std::fs::write(&file, format!("listen: {free}\nupstream: {}\n", upstream.url()))
+        .expect("a temporary file can be written");
     let mut command = Command::new(binary());
     command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut gateway = command.spawn().expect("the gateway's binary runs");

@@ -12,7 +12,8 @@ pub(crate) struct Figures {
     pub(crate) asked: usize,
     pub(crate) lost: usize,
     pub(crate) worst_wait: Duration,
-    /// Resident bytes of the gateway before, at most, and ten seconds after at the latest; none where the gateway ended.
+    /// Resident bytes of the gateway before, at most, and ten seconds after at the latest; none where the gateway
+    /// ended.
     pub(crate) memory: Option<[u64; 3]>,
 }
 
@@ -44,8 +45,12 @@ impl Report {
     fn table(&self) -> String {
         let mut text = HEAD.to_owned();
         for Figures { attack, by, asked, lost, worst_wait, memory } in &self.0 {
-            let memory = memory.map_or_else(|| "- | - | -".to_owned(), |bytes| bytes.map(|bytes| format!("{}", bytes >> 20)).join(" | "));
-            writeln!(text, "| {attack} | {by} | {asked} | {lost} | {} | {memory} |", worst_wait.as_millis()).expect("a string grows");
+            let memory = memory.map_or_else(
+                || "- | - | -".to_owned(),
+                |bytes| bytes.map(|bytes| format!("{}", bytes >> 20)).join(" | "),
+            );
+            writeln!(text, "| {attack} | {by} | {asked} | {lost} | {} | {memory} |", worst_wait.as_millis())
+                .expect("a string grows");
         }
         text
     }

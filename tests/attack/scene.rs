@@ -86,7 +86,8 @@ impl<'a> From<&'a str> for Gate<'a> {
     }
 }
 
-/// A gateway with these settings beside `upstream`, while `flood` makes clients and for as long as they last; and what became of it.
+/// A gateway with these settings beside `upstream`, while `flood` makes clients and for as long as they last; and what
+/// became of it.
 pub(crate) fn under_attack<'a, C>(
     attack: &str,
     by: &'static str,
@@ -108,7 +109,8 @@ pub(crate) fn under_attack<'a, C>(
     drop(clients);
     let most_after = before + before / 5 + may_keep;
     let after = given_back(&gateway, most_after);
-    let figures = Figures { attack: attack.to_owned(), by, asked, lost, worst_wait, memory: Some([before, peak, after]) };
+    let figures =
+        Figures { attack: attack.to_owned(), by, asked, lost, worst_wait, memory: Some([before, peak, after]) };
     assert!(asked > 0 && lost == 0, "{figures:?}");
     assert!(peak < PEAK_MAX && after <= most_after, "{figures:?}");
     assert!(!gateway.log().contains("panic"), "{}", gateway.log());

@@ -27,7 +27,13 @@ fn h2load(_: Effort) -> Figures {
 }
 
 fn wrk(_: Effort) -> Figures {
-    attack("1,000 HTTP/1.1 connections as fast as they can", "wrk", &["-d", "15s", "-c", "1000", "-t", "1"], "/bytes/1000", &[])
+    attack(
+        "1,000 HTTP/1.1 connections as fast as they can",
+        "wrk",
+        &["-d", "15s", "-c", "1000", "-t", "1"],
+        "/bytes/1000",
+        &[],
+    )
 }
 
 fn slow_headers(_: Effort) -> Figures {
@@ -51,7 +57,8 @@ fn attack(name: &str, tool: &'static str, arguments: &[&str], path: &str, before
         let program = tool.split(' ').next().unwrap_or(tool);
         let url = format!("http://{}{path}", gateway.listen());
         let output = Command::new(program).args(arguments).args(before_url).arg(url).output();
-        let output = output.unwrap_or_else(|error| panic!("`{program}` does not run ({error}): `just attack` installs it"));
+        let output =
+            output.unwrap_or_else(|error| panic!("`{program}` does not run ({error}): `just attack` installs it"));
         // How the attacker ends is its own business, but it must have attacked.
         assert!(!output.stdout.is_empty(), "`{program}` says nothing: {}", String::from_utf8_lossy(&output.stderr));
     })

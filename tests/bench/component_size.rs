@@ -30,7 +30,11 @@ fn imports() -> Vec<String> {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) if depth > 0 => depth -= 1,
             Payload::ComponentImportSection(section) if depth == 0 => {
-                names.extend(section.into_iter().map(|import| import.expect("the component is well-formed").name.name.to_owned()));
+                names.extend(
+                    section
+                        .into_iter()
+                        .map(|import| import.expect("the component is well-formed").name.name.to_owned()),
+                );
             }
             _ => {}
         }

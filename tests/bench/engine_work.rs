@@ -56,9 +56,16 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     );
     let mut table = Table::new("Work per request in wasmtime", note, &["rule", "windows", "p50", "p99", "CPU"]);
     for (scenario, rounds) in scenarios.iter().zip(&measured) {
-        let wall = |share: f64| median(rounds.iter().map(|round| percentile(round.wall_ns.iter().copied(), share))) / 1_000.0;
+        let wall =
+            |share: f64| median(rounds.iter().map(|round| percentile(round.wall_ns.iter().copied(), share))) / 1_000.0;
         let cpu = median(rounds.iter().map(|round| round.cpu_ns)) / 1_000.0;
-        table.row([scenario.name.into(), scenario.store.name().into(), number(wall(0.5), 1), number(wall(0.99), 1), number(cpu, 1)]);
+        table.row([
+            scenario.name.into(),
+            scenario.store.name().into(),
+            number(wall(0.5), 1),
+            number(wall(0.99), 1),
+            number(cpu, 1),
+        ]);
     }
     vec![table]
 }
@@ -68,8 +75,9 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
 impl Bench {
     pub(crate) fn new(module: &Module, scenario: &Scenario) -> Self {
         let mut instance = Instance::new(module).expect("an instance can be made");
-        let configuration =
-            instance.configure(scenario.json().as_bytes(), Moment::default()).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
+        let configuration = instance
+            .configure(scenario.json().as_bytes(), Moment::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
         assert!(configuration.warnings.is_empty(), "{}: {:?}", scenario.name, configuration.warnings);
         Bench { instance, requests: scenario.requests(), expected: scenario.expected, stream: 0, now_ns: 0 }
     }

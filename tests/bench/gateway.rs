@@ -1,4 +1,5 @@
-//! The gateway as it ships, on loopback: what the limiter takes of its throughput, and what it adds to a request's latency.
+//! The gateway as it ships, on loopback: what the limiter takes of its throughput, and what it adds to a request's
+//! latency.
 
 pub(crate) mod filter;
 mod latency;
@@ -96,8 +97,11 @@ fn throughput(effort: &Effort, subjects: &mut [Subject], upstream: &Upstream) ->
     );
     let head = ["gateway", "requests/s", "with/without", "CPU, µs", "p50, ms", "p99, ms", "p99.9, ms"];
     let mut table = Table::new("Throughput of the gateway", note, &head);
-    let without: Vec<f64> =
-        subjects.iter().filter(|subject| subject.name == WITHOUT).flat_map(|subject| subject.of(|run| run.per_second)).collect();
+    let without: Vec<f64> = subjects
+        .iter()
+        .filter(|subject| subject.name == WITHOUT)
+        .flat_map(|subject| subject.of(|run| run.per_second))
+        .collect();
     for subject in subjects.iter() {
         let ratio = median(subject.of(|run| run.per_second).zip(&without).map(|(with, without)| with / without));
         table.row([

@@ -37,7 +37,12 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
         // Each key gets a tenth of a thousandth of all requests: at most its limit.
         assert_eq!(passed, requests, "{limit} in {window}, {}", store.name());
         let megabytes = |bytes: usize| number(bytes as f64 / 1e6, 2);
-        table.row([store.name().into(), format!("{} in {window}", thousands(limit)), megabytes(before), megabytes(bench.memory_bytes())]);
+        table.row([
+            store.name().into(),
+            format!("{} in {window}", thousands(limit)),
+            megabytes(before),
+            megabytes(bench.memory_bytes()),
+        ]);
     }
     vec![table]
 }

@@ -1,4 +1,5 @@
-//! What a filter adds to a request of the gateway, in instructions: a figure that no neighbour of the machine disturbs as it does times.
+//! What a filter adds to a request of the gateway, in instructions: a figure that no neighbour of the machine disturbs
+//! as it does times.
 
 use std::{fs, process::Command, str::FromStr};
 
@@ -49,7 +50,11 @@ fn rows() -> Vec<Row> {
         ("without limiter", None, None),
         ("local, one key", Some(filter::local(&global)), Some(12_000)),
         ("local, a key for each user", Some(filter::local(&each)), Some(16_000)),
-        ("local, a key for each user, a rule name of 60 letters", Some(filter::local_named(&each, &long_name)), Some(32_000)),
+        (
+            "local, a key for each user, a rule name of 60 letters",
+            Some(filter::local_named(&each, &long_name)),
+            Some(32_000),
+        ),
         ("Redis, one key", Some(filter::in_redis(&global, "one")), Some(18_000)),
         ("Redis, a key for each user", Some(filter::in_redis(&each, "each")), Some(25_000)),
     ]
@@ -64,7 +69,11 @@ fn instructions(settings: &str, warm_up: usize, seconds: usize) -> u64 {
     let mut gateway = Gateway::serve_by(valgrind, settings, &["--workers", "1"]);
     let target = Target::gateway(&gateway);
     let warm = target.run(CONNECTIONS, warm_up);
-    assert!(warm.requests > USERS as u64, "only {} requests before anything is counted: not every user has a window", warm.requests);
+    assert!(
+        warm.requests > USERS as u64,
+        "only {} requests before anything is counted: not every user has a window",
+        warm.requests
+    );
     count(&gateway, "on");
     let run = target.run(CONNECTIONS, seconds);
     count(&gateway, "off");
@@ -72,7 +81,10 @@ fn instructions(settings: &str, warm_up: usize, seconds: usize) -> u64 {
     gateway.terminate();
     gateway.wait_exit();
     let counted = fs::read_to_string(&counts).expect("callgrind writes when the process ends");
-    let total = counted.lines().find_map(|line| line.strip_prefix("totals: ")).and_then(|total| u64::from_str(total.trim()).ok());
+    let total = counted
+        .lines()
+        .find_map(|line| line.strip_prefix("totals: "))
+        .and_then(|total| u64::from_str(total.trim()).ok());
     total.expect("callgrind's total is a number") / run.requests
 }
 

@@ -79,7 +79,15 @@ impl Load {
         fs::write(&script, users(&target.message)).expect("a temporary file can be written");
         let cpu_before = cpu_seconds(target.process);
         let wrk = Command::new("wrk")
-            .args(["--threads", "1", "--connections", &connections.to_string(), "--duration", &format!("{seconds}s"), "--script"])
+            .args([
+                "--threads",
+                "1",
+                "--connections",
+                &connections.to_string(),
+                "--duration",
+                &format!("{seconds}s"),
+                "--script",
+            ])
             .arg(&script)
             .arg(format!("http://{}/", target.address))
             .stdout(Stdio::piped())
@@ -102,11 +110,15 @@ impl Load {
         let cpu = cpu_seconds(self.process) - self.cpu_before;
         let text = String::from_utf8_lossy(&output.stdout);
         let figures = text.lines().find_map(|line| line.strip_prefix("figures "));
-        let figures: Vec<f64> = figures.into_iter().flat_map(|line| line.split(' ')).map_while(|figure| figure.parse().ok()).collect();
+        let figures: Vec<f64> =
+            figures.into_iter().flat_map(|line| line.split(' ')).map_while(|figure| figure.parse().ok()).collect();
         let [requests, duration_us, not_2xx, unanswered, p50_us, p99_us, p999_us] = figures[..] else {
             panic!("wrk says:\n{text}{}", String::from_utf8_lossy(&output.stderr));
         };
-        assert!(unanswered == 0.0 && requests > 0.0, "{unanswered} requests of {requests} got no answer; wrk says:\n{text}");
+        assert!(
+            unanswered == 0.0 && requests > 0.0,
+            "{unanswered} requests of {requests} got no answer; wrk says:\n{text}"
+        );
         Run {
             requests: requests as u64,
             not_2xx: not_2xx as u64,
@@ -152,6 +164,7 @@ fn cpu_seconds(process: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux tells about a running process");
     // The name in parentheses may hold anything; user and system time are the 12th and 13th field after it.
     let fields = stat.rsplit_once(')').expect("a name in parentheses").1;
-    let ticks: f64 = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("a number of ticks")).sum();
+    let ticks: f64 =
+        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("a number of ticks")).sum();
     children + ticks / TICKS_PER_SECOND
 }

@@ -6,12 +6,17 @@ use std::{fs, process::Command, thread};
 pub(crate) fn describe() -> String {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".into());
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let memory = field("/proc/meminfo", "MemTotal").and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    let memory = memory.map_or_else(String::new, |kilobytes| format!(", {:.0} GB", kilobytes as f64 / (1 << 20) as f64));
+    let memory =
+        field("/proc/meminfo", "MemTotal").and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    let memory =
+        memory.map_or_else(String::new, |kilobytes| format!(", {:.0} GB", kilobytes as f64 / (1 << 20) as f64));
     let rustc = first_line(option_env!("RUSTC").unwrap_or("rustc"), &["--version"]);
     let redis = first_line("redis-server", &["--version"]);
     let redis = redis.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("?").to_owned();
-    let load = fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next().map(str::to_owned)).unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split(' ').next().map(str::to_owned))
+        .unwrap_or_default();
     format!("Measured on {cpu}, {cores} cores{memory}; Redis {redis}; {rustc}; load when it began: {load}.")
 }
 

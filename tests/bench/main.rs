@@ -1,7 +1,8 @@
-//! The figures of `tests/bench/README.md`, measured on the machine at hand: `just bench`, or `just bench --quick redis` for some of it, roughly.
+//! The figures of `tests/bench/README.md`, measured on the machine at hand: `just bench`, or `just bench --quick redis`
+//! for some of it, roughly.
 //!
-//! Times are printed, never asserted: they are the machine's. Answers are: an admission that is missing, or one above the
-//! limit, ends the bench.
+//! Times are printed, never asserted: they are the machine's. Answers are: an admission that is missing, or one above
+//! the limit, ends the bench.
 
 mod component_size;
 mod engine_work;
@@ -31,7 +32,8 @@ const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
 
 What is measured for these topics is written into tests/bench/README.md.";
 
-/// How much is measured, and of what. Rounds of things that are compared take turns, so that a busy moment meets them alike.
+/// How much is measured, and of what. Rounds of things that are compared take turns, so that a busy moment meets them
+/// alike.
 #[derive(Debug, Default)]
 struct Effort {
     quick: bool,

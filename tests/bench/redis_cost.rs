@@ -1,5 +1,5 @@
-//! What a decision costs Redis, and what a key takes there: our script, the stock plugin's fixed window and a plain log of
-//! requests, on the same server in turns.
+//! What a decision costs Redis, and what a key takes there: our script, the stock plugin's fixed window and a plain log
+//! of requests, on the same server in turns.
 
 mod load;
 mod scheme;
@@ -134,7 +134,9 @@ fn cpu_table(cells: &[Cell], rounds: usize, decisions: usize) -> Table {
             let us = |scheme| number(median(of(scheme).iter().copied()), 1);
             let [text, sha, log, ours] = Scheme::ALL;
             let ratios = [ratio(of(ours), of(text)), ratio(of(ours), of(sha))];
-            table.row([shape.name().into(), thousands(limit), us(text), us(sha), us(log), us(ours)].into_iter().chain(ratios));
+            table.row(
+                [shape.name().into(), thousands(limit), us(text), us(sha), us(log), us(ours)].into_iter().chain(ratios),
+            );
         }
     }
     table
@@ -142,7 +144,8 @@ fn cpu_table(cells: &[Cell], rounds: usize, decisions: usize) -> Table {
 
 fn script_table(cells: &[Cell]) -> Table {
     let note = "The same runs by `commandstats`: microseconds of wall time inside the command, without the network.";
-    let mut table = Table::new("Time in the script", note, &["load", "limit", "stock, EVAL", "stock, EVALSHA", "log", "slidegate"]);
+    let mut table =
+        Table::new("Time in the script", note, &["load", "limit", "stock, EVAL", "stock, EVALSHA", "log", "slidegate"]);
     for shape in Shape::ALL {
         for limit in LIMITS {
             let us = |scheme| number(median(cell(cells, limit, shape, scheme).script_us.iter().copied()), 1);
@@ -153,8 +156,7 @@ fn script_table(cells: &[Cell]) -> Table {
 }
 
 fn memory_table(cells: &[Cell]) -> Table {
-    let note =
-        "Bytes of a key that is at its limit (`MEMORY USAGE`), and members of ours, after the rolling load. To reach: 2,560 at any limit.";
+    let note = "Bytes of a key that is at its limit (`MEMORY USAGE`), and members of ours, after the rolling load. To reach: 2,560 at any limit.";
     let mut table = Table::new("Memory of a key", note, &["limit", "stock", "log", "slidegate", "members"]);
     for limit in LIMITS {
         let at = |scheme| cell(cells, limit, Shape::Roll, scheme);

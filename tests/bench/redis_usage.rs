@@ -12,13 +12,17 @@ pub(crate) struct RedisUsage {
 
 impl RedisUsage {
     pub(crate) fn of(redis: &RedisServer) -> Self {
-        let text: String = redis::cmd("INFO").arg("everything").query(&mut redis.connection()).expect("Redis tells about itself");
+        let text: String =
+            redis::cmd("INFO").arg("everything").query(&mut redis.connection()).expect("Redis tells about itself");
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let calls = |command: &str| {
-            let count = field(&format!("cmdstat_{command}")).and_then(|line| line.strip_prefix("calls=")?.split(',').next());
+            let count =
+                field(&format!("cmdstat_{command}")).and_then(|line| line.strip_prefix("calls=")?.split(',').next());
             count.map_or(0, |count| count.parse().expect("a number of calls"))
         };
-        let seconds = |name: &str| field(name).and_then(|seconds| seconds.trim().parse::<f64>().ok()).expect("a number of seconds");
+        let seconds = |name: &str| {
+            field(name).and_then(|seconds| seconds.trim().parse::<f64>().ok()).expect("a number of seconds")
+        };
         RedisUsage {
             calls: calls("evalsha") + calls("eval"),
             cpu: seconds("used_cpu_user_main_thread") + seconds("used_cpu_sys_main_thread"),

@@ -1,4 +1,5 @@
-//! The least of an upstream, so that the gateway has the machine to itself: it answers every request without body alike.
+//! The least of an upstream, so that the gateway has the machine to itself: it answers every request without body
+//! alike.
 
 use std::{
     net::{SocketAddr, TcpListener as StdTcpListener},

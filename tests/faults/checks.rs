@@ -23,11 +23,12 @@ const STALL: Duration = Duration::from_millis(1_500);
 /// Within which Redis must decide again, on a machine that does other things: the promise is a second.
 const RECOVERY_MAX: Duration = Duration::from_millis(2_500);
 
-/// Lines in the log of a gateway for each worker and each change of state: it fails, no connection, connected again, answers again.
+/// Lines in the log of a gateway for each worker and each change of state: it fails, no connection, connected again,
+/// answers again.
 const LINES_PER_CHANGE: usize = 4;
 
-/// Calls of one worker that may be made in vain while a fault lasts, beside those of its clients when it began: the five in a row that
-/// stop them, and probes at 50 ms and each half second at last.
+/// Calls of one worker that may be made in vain while a fault lasts, beside those of its clients when it began: the
+/// five in a row that stop them, and probes at 50 ms and each half second at last.
 const PROBES_MAX: usize = 25;
 
 /// What may be left of a fault in a gateway, in bytes of its process and of its instances.
@@ -156,7 +157,8 @@ struct Admitted<'a> {
 impl Admitted<'_> {
     /// When each request of a question was sent and answered that Redis admitted.
     fn of(&self, question: usize) -> impl Iterator<Item = (Instant, Instant)> {
-        let fits = move |answer: &&Answered| answer.question as usize == question && answer.is_admitted() && !is_left(answer);
+        let fits =
+            move |answer: &&Answered| answer.question as usize == question && answer.is_admitted() && !is_left(answer);
         self.course.answers.all.iter().filter(fits).map(|answer| (answer.sent, answer.received))
     }
 
@@ -182,7 +184,8 @@ impl Admitted<'_> {
         assert!(greatest <= limit, "{}: {greatest} of question {question} in {window:?} without Redis", self.what);
     }
 
-    /// As [`Admitted::check_limit`] for an hour, which is longer than any run, and beside what Redis itself counted under this key.
+    /// As [`Admitted::check_limit`] for an hour, which is longer than any run, and beside what Redis itself counted
+    /// under this key.
     fn check_total(&mut self, question: usize, limit: usize, key: &str) {
         self.check_limit(question, limit, HOUR);
         let total = self.of(question).count();
@@ -212,8 +215,11 @@ fn check_counters(what: &str, team: &Team, course: &Course, expected: Expected) 
     );
     assert_eq!(counted, seen, "{what}: admitted, refused and degraded, counted and seen");
     assert_eq!(degraded > 0, expected.is_harmful(), "{what}: {degraded} degraded");
-    let told: Vec<u64> =
-        expected.causes.iter().map(|cause| team.sum("slidegate_redis_failures_total", &[("cause", cause.name())])).collect();
+    let told: Vec<u64> = expected
+        .causes
+        .iter()
+        .map(|cause| team.sum("slidegate_redis_failures_total", &[("cause", cause.name())]))
+        .collect();
     let failures = team.sum("slidegate_redis_failures_total", &[]);
     assert_eq!(told.iter().sum::<u64>(), failures, "{what}: {}", team.gateways[0].log());
     assert!(failures > 0 || !expected.is_harmful(), "{what}");

@@ -23,7 +23,8 @@ pub(crate) struct Figures {
 #[derive(Debug, Default)]
 pub(crate) struct Report(Vec<Figures>);
 
-const HEAD: [&str; 8] = ["fault", "mode", "req/s before", "during", "admitted", "refused", "degraded", "worst wait, ms"];
+const HEAD: [&str; 8] =
+    ["fault", "mode", "req/s before", "during", "admitted", "refused", "degraded", "worst wait, ms"];
 
 // === impl Report ===
 

@@ -60,14 +60,17 @@ fn reload(scene: &Scene, round: usize) {
         }
     }
     wait_until("all have the new settings", || {
-        let done = |gateway: &Gateway| gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]) as usize == round;
+        let done =
+            |gateway: &Gateway| gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]) as usize == round;
         scene.teams.iter().flat_map(|team| &team.gateways).all(done)
     });
 }
 
 fn traps() -> Vec<Figures> {
     let component = Component::of_module(include_str!("../trapping.wat"));
-    [("p", "pass", 200), ("r", "refuse", 503)].map(|(on_trap, mode, status)| trapping(&component, on_trap, mode, status)).into()
+    [("p", "pass", 200), ("r", "refuse", 503)]
+        .map(|(on_trap, mode, status)| trapping(&component, on_trap, mode, status))
+        .into()
 }
 
 fn trapping(component: &Component, on_trap: &str, mode: &str, status: u16) -> Figures {
@@ -92,17 +95,26 @@ fn trapping(component: &Component, on_trap: &str, mode: &str, status: u16) -> Fi
     let answers: Vec<&Answered> = well.all.iter().chain(&ill.all).collect();
     let odd = answers.iter().find(|answer| ![200, status].contains(&answer.status));
     assert!(odd.is_none(), "{mode}: {odd:?}");
-    assert!(ill.all.iter().filter(|answer| answer.question == 0).all(|answer| answer.status == status), "{mode}: a trap decides nothing");
+    assert!(
+        ill.all.iter().filter(|answer| answer.question == 0).all(|answer| answer.status == status),
+        "{mode}: a trap decides nothing"
+    );
     let passed = answers.iter().filter(|answer| answer.is_admitted()).count();
     assert_eq!(upstream.requests(), passed as u64, "{mode}");
     // Ten replacements in a second; between, streams of others get the failure mode too.
     let failed = |answer: &&&Answered| answer.status != 200;
     let outside = well.all.iter().filter(|answer| answer.received < broke || answer.sent > mended + RECOVERY_MAX);
-    assert!(outside.filter(|answer| answer.status != 200).count() == 0, "{mode}: the others are served before and after");
+    assert!(
+        outside.filter(|answer| answer.status != 200).count() == 0,
+        "{mode}: the others are served before and after"
+    );
     let traps = gateway.metrics().sum("slidegate_component_traps_total", &[]);
     assert!((1.0..=10.0 * (WHILE.as_secs_f64() + 2.0)).contains(&traps), "{mode}: {traps} traps");
     // Connections to the upstream are kept for a while.
-    assert!(after.descriptors <= before.descriptors + CLIENTS && after.threads <= before.threads + 2, "{mode}: {before:?} {after:?}");
+    assert!(
+        after.descriptors <= before.descriptors + CLIENTS && after.threads <= before.threads + 2,
+        "{mode}: {before:?} {after:?}"
+    );
     assert!(after.resident_bytes <= before.resident_bytes + (24 << 20), "{mode}: {before:?} {after:?}");
     assert!(after.instance_bytes <= before.instance_bytes, "{mode}: {before:?} {after:?}");
     let lines = gateway.log().lines().count();

@@ -25,7 +25,8 @@ const CLIENTS: usize = 8;
 /// Of the windows: keys leave Redis while others come.
 const WINDOW_SECONDS: usize = 4;
 
-/// What a million keys may cost a gateway, in bytes of its process and of its instances: what is remembered of the latest.
+/// What a million keys may cost a gateway, in bytes of its process and of its instances: what is remembered of the
+/// latest.
 const RESIDENT_MAX: u64 = 128 << 20;
 const INSTANCE_MAX: u64 = 64 << 20;
 
@@ -99,7 +100,10 @@ fn ask(gateway: &Gateway, prefix: &str, from: usize, requests: usize, mode: &str
             let began = Instant::now();
             let status = asked.once(&mut client, prefix, request);
             // On a machine that stands still, the window may be over.
-            assert!(status == 429 || began.elapsed() > Duration::from_secs(1), "{mode}: {status} for keys that are used up");
+            assert!(
+                status == 429 || began.elapsed() > Duration::from_secs(1),
+                "{mode}: {status} for keys that are used up"
+            );
         }
     }
     asked
@@ -107,7 +111,8 @@ fn ask(gateway: &Gateway, prefix: &str, from: usize, requests: usize, mode: &str
 
 impl Asked {
     fn once(&mut self, client: &mut HttpClient, prefix: &str, request: usize) -> u16 {
-        let values: Vec<(String, String)> = (0..KEYS_PER_REQUEST).map(|key| (format!("x-{key}"), format!("{prefix}-{request}"))).collect();
+        let values: Vec<(String, String)> =
+            (0..KEYS_PER_REQUEST).map(|key| (format!("x-{key}"), format!("{prefix}-{request}"))).collect();
         let headers: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let sent = Instant::now();
         let status = client.get("/", &headers).status();
@@ -121,7 +126,11 @@ impl Asked {
 }
 
 fn settings(upstream: &Upstream, redis: &RedisServer, mode: &str) -> String {
-    let rule = |key| format!("    - {{limit_by_per_header: x-{key}, limit_keys: [{{key: \"*\", limit: 1, window: {WINDOW_SECONDS}s}}]}}\n");
+    let rule = |key| {
+        format!(
+            "    - {{limit_by_per_header: x-{key}, limit_keys: [{{key: \"*\", limit: 1, window: {WINDOW_SECONDS}s}}]}}\n"
+        )
+    };
     let rules: String = (0..KEYS_PER_REQUEST).map(rule).collect();
     format!(
         "upstream: {}

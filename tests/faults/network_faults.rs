@@ -78,5 +78,10 @@ fn nonsense() -> Vec<Figures> {
 }
 
 fn silent() -> Vec<Figures> {
-    run("no answers, 1.5 s", Setup::default(), Ailment::Silent, Expected::failing(&[FailureCause::Timeout, FailureCause::Connect]))
+    run(
+        "no answers, 1.5 s",
+        Setup::default(),
+        Ailment::Silent,
+        Expected::failing(&[FailureCause::Timeout, FailureCause::Connect]),
+    )
 }

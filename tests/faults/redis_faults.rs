@@ -44,7 +44,13 @@ fn killed() -> Vec<Figures> {
         thread::sleep(WHILE);
         scene.redis.restart_empty();
     };
-    run("SIGKILL, empty start after 1.5 s", Setup::default(), |_| (), fault, Expected::failing(&[FailureCause::Connect]))
+    run(
+        "SIGKILL, empty start after 1.5 s",
+        Setup::default(),
+        |_| (),
+        fault,
+        Expected::failing(&[FailureCause::Connect]),
+    )
 }
 
 fn paused() -> Vec<Figures> {
@@ -54,7 +60,13 @@ fn paused() -> Vec<Figures> {
         scene.redis.resume();
     };
     // What is asked after a silence is asked on a new connection, which a Redis that hangs does not take up.
-    run("SIGSTOP for 5 s", Setup::default(), |_| (), fault, Expected::failing(&[FailureCause::Timeout, FailureCause::Connect]))
+    run(
+        "SIGSTOP for 5 s",
+        Setup::default(),
+        |_| (),
+        fault,
+        Expected::failing(&[FailureCause::Timeout, FailureCause::Connect]),
+    )
 }
 
 /// Does something every so often while a fault lasts.
@@ -146,7 +158,13 @@ fn another_password() -> Vec<Figures> {
         scene.tell(&["ACL", "SETUSER", "gate", ">right"]);
     };
     let setup = Setup { filter_redis: USER, ..Setup::default() };
-    run("another password for 1.5 s", setup, with_user, fault, Expected::failing(&[FailureCause::Auth, FailureCause::Connect]))
+    run(
+        "another password for 1.5 s",
+        setup,
+        with_user,
+        fault,
+        Expected::failing(&[FailureCause::Auth, FailureCause::Connect]),
+    )
 }
 
 fn no_permission() -> Vec<Figures> {
@@ -162,8 +180,11 @@ fn no_permission() -> Vec<Figures> {
 
 fn another_type() -> Vec<Figures> {
     let fault = |scene: &mut Scene| {
-        let keys: Vec<String> =
-            scene.teams.iter().map(|team| format!("slidegate:{{{}:limit_by_header:x-load:hot}}:1", team.mode)).collect();
+        let keys: Vec<String> = scene
+            .teams
+            .iter()
+            .map(|team| format!("slidegate:{{{}:limit_by_header:x-load:hot}}:1", team.mode))
+            .collect();
         scene.forget(|redis| keys.iter().for_each(|key| tell(redis, &["SET", key, "something else"])));
         thread::sleep(WHILE);
         keys.iter().for_each(|key| scene.tell(&["DEL", key]));

@@ -1,5 +1,5 @@
-//! A Redis, gateways of every failure mode in front of it, an upstream behind each, clients that ask at a steady pace, and what
-//! happens to them in between.
+//! A Redis, gateways of every failure mode in front of it, an upstream behind each, clients that ask at a steady pace,
+//! and what happens to them in between.
 
 use std::{
     net::SocketAddr,
@@ -117,7 +117,9 @@ impl Scene {
         prepare(&redis);
         let proxy = setup.through_proxy.then(|| FaultProxy::start(redis.port()));
         let port = proxy.as_ref().map_or(redis.port(), FaultProxy::port);
-        let teams = [("open", 1), ("closed", 2), ("local", 1)].map(|(mode, gateways)| Team::start(mode, gateways, port, setup)).into();
+        let teams = [("open", 1), ("closed", 2), ("local", 1)]
+            .map(|(mode, gateways)| Team::start(mode, gateways, port, setup))
+            .into();
         Scene { setup, redis, proxy, teams, forgotten: Vec::new() }
     }
 
@@ -133,7 +135,8 @@ impl Scene {
         fault(self);
         let times = Times { calm, broke, mended: Instant::now() };
         self.settle();
-        let courses = self.teams.iter().zip(loads).zip(before).map(|((team, load), before)| team.end(load, before)).collect();
+        let courses =
+            self.teams.iter().zip(loads).zip(before).map(|((team, load), before)| team.end(load, before)).collect();
         (times, courses)
     }
 
@@ -238,7 +241,8 @@ filter:
 /// A hot key, one that never runs out, one with several limits, and many that run out.
 fn traffic() -> Traffic {
     let mut traffic = Traffic::default();
-    let question = |header, value: String| Question { name: value.clone(), path: "/".into(), headers: vec![(header, value)] };
+    let question =
+        |header, value: String| Question { name: value.clone(), path: "/".into(), headers: vec![(header, value)] };
     for (value, turns) in [("hot", 120), ("several", 40), ("wide", 120)] {
         traffic.ask(turns, question("x-load", value.to_owned()));
     }

@@ -1,4 +1,5 @@
-//! Those who ask: most at a steady pace, some who read slowly, some who leave in the middle of an answer or before it comes.
+//! Those who ask: most at a steady pace, some who read slowly, some who leave in the middle of an answer or before it
+//! comes.
 
 use std::{
     array,
@@ -41,10 +42,12 @@ pub(crate) enum Kind {
     Gone,
 }
 
-pub(crate) const KINDS: [Kind; 7] = [Kind::Hot, Kind::Several, Kind::Wide, Kind::Each, Kind::New, Kind::Slow, Kind::Gone];
+pub(crate) const KINDS: [Kind; 7] =
+    [Kind::Hot, Kind::Several, Kind::Wide, Kind::Each, Kind::New, Kind::Slow, Kind::Gone];
 
 /// What steady clients ask for, in turns.
-const STEADY: [Kind; 8] = [Kind::Hot, Kind::New, Kind::Several, Kind::New, Kind::Wide, Kind::New, Kind::Each, Kind::New];
+const STEADY: [Kind; 8] =
+    [Kind::Hot, Kind::New, Kind::Several, Kind::New, Kind::Wide, Kind::New, Kind::Each, Kind::New];
 
 /// What came back for one kind.
 #[derive(Debug, Clone, Copy, Default)]
@@ -108,7 +111,10 @@ impl Crowd {
 
     pub(crate) fn stop(self) -> Answers {
         self.stop.store(true, Ordering::SeqCst);
-        self.clients.into_iter().map(|client| client.join().expect("a client ends")).fold(Answers::default(), Answers::and)
+        self.clients
+            .into_iter()
+            .map(|client| client.join().expect("a client ends"))
+            .fold(Answers::default(), Answers::and)
     }
 }
 
@@ -229,7 +235,11 @@ impl Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for kind in KINDS {
             let Counts { sent, admitted, refused, unavailable } = self.of(kind);
-            writeln!(f, "{:>8}: {sent} sent, {admitted} admitted, {refused} refused, {unavailable} unavailable", format!("{kind:?}"))?;
+            writeln!(
+                f,
+                "{:>8}: {sent} sent, {admitted} admitted, {refused} refused, {unavailable} unavailable",
+                format!("{kind:?}")
+            )?;
         }
         write!(f, "worst wait of an answer that is not slow: {} ms", self.worst_wait.as_millis())
     }

@@ -1,8 +1,8 @@
 //! Minutes of mixed load on two gateways and one Redis: `just soak`, or `just soak --minutes 3 --restarts`.
 //!
-//! Hot keys, many keys, ever new keys, refusals, several limits at once, clients that read slowly or leave, settings that change. It
-//! ends with an error when memory rises, when somebody gets an answer that should not be, or when the upstreams, the gateways' counters
-//! and Redis do not agree on how many requests were admitted.
+//! Hot keys, many keys, ever new keys, refusals, several limits at once, clients that read slowly or leave, settings
+//! that change. It ends with an error when memory rises, when somebody gets an answer that should not be, or when the
+//! upstreams, the gateways' counters and Redis do not agree on how many requests were admitted.
 
 mod clients;
 mod memory;
@@ -33,8 +33,8 @@ const GATEWAYS: usize = 2;
 /// Between two looks at memory.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
-/// Between two changes of the settings. The filter's change in the first tenth only, so that the second half of ten minutes sees
-/// instances that have learnt all the refusals they may remember.
+/// Between two changes of the settings. The filter's change in the first tenth only, so that the second half of ten
+/// minutes sees instances that have learnt all the refusals they may remember.
 const RELOAD_EVERY: Duration = Duration::from_secs(15);
 
 /// Between two deaths of Redis, and until it is back.
@@ -86,7 +86,8 @@ impl Effort {
                 "--restarts" => effort.restarts = true,
                 "--minutes" => {
                     let minutes: f64 = args.next()?.parse().ok()?;
-                    effort.lasts = Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|lasts| *lasts >= SAMPLE_EVERY * 6)?;
+                    effort.lasts =
+                        Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|lasts| *lasts >= SAMPLE_EVERY * 6)?;
                 }
                 _ => return None,
             }
@@ -100,7 +101,8 @@ impl Effort {
 impl Soak {
     fn start() -> Self {
         let start = Upstream::start;
-        let (redis, upstreams) = (RedisServer::start(), Upstreams { plain: start(), counted: start(), slow: start(), gone: start() });
+        let (redis, upstreams) =
+            (RedisServer::start(), Upstreams { plain: start(), counted: start(), slow: start(), gone: start() });
         let settings = settings::settings(&upstreams, redis.port(), 0, 0);
         Soak { gateways: (0..GATEWAYS).map(|_| Gateway::serve(&settings)).collect(), redis, upstreams }
     }
@@ -139,8 +141,10 @@ impl Soak {
 
     /// Changes the settings, and the filter's among them or not.
     fn reload(&self, round: u32, with_filter: bool) {
-        let settings = settings::settings(&self.upstreams, self.redis.port(), round, if with_filter { round } else { 0 });
-        let done = |gateway: &Gateway| gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]) as u32 >= round;
+        let settings =
+            settings::settings(&self.upstreams, self.redis.port(), round, if with_filter { round } else { 0 });
+        let done =
+            |gateway: &Gateway| gateway.metrics().sum("slidegate_reloads_total", &[("result", "ok")]) as u32 >= round;
         for gateway in &self.gateways {
             gateway.replace_settings(&settings);
             gateway.hang_up();

@@ -44,14 +44,21 @@ pub(crate) fn check(soak: &Soak, answers: &Answers, restarts: bool) {
     println!();
     for (rule, upstream, redis, kinds) in rows {
         let totals = Totals { upstream: upstream.requests(), gateways: admitted(&soak.gateways, rule), redis };
-        println!("{rule:>8}: admitted {} by the upstream, {} by the gateways, {} by Redis", totals.upstream, totals.gateways, totals.redis);
+        println!(
+            "{rule:>8}: admitted {} by the upstream, {} by the gateways, {} by Redis",
+            totals.upstream, totals.gateways, totals.redis
+        );
         let clients: u64 = kinds.iter().map(|kind| answers.of(*kind).admitted).sum();
         if rule == "gone" {
             // Who leaves early enough is charged and does not reach the upstream.
             let sent = answers.of(Kind::Gone).sent;
             assert!(totals.upstream <= totals.gateways && totals.gateways <= sent, "{rule}: {totals:?} of {sent}");
         } else {
-            assert_eq!((totals.upstream, totals.gateways), (clients, clients), "{rule}: by the upstream, the gateways and the clients");
+            assert_eq!(
+                (totals.upstream, totals.gateways),
+                (clients, clients),
+                "{rule}: by the upstream, the gateways and the clients"
+            );
         }
         assert!(restarts || totals.redis == totals.gateways, "{rule}: {totals:?}");
     }

@@ -1,7 +1,7 @@
 //! What the tests of Slidegate stand on: real servers to run against, clients that speak byte by byte, hosts for cases.
 //!
-//! Nothing here is shipped. The tests themselves are the `*.rs` files beside `src/`, their cases the files in `cases/`. Those that need nothing but
-//! the engine are in `engine/`, the gateway for Higress' plugins is in `higress/`.
+//! Nothing here is shipped. The tests themselves are the `*.rs` files beside `src/`, their cases the files in `cases/`.
+//! Those that need nothing but the engine are in `engine/`, the gateway for Higress' plugins is in `higress/`.
 
 mod artifacts;
 mod clients;
@@ -12,7 +12,9 @@ mod servers;
 pub use artifacts::{dist, plugin_resource, plugins};
 pub use clients::{http_client, http2_client, redis_traffic, redis_windows, script_clock, steady_load, tls_client};
 pub use readings::{footprint, metrics};
-pub use servers::{certificates, fault_proxy, gateway_process, raw_upstream, redis_cluster, redis_sentinels, redis_server, upstream};
+pub use servers::{
+    certificates, fault_proxy, gateway_process, raw_upstream, redis_cluster, redis_sentinels, redis_server, upstream,
+};
 pub use slidegate_engine_tests::{
     case, conformance, documented, fuzzing, one_request, oracle, plain_request, promises, settlements, trace,
 };

@@ -1,4 +1,5 @@
-//! Servers of a test's own, each a real one: gateways, Redis in all its forms, upstreams, and a proxy that spoils a connection.
+//! Servers of a test's own, each a real one: gateways, Redis in all its forms, upstreams, and a proxy that spoils a
+//! connection.
 
 pub mod certificates;
 pub mod fault_proxy;

@@ -1,5 +1,5 @@
-//! The least that a proxy-wasm plugin in Rust can be: it asks the gateway for one request header, drops it, and lets the request
-//! pass. What it takes in the bench is what V8, the standard library's allocator and the measuring take.
+//! The least that a proxy-wasm plugin in Rust can be: it asks the gateway for one request header, drops it, and lets
+//! the request pass. What it takes in the bench is what V8, the standard library's allocator and the measuring take.
 //!
 //! Built by `just bench`, with rustc alone.
 

@@ -1,9 +1,10 @@
-//! An allocator for guests, which run on one thread: small blocks that are freed are kept in free lists by their size, in front of an
-//! allocator that merges what is freed and finds the best fit.
+//! An allocator for guests, which run on one thread: small blocks that are freed are kept in free lists by their size,
+//! in front of an allocator that merges what is freed and finds the best fit.
 //!
-//! A request takes some thirty small blocks and gives them back, much the same ones each time. From a free list a block costs ten
-//! instructions and going back there as many, from the allocator behind several times that. The lists are short: what is
-//! freed beyond that goes back, as else every size would keep what it took when it was most in demand, and strangers choose sizes.
+//! A request takes some thirty small blocks and gives them back, much the same ones each time. From a free list a block
+//! costs ten instructions and going back there as many, from the allocator behind several times that. The lists are
+//! short: what is freed beyond that goes back, as else every size would keep what it took when it was most in demand,
+//! and strangers choose sizes.
 
 #![expect(unsafe_code, reason = "an allocator is made so; each place says why it is sound")]
 
@@ -16,8 +17,9 @@ use std::{
 /// Blocks of so many bytes at most are kept.
 const LARGEST: usize = STEP * (CLASSES - 1) + STEP / 2;
 
-/// The sizes of blocks, in steps, half a step above each. WebAssembly's allocator, dlmalloc, puts four bytes before each block and makes the
-/// whole a multiple of eight: what lies between two of these sizes takes no more room there than here.
+/// The sizes of blocks, in steps, half a step above each. WebAssembly's allocator, dlmalloc, puts four bytes before
+/// each block and makes the whole a multiple of eight: what lies between two of these sizes takes no more room there
+/// than here.
 const STEP: usize = 8;
 const CLASSES: usize = 33;
 
@@ -56,7 +58,10 @@ impl FreeLists<System> {
 impl<Inner> FreeLists<Inner> {
     /// In front of another allocator.
     pub const fn new(inner: Inner) -> Self {
-        Self { inner, lists: [const { List { first: UnsafeCell::new(ptr::null_mut()), length: UnsafeCell::new(0) } }; CLASSES] }
+        Self {
+            inner,
+            lists: [const { List { first: UnsafeCell::new(ptr::null_mut()), length: UnsafeCell::new(0) } }; CLASSES],
+        }
     }
 
     /// The list for blocks that this layout asks for. None: they are not kept.
@@ -107,7 +112,8 @@ impl List {
     /// Takes a block out.
     #[inline]
     fn take(&self) -> Option<*mut u8> {
-        // SAFETY: on one thread nobody else looks at the list meanwhile. What is in it is free, and begins with an address, as `keep` left it.
+        // SAFETY: on one thread nobody else looks at the list meanwhile. What is in it is free, and begins with an
+        // address, as `keep` left it.
         unsafe {
             let first = *self.first.get();
             if first.is_null() {
@@ -138,8 +144,8 @@ impl List {
     }
 }
 
-// SAFETY: every block comes from the allocator behind, for a layout that holds what was asked for and that follows from it, so that it goes
-// back there with the same one. A block is in a list or with a caller, never both.
+// SAFETY: every block comes from the allocator behind, for a layout that holds what was asked for and that follows from
+// it, so that it goes back there with the same one. A block is in a list or with a caller, never both.
 unsafe impl<Inner: GlobalAlloc> GlobalAlloc for FreeLists<Inner> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -176,7 +182,8 @@ unsafe impl<Inner: GlobalAlloc> GlobalAlloc for FreeLists<Inner> {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller promises that the block came from here for this layout, and that the new size is one with its alignment.
+        // SAFETY: the caller promises that the block came from here for this layout, and that the new size is one with
+        // its alignment.
         unsafe {
             let new_layout = Layout::from_size_align_unchecked(new_size, layout.align());
             match (self.list(layout), self.list(new_layout)) {

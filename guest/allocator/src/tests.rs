@@ -1,4 +1,7 @@
-#![expect(clippy::undocumented_unsafe_blocks, reason = "SAFETY, of every block: it is used by the layout that it came with, by one thread")]
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "SAFETY, of every block: it is used by the layout that it came with, by one thread"
+)]
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -73,14 +76,19 @@ fn blocks_are_whole_aligned_and_nobody_elses_whatever_is_asked_for() {
                     blocks.push(Block { pointer: lists.alloc(layout), layout, byte });
                 }
                 2 => {
-                    let block = Block { pointer: lists.alloc_zeroed(layout(size, align)), layout: layout(size, align), byte: 0 };
+                    let block = Block {
+                        pointer: lists.alloc_zeroed(layout(size, align)),
+                        layout: layout(size, align),
+                        byte: 0,
+                    };
                     block.check(size);
                     blocks.push(Block { byte, ..block });
                 }
                 3 if !blocks.is_empty() => {
                     let at = random(blocks.len());
                     let Block { pointer, layout: old, byte } = blocks.swap_remove(at);
-                    let block = Block { pointer: lists.realloc(pointer, old, size), layout: layout(size, old.align()), byte };
+                    let block =
+                        Block { pointer: lists.realloc(pointer, old, size), layout: layout(size, old.align()), byte };
                     block.check(size.min(old.size()));
                     blocks.push(block);
                 }

@@ -74,7 +74,12 @@ pub(crate) fn pass(edits: engine::Edits) -> Pass {
         request_edits: edits.request.into_iter().map(edit).collect(),
         response_edits: edits.response.into_iter().map(edit).collect(),
         body: BodyChange::Keep,
-        wants: Wants { request_body: Interest::None, response_headers: false, response_body: Interest::None, done: false },
+        wants: Wants {
+            request_body: Interest::None,
+            response_headers: false,
+            response_body: Interest::None,
+            done: false,
+        },
     }
 }
 

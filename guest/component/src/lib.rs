@@ -1,5 +1,5 @@
-//! The engine behind the contract: what a host calls arrives at [`slidegate_engine::Engine`], what the engine wants of the
-//! host leaves through the contract's imports. Decides nothing itself.
+//! The engine behind the contract: what a host calls arrives at [`slidegate_engine::Engine`], what the engine wants of
+//! the host leaves through the contract's imports. Decides nothing itself.
 //!
 //! An instance serves one worker and runs on one thread, so its engine is a thread-local.
 
@@ -14,8 +14,8 @@ use std::{alloc::System, cell::RefCell};
 
 use contract::{
     exports::slidegate::filter::filter::{
-        CallError, CallId, Change, Coding, ConfigError, Configuration, Explanation, Guest, Metric, Moment, Passing, Reply, ResponseHead,
-        Step, StreamId,
+        CallError, CallId, Change, Coding, ConfigError, Configuration, Explanation, Guest, Metric, Moment, Passing,
+        Reply, ResponseHead, Step, StreamId,
     },
     slidegate::filter::{http, redis, system},
 };
@@ -53,7 +53,8 @@ mod exports {
 
 impl Guest for Component {
     fn configure(json: Vec<u8>, now: Moment) -> Result<Configuration, Vec<ConfigError>> {
-        let engine = Engine::configure(&json).map_err(|errors| errors.into_iter().map(convert::config_error).collect::<Vec<_>>())?;
+        let engine = Engine::configure(&json)
+            .map_err(|errors| errors.into_iter().map(convert::config_error).collect::<Vec<_>>())?;
         let configuration = convert::configuration(engine.configuration());
         let mut filter = Filter { engine, passing: Vec::new(), wake_ns: None };
         filter.flush(None, now);
@@ -72,7 +73,9 @@ impl Guest for Component {
             filter.wake_for_passing(now);
             match (step, settled) {
                 (engine::Step::Wait, None) => Step::Wait,
-                (engine::Step::Pass(edits), _) | (engine::Step::Wait, Some(Verdict::Pass(edits))) => Step::Pass(convert::pass(edits)),
+                (engine::Step::Pass(edits), _) | (engine::Step::Wait, Some(Verdict::Pass(edits))) => {
+                    Step::Pass(convert::pass(edits))
+                }
                 (engine::Step::Respond(response), _) | (engine::Step::Wait, Some(Verdict::Respond(response))) => {
                     respond(stream, response);
                     Step::Respond
@@ -130,19 +133,22 @@ impl Guest for Component {
     }
 
     fn take_metrics() -> Vec<(u32, Change)> {
-        let change = |change: engine::MetricChange| Some((u32::try_from(change.metric).ok()?, convert::change(change.value)));
+        let change =
+            |change: engine::MetricChange| Some((u32::try_from(change.metric).ok()?, convert::change(change.value)));
         with_filter(|filter| filter.engine.take_metrics().into_iter().filter_map(change).collect()).unwrap_or_default()
     }
 
     fn explain(stream: StreamId, replies: Vec<Result<Reply, CallError>>, now: Moment) -> Explanation {
-        let replies: Vec<_> = replies.into_iter().map(|reply| reply.map(convert::reply).map_err(convert::call_error)).collect();
+        let replies: Vec<_> =
+            replies.into_iter().map(|reply| reply.map(convert::reply).map_err(convert::call_error)).collect();
         with_filter(|filter| explain::explanation(filter.engine.explain(&Request(stream), &replies, now.monotonic)))
             .unwrap_or_else(|| Explanation { filters: Vec::new(), questions: Vec::new() })
     }
 }
 
 impl Filter {
-    /// Carries out what the engine wants after a step. Returns what becomes of the stream whose hook this is; others that go on are kept.
+    /// Carries out what the engine wants after a step. Returns what becomes of the stream whose hook this is; others
+    /// that go on are kept.
     fn flush(&mut self, own: Option<StreamId>, now: Moment) -> Option<Verdict> {
         let mut settled = None;
         loop {

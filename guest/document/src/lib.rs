@@ -1,11 +1,15 @@
-//! How configurations are read, for the engine and for the gateway alike: one document tree, one way to say where something stands,
-//! one dialect of mistakes and suggestions.
+//! How configurations are read, for the engine and for the gateway alike: one document tree, one way to say where
+//! something stands, one dialect of mistakes and suggestions.
 //!
-//! Pure: text in, values and mistakes out. It knows JSON, but neither YAML nor files, and nothing of what a configuration means.
+//! Pure: text in, values and mistakes out. It knows JSON, but neither YAML nor files, and nothing of what a
+//! configuration means.
 #![no_std]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+)]
 
 extern crate alloc;
 
@@ -15,7 +19,10 @@ mod node;
 mod path;
 mod quantity;
 mod reader;
-#[cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "objects take new names, and nothing here was read from anywhere"))]
+#[cfg_attr(
+    not(test),
+    expect(clippy::indexing_slicing, reason = "objects take new names, and nothing here was read from anywhere")
+)]
 pub mod schema;
 mod shown;
 mod suggest;

@@ -1,5 +1,5 @@
-//! A document as written: members of objects in their order and repeated ones kept, so that a repetition can be told, and each value with
-//! the part of the text that it stands in, if whoever read it tells.
+//! A document as written: members of objects in their order and repeated ones kept, so that a repetition can be told,
+//! and each value with the part of the text that it stands in, if whoever read it tells.
 
 use alloc::{
     format,
@@ -94,7 +94,8 @@ impl Node {
         if json.len() > BYTES_MAX {
             return Err(format!("the configuration has {} bytes: expected at most {BYTES_MAX}", json.len()));
         }
-        let text = str::from_utf8(json).map_err(|error| format!("the configuration is not UTF-8 from byte {} on", error.valid_up_to()))?;
+        let text = str::from_utf8(json)
+            .map_err(|error| format!("the configuration is not UTF-8 from byte {} on", error.valid_up_to()))?;
         if text.trim().is_empty() {
             return Err("the configuration is empty: expected a JSON object".to_string());
         }
@@ -185,8 +186,8 @@ impl fmt::Display for Node {
     }
 }
 
-/// The shortest digits of a number with a fraction or an exponent. The JSON library writes them in a twentieth of the code that
-/// [`f64`]'s own `Display` brings along.
+/// The shortest digits of a number with a fraction or an exponent. The JSON library writes them in a twentieth of the
+/// code that [`f64`]'s own `Display` brings along.
 pub fn float_text(number: f64) -> String {
     let mut text = Number::from_f64(number).map(|number| number.to_string()).unwrap_or_default();
     if let Some(whole) = text.strip_suffix(".0") {
@@ -226,7 +227,9 @@ impl Serialize for Node {
             Content::Float(value) => serializer.serialize_f64(*value),
             Content::Text(text) => serializer.serialize_str(text),
             Content::List(items) => serializer.collect_seq(items),
-            Content::Object(members) => serializer.collect_map(members.iter().map(|member| (&member.name, &member.value))),
+            Content::Object(members) => {
+                serializer.collect_map(members.iter().map(|member| (&member.name, &member.value)))
+            }
         }
     }
 }

@@ -62,8 +62,8 @@ pub fn name_in_path(name: &str, is_of_keys: bool) -> String {
     if is_of_keys && !is_like_a_field(name) { name_shown(&key_shown(name, false)) } else { name_shown(name) }
 }
 
-/// What follows a name at the beginning of a path. An object may have many members, so names that are shown as they are, and those that
-/// begin otherwise than the path, are told without writing them out.
+/// What follows a name at the beginning of a path. An object may have many members, so names that are shown as they
+/// are, and those that begin otherwise than the path, are told without writing them out.
 fn after_name<'p>(path: &'p str, name: &str, is_of_keys: bool) -> Option<&'p str> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     match is_plain {
@@ -118,14 +118,16 @@ impl<'n> Spot<'n> {
         Some((Spot { node, is_element: true, ..*self }, rest))
     }
 
-    /// Of names that begin alike the longest, since names may have dots in them; of repeated ones the last, which is the odd one.
+    /// Of names that begin alike the longest, since names may have dots in them; of repeated ones the last, which is
+    /// the odd one.
     fn field<'p>(&self, path: &'p str, is_of_keys: &mut bool) -> Option<(Self, &'p str)> {
         let mut found: Option<(Self, &'p str, bool)> = None;
         for member in self.node.members()? {
             let Some(rest) = after_name(path, &member.name, *is_of_keys) else { continue };
             let is_whole = rest.is_empty() || rest.starts_with(['.', '[']);
             if is_whole && found.as_ref().is_none_or(|(_, other, _)| rest.len() <= other.len()) {
-                let spot = Spot { node: &member.value, name: Some(member.name_span), is_element: false, is_there: true };
+                let spot =
+                    Spot { node: &member.value, name: Some(member.name_span), is_element: false, is_there: true };
                 found = Some((spot, rest, *is_of_keys || member.name == KEYS));
             }
         }
@@ -136,7 +138,8 @@ impl<'n> Spot<'n> {
 
     /// The part of the text that is meant: a value that stands in one piece, else the name of it.
     pub fn span(&self, of_name: bool) -> Span {
-        let is_in_one_piece = !matches!(self.node.content, Content::List(_) | Content::Object(_)) && self.node.span.range().is_some();
+        let is_in_one_piece =
+            !matches!(self.node.content, Content::List(_) | Content::Object(_)) && self.node.span.range().is_some();
         match self.name {
             Some(name) if !self.is_element && (of_name || !is_in_one_piece) => name,
             _ => self.node.span,
@@ -200,9 +203,13 @@ mod tests {
         for name in names {
             for is_of_keys in [false, true] {
                 let shown = name_in_path(name, is_of_keys);
-                for path in
-                    [format!("{shown}.rest"), format!("{name}[0]"), format!("b{shown}"), "(a URL".to_string(), "sk-0***".to_string()]
-                {
+                for path in [
+                    format!("{shown}.rest"),
+                    format!("{name}[0]"),
+                    format!("b{shown}"),
+                    "(a URL".to_string(),
+                    "sk-0***".to_string(),
+                ] {
                     let (found, expected) = (after_name(&path, name, is_of_keys), path.strip_prefix(&shown));
                     assert_eq!(found, expected, "{name} in {path}");
                 }
@@ -213,7 +220,9 @@ mod tests {
     #[test]
     fn of_what_is_not_there_the_innermost_around_it_is_found() {
         let document = document();
-        for (path, around) in [("names.a.b.d", r#"{"c":2}"#), ("limit_keys[7].key", "[{"), ("nobody", "{"), ("names[0]", r#"{"a":1"#)] {
+        for (path, around) in
+            [("names.a.b.d", r#"{"c":2}"#), ("limit_keys[7].key", "[{"), ("nobody", "{"), ("names[0]", r#"{"a":1"#)]
+        {
             let spot = document.at(path);
             assert!(!spot.is_there && spot.node.to_string().starts_with(around), "{path}");
         }

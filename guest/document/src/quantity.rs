@@ -35,7 +35,8 @@ pub fn whole_number(node: &Node) -> Option<u64> {
     }
 }
 
-/// The number that a text spells. YAML has more ways to write numbers than JSON, such as `.5` and `0.50`, and hands them on as texts.
+/// The number that a text spells. YAML has more ways to write numbers than JSON, such as `.5` and `0.50`, and hands
+/// them on as texts.
 pub fn spelled(text: &str) -> Option<Content> {
     let allowed = |byte: u8| byte.is_ascii_digit() || b"eE+-.".contains(&byte);
     if !text.bytes().all(allowed) {
@@ -51,11 +52,20 @@ pub fn spelled(text: &str) -> Option<Content> {
 type Unit = (&'static str, u64);
 
 /// Lengths of time, in microseconds.
-const TIMES: [Unit; 5] = [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
+const TIMES: [Unit; 5] =
+    [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
 
 /// Amounts of bytes. `KB` and `MB` are taken for `KiB` and `MiB`, as they are in most such files.
-const SIZES: [Unit; 8] =
-    [("", 1), ("b", 1), ("k", 1 << 10), ("kb", 1 << 10), ("kib", 1 << 10), ("m", 1 << 20), ("mb", 1 << 20), ("mib", 1 << 20)];
+const SIZES: [Unit; 8] = [
+    ("", 1),
+    ("b", 1),
+    ("k", 1 << 10),
+    ("kb", 1 << 10),
+    ("kib", 1 << 10),
+    ("m", 1 << 20),
+    ("mb", 1 << 20),
+    ("mib", 1 << 20),
+];
 
 /// A whole number of one of these units, in the smallest.
 fn amount(text: &str, units: &[Unit]) -> Option<u64> {
@@ -81,11 +91,16 @@ mod tests {
 
     #[test]
     fn times_need_a_unit_and_sizes_may_have_one() {
-        assert_eq!([duration_us("1500ms"), duration_us("2 h"), duration_us("0s")], [Some(1_500_000), Some(7_200_000_000), Some(0)]);
+        assert_eq!(
+            [duration_us("1500ms"), duration_us("2 h"), duration_us("0s")],
+            [Some(1_500_000), Some(7_200_000_000), Some(0)]
+        );
         for text in ["", "5", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "18446744073709551615h", "1S", " 1s"] {
             assert_eq!(duration_us(text), None, "{text}");
         }
-        for (text, bytes) in [("65536", 65536), ("64KiB", 65536), ("64k", 65536), ("64 KB", 65536), ("1MiB", 1 << 20), ("9000b", 9000)] {
+        for (text, bytes) in
+            [("65536", 65536), ("64KiB", 65536), ("64k", 65536), ("64 KB", 65536), ("1MiB", 1 << 20), ("9000b", 9000)]
+        {
             assert_eq!(size(text), Some(bytes), "{text}");
         }
         for text in ["", "KiB", "-1", "1GiB", "1.5k", "99999999999999999999KiB"] {
@@ -96,14 +111,20 @@ mod tests {
     #[test]
     fn numbers_are_read_however_they_are_written() {
         let number = |json: &str| whole_number(&Node::parse(json.as_bytes()).unwrap());
-        assert_eq!([number("5"), number("5.0"), number("\"05\""), number("1e3")], [Some(5), Some(5), Some(5), Some(1_000)]);
+        assert_eq!(
+            [number("5"), number("5.0"), number("\"05\""), number("1e3")],
+            [Some(5), Some(5), Some(5), Some(1_000)]
+        );
         assert_eq!([number("-5"), number("5.5"), number("\"5.0\""), number("null"), number("1e17")], [None; 5]);
         let share = |text: &str| match spelled(text) {
             Some(Content::Float(number)) => Some(number),
             Some(Content::Unsigned(number)) => Some(number as f64),
             _ => None,
         };
-        assert_eq!([share(".5"), share("+0.50"), share("1"), share("1e-1")], [Some(0.5), Some(0.5), Some(1.0), Some(0.1)]);
+        assert_eq!(
+            [share(".5"), share("+0.50"), share("1"), share("1e-1")],
+            [Some(0.5), Some(0.5), Some(1.0), Some(0.1)]
+        );
         assert_eq!([share("five"), share(""), share("-1")], [None; 3]);
     }
 }

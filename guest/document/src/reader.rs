@@ -1,5 +1,5 @@
-//! Reads values out of a document and remembers each mistake with the path where it stands, so that one pass finds them all.
-//! A reading method that returns `None` has reported why.
+//! Reads values out of a document and remembers each mistake with the path where it stands, so that one pass finds them
+//! all. A reading method that returns `None` has reported why.
 
 use alloc::{
     collections::BTreeSet,
@@ -107,7 +107,8 @@ impl Reader {
     pub fn object<'a>(&mut self, path: Path<'a>, node: &'a Node, known: &[&str]) -> Option<Fields<'a>> {
         let Content::Object(members) = &node.content else {
             // The text is not shown: an API key that stands alone in `limit_keys`, say.
-            let seen = if node.as_str().is_some() { node.kind().to_string() } else { seen(node, self.vocabulary.text_shown) };
+            let seen =
+                if node.as_str().is_some() { node.kind().to_string() } else { seen(node, self.vocabulary.text_shown) };
             self.error(path, format_args!("expected an object, got {seen}"));
             return None;
         };
@@ -211,7 +212,8 @@ impl Reader {
 
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, path: Path<'_>, node: &Node, choices: &[(&str, T)]) -> Option<T> {
-        let chosen = node.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text)).map(|(_, value)| *value);
+        let chosen =
+            node.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text)).map(|(_, value)| *value);
         if chosen.is_none() {
             let words: Vec<String> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
             self.expected(path, node, either(&words));

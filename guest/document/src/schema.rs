@@ -1,4 +1,5 @@
-//! What may be written, as a JSON Schema (draft 2020-12) made of the table of all fields; and as the form that Higress' console shows.
+//! What may be written, as a JSON Schema (draft 2020-12) made of the table of all fields; and as the form that Higress'
+//! console shows.
 
 mod console;
 
@@ -35,7 +36,8 @@ pub fn wasm_plugin() -> Value {
     let policy = generator.object(&filter::POLICY_OBJECT);
     let names = json!({"type": "array", "items": {"type": "string"}});
     let disabled = |field: &str| json!({"required": [field], "properties": {field: {"const": true}}});
-    let matches = ["ingress", "domain", "service"].map(|field| json!({"required": [field], "properties": {field: {"minItems": 1}}}));
+    let matches = ["ingress", "domain", "service"]
+        .map(|field| json!({"required": [field], "properties": {field: {"minItems": 1}}}));
     // Where nothing else stands, only its rules count.
     let default = json!({"anyOf": [whole, {"maxProperties": 0}, {"type": "null"}]});
     let rule = json!({
@@ -86,7 +88,11 @@ impl Generator {
     fn document(self, title: &str, root: Value) -> Value {
         let mut document = json!({"$schema": DRAFT, "title": title});
         let parts = [root, json!({"$defs": self.definitions})];
-        for (name, value) in parts.into_iter().filter_map(|part| if let Value::Object(part) = part { Some(part) } else { None }).flatten() {
+        for (name, value) in parts
+            .into_iter()
+            .filter_map(|part| if let Value::Object(part) = part { Some(part) } else { None })
+            .flatten()
+        {
             document[name] = value;
         }
         document
@@ -118,7 +124,8 @@ impl Generator {
         if !required.is_empty() {
             definition["required"] = json!(required);
         }
-        let conditions: Vec<Value> = table.conditions.iter().flat_map(|condition| conditions(condition, table.null_is_nothing)).collect();
+        let conditions: Vec<Value> =
+            table.conditions.iter().flat_map(|condition| conditions(condition, table.null_is_nothing)).collect();
         if !conditions.is_empty() {
             definition["allOf"] = Value::from(conditions);
         }
@@ -152,10 +159,17 @@ impl Generator {
             Shape::Any => return vec![json!({})],
             Shape::Text => return vec![json!({"type": ["string", "number", "boolean"]})],
             Shape::Form(pattern) => {
-                vec![json!({"type": "string", "pattern": pattern, "minLength": 1}), json!({"type": ["number", "boolean"]})]
+                vec![
+                    json!({"type": "string", "pattern": pattern, "minLength": 1}),
+                    json!({"type": ["number", "boolean"]}),
+                ]
             }
             Shape::Flag => {
-                vec![json!({"type": "boolean"}), json!({"enum": [0, 1]}), text("^([Tt]([Rr][Uu][Ee])?|[Ff]([Aa][Ll][Ss][Ee])?|[01])$")]
+                vec![
+                    json!({"type": "boolean"}),
+                    json!({"enum": [0, 1]}),
+                    text("^([Tt]([Rr][Uu][Ee])?|[Ff]([Aa][Ll][Ss][Ee])?|[01])$"),
+                ]
             }
             Shape::Whole(0, 0) => vec![json!({"const": 0})],
             Shape::Whole(least, greatest) => vec![
@@ -230,18 +244,22 @@ fn conditions(condition: &Condition, null_is_nothing: bool) -> Vec<Value> {
     match condition {
         Condition::AnyOf(sets) => vec![any_set(sets)],
         Condition::OneOf(by_value, by_presence) => {
-            let by_value = by_value.iter().map(|name| json!({"required": [name], "properties": {*name: {"not": {"enum": [null, ""]}}}}));
+            let by_value = by_value
+                .iter()
+                .map(|name| json!({"required": [name], "properties": {*name: {"not": {"enum": [null, ""]}}}}));
             let alternatives: Vec<Value> = by_value.chain(by_presence.iter().map(|name| has(&[name]))).collect();
             vec![json!({"oneOf": alternatives})]
         }
         Condition::AtMostOne(names) => {
-            let pairs = names.iter().enumerate().flat_map(|(at, one)| names[at + 1..].iter().map(move |other| [*one, *other]));
+            let pairs =
+                names.iter().enumerate().flat_map(|(at, one)| names[at + 1..].iter().map(move |other| [*one, *other]));
             pairs.map(|pair| json!({"not": has(&pair)})).collect()
         }
         Condition::Needs(one, other) => vec![json!({"dependentRequired": {*one: [other]}})],
         Condition::NotEmpty => vec![json!({"minProperties": 1})],
         Condition::UnlessFlag(flag, sets) => {
-            let is_true = json!({"anyOf": [{"enum": [true, 1]}, {"type": "string", "pattern": "^([Tt]([Rr][Uu][Ee])?|1)$"}]});
+            let is_true =
+                json!({"anyOf": [{"enum": [true, 1]}, {"type": "string", "pattern": "^([Tt]([Rr][Uu][Ee])?|1)$"}]});
             let fields: Vec<Value> = sets.iter().copied().flatten().map(|name| has(&[name])).collect();
             vec![json!({
                 "if": {"required": [flag], "properties": {*flag: is_true}},

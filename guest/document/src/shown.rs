@@ -1,4 +1,5 @@
-//! How values and names of a document are shown in messages: on one line, not too long, and without what may be a secret.
+//! How values and names of a document are shown in messages: on one line, not too long, and without what may be a
+//! secret.
 
 use alloc::{
     format,
@@ -29,7 +30,8 @@ pub fn is_secret_name(name: &str) -> bool {
         "credential",
         "authkey",
     ];
-    let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    let name: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     let names_a_file = name.ends_with("file") || name.ends_with("path");
     !names_a_file && (WHOLE.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part)))
 }
@@ -113,7 +115,17 @@ mod tests {
         ] {
             assert!(is_secret_name(name), "{name}");
         }
-        for name in ["password_file", "key", "limit_keys", "rule_name", "path_prefix", "passing", "username", "author", "service_name"] {
+        for name in [
+            "password_file",
+            "key",
+            "limit_keys",
+            "rule_name",
+            "path_prefix",
+            "passing",
+            "username",
+            "author",
+            "service_name",
+        ] {
             assert!(!is_secret_name(name), "{name}");
         }
     }

@@ -24,8 +24,8 @@ const UNIT_LIKENESS_MIN: usize = 800;
 /// What people write for windows that have no field of their own, and how they are written.
 const OTHER_WINDOWS: [(&str, &str); 4] = [("month", "30d"), ("week", "7d"), ("year", "365d"), ("millisecond", "1s")];
 
-/// What people write for a field that is called quite otherwise. `rules` is what other limiters call it, and `_rules_` would be
-/// something else.
+/// What people write for a field that is called quite otherwise. `rules` is what other limiters call it, and `_rules_`
+/// would be something else.
 const OTHER_WORDS: [(&str, &str); 8] = [
     ("rules", "rule_items"),
     ("items", "rule_items"),
@@ -55,7 +55,10 @@ impl fmt::Display for UnknownField<'_> {
         if let Some(unit) = unit
             && place("query_per_second").is_some()
         {
-            return write!(f, "limits on tokens are not part of this filter, which counts requests: `query_per_{unit}` is its field");
+            return write!(
+                f,
+                "limits on tokens are not part of this filter, which counts requests: `query_per_{unit}` is its field"
+            );
         }
         if let Some(place) = place(self.name) {
             return write!(f, "{UNKNOWN}; it stands {place}");
@@ -82,7 +85,8 @@ fn meant(name: &str, known: &[&str]) -> Vec<String> {
     let known = if reserved.is_empty() { known } else { &reserved };
     let name = folded(name);
     let text: String = name.iter().collect();
-    let counted = text.split_once("per").filter(|(counted, _)| counted.starts_with("quer") || COUNTED.contains(counted));
+    let counted =
+        text.split_once("per").filter(|(counted, _)| counted.starts_with("quer") || COUNTED.contains(counted));
     if let Some((_, windows)) =
         OTHER_WINDOWS.iter().find(|(unit, _)| (counted.is_some() || text.starts_with("quer")) && text.contains(unit))
         && known.contains(&"window")
@@ -107,13 +111,17 @@ fn by_rate(rate: &str) -> Vec<String> {
     let letters_alone: Vec<char> = letters.chars().collect();
     let is_near = |unit: &&str| {
         let begins = unit.starts_with(letters) || letters.starts_with(*unit);
-        begins || is_short_for(letters, unit) || jaro_winkler(&letters_alone, &unit.chars().collect::<Vec<char>>()) >= UNIT_LIKENESS_MIN
+        begins
+            || is_short_for(letters, unit)
+            || jaro_winkler(&letters_alone, &unit.chars().collect::<Vec<char>>()) >= UNIT_LIKENESS_MIN
     };
     let unit = UNITS.into_iter().find(is_near).filter(|_| !letters.is_empty());
     Vec::from([match (unit, count.trim_start_matches('0')) {
         (None, _) if rate.is_empty() => return Vec::new(),
         (Some(unit), "") if count.is_empty() => format!("`query_per_{unit}`"),
-        (Some(unit), count) if !count.is_empty() => format!("`limit` with `window: {count}{}`", unit.get(..1).unwrap_or_default()),
+        (Some(unit), count) if !count.is_empty() => {
+            format!("`limit` with `window: {count}{}`", unit.get(..1).unwrap_or_default())
+        }
         _ => "`limit` with `window`".into(),
     }])
 }
@@ -122,7 +130,9 @@ fn by_rate(rate: &str) -> Vec<String> {
 fn is_short_for(letters: &str, word: &str) -> bool {
     let letters = letters.strip_suffix('s').unwrap_or(letters);
     let mut rest = word.chars();
-    letters.len() > 1 && letters.chars().next() == word.chars().next() && letters.chars().all(|letter| rest.any(|other| other == letter))
+    letters.len() > 1
+        && letters.chars().next() == word.chars().next()
+        && letters.chars().all(|letter| rest.any(|other| other == letter))
 }
 
 /// `a, b or c`.
@@ -134,19 +144,21 @@ pub fn either(words: &[String]) -> String {
     }
 }
 
-/// The known words that a word is the beginning of, or the one that is most like it and that it may be a slip for; the likeliest first.
+/// The known words that a word is the beginning of, or the one that is most like it and that it may be a slip for; the
+/// likeliest first.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Vec<&'a str> {
     if word.len() > NAME_MAX { Vec::new() } else { alike(&folded(word), known) }
 }
 
-/// The known names that a name is the beginning of, or the one that begins most alike and is like it. A wrong suggestion ruins
-/// a limit, so rather none than a far one.
+/// The known names that a name is the beginning of, or the one that begins most alike and is like it. A wrong
+/// suggestion ruins a limit, so rather none than a far one.
 fn alike<'a>(name: &[char], known: &[&'a str]) -> Vec<&'a str> {
     let is_plain = |field: &&str| !field.starts_with('_') || name.starts_with(&['m', 'a', 't', 'c', 'h']);
     let all_reserved = known.iter().all(|field| field.starts_with('_'));
     let plain = known.iter().copied().filter(|field| all_reserved || is_plain(field));
     let fields: Vec<(&str, Vec<char>)> = plain.map(|field| (field, folded(field))).collect();
-    let begun: Vec<&str> = fields.iter().filter(|(_, letters)| letters.starts_with(name)).map(|(field, _)| *field).collect();
+    let begun: Vec<&str> =
+        fields.iter().filter(|(_, letters)| letters.starts_with(name)).map(|(field, _)| *field).collect();
     if name.len() >= BEGINNING_MIN && (1..=BEGUN_MAX).contains(&begun.len()) {
         return begun;
     }
@@ -162,15 +174,18 @@ fn folded(name: &str) -> Vec<char> {
     name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// How alike two texts are, in thousandths (Jaro and Winkler): the share of letters that both have at about the same place and in
-/// the same order, and more if the first ones are the same.
+/// How alike two texts are, in thousandths (Jaro and Winkler): the share of letters that both have at about the same
+/// place and in the same order, and more if the first ones are the same.
 fn jaro_winkler(one: &[char], other: &[char]) -> usize {
     let reach = (one.len().max(other.len()) / 2).saturating_sub(1);
     let mut taken: Vec<bool> = other.iter().map(|_| false).collect();
     let mut matched = Vec::new();
     for (at, letter) in one.iter().enumerate() {
-        let near = other.iter().zip(&mut taken).enumerate().skip(at.saturating_sub(reach)).take(at.min(reach) + reach + 1);
-        let found = near.map(|(_, (candidate, taken))| (candidate, taken)).find(|(candidate, taken)| *candidate == letter && !**taken);
+        let near =
+            other.iter().zip(&mut taken).enumerate().skip(at.saturating_sub(reach)).take(at.min(reach) + reach + 1);
+        let found = near
+            .map(|(_, (candidate, taken))| (candidate, taken))
+            .find(|(candidate, taken)| *candidate == letter && !**taken);
         if let Some((_, taken)) = found {
             *taken = true;
             matched.push(letter);
@@ -182,7 +197,8 @@ fn jaro_winkler(one: &[char], other: &[char]) -> usize {
     }
     let in_order = other.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(letter, _)| letter);
     let swapped = in_order.zip(&matched).filter(|(letter, matched)| letter != *matched).count() / 2;
-    let jaro = (1_000 * matches / one.len() + 1_000 * matches / other.len() + 1_000 * (matches - swapped) / matches) / 3;
+    let jaro =
+        (1_000 * matches / one.len() + 1_000 * matches / other.len() + 1_000 * (matches - swapped) / matches) / 3;
     let beginning = one.iter().zip(other).take(4).take_while(|(left, right)| left == right).count();
     jaro + beginning * (1_000 - min(jaro, 1_000)) / 10
 }
@@ -194,9 +210,14 @@ mod tests {
     #[test]
     fn likeness_is_that_of_jaro_and_winkler() {
         let likeness = |one: &str, other: &str| jaro_winkler(&folded(one), &folded(other));
-        for (one, other, expected) in
-            [("martha", "marhta", 961), ("dixon", "dicksonx", 813), ("dwayne", "duane", 840), ("a", "b", 0), ("", "", 1_000), ("", "a", 0)]
-        {
+        for (one, other, expected) in [
+            ("martha", "marhta", 961),
+            ("dixon", "dicksonx", 813),
+            ("dwayne", "duane", 840),
+            ("a", "b", 0),
+            ("", "", 1_000),
+            ("", "a", 0),
+        ] {
             assert!(likeness(one, other).abs_diff(expected) <= 2, "{one} {other} {}", likeness(one, other));
         }
         assert_eq!(likeness("queryPer-Minute", "query_per_minute"), 1_000);
@@ -285,7 +306,10 @@ mod tests {
             assert_eq!(meant(name, &top).join(" "), expected, "{name}");
         }
         assert_eq!(
-            meant("limit_by_ip", &["limit_by_header", "limit_by_param", "limit_by_per_header", "limit_by_per_ip", "limit_keys"]),
+            meant(
+                "limit_by_ip",
+                &["limit_by_header", "limit_by_param", "limit_by_per_header", "limit_by_per_ip", "limit_keys"]
+            ),
             ["`limit_by_per_ip`"]
         );
         for far in ["colour", "x", "burst", &"x".repeat(1 << 20)] {

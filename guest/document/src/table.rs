@@ -1,4 +1,5 @@
-//! Every field of a configuration, once: what the reader knows by name, what documentation, schemas and consoles are made of.
+//! Every field of a configuration, once: what the reader knows by name, what documentation, schemas and consoles are
+//! made of.
 //!
 //! All of it are constants, so that a guest which only needs the names carries no sentence.
 
@@ -79,7 +80,8 @@ pub struct Table {
 pub enum Condition {
     /// One of these sets is there, as a whole.
     AnyOf(&'static [&'static [&'static str]]),
-    /// Exactly one of these is set. By being there alone those of the second list, the others by being neither null nor empty.
+    /// Exactly one of these is set. By being there alone those of the second list, the others by being neither null nor
+    /// empty.
     OneOf(&'static [&'static str], &'static [&'static str]),
     /// No two of these are there.
     AtMostOne(&'static [&'static str]),
@@ -156,10 +158,13 @@ const NETWORK: Shape = Shape::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 /// A token of RFC 9110, as methods and names of headers are.
 const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// A length of time.
-const DURATION: Shape =
-    Shape::Either(&[Shape::Pattern("^([0-9]+ *(ms|s|m|h)|0*([1-2]?[0-9]{1,2}|3[0-5][0-9]|36[0-5]) *d|0)$"), Shape::Whole(0, 0)]);
+const DURATION: Shape = Shape::Either(&[
+    Shape::Pattern("^([0-9]+ *(ms|s|m|h)|0*([1-2]?[0-9]{1,2}|3[0-5][0-9]|36[0-5]) *d|0)$"),
+    Shape::Whole(0, 0),
+]);
 /// The same above zero.
-const DURATION_ABOVE_ZERO: Shape = Shape::Pattern("^(0*[1-9][0-9]* *(ms|s|m|h)|0*([1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9]|36[0-5]) *d)$");
+const DURATION_ABOVE_ZERO: Shape =
+    Shape::Pattern("^(0*[1-9][0-9]* *(ms|s|m|h)|0*([1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9]|36[0-5]) *d)$");
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +184,9 @@ mod tests {
         match value {
             Shape::Object(table) => tables(table, seen),
             Shape::Either(values) => values.iter().for_each(|value| of_value(value, seen)),
-            Shape::Optional(value) | Shape::List(value, _) | Shape::Some(value, _) | Shape::Map(_, value, _) => of_value(value, seen),
+            Shape::Optional(value) | Shape::List(value, _) | Shape::Some(value, _) | Shape::Map(_, value, _) => {
+                of_value(value, seen)
+            }
             _ => {}
         }
     }
@@ -202,7 +209,11 @@ mod tests {
             assert_eq!(names.len(), table.fields().count(), "{}", table.name);
             for field in table.fields() {
                 assert!(!field.doc.is_empty() && !field.doc.contains('\n'), "{}", field.name);
-                assert!(field.titles.iter().all(|title| !title.is_empty() && title.chars().count() < 48), "{}", field.name);
+                assert!(
+                    field.titles.iter().all(|title| !title.is_empty() && title.chars().count() < 48),
+                    "{}",
+                    field.name
+                );
                 assert!(!field.titles[1].is_ascii(), "{} has no Chinese title", field.name);
             }
         }

@@ -1,4 +1,5 @@
-//! The engine: an ordered chain of filters, and what they share. Requests and replies go in, commands and verdicts come out.
+//! The engine: an ordered chain of filters, and what they share. Requests and replies go in, commands and verdicts come
+//! out.
 
 mod edited;
 mod filter;
@@ -49,8 +50,8 @@ pub struct Configuration {
 
 /// A configured chain of filters and everything in flight in it. Streams and calls are named by the adapter.
 ///
-/// A request passes the filters in order: what one changes in its headers the next one sees, and the first that answers it is the last that
-/// sees it. What those before it have charged stays charged.
+/// A request passes the filters in order: what one changes in its headers the next one sees, and the first that answers
+/// it is the last that sees it. What those before it have charged stays charged.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
@@ -64,14 +65,16 @@ pub struct Engine {
 // === impl Engine ===
 
 impl Engine {
-    /// Compiles a configuration, JSON as a Higress WasmPlugin carries it, or returns every mistake in it. It is the document of one filter, or
-    /// `{"filters": [...]}` with the documents of several, in order.
+    /// Compiles a configuration, JSON as a Higress WasmPlugin carries it, or returns every mistake in it. It is the
+    /// document of one filter, or `{"filters": [...]}` with the documents of several, in order.
     pub fn configure(json: &[u8]) -> Result<Engine, Vec<ConfigError>> {
         let config = Config::read(json)?;
         let telemetry = Telemetry::new(&config);
         let configuration = Configuration {
             services: config.services.clone(),
-            edits_responses: config.policies().any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
+            edits_responses: config
+                .policies()
+                .any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
             refuse_on_trap: config
                 .policies()
                 .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
@@ -95,9 +98,14 @@ impl Engine {
         self.config.describe()
     }
 
-    /// What the filters would say of a request. Nothing is decided or remembered. `replies` are what Redis said to the questions that this
-    /// returned the time before.
-    pub fn explain(&self, request: &impl RequestView, replies: &[Result<Reply, CallError>], now_ns: u64) -> Explanation {
+    /// What the filters would say of a request. Nothing is decided or remembered. `replies` are what Redis said to the
+    /// questions that this returned the time before.
+    pub fn explain(
+        &self,
+        request: &impl RequestView,
+        replies: &[Result<Reply, CallError>],
+        now_ns: u64,
+    ) -> Explanation {
         explain::of(&self.config, self.shared.memory.windows(), request, replies, now_ns)
     }
 
@@ -118,8 +126,9 @@ impl Engine {
         self.pass_on(stream, 0, Edits::default(), request, now_ns)
     }
 
-    /// The next thing that the adapter has to do. To be called after each other step until there is nothing more to do, which is what
-    /// [`Effect::Wait`] says. A stream that one filter lets pass goes to the next one here, which reads its request as `requests` shows it.
+    /// The next thing that the adapter has to do. To be called after each other step until there is nothing more to do,
+    /// which is what [`Effect::Wait`] says. A stream that one filter lets pass goes to the next one here, which reads
+    /// its request as `requests` shows it.
     pub fn poll(&mut self, requests: &impl Requests, now_ns: u64) -> Effect {
         loop {
             if let Some((service, command)) = self.next_command(now_ns) {
@@ -146,7 +155,8 @@ impl Engine {
         }
     }
 
-    /// Takes a command of [`Effect::Call`] back once it is sent, so that the next one has its memory. To be called or not.
+    /// Takes a command of [`Effect::Call`] back once it is sent, so that the next one has its memory. To be called or
+    /// not.
     pub fn recycle(&mut self, command: Command) {
         self.shared.store.recycle(command);
     }
@@ -157,8 +167,9 @@ impl Engine {
         self.tick(now_ns);
         let Some(call) = call else { return };
         let filters = &self.filters;
-        let explain =
-            |asked: &Asked, error: &str| filters.get(asked.filter).map_or_else(String::new, |filter| filter.explain(asked, error));
+        let explain = |asked: &Asked, error: &str| {
+            filters.get(asked.filter).map_or_else(String::new, |filter| filter.explain(asked, error))
+        };
         if let Some(ended) = self.shared.store.answered(call, reply, now_ns, &mut self.shared.telemetry, explain) {
             self.conclude(ended, now_ns);
         }
@@ -186,11 +197,20 @@ impl Engine {
     }
 
     /// Hands a stream, as filters have changed it so far, to those from this place on.
-    fn pass_on(&mut self, stream: u64, first: usize, mut edits: Edits, request: &impl RequestView, now_ns: u64) -> Step {
+    fn pass_on(
+        &mut self,
+        stream: u64,
+        first: usize,
+        mut edits: Edits,
+        request: &impl RequestView,
+        now_ns: u64,
+    ) -> Step {
         for (at, filter) in self.filters.iter_mut().enumerate().skip(first) {
             let waiter = self.shared.streams.arrive(stream, now_ns);
             let request = Edited { request, edits: &edits.request };
-            let Some(NotedVerdict { verdict, note }) = filter.on_request(at, waiter, &request, &mut self.shared, now_ns) else {
+            let Some(NotedVerdict { verdict, note }) =
+                filter.on_request(at, waiter, &request, &mut self.shared, now_ns)
+            else {
                 self.shared.streams.wait(waiter, WaitingStream { filter: at, edits }, &mut self.shared.budget);
                 return Step::Wait;
             };
@@ -203,7 +223,8 @@ impl Engine {
         Step::Pass(edits)
     }
 
-    /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know. Returns what that has to do first.
+    /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know. Returns
+    /// what that has to do first.
     fn settle(
         &mut self,
         waiter: Waiter,
@@ -256,8 +277,9 @@ fn filters(config: &Config) -> Vec<Filter> {
     config.policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
     let (script, mut first_policy) = (Rc::new(Script::default()), 0);
     let limiter = |ruleset: &Rc<Ruleset>| {
-        let limiter =
-            Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&script), |policy| names.get(&counts_as(policy)) == Some(&1));
+        let limiter = Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&script), |policy| {
+            names.get(&counts_as(policy)) == Some(&1)
+        });
         first_policy += ruleset.policies().count();
         Filter::Limiter(limiter)
     };

@@ -1,10 +1,10 @@
 //! Configuration: JSON in, a compiled [`Ruleset`] or every mistake found out.
 //! The only part that knows how fields are spelt and what they default to.
 //!
-//! The fields are those of Higress' `cluster-key-rate-limit` and ours beside them. What stock refuses is refused here, but for
-//! what ours extend (no `redis`, exact keys in `limit_by_per_*`, `global_threshold` beside `rule_items`). Where stock reads
-//! a number or a text loosely because YAML blurs the two, so does this; where stock turns nonsense into 0 or false, this is
-//! an error, and so is a field that nobody reads.
+//! The fields are those of Higress' `cluster-key-rate-limit` and ours beside them. What stock refuses is refused here,
+//! but for what ours extend (no `redis`, exact keys in `limit_by_per_*`, `global_threshold` beside `rule_items`). Where
+//! stock reads a number or a text loosely because YAML blurs the two, so does this; where stock turns nonsense into 0
+//! or false, this is an error, and so is a field that nobody reads.
 
 mod chain;
 mod describe;
@@ -53,8 +53,8 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// The id that the gateway gave this plugin (`_plugin_id_`), which is no part of what it does: lines carry it, even those that
-/// tell what is wrong with the rest of the document.
+/// The id that the gateway gave this plugin (`_plugin_id_`), which is no part of what it does: lines carry it, even
+/// those that tell what is wrong with the rest of the document.
 pub fn plugin_id(json: &[u8]) -> Option<String> {
     let document = Node::parse(json).ok()?;
     document.get("_plugin_id_")?.as_str().filter(|id| !id.is_empty()).map(String::from)
@@ -64,13 +64,14 @@ impl Config {
     /// Reads a JSON document of at most 16 MiB.
     ///
     /// # Errors
-    /// Every mistake found (the first thousand, and then how many more): lists in their order, fields in that of the documentation.
-    /// A document that is no JSON has one mistake. No message repeats a password.
+    /// Every mistake found (the first thousand, and then how many more): lists in their order, fields in that of the
+    /// documentation. A document that is no JSON has one mistake. No message repeats a password.
     ///
     /// ```
     /// use slidegate_engine::config::Config;
     ///
-    /// let mistakes = Config::read(br#"{"rule_name": "orders", "global_threshold": {"query_per_minit": 10}}"#).unwrap_err();
+    /// let mistakes = Config::read(br#"{"rule_name": "orders", "global_threshold": {"query_per_minit":
+    /// 10}}"#).unwrap_err();
     /// assert_eq!(mistakes[0].path, "global_threshold.query_per_minit");
     /// assert!(mistakes[0].message.contains("did you mean `query_per_minute`?"));
     /// ```
@@ -89,7 +90,8 @@ impl Config {
         self.filters.iter().flat_map(|ruleset| ruleset.policies())
     }
 
-    /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the beginning.
+    /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the
+    /// beginning.
     pub fn describe(&self) -> String {
         Description { filters: &self.filters, is_list: self.is_list, services: &self.services }.to_string()
     }

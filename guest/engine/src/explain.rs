@@ -97,7 +97,8 @@ const NO_ROOM: &str = "a limit has no room for it";
 const ROOM: &str = "every limit has room for it";
 const UNKNOWN: &str = "Redis knows whether there is room for it";
 
-/// What the filters of this configuration have to do with a request. `replies` are what Redis said to the questions of the time before.
+/// What the filters of this configuration have to do with a request. `replies` are what Redis said to the questions of
+/// the time before.
 pub(crate) fn of(
     config: &Config,
     windows: &LocalWindows,
@@ -107,7 +108,12 @@ pub(crate) fn of(
 ) -> Explanation {
     let mut state = WindowLookup { windows, now_us: now_ns / 1_000, replies: replies.iter(), questions: Vec::new() };
     let place = |at| if config.is_list { format!("filters[{at}]") } else { String::new() };
-    let filters = config.filters.iter().enumerate().map(|(at, ruleset)| filter(place(at), ruleset, request, &mut state)).collect();
+    let filters = config
+        .filters
+        .iter()
+        .enumerate()
+        .map(|(at, ruleset)| filter(place(at), ruleset, request, &mut state))
+        .collect();
     Explanation { filters, questions: if replies.is_empty() { state.questions } else { Vec::new() } }
 }
 
@@ -154,11 +160,24 @@ fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state
         Planned::Refused { .. } => (Would::Respond, "a rule refuses it for what it lacks or has too often"),
         Planned::Charged(plan) => charged(&of_policy, policy, &plan, state, &mut rules),
     };
-    FilterMet { path, policy: Some(of_policy), name: policy.rule_name.clone(), would, reason: reason.to_string(), rules }
+    FilterMet {
+        path,
+        policy: Some(of_policy),
+        name: policy.rule_name.clone(),
+        would,
+        reason: reason.to_string(),
+        rules,
+    }
 }
 
 /// Adds limits to the rules that they are of, and tells whether they have room.
-fn charged(path: &str, policy: &Policy, plan: &Plan, state: &mut WindowLookup<'_>, rules: &mut Vec<RuleMet>) -> (Would, &'static str) {
+fn charged(
+    path: &str,
+    policy: &Policy,
+    plan: &Plan,
+    state: &mut WindowLookup<'_>,
+    rules: &mut Vec<RuleMet>,
+) -> (Would, &'static str) {
     let standings = state.standings(policy.redis, plan);
     if plan.owners.contains(&GLOBAL) {
         let path = joined(path, "global_threshold");
@@ -168,11 +187,19 @@ fn charged(path: &str, policy: &Policy, plan: &Plan, state: &mut WindowLookup<'_
     let first = usize::from(!plan.owners.contains(&GLOBAL));
     for (at, owner) in plan.owners.iter().enumerate() {
         let limit = plan.keys.get(at).zip(plan.charges.get(at)).zip(standings.get(at));
-        if let (Some(((key, charge), standing)), Some(rule)) = (limit, owner.checked_sub(first).and_then(|at| rules.get_mut(at))) {
-            rule.limits.push(LimitMet { charge: *charge, service: policy.redis, key: key.clone(), standing: *standing });
+        if let (Some(((key, charge), standing)), Some(rule)) =
+            (limit, owner.checked_sub(first).and_then(|at| rules.get_mut(at)))
+        {
+            rule.limits.push(LimitMet {
+                charge: *charge,
+                service: policy.redis,
+                key: key.clone(),
+                standing: *standing,
+            });
         }
     }
-    let enforced = || plan.charges.iter().zip(&standings).filter(|(charge, _)| charge.enforced).map(|(_, standing)| standing);
+    let enforced =
+        || plan.charges.iter().zip(&standings).filter(|(charge, _)| charge.enforced).map(|(_, standing)| standing);
     if enforced().any(|standing| standing.is_some_and(|standing| standing.retry != Retry::Fits)) {
         (Would::Respond, NO_ROOM)
     } else if enforced().any(Option::is_none) {
@@ -208,7 +235,8 @@ fn joined(path: &str, field: &str) -> String {
 // === impl LimitMet ===
 
 impl LimitMet {
-    /// How much of it is in use, what is left, and after how many microseconds the request fits; the greatest number: never.
+    /// How much of it is in use, what is left, and after how many microseconds the request fits; the greatest number:
+    /// never.
     pub fn state(&self) -> Option<(u64, u64, u64)> {
         let standing = self.standing?;
         let wait_us = match standing.retry {
@@ -264,7 +292,10 @@ mod tests {
         assert_eq!(rules[0].outcome, RuleOutcome::Skipped("none of its keys is for the request's value".into()));
         assert_eq!(rules[1].outcome, RuleOutcome::Skipped("the request has no value for it".into()));
         assert_eq!(rules[2].outcome, RuleOutcome::Applies("rule_items[2].limit_keys[1]".into()));
-        assert_eq!((rules[2].path.as_str(), rules[2].about.as_str()), ("rule_items[2]", "header c (limit_by_per_header)"));
+        assert_eq!(
+            (rules[2].path.as_str(), rules[2].about.as_str()),
+            ("rule_items[2]", "header c (limit_by_per_header)")
+        );
         assert_eq!(rules[2].limits.iter().map(LimitMet::state).collect::<Vec<_>>(), [Some((0, 2, 0)), Some((0, 9, 0))]);
 
         // Nothing was counted by that; what is, it tells of.
@@ -276,7 +307,8 @@ mod tests {
         assert_eq!((full.would, full.reason.as_str()), (Would::Respond, NO_ROOM));
         assert_eq!(full.rules[2].limits[0].state(), Some((2, 0, 60_000_001)));
 
-        let free = met(&engine, &Sample { headers: vec![("b", b"free".to_vec()), ("c", b"z".to_vec())], ..Sample::default() });
+        let free =
+            met(&engine, &Sample { headers: vec![("b", b"free".to_vec()), ("c", b"z".to_vec())], ..Sample::default() });
         assert_eq!(free.would, Would::Pass);
         assert!(matches!(free.rules[1].outcome, RuleOutcome::Frees(_)));
         assert_eq!(free.rules[2].outcome, RuleOutcome::Skipped("a rule before it decides".into()));
@@ -293,7 +325,12 @@ mod tests {
         let engine = engine(&filters);
         let at = |host: &'static str| Sample { authority: Some(host.into()), ..Sample::default() };
         let policies = |request: &Sample| -> Vec<_> {
-            engine.explain(request, &[], 0).filters.into_iter().map(|filter| (filter.policy, filter.name, filter.would)).collect()
+            engine
+                .explain(request, &[], 0)
+                .filters
+                .into_iter()
+                .map(|filter| (filter.policy, filter.name, filter.would))
+                .collect()
         };
         let first = || (Some("filters[0]".to_string()), "first".to_string(), Would::Pass);
         assert_eq!(policies(&at("b")), [first(), (Some("filters[1]._rules_[1]".into()), "b".into(), Would::Pass)]);
@@ -314,7 +351,10 @@ mod tests {
         let refused = met(&refusing(false), &Sample::default());
         assert!(refused.would == Would::Respond && matches!(refused.rules[0].outcome, RuleOutcome::Refuses(_)));
         let tried = met(&refusing(true), &Sample::default());
-        assert!(tried.would == Would::Pass && matches!(&tried.rules[0].outcome, RuleOutcome::Skipped(reason) if reason.contains("tries")));
+        assert!(
+            tried.would == Would::Pass
+                && matches!(&tried.rules[0].outcome, RuleOutcome::Skipped(reason) if reason.contains("tries"))
+        );
     }
 
     #[test]
@@ -326,10 +366,12 @@ mod tests {
         let (engine, request) = (engine(&document), with("a", "v"));
         let unknown = engine.explain(&request, &[], 0);
         assert_eq!(unknown.filters[0].would, Would::Depend);
-        let names: Vec<_> = unknown.questions.iter().map(|(service, command)| (*service, command[0].as_slice())).collect();
+        let names: Vec<_> =
+            unknown.questions.iter().map(|(service, command)| (*service, command[0].as_slice())).collect();
         assert_eq!(names, [(0, b"TIME".as_slice()), (0, b"ZRANGE"), (0, b"ZRANGE")]);
         assert_eq!(unknown.questions[2].1[1], unknown.filters[0].rules[1].limits[0].key);
-        let time = Ok(Reply::Many(vec![crate::redis::Value::Bulk(b"1".to_vec()), crate::redis::Value::Bulk(b"0".to_vec())]));
+        let time =
+            Ok(Reply::Many(vec![crate::redis::Value::Bulk(b"1".to_vec()), crate::redis::Value::Bulk(b"0".to_vec())]));
         let empty = Ok(Reply::Many(Vec::new()));
         let known = engine.explain(&request, &[time.clone(), empty.clone(), empty.clone()], 0);
         assert!(known.filters[0].would == Would::Pass && known.questions.is_empty(), "{known:?}");

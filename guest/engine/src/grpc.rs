@@ -1,4 +1,5 @@
-//! Answers for clients of gRPC, which take an HTTP status for a fault of the network between, and so do not see why they are refused.
+//! Answers for clients of gRPC, which take an HTTP status for a fault of the network between, and so do not see why
+//! they are refused.
 
 use alloc::{format, rc::Rc, string::String};
 
@@ -15,11 +16,13 @@ pub(crate) const UNAVAILABLE: u8 = 14;
 /// Whether a request's `content-type` is gRPC's. `application/grpc-web` is another protocol.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     let (name, rest) = content_type.split_at_checked(CONTENT_TYPE.len()).unwrap_or((&[], &[]));
-    name.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes()) && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
+    name.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes())
+        && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
 }
 
 impl Response {
-    /// The same answer in the form that has trailers only: HTTP says 200, and gRPC's status and message stand among the headers.
+    /// The same answer in the form that has trailers only: HTTP says 200, and gRPC's status and message stand among the
+    /// headers.
     #[must_use]
     pub fn into_grpc(self) -> Response {
         let Response { mut headers, body, details, grpc_status, .. } = self;
@@ -53,10 +56,18 @@ mod tests {
 
     #[test]
     fn the_protocol_is_known_by_its_content_type() {
-        for kind in ["application/grpc", "application/grpc+proto", "Application/GRPC+json", "application/grpc; x=1", "application/grpc;x"] {
+        for kind in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/GRPC+json",
+            "application/grpc; x=1",
+            "application/grpc;x",
+        ] {
             assert!(is_grpc(kind.as_bytes()), "{kind}");
         }
-        for kind in ["", "application/grpc-web", "application/grpc-web+proto", "application/grpcs", "application/json", "grpc"] {
+        for kind in
+            ["", "application/grpc-web", "application/grpc-web+proto", "application/grpcs", "application/json", "grpc"]
+        {
             assert!(!is_grpc(kind.as_bytes()), "{kind}");
         }
         assert!(!is_grpc(b"application/gr\xff"));
@@ -72,11 +83,17 @@ mod tests {
             grpc_status: RESOURCE_EXHAUSTED,
         };
         let Response { status, headers, body, .. } = response.into_grpc();
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), str::from_utf8(value).unwrap())).collect();
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), str::from_utf8(value).unwrap())).collect();
         assert_eq!((status, body.len()), (200, 0));
         assert_eq!(
             headers,
-            [("retry-after", "5"), ("content-type", "application/grpc"), ("grpc-status", "8"), ("grpc-message", "100 %25 sp%C3%A4ter")]
+            [
+                ("retry-after", "5"),
+                ("content-type", "application/grpc"),
+                ("grpc-status", "8"),
+                ("grpc-message", "100 %25 sp%C3%A4ter")
+            ]
         );
     }
 }

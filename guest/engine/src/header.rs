@@ -37,11 +37,12 @@ pub(crate) fn told(quotas: &[Quota<'_>], refused: bool) -> Option<Told> {
 
 /// The header fields for one decision, in the order of `quotas`; names in lower case.
 ///
-/// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit: of the refusing one that frees last (one in `dry_run` only if
-///   no other refuses), else of the one with the least left. `-reset` is in whole seconds, rounded up, and only sent with a refusal, as Higress' plugin does.
-/// - `ratelimit-policy` and `ratelimit` list every limit, in the syntax of draft-ietf-httpapi-ratelimit-headers-10: quota `q`,
-///   window `w` in seconds, remaining `r`, and `t`, the seconds until there is more. Counts end at 999,999,999,999,999: a greater
-///   integer makes the whole field unreadable (RFC 9651, section 3.3.1).
+/// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit: of the refusing one that frees last (one in
+///   `dry_run` only if no other refuses), else of the one with the least left. `-reset` is in whole seconds, rounded
+///   up, and only sent with a refusal, as Higress' plugin does.
+/// - `ratelimit-policy` and `ratelimit` list every limit, in the syntax of draft-ietf-httpapi-ratelimit-headers-10:
+///   quota `q`, window `w` in seconds, remaining `r`, and `t`, the seconds until there is more. Counts end at
+///   999,999,999,999,999: a greater integer makes the whole field unreadable (RFC 9651, section 3.3.1).
 /// - `retry-after` (RFC 9110, section 10.2.3) is when the request would be admitted, in whole seconds, rounded up.
 pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused: bool) -> Vec<(String, String)> {
     let mut fields = Vec::new();
@@ -59,7 +60,10 @@ pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused
             "ratelimit-policy",
             list(quotas, |quota| format!("q={};w={}", integer(quota.charge.limit), quota.charge.window_us / 1_000_000)),
         );
-        field("ratelimit", list(quotas, |quota| format!("r={};t={}", integer(remaining(quota)), seconds(until_more(quota)))));
+        field(
+            "ratelimit",
+            list(quotas, |quota| format!("r={};t={}", integer(remaining(quota)), seconds(until_more(quota)))),
+        );
     }
     if headers.retry_after && refused {
         field("retry-after", wait_s.to_string());
@@ -112,9 +116,9 @@ fn quoted(name: &str) -> String {
     quoted
 }
 
-/// Whole seconds, rounded up, at least 1 if there is anything to wait for. A wait ends one microsecond after the window, so that
-/// not even the clock's resolution lets a window hold too much; the time that the response travels outweighs that microsecond,
-/// and a client that is told 60 s after a window of 60 s is not told 61.
+/// Whole seconds, rounded up, at least 1 if there is anything to wait for. A wait ends one microsecond after the
+/// window, so that not even the clock's resolution lets a window hold too much; the time that the response travels
+/// outweighs that microsecond, and a client that is told 60 s after a window of 60 s is not told 61.
 fn seconds(us: u64) -> u64 {
     us.saturating_sub(1).div_ceil(1_000_000).max(u64::from(us > 0))
 }

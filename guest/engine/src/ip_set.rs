@@ -17,7 +17,8 @@ pub struct IpSet {
     everything: Option<usize>,
 }
 
-/// All networks of one family and prefix length. IPv4 addresses stand in the leading bits, so that both families are searched alike.
+/// All networks of one family and prefix length. IPv4 addresses stand in the leading bits, so that both families are
+/// searched alike.
 #[derive(Debug)]
 struct PrefixTable {
     mask: u128,
@@ -111,9 +112,9 @@ pub(crate) fn canonical(network: IpNet) -> IpNet {
 
 /// Reads an address or a network as `limit_keys` of `limit_by_per_ip` spell it.
 ///
-/// As stock does, IPv4 octets may have leading zeros or be empty (meaning 0), host bits are ignored, and a bare address is
-/// a network of one. Unlike stock, a mask that is too long or empty is refused: stock takes it for `/0`, so that a slip of
-/// the finger would limit everybody.
+/// As stock does, IPv4 octets may have leading zeros or be empty (meaning 0), host bits are ignored, and a bare address
+/// is a network of one. Unlike stock, a mask that is too long or empty is refused: stock takes it for `/0`, so that a
+/// slip of the finger would limit everybody.
 pub(crate) fn parse_key(key: &str) -> Option<IpNet> {
     let (address, mask) = match key.split_once('/') {
         Some((address, mask)) => (address, Some(mask)),

@@ -1,5 +1,5 @@
-//! Redis keys. One decision's keys share a hash tag, so that Redis Cluster keeps them together and one script can charge
-//! them all or none.
+//! Redis keys. One decision's keys share a hash tag, so that Redis Cluster keeps them together and one script can
+//! charge them all or none.
 //!
 //! ```text
 //! slidegate:{<rule_name>:<limit_type>:<key_name>:<value>}:<window>    the value decides alone
@@ -8,13 +8,13 @@
 //! slidegate:{<rule_name>}:global_threshold:<window>
 //! ```
 //!
-//! `limit_type` is the configuration's word, such as `limit_by_per_ip`, with `/` and the `name` of the rule item or the threshold
-//! behind it if that has one; the window is in seconds. The limit and the slot width are not part of the key: changing them keeps
-//! what was counted. A changed window is another key, which starts empty; the old one expires. In names, bytes that would be taken
-//! for structure are percent-encoded (`% : { }` and controls), in values `% { }`. In place of a value stand `%hmac:` and its code
-//! where values are hashed, `%sha1:` and the digest of one that is longer than 256 bytes, `%together:` and the key of an entry whose values
-//! count together, and `%missing` for requests without a value. An empty rule name is `%`, because Redis Cluster takes `{}` for no
-//! hash tag.
+//! `limit_type` is the configuration's word, such as `limit_by_per_ip`, with `/` and the `name` of the rule item or the
+//! threshold behind it if that has one; the window is in seconds. The limit and the slot width are not part of the key:
+//! changing them keeps what was counted. A changed window is another key, which starts empty; the old one expires. In
+//! names, bytes that would be taken for structure are percent-encoded (`% : { }` and controls), in values `% { }`. In
+//! place of a value stand `%hmac:` and its code where values are hashed, `%sha1:` and the digest of one that is longer
+//! than 256 bytes, `%together:` and the key of an entry whose values count together, and `%missing` for requests
+//! without a value. An empty rule name is `%`, because Redis Cluster takes `{}` for no hash tag.
 
 use alloc::{
     borrow::Cow,

@@ -1,10 +1,11 @@
 //! Slidegate's rules and windows: which limits a request meets, what to ask Redis, and what the answer means.
 //!
-//! The engine is a state machine. Requests, Redis replies and the time go in; commands and outcomes come out. It opens no
-//! connection, reads no clock, writes no log and knows neither the WIT contract nor proxy-wasm: the adapters beside it do.
+//! The engine is a state machine. Requests, Redis replies and the time go in; commands and outcomes come out. It opens
+//! no connection, reads no clock, writes no log and knows neither the WIT contract nor proxy-wasm: the adapters beside
+//! it do.
 //!
-//! An [`Engine`] is a chain of filters, of which there is one kind so far, the limiter. They share the streams that wait, the store of calls to Redis
-//! with its circuit breakers, and the telemetry.
+//! An [`Engine`] is a chain of filters, of which there is one kind so far, the limiter. They share the streams that
+//! wait, the store of calls to Redis with its circuit breakers, and the telemetry.
 //!
 //! ```
 //! use slidegate_engine::request::{RequestView, Requests};
@@ -31,11 +32,13 @@
 //! }
 //!
 //! let rule = r#"{"limit_by_per_header": "x-api-key", "limit_keys": [{"key": "*", "query_per_minute": 1}]}"#;
-//! let mut engine = Engine::configure(format!(r#"{{"rule_name": "orders", "rule_items": [{rule}]}}"#).as_bytes()).unwrap();
+//! let mut engine = Engine::configure(format!(r#"{{"rule_name": "orders", "rule_items":
+//! [{rule}]}}"#).as_bytes()).unwrap();
 //! let alice = OfKey("alice");
 //! assert!(matches!(engine.on_request(1, &alice, 0), Step::Pass(_)));
 //! assert!(matches!(engine.on_request(2, &alice, 1_000), Step::Respond(response) if response.status == 429));
-//! // What else is to be done: commands for Redis to be sent, streams that waited, lines for a log. Here it is nothing more than a line, if any.
+//! // What else is to be done: commands for Redis to be sent, streams that waited, lines for a log. Here it is nothing
+//! more than a line, if any.
 //! while !matches!(engine.poll(&alice, 2_000), Effect::Wait { .. }) {}
 //! engine.on_done(1);
 //! engine.on_done(2);
@@ -43,7 +46,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+)]
 
 extern crate alloc;
 
@@ -76,6 +82,8 @@ pub mod window;
 
 pub use chain::{Configuration, Engine};
 pub use store::failure::FailureCause;
-pub use telemetry::{BUCKET_BOUNDS_US, Bucket, LogLevel, Metric, MetricChange, MetricKind, MetricValue, is_unprintable};
+pub use telemetry::{
+    BUCKET_BOUNDS_US, Bucket, LogLevel, Metric, MetricChange, MetricKind, MetricValue, is_unprintable,
+};
 pub use uses::Uses;
 pub use verdict::{Edits, Effect, HeaderEdit, Response, Step, Verdict};

@@ -1,4 +1,5 @@
-//! One configured limiter: which limits a request meets, whether they have room for it, and what it is told. It knows nothing of other filters.
+//! One configured limiter: which limits a request meets, whether they have room for it, and what it is told. It knows
+//! nothing of other filters.
 
 mod flight;
 mod memory;
@@ -41,7 +42,8 @@ pub(crate) type Turn<'a> = turn::Turn<'a, Question, Memory>;
 #[derive(Debug)]
 pub(crate) struct Limiter {
     ruleset: Rc<Ruleset>,
-    /// The place of its first policy among those of all filters, by which policies are named here and in what filters share.
+    /// The place of its first policy among those of all filters, by which policies are named here and in what filters
+    /// share.
     first_policy: usize,
     /// What is made of each policy once, in their order.
     made: Vec<PolicyParts>,
@@ -64,9 +66,14 @@ struct PolicyParts {
 // === impl Limiter ===
 
 impl Limiter {
-    /// A limiter whose first policy has this place among those of all filters. `is_alone`: whether none of these counts where a policy does under
-    /// the name of that one.
-    pub(crate) fn new(ruleset: Rc<Ruleset>, first_policy: usize, script: Rc<Script>, is_alone: impl Fn(&Policy) -> bool) -> Limiter {
+    /// A limiter whose first policy has this place among those of all filters. `is_alone`: whether none of these counts
+    /// where a policy does under the name of that one.
+    pub(crate) fn new(
+        ruleset: Rc<Ruleset>,
+        first_policy: usize,
+        script: Rc<Script>,
+        is_alone: impl Fn(&Policy) -> bool,
+    ) -> Limiter {
         let made = |policy: &Policy| PolicyParts {
             refusal_body: Rc::from(policy.rejected_msg.as_bytes()),
             prefixes: Prefixes::of(policy),
@@ -77,7 +84,12 @@ impl Limiter {
     }
 
     /// A request's headers have arrived. None: it waits.
-    pub(crate) fn on_request(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<NotedVerdict> {
+    pub(crate) fn on_request(
+        &mut self,
+        waiter: Waiter,
+        request: &impl RequestView,
+        turn: &mut Turn<'_>,
+    ) -> Option<NotedVerdict> {
         self.decide(waiter, request, turn).map(|decided| self.settled(decided))
     }
 
@@ -108,7 +120,9 @@ impl Limiter {
         }
         let decision = turn.memory.windows.decide(&plan.keys, &plan.charges, turn.now_ns / 1_000);
         count(index, tally(&plan, &decision), &plan, &decision, turn);
-        Some(self.decider(index).map_or_else(Decided::passed, |decider| decider.settle(&plan, &plan.charges, &decision)))
+        Some(
+            self.decider(index).map_or_else(Decided::passed, |decider| decider.settle(&plan, &plan.charges, &decision)),
+        )
     }
 
     /// What may be shown of an error that a call met.
@@ -189,8 +203,8 @@ fn count(index: usize, tally: Tally, plan: &Plan, decision: &Decision, turn: &mu
     turn.telemetry.decided_by_rules(index, plan, decision);
 }
 
-/// Under which names this instance keeps the windows that stand in for those of a Redis: not under those of a policy without one, and
-/// not under those of another.
+/// Under which names this instance keeps the windows that stand in for those of a Redis: not under those of a policy
+/// without one, and not under those of another.
 fn stand_in_keys(service: Option<u32>, plan: &Plan) -> Vec<Vec<u8>> {
     let Some(service) = service else { return plan.keys.clone() };
     let name = |key: &Vec<u8>| [&service.to_be_bytes(), key.as_slice()].concat();

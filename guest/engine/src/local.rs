@@ -1,4 +1,5 @@
-//! Windows kept in this instance's memory: for configurations without Redis, and as the fallback of `failure_mode: local`.
+//! Windows kept in this instance's memory: for configurations without Redis, and as the fallback of `failure_mode:
+//! local`.
 
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 use core::ops::Bound;
@@ -23,9 +24,10 @@ const SWEEP: usize = 4;
 /// How often more are looked at when all of those have refused.
 const ROUNDS: usize = 32;
 
-/// A bounded number of windows by key. When it is full, one of a few is forgotten for a new one: then, and only then, a key may get more
-/// than its limit. Which one is so chosen that strangers who bring ever new keys forget each other: first the window with the least
-/// share of its limit in use, last one that has refused, and among equals the one that empties first.
+/// A bounded number of windows by key. When it is full, one of a few is forgotten for a new one: then, and only then, a
+/// key may get more than its limit. Which one is so chosen that strangers who bring ever new keys forget each other:
+/// first the window with the least share of its limit in use, last one that has refused, and among equals the one that
+/// empties first.
 #[derive(Debug)]
 pub struct LocalWindows {
     // Its nodes are half empty, so they hold no more than where to find things.
@@ -35,7 +37,8 @@ pub struct LocalWindows {
     max_bytes: usize,
     /// Where the last sweep ended.
     cursor: Option<Name>,
-    /// By now all windows that were swept had emptied. A key that is not kept may be one of them, so its clock begins here.
+    /// By now all windows that were swept had emptied. A key that is not kept may be one of them, so its clock begins
+    /// here.
     swept_us: u64,
 }
 
@@ -57,8 +60,8 @@ impl LocalWindows {
         LocalWindows { windows: BTreeMap::new(), max: max.max(1), bytes: 0, max_bytes, cursor: None, swept_us: 0 }
     }
 
-    /// Decides on one request that meets these limits, each with its own key. If `now_us` steps back, nothing is freed, and windows
-    /// move with it.
+    /// Decides on one request that meets these limits, each with its own key. If `now_us` steps back, nothing is freed,
+    /// and windows move with it.
     ///
     /// ```
     /// use slidegate_engine::local::LocalWindows;
@@ -88,8 +91,9 @@ impl LocalWindows {
             (key, assessed)
         };
         let assessed: Vec<(Sought<'k>, Assessment)> = keys.iter().zip(charges).map(assess).collect();
-        let refuses =
-            |(charge, (_, assessed)): (&Charge, &(Sought<'_>, Assessment))| charge.enforced && assessed.standing.retry != Retry::Fits;
+        let refuses = |(charge, (_, assessed)): (&Charge, &(Sought<'_>, Assessment))| {
+            charge.enforced && assessed.standing.retry != Retry::Fits
+        };
         let admitted = !charges.iter().zip(&assessed).any(refuses);
         let standings = charges
             .iter()
@@ -105,7 +109,8 @@ impl LocalWindows {
         Decision { admitted, standings }
     }
 
-    /// Charges what was spent already, whether there is room or not: later than it was spent, so that no limit is passed for it.
+    /// Charges what was spent already, whether there is room or not: later than it was spent, so that no limit is
+    /// passed for it.
     pub fn charge_spent(&mut self, key: &[u8], charge: &Charge, now_us: u64) -> Standing {
         let key = Sought::new(key);
         let assessed = match self.windows.get(&key as &dyn Named) {
@@ -121,8 +126,8 @@ impl LocalWindows {
         kept.map_or(0, |kept| kept.window.give_back(refund))
     }
 
-    /// The same for a limit that is met alone, as most are: then one look-up does for looking and charging. None: its window is not kept, or
-    /// others have to make room.
+    /// The same for a limit that is met alone, as most are: then one look-up does for looking and charging. None: its
+    /// window is not kept, or others have to make room.
     fn decide_alone(&mut self, key: &[u8], charge: &Charge, now_us: u64) -> Option<Decision> {
         if self.bytes > self.max_bytes {
             return None;
@@ -180,8 +185,8 @@ impl LocalWindows {
         }
     }
 
-    /// Drops what is empty among the next few windows; if there is still no room, the one that is worth least. Looks further as long as all
-    /// that it saw have refused: such keys may stand side by side.
+    /// Drops what is empty among the next few windows; if there is still no room, the one that is worth least. Looks
+    /// further as long as all that it saw have refused: such keys may stand side by side.
     fn sweep(&mut self, now_us: u64) {
         for round in 1..=ROUNDS {
             let seen = self.next_few();
@@ -206,7 +211,8 @@ impl LocalWindows {
             None => (Bound::Unbounded, Bound::Unbounded),
         };
         // Round and round: if the last window stood alone, it would be the one to go.
-        let windows = self.windows.range((behind, Bound::Unbounded)).chain(self.windows.range((Bound::Unbounded, before)));
+        let windows =
+            self.windows.range((behind, Bound::Unbounded)).chain(self.windows.range((Bound::Unbounded, before)));
         let seen: Vec<_> = windows.take(SWEEP).map(|(key, kept)| (kept.worth, kept.empty_us, key.clone())).collect();
         self.cursor = seen.last().map(|(.., key)| key.clone());
         seen
@@ -229,7 +235,8 @@ impl KeptWindow {
         Changed { standing, bytes_before, bytes: self.window.bytes() }
     }
 
-    /// What is not charged changes nothing, but that the window follows a clock that stepped back, and is worth more if it refused.
+    /// What is not charged changes nothing, but that the window follows a clock that stepped back, and is worth more if
+    /// it refused.
     fn pass_over(&mut self, charge: &Charge, assessed: &Assessment) -> Changed {
         let bytes_before = self.window.bytes();
         if charge.enforced && assessed.standing.retry != Retry::Fits {
@@ -277,7 +284,13 @@ mod tests {
             // It steps back now and then.
             now_us = (now_us + random(20, SECOND / 5)).saturating_sub(if random(40, 50) == 0 { SECOND } else { 0 });
             let key = format!("key {}", random(33, 4)).into_bytes();
-            let asked = Charge { limit: 3, window_us: SECOND, slot_us: 1_000, cost: 1 + random(50, 4), enforced: random(55, 3) > 0 };
+            let asked = Charge {
+                limit: 3,
+                window_us: SECOND,
+                slot_us: 1_000,
+                cost: 1 + random(50, 4),
+                enforced: random(55, 3) > 0,
+            };
             let beside = Charge { limit: u64::MAX, window_us: 1, slot_us: 1, cost: 1, enforced: false };
             let one = alone.decide(core::slice::from_ref(&key), &[asked], now_us);
             let two = among.decide(&[key.clone(), b"beside".to_vec()], &[asked, beside], now_us);
@@ -286,7 +299,8 @@ mod tests {
             refused += u32::from(!one.admitted);
         }
         assert!((1_000..15_000).contains(&refused), "{refused}");
-        let bytes: usize = alone.windows.iter().map(|(name, kept)| WINDOW_BYTES + name.len() + kept.window.bytes()).sum();
+        let bytes: usize =
+            alone.windows.iter().map(|(name, kept)| WINDOW_BYTES + name.len() + kept.window.bytes()).sum();
         assert_eq!(alone.bytes, bytes);
     }
 
@@ -350,7 +364,8 @@ mod tests {
             assert!(!refused.admitted, "at {now}");
             let Retry::After(us) = refused.standings[0].retry else { panic!("{refused:?}") };
             assert!(us <= SECOND + 1, "{us} at {now}");
-            let kept: usize = windows.windows.iter().map(|(key, kept)| WINDOW_BYTES + key.len() + kept.window.bytes()).sum();
+            let kept: usize =
+                windows.windows.iter().map(|(key, kept)| WINDOW_BYTES + key.len() + kept.window.bytes()).sum();
             assert_eq!(kept, windows.bytes);
         }
         assert_eq!(windows.decide(&key, &[charge(50, true)], SECOND + 1).standings[0].remaining, 49, "all have left");
@@ -370,7 +385,8 @@ mod tests {
         }
         // Each of them uses up its own limit, in a window that empties later.
         for stranger in 0..200_000_u64 {
-            let value = [stranger.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_string().into_bytes(), b"%25".repeat(85)].concat();
+            let value =
+                [stranger.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_string().into_bytes(), b"%25".repeat(85)].concat();
             assert!(windows.decide(&[value], &[Charge { limit: 1, ..login }], 10 + stranger).admitted);
         }
         assert!(windows.len() < 60_000, "some were forgotten: {}", windows.len());
@@ -387,7 +403,8 @@ mod tests {
             windows.decide(&[(at % 900).to_be_bytes().to_vec()], &[charge(1_000, true)], at);
             assert!(windows.bytes <= 10_200, "{}", windows.bytes);
         }
-        let kept: usize = windows.windows.iter().map(|(key, kept)| WINDOW_BYTES + key.len() + kept.window.bytes()).sum();
+        let kept: usize =
+            windows.windows.iter().map(|(key, kept)| WINDOW_BYTES + key.len() + kept.window.bytes()).sum();
         assert_eq!(kept, windows.bytes);
     }
 

@@ -1,5 +1,5 @@
-//! How much of what strangers send may wait in an instance. Its memory is bounded, and an instance that runs out of it loses all it knows, so
-//! that what waits for a Redis that is silent must end well below.
+//! How much of what strangers send may wait in an instance. Its memory is bounded, and an instance that runs out of it
+//! loses all it knows, so that what waits for a Redis that is silent must end well below.
 
 /// What requests that wait for Redis may take together, in bytes.
 const WAITING_MAX: usize = 8 << 20;

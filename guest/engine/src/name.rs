@@ -1,15 +1,15 @@
 //! Texts as names in trees.
 //!
-//! Keys of Redis begin alike: with a word, a rule's name and a kind of limit. In a tree ordered by their bytes each look-up would read
-//! all that again for each key it passes.
+//! Keys of Redis begin alike: with a word, a rule's name and a kind of limit. In a tree ordered by their bytes each
+//! look-up would read all that again for each key it passes.
 
 use alloc::boxed::Box;
 use core::{borrow::Borrow, cmp::Ordering};
 
 /// A text in the order of its hash, and among texts of one hash in the order of bytes.
 ///
-/// Strangers choose keys, and there is no entropy here to seed a hash with. Who chooses texts of one hash gains nothing: they are
-/// compared as a whole, none passes for another, and the tree grows no deeper.
+/// Strangers choose keys, and there is no entropy here to seed a hash with. Who chooses texts of one hash gains
+/// nothing: they are compared as a whole, none passes for another, and the tree grows no deeper.
 #[derive(Debug, Clone)]
 pub(crate) struct Name {
     hash: u64,
@@ -45,8 +45,8 @@ pub(crate) fn mixed(number: u64) -> u64 {
     product ^ product >> 29
 }
 
-/// Whether two texts are one, eight bytes at a time: what is compared so nearly always is, and comparing bytes costs a guest twenty instructions
-/// each.
+/// Whether two texts are one, eight bytes at a time: what is compared so nearly always is, and comparing bytes costs a
+/// guest twenty instructions each.
 pub(crate) fn is_same(text: &[u8], other: &[u8]) -> bool {
     let ((words, rest), (other_words, other_rest)) = (text.as_chunks::<8>(), other.as_chunks::<8>());
     // The last eight bytes hold the rest.
@@ -104,7 +104,9 @@ impl<'a> Borrow<dyn Named + 'a> for Name {
 impl Ord for dyn Named + '_ {
     fn cmp(&self, other: &Self) -> Ordering {
         let (text, other_text) = (self.text(), other.text());
-        self.hash().cmp(&other.hash()).then_with(|| if is_same(text, other_text) { Ordering::Equal } else { text.cmp(other_text) })
+        self.hash()
+            .cmp(&other.hash())
+            .then_with(|| if is_same(text, other_text) { Ordering::Equal } else { text.cmp(other_text) })
     }
 }
 
@@ -171,7 +173,8 @@ mod tests {
     #[test]
     fn a_text_is_found_under_its_name_and_no_other() {
         let texts: BTreeSet<String> = (0..2_000).map(|number| format!("slidegate:{{bench:{number}")).collect();
-        let tree: BTreeMap<Name, &String> = texts.iter().map(|text| (Sought::new(text.as_bytes()).to_name(), text)).collect();
+        let tree: BTreeMap<Name, &String> =
+            texts.iter().map(|text| (Sought::new(text.as_bytes()).to_name(), text)).collect();
         for text in &texts {
             let sought: &dyn Named = &Sought::new(text.as_bytes());
             assert_eq!(tree.get(sought), Some(&text));

@@ -1,11 +1,12 @@
 //! A negative cache: refusals that are known to hold still, so that Redis need not be asked.
 //!
-//! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is remembered
-//! by the limit that refused and by the cost that did not fit. It holds until a call that is sent then finds room, if it reaches Redis with the
-//! minimum delay: see [`crate::store`].
+//! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is
+//! remembered by the limit that refused and by the cost that did not fit. It holds until a call that is sent then finds
+//! room, if it reaches Redis with the minimum delay: see [`crate::store`].
 //!
-//! What is told from memory is what Redis would tell. The very limit and cost that refused have the same wait still. Of a lower limit, or a
-//! greater cost, it is only known that they refuse, not for how long; and so of a request that meets other limits too.
+//! What is told from memory is what Redis would tell. The very limit and cost that refused have the same wait still. Of
+//! a lower limit, or a greater cost, it is only known that they refuse, not for how long; and so of a request that
+//! meets other limits too.
 
 use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec::Vec};
 use core::mem;
@@ -38,8 +39,9 @@ pub(crate) enum Lookup {
 
 /// The negative cache: what is known of keys that refused, each in the service that keeps it.
 ///
-/// In two generations: what is learnt or used goes to the newer; when that holds half of what may be remembered, the older is
-/// forgotten and the newer takes its place. So what was not used for longest goes first, and no order has to be kept.
+/// In two generations: what is learnt or used goes to the newer; when that holds half of what may be remembered, the
+/// older is forgotten and the newer takes its place. So what was not used for longest goes first, and no order has to
+/// be kept.
 #[derive(Debug, Default)]
 pub(crate) struct NegativeCache {
     newer: Generation,
@@ -58,7 +60,8 @@ struct Generation {
 /// When a refusal was learnt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Learnt {
-    /// When a call would have left that had the minimum delay and met this refusal: from then on it counts how long nothing fits.
+    /// When a call would have left that had the minimum delay and met this refusal: from then on it counts how long
+    /// nothing fits.
     pub(crate) left_ns: u64,
     /// When Redis had answered: from then on clients count.
     pub(crate) answered_ns: u64,
@@ -78,8 +81,16 @@ struct NegativeEntry {
 }
 
 impl NegativeCache {
-    /// Remembers which limits refused a request of this plan. `is_steady`: as long as they refuse, nobody charges the plan's other limits.
-    pub(crate) fn remember(&mut self, service: u32, plan: &Rc<Plan>, standings: &[Standing], is_steady: bool, learnt: Learnt) {
+    /// Remembers which limits refused a request of this plan. `is_steady`: as long as they refuse, nobody charges the
+    /// plan's other limits.
+    pub(crate) fn remember(
+        &mut self,
+        service: u32,
+        plan: &Rc<Plan>,
+        standings: &[Standing],
+        is_steady: bool,
+        learnt: Learnt,
+    ) {
         for ((key, charge), standing) in plan.keys.iter().zip(&plan.charges).zip(standings) {
             let (wait_us, never) = match standing.retry {
                 Retry::After(us) => (us, false),
@@ -91,7 +102,11 @@ impl NegativeCache {
                 // No longer than a window, whatever Redis' clock did.
                 let wait_us = wait_us.min(window_us.saturating_add(slot_us));
                 let whole = (is_steady && standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
-                self.insert(service, Sought::new(key), Box::new(NegativeEntry { cost, limit, learnt, wait_us, never, whole }));
+                self.insert(
+                    service,
+                    Sought::new(key),
+                    Box::new(NegativeEntry { cost, limit, learnt, wait_us, never, whole }),
+                );
             }
         }
     }
@@ -99,7 +114,9 @@ impl NegativeCache {
     /// What is known of a request of this plan by answers that are no older than `age_max_ns`.
     pub(crate) fn find(&mut self, service: u32, plan: &Plan, age_max_ns: u64, now_ns: u64) -> Lookup {
         let (mut standings, mut refused) = (Vec::new(), None);
-        for (at, (key, charge)) in plan.keys.iter().zip(&plan.charges).enumerate().filter(|(_, (_, charge))| charge.enforced) {
+        for (at, (key, charge)) in
+            plan.keys.iter().zip(&plan.charges).enumerate().filter(|(_, (_, charge))| charge.enforced)
+        {
             let Some(refusal) = self.of(service, key, now_ns) else { continue };
             if now_ns.saturating_sub(refusal.learnt.answered_ns) > age_max_ns || !refusal.refuses(charge) {
                 continue;
@@ -189,10 +206,15 @@ impl NegativeEntry {
 
     fn standing(&self, now_ns: u64) -> Standing {
         let left_us = self.wait_us.saturating_sub(self.age_us(now_ns));
-        Standing { remaining: 0, reset_us: left_us, retry: if self.never { Retry::Never } else { Retry::After(left_us) } }
+        Standing {
+            remaining: 0,
+            reset_us: left_us,
+            retry: if self.never { Retry::Never } else { Retry::After(left_us) },
+        }
     }
 
-    /// Where all limits of this plan stand, if it is the plan that was refused, and as long as nothing has left of any of them.
+    /// Where all limits of this plan stand, if it is the plan that was refused, and as long as nothing has left of any
+    /// of them.
     fn all(&self, plan: &Plan, now_ns: u64) -> Option<Vec<Standing>> {
         let (_, standings) = self.whole.as_ref().filter(|(of, _)| of.as_ref() == plan)?;
         let age_us = self.age_us(now_ns);
@@ -305,7 +327,11 @@ mod tests {
         cache.remember(0, &plan(&["a"], 1), &[refused(30_000)], true, at(MS));
         assert_eq!(cache.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS), told(29_995));
         assert_eq!(cache.find(0, &plan(&["a"], 1), 5 * MS, 6 * MS + 1), Lookup::Nothing);
-        assert_eq!(cache.find(0, &plan(&["a"], 1), 6 * MS, 7 * MS), told(29_994), "another policy may be content with it");
+        assert_eq!(
+            cache.find(0, &plan(&["a"], 1), 6 * MS, 7 * MS),
+            told(29_994),
+            "another policy may be content with it"
+        );
     }
 
     #[test]
@@ -336,11 +362,20 @@ mod tests {
         assert_eq!(find(&["all", "one"], 5), Lookup::Standings(same));
         assert_eq!(find(&["all", "one"], 7), Lookup::Refused(0), "there is more left of the second by now");
         cache.remember(0, &plan(&["all", "one"], 1), &[refused(30), fits()], false, at(0));
-        assert_eq!(cache.find(0, &plan(&["all", "one"], 1), ANY_AGE, 0), Lookup::Refused(0), "somebody may have charged the second");
+        assert_eq!(
+            cache.find(0, &plan(&["all", "one"], 1), ANY_AGE, 0),
+            Lookup::Refused(0),
+            "somebody may have charged the second"
+        );
         cache.remember(0, &plan(&["one", "all"], 1), &[refused(40), fits()], false, at(0));
         let both = [40, 30].map(|ms| Standing { remaining: 0, ..refused(ms) });
-        let Lookup::Standings(known) = cache.find(0, &plan(&["one", "all"], 1), ANY_AGE, 0) else { panic!("both refuse") };
-        assert_eq!(known.iter().map(|standing| standing.retry).collect::<Vec<_>>(), both.map(|standing| standing.retry));
+        let Lookup::Standings(known) = cache.find(0, &plan(&["one", "all"], 1), ANY_AGE, 0) else {
+            panic!("both refuse")
+        };
+        assert_eq!(
+            known.iter().map(|standing| standing.retry).collect::<Vec<_>>(),
+            both.map(|standing| standing.retry)
+        );
     }
 
     #[test]
@@ -364,7 +399,8 @@ mod tests {
     }
 
     fn held(cache: &NegativeCache) -> (usize, usize) {
-        let all = [&cache.newer, &cache.older].into_iter().flat_map(|generation| generation.services.values()).flatten();
+        let all =
+            [&cache.newer, &cache.older].into_iter().flat_map(|generation| generation.services.values()).flatten();
         all.fold((0, 0), |(count, bytes), (key, refusal)| (count + 1, bytes + key.len() + refusal.bytes()))
     }
 

@@ -36,7 +36,8 @@ pub(crate) enum Planned {
     Unlimited { spared: Vec<usize> },
     /// It passes without a charge: it is exempt.
     Exempt,
-    /// It is refused without a charge, for what it lacks or has too often. Its owner, as in [`Plan`], is the rule that refuses it.
+    /// It is refused without a charge, for what it lacks or has too often. Its owner, as in [`Plan`], is the rule that
+    /// refuses it.
     Refused { owner: usize },
     /// It is charged.
     Charged(Plan),
@@ -97,7 +98,8 @@ impl Policy {
 impl Plan {
     /// An empty one, with memory for so many limits.
     fn with_capacity(limits: usize) -> Plan {
-        let (keys, charges, owners) = (Vec::with_capacity(limits), Vec::with_capacity(limits), Vec::with_capacity(limits));
+        let (keys, charges, owners) =
+            (Vec::with_capacity(limits), Vec::with_capacity(limits), Vec::with_capacity(limits));
         Plan { keys, charges, owners, spared: Vec::new() }
     }
 
@@ -107,8 +109,8 @@ impl Plan {
         self.charges.iter().map(|charge| Charge { limit: part(charge.limit), ..*charge }).collect()
     }
 
-    /// Names for the limits, as headers list them: the rule's name, the item's or the threshold's, and the window, numbered where that is not enough. Empty if
-    /// the policy's headers show none.
+    /// Names for the limits, as headers list them: the rule's name, the item's or the threshold's, and the window,
+    /// numbered where that is not enough. Empty if the policy's headers show none.
     pub(crate) fn names(&self, policy: &Policy) -> Vec<String> {
         let mut names: Vec<String> = Vec::with_capacity(self.charges.len());
         for (charge, owner) in self.charges.iter().zip(&self.owners) {
@@ -121,14 +123,17 @@ impl Plan {
                 None => policy.global_name.as_deref(),
             };
             let stem = format!("{}-{}s", named(&policy.rule_name, name), charge.window_us / 1_000_000);
-            let taken =
-                names.iter().filter(|name| **name == stem || name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.'))).count();
+            let taken = names
+                .iter()
+                .filter(|name| **name == stem || name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.')))
+                .count();
             names.push(if taken == 0 { stem } else { format!("{stem}.{}", taken + 1) });
         }
         names
     }
 
-    /// A digest of what a call for this plan asks of a service: plans with the same keys have the same, and others hardly ever.
+    /// A digest of what a call for this plan asks of a service: plans with the same keys have the same, and others
+    /// hardly ever.
     pub(crate) fn question(&self, service: u32) -> u64 {
         self.keys.iter().fold(u64::from(service), |digest, key| mixed(digest ^ hash(key)))
     }
@@ -141,7 +146,8 @@ impl Plan {
     /// Two rules may count the same value over the same window: one counter then, charged once, with the lower limit.
     fn add(&mut self, limit: &Limit, key: Vec<u8>, enforced: bool, owner: usize) {
         let same = self.keys.iter().position(|each| is_same(each, &key));
-        let charge = Charge { limit: limit.limit, window_us: limit.window_us, slot_us: limit.slot_us, cost: 1, enforced };
+        let charge =
+            Charge { limit: limit.limit, window_us: limit.window_us, slot_us: limit.slot_us, cost: 1, enforced };
         match same.and_then(|at| self.charges.get_mut(at).zip(self.owners.get_mut(at))) {
             Some((kept, of)) if (kept.enforced, u64::MAX - kept.limit) < (charge.enforced, u64::MAX - charge.limit) => {
                 (*kept, *of) = (charge, owner);
@@ -159,7 +165,8 @@ impl Plan {
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
         let Plan { keys, charges, owners, spared } = self;
-        let are_keys_same = keys.len() == other.keys.len() && keys.iter().zip(&other.keys).all(|(key, other)| is_same(key, other));
+        let are_keys_same =
+            keys.len() == other.keys.len() && keys.iter().zip(&other.keys).all(|(key, other)| is_same(key, other));
         are_keys_same && *charges == other.charges && *owners == other.owners && *spared == other.spared
     }
 }

@@ -1,5 +1,5 @@
-//! Patterns of `limit_keys`: written in the syntax of Go's regexp package, since that is what stock configurations hold,
-//! and searched for in linear time.
+//! Patterns of `limit_keys`: written in the syntax of Go's regexp package, since that is what stock configurations
+//! hold, and searched for in linear time.
 
 mod class;
 mod consumed;
@@ -13,8 +13,8 @@ use regex::{Regex, RegexBuilder};
 /// What a compiled expression may take, in bytes. Ordinary ones need a few KB.
 const SIZE_LIMIT: usize = 128 * 1024;
 
-/// How many bytes of a value an expression looks at. A search costs the length of the value times the size of the expression; a
-/// stranger chooses the one, so that its product with the greatest other must stay within milliseconds.
+/// How many bytes of a value an expression looks at. A search costs the length of the value times the size of the
+/// expression; a stranger chooses the one, so that its product with the greatest other must stay within milliseconds.
 const VALUE_MAX: usize = 4 * 1024;
 
 /// Where an error's text is cut, in bytes.
@@ -48,7 +48,8 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern is found anywhere in the value (an expression: in its first 4 KiB), in time linear in its length.
+    /// Whether the pattern is found anywhere in the value (an expression: in its first 4 KiB), in time linear in its
+    /// length.
     pub fn is_match(&self, value: &[u8]) -> bool {
         match self {
             Pattern::Any => true,
@@ -62,7 +63,9 @@ impl Pattern {
 fn compile(expression: &str) -> Result<Regex, String> {
     let translated = translate::translate(expression)?;
     RegexBuilder::new(&translated).size_limit(SIZE_LIMIT).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(limit) => format!("expression too large: it would take more than {limit} bytes when compiled"),
+        regex::Error::CompiledTooBig(limit) => {
+            format!("expression too large: it would take more than {limit} bytes when compiled")
+        }
         // The text of a syntax error is a drawing of several lines; the last says what is wrong.
         error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_string(),
     })

@@ -1,5 +1,5 @@
-//! What the engine reads of a request: headers, query parameters, cookies and the client's address. Where the servers behind it
-//! may read a spelling in several ways, so does this: what cannot be read is not free.
+//! What the engine reads of a request: headers, query parameters, cookies and the client's address. Where the servers
+//! behind it may read a spelling in several ways, so does this: what cannot be read is not free.
 
 mod authorization;
 mod choice;
@@ -20,7 +20,8 @@ pub(crate) use host::{host, host_key};
 pub(crate) use path::counted_path;
 pub(crate) use query::query_parameter;
 
-/// A request as an adapter shows it. Every getter may cost a host call, so the engine asks only for what its rules need.
+/// A request as an adapter shows it. Every getter may cost a host call, so the engine asks only for what its rules
+/// need.
 pub trait RequestView {
     /// The path with its query, as received. Empty if there is none.
     fn path(&self) -> Vec<u8>;

@@ -77,10 +77,11 @@ pub struct Policy {
     /// `remember_refusals`: a key that refused is refused without asking Redis until room appears, but for so many
     /// microseconds at most. None: Redis is asked each time.
     pub remember_refusals: Option<u64>,
-    /// `coalesce`: requests that ask the same of Redis wait for the call that is on its way, and go together as the next.
+    /// `coalesce`: requests that ask the same of Redis wait for the call that is on its way, and go together as the
+    /// next.
     pub coalesce: bool,
-    /// `max_new_keys_per_second`: how many values not seen of late each rule item may begin to count in a second, where the item
-    /// does not say. None: any number.
+    /// `max_new_keys_per_second`: how many values not seen of late each rule item may begin to count in a second, where
+    /// the item does not say. None: any number.
     pub max_new_keys_per_second: Option<u32>,
 }
 
@@ -181,8 +182,8 @@ pub struct RuleItem {
     pub max_new_keys_per_second: Option<u32>,
 }
 
-/// The name of an owner of limits in a policy's plans, for metrics and log lines: as configured, else `global_threshold`, or the number of the
-/// rule item, from 1.
+/// The name of an owner of limits in a policy's plans, for metrics and log lines: as configured, else
+/// `global_threshold`, or the number of the rule item, from 1.
 pub(crate) fn owner_name(policy: &Policy, owner: usize) -> String {
     let item = policy.items.get(owner.wrapping_sub(1));
     match (item.map_or(&policy.global_name, |item| &item.name), owner) {

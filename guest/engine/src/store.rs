@@ -1,5 +1,5 @@
-//! Redis as filters ask it: calls on their way, each with a deadline, and for each service its circuit breaker and the distance between
-//! its clock and ours.
+//! Redis as filters ask it: calls on their way, each with a deadline, and for each service its circuit breaker and the
+//! distance between its clock and ours.
 //!
 //! What a call asks, and what its answer means, is for who asks: see [`Ask`]. Nothing here knows of limits.
 
@@ -29,7 +29,8 @@ pub(crate) trait Ask {
     /// What an answer says.
     type Answer;
 
-    /// Writes the command to send over another one, for its memory, with a script in this form. One without a script is the same in each.
+    /// Writes the command to send over another one, for its memory, with a script in this form. One without a script is
+    /// the same in each.
     fn command(&self, form: Form, command: &mut Command);
 
     /// Reads a reply that is no error. None: it has not the shape of an answer.
@@ -87,7 +88,8 @@ pub(crate) struct Services(Vec<ServiceState>);
 /// What is known of a service.
 #[derive(Debug)]
 struct ServiceState {
-    /// After so long without an answer a call is given up, whether the host says so or not: half as long again as it may take.
+    /// After so long without an answer a call is given up, whether the host says so or not: half as long again as it
+    /// may take.
     patience_ns: u64,
     breaker: CircuitBreaker,
     delay: MinimumDelay,
@@ -118,7 +120,12 @@ impl Services {
     ///
     /// # Errors
     /// Why it is not called now: its calls failed like this.
-    pub(crate) fn permit(&mut self, service: u32, now_ns: u64, telemetry: &mut Telemetry) -> Result<Permit, FailureCause> {
+    pub(crate) fn permit(
+        &mut self,
+        service: u32,
+        now_ns: u64,
+        telemetry: &mut Telemetry,
+    ) -> Result<Permit, FailureCause> {
         match self.get_mut(service).map_or(Gate::Call, |state| state.breaker.gate(now_ns)) {
             Gate::Call => Ok(Permit { is_probe: false }),
             Gate::Probe => Ok(Permit { is_probe: true }),
@@ -184,8 +191,14 @@ impl<A: Ask> Store<A> {
         self.handed_out.is_some()
     }
 
-    /// What became of the command that was handed out last: the host's name for the call, or why there is none, which ends it.
-    pub(crate) fn called(&mut self, call: Result<u64, CallError>, now_ns: u64, telemetry: &mut Telemetry) -> Option<Ended<A>> {
+    /// What became of the command that was handed out last: the host's name for the call, or why there is none, which
+    /// ends it.
+    pub(crate) fn called(
+        &mut self,
+        call: Result<u64, CallError>,
+        now_ns: u64,
+        telemetry: &mut Telemetry,
+    ) -> Option<Ended<A>> {
         let sent = self.handed_out.take()?;
         match call {
             Ok(id) => {
@@ -202,7 +215,8 @@ impl<A: Ask> Store<A> {
         self.sent.remove(&id)
     }
 
-    /// The answer to a call. None: it is asked again, with the script's text. `explain` says what may be shown of an error.
+    /// The answer to a call. None: it is asked again, with the script's text. `explain` says what may be shown of an
+    /// error.
     pub(crate) fn answered(
         &mut self,
         mut call: Box<OpenCall<A>>,
@@ -227,7 +241,13 @@ impl<A: Ask> Store<A> {
                 let detail = explain(&call.ask, text);
                 self.failed(*call, FailureCause::of_error(text), &detail, now_ns, telemetry)
             }
-            (None, _) => self.failed(*call, FailureCause::BadReply, "the reply has another shape than the script's", now_ns, telemetry),
+            (None, _) => self.failed(
+                *call,
+                FailureCause::BadReply,
+                "the reply has another shape than the script's",
+                now_ns,
+                telemetry,
+            ),
         };
         Some(ended)
     }
@@ -237,12 +257,19 @@ impl<A: Ask> Store<A> {
         if now_ns < self.overdue_ns {
             return Vec::new();
         }
-        let overdue: Vec<u64> = self.sent.iter().filter(|(_, call)| self.overdue_at(call) <= now_ns).map(|(id, _)| *id).collect();
+        let overdue: Vec<u64> =
+            self.sent.iter().filter(|(_, call)| self.overdue_at(call) <= now_ns).map(|(id, _)| *id).collect();
         let mut ended = Vec::with_capacity(overdue.len());
         for call in overdue {
             if let Some(call) = self.sent.remove(&call) {
                 telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
-                ended.push(self.failed(*call, FailureCause::Timeout, "no word of a reply, long after its time", now_ns, telemetry));
+                ended.push(self.failed(
+                    *call,
+                    FailureCause::Timeout,
+                    "no word of a reply, long after its time",
+                    now_ns,
+                    telemetry,
+                ));
             }
         }
         self.overdue_ns = self.sent.values().map(|call| self.overdue_at(call)).min().unwrap_or(u64::MAX);
@@ -273,7 +300,14 @@ impl<A: Ask> Store<A> {
         Ended { service, ask, result: Ok(Answered { answer, left_ns, has_clock_stepped: stepped_us.is_some() }) }
     }
 
-    fn failed(&mut self, call: OpenCall<A>, cause: FailureCause, detail: &str, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
+    fn failed(
+        &mut self,
+        call: OpenCall<A>,
+        cause: FailureCause,
+        detail: &str,
+        now_ns: u64,
+        telemetry: &mut Telemetry,
+    ) -> Ended<A> {
         let OpenCall { service, ask, permit, .. } = call;
         telemetry.failed(service, cause, detail, now_ns);
         if let Some(state) = self.services.get_mut(service) {

@@ -4,7 +4,8 @@ use alloc::{boxed::Box, collections::BTreeMap};
 
 use crate::{memory_budget::MemoryBudget, verdict::Edits};
 
-/// What a stream that waits takes, with the answer that it may get, beside a body that all refusals share and what it carries, in bytes.
+/// What a stream that waits takes, with the answer that it may get, beside a body that all refusals share and what it
+/// carries, in bytes.
 pub(crate) const WAITER_BYTES: usize = 512;
 
 /// A stream at a filter, and what tells it from the same stream at the next one, and from a later one of the same id.

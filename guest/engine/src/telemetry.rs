@@ -25,8 +25,8 @@ use crate::{
     window::{Decision, Retry},
 };
 
-/// Whether a character could break a log line, steer a terminal, or change the order in which a line is shown: control characters, line and
-/// paragraph separators, and marks of direction.
+/// Whether a character could break a log line, steer a terminal, or change the order in which a line is shown: control
+/// characters, line and paragraph separators, and marks of direction.
 pub fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
@@ -82,9 +82,12 @@ impl Telemetry {
             if counted.replace(owner) == Some(owner) {
                 continue;
             }
-            let of_owner = || plan.owners.iter().zip(&plan.charges).zip(&decision.standings).filter(|((each, _), _)| *each == owner);
-            let has_no_room =
-                |enforced: bool| of_owner().any(|((_, charge), standing)| charge.enforced == enforced && standing.retry != Retry::Fits);
+            let of_owner = || {
+                plan.owners.iter().zip(&plan.charges).zip(&decision.standings).filter(|((each, _), _)| *each == owner)
+            };
+            let has_no_room = |enforced: bool| {
+                of_owner().any(|((_, charge), standing)| charge.enforced == enforced && standing.retry != Retry::Fits)
+            };
             let tally = match decision.admitted {
                 false if has_no_room(true) => ItemTally::Refused,
                 // Another rule refused it.
@@ -141,8 +144,9 @@ impl Telemetry {
         self.saved(service, Saved::NewKeys, 1);
         if self.new_keys_said_ns.is_none_or(|said_ns| now_ns.saturating_sub(said_ns) >= NEW_KEYS_SILENT_NS) {
             self.new_keys_said_ns = Some(now_ns);
-            let line =
-                format!("rule {rule}, item {item}: more than {per_second} new keys in a second; the failure mode decides on the others");
+            let line = format!(
+                "rule {rule}, item {item}: more than {per_second} new keys in a second; the failure mode decides on the others"
+            );
             self.lines.push_back((LogLevel::Warn, escaped(&line, DETAIL_MAX)));
         }
     }

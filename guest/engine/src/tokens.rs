@@ -1,7 +1,8 @@
 //! What bodies tell of tokens of language models: how many an answer took, and how many a request may take.
 //!
-//! Bodies are read as they pass, a byte at a time: nothing of them is kept, and no piece is too small or too large. Only objects' members at known
-//! places count, never what stands inside a text. What makes no sense tells nothing, and stops nothing.
+//! Bodies are read as they pass, a byte at a time: nothing of them is kept, and no piece is too small or too large.
+//! Only objects' members at known places count, never what stands inside a text. What makes no sense tells nothing, and
+//! stops nothing.
 
 mod event_frames;
 mod event_lines;

@@ -32,6 +32,7 @@ pub(crate) struct Turn<'a, A, M> {
 #[derive(Debug)]
 pub(crate) struct NotedVerdict {
     pub(crate) verdict: Verdict,
-    /// What a log of requests should say of it, names and values. Of several filters the last that has something to say is heard.
+    /// What a log of requests should say of it, names and values. Of several filters the last that has something to say
+    /// is heard.
     pub(crate) note: Option<Vec<(&'static str, String)>>,
 }

@@ -92,7 +92,9 @@ mod tests {
 
     fn by(name: &str, value: &str) -> Uses {
         let key = if name.ends_with("ip") { "0.0.0.0/0" } else { "*" };
-        uses(&json!({"rule_name": "r", "rule_items": [{name: value, "limit_keys": [{"key": key, "query_per_day": 1}]}]}))
+        uses(
+            &json!({"rule_name": "r", "rule_items": [{name: value, "limit_keys": [{"key": key, "query_per_day": 1}]}]}),
+        )
     }
 
     fn header(name: &str) -> Uses {
@@ -129,7 +131,8 @@ mod tests {
         assert_eq!(scoped("_match_domain_"), Uses { authority: true, ..Uses::default() });
         assert_eq!(scoped("_match_route_"), Uses { route_name: true, ..Uses::default() });
         assert_eq!(scoped("_match_service_"), Uses { service_name: true, ..Uses::default() });
-        let exempt = json!({"methods": ["OPTIONS"], "networks": ["10.0.0.0/8"], "routes": ["a"], "headers": {"x-probe": "1"}});
+        let exempt =
+            json!({"methods": ["OPTIONS"], "networks": ["10.0.0.0/8"], "routes": ["a"], "headers": {"x-probe": "1"}});
         let exempting = uses(&json!({"rule_name": "r", "exempt": exempt, "global_threshold": {"query_per_day": 1}}));
         assert_eq!(exempting, Uses { method: true, source_address: true, route_name: true, ..header("x-probe") });
     }

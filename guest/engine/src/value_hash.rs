@@ -7,9 +7,11 @@ use hmac_sha256::Hash;
 
 use crate::name::{Name, Named, Sought};
 
-/// Spells values as 128 bits of HMAC-SHA-256 (RFC 2104) under `hash_key`. Without that key anybody can hash a guess and compare.
+/// Spells values as 128 bits of HMAC-SHA-256 (RFC 2104) under `hash_key`. Without that key anybody can hash a guess and
+/// compare.
 ///
-/// Both of its hashes begin with a block of the key alone, which is hashed once: a short value then costs two blocks, not three.
+/// Both of its hashes begin with a block of the key alone, which is hashed once: a short value then costs two blocks,
+/// not three.
 #[derive(Clone)]
 pub struct ValueHash {
     inner: Hash,

@@ -26,8 +26,8 @@ pub enum Effect {
         /// Its name and arguments.
         command: Command,
     },
-    /// Have the log of requests say this of a stream: it was refused, or decided on without the Redis that should have been asked. Comes before
-    /// it is settled; the last one counts.
+    /// Have the log of requests say this of a stream: it was refused, or decided on without the Redis that should have
+    /// been asked. Comes before it is settled; the last one counts.
     Annotate {
         /// Which.
         stream: u64,
@@ -48,7 +48,8 @@ pub enum Effect {
         /// Without a line end.
         line: String,
     },
-    /// Nothing until the next step; with a time, on the clock of all steps, [`Engine::tick`](crate::Engine::tick) is due then at the latest.
+    /// Nothing until the next step; with a time, on the clock of all steps, [`Engine::tick`](crate::Engine::tick) is
+    /// due then at the latest.
     Wait {
         /// In nanoseconds.
         until_ns: Option<u64>,
@@ -84,7 +85,8 @@ pub struct Response {
 pub struct Edits {
     /// In its request's, before that goes on.
     pub request: Vec<HeaderEdit>,
-    /// In those of whatever response comes. The engine keeps nothing of a stream that has passed, so that an adapter keeps these until then.
+    /// In those of whatever response comes. The engine keeps nothing of a stream that has passed, so that an adapter
+    /// keeps these until then.
     pub response: Vec<HeaderEdit>,
 }
 
@@ -110,8 +112,9 @@ impl Edits {
         self.request.is_empty() && self.response.is_empty()
     }
 
-    /// Adds the changes of a filter further on. A response passes the filters in reverse, so that there its changes come first. Those that others undo
-    /// are left out: the most that a list of filters changes is what they name, however many they are.
+    /// Adds the changes of a filter further on. A response passes the filters in reverse, so that there its changes
+    /// come first. Those that others undo are left out: the most that a list of filters changes is what they name,
+    /// however many they are.
     pub(crate) fn add(&mut self, later: Edits) {
         if self.is_empty() {
             *self = later;

@@ -1,20 +1,22 @@
 //! The sliding window: what it admits, when room appears, and the two places it is kept.
 //!
-//! Time is cut into slots. Each slot that admitted something is remembered with its cost, by the time of its last admission. [`Window`] is that model in memory, for
-//! `local` windows and for tests; [`script`] is the same model in Redis, in Lua. Both keep these promises, for a limit L, a
-//! window W and slots of width G:
+//! Time is cut into slots. Each slot that admitted something is remembered with its cost, by the time of its last
+//! admission. [`Window`] is that model in memory, for `local` windows and for tests; [`script`] is the same model in
+//! Redis, in Lua. Both keep these promises, for a limit L, a window W and slots of width G:
 //!
 //! 1. no interval of length W ever holds more than L;
 //! 2. a request is refused only if what was admitted in the last W + G, and its own cost, exceed L;
 //! 3. asking again after [`Standing::retry`] succeeds if nobody else took the room;
 //! 4. a refusal costs nothing, and several limits on one request are charged all or none.
 //!
-//! The clock may step. Forward, it frees what has left by it. Backwards, it frees nothing: if the last admission is ahead of the clock by
-//! less than G, the window stands still until the clock has caught up; by more, all slots move with the clock, by whole slots.
-//! So nobody waits longer than W + G, and the promises hold by the clock that moved with the window.
+//! The clock may step. Forward, it frees what has left by it. Backwards, it frees nothing: if the last admission is
+//! ahead of the clock by less than G, the window stands still until the clock has caught up; by more, all slots move
+//! with the clock, by whole slots. So nobody waits longer than W + G, and the promises hold by the clock that moved
+//! with the window.
 //!
-//! A cost may be an estimate, to be settled when the true one is known: what is too much is given back into the slot that it was charged to
-//! ([`Window::give_back`]), what lacks is charged to the newest, fitting or not. The promises hold then for costs as known when a request is admitted.
+//! A cost may be an estimate, to be settled when the true one is known: what is too much is given back into the slot
+//! that it was charged to ([`Window::give_back`]), what lacks is charged to the newest, fitting or not. The promises
+//! hold then for costs as known when a request is admitted.
 
 mod give_back;
 pub mod refund;
@@ -27,10 +29,12 @@ use core::{
     slice,
 };
 
-/// The greatest integer that the script's doubles hold exactly, with all below it: 2^53 - 1. Larger limits count as this one.
+/// The greatest integer that the script's doubles hold exactly, with all below it: 2^53 - 1. Larger limits count as
+/// this one.
 pub const EXACT_MAX: u64 = (1 << 53) - 1;
 
-/// How many bytes of slots a window in memory keeps before it grows coarser. Only an exact window with a greater limit gets there.
+/// How many bytes of slots a window in memory keeps before it grows coarser. Only an exact window with a greater limit
+/// gets there.
 const BYTES_MAX: usize = 64 * 1_024;
 
 /// The least by which the bytes of a window's slots grow.
@@ -85,8 +89,8 @@ pub struct Decision {
 /// One window in memory. There may be very many: a slot takes four bytes or so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window {
-    /// The slots before the newest, in order of time; of each the microseconds since the one before it, and its cost, as [`fn@write`]
-    /// does.
+    /// The slots before the newest, in order of time; of each the microseconds since the one before it, and its cost,
+    /// as [`fn@write`] does.
     older: Vec<u8>,
     /// What the first of them counts from.
     before_us: u64,
@@ -165,13 +169,14 @@ impl Window {
         } else {
             Retry::After(leaves(self.freeing_us(left, before_us, used + charge.cost - limit)))
         };
-        let reset_us = if newest == Newest::Left { 0 } else { leaves(oldest.map_or(self.newest_us, |slot| slot.at_us)) };
+        let reset_us =
+            if newest == Newest::Left { 0 } else { leaves(oldest.map_or(self.newest_us, |slot| slot.at_us)) };
         let standing = Standing { remaining: limit.saturating_sub(used), reset_us, retry };
         Assessment { standing, ahead_us, now_us, clock_us, used, left, before_us, newest, alone: oldest.is_none() }
     }
 
-    /// Charges what was assessed, be it that it fits or that it was spent already, and tells where the limit stands then. The window must not have
-    /// changed since.
+    /// Charges what was assessed, be it that it fits or that it was spent already, and tells where the limit stands
+    /// then. The window must not have changed since.
     pub fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Standing {
         self.older.drain(..min(assessed.left, self.older.len()));
         self.before_us = assessed.before_us;
@@ -270,13 +275,15 @@ impl Window {
         self.older_us = self.newest_us;
     }
 
-    /// Forgets every second of the older slots. What it admitted counts with the next one, and so leaves a little later: never too early.
+    /// Forgets every second of the older slots. What it admitted counts with the next one, and so leaves a little
+    /// later: never too early.
     fn thin(&mut self) {
         let mut thinned = Vec::with_capacity(self.older.len());
         let mut slots = self.older_slots(0, self.before_us);
         let mut before_us = self.before_us;
         while let Some(slot) = slots.next() {
-            let (at_us, cost) = slots.next().map_or((slot.at_us, slot.cost), |next| (next.at_us, slot.cost + next.cost));
+            let (at_us, cost) =
+                slots.next().map_or((slot.at_us, slot.cost), |next| (next.at_us, slot.cost + next.cost));
             write(&mut thinned, at_us.saturating_sub(before_us));
             write(&mut thinned, cost);
             before_us = at_us;

@@ -116,13 +116,14 @@ impl Drop for StreamContext {
     }
 }
 
-/// Runs `step` on a root's filter. None if there is none, as for a configuration that was refused: then every stream passes.
+/// Runs `step` on a root's filter. None if there is none, as for a configuration that was refused: then every stream
+/// passes.
 fn with_filter<T>(root: u32, step: impl FnOnce(&mut Filter<Envoy>) -> T) -> Option<T> {
     with_plugin(|plugin| plugin.filter(root).map(step))?
 }
 
-/// The gateway does not call back into a call that is still running, so the plugin is always free; if it did, nothing would
-/// be done rather than fail the virtual machine.
+/// The gateway does not call back into a call that is still running, so the plugin is always free; if it did, nothing
+/// would be done rather than fail the virtual machine.
 fn with_plugin<T>(step: impl FnOnce(&mut Plugin) -> T) -> Option<T> {
     PLUGIN.try_with(|plugin| plugin.try_borrow_mut().ok().map(|mut plugin| step(&mut plugin))).ok()?
 }

@@ -1,7 +1,7 @@
 //! The gateway's host calls, as the proxy-wasm interface and Higress' extension of it declare them.
 //!
-//! Where a call returns bytes, the gateway asks this module's allocator for the room (it is `proxy-wasm`'s: a boxed slice of
-//! exactly the size) and leaves pointer and size behind; both are zero when there are none.
+//! Where a call returns bytes, the gateway asks this module's allocator for the room (it is `proxy-wasm`'s: a boxed
+//! slice of exactly the size) and leaves pointer and size behind; both are zero when there are none.
 
 #![expect(
     unsafe_code,
@@ -42,12 +42,36 @@ unsafe extern "C" {
     fn proxy_set_tick_period_milliseconds(period_ms: u32) -> Status;
     fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> Status;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> Status;
-    fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, value: *mut *mut u8, value_size: *mut usize) -> Status;
+    fn proxy_get_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+    ) -> Status;
     fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> Status;
-    fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> Status;
-    fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> Status;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> Status;
-    fn proxy_get_buffer_bytes(buffer: u32, start: usize, max_size: usize, bytes: *mut *mut u8, bytes_size: *mut usize) -> Status;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        max_size: usize,
+        bytes: *mut *mut u8,
+        bytes_size: *mut usize,
+    ) -> Status;
     fn proxy_set_effective_context(context: u32) -> Status;
     fn proxy_continue_stream(stream: u32) -> Status;
     fn proxy_send_local_response(
@@ -72,7 +96,13 @@ unsafe extern "C" {
         password_size: usize,
         timeout_ms: u32,
     ) -> Status;
-    fn proxy_redis_call(cluster: *const u8, cluster_size: usize, query: *const u8, query_size: usize, token: *mut u32) -> Status;
+    fn proxy_redis_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        query: *const u8,
+        query_size: usize,
+        token: *mut u32,
+    ) -> Status;
 }
 
 /// The gateway that this module runs in.
@@ -102,7 +132,9 @@ impl Gateway for Envoy {
     }
 
     fn request_header(&self, name: &str) -> Option<Vec<u8>> {
-        received(|value, size| unsafe { proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value, size) })
+        received(|value, size| unsafe {
+            proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value, size)
+        })
     }
 
     fn request_headers(&self) -> Vec<u8> {
@@ -177,7 +209,8 @@ impl Gateway for Envoy {
 
     fn redis_call(&self, cluster: &str, query: &[u8]) -> Result<u32, Status> {
         let mut token = 0;
-        let status = unsafe { proxy_redis_call(cluster.as_ptr(), cluster.len(), query.as_ptr(), query.len(), &mut token) };
+        let status =
+            unsafe { proxy_redis_call(cluster.as_ptr(), cluster.len(), query.as_ptr(), query.len(), &mut token) };
         checked(status, token)
     }
 

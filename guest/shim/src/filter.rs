@@ -5,7 +5,9 @@ mod tests;
 
 use std::cell::Cell;
 
-use slidegate_engine::{Edits, Effect, Engine, LogLevel, Response, Step, Verdict, grpc, redis::CallError, request::Requests};
+use slidegate_engine::{
+    Edits, Effect, Engine, LogLevel, Response, Step, Verdict, grpc, redis::CallError, request::Requests,
+};
 
 use crate::{
     clock::MonotonicClock,
@@ -47,14 +49,18 @@ pub struct Filter<G> {
 }
 
 impl<G: Gateway> Filter<G> {
-    /// Reads a configuration. `None`: it cannot be used, and why is logged. The gateway does this at least twice, once for trial.
+    /// Reads a configuration. `None`: it cannot be used, and why is logged. The gateway does this at least twice, once
+    /// for trial.
     pub fn configure(gateway: G, statistics: &mut Statistics, json: &[u8]) -> Option<Self> {
         let plugin_id = slidegate_engine::config::plugin_id(json);
         let engine = match Engine::configure(json) {
             Ok(engine) => engine,
             Err(mistakes) => {
                 let say = |message: &str| say(&gateway, plugin_id.as_deref(), Level::Error, message);
-                mistakes.iter().take(MISTAKES_MAX).for_each(|mistake| say(&format!("configuration refused: {mistake}")));
+                mistakes
+                    .iter()
+                    .take(MISTAKES_MAX)
+                    .for_each(|mistake| say(&format!("configuration refused: {mistake}")));
                 if let more @ 1.. = mistakes.len().saturating_sub(MISTAKES_MAX) {
                     say(&format!("configuration refused: and {more} more mistakes"));
                 }
@@ -65,8 +71,15 @@ impl<G: Gateway> Filter<G> {
         let redis = Redis::new(&gateway, &configuration.services);
         gateway.tick_each(TICK_MS);
         let statistics = engine.metrics().iter().map(|metric| statistics.of(&gateway, metric)).collect();
-        let mut filter =
-            Filter { gateway, engine, kept: KeptEdits::default(), redis, statistics, clock: MonotonicClock::default(), plugin_id };
+        let mut filter = Filter {
+            gateway,
+            engine,
+            kept: KeptEdits::default(),
+            redis,
+            statistics,
+            clock: MonotonicClock::default(),
+            plugin_id,
+        };
         filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
         let now_ns = filter.now_ns();
         filter.flush(now_ns, None);
@@ -163,8 +176,8 @@ impl<G: Gateway> Filter<G> {
         self.kept.keep(stream, edits.response);
     }
 
-    /// Carries out what the engine wants after a step. `current` is the stream whose hook this is: what becomes of it is returned,
-    /// since a stream that is not paused yet must not be resumed.
+    /// Carries out what the engine wants after a step. `current` is the stream whose hook this is: what becomes of it
+    /// is returned, since a stream that is not paused yet must not be resumed.
     fn flush(&mut self, now_ns: u64, current: Option<u32>) -> Option<Verdict> {
         let mut own = None;
         let context = Context { current, has_left: Cell::new(false) };

@@ -1,5 +1,5 @@
-//! What the shim asks of the gateway, one method for one host call. None of them can fail in a way that has to be handled
-//! beyond what it returns; a status that nobody can act on is dropped.
+//! What the shim asks of the gateway, one method for one host call. None of them can fail in a way that has to be
+//! handled beyond what it returns; a status that nobody can act on is dropped.
 
 use slidegate_engine::{HeaderEdit, MetricKind, Response};
 
@@ -34,8 +34,8 @@ pub enum Headers {
     Response,
 }
 
-/// The host calls. Those about a request act on the effective context: the one that a hook was called for, or the one last
-/// selected during this call from the gateway.
+/// The host calls. Those about a request act on the effective context: the one that a hook was called for, or the one
+/// last selected during this call from the gateway.
 pub trait Gateway {
     /// Writes a line.
     fn log(&self, level: Level, line: &str);
@@ -46,10 +46,12 @@ pub trait Gateway {
     /// Asks for the root's tick, each so many milliseconds.
     fn tick_each(&self, period_ms: u32);
 
-    /// The first value of a request header, pseudo-headers included. `None` if there is none, or if the phase for reading it is over.
+    /// The first value of a request header, pseudo-headers included. `None` if there is none, or if the phase for
+    /// reading it is over.
     fn request_header(&self, name: &str) -> Option<Vec<u8>>;
 
-    /// All request headers, serialised as [`header_map`](crate::header_map) reads them. Empty if there are none to be read.
+    /// All request headers, serialised as [`header_map`](crate::header_map) reads them. Empty if there are none to be
+    /// read.
     fn request_headers(&self) -> Vec<u8>;
 
     /// Changes headers.
@@ -67,7 +69,8 @@ pub trait Gateway {
     /// Lets the paused request go on.
     fn resume_request(&self);
 
-    /// Answers the request in the upstream's place. `is_grpc`: with the answer's gRPC status, of which the gateway makes trailers.
+    /// Answers the request in the upstream's place. `is_grpc`: with the answer's gRPC status, of which the gateway
+    /// makes trailers.
     fn respond(&self, response: &Response, is_grpc: bool);
 
     /// Tells the gateway how to connect to a cluster; options stand behind a `?`.

@@ -1,12 +1,14 @@
-//! Header maps as they cross the boundary: a count, the lengths of each name and value, then names and values, each with a zero
-//! byte behind it. All numbers are 32 bits, little-endian.
+//! Header maps as they cross the boundary: a count, the lengths of each name and value, then names and values, each
+//! with a zero byte behind it. All numbers are 32 bits, little-endian.
 
 /// Serialises header fields. Names and values of more than 4 GiB are left out.
 pub fn write<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let mut count = 0u32;
     let (mut lengths, mut texts) = (Vec::new(), Vec::new());
     for (name, value) in fields {
-        let (Ok(name_length), Ok(value_length)) = (u32::try_from(name.len()), u32::try_from(value.len())) else { continue };
+        let (Ok(name_length), Ok(value_length)) = (u32::try_from(name.len()), u32::try_from(value.len())) else {
+            continue;
+        };
         count += 1;
         lengths.extend(name_length.to_le_bytes());
         lengths.extend(value_length.to_le_bytes());
@@ -55,7 +57,10 @@ mod tests {
 
     #[test]
     fn a_map_is_laid_out_as_the_gateway_expects() {
-        assert_eq!(write([("ab", &b"c"[..]), ("d", b"")].into_iter()), b"\x02\0\0\0\x02\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0ab\0c\0d\0\0");
+        assert_eq!(
+            write([("ab", &b"c"[..]), ("d", b"")].into_iter()),
+            b"\x02\0\0\0\x02\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0ab\0c\0d\0\0"
+        );
         assert_eq!(write([].into_iter()), [0; 4]);
         assert_eq!(values(b"", "a").count(), 0);
     }

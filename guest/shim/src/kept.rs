@@ -7,8 +7,8 @@ use slidegate_engine::HeaderEdit;
 /// What they may take together, in bytes. More responses go without.
 const BYTES_MAX: usize = 8 << 20;
 
-/// The changes of streams that have passed, by the engine's names for these. What a virtual machine may take is bounded, and responses may be
-/// long in coming.
+/// The changes of streams that have passed, by the engine's names for these. What a virtual machine may take is
+/// bounded, and responses may be long in coming.
 #[derive(Debug, Default)]
 pub struct KeptEdits {
     streams: BTreeMap<u64, Box<[HeaderEdit]>>,

@@ -54,8 +54,14 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_line_and_has_an_end() {
-        assert_eq!(line(None, Some(b"a\r\nb\x1b[0m\xff"), "x\ny"), "[slidegate] [nil] [a\\r\\nb\\u{1b}[0m\u{fffd}] x\\ny");
-        assert_eq!(line(None, None, "a\u{2028}b\u{9b}c\u{202e}"), "[slidegate] [nil] [nil] a\\u{2028}b\\u{9b}c\\u{202e}");
+        assert_eq!(
+            line(None, Some(b"a\r\nb\x1b[0m\xff"), "x\ny"),
+            "[slidegate] [nil] [a\\r\\nb\\u{1b}[0m\u{fffd}] x\\ny"
+        );
+        assert_eq!(
+            line(None, None, "a\u{2028}b\u{9b}c\u{202e}"),
+            "[slidegate] [nil] [nil] a\\u{2028}b\\u{9b}c\\u{202e}"
+        );
         let long = line(None, Some(&[b'r'; 10_000]), &"\u{e9}".repeat(10_000));
         assert_eq!(long.chars().count(), "[slidegate] [nil] [] ".len() + 128 + 3 + 4_096 + 3);
     }

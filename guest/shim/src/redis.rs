@@ -1,7 +1,9 @@
-//! Redis behind the gateway's two host calls: how a service is told to the gateway, which calls are out, and what their replies are.
+//! Redis behind the gateway's two host calls: how a service is told to the gateway, which calls are out, and what their
+//! replies are.
 //!
-//! The gateway keeps one client for each cluster and worker, whoever configures it; the last one wins. It has no pool, matches
-//! replies to commands by their order, and closes the connection, with all that wait on it, when one of them takes too long.
+//! The gateway keeps one client for each cluster and worker, whoever configures it; the last one wins. It has no pool,
+//! matches replies to commands by their order, and closes the connection, with all that wait on it, when one of them
+//! takes too long.
 
 mod client;
 
@@ -18,8 +20,8 @@ const REPLY_MAX: u32 = 1 << 20;
 /// So many commands may wait for replies. More do only when the gateway does not tell what became of them.
 const CALLS_MAX: usize = 16_384;
 
-/// A command that got no reply in twice its time limit and this long is given up: the gateway connects first, in its cluster's
-/// time, and the limit counts anew from each reply that others get.
+/// A command that got no reply in twice its time limit and this long is given up: the gateway connects first, in its
+/// cluster's time, and the limit counts anew from each reply that others get.
 const CONNECT_NS: u64 = 30_000_000_000;
 
 /// The services of a configuration and the calls that are out.
@@ -51,7 +53,8 @@ struct SentCommand {
 impl Redis {
     /// Tells the gateway of every service, each cluster and database once.
     pub fn new(gateway: &impl Gateway, services: &[Service]) -> Self {
-        let mut redis = Redis { clients: Vec::new(), services: Vec::new(), calls: VecDeque::new(), next_id: 0, lines: Vec::new() };
+        let mut redis =
+            Redis { clients: Vec::new(), services: Vec::new(), calls: VecDeque::new(), next_id: 0, lines: Vec::new() };
         for service in services {
             let client = Client::new(service);
             redis.warn_of_conflicts(&client);
@@ -72,8 +75,9 @@ impl Redis {
     /// The gateway would use the later one's options for both.
     fn warn_of_conflicts(&mut self, client: &Client) {
         if let Some(other) = self.clients.iter().find(|other| other.is_same_cluster(client) && !other.is_same(client)) {
-            let message =
-                format!("{other} and {client}: the gateway keeps one client for a cluster, so what was configured last holds for both");
+            let message = format!(
+                "{other} and {client}: the gateway keeps one client for a cluster, so what was configured last holds for both"
+            );
             self.lines.push((Level::Warn, message));
         }
     }
@@ -82,7 +86,13 @@ impl Redis {
     ///
     /// # Errors
     /// Why it was not sent.
-    pub fn send(&mut self, gateway: &impl Gateway, service: u32, command: &Command, now_ns: u64) -> Result<u64, CallError> {
+    pub fn send(
+        &mut self,
+        gateway: &impl Gateway,
+        service: u32,
+        command: &Command,
+        now_ns: u64,
+    ) -> Result<u64, CallError> {
         let service = usize::try_from(service).map_err(|_| CallError::UnknownService)?;
         let at = *self.services.get(service).ok_or(CallError::UnknownService)?;
         let client = self.clients.get_mut(at).ok_or(CallError::UnknownService)?;
@@ -99,8 +109,8 @@ impl Redis {
         Ok(id)
     }
 
-    /// A reply has arrived, or word that there is none. Returns which call that settles: none if the token is unknown, or if the
-    /// command was sent again.
+    /// A reply has arrived, or word that there is none. Returns which call that settles: none if the token is unknown,
+    /// or if the command was sent again.
     pub fn on_reply(
         &mut self,
         gateway: &impl Gateway,
@@ -113,7 +123,10 @@ impl Redis {
         let call = self.calls.remove(at)?;
         let id = call.id;
         if status != 0 {
-            let error = self.clients.get_mut(call.client).map_or(CallError::Disconnected, |client| client.why_lost(call.sent_ns, now_ns));
+            let error = self
+                .clients
+                .get_mut(call.client)
+                .map_or(CallError::Disconnected, |client| client.why_lost(call.sent_ns, now_ns));
             return Some((id, Err(error)));
         }
         let reply = if size > REPLY_MAX { None } else { gateway.redis_reply(size).as_deref().and_then(resp::decode) };
@@ -123,8 +136,8 @@ impl Redis {
         Some((id, reply.ok_or(CallError::Protocol)))
     }
 
-    /// Redis refused to run the command for want of a password, so it cannot be charged twice: another plugin may have configured
-    /// this cluster without ours.
+    /// Redis refused to run the command for want of a password, so it cannot be charged twice: another plugin may have
+    /// configured this cluster without ours.
     fn send_again(&mut self, gateway: &impl Gateway, call: SentCommand, now_ns: u64) -> bool {
         let Some(client) = self.clients.get_mut(call.client) else { return false };
         if call.again || !client.renew(gateway, now_ns) {
@@ -161,7 +174,8 @@ impl Redis {
     }
 }
 
-/// Redis takes commands of up to ten parts from strangers, to say that it wants a password; longer ones it does not even read.
+/// Redis takes commands of up to ten parts from strangers, to say that it wants a password; longer ones it does not
+/// even read.
 fn wants_password(reply: &Reply) -> bool {
     matches!(reply, Reply::Error(text) if text.starts_with("NOAUTH") || text.starts_with("ERR Protocol error: unauthenticated"))
 }

@@ -1,10 +1,11 @@
 //! The engine's metrics as Envoy statistics.
 //!
-//! Envoy's statistics have no labels, only names. These are spelt as other plugins of the gateway do, label and value by turns,
-//! then `metric` and the name, so that the same kind of `stats_tags` pattern makes labels of them again:
-//! `rule.orders.decision.refused.metric.slidegate_decisions_total`. Route, upstream, model and consumer, which those plugins have
-//! in their names, are not in these: the engine counts by rule and service, of which a configuration has a known number, while a
-//! consumer is whatever a request says. Envoy's histograms hold whole numbers, so one of the engine's `_seconds` is spelt `_microseconds`.
+//! Envoy's statistics have no labels, only names. These are spelt as other plugins of the gateway do, label and value
+//! by turns, then `metric` and the name, so that the same kind of `stats_tags` pattern makes labels of them again:
+//! `rule.orders.decision.refused.metric.slidegate_decisions_total`. Route, upstream, model and consumer, which those
+//! plugins have in their names, are not in these: the engine counts by rule and service, of which a configuration has a
+//! known number, while a consumer is whatever a request says. Envoy's histograms hold whole numbers, so one of the
+//! engine's `_seconds` is spelt `_microseconds`.
 
 use slidegate_engine::{Bucket, Metric, MetricKind, MetricValue};
 
@@ -17,8 +18,8 @@ const VALUE_MAX: usize = 64;
 const SECONDS: &str = "_seconds";
 const MICROSECONDS: &str = "_microseconds";
 
-/// The statistics that this virtual machine has defined. The gateway gives a name that is defined twice two ids, so each is
-/// defined once, however often and for however many roots the plugin is configured.
+/// The statistics that this virtual machine has defined. The gateway gives a name that is defined twice two ids, so
+/// each is defined once, however often and for however many roots the plugin is configured.
 #[derive(Debug, Default)]
 pub struct Statistics {
     /// Sorted by name. A map would be as fast and cost the module some kilobytes.
@@ -36,8 +37,8 @@ pub struct Statistic {
 }
 
 impl Statistic {
-    /// Tells of a change. The gateway takes the values of a histogram one by one: it gets the mean of each bucket so many times, rounded so
-    /// that their sum is right.
+    /// Tells of a change. The gateway takes the values of a histogram one by one: it gets the mean of each bucket so
+    /// many times, rounded so that their sum is right.
     pub fn tell(&mut self, gateway: &impl Gateway, change: &MetricValue) {
         let Some(id) = self.id else { return };
         match change {
@@ -144,6 +145,9 @@ mod tests {
     fn no_value_can_pass_for_structure() {
         assert_eq!(name(&metric(&[("rule", "a.b|c d\"\u{e9}\n:")])), "rule.a_b_c_d____.metric.slidegate_x_total");
         assert_eq!(name(&metric(&[("rule", "")])), "rule.none.metric.slidegate_x_total");
-        assert_eq!(name(&metric(&[("rule", &"x".repeat(500))])).len(), "rule..metric.slidegate_x_total".len() + VALUE_MAX);
+        assert_eq!(
+            name(&metric(&[("rule", &"x".repeat(500))])).len(),
+            "rule..metric.slidegate_x_total".len() + VALUE_MAX
+        );
     }
 }

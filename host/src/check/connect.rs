@@ -1,5 +1,6 @@
-//! `slidegate check --connect`: whether all that a settings file leads to is there. Each Redis makes a decision like any other, under
-//! a rule of its own whose key is gone two seconds later; each upstream is connected to, and asked nothing.
+//! `slidegate check --connect`: whether all that a settings file leads to is there. Each Redis makes a decision like
+//! any other, under a rule of its own whose key is gone two seconds later; each upstream is connected to, and asked
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2, HandshakeFailure};
 use slidegate::{
-    CallError, HttpRequest, Module, RedisConnection, RedisDirectory, RedisServer, RedisService, RedisTransport, Reply, ReplyFuture,
-    Verdict, Worker, WorkerOptions,
+    CallError, HttpRequest, Module, RedisConnection, RedisDirectory, RedisServer, RedisService, RedisTransport, Reply,
+    ReplyFuture, Verdict, Worker, WorkerOptions,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -51,10 +52,14 @@ pub(super) async fn connect(serving: &Serving, module: &Module) -> Findings {
     }
     let limit = serving.settings.timeouts.connect;
     for (name, upstream) in upstreams(serving) {
-        match timeout(limit, connect_upstream(upstream)).await.unwrap_or_else(|_| Err("it takes longer than `timeouts.connect`".to_owned()))
+        match timeout(limit, connect_upstream(upstream))
+            .await
+            .unwrap_or_else(|_| Err("it takes longer than `timeouts.connect`".to_owned()))
         {
             Ok(found) => findings.lines.push(format!("upstream {name}: takes connections{found}")),
-            Err(error) => findings.mistakes.push(Mistake::new("upstream", format!("{name} takes no connection: {error}"))),
+            Err(error) => {
+                findings.mistakes.push(Mistake::new("upstream", format!("{name} takes no connection: {error}")))
+            }
         }
     }
     findings
@@ -69,7 +74,10 @@ fn upstreams(serving: &Serving) -> Vec<(String, &Upstream)> {
             of_name.push(upstream);
         }
     }
-    upstreams.into_iter().flat_map(|(name, of_name)| of_name.into_iter().map(move |upstream| (name.clone(), upstream))).collect()
+    upstreams
+        .into_iter()
+        .flat_map(|(name, of_name)| of_name.into_iter().map(move |upstream| (name.clone(), upstream)))
+        .collect()
 }
 
 /// What there is to say of a connection to it.
@@ -85,7 +93,11 @@ async fn connect_upstream(upstream: &Upstream) -> Result<&'static str, String> {
 }
 
 /// What a service is, and what is odd about it.
-async fn ask_redis(directory: &RedisDirectory, service: &RedisService, module: &Module) -> Result<(String, Vec<String>), String> {
+async fn ask_redis(
+    directory: &RedisDirectory,
+    service: &RedisService,
+    module: &Module,
+) -> Result<(String, Vec<String>), String> {
     let server = directory.ask(service).await?;
     let name = server.name().map(|name| format!(", {name}")).unwrap_or_default();
     let decided = decide(directory, service, module).await?;
@@ -112,8 +124,8 @@ async fn decide(directory: &RedisDirectory, service: &RedisService, module: &Mod
     let witness = Witness { directory: directory.clone(), failures: Arc::default() };
     let failures = Arc::clone(&witness.failures);
     let filter = filter(service).to_string();
-    let worker =
-        Worker::start(module, filter.as_bytes(), WorkerOptions::default().with_redis(witness)).map_err(|error| error.to_string())?;
+    let worker = Worker::start(module, filter.as_bytes(), WorkerOptions::default().with_redis(witness))
+        .map_err(|error| error.to_string())?;
     let request = http::Request::get("http://check.invalid/").body(()).map_err(|error| error.to_string())?;
     let verdict = worker.open(Arc::new(HttpRequest::from(&request))).on_request().await;
     let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);

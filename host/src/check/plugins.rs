@@ -47,7 +47,10 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
             }
         };
         let has_rules = document.document.get("_rules_").is_some();
-        if is_set(spec.get("defaultConfigDisable")) && !has_rules && spec.get("pluginConfig").is_none_or(|config| config.is_null()) {
+        if is_set(spec.get("defaultConfigDisable"))
+            && !has_rules
+            && spec.get("pluginConfig").is_none_or(|config| config.is_null())
+        {
             warn("spec", "is not deployed: its default is disabled, and no rule is enabled", &mut report);
             continue;
         }
@@ -65,7 +68,8 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
                 }
             }
             Err(found) => {
-                let placed = found.into_iter().map(|mistake| Mistake::new(document.place(&mistake.path), mistake.message));
+                let placed =
+                    found.into_iter().map(|mistake| Mistake::new(document.place(&mistake.path), mistake.message));
                 mistakes.extend(resources.placed(resource, placed.collect()));
             }
         }
@@ -85,7 +89,8 @@ fn is_ours(resource: &Resource, document: &PluginDocument) -> bool {
 
 /// Without the resource's name, below which it is told.
 fn unnamed(mistake: Mistake, name: &str) -> Mistake {
-    let path = mistake.path.strip_prefix(name).and_then(|path| path.strip_prefix(": ")).unwrap_or(&mistake.path).to_owned();
+    let path =
+        mistake.path.strip_prefix(name).and_then(|path| path.strip_prefix(": ")).unwrap_or(&mistake.path).to_owned();
     Mistake { path, ..mistake }
 }
 

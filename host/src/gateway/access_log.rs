@@ -26,7 +26,8 @@ pub(crate) struct RouteLabels {
     pub(crate) upstream: Option<Authority>,
 }
 
-/// A request's record. Dropping it, when the response has been sent or the client has left, counts and logs the request.
+/// A request's record. Dropping it, when the response has been sent or the client has left, counts and logs the
+/// request.
 pub(crate) struct Record {
     is_logged: bool,
     in_flight: Gauge,
@@ -130,7 +131,8 @@ impl Record {
     }
 }
 
-/// What the filter wants a request's line to say, by the names that its contract knows: only of refusals, and of what was decided without Redis.
+/// What the filter wants a request's line to say, by the names that its contract knows: only of refusals, and of what
+/// was decided without Redis.
 #[derive(Default)]
 struct Annotations(Vec<(String, String)>);
 

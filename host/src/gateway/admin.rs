@@ -1,4 +1,5 @@
-//! The admin port: what machines ask a gateway about itself. It shows counters and settings, so it belongs on a private address.
+//! The admin port: what machines ask a gateway about itself. It shows counters and settings, so it belongs on a private
+//! address.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +54,9 @@ impl Admin {
                 reported(ProbeReport { is_good, text: text + &redis_lines(&self.serving.load().redis_statuses()) })
             }
             "/config" => response(StatusCode::OK, "application/json", self.config()),
-            _ => response(StatusCode::NOT_FOUND, TEXT, "served here: /metrics, /healthz, /readyz, /config\n".to_owned()),
+            _ => {
+                response(StatusCode::NOT_FOUND, TEXT, "served here: /metrics, /healthz, /readyz, /config\n".to_owned())
+            }
         }
     }
 

@@ -79,11 +79,12 @@ fn check_method(method: &Method) -> Result<(), LocalReply> {
     Err(LocalReply::new(StatusCode::METHOD_NOT_ALLOWED, reason, "gateway.bad_request"))
 }
 
-/// RFC 9112, section 3.2: a path, an `http` URL, with TLS also an `https` one, or `*` of OPTIONS. In HTTP/2 each request has a scheme, and a
-/// proxy that took TLS off may leave it `https`.
+/// RFC 9112, section 3.2: a path, an `http` URL, with TLS also an `https` one, or `*` of OPTIONS. In HTTP/2 each
+/// request has a scheme, and a proxy that took TLS off may leave it `https`.
 fn check_form(parts: &Parts, is_secure: bool) -> Result<(), LocalReply> {
-    let is_served =
-        |scheme: &Scheme| *scheme == Scheme::HTTP || (*scheme == Scheme::HTTPS && (is_secure || parts.version == Version::HTTP_2));
+    let is_served = |scheme: &Scheme| {
+        *scheme == Scheme::HTTP || (*scheme == Scheme::HTTPS && (is_secure || parts.version == Version::HTTP_2))
+    };
     let is_web = parts.uri.scheme().is_none_or(is_served);
     let is_whole = parts.uri.authority().is_none() || parts.uri.scheme().is_some();
     let is_path = match parts.uri.path() {
@@ -106,7 +107,9 @@ fn authority(parts: &Parts) -> Result<Authority, LocalReply> {
     }
     let authority = match (parts.uri.authority(), field) {
         (Some(authority), _) => authority.clone(),
-        (None, Some(field)) => Authority::try_from(field.as_bytes()).map_err(|_| bad("the host field is not a host"))?,
+        (None, Some(field)) => {
+            Authority::try_from(field.as_bytes()).map_err(|_| bad("the host field is not a host"))?
+        }
         (None, None) => return Err(bad("the request names no host")),
     };
     if is_host(&authority) { Ok(authority) } else { Err(bad("the host field is not a host")) }
@@ -116,8 +119,10 @@ fn authority(parts: &Parts) -> Result<Authority, LocalReply> {
 fn is_host(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
     let is_port = |port: &str| port.is_empty() || port == ":" || authority.port_u16().is_some();
-    let is_address =
-        |host: &str| host.strip_prefix('[').is_none_or(|rest| rest.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()));
+    let is_address = |host: &str| {
+        host.strip_prefix('[')
+            .is_none_or(|rest| rest.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()))
+    };
     !authority.host().trim_matches('.').is_empty() && is_address(authority.host()) && port.is_some_and(is_port)
 }
 
@@ -130,7 +135,8 @@ pub(crate) struct Wishes {
     pub(crate) hops: Hops,
 }
 
-/// Makes the client's headers those of a request that a proxy passes on, so that the filter sees what the upstream will.
+/// Makes the client's headers those of a request that a proxy passes on, so that the filter sees what the upstream
+/// will.
 pub(crate) fn prepare(parts: &mut Parts, caller: Caller, authority: &Authority, trusted: &TrustedConsumer) -> Wishes {
     let client = caller.client.ip();
     headers::remove_claims(&mut parts.headers, trusted.counts(client));
@@ -161,7 +167,13 @@ pub(crate) struct FilteredRequest {
 
 impl FilteredRequest {
     /// A request whose headers are as the upstream will get them.
-    pub(crate) fn new(parts: Parts, admitted: Admitted, client: SocketAddr, route: Option<Arc<Route>>, has_body: bool) -> Self {
+    pub(crate) fn new(
+        parts: Parts,
+        admitted: Admitted,
+        client: SocketAddr,
+        route: Option<Arc<Route>>,
+        has_body: bool,
+    ) -> Self {
         Self {
             method: parts.method,
             headers: Mutex::new(parts.headers),
@@ -208,8 +220,10 @@ impl slidegate::Request for FilteredRequest {
     }
 
     fn headers(&self) -> Vec<Header> {
-        let field =
-            |(name, value): (&HeaderName, &HeaderValue)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() };
+        let field = |(name, value): (&HeaderName, &HeaderValue)| Header {
+            name: name.as_str().to_owned(),
+            value: value.as_bytes().to_vec(),
+        };
         self.fields().iter().map(field).collect()
     }
 
@@ -220,7 +234,10 @@ impl slidegate::Request for FilteredRequest {
     /// Fields that are spelt otherwise come first, so that the last one is a proxy's that writes the name as it is.
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         let headers = self.fields();
-        headers::spelt_otherwise(&headers, name).chain(headers.get_all(name)).map(|value| value.as_bytes().to_vec()).collect()
+        headers::spelt_otherwise(&headers, name)
+            .chain(headers.get_all(name))
+            .map(|value| value.as_bytes().to_vec())
+            .collect()
     }
 
     fn source_address(&self) -> Option<SocketAddr> {
@@ -243,7 +260,9 @@ mod tests {
 
     fn read(request: hyper::http::request::Builder) -> Result<String, StatusCode> {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        admit(&parts, false, PathRules::Normalize).map(|admitted| admitted.authority.to_string()).map_err(|refusal| refusal.status)
+        admit(&parts, false, PathRules::Normalize)
+            .map(|admitted| admitted.authority.to_string())
+            .map_err(|refusal| refusal.status)
     }
 
     #[test]
@@ -256,7 +275,9 @@ mod tests {
     fn a_request_without_one_proper_host_is_refused() {
         let bad = Err(StatusCode::BAD_REQUEST);
         assert_eq!(read(Request::get("/x")), bad);
-        for host in ["", "u:p@a", "a b", "a/b", ":80", "a:x", "a:99999", "a:1:2", ".", "..:80", "[a]", "[::1", "[1.2.3.4]:80"] {
+        for host in
+            ["", "u:p@a", "a b", "a/b", ":80", "a:x", "a:99999", "a:1:2", ".", "..:80", "[a]", "[::1", "[1.2.3.4]:80"]
+        {
             assert_eq!(read(Request::get("/x").header("host", host)), bad, "{host}");
         }
         assert_eq!(read(Request::get("/x").header("host", b"\xff".as_slice())), bad);
@@ -269,14 +290,20 @@ mod tests {
     #[test]
     fn an_underscore_for_a_hyphen_hides_no_field() {
         let request = |fields: &[(&'static str, &'static str)]| {
-            let builder = fields.iter().fold(Request::get("http://a/"), |request, (name, value)| request.header(*name, *value));
+            let builder =
+                fields.iter().fold(Request::get("http://a/"), |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = builder.body(()).expect("a request").into_parts();
             let admitted = admit(&parts, false, PathRules::Normalize).unwrap_or_else(|_| panic!("admitted"));
             FilteredRequest::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None, false)
         };
         let view = request(&[("x_api_key", "a"), ("x-user_id", "b"), ("x.tenant", "c"), ("to_ken", "d")]);
-        let first = |name: &str| slidegate::Request::header(&view, name).map(|value| String::from_utf8_lossy(&value).into_owned());
-        assert_eq!(["x-api-key", "x_api-key", "x_api_key"].map(first), ["a", "a", "a"].map(|value| Some(value.to_owned())));
+        let first = |name: &str| {
+            slidegate::Request::header(&view, name).map(|value| String::from_utf8_lossy(&value).into_owned())
+        };
+        assert_eq!(
+            ["x-api-key", "x_api-key", "x_api_key"].map(first),
+            ["a", "a", "a"].map(|value| Some(value.to_owned()))
+        );
         assert_eq!(["x-user-id", "x_user_id"].map(first), ["b", "b"].map(|value| Some(value.to_owned())));
         assert_eq!(["x-tenant", "token", "x-api-ke", "a"].map(first), [None, None, None, None]);
         let both = request(&[("x-forwarded-for", "1.1.1.1"), ("x_forwarded_for", "9.9.9.9")]);
@@ -300,7 +327,11 @@ mod tests {
 
     #[test]
     fn the_target_that_is_passed_on_is_the_one_that_is_compared() {
-        let (parts, ()) = Request::get("/x/..//%6Cogin;a=1?q=%zz&r=//..").header("host", "a").body(()).expect("a request").into_parts();
+        let (parts, ()) = Request::get("/x/..//%6Cogin;a=1?q=%zz&r=//..")
+            .header("host", "a")
+            .body(())
+            .expect("a request")
+            .into_parts();
         let admitted = admit(&parts, false, PathRules::Normalize).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         assert_eq!((admitted.target.as_str(), &*admitted.path), ("/login;a=1?q=%zz&r=//..", b"/login".as_slice()));
     }

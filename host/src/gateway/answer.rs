@@ -35,7 +35,10 @@ impl LocalReply {
 
     /// The answer to an OPTIONS request that may go no further (RFC 9110, section 7.6.2).
     pub(crate) fn last_hop() -> Self {
-        Self { names_methods: true, ..Self::new(StatusCode::OK, "the request may go no further", "gateway.max_forwards") }
+        Self {
+            names_methods: true,
+            ..Self::new(StatusCode::OK, "the request may go no further", "gateway.max_forwards")
+        }
     }
 
     /// The response's head and body.
@@ -64,7 +67,8 @@ fn grpc_parts(status: StatusCode, message: &[u8]) -> Parts {
     parts
 }
 
-/// What gRPC says a status of HTTP means (its document `http-grpc-status-mapping`), and `RESOURCE_EXHAUSTED` for what is too large.
+/// What gRPC says a status of HTTP means (its document `http-grpc-status-mapping`), and `RESOURCE_EXHAUSTED` for what
+/// is too large.
 fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
         400 => 13,
@@ -80,7 +84,8 @@ fn grpc_status(status: StatusCode) -> u16 {
 /// The filter's answer as HTTP. A status that no final response can have becomes 500, as the contract asks; so does an
 /// answer that the filter built wrongly in part, without that part.
 ///
-/// The component speaks gRPC itself; what the library answers in its place, or another component, is put into gRPC's terms here.
+/// The component speaks gRPC itself; what the library answers in its place, or another component, is put into gRPC's
+/// terms here.
 pub(crate) fn from_filter(response: slidegate::Response, is_grpc: bool) -> (Parts, Bytes) {
     let status = StatusCode::from_u16(response.status).ok().filter(|status| !status.is_informational());
     if status.is_none() {
@@ -94,7 +99,10 @@ pub(crate) fn from_filter(response: slidegate::Response, is_grpc: bool) -> (Part
             (Ok(name), Ok(value)) => {
                 parts.headers.append(name, value);
             }
-            _ => tracing::warn!(name = field.name, "the filter answers with a header that cannot be sent; leaving it out"),
+            _ => tracing::warn!(
+                name = field.name,
+                "the filter answers with a header that cannot be sent; leaving it out"
+            ),
         }
     }
     if is_grpc && !parts.headers.contains_key(GRPC_STATUS) {
@@ -122,8 +130,12 @@ mod tests {
 
     fn from(status: u16, headers: &[(&str, &[u8])], body: &[u8]) -> (Parts, Bytes) {
         let header = |(name, value): &(&str, &[u8])| Header { name: (*name).to_owned(), value: value.to_vec() };
-        let response =
-            slidegate::Response { status, headers: headers.iter().map(header).collect(), body: body.to_vec(), details: String::new() };
+        let response = slidegate::Response {
+            status,
+            headers: headers.iter().map(header).collect(),
+            body: body.to_vec(),
+            details: String::new(),
+        };
         from_filter(response, false)
     }
 
@@ -139,7 +151,11 @@ mod tests {
 
     #[test]
     fn headers_that_cannot_be_sent_are_left_out() {
-        let (parts, body) = from(429, &[("retry-after", b"5"), ("bad name", b"1"), ("x-a", b"a\r\nb: c"), ("content-length", b"9")], b"no");
+        let (parts, body) = from(
+            429,
+            &[("retry-after", b"5"), ("bad name", b"1"), ("x-a", b"a\r\nb: c"), ("content-length", b"9")],
+            b"no",
+        );
         assert_eq!(parts.headers.len(), 2);
         assert_eq!(
             (&parts.headers["retry-after"], &parts.headers["content-type"]),
@@ -154,18 +170,30 @@ mod tests {
             let status = StatusCode::from_u16(status).expect("a status");
             let (parts, body) = LocalReply::new(status, "not here", "gateway.x").answer(true);
             let field = |name: &str| parts.headers[name].to_str().expect("text").to_owned();
-            assert_eq!((parts.status.as_u16(), body.len(), field("content-type").as_str()), (200, 0, "application/grpc"));
+            assert_eq!(
+                (parts.status.as_u16(), body.len(), field("content-type").as_str()),
+                (200, 0, "application/grpc")
+            );
             assert_eq!((field("grpc-status").as_str(), field("grpc-message").as_str()), (expected, "not here"));
         }
     }
 
     #[test]
     fn what_was_not_put_into_terms_of_grpc_is_put_so() {
-        let response = |headers| slidegate::Response { status: 503, headers, body: "100 % später\n".into(), details: String::new() };
+        let response = |headers| slidegate::Response {
+            status: 503,
+            headers,
+            body: "100 % später\n".into(),
+            details: String::new(),
+        };
         let header = |name: &str, value: &str| Header { name: name.to_owned(), value: value.as_bytes().to_vec() };
-        let (parts, body) = from_filter(response(vec![header("content-type", "text/plain"), header("retry-after", "1")]), true);
+        let (parts, body) =
+            from_filter(response(vec![header("content-type", "text/plain"), header("retry-after", "1")]), true);
         assert_eq!((parts.status.as_u16(), body.len(), parts.headers.len()), (200, 0, 4));
-        assert_eq!((&parts.headers["grpc-status"], &parts.headers["retry-after"]), (&"14".parse().unwrap(), &"1".parse().unwrap()));
+        assert_eq!(
+            (&parts.headers["grpc-status"], &parts.headers["retry-after"]),
+            (&"14".parse().unwrap(), &"1".parse().unwrap())
+        );
         assert_eq!(parts.headers["content-type"], "application/grpc");
         assert_eq!(parts.headers["grpc-message"], "100 %25 sp%C3%A4ter");
         let own = from_filter(response(vec![header("grpc-status", "8")]), true).0;
@@ -177,7 +205,9 @@ mod tests {
         let refused = LocalReply::new(StatusCode::METHOD_NOT_ALLOWED, "no", "gateway.x").answer(false).0;
         assert!(refused.headers["allow"].to_str().expect("text").contains("GET"));
         assert!(LocalReply::last_hop().answer(false).0.headers.contains_key("allow"));
-        assert!(!LocalReply::new(StatusCode::NOT_FOUND, "no", "gateway.x").answer(false).0.headers.contains_key("allow"));
+        assert!(
+            !LocalReply::new(StatusCode::NOT_FOUND, "no", "gateway.x").answer(false).0.headers.contains_key("allow")
+        );
     }
 
     #[test]

@@ -101,7 +101,13 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     /// `response` is how long an answer may take.
-    pub(crate) fn new(source: PieceSource, upload: Arc<Upload>, response: Duration, limits: Limits, order: Option<Arc<Order>>) -> Self {
+    pub(crate) fn new(
+        source: PieceSource,
+        upload: Arc<Upload>,
+        response: Duration,
+        limits: Limits,
+        order: Option<Arc<Order>>,
+    ) -> Self {
         let mut body = Self { source, upload, response, limits, order, is_abandoned: false, reader: None };
         if body.source.is_end() {
             body.complete();
@@ -138,9 +144,14 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.is_abandoned {
-            return Poll::Ready(Some(Err("a request's body did not come, or was not taken, in time after its answer".into())));
+            return Poll::Ready(Some(Err(
+                "a request's body did not come, or was not taken, in time after its answer".into()
+            )));
         }
         let Poll::Ready(mut frame) = self.source.poll_frame(context) else {
             self.upload.waits();
@@ -192,7 +203,8 @@ impl ResponseBody {
         Self { source, is_ended: false, idle, timer: None, is_waiting: false, record }
     }
 
-    /// The body of a response that is sent without it, to HEAD or with a status that has none. Its length is still told.
+    /// The body of a response that is sent without it, to HEAD or with a status that has none. Its length is still
+    /// told.
     pub(crate) fn not_sent(mut self) -> Self {
         self.is_ended = true;
         self
@@ -222,7 +234,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = self.source.poll_frame(context) else {
             ready!(self.poll_timeout(context));
             return Poll::Ready(Some(Err("the upstream stopped in the middle of a response".into())));

@@ -64,13 +64,14 @@ impl Exchange {
         self.endpoint.as_ref()
     }
 
-    /// Sends the request to an upstream of the pool and waits for the response's headers, however long that takes. While there is no
-    /// connection, or no will to look at the request, one upstream after the other is tried.
+    /// Sends the request to an upstream of the pool and waits for the response's headers, however long that takes.
+    /// While there is no connection, or no will to look at the request, one upstream after the other is tried.
     ///
     /// # Errors
     /// There is no response.
     pub(crate) async fn send(&mut self, pool: &Pool, lane: usize) -> Result<Response<Incoming>, ClientError> {
-        let (mut attempted, mut failed) = (Attempted::default(), ClientError::Connect("there is no upstream".to_owned()));
+        let (mut attempted, mut failed) =
+            (Attempted::default(), ClientError::Connect("there is no upstream".to_owned()));
         let mut is_refused = false;
         loop {
             let Some(endpoint) = pool.next(&mut attempted) else {
@@ -106,13 +107,15 @@ impl Exchange {
     /// To be called when there is no response, though that is not the client's fault.
     pub(crate) fn blame(&self, error: &ClientError) {
         // Of what was not sent it is known already.
-        if let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| !error.is_unsent() && self.is_fault_of(endpoint, error)) {
+        if let Some(endpoint) =
+            self.endpoint.as_ref().filter(|endpoint| !error.is_unsent() && self.is_fault_of(endpoint, error))
+        {
             endpoint.fails(error.cause());
         }
     }
 
-    /// Whether the upstream is to blame. One that may choose what it speaks need not speak HTTP/1.1, which an upgrade forces on it; but it
-    /// has to take connections.
+    /// Whether the upstream is to blame. One that may choose what it speaks need not speak HTTP/1.1, which an upgrade
+    /// forces on it; but it has to take connections.
     fn is_fault_of(&self, endpoint: &Endpoint, error: &ClientError) -> bool {
         let is_forced = self.is_upgrade && endpoint.upstream.protocol == Protocol::Https;
         error.is_failure() && (!is_forced || matches!(error, ClientError::ConnectTimeout | ClientError::Connect(_)))
@@ -146,7 +149,11 @@ impl Exchange {
     }
 
     /// In HTTP/2 where the upstream speaks that, which is seen by asking now and then.
-    async fn send_either(&mut self, endpoint: &Endpoint, connections: &Connections) -> Result<Response<Incoming>, ClientError> {
+    async fn send_either(
+        &mut self,
+        endpoint: &Endpoint,
+        connections: &Connections,
+    ) -> Result<Response<Incoming>, ClientError> {
         if !self.is_upgrade && !connections.is_http1() {
             if let Some(response) = self.send_http2(endpoint, connections).await? {
                 return Ok(response);
@@ -161,9 +168,13 @@ impl Exchange {
         sent
     }
 
-    /// A kept connection may have been closed by the upstream while the request was on its way. RFC 9112, section 9.3.1: it is then
-    /// sent again, by itself only if doing it twice is doing it once.
-    async fn send_http1(&mut self, endpoint: &Endpoint, connections: &Connections) -> Result<Response<Incoming>, ClientError> {
+    /// A kept connection may have been closed by the upstream while the request was on its way. RFC 9112, section
+    /// 9.3.1: it is then sent again, by itself only if doing it twice is doing it once.
+    async fn send_http1(
+        &mut self,
+        endpoint: &Endpoint,
+        connections: &Connections,
+    ) -> Result<Response<Incoming>, ClientError> {
         // Only HTTP/2 upstreams say that they did not look at a request whose body has begun.
         self.body.keep_nothing();
         let host = (endpoint.upstream.protocol == Protocol::Https).then_some(&endpoint.host);
@@ -198,7 +209,11 @@ impl Exchange {
     }
 
     /// None if the upstream chose HTTP/1.1; then nothing was sent.
-    async fn send_http2(&mut self, endpoint: &Endpoint, connections: &Connections) -> Result<Option<Response<Incoming>>, ClientError> {
+    async fn send_http2(
+        &mut self,
+        endpoint: &Endpoint,
+        connections: &Connections,
+    ) -> Result<Option<Response<Incoming>>, ClientError> {
         let (scheme, authority) = match endpoint.upstream.protocol {
             Protocol::Https => (Scheme::HTTPS, &endpoint.host),
             Protocol::Http1 | Protocol::H2c => (Scheme::HTTP, &endpoint.upstream.authority),

@@ -1,4 +1,5 @@
-//! One client's connection, on whichever listener: how it is secured, which protocol it speaks, what it may take up, and how it ends.
+//! One client's connection, on whichever listener: how it is secured, which protocol it speaks, what it may take up,
+//! and how it ends.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -39,13 +40,13 @@ use crate::settings::{Limits, Timeouts};
 const HTTP2_PING: Duration = Duration::from_secs(30);
 const HTTP2_PONG: Duration = Duration::from_secs(20);
 
-/// What an HTTP/2 client may send of bodies before the upstream has taken it: in one stream, and in all streams of a connection. Fixed,
-/// since windows that follow the client's speed grow to 16 MiB for each client that sends fast.
+/// What an HTTP/2 client may send of bodies before the upstream has taken it: in one stream, and in all streams of a
+/// connection. Fixed, since windows that follow the client's speed grow to 16 MiB for each client that sends fast.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
 
-/// Streams that an HTTP/2 client may reset before they were looked at, and that may end by its mistakes, until its connection ends:
-/// CVE-2023-44487 and its relatives.
+/// Streams that an HTTP/2 client may reset before they were looked at, and that may end by its mistakes, until its
+/// connection ends: CVE-2023-44487 and its relatives.
 const RESETS_PENDING_MAX: usize = 20;
 const RESETS_BY_MISTAKES_MAX: usize = 256;
 
@@ -87,7 +88,15 @@ async fn serve_socket(service: ListenerService, socket: TcpStream, client: Socke
     let socket = beside.socket(secured);
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     let caller = Caller { client, is_secure };
-    let visit = Arc::new(Visit { service, caller, guest: Arc::clone(&guest), guests, backpressure, beside, ending: ending.clone() });
+    let visit = Arc::new(Visit {
+        service,
+        caller,
+        guest: Arc::clone(&guest),
+        guests,
+        backpressure,
+        beside,
+        ending: ending.clone(),
+    });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
@@ -184,7 +193,9 @@ impl Visit {
         let limits = self.service.kind().limits(&self.service.serving().load().settings);
         let order = match Order::take(&self.guest, &self.guests, &limits, is_http2) {
             Ok(order) => order,
-            Err(reason) => return self.served(overloaded(reason, headers::is_grpc(request.headers())), limits, is_http2),
+            Err(reason) => {
+                return self.served(overloaded(reason, headers::is_grpc(request.headers())), limits, is_http2);
+            }
         };
         let mut response = self.service.answer(request, self.caller, &self.beside, order).await;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS && !is_http2 && self.ending.is_near() {
@@ -199,20 +210,23 @@ impl Visit {
     }
 }
 
-/// The answer to a request that is one too many: waiting for its turn would only hold more of what there is too little of.
+/// The answer to a request that is one too many: waiting for its turn would only hold more of what there is too little
+/// of.
 fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
     let reason = match reason {
         Overload::Requests => "the gateway serves as many requests at once as it may",
         Overload::Address => "this address has as many requests at once as it may",
         Overload::Descriptors => "the gateway has no connection left for this request",
     };
-    let (mut parts, body) = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
+    let (mut parts, body) =
+        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
     parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     Response::from_parts(parts, ResponseBody::new(PieceSource::own(body), LAST_WORD, None))
 }
 
-/// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their client keeps its
-/// window shut, which no timer of the socket notices; or opens it too little at a time, by what their bodies say.
+/// Runs the streams of an HTTP/2 connection, and ends those on which nothing at all has happened for this long: their
+/// client keeps its window shut, which no timer of the socket notices; or opens it too little at a time, by what their
+/// bodies say.
 #[derive(Clone)]
 struct StreamExecutor {
     silence_max: Duration,
@@ -222,7 +236,13 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let timer = Box::pin(sleep(self.silence_max));
         let due = Arc::default();
-        tokio::spawn(StalledEnds { stream: Box::pin(stream), silence_max: self.silence_max, last_event: Instant::now(), due, timer });
+        tokio::spawn(StalledEnds {
+            stream: Box::pin(stream),
+            silence_max: self.silence_max,
+            last_event: Instant::now(),
+            due,
+            timer,
+        });
     }
 }
 
@@ -272,8 +292,8 @@ impl<F: Future<Output = ()>> Future for StalledEnds<F> {
     }
 }
 
-/// Latency counts, not the number of packets; and what a client does not take waits neither long nor in quantity. A socket that takes no
-/// options still serves.
+/// Latency counts, not the number of packets; and what a client does not take waits neither long nor in quantity. A
+/// socket that takes no options still serves.
 fn prepare(socket: &TcpStream, timeouts: &Timeouts, limits: &Limits) {
     let _ = socket.set_nodelay(true);
     #[cfg(target_os = "linux")]

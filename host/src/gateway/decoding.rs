@@ -1,5 +1,5 @@
-//! Decompression: content codings taken off, for filters that read bodies: gzip, deflate, br and zstd (RFC 9110, section 8.4.1; RFC 7932; RFC 9659). The bytes on
-//! their way are not touched.
+//! Decompression: content codings taken off, for filters that read bodies: gzip, deflate, br and zstd (RFC 9110,
+//! section 8.4.1; RFC 7932; RFC 9659). The bytes on their way are not touched.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,8 +9,8 @@ use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use hyper::header::{self, HeaderMap};
 
-/// A body may grow by so many bytes, and to so many times what came of it; and so may each piece of it. Texts that repeat themselves come to some
-/// 30; what grows more is meant to exhaust whoever decodes it.
+/// A body may grow by so many bytes, and to so many times what came of it; and so may each piece of it. Texts that
+/// repeat themselves come to some 30; what grows more is meant to exhaust whoever decodes it.
 const GROWTH_FREE: u64 = 1 << 20;
 const GROWTH_MAX: u64 = 100;
 
@@ -23,7 +23,8 @@ static DECODERS: AtomicUsize = AtomicUsize::new(0);
 /// What a decoder takes beside its window, in bytes, and the window of the codings that have a small one.
 const DECODER: usize = 96 << 10;
 
-/// The largest window that a body in zstd may ask for, as a power of two: 8 MiB (RFC 9659, section 3). A window is memory.
+/// The largest window that a body in zstd may ask for, as a power of two: 8 MiB (RFC 9659, section 3). A window is
+/// memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// What is decoded at a time of a body in br, in bytes.
@@ -65,7 +66,8 @@ struct Share(usize);
 enum DecoderState {
     /// Of a body in br, the first byte tells how large its window is.
     Brotli,
-    /// In deflate nobody knows before the first bytes whether they stand in the zlib format, as they should, or bare, as some send them.
+    /// In deflate nobody knows before the first bytes whether they stand in the zlib format, as they should, or bare,
+    /// as some send them.
     Undecided(Vec<u8>),
     Decided(Codec),
 }
@@ -98,7 +100,8 @@ impl Coded {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let values = headers.get_all(header::CONTENT_ENCODING);
         let names = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        let mut names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
+        let mut names =
+            names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
         let Some(name) = names.next() else { return Self::Plain };
         match (Coding::named(name), names.next()) {
             (Some(coding), None) => Self::Known(KnownCoding(coding)),
@@ -109,8 +112,13 @@ impl Coded {
 
 impl Coding {
     fn named(name: &[u8]) -> Option<Self> {
-        let known: [(&[u8], Self); 5] =
-            [(b"gzip", Self::Gzip), (b"x-gzip", Self::Gzip), (b"deflate", Self::Deflate), (b"br", Self::Brotli), (b"zstd", Self::Zstd)];
+        let known: [(&[u8], Self); 5] = [
+            (b"gzip", Self::Gzip),
+            (b"x-gzip", Self::Gzip),
+            (b"deflate", Self::Deflate),
+            (b"br", Self::Brotli),
+            (b"zstd", Self::Zstd),
+        ];
         known.into_iter().find_map(|(known, coding)| name.eq_ignore_ascii_case(known).then_some(coding))
     }
 }
@@ -140,7 +148,8 @@ impl Decoder {
     /// What this piece adds to the decoded body. What is behind the end of the coding is left out.
     ///
     /// # Errors
-    /// The body is not what it claims to be, grows out of all proportion, or asks for more memory than there is. There is nothing more to be had of it.
+    /// The body is not what it claims to be, grows out of all proportion, or asks for more memory than there is. There
+    /// is nothing more to be had of it.
     pub(crate) fn decode(&mut self, piece: &[u8]) -> Result<Vec<u8>, Undecodable> {
         let (mut codec, first) = match &mut self.state {
             DecoderState::Decided(codec) => return codec.decode(piece),
@@ -166,7 +175,8 @@ impl Decoder {
     }
 }
 
-/// How large the window of a body in br is, in bytes, by its first byte (RFC 7932, section 9.1). None: that one is not allowed.
+/// How large the window of a body in br is, in bytes, by its first byte (RFC 7932, section 9.1). None: that one is not
+/// allowed.
 fn brotli_window(head: u8) -> Option<usize> {
     let bits = match (head & 1, head >> 1 & 7, head >> 4 & 7) {
         (0, _, _) => 16,
@@ -274,7 +284,9 @@ mod tests {
             "gzip" => finished(flate2::write::GzEncoder::new(Vec::new(), level), text, |encoder| encoder.finish()),
             "deflate" => finished(flate2::write::ZlibEncoder::new(Vec::new(), level), text, |encoder| encoder.finish()),
             "bare" => finished(flate2::write::DeflateEncoder::new(Vec::new(), level), text, |encoder| encoder.finish()),
-            "br" => finished(brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22), text, |encoder| Ok(encoder.into_inner())),
+            "br" => finished(brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22), text, |encoder| {
+                Ok(encoder.into_inner())
+            }),
             _ => zstd::encode_all(text, 3).expect("memory for a small text"),
         }
     }
@@ -311,17 +323,26 @@ mod tests {
 
     #[test]
     fn what_was_encoded_comes_back_whatever_its_pieces() {
-        let text: Vec<u8> =
-            (0..40_000_u32).flat_map(|number| format!("data: {{\"n\":{}}}\n\n", number.wrapping_mul(2_654_435_761)).into_bytes()).collect();
+        let text: Vec<u8> = (0..40_000_u32)
+            .flat_map(|number| format!("data: {{\"n\":{}}}\n\n", number.wrapping_mul(2_654_435_761)).into_bytes())
+            .collect();
         for coding in CODINGS {
             let body = encoded(coding, &text);
             assert!(body.len() < text.len() / 2, "{coding}");
             for piece in [1, 7, 8_191, body.len()] {
-                assert!(decoded(coding, &body, piece).expect("no mistake in it") == text, "{coding} in pieces of {piece}");
+                assert!(
+                    decoded(coding, &body, piece).expect("no mistake in it") == text,
+                    "{coding} in pieces of {piece}"
+                );
             }
             // A part of it shows a part: nobody waits for the end.
             let half = decoded(coding, &body[..body.len() / 2], 1_000).expect("no mistake in it");
-            assert!(half.len() > text.len() / 4 && text.starts_with(&half), "{coding}: {} of {}", half.len(), text.len());
+            assert!(
+                half.len() > text.len() / 4 && text.starts_with(&half),
+                "{coding}: {} of {}",
+                half.len(),
+                text.len()
+            );
             assert!(decoded(coding, b"", 1).expect("nothing is no mistake").is_empty(), "{coding}");
         }
     }
@@ -333,7 +354,8 @@ mod tests {
             let body = encoded(coding, &zeros);
             let mut decoder = Decoder::new(known(coding)).expect("memory");
             let mut grew = 0;
-            let ended = body.chunks(100).try_for_each(|piece| decoder.decode(piece).map(|decoded| grew += decoded.len()));
+            let ended =
+                body.chunks(100).try_for_each(|piece| decoder.decode(piece).map(|decoded| grew += decoded.len()));
             assert!(ended.is_err(), "{coding}: {} bytes became {grew}", body.len());
             assert!(grew as u64 <= GROWTH_FREE + GROWTH_MAX * body.len() as u64, "{coding}");
         }
@@ -363,7 +385,10 @@ mod tests {
 
     #[test]
     fn windows_are_memory_and_bounded_together() {
-        assert_eq!([0x00, 0x0b, 0x1b, 0x0f, 0x01, 0x21].map(brotli_window), [16, 22, 22, 24, 17, 10].map(|bits| Some(1 << bits)));
+        assert_eq!(
+            [0x00, 0x0b, 0x1b, 0x0f, 0x01, 0x21].map(brotli_window),
+            [16, 22, 22, 24, 17, 10].map(|bits| Some(1 << bits))
+        );
         assert_eq!([0x11, 0x91].map(brotli_window), [None, None]);
         let mut decoders = Vec::new();
         while let Ok(decoder) = Decoder::new(known("zstd")) {
@@ -378,7 +403,10 @@ mod tests {
     fn what_is_none_is_an_error_and_no_panic() {
         let mut number = 1_u64;
         for coding in CODINGS {
-            let body = encoded(coding, b"some text that is long enough to have something in it that can be broken, and some more of it");
+            let body = encoded(
+                coding,
+                b"some text that is long enough to have something in it that can be broken, and some more of it",
+            );
             let mut errors = 0;
             for at in 0..body.len() {
                 number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

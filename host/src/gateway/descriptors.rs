@@ -1,5 +1,5 @@
-//! The descriptors of this process: raised as far as the system allows, and shared out so that clients cannot use up those that Redis,
-//! upstreams and the admin port need.
+//! The descriptors of this process: raised as far as the system allows, and shared out so that clients cannot use up
+//! those that Redis, upstreams and the admin port need.
 
 /// What is left for clients and for what they ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,8 @@ impl Budget {
     /// Of those that the gateway itself needs no limit is known here: whoever takes them has one.
     pub(crate) const OWN: Self = Self { clients: usize::MAX, requests: usize::MAX };
 
-    /// An eighth, but enough for each lane's event loop and its Redis connections, is kept for the gateway itself; clients and upstreams
-    /// get half of the rest each.
+    /// An eighth, but enough for each lane's event loop and its Redis connections, is kept for the gateway itself;
+    /// clients and upstreams get half of the rest each.
     fn of(descriptors: usize, lanes: usize) -> Self {
         let own = (descriptors / 8).min(4_096).max(32 + 8 * lanes);
         let half = (descriptors.saturating_sub(own) / 2).max(1);
@@ -43,7 +43,9 @@ mod tests {
 
     #[test]
     fn the_gateway_itself_always_has_some() {
-        for (descriptors, lanes, half) in [(1 << 20, 8, 522_240), (1_024, 2, 448), (256, 2, 104), (64, 1, 12), (10, 4, 1)] {
+        for (descriptors, lanes, half) in
+            [(1 << 20, 8, 522_240), (1_024, 2, 448), (256, 2, 104), (64, 1, 12), (10, 4, 1)]
+        {
             assert_eq!(Budget::of(descriptors, lanes), Budget { clients: half, requests: half }, "{descriptors}");
         }
         assert!(Budget::of(usize::MAX, 1).clients > 1 << 40);

@@ -1,5 +1,5 @@
-//! Until when the client of an HTTP/2 stream may take what it was given. A body knows that, but is not asked while the server waits for the client's
-//! windows; whoever runs the stream is.
+//! Until when the client of an HTTP/2 stream may take what it was given. A body knows that, but is not asked while the
+//! server waits for the client's windows; whoever runs the stream is.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};

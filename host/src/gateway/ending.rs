@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// How long a kept connection may be quiet, once the process is to end or its place is needed, until it is closed. Whoever asks for
-/// something meanwhile is told in the answer that it is the last.
+/// How long a kept connection may be quiet, once the process is to end or its place is needed, until it is closed.
+/// Whoever asks for something meanwhile is told in the answer that it is the last.
 pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// When connections have to end.

@@ -20,7 +20,8 @@ const SHOWN_MAX: usize = 64 << 10;
 
 type Pieces = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
-/// How a request that waits for its body goes on: or the filter's answer in its place. Nothing comes if the body breaks off before.
+/// How a request that waits for its body goes on: or the filter's answer in its place. Nothing comes if the body breaks
+/// off before.
 pub(crate) type Beginning = oneshot::Receiver<Result<HeldRequest, Response>>;
 
 /// A request's body by way of the filter.
@@ -40,7 +41,13 @@ pub(crate) struct HeldRequest {
 }
 
 /// The request's body by way of the filter. What it holds is counted as it comes.
-pub(crate) fn request<B>(stream: Arc<Stream>, interest: Interest, coded: Coded, body: B, upload: Arc<Upload>) -> ShownRequest
+pub(crate) fn request<B>(
+    stream: Arc<Stream>,
+    interest: Interest,
+    coded: Coded,
+    body: B,
+    upload: Arc<Upload>,
+) -> ShownRequest
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
@@ -161,7 +168,8 @@ impl Shown {
         }
         let BodyView::Decoded(decoder) = &mut self.view else { return self.hook(piece, is_end) };
         // What the filter holds from now on is not watched any more.
-        let decoded = decoder.decode(&piece).ok().filter(|_| self.side.interest(self.stream.wants()) == Interest::Watch);
+        let decoded =
+            decoder.decode(&piece).ok().filter(|_| self.side.interest(self.stream.wants()) == Interest::Watch);
         let Some(decoded) = decoded else {
             self.view = BodyView::Plain(Coding::Encoded);
             return self.hook(piece, is_end);
@@ -204,8 +212,12 @@ impl Shown {
                 Ok(released.end)
             }
             BodyStep::Wait => Ok(false),
-            BodyStep::Respond(response) => Err(self.answer(response, "the filter answered in the middle of the request's body")),
-            BodyStep::TooLarge => Err(self.answer(too_large(), "the filter holds more of a body than the gateway keeps")),
+            BodyStep::Respond(response) => {
+                Err(self.answer(response, "the filter answered in the middle of the request's body"))
+            }
+            BodyStep::TooLarge => {
+                Err(self.answer(too_large(), "the filter holds more of a body than the gateway keeps"))
+            }
         }
     }
 
@@ -227,7 +239,9 @@ impl BodyView {
     fn of(coded: Coded, interest: Interest) -> Self {
         match coded {
             Coded::Plain => Self::Plain(Coding::Identity),
-            Coded::Known(known) if interest == Interest::Watch => Decoder::new(known).map_or(Self::Plain(Coding::Encoded), Self::Decoded),
+            Coded::Known(known) if interest == Interest::Watch => {
+                Decoder::new(known).map_or(Self::Plain(Coding::Encoded), Self::Decoded)
+            }
             Coded::Known(_) | Coded::Unknown => Self::Plain(Coding::Encoded),
         }
     }

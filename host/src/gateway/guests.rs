@@ -1,5 +1,5 @@
-//! Connection limits and load shedding: who is connected. Room is limited, for all and for each address; when there is none left, connections on which nothing happens are
-//! let go first, and only then new ones are turned away.
+//! Connection limits and load shedding: who is connected. Room is limited, for all and for each address; when there is
+//! none left, connections on which nothing happens are let go first, and only then new ones are turned away.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +13,8 @@ use crate::gateway::descriptors::Budget;
 use crate::gateway::telemetry::{self, Overload, TurnedAway};
 use crate::settings::Limits;
 
-/// Room is made for so large a part of the limit at once, so that looking for the longest idle is not done for each newcomer.
+/// Room is made for so large a part of the limit at once, so that looking for the longest idle is not done for each
+/// newcomer.
 const PART_LET_GO: usize = 64;
 
 /// Nobody was turned away for that long: the rush is over.
@@ -50,7 +51,8 @@ struct Household {
     requests: Arc<AtomicUsize>,
 }
 
-/// Whom a connection is counted for: an IPv4 address, or the 64 bits of an IPv6 address that one customer of a provider has at least.
+/// Whom a connection is counted for: an IPv4 address, or the 64 bits of an IPv6 address that one customer of a provider
+/// has at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum ClientAddress {
     V4(u32),
@@ -117,7 +119,8 @@ impl Guests {
         let (now, address) = (Instant::now(), ClientAddress::of(address));
         let mut room = self.room();
         let most = limits.connections.min(self.budget.clients);
-        let admitted = room.make_way(address, most, limits.connections_per_address).map(|()| room.seat(address, self.started));
+        let admitted =
+            room.make_way(address, most, limits.connections_per_address).map(|()| room.seat(address, self.started));
         let admitted = admitted.map_err(|full| match full {
             TurnedAway::Connections if self.budget.clients < limits.connections => TurnedAway::Descriptors,
             reason => reason,
@@ -177,8 +180,8 @@ impl GuestList {
         Ok(())
     }
 
-    /// Asks some idle guests to leave: those who never asked for anything first, then those who have been quiet for longest. Whether
-    /// anybody goes. As long as many of those who were asked are still there, nobody else is.
+    /// Asks some idle guests to leave: those who never asked for anything first, then those who have been quiet for
+    /// longest. Whether anybody goes. As long as many of those who were asked are still there, nobody else is.
     fn let_go(&mut self, limit: usize, of: Option<ClientAddress>) -> bool {
         let at_once = (limit / PART_LET_GO).max(1);
         if self.leaving >= at_once.max(16) {
@@ -282,7 +285,9 @@ impl Guest {
     pub(crate) fn idle(&self) -> Duration {
         match self.is_busy() {
             true => Duration::ZERO,
-            false => self.started.elapsed().saturating_sub(Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed))),
+            false => {
+                self.started.elapsed().saturating_sub(Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed)))
+            }
         }
     }
 
@@ -321,8 +326,14 @@ impl Order {
     /// A request of a guest.
     ///
     /// # Errors
-    /// There are as many at once as there may be: of all clients, of this address, or for the descriptors of the process.
-    pub(crate) fn take(guest: &Arc<Guest>, guests: &Arc<Guests>, limits: &Limits, is_http2: bool) -> Result<Self, Overload> {
+    /// There are as many at once as there may be: of all clients, of this address, or for the descriptors of the
+    /// process.
+    pub(crate) fn take(
+        guest: &Arc<Guest>,
+        guests: &Arc<Guests>,
+        limits: &Limits,
+        is_http2: bool,
+    ) -> Result<Self, Overload> {
         guest.has_asked.store(true, Ordering::Relaxed);
         guest.is_http2.store(is_http2, Ordering::Relaxed);
         // From here on it is counted; if it is turned away, dropping it takes it back.
@@ -435,14 +446,19 @@ mod tests {
     fn an_address_at_its_limit_makes_room_of_its_own_only() {
         let (guests, limits) = (guests(), limits(10, 2));
         let other = guests.admit(address("2001:db8:1::1"), &limits).expect("a place");
-        let [first, second] = [1, 2].map(|host| guests.admit(address(&format!("2001:db8::{host}")), &limits).expect("a place"));
+        let [first, second] =
+            [1, 2].map(|host| guests.admit(address(&format!("2001:db8::{host}")), &limits).expect("a place"));
         let [first_order, second_order] = [order(&first), order(&second)];
         assert_eq!(guests.admit(address("2001:db8::3"), &limits).err(), Some(TurnedAway::Address));
         drop(first_order);
         std::thread::sleep(Duration::from_millis(5));
         drop(second_order);
         assert!(guests.admit(address("2001:db8::3"), &limits).is_ok());
-        assert!(first.guest().leave.is_cancelled() && !second.guest().leave.is_cancelled() && !other.guest().leave.is_cancelled());
+        assert!(
+            first.guest().leave.is_cancelled()
+                && !second.guest().leave.is_cancelled()
+                && !other.guest().leave.is_cancelled()
+        );
     }
 
     #[test]
@@ -495,7 +511,8 @@ mod tests {
     fn nothing_is_left_of_guests_that_have_gone() {
         let (guests, limits) = (guests(), limits(4, 3));
         for round in 0..50_u32 {
-            let seats: Vec<_> = (0..6).filter_map(|host| guests.admit(IpAddr::from([10, 0, 0, host % 3]), &limits).ok()).collect();
+            let seats: Vec<_> =
+                (0..6).filter_map(|host| guests.admit(IpAddr::from([10, 0, 0, host % 3]), &limits).ok()).collect();
             assert!(seats.len() >= 4, "round {round}");
         }
         let room = guests.room();

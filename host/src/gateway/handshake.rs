@@ -1,5 +1,5 @@
-//! The handshake of a connection on a listener with TLS: it takes no longer than a client may take for its first request, and holds nobody
-//! but itself.
+//! The handshake of a connection on a listener with TLS: it takes no longer than a client may take for its first
+//! request, and holds nobody but itself.
 
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -1,5 +1,5 @@
-//! What a proxy changes in the headers it passes on (RFC 9110, section 7.6): fields meant for one connection go, and the request
-//! says where it came from.
+//! What a proxy changes in the headers it passes on (RFC 9110, section 7.6): fields meant for one connection go, and
+//! the request says where it came from.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,8 @@ use hyper::http::uri::Authority;
 
 use crate::gateway::via;
 
-/// The most that a message's header fields may be, in bytes: names, values, and in HTTP/1.1 the request line. Fields of 100 KB still pass.
+/// The most that a message's header fields may be, in bytes: names, values, and in HTTP/1.1 the request line. Fields of
+/// 100 KB still pass.
 pub(crate) const HEADERS_SIZE_MAX: u32 = 128 * 1024;
 
 /// The most fields that a request or a response may have.
@@ -27,12 +28,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Fields that `connection` may name without effect: they frame or route the message, and dropping them would change its meaning.
+/// Fields that `connection` may name without effect: they frame or route the message, and dropping them would change
+/// its meaning.
 const PROTECTED: [HeaderName; 4] = [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::UPGRADE];
 
 /// Removes the fields that concern one connection only, and those that `connection` names.
 ///
-/// The upgrade that was asked for, if any, is returned: `h2c` is not one, since HTTP/2 is spoken with prior knowledge here.
+/// The upgrade that was asked for, if any, is returned: `h2c` is not one, since HTTP/2 is spoken with prior knowledge
+/// here.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let wants_upgrade = remove_named_by_connection(headers);
     let upgrade = headers.remove(header::UPGRADE).filter(|_| wants_upgrade);
@@ -81,8 +84,8 @@ pub(crate) fn remove_false_length(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what a client may not say of itself, also where an underscore stands for a hyphen: to applications behind CGI or WSGI both
-/// are one name. So what the gateway says of it is said in one spelling only.
+/// Removes what a client may not say of itself, also where an underscore stands for a hyphen: to applications behind
+/// CGI or WSGI both are one name. So what the gateway says of it is said in one spelling only.
 pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) {
     let is_claim = |name: &HeaderName| {
         let spelt = name.as_str().replace('_', "-");
@@ -91,18 +94,22 @@ pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) 
             || (spelt == X_MSE_CONSUMER.as_str() && !is_trusted_consumer)
             || [X_MSE_CONSUMER, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(is_other_spelling)
     };
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with('x') && is_claim(name)).cloned().collect();
+    let claims: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with('x') && is_claim(name)).cloned().collect();
     for name in claims {
         headers.remove(name);
     }
 }
 
-/// The fields whose name is this one but for underscores and hyphens. To applications behind CGI or WSGI they are fields of this name.
+/// The fields whose name is this one but for underscores and hyphens. To applications behind CGI or WSGI they are
+/// fields of this name.
 pub(crate) fn spelt_otherwise<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h HeaderValue> {
     let folded = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let is_same = move |field: &str| field.len() == name.len() && field.bytes().map(folded).eq(name.bytes().map(folded));
+    let is_same =
+        move |field: &str| field.len() == name.len() && field.bytes().map(folded).eq(name.bytes().map(folded));
     let may_differ = name.contains(['-', '_']);
-    let fields = headers.iter().filter(move |(field, _)| may_differ && field.as_str() != name && is_same(field.as_str()));
+    let fields =
+        headers.iter().filter(move |(field, _)| may_differ && field.as_str() != name && is_same(field.as_str()));
     fields.map(|(_, value)| value)
 }
 
@@ -146,12 +153,14 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 /// The content type of gRPC. `application/grpc-web` is another protocol.
 pub(crate) const GRPC: &str = "application/grpc";
 
-/// Of `te` only the wish for trailers is passed on: the gateway forwards them, and decodes no transfer coding but chunked.
+/// Of `te` only the wish for trailers is passed on: the gateway forwards them, and decodes no transfer coding but
+/// chunked.
 pub(crate) fn keep_te_trailers(headers: &mut HeaderMap) -> bool {
     let Some(_) = headers.get(header::TE) else {
         return false;
     };
-    let wanted = headers.get_all(header::TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+    let wanted =
+        headers.get_all(header::TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"));
     headers.remove(header::TE);
     if wanted {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -159,9 +168,16 @@ pub(crate) fn keep_te_trailers(headers: &mut HeaderMap) -> bool {
     wanted
 }
 
-/// Adds where the request came from, and whether over TLS. The client's address is appended to what it claims itself; scheme and host are
-/// left as a proxy in front has set them, but for what came here over TLS, which is `https` whatever somebody says.
-pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, is_secure: bool, authority: &Authority, version: Version) {
+/// Adds where the request came from, and whether over TLS. The client's address is appended to what it claims itself;
+/// scheme and host are left as a proxy in front has set them, but for what came here over TLS, which is `https`
+/// whatever somebody says.
+pub(crate) fn add_forwarded(
+    headers: &mut HeaderMap,
+    client: IpAddr,
+    is_secure: bool,
+    authority: &Authority,
+    version: Version,
+) {
     append_to_list(headers, X_FORWARDED_FOR, client.to_string().as_bytes());
     if is_secure {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
@@ -176,7 +192,8 @@ pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, is_secure: 
     append_to_list(headers, header::VIA, via::entry(version).as_bytes());
 }
 
-/// Appends to a comma separated list. Several fields of this name become one, in their order, so that every reader sees one list.
+/// Appends to a comma separated list. Several fields of this name become one, in their order, so that every reader sees
+/// one list.
 fn append_to_list(headers: &mut HeaderMap, name: HeaderName, item: &[u8]) {
     let mut list: Vec<u8> = Vec::with_capacity(64);
     for value in headers.get_all(&name) {
@@ -236,14 +253,20 @@ mod tests {
             (&["identity"], true),
             (&["chunked;x=1"], true),
         ] {
-            let map: HeaderMap = codings.iter().map(|coding| (header::TRANSFER_ENCODING, HeaderValue::from_static(coding))).collect();
+            let map: HeaderMap =
+                codings.iter().map(|coding| (header::TRANSFER_ENCODING, HeaderValue::from_static(coding))).collect();
             assert_eq!(has_foreign_coding(&map), is_foreign, "{codings:?}");
         }
     }
 
     #[test]
     fn claims_of_a_client_go() {
-        let sent = headers(&[("x-slidegate-degraded", "open"), ("x-slidegate-a", "1"), ("x-mse-consumer", "a"), ("x-own", "1")]);
+        let sent = headers(&[
+            ("x-slidegate-degraded", "open"),
+            ("x-slidegate-a", "1"),
+            ("x-mse-consumer", "a"),
+            ("x-own", "1"),
+        ]);
         let mut map = sent.clone();
         remove_claims(&mut map, false);
         assert_eq!(map, headers(&[("x-own", "1")]));
@@ -251,7 +274,8 @@ mod tests {
         remove_claims(&mut map, true);
         assert_eq!(map, headers(&[("x-mse-consumer", "a"), ("x-own", "1")]));
         let forwarded = [("x_forwarded_for", "1.1.1.1"), ("x-forwarded_host", "a"), ("x_forwarded-proto", "https")];
-        let mut map = headers(&[&forwarded[..], &[("x_slidegate_a", "1"), ("x_mse-consumer", "a"), ("x_own", "1")]].concat());
+        let mut map =
+            headers(&[&forwarded[..], &[("x_slidegate_a", "1"), ("x_mse-consumer", "a"), ("x_own", "1")]].concat());
         remove_claims(&mut map, true);
         assert_eq!(map, headers(&[("x_own", "1")]));
         let mut map = headers(&[("x-forwarded-for", "1.1.1.1")]);
@@ -303,7 +327,11 @@ mod tests {
 
     #[test]
     fn the_client_is_last_in_its_own_list() {
-        let mut map = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3"), ("x-forwarded-proto", "https")]);
+        let mut map = headers(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2, 3.3.3.3"),
+            ("x-forwarded-proto", "https"),
+        ]);
         let client = IpAddr::from([10, 0, 0, 9]);
         add_forwarded(&mut map, client, false, &Authority::from_static("shop.test:8080"), Version::HTTP_2);
         assert_eq!(map.get_all("x-forwarded-for").iter().count(), 1);

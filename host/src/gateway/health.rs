@@ -1,4 +1,5 @@
-//! Liveness and readiness, as `/healthz` and `/readyz` tell them: whether every lane still works, and whether requests are wanted here.
+//! Liveness and readiness, as `/healthz` and `/readyz` tell them: whether every lane still works, and whether requests
+//! are wanted here.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -61,8 +62,8 @@ impl Health {
     }
 }
 
-/// The heartbeat of one lane: asked for by number, and answered by a task that the lane runs. At most one is on its way, so that a lane that
-/// hangs does not collect them.
+/// The heartbeat of one lane: asked for by number, and answered by a task that the lane runs. At most one is on its
+/// way, so that a lane that hangs does not collect them.
 struct Pulse {
     runtime: Handle,
     /// The number asked for last.
@@ -92,7 +93,9 @@ impl Pulse {
     /// Whether the beat of this number comes before the deadline.
     async fn answers(&self, number: u64, deadline: Instant) -> bool {
         let mut answered = self.answered.subscribe();
-        tokio::time::timeout_at(deadline, answered.wait_for(|answered| *answered >= number)).await.is_ok_and(|answer| answer.is_ok())
+        tokio::time::timeout_at(deadline, answered.wait_for(|answered| *answered >= number))
+            .await
+            .is_ok_and(|answer| answer.is_ok())
     }
 }
 
@@ -108,7 +111,8 @@ mod tests {
     async fn a_lane_that_hangs_is_named_until_it_goes_on() {
         let lanes: Vec<_> = (0..3).map(|_| Builder::new_current_thread().build().unwrap()).collect();
         let handles: Vec<Handle> = lanes.iter().map(|lane| lane.handle().clone()).collect();
-        let threads: Vec<_> = lanes.into_iter().map(|lane| thread::spawn(move || lane.block_on(std::future::pending::<()>()))).collect();
+        let threads: Vec<_> =
+            lanes.into_iter().map(|lane| thread::spawn(move || lane.block_on(std::future::pending::<()>()))).collect();
         let ending = Ending::default();
         let health = Health::new(&handles, ending.clone());
         assert!(health.alive().await.is_good);
@@ -120,7 +124,9 @@ mod tests {
         for _ in 0..2 {
             let report = health.alive().await;
             assert!(
-                !report.is_good && report.text.starts_with("lane-1 does not answer") && report.text.lines().count() == 1,
+                !report.is_good
+                    && report.text.starts_with("lane-1 does not answer")
+                    && report.text.lines().count() == 1,
                 "{}",
                 report.text
             );

@@ -1,13 +1,14 @@
-//! What is said to a client of HTTP/1.1 before its response: interim responses (102, 103) of an upstream, and one of ours, to learn whether
-//! the client is still there.
+//! What is said to a client of HTTP/1.1 before its response: interim responses (102, 103) of an upstream, and one of
+//! ours, to learn whether the client is still there.
 //!
-//! hyper's server sends none but 100. So they are written beside it, to the same socket, at the one moment when that cannot tear
-//! apart what hyper writes: when it flushes, it has nothing left of its own.
+//! hyper's server sends none but 100. So they are written beside it, to the same socket, at the one moment when that
+//! cannot tear apart what hyper writes: when it flushes, it has nothing left of its own.
 //!
-//! Nor does hyper read while a response is waited for, lest it take a client that has only said all it has to say for one that is gone. So
-//! the socket is looked at now and then. A client that has closed its side may be either: it is sent `100 Continue`, which every client
-//! skips that did not ask for it (RFC 9110, section 15.2.1), and if nobody is there, its system answers with a reset. Once its response has
-//! begun, it cannot be asked any more: then one that has closed its side is gone if there is nothing to send to it for a while.
+//! Nor does hyper read while a response is waited for, lest it take a client that has only said all it has to say for
+//! one that is gone. So the socket is looked at now and then. A client that has closed its side may be either: it is
+//! sent `100 Continue`, which every client skips that did not ask for it (RFC 9110, section 15.2.1), and if nobody is
+//! there, its system answers with a reset. Once its response has begun, it cannot be asked any more: then one that has
+//! closed its side is gone if there is nothing to send to it for a while.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -36,7 +37,8 @@ const UNWRITTEN_MAX: usize = 32 * 1024;
 /// How often a client that waits is looked after.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// So many looks in a row find nothing sent to a client that has closed its side, until it is taken for gone in the middle of a response.
+/// So many looks in a row find nothing sent to a client that has closed its side, until it is taken for gone in the
+/// middle of a response.
 const LOOKS_LEFT: u32 = 10;
 
 /// What a client is told of which it is not known whether it is there.
@@ -67,7 +69,9 @@ impl Interim {
     fn into_bytes(mut self) -> Vec<u8> {
         headers::remove_hop_by_hop(&mut self.headers);
         self.headers.remove(header::CONTENT_LENGTH);
-        let mut bytes = format!("HTTP/1.1 {} {}\r\n", self.status.as_u16(), self.status.canonical_reason().unwrap_or("")).into_bytes();
+        let mut bytes =
+            format!("HTTP/1.1 {} {}\r\n", self.status.as_u16(), self.status.canonical_reason().unwrap_or(""))
+                .into_bytes();
         for (name, value) in &self.headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 bytes.extend_from_slice(part);
@@ -242,7 +246,9 @@ impl<S: Peer + AsyncWrite + Unpin> InterimSocket<S> {
         {
             unwritten.looks += 1;
             match look {
-                Look::Before if !std::mem::replace(&mut unwritten.is_asked, true) => unwritten.bytes.extend(ARE_YOU_THERE),
+                Look::Before if !std::mem::replace(&mut unwritten.is_asked, true) => {
+                    unwritten.bytes.extend(ARE_YOU_THERE)
+                }
                 Look::Before => {}
                 Look::Amid if unwritten.looks < LOOKS_LEFT => {}
                 Look::Amid => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -265,7 +271,11 @@ impl<S: Peer + AsyncWrite + Unpin> InterimSocket<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for InterimSocket<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
@@ -276,7 +286,11 @@ impl<S: Peer + AsyncWrite + Unpin> AsyncWrite for InterimSocket<S> {
         Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         ready!(self.poll_begun(context))?;
         Pin::new(&mut self.socket).poll_write_vectored(context, slices)
     }

@@ -3,7 +3,8 @@
 use crate::gateway::ending::Ending;
 use crate::settings::{Limits, Listen, Settings};
 
-/// What a listener is for. What serves its requests is a [`ListenerService`](crate::gateway::service::ListenerService) of the same name.
+/// What a listener is for. What serves its requests is a [`ListenerService`](crate::gateway::service::ListenerService)
+/// of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Requests that the filter decides and an upstream answers.
@@ -12,8 +13,8 @@ pub(crate) enum Kind {
     Admin,
 }
 
-/// What the clients of the admin port may take up. That is not for settings to say: few look after a gateway, and they must be let in when
-/// it has no room for anybody else.
+/// What the clients of the admin port may take up. That is not for settings to say: few look after a gateway, and they
+/// must be let in when it has no room for anybody else.
 const ADMIN_CONNECTIONS: usize = 64;
 
 impl Kind {

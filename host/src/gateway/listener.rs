@@ -83,8 +83,8 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Accepts connections for ever, and hands on those that there is room for. Dropping the future closes nothing; dropping the listener
-    /// does that.
+    /// Accepts connections for ever, and hands on those that there is room for. Dropping the future closes nothing;
+    /// dropping the listener does that.
     pub(crate) async fn accept(&self, serving: &ArcSwap<Serving>, mut take: impl FnMut(Newcomer)) -> Infallible {
         let mut look_around = tokio::time::interval(LOOK_AROUND);
         let mut is_accepting = true;
@@ -119,5 +119,8 @@ impl Listener {
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
 }

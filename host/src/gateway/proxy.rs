@@ -53,8 +53,14 @@ impl Lane {
         let (serving, client) = (self.serving.load_full(), caller.client);
         let client_upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut parts, body) = request.into_parts();
-        let mut record =
-            Record::new(Arc::clone(&serving.routes.unrouted), serving.settings.log.access, self.in_flight.clone(), client, &parts, order);
+        let mut record = Record::new(
+            Arc::clone(&serving.routes.unrouted),
+            serving.settings.log.access,
+            self.in_flight.clone(),
+            client,
+            &parts,
+            order,
+        );
         let is_grpc = headers::is_grpc(&parts.headers);
         // Earlier versions know none, and hyper's server has no way to send them in HTTP/2.
         let beside = (parts.version == Version::HTTP_11).then_some(beside);
@@ -156,7 +162,12 @@ impl Passage<'_> {
     }
 
     /// Sends the request on and waits for the response's headers.
-    async fn forward(&mut self, head: Head, body: RequestBody, route: &Route) -> Result<Response<Incoming>, LocalReply> {
+    async fn forward(
+        &mut self,
+        head: Head,
+        body: RequestBody,
+        route: &Route,
+    ) -> Result<Response<Incoming>, LocalReply> {
         let (head, interims) = match &self.beside {
             Some(_) => interim::listening(head),
             None => (head, None),
@@ -210,8 +221,8 @@ impl Passage<'_> {
         }
     }
 
-    /// Where the request's body comes from, and where the filter asks to see it, the answer it may give meanwhile, and how the request begins
-    /// if it has to wait for its body.
+    /// Where the request's body comes from, and where the filter asks to see it, the answer it may give meanwhile, and
+    /// how the request begins if it has to wait for its body.
     fn request_source(
         &self,
         body: Incoming,
@@ -229,12 +240,18 @@ impl Passage<'_> {
     }
 
     /// Waits until the filter lets a request go that it holds with its body.
-    async fn begun(&self, beginning: Beginning, route: &Route) -> Result<Result<HeldRequest, slidegate::Response>, LocalReply> {
+    async fn begun(
+        &self,
+        beginning: Beginning,
+        route: &Route,
+    ) -> Result<Result<HeldRequest, slidegate::Response>, LocalReply> {
         match self.answer_in_time(beginning).await {
             Some(Ok(begun)) => Ok(begun),
-            Some(Err(_)) => {
-                Err(LocalReply::new(StatusCode::BAD_REQUEST, "the request's body broke off, or is none", "gateway.bad_request"))
-            }
+            Some(Err(_)) => Err(LocalReply::new(
+                StatusCode::BAD_REQUEST,
+                "the request's body broke off, or is none",
+                "gateway.bad_request",
+            )),
             None if self.record.upload.is_received() => {
                 let reason = "the filter did not let the request go in time";
                 Err(LocalReply::new(StatusCode::GATEWAY_TIMEOUT, reason, "gateway.filter_timeout"))
@@ -255,7 +272,11 @@ impl Passage<'_> {
     }
 
     /// Passes the upstream's response on.
-    async fn relay(self, mut response: Response<Incoming>, client_upgrade: Option<OnUpgrade>) -> Response<ResponseBody> {
+    async fn relay(
+        self,
+        mut response: Response<Incoming>,
+        client_upgrade: Option<OnUpgrade>,
+    ) -> Response<ResponseBody> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upstream_upgrade = response.extensions_mut().remove::<OnUpgrade>();
             return match (client_upgrade, upstream_upgrade) {
@@ -273,7 +294,12 @@ impl Passage<'_> {
         self.finish(parts, PieceSource::Peer(body), Origin::Upstream).await
     }
 
-    async fn switch(mut self, response: Response<Incoming>, client: OnUpgrade, upstream: OnUpgrade) -> Response<ResponseBody> {
+    async fn switch(
+        mut self,
+        response: Response<Incoming>,
+        client: OnUpgrade,
+        upstream: OnUpgrade,
+    ) -> Response<ResponseBody> {
         let (mut parts, _) = response.into_parts();
         let protocol = parts.headers.get(header::UPGRADE).cloned();
         headers::remove_hop_by_hop(&mut parts.headers);
@@ -313,7 +339,9 @@ impl Passage<'_> {
                 }
                 match source {
                     PieceSource::Peer(body) => filtered::response(stream, interest, coded, body),
-                    PieceSource::Own(body) => filtered::response(stream, interest, coded, Full::new(body.unwrap_or_default())),
+                    PieceSource::Own(body) => {
+                        filtered::response(stream, interest, coded, Full::new(body.unwrap_or_default()))
+                    }
                     shown @ PieceSource::Filtered { .. } => shown,
                 }
             }
@@ -322,8 +350,14 @@ impl Passage<'_> {
         self.send(parts, source)
     }
 
-    /// Changes the response's headers as the filter wants. Returns its own answer if it wants that in place of this response.
-    async fn show_response(&self, parts: &mut response::Parts, origin: Origin, end: bool) -> Option<slidegate::Response> {
+    /// Changes the response's headers as the filter wants. Returns its own answer if it wants that in place of this
+    /// response.
+    async fn show_response(
+        &self,
+        parts: &mut response::Parts,
+        origin: Origin,
+        end: bool,
+    ) -> Option<slidegate::Response> {
         let head = ResponseHead { status: parts.status.as_u16(), origin, end };
         match self.record.stream.as_ref()?.on_response_headers(head, &parts.headers).await {
             Verdict::Pass(edits) => {
@@ -348,7 +382,8 @@ impl Passage<'_> {
         if self.wants() == Wants::default() {
             self.record.end_stream();
         }
-        let is_sent = self.record.wants_body() && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let is_sent =
+            self.record.wants_body() && !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = ResponseBody::new(source, idle, Some(self.record));
         Response::from_parts(parts, if is_sent { body } else { body.not_sent() })
     }
@@ -360,7 +395,11 @@ fn serving_route<'v>(view: &'v FilteredRequest, wishes: &Wishes) -> Result<&'v A
         Hops::Unlimited => {}
         Hops::NoMore => return Err(LocalReply::last_hop()),
         Hops::Unreadable => {
-            return Err(LocalReply::new(StatusCode::BAD_REQUEST, "max-forwards is not a number", "gateway.bad_request"));
+            return Err(LocalReply::new(
+                StatusCode::BAD_REQUEST,
+                "max-forwards is not a number",
+                "gateway.bad_request",
+            ));
         }
     }
     let no_route = || LocalReply::new(StatusCode::NOT_FOUND, "no route for this host and path", "gateway.no_route");
@@ -386,7 +425,9 @@ fn upstream_refusal(error: &ClientError, route: &Route, upstream: Option<&Upstre
         ClientError::Tls(failure, _) => {
             let reason = match failure {
                 HandshakeFailure::Untrusted => "the upstream's certificate is not trusted",
-                HandshakeFailure::NoCertificate | HandshakeFailure::Distrusted => "the upstream does not trust this gateway",
+                HandshakeFailure::NoCertificate | HandshakeFailure::Distrusted => {
+                    "the upstream does not trust this gateway"
+                }
                 failure if failure.is_no_tls() => "the upstream does not speak TLS",
                 _ => "the upstream does not shake hands",
             };

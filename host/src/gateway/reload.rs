@@ -1,4 +1,5 @@
-//! New settings without a restart: when the file changes, or one that it names, such as a certificate; or on SIGHUP. Bad settings are logged and change nothing.
+//! New settings without a restart: when the file changes, or one that it names, such as a certificate; or on SIGHUP.
+//! Bad settings are logged and change nothing.
 
 mod watch;
 
@@ -58,7 +59,9 @@ impl Reloader {
             let _ = triggers.try_send(Trigger::Changed);
         };
         let watch = Watch::new(changed);
-        let watch = watch.inspect_err(|error| tracing::warn!(%error, "cannot watch the settings file; SIGHUP still reloads it")).ok();
+        let watch = watch
+            .inspect_err(|error| tracing::warn!(%error, "cannot watch the settings file; SIGHUP still reloads it"))
+            .ok();
         let named = serving.load().settings.named_files();
         let mut reloader = Self { source, workshop, serving, last_read: Some(bytes), named, watch };
         reloader.follow();
@@ -95,11 +98,13 @@ impl Reloader {
     }
 
     fn look(&mut self, trigger: Trigger) {
-        // Before anything is read, so that no later change is missed; and though nothing may have changed but where a link leads.
+        // Before anything is read, so that no later change is missed; and though nothing may have changed but where a
+        // link leads.
         self.watch.iter_mut().for_each(Watch::forget);
         self.follow();
         let read = self.source.read(Occasion::Reload);
-        let named: NamedFiles = self.named.keys().map(|path| (path.clone(), file::read(path, Occasion::Reload).ok())).collect();
+        let named: NamedFiles =
+            self.named.keys().map(|path| (path.clone(), file::read(path, Occasion::Reload).ok())).collect();
         let is_same = read.as_ref().ok() == self.last_read.as_ref() && named == self.named;
         if is_same && trigger == Trigger::Changed {
             return;

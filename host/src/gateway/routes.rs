@@ -28,14 +28,23 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// Routes whose prefixes have been read by these rules before. `endpoint` finds, or makes, that of an upstream.
-    pub(crate) fn new(settings: &[RouteSettings], rules: PathRules, mut endpoint: impl FnMut(&Upstream) -> Arc<Endpoint>) -> Self {
+    pub(crate) fn new(
+        settings: &[RouteSettings],
+        rules: PathRules,
+        mut endpoint: impl FnMut(&Upstream) -> Arc<Endpoint>,
+    ) -> Self {
         let mut route = |route: &RouteSettings| {
-            let prefix =
-                rules.read(&route.path_prefix).map_or_else(|_| route.path_prefix.as_bytes().to_vec(), |read| read.compared.into_owned());
+            let prefix = rules
+                .read(&route.path_prefix)
+                .map_or_else(|_| route.path_prefix.as_bytes().to_vec(), |read| read.compared.into_owned());
             let pool = Pool::new(route.upstreams.iter().map(&mut endpoint).collect());
             let upstream = pool.only().map(|only| only.upstream.authority.clone());
             Arc::new(Route {
-                labels: Arc::new(RouteLabels { name: route.name.clone(), metrics: RouteMetrics::new(&route.name), upstream }),
+                labels: Arc::new(RouteLabels {
+                    name: route.name.clone(),
+                    metrics: RouteMetrics::new(&route.name),
+                    upstream,
+                }),
                 pool,
                 service_name: route.service_name().to_owned(),
                 host: route.host.clone(),
@@ -70,7 +79,8 @@ impl Routes {
     }
 }
 
-/// Whole segments are compared: `/orders` takes `/orders` and `/orders/7`, not `/orders2`. `/` takes everything, `*` of OPTIONS included.
+/// Whole segments are compared: `/orders` takes `/orders` and `/orders/7`, not `/orders2`. `/` takes everything, `*` of
+/// OPTIONS included.
 fn is_under(path: &[u8], prefix: &[u8]) -> bool {
     if prefix == b"/" {
         return true;
@@ -94,7 +104,9 @@ mod tests {
             })
             .collect();
         let endpoint = |upstream: &Upstream| Arc::new(Endpoint::new(upstream, &Timeouts::default(), 1));
-        Routes::new(&settings, PathRules::Off, endpoint).find(host, path.as_bytes()).map(|route| route.labels.name.clone())
+        Routes::new(&settings, PathRules::Off, endpoint)
+            .find(host, path.as_bytes())
+            .map(|route| route.labels.name.clone())
     }
 
     #[test]

@@ -31,7 +31,8 @@ impl<K: Unpin> Peer for Secured<K> {
             Self::Tls(stream) => stream,
         };
         let (socket, session) = stream.get_mut().get_mut();
-        // What lies in the socket is not HTTP: it may say that nothing more will come, and the end of the connection behind that.
+        // What lies in the socket is not HTTP: it may say that nothing more will come, and the end of the connection
+        // behind that.
         socket.check()?;
         for _ in 0..RECORDS_MAX {
             let state = session.process_new_packets().map_err(io::Error::other)?;
@@ -62,7 +63,11 @@ impl<K> Read for Arrived<'_, K> {
 }
 
 impl<K: Unpin> AsyncRead for Secured<K> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Self::Tls(stream) => {
@@ -95,7 +100,11 @@ impl<K: Unpin> AsyncWrite for Secured<K> {
         }
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, pieces),
             Self::Tls(stream) => Pin::new(stream.get_mut()).poll_write_vectored(context, pieces),

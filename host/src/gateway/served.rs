@@ -1,5 +1,5 @@
-//! Slow readers: a response's body as a client's connection takes it. It waits while the connection takes nothing, though not for ever, and ends or
-//! breaks off only after what came before has gone out.
+//! Slow readers: a response's body as a client's connection takes it. It waits while the connection takes nothing,
+//! though not for ever, and ends or breaks off only after what came before has gone out.
 
 mod untaken;
 
@@ -19,8 +19,8 @@ use crate::gateway::interim::{BesideResponses, LookingAfter};
 use crate::gateway::socket::Backpressure;
 use crate::settings::Limits;
 
-/// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket, and each would keep
-/// the buffer that it was read into.
+/// A piece of a body up to this size is copied for an HTTP/2 client, in bytes: many such pieces wait behind one socket,
+/// and each would keep the buffer that it was read into.
 const PIECE_COPIED_MAX: usize = 2 << 10;
 
 /// A response's body.
@@ -30,14 +30,16 @@ pub(super) struct Served {
     patience: Patience,
     /// Of a client of HTTP/1, whose leaving the server does not notice.
     looking_after: Option<LookingAfter>,
-    /// What an HTTP/2 client was given and has not taken yet, where only that says whether the end, or that there is none, may be told.
+    /// What an HTTP/2 client was given and has not taken yet, where only that says whether the end, or that there is
+    /// none, may be told.
     untaken: Option<Arc<Untaken>>,
-    /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have room for some of that.
+    /// When an HTTP/2 client was given something. The server asks for more as soon as the client's windows have room
+    /// for some of that.
     given: Option<Instant>,
     /// Of an HTTP/2 stream: until when it has to take that.
     due: Option<Arc<Due>>,
-    /// The last byte for an HTTP/2 client. The server takes a piece when a window has room for a byte, and keeps the rest of it; only this
-    /// one waits until the windows have had room for all before.
+    /// The last byte for an HTTP/2 client. The server takes a piece when a window has room for a byte, and keeps the
+    /// rest of it; only this one waits until the windows have had room for all before.
     last: Option<Bytes>,
     /// The next piece, which was there already when the one before was given.
     next: Option<Bytes>,
@@ -50,7 +52,12 @@ type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 impl Served {
     /// `beside` is that of a connection of HTTP/1; another one is of HTTP/2.
-    pub(super) fn new(body: ResponseBody, backpressure: Arc<Backpressure>, limits: Limits, beside: Option<BesideResponses>) -> Self {
+    pub(super) fn new(
+        body: ResponseBody,
+        backpressure: Arc<Backpressure>,
+        limits: Limits,
+        beside: Option<BesideResponses>,
+    ) -> Self {
         let untaken = beside.is_none().then(Arc::default);
         let looking_after = beside.map(LookingAfter::new);
         Self {
@@ -107,7 +114,8 @@ impl Served {
     }
 
     fn poll_end(&mut self, end: Polled, context: &Context<'_>) -> Poll<Polled> {
-        // At a failure the server gives up at once, with the head and all pieces that it has not sent yet. It sends them when nothing comes.
+        // At a failure the server gives up at once, with the head and all pieces that it has not sent yet. It sends
+        // them when nothing comes.
         if self.is_all_taken() && !matches!(end, Some(Err(_))) {
             return Poll::Ready(end);
         }
@@ -116,8 +124,8 @@ impl Served {
         Poll::Pending
     }
 
-    /// A piece as an HTTP/2 client is given it, so that the server does not learn of the end, and drop the body, while the client's windows
-    /// have no room for what comes before.
+    /// A piece as an HTTP/2 client is given it, so that the server does not learn of the end, and drop the body, while
+    /// the client's windows have no room for what comes before.
     fn for_http2(&mut self, untaken: &Arc<Untaken>, piece: Bytes, context: &mut Context<'_>) -> Bytes {
         let mut piece = if piece.len() <= PIECE_COPIED_MAX { Bytes::copy_from_slice(&piece) } else { piece };
         let is_known = self.body.size_hint().exact().is_some();

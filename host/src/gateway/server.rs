@@ -1,7 +1,8 @@
 //! The threads that serve connections: each newcomer goes to the one with the fewest.
 //!
-//! One acceptor hands connections out because the kernel's ways of sharing a port (`SO_REUSEPORT`, or one listener in several
-//! event loops) spread a few busy connections unevenly, and the first of them loses those still queued when a listener closes.
+//! One acceptor hands connections out because the kernel's ways of sharing a port (`SO_REUSEPORT`, or one listener in
+//! several event loops) spread a few busy connections unevenly, and the first of them loses those still queued when a
+//! listener closes.
 
 use std::convert::Infallible;
 use std::io;

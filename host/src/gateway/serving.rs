@@ -1,5 +1,5 @@
-//! What requests are served with at one moment: settings, routes, filter workers. A reload makes a new one and swaps it in; requests in flight
-//! keep the one they started with.
+//! What requests are served with at one moment: settings, routes, filter workers. A reload makes a new one and swaps it
+//! in; requests in flight keep the one they started with.
 
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ impl Serving {
         Some((&self.filter.as_ref()?.directory, &self.configuration()?.redis))
     }
 
-    /// Asks every Redis service of the filter, if the settings say that there is no serving without. To be called outside of any
-    /// event loop, as it waits for the answers.
+    /// Asks every Redis service of the filter, if the settings say that there is no serving without. To be called
+    /// outside of any event loop, as it waits for the answers.
     ///
     /// # Errors
     /// Which service cannot be used, and why.
@@ -74,7 +74,10 @@ impl Serving {
                 for service in services {
                     if let Err(cause) = filter.directory.ask(service).await {
                         let (name, address) = (redis_name(service), filter.directory.address(service));
-                        mistakes.push(Mistake::new("redis.required", format!("Redis {name} at {address} cannot be used: {cause}")));
+                        mistakes.push(Mistake::new(
+                            "redis.required",
+                            format!("Redis {name} at {address} cannot be used: {cause}"),
+                        ));
                     }
                 }
             }),
@@ -101,7 +104,12 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    pub(crate) fn new(module: Module, lanes: Vec<Handle>, watch_on: Option<Handle>, redis_override: Option<String>) -> Self {
+    pub(crate) fn new(
+        module: Module,
+        lanes: Vec<Handle>,
+        watch_on: Option<Handle>,
+        redis_override: Option<String>,
+    ) -> Self {
         Self { module, lanes, watch_on, redis_override }
     }
 
@@ -109,13 +117,15 @@ impl Workshop {
         &self.module
     }
 
-    /// Makes a serving. A filter that did not change is taken over from `previous`, with what it remembers and with its local windows.
+    /// Makes a serving. A filter that did not change is taken over from `previous`, with what it remembers and with its
+    /// local windows.
     ///
     /// # Errors
     /// What is wrong with the filter's configuration, with paths as in the file.
     pub(crate) fn make(&self, settings: Settings, previous: Option<&Serving>) -> Result<Serving, Vec<Mistake>> {
         let (environment, origin) = (settings.environment.clone(), settings.origin.clone());
-        let mut made = self.make_of(settings, previous).map_err(|mistakes| origin.placed(environment.hide_mistakes(mistakes)))?;
+        let mut made =
+            self.make_of(settings, previous).map_err(|mistakes| origin.placed(environment.hide_mistakes(mistakes)))?;
         // It may be large, and nobody asks for it any more.
         made.settings.origin = Origin::default();
         Ok(made)
@@ -129,7 +139,9 @@ impl Workshop {
         let filter = match (&settings.filter, previous.and_then(|previous| previous.filter.as_ref())) {
             (None, _) => None,
             (Some(config), Some(filter)) if filter.is_made_of(config, &settings.redis) => Some(Arc::clone(filter)),
-            (Some(config), Some(filter)) => Some(Arc::new(self.start_filter(config, &settings, directory.after(&filter.directory))?)),
+            (Some(config), Some(filter)) => {
+                Some(Arc::new(self.start_filter(config, &settings, directory.after(&filter.directory))?))
+            }
             (Some(config), None) => Some(Arc::new(self.start_filter(config, &settings, directory)?)),
         };
         if let Some(previous) = previous {
@@ -147,7 +159,8 @@ impl Workshop {
     fn routes(&self, settings: &Settings, previous: Option<&Serving>) -> Routes {
         let timeouts = &settings.timeouts;
         let previous = previous.filter(|previous| previous.settings.timeouts.upstream() == timeouts.upstream());
-        let mut known: Vec<Arc<Endpoint>> = previous.into_iter().flat_map(|previous| previous.routes.endpoints()).cloned().collect();
+        let mut known: Vec<Arc<Endpoint>> =
+            previous.into_iter().flat_map(|previous| previous.routes.endpoints()).cloned().collect();
         Routes::new(&settings.routes, settings.normalize_path, |upstream| {
             if let Some(same) = known.iter().find(|endpoint| endpoint.upstream == *upstream) {
                 return Arc::clone(same);
@@ -180,8 +193,14 @@ impl Workshop {
         if mistakes.is_empty() { Ok(directory) } else { Err(mistakes) }
     }
 
-    /// A worker for each lane; one for all of them where some window is local, so that a local limit is the limit of the process.
-    fn start_filter(&self, config: &FilterConfig, settings: &Settings, directory: RedisDirectory) -> Result<RunningFilter, Vec<Mistake>> {
+    /// A worker for each lane; one for all of them where some window is local, so that a local limit is the limit of
+    /// the process.
+    fn start_filter(
+        &self,
+        config: &FilterConfig,
+        settings: &Settings,
+        directory: RedisDirectory,
+    ) -> Result<RunningFilter, Vec<Mistake>> {
         let json = config.document().to_string();
         let mut workers: Vec<Worker> = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
@@ -190,10 +209,15 @@ impl Workshop {
             }
             let _on_lane = lane.enter();
             let options = WorkerOptions::default().with_redis(directory.clone());
-            workers.push(Worker::start(&self.module, json.as_bytes(), options).map_err(|error| config.mistakes_of(error))?);
+            workers.push(
+                Worker::start(&self.module, json.as_bytes(), options).map_err(|error| config.mistakes_of(error))?,
+            );
         }
         let configuration = workers.first().map(Worker::configuration);
-        let warnings = configuration.into_iter().flat_map(|configuration| &configuration.warnings).map(|warning| config.told(warning));
+        let warnings = configuration
+            .into_iter()
+            .flat_map(|configuration| &configuration.warnings)
+            .map(|warning| config.told(warning));
         for warning in settings.origin.told(warnings.collect()) {
             tracing::warn!("{}", settings.environment.hide(&warning));
         }

@@ -1,7 +1,7 @@
 //! What the operating system tells a server: SIGTERM or SIGINT to end, SIGHUP to reload.
 //!
-//! Signals are waited for in a thread of their own, which also ends the process when it was told to end and does not: whatever hangs, the
-//! thread that serves or one that writes, this one does neither.
+//! Signals are waited for in a thread of their own, which also ends the process when it was told to end and does not:
+//! whatever hangs, the thread that serves or one that writes, this one does neither.
 
 use std::io;
 use std::process;
@@ -25,13 +25,15 @@ pub(crate) enum Signal {
     Reload,
 }
 
-/// The signals of this process, from the moment this is made. Once this is dropped, the process has a few seconds to end.
+/// The signals of this process, from the moment this is made. Once this is dropped, the process has a few seconds to
+/// end.
 pub(crate) struct Signals {
     arriving: UnboundedReceiver<Signal>,
 }
 
 impl Signals {
-    /// Waits for signals. `patience` is how long the process may take to end in order; it is asked when the process is told to.
+    /// Waits for signals. `patience` is how long the process may take to end in order; it is asked when the process is
+    /// told to.
     ///
     /// # Errors
     /// The operating system lacks something.
@@ -64,7 +66,11 @@ impl Signals {
 }
 
 /// Passes signals on until the process should have ended.
-async fn pass_on(mut signals: system::PlatformSignals, receiver: &UnboundedSender<Signal>, patience: impl Fn() -> Duration) {
+async fn pass_on(
+    mut signals: system::PlatformSignals,
+    receiver: &UnboundedSender<Signal>,
+    patience: impl Fn() -> Duration,
+) {
     let mut deadline: Option<Instant> = None;
     let mut is_done = false;
     loop {

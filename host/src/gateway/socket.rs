@@ -1,5 +1,5 @@
-//! Backpressure. Sockets as the HTTP library sees them: they give small pieces, and tell when the other side takes nothing, so that bodies wait at
-//! their source and not in buffers.
+//! Backpressure. Sockets as the HTTP library sees them: they give small pieces, and tell when the other side takes
+//! nothing, so that bodies wait at their source and not in buffers.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -12,8 +12,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
 
-/// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a read fills it,
-/// up to what headers may measure, and thousands of connections with large bodies would each keep such a buffer.
+/// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a
+/// read fills it, up to what headers may measure, and thousands of connections with large bodies would each keep such a
+/// buffer.
 pub(crate) const PIECE_MAX: u64 = (8 << 10) - 1;
 
 /// The other side of a connection.
@@ -84,7 +85,11 @@ impl<K> Peer for Socket<K> {
 }
 
 impl<K: Unpin> AsyncRead for Socket<K> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.stream.set_limit(PIECE_MAX);
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
@@ -104,7 +109,11 @@ impl<K: Unpin> AsyncWrite for Socket<K> {
         self.writer().poll_shutdown(context)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let polled = self.writer().poll_write_vectored(context, pieces);
         self.written(polled)
     }
@@ -191,7 +200,9 @@ mod tests {
             let backpressure = Arc::clone(socket.backpressure());
             let piece = vec![7; 64 << 10];
             let mut written = 0;
-            while let Poll::Ready(bytes) = poll_fn(|context| Poll::Ready(Pin::new(&mut socket).poll_write(context, &piece))).await {
+            while let Poll::Ready(bytes) =
+                poll_fn(|context| Poll::Ready(Pin::new(&mut socket).poll_write(context, &piece))).await
+            {
                 written += bytes.expect("a write");
                 assert!(poll_fn(|context| Poll::Ready(backpressure.poll_ready(context).is_ready())).await);
             }

@@ -1,4 +1,5 @@
-//! What the gateway counts. Every label value comes from the settings or from a fixed list, so requests cannot add series.
+//! What the gateway counts. Every label value comes from the settings or from a fixed list, so requests cannot add
+//! series.
 
 mod clients;
 mod exposition;
@@ -8,12 +9,16 @@ mod registry;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use self::registry::{OF_ROUTES, Registry};
 use crate::logging;
 
-pub(crate) use self::clients::{FailedHandshake, Overload, TurnedAway, connections, failed_handshake, let_go, overloaded, turned_away};
+pub(crate) use self::clients::{
+    FailedHandshake, Overload, TurnedAway, connections, failed_handshake, let_go, overloaded, turned_away,
+};
 
 const REQUESTS: &str = "slidegate_requests_total";
 const DURATION: &str = "slidegate_request_duration_seconds";
@@ -33,7 +38,8 @@ const TRAPS: &str = "slidegate_component_traps_total";
 const RELOAD_RESULTS: [&str; 3] = ["ok", "unchanged", "failed"];
 
 /// Seconds. From a decision that the instance remembers to a slow upstream.
-const DURATION_BUCKETS: [f64; 13] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+const DURATION_BUCKETS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// Installs the process's recorder. To be called before any metric is made; metrics made earlier go nowhere.
 ///
@@ -42,7 +48,10 @@ const DURATION_BUCKETS: [f64; 13] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0
 pub(crate) fn install() -> Result<ProcessMetrics, String> {
     let registry = Arc::new(Registry::new([(DURATION, &DURATION_BUCKETS[..])]));
     metrics::set_global_recorder(Arc::clone(&registry)).map_err(|error| error.to_string())?;
-    describe_counter!(REQUESTS, "Requests answered, by route and class of the status code; `gone` when the client left first");
+    describe_counter!(
+        REQUESTS,
+        "Requests answered, by route and class of the status code; `gone` when the client left first"
+    );
     describe_histogram!(DURATION, "From the request's headers to the last byte of the response");
     describe_counter!(UPSTREAM_ERRORS, "Requests the upstream did not answer, by cause");
     describe_gauge!(IN_FLIGHT, "Requests not yet answered to the last byte");
@@ -53,7 +62,10 @@ pub(crate) fn install() -> Result<ProcessMetrics, String> {
     );
     describe_gauge!(RELOAD_OK_TIME, "When the settings in force were read or confirmed, in seconds since 1970");
     describe_gauge!(INSTANCE_MEMORY, "Linear memory of all filter instances, in bytes");
-    describe_counter!(LOG_LINES_DROPPED, "Log lines given up because their stream could not be written to or was not read");
+    describe_counter!(
+        LOG_LINES_DROPPED,
+        "Log lines given up because their stream could not be written to or was not read"
+    );
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell what was built");
     describe_gauge!(REDIS_UP, "Whether the Redis service answers, as asked every two seconds: 1 or 0");
     describe_counter!(TRAPS, "Filter instances that failed and were replaced");
@@ -99,7 +111,8 @@ pub(crate) enum UpstreamError {
 impl RouteMetrics {
     /// The counters of the route of this name; the same ones for the same name, also after a reload.
     pub(crate) fn new(route: &str) -> Self {
-        let requests = |class: &'static str| counter!(target: OF_ROUTES, REQUESTS, "route" => route.to_owned(), "code" => class);
+        let requests =
+            |class: &'static str| counter!(target: OF_ROUTES, REQUESTS, "route" => route.to_owned(), "code" => class);
         let errors = |cause: &'static str| counter!(target: OF_ROUTES, UPSTREAM_ERRORS, "route" => route.to_owned(), "cause" => cause);
         Self {
             requests: ["gone", "1xx", "2xx", "3xx", "4xx", "5xx"].map(requests),
@@ -139,7 +152,8 @@ pub(crate) fn instance_memory(bytes: usize) {
     gauge!(INSTANCE_MEMORY).set(bytes as f64);
 }
 
-/// Sets the gauge of a Redis service. Its series lasts as long as what is returned, so that one that is configured no more is not told of.
+/// Sets the gauge of a Redis service. Its series lasts as long as what is returned, so that one that is configured no
+/// more is not told of.
 pub(crate) fn redis_up(service: &str, is_up: bool) -> Gauge {
     let gauge = gauge!(target: OF_ROUTES, REDIS_UP, "service" => service.to_owned());
     gauge.set(f64::from(u8::from(is_up)));

@@ -8,7 +8,8 @@ use crate::gateway::access_log::Record;
 
 /// Joins a client's and an upstream's connection once both have switched. Neither side is timed: quiet is normal here.
 ///
-/// `record` is kept until the tunnel ends. Nothing else is: what the request was served with may have been replaced long before.
+/// `record` is kept until the tunnel ends. Nothing else is: what the request was served with may have been replaced
+/// long before.
 pub(crate) async fn run(client: OnUpgrade, upstream: OnUpgrade, mut record: Record) {
     let switched = tokio::try_join!(client, upstream);
     let copied = match switched {

@@ -74,8 +74,8 @@ impl Upload {
         self.epoch + Duration::from_micros(self.last_piece_us.load(Ordering::Relaxed))
     }
 
-    /// Until when the response is waited for, as far as is known now: so long after the last piece of the body, and no longer than the
-    /// client may take for its body, which an upstream that is slow to take it does not shorten.
+    /// Until when the response is waited for, as far as is known now: so long after the last piece of the body, and no
+    /// longer than the client may take for its body, which an upstream that is slow to take it does not shorten.
     pub(crate) fn deadline(&self, response: Duration, limits: &Limits) -> Instant {
         let of_response = self.last_piece() + response;
         match limits.body_allowance(self.bytes()).filter(|_| !self.is_received()) {

@@ -1,4 +1,5 @@
-//! Under which name this gateway stands in `via` fields, and how it knows a request that it has seen before (RFC 9110, section 7.6.3).
+//! Under which name this gateway stands in `via` fields, and how it knows a request that it has seen before (RFC 9110,
+//! section 7.6.3).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -7,7 +8,8 @@ use hyper::Version;
 use hyper::header::{self, HeaderMap};
 
 /// Of this process alone: two gateways in a row are no loop, and no client can guess it.
-static PSEUDONYM: LazyLock<String> = LazyLock::new(|| format!("slidegate-{:016x}", RandomState::new().hash_one(std::process::id())));
+static PSEUDONYM: LazyLock<String> =
+    LazyLock::new(|| format!("slidegate-{:016x}", RandomState::new().hash_one(std::process::id())));
 
 /// What this gateway adds to `via`, for a request that came in this version.
 pub(crate) fn entry(version: Version) -> String {
@@ -24,10 +26,14 @@ pub(crate) fn is_known(headers: &HeaderMap) -> bool {
     is_named(headers, PSEUDONYM.as_bytes())
 }
 
-/// Names in a host's place are compared as hosts are, without regard to letter case: a proxy between may have changed it.
+/// Names in a host's place are compared as hosts are, without regard to letter case: a proxy between may have changed
+/// it.
 fn is_named(headers: &HeaderMap, pseudonym: &[u8]) -> bool {
     let is_between = |byte: &u8| matches!(byte, b' ' | b'\t' | b',');
-    headers.get_all(header::VIA).iter().any(|value| value.as_bytes().split(is_between).any(|word| word.eq_ignore_ascii_case(pseudonym)))
+    headers
+        .get_all(header::VIA)
+        .iter()
+        .any(|value| value.as_bytes().split(is_between).any(|word| word.eq_ignore_ascii_case(pseudonym)))
 }
 
 #[cfg(test)]
@@ -49,7 +55,9 @@ mod tests {
         ] {
             assert!(named(values), "{values:?}");
         }
-        for values in [&[][..], &[""], &["1.1 slidegate-1b"], &["1.1 slidegate-1ab"], &["1.1 slidegate"], &["1.1 xslidegate-1a"]] {
+        for values in
+            [&[][..], &[""], &["1.1 slidegate-1b"], &["1.1 slidegate-1ab"], &["1.1 slidegate"], &["1.1 xslidegate-1a"]]
+        {
             assert!(!named(values), "{values:?}");
         }
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ::http::HeaderMap;
 
 use crate::bindings::slidegate::filter::redis::CallError;
-use crate::bindings::slidegate::filter::types::{CallId, Interest, Moment, MonotonicNs, Pass, Response, StreamId, Wants};
+use crate::bindings::slidegate::filter::types::{
+    CallId, Interest, Moment, MonotonicNs, Pass, Response, StreamId, Wants,
+};
 use crate::ids::ById;
 use crate::request::Request;
 
@@ -125,16 +127,17 @@ impl Ctx {
         self.streams.insert(stream, state);
     }
 
-    /// Opens the phase of the response's headers, before `on-response-headers` is called. Whatever
-    /// was still open of the request is closed, and its phases are over. False for a stream that does not want the hook, is unknown, or further on.
+    /// Opens the phase of the response's headers, before `on-response-headers` is called. Whatever was still open of
+    /// the request is closed, and its phases are over. False for a stream that does not want the hook, is unknown, or
+    /// further on.
     pub fn open_response(&mut self, stream: StreamId, headers: Arc<HeaderMap>) -> bool {
         let Some(state) = self.open(stream, Phase::ResponseHeaders) else { return false };
         state.response = Some(headers);
         true
     }
 
-    /// Opens a body phase, before its hook is called for a piece. None for a stream that does not want to see that body, is
-    /// unknown, or further on; else how it wants to see it.
+    /// Opens a body phase, before its hook is called for a piece. None for a stream that does not want to see that
+    /// body, is unknown, or further on; else how it wants to see it.
     pub fn open_body(&mut self, stream: StreamId, phase: Phase) -> Option<Interest> {
         let state = self.open(stream, phase)?;
         Some(if phase == Phase::RequestBody { state.wants.request_body } else { state.wants.response_body })
@@ -177,7 +180,8 @@ impl Ctx {
         std::mem::take(&mut self.calls)
     }
 
-    /// Whether the component answered a stream whose response had begun. That was ignored, but the component takes the stream for settled.
+    /// Whether the component answered a stream whose response had begun. That was ignored, but the component takes the
+    /// stream for settled.
     pub fn was_answered_late(&self, stream: StreamId) -> bool {
         self.streams.get(&stream).is_some_and(|state| state.answered_late)
     }
@@ -193,7 +197,8 @@ impl Ctx {
         Some(self.outcomes.swap_remove(at).1)
     }
 
-    /// To be called before each call into the component. What it said of streams that it knows no more, and nobody took, is let go.
+    /// To be called before each call into the component. What it said of streams that it knows no more, and nobody
+    /// took, is let go.
     pub fn begin_call(&mut self) {
         for stream in std::mem::take(&mut self.finished) {
             if self.streams.get(&stream).is_some_and(|state| !state.is_known()) {
@@ -202,8 +207,8 @@ impl Ctx {
         }
     }
 
-    /// What a log of requests should say of a stream, as names and values. Nothing the second time, nor, of a stream that the component
-    /// knows no more, after the next call.
+    /// What a log of requests should say of a stream, as names and values. Nothing the second time, nor, of a stream
+    /// that the component knows no more, after the next call.
     pub fn take_annotations(&mut self, stream: StreamId) -> Vec<(String, String)> {
         self.streams.get_mut(&stream).map_or_else(Vec::new, |state| std::mem::take(&mut state.annotations))
     }

@@ -3,7 +3,9 @@
 use http::HeaderMap;
 use wasmtime::{Result, bail, ensure};
 
-use super::context::{ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, RESPONSE_BODY_BYTES_MAX};
+use super::context::{
+    ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, RESPONSE_BODY_BYTES_MAX,
+};
 use crate::bindings::slidegate::filter::http::Host;
 use crate::bindings::slidegate::filter::types::{self, BodyChange, Header, HeaderEdit, Pass, Response, StreamId};
 use crate::bindings::slidegate::filter::{explanation, metrics};
@@ -81,7 +83,8 @@ impl Host for Ctx {
     }
 }
 
-/// Adds to what was told of a stream. What has a name that was told before replaces that; above the most of them, other names are left out.
+/// Adds to what was told of a stream. What has a name that was told before replaces that; above the most of them, other
+/// names are left out.
 pub(crate) fn annotate(told: &mut Vec<(String, String)>, fields: Vec<(String, String)>) {
     for (name, value) in fields {
         if let Some((_, before)) = told.iter_mut().find(|(known, _)| *known == name) {
@@ -109,7 +112,10 @@ pub(crate) fn check_pass(pass: &Pass) -> Result<()> {
         edits.iter().try_for_each(check_edit)?;
     }
     if let BodyChange::Replace(bytes) | BodyChange::End(bytes) = &pass.body {
-        ensure!(bytes.len() <= RESPONSE_BODY_BYTES_MAX, "more than {RESPONSE_BODY_BYTES_MAX} bytes in place of a piece of a body");
+        ensure!(
+            bytes.len() <= RESPONSE_BODY_BYTES_MAX,
+            "more than {RESPONSE_BODY_BYTES_MAX} bytes in place of a piece of a body"
+        );
     }
     Ok(())
 }
@@ -117,7 +123,10 @@ pub(crate) fn check_pass(pass: &Pass) -> Result<()> {
 fn check_response(response: &Response) -> Result<()> {
     ensure!(response.headers.len() <= HEADERS_MAX, "more than {HEADERS_MAX} header fields in an answer");
     response.headers.iter().try_for_each(check_header)?;
-    ensure!(response.body.len() <= RESPONSE_BODY_BYTES_MAX, "an answer's body of more than {RESPONSE_BODY_BYTES_MAX} bytes");
+    ensure!(
+        response.body.len() <= RESPONSE_BODY_BYTES_MAX,
+        "an answer's body of more than {RESPONSE_BODY_BYTES_MAX} bytes"
+    );
     ensure!(response.details.len() <= HEADER_BYTES_MAX, "an answer's details of more than {HEADER_BYTES_MAX} bytes");
     Ok(())
 }

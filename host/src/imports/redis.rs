@@ -10,7 +10,8 @@ use crate::bindings::slidegate::filter::types::CallId;
 const ARGUMENTS_MAX: usize = 64 * 1024;
 const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Commands that change a connection, keep it, or turn its replies into something else than one for each command: connections are shared.
+/// Commands that change a connection, keep it, or turn its replies into something else than one for each command:
+/// connections are shared.
 const REFUSED: [&[u8]; 36] = [
     b"ASKING",
     b"AUTH",

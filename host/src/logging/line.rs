@@ -1,4 +1,5 @@
-//! What makes an event one line that any terminal and any reader of logs can take: no control characters, bounded length.
+//! What makes an event one line that any terminal and any reader of logs can take: no control characters, bounded
+//! length.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -48,7 +49,8 @@ pub(super) fn printable(event: &[u8], format: LogFormat) -> Cow<'_, [u8]> {
     Cow::Owned(line.into_bytes())
 }
 
-/// Whether a character stands for itself in a log: no control character, no line end of any kind, nothing that turns the direction of text.
+/// Whether a character stands for itself in a log: no control character, no line end of any kind, nothing that turns
+/// the direction of text.
 fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{feff}')
@@ -99,7 +101,10 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_whatever_it_holds() {
-        assert_eq!(text("a\r\nb\x1b[2J\u{9b}31m\u{2028}c\u{202e}\u{7f}\n"), "a\\r\\nb\\u{1b}[2J\\u{9b}31m\\u{2028}c\\u{202e}\\u{7f}\n");
+        assert_eq!(
+            text("a\r\nb\x1b[2J\u{9b}31m\u{2028}c\u{202e}\u{7f}\n"),
+            "a\\r\\nb\\u{1b}[2J\\u{9b}31m\\u{2028}c\\u{202e}\\u{7f}\n"
+        );
         let line = json("{\"a\":\"\u{9b}\u{2028}\u{2066}\u{7f}\"}\n");
         assert_eq!(line, "{\"a\":\"\\u009b\\u2028\\u2066\\u007f\"}\n");
         let parsed: Value = serde_json::from_str(&line).expect("JSON");

@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Most bytes that wait for a stream, and most lines: some seconds of a busy access log. As much again may be on its way to the kernel.
+/// Most bytes that wait for a stream, and most lines: some seconds of a busy access log. As much again may be on its
+/// way to the kernel.
 const BYTES_MAX: usize = 1024 * 1024;
 const LINES_MAX: u64 = 16 * 1024;
 
@@ -121,8 +122,8 @@ struct Sink<W> {
 }
 
 impl<W: Write> Sink<W> {
-    /// Writes whole lines, waiting as long as the stream makes it wait. Returns how many lines a failure cost: what is left of the piece it
-    /// happened in. The next piece is tried again, since a disk may have room by then.
+    /// Writes whole lines, waiting as long as the stream makes it wait. Returns how many lines a failure cost: what is
+    /// left of the piece it happened in. The next piece is tried again, since a disk may have room by then.
     fn write_lines(&mut self, mut lines: &[u8]) -> u64 {
         let mut lost = 0;
         while !lines.is_empty() {
@@ -188,8 +189,8 @@ impl StandardStream {
         }
     }
 
-    /// The stream itself, without the lock and the buffer that the standard library puts before it: whoever else prints must not wait for a
-    /// stream that stands still.
+    /// The stream itself, without the lock and the buffer that the standard library puts before it: whoever else prints
+    /// must not wait for a stream that stands still.
     #[cfg(unix)]
     fn open(self) -> Box<dyn Write + Send> {
         use std::os::fd::AsFd;

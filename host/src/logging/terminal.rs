@@ -1,4 +1,5 @@
-//! Lines for people: on a terminal the time of day and the level are enough of a head, and colours tell the levels apart.
+//! Lines for people: on a terminal the time of day and the level are enough of a head, and colours tell the levels
+//! apart.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,8 +24,8 @@ pub(super) enum TextStyle {
 }
 
 impl TextStyle {
-    /// That of a stream of this process. A variable `NO_COLOR` that is not empty forbids colours (<https://no-color.org>), as does a terminal
-    /// that has none (`TERM=dumb`).
+    /// That of a stream of this process. A variable `NO_COLOR` that is not empty forbids colours
+    /// (<https://no-color.org>), as does a terminal that has none (`TERM=dumb`).
     pub(super) fn of(stream: &impl IsTerminal) -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         match stream.is_terminal() {
@@ -42,7 +43,8 @@ pub(super) struct TextStyles {
     pub(super) err: TextStyle,
 }
 
-/// Formats events as text, for each stream in its style. Colours are added afterwards, so that what clients send cannot add any.
+/// Formats events as text, for each stream in its style. Colours are added afterwards, so that what clients send cannot
+/// add any.
 pub(super) struct TextLines {
     styles: TextStyles,
     style_of: fn(TextStyles, &Metadata<'_>) -> TextStyle,
@@ -98,9 +100,10 @@ pub(super) fn coloured(line: &[u8]) -> Cow<'_, [u8]> {
         Some((time, level, colour, &rest[level.len()..]))
     });
     match parts {
-        Some((time, level, colour, text)) => {
-            Cow::Owned([DIM.as_bytes(), time, PLAIN.as_bytes(), b" ", colour.as_bytes(), level.as_bytes(), PLAIN.as_bytes(), text].concat())
-        }
+        Some((time, level, colour, text)) => Cow::Owned(
+            [DIM.as_bytes(), time, PLAIN.as_bytes(), b" ", colour.as_bytes(), level.as_bytes(), PLAIN.as_bytes(), text]
+                .concat(),
+        ),
         None => Cow::Borrowed(line),
     }
 }

@@ -7,10 +7,12 @@ use super::stock::elements;
 use crate::resource::is_set;
 
 /// What a cluster writes into a resource by itself.
-const WRITTEN_BY_CLUSTERS: [&str; 6] = ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
+const WRITTEN_BY_CLUSTERS: [&str; 6] =
+    ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Stock's resource as ours; what is said of it goes to the converter's notes. Its `status` is the cluster's, and left out.
+/// Stock's resource as ours; what is said of it goes to the converter's notes. Its `status` is the cluster's, and left
+/// out.
 pub(super) fn converted(resource: &Value, image: &str, converter: &mut Converter) -> Result<Value, Unconvertible> {
     let (Some(spec), Some(metadata)) =
         (resource.get("spec").and_then(Value::as_object), resource.get("metadata").and_then(Value::as_object))
@@ -28,13 +30,17 @@ pub(super) fn converted(resource: &Value, image: &str, converter: &mut Converter
         converter.note("spec.imagePullSecret", "kept: see that it opens the new image's registry");
     }
     if spec.get("failStrategy").and_then(Value::as_str) != Some("FAIL_OPEN") {
-        converter.note("spec.failStrategy", "is FAIL_CLOSE, as before: no request passes while the plugin cannot be loaded");
+        converter
+            .note("spec.failStrategy", "is FAIL_CLOSE, as before: no request passes while the plugin cannot be loaded");
     }
     match spec.get("pluginConfig").filter(|config| !config.is_null()).cloned() {
         Some(config) => {
             for field in ["defaultConfig", "matchRules"] {
                 if spec.remove(field).is_some_and(|value| !value.is_null()) {
-                    converter.note(&format!("spec.{field}"), "left out: the gateway does not look at it beside `pluginConfig`");
+                    converter.note(
+                        &format!("spec.{field}"),
+                        "left out: the gateway does not look at it beside `pluginConfig`",
+                    );
                 }
             }
             spec.insert("pluginConfig".to_owned(), converter.document(&config, "spec.pluginConfig")?);
@@ -55,11 +61,15 @@ fn convert_rules(spec: &mut Map<String, Value>, converter: &mut Converter) -> Re
     let rules = elements(spec.get("matchRules")).to_vec();
     let has_enabled = rules.iter().any(|rule| rule.is_object() && !is_set(rule.get("configDisable")));
     if !rules.is_empty() {
-        let rules = rules.iter().enumerate().map(|(at, rule)| match_rule(rule, &format!("spec.matchRules[{at}]"), converter));
+        let rules =
+            rules.iter().enumerate().map(|(at, rule)| match_rule(rule, &format!("spec.matchRules[{at}]"), converter));
         let rules = rules.collect::<Result<Value, Unconvertible>>()?;
         spec.insert("matchRules".to_owned(), rules);
     }
-    let default = spec.get("defaultConfig").cloned().filter(|default| default.as_object().is_none_or(|fields| !fields.is_empty()));
+    let default = spec
+        .get("defaultConfig")
+        .cloned()
+        .filter(|default| default.as_object().is_none_or(|fields| !fields.is_empty()));
     let default = default.filter(|default| !default.is_null());
     if is_set(spec.get("defaultConfigDisable")) {
         if default.is_some() {
@@ -82,7 +92,9 @@ fn convert_rules(spec: &mut Map<String, Value>, converter: &mut Converter) -> Re
 }
 
 fn match_rule(rule: &Value, path: &str, converter: &mut Converter) -> Result<Value, Unconvertible> {
-    let Some(fields) = rule.as_object() else { return Err(Unconvertible::Stock(format!("{path}: expected an object"))) };
+    let Some(fields) = rule.as_object() else {
+        return Err(Unconvertible::Stock(format!("{path}: expected an object")));
+    };
     if is_set(rule.get("configDisable")) {
         converter.note(path, "is disabled and left as it was");
         return Ok(rule.clone());

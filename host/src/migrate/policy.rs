@@ -1,4 +1,5 @@
-//! One configuration of stock's, made ours. Fields are read in stock's order, so that what it refuses is refused for its reason.
+//! One configuration of stock's, made ours. Fields are read in stock's order, so that what it refuses is refused for
+//! its reason.
 
 mod item;
 
@@ -7,8 +8,15 @@ use serde_json::{Map, Value, json};
 use super::release::{self, DetectedRelease, Release};
 use super::stock::{EXACT_MAX, elements, flag, text, whole};
 
-const POLICY: [&str; 7] =
-    ["rule_name", "global_threshold", "rule_items", "rejected_code", "rejected_msg", "show_limit_quota_header", "redis"];
+const POLICY: [&str; 7] = [
+    "rule_name",
+    "global_threshold",
+    "rule_items",
+    "rejected_code",
+    "rejected_msg",
+    "show_limit_quota_header",
+    "redis",
+];
 const REDIS: [&str; 6] = ["service_name", "service_port", "username", "password", "timeout", "database"];
 const MATCHES: [(&str, bool); 4] =
     [("_match_route_", false), ("_match_domain_", true), ("_match_service_", false), ("_match_route_prefix_", false)];
@@ -70,11 +78,15 @@ impl Converter {
         Ok(Value::Object(result))
     }
 
-    /// The configuration for requests that no rule is for. Stock drops it without a word if it is wrong and there are rules.
+    /// The configuration for requests that no rule is for. Stock drops it without a word if it is wrong and there are
+    /// rules.
     pub(super) fn beside_rules(&mut self, own: &Value, path: &str, has_rules: bool) -> Converted<Option<Value>> {
         match self.policy(own, path) {
             Err(Unconvertible::Stock(reason)) if has_rules => {
-                self.note(path, format!("left out: stock cannot read it and goes on with the rules alone, silently ({reason})"));
+                self.note(
+                    path,
+                    format!("left out: stock cannot read it and goes on with the rules alone, silently ({reason})"),
+                );
                 Ok(None)
             }
             other => other.map(Some),
@@ -94,7 +106,11 @@ impl Converter {
             return stock(path, "expected at least one `_match_*`, not empty");
         }
         let is_match = |name: &str| MATCHES.iter().any(|(field, _)| *field == name);
-        let own = fields.iter().filter(|(name, _)| !is_match(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let own = fields
+            .iter()
+            .filter(|(name, _)| !is_match(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         let policy = self.policy(&Value::Object(own), path)?;
         result.extend(policy.as_object().cloned().unwrap_or_default());
         Ok(Value::Object(result))
@@ -155,18 +171,27 @@ impl Converter {
             }
         };
         if let Some(threshold) = threshold {
-            result.insert("global_threshold".to_owned(), Value::Object(self.limits(threshold, &format!("{path}.global_threshold"), &[])?));
+            result.insert(
+                "global_threshold".to_owned(),
+                Value::Object(self.limits(threshold, &format!("{path}.global_threshold"), &[])?),
+            );
         }
         if !items.is_empty() {
             let is_from_224 = release == Some(Release::From224);
-            let items = items.iter().enumerate().map(|(at, item)| self.item(item, is_from_224, &format!("{path}.rule_items[{at}]")));
+            let items = items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| self.item(item, is_from_224, &format!("{path}.rule_items[{at}]")));
             let items: Vec<Value> = items.collect::<Converted<_>>()?;
             if is_from_224 && items.len() > 1 {
                 result.insert("rule_match".to_owned(), Value::from("all"));
                 self.note(path, "has several `rule_items`, all of which are enforced, as from 2.2.4 on: written with `rule_match: all`");
             }
             if is_from_224 && (items.len() > 1 || threshold.is_some()) {
-                self.note(path, "a request that one of its limits refuses uses up none of the others; with stock it does");
+                self.note(
+                    path,
+                    "a request that one of its limits refuses uses up none of the others; with stock it does",
+                );
             }
             result.insert("rule_items".to_owned(), Value::Array(items));
         }
@@ -179,7 +204,10 @@ impl Converter {
             if (200..=599).contains(&code) {
                 result.insert("rejected_code".to_owned(), Value::from(code));
             } else {
-                self.note(&format!("{path}.rejected_code"), format!("is {code} to stock, which no response can have: now 429"));
+                self.note(
+                    &format!("{path}.rejected_code"),
+                    format!("is {code} to stock, which no response can have: now 429"),
+                );
             }
         }
         if let Some(message) = config.get("rejected_msg") {
@@ -190,8 +218,9 @@ impl Converter {
             result.insert("rejected_msg".to_owned(), message);
         }
         if let Some(show) = config.get("show_limit_quota_header") {
-            let is_plain =
-                show.as_str().is_none_or(|word| matches!(word.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "0" | "f" | "false"));
+            let is_plain = show.as_str().is_none_or(|word| {
+                matches!(word.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "0" | "f" | "false")
+            });
             if !is_plain {
                 self.note(&format!("{path}.show_limit_quota_header"), "is false to stock: written as that");
             }
@@ -200,7 +229,8 @@ impl Converter {
         Ok(())
     }
 
-    /// The counts in `global_threshold` or in an entry of `limit_keys`; `beside` are other fields that stock reads there.
+    /// The counts in `global_threshold` or in an entry of `limit_keys`; `beside` are other fields that stock reads
+    /// there.
     fn limits(&mut self, node: &Value, path: &str, beside: &[&str]) -> Converted<Map<String, Value>> {
         let Some(fields) = node.as_object() else {
             return stock(path, format!("expected an object with one of {}", UNITS.join(", ")));
@@ -215,7 +245,10 @@ impl Converter {
         for (unit, given) in UNITS.iter().filter_map(|unit| Some((unit, fields.get(*unit)?))) {
             let count = whole(given);
             if count <= 0 {
-                self.note(&format!("{path}.{unit}"), "is no positive number and left out; stock fails to start when it happens to pick it");
+                self.note(
+                    &format!("{path}.{unit}"),
+                    "is no positive number and left out; stock fails to start when it happens to pick it",
+                );
                 continue;
             }
             if text(given).as_deref() != Some(count.to_string().as_str()) {
@@ -228,7 +261,13 @@ impl Converter {
         }
         if counts.len() > 1 {
             let names: Vec<&str> = UNITS.into_iter().filter(|unit| counts.contains_key(*unit)).collect();
-            self.note(path, format!("has {}: all of them are enforced now; each worker of stock picks one at random", names.join(" and ")));
+            self.note(
+                path,
+                format!(
+                    "has {}: all of them are enforced now; each worker of stock picks one at random",
+                    names.join(" and ")
+                ),
+            );
         }
         let known: Vec<&str> = UNITS.iter().chain(beside).copied().collect();
         self.leave_out(node, &known, path);
@@ -246,7 +285,9 @@ impl Converter {
         }
         let mut result = Map::new();
         result.insert("service_name".to_owned(), Value::from(name));
-        for (field, greatest) in [("service_port", 65_535), ("timeout", TIMEOUT_MS_MAX), ("database", i64::from(i32::MAX))] {
+        for (field, greatest) in
+            [("service_port", 65_535), ("timeout", TIMEOUT_MS_MAX), ("database", i64::from(i32::MAX))]
+        {
             let Some(given) = node.get(field).filter(|given| !given.is_null()) else { continue };
             let path = format!("{path}.{field}");
             let mut number = whole(given);
@@ -291,8 +332,13 @@ impl Converter {
     }
 
     fn leave_out(&mut self, node: &Value, known: &[&str], path: &str) {
-        let names: Vec<String> =
-            node.as_object().into_iter().flat_map(Map::keys).filter(|name| !known.contains(&name.as_str())).cloned().collect();
+        let names: Vec<String> = node
+            .as_object()
+            .into_iter()
+            .flat_map(Map::keys)
+            .filter(|name| !known.contains(&name.as_str()))
+            .cloned()
+            .collect();
         for name in names {
             let name = crate::settings::one_line(&name);
             self.note(

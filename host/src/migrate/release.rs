@@ -32,13 +32,16 @@ pub(super) fn known(told: Option<Release>, has_threshold: bool, items: usize) ->
     let needs_223 = items > ITEMS_MAX;
     match told {
         Some(Release::UpTo223) if needs_224 => DetectedRelease::Neither(
-            "expected one of `global_threshold` and `rule_items`: both together are for releases from 2.2.4 on".to_owned(),
+            "expected one of `global_threshold` and `rule_items`: both together are for releases from 2.2.4 on"
+                .to_owned(),
         ),
-        Some(Release::From224) if needs_223 => DetectedRelease::Neither(format!("expected at most {ITEMS_MAX} `rule_items`, got {items}")),
-        Some(release) => DetectedRelease::Release(release, None),
-        None if needs_224 && needs_223 => {
-            DetectedRelease::Neither(format!("expected at most {ITEMS_MAX} `rule_items` beside `global_threshold`, got {items}"))
+        Some(Release::From224) if needs_223 => {
+            DetectedRelease::Neither(format!("expected at most {ITEMS_MAX} `rule_items`, got {items}"))
         }
+        Some(release) => DetectedRelease::Release(release, None),
+        None if needs_224 && needs_223 => DetectedRelease::Neither(format!(
+            "expected at most {ITEMS_MAX} `rule_items` beside `global_threshold`, got {items}"
+        )),
         None if needs_224 => {
             let reason = "has `global_threshold` beside `rule_items`, as only releases from 2.2.4 on allow: read as these read it";
             DetectedRelease::Release(Release::From224, Some(reason.to_owned()))

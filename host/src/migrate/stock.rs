@@ -2,7 +2,8 @@
 
 use serde_json::{Number, Value};
 
-/// Integers up to here keep their digits in a number that passes through a double, as all do on their way through Higress.
+/// Integers up to here keep their digits in a number that passes through a double, as all do on their way through
+/// Higress.
 pub(super) const EXACT_MAX: i64 = 1 << 53;
 
 /// A text; none for what is no scalar.
@@ -19,7 +20,9 @@ pub(super) fn text(value: &Value) -> Option<String> {
 /// Doubles without a fraction are written without one.
 fn number_text(number: &Number) -> String {
     match number.as_f64() {
-        Some(double) if number.is_f64() && double.fract() == 0.0 && double.abs() <= EXACT_MAX as f64 => (double as i64).to_string(),
+        Some(double) if number.is_f64() && double.fract() == 0.0 && double.abs() <= EXACT_MAX as f64 => {
+            (double as i64).to_string()
+        }
         _ => number.to_string(),
     }
 }
@@ -30,7 +33,9 @@ pub(super) fn whole(value: &Value) -> i64 {
         Value::String(text) => text.parse().unwrap_or(0),
         Value::Bool(value) => i64::from(*value),
         // Casting saturates.
-        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|double| double as i64)).unwrap_or(i64::MAX),
+        Value::Number(number) => {
+            number.as_i64().or_else(|| number.as_f64().map(|double| double as i64)).unwrap_or(i64::MAX)
+        }
         Value::Null | Value::Array(_) | Value::Object(_) => 0,
     }
 }
@@ -77,7 +82,9 @@ pub(super) fn network(key: &str) -> Option<Network> {
         return None;
     }
     if key.find('.').is_some_and(|at| at > 0) {
-        let is_octet = |octet: &str| octet.is_empty() || (is_number(octet) && octet.parse::<u32>().is_ok_and(|octet| octet <= 255));
+        let is_octet = |octet: &str| {
+            octet.is_empty() || (is_number(octet) && octet.parse::<u32>().is_ok_and(|octet| octet <= 255))
+        };
         if address.split('.').count() != 4 || !address.split('.').all(is_octet) {
             return None;
         }
@@ -117,7 +124,10 @@ mod tests {
         for (value, as_text, as_whole, as_flag) in cases {
             assert_eq!((text(&value).as_deref(), whole(&value), flag(&value)), (as_text, as_whole, as_flag), "{value}");
         }
-        assert_eq!([elements(None).len(), elements(Some(&json!(null))).len(), elements(Some(&json!({}))).len()], [0, 0, 1]);
+        assert_eq!(
+            [elements(None).len(), elements(Some(&json!(null))).len(), elements(Some(&json!({}))).len()],
+            [0, 0, 1]
+        );
     }
 
     #[test]
@@ -129,10 +139,27 @@ mod tests {
             Some(Network::ShortV6) => "short",
         };
         for (keys, expected) in [
-            (&["1.2.3.4", "10.1.2.3/8", "1..1.1", "01.2.3.4", "::1", "2001:db8::/64", "::/0", "0.0.0.0/0"][..], "written"),
+            (
+                &["1.2.3.4", "10.1.2.3/8", "1..1.1", "01.2.3.4", "::1", "2001:db8::/64", "::/0", "0.0.0.0/0"][..],
+                "written",
+            ),
             (&["10.0.0.0/40", "1.2.3.4/"], "everything"),
             (&["2001:db8::/32", "2000::/3"], "short"),
-            (&["10.0.0.256", "10.0.0", "::1%eth0", "::1/129", "::1/", "localhost", "1.2.3.4/x", "1.2.3.4/-1", "", "regexp:1"], "invalid"),
+            (
+                &[
+                    "10.0.0.256",
+                    "10.0.0",
+                    "::1%eth0",
+                    "::1/129",
+                    "::1/",
+                    "localhost",
+                    "1.2.3.4/x",
+                    "1.2.3.4/-1",
+                    "",
+                    "regexp:1",
+                ],
+                "invalid",
+            ),
         ] {
             for key in keys {
                 assert_eq!(read(key), expected, "{key}");

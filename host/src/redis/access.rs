@@ -36,7 +36,8 @@ pub struct RedisAccess {
     pub sentinel_username: Option<String>,
     /// With Sentinel: the password for the sentinels.
     pub sentinel_password: Option<String>,
-    /// With Sentinel or a cluster: addresses that these announce, `host:port` or `host`, and where they really are, seen from here.
+    /// With Sentinel or a cluster: addresses that these announce, `host:port` or `host`, and where they really are,
+    /// seen from here.
     pub announced: BTreeMap<String, String>,
 }
 
@@ -83,8 +84,8 @@ impl RedisAccessError {
         Self { field, message: message.into() }
     }
 
-    /// Which part is wrong: `url`, `username`, `password`, `ca`, `cert`, `key`, `server_name`, `sentinel_username`, `sentinel_password` or
-    /// `announced`.
+    /// Which part is wrong: `url`, `username`, `password`, `ca`, `cert`, `key`, `server_name`, `sentinel_username`,
+    /// `sentinel_password` or `announced`.
     pub fn field(&self) -> &'static str {
         self.field
     }

@@ -1,4 +1,5 @@
-//! Addresses as servers announce them, and where these servers are, seen from here: behind a forwarded port, or in containers.
+//! Addresses as servers announce them, and where these servers are, seen from here: behind a forwarded port, or in
+//! containers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -41,7 +42,9 @@ impl Announced {
 
 /// `host:port`, `[::1]:port`, `host`, `::1` or `[::1]`.
 fn split(text: &str) -> Option<(String, Option<u16>)> {
-    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_%".contains(&byte));
+    let is_host = |host: &str| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_%".contains(&byte))
+    };
     let (host, port) = match (text.strip_prefix('['), text.matches(':').count()) {
         (Some(rest), _) => {
             let (host, port) = rest.split_once(']')?;

@@ -1,8 +1,8 @@
 //! A cluster: one connection to each node, and a map of who serves what.
 //!
-//! A command goes to the node that serves its key's slot. What a node answers without running it (MOVED, ASK, TRYAGAIN), and what
-//! was never sent, is sent again within the call's deadline; nothing else ever is. The map is read anew, by whichever node
-//! answers first, after a MOVED and after a node could not be reached.
+//! A command goes to the node that serves its key's slot. What a node answers without running it (MOVED, ASK,
+//! TRYAGAIN), and what was never sent, is sent again within the call's deadline; nothing else ever is. The map is read
+//! anew, by whichever node answers first, after a MOVED and after a node could not be reached.
 
 mod attempt;
 mod map;
@@ -27,7 +27,8 @@ use super::transport::{RedisConnection, ReplyFuture};
 use super::url::Address;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
-/// How often one command is sent on. A cluster that is well needs one or two; a map that changes under way may need more.
+/// How often one command is sent on. A cluster that is well needs one or two; a map that changes under way may need
+/// more.
 const REDIRECTS_MAX: usize = 8;
 
 /// How long to wait before a command whose keys are between two nodes is tried again.
@@ -40,7 +41,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Nodes are used as `access` says, whatever its address. Does not connect yet. To be called inside a Tokio runtime.
+    /// Nodes are used as `access` says, whatever its address. Does not connect yet. To be called inside a Tokio
+    /// runtime.
     pub(super) fn new(
         seeds: Vec<Address>,
         access: ServerAccess,

@@ -23,8 +23,8 @@ use super::server_access::{LinkError, Opened, ServerAccess};
 use super::transport::{RedisConnection, ReplyFuture};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 
-/// One attempt to connect may take nearly as long as a command, and at least so long: it takes several turns to the server and back, and
-/// commands that wait for it keep their own deadlines.
+/// One attempt to connect may take nearly as long as a command, and at least so long: it takes several turns to the
+/// server and back, and commands that wait for it keep their own deadlines.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Where the server is that a connection goes to.
@@ -99,7 +99,8 @@ impl ServerChoice {
             }
         };
         let attempt = tokio::time::timeout_at(deadline, attempt).await;
-        attempt.unwrap_or_else(|_| Err(LinkError::Unreachable(format!("no connection within {} ms", limit.as_millis()))))
+        attempt
+            .unwrap_or_else(|_| Err(LinkError::Unreachable(format!("no connection within {} ms", limit.as_millis()))))
     }
 }
 
@@ -134,8 +135,8 @@ impl RedisConnection for Connection {
 }
 
 impl Started {
-    /// Waits for the connection, if it is still being made, and then for the reply. An error of the kind `connect` means that the
-    /// command was not sent and will not be.
+    /// Waits for the connection, if it is still being made, and then for the reply. An error of the kind `connect`
+    /// means that the command was not sent and will not be.
     pub(super) async fn outcome(self, deadline: Instant) -> CallResult {
         match self.sent(deadline).await {
             Ok(sent) => sent.reply().await,
@@ -203,7 +204,9 @@ impl SharedConnection {
             }
             // Idle, or a link that takes no further command. Those on their way still wait for their replies.
             unusable => {
-                if let Some((_, error)) = state.failed.as_ref().filter(|(began, _)| now.saturating_duration_since(*began) < PAUSE) {
+                if let Some((_, error)) =
+                    state.failed.as_ref().filter(|(began, _)| now.saturating_duration_since(*began) < PAUSE)
+                {
                     return Started::Failed(error.clone());
                 }
                 let mut waiting = Backlog::default();
@@ -270,7 +273,8 @@ impl SharedConnection {
         Arc::new(Link::new(pipeline, driver.abort_handle(), generation, Box::new(leave)))
     }
 
-    /// The connection of this number has ended, or is not to be used any more. Commands on their way still wait for their replies.
+    /// The connection of this number has ended, or is not to be used any more. Commands on their way still wait for
+    /// their replies.
     fn lost(&self, generation: u64) {
         let mut state = self.lock();
         let LinkState::Ready(link) = &state.link else { return };
@@ -279,7 +283,8 @@ impl SharedConnection {
         }
         // One that never answered is an attempt that failed.
         if !link.has_answered() {
-            state.failed = Some((link.made, LinkError::Unreachable("the connection was lost before any answer".to_owned())));
+            state.failed =
+                Some((link.made, LinkError::Unreachable("the connection was lost before any answer".to_owned())));
         }
         state.link = LinkState::Idle;
     }

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-/// How long one address may stay without an answer before the next one is tried beside it (RFC 8305). Short, as an attempt to connect
-/// has a second for all of them.
+/// How long one address may stay without an answer before the next one is tried beside it (RFC 8305). Short, as an
+/// attempt to connect has a second for all of them.
 const STAGGER: Duration = Duration::from_millis(50);
 
 /// Connects to the first address of this name that answers; the name is resolved anew each time.
@@ -29,7 +29,8 @@ pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 
 /// Families in turns, so that a family that leads nowhere costs one step.
 fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let is_of_first = |address: &SocketAddr| addresses.first().is_some_and(|first| first.is_ipv6() == address.is_ipv6());
+    let is_of_first =
+        |address: &SocketAddr| addresses.first().is_some_and(|first| first.is_ipv6() == address.is_ipv6());
     let (firsts, others): (Vec<_>, Vec<_>) = addresses.iter().copied().partition(is_of_first);
     let longest = firsts.len().max(others.len());
     (0..longest).flat_map(|index| [firsts.get(index), others.get(index)]).flatten().copied().collect()
@@ -57,7 +58,11 @@ where
             Some(Ok(Ok(connected))) => return Ok(connected),
             Some(Ok(Err(error))) => problem = Some(error),
             Some(Err(_)) => {}
-            None => return Err(problem.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))),
+            None => {
+                return Err(
+                    problem.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+                );
+            }
         }
     }
 }

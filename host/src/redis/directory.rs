@@ -66,7 +66,8 @@ impl RedisDirectory {
     ///
     /// let mut directory = RedisDirectory::new();
     /// directory.insert("limits", "redis://127.0.0.1:6379/1")?;
-    /// directory.insert("cluster", RedisAccess { password: Some("secret".into()), ..RedisAccess::from("redis+cluster://10.0.0.1,10.0.0.2") })?;
+    /// directory.insert("cluster", RedisAccess { password: Some("secret".into()),
+    /// ..RedisAccess::from("redis+cluster://10.0.0.1,10.0.0.2") })?;
     /// assert_eq!(directory.insert("typo", "radis://127.0.0.1").unwrap_err().field(), "url");
     /// # Ok::<(), slidegate::RedisAccessError>(())
     /// ```
@@ -85,12 +86,14 @@ impl RedisDirectory {
         Ok(())
     }
 
-    /// Goes on with what is known in `before` of services that are the same here, reached as before: the log is told only of what changes,
-    /// though this is a new directory. To be called before anything is opened.
+    /// Goes on with what is known in `before` of services that are the same here, reached as before: the log is told
+    /// only of what changes, though this is a new directory. To be called before anything is opened.
     #[must_use]
     pub fn after(mut self, before: &RedisDirectory) -> Self {
         let healths = before.healths.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |(service, health): &(RedisService, Arc<ServiceHealth>)| (service.clone(), before.access(service), Arc::clone(health));
+        let known = |(service, health): &(RedisService, Arc<ServiceHealth>)| {
+            (service.clone(), before.access(service), Arc::clone(health))
+        };
         self.before = healths.iter().map(known).collect();
         self
     }
@@ -102,7 +105,8 @@ impl RedisDirectory {
         format!("{}{with_tls}, database {}", entry.url.topology, entry.url.database.unwrap_or_default())
     }
 
-    /// What its configuration says of a service and its URL says differently, in which the URL wins. Shows no credentials.
+    /// What its configuration says of a service and its URL says differently, in which the URL wins. Shows no
+    /// credentials.
     ///
     /// # Errors
     ///
@@ -111,10 +115,15 @@ impl RedisDirectory {
         let Some(entry) = self.entry(service) else { return Ok(Vec::new()) };
         let (url, name) = (&entry.url, format!("{}:{}", service.service_name, service.port));
         if matches!(url.topology, Topology::Cluster(_)) && url.database.is_none() && service.database != 0 {
-            return Err(format!("Redis {name} is a cluster, which has only database 0; expected no `database`, got {}", service.database));
+            return Err(format!(
+                "Redis {name} is a cluster, which has only database 0; expected no `database`, got {}",
+                service.database
+            ));
         }
         let mut overruled = Vec::new();
-        if let Some(database) = url.database.filter(|database| service.database != 0 && *database != i64::from(service.database)) {
+        if let Some(database) =
+            url.database.filter(|database| service.database != 0 && *database != i64::from(service.database))
+        {
             overruled.push(format!(
                 "Redis {name}: the database is {database}, as its URL says, not {} of the filter's `redis`",
                 service.database
@@ -123,7 +132,9 @@ impl RedisDirectory {
         let is_given = !service.username.is_empty() || !service.password.is_empty();
         let of_service = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
         if is_given && !url.identity.is_empty() && url.identity != of_service {
-            overruled.push(format!("Redis {name}: user and password are those of its entry, not those of the filter's `redis`"));
+            overruled.push(format!(
+                "Redis {name}: user and password are those of its entry, not those of the filter's `redis`"
+            ));
         }
         Ok(overruled)
     }
@@ -141,7 +152,8 @@ impl RedisDirectory {
 
     /// The entry of a service, completed by what its configuration says.
     fn resolve(&self, service: &RedisService) -> Entry {
-        let mut entry = self.entry(service).cloned().unwrap_or_else(|| Entry::of_host(&service.service_name, service.port));
+        let mut entry =
+            self.entry(service).cloned().unwrap_or_else(|| Entry::of_host(&service.service_name, service.port));
         let url = &mut entry.url;
         if url.identity.is_empty() {
             url.identity = Identity { username: non_empty(&service.username), password: non_empty(&service.password) };
@@ -163,13 +175,19 @@ impl RedisDirectory {
         let timeout = Duration::from_millis(u64::from(service.timeout_ms));
         let entry = self.resolve(service);
         match entry.url.topology.clone() {
-            Topology::Server(address) => Arc::new(Connection::new(ServerChoice::Fixed(entry.server_access(address)), health, timeout)),
+            Topology::Server(address) => {
+                Arc::new(Connection::new(ServerChoice::Fixed(entry.server_access(address)), health, timeout))
+            }
             Topology::Sentinel { sentinels, master } => {
                 Arc::new(Connection::new(ServerChoice::Master(entry.sentinels(sentinels, master)), health, timeout))
             }
-            Topology::Cluster(seeds) => {
-                Arc::new(Cluster::new(seeds, entry.server_access(Address::nowhere()), entry.announced.clone(), health, timeout))
-            }
+            Topology::Cluster(seeds) => Arc::new(Cluster::new(
+                seeds,
+                entry.server_access(Address::nowhere()),
+                entry.announced.clone(),
+                health,
+                timeout,
+            )),
         }
     }
 
@@ -222,7 +240,9 @@ impl Entry {
     fn new(access: &RedisAccess) -> Result<Self, RedisAccessError> {
         let mut url = RedisUrl::parse(&access.url).map_err(|reason| RedisAccessError::new("url", reason))?;
         let Identity { username, password } = &mut url.identity;
-        for (field, of_url, given) in [("username", username, &access.username), ("password", password, &access.password)] {
+        for (field, of_url, given) in
+            [("username", username, &access.username), ("password", password, &access.password)]
+        {
             if of_url.is_some() && given.is_some() {
                 return Err(RedisAccessError::new(field, "expected only with a URL that has none"));
             }
@@ -236,22 +256,36 @@ impl Entry {
                 ("server_name", access.server_name.is_some()),
             ];
             if let Some((field, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
-                return Err(RedisAccessError::new(field, "expected only with a URL that says TLS, such as `rediss://host:port`"));
+                return Err(RedisAccessError::new(
+                    field,
+                    "expected only with a URL that says TLS, such as `rediss://host:port`",
+                ));
             }
         }
-        let sentinel = Identity { username: access.sentinel_username.clone(), password: access.sentinel_password.clone() };
+        let sentinel =
+            Identity { username: access.sentinel_username.clone(), password: access.sentinel_password.clone() };
         if !matches!(url.topology, Topology::Sentinel { .. }) && !sentinel.is_empty() {
             let field = if sentinel.username.is_some() { "sentinel_username" } else { "sentinel_password" };
-            return Err(RedisAccessError::new(field, "expected only with a URL that names sentinels, `redis+sentinel://host:port/master`"));
+            return Err(RedisAccessError::new(
+                field,
+                "expected only with a URL that names sentinels, `redis+sentinel://host:port/master`",
+            ));
         }
         if sentinel.username.is_some() && sentinel.password.is_none() {
-            return Err(RedisAccessError::new("sentinel_password", "missing; expected the password of `sentinel_username`"));
+            return Err(RedisAccessError::new(
+                "sentinel_password",
+                "missing; expected the password of `sentinel_username`",
+            ));
         }
         let tls = url.has_tls.then(|| ClientTls::new(&access.tls_options())).transpose()?;
         if matches!(url.topology, Topology::Server(_)) && !access.announced.is_empty() {
-            return Err(RedisAccessError::new("announced", "expected only with a URL that names sentinels or nodes of a cluster"));
+            return Err(RedisAccessError::new(
+                "announced",
+                "expected only with a URL that names sentinels or nodes of a cluster",
+            ));
         }
-        let announced = Announced::read(&access.announced).map_err(|reason| RedisAccessError::new("announced", reason))?;
+        let announced =
+            Announced::read(&access.announced).map_err(|reason| RedisAccessError::new("announced", reason))?;
         Ok(Self { access: access.clone(), url, tls, sentinel, announced })
     }
 
@@ -259,16 +293,28 @@ impl Entry {
     fn of_host(host: &str, port: u16) -> Self {
         let topology = Topology::Server(Address::Tcp(host.to_owned(), port));
         let url = RedisUrl { topology, has_tls: false, identity: Identity::default(), database: None };
-        Self { access: RedisAccess::default(), url, tls: None, sentinel: Identity::default(), announced: Announced::default() }
+        Self {
+            access: RedisAccess::default(),
+            url,
+            tls: None,
+            sentinel: Identity::default(),
+            announced: Announced::default(),
+        }
     }
 
     fn server_access(&self, address: Address) -> ServerAccess {
         let RedisUrl { identity, database, .. } = &self.url;
-        ServerAccess { address, tls: self.tls.clone(), identity: identity.clone(), database: database.unwrap_or_default() }
+        ServerAccess {
+            address,
+            tls: self.tls.clone(),
+            identity: identity.clone(),
+            database: database.unwrap_or_default(),
+        }
     }
 
     fn sentinels(&self, addresses: Vec<Address>, master: String) -> Sentinels {
-        let sentinel = |address| ServerAccess { address, tls: self.tls.clone(), identity: self.sentinel.clone(), database: 0 };
+        let sentinel =
+            |address| ServerAccess { address, tls: self.tls.clone(), identity: self.sentinel.clone(), database: 0 };
         Sentinels {
             sentinels: addresses.into_iter().map(sentinel).collect(),
             master,
@@ -375,9 +421,21 @@ mod tests {
             "expected certificates in PEM, found none"
         );
         let broken = RedisAccess { ca: pem(), ..RedisAccess::from("rediss://h") };
-        assert!(RedisDirectory::new().insert("a", broken).unwrap_err().message().starts_with("expected certificates that sign others"));
-        assert_eq!(refused("redis://h", |access| access.sentinel_password = Some("hush".to_owned())).field(), "sentinel_password");
-        assert_eq!(refused("redis+sentinel://h/m", |access| access.sentinel_username = Some("me".to_owned())).field(), "sentinel_password");
+        assert!(
+            RedisDirectory::new()
+                .insert("a", broken)
+                .unwrap_err()
+                .message()
+                .starts_with("expected certificates that sign others")
+        );
+        assert_eq!(
+            refused("redis://h", |access| access.sentinel_password = Some("hush".to_owned())).field(),
+            "sentinel_password"
+        );
+        assert_eq!(
+            refused("redis+sentinel://h/m", |access| access.sentinel_username = Some("me".to_owned())).field(),
+            "sentinel_password"
+        );
         assert_eq!(refused("redis://h", |access| access.server_name = Some("n".to_owned())).field(), "server_name");
     }
 
@@ -399,7 +457,8 @@ mod tests {
         };
         let before = made("redis://:one@host:1");
         let known = before.health(&service("a"));
-        let goes_on = |url: &str, service: &RedisService| Arc::ptr_eq(&made(url).after(&before).health(service), &known);
+        let goes_on =
+            |url: &str, service: &RedisService| Arc::ptr_eq(&made(url).after(&before).health(service), &known);
         assert!(goes_on("redis://:one@host:1", &service("a")));
         assert!(goes_on("redis://:one@host:1", &RedisService { timeout_ms: 7, ..service("a") }));
         assert!(!goes_on("redis://:two@host:1", &service("a")));

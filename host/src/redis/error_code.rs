@@ -18,13 +18,15 @@ pub(super) fn code(error: &str) -> &str {
     error.split(' ').next().unwrap_or_default()
 }
 
-/// Whether an error tells that the server is not, or no longer, the one that takes our writes: another may have taken its address over,
-/// or its name may lead to another one by now. One that knows no password any more was put behind the same connection by a proxy.
+/// Whether an error tells that the server is not, or no longer, the one that takes our writes: another may have taken
+/// its address over, or its name may lead to another one by now. One that knows no password any more was put behind the
+/// same connection by a proxy.
 pub(super) fn is_of_another_server(error: &str) -> bool {
     [READONLY, MASTERDOWN, LOADING, NOAUTH].contains(&code(error))
 }
 
-/// Whether an error tells that the node cannot decide what its slots are asked, so that another one may have them by now.
+/// Whether an error tells that the node cannot decide what its slots are asked, so that another one may have them by
+/// now.
 pub(super) fn is_of_another_node(error: &str) -> bool {
     [CLUSTERDOWN, MASTERDOWN, LOADING, READONLY].contains(&code(error))
 }

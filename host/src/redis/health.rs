@@ -114,10 +114,16 @@ impl ServiceHealth {
     }
 
     pub(super) fn status(&self) -> RedisStatus {
-        RedisStatus { service_name: self.service_name.clone(), port: self.port, address: self.address.clone(), state: self.state() }
+        RedisStatus {
+            service_name: self.service_name.clone(),
+            port: self.port,
+            address: self.address.clone(),
+            state: self.state(),
+        }
     }
 
-    /// One line for a change. That it is there at first is told by whoever asked it, as a connection alone means little.
+    /// One line for a change. That it is there at first is told by whoever asked it, as a connection alone means
+    /// little.
     fn tell(&self, facts: &mut HealthState, as_what: &str) {
         let is_up = match facts.state() {
             RedisState::Unasked => return,
@@ -125,7 +131,11 @@ impl ServiceHealth {
             RedisState::Down(_) => false,
         };
         let is_first = facts.told.is_none();
-        if !self.is_loud || facts.told == Some(is_up) || (is_up && is_first && facts.asked.is_none()) || !facts.may_tell() {
+        if !self.is_loud
+            || facts.told == Some(is_up)
+            || (is_up && is_first && facts.asked.is_none())
+            || !facts.may_tell()
+        {
             return;
         }
         facts.told = Some(is_up);

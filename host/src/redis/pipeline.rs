@@ -107,8 +107,8 @@ impl Pipeline {
         (Self { shared }, driver)
     }
 
-    /// Hands a command over, in the order of these calls; with `asking` ASKING goes before it, with nothing between. Deadlines must
-    /// not fall from one command to the next. If it is refused nothing is sent.
+    /// Hands a command over, in the order of these calls; with `asking` ASKING goes before it, with nothing between.
+    /// Deadlines must not fall from one command to the next. If it is refused nothing is sent.
     pub(super) fn send(
         &self,
         command: &[Vec<u8>],
@@ -155,7 +155,8 @@ impl SharedPipeline {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes no further command. The first that still waits for a reply gets this, the others learn that they lost the connection.
+    /// Takes no further command. The first that still waits for a reply gets this, the others learn that they lost the
+    /// connection.
     fn close(&self, first: CallError) {
         let mut state = self.lock();
         state.is_closed = true;

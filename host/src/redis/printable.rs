@@ -5,8 +5,8 @@ use std::fmt::Write;
 /// Characters that are kept of one text. What a server says beyond it tells nobody more.
 const LENGTH_MAX: usize = 300;
 
-/// A text of a server's as one line of visible characters: control characters, line and paragraph separators, marks that turn the
-/// direction of writing and all else that is not printed are written as `\u{..}`, and a long text is cut.
+/// A text of a server's as one line of visible characters: control characters, line and paragraph separators, marks
+/// that turn the direction of writing and all else that is not printed are written as `\u{..}`, and a long text is cut.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(LENGTH_MAX));
     for (count, character) in text.chars().enumerate() {

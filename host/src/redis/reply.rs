@@ -22,12 +22,13 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// Arrays inside arrays, beyond which nobody could mean it.
 const DEPTH_MAX: usize = 16;
 
-/// What is read is no RESP2, or something announced that is far too long for a reply; where the next reply begins is not known any more.
+/// What is read is no RESP2, or something announced that is far too long for a reply; where the next reply begins is
+/// not known any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Garbage;
 
-/// Reads replies from a connection. Uses no more memory than its buffer and one reply that fits; what
-/// does not fit, or holds what the contract has no word for, is read over; unless one length alone says that it does not fit, which
+/// Reads replies from a connection. Uses no more memory than its buffer and one reply that fits; what does not fit, or
+/// holds what the contract has no word for, is read over; unless one length alone says that it does not fit, which
 /// would be much to read over, and may be no length at all.
 pub(super) struct ReplyReader {
     buffer: Box<[u8]>,
@@ -121,10 +122,14 @@ impl ReplyReader {
                 b':' => return Ok(Some(Item::Value(Value::Integer(number(text)?)))),
                 b'$' | b'*' if text == b"-1" => return Ok(Some(Item::Value(Value::Nil))),
                 b'$' => {
-                    let length = usize::try_from(number(text)?).ok().filter(|length| *length <= REPLY_BYTES_MAX).ok_or(Garbage)?;
+                    let length = usize::try_from(number(text)?)
+                        .ok()
+                        .filter(|length| *length <= REPLY_BYTES_MAX)
+                        .ok_or(Garbage)?;
                     let missing = length + 2;
                     self.bytes = self.bytes.saturating_add(length);
-                    self.bulk = Some(Bulk { missing, taken: Vec::with_capacity(if self.fits() { missing } else { 0 }) });
+                    self.bulk =
+                        Some(Bulk { missing, taken: Vec::with_capacity(if self.fits() { missing } else { 0 }) });
                 }
                 b'*' => match u64::try_from(number(text)?).map_err(|_| Garbage)? {
                     0 => return Ok(Some(Item::Empty)),
@@ -255,7 +260,10 @@ mod tests {
         assert_eq!(read(b"+OK\r\n"), Ok(Reply::Single(Value::Status("OK".to_owned()))));
         assert_eq!(read(b"+PONG\r\n"), Ok(Reply::Single(Value::Status("PONG".to_owned()))));
         assert_eq!(read(b"*0\r\n"), Ok(Reply::Many(Vec::new())));
-        assert_eq!(read(b"*2\r\n:1\r\n$1\r\na\r\n"), Ok(Reply::Many(vec![Value::Integer(1), Value::Bulk(b"a".to_vec())])));
+        assert_eq!(
+            read(b"*2\r\n:1\r\n$1\r\na\r\n"),
+            Ok(Reply::Many(vec![Value::Integer(1), Value::Bulk(b"a".to_vec())]))
+        );
     }
 
     #[test]

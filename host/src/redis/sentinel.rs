@@ -13,8 +13,8 @@ use super::server_access::{LinkError, Opened, ServerAccess};
 use super::url::Address;
 use crate::bindings::slidegate::filter::redis::{Reply, Value::Bulk};
 
-/// How long to wait for further sentinels once one has told. Always all of them: after a failover it is a minority at first that
-/// names the new master.
+/// How long to wait for further sentinels once one has told. Always all of them: after a failover it is a minority at
+/// first that names the new master.
 const GRACE: Duration = Duration::from_millis(10);
 
 /// A master, known by its name and by whom to ask for it.
@@ -36,8 +36,8 @@ struct MasterReport {
 }
 
 impl Sentinels {
-    /// Asks where the master is, and connects to it. What is there must say itself that it is one: for a while after a failover
-    /// some sentinels still name the old one.
+    /// Asks where the master is, and connects to it. What is there must say itself that it is one: for a while after a
+    /// failover some sentinels still name the old one.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Opened, LinkError> {
         let mut last = None;
         let addresses = self.find(deadline).await?;
@@ -59,7 +59,8 @@ impl Sentinels {
             LinkError::Unreachable(reason) => LinkError::Unreachable(format!("{address}: {reason}")),
             refused @ LinkError::Refused(_) => refused,
         };
-        let mut opened = ServerAccess { address: address.clone(), ..self.access.clone() }.connect(deadline).await.map_err(at)?;
+        let mut opened =
+            ServerAccess { address: address.clone(), ..self.access.clone() }.connect(deadline).await.map_err(at)?;
         match opened.ask(&[b"INFO", b"replication"]).await.map_err(at)? {
             Reply::Single(Bulk(info)) if says_master(&info) => Ok(opened),
             // Who may not ask will learn it from the first write.
@@ -83,7 +84,9 @@ impl Sentinels {
                 false => tokio::time::timeout(GRACE, asked.join_next()).await.unwrap_or(None),
             };
             match next {
-                Some(Ok(Ok(answer))) => told.push(MasterReport { address: self.announced.real(answer.address), ..answer }),
+                Some(Ok(Ok(answer))) => {
+                    told.push(MasterReport { address: self.announced.real(answer.address), ..answer })
+                }
                 Some(Ok(Err(error))) => problem = Some(error),
                 Some(Err(_)) => {}
                 None => break,
@@ -96,7 +99,8 @@ impl Sentinels {
     }
 }
 
-/// How long one address may take. One share is for none of them, as the sentinels may name another one soon if a master hangs.
+/// How long one address may take. One share is for none of them, as the sentinels may name another one soon if a master
+/// hangs.
 fn share(left: Duration, shares: usize) -> Duration {
     left / u32::try_from(shares).unwrap_or(u32::MAX).max(1)
 }
@@ -119,7 +123,8 @@ async fn ask(sentinel: &ServerAccess, master: &str, deadline: Instant) -> Result
     let failed = |error: LinkError| at(error.to_string());
     let mut sentinel = sentinel.converse(deadline).await.map_err(failed)?;
     // Where it is, even while a failover is not over yet; the other command tells the epoch.
-    let address = sentinel.ask(redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master)).await.map_err(failed)?;
+    let address =
+        sentinel.ask(redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master)).await.map_err(failed)?;
     let address = match address {
         Value::Array(pair) => address_of(&pair).ok_or_else(|| at("it told no address".to_owned()))?,
         Value::Nil => return Err(at(format!("it knows no master `{master}`"))),

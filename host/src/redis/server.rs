@@ -38,7 +38,11 @@ pub(super) enum Refused {
 
 impl RedisServer {
     /// Asks the server behind a connection: `TIME`, which the windows need as well, and `INFO` if it may be asked.
-    pub(super) async fn ask(connection: &dyn RedisConnection, may_ask: bool, is_used_as_cluster: bool) -> Result<Self, Refused> {
+    pub(super) async fn ask(
+        connection: &dyn RedisConnection,
+        may_ask: bool,
+        is_used_as_cluster: bool,
+    ) -> Result<Self, Refused> {
         let time = match connection.call(vec![b"TIME".to_vec()]).await.map_err(Refused::NoAnswer)? {
             Reply::Error(text) => return Err(Refused::Answered("TIME", text)),
             Reply::Many(time) => time_of(&time),
@@ -94,7 +98,9 @@ impl RedisServer {
                 "version {version} is too old: expected {major}.{minor} or newer, whose scripts may read the clock and write"
             ));
         }
-        if let Some(policy) = self.maxmemory_policy.as_deref().filter(|policy| self.maxmemory > 0 && *policy != "noeviction") {
+        if let Some(policy) =
+            self.maxmemory_policy.as_deref().filter(|policy| self.maxmemory > 0 && *policy != "noeviction")
+        {
             warnings.push(format!(
                 "at its maxmemory of {} bytes it evicts keys (maxmemory-policy {policy}), and a key evicted has its whole limit again; \
                  expected noeviction",
@@ -153,16 +159,32 @@ mod tests {
 
     #[test]
     fn what_spoils_limits_is_told() {
-        let well =
-            told("# Server\r\nredis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\ncluster_enabled:0\r\n");
+        let well = told(
+            "# Server\r\nredis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\ncluster_enabled:0\r\n",
+        );
         assert_eq!((well.warnings(), well.name().as_deref()), (Vec::new(), Some("Redis 7.0.15")));
         assert!(told("maxmemory:100\r\nmaxmemory_policy:noeviction\r\n").warnings().is_empty());
-        for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl", "volatile-lfu", "volatile-random"] {
+        for policy in [
+            "allkeys-lru",
+            "allkeys-lfu",
+            "allkeys-random",
+            "volatile-lru",
+            "volatile-ttl",
+            "volatile-lfu",
+            "volatile-random",
+        ] {
             let warnings = told(&format!("maxmemory:104857600\r\nmaxmemory_policy:{policy}\r\n")).warnings();
-            assert!(matches!(&warnings[..], [one] if one.contains(policy) && one.contains("104857600")), "{warnings:?}");
+            assert!(
+                matches!(&warnings[..], [one] if one.contains(policy) && one.contains("104857600")),
+                "{warnings:?}"
+            );
         }
         assert!(told("cluster_enabled:1\r\n").warnings()[0].contains("redis+cluster://"));
-        assert!(told("role:slave\r\n").usable().is_err() && told("role:master\r\n").usable().is_ok() && told("").usable().is_ok());
+        assert!(
+            told("role:slave\r\n").usable().is_err()
+                && told("role:master\r\n").usable().is_ok()
+                && told("").usable().is_ok()
+        );
     }
 
     #[test]
@@ -185,7 +207,10 @@ mod tests {
 
     #[test]
     fn another_product_is_called_by_its_name() {
-        assert_eq!(told("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.0\r\n").name().as_deref(), Some("Valkey 9.1.0"));
+        assert_eq!(
+            told("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.0\r\n").name().as_deref(),
+            Some("Valkey 9.1.0")
+        );
         assert_eq!(told("").name(), None);
     }
 

@@ -20,7 +20,8 @@ use crate::tls::{ClientTls, HandshakeFailure};
 /// Longer than any attempt to connect may take; that has a deadline of its own.
 const SIGN_IN_MAX: Duration = Duration::from_secs(1 << 32);
 
-/// Most bytes of the answers in one conversation; the map of a cluster whose every slot stands alone has some three million.
+/// Most bytes of the answers in one conversation; the map of a cluster whose every slot stands alone has some three
+/// million.
 const ANSWERS_BYTES_MAX: u64 = 8 << 20;
 
 /// So long before its deadline an attempt to shake hands is given up.
@@ -70,7 +71,8 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
-    /// The error without a password that was sent: a server that does not know AUTH quotes what it got, the beginning of a long one too.
+    /// The error without a password that was sent: a server that does not know AUTH quotes what it got, the beginning
+    /// of a long one too.
     fn without(self, password: &str) -> Self {
         let Self::Refused(text) = self else { return self };
         let said = text.split_once(", with args").map_or(text.as_str(), |(said, _)| said);
@@ -104,15 +106,16 @@ impl ServerAccess {
         let mut opened = Opened { pipeline, driver: Box::pin(driver), is_plain: self.tls.is_none() };
         if let Some(password) = &self.identity.password {
             let username = self.identity.username.as_ref().map(String::as_bytes);
-            let command: Vec<&[u8]> = [b"AUTH".as_slice()].into_iter().chain(username).chain([password.as_bytes()]).collect();
+            let command: Vec<&[u8]> =
+                [b"AUTH".as_slice()].into_iter().chain(username).chain([password.as_bytes()]).collect();
             opened.accepted(&command).await.map_err(|error| error.without(password))?;
         }
         if self.database != 0 {
             opened.accepted(&[b"SELECT", self.database.to_string().as_bytes()]).await?;
         }
         if self.tls.is_some() {
-            // A server may refuse our certificate only after it has shown its own: with the first answer it is known that it did
-            // not. Which answer does not matter.
+            // A server may refuse our certificate only after it has shown its own: with the first answer it is known
+            // that it did not. Which answer does not matter.
             opened.ask(&[b"PING"]).await?;
         }
         Ok(opened)
@@ -161,11 +164,14 @@ impl ServerAccess {
 }
 
 impl Opened {
-    /// One command on a connection that nobody else uses yet. How long the server may take is the business of who awaits this.
+    /// One command on a connection that nobody else uses yet. How long the server may take is the business of who
+    /// awaits this.
     pub(super) async fn ask(&mut self, command: &[&[u8]]) -> Result<Reply, LinkError> {
         let command: Vec<Vec<u8>> = command.iter().map(|argument| argument.to_vec()).collect();
         let now = Instant::now();
-        let Ok(mut reply) = self.pipeline.send(&command, false, now, now + SIGN_IN_MAX) else { return Err(self.lost()) };
+        let Ok(mut reply) = self.pipeline.send(&command, false, now, now + SIGN_IN_MAX) else {
+            return Err(self.lost());
+        };
         let reply = tokio::select! {
             reply = &mut reply => reply.ok(),
             // It may have come together with the end, as from a server that has too many clients.
@@ -224,7 +230,11 @@ fn unreachable(error: impl fmt::Display) -> LinkError {
 }
 
 fn untrusted(error: io::Error) -> LinkError {
-    LinkError::Unreachable(if HandshakeFailure::of(&error).is_no_tls() { NO_TLS.to_owned() } else { format!("TLS: {error}") })
+    LinkError::Unreachable(if HandshakeFailure::of(&error).is_no_tls() {
+        NO_TLS.to_owned()
+    } else {
+        format!("TLS: {error}")
+    })
 }
 
 #[cfg(test)]

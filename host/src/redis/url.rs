@@ -74,7 +74,9 @@ impl RedisUrl {
         }
         let (has_tls, topology) = scheme_of(scheme).ok_or(EXPECTED)?;
         if rest.find(['/', '?']).is_some_and(|end| rest[end..].contains('@')) {
-            return Err("expected `/`, `?`, `#` and `@` in a password to be written `%2F`, `%3F`, `%23` and `%40`".to_owned());
+            return Err(
+                "expected `/`, `?`, `#` and `@` in a password to be written `%2F`, `%3F`, `%23` and `%40`".to_owned()
+            );
         }
         check_options(rest, &TCP_OPTIONS)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -106,7 +108,9 @@ impl RedisUrl {
         }
         let parsed = first.into_url(has_tls);
         Ok(match topology {
-            "sentinel" => Self { topology: Topology::Sentinel { sentinels: addresses, master: master.to_owned() }, ..parsed },
+            "sentinel" => {
+                Self { topology: Topology::Sentinel { sentinels: addresses, master: master.to_owned() }, ..parsed }
+            }
             "cluster" => Self { topology: Topology::Cluster(addresses), ..parsed },
             _ => parsed,
         })
@@ -125,8 +129,9 @@ fn check_options(rest: &str, known: &[&str]) -> Result<(), String> {
         if known.contains(&name.as_str()) {
             continue;
         }
-        let is_word =
-            !name.is_empty() && name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let is_word = !name.is_empty()
+            && name.len() <= 32
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let shown = if is_word { format!("`{name}`") } else { "something that is no `name=value`".to_owned() };
         let expected = match name.as_str() {
             "ssl" | "tls" | "use_tls" | "usetls" | "use_ssl" | "usessl" | "secure" | "ssl_cert_reqs" | "sslmode" => {
@@ -135,7 +140,10 @@ fn check_options(rest: &str, known: &[&str]) -> Result<(), String> {
             "timeout" | "connect_timeout" | "read_timeout" | "socket_timeout" | "connecttimeout" => {
                 "the time that a command may take is `timeout` in the filter's `redis`".to_owned()
             }
-            _ => format!("expected none but {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+            _ => format!(
+                "expected none but {}",
+                known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            ),
         };
         return Err(format!("got the option {shown}, which is not known; {expected}"));
     }
@@ -159,7 +167,8 @@ fn scheme_of(scheme: &str) -> Option<(bool, &str)> {
 
 /// The master's name, and the path without it.
 fn master_of(tail: &str) -> Result<(&str, String), String> {
-    const EXPECTED: &str = "expected the master's name after the sentinels, as in `redis+sentinel://host:26379/mymaster`";
+    const EXPECTED: &str =
+        "expected the master's name after the sentinels, as in `redis+sentinel://host:26379/mymaster`";
     let path = tail.strip_prefix('/').ok_or(EXPECTED)?;
     let end = path.find(['/', '?']).unwrap_or(path.len());
     let (name, rest) = path.split_at(end);
@@ -189,7 +198,9 @@ impl Server {
         let has_database = database.is_some();
         // Not shown: it may be the end of a password with a slash in it.
         if database.is_some_and(|database| database.parse::<i64>().is_err()) {
-            return Err("expected the database to be a number, as in `redis://host:6379/3` or `unix:///path?db=3`".to_owned());
+            return Err(
+                "expected the database to be a number, as in `redis://host:6379/3` or `unix:///path?db=3`".to_owned()
+            );
         }
         let info = parsed.into_connection_info().map_err(|error| {
             let reason = error.to_string();
@@ -202,7 +213,10 @@ impl Server {
             _ => return Err(EXPECTED.to_owned()),
         };
         let settings = info.redis_settings();
-        let identity = Identity { username: settings.username().map(str::to_owned), password: settings.password().map(str::to_owned) };
+        let identity = Identity {
+            username: settings.username().map(str::to_owned),
+            password: settings.password().map(str::to_owned),
+        };
         Ok(Self { address, identity, database: has_database.then(|| settings.db()) })
     }
 
@@ -227,7 +241,9 @@ impl fmt::Display for Topology {
         let listed = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
         match self {
             Self::Server(address) => address.fmt(f),
-            Self::Sentinel { sentinels, master } => write!(f, "master `{master}` of the sentinels {}", listed(sentinels)),
+            Self::Sentinel { sentinels, master } => {
+                write!(f, "master `{master}` of the sentinels {}", listed(sentinels))
+            }
             Self::Cluster(nodes) => write!(f, "the cluster of {}", listed(nodes)),
         }
     }
@@ -249,7 +265,10 @@ mod tests {
         let tls = RedisUrl::parse("rediss://[::1]").unwrap();
         assert_eq!((tls.topology.to_string().as_str(), tls.has_tls, tls.database), ("[::1]:6379", true, None));
         let socket = RedisUrl::parse("unix:///run/redis.sock?db=5").unwrap();
-        assert_eq!((socket.topology, socket.database), (Topology::Server(Address::Unix("/run/redis.sock".into())), Some(5)));
+        assert_eq!(
+            (socket.topology, socket.database),
+            (Topology::Server(Address::Unix("/run/redis.sock".into())), Some(5))
+        );
     }
 
     #[test]
@@ -277,7 +296,10 @@ mod tests {
             ("redis://h?db=4", "`db`, which is not known; expected none but `protocol`"),
             ("rediss+sentinel://a,b/m?timeout=5", "`timeout` in the filter's `redis`"),
             ("redis+cluster://a,b?readonly=hush", "`readonly`"),
-            ("unix:///x?password=hush", "`password`, which is not known; expected none but `db`, `user`, `pass`, `protocol`"),
+            (
+                "unix:///x?password=hush",
+                "`password`, which is not known; expected none but `db`, `user`, `pass`, `protocol`",
+            ),
             ("unix:///x?user=u&passwd=hush&db=1", "`passwd`"),
             ("redis://h?hush", "no `name=value`"),
             ("redis://h?hu%20sh=1", "no `name=value`"),
@@ -286,7 +308,9 @@ mod tests {
             let reason = RedisUrl::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
             assert!(reason.contains(expected) && !reason.contains("hush"), "{url}: {reason}");
         }
-        for url in ["redis://h?", "redis://h/1?protocol=resp3", "unix:///x?db=1&user=u&pass=p", "redis+cluster://h?protocol=2"] {
+        for url in
+            ["redis://h?", "redis://h/1?protocol=resp3", "unix:///x?db=1&user=u&pass=p", "redis+cluster://h?protocol=2"]
+        {
             assert!(RedisUrl::parse(url).is_ok(), "{url}");
         }
         assert!(RedisUrl::parse("unix:///x?pass=hu#sh").is_err_and(|reason| reason.contains("%23")));

@@ -44,10 +44,13 @@ impl fmt::Debug for RedisWatch {
 }
 
 impl RedisDirectory {
-    /// Connects to each of these services at once, on a connection of its own, asks it every two seconds how it is (twice a second
-    /// while it is not well), and tells the log what became of it, and what there is about it that spoils limits.
+    /// Connects to each of these services at once, on a connection of its own, asks it every two seconds how it is
+    /// (twice a second while it is not well), and tells the log what became of it, and what there is about it that
+    /// spoils limits.
     pub fn watch(&self, services: &[RedisService], runtime: &Handle) -> RedisWatch {
-        let is_first = |(index, service): &(usize, &RedisService)| !services.iter().take(*index).any(|other| is_same(other, service));
+        let is_first = |(index, service): &(usize, &RedisService)| {
+            !services.iter().take(*index).any(|other| is_same(other, service))
+        };
         let watch = |(_, service): (usize, &RedisService)| {
             let health = self.health(service);
             let asking = runtime.spawn(ask_for_ever(self.clone(), service.clone(), Arc::clone(&health)));

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 /// What a rule's fields are called in the document.
-const MATCHES: [(&str, &str); 3] = [("ingress", "_match_route_"), ("domain", "_match_domain_"), ("service", "_match_service_")];
+const MATCHES: [(&str, &str); 3] =
+    [("ingress", "_match_route_"), ("domain", "_match_domain_"), ("service", "_match_service_")];
 
 /// A plugin's configuration as the plugin gets it.
 #[derive(Debug)]
@@ -31,9 +32,9 @@ impl PluginDocument {
         let (mut rules, mut elements) = (Vec::new(), Vec::new());
         for (index, rule) in given.iter().enumerate().filter(|(_, rule)| !is_set(rule.get("configDisable"))) {
             rules.push(index);
-            elements.push(
-                element(rule).ok_or_else(|| format!("spec.matchRules[{index}]: expected `ingress`, `domain` or `service`, not empty"))?,
-            );
+            elements.push(element(rule).ok_or_else(|| {
+                format!("spec.matchRules[{index}]: expected `ingress`, `domain` or `service`, not empty")
+            })?);
         }
         if !elements.is_empty() {
             document.insert("_rules_".to_owned(), Value::Array(elements));
@@ -47,7 +48,9 @@ impl PluginDocument {
             return joined("spec.pluginConfig", path);
         }
         let rule = path.strip_prefix("_rules_[").and_then(|rest| rest.split_once(']'));
-        let Some((rule, rest)) = rule.and_then(|(index, rest)| Some((self.rules.get(index.parse::<usize>().ok()?)?, rest))) else {
+        let Some((rule, rest)) =
+            rule.and_then(|(index, rest)| Some((self.rules.get(index.parse::<usize>().ok()?)?, rest)))
+        else {
             return joined("spec.defaultConfig", path);
         };
         let rest = rest.strip_prefix('.').unwrap_or(rest);
@@ -129,6 +132,8 @@ mod tests {
             (whole.document.clone(), whole.place("_rules_[0].a")),
             (json!({"_rules_": []}), "spec.pluginConfig._rules_[0].a".to_owned())
         );
-        assert!(PluginDocument::of(&json!({"matchRules": [{"config": {}}]})).unwrap_err().contains("spec.matchRules[0]"));
+        assert!(
+            PluginDocument::of(&json!({"matchRules": [{"config": {}}]})).unwrap_err().contains("spec.matchRules[0]")
+        );
     }
 }

@@ -101,9 +101,11 @@ pub(crate) fn placed(text: &str, documents: &[&Node], part: &Node, mistakes: Vec
     let text = Text::new(text, documents);
     let place = |mistake: Mistake| {
         let error = ConfigError { path: mistake.path.clone(), message: mistake.message.clone() };
-        // Others are of nothing in the file, such as an option of the command line, or of what may be written in several ways.
+        // Others are of nothing in the file, such as an option of the command line, or of what may be written in
+        // several ways.
         let spot = part.at(&mistake.path);
-        let is_known = !mistake.path.is_empty() && (spot.is_there || spot.name.is_some() || mistake.message.starts_with("is missing"));
+        let is_known = !mistake.path.is_empty()
+            && (spot.is_there || spot.name.is_some() || mistake.message.starts_with("is missing"));
         let place = (mistake.place.is_none() && is_known).then(|| text.place(error.span_in(part))).flatten();
         Mistake { place: mistake.place.or(place.map(Box::new)), ..mistake }
     };
@@ -118,7 +120,8 @@ pub(crate) fn placed(text: &str, documents: &[&Node], part: &Node, mistakes: Vec
 /// They are not UTF-8.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, Mistake> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let valid = bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default();
+        let valid =
+            bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default();
         let place = Text::new(valid, &[]).place(Span::new(valid.len(), valid.len() + 1));
         Mistake { place: place.map(Box::new), ..Mistake::new("", "is not UTF-8: this byte stands for no character") }
     })?;
@@ -158,7 +161,10 @@ mod tests {
     #[test]
     fn yaml_keeps_what_people_type_as_keys() {
         let value = yaml(b"filter: {a: 102234, b: 007, c: yes, d: 1_000, e: true, f: '5', g: 1.10}").expect("YAML");
-        assert_eq!(value, json!({"filter": {"a": 102_234, "b": "007", "c": "yes", "d": "1_000", "e": true, "f": "5", "g": "1.10"}}));
+        assert_eq!(
+            value,
+            json!({"filter": {"a": 102_234, "b": "007", "c": "yes", "d": "1_000", "e": true, "f": "5", "g": "1.10"}})
+        );
     }
 
     #[test]
@@ -189,7 +195,8 @@ mod tests {
     fn a_key_given_twice_is_an_error() {
         let told = yaml(b"listen: a\nlisten: b\n").expect_err("a duplicate").in_file("");
         assert!(told.starts_with(":2:1: ") && told.contains("`listen`"), "{told}");
-        let told = parse("a.json", b"{\"filter\": {\n\"redis\": 5, \"redis\": 500}}").expect_err("a duplicate").in_file("");
+        let told =
+            parse("a.json", b"{\"filter\": {\n\"redis\": 5, \"redis\": 500}}").expect_err("a duplicate").in_file("");
         assert!(told.starts_with(":2:13: is not JSON: the field `redis` is there twice"), "{told}");
     }
 

@@ -10,8 +10,8 @@ use slidegate_document::{Content, Node};
 use super::mistake::Mistake;
 use super::secret::key_cut;
 
-/// Values of at least this length are hidden wherever they stand; shorter ones as words of their own, since letters of other words
-/// would be hidden too.
+/// Values of at least this length are hidden wherever they stand; shorter ones as words of their own, since letters of
+/// other words would be hidden too.
 const ANYWHERE_LENGTH_MIN: usize = 8;
 /// Values shorter than this are hidden only in the fields that have them: they are words of other texts.
 const ELSEWHERE_LENGTH_MIN: usize = 4;
@@ -42,7 +42,10 @@ pub(crate) fn expand(document: &mut Node) -> Result<Environment, Vec<Mistake>> {
     expand_with(document, &|name| env::var(name))
 }
 
-fn expand_with(document: &mut Node, variable: &dyn Fn(&str) -> Result<String, VarError>) -> Result<Environment, Vec<Mistake>> {
+fn expand_with(
+    document: &mut Node,
+    variable: &dyn Fn(&str) -> Result<String, VarError>,
+) -> Result<Environment, Vec<Mistake>> {
     let mut expansion = Expansion { variable, used: BTreeMap::new(), fields: Vec::new(), mistakes: Vec::new() };
     expansion.value(document, "");
     if !expansion.mistakes.is_empty() {
@@ -69,8 +72,10 @@ fn longest_first(values: impl Iterator<Item = (String, String)>) -> Vec<(String,
 
 /// A value as it may stand in a message, as it is, and with control characters escaped; and what is shown in its place.
 fn forms(name: &str, value: &str) -> Vec<(String, String)> {
-    let escaped: String =
-        value.chars().flat_map(|letter| if letter.is_control() { letter.escape_default().collect() } else { vec![letter] }).collect();
+    let escaped: String = value
+        .chars()
+        .flat_map(|letter| if letter.is_control() { letter.escape_default().collect() } else { vec![letter] })
+        .collect();
     [value.to_owned(), escaped].map(|form| (form, format!("${{{name}}}"))).into()
 }
 
@@ -83,7 +88,8 @@ struct ExpandedField {
 }
 
 impl ExpandedField {
-    /// If it is a key that is shown by its beginning: that beginning, in which a variable's may be, and how it was written.
+    /// If it is a key that is shown by its beginning: that beginning, in which a variable's may be, and how it was
+    /// written.
     fn cut_forms(&self) -> Vec<(String, String)> {
         if !(self.path.contains("limit_keys") && self.path.ends_with(".key")) {
             return Vec::new();
@@ -132,7 +138,8 @@ impl Expansion<'_> {
             }
             expanded.push_str(before);
             let Some((name, after)) = after.split_once('}').filter(|(name, _)| is_name(name)) else {
-                let message = "expected the name of an environment variable and `}` after `${`; a `${` itself is written `$${`";
+                let message =
+                    "expected the name of an environment variable and `}` after `${`; a `${` itself is written `$${`";
                 self.mistakes.push(Mistake::new(path, message));
                 return expanded;
             };
@@ -142,7 +149,12 @@ impl Expansion<'_> {
         }
         expanded.push_str(rest);
         if !names.is_empty() {
-            self.fields.push(ExpandedField { path: path.to_owned(), names, written: text.to_owned(), expanded: expanded.clone() });
+            self.fields.push(ExpandedField {
+                path: path.to_owned(),
+                names,
+                written: text.to_owned(),
+                expanded: expanded.clone(),
+            });
         }
         expanded
     }
@@ -172,8 +184,8 @@ impl Environment {
         all_replaced(text.to_owned(), &self.values)
     }
 
-    /// The same for every string of a part of the file, which stands at this path; there also values that are too short for other
-    /// fields.
+    /// The same for every string of a part of the file, which stands at this path; there also values that are too short
+    /// for other fields.
     pub(crate) fn hide_in(&self, path: &str, value: Value) -> Value {
         match value {
             _ if self.values.is_empty() && self.own.is_empty() => value,
@@ -181,9 +193,11 @@ impl Environment {
                 let own = self.own.get(path).map_or(&[][..], Vec::as_slice);
                 Value::String(all_replaced(self.hide(&text), own))
             }
-            Value::Array(list) => {
-                list.into_iter().enumerate().map(|(index, item)| self.hide_in(&format!("{path}[{index}]"), item)).collect()
-            }
+            Value::Array(list) => list
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| self.hide_in(&format!("{path}[{index}]"), item))
+                .collect(),
             Value::Object(fields) => fields
                 .into_iter()
                 .map(|(name, value)| {
@@ -200,7 +214,9 @@ impl Environment {
             let message = self.hide(&mistake.message);
             // The words around what was seen are no values.
             let message = match (self.own.get(&mistake.path), message.rsplit_once(", got ")) {
-                (Some(own), Some((expected, seen))) => format!("{expected}, got {}", all_replaced(seen.to_owned(), own)),
+                (Some(own), Some((expected, seen))) => {
+                    format!("{expected}, got {}", all_replaced(seen.to_owned(), own))
+                }
                 _ => message,
             };
             Mistake { message, ..mistake }
@@ -218,8 +234,8 @@ fn all_replaced(text: String, values: &[(String, String)]) -> String {
     values.iter().fold(text, |text, (value, replacement)| replaced(&text, value, replacement))
 }
 
-/// Replaces a value, a short one only where it is no part of a longer word. Of a long one its beginning is enough, as messages cut
-/// what they show; all that follows of it goes too.
+/// Replaces a value, a short one only where it is no part of a longer word. Of a long one its beginning is enough, as
+/// messages cut what they show; all that follows of it goes too.
 fn replaced(text: &str, value: &str, replacement: &str) -> String {
     let is_short = value.chars().count() < ANYWHERE_LENGTH_MIN;
     let is_inside = |neighbour: Option<char>, end: Option<char>| {
@@ -295,15 +311,22 @@ mod tests {
         let (_, environment) = expanded(json!({"a": "${PW}", "b": "${KEY}"})).expect("set");
         assert!(!environment.values.is_empty());
         let debug = format!("{environment:?}");
-        assert!(environment.values.iter().all(|(value, _)| !debug.contains(value)) && debug.contains("${PW}"), "{debug}");
+        assert!(
+            environment.values.iter().all(|(value, _)| !debug.contains(value)) && debug.contains("${PW}"),
+            "{debug}"
+        );
     }
 
     #[test]
     fn what_is_not_set_is_named_with_its_field() {
-        let mistakes = expanded(json!({"a": {"b": ["${NO}"]}, "c": "${", "d": "${1}", "e": "${A B}", "f": "${HOST"})).unwrap_err();
+        let mistakes =
+            expanded(json!({"a": {"b": ["${NO}"]}, "c": "${", "d": "${1}", "e": "${A B}", "f": "${HOST"})).unwrap_err();
         assert_eq!(mistakes[0], "a.b[0]: the environment variable `NO` is not set; a `${` itself is written `$${`");
         assert_eq!(mistakes.len(), 5);
-        assert!(mistakes[1..].iter().all(|mistake| mistake.contains("expected the name of an environment variable")), "{mistakes:?}");
+        assert!(
+            mistakes[1..].iter().all(|mistake| mistake.contains("expected the name of an environment variable")),
+            "{mistakes:?}"
+        );
     }
 
     #[test]
@@ -319,10 +342,15 @@ mod tests {
 
     #[test]
     fn the_shortest_values_are_hidden_in_their_own_field_only() {
-        let (document, environment) = expanded(json!({"a": {"b": ["x", "${HOST}:1"]}, "c": "h", "d": "${HOST}"})).unwrap();
-        assert_eq!(environment.hide_in("", document), json!({"a": {"b": ["x", "${HOST}:1"]}, "c": "h", "d": "${HOST}"}));
+        let (document, environment) =
+            expanded(json!({"a": {"b": ["x", "${HOST}:1"]}, "c": "h", "d": "${HOST}"})).unwrap();
+        assert_eq!(
+            environment.hide_in("", document),
+            json!({"a": {"b": ["x", "${HOST}:1"]}, "c": "h", "d": "${HOST}"})
+        );
         assert_eq!(environment.hide_in("a", json!({"b": ["h", "h"]})), json!({"b": ["h", "${HOST}"]}));
-        let told = |path: &str| environment.hide_mistakes(vec![Mistake::new(path, "expected h, got `h:1`")]).remove(0).message;
+        let told =
+            |path: &str| environment.hide_mistakes(vec![Mistake::new(path, "expected h, got `h:1`")]).remove(0).message;
         assert_eq!(
             [told("a.b[1]"), told("c"), told("a")],
             ["expected h, got `${HOST}:1`", "expected h, got `h:1`", "expected h, got `h:1`"]

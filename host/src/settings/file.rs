@@ -1,4 +1,5 @@
-//! Reads files of bounded size, whatever stands under their name: a device does not fill the memory, a pipe does not hang a reload.
+//! Reads files of bounded size, whatever stands under their name: a device does not fill the memory, a pipe does not
+//! hang a reload.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -106,10 +107,13 @@ fn meant(path: &Path, error: &io::Error) -> String {
     // A folder of a million files is no place for settings.
     const LOOKED_AT_MAX: usize = 1_000;
     let entries = std::fs::read_dir(folder).into_iter().flatten().take(LOOKED_AT_MAX).filter_map(Result::ok);
-    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_settings(name)).collect();
+    let names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_settings(name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     match nearest(&name, &names).first() {
-        Some(meant) if error.kind() == io::ErrorKind::NotFound => format!("; did you mean `{}`?", folder_with(path, meant)),
+        Some(meant) if error.kind() == io::ErrorKind::NotFound => {
+            format!("; did you mean `{}`?", folder_with(path, meant))
+        }
         _ => String::new(),
     }
 }

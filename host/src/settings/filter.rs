@@ -1,4 +1,5 @@
-//! What a file has for the filter: `filter`, its document, or `filters`, an ordered list of the documents of several, which it takes as they are.
+//! What a file has for the filter: `filter`, its document, or `filters`, an ordered list of the documents of several,
+//! which it takes as they are.
 
 use std::sync::Arc;
 
@@ -35,7 +36,8 @@ impl FilterConfig {
         });
         match (filter, filters) {
             (Some(_), Some(_)) => {
-                reader.error(top.at(FILTERS), format_args!("expected only one of `{FILTER}` and `{FILTERS}`, got both"));
+                reader
+                    .error(top.at(FILTERS), format_args!("expected only one of `{FILTER}` and `{FILTERS}`, got both"));
                 None
             }
             (filter, filters) => Self::of(filter, filters),
@@ -52,7 +54,8 @@ impl FilterConfig {
         Some(Self { document: Arc::new(document), field })
     }
 
-    /// The same where one Redis is given for every service that it names: if it names none, that is where all of it counts.
+    /// The same where one Redis is given for every service that it names: if it names none, that is where all of it
+    /// counts.
     pub(super) fn counting_in_redis(mut self) -> Self {
         name_redis(Arc::make_mut(&mut self.document));
         self
@@ -89,9 +92,11 @@ impl FilterConfig {
     /// The document of each filter, with its path in the file.
     pub(super) fn each(&self) -> Vec<(String, &Value)> {
         match self.document.get(FILTERS).and_then(Value::as_array) {
-            Some(filters) => {
-                filters.iter().enumerate().map(|(place, filter)| (self.path(&format!("{FILTERS}[{place}]")), filter)).collect()
-            }
+            Some(filters) => filters
+                .iter()
+                .enumerate()
+                .map(|(place, filter)| (self.path(&format!("{FILTERS}[{place}]")), filter))
+                .collect(),
             None => vec![(self.path(""), &self.document)],
         }
     }
@@ -118,7 +123,8 @@ impl FilterConfig {
         mistakes.into_iter().map(|mistake| Mistake { path: self.path(&mistake.path), ..mistake }).collect()
     }
 
-    /// Where in the file is what stands at this path of the document: `rule_items[0]` is `filter.rule_items[0]`, and `filters[0]` is what it is.
+    /// Where in the file is what stands at this path of the document: `rule_items[0]` is `filter.rule_items[0]`, and
+    /// `filters[0]` is what it is.
     fn path(&self, path: &str) -> String {
         match path {
             "" => self.field.to_owned(),
@@ -132,7 +138,8 @@ fn is_object(node: &Node) -> bool {
     node.members().is_some()
 }
 
-/// The field of a policy with the Redis that it counts in, and the name that it gets there if none says where it counts.
+/// The field of a policy with the Redis that it counts in, and the name that it gets there if none says where it
+/// counts.
 const REDIS: &str = "redis";
 
 /// Lets every policy count in a Redis, if none says where it counts. A file with one URL for all need not say so again.
@@ -144,14 +151,20 @@ fn name_redis(document: &mut Value) {
     }
 }
 
-/// The policies of a document, which are the objects that have a name: itself, the elements of its `_rules_`, those of its filters.
+/// The policies of a document, which are the objects that have a name: itself, the elements of its `_rules_`, those of
+/// its filters.
 fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>)) {
     let Some(fields) = document.as_object_mut() else { return };
     if fields.contains_key("rule_name") {
         act(fields);
     }
     for list in ["_rules_", FILTERS] {
-        fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().for_each(|element| each_policy(element, act));
+        fields
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .for_each(|element| each_policy(element, act));
     }
 }
 
@@ -170,10 +183,13 @@ pub(crate) struct Tried {
 pub(crate) fn tried(module: &Module, config: &Value) -> Result<Tried, Vec<Mistake>> {
     let trapped = |trap: slidegate::Trap| vec![Mistake::new("", trap.to_string())];
     let mut instance = Instance::new(module).map_err(trapped)?;
-    let configuration = instance.configure(config.to_string().as_bytes(), Moment::default()).map_err(|error| match error {
-        ConfigureError::Invalid(errors) => errors.into_iter().map(|error| Mistake::new(error.path, error.message)).collect(),
-        ConfigureError::Trap(trap) => trapped(trap),
-    })?;
+    let configuration =
+        instance.configure(config.to_string().as_bytes(), Moment::default()).map_err(|error| match error {
+            ConfigureError::Invalid(errors) => {
+                errors.into_iter().map(|error| Mistake::new(error.path, error.message)).collect()
+            }
+            ConfigureError::Trap(trap) => trapped(trap),
+        })?;
     let described = instance.describe().map_err(trapped)?;
     Ok(Tried { described, warnings: configuration.warnings })
 }
@@ -191,7 +207,10 @@ mod tests {
     fn a_filter_that_names_no_redis_counts_in_the_one_of_the_file() {
         let redis = json!({"service_name": "redis"});
         assert_eq!(named(json!({"rule_name": "a"})), json!({"rule_name": "a", "redis": redis}));
-        assert_eq!(named(json!({"_rules_": [{"rule_name": "a"}]})), json!({"_rules_": [{"rule_name": "a", "redis": redis}]}));
+        assert_eq!(
+            named(json!({"_rules_": [{"rule_name": "a"}]})),
+            json!({"_rules_": [{"rule_name": "a", "redis": redis}]})
+        );
         let filters = json!([{"rule_name": "a", "_rules_": [{"rule_name": "b"}]}, {"rule_name": "c"}]);
         let all = json!([{"rule_name": "a", "redis": redis, "_rules_": [{"rule_name": "b", "redis": redis}]}, {"rule_name": "c", "redis": redis}]);
         assert_eq!(named(json!({"filters": filters})), json!({"filters": all}));
@@ -199,7 +218,10 @@ mod tests {
 
     #[test]
     fn where_one_policy_says_where_it_counts_nothing_is_added() {
-        for filter in [json!({"rule_name": "a", "_rules_": [{"rule_name": "b", "redis": {}}]}), json!({"rule_name": "a", "redis": null})] {
+        for filter in [
+            json!({"rule_name": "a", "_rules_": [{"rule_name": "b", "redis": {}}]}),
+            json!({"rule_name": "a", "redis": null}),
+        ] {
             assert_eq!(named(filter.clone()), filter);
         }
     }

@@ -22,27 +22,33 @@ impl HostPattern {
         let text = comparable_host(text);
         match text.strip_prefix('*') {
             Some("") => Some(Self::Any),
-            Some(suffix) if suffix.len() > 1 && suffix.starts_with('.') && is_name(suffix) => Some(Self::Suffix(suffix.to_owned())),
+            Some(suffix) if suffix.len() > 1 && suffix.starts_with('.') && is_name(suffix) => {
+                Some(Self::Suffix(suffix.to_owned()))
+            }
             None if is_name(&text) => Some(Self::Exact(text.into_owned())),
             _ => None,
         }
     }
 
-    /// How closely this pattern describes a host (as [`comparable_host`] spells it, without port): the larger the closer, none if it does not.
+    /// How closely this pattern describes a host (as [`comparable_host`] spells it, without port): the larger the
+    /// closer, none if it does not.
     pub(crate) fn closeness(&self, host: &str) -> Option<usize> {
         match self {
             Self::Any => Some(0),
-            Self::Suffix(suffix) => (host.len() > suffix.len() && host.ends_with(suffix.as_str())).then_some(suffix.len()),
+            Self::Suffix(suffix) => {
+                (host.len() > suffix.len() && host.ends_with(suffix.as_str())).then_some(suffix.len())
+            }
             Self::Exact(name) => (host == name).then_some(usize::MAX),
         }
     }
 }
 
-/// A host as hosts are compared: in lower case, without the dot that stands for the root of all names, and IPv6 addresses in their
-/// shortest form.
+/// A host as hosts are compared: in lower case, without the dot that stands for the root of all names, and IPv6
+/// addresses in their shortest form.
 pub(crate) fn comparable_host(host: &str) -> Cow<'_, str> {
     let host = host.trim_end_matches('.');
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).and_then(|text| text.parse::<Ipv6Addr>().ok());
+    let address =
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).and_then(|text| text.parse::<Ipv6Addr>().ok());
     match address {
         Some(address) => Cow::Owned(format!("[{address}]")),
         None if host.bytes().any(|byte| byte.is_ascii_uppercase()) => Cow::Owned(host.to_ascii_lowercase()),
@@ -52,8 +58,11 @@ pub(crate) fn comparable_host(host: &str) -> Cow<'_, str> {
 
 fn is_name(text: &str) -> bool {
     let is_address = text.starts_with('[') && text.ends_with(']');
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') || (is_address && matches!(byte, b':' | b'[' | b']'));
+    let allowed = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'-' | b'_')
+            || (is_address && matches!(byte, b':' | b'[' | b']'))
+    };
     !text.is_empty() && text.bytes().all(allowed)
 }
 
@@ -84,9 +93,13 @@ mod tests {
 
     #[test]
     fn spellings_of_one_host_are_one() {
-        for (pattern, host) in
-            [("a.test", "A.TEST."), ("a.test.", "a.test"), ("*.test", "a.test."), ("[::1]", "[0:0:0:0:0:0:0:1]"), ("[0::1]", "[::1]")]
-        {
+        for (pattern, host) in [
+            ("a.test", "A.TEST."),
+            ("a.test.", "a.test"),
+            ("*.test", "a.test."),
+            ("[::1]", "[0:0:0:0:0:0:0:1]"),
+            ("[0::1]", "[::1]"),
+        ] {
             let closeness = HostPattern::parse(pattern).expect(pattern).closeness(&comparable_host(host));
             assert!(closeness.is_some(), "{pattern} is for {host}");
         }

@@ -32,7 +32,8 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if self.routes.iter().any(|route| route.upstreams.len() > 1) && self.timeouts.response <= self.timeouts.connect {
+        if self.routes.iter().any(|route| route.upstreams.len() > 1) && self.timeouts.response <= self.timeouts.connect
+        {
             warnings.push(
                 "timeouts.response: is no longer than `timeouts.connect`: a request whose upstream takes no connection has no time left for \
                  the next one"
@@ -83,18 +84,27 @@ mod tests {
 
     #[test]
     fn a_consumer_that_nobody_or_anybody_may_name_is_warned_of() {
-        for rule in [json!({"limit_by_per_consumer": ""}), json!({"limit_by_consumer": ""}), json!({"limit_by_header": "X-Mse-Consumer"})] {
+        for rule in [
+            json!({"limit_by_per_consumer": ""}),
+            json!({"limit_by_consumer": ""}),
+            json!({"limit_by_header": "X-Mse-Consumer"}),
+        ] {
             let with = |trusted: Value| json!({"upstream": "http://a", "trusted_consumer": trusted, "filter": {"_rules_": [{"rule_items": [rule]}]}});
             assert!(warnings(&with(json!(false)))[0].contains("finds no value"), "{rule}");
             assert!(warnings(&with(json!(true)))[0].contains("another one"), "{rule}");
             assert_eq!(warnings(&with(json!(["10.0.0.1"]))), [""; 0], "{rule}");
         }
-        assert_eq!(warnings(&json!({"upstream": "http://a", "filter": {"rule_items": [{"limit_by_header": "x-key"}]}})), [""; 0]);
+        assert_eq!(
+            warnings(&json!({"upstream": "http://a", "filter": {"rule_items": [{"limit_by_header": "x-key"}]}})),
+            [""; 0]
+        );
     }
 
     #[test]
     fn a_response_that_is_due_before_the_next_upstream_could_be_asked_is_warned_of() {
-        let told = |upstreams: Value, response: &str| warnings(&json!({"upstreams": upstreams, "timeouts": {"response": response}}));
+        let told = |upstreams: Value, response: &str| {
+            warnings(&json!({"upstreams": upstreams, "timeouts": {"response": response}}))
+        };
         assert!(told(json!(["http://a", "http://b"]), "5s")[0].starts_with("timeouts.response: is no longer"));
         assert_eq!(told(json!(["http://a", "http://b"]), "6s"), [""; 0]);
         assert_eq!(told(json!(["http://a"]), "5s"), [""; 0]);

@@ -1,4 +1,5 @@
-//! JSON text as a document. What the JSON library has read is gone through once more, side by side with the text, for places.
+//! JSON text as a document. What the JSON library has read is gone through once more, side by side with the text, for
+//! places.
 
 use std::collections::HashSet;
 

@@ -20,14 +20,14 @@ pub(crate) struct Limits {
     pub(crate) requests_per_address: usize,
     /// Requests at once on one HTTP/2 connection.
     pub(crate) streams: u32,
-    /// Bytes that may wait for a client which does not take them: in the kernel for each connection, and in the process for each HTTP/2
-    /// stream.
+    /// Bytes that may wait for a client which does not take them: in the kernel for each connection, and in the process
+    /// for each HTTP/2 stream.
     pub(crate) send_buffer: u32,
-    /// How long a client may keep the gateway waiting for a request's body; each KiB that came buys a second more. Zero: as long as it
-    /// likes.
+    /// How long a client may keep the gateway waiting for a request's body; each KiB that came buys a second more.
+    /// Zero: as long as it likes.
     pub(crate) body_time: Duration,
-    /// How long a client may keep an answer's body waiting by taking nothing; each KiB that it got buys a second more. Zero: as long as it
-    /// likes.
+    /// How long a client may keep an answer's body waiting by taking nothing; each KiB that it got buys a second more.
+    /// Zero: as long as it likes.
     pub(crate) answer_time: Duration,
 }
 
@@ -35,7 +35,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
-            // A quarter: one stranger alone shuts nobody out, and a load balancer in front, for all its clients, seldom needs more.
+            // A quarter: one stranger alone shuts nobody out, and a load balancer in front, for all its clients, seldom
+            // needs more.
             connections_per_address: 2_500,
             // As many as connections: one HTTP/2 connection alone may have a hundred, each of which holds some 50 KB.
             requests: 10_000,
@@ -62,7 +63,8 @@ impl Limits {
 
     pub(super) fn read(reader: &mut Reader, top: &Fields<'_>) -> Self {
         let mut limits = Self::default();
-        let Some(given) = reader.field(top, "limits", |reader, path, node| reader.object(path, node, &words::LIMITS)) else {
+        let Some(given) = reader.field(top, "limits", |reader, path, node| reader.object(path, node, &words::LIMITS))
+        else {
             return limits;
         };
         for (name, least, count) in [
@@ -78,7 +80,8 @@ impl Limits {
         let streams = reader.field(&given, "streams", |reader, path, node| reader.whole(path, node, 1..=10_000));
         limits.streams = streams.and_then(|streams| u32::try_from(streams).ok()).unwrap_or(limits.streams);
         let expected = "a size from `8KiB` to `16MiB`, such as `64KiB`, or a number of bytes";
-        let send_buffer = reader.field(&given, "send_buffer", |reader, path, node| reader.parsed(path, node, expected, read_send_buffer));
+        let send_buffer = reader
+            .field(&given, "send_buffer", |reader, path, node| reader.parsed(path, node, expected, read_send_buffer));
         limits.send_buffer = send_buffer.unwrap_or(limits.send_buffer);
         for (name, time) in [("body_time", &mut limits.body_time), ("answer_time", &mut limits.answer_time)] {
             *time = words::duration(reader, &given, name).unwrap_or(*time);
@@ -148,7 +151,9 @@ mod tests {
 
     #[test]
     fn every_size_of_common_spelling_is_read() {
-        for (text, bytes) in [("65536", 65536), ("64KiB", 65536), ("64k", 65536), ("64 KB", 65536), ("1MiB", 1 << 20), ("9000b", 9000)] {
+        for (text, bytes) in
+            [("65536", 65536), ("64KiB", 65536), ("64k", 65536), ("64 KB", 65536), ("1MiB", 1 << 20), ("9000b", 9000)]
+        {
             assert_eq!(read(json!({"send_buffer": text})).map(|limits| limits.send_buffer), Ok(bytes), "{text}");
         }
         assert_eq!(read(json!({"send_buffer": 16384})).map(|limits| limits.send_buffer), Ok(16384));
@@ -177,7 +182,10 @@ mod tests {
             ("answer_time", json!("5")),
         ] {
             let mistakes = read(json!({field: bad})).expect_err(field);
-            assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("limits.{field}: expected ")), "{mistakes:?}");
+            assert!(
+                mistakes.len() == 1 && mistakes[0].starts_with(&format!("limits.{field}: expected ")),
+                "{mistakes:?}"
+            );
             assert!(mistakes[0].contains(", got "), "{mistakes:?}");
         }
         assert!(read(json!({"connection": 1})).expect_err("unknown")[0].contains("did you mean `connections`"));
@@ -186,7 +194,8 @@ mod tests {
 
     #[test]
     fn bytes_buy_time_for_a_body() {
-        let limits = Limits { body_time: Duration::from_secs(10), answer_time: Duration::from_secs(20), ..Limits::default() };
+        let limits =
+            Limits { body_time: Duration::from_secs(10), answer_time: Duration::from_secs(20), ..Limits::default() };
         assert_eq!(limits.body_allowance(0), Some(Duration::from_secs(10)));
         assert_eq!(limits.answer_allowance(5 << 10), Some(Duration::from_secs(25)));
         assert_eq!(limits.body_allowance(5 << 10), Some(Duration::from_secs(15)));

@@ -10,7 +10,8 @@ use super::tls::ListenerTls;
 use super::words;
 
 /// Where to listen.
-pub(crate) const ADDRESS: &str = "an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`";
+pub(crate) const ADDRESS: &str =
+    "an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`";
 
 /// An address, and how connections to it are secured; they are plain without.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,8 +23,9 @@ pub(crate) struct Listen {
 impl Listen {
     /// `listen`, with `tls` beside it.
     pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, folder: &Path) -> Self {
-        let address =
-            reader.field(fields, "listen", |reader, path, node| reader.parsed(path, node, ADDRESS, |node| parse_address(node.as_str()?)));
+        let address = reader.field(fields, "listen", |reader, path, node| {
+            reader.parsed(path, node, ADDRESS, |node| parse_address(node.as_str()?))
+        });
         let tls = ListenerTls::read(reader, fields, folder);
         Self { address: address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))), tls }
     }
@@ -52,7 +54,8 @@ impl Listen {
     }
 }
 
-/// `ip:port`, `localhost:port`, or `:port` for every IPv4 address. Other names are refused: which of their addresses would be meant?
+/// `ip:port`, `localhost:port`, or `:port` for every IPv4 address. Other names are refused: which of their addresses
+/// would be meant?
 pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
     let at = |address: [u8; 4], port: &str| Some(SocketAddr::from((address, port.parse().ok()?)));
     match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {

@@ -71,7 +71,10 @@ mod tests {
 
     #[test]
     fn a_sentence_is_taken_apart_where_its_path_ends() {
-        assert_eq!(Mistake::of_sentence("filter.rule_items[1]: is odd: very"), Mistake::new("filter.rule_items[1]", "is odd: very"));
+        assert_eq!(
+            Mistake::of_sentence("filter.rule_items[1]: is odd: very"),
+            Mistake::new("filter.rule_items[1]", "is odd: very")
+        );
         assert_eq!(Mistake::of_sentence("nothing is `a: b`"), Mistake::new("", "nothing is `a: b`"));
     }
 
@@ -81,6 +84,9 @@ mod tests {
         let mistake = Mistake { place: Some(Box::new(place)), ..Mistake::new("a.b", "is odd") };
         assert_eq!(mistake.in_file("gate.yaml"), "gate.yaml:3:7: a.b: is odd");
         assert_eq!(Mistake::new("", "no such file").in_file("gate.yaml"), "gate.yaml: no such file");
-        assert_eq!(Mistake::new("redis.names.redis://u:hush@h", "is odd").to_string(), "redis.names.redis://***@h: is odd");
+        assert_eq!(
+            Mistake::new("redis.names.redis://u:hush@h", "is odd").to_string(),
+            "redis.names.redis://***@h: is odd"
+        );
     }
 }

@@ -49,8 +49,15 @@ pub(super) struct NamedFile {
 
 impl NamedFile {
     /// The file that this field names, if it names one. Its path is relative to this folder.
-    pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, field: &str, expected: &str, folder: &Path) -> Option<Self> {
-        let written = reader.field(fields, field, |reader, path, node| reader.parsed(path, node, expected, Node::as_str))?;
+    pub(super) fn read(
+        reader: &mut Reader,
+        fields: &Fields<'_>,
+        field: &str,
+        expected: &str,
+        folder: &Path,
+    ) -> Option<Self> {
+        let written =
+            reader.field(fields, field, |reader, path, node| reader.parsed(path, node, expected, Node::as_str))?;
         let path = folder.join(written);
         // As in a reload also at the start, so that a file that is taken then is taken later.
         let bytes = file::read(&path, Occasion::Reload)

@@ -1,5 +1,5 @@
-//! How a request's path is read: a path has many spellings, and what a route or a rule is compared with must be what the upstream
-//! will serve.
+//! How a request's path is read: a path has many spellings, and what a route or a rule is compared with must be what
+//! the upstream will serve.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -77,12 +77,16 @@ fn is_plain(path: &str) -> bool {
     let bytes = path.as_bytes();
     // A dot matters at the start of a segment only, so `/a.js` is plain.
     let plain = |pair: &[u8]| pair[0] != b'/' || !matches!(pair[1], b'/' | b'.');
-    path == "*" || (bytes.first() == Some(&b'/') && bytes.iter().all(|byte| is_segment_byte(*byte)) && bytes.windows(2).all(plain))
+    path == "*"
+        || (bytes.first() == Some(&b'/')
+            && bytes.iter().all(|byte| is_segment_byte(*byte))
+            && bytes.windows(2).all(plain))
 }
 
 /// What stands in a segment unescaped and means nothing but itself, and the slash.
 fn is_segment_byte(byte: u8) -> bool {
-    is_unreserved(byte) || matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+    is_unreserved(byte)
+        || matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 /// RFC 3986, section 2.3.
@@ -98,7 +102,8 @@ fn normal_escapes(path: &str) -> Result<String, AmbiguousPath> {
         rest = after;
         let byte = match *first {
             b'%' => {
-                let escaped = escaped_byte(after).ok_or(AmbiguousPath("the path has a `%` without two hexadecimal digits"))?;
+                let escaped =
+                    escaped_byte(after).ok_or(AmbiguousPath("the path has a `%` without two hexadecimal digits"))?;
                 rest = after.get(2..).unwrap_or_default();
                 escaped
             }
@@ -107,7 +112,9 @@ fn normal_escapes(path: &str) -> Result<String, AmbiguousPath> {
         match byte {
             0 => return Err(AmbiguousPath("the path has an escaped NUL")),
             b'\\' => return Err(AmbiguousPath("the path has a backslash, which some servers read as a slash")),
-            b'/' if *first == b'%' => return Err(AmbiguousPath("the path has an escaped slash, which some servers read as a slash")),
+            b'/' if *first == b'%' => {
+                return Err(AmbiguousPath("the path has an escaped slash, which some servers read as a slash"));
+            }
             byte if is_unreserved(byte) => normal.push(char::from(byte)),
             byte if *first != b'%' && (is_segment_byte(byte) || byte == b';') => normal.push(char::from(byte)),
             byte => push_escaped(&mut normal, byte),
@@ -160,7 +167,8 @@ fn is_dots_with_parameters(segment: &str) -> bool {
     matches!(end.map(|end| &segment[..end]), Some("." | ".."))
 }
 
-/// For those who want no other spelling at all: neither one that was changed, nor one that some servers still read in another way.
+/// For those who want no other spelling at all: neither one that was changed, nor one that some servers still read in
+/// another way.
 fn refuse_other_spellings(path: &str, normal: &str) -> Result<(), AmbiguousPath> {
     // The case of an escape's digits is no other spelling.
     if !path.eq_ignore_ascii_case(normal) {
@@ -178,8 +186,8 @@ fn refuse_other_spellings(path: &str, normal: &str) -> Result<(), AmbiguousPath>
     }
 }
 
-/// As servers read it that know parameters of segments, also those that decode first. For servers that do not, this compares a
-/// path that they do not have with one that they have, which frees nobody.
+/// As servers read it that know parameters of segments, also those that decode first. For servers that do not, this
+/// compares a path that they do not have with one that they have, which frees nobody.
 fn decoded_without_parameters(path: &str) -> Vec<u8> {
     let mut read = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
@@ -305,7 +313,9 @@ mod tests {
         for path in ["/", "*", "/login", "/a%20b", "/%c3%a4", "/a.b/", "/100%25"] {
             assert!(rules.read(path).is_ok(), "{path}");
         }
-        for path in ["//login", "/%6Cogin", "/x/../login", "/login;x", "/a%3Bb", "/%252e", "/%c0%ae", "/%0d", "/ä", "/a%2fb"] {
+        for path in
+            ["//login", "/%6Cogin", "/x/../login", "/login;x", "/a%3Bb", "/%252e", "/%c0%ae", "/%0d", "/ä", "/a%2fb"]
+        {
             assert!(rules.read(path).is_err(), "{path}");
         }
     }

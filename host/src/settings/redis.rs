@@ -1,5 +1,5 @@
-//! `redis`: where the Redis services are that the filter calls by name. One Redis for all of them, or `names` with one for each; a URL,
-//! or an object of a URL and what it has no room for.
+//! `redis`: where the Redis services are that the filter calls by name. One Redis for all of them, or `names` with one
+//! for each; a URL, or an object of a URL and what it has no room for.
 
 mod entry;
 
@@ -36,7 +36,8 @@ impl RedisSettings {
 
     /// As it may be shown.
     pub(super) fn shown(&self) -> Value {
-        let names: BTreeMap<&str, Value> = self.names.iter().map(|(name, entry)| (name.as_str(), entry.shown())).collect();
+        let names: BTreeMap<&str, Value> =
+            self.names.iter().map(|(name, entry)| (name.as_str(), entry.shown())).collect();
         let mut shown = json!({"names": names, "required": self.required});
         match self.any.as_ref().map(RedisEntry::shown) {
             Some(Value::Object(fields)) => fields.into_iter().for_each(|(field, value)| shown[field] = value),
@@ -57,7 +58,11 @@ pub(super) fn read(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Redi
             reader.object(path, node, &known).map(|fields| read_fields(reader, &fields, folder)).unwrap_or_default()
         }
         _ => {
-            reader.expected(path, node, "a URL such as `redis://127.0.0.1:6379`, or an object with `names` or `url` in it");
+            reader.expected(
+                path,
+                node,
+                "a URL such as `redis://127.0.0.1:6379`, or an object with `names` or `url` in it",
+            );
             RedisSettings::default()
         }
     }

@@ -76,7 +76,12 @@ pub(super) fn read(reader: &mut Reader, top: &Fields<'_>, rules: PathRules, fold
             return Vec::new();
         }
         (true, None) => {
-            let route = |upstreams| RouteSettings { name: String::new(), host: HostPattern::Any, path_prefix: "/".to_owned(), upstreams };
+            let route = |upstreams| RouteSettings {
+                name: String::new(),
+                host: HostPattern::Any,
+                path_prefix: "/".to_owned(),
+                upstreams,
+            };
             read_upstreams(reader, top, None, &mut defaults).map(route).into_iter().collect()
         }
         (false, Some((path, list))) => read_list(reader, path, list, rules, &mut defaults),
@@ -97,28 +102,41 @@ fn read_list(
     rules: PathRules,
     defaults: &mut TlsDefaults<'_>,
 ) -> Vec<RouteSettings> {
-    let list = reader.parsed(path, node, "an array with at least one route", |node| node.elements().filter(|list| !list.is_empty()));
+    let list = reader
+        .parsed(path, node, "an array with at least one route", |node| node.elements().filter(|list| !list.is_empty()));
     let mut routes: Vec<RouteSettings> = Vec::new();
     for (index, node) in list.into_iter().flatten().enumerate() {
         let path = FieldPath::Element(&path, index);
         let mistakes_before = reader.errors_count();
-        let Some(route) = reader.object(path, node, &words::ROUTE).and_then(|route| read_route(reader, &route, rules, defaults)) else {
+        let Some(route) =
+            reader.object(path, node, &words::ROUTE).and_then(|route| read_route(reader, &route, rules, defaults))
+        else {
             continue;
         };
         // What could not be read stands as its default, and is not to be compared.
         if reader.errors_count() > mistakes_before {
             continue;
         }
-        if let Some(twin) = routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix) {
+        if let Some(twin) =
+            routes.iter().find(|other| other.host == route.host && other.path_prefix == route.path_prefix)
+        {
             let twin = words::quoted(&twin.name);
-            reader.error(path, format_args!("has the same `host` and `path_prefix` as route {twin}, which would always win"));
+            reader.error(
+                path,
+                format_args!("has the same `host` and `path_prefix` as route {twin}, which would always win"),
+            );
         }
         routes.push(route);
     }
     routes
 }
 
-fn read_route(reader: &mut Reader, route: &Fields<'_>, rules: PathRules, defaults: &mut TlsDefaults<'_>) -> Option<RouteSettings> {
+fn read_route(
+    reader: &mut Reader,
+    route: &Fields<'_>,
+    rules: PathRules,
+    defaults: &mut TlsDefaults<'_>,
+) -> Option<RouteSettings> {
     let name = reader.field(route, "name", Reader::text).unwrap_or_default();
     let host = reader.field(route, "host", |reader, path, node| {
         let expected = "`*`, a host name without port, or `*.` and a domain";
@@ -144,7 +162,8 @@ fn read_route(reader: &mut Reader, route: &Fields<'_>, rules: PathRules, default
 
 fn read_path_prefix(node: &Node) -> Option<&str> {
     let text = node.as_str()?;
-    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+    let is_path =
+        text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
     is_path.then_some(text)
 }
 
@@ -153,7 +172,10 @@ fn normal_prefix(reader: &mut Reader, path: FieldPath<'_>, prefix: &str, rules: 
     match rules.read(prefix) {
         Ok(read) => Some(read.forwarded.into_owned()),
         Err(AmbiguousPath(reason)) => {
-            reader.error(path, format_args!("got `{prefix}`, which no request can have with `normalize_path: {rules}`: {reason}"));
+            reader.error(
+                path,
+                format_args!("got `{prefix}`, which no request can have with `normalize_path: {rules}`: {reason}"),
+            );
             None
         }
     }

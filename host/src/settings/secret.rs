@@ -1,5 +1,5 @@
-//! What may be shown of settings: no password, wherever it stands and whatever the form. Everything that is printed of a file goes
-//! through here: errors, `check`, `/config`, the demo's greeting, the log of a reload.
+//! What may be shown of settings: no password, wherever it stands and whatever the form. Everything that is printed of
+//! a file goes through here: errors, `check`, `/config`, the demo's greeting, the log of a reload.
 
 use serde_json::{Map, Value};
 use slidegate_document::is_secret_name;
@@ -11,8 +11,8 @@ pub(crate) const HIDDEN: &str = "***";
 /// Parameters of a Redis URL that are no secret. Their values are shown if they are plain words.
 const SHOWN_PARAMETERS: [&str; 6] = ["db", "user", "username", "protocol", "ssl", "tls"];
 
-/// Keys in `limit_keys` of at least this length may be API keys: of those the beginning is shown, as the filter does when it describes
-/// its rules.
+/// Keys in `limit_keys` of at least this length may be API keys: of those the beginning is shown, as the filter does
+/// when it describes its rules.
 const KEY_LENGTH_MIN: usize = 16;
 const KEY_LENGTH_SHOWN: usize = 4;
 /// Of the keys of a hashed rule that are no longer than this, only the first character.
@@ -24,14 +24,16 @@ const PATH_LENGTH_MAX: usize = 255;
 const KEY_TEXT_LENGTH_MIN: usize = 64;
 
 /// Parts of the names of headers and parameters whose values the filter hashes unless told otherwise.
-const HASHED_NAMES: [&str; 8] = ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
+const HASHED_NAMES: [&str; 8] =
+    ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
 
 /// A URL as it may be shown: `redis://user:secret@host` becomes `redis://user:***@host`, `?pass=s` becomes `?pass=***`.
 pub(crate) fn url_shown(url: &str) -> String {
     shown(url, true)
 }
 
-/// A text as an error may echo it. No part before an `@` is shown, not even the user: what stands in the wrong place may be anything.
+/// A text as an error may echo it. No part before an `@` is shown, not even the user: what stands in the wrong place
+/// may be anything.
 pub(crate) fn text_shown(text: &str) -> String {
     match has_credentials(text) {
         true => shown(text, false),
@@ -39,8 +41,8 @@ pub(crate) fn text_shown(text: &str) -> String {
     }
 }
 
-/// A copy of a document without secrets: the values of fields named like one, what URLs hold, values of headers that exempt from limits,
-/// and keys of `limit_keys` that are long or of rules whose values are hashed.
+/// A copy of a document without secrets: the values of fields named like one, what URLs hold, values of headers that
+/// exempt from limits, and keys of `limit_keys` that are long or of rules whose values are hashed.
 pub(crate) fn without_secrets(value: &Value) -> Value {
     cleared(value, None)
 }
@@ -58,7 +60,9 @@ fn cleared(value: &Value, policy: Option<bool>) -> Value {
                     (_, Value::Null) => Value::Null,
                     (name, _) if is_secret_name(name) => Value::from(HIDDEN),
                     ("exempt", exempt) => exempt_shown(exempt),
-                    ("limit_keys", keys) if is_by_address && hashes.or(policy) != Some(true) => keys_shown(keys, &text_or_url_shown),
+                    ("limit_keys", keys) if is_by_address && hashes.or(policy) != Some(true) => {
+                        keys_shown(keys, &text_or_url_shown)
+                    }
                     ("limit_keys", keys) => {
                         let is_hashed = hashes.or(policy).unwrap_or_else(|| is_hashed_unless_told(fields));
                         keys_shown(keys, &|key| key_shown(key, is_hashed))
@@ -87,7 +91,8 @@ fn names_a_file(field: &str) -> bool {
     field == "key" || field.ends_with("_file")
 }
 
-/// Whether a text may be the path of a file, and not what the file should hold: a password, or a key as base64, in which a `/` may be.
+/// Whether a text may be the path of a file, and not what the file should hold: a password, or a key as base64, in
+/// which a `/` may be.
 pub(super) fn is_like_a_path(text: &str) -> bool {
     let is_short = |length_max: usize| text.chars().count() <= length_max;
     match text.contains('.') || text.starts_with('/') {
@@ -113,7 +118,8 @@ fn truth(value: &Value) -> Option<bool> {
 fn is_hashed_unless_told(rule: &Map<String, Value>) -> bool {
     let has_such_a_name = |source: &Value| {
         let name = source.as_str().unwrap_or_default();
-        let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+        let name: String =
+            name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
         HASHED_NAMES.iter().any(|part| name.contains(part))
     };
     let given = |names: [&str; 2]| names.into_iter().filter_map(|name| rule.get(name)).find(|source| !source.is_null());
@@ -168,7 +174,8 @@ pub(super) fn key_cut(key: &str) -> String {
     format!("{}{HIDDEN}", key.chars().take(shown).collect::<String>())
 }
 
-/// Whether a text is, or holds, a URL with a user or with parameters named like secrets; or something like `user:secret@host`.
+/// Whether a text is, or holds, a URL with a user or with parameters named like secrets; or something like
+/// `user:secret@host`.
 fn has_credentials(text: &str) -> bool {
     let has_secret_parameter = || {
         let query = text.split_once("://").and_then(|(_, rest)| rest.split_once('?')).map(|(_, query)| query);
@@ -178,13 +185,14 @@ fn has_credentials(text: &str) -> bool {
     text.contains('@') || has_secret_parameter() || is_odd()
 }
 
-/// Whether what should be the place of a URL may be a secret: the URL was cut short (`redis://user:secret`), or has parameters of
-/// another form (`redis://host;password=secret`).
+/// Whether what should be the place of a URL may be a secret: the URL was cut short (`redis://user:secret`), or has
+/// parameters of another form (`redis://host;password=secret`).
 fn is_odd_place(rest: &str) -> bool {
     let path = rest.split(['?', '#']).next().unwrap_or_default();
     let hosts = path.split('/').next().unwrap_or_default();
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    let is_address = |address: &str| address.starts_with('[') || address.rsplit_once(':').is_none_or(|(_, port)| is_port(port));
+    let is_address =
+        |address: &str| address.starts_with('[') || address.rsplit_once(':').is_none_or(|(_, port)| is_port(port));
     path.contains(';') || !hosts.split(',').all(is_address)
 }
 
@@ -207,7 +215,9 @@ fn shown(text: &str, has_user: bool) -> String {
     let credentials = match credentials {
         None => String::new(),
         // Either a password with such a sign in it, or a parameter with an `@`: where it ends cannot be told.
-        Some(credentials) if credentials.contains(['?', '#']) || credentials.starts_with('/') => return format!("{scheme}://{HIDDEN}"),
+        Some(credentials) if credentials.contains(['?', '#']) || credentials.starts_with('/') => {
+            return format!("{scheme}://{HIDDEN}");
+        }
         Some(credentials) => {
             let user = credentials.split_once(':').map(|(user, _)| user).filter(|user| has_user && !user.contains('/'));
             format!("{}@", user.map_or_else(|| HIDDEN.to_owned(), |user| format!("{user}:{HIDDEN}")))
@@ -257,7 +267,10 @@ mod tests {
             ("unix:///x.sock?user=u&pass=hush", "unix:///x.sock?user=u&pass=***"),
             ("unix:///x.sock?db=1&user=u&pass=hu@sh#hush?", "unix:///x.sock?db=1&user=u&pass=***"),
             ("redis+unix:///run/@x.sock?password=hush", "redis+unix:///run/@x.sock?password=***"),
-            ("redis+sentinel://u:hush@s1:26379,s2:26379/mymaster/3", "redis+sentinel://u:***@s1:26379,s2:26379/mymaster/3"),
+            (
+                "redis+sentinel://u:hush@s1:26379,s2:26379/mymaster/3",
+                "redis+sentinel://u:***@s1:26379,s2:26379/mymaster/3",
+            ),
             ("rediss+cluster://u:hush@n1:7000,n2:7000", "rediss+cluster://u:***@n1:7000,n2:7000"),
             ("redis://u:hush@a:1,u:hush@b:2", "redis://u:***@b:2"),
             ("valkeys://default:hush@h", "valkeys://default:***@h"),
@@ -300,7 +313,10 @@ mod tests {
         });
         let shown = without_secrets(&document);
         assert!(!shown.to_string().contains("hush") && !shown.to_string().contains("1250b5"), "{shown}");
-        assert_eq!(shown["redis"], json!({"password": "***", "username": "u", "extra": {"Passwd": "***", "secret": null}}));
+        assert_eq!(
+            shown["redis"],
+            json!({"password": "***", "username": "u", "extra": {"Passwd": "***", "secret": null}})
+        );
         let keys = |item: usize| -> Vec<&Value> {
             shown["rule_items"][item]["limit_keys"].as_array().unwrap().iter().map(|entry| &entry["key"]).collect()
         };
@@ -317,10 +333,21 @@ mod tests {
             assert_eq!(without_secrets(&json!({"tls": {"key": text}}))["tls"]["key"], "***", "{text}");
             assert_eq!(without_secrets(&json!({"password_file": text}))["password_file"], "***", "{text}");
         }
-        for text in ["a.key", "secrets/redis", "/run/secrets/redis", "~/redis", "C:\\a.key", &format!("/run/{}", "secrets/".repeat(20))] {
-            assert_eq!(without_secrets(&json!({"key": text, "password_file": text})), json!({"key": text, "password_file": text}));
+        for text in [
+            "a.key",
+            "secrets/redis",
+            "/run/secrets/redis",
+            "~/redis",
+            "C:\\a.key",
+            &format!("/run/{}", "secrets/".repeat(20)),
+        ] {
+            assert_eq!(
+                without_secrets(&json!({"key": text, "password_file": text})),
+                json!({"key": text, "password_file": text})
+            );
         }
-        let keys = json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "2001:db8::1"}, {"key": "::1"}]});
+        let keys =
+            json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "2001:db8::1"}, {"key": "::1"}]});
         assert_eq!(without_secrets(&keys), keys);
     }
 
@@ -328,8 +355,7 @@ mod tests {
     fn what_exempts_from_limits_is_not_shown() {
         let exempt = json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "hush"], "x-other": "hush", "x-key": ["hush"], "x": 7}});
         let shown = without_secrets(&json!({"filter": {"_rules_": [{"exempt": exempt}]}}));
-        let expected =
-            json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "***"], "x-other": "***", "x-key": ["***"], "x": "***"}});
+        let expected = json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "***"], "x-other": "***", "x-key": ["***"], "x": "***"}});
         assert_eq!(shown["filter"]["_rules_"][0]["exempt"], expected);
         assert_eq!(without_secrets(&json!({"exempt": ["x", null]})), json!({"exempt": ["x", null]}));
     }
@@ -361,7 +387,8 @@ mod tests {
             let told = json!({"rule_items": [{"limit_by_header": name, "hash_values": "false", "limit_keys": keys}]});
             assert_eq!(shown(told), whole, "{name}");
         }
-        let item = |hash_values: Value| json!([{"limit_by_header": "x", "hash_values": hash_values, "limit_keys": keys}]);
+        let item =
+            |hash_values: Value| json!([{"limit_by_header": "x", "hash_values": hash_values, "limit_keys": keys}]);
         let plain = json!([{"limit_by_header": "x", "limit_by_per_ip": null, "limit_keys": keys}]);
         assert_eq!(shown(json!({"rule_items": item(json!(true))})), cut);
         assert_eq!(shown(json!({"rule_items": plain, "hash_values": true})), cut);

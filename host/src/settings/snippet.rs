@@ -1,5 +1,5 @@
-//! The line that a mistake is about, with carets below what is meant. What may be a secret is not shown, nor is anything whose meaning
-//! is not known, such as remarks.
+//! The line that a mistake is about, with carets below what is meant. What may be a secret is not shown, nor is
+//! anything whose meaning is not known, such as remarks.
 
 use std::ops::Range;
 
@@ -65,8 +65,13 @@ impl<'t> Text<'t> {
     }
 
     fn snippet(&self, number: usize, line: Range<usize>, meant: Range<usize>) -> String {
-        let before = self.text[line.start..meant.start].char_indices().rev().nth(BEFORE_MAX).map_or(line.start, |(at, _)| line.start + at);
-        let after = self.text[meant.start..line.end].char_indices().nth(AFTER_MAX).map_or(line.end, |(at, _)| meant.start + at);
+        let before = self.text[line.start..meant.start]
+            .char_indices()
+            .rev()
+            .nth(BEFORE_MAX)
+            .map_or(line.start, |(at, _)| line.start + at);
+        let after =
+            self.text[meant.start..line.end].char_indices().nth(AFTER_MAX).map_or(line.end, |(at, _)| meant.start + at);
         let (mut shown, mut carets_from, mut carets_to) = (String::new(), None, 0);
         if before > line.start {
             shown.push_str("...");
@@ -101,7 +106,9 @@ impl<'t> Text<'t> {
         // What begins before this part may reach into it: a text of several lines, or the beginning of a long one.
         let first = self.known.partition_point(|(known, _)| known.start < part.start);
         let reaching = self.known[..first].iter().rev().take(64).find(|(known, _)| known.end > part.start);
-        for (known, is_secret) in reaching.into_iter().chain(&self.known[first..]).take_while(|(known, _)| known.start < part.end) {
+        for (known, is_secret) in
+            reaching.into_iter().chain(&self.known[first..]).take_while(|(known, _)| known.start < part.end)
+        {
             let known = known.start.max(at)..known.end.min(part.end);
             if known.is_empty() {
                 continue;
@@ -127,8 +134,10 @@ impl<'t> Text<'t> {
                 return true;
             }
             let is_word = !rest.starts_with(is_shape);
-            let length =
-                rest.find(|letter: char| letter == '#' || is_shape(letter) == is_word).filter(|length| *length > 0).unwrap_or(rest.len());
+            let length = rest
+                .find(|letter: char| letter == '#' || is_shape(letter) == is_word)
+                .filter(|length| *length > 0)
+                .unwrap_or(rest.len());
             let text = &rest[..length];
             let shown = if !is_word || words::is_field(text) { text } else { "…" };
             pieces.push((at..at + length, shown.to_owned()));
@@ -142,7 +151,9 @@ impl<'t> Text<'t> {
 fn printable(text: &str) -> String {
     let printable = |letter: char| match letter {
         '\t' => ' ',
-        letter if letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => '\u{fffd}',
+        letter if letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            '\u{fffd}'
+        }
         letter => letter,
     };
     text.chars().map(printable).collect()
@@ -229,7 +240,10 @@ mod tests {
         }
         let shown = snippet("redis: {service_name: x, password: hush, timeout: -1}\n", "redis.timeout");
         let (line, carets) = shown.split_once('\n').unwrap();
-        assert_eq!((line, line.find("-1")), ("  1 | redis: {service_name: x, password: ***, timeout: -1}", carets.find("^^")));
+        assert_eq!(
+            (line, line.find("-1")),
+            ("  1 | redis: {service_name: x, password: ***, timeout: -1}", carets.find("^^"))
+        );
     }
 
     #[test]

@@ -40,8 +40,10 @@ fn a_list_of_filters_is_handed_on_as_one_document() {
     assert_eq!(filters.document(), &json!({"filters": [{"rule_name": "a"}, {"rule_name": "b"}]}));
     let places: Vec<String> = filters.each().into_iter().map(|(path, _)| path).collect();
     assert_eq!((filters.is_list(), places), (true, vec!["filters[0]".to_owned(), "filters[1]".to_owned()]));
-    let within =
-        read("{upstream: 'http://a', filter: {filters: [{rule_name: a}]}, filters: null}").expect("settings").filter.expect("filters");
+    let within = read("{upstream: 'http://a', filter: {filters: [{rule_name: a}]}, filters: null}")
+        .expect("settings")
+        .filter
+        .expect("filters");
     assert_eq!((within.is_list(), within.each()[0].0.as_str()), (false, "filter.filters[0]"));
 }
 
@@ -61,8 +63,14 @@ fn filters_are_one_or_a_list() {
     let object = mistakes("{upstream: 'http://a', filters: {rule_name: a}}");
     assert_eq!(object, ["filters: expected an array, the configurations of filters in their order, got an object"]);
     let array = mistakes("{upstream: 'http://a', filter: [{rule_name: a}]}");
-    assert_eq!(array, ["filter: expected an object, the filter's configuration (a list of them is `filters`), got an array"]);
-    assert_eq!(mistakes("{upstream: 'http://a', filtres: []}"), ["filtres: there is no such field here; did you mean `filters`?"]);
+    assert_eq!(
+        array,
+        ["filter: expected an object, the filter's configuration (a list of them is `filters`), got an array"]
+    );
+    assert_eq!(
+        mistakes("{upstream: 'http://a', filtres: []}"),
+        ["filtres: there is no such field here; did you mean `filters`?"]
+    );
 }
 
 #[test]
@@ -99,7 +107,10 @@ log: {access: false, format: json}
 "#,
     )
     .expect("settings");
-    let unusual = [("timeouts", "connect: 1s, drain: 0s, idle: 120s".to_owned()), ("log", "access: false, format: json".to_owned())];
+    let unusual = [
+        ("timeouts", "connect: 1s, drain: 0s, idle: 120s".to_owned()),
+        ("log", "access: false, format: json".to_owned()),
+    ];
     assert_eq!(settings.unusual(), unusual);
     assert_eq!(settings.admin.expect("admin").address.port(), 9090);
     assert_eq!(settings.redis.names["redis.static"].access.url, "redis://127.0.0.1:6379");
@@ -150,8 +161,9 @@ fn routes_are_asked_for_once() {
     assert!(mistakes("routes: []")[0].contains("at least one route"));
     let twins = mistakes("routes: [{name: a, upstream: 'http://a'}, {name: b, upstream: 'http://b'}]");
     assert_eq!(twins, ["routes[1]: has the same `host` and `path_prefix` as route `a`, which would always win"]);
-    let wrong =
-        mistakes("routes: [{name: a, upstream: 'http://a'}, {host: 'b:80', upstream: 'http://b'}, {path_prefix: c, upstream: 'http://c'}]");
+    let wrong = mistakes(
+        "routes: [{name: a, upstream: 'http://a'}, {host: 'b:80', upstream: 'http://b'}, {path_prefix: c, upstream: 'http://c'}]",
+    );
     assert_eq!(wrong.len(), 2, "a host and a prefix that are wrong are no twins: {wrong:?}");
 }
 
@@ -166,7 +178,8 @@ fn passwords_are_not_shown() {
     assert_eq!(shown["redis"]["names"]["r"], "redis://u:***@h:1/2");
     assert_eq!(shown["filter"]["_rules_"][0]["redis"]["password"], "***");
     assert!(!shown.to_string().contains("s3c"), "{shown}");
-    let settings = read("{upstream: 'http://a', filters: [{redis: {password: s3cret}}, {hash_key: s3cret}]}").expect("settings");
+    let settings =
+        read("{upstream: 'http://a', filters: [{redis: {password: s3cret}}, {hash_key: s3cret}]}").expect("settings");
     let shown = settings.shown();
     assert_eq!(shown["filters"], json!([{"redis": {"password": "***"}}, {"hash_key": "***"}]));
 }

@@ -1,4 +1,5 @@
-//! TLS in the file: `tls` of a listener, and `upstream_tls` of what `https` leads to. Both name files in PEM, relative to the settings file.
+//! TLS in the file: `tls` of a listener, and `upstream_tls` of what `https` leads to. Both name files in PEM, relative
+//! to the settings file.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +7,9 @@ use std::time::SystemTime;
 
 use rustls::pki_types::UnixTime;
 use serde_json::{Map, Value, json};
-use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2, Certificate, ClientOptions, ClientTls, MinVersion, ServerOptions, ServerTls, TlsError};
+use slidegate::tls::{
+    ALPN_HTTP1, ALPN_HTTP2, Certificate, ClientOptions, ClientTls, MinVersion, ServerOptions, ServerTls, TlsError,
+};
 use slidegate_document::{Content, Fields, Node, Reader};
 
 use super::named_file::NamedFile;
@@ -47,7 +50,8 @@ impl ListenerTls {
         if let Some((path, node)) = listener.get("tls").filter(|(_, node)| node.is_null()) {
             reader.expected(path, node, "an object with `cert` and `key`; to serve without TLS, leave the field out");
         }
-        let given = reader.field(listener, "tls", |reader, path, node| reader.object(path, node, &words::LISTENER_TLS))?;
+        let given =
+            reader.field(listener, "tls", |reader, path, node| reader.object(path, node, &words::LISTENER_TLS))?;
         if let Some((path, node)) = given.get("client_ca").filter(|(_, node)| node.is_null()) {
             reader.expected(path, node, format_args!("{PEM}; to ask no client for a certificate, leave the field out"));
         }
@@ -63,8 +67,12 @@ impl ListenerTls {
         for field in ["cert", "key"].into_iter().filter(|field| given.get_unless_null(field).is_none()) {
             reader.error(given.at(field), format_args!("is missing: expected {PEM}"));
         }
-        let options =
-            ServerOptions { certificate: files.bytes("cert")?, key: files.bytes("key")?, client_ca: files.bytes("client_ca"), min_version };
+        let options = ServerOptions {
+            certificate: files.bytes("cert")?,
+            key: files.bytes("key")?,
+            client_ca: files.bytes("client_ca"),
+            min_version,
+        };
         if files.names("client_ca") && options.client_ca.is_none() {
             return None;
         }
@@ -122,7 +130,8 @@ impl fmt::Debug for ListenerTls {
 impl UpstreamTls {
     /// Reads the field `upstream_tls`.
     pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, folder: &Path) -> Option<Self> {
-        let given = reader.field(fields, "upstream_tls", |reader, path, node| reader.object(path, node, &words::UPSTREAM_TLS))?;
+        let given = reader
+            .field(fields, "upstream_tls", |reader, path, node| reader.object(path, node, &words::UPSTREAM_TLS))?;
         let mistakes_before = reader.errors_count();
         let files = Files::read(reader, &given, &["ca", "cert", "key"], folder);
         let server_name = reader.field(&given, "server_name", Reader::text);
@@ -145,7 +154,12 @@ impl UpstreamTls {
     }
 
     fn of(files: Files, server_name: Option<String>) -> Result<Self, (TlsError, String)> {
-        let options = ClientOptions { ca: files.bytes("ca"), certificate: files.bytes("cert"), key: files.bytes("key"), server_name };
+        let options = ClientOptions {
+            ca: files.bytes("ca"),
+            certificate: files.bytes("cert"),
+            key: files.bytes("key"),
+            server_name,
+        };
         match ClientTls::new(&options) {
             Ok(client) => Ok(Self { files, options, client }),
             Err(error) => {
@@ -232,7 +246,8 @@ impl Files {
     }
 
     fn warnings(&self, certificate: Option<&Certificate>) -> Vec<String> {
-        let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        let now =
+            UnixTime::since_unix_epoch(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         let mut warnings = Vec::new();
         if let Some(odd) = certificate.and_then(|certificate| certificate.out_of_time(now)) {
             warnings.push(format!("{}: the certificate in {} {odd}", self.place_of("cert"), self.quoted("cert")));

@@ -8,7 +8,8 @@ use slidegate_document::{Content, Node, truth};
 
 /// Who may set `x-mse-consumer`, the field in which an authenticating proxy names the consumer (`trusted_consumer`).
 ///
-/// Nobody by default: a client of the gateway itself could name whomever it likes, and use up, or have, another one's limit.
+/// Nobody by default: a client of the gateway itself could name whomever it likes, and use up, or have, another one's
+/// limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TrustedConsumer {
     networks: Vec<IpNet>,
@@ -79,7 +80,9 @@ mod tests {
 
     #[test]
     fn nobody_everybody_or_some() {
-        assert!(TrustedConsumer::default().is_nobody() && !TrustedConsumer::default().counts(IpAddr::from([127, 0, 0, 1])));
+        assert!(
+            TrustedConsumer::default().is_nobody() && !TrustedConsumer::default().counts(IpAddr::from([127, 0, 0, 1]))
+        );
         assert!(counts(&json!("true"), "1.2.3.4") && !counts(&json!("false"), "1.2.3.4"));
         assert!(counts(&json!(true), "1.2.3.4") && counts(&json!(true), "2001:db8::1"));
         assert!(!counts(&json!(false), "1.2.3.4") && !counts(&json!([]), "1.2.3.4"));

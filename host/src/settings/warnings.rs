@@ -9,7 +9,8 @@ use super::secret::text_shown;
 use super::words::{nearest, quoted};
 use super::{FilterConfig, RouteSettings, Settings, Upstream};
 
-/// The oddities of a file. `services` are those that its filter counts in; none are given where one Redis stands for all of them.
+/// The oddities of a file. `services` are those that its filter counts in; none are given where one Redis stands for
+/// all of them.
 pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<String> {
     let mut warnings = Vec::new();
     listening(settings, &mut warnings);
@@ -33,8 +34,9 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
 
 /// Services without an address, and addresses without a service. `field`: what stands for the filter in the file.
 fn addresses(field: &str, names: &[&str], services: &[RedisService], warnings: &mut Vec<String>) {
-    let is_for =
-        |name: &str, service: &RedisService| name == service.service_name || name == format!("{}:{}", service.service_name, service.port);
+    let is_for = |name: &str, service: &RedisService| {
+        name == service.service_name || name == format!("{}:{}", service.service_name, service.port)
+    };
     let is_used = |name: &str| services.iter().any(|service| is_for(name, service));
     let mut told = Vec::new();
     for service in services.iter().filter(|service| !names.iter().any(|name| is_for(name, service))) {
@@ -43,7 +45,8 @@ fn addresses(field: &str, names: &[&str], services: &[RedisService], warnings: &
             continue;
         }
         told.push(name);
-        let is_of_a_mesh = [".static", ".dns", ".nacos", ".consul", ".local"].iter().any(|ending| name.ends_with(ending));
+        let is_of_a_mesh =
+            [".static", ".dns", ".nacos", ".consul", ".local"].iter().any(|ending| name.ends_with(ending));
         let unused = names.iter().copied().filter(|name| !is_used(name));
         let why = match nearest(name, unused) {
             Some(meant) => format!("`redis.names` has none for it, but one for {}: did you mean that?", quoted(meant)),
@@ -64,7 +67,10 @@ fn addresses(field: &str, names: &[&str], services: &[RedisService], warnings: &
 
 fn listening(settings: &Settings, warnings: &mut Vec<String>) {
     if settings.admin.as_ref().is_some_and(|admin| is_same_place(admin.address, settings.listen.address)) {
-        warnings.push(format!("admin: is the address of `listen` too, {}: only one of them can have it", settings.listen.address));
+        warnings.push(format!(
+            "admin: is the address of `listen` too, {}: only one of them can have it",
+            settings.listen.address
+        ));
     }
     for (index, route) in settings.routes.iter().enumerate() {
         for (number, upstream) in route.upstreams.iter().enumerate() {
@@ -80,12 +86,16 @@ fn listening(settings: &Settings, warnings: &mut Vec<String>) {
 
 fn leading_home(settings: &Settings, place: &str, upstream: &Upstream, warnings: &mut Vec<String>) {
     let (host, port) = (upstream.host(), upstream.authority.port_u16().unwrap_or_default());
-    let leads_to = |address: SocketAddr| host_address(host).is_some_and(|host| is_same_place(SocketAddr::new(host, port), address));
+    let leads_to = |address: SocketAddr| {
+        host_address(host).is_some_and(|host| is_same_place(SocketAddr::new(host, port), address))
+    };
     if leads_to(settings.listen.address) {
         warnings.push(format!("{place}: is the gateway's own `listen`: requests would go round in a circle"));
     }
     if settings.admin.as_ref().is_some_and(|admin| leads_to(admin.address)) {
-        warnings.push(format!("{place}: is the gateway's own `admin`: whoever may send requests would see settings and counters"));
+        warnings.push(format!(
+            "{place}: is the gateway's own `admin`: whoever may send requests would see settings and counters"
+        ));
     }
 }
 
@@ -206,7 +216,8 @@ mod tests {
         assert_eq!(told(&[], &["redis.internal"]), [""; 0], "a host's name");
         let slip = told(&["redis.static"], &["redsi.static"]);
         assert!(
-            slip[0].contains("`redsi.static` has no address") && slip[0].contains("one for `redis.static`: did you mean that?"),
+            slip[0].contains("`redsi.static` has no address")
+                && slip[0].contains("one for `redis.static`: did you mean that?"),
             "{slip:?}"
         );
         assert_eq!(slip[1], "redis.names.redis.static: nothing in the filter counts in it");
@@ -249,8 +260,14 @@ mod tests {
         assert!(told[1].starts_with("filter._rules_[1]._match_route_prefix_: there is no route `pya-`; "));
         assert_eq!(told[2], "filter._rules_[2]._match_service_: no route leads to `pay:2`; did you mean `pay`?");
         assert!(told[3].contains("`other`") && told[5].contains("`zzz`; its limits are for no request"));
-        assert!(told[4].ends_with("no route leads to `outbound|1||pay`; a service is written `host` or `host:port`"), "{}", told[4]);
-        let nameless = warnings(json!({"upstream": "http://a", "filter": {"_rules_": [policy("_match_route_", json!(["orders"]))]}}));
+        assert!(
+            told[4].ends_with("no route leads to `outbound|1||pay`; a service is written `host` or `host:port`"),
+            "{}",
+            told[4]
+        );
+        let nameless = warnings(
+            json!({"upstream": "http://a", "filter": {"_rules_": [policy("_match_route_", json!(["orders"]))]}}),
+        );
         assert!(nameless[0].ends_with("no route has a `name`"), "{nameless:?}");
     }
 
@@ -259,7 +276,10 @@ mod tests {
         let document = |policy: Value| json!({"upstream": "http://a", "redis": {"names": {"redis.static": "redis://h"}}, "filter": policy});
         let policy = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}});
         let told = warnings(document(policy.clone()));
-        assert!(told[0].starts_with("filter: counts in the memory") && told[0].contains("service_name: redis.static"), "{told:?}");
+        assert!(
+            told[0].starts_with("filter: counts in the memory") && told[0].contains("service_name: redis.static"),
+            "{told:?}"
+        );
         let with_redis = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}, "redis": {"service_name": "redis.static"}});
         assert_eq!(warnings(document(with_redis.clone())), [""; 0]);
         let told = warnings(document(json!({"_rules_": [with_redis, policy]})));
@@ -281,8 +301,11 @@ mod tests {
             {"_rules_": [limited(json!({"_match_route_": ["x"], "redis": {"service_name": "redis.static"}}))]},
             limited(json!({"redis": {"service_name": "redis.static"}, "rule_items": [{"limit_by_header": ":path"}]})),
         ]}));
-        let begins =
-            ["normalize_path: is `off`", "filters[2]._rules_[0]._match_route_: there is no route `x`", "filters[1]: counts in the memory"];
+        let begins = [
+            "normalize_path: is `off`",
+            "filters[2]._rules_[0]._match_route_: there is no route `x`",
+            "filters[1]: counts in the memory",
+        ];
         assert_eq!(told.len(), begins.len(), "{told:?}");
         assert!(told.iter().zip(begins).all(|(told, begins)| told.starts_with(begins)), "{told:?}");
     }

@@ -64,14 +64,17 @@ pub(super) fn is_field(name: &str) -> bool {
         match value {
             Shape::Object(table) => has(table, name),
             Shape::Either(values) => values.iter().any(|value| takes(value, name)),
-            Shape::Optional(value) | Shape::List(value, _) | Shape::Some(value, _) | Shape::Map(_, value, _) => takes(value, name),
+            Shape::Optional(value) | Shape::List(value, _) | Shape::Some(value, _) | Shape::Map(_, value, _) => {
+                takes(value, name)
+            }
             _ => false,
         }
     }
     has(&gateway::GATEWAY, name)
 }
 
-/// The name of a field between quotes. What is no field's may be a key of `limit_keys` in a name's place: only its beginning is shown.
+/// The name of a field between quotes. What is no field's may be a key of `limit_keys` in a name's place: only its
+/// beginning is shown.
 pub(super) fn name_quoted(name: &str) -> String {
     if is_field(name) { quoted(name) } else { quoted(&key_cut(name)) }
 }
@@ -137,6 +140,9 @@ mod tests {
         assert_eq!(message(&["r", "key"], json!("-----BEGIN PRIVATE KEY-----\nhush")), "expected x, got `***`");
         assert_eq!(message(&["listen"], json!("a\r\n\u{2028}\u{9b}b")), "expected x, got `a\\r\\n\\u{2028}\\u{9b}b`");
         assert_eq!(message(&["listen"], json!("x".repeat(100))), format!("expected x, got `{}...`", "x".repeat(80)));
-        assert_eq!([message(&["a"], json!("")), message(&["a"], json!({}))].concat().matches("expected x, got an ").count(), 2);
+        assert_eq!(
+            [message(&["a"], json!("")), message(&["a"], json!({}))].concat().matches("expected x, got an ").count(),
+            2
+        );
     }
 }

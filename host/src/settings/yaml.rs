@@ -1,5 +1,5 @@
-//! YAML text as documents, by the events of a YAML parser, which tell where each value stands and how it was written: a key such as
-//! `1.10` must not become the number 1.1 on its way to a filter that wants a text.
+//! YAML text as documents, by the events of a YAML parser, which tell where each value stands and how it was written: a
+//! key such as `1.10` must not become the number 1.1 on its way to a filter that wants a text.
 
 mod scalar;
 
@@ -11,7 +11,8 @@ use slidegate_document::{Content, Member, Node, Span};
 pub(crate) use self::scalar::Schema;
 use super::words::name_quoted;
 
-/// A file may have 16 MiB; this many values, each as short as can be, fill it. Those that anchors keep and aliases repeat count too.
+/// A file may have 16 MiB; this many values, each as short as can be, fill it. Those that anchors keep and aliases
+/// repeat count too.
 const VALUES_MAX: usize = 4_000_000;
 /// The filter reads JSON of up to 128 levels.
 const DEPTH_MAX: usize = 100;
@@ -35,7 +36,9 @@ pub(crate) fn read(text: &str, schema: Schema) -> Result<Vec<Node>, Unreadable> 
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| syntax(&error, text))?;
         let (start, end) = (offset(span.start), offset(span.end));
-        builder.take(event, Span::new(start, end)).map_err(|reason| Unreadable { reason, span: Span::new(start, end.max(start + 1)) })?;
+        builder
+            .take(event, Span::new(start, end))
+            .map_err(|reason| Unreadable { reason, span: Span::new(start, end.max(start + 1)) })?;
     }
     Ok(builder.documents)
 }
@@ -46,7 +49,8 @@ fn offset(place: Marker) -> usize {
 
 fn syntax(error: &ScanError, text: &str) -> Unreadable {
     let place = error.marker();
-    let at = place.byte_offset().unwrap_or_else(|| text.char_indices().nth(place.index()).map_or(text.len(), |(at, _)| at));
+    let at =
+        place.byte_offset().unwrap_or_else(|| text.char_indices().nth(place.index()).map_or(text.len(), |(at, _)| at));
     let span = Span::new(at, at + 1);
     if *error.kind() == ErrorKind::RecursionLimitExceeded {
         return Unreadable { reason: too_deep(), span };
@@ -114,7 +118,12 @@ impl Builder {
             }
             Event::SequenceStart(_, anchor, _) => self.open(CollectionKind::List(Vec::new()), anchor, span),
             Event::MappingStart(_, anchor, _) => {
-                let kind = CollectionKind::Mapping { members: Vec::new(), names: HashSet::new(), name: None, merged: Vec::new() };
+                let kind = CollectionKind::Mapping {
+                    members: Vec::new(),
+                    names: HashSet::new(),
+                    name: None,
+                    merged: Vec::new(),
+                };
                 self.open(kind, anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
@@ -136,7 +145,9 @@ impl Builder {
     fn within_bounds(&self) -> Result<(), String> {
         match self.values + self.kept <= VALUES_MAX {
             true => Ok(()),
-            false => Err(format!("expected at most {VALUES_MAX} values, those that anchors keep and aliases repeat included, got more")),
+            false => Err(format!(
+                "expected at most {VALUES_MAX} values, those that anchors keep and aliases repeat included, got more"
+            )),
         }
     }
 
@@ -154,7 +165,8 @@ impl Builder {
 
     fn open(&mut self, kind: CollectionKind, anchor: usize, start: Span) -> Result<(), String> {
         if self.is_at_name() {
-            return Err("is not YAML that can be read here: expected a text as the name of a field, got a collection".to_owned());
+            return Err("is not YAML that can be read here: expected a text as the name of a field, got a collection"
+                .to_owned());
         }
         if self.open.len() >= DEPTH_MAX {
             return Err(too_deep());
@@ -184,7 +196,8 @@ impl Builder {
         if self.is_at_name() {
             return match node.content {
                 Content::Text(text) => self.name(&text, false, 0, span),
-                _ => Err("is not YAML that can be read here: expected a text as the name of a field, got an alias".to_owned()),
+                _ => Err("is not YAML that can be read here: expected a text as the name of a field, got an alias"
+                    .to_owned()),
             };
         }
         let before = self.values;
@@ -230,7 +243,9 @@ impl Builder {
 fn merge(members: &mut Vec<Member>, names: &mut HashSet<String>, merged: Vec<Node>) -> Result<(), String> {
     for node in merged {
         match node.content {
-            Content::Object(more) => members.extend(more.into_iter().filter(|member| names.insert(member.name.clone()))),
+            Content::Object(more) => {
+                members.extend(more.into_iter().filter(|member| names.insert(member.name.clone())))
+            }
             Content::List(list) => merge(members, names, list)?,
             _ => return Err("is not YAML that can be read here: expected a mapping after `<<`".to_owned()),
         }

@@ -10,8 +10,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// The time of the call that runs.
 ///
-/// Reading the clock costs a system call, which most calls are too short for: it is read when a call has lasted for a tick, and at each tick
-/// from then on. What it used before is taken to be one tick.
+/// Reading the clock costs a system call, which most calls are too short for: it is read when a call has lasted for a
+/// tick, and at each tick from then on. What it used before is taken to be one tick.
 #[derive(Default)]
 pub(crate) struct TimeLimit {
     max: Duration,
@@ -20,7 +20,8 @@ pub(crate) struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// Begins a call. Returns after how many ticks [`at_deadline`](Self::at_deadline) is to be asked for the first time.
+    /// Begins a call. Returns after how many ticks [`at_deadline`](Self::at_deadline) is to be asked for the first
+    /// time.
     pub(crate) fn begin_call(&mut self, max: Duration) -> u64 {
         *self = Self { max, end: None };
         // Of the first, any part may be over already.

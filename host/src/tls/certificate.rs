@@ -32,28 +32,34 @@ impl Certificate {
             Error::InconsistentKeys(_) => {
                 TlsError::new("key", "expected the key of the certificate in `cert`, got one that belongs to another")
             }
-            error => TlsError::new("key", format!("expected a private key that can sign (RSA, ECDSA or Ed25519): {error}")),
+            error => {
+                TlsError::new("key", format!("expected a private key that can sign (RSA, ECDSA or Ed25519): {error}"))
+            }
         })?;
         Ok(Self(Arc::new(fitting)))
     }
 
-    /// Why the other side will probably not accept the certificate at this time, in words: it has expired, or is not valid yet.
+    /// Why the other side will probably not accept the certificate at this time, in words: it has expired, or is not
+    /// valid yet.
     pub fn out_of_time(&self, now: UnixTime) -> Option<String> {
         let certificate = ParsedCertificate::try_from(self.0.cert.first()?).ok()?;
         // A chain that leads nowhere fails for that, unless the certificate itself has had its time.
         let algorithms = provider().signature_verification_algorithms.all;
-        let verified = verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], now, algorithms);
+        let verified =
+            verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], now, algorithms);
         let days = |from: UnixTime, until: UnixTime| until.as_secs().saturating_sub(from.as_secs()) / (24 * 3600);
         match verified {
             Err(Error::InvalidCertificate(CertificateError::Expired)) => Some("has expired".to_owned()),
-            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => Some(match days(not_after, time) {
-                0 => "has expired today".to_owned(),
-                1 => "has expired a day ago".to_owned(),
-                days => format!("has expired {days} days ago"),
-            }),
-            Err(Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })) => {
-                Some("is not valid yet".to_owned())
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
+                Some(match days(not_after, time) {
+                    0 => "has expired today".to_owned(),
+                    1 => "has expired a day ago".to_owned(),
+                    days => format!("has expired {days} days ago"),
+                })
             }
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            )) => Some("is not valid yet".to_owned()),
             _ => None,
         }
     }
@@ -94,7 +100,9 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
         match PrivateKeyDer::from_pem_slice(pem) {
             Ok(key) => return Ok(key),
             Err(_) if has_section(pem, b"PRIVATE KEY-----") => "found one that is broken",
-            Err(_) if has_section(pem, b"BEGIN CERTIFICATE-----") => "found a certificate: are `cert` and `key` swapped?",
+            Err(_) if has_section(pem, b"BEGIN CERTIFICATE-----") => {
+                "found a certificate: are `cert` and `key` swapped?"
+            }
             Err(_) => "found none",
         }
     };

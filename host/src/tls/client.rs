@@ -54,12 +54,17 @@ impl ClientTls {
         };
         let certificate = match (&options.certificate, &options.key) {
             (Some(shown), Some(key)) => Some(Certificate::from_pem(shown, key)?),
-            (Some(_), None) => return Err(TlsError::new("key", "missing; expected the key of the certificate in `cert`")),
-            (None, Some(_)) => return Err(TlsError::new("cert", "missing; expected the certificate of the key in `key`")),
+            (Some(_), None) => {
+                return Err(TlsError::new("key", "missing; expected the key of the certificate in `cert`"));
+            }
+            (None, Some(_)) => {
+                return Err(TlsError::new("cert", "missing; expected the certificate of the key in `key`"));
+            }
             (None, None) => None,
         };
         let server_name = options.server_name.clone().map(ServerName::try_from).transpose();
-        let server_name = server_name.map_err(|_| TlsError::new("server_name", "expected a host name or an IP address, without port"))?;
+        let server_name = server_name
+            .map_err(|_| TlsError::new("server_name", "expected a host name or an IP address, without port"))?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(MinVersion::default().versions())
             .map_err(|error| TlsError::new("ca", format!("TLS cannot be used: {error}")))?

@@ -70,7 +70,9 @@ impl HandshakeFailure {
             },
             Some(_) => Self::Other,
             None => match error.kind() {
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Ended,
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                    Self::Ended
+                }
                 _ => Self::Other,
             },
         }

@@ -9,7 +9,9 @@ use super::error::TlsError;
 pub(super) fn own_roots(field: &'static str, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificate::certificates(field, pem)? {
-        roots.add(certificate).map_err(|error| TlsError::new(field, format!("expected certificates that sign others: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| TlsError::new(field, format!("expected certificates that sign others: {error}")))?;
     }
     Ok(roots)
 }

@@ -57,7 +57,8 @@ impl ServerTls {
             Some(pem) => {
                 let roots = Arc::new(own_roots("client_ca", pem)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-                let verifier = verifier.map_err(|error| TlsError::new("client_ca", format!("cannot be used: {error}")))?;
+                let verifier =
+                    verifier.map_err(|error| TlsError::new("client_ca", format!("cannot be used: {error}")))?;
                 builder.with_client_cert_verifier(verifier)
             }
             None => builder.with_no_client_auth(),

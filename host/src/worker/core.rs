@@ -190,12 +190,18 @@ impl Core {
         kept.last_stream += 1;
         let key = Key { stream: kept.last_stream, generation: kept.generation };
         let phase = Phase::RequestHeaders;
-        let entered = self.enter(&mut kept, key.stream, phase, |instance, now| instance.on_request(key.stream, request, now));
+        let entered =
+            self.enter(&mut kept, key.stream, phase, |instance, now| instance.on_request(key.stream, request, now));
         (Some(key), entered)
     }
 
     /// Calls a later hook of a stream. Who waited for this phase, or for one before, hears no more.
-    pub(super) fn proceed(&self, key: Key, phase: Phase, hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>) -> Entered {
+    pub(super) fn proceed(
+        &self,
+        key: Key,
+        phase: Phase,
+        hook: impl FnOnce(&mut Instance, Moment) -> Result<Step, Trap>,
+    ) -> Entered {
         let mut kept = self.lock();
         if kept.generation != key.generation {
             return Entered::Gone;
@@ -232,7 +238,11 @@ impl Core {
     }
 
     /// What the filter says of a request. None if there is no instance, or it traps.
-    pub(super) fn explain(&self, request: Arc<dyn Request>, replies: &[Result<Reply, CallError>]) -> Option<Explanation> {
+    pub(super) fn explain(
+        &self,
+        request: Arc<dyn Request>,
+        replies: &[Result<Reply, CallError>],
+    ) -> Option<Explanation> {
         let mut kept = self.lock();
         if kept.instance.is_none() {
             self.replace(&mut kept);
@@ -247,7 +257,9 @@ impl Core {
         let mut kept = self.lock();
         for Replied { generation, call, reply } in replies {
             if kept.generation == generation {
-                self.run(&mut kept, |instance, now| instance.on_redis_reply(call, reply.as_ref().map_err(|error| *error), now));
+                self.run(&mut kept, |instance, now| {
+                    instance.on_redis_reply(call, reply.as_ref().map_err(|error| *error), now)
+                });
             }
         }
     }
@@ -304,7 +316,12 @@ impl Core {
         self.set_alarm(kept, now);
     }
 
-    fn run_at<R>(&self, kept: &mut CoreState, now: Moment, call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>) -> Option<R> {
+    fn run_at<R>(
+        &self,
+        kept: &mut CoreState,
+        now: Moment,
+        call: impl FnOnce(&mut Instance, Moment) -> Result<R, Trap>,
+    ) -> Option<R> {
         let instance = kept.instance.as_mut()?;
         match call(instance, now) {
             Ok(result) => {
@@ -325,7 +342,8 @@ impl Core {
         }
     }
 
-    /// Wakes the instance if the time is over that it asked for. Once: one that always asks for now waits for the alarm.
+    /// Wakes the instance if the time is over that it asked for. Once: one that always asks for now waits for the
+    /// alarm.
     fn wake_if_due(&self, kept: &mut CoreState, now: Moment) {
         if kept.next_wake().is_some_and(|at| at <= now.monotonic) {
             self.run_at(kept, now, Instance::on_wake);
@@ -392,13 +410,12 @@ impl Core {
             return;
         }
         kept.replacements += 1;
-        let fresh =
-            Instance::with_limits(&self.module, self.options.limits).map_err(|trap| trap.to_string()).and_then(
-                |mut instance| match instance.configure(&self.filter_json, (self.options.clock)()) {
-                    Ok(_) => Ok(instance),
-                    Err(error) => Err(error.to_string()),
-                },
-            );
+        let fresh = Instance::with_limits(&self.module, self.options.limits).map_err(|trap| trap.to_string()).and_then(
+            |mut instance| match instance.configure(&self.filter_json, (self.options.clock)()) {
+                Ok(_) => Ok(instance),
+                Err(error) => Err(error.to_string()),
+            },
+        );
         match fresh {
             Ok(instance) => kept.instance = Some(instance),
             Err(error) => tracing::error!("the trapped instance cannot be replaced: {error}"),
@@ -432,7 +449,8 @@ impl Drop for Core {
             let retired = instance.on_retire((self.options.clock)());
             let last: Vec<_> = instance.take_calls().into_iter().filter_map(|call| self.send(call)).collect();
             if retired.is_ok() && !last.is_empty() {
-                // Nobody is left whom the replies could be told; they are waited for, as a call that is dropped may not be made.
+                // Nobody is left whom the replies could be told; they are waited for, as a call that is dropped may not
+                // be made.
                 self.runtime.spawn(async move {
                     for reply in last {
                         let _ = reply.await;

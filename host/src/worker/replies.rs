@@ -1,5 +1,5 @@
-//! The Redis calls of a worker that have no reply yet. One task awaits them all and takes whatever has come together, so
-//! that a burst of replies costs one turn of one task.
+//! The Redis calls of a worker that have no reply yet. One task awaits them all and takes whatever has come together,
+//! so that a burst of replies costs one turn of one task.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,7 +67,8 @@ impl Replies {
     /// Hands over calls.
     pub(super) fn await_all(&self, calls: impl Iterator<Item = SentCall>) {
         let mut collector = None;
-        // Each call is made before the lock is taken: making it takes a connection's lock, under which that may wake us.
+        // Each call is made before the lock is taken: making it takes a connection's lock, under which that may wake
+        // us.
         for made in calls {
             let mut inbox = lock(&self.inbox);
             inbox.made.push(made);
@@ -92,7 +93,13 @@ impl Replies {
 
     /// The one that awaits what is handed over here; there is to be one.
     pub(super) fn collector(&self) -> Collector {
-        Collector { inbox: Arc::clone(&self.inbox), places: Vec::new(), free: Vec::new(), made: Vec::new(), woken: Vec::new() }
+        Collector {
+            inbox: Arc::clone(&self.inbox),
+            places: Vec::new(),
+            free: Vec::new(),
+            made: Vec::new(),
+            woken: Vec::new(),
+        }
     }
 }
 
@@ -200,7 +207,8 @@ mod tests {
                 reply: Box::pin(async move { answered.await.unwrap_or(Err(CallError::Disconnected)) }),
             }));
             // All are on their way together before the first is answered.
-            let waits = tokio::time::timeout(std::time::Duration::from_millis(1), collector.collect(&mut replied)).await;
+            let waits =
+                tokio::time::timeout(std::time::Duration::from_millis(1), collector.collect(&mut replied)).await;
             assert!(waits.is_err() && collector.places.len() >= burst);
             for answer in answers {
                 answer.send(Err(CallError::Timeout)).unwrap();

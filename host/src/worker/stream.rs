@@ -11,7 +11,9 @@ use http::HeaderMap;
 use tokio::sync::oneshot;
 
 use super::core::{Core, Entered, Key, Settled};
-use crate::bindings::slidegate::filter::types::{BodyChange, Coding, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants};
+use crate::bindings::slidegate::filter::types::{
+    BodyChange, Coding, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants,
+};
 use crate::edit::{apply_edits, apply_to_fields};
 use crate::imports::{Outcome, Phase, annotate};
 use crate::instance::{Instance, Piece};
@@ -39,7 +41,8 @@ pub enum BodyStep {
     Wait,
     /// Answer the client with this instead; only while no response has begun.
     Respond(Response),
-    /// More would have to be kept than [`BODY_BYTES_MAX`]. A request is to be answered 413, a response to be broken off.
+    /// More would have to be kept than [`BODY_BYTES_MAX`]. A request is to be answered 413, a response to be broken
+    /// off.
     TooLarge,
 }
 
@@ -54,8 +57,8 @@ pub struct Released {
     pub end: bool,
 }
 
-/// One request and its response. Dropping it tells the filter that the stream is over, if that wants to know, whatever was
-/// still undecided.
+/// One request and its response. Dropping it tells the filter that the stream is over, if that wants to know, whatever
+/// was still undecided.
 ///
 /// Call the hooks in the order of the stream's life: [`on_request`](Self::on_request) once, first.
 /// The hooks of the request's body may run at the same time as those of the response. Hooks that the filter
@@ -143,8 +146,9 @@ impl Stream {
         self.known().wants
     }
 
-    /// The response's headers have arrived, whoever made them: the upstream, or the host. Returns what the filter changes in them, by what it said
-    /// about the request or, if it wants to see them, now. Not to be called for an answer of the filter's own, which is as it shall be.
+    /// The response's headers have arrived, whoever made them: the upstream, or the host. Returns what the filter
+    /// changes in them, by what it said about the request or, if it wants to see them, now. Not to be called for an
+    /// answer of the filter's own, which is as it shall be.
     pub async fn on_response_headers(&self, head: ResponseHead, headers: &HeaderMap) -> Verdict {
         let (wants, edits) = {
             let mut known = self.known();
@@ -174,9 +178,9 @@ impl Stream {
         }
     }
 
-    /// What a log of requests should say of this one beside its status, as names and values: only of a request that was refused, or
-    /// decided on without the Redis that should have been asked. Each name is there once, as it was said last. To be called at the end, when the
-    /// filter has said all; it begins anew after that.
+    /// What a log of requests should say of this one beside its status, as names and values: only of a request that was
+    /// refused, or decided on without the Redis that should have been asked. Each name is there once, as it was said
+    /// last. To be called at the end, when the filter has said all; it begins anew after that.
     pub fn take_annotations(&self) -> Vec<(String, String)> {
         // The filter may also have said something in a hook that was not about this stream.
         let wants_more = self.wants() != Wants::default();
@@ -243,15 +247,16 @@ impl Stream {
         }
     }
 
-    /// Waits until what is kept of a body may go on. Never returns `Wait`, and nothing at all as long as nothing is kept. May be
-    /// dropped and called again.
+    /// Waits until what is kept of a body may go on. Never returns `Wait`, and nothing at all as long as nothing is
+    /// kept. May be dropped and called again.
     pub async fn released(&self, side: BodySide) -> BodyStep {
         poll_fn(|context| {
             let mut known = self.known();
             let Some(released) = &mut known.kept(side).released else { return Poll::Pending };
             // Without a word, a later hook of the stream took over.
             let settled = ready!(Pin::new(released).poll(context)).ok();
-            let settled = settled.unwrap_or_else(|| Outcome::Pass(Pass { wants: known.wants, ..Pass::default() }).into());
+            let settled =
+                settled.unwrap_or_else(|| Outcome::Pass(Pass { wants: known.wants, ..Pass::default() }).into());
             known.kept(side).released = None;
             Poll::Ready(known.release(side, settled))
         })
@@ -291,7 +296,9 @@ impl Stream {
 
     fn verdict(&self, outcome: Outcome) -> Verdict {
         match outcome {
-            Outcome::Pass(pass) => Verdict::Pass(self.known().pass(pass.wants, pass.response_edits, pass.request_edits)),
+            Outcome::Pass(pass) => {
+                Verdict::Pass(self.known().pass(pass.wants, pass.response_edits, pass.request_edits))
+            }
             Outcome::Respond(response) => Verdict::Respond(self.known().respond(response)),
         }
     }
@@ -312,13 +319,19 @@ impl StreamProgress {
     }
 
     /// Takes note of a pass; returns the request's edits.
-    fn pass(&mut self, wants: Wants, response_edits: Vec<HeaderEdit>, request_edits: Vec<HeaderEdit>) -> Vec<HeaderEdit> {
+    fn pass(
+        &mut self,
+        wants: Wants,
+        response_edits: Vec<HeaderEdit>,
+        request_edits: Vec<HeaderEdit>,
+    ) -> Vec<HeaderEdit> {
         self.wants = wants;
         self.response_edits.extend(response_edits);
         request_edits
     }
 
-    /// An answer of the filter's is its last word. What was asked for whatever response comes is asked for this one too.
+    /// An answer of the filter's is its last word. What was asked for whatever response comes is asked for this one
+    /// too.
     fn respond(&mut self, mut response: Response) -> Response {
         self.wants = Wants::default();
         apply_to_fields(&std::mem::take(&mut self.response_edits), &mut response.headers);
@@ -342,14 +355,19 @@ impl StreamProgress {
                 BodyStep::Pass(Released { edits, pieces, end })
             }
             // Only of a component that fails closed: the response is on its way already.
-            Outcome::Respond(_) if side == BodySide::Response => BodyStep::Pass(Released { edits: Vec::new(), pieces, end: is_whole }),
+            Outcome::Respond(_) if side == BodySide::Response => {
+                BodyStep::Pass(Released { edits: Vec::new(), pieces, end: is_whole })
+            }
             Outcome::Respond(response) => BodyStep::Respond(self.respond(response)),
         }
     }
 
     /// Whether the filter knows nothing of the stream any more.
     fn is_finished(&self) -> bool {
-        !self.is_waiting && self.wants == Wants::default() && self.request_body.released.is_none() && self.response_body.released.is_none()
+        !self.is_waiting
+            && self.wants == Wants::default()
+            && self.request_body.released.is_none()
+            && self.response_body.released.is_none()
     }
 }
 

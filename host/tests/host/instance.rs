@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use slidegate::{
-    BodyChange, CallError, Coding, ConfigureError, HeaderEdit, Instance, InstanceLimits, Interest, Module, Moment, Origin, Outcome, Pass,
-    Piece, Reply, Response, ResponseHead, Step, Trap, Value, Wants,
+    BodyChange, CallError, Coding, ConfigureError, HeaderEdit, Instance, InstanceLimits, Interest, Module, Moment,
+    Origin, Outcome, Pass, Piece, Reply, Response, ResponseHead, Step, Trap, Value, Wants,
 };
 
 use crate::fixture::{module, request};
@@ -14,7 +14,8 @@ use crate::fixture::{module, request};
 const NOW: Moment = Moment { monotonic: 5, wall: 1_800_000_000_000_000_000 };
 
 /// What a stream of the fixture wants that holds all bodies.
-const ALL: Wants = Wants { request_body: Interest::Hold, response_headers: true, response_body: Interest::Hold, done: true };
+const ALL: Wants =
+    Wants { request_body: Interest::Hold, response_headers: true, response_body: Interest::Hold, done: true };
 
 fn instance() -> Instance {
     configured(b"ph")
@@ -80,8 +81,12 @@ fn configuration_errors_are_no_traps() {
 fn hooks_decide_at_once() {
     let mut instance = instance();
     assert_eq!(on_request(&mut instance, 1, "/p").unwrap(), Step::Pass(pass()));
-    let Step::Pass(Pass { request_edits, response_edits, .. }) = on_request(&mut instance, 2, "/e").unwrap() else { panic!() };
-    assert!(matches!(&request_edits[..], [HeaderEdit::Set(header)] if header.name == "x-edited" && header.value == b"yes"));
+    let Step::Pass(Pass { request_edits, response_edits, .. }) = on_request(&mut instance, 2, "/e").unwrap() else {
+        panic!()
+    };
+    assert!(
+        matches!(&request_edits[..], [HeaderEdit::Set(header)] if header.name == "x-edited" && header.value == b"yes")
+    );
     assert!(response_edits.is_empty());
     let Step::Pass(edited) = on_request(&mut instance, 3, "/d").unwrap() else { panic!() };
     assert_eq!((edited.request_edits, edited.response_edits), (Vec::new(), request_edits));
@@ -120,7 +125,9 @@ fn time_comes_when_it_was_asked_for() {
 fn metrics_are_what_changed_since_the_last_time() {
     let mut instance = instance();
     let defined = instance.metrics().unwrap();
-    assert!(matches!(&defined[..], [metric, _] if metric.name == "fixture_requests_total" && metric.help == "Requests"));
+    assert!(
+        matches!(&defined[..], [metric, _] if metric.name == "fixture_requests_total" && metric.help == "Requests")
+    );
     assert!(matches!(&defined[1].kind, slidegate::Kind::Histogram(bounds) if bounds[..] == [1.0, 10.0]));
     assert_eq!(instance.take_metrics().unwrap(), []);
     (1..=3).for_each(|stream| drop(on_request(&mut instance, stream, "/p").unwrap()));
@@ -249,7 +256,10 @@ fn bodies_are_held_and_freed_and_changed() {
     assert_eq!(instance.on_request_body(1, piece(b"a", false), NOW).unwrap(), Step::Wait);
     assert_eq!(instance.on_request_body(1, piece(b"long", false), NOW).unwrap(), Step::Pass(pass()));
     let changed = |body| Step::Pass(Pass { body, ..pass() });
-    assert_eq!(instance.on_request_body(1, piece(b"R", false), NOW).unwrap(), changed(BodyChange::Replace(b"no".to_vec())));
+    assert_eq!(
+        instance.on_request_body(1, piece(b"R", false), NOW).unwrap(),
+        changed(BodyChange::Replace(b"no".to_vec()))
+    );
     assert_eq!(instance.on_request_body(1, piece(b"E", false), NOW).unwrap(), changed(BodyChange::End(b"no".to_vec())));
     assert_eq!(instance.on_request_body(1, piece(b"", true), NOW).unwrap(), Step::Wait);
     let call = instance.take_calls().remove(0);
@@ -273,7 +283,9 @@ fn what_is_watched_goes_on_whatever_the_filter_says() {
 fn a_response_is_replaced_before_its_body_begins_and_not_after() {
     let mut instance = instance();
     on_request(&mut instance, 1, "/p").unwrap();
-    let Step::Respond(response) = instance.on_response_headers(1, head(502), Arc::default(), NOW).unwrap() else { panic!() };
+    let Step::Respond(response) = instance.on_response_headers(1, head(502), Arc::default(), NOW).unwrap() else {
+        panic!()
+    };
     assert_eq!(response.status, 418);
 
     on_request(&mut instance, 2, "/p").unwrap();
@@ -297,7 +309,8 @@ fn a_request_is_shown_no_more_once_its_response_has_begun_whether_or_not_that_is
     let mut instance = configured(b"pb");
     on_request(&mut instance, 1, "/p").unwrap();
     assert_eq!(instance.on_request_body(1, piece(b"a", false), NOW).unwrap(), Step::Wait);
-    let unchanged = Step::Pass(Pass { wants: Wants { request_body: Interest::Hold, ..Wants::default() }, ..Pass::default() });
+    let unchanged =
+        Step::Pass(Pass { wants: Wants { request_body: Interest::Hold, ..Wants::default() }, ..Pass::default() });
     assert_eq!(instance.on_response_headers(1, head(200), Arc::default(), NOW).unwrap(), unchanged);
     assert_eq!(instance.on_request_body(1, piece(b"b", false), NOW).unwrap(), unchanged);
 }
@@ -347,9 +360,13 @@ fn memory_is_bounded_and_counted() {
 
 /// Each value of a header that one of so many entries lists.
 fn many_entries(count: usize, key: impl Fn(usize) -> String) -> Vec<u8> {
-    let entries: Vec<String> = (0..count).map(|index| format!("{{\"key\":\"{}\",\"query_per_day\":1}}", key(index))).collect();
-    format!("{{\"rule_name\":\"r\",\"rule_items\":[{{\"limit_by_per_header\":\"x\",\"limit_keys\":[{}]}}]}}", entries.join(","))
-        .into_bytes()
+    let entries: Vec<String> =
+        (0..count).map(|index| format!("{{\"key\":\"{}\",\"query_per_day\":1}}", key(index))).collect();
+    format!(
+        "{{\"rule_name\":\"r\",\"rule_items\":[{{\"limit_by_per_header\":\"x\",\"limit_keys\":[{}]}}]}}",
+        entries.join(",")
+    )
+    .into_bytes()
 }
 
 #[test]

@@ -52,8 +52,10 @@ async fn check_taken_over(code: &str, ask: &[&str], makes_replica: impl Fn(&Redi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_lost_its_address_to_another_one_is_left() {
-    check_taken_over("READONLY", &["SET", "k", "x"], |old, new| assert_eq!(old.say(&format!("REPLICAOF 127.0.0.1 {}", new.port)), "+OK"))
-        .await;
+    check_taken_over("READONLY", &["SET", "k", "x"], |old, new| {
+        assert_eq!(old.say(&format!("REPLICAOF 127.0.0.1 {}", new.port)), "+OK")
+    })
+    .await;
     check_taken_over("MASTERDOWN", &["GET", "k"], |old, _| {
         old.say("CONFIG SET replica-serve-stale-data no");
         old.say(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
@@ -71,7 +73,9 @@ async fn impostor(answer: &'static [u8]) -> (String, Arc<AtomicU32>) {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(async move { while stream.read_exact(&mut [0; PING]).await.is_ok() && stream.write_all(answer).await.is_ok() {} });
+            tokio::spawn(async move {
+                while stream.read_exact(&mut [0; PING]).await.is_ok() && stream.write_all(answer).await.is_ok() {}
+            });
         }
     });
     (url, connections)

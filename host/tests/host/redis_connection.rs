@@ -216,7 +216,9 @@ async fn impostor(answer: impl Fn(usize, usize) -> &'static [u8] + Copy + Send +
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
                 for ping in 0.. {
-                    if stream.read_exact(&mut [0; PING]).await.is_err() || stream.write_all(answer(connection, ping)).await.is_err() {
+                    if stream.read_exact(&mut [0; PING]).await.is_err()
+                        || stream.write_all(answer(connection, ping)).await.is_err()
+                    {
                         return;
                     }
                 }

@@ -54,7 +54,8 @@ async fn one_that_may_only_be_asked_the_time_can_be_used() {
 
 #[tokio::test]
 async fn what_is_wrong_is_told_in_one_line() {
-    let (locked, plain, master) = (RedisServer::start(&["--requirepass", "right"]), RedisServer::start(&[]), RedisServer::start(&[]));
+    let (locked, plain, master) =
+        (RedisServer::start(&["--requirepass", "right"]), RedisServer::start(&[]), RedisServer::start(&[]));
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent_address = silent.local_addr().unwrap();
@@ -70,7 +71,10 @@ async fn what_is_wrong_is_told_in_one_line() {
         (format!("rediss://{silent_address}"), "it did not answer TLS; is it a plain port?"),
         (format!("rediss://127.0.0.1:{}", plain.port), "it did not answer TLS; is it a plain port?"),
         (sayer(b"").await.replace("redis:", "rediss:"), "it did not answer TLS; is it a plain port?"),
-        (sayer(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.replace("redis:", "rediss:"), "it did not answer TLS; is it a plain port?"),
+        (
+            sayer(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.replace("redis:", "rediss:"),
+            "it did not answer TLS; is it a plain port?",
+        ),
         (sayer(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, "what it answers is not what a Redis would"),
         // As a port for TLS answers: with an alert, or by ending the connection.
         (sayer(b"\x15\x03\x01\x00\x02\x02\x28").await, "is it a port for TLS? Then the URL begins with `rediss`"),
@@ -83,11 +87,17 @@ async fn what_is_wrong_is_told_in_one_line() {
         ),
         (sayer(b"-LOADING wait\r\n").await.replace("://", "://:hush@"), "the server answered `LOADING wait`"),
         (sayer("-ERR \u{2028}\r\n".as_bytes()).await.replace("redis://", "redis+cluster://"), r"`ERR \u{2028}`"),
-        (format!("{}/main", sayer("-ERR \u{9b}2J\r\n".as_bytes()).await.replace("redis://", "redis+sentinel://")), r"ERR \u{9b}2J"),
+        (
+            format!("{}/main", sayer("-ERR \u{9b}2J\r\n".as_bytes()).await.replace("redis://", "redis+sentinel://")),
+            r"ERR \u{9b}2J",
+        ),
     ] {
         let cause = cause(&url).await;
         assert!(cause.contains(expected), "{url}: {cause}");
-        assert!(!cause.contains("hush") && !cause.chars().any(char::is_control) && cause.len() < 1_000, "{url}: {cause}");
+        assert!(
+            !cause.contains("hush") && !cause.chars().any(char::is_control) && cause.len() < 1_000,
+            "{url}: {cause}"
+        );
     }
 }
 
@@ -104,10 +114,15 @@ async fn a_service_is_watched_without_anybody_using_it() {
     let port = free_port();
     let directory = directory(&format!("redis://:hush@127.0.0.1:{port}"));
     let service = service(500);
-    let watch = directory.watch(&[service.clone(), slidegate::RedisService { timeout_ms: 9, ..service }], &Handle::current());
+    let watch =
+        directory.watch(&[service.clone(), slidegate::RedisService { timeout_ms: 9, ..service }], &Handle::current());
     assert_eq!(watch.statuses().len(), 1, "the same service, whatever its answers may take");
-    assert_eq!((watch.statuses()[0].service_name.as_str(), &watch.statuses()[0].state), ("redis.test", &RedisState::Unasked));
-    let is_down = |cause: &'static str| move |state: &RedisState| matches!(state, RedisState::Down(told) if told.contains(cause));
+    assert_eq!(
+        (watch.statuses()[0].service_name.as_str(), &watch.statuses()[0].state),
+        ("redis.test", &RedisState::Unasked)
+    );
+    let is_down =
+        |cause: &'static str| move |state: &RedisState| matches!(state, RedisState::Down(told) if told.contains(cause));
     wait_for(&watch, "nobody is there", is_down("refused")).await;
     let server = RedisServer::start_on(port, &["--requirepass", "hush"]);
     wait_for(&watch, "it is there", |state| *state == RedisState::Up).await;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use slidegate::{
-    BodySide, BodyStep, CallError, Coding, HeaderEdit, Origin, RedisConnection, RedisDirectory, RedisService, RedisTransport, Released,
-    Reply, ReplyFuture, ResponseHead, StartError, Stream, Value, Verdict, Wants, Worker, WorkerOptions,
+    BodySide, BodyStep, CallError, Coding, HeaderEdit, Origin, RedisConnection, RedisDirectory, RedisService,
+    RedisTransport, Released, Reply, ReplyFuture, ResponseHead, StartError, Stream, Value, Verdict, Wants, Worker,
+    WorkerOptions,
 };
 use tokio::sync::oneshot;
 
@@ -81,7 +82,11 @@ fn piece(stream: &Stream, bytes: &'static [u8], end: bool) -> BodyStep {
 
 /// What is sent on.
 fn sent(pieces: &[&'static [u8]], end: bool) -> BodyStep {
-    BodyStep::Pass(Released { edits: Vec::new(), pieces: pieces.iter().map(|bytes| Bytes::from_static(bytes)).collect(), end })
+    BodyStep::Pass(Released {
+        edits: Vec::new(),
+        pieces: pieces.iter().map(|bytes| Bytes::from_static(bytes)).collect(),
+        end,
+    })
 }
 
 fn pong() -> Result<Reply, CallError> {
@@ -295,7 +300,10 @@ async fn pieces_are_kept_freed_replaced_and_ended() {
     on_response(&stream, 200).await;
     assert_eq!(stream.released(BodySide::Request).await, sent(&[b"a"], false));
     // Of a response, it is too late for an answer.
-    assert_eq!(stream.on_body(BodySide::Response, Bytes::from_static(b"X"), Coding::Identity, false), sent(&[b"X"], false));
+    assert_eq!(
+        stream.on_body(BodySide::Response, Bytes::from_static(b"X"), Coding::Identity, false),
+        sent(&[b"X"], false)
+    );
     assert_eq!(worker.traps(), 0);
 }
 

@@ -72,13 +72,19 @@ impl Scenario {
 
     /// A counter for each value of a header, `limit` in `window`, and so many values.
     pub(crate) fn keys(store: Store, limit: u64, window: &str, values: usize) -> Scenario {
-        let item = json!({"limit_by_per_header": "x-api-key", "limit_keys": [{"key": "*", "limit": limit, "window": window}]});
-        Scenario { store, values, ..Scenario::of("each value of a header", item, "x-api-key", |n| format!("user-{n:06}")) }
+        let item =
+            json!({"limit_by_per_header": "x-api-key", "limit_keys": [{"key": "*", "limit": limit, "window": window}]});
+        Scenario {
+            store,
+            values,
+            ..Scenario::of("each value of a header", item, "x-api-key", |n| format!("user-{n:06}"))
+        }
     }
 
     fn rules() -> Vec<Scenario> {
         let exact = |n: usize| json!({"key": format!("user-{n:06}"), "query_per_second": 100});
-        let network = |n: usize| json!({"key": format!("10.{}.{}.0/24", n / 256, n % 256), "query_per_second": 100_000});
+        let network =
+            |n: usize| json!({"key": format!("10.{}.{}.0/24", n / 256, n % 256), "query_per_second": 100_000});
         let entry = |key: &str| json!([{"key": key, "query_per_second": 100}]);
         vec![
             Scenario {
@@ -104,9 +110,12 @@ impl Scenario {
                 "x-forwarded-for",
                 |n| format!("10.{}.{}.{}", n * 7 % NETWORKS / 256, n * 7 % NETWORKS % 256, n % 250),
             ),
-            Scenario::of("`^a.*`", json!({"limit_by_per_header": "x-api-key", "limit_keys": entry("regexp:^a.*")}), "x-api-key", |n| {
-                format!("a-user-{n:06}")
-            }),
+            Scenario::of(
+                "`^a.*`",
+                json!({"limit_by_per_header": "x-api-key", "limit_keys": entry("regexp:^a.*")}),
+                "x-api-key",
+                |n| format!("a-user-{n:06}"),
+            ),
             Scenario::of(
                 "a real expression",
                 json!({"limit_by_per_header": "x-service", "limit_keys": entry(r"regexp:^(svc|app)-[a-z]{3,12}-v\d+(\.\d+)*$")}),
@@ -130,14 +139,24 @@ impl Scenario {
                     |n| format!("user-{n:06}"),
                 )
             },
-            Scenario::of("no rule matches", json!({"limit_by_per_header": "x-other", "limit_keys": entry("*")}), "x-api-key", |n| {
-                format!("user-{n:06}")
-            }),
+            Scenario::of(
+                "no rule matches",
+                json!({"limit_by_per_header": "x-other", "limit_keys": entry("*")}),
+                "x-api-key",
+                |n| format!("user-{n:06}"),
+            ),
         ]
     }
 
     fn blank(name: &'static str) -> Scenario {
-        Scenario { name, store: Store::Local, expected: Expected::Passes, filter: Value::Null, field: None, values: VALUES }
+        Scenario {
+            name,
+            store: Store::Local,
+            expected: Expected::Passes,
+            filter: Value::Null,
+            field: None,
+            values: VALUES,
+        }
     }
 
     fn of(name: &'static str, item: Value, field: &'static str, value: NthValue) -> Scenario {
@@ -155,7 +174,8 @@ impl Scenario {
     }
 
     pub(super) fn requests(&self) -> Requests {
-        let requests = (0..self.values).map(|n| Arc::new(request(self.field.map(|(name, value)| (name, value(n)))))).collect();
+        let requests =
+            (0..self.values).map(|n| Arc::new(request(self.field.map(|(name, value)| (name, value(n)))))).collect();
         Requests { requests, at: 0 }
     }
 }

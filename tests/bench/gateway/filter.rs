@@ -7,7 +7,9 @@ pub(crate) fn global(limit: u64) -> String {
 
 /// Each user alone.
 pub(crate) fn each(limit: u64) -> String {
-    format!(r#"rule_items: [{{limit_by_per_header: x-api-key, limit_keys: [{{key: "*", limit: {limit}, window: "1h"}}]}}]"#)
+    format!(
+        r#"rule_items: [{{limit_by_per_header: x-api-key, limit_keys: [{{key: "*", limit: {limit}, window: "1h"}}]}}]"#
+    )
 }
 
 /// With windows in the instance.

@@ -39,7 +39,8 @@ struct Round {
 /// Something of a round, at one of the percentiles.
 type Part = fn(&Round, usize) -> f64;
 
-/// Microseconds at rest, and what is left of the difference after a round trip; and under as much load as the gateways answer.
+/// Microseconds at rest, and what is left of the difference after a round trip; and under as much load as the gateways
+/// answer.
 pub(super) fn measure(effort: &Effort, subjects: &[Subject], redis: &RedisServer) -> Table {
     let find = |name: &str| subjects.iter().find(|subject| subject.name == name).expect("a gateway of this name");
     let (rounds, count) = (effort.of(2, 15), effort.of(100, 1_000));
@@ -50,7 +51,8 @@ pub(super) fn measure(effort: &Effort, subjects: &[Subject], redis: &RedisServer
          Overloaded: the runs of the table of throughput, {CONNECTIONS} requests in flight and as much load as the gateway answers. Medians of the rounds' \
          percentiles, differences within a round. To reach: 30 above the round trip, at p50 and at rest."
     );
-    let mut table = Table::new("Latency of a decision", note, &["what", "p50", "p99", "p99.9", "least p50", "worst p50"]);
+    let mut table =
+        Table::new("Latency of a decision", note, &["what", "p50", "p99", "p99.9", "least p50", "worst p50"]);
     let rows: [(&str, &[Round], Part); 8] = [
         ("at rest: round trip to Redis, PING", &rest, |round, at| round.ping[at]),
         ("at rest: gateway without limiter", &rest, |round, at| round.without[at]),
@@ -75,8 +77,11 @@ fn at_rest(rounds: usize, count: usize, redis: &RedisServer, without: SocketAddr
         let times: Vec<f64> = (0..count).map(|n| line.ask(&request(n))).collect();
         SHARES.map(|share| percentile(times.iter().copied(), share))
     };
-    let mut round =
-        || Round { ping: figures(&mut ping, &|_| PING.to_vec()), without: figures(&mut without, &get), with: figures(&mut with, &get) };
+    let mut round = || Round {
+        ping: figures(&mut ping, &|_| PING.to_vec()),
+        without: figures(&mut without, &get),
+        with: figures(&mut with, &get),
+    };
     // The first round warms everything up.
     round();
     (0..rounds).map(|_| round()).collect()

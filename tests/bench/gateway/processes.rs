@@ -1,4 +1,5 @@
-//! One gateway process and four of them on the same Redis: how many decisions they come to, and what that asks of Redis.
+//! One gateway process and four of them on the same Redis: how many decisions they come to, and what that asks of
+//! Redis.
 
 use slidegate_tests::{gateway_process::Gateway, redis_server::RedisServer};
 
@@ -53,8 +54,17 @@ pub(super) fn measure(effort: &Effort, redis: &RedisServer, upstream: &Upstream)
          Redis; medians of {rounds} rounds of {seconds} s that take turns. Calls are Redis' own count of scripts. Latencies are the worst \
          process' under as much load as it answers. To reach: 0.1 calls for a decision on one hot key."
     );
-    let head =
-        ["keys", "processes", "decisions/s", "Redis calls each", "Redis CPU, µs", "gateway CPU, µs", "p50, ms", "p99, ms", "p99.9, ms"];
+    let head = [
+        "keys",
+        "processes",
+        "decisions/s",
+        "Redis calls each",
+        "Redis CPU, µs",
+        "gateway CPU, µs",
+        "p50, ms",
+        "p99, ms",
+        "p99.9, ms",
+    ];
     let mut table = Table::new("Decisions per second, and what they ask of Redis", note, &head);
     for group in &groups {
         let of = |figure: Figure| median(group.runs.iter().map(figure));

@@ -1,5 +1,5 @@
-//! nginx with Lua, which is how a limit in Redis is built by hand: one worker counts a fixed window with INCR and EXPIRE, beside one worker of
-//! ours that counts a sliding one. `just bench` installs it into `target/peers`.
+//! nginx with Lua, which is how a limit in Redis is built by hand: one worker counts a fixed window with INCR and
+//! EXPIRE, beside one worker of ours that counts a sliding one. `just bench` installs it into `target/peers`.
 
 use slidegate_tests::{http_client::HttpClient, redis_server::RedisServer};
 
@@ -30,7 +30,8 @@ struct Subject {
 /// CPU time and throughput of both, with a key for each user and with one for all.
 pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (&RedisServer::start(), &Upstream::start());
-    let ours = |filter: Option<String>| Running::gateway(serve(redis, upstream, filter.as_deref(), &["--workers", "1"]));
+    let ours =
+        |filter: Option<String>| Running::gateway(serve(redis, upstream, filter.as_deref(), &["--workers", "1"]));
     let theirs = |key: Option<&str>| Running::nginx(&nginx(key, redis), upstream);
     let in_redis = |rules: &str, name: &str| Some(filter::in_redis(rules, name));
     let start = |name, base, running| Subject { name, base, running, runs: Vec::new() };
@@ -59,8 +60,11 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
          each. nginx counts a fixed window with INCR and EXPIRE by `lua-nginx-redis`, as Debian has both. Medians of {rounds} rounds of {seconds} s \
          that take turns."
     );
-    let mut table =
-        Table::new("Beside nginx with Lua", note, &["system", "requests/s", "CPU, µs", "CPU of the limit, µs", "p50, ms", "p99, ms"]);
+    let mut table = Table::new(
+        "Beside nginx with Lua",
+        note,
+        &["system", "requests/s", "CPU, µs", "CPU of the limit, µs", "p50, ms", "p99, ms"],
+    );
     let of = |subject: &Subject, figure: fn(&Run) -> f64| median(subject.runs.iter().map(figure));
     for (index, subject) in subjects.iter().enumerate() {
         let cpu = of(subject, |run| run.cpu_us);

@@ -28,7 +28,10 @@ pub(super) struct Program {
 ///
 /// When it is not there: a comparison that silently leaves one out would be none.
 pub(super) fn installed(name: &str) -> PathBuf {
-    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is inside the workspace").join("target/peers/bin");
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate is inside the workspace")
+        .join("target/peers/bin");
     let path = peers.join(name);
     assert!(path.exists(), "{name} is not at {}: run `just peers`, which installs it", path.display());
     path
@@ -41,12 +44,18 @@ pub(super) fn free_address() -> SocketAddr {
 }
 
 impl Program {
-    /// Starts a program and waits until it accepts connections at this address. It finds `files` in its directory, where it is started.
+    /// Starts a program and waits until it accepts connections at this address. It finds `files` in its directory,
+    /// where it is started.
     ///
     /// # Panics
     ///
     /// When it cannot be started, or ends, or accepts nothing.
-    pub(super) fn start(program: impl AsRef<OsStr>, args: &[&str], address: SocketAddr, files: &[(&str, String)]) -> Self {
+    pub(super) fn start(
+        program: impl AsRef<OsStr>,
+        args: &[&str],
+        address: SocketAddr,
+        files: &[(&str, String)],
+    ) -> Self {
         let program = program.as_ref();
         let directory = Directory::new();
         for (name, text) in files {
@@ -60,7 +69,9 @@ impl Program {
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} cannot be started: {error}; `just peers` installs it", program.display()));
+            .unwrap_or_else(|error| {
+                panic!("{} cannot be started: {error}; `just peers` installs it", program.display())
+            });
         let mut started = Program { process, address, directory };
         started.wait(program);
         started
@@ -79,7 +90,12 @@ impl Program {
         while TcpStream::connect(self.address).is_err() {
             let ended = self.process.try_wait().expect("a child can be asked after");
             let log = || fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-            assert!(ended.is_none() && Instant::now() < until, "{} does not serve ({ended:?}):\n{}", program.display(), log());
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "{} does not serve ({ended:?}):\n{}",
+                program.display(),
+                log()
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }

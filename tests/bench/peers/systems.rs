@@ -19,13 +19,21 @@ pub(super) const DIFFERENCES: [(&str, &str, &str); 5] = [
         "leaky bucket, in memory shared by the workers of one node",
         "a cluster; retry-after; limits in more than one window",
     ),
-    ("Envoy local_ratelimit", "token bucket, one of each process for all users here", "a cluster; a limit for each user unless listed"),
+    (
+        "Envoy local_ratelimit",
+        "token bucket, one of each process for all users here",
+        "a cluster; a limit for each user unless listed",
+    ),
     (
         "limitador",
         "fixed windows (up to twice the limit around an edge), in memory here",
         "the proxy around it is the bench's; Redis is not measured",
     ),
-    ("throttlecrab-server", "GCRA, in memory of one server", "a proxy: somebody has to ask it, one more hop; it is a single point"),
+    (
+        "throttlecrab-server",
+        "GCRA, in memory of one server",
+        "a proxy: somebody has to ask it, one more hop; it is a single point",
+    ),
 ];
 
 /// What the limit does to the load.
@@ -146,7 +154,8 @@ impl System {
             Self::Limitador => {
                 let address = free_address();
                 let args = [address.to_string(), upstream.address().to_string(), limit.to_string(), "3600".to_owned()];
-                let program = Program::start(installed("limitador-proxy"), &args.each_ref().map(String::as_str), address, &[]);
+                let program =
+                    Program::start(installed("limitador-proxy"), &args.each_ref().map(String::as_str), address, &[]);
                 Running::proxy(program)
             }
             Self::Throttlecrab => Running::throttlecrab(limit),
@@ -166,7 +175,10 @@ impl Running {
     }
 
     fn proxy(program: Program) -> Self {
-        Running { target: Target::proxy(program.address(), program.id()), _process: Process::Program { _program: program } }
+        Running {
+            target: Target::proxy(program.address(), program.id()),
+            _process: Process::Program { _program: program },
+        }
     }
 
     pub(super) fn nginx(nginx: &Nginx, upstream: &Upstream) -> Self {
@@ -209,7 +221,10 @@ http {{
             "return wrk.format('POST', '/throttle', {{ ['content-type'] = 'application/json' }}, string.format('{}', user))",
             throttle("user-%06d", limit)
         );
-        Running { target: Target { address, process: program.id(), message }, _process: Process::Program { _program: program } }
+        Running {
+            target: Target { address, process: program.id(), message },
+            _process: Process::Program { _program: program },
+        }
     }
 }
 
@@ -235,7 +250,9 @@ fn local_ratelimit(limit: u64) -> String {
 }
 
 fn envoy_configuration(address: SocketAddr, upstream: SocketAddr, filter: &str) -> String {
-    let socket = |address: SocketAddr| format!("{{socket_address: {{address: {}, port_value: {}}}}}", address.ip(), address.port());
+    let socket = |address: SocketAddr| {
+        format!("{{socket_address: {{address: {}, port_value: {}}}}}", address.ip(), address.port())
+    };
     format!(
         "static_resources:
   listeners:

@@ -1,6 +1,7 @@
 //! Who asks when: a number of keys, a history that brings them where they are, and the decisions that are measured.
 
-/// The window: longer than any round takes, because Redis drops keys by its own clock and the load brings one of its own.
+/// The window: longer than any round takes, because Redis drops keys by its own clock and the load brings one of its
+/// own.
 pub(super) const WINDOW_US: u64 = 60_000_000;
 
 /// The clock when a load begins.

@@ -84,7 +84,9 @@ fn command_of_the_engine(limit: u64) -> Vec<Vec<u8>> {
     let mut engine = Engine::configure(json.as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
     let request = PlainRequest::with_header("x-api-key", b"user-000000");
     let _ = engine.on_request(1, &request, 0);
-    let Effect::Call { command: sent, .. } = engine.poll(&OneRequest(&request), 0) else { panic!("the engine asks Redis") };
+    let Effect::Call { command: sent, .. } = engine.poll(&OneRequest(&request), 0) else {
+        panic!("the engine asks Redis")
+    };
     assert_eq!(sent.get(2).map(Vec::as_slice), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
     sent
 }
@@ -151,7 +153,10 @@ impl Asker {
     pub(super) fn script_us(&self, connection: &mut Connection) -> f64 {
         let info: String = redis::cmd("INFO").arg("commandstats").query(connection).expect("a running server answers");
         let name = if self.scheme == Scheme::StockText { "cmdstat_eval:" } else { "cmdstat_evalsha:" };
-        let fields = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} among the statistics"));
+        let fields = info
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_else(|| panic!("no {name} among the statistics"));
         let value = fields.split(',').find_map(|field| field.strip_prefix("usec_per_call="));
         value.and_then(|value| value.parse().ok()).expect("a number of microseconds")
     }
@@ -161,7 +166,8 @@ impl Asker {
         let keys = load.keys.min(10);
         let mut sums = (0.0, 0.0);
         for key in 0..keys {
-            let bytes: f64 = redis::cmd("MEMORY").arg("USAGE").arg(self.key(key)).query(connection).expect("the key is there");
+            let bytes: f64 =
+                redis::cmd("MEMORY").arg("USAGE").arg(self.key(key)).query(connection).expect("the key is there");
             let members: f64 = match self.is_stock() {
                 true => 0.0,
                 false => redis::cmd("ZCARD").arg(self.key(key)).query(connection).expect("the key holds a sorted set"),
@@ -183,8 +189,11 @@ impl Asker {
             }
             Scheme::Log => format!("log:bench:limit_by_per_header:{seconds}:x-api-key:user-{key:06}"),
             Scheme::Ours => {
-                let spelt =
-                    self.template.get(3).and_then(|key| std::str::from_utf8(key).ok()).expect("the key of a header's value is text");
+                let spelt = self
+                    .template
+                    .get(3)
+                    .and_then(|key| std::str::from_utf8(key).ok())
+                    .expect("the key of a header's value is text");
                 spelt.replace("user-000000", &format!("user-{key:06}"))
             }
         }
@@ -194,12 +203,24 @@ impl Asker {
         let time_us = load.time_us(n);
         let seconds = WINDOW_US / 1_000_000;
         match self.scheme {
-            Scheme::StockText => redis::cmd("EVAL").arg(FIXED_WINDOW).arg(1).arg(self.key(key)).arg(load.limit).arg(seconds).to_owned(),
-            Scheme::StockSha => redis::cmd("EVALSHA").arg(&self.sha).arg(1).arg(self.key(key)).arg(load.limit).arg(seconds).to_owned(),
+            Scheme::StockText => {
+                redis::cmd("EVAL").arg(FIXED_WINDOW).arg(1).arg(self.key(key)).arg(load.limit).arg(seconds).to_owned()
+            }
+            Scheme::StockSha => {
+                redis::cmd("EVALSHA").arg(&self.sha).arg(1).arg(self.key(key)).arg(load.limit).arg(seconds).to_owned()
+            }
             Scheme::Log => {
                 let name = format!("{time_us}-{n:08x}");
                 let mut command = redis::cmd("EVALSHA");
-                command.arg(&self.sha).arg(1).arg(self.key(key)).arg(time_us).arg(WINDOW_US).arg(load.limit).arg(name).to_owned()
+                command
+                    .arg(&self.sha)
+                    .arg(1)
+                    .arg(self.key(key))
+                    .arg(time_us)
+                    .arg(WINDOW_US)
+                    .arg(load.limit)
+                    .arg(name)
+                    .to_owned()
             }
             Scheme::Ours => self.ours(key, time_us, 1),
         }
@@ -221,7 +242,8 @@ impl Asker {
 
     /// The costs of a history, those of a slot together at the time of its first: what Redis then holds is the same.
     fn history_by_slot(&self, load: &Load) -> Vec<(u64, u64)> {
-        let slot_us = f64::from_be_bytes(self.template[4][SLOT_AT..SLOT_AT + 8].try_into().expect("a slot's width")) as u64;
+        let slot_us =
+            f64::from_be_bytes(self.template[4][SLOT_AT..SLOT_AT + 8].try_into().expect("a slot's width")) as u64;
         let mut slots: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         for n in 0..load.history {
             let time_us = load.time_us(n);
@@ -232,12 +254,14 @@ impl Asker {
 
     fn admits(&self, reply: &Value) -> bool {
         let integers: Vec<i64> = match reply {
-            Value::Array(values) => {
-                values.iter().filter_map(|value| if let Value::Int(number) = value { Some(*number) } else { None }).collect()
-            }
+            Value::Array(values) => values
+                .iter()
+                .filter_map(|value| if let Value::Int(number) = value { Some(*number) } else { None })
+                .collect(),
             Value::Int(number) => vec![*number],
             Value::BulkString(bytes) => {
-                let admitted = bytes.first_chunk().copied().map(f64::from_be_bytes).expect("the first number of our reply");
+                let admitted =
+                    bytes.first_chunk().copied().map(f64::from_be_bytes).expect("the first number of our reply");
                 vec![admitted as i64]
             }
             other => panic!("{:?} answered {other:?}", self.scheme),

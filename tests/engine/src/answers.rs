@@ -1,4 +1,5 @@
-//! Answers of language models as they are on the wire, and what they took: `tests/answers/`, a file for each kind of provider.
+//! Answers of language models as they are on the wire, and what they took: `tests/answers/`, a file for each kind of
+//! provider.
 
 use std::{
     fs,
@@ -68,7 +69,8 @@ pub fn event_stream(payloads: &[String], wrapped: bool) -> Vec<u8> {
 
 fn of_file(file: &Path) -> Vec<ModelAnswer> {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let documents: Vec<AnswerDocument> = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let documents: Vec<AnswerDocument> =
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     documents.into_iter().map(|document| document.answer(file)).collect()
 }
 
@@ -95,7 +97,8 @@ impl From<UsageTold> for Usage {
 fn message(payload: &[u8]) -> Vec<u8> {
     let header = b"\x0d:content-type\x07\x00\x10application/json";
     let lengths = [header.len() + payload.len() + 16, header.len()];
-    let mut bytes: Vec<u8> = lengths.iter().flat_map(|length| u32::try_from(*length).expect("a short message").to_be_bytes()).collect();
+    let mut bytes: Vec<u8> =
+        lengths.iter().flat_map(|length| u32::try_from(*length).expect("a short message").to_be_bytes()).collect();
     bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
     bytes.extend(header);
     bytes.extend(payload);

@@ -24,10 +24,10 @@
 //!
 //! Each `redis.service_name` of the configuration is a Redis of its own.
 //!
-//! A request without `pass` or `refuse` is no step, and a field that nobody reads is a mistake. What `refuse` does not say is
-//! stock's: 429 and `Too many requests`. `headers` of an expectation are all that the filter adds, no more and no less; without
-//! them the filter may add what it likes. A value is a text, a number, `{hex: ff00}`, or `{text: ab, times: 1000}`; the first three may
-//! stand in a reply too.
+//! A request without `pass` or `refuse` is no step, and a field that nobody reads is a mistake. What `refuse` does not
+//! say is stock's: 429 and `Too many requests`. `headers` of an expectation are all that the filter adds, no more and
+//! no less; without them the filter may add what it likes. A value is a text, a number, `{hex: ff00}`, or `{text: ab,
+//! times: 1000}`; the first three may stand in a reply too.
 
 mod document;
 
@@ -86,8 +86,8 @@ pub enum Store {
     Full,
     /// `no-auth`: it wants a password that the filter was not given.
     NoAuth,
-    /// `{reply: ...}`: this is answered to everything. An error reply is `{error: TEXT}`; others are null, numbers, texts and
-    /// lists of these.
+    /// `{reply: ...}`: this is answered to everything. An error reply is `{error: TEXT}`; others are null, numbers,
+    /// texts and lists of these.
     Reply(Reply),
 }
 
@@ -250,7 +250,8 @@ fn set_fields(policy: &mut Value, fields: &[(&str, bool)]) {
 // === impl Request ===
 
 impl Request {
-    /// The first field of this name; all `cookie` fields joined, since a client may split them (RFC 9113, section 8.2.3).
+    /// The first field of this name; all `cookie` fields joined, since a client may split them (RFC 9113, section
+    /// 8.2.3).
     pub fn header(&self, name: &str) -> Option<Vec<u8>> {
         let values = self.header_values(name);
         match name {
@@ -272,7 +273,9 @@ impl FieldValue {
     pub fn text(&self, repetition: u64) -> String {
         match self {
             FieldValue::Text(text) => text.clone(),
-            FieldValue::DownFrom(number) => number.checked_sub(repetition).map_or_else(|| "below 0".to_owned(), |left| left.to_string()),
+            FieldValue::DownFrom(number) => {
+                number.checked_sub(repetition).map_or_else(|| "below 0".to_owned(), |left| left.to_string())
+            }
         }
     }
 }
@@ -308,7 +311,10 @@ mod tests {
         let case = Case::read("area/name", &format!("about: a\nconfig: {config}\nsteps: {steps}")).unwrap();
         assert_eq!(case.services().into_iter().collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!(["one", "two"].map(|service| case.has_store(service, |store| *store == Store::Down)), [false, true]);
-        assert_eq!(["one", "two"].map(|service| case.has_store(service, |store| *store == Store::Silent)), [true, true]);
+        assert_eq!(
+            ["one", "two"].map(|service| case.has_store(service, |store| *store == Store::Silent)),
+            [true, true]
+        );
         let Step::Requests(requests) = &case.steps[1] else { panic!("{case:?}") };
         assert_eq!(requests.calls, Some(Calls::Of([("one".to_owned(), 1), ("two".to_owned(), 0)].into())));
     }
@@ -316,7 +322,8 @@ mod tests {
     #[test]
     fn fields_are_added_where_redis_counts_and_nothing_says_otherwise() {
         let with = |config: &str| {
-            let case = Case::read("area/name", &format!("about: a\nconfig: {config}\nsteps: [{{pass: {{}}}}]")).unwrap();
+            let case =
+                Case::read("area/name", &format!("about: a\nconfig: {config}\nsteps: [{{pass: {{}}}}]")).unwrap();
             String::from_utf8(case.with_fields(&[("coalesce", false)]).config).unwrap()
         };
         assert_eq!(with("{rule_name: r}"), r#"{"rule_name":"r"}"#);
@@ -324,7 +331,10 @@ mod tests {
         assert_eq!(with("{coalesce: true, redis: {}}"), r#"{"coalesce":true,"redis":{}}"#);
         assert_eq!(with("{_rules_: [{redis: {}}]}"), r#"{"_rules_":[{"coalesce":false,"redis":{}}]}"#);
         let filters = with("{filters: [{redis: {}}, {_rules_: [{redis: {}}]}]}");
-        assert_eq!(filters, r#"{"filters":[{"coalesce":false,"redis":{}},{"_rules_":[{"coalesce":false,"redis":{}}]}]}"#);
+        assert_eq!(
+            filters,
+            r#"{"filters":[{"coalesce":false,"redis":{}},{"_rules_":[{"coalesce":false,"redis":{}}]}]}"#
+        );
     }
 
     #[test]

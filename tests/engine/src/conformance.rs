@@ -1,5 +1,5 @@
-//! Every case in `tests/cases/`, on some runners, with known refusals and coalescing switched on and off in all combinations: a test of
-//! its own name for each, `<runner>::<area>/<name>`, with what is off behind the runner's name.
+//! Every case in `tests/cases/`, on some runners, with known refusals and coalescing switched on and off in all
+//! combinations: a test of its own name for each, `<runner>::<area>/<name>`, with what is off behind the runner's name.
 //!
 //! A file that is no case, or that no runner runs, is a failing test.
 
@@ -39,7 +39,10 @@ pub type Runners = Vec<Arc<dyn Runner + Send>>;
 /// When there are no cases, or a runner that nobody knows.
 pub fn run(runners: &Runners) -> ExitCode {
     let arguments = Arguments::from_args();
-    assert!(runners.iter().all(|runner| RUNNERS.contains(&runner.name())), "cases know no other runners than {RUNNERS:?}");
+    assert!(
+        runners.iter().all(|runner| RUNNERS.contains(&runner.name())),
+        "cases know no other runners than {RUNNERS:?}"
+    );
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
     let trials: Vec<_> = files(&directory).iter().flat_map(|file| trials(&directory, file, runners)).collect();
     assert!(!trials.is_empty(), "there are no cases in {}", directory.display());

@@ -1,5 +1,5 @@
-//! What the fuzz targets are made of: configurations, requests and answers of any kind, and a host that hands them to an engine and
-//! keeps account of what comes back.
+//! What the fuzz targets are made of: configurations, requests and answers of any kind, and a host that hands them to
+//! an engine and keeps account of what comes back.
 
 pub mod answer;
 pub mod configuration;
@@ -28,7 +28,8 @@ const BATCH: u32 = 200;
 ///
 /// With the smallest case found on which `check` fails.
 pub fn fuzz<T: fmt::Debug>(strategy: impl Strategy<Value = T>, check: impl Fn(T) -> Result<(), TestCaseError>) -> u64 {
-    let seconds = env::var(SECONDS_VARIABLE).map_or(SECONDS_DEFAULT, |seconds| seconds.parse().expect("a number of seconds"));
+    let seconds =
+        env::var(SECONDS_VARIABLE).map_or(SECONDS_DEFAULT, |seconds| seconds.parse().expect("a number of seconds"));
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut cases = 0;
     while cases == 0 || Instant::now() < until {

@@ -1,6 +1,8 @@
-//! What tests of the engine stand on: cases and what runs them, plain models to compare with, random histories, hostile input.
+//! What tests of the engine stand on: cases and what runs them, plain models to compare with, random histories, hostile
+//! input.
 //!
-//! Nothing here needs wasmtime, a Redis or a gateway, so that whoever changes the engine knows in half a minute what became of it: `just quick`.
+//! Nothing here needs wasmtime, a Redis or a gateway, so that whoever changes the engine knows in half a minute what
+//! became of it: `just quick`.
 
 pub mod answers;
 pub mod case;

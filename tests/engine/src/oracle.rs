@@ -1,11 +1,12 @@
 //! What a sliding window should have admitted, by the plainest of means: a list of every event, summed anew each time.
 //!
-//! **The clock of the promises.** A key's clock is the clock it is asked with, except that it never runs behind the last
-//! cost it admitted: with slots of 50, an admission at 100 followed by a clock of 70 counts as one at 100, and so does everything
-//! asked until the clock has passed 100 again. If it is a slot behind or more, at 50 say, the key's clock has stepped with it, and
-//! all that the key admitted moves too, by whole slots: what was at 100 is at 50, what was at 80 is at 30. So a clock that steps back frees
-//! nothing, and nobody waits longer than a window and a slot. "In any interval of length W" is meant on that clock, with both ends
-//! included, which is one microsecond stricter than it need be.
+//! **The clock of the promises.** A key's clock is the clock it is asked with, except that it never runs behind the
+//! last cost it admitted: with slots of 50, an admission at 100 followed by a clock of 70 counts as one at 100, and so
+//! does everything asked until the clock has passed 100 again. If it is a slot behind or more, at 50 say, the key's
+//! clock has stepped with it, and all that the key admitted moves too, by whole slots: what was at 100 is at 50, what
+//! was at 80 is at 30. So a clock that steps back frees nothing, and nobody waits longer than a window and a slot. "In
+//! any interval of length W" is meant on that clock, with both ends included, which is one microsecond stricter than it
+//! need be.
 
 /// Everything that one key admitted.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +55,10 @@ impl Oracle {
     pub fn greatest_in_any(&self, window_us: u64) -> u64 {
         let from = |start: usize| self.events.iter().skip(start);
         let sum_from = |start_us: i64, start| {
-            from(start).take_while(|(at_us, _)| *at_us <= start_us + window_us.cast_signed()).map(|(_, cost)| cost).sum()
+            from(start)
+                .take_while(|(at_us, _)| *at_us <= start_us + window_us.cast_signed())
+                .map(|(_, cost)| cost)
+                .sum()
         };
         self.events.iter().enumerate().map(|(start, &(start_us, _))| sum_from(start_us, start)).max().unwrap_or(0)
     }

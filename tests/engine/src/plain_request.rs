@@ -25,7 +25,11 @@ impl PlainRequest {
     /// A request that has nothing but one header.
     #[must_use]
     pub fn with_header(name: &'static str, value: &[u8]) -> Self {
-        PlainRequest { path: b"/".to_vec(), headers: BTreeMap::from([(name, vec![value.to_vec()])]), ..PlainRequest::default() }
+        PlainRequest {
+            path: b"/".to_vec(),
+            headers: BTreeMap::from([(name, vec![value.to_vec()])]),
+            ..PlainRequest::default()
+        }
     }
 }
 

@@ -51,7 +51,11 @@ pub struct Tally {
 /// # Panics
 ///
 /// With the smallest trace found on which `check` fails.
-pub fn check_all(cases: u32, traces: impl Strategy<Value = Trace>, check: impl Fn(&Trace, &str) -> Result<Tally, TestCaseError>) -> Tally {
+pub fn check_all(
+    cases: u32,
+    traces: impl Strategy<Value = Trace>,
+    check: impl Fn(&Trace, &str) -> Result<Tally, TestCaseError>,
+) -> Tally {
     let (run, sum) = (Cell::new(0), Cell::new(Tally::default()));
     let outcome = runner(cases).run(&traces, |trace| {
         run.set(run.get() + 1);
@@ -88,16 +92,28 @@ pub fn check(trace: &Trace, windows: &mut impl Windows, tag: &str) -> Result<Tal
     Ok(run.tally)
 }
 
-/// Sets the clock back by less than a slot, by more, by a day and by years, and holds every wait against a window and a slot. Keys begin
-/// with `tag` and are new to `windows`.
+/// Sets the clock back by less than a slot, by more, by a day and by years, and holds every wait against a window and a
+/// slot. Keys begin with `tag` and are new to `windows`.
 ///
 /// # Panics
 ///
 /// When something is freed, forgotten or refused for too long.
 pub fn check_steps_back(windows: &mut impl Windows, tag: &str) {
     let window_us = 60 * SECOND_US;
-    let backs_us = [1, 999, 1_000, window_us / 2, window_us, window_us + 1_000, 3 * window_us, 86_400 * SECOND_US, 3 * WINDOW_US_MAX];
-    for (case, (slot_us, back_us)) in [1, 1_000, window_us].into_iter().flat_map(|slot| backs_us.map(|back| (slot, back))).enumerate() {
+    let backs_us = [
+        1,
+        999,
+        1_000,
+        window_us / 2,
+        window_us,
+        window_us + 1_000,
+        3 * window_us,
+        86_400 * SECOND_US,
+        3 * WINDOW_US_MAX,
+    ];
+    for (case, (slot_us, back_us)) in
+        [1, 1_000, window_us].into_iter().flat_map(|slot| backs_us.map(|back| (slot, back))).enumerate()
+    {
         let limit = Limit { limit: 4, window_us, slot_us, enforced: true };
         let keys = [format!("slidegate:{{{tag}-{case}}}:back").into_bytes()];
         let mut ask = |cost, now_us| windows.decide(&keys, &[limit.charge(Weight::Units(cost))], now_us);
@@ -147,7 +163,15 @@ impl<'a, W: Windows> Run<'a, W> {
     fn new(trace: &'a Trace, windows: &'a mut W, tag: &str) -> Self {
         let keys = (0..trace.limits.len()).map(|limit| format!("slidegate:{{{tag}}}:{limit}").into_bytes()).collect();
         let oracles = vec![Oracle::default(); trace.limits.len()];
-        Run { limits: &trace.limits, windows, keys, oracles, now_us: trace.start_us, refused: None, tally: Tally::default() }
+        Run {
+            limits: &trace.limits,
+            windows,
+            keys,
+            oracles,
+            now_us: trace.start_us,
+            refused: None,
+            tally: Tally::default(),
+        }
     }
 
     fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -173,7 +197,8 @@ impl<'a, W: Windows> Run<'a, W> {
         let decision = self.windows.decide(&keys, &charges, self.now_us);
         prop_assert_eq!(decision.standings.len(), met.len());
         let refuses = |(charge, standing): &(&Charge, &Standing)| charge.enforced && standing.retry != Retry::Fits;
-        let refusing: Vec<_> = charges.iter().zip(&decision.standings).filter(refuses).map(|(_, standing)| standing.retry).collect();
+        let refusing: Vec<_> =
+            charges.iter().zip(&decision.standings).filter(refuses).map(|(_, standing)| standing.retry).collect();
         prop_assert_eq!(decision.admitted, refusing.is_empty(), "all or none");
         for ((&limit, charge), standing) in met.iter().zip(&charges).zip(&decision.standings) {
             self.check_standing(limit, charge, standing, decision.admitted)?;
@@ -191,17 +216,28 @@ impl<'a, W: Windows> Run<'a, W> {
     }
 
     /// Holds what one limit said against its oracle, before and after recording the cost if it was charged.
-    fn check_standing(&mut self, index: usize, charge: &Charge, standing: &Standing, admitted: bool) -> Result<(), TestCaseError> {
+    fn check_standing(
+        &mut self,
+        index: usize,
+        charge: &Charge,
+        standing: &Standing,
+        admitted: bool,
+    ) -> Result<(), TestCaseError> {
         let (limit, now_us) = (self.limits[index], self.now_us);
         let coarse_us = limit.window_us + limit.slot_us - 1;
         let used = self.oracles[index].admitted_within(now_us, limit.window_us);
         let used_at_most = self.oracles[index].admitted_within(now_us, coarse_us);
         match standing.retry {
-            Retry::Fits => prop_assert!(used + charge.cost <= charge.limit, "over: {used} in use at {now_us}, {charge:?}"),
+            Retry::Fits => {
+                prop_assert!(used + charge.cost <= charge.limit, "over: {used} in use at {now_us}, {charge:?}")
+            }
             Retry::Never => prop_assert!(charge.cost > charge.limit, "it will fit: {charge:?}"),
             Retry::After(us) => {
                 prop_assert!(charge.cost <= charge.limit, "it will never fit: {charge:?}");
-                prop_assert!(used_at_most + charge.cost > charge.limit, "stingy: {used_at_most} in use at {now_us}, {charge:?}");
+                prop_assert!(
+                    used_at_most + charge.cost > charge.limit,
+                    "stingy: {used_at_most} in use at {now_us}, {charge:?}"
+                );
                 self.check_retry(index, charge, us)?;
             }
         }
@@ -230,7 +266,11 @@ impl<'a, W: Windows> Run<'a, W> {
         let then_us = self.now_us + us;
         prop_assert_eq!(self.look(index, charge, then_us), Retry::Fits, "at the instant it was told, {}", then_us);
         if charge.slot_us == 1 {
-            prop_assert_eq!(self.look(index, charge, then_us - 1), Retry::After(1), "just before the instant it was told");
+            prop_assert_eq!(
+                self.look(index, charge, then_us - 1),
+                Retry::After(1),
+                "just before the instant it was told"
+            );
         }
         Ok(())
     }
@@ -247,12 +287,22 @@ impl<'a, W: Windows> Run<'a, W> {
     /// The oldest cost leaves when the reset says, or up to a slot later, as slots leave whole.
     fn check_reset(&self, index: usize, standing: &Standing) -> Result<(), TestCaseError> {
         let (limit, oracle) = (self.limits[index], &self.oracles[index]);
-        let leaves_us = |at_us: i64| (at_us + 1 - self.now_us.cast_signed()).saturating_add_unsigned(limit.window_us).cast_unsigned();
+        let leaves_us = |at_us: i64| {
+            (at_us + 1 - self.now_us.cast_signed()).saturating_add_unsigned(limit.window_us).cast_unsigned()
+        };
         prop_assert!(standing.reset_us <= limit.window_us + limit.slot_us, "reset {} of {limit:?}", standing.reset_us);
         if let Some(oldest_us) = oracle.oldest_within(self.now_us, limit.window_us) {
             let latest_us = leaves_us(oldest_us) + limit.slot_us - 1;
-            prop_assert!((1..=latest_us).contains(&standing.reset_us), "reset {} of {limit:?}, not after {latest_us}", standing.reset_us);
-            prop_assert!(limit.slot_us > 1 || standing.reset_us == latest_us, "reset {} of {limit:?}, not {latest_us}", standing.reset_us);
+            prop_assert!(
+                (1..=latest_us).contains(&standing.reset_us),
+                "reset {} of {limit:?}, not after {latest_us}",
+                standing.reset_us
+            );
+            prop_assert!(
+                limit.slot_us > 1 || standing.reset_us == latest_us,
+                "reset {} of {limit:?}, not {latest_us}",
+                standing.reset_us
+            );
         } else if standing.reset_us > 0 {
             let coarse_us = limit.window_us + limit.slot_us - 1;
             prop_assert!(oracle.oldest_within(self.now_us, coarse_us).is_some(), "a reset with nothing in use");

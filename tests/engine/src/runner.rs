@@ -10,8 +10,8 @@ use std::{
 
 use crate::case::{Calls, Case, Expected, Fields, Request, Requests, Seen, Step, Store};
 
-/// The clock of every case starts here, in microseconds: a midnight of our days, so that totals and times are as long as
-/// they will be and slots begin where a case expects.
+/// The clock of every case starts here, in microseconds: a midnight of our days, so that totals and times are as long
+/// as they will be and slots begin where a case expects.
 pub const START_US: u64 = 20_777 * 86_400 * 1_000_000;
 
 /// The status of the upstream's response.
@@ -35,8 +35,8 @@ pub trait Session {
     /// The Redis of a service behaves like this from here on.
     fn set_store(&mut self, service: &str, store: &Store);
 
-    /// One request, from its arrival to the end of its response. `now_us` is the clock, Redis' and the filter's. If it gets
-    /// to the upstream, that answers [`UPSTREAM_STATUS`] with these header fields.
+    /// One request, from its arrival to the end of its response. `now_us` is the clock, Redis' and the filter's. If it
+    /// gets to the upstream, that answers [`UPSTREAM_STATUS`] with these header fields.
     ///
     /// # Panics
     ///
@@ -53,14 +53,16 @@ pub trait Session {
 ///
 /// As said.
 pub fn run(case: &Case, runner: &dyn Runner) -> Result<(), String> {
-    let mut session = runner.start(case).map_err(|errors| format!("{}\nthe configuration is refused: {errors}", case.about))?;
+    let mut session =
+        runner.start(case).map_err(|errors| format!("{}\nthe configuration is refused: {errors}", case.about))?;
     let services = case.services();
     for (index, step) in case.steps.iter().enumerate() {
         match step {
             Step::Store(store, Some(service)) => session.set_store(service, store),
             Step::Store(store, None) => services.iter().for_each(|service| session.set_store(service, store)),
             Step::Requests(requests) => {
-                requested(session.as_mut(), requests, &services).map_err(|error| format!("{}\nstep {}, {error}", case.about, index + 1))?;
+                requested(session.as_mut(), requests, &services)
+                    .map_err(|error| format!("{}\nstep {}, {error}", case.about, index + 1))?;
             }
         }
     }
@@ -75,7 +77,11 @@ fn requested(session: &mut dyn Session, requests: &Requests, services: &BTreeSet
         let seen = session.request(START_US + at_ms * 1_000, &requests.request, &requests.upstream);
         if let Some(difference) = difference(&requests.expected, &seen, repetition, &requests.upstream) {
             let path = requests.request.path.escape_ascii();
-            return Err(format!("request {} of {} at {at_ms} ms ({path:.200}): {difference}", repetition + 1, requests.times));
+            return Err(format!(
+                "request {} of {} at {at_ms} ms ({path:.200}): {difference}",
+                repetition + 1,
+                requests.times
+            ));
         }
     }
     let made = services.iter().zip(calls(session).into_iter().zip(before).map(|(after, before)| after - before));
@@ -92,24 +98,38 @@ fn requested(session: &mut dyn Session, requests: &Requests, services: &BTreeSet
 fn difference(expected: &Expected, seen: &Seen, repetition: u64, upstream: &[(String, Vec<u8>)]) -> Option<String> {
     match (expected, seen) {
         (Expected::Pass(wanted), Seen::Pass { headers }) => differing(wanted.as_ref()?, headers, repetition, upstream),
-        (Expected::Refuse { status, body, headers: wanted }, Seen::Refuse { status: seen_status, body: seen_body, headers }) => {
+        (
+            Expected::Refuse { status, body, headers: wanted },
+            Seen::Refuse { status: seen_status, body: seen_body, headers },
+        ) => {
             if status != seen_status {
                 return Some(format!("expected status {status}, saw {seen_status}"));
             }
             if body != seen_body {
-                return Some(format!("expected the body `{}`, saw `{}`", body.escape_ascii(), seen_body.escape_ascii()));
+                return Some(format!(
+                    "expected the body `{}`, saw `{}`",
+                    body.escape_ascii(),
+                    seen_body.escape_ascii()
+                ));
             }
             differing(wanted.as_ref()?, headers, repetition, &[])
         }
         (Expected::Pass(_), Seen::Refuse { status, body, headers }) => {
             Some(format!("expected it to pass, saw {status} `{}` {}", body.escape_ascii(), listed(headers)))
         }
-        (Expected::Refuse { .. }, Seen::Pass { headers }) => Some(format!("expected it to be refused, saw it pass {}", listed(headers))),
+        (Expected::Refuse { .. }, Seen::Pass { headers }) => {
+            Some(format!("expected it to be refused, saw it pass {}", listed(headers)))
+        }
     }
 }
 
 /// Fields that are wanted stand in place of the upstream's of the same name; the rest are the upstream's.
-fn differing(wanted: &Fields, seen: &[(String, Vec<u8>)], repetition: u64, upstream: &[(String, Vec<u8>)]) -> Option<String> {
+fn differing(
+    wanted: &Fields,
+    seen: &[(String, Vec<u8>)],
+    repetition: u64,
+    upstream: &[(String, Vec<u8>)],
+) -> Option<String> {
     let kept = upstream.iter().filter(|(name, _)| !wanted.contains_key(name)).cloned();
     let added = wanted.iter().map(|(name, value)| (name.clone(), value.text(repetition).into_bytes()));
     let mut expected: Vec<_> = kept.chain(added).collect();
@@ -145,7 +165,9 @@ mod tests {
         fn start(&self, _case: &Case) -> Result<Box<dyn Session + '_>, String> {
             let copy = |seen: &Seen| match seen {
                 Seen::Pass { headers } => Seen::Pass { headers: headers.clone() },
-                Seen::Refuse { status, body, headers } => Seen::Refuse { status: *status, body: body.clone(), headers: headers.clone() },
+                Seen::Refuse { status, body, headers } => {
+                    Seen::Refuse { status: *status, body: body.clone(), headers: headers.clone() }
+                }
             };
             Ok(Box::new(Playing(self.0.iter().map(copy).collect::<Vec<_>>().into_iter())))
         }
@@ -180,10 +202,22 @@ mod tests {
             ("[{pass: {headers: {}}}]", vec![pass(&[("x-a", "1")])], "header fields"),
             ("[{pass: {headers: {x-a: 1}}}]", vec![pass(&[("x-a", "1")])], ""),
             ("[{pass: {headers: {x-a: 1}}}]", vec![pass(&[("x-a", "1"), ("x-a", "1")])], "header fields"),
-            ("[{upstream: {x-a: 9, x-b: 2}, pass: {headers: {x-a: 1}}}]", vec![pass(&[("x-a", "1"), ("x-b", "2")])], ""),
+            (
+                "[{upstream: {x-a: 9, x-b: 2}, pass: {headers: {x-a: 1}}}]",
+                vec![pass(&[("x-a", "1"), ("x-b", "2")])],
+                "",
+            ),
             ("[{upstream: {x-b: 2}, pass: {headers: {}}}]", vec![pass(&[])], "header fields"),
-            ("[{times: 2, pass: {headers: {x-a: {down_from: 1}}}}]", vec![pass(&[("x-a", "1")]), pass(&[("x-a", "0")])], ""),
-            ("[{times: 2, pass: {headers: {x-a: {down_from: 1}}}}]", vec![pass(&[("x-a", "1")]), pass(&[("x-a", "1")])], "request 2 of 2"),
+            (
+                "[{times: 2, pass: {headers: {x-a: {down_from: 1}}}}]",
+                vec![pass(&[("x-a", "1")]), pass(&[("x-a", "0")])],
+                "",
+            ),
+            (
+                "[{times: 2, pass: {headers: {x-a: {down_from: 1}}}}]",
+                vec![pass(&[("x-a", "1")]), pass(&[("x-a", "1")])],
+                "request 2 of 2",
+            ),
             ("[{refuse: {}}]", vec![refuse(429, "Too many requests")], ""),
             ("[{refuse: {headers: {}}}]", vec![refuse(429, "Too many requests")], "header fields"),
             ("[{refuse: {}}]", vec![refuse(503, "Too many requests")], "status 429, saw 503"),

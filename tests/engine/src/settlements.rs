@@ -1,5 +1,5 @@
-//! Costs that were estimated when they were admitted, and are settled when they are known: random histories on windows, wherever they are kept, against a
-//! list of events.
+//! Costs that were estimated when they were admitted, and are settled when they are known: random histories on windows,
+//! wherever they are kept, against a list of events.
 
 use std::{cell::Cell, slice};
 
@@ -142,7 +142,11 @@ impl<W: SettledWindows> Ledger<'_, W> {
                 self.events[event].1 = spent;
                 sum.given_back += 1;
             } else {
-                prop_assert!(at_us + self.charge.window_us < self.now_us, "{} was in the window still", estimate - spent);
+                prop_assert!(
+                    at_us + self.charge.window_us < self.now_us,
+                    "{} was in the window still",
+                    estimate - spent
+                );
                 sum.too_late += 1;
             }
         }
@@ -162,23 +166,32 @@ fn any_happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Runs so many random histories of windows of at least that length, each on a key of its own in what `windows` makes; tells what they came to in all.
+/// Runs so many random histories of windows of at least that length, each on a key of its own in what `windows` makes;
+/// tells what they came to in all.
 ///
 /// # Panics
 ///
 /// With the smallest history found in which a promise is broken.
-pub fn check_all<W: SettledWindows>(cases: u32, happenings: usize, window_us_min: u64, windows: impl Fn() -> W) -> Settlements {
+pub fn check_all<W: SettledWindows>(
+    cases: u32,
+    happenings: usize,
+    window_us_min: u64,
+    windows: impl Fn() -> W,
+) -> Settlements {
     let (run, sum) = (Cell::new(0), Cell::new(Settlements::default()));
-    let lengths: Vec<u64> = [SECOND_US, 60 * SECOND_US, 86_400 * SECOND_US].into_iter().filter(|length| *length >= window_us_min).collect();
+    let lengths: Vec<u64> =
+        [SECOND_US, 60 * SECOND_US, 86_400 * SECOND_US].into_iter().filter(|length| *length >= window_us_min).collect();
     let limits = prop_oneof![1..20_u64, Just(1_000), Just(1 << 40)];
     let slots = prop::sample::select(vec![1, 8, 64, u64::MAX]);
-    let strategy = (limits, prop::sample::select(lengths), slots, prop::collection::vec(any_happening(), 1..happenings));
+    let strategy =
+        (limits, prop::sample::select(lengths), slots, prop::collection::vec(any_happening(), 1..happenings));
     let outcome = runner(cases).run(&strategy, |(limit, window_us, slots, happenings)| {
         run.set(run.get() + 1);
         let charge = Charge { limit, window_us, slot_us: (window_us / slots).max(1), cost: 1, enforced: true };
         let key = format!("slidegate:{{settled-{}}}:key", run.get()).into_bytes();
         let windows = &mut windows();
-        let mut ledger = Ledger { key, charge, windows, now_us: TODAY_US, events: Vec::new(), open: Vec::new(), refused: None };
+        let mut ledger =
+            Ledger { key, charge, windows, now_us: TODAY_US, events: Vec::new(), open: Vec::new(), refused: None };
         let mut settlements = sum.get();
         happenings.iter().try_for_each(|happening| ledger.happen(happening, &mut settlements))?;
         sum.set(settlements);

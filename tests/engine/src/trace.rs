@@ -56,7 +56,8 @@ pub enum Wait {
     Share(u64),
     /// Forward by so many windows and microseconds.
     Windows(u64, u64),
-    /// Backwards by so many 4096ths of the window, up to four windows, but not so far that the longest window would begin before 1970.
+    /// Backwards by so many 4096ths of the window, up to four windows, but not so far that the longest window would
+    /// begin before 1970.
     Back(u64),
     /// If the request before was refused: it comes again at the instant it was told.
     Retry,
@@ -86,7 +87,9 @@ impl Limit {
         let cost = match weight {
             Weight::Units(units) => units,
             // In this order it neither overflows nor exceeds the limit.
-            Weight::Share(thousandths) => (self.limit / 1_000 * thousandths + self.limit % 1_000 * thousandths / 1_000).max(1),
+            Weight::Share(thousandths) => {
+                (self.limit / 1_000 * thousandths + self.limit % 1_000 * thousandths / 1_000).max(1)
+            }
             Weight::TooMuch => self.limit + 1,
         };
         Charge { limit: self.limit, window_us: self.window_us, slot_us: self.slot_us, cost, enforced: self.enforced }
@@ -127,17 +130,20 @@ impl Wait {
 /// Traces of up to so many limits and so many requests, with windows from `window_us_min` to 365 days.
 pub fn traces(limits_max: usize, steps_max: usize, window_us_min: u64) -> impl Strategy<Value = Trace> {
     let start_us = prop_oneof![4 => Just(TODAY_US), 1 => 0..SECOND_US, 1 => 0..TODAY_US];
-    (vec(limits(window_us_min), 1..=limits_max), start_us, vec(steps(), 1..=steps_max)).prop_map(|(limits, start_us, steps)| Trace {
-        limits,
-        start_us,
-        steps,
-    })
+    (vec(limits(window_us_min), 1..=limits_max), start_us, vec(steps(), 1..=steps_max))
+        .prop_map(|(limits, start_us, steps)| Trace { limits, start_us, steps })
 }
 
 /// Limits of every size, with windows from `window_us_min` to 365 days.
 pub fn limits(window_us_min: u64) -> impl Strategy<Value = Limit> {
-    (limit_counts(), windows_us(window_us_min), any::<[u64; 2]>(), prop::bool::weighted(0.85))
-        .prop_map(|(limit, window_us, slot, enforced)| Limit { limit, window_us, slot_us: slot_us(slot, limit, window_us), enforced })
+    (limit_counts(), windows_us(window_us_min), any::<[u64; 2]>(), prop::bool::weighted(0.85)).prop_map(
+        |(limit, window_us, slot, enforced)| Limit {
+            limit,
+            window_us,
+            slot_us: slot_us(slot, limit, window_us),
+            enforced,
+        },
+    )
 }
 
 /// From 1 to 10^9, a few of them odd, and the greatest there is.
@@ -154,8 +160,11 @@ pub fn limit_counts() -> impl Strategy<Value = u64> {
 
 /// Whole seconds as a configuration has them, and odd numbers of microseconds as it cannot.
 pub fn windows_us(min: u64) -> impl Strategy<Value = u64> {
-    let common: Vec<u64> =
-        [1, 10, 60, 3_600, 86_400, 7 * 86_400, 365 * 86_400].into_iter().map(|s| s * SECOND_US).filter(|us| *us >= min).collect();
+    let common: Vec<u64> = [1, 10, 60, 3_600, 86_400, 7 * 86_400, 365 * 86_400]
+        .into_iter()
+        .map(|s| s * SECOND_US)
+        .filter(|us| *us >= min)
+        .collect();
     prop_oneof![3 => select(common), 1 => min..=min * 100, 1 => min..=WINDOW_US_MAX]
 }
 

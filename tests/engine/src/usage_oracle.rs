@@ -1,4 +1,5 @@
-//! What an answer tells of its tokens, read the plain way: whole, cut into events, each of them a tree. It shares no code with the engine.
+//! What an answer tells of its tokens, read the plain way: whole, cut into events, each of them a tree. It shares no
+//! code with the engine.
 
 use serde_json::Value;
 use slidegate_engine::tokens::{COUNT_MAX, Usage};
@@ -43,7 +44,13 @@ impl UsageOracle {
             self.usage_object(&event.pointer(path).cloned().unwrap_or_default());
         }
         let gemini = &event["usageMetadata"];
-        let names = ["promptTokenCount", "candidatesTokenCount", "totalTokenCount", "cachedContentTokenCount", "thoughtsTokenCount"];
+        let names = [
+            "promptTokenCount",
+            "candidatesTokenCount",
+            "totalTokenCount",
+            "cachedContentTokenCount",
+            "thoughtsTokenCount",
+        ];
         if names.iter().chain(&["toolUsePromptTokenCount"]).any(|name| count(&gemini[name]).is_some()) {
             self.layout = Layout::Gemini;
         }
@@ -74,7 +81,10 @@ impl UsageOracle {
                     "/cacheReadInputTokens",
                 ],
             ),
-            (&mut self.written, &["/cache_creation_input_tokens", "/cacheWriteInputTokens", "/input_tokens_details/cache_write_tokens"]),
+            (
+                &mut self.written,
+                &["/cache_creation_input_tokens", "/cacheWriteInputTokens", "/input_tokens_details/cache_write_tokens"],
+            ),
             (
                 &mut self.reasoning,
                 &[
@@ -96,8 +106,11 @@ impl UsageOracle {
         let cache_write = if beside { self.written } else { self.written.min(self.input - cached_read) };
         let input = if beside { self.input } else { self.input - cached_read - cache_write } + self.tools;
         let without_thoughts = input + cached_read + cache_write + self.output;
-        let thoughts =
-            if self.layout == Layout::Gemini && (self.total == 0 || without_thoughts != self.total) { self.reasoning } else { 0 };
+        let thoughts = if self.layout == Layout::Gemini && (self.total == 0 || without_thoughts != self.total) {
+            self.reasoning
+        } else {
+            0
+        };
         let all = self.total.max(without_thoughts + thoughts);
         let output = all - input - cached_read - cache_write;
         let stock = self.input + self.output;

@@ -1,6 +1,7 @@
-//! Several engines on one Redis, with many requests and calls in flight at once: whatever the order in which calls run, answers come
-//! back, fail, or find that their stream has left, the window's promises hold, first come is first admitted, and no stream is
-//! forgotten. With known refusals and coalescing on and off, in all combinations, and with a Redis whose clock is not ours.
+//! Several engines on one Redis, with many requests and calls in flight at once: whatever the order in which calls run,
+//! answers come back, fail, or find that their stream has left, the window's promises hold, first come is first
+//! admitted, and no stream is forgotten. With known refusals and coalescing on and off, in all combinations, and with a
+//! Redis whose clock is not ours.
 
 use std::{
     cell::{Cell, RefCell},
@@ -408,9 +409,19 @@ fn check(scenes: impl Strategy<Value = Scene>, cases: u32) -> Totals {
 #[test]
 fn the_promises_hold_whatever_is_in_flight_and_each_switch_saves_calls() {
     let totals = check(scenes(false), 1_500);
-    assert!(totals.passed > 50_000 && totals.refused > 50_000 && totals.left > 500, "{} {} {}", totals.passed, totals.refused, totals.left);
+    assert!(
+        totals.passed > 50_000 && totals.refused > 50_000 && totals.left > 500,
+        "{} {} {}",
+        totals.passed,
+        totals.refused,
+        totals.left
+    );
     let [both, remembering, coalescing, neither] = totals.commands[..] else { panic!("four combinations") };
-    assert!(both < remembering && both < coalescing && remembering < neither && coalescing < neither, "{:?}", totals.commands);
+    assert!(
+        both < remembering && both < coalescing && remembering < neither && coalescing < neither,
+        "{:?}",
+        totals.commands
+    );
 }
 
 #[test]
@@ -421,7 +432,8 @@ fn the_promises_hold_while_calls_fail() {
 
 /// One gateway and one user, far more requests than there is room for, and ways to Redis of any length.
 fn floods() -> impl Strategy<Value = Scene> {
-    let trip = (0..30_000u64, 0..30_000u64).prop_map(|(out_us, back_us)| Trip { out_us, back_us, fate: Fate::Answered });
+    let trip =
+        (0..30_000u64, 0..30_000u64).prop_map(|(out_us, back_us)| Trip { out_us, back_us, fate: Fate::Answered });
     (1..8u64, 1_000..5_000u64, vec(trip, 2..8), aheads()).prop_map(|(limit, gap_us, trips, ahead_us)| {
         let arrival = Arrival { gap_us, gateway: 0, user: 0, leaves_after_us: None };
         let arrivals = vec![arrival; usize::try_from(FLOOD_US / gap_us).expect("a number of requests")];
@@ -444,8 +456,9 @@ fn once_the_minimum_delay_is_known_no_call_comes_too_early_and_none_too_late() {
         world.check_never_over();
         let warm = world.answers.get(scene.trips.len()..).expect("more calls than ways");
         assert!(warm.iter().all(|(_, admitted)| *admitted > 0), "calls came back refused: {warm:?}");
-        // Each call finds the places that came free since the one before, so none of them admits more than the limit, and all together
-        // admit what the window allows, but for what a round trip and the gap between two requests cost each time.
+        // Each call finds the places that came free since the one before, so none of them admits more than the limit,
+        // and all together admit what the window allows, but for what a round trip and the gap between two requests
+        // cost each time.
         let passed = world.charged.values().map(Vec::len).sum::<usize>() as u64;
         let slowest_us = WINDOW_US + scene.limit * (world.longest_way_us() + scene.arrivals[0].gap_us);
         assert!(passed >= scene.limit * (FLOOD_US / slowest_us), "{passed} passed");

@@ -36,8 +36,14 @@ fn reading_a_body_takes_no_memory_however_long_it_is() {
     let (mut usage, mut bound) = (UsageReader::default(), OutputBoundReader::default());
     let before = LIVE.get();
     for _ in 0..50 {
-        for piece in [&b"{\"a\":[{\"usage\":{\"total_tokens\":1"[..], &[b'['; 1 << 20], b"\"", &[b'9'; 1 << 20], b"\\\"", &[b'9'; 1 << 20]]
-        {
+        for piece in [
+            &b"{\"a\":[{\"usage\":{\"total_tokens\":1"[..],
+            &[b'['; 1 << 20],
+            b"\"",
+            &[b'9'; 1 << 20],
+            b"\\\"",
+            &[b'9'; 1 << 20],
+        ] {
             usage.feed(piece);
             bound.feed(piece);
         }
@@ -78,7 +84,8 @@ fn count(bytes: usize, sign: i64) {
     let _ = LIVE.try_with(|live| live.set(live.get() + sign * i64::try_from(bytes).unwrap_or_default()));
 }
 
-/// Requests from a thousand clients, one after the other or in bunches, with replies of all kinds; nothing is in flight afterwards.
+/// Requests from a thousand clients, one after the other or in bunches, with replies of all kinds; nothing is in flight
+/// afterwards.
 fn traffic(host: &mut Host, requests: Range<u64>) {
     for number in requests {
         let client = number.wrapping_mul(2_654_435_761) % 1_000;

@@ -27,7 +27,10 @@ fn every_api_bounds_its_output() {
         (r#"{"model":"gpt-4.1","max_tokens":100,"n":3}"#, Some(300)),
         (r#"{"model":"gpt-3.5-turbo-instruct","max_tokens":100,"n":2,"best_of":4}"#, Some(400)),
         (r#"{"model":"o5","max_output_tokens":16}"#, Some(16)),
-        (r#"{"model":"claude-sonnet-4-5","max_tokens":1024,"thinking":{"type":"enabled","budget_tokens":900}}"#, Some(1024)),
+        (
+            r#"{"model":"claude-sonnet-4-5","max_tokens":1024,"thinking":{"type":"enabled","budget_tokens":900}}"#,
+            Some(1024),
+        ),
         (r#"{"anthropic_version":"bedrock-2023-05-31","max_tokens_to_sample":300}"#, Some(300)),
         (r#"{"contents":[],"generationConfig":{"maxOutputTokens":800,"candidateCount":2}}"#, Some(1_600)),
         (r#"{"contents":[],"generation_config":{"max_output_tokens":800}}"#, Some(800)),

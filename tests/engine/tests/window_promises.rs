@@ -1,4 +1,5 @@
-//! The promises of the window, on the windows that the engine keeps in memory: random histories against a list of events.
+//! The promises of the window, on the windows that the engine keeps in memory: random histories against a list of
+//! events.
 
 use proptest::prelude::*;
 use slidegate_engine::{

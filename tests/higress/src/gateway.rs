@@ -1,5 +1,6 @@
-//! What an operator sets up: clusters, plugins in their order, and the routes. Starting it is a gateway's way of starting: a
-//! throw-away instance of every plugin first, whose refusal is everybody's, then one instance for each worker.
+//! What an operator sets up: clusters, plugins in their order, and the routes. Starting it is a gateway's way of
+//! starting: a throw-away instance of every plugin first, whose refusal is everybody's, then one instance for each
+//! worker.
 
 use std::{
     collections::BTreeMap,
@@ -150,7 +151,10 @@ impl Default for Gateway {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("plugins", &self.plugins).field("log_level", &self.log_level).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("plugins", &self.plugins)
+            .field("log_level", &self.log_level)
+            .finish_non_exhaustive()
     }
 }
 
@@ -176,7 +180,11 @@ impl Gateway {
 
     /// With a cluster that answers plugins' HTTP calls.
     #[must_use]
-    pub fn http(self, cluster: &str, responder: impl Fn(&HttpMessage) -> Option<HttpMessage> + Send + Sync + 'static) -> Self {
+    pub fn http(
+        self,
+        cluster: &str,
+        responder: impl Fn(&HttpMessage) -> Option<HttpMessage> + Send + Sync + 'static,
+    ) -> Self {
         self.directory.lock().insert(cluster.to_owned(), Cluster::Http(Arc::new(responder)));
         self
     }
@@ -195,7 +203,8 @@ impl Gateway {
         self
     }
 
-    /// With a clock that stands at this many nanoseconds since 1970 from the start, as [`Worker::set_clock_ns`] sets it later.
+    /// With a clock that stands at this many nanoseconds since 1970 from the start, as [`Worker::set_clock_ns`] sets it
+    /// later.
     #[must_use]
     pub fn at_ns(mut self, now_ns: u64) -> Self {
         self.clock_ns = Some(now_ns);
@@ -221,8 +230,8 @@ impl Gateway {
         Worker::start(self.clone())
     }
 
-    /// Replaces a cluster's hosts; those of all clusters that were never named, for the name `*`. Connections to hosts that are gone
-    /// stay until they break.
+    /// Replaces a cluster's hosts; those of all clusters that were never named, for the name `*`. Connections to hosts
+    /// that are gone stay until they break.
     pub fn set_redis(&self, cluster: &str, hosts: &[SocketAddr]) {
         let redis = RedisCluster { hosts: hosts.to_vec(), connect_timeout: Duration::from_secs(1) };
         self.directory.lock().insert(cluster.to_owned(), Cluster::Redis(redis));
@@ -264,7 +273,10 @@ impl Directory {
     fn find(&self, name: &str) -> Option<Cluster> {
         let clusters = self.lock();
         let is_meant = |pattern: &str| pattern.strip_prefix('*').is_some_and(|end| name.ends_with(end));
-        clusters.get(name).or_else(|| clusters.iter().find(|(pattern, _)| is_meant(pattern)).map(|(_, cluster)| cluster)).cloned()
+        clusters
+            .get(name)
+            .or_else(|| clusters.iter().find(|(pattern, _)| is_meant(pattern)).map(|(_, cluster)| cluster))
+            .cloned()
     }
 
     /// A cluster that speaks something else has no Redis hosts.

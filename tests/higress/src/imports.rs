@@ -1,4 +1,5 @@
-//! What a gateway gives to plugins: every function of `env` and of WASI, under its exact signature. What is not here does not link.
+//! What a gateway gives to plugins: every function of `env` and of WASI, under its exact signature. What is not here
+//! does not link.
 
 mod body;
 mod callouts;

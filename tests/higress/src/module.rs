@@ -34,8 +34,8 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// If it is no module, exports no known ABI version, has no allocator or no memory, or imports what a gateway of that
-    /// version does not give.
+    /// If it is no module, exports no known ABI version, has no allocator or no memory, or imports what a gateway of
+    /// that version does not give.
     pub fn load(bytes: &[u8]) -> Result<Self, String> {
         let compiled = wasmtime::Module::new(&ENGINE, bytes).map_err(|error| format!("not a module: {error:#}"))?;
         Self::link(&compiled, hash(bytes))
@@ -55,7 +55,8 @@ impl Module {
         if let Ok(compiled) = unsafe { wasmtime::Module::deserialize_file(&ENGINE, &kept) } {
             return Self::link(&compiled, hash);
         }
-        let compiled = wasmtime::Module::new(&ENGINE, &bytes).map_err(|error| format!("{}: {error:#}", path.display()))?;
+        let compiled =
+            wasmtime::Module::new(&ENGINE, &bytes).map_err(|error| format!("{}: {error:#}", path.display()))?;
         keep(&compiled, &kept);
         Self::link(&compiled, hash)
     }

@@ -51,7 +51,8 @@ const COMMON: &str = r#"
 /// Where texts lie.
 const TEXTS_AT: usize = 1_024;
 
-/// A puppet that exports this ABI version. In `body`, `'text'` stands for a text's pointer and size; it may hold `\\r`, `\\n` and `\\0`.
+/// A puppet that exports this ABI version. In `body`, `'text'` stands for a text's pointer and size; it may hold `\\r`,
+/// `\\n` and `\\0`.
 ///
 /// # Errors
 ///
@@ -72,7 +73,9 @@ pub fn puppet(version: &str, body: &str) -> Result<Module, String> {
 pub fn wasm(version: &str, imports: &str, body: &str) -> Vec<u8> {
     let (body, texts) = placed(body);
     let common = if imports == IMPORTS { COMMON } else { "" };
-    let text = format!("(module {imports} {common} (func (export \"{version}\")) {body} (data (i32.const {TEXTS_AT}) \"{texts}\"))");
+    let text = format!(
+        "(module {imports} {common} (func (export \"{version}\")) {body} (data (i32.const {TEXTS_AT}) \"{texts}\"))"
+    );
     let text = if common.is_empty() { text.replace("(data", "(memory (export \"memory\") 1) (data") } else { text };
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
 }

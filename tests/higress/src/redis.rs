@@ -78,7 +78,10 @@ struct Client {
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients").field("clusters", &self.clients.keys()).field("due", &self.due).finish_non_exhaustive()
+        f.debug_struct("Clients")
+            .field("clusters", &self.clients.keys())
+            .field("due", &self.due)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +90,15 @@ impl fmt::Debug for Clients {
 impl Clients {
     pub(super) fn new(directory: Directory) -> Self {
         let (teller, events) = mpsc::channel();
-        Clients { directory, clients: BTreeMap::new(), due: VecDeque::new(), events, teller, last_connection: 0, interceptor: None }
+        Clients {
+            directory,
+            clients: BTreeMap::new(),
+            due: VecDeque::new(),
+            events,
+            teller,
+            last_connection: 0,
+            interceptor: None,
+        }
     }
 
     pub(super) fn intercept(&mut self, interceptor: Box<dyn Interceptor>) {
@@ -95,7 +106,13 @@ impl Clients {
     }
 
     /// Replaces the cluster's client, whoever made it: its connections are closed, and what they owed has failed.
-    pub(super) fn init(&mut self, cluster: &str, username: &[u8], password: &[u8], timeout_ms: u32) -> Result<(), Status> {
+    pub(super) fn init(
+        &mut self,
+        cluster: &str,
+        username: &[u8],
+        password: &[u8],
+        timeout_ms: u32,
+    ) -> Result<(), Status> {
         let (name, options) = cluster.split_once('?').unwrap_or((cluster, ""));
         if !self.directory.knows(name) {
             return Err(Status::BadArgument);
@@ -170,7 +187,13 @@ impl Clients {
 
     /// How many commands wait for their replies, AUTH and SELECT included, or for these to be delivered.
     pub(super) fn pending(&self) -> usize {
-        self.due.len() + self.clients.values().flat_map(|client| client.connections.values()).map(Connection::pending).sum::<usize>()
+        self.due.len()
+            + self
+                .clients
+                .values()
+                .flat_map(|client| client.connections.values())
+                .map(Connection::pending)
+                .sum::<usize>()
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -193,7 +216,11 @@ impl Clients {
     fn settle(&mut self, now: Instant) {
         for client in self.clients.values_mut() {
             client.connections.values_mut().for_each(|connection| connection.run_timers(now));
-            for connection in client.connections.extract_if(.., |_, connection| connection.is_broken()).map(|(_, connection)| connection) {
+            for connection in client
+                .connections
+                .extract_if(.., |_, connection| connection.is_broken())
+                .map(|(_, connection)| connection)
+            {
                 self.due.extend(connection.fail());
             }
         }

@@ -148,7 +148,10 @@ mod tests {
     fn queues_keep_their_order_and_are_known_by_name() {
         let mut common = Common::default();
         let token = common.register("vm", b"q");
-        assert_eq!((common.register("vm", b"q"), common.resolve("vm", b"q"), common.resolve("vm", b"p")), (token, Some(token), None));
+        assert_eq!(
+            (common.register("vm", b"q"), common.resolve("vm", b"q"), common.resolve("vm", b"p")),
+            (token, Some(token), None)
+        );
         common.enqueue(token, b"1".to_vec()).unwrap();
         common.enqueue(token, b"2".to_vec()).unwrap();
         assert_eq!((common.dequeue(token).unwrap(), common.dequeue(token).unwrap()), (b"1".to_vec(), b"2".to_vec()));
@@ -157,7 +160,8 @@ mod tests {
 
     #[test]
     fn metrics_do_what_their_kind_allows() {
-        let (mut counter, mut gauge, mut histogram) = (Metric::new(0).unwrap(), Metric::new(1).unwrap(), Metric::new(2).unwrap());
+        let (mut counter, mut gauge, mut histogram) =
+            (Metric::new(0).unwrap(), Metric::new(1).unwrap(), Metric::new(2).unwrap());
         assert_eq!(counter.increment(0), Err(Status::BadArgument));
         assert_eq!(histogram.increment(1), Err(Status::BadArgument));
         counter.increment(2).unwrap();

@@ -155,7 +155,9 @@ impl Request {
     /// A request without a body.
     pub fn get(host: &str, path: &str) -> Self {
         Request {
-            headers: [(":authority", host), (":path", path), (":method", "GET"), (":scheme", "http")].into_iter().collect(),
+            headers: [(":authority", host), (":path", path), (":method", "GET"), (":scheme", "http")]
+                .into_iter()
+                .collect(),
             body: Vec::new(),
             trailers: None,
             source: Some(([192, 0, 2, 1], 40_000).into()),
@@ -204,7 +206,10 @@ impl Routing {
 
 impl std::fmt::Debug for Routing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Routing").field("chosen", &self.chosen).field("selections", &self.selections).finish_non_exhaustive()
+        f.debug_struct("Routing")
+            .field("chosen", &self.chosen)
+            .field("selections", &self.selections)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,5 @@
-//! One VM: an instance of a plugin's code, entered by hooks one at a time, with its root contexts and the contexts of the streams it sees.
+//! One VM: an instance of a plugin's code, entered by hooks one at a time, with its root contexts and the contexts of
+//! the streams it sees.
 
 mod guest;
 mod state;
@@ -74,7 +75,9 @@ fn hook<P: WasmParams, R: WasmResults>(
 ) -> Result<Option<TypedFunc<P, R>>, String> {
     match instance.get_func(&mut *store, name) {
         None => Ok(None),
-        Some(function) => function.typed(&*store).map(Some).map_err(|error| format!("`{name}` has another signature: {error:#}")),
+        Some(function) => {
+            function.typed(&*store).map(Some).map_err(|error| format!("`{name}` has another signature: {error:#}"))
+        }
     }
 }
 
@@ -83,7 +86,11 @@ impl Vm {
     pub(super) fn new(serial: u64, plugin: &Plugin, services: Services) -> Result<Self, String> {
         let state = VmState::new(serial, plugin, services);
         let mut store = Store::new(plugin.module.pre().module().engine(), state);
-        let instance = plugin.module.pre().instantiate(&mut store).map_err(|error| format!("cannot be instantiated: {error:#}"))?;
+        let instance = plugin
+            .module
+            .pre()
+            .instantiate(&mut store)
+            .map_err(|error| format!("cannot be instantiated: {error:#}"))?;
         let memory = instance.get_memory(&mut store, "memory").ok_or("exports no `memory`")?;
         let allocate = match hook(&mut store, &instance, "malloc")? {
             Some(malloc) => malloc,
@@ -149,7 +156,8 @@ impl Vm {
             self.accepted(root, |hooks| hooks.vm_start.clone(), size, "proxy_on_vm_start")?;
         }
         self.state_mut().root_mut(root).configuring = true;
-        let accepted = self.accepted(root, |hooks| hooks.configure.clone(), plugin.config.len() as u32, "proxy_on_configure");
+        let accepted =
+            self.accepted(root, |hooks| hooks.configure.clone(), plugin.config.len() as u32, "proxy_on_configure");
         if self.failed.is_none() {
             self.state_mut().root_mut(root).configuring = false;
         }
@@ -171,7 +179,8 @@ impl Vm {
         }
     }
 
-    /// Enters the guest: nothing else may, until this is over. None: there is no such hook, or the VM has failed, now or before.
+    /// Enters the guest: nothing else may, until this is over. None: there is no such hook, or the VM has failed, now
+    /// or before.
     fn enter<P: WasmParams, R: WasmResults>(
         &mut self,
         context: u32,
@@ -236,7 +245,8 @@ impl Vm {
             Direction::Request => hooks.request_trailers.clone(),
             Direction::Response => hooks.response_trailers.clone(),
         };
-        self.enter(context, hook, (context, count as u32)).is_none_or(|entered| !entered.answered && entered.result == 0)
+        self.enter(context, hook, (context, count as u32))
+            .is_none_or(|entered| !entered.answered && entered.result == 0)
     }
 
     pub(super) fn on_log(&mut self, context: u32) {
@@ -269,7 +279,8 @@ impl Vm {
 
     /// None: the call failed.
     pub(super) fn on_http_reply(&mut self, root: u32, token: u32, reply: Option<HttpReply>) {
-        let counts = reply.as_ref().map_or((0, 0, 0), |reply| (reply.headers.len(), reply.body.len(), reply.trailers.len()));
+        let counts =
+            reply.as_ref().map_or((0, 0, 0), |reply| (reply.headers.len(), reply.body.len(), reply.trailers.len()));
         let state = self.state_mut();
         state.broken = reply.is_none();
         state.root_mut(root).http_reply = reply;
@@ -289,7 +300,11 @@ impl Vm {
 
     /// The streams that it holds contexts of.
     pub(super) fn streams(&self) -> Vec<StreamId> {
-        self.state().contexts.values().filter_map(|context| context.stream().map(|stream| stream.stream.borrow().id)).collect()
+        self.state()
+            .contexts
+            .values()
+            .filter_map(|context| context.stream().map(|stream| stream.stream.borrow().id))
+            .collect()
     }
 }
 

@@ -1,5 +1,6 @@
-//! One worker of a gateway: its VMs, its Redis clients, and the streams that it leads through the chain. It does nothing by itself:
-//! each call leads a stream on as far as it goes, and [`Worker::pump`] and [`Worker::wait`] deliver what came in the meantime.
+//! One worker of a gateway: its VMs, its Redis clients, and the streams that it leads through the chain. It does
+//! nothing by itself: each call leads a stream on as far as it goes, and [`Worker::pump`] and [`Worker::wait`] deliver
+//! what came in the meantime.
 
 mod answer;
 mod chain;
@@ -49,7 +50,10 @@ struct Place {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("vms", &self.vms.keys()).field("streams", &self.streams.keys()).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("vms", &self.vms.keys())
+            .field("streams", &self.streams.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -219,7 +223,8 @@ impl Worker {
         &self.gateway
     }
 
-    /// From here on the guests' clock stands at this many nanoseconds since 1970. Redis and its time-outs keep their own.
+    /// From here on the guests' clock stands at this many nanoseconds since 1970. Redis and its time-outs keep their
+    /// own.
     pub fn set_clock_ns(&mut self, now_ns: u64) {
         self.services.clock.set(now_ns);
     }
@@ -264,7 +269,8 @@ impl Worker {
         self.services.clients.borrow().pending()
     }
 
-    /// Gives a plugin another configuration: a new root context, and an end of the old one once no stream is left that uses it.
+    /// Gives a plugin another configuration: a new root context, and an end of the old one once no stream is left that
+    /// uses it.
     ///
     /// # Errors
     ///
@@ -334,7 +340,8 @@ impl Worker {
         }
         let lives: Vec<u64> = self.places.iter().map(|place| place.vm).collect();
         let streams: Vec<StreamRef> = self.streams.values().map(Rc::clone).collect();
-        let is_used = |vm: u64| streams.iter().any(|stream| stream.borrow().filters.iter().any(|filter| filter.vm == vm));
+        let is_used =
+            |vm: u64| streams.iter().any(|stream| stream.borrow().filters.iter().any(|filter| filter.vm == vm));
         let is_gone = |vm: u64| !lives.contains(&vm) && !is_used(vm);
         self.services.clients.borrow_mut().cancel(|owner| is_gone(owner.vm));
         self.vms.retain(|serial, _| !is_gone(*serial));

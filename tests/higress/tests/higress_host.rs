@@ -1,5 +1,5 @@
-//! The gateway for plugins itself, by plugins that each do one thing: what may be loaded, in which order hooks run, what they may
-//! touch, and what pausing, resuming, answering and failing do.
+//! The gateway for plugins itself, by plugins that each do one thing: what may be loaded, in which order hooks run,
+//! what they may touch, and what pausing, resuming, answering and failing do.
 
 use slidegate_higress_host::{
     Exchange, FailStrategy, Gateway, Module, Plugin, Request, Upstream, Worker,
@@ -77,7 +77,8 @@ mod loading {
 
     #[test]
     fn a_hook_of_another_type_and_a_host_call_too_early_fail_the_start() {
-        let start = |body: &str| Gateway::new().plugin(Plugin::new("puppet", &made(body), "{}")).start().unwrap_err().reason;
+        let start =
+            |body: &str| Gateway::new().plugin(Plugin::new("puppet", &made(body), "{}")).start().unwrap_err().reason;
         assert!(start(r#"(func (export "proxy_on_tick") (param i64))"#).contains("proxy_on_tick"));
         let early = r#"(func (export "_initialize") (drop (call $set_tick (i32.const 5))))"#;
         assert!(start(early).contains("proxy_set_tick_period_milliseconds"), "{}", start(early));
@@ -111,7 +112,9 @@ mod order {
             )
         };
         let start = |hook: &str| {
-            format!(r#"(func (export "proxy_on_{hook}") (param i32 i32) (result i32) (call $say '{name}{hook}') (i32.const 1))"#)
+            format!(
+                r#"(func (export "proxy_on_{hook}") (param i32 i32) (result i32) (call $say '{name}{hook}') (i32.const 1))"#
+            )
         };
         let (three, two) = ("(param i32 i32 i32)", "(param i32 i32)");
         made(
@@ -137,7 +140,10 @@ mod order {
     fn hooks_run_in_order_and_backwards_on_the_way_back() {
         let plugins = vec![Plugin::new("a", &teller("a."), "{}"), Plugin::new("b", &teller("b."), "{}")];
         let mut worker = worker_of(plugins);
-        assert_eq!(said(&mut worker), "a.context_create a.vm_start a.configure b.context_create b.vm_start b.configure");
+        assert_eq!(
+            said(&mut worker),
+            "a.context_create a.vm_start a.configure b.context_create b.vm_start b.configure"
+        );
         let mut request = post();
         request.trailers = Some([("x-t", "1")].into_iter().collect());
         let mut upstream = Upstream::ok();
@@ -156,7 +162,8 @@ mod order {
 
     #[test]
     fn a_stream_that_leaves_early_is_logged_by_all() {
-        let stopping = made(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 4))"#);
+        let stopping =
+            made(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 4))"#);
         let mut worker = worker_of(vec![Plugin::new("s", &stopping, "{}"), Plugin::new("b", &teller("b."), "{}")]);
         said(&mut worker);
         let stream = worker.open(&get());
@@ -243,7 +250,10 @@ mod maps_and_buffers {
                 (select (i32.const 0) (i32.const 1) (local.get 2)))"#,
         );
         let seen = exchange(&mut worker, &post());
-        assert_eq!((said(&mut worker).as_str(), seen.upstream.unwrap().body.as_slice()), ("02 04", b"whole".as_slice()));
+        assert_eq!(
+            (said(&mut worker).as_str(), seen.upstream.unwrap().body.as_slice()),
+            ("02 04", b"whole".as_slice())
+        );
     }
 
     #[test]
@@ -289,7 +299,11 @@ mod stopping {
             let mut worker = worker_of(vec![Plugin::new("puppet", &module, "{}")]);
             let stream = worker.send(&post());
             assert_eq!(said(&mut worker), expected, "{version} {answer}");
-            assert_eq!(worker.upstream(stream).map(|upstream| upstream.body), passes.then(|| b"abcd".to_vec()), "{version} {answer}");
+            assert_eq!(
+                worker.upstream(stream).map(|upstream| upstream.body),
+                passes.then(|| b"abcd".to_vec()),
+                "{version} {answer}"
+            );
         }
     }
 
@@ -355,21 +369,31 @@ mod answering {
         let seen = exchange(&mut worker, &post());
         assert_eq!((seen.status(), seen.body().as_str(), seen.details.as_str(), seen.reset), (429, "no", "a_b", false));
         assert_eq!((seen.header("x-before").as_deref(), seen.header("x-after")), (Some("1"), None));
-        assert_eq!((seen.header("content-length").as_deref(), seen.header("content-type").as_deref()), (Some("2"), Some("text/plain")));
+        assert_eq!(
+            (seen.header("content-length").as_deref(), seen.header("content-type").as_deref()),
+            (Some("2"), Some("text/plain"))
+        );
         assert!(seen.upstream.is_none());
         assert_eq!(said(&mut worker), "00 00 a_b");
     }
 
     #[test]
     fn grpc_is_answered_in_its_own_way_and_head_without_a_body() {
-        let mut worker = worker(&format!(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {REFUSE})"#));
+        let mut worker =
+            worker(&format!(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {REFUSE})"#));
         let grpc = exchange(&mut worker, &get().with("content-type", "application/grpc"));
-        assert_eq!((grpc.status(), grpc.body().as_str(), grpc.header("grpc-message").as_deref()), (200, "", Some("no")));
+        assert_eq!(
+            (grpc.status(), grpc.body().as_str(), grpc.header("grpc-message").as_deref()),
+            (200, "", Some("no"))
+        );
         assert_eq!(grpc.header("grpc-status").as_deref(), Some("4294967295"));
         let mut head = get();
         head.headers.set(":method", "HEAD");
         let head = exchange(&mut worker, &head);
-        assert_eq!((head.status(), head.body().as_str(), head.header("content-length").as_deref()), (429, "", Some("2")));
+        assert_eq!(
+            (head.status(), head.body().as_str(), head.header("content-length").as_deref()),
+            (429, "", Some("2"))
+        );
     }
 
     #[test]

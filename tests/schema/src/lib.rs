@@ -95,7 +95,10 @@ fn rows<'f>(fields: impl IntoIterator<Item = &'f Field>) -> String {
 }
 
 fn counted_by<'f>(fields: impl Iterator<Item = &'f Field>) -> String {
-    table(&["field", "counts by"], fields.map(|field| vec![format!("`{}`", field.name), field.doc.to_owned()]).collect())
+    table(
+        &["field", "counts by"],
+        fields.map(|field| vec![format!("`{}`", field.name), field.doc.to_owned()]).collect(),
+    )
 }
 
 fn row(beginning: &str, field: &Field) -> Vec<String> {
@@ -108,7 +111,9 @@ fn nested(beginning: &str, table: &'static Table) -> Vec<Vec<String>> {
     let inner = |field: &'static Field| match &field.value {
         Shape::Object(table) => nested(&format!("{beginning}{}.", field.name), table),
         // A filter has tables of its own.
-        Shape::List(Shape::Object(table), _) if table.name == "route" => nested(&format!("{beginning}{}[].", field.name), table),
+        Shape::List(Shape::Object(table), _) if table.name == "route" => {
+            nested(&format!("{beginning}{}[].", field.name), table)
+        }
         Shape::Either([_, Shape::Object(table)]) if ["admin", "redis_addresses"].contains(&table.name) => {
             nested(&format!("{beginning}{}.", field.name), table)
         }
@@ -119,7 +124,13 @@ fn nested(beginning: &str, table: &'static Table) -> Vec<Vec<String>> {
 
 fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let line = |cells: Vec<String>| {
-        format!("|{}\n", cells.iter().map(|cell| if cell.is_empty() { " |".to_owned() } else { format!(" {cell} |") }).collect::<String>())
+        format!(
+            "|{}\n",
+            cells
+                .iter()
+                .map(|cell| if cell.is_empty() { " |".to_owned() } else { format!(" {cell} |") })
+                .collect::<String>()
+        )
     };
     let rule = line(head.iter().map(|_| "---".to_owned()).collect());
     let head = line(head.iter().map(|cell| (*cell).to_owned()).collect());

@@ -12,7 +12,10 @@ fn assert_current(path: &str, expected: String) {
     if current == expected {
         return;
     }
-    assert!(std::env::var_os(WRITE).is_some(), "{path} is not what the table of all fields makes of it: run `just docs`");
+    assert!(
+        std::env::var_os(WRITE).is_some(),
+        "{path} is not what the table of all fields makes of it: run `just docs`"
+    );
     fs::write(root().join(path), expected).expect("a document can be written");
 }
 

@@ -1,4 +1,5 @@
-//! The schemas say what the engine says: what it accepts, they accept; what it refuses, they refuse, but for what no schema can say.
+//! The schemas say what the engine says: what it accepts, they accept; what it refuses, they refuse, but for what no
+//! schema can say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,14 +41,19 @@ fn filters() -> Vec<(String, Value)> {
         let mut case = parsed(&name, &text);
         (name, case["config"].take())
     });
-    let blocks =
-        ["README.md", "guest/engine/README.md", "guest/shim/README.md", "guest/shim/README.zh-CN.md"].into_iter().flat_map(yaml_blocks);
+    let blocks = ["README.md", "guest/engine/README.md", "guest/shim/README.md", "guest/shim/README.zh-CN.md"]
+        .into_iter()
+        .flat_map(yaml_blocks);
     let blocks = blocks.filter_map(|(name, block)| match block {
         Value::Object(mut fields) if fields.contains_key("upstream") => Some((name, fields.remove("filter")?)),
         block => (block.get("rule_name").is_some() || block.get("_rules_").is_some()).then_some((name, block)),
     });
     let demo = text("host/src/demo.rs");
-    let demo = demo.split_once("let mut filter = json!(").and_then(|(_, rest)| rest.split_once(");")).expect("the demo has a filter").0;
+    let demo = demo
+        .split_once("let mut filter = json!(")
+        .and_then(|(_, rest)| rest.split_once(");"))
+        .expect("the demo has a filter")
+        .0;
     cases.chain(blocks).chain([("the demo".to_owned(), parsed("the demo", demo))]).collect()
 }
 
@@ -59,7 +65,8 @@ fn whatever_is_shown_or_tested_with_is_accepted_or_refused_by_both() {
     for (name, filter) in filters {
         let mistakes = mistakes(&filter);
         assert!(mistakes.is_empty(), "{name}: {mistakes:?}");
-        let errors: Vec<String> = validator.iter_errors(&filter).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        let errors: Vec<String> =
+            validator.iter_errors(&filter).map(|error| format!("{}: {error}", error.instance_path)).collect();
         assert!(errors.is_empty(), "{name}: {errors:#?}");
     }
 }
@@ -142,14 +149,18 @@ fn kind_of(mistake: &str) -> String {
 fn no_change_of_a_configuration_is_accepted_by_one_and_refused_by_the_other() {
     let validator = validator(&schema::filter());
     let everything = parsed("everything", include_str!("everything.yaml"));
-    let documents: BTreeMap<String, Value> =
-        filters().into_iter().chain([("everything".to_owned(), everything)]).map(|(_, filter)| (filter.to_string(), filter)).collect();
+    let documents: BTreeMap<String, Value> = filters()
+        .into_iter()
+        .chain([("everything".to_owned(), everything)])
+        .map(|(_, filter)| (filter.to_string(), filter))
+        .collect();
     let (mut stricter, mut looser, mut used, mut count) = (Vec::new(), BTreeMap::new(), BTreeSet::new(), 0);
     for document in documents.values().filter(|document| document.to_string().len() < 4_000).flat_map(changed) {
         count += 1;
         let (mistakes, is_valid) = (mistakes(&document), validator.is_valid(&document));
         if mistakes.is_empty() && !is_valid {
-            let errors: Vec<String> = validator.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path)).collect();
+            let errors: Vec<String> =
+                validator.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path)).collect();
             stricter.push(format!("{document}\n{}", errors.join("\n")));
         }
         if !mistakes.is_empty() && is_valid {
@@ -164,9 +175,11 @@ fn no_change_of_a_configuration_is_accepted_by_one_and_refused_by_the_other() {
     assert!(count > 10_000, "{count}");
     stricter.truncate(20);
     assert!(stricter.is_empty(), "accepted, but not by the schema:\n{}", stricter.join("\n\n"));
-    let looser: Vec<String> = looser.into_iter().take(30).map(|(mistake, document)| format!("{mistake}\n{document}")).collect();
+    let looser: Vec<String> =
+        looser.into_iter().take(30).map(|(mistake, document)| format!("{mistake}\n{document}")).collect();
     assert!(looser.is_empty(), "accepted by the schema only:\n{}", looser.join("\n\n"));
-    let unused: Vec<&str> = BEYOND_SCHEMAS.iter().map(|(words, _)| *words).filter(|words| !used.contains(words)).collect();
+    let unused: Vec<&str> =
+        BEYOND_SCHEMAS.iter().map(|(words, _)| *words).filter(|words| !used.contains(words)).collect();
     assert_eq!(unused, [""; 0], "a schema may be able to say these by now");
 }
 
@@ -185,10 +198,12 @@ fn resources_and_gateways_files_that_are_shown_are_accepted() {
     }
     let validator = validator(&schema::gateway());
     let files = ["README.md", "host/README.md"].into_iter().flat_map(yaml_blocks);
-    let files: Vec<(String, Value)> = files.filter(|(_, block)| block.get("upstream").is_some() || block.get("routes").is_some()).collect();
+    let files: Vec<(String, Value)> =
+        files.filter(|(_, block)| block.get("upstream").is_some() || block.get("routes").is_some()).collect();
     assert!(!files.is_empty());
     for (name, file) in files {
-        let errors: Vec<String> = validator.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        let errors: Vec<String> =
+            validator.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path)).collect();
         assert!(errors.is_empty(), "{name}: {errors:#?}");
     }
 }
@@ -209,7 +224,8 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
         json!({"upstream": "http://a", "redis": {"names": {"r": "redis://h", "s": {"url": "rediss://h", "ca": "ca.pem"}}, "required": true}}),
         json!({"upstream": "http://a", "limits": {"send_buffer": "64KiB", "connections_per_address": 0, "body_time": "0s"}, "filters": []}),
     ] {
-        let errors: Vec<String> = validator.iter_errors(&accepted).map(|error| format!("{}: {error}", error.instance_path)).collect();
+        let errors: Vec<String> =
+            validator.iter_errors(&accepted).map(|error| format!("{}: {error}", error.instance_path)).collect();
         assert!(errors.is_empty(), "{accepted}: {errors:#?}");
     }
     for refused in [

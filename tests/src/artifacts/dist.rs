@@ -1,4 +1,5 @@
-//! Where benches and long tests leave their figures: all of them in `dist/`, and what documents show of them in those, so that no figure is copied by hand.
+//! Where benches and long tests leave their figures: all of them in `dist/`, and what documents show of them in those,
+//! so that no figure is copied by hand.
 
 use std::{fs, path::Path};
 
@@ -14,8 +15,8 @@ pub fn keep(file: &str, text: &str) {
     println!("written to dist/{file}");
 }
 
-/// Puts a text into a document of this repository, named by its path, in place of what stands there between the marks `<!-- begin: PART -->`
-/// and `<!-- end: PART -->`.
+/// Puts a text into a document of this repository, named by its path, in place of what stands there between the marks
+/// `<!-- begin: PART -->` and `<!-- end: PART -->`.
 ///
 /// # Panics
 ///

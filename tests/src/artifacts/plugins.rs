@@ -30,9 +30,12 @@ pub fn gpustack(name: &str) -> Module {
 
 /// Where the plugin is.
 fn file(name: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins/gpustack_higress_plugins/plugins").join(name);
-    let versions = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}: run `just setup`", directory.display()));
-    let mut files: Vec<_> = versions.flatten().map(|version| version.path().join("plugin.wasm")).filter(|file| file.exists()).collect();
+    let directory =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins/gpustack_higress_plugins/plugins").join(name);
+    let versions =
+        fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}: run `just setup`", directory.display()));
+    let mut files: Vec<_> =
+        versions.flatten().map(|version| version.path().join("plugin.wasm")).filter(|file| file.exists()).collect();
     assert_eq!(files.len(), 1, "{} should hold one version: {files:?}", directory.display());
     files.remove(0)
 }

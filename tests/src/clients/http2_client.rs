@@ -1,5 +1,5 @@
-//! A client that speaks HTTP/2 with prior knowledge frame by frame, so that a test can do what no library would: ask and never read,
-//! open streams only to reset them, send a header block without end.
+//! A client that speaks HTTP/2 with prior knowledge frame by frame, so that a test can do what no library would: ask
+//! and never read, open streams only to reset them, send a header block without end.
 
 use std::{
     io::{self, Read, Write},
@@ -51,8 +51,8 @@ pub struct Frame {
 }
 
 impl Http2Client {
-    /// Connects and says what every client says first. `window` is what may be sent to it in each stream; in the connection as much as
-    /// the protocol allows, unless `window` is zero.
+    /// Connects and says what every client says first. `window` is what may be sent to it in each stream; in the
+    /// connection as much as the protocol allows, unless `window` is zero.
     ///
     /// # Errors
     ///
@@ -121,7 +121,8 @@ impl Http2Client {
 
     /// The headers of a request, in HPACK without compression.
     pub fn header_block(&self, method: &[u8], path: &str) -> Vec<u8> {
-        // Literal fields without indexing, with names of the static table: `:method`, `:path`, `:authority`; `:scheme: http` is there whole.
+        // Literal fields without indexing, with names of the static table: `:method`, `:path`, `:authority`; `:scheme:
+        // http` is there whole.
         let mut block = vec![0x86];
         for (name, value) in [(2, method), (4, path.as_bytes()), (1, self.authority.as_bytes())] {
             block.push(name);
@@ -153,7 +154,12 @@ impl Http2Client {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         self.stream.read_exact(&mut payload)?;
-        let frame = Frame { kind: head[3], flags: head[4], stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload };
+        let frame = Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            payload,
+        };
         match (frame.kind, frame.flags & ACK) {
             (kind::SETTINGS, 0) => self.frame(kind::SETTINGS, ACK, 0, &[])?,
             (kind::PING, 0) => self.frame(kind::PING, ACK, 0, &frame.payload)?,
@@ -191,7 +197,9 @@ impl Http2Client {
         loop {
             match self.read_frame() {
                 Ok(frame) => kinds.push(frame.kind),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => return Err(error),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return Err(error);
+                }
                 Err(_) => return Ok(kinds),
             }
         }

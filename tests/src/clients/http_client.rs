@@ -1,5 +1,5 @@
-//! A client that speaks HTTP/1.1 byte by byte over a socket, so that a test can send what no library would, and see what came
-//! back as it came back.
+//! A client that speaks HTTP/1.1 byte by byte over a socket, so that a test can send what no library would, and see
+//! what came back as it came back.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -52,7 +52,10 @@ impl HttpClient {
     ///
     /// When nobody listens there.
     pub fn connect(address: SocketAddr) -> Self {
-        Self::of(TcpStream::connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}")), address)
+        Self::of(
+            TcpStream::connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}")),
+            address,
+        )
     }
 
     /// A connection to `address` from another address of this machine's loopback, such as `127.0.0.2`.
@@ -234,7 +237,12 @@ impl HttpClient {
         while left > 0 {
             let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             match self.stream.read(&mut buffer[..most])? {
-                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{left} of {length} bytes are missing"))),
+                0 => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("{left} of {length} bytes are missing"),
+                    ));
+                }
                 read => {
                     left -= read as u64;
                     sink(&buffer[..read]);
@@ -251,7 +259,10 @@ impl HttpClient {
             if line.is_empty() {
                 return Ok(fields);
             }
-            let colon = line.iter().position(|byte| *byte == b':').ok_or_else(|| invalid("a header line without colon".to_owned()))?;
+            let colon = line
+                .iter()
+                .position(|byte| *byte == b':')
+                .ok_or_else(|| invalid("a header line without colon".to_owned()))?;
             let name = String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase();
             fields.push((name, line[colon + 1..].trim_ascii().to_vec()));
         }

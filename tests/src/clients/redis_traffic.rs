@@ -41,7 +41,11 @@ impl Traffic {
     /// # Panics
     ///
     /// When the gateway cannot be reached.
-    pub fn start(gateway: SocketAddr, connections: usize, key: impl Fn(usize, usize) -> String + Send + Sync + 'static) -> Self {
+    pub fn start(
+        gateway: SocketAddr,
+        connections: usize,
+        key: impl Fn(usize, usize) -> String + Send + Sync + 'static,
+    ) -> Self {
         let stops = Arc::new(AtomicBool::new(false));
         let key = Arc::new(key);
         let run = |connection: usize| {
@@ -67,7 +71,8 @@ impl Traffic {
     /// When a connection panicked.
     pub fn stop(self) -> Vec<Sample> {
         self.stops.store(true, Ordering::Relaxed);
-        let ended = self.connections.into_iter().flat_map(|connection| connection.join().expect("traffic does not panic"));
+        let ended =
+            self.connections.into_iter().flat_map(|connection| connection.join().expect("traffic does not panic"));
         let mut samples: Vec<_> = ended.collect();
         samples.sort_by_key(|sample| sample.at);
         samples

@@ -71,8 +71,8 @@ impl RedisWindows {
         replies.into_iter().map(|reply| reply.map_or_else(|error| failure(&error), read)).collect()
     }
 
-    /// Sends many requests at once to keys of their own, again and again until that took less than `limit`, in which Redis dropped none
-    /// of them by its own clock.
+    /// Sends many requests at once to keys of their own, again and again until that took less than `limit`, in which
+    /// Redis dropped none of them by its own clock.
     ///
     /// # Panics
     ///
@@ -112,7 +112,8 @@ impl RedisWindows {
         if let Some(now_us) = now_us {
             set_clock(&mut parts, now_us);
         }
-        let reply = command(parts).query::<redis::Value>(&mut self.connection).map_or_else(|error| failure(&error), read);
+        let reply =
+            command(parts).query::<redis::Value>(&mut self.connection).map_or_else(|error| failure(&error), read);
         given_back(&reply, refunds).unwrap_or_else(|| panic!("{reply:?} is no answer to {refunds:?}"))
     }
 
@@ -122,7 +123,11 @@ impl RedisWindows {
     ///
     /// When it cannot be taught.
     pub fn load(&mut self) {
-        let _: String = redis::cmd("SCRIPT").arg("LOAD").arg(script::ADMIT).query(&mut self.connection).expect("the script compiles");
+        let _: String = redis::cmd("SCRIPT")
+            .arg("LOAD")
+            .arg(script::ADMIT)
+            .query(&mut self.connection)
+            .expect("the script compiles");
     }
 
     /// The command for one request, with its clock.
@@ -170,7 +175,8 @@ impl SettledWindows for RedisWindows {
 ///
 /// When it is none of the script's.
 pub fn answer(reply: &Reply, request: &Request) -> Batch {
-    script::batch(reply, &request.charges, request.units).unwrap_or_else(|| panic!("{reply:?} is no answer to {request:?}"))
+    script::batch(reply, &request.charges, request.units)
+        .unwrap_or_else(|| panic!("{reply:?} is no answer to {request:?}"))
 }
 
 /// A reply as the engine takes it; anything deeper than a flat array is none of the script's.
@@ -219,13 +225,16 @@ impl Stored {
     ///
     /// When the key holds something else.
     pub fn read(connection: &mut Connection, key: &str) -> Stored {
-        let mut members: Vec<Vec<u8>> = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(connection).expect("the key holds a sorted set");
+        let mut members: Vec<Vec<u8>> =
+            redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(connection).expect("the key holds a sorted set");
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
         let left = members.first().map(|tail| number(&tail[1..8])).unwrap_or_default();
         // The first member holds the oldest slots, behind what had left; the others are in order.
         let tails = 1.min(members.len());
         members.rotate_left(tails);
-        let slots = members.iter().flat_map(|member| if member[0] == 0 { member[8..].chunks(14) } else { member[1..].chunks(14) });
+        let slots = members
+            .iter()
+            .flat_map(|member| if member[0] == 0 { member[8..].chunks(14) } else { member[1..].chunks(14) });
         // A slot is 2^53 less the total up to it, and its time.
         let slots = slots.map(|slot| ((1 << 53) - number(&slot[..7]), number(&slot[7..]))).collect();
         Stored { left, slots }

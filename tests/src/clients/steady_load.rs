@@ -1,4 +1,5 @@
-//! Clients that ask at a steady pace whatever happens, and remember every answer: what became of it, and how long it took.
+//! Clients that ask at a steady pace whatever happens, and remember every answer: what became of it, and how long it
+//! took.
 
 use std::{
     net::SocketAddr,
@@ -104,7 +105,8 @@ impl Answered {
 // === impl Load ===
 
 impl Load {
-    /// Starts so many clients, spread over the gateways, each with a request every `pace` as long as answers come in time.
+    /// Starts so many clients, spread over the gateways, each with a request every `pace` as long as answers come in
+    /// time.
     pub fn start(gateways: &[SocketAddr], clients: usize, pace: Duration, traffic: &Arc<Traffic>) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = |(index, address): (usize, &SocketAddr)| {
@@ -113,7 +115,9 @@ impl Load {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             thread::spawn(move || {
                 // So that clients do not ask in step.
-                thread::sleep(pace * u32::try_from(index % clients).unwrap_or_default() / u32::try_from(clients).unwrap_or(1));
+                thread::sleep(
+                    pace * u32::try_from(index % clients).unwrap_or_default() / u32::try_from(clients).unwrap_or(1),
+                );
                 client.run(&stop, &answered)
             })
         };
@@ -174,7 +178,9 @@ impl Client {
         let question = &self.traffic.questions[index as usize];
         let headers: Vec<_> = question.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let sent = Instant::now();
-        let answer = connection.try_send("GET", &question.path, &headers, b"").map_err(|error| format!("{}: {error}", question.name))?;
+        let answer = connection
+            .try_send("GET", &question.path, &headers, b"")
+            .map_err(|error| format!("{}: {error}", question.name))?;
         let (status, is_degraded) = (answer.status(), is_degraded(&answer.head));
         Ok(Answered { question: index, sent, received: Instant::now(), status, is_degraded })
     }
@@ -188,14 +194,14 @@ impl Client {
     }
 }
 
-/// Settings under which answers tell whether Redis decided: quota headers are asked for, so that an answer without is degraded, and
-/// one of local windows carries the sign for it.
+/// Settings under which answers tell whether Redis decided: quota headers are asked for, so that an answer without is
+/// degraded, and one of local windows carries the sign for it.
 fn is_degraded(head: &Head) -> bool {
     head.header("x-slidegate-degraded").is_some() || head.header("x-ratelimit-limit").is_none()
 }
 
-/// The greatest number of these requests, as they were sent and answered, that surely fell into one interval of this length,
-/// whenever between the two each was decided.
+/// The greatest number of these requests, as they were sent and answered, that surely fell into one interval of this
+/// length, whenever between the two each was decided.
 pub fn surely_within(window: Duration, requests: impl Iterator<Item = (Instant, Instant)>) -> usize {
     let (mut sent, mut received): (Vec<Instant>, Vec<Instant>) = requests.unzip();
     sent.sort_unstable();

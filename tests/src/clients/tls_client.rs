@@ -1,5 +1,5 @@
-//! A client that speaks HTTP over TLS, in the version that the server chooses of those offered; and the certificates of both sides, read
-//! from the files of an [`Authority`](crate::certificates::Authority).
+//! A client that speaks HTTP over TLS, in the version that the server chooses of those offered; and the certificates of
+//! both sides, read from the files of an [`Authority`](crate::certificates::Authority).
 
 use std::{fs, io, net::SocketAddr, path::Path};
 
@@ -42,8 +42,8 @@ pub struct TlsAnswer {
     pub body: String,
 }
 
-/// What a client says of TLS that trusts this authority, offers these versions of HTTP, and has a certificate if this names one: a file and
-/// its key's.
+/// What a client says of TLS that trusts this authority, offers these versions of HTTP, and has a certificate if this
+/// names one: a file and its key's.
 ///
 /// # Panics
 ///
@@ -97,7 +97,8 @@ impl TlsClient {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
             let io = TokioIo::new(stream);
             Ok(if is_http2 {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(io::Error::other)?;
+                let (sender, connection) =
+                    http2::handshake(TokioExecutor::new(), io).await.map_err(io::Error::other)?;
                 tokio::spawn(connection);
                 Sender::Http2(sender)
             } else {

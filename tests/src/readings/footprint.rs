@@ -1,4 +1,5 @@
-//! What a gateway holds at a moment: memory, descriptors, requests. What is held after a fault and was not before has leaked.
+//! What a gateway holds at a moment: memory, descriptors, requests. What is held after a fault and was not before has
+//! leaked.
 
 use std::fs;
 
@@ -30,10 +31,14 @@ impl Footprint {
         let gauge = |name| metrics.sum(name, &[]) as u64;
         let process = format!("/proc/{}", gateway.id());
         let status = fs::read_to_string(format!("{process}/status")).expect("Linux tells about processes");
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+        let kilobytes =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
         let count = |of| fs::read_dir(format!("{process}/{of}")).expect("Linux tells about processes").count();
         Footprint {
-            resident_bytes: kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("a running process has memory") << 10,
+            resident_bytes: kilobytes
+                .and_then(|number| number.parse::<u64>().ok())
+                .expect("a running process has memory")
+                << 10,
             instance_bytes: gauge("slidegate_instance_memory_bytes"),
             descriptors: count("fd"),
             threads: count("task"),

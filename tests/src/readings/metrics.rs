@@ -29,7 +29,8 @@ impl Metrics {
     /// The sum of all series of this name with these labels, among others; none if there is no such series.
     pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let fits = |series: &&Series| {
-            series.name == name && labels.iter().all(|(label, value)| series.labels.get(*label).is_some_and(|own| own == value))
+            series.name == name
+                && labels.iter().all(|(label, value)| series.labels.get(*label).is_some_and(|own| own == value))
         };
         let mut found = self.0.iter().filter(fits).map(|series| series.value).peekable();
         found.peek()?;

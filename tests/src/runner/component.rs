@@ -14,7 +14,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use slidegate::{
-    Header, Module, Moment, Origin, Request as HostRequest, ResponseHead, StartError, Verdict, Worker, WorkerOptions, apply_edits,
+    Header, Module, Moment, Origin, Request as HostRequest, ResponseHead, StartError, Verdict, Worker, WorkerOptions,
+    apply_edits,
 };
 use slidegate_engine::window::script::ADMIT;
 
@@ -62,7 +63,9 @@ impl Default for ComponentRunner {
     fn default() -> Self {
         ComponentRunner {
             runtime: Runtime::new().expect("threads can be started"),
-            module: LazyLock::new(|| Module::embedded().expect("the component that the host carries keeps the contract")),
+            module: LazyLock::new(|| {
+                Module::embedded().expect("the component that the host carries keeps the contract")
+            }),
             server: LazyLock::new(|| RedisServer::start_with(&["--databases", &DATABASES.to_string()])),
             silent: LazyLock::new(|| {
                 let server = RedisServer::start();
@@ -90,7 +93,8 @@ impl Runner for ComponentRunner {
             stations.insert(service, station);
         }
         let hands = Arc::clone(&clock);
-        let options = WorkerOptions { clock: Arc::new(move || moment(hands.load(Ordering::SeqCst))), ..WorkerOptions::default() };
+        let options =
+            WorkerOptions { clock: Arc::new(move || moment(hands.load(Ordering::SeqCst))), ..WorkerOptions::default() };
         let options = options.with_redis(Transport(stations));
         let _inside = self.runtime.enter();
         let worker = Worker::start(&self.module, &case.config, options).map_err(|error| match error {
@@ -191,7 +195,8 @@ async fn exchange(worker: &Worker, request: &Request, upstream: &[(String, Vec<u
             Seen::Pass { headers: listed(&headers) }
         }
         Verdict::Respond(response) => {
-            let headers = header_map(response.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice())));
+            let headers =
+                header_map(response.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice())));
             Seen::Refuse { status: response.status, body: response.body, headers: listed(&headers) }
         }
     }
@@ -209,7 +214,8 @@ fn header_map<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> HeaderMa
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap_or_else(|_| panic!("{name} is no name of a header"));
-        let value = HeaderValue::from_bytes(value).unwrap_or_else(|_| panic!("{} is no value of a header", value.escape_ascii()));
+        let value = HeaderValue::from_bytes(value)
+            .unwrap_or_else(|_| panic!("{} is no value of a header", value.escape_ascii()));
         headers.append(name, value);
     }
     headers

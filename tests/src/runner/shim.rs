@@ -68,7 +68,8 @@ impl Runner for ShimRunner {
 
     fn start(&self, case: &Case) -> Result<Box<dyn Session + '_>, String> {
         let (mut servers, mut shared) = (BTreeMap::new(), Shared::default());
-        let mut gateway = Gateway::new().at_ns(START_US * 1_000).plugin(Plugin::new("slidegate", &self.module, &case.config));
+        let mut gateway =
+            Gateway::new().at_ns(START_US * 1_000).plugin(Plugin::new("slidegate", &self.module, &case.config));
         for service in case.services() {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let server = idle.unwrap_or_else(RedisServer::start);
@@ -148,7 +149,11 @@ impl Session for ShimSession<'_> {
 impl ShimSession<'_> {
     /// All servers close their connections but those for disturbing them.
     fn close_connections(&mut self) {
-        self.shared.borrow_mut().stores.values_mut().for_each(|stored| stored.say(&["CLIENT", "KILL", "TYPE", "normal"]));
+        self.shared
+            .borrow_mut()
+            .stores
+            .values_mut()
+            .for_each(|stored| stored.say(&["CLIENT", "KILL", "TYPE", "normal"]));
         let noticed = self.worker.wait(Duration::from_secs(10), |worker| worker.connections() == 0);
         assert!(noticed, "the gateway keeps a connection that the server has closed");
     }
@@ -164,7 +169,11 @@ impl Drop for ShimSession<'_> {
             stored.mend();
             stored.say(&["FLUSHALL"]);
         }
-        self.runner.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(std::mem::take(&mut self.servers).into_values());
+        self.runner
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(std::mem::take(&mut self.servers).into_values());
     }
 }
 
@@ -201,7 +210,10 @@ fn seen(request: &slidegate_higress_host::Request, exchange: Exchange) -> Seen {
         }
         None => {
             let body = exchange.local_body.expect("a request that did not get upstream was answered");
-            assert!(client.body == body || request.headers.get(":method") == Some(b"HEAD"), "the answer's body was changed");
+            assert!(
+                client.body == body || request.headers.get(":method") == Some(b"HEAD"),
+                "the answer's body was changed"
+            );
             // What a gateway adds to every answer with a body is none of the filter's.
             Seen::Refuse { status, body, headers: headers.filter(|(name, value)| !is_gateways(name, value)).collect() }
         }

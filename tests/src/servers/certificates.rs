@@ -78,6 +78,7 @@ fn write(directory: &Path, name: &str, pem: &str) {
     let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
     fs::write(&new, pem).expect("the directory can be written to");
     #[cfg(unix)]
-    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("an own file can be made private");
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("an own file can be made private");
     fs::rename(&new, &path).expect("a file can be renamed");
 }

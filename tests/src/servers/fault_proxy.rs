@@ -1,5 +1,5 @@
-//! A TCP proxy between a gateway and its Redis that spoils the connection on demand: it delays answers, loses them, cuts them in two,
-//! or speaks nonsense itself. What ails it can be changed while connections are open.
+//! A TCP proxy between a gateway and its Redis that spoils the connection on demand: it delays answers, loses them,
+//! cuts them in two, or speaks nonsense itself. What ails it can be changed while connections are open.
 
 use std::{
     collections::VecDeque,
@@ -122,7 +122,8 @@ impl FaultProxy {
         self.address.port()
     }
 
-    /// How it treats from now on what passes through it. Connections on which questions and answers may not match any more are cut.
+    /// How it treats from now on what passes through it. Connections on which questions and answers may not match any
+    /// more are cut.
     pub fn set(&self, ailment: Ailment) {
         self.ailment.send_replace(ailment);
     }
@@ -313,7 +314,10 @@ mod tests {
         for mut spoiled in [confused, silent] {
             spoiled.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let ended = spoiled.read_to_end(&mut Vec::new());
-            assert!(ended.as_ref().map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true), "{ended:?}");
+            assert!(
+                ended.as_ref().map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true),
+                "{ended:?}"
+            );
         }
         assert_eq!(ping(&mut connect(&proxy), 7), b"+PONG\r\n");
     }

@@ -50,7 +50,8 @@ pub fn run(args: &[&str]) -> Output {
 /// As [`run`].
 pub fn run_with(args: &[&str], environment: &[(&str, &str)], input: &[u8]) -> Output {
     let mut command = command(args);
-    let mut process = command.envs(environment.iter().copied()).stdin(Stdio::piped()).spawn().expect("the gateway's binary runs");
+    let mut process =
+        command.envs(environment.iter().copied()).stdin(Stdio::piped()).spawn().expect("the gateway's binary runs");
     let (mut source, input) = (process.stdin.take().expect("piped"), input.to_vec());
     // One that ends without reading it all closes the pipe.
     let writer = thread::spawn(move || drop(source.write_all(&input)));
@@ -105,7 +106,12 @@ impl Gateway {
         let directory = Directory::new();
         let file = directory.path().join("gate.yaml");
         fs::write(&file, complete(settings)).expect("a temporary file can be written");
-        Self::start(&["serve", file.to_str().expect("a temporary path is text")], environment, Some(file.clone()), directory)
+        Self::start(
+            &["serve", file.to_str().expect("a temporary path is text")],
+            environment,
+            Some(file.clone()),
+            directory,
+        )
     }
 
     /// Serves a file that is there already, with ports that are asked for in it.
@@ -114,7 +120,12 @@ impl Gateway {
     ///
     /// When it does not start.
     pub fn serve_file(file: &Path) -> Self {
-        Self::start(&["serve", file.to_str().expect("a path in UTF-8")], &[], Some(file.to_path_buf()), Directory::new())
+        Self::start(
+            &["serve", file.to_str().expect("a path in UTF-8")],
+            &[],
+            Some(file.to_path_buf()),
+            Directory::new(),
+        )
     }
 
     /// Serves these settings with so many descriptors.
@@ -333,7 +344,8 @@ impl Gateway {
     ///
     /// Where there is no `/proc`.
     pub fn peak_memory_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux tells about processes");
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux tells about processes");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a running process has memory");
         let kilobytes = line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
         kilobytes.expect("a number of kilobytes") << 10

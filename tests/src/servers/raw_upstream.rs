@@ -1,4 +1,5 @@
-//! A server that answers with the bytes that a test gives it, connection by connection, so that it can be as wrong as no library allows.
+//! A server that answers with the bytes that a test gives it, connection by connection, so that it can be as wrong as
+//! no library allows.
 
 use std::{
     io::{Read, Write},
@@ -35,8 +36,8 @@ pub struct RawConnection {
 // === impl RawUpstream ===
 
 impl RawUpstream {
-    /// Starts one on a free port of 127.0.0.1. `serve` is called for each connection, in a thread of its own; the connection is
-    /// closed when it returns.
+    /// Starts one on a free port of 127.0.0.1. `serve` is called for each connection, in a thread of its own; the
+    /// connection is closed when it returns.
     ///
     /// # Panics
     ///

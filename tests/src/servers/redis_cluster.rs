@@ -84,7 +84,9 @@ impl RedisCluster {
     }
 
     fn wait_serving(&self) {
-        wait_until("the cluster serves", || self.nodes.iter().all(|node| node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok")));
+        wait_until("the cluster serves", || {
+            self.nodes.iter().all(|node| node.tell(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+        });
     }
 
     /// Some nodes as a URL names them, `host:port,host:port`.
@@ -139,6 +141,7 @@ pub fn id(node: &RedisServer) -> String {
 /// When it does not answer.
 pub fn errors(node: &RedisServer, code: &str) -> u64 {
     let stats = node.tell(&["INFO", "errorstats"]);
-    let counted = stats.lines().find_map(|line| line.strip_prefix(&format!("errorstat_{code}:count="))?.trim().parse().ok());
+    let counted =
+        stats.lines().find_map(|line| line.strip_prefix(&format!("errorstat_{code}:count="))?.trim().parse().ok());
     counted.unwrap_or_default()
 }

@@ -22,7 +22,8 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Starts all of it, with more arguments for the two servers, and more lines for the sentinels; waits until they know one another.
+    /// Starts all of it, with more arguments for the two servers, and more lines for the sentinels; waits until they
+    /// know one another.
     ///
     /// # Panics
     ///
@@ -41,7 +42,9 @@ impl Sentinels {
         let sentinels: Vec<_> = (0..3).map(|_| RedisServer::start_sentinel(&watch)).collect();
         let all = Sentinels { servers: [master, replica], sentinels };
         wait_until("the sentinels know one another and the replica", || all.sentinels.iter().all(is_informed));
-        wait_until("the replica follows", || all.servers[1].tell(&["INFO", "replication"]).contains("master_link_status:up"));
+        wait_until("the replica follows", || {
+            all.servers[1].tell(&["INFO", "replication"]).contains("master_link_status:up")
+        });
         all
     }
 
@@ -73,5 +76,6 @@ fn is_informed(sentinel: &RedisServer) -> bool {
         let at = fields.iter().position(|field| *field == Value::BulkString(name.into()))?;
         fields.get(at + 1).cloned()
     };
-    field("num-other-sentinels") == Some(Value::BulkString(b"2".to_vec())) && field("num-slaves") == Some(Value::BulkString(b"1".to_vec()))
+    field("num-other-sentinels") == Some(Value::BulkString(b"2".to_vec()))
+        && field("num-slaves") == Some(Value::BulkString(b"1".to_vec()))
 }

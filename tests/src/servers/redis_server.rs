@@ -26,7 +26,8 @@ const SENTINEL_FILE: &str = "sentinel.conf";
 /// The file that makes a server's clock ours to set: by how much it is ahead, in libfaketime's words.
 const CLOCK_FILE: &str = "clock";
 
-/// What brings such a clock. Redis is given the allocator of the C library beside it, since its own reads the clock before there is one.
+/// What brings such a clock. Redis is given the allocator of the C library beside it, since its own reads the clock
+/// before there is one.
 const CLOCK_LIBRARIES: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1 libc.so.6";
 
 /// How often another port is tried when somebody else was quicker to take one.
@@ -93,7 +94,9 @@ impl RedisServer {
                 let port = free_port();
                 launch(port, &args, &directory, answers).map(|process| (process, port))
             })
-            .unwrap_or_else(|| panic!("`redis-server` with arguments {args:?} stopped at once, on {PORT_ATTEMPTS} ports"));
+            .unwrap_or_else(|| {
+                panic!("`redis-server` with arguments {args:?} stopped at once, on {PORT_ATTEMPTS} ports")
+            });
         RedisServer { process, port, args, directory }
     }
 
@@ -153,7 +156,8 @@ impl RedisServer {
         self.client().get_connection().expect("a running server accepts a connection")
     }
 
-    /// Sets the clock of a server from [`RedisServer::start_with_clock`] to so many seconds ahead of ours, while it runs.
+    /// Sets the clock of a server from [`RedisServer::start_with_clock`] to so many seconds ahead of ours, while it
+    /// runs.
     ///
     /// # Panics
     ///
@@ -163,10 +167,14 @@ impl RedisServer {
         // At once: half a number is a time too.
         let set = fs::write(&written, format!("{ahead_s:+}")).and_then(|()| fs::rename(&written, &file));
         set.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let (seconds, _): (i64, i64) = redis::cmd("TIME").query(&mut self.connection()).expect("a running server tells the time");
+        let (seconds, _): (i64, i64) =
+            redis::cmd("TIME").query(&mut self.connection()).expect("a running server tells the time");
         let ours_s = UNIX_EPOCH.elapsed().expect("it is later than 1970").as_secs();
         let seen_s = seconds.saturating_sub_unsigned(ours_s);
-        assert!((seen_s - ahead_s).abs() <= 30, "set {ahead_s} s ahead, it is {seen_s} s ahead: run `just setup` for libfaketime");
+        assert!(
+            (seen_s - ahead_s).abs() <= 30,
+            "set {ahead_s} s ahead, it is {seen_s} s ahead: run `just setup` for libfaketime"
+        );
     }
 
     /// Promotes a replica and lets it listen where its master did, as one does that takes an address over.
@@ -220,8 +228,8 @@ impl RedisServer {
         self.restart(answers);
     }
 
-    /// As [`RedisServer::restart_empty`], but with what SAVE left in [`RedisServer::directory`], and without waiting until that is
-    /// loaded.
+    /// As [`RedisServer::restart_empty`], but with what SAVE left in [`RedisServer::directory`], and without waiting
+    /// until that is loaded.
     ///
     /// # Panics
     ///
@@ -258,7 +266,8 @@ fn launch(port: u16, args: &[String], directory: &Path, is_up: fn(u16) -> bool) 
     let clock = directory.join(CLOCK_FILE);
     if clock.exists() {
         // Its own waits go by another clock, which is never set.
-        let settings = [("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("LD_PRELOAD", CLOCK_LIBRARIES)];
+        let settings =
+            [("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("LD_PRELOAD", CLOCK_LIBRARIES)];
         command.envs(settings).env("FAKETIME_TIMESTAMP_FILE", clock);
     }
     let sentinel = directory.join(SENTINEL_FILE);
@@ -340,7 +349,8 @@ mod tests {
 
     #[test]
     fn many_servers_run_beside_each_other_and_each_stops_when_dropped() {
-        let servers: Vec<_> = (0..4).map(|_| thread::spawn(RedisServer::start)).map(|start| start.join().unwrap()).collect();
+        let servers: Vec<_> =
+            (0..4).map(|_| thread::spawn(RedisServer::start)).map(|start| start.join().unwrap()).collect();
         for (index, server) in servers.iter().enumerate() {
             for key in 0..=index {
                 redis::cmd("SET").arg(key).arg("x").exec(&mut server.connection()).unwrap();
@@ -376,7 +386,8 @@ mod tests {
         assert!(client.get_connection().is_err());
         server.restart_empty();
         assert_eq!((server.port(), dbsize(&server)), (port, 0));
-        let policy: (String, String) = redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query(&mut server.connection()).unwrap();
+        let policy: (String, String) =
+            redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy").query(&mut server.connection()).unwrap();
         assert_eq!(policy.1, "allkeys-lru");
     }
 }

@@ -241,7 +241,10 @@ async fn answer(mut request: Request<Incoming>, record: Arc<Record>) -> Result<R
     record.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
     let mut words = path.trim_start_matches('/').split('/');
-    let (word, number) = (words.next().unwrap_or_default(), words.next().and_then(|number| number.parse::<u64>().ok()).unwrap_or_default());
+    let (word, number) = (
+        words.next().unwrap_or_default(),
+        words.next().and_then(|number| number.parse::<u64>().ok()).unwrap_or_default(),
+    );
     if word == "reset" {
         return Err("asked to break off".into());
     }
@@ -276,12 +279,15 @@ fn response(word: &str, number: u64) -> Response<Sent> {
         "chunked" => Sent { is_known: false, ..Sent::bytes(number) },
         "trickle" => Sent { is_known: false, piece: 1, pause: Some(Duration::from_millis(20)), ..Sent::bytes(number) },
         "trailers" => Sent { trailers: Some(sum_trailer()), is_known: false, ..Sent::bytes(5) },
-        "cut" => Sent { left: 100, cut_at: Some(90), piece: 10, pause: Some(Duration::from_millis(20)), ..Sent::bytes(100) },
+        "cut" => {
+            Sent { left: 100, cut_at: Some(90), piece: 10, pause: Some(Duration::from_millis(20)), ..Sent::bytes(100) }
+        }
         _ => Sent::text("hello\n"),
     });
     match word {
         "status" => {
-            *response.status_mut() = u16::try_from(number).ok().and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or_default()
+            *response.status_mut() =
+                u16::try_from(number).ok().and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or_default()
         }
         "early" => *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE,
         "trailers" => drop(response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"))),
@@ -292,7 +298,9 @@ fn response(word: &str, number: u64) -> Response<Sent> {
             headers.insert("keep-alive", HeaderValue::from_static("timeout=5"));
             headers.insert("x-public", HeaderValue::from_static("2"));
         }
-        "raw" => drop(response.headers_mut().insert("x-raw", HeaderValue::from_bytes(b"\xff\xfe").expect("obs-text is allowed"))),
+        "raw" => drop(
+            response.headers_mut().insert("x-raw", HeaderValue::from_bytes(b"\xff\xfe").expect("obs-text is allowed")),
+        ),
         _ => {}
     }
     response
@@ -377,7 +385,16 @@ struct Sent {
 
 impl Sent {
     fn bytes(length: u64) -> Self {
-        Sent { left: length, text: None, is_known: true, piece: PIECE, pause: None, timer: None, cut_at: None, trailers: None }
+        Sent {
+            left: length,
+            text: None,
+            is_known: true,
+            piece: PIECE,
+            pause: None,
+            timer: None,
+            cut_at: None,
+            trailers: None,
+        }
     }
 
     fn text(text: &'static str) -> Self {

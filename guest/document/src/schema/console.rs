@@ -30,7 +30,11 @@ pub fn console() -> Node {
     ]);
     let form = form_of(&filter::FILTER, Some(example()));
     let schema = object([("openAPIV3Schema", form)]);
-    let spec = object([("phase", text("UNSPECIFIED_PHASE")), ("priority", Content::Unsigned(20).into()), ("configSchema", schema)]);
+    let spec = object([
+        ("phase", text("UNSPECIFIED_PHASE")),
+        ("priority", Content::Unsigned(20).into()),
+        ("configSchema", schema),
+    ]);
     object([("apiVersion", text("1.0.0")), ("info", info), ("spec", spec)])
 }
 
@@ -91,7 +95,9 @@ fn form(shape: &'static Shape) -> Node {
             object([("type", text("string"))])
         }
         Shape::Flag => object([("type", text("boolean"))]),
-        Shape::Whole(least, greatest) => object([("type", text("integer")), ("minimum", number(*least)), ("maximum", number(*greatest))]),
+        Shape::Whole(least, greatest) => {
+            object([("type", text("integer")), ("minimum", number(*least)), ("maximum", number(*greatest))])
+        }
         Shape::Share => object([
             ("type", text("number")),
             ("minimum", number(0)),

@@ -5,8 +5,11 @@ use crate::quantity::EXACT_MAX;
 
 /// `1s` to `365d`.
 const WINDOW: Shape = Shape::Pattern("^[0-9]*[1-9][0-9]* *[smhd]$");
-const PRECISION: Shape =
-    Shape::Either(&[Shape::Choice(&["exact"]), Shape::Whole(1, 96), Shape::Pattern("^[0-9]*[1-9][0-9]* *(ms|s|m|h|d)$")]);
+const PRECISION: Shape = Shape::Either(&[
+    Shape::Choice(&["exact"]),
+    Shape::Whole(1, 96),
+    Shape::Pattern("^[0-9]*[1-9][0-9]* *(ms|s|m|h|d)$"),
+]);
 const COUNT: Shape = Shape::Whole(1, EXACT_MAX);
 const HEADER_VALUE: Shape = Shape::Form("^[!-~]([ -~]*[!-~])?$");
 const NAME: Shape = Shape::Form("^[^\\x00-\\x1f\\x7f]{1,64}$");
@@ -174,7 +177,13 @@ pub const DOCUMENT: [Field; 2] = [
         "list of configurations of their own, each for the requests that its `_match_*` fields choose; the first that matches applies, else \
          the top level",
     ),
-    Field::new("_plugin_id_", ["Plugin id", "插件标识"], Shape::Any, "", "the name that the shim's log lines bear, as Higress sets it"),
+    Field::new(
+        "_plugin_id_",
+        ["Plugin id", "插件标识"],
+        Shape::Any,
+        "",
+        "the name that the shim's log lines bear, as Higress sets it",
+    ),
 ];
 
 /// What stands at the top in place of one filter.
@@ -314,8 +323,10 @@ pub const RULE_ITEM: [Field; 20] = [
 ];
 
 /// Names of what to count by; empty and null are unset, as for Higress.
-const HEADER: Shape = Shape::Optional(&Shape::Either(&[Shape::Form("^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), Shape::Choice(&[""])]));
-const COOKIE: Shape = Shape::Optional(&Shape::Either(&[Shape::Form("^[^;=\\s]([^;=]*[^;=\\s])?$"), Shape::Choice(&[""])]));
+const HEADER: Shape =
+    Shape::Optional(&Shape::Either(&[Shape::Form("^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), Shape::Choice(&[""])]));
+const COOKIE: Shape =
+    Shape::Optional(&Shape::Either(&[Shape::Form("^[^;=\\s]([^;=]*[^;=\\s])?$"), Shape::Choice(&[""])]));
 const PARAM: Shape = Shape::Optional(&Shape::Text);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
@@ -349,7 +360,8 @@ pub const KEY: [Field; 3] = [
 ];
 
 /// What may stand in `global_threshold`, beside [`LIMIT`].
-pub const THRESHOLD: [Field; 1] = [Field::new("name", ["Name", "名称"], NAME, "", "as in an element of `rule_items`").ours()];
+pub const THRESHOLD: [Field; 1] =
+    [Field::new("name", ["Name", "名称"], NAME, "", "as in an element of `rule_items`").ours()];
 
 /// What may stand beside `key`, or in `global_threshold`.
 pub const LIMIT: [Field; 7] = [
@@ -358,7 +370,14 @@ pub const LIMIT: [Field; 7] = [
     Field::new("query_per_hour", ["Requests an hour", "每小时请求数"], COUNT, "", "requests in an hour"),
     Field::new("query_per_day", ["Requests a day", "每天请求数"], COUNT, "", "requests in a day"),
     Field::new("limit", ["Requests in the window", "窗口内请求数"], COUNT, "", "requests in `window`").ours(),
-    Field::new("window", ["Window", "窗口长度"], WINDOW, "", "`1s` to `365d` in whole seconds: `10s`, `5m`, `2h`, `7d`").ours(),
+    Field::new(
+        "window",
+        ["Window", "窗口长度"],
+        WINDOW,
+        "",
+        "`1s` to `365d` in whole seconds: `10s`, `5m`, `2h`, `7d`",
+    )
+    .ours(),
     Field::new(
         "precision",
         ["Precision", "窗口精度"],
@@ -371,7 +390,8 @@ pub const LIMIT: [Field; 7] = [
 
 /// Of `redis`.
 pub const REDIS: [Field; 6] = [
-    Field::new("service_name", ["Service", "服务名称"], Shape::Form("^[^\\s/@]+$"), "", "the service's name").required(),
+    Field::new("service_name", ["Service", "服务名称"], Shape::Form("^[^\\s/@]+$"), "", "the service's name")
+        .required(),
     Field::new(
         "service_port",
         ["Port", "服务端口"],
@@ -388,14 +408,34 @@ pub const REDIS: [Field; 6] = [
         "1000",
         "milliseconds that a command may take, connecting included, up to an hour; 0 stands for the default",
     ),
-    Field::new("database", ["Database", "数据库编号"], Shape::Optional(&Shape::Whole(0, 2_147_483_647)), "0", "number of the database"),
+    Field::new(
+        "database",
+        ["Database", "数据库编号"],
+        Shape::Optional(&Shape::Whole(0, 2_147_483_647)),
+        "0",
+        "number of the database",
+    ),
 ];
 
 /// Of `exempt`.
 pub const EXEMPT: [Field; 4] = [
     Field::new("routes", ["Routes", "路由"], Shape::Some(&Shape::Form("^"), 1), "", "names of routes").ours(),
-    Field::new("methods", ["Methods", "请求方法"], Shape::Some(&Shape::Form(TOKEN), 1), "", "methods, such as `OPTIONS`").ours(),
-    Field::new("networks", ["Networks", "网段"], Shape::Some(&NETWORK, 1), "", "networks of the peer; no header is believed").ours(),
+    Field::new(
+        "methods",
+        ["Methods", "请求方法"],
+        Shape::Some(&Shape::Form(TOKEN), 1),
+        "",
+        "methods, such as `OPTIONS`",
+    )
+    .ours(),
+    Field::new(
+        "networks",
+        ["Networks", "网段"],
+        Shape::Some(&NETWORK, 1),
+        "",
+        "networks of the peer; no header is believed",
+    )
+    .ours(),
     Field::new(
         "headers",
         ["Headers", "请求头"],
@@ -475,17 +515,26 @@ pub const RULE_ITEM_OBJECT: Table = Table {
 const KEY_OBJECT: Table = Table {
     name: "key",
     groups: &[&KEY, &LIMIT],
-    conditions: &[Condition::UnlessFlag("unlimited", LIMIT_SETS), Condition::Needs("limit", "window"), Condition::Needs("window", "limit")],
+    conditions: &[
+        Condition::UnlessFlag("unlimited", LIMIT_SETS),
+        Condition::Needs("limit", "window"),
+        Condition::Needs("window", "limit"),
+    ],
     null_is_nothing: false,
 };
 
 const THRESHOLD_OBJECT: Table = Table {
     name: "threshold",
     groups: &[&LIMIT, &THRESHOLD],
-    conditions: &[Condition::AnyOf(LIMIT_SETS), Condition::Needs("limit", "window"), Condition::Needs("window", "limit")],
+    conditions: &[
+        Condition::AnyOf(LIMIT_SETS),
+        Condition::Needs("limit", "window"),
+        Condition::Needs("window", "limit"),
+    ],
     null_is_nothing: false,
 };
 
 const REDIS_OBJECT: Table = Table { name: "redis", groups: &[&REDIS], conditions: &[], null_is_nothing: false };
 
-const EXEMPT_OBJECT: Table = Table { name: "exempt", groups: &[&EXEMPT], conditions: &[Condition::NotEmpty], null_is_nothing: false };
+const EXEMPT_OBJECT: Table =
+    Table { name: "exempt", groups: &[&EXEMPT], conditions: &[Condition::NotEmpty], null_is_nothing: false };

@@ -19,7 +19,13 @@ pub const TOP: [Field; 16] = [
         "`127.0.0.1:8080`",
         "address and port, `localhost:8080`, or `:8080` for every IPv4 address ᴿ",
     ),
-    Field::new("tls", ["TLS", "TLS 设置"], Shape::Object(&LISTENER_TLS), "plain", "how clients are secured, see [TLS](#tls)"),
+    Field::new(
+        "tls",
+        ["TLS", "TLS 设置"],
+        Shape::Object(&LISTENER_TLS),
+        "plain",
+        "how clients are secured, see [TLS](#tls)",
+    ),
     Field::new(
         "admin",
         ["Admin", "管理地址"],
@@ -85,7 +91,13 @@ pub const TOP: [Field; 16] = [
         "a service's name is its host's",
         "a URL: one Redis for every service that the filter names, and, if it names none anywhere, for all of it; or an object",
     ),
-    Field::new("filter", ["Filter", "过滤器"], FILTER, "nothing is limited", "the filter's configuration, handed on untouched"),
+    Field::new(
+        "filter",
+        ["Filter", "过滤器"],
+        FILTER,
+        "nothing is limited",
+        "the filter's configuration, handed on untouched",
+    ),
     Field::new(
         "filters",
         ["Filters", "过滤器列表"],
@@ -93,8 +105,20 @@ pub const TOP: [Field; 16] = [
         "",
         "instead: a list of configurations, each as in `filter`, see [several filters](../guest/engine#several-filters)",
     ),
-    Field::new("timeouts", ["Timeouts", "超时时间"], Shape::Object(&TIMEOUTS), "", "how long the gateway waits, and for what"),
-    Field::new("limits", ["Bounds on clients", "客户端资源上限"], Shape::Object(&LIMITS), "", "what clients may take up at most"),
+    Field::new(
+        "timeouts",
+        ["Timeouts", "超时时间"],
+        Shape::Object(&TIMEOUTS),
+        "",
+        "how long the gateway waits, and for what",
+    ),
+    Field::new(
+        "limits",
+        ["Bounds on clients", "客户端资源上限"],
+        Shape::Object(&LIMITS),
+        "",
+        "what clients may take up at most",
+    ),
     Field::new("log", ["Log", "日志"], Shape::Object(&LOG), "", "what is logged, and how"),
 ];
 
@@ -108,7 +132,13 @@ pub const ROUTE_FIELDS: [Field; 6] = [
         "`*`",
         "`*`, `*.domain` or a name, compared without port, letter case and a dot at the end",
     ),
-    Field::new("path_prefix", ["Path prefix", "路径前缀"], Shape::Pattern("^/[!-~]*$"), "`/`", "whole segments of the path"),
+    Field::new(
+        "path_prefix",
+        ["Path prefix", "路径前缀"],
+        Shape::Pattern("^/[!-~]*$"),
+        "`/`",
+        "whole segments of the path",
+    ),
     Field::new(
         "upstream",
         ["Upstream", "上游地址"],
@@ -135,9 +165,16 @@ pub const ROUTE_FIELDS: [Field; 6] = [
 
 /// Of `tls`, of a listener.
 pub const LISTENER_TLS_FIELDS: [Field; 4] = [
-    Field::new("cert", ["Certificate", "证书文件"], Shape::File, "", "file with the certificate, and those that lead to its root, in PEM")
+    Field::new(
+        "cert",
+        ["Certificate", "证书文件"],
+        Shape::File,
+        "",
+        "file with the certificate, and those that lead to its root, in PEM",
+    )
+    .required(),
+    Field::new("key", ["Key", "私钥文件"], Shape::File, "", "file with its key, in PEM, without a passphrase")
         .required(),
-    Field::new("key", ["Key", "私钥文件"], Shape::File, "", "file with its key, in PEM, without a passphrase").required(),
     Field::new(
         "client_ca",
         ["Authorities of clients", "客户端 CA 证书文件"],
@@ -169,9 +206,21 @@ pub const UPSTREAM_TLS_FIELDS: [Field; 4] = [
         "the system's",
         "file with the authorities to believe, in PEM",
     ),
-    Field::new("cert", ["Certificate", "客户端证书文件"], Shape::File, "", "file with the certificate that is shown to upstreams, in PEM"),
+    Field::new(
+        "cert",
+        ["Certificate", "客户端证书文件"],
+        Shape::File,
+        "",
+        "file with the certificate that is shown to upstreams, in PEM",
+    ),
     Field::new("key", ["Key", "客户端私钥文件"], Shape::File, "", "file with its key, in PEM"),
-    Field::new("server_name", ["Server's name", "服务器名称"], Shape::Text, "the host", "name that the upstream's certificate must have"),
+    Field::new(
+        "server_name",
+        ["Server's name", "服务器名称"],
+        Shape::Text,
+        "the host",
+        "name that the upstream's certificate must have",
+    ),
 ];
 
 /// Of `redis`, beside those of a Redis.
@@ -203,14 +252,38 @@ pub const REDIS_ACCESS: [Field; 12] = [
         "the system's",
         "file with the authorities to believe, in PEM",
     ),
-    Field::new("cert", ["Certificate", "客户端证书文件"], Shape::File, "", "file with the client's certificate, in PEM"),
+    Field::new(
+        "cert",
+        ["Certificate", "客户端证书文件"],
+        Shape::File,
+        "",
+        "file with the client's certificate, in PEM",
+    ),
     Field::new("key", ["Key", "客户端私钥文件"], Shape::File, "", "file with its key, in PEM"),
     Field::new("password", ["Password", "密码"], Shape::Text, "", "password, in place of one in the URL"),
     Field::new("password_file", ["File of the password", "密码文件"], Shape::File, "", "file with the password in it"),
-    Field::new("sentinel_password", ["Password of sentinels", "哨兵密码"], Shape::Text, "", "password of the sentinels"),
-    Field::new("sentinel_password_file", ["File of the sentinels' password", "哨兵密码文件"], Shape::File, "", "file with it"),
+    Field::new(
+        "sentinel_password",
+        ["Password of sentinels", "哨兵密码"],
+        Shape::Text,
+        "",
+        "password of the sentinels",
+    ),
+    Field::new(
+        "sentinel_password_file",
+        ["File of the sentinels' password", "哨兵密码文件"],
+        Shape::File,
+        "",
+        "file with it",
+    ),
     Field::new("username", ["User", "用户名"], Shape::Text, "", "user, in place of one in the URL"),
-    Field::new("server_name", ["Server's name", "服务器名称"], Shape::Text, "the host", "name that the server's certificate must have"),
+    Field::new(
+        "server_name",
+        ["Server's name", "服务器名称"],
+        Shape::Text,
+        "the host",
+        "name that the server's certificate must have",
+    ),
     Field::new("sentinel_username", ["User of sentinels", "哨兵用户名"], Shape::Text, "", "user of the sentinels"),
     Field::new(
         "announced",
@@ -224,7 +297,13 @@ pub const REDIS_ACCESS: [Field; 12] = [
 /// Of `timeouts`.
 pub const TIMEOUTS_FIELDS: [Field; 9] = [
     Field::new("connect", ["Connect", "连接上游"], DURATION_ABOVE_ZERO, "`5s`", "to connect to the upstream"),
-    Field::new("response", ["Response headers", "等待响应头"], DURATION_ABOVE_ZERO, "`60s`", "for the upstream's response headers"),
+    Field::new(
+        "response",
+        ["Response headers", "等待响应头"],
+        DURATION_ABOVE_ZERO,
+        "`60s`",
+        "for the upstream's response headers",
+    ),
     Field::new("idle", ["Between pieces", "响应体间隔"], DURATION_ABOVE_ZERO, "`5m`", "between pieces of a body"),
     Field::new(
         "upstream_idle",
@@ -365,7 +444,8 @@ const ROUTE: Table = Table {
     conditions: &[Condition::AnyOf(&[&["upstream"], &["upstreams"]]), Condition::AtMostOne(&["upstream", "upstreams"])],
     null_is_nothing: true,
 };
-const LISTENER_TLS: Table = Table { name: "listener_tls", groups: &[&LISTENER_TLS_FIELDS], conditions: &[], null_is_nothing: false };
+const LISTENER_TLS: Table =
+    Table { name: "listener_tls", groups: &[&LISTENER_TLS_FIELDS], conditions: &[], null_is_nothing: false };
 const ADMIN: Table = Table { name: "admin", groups: &[&ADMIN_FIELDS], conditions: &[], null_is_nothing: true };
 const UPSTREAM_TLS: Table = Table {
     name: "upstream_tls",
@@ -373,9 +453,14 @@ const UPSTREAM_TLS: Table = Table {
     conditions: &[Condition::Needs("cert", "key"), Condition::Needs("key", "cert")],
     null_is_nothing: true,
 };
-const REDIS: Table = Table { name: "redis_addresses", groups: &[&REDIS_FIELDS, &REDIS_ACCESS], conditions: &[], null_is_nothing: true };
-const NAMED_REDIS: Table =
-    Table { name: "redis_address", groups: &[&REDIS_ACCESS], conditions: &[Condition::AnyOf(&[&["url"]])], null_is_nothing: true };
+const REDIS: Table =
+    Table { name: "redis_addresses", groups: &[&REDIS_FIELDS, &REDIS_ACCESS], conditions: &[], null_is_nothing: true };
+const NAMED_REDIS: Table = Table {
+    name: "redis_address",
+    groups: &[&REDIS_ACCESS],
+    conditions: &[Condition::AnyOf(&[&["url"]])],
+    null_is_nothing: true,
+};
 const TIMEOUTS: Table = Table { name: "timeouts", groups: &[&TIMEOUTS_FIELDS], conditions: &[], null_is_nothing: true };
 const LIMITS: Table = Table { name: "limits", groups: &[&LIMITS_FIELDS], conditions: &[], null_is_nothing: true };
 const LOG: Table = Table { name: "log", groups: &[&LOG_FIELDS], conditions: &[], null_is_nothing: true };

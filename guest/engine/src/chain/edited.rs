@@ -80,7 +80,8 @@ mod tests {
     use crate::rule::samples::Sample;
 
     fn request() -> Sample {
-        let headers = vec![("x", b"1".to_vec()), ("x", b"2".to_vec()), ("cookie", b"a=1".to_vec()), ("y", b"y".to_vec())];
+        let headers =
+            vec![("x", b"1".to_vec()), ("x", b"2".to_vec()), ("cookie", b"a=1".to_vec()), ("y", b"y".to_vec())];
         Sample { path: b"/a".to_vec(), authority: Some(b"h".to_vec()), headers, route: "r".into(), ..Sample::default() }
     }
 
@@ -108,7 +109,11 @@ mod tests {
         ] {
             let request = request();
             let edited = Edited { request: &request, edits };
-            assert_eq!(edited.header_values("x"), values.iter().map(|value| value.as_bytes()).collect::<Vec<_>>(), "{edits:?}");
+            assert_eq!(
+                edited.header_values("x"),
+                values.iter().map(|value| value.as_bytes()).collect::<Vec<_>>(),
+                "{edits:?}"
+            );
             assert_eq!(edited.header("x").as_deref(), values.first().map(|value| value.as_bytes()), "{edits:?}");
         }
     }
@@ -116,8 +121,9 @@ mod tests {
     #[test]
     fn cookies_are_one_value() {
         let request = request();
-        let cookie =
-            |edits: &[HeaderEdit]| Edited { request: &request, edits }.header("cookie").map(|value| String::from_utf8(value).unwrap());
+        let cookie = |edits: &[HeaderEdit]| {
+            Edited { request: &request, edits }.header("cookie").map(|value| String::from_utf8(value).unwrap())
+        };
         assert_eq!(cookie(&[append("cookie", "b=2")]).as_deref(), Some("a=1; b=2"));
         assert_eq!(cookie(&[set("cookie", "b=2")]).as_deref(), Some("b=2"));
         assert_eq!(cookie(&[remove("cookie")]), None);
@@ -127,7 +133,10 @@ mod tests {
     fn path_and_host_can_be_changed_and_what_cannot_is_as_received() {
         let request = request();
         let edited = Edited { request: &request, edits: &[set(":path", "/b?c"), remove(":authority")] };
-        assert_eq!((edited.path(), edited.authority(), edited.header(":path")), (b"/b?c".to_vec(), None, Some(b"/b?c".to_vec())));
+        assert_eq!(
+            (edited.path(), edited.authority(), edited.header(":path")),
+            (b"/b?c".to_vec(), None, Some(b"/b?c".to_vec()))
+        );
         assert_eq!((edited.route_name().as_str(), edited.header("y")), ("r", Some(b"y".to_vec())));
         let untouched = Edited { request: &request, edits: &[set("x", "3")] };
         assert_eq!((untouched.path(), untouched.authority()), (b"/a".to_vec(), Some(b"h".to_vec())));

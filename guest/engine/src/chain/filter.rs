@@ -74,7 +74,9 @@ impl Filter {
         now_ns: u64,
     ) -> Option<NotedVerdict> {
         match self {
-            Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_request(waiter, request, turn)),
+            Filter::Limiter(limiter) => {
+                shared.with_limiter(at, now_ns, |turn| limiter.on_request(waiter, request, turn))
+            }
             #[cfg(test)]
             Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_request(waiter, request, turn)),
         }
@@ -176,7 +178,8 @@ impl ChainState {
     /// Lets the limiter at this place take its turn, and queues what it asks.
     fn with_limiter<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut limiter::Turn<'_>) -> T) -> T {
         let ChainState { memory, streams, budget, store, telemetry, settled, asked } = self;
-        let mut turn = Turn { now_ns, memory, streams, services: &mut store.services, budget, telemetry, settled, asked };
+        let mut turn =
+            Turn { now_ns, memory, streams, services: &mut store.services, budget, telemetry, settled, asked };
         let result = step(&mut turn);
         for (service, permit, question) in asked.drain(..) {
             store.ask(service, Asked { filter, question: Question::Limiter(question) }, permit);
@@ -188,8 +191,16 @@ impl ChainState {
     fn with_trial<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut trial::Turn<'_>) -> T) -> T {
         let ChainState { streams, budget, store, telemetry, settled, .. } = self;
         let mut asked = Vec::new();
-        let mut turn =
-            Turn { now_ns, memory: &mut (), streams, services: &mut store.services, budget, telemetry, settled, asked: &mut asked };
+        let mut turn = Turn {
+            now_ns,
+            memory: &mut (),
+            streams,
+            services: &mut store.services,
+            budget,
+            telemetry,
+            settled,
+            asked: &mut asked,
+        };
         let result = step(&mut turn);
         for (service, permit, question) in asked {
             store.ask(service, Asked { filter, question: Question::Trial(question) }, permit);

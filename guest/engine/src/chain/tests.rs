@@ -120,8 +120,9 @@ fn raised(engine: &mut Engine) -> Vec<String> {
 }
 
 fn recorded(engine: &mut Engine, is_wanted: impl Fn(&Metric) -> bool) -> Vec<String> {
-    let spelt =
-        |(metric, value): &(Metric, u64)| is_wanted(metric).then(|| format!("{} {} {value}", metric.name, metric.labels.last().unwrap().1));
+    let spelt = |(metric, value): &(Metric, u64)| {
+        is_wanted(metric).then(|| format!("{} {} {value}", metric.name, metric.labels.last().unwrap().1))
+    };
     changes(engine).iter().filter_map(spelt).collect()
 }
 
@@ -156,7 +157,11 @@ fn a_stream_waits_for_its_own_reply() {
     assert_eq!(response.details, "cluster-key-rate-limit.rejected");
     assert_eq!(
         raised(&mut engine),
-        ["slidegate_redis_calls_total redis.static 3", "slidegate_decisions_total refused 1", "slidegate_decisions_total admitted 1"]
+        [
+            "slidegate_redis_calls_total redis.static 3",
+            "slidegate_decisions_total refused 1",
+            "slidegate_decisions_total admitted 1"
+        ]
     );
 }
 
@@ -276,7 +281,10 @@ fn every_failure_meets_the_failure_mode_and_says_its_cause() {
                 other => panic!("{other:?}"),
             };
             assert_eq!(status, expected, "{mode}, {cause}");
-            let counters = [format!("slidegate_redis_failures_total {cause} 1"), format!("slidegate_degraded_decisions_total {mode} 1")];
+            let counters = [
+                format!("slidegate_redis_failures_total {cause} 1"),
+                format!("slidegate_degraded_decisions_total {mode} 1"),
+            ];
             assert_eq!(raised(&mut engine), counters, "{mode}, {cause}");
             let said = lines(&mut engine);
             assert!(said.len() == 1 && said[0].contains(cause) && said[0].contains("redis.static:80"), "{said:?}");
@@ -305,12 +313,14 @@ fn one_line_for_a_change_of_state_not_for_a_request() {
 
 #[test]
 fn refusals_and_degraded_decisions_are_noted_and_no_others() {
-    let mut engine = engine(json!({"remember_refusals": false, "coalesce": false, "failure_mode": "local", "local_share": 0.5}));
+    let mut engine =
+        engine(json!({"remember_refusals": false, "coalesce": false, "failure_mode": "local", "local_share": 0.5}));
     let mut notes = |stream: u64, reply: Result<Reply, CallError>| {
         engine.on_request(stream, &request(), 0);
         dispatch(&mut engine, stream);
         engine.on_reply(stream, reply, 0);
-        let effects = core::iter::from_fn(|| Some(engine.poll(&Gone, 0)).filter(|effect| !matches!(effect, Effect::Wait { .. })));
+        let effects =
+            core::iter::from_fn(|| Some(engine.poll(&Gone, 0)).filter(|effect| !matches!(effect, Effect::Wait { .. })));
         let said = |effect| match effect {
             Effect::Annotate { stream, fields } => Some((stream, fields)),
             _ => None,
@@ -329,7 +339,8 @@ fn refusals_and_degraded_decisions_are_noted_and_no_others() {
 
 #[test]
 fn a_local_window_stands_in_with_its_share() {
-    let mut engine = engine(json!({"global_threshold": {"query_per_minute": 10}, "failure_mode": "local", "local_share": 0.3}));
+    let mut engine =
+        engine(json!({"global_threshold": {"query_per_minute": 10}, "failure_mode": "local", "local_share": 0.3}));
     let (mut passed, mut calls) = (0, 0);
     for _ in 0..10 {
         let step = engine.on_request(1, &request(), 0);
@@ -339,7 +350,9 @@ fn a_local_window_stands_in_with_its_share() {
         });
         match (step, verdicts(&mut engine).pop()) {
             (Step::Wait, Some((1, Verdict::Pass(_)))) | (Step::Pass(_), None) => passed += 1,
-            (Step::Wait, Some((1, Verdict::Respond(response)))) | (Step::Respond(response), None) => assert_eq!(response.status, 429),
+            (Step::Wait, Some((1, Verdict::Respond(response)))) | (Step::Respond(response), None) => {
+                assert_eq!(response.status, 429)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -348,14 +361,17 @@ fn a_local_window_stands_in_with_its_share() {
 
 #[test]
 fn without_redis_windows_are_local() {
-    let config = json!({"rule_name": "r", "global_threshold": {"query_per_second": 2}, "show_limit_quota_header": true});
+    let config =
+        json!({"rule_name": "r", "global_threshold": {"query_per_second": 2}, "show_limit_quota_header": true});
     let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
     assert!(engine.configuration().services.is_empty() && engine.configuration().edits_responses);
     for (stream, remaining) in [(1, "1"), (2, "0")] {
         let edits = pass_with([("x-ratelimit-limit", "2"), ("x-ratelimit-remaining", remaining)]);
         assert_eq!(engine.on_request(stream, &request(), 0), Step::Pass(edits));
     }
-    let Step::Respond(response) = engine.on_request(3, &request(), 999 * MS) else { panic!("the third in a second is refused") };
+    let Step::Respond(response) = engine.on_request(3, &request(), 999 * MS) else {
+        panic!("the third in a second is refused")
+    };
     assert_eq!(response.headers.len(), 3);
     assert!(matches!(engine.on_request(4, &request(), 1_001 * MS), Step::Pass(_)));
 }
@@ -382,7 +398,10 @@ fn who_refuses_without_asking_is_counted_too() {
     let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
     let of_items = |engine: &mut Engine| -> Vec<String> {
         let metrics = changes(engine).into_iter().map(|(metric, _)| metric);
-        metrics.filter(|metric| metric.name == "slidegate_item_decisions_total").map(|metric| format!("{:?}", metric.labels)).collect()
+        metrics
+            .filter(|metric| metric.name == "slidegate_item_decisions_total")
+            .map(|metric| format!("{:?}", metric.labels))
+            .collect()
     };
     assert!(matches!(engine.on_request(1, &request(), 0), Step::Respond(_)));
     let counted = of_items(&mut engine);

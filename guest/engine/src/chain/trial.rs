@@ -1,4 +1,5 @@
-//! A filter for tests, as small as one can be that does all that filters do: it changes headers, and asks Redis by a plain command.
+//! A filter for tests, as small as one can be that does all that filters do: it changes headers, and asks Redis by a
+//! plain command.
 
 use alloc::{string::ToString, vec::Vec};
 
@@ -19,8 +20,8 @@ pub(super) type Turn<'a> = turn::Turn<'a, Question, ()>;
 pub(super) enum Trial {
     /// Lets everything pass with these changes.
     Edits(Edits),
-    /// Asks a service for the value of the header `session`, and passes it on as the header `user`. Whoever has none, or cannot be looked up, goes
-    /// on without.
+    /// Asks a service for the value of the header `session`, and passes it on as the header `user`. Whoever has none,
+    /// or cannot be looked up, goes on without.
     Session { service: u32 },
 }
 
@@ -32,13 +33,20 @@ pub(super) struct Question {
 }
 
 impl Trial {
-    pub(super) fn on_request(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<NotedVerdict> {
+    pub(super) fn on_request(
+        &mut self,
+        waiter: Waiter,
+        request: &impl RequestView,
+        turn: &mut Turn<'_>,
+    ) -> Option<NotedVerdict> {
         let service = match self {
             Trial::Edits(edits) => return Some(pass(edits.clone())),
             Trial::Session { service } => *service,
         };
         let Some(session) = request.header("session") else { return Some(pass(Edits::default())) };
-        let Ok(permit) = turn.services.permit(service, turn.now_ns, turn.telemetry) else { return Some(pass(Edits::default())) };
+        let Ok(permit) = turn.services.permit(service, turn.now_ns, turn.telemetry) else {
+            return Some(pass(Edits::default()));
+        };
         if !turn.budget.fits(WAITER_BYTES) {
             return Some(pass(Edits::default()));
         }

@@ -18,10 +18,12 @@ pub(super) fn is_list(document: &Node) -> bool {
 pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &Node) -> Vec<Ruleset> {
     let mut shared = SharedCounters::default();
     if !is_list(document) {
-        let known: Vec<&str> = known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).chain(known_fields::CHAIN).collect();
+        let known: Vec<&str> =
+            known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).chain(known_fields::CHAIN).collect();
         return vec![ruleset::read(reader, services, &mut shared, Path::Root, document, &known)];
     }
-    let known: Vec<&str> = known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(known_fields::POLICY).collect();
+    let known: Vec<&str> =
+        known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(known_fields::POLICY).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Vec::new() };
     let of_a_filter = |name: &&str| *name == "_rules_" || known_fields::POLICY.contains(name);
     for name in fields.names().filter(of_a_filter) {

@@ -20,8 +20,8 @@ use crate::{
     key::limit_type,
     redis::Service,
     rule::{
-        ClientIp, Exempt, FailureMode, KeyEntry, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Ruleset, Scope,
-        Source, Take, Trust,
+        ClientIp, Exempt, FailureMode, KeyEntry, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch,
+        Ruleset, Scope, Source, Take, Trust,
     },
 };
 
@@ -78,7 +78,8 @@ impl Description<'_> {
     fn policy(&self, f: &mut impl Write, policy: &Policy, namesakes: usize) -> fmt::Result {
         line(f, "rule name", text(&policy.rule_name))?;
         if namesakes > 0 {
-            let others = if namesakes == 1 { "the other".to_string() } else { format!("{} others", grouped(namesakes)) };
+            let others =
+                if namesakes == 1 { "the other".to_string() } else { format!("{} others", grouped(namesakes)) };
             line(f, "metrics", format_args!("counted together with those of {others} of this rule name"))?;
         }
         if !policy.exempt.is_empty() {
@@ -93,7 +94,8 @@ impl Description<'_> {
         for (number, item) in (1..).zip(&policy.items) {
             rule_item(f, number, item)?;
         }
-        let service = policy.redis.and_then(|index| usize::try_from(index).ok()).and_then(|index| self.services.get(index));
+        let service =
+            policy.redis.and_then(|index| usize::try_from(index).ok()).and_then(|index| self.services.get(index));
         match service {
             Some(service) => {
                 line(f, "windows", redis(service))?;
@@ -101,9 +103,11 @@ impl Description<'_> {
                 match policy.remember_refusals {
                     None => line(f, "calls", "Redis is asked about every request, refused before or not")?,
                     Some(REMEMBER_US) => {}
-                    Some(longest) => {
-                        line(f, "calls", format_args!("who was refused is asked about again after {} at most", TimeSpan(longest)))?
-                    }
+                    Some(longest) => line(
+                        f,
+                        "calls",
+                        format_args!("who was refused is asked about again after {} at most", TimeSpan(longest)),
+                    )?,
                 }
                 if !policy.coalesce {
                     line(f, "calls", "each request is a call of its own")?;
@@ -114,8 +118,13 @@ impl Description<'_> {
             }
             None => line(f, "windows", "in the memory of this instance, no Redis")?,
         }
-        let fields: Vec<String> = policy.rejected_headers.iter().map(|(name, value)| format!(", {name}: {}", text(value))).collect();
-        line(f, "refusal", format_args!("{}, {}{}", policy.rejected_code, text(&policy.rejected_msg), fields.concat()))?;
+        let fields: Vec<String> =
+            policy.rejected_headers.iter().map(|(name, value)| format!(", {name}: {}", text(value))).collect();
+        line(
+            f,
+            "refusal",
+            format_args!("{}, {}{}", policy.rejected_code, text(&policy.rejected_msg), fields.concat()),
+        )?;
         line(f, "headers", headers(policy.headers))?;
         if policy.dry_run {
             line(f, "dry run", "every limit is counted, none refuses")?;
@@ -133,7 +142,8 @@ fn rule_item(f: &mut impl Write, number: usize, item: &RuleItem) -> fmt::Result 
     let hashed = if item.hash.is_some() { ", hashed in Redis" } else { "" };
     let limit_by = &item.limit_by;
     let name = name(item.name.as_deref());
-    let new_keys = item.max_new_keys_per_second.map(|keys| format!(", at most {keys} new keys a second")).unwrap_or_default();
+    let new_keys =
+        item.max_new_keys_per_second.map(|keys| format!(", at most {keys} new keys a second")).unwrap_or_default();
     writeln!(f, "    {number}. by {}{name}{}{hashed}{new_keys}{dry_run}", counted_by(limit_by), take(item.take))?;
     let entries = &item.keys.entries;
     let keys: Vec<String> = entries.iter().take(SHOWN_MAX).map(|entry| key(item, entry)).collect();
@@ -148,7 +158,11 @@ fn rule_item(f: &mut impl Write, number: usize, item: &RuleItem) -> fmt::Result 
         (OnMissing::Refuse, _) => writeln!(f, "       without a value: refused"),
         (OnMissing::Count, _) => {
             let entry = item.keys.of_missing();
-            writeln!(f, "       without a value: all together, as {}", entry.map(|entry| key(item, entry)).unwrap_or_default())
+            writeln!(
+                f,
+                "       without a value: all together, as {}",
+                entry.map(|entry| key(item, entry)).unwrap_or_default()
+            )
         }
         // There is always a peer.
         (OnMissing::Pass, Source::Ip(_)) => Ok(()),
@@ -201,7 +215,11 @@ fn exempt(exempt: &Exempt) -> String {
         words.push(format!("peer in {}", networks_text(&exempt.networks)));
     }
     words.extend(exempt.headers.iter().map(|(name, values)| {
-        let any = if values.iter().any(|value| value == ANY) { "any value, which every client can send" } else { "its value" };
+        let any = if values.iter().any(|value| value == ANY) {
+            "any value, which every client can send"
+        } else {
+            "its value"
+        };
         format!("header {} with {any}", text(name))
     }));
     words.join("; or ")

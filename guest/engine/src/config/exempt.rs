@@ -39,7 +39,10 @@ fn methods(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<String>> {
             return None;
         }
         if method.contains(|character: char| character.is_ascii_lowercase()) {
-            reader.warn(fields.at("methods"), "has small letters: methods are compared as they are sent, in capitals as a rule");
+            reader.warn(
+                fields.at("methods"),
+                "has small letters: methods are compared as they are sent, in capitals as a rule",
+            );
         }
     }
     Some(methods)
@@ -76,8 +79,11 @@ fn list(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<String>>
 fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(String, Vec<String>)>> {
     let Some((path, node)) = fields.get("headers") else { return Some(vec![]) };
     let Some(given) = node.members() else {
-        reader
-            .error(path, "expected an object of header names and the values that are exempt, `*` for any, got ".to_string() + node.kind());
+        reader.error(
+            path,
+            "expected an object of header names and the values that are exempt, `*` for any, got ".to_string()
+                + node.kind(),
+        );
         return None;
     };
     let mut headers = vec![];

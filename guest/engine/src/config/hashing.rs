@@ -28,7 +28,10 @@ impl Hashing {
                     _ => reader.text(path, node).filter(|key| !key.is_empty()),
                 };
                 if key.is_none() {
-                    reader.error(path, "expected a text that nobody else knows, the same in all gateways that share windows");
+                    reader.error(
+                        path,
+                        "expected a text that nobody else knows, the same in all gateways that share windows",
+                    );
                 }
                 ValueHash::new(key?.as_bytes(), codes)
             }

@@ -40,11 +40,14 @@ impl Precision {
         let (path, node) = fields.get("precision")?;
         let precision = match &node.content {
             Content::Text(text) if text == "exact" => Some(Precision::Exact),
-            Content::Text(text) if whole_number(node).is_none() => duration_us(text).filter(|width| *width > 0).map(Precision::WidthUs),
+            Content::Text(text) if whole_number(node).is_none() => {
+                duration_us(text).filter(|width| *width > 0).map(Precision::WidthUs)
+            }
             _ => whole_number(node).filter(|slots| (1..=SLOTS_MAX).contains(slots)).map(Precision::Slots),
         };
         if precision.is_none() {
-            let what = format_args!("`exact`, a number of slots from 1 to {SLOTS_MAX}, or a slot's width such as `100ms`");
+            let what =
+                format_args!("`exact`, a number of slots from 1 to {SLOTS_MAX}, or a slot's width such as `100ms`");
             reader.expected(path, node, what);
         }
         precision
@@ -83,19 +86,30 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
     for (name, limit, window_us) in counts {
         let path = fields.at(name);
         if limits.iter().any(|other| other.window_us == window_us) {
-            reader.error(path, format_args!("there is another limit for the same window of {} beside it", TimeSpan(window_us)));
+            reader.error(
+                path,
+                format_args!("there is another limit for the same window of {} beside it", TimeSpan(window_us)),
+            );
             continue;
         }
         match own.unwrap_or(inherited).slot_us(limit, window_us) {
             Ok(slot_us) => {
                 if slot_us == 1 && limit > EXACT_LIMIT_MAX {
-                    reader.warn(path, format_args!("with `exact` a key in Redis grows with the limit, to {} members", limit.div_ceil(4)));
+                    reader.warn(
+                        path,
+                        format_args!(
+                            "with `exact` a key in Redis grows with the limit, to {} members",
+                            limit.div_ceil(4)
+                        ),
+                    );
                 }
                 let at = limits.partition_point(|other: &Limit| other.window_us < window_us);
                 limits.insert(at, Limit { limit, window_us, slot_us });
             }
             Err(message) if own.is_some() => reader.error(fields.at("precision"), message),
-            Err(message) => reader.error(path, format_args!("by the `precision` of the whole, {message} (give it its own)")),
+            Err(message) => {
+                reader.error(path, format_args!("by the `precision` of the whole, {message} (give it its own)"))
+            }
         }
     }
     warn_of_idle(reader, fields, &limits);
@@ -118,7 +132,10 @@ fn warn_of_idle(reader: &mut Reader, fields: &Fields<'_>, limits: &[Limit]) {
             let Limit { limit, .. } = *idle;
             reader.warn(
                 fields.path,
-                format_args!("{limit} per {idle_span} never refuses: {} per {span} beside it always does first", other.limit),
+                format_args!(
+                    "{limit} per {idle_span} never refuses: {} per {span} beside it always does first",
+                    other.limit
+                ),
             );
         }
     }
@@ -157,14 +174,20 @@ fn report_if_none(reader: &mut Reader, fields: &Fields<'_>) {
 fn window_us(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<u64> {
     let window = window_text_us(node);
     if window.is_none() {
-        reader.expected(path, node, "whole seconds, minutes, hours or days from `1s` to `365d`, such as `10s`, `5m`, `2h`, `7d`");
+        reader.expected(
+            path,
+            node,
+            "whole seconds, minutes, hours or days from `1s` to `365d`, such as `10s`, `5m`, `2h`, `7d`",
+        );
     }
     window
 }
 
 /// `1s` to `365d` in microseconds, if that is what a node says.
 pub(super) fn window_text_us(node: &Node) -> Option<u64> {
-    let is_whole = |window: &u64| window.is_multiple_of(SECOND_US) && (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window);
+    let is_whole = |window: &u64| {
+        window.is_multiple_of(SECOND_US) && (SECOND_US..=WINDOW_SECONDS_MAX * SECOND_US).contains(window)
+    };
     duration_us(node.as_str()?).filter(is_whole)
 }
 

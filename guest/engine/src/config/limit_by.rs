@@ -29,7 +29,8 @@ const TRUSTED_HOPS_MAX: u64 = 100;
 /// What HTTP/2 has in place of a request line and every host can tell; Envoy shows them as headers. The last is ours.
 const PSEUDO_HEADERS: [&str; 4] = [":authority", ":method", ":path", PATH_ONLY];
 /// Parts of names, as they are without punctuation, of what opens doors.
-const CREDENTIALS: [&str; 8] = ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
+const CREDENTIALS: [&str; 8] =
+    ["authorization", "cookie", "token", "apikey", "secret", "session", "password", "credential"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SourceKind {
@@ -76,7 +77,9 @@ fn counted(source: &Source) -> fn(&[u8]) -> Vec<u8> {
         Source::Cookie(_) => |key| request::cookie_value(key).text.into_owned(),
         Source::Header(name) if name == PATH_ONLY => |key| request::counted_path(key).text.into_owned(),
         Source::Header(name) if is_host(name) => |key| request::host_key(request::trim(key)),
-        Source::Header(name) if is_credentials(name) => |key| request::credentials(request::trim(key)).text.into_owned(),
+        Source::Header(name) if is_credentials(name) => {
+            |key| request::credentials(request::trim(key)).text.into_owned()
+        }
         Source::Header(_) | Source::Consumer => |key| request::trim(key).to_vec(),
         Source::Param(_) | Source::Ip(_) => unchanged,
     }
@@ -86,8 +89,8 @@ fn unchanged(key: &[u8]) -> Vec<u8> {
     key.to_vec()
 }
 
-/// Whether who knows a value of this kind can pass for its owner, as far as its name tells: such values are hashed unless told
-/// otherwise.
+/// Whether who knows a value of this kind can pass for its owner, as far as its name tells: such values are hashed
+/// unless told otherwise.
 pub(super) fn opens_doors(source: &Source) -> bool {
     match source {
         Source::Cookie(_) => true,
@@ -112,13 +115,26 @@ pub(super) fn take(reader: &mut Reader, fields: &Fields<'_>) -> Option<Take> {
         reader.error(path, "stands beside `limit_by_per_ip`: expected `trusted_hops` or `trusted_proxies` there");
         return None;
     }
-    reader.choice(path, node, &[("first", Take::First), ("last", Take::Last), ("all", Take::All), ("refuse", Take::Refuse)])
+    reader.choice(
+        path,
+        node,
+        &[("first", Take::First), ("last", Take::Last), ("all", Take::All), ("refuse", Take::Refuse)],
+    )
 }
 
-fn limit_by(reader: &mut Reader, fields: &Fields<'_>, field: &'static str, kind: SourceKind, per: bool) -> Option<LimitBy> {
+fn limit_by(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    field: &'static str,
+    kind: SourceKind,
+    per: bool,
+) -> Option<LimitBy> {
     if kind != SourceKind::Ip {
         for name in IP_FIELDS.into_iter().filter(|name| fields.get(name).is_some()) {
-            reader.error(fields.at(name), format_args!("stands beside `{field}`: expected only beside `limit_by_per_ip`"));
+            reader.error(
+                fields.at(name),
+                format_args!("stands beside `{field}`: expected only beside `limit_by_per_ip`"),
+            );
         }
     }
     let (path, node) = fields.get(field)?;
@@ -160,7 +176,8 @@ fn chosen(reader: &mut Reader, fields: &Fields<'_>) -> Option<(&'static str, Sou
 }
 
 fn report_none(reader: &mut Reader, fields: &Fields<'_>) {
-    let mut empty = KINDS.into_iter().filter_map(|(name, ..)| fields.get(name).map(|(_, node)| (name, node))).peekable();
+    let mut empty =
+        KINDS.into_iter().filter_map(|(name, ..)| fields.get(name).map(|(_, node)| (name, node))).peekable();
     if empty.peek().is_none() {
         let names: Vec<String> = KINDS.iter().map(|(name, ..)| format!("`{name}`")).collect();
         reader.error(fields.path, format_args!("expected one of {}", names.join(", ")));
@@ -174,7 +191,12 @@ fn header_name(reader: &mut Reader, path: Path<'_>, node: &Node, name: &str) -> 
     let lower = name.to_ascii_lowercase();
     if is_token(&lower) || PSEUDO_HEADERS.contains(&lower.as_str()) {
         if lower == ":path" {
-            reader.warn(path, format_args!("is the path with its query, which a client changes at will: `{PATH_ONLY}` is the path alone"));
+            reader.warn(
+                path,
+                format_args!(
+                    "is the path with its query, which a client changes at will: `{PATH_ONLY}` is the path alone"
+                ),
+            );
         }
         return Some(lower);
     }
@@ -201,7 +223,11 @@ fn client_ip(reader: &mut Reader, fields: &Fields<'_>, path: Path<'_>, node: &No
     let header = match text.strip_prefix(FROM_HEADER) {
         None if text == FROM_REMOTE_ADDR => Some(None),
         None => {
-            reader.expected(path, node, format_args!("`{FROM_REMOTE_ADDR}` or `{FROM_HEADER}` and the name of a header"));
+            reader.expected(
+                path,
+                node,
+                format_args!("`{FROM_REMOTE_ADDR}` or `{FROM_HEADER}` and the name of a header"),
+            );
             None
         }
         Some("") => {
@@ -212,7 +238,10 @@ fn client_ip(reader: &mut Reader, fields: &Fields<'_>, path: Path<'_>, node: &No
     };
     if matches!(header, Some(None)) {
         for name in ["trusted_hops", "trusted_proxies"].into_iter().filter(|name| fields.get(name).is_some()) {
-            reader.error(fields.at(name), format_args!("says which address of a header to take: expected only with `{FROM_HEADER}`..."));
+            reader.error(
+                fields.at(name),
+                format_args!("says which address of a header to take: expected only with `{FROM_HEADER}`..."),
+            );
         }
     }
     let trust = trust(reader, fields);
@@ -247,7 +276,8 @@ pub(super) fn networks(reader: &mut Reader, path: Path<'_>, node: &Node) -> Opti
     let mut networks = vec![];
     let mut understood = true;
     for (path, node) in elements(&path, node) {
-        let network = reader.parsed(path, node, "an address or a network, such as `10.0.0.0/8`", |node| network(node.as_str()?));
+        let network =
+            reader.parsed(path, node, "an address or a network, such as `10.0.0.0/8`", |node| network(node.as_str()?));
         understood &= network.is_some();
         networks.extend(network);
     }

@@ -33,7 +33,12 @@ enum Matcher {
 }
 
 /// Reads the entries of an item whose keys are of this kind; without that, only what does not depend on it is checked.
-pub(super) fn read(reader: &mut Reader, item: &Fields<'_>, kind: Option<Keys>, precision: Precision) -> Option<LimitKeys> {
+pub(super) fn read(
+    reader: &mut Reader,
+    item: &Fields<'_>,
+    kind: Option<Keys>,
+    precision: Precision,
+) -> Option<LimitKeys> {
     let Some((path, node)) = item.get("limit_keys") else {
         reader.error(item.at("limit_keys"), "is missing: expected an array of keys with their limits");
         return None;
@@ -119,8 +124,12 @@ fn matcher(reader: &mut Reader, path: Path<'_>, key: &str, kind: Keys) -> Option
     let expression = key.strip_prefix(REGEXP);
     if !kind.per {
         if key == ANY || expression.is_some() {
-            let seen = expression.map_or_else(|| key.into(), |rest| format!("{REGEXP}{}", shortened(&key_shown(rest, false), 40)));
-            reader.warn(path, format_args!("`{seen}` is compared as it stands here; it is a pattern in `limit_by_per_*` only"));
+            let seen = expression
+                .map_or_else(|| key.into(), |rest| format!("{REGEXP}{}", shortened(&key_shown(rest, false), 40)));
+            reader.warn(
+                path,
+                format_args!("`{seen}` is compared as it stands here; it is a pattern in `limit_by_per_*` only"),
+            );
         }
         return Some(Matcher::Exact);
     }
@@ -171,7 +180,8 @@ impl Overlaps {
             reader.warn(path, format_args!("has the same key as `limit_keys[{first}]`, which is the one that counts"));
         } else if let Some(all) = self.all.filter(|_| !self.told) {
             self.told = true;
-            reader.warn(path, format_args!("is never reached, nor what follows: `limit_keys[{all}]` takes every value"));
+            reader
+                .warn(path, format_args!("is never reached, nor what follows: `limit_keys[{all}]` takes every value"));
         } else if let Some((wider, first)) = self.wider(matcher).filter(|_| self.all.is_none()) {
             reader.warn(path, format_args!("is never reached: `limit_keys[{first}]`, {wider}, has all its addresses"));
         }

@@ -57,9 +57,10 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
     let failure_mode = failure_mode(reader, fields);
     let dry_run = reader.flag(fields, "dry_run", false);
     let remember_refusals = remember_refusals(reader, fields);
-    if exempt.as_ref().is_some_and(|exempt| !exempt.networks.is_empty()) && items.iter().any(counts_by_a_forwarded_address) {
-        let told =
-            "looks at the peer, not at the header that `limit_by_per_ip` counts by: behind a proxy in these networks every request passes";
+    if exempt.as_ref().is_some_and(|exempt| !exempt.networks.is_empty())
+        && items.iter().any(counts_by_a_forwarded_address)
+    {
+        let told = "looks at the peer, not at the header that `limit_by_per_ip` counts by: behind a proxy in these networks every request passes";
         reader.warn(Path::Field(&fields.at("exempt"), "networks"), told);
     }
     let coalesce = reader.flag(fields, "coalesce", true);
@@ -91,7 +92,8 @@ fn counts_by_a_forwarded_address(item: &RuleItem) -> bool {
 
 fn rule_name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     let Some((path, node)) = fields.get("rule_name") else {
-        reader.error(fields.at("rule_name"), "is missing: expected a name for these rules, which Redis keys begin with");
+        reader
+            .error(fields.at("rule_name"), "is missing: expected a name for these rules, which Redis keys begin with");
         return None;
     };
     reader.text(path, node)
@@ -176,7 +178,13 @@ fn identity(item: &RuleItem) -> (&'static str, String, Option<String>) {
     (limit_type(&item.limit_by), item.limit_by.key_name.clone(), item.name.clone())
 }
 
-fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision, hashing: Option<&Hashing>) -> Option<RuleItem> {
+fn item(
+    reader: &mut Reader,
+    path: Path<'_>,
+    node: &Node,
+    precision: Precision,
+    hashing: Option<&Hashing>,
+) -> Option<RuleItem> {
     let fields = reader.object(path, node, &known_fields::RULE_ITEM)?;
     let (kind, limit_by) = limit_by::read(reader, &fields);
     let dry_run = reader.flag(&fields, "dry_run", false);
@@ -201,7 +209,10 @@ fn item(reader: &mut Reader, path: Path<'_>, node: &Node, precision: Precision, 
         max_new_keys_per_second: max_new_keys_per_second?,
     };
     if item.on_missing == OnMissing::Count && item.keys.of_missing().is_none() {
-        reader.error(fields.at("on_missing"), format_args!("`count` has no limit: expected {}", entry_of_missing(&item.limit_by)));
+        reader.error(
+            fields.at("on_missing"),
+            format_args!("`count` has no limit: expected {}", entry_of_missing(&item.limit_by)),
+        );
         return None;
     }
     Some(item)
@@ -230,7 +241,11 @@ fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode>
         None => Some(1.0),
     };
     let open = FailureMode::Open;
-    let modes = [("open", open), ("closed", FailureMode::Closed), ("local", FailureMode::Local { share: share.unwrap_or(1.0) })];
+    let modes = [
+        ("open", open),
+        ("closed", FailureMode::Closed),
+        ("local", FailureMode::Local { share: share.unwrap_or(1.0) }),
+    ];
     let mode = match fields.get("failure_mode") {
         Some((path, node)) => reader.choice(path, node, &modes),
         None => Some(open),
@@ -241,8 +256,11 @@ fn failure_mode(reader: &mut Reader, fields: &Fields<'_>) -> Option<FailureMode>
             .into_iter()
             .filter(|name| fields.get(name).is_some())
         {
-            let why =
-                if name.starts_with("hash_") { "nothing is stored there" } else { "windows are kept here anyway, with the whole limit" };
+            let why = if name.starts_with("hash_") {
+                "nothing is stored there"
+            } else {
+                "windows are kept here anyway, with the whole limit"
+            };
             reader.warn(fields.at(name), format_args!("has no effect without `redis`: {why}"));
         }
     } else if !is_local && fields.get("local_share").is_some() {
@@ -288,7 +306,13 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
         None => None,
     };
     let Some((path, node)) = fields.get("headers") else {
-        return Some(QuotaHeaders { reset: true, quota: show == Some(true), ietf: false, retry_after: false, degraded: false });
+        return Some(QuotaHeaders {
+            reset: true,
+            quota: show == Some(true),
+            ietf: false,
+            retry_after: false,
+            degraded: false,
+        });
     };
     if node.is_null() {
         reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit`, `retry-after` and `x-slidegate-degraded`");
@@ -304,7 +328,10 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
     }
     let stock = families.contains(&HeaderFamily::Stock);
     if understood && show == Some(true) && !stock {
-        reader.error(path, "lacks `x-ratelimit`, which `show_limit_quota_header` asks for: expected both to say the same");
+        reader.error(
+            path,
+            "lacks `x-ratelimit`, which `show_limit_quota_header` asks for: expected both to say the same",
+        );
         return None;
     }
     if show == Some(false) && stock {

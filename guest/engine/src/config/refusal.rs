@@ -92,7 +92,10 @@ fn value(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
     let text = reader.text(path, node)?;
     // RFC 9110, 5.5: new fields keep to visible US-ASCII, since recipients read anything else each in their own way.
     if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') || text.trim() != text || text.is_empty() {
-        reader.error(path, "expected the value of a header: one line of visible ASCII characters, without white space around it");
+        reader.error(
+            path,
+            "expected the value of a header: one line of visible ASCII characters, without white space around it",
+        );
         return None;
     }
     Some(text)

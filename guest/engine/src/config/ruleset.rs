@@ -10,8 +10,8 @@ use crate::rule::{Policy, Ruleset, Scope};
 /// Of these at least one stands at the top if that is meant to be a limiter.
 const LIMITER: [&str; 3] = ["rule_name", "global_threshold", "rule_items"];
 
-/// Reads the document of a filter, which stands at this path and may have these fields; what could not be understood is reported and missing in the
-/// result.
+/// Reads the document of a filter, which stands at this path and may have these fields; what could not be understood is
+/// reported and missing in the result.
 pub(super) fn read(
     reader: &mut Reader,
     services: &mut ServiceTable,
@@ -40,7 +40,8 @@ fn fallback(reader: &mut Reader, services: &mut ServiceTable, fields: &Fields<'_
     let has_own = fields.names().any(|name| !known_fields::DOCUMENT.contains(&name));
     let is_limiter = fields.names().any(|name| LIMITER.contains(&name));
     if !has_own && !has_rules {
-        reader.error(fields.path, "nothing is configured: expected `rule_name`, and `global_threshold` or `rule_items`");
+        reader
+            .error(fields.path, "nothing is configured: expected `rule_name`, and `global_threshold` or `rule_items`");
         return None;
     }
     if has_rules && !is_limiter {
@@ -52,7 +53,12 @@ fn fallback(reader: &mut Reader, services: &mut ServiceTable, fields: &Fields<'_
     policy::read(reader, services, fields)
 }
 
-fn scoped(reader: &mut Reader, services: &mut ServiceTable, shared: &mut SharedCounters, fields: &Fields<'_>) -> Vec<(Scope, Policy)> {
+fn scoped(
+    reader: &mut Reader,
+    services: &mut ServiceTable,
+    shared: &mut SharedCounters,
+    fields: &Fields<'_>,
+) -> Vec<(Scope, Policy)> {
     let Some((path, node)) = fields.get("_rules_") else { return Vec::new() };
     let known: Vec<&str> = known_fields::SCOPE.into_iter().chain(known_fields::POLICY).collect();
     let rule = |(path, node)| {

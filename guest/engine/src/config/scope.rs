@@ -7,8 +7,8 @@ use slidegate_document::{Fields, Reader, elements};
 use super::known_fields;
 use crate::rule::Scope;
 
-/// The scope that the fields make. A route wins over a domain, that over a service, that over a prefix, as in stock; what loses
-/// is told.
+/// The scope that the fields make. A route wins over a domain, that over a service, that over a prefix, as in stock;
+/// what loses is told.
 pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Scope> {
     let [route, domain, service, prefix] = known_fields::SCOPE.map(|name| names(reader, fields, name));
     let (route, domain, service, prefix) = (route?, domain?, service?, prefix?);
@@ -20,7 +20,10 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Option<Scope> {
         [_, _, true, _] => (Scope::Service(service), [false, false, true, false]),
         [.., true] => (Scope::RoutePrefix(prefix), [false, false, false, true]),
         [false, false, false, false] => {
-            reader.error(fields.path, format!("expected at least one of `{}`, not empty", known_fields::SCOPE.join("`, `")));
+            reader.error(
+                fields.path,
+                format!("expected at least one of `{}`, not empty", known_fields::SCOPE.join("`, `")),
+            );
             return None;
         }
     };
@@ -43,7 +46,9 @@ fn names(reader: &mut Reader, fields: &Fields<'_>, field: &str) -> Option<Vec<St
                 reader.warn(path, "is empty and therefore not looked at");
             }
             Some(name) => {
-                if field == "_match_domain_" && (name.contains('/') || (name.contains(':') && !name.contains(['[', '*']))) {
+                if field == "_match_domain_"
+                    && (name.contains('/') || (name.contains(':') && !name.contains(['[', '*'])))
+                {
                     reader.warn(path, "is met by no host: expected a name without scheme, port and path");
                 }
                 names.push(name);

@@ -18,7 +18,8 @@ const TIMEOUT_MS: u32 = 1_000;
 const TIMEOUT_MS_MAX: u32 = 3_600_000;
 const DATABASE_MAX: u32 = i32::MAX as u32;
 
-/// The services of a configuration, each once, in the order of their indices; and where all that hashes values remembers codes.
+/// The services of a configuration, each once, in the order of their indices; and where all that hashes values
+/// remembers codes.
 #[derive(Default)]
 pub(super) struct ServiceTable {
     list: Vec<Service>,
@@ -72,7 +73,10 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, path: Path<
 
 fn service_name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
     let Some((path, node)) = fields.get("service_name") else {
-        reader.error(fields.at("service_name"), "is missing: expected the name of a Redis service, such as `redis.static`");
+        reader.error(
+            fields.at("service_name"),
+            "is missing: expected the name of a Redis service, such as `redis.static`",
+        );
         return None;
     };
     let name = reader.text(path, node)?;

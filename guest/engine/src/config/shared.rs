@@ -15,8 +15,8 @@ use crate::{
     rule::{Limit, Policy},
 };
 
-/// What makes counters the same, but for the value: where they are kept, the rule's name, the form of the key, what is counted by
-/// with its name, and the window.
+/// What makes counters the same, but for the value: where they are kept, the rule's name, the form of the key, what is
+/// counted by with its name, and the window.
 type Counter = (Option<u32>, String, bool, &'static str, String, Option<String>, u64);
 
 /// Counters by what makes them the same.
@@ -43,7 +43,13 @@ impl SharedCounters {
     /// Notes what a policy that stands at this path counts, and tells of what another one counts under other limits.
     pub(super) fn note(&mut self, reader: &mut Reader, path: Path<'_>, policy: &Policy) {
         let threshold = Path::Field(&path, "global_threshold");
-        self.part(reader, threshold, policy, ("global_threshold", "", policy.global_name.as_deref()), policy.global.iter());
+        self.part(
+            reader,
+            threshold,
+            policy,
+            ("global_threshold", "", policy.global_name.as_deref()),
+            policy.global.iter(),
+        );
         let items = Path::Field(&path, "rule_items");
         for (index, item) in policy.items.iter().enumerate() {
             let kind = (limit_type(&item.limit_by), item.limit_by.key_name.as_str(), item.name.as_deref());
@@ -66,8 +72,15 @@ impl SharedCounters {
         }
         let together = policy.decides_together();
         for (window_us, limits) in by_window {
-            let counter =
-                (policy.redis, policy.rule_name.clone(), together, kind, String::from(key_name), name.map(String::from), window_us);
+            let counter = (
+                policy.redis,
+                policy.rule_name.clone(),
+                together,
+                kind,
+                String::from(key_name),
+                name.map(String::from),
+                window_us,
+            );
             let place = format!("{path}");
             let Some(met) = self.counters.get(&counter) else {
                 self.counters.insert(counter, FirstUse { filter: self.filter, place, limits });
@@ -81,7 +94,10 @@ impl SharedCounters {
             let apart = "give one of them a `name`, or another `rule_name`, to count apart";
             if met.limits != limits {
                 let (window, here, there) = (TimeSpan(window_us), listed(&limits), listed(&met.limits));
-                reader.warn(path, format_args!("{shares}, but under other limits per {window} ({here} here, {there} there): {apart}"));
+                reader.warn(
+                    path,
+                    format_args!("{shares}, but under other limits per {window} ({here} here, {there} there): {apart}"),
+                );
             } else if met.filter != self.filter {
                 reader.warn(path, format_args!("{shares}, and counts a request that meets both again: {apart}"));
             }

@@ -98,7 +98,8 @@ fn entry_of(keys: &LimitKeys, value: &str) -> Option<usize> {
         KeyIndex::Ip(set) => set.first_match(value.parse().unwrap()),
         KeyIndex::Text { exact, patterns } => {
             let exact = exact.iter().filter(|(text, _)| text == value.as_bytes()).map(|(_, entry)| *entry);
-            let patterns = patterns.iter().filter(|(_, pattern)| pattern.is_match(value.as_bytes())).map(|(entry, _)| *entry);
+            let patterns =
+                patterns.iter().filter(|(_, pattern)| pattern.is_match(value.as_bytes())).map(|(entry, _)| *entry);
             exact.chain(patterns).min()
         }
     }

@@ -51,7 +51,10 @@ fn keys_shared_with_other_gateways_are_spelt_like_this() {
     let key = of_item("orders", false, &hashed, Partition::Value(b"a1".to_vec()));
     assert_eq!(key, format!("slidegate:{{orders:limit_by_per_cookie:sid:%hmac:{code}}}:60"));
     assert_eq!(of_item("orders", false, &hashed, Partition::Value(vec![b'a'; 9_000])).len(), key.len());
-    assert_eq!(of_item("orders", false, &item("sid"), Partition::Missing), "slidegate:{orders:limit_by_per_cookie:sid:%missing}:60");
+    assert_eq!(
+        of_item("orders", false, &item("sid"), Partition::Missing),
+        "slidegate:{orders:limit_by_per_cookie:sid:%missing}:60"
+    );
     assert_eq!(
         of_item("orders", false, &item("sid"), Partition::Together("*")),
         "slidegate:{orders:limit_by_per_cookie:sid:%together:*}:60"

@@ -1,8 +1,9 @@
 //! Single flight (request coalescing): calls on their way to Redis, and the requests that wait for them.
 //!
-//! One call per question is in flight: requests that ask the same meanwhile wait behind it, and go together as the next call, in
-//! the order they came. So a request waits for two calls at most, the one before its own and its own, and neither for ever: a call without an
-//! answer is given up after half as long again as it may take, whether the host says so or not, and nobody joins it any more.
+//! One call per question is in flight: requests that ask the same meanwhile wait behind it, and go together as the next
+//! call, in the order they came. So a request waits for two calls at most, the one before its own and its own, and
+//! neither for ever: a call without an answer is given up after half as long again as it may take, whether the host
+//! says so or not, and nobody joins it any more.
 
 use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
 
@@ -22,8 +23,16 @@ use crate::{
 };
 
 impl Limiter {
-    /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not. None: it waits.
-    pub(super) fn ask(&mut self, waiter: Waiter, index: usize, service: u32, plan: Plan, turn: &mut Turn<'_>) -> Option<Decided> {
+    /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not. None: it
+    /// waits.
+    pub(super) fn ask(
+        &mut self,
+        waiter: Waiter,
+        index: usize,
+        service: u32,
+        plan: Plan,
+        turn: &mut Turn<'_>,
+    ) -> Option<Decided> {
         if let Some(decided) = self.refuse_known(index, service, &plan, turn) {
             return Some(decided);
         }
@@ -42,7 +51,13 @@ impl Limiter {
             // Something else of the same digest is on its way: this goes alone.
             flight = None;
         }
-        let question = Question { script: Rc::clone(&self.script), waiters: vec![waiter], policy: index, plan: Rc::new(plan), flight };
+        let question = Question {
+            script: Rc::clone(&self.script),
+            waiters: vec![waiter],
+            policy: index,
+            plan: Rc::new(plan),
+            flight,
+        };
         self.start(service, permit, question, turn);
         None
     }
@@ -74,7 +89,13 @@ impl Limiter {
             counted = *owner;
             let Some(per_second) = policy.new_keys_per_second(*owner) else { continue };
             if !turn.memory.new_keys.admits((index, *owner), key, per_second, turn.now_ns) {
-                turn.telemetry.too_many_keys(service, &policy.rule_name, &owner_name(policy, *owner), per_second, turn.now_ns);
+                turn.telemetry.too_many_keys(
+                    service,
+                    &policy.rule_name,
+                    &owner_name(policy, *owner),
+                    per_second,
+                    turn.now_ns,
+                );
                 return false;
             }
         }
@@ -123,8 +144,8 @@ impl Limiter {
         self.follow(service, call, turn);
     }
 
-    /// Whether nobody charges any limit of this plan as long as those refuse that refuse: they are the policy's own, and either all limits
-    /// are of one value, or one that every request of the policy meets refuses.
+    /// Whether nobody charges any limit of this plan as long as those refuse that refuse: they are the policy's own,
+    /// and either all limits are of one value, or one that every request of the policy meets refuses.
     fn is_steady(&self, index: usize, plan: &Plan, standings: &[Standing]) -> bool {
         let refusing = plan.owners.iter().zip(&plan.charges).zip(standings);
         let all_meet_it = refusing.filter(|((_, charge), standing)| charge.enforced && standing.retry != Retry::Fits);
@@ -172,7 +193,11 @@ impl Limiter {
 
     /// Ends the flight of a call; returns who waited behind it.
     fn leave(&mut self, call: &Question) -> Vec<Waiter> {
-        call.flight.as_ref().and_then(|flight| self.flights.remove(flight)).map(|flight| flight.waiting).unwrap_or_default()
+        call.flight
+            .as_ref()
+            .and_then(|flight| self.flights.remove(flight))
+            .map(|flight| flight.waiting)
+            .unwrap_or_default()
     }
 
     /// Settles a stream that waits.
@@ -181,7 +206,8 @@ impl Limiter {
         turn.settled.push_back((*waiter, self.settled(decided)));
     }
 
-    /// Refuses a request that is known not to fit, if that is all the client is told, or if all is known that it is told.
+    /// Refuses a request that is known not to fit, if that is all the client is told, or if all is known that it is
+    /// told.
     fn refuse_known(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Option<Decided> {
         let age_max_ns = self.remembers_ns(index)?;
         let known = turn.memory.negative_cache.find(service, plan, age_max_ns, turn.now_ns);

@@ -1,5 +1,5 @@
-//! What all limiters of a chain remember together, so that what bounds it holds for all of them. Limiters that count in one place under one name
-//! share their windows in memory as they do in Redis.
+//! What all limiters of a chain remember together, so that what bounds it holds for all of them. Limiters that count in
+//! one place under one name share their windows in memory as they do in Redis.
 
 use super::new_keys::NewKeys;
 use crate::{local::LocalWindows, negative_cache::NegativeCache};

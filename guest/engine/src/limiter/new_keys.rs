@@ -1,7 +1,8 @@
 //! How many new values a rule may bring to Redis in a second, where that is bounded.
 //!
-//! A Redis that is full evicts windows, and a flood of new values fills it. An instance knows the keys that it asked about lately; of others
-//! a rule may begin so many in each second. A fresh instance knows none, and learns at that rate.
+//! A Redis that is full evicts windows, and a flood of new values fills it. An instance knows the keys that it asked
+//! about lately; of others a rule may begin so many in each second. A fresh instance knows none, and learns at that
+//! rate.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::mem;

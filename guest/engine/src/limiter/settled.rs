@@ -39,7 +39,8 @@ impl Decider<'_> {
         }
         let names = plan.names(self.policy);
         let standings = charges.iter().zip(&decision.standings).zip(&names);
-        let quotas: Vec<_> = standings.map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing }).collect();
+        let quotas: Vec<_> =
+            standings.map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing }).collect();
         if decision.admitted { self.admit(&quotas) } else { self.refuse(&quotas) }
     }
 

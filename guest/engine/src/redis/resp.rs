@@ -1,5 +1,5 @@
-//! RESP2, the bytes of Redis' commands and replies (<https://redis.io/docs/latest/develop/reference/protocol-spec/>), for
-//! adapters whose host speaks bytes.
+//! RESP2, the bytes of Redis' commands and replies (<https://redis.io/docs/latest/develop/reference/protocol-spec/>),
+//! for adapters whose host speaks bytes.
 
 use alloc::{
     string::{String, ToString},
@@ -104,7 +104,10 @@ mod tests {
 
     #[test]
     fn a_command_is_an_array_of_bulk_strings() {
-        assert_eq!(encode(&[b"EVALSHA".to_vec(), Vec::new(), b"a\r\nb".to_vec()]), b"*3\r\n$7\r\nEVALSHA\r\n$0\r\n\r\n$4\r\na\r\nb\r\n");
+        assert_eq!(
+            encode(&[b"EVALSHA".to_vec(), Vec::new(), b"a\r\nb".to_vec()]),
+            b"*3\r\n$7\r\nEVALSHA\r\n$0\r\n\r\n$4\r\na\r\nb\r\n"
+        );
         assert_eq!(encode(&[]), b"*0\r\n");
     }
 
@@ -119,7 +122,10 @@ mod tests {
             (b"-NOAUTH Authentication required.\r\n", Reply::Error("NOAUTH Authentication required.".into())),
             (b"-\xff\r\n", Reply::Error("\u{fffd}".into())),
             (b"*0\r\n", Reply::Many(Vec::new())),
-            (b"*3\r\n:1\r\n$1\r\na\r\n+b\r\n", Reply::Many(vec![Value::Integer(1), Value::Bulk(b"a".to_vec()), Value::Status("b".into())])),
+            (
+                b"*3\r\n:1\r\n$1\r\na\r\n+b\r\n",
+                Reply::Many(vec![Value::Integer(1), Value::Bulk(b"a".to_vec()), Value::Status("b".into())]),
+            ),
         ] {
             assert_eq!(decode(bytes), Some(reply), "{}", bytes.escape_ascii());
         }
@@ -177,9 +183,9 @@ mod tests {
         };
         match reply {
             Reply::Single(single) => value(single),
-            Reply::Many(values) => {
-                values.iter().fold(format!("*{}\r\n", values.len()).into_bytes(), |bytes, each| [bytes, value(each)].concat())
-            }
+            Reply::Many(values) => values
+                .iter()
+                .fold(format!("*{}\r\n", values.len()).into_bytes(), |bytes, each| [bytes, value(each)].concat()),
             Reply::Error(text) => format!("-{text}\r\n").into_bytes(),
         }
     }

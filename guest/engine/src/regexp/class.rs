@@ -5,8 +5,10 @@ use alloc::{format, string::String};
 use super::consumed::consumed;
 
 /// POSIX classes; both engines take them for ASCII.
-const POSIX: [&str; 14] =
-    ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit"];
+const POSIX: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
+    "xdigit",
+];
 
 /// Writes a character so that it means itself, in a class and outside.
 pub(super) fn push_literal(character: char, out: &mut String) {
@@ -154,7 +156,8 @@ fn octal(letter: char, rest: &str) -> (char, &str) {
     (char::from_u32(value).unwrap_or('\0'), chars.as_str())
 }
 
-/// `xHH` and `x{H..}`; `rest` is what follows the `x`. Leading zeros may be any number, but no digits at all are an error.
+/// `xHH` and `x{H..}`; `rest` is what follows the `x`. Leading zeros may be any number, but no digits at all are an
+/// error.
 fn hexadecimal<'a>(text: &'a str, rest: &'a str) -> Result<(char, &'a str), String> {
     let (digits, after) = match rest.strip_prefix('{') {
         Some(braced) => braced.split_once('}').ok_or_else(|| invalid_escape(text))?,

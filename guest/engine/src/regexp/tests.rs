@@ -31,11 +31,19 @@ fn simple_forms_take_the_fast_path() {
     for expression in ["", "^", ".*", "^.*"] {
         assert!(matches!(compile(expression), Pattern::Any), "{expression}");
     }
-    for (expression, expected) in
-        [("^abc", "abc"), ("^abc.*", "abc"), (r"^10\.0\.", "10.0."), (r"^a\*.*", "a*"), ("^a]}", "a]}"), ("^\u{e9}", "\u{e9}")]
-    {
+    for (expression, expected) in [
+        ("^abc", "abc"),
+        ("^abc.*", "abc"),
+        (r"^10\.0\.", "10.0."),
+        (r"^a\*.*", "a*"),
+        ("^a]}", "a]}"),
+        ("^\u{e9}", "\u{e9}"),
+    ] {
         let pattern = compile(expression);
-        assert!(matches!(&pattern, Pattern::Prefix(literal) if literal == expected.as_bytes()), "{expression}: {pattern:?}");
+        assert!(
+            matches!(&pattern, Pattern::Prefix(literal) if literal == expected.as_bytes()),
+            "{expression}: {pattern:?}"
+        );
     }
     let exact = compile("^abc$");
     assert!(matches!(&exact, Pattern::Exact(literal) if literal == b"abc"));
@@ -44,7 +52,9 @@ fn simple_forms_take_the_fast_path() {
     // A newline makes the difference here.
     assert!(matches!(compile("^abc.*$"), Pattern::Regex(_)));
     check("^abc.*$", &[b"abcd"], &[b"abc\nd"]);
-    for expression in ["^ab*", "^ab|c", "^ab?", "^a.b", "^a.*b", r"^a\d", "^a$b", "^(a)", "^a[b]", "^a{2}", "abc", "^\u{fffd}"] {
+    for expression in
+        ["^ab*", "^ab|c", "^ab?", "^a.b", "^a.*b", r"^a\d", "^a$b", "^(a)", "^a[b]", "^a{2}", "abc", "^\u{fffd}"]
+    {
         assert!(matches!(compile(expression), Pattern::Regex(_)), "{expression}");
     }
 }

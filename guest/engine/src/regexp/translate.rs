@@ -1,8 +1,9 @@
 //! From the syntax of Go's regexp package to that of the regex crate.
 //!
-//! Both search in linear time and agree on most of the syntax. Where they differ, the expression is rewritten or refused so
-//! that it means here what it means in Go: Perl classes are ASCII, `[` and `&&` in a class are themselves, a brace that
-//! opens no repetition is itself, `\Q..\E` quotes, octal escapes work, and what only the regex crate knows is an error.
+//! Both search in linear time and agree on most of the syntax. Where they differ, the expression is rewritten or
+//! refused so that it means here what it means in Go: Perl classes are ASCII, `[` and `&&` in a class are themselves, a
+//! brace that opens no repetition is itself, `\Q..\E` quotes, octal escapes work, and what only the regex crate knows
+//! is an error.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -167,13 +168,15 @@ impl<'a> Translator<'a> {
         }
         let (opening, rest) = match inner.strip_prefix("P<").or_else(|| inner.strip_prefix('<')) {
             Some(name) => {
-                let (name, rest) = name.split_once('>').ok_or_else(|| format!("invalid named capture: `{}`", self.rest))?;
+                let (name, rest) =
+                    name.split_once('>').ok_or_else(|| format!("invalid named capture: `{}`", self.rest))?;
                 if name.is_empty() || !name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) {
                     return Err(format!("invalid named capture: `{}`", consumed(self.rest, rest)));
                 }
                 (String::from("(?:"), rest)
             }
-            None => flags(inner).map_err(|rest| format!("invalid or unsupported Perl syntax: `{}`", consumed(self.rest, rest)))?,
+            None => flags(inner)
+                .map_err(|rest| format!("invalid or unsupported Perl syntax: `{}`", consumed(self.rest, rest)))?,
         };
         if opening.ends_with(':') {
             self.depth = self.depth.saturating_add(1);
@@ -186,8 +189,8 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// Reads what follows `(?` up to `:` or `)`: what to write for it, and what comes after. Go lets a flag be repeated or be
-/// missing, the regex crate does not. The error is what remained when it was clear that these are no flags.
+/// Reads what follows `(?` up to `:` or `)`: what to write for it, and what comes after. Go lets a flag be repeated or
+/// be missing, the regex crate does not. The error is what remained when it was clear that these are no flags.
 fn flags(inner: &str) -> Result<(String, &str), &str> {
     let mut on: Vec<char> = Vec::new();
     let mut off: Option<Vec<char>> = None;

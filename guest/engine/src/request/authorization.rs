@@ -1,4 +1,5 @@
-//! Credentials of an `authorization` header: one client may spell its scheme in any letter case (RFC 9110, section 11.1).
+//! Credentials of an `authorization` header: one client may spell its scheme in any letter case (RFC 9110, section
+//! 11.1).
 
 use alloc::{borrow::Cow, vec::Vec};
 
@@ -26,8 +27,9 @@ pub(crate) fn credentials(written: &[u8]) -> RequestValue<'_> {
     RequestValue { text: Cow::Owned(text), written: Some(Cow::Borrowed(written)) }
 }
 
-/// The Base64 that stands for the same bytes to servers that pass over what is none of it, as those of PHP, Python and Node do:
-/// without padding and what follows it, without other characters, and with the bits at the end that stand for nothing at zero.
+/// The Base64 that stands for the same bytes to servers that pass over what is none of it, as those of PHP, Python and
+/// Node do: without padding and what follows it, without other characters, and with the bits at the end that stand for
+/// nothing at zero.
 fn canonical_base64(written: &[u8]) -> Vec<u8> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let alphabet = |byte: u8| match byte {
@@ -35,7 +37,8 @@ fn canonical_base64(written: &[u8]) -> Vec<u8> {
         b'_' => Some(b'/'),
         byte => ALPHABET.contains(&byte).then_some(byte),
     };
-    let mut text: Vec<u8> = written.iter().take_while(|byte| **byte != b'=').filter_map(|byte| alphabet(*byte)).collect();
+    let mut text: Vec<u8> =
+        written.iter().take_while(|byte| **byte != b'=').filter_map(|byte| alphabet(*byte)).collect();
     let unused = match text.len() % 4 {
         2 => 0x0f,
         3 => 0x03,
@@ -64,9 +67,15 @@ mod tests {
         }
         assert_eq!(credentials(b"Bearer k").written, None);
         assert_eq!(credentials(b"bearer k").written.as_deref(), Some(&b"bearer k"[..]));
-        for written in
-            ["Basic dTpwdw==", "basic dTpwdw", "Basic dTpwdw=", "Basic dTpwdx==", "Basic dT pw$dw==", "Basic dTpwdw==zz", "Basic dTpwdwx"]
-        {
+        for written in [
+            "Basic dTpwdw==",
+            "basic dTpwdw",
+            "Basic dTpwdw=",
+            "Basic dTpwdx==",
+            "Basic dT pw$dw==",
+            "Basic dTpwdw==zz",
+            "Basic dTpwdwx",
+        ] {
             let expected: &[u8] = if written.ends_with("dwx") { b"Basic dTpwdww" } else { b"Basic dTpwdw" };
             assert_eq!(&*credentials(written.as_bytes()).text, expected, "{written}");
         }

@@ -60,8 +60,8 @@ impl<'a> From<RequestValue<'a>> for Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// Goes by the values of another reading of the same request too, in which the bytes of `ends` may end a value: which reading
-    /// is the server's is not known.
+    /// Goes by the values of another reading of the same request too, in which the bytes of `ends` may end a value:
+    /// which reading is the server's is not known.
     pub(crate) fn join(&mut self, other: Choice<'a>, ends: &[u8]) {
         self.is_refused |= other.is_refused;
         for value in other.values {
@@ -70,7 +70,11 @@ impl<'a> Choice<'a> {
                 !short.is_empty() && end.is_some_and(|byte| ends.contains(byte))
             };
             // What all have in common: the longer one is no value to servers that end it there.
-            match self.values.iter_mut().find(|kept| goes_on(&kept.text, &value.text) || goes_on(&value.text, &kept.text)) {
+            match self
+                .values
+                .iter_mut()
+                .find(|kept| goes_on(&kept.text, &value.text) || goes_on(&value.text, &kept.text))
+            {
                 Some(kept) if kept.text.len() > value.text.len() => {
                     let whole = core::mem::replace(kept, value);
                     kept.written = Some(whole.written.unwrap_or(whole.text));
@@ -139,7 +143,8 @@ mod tests {
             chooser.offer(Cow::Borrowed(value.as_bytes()).into());
         }
         let choice = chooser.choice();
-        let texts = choice.values.iter().map(|kept| *values.iter().find(|value| value.as_bytes() == &*kept.text).unwrap());
+        let texts =
+            choice.values.iter().map(|kept| *values.iter().find(|value| value.as_bytes() == &*kept.text).unwrap());
         (texts.collect(), choice.is_refused)
     }
 

@@ -1,5 +1,5 @@
-//! The client's address: the peer's, or one that a proxy wrote into a header. What cannot be read there does not free a client:
-//! the readers below return the last address that a trusted hop saw, and `None` where that is the peer's own.
+//! The client's address: the peer's, or one that a proxy wrote into a header. What cannot be read there does not free a
+//! client: the readers below return the last address that a trusted hop saw, and `None` where that is the peer's own.
 
 use alloc::{string::ToString, vec::Vec};
 use core::{net::IpAddr, str};
@@ -13,15 +13,15 @@ pub(crate) fn leftmost(value: &[u8]) -> Option<IpAddr> {
     address(trim(before(value, b',')))
 }
 
-/// The address after skipping `hops` from the right of all values of a header, or the leftmost if there are fewer. In place of
-/// one that cannot be read, the nearest to its right.
+/// The address after skipping `hops` from the right of all values of a header, or the leftmost if there are fewer. In
+/// place of one that cannot be read, the nearest to its right.
 pub(crate) fn beyond_hops(values: &[Vec<u8>], hops: u32) -> Option<IpAddr> {
     let hops = usize::try_from(hops).unwrap_or(usize::MAX);
     entries_from_right(values).take(hops.saturating_add(1)).filter_map(address).last()
 }
 
-/// The rightmost address of all values of a header that is not in the networks, or the leftmost if all are. An entry that is no
-/// address ends the search, since nothing to its left can be trusted then.
+/// The rightmost address of all values of a header that is not in the networks, or the leftmost if all are. An entry
+/// that is no address ends the search, since nothing to its left can be trusted then.
 pub(crate) fn beyond_proxies(values: &[Vec<u8>], proxies: &IpSet) -> Option<IpAddr> {
     let mut last = None;
     for entry in entries_from_right(values) {
@@ -40,8 +40,8 @@ fn entries_from_right(values: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
     lists.map(trim).filter(|entry| !entry.is_empty())
 }
 
-/// The address in `ip`, `ip:port`, `[ip]`, `[ip]:port`, each in quotes or not, or in the `for` of an element of `forwarded` (RFC 7239).
-/// A zone does not count, nor does what stands where a port should: they name the same client.
+/// The address in `ip`, `ip:port`, `[ip]`, `[ip]:port`, each in quotes or not, or in the `for` of an element of
+/// `forwarded` (RFC 7239). A zone does not count, nor does what stands where a port should: they name the same client.
 pub(crate) fn address(entry: &[u8]) -> Option<IpAddr> {
     let entry = str::from_utf8(entry).ok()?;
     let node = entry.split(';').find_map(forwarded_for).unwrap_or(entry);
@@ -64,8 +64,8 @@ fn forwarded_for(pair: &str) -> Option<&str> {
     name.trim().eq_ignore_ascii_case("for").then_some(node)
 }
 
-/// The client as it is counted: the address in its canonical form, or the network of so many leading bits that it is in when
-/// that is less than all of it.
+/// The client as it is counted: the address in its canonical form, or the network of so many leading bits that it is in
+/// when that is less than all of it.
 pub(crate) fn counted_as(address: IpAddr, bits: u8) -> Vec<u8> {
     let text = match IpNet::new(address, bits) {
         Ok(network) if network.prefix_len() < network.max_prefix_len() => network.trunc().to_string(),
@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn hops_are_skipped_from_the_right() {
         let chain = values(&["1.1.1.1, 2.2.2.2:99", "[2001:db8::3]:443 ,\t4.4.4.4"]);
-        for (hops, expected) in [(0, "4.4.4.4"), (1, "2001:db8::3"), (2, "2.2.2.2"), (3, "1.1.1.1"), (4, "1.1.1.1"), (u32::MAX, "1.1.1.1")]
+        for (hops, expected) in
+            [(0, "4.4.4.4"), (1, "2001:db8::3"), (2, "2.2.2.2"), (3, "1.1.1.1"), (4, "1.1.1.1"), (u32::MAX, "1.1.1.1")]
         {
             assert_eq!(text(beyond_hops(&chain, hops)).as_deref(), Some(expected), "{hops}");
         }
@@ -164,7 +165,8 @@ mod tests {
 
     #[test]
     fn trusted_proxies_are_skipped_from_the_right() {
-        let proxies = IpSet::new(["10.0.0.0/8", "2001:db8::/32", "::ffff:11.0.0.0/104"].map(|net| net.parse().unwrap()));
+        let proxies =
+            IpSet::new(["10.0.0.0/8", "2001:db8::/32", "::ffff:11.0.0.0/104"].map(|net| net.parse().unwrap()));
         for (header, expected) in [
             (&["9.9.9.9, 1.1.1.1, 10.0.0.1"][..], Some("1.1.1.1")),
             (&["1.1.1.1", "10.0.0.1", "[2001:db8::1]:80"], Some("1.1.1.1")),

@@ -7,11 +7,13 @@ use super::{
     query::{self, cut, percent_decoded},
 };
 
-/// The values of the cookie `name` that a rule goes by. White space around names and values does not count, empty values do not.
+/// The values of the cookie `name` that a rule goes by. White space around names and values does not count, empty
+/// values do not.
 ///
-/// A quoted value (Python, Java) and an escaped one (PHP, Express) count as what they stand for, so that one session has one
-/// window; keys may be written either way. A name as it may be spelt in a query, or escaped (PHP), is looked at too, and so is what
-/// stands between commas, which separate cookies for some (ASP.NET, servers of RFC 2965), and behind spaces (Python).
+/// A quoted value (Python, Java) and an escaped one (PHP, Express) count as what they stand for, so that one session
+/// has one window; keys may be written either way. A name as it may be spelt in a query, or escaped (PHP), is looked at
+/// too, and so is what stands between commas, which separate cookies for some (ASP.NET, servers of RFC 2965), and
+/// behind spaces (Python).
 ///
 /// Stock cuts the value at a second `=` and crashes on the bare name; both are mended here.
 pub(crate) fn cookie<'a>(header: &'a [u8], name: &str, take: Take) -> Choice<'a> {
@@ -25,8 +27,8 @@ pub(crate) fn cookie<'a>(header: &'a [u8], name: &str, take: Take) -> Choice<'a>
     choice
 }
 
-/// The pairs as Python's `http.cookies` finds them, which also takes a space for their end where another pair follows, and nothing in
-/// quotes; and whether each ends at a space.
+/// The pairs as Python's `http.cookies` finds them, which also takes a space for their end where another pair follows,
+/// and nothing in quotes; and whether each ends at a space.
 fn spaced(header: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     let mut rest = header;
     core::iter::from_fn(move || {

@@ -4,8 +4,8 @@ use alloc::{borrow::Cow, vec::Vec};
 
 use super::choice::RequestValue;
 
-/// The host as it is counted: in lower case, without port and without a dot at its end, since none of them makes it another one to
-/// servers. What is written is the same with the port.
+/// The host as it is counted: in lower case, without port and without a dot at its end, since none of them makes it
+/// another one to servers. What is written is the same with the port.
 pub(crate) fn host(written: &[u8]) -> RequestValue<'_> {
     let (name, port) = written.split_at_checked(name_length(written)).unwrap_or((written, &[]));
     let mut text = name.to_ascii_lowercase();

@@ -7,8 +7,8 @@ use super::{
     query::{cut, hex},
 };
 
-/// The path as it is counted: as `path_only`, without the parameters of its segments (`;a=1`) and a slash at its end, which many
-/// servers do not look at. What is written is the path with them.
+/// The path as it is counted: as `path_only`, without the parameters of its segments (`;a=1`) and a slash at its end,
+/// which many servers do not look at. What is written is the path with them.
 pub(crate) fn counted_path(target: &[u8]) -> RequestValue<'_> {
     let written = path_only(target);
     let mut text = without_dots(&without_parameters(&written));
@@ -34,8 +34,9 @@ fn without_parameters(path: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The path without its query, as RFC 3986 (section 6.2.2) makes spellings alike: escapes of unreserved characters resolved, other
-/// escapes in capitals, dot segments removed, and slashes in a row merged. Of a URL with an authority, the path.
+/// The path without its query, as RFC 3986 (section 6.2.2) makes spellings alike: escapes of unreserved characters
+/// resolved, other escapes in capitals, dot segments removed, and slashes in a row merged. Of a URL with an authority,
+/// the path.
 fn path_only(target: &[u8]) -> Vec<u8> {
     let path = cut(cut(target, b'#').0, b'?').0;
     let path = match path.windows(3).position(|three| three == b"://").filter(|_| !path.starts_with(b"/")) {
@@ -103,9 +104,18 @@ mod tests {
 
     #[test]
     fn spellings_of_one_path_are_alike() {
-        for target in
-            ["/login", "/login?x", "//login", "/%6Cogin", "/%6cogin", "/./login", "/x/../login", "/login#x", "http://h/login", "/../login"]
-        {
+        for target in [
+            "/login",
+            "/login?x",
+            "//login",
+            "/%6Cogin",
+            "/%6cogin",
+            "/./login",
+            "/x/../login",
+            "/login#x",
+            "http://h/login",
+            "/../login",
+        ] {
             assert_eq!(path_only(target.as_bytes()), b"/login", "{target}");
         }
         for (target, path) in [
@@ -128,7 +138,17 @@ mod tests {
 
     #[test]
     fn what_many_servers_do_not_look_at_does_not_count() {
-        for target in ["/login", "/login/", "/login;a", "/login;", "/;a/login", "/login%3ba", "/login;a/", "/x/..;/login", "/.;b/login/."] {
+        for target in [
+            "/login",
+            "/login/",
+            "/login;a",
+            "/login;",
+            "/;a/login",
+            "/login%3ba",
+            "/login;a/",
+            "/x/..;/login",
+            "/.;b/login/.",
+        ] {
             assert_eq!(&*counted_path(target.as_bytes()).text, b"/login", "{target}");
         }
         assert_eq!(counted_path(b"/login").written, None);

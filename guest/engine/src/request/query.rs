@@ -1,9 +1,10 @@
 //! The values of one parameter of a query string, as any server behind the gateway may read them.
 //!
-//! Stock reads a query as Go does and gives up on the whole of it for one bad escape or semicolon, so that `?apikey=k&x=%zz` is
-//! free; what stands behind the gateway reads `apikey` all the same. So nothing spoils a query here: an escape that is none stands
-//! for itself. Where servers differ, every reading counts: a semicolon separates for old ones, a `#` does not end the query for
-//! careless ones, and some find a name in another letter case, with `[]` behind it, or with dots and the like for underscores.
+//! Stock reads a query as Go does and gives up on the whole of it for one bad escape or semicolon, so that
+//! `?apikey=k&x=%zz` is free; what stands behind the gateway reads `apikey` all the same. So nothing spoils a query
+//! here: an escape that is none stands for itself. Where servers differ, every reading counts: a semicolon separates
+//! for old ones, a `#` does not end the query for careless ones, and some find a name in another letter case, with `[]`
+//! behind it, or with dots and the like for underscores.
 
 use alloc::{borrow::Cow, vec::Vec};
 
@@ -48,8 +49,9 @@ fn of_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, name: &str, take: Take)
     choice
 }
 
-/// Whether some server takes this for the name: without regard to case (ASP.NET), up to a bracket (PHP, Rails, Express), up to
-/// a zero byte, after spaces, and with dots, spaces or a bracket that nothing closes for underscores (PHP).
+/// Whether some server takes this for the name: without regard to case (ASP.NET), up to a bracket (PHP, Rails,
+/// Express), up to a zero byte, after spaces, and with dots, spaces or a bracket that nothing closes for underscores
+/// (PHP).
 pub(super) fn is_alike(key: &[u8], name: &str) -> bool {
     let start = key.iter().position(|byte| *byte != b' ').unwrap_or(key.len());
     let key = key.get(start..).unwrap_or_default();
@@ -61,7 +63,9 @@ pub(super) fn is_alike(key: &[u8], name: &str) -> bool {
         b'.' | b' ' | b'[' => b'_',
         byte => byte.to_ascii_lowercase(),
     };
-    let is_name = |key: &[u8]| key.len() == name.len() && key.iter().zip(name.bytes()).all(|(one, other)| folded(*one) == folded(other));
+    let is_name = |key: &[u8]| {
+        key.len() == name.len() && key.iter().zip(name.bytes()).all(|(one, other)| folded(*one) == folded(other))
+    };
     is_name(before(|byte| matches!(byte, b'[' | 0))) || (!key.contains(&b']') && is_name(before(|byte| byte == 0)))
 }
 
@@ -75,7 +79,8 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// The bytes of a text with its escapes resolved, and the other ones as `plain` has them. An escape that is none is itself.
+/// The bytes of a text with its escapes resolved, and the other ones as `plain` has them. An escape that is none is
+/// itself.
 pub(super) fn percent_decoded(text: &[u8], plain: impl Fn(u8) -> u8) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -116,7 +121,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn values(path: &[u8], name: &str, take: Take) -> Vec<String> {
-        query_parameter(path, name, take).values.iter().map(|value| alloc::format!("{}", value.text.escape_ascii())).collect()
+        query_parameter(path, name, take)
+            .values
+            .iter()
+            .map(|value| alloc::format!("{}", value.text.escape_ascii()))
+            .collect()
     }
 
     #[track_caller]
@@ -166,9 +175,23 @@ mod tests {
 
     #[test]
     fn nothing_spoils_a_query() {
-        for query in ["k=v&%", "k=v&%2", "k=v&%zz=1", "k=v&a=%g0", "%&k=v", "k=v&a=\n", "x=1;y=2&k=v", "k=v&a;b", "k=v&;", ";;k=v", "k=v;w"]
-        {
-            assert!(values(alloc::format!("/?{query}").as_bytes(), "k", Take::First).contains(&String::from("v")), "{query}");
+        for query in [
+            "k=v&%",
+            "k=v&%2",
+            "k=v&%zz=1",
+            "k=v&a=%g0",
+            "%&k=v",
+            "k=v&a=\n",
+            "x=1;y=2&k=v",
+            "k=v&a;b",
+            "k=v&;",
+            ";;k=v",
+            "k=v;w",
+        ] {
+            assert!(
+                values(alloc::format!("/?{query}").as_bytes(), "k", Take::First).contains(&String::from("v")),
+                "{query}"
+            );
         }
         check(b"/?k=%zz", &["%zz"]);
         check(b"/?k=%4", &["%4"]);

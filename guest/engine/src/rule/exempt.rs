@@ -29,7 +29,12 @@ pub struct Exempt {
 
 impl Exempt {
     /// What a request must have one of.
-    pub fn new(routes: Vec<String>, methods: Vec<String>, networks: Vec<IpNet>, headers: Vec<(String, Vec<String>)>) -> Exempt {
+    pub fn new(
+        routes: Vec<String>,
+        methods: Vec<String>,
+        networks: Vec<IpNet>,
+        headers: Vec<(String, Vec<String>)>,
+    ) -> Exempt {
         Exempt { set: IpSet::new(networks.iter().copied()), routes, methods, networks, headers }
     }
 
@@ -40,12 +45,17 @@ impl Exempt {
 
     /// Whether this request is. Asks only for what is configured.
     pub(crate) fn holds(&self, request: &impl RequestView) -> bool {
-        self.holds_method(request) || self.holds_route(request) || self.holds_peer(request) || self.holds_header(request)
+        self.holds_method(request)
+            || self.holds_route(request)
+            || self.holds_peer(request)
+            || self.holds_header(request)
     }
 
     fn holds_method(&self, request: &impl RequestView) -> bool {
         !self.methods.is_empty()
-            && request.header(":method").is_some_and(|method| self.methods.iter().any(|known| known.as_bytes() == method))
+            && request
+                .header(":method")
+                .is_some_and(|method| self.methods.iter().any(|known| known.as_bytes() == method))
     }
 
     fn holds_route(&self, request: &impl RequestView) -> bool {
@@ -96,7 +106,10 @@ mod tests {
             (with("x-probe", " a "), true),
             (with("x-probe", "c"), false),
             (with("x-any", ""), true),
-            (Sample { headers: vec![("x-probe", b"a".to_vec()), ("x-probe", b"c".to_vec())], ..Sample::default() }, false),
+            (
+                Sample { headers: vec![("x-probe", b"a".to_vec()), ("x-probe", b"c".to_vec())], ..Sample::default() },
+                false,
+            ),
             (Sample::default(), false),
         ] {
             assert_eq!(exempt.holds(&request), expected, "{request:?}");

@@ -3,7 +3,9 @@
 use alloc::{borrow::Cow, vec, vec::Vec};
 use core::net::IpAddr;
 
-use super::{ClientIp, KeyEntry, KeyIndex, Limit, LimitKeys, OnMissing, Policy, RuleItem, RuleMatch, Source, Take, Trust};
+use super::{
+    ClientIp, KeyEntry, KeyIndex, Limit, LimitKeys, OnMissing, Policy, RuleItem, RuleMatch, Source, Take, Trust,
+};
 use crate::request::{self, Choice, Chooser, RequestValue, RequestView};
 
 /// The header that authentication plugins leave the consumer's name in.
@@ -82,12 +84,14 @@ enum Meeting<'a> {
 }
 
 impl Policy {
-    /// The limits of the rule items that apply to a request: of the first that does, or of all, as `rule_match` says. An item applies
-    /// if the request has a value for it and one of its keys matches that value.
+    /// The limits of the rule items that apply to a request: of the first that does, or of all, as `rule_match` says.
+    /// An item applies if the request has a value for it and one of its keys matches that value.
     ///
-    /// Where the first decides, a value that is unlimited frees the request from the whole policy; where all do, from that item.
+    /// Where the first decides, a value that is unlimited frees the request from the whole policy; where all do, from
+    /// that item.
     ///
-    /// Beside that, the places of the items that would refuse the request for what it lacks or has too often, and only try.
+    /// Beside that, the places of the items that would refuse the request for what it lacks or has too often, and only
+    /// try.
     pub fn hits(&self, request: &impl RequestView) -> (Met<'_>, Vec<usize>) {
         let mut facts = RequestFacts::new(request);
         let mut hits = Vec::new();
@@ -118,12 +122,14 @@ impl Policy {
             let outcome = match meet(at, item, &mut facts) {
                 Meeting::Missing => ItemOutcome::Skipped("the request has no value for it"),
                 Meeting::Unlisted => ItemOutcome::Skipped("none of its keys is for the request's value"),
-                Meeting::Refused if self.dry_run || item.dry_run => {
-                    ItemOutcome::Skipped("it would refuse the request for what it lacks or has too often, but only tries")
-                }
+                Meeting::Refused if self.dry_run || item.dry_run => ItemOutcome::Skipped(
+                    "it would refuse the request for what it lacks or has too often, but only tries",
+                ),
                 Meeting::Refused => ItemOutcome::Refuses,
                 Meeting::Unlimited => ItemOutcome::Frees,
-                Meeting::Limits(hits) => ItemOutcome::Applies(hits.iter().filter_map(|hit| item.keys.place_of(hit.limits)).collect()),
+                Meeting::Limits(hits) => {
+                    ItemOutcome::Applies(hits.iter().filter_map(|hit| item.keys.place_of(hit.limits)).collect())
+                }
             };
             is_decided = match &outcome {
                 ItemOutcome::Refuses => true,
@@ -146,7 +152,9 @@ fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut RequestFacts<'_, 'a, impl
         Source::Header(name) => facts.header_choice(name, take, |value| Cow::Borrowed(value).into()),
         Source::Consumer => facts.header_choice(CONSUMER, take, |value| Cow::Borrowed(value).into()),
         Source::Param(name) => request::query_parameter(facts.path(), name, take),
-        Source::Cookie(name) => facts.header("cookie").map_or_else(Choice::default, |header| request::cookie(header, name, take)),
+        Source::Cookie(name) => {
+            facts.header("cookie").map_or_else(Choice::default, |header| request::cookie(header, name, take))
+        }
     };
     if choice.is_refused {
         return Meeting::Refused;
@@ -192,7 +200,9 @@ fn missing(at: usize, item: &RuleItem) -> Meeting<'_> {
     match (item.on_missing, item.keys.of_missing()) {
         (OnMissing::Refuse, _) => Meeting::Refused,
         (OnMissing::Count, Some(entry)) if entry.unlimited => Meeting::Unlimited,
-        (OnMissing::Count, Some(entry)) => Meeting::Limits(vec![Hit { item, at, partition: Partition::Missing, limits: &entry.limits }]),
+        (OnMissing::Count, Some(entry)) => {
+            Meeting::Limits(vec![Hit { item, at, partition: Partition::Missing, limits: &entry.limits }])
+        }
         (OnMissing::Count, None) | (OnMissing::Pass, _) => Meeting::Missing,
     }
 }
@@ -220,7 +230,9 @@ impl LimitKeys {
     /// The entry for requests without a value: the first that an empty text meets, or every address.
     pub(crate) fn of_missing(&self) -> Option<&KeyEntry> {
         match &self.index {
-            KeyIndex::Ip(_) => self.entries.iter().find(|entry| entry.network.is_some_and(|network| network.prefix_len() == 0)),
+            KeyIndex::Ip(_) => {
+                self.entries.iter().find(|entry| entry.network.is_some_and(|network| network.prefix_len() == 0))
+            }
             KeyIndex::Text { .. } => self.entries.get(self.position(b"")?),
         }
     }
@@ -269,8 +281,14 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
         once(&mut self.lists, name, || request.header_values(name)).map_or(&[], Vec::as_slice)
     }
 
-    /// The values of a header that a rule goes by, without white space around them, which not every server takes for a part of them.
-    fn header_choice<'s>(&'s mut self, name: &'a str, take: Take, value: impl Fn(&'s [u8]) -> RequestValue<'s>) -> Choice<'s> {
+    /// The values of a header that a rule goes by, without white space around them, which not every server takes for a
+    /// part of them.
+    fn header_choice<'s>(
+        &'s mut self,
+        name: &'a str,
+        take: Take,
+        value: impl Fn(&'s [u8]) -> RequestValue<'s>,
+    ) -> Choice<'s> {
         let mut chooser = Chooser::new(take);
         // Most requests have one field that is not empty: then one host call does.
         if take == Take::First && self.header(name).is_none_or(|first| !request::trim(first).is_empty()) {
@@ -281,8 +299,8 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
         chooser.choice()
     }
 
-    /// The client's address: what the header says as far as it can be read and believed, else the peer's. What a client does not
-    /// send, or spells so that nobody can read it, must not free it.
+    /// The client's address: what the header says as far as it can be read and believed, else the peer's. What a client
+    /// does not send, or spells so that nobody can read it, must not free it.
     fn client(&mut self, client: &'a ClientIp) -> Option<IpAddr> {
         let written = client.header.as_deref().and_then(|header| match &client.trust {
             Trust::Leftmost => request::leftmost(self.header(header)?),

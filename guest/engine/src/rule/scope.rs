@@ -7,10 +7,12 @@ use super::{Policy, Ruleset, Scope};
 use crate::request::RequestView;
 
 impl Ruleset {
-    /// The policy for a request and its position: the first scoped one that matches, else the fallback, whose position is
-    /// the number of scoped ones. `None` if nothing applies. A request without a host has an empty one: leaving it out frees nobody.
+    /// The policy for a request and its position: the first scoped one that matches, else the fallback, whose position
+    /// is the number of scoped ones. `None` if nothing applies. A request without a host has an empty one: leaving it
+    /// out frees nobody.
     pub fn policy_for(&self, request: &impl RequestView) -> Option<(usize, &Policy)> {
-        let place = RequestTarget { request, authority: OnceCell::new(), route: OnceCell::new(), service: OnceCell::new() };
+        let place =
+            RequestTarget { request, authority: OnceCell::new(), route: OnceCell::new(), service: OnceCell::new() };
         let scoped = self.scoped.iter().enumerate().find(|(_, (scope, _))| place.is_in(scope));
         match (scoped, &self.fallback) {
             (Some((position, (_, policy))), _) => Some((position, policy)),
@@ -64,18 +66,20 @@ impl<View: RequestView> RequestTarget<'_, View> {
     /// `direction|port|subset|fqdn`; anything else is no service that can be named.
     fn is_service(&self, services: &[String]) -> bool {
         let mut parts = self.service.get_or_init(|| self.request.service_name()).split('|');
-        let (Some(_), Some(port), Some(_), Some(fqdn), None) = (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(_), Some(port), Some(_), Some(fqdn), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return false;
         };
-        let is_named =
-            |service: &String| service == fqdn || service.rsplit_once(':').is_some_and(|(name, number)| name == fqdn && number == port);
+        let is_named = |service: &String| {
+            service == fqdn || service.rsplit_once(':').is_some_and(|(name, number)| name == fqdn && number == port)
+        };
         services.iter().any(is_named)
     }
 }
 
-/// The name in an authority: without user, port and the dot that ends a complete name (RFC 1034, section 3.1). None of these
-/// leads to another server.
+/// The name in an authority: without user, port and the dot that ends a complete name (RFC 1034, section 3.1). None of
+/// these leads to another server.
 fn host(authority: &[u8]) -> &[u8] {
     let name = authority.rsplit(|byte| *byte == b'@').next().unwrap_or(authority);
     without_dot(without_port(name))
@@ -88,8 +92,8 @@ fn without_dot(mut name: &[u8]) -> &[u8] {
     name
 }
 
-/// `*x` by suffix, else `x*` by prefix, else exactly. Letter case does not matter, as in host names (RFC 9110, section 4.2.3): a client
-/// that writes its host in capitals must not get around a limit.
+/// `*x` by suffix, else `x*` by prefix, else exactly. Letter case does not matter, as in host names (RFC 9110, section
+/// 4.2.3): a client that writes its host in capitals must not get around a limit.
 fn is_domain(host: &[u8], domain: &[u8]) -> bool {
     let is = |part: Option<&[u8]>, wanted: &[u8]| part.is_some_and(|part| part.eq_ignore_ascii_case(wanted));
     match domain {

@@ -10,15 +10,16 @@ pub(crate) const FAILURES_MAX: u32 = 5;
 /// The first pause before a probe; each probe that fails doubles it.
 const FIRST_PAUSE_NS: u64 = 50_000_000;
 
-/// The longest pause: a Redis that is back is asked again well within a second. So long a probe is waited for, too, before
-/// another one goes: it may be lost.
+/// The longest pause: a Redis that is back is asked again well within a second. So long a probe is waited for, too,
+/// before another one goes: it may be lost.
 const LONGEST_PAUSE_NS: u64 = 500_000_000;
 
-/// Calls that fail do not count while others succeeded so lately: then it is some of a cluster's nodes that fail, or some keys.
+/// Calls that fail do not count while others succeeded so lately: then it is some of a cluster's nodes that fail, or
+/// some keys.
 const WELL_NS: u64 = 100_000_000;
 
-/// The circuit breaker of one service. Closed, it lets every call through; open, none; half-open, one probe at a time, which closes it or
-/// leaves it open for longer.
+/// The circuit breaker of one service. Closed, it lets every call through; open, none; half-open, one probe at a time,
+/// which closes it or leaves it open for longer.
 #[derive(Debug, Default)]
 pub(crate) struct CircuitBreaker {
     /// In a row, while closed.
@@ -43,7 +44,8 @@ struct Open {
 pub(crate) enum Gate {
     /// It is made.
     Call,
-    /// It is made as the half-open probe, and what comes of it decides over those that follow. The breaker must be told.
+    /// It is made as the half-open probe, and what comes of it decides over those that follow. The breaker must be
+    /// told.
     Probe,
     /// It is not made, because calls failed like this.
     Refused(FailureCause),
@@ -67,7 +69,8 @@ impl CircuitBreaker {
         was_open
     }
 
-    /// A call failed. Returns whether the breaker opened just now. A key of the wrong type is no failure: Redis is well.
+    /// A call failed. Returns whether the breaker opened just now. A key of the wrong type is no failure: Redis is
+    /// well.
     pub(crate) fn failed(&mut self, cause: FailureCause, probe: bool, now_ns: u64) -> bool {
         match &mut self.open {
             // Calls that were on their way when it opened tell nothing new.

@@ -17,7 +17,8 @@ macro_rules! failure_causes {
         /// By the code that an error begins with.
         const CODES: &[(&[&str], FailureCause)] = &[$((&$codes, FailureCause::$cause)),+];
 
-        /// By what an error says somewhere, in small letters, where its code is only `ERR`: what a script meets, older servers say so behind its name and line.
+        /// By what an error says somewhere, in small letters, where its code is only `ERR`: what a script meets, older
+        /// servers say so behind its name and line.
         const PHRASES: &[(&[&str], FailureCause)] = &[$((&$phrases, FailureCause::$cause)),+];
 
         impl FailureCause {
@@ -43,7 +44,8 @@ macro_rules! failure_causes {
     };
 }
 
-// The table: what each cause is, how it is spelt, and by what an error reply tells of it. Those that a call can fail of come first.
+// The table: what each cause is, how it is spelt, and by what an error reply tells of it. Those that a call can fail of
+// come first.
 failure_causes! {
     /// It cannot be reached, or the connection broke.
     Connect, "connect", codes [], phrases [];
@@ -99,7 +101,8 @@ impl FailureCause {
             return cause;
         }
         let said = sayable(text);
-        // An error that a script met, as servers before 7.0 quote it: `ERR Error running script (call to f_...): @user_script:88: -OOM command ...`.
+        // An error that a script met, as servers before 7.0 quote it: `ERR Error running script (call to f_...):
+        // @user_script:88: -OOM command ...`.
         let is_quoted = |code: &str| text.contains("user_script") && said.split(['-', ' ']).any(|word| word == code);
         if let Some(cause) = find(CODES, is_quoted) {
             return cause;
@@ -124,7 +127,8 @@ impl FailureCause {
     }
 }
 
-/// What of an error's text may be shown: not what it quotes, since that may be a key, and in a key stands what a client sent.
+/// What of an error's text may be shown: not what it quotes, since that may be a key, and in a key stands what a client
+/// sent.
 pub(crate) fn sayable(text: &str) -> String {
     let ends = [", with args", "slidegate:", "'slidegate", "\"slidegate", "`slidegate", ", key "];
     let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
@@ -164,30 +168,54 @@ mod tests {
             ("ERR AUTH <password> called without any password configured for the default user. Are you sure?", "auth"),
             ("ERR Client sent AUTH, but no password is set. without any password configured", "auth"),
             ("ERR Protocol error: unauthenticated multibulk length", "auth"),
-            ("ERR The user executing the script can't run this command or subcommand script: 2a26, on @user_script:38.", "auth"),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 2a26, on @user_script:38.",
+                "auth",
+            ),
             ("ERR Error running script (call to f_2a26): @user_script:38: -NOPERM User can't run this", "auth"),
             ("LOADING Redis is loading the dataset in memory", "loading"),
             ("READONLY You can't write against a read only replica. script: 2a26, on @user_script:190.", "read_only"),
-            ("ERR Error running script (call to f_2a26): @user_script:9: -READONLY You can't write against a replica", "read_only"),
+            (
+                "ERR Error running script (call to f_2a26): @user_script:9: -READONLY You can't write against a replica",
+                "read_only",
+            ),
             ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "master_down"),
             ("OOM command not allowed when used memory > 'maxmemory'.", "out_of_memory"),
-            ("ERR Error running script (call to f_2a26): @user_script: 41: -OOM command not allowed when used memory", "out_of_memory"),
-            ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", "misconf"),
+            (
+                "ERR Error running script (call to f_2a26): @user_script: 41: -OOM command not allowed when used memory",
+                "out_of_memory",
+            ),
+            (
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+                "misconf",
+            ),
             ("ERR Error running script (call to f_2): @user_script:7: -MISCONF Redis is configured to save", "misconf"),
             ("NOREPLICAS Not enough good replicas to write.", "no_replicas"),
             ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "busy"),
-            ("ERR Error running script (call to f_2): @user_script:7: Script killed by user with SCRIPT KILL...", "busy"),
+            (
+                "ERR Error running script (call to f_2): @user_script:7: Script killed by user with SCRIPT KILL...",
+                "busy",
+            ),
             ("ERR max number of clients reached", "max_clients"),
             ("ERR max number of clients + cluster connections reached", "max_clients"),
-            ("ERR unknown command 'EVALSHA', with args beginning with: '2a26' '1' 'slidegate:{r:OOM }' ", "unknown_command"),
+            (
+                "ERR unknown command 'EVALSHA', with args beginning with: '2a26' '1' 'slidegate:{r:OOM }' ",
+                "unknown_command",
+            ),
             ("ERR unknown command `evalsha`, with args beginning with: `a`", "unknown_command"),
             ("ERR Unknown Redis command called from script script: 2a26, on @user_script:38.", "unknown_command"),
             ("WRONGTYPE Operation against a key holding the wrong kind of value, key slidegate:{r}", "wrong_type"),
             ("ERR user_script:88: bad argument #2 to 'read' (data string too short) script: 2a26", "wrong_type"),
-            ("ERR Error running script (call to f_2): @user_script:8: user_script:8: attempt to compare nil with number", "wrong_type"),
+            (
+                "ERR Error running script (call to f_2): @user_script:8: user_script:8: attempt to compare nil with number",
+                "wrong_type",
+            ),
             ("MOVED 866 127.0.0.1:1", "cluster_redirect"),
             ("CLUSTERDOWN Hash slot not served", "cluster_redirect"),
-            ("ERR Write commands not allowed after non deterministic commands script: 2, on @user_script:9", "bad_reply"),
+            (
+                "ERR Write commands not allowed after non deterministic commands script: 2, on @user_script:9",
+                "bad_reply",
+            ),
             ("ERR Error compiling script (new function): user_script:1: '=' expected near 'x'", "bad_reply"),
             ("ERR value is not an integer or out of range, key slidegate:{r:unknown command}", "bad_reply"),
             ("", "bad_reply"),

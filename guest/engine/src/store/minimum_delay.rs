@@ -1,17 +1,19 @@
-//! The minimum delay to Redis, as a clock filter (NTP's, RFC 5905, section 10) knows it: how much longer than that a call took to reach Redis, so that a
-//! refusal is held neither too long nor too short.
+//! The minimum delay to Redis, as a clock filter (NTP's, RFC 5905, section 10) knows it: how much longer than that a
+//! call took to reach Redis, so that a refusal is held neither too long nor too short.
 //!
-//! Redis' clock when it decided, less ours when the call was sent, is the distance between the clocks and the way there. The distance
-//! is the same for all calls, so what one call has more than the least of late is what it lost on its way. A call that had left just
-//! so much later, with the minimum delay, would have reached Redis at the same moment. From then on a refusal is counted: a call sent
-//! when it ends finds room, since it cannot arrive earlier, and nobody is refused after room has come, since the minimum delay is
-//! not nothing. That needs clocks that run alike. If they do not, or if several servers with clocks of their own are behind one service,
-//! the answer is the bound: counted from it, a refusal is too long by its way back at most.
+//! Redis' clock when it decided, less ours when the call was sent, is the distance between the clocks and the way
+//! there. The distance is the same for all calls, so what one call has more than the least of late is what it lost on
+//! its way. A call that had left just so much later, with the minimum delay, would have reached Redis at the same
+//! moment. From then on a refusal is counted: a call sent when it ends finds room, since it cannot arrive earlier, and
+//! nobody is refused after room has come, since the minimum delay is not nothing. That needs clocks that run alike. If
+//! they do not, or if several servers with clocks of their own are behind one service, the answer is the bound: counted
+//! from it, a refusal is too long by its way back at most.
 
 /// What was seen longer ago than two of these is forgotten, and with it what clocks have drifted or stepped.
 const GENERATION_NS: u64 = 10_000_000_000;
 
-/// A clock that is this much elsewhere than before, and no way explains it, was set. Clocks that are only adjusted stay far below.
+/// A clock that is this much elsewhere than before, and no way explains it, was set. Clocks that are only adjusted stay
+/// far below.
 const STEP_US: u64 = 1_000_000;
 
 /// The minimum delay to a service, in two generations.
@@ -27,8 +29,8 @@ pub(crate) struct MinimumDelay {
 }
 
 impl MinimumDelay {
-    /// When a call would have left that had the minimum delay and was decided on with this one, by our clock: not before it was sent,
-    /// and not after it was answered.
+    /// When a call would have left that had the minimum delay and was decided on with this one, by our clock: not
+    /// before it was sent, and not after it was answered.
     pub(crate) fn left_ns(&mut self, sent_ns: u64, redis_us: u64, answered_ns: u64) -> u64 {
         let way = i64::try_from(redis_us).unwrap_or(i64::MAX).saturating_sub_unsigned(sent_ns / 1_000);
         let shortest = self.shortest(way, answered_ns);
@@ -36,8 +38,8 @@ impl MinimumDelay {
         sent_ns.saturating_add(lost_us.saturating_mul(1_000)).min(answered_ns)
     }
 
-    /// By how many microseconds Redis' clock was set since it decided last, ahead or back; none if it was not. What was seen before such
-    /// a step is forgotten. To be asked before [`MinimumDelay::left_ns`], for each call once.
+    /// By how many microseconds Redis' clock was set since it decided last, ahead or back; none if it was not. What was
+    /// seen before such a step is forgotten. To be asked before [`MinimumDelay::left_ns`], for each call once.
     pub(crate) fn stepped_us(&mut self, sent_ns: u64, redis_us: u64, answered_ns: u64) -> Option<i64> {
         let way = i64::try_from(redis_us).unwrap_or(i64::MAX).saturating_sub_unsigned(sent_ns / 1_000);
         let trip_us = answered_ns.saturating_sub(sent_ns) / 1_000;
@@ -145,7 +147,9 @@ mod tests {
         let mut delay = MinimumDelay::default();
         call(&mut delay, 0, 100 * SECOND, 3);
         assert_eq!(call(&mut delay, 90_000, 10 * SECOND, 3), 10 * SECOND, "back: what was seen is worth nothing");
-        for (sent, redis, answered) in [(0, u64::MAX, 0), (u64::MAX, 0, u64::MAX), (u64::MAX, u64::MAX, 0), (0, 0, u64::MAX)] {
+        for (sent, redis, answered) in
+            [(0, u64::MAX, 0), (u64::MAX, 0, u64::MAX), (u64::MAX, u64::MAX, 0), (0, 0, u64::MAX)]
+        {
             let left = delay.left_ns(sent, redis, answered);
             assert!(left <= answered && (left >= sent || sent > answered), "{left}");
         }

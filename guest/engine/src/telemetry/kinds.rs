@@ -100,7 +100,8 @@ impl fmt::Display for Tally {
 }
 
 impl Saved {
-    pub(super) const ALL: [Saved; 5] = [Saved::KnownRefusal, Saved::Coalesced, Saved::Breaker, Saved::Overloaded, Saved::NewKeys];
+    pub(super) const ALL: [Saved; 5] =
+        [Saved::KnownRefusal, Saved::Coalesced, Saved::Breaker, Saved::Overloaded, Saved::NewKeys];
 }
 
 impl fmt::Display for Saved {

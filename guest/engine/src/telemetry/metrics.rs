@@ -36,8 +36,11 @@ const DECISIONS: MetricDescription = (
     "slidegate_decisions_total",
     "Requests that Redis, or without it this process, decided on, by rule name and decision",
 );
-const DEGRADED: MetricDescription =
-    (MetricKind::Counter, "slidegate_degraded_decisions_total", "Requests that the failure mode decided on, by rule name and mode");
+const DEGRADED: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_degraded_decisions_total",
+    "Requests that the failure mode decided on, by rule name and mode",
+);
 const ITEM_DECISIONS: MetricDescription = (
     MetricKind::Counter,
     "slidegate_item_decisions_total",
@@ -48,7 +51,8 @@ const DECISION_DURATION: MetricDescription = (
     "slidegate_decision_duration_seconds",
     "How long requests waited for the decision, by rule name; those decided without waiting are not counted",
 );
-const CALLS: MetricDescription = (MetricKind::Counter, "slidegate_redis_calls_total", "Calls made to Redis, by service");
+const CALLS: MetricDescription =
+    (MetricKind::Counter, "slidegate_redis_calls_total", "Calls made to Redis, by service");
 const FAILURES: MetricDescription =
     (MetricKind::Counter, "slidegate_redis_failures_total", "Calls to Redis that failed, by service and cause");
 const SAVED: MetricDescription = (
@@ -58,15 +62,19 @@ const SAVED: MetricDescription = (
 );
 const OPENED: MetricDescription =
     (MetricKind::Counter, "slidegate_redis_breaker_opened_total", "How often the circuit breaker opened, by service");
-const OPEN: MetricDescription =
-    (MetricKind::Gauge, "slidegate_redis_breaker_open", "In how many filter instances the circuit breaker is open, by service");
+const OPEN: MetricDescription = (
+    MetricKind::Gauge,
+    "slidegate_redis_breaker_open",
+    "In how many filter instances the circuit breaker is open, by service",
+);
 const CALL_DURATION: MetricDescription = (
     MetricKind::Histogram,
     "slidegate_redis_call_duration_seconds",
     "From a call to Redis until its answer, or until it was given up, by service",
 );
 
-/// So many metrics a configuration has at most. What the services say goes first, then the policies, in order, then their rules.
+/// So many metrics a configuration has at most. What the services say goes first, then the policies, in order, then
+/// their rules.
 pub(super) const METRICS_MAX: usize = 20_000;
 
 /// Longer label values are cut, and end with a digest of the whole; hosts have limits of their own.
@@ -99,7 +107,8 @@ impl Metrics {
     pub(super) fn new(config: &Config) -> Self {
         let policies = || config.policies();
         let services = config.services.len().min(METRICS_MAX / 2 / SERVICE_METRICS);
-        let list = config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
+        let list =
+            config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
         let mut metrics = Metrics { list, services, policies: Vec::new(), uncounted: config.services.len() - services };
         for policy in policies() {
             let decisions = metrics.add(of_policy(policy));
@@ -188,14 +197,20 @@ fn first_owner(policy: &Policy) -> usize {
 /// Of the owners of limits in a policy's plans, in order.
 fn of_items(policy: &Policy) -> Vec<Metric> {
     let of_tally = |owner: usize, tally: &ItemTally| {
-        metric(ITEM_DECISIONS, vec![rule(policy), ("item", label(&owner_name(policy, owner))), ("decision", tally.to_string())])
+        metric(
+            ITEM_DECISIONS,
+            vec![rule(policy), ("item", label(&owner_name(policy, owner))), ("decision", tally.to_string())],
+        )
     };
-    (first_owner(policy)..=policy.items.len()).flat_map(|owner| ItemTally::ALL.iter().map(move |tally| of_tally(owner, tally))).collect()
+    (first_owner(policy)..=policy.items.len())
+        .flat_map(|owner| ItemTally::ALL.iter().map(move |tally| of_tally(owner, tally)))
+        .collect()
 }
 
 fn of_service(name: &str) -> Vec<Metric> {
-    let of =
-        |kind, label: Option<(&'static str, String)>| metric(kind, core::iter::once(("service", self::label(name))).chain(label).collect());
+    let of = |kind, label: Option<(&'static str, String)>| {
+        metric(kind, core::iter::once(("service", self::label(name))).chain(label).collect())
+    };
     let alone = [CALLS, CALL_DURATION, OPENED, OPEN].map(|kind| of(kind, None));
     let failures = FailureCause::OF_CALLS.iter().map(|cause| of(FAILURES, Some(("cause", cause.to_string()))));
     let savings = Saved::ALL.iter().map(|saved| of(SAVED, Some(("by", saved.to_string()))));
@@ -257,8 +272,11 @@ mod tests {
         for policy in [0, 1, 140, 199] {
             let of = |rest: &str| rest.replace("{", &format!("{{rule=r{policy}")).replace('+', ",");
             for tally in Tally::ALL {
-                let name =
-                    if tally.is_degraded() { "slidegate_degraded_decisions_total{+mode=" } else { "slidegate_decisions_total{+decision=" };
+                let name = if tally.is_degraded() {
+                    "slidegate_degraded_decisions_total{+mode="
+                } else {
+                    "slidegate_decisions_total{+decision="
+                };
                 assert_eq!(spelt(&metrics, metrics.decision(policy, tally)), of(&format!("{name}{tally}}}")));
             }
             for tally in ItemTally::ALL {
@@ -297,12 +315,18 @@ mod tests {
         let items = json!([{"limit_by_per_header": "x", "limit_keys": [{"key": "*", "query_per_day": 1}]}]);
         let owners = |config: Value| -> Vec<String> {
             let of_items = metrics(&config).list.into_iter().filter(|metric| metric.name == ITEM_DECISIONS.1);
-            of_items.filter(|metric| metric.labels[2].1 == "admitted").map(|metric| metric.labels[1].1.clone()).collect()
+            of_items
+                .filter(|metric| metric.labels[2].1 == "admitted")
+                .map(|metric| metric.labels[1].1.clone())
+                .collect()
         };
         let threshold = json!({"query_per_day": 1});
         assert_eq!(owners(json!({"rule_name": "r", "rule_items": items})), ["1"]);
         assert_eq!(owners(json!({"rule_name": "r", "global_threshold": threshold})), ["global_threshold"]);
-        assert_eq!(owners(json!({"rule_name": "r", "global_threshold": threshold, "rule_items": items})), ["global_threshold", "1"]);
+        assert_eq!(
+            owners(json!({"rule_name": "r", "global_threshold": threshold, "rule_items": items})),
+            ["global_threshold", "1"]
+        );
         let without = metrics(&json!({"rule_name": "r", "rule_items": items}));
         assert_eq!(without.item_decision(0, GLOBAL, ItemTally::Refused), None);
     }

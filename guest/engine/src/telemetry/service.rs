@@ -53,7 +53,10 @@ impl ServiceLines {
     /// So many calls failed in a row that no more are made but to probe.
     pub(super) fn opened(&mut self, cause: FailureCause, now_ns: u64) -> Option<Line> {
         self.may_say(now_ns).then(|| {
-            let line = format!("Redis {} failed {FAILURES_MAX} times in a row ({cause}): it is only probed until it answers", self.name);
+            let line = format!(
+                "Redis {} failed {FAILURES_MAX} times in a row ({cause}): it is only probed until it answers",
+                self.name
+            );
             (LogLevel::Warn, line)
         })
     }
@@ -71,14 +74,19 @@ impl ServiceLines {
         Some((LogLevel::Warn, line))
     }
 
-    /// Its clock was set by so much. Said once in a while: behind one service there may be several servers, whose clocks differ.
+    /// Its clock was set by so much. Said once in a while: behind one service there may be several servers, whose
+    /// clocks differ.
     pub(super) fn stepped(&mut self, by_us: i64, now_ns: u64) -> Option<Line> {
         if self.stepped_ns.is_some_and(|said_ns| now_ns.saturating_sub(said_ns) < CHANGES_NS) {
             return None;
         }
         self.stepped_ns = Some(now_ns);
         let (seconds, whither) = (by_us.unsigned_abs() / 1_000_000, if by_us < 0 { "back" } else { "ahead" });
-        let what = if by_us < 0 { "what is in use stays so for a window and a slot at most" } else { "windows have passed by it" };
+        let what = if by_us < 0 {
+            "what is in use stays so for a window and a slot at most"
+        } else {
+            "windows have passed by it"
+        };
         Some((LogLevel::Warn, format!("the clock of Redis {} stepped {whither} by {seconds} s: {what}", self.name)))
     }
 

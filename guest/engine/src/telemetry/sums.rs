@@ -4,9 +4,12 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::{kinds::MetricKind, metrics::Metric};
 
-/// The upper bounds of a histogram's buckets, in microseconds; a value at a bound is within. One bucket more is for what is above them all.
-pub const BUCKET_BOUNDS_US: [u64; 16] =
-    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000];
+/// The upper bounds of a histogram's buckets, in microseconds; a value at a bound is within. One bucket more is for
+/// what is above them all.
+pub const BUCKET_BOUNDS_US: [u64; 16] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    10_000_000,
+];
 
 const BUCKETS: usize = BUCKET_BOUNDS_US.len() + 1;
 
@@ -139,7 +142,10 @@ mod tests {
         sums.set(Some(1), 1);
         assert_eq!(
             sums.take_changes(),
-            [MetricChange { metric: 0, value: MetricValue::Counter(5) }, MetricChange { metric: 1, value: MetricValue::Gauge(1) }]
+            [
+                MetricChange { metric: 0, value: MetricValue::Counter(5) },
+                MetricChange { metric: 1, value: MetricValue::Gauge(1) }
+            ]
         );
         sums.set(Some(1), 1);
         sums.raise(Some(0), 0);

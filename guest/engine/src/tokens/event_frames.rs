@@ -1,5 +1,5 @@
-//! Amazon's binary event streams (`application/vnd.amazon.eventstream`): messages of a prelude (total length, length of the headers, checksum of both),
-//! headers, a payload and a checksum of all.
+//! Amazon's binary event streams (`application/vnd.amazon.eventstream`): messages of a prelude (total length, length of
+//! the headers, checksum of both), headers, a payload and a checksum of all.
 
 /// The lengths before the headers, with their checksum.
 const PRELUDE_BYTES: usize = 12;
@@ -94,8 +94,9 @@ mod tests {
     use super::*;
 
     fn message(headers: &[u8], payload: &[u8]) -> Vec<u8> {
-        let lengths =
-            [headers.len() + payload.len() + 16, headers.len()].map(|length| u32::try_from(length).unwrap().to_be_bytes()).concat();
+        let lengths = [headers.len() + payload.len() + 16, headers.len()]
+            .map(|length| u32::try_from(length).unwrap().to_be_bytes())
+            .concat();
         [lengths.as_slice(), &crc32(&lengths).to_be_bytes(), headers, payload, &[0; 4]].concat()
     }
 

@@ -1,4 +1,5 @@
-//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), of which only the data counts.
+//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), of which only the data
+//! counts.
 
 /// Where in an event stream of lines the last byte was.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,6 +1,7 @@
 //! A number as it comes, digit by digit, to be a count.
 
-/// What a count is at most; one that says more says this. All classes of an answer together, weighed, stay far below 2^63.
+/// What a count is at most; one that says more says this. All classes of an answer together, weighed, stay far below
+/// 2^63.
 pub const COUNT_MAX: u64 = 1 << 40;
 
 /// Digits beyond these only make a number longer.
@@ -38,8 +39,14 @@ enum NumberPart {
 // === impl JsonNumber ===
 
 impl JsonNumber {
-    pub(super) const NEW: JsonNumber =
-        JsonNumber { mantissa: 0, scale: 0, exponent: 0, part: NumberPart::Beginning, is_negative: false, is_exponent_negative: false };
+    pub(super) const NEW: JsonNumber = JsonNumber {
+        mantissa: 0,
+        scale: 0,
+        exponent: 0,
+        part: NumberPart::Beginning,
+        is_negative: false,
+        is_exponent_negative: false,
+    };
 
     /// Whether a number may begin so.
     pub(super) fn begins_with(byte: u8) -> bool {
@@ -78,7 +85,8 @@ impl JsonNumber {
         true
     }
 
-    /// The number as a count: a fraction is rounded up, what is too large is [`COUNT_MAX`]. None: it is malformed, or negative.
+    /// The number as a count: a fraction is rounded up, what is too large is [`COUNT_MAX`]. None: it is malformed, or
+    /// negative.
     pub(super) fn count(&self) -> Option<u64> {
         if self.is_negative || !matches!(self.part, NumberPart::Whole | NumberPart::Fraction | NumberPart::Exponent) {
             return None;

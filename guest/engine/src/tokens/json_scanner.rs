@@ -166,9 +166,14 @@ impl<Place: JsonPlace> JsonScanner<Place> {
         }
         let (next, meant) = match (self.escape, byte) {
             (Escape::Number { digits, value }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                let digit = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()).unwrap_or_default();
+                let digit =
+                    char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()).unwrap_or_default();
                 let value = (value << 4) | digit;
-                if digits > 1 { (Escape::Number { digits: digits - 1, value }, None) } else { (Escape::None, Some(value)) }
+                if digits > 1 {
+                    (Escape::Number { digits: digits - 1, value }, None)
+                } else {
+                    (Escape::None, Some(value))
+                }
             }
             (Escape::Backslash, b'u') => (Escape::Number { digits: 4, value: 0 }, None),
             (Escape::Backslash, b'n') => (Escape::None, Some(0x0a)),
@@ -216,7 +221,9 @@ impl<Place: JsonPlace> JsonScanner<Place> {
 
     /// Bytes of what is at no known place. Tells how many it took.
     fn skip(&mut self, bytes: &[u8]) -> usize {
-        let Some(length) = bytes.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')) else { return bytes.len() };
+        let Some(length) = bytes.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')) else {
+            return bytes.len();
+        };
         match bytes.get(length) {
             Some(b'"') => self.state = ScanState::InText,
             Some(b'{' | b'[') => self.unknown += 1,

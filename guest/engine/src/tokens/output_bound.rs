@@ -10,7 +10,8 @@ const MODEL_BYTES_MAX: usize = 256;
 /// What a request's body says of the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputBound {
-    /// How many tokens each answer may have, if the request says so: the greatest of the numbers that do. 0 says nothing, like -1.
+    /// How many tokens each answer may have, if the request says so: the greatest of the numbers that do. 0 says
+    /// nothing, like -1.
     pub tokens_max: Option<u64>,
     /// How many answers are written, whether all are returned or not; at least one.
     pub answers: u64,
@@ -75,7 +76,10 @@ impl OutputBound {
 impl Default for OutputBoundReader {
     fn default() -> OutputBoundReader {
         let bound = OutputBound { answers: 1, ..OutputBound::default() };
-        OutputBoundReader { scanner: JsonScanner::default(), document: BoundDocument { bound, is_model_too_long: false, is_read: false } }
+        OutputBoundReader {
+            scanner: JsonScanner::default(),
+            document: BoundDocument { bound, is_model_too_long: false, is_read: false },
+        }
     }
 }
 
@@ -108,7 +112,11 @@ impl JsonPlace for BoundPlace {
             (BoundPlace::Request, b"stream_options") => BoundPlace::StreamOptions,
             (
                 BoundPlace::Request,
-                b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" | b"max_gen_len" | b"max_tokens_to_sample",
+                b"max_tokens"
+                | b"max_completion_tokens"
+                | b"max_output_tokens"
+                | b"max_gen_len"
+                | b"max_tokens_to_sample",
             )
             | (BoundPlace::GenerationConfig, b"maxOutputTokens" | b"max_output_tokens")
             | (BoundPlace::InferenceConfig, b"maxTokens")

@@ -70,7 +70,8 @@ impl Usage {
 impl ToldUsage {
     /// The tokens by classes. None: nothing was told.
     ///
-    /// A total that is greater than its parts counts, and what they leave out is output: a class that is unknown here is not free.
+    /// A total that is greater than its parts counts, and what they leave out is output: a class that is unknown here
+    /// is not free.
     pub(super) fn usage(&self) -> Option<Usage> {
         if !self.is_told {
             return None;

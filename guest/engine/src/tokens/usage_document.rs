@@ -78,9 +78,8 @@ impl JsonPlace for UsagePlace {
             UsagePlace::GeminiUsage => of_gemini_usage(name),
             UsagePlace::BedrockMetrics => of_bedrock_metrics(name),
             UsagePlace::InputDetails => of_input_details(name),
-            UsagePlace::OutputDetails => {
-                matches!(name, b"reasoning_tokens" | b"thinking_tokens").then_some(UsagePlace::Count(UsageCount::Reasoning))
-            }
+            UsagePlace::OutputDetails => matches!(name, b"reasoning_tokens" | b"thinking_tokens")
+                .then_some(UsagePlace::Count(UsageCount::Reasoning)),
             UsagePlace::BilledUnits => of_billed_units(name),
             UsagePlace::Iterations => name.is_empty().then_some(UsagePlace::Iteration),
             UsagePlace::Iteration => of_iteration(name),
@@ -112,7 +111,9 @@ fn of_usage(name: &[u8]) -> Option<UsagePlace> {
     let count = match name {
         b"prompt_tokens" => return Some(UsagePlace::CountOf(UsageLayout::CacheInside, UsageCount::Input)),
         b"total_tokens" => return Some(UsagePlace::CountOf(UsageLayout::CacheInside, UsageCount::Total)),
-        b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => return Some(UsagePlace::InputDetails),
+        b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
+            return Some(UsagePlace::InputDetails);
+        }
         b"completion_tokens_details" | b"output_tokens_details" => return Some(UsagePlace::OutputDetails),
         b"billed_units" => return Some(UsagePlace::BilledUnits),
         b"iterations" => return Some(UsagePlace::Iterations),

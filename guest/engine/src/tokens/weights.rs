@@ -37,7 +37,9 @@ impl TokenWeights {
             (self.output, usage.output.saturating_sub(usage.reasoning)),
             (self.reasoning, usage.reasoning),
         ];
-        let thousandths = classes.iter().fold(0_u64, |sum, (weight, tokens)| sum.saturating_add(tokens.saturating_mul(u64::from(*weight))));
+        let thousandths = classes
+            .iter()
+            .fold(0_u64, |sum, (weight, tokens)| sum.saturating_add(tokens.saturating_mul(u64::from(*weight))));
         thousandths.div_ceil(WHOLE)
     }
 }
@@ -46,7 +48,8 @@ impl TokenWeights {
 mod tests {
     use super::*;
 
-    const USAGE: Usage = Usage { input: 14, cached_read: 190_546, cache_write: 2_051, output: 400, reasoning: 300, stock: 414 };
+    const USAGE: Usage =
+        Usage { input: 14, cached_read: 190_546, cache_write: 2_051, output: 400, reasoning: 300, stock: 414 };
 
     #[test]
     fn every_token_counts_once_unless_weighed() {
@@ -56,7 +59,8 @@ mod tests {
 
     #[test]
     fn classes_are_apart_and_the_sum_is_rounded_up_once() {
-        let weights = TokenWeights { input: 1_000, cached_read: 100, cache_write: 1_250, output: 5_000, reasoning: 2_500 };
+        let weights =
+            TokenWeights { input: 1_000, cached_read: 100, cache_write: 1_250, output: 5_000, reasoning: 2_500 };
         // 14 + 19,054.6 + 2,563.75 + 500 + 750
         assert_eq!(weights.charge(&USAGE), 22_883);
         let least = TokenWeights { input: 1, ..weights };
@@ -65,9 +69,20 @@ mod tests {
 
     #[test]
     fn no_weight_is_too_great() {
-        let greatest =
-            TokenWeights { input: u32::MAX, cached_read: u32::MAX, cache_write: u32::MAX, output: u32::MAX, reasoning: u32::MAX };
-        let usage = Usage { input: u64::MAX, cached_read: u64::MAX, cache_write: u64::MAX, output: u64::MAX, ..Usage::default() };
+        let greatest = TokenWeights {
+            input: u32::MAX,
+            cached_read: u32::MAX,
+            cache_write: u32::MAX,
+            output: u32::MAX,
+            reasoning: u32::MAX,
+        };
+        let usage = Usage {
+            input: u64::MAX,
+            cached_read: u64::MAX,
+            cache_write: u64::MAX,
+            output: u64::MAX,
+            ..Usage::default()
+        };
         assert_eq!(greatest.charge(&usage), u64::MAX / WHOLE + 1);
     }
 }

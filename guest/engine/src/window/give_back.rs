@@ -1,7 +1,8 @@
 //! Giving back what an admission reserved and did not need.
 //!
-//! An admission is known by the time at which it was made, so that nothing has to be kept of it: its slot is the one that ends at that time or later, in the same
-//! cell of the slots' grid. What is given back leaves the sum of that slot. It never leaves a newer one: that would free room again when the older one leaves.
+//! An admission is known by the time at which it was made, so that nothing has to be kept of it: its slot is the one
+//! that ends at that time or later, in the same cell of the slots' grid. What is given back leaves the sum of that
+//! slot. It never leaves a newer one: that would free room again when the older one leaves.
 
 use alloc::vec::Vec;
 use core::{cmp::min, ops::Range};
@@ -9,8 +10,8 @@ use core::{cmp::min, ops::Range};
 use super::{OlderSlot, Window, refund::Refund, write};
 
 impl Window {
-    /// Takes back what is not needed of an admission, by a clock that has not stepped back since. Tells how much that was: nothing, if it has left the window;
-    /// and never more than its slot holds, however often it is asked.
+    /// Takes back what is not needed of an admission, by a clock that has not stepped back since. Tells how much that
+    /// was: nothing, if it has left the window; and never more than its slot holds, however often it is asked.
     pub fn give_back(&mut self, refund: &Refund) -> u64 {
         let Refund { slot_us, at_us, cost, .. } = *refund;
         let is_in_cell = |end_us: u64| at_us <= end_us && end_us - end_us % slot_us.max(1) <= at_us;

@@ -16,7 +16,8 @@ pub const GIVE_BACK: &str = include_str!("refund.lua");
 
 /// What is given back to one window.
 ///
-/// Nothing is kept of an admission but these: they tell its slot, as long as it is in the window, whatever has happened to the key since.
+/// Nothing is kept of an admission but these: they tell its slot, as long as it is in the window, whatever has happened
+/// to the key since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refund {
     /// The window, as it was for the admission.
@@ -42,10 +43,12 @@ impl Default for RefundScript {
 }
 
 impl RefundScript {
-    /// The command for these refunds, one for each key, by Redis' own clock. It must be sent once at most: a refund that is repeated frees what others took.
+    /// The command for these refunds, one for each key, by Redis' own clock. It must be sent once at most: a refund
+    /// that is repeated frees what others took.
     pub fn command(&self, form: Form, keys: &[Vec<u8>], refunds: &[Refund]) -> Command {
         let number = |number: u64| (number.min(EXACT_MAX) as f64).to_be_bytes();
-        let numbers = refunds.iter().flat_map(|refund| [refund.window_us, refund.slot_us.max(1), refund.at_us, refund.cost]);
+        let numbers =
+            refunds.iter().flat_map(|refund| [refund.window_us, refund.slot_us.max(1), refund.at_us, refund.cost]);
         let numbers: Vec<u8> = numbers.flat_map(number).collect();
         let (name, script) = evaluation(form, &self.sha, GIVE_BACK);
         let head = [name.into(), script.into(), keys.len().to_string().into_bytes()];
@@ -59,7 +62,9 @@ pub fn given_back(reply: &Reply, refunds: &[Refund]) -> Option<Vec<u64>> {
     let (numbers, []) = bytes.as_chunks() else { return None };
     let (_, given) = numbers.split_first()?;
     let given: Option<Vec<u64>> = given.iter().map(count).collect();
-    given.filter(|given| given.len() == refunds.len() && given.iter().zip(refunds).all(|(given, refund)| *given <= refund.cost))
+    given.filter(|given| {
+        given.len() == refunds.len() && given.iter().zip(refunds).all(|(given, refund)| *given <= refund.cost)
+    })
 }
 
 #[cfg(test)]
@@ -77,7 +82,8 @@ mod tests {
     #[test]
     fn a_command_says_all_in_one_argument() {
         let command = RefundScript::default().command(Form::Text, &[b"a".to_vec(), b"b".to_vec()], &[REFUND; 2]);
-        let numbers: Vec<u8> = [60.0, 1.0, 7.0, 5.0].repeat(2).iter().flat_map(|number: &f64| number.to_be_bytes()).collect();
+        let numbers: Vec<u8> =
+            [60.0, 1.0, 7.0, 5.0].repeat(2).iter().flat_map(|number: &f64| number.to_be_bytes()).collect();
         assert_eq!(command, [b"EVAL", GIVE_BACK.as_bytes(), b"2", b"a", b"b", &numbers]);
         let command = RefundScript::default().command(Form::Sha, &[], &[]);
         assert_eq!((command[0].as_slice(), command[1].len()), (b"EVALSHA".as_slice(), 40));
@@ -86,7 +92,15 @@ mod tests {
     #[test]
     fn only_what_can_be_true_is_read() {
         assert_eq!(given_back(&doubles(&[9.0, 5.0, 0.0]), &[REFUND; 2]), Some(vec![5, 0]));
-        for wrong in [&[][..], &[9.0], &[9.0, 5.0], &[9.0, 5.0, 6.0], &[9.0, 5.0, -1.0], &[9.0, 5.0, f64::NAN], &[9.0, 5.0, 0.0, 0.0]] {
+        for wrong in [
+            &[][..],
+            &[9.0],
+            &[9.0, 5.0],
+            &[9.0, 5.0, 6.0],
+            &[9.0, 5.0, -1.0],
+            &[9.0, 5.0, f64::NAN],
+            &[9.0, 5.0, 0.0, 0.0],
+        ] {
             assert_eq!(given_back(&doubles(wrong), &[REFUND; 2]), None, "{wrong:?}");
         }
         assert_eq!(given_back(&Reply::Single(Value::Nil), &[]), None);

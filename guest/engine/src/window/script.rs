@@ -8,8 +8,8 @@ use alloc::{
 use super::{Charge, Decision, EXACT_MAX, Retry, Standing};
 use crate::redis::{Command, Form, Reply, Value};
 
-/// Admits as many of some equal requests as every limit they meet has room for. Its head says which KEYS and ARGV it takes and what
-/// it returns.
+/// Admits as many of some equal requests as every limit they meet has room for. Its head says which KEYS and ARGV it
+/// takes and what it returns.
 pub const ADMIT: &str = include_str!("admit.lua");
 
 /// Numbers in the script's argument for all limits: how many requests.
@@ -109,8 +109,8 @@ pub struct BatchLimit {
 // === impl Batch ===
 
 impl Batch {
-    /// The answer for the request at `index`, counted from 0, as if each had been asked for alone, in this order; also for the one
-    /// after the last, which was not asked for. `charges` are those that the batch was asked for with.
+    /// The answer for the request at `index`, counted from 0, as if each had been asked for alone, in this order; also
+    /// for the one after the last, which was not asked for. `charges` are those that the batch was asked for with.
     pub fn decision(&self, index: u64, charges: &[Charge]) -> Decision {
         let admitted = index < self.admitted;
         let standing = |(limit, charge): (&BatchLimit, &Charge)| {
@@ -130,8 +130,9 @@ impl Batch {
 
     /// Whether one more request is known not to fit, right after those that were asked for.
     pub fn is_full(&self, units: u64, charges: &[Charge]) -> bool {
-        let takes_the_last =
-            |(limit, charge): (&BatchLimit, &Charge)| charge.enforced && limit.room == self.admitted.saturating_mul(charge.cost);
+        let takes_the_last = |(limit, charge): (&BatchLimit, &Charge)| {
+            charge.enforced && limit.room == self.admitted.saturating_mul(charge.cost)
+        };
         self.admitted < units || self.limits.iter().zip(charges).any(takes_the_last)
     }
 }
@@ -181,7 +182,10 @@ mod tests {
         let charge = Charge { limit: u64::MAX, window_us: 60_000_000, slot_us: 1, cost: 2, enforced: false };
         let command = Script::default().command(Form::Sha, &[b"k".to_vec()], &[charge], 7);
         let [name, sha, count, key, numbers] = command.as_slice() else { panic!("{command:?}") };
-        assert_eq!((name.as_slice(), sha.len(), count.as_slice(), key.as_slice()), (&b"EVALSHA"[..], 40, &b"1"[..], &b"k"[..]));
+        assert_eq!(
+            (name.as_slice(), sha.len(), count.as_slice(), key.as_slice()),
+            (&b"EVALSHA"[..], 40, &b"1"[..], &b"k"[..])
+        );
         let numbers: Vec<_> = numbers.chunks(8).map(|bytes| f64::from_be_bytes(bytes.try_into().unwrap())).collect();
         assert_eq!(numbers, [7.0, 9_007_199_254_740_991.0, 60_000_000.0, 1.0, 2.0, 0.0]);
     }
@@ -198,7 +202,11 @@ mod tests {
         let limits = vec![room(3, 10, Retry::Never), room(0, 9, Retry::After(7))];
         assert_eq!(batch(&doubles(&right), &[one; 2], 4), Some(Batch { admitted: 4, now_us: 77, limits }));
         assert_eq!(batch(&doubles(&right), &[one; 2], 3), None, "more than were asked for");
-        assert_eq!((batch(&doubles(&right), &[one; 1], 4), batch(&doubles(&right), &[one; 3], 4)), (None, None), "other limits");
+        assert_eq!(
+            (batch(&doubles(&right), &[one; 1], 4), batch(&doubles(&right), &[one; 3], 4)),
+            (None, None),
+            "other limits"
+        );
         for at in 0..right.len() {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -2.0, 0.5, 9_007_199_254_740_992.0, f64::MAX] {
                 let mut numbers = right;
@@ -208,7 +216,11 @@ mod tests {
         }
         let Reply::Single(Value::Bulk(bytes)) = doubles(&right) else { panic!("a text") };
         for length in 0..bytes.len() {
-            assert_eq!(batch(&Reply::Single(Value::Bulk(bytes[..length].to_vec())), &[one; 2], 4), None, "{length} bytes");
+            assert_eq!(
+                batch(&Reply::Single(Value::Bulk(bytes[..length].to_vec())), &[one; 2], 4),
+                None,
+                "{length} bytes"
+            );
         }
         assert_eq!(batch(&Reply::Single(Value::Bulk([&bytes[..], &[0]].concat())), &[one; 2], 4), None);
         assert_eq!(batch(&Reply::Many(vec![Value::Bulk(bytes)]), &[one; 2], 4), None);
@@ -220,7 +232,9 @@ mod tests {
     #[test]
     fn nothing_lasts_longer_than_a_window_and_a_slot_whatever_redis_says() {
         let day = 86_400_000_000.0;
-        for (window_us, slot_us, most) in [(9_000, 1, 9_001), (9_000, 0, 9_001), (9_000, 9_000, 18_000), (u64::MAX, 5, 86_400_000_000)] {
+        for (window_us, slot_us, most) in
+            [(9_000, 1, 9_001), (9_000, 0, 9_001), (9_000, 9_000, 18_000), (u64::MAX, 5, 86_400_000_000)]
+        {
             let charge = Charge { limit: 9, window_us, slot_us, cost: 1, enforced: true };
             let answer = batch(&doubles(&[0.0, 1.0, 0.0, day, day]), &[charge], 1).unwrap();
             assert_eq!(answer.limits, [BatchLimit { room: 0, reset_us: most, retry: Retry::After(most) }]);
@@ -234,8 +248,12 @@ mod tests {
         let asked = batch(&doubles(&[3.0, 0.0, 7.0, 9.0, 5.0, 8.0, 9.0, 4.0, 10.0, 0.0, -1.0]), &charges, 5).unwrap();
         let answers: Vec<_> = (0..5).map(|index| asked.decision(index, &charges)).collect();
         assert_eq!(answers.iter().map(|answer| answer.admitted).collect::<Vec<_>>(), [true, true, true, false, false]);
-        let of =
-            |limit: usize| answers.iter().map(move |answer| answer.standings[limit]).map(|standing| (standing.remaining, standing.retry));
+        let of = |limit: usize| {
+            answers
+                .iter()
+                .map(move |answer| answer.standings[limit])
+                .map(|standing| (standing.remaining, standing.retry))
+        };
         let (fits, later) = (Retry::Fits, Retry::After);
         assert_eq!(of(0).collect::<Vec<_>>(), [(5, fits), (3, fits), (1, fits), (1, later(5)), (1, later(5))]);
         assert_eq!(of(1).collect::<Vec<_>>(), [(5, fits), (2, fits), (2, later(4)), (2, later(4)), (2, later(4))]);

@@ -107,10 +107,16 @@ mod tests {
     #[test]
     fn what_is_no_window_is_none() {
         let good = [vec![0], seven(0), slots(&[(1, 1)])].concat();
-        for members in [vec![b"text".to_vec()], vec![vec![]], vec![[good.as_slice(), b"x"].concat()], vec![good.clone(), good.clone()]] {
+        for members in [
+            vec![b"text".to_vec()],
+            vec![vec![]],
+            vec![[good.as_slice(), b"x"].concat()],
+            vec![good.clone(), good.clone()],
+        ] {
             assert_eq!(standing(&members, 0), None, "{members:?}");
         }
-        for other in [Reply::Error("WRONGTYPE".into()), Reply::Single(Value::Nil), Reply::Many(vec![Value::Integer(1)])] {
+        for other in [Reply::Error("WRONGTYPE".into()), Reply::Single(Value::Nil), Reply::Many(vec![Value::Integer(1)])]
+        {
             assert!(window(&other, &CHARGE).is_none() && clock_us(&other).is_none(), "{other:?}");
         }
         assert_eq!(clock_us(&reply(&[b"12".to_vec(), b"34".to_vec()])), Some(12_000_034));

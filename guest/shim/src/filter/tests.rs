@@ -13,8 +13,10 @@ const LIMIT: &str = r#"{"rule_name": "r", "_plugin_id_": "p", "show_limit_quota_
     "global_threshold": {"query_per_minute": 3}, "redis": {"service_name": "redis.dns", "password": "secret", "database": 2}}"#;
 
 /// Doubles: how many are admitted, Redis' clock, room, reset, retry.
-const ADMITTED: &[u8] = b"$40\r\n\x3f\xf0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\x08\0\0\0\0\0\0\x41\x8c\x9c\x38\0\0\0\0\0\0\0\0\0\0\0\0\r\n";
-const REFUSED: &[u8] = b"$40\r\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x41\x8c\x9c\x38\0\0\0\0\x41\x36\xe3\x60\0\0\0\0\r\n";
+const ADMITTED: &[u8] =
+    b"$40\r\n\x3f\xf0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\x08\0\0\0\0\0\0\x41\x8c\x9c\x38\0\0\0\0\0\0\0\0\0\0\0\0\r\n";
+const REFUSED: &[u8] =
+    b"$40\r\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x41\x8c\x9c\x38\0\0\0\0\x41\x36\xe3\x60\0\0\0\0\r\n";
 const NO_AUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
 
 const SECOND: u64 = 1_000_000_000;
@@ -22,7 +24,8 @@ const SECOND: u64 = 1_000_000_000;
 /// A filter that is configured, and what it asked for since.
 fn configured(json: &str) -> (Filter<Fake>, Fake) {
     let fake = Fake::default();
-    let filter = Filter::configure(fake.clone(), &mut Statistics::default(), json.as_bytes()).expect("a good configuration");
+    let filter =
+        Filter::configure(fake.clone(), &mut Statistics::default(), json.as_bytes()).expect("a good configuration");
     fake.take_events();
     (filter, fake)
 }
@@ -66,8 +69,9 @@ fn a_configuration_tells_the_gateway_of_its_redis_once() {
                 "init outbound|80||x.static?db=5&buffer_flush_timeout=0&max_buffer_size_before_flush=0 'u' 'secret' 20",
             ]
         );
-        let warned =
-            events.iter().any(|event| event.starts_with("Warn") && event.contains("one client for a cluster") && !event.contains("secret"));
+        let warned = events.iter().any(|event| {
+            event.starts_with("Warn") && event.contains("one client for a cluster") && !event.contains("secret")
+        });
         assert!(warned, "{events:?}");
         // The same virtual machine defines a counter once.
         assert_eq!(events.iter().any(|event| event.starts_with("define rule.a.")), round == 0);
@@ -81,7 +85,10 @@ fn a_refused_configuration_says_why() {
     assert!(Filter::configure(fake.clone(), &mut Statistics::default(), json.as_bytes()).is_none());
     let events = fake.take_events();
     assert_eq!(events.len(), 1);
-    assert!(events[0].starts_with("Error [slidegate] [p] [nil] configuration refused: global_threshold.query_per_minit: "), "{events:?}");
+    assert!(
+        events[0].starts_with("Error [slidegate] [p] [nil] configuration refused: global_threshold.query_per_minit: "),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -90,7 +97,10 @@ fn what_stock_takes_and_this_cannot_do_is_refused_before_redis_is_told_of() {
     for (json, place) in [
         (with("database", r#""timeout": 3600001"#), "redis.timeout: "),
         (
-            with("redis", r#""rule_items": [{"limit_by_header": ":scheme", "limit_keys": [{"key": "https", "query_per_day": 1}]}]"#),
+            with(
+                "redis",
+                r#""rule_items": [{"limit_by_header": ":scheme", "limit_keys": [{"key": "https", "query_per_day": 1}]}]"#,
+            ),
             "rule_items[0].limit_by_header: ",
         ),
     ] {
@@ -130,7 +140,10 @@ fn a_reply_settles_its_own_stream() {
     assert_eq!(said.as_deref(), Some("decision=refused rule=r limit=3 remaining=0 retry_after=2"));
     assert_eq!(fake.property_of(2, "slidegate"), None, "there is nothing to say of it");
     fake.hook(2, || filter.on_response_headers(2));
-    assert_eq!(fake.take_events(), ["replace x-ratelimit-limit 3 of Response on 2", "replace x-ratelimit-remaining 2 of Response on 2"]);
+    assert_eq!(
+        fake.take_events(),
+        ["replace x-ratelimit-limit 3 of Response on 2", "replace x-ratelimit-remaining 2 of Response on 2"]
+    );
 }
 
 #[test]
@@ -180,7 +193,10 @@ fn a_request_that_never_paused_is_not_resumed() {
         assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
         let events = fake.take_events();
         assert!(!events.iter().any(|event| event.starts_with("resume")), "{events:?}");
-        let told: Vec<_> = events.iter().filter(|event| event.starts_with("Warn [slidegate] [p] [id-2]") && event.contains(told)).collect();
+        let told: Vec<_> = events
+            .iter()
+            .filter(|event| event.starts_with("Warn [slidegate] [p] [id-2]") && event.contains(told))
+            .collect();
         assert_eq!(told.len(), 1, "{events:?}");
         assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
         assert!(!fake.take_events().iter().any(|event| event.starts_with("Warn")), "said twice");
@@ -194,14 +210,18 @@ fn a_request_that_never_paused_is_not_resumed() {
 fn a_cluster_that_was_unknown_is_configured_when_it_is_there() {
     let fake = Fake::default();
     fake.refuse_init(true);
-    let mut filter = Filter::configure(fake.clone(), &mut Statistics::default(), LIMIT.as_bytes()).expect("only a warning");
+    let mut filter =
+        Filter::configure(fake.clone(), &mut Statistics::default(), LIMIT.as_bytes()).expect("only a warning");
     fake.take_events();
     assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
     assert!(!fake.take_events().iter().any(|event| event.starts_with("call")));
     fake.refuse_init(false);
     assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
     let events = fake.take_events();
-    assert!(events[0].starts_with("init outbound|6379||redis.dns?db=2&") && events[1].starts_with("call"), "{events:?}");
+    assert!(
+        events[0].starts_with("init outbound|6379||redis.dns?db=2&") && events[1].starts_with("call"),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -253,7 +273,10 @@ fn what_is_no_reply_is_told_and_the_failure_mode_decides() {
         let events = fake.take_events();
         assert_eq!(events[0], "resume on 2");
         assert_eq!(counted(&mut filter, &fake)[0], "raise service.redis_dns.cause.bad_reply 1");
-        assert!(events.last().unwrap().starts_with("Warn [slidegate] [p] [id-2] Redis redis.dns:6379 fails (bad_reply)"), "{events:?}");
+        assert!(
+            events.last().unwrap().starts_with("Warn [slidegate] [p] [id-2] Redis redis.dns:6379 fails (bad_reply)"),
+            "{events:?}"
+        );
     }
 }
 
@@ -278,7 +301,8 @@ fn the_script_is_sent_by_its_text_once() {
 #[test]
 fn a_password_that_got_lost_is_told_again_once_in_a_while() {
     let (mut filter, fake) = waiting();
-    let init = "init outbound|6379||redis.dns?db=2&buffer_flush_timeout=0&max_buffer_size_before_flush=0 '' 'secret' 1000";
+    let init =
+        "init outbound|6379||redis.dns?db=2&buffer_flush_timeout=0&max_buffer_size_before_flush=0 '' 'secret' 1000";
     reply(&mut filter, &fake, 7, NO_AUTH);
     assert_eq!(fake.take_events(), [init, "call outbound|6379||redis.dns EVALSHA -> 11"]);
     reply(&mut filter, &fake, 11, NO_AUTH);
@@ -394,7 +418,9 @@ fn every_cookie_field_counts() {
 #[test]
 fn clients_of_grpc_get_a_status_of_theirs() {
     let limit = r#"{"rule_name": "r", "global_threshold": {"query_per_day": 1}}"#;
-    for (kind, status) in [("application/grpc+proto", "429 as gRPC's 8"), ("application/grpc-web", "429"), ("application/json", "429")] {
+    for (kind, status) in
+        [("application/grpc+proto", "429 as gRPC's 8"), ("application/grpc-web", "429"), ("application/json", "429")]
+    {
         let (mut filter, fake) = configured(limit);
         fake.set_headers(&[(":authority", "h"), ("content-type", kind)]);
         assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);

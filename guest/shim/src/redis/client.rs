@@ -6,8 +6,8 @@ use slidegate_engine::redis::{CallError, Service};
 
 use crate::gateway::{BAD_ARGUMENT, Gateway, INTERNAL_FAILURE, Level, Status};
 
-/// Configuring a client closes its connection, and with it fails what others have on the way, so it is done again at most
-/// each so often.
+/// Configuring a client closes its connection, and with it fails what others have on the way, so it is done again at
+/// most each so often.
 const RENEWAL_PAUSE_NS: u64 = 10_000_000_000;
 
 /// A service as the gateway knows it.
@@ -53,8 +53,8 @@ impl Client {
         u64::from(self.service.timeout_ms) * 1_000_000
     }
 
-    /// Configures the gateway's client. Commands are to be sent at once: held back for others to join them, as the gateway does
-    /// by default, each would cost its request up to 3 ms.
+    /// Configures the gateway's client. Commands are to be sent at once: held back for others to join them, as the
+    /// gateway does by default, each would cost its request up to 3 ms.
     pub(super) fn init(&mut self, gateway: &impl Gateway) -> Result<(), Status> {
         let Service { username, password, timeout_ms, database, .. } = &self.service;
         let database = if *database == 0 { String::new() } else { format!("db={database}&") };
@@ -92,21 +92,30 @@ impl Client {
         let cluster = &self.cluster;
         Some(match refusal {
             None => (Level::Info, format!("the gateway takes commands for cluster {cluster} again")),
-            Some(BAD_ARGUMENT) => {
-                (Level::Warn, format!("the gateway knows no cluster {cluster}: is there such a service, with this port?"))
+            Some(BAD_ARGUMENT) => (
+                Level::Warn,
+                format!("the gateway knows no cluster {cluster}: is there such a service, with this port?"),
+            ),
+            Some(INTERNAL_FAILURE) => {
+                (Level::Warn, format!("cluster {cluster} has no host that the gateway could send to"))
             }
-            Some(INTERNAL_FAILURE) => (Level::Warn, format!("cluster {cluster} has no host that the gateway could send to")),
-            Some(status) => (Level::Warn, format!("the gateway takes no commands for cluster {cluster} (status {status})")),
+            Some(status) => {
+                (Level::Warn, format!("the gateway takes no commands for cluster {cluster} (status {status})"))
+            }
         })
     }
 
-    /// Why a command has no reply; the gateway does not say. A command that ran out of time takes with it what was sent before on
-    /// the same connection.
+    /// Why a command has no reply; the gateway does not say. A command that ran out of time takes with it what was sent
+    /// before on the same connection.
     pub(super) fn why_lost(&mut self, sent_ns: u64, now_ns: u64) -> CallError {
         if now_ns.saturating_sub(sent_ns) >= self.timeout_ns() {
             self.timed_out_ns = Some(now_ns);
         }
-        if self.timed_out_ns.is_some_and(|then_ns| sent_ns <= then_ns) { CallError::Timeout } else { CallError::Disconnected }
+        if self.timed_out_ns.is_some_and(|then_ns| sent_ns <= then_ns) {
+            CallError::Timeout
+        } else {
+            CallError::Disconnected
+        }
     }
 }
 

@@ -20,7 +20,8 @@ use super::error::{ClientError, causes, chain};
 use super::wire::Wire;
 use crate::gateway::socket::PIECE_MAX;
 
-/// Looks an upstream's name up, each time anew, connects to the first address that accepts, and shakes hands if it speaks TLS.
+/// Looks an upstream's name up, each time anew, connects to the first address that accepts, and shakes hands if it
+/// speaks TLS.
 pub(super) struct Connector {
     connector: HttpConnector,
     authority: Authority,
@@ -80,7 +81,8 @@ impl Received {
     }
 }
 
-/// A stream that counts what comes, and gives it in small pieces, so that a body whose client takes nothing fills no large buffer.
+/// A stream that counts what comes, and gives it in small pieces, so that a body whose client takes nothing fills no
+/// large buffer.
 pub(super) struct Watched {
     stream: Take<Wire>,
     received: Received,
@@ -94,7 +96,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         self.stream.set_limit(PIECE_MAX);
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
@@ -108,7 +114,11 @@ impl AsyncWrite for Watched {
         Pin::new(self.stream.get_mut()).poll_write(context, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(self.stream.get_mut()).poll_write_vectored(context, slices)
     }
 

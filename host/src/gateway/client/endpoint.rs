@@ -95,11 +95,18 @@ impl Endpoint {
 /// The port is named only where a client would not know it.
 fn host(upstream: &Upstream) -> Authority {
     let usual = upstream.protocol == Protocol::Https && upstream.authority.port_u16() == Some(443);
-    let port = if usual { String::new() } else { upstream.authority.port().map(|port| format!(":{port}")).unwrap_or_default() };
+    let port = if usual {
+        String::new()
+    } else {
+        upstream.authority.port().map(|port| format!(":{port}")).unwrap_or_default()
+    };
     let named = upstream.tls.as_ref().and_then(|tls| tls.server_name());
     let host = named.unwrap_or(upstream.authority.host());
     // A name for TLS may be an address, whose form in a URL is another one.
-    format!("{host}{port}").parse().or_else(|_| format!("[{host}]{port}").parse()).unwrap_or_else(|_| upstream.authority.clone())
+    format!("{host}{port}")
+        .parse()
+        .or_else(|_| format!("[{host}]{port}").parse())
+        .unwrap_or_else(|_| upstream.authority.clone())
 }
 
 impl Connections {

@@ -31,8 +31,8 @@ impl ClientError {
         matches!(self, Self::ConnectTimeout | Self::Connect(_) | Self::Tls(..))
     }
 
-    /// Whether it tells that the upstream is not well. One that says too much, or that it does not want this request, at least says
-    /// something; and a stranger may have asked for just that.
+    /// Whether it tells that the upstream is not well. One that says too much, or that it does not want this request,
+    /// at least says something; and a stranger may have asked for just that.
     pub(crate) fn is_failure(&self) -> bool {
         !matches!(self, Self::TooLarge | Self::Refused(_) | Self::StreamReset(_))
     }
@@ -51,7 +51,8 @@ impl ClientError {
 
 /// Why a connection gave no response.
 pub(super) fn client_error(error: &hyper::Error) -> ClientError {
-    // What breaks the rules of HTTP/2 is refused by the library below; what is too large as well, which it does not tell apart.
+    // What breaks the rules of HTTP/2 is refused by the library below; what is too large as well, which it does not
+    // tell apart.
     let of_http2 = || chain(error).filter_map(|error| error.downcast_ref::<h2::Error>());
     let breaks_rules = || of_http2().any(h2::Error::is_library);
     match error {

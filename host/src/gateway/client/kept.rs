@@ -15,7 +15,8 @@ use super::error::{ClientError, causes};
 use super::replay::AttemptBody;
 use crate::gateway::headers::FIELDS_MAX;
 
-/// So many connections to one upstream wait for a request at most; each has buffers of some 30 KB. Only a flood leaves more behind.
+/// So many connections to one upstream wait for a request at most; each has buffers of some 30 KB. Only a flood leaves
+/// more behind.
 const WAITING_MAX: usize = 256;
 
 /// All connections of one lane to one upstream that wait for a request.
@@ -64,7 +65,11 @@ impl KeptConnections {
     }
 
     /// Takes over a connection that was made to see what the upstream speaks.
-    pub(super) async fn adopt(self: &Arc<Self>, stream: TokioIo<Watched>, received: Received) -> Result<(), ClientError> {
+    pub(super) async fn adopt(
+        self: &Arc<Self>,
+        stream: TokioIo<Watched>,
+        received: Received,
+    ) -> Result<(), ClientError> {
         let mut connection = Self::begin(stream, received).await?;
         // Before its driver has run once it is not known to be ready.
         connection.sender.ready().await.map_err(|error| ClientError::Connect(causes(&error)))?;
@@ -84,9 +89,13 @@ impl KeptConnections {
         Ok(UpstreamConnection { sender, received, made: Instant::now(), driver: driver.abort_handle() })
     }
 
-    /// Keeps a connection, as soon as its response has been read to the end and its request has been sent. `abandoned` says whether that is
-    /// no more to be waited for.
-    pub(super) fn keep(self: &Arc<Self>, mut connection: UpstreamConnection, abandoned: impl Future<Output = bool> + Send + 'static) {
+    /// Keeps a connection, as soon as its response has been read to the end and its request has been sent. `abandoned`
+    /// says whether that is no more to be waited for.
+    pub(super) fn keep(
+        self: &Arc<Self>,
+        mut connection: UpstreamConnection,
+        abandoned: impl Future<Output = bool> + Send + 'static,
+    ) {
         let connections = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::select! {
@@ -138,7 +147,10 @@ impl KeptConnections {
 }
 
 impl UpstreamConnection {
-    pub(super) async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<AttemptBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
         self.sender.try_send_request(request).await
     }
 

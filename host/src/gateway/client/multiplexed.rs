@@ -20,16 +20,17 @@ use crate::gateway::headers::HEADERS_SIZE_MAX;
 /// How often an upstream that sends nothing while requests wait is asked whether it still lives.
 const PING: Duration = Duration::from_secs(30);
 
-/// What an upstream may send of one response before its client has taken it. Fixed, since windows that follow the upstream's speed grow to
-/// 16 MiB for each client that takes nothing.
+/// What an upstream may send of one response before its client has taken it. Fixed, since windows that follow the
+/// upstream's speed grow to 16 MiB for each client that takes nothing.
 const STREAM_WINDOW: u32 = 64 << 10;
 
-/// What it may send in all of them. When clients that take nothing have used that up, no other response on the connection goes on: here it
-/// takes 2,048 of them. Half of it is also what h2 allows for the overhead of small pieces that wait, some 400 bytes each, before it ends
-/// the connection.
+/// What it may send in all of them. When clients that take nothing have used that up, no other response on the
+/// connection goes on: here it takes 2,048 of them. Half of it is also what h2 allows for the overhead of small pieces
+/// that wait, some 400 bytes each, before it ends the connection.
 const CONNECTION_WINDOW: u32 = 128 << 20;
 
-/// Requests that come while a connection is being made wait for it together, and share its failure. None if the upstream chose HTTP/1.1.
+/// Requests that come while a connection is being made wait for it together, and share its failure. None if the
+/// upstream chose HTTP/1.1.
 type Slot = Arc<OnceCell<Result<Option<Multiplexed>, ClientError>>>;
 
 /// The connection of one lane to one upstream, made anew when it is of no use any more.
@@ -99,12 +100,17 @@ impl MultiplexedConnections {
     }
 
     fn is_good(&self, connection: &Multiplexed) -> bool {
-        !connection.is_retired.load(Ordering::Relaxed) && connection.sender.is_ready() && connection.made.elapsed() < self.age
+        !connection.is_retired.load(Ordering::Relaxed)
+            && connection.sender.is_ready()
+            && connection.made.elapsed() < self.age
     }
 }
 
 impl Multiplexed {
-    pub(super) async fn send(&self, request: Request<AttemptBody>) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
+    pub(super) async fn send(
+        &self,
+        request: Request<AttemptBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
         self.sender.clone().try_send_request(request).await
     }
 

@@ -1,5 +1,6 @@
-//! How an upstream is doing, by what becomes of requests: one that fails to take connections, or takes them and answers nothing, several
-//! times in a row is left out for a while; then one request tries it again (half-open), and lets it back in, or not.
+//! How an upstream is doing, by what becomes of requests: one that fails to take connections, or takes them and answers
+//! nothing, several times in a row is left out for a while; then one request tries it again (half-open), and lets it
+//! back in, or not.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ impl PassiveHealth {
         Self { ejection, started: Instant::now(), failures: AtomicU32::new(0), out_until_ms: AtomicU64::new(0) }
     }
 
-    /// Whether a request may go there. Of one that was left out for long enough, the first who asks is told so: that is the probe.
+    /// Whether a request may go there. Of one that was left out for long enough, the first who asks is told so: that is
+    /// the probe.
     pub(super) fn admits(&self) -> bool {
         let out_until = self.out_until_ms.load(Ordering::Relaxed);
         // If nothing comes of the probe, there is another one after the same time.

@@ -38,7 +38,8 @@ impl Pool {
         }
     }
 
-    /// The next one in turn, of those that the request has not been to. One that is left out is taken only if all of them are.
+    /// The next one in turn, of those that the request has not been to. One that is left out is taken only if all of
+    /// them are.
     pub(super) fn next(&self, attempted: &mut Attempted) -> Option<&Arc<Endpoint>> {
         if let Some(only) = self.only() {
             return attempted.turn.replace(0).is_none().then_some(only);

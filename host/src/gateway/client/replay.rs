@@ -16,8 +16,8 @@ pub(super) struct Replay(Arc<Mutex<Recording>>);
 
 struct Recording {
     body: RequestBody,
-    /// What was taken from `body`; none if that was more than is kept. Copied, since small pieces would each keep the buffer that they were
-    /// read into.
+    /// What was taken from `body`; none if that was more than is kept. Copied, since small pieces would each keep the
+    /// buffer that they were read into.
     taken: Option<Vec<u8>>,
     /// How many bytes are kept at most.
     kept_max: usize,
@@ -39,7 +39,8 @@ impl Replay {
         Self(Arc::new(Mutex::new(Recording { body, taken: Some(Vec::new()), kept_max, attempt: 0 })))
     }
 
-    /// The body from its beginning. Earlier attempts get no more of it. To be called again only while [`Self::can_repeat`].
+    /// The body from its beginning. Earlier attempts get no more of it. To be called again only while
+    /// [`Self::can_repeat`].
     pub(super) fn attempt(&self) -> AttemptBody {
         let mut recording = lock(&self.0);
         recording.attempt += 1;
@@ -70,8 +71,9 @@ impl Replay {
         lock(&self.0).body.deadline().is_none()
     }
 
-    /// Waits until the answer is over and what is still to come of the body is late, which an upstream that takes no more of it does not
-    /// notice; and gives it up. False if that need not be: it has come, or is gone with its connection.
+    /// Waits until the answer is over and what is still to come of the body is late, which an upstream that takes no
+    /// more of it does not notice; and gives it up. False if that need not be: it has come, or is gone with its
+    /// connection.
     pub(super) fn abandoned(&self) -> impl Future<Output = bool> + Send + 'static {
         let (upload, recording) = (Arc::clone(lock(&self.0).body.upload()), Arc::downgrade(&self.0));
         async move {
@@ -124,7 +126,10 @@ impl Body for AttemptBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let mut recording = lock(&this.recording);
         if recording.attempt != this.attempt {
@@ -145,7 +150,9 @@ impl Body for AttemptBody {
 
     fn is_end_stream(&self) -> bool {
         let recording = lock(&self.recording);
-        recording.attempt == self.attempt && recording.kept_after(self.sent).is_empty() && recording.body.is_end_stream()
+        recording.attempt == self.attempt
+            && recording.kept_after(self.sent).is_empty()
+            && recording.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

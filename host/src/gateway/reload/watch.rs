@@ -31,7 +31,8 @@ impl Watch {
         Ok(Self { watcher, folders: BTreeSet::new(), unwatchable: BTreeSet::new() })
     }
 
-    /// Watches nothing until it is told to again. A folder is watched wherever it is moved to, so that another one may be in its place.
+    /// Watches nothing until it is told to again. A folder is watched wherever it is moved to, so that another one may
+    /// be in its place.
     pub(crate) fn forget(&mut self) {
         for folder in std::mem::take(&mut self.folders) {
             // It may be gone.
@@ -39,7 +40,8 @@ impl Watch {
         }
     }
 
-    /// Watches these files from now on, and no others. Where there are links on the way to one, their folders are watched too.
+    /// Watches these files from now on, and no others. Where there are links on the way to one, their folders are
+    /// watched too.
     pub(crate) fn follow<'f>(&mut self, files: impl Iterator<Item = &'f Path>) {
         let folders: BTreeSet<PathBuf> = files.flat_map(folders).collect();
         for left in self.folders.difference(&folders) {
@@ -65,8 +67,8 @@ fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
-/// The folders in which something happens when another file takes this one's place: its own, and that of each link on the way, which may
-/// be one of a folder (`current -> v2`).
+/// The folders in which something happens when another file takes this one's place: its own, and that of each link on
+/// the way, which may be one of a folder (`current -> v2`).
 fn folders(file: &Path) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
     let absolute = path::absolute(file).unwrap_or_else(|_| file.to_path_buf());

@@ -92,10 +92,15 @@ pub(super) fn describe() {
     describe_gauge!(OPEN, "Connections of clients, tunnels included");
     describe_counter!(TURNED_AWAY, "Connections closed as soon as they were accepted, by the limit that was reached");
     describe_counter!(LET_GO, "Idle connections closed to make room for new ones");
-    describe_counter!(OVERLOADED, "Requests answered 503 because there were too many at once, by the limit that was reached");
+    describe_counter!(
+        OVERLOADED,
+        "Requests answered 503 because there were too many at once, by the limit that was reached"
+    );
     describe_counter!(FAILED_HANDSHAKES, "Handshakes of TLS with clients that failed, by reason");
     // So that they are there before the first one, for alerts.
-    FailedHandshake::ALL.into_iter().for_each(|reason| counter!(FAILED_HANDSHAKES, "reason" => reason.name()).increment(0));
+    FailedHandshake::ALL
+        .into_iter()
+        .for_each(|reason| counter!(FAILED_HANDSHAKES, "reason" => reason.name()).increment(0));
     gauge!(OPEN).set(0.0);
     for reason in TurnedAway::ALL {
         counter!(TURNED_AWAY, "reason" => reason.name()).increment(0);
@@ -106,7 +111,8 @@ pub(super) fn describe() {
     }
 }
 
-/// The gauge of open connections. Raised and lowered, not set: of two threads that set it, the last one need not have counted last.
+/// The gauge of open connections. Raised and lowered, not set: of two threads that set it, the last one need not have
+/// counted last.
 pub(crate) fn connections() -> Gauge {
     gauge!(OPEN)
 }

@@ -16,7 +16,12 @@ pub(super) fn write(text: &mut String) {
     let seconds = |ticks: Option<f64>| ticks.map(|ticks| ticks / TICKS_PER_SECOND);
     let start = || Some(number_after(&boot, "btime ")? + seconds(stat.number(21))?);
     let rows = [
-        ("cpu_seconds_total", "counter", "CPU time spent, in user and system, in seconds", seconds(sum(stat.number(13), stat.number(14)))),
+        (
+            "cpu_seconds_total",
+            "counter",
+            "CPU time spent, in user and system, in seconds",
+            seconds(sum(stat.number(13), stat.number(14))),
+        ),
         ("open_fds", "gauge", "Open file descriptors", open_descriptors()),
         ("max_fds", "gauge", "The most file descriptors that may be open", number_after(&limits, "Max open files")),
         ("virtual_memory_bytes", "gauge", "Virtual memory, in bytes", stat.number(22)),
@@ -76,7 +81,9 @@ mod tests {
     fn a_process_is_described_in_plausible_numbers() {
         let mut text = String::new();
         write(&mut text);
-        let value = |name: &str| number_after(&text, &format!("process_{name} ")).unwrap_or_else(|| panic!("no {name} in {text}"));
+        let value = |name: &str| {
+            number_after(&text, &format!("process_{name} ")).unwrap_or_else(|| panic!("no {name} in {text}"))
+        };
         assert!(value("cpu_seconds_total") >= 0.0);
         assert!((3.0..=value("max_fds")).contains(&value("open_fds")));
         assert!(value("virtual_memory_bytes") > value("resident_memory_bytes") && value("resident_memory_bytes") > 1e6);

@@ -1,7 +1,8 @@
 //! Everything that is counted, and its text for Prometheus.
 //!
-//! The exporters there are keep a series for ever, or until it was quiet for a while. Here a series that comes from the settings (a rule, a
-//! route) lasts as long as somebody can count in it, and so leaves with the reload that took its rule away.
+//! The exporters there are keep a series for ever, or until it was quiet for a while. Here a series that comes from the
+//! settings (a rule, a route) lasts as long as somebody can count in it, and so leaves with the reload that took its
+//! rule away.
 
 mod histogram;
 
@@ -68,7 +69,8 @@ impl Registry {
         self.lock().entry(sanitized(name.as_str())).or_default().help = Some(help);
     }
 
-    /// The series of a key. One of the same name and labels and another kind is left alone: the new one is counted nowhere.
+    /// The series of a key. One of the same name and labels and another kind is left alone: the new one is counted
+    /// nowhere.
     fn series(&self, key: &Key, metadata: &Metadata<'_>, make: impl FnOnce() -> SeriesValue) -> SeriesValue {
         let mut families = self.lock();
         let family = families.entry(sanitized(key.name())).or_default();
@@ -128,7 +130,9 @@ impl Family {
         for (labels, series) in &self.series {
             match &series.value {
                 SeriesValue::Counter(counter) => write_sample(text, name, labels, counter.load(Ordering::Relaxed)),
-                SeriesValue::Gauge(gauge) => write_sample(text, name, labels, f64::from_bits(gauge.load(Ordering::Relaxed))),
+                SeriesValue::Gauge(gauge) => {
+                    write_sample(text, name, labels, f64::from_bits(gauge.load(Ordering::Relaxed)))
+                }
                 SeriesValue::Histogram(buckets) => buckets.write(text, name, labels),
             }
         }
@@ -155,7 +159,8 @@ impl SeriesValue {
 }
 
 fn labels(key: &Key) -> String {
-    let mut labels: Vec<String> = key.labels().map(|label| format!("{}=\"{}\"", sanitized(label.key()), escaped(label.value()))).collect();
+    let mut labels: Vec<String> =
+        key.labels().map(|label| format!("{}=\"{}\"", sanitized(label.key()), escaped(label.value()))).collect();
     labels.sort_unstable();
     labels.join(",")
 }

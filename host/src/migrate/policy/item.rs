@@ -6,7 +6,8 @@ use super::super::stock::{self, Network, elements, is_token};
 use super::{Converted, Converter, impossible, stock as refused};
 
 /// Where several are set, stock takes the last in this order.
-const LIMIT_BY: [&str; 9] = ["header", "param", "cookie", "per_header", "per_param", "per_cookie", "consumer", "per_consumer", "per_ip"];
+const LIMIT_BY: [&str; 9] =
+    ["header", "param", "cookie", "per_header", "per_param", "per_cookie", "consumer", "per_consumer", "per_ip"];
 
 impl Converter {
     pub(super) fn item(&mut self, item: &Value, is_from_224: bool, path: &str) -> Converted<Value> {
@@ -24,7 +25,12 @@ impl Converter {
         let Some((kind, others)) = kinds.split_last() else { return refused(path, "expected one of `limit_by_*`") };
         let field = format!("limit_by_{kind}");
         for other in others {
-            self.note(path, format!("has `limit_by_{other}` beside `{field}`: stock looks at the latter only, so the other is left out"));
+            self.note(
+                path,
+                format!(
+                    "has `limit_by_{other}` beside `{field}`: stock looks at the latter only, so the other is left out"
+                ),
+            );
         }
         let name = match is_consumer(kind) {
             true => String::new(),
@@ -37,7 +43,8 @@ impl Converter {
         if keys.is_empty() {
             return refused(path, "config limit_keys cannot be empty");
         }
-        let fields: Vec<String> = LIMIT_BY.iter().map(|kind| format!("limit_by_{kind}")).chain(["limit_keys".to_owned()]).collect();
+        let fields: Vec<String> =
+            LIMIT_BY.iter().map(|kind| format!("limit_by_{kind}")).chain(["limit_keys".to_owned()]).collect();
         self.leave_out(item, &fields.iter().map(String::as_str).collect::<Vec<_>>(), path);
         let keys = keys.iter().enumerate().map(|(at, key)| self.entry(key, kind, &format!("{path}.limit_keys[{at}]")));
         let keys: Value = keys.collect::<Converted<_>>()?;
@@ -47,13 +54,17 @@ impl Converter {
     fn key_name(&mut self, kind: &str, name: String, is_from_224: bool, path: &str) -> Converted<String> {
         let header = match kind {
             "header" | "per_header" => Some(name.as_str()),
-            "per_ip" if name != "from-remote-addr" => match name.strip_prefix("from-header-").filter(|header| !header.is_empty()) {
+            "per_ip" if name != "from-remote-addr" => match name
+                .strip_prefix("from-header-")
+                .filter(|header| !header.is_empty())
+            {
                 None => return refused(path, "expected `from-remote-addr` or `from-header-` and the name of a header"),
                 header => header,
             },
             _ => None,
         };
-        let is_pseudo = |header: &str| matches!(header.to_ascii_lowercase().as_str(), ":authority" | ":method" | ":path");
+        let is_pseudo =
+            |header: &str| matches!(header.to_ascii_lowercase().as_str(), ":authority" | ":method" | ":path");
         if header.is_some_and(|header| !is_token(header) && !is_pseudo(header)) {
             return impossible(path, "no header has such a name");
         }
@@ -95,11 +106,19 @@ impl Converter {
             None => refused(path, format!("invalid IP[{}]", crate::settings::one_line(&key))),
             Some(Network::Written) => Ok(key),
             Some(Network::Everything) => {
-                self.note(path, format!("`{key}` means every address to stock: written as 0.0.0.0/0, which is hardly what was meant"));
+                self.note(
+                    path,
+                    format!(
+                        "`{key}` means every address to stock: written as 0.0.0.0/0, which is hardly what was meant"
+                    ),
+                );
                 Ok("0.0.0.0/0".to_owned())
             }
             Some(Network::ShortV6) => {
-                self.note(path, "matches IPv6 addresses only; to stock also IPv4 addresses that begin with the same bits");
+                self.note(
+                    path,
+                    "matches IPv6 addresses only; to stock also IPv4 addresses that begin with the same bits",
+                );
                 Ok(key)
             }
         }

@@ -93,8 +93,12 @@ impl Map {
         First::Mapless(waits)
     }
 
-    /// Takes a command out of the queue of those that wait for the first map. If it was sent meanwhile this is the attempt.
-    pub(super) fn leave(&self, mut waits: oneshot::Receiver<Result<Attempt, LinkError>>) -> Option<Result<Attempt, LinkError>> {
+    /// Takes a command out of the queue of those that wait for the first map. If it was sent meanwhile this is the
+    /// attempt.
+    pub(super) fn leave(
+        &self,
+        mut waits: oneshot::Receiver<Result<Attempt, LinkError>>,
+    ) -> Option<Result<Attempt, LinkError>> {
         // Whoever sends it and tells so has this lock for both.
         let _state = self.lock();
         waits.close();
@@ -149,7 +153,13 @@ impl Map {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attempt(&self, state: &mut ClusterState, command: &[Vec<u8>], slot: Option<u16>, deadline: Instant) -> Option<Attempt> {
+    fn attempt(
+        &self,
+        state: &mut ClusterState,
+        command: &[Vec<u8>],
+        slot: Option<u16>,
+        deadline: Instant,
+    ) -> Option<Attempt> {
         let address = owner(state, slot)?.clone();
         // Under the lock, so that a node gets its commands in the order of the calls.
         let started = self.node(state, &address).start(command, false, deadline);
@@ -193,7 +203,8 @@ impl Map {
             // Whoever stopped waiting was told that the command was not sent, or is about to be.
             if !made.is_closed() && deadline > Instant::now() {
                 let no_node = || LinkError::Unreachable("no node serves anything".to_owned());
-                let attempt = found.clone().and_then(|()| self.attempt(&mut state, &command, slot, deadline).ok_or_else(no_node));
+                let attempt =
+                    found.clone().and_then(|()| self.attempt(&mut state, &command, slot, deadline).ok_or_else(no_node));
                 let _ = made.send(attempt);
             }
         }
@@ -219,7 +230,10 @@ impl Map {
         let mut asked = JoinSet::new();
         for node in nodes {
             let (deadline, announced) = (Instant::now() + self.timeout, self.announced.clone());
-            asked.spawn_on(async move { tokio::time::timeout_at(deadline, ask(&node, &announced, deadline)).await }, &self.runtime);
+            asked.spawn_on(
+                async move { tokio::time::timeout_at(deadline, ask(&node, &announced, deadline)).await },
+                &self.runtime,
+            );
         }
         let mut problem = LinkError::Unreachable("no node answers in time".to_owned());
         while let Some(answer) = asked.join_next().await {

@@ -124,7 +124,11 @@ mod tests {
     #[test]
     fn ranges_become_a_map() {
         let asked = tcp("seed", 1);
-        let answer = Value::Array(vec![range(0, 99, bulk("a"), 7), range(100, 200, bulk(""), 8), range(300, 16_383, bulk("a"), 7)]);
+        let answer = Value::Array(vec![
+            range(0, 99, bulk("a"), 7),
+            range(100, 200, bulk(""), 8),
+            range(300, 16_383, bulk("a"), 7),
+        ]);
         let mut map = SlotMap::read(&answer, &asked, &Announced::default()).unwrap();
         assert_eq!(map.masters(), [tcp("a", 7), tcp("seed", 8)]);
         assert_eq!((map.owner(99), map.owner(100)), (Some(&tcp("a", 7)), Some(&tcp("seed", 8))));
@@ -153,7 +157,10 @@ mod tests {
         let asked = tcp("seed", 1);
         let map = SlotMap::read(&Value::Array(vec![range(0, 99, bulk("10.0.0.1"), 7)]), &asked, &announced).unwrap();
         assert_eq!(map.masters(), [tcp("127.0.0.1", 7)]);
-        assert_eq!(Redirect::read("MOVED 1 10.0.0.1:8", &asked, &announced), Some(Redirect::Moved(1, tcp("127.0.0.1", 8))));
+        assert_eq!(
+            Redirect::read("MOVED 1 10.0.0.1:8", &asked, &announced),
+            Some(Redirect::Moved(1, tcp("127.0.0.1", 8)))
+        );
         assert_eq!(Redirect::read("ASK 1 10.0.0.1:8", &asked, &announced), Some(Redirect::Ask(tcp("127.0.0.1", 8))));
     }
 
@@ -164,13 +171,21 @@ mod tests {
             Redirect::read("MOVED 3999 10.0.0.1:6381", &asked, &Announced::default()),
             Some(Redirect::Moved(3999, tcp("10.0.0.1", 6381)))
         );
-        assert_eq!(Redirect::read("MOVED 3999 ::1:6381", &asked, &Announced::default()), Some(Redirect::Moved(3999, tcp("::1", 6381))));
-        assert_eq!(Redirect::read("ASK 1 :6381", &asked, &Announced::default()), Some(Redirect::Ask(tcp("seed", 6381))));
+        assert_eq!(
+            Redirect::read("MOVED 3999 ::1:6381", &asked, &Announced::default()),
+            Some(Redirect::Moved(3999, tcp("::1", 6381)))
+        );
+        assert_eq!(
+            Redirect::read("ASK 1 :6381", &asked, &Announced::default()),
+            Some(Redirect::Ask(tcp("seed", 6381)))
+        );
         assert_eq!(
             Redirect::read("TRYAGAIN Multiple keys request during rehashing of slot", &asked, &Announced::default()),
             Some(Redirect::TryAgain)
         );
-        for other in ["MOVED", "MOVED x h:1", "MOVED 16384 h:1", "MOVED 1 h", "CLUSTERDOWN The cluster is down", "ERR", ""] {
+        for other in
+            ["MOVED", "MOVED x h:1", "MOVED 16384 h:1", "MOVED 1 h", "CLUSTERDOWN The cluster is down", "ERR", ""]
+        {
             assert_eq!(Redirect::read(other, &asked, &Announced::default()), None, "{other}");
         }
     }

@@ -11,9 +11,9 @@ use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::redis::error_code::is_of_another_server;
 use crate::redis::pipeline::{CallResult, NotSent, Pipeline};
 
-/// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began. What is called
-/// in between fails at once. Short enough that a Redis which is back is found at once, long enough that one which is away is not
-/// kept busy with connections.
+/// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began.
+/// What is called in between fails at once. Short enough that a Redis which is back is found at once, long enough that
+/// one which is away is not kept busy with connections.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Ends its driver when nobody waits for it any more.
@@ -36,7 +36,12 @@ pub(in crate::redis) struct Sent {
 }
 
 impl Link {
-    pub(super) fn new(pipeline: Pipeline, driver: AbortHandle, generation: u64, leave: Box<dyn Fn() + Send + Sync>) -> Self {
+    pub(super) fn new(
+        pipeline: Pipeline,
+        driver: AbortHandle,
+        generation: u64,
+        leave: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
         let replies = pipeline.replies();
         Self { pipeline, driver, generation, made: Instant::now(), replies, leave }
     }
@@ -47,13 +52,19 @@ impl Link {
     }
 
     /// Hands a command to the connection before returning, so that order is kept. If it is refused nothing is sent.
-    pub(super) fn send(self: &Arc<Self>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Result<Sent, NotSent> {
+    pub(super) fn send(
+        self: &Arc<Self>,
+        command: &[Vec<u8>],
+        asking: bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Sent, NotSent> {
         let reply = self.pipeline.send(command, asking, now, deadline)?;
         Ok(Sent { link: Arc::clone(self), reply })
     }
 
-    /// Takes no further command, so that the next one goes to whoever has the address by then. A link that is new already is kept:
-    /// it led to the same server again.
+    /// Takes no further command, so that the next one goes to whoever has the address by then. A link that is new
+    /// already is kept: it led to the same server again.
     fn leave(&self) {
         if self.made.elapsed() >= PAUSE {
             (self.leave)();
@@ -68,7 +79,8 @@ impl Drop for Link {
 }
 
 impl Sent {
-    /// Waits for the reply, at most until the deadline. A server that is not what it was when the connection was made is left.
+    /// Waits for the reply, at most until the deadline. A server that is not what it was when the connection was made
+    /// is left.
     pub(super) async fn reply(self) -> CallResult {
         let outcome = self.reply.await.unwrap_or(Err(CallError::Disconnected));
         if matches!(&outcome, Ok(Reply::Error(text)) if is_of_another_server(text)) {

@@ -53,7 +53,10 @@ impl RedisEntry {
             return Mistake::new(&self.path, message);
         };
         // What is wrong with a password may stand in the field that names its file.
-        let file = PASSWORDS.into_iter().find(|(field, file)| *field == error.field() && fields.contains_key(file)).map(|(_, file)| file);
+        let file = PASSWORDS
+            .into_iter()
+            .find(|(field, file)| *field == error.field() && fields.contains_key(file))
+            .map(|(_, file)| file);
         let field = file.unwrap_or(error.field());
         let message = match fields.get(field) {
             _ if field == "url" => error.to_string(),
@@ -88,11 +91,15 @@ impl RedisEntry {
         let mut given = GivenFields::default();
         let mut pem = BTreeMap::new();
         for field in PEM_FILES {
-            pem.extend(read_file(reader, fields, field, "the path of a file in PEM", folder, &mut given).map(|bytes| (field, bytes)));
+            pem.extend(
+                read_file(reader, fields, field, "the path of a file in PEM", folder, &mut given)
+                    .map(|bytes| (field, bytes)),
+            );
         }
         let mut passwords = BTreeMap::new();
         for names in PASSWORDS {
-            passwords.extend(read_password(reader, fields, names, folder, &mut given).map(|password| (names.0, password)));
+            passwords
+                .extend(read_password(reader, fields, names, folder, &mut given).map(|password| (names.0, password)));
         }
         for field in TEXTS {
             given.texts.extend(reader.field(fields, field, Reader::text).map(|text| (field, text)));
@@ -142,9 +149,15 @@ fn read_password(
     }
     let Some(bytes) = bytes else { return password };
     let name = given.texts.get(file).map(String::as_str).unwrap_or_default();
-    let read = String::from_utf8(bytes).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()).ok().filter(|text| !text.is_empty());
+    let read = String::from_utf8(bytes)
+        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        .ok()
+        .filter(|text| !text.is_empty());
     if read.is_none() {
-        reader.error(fields.at(file), format_args!("expected a file with the password in it, as UTF-8 text, got {}", quoted(name)));
+        reader.error(
+            fields.at(file),
+            format_args!("expected a file with the password in it, as UTF-8 text, got {}", quoted(name)),
+        );
     }
     read
 }
@@ -166,8 +179,7 @@ fn read_file(
 }
 
 fn read_announced(reader: &mut Reader, fields: &Fields<'_>) -> BTreeMap<String, String> {
-    const EXPECTED: &str =
-        "an object of announced addresses and those that can be reached, such as `\"172.17.0.2:7000\": \"127.0.0.1:7000\"`";
+    const EXPECTED: &str = "an object of announced addresses and those that can be reached, such as `\"172.17.0.2:7000\": \"127.0.0.1:7000\"`";
     let mut announced = BTreeMap::new();
     let Some((path, node)) = fields.get_unless_null("announced") else { return announced };
     for member in reader.parsed(path, node, EXPECTED, Node::members).into_iter().flatten() {

@@ -6,8 +6,8 @@ use slidegate_document::Content;
 /// Who reads the scalars.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Schema {
-    /// The gateway: only what JSON writes in the same way is a number or a flag; all else is a text as written. So `1.10`, `0x10`,
-    /// `1e3`, `012` and `yes` keep their letters, and who wants a number reads it out of the text.
+    /// The gateway: only what JSON writes in the same way is a number or a flag; all else is a text as written. So
+    /// `1.10`, `0x10`, `1e3`, `012` and `yes` keep their letters, and who wants a number reads it out of the text.
     #[default]
     AsWritten,
     /// Kubernetes, by the rules of YAML 1.1: what a resource carries is what these make of it.
@@ -190,7 +190,9 @@ mod tests {
         ] {
             assert_eq!(value(text), expected, "{text}");
         }
-        for text in ["12:30", "2024-01-01", "1.2.3", "0x", "0xg", "-", "+", ".", "e5", "1e", "a", "1.1.1.1", "0b-1", "y"] {
+        for text in
+            ["12:30", "2024-01-01", "1.2.3", "0x", "0xg", "-", "+", ".", "e5", "1e", "a", "1.1.1.1", "0b-1", "y"]
+        {
             assert_eq!(value(text), json!(text));
         }
     }

@@ -170,8 +170,9 @@ fn steps(documents: Vec<StepDocument>, services: &BTreeSet<String>) -> Result<Ve
     let mut now_ms = 0;
     let mut steps = Vec::with_capacity(documents.len());
     for (index, document) in documents.into_iter().enumerate() {
-        let step =
-            step(document, &mut now_ms).and_then(|step| known(step, services)).map_err(|error| format!("step {}: {error}", index + 1))?;
+        let step = step(document, &mut now_ms)
+            .and_then(|step| known(step, services))
+            .map_err(|error| format!("step {}: {error}", index + 1))?;
         steps.push(step);
     }
     if steps.is_empty() {
@@ -209,8 +210,24 @@ fn known(step: Step, services: &BTreeSet<String>) -> Result<Step, String> {
 
 impl StepDocument {
     fn is_empty(&self) -> bool {
-        let StepDocument { at, times, every, method, path, host, headers, from, route, service, upstream, calls, pass, refuse, store, of } =
-            self;
+        let StepDocument {
+            at,
+            times,
+            every,
+            method,
+            path,
+            host,
+            headers,
+            from,
+            route,
+            service,
+            upstream,
+            calls,
+            pass,
+            refuse,
+            store,
+            of,
+        } = self;
         let numbers = at.is_none() && times.is_none() && every.is_none() && calls.is_none();
         let request = method.is_none() && path.is_none() && host.is_none() && headers.is_none() && from.is_none();
         let place = route.is_none() && service.is_none() && upstream.is_none();
@@ -247,7 +264,15 @@ fn requests(document: StepDocument, now_ms: &mut u64) -> Result<Requests, String
         CallsDocument::All(calls) => Calls::All(calls),
         CallsDocument::Of(calls) => Calls::Of(calls),
     });
-    Ok(Requests { at_ms, times, every_ms, request, upstream, expected: expected(document.pass, document.refuse)?, calls })
+    Ok(Requests {
+        at_ms,
+        times,
+        every_ms,
+        request,
+        upstream,
+        expected: expected(document.pass, document.refuse)?,
+        calls,
+    })
 }
 
 fn expected(pass: Option<PassDocument>, refuse: Option<RefuseDocument>) -> Result<Expected, String> {

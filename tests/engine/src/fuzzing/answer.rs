@@ -27,7 +27,9 @@ fn any_number() -> impl Strategy<Value = Value> {
 /// What looks like usage where it is none.
 fn any_noise() -> impl Strategy<Value = Value> {
     prop::sample::select(vec![
-        json!("Say \"usage\":{\"prompt_tokens\":900}} \\ \u{1f600}\r\n\n data: {\"usage\":{\"total_tokens\":900}}\u{7}"),
+        json!(
+            "Say \"usage\":{\"prompt_tokens\":900}} \\ \u{1f600}\r\n\n data: {\"usage\":{\"total_tokens\":900}}\u{7}"
+        ),
         json!([{"usage": {"prompt_tokens": 900, "total_tokens": 900}}, [[{}]], "]}"]),
         json!({"usage": {"total_tokens": 900}, "usageMetadata": {"totalTokenCount": 900}, "eval_count": 900}),
         json!({"": {"usage": {"total_tokens": 900}}}),
@@ -40,14 +42,44 @@ fn any_noise() -> impl Strategy<Value = Value> {
 /// Usage as providers of one layout tell it; any number may be missing.
 fn any_usage() -> impl Strategy<Value = Value> {
     let layout = prop::sample::select(vec![
-        &["usage/prompt_tokens", "usage/completion_tokens", "usage/total_tokens", "usage/prompt_tokens_details/cached_tokens"][..],
-        &["usage/prompt_tokens", "x_groq/queue", "usage/completion_tokens_details/reasoning_tokens", "usage/total_tokens"],
+        &[
+            "usage/prompt_tokens",
+            "usage/completion_tokens",
+            "usage/total_tokens",
+            "usage/prompt_tokens_details/cached_tokens",
+        ][..],
+        &[
+            "usage/prompt_tokens",
+            "x_groq/queue",
+            "usage/completion_tokens_details/reasoning_tokens",
+            "usage/total_tokens",
+        ],
         &["response/usage/input_tokens", "response/usage/output_tokens", "response/usage/total_tokens", "response/id"],
-        &["response/usage/input_tokens_details/cached_tokens", "response/usage/input_tokens_details/cache_write_tokens", "x", "y"],
-        &["message/usage/input_tokens", "message/usage/output_tokens", "message/usage/cache_read_input_tokens", "message/content"],
-        &["usage/input_tokens", "usage/output_tokens", "usage/cache_creation_input_tokens", "usage/output_tokens_details/thinking_tokens"],
+        &[
+            "response/usage/input_tokens_details/cached_tokens",
+            "response/usage/input_tokens_details/cache_write_tokens",
+            "x",
+            "y",
+        ],
+        &[
+            "message/usage/input_tokens",
+            "message/usage/output_tokens",
+            "message/usage/cache_read_input_tokens",
+            "message/content",
+        ],
+        &[
+            "usage/input_tokens",
+            "usage/output_tokens",
+            "usage/cache_creation_input_tokens",
+            "usage/output_tokens_details/thinking_tokens",
+        ],
         &["usageMetadata/promptTokenCount", "usageMetadata/candidatesTokenCount", "usageMetadata/totalTokenCount", "a"],
-        &["usageMetadata/thoughtsTokenCount", "usageMetadata/toolUsePromptTokenCount", "usageMetadata/cachedContentTokenCount", "b"],
+        &[
+            "usageMetadata/thoughtsTokenCount",
+            "usageMetadata/toolUsePromptTokenCount",
+            "usageMetadata/cachedContentTokenCount",
+            "b",
+        ],
         &["usage/inputTokens", "usage/outputTokens", "usage/totalTokens", "usage/cacheReadInputTokens"],
         &["prompt_eval_count", "eval_count", "done", "total_duration"],
         &["delta/usage/input_tokens", "delta/usage/output_tokens", "delta/stop_reason", "type"],
@@ -65,7 +97,11 @@ fn any_usage() -> impl Strategy<Value = Value> {
 }
 
 fn any_event() -> impl Strategy<Value = Value> {
-    let noise = prop::collection::btree_map(prop::sample::select(vec!["choices", "content", "usages", "", "zz\"\\"]), any_noise(), 0..3);
+    let noise = prop::collection::btree_map(
+        prop::sample::select(vec!["choices", "content", "usages", "", "zz\"\\"]),
+        any_noise(),
+        0..3,
+    );
     (any_usage(), noise).prop_map(|(mut event, noise)| {
         for (name, value) in noise {
             event[name] = value;
@@ -84,7 +120,11 @@ pub fn any_answer() -> impl Strategy<Value = WellFormedAnswer> {
             1 => format!("\u{feff}\n{}\n", indented.join("\r\n\r\n")).into_bytes(),
             2 => format!("[{}\n]", indented.join("\n,\r\n")).into_bytes(),
             3 => texts.iter().map(|text| format!("data: {text}\n\n")).collect::<String>().into_bytes(),
-            4 => texts.iter().map(|text| format!("event: usage\r\n:{{\r\ndata:{text}\r\nid: 7\r\n\r\n")).collect::<String>().into_bytes(),
+            4 => texts
+                .iter()
+                .map(|text| format!("event: usage\r\n:{{\r\ndata:{text}\r\nid: 7\r\n\r\n"))
+                .collect::<String>()
+                .into_bytes(),
             5 => {
                 let lines = |text: &String| text.lines().map(|line| format!("data: {line}\r")).collect::<String>();
                 indented.iter().map(|text| format!("{}\r", lines(text))).collect::<String>().into_bytes()

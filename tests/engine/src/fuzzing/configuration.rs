@@ -14,9 +14,16 @@ pub const PASSWORD: &str = "hush-hush";
 ///
 /// When the documentation is not YAML.
 pub fn corpus() -> Vec<Json> {
-    let documented =
-        [documented::GLOBAL, documented::PARAM, documented::HEADER, documented::CLIENT_IP, documented::CONSUMER, documented::COOKIE];
-    let mut corpus: Vec<Json> = documented.iter().map(|yaml| serde_saphyr::from_str(yaml).expect("the documentation is YAML")).collect();
+    let documented = [
+        documented::GLOBAL,
+        documented::PARAM,
+        documented::HEADER,
+        documented::CLIENT_IP,
+        documented::CONSUMER,
+        documented::COOKIE,
+    ];
+    let mut corpus: Vec<Json> =
+        documented.iter().map(|yaml| serde_saphyr::from_str(yaml).expect("the documentation is YAML")).collect();
     let everything = json!({
         "rule_name": "everything",
         "rule_match": "all",
@@ -53,7 +60,9 @@ pub fn corpus() -> Vec<Json> {
         "redis": {"service_name": "redis.static", "service_port": 6379, "username": "u", "password": PASSWORD, "timeout": 5, "database": 1},
     });
     let mut here = everything.clone();
-    here.as_object_mut().expect("an object").retain(|name, _| !matches!(name.as_str(), "redis" | "failure_mode" | "local_share"));
+    here.as_object_mut()
+        .expect("an object")
+        .retain(|name, _| !matches!(name.as_str(), "redis" | "failure_mode" | "local_share"));
     let mut closed = everything.clone();
     closed.as_object_mut().expect("an object").remove("local_share");
     closed["failure_mode"] = json!("closed");
@@ -91,7 +100,8 @@ fn any_value() -> impl Strategy<Value = Json> {
     leaf.prop_recursive(4, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-            prop::collection::vec((any_name(), inner), 0..4).prop_map(|fields| Json::Object(fields.into_iter().collect())),
+            prop::collection::vec((any_name(), inner), 0..4)
+                .prop_map(|fields| Json::Object(fields.into_iter().collect())),
         ]
     })
 }
@@ -142,20 +152,26 @@ fn any_change() -> impl Strategy<Value = Change> {
 /// As [`corpus`].
 pub fn any_configuration() -> impl Strategy<Value = Vec<u8>> {
     let corpus = corpus();
-    let changed = (prop::sample::select(corpus.clone()), prop::collection::vec(any_change(), 0..6)).prop_map(|(mut document, changes)| {
-        changes.into_iter().for_each(|each| change(&mut document, each));
-        document.to_string().into_bytes()
-    });
+    let changed = (prop::sample::select(corpus.clone()), prop::collection::vec(any_change(), 0..6)).prop_map(
+        |(mut document, changes)| {
+            changes.into_iter().for_each(|each| change(&mut document, each));
+            document.to_string().into_bytes()
+        },
+    );
     let texts: Vec<Vec<u8>> = corpus.iter().map(|document| document.to_string().into_bytes()).collect();
-    let edits = prop::collection::vec((any::<Index>(), prop_oneof![any::<u8>(), prop::sample::select(b"{}[]\",:0-9.\\u".to_vec())]), 1..6);
-    let corrupted = (prop::sample::select(texts), edits, prop::option::of(any::<Index>())).prop_map(|(mut bytes, edits, cut)| {
-        for (at, byte) in edits {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
-        bytes
-    });
+    let edits = prop::collection::vec(
+        (any::<Index>(), prop_oneof![any::<u8>(), prop::sample::select(b"{}[]\",:0-9.\\u".to_vec())]),
+        1..6,
+    );
+    let corrupted =
+        (prop::sample::select(texts), edits, prop::option::of(any::<Index>())).prop_map(|(mut bytes, edits, cut)| {
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
+            bytes
+        });
     let nested = (1..3_000_usize, prop::sample::select(vec!["[", "{\"a\":", "{\"rule_items\":["]))
         .prop_map(|(depth, text)| text.repeat(depth).into_bytes());
     Union::new_weighted(vec![
@@ -170,10 +186,12 @@ pub fn any_configuration() -> impl Strategy<Value = Vec<u8>> {
 fn pointers(value: &Json, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
-        Json::Object(fields) => {
-            fields.iter().for_each(|(name, value)| pointers(value, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found))
+        Json::Object(fields) => fields.iter().for_each(|(name, value)| {
+            pointers(value, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found)
+        }),
+        Json::Array(items) => {
+            items.iter().enumerate().for_each(|(index, value)| pointers(value, &format!("{at}/{index}"), found))
         }
-        Json::Array(items) => items.iter().enumerate().for_each(|(index, value)| pointers(value, &format!("{at}/{index}"), found)),
         _ => {}
     }
 }

@@ -1,4 +1,5 @@
-//! A host as an engine sees one, which keeps account: every stream is settled once, and nothing is said that cannot be sent.
+//! A host as an engine sees one, which keeps account: every stream is settled once, and nothing is said that cannot be
+//! sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,7 +66,11 @@ impl Host {
         for event in events {
             self.happen(event)?;
         }
-        let replies = [Ok(Reply::Error("NOSCRIPT once".into())), Ok(Reply::Error("NOSCRIPT twice".into())), Err(CallError::Timeout)];
+        let replies = [
+            Ok(Reply::Error("NOSCRIPT once".into())),
+            Ok(Reply::Error("NOSCRIPT twice".into())),
+            Err(CallError::Timeout),
+        ];
         // Who passes one filter may wait for the next.
         let replies = replies.iter().cycle().take(FILTERS_MAX * replies.len());
         for reply in replies {
@@ -182,7 +187,9 @@ impl Host {
             let is_right = match &change.value {
                 MetricValue::Counter(by) => kind == Some(MetricKind::Counter) && *by > 0,
                 MetricValue::Gauge(_) => kind == Some(MetricKind::Gauge),
-                MetricValue::Histogram(buckets) => kind == Some(MetricKind::Histogram) && buckets.iter().any(|bucket| bucket.count > 0),
+                MetricValue::Histogram(buckets) => {
+                    kind == Some(MetricKind::Histogram) && buckets.iter().any(|bucket| bucket.count > 0)
+                }
             };
             prop_assert!(is_right, "{change:?} of {kind:?}");
         }

@@ -99,9 +99,15 @@ fn any_request() -> impl Strategy<Value = PlainRequest> {
         prop::collection::vec(prop_oneof![3 => any_text().boxed(), 1 => cookie.boxed()], 0..3),
         0..5,
     );
-    let name = prop_oneof![Just(String::new()), Just("orders".to_owned()), Just("outbound|80||b".to_owned()), "[\\PC|:*.]{0,10}"];
+    let name = prop_oneof![
+        Just(String::new()),
+        Just("orders".to_owned()),
+        Just("outbound|80||b".to_owned()),
+        "[\\PC|:*.]{0,10}"
+    ];
     let authority = prop_oneof![any_text(), Just(b"a.test:80".to_vec()), Just(b"[::1]:80".to_vec())];
-    let address = prop_oneof![Just("1.1.1.1:99".to_owned()), Just("[2001:db8::7]:99".to_owned()), "[0-9a-f:.\\[\\]%]{0,20}"];
+    let address =
+        prop_oneof![Just("1.1.1.1:99".to_owned()), Just("[2001:db8::7]:99".to_owned()), "[0-9a-f:.\\[\\]%]{0,20}"];
     (any_path(), prop::option::of(authority), headers, prop::option::of(address), name.clone(), name).prop_map(
         |(path, authority, headers, source_address, route_name, service_name)| PlainRequest {
             path,
@@ -125,15 +131,27 @@ fn any_call_error() -> impl Strategy<Value = CallError> {
 }
 
 fn any_answer() -> impl Strategy<Value = Answer> {
-    let number = prop_oneof![-2..200_i64, any::<i64>(), prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 53, 60_000_000])];
+    let number =
+        prop_oneof![-2..200_i64, any::<i64>(), prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 53, 60_000_000])];
     let value = prop_oneof![
         Just(Value::Nil),
         number.clone().prop_map(Value::Integer),
         any_text().prop_map(Value::Bulk),
         "[\\PC]{0,8}".prop_map(Value::Status),
     ];
-    let code =
-        prop::sample::select(vec!["NOSCRIPT", "NOAUTH", "WRONGPASS", "LOADING", "READONLY", "OOM", "WRONGTYPE", "MOVED", "ASK", "ERR", ""]);
+    let code = prop::sample::select(vec![
+        "NOSCRIPT",
+        "NOAUTH",
+        "WRONGPASS",
+        "LOADING",
+        "READONLY",
+        "OOM",
+        "WRONGTYPE",
+        "MOVED",
+        "ASK",
+        "ERR",
+        "",
+    ]);
     prop_oneof![
         6 => (any::<bool>(), prop::collection::vec(number, 1..12)).prop_map(|(admitted, numbers)| Answer::Shaped(admitted, numbers)).boxed(),
         3 => (code, "[\\PC\\n]{0,20}").prop_map(|(code, text)| Answer::Any(Ok(Reply::Error(format!("{code} {text}"))))).boxed(),

@@ -72,14 +72,16 @@ impl EngineSession {
     /// Answers every command until there is none, and returns how the stream was settled, if it was.
     fn settle(&mut self, now_us: u64, request: &Request) -> Option<Verdict> {
         let mut settled = None;
-        let names: Vec<String> = self.engine.configuration().services.iter().map(|service| service.service_name.clone()).collect();
+        let names: Vec<String> =
+            self.engine.configuration().services.iter().map(|service| service.service_name.clone()).collect();
         loop {
             let mut replies = Vec::new();
             loop {
                 match self.engine.poll(&OneRequest(&View(request)), now_us * 1_000) {
                     Effect::Call { service, command } => {
                         self.last_call += 1;
-                        let store = self.stores.get_mut(&names[service as usize]).expect("a service of the configuration");
+                        let store =
+                            self.stores.get_mut(&names[service as usize]).expect("a service of the configuration");
                         replies.push((self.last_call, store.answer(&command, now_us)));
                         self.engine.called(Ok(self.last_call), now_us * 1_000);
                     }
@@ -92,7 +94,10 @@ impl EngineSession {
                 }
             }
             let known = self.engine.metrics().len();
-            assert!(self.engine.take_metrics().iter().all(|change| change.metric < known), "a metric that was not announced");
+            assert!(
+                self.engine.take_metrics().iter().all(|change| change.metric < known),
+                "a metric that was not announced"
+            );
             if replies.is_empty() {
                 return settled;
             }

@@ -1,5 +1,5 @@
-//! Redis as the engine knows it, in memory: answers the script's commands by reading their arguments, with the windows of
-//! [`LocalWindows`]. `tests/simulated_store.rs` compares it with the script on a real server.
+//! Redis as the engine knows it, in memory: answers the script's commands by reading their arguments, with the windows
+//! of [`LocalWindows`]. `tests/simulated_store.rs` compares it with the script on a real server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,7 +158,8 @@ impl SimulatedStore {
 
     /// Where the windows of keys are kept: elsewhere after each loss, which is how they are lost.
     fn places(&self, keys: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let place = |key: &Vec<u8>| [key.as_slice(), &self.losses.get(key).copied().unwrap_or_default().to_be_bytes()].concat();
+        let place =
+            |key: &Vec<u8>| [key.as_slice(), &self.losses.get(key).copied().unwrap_or_default().to_be_bytes()].concat();
         keys.iter().map(place).collect()
     }
 
@@ -204,7 +205,13 @@ fn read(command: &Command) -> Asked {
     let numbers: Vec<u64> = numbers.chunks(8).map(whole).collect();
     let (head, charges) = numbers.split_at(HEAD_NUMBERS);
     assert_eq!(charges.len(), keys.len() * CHARGE_NUMBERS, "numbers for each key");
-    Asked { form, keys: keys.to_vec(), now_us: clock, units: head[0], charges: charges.chunks_exact(CHARGE_NUMBERS).map(charge).collect() }
+    Asked {
+        form,
+        keys: keys.to_vec(),
+        now_us: clock,
+        units: head[0],
+        charges: charges.chunks_exact(CHARGE_NUMBERS).map(charge).collect(),
+    }
 }
 
 /// A whole number as the script reads it.

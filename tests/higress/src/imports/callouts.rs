@@ -41,7 +41,14 @@ fn redis_init(
     Ok(guest.state().services.clients.borrow_mut().init(&cluster, &username, &password, timeout_ms)?)
 }
 
-fn redis_call(guest: &mut Guest<'_>, cluster: u32, cluster_size: u32, query: u32, query_size: u32, token_out: u32) -> Hostcall {
+fn redis_call(
+    guest: &mut Guest<'_>,
+    cluster: u32,
+    cluster_size: u32,
+    query: u32,
+    query_size: u32,
+    token_out: u32,
+) -> Hostcall {
     let (cluster, query) = (guest.text(cluster, cluster_size)?, guest.read(query, query_size)?);
     guest.write_u32(token_out, 0)?;
     let (owner, token) = (guest.state().owner(), guest.state_mut().token(3));

@@ -18,7 +18,15 @@ pub(super) fn add(linker: &mut Linker<VmState>) -> Result<()> {
     Ok(())
 }
 
-fn call(guest: &mut Guest<'_>, name: u32, name_size: u32, arguments: u32, size: u32, result_out: u32, size_out: u32) -> Hostcall {
+fn call(
+    guest: &mut Guest<'_>,
+    name: u32,
+    name_size: u32,
+    arguments: u32,
+    size: u32,
+    result_out: u32,
+    size_out: u32,
+) -> Hostcall {
     let (name, arguments) = (guest.text(name, name_size)?, guest.read(arguments, size)?);
     let result = foreign(guest, &name, &arguments)?;
     if result_out == 0 || size_out == 0 {

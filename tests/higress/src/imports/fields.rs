@@ -65,7 +65,9 @@ fn look<R>(guest: &Guest<'_>, map: u32, look: impl FnOnce(&Headers) -> R) -> Hos
     if let MapType::HttpCallHeaders | MapType::HttpCallTrailers = map {
         let root = guest.state().root(guest.state().root_id());
         let reply = root.and_then(|root| root.http_reply.as_ref());
-        return Ok(reply.map(|reply| look(if map == MapType::HttpCallHeaders { &reply.headers } else { &reply.trailers })));
+        return Ok(
+            reply.map(|reply| look(if map == MapType::HttpCallHeaders { &reply.headers } else { &reply.trailers }))
+        );
     }
     let Some(context) = guest.state().stream() else { return Ok(None) };
     let mut stream = context.stream.borrow_mut();

@@ -1,5 +1,5 @@
-//! One connection to one Redis server, with everything on it in one queue, as the gateway keeps it: commands are written together
-//! after a short while, replies belong to commands in their order, and one timer guards the oldest.
+//! One connection to one Redis server, with everything on it in one queue, as the gateway keeps it: commands are
+//! written together after a short while, replies belong to commands in their order, and one timer guards the oldest.
 
 use std::{
     collections::VecDeque,
@@ -57,8 +57,12 @@ impl Default for Settings {
 impl Settings {
     /// Options are `k=v` between `&`; those nobody knows are ignored.
     pub(super) fn new(username: &[u8], password: &[u8], timeout: Duration, options: &str) -> Self {
-        let option =
-            |name: &str| options.split('&').find_map(|option| option.split_once('=').filter(|(key, _)| *key == name)).map(|pair| pair.1);
+        let option = |name: &str| {
+            options
+                .split('&')
+                .find_map(|option| option.split_once('=').filter(|(key, _)| *key == name))
+                .map(|pair| pair.1)
+        };
         let number = |name: &str, default: u64| option(name).and_then(|value| value.parse().ok()).unwrap_or(default);
         Settings {
             username: username.to_vec(),
@@ -95,7 +99,13 @@ fn command(words: &[&[u8]]) -> Vec<u8> {
 // === impl Connection ===
 
 impl Connection {
-    pub(super) fn open(id: u64, host: SocketAddr, connect_timeout: Duration, settings: Settings, events: Sender<(u64, Event)>) -> Self {
+    pub(super) fn open(
+        id: u64,
+        host: SocketAddr,
+        connect_timeout: Duration,
+        settings: Settings,
+        events: Sender<(u64, Event)>,
+    ) -> Self {
         // It ends with the connection, or with the worker that nobody can tell anything any more.
         thread::spawn(move || read(id, host, connect_timeout, &events));
         let hello = settings.hello();
@@ -263,6 +273,9 @@ mod tests {
     fn a_connection_begins_with_the_password_and_the_database() {
         assert_eq!(hello(b"", b"", "buffer_flush_timeout=0"), "");
         assert_eq!(hello(b"", b"pw", ""), "*2\r\n$4\r\nauth\r\n$2\r\npw\r\n");
-        assert_eq!(hello(b"u", b"p", "a=b&db=7"), "*3\r\n$4\r\nauth\r\n$1\r\nu\r\n$1\r\np\r\n*2\r\n$6\r\nselect\r\n$1\r\n7\r\n");
+        assert_eq!(
+            hello(b"u", b"p", "a=b&db=7"),
+            "*3\r\n$4\r\nauth\r\n$1\r\nu\r\n$1\r\np\r\n*2\r\n$6\r\nselect\r\n$1\r\n7\r\n"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Where one RESP2 value ends in a stream of bytes, as the gateway's decoder finds it. The value itself is not read: plugins
-//! are handed its bytes.
+//! Where one RESP2 value ends in a stream of bytes, as the gateway's decoder finds it. The value itself is not read:
+//! plugins are handed its bytes.
 
 /// Cuts what arrives into whole values, however it was cut on the way.
 #[derive(Debug, Default)]
@@ -48,7 +48,8 @@ impl Framer {
     }
 }
 
-/// The length of the element at the front without its own elements, and how many of these follow; None if it is not all there.
+/// The length of the element at the front without its own elements, and how many of these follow; None if it is not all
+/// there.
 fn element(bytes: &[u8]) -> Result<Option<(usize, u64)>, NotResp> {
     let Some(&kind) = bytes.first() else { return Ok(None) };
     if !b"*$-+:".contains(&kind) {

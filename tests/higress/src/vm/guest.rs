@@ -15,7 +15,9 @@ impl<'a> Guest<'a> {
     /// For all calls of `env` but `proxy_log`.
     pub(crate) fn enter(caller: Caller<'a, VmState>, name: &str) -> Hostcall<Self> {
         if caller.data().starting {
-            return Err(Fault::Trap(wasmtime::Error::msg(format!("`{name}` was called while the module was being initialised"))));
+            return Err(Fault::Trap(wasmtime::Error::msg(format!(
+                "`{name}` was called while the module was being initialised"
+            ))));
         }
         Self::enter_early(caller)
     }

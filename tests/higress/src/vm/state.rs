@@ -134,7 +134,9 @@ impl Clock {
 
     /// Nanoseconds since 1970.
     pub(crate) fn wall_ns(&self) -> u64 {
-        self.set.get().unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
+        self.set
+            .get()
+            .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
     }
 
     /// Nanoseconds since whenever, never running backwards unless set so.

@@ -1,4 +1,5 @@
-//! What is done once a guest has returned: resuming, answering, ending streams. And how a stream ends, whoever ended it.
+//! What is done once a guest has returned: resuming, answering, ending streams. And how a stream ends, whoever ended
+//! it.
 
 use super::{Place, Worker, events::Due};
 use crate::{
@@ -66,8 +67,12 @@ impl Worker {
     /// A buffer has run over.
     pub(super) fn too_large(&mut self, stream: &StreamRef, direction: Direction) {
         match direction {
-            Direction::Request => self.respond(stream, own_reply(413, b"request_payload_too_large", b"Payload Too Large")),
-            Direction::Response => self.respond(stream, own_reply(500, b"response_payload_too_large", b"Internal Server Error")),
+            Direction::Request => {
+                self.respond(stream, own_reply(413, b"request_payload_too_large", b"Payload Too Large"))
+            }
+            Direction::Response => {
+                self.respond(stream, own_reply(500, b"response_payload_too_large", b"Internal Server Error"))
+            }
         }
     }
 
@@ -87,7 +92,8 @@ impl Worker {
     fn send_past_filters(&mut self, stream: &StreamRef, body: Vec<u8>) {
         {
             let mut stream = stream.borrow_mut();
-            stream.client = Some(Message { headers: stream.response_headers.clone(), body, trailers: None, complete: true });
+            stream.client =
+                Some(Message { headers: stream.response_headers.clone(), body, trailers: None, complete: true });
         }
         self.finish(stream);
     }
@@ -128,7 +134,13 @@ impl Worker {
 }
 
 fn own_reply(status: u32, details: &[u8], body: &[u8]) -> LocalReply {
-    LocalReply { status, details: details.to_vec(), body: body.to_vec(), headers: Headers::default(), grpc_status: u32::MAX }
+    LocalReply {
+        status,
+        details: details.to_vec(),
+        body: body.to_vec(),
+        headers: Headers::default(),
+        grpc_status: u32::MAX,
+    }
 }
 
 /// A local reply as it enters the chain.

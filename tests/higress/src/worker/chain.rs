@@ -1,5 +1,6 @@
-//! The filter chain. A message meets the plugins one after another, in their order on its way to the upstream and in the reverse
-//! order on its way back, and each may hold it. A position counts along the message's way; at the end of it stands whom it is for.
+//! The filter chain. A message meets the plugins one after another, in their order on its way to the upstream and in
+//! the reverse order on its way back, and each may hold it. A position counts along the message's way; at the end of it
+//! stands whom it is for.
 
 use std::rc::Rc;
 
@@ -46,7 +47,14 @@ impl Worker {
     }
 
     /// A piece of the body arrives at a position.
-    pub(super) fn body(&mut self, stream: &StreamRef, direction: Direction, position: usize, piece: Vec<u8>, end: bool) {
+    pub(super) fn body(
+        &mut self,
+        stream: &StreamRef,
+        direction: Direction,
+        position: usize,
+        piece: Vec<u8>,
+        end: bool,
+    ) {
         if is_over(&stream.borrow(), direction) {
             return;
         }
@@ -127,8 +135,9 @@ impl Worker {
             return;
         }
         // Envoy must not be told to go on with what it has not been told to hold.
-        let stopped =
-            self.with_stage(stream, filter, direction, |stage| if stage.in_hook { Stop::None } else { std::mem::take(&mut stage.stop) });
+        let stopped = self.with_stage(stream, filter, direction, |stage| {
+            if stage.in_hook { Stop::None } else { std::mem::take(&mut stage.stop) }
+        });
         if stopped == Stop::None {
             let note = format!("plugin {filter} continues a {direction:?} that it does not hold");
             return stream.borrow_mut().misuse.push(note);
@@ -143,7 +152,11 @@ impl Worker {
         }
         // What came while all was stopped has not been shown to this filter yet.
         let (data, piece, end) = self.with_stage(stream, filter, direction, |stage| {
-            (std::mem::take(&mut stage.waiting_data), std::mem::take(&mut stage.waiting), std::mem::take(&mut stage.waiting_end))
+            (
+                std::mem::take(&mut stage.waiting_data),
+                std::mem::take(&mut stage.waiting),
+                std::mem::take(&mut stage.waiting_end),
+            )
         });
         if data {
             self.body(stream, direction, position, piece, end);
@@ -263,7 +276,13 @@ impl Worker {
         }
     }
 
-    fn with_stage<R>(&self, stream: &StreamRef, filter: usize, direction: Direction, f: impl FnOnce(&mut Stage) -> R) -> R {
+    fn with_stage<R>(
+        &self,
+        stream: &StreamRef,
+        filter: usize,
+        direction: Direction,
+        f: impl FnOnce(&mut Stage) -> R,
+    ) -> R {
         f(stream.borrow_mut().stage(filter, direction))
     }
 

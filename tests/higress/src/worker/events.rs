@@ -91,8 +91,11 @@ impl Worker {
                 }
             }
             Due::Queue(token) => {
-                let listeners: Vec<_> =
-                    self.vms.values().flat_map(|vm| vm.state().queues.iter().map(|queue| (vm.serial(), *queue))).collect();
+                let listeners: Vec<_> = self
+                    .vms
+                    .values()
+                    .flat_map(|vm| vm.state().queues.iter().map(|queue| (vm.serial(), *queue)))
+                    .collect();
                 for (vm, (_, root)) in listeners.into_iter().filter(|(_, (queue, _))| *queue == token) {
                     self.vm(vm).on_queue_ready(root, token);
                     self.after_call(vm);

@@ -64,7 +64,8 @@ impl Upstream {
 impl Exchange {
     pub(super) fn of(stream: &Stream) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let properties = stream.properties.iter().map(|(name, value)| (text(name).replace('\0', "."), value.clone())).collect();
+        let properties =
+            stream.properties.iter().map(|(name, value)| (text(name).replace('\0', "."), value.clone())).collect();
         let mut misuse = stream.misuse.clone();
         misuse.extend(stream.client.as_ref().and_then(wrong_length));
         Exchange {
@@ -117,8 +118,8 @@ fn wrong_length(message: &Message) -> Option<String> {
 // === impl Worker ===
 
 impl Worker {
-    /// Leads a request through the chain, answers for the upstream if it gets there, and returns what was seen at both ends.
-    /// Whatever else is due is delivered on the way.
+    /// Leads a request through the chain, answers for the upstream if it gets there, and returns what was seen at both
+    /// ends. Whatever else is due is delivered on the way.
     pub fn exchange(&mut self, request: &Request, upstream: &Upstream) -> Exchange {
         let stream = self.send(request);
         self.finish_exchange(stream, upstream)
@@ -138,7 +139,8 @@ impl Worker {
 
     /// Leads a request that was sent to its end, as [`Worker::exchange`].
     pub fn finish_exchange(&mut self, stream: StreamId, upstream: &Upstream) -> Exchange {
-        let arrived = |worker: &Worker| worker.is_over(stream) || worker.upstream(stream).is_some_and(|message| message.complete);
+        let arrived =
+            |worker: &Worker| worker.is_over(stream) || worker.upstream(stream).is_some_and(|message| message.complete);
         if self.wait(TIMEOUT, arrived) && !self.is_over(stream) {
             self.answer(stream, upstream);
             self.wait(TIMEOUT, |worker| worker.is_over(stream));

@@ -68,7 +68,8 @@ impl Stored {
         }
     }
 
-    /// Keys are made to stay: Redis would drop them by its own clock, while it is the case's that says when their windows are over.
+    /// Keys are made to stay: Redis would drop them by its own clock, while it is the case's that says when their
+    /// windows are over.
     pub(super) fn keep_keys(&mut self) {
         for key in std::mem::take(&mut self.keys) {
             // A replica refuses, and keeps what it has.
@@ -118,9 +119,9 @@ impl Interceptor for Mishaps {
 fn encoded(reply: &Reply) -> Vec<u8> {
     match reply {
         Reply::Single(single) => value(single),
-        Reply::Many(values) => {
-            values.iter().fold(format!("*{}\r\n", values.len()).into_bytes(), |bytes, each| [bytes, value(each)].concat())
-        }
+        Reply::Many(values) => values
+            .iter()
+            .fold(format!("*{}\r\n", values.len()).into_bytes(), |bytes, each| [bytes, value(each)].concat()),
         Reply::Error(text) => format!("-{text}\r\n").into_bytes(),
     }
 }

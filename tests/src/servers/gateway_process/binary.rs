@@ -22,10 +22,17 @@ pub fn binary() -> PathBuf {
     // Tests are in `target/release/deps`, binaries one above.
     let beside = test.ancestors().nth(2).expect("tests are built two directories deep").join("slidegate");
     let Some(built) = modified(&beside) else {
-        panic!("there is no gateway at {}: run `just test`, or `cargo build --release` before these tests", beside.display());
+        panic!(
+            "there is no gateway at {}: run `just test`, or `cargo build --release` before these tests",
+            beside.display()
+        );
     };
     if let Some(newer) = newer_input(&beside, built) {
-        panic!("{} is newer than the gateway at {}: run `just test`, or `cargo build --release`", newer.display(), beside.display());
+        panic!(
+            "{} is newer than the gateway at {}: run `just test`, or `cargo build --release`",
+            newer.display(),
+            beside.display()
+        );
     }
     beside
 }

@@ -18,7 +18,12 @@ impl Captured {
         let lines = captured.clone();
         thread::spawn(move || {
             for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
-                lines.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(&line).into_owned());
+                lines
+                    .0
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(String::from_utf8_lossy(&line).into_owned());
                 lines.0.1.notify_all();
             }
         });

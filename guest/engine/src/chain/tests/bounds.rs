@@ -150,7 +150,8 @@ fn any_step_gives_up_what_is_overdue() {
 
 #[test]
 fn a_rule_begins_so_many_new_keys_in_a_second() {
-    let mut engine = by_user(json!({"max_new_keys_per_second": 10, "coalesce": false, "headers": ["x-slidegate-degraded"]}));
+    let mut engine =
+        by_user(json!({"max_new_keys_per_second": 10, "coalesce": false, "headers": ["x-slidegate-degraded"]}));
     let mut calls = 0;
     let mut asked = |engine: &mut Engine, users: core::ops::Range<u32>, ms: u64| {
         let before = calls;

@@ -20,7 +20,11 @@ fn batch(admitted: i64, room: i64, retry_us: i64) -> Result<Reply, CallError> {
 }
 
 fn streams(settled: &[(u64, Verdict)], passed: bool) -> Vec<u64> {
-    settled.iter().filter(|(_, outcome)| matches!(outcome, Verdict::Pass(_)) == passed).map(|(stream, _)| *stream).collect()
+    settled
+        .iter()
+        .filter(|(_, outcome)| matches!(outcome, Verdict::Pass(_)) == passed)
+        .map(|(stream, _)| *stream)
+        .collect()
 }
 
 fn status(step: &Step) -> Option<u16> {
@@ -32,8 +36,9 @@ fn status(step: &Step) -> Option<u16> {
 
 #[test]
 fn who_comes_while_a_call_is_out_goes_with_the_next_and_the_first_are_admitted() {
-    let mut engine =
-        engine(json!({"remember_refusals": false, "show_limit_quota_header": true, "global_threshold": {"query_per_second": 9}}));
+    let mut engine = engine(
+        json!({"remember_refusals": false, "show_limit_quota_header": true, "global_threshold": {"query_per_second": 9}}),
+    );
     for stream in 1..=3 {
         assert_eq!(engine.on_request(stream, &request(), 0), Step::Wait);
     }
@@ -48,7 +53,11 @@ fn who_comes_while_a_call_is_out_goes_with_the_next_and_the_first_are_admitted()
     engine.on_request(7, &request(), MS);
     engine.on_reply(101, batch(3, 3, 1_500_000), 2 * MS);
     let settled = verdicts(&mut engine);
-    assert_eq!(settled.iter().map(|(stream, _)| *stream).collect::<Vec<_>>(), [2, 3, 4, 5, 6], "in the order they came");
+    assert_eq!(
+        settled.iter().map(|(stream, _)| *stream).collect::<Vec<_>>(),
+        [2, 3, 4, 5, 6],
+        "in the order they came"
+    );
     assert_eq!((streams(&settled, true), streams(&settled, false)), (vec![2, 3, 4], vec![5, 6]));
     for ((stream, verdict), remaining) in settled.iter().zip(["2", "1", "0"]) {
         let told = pass_with([("x-ratelimit-limit", "9"), ("x-ratelimit-remaining", remaining)]);
@@ -121,7 +130,11 @@ fn who_leaves_while_it_waits_takes_no_room() {
     engine.on_done(2);
     engine.on_reply(101, batch(2, 2, 1_000_000), 0);
     let settled = verdicts(&mut engine);
-    assert_eq!((streams(&settled, true), streams(&settled, false)), (vec![1, 4], vec![3]), "2 had gone with the call, and was charged");
+    assert_eq!(
+        (streams(&settled, true), streams(&settled, false)),
+        (vec![1, 4], vec![3]),
+        "2 had gone with the call, and was charged"
+    );
     for stream in [1, 4, 3] {
         engine.on_done(stream);
     }
@@ -302,7 +315,10 @@ fn a_clock_of_redis_that_was_set_is_told_once_in_a_while() {
     assert_eq!(ask(3, 102, 3_602), [back]);
     assert!(ask(4, 103, 3_603).is_empty(), "it goes on from there");
     assert!(ask(5, 104, 86_404).is_empty() && ask(6, 105, 3_605).is_empty(), "servers that differ do not fill the log");
-    assert_eq!(ask(7, 113, 86_413), ["the clock of Redis redis.static:80 stepped ahead by 82800 s: windows have passed by it"]);
+    assert_eq!(
+        ask(7, 113, 86_413),
+        ["the clock of Redis redis.static:80 stepped ahead by 82800 s: windows have passed by it"]
+    );
 }
 
 #[test]
@@ -315,7 +331,11 @@ fn a_refusal_that_is_known_is_asked_about_anew_once_the_clock_of_redis_was_set()
         let step = engine.on_request(call, &of(host), now_ns);
         if step == Step::Wait {
             asked(&mut engine, call, now_ns);
-            engine.on_reply(call, doubles([admitted, clock_s * 1_000_000, admitted, 10_000_000, 10_000_000]), now_ns + MS);
+            engine.on_reply(
+                call,
+                doubles([admitted, clock_s * 1_000_000, admitted, 10_000_000, 10_000_000]),
+                now_ns + MS,
+            );
         }
         status(&step)
     };

@@ -86,14 +86,21 @@ fn what_the_first_has_charged_stays_charged_when_the_second_refuses() {
     assert_eq!(edits.response, told, "a response passes the second first, so the first has the last word");
     for remaining in ["1", "0"] {
         let Step::Respond(response) = engine.on_request(2, &request(), 0) else { panic!("the second has no room") };
-        let value = |name: &str| response.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| &value[..]).collect::<Vec<_>>();
+        let value = |name: &str| {
+            response.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| &value[..]).collect::<Vec<_>>()
+        };
         assert_eq!(value("x-ratelimit-limit"), [b"3"], "its answer passes the first as any response does");
         assert_eq!(value("x-ratelimit-remaining"), [remaining.as_bytes()]);
         assert_eq!(value("x-ratelimit-reset"), [b"60"]);
     }
     let Step::Respond(response) = engine.on_request(3, &request(), 0) else { panic!("neither has room") };
-    assert_eq!(response.headers.iter().find(|(name, _)| name == "x-ratelimit-limit").unwrap().1, b"3", "the first answers itself");
-    let notes = core::iter::from_fn(|| Some(engine.poll(&Gone, 0)).filter(|effect| !matches!(effect, Effect::Wait { .. })));
+    assert_eq!(
+        response.headers.iter().find(|(name, _)| name == "x-ratelimit-limit").unwrap().1,
+        b"3",
+        "the first answers itself"
+    );
+    let notes =
+        core::iter::from_fn(|| Some(engine.poll(&Gone, 0)).filter(|effect| !matches!(effect, Effect::Wait { .. })));
     let rules = notes.filter_map(|effect| match effect {
         Effect::Annotate { stream, fields } => Some((stream, fields[1].1.clone())),
         _ => None,
@@ -152,7 +159,11 @@ fn a_stream_that_ends_between_two_filters_goes_nowhere() {
         }),
         ("and its name is another's", |engine| {
             engine.on_reply(100, admitted(4), 0);
-            assert_eq!(engine.on_request(1, &Sample::default(), 0), Step::Pass(Edits::default()), "no limit is met without a user");
+            assert_eq!(
+                engine.on_request(1, &Sample::default(), 0),
+                Step::Pass(Edits::default()),
+                "no limit is met without a user"
+            );
         }),
     ];
     for (when, end) in ends {
@@ -182,7 +193,8 @@ fn a_stream_that_ends_between_two_filters_goes_nowhere() {
 
 #[test]
 fn where_redis_fails_between_two_filters_each_has_its_own_failure_mode() {
-    for (modes, status) in [(["open", "closed"], Some(503)), (["closed", "open"], Some(503)), (["open", "local"], None)] {
+    for (modes, status) in [(["open", "closed"], Some(503)), (["closed", "open"], Some(503)), (["open", "local"], None)]
+    {
         let filters = ["a", "b"]
             .into_iter()
             .zip(modes)
@@ -199,7 +211,11 @@ fn where_redis_fails_between_two_filters_each_has_its_own_failure_mode() {
         }
         let ended = match &settled[..] {
             [(1, Verdict::Pass(edits))] => {
-                assert_eq!(edits.response, [sets("x-slidegate-degraded", "open;cause=timeout")], "the first has the last word");
+                assert_eq!(
+                    edits.response,
+                    [sets("x-slidegate-degraded", "open;cause=timeout")],
+                    "the first has the last word"
+                );
                 None
             }
             [(1, Verdict::Respond(response))] => Some(response.status),
@@ -264,7 +280,9 @@ fn a_clock_that_one_filter_sees_set_makes_all_forget_what_is_refused() {
         }),
     ]);
     let only = |name: &'static str| Sample { headers: vec![(name, b"v".to_vec())], ..request() };
-    let at = |clock_s: i64, admitted: i64, wait_us: i64| doubles([admitted, clock_s * 1_000_000, 5 * admitted, 9_000_000, wait_us]);
+    let at = |clock_s: i64, admitted: i64, wait_us: i64| {
+        doubles([admitted, clock_s * 1_000_000, 5 * admitted, 9_000_000, wait_us])
+    };
     let ask = |engine: &mut Engine, name, reply: Result<Reply, CallError>| {
         let step = engine.on_request(1, &only(name), 0);
         if step == Step::Wait {
@@ -287,7 +305,8 @@ fn what_waiting_streams_carry_is_bounded_with_all_that_waits() {
     let long = "n".repeat(20_000);
     let edits = Edits { response: vec![sets("x-long", &long)], ..Edits::default() };
     let mut engine = behind(Trial::Edits(edits), &[by_user("a", json!({}))]);
-    let waiting = (0..2_000).filter(|stream| engine.on_request(*stream, &of_user(&stream.to_string()), 0) == Step::Wait).count();
+    let waiting =
+        (0..2_000).filter(|stream| engine.on_request(*stream, &of_user(&stream.to_string()), 0) == Step::Wait).count();
     assert!((200..500).contains(&waiting), "{waiting}");
     (0..2_000).for_each(|stream| engine.on_done(stream));
     send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
@@ -297,13 +316,17 @@ fn what_waiting_streams_carry_is_bounded_with_all_that_waits() {
 
 #[test]
 fn policies_of_one_name_are_counted_together_whichever_filter_has_them() {
-    let mut engine =
-        chain(&[in_memory("r", 5), in_memory("other", 5), json!({"rule_name": "r", "global_threshold": {"limit": 5, "window": "10s"}})]);
+    let mut engine = chain(&[
+        in_memory("r", 5),
+        in_memory("other", 5),
+        json!({"rule_name": "r", "global_threshold": {"limit": 5, "window": "10s"}}),
+    ]);
     for stream in 0..6 {
         engine.on_request(stream, &request(), 0);
     }
     let decisions = changes(&mut engine).into_iter().filter(|(metric, _)| metric.name == "slidegate_decisions_total");
-    let mut of_rules: Vec<_> = decisions.map(|(metric, value)| format!("{} {} {value}", metric.labels[0].1, metric.labels[1].1)).collect();
+    let mut of_rules: Vec<_> =
+        decisions.map(|(metric, value)| format!("{} {} {value}", metric.labels[0].1, metric.labels[1].1)).collect();
     of_rules.sort();
     assert_eq!(of_rules, ["other admitted 5", "r admitted 5", "r admitted 5", "r refused 1"]);
 }

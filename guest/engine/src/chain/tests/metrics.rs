@@ -13,7 +13,10 @@ fn calls_and_waits_are_timed() {
     send_all(&mut engine, 3 * MS, |_, _| Ok(1));
     engine.on_reply(1, admitted(1), 10 * MS);
     let timed = recorded(&mut engine, |metric| metric.kind == MetricKind::Histogram);
-    assert_eq!(timed, ["slidegate_redis_call_duration_seconds redis.static 7000", "slidegate_decision_duration_seconds r 9000"]);
+    assert_eq!(
+        timed,
+        ["slidegate_redis_call_duration_seconds redis.static 7000", "slidegate_decision_duration_seconds r 9000"]
+    );
 }
 
 #[test]
@@ -67,7 +70,8 @@ fn each_rule_of_a_decision_is_counted() {
     let mut counted = |headers: &[&'static str]| {
         let headers = headers.iter().map(|name| (*name, b"v".to_vec())).collect();
         engine.on_request(1, &Sample { headers, ..request() }, 0);
-        let of_items = changes(&mut engine).into_iter().map(|(metric, _)| metric).filter(|metric| metric.name.contains("item"));
+        let of_items =
+            changes(&mut engine).into_iter().map(|(metric, _)| metric).filter(|metric| metric.name.contains("item"));
         of_items.map(|metric| format!("{} {}", metric.labels[1].1, metric.labels[2].1)).collect::<Vec<_>>()
     };
     assert_eq!(counted(&["a", "dry"]), ["global_threshold admitted", "1 admitted", "3 admitted"]);
@@ -96,7 +100,8 @@ fn who_would_refuse_for_what_is_missing_and_only_tries_is_counted() {
     let with_a = || Sample { headers: vec![("a", b"v".to_vec())], ..request() };
     let decisions = |engine: &mut Engine| {
         let decisions = changes(engine).into_iter().filter(|(metric, _)| metric.name.ends_with("decisions_total"));
-        let labels = |metric: &Metric| metric.labels[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>().join(" ");
+        let labels =
+            |metric: &Metric| metric.labels[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>().join(" ");
         decisions.map(|(metric, value)| format!("{} {value}", labels(&metric))).collect::<Vec<_>>()
     };
     let mut alone = config(json!([tries]), false);

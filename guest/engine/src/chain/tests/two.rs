@@ -5,7 +5,8 @@ use super::*;
 /// Two policies by host, `a.test` and `b.test`, with one name and what else is given of each.
 fn two(a: Json, b: Json) -> Engine {
     let policy = |host: &str, extra: Json| {
-        let mut policy = json!({"_match_domain_": [host], "rule_name": "r", "global_threshold": {"limit": 5, "window": "10s"}});
+        let mut policy =
+            json!({"_match_domain_": [host], "rule_name": "r", "global_threshold": {"limit": 5, "window": "10s"}});
         if let (Some(policy), Json::Object(extra)) = (policy.as_object_mut(), extra) {
             policy.extend(extra);
         }
@@ -25,7 +26,8 @@ fn to(host: &str) -> Sample {
 
 type Headers = Vec<(String, Vec<u8>)>;
 
-/// Asks for a host; the calls made are answered with this reply. Returns to which services calls went, and the status, 0 for a pass.
+/// Asks for a host; the calls made are answered with this reply. Returns to which services calls went, and the status,
+/// 0 for a pass.
 fn ask(engine: &mut Engine, host: &str, now_ns: u64, reply: &Result<Reply, CallError>) -> (Vec<u32>, u16, Headers) {
     let step = engine.on_request(1, &to(host), now_ns);
     let mut called = Vec::new();
@@ -99,8 +101,7 @@ fn windows_that_stand_in_for_two_redis_are_two() {
 
 #[test]
 fn of_two_limits_on_one_key_only_the_one_that_refused_is_answered_from_memory() {
-    let wider =
-        json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"], "global_threshold": {"limit": 10, "window": "10s"}});
+    let wider = json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"], "global_threshold": {"limit": 10, "window": "10s"}});
     let narrow = json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"]});
     let mut engine = two(narrow, wider);
     let retry = |headers: &Headers| String::from_utf8(headers[0].1.clone()).unwrap();
@@ -110,7 +111,11 @@ fn of_two_limits_on_one_key_only_the_one_that_refused_is_answered_from_memory() 
     assert_eq!((called.as_slice(), status, retry(&headers)), (&[0][..], 429, "8".into()), "a lower limit waits longer");
     let (called, _, headers) = ask(&mut engine, "a.test", MS, &admitted(1));
     assert_eq!((called.len(), retry(&headers)), (0, "8".into()));
-    assert_eq!(ask(&mut engine, "b.test", MS, &refused(5_000_000)).0, [0], "nor is the shorter wait taken for the longer");
+    assert_eq!(
+        ask(&mut engine, "b.test", MS, &refused(5_000_000)).0,
+        [0],
+        "nor is the shorter wait taken for the longer"
+    );
 }
 
 #[test]
@@ -125,7 +130,9 @@ fn where_no_header_tells_of_the_wait_a_lower_limit_is_refused_without_asking() {
 /// A configuration of one policy whose requests meet two limits, by the header `u` and together.
 fn with_two_limits() -> Engine {
     let by_user = json!([{"limit_by_per_header": "u", "limit_keys": [{"key": "*", "query_per_minute": 3}]}]);
-    engine(json!({"global_threshold": {"query_per_minute": 9}, "rule_items": by_user, "headers": ["ratelimit", "retry-after"]}))
+    engine(
+        json!({"global_threshold": {"query_per_minute": 9}, "rule_items": by_user, "headers": ["ratelimit", "retry-after"]}),
+    )
 }
 
 fn of_user(user: &str) -> Sample {
@@ -159,11 +166,16 @@ fn a_plan_of_which_one_limit_is_known_is_asked_for() {
             other => panic!("{other:?}"),
         }
     };
-    let all_full =
-        |user_room: i64| two_limits(0, [[0, 4_000_000, 4_000_000], [user_room, 50_000_000, if user_room > 0 { 0 } else { 50_000_000 }]]);
+    let all_full = |user_room: i64| {
+        two_limits(0, [[0, 4_000_000, 4_000_000], [user_room, 50_000_000, if user_room > 0 { 0 } else { 50_000_000 }]])
+    };
     let (called, shown) = calls(&mut engine, "a", all_full(2));
     assert_eq!((called, shown.as_str()), (1, r#""r-60s";r=0;t=4, "r-60s.2";r=2;t=50"#));
-    assert_eq!(calls(&mut engine, "a", all_full(2)), (0, shown.clone()), "as long as all together refuse, nobody charges user a");
+    assert_eq!(
+        calls(&mut engine, "a", all_full(2)),
+        (0, shown.clone()),
+        "as long as all together refuse, nobody charges user a"
+    );
     let (called, shown) = calls(&mut engine, "b", all_full(0));
     assert_eq!((called, shown.as_str()), (1, r#""r-60s";r=0;t=4, "r-60s.2";r=0;t=50"#), "of user b nothing was known");
     // The user's limit refuses, and others go on charging the one of all: that is to be asked for.

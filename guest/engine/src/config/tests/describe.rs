@@ -72,7 +72,10 @@ fn every_source_and_mode_has_words() {
     let key = json!([{"key": "::/0", "query_per_second": 1}]);
     for (fields, words) in [
         (json!({"limit_by_per_ip": "from-remote-addr"}), "by address of the peer (limit_by_per_ip)"),
-        (json!({"limit_by_per_ip": "from-header-x"}), "by leftmost address, which clients can forge, of header x, else of the peer"),
+        (
+            json!({"limit_by_per_ip": "from-header-x"}),
+            "by leftmost address, which clients can forge, of header x, else of the peer",
+        ),
         (
             json!({"limit_by_per_ip": "from-header-x", "trusted_proxies": ["10.0.0.0/8", "::1"]}),
             "by rightmost address in none of 10.0.0.0/8, ::1/128 of header x, else of the peer",
@@ -149,16 +152,21 @@ fn long_keys_are_cut_whatever_they_are_counted_by() {
     for source in ["limit_by_header", "limit_by_param", "limit_by_per_header", "limit_by_per_param"] {
         let keys = json!([{"key": long, "query_per_second": 1}, {"key": "fifteen-letters", "query_per_second": 1}]);
         let text = config(&with_item(json!({source: "x", "limit_keys": keys}))).describe();
-        assert!(text.contains("       9a34*** ") && text.contains(" fifteen-letters ") && !text.contains(long), "{text}");
+        assert!(
+            text.contains("       9a34*** ") && text.contains(" fifteen-letters ") && !text.contains(long),
+            "{text}"
+        );
     }
     let keys = json!([{"key": "1234567890123456", "query_per_second": 1}]);
-    let text = config(&with_item(json!({"limit_by_consumer": "", "hash_values": false, "limit_keys": keys}))).describe();
+    let text =
+        config(&with_item(json!({"limit_by_consumer": "", "hash_values": false, "limit_keys": keys}))).describe();
     assert!(text.contains("       1234***  1 per 1s"), "{text}");
     let keys = json!([{"key": "2001:db8:1:2:3:4:5:6/128", "query_per_second": 1}]);
     let text = config(&with_item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": keys}))).describe();
     assert!(text.contains("2001:db8:1:2:3:4:5:6"), "{text}");
     let keys = json!([{"key": "regexp:^a-long-expression$", "query_per_second": 1}]);
-    let text = config(&with_item(json!({"limit_by_per_header": "x", "on_missing": "pass", "limit_keys": keys}))).describe();
+    let text =
+        config(&with_item(json!({"limit_by_per_header": "x", "on_missing": "pass", "limit_keys": keys}))).describe();
     assert!(text.contains("regexp:^a-long-expression$"), "{text}");
 }
 
@@ -177,8 +185,9 @@ fn bounds_on_new_keys_are_told() {
 #[test]
 fn policies_whose_metrics_are_one_are_told() {
     let policy = |route: &str, name: &str| with(json!({"_match_route_": [route], "rule_name": name}));
-    let told =
-        |rules: Value| config(&json!({"_rules_": rules})).describe().matches("  metrics       counted together with those of ").count();
+    let told = |rules: Value| {
+        config(&json!({"_rules_": rules})).describe().matches("  metrics       counted together with those of ").count()
+    };
     assert_eq!(told(json!([policy("a", "one"), policy("b", "two")])), 0);
     assert_eq!(told(json!([policy("a", "one"), policy("b", "one"), policy("c", "two")])), 2);
     let text = config(&json!({"_rules_": [policy("a", "one"), policy("b", "one")]})).describe();

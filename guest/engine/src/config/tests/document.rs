@@ -22,7 +22,8 @@ fn no_document() {
     refuses_bytes(b"{} {}", "", "trailing characters at line 1 column 4");
     refuses_bytes(b"rule_name: r", "", "the configuration is not JSON: expected value at line 1 column 1");
     refuses_bytes(b"{\"a\": 1e999}", "", "number out of range");
-    for (json, seen) in [("[]", "an array"), ("null", "null"), ("7", "`7`"), ("\"text\"", "a text"), ("true", "`true`")] {
+    for (json, seen) in [("[]", "an array"), ("null", "null"), ("7", "`7`"), ("\"text\"", "a text"), ("true", "`true`")]
+    {
         refuses_bytes(json.as_bytes(), "", &format!("expected an object, got {seen}"));
     }
 }
@@ -74,8 +75,9 @@ fn many_keys() {
     assert_eq!(entry_of(&by_text.keys, "k99999"), Some(99_999));
     let KeyIndex::Text { exact, .. } = &by_text.keys.index else { panic!() };
     assert!(exact.is_sorted() && exact.len() == count);
-    let addresses: Vec<Value> =
-        (0..count).map(|n| json!({"key": format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255), "query_per_second": 1})).collect();
+    let addresses: Vec<Value> = (0..count)
+        .map(|n| json!({"key": format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255), "query_per_second": 1}))
+        .collect();
     let by_ip = item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": addresses}));
     assert_eq!(entry_of(&by_ip.keys, "10.1.134.159"), Some(99_999));
     assert_eq!(entry_of(&by_ip.keys, "10.1.134.160"), None);

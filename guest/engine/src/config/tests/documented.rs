@@ -63,7 +63,10 @@ fn global_threshold() {
     assert_eq!(policy.rule_match, RuleMatch::First);
     assert_eq!(policy.redis, Some(0));
     assert_eq!((policy.rejected_code, policy.rejected_msg.as_str()), (429, "Too many requests"));
-    assert_eq!(policy.headers, QuotaHeaders { reset: true, quota: true, ietf: false, retry_after: false, degraded: false });
+    assert_eq!(
+        policy.headers,
+        QuotaHeaders { reset: true, quota: true, ietf: false, retry_after: false, degraded: false }
+    );
     assert_eq!(policy.failure_mode, FailureMode::Open);
     assert!(!policy.dry_run);
 }
@@ -219,13 +222,17 @@ fn redis_defaults() {
 
 #[test]
 fn header_names_fold_and_key_names_do_not() {
-    let by_header = item(json!({"limit_by_per_header": "X-Ca-Key", "limit_keys": [{"key": "*", "query_per_second": 1}]}));
+    let by_header =
+        item(json!({"limit_by_per_header": "X-Ca-Key", "limit_keys": [{"key": "*", "query_per_second": 1}]}));
     assert!(matches!(&by_header.limit_by.source, Source::Header(name) if name == "x-ca-key"));
     assert_eq!(by_header.limit_by.key_name, "X-Ca-Key");
-    let by_ip = item(json!({"limit_by_per_ip": "from-header-X-Real-IP", "limit_keys": [{"key": "::/0", "query_per_second": 1}]}));
+    let by_ip = item(
+        json!({"limit_by_per_ip": "from-header-X-Real-IP", "limit_keys": [{"key": "::/0", "query_per_second": 1}]}),
+    );
     assert_eq!(by_ip.limit_by.key_name, "from-header-X-Real-IP");
     assert!(matches!(&by_ip.limit_by.source, Source::Ip(client) if client.header.as_deref() == Some("x-real-ip")));
-    let by_peer = item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "::1", "query_per_second": 1}]}));
+    let by_peer =
+        item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "::1", "query_per_second": 1}]}));
     assert!(matches!(&by_peer.limit_by.source, Source::Ip(client) if client.header.is_none()));
 }
 
@@ -247,7 +254,10 @@ fn the_first_of_two_equal_keys_counts_and_the_other_is_told() {
     assert_eq!(entry_of(&policy(&document).items[0].keys, "b"), Some(0));
     let KeyIndex::Text { exact, .. } = policy(&document).items.remove(0).keys.index else { panic!() };
     assert_eq!(exact, [(b"a".to_vec(), 1), (b"b".to_vec(), 0)]);
-    assert_eq!(warnings(&document), ["rule_items[0].limit_keys[2]: has the same key as `limit_keys[0]`, which is the one that counts"]);
+    assert_eq!(
+        warnings(&document),
+        ["rule_items[0].limit_keys[2]: has the same key as `limit_keys[0]`, which is the one that counts"]
+    );
     let networks = with_item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [
         {"key": "10.0.0.0/8", "query_per_second": 1},
         {"key": "10.9.9.9/8", "query_per_second": 2}
@@ -264,8 +274,15 @@ fn the_first_of_two_equal_keys_counts_and_the_other_is_told() {
             "rule_items[0].limit_keys[3]: is never reached: `limit_keys[2]`, 10.1.0.0/16, has all its addresses",
         ]
     );
-    assert_eq!(by_address(&["10.1.2.3", "10.1.0.0/16", "10.0.0.0/8", "2001:db8::1", "2001:db8::/32", "0.0.0.0/0"]), [""; 0]);
-    assert_eq!(by_address(&["10.0.0.0/8", "::/0", "10.1.0.0/16"]).len(), 1, "what follows an entry for all is told once");
+    assert_eq!(
+        by_address(&["10.1.2.3", "10.1.0.0/16", "10.0.0.0/8", "2001:db8::1", "2001:db8::/32", "0.0.0.0/0"]),
+        [""; 0]
+    );
+    assert_eq!(
+        by_address(&["10.0.0.0/8", "::/0", "10.1.0.0/16"]).len(),
+        1,
+        "what follows an entry for all is told once"
+    );
 }
 
 #[test]

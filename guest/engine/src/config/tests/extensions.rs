@@ -7,21 +7,42 @@ use crate::rule::{ClientIp, FailureMode, QuotaHeaders, RuleMatch, Source, Trust}
 fn several_limits_hold_together() {
     let limits = |threshold| policy(&with_threshold(threshold)).global;
     assert_eq!(
-        limits(json!({"query_per_day": 4000, "query_per_second": 5, "limit": 300, "window": "10m", "query_per_minute": 60})),
+        limits(
+            json!({"query_per_day": 4000, "query_per_second": 5, "limit": 300, "window": "10m", "query_per_minute": 60})
+        ),
         [limit(5, 1, 1), limit(60, 60, 1), limit(300, 600, 9_375_000), limit(4000, 86_400, 1_350_000_000)]
     );
     assert_eq!(limits(json!({"limit": 7, "window": "365d"})), [limit(7, 31_536_000, 1)]);
     for (window, seconds) in [("1s", 1), ("10s", 10), ("5m", 300), ("2h", 7_200), ("7d", 604_800), ("007s", 7)] {
         assert_eq!(limits(json!({"limit": "1", "window": window})), [limit(1, seconds, 1)]);
     }
-    let entry = item(json!({"limit_by_header": "h", "limit_keys": [{"key": "a", "limit": 2, "window": "3s", "query_per_hour": 9}]}));
+    let entry = item(
+        json!({"limit_by_header": "h", "limit_keys": [{"key": "a", "limit": 2, "window": "3s", "query_per_hour": 9}]}),
+    );
     assert_eq!(entry.keys.entries[0].limits, [limit(2, 3, 1), limit(9, 3_600, 1)]);
 }
 
 #[test]
 fn windows_that_are_none() {
-    for window in ["0s", "366d", "10", "s", "", "10S", "1w", "500ms", "-1s", "1.5s", "99999999999999999999d", "18446744073709551615d"] {
-        refuses(with_threshold(json!({"limit": 1, "window": window})), "global_threshold.window", "from `1s` to `365d`");
+    for window in [
+        "0s",
+        "366d",
+        "10",
+        "s",
+        "",
+        "10S",
+        "1w",
+        "500ms",
+        "-1s",
+        "1.5s",
+        "99999999999999999999d",
+        "18446744073709551615d",
+    ] {
+        refuses(
+            with_threshold(json!({"limit": 1, "window": window})),
+            "global_threshold.window",
+            "from `1s` to `365d`",
+        );
     }
     refuses(with_threshold(json!({"limit": 1, "window": 60})), "global_threshold.window", "got `60`");
     refuses(with_threshold(json!({"limit": 1})), "global_threshold.limit", "expected `window` beside it");
@@ -47,7 +68,17 @@ fn precision() {
     assert_eq!(slot(json!("1s"), 5000), 1_000_000);
     assert_eq!(slot(json!("1m"), 5000), 60_000_000);
     assert_eq!(slot(json!("100ms"), 100), 100_000);
-    for precision in [json!(0), json!(97), json!(1.5), json!("rough"), json!("0ms"), json!("-1ms"), json!(null), json!("5us"), json!("")] {
+    for precision in [
+        json!(0),
+        json!(97),
+        json!(1.5),
+        json!("rough"),
+        json!("0ms"),
+        json!("-1ms"),
+        json!(null),
+        json!("5us"),
+        json!(""),
+    ] {
         refuses(
             with_threshold(json!({"query_per_minute": 5000, "precision": precision})),
             "global_threshold.precision",
@@ -89,7 +120,11 @@ fn precision_of_the_whole_yields_to_an_entry() {
     assert_eq!(inherited.items[0].keys.entries[0].limits, [limit(1000, 1, 31_250)]);
     let mut wide = with_threshold(json!({"query_per_second": 1000, "query_per_day": 9000}));
     wide["precision"] = json!("100ms");
-    refuses(wide, "global_threshold.query_per_day", "by the `precision` of the whole, slots of 100 ms cut the window of 1d");
+    refuses(
+        wide,
+        "global_threshold.query_per_day",
+        "by the `precision` of the whole, slots of 100 ms cut the window of 1d",
+    );
 }
 
 #[test]
@@ -134,15 +169,22 @@ fn saving_calls_is_on_unless_switched_off() {
     assert!(read.remember_refusals == Some(5_000_000) && read.coalesce);
     let read = policy(&with(json!({"redis": redis, "remember_refusals": false, "coalesce": "false"})));
     assert!(read.remember_refusals.is_none() && !read.coalesce);
-    for (bound, us) in
-        [(json!("1s"), Some(1_000_000)), (json!("2h"), Some(7_200_000_000)), (json!("1"), Some(5_000_000)), (json!("0"), None)]
-    {
+    for (bound, us) in [
+        (json!("1s"), Some(1_000_000)),
+        (json!("2h"), Some(7_200_000_000)),
+        (json!("1"), Some(5_000_000)),
+        (json!("0"), None),
+    ] {
         assert_eq!(policy(&with(json!({"redis": redis, "remember_refusals": bound}))).remember_refusals, us);
     }
     for bound in ["0s", "5", "500ms", "1.5s", "366d"] {
         refuses(with(json!({"redis": redis, "remember_refusals": bound})), "remember_refusals", "how long at most");
     }
-    refuses(with(json!({"redis": redis, "remember_refusals": "never"})), "remember_refusals", "expected true, false, or how long");
+    refuses(
+        with(json!({"redis": redis, "remember_refusals": "never"})),
+        "remember_refusals",
+        "expected true, false, or how long",
+    );
     refuses(with(json!({"redis": redis, "coalesce": "perhaps"})), "coalesce", "got `perhaps`");
     refuses(with(json!({"redis": redis, "coalese": true})), "coalese", "did you mean `coalesce`?");
     assert!(warnings(&with(json!({"coalesce": true})))[0].contains("no effect without `redis`"));
@@ -202,9 +244,14 @@ fn client(fields: Value) -> ClientIp {
 fn trusted_addresses() {
     assert!(matches!(client(json!({"trusted_hops": 0})).trust, Trust::Hops(0)));
     assert!(matches!(client(json!({"trusted_hops": "2"})).trust, Trust::Hops(2)));
-    let Trust::Proxies { networks, .. } = client(json!({"trusted_proxies": ["10.1.2.3/8", "::1", "fd00::/8"]})).trust else { panic!() };
+    let Trust::Proxies { networks, .. } = client(json!({"trusted_proxies": ["10.1.2.3/8", "::1", "fd00::/8"]})).trust
+    else {
+        panic!()
+    };
     assert_eq!(networks, ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|text| text.parse().unwrap()));
-    assert!(matches!(client(json!({"trusted_proxies": "10.0.0.1"})).trust, Trust::Proxies { networks, .. } if networks.len() == 1));
+    assert!(
+        matches!(client(json!({"trusted_proxies": "10.0.0.1"})).trust, Trust::Proxies { networks, .. } if networks.len() == 1)
+    );
     assert_eq!(client(json!({"ipv6_prefix": 64})).ipv6_prefix, 64);
 }
 
@@ -220,7 +267,11 @@ fn trusted_addresses_that_make_no_sense() {
         (json!({"trusted_hops": 1, "trusted_proxies": ["::1"]}), "", "`trusted_hops` and `trusted_proxies`"),
         (json!({"ipv6_prefix": 0}), ".ipv6_prefix", "from 1 to 128, got `0`"),
         (json!({"ipv6_prefix": 129}), ".ipv6_prefix", "got `129`"),
-        (json!({"limit_by_per_ip": "from-remote-addr", "trusted_hops": 1}), ".trusted_hops", "expected only with `from-header-`"),
+        (
+            json!({"limit_by_per_ip": "from-remote-addr", "trusted_hops": 1}),
+            ".trusted_hops",
+            "expected only with `from-header-`",
+        ),
     ] {
         refuses(by_ip(fields), &alloc::format!("rule_items[0]{path}"), message);
     }
@@ -243,7 +294,10 @@ fn quota_headers() {
     assert_eq!(headers(json!({"headers": []})), none);
     assert_eq!(headers(json!({"headers": ["x-ratelimit"]})), QuotaHeaders { reset: true, quota: true, ..none });
     assert_eq!(headers(json!({"headers": "ratelimit"})), QuotaHeaders { ietf: true, ..none });
-    assert_eq!(headers(json!({"headers": ["retry-after", "ratelimit"]})), QuotaHeaders { ietf: true, retry_after: true, ..none });
+    assert_eq!(
+        headers(json!({"headers": ["retry-after", "ratelimit"]})),
+        QuotaHeaders { ietf: true, retry_after: true, ..none }
+    );
     assert_eq!(headers(json!({"headers": ["x-slidegate-degraded"]})), QuotaHeaders { degraded: true, ..none });
     refuses(
         with(json!({"headers": ["x-ratelimits"]})),
@@ -252,7 +306,10 @@ fn quota_headers() {
     );
     refuses(with(json!({"headers": null})), "headers", "got null");
     refuses(with(json!({"headers": ["ratelimit"], "show_limit_quota_header": true})), "headers", "lacks `x-ratelimit`");
-    assert!(warnings(&with(json!({"headers": ["x-ratelimit"], "show_limit_quota_header": false})))[0].contains("this list decides"));
+    assert!(
+        warnings(&with(json!({"headers": ["x-ratelimit"], "show_limit_quota_header": false})))[0]
+            .contains("this list decides")
+    );
 }
 
 #[test]
@@ -281,11 +338,18 @@ fn new_keys_a_second() {
     let mut document = with_item(json!({"limit_by_header": "h", "limit_keys": keys, "max_new_keys_per_second": 7}));
     document["max_new_keys_per_second"] = json!(9);
     let told = warnings(&document);
-    assert!(told.len() == 2 && told.iter().all(|warning| warning.contains("has no effect without `redis`")), "{told:?}");
+    assert!(
+        told.len() == 2 && told.iter().all(|warning| warning.contains("has no effect without `redis`")),
+        "{told:?}"
+    );
     assert!(told[0].starts_with("max_new_keys") && told[1].starts_with("rule_items[0].max_new_keys"), "{told:?}");
     document["redis"] = json!({"service_name": "r"});
     assert_eq!(warnings(&document), [""; 0]);
     for wrong in [json!(0), json!(-1), json!(1_000_001), json!("many"), json!(null)] {
-        refuses(with(json!({"max_new_keys_per_second": wrong})), "max_new_keys_per_second", "a whole number from 1 to 1000000");
+        refuses(
+            with(json!({"max_new_keys_per_second": wrong})),
+            "max_new_keys_per_second",
+            "a whole number from 1 to 1000000",
+        );
     }
 }

@@ -18,7 +18,8 @@ fn named(rule_name: &str, fields: Value) -> Value {
 fn filters_stand_in_their_order_and_one_service_is_one() {
     let redis = json!({"redis": {"service_name": "redis.static"}});
     let other = json!({"redis": {"service_name": "redis.static", "timeout": 5}});
-    let config = config(&list(&[named("a", redis.clone()), named("b", other), named("c", redis), named("d", json!({}))]));
+    let config =
+        config(&list(&[named("a", redis.clone()), named("b", other), named("c", redis), named("d", json!({}))]));
     let policies: Vec<_> = config.policies().map(|policy| (policy.rule_name.as_str(), policy.redis)).collect();
     assert_eq!(policies, [("a", Some(0)), ("b", Some(1)), ("c", Some(0)), ("d", None)]);
     assert_eq!((config.filters.len(), config.services.len(), config.is_list), (4, 2, true));
@@ -47,7 +48,11 @@ fn mistakes_say_in_which_filter_they_are() {
         assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected}\n{errors:#?}");
     }
     let config = config(&list(&[json!({"_rules_": [named("a", json!({"_match_route_": "r"}))]})]));
-    assert!(config.warnings[0].starts_with("filters[0]: a request that no element of `_rules_` is for passes"), "{:?}", config.warnings);
+    assert!(
+        config.warnings[0].starts_with("filters[0]: a request that no element of `_rules_` is for passes"),
+        "{:?}",
+        config.warnings
+    );
 }
 
 #[test]
@@ -62,8 +67,13 @@ fn a_list_stands_alone() {
     assert!(warnings(&document).is_empty());
     document["colour"] = json!(1);
     refuses(document, "colour", "there is no such field here; expected `filters`");
-    for (nothing, seen) in [(json!([]), "an empty array"), (json!(null), "null"), (named("a", json!({})), "an object")] {
-        refuses(json!({"filters": nothing}), "filters", &format!("expected an array of at least one filter, got {seen}"));
+    for (nothing, seen) in [(json!([]), "an empty array"), (json!(null), "null"), (named("a", json!({})), "an object")]
+    {
+        refuses(
+            json!({"filters": nothing}),
+            "filters",
+            &format!("expected an array of at least one filter, got {seen}"),
+        );
     }
     refuses(with(json!({"filtres": []})), "filtres", "did you mean `filters`?");
 }
@@ -74,9 +84,13 @@ fn counters_that_two_filters_share_are_told() {
     assert_eq!(told.len(), 1, "{told:?}");
     let expected = "filters[2].global_threshold: shares its counters with filters[0].global_threshold, as both have the `rule_name` `a`, and counts a request that meets both again";
     assert!(told[0].starts_with(expected), "{told:?}");
-    let told = warnings(&list(&[named("a", json!({})), named("a", json!({"global_threshold": {"query_per_second": 7}}))]));
+    let told =
+        warnings(&list(&[named("a", json!({})), named("a", json!({"global_threshold": {"query_per_second": 7}}))]));
     assert!(told.len() == 1 && told[0].contains("under other limits per 1s (7 here, 5 there)"), "{told:?}");
-    assert!(warnings(&list(&[named("a", json!({})), named("a", json!({"redis": {"service_name": "redis.static"}}))])).is_empty());
+    assert!(
+        warnings(&list(&[named("a", json!({})), named("a", json!({"redis": {"service_name": "redis.static"}}))]))
+            .is_empty()
+    );
 }
 
 #[test]

@@ -57,14 +57,25 @@ fn any_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((any_name(), inner), 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            prop::collection::vec((any_name(), inner), 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
 }
 
 fn any_name() -> impl Strategy<Value = String> {
-    const NAMES: [&str; 10] =
-        ["filters", "key", "limit", "window", "query_per_day", "limit_by_param", "limit_keys", "redis", "_match_domain_", "precision"];
+    const NAMES: [&str; 10] = [
+        "filters",
+        "key",
+        "limit",
+        "window",
+        "query_per_day",
+        "limit_by_param",
+        "limit_keys",
+        "redis",
+        "_match_domain_",
+        "precision",
+    ];
     prop_oneof![prop::sample::select(&NAMES[..]).prop_map(String::from), "[\\PC]{0,8}"]
 }
 
@@ -96,7 +107,9 @@ fn any_change() -> impl Strategy<Value = Change> {
 fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_string());
     let children: Box<dyn Iterator<Item = (String, &Value)>> = match value {
-        Value::Object(fields) => Box::new(fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value))),
+        Value::Object(fields) => {
+            Box::new(fields.iter().map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value)))
+        }
         Value::Array(items) => Box::new(items.iter().enumerate().map(|(index, value)| (index.to_string(), value))),
         _ => Box::new(core::iter::empty()),
     };

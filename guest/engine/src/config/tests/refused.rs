@@ -35,8 +35,16 @@ fn redis() {
     refuses(with_redis(json!({"service_name": "a b"})), "redis.service_name", "got `a b`");
     refuses(with_redis(json!({"service_name": null})), "redis.service_name", "expected a text, got null");
     refuses(with_redis(json!(null)), "redis", "expected an object with `service_name`, got null");
-    refuses(with_redis(json!("redis://:secret@redis.static")), "redis", "expected an object with `service_name`, got a text");
-    refuses(with_redis(json!({"service_name": "redis://:secret@redis.static"})), "redis.service_name", "got a URL or a part of one");
+    refuses(
+        with_redis(json!("redis://:secret@redis.static")),
+        "redis",
+        "expected an object with `service_name`, got a text",
+    );
+    refuses(
+        with_redis(json!({"service_name": "redis://:secret@redis.static"})),
+        "redis.service_name",
+        "got a URL or a part of one",
+    );
     for (field, value, greatest) in [
         ("service_port", json!(65536), "65535"),
         ("service_port", json!(-1), "65535"),
@@ -56,14 +64,22 @@ fn redis() {
 #[test]
 fn rules_are_among_the_fields_of_the_top_only() {
     let of_top = errors(&with(json!({"colour": 1}))).concat();
-    assert!(of_top.contains("colour: there is no such field here; expected `rule_name`") && of_top.contains("`_rules_`"), "{of_top}");
+    assert!(
+        of_top.contains("colour: there is no such field here; expected `rule_name`") && of_top.contains("`_rules_`"),
+        "{of_top}"
+    );
     let of_element = errors(&json!({"_rules_": [with(json!({"_match_route_": "a", "colour": 1}))]})).concat();
-    assert!(of_element.contains("colour: there is no such field here") && !of_element.contains("or `_rules_`"), "{of_element}");
+    assert!(
+        of_element.contains("colour: there is no such field here") && !of_element.contains("or `_rules_`"),
+        "{of_element}"
+    );
 }
 
 #[test]
 fn every_mistake_of_a_redis_block_is_told() {
-    let errors = errors(&with_redis(json!({"service_port": -1, "username": [], "password": {}, "timeout": 3_600_001, "database": -1})));
+    let errors = errors(&with_redis(
+        json!({"service_port": -1, "username": [], "password": {}, "timeout": 3_600_001, "database": -1}),
+    ));
     for field in ["service_name", "service_port", "username", "password", "timeout", "database"] {
         assert!(errors.iter().any(|error| error.starts_with(&format!("redis.{field}"))), "{field}: {errors:?}");
     }
@@ -87,7 +103,11 @@ fn no_message_repeats_a_password() {
 #[test]
 fn what_is_required() {
     refuses(json!({"global_threshold": {"query_per_second": 1}}), "rule_name", "is missing");
-    refuses(json!({"rule_name": null, "global_threshold": {"query_per_second": 1}}), "rule_name", "expected a text, got null");
+    refuses(
+        json!({"rule_name": null, "global_threshold": {"query_per_second": 1}}),
+        "rule_name",
+        "expected a text, got null",
+    );
     refuses(json!({"rule_name": "r"}), "", "expected `global_threshold` or `rule_items`");
     refuses(json!({"rule_name": "r", "rule_items": []}), "rule_items", "got an empty array");
     refuses(json!({"rule_name": "r", "rule_items": null}), "rule_items", "got null");
@@ -95,7 +115,11 @@ fn what_is_required() {
     refuses(with_threshold(json!({})), "global_threshold", "at least one limit");
     refuses(with_threshold(json!(null)), "global_threshold", "expected an object, got null");
     refuses(with_item(json!({"limit_by_header": "h"})), "rule_items[0].limit_keys", "is missing");
-    refuses(with_item(json!({"limit_by_header": "h", "limit_keys": []})), "rule_items[0].limit_keys", "got an empty array");
+    refuses(
+        with_item(json!({"limit_by_header": "h", "limit_keys": []})),
+        "rule_items[0].limit_keys",
+        "got an empty array",
+    );
     refuses(
         with_item(json!({"limit_by_header": "h", "limit_keys": ["a"]})),
         "rule_items[0].limit_keys[0]",
@@ -105,7 +129,11 @@ fn what_is_required() {
     refuses(with_key(json!({"key": "", "query_per_day": 1})), "rule_items[0].limit_keys[0].key", "got an empty text");
     refuses(with_key(json!({"key": null, "query_per_day": 1})), "rule_items[0].limit_keys[0].key", "got null");
     refuses(with_key(json!({"key": {}, "query_per_day": 1})), "rule_items[0].limit_keys[0].key", "got an object");
-    refuses(with_key(json!({"key": 1e300, "query_per_day": 1})), "rule_items[0].limit_keys[0].key", "write it in quotes");
+    refuses(
+        with_key(json!({"key": 1e300, "query_per_day": 1})),
+        "rule_items[0].limit_keys[0].key",
+        "write it in quotes",
+    );
     refuses(with_key(json!({"key": "a"})), "rule_items[0].limit_keys[0]", "at least one limit: `query_per_second`");
     assert!(policy(&json!({"rule_name": "", "global_threshold": {"query_per_second": 1}})).rule_name.is_empty());
 }
@@ -133,18 +161,33 @@ fn counts() {
         for field in ["query_per_second", "query_per_minute", "query_per_hour", "query_per_day"] {
             refuses(with_threshold(json!({field: count})), &format!("global_threshold.{field}"), &expected);
         }
-        refuses(with_key(json!({"key": "a", "query_per_minute": count})), "rule_items[0].limit_keys[0].query_per_minute", &expected);
+        refuses(
+            with_key(json!({"key": "a", "query_per_minute": count})),
+            "rule_items[0].limit_keys[0].query_per_minute",
+            &expected,
+        );
         refuses(with_threshold(json!({"limit": count, "window": "1s"})), "global_threshold.limit", &expected);
     }
-    assert_eq!(policy(&with_threshold(json!({"query_per_second": 9_007_199_254_740_992_u64}))).global, [limit(1 << 53, 1, 15_625)]);
+    assert_eq!(
+        policy(&with_threshold(json!({"query_per_second": 9_007_199_254_740_992_u64}))).global,
+        [limit(1 << 53, 1, 15_625)]
+    );
 }
 
 #[test]
 fn what_to_count_by() {
     let keys = json!([{"key": "a", "query_per_second": 1}]);
     refuses(with_item(json!({"limit_keys": keys})), "rule_items[0]", "expected one of `limit_by_header`");
-    refuses(with_item(json!({"limit_by_header": "", "limit_keys": keys})), "rule_items[0].limit_by_header", "got an empty text");
-    refuses(with_item(json!({"limit_by_per_ip": null, "limit_keys": keys})), "rule_items[0].limit_by_per_ip", "got null");
+    refuses(
+        with_item(json!({"limit_by_header": "", "limit_keys": keys})),
+        "rule_items[0].limit_by_header",
+        "got an empty text",
+    );
+    refuses(
+        with_item(json!({"limit_by_per_ip": null, "limit_keys": keys})),
+        "rule_items[0].limit_by_per_ip",
+        "got null",
+    );
     refuses(
         with_item(json!({"limit_by_header": "h", "limit_by_param": "p", "limit_keys": keys})),
         "rule_items[0]",
@@ -155,7 +198,11 @@ fn what_to_count_by() {
         "rule_items[0]",
         "has `limit_by_consumer` and `limit_by_cookie`",
     );
-    refuses(with_item(json!({"limit_by_header": "x y", "limit_keys": keys})), "rule_items[0].limit_by_header", "got `x y`");
+    refuses(
+        with_item(json!({"limit_by_header": "x y", "limit_keys": keys})),
+        "rule_items[0].limit_by_header",
+        "got `x y`",
+    );
     refuses(
         with_item(json!({"limit_by_per_header": "grüße", "limit_keys": keys})),
         "rule_items[0].limit_by_per_header",
@@ -166,8 +213,14 @@ fn what_to_count_by() {
         "rule_items[0].limit_by_header",
         "expected a text, got an object",
     );
-    refuses(with_item(json!({"limit_by_cookie": "a=b", "limit_keys": keys})), "rule_items[0].limit_by_cookie", "the name of a cookie");
-    let by_ip = |value: &str| with_item(json!({"limit_by_per_ip": value, "limit_keys": [{"key": "1.1.1.1", "query_per_second": 1}]}));
+    refuses(
+        with_item(json!({"limit_by_cookie": "a=b", "limit_keys": keys})),
+        "rule_items[0].limit_by_cookie",
+        "the name of a cookie",
+    );
+    let by_ip = |value: &str| {
+        with_item(json!({"limit_by_per_ip": value, "limit_keys": [{"key": "1.1.1.1", "query_per_second": 1}]}))
+    };
     refuses(by_ip("from-header-"), "rule_items[0].limit_by_per_ip", "after `from-header-`, got nothing");
     refuses(by_ip("from-header-a b"), "rule_items[0].limit_by_per_ip", "the name of a header");
     refuses(by_ip("x-forwarded-for"), "rule_items[0].limit_by_per_ip", "expected `from-remote-addr` or `from-header-`");
@@ -177,10 +230,13 @@ fn what_to_count_by() {
 
 #[test]
 fn keys() {
-    for key in ["1.1.1", "1.1.1.256", "1.1.1.1/x", "a.b.c.d", "fe80::1%eth0", "::1/129", "*", "regexp:1.*", "nonsense"] {
+    for key in ["1.1.1", "1.1.1.256", "1.1.1.1/x", "a.b.c.d", "fe80::1%eth0", "::1/129", "*", "regexp:1.*", "nonsense"]
+    {
         let seen = format!("got `{key}`");
         refuses(
-            with_item(json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": key, "query_per_second": 1}]})),
+            with_item(
+                json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": key, "query_per_second": 1}]}),
+            ),
             "rule_items[0].limit_keys[0].key",
             &seen,
         );
@@ -198,13 +254,28 @@ fn keys() {
 fn a_key_in_the_wrong_place_is_cut() {
     let secret = "sk-abcdefghijklmnop0123";
     let item = |field: &str, keys: Value| with_item(json!({field: "h", "limit_keys": keys}));
-    let as_name = |name: &str| item("limit_by_header", json!([{name: {"query_per_second": 1}, "key": "a", "query_per_second": 1}]));
+    let as_name = |name: &str| {
+        item("limit_by_header", json!([{name: {"query_per_second": 1}, "key": "a", "query_per_second": 1}]))
+    };
     refuses(as_name(secret), "rule_items[0].limit_keys[0].sk-a***", "there is no such field here");
-    refuses(as_name("query_per_minuites"), "rule_items[0].limit_keys[0].query_per_minuites", "did you mean `query_per_minute`?");
+    refuses(
+        as_name("query_per_minuites"),
+        "rule_items[0].limit_keys[0].query_per_minuites",
+        "did you mean `query_per_minute`?",
+    );
     let listless = item("limit_by_header", json!({secret: {"query_per_second": 1}}));
-    for expression in [format!("({secret}"), format!("[{secret}"), format!("{secret})"), format!("(?<={secret})"), format!("(?P<{secret}")]
-    {
-        let told = errors(&item("limit_by_per_header", json!([{"key": format!("regexp:{expression}"), "query_per_second": 1}]))).concat();
+    for expression in [
+        format!("({secret}"),
+        format!("[{secret}"),
+        format!("{secret})"),
+        format!("(?<={secret})"),
+        format!("(?P<{secret}"),
+    ] {
+        let told = errors(&item(
+            "limit_by_per_header",
+            json!([{"key": format!("regexp:{expression}"), "query_per_second": 1}]),
+        ))
+        .concat();
         assert!(told.contains("***` is not a regular expression: "), "{told}");
         assert!(!told.contains("efgh"), "{told}");
     }
@@ -239,7 +310,11 @@ fn fields_that_nobody_reads() {
         (json!({"ruleName": 1}), "ruleName", "did you mean `rule_name`?"),
         (json!({"rule_item": []}), "rule_item", "did you mean `rule_items`?"),
         (json!({"limit_keys": []}), "limit_keys", "it stands in an element of `rule_items`"),
-        (json!({"query_per_second": 1}), "query_per_second", "it stands in an element of `limit_keys` or in `global_threshold`"),
+        (
+            json!({"query_per_second": 1}),
+            "query_per_second",
+            "it stands in an element of `limit_keys` or in `global_threshold`",
+        ),
         (json!({"_match_route_": "a"}), "_match_route_", "it stands in an element of `_rules_`"),
         (json!({"colour": "red"}), "colour", "expected `rule_name`, `global_threshold`"),
         (json!({"": 1}), "", "there is no such field here"),
@@ -255,7 +330,9 @@ fn fields_that_nobody_reads() {
         "did you mean `query_per_minute`?",
     );
     refuses(
-        with_item(json!({"limit_by_ip": "from-remote-addr", "limit_by_consumer": "", "limit_keys": [{"key": "a", "query_per_day": 1}]})),
+        with_item(
+            json!({"limit_by_ip": "from-remote-addr", "limit_by_consumer": "", "limit_keys": [{"key": "a", "query_per_day": 1}]}),
+        ),
         "rule_items[0].limit_by_ip",
         "did you mean `limit_by_per_ip`?",
     );
@@ -311,5 +388,8 @@ fn a_wrong_source_of_addresses_hides_no_wrong_network() {
     let errors = errors(&document);
     let paths: Vec<&str> = errors.iter().filter_map(|error| error.split(':').next()).collect();
     assert_eq!(paths.len(), 2, "{errors:?}");
-    assert!(paths.contains(&"rule_items[0].trusted_hops") && paths.contains(&"rule_items[0].limit_keys[0].key"), "{errors:?}");
+    assert!(
+        paths.contains(&"rule_items[0].trusted_hops") && paths.contains(&"rule_items[0].limit_keys[0].key"),
+        "{errors:?}"
+    );
 }

@@ -28,8 +28,14 @@ fn categories() {
     assert_eq!(scope(json!({"_match_domain_": ["*.x", ""]})), Scope::Domain(texts(&["*.x", ""])));
     assert_eq!(scope(json!({"_match_service_": ["a.dns:80"]})), Scope::Service(texts(&["a.dns:80"])));
     assert_eq!(scope(json!({"_match_route_prefix_": ["a"]})), Scope::RoutePrefix(texts(&["a"])));
-    assert_eq!(scope(json!({"_match_route_": ["a"], "_match_service_": ["s"]})), Scope::RouteAndService(texts(&["a"]), texts(&["s"])));
-    assert_eq!(scope(json!({"_match_route_": null, "_match_domain_": ["x"], "_match_service_": []})), Scope::Domain(texts(&["x"])));
+    assert_eq!(
+        scope(json!({"_match_route_": ["a"], "_match_service_": ["s"]})),
+        Scope::RouteAndService(texts(&["a"]), texts(&["s"]))
+    );
+    assert_eq!(
+        scope(json!({"_match_route_": null, "_match_domain_": ["x"], "_match_service_": []})),
+        Scope::Domain(texts(&["x"]))
+    );
 }
 
 #[test]
@@ -41,7 +47,8 @@ fn what_loses_is_told() {
         let warnings = config.warnings.clone();
         (ruleset(config).scoped.remove(0).0, warnings)
     };
-    let (scope, warnings) = scope_and_warnings(json!({"_match_route_": ["a"], "_match_domain_": ["d"], "_match_route_prefix_": ["p"]}));
+    let (scope, warnings) =
+        scope_and_warnings(json!({"_match_route_": ["a"], "_match_domain_": ["d"], "_match_route_prefix_": ["p"]}));
     assert_eq!(scope, Scope::Route(texts(&["a"])));
     assert_eq!(warnings.len(), 2);
     assert!(warnings[0].starts_with("_rules_[0]._match_domain_: is not looked at"), "{warnings:?}");
@@ -60,17 +67,22 @@ fn what_loses_is_told() {
 
 #[test]
 fn a_rule_for_nothing_is_refused() {
-    for fields in [json!({}), json!({"_match_route_": []}), json!({"_match_service_": [""]}), json!({"_match_domain_": null})] {
+    for fields in
+        [json!({}), json!({"_match_route_": []}), json!({"_match_service_": [""]}), json!({"_match_domain_": null})]
+    {
         refuses(rules(json!([rule(fields)])), "_rules_[0]", "expected at least one of `_match_route_`");
     }
-    refuses(rules(json!([rule(json!({"_match_route_": [{}]}))])), "_rules_[0]._match_route_[0]", "expected a text, got an object");
+    refuses(
+        rules(json!([rule(json!({"_match_route_": [{}]}))])),
+        "_rules_[0]._match_route_[0]",
+        "expected a text, got an object",
+    );
     refuses(rules(json!(["a"])), "_rules_[0]", "expected an object, got a text");
 }
 
 #[test]
 fn rules_stand_alone() {
-    let document =
-        json!({"redis": {"service_name": "r"}, "_rules_": [{"_match_route_": "a", "global_threshold": {"query_per_second": 1}}]});
+    let document = json!({"redis": {"service_name": "r"}, "_rules_": [{"_match_route_": "a", "global_threshold": {"query_per_second": 1}}]});
     refuses(document, "_rules_[0].rule_name", "is missing");
     let document = json!({
         "redis": {"service_name": "r"},
@@ -87,7 +99,11 @@ fn rules_stand_alone() {
         "",
         "expected `global_threshold` or `rule_items`",
     );
-    refuses(rules(json!([rule(json!({"_match_route_": "a", "_rules_": []}))])), "_rules_[0]._rules_", "it stands at the top only");
+    refuses(
+        rules(json!([rule(json!({"_match_route_": "a", "_rules_": []}))])),
+        "_rules_[0]._rules_",
+        "it stands at the top only",
+    );
 }
 
 #[test]
@@ -117,6 +133,7 @@ fn equal_services_are_one() {
     ])));
     let indices: Vec<Option<u32>> = config.filters[0].scoped.iter().map(|(_, policy)| policy.redis).collect();
     assert_eq!(indices, [Some(0), Some(1), Some(0), Some(2), None]);
-    let names: Vec<(&str, u32)> = config.services.iter().map(|service| (service.service_name.as_str(), service.database)).collect();
+    let names: Vec<(&str, u32)> =
+        config.services.iter().map(|service| (service.service_name.as_str(), service.database)).collect();
     assert_eq!(names, [("z", 0), ("a", 0), ("z", 1)]);
 }

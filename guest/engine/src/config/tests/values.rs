@@ -19,10 +19,20 @@ fn missing_and_several_values() {
     assert_eq!((read.on_missing, read.take), (OnMissing::Pass, Take::First));
     let read = item(by_header("h", json!({"on_missing": "count", "take": "all"})));
     assert_eq!((read.on_missing, read.take), (OnMissing::Count, Take::All));
-    refuses(with_item(by_header("h", json!({"on_missing": "ignore"}))), "rule_items[0].on_missing", "`pass`, `refuse` or `count`");
-    refuses(with_item(by_header("h", json!({"take": "any"}))), "rule_items[0].take", "`first`, `last`, `all` or `refuse`");
-    let exact = json!({"limit_by_header": "h", "on_missing": "count", "limit_keys": [{"key": "a", "query_per_second": 5}]});
-    let expected = "`count` has no limit: expected `limit_by_per_header`, with an entry that takes every value, such as `*`";
+    refuses(
+        with_item(by_header("h", json!({"on_missing": "ignore"}))),
+        "rule_items[0].on_missing",
+        "`pass`, `refuse` or `count`",
+    );
+    refuses(
+        with_item(by_header("h", json!({"take": "any"}))),
+        "rule_items[0].take",
+        "`first`, `last`, `all` or `refuse`",
+    );
+    let exact =
+        json!({"limit_by_header": "h", "on_missing": "count", "limit_keys": [{"key": "a", "query_per_second": 5}]});
+    let expected =
+        "`count` has no limit: expected `limit_by_per_header`, with an entry that takes every value, such as `*`";
     refuses(with_item(exact), "rule_items[0].on_missing", expected);
     for (source, value, expected) in [
         ("limit_by_param", "p", "expected `limit_by_per_param`, with an entry"),
@@ -31,7 +41,8 @@ fn missing_and_several_values() {
         ("limit_by_per_header", "h", "expected an entry that takes every value, such as `*`"),
         ("limit_by_per_ip", "from-header-x", "expected an entry that takes every address, such as `0.0.0.0/0`"),
     ] {
-        let item = json!({source: value, "on_missing": "count", "limit_keys": [{"key": "10.0.0.1", "query_per_second": 5}]});
+        let item =
+            json!({source: value, "on_missing": "count", "limit_keys": [{"key": "10.0.0.1", "query_per_second": 5}]});
         refuses(with_item(item), "rule_items[0].on_missing", expected);
     }
     let address = json!({"limit_by_per_ip": "from-remote-addr", "take": "last", "limit_keys": [{"key": "::/0", "query_per_second": 5}]});
@@ -58,9 +69,15 @@ fn what_opens_doors_is_hashed_unless_told_otherwise() {
     for name in ["x-user", "x-ca-key", "user-agent", ":path"] {
         assert!(!hashes(json!({}), by_header(name, json!({}))), "{name}");
         assert!(hashes(json!({"hash_values": true}), by_header(name, json!({}))), "{name}");
-        assert!(hashes(json!({"hash_values": false, "hash_key": "k"}), by_header(name, json!({"hash_values": true}))), "{name}");
+        assert!(
+            hashes(json!({"hash_values": false, "hash_key": "k"}), by_header(name, json!({"hash_values": true}))),
+            "{name}"
+        );
     }
-    assert!(hashes(json!({}), json!({"limit_by_per_cookie": "lang", "limit_keys": [{"key": "*", "query_per_second": 5}]})));
+    assert!(hashes(
+        json!({}),
+        json!({"limit_by_per_cookie": "lang", "limit_keys": [{"key": "*", "query_per_second": 5}]})
+    ));
     let here = item(by_header("authorization", json!({})));
     assert!(here.is_secret && here.hash.is_none(), "what is kept in memory stays as it is");
 }
@@ -94,21 +111,35 @@ fn together_and_unlimited() {
     assert!(read.keys.entries[0].together && !read.keys.entries[0].unlimited);
     let read = item(entry(json!({"key": "a", "unlimited": true})));
     assert!(read.keys.entries[0].unlimited && read.keys.entries[0].limits.is_empty());
-    refuses(with_item(entry(json!({"key": "a", "unlimited": true, "limit": 5}))), "rule_items[0].limit_keys[0].limit", "`unlimited: true`");
-    refuses(with_item(entry(json!({"key": "a", "unlimited": false}))), "rule_items[0].limit_keys[0]", "expected at least one limit");
-    assert!(warnings(&with_item(entry(json!({"key": "a", "query_per_second": 5, "together": true}))))[0].contains("has no effect"));
+    refuses(
+        with_item(entry(json!({"key": "a", "unlimited": true, "limit": 5}))),
+        "rule_items[0].limit_keys[0].limit",
+        "`unlimited: true`",
+    );
+    refuses(
+        with_item(entry(json!({"key": "a", "unlimited": false}))),
+        "rule_items[0].limit_keys[0]",
+        "expected at least one limit",
+    );
+    assert!(
+        warnings(&with_item(entry(json!({"key": "a", "query_per_second": 5, "together": true}))))[0]
+            .contains("has no effect")
+    );
 }
 
 #[test]
 fn prefixes() {
     let address = |fields: Value| {
-        let mut item = json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "::/0", "query_per_second": 5}]});
+        let mut item =
+            json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "::/0", "query_per_second": 5}]});
         for (name, value) in fields.as_object().unwrap() {
             item[name] = value.clone();
         }
         item
     };
-    let Source::Ip(client) = item(address(json!({"ipv4_prefix": 24, "ipv6_prefix": "56"}))).limit_by.source else { panic!() };
+    let Source::Ip(client) = item(address(json!({"ipv4_prefix": 24, "ipv6_prefix": "56"}))).limit_by.source else {
+        panic!()
+    };
     assert_eq!((client.ipv4_prefix, client.ipv6_prefix), (24, 56));
     for (fields, path) in [
         (json!({"ipv4_prefix": 0}), "ipv4_prefix"),
@@ -117,13 +148,18 @@ fn prefixes() {
     ] {
         refuses(with_item(address(fields)), &alloc::format!("rule_items[0].{path}"), "a whole number from 1 to");
     }
-    refuses(with_item(by_header("h", json!({"ipv4_prefix": 24}))), "rule_items[0].ipv4_prefix", "only beside `limit_by_per_ip`");
+    refuses(
+        with_item(by_header("h", json!({"ipv4_prefix": 24}))),
+        "rule_items[0].ipv4_prefix",
+        "only beside `limit_by_per_ip`",
+    );
 }
 
 #[test]
 fn exemptions() {
-    let read =
-        policy(&with(json!({"exempt": {"routes": "health", "methods": ["OPTIONS"], "networks": ["10.0.0.1"], "headers": {"X-P": [1]}}})));
+    let read = policy(&with(
+        json!({"exempt": {"routes": "health", "methods": ["OPTIONS"], "networks": ["10.0.0.1"], "headers": {"X-P": [1]}}}),
+    ));
     assert_eq!(read.exempt.routes, ["health"]);
     assert_eq!(read.exempt.headers, [(String::from("x-p"), Vec::from([String::from("1")]))]);
     for (exempt, path, message) in [
@@ -148,11 +184,17 @@ fn exemptions() {
 
 #[test]
 fn fields_of_refusals() {
-    let read = policy(&with(json!({"rejected_content_type": "application/json", "rejected_headers": {"X-Why": "limit", "x-code": 7}})));
+    let read = policy(&with(
+        json!({"rejected_content_type": "application/json", "rejected_headers": {"X-Why": "limit", "x-code": 7}}),
+    ));
     let expected = [("content-type", "application/json"), ("x-why", "limit"), ("x-code", "7")];
     assert_eq!(read.rejected_headers, expected.map(|(name, value)| (String::from(name), String::from(value))));
     for (fields, path, message) in [
-        (json!({"rejected_headers": {"Content-Type": "a"}}), "rejected_headers.Content-Type", "`rejected_content_type`"),
+        (
+            json!({"rejected_headers": {"Content-Type": "a"}}),
+            "rejected_headers.Content-Type",
+            "`rejected_content_type`",
+        ),
         (json!({"rejected_headers": {"retry-after": "1"}}), "rejected_headers.retry-after", "`headers` says"),
         (json!({"rejected_headers": {"Grpc-Status": "0"}}), "rejected_headers.Grpc-Status", "the host writes"),
         (json!({"rejected_headers": {"content-length": "1"}}), "rejected_headers.content-length", "the host writes"),
@@ -173,10 +215,18 @@ fn fields_of_refusals() {
 #[test]
 fn limits_that_never_refuse_are_told() {
     let told = |limits: Value| warnings(&with_threshold(limits));
-    assert!(told(json!({"query_per_second": 5, "query_per_minute": 1000}))[0].contains("1000 per 1m never refuses: 5 per 1s"));
-    assert!(told(json!({"query_per_second": 60, "query_per_minute": 60}))[0].contains("60 per 1s never refuses: 60 per 1m"));
+    assert!(
+        told(json!({"query_per_second": 5, "query_per_minute": 1000}))[0]
+            .contains("1000 per 1m never refuses: 5 per 1s")
+    );
+    assert!(
+        told(json!({"query_per_second": 60, "query_per_minute": 60}))[0].contains("60 per 1s never refuses: 60 per 1m")
+    );
     assert!(told(json!({"query_per_second": 5, "query_per_minute": 300}))[0].contains("300 per 1m never refuses"));
-    for limits in [json!({"query_per_second": 5, "query_per_minute": 299}), json!({"query_per_second": 59, "query_per_minute": 60})] {
+    for limits in [
+        json!({"query_per_second": 5, "query_per_minute": 299}),
+        json!({"query_per_second": 59, "query_per_minute": 60}),
+    ] {
         assert_eq!(told(limits), Vec::<String>::new());
     }
 }
@@ -189,14 +239,16 @@ fn counters_shared_by_two_parts_are_told() {
             fields["rule_name"] = json!("r");
             fields
         };
-        let document =
-            json!({"_rules_": [rule("a", one), rule("b", other)], "rule_name": "rest", "global_threshold": {"query_per_day": 9}});
+        let document = json!({"_rules_": [rule("a", one), rule("b", other)], "rule_name": "rest", "global_threshold": {"query_per_day": 9}});
         warnings(&document)
     };
     let threshold = |limits: Value| json!({"global_threshold": limits});
     let told = rules(threshold(json!({"query_per_minute": 3})), threshold(json!({"query_per_minute": 100})));
     assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("_rules_[1].global_threshold: shares its counters with _rules_[0].global_threshold"), "{told:?}");
+    assert!(
+        told[0].starts_with("_rules_[1].global_threshold: shares its counters with _rules_[0].global_threshold"),
+        "{told:?}"
+    );
     let items = |count: u64, name: Value| {
         let mut item = json!({"limit_by_header": "h", "limit_keys": [{"key": "a", "query_per_minute": count}]});
         if !name.is_null() {
@@ -205,7 +257,10 @@ fn counters_shared_by_two_parts_are_told() {
         json!({"rule_items": [item]})
     };
     let told = rules(items(3, json!(null)), items(100, json!(null)));
-    assert!(told[0].starts_with("_rules_[1].rule_items[0]: shares its counters with _rules_[0].rule_items[0]"), "{told:?}");
+    assert!(
+        told[0].starts_with("_rules_[1].rule_items[0]: shares its counters with _rules_[0].rule_items[0]"),
+        "{told:?}"
+    );
     for (one, other) in [
         (items(3, json!(null)), items(3, json!(null))),
         (items(3, json!("a")), items(100, json!("b"))),

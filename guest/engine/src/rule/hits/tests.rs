@@ -34,7 +34,8 @@ fn item(source: Source, per: bool, keys: &[&str]) -> RuleItem {
                 Some(expression) => Some(Pattern::new(expression).unwrap()),
                 None => (key == "*").then(Pattern::any),
             };
-            let patterns = keys.iter().enumerate().filter(|_| per).filter_map(|(at, key)| Some((at, pattern(key)?))).collect();
+            let patterns =
+                keys.iter().enumerate().filter(|_| per).filter_map(|(at, key)| Some((at, pattern(key)?))).collect();
             KeyIndex::Text { exact, patterns }
         }
     };
@@ -72,7 +73,9 @@ fn hits(items: Vec<RuleItem>, rule_match: RuleMatch, request: &Sample) -> Vec<(u
         other => panic!("{other:?}"),
     };
     match policy.hits(request).0 {
-        Met::Limits(hits) => hits.into_iter().map(|hit| (of(hit.item), hit.limits[0].limit, value(hit.partition))).collect(),
+        Met::Limits(hits) => {
+            hits.into_iter().map(|hit| (of(hit.item), hit.limits[0].limit, value(hit.partition))).collect()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -105,11 +108,23 @@ fn exact_values_are_compared_byte_for_byte() {
 #[test]
 fn the_first_entry_that_matches_wins_in_per_items() {
     let keys = ["exact", "regexp:^a.*", "ab", "regexp:b$", "*", "late"];
-    for (value, expected) in
-        [("exact", 0), ("abc", 1), ("ab", 1), ("xb", 3), ("late", 4), ("", 4), ("*", 4), ("regexp:^a.*", 1), ("regexp:b$", 3)]
-    {
+    for (value, expected) in [
+        ("exact", 0),
+        ("abc", 1),
+        ("ab", 1),
+        ("xb", 3),
+        ("late", 4),
+        ("", 4),
+        ("*", 4),
+        ("regexp:^a.*", 1),
+        ("regexp:b$", 3),
+    ] {
         let request = with_headers(&[("h", value.as_bytes())]);
-        assert_eq!(one(item(header("h"), true, &keys), &request), Some((expected, value.as_bytes().to_vec())), "{value}");
+        assert_eq!(
+            one(item(header("h"), true, &keys), &request),
+            Some((expected, value.as_bytes().to_vec())),
+            "{value}"
+        );
     }
     let none = item(header("h"), true, &["regexp:^a", "b"]);
     assert_eq!(one(none, &with_headers(&[("h", b"c")])), None);
@@ -166,9 +181,11 @@ fn every_source() {
     ] {
         assert_eq!(one(item(source, false, &[keys]), &request), Some((0, expected.as_bytes().to_vec())), "{keys}");
     }
-    for (source, keys) in
-        [(Source::Param("other".into()), "*"), (Source::Cookie("other".into()), "*"), (client(xff, Trust::Leftmost, 128), "2.0.0.0/8")]
-    {
+    for (source, keys) in [
+        (Source::Param("other".into()), "*"),
+        (Source::Cookie("other".into()), "*"),
+        (client(xff, Trust::Leftmost, 128), "2.0.0.0/8"),
+    ] {
         assert_eq!(one(item(source, true, &[keys]), &request), None);
     }
     assert_eq!(one(item(client(None, Trust::Leftmost, 128), true, &["::/0"]), &Sample::default()), None);
@@ -235,10 +252,15 @@ fn a_missing_value_passes_is_refused_or_counts() {
         let Met::Limits(hits) = counts.hits(request).0 else { panic!("it counts") };
         assert_eq!((hits[0].limits[0].limit, &hits[0].partition), (1, &Partition::Missing));
         let dry = RuleItem { dry_run: true, ..missing(OnMissing::Refuse, &["a"]) };
-        assert!(matches!(policy(vec![dry]).hits(request), (Met::Limits(hits), spared) if hits.is_empty() && spared == [0]));
+        assert!(
+            matches!(policy(vec![dry]).hits(request), (Met::Limits(hits), spared) if hits.is_empty() && spared == [0])
+        );
     }
     assert!(!refused(missing(OnMissing::Refuse, &["a"]), &with_headers(&[("h", b"b")])));
-    assert!(refused(RuleItem { on_missing: OnMissing::Refuse, ..item(client(None, Trust::Leftmost, 64), true, &["::/0"]) }, &none));
+    assert!(refused(
+        RuleItem { on_missing: OnMissing::Refuse, ..item(client(None, Trust::Leftmost, 64), true, &["::/0"]) },
+        &none
+    ));
     let cookie = RuleItem { on_missing: OnMissing::Refuse, ..item(Source::Cookie("k".into()), true, &["*"]) };
     assert!(refused(cookie, &with_headers(&[("cookie", b"k=; j=1")])));
     let parameter = RuleItem { on_missing: OnMissing::Refuse, ..item(Source::Param("k".into()), true, &["*"]) };
@@ -249,13 +271,18 @@ fn a_missing_value_passes_is_refused_or_counts() {
 fn which_of_several_values_counts() {
     let twice = with_headers(&[("h", b"1"), ("h", b"2"), ("h", b"1")]);
     let taking = |take| RuleItem { take, ..item(header("h"), true, &["*"]) };
-    let values = |take| hits(vec![taking(take)], RuleMatch::First, &twice).into_iter().map(|hit| hit.2).collect::<Vec<_>>();
+    let values =
+        |take| hits(vec![taking(take)], RuleMatch::First, &twice).into_iter().map(|hit| hit.2).collect::<Vec<_>>();
     assert_eq!(values(Take::First), [b"1"]);
     assert_eq!(values(Take::All), [b"1", b"2"]);
     let last = with_headers(&[("h", b"1"), ("h", b"2")]);
     assert_eq!(one(taking(Take::Last), &last), Some((0, b"2".to_vec())));
     assert!(refused(taking(Take::Refuse), &twice) && !refused(taking(Take::Refuse), &with_headers(&[("h", b"1")])));
-    assert_eq!(one(taking(Take::First), &with_headers(&[("h", b""), ("h", b"2")])), Some((0, b"2".to_vec())), "an empty one gives way");
+    assert_eq!(
+        one(taking(Take::First), &with_headers(&[("h", b""), ("h", b"2")])),
+        Some((0, b"2".to_vec())),
+        "an empty one gives way"
+    );
 }
 
 #[test]
@@ -293,20 +320,35 @@ fn one_client_has_one_value() {
         assert_eq!(one(authorization(&["regexp:^Bearer k$", "*"]), &request), Some((0, b"Bearer k".to_vec())));
     }
     let lower = with_headers(&[("authorization", b"bearer k")]);
-    assert_eq!(one(authorization(&["regexp:^bearer k$"]), &lower), Some((0, b"Bearer k".to_vec())), "patterns meet what is written too");
+    assert_eq!(
+        one(authorization(&["regexp:^bearer k$"]), &lower),
+        Some((0, b"Bearer k".to_vec())),
+        "patterns meet what is written too"
+    );
     for written in ["api.test", "API.Test.", "api.test:81"] {
         let request = with_headers(&[("host", written.as_bytes())]);
-        assert_eq!(one(item(header("host"), false, &["api.test"]), &request), Some((0, b"api.test".to_vec())), "{written}");
+        assert_eq!(
+            one(item(header("host"), false, &["api.test"]), &request),
+            Some((0, b"api.test".to_vec())),
+            "{written}"
+        );
     }
     let with_port = with_headers(&[("host", b"API.test:81")]);
-    assert_eq!(one(item(header("host"), false, &["api.test:81", "api.test"]), &with_port), Some((0, b"api.test".to_vec())));
+    assert_eq!(
+        one(item(header("host"), false, &["api.test:81", "api.test"]), &with_port),
+        Some((0, b"api.test".to_vec()))
+    );
     for target in ["/login", "/login/", "/login;a", "/;a/login"] {
         let request = Sample { path: target.as_bytes().to_vec(), ..Sample::default() };
         assert_eq!(one(item(header(PATH_ONLY), true, &["*"]), &request), Some((0, b"/login".to_vec())), "{target}");
     }
     for written in ["k=a:b", "k=\"a:b\"", "k=a%3Ab", " k = a:b ", "K=a%3ab"] {
         let request = with_headers(&[("cookie", written.as_bytes())]);
-        assert_eq!(one(item(Source::Cookie("k".into()), false, &["a:b"]), &request), Some((0, b"a:b".to_vec())), "{written}");
+        assert_eq!(
+            one(item(Source::Cookie("k".into()), false, &["a:b"]), &request),
+            Some((0, b"a:b".to_vec())),
+            "{written}"
+        );
     }
 }
 

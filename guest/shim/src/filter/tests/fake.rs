@@ -42,7 +42,8 @@ impl Fake {
         call()
     }
 
-    /// What was asked since the last time, without the counter of calls, which the calls themselves show, and those of single rules.
+    /// What was asked since the last time, without the counter of calls, which the calls themselves show, and those of
+    /// single rules.
     pub(super) fn take_events(&self) -> Vec<String> {
         let events = self.0.events.take();
         let is_shown = |event: &String| {
@@ -168,7 +169,11 @@ impl Gateway for Fake {
     }
 
     fn respond(&self, response: &Response, is_grpc: bool) {
-        let status = if is_grpc { format!("{} as gRPC's {}", response.status, response.grpc_status) } else { response.status.to_string() };
+        let status = if is_grpc {
+            format!("{} as gRPC's {}", response.status, response.grpc_status)
+        } else {
+            response.status.to_string()
+        };
         self.note(format!("respond {status} {} on {}", response.details, self.0.context.get()));
     }
 

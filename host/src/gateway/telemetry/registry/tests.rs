@@ -51,7 +51,8 @@ fn a_series_is_the_same_for_the_same_name_and_labels() {
 #[test]
 fn series_of_the_settings_leave_with_those_who_count_in_them() {
     let registry = registry();
-    let [kept, left] = ["kept", "left"].map(|rule| registry.register_counter(&key("decisions", &[("rule", rule)]), &FILTER));
+    let [kept, left] =
+        ["kept", "left"].map(|rule| registry.register_counter(&key("decisions", &[("rule", rule)]), &FILTER));
     [&kept, &left].into_iter().for_each(|counter| counter.increment(1));
     registry.register_counter(&key("own", &[]), &OWN).increment(1);
     assert!(registry.render().contains("left"));
@@ -60,7 +61,10 @@ fn series_of_the_settings_leave_with_those_who_count_in_them() {
     assert!(registry.render().contains("left"), "another handle still counts");
     drop(again);
     let text = registry.render();
-    assert!(!text.contains("left") && text.contains("decisions{rule=\"kept\"} 1\n") && text.contains("own 1\n"), "{text}");
+    assert!(
+        !text.contains("left") && text.contains("decisions{rule=\"kept\"} 1\n") && text.contains("own 1\n"),
+        "{text}"
+    );
     drop(kept);
     assert_eq!(registry.render(), "# HELP own Without a description\n# TYPE own counter\nown 1\n");
 }

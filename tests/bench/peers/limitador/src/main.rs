@@ -1,10 +1,10 @@
-//! A reverse proxy in which the limitador crate decides, for the bench: every request is one check, and what is admitted goes to the
-//! upstream. It does nothing else that a gateway does.
+//! A reverse proxy in which the limitador crate decides, for the bench: every request is one check, and what is
+//! admitted goes to the upstream. It does nothing else that a gateway does.
 //!
 //!     limitador-proxy ADDRESS UPSTREAM LIMIT SECONDS
 //!
-//! Requests are counted by the value of `x-api-key`, in memory: the crate's storage for Redis compiles only together with its RocksDB,
-//! which takes longer to build than all else here.
+//! Requests are counted by the value of `x-api-key`, in memory: the crate's storage for Redis compiles only together
+//! with its RocksDB, which takes longer to build than all else here.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

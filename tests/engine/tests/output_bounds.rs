@@ -44,6 +44,22 @@ fn every_api_bounds_its_output() {
 }
 
 #[test]
+fn a_name_counts_however_it_is_spelt() {
+    for (request, expected) in [
+        (r#"{"max_tok\u0065ns":100}"#, Some(100)),
+        (r#"{"\u006d\u0061\u0078\u005F\u0074okens":100}"#, Some(100)),
+        (r#"{"generation\u0043onfig":{"maxOutputTok\u0065ns":800}}"#, Some(800)),
+        (r#"{"max_tokens":1,"max_completion\u005ftokens":10000}"#, Some(10_000)),
+        (r#"{"max_tok\u0045ns":100}"#, None),
+        (r#"{"max_tokens\u0000":100}"#, None),
+        (r#"{"max_tokens\n":100,"\\max_tokens":100,"max_tokens\"":100}"#, None),
+        (r#"{"\u0061\u0061\u0061\u0061\u0061\u0061\u0061\u0061\u0061\u0061max_tokens_to_sample_of":100}"#, None),
+    ] {
+        assert_eq!(output_max(request), expected, "{request}");
+    }
+}
+
+#[test]
 fn bounds_that_disagree_or_make_no_sense() {
     for (request, expected) in [
         (r#"{"max_tokens":1,"max_completion_tokens":10000}"#, Some(10_000)),

@@ -97,7 +97,7 @@ enum Escape {
 #[derive(Debug)]
 struct ShortText {
     bytes: [u8; NAME_BYTES_MAX],
-    /// None: it is too long, or spelt in a way that no known one is.
+    /// None: it is too long.
     length: Option<u8>,
 }
 
@@ -161,9 +161,6 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     fn escaped(&mut self, byte: u8, document: &mut impl JsonDocument<Place = Place>) {
-        if self.state == ScanState::InName {
-            self.name.length = None;
-        }
         let (next, meant) = match (self.escape, byte) {
             (Escape::Number { digits, value }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit =

@@ -75,7 +75,7 @@ fn so_do_they_in_a_long_history() {
     let server = RedisServer::start();
     let both = || BothWindows { redis: windows(&server), model: LocalWindows::default() };
     let sum = check_all(20, 2_000, WINDOW_US_MIN, both);
-    assert!(sum.admitted > 2_000 && sum.refused > 800 && sum.given_back > 300, "{sum:?}");
+    assert!(sum.admitted > 1_500 && sum.refused > 500 && sum.given_back > 150, "{sum:?}");
 }
 
 /// A limit of 1,000 in a minute, exact, of which so many are admitted, 10 each, a millisecond apart.

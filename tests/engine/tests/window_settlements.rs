@@ -18,7 +18,7 @@ fn windows_keep_their_promises_when_costs_are_settled() {
 #[test]
 fn so_do_they_in_a_long_history() {
     let sum = check_all(100, 3_000, SECOND_US, LocalWindows::default);
-    assert!(sum.admitted > 20_000 && sum.refused > 3_000 && sum.given_back > 5_000, "{sum:?}");
+    assert!(sum.admitted > 15_000 && sum.refused > 3_000 && sum.given_back > 2_000, "{sum:?}");
 }
 
 fn refund(at_us: u64, slot_us: u64, cost: u64) -> Refund {

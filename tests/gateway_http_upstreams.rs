@@ -512,8 +512,10 @@ fn what_a_leaving_upstream_did_not_look_at_is_sent_again() {
 #[test]
 fn what_an_upstream_may_have_done_is_not_sent_again() {
     let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (counted, connected) = (Arc::clone(&asked), Arc::clone(&connections));
     let upstream = RawUpstream::start(move |mut connection| {
+        connected.fetch_add(1, Ordering::SeqCst);
         serve_http2(&mut connection, |connection, stream| {
             counted.fetch_add(1, Ordering::SeqCst);
             reset(connection, stream, INTERNAL_ERROR)
@@ -522,6 +524,7 @@ fn what_an_upstream_may_have_done_is_not_sent_again() {
     let gateway = http2_gateway(&upstream, "");
     assert_eq!([gateway.client().send("POST", "/", &[], b"x").status(), gateway.get("/", &[]).0], [502, 502]);
     assert_eq!((asked.load(Ordering::SeqCst), blamed(&gateway)), (2, 2.0));
+    assert_eq!(connections.load(Ordering::SeqCst), 1, "the connection goes on");
 }
 
 #[test]

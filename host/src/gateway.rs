@@ -34,6 +34,7 @@ mod service;
 mod serving;
 mod signals;
 mod socket;
+mod streams;
 mod telemetry;
 mod tunnel;
 mod upload;

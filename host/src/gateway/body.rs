@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::gateway::access_log::Record;
 use crate::gateway::guests::Order;
 use crate::gateway::headers;
+use crate::gateway::streams::OpenStream;
 use crate::gateway::upload::Upload;
 use crate::settings::Limits;
 
@@ -23,7 +24,7 @@ pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
 /// Where the pieces come from.
 pub(crate) enum PieceSource {
     /// Straight from the other side.
-    Peer(Incoming),
+    Peer(PeerBody),
     /// From a task that shows each piece to the filter first.
     Filtered {
         pieces: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
@@ -34,6 +35,39 @@ pub(crate) enum PieceSource {
     },
     /// The gateway's own, in one piece.
     Own(Option<Bytes>),
+}
+
+/// A body that comes from the other side.
+pub(crate) struct PeerBody {
+    body: Incoming,
+    /// The place that a response has on an HTTP/2 connection until it is over.
+    _stream: Option<OpenStream>,
+}
+
+impl PeerBody {
+    pub(crate) fn new(body: Incoming, stream: Option<OpenStream>) -> Self {
+        Self { body, _stream: stream }
+    }
+}
+
+impl Body for PeerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl PieceSource {

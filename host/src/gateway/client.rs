@@ -23,15 +23,17 @@ pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::error::ClientError;
 use self::error::{causes, chain, client_error};
 pub(crate) use self::head::Head;
-use self::multiplexed::Multiplexed;
+use self::multiplexed::{Lease, Multiplexed};
 use self::pool::Attempted;
 pub(crate) use self::pool::Pool;
 use self::replay::Replay;
 use crate::gateway::body::RequestBody;
 use crate::gateway::headers::FIELDS_MAX;
+use crate::gateway::streams::OpenStream;
 use crate::settings::Protocol;
 
-/// How often a request is sent over HTTP/2 at most: upstreams that refuse each time shall not be asked for ever.
+/// How often a request is sent over HTTP/2 at most for nothing: upstreams that refuse each time shall not be asked for
+/// ever. One that ends a connection on which it has served others gets somewhere.
 const ATTEMPTS_MAX: usize = 3;
 
 /// The most that is kept of a body to be sent again, in bytes: the messages of most gRPC calls.
@@ -44,10 +46,14 @@ pub(crate) struct Exchange {
     body: Replay,
     /// Whether it asks for another protocol, which only HTTP/1.1 can change to.
     is_upgrade: bool,
-    /// How often it was sent over HTTP/2.
+    /// How often it was sent over HTTP/2 for nothing.
     attempts: usize,
+    /// The HTTP/2 connection that its upstream left last, without having looked at it, and how that was told.
+    left: Option<(Multiplexed, ClientError)>,
     /// Where it was sent last.
     endpoint: Option<Arc<Endpoint>>,
+    /// Whether it waits until the upstream has done with others, and was not sent.
+    waits_for_others: bool,
     /// The HTTP/2 connection it waits on, and how many bytes had come on it when it was sent.
     waits_on: Option<(Multiplexed, u64)>,
 }
@@ -55,8 +61,16 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn new(head: Head, body: RequestBody) -> Self {
         let is_upgrade = head.upgrade.is_some();
-        let body = Replay::new(body, KEPT_BODY_MAX);
-        Self { head: Some(head), body, is_upgrade, attempts: 0, endpoint: None, waits_on: None }
+        Self {
+            head: Some(head),
+            body: Replay::new(body, KEPT_BODY_MAX),
+            is_upgrade,
+            attempts: 0,
+            left: None,
+            endpoint: None,
+            waits_for_others: false,
+            waits_on: None,
+        }
     }
 
     /// Where it was sent last, if it was.
@@ -72,26 +86,29 @@ impl Exchange {
     pub(crate) async fn send(&mut self, pool: &Pool, lane: usize) -> Result<Response<Incoming>, ClientError> {
         let (mut attempted, mut failed) =
             (Attempted::default(), ClientError::Connect("there is no upstream".to_owned()));
-        let mut is_refused = false;
+        // One that serves as many requests as it will is waited for when there is no other.
+        let (mut may_try_again, mut waits) = (false, pool.only().is_some());
         loop {
-            let Some(endpoint) = pool.next(&mut attempted) else {
-                // Who refused may have room by now.
-                if std::mem::take(&mut is_refused) {
-                    attempted = Attempted::default();
+            // Of a request that is gone with a connection nobody else gets anything.
+            let Some(endpoint) = pool.next(&mut attempted).filter(|_| self.head.is_some()) else {
+                // Who refused, or was busy, may have room by now.
+                if std::mem::take(&mut may_try_again) && self.head.is_some() {
+                    (attempted, waits) = (Attempted::default(), true);
                     continue;
                 }
                 return Err(failed);
             };
             self.endpoint = Some(Arc::clone(endpoint));
-            match self.send_to(endpoint, lane).await {
+            match self.send_to(endpoint, lane, waits).await {
                 Err(error) if error.is_unsent() => {
                     if self.is_fault_of(endpoint, &error) {
                         endpoint.fails(error.cause());
                     }
+                    may_try_again |= matches!(error, ClientError::Busy);
                     failed = error;
                 }
                 Err(error @ ClientError::Refused(_)) if self.attempts < ATTEMPTS_MAX => {
-                    is_refused = true;
+                    may_try_again = true;
                     failed = error;
                 }
                 sent => {
@@ -106,9 +123,9 @@ impl Exchange {
 
     /// To be called when there is no response, though that is not the client's fault.
     pub(crate) fn blame(&self, error: &ClientError) {
-        // Of what was not sent it is known already.
-        if let Some(endpoint) =
-            self.endpoint.as_ref().filter(|endpoint| !error.is_unsent() && self.is_fault_of(endpoint, error))
+        // Of what was not sent it is known already; and whom others keep busy is well.
+        let is_known = error.is_unsent() || self.waits_for_others;
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| !is_known && self.is_fault_of(endpoint, error))
         {
             endpoint.fails(error.cause());
         }
@@ -130,18 +147,23 @@ impl Exchange {
         }
     }
 
-    async fn send_to(&mut self, endpoint: &Endpoint, lane: usize) -> Result<Response<Incoming>, ClientError> {
+    async fn send_to(
+        &mut self,
+        endpoint: &Endpoint,
+        lane: usize,
+        waits: bool,
+    ) -> Result<Response<Incoming>, ClientError> {
         self.waits_on = None;
         let Some(connections) = endpoint.lane(lane) else {
             return Err(ClientError::Connect("there is no lane".to_owned()));
         };
         let response = match endpoint.upstream.protocol {
             Protocol::Http1 => self.send_http1(endpoint, connections).await?,
-            Protocol::H2c => match self.send_http2(endpoint, connections).await? {
+            Protocol::H2c => match self.send_http2(endpoint, connections, waits).await? {
                 Some(response) => response,
                 None => return Err(ClientError::Connect("it does not speak HTTP/2".to_owned())),
             },
-            Protocol::Https => self.send_either(endpoint, connections).await?,
+            Protocol::Https => self.send_either(endpoint, connections, waits).await?,
         };
         self.body.release();
         // Only HTTP/1 connections count fields by themselves.
@@ -153,9 +175,10 @@ impl Exchange {
         &mut self,
         endpoint: &Endpoint,
         connections: &Connections,
+        waits: bool,
     ) -> Result<Response<Incoming>, ClientError> {
         if !self.is_upgrade && !connections.is_http1() {
-            if let Some(response) = self.send_http2(endpoint, connections).await? {
+            if let Some(response) = self.send_http2(endpoint, connections, waits).await? {
                 return Ok(response);
             }
             connections.set_http1(true);
@@ -188,7 +211,7 @@ impl Exchange {
             };
             let received_before = connection.received();
             let head = if is_kept { self.head.clone() } else { self.head.take() };
-            let request = self.request(head, |head| head.into_http1(host))?;
+            let request = self.request(head, None, |head| head.into_http1(host))?;
             let failed = match connection.send(request).await {
                 Ok(response) => {
                     connections.keep(connection, self.body.abandoned());
@@ -203,52 +226,81 @@ impl Exchange {
                 None if is_kept && was_silent && self.is_repeatable() => {}
                 // It speaks before it is asked.
                 Some(_) if !is_kept && !was_silent => return Err(ClientError::NotHttp(causes(failed.error()))),
+                // With TLS 1.3 that is told after the handshake, and before anything of the request is read.
+                _ if let Some(error) = connection.distrust() => return Err(error),
                 _ => return Err(client_error(&failed.into_error())),
             }
         }
     }
 
-    /// None if the upstream chose HTTP/1.1; then nothing was sent.
+    /// None if the upstream chose HTTP/1.1; then nothing was sent. If `waits`, a stream to spare is waited for.
     async fn send_http2(
         &mut self,
         endpoint: &Endpoint,
         connections: &Connections,
+        waits: bool,
     ) -> Result<Option<Response<Incoming>>, ClientError> {
         let (scheme, authority) = match endpoint.upstream.protocol {
             Protocol::Https => (Scheme::HTTPS, &endpoint.host),
             Protocol::Http1 | Protocol::H2c => (Scheme::HTTP, &endpoint.upstream.authority),
         };
         loop {
-            let Some((connection, is_kept)) = connections.http2.get().await? else { return Ok(None) };
-            self.attempts += 1;
+            let leased = match connections.http2.lease(false).await {
+                Err(ClientError::Busy) if waits => {
+                    self.waits_for_others = true;
+                    connections.http2.lease(true).await
+                }
+                leased => leased,
+            };
+            let Some(Lease { connection, stream, is_kept }) = leased? else { return Ok(None) };
+            self.waits_for_others = false;
+            // By now all others that it was left with know, too.
+            if let Some((left, error)) = self.left.take().filter(|(left, _)| !left.has_served_any()) {
+                self.attempts += 1;
+                if self.attempts >= ATTEMPTS_MAX {
+                    return Err(error);
+                }
+                drop(left);
+            }
             let received_before = connection.received();
             self.waits_on = Some((connection.clone(), received_before));
-            let request = self.request(self.head.clone(), |head| head.into_http2(scheme.clone(), authority.clone()))?;
+            let head = self.head.clone();
+            let request =
+                self.request(head, Some(stream.clone()), |head| head.into_http2(scheme.clone(), authority.clone()))?;
             let failed = match connection.send(request).await {
-                Ok(response) => {
+                Ok(mut response) => {
                     self.waits_on = None;
                     if !self.body.is_complete() {
                         tokio::spawn(self.body.abandoned());
                     }
+                    response.extensions_mut().insert(stream);
                     return Ok(Some(response));
                 }
                 Err(failed) => failed,
             };
+            drop(stream);
             let is_unsent = failed.message().is_some();
             let error = failed.into_error();
-            let refusal = if is_unsent { Some(Unprocessed::ByConnection) } else { unprocessed(&error) };
-            if refusal != Some(Unprocessed::Stream) {
-                connection.retire();
-            }
-            let may_repeat = match refusal {
-                Some(_) => self.body.can_repeat(),
-                None => is_kept && connection.received() == received_before && self.is_repeatable(),
-            };
-            if may_repeat && refusal == Some(Unprocessed::Stream) {
-                return Err(ClientError::Refused(causes(&error)));
-            }
-            if self.attempts >= ATTEMPTS_MAX || !may_repeat {
-                return Err(client_error(&error));
+            match if is_unsent { Http2Failure::Left } else { Http2Failure::of(&error) } {
+                Http2Failure::Left => {
+                    connection.leaves_one();
+                    if !self.body.can_repeat() {
+                        return Err(client_error(&error));
+                    }
+                    self.left = Some((connection, client_error(&error)));
+                }
+                Http2Failure::Refused if self.body.can_repeat() => {
+                    self.attempts += 1;
+                    return Err(ClientError::Refused(causes(&error)));
+                }
+                Http2Failure::Refused | Http2Failure::Reset => return Err(client_error(&error)),
+                Http2Failure::Lost => {
+                    connection.retire();
+                    self.attempts += 1;
+                    if !is_kept || !self.is_repeatable() || self.attempts >= ATTEMPTS_MAX {
+                        return Err(client_error(&error));
+                    }
+                }
             }
         }
     }
@@ -257,10 +309,11 @@ impl Exchange {
     fn request(
         &self,
         head: Option<Head>,
+        stream: Option<OpenStream>,
         spoken: impl FnOnce(Head) -> request::Parts,
     ) -> Result<Request<replay::AttemptBody>, ClientError> {
         let head = head.ok_or_else(|| ClientError::Reset("the request was sent once".to_owned()))?;
-        Ok(Request::from_parts(spoken(head), self.body.attempt()))
+        Ok(Request::from_parts(spoken(head), self.body.attempt(stream)))
     }
 
     /// Whether the request may be sent again though the upstream may have carried it out.
@@ -269,20 +322,29 @@ impl Exchange {
     }
 }
 
-/// That an HTTP/2 upstream has not looked at a request, and will not (RFC 9113, section 8.7).
+/// What became of a request over HTTP/2 that got no response (RFC 9113, section 8.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unprocessed {
-    /// It refused this stream; the connection goes on.
-    Stream,
-    /// It ends the connection, and this stream came too late.
-    ByConnection,
+enum Http2Failure {
+    /// The upstream has not looked at it, and will not: it refused this stream. The connection goes on.
+    Refused,
+    /// Neither has it: it ends the connection, and this stream came too late.
+    Left,
+    /// It ended this stream alone, or broke its rules. The connection goes on.
+    Reset,
+    /// The connection is gone, or says nothing that can be understood.
+    Lost,
 }
 
-fn unprocessed(error: &hyper::Error) -> Option<Unprocessed> {
-    let error = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()).filter(|error| error.is_remote())?;
-    if error.is_go_away() {
-        // Streams that the upstream did look at do not get this error: they are answered, or end with the connection.
-        return Some(Unprocessed::ByConnection);
+impl Http2Failure {
+    fn of(error: &hyper::Error) -> Self {
+        let Some(error) = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()) else { return Self::Lost };
+        match (error.is_reset(), error.is_remote()) {
+            (true, true) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => Self::Refused,
+            (true, _) => Self::Reset,
+            // Streams that the upstream did look at do not get this error: they are answered, or end with the
+            // connection.
+            (false, true) if error.is_go_away() => Self::Left,
+            _ => Self::Lost,
+        }
     }
-    (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Unprocessed::Stream)
 }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::access_log::Record;
 use crate::gateway::admission::{self, Caller, FilteredRequest, Wishes};
 use crate::gateway::answer::{self, LocalReply};
-use crate::gateway::body::{PieceSource, RequestBody, ResponseBody};
+use crate::gateway::body::{PeerBody, PieceSource, RequestBody, ResponseBody};
 use crate::gateway::client::{ClientError, Exchange, Head};
 use crate::gateway::decoding::Coded;
 use crate::gateway::filtered::{self, Beginning, HeldRequest};
@@ -235,7 +235,7 @@ impl Passage<'_> {
                 let shown = filtered::request(Arc::clone(stream), interest, coded, body, upload);
                 (shown.source, Some(shown.answered), shown.beginning)
             }
-            None => (PieceSource::Peer(body), None, None),
+            None => (PieceSource::Peer(PeerBody::new(body, None)), None, None),
         }
     }
 
@@ -291,6 +291,7 @@ impl Passage<'_> {
         headers::remove_false_length(&mut parts.headers);
         headers::remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
+        let body = PeerBody::new(body, parts.extensions.remove());
         self.finish(parts, PieceSource::Peer(body), Origin::Upstream).await
     }
 
@@ -445,7 +446,7 @@ fn upstream_refusal(error: &ClientError, route: &Route, upstream: Option<&Upstre
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }
         ClientError::Late => late_refusal(true, route),
-        ClientError::Refused(_) | ClientError::StreamReset(_) | ClientError::Reset(_) => {
+        ClientError::Busy | ClientError::Refused(_) | ClientError::StreamReset(_) | ClientError::Reset(_) => {
             let reason = "the upstream broke off before it answered";
             refusal(UpstreamError::Reset, StatusCode::BAD_GATEWAY, reason, "gateway.upstream_reset")
         }

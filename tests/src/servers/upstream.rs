@@ -110,7 +110,16 @@ impl Upstream {
     ///
     /// When there is no port or thread to be had.
     pub fn start_tls(tls: ServerTls) -> Self {
-        Self::start_with(0, Some(tls))
+        Self::start_with(0, Some(tls), None)
+    }
+
+    /// Starts one on a free port, behind TLS or not, that serves so many requests at a time on an HTTP/2 connection.
+    ///
+    /// # Panics
+    ///
+    /// When there is no port or thread to be had.
+    pub fn start_with_streams(streams: u32, tls: Option<ServerTls>) -> Self {
+        Self::start_with(0, tls, Some(streams))
     }
 
     /// Starts one on this port.
@@ -119,10 +128,10 @@ impl Upstream {
     ///
     /// When the port is taken.
     pub fn start_on(port: u16) -> Self {
-        Self::start_with(port, None)
+        Self::start_with(port, None, None)
     }
 
-    fn start_with(port: u16, tls: Option<ServerTls>) -> Self {
+    fn start_with(port: u16, tls: Option<ServerTls>, streams: Option<u32>) -> Self {
         let listener = listen(port);
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -133,7 +142,7 @@ impl Upstream {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(listener, tls, served) => {}
+                    () = serve(listener, tls, streams, served) => {}
                     _ = stopped => {}
                 }
             });
@@ -206,7 +215,7 @@ fn listen(port: u16) -> StdTcpListener {
     socket.into()
 }
 
-async fn serve(listener: StdTcpListener, tls: Option<ServerTls>, record: Arc<Record>) {
+async fn serve(listener: StdTcpListener, tls: Option<ServerTls>, streams: Option<u32>, record: Arc<Record>) {
     let listener = TcpListener::from_std(listener).expect("a listener can be registered");
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
@@ -215,10 +224,10 @@ async fn serve(listener: StdTcpListener, tls: Option<ServerTls>, record: Arc<Rec
         let (record, tls) = (Arc::clone(&record), tls.clone());
         tokio::spawn(async move {
             match tls {
-                None => serve_connection(socket, record).await,
+                None => serve_connection(socket, streams, record).await,
                 Some(tls) => {
                     if let Ok(socket) = tls.accept(socket).await {
-                        serve_connection(socket, record).await;
+                        serve_connection(socket, streams, record).await;
                     }
                 }
             }
@@ -226,10 +235,17 @@ async fn serve(listener: StdTcpListener, tls: Option<ServerTls>, record: Arc<Rec
     }
 }
 
-async fn serve_connection(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, record: Arc<Record>) {
+async fn serve_connection(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    streams: Option<u32>,
+    record: Arc<Record>,
+) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).max_buf_size(1 << 20).max_headers(1_000);
     server.http2().timer(TokioTimer::new()).max_header_list_size(1 << 20).adaptive_window(true);
+    if let Some(streams) = streams {
+        server.http2().max_concurrent_streams(streams);
+    }
     let service = service_fn(move |request| answer(request, Arc::clone(&record)));
     // A client that leaves is the test's business.
     let _ = server.serve_connection_with_upgrades(TokioIo::new(socket), service).await;

@@ -2,8 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use slidegate::tls::{ALPN_HTTP2, ClientTls, HandshakeFailure};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -36,6 +37,11 @@ impl Connector {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(limit));
         Self { connector, authority, tls, limit }
+    }
+
+    /// How long it may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
     }
 
     pub(super) async fn connect(&self) -> Result<(TokioIo<Watched>, Received), ClientError> {
@@ -71,13 +77,46 @@ fn address(authority: &Authority) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// How many bytes have come on a connection so far.
+/// What has come on a connection so far.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Received(Arc<AtomicU64>);
+pub(super) struct Received(Arc<Arrivals>);
+
+#[derive(Debug, Default)]
+struct Arrivals {
+    bytes: AtomicU64,
+    first: Notify,
+    /// Why the other side ended TLS before it sent anything, if it did.
+    distrust: OnceLock<(HandshakeFailure, String)>,
+}
 
 impl Received {
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// That the other side does not trust this one, if it has said so. With TLS 1.3 it does after the handshake.
+    pub(super) fn distrust(&self) -> Option<ClientError> {
+        self.0.distrust.get().map(|(failure, cause)| ClientError::Tls(*failure, cause.clone()))
+    }
+
+    /// Waits until something has come. One task may do so.
+    pub(super) async fn begun(&self) {
+        if self.bytes() == 0 {
+            self.0.first.notified().await;
+        }
+    }
+
+    fn fail(&self, error: &io::Error) {
+        let failure = HandshakeFailure::of(error);
+        if self.bytes() == 0 && matches!(failure, HandshakeFailure::NoCertificate | HandshakeFailure::Distrusted) {
+            let _ = self.0.distrust.set((failure, causes(error)));
+        }
+    }
+
+    fn add(&self, bytes: usize) {
+        if bytes > 0 && self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed) == 0 {
+            self.0.first.notify_one();
+        }
     }
 }
 
@@ -103,8 +142,11 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         self.stream.set_limit(PIECE_MAX);
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.received.0.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(context, buffer)) {
+            self.received.fail(&error);
+            return Poll::Ready(Err(error));
+        }
+        self.received.add(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }

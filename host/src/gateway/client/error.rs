@@ -11,6 +11,8 @@ pub(crate) enum ClientError {
     Connect(String),
     /// No handshake of TLS.
     Tls(HandshakeFailure, String),
+    /// It serves as many requests at a time as it will.
+    Busy,
     /// The response's head is larger than the gateway takes.
     TooLarge,
     /// What came back is not HTTP.
@@ -28,19 +30,20 @@ pub(crate) enum ClientError {
 impl ClientError {
     /// Whether nothing was sent.
     pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self, Self::ConnectTimeout | Self::Connect(_) | Self::Tls(..))
+        matches!(self, Self::ConnectTimeout | Self::Connect(_) | Self::Tls(..) | Self::Busy)
     }
 
     /// Whether it tells that the upstream is not well. One that says too much, or that it does not want this request,
-    /// at least says something; and a stranger may have asked for just that.
+    /// at least says something; and a stranger may have asked for just that, or keep it busy.
     pub(crate) fn is_failure(&self) -> bool {
-        !matches!(self, Self::TooLarge | Self::Refused(_) | Self::StreamReset(_))
+        !matches!(self, Self::Busy | Self::TooLarge | Self::Refused(_) | Self::StreamReset(_))
     }
 
     /// In words, for those who run the gateway.
     pub(crate) fn cause(&self) -> &str {
         match self {
             Self::ConnectTimeout => "no connection in time",
+            Self::Busy => "as many requests at a time as it takes",
             Self::TooLarge => "a head that is too large",
             Self::Late => "no response in time",
             Self::Connect(cause) | Self::Tls(_, cause) | Self::NotHttp(cause) => cause,

@@ -154,6 +154,11 @@ impl UpstreamConnection {
         self.sender.try_send_request(request).await
     }
 
+    /// That the upstream does not trust this gateway, if it has said so.
+    pub(super) fn distrust(&self) -> Option<ClientError> {
+        self.received.distrust()
+    }
+
     /// How many bytes have come so far.
     pub(super) fn received(&self) -> u64 {
         self.received.bytes()

@@ -1,7 +1,9 @@
-//! HTTP/2 connections, one for all requests to an upstream.
+//! HTTP/2 connections: one for all requests of a lane to an upstream, and more while its streams are taken.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -9,13 +11,15 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
+use tokio::time::sleep;
 
 use super::connection::{Connector, Received};
-use super::error::{ClientError, causes};
+use super::error::{ClientError, causes, client_error};
 use super::kept::KeptConnections;
 use super::replay::AttemptBody;
 use crate::gateway::headers::HEADERS_SIZE_MAX;
+use crate::gateway::streams::{ConnectionStreams, OpenStream};
 
 /// How often an upstream that sends nothing while requests wait is asked whether it still lives.
 const PING: Duration = Duration::from_secs(30);
@@ -24,22 +28,34 @@ const PING: Duration = Duration::from_secs(30);
 /// upstream's speed grow to 16 MiB for each client that takes nothing.
 const STREAM_WINDOW: u32 = 64 << 10;
 
-/// What it may send in all of them. When clients that take nothing have used that up, no other response on the
-/// connection goes on: here it takes 2,048 of them. Half of it is also what h2 allows for the overhead of small pieces
-/// that wait, some 400 bytes each, before it ends the connection.
+/// What it may send in all of them. Half of it is also what h2 allows for the overhead of small pieces that wait, some
+/// 400 bytes each, before it ends the connection.
 const CONNECTION_WINDOW: u32 = 128 << 20;
+
+/// So many requests at a time on one connection at most, though the upstream may allow more: when that many clients
+/// take nothing, its window is used up.
+const STREAMS_MAX: usize = (CONNECTION_WINDOW / STREAM_WINDOW) as usize;
+
+/// So many connections of one lane take new requests at a time. nginx allows 128 requests on each.
+const CONNECTIONS_MAX: usize = 16;
+
+/// Who waits for a stream looks for one this often, since an upstream may also allow more, or close a connection.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Requests that come while a connection is being made wait for it together, and share its failure. None if the
 /// upstream chose HTTP/1.1.
 type Slot = Arc<OnceCell<Result<Option<Multiplexed>, ClientError>>>;
 
-/// The connection of one lane to one upstream, made anew when it is of no use any more.
+/// The connections of one lane to one upstream, made anew when they are of no use any more.
 pub(super) struct MultiplexedConnections {
     connector: Connector,
     age: Duration,
-    slot: Mutex<Slot>,
+    /// Those before are used first, so that those made for a rush get old.
+    slots: Mutex<Vec<Slot>>,
     /// Where connections go that are not HTTP/2, where the upstream may choose.
     http1: Option<Arc<KeptConnections>>,
+    /// Tells that a stream has ended.
+    freed: Arc<Notify>,
 }
 
 /// A connection. Clones are the same one; it ends when the last of them is dropped and its responses have been read.
@@ -48,31 +64,87 @@ pub(super) struct Multiplexed {
     sender: SendRequest<AttemptBody>,
     received: Received,
     made: Instant,
-    is_retired: Arc<AtomicBool>,
+    streams: Arc<ConnectionStreams>,
+}
+
+/// What is needed to send one request.
+pub(super) struct Lease {
+    pub(super) connection: Multiplexed,
+    /// The request's place among those that the upstream serves at a time.
+    pub(super) stream: OpenStream,
+    /// Whether the connection was there before.
+    pub(super) is_kept: bool,
+}
+
+/// Where a request may go.
+enum Vacancy {
+    On(Multiplexed, OpenStream),
+    /// When this has a connection there may be one.
+    Awaited(Slot),
+    /// All streams of as many connections as there may be are taken.
+    Nowhere,
 }
 
 impl MultiplexedConnections {
     /// Connections older than `age` get no further request. With `http1` the upstream chooses what it speaks.
     pub(super) fn new(connector: Connector, age: Duration, http1: Option<Arc<KeptConnections>>) -> Self {
-        Self { connector, age, slot: Mutex::default(), http1 }
+        Self { connector, age, slots: Mutex::default(), http1, freed: Arc::default() }
     }
 
-    /// A connection, and whether it was there before; none if the upstream chose HTTP/1.1.
-    pub(super) async fn get(&self) -> Result<Option<(Multiplexed, bool)>, ClientError> {
-        let slot = self.slot();
-        let is_kept = slot.initialized();
-        let made = slot.get_or_init(|| self.connect()).await.clone()?;
-        Ok(made.map(|connection| (connection, is_kept)))
-    }
-
-    /// The slot, emptied if what is in it is of no use any more.
-    fn slot(&self) -> Slot {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_useful = |made: &Result<Option<Multiplexed>, ClientError>| matches!(made, Ok(Some(connection)) if self.is_good(connection));
-        if slot.get().is_some_and(|made| !is_useful(made)) {
-            *slot = Slot::default();
+    /// A connection with a stream to spare, made if need be; none if the upstream chose HTTP/1.1. If `waits`, one is
+    /// waited for.
+    ///
+    /// # Errors
+    /// There is no connection; or [`ClientError::Busy`].
+    pub(super) async fn lease(&self, waits: bool) -> Result<Option<Lease>, ClientError> {
+        let mut made = 0;
+        loop {
+            let freed = self.freed.notified();
+            match self.vacancy() {
+                Vacancy::On(connection, stream) => {
+                    return Ok(Some(Lease { connection, stream, is_kept: made == 0 }));
+                }
+                Vacancy::Awaited(slot) => {
+                    let Some(connection) = slot.get_or_init(|| self.connect()).await.clone()? else { return Ok(None) };
+                    // Whoever made it may use it, however soon it is of no use to others.
+                    if let Some(stream) = connection.streams.open() {
+                        return Ok(Some(Lease { connection, stream, is_kept: false }));
+                    }
+                    made += 1;
+                    if made > CONNECTIONS_MAX {
+                        return Err(ClientError::Connect("its connections take no request".to_owned()));
+                    }
+                }
+                Vacancy::Nowhere if !waits => return Err(ClientError::Busy),
+                Vacancy::Nowhere => tokio::select! {
+                    () = freed => {}
+                    () = sleep(LOOK) => {}
+                },
+            }
         }
-        Arc::clone(&slot)
+    }
+
+    /// Where the next request goes; forgets what is of no use any more.
+    fn vacancy(&self) -> Vacancy {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_useful = |made: &Result<Option<Multiplexed>, ClientError>| matches!(made, Ok(Some(connection)) if self.is_good(connection));
+        slots.retain(|slot| slot.get().is_none_or(is_useful));
+        for slot in &*slots {
+            if let Some(Ok(Some(connection))) = slot.get()
+                && let Some(stream) = connection.streams.open()
+            {
+                return Vacancy::On(connection.clone(), stream);
+            }
+        }
+        if let Some(begun) = slots.iter().find(|slot| !slot.initialized()) {
+            return Vacancy::Awaited(Arc::clone(begun));
+        }
+        if slots.len() == CONNECTIONS_MAX {
+            return Vacancy::Nowhere;
+        }
+        let new = Slot::default();
+        slots.push(Arc::clone(&new));
+        Vacancy::Awaited(new)
     }
 
     async fn connect(&self) -> Result<Option<Multiplexed>, ClientError> {
@@ -89,20 +161,46 @@ impl MultiplexedConnections {
             .max_header_list_size(HEADERS_SIZE_MAX)
             .handshake(stream)
             .await;
-        let (sender, connection) = handshake.map_err(|error| ClientError::Connect(causes(&error)))?;
+        let (sender, mut connection) = handshake.map_err(|error| ClientError::Connect(causes(&error)))?;
+        // How many requests it takes at a time is said first of all; and whether it speaks HTTP/2 at all.
+        let ended = tokio::select! {
+            biased;
+            () = received.begun() => poll_fn(|context| {
+                Poll::Ready(match Pin::new(&mut connection).poll(context) {
+                    Poll::Ready(ended) => Some(ended),
+                    Poll::Pending => None,
+                })
+            }).await,
+            ended = &mut connection => Some(ended),
+            () = sleep(self.connector.limit()) => return Err(ClientError::ConnectTimeout),
+        };
+        match ended.map(|ended| ended.map_err(|error| client_error(&error))) {
+            None => {}
+            Some(_) if let Some(error) = received.distrust() => return Err(error),
+            Some(Ok(())) => return Err(ClientError::Connect("it ended the connection at once".to_owned())),
+            Some(Err(error @ ClientError::NotHttp(_))) => return Err(error),
+            Some(Err(error)) => return Err(ClientError::Connect(error.cause().to_owned())),
+        }
+        let allowed = connection.current_max_send_streams().min(STREAMS_MAX);
+        let streams = Arc::new(ConnectionStreams::new(allowed, Arc::clone(&self.freed)));
+        let told = Arc::clone(&streams);
         tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = poll_fn(|context| {
+                let polled = Pin::new(&mut connection).poll(context);
+                told.allow(connection.current_max_send_streams().min(STREAMS_MAX));
+                polled
+            });
             // Whoever waits for a response gets the error too.
-            if let Err(error) = connection.await {
+            if let Err(error) = ended.await {
                 tracing::debug!(error = causes(&error), "a connection to an upstream ended early");
             }
         });
-        Ok(Some(Multiplexed { sender, received, made: Instant::now(), is_retired: Arc::default() }))
+        Ok(Some(Multiplexed { sender, received, made: Instant::now(), streams }))
     }
 
     fn is_good(&self, connection: &Multiplexed) -> bool {
-        !connection.is_retired.load(Ordering::Relaxed)
-            && connection.sender.is_ready()
-            && connection.made.elapsed() < self.age
+        !connection.streams.is_retired() && connection.sender.is_ready() && connection.made.elapsed() < self.age
     }
 }
 
@@ -121,6 +219,17 @@ impl Multiplexed {
 
     /// No further request goes this way; those in flight go on.
     pub(super) fn retire(&self) {
-        self.is_retired.store(true, Ordering::Relaxed);
+        self.streams.retire();
+    }
+
+    /// The upstream ends the connection, and has not looked at a request on it. To be called once for each.
+    pub(super) fn leaves_one(&self) {
+        self.streams.leave_one();
+        self.retire();
+    }
+
+    /// Whether the upstream has looked at some request, as far as is known by now.
+    pub(super) fn has_served_any(&self) -> bool {
+        self.streams.has_served_any()
     }
 }

@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
 use crate::gateway::body::{BodyError, RequestBody};
+use crate::gateway::streams::OpenStream;
 
 /// A body that can be sent again as long as little of it was taken.
 pub(super) struct Replay(Arc<Mutex<Recording>>);
@@ -31,6 +32,8 @@ pub(super) struct AttemptBody {
     attempt: u64,
     /// How many of the kept bytes were sent.
     sent: usize,
+    /// Its place on an HTTP/2 connection.
+    _stream: Option<OpenStream>,
 }
 
 impl Replay {
@@ -41,10 +44,10 @@ impl Replay {
 
     /// The body from its beginning. Earlier attempts get no more of it. To be called again only while
     /// [`Self::can_repeat`].
-    pub(super) fn attempt(&self) -> AttemptBody {
+    pub(super) fn attempt(&self, stream: Option<OpenStream>) -> AttemptBody {
         let mut recording = lock(&self.0);
         recording.attempt += 1;
-        AttemptBody { recording: Arc::clone(&self.0), attempt: recording.attempt, sent: 0 }
+        AttemptBody { recording: Arc::clone(&self.0), attempt: recording.attempt, sent: 0, _stream: stream }
     }
 
     /// Keeps nothing of the body from now on: whoever gets it does not say that it did not look at it.
@@ -204,10 +207,10 @@ mod tests {
     fn a_second_attempt_begins_anew_and_ends_the_first() {
         let replay = replay(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two"), Bytes::from_static(b"three")]);
         assert!(replay.is_untouched());
-        let mut first = replay.attempt();
+        let mut first = replay.attempt(None);
         assert_eq!((read(&mut first, 2), first.size_hint().exact()), (b"onetwo".to_vec(), Some(5)));
         assert!(replay.can_repeat() && !replay.is_untouched());
-        let mut second = replay.attempt();
+        let mut second = replay.attempt(None);
         assert_eq!(second.size_hint().exact(), Some(11));
         // What is kept comes in one piece.
         assert_eq!(read(&mut second, 2), b"onetwothree");
@@ -228,15 +231,15 @@ mod tests {
     fn a_kept_piece_keeps_no_more_than_itself() {
         let buffer = Arc::new(vec![b'x'; 1000]);
         let replay = replay(vec![Bytes::from_owner(Shared(Arc::clone(&buffer))).slice(..1)]);
-        assert_eq!((read(&mut replay.attempt(), 1), replay.can_repeat()), (b"x".to_vec(), true));
+        assert_eq!((read(&mut replay.attempt(None), 1), replay.can_repeat()), (b"x".to_vec(), true));
         assert_eq!(Arc::strong_count(&buffer), 1);
-        assert_eq!(read(&mut replay.attempt(), 1), b"x");
+        assert_eq!(read(&mut replay.attempt(None), 1), b"x");
     }
 
     #[test]
     fn more_than_is_kept_cannot_be_sent_again() {
         let replay = replay(vec![Bytes::from(vec![b'x'; 1000]), Bytes::from_static(b"y")]);
-        let mut body = replay.attempt();
+        let mut body = replay.attempt(None);
         assert_eq!((read(&mut body, 1).len(), replay.can_repeat()), (1000, true));
         assert_eq!((read(&mut body, 1), replay.can_repeat()), (b"y".to_vec(), false));
         assert!(body.is_end_stream());

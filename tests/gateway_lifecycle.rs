@@ -45,7 +45,7 @@ impl Load {
                 while !stop.load(Ordering::SeqCst) {
                     match client.try_send("POST", &format!("/a/{index}"), &[], b"some body") {
                         Ok(answer) if answer.status() == 200 && answer.body == b"hello\n" => {
-                            drop(answered.fetch_add(1, Ordering::SeqCst))
+                            answered.fetch_add(1, Ordering::SeqCst);
                         }
                         other => failures.push(format!("{other:?}")),
                     }

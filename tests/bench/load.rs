@@ -158,7 +158,7 @@ end
 }
 
 /// CPU time that a process and its children have used, user and system, all threads.
-fn cpu_seconds(process: u32) -> f64 {
+pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let children: f64 = children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_seconds).sum();
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux tells about a running process");

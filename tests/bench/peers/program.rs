@@ -15,7 +15,7 @@ use slidegate_tests::gateway_process::Directory;
 /// Longer than any of them takes to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) struct Program {
+pub(crate) struct Program {
     process: Child,
     address: SocketAddr,
     /// Its configuration, and whatever it writes.
@@ -27,7 +27,7 @@ pub(super) struct Program {
 /// # Panics
 ///
 /// When it is not there: a comparison that silently leaves one out would be none.
-pub(super) fn installed(name: &str) -> PathBuf {
+pub(crate) fn installed(name: &str) -> PathBuf {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("this crate is inside the workspace")
@@ -38,7 +38,7 @@ pub(super) fn installed(name: &str) -> PathBuf {
 }
 
 /// A port that was free a moment ago.
-pub(super) fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("127.0.0.1 has a free port");
     listener.local_addr().expect("a bound listener has an address")
 }
@@ -50,7 +50,7 @@ impl Program {
     /// # Panics
     ///
     /// When it cannot be started, or ends, or accepts nothing.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: impl AsRef<OsStr>,
         args: &[&str],
         address: SocketAddr,
@@ -77,11 +77,11 @@ impl Program {
         started
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 

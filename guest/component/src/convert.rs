@@ -8,7 +8,7 @@ use crate::contract::{
         metrics::{Bucket, Change, Kind, Metric},
         redis::{CallError, Reply, Value},
         system::Level,
-        types::{BodyChange, Header, HeaderEdit, Interest, Pass, Response, Wants},
+        types::{BodyChange, Coding, Header, HeaderEdit, Interest, Origin, Pass, Response, ResponseHead, Wants},
     },
 };
 
@@ -68,19 +68,46 @@ pub(crate) fn response(response: engine::Response) -> Response {
     }
 }
 
-/// A stream that goes on and wants nothing more.
-pub(crate) fn pass(edits: engine::Edits) -> Pass {
+pub(crate) fn pass(engine::Pass { edits, body, wants }: engine::Pass) -> Pass {
     Pass {
         request_edits: edits.request.into_iter().map(edit).collect(),
         response_edits: edits.response.into_iter().map(edit).collect(),
-        body: BodyChange::Keep,
+        body: match body {
+            engine::BodyChange::Keep => BodyChange::Keep,
+            engine::BodyChange::Replace(bytes) => BodyChange::Replace(bytes),
+            engine::BodyChange::End(bytes) => BodyChange::End(bytes),
+        },
         wants: Wants {
-            request_body: Interest::None,
-            response_headers: false,
-            response_body: Interest::None,
-            done: false,
+            request_body: interest(wants.request_body),
+            response_headers: wants.response_headers,
+            response_body: interest(wants.response_body),
+            done: wants.done,
         },
     }
+}
+
+fn interest(interest: engine::Interest) -> Interest {
+    match interest {
+        engine::Interest::None => Interest::None,
+        engine::Interest::Watch => Interest::Watch,
+        engine::Interest::Hold => Interest::Hold,
+    }
+}
+
+pub(crate) fn coding(coding: Coding) -> engine::BodyCoding {
+    match coding {
+        Coding::Identity => engine::BodyCoding::Identity,
+        Coding::Decoded => engine::BodyCoding::Decoded,
+        Coding::Encoded => engine::BodyCoding::Encoded,
+    }
+}
+
+pub(crate) fn head(head: ResponseHead) -> engine::ResponseHead {
+    let origin = match head.origin {
+        Origin::Upstream => engine::ResponseOrigin::Upstream,
+        Origin::Host => engine::ResponseOrigin::Host,
+    };
+    engine::ResponseHead { status: head.status, origin, end: head.end }
 }
 
 fn edit(edit: engine::HeaderEdit) -> HeaderEdit {

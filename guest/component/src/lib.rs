@@ -21,7 +21,7 @@ use contract::{
 };
 use slidegate_allocator::FreeLists;
 use slidegate_engine::{
-    self as engine, Edits, Effect, Engine, Verdict, grpc,
+    self as engine, BodyPiece, Effect, Engine, Pass, ResponseView, StreamEnd, Verdict, grpc,
     request::{RequestView, Requests},
 };
 
@@ -69,24 +69,18 @@ impl Guest for Component {
     fn on_request(stream: StreamId, now: Moment) -> Step {
         with_filter(|filter| {
             let step = filter.engine.on_request(stream, &Request(stream), now.monotonic);
-            let settled = filter.flush(Some(stream), now);
-            filter.wake_for_passing(now);
-            match (step, settled) {
-                (engine::Step::Wait, None) => Step::Wait,
-                (engine::Step::Pass(edits), _) | (engine::Step::Wait, Some(Verdict::Pass(edits))) => {
-                    Step::Pass(convert::pass(edits))
-                }
-                (engine::Step::Respond(response), _) | (engine::Step::Wait, Some(Verdict::Respond(response))) => {
-                    respond(stream, response);
-                    Step::Respond
-                }
-            }
+            filter.finish(stream, step, now)
         })
         .unwrap_or_else(passed)
     }
 
-    fn on_request_body(_stream: StreamId, _bytes: Vec<u8>, _coding: Coding, _end: bool, _now: Moment) -> Step {
-        passed()
+    fn on_request_body(stream: StreamId, bytes: Vec<u8>, coding: Coding, end: bool, now: Moment) -> Step {
+        let piece = BodyPiece { bytes: &bytes, coding: convert::coding(coding), end };
+        with_filter(|filter| {
+            let step = filter.engine.on_request_body(stream, piece, now.monotonic);
+            filter.finish(stream, step, now)
+        })
+        .unwrap_or_else(passed)
     }
 
     fn on_redis_reply(call: CallId, reply: Result<Reply, CallError>, now: Moment) -> Vec<Passing> {
@@ -108,24 +102,37 @@ impl Guest for Component {
         .unwrap_or_default()
     }
 
-    fn on_response_headers(_stream: StreamId, _head: ResponseHead, _now: Moment) -> Step {
-        passed()
+    fn on_response_headers(stream: StreamId, head: ResponseHead, now: Moment) -> Step {
+        let response = ShownResponse { stream, head: convert::head(head) };
+        with_filter(|filter| {
+            let step = filter.engine.on_response_headers(stream, &response, now.monotonic);
+            filter.finish(stream, step, now)
+        })
+        .unwrap_or_else(passed)
     }
 
-    fn on_response_body(_stream: StreamId, _bytes: Vec<u8>, _coding: Coding, _end: bool, _now: Moment) -> Step {
-        passed()
+    fn on_response_body(stream: StreamId, bytes: Vec<u8>, coding: Coding, end: bool, now: Moment) -> Step {
+        let piece = BodyPiece { bytes: &bytes, coding: convert::coding(coding), end };
+        with_filter(|filter| {
+            let step = filter.engine.on_response_body(stream, piece, now.monotonic);
+            filter.finish(stream, step, now)
+        })
+        .unwrap_or_else(passed)
     }
 
     fn on_done(stream: StreamId, now: Moment) {
         with_filter(|filter| {
-            filter.engine.on_done(stream);
+            filter.engine.on_done(stream, StreamEnd::Client, now.monotonic);
             filter.flush(None, now);
             filter.wake_for_passing(now);
         });
     }
 
     fn on_retire(now: Moment) {
-        with_filter(|filter| filter.flush(None, now));
+        with_filter(|filter| {
+            filter.engine.on_retire(now.monotonic);
+            filter.flush(None, now);
+        });
     }
 
     fn metrics() -> Vec<Metric> {
@@ -147,6 +154,22 @@ impl Guest for Component {
 }
 
 impl Filter {
+    /// What becomes of the stream whose hook this is.
+    fn finish(&mut self, stream: StreamId, step: engine::Step, now: Moment) -> Step {
+        let settled = self.flush(Some(stream), now);
+        self.wake_for_passing(now);
+        match (step, settled) {
+            (engine::Step::Wait, None) => Step::Wait,
+            (engine::Step::Pass(pass), _) | (engine::Step::Wait, Some(Verdict::Pass(pass))) => {
+                Step::Pass(convert::pass(pass))
+            }
+            (engine::Step::Respond(response), _) | (engine::Step::Wait, Some(Verdict::Respond(response))) => {
+                respond(stream, response);
+                Step::Respond
+            }
+        }
+    }
+
     /// Carries out what the engine wants after a step. Returns what becomes of the stream whose hook this is; others
     /// that go on are kept.
     fn flush(&mut self, own: Option<StreamId>, now: Moment) -> Option<Verdict> {
@@ -163,8 +186,8 @@ impl Filter {
                     http::annotate(stream, &fields);
                 }
                 Effect::Settle { stream, verdict } if own == Some(stream) => settled = Some(verdict),
-                Effect::Settle { stream, verdict: Verdict::Pass(edits) } => {
-                    self.passing.push(Passing { stream, pass: convert::pass(edits) });
+                Effect::Settle { stream, verdict: Verdict::Pass(pass) } => {
+                    self.passing.push(Passing { stream, pass: convert::pass(pass) });
                 }
                 Effect::Settle { stream, verdict: Verdict::Respond(response) } => respond(stream, response),
                 Effect::Log { level, line } => system::log(convert::level(level), &line),
@@ -193,7 +216,7 @@ impl Filter {
 
 /// What becomes of a stream that no rule says anything of.
 fn passed() -> Step {
-    Step::Pass(convert::pass(Edits::default()))
+    Step::Pass(convert::pass(Pass::default()))
 }
 
 /// Answers a stream, in terms that its client understands.
@@ -255,5 +278,26 @@ impl RequestView for Request {
 
     fn service_name(&self) -> String {
         http::service_name(self.0)
+    }
+}
+
+/// A response whose headers have arrived, read through the contract on demand.
+struct ShownResponse {
+    stream: StreamId,
+    head: engine::ResponseHead,
+}
+
+impl ResponseView for ShownResponse {
+    fn head(&self) -> engine::ResponseHead {
+        self.head
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        http::response_header(self.stream, name)
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        let fields = http::response_headers(self.stream);
+        fields.into_iter().filter(|field| field.name == name).map(|field| field.value).collect()
     }
 }

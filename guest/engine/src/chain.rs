@@ -3,6 +3,7 @@
 
 mod edited;
 mod filter;
+mod following;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -23,11 +24,12 @@ use crate::{
     request::{RequestView, Requests},
     rule::{FailureMode, Policy, Ruleset},
     store::Ended,
-    streams::{Waiter, WaitingStream},
+    streams::{self, Waiter, WaitingStream},
     telemetry::{Metric, MetricChange, Telemetry},
     turn::NotedVerdict,
     uses::Uses,
-    verdict::{Edits, Effect, Step, Verdict},
+    verdict::{Effect, Pass, Response, Step, Verdict},
+    wants::StreamEnd,
     window::script::Script,
 };
 
@@ -121,9 +123,9 @@ impl Engine {
 
     /// A request's headers have arrived. `now_ns` is monotonic.
     pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
-        self.on_done(stream);
+        self.on_done(stream, StreamEnd::Client, now_ns);
         self.tick(now_ns);
-        self.pass_on(stream, 0, Edits::default(), request, now_ns)
+        self.pass_on(stream, WaitingStream::default(), request, now_ns)
     }
 
     /// The next thing that the adapter has to do. To be called after each other step until there is nothing more to do,
@@ -182,11 +184,6 @@ impl Engine {
         }
     }
 
-    /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
-    pub fn on_done(&mut self, stream: u64) {
-        self.shared.streams.forget(stream, &mut self.shared.budget);
-    }
-
     /// The next command to send, and to which service.
     fn next_command(&mut self, now_ns: u64) -> Option<(u32, Command)> {
         // An adapter that does not say what became of a command has not sent it.
@@ -196,31 +193,41 @@ impl Engine {
         self.shared.store.next_command(now_ns, &mut self.shared.telemetry)
     }
 
-    /// Hands a stream, as filters have changed it so far, to those from this place on.
-    fn pass_on(
-        &mut self,
-        stream: u64,
-        first: usize,
-        mut edits: Edits,
-        request: &impl RequestView,
-        now_ns: u64,
-    ) -> Step {
-        for (at, filter) in self.filters.iter_mut().enumerate().skip(first) {
+    /// Hands a stream, as filters have changed it so far, to those from its place on.
+    fn pass_on(&mut self, stream: u64, mut so_far: WaitingStream, request: &impl RequestView, now_ns: u64) -> Step {
+        for (at, filter) in self.filters.iter_mut().enumerate().skip(so_far.filter) {
             let waiter = self.shared.streams.arrive(stream, now_ns);
-            let request = Edited { request, edits: &edits.request };
+            let request = Edited { request, edits: &so_far.edits.request };
             let Some(NotedVerdict { verdict, note }) =
                 filter.on_request(at, waiter, &request, &mut self.shared, now_ns)
             else {
-                self.shared.streams.wait(waiter, WaitingStream { filter: at, edits }, &mut self.shared.budget);
+                so_far.filter = at;
+                self.shared.streams.wait(waiter, so_far, &mut self.shared.budget);
                 return Step::Wait;
             };
             self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
             match verdict {
-                Verdict::Pass(more) => edits.add(more),
-                Verdict::Respond(response) => return Step::Respond(response.edited(edits.response)),
+                Verdict::Pass(pass) => so_far.pass(at, pass),
+                Verdict::Respond(response) => return self.answer(stream, so_far, response, now_ns),
             }
         }
-        Step::Pass(edits)
+        self.pass_all(stream, so_far)
+    }
+
+    /// A request has passed all filters.
+    fn pass_all(&mut self, stream: u64, so_far: WaitingStream) -> Step {
+        let WaitingStream { edits, followers, .. } = so_far;
+        let wants = streams::wants(&followers);
+        if !followers.is_empty() {
+            self.shared.streams.follow(stream, followers);
+        }
+        Step::Pass(Pass { wants, ..edits.into() })
+    }
+
+    /// A filter answers a request: those before it that follow the stream get to know.
+    fn answer(&mut self, stream: u64, so_far: WaitingStream, response: Response, now_ns: u64) -> Step {
+        self.tell_end(stream, &so_far.followers, StreamEnd::Answered, now_ns);
+        Step::Respond(response.edited(so_far.edits.response))
     }
 
     /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know. Returns
@@ -228,29 +235,18 @@ impl Engine {
     fn settle(
         &mut self,
         waiter: Waiter,
-        NotedVerdict { verdict, note }: NotedVerdict,
+        settled: NotedVerdict,
         requests: &impl Requests,
         now_ns: u64,
     ) -> Option<Effect> {
         let stream = waiter.stream;
         // It may have ended since.
-        let WaitingStream { filter, mut edits } = self.shared.streams.leave(&waiter, &mut self.shared.budget)?;
-        self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
-        let step = match verdict {
-            Verdict::Respond(response) => Step::Respond(response.edited(edits.response)),
-            Verdict::Pass(more) => {
-                edits.add(more);
-                let next = filter + 1;
-                if next == self.filters.len() {
-                    Step::Pass(edits)
-                } else {
-                    let request = requests.view(stream)?;
-                    self.pass_on(stream, next, edits, &request, now_ns)
-                }
-            }
+        let step = match self.shared.streams.leave(&waiter, &mut self.shared.budget) {
+            Some(waiting) => self.settle_request(stream, waiting, settled, requests, now_ns)?,
+            None => self.settle_followed(&waiter, settled, now_ns)?,
         };
         let verdict = match step {
-            Step::Pass(edits) => Verdict::Pass(edits),
+            Step::Pass(pass) => Verdict::Pass(pass),
             Step::Respond(response) => Verdict::Respond(response),
             Step::Wait => return None,
         };
@@ -258,6 +254,34 @@ impl Engine {
         let Some(first) = self.effects.pop_front() else { return Some(settle) };
         self.effects.push_back(settle);
         Some(first)
+    }
+
+    /// The filter that a request waits for has settled it. None: the adapter knows it no more.
+    fn settle_request(
+        &mut self,
+        stream: u64,
+        mut waiting: WaitingStream,
+        NotedVerdict { verdict, note }: NotedVerdict,
+        requests: &impl Requests,
+        now_ns: u64,
+    ) -> Option<Step> {
+        self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
+        let pass = match verdict {
+            Verdict::Respond(response) => return Some(self.answer(stream, waiting, response, now_ns)),
+            Verdict::Pass(pass) => pass,
+        };
+        waiting.pass(waiting.filter, pass);
+        waiting.filter += 1;
+        if waiting.filter == self.filters.len() {
+            return Some(self.pass_all(stream, waiting));
+        }
+        match requests.view(stream) {
+            Some(request) => Some(self.pass_on(stream, waiting, &request, now_ns)),
+            None => {
+                self.tell_end(stream, &waiting.followers, StreamEnd::Client, now_ns);
+                None
+            }
+        }
     }
 
     /// A call is over: its filter settles whom it asked for.

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use slidegate_engine::request::{RequestView, Requests};
-//! use slidegate_engine::{Effect, Engine, Step};
+//! use slidegate_engine::{Effect, StreamEnd, Engine, Step};
 //!
 //! /// A request of which only an API key is known.
 //! #[derive(Clone)]
@@ -32,16 +32,17 @@
 //! }
 //!
 //! let rule = r#"{"limit_by_per_header": "x-api-key", "limit_keys": [{"key": "*", "query_per_minute": 1}]}"#;
-//! let mut engine = Engine::configure(format!(r#"{{"rule_name": "orders", "rule_items":
-//! [{rule}]}}"#).as_bytes()).unwrap();
+//! let document = format!(r#"{{"rule_name": "orders", "rule_items": [{rule}]}}"#);
+//! let mut engine = Engine::configure(document.as_bytes()).unwrap();
 //! let alice = OfKey("alice");
 //! assert!(matches!(engine.on_request(1, &alice, 0), Step::Pass(_)));
 //! assert!(matches!(engine.on_request(2, &alice, 1_000), Step::Respond(response) if response.status == 429));
 //! // What else is to be done: commands for Redis to be sent, streams that waited, lines for a log. Here it is nothing
-//! more than a line, if any.
+//! // more than a line, if any.
 //! while !matches!(engine.poll(&alice, 2_000), Effect::Wait { .. }) {}
-//! engine.on_done(1);
-//! engine.on_done(2);
+//! for stream in [1, 2] {
+//!     engine.on_done(stream, StreamEnd::Whole, 3_000);
+//! }
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
@@ -53,6 +54,7 @@
 
 extern crate alloc;
 
+mod body;
 mod chain;
 pub mod config;
 pub mod explain;
@@ -78,12 +80,15 @@ mod turn;
 mod uses;
 mod value_hash;
 mod verdict;
+mod wants;
 pub mod window;
 
+pub use body::{BodyChange, BodyCoding, BodyPiece, Interest};
 pub use chain::{Configuration, Engine};
 pub use store::failure::FailureCause;
 pub use telemetry::{
     BUCKET_BOUNDS_US, Bucket, LogLevel, Metric, MetricChange, MetricKind, MetricValue, is_unprintable,
 };
 pub use uses::Uses;
-pub use verdict::{Edits, Effect, HeaderEdit, Response, Step, Verdict};
+pub use verdict::{Edits, Effect, HeaderEdit, Pass, Response, Step, Verdict};
+pub use wants::{ResponseHead, ResponseOrigin, ResponseView, StreamEnd, Wants};

@@ -24,6 +24,7 @@ use self::{
     settled::{Decided, Decider, tally},
 };
 use crate::{
+    body::BodyPiece,
     plan::{Plan, Planned, Prefixes},
     request::RequestView,
     rule::{FailureMode, Policy, Ruleset},
@@ -32,6 +33,7 @@ use crate::{
     telemetry::Tally,
     turn::{self, NotedVerdict},
     verdict::{HeaderEdit, Verdict},
+    wants::{ResponseView, StreamEnd},
     window::{Decision, script::Script},
 };
 
@@ -93,6 +95,42 @@ impl Limiter {
         self.decide(waiter, request, turn).map(|decided| self.settled(decided))
     }
 
+    /// A piece of a request's body has come: nothing is wanted of it.
+    pub(crate) fn on_request_body(
+        &mut self,
+        _waiter: Waiter,
+        _piece: BodyPiece<'_>,
+        _turn: &mut Turn<'_>,
+    ) -> Option<NotedVerdict> {
+        Some(NotedVerdict::passed())
+    }
+
+    /// A response's headers have come: nothing is wanted of them.
+    pub(crate) fn on_response_headers(
+        &mut self,
+        _waiter: Waiter,
+        _response: &impl ResponseView,
+        _turn: &mut Turn<'_>,
+    ) -> Option<NotedVerdict> {
+        Some(NotedVerdict::passed())
+    }
+
+    /// A piece of a response's body has come: nothing is wanted of it.
+    pub(crate) fn on_response_body(
+        &mut self,
+        _waiter: Waiter,
+        _piece: BodyPiece<'_>,
+        _turn: &mut Turn<'_>,
+    ) -> Option<NotedVerdict> {
+        Some(NotedVerdict::passed())
+    }
+
+    /// A stream is over: nothing is kept of it.
+    pub(crate) fn on_done(&mut self, _stream: u64, _ending: StreamEnd, _turn: &mut Turn<'_>) {}
+
+    /// Nothing is put off.
+    pub(crate) fn on_retire(&mut self, _turn: &mut Turn<'_>) {}
+
     /// Decides on a request, unless it waits.
     fn decide(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<Decided> {
         let Some((position, policy)) = self.ruleset.policy_for(request) else { return Some(Decided::passed()) };
@@ -149,7 +187,7 @@ impl Limiter {
         if policy.headers.degraded {
             let (name, value) = ("x-slidegate-degraded".to_string(), format!("{mode};cause={cause}").into_bytes());
             match &mut decided.verdict {
-                Verdict::Pass(edits) => edits.response.push(HeaderEdit::Set(name, value)),
+                Verdict::Pass(pass) => pass.edits.response.push(HeaderEdit::Set(name, value)),
                 Verdict::Respond(response) => response.headers.push((name, value)),
             }
         }

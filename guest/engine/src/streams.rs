@@ -1,8 +1,14 @@
-//! Streams that wait for a filter's decision, one state each.
+//! Streams that wait for a filter's decision, or of which filters want to see more, one state each.
 
-use alloc::{boxed::Box, collections::BTreeMap};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use core::mem;
 
-use crate::{memory_budget::MemoryBudget, verdict::Edits};
+use crate::{
+    body::{BodyChange, Interest},
+    memory_budget::MemoryBudget,
+    verdict::{Edits, Pass},
+    wants::Wants,
+};
 
 /// What a stream that waits takes, with the answer that it may get, beside a body that all refusals share and what it
 /// carries, in bytes.
@@ -17,21 +23,55 @@ pub(crate) struct Waiter {
     pub(crate) since_ns: u64,
 }
 
-/// What is remembered of a stream that waits.
-#[derive(Debug)]
+/// What is remembered of a stream whose request waits.
+#[derive(Debug, Default)]
 pub(crate) struct WaitingStream {
     /// The place in the chain of the filter that it waits for.
     pub(crate) filter: usize,
     /// What the filters before have done to it.
     pub(crate) edits: Edits,
+    /// Those of them that want to see more of it.
+    pub(crate) followers: Vec<Follower>,
 }
 
-/// Streams that wait, by the adapter's names for them.
+/// A filter that wants to see more of a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Follower {
+    /// Its place in the chain.
+    pub(crate) filter: usize,
+    pub(crate) wants: Wants,
+    /// The stream waits for it.
+    pub(crate) waits: Option<Waiter>,
+}
+
+/// A stream of which filters want to see more.
+#[derive(Debug)]
+pub(crate) struct FollowedStream {
+    /// By their places, rising.
+    pub(crate) followers: Vec<Follower>,
+    /// How far it has come.
+    pub(crate) phase: StreamPhase,
+    /// What filters have made of it since it last went on.
+    pub(crate) pass: Pass,
+}
+
+/// How far a followed stream has come: what the last hook was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum StreamPhase {
+    RequestBody,
+    ResponseHeaders,
+    ResponseBody,
+}
+
+/// Streams by the adapter's names for them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     waiting: BTreeMap<u64, Box<(u64, WaitingStream)>>,
+    followed: BTreeMap<u64, Box<FollowedStream>>,
     last_ticket: u64,
 }
+
+// === impl Streams ===
 
 impl Streams {
     /// A stream comes to a filter.
@@ -40,7 +80,7 @@ impl Streams {
         Waiter { stream, ticket: self.last_ticket, since_ns: now_ns }
     }
 
-    /// It waits there. What it carries takes room.
+    /// Its request waits there. What it carries takes room.
     pub(crate) fn wait(&mut self, waiter: Waiter, waiting: WaitingStream, budget: &mut MemoryBudget) {
         budget.take(waiting.edits.size());
         self.waiting.insert(waiter.stream, Box::new((waiter.ticket, waiting)));
@@ -48,23 +88,98 @@ impl Streams {
 
     /// Whether a stream still waits where it did.
     pub(crate) fn waits(&self, waiter: &Waiter) -> bool {
+        self.request_waits(waiter) || self.followed.get(&waiter.stream).is_some_and(|each| each.place(waiter).is_some())
+    }
+
+    fn request_waits(&self, waiter: &Waiter) -> bool {
         self.waiting.get(&waiter.stream).is_some_and(|waiting| waiting.0 == waiter.ticket)
     }
 
-    /// A stream waits no longer, if it did so still.
+    /// A stream's request waits no longer, if it did so still.
     pub(crate) fn leave(&mut self, waiter: &Waiter, budget: &mut MemoryBudget) -> Option<WaitingStream> {
-        if self.waits(waiter) { self.forget(waiter.stream, budget) } else { None }
+        if self.request_waits(waiter) { self.forget(waiter.stream, budget) } else { None }
     }
 
-    /// Whatever waits under this name does so no longer.
+    /// Whatever request waits under this name does so no longer.
     pub(crate) fn forget(&mut self, stream: u64, budget: &mut MemoryBudget) -> Option<WaitingStream> {
         let (_, waiting) = *self.waiting.remove(&stream)?;
         budget.free(waiting.edits.size());
         Some(waiting)
     }
 
+    /// These filters want to see more of a stream that goes on.
+    pub(crate) fn follow(&mut self, stream: u64, followers: Vec<Follower>) {
+        let followed = FollowedStream { followers, phase: StreamPhase::RequestBody, pass: Pass::default() };
+        self.followed.insert(stream, Box::new(followed));
+    }
+
+    pub(crate) fn followed(&mut self, stream: u64) -> Option<&mut FollowedStream> {
+        self.followed.get_mut(&stream).map(|followed| &mut **followed)
+    }
+
+    /// Nobody follows a stream any more.
+    pub(crate) fn unfollow(&mut self, stream: u64) -> Vec<Follower> {
+        self.followed.remove(&stream).map(|followed| followed.followers).unwrap_or_default()
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.followed.len()
+    }
+}
+
+// === impl WaitingStream ===
+
+impl WaitingStream {
+    /// The filter at this place lets it go on.
+    pub(crate) fn pass(&mut self, filter: usize, pass: Pass) {
+        self.edits.add(pass.edits);
+        if !pass.wants.is_nothing() {
+            self.followers.push(Follower { filter, wants: pass.wants, waits: None });
+        }
+    }
+}
+
+// === impl FollowedStream ===
+
+impl FollowedStream {
+    /// Which of its followers it waits for so.
+    pub(crate) fn place(&self, waiter: &Waiter) -> Option<usize> {
+        let waits = |follower: &Follower| follower.waits.is_some_and(|each| each.ticket == waiter.ticket);
+        self.followers.iter().position(waits)
+    }
+
+    /// What its followers want together.
+    pub(crate) fn wants(&self) -> Wants {
+        wants(&self.followers)
+    }
+
+    /// How it goes on, unless it waits.
+    pub(crate) fn go_on(&mut self) -> Option<Pass> {
+        if self.followers.iter().any(|follower| follower.waits.is_some()) {
+            return None;
+        }
+        let pass = mem::take(&mut self.pass);
+        if matches!(pass.body, BodyChange::End(_)) {
+            self.followers.iter_mut().for_each(|follower| *self.phase.interest(&mut follower.wants) = Interest::None);
+        }
+        Some(Pass { wants: self.wants(), ..pass })
+    }
+}
+
+/// What these want together.
+pub(crate) fn wants(followers: &[Follower]) -> Wants {
+    followers.iter().fold(Wants::default(), |wants, follower| wants.and(follower.wants))
+}
+
+// === impl StreamPhase ===
+
+impl StreamPhase {
+    /// What is wanted of the body that the phase is about.
+    pub(crate) fn interest(self, wants: &mut Wants) -> &mut Interest {
+        match self {
+            StreamPhase::RequestBody => &mut wants.request_body,
+            StreamPhase::ResponseHeaders | StreamPhase::ResponseBody => &mut wants.response_body,
+        }
     }
 }

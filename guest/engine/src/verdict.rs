@@ -3,14 +3,14 @@
 use alloc::{rc::Rc, string::String, vec::Vec};
 use core::mem;
 
-use crate::{redis::Command, telemetry::LogLevel};
+use crate::{body::BodyChange, redis::Command, telemetry::LogLevel, wants::Wants};
 
-/// What becomes of a stream after [`Engine::on_request`](crate::Engine::on_request).
+/// What becomes of a stream after a hook of [`Engine`](crate::Engine).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// It goes on, with these changes.
-    Pass(Edits),
-    /// It waits for a [`Verdict`].
+    Pass(Pass),
+    /// It waits for a [`Verdict`], or, of a body that is held, for more of it.
     Wait,
     /// It is answered.
     Respond(Response),
@@ -60,9 +60,20 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on, with these changes.
-    Pass(Edits),
+    Pass(Pass),
     /// It is answered.
     Respond(Response),
+}
+
+/// How a stream goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// What is to be changed in its headers.
+    pub edits: Edits,
+    /// What becomes of what is kept of its body.
+    pub body: BodyChange,
+    /// What is still wanted of it. Of a stream of which nothing is wanted, nothing is remembered.
+    pub wants: Wants,
 }
 
 /// An answer in place of the upstream's.
@@ -80,13 +91,13 @@ pub struct Response {
     pub grpc_status: u8,
 }
 
-/// What is to be changed in the headers of a stream that passes, in order.
+/// What is to be changed in the headers of a stream that goes on, in order. What is said of headers that went on
+/// before means nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edits {
     /// In its request's, before that goes on.
     pub request: Vec<HeaderEdit>,
-    /// In those of whatever response comes. The engine keeps nothing of a stream that has passed, so that an adapter
-    /// keeps these until then.
+    /// In those of whatever response comes. An adapter keeps these until then.
     pub response: Vec<HeaderEdit>,
 }
 
@@ -103,6 +114,14 @@ pub enum HeaderEdit {
 
 /// A change to a header beside its texts, in bytes.
 const EDIT_BYTES: usize = 96;
+
+// === impl Pass ===
+
+impl From<Edits> for Pass {
+    fn from(edits: Edits) -> Self {
+        Pass { edits, ..Pass::default() }
+    }
+}
 
 // === impl Edits ===
 

@@ -6,7 +6,7 @@ mod tests;
 use std::cell::Cell;
 
 use slidegate_engine::{
-    Edits, Effect, Engine, LogLevel, Response, Step, Verdict, grpc, redis::CallError, request::Requests,
+    Edits, Effect, Engine, LogLevel, Response, Step, StreamEnd, Verdict, grpc, redis::CallError, request::Requests,
 };
 
 use crate::{
@@ -103,8 +103,8 @@ impl<G: Gateway> Filter<G> {
                 Flow::Stop
             }
             (Step::Wait, None) => Flow::Stop,
-            (Step::Pass(edits), _) | (Step::Wait, Some(Verdict::Pass(edits))) => {
-                self.edit(stream.into(), edits);
+            (Step::Pass(pass), _) | (Step::Wait, Some(Verdict::Pass(pass))) => {
+                self.edit(stream.into(), pass.edits);
                 Flow::Continue
             }
         }
@@ -141,12 +141,12 @@ impl<G: Gateway> Filter<G> {
     pub fn on_response_headers(&mut self, stream: u32) {
         self.kept.take(stream.into()).iter().for_each(|edit| self.gateway.edit(Headers::Response, edit));
         // Somebody may have answered while the request waited here; a refusal that came now would break the answer off.
-        self.engine.on_done(stream.into());
+        self.engine.on_done(stream.into(), StreamEnd::Answered, self.now_ns());
     }
 
     /// The stream is over, waiting or not.
     pub fn on_done(&mut self, stream: u32) {
-        self.engine.on_done(stream.into());
+        self.engine.on_done(stream.into(), StreamEnd::Client, self.now_ns());
         self.kept.take(stream.into());
     }
 
@@ -197,8 +197,8 @@ impl<G: Gateway> Filter<G> {
                 }
                 Effect::Settle { stream, verdict } if current.map(u64::from) == Some(stream) => own = Some(verdict),
                 Effect::Settle { stream, verdict } => match (context.enter(&self.gateway, stream), verdict) {
-                    (true, Verdict::Pass(edits)) => {
-                        self.edit(stream, edits);
+                    (true, Verdict::Pass(pass)) => {
+                        self.edit(stream, pass.edits);
                         self.gateway.resume_request();
                     }
                     (true, Verdict::Respond(response)) => respond(&self.gateway, &response),

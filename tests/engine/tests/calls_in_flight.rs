@@ -16,7 +16,7 @@ use proptest::{
 };
 use serde_json::json;
 use slidegate_engine::{
-    Effect, Engine, Step, Verdict,
+    Effect, Engine, Step, StreamEnd, Verdict,
     redis::{CallError, Command, Form, Reply},
     request::Requests,
     window::{
@@ -218,7 +218,11 @@ impl<'a> World<'a> {
 
     fn leaves(&mut self, index: usize) {
         if self.waiting.remove(&index) {
-            self.engines[self.scene.arrivals[index].gateway].on_done(index as u64);
+            self.engines[self.scene.arrivals[index].gateway].on_done(
+                index as u64,
+                StreamEnd::Client,
+                self.now_us * 1_000,
+            );
             self.ends(index, End::Left);
         }
     }

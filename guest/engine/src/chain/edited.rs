@@ -2,7 +2,11 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::{request::RequestView, verdict::HeaderEdit};
+use crate::{
+    request::RequestView,
+    verdict::HeaderEdit,
+    wants::{ResponseHead, ResponseView},
+};
 
 /// A request with changes to its headers that it has not yet.
 #[derive(Debug)]
@@ -14,21 +18,51 @@ pub(super) struct Edited<'a, View> {
 impl<View: RequestView> Edited<'_, View> {
     /// Every value of a header that is changed. None: it is as received.
     fn changed(&self, name: &str) -> Option<Vec<Vec<u8>>> {
-        let concerns = |edit: &&HeaderEdit| edit.name().eq_ignore_ascii_case(name);
-        let mut edits = self.edits.iter().filter(concerns).peekable();
-        edits.peek()?;
-        let mut values = match name.strip_prefix(':') {
+        changed(self.edits, name, || match name.strip_prefix(':') {
             Some(_) => self.request.header(name).into_iter().collect(),
             None => self.request.header_values(name),
-        };
-        for edit in edits {
-            match edit {
-                HeaderEdit::Set(_, value) => values = [value.clone()].into(),
-                HeaderEdit::Append(_, value) => values.push(value.clone()),
-                HeaderEdit::Remove(_) => values.clear(),
-            }
+        })
+    }
+}
+
+/// A response with changes to its headers that it has not yet.
+#[derive(Debug)]
+pub(super) struct EditedResponse<'a, View> {
+    pub(super) response: &'a View,
+    pub(super) edits: &'a [HeaderEdit],
+}
+
+/// Every value of a header that is changed, with what it was. None: it is as received.
+fn changed(edits: &[HeaderEdit], name: &str, received: impl FnOnce() -> Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+    let concerns = |edit: &&HeaderEdit| edit.name().eq_ignore_ascii_case(name);
+    let mut edits = edits.iter().filter(concerns).peekable();
+    edits.peek()?;
+    let mut values = received();
+    for edit in edits {
+        match edit {
+            HeaderEdit::Set(_, value) => values = [value.clone()].into(),
+            HeaderEdit::Append(_, value) => values.push(value.clone()),
+            HeaderEdit::Remove(_) => values.clear(),
         }
-        Some(values)
+    }
+    Some(values)
+}
+
+impl<View: ResponseView> ResponseView for EditedResponse<'_, View> {
+    fn head(&self) -> ResponseHead {
+        self.response.head()
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        match changed(self.edits, name, || self.response.header_values(name)) {
+            Some(values) => values.into_iter().next(),
+            None => self.response.header(name),
+        }
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        changed(self.edits, name, || self.response.header_values(name))
+            .unwrap_or_else(|| self.response.header_values(name))
     }
 }
 

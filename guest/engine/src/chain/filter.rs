@@ -5,6 +5,7 @@ use alloc::{collections::VecDeque, string::String, vec::Vec};
 #[cfg(test)]
 use super::trial::{self, Trial};
 use crate::{
+    body::BodyPiece,
     limiter::{self, Limiter},
     memory_budget::MemoryBudget,
     redis::{Command, Form, Reply, Service},
@@ -13,6 +14,7 @@ use crate::{
     streams::{Streams, Waiter},
     telemetry::Telemetry,
     turn::{NotedVerdict, Turn},
+    wants::{ResponseView, StreamEnd},
     window::script::Batch,
 };
 
@@ -79,6 +81,81 @@ impl Filter {
             }
             #[cfg(test)]
             Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_request(waiter, request, turn)),
+        }
+    }
+
+    /// A piece of a request's body has come. None: the stream waits, which only one does whose body is held.
+    pub(super) fn on_request_body(
+        &mut self,
+        at: usize,
+        waiter: Waiter,
+        piece: BodyPiece<'_>,
+        shared: &mut ChainState,
+        now_ns: u64,
+    ) -> Option<NotedVerdict> {
+        match self {
+            Filter::Limiter(limiter) => {
+                shared.with_limiter(at, now_ns, |turn| limiter.on_request_body(waiter, piece, turn))
+            }
+            #[cfg(test)]
+            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_request_body(waiter, piece, turn)),
+        }
+    }
+
+    /// A response's headers have come. None: it waits.
+    pub(super) fn on_response_headers(
+        &mut self,
+        at: usize,
+        waiter: Waiter,
+        response: &impl ResponseView,
+        shared: &mut ChainState,
+        now_ns: u64,
+    ) -> Option<NotedVerdict> {
+        match self {
+            Filter::Limiter(limiter) => {
+                shared.with_limiter(at, now_ns, |turn| limiter.on_response_headers(waiter, response, turn))
+            }
+            #[cfg(test)]
+            Filter::Trial(trial) => {
+                shared.with_trial(at, now_ns, |turn| trial.on_response_headers(waiter, response, turn))
+            }
+        }
+    }
+
+    /// A piece of a response's body has come. None: the stream waits, which only one does whose body is held. It cannot
+    /// be answered any more.
+    pub(super) fn on_response_body(
+        &mut self,
+        at: usize,
+        waiter: Waiter,
+        piece: BodyPiece<'_>,
+        shared: &mut ChainState,
+        now_ns: u64,
+    ) -> Option<NotedVerdict> {
+        match self {
+            Filter::Limiter(limiter) => {
+                shared.with_limiter(at, now_ns, |turn| limiter.on_response_body(waiter, piece, turn))
+            }
+            #[cfg(test)]
+            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_response_body(waiter, piece, turn)),
+        }
+    }
+
+    /// A stream that this filter follows is over.
+    pub(super) fn on_done(&mut self, at: usize, stream: u64, ending: StreamEnd, shared: &mut ChainState, now_ns: u64) {
+        match self {
+            Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_done(stream, ending, turn)),
+            #[cfg(test)]
+            Filter::Trial(trial) => trial.on_done(stream, ending),
+        }
+    }
+
+    /// Nothing more comes: the last chance to ask for what was put off. What is answered to that may not be told.
+    pub(super) fn on_retire(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
+        match self {
+            Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_retire(turn)),
+            #[cfg(test)]
+            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_retire(turn)),
         }
     }
 

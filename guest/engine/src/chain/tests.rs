@@ -3,6 +3,7 @@
 mod bounds;
 mod calls;
 mod filters;
+mod following;
 mod metrics;
 mod two;
 
@@ -20,7 +21,7 @@ use crate::{
     redis::Value,
     rule::samples::Sample,
     telemetry::{MetricKind, MetricValue},
-    verdict::HeaderEdit,
+    verdict::{Edits, HeaderEdit},
 };
 
 const MS: u64 = 1_000_000;
@@ -105,13 +106,13 @@ fn verdicts_among(engine: &mut Engine, requests: &impl Requests) -> Vec<(u64, Ve
 
 /// A pass that changes nothing.
 fn pass() -> Verdict {
-    Verdict::Pass(Edits::default())
+    Verdict::Pass(Pass::default())
 }
 
 /// One that sets these headers of the response.
-fn pass_with<const N: usize>(headers: [(&str, &str); N]) -> Edits {
+fn pass_with<const N: usize>(headers: [(&str, &str); N]) -> Pass {
     let response = headers.map(|(name, value)| HeaderEdit::Set(name.into(), value.into()));
-    Edits { response: response.into(), ..Edits::default() }
+    Edits { response: response.into(), ..Edits::default() }.into()
 }
 
 /// The counters raised, but those of single rules.
@@ -182,7 +183,7 @@ fn a_reply_for_a_stream_that_left_does_not_settle_its_successor() {
     let mut engine = plain_engine();
     engine.on_request(1, &request(), 0);
     dispatch(&mut engine, 100);
-    engine.on_done(1);
+    engine.on_done(1, StreamEnd::Client, 0);
     assert_eq!(engine.on_request(1, &request(), 0), Step::Wait);
     dispatch(&mut engine, 200);
     engine.on_reply(100, refused(1), 0);
@@ -415,7 +416,7 @@ fn what_left_is_forgotten() {
         engine.on_request(stream, &request(), 0);
         dispatch(&mut engine, stream);
         engine.on_reply(stream, admitted(1), 0);
-        engine.on_done(stream);
+        engine.on_done(stream, StreamEnd::Client, 0);
         verdicts(&mut engine);
     }
     assert_idle(&engine);

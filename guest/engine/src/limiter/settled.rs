@@ -9,7 +9,7 @@ use crate::{
     plan::Plan,
     rule::Policy,
     telemetry::Tally,
-    verdict::{Edits, HeaderEdit, Response, Verdict},
+    verdict::{Edits, HeaderEdit, Pass, Response, Verdict},
     window::{Charge, Decision, Retry},
 };
 
@@ -52,7 +52,8 @@ impl Decider<'_> {
     fn admit(self, quotas: &[Quota<'_>]) -> Decided {
         let fields = quota_headers(self.policy.headers, quotas, false);
         let response = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into_bytes())).collect();
-        Decided { verdict: Verdict::Pass(Edits { response, ..Edits::default() }), note: None }
+        let edits = Edits { response, ..Edits::default() };
+        Decided { verdict: Verdict::Pass(edits.into()), note: None }
     }
 
     fn refuse(self, quotas: &[Quota<'_>]) -> Decided {
@@ -73,7 +74,7 @@ impl Decider<'_> {
 
 impl Decided {
     pub(super) fn passed() -> Self {
-        Decided { verdict: Verdict::Pass(Edits::default()), note: None }
+        Decided { verdict: Verdict::Pass(Pass::default()), note: None }
     }
 
     /// Redis cannot say, and the policy is to refuse then.

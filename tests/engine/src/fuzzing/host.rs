@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::{
-    Edits, Effect, Engine, HeaderEdit, MetricKind, MetricValue, Response, Step, Verdict,
+    Edits, Effect, Engine, HeaderEdit, MetricKind, MetricValue, Response, Step, StreamEnd, Verdict,
     redis::{CallError, Command, Reply},
     request::Requests,
 };
@@ -81,7 +81,7 @@ impl Host {
         prop_assert!(self.calls.is_empty(), "calls without end");
         prop_assert!(self.streams.values().all(|waits| !waits), "a stream was never settled");
         for stream in std::mem::take(&mut self.streams).into_keys() {
-            self.engine.on_done(stream);
+            self.engine.on_done(stream, StreamEnd::Client, self.now_ns);
         }
         self.drain()
     }
@@ -98,7 +98,7 @@ impl Host {
                 let stream = pick(at, self.streams.keys()).unwrap_or(u64::MAX);
                 self.streams.remove(&stream);
                 self.requests.0.remove(&stream);
-                self.engine.on_done(stream);
+                self.engine.on_done(stream, StreamEnd::Client, self.now_ns);
                 self.drain()
             }
             Event::Reject(calls, error) => {
@@ -124,7 +124,7 @@ impl Host {
         let step = self.engine.on_request(stream, request, self.now_ns);
         self.streams.insert(stream, step == Step::Wait);
         match &step {
-            Step::Pass(edits) => check_edits(edits)?,
+            Step::Pass(pass) => check_edits(&pass.edits)?,
             Step::Respond(response) => check_response(response)?,
             Step::Wait => {
                 self.requests.0.insert(stream, request.clone());
@@ -164,7 +164,7 @@ impl Host {
                     prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
                     self.requests.0.remove(&stream);
                     match &verdict {
-                        Verdict::Pass(edits) => check_edits(edits)?,
+                        Verdict::Pass(pass) => check_edits(&pass.edits)?,
                         Verdict::Respond(response) => check_response(response)?,
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use slidegate_engine::{Effect, Engine, HeaderEdit, Response, Step, Verdict, grpc, request::RequestView};
+use slidegate_engine::{Effect, Engine, HeaderEdit, Response, Step, StreamEnd, Verdict, grpc, request::RequestView};
 
 use super::{Runner, Session, simulated_store::SimulatedStore};
 use crate::{
@@ -49,12 +49,12 @@ impl Session for EngineSession {
         let settled = self.settle(now_us, request);
         let verdict = match step {
             Step::Wait => settled.expect("a stream that waits is settled once Redis has answered"),
-            Step::Pass(edits) => Verdict::Pass(edits),
+            Step::Pass(pass) => Verdict::Pass(pass),
             Step::Respond(response) => Verdict::Respond(response),
         };
-        self.engine.on_done(stream);
+        self.engine.on_done(stream, StreamEnd::Whole, now_us * 1_000);
         match verdict {
-            Verdict::Pass(edits) => Seen::Pass { headers: edited(upstream.to_vec(), edits.response) },
+            Verdict::Pass(pass) => Seen::Pass { headers: edited(upstream.to_vec(), pass.edits.response) },
             Verdict::Respond(response) => {
                 let is_grpc = request.header("content-type").is_some_and(|kind| grpc::is_grpc(&kind));
                 let Response { status, headers, body, .. } = if is_grpc { response.into_grpc() } else { response };

@@ -56,7 +56,7 @@ fn what_waits_for_a_silent_redis_is_bounded_and_the_rest_gets_the_failure_mode_a
             engine.on_reply(call, admitted(1), MS);
         }
         assert_eq!(verdicts(&mut engine).len() as u64, waiting);
-        (0..20_000).for_each(|stream| engine.on_done(stream));
+        (0..20_000).for_each(|stream| engine.on_done(stream, StreamEnd::Client, 0));
         assert_idle(&engine);
         assert_eq!(engine.on_request(1, &of_user(long(1)), MS), Step::Wait);
     }
@@ -86,7 +86,7 @@ fn streams_that_leave_while_they_wait_free_their_room_with_their_call() {
         for number in 0..3_000 {
             engine.on_request(number, &of_user(long(usize::try_from(number / 2).unwrap())), 0);
             send(&mut engine, &mut calls, 0);
-            engine.on_done(number);
+            engine.on_done(number, StreamEnd::Client, 0);
         }
         let made = calls;
         for call in 1..=made {

@@ -66,7 +66,7 @@ fn who_comes_while_a_call_is_out_goes_with_the_next_and_the_first_are_admitted()
     assert_eq!(asked(&mut engine, 102, 2 * MS), ["EVALSHA 1"], "who came last asks alone");
     engine.on_reply(102, batch(1, 1, 0), 3 * MS);
     assert_eq!(streams(&verdicts(&mut engine), true), [7]);
-    (1..=7).for_each(|stream| engine.on_done(stream));
+    (1..=7).for_each(|stream| engine.on_done(stream, StreamEnd::Client, 0));
     assert_idle(&engine);
     let counters = raised(&mut engine);
     for counter in ["slidegate_redis_calls_total redis.static 3", "slidegate_redis_calls_saved_total coalesced 4"] {
@@ -123,11 +123,11 @@ fn who_leaves_while_it_waits_takes_no_room() {
         engine.on_request(stream, &request(), 0);
     }
     asked(&mut engine, 100, 0);
-    engine.on_done(3);
+    engine.on_done(3, StreamEnd::Client, 0);
     assert_eq!(engine.on_request(3, &request(), 0), Step::Wait, "its id is another's now, who waits last");
     engine.on_reply(100, batch(1, 9, 0), 0);
     assert_eq!(asked(&mut engine, 101, 0), ["EVALSHA 3"]);
-    engine.on_done(2);
+    engine.on_done(2, StreamEnd::Client, 0);
     engine.on_reply(101, batch(2, 2, 1_000_000), 0);
     let settled = verdicts(&mut engine);
     assert_eq!(
@@ -136,7 +136,7 @@ fn who_leaves_while_it_waits_takes_no_room() {
         "2 had gone with the call, and was charged"
     );
     for stream in [1, 4, 3] {
-        engine.on_done(stream);
+        engine.on_done(stream, StreamEnd::Client, 0);
     }
     assert_idle(&engine);
 }
@@ -147,8 +147,8 @@ fn when_all_who_waited_have_left_no_call_is_made() {
     engine.on_request(1, &request(), 0);
     engine.on_request(2, &request(), 0);
     asked(&mut engine, 100, 0);
-    engine.on_done(2);
-    engine.on_done(1);
+    engine.on_done(2, StreamEnd::Client, 0);
+    engine.on_done(1, StreamEnd::Client, 0);
     engine.on_reply(100, batch(1, 2, 0), 0);
     assert!(asked(&mut engine, 101, 0).is_empty() && verdicts(&mut engine).is_empty());
     assert_idle(&engine);
@@ -170,7 +170,7 @@ fn a_call_that_fails_settles_all_who_wait_for_it_and_behind_it() {
         assert!(asked(&mut engine, 102, 0).is_empty(), "none is asked again");
         let degraded = format!("slidegate_degraded_decisions_total {mode} 40");
         assert!(raised(&mut engine).contains(&degraded), "{mode}");
-        (0..=40).for_each(|stream| engine.on_done(stream));
+        (0..=40).for_each(|stream| engine.on_done(stream, StreamEnd::Client, 0));
         assert_idle(&engine);
     }
 }
@@ -235,7 +235,7 @@ fn who_waits_behind_a_refusal_is_refused_with_it() {
     engine.on_reply(100, batch(0, 0, 500_000), MS);
     assert_eq!(streams(&verdicts(&mut engine), false), [1, 2, 3, 4, 5]);
     assert!(asked(&mut engine, 101, MS).is_empty());
-    (1..=5).for_each(|stream| engine.on_done(stream));
+    (1..=5).for_each(|stream| engine.on_done(stream, StreamEnd::Client, 0));
     assert_idle(&engine);
 }
 

@@ -81,7 +81,7 @@ fn each_of_two_limiters_charges_a_request() {
 #[test]
 fn what_the_first_has_charged_stays_charged_when_the_second_refuses() {
     let mut engine = chain(&[in_memory("a", 3), in_memory("b", 1)]);
-    let Step::Pass(edits) = engine.on_request(1, &request(), 0) else { panic!("both have room") };
+    let Step::Pass(Pass { edits, .. }) = engine.on_request(1, &request(), 0) else { panic!("both have room") };
     let told = [sets("x-ratelimit-limit", "3"), sets("x-ratelimit-remaining", "2")];
     assert_eq!(edits.response, told, "a response passes the second first, so the first has the last word");
     for remaining in ["1", "0"] {
@@ -115,7 +115,7 @@ fn a_limiter_counts_by_what_a_filter_before_it_sets() {
     assert_eq!(engine.on_request(1, &of_user("u"), 0), Step::Wait);
     assert_eq!(keys(&mut engine, 100), ["slidegate:{a:limit_by_per_header:user:set}:60"]);
     engine.on_reply(100, admitted(4), 0);
-    assert_eq!(verdicts(&mut engine), [(1, Verdict::Pass(edits))], "the last needs no request any more");
+    assert_eq!(verdicts(&mut engine), [(1, Verdict::Pass(edits.into()))], "the last needs no request any more");
     assert_idle(&engine);
 }
 
@@ -129,7 +129,7 @@ fn a_limiter_counts_by_what_a_filter_before_it_has_asked_for() {
     assert_eq!(keys(&mut engine, 101), ["slidegate:{a:limit_by_per_header:user:anne}:60"]);
     engine.on_reply(101, admitted(4), 0);
     let settled = verdicts_among(&mut engine, &&of_user("u"));
-    let [(1, Verdict::Pass(edits))] = &settled[..] else { panic!("{settled:?}") };
+    let [(1, Verdict::Pass(Pass { edits, .. }))] = &settled[..] else { panic!("{settled:?}") };
     assert_eq!(edits.request, [sets("user", "anne")]);
     assert_eq!(edits.response.len(), 2, "of the third");
     assert_idle(&engine);
@@ -150,18 +150,18 @@ fn a_stream_that_ends_between_two_filters_goes_nowhere() {
     type End = fn(&mut Engine);
     let ends: [(&str, End); 3] = [
         ("while it waits for the first", |engine| {
-            engine.on_done(1);
+            engine.on_done(1, StreamEnd::Client, 0);
             engine.on_reply(100, admitted(4), 0);
         }),
         ("when the first has settled it", |engine| {
             engine.on_reply(100, admitted(4), 0);
-            engine.on_done(1);
+            engine.on_done(1, StreamEnd::Client, 0);
         }),
         ("and its name is another's", |engine| {
             engine.on_reply(100, admitted(4), 0);
             assert_eq!(
                 engine.on_request(1, &Sample::default(), 0),
-                Step::Pass(Edits::default()),
+                Step::Pass(Pass::default()),
                 "no limit is met without a user"
             );
         }),
@@ -184,7 +184,7 @@ fn a_stream_that_ends_between_two_filters_goes_nowhere() {
         let settled = if is_there { verdicts_among(&mut engine, &&of_user("u")) } else { verdicts(&mut engine) };
         assert!(settled.is_empty());
         assert_eq!(keys(&mut engine, 101).len(), usize::from(is_there));
-        engine.on_done(stream);
+        engine.on_done(stream, StreamEnd::Client, 0);
         engine.on_reply(101, admitted(4), 0);
         assert!(verdicts_among(&mut engine, &&of_user("u")).is_empty());
         assert_idle(&engine);
@@ -210,7 +210,7 @@ fn where_redis_fails_between_two_filters_each_has_its_own_failure_mode() {
             settled = verdicts_among(&mut engine, &&of_user("u"));
         }
         let ended = match &settled[..] {
-            [(1, Verdict::Pass(edits))] => {
+            [(1, Verdict::Pass(Pass { edits, .. }))] => {
                 assert_eq!(
                     edits.response,
                     [sets("x-slidegate-degraded", "open;cause=timeout")],
@@ -308,7 +308,7 @@ fn what_waiting_streams_carry_is_bounded_with_all_that_waits() {
     let waiting =
         (0..2_000).filter(|stream| engine.on_request(*stream, &of_user(&stream.to_string()), 0) == Step::Wait).count();
     assert!((200..500).contains(&waiting), "{waiting}");
-    (0..2_000).for_each(|stream| engine.on_done(stream));
+    (0..2_000).for_each(|stream| engine.on_done(stream, StreamEnd::Client, 0));
     send_all(&mut engine, 0, |_, _| Err(CallError::Connect));
     assert!(verdicts(&mut engine).is_empty());
     assert_idle(&engine);

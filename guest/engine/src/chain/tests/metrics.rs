@@ -54,7 +54,7 @@ fn a_key_of_the_wrong_type_closes_an_open_breaker() {
     for _ in 0..crate::store::circuit_breaker::FAILURES_MAX {
         ask(&mut engine, 1_000 * MS, Err(CallError::Connect));
     }
-    assert_eq!(ask(&mut engine, 1_000 * MS, admitted(1)), Step::Pass(Edits::default()), "it is open");
+    assert_eq!(ask(&mut engine, 1_000 * MS, admitted(1)), Step::Pass(Pass::default()), "it is open");
     assert_eq!(ask(&mut engine, 1_050 * MS, wrong()), Step::Wait, "a probe");
     assert_eq!(ask(&mut engine, 1_050 * MS, admitted(1)), Step::Wait);
 }
@@ -105,10 +105,10 @@ fn who_would_refuse_for_what_is_missing_and_only_tries_is_counted() {
         decisions.map(|(metric, value)| format!("{} {value}", labels(&metric))).collect::<Vec<_>>()
     };
     let mut alone = config(json!([tries]), false);
-    assert_eq!(alone.on_request(1, &request(), 0), Step::Pass(Edits::default()));
+    assert_eq!(alone.on_request(1, &request(), 0), Step::Pass(Pass::default()));
     assert_eq!(decisions(&mut alone), ["would_refuse 1", "1 would_refuse 1"]);
     let mut beside = config(json!([tries, item("a", json!({}))]), false);
-    assert_eq!(beside.on_request(1, &with_a(), 0), Step::Pass(Edits::default()));
+    assert_eq!(beside.on_request(1, &with_a(), 0), Step::Pass(Pass::default()));
     assert_eq!(decisions(&mut beside), ["would_refuse 1", "2 admitted 1", "1 would_refuse 1"]);
     assert!(matches!(beside.on_request(2, &with_a(), 0), Step::Respond(_)));
     assert_eq!(decisions(&mut beside), ["refused 1", "2 refused 1"], "another rule refuses it");

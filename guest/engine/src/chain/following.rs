@@ -1,0 +1,204 @@
+//! What comes of a stream after its request's headers, for the filters that want to see it.
+//!
+//! Each piece, and a response's headers, are shown to all of them at once: a request's from the first filter to the
+//! last, a response's the other way. They see what came, not what others make of it. It goes on when none of them waits
+//! any more; if several change the same pieces, the change of the last one holds.
+
+use super::{Engine, edited::EditedResponse, filter::Filter};
+use crate::{
+    body::{BodyChange, BodyPiece, Interest},
+    streams::{FollowedStream, Follower, StreamPhase, Waiter},
+    turn::NotedVerdict,
+    verdict::{Edits, Effect, Pass, Response, Step, Verdict},
+    wants::{ResponseView, StreamEnd},
+};
+
+impl Engine {
+    /// A piece of a request's body has arrived. `Wait`, of a body that is held: nothing goes on yet; the next piece is
+    /// to be shown all the same.
+    pub fn on_request_body(&mut self, stream: u64, piece: BodyPiece<'_>, now_ns: u64) -> Step {
+        self.show_piece(stream, StreamPhase::RequestBody, piece, now_ns)
+    }
+
+    /// A piece of a response's body has arrived. It cannot be answered any more.
+    pub fn on_response_body(&mut self, stream: u64, piece: BodyPiece<'_>, now_ns: u64) -> Step {
+        self.show_piece(stream, StreamPhase::ResponseBody, piece, now_ns)
+    }
+
+    /// A response's headers have arrived, the upstream's or those of an answer that somebody else gave. What is kept of
+    /// the request goes on.
+    pub fn on_response_headers(&mut self, stream: u64, response: &impl ResponseView, now_ns: u64) -> Step {
+        self.tick(now_ns);
+        // Somebody has answered while the request waited: no filter decides on it any more.
+        if let Some(waiting) = self.shared.streams.forget(stream, &mut self.shared.budget) {
+            self.shared.streams.follow(stream, waiting.followers);
+        }
+        let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
+        followed.enter(StreamPhase::ResponseHeaders);
+        for place in (0..followed.followers.len()).rev() {
+            let Some((follower, waiter)) = self.follower(stream, place, now_ns) else { continue };
+            if !follower.wants.response_headers {
+                continue;
+            }
+            let Some(filter) = self.filters.get_mut(follower.filter) else { continue };
+            let edits = self.shared.streams.followed(stream).map(|followed| followed.pass.edits.response.clone());
+            let response = EditedResponse { response, edits: &edits.unwrap_or_default() };
+            let verdict = filter.on_response_headers(follower.filter, waiter, &response, &mut self.shared, now_ns);
+            if let Some(response) = self.take_note(waiter, place, verdict) {
+                return self.answer_followed(stream, place, response, now_ns);
+            }
+        }
+        self.go_on(stream)
+    }
+
+    /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
+    pub fn on_done(&mut self, stream: u64, ending: StreamEnd, now_ns: u64) {
+        let waiting = self.shared.streams.forget(stream, &mut self.shared.budget);
+        let followers = waiting.map(|waiting| waiting.followers).unwrap_or_default();
+        self.tell_end(stream, &followers, ending, now_ns);
+        let followers = self.shared.streams.unfollow(stream);
+        self.tell_end(stream, &followers, ending, now_ns);
+    }
+
+    /// No more requests come, and the engine is let go: the last chance to send what was put off. To be followed by
+    /// [`Engine::poll`]; what is answered to its commands need not be told.
+    pub fn on_retire(&mut self, now_ns: u64) {
+        for (at, filter) in self.filters.iter_mut().enumerate() {
+            filter.on_retire(at, &mut self.shared, now_ns);
+        }
+    }
+
+    fn show_piece(&mut self, stream: u64, phase: StreamPhase, piece: BodyPiece<'_>, now_ns: u64) -> Step {
+        self.tick(now_ns);
+        let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
+        if followed.phase > phase {
+            // The request's phase is over.
+            return Step::Pass(Pass { wants: followed.wants(), ..Pass::default() });
+        }
+        followed.enter(phase);
+        followed.pass.body.follow(piece.bytes);
+        let count = followed.followers.len();
+        for turn in 0..count {
+            let place = if phase == StreamPhase::RequestBody { turn } else { count - 1 - turn };
+            let Some((follower, waiter)) = self.follower(stream, place, now_ns) else { continue };
+            if *phase.interest(&mut { follower.wants }) == Interest::None {
+                continue;
+            }
+            let Some(filter) = self.filters.get_mut(follower.filter) else { continue };
+            let hook = match phase {
+                StreamPhase::RequestBody => Filter::on_request_body,
+                StreamPhase::ResponseHeaders | StreamPhase::ResponseBody => Filter::on_response_body,
+            };
+            let verdict = hook(filter, follower.filter, waiter, piece, &mut self.shared, now_ns);
+            if let Some(response) = self.take_note(waiter, place, verdict) {
+                return self.answer_followed(stream, place, response, now_ns);
+            }
+        }
+        self.go_on(stream)
+    }
+
+    /// A filter has settled a stream whose request had passed. None: it does not wait for that any more.
+    pub(super) fn settle_followed(&mut self, waiter: &Waiter, settled: NotedVerdict, now_ns: u64) -> Option<Step> {
+        let place = self.shared.streams.followed(waiter.stream)?.place(waiter)?;
+        match self.take_note(*waiter, place, Some(settled)) {
+            Some(response) => Some(self.answer_followed(waiter.stream, place, response, now_ns)),
+            None => Some(self.go_on(waiter.stream)),
+        }
+    }
+
+    /// Tells filters that a stream is over, as far as they want to know.
+    pub(super) fn tell_end(&mut self, stream: u64, followers: &[Follower], ending: StreamEnd, now_ns: u64) {
+        for follower in followers.iter().filter(|follower| follower.wants.done) {
+            if let Some(filter) = self.filters.get_mut(follower.filter) {
+                filter.on_done(follower.filter, stream, ending, &mut self.shared, now_ns);
+            }
+        }
+    }
+
+    /// A follower, and as what it knows the stream: if that waits for it, as before.
+    fn follower(&mut self, stream: u64, place: usize, now_ns: u64) -> Option<(Follower, Waiter)> {
+        let follower = *self.shared.streams.followed(stream)?.followers.get(place)?;
+        Some((follower, follower.waits.unwrap_or_else(|| self.shared.streams.arrive(stream, now_ns))))
+    }
+
+    /// Notes what a follower makes of the stream. Returns its answer, if that is one.
+    fn take_note(&mut self, waiter: Waiter, place: usize, verdict: Option<NotedVerdict>) -> Option<Response> {
+        let stream = waiter.stream;
+        let followed = self.shared.streams.followed(stream)?;
+        let Some(NotedVerdict { verdict, note }) = verdict else {
+            followed.wait(place, waiter);
+            return None;
+        };
+        self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
+        match verdict {
+            Verdict::Pass(pass) => followed.take(place, pass),
+            Verdict::Respond(response) if followed.phase < StreamPhase::ResponseBody => return Some(response),
+            // The response is on its way.
+            Verdict::Respond(_) => followed.take(place, Pass::default()),
+        }
+        None
+    }
+
+    /// The follower at this place answers in the upstream's place; the others get to know.
+    fn answer_followed(&mut self, stream: u64, place: usize, response: Response, now_ns: u64) -> Step {
+        let edits = self.shared.streams.followed(stream).filter(|each| each.phase == StreamPhase::RequestBody);
+        let edits = edits.map(|followed| core::mem::take(&mut followed.pass.edits.response)).unwrap_or_default();
+        let mut followers = self.shared.streams.unfollow(stream);
+        if place < followers.len() {
+            followers.remove(place);
+        }
+        self.tell_end(stream, &followers, StreamEnd::Answered, now_ns);
+        Step::Respond(response.edited(edits))
+    }
+
+    fn go_on(&mut self, stream: u64) -> Step {
+        let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
+        let Some(pass) = followed.go_on() else { return Step::Wait };
+        if pass.wants.is_nothing() {
+            self.shared.streams.unfollow(stream);
+        }
+        Step::Pass(pass)
+    }
+}
+
+impl FollowedStream {
+    /// It has come so far. What was kept in an earlier phase has gone on.
+    fn enter(&mut self, phase: StreamPhase) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.pass.body = BodyChange::Keep;
+            self.followers.iter_mut().for_each(|follower| follower.waits = None);
+        }
+    }
+
+    /// It waits for the follower at this place, if that may make it wait.
+    fn wait(&mut self, place: usize, waiter: Waiter) {
+        let (is_held, phase) = (self.is_held_by(place), self.phase);
+        if let Some(follower) = self.followers.get_mut(place) {
+            follower.waits = Some(waiter).filter(|_| is_held || phase == StreamPhase::ResponseHeaders);
+        }
+    }
+
+    /// The follower at this place lets it go on.
+    fn take(&mut self, place: usize, pass: Pass) {
+        let is_held = self.is_held_by(place);
+        let Some(follower) = self.followers.get_mut(place) else { return };
+        (follower.wants, follower.waits) = (pass.wants, None);
+        match self.phase {
+            StreamPhase::RequestBody => self.pass.edits.add(pass.edits),
+            // This one stands behind those before, as a response passes them.
+            StreamPhase::ResponseHeaders | StreamPhase::ResponseBody => {
+                let before = core::mem::replace(&mut self.pass.edits, Edits { request: [].into(), ..pass.edits });
+                self.pass.edits.add(before);
+            }
+        }
+        if is_held && pass.body != BodyChange::Keep {
+            self.pass.body = pass.body;
+        }
+    }
+
+    fn is_held_by(&self, place: usize) -> bool {
+        let is_held = |follower: &Follower| *self.phase.interest(&mut { follower.wants }) == Interest::Hold;
+        self.phase != StreamPhase::ResponseHeaders && self.followers.get(place).is_some_and(is_held)
+    }
+}

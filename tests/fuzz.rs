@@ -1,4 +1,4 @@
-//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (60 for each target, all at once): whatever configuration,
+//! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (20 for each target, all at once): whatever configuration,
 //! request, reply or body is handed to the engine, it never panics, says the same thing twice, and settles every stream
 //! once. What fails is shrunk and printed.
 

@@ -158,7 +158,8 @@ impl Clients {
                 while Instant::now() < until {
                     sender.ready().await.map_err(io::Error::other)?;
                     let request = Request::get(format!("{scheme}://bench.test/"));
-                    take(sender.send_request(request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?).await).await?;
+                    take(sender.send_request(request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?).await)
+                        .await?;
                     answered += 1;
                 }
                 Ok(answered)

@@ -17,7 +17,7 @@ use crate::promises::runner;
 
 /// How long each target runs, in seconds.
 const SECONDS_VARIABLE: &str = "SLIDEGATE_FUZZ_SECONDS";
-const SECONDS_DEFAULT: u64 = 60;
+const SECONDS_DEFAULT: u64 = 20;
 
 /// Cases between two looks at the clock.
 const BATCH: u32 = 200;

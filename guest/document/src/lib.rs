@@ -31,7 +31,7 @@ pub mod table;
 pub use error::ConfigError;
 pub use fields::{Fields, elements, emptiness};
 pub use node::{BYTES_MAX, Content, Member, Node, Span, float_text};
-pub use path::{Path, Spot, name_in_path};
+pub use path::{Finder, Path, Spot, name_in_path};
 pub use quantity::{EXACT_MAX, duration_us, size, spelled, truth, whole_number};
 pub use reader::{Reader, Vocabulary};
 pub use shown::{is_secret_name, key_shown, seen, shortened};

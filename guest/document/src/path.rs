@@ -1,11 +1,11 @@
 //! Where something stands in a document, in words, and found again by them.
 
-use alloc::string::String;
-use core::fmt;
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::{fmt, ptr};
 
 use crate::{
-    error::{ConfigError, REPEATED, UNKNOWN},
-    node::{Content, Node, Span},
+    error::{REPEATED, UNKNOWN},
+    node::{Content, Member, Node, Span},
     shown::{is_secret_name, key_shown, name_shown},
 };
 
@@ -19,9 +19,6 @@ pub enum Path<'a> {
     /// An element of an array.
     Element(&'a Path<'a>, usize),
 }
-
-/// Names of plain letters that are no longer are shown as they are: neither shortened nor taken for a key.
-const PLAIN_LENGTH_MAX: usize = 15;
 
 /// Where keys stand, and by a slip also in the place of names.
 const KEYS: &str = "limit_keys";
@@ -62,17 +59,6 @@ pub fn name_in_path(name: &str, is_of_keys: bool) -> String {
     if is_of_keys && !is_like_a_field(name) { name_shown(&key_shown(name, false)) } else { name_shown(name) }
 }
 
-/// What follows a name at the beginning of a path. An object may have many members, so names that are shown as they
-/// are, and those that begin otherwise than the path, are told without writing them out.
-fn after_name<'p>(path: &'p str, name: &str, is_of_keys: bool) -> Option<&'p str> {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    match is_plain {
-        true if name.len() <= PLAIN_LENGTH_MAX => path.strip_prefix(name),
-        true if !path.starts_with(name.get(..1)?) => None,
-        _ => path.strip_prefix(name_in_path(name, is_of_keys).as_str()),
-    }
-}
-
 /// Whether a name is written as fields are: words of lower-case letters, with `_` between them.
 fn is_like_a_field(name: &str) -> bool {
     name.contains('_') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
@@ -91,15 +77,31 @@ pub struct Spot<'n> {
     pub is_there: bool,
 }
 
-impl Node {
+/// Finds what stands at paths of a document. An object may have many members and a document many mistakes, so the names
+/// in each object on the way are written out once.
+pub struct Finder<'n> {
+    document: &'n Node,
+    /// By the objects' places in memory, and by whether they are among keys.
+    names: BTreeMap<(*const Node, bool), Names<'n>>,
+}
+
+/// Members by their names as paths have them. Of repeated ones the last, which is the odd one.
+type Names<'n> = BTreeMap<String, &'n Member>;
+
+impl<'n> Finder<'n> {
+    /// Of this document.
+    pub const fn new(document: &'n Node) -> Finder<'n> {
+        Finder { document, names: BTreeMap::new() }
+    }
+
     /// What stands at a path as messages write it.
-    pub fn at(&self, path: &str) -> Spot<'_> {
-        let mut spot = Spot { node: self, name: None, is_element: false, is_there: true };
+    pub fn at(&mut self, path: &str) -> Spot<'n> {
+        let mut spot = Spot { node: self.document, name: None, is_element: false, is_there: true };
         let (mut rest, mut is_of_keys) = (path, false);
         while !rest.is_empty() {
             let next = match rest.strip_prefix('[') {
                 Some(element) => spot.element(element),
-                None => spot.field(rest.strip_prefix('.').unwrap_or(rest), &mut is_of_keys),
+                None => self.field(spot.node, rest.strip_prefix('.').unwrap_or(rest), &mut is_of_keys),
             };
             match next {
                 Some((next, after)) => (spot, rest) = (next, after),
@@ -107,6 +109,24 @@ impl Node {
             }
         }
         spot
+    }
+
+    /// Of names that begin alike the longest, since names may have dots in them.
+    fn field<'p>(&mut self, node: &'n Node, path: &'p str, is_of_keys: &mut bool) -> Option<(Spot<'n>, &'p str)> {
+        let members = node.members()?;
+        let written = |member: &'n Member| (name_in_path(&member.name, *is_of_keys), member);
+        let names = self
+            .names
+            .entry((ptr::from_ref(node), *is_of_keys))
+            .or_insert_with(|| members.iter().map(written).collect());
+        let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
+        let ends: Vec<usize> = ends.collect();
+        let (member, rest) = ends.into_iter().rev().find_map(|end| {
+            let (name, rest) = path.split_at_checked(end)?;
+            Some((*names.get(name)?, rest))
+        })?;
+        *is_of_keys |= member.name == KEYS;
+        Some((Spot { node: &member.value, name: Some(member.name_span), is_element: false, is_there: true }, rest))
     }
 }
 
@@ -118,24 +138,6 @@ impl<'n> Spot<'n> {
         Some((Spot { node, is_element: true, ..*self }, rest))
     }
 
-    /// Of names that begin alike the longest, since names may have dots in them; of repeated ones the last, which is
-    /// the odd one.
-    fn field<'p>(&self, path: &'p str, is_of_keys: &mut bool) -> Option<(Self, &'p str)> {
-        let mut found: Option<(Self, &'p str, bool)> = None;
-        for member in self.node.members()? {
-            let Some(rest) = after_name(path, &member.name, *is_of_keys) else { continue };
-            let is_whole = rest.is_empty() || rest.starts_with(['.', '[']);
-            if is_whole && found.as_ref().is_none_or(|(_, other, _)| rest.len() <= other.len()) {
-                let spot =
-                    Spot { node: &member.value, name: Some(member.name_span), is_element: false, is_there: true };
-                found = Some((spot, rest, *is_of_keys || member.name == KEYS));
-            }
-        }
-        let (spot, rest, within_keys) = found?;
-        *is_of_keys = within_keys;
-        Some((spot, rest))
-    }
-
     /// The part of the text that is meant: a value that stands in one piece, else the name of it.
     pub fn span(&self, of_name: bool) -> Span {
         let is_in_one_piece =
@@ -145,13 +147,10 @@ impl<'n> Spot<'n> {
             _ => self.node.span,
         }
     }
-}
 
-impl ConfigError {
-    /// The part of a document's text that the mistake is about.
-    pub fn span_in(&self, document: &Node) -> Span {
-        let is_of_name = [UNKNOWN, REPEATED].iter().any(|beginning| self.message.starts_with(beginning));
-        document.at(&self.path).span(is_of_name)
+    /// The part of the text that a message about it means.
+    pub fn span_of(&self, message: &str) -> Span {
+        self.span([UNKNOWN, REPEATED].iter().any(|beginning| message.starts_with(beginning)))
     }
 }
 
@@ -178,40 +177,43 @@ mod tests {
             (Path::Field(&Path::Root, "u:p@h"), "5"),
         ] {
             let document = document();
-            let spot = document.at(&format!("{path}"));
+            let spot = Finder::new(&document).at(&format!("{path}"));
             assert_eq!((spot.is_there, spot.node.to_string().as_str()), (true, value), "{path}");
         }
         assert!(!format!("{}", Path::Field(&first, "sk-0123456789abcdef")).contains("456"));
     }
 
     #[test]
-    fn what_follows_a_name_is_what_follows_it_as_shown() {
+    fn whatever_a_name_looks_like_it_is_found_as_it_is_shown() {
         let long = "x".repeat(100);
         let names = [
             "",
             "a",
             "a.b",
+            "a[0]",
             "sk-0123456789ab",
             "sk-0123456789abc",
-            "sk-0123456789abcd",
             "a_long_name_of_a_field",
             "u:p@h",
             "a\n",
             "ü",
             &long,
         ];
-        for name in names {
-            for is_of_keys in [false, true] {
-                let shown = name_in_path(name, is_of_keys);
-                for path in [
-                    format!("{shown}.rest"),
-                    format!("{name}[0]"),
-                    format!("b{shown}"),
-                    "(a URL".to_string(),
-                    "sk-0***".to_string(),
-                ] {
-                    let (found, expected) = (after_name(&path, name, is_of_keys), path.strip_prefix(&shown));
-                    assert_eq!(found, expected, "{name} in {path}");
+        for (top, is_of_keys) in [("names", false), (KEYS, true)] {
+            let member = |(index, name): (usize, &&str)| Member {
+                name: name.to_string(),
+                name_span: Span::default(),
+                value: Content::Unsigned(index as u64).into(),
+            };
+            let inner = Content::Object(names.iter().enumerate().map(member).collect()).into();
+            let top_member = Member { name: top.to_string(), name_span: Span::default(), value: inner };
+            let document = Node::from(Content::Object(Vec::from([top_member])));
+            let mut finder = Finder::new(&document);
+            for (index, name) in names.iter().enumerate() {
+                let path = format!("{top}.{}", name_in_path(name, is_of_keys));
+                for (path, is_there) in [(path.clone(), true), (path + ".rest", false)] {
+                    let spot = finder.at(&path);
+                    assert_eq!((spot.is_there, spot.node.to_string()), (is_there, index.to_string()), "{path}");
                 }
             }
         }
@@ -223,7 +225,7 @@ mod tests {
         for (path, around) in
             [("names.a.b.d", r#"{"c":2}"#), ("limit_keys[7].key", "[{"), ("nobody", "{"), ("names[0]", r#"{"a":1"#)]
         {
-            let spot = document.at(path);
+            let spot = Finder::new(&document).at(path);
             assert!(!spot.is_there && spot.node.to_string().starts_with(around), "{path}");
         }
     }

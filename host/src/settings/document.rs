@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use slidegate_document::{ConfigError, Node, Span};
+use slidegate_document::{Finder, Node, Span};
 
 use super::json;
 use super::mistake::Mistake;
@@ -99,14 +99,14 @@ pub(crate) fn placed(text: &str, documents: &[&Node], part: &Node, mistakes: Vec
         return mistakes;
     }
     let text = Text::new(text, documents);
+    let mut finder = Finder::new(part);
     let place = |mistake: Mistake| {
-        let error = ConfigError { path: mistake.path.clone(), message: mistake.message.clone() };
         // Others are of nothing in the file, such as an option of the command line, or of what may be written in
         // several ways.
-        let spot = part.at(&mistake.path);
+        let spot = finder.at(&mistake.path);
         let is_known = !mistake.path.is_empty()
             && (spot.is_there || spot.name.is_some() || mistake.message.starts_with("is missing"));
-        let place = (mistake.place.is_none() && is_known).then(|| text.place(error.span_in(part))).flatten();
+        let place = (mistake.place.is_none() && is_known).then(|| text.place(spot.span_of(&mistake.message))).flatten();
         Mistake { place: mistake.place.or(place.map(Box::new)), ..mistake }
     };
     let mut mistakes: Vec<Mistake> = mistakes.into_iter().map(place).collect();

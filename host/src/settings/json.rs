@@ -101,6 +101,7 @@ impl Places<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use slidegate_document::Finder;
 
     #[test]
     fn each_value_knows_where_it_stands() {
@@ -115,7 +116,7 @@ mod tests {
             ("ü.f", "\"f\""),
             ("ü", "\"ü\""),
         ] {
-            assert_eq!(&text[node.at(path).span(false).range().unwrap()], meant, "{path}");
+            assert_eq!(&text[Finder::new(&node).at(path).span(false).range().unwrap()], meant, "{path}");
         }
     }
 

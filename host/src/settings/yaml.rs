@@ -257,6 +257,7 @@ fn merge(members: &mut Vec<Member>, names: &mut HashSet<String>, merged: Vec<Nod
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use slidegate_document::Finder;
 
     fn values(text: &str) -> Vec<Value> {
         let documents = read(text, Schema::AsWritten).unwrap_or_else(|unreadable| panic!("{unreadable:?}: {text}"));
@@ -272,7 +273,7 @@ mod tests {
     /// What of a text is meant by a path.
     fn spot<'t>(text: &'t str, path: &str) -> &'t str {
         let documents = read(text, Schema::AsWritten).unwrap();
-        let span = documents[0].at(path).span(false);
+        let span = Finder::new(&documents[0]).at(path).span(false);
         &text[span.range().unwrap()]
     }
 

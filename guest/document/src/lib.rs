@@ -24,6 +24,7 @@ mod reader;
     expect(clippy::indexing_slicing, reason = "objects take new names, and nothing here was read from anywhere")
 )]
 pub mod schema;
+mod shapes;
 mod shown;
 mod suggest;
 pub mod table;
@@ -34,5 +35,6 @@ pub use node::{BYTES_MAX, Content, Member, Node, Span, float_text};
 pub use path::{Finder, Path, Spot, name_in_path};
 pub use quantity::{EXACT_MAX, duration_us, size, spelled, truth, whole_number};
 pub use reader::{Reader, Vocabulary};
-pub use shown::{is_secret_name, key_shown, seen, shortened};
+pub use shapes::Shapes;
+pub use shown::{is_secret_name, key_shown, seen, shortened, without_assigned};
 pub use suggest::{either, nearest};

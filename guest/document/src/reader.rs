@@ -11,7 +11,7 @@ use core::{fmt, ops::RangeInclusive};
 
 use crate::{
     error::{ConfigError, REPEATED},
-    fields::Fields,
+    fields::{Fields, emptiness},
     node::{Content, Node, float_text},
     path::Path,
     quantity::{EXACT_MAX, duration_us, truth, whole_number},
@@ -105,13 +105,7 @@ impl Reader {
 
     /// An object whose fields are all of `known`; others are reported, and so are repeated ones.
     pub fn object<'a>(&mut self, path: Path<'a>, node: &'a Node, known: &[&str]) -> Option<Fields<'a>> {
-        let Content::Object(members) = &node.content else {
-            // The text is not shown: an API key that stands alone in `limit_keys`, say.
-            let seen =
-                if node.as_str().is_some() { node.kind().to_string() } else { seen(node, self.vocabulary.text_shown) };
-            self.error(path, format_args!("expected an object, got {seen}"));
-            return None;
-        };
+        let members = self.collected(path, node, "an object", Node::members)?;
         let mut names = BTreeSet::new();
         for member in members {
             let field = Path::Field(&path, &member.name);
@@ -137,6 +131,27 @@ impl Reader {
             self.expected(path, node, what);
         }
         parsed
+    }
+
+    /// The same of an array or an object. A text in its place is not shown: it may hold all that should be in there, or
+    /// be an API key that stands alone in `limit_keys`.
+    pub fn collected<'a, T>(
+        &mut self,
+        path: Path<'_>,
+        node: &'a Node,
+        what: impl fmt::Display,
+        read: impl FnOnce(&'a Node) -> Option<T>,
+    ) -> Option<T> {
+        let collected = read(node);
+        if collected.is_none() {
+            let seen = match &node.content {
+                Content::Text(_) => node.kind().to_string(),
+                Content::List(elements) if elements.is_empty() => emptiness(node).to_string(),
+                _ => seen(node, self.vocabulary.text_shown),
+            };
+            self.error(path, format_args!("expected {what}, got {seen}"));
+        }
+        collected
     }
 
     /// A text. Numbers and booleans count as their text, as YAML drops the quotes of `102234`.
@@ -176,8 +191,7 @@ impl Reader {
     /// A length of time, in microseconds. Nothing is as long in every unit.
     pub fn duration_us(&mut self, path: Path<'_>, node: &Node, longest_us: u64) -> Option<u64> {
         self.parsed(path, node, "a duration such as `500ms`, `30s`, `5m` or `1h`", |node| match &node.content {
-            Content::Unsigned(0) => Some(0),
-            Content::Text(text) if text == "0" => Some(0),
+            _ if whole_number(node) == Some(0) => Some(0),
             Content::Text(text) => duration_us(text).filter(|duration| *duration <= longest_us),
             _ => None,
         })

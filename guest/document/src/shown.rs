@@ -2,6 +2,7 @@
 //! secret.
 
 use alloc::{
+    borrow::Cow,
     format,
     string::{String, ToString},
 };
@@ -48,7 +49,30 @@ pub fn seen(node: &Node, text_shown: fn(&str) -> String) -> String {
 
 /// A text where no URL is expected: what stands in the wrong place may be one with a password in it.
 pub(crate) fn plain_text(text: &str) -> String {
-    if is_like_a_url(text) { "a URL or a part of one".to_string() } else { format!("`{}`", shortened(text, SEEN_MAX)) }
+    if is_like_a_url(text) {
+        return "a URL or a part of one".to_string();
+    }
+    format!("`{}`", shortened(&without_assigned(text), SEEN_MAX))
+}
+
+/// A text without what is said behind a name in it: `password:hush` has lost its space, or a line of fields has become
+/// part of the text before it.
+pub fn without_assigned(text: &str) -> Cow<'_, str> {
+    match text.match_indices([':', '=']).find(|(at, _)| assigns(text, *at)) {
+        Some((at, _)) => Cow::from(text.get(..=at).unwrap_or_default().to_string() + "***"),
+        None => Cow::from(text),
+    }
+}
+
+/// Whether the sign at this place of a text stands between a name and what may be its secret. A port is none, and
+/// neither is what follows the scheme of a URL, or the word that begins an expression.
+fn assigns(text: &str, at: usize) -> bool {
+    let before = text.get(..at).unwrap_or_default().trim_end().trim_end_matches(['"', '\'']);
+    let after = text.get(at + 1..).unwrap_or_default();
+    let is_of_name = |letter: char| letter.is_ascii_alphabetic() || matches!(letter, '_' | '-');
+    let name = before.rsplit(|letter| !is_of_name(letter)).next().unwrap_or_default();
+    let is_port = after.bytes().all(|byte| byte.is_ascii_digit()) && !is_secret_name(name);
+    name.len() > 1 && name != "regexp" && !after.trim().is_empty() && !after.starts_with("//") && !is_port
 }
 
 /// A name as a message shows it: what stands in a name's place may be a URL with a password in it too.
@@ -131,10 +155,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_behind_a_name_in_a_text_is_not_shown() {
+        for (text, shown) in [
+            ("password:hush", "password:***"),
+            ("x password: hush\n", "x password:***"),
+            ("{\"pass_word\" : 5, b: c}", "{\"pass_word\" :***"),
+            ("hash-key=hush", "hash-key=***"),
+            ("pasword:12x", "pasword:***"),
+            ("password:123", "password:***"),
+        ] {
+            assert_eq!(without_assigned(text), shown);
+        }
+        for text in [
+            "localhost:8080",
+            "10.0.0.1:80",
+            "[::1]:80",
+            "fe80::1",
+            "2001:db8::1/32",
+            "http://h/",
+            "regexp:^a$",
+            ":path",
+            "outbound|80||h",
+            "here and there",
+            "10s",
+            "a:",
+            "",
+        ] {
+            assert_eq!(without_assigned(text), text);
+        }
+    }
+
+    #[test]
     fn what_is_shown_is_short_and_on_one_line() {
         assert_eq!(shortened("a\r\n\u{2028}\u{9b}b", 80), "a\\r\\n\\u{2028}\\u{9b}b");
         assert_eq!(shortened("xxxxx", 3), "xxx...");
         assert_eq!([plain_text("a"), plain_text("u:p@h")], ["`a`", "a URL or a part of one"]);
+        assert_eq!(plain_text("pasword:hush"), "`pasword:***`");
         assert_eq!(
             [key_shown("short", false), key_shown("short", true), key_shown("0123456789abcdef", false)],
             ["short", "s***", "0123***"]

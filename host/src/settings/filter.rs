@@ -27,12 +27,15 @@ impl FilterConfig {
     /// Only the outermost shape is the host's business. A list without filters is as good as none.
     pub(super) fn read(reader: &mut Reader, top: &Fields<'_>) -> Option<Self> {
         let filter = reader.field(top, FILTER, |reader, path, node| {
-            reader.parsed(path, node, "an object, the filter's configuration (a list of them is `filters`)", |node| {
-                is_object(node).then_some(node)
-            })
+            reader.collected(
+                path,
+                node,
+                "an object, the filter's configuration (a list of them is `filters`)",
+                |node| is_object(node).then_some(node),
+            )
         });
         let filters = reader.field(top, FILTERS, |reader, path, node| {
-            reader.parsed(path, node, "an array, the configurations of filters in their order", Node::elements)
+            reader.collected(path, node, "an array, the configurations of filters in their order", Node::elements)
         });
         match (filter, filters) {
             (Some(_), Some(_)) => {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use slidegate::RedisService;
 use slidegate_document::{Content, Fields, Node, Path as FieldPath, Reader};
 
 pub(crate) use self::entry::RedisEntry;
@@ -27,6 +28,12 @@ impl RedisSettings {
     /// Whether both lead to the same places.
     pub(crate) fn leads_where(&self, other: &Self) -> bool {
         self.any == other.any && self.names == other.names
+    }
+
+    /// What is said of a service.
+    pub(super) fn entry(&self, service: &RedisService) -> Option<&RedisEntry> {
+        let (name, port) = (&service.service_name, service.port);
+        self.names.get(&format!("{name}:{port}")).or_else(|| self.names.get(name)).or(self.any.as_ref())
     }
 
     /// The files that they name.
@@ -73,7 +80,7 @@ fn read_fields(reader: &mut Reader, redis: &Fields<'_>, folder: &Path) -> RedisS
     let any = RedisEntry::read(reader, redis, false, folder);
     let mut names = BTreeMap::new();
     if let Some((path, node)) = redis.get_unless_null("names") {
-        let given = reader.parsed(path, node, "an object of service names and their URLs", Node::members);
+        let given = reader.collected(path, node, "an object of service names and their URLs", Node::members);
         for member in given.into_iter().flatten() {
             let path = FieldPath::Field(&path, &member.name);
             names.extend(named(reader, path, &member.value, folder).map(|entry| (member.name.clone(), entry)));

@@ -102,8 +102,9 @@ fn read_list(
     rules: PathRules,
     defaults: &mut TlsDefaults<'_>,
 ) -> Vec<RouteSettings> {
-    let list = reader
-        .parsed(path, node, "an array with at least one route", |node| node.elements().filter(|list| !list.is_empty()));
+    let list = reader.collected(path, node, "an array with at least one route", |node| {
+        node.elements().filter(|list| !list.is_empty())
+    });
     let mut routes: Vec<RouteSettings> = Vec::new();
     for (index, node) in list.into_iter().flatten().enumerate() {
         let path = FieldPath::Element(&path, index);
@@ -201,7 +202,7 @@ fn read_upstreams(
         }
         (Some((path, url)), None) => Some(vec![read_upstream(reader, path, url, own.as_ref(), defaults)?]),
         (None, Some((path, node))) => {
-            let list = reader.parsed(path, node, "an array of URLs such as `http://127.0.0.1:9001`", |node| {
+            let list = reader.collected(path, node, "an array of URLs such as `http://127.0.0.1:9001`", |node| {
                 node.elements().filter(|list| !list.is_empty())
             })?;
             let mistakes_before = reader.errors_count();

@@ -2,7 +2,10 @@
 //! a file goes through here: errors, `check`, `/config`, the demo's greeting, the log of a reload.
 
 use serde_json::{Map, Value};
-use slidegate_document::is_secret_name;
+use slidegate_document::{
+    is_secret_name,
+    table::{filter, names},
+};
 use url::form_urlencoded;
 
 /// Stands in a secret's place.
@@ -114,8 +117,14 @@ fn truth(value: &Value) -> Option<bool> {
     }
 }
 
-/// Whether a rule counts by values that open doors.
+/// Of a rule.
+const RULE_ITEM: [&str; 20] = names(&filter::RULE_ITEM);
+
+/// Whether a rule counts by values that open doors, or may do so by a field that is spelt wrongly.
 fn is_hashed_unless_told(rule: &Map<String, Value>) -> bool {
+    if rule.keys().any(|name| !RULE_ITEM.contains(&name.as_str())) {
+        return true;
+    }
     let has_such_a_name = |source: &Value| {
         let name = source.as_str().unwrap_or_default();
         let name: String =
@@ -186,14 +195,14 @@ fn has_credentials(text: &str) -> bool {
 }
 
 /// Whether what should be the place of a URL may be a secret: the URL was cut short (`redis://user:secret`), or has
-/// parameters of another form (`redis://host;password=secret`).
+/// parameters of another form (`redis://host;password=secret`), or more of the file stands behind it.
 fn is_odd_place(rest: &str) -> bool {
     let path = rest.split(['?', '#']).next().unwrap_or_default();
     let hosts = path.split('/').next().unwrap_or_default();
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let is_address =
         |address: &str| address.starts_with('[') || address.rsplit_once(':').is_none_or(|(_, port)| is_port(port));
-    path.contains(';') || !hosts.split(',').all(is_address)
+    rest.contains(char::is_whitespace) || path.contains(';') || !hosts.split(',').all(is_address)
 }
 
 fn shown(text: &str, has_user: bool) -> String {
@@ -277,6 +286,8 @@ mod tests {
             ("http://u:hush@h/a?b", "http://u:***@h/a?b=***"),
             ("unix://u:hush@/x.sock", "unix://u:***@/x.sock"),
             ("redis://u:hush", "redis://***"),
+            ("redis://h/1 pasword:hush", "redis://***"),
+            ("redis://h/1\npasword=hush\n", "redis://***"),
             ("redis://u:hush?db=1", "redis://***"),
             ("redis://h:1;password=hush", "redis://***"),
             ("redis://h:1/?x=1#hush", "redis://h:1/?x=***"),

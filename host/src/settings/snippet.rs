@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use serde_json::Value;
-use slidegate_document::{Content, Node, Span, name_in_path};
+use slidegate_document::{Node, Span};
 use unicode_width::UnicodeWidthStr;
 
+use super::known::parts;
 use super::mistake::Place;
-use super::secret::{HIDDEN, without_secrets};
+use super::secret::HIDDEN;
 use super::words;
 
 /// Of longer lines only so many characters before and after what is meant are shown.
@@ -32,8 +32,7 @@ impl<'t> Text<'t> {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let mut known = Vec::new();
         for document in documents {
-            let shown = serde_json::to_value(document).map(|value| without_secrets(&value)).unwrap_or_default();
-            Known { spans: &mut known }.value(document, &shown, false);
+            known.extend(parts(document));
         }
         // Of what stands in several places by aliases, one secret makes all of them one.
         known.sort_by_key(|(range, is_secret)| (range.start, range.end, !is_secret));
@@ -159,91 +158,78 @@ fn printable(text: &str) -> String {
     text.chars().map(printable).collect()
 }
 
-/// Collects names and values.
-struct Known<'s> {
-    spans: &'s mut Vec<(Range<usize>, bool)>,
-}
-
-impl Known<'_> {
-    fn add(&mut self, span: Span, is_secret: bool) {
-        self.spans.extend(span.range().map(|range| (range, is_secret)));
-    }
-
-    /// A value, and what may be shown of it.
-    fn value(&mut self, node: &Node, shown: &Value, is_of_keys: bool) {
-        match (&node.content, shown) {
-            (Content::Object(members), Value::Object(fields)) => {
-                for member in members {
-                    self.add(member.name_span, name_in_path(&member.name, is_of_keys) != member.name);
-                    let is_odd = is_of_keys && !words::is_of_key(&member.name);
-                    let shown = fields.get(&member.name).filter(|_| !is_odd).unwrap_or(&Value::Null);
-                    self.value(&member.value, shown, is_of_keys || member.name == "limit_keys");
-                }
-            }
-            (Content::List(items), Value::Array(list)) => {
-                for (item, shown) in items.iter().zip(list) {
-                    // A key that stands alone, by a slip.
-                    let shown = if is_of_keys && item.as_str().is_some() { &Value::Null } else { shown };
-                    self.value(item, shown, is_of_keys);
-                }
-            }
-            _ => {
-                let is_shown = serde_json::to_value(node).is_ok_and(|value| value == *shown);
-                self.add(node.span, !is_shown && !node.is_null());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::yaml::{self, Schema};
     use super::*;
+    use slidegate_document::Finder;
 
     /// What is shown of the part of a text that a path leads to.
     fn snippet(text: &str, path: &str) -> String {
         let documents = yaml::read(text, Schema::AsWritten).unwrap();
-        let span = documents[0].at(path).span(false);
+        let span = Finder::new(&documents[0]).at(path).span(false);
         Text::new(text, &[&documents[0]]).place(span).unwrap().snippet
     }
 
     #[test]
     fn carets_stand_below_what_is_meant() {
         assert_eq!(
-            snippet("a: 1\nlimits: {streams: 0, b: 2}\n", "limits.streams"),
-            "  2 | limits: {streams: 0, b: 2}\n    |                   ^"
+            snippet("listen: 1\nlimits: {streams: 0, requests: 2}\n", "limits.streams"),
+            "  2 | limits: {streams: 0, requests: 2}\n    |                   ^"
         );
-        assert_eq!(snippet("ü: '日本', x: here\n".replace(", x", "\nx").as_str(), "x"), "  2 | x: here\n    |    ^^^^");
-        assert_eq!(snippet("a: {ü日: 1, b: zwei}\n", "a.b"), "  1 | a: {ü日: 1, b: zwei}\n    |                ^^^^");
-        assert_eq!(snippet("a:\t5\r\nb: 6\r\n", "a"), "  1 | a: 5\n    |    ^");
-        assert_eq!(snippet("a:\n  - b: 1\n    c: 2\n", "a[0]"), "  2 |   - b: 1\n    |     ^^^^");
+        assert_eq!(snippet("upstream: '日本'\nlisten: here\n", "listen"), "  2 | listen: here\n    |         ^^^^");
+        assert_eq!(
+            snippet("redis: {names: {ü日: 1, b: zwei}}\n", "redis.names.b"),
+            "  1 | redis: {names: {ü日: 1, b: zwei}}\n    |                            ^^^^"
+        );
+        assert_eq!(snippet("workers:\t5\r\nlisten: 6\r\n", "workers"), "  1 | workers: 5\n    |          ^");
+        assert_eq!(snippet("routes:\n  - name: 1\n    host: 2\n", "routes[0]"), "  2 |   - name: 1\n    |     ^^^^^^^");
     }
 
     #[test]
     fn no_secret_is_in_a_snippet() {
+        let rule = |rest: &str| format!("filter: {{rule_items: [{{{rest}}}]}}\n");
         for (text, path) in [
-            ("redis: {service_name: x, password: hush, timeout: -1}\n", "redis.timeout"),
-            ("redis: {password: [hush], 'url': \"redis://u:hush@h\"}\n", "redis.password"),
-            ("listen: x # password: hush\n", "listen"),
-            ("limit_keys: [hush, {kye: hush, query_per_day: 0}]\n", "limit_keys[1].query_per_day"),
-            ("limit_keys: [{'hush-0123456789abcdef': 5, query_per_day: 0}]\n", "limit_keys[0].query_per_day"),
-            ("limit_by_cookie: c\nlimit_keys: [{key: hush, query_per_day: 0}]\n", "limit_keys[0].query_per_day"),
-            ("exempt: {headers: {x: hush}, methods: 5}\n", "exempt.methods"),
-            ("a: &hush {x: 1}\nb: {<<: {password: hush}, password: 5, c: *hush}\n", "b.c"),
-            ("password: |\n  hush\nb: 1\n", "password"),
-            ("redis: {password: &a hush}\nb: *a\n", "b"),
-            ("tls: {cert: a, key: \"-----BEGIN PRIVATE KEY-----hush\"}\n", "tls.key"),
-            ("tls:\n  key: |\n    -----BEGIN PRIVATE KEY-----\n    hush\n", "tls.key"),
+            ("redis: {names: {}, password: hush, required: -1}\n".to_owned(), "redis.required"),
+            ("redis: {password: [hush], 'url': \"redis://u:hush@h\"}\n".to_owned(), "redis.password"),
+            ("listen: x # password: hush\n".to_owned(), "listen"),
+            (rule("limit_keys: [hush, {kye: hush, query_per_day: 0}]"), "filter.rule_items[0].limit_keys[1].query_per_day"),
+            (
+                rule("limit_keys: [{'hush-0123456789abcdef': 5, query_per_day: 0}]"),
+                "filter.rule_items[0].limit_keys[0].query_per_day",
+            ),
+            (
+                rule("limit_by_cookie: c, limit_keys: [{key: hush, query_per_day: 0}]"),
+                "filter.rule_items[0].limit_keys[0].query_per_day",
+            ),
+            (
+                rule("limit_by_cokie: c, limit_keys: [{key: hush, query_per_day: 0}]"),
+                "filter.rule_items[0].limit_keys[0].query_per_day",
+            ),
+            ("filter: {exempt: {headers: {x: hush}, methods: 5}}\n".to_owned(), "filter.exempt.methods"),
+            ("a: &hush {x: 1}\nredis: {<<: {password: hush}, password: 5, url: *hush}\n".to_owned(), "redis.url"),
+            ("redis:\n  password: |\n    hush\n  url: 1\n".to_owned(), "redis.password"),
+            ("redis: {password: &a hush, url: *a}\n".to_owned(), "redis.url"),
+            ("tls: {cert: a, key: \"-----BEGIN PRIVATE KEY-----hush\"}\n".to_owned(), "tls.key"),
+            ("tls:\n  key: |\n    -----BEGIN PRIVATE KEY-----\n    hush\n".to_owned(), "tls.key"),
+            // What nobody reads: misspelt, below what is misspelt, in the place of an object.
+            ("redis: {pasword: hush, hash_ky: {hush: hush}, url: 5}\n".to_owned(), "redis.url"),
+            ("redsi: {url: hush, names: {hush: [hush]}}\n".to_owned(), "redsi"),
+            ("filter: 'rule_name: hush'\n".to_owned(), "filter"),
+            ("redis:\n  password:hush\n".to_owned(), "redis"),
+            ("redis: {url: 'redis://h pasword:hush', names: 5}\n".to_owned(), "redis.names"),
+            (
+                "apiVersion: a\nkind: b\nspec: {url: oci://u:hush@h, more: {x: hush}, defaultConfig: {redis: {pasword: hush, timeout: -1}}}"
+                    .to_owned(),
+                "spec.defaultConfig.redis.timeout",
+            ),
         ] {
-            let shown = snippet(text, path);
+            let shown = snippet(&text, path);
             assert!(!shown.contains("hush") && shown.contains('^'), "{text}{shown}");
         }
-        let shown = snippet("redis: {service_name: x, password: hush, timeout: -1}\n", "redis.timeout");
+        let shown = snippet("redis: {url: x, pasword: hush, required: -1}\n", "redis.required");
         let (line, carets) = shown.split_once('\n').unwrap();
-        assert_eq!(
-            (line, line.find("-1")),
-            ("  1 | redis: {service_name: x, password: ***, timeout: -1}", carets.find("^^"))
-        );
+        assert_eq!((line, line.find("-1")), ("  1 | redis: {url: x, pasword: ***, required: -1}", carets.find("^^")));
     }
 
     #[test]
@@ -256,9 +242,9 @@ mod tests {
 
     #[test]
     fn of_a_long_line_the_part_around_is_shown() {
-        let text = format!("a: [{}, {{b: 77}}, {}]\n", vec!["1"; 500].join(", "), vec!["2"; 500].join(", "));
-        let shown = snippet(&text, "a[500].b");
-        assert!(shown.len() < 500 && shown.contains("{b: 77}") && shown.contains("..."), "{shown}");
+        let text = format!("upstreams: [{}, 77, {}]\n", vec!["1"; 500].join(", "), vec!["2"; 500].join(", "));
+        let shown = snippet(&text, "upstreams[500]");
+        assert!(shown.len() < 500 && shown.contains("1, 77, 2") && shown.contains("..."), "{shown}");
         let (line, carets) = shown.split_once('\n').unwrap();
         assert_eq!(line.find("77"), carets.find('^'));
     }

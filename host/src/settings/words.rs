@@ -5,6 +5,7 @@ use std::time::Duration;
 use slidegate_document::{
     Fields, Reader, Vocabulary, shortened,
     table::{Shape, Table, filter, gateway, names},
+    without_assigned,
 };
 
 use super::secret::{HIDDEN, key_cut, text_shown};
@@ -45,15 +46,6 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
 };
 
 const FILTER: [&str; 21] = names(&filter::POLICY);
-
-/// Of an entry of `limit_keys`.
-const KEY: [&str; 3] = names(&filter::KEY);
-const LIMIT: [&str; 7] = names(&filter::LIMIT);
-
-/// Whether an entry of `limit_keys` has a field of this name.
-pub(super) fn is_of_key(name: &str) -> bool {
-    KEY.contains(&name) || LIMIT.contains(&name)
-}
 
 /// Whether any field has this name.
 pub(super) fn is_field(name: &str) -> bool {
@@ -99,7 +91,11 @@ pub(super) fn duration_shown(duration: Duration) -> String {
 /// A text that somebody wrote, as a message shows it: in one line, cut, without what may be a secret in it.
 pub(crate) fn quoted(text: &str) -> String {
     // The text of a key, or of a certificate, in the place of a file's name.
-    let text = if text.contains("-----") { HIDDEN.to_owned() } else { text_shown(text) };
+    let text = match text {
+        _ if text.contains("-----") => HIDDEN.to_owned(),
+        _ if text.contains("://") => text_shown(text),
+        _ => text_shown(&without_assigned(text)),
+    };
     format!("`{}`", one_line(&text))
 }
 
@@ -139,6 +135,7 @@ mod tests {
         assert_eq!(message(&["tokens", "a"], json!("hush")), "expected x, got a text");
         assert_eq!(message(&["r", "key"], json!("-----BEGIN PRIVATE KEY-----\nhush")), "expected x, got `***`");
         assert_eq!(message(&["listen"], json!("a\r\n\u{2028}\u{9b}b")), "expected x, got `a\\r\\n\\u{2028}\\u{9b}b`");
+        assert_eq!(message(&["redis"], json!("pasword: hush")), "expected x, got `pasword:***`");
         assert_eq!(message(&["listen"], json!("x".repeat(100))), format!("expected x, got `{}...`", "x".repeat(80)));
         assert_eq!(
             [message(&["a"], json!("")), message(&["a"], json!({}))].concat().matches("expected x, got an ").count(),

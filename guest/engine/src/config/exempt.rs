@@ -1,10 +1,6 @@
 //! `exempt`: requests that a policy does not limit.
 
-use alloc::{
-    string::{String, ToString},
-    vec,
-    vec::Vec,
-};
+use alloc::{string::String, vec, vec::Vec};
 
 use slidegate_document::{Fields, Node, Path, Reader, elements, emptiness};
 
@@ -78,14 +74,8 @@ fn list(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<String>>
 /// Names in lower case, each with the values that will do. Values may be secrets: no message shows one.
 fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(String, Vec<String>)>> {
     let Some((path, node)) = fields.get("headers") else { return Some(vec![]) };
-    let Some(given) = node.members() else {
-        reader.error(
-            path,
-            "expected an object of header names and the values that are exempt, `*` for any, got ".to_string()
-                + node.kind(),
-        );
-        return None;
-    };
+    let what = "an object of header names and the values that are exempt, `*` for any";
+    let given = reader.collected(path, node, what, Node::members)?;
     let mut headers = vec![];
     let mut understood = !given.is_empty();
     if given.is_empty() {

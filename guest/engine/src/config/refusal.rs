@@ -57,10 +57,7 @@ pub(super) fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(S
     };
     let mut headers = Vec::from_iter(content_type);
     let Some((path, node)) = fields.get("rejected_headers") else { return Some(headers) };
-    let Some(given) = node.members() else {
-        reader.expected(path, node, "an object of header names and their values");
-        return None;
-    };
+    let given = reader.collected(path, node, "an object of header names and their values", Node::members)?;
     let mut understood = true;
     for member in given {
         let field = Path::Field(&path, &member.name);

@@ -2,7 +2,6 @@
 
 use alloc::{
     collections::BTreeMap,
-    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -48,11 +47,7 @@ impl ServiceTable {
 
 /// Reads a `redis` block and returns its service's index.
 pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, path: Path<'_>, node: &Node) -> Option<u32> {
-    if node.members().is_none() {
-        // Not with its value: a URL has the password in it.
-        reader.error(path, format!("expected an object with `service_name`, got {}", node.kind()));
-        return None;
-    }
+    reader.collected(path, node, "an object with `service_name`", Node::members)?;
     let fields = reader.object(path, node, &known_fields::REDIS)?;
     let service_name = service_name(reader, &fields);
     let port = number(reader, &fields, "service_port", u16::MAX);

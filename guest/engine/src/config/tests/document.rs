@@ -22,8 +22,14 @@ fn no_document() {
     refuses_bytes(b"{} {}", "", "trailing characters at line 1 column 4");
     refuses_bytes(b"rule_name: r", "", "the configuration is not JSON: expected value at line 1 column 1");
     refuses_bytes(b"{\"a\": 1e999}", "", "number out of range");
-    for (json, seen) in [("[]", "an array"), ("null", "null"), ("7", "`7`"), ("\"text\"", "a text"), ("true", "`true`")]
-    {
+    for (json, seen) in [
+        ("[]", "an empty array"),
+        ("[1]", "an array"),
+        ("null", "null"),
+        ("7", "`7`"),
+        ("\"text\"", "a text"),
+        ("true", "`true`"),
+    ] {
         refuses_bytes(json.as_bytes(), "", &format!("expected an object, got {seen}"));
     }
 }

@@ -1,0 +1,111 @@
+//! What of a document may be shown beside a mistake: names, and values that a field is known to have. What stands in a
+//! field that nobody knows may be a secret whose name is spelt wrongly, whatever it looks like.
+
+use std::ops::Range;
+
+use serde_json::Value;
+use slidegate_document::{Content, Node, Shapes, Span, name_in_path, without_assigned};
+
+use super::secret::without_secrets;
+
+/// Fields of resources of Kubernetes, wherever they stand in them, whose values may be shown.
+const OF_RESOURCES: [&str; 17] = [
+    "apiVersion",
+    "kind",
+    "metadata",
+    "name",
+    "namespace",
+    "items",
+    "spec",
+    "url",
+    "pluginName",
+    "phase",
+    "priority",
+    "matchRules",
+    "ingress",
+    "domain",
+    "service",
+    "configDisable",
+    "defaultConfigDisable",
+];
+/// Those that hold configurations of the filter.
+const CONFIGURATIONS: [&str; 3] = ["defaultConfig", "pluginConfig", "config"];
+
+/// Names and values of a document, each with whether it is a secret.
+pub(super) fn parts(document: &Node) -> Vec<(Range<usize>, bool)> {
+    let shown = serde_json::to_value(document).map(|value| without_secrets(&value)).unwrap_or_default();
+    let is_resource = ["apiVersion", "kind"].iter().all(|field| document.get(field).is_some());
+    let known = if is_resource { Known::Resource } else { Known::Table(Shapes::gateway()) };
+    let mut parts = Parts(Vec::new());
+    parts.value(document, &shown, &known, false);
+    parts.0
+}
+
+/// What is known of a place.
+enum Known {
+    Table(Shapes),
+    /// It is in a resource, outside of configurations.
+    Resource,
+}
+
+impl Known {
+    fn field(&self, name: &str) -> Self {
+        match self {
+            Self::Table(shapes) => Self::Table(shapes.field(name)),
+            Self::Resource if OF_RESOURCES.contains(&name) => Self::Resource,
+            Self::Resource if CONFIGURATIONS.contains(&name) => Self::Table(Shapes::filter()),
+            Self::Resource => Self::Table(Shapes::default()),
+        }
+    }
+
+    fn element(&self) -> Self {
+        match self {
+            Self::Table(shapes) => Self::Table(shapes.element()),
+            Self::Resource => Self::Resource,
+        }
+    }
+
+    fn is_single(&self) -> bool {
+        match self {
+            Self::Table(shapes) => shapes.is_single(),
+            Self::Resource => true,
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Table(shapes) if shapes.is_nothing())
+    }
+}
+
+struct Parts(Vec<(Range<usize>, bool)>);
+
+impl Parts {
+    fn add(&mut self, span: Span, is_secret: bool) {
+        self.0.extend(span.range().map(|range| (range, is_secret)));
+    }
+
+    /// A value, and what may be shown of it.
+    fn value(&mut self, node: &Node, shown: &Value, known: &Known, is_of_keys: bool) {
+        match (&node.content, shown) {
+            _ if known.is_nothing() => self.add(node.span, !node.is_null()),
+            (Content::Object(members), Value::Object(fields)) => {
+                for member in members {
+                    self.add(member.name_span, name_in_path(&member.name, is_of_keys) != member.name);
+                    let shown = fields.get(&member.name).unwrap_or(&Value::Null);
+                    let is_of_keys = is_of_keys || member.name == "limit_keys";
+                    self.value(&member.value, shown, &known.field(&member.name), is_of_keys);
+                }
+            }
+            (Content::List(items), Value::Array(list)) => {
+                let known = known.element();
+                items.iter().zip(list).for_each(|(item, shown)| self.value(item, shown, &known, is_of_keys));
+            }
+            _ => {
+                let is_shown = known.is_single()
+                    && node.as_str().is_none_or(|text| text.contains("://") || without_assigned(text) == text)
+                    && serde_json::to_value(node).is_ok_and(|value| value == *shown);
+                self.add(node.span, !is_shown && !node.is_null());
+            }
+        }
+    }
+}

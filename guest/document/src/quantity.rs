@@ -11,9 +11,12 @@ pub const EXACT_MAX: u64 = 1 << 53;
 pub fn truth(node: &Node) -> Option<bool> {
     match &node.content {
         Content::Bool(value) => Some(*value),
-        Content::Unsigned(0) => Some(false),
-        Content::Unsigned(1) => Some(true),
-        Content::Text(text) => match text.to_ascii_lowercase().as_str() {
+        Content::Unsigned(_) | Content::Float(_) => match whole_number(node) {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            _ => None,
+        },
+        Content::Text(text) => match whole_part(text).to_ascii_lowercase().as_str() {
             "true" | "t" | "1" => Some(true),
             "false" | "f" | "0" => Some(false),
             _ => None,
@@ -30,8 +33,20 @@ pub fn whole_number(node: &Node) -> Option<u64> {
             let whole = *number as u64;
             (whole as f64 == *number && whole <= EXACT_MAX).then_some(whole)
         }
-        Content::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+        Content::Text(text) => {
+            let digits = whole_part(text);
+            if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+        }
         _ => None,
+    }
+}
+
+/// A text of digits without a fraction of zeros: YAML hands `5.0` on as it is written. Any other text as it is.
+fn whole_part(text: &str) -> &str {
+    let is_of = |text: &str, is_it: fn(&u8) -> bool| !text.is_empty() && text.bytes().all(|byte| is_it(&byte));
+    match text.split_once('.') {
+        Some((digits, zeros)) if is_of(digits, u8::is_ascii_digit) && is_of(zeros, |byte| *byte == b'0') => digits,
+        _ => text,
     }
 }
 
@@ -112,10 +127,21 @@ mod tests {
     fn numbers_are_read_however_they_are_written() {
         let number = |json: &str| whole_number(&Node::parse(json.as_bytes()).unwrap());
         assert_eq!(
-            [number("5"), number("5.0"), number("\"05\""), number("1e3")],
-            [Some(5), Some(5), Some(5), Some(1_000)]
+            [number("5"), number("5.0"), number("\"05\""), number("\"5.00\""), number("1e3")],
+            [Some(5), Some(5), Some(5), Some(5), Some(1_000)]
         );
-        assert_eq!([number("-5"), number("5.5"), number("\"5.0\""), number("null"), number("1e17")], [None; 5]);
+        assert_eq!(
+            [
+                number("-5"),
+                number("5.5"),
+                number("\"5.\""),
+                number("\"5.01\""),
+                number("\"\""),
+                number("\".0\""),
+                number("null")
+            ],
+            [None; 7]
+        );
         let share = |text: &str| match spelled(text) {
             Some(Content::Float(number)) => Some(number),
             Some(Content::Unsigned(number)) => Some(number as f64),

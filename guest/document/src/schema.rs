@@ -115,8 +115,10 @@ impl Generator {
     }
 
     fn definition(&mut self, table: &'static Table) -> Value {
-        let properties: Map<String, Value> =
-            table.fields().map(|field| (field.name.to_owned(), self.field(field, table.null_is_nothing))).collect();
+        let properties: Map<String, Value> = table
+            .fields()
+            .map(|field| (field.name.to_owned(), self.field(field, table.null_is_nothing && !field.is_required)))
+            .collect();
         let mut definition = json!({"type": "object", "properties": properties, "additionalProperties": false});
         let is_unless_list = |condition: &Condition| matches!(condition, Condition::UnlessList(..));
         let required = table.fields().filter(|field| field.is_required).map(|field| field.name);
@@ -168,13 +170,13 @@ impl Generator {
                 vec![
                     json!({"type": "boolean"}),
                     json!({"enum": [0, 1]}),
-                    text("^([Tt]([Rr][Uu][Ee])?|[Ff]([Aa][Ll][Ss][Ee])?|[01])$"),
+                    text("^([Tt]([Rr][Uu][Ee])?|[Ff]([Aa][Ll][Ss][Ee])?|[01](\\.0+)?)$"),
                 ]
             }
             Shape::Whole(0, 0) => vec![json!({"const": 0})],
             Shape::Whole(least, greatest) => vec![
                 json!({"type": "integer", "minimum": least, "maximum": greatest}),
-                text(if *least == 0 { "^[0-9]+$" } else { "^0*[1-9][0-9]*$" }),
+                text(if *least == 0 { "^[0-9]+(\\.0+)?$" } else { "^0*[1-9][0-9]*(\\.0+)?$" }),
             ],
             Shape::Share => vec![
                 json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
@@ -256,10 +258,11 @@ fn conditions(condition: &Condition, null_is_nothing: bool) -> Vec<Value> {
             pairs.map(|pair| json!({"not": has(&pair)})).collect()
         }
         Condition::Needs(one, other) => vec![json!({"dependentRequired": {*one: [other]}})],
+        Condition::Distinct(list) => vec![json!({"properties": {*list: {"uniqueItems": true}}})],
+        Condition::NotNull(field) => vec![json!({"properties": {*field: {"not": {"type": "null"}}}})],
         Condition::NotEmpty => vec![json!({"minProperties": 1})],
         Condition::UnlessFlag(flag, sets) => {
-            let is_true =
-                json!({"anyOf": [{"enum": [true, 1]}, {"type": "string", "pattern": "^([Tt]([Rr][Uu][Ee])?|1)$"}]});
+            let is_true = json!({"anyOf": [{"enum": [true, 1]}, {"type": "string", "pattern": "^([Tt]([Rr][Uu][Ee])?|1(\\.0+)?)$"}]});
             let fields: Vec<Value> = sets.iter().copied().flatten().map(|name| has(&[name])).collect();
             vec![json!({
                 "if": {"required": [flag], "properties": {*flag: is_true}},

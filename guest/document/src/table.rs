@@ -87,6 +87,10 @@ pub enum Condition {
     AtMostOne(&'static [&'static str]),
     /// The first is there only with the second.
     Needs(&'static str, &'static str),
+    /// No two elements of this list are the same.
+    Distinct(&'static str),
+    /// This is not null, though null is as good as nothing in other fields.
+    NotNull(&'static str),
     /// At least one field.
     NotEmpty,
     /// Either the flag is true and none of the sets' fields is there, or one of the sets.
@@ -159,7 +163,7 @@ const NETWORK: Shape = Shape::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// A length of time.
 const DURATION: Shape = Shape::Either(&[
-    Shape::Pattern("^([0-9]+ *(ms|s|m|h)|0*([1-2]?[0-9]{1,2}|3[0-5][0-9]|36[0-5]) *d|0)$"),
+    Shape::Pattern("^([0-9]+ *(ms|s|m|h)|0*([1-2]?[0-9]{1,2}|3[0-5][0-9]|36[0-5]) *d|0+(\\.0+)?)$"),
     Shape::Whole(0, 0),
 ]);
 /// The same above zero.

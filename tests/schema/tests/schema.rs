@@ -1,7 +1,11 @@
 //! The schemas say what the engine says: what it accepts, they accept; what it refuses, they refuse, but for what no
 //! schema can say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -88,6 +92,8 @@ fn samples() -> Vec<Value> {
         json!("x"),
         json!("0"),
         json!("64"),
+        json!("7.0"),
+        json!(1.0),
         json!("10s"),
         json!("500ms"),
         json!("*"),
@@ -105,7 +111,12 @@ fn samples() -> Vec<Value> {
 
 /// Whatever becomes of a document by one change.
 fn changed(document: &Value) -> Vec<Value> {
-    let mut all = samples();
+    changed_by(document, &samples())
+}
+
+/// The same, with one of these in the place of what stood there.
+fn changed_by(document: &Value, samples: &[Value]) -> Vec<Value> {
+    let mut all = samples.to_vec();
     match document {
         Value::Object(fields) => {
             for (name, value) in fields {
@@ -118,7 +129,7 @@ fn changed(document: &Value) -> Vec<Value> {
                     Value::from(fields)
                 };
                 all.push(with(None));
-                all.extend(changed(value).into_iter().map(|value| with(Some(value))));
+                all.extend(changed_by(value, samples).into_iter().map(|value| with(Some(value))));
             }
             let mut more = fields.clone();
             more.insert("colour".to_owned(), json!(1));
@@ -127,7 +138,7 @@ fn changed(document: &Value) -> Vec<Value> {
         Value::Array(items) => {
             // Those that follow are like the first.
             for (index, item) in items.iter().enumerate().take(2) {
-                all.extend(changed(item).into_iter().map(|item| {
+                all.extend(changed_by(item, samples).into_iter().map(|item| {
                     let mut items = items.clone();
                     items[index] = item;
                     Value::from(items)
@@ -255,7 +266,103 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
         json!({"upstream": "http://a", "limits": {"send_buffer": "1GiB"}}),
         json!({"routes": [{"upstream": "http://a", "path_prefix": "orders"}]}),
         json!({"routes": [{"upstream": "http://a", "host": "a:80"}]}),
+        json!({"upstreams": ["http://a", "http://b", "http://a"]}),
+        json!({"routes": [{"upstream": "http://a"}, {"upstream": "http://a"}]}),
     ] {
         assert!(!validator.is_valid(&refused), "{refused}");
     }
+}
+
+/// What of the gateway's messages stands for a rule that its schema cannot say, and why it cannot.
+const BEYOND_GATEWAY: [(&str, &str); 9] = [
+    ("expected a file that can be read", "a schema opens no files"),
+    ("expected a whole number from ", "a text of digits has no greatest value"),
+    ("expected a size from ", "nor has a text of a size, or a least one"),
+    ("this number is too long to keep its digits", "a schema does not know how a number is written"),
+    ("expected a host name or an IP address", "names are not looked into"),
+    ("has the same `host` and `path_prefix`", "routes that differ otherwise are compared by some of their fields"),
+    ("expected each upstream once", "`http://a` and `http://a:80` are one"),
+    ("expected only with a", "whether there is TLS, or a sentinel, is a part of a URL"),
+    ("not a usable Redis URL", "URLs of Redis are of many kinds"),
+];
+
+/// What the gateway, as it was built last, finds wrong in a document.
+fn mistakes_of_gateway(document: &Value) -> Vec<String> {
+    let target = std::env::current_exe().expect("a test knows its own file");
+    let binary = target.ancestors().nth(2).expect("tests are built two folders deep").join("slidegate");
+    let mut process = Command::new(&binary)
+        .args(["check", "-", "--output", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("`just build` made {}: {error}", binary.display()));
+    process.stdin.take().expect("piped").write_all(document.to_string().as_bytes()).expect("it reads");
+    let output = process.wait_with_output().expect("it ends");
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).expect("an array");
+    let found = found.iter().filter(|found| found["severity"] == "error");
+    found.map(|found| format!("{}: {}", found["path"], found["message"].as_str().unwrap_or_default())).collect()
+}
+
+#[test]
+fn no_change_of_a_gateways_file_is_accepted_by_one_and_refused_by_the_other() {
+    let validator = validator(&schema::gateway());
+    let documents = [
+        json!({
+            "listen": "127.0.0.1:8080", "admin": {"listen": ":9090", "tls": null}, "workers": 2,
+            "routes": [{"name": "a", "host": "a.test", "path_prefix": "/a", "upstream": "http://a"}, {"upstreams": ["http://b", "http://c"]}],
+            "normalize_path": "on", "trusted_consumer": ["10.0.0.0/8"],
+        }),
+        json!({
+            "upstreams": ["http://a", "http://b"],
+            "redis": {"url": "redis://h", "names": {"r": {"url": "redis://h", "username": "u", "password": "p"}, "s": "redis://h"}, "required": false},
+            "timeouts": {"connect": "5s", "drain": "0s", "upstream_age": "1m"},
+            "limits": {"connections": 5, "connections_per_address": 0, "send_buffer": "64KiB", "body_time": "60s"},
+            "log": {"access": true, "format": "json"},
+        }),
+        json!({"upstream": "https://a", "upstream_tls": {"server_name": "b"}}),
+    ];
+    let more = [
+        json!("5.0"),
+        json!("0.0"),
+        json!("1.0"),
+        json!("00"),
+        json!(5.0),
+        json!(0.0),
+        json!(1.0),
+        json!("http://a"),
+        json!("/a"),
+        json!("redis://h"),
+        json!(["http://a", "http://a"]),
+    ];
+    let all: Vec<Value> =
+        documents.iter().flat_map(|document| changed_by(document, &[samples(), more.to_vec()].concat())).collect();
+    assert!(all.len() > 1_000, "{}", all.len());
+    let found: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let half = all.len().div_ceil(2);
+        let halves: Vec<_> = all
+            .chunks(half)
+            .map(|part| scope.spawn(move || part.iter().map(mistakes_of_gateway).collect::<Vec<_>>()))
+            .collect();
+        halves.into_iter().flat_map(|half| half.join().expect("it asks")).collect()
+    });
+    let (mut stricter, mut looser) = (BTreeMap::new(), BTreeMap::new());
+    for (document, mistakes) in all.iter().zip(found) {
+        match (mistakes.is_empty(), validator.is_valid(document)) {
+            (true, false) => {
+                for error in validator.iter_errors(document) {
+                    stricter.entry(format!("{}: {error}", error.instance_path)).or_insert_with(|| document.clone());
+                }
+            }
+            (false, true) => {
+                let unsaid =
+                    mistakes.iter().find(|mistake| !BEYOND_GATEWAY.iter().any(|(words, _)| mistake.contains(words)));
+                unsaid.map(|mistake| looser.entry(kind_of(mistake)).or_insert_with(|| document.clone()));
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        stricter.is_empty() && looser.is_empty(),
+        "accepted, but not by the schema: {stricter:#?}\naccepted by the schema only: {looser:#?}"
+    );
 }

@@ -8,7 +8,8 @@ const ADDRESS: Shape = Shape::Pattern(
 );
 const UPSTREAM: Shape = Shape::Pattern("^([Hh][Tt][Tt][Pp][Ss]?|h2c)://[^/?#@]+/?$");
 const COUNT: Shape = Shape::Whole(0, 1_000_000);
-const SIZE: Shape = Shape::Either(&[Shape::Pattern("^[0-9]+ *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(8 << 10, 16 << 20)]);
+const SIZE: Shape =
+    Shape::Either(&[Shape::Pattern("^0*[1-9][0-9]* *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(8 << 10, 16 << 20)]);
 
 /// At the top.
 pub const TOP: [Field; 16] = [
@@ -197,31 +198,32 @@ pub const ADMIN_FIELDS: [Field; 2] = [
     ),
 ];
 
+/// Of a server's client: whom it believes, what it shows, and what it expects.
+const CA: Field = Field::new(
+    "ca",
+    ["Certificate authorities", "CA 证书文件"],
+    Shape::File,
+    "the system's",
+    "file with the authorities to believe, in PEM",
+);
+const CERT: Field = Field::new(
+    "cert",
+    ["Certificate", "客户端证书文件"],
+    Shape::File,
+    "",
+    "file with the certificate that is shown to the server, in PEM",
+);
+const KEY: Field = Field::new("key", ["Key", "客户端私钥文件"], Shape::File, "", "file with its key, in PEM");
+const SERVER_NAME: Field = Field::new(
+    "server_name",
+    ["Server's name", "服务器名称"],
+    Shape::Text,
+    "the host",
+    "name that the server's certificate must have",
+);
+
 /// Of `upstream_tls`.
-pub const UPSTREAM_TLS_FIELDS: [Field; 4] = [
-    Field::new(
-        "ca",
-        ["Certificate authorities", "CA 证书文件"],
-        Shape::File,
-        "the system's",
-        "file with the authorities to believe, in PEM",
-    ),
-    Field::new(
-        "cert",
-        ["Certificate", "客户端证书文件"],
-        Shape::File,
-        "",
-        "file with the certificate that is shown to upstreams, in PEM",
-    ),
-    Field::new("key", ["Key", "客户端私钥文件"], Shape::File, "", "file with its key, in PEM"),
-    Field::new(
-        "server_name",
-        ["Server's name", "服务器名称"],
-        Shape::Text,
-        "the host",
-        "name that the upstream's certificate must have",
-    ),
-];
+pub const UPSTREAM_TLS_FIELDS: [Field; 4] = [CA, CERT, KEY, SERVER_NAME];
 
 /// Of `redis`, beside those of a Redis.
 pub const REDIS_FIELDS: [Field; 2] = [
@@ -245,21 +247,9 @@ pub const REDIS_FIELDS: [Field; 2] = [
 /// Of one Redis: its URL, and what that has no room for.
 pub const REDIS_ACCESS: [Field; 12] = [
     Field::new("url", ["URL", "地址"], Shape::Text, "", "where it is, see [Redis in production](#redis-in-production)"),
-    Field::new(
-        "ca",
-        ["Certificate authorities", "CA 证书文件"],
-        Shape::File,
-        "the system's",
-        "file with the authorities to believe, in PEM",
-    ),
-    Field::new(
-        "cert",
-        ["Certificate", "客户端证书文件"],
-        Shape::File,
-        "",
-        "file with the client's certificate, in PEM",
-    ),
-    Field::new("key", ["Key", "客户端私钥文件"], Shape::File, "", "file with its key, in PEM"),
+    CA,
+    CERT,
+    KEY,
     Field::new("password", ["Password", "密码"], Shape::Text, "", "password, in place of one in the URL"),
     Field::new("password_file", ["File of the password", "密码文件"], Shape::File, "", "file with the password in it"),
     Field::new(
@@ -277,13 +267,7 @@ pub const REDIS_ACCESS: [Field; 12] = [
         "file with it",
     ),
     Field::new("username", ["User", "用户名"], Shape::Text, "", "user, in place of one in the URL"),
-    Field::new(
-        "server_name",
-        ["Server's name", "服务器名称"],
-        Shape::Text,
-        "the host",
-        "name that the server's certificate must have",
-    ),
+    SERVER_NAME,
     Field::new("sentinel_username", ["User of sentinels", "哨兵用户名"], Shape::Text, "", "user of the sentinels"),
     Field::new(
         "announced",
@@ -430,6 +414,9 @@ pub const GATEWAY: Table = Table {
     conditions: &[
         Condition::AnyOf(&[&["upstream"], &["upstreams"], &["routes"]]),
         Condition::AtMostOne(&["upstream", "upstreams", "routes"]),
+        Condition::Distinct("upstreams"),
+        Condition::Distinct("routes"),
+        Condition::NotNull("tls"),
         Condition::AtMostOne(&["filter", "filters"]),
     ],
     null_is_nothing: true,
@@ -441,12 +428,17 @@ const FILTER: Shape = Shape::Either(&[Shape::Object(&filter::FILTER), Shape::Obj
 const ROUTE: Table = Table {
     name: "route",
     groups: &[&ROUTE_FIELDS],
-    conditions: &[Condition::AnyOf(&[&["upstream"], &["upstreams"]]), Condition::AtMostOne(&["upstream", "upstreams"])],
+    conditions: &[
+        Condition::AnyOf(&[&["upstream"], &["upstreams"]]),
+        Condition::AtMostOne(&["upstream", "upstreams"]),
+        Condition::Distinct("upstreams"),
+    ],
     null_is_nothing: true,
 };
 const LISTENER_TLS: Table =
     Table { name: "listener_tls", groups: &[&LISTENER_TLS_FIELDS], conditions: &[], null_is_nothing: false };
-const ADMIN: Table = Table { name: "admin", groups: &[&ADMIN_FIELDS], conditions: &[], null_is_nothing: true };
+const ADMIN: Table =
+    Table { name: "admin", groups: &[&ADMIN_FIELDS], conditions: &[Condition::NotNull("tls")], null_is_nothing: true };
 const UPSTREAM_TLS: Table = Table {
     name: "upstream_tls",
     groups: &[&UPSTREAM_TLS_FIELDS],

@@ -96,6 +96,7 @@ mod ids;
 mod imports;
 mod instance;
 mod metrics;
+mod option_error;
 mod redis;
 mod request;
 mod state;
@@ -124,9 +125,10 @@ pub use imports::{
 };
 pub use instance::{ConfigureError, Instance, InstanceLimits, Piece, Step, Trap};
 pub use metrics::histogram_bounds;
+pub use option_error::OptionError;
 pub use redis::{
-    REPLY_BYTES_MAX, RedisAccess, RedisAccessError, RedisConnection, RedisDirectory, RedisServer, RedisState,
-    RedisStatus, RedisTransport, RedisWatch, ReplyFuture,
+    REPLY_BYTES_MAX, RedisAccess, RedisConnection, RedisDirectory, RedisServer, RedisState, RedisStatus,
+    RedisTransport, RedisWatch, ReplyFuture,
 };
 pub use request::{HttpRequest, Request};
 pub use worker::{

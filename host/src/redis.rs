@@ -22,7 +22,7 @@ mod transport;
 mod url;
 mod watch;
 
-pub use self::access::{RedisAccess, RedisAccessError};
+pub use self::access::RedisAccess;
 pub use self::directory::RedisDirectory;
 pub use self::health::{RedisState, RedisStatus};
 pub use self::reply::REPLY_BYTES_MAX;

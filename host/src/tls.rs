@@ -13,7 +13,7 @@ mod version;
 
 pub use self::certificate::Certificate;
 pub use self::client::{ClientOptions, ClientTls};
-pub use self::error::{HandshakeFailure, TlsError};
+pub use self::error::HandshakeFailure;
 pub use self::server::{ServerOptions, ServerTls};
 pub use self::version::MinVersion;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::tls::{ClientOptions, TlsError};
+use crate::tls::ClientOptions;
 
 /// How a Redis is reached. Made from a URL, and completed field by field.
 ///
@@ -71,44 +71,3 @@ impl fmt::Debug for RedisAccess {
         f.debug_struct("RedisAccess").finish_non_exhaustive()
     }
 }
-
-/// Why an access does not lead to a Redis. Never shows a URL, which may carry a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisAccessError {
-    field: &'static str,
-    message: String,
-}
-
-impl RedisAccessError {
-    pub(super) fn new(field: &'static str, message: impl Into<String>) -> Self {
-        Self { field, message: message.into() }
-    }
-
-    /// Which part is wrong: `url`, `username`, `password`, `ca`, `cert`, `key`, `server_name`, `sentinel_username`,
-    /// `sentinel_password` or `announced`.
-    pub fn field(&self) -> &'static str {
-        self.field
-    }
-
-    /// What is wrong with it, and what was expected.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-}
-
-impl From<TlsError> for RedisAccessError {
-    fn from(error: TlsError) -> Self {
-        Self::new(error.field(), error.message())
-    }
-}
-
-impl fmt::Display for RedisAccessError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.field {
-            "url" => write!(f, "not a usable Redis URL: {}", self.message),
-            field => write!(f, "{field}: {}", self.message),
-        }
-    }
-}
-
-impl std::error::Error for RedisAccessError {}

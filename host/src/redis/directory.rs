@@ -1,11 +1,11 @@
 //! Where the Redis services are that a configuration calls by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::access::{RedisAccess, RedisAccessError};
+use super::access::RedisAccess;
 use super::announced::Announced;
 use super::cluster::Cluster;
 use super::connection::{Connection, ServerChoice};
@@ -15,6 +15,7 @@ use super::server_access::ServerAccess;
 use super::transport::{RedisConnection, RedisTransport};
 use super::url::{Address, Identity, RedisUrl, Topology};
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
+use crate::option_error::OptionError;
 use crate::tls::ClientTls;
 
 /// Maps service names to Redis servers.
@@ -69,9 +70,9 @@ impl RedisDirectory {
     /// directory.insert("cluster", RedisAccess { password: Some("secret".into()),
     /// ..RedisAccess::from("redis+cluster://10.0.0.1,10.0.0.2") })?;
     /// assert_eq!(directory.insert("typo", "radis://127.0.0.1").unwrap_err().field(), "url");
-    /// # Ok::<(), slidegate::RedisAccessError>(())
+    /// # Ok::<(), slidegate::OptionError>(())
     /// ```
-    pub fn insert(&mut self, name: impl Into<String>, access: impl Into<RedisAccess>) -> Result<(), RedisAccessError> {
+    pub fn insert(&mut self, name: impl Into<String>, access: impl Into<RedisAccess>) -> Result<(), OptionError> {
         self.names.insert(name.into(), Entry::new(&access.into())?);
         Ok(())
     }
@@ -81,7 +82,7 @@ impl RedisDirectory {
     /// # Errors
     ///
     /// As [`RedisDirectory::insert`].
-    pub fn insert_any(&mut self, access: impl Into<RedisAccess>) -> Result<(), RedisAccessError> {
+    pub fn insert_any(&mut self, access: impl Into<RedisAccess>) -> Result<(), OptionError> {
         self.any = Some(Entry::new(&access.into())?);
         Ok(())
     }
@@ -96,6 +97,21 @@ impl RedisDirectory {
         };
         self.before = healths.iter().map(known).collect();
         self
+    }
+
+    /// Whether each entry that is secured in one of them is so in both, and trusts the same authorities. Those of the
+    /// system may have changed since one of them was made.
+    pub fn trusts_as(&self, other: &Self) -> bool {
+        fn tls(entry: Option<&Entry>) -> Option<&ClientTls> {
+            entry?.tls.as_ref()
+        }
+        let is_same = |one: Option<&Entry>, other: Option<&Entry>| match (tls(one), tls(other)) {
+            (Some(one), Some(other)) => one.trusts_as(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let names: BTreeSet<&String> = self.names.keys().chain(other.names.keys()).collect();
+        is_same(self.any.as_ref(), other.any.as_ref())
+            && names.into_iter().all(|name| is_same(self.names.get(name), other.names.get(name)))
     }
 
     /// Where a service is, for people: address and database, no credentials.
@@ -237,14 +253,15 @@ impl fmt::Debug for RedisDirectory {
 }
 
 impl Entry {
-    fn new(access: &RedisAccess) -> Result<Self, RedisAccessError> {
-        let mut url = RedisUrl::parse(&access.url).map_err(|reason| RedisAccessError::new("url", reason))?;
+    fn new(access: &RedisAccess) -> Result<Self, OptionError> {
+        let mut url = RedisUrl::parse(&access.url)
+            .map_err(|reason| OptionError::new("url", format!("not a usable Redis URL: {reason}")))?;
         let Identity { username, password } = &mut url.identity;
         for (field, of_url, given) in
             [("username", username, &access.username), ("password", password, &access.password)]
         {
             if of_url.is_some() && given.is_some() {
-                return Err(RedisAccessError::new(field, "expected only with a URL that has none"));
+                return Err(OptionError::new(field, "expected only with a URL that has none"));
             }
             *of_url = of_url.take().or_else(|| given.clone());
         }
@@ -256,7 +273,7 @@ impl Entry {
                 ("server_name", access.server_name.is_some()),
             ];
             if let Some((field, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
-                return Err(RedisAccessError::new(
+                return Err(OptionError::new(
                     field,
                     "expected only with a URL that says TLS, such as `rediss://host:port`",
                 ));
@@ -266,26 +283,22 @@ impl Entry {
             Identity { username: access.sentinel_username.clone(), password: access.sentinel_password.clone() };
         if !matches!(url.topology, Topology::Sentinel { .. }) && !sentinel.is_empty() {
             let field = if sentinel.username.is_some() { "sentinel_username" } else { "sentinel_password" };
-            return Err(RedisAccessError::new(
+            return Err(OptionError::new(
                 field,
                 "expected only with a URL that names sentinels, `redis+sentinel://host:port/master`",
             ));
         }
         if sentinel.username.is_some() && sentinel.password.is_none() {
-            return Err(RedisAccessError::new(
-                "sentinel_password",
-                "missing; expected the password of `sentinel_username`",
-            ));
+            return Err(OptionError::new("sentinel_password", "missing; expected the password of `sentinel_username`"));
         }
         let tls = url.has_tls.then(|| ClientTls::new(&access.tls_options())).transpose()?;
         if matches!(url.topology, Topology::Server(_)) && !access.announced.is_empty() {
-            return Err(RedisAccessError::new(
+            return Err(OptionError::new(
                 "announced",
                 "expected only with a URL that names sentinels or nodes of a cluster",
             ));
         }
-        let announced =
-            Announced::read(&access.announced).map_err(|reason| RedisAccessError::new("announced", reason))?;
+        let announced = Announced::read(&access.announced).map_err(|reason| OptionError::new("announced", reason))?;
         Ok(Self { access: access.clone(), url, tls, sentinel, announced })
     }
 
@@ -402,7 +415,7 @@ mod tests {
     fn bad_urls_are_refused_without_showing_them() {
         for url in ["", "http://h", "redis://", "redis://h:1/x", "redis://:hush@h:port"] {
             let error = RedisDirectory::new().insert("a", url).unwrap_err().to_string();
-            assert!(error.starts_with("not a usable Redis URL: "), "{error}");
+            assert!(error.starts_with("url: not a usable Redis URL: "), "{error}");
             assert!(!error.contains("hush"), "{error}");
         }
     }

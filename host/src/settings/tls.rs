@@ -7,8 +7,9 @@ use std::time::SystemTime;
 
 use rustls::pki_types::UnixTime;
 use serde_json::{Map, Value, json};
+use slidegate::OptionError;
 use slidegate::tls::{
-    ALPN_HTTP1, ALPN_HTTP2, Certificate, ClientOptions, ClientTls, MinVersion, ServerOptions, ServerTls, TlsError,
+    ALPN_HTTP1, ALPN_HTTP2, Certificate, ClientOptions, ClientTls, MinVersion, ServerOptions, ServerTls,
 };
 use slidegate_document::{Content, Fields, Node, Reader};
 
@@ -25,7 +26,8 @@ pub(crate) struct ListenerTls {
     pub(crate) server: ServerTls,
 }
 
-/// How connections to `https` upstreams are secured. Two are equal that are made of the same, files included.
+/// How connections to `https` upstreams are secured. Two are equal that are made of the same, files and the system's
+/// authorities included.
 #[derive(Clone)]
 pub(crate) struct UpstreamTls {
     files: Files,
@@ -153,7 +155,7 @@ impl UpstreamTls {
         Self::of(files, None).map_err(|(error, _)| error.to_string())
     }
 
-    fn of(files: Files, server_name: Option<String>) -> Result<Self, (TlsError, String)> {
+    fn of(files: Files, server_name: Option<String>) -> Result<Self, (OptionError, String)> {
         let options = ClientOptions {
             ca: files.bytes("ca"),
             certificate: files.bytes("cert"),
@@ -193,7 +195,7 @@ impl UpstreamTls {
 
 impl PartialEq for UpstreamTls {
     fn eq(&self, other: &Self) -> bool {
-        self.files == other.files && self.options == other.options
+        self.files == other.files && self.options == other.options && self.client.trusts_as(&other.client)
     }
 }
 
@@ -238,7 +240,7 @@ impl Files {
     }
 
     /// What is wrong with one of the files, or with what else was said.
-    fn complaint(&self, error: &TlsError) -> String {
+    fn complaint(&self, error: &OptionError) -> String {
         match self.names(error.field()) {
             true => format!("{} (got {})", error.message(), self.quoted(error.field())),
             false => error.message().to_owned(),

@@ -10,8 +10,8 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
 
-use super::error::TlsError;
 use super::version::provider;
+use crate::option_error::OptionError;
 
 /// A certificate with its key, which fits it. Cheap to clone.
 #[derive(Clone)]
@@ -22,19 +22,21 @@ impl Certificate {
     ///
     /// # Errors
     /// Which of both is wrong, and how.
-    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, OptionError> {
         let chain = certificates("cert", certificate)?;
         let key = private_key(key)?;
         if let Some(Err(error)) = chain.first().map(ParsedCertificate::try_from) {
-            return Err(TlsError::new("cert", format!("the first certificate cannot be read: {error}")));
+            return Err(OptionError::new("cert", format!("the first certificate cannot be read: {error}")));
         }
         let fitting = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            Error::InconsistentKeys(_) => {
-                TlsError::new("key", "expected the key of the certificate in `cert`, got one that belongs to another")
-            }
-            error => {
-                TlsError::new("key", format!("expected a private key that can sign (RSA, ECDSA or Ed25519): {error}"))
-            }
+            Error::InconsistentKeys(_) => OptionError::new(
+                "key",
+                "expected the key of the certificate in `cert`, got one that belongs to another",
+            ),
+            error => OptionError::new(
+                "key",
+                format!("expected a private key that can sign (RSA, ECDSA or Ed25519): {error}"),
+            ),
         })?;
         Ok(Self(Arc::new(fitting)))
     }
@@ -76,23 +78,23 @@ impl fmt::Debug for Certificate {
 }
 
 /// The certificates in a file, of which there is at least one.
-pub(super) fn certificates(field: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(field: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, OptionError> {
     const EXPECTED: &str = "expected certificates in PEM";
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ if has_section(pem, b"PRIVATE KEY-----") => {
             let swapped = if field == "cert" { ": are `cert` and `key` swapped?" } else { "" };
-            Err(TlsError::new(field, format!("{EXPECTED}, found a private key{swapped}")))
+            Err(OptionError::new(field, format!("{EXPECTED}, found a private key{swapped}")))
         }
-        Ok(_) => Err(TlsError::new(field, format!("{EXPECTED}, found none"))),
+        Ok(_) => Err(OptionError::new(field, format!("{EXPECTED}, found none"))),
         // What exactly is broken would have to be quoted.
-        Err(_) => Err(TlsError::new(field, format!("{EXPECTED}, found some that is broken"))),
+        Err(_) => Err(OptionError::new(field, format!("{EXPECTED}, found some that is broken"))),
     }
 }
 
 /// The private key in a file.
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, OptionError> {
     const EXPECTED: &str = "expected a private key in PEM";
     let problem = if has_section(pem, b"ENCRYPTED PRIVATE KEY-----") || has_section(pem, b"Proc-Type: 4,ENCRYPTED") {
         "without a passphrase, found an encrypted one; `openssl pkey -in FILE -out FILE` takes the passphrase off"
@@ -106,7 +108,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
             Err(_) => "found none",
         }
     };
-    Err(TlsError::new("key", format!("{EXPECTED}, {problem}")))
+    Err(OptionError::new("key", format!("{EXPECTED}, {problem}")))
 }
 
 fn has_section(pem: &[u8], mark: &[u8]) -> bool {

@@ -4,17 +4,17 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
-use super::error::TlsError;
 use super::roots::{own_roots, system_roots};
 use super::version::{MinVersion, provider};
+use crate::option_error::OptionError;
 
 /// What somebody says of TLS to a server, beside its address. All of it may be left out.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ impl fmt::Debug for ClientOptions {
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    /// Whom servers have to be signed by.
+    roots: Arc<RootCertStore>,
     server_name: Option<ServerName<'static>>,
     certificate: Option<Certificate>,
 }
@@ -47,33 +49,33 @@ pub struct ClientTls {
 impl ClientTls {
     /// # Errors
     /// What is wrong with the options, or that the system trusts nobody.
-    pub fn new(options: &ClientOptions) -> Result<Self, TlsError> {
-        let roots = match &options.ca {
+    pub fn new(options: &ClientOptions) -> Result<Self, OptionError> {
+        let roots = Arc::new(match &options.ca {
             Some(pem) => own_roots("ca", pem)?,
             None => system_roots()?,
-        };
+        });
         let certificate = match (&options.certificate, &options.key) {
             (Some(shown), Some(key)) => Some(Certificate::from_pem(shown, key)?),
             (Some(_), None) => {
-                return Err(TlsError::new("key", "missing; expected the key of the certificate in `cert`"));
+                return Err(OptionError::new("key", "missing; expected the key of the certificate in `cert`"));
             }
             (None, Some(_)) => {
-                return Err(TlsError::new("cert", "missing; expected the certificate of the key in `key`"));
+                return Err(OptionError::new("cert", "missing; expected the certificate of the key in `key`"));
             }
             (None, None) => None,
         };
         let server_name = options.server_name.clone().map(ServerName::try_from).transpose();
         let server_name = server_name
-            .map_err(|_| TlsError::new("server_name", "expected a host name or an IP address, without port"))?;
+            .map_err(|_| OptionError::new("server_name", "expected a host name or an IP address, without port"))?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(MinVersion::default().versions())
-            .map_err(|error| TlsError::new("ca", format!("TLS cannot be used: {error}")))?
-            .with_root_certificates(roots);
+            .map_err(|error| OptionError::new("ca", format!("TLS cannot be used: {error}")))?
+            .with_root_certificates(Arc::clone(&roots));
         let config = match &certificate {
             Some(certificate) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate.key()))),
             None => builder.with_no_client_auth(),
         };
-        Ok(Self { config: Arc::new(config), server_name, certificate })
+        Ok(Self { config: Arc::new(config), roots, server_name, certificate })
     }
 
     /// The same, offering these protocols (ALPN), the one liked best first.
@@ -82,6 +84,11 @@ impl ClientTls {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// Whether both trust the same authorities. Those of the system may have changed since one of them was made.
+    pub fn trusts_as(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots
     }
 
     /// What is shown to the server.

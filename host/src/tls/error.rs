@@ -1,37 +1,6 @@
-//! What is wrong with what was given for TLS, and with what came from the other side.
+//! Why handshakes fail.
 
-use std::{error, fmt, io};
-
-/// Why TLS cannot be used as it was asked for. Never shows what a file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsError {
-    field: &'static str,
-    message: String,
-}
-
-impl TlsError {
-    pub(super) fn new(field: &'static str, message: impl Into<String>) -> Self {
-        Self { field, message: message.into() }
-    }
-
-    /// Which part is wrong: `ca`, `cert`, `key`, `client_ca` or `server_name`.
-    pub fn field(&self) -> &'static str {
-        self.field
-    }
-
-    /// What is wrong with it, and what was expected.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
-}
-
-impl error::Error for TlsError {}
+use std::io;
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,25 +3,28 @@
 use rustls::RootCertStore;
 
 use super::certificate;
-use super::error::TlsError;
+use crate::option_error::OptionError;
 
 /// Those who sign certificates, by their own, in PEM.
-pub(super) fn own_roots(field: &'static str, pem: &[u8]) -> Result<RootCertStore, TlsError> {
+pub(super) fn own_roots(field: &'static str, pem: &[u8]) -> Result<RootCertStore, OptionError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificate::certificates(field, pem)? {
         roots
             .add(certificate)
-            .map_err(|error| TlsError::new(field, format!("expected certificates that sign others: {error}")))?;
+            .map_err(|error| OptionError::new(field, format!("expected certificates that sign others: {error}")))?;
     }
     Ok(roots)
 }
 
 /// What the system trusts. Single certificates that cannot be used are the system's business, having none is not.
-pub(super) fn system_roots() -> Result<RootCertStore, TlsError> {
+pub(super) fn system_roots() -> Result<RootCertStore, OptionError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(TlsError::new("ca", "missing, and this system has no CA certificates; expected a file with some"));
+        return Err(OptionError::new(
+            "ca",
+            "missing, and this system has no CA certificates; expected a file with some",
+        ));
     }
     Ok(roots)
 }

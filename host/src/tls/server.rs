@@ -12,9 +12,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::Certificate;
-use super::error::TlsError;
 use super::roots::own_roots;
 use super::version::{MinVersion, provider};
+use crate::option_error::OptionError;
 
 /// What somebody says of TLS on a listener.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,17 +48,17 @@ impl ServerTls {
     ///
     /// # Errors
     /// What is wrong with the options.
-    pub fn new(options: &ServerOptions, alpn: &[&[u8]]) -> Result<Self, TlsError> {
+    pub fn new(options: &ServerOptions, alpn: &[&[u8]]) -> Result<Self, OptionError> {
         let certificate = Certificate::from_pem(&options.certificate, &options.key)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(options.min_version.versions())
-            .map_err(|error| TlsError::new("cert", format!("TLS cannot be used: {error}")))?;
+            .map_err(|error| OptionError::new("cert", format!("TLS cannot be used: {error}")))?;
         let builder = match &options.client_ca {
             Some(pem) => {
                 let roots = Arc::new(own_roots("client_ca", pem)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
                 let verifier =
-                    verifier.map_err(|error| TlsError::new("client_ca", format!("cannot be used: {error}")))?;
+                    verifier.map_err(|error| OptionError::new("client_ca", format!("cannot be used: {error}")))?;
                 builder.with_client_cert_verifier(verifier)
             }
             None => builder.with_no_client_auth(),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slidegate::{RedisAccess, RedisAccessError};
+use slidegate::{OptionError, RedisAccess};
 use slidegate_document::{Fields, Node, Path as FieldPath, Reader, is_secret_name};
 
 use super::super::mistake::Mistake;
@@ -47,10 +47,9 @@ impl RedisEntry {
     }
 
     /// What is wrong with the entry, as the library sees it.
-    pub(crate) fn mistake(&self, error: &RedisAccessError) -> Mistake {
+    pub(crate) fn mistake(&self, error: &OptionError) -> Mistake {
         let Some(fields) = &self.fields else {
-            let message = if error.field() == "url" { error.to_string() } else { error.message().to_owned() };
-            return Mistake::new(&self.path, message);
+            return Mistake::new(&self.path, error.message());
         };
         // What is wrong with a password may stand in the field that names its file.
         let file = PASSWORDS
@@ -59,11 +58,15 @@ impl RedisEntry {
             .map(|(_, file)| file);
         let field = file.unwrap_or(error.field());
         let message = match fields.get(field) {
-            _ if field == "url" => error.to_string(),
             Some(given) if !is_secret_name(field) => format!("{} (got {})", error.message(), quoted(given)),
             _ => error.message().to_owned(),
         };
         Mistake::new(format!("{}.{field}", self.path), message)
+    }
+
+    /// Where in the file it stands.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The files that it names.
@@ -182,7 +185,7 @@ fn read_announced(reader: &mut Reader, fields: &Fields<'_>) -> BTreeMap<String, 
     const EXPECTED: &str = "an object of announced addresses and those that can be reached, such as `\"172.17.0.2:7000\": \"127.0.0.1:7000\"`";
     let mut announced = BTreeMap::new();
     let Some((path, node)) = fields.get_unless_null("announced") else { return announced };
-    for member in reader.parsed(path, node, EXPECTED, Node::members).into_iter().flatten() {
+    for member in reader.collected(path, node, EXPECTED, Node::members).into_iter().flatten() {
         let path = FieldPath::Field(&path, &member.name);
         let to = reader.parsed(path, &member.value, "an address such as `127.0.0.1:7000`", Node::as_str);
         announced.extend(to.map(|to| (member.name.clone(), to.to_owned())));

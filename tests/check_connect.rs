@@ -41,7 +41,7 @@ fn all_that_a_file_leads_to_is_asked() {
     assert_eq!(redis.tell(&["CONFIG", "SET", "maxmemory", "200mb"]), "OK");
     assert_eq!(redis.tell(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]), "OK");
     let (code, told) = connect(&one, &[]);
-    assert!(code == Some(0) && told.contains("warning  Redis r.static:80") && told.contains("allkeys-lfu"), "{told}");
+    assert!(code == Some(0) && told.contains(": redis: Redis r.static:80") && told.contains("allkeys-lfu"), "{told}");
     assert_eq!(connect(&one, &["--strict"]).0, Some(1));
     redis.tell(&["ACL", "SETUSER", "gate", "on", ">hush", "-@all", "+time", "+select", "~*"]);
     let (code, told) = connect(&format!("\"redis://gate:hush@127.0.0.1:{}\"", redis.port()), &[]);

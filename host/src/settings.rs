@@ -8,6 +8,7 @@ pub(crate) mod filter;
 mod host_pattern;
 mod http_warnings;
 pub(crate) mod json;
+mod known;
 mod limits;
 mod listen;
 mod mistake;
@@ -29,6 +30,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use slidegate::RedisService;
 use slidegate_document::{Fields, Node, Path as FieldPath, Reader};
 
 use self::document::Origin;
@@ -42,7 +44,7 @@ pub(crate) use self::listen::{ADDRESS, Listen, parse_address};
 pub(crate) use self::mistake::Mistake;
 pub(crate) use self::named_file::NamedFiles;
 pub(crate) use self::path::{AmbiguousPath, PathRules};
-pub(crate) use self::redis::RedisSettings;
+pub(crate) use self::redis::{RedisEntry, RedisSettings};
 pub(crate) use self::routes::RouteSettings;
 pub(crate) use self::tls::{ListenerTls, UpstreamTls};
 pub(crate) use self::trusted_consumer::TrustedConsumer;
@@ -194,6 +196,32 @@ impl Settings {
             }
         }
         unusual
+    }
+
+    /// The upstreams of all routes, with the paths of their fields.
+    pub(crate) fn upstreams(&self) -> Vec<(String, &Upstream)> {
+        let of_route = |(index, route): (usize, &'_ RouteSettings)| {
+            let place = if self.has_one_route() { String::new() } else { format!("routes[{index}].") };
+            let is_alone = route.upstreams.len() == 1;
+            (0..route.upstreams.len()).map(move |number| match is_alone {
+                true => format!("{place}upstream"),
+                false => format!("{place}upstreams[{number}]"),
+            })
+        };
+        let places = self.routes.iter().enumerate().flat_map(of_route);
+        places.zip(self.routes.iter().flat_map(|route| &route.upstreams)).collect()
+    }
+
+    /// Whether the file has no `routes`, but one upstream, or several, for everything.
+    fn has_one_route(&self) -> bool {
+        matches!(self.routes.as_slice(), [route] if route.name.is_empty())
+    }
+
+    /// The path of what says where a service is.
+    pub(crate) fn place_of_redis(&self, service: &RedisService) -> String {
+        let entry = self.redis.entry(service).map(RedisEntry::path);
+        let filter = self.filter.as_ref().map_or("filter", FilterConfig::field);
+        entry.unwrap_or(filter).to_owned()
     }
 
     /// What is odd about certificates and keys, and no mistake.

@@ -30,7 +30,7 @@ pub(super) struct Findings {
     /// What is there.
     pub(super) lines: Vec<String>,
     /// What is odd about it.
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Mistake>,
     /// What is not there, or of no use.
     pub(super) mistakes: Vec<Mistake>,
 }
@@ -41,43 +41,41 @@ pub(super) async fn connect(serving: &Serving, module: &Module) -> Findings {
     if let Some((directory, services)) = serving.redis() {
         for service in services {
             let place = format!("{} at {}", redis_name(service), directory.address(service));
+            let path = serving.settings.place_of_redis(service);
             match ask_redis(directory, service, module).await {
                 Ok((line, warnings)) => {
                     findings.lines.push(format!("redis    {place}: {line}"));
-                    findings.warnings.extend(warnings.iter().map(|warning| format!("Redis {place}: {warning}")));
+                    let told = |warning: &String| Mistake::new(&path, format!("Redis {place}: {warning}"));
+                    findings.warnings.extend(warnings.iter().map(told));
                 }
-                Err(cause) => findings.mistakes.push(Mistake::new("redis", format!("{place} cannot be used: {cause}"))),
+                Err(cause) => findings.mistakes.push(Mistake::new(path, format!("{place} cannot be used: {cause}"))),
             }
         }
     }
     let limit = serving.settings.timeouts.connect;
-    for (name, upstream) in upstreams(serving) {
+    for (path, upstream) in upstreams(serving) {
+        let name = upstream.to_string();
         match timeout(limit, connect_upstream(upstream))
             .await
             .unwrap_or_else(|_| Err("it takes longer than `timeouts.connect`".to_owned()))
         {
             Ok(found) => findings.lines.push(format!("upstream {name}: takes connections{found}")),
-            Err(error) => {
-                findings.mistakes.push(Mistake::new("upstream", format!("{name} takes no connection: {error}")))
-            }
+            Err(error) => findings.mistakes.push(Mistake::new(path, format!("{name} takes no connection: {error}"))),
         }
     }
     findings
 }
 
-/// All of them with their names. Those of one name count once, unless their connections are secured in other ways.
+/// All of them with their paths. Those of one name count once, unless their connections are secured in other ways.
 fn upstreams(serving: &Serving) -> Vec<(String, &Upstream)> {
-    let mut upstreams: BTreeMap<String, Vec<&Upstream>> = BTreeMap::new();
-    for upstream in serving.settings.routes.iter().flat_map(|route| &route.upstreams) {
+    let mut upstreams: BTreeMap<String, Vec<(String, &Upstream)>> = BTreeMap::new();
+    for (path, upstream) in serving.settings.upstreams() {
         let of_name = upstreams.entry(upstream.to_string()).or_default();
-        if !of_name.contains(&upstream) {
-            of_name.push(upstream);
+        if !of_name.iter().any(|(_, other)| *other == upstream) {
+            of_name.push((path, upstream));
         }
     }
-    upstreams
-        .into_iter()
-        .flat_map(|(name, of_name)| of_name.into_iter().map(move |upstream| (name.clone(), upstream)))
-        .collect()
+    upstreams.into_values().flatten().collect()
 }
 
 /// What there is to say of a connection to it.

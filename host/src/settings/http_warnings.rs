@@ -9,13 +9,12 @@ impl Settings {
     pub(crate) fn http_warnings(&self) -> Vec<String> {
         let filter = self.filter.as_ref().map(FilterConfig::document);
         let mut warnings = Vec::new();
-        if filter.is_some_and(names_consumer) {
+        if let Some(place) = self.filter.as_ref().and_then(reading_consumer) {
             if self.trusted_consumer.is_nobody() {
-                warnings.push(
-                    "trusted_consumer: nobody is trusted, and a rule of the filter limits by consumer: `x-mse-consumer` is removed from every \
-                     request, so that the rule finds no value; list there the addresses of the proxies that authenticate"
-                        .to_owned(),
-                );
+                warnings.push(format!(
+                    "{place}: finds no value: nobody is trusted, so that `x-mse-consumer` is removed from every request; list in \
+                     `trusted_consumer` the addresses of the proxies that authenticate"
+                ));
             } else if self.trusted_consumer.is_everybody() {
                 warnings.push(
                     "trusted_consumer: every client is trusted, and a rule of the filter limits by consumer: each can say in `x-mse-consumer` \
@@ -44,16 +43,17 @@ impl Settings {
     }
 }
 
-/// Whether a rule reads the consumer.
-fn names_consumer(filter: &Value) -> bool {
-    has_field(filter, &|name, value| {
+/// The first field, by its path in the file, by which a rule reads the consumer.
+fn reading_consumer(filter: &FilterConfig) -> Option<String> {
+    let reads = |name: &str, value: &Value| {
         matches!(name, "limit_by_consumer" | "limit_by_per_consumer") || is_header(name, value, &["x-mse-consumer"])
-    })
+    };
+    filter.each().into_iter().find_map(|(path, filter)| first_field(filter, &path, &reads))
 }
 
 /// Whether a rule reads the path.
 fn names_path(filter: &Value) -> bool {
-    has_field(filter, &|name, value| is_header(name, value, &[":path", ":path-only"]))
+    first_field(filter, "", &|name, value| is_header(name, value, &[":path", ":path-only"])).is_some()
 }
 
 fn is_header(name: &str, value: &Value, headers: &[&str]) -> bool {
@@ -61,12 +61,18 @@ fn is_header(name: &str, value: &Value, headers: &[&str]) -> bool {
     matches!(name, "limit_by_header" | "limit_by_per_header") && value.as_str().is_some_and(names)
 }
 
-/// Whether a field fits, wherever it stands.
-fn has_field(document: &Value, fits: &impl Fn(&str, &Value) -> bool) -> bool {
+/// The path of the first field that fits, wherever it stands in a document at this path.
+fn first_field(document: &Value, path: &str, fits: &impl Fn(&str, &Value) -> bool) -> Option<String> {
     match document {
-        Value::Object(fields) => fields.iter().any(|(name, value)| fits(name, value) || has_field(value, fits)),
-        Value::Array(list) => list.iter().any(|value| has_field(value, fits)),
-        _ => false,
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+            let path = format!("{path}.{name}");
+            if fits(name, value) { Some(path) } else { first_field(value, &path, fits) }
+        }),
+        Value::Array(list) => {
+            let mut elements = list.iter().enumerate();
+            elements.find_map(|(index, value)| first_field(value, &format!("{path}[{index}]"), fits))
+        }
+        _ => None,
     }
 }
 
@@ -90,7 +96,9 @@ mod tests {
             json!({"limit_by_header": "X-Mse-Consumer"}),
         ] {
             let with = |trusted: Value| json!({"upstream": "http://a", "trusted_consumer": trusted, "filter": {"_rules_": [{"rule_items": [rule]}]}});
-            assert!(warnings(&with(json!(false)))[0].contains("finds no value"), "{rule}");
+            let place = "filter._rules_[0].rule_items[0].limit_by_";
+            let nobody = warnings(&with(json!(false))).remove(0);
+            assert!(nobody.starts_with(place) && nobody.contains("finds no value"), "{nobody}");
             assert!(warnings(&with(json!(true)))[0].contains("another one"), "{rule}");
             assert_eq!(warnings(&with(json!(["10.0.0.1"]))), [""; 0], "{rule}");
         }

@@ -72,15 +72,8 @@ fn listening(settings: &Settings, warnings: &mut Vec<String>) {
             settings.listen.address
         ));
     }
-    for (index, route) in settings.routes.iter().enumerate() {
-        for (number, upstream) in route.upstreams.iter().enumerate() {
-            let field = if route.upstreams.len() == 1 { "upstream".to_owned() } else { format!("upstreams[{number}]") };
-            let place = match route.name.is_empty() && settings.routes.len() == 1 {
-                true => field,
-                false => format!("routes[{index}].{field}"),
-            };
-            leading_home(settings, &place, upstream, warnings);
-        }
+    for (place, upstream) in settings.upstreams() {
+        leading_home(settings, &place, upstream, warnings);
     }
 }
 

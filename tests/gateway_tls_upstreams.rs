@@ -129,6 +129,27 @@ fn who_is_not_trusted_gets_no_request() {
     assert_eq!((status, text.as_str()), (502, "the upstream does not speak TLS"));
 }
 
+/// Whom the system trusts is in no file that the settings name: it is looked at when a person asks for a reload.
+#[test]
+fn authorities_of_the_system_are_read_again_when_that_is_asked_for() {
+    let signed = Signed::new();
+    let upstream = signed.upstream("server", BOTH, false);
+    let system = signed.file("system.pem");
+    let trust = |name: &str| {
+        fs::copy(signed.file(name), &system).expect("a temporary file can be copied");
+    };
+    trust("other.pem");
+    let settings = format!("upstream: {}\n", upstream.https_url());
+    let gateway = Gateway::serve_in(&settings, &[("SSL_CERT_FILE", system.display().to_string())]);
+    assert_eq!(gateway.get("/", &[]).0, 502);
+    trust("ca.pem");
+    gateway.hang_up();
+    gateway.wait_log("settings reloaded");
+    assert_eq!(gateway.get("/", &[]).0, 200);
+    gateway.hang_up();
+    gateway.wait_log("settings are as before");
+}
+
 #[test]
 fn a_tunnel_goes_to_an_upstream_that_likes_http2_better() {
     let signed = Signed::new();
@@ -317,8 +338,8 @@ fn each_mistake_names_field_and_file() {
             "upstream: http://a\nupstreams: [http://b]",
             "upstreams: expected only one of `upstreams` and `upstream`, got both",
         ),
-        ("upstreams: []", "upstreams: expected an array of URLs such as `http://127.0.0.1:9001`, got an array"),
-        ("upstreams: http://a", "upstreams: expected an array of URLs such as `http://127.0.0.1:9001`, got `http://a`"),
+        ("upstreams: []", "upstreams: expected an array of URLs such as `http://127.0.0.1:9001`, got an empty array"),
+        ("upstreams: http://a", "upstreams: expected an array of URLs such as `http://127.0.0.1:9001`, got a text"),
         ("upstreams: [http://a, 7]", "upstreams[1]: expected a URL such as `http://127.0.0.1:9001`, got `7`"),
         (
             "upstreams: [http://a, \"http://a:80/\"]",

@@ -130,6 +130,25 @@ fn the_systems_authorities_are_trusted_without_an_own_one() {
 }
 
 #[test]
+fn authorities_of_the_system_are_read_again_when_that_is_asked_for() {
+    let (secured, upstream) = (Secured::start(false), Upstream::start());
+    Authority::new(secured.directory.path(), "other");
+    let system = secured.file("system.pem");
+    let trust = |name: &str| {
+        fs::copy(secured.file(name), &system).expect("a temporary file can be copied");
+    };
+    trust("other.pem");
+    let settings = settings(&upstream, &format!("\"{}\"", secured.url()));
+    let gateway = Gateway::serve_in(&settings, &[("SSL_CERT_FILE", system.clone())]);
+    gateway.wait_log("UnknownIssuer");
+    trust("ca.pem");
+    gateway.hang_up();
+    gateway.wait_log("settings reloaded");
+    wait_until("Redis is trusted", || gateway.ask_admin("/readyz").0 == 200);
+    check_counts(&gateway, &secured.redis);
+}
+
+#[test]
 fn a_server_of_another_authority_is_not_trusted() {
     let secured = Secured::start(false);
     Authority::new(secured.directory.path(), "other");

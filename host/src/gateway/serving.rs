@@ -138,7 +138,9 @@ impl Workshop {
         })?;
         let filter = match (&settings.filter, previous.and_then(|previous| previous.filter.as_ref())) {
             (None, _) => None,
-            (Some(config), Some(filter)) if filter.is_made_of(config, &settings.redis) => Some(Arc::clone(filter)),
+            (Some(config), Some(filter)) if filter.is_made_of(config, &settings.redis, &directory) => {
+                Some(Arc::clone(filter))
+            }
             (Some(config), Some(filter)) => {
                 Some(Arc::new(self.start_filter(config, &settings, directory.after(&filter.directory))?))
             }
@@ -153,6 +155,15 @@ impl Workshop {
         }
         let routes = self.routes(&settings, previous);
         Ok(Serving { routes, filter, settings })
+    }
+
+    /// Whether these settings lead to what is served: they are the same, and the system trusts whom it trusted when that
+    /// was made.
+    pub(crate) fn is_served(&self, settings: &Settings, serving: &Serving) -> bool {
+        *settings == serving.settings
+            && serving.filter.as_ref().is_none_or(|filter| {
+                self.directory(settings).is_ok_and(|directory| directory.trusts_as(&filter.directory))
+            })
     }
 
     /// Upstreams are taken over with their connections, and with what is known of how they are doing.
@@ -187,7 +198,7 @@ impl Workshop {
         if let Some(url) = &self.redis_override {
             directory = RedisDirectory::new();
             if let Err(error) = directory.insert_any(url) {
-                mistakes.push(Mistake::new("--redis", error.to_string()));
+                mistakes.push(Mistake::new("--redis", error.message()));
             }
         }
         if mistakes.is_empty() { Ok(directory) } else { Err(mistakes) }
@@ -222,7 +233,7 @@ impl Workshop {
             tracing::warn!("{}", settings.environment.hide(&warning));
         }
         let services = configuration.map_or(&[][..], |configuration| &configuration.redis);
-        let redis_warnings = overruled(services, &directory)?;
+        let redis_warnings = overruled(services, settings, &directory)?;
         for warning in &redis_warnings {
             tracing::warn!("{}", settings.environment.hide(warning));
         }
@@ -249,12 +260,19 @@ pub(crate) fn redis_name(service: &RedisService) -> String {
 ///
 /// # Errors
 /// What cannot be meant.
-fn overruled(services: &[RedisService], directory: &RedisDirectory) -> Result<Vec<String>, Vec<Mistake>> {
+fn overruled(
+    services: &[RedisService],
+    settings: &Settings,
+    directory: &RedisDirectory,
+) -> Result<Vec<String>, Vec<Mistake>> {
     let (mut overruled, mut mistakes) = (Vec::new(), Vec::new());
     for service in services {
         match directory.overruled(service) {
-            Ok(of_service) => overruled.extend(of_service),
-            Err(reason) => mistakes.push(Mistake::new("redis", reason)),
+            Ok(of_service) => {
+                let place = settings.place_of_redis(service);
+                overruled.extend(of_service.iter().map(|sentence| format!("{place}: {sentence}")));
+            }
+            Err(reason) => mistakes.push(Mistake::new(settings.place_of_redis(service), reason)),
         }
     }
     if mistakes.is_empty() { Ok(overruled) } else { Err(mistakes) }
@@ -276,7 +294,7 @@ impl RunningFilter {
         self.workers.get(lane % self.workers.len().max(1))
     }
 
-    fn is_made_of(&self, config: &FilterConfig, redis: &RedisSettings) -> bool {
-        self.config == *config && self.redis.leads_where(redis)
+    fn is_made_of(&self, config: &FilterConfig, redis: &RedisSettings, directory: &RedisDirectory) -> bool {
+        self.config == *config && self.redis.leads_where(redis) && self.directory.trusts_as(directory)
     }
 }

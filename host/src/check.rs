@@ -53,6 +53,16 @@ pub(crate) fn run(
     }
 }
 
+/// Tells a program why a file was not looked at.
+///
+/// # Errors
+/// Nothing that is not printed already, unless it cannot be printed.
+pub(crate) fn refused(source: &SettingsSource, mistake: Mistake) -> Result<(), Vec<Mistake>> {
+    let report = Report::of_mistakes(vec![mistake]);
+    output::print(&report.json(&source.name())).map_err(|mistake| vec![mistake])?;
+    Err(Vec::new())
+}
+
 fn examined(source: &SettingsSource, module: Module, redis: Option<String>, how: How) -> Result<Report, Vec<Mistake>> {
     let single = |mistake| vec![mistake];
     let bytes = source.read(Occasion::Start).map_err(single)?;
@@ -88,7 +98,7 @@ fn report(
     if connects {
         let found = runtime.block_on(connect::connect(&serving, &module));
         found.lines.iter().for_each(|line| report.line(line));
-        warnings.extend(found.warnings.into_iter().map(|warning| Mistake::new("", warning)));
+        warnings.extend(found.warnings);
         report.mistakes = origin.placed(environment.hide_mistakes(found.mistakes));
     }
     report.text = environment.hide(&report.text);

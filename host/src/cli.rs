@@ -150,17 +150,17 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli.run(),
         Err(error) => {
             // An argument in the wrong place may be a URL with a password in it.
-            let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-            let secret: Vec<String> = arguments.filter(|argument| text_shown(argument) != *argument).collect();
+            let arguments: Vec<String> =
+                std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+            let values = arguments.iter().filter_map(|argument| argument.split_once('=')).map(|(_, value)| value);
+            let texts = arguments.iter().map(String::as_str).chain(values);
+            let secret: Vec<&str> = texts.filter(|text| text_shown(text) != *text).collect();
             match secret.is_empty() || !error.use_stderr() {
                 true => drop(error.print()),
                 false => {
                     let text = error.render().to_string();
                     output::tell(
-                        secret
-                            .iter()
-                            .fold(text, |text, argument| text.replace(argument, &text_shown(argument)))
-                            .trim_end(),
+                        secret.iter().fold(text, |text, secret| text.replace(secret, &text_shown(secret))).trim_end(),
                     );
                 }
             }
@@ -193,6 +193,11 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
 impl Cli {
     fn run(self) -> ExitCode {
         let options = &self.options;
+        if let Some((option, command)) = self.without_effect() {
+            let message = format!("`{option}` has no effect on `{NAME} {command}`: leave it out");
+            let _ = Self::command().error(ErrorKind::ArgumentConflict, message).print();
+            return ExitCode::from(2);
+        }
         let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
         let alone = |done: Result<(), Mistake>| done.map_err(|mistake| vec![mistake]);
         let (name, done) = match self.command {
@@ -208,7 +213,12 @@ impl Cli {
             }
             command => match options.module() {
                 Ok(module) => run_filter(command, module, options),
-                Err(mistake) => (NAME.to_owned(), Err(vec![mistake])),
+                Err(mistake) => match command {
+                    Some(Commands::Check { file, output: OutputFormat::Json, .. }) => {
+                        (NAME.to_owned(), check::refused(&options.source(file), mistake))
+                    }
+                    _ => (NAME.to_owned(), Err(vec![mistake])),
+                },
             },
         };
         // Before anything is printed beside the log.
@@ -224,27 +234,54 @@ impl Cli {
             }
         }
     }
+
+    /// An option that is given and does nothing for the command.
+    fn without_effect(&self) -> Option<(&'static str, &'static str)> {
+        let options = &self.options;
+        let (command, heeded): (_, &[&str]) = match &self.command {
+            Some(Commands::Init(_)) => ("init", &["--listen", "--admin", "--redis", "--workers"]),
+            Some(Commands::Migrate(_)) => ("migrate", &["--component"]),
+            Some(Commands::Schema { .. }) => ("schema", &[]),
+            Some(Commands::Completions { .. }) => ("completions", &[]),
+            Some(Commands::Man { .. }) => ("man", &[]),
+            Some(Commands::Serve { .. } | Commands::Check { .. } | Commands::Other(_)) | None => return None,
+        };
+        let given = [
+            ("--listen", options.listen.is_some()),
+            ("--admin", options.admin.is_some()),
+            ("--redis", options.redis.is_some()),
+            ("--workers", options.workers.is_some()),
+            ("--component", options.component.is_some()),
+        ];
+        let (option, _) = given.into_iter().find(|(option, is_given)| *is_given && !heeded.contains(option))?;
+        Some((option, command))
+    }
 }
 
 /// Does what takes a filter. With the name of what was read, for its mistakes.
 fn run_filter(command: Option<Commands>, module: Module, options: &Options) -> (String, Result<(), Vec<Mistake>>) {
-    let source = |file| SettingsSource { file, overrides: options.overrides() };
     match command {
         Some(Commands::Serve { file }) => {
-            let source = source(file);
+            let source = options.source(file);
             (source.name(), serve(source, module, options))
         }
         Some(Commands::Check { file, strict, connect, output }) => {
-            let source = source(file);
+            let source = options.source(file);
             let how = check::How { is_strict: strict, connects: connect, as_json: output == OutputFormat::Json };
             (source.name(), check::run(&source, module, options.redis.clone(), how))
         }
-        Some(Commands::Migrate(migrate)) => (source(migrate.file.clone()).name(), migrate::run(&migrate, &module)),
+        Some(Commands::Migrate(migrate)) => {
+            (options.source(migrate.file.clone()).name(), migrate::run(&migrate, &module))
+        }
         _ => (NAME.to_owned(), run_demo(module, options)),
     }
 }
 
 impl Options {
+    fn source(&self, file: PathBuf) -> SettingsSource {
+        SettingsSource { file, overrides: self.overrides() }
+    }
+
     fn overrides(&self) -> Overrides {
         Overrides {
             listen: self.listen,

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use slidegate::RedisDirectory;
 
 use crate::output;
 use crate::settings::Mistake;
@@ -50,8 +51,16 @@ impl Init {
 /// Writes the file, and tells what to do with it.
 ///
 /// # Errors
-/// It is there already, or cannot be written.
+/// It is there already, or cannot be written; or what should stand in it is no URL of a Redis.
 pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Result<(), Mistake> {
+    if init.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        let message = "expected a name that ends in `.yaml`: what is written has comments, which JSON has no place for";
+        return Err(Mistake::new("", message));
+    }
+    if let Some(url) = redis {
+        let usable = RedisDirectory::new().insert_any(url);
+        usable.map_err(|error| Mistake::new("--redis", error.message()))?;
+    }
     let text = filled(init.kind.text(), &init.file, overrides, redis);
     if init.file.as_os_str() == "-" {
         return output::print(&text);

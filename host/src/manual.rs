@@ -20,7 +20,7 @@ pub(crate) fn completions(shell: Shell, command: &mut Command) -> Result<(), Mis
     print(&script)
 }
 
-/// Prints the manual page; with a folder, writes it and those of all commands there.
+/// Prints the manual page; with a folder, writes it and those of all commands there. It is made if it is not there.
 ///
 /// # Errors
 /// One cannot be written.
@@ -30,7 +30,9 @@ pub(crate) fn pages(command: Command, folder: Option<&Path>) -> Result<(), Mista
         Mistake::new(where_to, format!("cannot be written: {error}"))
     };
     match folder {
-        Some(folder) => clap_mangen::generate_to(command, folder).map_err(unwritten),
+        Some(folder) => {
+            std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder)).map_err(unwritten)
+        }
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(command).render(&mut page).map_err(unwritten)?;

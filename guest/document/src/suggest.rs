@@ -26,13 +26,17 @@ const OTHER_WINDOWS: [(&str, &str); 4] = [("month", "30d"), ("week", "7d"), ("ye
 
 /// What people write for a field that is called quite otherwise. `rules` is what other limiters call it, and `_rules_`
 /// would be something else.
-const OTHER_WORDS: [(&str, &str); 8] = [
+const OTHER_WORDS: [(&str, &str); 12] = [
     ("rules", "rule_items"),
     ("items", "rule_items"),
     ("matchrules", "_rules_"),
     ("rejectedbody", "rejected_msg"),
     ("keys", "key"),
     ("value", "key"),
+    ("address", "listen"),
+    ("adress", "listen"),
+    ("addr", "listen"),
+    ("bind", "listen"),
     ("qps", "query_per_second"),
     ("rps", "query_per_second"),
 ];
@@ -312,6 +316,7 @@ mod tests {
             ),
             ["`limit_by_per_ip`"]
         );
+        assert_eq!(["address", "adress", "bind"].map(|name| meant(name, &["listen", "tls"]).concat()), ["`listen`"; 3]);
         for far in ["colour", "x", "burst", &"x".repeat(1 << 20)] {
             assert_eq!(meant(far, &top), Vec::<String>::new());
         }
@@ -348,6 +353,7 @@ mod tests {
             ("connection", Some("connections")),
             ("connections_per_adress", Some("connections_per_address")),
             ("connections_per_ip", Some("connections_per_address")),
+            ("address", None),
             ("colour", None),
             ("", None),
             ("x", None),

@@ -66,7 +66,12 @@ fn unpack(directory: &Path) {
         // As of now: packages are dated alike whatever is in them, and Cargo would take what it built of others before.
         let unpacked = Command::new("tar").arg("-xzmf").arg(&file).arg("-C").arg(directory).output().expect("tar runs");
         succeeded("tar", unpacked);
-        members.push(file.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8").to_owned());
+        let member = file.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8").to_owned();
+        for text in ["README.md", "LICENSE"] {
+            let text = directory.join(&member).join(text);
+            assert!(fs::read_to_string(&text).is_ok_and(|text| text.len() > 100), "{}", text.display());
+        }
+        members.push(member);
     }
     let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).expect("the workspace's manifest");
     let profiles = &manifest[manifest.find("[profile.release]").expect("profiles")..];

@@ -23,6 +23,7 @@ mod headers;
 mod health;
 mod interim;
 mod kind;
+mod lingering;
 mod listener;
 mod proxy;
 mod reload;

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use slidegate::{RedisState, RedisStatus};
 
-use crate::gateway::body::{PieceSource, ResponseBody};
+use crate::gateway::body::{PeerBody, PieceSource, ResponseBody};
 use crate::gateway::guests::Order;
 use crate::gateway::health::{Health, ProbeReport};
 use crate::gateway::serving::Serving;
@@ -33,7 +32,7 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Answers a request; its body, if it has one, is not read.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, _order: Order) -> Response<ResponseBody> {
+    pub(crate) async fn answer(&self, request: Request<PeerBody>, _order: Order) -> Response<ResponseBody> {
         let mut answered = self.answered(request.method(), request.uri().path()).await;
         let length = HeaderValue::from(answered.body().len());
         answered.headers_mut().insert(header::CONTENT_LENGTH, length);

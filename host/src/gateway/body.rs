@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::gateway::access_log::Record;
 use crate::gateway::guests::Order;
 use crate::gateway::headers;
+use crate::gateway::lingering::{self, Unread};
 use crate::gateway::streams::OpenStream;
 use crate::gateway::upload::Upload;
 use crate::settings::Limits;
@@ -39,14 +40,33 @@ pub(crate) enum PieceSource {
 
 /// A body that comes from the other side.
 pub(crate) struct PeerBody {
-    body: Incoming,
+    /// There until this is dropped.
+    body: Option<Incoming>,
     /// The place that a response has on an HTTP/2 connection until it is over.
     _stream: Option<OpenStream>,
+    /// What becomes of what is not read, as long as there may be any.
+    rest: Option<Rest>,
+}
+
+/// What becomes of the rest of a request's body whose client may still be sending it.
+enum Rest {
+    /// HTTP/1: the connection ends by it.
+    OfConnection(Unread),
+    /// HTTP/2: it is read for a while.
+    OfStream,
 }
 
 impl PeerBody {
-    pub(crate) fn new(body: Incoming, stream: Option<OpenStream>) -> Self {
-        Self { body, _stream: stream }
+    /// A response's.
+    pub(crate) fn of_upstream(body: Incoming, stream: Option<OpenStream>) -> Self {
+        Self { body: Some(body), _stream: stream, rest: None }
+    }
+
+    /// A request's. `unread` is its connection's, if that is HTTP/1.
+    pub(crate) fn of_client(body: Incoming, unread: Option<&Unread>) -> Self {
+        let rest = || unread.map_or(Rest::OfStream, |unread| Rest::OfConnection(unread.clone()));
+        let rest = (!body.is_end_stream()).then(rest);
+        Self { body: Some(body), _stream: None, rest }
     }
 }
 
@@ -58,15 +78,31 @@ impl Body for PeerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        let is_last = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+        if is_last || body.is_end_stream() {
+            self.rest = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for PeerBody {
+    fn drop(&mut self) {
+        match (self.rest.take(), self.body.take()) {
+            (Some(Rest::OfConnection(unread)), _) => unread.set(true),
+            (Some(Rest::OfStream), Some(body)) => lingering::drop_rest(body),
+            _ => {}
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! and how it ends.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,18 +16,20 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use slidegate::tls::ALPN_HTTP2;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::gateway::admission::Caller;
 use crate::gateway::answer::LocalReply;
-use crate::gateway::body::{PieceSource, ResponseBody};
+use crate::gateway::body::{PeerBody, PieceSource, ResponseBody};
 use crate::gateway::due::Due;
 use crate::gateway::ending::{Ending, LAST_WORD};
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
 use crate::gateway::handshake;
 use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
+use crate::gateway::lingering::{Lingering, Unread};
 use crate::gateway::listener::Newcomer;
 use crate::gateway::secured::Secured;
 use crate::gateway::served::Served;
@@ -73,35 +76,51 @@ async fn serve_socket(service: ListenerService, socket: TcpStream, client: Socke
     let ending = kind.ending(ending);
     prepare(&socket, &timeouts, &limits);
     let (guest, guests) = (Arc::clone(seat.guest()), Arc::clone(seat.guests()));
-    let socket = Socket::new(socket, seat);
+    let lingering = Arc::new(Lingering::default());
+    let socket = Socket::new(socket, seat, Arc::clone(&lingering));
     let backpressure = Arc::clone(socket.backpressure());
     let first_request_by = Instant::now() + timeouts.request_headers;
     let is_secure = tls.is_some();
     let secured = match tls {
-        None => Secured::Plain(socket),
-        Some(tls) => match handshake::shake(&tls, socket, &guest, first_request_by, &ending).await {
-            Some(secured) => secured,
-            None => return,
-        },
+        None => Some(Secured::Plain(socket)),
+        Some(tls) => handshake::shake(&tls, socket, &lingering, &guest, first_request_by, &ending).await,
     };
-    let beside = BesideResponses::default();
-    let socket = beside.socket(secured);
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let caller = Caller { client, is_secure };
-    let visit = Arc::new(Visit {
-        service,
-        caller,
-        guest: Arc::clone(&guest),
-        guests,
-        backpressure,
-        beside,
-        ending: ending.clone(),
-    });
+    if let Some(secured) = secured {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let protocol = protocol(&timeouts, &limits);
+        let visit = Visit {
+            service,
+            caller: Caller { client, is_secure },
+            is_http2_agreed: secured.alpn().map(|protocol| protocol == ALPN_HTTP2),
+            guest: Arc::clone(&guest),
+            guests,
+            backpressure,
+            unread: lingering.unread().clone(),
+            beside: BesideResponses::default(),
+            ending: ending.clone(),
+        };
+        speak(visit, secured, &protocol, first_request_by).await;
+    }
+    if let Some(left) = lingering.take() {
+        left.linger(&guest, &ending).await;
+    }
+}
+
+/// Speaks HTTP with a client until one of both has had enough.
+async fn speak(
+    visit: Visit,
+    secured: Secured<Seat>,
+    protocol: &auto::Builder<StreamExecutor>,
+    first_request_by: Instant,
+) {
+    let (guest, ending, unread) = (Arc::clone(&visit.guest), visit.ending.clone(), visit.unread.clone());
+    let client = visit.caller.client;
+    let socket = visit.beside.socket(secured);
+    let visit = Arc::new(visit);
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
     });
-    let protocol = protocol(&timeouts, &limits);
     let mut connection = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(socket), service));
     // The server's own timer starts only when it knows which protocol the client speaks.
     let mut first_request = pin!(sleep_until(first_request_by));
@@ -111,6 +130,10 @@ async fn serve_socket(service: ListenerService, socket: TcpStream, client: Socke
     loop {
         tokio::select! {
             result = connection.as_mut() => {
+                // Answers to what is no HTTP are hyper's own. And in HTTP/2 clients say something all the time.
+                if guest.is_http2() || result.as_ref().is_err_and(|error| breaks_rules(error.as_ref())) {
+                    unread.set(true);
+                }
                 if let Err(error) = result {
                     tracing::debug!(error, %client, "a connection ended early");
                 }
@@ -162,6 +185,13 @@ async fn serve_socket(service: ListenerService, socket: TcpStream, client: Socke
     }
 }
 
+/// Whether a client was told that what it sends cannot be understood.
+fn breaks_rules(error: &(dyn Error + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
+    let of_http2 = error.source().and_then(|error| error.downcast_ref::<h2::Error>());
+    error.is_parse() || of_http2.is_some_and(h2::Error::is_library)
+}
+
 /// How far a connection is on its way to the end.
 #[derive(Default)]
 struct Stage {
@@ -179,9 +209,13 @@ struct Stage {
 struct Visit {
     service: ListenerService,
     caller: Caller,
+    /// What both sides agreed on in their handshake, if they spoke of it.
+    is_http2_agreed: Option<bool>,
     guest: Arc<Guest>,
     guests: Arc<Guests>,
     backpressure: Arc<Backpressure>,
+    /// Whether something of an HTTP/1 request is left that nobody reads.
+    unread: Unread,
     beside: BesideResponses,
     ending: Ending,
 }
@@ -189,6 +223,9 @@ struct Visit {
 impl Visit {
     async fn answer(&self, request: Request<Incoming>) -> Response<Served> {
         let is_http2 = request.version() == Version::HTTP_2;
+        // If there was something, it has been read.
+        self.unread.set(false);
+        let request = request.map(|body| PeerBody::of_client(body, (!is_http2).then_some(&self.unread)));
         // As they are by now: a kept connection outlives a reload.
         let limits = self.service.kind().limits(&self.service.serving().load().settings);
         let order = match Order::take(&self.guest, &self.guests, &limits, is_http2) {
@@ -197,6 +234,9 @@ impl Visit {
                 return self.served(overloaded(reason, headers::is_grpc(request.headers())), limits, is_http2);
             }
         };
+        if self.is_http2_agreed.is_some_and(|agreed| agreed != is_http2) {
+            return self.served(not_agreed(is_http2), limits, is_http2);
+        }
         let mut response = self.service.answer(request, self.caller, &self.beside, order).await;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS && !is_http2 && self.ending.is_near() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -221,6 +261,17 @@ fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
     let (mut parts, body) =
         LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
     parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    Response::from_parts(parts, ResponseBody::new(PieceSource::own(body), LAST_WORD, None))
+}
+
+/// The answer to a request in a version of HTTP that its client has not agreed to (RFC 7301): whoever is between may
+/// take it for something else.
+fn not_agreed(is_http2: bool) -> Response<ResponseBody> {
+    let reason = "the handshake has agreed on another version of HTTP";
+    let (mut parts, body) = LocalReply::new(StatusCode::BAD_REQUEST, reason, "gateway.bad_request").answer(false);
+    if !is_http2 {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Response::from_parts(parts, ResponseBody::new(PieceSource::own(body), LAST_WORD, None))
 }
 

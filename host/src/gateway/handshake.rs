@@ -7,14 +7,17 @@ use slidegate::tls::{HandshakeFailure, ServerTls};
 
 use crate::gateway::ending::{Ending, LAST_WORD};
 use crate::gateway::guests::{Guest, Seat};
+use crate::gateway::lingering::Lingering;
 use crate::gateway::secured::Secured;
 use crate::gateway::socket::Socket;
 use crate::gateway::telemetry::{self, FailedHandshake};
 
-/// Shakes hands, until the deadline. None if there is no connection then, which is counted unless it had to go.
+/// Shakes hands, until the deadline. None if there is no connection then, which is counted unless it had to go. Who is
+/// refused is told why, in an alert that has to reach it.
 pub(crate) async fn shake(
     tls: &ServerTls,
     socket: Socket<Seat>,
+    lingering: &Lingering<Seat>,
     guest: &Guest,
     deadline: Instant,
     ending: &Ending,
@@ -23,19 +26,25 @@ pub(crate) async fn shake(
         ending.drain.cancelled().await;
         sleep(LAST_WORD).await;
     };
+    lingering.unread().set(true);
     let failed = tokio::select! {
         accepted = tls.accept(socket) => match accepted {
-            Ok(stream) => return Some(Secured::tls(stream)),
+            Ok(stream) => {
+                lingering.unread().set(false);
+                return Some(Secured::tls(stream));
+            }
             Err(error) => {
                 tracing::debug!(%error, "no handshake");
-                FailedHandshake::Of(HandshakeFailure::of(&error))
+                telemetry::failed_handshake(FailedHandshake::Of(HandshakeFailure::of(&error)));
+                return None;
             }
         },
-        () = sleep_until(deadline) => FailedHandshake::Time,
+        () = sleep_until(deadline) => Some(FailedHandshake::Time),
         // Nothing is lost to those who have asked for nothing.
-        () = guest.asked_to_leave() => return None,
-        () = drained => return None,
+        () = guest.asked_to_leave() => None,
+        () = drained => None,
     };
-    telemetry::failed_handshake(failed);
+    lingering.forget();
+    failed.into_iter().for_each(telemetry::failed_handshake);
     None
 }

@@ -45,7 +45,7 @@ impl Lane {
     /// Answers a request. Dropping the future, because the client left, ends the filter's stream.
     pub(crate) async fn answer(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<PeerBody>,
         caller: Caller,
         beside: BesideResponses,
         order: Arc<Order>,
@@ -95,7 +95,7 @@ impl Passage<'_> {
         mut self,
         view: Arc<FilteredRequest>,
         wishes: Wishes,
-        body: Incoming,
+        body: PeerBody,
         client_upgrade: Option<OnUpgrade>,
     ) -> Response<ResponseBody> {
         let beside = self.beside.clone();
@@ -225,7 +225,7 @@ impl Passage<'_> {
     /// how the request begins if it has to wait for its body.
     fn request_source(
         &self,
-        body: Incoming,
+        body: PeerBody,
         headers: &HeaderMap,
     ) -> (PieceSource, Option<oneshot::Receiver<slidegate::Response>>, Option<Beginning>) {
         let interest = self.wants().request_body;
@@ -235,7 +235,7 @@ impl Passage<'_> {
                 let shown = filtered::request(Arc::clone(stream), interest, coded, body, upload);
                 (shown.source, Some(shown.answered), shown.beginning)
             }
-            None => (PieceSource::Peer(PeerBody::new(body, None)), None, None),
+            None => (PieceSource::Peer(body), None, None),
         }
     }
 
@@ -291,7 +291,7 @@ impl Passage<'_> {
         headers::remove_false_length(&mut parts.headers);
         headers::remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
-        let body = PeerBody::new(body, parts.extensions.remove());
+        let body = PeerBody::of_upstream(body, parts.extensions.remove());
         self.finish(parts, PieceSource::Peer(body), Origin::Upstream).await
     }
 

@@ -22,6 +22,14 @@ impl<K: Unpin> Secured<K> {
     pub(crate) fn tls(stream: TlsStream<Socket<K>>) -> Self {
         Self::Tls(Box::new(stream.take(PIECE_MAX)))
     }
+
+    /// What both sides agreed to speak, if they spoke of it.
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().get_ref().1.alpn_protocol(),
+        }
+    }
 }
 
 impl<K: Unpin> Peer for Secured<K> {

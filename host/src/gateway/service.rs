@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 
 use crate::gateway::admin::Admin;
 use crate::gateway::admission::Caller;
-use crate::gateway::body::ResponseBody;
+use crate::gateway::body::{PeerBody, ResponseBody};
 use crate::gateway::guests::Order;
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::kind::Kind;
@@ -41,7 +40,7 @@ impl ListenerService {
     /// Answers a request. Dropping the future means that the client left.
     pub(crate) async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<PeerBody>,
         caller: Caller,
         beside: &BesideResponses,
         order: Order,

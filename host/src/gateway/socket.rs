@@ -12,6 +12,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
 
+use crate::gateway::lingering::Lingering;
+
 /// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a
 /// read fills it, up to what headers may measure, and thousands of connections with large bodies would each keep such a
 /// buffer.
@@ -30,7 +32,9 @@ pub(crate) trait Peer {
 pub(crate) struct Socket<K> {
     stream: Take<TcpStream>,
     backpressure: Arc<Backpressure>,
-    _kept: K,
+    lingering: Arc<Lingering<K>>,
+    /// There until this is dropped.
+    kept: Option<K>,
 }
 
 /// Whether a socket takes what is written to it, for the bodies that wait until it does.
@@ -41,8 +45,9 @@ pub(crate) struct Backpressure {
 }
 
 impl<K> Socket<K> {
-    pub(crate) fn new(stream: TcpStream, kept: K) -> Self {
-        Self { stream: stream.take(PIECE_MAX), backpressure: Arc::default(), _kept: kept }
+    /// What is left of the connection goes to `lingering`, with what was kept.
+    pub(crate) fn new(stream: TcpStream, kept: K, lingering: Arc<Lingering<K>>) -> Self {
+        Self { stream: stream.take(PIECE_MAX), backpressure: Arc::default(), lingering, kept: Some(kept) }
     }
 
     pub(crate) fn backpressure(&self) -> &Arc<Backpressure> {
@@ -127,6 +132,9 @@ impl<K> Drop for Socket<K> {
     fn drop(&mut self) {
         // Whoever waits learns from the library that the connection is gone.
         self.backpressure.set_blocked(false);
+        if let Some(kept) = self.kept.take() {
+            self.lingering.close(self.stream.get_ref(), kept);
+        }
     }
 }
 
@@ -172,7 +180,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (Socket::new(accepted.expect("a connection").0, ()), client.expect("a connection"))
+        (Socket::new(accepted.expect("a connection").0, (), Arc::default()), client.expect("a connection"))
     }
 
     fn runtime() -> tokio::runtime::Runtime {

@@ -17,7 +17,7 @@
 
 use std::{
     error::Error,
-    net::{SocketAddr, TcpListener as StdTcpListener},
+    net::{SocketAddr, TcpListener as StdTcpListener, TcpStream as StdTcpStream},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -41,10 +41,10 @@ use hyper_util::{
     server::conn::auto,
 };
 use slidegate::tls::ServerTls;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     runtime::Builder,
     sync::oneshot,
     time::{Sleep, sleep},
@@ -226,12 +226,23 @@ async fn serve(listener: StdTcpListener, tls: Option<ServerTls>, streams: Option
             match tls {
                 None => serve_connection(socket, streams, record).await,
                 Some(tls) => {
-                    if let Ok(socket) = tls.accept(socket).await {
-                        serve_connection(socket, streams, record).await;
+                    let left = SockRef::from(&socket).try_clone().expect("a socket can be shared");
+                    match tls.accept(socket).await {
+                        Ok(socket) => serve_connection(socket, streams, record).await,
+                        Err(_) => linger(left.into()).await,
                     }
                 }
             }
         });
+    }
+}
+
+/// Lets who is refused read why: a socket with something unread would be reset.
+async fn linger(socket: StdTcpStream) {
+    let mut socket = TcpStream::from_std(socket).expect("a socket can be registered");
+    let mut buffer = vec![0; 4096];
+    if socket.shutdown().await.is_ok() {
+        while let Ok(1..) = socket.read(&mut buffer).await {}
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 use slidegate_tests::{
     gateway_process::{Directory, Gateway, PATIENCE, binary, wait_until},
     http_client::HttpClient,
+    http2_client::{Http2Client, kind},
     metrics::Metrics,
     upstream::Upstream,
 };
@@ -216,4 +217,24 @@ fn what_clients_choose_is_cut_and_escaped() {
         "{printed}"
     );
     assert!(printed.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{2028}'), "{printed}");
+}
+
+#[test]
+fn what_strangers_do_in_http2_is_no_warning_of_a_library() {
+    let upstream = Upstream::start();
+    let settings = format!("upstream: {}\n", upstream.url());
+    for (level, is_shown) in [("debug", true), ("info", false)] {
+        let mut leveled = Command::new("env");
+        leveled.arg(format!("SLIDEGATE_LOG={level}"));
+        let gateway = Gateway::serve_by(leveled, &settings, &[]);
+        let mut client = Http2Client::connect(gateway.listen(), 65_535).expect("the gateway listens");
+        // Nobody has asked for it.
+        client.frame(kind::PING, 1, 0, &[7; 8]).expect("the gateway reads");
+        let stream = client.get("/").expect("the gateway reads");
+        assert!(client.read_to_end_of(stream).expect("an answer"));
+        match is_shown {
+            true => drop(gateway.wait_log("recv PING ack")),
+            false => assert_eq!(gateway.log_lines("recv PING ack"), [""; 0]),
+        }
+    }
 }

@@ -62,10 +62,12 @@ pub(crate) fn start(format: LogFormat) {
         err: Queue::start(StandardStream::Err),
         styles: TextStyles { out: TextStyle::of(&io::stdout()), err: TextStyle::of(&io::stderr()) },
     });
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .with_env_var(FILTER_VARIABLE)
-        .from_env_lossy();
+    let filter = hushed(
+        EnvFilter::builder()
+            .with_default_directive(tracing::Level::INFO.into())
+            .with_env_var(FILTER_VARIABLE)
+            .from_env_lossy(),
+    );
     // What cannot be logged is not told on standard error, which may be what cannot be written to.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -77,6 +79,19 @@ pub(crate) fn start(format: LogFormat) {
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
     };
     std::panic::set_hook(Box::new(log_panic));
+}
+
+/// A library that warns of what strangers do, about which nobody can do anything.
+const WARNING_OF_STRANGERS: &str = "h2";
+
+/// The filter without such warnings, unless it shows what is for debugging, or names the library.
+fn hushed(filter: EnvFilter) -> EnvFilter {
+    let is_debugging = filter.max_level_hint().is_some_and(|level| level >= tracing::Level::DEBUG);
+    let is_named = filter.to_string().split(',').any(|directive| directive.starts_with(WARNING_OF_STRANGERS));
+    match format!("{WARNING_OF_STRANGERS}=error").parse() {
+        Ok(directive) if !is_debugging && !is_named => filter.add_directive(directive),
+        _ => filter,
+    }
 }
 
 /// Prints to standard output by way of the log's queue: after what was printed before, without waiting. Directly before

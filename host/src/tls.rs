@@ -7,6 +7,7 @@
 mod certificate;
 mod client;
 mod error;
+mod pinned;
 mod roots;
 mod server;
 mod version;

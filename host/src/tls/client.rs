@@ -3,15 +3,18 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
-use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
+use super::pinned::server_verifier;
 use super::roots::{own_roots, system_roots};
 use super::version::{MinVersion, provider};
 use crate::option_error::OptionError;
@@ -19,7 +22,7 @@ use crate::option_error::OptionError;
 /// What somebody says of TLS to a server, beside its address. All of it may be left out.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// Certificates in PEM, one of which has signed the server's. Without, those that the system trusts.
+    /// Certificates in PEM, one of which has signed the server's, or is it. Without, those that the system trusts.
     pub ca: Option<Vec<u8>>,
     /// The certificate in PEM that is shown to the server, and those that lead to its root.
     pub certificate: Option<Vec<u8>>,
@@ -44,16 +47,33 @@ pub struct ClientTls {
     roots: Arc<RootCertStore>,
     server_name: Option<ServerName<'static>>,
     certificate: Option<Certificate>,
+    unmet: Arc<UnmetRequest>,
+}
+
+/// Shows no certificate, and remembers that a server has asked for one.
+#[derive(Debug, Default)]
+struct UnmetRequest(AtomicBool);
+
+impl ResolvesClientCert for UnmetRequest {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 impl ClientTls {
     /// # Errors
     /// What is wrong with the options, or that the system trusts nobody.
     pub fn new(options: &ClientOptions) -> Result<Self, OptionError> {
-        let roots = Arc::new(match &options.ca {
+        let (roots, trusted) = match &options.ca {
             Some(pem) => own_roots("ca", pem)?,
-            None => system_roots()?,
-        });
+            None => (system_roots()?, Vec::new()),
+        };
+        let roots = Arc::new(roots);
         let certificate = match (&options.certificate, &options.key) {
             (Some(shown), Some(key)) => Some(Certificate::from_pem(shown, key)?),
             (Some(_), None) => {
@@ -70,12 +90,15 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(MinVersion::default().versions())
             .map_err(|error| OptionError::new("ca", format!("TLS cannot be used: {error}")))?
-            .with_root_certificates(Arc::clone(&roots));
-        let config = match &certificate {
-            Some(certificate) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate.key()))),
-            None => builder.with_no_client_auth(),
-        };
-        Ok(Self { config: Arc::new(config), roots, server_name, certificate })
+            // Not dangerous: it checks what the usual one does.
+            .dangerous()
+            .with_custom_certificate_verifier(server_verifier(Arc::clone(&roots), trusted)?);
+        let unmet = Arc::new(UnmetRequest::default());
+        let config = builder.with_client_cert_resolver(match &certificate {
+            Some(certificate) => Arc::new(SingleCertAndKey::from(certificate.key())),
+            None => Arc::clone(&unmet) as Arc<dyn ResolvesClientCert>,
+        });
+        Ok(Self { config: Arc::new(config), roots, server_name, certificate, unmet })
     }
 
     /// The same, offering these protocols (ALPN), the one liked best first.
@@ -94,6 +117,12 @@ impl ClientTls {
     /// What is shown to the server.
     pub fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_ref()
+    }
+
+    /// Whether a server has asked for a certificate since this was called last, and there was none to be shown. It may
+    /// have gone on without, or may refuse that yet.
+    pub fn was_asked_in_vain(&self) -> bool {
+        self.unmet.0.swap(false, Ordering::Relaxed)
     }
 
     /// Shakes hands on a fresh connection to this host.

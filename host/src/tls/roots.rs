@@ -1,19 +1,23 @@
 //! Whom to trust.
 
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 
 use super::certificate;
 use crate::option_error::OptionError;
 
-/// Those who sign certificates, by their own, in PEM.
-pub(super) fn own_roots(field: &'static str, pem: &[u8]) -> Result<RootCertStore, OptionError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificate::certificates(field, pem)? {
+/// Those who sign certificates, by their own, in PEM; and those certificates.
+pub(super) fn own_roots(
+    field: &'static str,
+    pem: &[u8],
+) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), OptionError> {
+    let (mut roots, certificates) = (RootCertStore::empty(), certificate::certificates(field, pem)?);
+    for certificate in &certificates {
         roots
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|error| OptionError::new(field, format!("expected certificates that sign others: {error}")))?;
     }
-    Ok(roots)
+    Ok((roots, certificates))
 }
 
 /// What the system trusts. Single certificates that cannot be used are the system's business, having none is not.

@@ -5,13 +5,14 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::Certificate;
+use super::pinned::client_verifier;
 use super::roots::own_roots;
 use super::version::{MinVersion, provider};
 use crate::option_error::OptionError;
@@ -23,7 +24,7 @@ pub struct ServerOptions {
     pub certificate: Vec<u8>,
     /// The key of `certificate`, in PEM.
     pub key: Vec<u8>,
-    /// Certificates in PEM, one of which has to have signed each client's. Without, clients need none.
+    /// Certificates in PEM, one of which has to have signed each client's, or to be it. Without, clients need none.
     pub client_ca: Option<Vec<u8>>,
     /// The least version that clients have to speak.
     pub min_version: MinVersion,
@@ -55,11 +56,8 @@ impl ServerTls {
             .map_err(|error| OptionError::new("cert", format!("TLS cannot be used: {error}")))?;
         let builder = match &options.client_ca {
             Some(pem) => {
-                let roots = Arc::new(own_roots("client_ca", pem)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-                let verifier =
-                    verifier.map_err(|error| OptionError::new("client_ca", format!("cannot be used: {error}")))?;
-                builder.with_client_cert_verifier(verifier)
+                let (roots, trusted) = own_roots("client_ca", pem)?;
+                builder.with_client_cert_verifier(client_verifier(roots, trusted)?)
             }
             None => builder.with_no_client_auth(),
         };

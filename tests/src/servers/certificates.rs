@@ -56,6 +56,23 @@ impl Authority {
         self.sign_params(name, params)
     }
 
+    /// Makes a certificate that holds these names and addresses, and has signed itself: `<name>.pem` and `<name>.key`,
+    /// as `openssl req -x509` makes them.
+    ///
+    /// # Panics
+    ///
+    /// When the directory cannot be written to.
+    pub fn sign_itself(directory: &Path, name: &str, holds: &[&str]) -> (PathBuf, PathBuf) {
+        let mut params = params(name, holds);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("keys can be made");
+        let certificate = params.self_signed(&key).expect("a certificate can sign itself");
+        let files = (format!("{name}.pem"), format!("{name}.key"));
+        write(directory, &files.0, &certificate.pem());
+        write(directory, &files.1, &key.serialize_pem());
+        (directory.join(files.0), directory.join(files.1))
+    }
+
     fn sign_params(&self, name: &str, params: CertificateParams) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("keys can be made");
         let certificate = params.signed_by(&key, &self.issuer).expect("an authority can sign");

@@ -168,6 +168,50 @@ fn what_is_only_odd_is_a_warning() {
         assert!(code == Some(0) && said.contains("warning  ") && said.contains(expected), "{said}");
         assert_eq!(check(tls, &["--strict"]).0, Some(1));
     }
+    // The gateway's own certificate for Redis, too.
+    let shown = format!("url: \"rediss://a\", ca: {0}/ca.pem, cert: {0}/late.pem, key: {0}/open.key", path.display());
+    fs::copy(path.join("late.key"), path.join("open.key")).expect("a file");
+    #[cfg(unix)]
+    fs::set_permissions(path.join("open.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .expect("an own file");
+    for (redis, place) in
+        [(format!("{{{shown}}}"), "redis"), (format!("{{names: {{r: {{{shown}}}}}}}"), "redis.names.r")]
+    {
+        let output = run("check", path, &format!("upstream: http://a\nredis: {redis}\n"), &[]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.contains(&format!("{place}.cert: the certificate in `")) && said.contains(" has expired "),
+            "{said}"
+        );
+        assert!(said.contains(&format!("{place}.key: `")) && said.contains("` is a private key"), "{said}");
+    }
+}
+
+#[test]
+fn what_becomes_odd_while_serving_is_told_once() {
+    let directory = files();
+    let upstream = Upstream::start();
+    let path = directory.path();
+    for (from, to) in [("good.pem", "used.pem"), ("good.key", "used.key")] {
+        fs::copy(path.join(from), path.join(to)).expect("a file");
+    }
+    let shown = path.display();
+    let settings = |more: &str| {
+        format!("tls: {{cert: {shown}/used.pem, key: {shown}/used.key}}\nupstream: {}\n{more}", upstream.url())
+    };
+    let gateway = Gateway::serve(&settings(""));
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(path.join("used.key"), mode).expect("an own file");
+        gateway.wait_log("used.key` is a private key, and everybody on this machine may read it");
+    }
+    fs::copy(path.join("late.key"), path.join("used.key")).expect("a file");
+    fs::copy(path.join("late.pem"), path.join("used.pem")).expect("a file");
+    gateway.wait_log("used.pem` has expired");
+    gateway.write_settings(&settings("log: {access: false}\n"));
+    gateway.wait_log("settings reloaded");
+    assert_eq!(gateway.log_lines("has expired").len(), 1, "{}", gateway.log());
 }
 
 #[test]

@@ -231,6 +231,7 @@ impl Settings {
             .listener_tls()
             .flat_map(ListenerTls::warnings)
             .chain(self.upstream_tls().flat_map(UpstreamTls::warnings))
+            .chain(self.redis.entries().flat_map(|entry| entry.warnings()))
         {
             // Several routes may share a certificate.
             if !warnings.contains(&warning) {

@@ -1,7 +1,7 @@
 //! What requests are served with at one moment: settings, routes, filter workers. A reload makes a new one and swaps it
 //! in; requests in flight keep the one they started with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use slidegate::{Configuration, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, Worker, WorkerOptions};
 use tokio::runtime::{Builder, Handle};
@@ -101,6 +101,8 @@ pub(crate) struct Workshop {
     watch_on: Option<Handle>,
     /// Stands for every service name of the filter, whatever the file says.
     redis_override: Option<String>,
+    /// What was odd about certificates and keys when that was looked at last.
+    tls_warnings: Mutex<Vec<String>>,
 }
 
 impl Workshop {
@@ -110,11 +112,22 @@ impl Workshop {
         watch_on: Option<Handle>,
         redis_override: Option<String>,
     ) -> Self {
-        Self { module, lanes, watch_on, redis_override }
+        Self { module, lanes, watch_on, redis_override, tls_warnings: Mutex::default() }
     }
 
     pub(crate) fn module(&self) -> &Module {
         &self.module
+    }
+
+    /// Logs what is odd about certificates and keys by now, and was not when that was looked at last: a key may become
+    /// readable for others, or a certificate expire, while nothing is written.
+    pub(crate) fn tell_tls_warnings(&self, settings: &Settings) {
+        let warnings = settings.tls_warnings();
+        let mut told = self.tls_warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in warnings.iter().filter(|warning| !told.contains(warning)) {
+            tracing::warn!("{}", settings.environment.hide(warning));
+        }
+        *told = warnings;
     }
 
     /// Makes a serving. A filter that did not change is taken over from `previous`, with what it remembers and with its
@@ -149,10 +162,7 @@ impl Workshop {
         if let Some(previous) = previous {
             settings.keep_sessions(&previous.settings);
         }
-        let told = previous.map(|previous| previous.settings.tls_warnings()).unwrap_or_default();
-        for warning in settings.tls_warnings().iter().filter(|warning| !told.contains(warning)) {
-            tracing::warn!("{}", settings.environment.hide(warning));
-        }
+        self.tell_tls_warnings(&settings);
         let routes = self.routes(&settings, previous);
         Ok(Serving { routes, filter, settings })
     }

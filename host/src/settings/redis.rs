@@ -38,7 +38,17 @@ impl RedisSettings {
 
     /// The files that they name.
     pub(super) fn named_files(&self) -> impl Iterator<Item = &NamedFile> {
-        self.any.iter().chain(self.names.values()).flat_map(RedisEntry::named_files)
+        self.entries().flat_map(RedisEntry::named_files)
+    }
+
+    /// All that is said of any Redis.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &RedisEntry> {
+        self.any.iter().chain(self.names.values())
+    }
+
+    /// Where it stands how the service of this name is reached.
+    pub(crate) fn path_of(&self, service_name: &str) -> &str {
+        self.names.get(service_name).or(self.any.as_ref()).map_or("redis", RedisEntry::path)
     }
 
     /// As it may be shown.

@@ -231,10 +231,6 @@ impl Files {
         quoted(self.file(field).map_or("", |file| &file.written))
     }
 
-    fn place_of(&self, field: &str) -> String {
-        format!("{}.{field}", self.place)
-    }
-
     fn all(&self) -> impl Iterator<Item = &NamedFile> {
         self.named.iter().map(|(_, file)| file)
     }
@@ -248,17 +244,7 @@ impl Files {
     }
 
     fn warnings(&self, certificate: Option<&Certificate>) -> Vec<String> {
-        let now =
-            UnixTime::since_unix_epoch(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-        let mut warnings = Vec::new();
-        if let Some(odd) = certificate.and_then(|certificate| certificate.out_of_time(now)) {
-            warnings.push(format!("{}: the certificate in {} {odd}", self.place_of("cert"), self.quoted("cert")));
-        }
-        if self.file("key").is_some_and(NamedFile::is_readable_by_all) {
-            let advice = "everybody on this machine may read it, expected only this user (`chmod 600`)";
-            warnings.push(format!("{}: {} is a private key, and {advice}", self.place_of("key"), self.quoted("key")));
-        }
-        warnings
+        warnings(&self.place, |field| self.file(field), certificate)
     }
 
     fn shown(&self) -> Map<String, Value> {
@@ -270,6 +256,25 @@ impl PartialEq for Files {
     fn eq(&self, other: &Self) -> bool {
         self.named == other.named
     }
+}
+
+/// What is odd about a certificate and its key, which the fields `cert` and `key` of the object at this place name.
+pub(super) fn warnings<'f>(
+    place: &str,
+    file: impl Fn(&str) -> Option<&'f NamedFile>,
+    certificate: Option<&Certificate>,
+) -> Vec<String> {
+    let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let named = |field: &str| quoted(file(field).map_or("", |file| &file.written));
+    let mut warnings = Vec::new();
+    if let Some(odd) = certificate.and_then(|certificate| certificate.out_of_time(now)) {
+        warnings.push(format!("{place}.cert: the certificate in {} {odd}", named("cert")));
+    }
+    if file("key").is_some_and(NamedFile::is_readable_by_all) {
+        let advice = "everybody on this machine may read it, expected only this user (`chmod 600`)";
+        warnings.push(format!("{place}.key: {} is a private key, and {advice}", named("key")));
+    }
+    warnings
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::fmt;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use slidegate::tls::Certificate;
 use slidegate::{OptionError, RedisAccess};
 use slidegate_document::{Fields, Node, Path as FieldPath, Reader, is_secret_name};
 
 use super::super::mistake::Mistake;
 use super::super::named_file::NamedFile;
 use super::super::secret::{HIDDEN, url_shown};
+use super::super::tls;
 use super::super::words::quoted;
 
 /// Fields that name files in PEM.
@@ -30,15 +32,15 @@ pub(crate) struct RedisEntry {
     path: String,
     /// The fields beside the URL, as they stand in the file; none if there is only a URL.
     fields: Option<BTreeMap<&'static str, String>>,
-    /// The files that they name.
-    files: Vec<NamedFile>,
+    /// The files that they name, by field.
+    files: Vec<(&'static str, NamedFile)>,
 }
 
 /// What was read of an entry's fields beside the URL.
 #[derive(Default)]
 struct GivenFields {
     texts: BTreeMap<&'static str, String>,
-    files: Vec<NamedFile>,
+    files: Vec<(&'static str, NamedFile)>,
 }
 
 impl RedisEntry {
@@ -71,7 +73,16 @@ impl RedisEntry {
 
     /// The files that it names.
     pub(super) fn named_files(&self) -> impl Iterator<Item = &NamedFile> {
-        self.files.iter()
+        self.files.iter().map(|(_, file)| file)
+    }
+
+    /// What is odd about the certificate that is shown to the server, and no mistake.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let (certificate, key) = (self.access.certificate.as_deref(), self.access.key.as_deref());
+        let certificate =
+            certificate.zip(key).and_then(|(certificate, key)| Certificate::from_pem(certificate, key).ok());
+        let file = |field: &str| self.files.iter().find(|(name, _)| *name == field).map(|(_, file)| file);
+        tls::warnings(&self.path, file, certificate.as_ref())
     }
 
     /// As it may be shown.
@@ -177,7 +188,7 @@ fn read_file(
     let file = NamedFile::read(reader, fields, field, expected, folder)?;
     let bytes = file.bytes.clone();
     given.texts.insert(field, file.written.clone());
-    given.files.push(file);
+    given.files.push((field, file));
     bytes
 }
 

@@ -9,7 +9,7 @@ use slidegate_tests::{
     certificates::Authority,
     gateway_process::{self, Directory, Gateway, wait_until},
     http_client::HttpClient,
-    tls_client::{BOTH, server_tls},
+    tls_client::{BOTH, TlsClient, client_tls, server_tls},
     upstream::Upstream,
 };
 
@@ -151,6 +151,39 @@ fn authorities_of_the_system_are_read_again_when_that_is_asked_for() {
 }
 
 #[test]
+fn a_certificate_that_has_signed_itself_is_trusted_for_itself_alone() {
+    let directory = Directory::new();
+    let file = |name: &str| directory.path().join(name);
+    let upstream = |name: &str| {
+        let (certificate, key) = Authority::sign_itself(directory.path(), name, &["127.0.0.1"]);
+        Upstream::start_tls(server_tls((&certificate, &key), None, BOTH))
+    };
+    let (trusted, other) = (upstream("trusted"), upstream("other"));
+    let status = |upstream: &Upstream, more: &str| {
+        let ca = file("trusted.pem");
+        let tls = format!("upstream_tls: {{ca: {}{more}}}\n", ca.display());
+        Gateway::serve(&format!("upstream: {}\n{tls}", upstream.https_url())).get("/", &[]).0
+    };
+    assert_eq!(status(&trusted, ""), 200);
+    assert_eq!(status(&trusted, ", server_name: orders.example"), 502, "its name counts");
+    assert_eq!(status(&other, ""), 502);
+    // So it is with a client's.
+    let client_ca = format!(", client_ca: {}", file("other.pem").display());
+    let [certificate, key] = ["trusted.pem", "trusted.key"].map(|name| file(name).display().to_string());
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nupstream_tls: {{ca: {certificate}}}\ntls: {{cert: {certificate}, key: {key}{client_ca}}}\n",
+        trusted.https_url()
+    ));
+    let ask = |name: &str| {
+        let identity = (file(&format!("{name}.pem")), file(&format!("{name}.key")));
+        let tls = client_tls(&file("trusted.pem"), Some((&identity.0, &identity.1)), BOTH);
+        let mut client = TlsClient::connect(&tls, gateway.listen()).ok()?;
+        client.get("/", &[]).ok().map(|answer| answer.status)
+    };
+    assert_eq!((ask("other"), ask("trusted")), (Some(200), None));
+}
+
+#[test]
 fn a_tunnel_goes_to_an_upstream_that_likes_http2_better() {
     let signed = Signed::new();
     let upstream = signed.upstream("server", BOTH, false);
@@ -273,6 +306,22 @@ fn check_connects_over_tls() {
     assert!(code == Some(0) && said.contains(": takes connections, TLS, HTTP/2"), "{said}");
     let (code, said) = check("upstream_tls: {ca: other.pem}\n");
     assert!(code == Some(1) && said.contains("takes no connection: TLS: invalid peer certificate"), "{said}");
+    for alpn in [BOTH, &[ALPN_HTTP1]] {
+        let asking = signed.upstream("server", alpn, true);
+        let check = |shown: &str| {
+            let settings = format!("upstream: {}\nupstream_tls: {{ca: ca.pem{shown}}}\n", asking.https_url());
+            fs::write(signed.file("gate.yaml"), settings).expect("a file");
+            let file = signed.file("gate.yaml");
+            let output = gateway_process::run(&["check", "--connect", file.to_str().expect("text")]);
+            (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        };
+        let (code, said) = check("");
+        assert!(code == Some(1) && said.contains("takes no connection: it wants a client's certificate"), "{said}");
+        let (code, said) = check(", cert: foreign.pem, key: foreign.key");
+        assert!(code == Some(1) && said.contains("it does not trust the certificate shown to it"), "{said}");
+        let (code, said) = check(", cert: client.pem, key: client.key");
+        assert!(code == Some(0) && said.contains("takes connections, TLS"), "{said}");
+    }
     // Each way to one, once.
     let file = signed.file("gate.yaml");
     let route = |path: &str, ca: &str| {

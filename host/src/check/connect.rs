@@ -3,6 +3,7 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use slidegate::{
     CallError, HttpRequest, Module, RedisConnection, RedisDirectory, RedisServer, RedisService, RedisTransport, Reply,
     ReplyFuture, Verdict, Worker, WorkerOptions,
 };
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -23,6 +25,9 @@ const RULE: &str = "slidegate-check";
 
 /// How far a Redis' clock may be from this machine's before it is told of.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);
+
+/// How long a refusal after the handshake is waited for.
+const REFUSAL: Duration = Duration::from_millis(500);
 
 /// What was found.
 #[derive(Default)]
@@ -55,11 +60,18 @@ pub(super) async fn connect(serving: &Serving, module: &Module) -> Findings {
     let limit = serving.settings.timeouts.connect;
     for (path, upstream) in upstreams(serving) {
         let name = upstream.to_string();
-        match timeout(limit, connect_upstream(upstream))
+        let connected = timeout(limit, connect_upstream(upstream))
             .await
-            .unwrap_or_else(|_| Err("it takes longer than `timeouts.connect`".to_owned()))
-        {
-            Ok(found) => findings.lines.push(format!("upstream {name}: takes connections{found}")),
+            .unwrap_or_else(|_| Err("it takes longer than `timeouts.connect`".to_owned()));
+        let was_asked = upstream.tls.as_ref().is_some_and(|tls| tls.client.was_asked_in_vain());
+        match connected {
+            Ok(found) => {
+                findings.lines.push(format!("upstream {name}: takes connections{found}"));
+                if was_asked {
+                    let advice = "asks for a client's certificate, and `upstream_tls.cert` names none";
+                    findings.warnings.push(Mistake::new(path, format!("{name} {advice}; it may refuse requests")));
+                }
+            }
             Err(error) => findings.mistakes.push(Mistake::new(path, format!("{name} takes no connection: {error}"))),
         }
     }
@@ -83,11 +95,30 @@ async fn connect_upstream(upstream: &Upstream) -> Result<&'static str, String> {
     let stream = TcpStream::connect(upstream.authority.as_str()).await.map_err(|error| error.to_string())?;
     let Some(tls) = &upstream.tls else { return Ok("") };
     let secured = tls.client.with_alpn(&[ALPN_HTTP2, ALPN_HTTP1]).connect(upstream.host(), stream).await;
-    let secured = secured.map_err(|error| match HandshakeFailure::of(&error).is_no_tls() {
-        true => "it does not speak TLS".to_owned(),
-        false => one_line(&format!("TLS: {error}")),
-    })?;
+    let mut secured = secured.map_err(|error| why_unsecured(&error))?;
+    // With TLS 1.3 a server refuses who shows no certificate only after the handshake. One of HTTP/2 speaks first then,
+    // one of HTTP/1.1 says nothing before it is asked.
+    if let Ok(Err(error)) = timeout(REFUSAL, secured.read(&mut [0])).await
+        && is_distrust(&error)
+    {
+        return Err(why_unsecured(&error));
+    }
     Ok(if secured.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) { ", TLS, HTTP/2" } else { ", TLS, HTTP/1.1" })
+}
+
+fn is_distrust(error: &io::Error) -> bool {
+    matches!(HandshakeFailure::of(error), HandshakeFailure::NoCertificate | HandshakeFailure::Distrusted)
+}
+
+fn why_unsecured(error: &io::Error) -> String {
+    match HandshakeFailure::of(error) {
+        failure if failure.is_no_tls() => "it does not speak TLS".to_owned(),
+        HandshakeFailure::NoCertificate => {
+            "it wants a client's certificate: `upstream_tls.cert` and `upstream_tls.key` name one".to_owned()
+        }
+        HandshakeFailure::Distrusted => one_line(&format!("it does not trust the certificate shown to it: {error}")),
+        _ => one_line(&format!("TLS: {error}")),
+    }
 }
 
 /// What a service is, and what is odd about it.

@@ -46,11 +46,6 @@ impl RedisSettings {
         self.any.iter().chain(self.names.values())
     }
 
-    /// Where it stands how the service of this name is reached.
-    pub(crate) fn path_of(&self, service_name: &str) -> &str {
-        self.names.get(service_name).or(self.any.as_ref()).map_or("redis", RedisEntry::path)
-    }
-
     /// As it may be shown.
     pub(super) fn shown(&self) -> Value {
         let names: BTreeMap<&str, Value> =

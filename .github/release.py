@@ -47,7 +47,10 @@ def bill_of_materials(name):
     )
     for written in ROOT.glob(f"**/{name}.json"):
         if written.parent == ROOT / "host":
-            shutil.move(written, RELEASE / f"{name}.cdx.json")
+            # Where it was built is nobody's business, and differs from machine to machine.
+            bill = written.read_text().replace(f"file://{ROOT}/", "file:///")
+            (RELEASE / f"{name}.cdx.json").write_text(bill)
+            written.unlink()
         elif "target" not in written.parts and "dist" not in written.parts:
             written.unlink()
 

@@ -136,19 +136,22 @@ pub fn any_answer() -> impl Strategy<Value = WellFormedAnswer> {
     })
 }
 
+/// What JSON is made of.
+const SIGNS: [&str; 13] = ["{", "}", "[", "]", "\"", "\\", ":", ",", "\n", "1", "-", "null", "true"];
+
+/// Bytes made of these names, of what JSON is made of, and of any others.
+pub fn any_pieces(names: &[&'static str]) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let piece = prop_oneof![
+        8 => prop::sample::select([&SIGNS, names].concat()).prop_map(|piece| piece.as_bytes().to_vec()).boxed(),
+        1 => prop::collection::vec(any::<u8>(), 0..8).boxed(),
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
 /// Bytes of which some were an answer.
 pub fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
-    const PIECES: [&str; 26] = [
-        "{",
-        "}",
-        "[",
-        "]",
-        "\"",
-        "\\",
+    let pieces = any_pieces(&[
         "\\u00",
-        ":",
-        ",",
-        "\n",
         "\r",
         "data:",
         "{\"usage\":",
@@ -156,21 +159,12 @@ pub fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
         "\"iterations\":[",
         "{\"type\":\"compaction\",",
         "\"input_tokens\":",
-        "1",
-        "-",
         ".",
         "e9",
-        "null",
-        "true",
         "\"bytes\":\"",
         "eyJ1c2FnZSI6eyJ0",
         "\0",
-    ];
-    let piece = prop_oneof![
-        8 => prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()).boxed(),
-        1 => prop::collection::vec(any::<u8>(), 0..8).boxed(),
-    ];
-    let pieces = prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat());
+    ]);
     let broken = (any::<Index>(), prop::collection::vec((any::<Index>(), any::<u8>()), 0..4), any::<Index>()).prop_map(
         |(answer, changes, length)| {
             let mut body = answer.get(&answers::all()).body.clone();

@@ -142,6 +142,46 @@ fn an_upstream_is_let_go_with_the_client_though_its_response_is_watched() {
 }
 
 #[test]
+fn the_filter_gets_to_know_how_a_response_ended() {
+    let site = Site::start("pw");
+    let endings = |gateway: &Gateway, digit: char| gateway.wait_log(&format!("over {digit}"));
+    assert_eq!(site.client().get("/bytes/100000", &[]).status(), 200);
+    endings(&site.gateway, '0');
+    // An upstream that breaks off, and one that is not there.
+    let upstream = RawUpstream::start(|mut connection| {
+        connection.read_head();
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+    });
+    let gateway = serve(&site.component, &upstream.url(), &site.redis, "pw");
+    let mut client = gateway.client();
+    client.write(b"GET /p HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+    assert_eq!(client.read_head().expect("an answer").status, 200);
+    endings(&gateway, '2');
+    let upstream = RawUpstream::answering("nonsense\r\n\r\n");
+    let gateway = serve(&site.component, &upstream.url(), &site.redis, "pw");
+    assert_eq!(gateway.client().get("/d", &[]).status(), 418, "in place of 502");
+    // A client that leaves in the middle of a body, and one that does before there is an answer.
+    for head in ["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", ""] {
+        let (came, has_come) = mpsc::channel();
+        let upstream = RawUpstream::start(move |mut connection| {
+            connection.read_head();
+            connection.write(head.as_bytes());
+            came.send(()).expect("the test waits");
+            connection.read(1);
+        });
+        let gateway = serve(&site.component, &upstream.url(), &site.redis, "pw");
+        let mut client = gateway.client();
+        client.write(b"GET /p HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("the gateway reads");
+        has_come.recv_timeout(Duration::from_secs(10)).expect("the upstream is asked");
+        if !head.is_empty() {
+            assert_eq!(client.read_head().expect("an answer").status, 200);
+        }
+        drop(client);
+        endings(&gateway, '1');
+    }
+}
+
+#[test]
 fn a_response_that_is_held_loses_its_length_and_nothing_else() {
     let site = Site::start("ph");
     let answer = site.client().get("/bytes/100000", &[]);

@@ -60,7 +60,7 @@
   (func (export "slidegate:filter/filter@0.2.0#on-response-body") (param i64 i32 i32 i32 i32 i64 i64) (result i32) (call $pass))
   (func (export "slidegate:filter/filter@0.2.0#on-redis-reply") (param i64 i32 i32 i32 i64 i32 i64 i64) (result i32) (call $nothing))
   (func (export "slidegate:filter/filter@0.2.0#on-wake") (param i64 i64) (result i32) (call $nothing))
-  (func (export "slidegate:filter/filter@0.2.0#on-done") (param i64 i64 i64))
+  (func (export "slidegate:filter/filter@0.2.0#on-done") (param i64 i32 i64 i64))
   (func (export "slidegate:filter/filter@0.2.0#on-retire") (param i64 i64))
   (func (export "slidegate:filter/filter@0.2.0#metrics") (result i32) (call $nothing))
   (func (export "slidegate:filter/filter@0.2.0#take-metrics") (result i32) (call $nothing))

@@ -14,7 +14,7 @@ use crate::bindings::exports::slidegate::filter::filter::{
 use crate::bindings::slidegate::filter::metrics::{Change, Metric};
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
 use crate::bindings::slidegate::filter::types::{
-    BodyChange, CallId, Coding, Interest, Moment, MonotonicNs, Pass, Passing, Response, ResponseHead, StreamId,
+    BodyChange, CallId, Coding, Ending, Interest, Moment, MonotonicNs, Pass, Passing, Response, ResponseHead, StreamId,
 };
 use crate::component::Module;
 use crate::imports::{Call, Ctx, Outcome, Phase, check_pass};
@@ -237,11 +237,11 @@ impl Instance {
     /// # Errors
     ///
     /// If the component traps.
-    pub fn on_done(&mut self, stream: StreamId, now: Moment) -> Result<(), Trap> {
+    pub fn on_done(&mut self, stream: StreamId, ending: Ending, now: Moment) -> Result<(), Trap> {
         if !self.ctx().end(stream) {
             return Ok(());
         }
-        self.call(|filter, store| filter.call_on_done(store, stream, now))
+        self.call(|filter, store| filter.call_on_done(store, stream, ending, now))
     }
 
     /// This instance gets no more requests. It may ask for a last few commands; what they are answered need not be

@@ -41,7 +41,7 @@
 //! # fn send_to_redis(_: &slidegate::Call) -> Result<slidegate::Reply, slidegate::CallError> { Err(slidegate::CallError::Connect) }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let request = std::sync::Arc::new(slidegate::HttpRequest::new(Default::default(), Default::default(), Default::default()));
-//! use slidegate::{Instance, Module, Moment, Step};
+//! use slidegate::{Ending, Instance, Module, Moment, Step};
 //!
 //! let at = |monotonic| Moment { monotonic, wall: 0 };
 //! let mut instance = Instance::new(&Module::embedded()?)?;
@@ -58,7 +58,7 @@
 //! if instance.next_wake().is_some_and(|at| at <= 2_000) {
 //!     instance.on_wake(at(2_000))?;
 //! }
-//! instance.on_done(stream, at(2_000))?;
+//! instance.on_done(stream, Ending::Whole, at(2_000))?;
 //! # Ok(()) }
 //! ```
 //!
@@ -115,7 +115,7 @@ pub use bindings::slidegate::filter::explanation::{
 pub use bindings::slidegate::filter::metrics::{Bucket, Change, Kind, Metric};
 pub use bindings::slidegate::filter::redis::{CallError, Reply, Value};
 pub use bindings::slidegate::filter::types::{
-    BodyChange, CallId, Coding, Header, HeaderEdit, Interest, Moment, MonotonicNs, Origin, Pass, Response,
+    BodyChange, CallId, Coding, Ending, Header, HeaderEdit, Interest, Moment, MonotonicNs, Origin, Pass, Response,
     ResponseHead, StreamId, Wants,
 };
 pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};

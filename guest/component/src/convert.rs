@@ -8,7 +8,9 @@ use crate::contract::{
         metrics::{Bucket, Change, Kind, Metric},
         redis::{CallError, Reply, Value},
         system::Level,
-        types::{BodyChange, Coding, Header, HeaderEdit, Interest, Origin, Pass, Response, ResponseHead, Wants},
+        types::{
+            BodyChange, Coding, Ending, Header, HeaderEdit, Interest, Origin, Pass, Response, ResponseHead, Wants,
+        },
     },
 };
 
@@ -40,6 +42,9 @@ fn uses(configuration: &engine::Configuration) -> Uses {
         (uses.source_address, Parts::SOURCE_ADDRESS),
         (uses.route_name, Parts::ROUTE_NAME),
         (uses.service_name, Parts::SERVICE_NAME),
+        (uses.request_body, Parts::REQUEST_BODY),
+        (uses.response_headers, Parts::RESPONSE_HEADERS),
+        (uses.response_body, Parts::RESPONSE_BODY),
         (configuration.edits_responses, Parts::RESPONSE_EDITS),
     ];
     let parts = parts.into_iter().filter(|(is_used, _)| *is_used).fold(Parts::empty(), |parts, (_, part)| parts | part);
@@ -99,6 +104,14 @@ pub(crate) fn coding(coding: Coding) -> engine::BodyCoding {
         Coding::Identity => engine::BodyCoding::Identity,
         Coding::Decoded => engine::BodyCoding::Decoded,
         Coding::Encoded => engine::BodyCoding::Encoded,
+    }
+}
+
+pub(crate) fn ending(ending: Ending) -> engine::StreamEnd {
+    match ending {
+        Ending::Whole => engine::StreamEnd::Whole,
+        Ending::Client => engine::StreamEnd::Client,
+        Ending::Upstream => engine::StreamEnd::Upstream,
     }
 }
 

@@ -14,14 +14,14 @@ use std::{alloc::System, cell::RefCell};
 
 use contract::{
     exports::slidegate::filter::filter::{
-        CallError, CallId, Change, Coding, ConfigError, Configuration, Explanation, Guest, Metric, Moment, Passing,
-        Reply, ResponseHead, Step, StreamId,
+        CallError, CallId, Change, Coding, ConfigError, Configuration, Ending, Explanation, Guest, Metric, Moment,
+        Passing, Reply, ResponseHead, Step, StreamId,
     },
     slidegate::filter::{http, redis, system},
 };
 use slidegate_allocator::FreeLists;
 use slidegate_engine::{
-    self as engine, BodyPiece, Effect, Engine, Pass, ResponseView, StreamEnd, Verdict, grpc,
+    self as engine, BodyPiece, Effect, Engine, Pass, ResponseView, Verdict, grpc,
     request::{RequestView, Requests},
 };
 
@@ -120,9 +120,9 @@ impl Guest for Component {
         .unwrap_or_else(passed)
     }
 
-    fn on_done(stream: StreamId, now: Moment) {
+    fn on_done(stream: StreamId, ending: Ending, now: Moment) {
         with_filter(|filter| {
-            filter.engine.on_done(stream, StreamEnd::Client, now.monotonic);
+            filter.engine.on_done(stream, convert::ending(ending), now.monotonic);
             filter.flush(None, now);
             filter.wake_for_passing(now);
         });
@@ -278,6 +278,10 @@ impl RequestView for Request {
 
     fn service_name(&self) -> String {
         http::service_name(self.0)
+    }
+
+    fn has_body(&self) -> bool {
+        http::has_body(self.0)
     }
 }
 

@@ -46,7 +46,8 @@ pub enum BodyChange {
     /// These bytes go on in their place.
     Replace(Vec<u8>),
     /// These bytes go on in their place, and the body ends with them, regularly. What still comes of it is dropped; of
-    /// a response, the upstream is let go.
+    /// a response, the upstream is let go. An adapter that cannot do that may show the rest; what is said of it means
+    /// nothing.
     End(Vec<u8>),
 }
 

@@ -44,7 +44,7 @@ pub struct Configuration {
     pub refuse_on_trap: bool,
     /// Some window may be kept in this instance: of a policy without Redis, or while a Redis fails.
     pub local_windows: bool,
-    /// Which parts of requests the rules look at.
+    /// Which parts of requests and responses the rules look at.
     pub uses: Uses,
     /// Oddities that are no errors.
     pub warnings: Vec<String>,

@@ -37,6 +37,10 @@ pub trait RequestView {
     fn route_name(&self) -> String;
     /// The upstream that the host chose, `outbound|port||name`. Empty if none.
     fn service_name(&self) -> String;
+    /// Whether it has, or may have, a body.
+    fn has_body(&self) -> bool {
+        true
+    }
 }
 
 impl<View: RequestView + ?Sized> RequestView for &View {
@@ -66,6 +70,10 @@ impl<View: RequestView + ?Sized> RequestView for &View {
 
     fn service_name(&self) -> String {
         (**self).service_name()
+    }
+
+    fn has_body(&self) -> bool {
+        (**self).has_body()
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::mem;
 
 use crate::{
-    body::{BodyChange, Interest},
+    body::Interest,
     memory_budget::MemoryBudget,
     verdict::{Edits, Pass},
     wants::Wants,
@@ -117,6 +117,11 @@ impl Streams {
         self.followed.get_mut(&stream).map(|followed| &mut **followed)
     }
 
+    /// Whether anything is known of a stream.
+    pub(crate) fn knows(&self, stream: u64) -> bool {
+        self.waiting.contains_key(&stream) || self.followed.contains_key(&stream)
+    }
+
     /// Nobody follows a stream any more.
     pub(crate) fn unfollow(&mut self, stream: u64) -> Vec<Follower> {
         self.followed.remove(&stream).map(|followed| followed.followers).unwrap_or_default()
@@ -159,11 +164,7 @@ impl FollowedStream {
         if self.followers.iter().any(|follower| follower.waits.is_some()) {
             return None;
         }
-        let pass = mem::take(&mut self.pass);
-        if matches!(pass.body, BodyChange::End(_)) {
-            self.followers.iter_mut().for_each(|follower| *self.phase.interest(&mut follower.wants) = Interest::None);
-        }
-        Some(Pass { wants: self.wants(), ..pass })
+        Some(Pass { wants: self.wants(), ..mem::take(&mut self.pass) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which parts of requests the rules look at.
+//! Which parts of requests and responses the rules look at.
 
 use alloc::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use alloc::{
 
 use crate::rule::{Policy, Ruleset, Scope, Source, hits};
 
-/// Parts of requests. An adapter need not be able to show any other.
+/// Parts of requests and of their responses. An adapter need not be able to show any other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Uses {
     /// The method.
@@ -22,6 +22,12 @@ pub struct Uses {
     pub route_name: bool,
     /// The upstream that the host chose.
     pub service_name: bool,
+    /// The request's body.
+    pub request_body: bool,
+    /// The response's headers.
+    pub response_headers: bool,
+    /// The response's body.
+    pub response_body: bool,
     /// Headers by their names, in lower case.
     pub headers: BTreeSet<String>,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
 use metrics::Gauge;
-use slidegate::Stream;
+use slidegate::{Ending, Stream};
 
 use crate::gateway::guests::Order;
 use crate::gateway::telemetry::RouteMetrics;
@@ -53,6 +53,8 @@ pub(crate) struct Record {
     pub(crate) bytes_sent: u64,
     /// The response ended before its time.
     pub(crate) is_cut: bool,
+    /// The upstream has not answered, or not to the end.
+    pub(crate) is_upstreams_fault: bool,
     /// The request counts as one in flight until this is dropped.
     pub(crate) order: Arc<Order>,
 }
@@ -86,6 +88,7 @@ impl Record {
             upload: Arc::new(Upload::new()),
             bytes_sent: 0,
             is_cut: false,
+            is_upstreams_fault: false,
             order,
         }
     }
@@ -94,6 +97,15 @@ impl Record {
     pub(crate) fn end_stream(&mut self) {
         if let Some(stream) = self.stream.take().filter(|_| self.is_logged) {
             self.annotations = Annotations(stream.take_annotations());
+        }
+    }
+
+    /// How the response ended, as the filter gets to know it.
+    fn ending(&self) -> Ending {
+        match (self.is_upstreams_fault, self.is_cut || self.status.is_none()) {
+            (true, _) => Ending::Upstream,
+            (false, true) => Ending::Client,
+            (false, false) => Ending::Whole,
         }
     }
 
@@ -157,6 +169,9 @@ impl Drop for Record {
         self.in_flight.decrement(1.0);
         let duration = self.started.elapsed();
         self.route.metrics.request(self.status, duration);
+        if let Some(stream) = &self.stream {
+            stream.ended(self.ending());
+        }
         self.end_stream();
         if self.is_logged {
             self.log(duration);

@@ -288,6 +288,12 @@ impl ResponseBody {
         }
     }
 
+    fn blame_upstream(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.is_upstreams_fault = true;
+        }
+    }
+
     /// The timer starts when a piece is waited for, so that a slow client is not taken for a slow upstream.
     fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let idle = self.idle;
@@ -310,6 +316,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = self.source.poll_frame(context) else {
             ready!(self.poll_timeout(context));
+            self.blame_upstream();
             return Poll::Ready(Some(Err("the upstream stopped in the middle of a response".into())));
         };
         self.is_waiting = false;
@@ -322,7 +329,7 @@ impl Body for ResponseBody {
                     record.bytes_sent += length as u64;
                 }
             }
-            Some(Err(_)) => {}
+            Some(Err(_)) => self.blame_upstream(),
             None => self.is_ended = true,
         }
         Poll::Ready(frame)

@@ -322,6 +322,7 @@ impl Passage<'_> {
     /// The gateway's own answer. The filter may add its headers to it, as to an upstream's.
     async fn refuse(mut self, refusal: &LocalReply) -> Response<ResponseBody> {
         self.record.details = refusal.details.into();
+        self.record.is_upstreams_fault = true;
         let (parts, body) = refusal.answer(self.is_grpc);
         self.finish(parts, PieceSource::own(body), Origin::Host).await
     }

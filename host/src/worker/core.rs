@@ -13,7 +13,7 @@ use super::options::WorkerOptions;
 use crate::bindings::exports::slidegate::filter::filter::{Configuration, OnTrap};
 use crate::bindings::slidegate::filter::explanation::Explanation;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};
-use crate::bindings::slidegate::filter::types::{Moment, MonotonicNs, Pass, Response, StreamId};
+use crate::bindings::slidegate::filter::types::{Ending, Moment, MonotonicNs, Pass, Response, StreamId};
 use crate::component::Module;
 use crate::ids::ById;
 use crate::imports::{Call, Outcome, Phase};
@@ -216,13 +216,13 @@ impl Core {
     }
 
     /// Ends a stream. Who waited for it hears no more.
-    pub(super) fn end(&self, key: Key) {
+    pub(super) fn end(&self, key: Key, ending: Ending) {
         let mut kept = self.lock();
         if kept.generation != key.generation {
             return;
         }
         kept.waiting.remove(&key.stream);
-        self.run(&mut kept, |instance, now| instance.on_done(key.stream, now));
+        self.run(&mut kept, |instance, now| instance.on_done(key.stream, ending, now));
     }
 
     /// What the instance has said of a stream since its last hook.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, Entered, Key, Settled};
 use crate::bindings::slidegate::filter::types::{
-    BodyChange, Coding, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants,
+    BodyChange, Coding, Ending, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants,
 };
 use crate::edit::{apply_edits, apply_to_fields};
 use crate::imports::{Outcome, Phase, annotate};
@@ -58,7 +58,7 @@ pub struct Released {
 }
 
 /// One request and its response. Dropping it tells the filter that the stream is over, if that wants to know, whatever
-/// was still undecided.
+/// was still undecided, and how it [ended](Self::ended).
 ///
 /// Call the hooks in the order of the stream's life: [`on_request`](Self::on_request) once, first.
 /// The hooks of the request's body may run at the same time as those of the response. Hooks that the filter
@@ -84,6 +84,8 @@ struct StreamProgress {
     is_waiting: bool,
     /// The response's headers have arrived: the request's body is shown no more.
     has_response: bool,
+    /// None: nobody has said how the stream ended.
+    ending: Option<Ending>,
 }
 
 /// Pieces of a body that wait.
@@ -176,6 +178,11 @@ impl Stream {
                 self.verdict(Outcome::Respond(response))
             }
         }
+    }
+
+    /// How the stream ended. To be called before it is dropped; of one of which that is not said, the client has left.
+    pub fn ended(&self, ending: Ending) {
+        self.known().ending = Some(ending);
     }
 
     /// What a log of requests should say of this one beside its status, as names and values: only of a request that was
@@ -382,9 +389,12 @@ impl Released {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let is_finished = self.known().is_finished();
+        let (is_finished, ending) = {
+            let known = self.known();
+            (known.is_finished(), known.ending.unwrap_or(Ending::Client))
+        };
         if let Some(key) = self.key().filter(|_| !is_finished) {
-            self.core.end(key);
+            self.core.end(key, ending);
         }
     }
 }

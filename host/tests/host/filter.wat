@@ -21,7 +21,7 @@
 ;; Redis, before for ever. `W` waits for ever, and `A` passes, annotated: why=yes, rule=yes.
 ;; A response with status 599 traps, one with 502 is answered 418 in its place, and one with 598 waits for Redis.
 ;;
-;; One metric counts requests, and another would count bytes. The end of a stream is said in the log.
+;; One metric counts requests, and another would count bytes. The end of a stream is said in the log, with a digit for how it ended (whole, client, upstream).
 (module
   (import "slidegate:filter/redis@0.2.0" "redis-call"
     (func $redis_call (param i32 i32 i32 i32)))
@@ -61,7 +61,7 @@
   (data (i32.const 308) "\2c\01\00\00\06\00\00\00")
   (data (i32.const 320) "fixture_requests_total")
   (data (i32.const 344) "Requests")
-  (data (i32.const 400) "over")
+  (data (i32.const 400) "over ")
   ;; A config-error: path, message.
   (data (i32.const 256) "\80\00\00\00\08\00\00\00\90\00\00\00\06\00\00\00")
   ;; A redis-service: name 64/10, port 6379, no credentials, 200 ms, database 0.
@@ -290,8 +290,9 @@
     (param $stream i64) (param $bytes i32) (param $len i32) (param $coding i32) (param $end i32) (param i64 i64) (result i32)
     (call $body (local.get $stream) (local.get $bytes) (local.get $len) (local.get $end)))
 
-  (func (export "slidegate:filter/filter@0.2.0#on-done") (param i64 i64 i64)
-    (call $log (i32.const 1) (i32.const 400) (i32.const 4)))
+  (func (export "slidegate:filter/filter@0.2.0#on-done") (param i64) (param $ending i32) (param i64 i64)
+    (i32.store8 (i32.const 405) (i32.add (i32.const 48) (local.get $ending)))
+    (call $log (i32.const 1) (i32.const 400) (i32.const 6)))
 
   ;; Sends a last command.
   (func (export "slidegate:filter/filter@0.2.0#on-retire") (param i64 i64)

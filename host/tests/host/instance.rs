@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use slidegate::{
-    BodyChange, CallError, Coding, ConfigureError, HeaderEdit, Instance, InstanceLimits, Interest, Module, Moment,
-    Origin, Outcome, Pass, Piece, Reply, Response, ResponseHead, Step, Trap, Value, Wants,
+    BodyChange, CallError, Coding, ConfigureError, Ending, HeaderEdit, Instance, InstanceLimits, Interest, Module,
+    Moment, Origin, Outcome, Pass, Piece, Reply, Response, ResponseHead, Step, Trap, Value, Wants,
 };
 
 use crate::fixture::{module, request};
@@ -152,7 +152,7 @@ fn what_a_log_should_say_of_a_stream_is_kept_until_it_ends() {
     assert_eq!(instance.take_annotations(1), said);
     assert!(instance.take_annotations(1).is_empty(), "once");
     on_request(&mut instance, 2, "/r").unwrap();
-    instance.on_done(2, NOW).unwrap();
+    instance.on_done(2, Ending::Whole, NOW).unwrap();
     on_request(&mut instance, 3, "/p").unwrap();
     for gone_or_silent in [2, 3, 4] {
         assert!(instance.take_annotations(gone_or_silent).is_empty());
@@ -226,10 +226,10 @@ fn a_late_reply_for_a_stream_that_ended_settles_nothing() {
     let mut instance = instance();
     on_request(&mut instance, 1, "/w").unwrap();
     let call = instance.take_calls().remove(0);
-    instance.on_done(1, NOW).unwrap();
+    instance.on_done(1, Ending::Client, NOW).unwrap();
     instance.on_redis_reply(call.id, ok(), NOW).unwrap();
     assert!(instance.take_outcomes().is_empty());
-    instance.on_done(1, NOW).unwrap();
+    instance.on_done(1, Ending::Client, NOW).unwrap();
 }
 
 #[test]

@@ -104,6 +104,10 @@ impl<View: RequestView> RequestView for Edited<'_, View> {
     fn service_name(&self) -> String {
         self.request.service_name()
     }
+
+    fn has_body(&self) -> bool {
+        self.request.has_body()
+    }
 }
 
 #[cfg(test)]

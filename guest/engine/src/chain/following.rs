@@ -51,6 +51,11 @@ impl Engine {
         self.go_on(stream)
     }
 
+    /// Whether anything is known of a stream: it waits, or filters want to see more of it.
+    pub fn knows(&self, stream: u64) -> bool {
+        self.shared.streams.knows(stream)
+    }
+
     /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
     pub fn on_done(&mut self, stream: u64, ending: StreamEnd, now_ns: u64) {
         let waiting = self.shared.streams.forget(stream, &mut self.shared.budget);

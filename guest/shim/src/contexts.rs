@@ -11,6 +11,7 @@ use slidegate_allocator::FreeLists;
 use crate::{
     envoy::Envoy,
     filter::{Filter, Flow},
+    gateway::Side,
     statistics::Statistics,
 };
 
@@ -95,17 +96,38 @@ impl Context for StreamContext {
 }
 
 impl HttpContext for StreamContext {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        match with_filter(self.root, |filter| filter.on_request(self.id)) {
-            // With the interface's version 0.2.1 this stops all of the request, its body too.
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        // With the interface's version 0.2.1 a pause stops all of the request, its body too.
+        self.hook(|filter, id| filter.on_request(id, end_of_stream))
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.hook(|filter, id| filter.on_body(id, Side::Request, size, end_of_stream))
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.hook(|filter, id| filter.on_trailers(id, Side::Request))
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.hook(|filter, id| filter.on_response_headers(id, end_of_stream))
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.hook(|filter, id| filter.on_body(id, Side::Response, size, end_of_stream))
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.hook(|filter, id| filter.on_trailers(id, Side::Response))
+    }
+}
+
+impl StreamContext {
+    fn hook(&self, hook: impl FnOnce(&mut Filter<Envoy>, u32) -> Flow) -> Action {
+        match with_filter(self.root, |filter| hook(filter, self.id)) {
             Some(Flow::Stop) => Action::Pause,
             Some(Flow::Continue) | None => Action::Continue,
         }
-    }
-
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        with_filter(self.root, |filter| filter.on_response_headers(self.id));
-        Action::Continue
     }
 }
 

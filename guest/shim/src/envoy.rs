@@ -14,7 +14,7 @@ use std::ptr;
 use slidegate_engine::{HeaderEdit, MetricKind, Response};
 
 use crate::{
-    gateway::{Gateway, Headers, Level, Status},
+    gateway::{Gateway, Level, Side, Status},
     header_map,
 };
 
@@ -23,14 +23,20 @@ const OK: Status = 0;
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
 
+const REQUEST_BODY: u32 = 0;
+const RESPONSE_BODY: u32 = 1;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REDIS_REPLY: u32 = 9;
 
 const REQUEST: u32 = 0;
+const RESPONSE: u32 = 1;
 
 const COUNTER: u32 = 0;
 const GAUGE: u32 = 1;
 const HISTOGRAM: u32 = 2;
+
+/// More than any body has.
+const WHOLE_BODY: usize = i32::MAX as usize;
 
 /// What stock passes, and what clients of other protocols get: no gRPC status.
 const NO_GRPC_STATUS: i32 = -1;
@@ -72,6 +78,13 @@ unsafe extern "C" {
         bytes: *mut *mut u8,
         bytes_size: *mut usize,
     ) -> Status;
+    fn proxy_set_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        max_size: usize,
+        bytes: *const u8,
+        bytes_size: usize,
+    ) -> Status;
     fn proxy_set_effective_context(context: u32) -> Status;
     fn proxy_continue_stream(stream: u32) -> Status;
     fn proxy_send_local_response(
@@ -112,7 +125,7 @@ pub(crate) struct Envoy;
 impl Envoy {
     /// The plugin's configuration, readable while the plugin is configured. Empty if there is none.
     pub(crate) fn configuration(self, size: usize) -> Vec<u8> {
-        buffer(PLUGIN_CONFIGURATION, size).unwrap_or_default()
+        buffer(PLUGIN_CONFIGURATION, 0, size).unwrap_or_default()
     }
 }
 
@@ -132,19 +145,25 @@ impl Gateway for Envoy {
     }
 
     fn request_header(&self, name: &str) -> Option<Vec<u8>> {
-        received(|value, size| unsafe {
-            proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value, size)
-        })
+        header(REQUEST_HEADERS, name)
     }
 
     fn request_headers(&self) -> Vec<u8> {
-        received(|pairs, size| unsafe { proxy_get_header_map_pairs(REQUEST_HEADERS, pairs, size) }).unwrap_or_default()
+        headers(REQUEST_HEADERS)
     }
 
-    fn edit(&self, headers: Headers, edit: &HeaderEdit) {
-        let map = match headers {
-            Headers::Request => REQUEST_HEADERS,
-            Headers::Response => RESPONSE_HEADERS,
+    fn response_header(&self, name: &str) -> Option<Vec<u8>> {
+        header(RESPONSE_HEADERS, name)
+    }
+
+    fn response_headers(&self) -> Vec<u8> {
+        headers(RESPONSE_HEADERS)
+    }
+
+    fn edit(&self, side: Side, edit: &HeaderEdit) {
+        let map = match side {
+            Side::Request => REQUEST_HEADERS,
+            Side::Response => RESPONSE_HEADERS,
         };
         match edit {
             HeaderEdit::Set(name, value) => unsafe {
@@ -155,6 +174,14 @@ impl Gateway for Envoy {
             },
             HeaderEdit::Remove(name) => unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) },
         };
+    }
+
+    fn body(&self, side: Side, start: usize, size: usize) -> Vec<u8> {
+        buffer(body(side), start, size).unwrap_or_default()
+    }
+
+    fn set_body(&self, side: Side, bytes: &[u8]) {
+        unsafe { proxy_set_buffer_bytes(body(side), 0, WHOLE_BODY, bytes.as_ptr(), bytes.len()) };
     }
 
     fn property(&self, path: &str) -> Option<Vec<u8>> {
@@ -169,8 +196,12 @@ impl Gateway for Envoy {
         unsafe { proxy_set_effective_context(context) == OK }
     }
 
-    fn resume_request(&self) {
-        unsafe { proxy_continue_stream(REQUEST) };
+    fn resume(&self, side: Side) {
+        let stream = match side {
+            Side::Request => REQUEST,
+            Side::Response => RESPONSE,
+        };
+        unsafe { proxy_continue_stream(stream) };
     }
 
     fn respond(&self, response: &Response, is_grpc: bool) {
@@ -215,7 +246,7 @@ impl Gateway for Envoy {
     }
 
     fn redis_reply(&self, size: u32) -> Option<Vec<u8>> {
-        buffer(REDIS_REPLY, usize::try_from(size).ok()?)
+        buffer(REDIS_REPLY, 0, usize::try_from(size).ok()?)
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32> {
@@ -238,8 +269,23 @@ impl Gateway for Envoy {
     }
 }
 
-fn buffer(buffer: u32, size: usize) -> Option<Vec<u8>> {
-    received(|bytes, bytes_size| unsafe { proxy_get_buffer_bytes(buffer, 0, size, bytes, bytes_size) })
+fn header(map: u32, name: &str) -> Option<Vec<u8>> {
+    received(|value, size| unsafe { proxy_get_header_map_value(map, name.as_ptr(), name.len(), value, size) })
+}
+
+fn headers(map: u32) -> Vec<u8> {
+    received(|pairs, size| unsafe { proxy_get_header_map_pairs(map, pairs, size) }).unwrap_or_default()
+}
+
+fn body(side: Side) -> u32 {
+    match side {
+        Side::Request => REQUEST_BODY,
+        Side::Response => RESPONSE_BODY,
+    }
+}
+
+fn buffer(buffer: u32, start: usize, size: usize) -> Option<Vec<u8>> {
+    received(|bytes, bytes_size| unsafe { proxy_get_buffer_bytes(buffer, start, size, bytes, bytes_size) })
 }
 
 fn checked<T>(status: Status, value: T) -> Result<T, Status> {

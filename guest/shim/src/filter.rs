@@ -6,12 +6,14 @@ mod tests;
 use std::cell::Cell;
 
 use slidegate_engine::{
-    Edits, Effect, Engine, LogLevel, Response, Step, StreamEnd, Verdict, grpc, redis::CallError, request::Requests,
+    BodyChange, Effect, Engine, HeaderEdit, Interest, LogLevel, Pass, Response, Step, StreamEnd, Verdict, grpc,
+    redis::CallError, request::Requests,
 };
 
 use crate::{
     clock::MonotonicClock,
-    gateway::{Gateway, Headers, Level},
+    following::{Following, GatewayResponse},
+    gateway::{Gateway, Level, Side},
     kept::KeptEdits,
     log,
     redis::Redis,
@@ -24,6 +26,10 @@ const MISTAKES_MAX: usize = 20;
 
 /// How often metrics are told, and calls are looked at that may have been forgotten.
 const TICK_MS: u32 = 1_000;
+const TICK_NS: u64 = TICK_MS as u64 * 1_000_000;
+
+/// How often the gateway ticks while something is due sooner.
+const HURRIED_TICK_MS: u32 = 50;
 
 /// What becomes of the phase that a hook was called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +52,13 @@ pub struct Filter<G> {
     statistics: Vec<Statistic>,
     clock: MonotonicClock,
     plugin_id: Option<String>,
+    following: Following,
+    /// When metrics are told next.
+    tell_ns: u64,
+    /// Something is due before the next tick would come.
+    is_due_soon: bool,
+    /// The gateway ticks more often.
+    is_hurrying: bool,
 }
 
 impl<G: Gateway> Filter<G> {
@@ -79,6 +92,10 @@ impl<G: Gateway> Filter<G> {
             statistics,
             clock: MonotonicClock::default(),
             plugin_id,
+            following: Following::default(),
+            tell_ns: 0,
+            is_due_soon: false,
+            is_hurrying: false,
         };
         filter.engine.configuration().warnings.iter().for_each(|warning| filter.say(Level::Warn, warning));
         let now_ns = filter.now_ns();
@@ -86,8 +103,8 @@ impl<G: Gateway> Filter<G> {
         Some(filter)
     }
 
-    /// A request's headers have arrived.
-    pub fn on_request(&mut self, stream: u32) -> Flow {
+    /// A request's headers have arrived. `end`: they are all of it.
+    pub fn on_request(&mut self, stream: u32, end: bool) -> Flow {
         // Nothing that this plugin does shall make the gateway choose another route.
         self.gateway.set_property("clear_route_cache", b"off");
         // Every plugin's lines of this request carry it, whichever plugin ran first.
@@ -95,18 +112,15 @@ impl<G: Gateway> Filter<G> {
             self.gateway.set_property("x_request_id", &id);
         }
         let now_ns = self.now_ns();
-        let step = self.engine.on_request(stream.into(), &Request(&self.gateway), now_ns);
-        let settled = self.flush(now_ns, Some(stream));
-        match (step, settled) {
-            (Step::Respond(response), _) | (Step::Wait, Some(Verdict::Respond(response))) => {
-                respond(&self.gateway, &response);
-                Flow::Stop
-            }
-            (Step::Wait, None) => Flow::Stop,
-            (Step::Pass(pass), _) | (Step::Wait, Some(Verdict::Pass(pass))) => {
-                self.edit(stream.into(), pass.edits);
-                Flow::Continue
-            }
+        if self.engine.configuration().uses.request_body {
+            self.following.begin(stream.into()).is_bodiless = end;
+        }
+        let request = Request { gateway: &self.gateway, has_body: !end };
+        let step = self.engine.on_request(stream.into(), &request, now_ns);
+        let flow = self.finish(stream, Side::Request, step, now_ns);
+        match self.show_bodiless(stream.into(), now_ns).filter(|_| flow == Flow::Continue) {
+            Some(step) => self.finish(stream, Side::Request, step, now_ns),
+            None => flow,
         }
     }
 
@@ -125,12 +139,18 @@ impl<G: Gateway> Filter<G> {
         self.engine.tick(now_ns);
         let overdue = self.redis.take_overdue(now_ns);
         self.fail(overdue, CallError::Timeout, now_ns);
-        self.tell_metrics();
+        if now_ns >= self.tell_ns {
+            self.tell_ns = now_ns + TICK_NS;
+            self.tell_metrics();
+        }
+        self.tick_in_time(self.is_due_soon);
     }
 
     /// Another configuration takes this one's place: no reply will find its stream any more.
     pub fn retire(&mut self) {
         let now_ns = self.now_ns();
+        self.engine.on_retire(now_ns);
+        self.flush(now_ns, None);
         let out = self.redis.take_all();
         self.fail(out, CallError::Disconnected, now_ns);
         self.tell_metrics();
@@ -138,16 +158,64 @@ impl<G: Gateway> Filter<G> {
     }
 
     /// Response headers are on their way to the client, the upstream's or those of an answer in its place, ours too.
-    pub fn on_response_headers(&mut self, stream: u32) {
-        self.kept.take(stream.into()).iter().for_each(|edit| self.gateway.edit(Headers::Response, edit));
+    /// `end`: the response has no body.
+    pub fn on_response_headers(&mut self, stream: u32, end: bool) -> Flow {
+        let id = stream.into();
+        self.kept.take(id).iter().for_each(|edit| self.gateway.edit(Side::Response, edit));
+        if !self.engine.knows(id) {
+            return Flow::Continue;
+        }
+        let now_ns = self.now_ns();
+        let response = GatewayResponse::new(&self.gateway, end);
+        self.following.begin(id).respond(&response);
         // Somebody may have answered while the request waited here; a refusal that came now would break the answer off.
-        self.engine.on_done(stream.into(), StreamEnd::Answered, self.now_ns());
+        let step = self.engine.on_response_headers(id, &response, now_ns);
+        self.finish(stream, Side::Response, step, now_ns)
+    }
+
+    /// The gateway shows so much of a body.
+    pub fn on_body(&mut self, stream: u32, side: Side, size: usize, end: bool) -> Flow {
+        let id = stream.into();
+        let Some(exchange) = self.following.get(id) else { return Flow::Continue };
+        if end && side == Side::Response {
+            exchange.end();
+        }
+        if exchange.interest(side) == Interest::None {
+            exchange.release(&self.gateway, side, &BodyChange::Keep);
+            return Flow::Continue;
+        }
+        let bytes = exchange.new_piece(&self.gateway, side, size);
+        let piece = exchange.piece(side, &bytes, end);
+        let now_ns = self.clock.monotonic_ns(self.gateway.time_ns());
+        let step = match side {
+            Side::Request => self.engine.on_request_body(id, piece, now_ns),
+            Side::Response => self.engine.on_response_body(id, piece, now_ns),
+        };
+        let flow = self.finish(stream, side, step, now_ns);
+        if let Some(exchange) = self.following.get(id).filter(|_| flow == Flow::Stop) {
+            exchange.keep(side, size);
+        }
+        flow
+    }
+
+    /// Trailers end a body, or there is none before them.
+    pub fn on_trailers(&mut self, stream: u32, side: Side) -> Flow {
+        let kept = self.following.get(stream.into()).map_or(0, |exchange| exchange.kept(side));
+        self.on_body(stream, side, kept, true)
     }
 
     /// The stream is over, waiting or not.
     pub fn on_done(&mut self, stream: u32) {
-        self.engine.on_done(stream.into(), StreamEnd::Client, self.now_ns());
-        self.kept.take(stream.into());
+        let id = stream.into();
+        self.kept.take(id);
+        let exchange = self.following.forget(id);
+        if !self.engine.knows(id) {
+            return;
+        }
+        let ending = exchange.map_or(StreamEnd::Client, |exchange| exchange.ending(&self.gateway));
+        let now_ns = self.now_ns();
+        self.engine.on_done(id, ending, now_ns);
+        self.flush(now_ns, Some(stream));
     }
 
     /// Tells the gateway what was counted since the last time.
@@ -170,10 +238,50 @@ impl<G: Gateway> Filter<G> {
         self.flush(now_ns, None);
     }
 
-    /// Changes the request of the effective context, which passes, and keeps what is to be changed in its response.
-    fn edit(&mut self, stream: u64, edits: Edits) {
-        edits.request.iter().for_each(|edit| self.gateway.edit(Headers::Request, edit));
-        self.kept.keep(stream, edits.response);
+    /// What becomes of the stream that a hook was called for.
+    fn finish(&mut self, stream: u32, side: Side, step: Step, now_ns: u64) -> Flow {
+        let settled = self.flush(now_ns, Some(stream));
+        match (step, settled) {
+            (Step::Wait, None) => Flow::Stop,
+            (Step::Wait, Some(verdict)) => self.act(stream.into(), side, verdict),
+            (Step::Pass(pass), _) => self.act(stream.into(), side, Verdict::Pass(pass)),
+            (Step::Respond(response), _) => self.act(stream.into(), side, Verdict::Respond(response)),
+        }
+    }
+
+    /// Does to the stream of the effective context what was decided.
+    fn act(&mut self, stream: u64, side: Side, verdict: Verdict) -> Flow {
+        let Pass { edits, body, wants } = match verdict {
+            Verdict::Respond(response) => {
+                self.following.forget(stream);
+                respond(&self.gateway, &response);
+                return Flow::Stop;
+            }
+            Verdict::Pass(pass) => pass,
+        };
+        match side {
+            Side::Request => {
+                edits.request.iter().for_each(|edit| self.gateway.edit(Side::Request, edit));
+                if wants.response_body != Interest::None {
+                    // The gateway shows bodies as they are on their way.
+                    self.gateway.edit(Side::Request, &HeaderEdit::Set("accept-encoding".into(), b"identity".into()));
+                }
+                self.kept.keep(stream, edits.response);
+            }
+            Side::Response => edits.response.iter().for_each(|edit| self.gateway.edit(Side::Response, edit)),
+        }
+        self.following.go_on(&self.gateway, stream, side, &body, wants);
+        Flow::Continue
+    }
+
+    /// Shows the engine that a request has no body, if it holds that until it has seen it: the gateway does not.
+    fn show_bodiless(&mut self, stream: u64, now_ns: u64) -> Option<Step> {
+        let exchange = self.following.get(stream)?;
+        if !exchange.is_bodiless || exchange.interest(Side::Request) != Interest::Hold {
+            return None;
+        }
+        exchange.is_bodiless = false;
+        Some(self.engine.on_request_body(stream, exchange.piece(Side::Request, b"", true), now_ns))
     }
 
     /// Carries out what the engine wants after a step. `current` is the stream whose hook this is: what becomes of it
@@ -182,7 +290,8 @@ impl<G: Gateway> Filter<G> {
         let mut own = None;
         let context = Context { current, has_left: Cell::new(false) };
         loop {
-            match self.engine.poll(&InFlight { gateway: &self.gateway, context: &context }, now_ns) {
+            let requests = InFlight { gateway: &self.gateway, context: &context, following: &self.following };
+            match self.engine.poll(&requests, now_ns) {
                 Effect::Call { service, command } => {
                     let call = self.redis.send(&self.gateway, service, &command, now_ns);
                     self.engine.called(call, now_ns);
@@ -196,14 +305,11 @@ impl<G: Gateway> Filter<G> {
                     }
                 }
                 Effect::Settle { stream, verdict } if current.map(u64::from) == Some(stream) => own = Some(verdict),
-                Effect::Settle { stream, verdict } => match (context.enter(&self.gateway, stream), verdict) {
-                    (true, Verdict::Pass(pass)) => {
-                        self.edit(stream, pass.edits);
-                        self.gateway.resume_request();
+                Effect::Settle { stream, verdict } => {
+                    if context.enter(&self.gateway, stream) {
+                        self.settle(stream, verdict, now_ns);
                     }
-                    (true, Verdict::Respond(response)) => respond(&self.gateway, &response),
-                    (false, _) => {}
-                },
+                }
                 // Lines carry the id of the request whose hook or reply this is.
                 Effect::Log { level, line } => {
                     context.leave(&self.gateway);
@@ -213,8 +319,11 @@ impl<G: Gateway> Filter<G> {
                     };
                     self.say(level, &line);
                 }
-                // The gateway ticks.
-                Effect::Wait { .. } => break,
+                Effect::Wait { until_ns } => {
+                    self.is_due_soon = until_ns.is_some_and(|until_ns| until_ns < now_ns + TICK_NS);
+                    self.tick_in_time(self.is_due_soon || self.is_hurrying);
+                    break;
+                }
             }
         }
         context.leave(&self.gateway);
@@ -222,6 +331,32 @@ impl<G: Gateway> Filter<G> {
             self.say(level, &line);
         }
         own
+    }
+
+    /// A stream that waited, that of the effective context, is settled.
+    fn settle(&mut self, stream: u64, verdict: Verdict, now_ns: u64) {
+        let has_response = self.following.get(stream).is_some_and(|exchange| exchange.has_response);
+        let side = if has_response { Side::Response } else { Side::Request };
+        if self.act(stream, side, verdict) == Flow::Stop {
+            return;
+        }
+        let flow = match self.show_bodiless(stream, now_ns) {
+            Some(Step::Pass(pass)) => self.act(stream, side, Verdict::Pass(pass)),
+            Some(Step::Respond(response)) => self.act(stream, side, Verdict::Respond(response)),
+            Some(Step::Wait) => Flow::Stop,
+            None => Flow::Continue,
+        };
+        if flow == Flow::Continue {
+            self.gateway.resume(side);
+        }
+    }
+
+    /// Sees to it that the gateway ticks as often as is needed.
+    fn tick_in_time(&mut self, is_hurried: bool) {
+        if self.is_hurrying != is_hurried {
+            self.is_hurrying = is_hurried;
+            self.gateway.tick_each(if is_hurried { HURRIED_TICK_MS } else { TICK_MS });
+        }
     }
 
     fn say(&self, level: Level, message: &str) {
@@ -259,6 +394,7 @@ impl Context {
 struct InFlight<'a, G> {
     gateway: &'a G,
     context: &'a Context,
+    following: &'a Following,
 }
 
 impl<'a, G: Gateway> Requests for InFlight<'a, G> {
@@ -266,7 +402,8 @@ impl<'a, G: Gateway> Requests for InFlight<'a, G> {
 
     /// Its context is the effective one then.
     fn view(&self, stream: u64) -> Option<Request<'a, G>> {
-        self.context.enter(self.gateway, stream).then_some(Request(self.gateway))
+        let has_body = self.following.has_body(stream);
+        self.context.enter(self.gateway, stream).then_some(Request { gateway: self.gateway, has_body })
     }
 }
 

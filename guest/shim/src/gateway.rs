@@ -25,12 +25,12 @@ pub enum Level {
     Error = 4,
 }
 
-/// Headers that can be changed.
+/// A request or its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Headers {
-    /// A request's, before it goes on.
+pub enum Side {
+    /// The request: its headers can be changed before they go on.
     Request,
-    /// A response's, when it has come.
+    /// The response: its headers can be changed when they have come.
     Response,
 }
 
@@ -54,8 +54,20 @@ pub trait Gateway {
     /// read.
     fn request_headers(&self) -> Vec<u8>;
 
-    /// Changes headers.
-    fn edit(&self, headers: Headers, edit: &HeaderEdit);
+    /// The first value of a response header, in the phase for reading it; `:status` too.
+    fn response_header(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// All response headers, as [`request_headers`](Self::request_headers).
+    fn response_headers(&self) -> Vec<u8>;
+
+    /// Changes headers. Where the phase for it is over nothing is changed.
+    fn edit(&self, side: Side, edit: &HeaderEdit);
+
+    /// So many bytes of what the gateway shows of a body, from this place on.
+    fn body(&self, side: Side, start: usize, size: usize) -> Vec<u8>;
+
+    /// Puts these bytes in the place of all that it shows.
+    fn set_body(&self, side: Side, bytes: &[u8]);
 
     /// A property by its path, whose segments are separated by a zero byte.
     fn property(&self, path: &str) -> Option<Vec<u8>>;
@@ -66,8 +78,8 @@ pub trait Gateway {
     /// Makes a context the effective one. False if it is gone.
     fn select(&self, context: u32) -> bool;
 
-    /// Lets the paused request go on.
-    fn resume_request(&self);
+    /// Lets the paused request or response go on.
+    fn resume(&self, side: Side);
 
     /// Answers the request in the upstream's place. `is_grpc`: with the answer's gRPC status, of which the gateway
     /// makes trailers.

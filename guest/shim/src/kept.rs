@@ -16,11 +16,14 @@ pub struct KeptEdits {
 }
 
 impl KeptEdits {
-    /// Keeps the changes of a stream, in place of those it had. Where there is no room for them it has none.
+    /// Keeps the changes of a stream, behind those it had. Where there is no room for them it has none.
     pub fn keep(&mut self, stream: u64, edits: Vec<HeaderEdit>) {
-        self.take(stream);
+        if edits.is_empty() {
+            return;
+        }
+        let edits = [self.take(stream), edits].concat();
         let bytes = size(&edits);
-        if !edits.is_empty() && self.bytes + bytes <= BYTES_MAX {
+        if self.bytes + bytes <= BYTES_MAX {
             self.bytes += bytes;
             self.streams.insert(stream, edits.into());
         }
@@ -47,12 +50,12 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_handed_out_once_and_those_of_a_new_stream_replace_them() {
+    fn changes_are_handed_out_once_and_in_their_order() {
         let mut kept = KeptEdits::default();
         kept.keep(1, edits(5));
         kept.keep(1, edits(6));
         kept.keep(2, Vec::new());
-        assert_eq!((kept.take(1), kept.take(1), kept.take(2)), (edits(6), Vec::new(), Vec::new()));
+        assert_eq!((kept.take(1), kept.take(1), kept.take(2)), ([edits(5), edits(6)].concat(), Vec::new(), Vec::new()));
         assert_eq!(kept.bytes, 0);
     }
 

@@ -22,6 +22,7 @@ mod contexts;
 #[cfg(target_arch = "wasm32")]
 mod envoy;
 pub mod filter;
+pub mod following;
 pub mod gateway;
 pub mod header_map;
 pub mod kept;

@@ -6,15 +6,20 @@ use crate::{gateway::Gateway, header_map};
 
 /// A request in its header phase.
 #[derive(Debug)]
-pub struct Request<'a, G>(pub &'a G);
+pub struct Request<'a, G> {
+    /// Where it is read.
+    pub gateway: &'a G,
+    /// Whether its headers are not all of it.
+    pub has_body: bool,
+}
 
 impl<G: Gateway> RequestView for Request<'_, G> {
     fn path(&self) -> Vec<u8> {
-        self.0.request_header(":path").unwrap_or_default()
+        self.gateway.request_header(":path").unwrap_or_default()
     }
 
     fn authority(&self) -> Option<Vec<u8>> {
-        self.0.request_header(":authority").filter(|authority| !authority.is_empty())
+        self.gateway.request_header(":authority").filter(|authority| !authority.is_empty())
     }
 
     fn header(&self, name: &str) -> Option<Vec<u8>> {
@@ -25,24 +30,28 @@ impl<G: Gateway> RequestView for Request<'_, G> {
                 if fields.is_empty() { None } else { Some(fields.join(b"; ".as_slice())) }
             }
             ":authority" => self.authority(),
-            name => self.0.request_header(name),
+            name => self.gateway.request_header(name),
         }
     }
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
-        header_map::values(&self.0.request_headers(), name).map(<[u8]>::to_vec).collect()
+        header_map::values(&self.gateway.request_headers(), name).map(<[u8]>::to_vec).collect()
     }
 
     fn source_address(&self) -> Option<String> {
-        self.0.property("source\0address").and_then(|address| String::from_utf8(address).ok())
+        self.gateway.property("source\0address").and_then(|address| String::from_utf8(address).ok())
     }
 
     fn route_name(&self) -> String {
-        text(self.0.property("route_name"))
+        text(self.gateway.property("route_name"))
     }
 
     fn service_name(&self) -> String {
-        text(self.0.property("cluster_name"))
+        text(self.gateway.property("cluster_name"))
+    }
+
+    fn has_body(&self) -> bool {
+        self.has_body
     }
 }
 

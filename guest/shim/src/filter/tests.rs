@@ -2,7 +2,7 @@
 
 mod fake;
 
-use slidegate_engine::{Bucket, HeaderEdit, Metric, MetricKind, MetricValue, redis::resp};
+use slidegate_engine::{Bucket, Edits, HeaderEdit, Metric, MetricKind, MetricValue, redis::resp};
 
 use self::fake::Fake;
 use super::*;
@@ -33,7 +33,7 @@ fn configured(json: &str) -> (Filter<Fake>, Fake) {
 /// What happens to a request that no other has been before, on stream 2, whose call has token 7.
 fn waiting() -> (Filter<Fake>, Fake) {
     let (mut filter, fake) = configured(LIMIT);
-    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
+    assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Stop);
     assert_eq!(fake.take_events(), ["call outbound|6379||redis.dns EVALSHA -> 7"]);
     (filter, fake)
 }
@@ -126,7 +126,7 @@ fn of_many_mistakes_the_first_are_told_and_the_rest_counted() {
 #[test]
 fn a_reply_settles_its_own_stream() {
     let (mut filter, fake) = waiting();
-    fake.hook(3, || filter.on_request(3));
+    fake.hook(3, || filter.on_request(3, false));
     fake.take_events();
     reply(&mut filter, &fake, 11, REFUSED);
     assert_eq!(fake.take_events(), ["respond 429 cluster-key-rate-limit.rejected on 3"]);
@@ -134,12 +134,12 @@ fn a_reply_settles_its_own_stream() {
     assert_eq!(fake.take_events(), ["resume on 2"]);
     assert_eq!(counted(&mut filter, &fake), ["raise rule.r.decision.refused 1", "raise rule.r.decision.admitted 1"]);
     assert_eq!(counted(&mut filter, &fake), [""; 0], "once");
-    fake.hook(3, || filter.on_response_headers(3));
+    fake.hook(3, || filter.on_response_headers(3, false));
     assert_eq!(fake.take_events(), [""; 0], "a refusal has its headers already");
     let said = fake.property_of(3, "slidegate").map(|said| String::from_utf8(said).unwrap());
     assert_eq!(said.as_deref(), Some("decision=refused rule=r limit=3 remaining=0 retry_after=2"));
     assert_eq!(fake.property_of(2, "slidegate"), None, "there is nothing to say of it");
-    fake.hook(2, || filter.on_response_headers(2));
+    fake.hook(2, || filter.on_response_headers(2, false));
     assert_eq!(
         fake.take_events(),
         ["replace x-ratelimit-limit 3 of Response on 2", "replace x-ratelimit-remaining 2 of Response on 2"]
@@ -152,7 +152,7 @@ fn the_second_filter_of_a_list_reads_the_stream_that_the_first_has_settled() {
         "rule_items": [{"limit_by_per_header": "x-request-id", "limit_keys": [{"key": "*", "query_per_minute": 3}]}]}"#;
     let (mut filter, fake) = configured(&format!(r#"{{"_plugin_id_": "p", "filters": [{LIMIT}, {by_id}]}}"#));
     for stream in [2, 3] {
-        assert_eq!(fake.hook(stream, || filter.on_request(stream)), Flow::Stop);
+        assert_eq!(fake.hook(stream, || filter.on_request(stream, false)), Flow::Stop);
     }
     fake.take_events();
     reply(&mut filter, &fake, 7, ADMITTED);
@@ -162,7 +162,7 @@ fn the_second_filter_of_a_list_reads_the_stream_that_the_first_has_settled() {
     reply(&mut filter, &fake, 15, ADMITTED);
     assert_eq!(fake.take_events(), ["resume on 2"]);
     assert_eq!(counted(&mut filter, &fake), ["raise rule.r.decision.admitted 1", "raise rule.s.decision.admitted 1"]);
-    fake.hook(2, || filter.on_response_headers(2));
+    fake.hook(2, || filter.on_response_headers(2, false));
     assert_eq!(fake.take_events().len(), 2, "what the first tells of quotas");
     fake.delete(3);
     reply(&mut filter, &fake, 11, ADMITTED);
@@ -175,10 +175,11 @@ fn a_request_is_changed_before_it_goes_on_and_its_response_when_that_comes() {
     let (mut filter, fake) = configured(LIMIT);
     let request = vec![HeaderEdit::Remove("a".into()), HeaderEdit::Append("b".into(), b"1".to_vec())];
     let response = vec![HeaderEdit::Append("c".into(), b"2".to_vec()), HeaderEdit::Set("d".into(), b"3".to_vec())];
-    fake.hook(2, || filter.edit(2, Edits { request, response }));
+    let pass = Verdict::Pass(Edits { request, response }.into());
+    fake.hook(2, || filter.act(2, Side::Request, pass));
     assert_eq!(fake.take_events(), ["remove a  of Request on 2", "add b 1 of Request on 2"]);
     for seen in [&["add c 2 of Response on 2", "replace d 3 of Response on 2"][..], &[]] {
-        fake.hook(2, || filter.on_response_headers(2));
+        fake.hook(2, || filter.on_response_headers(2, false));
         assert_eq!(fake.take_events(), seen);
     }
 }
@@ -190,7 +191,7 @@ fn a_request_that_never_paused_is_not_resumed() {
         fake.refuse_calls(Some(status));
         // Long enough for the engine's breaker to let one more through.
         fake.pass(SECOND);
-        assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+        assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Continue);
         let events = fake.take_events();
         assert!(!events.iter().any(|event| event.starts_with("resume")), "{events:?}");
         let told: Vec<_> = events
@@ -198,12 +199,12 @@ fn a_request_that_never_paused_is_not_resumed() {
             .filter(|event| event.starts_with("Warn [slidegate] [p] [id-2]") && event.contains(told))
             .collect();
         assert_eq!(told.len(), 1, "{events:?}");
-        assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+        assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Continue);
         assert!(!fake.take_events().iter().any(|event| event.starts_with("Warn")), "said twice");
     }
     fake.refuse_calls(None);
     fake.pass(SECOND);
-    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
+    assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Stop);
 }
 
 #[test]
@@ -213,10 +214,10 @@ fn a_cluster_that_was_unknown_is_configured_when_it_is_there() {
     let mut filter =
         Filter::configure(fake.clone(), &mut Statistics::default(), LIMIT.as_bytes()).expect("only a warning");
     fake.take_events();
-    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
+    assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Continue);
     assert!(!fake.take_events().iter().any(|event| event.starts_with("call")));
     fake.refuse_init(false);
-    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Stop);
+    assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Stop);
     let events = fake.take_events();
     assert!(
         events[0].starts_with("init outbound|6379||redis.dns?db=2&") && events[1].starts_with("call"),
@@ -233,7 +234,7 @@ fn a_stream_that_has_left_is_left_alone() {
     assert_eq!(counted(&mut filter, &fake), ["raise rule.r.decision.refused 1"]);
 
     let (mut filter, fake) = waiting();
-    fake.hook(2, || filter.on_response_headers(2));
+    fake.hook(2, || filter.on_response_headers(2, false));
     reply(&mut filter, &fake, 7, REFUSED);
     assert_eq!(fake.take_events(), [""; 0], "somebody else had answered it");
 
@@ -310,13 +311,13 @@ fn a_password_that_got_lost_is_told_again_once_in_a_while() {
     assert_eq!(counted(&mut filter, &fake)[0], "raise service.redis_dns.cause.auth 1");
 
     fake.pass(9 * SECOND);
-    fake.hook(3, || filter.on_request(3));
+    fake.hook(3, || filter.on_request(3, false));
     fake.take_events();
     reply(&mut filter, &fake, 15, NO_AUTH);
     assert_eq!(fake.take_events()[0], "resume on 3");
 
     fake.pass(SECOND);
-    fake.hook(4, || filter.on_request(4));
+    fake.hook(4, || filter.on_request(4, false));
     fake.take_events();
     reply(&mut filter, &fake, 19, NO_AUTH);
     assert_eq!(fake.take_events()[0], init);
@@ -329,7 +330,7 @@ fn a_lost_call_is_told_from_one_that_took_too_long() {
     let (mut filter, fake) = waiting();
     fake.pass(SECOND / 2);
     for stream in [3, 4] {
-        fake.hook(stream, || filter.on_request(stream));
+        fake.hook(stream, || filter.on_request(stream, false));
     }
     fake.pass(SECOND / 2);
     counted(&mut filter, &fake);
@@ -342,7 +343,7 @@ fn a_lost_call_is_told_from_one_that_took_too_long() {
     assert_eq!(lost(&mut filter, 7), "raise service.redis_dns.cause.timeout 1");
     assert_eq!(lost(&mut filter, 11), "raise service.redis_dns.cause.timeout 1");
     fake.pass(1);
-    fake.hook(5, || filter.on_request(5));
+    fake.hook(5, || filter.on_request(5, false));
     counted(&mut filter, &fake);
     assert_eq!(lost(&mut filter, 19), "raise service.redis_dns.cause.connect 1");
 }
@@ -352,11 +353,14 @@ fn a_call_that_is_never_answered_is_given_up() {
     let (mut filter, fake) = waiting();
     fake.pass(3 * SECOND / 2 - 1);
     fake.hook(fake::ROOT, || filter.on_tick());
-    assert_eq!(fake.take_events(), [""; 0]);
+    assert_eq!(fake.take_events(), ["tick 50"], "it is due soon");
     fake.pass(1);
     fake.hook(fake::ROOT, || filter.on_tick());
-    let events = fake.take_events();
-    assert_eq!(events[0], "resume on 2");
+    let mut events = fake.take_events();
+    assert!(events[0] == "resume on 2" && events.contains(&"tick 1000".to_owned()), "{events:?}");
+    fake.pass(SECOND);
+    fake.hook(fake::ROOT, || filter.on_tick());
+    events.extend(fake.take_events());
     assert!(events.contains(&"raise service.redis_dns.cause.timeout 1".to_owned()), "{events:?}");
     reply(&mut filter, &fake, 7, REFUSED);
     assert_eq!(fake.take_events(), [""; 0]);
@@ -375,12 +379,13 @@ fn what_the_gateway_never_tells_of_is_forgotten() {
 #[test]
 fn no_more_calls_wait_than_there_is_room_for() {
     let (mut filter, fake) = configured(LIMIT);
-    let waiting = (2..20_000).filter(|stream| fake.hook(*stream, || filter.on_request(*stream)) == Flow::Stop).count();
+    let waiting =
+        (2..20_000).filter(|stream| fake.hook(*stream, || filter.on_request(*stream, true)) == Flow::Stop).count();
     assert!((2_000..16_384).contains(&waiting), "{waiting}");
     let warnings: Vec<_> = fake.take_events().into_iter().filter(|event| event.starts_with("Warn")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("(overloaded)"), "{warnings:?}");
     reply(&mut filter, &fake, 7, ADMITTED);
-    assert_eq!(fake.hook(20_000, || filter.on_request(20_000)), Flow::Stop);
+    assert_eq!(fake.hook(20_000, || filter.on_request(20_000, false)), Flow::Stop);
 }
 
 #[test]
@@ -410,8 +415,8 @@ fn every_cookie_field_counts() {
     let json = r#"{"rule_name": "r", "rule_items": [{"limit_by_cookie": "sid", "limit_keys": [{"key": "x", "query_per_day": 1}]}]}"#;
     let (mut filter, fake) = configured(json);
     fake.set_headers(&[(":authority", "h"), ("cookie", "a=1"), ("cookie", "b=2; sid=x")]);
-    assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
-    assert_eq!(fake.hook(3, || filter.on_request(3)), Flow::Stop);
+    assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Continue);
+    assert_eq!(fake.hook(3, || filter.on_request(3, false)), Flow::Stop);
     assert_eq!(fake.take_events().last().unwrap(), "respond 429 cluster-key-rate-limit.rejected on 3");
 }
 
@@ -423,8 +428,8 @@ fn clients_of_grpc_get_a_status_of_theirs() {
     {
         let (mut filter, fake) = configured(limit);
         fake.set_headers(&[(":authority", "h"), ("content-type", kind)]);
-        assert_eq!(fake.hook(2, || filter.on_request(2)), Flow::Continue);
-        assert_eq!(fake.hook(3, || filter.on_request(3)), Flow::Stop);
+        assert_eq!(fake.hook(2, || filter.on_request(2, false)), Flow::Continue);
+        assert_eq!(fake.hook(3, || filter.on_request(3, false)), Flow::Stop);
         let answered = format!("respond {status} cluster-key-rate-limit.rejected on 3");
         assert_eq!(fake.take_events().last(), Some(&answered), "{kind}");
     }
@@ -435,7 +440,7 @@ fn a_request_that_waited_is_answered_in_grpc_too() {
     for (closed, status) in [("open", "429 as gRPC's 8"), ("closed", "503 as gRPC's 14")] {
         let (mut filter, fake) = configured(&LIMIT.replacen('{', &format!("{{\"failure_mode\": \"{closed}\", "), 1));
         fake.set_headers(&[(":authority", "h"), ("content-type", "application/grpc")]);
-        fake.hook(2, || filter.on_request(2));
+        fake.hook(2, || filter.on_request(2, false));
         fake.take_events();
         reply(&mut filter, &fake, 7, if closed == "open" { REFUSED } else { b"-LOADING\r\n" });
         assert!(fake.take_events()[0].starts_with(&format!("respond {status} ")), "{closed}");

@@ -9,7 +9,7 @@ use std::{
 use slidegate_engine::{HeaderEdit, MetricKind, Response, redis::resp};
 
 use crate::{
-    gateway::{BAD_ARGUMENT, Gateway, Headers, Level, Status},
+    gateway::{BAD_ARGUMENT, Gateway, Level, Side, Status},
     header_map,
 };
 
@@ -24,6 +24,8 @@ struct State {
     context: Cell<u32>,
     deleted: RefCell<BTreeSet<u32>>,
     headers: RefCell<Vec<(String, String)>>,
+    response: RefCell<Vec<(String, String)>>,
+    body: RefCell<Vec<u8>>,
     properties: RefCell<BTreeMap<(u32, String), Vec<u8>>>,
     counters: RefCell<Vec<String>>,
     values: RefCell<Vec<u64>>,
@@ -138,7 +140,25 @@ impl Gateway for Fake {
         header_map::write(self.stream_headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
     }
 
-    fn edit(&self, headers: Headers, edit: &HeaderEdit) {
+    fn response_header(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.response.borrow().iter().find_map(|(each, value)| (each == name).then(|| value.clone().into_bytes()))
+    }
+
+    fn response_headers(&self) -> Vec<u8> {
+        let response = self.0.response.borrow();
+        header_map::write(response.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+    }
+
+    fn body(&self, side: Side, start: usize, size: usize) -> Vec<u8> {
+        self.note(format!("read {start}+{size} of {side:?}"));
+        self.0.body.borrow()[start..start + size].to_vec()
+    }
+
+    fn set_body(&self, side: Side, bytes: &[u8]) {
+        self.note(format!("{side:?} becomes '{}' on {}", bytes.escape_ascii(), self.0.context.get()));
+    }
+
+    fn edit(&self, headers: Side, edit: &HeaderEdit) {
         let (what, value) = match edit {
             HeaderEdit::Set(_, value) => ("replace", value.as_slice()),
             HeaderEdit::Append(_, value) => ("add", value.as_slice()),
@@ -164,8 +184,9 @@ impl Gateway for Fake {
         exists
     }
 
-    fn resume_request(&self) {
-        self.note(format!("resume on {}", self.0.context.get()));
+    fn resume(&self, side: Side) {
+        let what = if side == Side::Request { "resume" } else { "resume response" };
+        self.note(format!("{what} on {}", self.0.context.get()));
     }
 
     fn respond(&self, response: &Response, is_grpc: bool) {

@@ -13,10 +13,17 @@
 //!     path: /?a=b                     # also: method, host ('' for none), route, service,
 //!     from: 192.0.2.1:40000           #   from ('' for no address), and
 //!     headers: {x-a: b}               #   headers, each a value or a list of them
+//!     body: [some, more]              #   body, one piece or a list of them
 //!     upstream: {x-c: d}              # what the upstream's response carries
+//!     answer:                         # and what it is beside: 200 without a body if absent
+//!       status: 200
+//!       body: [a, {pause: 500}, b]    #   one piece or several; so many milliseconds pass between two
+//!       cut: upstream                 #   it breaks off then, or `client`, who leaves
 //!     calls: 0                        # how many commands reached Redis' windows, all repetitions together; or
 //!                                     #   by service, `{one.static: 1, two.static: 0}`
 //!     pass: {headers: {x-ratelimit-remaining: {down_from: 9}}}
+//!                                     #   also: body, what the client gets if it is not the answer's, and sent, what
+//!                                     #   the upstream gets if it is not the request's
 //!   - refuse: {status: 429, body: Too many requests, headers: {...}}
 //!   - store: down                     # from here on; see [`Store`]
 //!     of: two.static                  # only the Redis of this service; all of them if absent
@@ -102,8 +109,8 @@ pub struct Requests {
     pub every_ms: u64,
     /// What is asked.
     pub request: Request,
-    /// The header fields of the upstream's response, should the request get there.
-    pub upstream: Vec<(String, Vec<u8>)>,
+    /// The upstream's response, should the request get there.
+    pub answer: Answer,
     /// What an outsider sees of each.
     pub expected: Expected,
     /// How many commands Redis decided on, for all of them.
@@ -136,13 +143,53 @@ pub struct Request {
     pub route: String,
     /// The upstream that the gateway chose, `outbound|port||name`. Empty for none.
     pub service: String,
+    /// The pieces of its body. None: its headers are all of it.
+    pub body: Vec<Vec<u8>>,
+}
+
+/// What an upstream answers. Names of headers are in lower case.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Header fields.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its body. None: its headers are all of it.
+    pub body: Vec<AnswerPart>,
+    /// Who ends it before its end, after all that stands in `body`.
+    pub cut: Option<Cut>,
+}
+
+/// What comes next of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerPart {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// Nothing, for so many milliseconds.
+    Pause(u64),
+}
+
+/// Who ends a response early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The client leaves.
+    Client,
+    /// The upstream breaks off.
+    Upstream,
 }
 
 /// What an outsider is to see.
 #[derive(Debug, Clone)]
 pub enum Expected {
-    /// The upstream's response, with these fields added, if it is said which.
-    Pass(Option<Fields>),
+    /// The upstream's response.
+    Pass {
+        /// The fields that are added to it, if it is said which.
+        headers: Option<Fields>,
+        /// The body that the client gets. None: that of the answer, unless this is cut.
+        body: Option<Vec<u8>>,
+        /// The body that the upstream gets. None: that of the request.
+        sent: Option<Vec<u8>>,
+    },
     /// An answer of the filter's own.
     Refuse {
         /// Its status.
@@ -173,6 +220,10 @@ pub enum Seen {
     Pass {
         /// Fields by name, the upstream's and those that the filter added.
         headers: Vec<(String, Vec<u8>)>,
+        /// The body that the client got.
+        body: Vec<u8>,
+        /// The body that the upstream got.
+        sent: Vec<u8>,
     },
     /// The filter answered.
     Refuse {
@@ -266,6 +317,33 @@ impl Request {
     }
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// All bytes of its body.
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = |part: &AnswerPart| match part {
+            AnswerPart::Bytes(bytes) => bytes.clone(),
+            AnswerPart::Pause(_) => Vec::new(),
+        };
+        self.body.iter().flat_map(bytes).collect()
+    }
+
+    /// Whether its headers are all of it.
+    pub fn is_bodiless(&self) -> bool {
+        self.body.is_empty() && self.cut.is_none()
+    }
+
+    /// How long it takes, in milliseconds.
+    pub fn pauses_ms(&self) -> u64 {
+        let pause = |part: &AnswerPart| match part {
+            AnswerPart::Bytes(_) => 0,
+            AnswerPart::Pause(ms) => *ms,
+        };
+        self.body.iter().map(pause).sum()
+    }
+}
+
 // === impl FieldValue ===
 
 impl FieldValue {
@@ -298,10 +376,23 @@ mod tests {
         let [Step::Requests(first), Step::Requests(second)] = case.steps.as_slice() else { panic!("{case:?}") };
         assert_eq!((first.at_ms, first.times, first.every_ms, second.at_ms, second.times), (5, 3, 10, 25, 1));
         assert_eq!(first.request.header_values("x-a"), [b"b".to_vec(), vec![0xff, 0]]);
-        let Expected::Pass(Some(fields)) = &first.expected else { panic!("{:?}", first.expected) };
+        let Expected::Pass { headers: Some(fields), .. } = &first.expected else { panic!("{:?}", first.expected) };
         assert_eq!(fields["x-b"].text(2), "0");
         assert!(matches!(&second.expected, Expected::Refuse { status: 429, headers: None, .. }));
         assert_eq!(second.request.host, b"example.com");
+    }
+
+    #[test]
+    fn an_answer_is_read_with_its_pauses_and_its_end() {
+        let step = "{times: 2, every: 10, body: [ab, {hex: ff}], answer: {body: [a, {pause: 500}, b], cut: client}, pass: {body: a}}";
+        let case = Case::read("area/name", &format!("{CONFIG}steps: [{step}, {{pass: {{}}}}]")).unwrap();
+        let [Step::Requests(first), Step::Requests(second)] = case.steps.as_slice() else { panic!("{case:?}") };
+        assert_eq!(first.request.body, [b"ab".to_vec(), vec![0xff]]);
+        let body = [AnswerPart::Bytes(b"a".to_vec()), AnswerPart::Pause(500), AnswerPart::Bytes(b"b".to_vec())];
+        assert_eq!((first.answer.status, first.answer.body.as_slice()), (200, &body[..]));
+        assert_eq!((first.answer.cut, first.answer.bytes()), (Some(Cut::Client), b"ab".to_vec()));
+        assert_eq!(second.at_ms, 510, "the next request comes when the answer is over");
+        assert!(second.answer.is_bodiless() && second.request.body.is_empty());
     }
 
     #[test]
@@ -356,6 +447,9 @@ mod tests {
             ("steps: [{of: redis.static, pass: {}}]", "without `store`"),
             ("steps: [{calls: {redis.static: 1}, pass: {}}]", "`redis.static` is no service"),
             ("step: []\nsteps: [{pass: {}}]", "step"),
+            ("steps: [{pass: {}, answer: {status: 99}}]", "99"),
+            ("steps: [{pass: {}, answer: {body: [{paus: 1}]}}]", "body"),
+            ("steps: [{pass: {}, answer: {cut: middle}}]", "middle"),
         ] {
             let message = refused(rest);
             assert!(message.contains(reason), "{rest}: {message}");

@@ -8,14 +8,11 @@ use std::{
     fmt::Write,
 };
 
-use crate::case::{Calls, Case, Expected, Fields, Request, Requests, Seen, Step, Store};
+use crate::case::{Answer, Calls, Case, Expected, Fields, Request, Requests, Seen, Step, Store};
 
 /// The clock of every case starts here, in microseconds: a midnight of our days, so that totals and times are as long
 /// as they will be and slots begin where a case expects.
 pub const START_US: u64 = 20_777 * 86_400 * 1_000_000;
-
-/// The status of the upstream's response.
-pub const UPSTREAM_STATUS: u16 = 200;
 
 /// Something that limits requests, with a Redis for each service that can be disturbed.
 pub trait Runner: Sync {
@@ -35,13 +32,13 @@ pub trait Session {
     /// The Redis of a service behaves like this from here on.
     fn set_store(&mut self, service: &str, store: &Store);
 
-    /// One request, from its arrival to the end of its response. `now_us` is the clock, Redis' and the filter's. If it
-    /// gets to the upstream, that answers [`UPSTREAM_STATUS`] with these header fields.
+    /// One request, from its arrival to the end of its response. `now_us` is the clock, Redis' and the filter's, which
+    /// goes on with the pauses of the answer that the upstream gives, should the request get there.
     ///
     /// # Panics
     ///
     /// When the filter does what no filter may, such as leaving the request without an end.
-    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen;
+    fn request(&mut self, now_us: u64, request: &Request, answer: &Answer) -> Seen;
 
     /// How many commands were sent to the Redis of a service so far, but for those answered NOSCRIPT.
     fn calls(&self, service: &str) -> usize;
@@ -74,8 +71,8 @@ fn requested(session: &mut dyn Session, requests: &Requests, services: &BTreeSet
     let before = calls(session);
     for repetition in 0..requests.times {
         let at_ms = requests.at_ms + repetition * requests.every_ms;
-        let seen = session.request(START_US + at_ms * 1_000, &requests.request, &requests.upstream);
-        if let Some(difference) = difference(&requests.expected, &seen, repetition, &requests.upstream) {
+        let seen = session.request(START_US + at_ms * 1_000, &requests.request, &requests.answer);
+        if let Some(difference) = difference(requests, &seen, repetition) {
             let path = requests.request.path.escape_ascii();
             return Err(format!(
                 "request {} of {} at {at_ms} ms ({path:.200}): {difference}",
@@ -95,9 +92,25 @@ fn requested(session: &mut dyn Session, requests: &Requests, services: &BTreeSet
 }
 
 /// What is another than expected, if anything is.
-fn difference(expected: &Expected, seen: &Seen, repetition: u64, upstream: &[(String, Vec<u8>)]) -> Option<String> {
+fn difference(requests: &Requests, seen: &Seen, repetition: u64) -> Option<String> {
+    let Requests { expected, answer, request, .. } = requests;
     match (expected, seen) {
-        (Expected::Pass(wanted), Seen::Pass { headers }) => differing(wanted.as_ref()?, headers, repetition, upstream),
+        (Expected::Pass { headers: wanted, body, sent }, Seen::Pass { headers, body: seen_body, sent: seen_sent }) => {
+            let body = body.clone().or_else(|| answer.cut.is_none().then(|| answer.bytes()));
+            let sent = sent.clone().unwrap_or_else(|| request.body.concat());
+            let bodies = [("client", body, seen_body), ("upstream", Some(sent), seen_sent)];
+            let other =
+                bodies.into_iter().find(|(_, wanted, seen)| wanted.as_ref().is_some_and(|wanted| wanted != *seen));
+            if let Some((who, wanted, seen)) = other {
+                let wanted = wanted.unwrap_or_default();
+                return Some(format!(
+                    "expected that the {who} gets the body `{}`, saw `{}`",
+                    wanted.escape_ascii(),
+                    seen.escape_ascii()
+                ));
+            }
+            differing(wanted.as_ref()?, headers, repetition, &answer.headers)
+        }
         (
             Expected::Refuse { status, body, headers: wanted },
             Seen::Refuse { status: seen_status, body: seen_body, headers },
@@ -114,10 +127,10 @@ fn difference(expected: &Expected, seen: &Seen, repetition: u64, upstream: &[(St
             }
             differing(wanted.as_ref()?, headers, repetition, &[])
         }
-        (Expected::Pass(_), Seen::Refuse { status, body, headers }) => {
+        (Expected::Pass { .. }, Seen::Refuse { status, body, headers }) => {
             Some(format!("expected it to pass, saw {status} `{}` {}", body.escape_ascii(), listed(headers)))
         }
-        (Expected::Refuse { .. }, Seen::Pass { headers }) => {
+        (Expected::Refuse { .. }, Seen::Pass { headers, .. }) => {
             Some(format!("expected it to be refused, saw it pass {}", listed(headers)))
         }
     }
@@ -164,7 +177,9 @@ mod tests {
 
         fn start(&self, _case: &Case) -> Result<Box<dyn Session + '_>, String> {
             let copy = |seen: &Seen| match seen {
-                Seen::Pass { headers } => Seen::Pass { headers: headers.clone() },
+                Seen::Pass { headers, body, sent } => {
+                    Seen::Pass { headers: headers.clone(), body: body.clone(), sent: sent.clone() }
+                }
                 Seen::Refuse { status, body, headers } => {
                     Seen::Refuse { status: *status, body: body.clone(), headers: headers.clone() }
                 }
@@ -176,7 +191,7 @@ mod tests {
     impl Session for Playing {
         fn set_store(&mut self, _service: &str, _store: &Store) {}
 
-        fn request(&mut self, _now_us: u64, _request: &Request, _upstream: &[(String, Vec<u8>)]) -> Seen {
+        fn request(&mut self, _now_us: u64, _request: &Request, _answer: &Answer) -> Seen {
             self.0.next().unwrap()
         }
 
@@ -195,7 +210,8 @@ mod tests {
 
     #[test]
     fn what_differs_is_told_and_nothing_else() {
-        let pass = |headers: &[(&str, &str)]| Seen::Pass { headers: fields(headers) };
+        let pass = |headers: &[(&str, &str)]| Seen::Pass { headers: fields(headers), body: vec![], sent: vec![] };
+        let body = |body: &str, sent: &str| Seen::Pass { headers: vec![], body: body.into(), sent: sent.into() };
         let refuse = |status, body: &str| Seen::Refuse { status, body: body.into(), headers: fields(&[("x-a", "1")]) };
         for (steps, seen, difference) in [
             ("[{pass: {}}]", vec![pass(&[("x-a", "1")])], ""),
@@ -218,6 +234,12 @@ mod tests {
                 vec![pass(&[("x-a", "1")]), pass(&[("x-a", "1")])],
                 "request 2 of 2",
             ),
+            ("[{body: q, answer: {body: [a, b]}, pass: {}}]", vec![body("ab", "q")], ""),
+            ("[{answer: {body: [a, b]}, pass: {}}]", vec![body("a", "")], "client gets the body `ab`, saw `a`"),
+            ("[{answer: {body: [a, b]}, pass: {body: a}}]", vec![body("a", "")], ""),
+            ("[{answer: {body: [a, b], cut: client}, pass: {}}]", vec![body("a", "")], ""),
+            ("[{body: q, pass: {}}]", vec![body("", "r")], "upstream gets the body `q`, saw `r`"),
+            ("[{body: q, pass: {sent: r}}]", vec![body("", "r")], ""),
             ("[{refuse: {}}]", vec![refuse(429, "Too many requests")], ""),
             ("[{refuse: {headers: {}}}]", vec![refuse(429, "Too many requests")], "header fields"),
             ("[{refuse: {}}]", vec![refuse(503, "Too many requests")], "status 429, saw 503"),

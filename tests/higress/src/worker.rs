@@ -193,6 +193,14 @@ impl Worker {
         self.settle();
     }
 
+    /// The upstream breaks off in the middle of its response.
+    pub fn break_off(&mut self, id: StreamId) {
+        let stream = self.stream(id);
+        stream.borrow_mut().details = None;
+        self.reset(&stream, "upstream_reset_after_response_started{connection_termination}");
+        self.settle();
+    }
+
     /// What has been sent upstream, if the request got there.
     pub fn upstream(&self, id: StreamId) -> Option<Message> {
         self.streams.get(&id)?.borrow().upstream.clone()

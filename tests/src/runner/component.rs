@@ -14,17 +14,17 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use slidegate::{
-    Header, Module, Moment, Origin, Request as HostRequest, ResponseHead, StartError, Verdict, Worker, WorkerOptions,
-    apply_edits,
+    BodySide, BodyStep, Coding, Ending, Header, Interest, Module, Moment, Origin, Request as HostRequest, Response,
+    ResponseHead, StartError, Verdict, Worker, WorkerOptions, apply_edits,
 };
 use slidegate_engine::window::script::ADMIT;
 
 use tokio::runtime::Runtime;
 
 use self::transport::{Clock, Places, Shared, Station, Transport};
-use super::{Runner, Session, UPSTREAM_STATUS, impostor::Impostor};
+use super::{Runner, Session, impostor::Impostor};
 use crate::{
-    case::{Case, Request, Seen, Store},
+    case::{Answer, AnswerPart, Case, Cut, Request, Seen, Store},
     redis_server::RedisServer,
 };
 
@@ -136,9 +136,11 @@ impl Session for ComponentSession<'_> {
         self.stores.get_mut(service).expect("a service of the case").set(store);
     }
 
-    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
+    fn request(&mut self, now_us: u64, request: &Request, answer: &Answer) -> Seen {
         self.clock.store(now_us, Ordering::SeqCst);
-        let seen = self.runtime.block_on(exchange(&self.worker, request, upstream));
+        let stream = self.worker.open(Arc::new(Shown(request.clone())));
+        let exchange = Exchange { stream, clock: &self.clock };
+        let seen = self.runtime.block_on(exchange.lead(request, answer)).unwrap_or_else(refused);
         assert_eq!(self.worker.traps(), 0, "the component trapped");
         seen
     }
@@ -185,29 +187,75 @@ impl Stored {
 }
 
 /// A request and its response, as a gateway leads them through the filter.
-async fn exchange(worker: &Worker, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
-    let stream = worker.open(Arc::new(Shown(request.clone())));
-    match stream.on_request().await {
-        Verdict::Pass(edits) => {
-            assert!(edits.is_empty(), "the request's headers are to be changed: {edits:?}");
-            let mut headers = header_map(upstream.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
-            edit(&stream, &mut headers).await;
-            Seen::Pass { headers: listed(&headers) }
+struct Exchange<'a> {
+    stream: slidegate::Stream,
+    clock: &'a Clock,
+}
+
+impl Exchange<'_> {
+    /// To its end. The error is an answer of the filter's own.
+    async fn lead(self, request: &Request, answer: &Answer) -> Result<Seen, Response> {
+        match self.stream.on_request().await {
+            Verdict::Pass(edits) => assert!(edits.is_empty(), "the request's headers are to be changed: {edits:?}"),
+            Verdict::Respond(response) => return Err(response),
         }
-        Verdict::Respond(response) => {
-            let headers =
-                header_map(response.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice())));
-            Seen::Refuse { status: response.status, body: response.body, headers: listed(&headers) }
+        // A body that is not there is shown too, to who holds it.
+        let pieces = match request.body.is_empty() && self.stream.wants().request_body == Interest::Hold {
+            true => vec![Vec::new()],
+            false => request.body.clone(),
+        };
+        let pieces: Vec<_> = pieces.into_iter().map(AnswerPart::Bytes).collect();
+        let sent = self.body(BodySide::Request, &pieces, true).await?;
+        let mut headers = header_map(answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+        let head = ResponseHead { status: answer.status, origin: Origin::Upstream, end: answer.is_bodiless() };
+        match self.stream.on_response_headers(head, &headers).await {
+            Verdict::Pass(edits) => apply_edits(&edits, &mut headers),
+            Verdict::Respond(response) => return Err(response),
         }
+        let body = self.body(BodySide::Response, &answer.body, answer.cut.is_none()).await?;
+        self.stream.ended(match answer.cut {
+            None => Ending::Whole,
+            Some(Cut::Client) => Ending::Client,
+            Some(Cut::Upstream) => Ending::Upstream,
+        });
+        Ok(Seen::Pass { headers: listed(&headers), body, sent })
+    }
+
+    /// Shows a body. Returns what goes on of it.
+    async fn body(&self, side: BodySide, parts: &[AnswerPart], is_whole: bool) -> Result<Vec<u8>, Response> {
+        let mut gone = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            let bytes = match part {
+                AnswerPart::Pause(ms) => {
+                    self.clock.fetch_add(ms * 1_000, Ordering::SeqCst);
+                    continue;
+                }
+                AnswerPart::Bytes(bytes) => bytes.clone(),
+            };
+            let end = is_whole && index + 1 == parts.len();
+            let mut step = self.stream.on_body(side, bytes.into(), Coding::Identity, end);
+            if step == BodyStep::Wait && end {
+                step = self.stream.released(side).await;
+            }
+            match step {
+                BodyStep::Pass(released) => {
+                    gone.extend(released.pieces.concat());
+                    if released.end {
+                        break;
+                    }
+                }
+                BodyStep::Wait => {}
+                BodyStep::Respond(response) => return Err(response),
+                BodyStep::TooLarge => panic!("the filter keeps too much"),
+            }
+        }
+        Ok(gone)
     }
 }
 
-async fn edit(stream: &slidegate::Stream, headers: &mut HeaderMap) {
-    let head = ResponseHead { status: UPSTREAM_STATUS, origin: Origin::Upstream, end: true };
-    match stream.on_response_headers(head, headers).await {
-        Verdict::Pass(edits) => apply_edits(&edits, headers),
-        Verdict::Respond(response) => panic!("a response is answered with {response:?}"),
-    }
+fn refused(response: Response) -> Seen {
+    let headers = header_map(response.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice())));
+    Seen::Refuse { status: response.status, body: response.body, headers: listed(&headers) }
 }
 
 fn header_map<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> HeaderMap {
@@ -268,5 +316,9 @@ impl HostRequest for Shown {
 
     fn service_name(&self) -> &str {
         &self.0.service
+    }
+
+    fn has_body(&self) -> bool {
+        !self.0.body.is_empty()
     }
 }

@@ -12,12 +12,12 @@ use std::{
 };
 
 use slidegate_engine::window::script::ADMIT;
-use slidegate_higress_host::{Exchange, Gateway, Headers, Module, Plugin, Route, Upstream, Worker};
+use slidegate_higress_host::{Exchange, Gateway, Headers, Module, Plugin, Route, StreamId, Worker};
 
 use self::interceptor::{Mishaps, Shared, Stored};
-use super::{Runner, START_US, Session, UPSTREAM_STATUS, impostor::Impostor};
+use super::{Runner, START_US, Session, impostor::Impostor};
 use crate::{
-    case::{Case, Request, Seen, Store},
+    case::{Answer, AnswerPart, Case, Cut, Request, Seen, Store},
     plugins,
     redis_server::RedisServer,
 };
@@ -128,17 +128,21 @@ impl Session for ShimSession<'_> {
         self.shared.borrow_mut().stored(service).store = store.clone();
     }
 
-    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
-        self.shared.borrow_mut().now_us = now_us;
-        self.worker.set_clock_ns(now_us * 1_000);
+    fn request(&mut self, now_us: u64, request: &Request, answer: &Answer) -> Seen {
+        self.set_clock(now_us);
         let shown = shown(request);
-        let exchange = self.worker.exchange(&shown, &answer(upstream));
+        let stream = self.worker.send(&shown);
+        if self.worker.wait_for_upstream(stream) {
+            self.answer(stream, answer, now_us);
+        }
+        let exchange = self.worker.end_exchange(stream);
         self.shared.borrow_mut().stores.values_mut().for_each(Stored::keep_keys);
         assert_eq!(self.worker.failure(0), None, "the plugin trapped");
-        assert!(!exchange.reset, "the request was left without an end");
+        let is_cut = answer.cut.is_some() && exchange.upstream.is_some();
+        assert_eq!(exchange.reset, is_cut, "the request was left without an end");
         assert!(exchange.misuse.is_empty(), "{:?}", exchange.misuse);
         assert_eq!(exchange.route_selections, 1, "the gateway was made to choose the route anew");
-        seen(&shown, exchange)
+        seen(&shown, answer, exchange)
     }
 
     fn calls(&self, service: &str) -> usize {
@@ -147,6 +151,36 @@ impl Session for ShimSession<'_> {
 }
 
 impl ShimSession<'_> {
+    fn set_clock(&mut self, now_us: u64) {
+        self.shared.borrow_mut().now_us = now_us;
+        self.worker.set_clock_ns(now_us * 1_000);
+    }
+
+    /// The upstream's response arrives, as far as it comes.
+    fn answer(&mut self, stream: StreamId, answer: &Answer, mut now_us: u64) {
+        let mut headers: Headers = [(":status", answer.status.to_string())].into_iter().collect();
+        answer.headers.iter().for_each(|(name, value)| headers.add(name, value));
+        self.worker.response_headers(stream, &headers, answer.is_bodiless());
+        for (index, part) in answer.body.iter().enumerate() {
+            match part {
+                AnswerPart::Bytes(bytes) => {
+                    let end = answer.cut.is_none() && index + 1 == answer.body.len();
+                    self.worker.response_body(stream, bytes, end);
+                }
+                AnswerPart::Pause(ms) => {
+                    now_us += ms * 1_000;
+                    self.set_clock(now_us);
+                    self.worker.pump();
+                }
+            }
+        }
+        match answer.cut {
+            None => {}
+            Some(Cut::Client) => self.worker.abort(stream),
+            Some(Cut::Upstream) => self.worker.break_off(stream),
+        }
+    }
+
     /// All servers close their connections but those for disturbing them.
     fn close_connections(&mut self) {
         self.shared
@@ -188,27 +222,26 @@ fn shown(request: &Request) -> slidegate_higress_host::Request {
     }
     request.headers.iter().for_each(|(name, value)| headers.add(name, value));
     let route = Route { name: request.route.clone(), cluster: request.service.clone() };
-    slidegate_higress_host::Request { headers, body: Vec::new(), trailers: None, source: request.from, route }
+    slidegate_higress_host::Request { headers, body: request.body.clone(), trailers: None, source: request.from, route }
 }
 
-fn answer(fields: &[(String, Vec<u8>)]) -> Upstream {
-    let mut upstream = Upstream::new(UPSTREAM_STATUS, &[], &[]);
-    fields.iter().for_each(|(name, value)| upstream.headers.add(name, value));
-    upstream
-}
-
-fn seen(request: &slidegate_higress_host::Request, exchange: Exchange) -> Seen {
+fn seen(request: &slidegate_higress_host::Request, answer: &Answer, exchange: Exchange) -> Seen {
     let status = exchange.status();
-    let client = exchange.client.expect("a stream that was not reset has a response");
+    let client = exchange.client.expect("a stream that was not reset before has a response");
     let fields = client.headers.iter().filter(|(name, _)| *name != b":status");
     let headers = fields.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()));
     match exchange.upstream {
-        Some(upstream) => {
-            assert_eq!(upstream.headers, request.headers, "the request's headers were changed");
-            assert_eq!(status, UPSTREAM_STATUS);
-            Seen::Pass { headers: headers.collect() }
+        Some(upstream) if exchange.local_body.is_none() => {
+            // Where the plugin is to read the response.
+            let mut sent = upstream.headers.clone();
+            if sent.get("accept-encoding") == Some(b"identity") {
+                sent.remove("accept-encoding");
+            }
+            assert_eq!(sent, request.headers, "the request's headers were changed");
+            assert_eq!(status, answer.status);
+            Seen::Pass { headers: headers.collect(), body: client.body, sent: upstream.body }
         }
-        None => {
+        _ => {
             let body = exchange.local_body.expect("a request that did not get upstream was answered");
             assert!(
                 client.body == body || request.headers.get(":method") == Some(b"HEAD"),

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use slidegate_engine::redis::{Reply, Value};
 
-use super::{Calls, Case, Expected, FieldValue, Fields, Request, Requests, Step, Store, services};
+use super::{
+    Answer, AnswerPart, Calls, Case, Cut, Expected, FieldValue, Fields, Request, Requests, Step, Store, services,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,12 +36,49 @@ struct StepDocument {
     from: Option<String>,
     route: Option<String>,
     service: Option<String>,
+    body: Option<OneOrMore>,
+    answer: Option<AnswerDocument>,
     upstream: Option<BTreeMap<String, OneOrMore>>,
     calls: Option<CallsDocument>,
     pass: Option<PassDocument>,
     refuse: Option<RefuseDocument>,
     store: Option<StoreDocument>,
     of: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnswerDocument {
+    status: Option<u16>,
+    body: Option<PartsDocument>,
+    cut: Option<CutDocument>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PartsDocument {
+    More(Vec<PartDocument>),
+    One(PartDocument),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PartDocument {
+    Pause(PauseDocument),
+    Bytes(Bytes),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PauseDocument {
+    pause: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CutDocument {
+    Client,
+    Upstream,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +92,8 @@ enum CallsDocument {
 #[serde(deny_unknown_fields)]
 struct PassDocument {
     headers: Option<BTreeMap<String, FieldDocument>>,
+    body: Option<Bytes>,
+    sent: Option<Bytes>,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +187,7 @@ struct Repeated {
 }
 
 const FROM: &str = "192.0.2.1:40000";
+const UPSTREAM_STATUS: u16 = 200;
 const HOST: &str = "example.com";
 
 /// Reads a case from YAML; the error says what is wrong with it.
@@ -221,6 +263,8 @@ impl StepDocument {
             from,
             route,
             service,
+            body,
+            answer,
             upstream,
             calls,
             pass,
@@ -231,7 +275,8 @@ impl StepDocument {
         let numbers = at.is_none() && times.is_none() && every.is_none() && calls.is_none();
         let request = method.is_none() && path.is_none() && host.is_none() && headers.is_none() && from.is_none();
         let place = route.is_none() && service.is_none() && upstream.is_none();
-        numbers && request && place && pass.is_none() && refuse.is_none() && store.is_none() && of.is_none()
+        let bodies = body.is_none() && answer.is_none();
+        numbers && request && place && bodies && pass.is_none() && refuse.is_none() && store.is_none() && of.is_none()
     }
 }
 
@@ -244,7 +289,8 @@ fn requests(document: StepDocument, now_ms: &mut u64) -> Result<Requests, String
     if at_ms < *now_ms {
         return Err(format!("the clock runs backwards, from {now_ms} to {at_ms}"));
     }
-    *now_ms = at_ms + (times - 1) * every_ms;
+    let answer = answer(document.answer.unwrap_or_default(), fields_sent(document.upstream)?)?;
+    *now_ms = at_ms + (times - 1) * every_ms + answer.pauses_ms();
     let from = document.from.unwrap_or_else(|| FROM.to_owned());
     let from: Option<SocketAddr> = match from.as_str() {
         "" => None,
@@ -258,26 +304,22 @@ fn requests(document: StepDocument, now_ms: &mut u64) -> Result<Requests, String
         from,
         route: document.route.unwrap_or_default(),
         service: document.service.unwrap_or_default(),
+        body: pieces(document.body)?,
     };
-    let upstream = fields_sent(document.upstream)?;
     let calls = document.calls.map(|calls| match calls {
         CallsDocument::All(calls) => Calls::All(calls),
         CallsDocument::Of(calls) => Calls::Of(calls),
     });
-    Ok(Requests {
-        at_ms,
-        times,
-        every_ms,
-        request,
-        upstream,
-        expected: expected(document.pass, document.refuse)?,
-        calls,
-    })
+    Ok(Requests { at_ms, times, every_ms, request, answer, expected: expected(document.pass, document.refuse)?, calls })
 }
 
 fn expected(pass: Option<PassDocument>, refuse: Option<RefuseDocument>) -> Result<Expected, String> {
     match (pass, refuse) {
-        (Some(pass), None) => Ok(Expected::Pass(pass.headers.map(fields_wanted))),
+        (Some(pass), None) => Ok(Expected::Pass {
+            headers: pass.headers.map(fields_wanted),
+            body: pass.body.map(bytes).transpose()?,
+            sent: pass.sent.map(bytes).transpose()?,
+        }),
         (None, Some(refuse)) => Ok(Expected::Refuse {
             status: refuse.status.unwrap_or(429),
             body: refuse.body.unwrap_or_else(|| "Too many requests".to_owned()).into_bytes(),
@@ -309,6 +351,41 @@ fn fields_sent(documents: Option<BTreeMap<String, OneOrMore>>) -> Result<Vec<(St
         }
     }
     Ok(fields)
+}
+
+fn answer(document: AnswerDocument, headers: Vec<(String, Vec<u8>)>) -> Result<Answer, String> {
+    let status = document.status.unwrap_or(UPSTREAM_STATUS);
+    if !(200..=599).contains(&status) {
+        return Err(format!("{status} is no status of a response"));
+    }
+    let part = |part| {
+        Ok(match part {
+            PartDocument::Pause(PauseDocument { pause }) => AnswerPart::Pause(pause),
+            PartDocument::Bytes(piece) => AnswerPart::Bytes(bytes(piece)?),
+        })
+    };
+    let mut body: Vec<AnswerPart> = match document.body {
+        Some(PartsDocument::More(parts)) => parts.into_iter().map(part).collect::<Result<_, String>>()?,
+        Some(PartsDocument::One(one)) => vec![part(one)?],
+        None => Vec::new(),
+    };
+    if matches!(body.last(), Some(AnswerPart::Pause(_))) {
+        // The end of it comes behind the pause.
+        body.push(AnswerPart::Bytes(Vec::new()));
+    }
+    let cut = document.cut.map(|cut| match cut {
+        CutDocument::Client => Cut::Client,
+        CutDocument::Upstream => Cut::Upstream,
+    });
+    Ok(Answer { status, headers, body, cut })
+}
+
+fn pieces(document: Option<OneOrMore>) -> Result<Vec<Vec<u8>>, String> {
+    match document {
+        Some(OneOrMore::More(pieces)) => pieces.into_iter().map(bytes).collect(),
+        Some(OneOrMore::One(piece)) => Ok(vec![bytes(piece)?]),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn bytes(bytes: Bytes) -> Result<Vec<u8>, String> {

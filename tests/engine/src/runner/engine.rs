@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use slidegate_engine::{Effect, Engine, HeaderEdit, Response, Step, StreamEnd, Verdict, grpc, request::RequestView};
+use slidegate_engine::{
+    BodyChange, BodyCoding, BodyPiece, Effect, Engine, HeaderEdit, Interest, Pass, Response, ResponseHead,
+    ResponseOrigin, ResponseView, Step as EngineStep, StreamEnd, Verdict, Wants, grpc, request::RequestView,
+};
 
 use super::{Runner, Session, simulated_store::SimulatedStore};
 use crate::{
-    case::{Case, Request, Seen, Store},
+    case::{Answer, AnswerPart, Case, Cut, Request, Seen, Store},
     one_request::OneRequest,
 };
 
@@ -42,20 +45,15 @@ impl Session for EngineSession {
         self.stores.get_mut(service).expect("a service of the case").set(store);
     }
 
-    fn request(&mut self, now_us: u64, request: &Request, upstream: &[(String, Vec<u8>)]) -> Seen {
+    fn request(&mut self, now_us: u64, request: &Request, answer: &Answer) -> Seen {
         self.last_stream += 1;
-        let stream = self.last_stream;
-        let step = self.engine.on_request(stream, &View(request), now_us * 1_000);
-        let settled = self.settle(now_us, request);
-        let verdict = match step {
-            Step::Wait => settled.expect("a stream that waits is settled once Redis has answered"),
-            Step::Pass(pass) => Verdict::Pass(pass),
-            Step::Respond(response) => Verdict::Respond(response),
-        };
-        self.engine.on_done(stream, StreamEnd::Whole, now_us * 1_000);
-        match verdict {
-            Verdict::Pass(pass) => Seen::Pass { headers: edited(upstream.to_vec(), pass.edits.response) },
-            Verdict::Respond(response) => {
+        let mut exchange = Exchange { session: self, now_us, request, answer, wants: Wants::default() };
+        match exchange.lead() {
+            Ok(seen) => seen,
+            Err(response) => {
+                let stream = self.last_stream;
+                self.engine.on_done(stream, StreamEnd::Answered, now_us * 1_000);
+                assert_eq!(self.settle(now_us, request), None, "an answered stream is settled again");
                 let is_grpc = request.header("content-type").is_some_and(|kind| grpc::is_grpc(&kind));
                 let Response { status, headers, body, .. } = if is_grpc { response.into_grpc() } else { response };
                 Seen::Refuse { status, body: body.to_vec(), headers }
@@ -108,6 +106,126 @@ impl EngineSession {
     }
 }
 
+/// A request on its way through an engine, and its response back.
+struct Exchange<'a> {
+    session: &'a mut EngineSession,
+    /// It goes on with the answer's pauses.
+    now_us: u64,
+    request: &'a Request,
+    answer: &'a Answer,
+    wants: Wants,
+}
+
+impl Exchange<'_> {
+    /// Leads it to its end. The error is an answer of the engine's own.
+    fn lead(&mut self) -> Result<Seen, Response> {
+        let (stream, now_ns) = (self.session.last_stream, self.now_us * 1_000);
+        let step = self.session.engine.on_request(stream, &View(self.request), now_ns);
+        let edits = self.decided(step)?.edits;
+        // A body that is not there is shown too, to who holds it.
+        let pieces = match self.request.body.is_empty() && self.wants.request_body == Interest::Hold {
+            true => vec![Vec::new()],
+            false => self.request.body.clone(),
+        };
+        let pieces: Vec<_> = pieces.into_iter().map(AnswerPart::Bytes).collect();
+        let (sent, later) = self.body(&pieces, true, Engine::on_request_body, |wants| wants.request_body)?;
+        let mut headers = edited(edited(self.answer.headers.clone(), edits.response), later);
+        if self.wants.response_headers || self.wants.request_body != Interest::None {
+            let head = ResponseHead {
+                status: self.answer.status,
+                origin: ResponseOrigin::Upstream,
+                end: self.answer.is_bodiless(),
+            };
+            let step = self.session.engine.on_response_headers(stream, &Shown(head, &headers), self.now_us * 1_000);
+            headers = edited(headers.clone(), self.decided(step)?.edits.response);
+        }
+        let is_whole = self.answer.cut.is_none();
+        let (body, _) =
+            self.body(&self.answer.body, is_whole, Engine::on_response_body, |wants| wants.response_body)?;
+        let ending = match self.answer.cut {
+            None => StreamEnd::Whole,
+            Some(Cut::Client) => StreamEnd::Client,
+            Some(Cut::Upstream) => StreamEnd::Upstream,
+        };
+        self.session.engine.on_done(stream, ending, self.now_us * 1_000);
+        assert_eq!(self.session.settle(self.now_us, self.request), None, "a stream is settled after its end");
+        Ok(Seen::Pass { headers, body, sent })
+    }
+
+    /// Shows a body. Returns what goes on of it, and the changes to the response's headers.
+    fn body(
+        &mut self,
+        parts: &[AnswerPart],
+        is_whole: bool,
+        hook: impl Fn(&mut Engine, u64, BodyPiece<'_>, u64) -> EngineStep,
+        interest: impl Fn(Wants) -> Interest,
+    ) -> Result<(Vec<u8>, Vec<HeaderEdit>), Response> {
+        let (mut gone, mut kept, mut edits) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, part) in parts.iter().enumerate() {
+            let bytes = match part {
+                AnswerPart::Pause(ms) => {
+                    self.now_us += ms * 1_000;
+                    self.session.engine.tick(self.now_us * 1_000);
+                    assert_eq!(self.session.settle(self.now_us, self.request), None, "a stream is settled in a pause");
+                    continue;
+                }
+                AnswerPart::Bytes(bytes) => bytes,
+            };
+            let is_held = match interest(self.wants) {
+                Interest::None => {
+                    gone.extend_from_slice(bytes);
+                    continue;
+                }
+                interest => interest == Interest::Hold,
+            };
+            kept.extend_from_slice(bytes);
+            let end = is_whole && index + 1 == parts.len();
+            let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end };
+            let step = hook(&mut self.session.engine, self.session.last_stream, piece, self.now_us * 1_000);
+            let settled = self.session.settle(self.now_us, self.request);
+            let pass = match (step, settled) {
+                (EngineStep::Wait, None) if !end => continue,
+                (EngineStep::Wait, Some(Verdict::Pass(pass))) => self.noted(pass),
+                (EngineStep::Wait, Some(Verdict::Respond(response))) => return Err(response),
+                (step, _) => self.decided(step)?,
+            };
+            edits.extend(pass.edits.response);
+            match pass.body {
+                BodyChange::Replace(bytes) if is_held => gone.extend(bytes),
+                BodyChange::End(bytes) if is_held => {
+                    gone.extend(bytes);
+                    return Ok((gone, edits));
+                }
+                _ => gone.append(&mut kept),
+            }
+            kept.clear();
+        }
+        assert!(kept.is_empty() || !is_whole, "a body is kept for ever");
+        Ok((gone, edits))
+    }
+
+    /// What became of it, when Redis has answered.
+    fn decided(&mut self, step: EngineStep) -> Result<Pass, Response> {
+        let settled = self.session.settle(self.now_us, self.request);
+        match (step, settled) {
+            (EngineStep::Wait, settled) => {
+                match settled.expect("a stream that waits is settled once Redis has answered") {
+                    Verdict::Pass(pass) => Ok(self.noted(pass)),
+                    Verdict::Respond(response) => Err(response),
+                }
+            }
+            (EngineStep::Pass(pass), None) => Ok(self.noted(pass)),
+            (EngineStep::Respond(response), None) => Err(response),
+            (step, Some(_)) => panic!("a stream is settled that did not wait: {step:?}"),
+        }
+    }
+
+    fn noted(&mut self, pass: Pass) -> Pass {
+        self.wants = pass.wants;
+        pass
+    }
+}
+
 fn edited(mut headers: Vec<(String, Vec<u8>)>, edits: Vec<HeaderEdit>) -> Vec<(String, Vec<u8>)> {
     for edit in edits {
         if !matches!(edit, HeaderEdit::Append(..)) {
@@ -154,5 +272,26 @@ impl RequestView for View<'_> {
 
     fn service_name(&self) -> String {
         self.0.service.clone()
+    }
+
+    fn has_body(&self) -> bool {
+        !self.0.body.is_empty()
+    }
+}
+
+/// A response with its header fields.
+struct Shown<'a>(ResponseHead, &'a [(String, Vec<u8>)]);
+
+impl ResponseView for Shown<'_> {
+    fn head(&self) -> ResponseHead {
+        self.0
+    }
+
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.header_values(name).into_iter().next()
+    }
+
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.1.iter().filter(|(each, _)| each == name).map(|(_, value)| value.clone()).collect()
     }
 }

@@ -139,12 +139,22 @@ impl Worker {
 
     /// Leads a request that was sent to its end, as [`Worker::exchange`].
     pub fn finish_exchange(&mut self, stream: StreamId, upstream: &Upstream) -> Exchange {
+        if self.wait_for_upstream(stream) {
+            self.answer(stream, upstream);
+        }
+        self.end_exchange(stream)
+    }
+
+    /// Waits until a request that was sent is wholly upstream. False: it is over before, or it takes too long.
+    pub fn wait_for_upstream(&mut self, stream: StreamId) -> bool {
         let arrived =
             |worker: &Worker| worker.is_over(stream) || worker.upstream(stream).is_some_and(|message| message.complete);
-        if self.wait(TIMEOUT, arrived) && !self.is_over(stream) {
-            self.answer(stream, upstream);
-            self.wait(TIMEOUT, |worker| worker.is_over(stream));
-        }
+        self.wait(TIMEOUT, arrived) && !self.is_over(stream)
+    }
+
+    /// Waits for the end of a request that was answered, or whose end is near.
+    pub fn end_exchange(&mut self, stream: StreamId) -> Exchange {
+        self.wait(TIMEOUT, |worker| worker.is_over(stream));
         if !self.is_over(stream) {
             self.abort(stream);
         }

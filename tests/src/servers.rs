@@ -4,6 +4,7 @@
 pub mod certificates;
 pub mod fault_proxy;
 pub mod gateway_process;
+pub mod model;
 pub mod raw_upstream;
 pub mod redis_cluster;
 pub mod redis_sentinels;

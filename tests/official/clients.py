@@ -1,0 +1,125 @@
+"""Official clients of language models, as programs use them: `clients.py ACTION CLIENT URL`.
+
+Actions: `stream` reads a stream of 30 tokens to its end, `refused` meets a limit that is used up, `cancelled` leaves a
+long stream at its first token. Whatever is not as it should be ends this with an error.
+"""
+
+import sys
+
+MODEL = "stand-in"
+ASKED = [{"role": "user", "content": "Say some words."}]
+
+
+def openai(url, headers):
+    import openai
+
+    client = openai.OpenAI(base_url=url + "/v1", api_key="k", max_retries=0, default_headers=headers)
+    return client, openai.RateLimitError
+
+
+def chat(url, headers):
+    client, refusal = openai(url, headers)
+    stream = lambda: client.chat.completions.create(
+        model=MODEL, messages=ASKED, stream=True, stream_options={"include_usage": True}
+    )
+
+    def text(chunk):
+        return chunk.choices[0].delta.content if chunk.choices else None
+
+    def usage(chunk):
+        return chunk.usage and (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+
+    return stream, text, usage, refusal
+
+
+def responses(url, headers):
+    client, refusal = openai(url, headers)
+    stream = lambda: client.responses.create(model=MODEL, input="Say some words.", stream=True)
+
+    def text(event):
+        return event.delta if event.type == "response.output_text.delta" else None
+
+    def usage(event):
+        told = event.response.usage if event.type == "response.completed" else None
+        return told and (told.input_tokens, told.output_tokens)
+
+    return stream, text, usage, refusal
+
+
+def messages(url, headers):
+    import anthropic
+
+    client = anthropic.Anthropic(base_url=url, api_key="k", max_retries=0, default_headers=headers)
+    stream = lambda: client.messages.create(model=MODEL, max_tokens=100, messages=ASKED, stream=True)
+    prompt = []
+
+    def text(event):
+        if event.type == "message_start":
+            prompt.append(event.message.usage.input_tokens)
+        return event.delta.text if event.type == "content_block_delta" else None
+
+    def usage(event):
+        return (prompt[0], event.usage.output_tokens) if event.type == "message_delta" else None
+
+    return stream, text, usage, anthropic.RateLimitError
+
+
+def gemini(url, headers):
+    from google import genai
+    from google.genai import errors, types
+
+    client = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=url, headers=headers))
+    stream = lambda: client.models.generate_content_stream(model=MODEL, contents="Say some words.")
+
+    def usage(chunk):
+        told = chunk.usage_metadata
+        return told and (told.prompt_token_count, told.candidates_token_count)
+
+    return stream, lambda chunk: chunk.text, usage, errors.ClientError
+
+
+def read(stream, text, usage):
+    """What a stream says, and what it takes in the end."""
+    words, taken = [], None
+    for piece in stream():
+        words.append(text(piece) or "")
+        taken = usage(piece) or taken
+    expected = "".join(f"word{index} " for index in range(30))
+    assert "".join(words) == expected, words
+    assert taken == (10, 30), taken
+
+
+def refused(stream, refusal):
+    """A limit that is used up is told as what it is, with the time to wait where the client shows it."""
+    try:
+        for _ in stream():
+            raise AssertionError("it was not refused")
+    except refusal as error:
+        assert getattr(error, "status_code", None) or error.code == 429, error
+        headers = error.response.headers
+        assert 1 <= int(headers["retry-after"]) <= 60, dict(headers)
+
+
+def cancelled(stream, text):
+    """A program that has heard enough."""
+    pieces = stream()
+    for piece in pieces:
+        if text(piece):
+            pieces.close()
+            return
+    raise AssertionError("it said nothing")
+
+
+action, client, url = sys.argv[1:]
+manner = {"stream": "tokens=30;split=7", "refused": "tokens=30", "cancelled": "tokens=10000;pause=10"}[action]
+headers = {"x-model": manner, "x-limited": "yes" if action == "refused" else "no"}
+stream, text, usage, refusal = {"chat": chat, "responses": responses, "messages": messages, "gemini": gemini}[client](
+    url, headers
+)
+if action == "stream":
+    read(stream, text, usage)
+elif action == "refused":
+    read(stream, text, usage)
+    refused(stream, refusal)
+else:
+    cancelled(stream, text)

@@ -252,19 +252,19 @@ async fn tell(
     record: &Record,
 ) -> Option<()> {
     let mut encoder = is_zipped.then(|| GzEncoder::new(Vec::new(), Compression::default()));
-    let mut told = 0;
-    for part in conversation.parts() {
-        if conversation.is_token(told) {
-            if manner.cut == Some(told) {
-                return pieces.send(Err("asked to break off")).await.ok();
-            }
+    let mut tokens = 0;
+    for (at, part) in (0..).zip(conversation.parts()) {
+        if conversation.is_token(at) {
             tokio::select! {
                 () = sleep(manner.pause) => {}
                 () = pieces.closed() => return None,
             }
+            if manner.cut == Some(tokens) {
+                return pieces.send(Err("asked to break off")).await.ok();
+            }
+            tokens += 1;
             record.note(|record| record.tokens += 1);
         }
-        told += 1;
         let bytes = match &mut encoder {
             None => part,
             Some(encoder) => {

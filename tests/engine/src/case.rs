@@ -448,7 +448,7 @@ mod tests {
             ("steps: [{calls: {redis.static: 1}, pass: {}}]", "`redis.static` is no service"),
             ("step: []\nsteps: [{pass: {}}]", "step"),
             ("steps: [{pass: {}, answer: {status: 99}}]", "99"),
-            ("steps: [{pass: {}, answer: {body: [{paus: 1}]}}]", "body"),
+            ("steps: [{pass: {}, answer: {body: [{paus: 1}]}}]", "did not match"),
             ("steps: [{pass: {}, answer: {cut: middle}}]", "middle"),
         ] {
             let message = refused(rest);

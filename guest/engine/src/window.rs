@@ -21,6 +21,7 @@
 mod give_back;
 pub mod refund;
 pub mod script;
+pub mod settle;
 pub(crate) mod stored;
 
 use alloc::vec::Vec;

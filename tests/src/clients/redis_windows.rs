@@ -7,8 +7,9 @@ use slidegate_engine::{
     redis::{Form, Reply, Value},
     window::{
         Charge, Decision, EXACT_MAX,
-        refund::{Refund, RefundScript, given_back},
+        refund::Refund,
         script::{self, Batch, Script},
+        settle::{SettleScript, SettledBatch, Settlement, settled},
     },
 };
 
@@ -19,7 +20,7 @@ pub struct RedisWindows {
     /// For looking behind the scripts' back.
     pub connection: Connection,
     script: Script,
-    refund_script: RefundScript,
+    settle_script: SettleScript,
 }
 
 /// Some equal requests, most often one.
@@ -40,7 +41,7 @@ pub struct Request {
 impl RedisWindows {
     /// Windows on the server at the other end.
     pub fn new(connection: Connection) -> Self {
-        RedisWindows { connection, script: Script::default(), refund_script: RefundScript::default() }
+        RedisWindows { connection, script: Script::default(), settle_script: SettleScript::default() }
     }
 
     /// Sends one request and returns what came back, an error reply included.
@@ -102,19 +103,33 @@ impl RedisWindows {
         answer(&reply, request).decision(0, &request.charges)
     }
 
-    /// Gives back to these keys at this time, or by Redis' own clock, and tells how much to each.
+    /// Settles, and asks: any number of equal requests, or none about no key.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is none of the script's.
+    pub fn settle(&mut self, settlement: &Settlement, request: &Request) -> SettledBatch {
+        let Request { units, keys, charges, now_us } = request;
+        let mut parts = self.settle_script.command(Form::Text, settlement, keys, charges, *units);
+        if let Some(now_us) = *now_us {
+            set_clock(&mut parts, now_us);
+        }
+        let reply =
+            command(parts).query::<redis::Value>(&mut self.connection).map_or_else(|error| failure(&error), read);
+        settled(&reply, settlement, charges, *units)
+            .unwrap_or_else(|| panic!("{reply:?} is no answer to {settlement:?}, {request:?}"))
+    }
+
+    /// Gives back to these keys at this time, or by Redis' own clock, and tells how much to each. One admission should
+    /// come once.
     ///
     /// # Panics
     ///
     /// When the answer is none of the script's.
     pub fn refund(&mut self, keys: &[Vec<u8>], refunds: &[Refund], now_us: Option<u64>) -> Vec<u64> {
-        let mut parts = self.refund_script.command(Form::Text, keys, refunds);
-        if let Some(now_us) = now_us {
-            set_clock(&mut parts, now_us);
-        }
-        let reply =
-            command(parts).query::<redis::Value>(&mut self.connection).map_or_else(|error| failure(&error), read);
-        given_back(&reply, refunds).unwrap_or_else(|| panic!("{reply:?} is no answer to {refunds:?}"))
+        let mut settlement = Settlement::default();
+        keys.iter().zip(refunds).for_each(|(key, refund)| settlement.give_back(key, *refund));
+        self.settle(&settlement, &Request { units: 0, keys: Vec::new(), charges: Vec::new(), now_us }).given_back
     }
 
     /// Makes sure that the server knows the script.

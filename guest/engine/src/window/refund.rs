@@ -1,18 +1,8 @@
-//! Refunds: what of an admission was reserved and not needed, given back by the script in Redis.
+//! Refunds: what of an admission was reserved and not needed, as the script in Redis takes them.
 
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::vec::Vec;
 
-use super::{
-    EXACT_MAX,
-    script::{count, digest, evaluation},
-};
-use crate::redis::{Command, Form, Reply, Value};
-
-/// Gives back what was not needed. Its head says which KEYS and ARGV it takes and what it returns.
-pub const GIVE_BACK: &str = include_str!("refund.lua");
+use super::{EXACT_MAX, script::count};
 
 /// What is given back to one window.
 ///
@@ -30,35 +20,16 @@ pub struct Refund {
     pub cost: u64,
 }
 
-/// The script with its SHA-1, as EVALSHA names it.
-#[derive(Debug, Clone)]
-pub struct RefundScript {
-    sha: String,
+/// Refunds as the script takes them.
+pub(super) fn numbers(refunds: &[Refund]) -> Vec<u8> {
+    let number = |number: u64| (number.min(EXACT_MAX) as f64).to_be_bytes();
+    let numbers =
+        refunds.iter().flat_map(|refund| [refund.window_us, refund.slot_us.max(1), refund.at_us, refund.cost]);
+    numbers.flat_map(number).collect()
 }
 
-impl Default for RefundScript {
-    fn default() -> Self {
-        RefundScript { sha: digest(GIVE_BACK) }
-    }
-}
-
-impl RefundScript {
-    /// The command for these refunds, one for each key, by Redis' own clock. It must be sent once at most: a refund
-    /// that is repeated frees what others took.
-    pub fn command(&self, form: Form, keys: &[Vec<u8>], refunds: &[Refund]) -> Command {
-        let number = |number: u64| (number.min(EXACT_MAX) as f64).to_be_bytes();
-        let numbers =
-            refunds.iter().flat_map(|refund| [refund.window_us, refund.slot_us.max(1), refund.at_us, refund.cost]);
-        let numbers: Vec<u8> = numbers.flat_map(number).collect();
-        let (name, script) = evaluation(form, &self.sha, GIVE_BACK);
-        let head = [name.into(), script.into(), keys.len().to_string().into_bytes()];
-        head.into_iter().chain(keys.iter().cloned()).chain([numbers]).collect()
-    }
-}
-
-/// Reads how much was given back of each of these. None: it is not a reply of [`GIVE_BACK`] to them.
-pub fn given_back(reply: &Reply, refunds: &[Refund]) -> Option<Vec<u64>> {
-    let Reply::Single(Value::Bulk(bytes)) = reply else { return None };
+/// Reads how much was given back of each of these. None: it is no reply to them.
+pub(super) fn read(bytes: &[u8], refunds: &[Refund]) -> Option<Vec<u64>> {
     let (numbers, []) = bytes.as_chunks() else { return None };
     let (_, given) = numbers.split_first()?;
     let given: Option<Vec<u64>> = given.iter().map(count).collect();
@@ -75,23 +46,19 @@ mod tests {
 
     const REFUND: Refund = Refund { window_us: 60, slot_us: 0, at_us: 7, cost: 5 };
 
-    fn doubles(numbers: &[f64]) -> Reply {
-        Reply::Single(Value::Bulk(numbers.iter().flat_map(|number| number.to_be_bytes()).collect()))
+    fn doubles(numbers: &[f64]) -> Vec<u8> {
+        numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
     }
 
     #[test]
-    fn a_command_says_all_in_one_argument() {
-        let command = RefundScript::default().command(Form::Text, &[b"a".to_vec(), b"b".to_vec()], &[REFUND; 2]);
-        let numbers: Vec<u8> =
-            [60.0, 1.0, 7.0, 5.0].repeat(2).iter().flat_map(|number: &f64| number.to_be_bytes()).collect();
-        assert_eq!(command, [b"EVAL", GIVE_BACK.as_bytes(), b"2", b"a", b"b", &numbers]);
-        let command = RefundScript::default().command(Form::Sha, &[], &[]);
-        assert_eq!((command[0].as_slice(), command[1].len()), (b"EVALSHA".as_slice(), 40));
+    fn all_stand_in_one_argument() {
+        assert_eq!(numbers(&[REFUND; 2]), doubles(&[60.0, 1.0, 7.0, 5.0].repeat(2)));
+        assert!(numbers(&[]).is_empty());
     }
 
     #[test]
     fn only_what_can_be_true_is_read() {
-        assert_eq!(given_back(&doubles(&[9.0, 5.0, 0.0]), &[REFUND; 2]), Some(vec![5, 0]));
+        assert_eq!(read(&doubles(&[9.0, 5.0, 0.0]), &[REFUND; 2]), Some(vec![5, 0]));
         for wrong in [
             &[][..],
             &[9.0],
@@ -101,8 +68,7 @@ mod tests {
             &[9.0, 5.0, f64::NAN],
             &[9.0, 5.0, 0.0, 0.0],
         ] {
-            assert_eq!(given_back(&doubles(wrong), &[REFUND; 2]), None, "{wrong:?}");
+            assert_eq!(read(&doubles(wrong), &[REFUND; 2]), None, "{wrong:?}");
         }
-        assert_eq!(given_back(&Reply::Single(Value::Nil), &[]), None);
     }
 }

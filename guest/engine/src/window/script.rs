@@ -71,16 +71,27 @@ impl Script {
         keys.iter().for_each(|key| put(key));
         let Some(numbers) = arguments.next() else { return };
         numbers.clear();
-        numbers.reserve_exact(8 * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len()));
-        let mut push = |number: u64| numbers.extend_from_slice(&(number as f64).to_be_bytes());
-        push(units);
-        for charge in charges {
-            push(charge.limit.min(EXACT_MAX));
-            push(charge.window_us);
-            push(charge.slot_us.max(1));
-            push(charge.cost);
-            push(u64::from(charge.enforced));
-        }
+        push_numbers(numbers, charges, units);
+    }
+}
+
+/// These charges, `units` times over, as the script takes them.
+pub(super) fn numbers(charges: &[Charge], units: u64) -> Vec<u8> {
+    let mut numbers = Vec::new();
+    push_numbers(&mut numbers, charges, units);
+    numbers
+}
+
+fn push_numbers(numbers: &mut Vec<u8>, charges: &[Charge], units: u64) {
+    numbers.reserve_exact(8 * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len()));
+    let mut push = |number: u64| numbers.extend_from_slice(&(number as f64).to_be_bytes());
+    push(units);
+    for charge in charges {
+        push(charge.limit.min(EXACT_MAX));
+        push(charge.window_us);
+        push(charge.slot_us.max(1));
+        push(charge.cost);
+        push(u64::from(charge.enforced));
     }
 }
 
@@ -140,6 +151,16 @@ impl Batch {
 /// Reads the reply for these charges and so many requests. None: it is not one of [`ADMIT`].
 pub fn batch(reply: &Reply, charges: &[Charge], units: u64) -> Option<Batch> {
     let Reply::Single(Value::Bulk(bytes)) = reply else { return None };
+    read(bytes, charges, units)
+}
+
+/// How many bytes a reply on so many limits has.
+pub(super) fn reply_bytes(limits: usize) -> usize {
+    8 * (2 + 3 * limits)
+}
+
+/// Reads the same from the bytes of a reply.
+pub(super) fn read(bytes: &[u8], charges: &[Charge], units: u64) -> Option<Batch> {
     let (numbers, []) = bytes.as_chunks() else { return None };
     let ([admitted, now], rest) = numbers.split_first_chunk()?;
     let (limits, []) = rest.as_chunks() else { return None };

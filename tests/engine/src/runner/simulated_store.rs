@@ -1,4 +1,4 @@
-//! Redis as the engine knows it, in memory: answers the script's commands by reading their arguments, with the windows
+//! Redis as the engine knows it, in memory: answers the scripts' commands by reading their arguments, with the windows
 //! of [`LocalWindows`]. `tests/simulated_store.rs` compares it with the script on a real server.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,19 +8,21 @@ use slidegate_engine::{
     redis::{CallError, Command, Form, Reply, Value},
     window::{
         Charge, Retry, Standing,
+        refund::Refund,
         script::{CHARGE_NUMBERS, HEAD_NUMBERS, Script},
+        settle::{SettleScript, Settlement},
     },
 };
 
 use crate::case::Store;
 
-/// A Redis that knows one script.
+/// A Redis that knows the engine's scripts.
 #[derive(Debug)]
 pub struct SimulatedStore {
     windows: LocalWindows,
     store: Store,
-    /// Whether the script is in its cache.
-    knows_script: bool,
+    /// The scripts in its cache, by their digests.
+    scripts: BTreeSet<Vec<u8>>,
     /// Keys that hold a text.
     texts: BTreeSet<Vec<u8>>,
     /// How often the window of a key was lost, because a text took its place.
@@ -31,6 +33,12 @@ pub struct SimulatedStore {
 /// What a command asks.
 struct Asked {
     form: Form,
+    /// The script's digest.
+    sha: Vec<u8>,
+    refunded: Vec<Vec<u8>>,
+    refunds: Vec<Refund>,
+    charged: Vec<Vec<u8>>,
+    spent: Vec<Charge>,
     keys: Vec<Vec<u8>>,
     now_us: Option<u64>,
     /// How many equal requests.
@@ -39,12 +47,12 @@ struct Asked {
 }
 
 impl Default for SimulatedStore {
-    /// One that is well, and has not heard of the script yet.
+    /// One that is well, and has not heard of any script yet.
     fn default() -> Self {
         SimulatedStore {
             windows: LocalWindows::default(),
             store: Store::Up,
-            knows_script: false,
+            scripts: BTreeSet::new(),
             texts: BTreeSet::new(),
             losses: BTreeMap::new(),
             calls: 0,
@@ -68,9 +76,9 @@ impl SimulatedStore {
         self.calls
     }
 
-    /// Forgets the script, as SCRIPT FLUSH does.
+    /// Forgets all scripts, as SCRIPT FLUSH does.
     pub fn forget_script(&mut self) {
-        self.knows_script = false;
+        self.scripts.clear();
     }
 
     /// Puts a text under a key, as SET does.
@@ -106,16 +114,16 @@ impl SimulatedStore {
             Store::Garbage => return Err(CallError::Protocol),
             Store::NoAuth => return error("NOAUTH Authentication required."),
             Store::Reply(reply) => return Ok(reply),
-            Store::Forgetful if asked.form == Form::Sha => self.knows_script = false,
-            Store::WrongType => asked.keys.iter().for_each(|key| self.set_text(key)),
+            Store::Forgetful if asked.form == Form::Sha => self.scripts.clear(),
+            Store::WrongType => asked.all_keys().for_each(|key| self.set_text(key)),
             Store::Up | Store::Forgetful | Store::ReadOnly | Store::Full => {}
         }
-        match (asked.form, self.knows_script) {
+        match (asked.form, self.scripts.contains(&asked.sha)) {
             (Form::Sha, false) => return error("NOSCRIPT No matching script. Please use EVAL."),
             (Form::Text, true) => panic!("the script was sent to a server that knows it"),
-            _ => self.knows_script = true,
-        }
-        if asked.keys.iter().any(|key| self.texts.contains(key)) {
+            _ => self.scripts.insert(asked.sha.clone()),
+        };
+        if asked.all_keys().any(|key| self.texts.contains(key)) {
             return error("WRONGTYPE Operation against a key holding the wrong kind of value");
         }
         let now_us = asked.now_us.unwrap_or(now_us);
@@ -123,12 +131,27 @@ impl SimulatedStore {
         match self.store {
             Store::ReadOnly if barred => error("READONLY You can't write against a read only replica."),
             Store::Full if barred => error("OOM command not allowed when used memory > 'maxmemory'."),
-            _ => Ok(self.decide(&asked, now_us)),
+            _ => {
+                let given = self.settle(&asked, now_us);
+                Ok(self.decide(&asked, given, now_us))
+            }
         }
     }
 
+    /// Gives back and charges what was settled; tells what was given back, after the clock, if anything was to be.
+    fn settle(&mut self, asked: &Asked, now_us: u64) -> Vec<f64> {
+        let mut given = if asked.refunds.is_empty() { Vec::new() } else { vec![now_us as f64] };
+        for (key, refund) in self.places(&asked.refunded).iter().zip(&asked.refunds) {
+            given.push(self.windows.give_back(key, refund) as f64);
+        }
+        for (key, charge) in self.places(&asked.charged).iter().zip(&asked.spent) {
+            self.windows.charge_spent(key, charge, now_us);
+        }
+        given
+    }
+
     /// One request after the other, as far as they are admitted.
-    fn decide(&mut self, asked: &Asked, now_us: u64) -> Reply {
+    fn decide(&mut self, asked: &Asked, given: Vec<f64>, now_us: u64) -> Reply {
         let before = self.look(asked, now_us);
         let places = self.places(&asked.keys);
         let (mut admitted, mut charged) = (0, vec![0; places.len()]);
@@ -153,6 +176,7 @@ impl SimulatedStore {
             };
             numbers.extend([before.remaining as f64, after.reset_us as f64, retry]);
         }
+        numbers.extend(given);
         Reply::Single(Value::Bulk(numbers.into_iter().flat_map(f64::to_be_bytes).collect()))
     }
 
@@ -175,6 +199,9 @@ impl SimulatedStore {
 
     /// Whether the decision charges anything.
     fn would_write(&mut self, asked: &Asked, now_us: u64) -> bool {
+        if !asked.refunds.is_empty() || !asked.spent.is_empty() {
+            return true;
+        }
         let standings = self.look(asked, now_us);
         let mut assessed = asked.charges.iter().zip(&standings);
         let refused = assessed.clone().any(|(charge, standing)| charge.enforced && standing.retry != Retry::Fits);
@@ -186,7 +213,13 @@ fn error(text: &str) -> Result<Reply, CallError> {
     Ok(Reply::Error(text.to_owned()))
 }
 
-/// Reads a command by the layout that the head of the script documents.
+impl Asked {
+    fn all_keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.refunded.iter().chain(&self.charged).chain(&self.keys)
+    }
+}
+
+/// Reads a command by the layouts that the scripts document.
 fn read(command: &Command) -> Asked {
     let [name, script, count, rest @ ..] = command.as_slice() else { panic!("{command:?} names no script") };
     let form = match name.as_slice() {
@@ -195,23 +228,52 @@ fn read(command: &Command) -> Asked {
         _ => panic!("{} is not of the engine's", name.escape_ascii()),
     };
     // The engine's own command for nothing names the same script, or this one is another.
-    assert_eq!(Some(script), Script::default().command(form, &[], &[], 1).get(1), "another script");
+    let admit = |form| Script::default().command(form, &[], &[], 1)[1].clone();
+    let settle = |form| SettleScript::default().command(form, &Settlement::default(), &[], &[], 0)[1].clone();
     let (keys, arguments) = rest.split_at(usize::try_from(number(count)).expect("a number of keys"));
-    let (numbers, clock) = match arguments {
-        [numbers] => (numbers, None),
-        [numbers, clock] => (numbers, Some(number(clock))),
-        _ => panic!("{arguments:?} are not numbers and a clock"),
+    if *script == admit(form) {
+        let (numbers, now_us) = match arguments {
+            [numbers] => (numbers, None),
+            [numbers, clock] => (numbers, Some(number(clock))),
+            _ => panic!("{arguments:?} are not numbers and a clock"),
+        };
+        let (units, charges) = charges(numbers, keys.len());
+        let (refunded, refunds, charged, spent) = Default::default();
+        let (keys, sha) = (keys.to_vec(), admit(Form::Sha));
+        return Asked { form, sha, refunded, refunds, charged, spent, keys, now_us, units, charges };
+    }
+    assert_eq!(*script, settle(form), "another script");
+    let ([counts, refunds, spent, numbers], now_us) = match arguments {
+        [counts, refunds, spent, numbers] => ([counts, refunds, spent, numbers], None),
+        [counts, refunds, spent, numbers, clock] => ([counts, refunds, spent, numbers], Some(number(clock))),
+        _ => panic!("{arguments:?} are not four arguments and a clock"),
     };
+    let counts: Vec<usize> = counts.chunks(8).map(|count| usize::try_from(whole(count)).expect("a count")).collect();
+    assert_eq!(counts.iter().sum::<usize>(), keys.len(), "keys for each argument");
+    let (refunded, rest) = keys.split_at(counts[0]);
+    let (charged, keys) = rest.split_at(counts[1]);
+    let (units, charges_asked) = charges(numbers, keys.len());
+    let (once, spent) = charges(spent, charged.len());
+    assert!(once == 1 && spent.iter().all(|charge| !charge.enforced), "what was spent has no say");
+    let (refunded, charged, keys) = (refunded.to_vec(), charged.to_vec(), keys.to_vec());
+    let refunds: Vec<u64> = refunds.chunks(8).map(whole).collect();
+    let refunds: Vec<Refund> = refunds.chunks(4).map(refund).collect();
+    assert_eq!(refunds.len(), refunded.len(), "numbers for each refund");
+    let sha = settle(Form::Sha);
+    Asked { form, sha, refunded, refunds, charged, spent, keys, now_us, units, charges: charges_asked }
+}
+
+/// How many equal requests, and the charges of each.
+fn charges(numbers: &[u8], limits: usize) -> (u64, Vec<Charge>) {
     let numbers: Vec<u64> = numbers.chunks(8).map(whole).collect();
     let (head, charges) = numbers.split_at(HEAD_NUMBERS);
-    assert_eq!(charges.len(), keys.len() * CHARGE_NUMBERS, "numbers for each key");
-    Asked {
-        form,
-        keys: keys.to_vec(),
-        now_us: clock,
-        units: head[0],
-        charges: charges.chunks_exact(CHARGE_NUMBERS).map(charge).collect(),
-    }
+    assert_eq!(charges.len(), limits * CHARGE_NUMBERS, "numbers for each key");
+    (head[0], charges.chunks_exact(CHARGE_NUMBERS).map(charge).collect())
+}
+
+fn refund(numbers: &[u64]) -> Refund {
+    let &[window_us, slot_us, at_us, cost] = numbers else { panic!("{numbers:?} are no refund") };
+    Refund { window_us, slot_us, at_us, cost }
 }
 
 /// A whole number as the script reads it.

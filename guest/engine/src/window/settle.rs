@@ -1,0 +1,210 @@
+//! Settlements: what admissions reserved and did not need, and what they spent beyond that, told to Redis, alone or
+//! with the next question about the same windows.
+
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::{
+    Charge,
+    refund::{self, Refund},
+    script::{self, Batch, digest, evaluation},
+};
+use crate::redis::{Command, Form, Reply, Value};
+
+/// Settles, and then admits. Its end says which KEYS and ARGV it takes and what it returns.
+pub const SETTLE: &str = concat!(
+    "local function give_back(KEYS, ARGV)\n",
+    include_str!("refund.lua"),
+    "end\nlocal function admit(KEYS, ARGV)\n",
+    include_str!("admit.lua"),
+    "end\n",
+    include_str!("settle.lua")
+);
+
+/// What is to be settled of some windows. It is told once: what is given back twice frees what others took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settlement {
+    refunded: Vec<Vec<u8>>,
+    refunds: Vec<Refund>,
+    charged: Vec<Vec<u8>>,
+    /// No key twice.
+    charges: Vec<Charge>,
+}
+
+/// What became of a settlement and of the question with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledBatch {
+    /// The answer to the question.
+    pub batch: Batch,
+    /// How much was given back of each refund, in their order.
+    pub given_back: Vec<u64>,
+}
+
+/// The script with its SHA-1, as EVALSHA names it.
+#[derive(Debug, Clone)]
+pub struct SettleScript {
+    sha: String,
+}
+
+// === impl Settlement ===
+
+impl Settlement {
+    /// Adds what an admission to the window of this key did not need.
+    pub fn give_back(&mut self, key: &[u8], refund: Refund) {
+        let of_admission = |(known, other): &(&Vec<u8>, &mut Refund)| {
+            **known == key && Refund { cost: 0, ..**other } == Refund { cost: 0, ..refund }
+        };
+        match self.refunded.iter().zip(&mut self.refunds).find(of_admission) {
+            Some((_, known)) => known.cost = known.cost.saturating_add(refund.cost),
+            None => {
+                self.refunded.push(key.to_vec());
+                self.refunds.push(refund);
+            }
+        }
+    }
+
+    /// Adds what was spent in the window of this key, whether it fits or not.
+    pub fn spend(&mut self, key: &[u8], charge: Charge) {
+        match self.charged.iter().zip(&mut self.charges).find(|(known, _)| *known == key) {
+            Some((_, known)) => known.cost = known.cost.saturating_add(charge.cost),
+            None => {
+                self.charged.push(key.to_vec());
+                // It is spent already, so that no limit has a say.
+                self.charges.push(Charge { limit: u64::MAX, enforced: false, ..charge });
+            }
+        }
+    }
+
+    /// Forgets what was to be given back: by a clock that stepped back, admissions are not where they were.
+    pub fn forget_refunds(&mut self) {
+        self.refunded.clear();
+        self.refunds.clear();
+    }
+
+    /// How many windows it has to do with, one that comes twice twice.
+    pub fn len(&self) -> usize {
+        self.refunds.len() + self.charges.len()
+    }
+
+    /// Whether there is nothing to settle.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of all its keys.
+    pub fn key_bytes(&self) -> usize {
+        self.refunded.iter().chain(&self.charged).map(Vec::len).sum()
+    }
+}
+
+// === impl SettleScript ===
+
+impl Default for SettleScript {
+    fn default() -> Self {
+        SettleScript { sha: digest(SETTLE) }
+    }
+}
+
+impl SettleScript {
+    /// The command that settles this, and asks for these charges, one for each key, `units` times over, by Redis' own
+    /// clock. All keys share a hash tag. Without keys it settles only.
+    pub fn command(
+        &self,
+        form: Form,
+        settlement: &Settlement,
+        keys: &[Vec<u8>],
+        charges: &[Charge],
+        units: u64,
+    ) -> Command {
+        let Settlement { refunded, refunds, charged, charges: spent } = settlement;
+        let counts = [refunds.len(), spent.len(), charges.len()].map(|count| (count as f64).to_be_bytes());
+        let (name, script) = evaluation(form, &self.sha, SETTLE);
+        let all = || refunded.iter().chain(charged).chain(keys);
+        let head = [name.into(), script.into(), all().count().to_string().into_bytes()];
+        let arguments =
+            [counts.concat(), refund::numbers(refunds), script::numbers(spent, 1), script::numbers(charges, units)];
+        head.into_iter().chain(all().cloned()).chain(arguments).collect()
+    }
+}
+
+/// Reads the reply to this settlement, these charges and so many requests. None: it is not one of [`SETTLE`].
+pub fn settled(reply: &Reply, settlement: &Settlement, charges: &[Charge], units: u64) -> Option<SettledBatch> {
+    let Reply::Single(Value::Bulk(bytes)) = reply else { return None };
+    let (batch, given) = bytes.split_at_checked(script::reply_bytes(charges.len()))?;
+    let given_back = match settlement.refunds.as_slice() {
+        [] => given.is_empty().then(Vec::new)?,
+        refunds => refund::read(given, refunds)?,
+    };
+    Some(SettledBatch { batch: script::read(batch, charges, units)?, given_back })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    const REFUND: Refund = Refund { window_us: 60, slot_us: 2, at_us: 7, cost: 5 };
+    const CHARGE: Charge = Charge { limit: 10, window_us: 60, slot_us: 2, cost: 3, enforced: true };
+
+    fn doubles(numbers: &[f64]) -> Reply {
+        Reply::Single(Value::Bulk(numbers.iter().flat_map(|number| number.to_be_bytes()).collect()))
+    }
+
+    #[test]
+    fn what_is_settled_of_one_admission_or_key_goes_together() {
+        let mut settlement = Settlement::default();
+        settlement.give_back(b"a", REFUND);
+        settlement.give_back(b"a", Refund { cost: 2, ..REFUND });
+        settlement.give_back(b"b", REFUND);
+        settlement.give_back(b"a", Refund { at_us: 8, ..REFUND });
+        settlement.spend(b"a", CHARGE);
+        settlement.spend(b"a", CHARGE);
+        let all = Charge { limit: u64::MAX, enforced: false, cost: 6, ..CHARGE };
+        assert_eq!((settlement.len(), settlement.key_bytes(), settlement.charges.as_slice()), (4, 4, &[all][..]));
+        assert_eq!(settlement.refunds, [Refund { cost: 7, ..REFUND }, REFUND, Refund { at_us: 8, ..REFUND }]);
+        settlement.forget_refunds();
+        assert_eq!((settlement.len(), settlement.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn a_command_has_all_keys_in_the_order_of_its_arguments() {
+        let mut settlement = Settlement::default();
+        settlement.give_back(b"a", REFUND);
+        settlement.spend(b"b", CHARGE);
+        let keys = [b"c".to_vec()];
+        let command = SettleScript::default().command(Form::Text, &settlement, &keys, &[CHARGE], 2);
+        let [name, script, count, a, b, c, counts, refunds, spent, asked] = command.as_slice() else {
+            panic!("{command:?}")
+        };
+        assert_eq!(
+            (name.as_slice(), script.as_slice(), count.as_slice()),
+            (&b"EVAL"[..], SETTLE.as_bytes(), &b"3"[..])
+        );
+        assert_eq!([a, b, c], [b"a", b"b", b"c"]);
+        let numbers = |numbers: &[f64]| -> Vec<u8> { numbers.iter().flat_map(|number| number.to_be_bytes()).collect() };
+        assert_eq!(*counts, numbers(&[1.0, 1.0, 1.0]));
+        assert_eq!(*refunds, numbers(&[60.0, 2.0, 7.0, 5.0]));
+        assert_eq!(*spent, numbers(&[1.0, 9_007_199_254_740_991.0, 60.0, 2.0, 3.0, 0.0]));
+        assert_eq!(*asked, numbers(&[2.0, 10.0, 60.0, 2.0, 3.0, 1.0]));
+    }
+
+    #[test]
+    fn a_reply_tells_of_what_was_asked_and_no_more() {
+        let mut settlement = Settlement::default();
+        settlement.spend(b"b", CHARGE);
+        let batch = Batch { admitted: 0, now_us: 9, limits: vec![] };
+        let nothing = SettledBatch { batch, given_back: vec![] };
+        assert_eq!(settled(&doubles(&[0.0, 9.0]), &settlement, &[], 0), Some(nothing));
+        assert_eq!(settled(&doubles(&[0.0, 9.0, 9.0]), &settlement, &[], 0), None);
+        settlement.give_back(b"a", REFUND);
+        let both = settled(&doubles(&[1.0, 9.0, 10.0, 61.0, 0.0, 9.0, 5.0]), &settlement, &[CHARGE], 1);
+        assert_eq!(both.map(|settled| (settled.batch.admitted, settled.given_back)), Some((1, vec![5])));
+        for wrong in [&[1.0, 9.0, 10.0, 61.0, 0.0, 9.0, 6.0][..], &[1.0, 9.0, 10.0, 61.0, 0.0], &[]] {
+            assert_eq!(settled(&doubles(wrong), &settlement, &[CHARGE], 1), None, "{wrong:?}");
+        }
+        assert_eq!(settled(&Reply::Single(Value::Nil), &settlement, &[], 0), None);
+    }
+}

@@ -252,7 +252,7 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
         (key(r"regexp:^\p{L}+$"), "list the characters or ranges"),
         (key("regexp:a(?i)*"), "missing argument to repetition operator"),
         (key("plain"), "does not start with this either"),
-        (tokens, "does not count: keep"),
+        (tokens, "are not converted here"),
         (by("limit_by_header", ":scheme", &json!({"key": "k", "query_per_day": 1})), "no header has such a name"),
         (changed(global(), |c| c["redis"]["service_name"] = json!("redis://:secret@h")), "is no service's name"),
         (changed(global(), |c| c["rule_items"] = json!([])), "rule_items cannot be empty"),

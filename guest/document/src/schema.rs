@@ -182,6 +182,10 @@ impl Generator {
                 json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
                 text("^\\+?([0-9]*\\.?[0-9]+|[0-9]+\\.)([eE][+-]?[0-9]+)?$"),
             ],
+            Shape::Weight => vec![
+                json!({"type": "number", "minimum": 0, "maximum": 1_000_000}),
+                text("^\\+?([0-9]*\\.?[0-9]+|[0-9]+\\.)([eE][+-]?[0-9]+)?$"),
+            ],
             Shape::Choice(words) => vec![json!({"enum": words})],
             Shape::File | Shape::Pattern("^") => return vec![json!({"type": "string"})],
             Shape::Pattern(pattern) => vec![text(pattern)],
@@ -260,6 +264,10 @@ fn conditions(condition: &Condition, null_is_nothing: bool) -> Vec<Value> {
         Condition::Needs(one, other) => vec![json!({"dependentRequired": {*one: [other]}})],
         Condition::Distinct(list) => vec![json!({"properties": {*list: {"uniqueItems": true}}})],
         Condition::NotNull(field) => vec![json!({"properties": {*field: {"not": {"type": "null"}}}})],
+        Condition::NeedsAny(one, others) => {
+            let any: Vec<Value> = others.iter().map(|other| has(&[other])).collect();
+            vec![json!({"if": {"required": [one]}, "then": {"anyOf": any}})]
+        }
         Condition::NotEmpty => vec![json!({"minProperties": 1})],
         Condition::UnlessFlag(flag, sets) => {
             let is_true = json!({"anyOf": [{"enum": [true, 1]}, {"type": "string", "pattern": "^([Tt]([Rr][Uu][Ee])?|1(\\.0+)?)$"}]});

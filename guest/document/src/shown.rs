@@ -14,7 +14,7 @@ const SEEN_MAX: usize = 80;
 /// Keys of at least this length may be API keys, whatever they are counted by.
 const KEY_LENGTH_MIN: usize = 16;
 
-/// Whether a field of this name holds a secret. One that names a file does not.
+/// Whether a field of this name holds a secret. One that names a file does not, nor one that limits tokens.
 pub fn is_secret_name(name: &str) -> bool {
     const WHOLE: [&str; 6] = ["pass", "pwd", "pw", "auth", "authorization", "cookie"];
     const PARTS: [&str; 12] = [
@@ -34,7 +34,8 @@ pub fn is_secret_name(name: &str) -> bool {
     let name: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     let names_a_file = name.ends_with("file") || name.ends_with("path");
-    !names_a_file && (WHOLE.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part)))
+    let limits_tokens = ["tokenper", "tokenlimit", "tokenweights"].iter().any(|part| name.starts_with(part));
+    !names_a_file && !limits_tokens && (WHOLE.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part)))
 }
 
 /// A value as a message shows it: collections by kind, texts by what `text_shown` makes of them.

@@ -12,7 +12,7 @@ const NAME_MAX: usize = 64;
 const BEGINNING_MIN: usize = 4;
 const BEGUN_MAX: usize = 3;
 
-/// What `query_per_*` may end with.
+/// What `query_per_*` and `token_per_*` may end with.
 const UNITS: [&str; 4] = ["second", "minute", "hour", "day"];
 
 /// Names less alike than this are not suggested, in thousandths.
@@ -55,15 +55,6 @@ pub(crate) struct UnknownField<'a> {
 impl fmt::Display for UnknownField<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = |name: &str| self.places.iter().find(|(fields, _)| fields.contains(&name)).map(|(_, place)| *place);
-        let unit = self.name.strip_prefix("token_per_").filter(|unit| UNITS.contains(unit));
-        if let Some(unit) = unit
-            && place("query_per_second").is_some()
-        {
-            return write!(
-                f,
-                "limits on tokens are not part of this filter, which counts requests: `query_per_{unit}` is its field"
-            );
-        }
         if let Some(place) = place(self.name) {
             return write!(f, "{UNKNOWN}; it stands {place}");
         }
@@ -89,18 +80,20 @@ fn meant(name: &str, known: &[&str]) -> Vec<String> {
     let known = if reserved.is_empty() { known } else { &reserved };
     let name = folded(name);
     let text: String = name.iter().collect();
-    let counted =
-        text.split_once("per").filter(|(counted, _)| counted.starts_with("quer") || COUNTED.contains(counted));
+    let counted = text.split_once("per").filter(|(counted, _)| {
+        counted.starts_with("quer") || counted.starts_with("token") || COUNTED.contains(counted)
+    });
+    let (of_unit, of_window) = if text.starts_with("token") { ("token", "token_limit") } else { ("query", "limit") };
     if let Some((_, windows)) =
         OTHER_WINDOWS.iter().find(|(unit, _)| (counted.is_some() || text.starts_with("quer")) && text.contains(unit))
         && known.contains(&"window")
     {
-        return Vec::from([format!("`limit` with `window: {windows}`")]);
+        return Vec::from([format!("`{of_window}` with `window: {windows}`")]);
     }
     if let Some((_, rate)) = counted
         && known.contains(&"window")
     {
-        return by_rate(rate);
+        return by_rate(rate, of_unit, of_window);
     }
     if let Some((_, field)) = OTHER_WORDS.iter().find(|(word, field)| *word == text && known.contains(field)) {
         return Vec::from([format!("`{field}`")]);
@@ -108,8 +101,8 @@ fn meant(name: &str, known: &[&str]) -> Vec<String> {
     alike(&name, known).iter().map(|field| format!("`{field}`")).collect()
 }
 
-/// What was meant by `query_per_...`: the unit alone decides, as the names are all alike but for it.
-fn by_rate(rate: &str) -> Vec<String> {
+/// What was meant by `query_per_...` or `token_per_...`: the unit alone decides, as the names are all alike but for it.
+fn by_rate(rate: &str, of_unit: &str, of_window: &str) -> Vec<String> {
     let letters = rate.trim_start_matches(|character: char| character.is_ascii_digit());
     let count = rate.strip_suffix(letters).unwrap_or_default();
     let letters_alone: Vec<char> = letters.chars().collect();
@@ -122,11 +115,11 @@ fn by_rate(rate: &str) -> Vec<String> {
     let unit = UNITS.into_iter().find(is_near).filter(|_| !letters.is_empty());
     Vec::from([match (unit, count.trim_start_matches('0')) {
         (None, _) if rate.is_empty() => return Vec::new(),
-        (Some(unit), "") if count.is_empty() => format!("`query_per_{unit}`"),
+        (Some(unit), "") if count.is_empty() => format!("`{of_unit}_per_{unit}`"),
         (Some(unit), count) if !count.is_empty() => {
-            format!("`limit` with `window: {count}{}`", unit.get(..1).unwrap_or_default())
+            format!("`{of_window}` with `window: {count}{}`", unit.get(..1).unwrap_or_default())
         }
-        _ => "`limit` with `window`".into(),
+        _ => format!("`{of_window}` with `window`"),
     }])
 }
 
@@ -274,6 +267,10 @@ mod tests {
             ("per_minute", "`query_per_minute`"),
             ("ratePerDay", "`query_per_day`"),
             ("qps", "`query_per_second`"),
+            ("token_per_min", "`token_per_minute`"),
+            ("tokens_per_day", "`token_per_day`"),
+            ("token_per_week", "`token_limit` with `window: 7d`"),
+            ("token_per_5m", "`token_limit` with `window: 5m`"),
             ("windows", "`window`"),
             ("keys", "`key`"),
             ("unlimitted", "`unlimited`"),

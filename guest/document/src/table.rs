@@ -7,6 +7,7 @@ use alloc::string::String;
 
 pub mod filter;
 pub mod gateway;
+pub mod tokens;
 
 /// A field of an object.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,8 @@ pub enum Shape {
     Whole(u64, u64),
     /// A number above 0 and up to 1.
     Share,
+    /// A number from 0 to a million.
+    Weight,
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// A text of this form, and nothing else.
@@ -91,6 +94,8 @@ pub enum Condition {
     Distinct(&'static str),
     /// This is not null, though null is as good as nothing in other fields.
     NotNull(&'static str),
+    /// The first is there only with one of the others.
+    NeedsAny(&'static str, &'static [&'static str]),
     /// At least one field.
     NotEmpty,
     /// Either the flag is true and none of the sets' fields is there, or one of the sets.
@@ -148,6 +153,24 @@ pub const fn names<const N: usize>(fields: &[Field; N]) -> [&'static str; N] {
         at += 1;
     }
     names
+}
+
+/// The fields of two groups, `N` together.
+pub(crate) const fn joined<const A: usize, const B: usize, const N: usize>(
+    first: &[Field; A],
+    second: &[Field; B],
+) -> [Field; N] {
+    assert!(A + B == N, "no field is left out");
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        #[expect(clippy::indexing_slicing, reason = "there are no iterators yet while constants are made")]
+        {
+            all[at] = if at < A { first[at] } else { second[at - A] };
+        }
+        at += 1;
+    }
+    all
 }
 
 impl Table {

@@ -19,7 +19,7 @@ use self::{
 use crate::{
     config::{Config, ConfigError},
     explain::{self, Explanation},
-    limiter::Limiter,
+    limiter::{Limiter, Scripts},
     redis::{CallError, Command, Reply, Service},
     request::{RequestView, Requests},
     rule::{FailureMode, Policy, Ruleset},
@@ -30,7 +30,6 @@ use crate::{
     uses::Uses,
     verdict::{Effect, Pass, Response, Step, Verdict},
     wants::StreamEnd,
-    window::script::Script,
 };
 
 /// What an adapter has to know of a configuration.
@@ -76,7 +75,7 @@ impl Engine {
             services: config.services.clone(),
             edits_responses: config
                 .policies()
-                .any(|policy| policy.headers.quota || policy.headers.ietf || policy.headers.degraded),
+                .any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
             refuse_on_trap: config
                 .policies()
                 .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
@@ -147,7 +146,8 @@ impl Engine {
         if let Some((level, line)) = self.shared.telemetry.take_line() {
             return Effect::Log { level, line };
         }
-        Effect::Wait { until_ns: self.shared.store.overdue_ns() }
+        let due_ns = self.filters.iter().filter_map(Filter::due_ns).chain(self.shared.store.overdue_ns()).min();
+        Effect::Wait { until_ns: due_ns }
     }
 
     /// What became of the command of the last [`Effect::Call`]: the host's name for the call, or why there is none.
@@ -177,10 +177,16 @@ impl Engine {
         }
     }
 
-    /// Some time has passed: calls that Redis should have answered long ago are given up. Every other step does so too.
+    /// Some time has passed: calls that Redis should have answered long ago are given up, and what filters have put off
+    /// until now is done. Every other step does so too.
     pub fn tick(&mut self, now_ns: u64) {
         for ended in self.shared.store.take_overdue(now_ns, &mut self.shared.telemetry) {
             self.conclude(ended, now_ns);
+        }
+        for (at, filter) in self.filters.iter_mut().enumerate() {
+            if filter.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
+                filter.on_due(at, &mut self.shared, now_ns);
+            }
         }
     }
 
@@ -278,7 +284,7 @@ impl Engine {
         match requests.view(stream) {
             Some(request) => Some(self.pass_on(stream, waiting, &request, now_ns)),
             None => {
-                self.tell_end(stream, &waiting.followers, StreamEnd::Client, now_ns);
+                self.tell_end(stream, &waiting.followers, StreamEnd::Answered, now_ns);
                 None
             }
         }
@@ -299,9 +305,9 @@ fn filters(config: &Config) -> Vec<Filter> {
     let counts_as = |policy: &Policy| (policy.redis, policy.rule_name.clone());
     let mut names = BTreeMap::new();
     config.policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
-    let (script, mut first_policy) = (Rc::new(Script::default()), 0);
+    let (scripts, mut first_policy) = (Rc::new(Scripts::default()), 0);
     let limiter = |ruleset: &Rc<Ruleset>| {
-        let limiter = Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&script), |policy| {
+        let limiter = Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&scripts), |policy| {
             names.get(&counts_as(policy)) == Some(&1)
         });
         first_policy += ruleset.policies().count();

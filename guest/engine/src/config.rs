@@ -22,6 +22,7 @@ mod service;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use alloc::{
     rc::Rc,

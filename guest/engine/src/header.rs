@@ -7,7 +7,7 @@ use alloc::{
 };
 
 use crate::{
-    rule::QuotaHeaders,
+    rule::{LimitUnit, QuotaHeaders},
     window::{Charge, Retry, Standing},
 };
 
@@ -18,6 +18,7 @@ pub(crate) struct Quota<'a> {
     pub(crate) name: &'a str,
     pub(crate) charge: Charge,
     pub(crate) standing: Standing,
+    pub(crate) unit: LimitUnit,
 }
 
 /// The one limit that a client is told of.
@@ -27,33 +28,77 @@ pub(crate) struct Told {
     pub(crate) remaining: u64,
     /// Whole seconds until there is more.
     pub(crate) wait_s: u64,
+    /// Until the request fits, in microseconds. None: it never does, or does now.
+    pub(crate) fits_after_us: Option<u64>,
+    pub(crate) unit: LimitUnit,
 }
 
-/// The limit that `x-ratelimit-*` and `retry-after` speak of.
+impl<'a> Quota<'a> {
+    /// Of a limit on requests.
+    pub(crate) fn new(name: &'a str, charge: Charge, standing: Standing) -> Quota<'a> {
+        Quota { name, charge, standing, unit: LimitUnit::Requests }
+    }
+}
+
+/// The limit that a refusal, or an admission, is all about.
 pub(crate) fn told(quotas: &[Quota<'_>], refused: bool) -> Option<Told> {
-    let quota = spoken_of(quotas, refused)?;
-    Some(Told { limit: quota.charge.limit, remaining: remaining(quota), wait_s: seconds(until_more(quota)) })
+    spoken_of(quotas.iter(), refused).map(told_of)
+}
+
+fn told_of(quota: &Quota<'_>) -> Told {
+    let fits_after_us = match quota.standing.retry {
+        Retry::After(us) => Some(us),
+        Retry::Fits | Retry::Never => None,
+    };
+    let (limit, unit) = (quota.charge.limit, quota.unit);
+    Told { limit, remaining: remaining(quota), wait_s: seconds(until_more(quota)), fits_after_us, unit }
 }
 
 /// The header fields for one decision, in the order of `quotas`; names in lower case.
 ///
-/// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit: of the refusing one that frees last (one in
-///   `dry_run` only if no other refuses), else of the one with the least left. `-reset` is in whole seconds, rounded
-///   up, and only sent with a refusal, as Higress' plugin does.
+/// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit on requests: of the refusing one that frees last
+///   (one in `dry_run` only if no other refuses), else of the one with the least left. `-reset` is in whole seconds,
+///   rounded up, and only sent with a refusal, as Higress' plugin does; where a limit on tokens refuses, it is
+///   `x-tokenratelimit-reset`, as of Higress' other plugin.
+/// - `x-ratelimit-limit-tokens`, `-remaining-tokens`, `-reset-tokens`, as OpenAI spells them, and
+///   `anthropic-ratelimit-tokens-limit`, `-remaining` speak of one limit on tokens, found alike. The reset is a length
+///   of time as Go writes it, such as `1m30s`.
 /// - `ratelimit-policy` and `ratelimit` list every limit, in the syntax of draft-ietf-httpapi-ratelimit-headers-10:
 ///   quota `q`, window `w` in seconds, remaining `r`, and `t`, the seconds until there is more. Counts end at
 ///   999,999,999,999,999: a greater integer makes the whole field unreadable (RFC 9651, section 3.3.1).
-/// - `retry-after` (RFC 9110, section 10.2.3) is when the request would be admitted, in whole seconds, rounded up.
+/// - `retry-after` (RFC 9110, section 10.2.3) is when the request would be admitted, in whole seconds, rounded up;
+///   nothing if it never would.
 pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused: bool) -> Vec<(String, String)> {
     let mut fields = Vec::new();
-    let Some(Told { limit, remaining: left, wait_s }) = told(quotas, refused) else { return fields };
+    let Some(Told { wait_s, unit, fits_after_us, .. }) = told(quotas, refused) else { return fields };
     let mut field = |name: &str, value: String| fields.push((name.to_string(), value));
-    if headers.quota {
-        field("x-ratelimit-limit", limit.to_string());
-        field("x-ratelimit-remaining", left.to_string());
+    let of_unit = |unit: LimitUnit| spoken_of(quotas.iter().filter(move |quota| quota.unit == unit), refused);
+    if headers.quota
+        && let Some(quota) = of_unit(LimitUnit::Requests)
+    {
+        field("x-ratelimit-limit", quota.charge.limit.to_string());
+        field("x-ratelimit-remaining", remaining(quota).to_string());
     }
     if headers.reset && refused {
-        field("x-ratelimit-reset", wait_s.to_string());
+        let name = match unit {
+            LimitUnit::Requests => "x-ratelimit-reset",
+            LimitUnit::Tokens => "x-tokenratelimit-reset",
+        };
+        field(name, wait_s.to_string());
+    }
+    if (headers.openai_tokens || headers.anthropic_tokens)
+        && let Some(quota) = of_unit(LimitUnit::Tokens)
+    {
+        let (limit, left) = (quota.charge.limit.to_string(), remaining(quota).to_string());
+        if headers.openai_tokens {
+            field("x-ratelimit-limit-tokens", limit.clone());
+            field("x-ratelimit-remaining-tokens", left.clone());
+            field("x-ratelimit-reset-tokens", go_duration(until_more(quota)));
+        }
+        if headers.anthropic_tokens {
+            field("anthropic-ratelimit-tokens-limit", limit);
+            field("anthropic-ratelimit-tokens-remaining", left);
+        }
     }
     if headers.ietf {
         field(
@@ -65,7 +110,7 @@ pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused
             list(quotas, |quota| format!("r={};t={}", integer(remaining(quota)), seconds(until_more(quota)))),
         );
     }
-    if headers.retry_after && refused {
+    if headers.retry_after && refused && fits_after_us.is_some() {
         field("retry-after", wait_s.to_string());
     }
     fields
@@ -86,10 +131,13 @@ fn until_more(quota: &Quota<'_>) -> u64 {
     }
 }
 
-fn spoken_of<'a, 'q>(quotas: &'a [Quota<'q>], refused: bool) -> Option<&'a Quota<'q>> {
+fn spoken_of<'a, 'q>(quotas: impl Iterator<Item = &'a Quota<'q>> + Clone, refused: bool) -> Option<&'a Quota<'q>>
+where
+    'q: 'a,
+{
     let is_refusing = |quota: &&Quota<'_>| quota.standing.retry != Retry::Fits && (quota.charge.enforced || !refused);
-    let refusing = quotas.iter().filter(is_refusing).max_by_key(|quota| quota.standing.retry);
-    refusing.or_else(|| quotas.iter().min_by_key(|quota| quota.standing.remaining))
+    let refusing = quotas.clone().filter(is_refusing).max_by_key(|quota| quota.standing.retry);
+    refusing.or_else(|| quotas.min_by_key(|quota| quota.standing.remaining))
 }
 
 fn list(quotas: &[Quota<'_>], parameters: impl Fn(&Quota<'_>) -> String) -> String {
@@ -116,6 +164,21 @@ fn quoted(name: &str) -> String {
     quoted
 }
 
+/// A length of time as Go writes it: `0s`, `12ms`, `1m30s`, in whole milliseconds below a second, and in whole seconds
+/// above, rounded up.
+fn go_duration(us: u64) -> String {
+    if us < 1_000_000 {
+        let ms = us.div_ceil(1_000);
+        return if ms == 0 { "0s".to_string() } else { format!("{ms}ms") };
+    }
+    let whole = seconds(us);
+    match (whole / 3_600, whole / 60 % 60, whole % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 /// Whole seconds, rounded up, at least 1 if there is anything to wait for. A wait ends one microsecond after the
 /// window, so that not even the clock's resolution lets a window hold too much; the time that the response travels
 /// outweighs that microsecond, and a client that is told 60 s after a window of 60 s is not told 61.
@@ -134,6 +197,7 @@ mod tests {
             name,
             charge: Charge { limit, window_us: window_s * 1_000_000, slot_us: 1, cost: 1, enforced: true },
             standing: Standing { remaining, reset_us: 1_500_000, retry },
+            unit: LimitUnit::Requests,
         }
     }
 
@@ -141,7 +205,16 @@ mod tests {
         quota_headers(headers, quotas, refused).into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
     }
 
-    const ALL: QuotaHeaders = QuotaHeaders { reset: true, quota: true, ietf: true, retry_after: true, degraded: false };
+    const ALL: QuotaHeaders = QuotaHeaders { reset: true, quota: true, ietf: true, retry_after: true, ..NONE };
+    const NONE: QuotaHeaders = QuotaHeaders {
+        reset: false,
+        quota: false,
+        ietf: false,
+        retry_after: false,
+        openai_tokens: false,
+        anthropic_tokens: false,
+        degraded: false,
+    };
 
     #[test]
     fn an_admitted_request_hears_of_the_limit_with_least_left() {
@@ -191,7 +264,7 @@ mod tests {
 
     #[test]
     fn counts_stay_within_structured_integers() {
-        let ietf = QuotaHeaders { reset: false, quota: false, ietf: true, retry_after: false, degraded: false };
+        let ietf = QuotaHeaders { ietf: true, ..NONE };
         assert_eq!(
             fields(ietf, &[quota("r", 1 << 53, 1, (1 << 53) - 1, Retry::Fits)], false),
             vec!["ratelimit-policy: \"r\";q=999999999999999;w=1", "ratelimit: \"r\";r=999999999999999;t=2"]
@@ -200,10 +273,39 @@ mod tests {
 
     #[test]
     fn stock_shows_only_the_reset_of_a_refusal() {
-        let stock = QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false, degraded: false };
+        let stock = QuotaHeaders { reset: true, ..NONE };
         assert_eq!(fields(stock, &[quota("r", 1, 60, 0, Retry::After(1))], true), vec!["x-ratelimit-reset: 1"]);
         assert!(fields(stock, &[quota("r", 1, 60, 0, Retry::Fits)], false).is_empty());
         assert!(fields(ALL, &[], true).is_empty());
+    }
+
+    #[test]
+    fn tokens_have_headers_of_their_own() {
+        let mut tokens = quota("tokens", 10_000, 60, 0, Retry::After(89_000_001));
+        tokens.unit = LimitUnit::Tokens;
+        let requests = quota("requests", 5, 1, 2, Retry::Fits);
+        let shown = QuotaHeaders { openai_tokens: true, anthropic_tokens: true, ietf: false, ..ALL };
+        assert_eq!(
+            fields(shown, &[requests.clone(), tokens.clone()], true),
+            [
+                "x-ratelimit-limit: 5",
+                "x-ratelimit-remaining: 2",
+                "x-tokenratelimit-reset: 89",
+                "x-ratelimit-limit-tokens: 10000",
+                "x-ratelimit-remaining-tokens: 0",
+                "x-ratelimit-reset-tokens: 1m29s",
+                "anthropic-ratelimit-tokens-limit: 10000",
+                "anthropic-ratelimit-tokens-remaining: 0",
+                "retry-after: 89",
+            ]
+        );
+        let stock = QuotaHeaders { reset: true, quota: true, ..NONE };
+        assert_eq!(fields(stock, &[tokens], true), ["x-tokenratelimit-reset: 89"]);
+        assert!(fields(shown, &[requests], false).iter().all(|field| !field.contains("tokens")));
+        assert_eq!(
+            [0, 1, 12_000, 999_001, 1_000_001, 3_723_000_001].map(go_duration),
+            ["0s", "1ms", "12ms", "1000ms", "1s", "1h2m3s"]
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! slidegate:{<rule_name>}:<limit_type>:<key_name>:<value>:<window>    several rules may decide together
 //! slidegate:{<rule_name>}:global_threshold:<window>
 //! ```
+//! Limits on tokens have the same keys with `:tokens` behind the window.
 //!
 //! `limit_type` is the configuration's word, such as `limit_by_per_ip`, with `/` and the `name` of the rule item or the
 //! threshold behind it if that has one; the window is in seconds. The limit and the slot width are not part of the key:
@@ -25,7 +26,7 @@ use alloc::{
 use core::mem;
 
 use crate::{
-    rule::{Limit, LimitBy, RuleItem, Source, hits::Partition},
+    rule::{Limit, LimitBy, LimitUnit, RuleItem, Source, hits::Partition},
     value_hash::{ValueHash, hex},
 };
 
@@ -40,6 +41,9 @@ const TOGETHER: &[u8] = b"%together:";
 
 /// Stands in the place of a value that is missing.
 const MISSING: &[u8] = b"%missing";
+
+/// Stands behind the window of a limit on tokens. No other key ends so, as windows are digits.
+const TOKENS: &[u8] = b":tokens";
 
 /// What the keys of a policy's threshold, or of one of its rule items, begin with: the same for every request.
 #[derive(Debug)]
@@ -113,11 +117,11 @@ impl Stem<'_> {
     /// The keys of limits, in their order.
     pub(crate) fn keys(mut self, limits: &[Limit]) -> impl Iterator<Item = (&Limit, Vec<u8>)> {
         let last = limits.len().saturating_sub(1);
-        limits.iter().enumerate().map(move |(at, limit)| (limit, self.key(limit.window_us, at == last)))
+        limits.iter().enumerate().map(move |(at, limit)| (limit, self.key(limit, at == last)))
     }
 
-    /// The key of the limit with this window; the last one takes what memory there is.
-    fn key(&mut self, window_us: u64, is_last: bool) -> Vec<u8> {
+    /// The key of a limit; the last one takes what memory there is.
+    fn key(&mut self, limit: &Limit, is_last: bool) -> Vec<u8> {
         let mut key = match &mut self.text {
             Cow::Owned(text) if is_last => mem::take(text),
             text => {
@@ -127,7 +131,10 @@ impl Stem<'_> {
             }
         };
         key.extend_from_slice(if self.together { b":" } else { b"}:" });
-        decimal(&mut key, window_us / 1_000_000);
+        decimal(&mut key, limit.window_us / 1_000_000);
+        if limit.unit == LimitUnit::Tokens {
+            key.extend_from_slice(TOKENS);
+        }
         key
     }
 }
@@ -199,7 +206,7 @@ fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
 const DIGITS_MAX: usize = 20;
 
 /// The most that a key has behind its stem.
-const END_MAX: usize = 2 + DIGITS_MAX;
+const END_MAX: usize = 2 + DIGITS_MAX + TOKENS.len();
 
 fn decimal(text: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; DIGITS_MAX];

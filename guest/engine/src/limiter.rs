@@ -1,12 +1,19 @@
 //! One configured limiter: which limits a request meets, whether they have room for it, and what it is told. It knows
 //! nothing of other filters.
 
+mod estimate;
 mod flight;
 mod memory;
 mod new_keys;
 mod note;
 mod question;
+mod refusal;
+mod reservation;
 mod settled;
+mod settlements;
+mod tokens;
+mod unread;
+mod unread_request;
 
 use alloc::{
     boxed::Box,
@@ -14,27 +21,34 @@ use alloc::{
     format,
     rc::Rc,
     string::{String, ToString},
+    vec,
     vec::Vec,
 };
 
-pub(crate) use self::{memory::Memory, question::Question};
 use self::{
+    estimate::RequestTokens,
     note::Note,
-    question::Flight,
+    question::{Asker, Flight},
+    refusal::RefusalBodies,
+    reservation::{Reservation, ReservedIn},
     settled::{Decided, Decider, tally},
+    settlements::Settlements,
+    unread_request::UnreadRequest,
+};
+pub(crate) use self::{
+    memory::Memory,
+    question::{Question, Scripts},
 };
 use crate::{
-    body::BodyPiece,
     plan::{Plan, Planned, Prefixes},
     request::RequestView,
-    rule::{FailureMode, Policy, Ruleset},
+    rule::{FailureMode, LimitUnit, Policy, Ruleset},
     store::failure::FailureCause,
     streams::Waiter,
     telemetry::Tally,
     turn::{self, NotedVerdict},
     verdict::{HeaderEdit, Verdict},
-    wants::{ResponseView, StreamEnd},
-    window::{Decision, script::Script},
+    window::Decision,
 };
 
 /// What a limiter works with in a step.
@@ -49,20 +63,27 @@ pub(crate) struct Limiter {
     first_policy: usize,
     /// What is made of each policy once, in their order.
     made: Vec<PolicyParts>,
-    script: Rc<Script>,
+    scripts: Rc<Scripts>,
     /// Where requests wait for a call that is on its way and asks the same, by a digest of what it asks.
     flights: BTreeMap<u64, Box<Flight>>,
+    /// The streams that have tokens reserved.
+    reservations: BTreeMap<u64, Box<Reservation>>,
+    settlements: Settlements,
+    /// The requests whose bodies are to be read before anything is decided on them.
+    unread: BTreeMap<u64, Box<UnreadRequest>>,
 }
 
 /// What is made of a policy once.
 #[derive(Debug)]
 struct PolicyParts {
     /// What its refusals say.
-    refusal_body: Rc<[u8]>,
+    refusals: RefusalBodies,
     /// What its keys begin with.
     prefixes: Prefixes,
     /// Whether no other policy counts in its service under its name.
     is_alone: bool,
+    /// Whether any of its limits counts tokens.
+    counts_tokens: bool,
 }
 
 // === impl Limiter ===
@@ -73,16 +94,26 @@ impl Limiter {
     pub(crate) fn new(
         ruleset: Rc<Ruleset>,
         first_policy: usize,
-        script: Rc<Script>,
+        scripts: Rc<Scripts>,
         is_alone: impl Fn(&Policy) -> bool,
     ) -> Limiter {
         let made = |policy: &Policy| PolicyParts {
-            refusal_body: Rc::from(policy.rejected_msg.as_bytes()),
+            refusals: RefusalBodies::of(policy),
             prefixes: Prefixes::of(policy),
             is_alone: is_alone(policy),
+            counts_tokens: policy.counts_tokens(),
         };
         let made = ruleset.policies().map(made).collect();
-        Limiter { ruleset, first_policy, made, script, flights: BTreeMap::new() }
+        Limiter {
+            ruleset,
+            first_policy,
+            made,
+            scripts,
+            flights: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            settlements: Settlements::default(),
+            unread: BTreeMap::new(),
+        }
     }
 
     /// A request's headers have arrived. None: it waits.
@@ -95,46 +126,12 @@ impl Limiter {
         self.decide(waiter, request, turn).map(|decided| self.settled(decided))
     }
 
-    /// A piece of a request's body has come: nothing is wanted of it.
-    pub(crate) fn on_request_body(
-        &mut self,
-        _waiter: Waiter,
-        _piece: BodyPiece<'_>,
-        _turn: &mut Turn<'_>,
-    ) -> Option<NotedVerdict> {
-        Some(NotedVerdict::passed())
-    }
-
-    /// A response's headers have come: nothing is wanted of them.
-    pub(crate) fn on_response_headers(
-        &mut self,
-        _waiter: Waiter,
-        _response: &impl ResponseView,
-        _turn: &mut Turn<'_>,
-    ) -> Option<NotedVerdict> {
-        Some(NotedVerdict::passed())
-    }
-
-    /// A piece of a response's body has come: nothing is wanted of it.
-    pub(crate) fn on_response_body(
-        &mut self,
-        _waiter: Waiter,
-        _piece: BodyPiece<'_>,
-        _turn: &mut Turn<'_>,
-    ) -> Option<NotedVerdict> {
-        Some(NotedVerdict::passed())
-    }
-
-    /// A stream is over: nothing is kept of it.
-    pub(crate) fn on_done(&mut self, _stream: u64, _ending: StreamEnd, _turn: &mut Turn<'_>) {}
-
-    /// Nothing is put off.
-    pub(crate) fn on_retire(&mut self, _turn: &mut Turn<'_>) {}
-
     /// Decides on a request, unless it waits.
     fn decide(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<Decided> {
         let Some((position, policy)) = self.ruleset.policy_for(request) else { return Some(Decided::passed()) };
-        let Some(PolicyParts { prefixes, .. }) = self.made.get(position) else { return Some(Decided::passed()) };
+        let Some(&PolicyParts { ref prefixes, counts_tokens, .. }) = self.made.get(position) else {
+            return Some(Decided::passed());
+        };
         let index = self.first_policy + position;
         let plan = match Planned::new(policy, prefixes, request) {
             Planned::Charged(plan) => plan,
@@ -147,20 +144,55 @@ impl Limiter {
                 turn.telemetry.decided(index, Tally::Exempt);
                 return Some(Decided::passed());
             }
-            Planned::Refused { owner } => {
+            Planned::Refused { owner, error_format } => {
                 turn.telemetry.decided(index, Tally::Refused);
                 turn.telemetry.refused_by_rule(index, owner);
-                return Some(self.decider(index).map_or_else(Decided::passed, Decider::refuse_silently));
+                return Some(self.decider(index).map_or_else(Decided::passed, |decider| {
+                    decider.refuse_silently(error_format, LimitUnit::Requests)
+                }));
             }
         };
-        if let Some(service) = policy.redis {
-            return self.ask(waiter, index, service, plan, turn);
+        if !counts_tokens {
+            let tokens = RequestTokens::default();
+            return self.decide_on(Asker { waiter, tokens }, index, plan, turn);
         }
-        let decision = turn.memory.windows.decide(&plan.keys, &plan.charges, turn.now_ns / 1_000);
+        if policy.reads_bodies_for(&plan) && request.has_body() && self.may_read() {
+            let wants = self.read_first(waiter.stream, index, plan);
+            return Some(Decided::passed().followed(wants));
+        }
+        self.reserve_and_decide(Asker { waiter, tokens: RequestTokens::of(request) }, index, plan, turn)
+    }
+
+    /// Decides on a request that is charged tokens, unless it waits.
+    fn reserve_and_decide(
+        &mut self,
+        asker: Asker,
+        index: usize,
+        mut plan: Plan,
+        turn: &mut Turn<'_>,
+    ) -> Option<Decided> {
+        if let Some(policy) = self.policy(index) {
+            plan.reserve(policy, asker.tokens, &turn.memory.means);
+        }
+        self.decide_on(asker, index, plan, turn)
+    }
+
+    /// Decides on a request of which it is known what it is charged, unless it waits.
+    fn decide_on(&mut self, asker: Asker, index: usize, plan: Plan, turn: &mut Turn<'_>) -> Option<Decided> {
+        if let Some(service) = self.policy(index).and_then(|policy| policy.redis) {
+            return self.ask(asker, index, service, plan, turn);
+        }
+        let now_us = turn.now_ns / 1_000;
+        let decision = turn.memory.windows.decide(&plan.keys, &plan.charges, now_us);
         count(index, tally(&plan, &decision), &plan, &decision, turn);
-        Some(
-            self.decider(index).map_or_else(Decided::passed, |decider| decider.settle(&plan, &plan.charges, &decision)),
-        )
+        let decided = self.decider(index).map(|decider| decider.settle(&plan, &plan.charges, &decision));
+        let decided = decided.unwrap_or_else(Decided::passed);
+        if plan.tokens.is_empty() || !decision.admitted {
+            return Some(decided);
+        }
+        let charged = Limiter::charged(&plan, &plan.charges, &decision);
+        let place = ReservedIn::Memory { stands_in_for: None, at_us: now_us };
+        Some(self.hold(decided, asker, Reservation::new(index, Rc::new(plan), place, charged, asker.tokens), turn))
     }
 
     /// What may be shown of an error that a call met.
@@ -169,17 +201,37 @@ impl Limiter {
     }
 
     /// Redis cannot say: the failure mode does. None: there is no such policy.
-    fn degrade(&self, index: usize, plan: &Plan, cause: FailureCause, turn: &mut Turn<'_>) -> Option<Decided> {
+    fn degrade(
+        &mut self,
+        asker: Asker,
+        index: usize,
+        plan: &Rc<Plan>,
+        cause: FailureCause,
+        turn: &mut Turn<'_>,
+    ) -> Option<Decided> {
+        let mut reserved = None;
         let policy = self.policy(index)?;
         let (tally, mode, mut decided) = match policy.failure_mode {
             FailureMode::Closed if plan.charges.iter().any(|charge| charge.enforced) => {
                 (Tally::DegradedClosed, "closed", Decided::unavailable())
             }
-            FailureMode::Open | FailureMode::Closed => (Tally::DegradedOpen, "open", Decided::passed()),
+            FailureMode::Open | FailureMode::Closed => {
+                if let Some(service) = policy.redis {
+                    // What it takes counts all the same, if Redis can be told then.
+                    let place = ReservedIn::Redis { service, at_us: None, steps: 0 };
+                    reserved = Some((place, vec![Some(0); plan.tokens.len()]));
+                }
+                (Tally::DegradedOpen, "open", Decided::passed())
+            }
             FailureMode::Local { share } => {
                 let charges = plan.charges_of_share(share);
                 let keys = stand_in_keys(policy.redis, plan);
-                let decision = turn.memory.windows.decide(&keys, &charges, turn.now_ns / 1_000);
+                let now_us = turn.now_ns / 1_000;
+                let decision = turn.memory.windows.decide(&keys, &charges, now_us);
+                if decision.admitted {
+                    let place = ReservedIn::Memory { stands_in_for: policy.redis, at_us: now_us };
+                    reserved = Some((place, Limiter::charged(plan, &charges, &decision)));
+                }
                 count(index, Tally::DegradedLocal, plan, &decision, turn);
                 (Tally::DegradedLocal, "local", self.decider(index)?.settle(plan, &charges, &decision))
             }
@@ -201,7 +253,19 @@ impl Limiter {
         if tally != Tally::DegradedLocal {
             turn.telemetry.decided(index, tally);
         }
-        Some(decided)
+        match reserved.filter(|_| !plan.tokens.is_empty()) {
+            Some((place, charged)) => {
+                let reservation = Reservation::new(index, Rc::clone(plan), place, charged, asker.tokens);
+                Some(self.hold(decided, asker, reservation, turn))
+            }
+            None => Some(decided),
+        }
+    }
+
+    /// A request that passes, for which this is reserved.
+    fn hold(&mut self, decided: Decided, asker: Asker, reservation: Reservation, turn: &mut Turn<'_>) -> Decided {
+        let wants = self.follow_reserved(asker.waiter.stream, reservation, turn);
+        decided.followed(wants)
     }
 
     /// A decision as the chain takes it.
@@ -224,8 +288,8 @@ impl Limiter {
     }
 
     fn decider(&self, index: usize) -> Option<Decider<'_>> {
-        let refusal_body = &self.made(index)?.refusal_body;
-        Some(Decider { index, policy: self.policy(index)?, refusal_body })
+        let refusals = &self.made(index)?.refusals;
+        Some(Decider { index, policy: self.policy(index)?, refusals })
     }
 
     /// For how many calls on their way requests may wait.

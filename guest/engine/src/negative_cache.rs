@@ -1,8 +1,12 @@
 //! A negative cache: refusals that are known to hold still, so that Redis need not be asked.
 //!
 //! A refusal says when room appears, and nobody can free it earlier: what a window holds only leaves with time. It is
-//! remembered by the limit that refused and by the cost that did not fit. It holds until a call that is sent then finds
-//! room, if it reaches Redis with the minimum delay: see [`crate::store`].
+//! remembered by how much the limit that refused leaves beside the cost that did not fit. It holds until a call that is
+//! sent then finds room, if it reaches Redis with the minimum delay: see [`crate::store`].
+//!
+//! Tokens are the exception: what was reserved is given back, by this instance, which then forgets the refusal, or by
+//! others, which nobody tells of. So a refusal for tokens holds a moment only, and what is told is when room appears at
+//! the latest.
 //!
 //! What is told from memory is what Redis would tell. The very limit and cost that refused have the same wait still. Of
 //! a lower limit, or a greater cost, it is only known that they refuse, not for how long; and so of a request that
@@ -25,6 +29,9 @@ const BYTES_MAX: usize = 2_000_000;
 
 /// What a refusal takes beside its key and its plan.
 const REFUSAL_BYTES: usize = 192;
+
+/// So long a refusal for tokens holds, in microseconds.
+const TOKENS_HOLD_US: u64 = 250_000;
 
 /// What a look into the cache finds of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,12 +76,14 @@ pub(crate) struct Learnt {
 
 #[derive(Debug)]
 struct NegativeEntry {
-    /// What did not fit, under which limit: policies may count the same key under several.
-    cost: u64,
-    limit: u64,
+    /// More than this was in use, so that a cost did not fit: the limit less the cost. Policies may count the same key
+    /// under several limits.
+    headroom: i128,
     learnt: Learnt,
     /// How long nothing fits. If the cost is greater than the limit, how long nothing changes.
     wait_us: u64,
+    /// How long that is believed.
+    holds_us: u64,
     never: bool,
     /// Where all limits of the plan stood, if it has several and none of them can be charged while this one refuses.
     whole: Option<(Rc<Plan>, Vec<Standing>)>,
@@ -91,21 +100,24 @@ impl NegativeCache {
         is_steady: bool,
         learnt: Learnt,
     ) {
-        for ((key, charge), standing) in plan.keys.iter().zip(&plan.charges).zip(standings) {
+        for (at, ((key, charge), standing)) in plan.keys.iter().zip(&plan.charges).zip(standings).enumerate() {
             let (wait_us, never) = match standing.retry {
                 Retry::After(us) => (us, false),
                 Retry::Never => (standing.reset_us, true),
                 Retry::Fits => continue,
             };
             if charge.enforced {
-                let Charge { cost, limit, window_us, slot_us, .. } = *charge;
+                let Charge { window_us, slot_us, .. } = *charge;
                 // No longer than a window, whatever Redis' clock did.
                 let wait_us = wait_us.min(window_us.saturating_add(slot_us));
+                let counts_tokens = plan.tokens.iter().any(|tokens| tokens.at == at);
+                let holds_us = if counts_tokens { wait_us.min(TOKENS_HOLD_US) } else { wait_us };
+                let headroom = headroom(charge);
                 let whole = (is_steady && standings.len() > 1).then(|| (Rc::clone(plan), standings.to_vec()));
                 self.insert(
                     service,
                     Sought::new(key),
-                    Box::new(NegativeEntry { cost, limit, learnt, wait_us, never, whole }),
+                    Box::new(NegativeEntry { headroom, learnt, wait_us, holds_us, never, whole }),
                 );
             }
         }
@@ -124,7 +136,7 @@ impl NegativeCache {
             if let Some(all) = refusal.all(plan, now_ns) {
                 return Lookup::Standings(all);
             }
-            if (refusal.cost, refusal.limit) == (charge.cost, charge.limit) {
+            if refusal.headroom == headroom(charge) {
                 standings.push(refusal.standing(now_ns));
             }
             refused = refused.or(Some(at));
@@ -134,6 +146,13 @@ impl NegativeCache {
             Some(at) => Lookup::Refused(at),
             None => Lookup::Nothing,
         }
+    }
+
+    /// Forgets the refusal of a key: something is given back.
+    pub(crate) fn forget_key(&mut self, service: u32, key: &[u8]) {
+        let key = Sought::new(key);
+        self.newer.remove(service, key);
+        self.older.remove(service, key);
     }
 
     /// Forgets what a service said: its clock was set, and when room appears it would say anew.
@@ -196,12 +215,12 @@ impl NegativeEntry {
     }
 
     fn until_ns(&self) -> u64 {
-        self.learnt.left_ns.saturating_add(self.wait_us.saturating_mul(1_000))
+        self.learnt.left_ns.saturating_add(self.holds_us.saturating_mul(1_000))
     }
 
     /// Whether what did not fit then cannot fit now.
     fn refuses(&self, charge: &Charge) -> bool {
-        charge.cost >= self.cost && charge.limit <= self.limit
+        headroom(charge) <= self.headroom
     }
 
     fn standing(&self, now_ns: u64) -> Standing {
@@ -227,6 +246,11 @@ impl NegativeEntry {
     }
 }
 
+/// How much may be in use for a cost to fit.
+fn headroom(charge: &Charge) -> i128 {
+    i128::from(charge.limit) - i128::from(charge.cost)
+}
+
 impl Standing {
     /// The same some time later, if nobody charged anything; none if some of it has left by then.
     fn later(&self, age_us: u64) -> Option<Standing> {
@@ -245,6 +269,7 @@ mod tests {
     use alloc::{format, vec};
 
     use super::*;
+    use crate::plan::PlannedTokens;
 
     const MS: u64 = 1_000_000;
 
@@ -261,7 +286,7 @@ mod tests {
             keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             charges: vec![charge; keys.len()],
             owners: vec![0; keys.len()],
-            spared: Vec::new(),
+            ..Plan::default()
         }
     }
 
@@ -319,6 +344,27 @@ mod tests {
             let known = if service == 0 { Lookup::Nothing } else { told(30) };
             assert_eq!(cache.find(service, &plan(&[key], 1), ANY_AGE, 0), known, "{key}");
         }
+    }
+
+    #[test]
+    fn a_refusal_for_tokens_holds_a_moment_and_until_something_is_given_back() {
+        let mut cache = NegativeCache::default();
+        // What does not fit by as much is refused as well: 3 of 10, and 5 where all but one may exceed the limit.
+        let planned = |cost: u64, limit: u64| {
+            let charge = Charge { limit, ..plan(&["a", "b"], cost).charges[0] };
+            let tokens = vec![PlannedTokens { at: 0, needs_room_only: true }];
+            Rc::new(Plan { tokens, ..changed(&["a"], charge) })
+        };
+        cache.remember(0, &planned(3, 12), &[refused(30_000)], true, at(0));
+        assert_eq!(cache.find(0, &planned(5, 14), ANY_AGE, 249 * MS), told(29_751));
+        assert_eq!(cache.find(0, &planned(3, 12), ANY_AGE, 250 * MS), Lookup::Nothing);
+        for service in [0, 1] {
+            cache.remember(service, &planned(3, 12), &[refused(30_000)], true, at(0));
+        }
+        cache.forget_key(0, b"a");
+        assert_eq!(cache.find(0, &planned(3, 12), ANY_AGE, 0), Lookup::Nothing);
+        assert_eq!(cache.find(1, &planned(3, 12), ANY_AGE, 0), told(30_000));
+        cache.forget_key(9, b"a");
     }
 
     #[test]

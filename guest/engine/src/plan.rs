@@ -6,7 +6,7 @@ use crate::{
     key::{Prefix, named},
     name::{hash, is_same, mixed},
     request::RequestView,
-    rule::{GLOBAL, Limit, Policy, RuleMatch, Take, hits::Met},
+    rule::{ErrorFormat, GLOBAL, Limit, LimitUnit, Policy, RuleMatch, Take, hits::Met},
     window::Charge,
 };
 
@@ -19,6 +19,20 @@ pub(crate) struct Plan {
     pub(crate) owners: Vec<usize>,
     /// The rules that would refuse the request for what it lacks or has too often, and only try.
     pub(crate) spared: Vec<usize>,
+    /// The limits on tokens among them, in order.
+    pub(crate) tokens: Vec<PlannedTokens>,
+    /// What a refusal looks like.
+    pub(crate) error_format: ErrorFormat,
+}
+
+/// A limit on tokens in a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlannedTokens {
+    /// Its place among the charges.
+    pub(crate) at: usize,
+    /// Whether a request passes while anything is left: then the charge's limit is greater than the configured one by
+    /// what of the cost need not fit.
+    pub(crate) needs_room_only: bool,
 }
 
 /// What the keys of a policy begin with.
@@ -38,7 +52,7 @@ pub(crate) enum Planned {
     Exempt,
     /// It is refused without a charge, for what it lacks or has too often. Its owner, as in [`Plan`], is the rule that
     /// refuses it.
-    Refused { owner: usize },
+    Refused { owner: usize, error_format: ErrorFormat },
     /// It is charged.
     Charged(Plan),
 }
@@ -63,11 +77,14 @@ impl Planned {
         spared.iter_mut().for_each(|at| *at += 1);
         let hits = match met {
             Met::Unlimited => return Planned::Unlimited { spared },
-            Met::Refused(at) => return Planned::Refused { owner: at + 1 },
+            Met::Refused(at) => {
+                return Planned::Refused { owner: at + 1, error_format: policy.error_format.of_request(request) };
+            }
             Met::Limits(hits) => hits,
         };
         let most = policy.global.len() + hits.iter().map(|hit| hit.limits.len()).sum::<usize>();
-        let mut plan = Plan { spared, ..Plan::with_capacity(most) };
+        let error_format = policy.error_format.of_request(request);
+        let mut plan = Plan { spared, error_format, ..Plan::with_capacity(most) };
         for (limit, key) in prefixes.threshold.stem().keys(&policy.global) {
             plan.add(limit, key, !policy.dry_run, GLOBAL);
         }
@@ -100,13 +117,24 @@ impl Plan {
     fn with_capacity(limits: usize) -> Plan {
         let (keys, charges, owners) =
             (Vec::with_capacity(limits), Vec::with_capacity(limits), Vec::with_capacity(limits));
-        Plan { keys, charges, owners, spared: Vec::new() }
+        Plan { keys, charges, owners, ..Plan::default() }
     }
 
     /// The same charges with a share of each limit, at least 1.
     pub(crate) fn charges_of_share(&self, share: f64) -> Vec<Charge> {
         let part = |limit: u64| ((limit as f64 * share) as u64).clamp(1, limit.max(1));
-        self.charges.iter().map(|charge| Charge { limit: part(charge.limit), ..*charge }).collect()
+        let mut charges = self.charges.clone();
+        let mut tokens = self.tokens.iter().peekable();
+        for (at, charge) in charges.iter_mut().enumerate() {
+            match tokens.next_if(|tokens| tokens.at == at) {
+                Some(tokens) => {
+                    let limit = part(tokens.limit(charge));
+                    tokens.reserve(charge, limit, charge.cost);
+                }
+                None => charge.limit = part(charge.limit),
+            }
+        }
+        charges
     }
 
     /// Names for the limits, as headers list them: the rule's name, the item's or the threshold's, and the window,
@@ -122,7 +150,8 @@ impl Plan {
                 Some(item) => policy.items.get(item).and_then(|item| item.name.as_deref()),
                 None => policy.global_name.as_deref(),
             };
-            let stem = format!("{}-{}s", named(&policy.rule_name, name), charge.window_us / 1_000_000);
+            let tokens = if self.unit(names.len()) == LimitUnit::Tokens { "tokens-" } else { "" };
+            let stem = format!("{}-{tokens}{}s", named(&policy.rule_name, name), charge.window_us / 1_000_000);
             let taken = names
                 .iter()
                 .filter(|name| **name == stem || name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.')))
@@ -136,6 +165,11 @@ impl Plan {
     /// hardly ever.
     pub(crate) fn question(&self, service: u32) -> u64 {
         self.keys.iter().fold(u64::from(service), |digest, key| mixed(digest ^ hash(key)))
+    }
+
+    /// What the limit at this place counts.
+    pub(crate) fn unit(&self, at: usize) -> LimitUnit {
+        if self.tokens.iter().any(|tokens| tokens.at == at) { LimitUnit::Tokens } else { LimitUnit::Requests }
     }
 
     /// How many bytes its keys have.
@@ -154,6 +188,9 @@ impl Plan {
             }
             Some(_) => {}
             None => {
+                if limit.unit == LimitUnit::Tokens {
+                    self.tokens.push(PlannedTokens { at: self.keys.len(), needs_room_only: false });
+                }
                 self.keys.push(key);
                 self.charges.push(charge);
                 self.owners.push(owner);
@@ -162,11 +199,30 @@ impl Plan {
     }
 }
 
+impl PlannedTokens {
+    /// The limit as configured.
+    pub(crate) fn limit(self, charge: &Charge) -> u64 {
+        charge.limit.saturating_sub(self.slack(charge))
+    }
+
+    /// How much of the cost need not fit.
+    pub(crate) fn slack(self, charge: &Charge) -> u64 {
+        if self.needs_room_only { charge.cost.saturating_sub(1) } else { 0 }
+    }
+
+    /// Has so much charged, but no more than this limit.
+    pub(crate) fn reserve(self, charge: &mut Charge, limit: u64, tokens: u64) {
+        charge.cost = tokens.clamp(1, limit.max(1));
+        charge.limit = limit.saturating_add(self.slack(charge));
+    }
+}
+
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
-        let Plan { keys, charges, owners, spared } = self;
+        let Plan { keys, charges, owners, spared, tokens, error_format } = self;
         let are_keys_same =
             keys.len() == other.keys.len() && keys.iter().zip(&other.keys).all(|(key, other)| is_same(key, other));
-        are_keys_same && *charges == other.charges && *owners == other.owners && *spared == other.spared
+        let is_charged_same = *charges == other.charges && *owners == other.owners && *tokens == other.tokens;
+        are_keys_same && is_charged_same && *spared == other.spared && *error_format == other.error_format
     }
 }

@@ -5,6 +5,7 @@ pub mod hits;
 #[cfg(test)]
 pub(crate) mod samples;
 mod scope;
+mod tokens;
 
 use alloc::{
     string::{String, ToString},
@@ -17,6 +18,9 @@ use crate::{ip_set::IpSet, regexp::Pattern};
 pub use crate::{request::Take, value_hash::ValueHash};
 
 pub use exempt::Exempt;
+pub use tokens::{
+    Accounting, Admission, ErrorFormat, ErrorFormatChoice, LimitUnit, OnMissingUsage, Reserve, TokenCharge, TokenTerms,
+};
 
 /// The owner of the limits in `global_threshold`.
 pub(crate) const GLOBAL: usize = 0;
@@ -83,9 +87,33 @@ pub struct Policy {
     /// `max_new_keys_per_second`: how many values not seen of late each rule item may begin to count in a second, where
     /// the item does not say. None: any number.
     pub max_new_keys_per_second: Option<u32>,
+    /// How tokens are charged to the limits of `global_threshold`; rule items have terms of their own.
+    pub token_terms: TokenTerms,
+    /// `error_format`.
+    pub error_format: ErrorFormatChoice,
+    /// `rejected_msg` is stated, so that no format has a body of its own.
+    pub is_message_stated: bool,
 }
 
 impl Policy {
+    /// Whether any of its limits counts tokens.
+    pub(crate) fn counts_tokens(&self) -> bool {
+        let of_items = self.items.iter().flat_map(|item| &item.keys.entries).flat_map(|entry| &entry.limits);
+        self.global.iter().chain(of_items).any(|limit| limit.unit == LimitUnit::Tokens)
+    }
+
+    /// Whether a refusal says anything of limits.
+    pub(crate) fn tells_of_refusals(&self) -> bool {
+        let is_plain = self.error_format == ErrorFormatChoice::Always(ErrorFormat::Plain);
+        !is_plain || self.headers.tell_of_refusals()
+    }
+
+    /// How tokens are charged to the limits of this owner in the policy's plans.
+    pub(crate) fn token_terms_of(&self, owner: usize) -> &TokenTerms {
+        let item = owner.checked_sub(1).and_then(|at| self.items.get(at));
+        item.map_or(&self.token_terms, |item| &item.token_terms)
+    }
+
     /// How long a refusal is remembered; none: it is not.
     pub(crate) fn remember_refusals_ns(&self) -> Option<u64> {
         self.remember_refusals.map(|us| us.saturating_mul(1_000))
@@ -122,7 +150,7 @@ pub enum FailureMode {
 }
 
 /// Which headers tell a client about its quota, as `headers` and `show_limit_quota_header` say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QuotaHeaders {
     /// `x-ratelimit-reset` on refusals.
     pub reset: bool,
@@ -132,6 +160,10 @@ pub struct QuotaHeaders {
     pub ietf: bool,
     /// `Retry-After` on refusals (RFC 9110, section 10.2.3).
     pub retry_after: bool,
+    /// `x-ratelimit-limit-tokens`, `-remaining-tokens` and `-reset-tokens` on every response, as OpenAI's API has them.
+    pub openai_tokens: bool,
+    /// `anthropic-ratelimit-tokens-limit`, `-remaining` and `-reset` on every response.
+    pub anthropic_tokens: bool,
     /// `x-slidegate-degraded` on responses that Redis had no part in because it failed.
     pub degraded: bool,
 }
@@ -139,16 +171,16 @@ pub struct QuotaHeaders {
 impl QuotaHeaders {
     /// Whether the response to a request that was admitted says anything of limits.
     pub(crate) fn tell_of_admissions(self) -> bool {
-        self.quota || self.ietf
+        self.quota || self.ietf || self.openai_tokens || self.anthropic_tokens
     }
 
     /// Whether a refusal says anything of limits.
     pub(crate) fn tell_of_refusals(self) -> bool {
-        self.reset || self.quota || self.ietf || self.retry_after
+        self.tell_of_admissions() || self.reset || self.retry_after
     }
 }
 
-/// One limit: at most `limit` in any interval of `window_us`.
+/// One limit: at most `limit` of its unit in any interval of `window_us`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// The greatest cost that a window admits, 1 to 2^53.
@@ -157,6 +189,8 @@ pub struct Limit {
     pub window_us: u64,
     /// The width of a slot in microseconds, at least 1 (exact), at most the window.
     pub slot_us: u64,
+    /// What it counts.
+    pub unit: LimitUnit,
 }
 
 /// An element of `rule_items`.
@@ -180,6 +214,8 @@ pub struct RuleItem {
     pub name: Option<String>,
     /// `max_new_keys_per_second` of this item. None: the policy's.
     pub max_new_keys_per_second: Option<u32>,
+    /// How tokens are charged to its limits.
+    pub token_terms: TokenTerms,
 }
 
 /// The name of an owner of limits in a policy's plans, for metrics and log lines: as configured, else

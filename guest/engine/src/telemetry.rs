@@ -119,6 +119,26 @@ impl Telemetry {
         self.time(self.metrics.decision_duration(policy), waited_ns);
     }
 
+    /// Tokens are reserved for one stream more.
+    pub(crate) fn reserved(&mut self, policy: usize) {
+        self.sums.shift(self.metrics.reservations(policy), 1);
+    }
+
+    /// And no longer.
+    pub(crate) fn unreserved(&mut self, policy: usize) {
+        self.sums.shift(self.metrics.reservations(policy), -1);
+    }
+
+    /// What so many answers took will not be known where it counts.
+    pub(crate) fn settlements_lost(&mut self, policy: usize, answers: u64) {
+        self.raise(self.metrics.settlements_lost(policy), answers);
+    }
+
+    /// An answer was charged so many tokens.
+    pub(crate) fn spent(&mut self, policy: usize, tokens: u64) {
+        self.raise(self.metrics.tokens(policy), tokens);
+    }
+
     pub(crate) fn called(&mut self, service: u32) {
         self.raise(self.metrics.calls(service), 1);
     }

@@ -7,7 +7,7 @@ use crate::{
     store::{Permit, Services},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
-    verdict::{Pass, Verdict},
+    verdict::Verdict,
 };
 
 /// What filters share, for one of them and the time of one step; and what that one asks in it.
@@ -35,11 +35,4 @@ pub(crate) struct NotedVerdict {
     /// What a log of requests should say of it, names and values. Of several filters the last that has something to say
     /// is heard.
     pub(crate) note: Option<Vec<(&'static str, String)>>,
-}
-
-impl NotedVerdict {
-    /// It goes on as it is, and nothing is wanted of it any more.
-    pub(crate) fn passed() -> Self {
-        NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None }
-    }
 }

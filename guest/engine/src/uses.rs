@@ -5,7 +5,7 @@ use alloc::{
     string::{String, ToString},
 };
 
-use crate::rule::{Policy, Ruleset, Scope, Source, hits};
+use crate::rule::{ErrorFormatChoice, Policy, Ruleset, Scope, Source, hits};
 
 /// Parts of requests and of their responses. An adapter need not be able to show any other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +58,11 @@ impl Uses {
         self.method |= !exempt.methods.is_empty();
         self.source_address |= !exempt.networks.is_empty();
         self.headers.extend(exempt.headers.iter().map(|(name, _)| name.clone()));
+        if policy.counts_tokens() {
+            self.add_header("content-length");
+            (self.request_body, self.response_headers, self.response_body) = (true, true, true);
+        }
+        self.path |= policy.error_format == ErrorFormatChoice::Auto;
         for item in &policy.items {
             match &item.limit_by.source {
                 Source::Ip(client) => {
@@ -128,6 +133,17 @@ mod tests {
         ] {
             assert_eq!(by(name, value), expected, "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn tokens_are_guessed_by_a_length_and_errors_formatted_by_a_path() {
+        let tokens = |format: &str| {
+            uses(&json!({"rule_name": "r", "error_format": format, "global_threshold": {"token_per_day": 1}}))
+        };
+        let answers =
+            Uses { request_body: true, response_headers: true, response_body: true, ..header("content-length") };
+        assert_eq!(tokens("openai"), answers.clone());
+        assert_eq!(tokens("auto"), Uses { path: true, ..answers });
     }
 
     #[test]

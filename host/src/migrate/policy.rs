@@ -238,7 +238,7 @@ impl Converter {
         if fields.keys().any(|name| name.starts_with("token_per_")) {
             return impossible(
                 path,
-                "limits tokens, which Slidegate does not count: keep `ai-token-ratelimit` for it (both plugins run side by side)",
+                "limits tokens: its fields mean the same in Slidegate, which reserves what it counts, but are not converted here; `ai-token-ratelimit` may also stay beside it",
             );
         }
         let mut counts = Map::new();

@@ -15,5 +15,6 @@ pub mod plain_request;
 pub mod promises;
 pub mod runner;
 pub mod settlements;
+pub mod token_gateways;
 pub mod trace;
 pub mod usage_oracle;

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use slidegate_document::{
     schema,
-    table::{Field, Shape, Table, filter, gateway},
+    table::{Field, Shape, Table, filter, gateway, tokens},
 };
 
 /// The folder of the workspace.
@@ -75,12 +75,15 @@ pub fn console_form() -> String {
 pub fn markdown(name: &str) -> Option<String> {
     let (is_source, is_rest) =
         (|field: &&Field| field.name.starts_with("limit_by_"), |field: &&Field| !field.name.starts_with("limit_by_"));
+    let of_tokens = || tokens::TERMS.iter().chain(&tokens::FORMAT);
+    let is_general = |field: &&Field| of_tokens().all(|other| other.name != field.name);
     Some(match name {
-        "policy" => rows(&filter::POLICY),
+        "policy" => rows(filter::POLICY.iter().filter(is_general)),
         "document" => rows(&filter::DOCUMENT),
         "scope" => rows(&filter::SCOPE),
         "source" => counted_by(filter::RULE_ITEM.iter().filter(is_source)),
-        "rule_item" => rows(filter::RULE_ITEM.iter().filter(is_rest)),
+        "rule_item" => rows(filter::RULE_ITEM.iter().filter(is_rest).filter(is_general)),
+        "tokens" => rows(of_tokens()),
         "key" => rows(&filter::KEY),
         "limit" => rows(&filter::LIMIT),
         "redis" => rows(&filter::REDIS),

@@ -104,6 +104,7 @@ fn form(shape: &'static Shape) -> Node {
             ("exclusiveMinimum", Content::Bool(true).into()),
             ("maximum", number(1)),
         ]),
+        Shape::Weight => object([("type", text("number")), ("minimum", number(0)), ("maximum", number(1_000_000))]),
         Shape::Choice(words) => object([("type", text("string")), ("enum", list(words.iter().map(|word| text(word))))]),
         Shape::Optional(shape) => form(shape),
         Shape::List(shape, least) | Shape::Some(shape, least) => {

@@ -1,6 +1,6 @@
 //! The fields of a filter, and of a list of them.
 
-use super::{Condition, Field, NETWORK, Shape, TOKEN, Table};
+use super::{Condition, Field, NETWORK, Shape, TOKEN, Table, joined, tokens};
 use crate::quantity::EXACT_MAX;
 
 /// `1s` to `365d`.
@@ -14,11 +14,24 @@ const COUNT: Shape = Shape::Whole(1, EXACT_MAX);
 const HEADER_VALUE: Shape = Shape::Form("^[!-~]([ -~]*[!-~])?$");
 const NAME: Shape = Shape::Form("^[^\\x00-\\x1f\\x7f]{1,64}$");
 const NAMES: Shape = Shape::Optional(&Shape::Some(&Shape::Text, 0));
-const LIMIT_SETS: &[&[&str]] =
-    &[&["query_per_second"], &["query_per_minute"], &["query_per_hour"], &["query_per_day"], &["limit", "window"]];
+const LIMIT_SETS: &[&[&str]] = &[
+    &["query_per_second"],
+    &["query_per_minute"],
+    &["query_per_hour"],
+    &["query_per_day"],
+    &["limit", "window"],
+    &["token_per_second"],
+    &["token_per_minute"],
+    &["token_per_hour"],
+    &["token_per_day"],
+    &["token_limit", "window"],
+];
 
 /// Of one configuration, at the top or in an element of `_rules_`.
-pub const POLICY: [Field; 21] = [
+pub const POLICY: [Field; 28] = joined(&GENERAL, &joined::<1, 6, 7>(&tokens::FORMAT, &tokens::TERMS));
+
+/// Those that hold for limits of every kind.
+const GENERAL: [Field; 21] = [
     Field::new("rule_name", ["Rule name", "规则名称"], Shape::Text, "", "text; part of every Redis key").required(),
     Field::new(
         "global_threshold",
@@ -52,10 +65,20 @@ pub const POLICY: [Field; 21] = [
     Field::new(
         "headers",
         ["Headers to show", "返回的响应头"],
-        Shape::Some(&Shape::Choice(&["x-ratelimit", "ratelimit", "retry-after", "x-slidegate-degraded"]), 0),
+        Shape::Some(
+            &Shape::Choice(&[
+                "x-ratelimit",
+                "ratelimit",
+                "retry-after",
+                "x-ratelimit-tokens",
+                "anthropic-ratelimit",
+                "x-slidegate-degraded",
+            ]),
+            0,
+        ),
         "`X-RateLimit-Reset` on refusals, as stock",
-        "list of `x-ratelimit`, `ratelimit` (IETF `RateLimit-Policy` and `RateLimit`), `retry-after`, `x-slidegate-degraded`: exactly these \
-         are shown. With `show_limit_quota_header: true` it must list `x-ratelimit`",
+        "list of `x-ratelimit`, `ratelimit` (IETF `RateLimit-Policy` and `RateLimit`), `retry-after`, `x-ratelimit-tokens` and \
+         `anthropic-ratelimit` (limits on tokens as OpenAI and Anthropic tell them), `x-slidegate-degraded`: exactly these are shown. With `show_limit_quota_header: true` it must list `x-ratelimit`",
     )
     .ours(),
     Field::new(
@@ -211,7 +234,10 @@ pub const SCOPE: [Field; 4] = [
 ];
 
 /// What may stand in an element of `rule_items`.
-pub const RULE_ITEM: [Field; 20] = [
+pub const RULE_ITEM: [Field; 26] = joined(&GENERAL_ITEM, &tokens::TERMS);
+
+/// Those that hold for limits of every kind.
+const GENERAL_ITEM: [Field; 20] = [
     Field::new(
         "limit_by_header",
         ["By a header", "按请求头"],
@@ -364,7 +390,9 @@ pub const THRESHOLD: [Field; 1] =
     [Field::new("name", ["Name", "名称"], NAME, "", "as in an element of `rule_items`").ours()];
 
 /// What may stand beside `key`, or in `global_threshold`.
-pub const LIMIT: [Field; 7] = [
+pub const LIMIT: [Field; 12] = joined(&GENERAL_LIMIT, &tokens::LIMIT);
+
+const GENERAL_LIMIT: [Field; 7] = [
     Field::new("query_per_second", ["Requests a second", "每秒请求数"], COUNT, "", "requests in a second, 1 to 2^53"),
     Field::new("query_per_minute", ["Requests a minute", "每分钟请求数"], COUNT, "", "requests in a minute"),
     Field::new("query_per_hour", ["Requests an hour", "每小时请求数"], COUNT, "", "requests in an hour"),
@@ -518,7 +546,8 @@ const KEY_OBJECT: Table = Table {
     conditions: &[
         Condition::UnlessFlag("unlimited", LIMIT_SETS),
         Condition::Needs("limit", "window"),
-        Condition::Needs("window", "limit"),
+        Condition::Needs("token_limit", "window"),
+        Condition::NeedsAny("window", &["limit", "token_limit"]),
     ],
     null_is_nothing: false,
 };
@@ -529,7 +558,8 @@ const THRESHOLD_OBJECT: Table = Table {
     conditions: &[
         Condition::AnyOf(LIMIT_SETS),
         Condition::Needs("limit", "window"),
-        Condition::Needs("window", "limit"),
+        Condition::Needs("token_limit", "window"),
+        Condition::NeedsAny("window", &["limit", "token_limit"]),
     ],
     null_is_nothing: false,
 };

@@ -159,6 +159,24 @@ impl Filter {
         }
     }
 
+    /// When something is to be done that was put off.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        match self {
+            Filter::Limiter(limiter) => limiter.due_ns(),
+            #[cfg(test)]
+            Filter::Trial(_) => None,
+        }
+    }
+
+    /// That time has come.
+    pub(super) fn on_due(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
+        match self {
+            Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_due(turn)),
+            #[cfg(test)]
+            Filter::Trial(_) => {}
+        }
+    }
+
     /// A call of this filter is over.
     pub(super) fn on_ended(&mut self, ended: Ended<Asked>, shared: &mut ChainState, now_ns: u64) {
         let Ended { service, ask: Asked { filter, question }, result } = ended;

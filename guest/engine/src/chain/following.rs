@@ -7,7 +7,7 @@
 use super::{Engine, edited::EditedResponse, filter::Filter};
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
-    streams::{FollowedStream, Follower, StreamPhase, Waiter},
+    streams::{FollowedStream, Follower, StreamPhase, Waiter, WaitingStream},
     turn::NotedVerdict,
     verdict::{Edits, Effect, Pass, Response, Step, Verdict},
     wants::{ResponseView, StreamEnd},
@@ -30,7 +30,7 @@ impl Engine {
     pub fn on_response_headers(&mut self, stream: u64, response: &impl ResponseView, now_ns: u64) -> Step {
         self.tick(now_ns);
         // Somebody has answered while the request waited: no filter decides on it any more.
-        if let Some(waiting) = self.shared.streams.forget(stream, &mut self.shared.budget) {
+        if let Some(waiting) = self.forget_waiting(stream, now_ns) {
             self.shared.streams.follow(stream, waiting.followers);
         }
         let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
@@ -58,11 +58,22 @@ impl Engine {
 
     /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
     pub fn on_done(&mut self, stream: u64, ending: StreamEnd, now_ns: u64) {
-        let waiting = self.shared.streams.forget(stream, &mut self.shared.budget);
-        let followers = waiting.map(|waiting| waiting.followers).unwrap_or_default();
-        self.tell_end(stream, &followers, ending, now_ns);
+        if let Some(waiting) = self.forget_waiting(stream, now_ns) {
+            // Nor has it for those before that have let it pass.
+            self.tell_end(stream, &waiting.followers, StreamEnd::Answered, now_ns);
+        }
         let followers = self.shared.streams.unfollow(stream);
         self.tell_end(stream, &followers, ending, now_ns);
+    }
+
+    /// No filter decides on a request any more that waited for one. It may have decided already, with something to
+    /// settle, and nobody knows yet: the request has not gone on.
+    fn forget_waiting(&mut self, stream: u64, now_ns: u64) -> Option<WaitingStream> {
+        let waiting = self.shared.streams.forget(stream, &mut self.shared.budget)?;
+        if let Some(filter) = self.filters.get_mut(waiting.filter) {
+            filter.on_done(waiting.filter, stream, StreamEnd::Answered, &mut self.shared, now_ns);
+        }
+        Some(waiting)
     }
 
     /// No more requests come, and the engine is let go: the last chance to send what was put off. To be followed by

@@ -1,5 +1,7 @@
 //! A configuration in words, for a person who wants to know what was understood.
 
+mod tokens;
+
 use alloc::{
     collections::BTreeMap,
     format,
@@ -20,8 +22,8 @@ use crate::{
     key::limit_type,
     redis::Service,
     rule::{
-        ClientIp, Exempt, FailureMode, KeyEntry, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch,
-        Ruleset, Scope, Source, Take, Trust,
+        ClientIp, Exempt, FailureMode, KeyEntry, Limit, LimitBy, LimitUnit, OnMissing, Policy, QuotaHeaders, RuleItem,
+        RuleMatch, Ruleset, Scope, Source, Take, Trust,
     },
 };
 
@@ -93,6 +95,9 @@ impl Description<'_> {
         }
         for (number, item) in (1..).zip(&policy.items) {
             rule_item(f, number, item)?;
+            if let Some(terms) = tokens::of_item(policy, item) {
+                writeln!(f, "       tokens: {terms}")?;
+            }
         }
         let service =
             policy.redis.and_then(|index| usize::try_from(index).ok()).and_then(|index| self.services.get(index));
@@ -126,6 +131,10 @@ impl Description<'_> {
             format_args!("{}, {}{}", policy.rejected_code, text(&policy.rejected_msg), fields.concat()),
         )?;
         line(f, "headers", headers(policy.headers))?;
+        let of_tokens = [("tokens", tokens::of_policy(policy)), ("error format", tokens::error_format(policy))];
+        for (name, value) in of_tokens.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            line(f, name, value)?;
+        }
         if policy.dry_run {
             line(f, "dry run", "every limit is counted, none refuses")?;
         }
@@ -294,7 +303,8 @@ fn limits(limits: &[Limit]) -> String {
 }
 
 fn limit(limit: &Limit) -> String {
-    let count = format!("{} per {}", limit.limit, TimeSpan(limit.window_us));
+    let unit = if limit.unit == LimitUnit::Tokens { " tokens" } else { "" };
+    let count = format!("{}{unit} per {}", limit.limit, TimeSpan(limit.window_us));
     match limit.slot_us {
         1 => format!("{count}, exact"),
         slot_us => format!("{count}, slots of {}", TimeSpan(slot_us)),
@@ -328,12 +338,14 @@ fn failure_mode(mode: FailureMode) -> String {
 }
 
 fn headers(headers: QuotaHeaders) -> String {
-    let QuotaHeaders { reset, quota, ietf, retry_after, degraded } = headers;
+    let QuotaHeaders { reset, quota, ietf, retry_after, openai_tokens, anthropic_tokens, degraded } = headers;
     let families = [
         (quota, "x-ratelimit-limit and x-ratelimit-remaining"),
         (reset, "x-ratelimit-reset on refusals"),
         (ietf, "RateLimit-Policy and RateLimit"),
         (retry_after, "Retry-After on refusals"),
+        (openai_tokens, "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens and x-ratelimit-reset-tokens"),
+        (anthropic_tokens, "anthropic-ratelimit-tokens-limit and anthropic-ratelimit-tokens-remaining"),
         (degraded, "x-slidegate-degraded when Redis fails"),
     ];
     let shown: Vec<&str> = families.into_iter().filter_map(|(shown, name)| shown.then_some(name)).collect();

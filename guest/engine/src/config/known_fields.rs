@@ -2,11 +2,11 @@
 
 use slidegate_document::{
     Vocabulary,
-    table::{filter, names},
+    table::{filter, names, tokens},
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
-pub(super) const POLICY: [&str; 21] = names(&filter::POLICY);
+pub(super) const POLICY: [&str; 28] = names(&filter::POLICY);
 
 /// What may stand in `global_threshold`, beside [`LIMIT`].
 pub(super) const THRESHOLD: [&str; 1] = names(&filter::THRESHOLD);
@@ -21,19 +21,25 @@ pub(super) const DOCUMENT: [&str; 2] = names(&filter::DOCUMENT);
 pub(super) const SCOPE: [&str; 4] = names(&filter::SCOPE);
 
 /// What may stand in an element of `rule_items`.
-pub(super) const RULE_ITEM: [&str; 20] = names(&filter::RULE_ITEM);
+pub(super) const RULE_ITEM: [&str; 26] = names(&filter::RULE_ITEM);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
 pub(super) const KEY: [&str; 3] = names(&filter::KEY);
 
 /// What may stand beside `key`, or in `global_threshold`.
-pub(super) const LIMIT: [&str; 7] = names(&filter::LIMIT);
+pub(super) const LIMIT: [&str; 12] = names(&filter::LIMIT);
 
 /// Of `redis`.
 pub(super) const REDIS: [&str; 6] = names(&filter::REDIS);
 
 /// Of `exempt`.
 pub(super) const EXEMPT: [&str; 4] = names(&filter::EXEMPT);
+
+/// How tokens are charged, among those of a policy or of a rule item.
+pub(super) const TOKEN_TERMS: [&str; 6] = names(&tokens::TERMS);
+
+/// Of `token_weights`.
+pub(super) const TOKEN_WEIGHTS: [&str; 5] = names(&tokens::WEIGHTS);
 
 /// Where each field stands, for one that stands elsewhere.
 pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
@@ -46,5 +52,6 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&LIMIT, "in an element of `limit_keys` or in `global_threshold`"),
     (&REDIS, "in `redis`"),
     (&EXEMPT, "in `exempt`"),
+    (&TOKEN_WEIGHTS, "in `token_weights`"),
     (&THRESHOLD, "in `global_threshold` or in an element of `rule_items`"),
 ]);

@@ -9,10 +9,21 @@ use core::fmt;
 
 use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, duration_us, whole_number};
 
-use crate::rule::Limit;
+use crate::rule::{Limit, LimitUnit};
 
-const QUERY_PER: [(&str, u64); 4] =
-    [("query_per_second", 1), ("query_per_minute", 60), ("query_per_hour", 3_600), ("query_per_day", 86_400)];
+/// Fields that say how much a window of so many seconds admits.
+const PER: [(&str, u64, LimitUnit); 8] = [
+    ("query_per_second", 1, LimitUnit::Requests),
+    ("query_per_minute", 60, LimitUnit::Requests),
+    ("query_per_hour", 3_600, LimitUnit::Requests),
+    ("query_per_day", 86_400, LimitUnit::Requests),
+    ("token_per_second", 1, LimitUnit::Tokens),
+    ("token_per_minute", 60, LimitUnit::Tokens),
+    ("token_per_hour", 3_600, LimitUnit::Tokens),
+    ("token_per_day", 86_400, LimitUnit::Tokens),
+];
+/// Fields that say how much `window` beside them admits.
+const IN_WINDOW: [(&str, LimitUnit); 2] = [("limit", LimitUnit::Requests), ("token_limit", LimitUnit::Tokens)];
 const WINDOW_SECONDS_MAX: u64 = 365 * 86_400;
 /// A key holds a member for each slot and two more; at this number it stays far below the 128 that Redis keeps compact.
 const SLOTS_MAX: u64 = 96;
@@ -83,9 +94,9 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
     let own = Precision::read(reader, fields);
     let counts = counts(reader, fields);
     let mut limits: Vec<Limit> = Vec::new();
-    for (name, limit, window_us) in counts {
+    for LimitCount { name, limit, window_us, unit } in counts {
         let path = fields.at(name);
-        if limits.iter().any(|other| other.window_us == window_us) {
+        if limits.iter().any(|other| (other.window_us, other.unit) == (window_us, unit)) {
             reader.error(
                 path,
                 format_args!("there is another limit for the same window of {} beside it", TimeSpan(window_us)),
@@ -103,8 +114,8 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
                         ),
                     );
                 }
-                let at = limits.partition_point(|other: &Limit| other.window_us < window_us);
-                limits.insert(at, Limit { limit, window_us, slot_us });
+                let at = limits.partition_point(|other: &Limit| (other.unit, other.window_us) < (unit, window_us));
+                limits.insert(at, Limit { limit, window_us, slot_us, unit });
             }
             Err(message) if own.is_some() => reader.error(fields.at("precision"), message),
             Err(message) => {
@@ -116,10 +127,10 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
     limits
 }
 
-/// Tells of limits that another one beside them never lets a request reach. `limits` are by window.
+/// Tells of limits that another one beside them never lets a request reach. `limits` are by unit, then by window.
 fn warn_of_idle(reader: &mut Reader, fields: &Fields<'_>, limits: &[Limit]) {
     for (at, short) in limits.iter().enumerate() {
-        for long in limits.iter().skip(at + 1) {
+        for long in limits.iter().skip(at + 1).filter(|long| long.unit == short.unit) {
             let most = short.limit.saturating_mul(long.window_us.div_ceil(short.window_us));
             let (idle, other) = if short.limit >= long.limit {
                 (short, long)
@@ -129,11 +140,11 @@ fn warn_of_idle(reader: &mut Reader, fields: &Fields<'_>, limits: &[Limit]) {
                 continue;
             };
             let (idle_span, span) = (TimeSpan(idle.window_us), TimeSpan(other.window_us));
-            let Limit { limit, .. } = *idle;
+            let (limit, tokens) = (idle.limit, if idle.unit == LimitUnit::Tokens { " tokens" } else { "" });
             reader.warn(
                 fields.path,
                 format_args!(
-                    "{limit} per {idle_span} never refuses: {} per {span} beside it always does first",
+                    "{limit}{tokens} per {idle_span} never refuses: {} per {span} beside it always does first",
                     other.limit
                 ),
             );
@@ -141,22 +152,40 @@ fn warn_of_idle(reader: &mut Reader, fields: &Fields<'_>, limits: &[Limit]) {
     }
 }
 
-/// Field name, count and window in microseconds of each limit.
-fn counts(reader: &mut Reader, fields: &Fields<'_>) -> Vec<(&'static str, u64, u64)> {
+/// A field that limits, as written.
+struct LimitCount {
+    name: &'static str,
+    limit: u64,
+    window_us: u64,
+    unit: LimitUnit,
+}
+
+/// What each field says that is a limit.
+fn counts(reader: &mut Reader, fields: &Fields<'_>) -> Vec<LimitCount> {
     let mut counts = Vec::new();
-    for (name, seconds) in QUERY_PER {
+    for (name, seconds, unit) in PER {
         let Some((path, node)) = fields.get(name) else { continue };
         if let Some(limit) = reader.whole(path, node, 1..=EXACT_MAX) {
-            counts.push((name, limit, seconds * SECOND_US));
+            counts.push(LimitCount { name, limit, window_us: seconds * SECOND_US, unit });
         }
     }
-    let limit = fields.get("limit").map(|(path, node)| reader.whole(path, node, 1..=EXACT_MAX));
     let window = fields.get("window").map(|(path, node)| window_us(reader, path, node));
-    match (limit, window) {
-        (Some(limit), Some(window)) => counts.extend(limit.zip(window).map(|(limit, window)| ("limit", limit, window))),
-        (Some(_), None) => reader.error(fields.at("limit"), "expected `window` beside it, such as \"10s\""),
-        (None, Some(_)) => reader.error(fields.at("window"), "expected `limit` beside it"),
-        (None, None) => report_if_none(reader, fields),
+    let mut has_limit = false;
+    for (name, unit) in IN_WINDOW {
+        let Some((path, node)) = fields.get(name) else { continue };
+        has_limit = true;
+        let limit = reader.whole(path, node, 1..=EXACT_MAX);
+        match window {
+            Some(window) => {
+                counts.extend(limit.zip(window).map(|(limit, window_us)| LimitCount { name, limit, window_us, unit }));
+            }
+            None => reader.error(fields.at(name), "expected `window` beside it, such as \"10s\""),
+        }
+    }
+    match (has_limit, window) {
+        (false, Some(_)) => reader.error(fields.at("window"), "expected `limit` or `token_limit` beside it"),
+        (false, None) => report_if_none(reader, fields),
+        (true, _) => {}
     }
     counts
 }
@@ -166,7 +195,7 @@ fn report_if_none(reader: &mut Reader, fields: &Fields<'_>) {
     if !fields.names().any(tried) {
         reader.error(
             fields.path,
-            "expected at least one limit: `query_per_second`, `query_per_minute`, `query_per_hour`, `query_per_day`, or `limit` with `window`",
+            "expected at least one limit: `query_per_second`, `query_per_minute`, `query_per_hour`, `query_per_day`, or `limit` with `window`; on tokens `token_per_second`, `token_per_minute`, `token_per_hour`, `token_per_day`, or `token_limit` with `window`",
         );
     }
 }
@@ -207,7 +236,7 @@ impl fmt::Display for TimeSpan {
 }
 
 /// A number given in thousandths, without zeros at its end.
-fn thousandths(number: u64) -> String {
+pub(super) fn thousandths(number: u64) -> String {
     let text = format!("{}.{:03}", number / 1_000, number % 1_000);
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }

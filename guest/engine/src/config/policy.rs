@@ -16,10 +16,11 @@ use super::{
     limit::{self, Precision},
     limit_by, limit_keys, refusal,
     service::{self, ServiceTable},
+    tokens,
 };
 use crate::{
     key::limit_type,
-    rule::{FailureMode, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Source},
+    rule::{FailureMode, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Source, TokenTerms},
 };
 
 /// How long a refusal is remembered at most, where nothing is said, in microseconds.
@@ -34,7 +35,9 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
     let precision = Precision::read(reader, fields).unwrap_or(Precision::ByLimit);
     let (global, global_name) = global(reader, fields, precision);
     let hashing = Hashing::read(reader, services.codes(), fields);
-    let items = items(reader, fields, precision, hashing.as_ref());
+    let token_terms = tokens::terms(reader, fields, TokenTerms::default());
+    let inherited = Inherited { precision, hashing: hashing.as_ref(), token_terms: token_terms.unwrap_or_default() };
+    let items = items(reader, fields, inherited);
     if fields.get("global_threshold").is_none() && fields.get("rule_items").is_none() {
         reader.error(fields.path, "expected `global_threshold` or `rule_items`, or both");
     }
@@ -49,6 +52,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
     let rejected_code = refusal::code(reader, fields);
     let rejected_msg = refusal::message(reader, fields);
     let rejected_headers = refusal::headers(reader, fields);
+    let error_format = tokens::error_format(reader, fields);
     let exempt = exempt::read(reader, fields);
     let redis = match fields.get("redis") {
         Some((path, node)) => service::read(reader, services, path, node).map(Some),
@@ -65,7 +69,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
     }
     let coalesce = reader.flag(fields, "coalesce", true);
     let max_new_keys_per_second = max_new_keys_per_second(reader, fields);
-    Some(Policy {
+    let policy = Policy {
         rule_name: rule_name?,
         global,
         global_name: global_name?,
@@ -82,7 +86,20 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
         remember_refusals: remember_refusals?,
         coalesce: coalesce?,
         max_new_keys_per_second: max_new_keys_per_second?,
-    })
+        token_terms: token_terms?,
+        error_format: error_format?,
+        is_message_stated: fields.get("rejected_msg").is_some(),
+    };
+    tokens::report_idle(reader, fields, &policy);
+    Some(policy)
+}
+
+/// What rule items have where they say nothing.
+#[derive(Clone, Copy)]
+struct Inherited<'a> {
+    precision: Precision,
+    hashing: Option<&'a Hashing>,
+    token_terms: TokenTerms,
 }
 
 /// Whether the client's address comes from a header.
@@ -139,12 +156,12 @@ fn max_new_keys_per_second(reader: &mut Reader, fields: &Fields<'_>) -> Option<O
     u32::try_from(keys).ok().map(Some)
 }
 
-fn items(reader: &mut Reader, fields: &Fields<'_>, precision: Precision, hashing: Option<&Hashing>) -> Vec<RuleItem> {
+fn items(reader: &mut Reader, fields: &Fields<'_>, inherited: Inherited<'_>) -> Vec<RuleItem> {
     let Some((path, node)) = fields.get("rule_items") else { return Vec::new() };
     if elements(&path, node).next().is_none() {
         reader.error(path, format_args!("expected at least one rule item, got {}", emptiness(node)));
     }
-    elements(&path, node).filter_map(|(path, node)| item(reader, path, node, precision, hashing)).collect()
+    elements(&path, node).filter_map(|(path, node)| item(reader, path, node, inherited)).collect()
 }
 
 /// Tells of items that wait behind one that counts by the same.
@@ -178,13 +195,8 @@ fn identity(item: &RuleItem) -> (&'static str, String, Option<String>) {
     (limit_type(&item.limit_by), item.limit_by.key_name.clone(), item.name.clone())
 }
 
-fn item(
-    reader: &mut Reader,
-    path: Path<'_>,
-    node: &Node,
-    precision: Precision,
-    hashing: Option<&Hashing>,
-) -> Option<RuleItem> {
+fn item(reader: &mut Reader, path: Path<'_>, node: &Node, inherited: Inherited<'_>) -> Option<RuleItem> {
+    let Inherited { precision, hashing, token_terms } = inherited;
     let fields = reader.object(path, node, &known_fields::RULE_ITEM)?;
     let (kind, limit_by) = limit_by::read(reader, &fields);
     let dry_run = reader.flag(&fields, "dry_run", false);
@@ -194,6 +206,7 @@ fn item(
     let on_missing = limit_by::on_missing(reader, &fields);
     let take = limit_by::take(reader, &fields);
     let hash_values = reader.optional_flag(&fields, "hash_values");
+    let token_terms = tokens::terms(reader, &fields, token_terms);
     let (limit_by, keys) = (limit_by?, keys?);
     let (hashing, hash_values) = (hashing?, hash_values?);
     let is_secret = hashing.hides(hash_values, &limit_by.source);
@@ -207,6 +220,7 @@ fn item(
         hash: hashing.hash(is_secret),
         name: name?,
         max_new_keys_per_second: max_new_keys_per_second?,
+        token_terms: token_terms?,
     };
     if item.on_missing == OnMissing::Count && item.keys.of_missing().is_none() {
         reader.error(
@@ -289,13 +303,17 @@ enum HeaderFamily {
     Stock,
     Ietf,
     RetryAfter,
+    OpenAiTokens,
+    AnthropicTokens,
     Degraded,
 }
 
-const HEADER_FAMILIES: [(&str, HeaderFamily); 4] = [
+const HEADER_FAMILIES: [(&str, HeaderFamily); 6] = [
     ("x-ratelimit", HeaderFamily::Stock),
     ("ratelimit", HeaderFamily::Ietf),
     ("retry-after", HeaderFamily::RetryAfter),
+    ("x-ratelimit-tokens", HeaderFamily::OpenAiTokens),
+    ("anthropic-ratelimit", HeaderFamily::AnthropicTokens),
     ("x-slidegate-degraded", HeaderFamily::Degraded),
 ];
 
@@ -306,16 +324,10 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
         None => None,
     };
     let Some((path, node)) = fields.get("headers") else {
-        return Some(QuotaHeaders {
-            reset: true,
-            quota: show == Some(true),
-            ietf: false,
-            retry_after: false,
-            degraded: false,
-        });
+        return Some(QuotaHeaders { reset: true, quota: show == Some(true), ..QuotaHeaders::default() });
     };
     if node.is_null() {
-        reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit`, `retry-after` and `x-slidegate-degraded`");
+        reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, `anthropic-ratelimit` and `x-slidegate-degraded`");
         return None;
     }
     let mut families = Vec::new();
@@ -342,6 +354,8 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
         quota: stock,
         ietf: families.contains(&HeaderFamily::Ietf),
         retry_after: families.contains(&HeaderFamily::RetryAfter),
+        openai_tokens: families.contains(&HeaderFamily::OpenAiTokens),
+        anthropic_tokens: families.contains(&HeaderFamily::AnthropicTokens),
         degraded: families.contains(&HeaderFamily::Degraded),
     })
 }

@@ -12,12 +12,12 @@ use slidegate_document::{Path, Reader, shortened};
 use super::limit::TimeSpan;
 use crate::{
     key::limit_type,
-    rule::{Limit, Policy},
+    rule::{Limit, LimitUnit, Policy},
 };
 
 /// What makes counters the same, but for the value: where they are kept, the rule's name, the form of the key, what is
-/// counted by with its name, and the window.
-type Counter = (Option<u32>, String, bool, &'static str, String, Option<String>, u64);
+/// counted by with its name, and what is counted over which window.
+type Counter = (Option<u32>, String, bool, &'static str, String, Option<String>, (u64, LimitUnit));
 
 /// Counters by what makes them the same.
 #[derive(Default)]
@@ -66,12 +66,12 @@ impl SharedCounters {
         (kind, key_name, name): (&'static str, &str, Option<&str>),
         limits: impl Iterator<Item = &'a Limit>,
     ) {
-        let mut by_window: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        let mut by_window: BTreeMap<(u64, LimitUnit), BTreeSet<u64>> = BTreeMap::new();
         for limit in limits {
-            by_window.entry(limit.window_us).or_default().insert(limit.limit);
+            by_window.entry((limit.window_us, limit.unit)).or_default().insert(limit.limit);
         }
         let together = policy.decides_together();
-        for (window_us, limits) in by_window {
+        for (window, limits) in by_window {
             let counter = (
                 policy.redis,
                 policy.rule_name.clone(),
@@ -79,7 +79,7 @@ impl SharedCounters {
                 kind,
                 String::from(key_name),
                 name.map(String::from),
-                window_us,
+                window,
             );
             let place = format!("{path}");
             let Some(met) = self.counters.get(&counter) else {
@@ -93,7 +93,7 @@ impl SharedCounters {
             let shares = format!("shares its counters with {first}, as both have the `rule_name` `{rule_name}`");
             let apart = "give one of them a `name`, or another `rule_name`, to count apart";
             if met.limits != limits {
-                let (window, here, there) = (TimeSpan(window_us), listed(&limits), listed(&met.limits));
+                let (window, here, there) = (TimeSpan(window.0), listed(&limits), listed(&met.limits));
                 reader.warn(
                     path,
                     format_args!("{shares}, but under other limits per {window} ({here} here, {there} there): {apart}"),

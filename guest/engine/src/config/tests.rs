@@ -8,6 +8,7 @@ mod filters;
 mod mutated;
 mod refused;
 mod scopes;
+mod tokens;
 mod values;
 
 use alloc::{
@@ -19,11 +20,11 @@ use alloc::{
 use serde_json::{Value, json};
 
 use super::{Config, ConfigError};
-use crate::rule::{KeyIndex, Limit, LimitKeys, Policy, RuleItem, Ruleset};
+use crate::rule::{KeyIndex, Limit, LimitKeys, LimitUnit, Policy, RuleItem, Ruleset};
 
 /// A limit with windows in seconds.
 fn limit(limit: u64, window: u64, slot_us: u64) -> Limit {
-    Limit { limit, window_us: window * 1_000_000, slot_us }
+    Limit { limit, window_us: window * 1_000_000, slot_us, unit: LimitUnit::Requests }
 }
 
 fn read(document: &Value) -> Result<Config, Vec<ConfigError>> {

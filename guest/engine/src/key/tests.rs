@@ -2,7 +2,7 @@ use alloc::vec;
 
 use super::*;
 use crate::{
-    rule::{KeyIndex, LimitKeys, OnMissing, Take},
+    rule::{KeyIndex, LimitKeys, OnMissing, Take, TokenTerms},
     value_hash::Codes,
 };
 
@@ -17,12 +17,17 @@ fn item(key_name: &str) -> RuleItem {
         hash: None,
         name: None,
         max_new_keys_per_second: None,
+        token_terms: TokenTerms::default(),
     }
+}
+
+fn limit(window_us: u64) -> Limit {
+    Limit { limit: 1, window_us, slot_us: 1, unit: LimitUnit::Requests }
 }
 
 fn of_item(rule_name: &str, together: bool, item: &RuleItem, partition: Partition<'_>) -> String {
     let prefix = Prefix::of_item(rule_name, together, item);
-    String::from_utf8_lossy(&prefix.stem_of(&partition, item.hash.as_ref()).key(60_000_000, true)).into_owned()
+    String::from_utf8_lossy(&prefix.stem_of(&partition, item.hash.as_ref()).key(&limit(60_000_000), true)).into_owned()
 }
 
 fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> String {
@@ -30,7 +35,8 @@ fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> Strin
 }
 
 fn global(rule_name: &str, together: bool, name: Option<&str>, window_us: u64) -> String {
-    String::from_utf8_lossy(&Prefix::of_threshold(rule_name, together, name).stem().key(window_us, true)).into_owned()
+    String::from_utf8_lossy(&Prefix::of_threshold(rule_name, together, name).stem().key(&limit(window_us), true))
+        .into_owned()
 }
 
 #[test]
@@ -39,6 +45,14 @@ fn keys_shared_with_other_gateways_are_spelt_like_this() {
     assert_eq!(spelt("orders", true, "sid", b"a1"), "slidegate:{orders}:limit_by_per_cookie:sid:a1:60");
     assert_eq!(global("orders", false, None, 1_000_000), "slidegate:{orders:global_threshold}:1");
     assert_eq!(global("orders", true, None, 86_400_000_000), "slidegate:{orders}:global_threshold:86400");
+    let of_tokens = Limit { unit: LimitUnit::Tokens, ..limit(60_000_000) };
+    for (together, key) in [
+        (false, "slidegate:{orders:global_threshold}:60:tokens"),
+        (true, "slidegate:{orders}:global_threshold:60:tokens"),
+    ] {
+        let stem = Prefix::of_threshold("orders", together, None);
+        assert_eq!(stem.stem().key(&of_tokens, true), key.as_bytes());
+    }
     let named = RuleItem { name: Some("a:b".into()), ..item("sid") };
     assert_eq!(
         of_item("orders", false, &named, Partition::Value(b"a1".to_vec())),

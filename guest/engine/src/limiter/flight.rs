@@ -9,7 +9,7 @@ use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
 
 use super::{
     Limiter, Turn, count,
-    question::{Flight, Question, call_bytes},
+    question::{Asker, Flight, Question, call_bytes},
     settled::{Decided, tally},
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     store::{Answered, Ended, Permit, failure::FailureCause},
     streams::{WAITER_BYTES, Waiter},
     telemetry::{Saved, Tally},
+    wants::Wants,
     window::{Decision, Retry, Standing, script::Batch},
 };
 
@@ -27,7 +28,7 @@ impl Limiter {
     /// waits.
     pub(super) fn ask(
         &mut self,
-        waiter: Waiter,
+        asker: Asker,
         index: usize,
         service: u32,
         plan: Plan,
@@ -38,25 +39,28 @@ impl Limiter {
         }
         let permit = match self.may_call(index, service, &plan, turn) {
             Ok(permit) => permit,
-            Err(cause) => return Some(self.degrade(index, &plan, cause, turn).unwrap_or_else(Decided::passed)),
+            Err(cause) => {
+                return Some(self.degrade(asker, index, &Rc::new(plan), cause, turn).unwrap_or_else(Decided::passed));
+            }
         };
         turn.budget.take(WAITER_BYTES);
         let leads = !permit.is_probe && self.policy(index).is_some_and(|policy| policy.coalesce);
         let mut flight = leads.then(|| plan.question(service));
         if let Some(open) = flight.as_ref().and_then(|flight| self.flights.get_mut(flight)) {
             if open.policy == index && *open.plan == plan {
-                open.waiting.push(waiter);
+                open.waiting.push(asker);
                 return None;
             }
             // Something else of the same digest is on its way: this goes alone.
             flight = None;
         }
         let question = Question {
-            script: Rc::clone(&self.script),
-            waiters: vec![waiter],
+            scripts: Rc::clone(&self.scripts),
+            waiters: vec![asker],
             policy: index,
             plan: Rc::new(plan),
             flight,
+            settlement: None,
         };
         self.start(service, permit, question, turn);
         None
@@ -70,7 +74,8 @@ impl Limiter {
         if !self.begins_few_keys(index, service, plan, turn) {
             return Err(FailureCause::NewKeys);
         }
-        if !turn.budget.fits(call_bytes(plan) + WAITER_BYTES) {
+        let is_followed = plan.tokens.is_empty() || self.may_reserve();
+        if !is_followed || !turn.budget.fits(call_bytes(plan) + WAITER_BYTES) {
             turn.telemetry.overloaded(service, turn.now_ns);
             return Err(FailureCause::Overloaded);
         }
@@ -103,8 +108,11 @@ impl Limiter {
     }
 
     /// Makes a call, and with it its flight if it has one.
-    fn start(&mut self, service: u32, permit: Permit, question: Question, turn: &mut Turn<'_>) {
-        turn.budget.take(call_bytes(&question.plan));
+    fn start(&mut self, service: u32, permit: Permit, mut question: Question, turn: &mut Turn<'_>) {
+        if !question.plan.tokens.is_empty() {
+            question.settlement = self.settlement_for(service, &question.plan, turn).map(Box::new);
+        }
+        turn.budget.take(question.bytes());
         if let Some(digest) = question.flight {
             let flight = Flight { policy: question.policy, plan: Rc::clone(&question.plan), waiting: Vec::new() };
             self.flights.insert(digest, Box::new(flight));
@@ -124,15 +132,23 @@ impl Limiter {
     fn answer(&mut self, service: u32, call: &Question, answered: &Answered<Batch>, turn: &mut Turn<'_>) {
         let Answered { answer: batch, left_ns, .. } = answered;
         free(call, turn);
-        for (index, waiter) in (0..).zip(&call.waiters) {
+        if call.waiters.is_empty() {
+            return;
+        }
+        for (index, asker) in (0..).zip(&call.waiters) {
             let decision = batch.decision(index, &call.plan.charges);
             // It was charged, whether its stream is still there or not.
             count(call.policy, tally(&call.plan, &decision), &call.plan, &decision, turn);
-            if turn.streams.waits(waiter)
+            let wants = if decision.admitted && !call.plan.tokens.is_empty() {
+                self.admitted(service, call, batch, asker, &decision, turn)
+            } else {
+                Wants::default()
+            };
+            if turn.streams.waits(&asker.waiter)
                 && let Some(decider) = self.decider(call.policy)
             {
-                let decided = decider.settle(&call.plan, &call.plan.charges, &decision);
-                self.conclude(call.policy, waiter, decided, turn);
+                let decided = decider.settle(&call.plan, &call.plan.charges, &decision).followed(wants);
+                self.conclude(call.policy, &asker.waiter, decided, turn);
             }
         }
         if self.remembers_ns(call.policy).is_some() && batch.is_full(call.units(), &call.plan.charges) {
@@ -151,19 +167,24 @@ impl Limiter {
         let all_meet_it = refusing.filter(|((_, charge), standing)| charge.enforced && standing.retry != Retry::Fits);
         let counts_several = self.policy(index).is_none_or(Policy::counts_several_values);
         let is_one_value = !counts_several && plan.owners.iter().all(|owner| Some(owner) == plan.owners.first());
-        self.is_alone(index) && (is_one_value || all_meet_it.into_iter().any(|((owner, _), _)| *owner == GLOBAL))
+        // What tokens are settled to changes how limits stand.
+        let is_settled = plan.tokens.is_empty();
+        is_settled
+            && self.is_alone(index)
+            && (is_one_value || all_meet_it.into_iter().any(|((owner, _), _)| *owner == GLOBAL))
     }
 
     /// Redis did not say, to this call and to those who wait behind it: they would meet the same, later.
     fn fail(&mut self, call: &Question, cause: FailureCause, turn: &mut Turn<'_>) {
         free(call, turn);
+        call.lose(turn.telemetry);
         let behind = self.leave(call);
         turn.budget.free(behind.len() * WAITER_BYTES);
-        for waiter in call.waiters.iter().chain(&behind) {
-            if turn.streams.waits(waiter)
-                && let Some(decided) = self.degrade(call.policy, &call.plan, cause, turn)
+        for asker in call.waiters.iter().chain(&behind) {
+            if turn.streams.waits(&asker.waiter)
+                && let Some(decided) = self.degrade(*asker, call.policy, &call.plan, cause, turn)
             {
-                self.conclude(call.policy, waiter, decided, turn);
+                self.conclude(call.policy, &asker.waiter, decided, turn);
             }
         }
     }
@@ -172,13 +193,13 @@ impl Limiter {
     fn follow(&mut self, service: u32, call: &Question, turn: &mut Turn<'_>) {
         let (mut waiters, behind) = (Vec::new(), self.leave(call));
         let waited = behind.len();
-        for waiter in behind {
-            if !turn.streams.waits(&waiter) {
+        for asker in behind {
+            if !turn.streams.waits(&asker.waiter) {
                 continue;
             }
             match self.refuse_known(call.policy, service, &call.plan, turn) {
-                Some(decided) => self.conclude(call.policy, &waiter, decided, turn),
-                None => waiters.push(waiter),
+                Some(decided) => self.conclude(call.policy, &asker.waiter, decided, turn),
+                None => waiters.push(asker),
             }
         }
         turn.budget.free((waited - waiters.len()) * WAITER_BYTES);
@@ -187,12 +208,13 @@ impl Limiter {
         }
         turn.telemetry.saved(service, Saved::Coalesced, waiters.len() as u64 - 1);
         let (plan, flight) = (Rc::clone(&call.plan), call.flight);
-        let question = Question { script: Rc::clone(&call.script), waiters, policy: call.policy, plan, flight };
+        let scripts = Rc::clone(&call.scripts);
+        let question = Question { scripts, waiters, policy: call.policy, plan, flight, settlement: None };
         self.start(service, Permit { is_probe: false }, question, turn);
     }
 
     /// Ends the flight of a call; returns who waited behind it.
-    fn leave(&mut self, call: &Question) -> Vec<Waiter> {
+    fn leave(&mut self, call: &Question) -> Vec<Asker> {
         call.flight
             .as_ref()
             .and_then(|flight| self.flights.remove(flight))
@@ -201,8 +223,11 @@ impl Limiter {
     }
 
     /// Settles a stream that waits.
-    fn conclude(&self, index: usize, waiter: &Waiter, decided: Decided, turn: &mut Turn<'_>) {
+    fn conclude(&mut self, index: usize, waiter: &Waiter, decided: Decided, turn: &mut Turn<'_>) {
         turn.telemetry.waited(index, turn.now_ns.saturating_sub(waiter.since_ns));
+        if !self.unread.is_empty() {
+            self.unread.remove(&waiter.stream);
+        }
         turn.settled.push_back((*waiter, self.settled(decided)));
     }
 
@@ -217,9 +242,9 @@ impl Limiter {
                 turn.telemetry.decided_by_rules(index, plan, &decision);
                 self.decider(index)?.settle(plan, &plan.charges, &decision)
             }
-            Lookup::Refused(at) if !self.policy(index)?.headers.tell_of_refusals() => {
+            Lookup::Refused(at) if !self.policy(index)?.tells_of_refusals() => {
                 turn.telemetry.refused_by_rule(index, plan.owners.get(at).copied().unwrap_or(GLOBAL));
-                self.decider(index)?.refuse_silently()
+                self.decider(index)?.refuse_silently(plan.error_format, plan.unit(at))
             }
             Lookup::Refused(_) | Lookup::Nothing => return None,
         };
@@ -236,5 +261,5 @@ impl Limiter {
 
 /// Gives back the room that a call and those it asks for took.
 fn free(call: &Question, turn: &mut Turn<'_>) {
-    turn.budget.free(call_bytes(&call.plan) + call.waiters.len() * WAITER_BYTES);
+    turn.budget.free(call.bytes() + call.waiters.len() * WAITER_BYTES);
 }

@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use crate::{header::Told, store::failure::FailureCause};
+use crate::{header::Told, rule::LimitUnit, store::failure::FailureCause};
 
 /// Of a request that was refused, or that was decided on without the Redis that should have been asked.
 #[derive(Debug, Clone)]
@@ -33,6 +33,9 @@ impl Note {
             fields.push(("limit", told.limit.to_string()));
             fields.push(("remaining", told.remaining.to_string()));
             fields.push(("retry_after", told.wait_s.to_string()));
+            if told.unit == LimitUnit::Tokens {
+                fields.push(("unit", "tokens".to_string()));
+            }
         }
         if let Some((mode, cause)) = self.degraded {
             fields.push(("degraded", format!("{mode};cause={cause}")));

@@ -1,30 +1,54 @@
 //! What a call to Redis asks, and for whom.
 
-use alloc::{format, rc::Rc, string::String, vec::Vec};
+use alloc::{boxed::Box, format, rc::Rc, string::String, vec::Vec};
 
+use super::{estimate::RequestTokens, settlements::PendingSettlement};
 use crate::{
     plan::Plan,
     redis::{Command, Form, Reply},
     rule::{Policy, owner_name},
     store::{Ask, failure::sayable},
     streams::Waiter,
-    window::script::{self, Batch, Script},
+    telemetry::Telemetry,
+    window::{
+        script::{self, Batch, Script},
+        settle::{self, SettleScript},
+    },
 };
 
 /// A call beside its keys, which it has once, its command for a moment, and its flight as a name.
 const CALL_BYTES: usize = 512;
 const KEY_COPIES: usize = 3;
+/// A window that is settled, beside its key.
+const SETTLED_BYTES: usize = 128;
 
-/// A question to Redis, for one request or for several that ask the same.
+/// The scripts that questions are asked by.
+#[derive(Debug, Default)]
+pub(crate) struct Scripts {
+    admit: Script,
+    settle: SettleScript,
+}
+
+/// A request that asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) waiter: Waiter,
+    /// What it tells, where tokens are limited.
+    pub(super) tokens: RequestTokens,
+}
+
+/// A question to Redis, for one request or for several that ask the same; and what is to be settled before, which may
+/// be all.
 #[derive(Debug)]
 pub(crate) struct Question {
-    pub(super) script: Rc<Script>,
+    pub(super) scripts: Rc<Scripts>,
     /// In the order they came, which is that in which they are admitted.
-    pub(super) waiters: Vec<Waiter>,
+    pub(super) waiters: Vec<Asker>,
     pub(super) policy: usize,
     pub(super) plan: Rc<Plan>,
     /// Its flight, if it has one.
     pub(super) flight: Option<u64>,
+    pub(super) settlement: Option<Box<PendingSettlement>>,
 }
 
 /// Where requests wait for a call that asks what they ask.
@@ -32,7 +56,7 @@ pub(crate) struct Question {
 pub(super) struct Flight {
     pub(super) policy: usize,
     pub(super) plan: Rc<Plan>,
-    pub(super) waiting: Vec<Waiter>,
+    pub(super) waiting: Vec<Asker>,
 }
 
 /// What a call for a plan takes, in bytes, without those who wait for it.
@@ -41,6 +65,26 @@ pub(super) fn call_bytes(plan: &Plan) -> usize {
 }
 
 impl Question {
+    /// One that only settles.
+    pub(super) fn of_settlement(scripts: Rc<Scripts>, settlement: PendingSettlement) -> Question {
+        let (policy, plan) = (settlement.policy, Rc::default());
+        Question { scripts, waiters: Vec::new(), policy, plan, flight: None, settlement: Some(Box::new(settlement)) }
+    }
+
+    /// What it takes, in bytes, without those who wait for it.
+    pub(super) fn bytes(&self) -> usize {
+        let settlement = self.settlement.as_ref().map(|pending| &pending.settlement);
+        call_bytes(&self.plan)
+            + settlement.map_or(0, |settlement| SETTLED_BYTES * settlement.len() + KEY_COPIES * settlement.key_bytes())
+    }
+
+    /// What it was to settle stays as it was charged.
+    pub(super) fn lose(&self, telemetry: &mut Telemetry) {
+        if let Some(pending) = &self.settlement {
+            telemetry.settlements_lost(pending.policy, pending.requests);
+        }
+    }
+
     /// For how many requests it asks.
     pub(super) fn units(&self) -> u64 {
         self.waiters.len() as u64
@@ -61,11 +105,23 @@ impl Ask for Question {
     type Answer = Batch;
 
     fn command(&self, form: Form, command: &mut Command) {
-        self.script.write(form, &self.plan.keys, &self.plan.charges, self.units(), command);
+        let Plan { keys, charges, .. } = &*self.plan;
+        match &self.settlement {
+            None => self.scripts.admit.write(form, keys, charges, self.units(), command),
+            Some(pending) => {
+                *command = self.scripts.settle.command(form, &pending.settlement, keys, charges, self.units());
+            }
+        }
     }
 
     fn read(&self, reply: &Reply) -> Option<Batch> {
-        script::batch(reply, &self.plan.charges, self.units())
+        match &self.settlement {
+            None => script::batch(reply, &self.plan.charges, self.units()),
+            Some(pending) => {
+                let settled = settle::settled(reply, &pending.settlement, &self.plan.charges, self.units());
+                settled.map(|settled| settled.batch)
+            }
+        }
     }
 
     fn clock_us(batch: &Batch) -> Option<u64> {

@@ -1,15 +1,19 @@
 //! Decisions, as what becomes of a request and of its response.
 
-use alloc::{rc::Rc, vec::Vec};
+use alloc::{rc::Rc, string::ToString, vec::Vec};
 
-use super::note::Note;
+use super::{
+    note::Note,
+    refusal::{RefusalBodies, RefusalKind, retry_headers},
+};
 use crate::{
     grpc,
     header::{Quota, quota_headers, told},
     plan::Plan,
-    rule::Policy,
+    rule::{ErrorFormat, LimitUnit, Policy},
     telemetry::Tally,
     verdict::{Edits, HeaderEdit, Pass, Response, Verdict},
+    wants::Wants,
     window::{Charge, Decision, Retry},
 };
 
@@ -27,8 +31,7 @@ pub(super) struct Decider<'a> {
     /// Its place among the policies of all filters.
     pub(super) index: usize,
     pub(super) policy: &'a Policy,
-    /// What its refusals say, held once however many there are.
-    pub(super) refusal_body: &'a Rc<[u8]>,
+    pub(super) refusals: &'a RefusalBodies,
 }
 
 impl Decider<'_> {
@@ -39,14 +42,24 @@ impl Decider<'_> {
         }
         let names = plan.names(self.policy);
         let standings = charges.iter().zip(&decision.standings).zip(&names);
-        let quotas: Vec<_> =
-            standings.map(|((charge, standing), name)| Quota { name, charge: *charge, standing: *standing }).collect();
-        if decision.admitted { self.admit(&quotas) } else { self.refuse(&quotas) }
+        let mut quotas: Vec<_> =
+            standings.map(|((charge, standing), name)| Quota::new(name, *charge, *standing)).collect();
+        for tokens in &plan.tokens {
+            let Some(quota) = quotas.get_mut(tokens.at) else { continue };
+            quota.unit = LimitUnit::Tokens;
+            quota.standing.remaining = quota.standing.remaining.saturating_sub(tokens.slack(&quota.charge));
+            quota.charge.limit = tokens.limit(&quota.charge);
+        }
+        if decision.admitted {
+            self.admit(&quotas)
+        } else {
+            self.refuse(&quotas, plan.error_format, LimitUnit::Requests)
+        }
     }
 
     /// A refusal that says nothing of limits.
-    pub(super) fn refuse_silently(self) -> Decided {
-        self.refuse(&[])
+    pub(super) fn refuse_silently(self, format: ErrorFormat, unit: LimitUnit) -> Decided {
+        self.refuse(&[], format, unit)
     }
 
     fn admit(self, quotas: &[Quota<'_>]) -> Decided {
@@ -56,23 +69,44 @@ impl Decider<'_> {
         Decided { verdict: Verdict::Pass(edits.into()), note: None }
     }
 
-    fn refuse(self, quotas: &[Quota<'_>]) -> Decided {
+    /// A refusal that tells of these limits; without any, for one of this unit.
+    fn refuse(self, quotas: &[Quota<'_>], format: ErrorFormat, unit: LimitUnit) -> Decided {
+        let told = told(quotas, true);
+        let unit = told.map_or(unit, |told| told.unit);
         let mut headers = quota_headers(self.policy.headers, quotas, true);
-        headers.extend(self.policy.rejected_headers.iter().cloned());
+        let refusal = self.refusals.of_kind(format, RefusalKind::new(unit, told.as_ref()));
+        let mut retry = retry_headers(format, told.as_ref());
+        retry.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
+        headers.append(&mut retry);
+        let stated = &self.policy.rejected_headers;
+        let content_type = refusal.content_type.filter(|_| stated.iter().all(|(name, _)| name != "content-type"));
+        headers.extend(content_type.map(|content_type| ("content-type".to_string(), content_type.to_string())));
+        headers.extend(stated.iter().cloned());
         let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         let response = Response {
             status: self.policy.rejected_code,
             headers,
-            body: Rc::clone(self.refusal_body),
-            details: "cluster-key-rate-limit.rejected",
+            body: Rc::clone(refusal.body),
+            details: match unit {
+                LimitUnit::Requests => "cluster-key-rate-limit.rejected",
+                LimitUnit::Tokens => "ai-token-ratelimit.rejected",
+            },
             grpc_status: grpc::RESOURCE_EXHAUSTED,
         };
-        let note = Some(Note::refused(self.index, told(quotas, true)));
+        let note = Some(Note::refused(self.index, told));
         Decided { verdict: Verdict::Respond(response), note }
     }
 }
 
 impl Decided {
+    /// The same of a stream of which this is still wanted, if it passes.
+    pub(super) fn followed(mut self, wants: Wants) -> Self {
+        if let Verdict::Pass(pass) = &mut self.verdict {
+            pass.wants = wants;
+        }
+        self
+    }
+
     pub(super) fn passed() -> Self {
         Decided { verdict: Verdict::Pass(Pass::default()), note: None }
     }

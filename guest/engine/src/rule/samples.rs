@@ -3,7 +3,9 @@
 use alloc::{string::String, vec::Vec};
 use core::cell::RefCell;
 
-use super::{Exempt, FailureMode, Policy, QuotaHeaders, RuleItem, RuleMatch};
+use super::{
+    ErrorFormat, ErrorFormatChoice, Exempt, FailureMode, Policy, QuotaHeaders, RuleItem, RuleMatch, TokenTerms,
+};
 use crate::request::RequestView;
 
 /// A policy with these rule items.
@@ -19,12 +21,15 @@ pub(crate) fn policy(items: Vec<RuleItem>) -> Policy {
         rejected_msg: String::new(),
         rejected_headers: Vec::new(),
         exempt: Exempt::default(),
-        headers: QuotaHeaders { reset: true, quota: false, ietf: false, retry_after: false, degraded: false },
+        headers: QuotaHeaders { reset: true, ..QuotaHeaders::default() },
         failure_mode: FailureMode::Open,
         dry_run: false,
         remember_refusals: Some(5_000_000),
         coalesce: true,
         max_new_keys_per_second: None,
+        token_terms: TokenTerms::default(),
+        error_format: ErrorFormatChoice::Always(ErrorFormat::Plain),
+        is_message_stated: false,
     }
 }
 

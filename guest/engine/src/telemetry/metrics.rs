@@ -73,6 +73,19 @@ const CALL_DURATION: MetricDescription = (
     "From a call to Redis until its answer, or until it was given up, by service",
 );
 
+const RESERVATIONS: MetricDescription = (
+    MetricKind::Gauge,
+    "slidegate_token_reservations_open",
+    "Streams for which tokens are reserved and not settled yet, by rule name",
+);
+const SETTLEMENTS_LOST: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_token_settlements_lost_total",
+    "Answers whose tokens could not be settled, so that what was reserved stays until it leaves the window, by rule name",
+);
+const TOKENS: MetricDescription =
+    (MetricKind::Counter, "slidegate_tokens_charged_total", "Tokens that answers were charged, by rule name");
+
 /// So many metrics a configuration has at most. What the services say goes first, then the policies, in order, then
 /// their rules.
 pub(super) const METRICS_MAX: usize = 20_000;
@@ -99,6 +112,8 @@ pub(super) struct Metrics {
 struct PolicyMetrics {
     decisions: Option<usize>,
     duration: Option<usize>,
+    /// Of tokens.
+    tokens: Option<usize>,
     /// Of its first rule, and which owner of limits that is.
     items: Option<(usize, usize)>,
 }
@@ -113,7 +128,8 @@ impl Metrics {
         for policy in policies() {
             let decisions = metrics.add(of_policy(policy));
             let duration = policy.redis.and_then(|_| metrics.add(vec![metric(DECISION_DURATION, vec![rule(policy)])]));
-            metrics.policies.push(PolicyMetrics { decisions, duration, items: None });
+            let tokens = if policy.counts_tokens() { metrics.add(of_tokens(policy)) } else { None };
+            metrics.policies.push(PolicyMetrics { decisions, duration, tokens, items: None });
         }
         for (at, policy) in policies().enumerate() {
             let first = first_owner(policy);
@@ -137,6 +153,18 @@ impl Metrics {
 
     pub(super) fn decision_duration(&self, policy: usize) -> Option<usize> {
         self.policies.get(policy)?.duration
+    }
+
+    pub(super) fn reservations(&self, policy: usize) -> Option<usize> {
+        self.policies.get(policy)?.tokens
+    }
+
+    pub(super) fn settlements_lost(&self, policy: usize) -> Option<usize> {
+        Some(self.reservations(policy)? + 1)
+    }
+
+    pub(super) fn tokens(&self, policy: usize) -> Option<usize> {
+        Some(self.reservations(policy)? + 2)
     }
 
     pub(super) fn item_decision(&self, policy: usize, owner: usize, tally: ItemTally) -> Option<usize> {
@@ -187,6 +215,10 @@ fn of_policy(policy: &Policy) -> Vec<Metric> {
         metric(kind, vec![rule(policy), (label, tally.to_string())])
     };
     Tally::ALL.iter().map(of_tally).collect()
+}
+
+fn of_tokens(policy: &Policy) -> Vec<Metric> {
+    [RESERVATIONS, SETTLEMENTS_LOST, TOKENS].map(|kind| metric(kind, vec![rule(policy)])).into()
 }
 
 /// The first owner of limits in a policy's plans.

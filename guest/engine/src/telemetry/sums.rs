@@ -86,6 +86,12 @@ impl Sums {
         *value = to;
     }
 
+    /// Moves a gauge up or down.
+    pub(super) fn shift(&mut self, metric: Option<usize>, by: i64) {
+        let Some(Sum::Gauge { value, .. }) = metric.and_then(|metric| self.sums.get(metric)) else { return };
+        self.set(metric, value.saturating_add_signed(by));
+    }
+
     /// Counts a value of a histogram, in microseconds.
     pub(super) fn count(&mut self, metric: Option<usize>, us: u64) {
         let Some(Sum::Histogram(buckets)) = metric.and_then(|metric| self.sums.get_mut(metric)) else { return };
@@ -156,6 +162,18 @@ mod tests {
             sums.count(metric, 1);
         }
         sums.set(Some(0), 7);
+        assert!(sums.take_changes().is_empty());
+    }
+
+    #[test]
+    fn a_gauge_moves_up_and_down() {
+        let mut sums = sums();
+        for (by, value) in [(2, 2), (-1, 1), (-5, 0)] {
+            sums.shift(Some(1), by);
+            assert_eq!(sums.take_changes(), [MetricChange { metric: 1, value: MetricValue::Gauge(value) }]);
+        }
+        sums.shift(Some(0), 1);
+        sums.shift(None, 1);
         assert!(sums.take_changes().is_empty());
     }
 

@@ -14,6 +14,10 @@ pub(super) enum UsagePlace {
     Events,
     /// What an event may carry usage in.
     Carrier,
+    /// The same, or what the model says.
+    SpeakingCarrier,
+    /// What the model says: texts, and whatever they stand in.
+    Speech,
     /// Cohere's `meta`.
     Meta,
     /// A text of Bedrock's that is the event of a model, in base64.
@@ -57,6 +61,8 @@ pub(super) struct UsageDocument {
     iteration: UsageParts,
     matched: Option<u8>,
     compactions: UsageParts,
+    /// Bytes of what the model says.
+    spoken: u64,
 }
 
 /// The type of those entries of `iterations` that the numbers beside it leave out.
@@ -73,6 +79,8 @@ impl JsonPlace for UsagePlace {
             UsagePlace::Events => name.is_empty().then_some(UsagePlace::Event),
             UsagePlace::Event => of_event(name),
             UsagePlace::Carrier => (name == b"usage").then_some(UsagePlace::Usage),
+            UsagePlace::SpeakingCarrier if name == b"usage" => Some(UsagePlace::Usage),
+            UsagePlace::SpeakingCarrier | UsagePlace::Speech => of_speech(name),
             UsagePlace::Meta => (name == b"billed_units").then_some(UsagePlace::BilledUnits),
             UsagePlace::Usage => of_usage(name),
             UsagePlace::GeminiUsage => of_gemini_usage(name),
@@ -95,7 +103,9 @@ impl JsonPlace for UsagePlace {
 fn of_event(name: &[u8]) -> Option<UsagePlace> {
     Some(match name {
         b"usage" => UsagePlace::Usage,
-        b"response" | b"message" | b"delta" | b"x_groq" => UsagePlace::Carrier,
+        b"response" | b"x_groq" => UsagePlace::Carrier,
+        b"message" | b"delta" => UsagePlace::SpeakingCarrier,
+        b"choices" | b"candidates" | b"content" | b"output" | b"contentBlockDelta" => UsagePlace::Speech,
         b"usageMetadata" => UsagePlace::GeminiUsage,
         b"amazon-bedrock-invocationMetrics" => UsagePlace::BedrockMetrics,
         b"meta" => UsagePlace::Meta,
@@ -105,6 +115,28 @@ fn of_event(name: &[u8]) -> Option<UsagePlace> {
         b"eval_count" => UsagePlace::Count(UsageCount::Output),
         _ => return None,
     })
+}
+
+/// The members that lead to what a model says, in any provider's API; an array's elements have no name.
+fn of_speech(name: &[u8]) -> Option<UsagePlace> {
+    let is_speech = matches!(
+        name,
+        b"" | b"message"
+            | b"delta"
+            | b"content"
+            | b"parts"
+            | b"text"
+            | b"thinking"
+            | b"reasoning"
+            | b"reasoning_content"
+            | b"partial_json"
+            | b"tool_calls"
+            | b"function"
+            | b"arguments"
+            | b"output"
+            | b"choices"
+    );
+    is_speech.then_some(UsagePlace::Speech)
 }
 
 fn of_usage(name: &[u8]) -> Option<UsagePlace> {
@@ -191,6 +223,10 @@ impl UsageDocument {
         &self.told
     }
 
+    pub(super) fn spoken(&self) -> u64 {
+        self.spoken
+    }
+
     fn count_of_answer(&mut self, what: UsageCount, count: u64) {
         let told = &mut self.told;
         told.is_told = true;
@@ -257,7 +293,9 @@ impl JsonDocument for UsageDocument {
     }
 
     fn text(&mut self, place: UsagePlace, piece: &[u8]) {
-        if place == UsagePlace::IterationType {
+        if matches!(place, UsagePlace::Speech | UsagePlace::SpeakingCarrier) {
+            self.spoken = self.spoken.saturating_add(piece.len() as u64);
+        } else if place == UsagePlace::IterationType {
             let matched = self.matched.map(usize::from);
             let is_next = |from: &usize| COMPACTION.get(*from..*from + piece.len()) == Some(piece);
             self.matched = matched.filter(is_next).and_then(|from| u8::try_from(from + piece.len()).ok());

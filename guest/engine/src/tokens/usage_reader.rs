@@ -66,6 +66,12 @@ impl UsageReader {
         self.document.told().usage()
     }
 
+    /// How many bytes of text the model has said so far, as far as that is known: an event that repeats a whole answer
+    /// says it again.
+    pub fn text_bytes(&self) -> u64 {
+        self.document.spoken()
+    }
+
     /// Tells the form by the first byte that is neither white space nor of a byte order mark.
     fn begin<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);

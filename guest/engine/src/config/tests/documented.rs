@@ -63,10 +63,7 @@ fn global_threshold() {
     assert_eq!(policy.rule_match, RuleMatch::First);
     assert_eq!(policy.redis, Some(0));
     assert_eq!((policy.rejected_code, policy.rejected_msg.as_str()), (429, "Too many requests"));
-    assert_eq!(
-        policy.headers,
-        QuotaHeaders { reset: true, quota: true, ietf: false, retry_after: false, degraded: false }
-    );
+    assert_eq!(policy.headers, QuotaHeaders { reset: true, quota: true, ..QuotaHeaders::default() });
     assert_eq!(policy.failure_mode, FailureMode::Open);
     assert!(!policy.dry_run);
 }

@@ -46,7 +46,11 @@ fn windows_that_are_none() {
     }
     refuses(with_threshold(json!({"limit": 1, "window": 60})), "global_threshold.window", "got `60`");
     refuses(with_threshold(json!({"limit": 1})), "global_threshold.limit", "expected `window` beside it");
-    refuses(with_threshold(json!({"window": "1s"})), "global_threshold.window", "expected `limit` beside it");
+    refuses(
+        with_threshold(json!({"window": "1s"})),
+        "global_threshold.window",
+        "expected `limit` or `token_limit` beside it",
+    );
     refuses(
         with_threshold(json!({"query_per_minute": 5, "limit": 6, "window": "60s"})),
         "global_threshold.limit",
@@ -287,7 +291,7 @@ fn trusted_addresses_that_make_no_sense() {
 #[test]
 fn quota_headers() {
     let headers = |fields: Value| policy(&with(fields)).headers;
-    let none = QuotaHeaders { reset: false, quota: false, ietf: false, retry_after: false, degraded: false };
+    let none = QuotaHeaders::default();
     assert_eq!(headers(json!({})), QuotaHeaders { reset: true, ..none });
     assert_eq!(headers(json!({"show_limit_quota_header": null})), QuotaHeaders { reset: true, ..none });
     assert_eq!(headers(json!({"show_limit_quota_header": true})), QuotaHeaders { reset: true, quota: true, ..none });
@@ -302,7 +306,7 @@ fn quota_headers() {
     refuses(
         with(json!({"headers": ["x-ratelimits"]})),
         "headers[0]",
-        "expected `x-ratelimit`, `ratelimit`, `retry-after` or `x-slidegate-degraded`, got `x-ratelimits`",
+        "expected `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, `anthropic-ratelimit` or `x-slidegate-degraded`, got `x-ratelimits`",
     );
     refuses(with(json!({"headers": null})), "headers", "got null");
     refuses(with(json!({"headers": ["ratelimit"], "show_limit_quota_header": true})), "headers", "lacks `x-ratelimit`");

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rule::{LimitUnit, TokenTerms};
 use crate::{
     ip_set::{IpSet, parse_key},
     regexp::Pattern,
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 
 /// An item whose entries have their position as limit, so that a hit tells which entry it was.
 fn item(source: Source, per: bool, keys: &[&str]) -> RuleItem {
-    let limits = |limit| vec![Limit { limit, window_us: 1_000_000, slot_us: 1 }];
+    let limits = |limit| vec![Limit { limit, window_us: 1_000_000, slot_us: 1, unit: LimitUnit::Requests }];
     let entries = keys.iter().zip(0..).map(|(key, limit)| KeyEntry {
         key: key.to_string(),
         limits: limits(limit),
@@ -49,6 +50,7 @@ fn item(source: Source, per: bool, keys: &[&str]) -> RuleItem {
         hash: None,
         name: None,
         max_new_keys_per_second: None,
+        token_terms: TokenTerms::default(),
     }
 }
 

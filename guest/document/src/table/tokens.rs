@@ -1,0 +1,97 @@
+//! The fields of limits on tokens of language models.
+
+use super::{Field, Shape, Table};
+use crate::quantity::EXACT_MAX;
+
+/// How tokens are charged, at the top of a configuration or in an element of `rule_items`.
+pub const TERMS: [Field; 6] = [
+    Field::new(
+        "charge",
+        ["What is charged", "计费口径"],
+        Shape::Choice(&["billed", "stock"]),
+        "`billed`",
+        "of an answer's usage: `billed` (all that the provider bills: input, cached and written to a cache, output with its reasoning, each \
+         token once) or `stock` (what Higress' plugin adds up: input and output as the provider names them)",
+    )
+    .ours(),
+    Field::new(
+        "token_weights",
+        ["Weights of tokens", "各类 token 的权重"],
+        Shape::Object(&WEIGHTS_OBJECT),
+        "1 each",
+        "what a token counts by its class: an object of `input`, `cached_read`, `cache_write`, `output`, `reasoning` (as `output` where \
+         it is not said), each from 0 to 1000000 with three decimals at most; the sum is rounded up once",
+    )
+    .ours(),
+    Field::new(
+        "accounting",
+        ["When tokens are charged", "计费时机"],
+        Shape::Choice(&["reserve", "after"]),
+        "`reserve`",
+        "`reserve`: an estimate is charged when a request is admitted, and settled when its answer is known; `after`: as stock, all is \
+         charged when the answer is known, so that requests at once pass together",
+    )
+    .ours(),
+    Field::new(
+        "admission",
+        ["What is admitted", "放行条件"],
+        Shape::Choice(&["room", "fits"]),
+        "`room`",
+        "`room`: a request passes while anything is left of the limit; `fits`: if its estimate is",
+    )
+    .ours(),
+    Field::new(
+        "reserve",
+        ["What is reserved", "预留量"],
+        Shape::Either(&[Shape::Choice(&["auto", "max_tokens"]), Shape::Whole(1, EXACT_MAX)]),
+        "`auto`",
+        "the estimate: `auto` (a token for every four bytes of the request's body, and what answers to this key took of late beyond that, \
+         256 at first), `max_tokens` (the same for the body, and what it says that \
+         the answer may have at most, in any provider's API; a body of up to 1 MiB waits for that), or a number of tokens; never more than the limit",
+    )
+    .ours(),
+    Field::new(
+        "on_missing_usage",
+        ["Without a usage", "响应缺少用量时"],
+        Shape::Choice(&["nothing", "estimate", "reserved"]),
+        "`nothing`, as stock",
+        "what a whole answer is charged that does not tell its usage: `nothing`, an `estimate` (a token for every four bytes of the \
+         request's body and of the answer's text), or what was `reserved`",
+    )
+    .ours(),
+];
+
+/// What refusals look like, at the top of a configuration.
+pub const FORMAT: [Field; 1] = [Field::new(
+    "error_format",
+    ["Format of a refusal", "拒绝响应的格式"],
+    Shape::Choice(&["plain", "auto", "openai", "anthropic", "gemini"]),
+    "`plain`",
+    "a refusal as official clients of an API understand it, with `Retry-After`, `retry-after-ms` and `x-should-retry`: `openai`, \
+     `anthropic`, `gemini`, or `auto` (by the path: `/messages`, `:generateContent`, else OpenAI's); a stated `rejected_msg` stays the body",
+)
+.ours()];
+
+/// What stands beside `key`, or in `global_threshold`.
+pub const LIMIT: [Field; 5] = [
+    Field::new("token_per_second", ["Tokens a second", "每秒 token 数"], COUNT, "", "tokens in a second, 1 to 2^53"),
+    Field::new("token_per_minute", ["Tokens a minute", "每分钟 token 数"], COUNT, "", "tokens in a minute"),
+    Field::new("token_per_hour", ["Tokens an hour", "每小时 token 数"], COUNT, "", "tokens in an hour"),
+    Field::new("token_per_day", ["Tokens a day", "每天 token 数"], COUNT, "", "tokens in a day"),
+    Field::new("token_limit", ["Tokens in the window", "窗口内 token 数"], COUNT, "", "tokens in `window`").ours(),
+];
+
+/// Of `token_weights`.
+pub const WEIGHTS: [Field; 5] = [
+    Field::new("input", ["Input", "输入"], Shape::Weight, "1", "what the model read anew").ours(),
+    Field::new("cached_read", ["Read from a cache", "缓存读取"], Shape::Weight, "1", "what it read from a cache")
+        .ours(),
+    Field::new("cache_write", ["Written to a cache", "缓存写入"], Shape::Weight, "1", "what it wrote into one").ours(),
+    Field::new("output", ["Output", "输出"], Shape::Weight, "1", "what it wrote, but for its reasoning").ours(),
+    Field::new("reasoning", ["Reasoning", "推理"], Shape::Weight, "as `output`", "what it reasoned").ours(),
+];
+
+const COUNT: Shape = Shape::Whole(1, EXACT_MAX);
+
+const WEIGHTS_OBJECT: Table =
+    Table { name: "token_weights", groups: &[&WEIGHTS], conditions: &[], null_is_nothing: false };

@@ -1,0 +1,169 @@
+//! How tokens are charged: `charge`, `token_weights` and their like, at the top of a policy or in a rule item.
+
+use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, spelled, whole_number};
+
+use super::known_fields;
+use crate::{
+    rule::{
+        Accounting, Admission, ErrorFormat, ErrorFormatChoice, OnMissingUsage, Policy, Reserve, TokenCharge, TokenTerms,
+    },
+    tokens::TokenWeights,
+};
+
+/// The greatest weight of a token.
+const WEIGHT_MAX: u32 = 1_000_000;
+
+/// The terms that the fields tell; where they say nothing, these.
+pub(super) fn terms(reader: &mut Reader, fields: &Fields<'_>, inherited: TokenTerms) -> Option<TokenTerms> {
+    let charge = charge(reader, fields, inherited.charge);
+    let accounting = match fields.get("accounting") {
+        Some((path, node)) => {
+            reader.choice(path, node, &[("reserve", Accounting::Reserve), ("after", Accounting::After)])
+        }
+        None => Some(inherited.accounting),
+    };
+    let admission = match fields.get("admission") {
+        Some((path, node)) => reader.choice(path, node, &[("room", Admission::Room), ("fits", Admission::Fits)]),
+        None => Some(inherited.admission),
+    };
+    let reserve = match fields.get("reserve") {
+        Some((path, node)) => reserve(reader, path, node),
+        None => Some(inherited.reserve),
+    };
+    let on_missing_usage = match fields.get("on_missing_usage") {
+        Some((path, node)) => reader.choice(
+            path,
+            node,
+            &[
+                ("nothing", OnMissingUsage::Nothing),
+                ("estimate", OnMissingUsage::Estimate),
+                ("reserved", OnMissingUsage::Reserved),
+            ],
+        ),
+        None => Some(inherited.on_missing_usage),
+    };
+    let terms = TokenTerms {
+        charge: charge?,
+        accounting: accounting?,
+        admission: admission?,
+        reserve: reserve?,
+        on_missing_usage: on_missing_usage?,
+    };
+    if terms.accounting == Accounting::After {
+        for name in ["admission", "reserve"].into_iter().filter(|name| fields.get(name).is_some()) {
+            reader.warn(fields.at(name), "has no effect with `accounting: after`: nothing is reserved");
+        }
+    }
+    Some(terms)
+}
+
+/// Which format refusals have.
+pub(super) fn error_format(reader: &mut Reader, fields: &Fields<'_>) -> Option<ErrorFormatChoice> {
+    let always = ErrorFormatChoice::Always;
+    let Some((path, node)) = fields.get("error_format") else { return Some(always(ErrorFormat::Plain)) };
+    let choices = [
+        ("plain", always(ErrorFormat::Plain)),
+        ("auto", ErrorFormatChoice::Auto),
+        ("openai", always(ErrorFormat::OpenAi)),
+        ("anthropic", always(ErrorFormat::Anthropic)),
+        ("gemini", always(ErrorFormat::Gemini)),
+    ];
+    let format = reader.choice(path, node, &choices)?;
+    if format != always(ErrorFormat::Plain) {
+        if fields.get("rejected_msg").is_some() {
+            reader.warn(path, "decides on headers alone: the body is `rejected_msg`, as that is stated");
+        } else if fields.get("rejected_content_type").is_some() {
+            reader.warn(
+                fields.at("rejected_content_type"),
+                "is said of bodies that are JSON, as `error_format` has them",
+            );
+        }
+    }
+    Some(format)
+}
+
+/// Tells of fields on tokens where no limit counts any.
+pub(super) fn report_idle(reader: &mut Reader, fields: &Fields<'_>, policy: &Policy) {
+    if policy.counts_tokens() {
+        return;
+    }
+    for name in known_fields::TOKEN_TERMS.into_iter().filter(|name| fields.get(name).is_some()) {
+        reader.warn(fields.at(name), "has no effect: no limit here counts tokens, as `token_per_minute` would");
+    }
+}
+
+/// What is charged. Weights are of what is billed.
+fn charge(reader: &mut Reader, fields: &Fields<'_>, inherited: TokenCharge) -> Option<TokenCharge> {
+    let weights = match fields.get("token_weights") {
+        Some((path, node)) => Some(weights(reader, path, node)?),
+        None => None,
+    };
+    let billed = TokenCharge::Billed(weights.unwrap_or_default());
+    let Some((path, node)) = fields.get("charge") else {
+        return Some(weights.map_or(inherited, TokenCharge::Billed));
+    };
+    let charge = reader.choice(path, node, &[("billed", billed), ("stock", TokenCharge::Stock)])?;
+    if charge == TokenCharge::Stock && weights.is_some() {
+        reader.error(
+            fields.at("token_weights"),
+            "stands beside `charge: stock`, which has no classes to weigh: expected one of them only",
+        );
+        return None;
+    }
+    Some(charge)
+}
+
+fn weights(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<TokenWeights> {
+    let fields = reader.object(path, node, &known_fields::TOKEN_WEIGHTS)?;
+    let defaults = TokenWeights::default();
+    let mut weight = |name: &str, default: u32| match fields.get(name) {
+        Some((path, node)) => {
+            let expected = format_args!("a weight from 0 to {WEIGHT_MAX} with three decimals at most, such as 0.25");
+            reader.parsed(path, node, expected, thousandths)
+        }
+        None => Some(default),
+    };
+    let input = weight("input", defaults.input);
+    let cached_read = weight("cached_read", defaults.cached_read);
+    let cache_write = weight("cache_write", defaults.cache_write);
+    let output = weight("output", defaults.output);
+    let reasoning = weight("reasoning", output.unwrap_or(defaults.reasoning));
+    Some(TokenWeights {
+        input: input?,
+        cached_read: cached_read?,
+        cache_write: cache_write?,
+        output: output?,
+        reasoning: reasoning?,
+    })
+}
+
+/// A weight in thousandths, if a node is or spells one.
+fn thousandths(node: &Node) -> Option<u32> {
+    let number = |content: &Content| match content {
+        Content::Unsigned(number) => Some(*number as f64),
+        Content::Float(number) => Some(*number),
+        _ => None,
+    };
+    let weight = match node.as_str() {
+        Some(text) => number(&spelled(text)?),
+        None => number(&node.content),
+    }?;
+    let thousandths = weight * 1_000.0;
+    // As near as a decimal fraction comes to one in a double.
+    let whole = (thousandths + 0.5) as u32;
+    let is_whole = (f64::from(whole) - thousandths).abs() < 1e-6 && weight >= 0.0;
+    (is_whole && weight <= f64::from(WEIGHT_MAX)).then_some(whole)
+}
+
+fn reserve(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Reserve> {
+    let number = whole_number(node).filter(|tokens| (1..=EXACT_MAX).contains(tokens));
+    let reserve = match node.as_str() {
+        Some("auto") => Some(Reserve::Auto),
+        Some("max_tokens") => Some(Reserve::OutputMax),
+        _ => number.map(Reserve::Tokens),
+    };
+    if reserve.is_none() {
+        reader.expected(path, node, "`auto`, `max_tokens`, or a whole number of tokens from 1");
+    }
+    reserve
+}

@@ -1,0 +1,175 @@
+//! How many tokens a request will take, before anybody knows: by the length of its body, and what answers took of late.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::mem;
+
+use crate::{
+    name::hash,
+    plan::Plan,
+    request::RequestView,
+    rule::{Accounting, Admission, Policy, Reserve, TokenCharge},
+    tokens::Usage,
+};
+
+/// What an answer takes of which key nothing is known.
+const FIRST: u64 = 256;
+
+/// How many bytes of text a token has, roughly.
+pub(super) const BYTES_PER_TOKEN: u64 = 4;
+
+/// Of so many keys it is known what their answers took: those not used for longest go first. Each is 24 bytes.
+const KEYS_MAX: usize = 16_384;
+
+/// An answer's share of the mean, once there were so many.
+const SHARE: u64 = 8;
+
+/// What answers of keys took, beyond what their requests' bodies let expect.
+///
+/// In two generations, as the negative cache is. Keys are known by a digest: two that share one share their mean, which
+/// is a guess anyway.
+#[derive(Debug, Default)]
+pub(super) struct OutputMeans {
+    newer: BTreeMap<u64, OutputMean>,
+    older: BTreeMap<u64, OutputMean>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct OutputMean {
+    tokens: u64,
+    /// How many answers it is of, the first guess among them, up to [`SHARE`].
+    answers: u64,
+}
+
+impl OutputMeans {
+    /// What the next answer will take.
+    pub(super) fn of(&self, key: &[u8]) -> u64 {
+        let key = hash(key);
+        self.newer.get(&key).or_else(|| self.older.get(&key)).map_or(FIRST, |mean| mean.tokens)
+    }
+
+    /// An answer took so many.
+    pub(super) fn learn(&mut self, key: &[u8], tokens: u64) {
+        let key = hash(key);
+        let known = self.newer.get(&key).or_else(|| self.older.get(&key));
+        let OutputMean { tokens: mean, answers } = known.copied().unwrap_or(OutputMean { tokens: FIRST, answers: 1 });
+        let answers = (answers + 1).min(SHARE);
+        let sum = u128::from(mean) * u128::from(answers - 1) + u128::from(tokens);
+        // Rounded up, so that a mean never stays below what all answers take.
+        let tokens = u64::try_from(sum.div_ceil(u128::from(answers))).unwrap_or(u64::MAX);
+        if self.newer.len() >= KEYS_MAX / 2 {
+            self.older = mem::take(&mut self.newer);
+        }
+        self.newer.insert(key, OutputMean { tokens, answers });
+    }
+}
+
+/// What a request tells of the tokens that it will take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RequestTokens {
+    /// How many its body is, as far as that is known.
+    pub(super) input: u64,
+    /// It has a body whose length nobody told: its bytes are counted as they pass.
+    pub(super) is_counted: bool,
+    /// How many its answer may have, if the body was read and says so.
+    pub(super) output_max: Option<u64>,
+}
+
+impl RequestTokens {
+    /// Of a request whose body is not read.
+    pub(super) fn of(request: &impl RequestView) -> RequestTokens {
+        let length = request.header("content-length").unwrap_or_default();
+        let length = str::from_utf8(&length).ok().and_then(|digits| digits.trim().parse::<u64>().ok());
+        let is_counted = length.is_none() && request.has_body();
+        RequestTokens { is_counted, ..RequestTokens::of_body(length.unwrap_or_default(), None) }
+    }
+
+    /// Of one with a body of so many bytes.
+    pub(super) fn of_body(bytes: u64, output_max: Option<u64>) -> RequestTokens {
+        RequestTokens { input: bytes.div_ceil(BYTES_PER_TOKEN), is_counted: false, output_max }
+    }
+
+    /// The most that it takes, if its body says so.
+    fn most(self, charge: TokenCharge) -> Option<u64> {
+        let output = self.output_max?;
+        let stock = self.input.saturating_add(output);
+        Some(charge.of(&Usage { input: self.input, output, stock, ..Usage::default() }))
+    }
+}
+
+impl Plan {
+    /// Has each limit on tokens charged what the request is expected to take.
+    pub(super) fn reserve(&mut self, policy: &Policy, request: RequestTokens, means: &OutputMeans) {
+        for tokens in &mut self.tokens {
+            let Some(charge) = self.charges.get_mut(tokens.at) else { continue };
+            let owner = self.owners.get(tokens.at).copied().unwrap_or_default();
+            let terms = policy.token_terms_of(owner);
+            let guess = || {
+                let key = self.keys.get(tokens.at).map_or(&[][..], Vec::as_slice);
+                rounded(of_body(terms.charge, request.input).saturating_add(means.of(key)))
+            };
+            let estimate = match (terms.accounting, terms.reserve) {
+                (Accounting::After, _) => 1,
+                (Accounting::Reserve, Reserve::Tokens(tokens)) => tokens,
+                (Accounting::Reserve, Reserve::Auto) => guess(),
+                (Accounting::Reserve, Reserve::OutputMax) => request.most(terms.charge).unwrap_or_else(guess),
+            };
+            tokens.needs_room_only = terms.admission == Admission::Room;
+            tokens.reserve(charge, charge.limit, estimate);
+        }
+    }
+}
+
+/// What a request's body is charged that has so many tokens.
+pub(super) fn of_body(charge: TokenCharge, input: u64) -> u64 {
+    charge.of(&Usage { input, stock: input, ..Usage::default() })
+}
+
+/// Up to the next number of four binary digits and zeros: requests that differ by little ask the same, and may go
+/// together as one call.
+fn rounded(tokens: u64) -> u64 {
+    let digits = 64 - tokens.leading_zeros();
+    let step = 1_u64 << digits.saturating_sub(4).min(59);
+    tokens.checked_next_multiple_of(step).unwrap_or(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_rounded_up_a_little() {
+        for (tokens, expected) in [(0, 0), (1, 1), (15, 15), (16, 16), (17, 18), (257, 288), (1_000, 1_024)] {
+            assert_eq!(rounded(tokens), expected);
+        }
+        assert_eq!(rounded(u64::MAX), u64::MAX);
+        for tokens in 1..100_000 {
+            assert!(rounded(tokens) >= tokens && rounded(tokens) * 8 <= tokens * 9, "{tokens}");
+        }
+    }
+
+    #[test]
+    fn a_mean_begins_with_a_guess_and_follows_what_comes() {
+        let mut means = OutputMeans::default();
+        assert_eq!(means.of(b"a"), FIRST);
+        means.learn(b"a", 1_000);
+        assert_eq!((means.of(b"a"), means.of(b"b")), (628, FIRST));
+        (0..100).for_each(|_| means.learn(b"a", 1_000));
+        assert_eq!(means.of(b"a"), 1_000);
+        (0..100).for_each(|_| means.learn(b"a", 0));
+        assert!(means.of(b"a") <= SHARE, "{}", means.of(b"a"));
+        means.learn(b"a", u64::MAX);
+        assert!(means.of(b"a") >= u64::MAX / 8);
+    }
+
+    #[test]
+    fn so_many_keys_are_known() {
+        let mut means = OutputMeans::default();
+        for key in 0..3 * KEYS_MAX as u64 {
+            means.learn(&key.to_be_bytes(), 9);
+            means.learn(b"used", 9);
+            assert!(means.newer.len() + means.older.len() <= KEYS_MAX);
+        }
+        assert!(means.of(b"used") < 20);
+        assert_eq!(means.of(&0_u64.to_be_bytes()), FIRST, "long forgotten");
+    }
+}

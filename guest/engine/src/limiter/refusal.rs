@@ -1,0 +1,160 @@
+//! Refusals as clients of model providers understand them.
+
+use alloc::{
+    format,
+    rc::Rc,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use crate::{
+    header::Told,
+    rule::{ErrorFormat, ErrorFormatChoice, LimitUnit, Policy},
+};
+
+/// A client that would have to wait longer than this should not try again by itself.
+const RETRY_MAX_US: u64 = 60_000_000;
+
+/// What a policy's refusals say, held once however many there are.
+#[derive(Debug)]
+pub(super) struct RefusalBodies {
+    plain: Rc<[u8]>,
+    /// By format, then by kind; empty if all are plain.
+    formatted: Vec<Rc<[u8]>>,
+}
+
+/// What a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RefusalKind {
+    Requests,
+    Tokens,
+    /// No waiting helps.
+    TooLarge,
+}
+
+/// A refusal's body.
+#[derive(Debug)]
+pub(super) struct RefusalBody<'a> {
+    pub(super) body: &'a Rc<[u8]>,
+    /// Its type, if that is not said elsewhere.
+    pub(super) content_type: Option<&'static str>,
+}
+
+const FORMATS: [ErrorFormat; 3] = [ErrorFormat::OpenAi, ErrorFormat::Anthropic, ErrorFormat::Gemini];
+
+impl RefusalBodies {
+    pub(super) fn of(policy: &Policy) -> RefusalBodies {
+        let is_plain = policy.error_format == ErrorFormatChoice::Always(ErrorFormat::Plain) || policy.is_message_stated;
+        let kinds = |format| RefusalKind::ALL.map(move |kind| body(format, kind, policy.rejected_code));
+        let formatted = if is_plain { Vec::new() } else { FORMATS.into_iter().flat_map(kinds).collect() };
+        RefusalBodies { plain: Rc::from(policy.rejected_msg.as_bytes()), formatted }
+    }
+
+    /// The body of a refusal of this kind in this format.
+    pub(super) fn of_kind(&self, format: ErrorFormat, kind: RefusalKind) -> RefusalBody<'_> {
+        let place = FORMATS.iter().position(|each| *each == format);
+        let formatted = place.and_then(|place| self.formatted.get(place * RefusalKind::ALL.len() + kind as usize));
+        match formatted {
+            Some(body) => RefusalBody { body, content_type: Some("application/json") },
+            None => RefusalBody { body: &self.plain, content_type: None },
+        }
+    }
+}
+
+impl RefusalKind {
+    const ALL: [RefusalKind; 3] = [RefusalKind::Requests, RefusalKind::Tokens, RefusalKind::TooLarge];
+
+    /// Of a limit of this unit, of which this is told.
+    pub(super) fn new(unit: LimitUnit, told: Option<&Told>) -> RefusalKind {
+        match (unit, told) {
+            (_, Some(told)) if told.fits_after_us.is_none() => RefusalKind::TooLarge,
+            (LimitUnit::Requests, _) => RefusalKind::Requests,
+            (LimitUnit::Tokens, _) => RefusalKind::Tokens,
+        }
+    }
+}
+
+fn body(format: ErrorFormat, kind: RefusalKind, code: u16) -> Rc<[u8]> {
+    let message = match kind {
+        RefusalKind::Requests => "Rate limit on requests reached. Please try again later.",
+        RefusalKind::Tokens => "Rate limit on tokens reached. Please try again later.",
+        RefusalKind::TooLarge => "The request is larger than the rate limit on tokens allows at all.",
+    };
+    let text = match format {
+        ErrorFormat::Anthropic => {
+            format!(r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"{message}"}}}}"#)
+        }
+        ErrorFormat::Gemini => {
+            format!(r#"{{"error":{{"code":{code},"message":"{message}","status":"RESOURCE_EXHAUSTED"}}}}"#)
+        }
+        ErrorFormat::OpenAi | ErrorFormat::Plain => {
+            let (unit, error) = match kind {
+                RefusalKind::Requests => ("requests", "rate_limit_exceeded"),
+                RefusalKind::Tokens => ("tokens", "rate_limit_exceeded"),
+                RefusalKind::TooLarge => ("tokens", "request_too_large"),
+            };
+            format!(r#"{{"error":{{"message":"{message}","type":"{unit}","param":null,"code":"{error}"}}}}"#)
+        }
+    };
+    Rc::from(text.into_bytes())
+}
+
+/// When a client of that kind is to try again. Official clients obey `retry-after-ms` before `retry-after`, take 0 for
+/// nothing said, and some sleep for hours unless they are told that they should not try.
+pub(super) fn retry_headers(format: ErrorFormat, told: Option<&Told>) -> Vec<(String, String)> {
+    let Some(told) = told.filter(|_| format != ErrorFormat::Plain) else { return Vec::new() };
+    let mut headers = Vec::new();
+    let mut field = |name: &str, value: String| headers.push((name.to_string(), value));
+    if let Some(us) = told.fits_after_us {
+        field("retry-after", told.wait_s.max(1).to_string());
+        field("retry-after-ms", us.div_ceil(1_000).max(1).to_string());
+    }
+    if told.fits_after_us.is_none_or(|us| us > RETRY_MAX_US + 1) {
+        field("x-should-retry", "false".to_string());
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::samples;
+
+    fn told(fits_after_us: Option<u64>) -> Told {
+        Told { limit: 9, remaining: 0, wait_s: 7, fits_after_us, unit: LimitUnit::Tokens }
+    }
+
+    #[test]
+    fn all_formatted_bodies_are_json_that_names_the_unit() {
+        let policy = Policy { error_format: ErrorFormatChoice::Auto, ..samples::policy(Vec::new()) };
+        let bodies = RefusalBodies::of(&policy);
+        for format in FORMATS {
+            for kind in RefusalKind::ALL {
+                let body = bodies.of_kind(format, kind);
+                assert_eq!(body.content_type, Some("application/json"));
+                let json: serde_json::Value = serde_json::from_slice(body.body).unwrap();
+                let message = json["error"]["message"].as_str().unwrap();
+                assert_eq!(message.contains("tokens"), kind != RefusalKind::Requests, "{message}");
+            }
+        }
+        let plain = bodies.of_kind(ErrorFormat::Plain, RefusalKind::Tokens);
+        assert_eq!((&**plain.body, plain.content_type), (policy.rejected_msg.as_bytes(), None));
+        let stated = Policy { is_message_stated: true, rejected_msg: "no".into(), ..policy };
+        let stated = RefusalBodies::of(&stated);
+        assert_eq!(&**stated.of_kind(ErrorFormat::OpenAi, RefusalKind::Tokens).body, b"no");
+    }
+
+    #[test]
+    fn a_client_is_told_when_to_try_again_and_when_not_to() {
+        let headers = |told| -> Vec<String> {
+            let headers = retry_headers(ErrorFormat::OpenAi, Some(&told));
+            headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+        };
+        assert_eq!(headers(told(Some(6_100_001))), ["retry-after: 7", "retry-after-ms: 6101"]);
+        assert_eq!(headers(told(Some(60_000_001))).len(), 2);
+        assert_eq!(headers(told(Some(60_000_002)))[2..], ["x-should-retry: false"]);
+        assert_eq!(headers(told(None)), ["x-should-retry: false"], "it never fits");
+        assert!(retry_headers(ErrorFormat::Plain, Some(&told(Some(1)))).is_empty());
+        assert!(retry_headers(ErrorFormat::OpenAi, None).is_empty());
+    }
+}

@@ -1,0 +1,91 @@
+//! Settlements that wait for the next question about their windows, to be told with it, or for their time.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use crate::window::settle::Settlement;
+
+/// So long a settlement waits for a question to go with.
+const WAIT_NS: u64 = 50_000_000;
+
+/// A settlement of so many windows goes at once: one call holds up Redis no longer.
+const WINDOWS_MAX: usize = 64;
+
+/// What waits to be settled, by the service and the key that leads the plans it is of.
+#[derive(Debug, Default)]
+pub(super) struct Settlements {
+    pending: BTreeMap<(u32, Vec<u8>), PendingSettlement>,
+    /// In the order of their times; what has gone with a question since is not there any more.
+    due: VecDeque<(u64, u32, Vec<u8>)>,
+}
+
+/// What is to be settled together.
+#[derive(Debug)]
+pub(super) struct PendingSettlement {
+    pub(super) settlement: Settlement,
+    /// Of which policy, for how many requests.
+    pub(super) policy: usize,
+    pub(super) requests: u64,
+    /// How often the service's clock had been set when the first of it was added.
+    pub(super) steps: u64,
+    due_ns: u64,
+}
+
+impl Settlements {
+    /// What waits under this key, to be added to, on behalf of one request more. It is empty if nothing waited.
+    pub(super) fn add(
+        &mut self,
+        service: u32,
+        lead: &[u8],
+        policy: usize,
+        steps: u64,
+        now_ns: u64,
+    ) -> &mut PendingSettlement {
+        let due = &mut self.due;
+        let pending = self.pending.entry((service, lead.to_vec())).or_insert_with(|| {
+            let due_ns = now_ns.saturating_add(WAIT_NS);
+            due.push_back((due_ns, service, lead.to_vec()));
+            PendingSettlement { settlement: Settlement::default(), policy, requests: 0, steps, due_ns }
+        });
+        if pending.steps != steps {
+            // By the clock of these, nothing is where it was.
+            pending.settlement.forget_refunds();
+            pending.steps = steps;
+        }
+        pending.requests += 1;
+        pending
+    }
+
+    /// What waits under this key, to go with a question.
+    pub(super) fn take(&mut self, service: u32, lead: &[u8]) -> Option<PendingSettlement> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        self.pending.remove(&(service, lead.to_vec()))
+    }
+
+    /// What has waited long enough, or waits at all if `all`; and for which service.
+    pub(super) fn take_due(&mut self, now_ns: u64, all: bool) -> Option<(u32, PendingSettlement)> {
+        while let Some((due_ns, service, lead)) = self.due.pop_front_if(|(due_ns, ..)| all || *due_ns <= now_ns) {
+            let key = (service, lead);
+            if self.pending.get(&key).is_some_and(|pending| pending.due_ns == due_ns) {
+                return self.pending.remove(&key).map(|pending| (service, pending));
+            }
+        }
+        None
+    }
+
+    /// When something may be due next.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        self.due.front().map(|(due_ns, ..)| *due_ns)
+    }
+}
+
+impl PendingSettlement {
+    /// Whether no more should be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.settlement.len() >= WINDOWS_MAX
+    }
+}

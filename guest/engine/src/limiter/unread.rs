@@ -1,0 +1,59 @@
+//! Requests whose bodies say how long their answers may be: nothing is decided before they are read.
+
+use super::{
+    Limiter, Turn,
+    question::Asker,
+    tokens::{FOLLOWED, RESERVATIONS_MAX},
+    unread_request::UnreadRequest,
+};
+use crate::{
+    body::{BodyPiece, Interest},
+    plan::Plan,
+    rule::Policy,
+    streams::Waiter,
+    turn::NotedVerdict,
+    wants::Wants,
+};
+
+/// What a stream is followed for whose request's body is to be read first.
+const READ_FIRST: Wants = Wants { request_body: Interest::Hold, ..FOLLOWED };
+
+impl Policy {
+    /// Whether this plan reserves what requests say in their bodies.
+    pub(super) fn reads_bodies_for(&self, plan: &Plan) -> bool {
+        plan.tokens.iter().any(|tokens| {
+            let terms = self.token_terms_of(plan.owners.get(tokens.at).copied().unwrap_or_default());
+            terms.reads_bodies()
+        })
+    }
+}
+
+impl Limiter {
+    /// Whether one more request may wait for its body.
+    pub(super) fn may_read(&self) -> bool {
+        self.unread.len() < RESERVATIONS_MAX
+    }
+
+    /// Waits for a request's body.
+    pub(super) fn read_first(&mut self, stream: u64, index: usize, plan: Plan) -> Wants {
+        self.unread.insert(stream, UnreadRequest::new(index, plan).into());
+        READ_FIRST
+    }
+
+    /// A piece of a request's body has come.
+    pub(crate) fn on_request_body(
+        &mut self,
+        waiter: Waiter,
+        piece: BodyPiece<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Option<NotedVerdict> {
+        let Some(unread) = self.unread.get_mut(&waiter.stream) else {
+            return Some(self.count_request(waiter.stream, piece));
+        };
+        let tokens = unread.read(piece)?;
+        let (index, plan) = (unread.index, unread.plan.take()?);
+        let decided = self.reserve_and_decide(Asker { waiter, tokens }, index, plan, turn)?;
+        self.unread.remove(&waiter.stream);
+        Some(self.settled(decided))
+    }
+}

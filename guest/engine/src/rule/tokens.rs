@@ -1,0 +1,181 @@
+//! What limits on tokens of language models count, and when.
+
+use crate::{
+    request::RequestView,
+    tokens::{TokenWeights, Usage},
+};
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitUnit {
+    /// Requests, each once.
+    #[default]
+    Requests,
+    /// Tokens that requests and their answers take.
+    Tokens,
+}
+
+/// How tokens are charged to the limits of a rule item, or to those of a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenTerms {
+    /// `charge` and `token_weights`.
+    pub charge: TokenCharge,
+    /// `accounting`.
+    pub accounting: Accounting,
+    /// `admission`.
+    pub admission: Admission,
+    /// `reserve`.
+    pub reserve: Reserve,
+    /// `on_missing_usage`.
+    pub on_missing_usage: OnMissingUsage,
+}
+
+/// What an answer is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenCharge {
+    /// All that the provider bills, by the weights of its classes.
+    Billed(TokenWeights),
+    /// What Higress' plugin counts: input and output as the provider names them.
+    Stock,
+}
+
+/// When tokens are charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accounting {
+    /// An estimate when the request is admitted, settled when its answer is known.
+    Reserve,
+    /// When the answer is known, as stock does.
+    After,
+}
+
+/// Which requests are admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Those that come while there is any room.
+    Room,
+    /// Those whose estimate fits.
+    Fits,
+}
+
+/// What is reserved for a request; never more than its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// By the length of its body, and what answers of its key took of late.
+    Auto,
+    /// What its body says that the answer may have at most, beside what the body itself takes; without that, as `auto`.
+    OutputMax,
+    /// So much always.
+    Tokens(u64),
+}
+
+/// What an answer is charged that does not tell its usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMissingUsage {
+    /// Nothing, as stock.
+    Nothing,
+    /// What its text looks like.
+    Estimate,
+    /// What was reserved.
+    Reserved,
+}
+
+/// What refusals look like (`error_format`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ErrorFormat {
+    /// `rejected_msg` as it is.
+    #[default]
+    Plain,
+    /// As OpenAI's API has them.
+    OpenAi,
+    /// As Anthropic's.
+    Anthropic,
+    /// As Gemini's.
+    Gemini,
+}
+
+/// Which of the formats refusals have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorFormatChoice {
+    /// By the path that is asked.
+    Auto,
+    /// This one.
+    Always(ErrorFormat),
+}
+
+impl Default for TokenTerms {
+    fn default() -> TokenTerms {
+        TokenTerms {
+            charge: TokenCharge::Billed(TokenWeights::default()),
+            accounting: Accounting::Reserve,
+            admission: Admission::Room,
+            reserve: Reserve::Auto,
+            on_missing_usage: OnMissingUsage::Nothing,
+        }
+    }
+}
+
+impl TokenTerms {
+    /// Whether what is reserved stands in requests' bodies.
+    pub(crate) fn reads_bodies(&self) -> bool {
+        self.accounting == Accounting::Reserve && self.reserve == Reserve::OutputMax
+    }
+}
+
+impl TokenCharge {
+    /// What an answer that took so much is charged.
+    pub fn of(&self, usage: &Usage) -> u64 {
+        match self {
+            TokenCharge::Billed(weights) => weights.charge(usage),
+            TokenCharge::Stock => usage.stock,
+        }
+    }
+}
+
+impl ErrorFormatChoice {
+    /// The format for a request.
+    pub(crate) fn of_request(self, request: &impl RequestView) -> ErrorFormat {
+        match self {
+            ErrorFormatChoice::Always(format) => format,
+            ErrorFormatChoice::Auto => self.of(&request.path()),
+        }
+    }
+
+    /// The format for a request of this path, with its query or without.
+    fn of(self, path: &[u8]) -> ErrorFormat {
+        match self {
+            ErrorFormatChoice::Always(format) => format,
+            ErrorFormatChoice::Auto => {
+                let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+                let has = |part: &[u8]| path.windows(part.len()).any(|window| window == part);
+                // Of Anthropic's API also what lies beneath, such as `/messages/count_tokens`.
+                if path.ends_with(b"/messages") || has(b"/messages/") {
+                    ErrorFormat::Anthropic
+                } else if has(b":generateContent") || has(b":streamGenerateContent") {
+                    ErrorFormat::Gemini
+                } else {
+                    ErrorFormat::OpenAi
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_tells_whose_errors_a_client_understands() {
+        let format = |path: &str| ErrorFormatChoice::Auto.of(path.as_bytes());
+        for path in ["/v1/chat/completions", "/v1/responses?x=/messages", "/", ""] {
+            assert_eq!(format(path), ErrorFormat::OpenAi, "{path}");
+        }
+        for path in ["/v1/messages", "/anthropic/v1/messages?beta=true", "/v1/messages/count_tokens"] {
+            assert_eq!(format(path), ErrorFormat::Anthropic, "{path}");
+        }
+        for path in ["/v1beta/models/gemini-2.5-pro:generateContent", "/v1/models/g:streamGenerateContent?alt=sse"] {
+            assert_eq!(format(path), ErrorFormat::Gemini, "{path}");
+        }
+        assert_eq!(ErrorFormatChoice::Always(ErrorFormat::Plain).of(b"/v1/messages"), ErrorFormat::Plain);
+    }
+}

@@ -1,0 +1,293 @@
+//! Gateways that limit tokens: engines on one simulated Redis, or each on its own memory, with models that answer when a
+//! test says so, on a clock of the test's own.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use slidegate_engine::{
+    BodyCoding, BodyPiece, Effect, Engine, Interest, Pass, Response, ResponseHead, ResponseOrigin, ResponseView, Step,
+    StreamEnd, Verdict,
+};
+
+use crate::{
+    case::Store,
+    one_request::OneRequest,
+    plain_request::PlainRequest,
+    runner::{START_US, simulated_store::SimulatedStore},
+};
+
+/// Some of them.
+#[derive(Debug)]
+pub struct TokenGateways {
+    engines: Vec<Engine>,
+    store: SimulatedStore,
+    /// Redis' clock and theirs.
+    pub now_us: u64,
+    last_stream: u64,
+    last_call: u64,
+    /// Of metrics, what they have come to in each engine.
+    metrics: Vec<BTreeMap<usize, i128>>,
+}
+
+/// A request that got to the model, and is not answered yet.
+#[derive(Debug)]
+pub struct OpenAnswer {
+    gateway: usize,
+    stream: u64,
+    /// Whether somebody wants to read the answer.
+    pub is_read: bool,
+    /// What is added to its headers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// One that did not.
+#[derive(Debug)]
+pub struct TokenRefusal {
+    /// Status.
+    pub status: u16,
+    /// Body.
+    pub body: String,
+    /// Header fields.
+    pub headers: BTreeMap<String, String>,
+}
+
+struct Answered(ResponseHead);
+
+impl ResponseView for Answered {
+    fn head(&self) -> ResponseHead {
+        self.0
+    }
+
+    fn header(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn header_values(&self, _: &str) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+}
+
+/// An answer that took so many tokens of each kind, as OpenAI's API tells it.
+pub fn usage(input: u64, output: u64) -> String {
+    json!({"usage": {"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output}}).to_string()
+}
+
+impl TokenGateways {
+    /// So many, with this configuration.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    pub fn new(config: &Value, gateways: usize) -> TokenGateways {
+        let engine = |_| {
+            Engine::configure(config.to_string().as_bytes()).unwrap_or_else(|errors| panic!("{config}\n{errors:#?}"))
+        };
+        TokenGateways {
+            engines: (0..gateways).map(engine).collect(),
+            store: SimulatedStore::default(),
+            now_us: START_US,
+            last_stream: 0,
+            last_call: 0,
+            metrics: vec![BTreeMap::new(); gateways],
+        }
+    }
+
+    /// Redis behaves like this from here on.
+    pub fn set_store(&mut self, store: &Store) {
+        self.store.set(store);
+    }
+
+    /// How many commands Redis was sent.
+    pub fn calls(&self) -> usize {
+        self.store.calls()
+    }
+
+    /// A request of this user with a body of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// How it was refused.
+    pub fn ask(&mut self, gateway: usize, user: &str, length: usize) -> Result<OpenAnswer, TokenRefusal> {
+        let mut request = PlainRequest::with_header("x-user", user.as_bytes());
+        request.headers.insert("content-length", vec![length.to_string().into_bytes()]);
+        self.ask_with(gateway, &request)
+    }
+
+    /// Any request.
+    ///
+    /// # Errors
+    ///
+    /// How it was refused.
+    ///
+    /// # Panics
+    ///
+    /// When it is left without an end.
+    pub fn ask_with(&mut self, gateway: usize, request: &PlainRequest) -> Result<OpenAnswer, TokenRefusal> {
+        self.last_stream += 1;
+        let step = self.engines[gateway].on_request(self.last_stream, request, self.now_us * 1_000);
+        let verdict = self.verdict(gateway, step).unwrap_or_else(|| panic!("{request:?} is left without an end"));
+        self.outcome(gateway, verdict)
+    }
+
+    /// A request of this user with a body that comes in pieces.
+    ///
+    /// # Errors
+    ///
+    /// How it was refused.
+    ///
+    /// # Panics
+    ///
+    /// When nobody wants to see the body first, or the request is left without an end.
+    pub fn ask_with_body(&mut self, gateway: usize, user: &str, body: &[&[u8]]) -> Result<OpenAnswer, TokenRefusal> {
+        self.last_stream += 1;
+        let (stream, now_ns) = (self.last_stream, self.now_us * 1_000);
+        let request = PlainRequest::with_header("x-user", user.as_bytes());
+        let step = self.engines[gateway].on_request(stream, &request, now_ns);
+        let Step::Pass(Pass { wants, .. }) = &step else { panic!("decided without the body: {step:?}") };
+        assert_eq!((wants.request_body, wants.response_body), (Interest::Hold, Interest::Watch));
+        let mut verdict = None;
+        for (at, bytes) in body.iter().enumerate() {
+            assert!(verdict.is_none(), "decided before the body's end");
+            let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end: at + 1 == body.len() };
+            let step = self.engines[gateway].on_request_body(stream, piece, now_ns);
+            verdict = self.verdict(gateway, step);
+        }
+        self.outcome(gateway, verdict.expect("it is decided at the body's end"))
+    }
+
+    /// What becomes of a request after a step, unless it still waits.
+    fn verdict(&mut self, gateway: usize, step: Step) -> Option<Verdict> {
+        let settled = self.run(gateway, &PlainRequest::default());
+        match step {
+            Step::Wait => settled,
+            Step::Pass(pass) => Some(Verdict::Pass(pass)),
+            Step::Respond(response) => Some(Verdict::Respond(response)),
+        }
+    }
+
+    fn outcome(&self, gateway: usize, verdict: Verdict) -> Result<OpenAnswer, TokenRefusal> {
+        let stream = self.last_stream;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match verdict {
+            Verdict::Pass(Pass { edits, wants, .. }) => {
+                let edited = edits.response.iter().filter_map(|edit| match edit {
+                    slidegate_engine::HeaderEdit::Set(name, value) => Some((name.clone(), text(value))),
+                    _ => None,
+                });
+                let is_read = wants.response_body != Interest::None;
+                Ok(OpenAnswer { gateway, stream, is_read, headers: edited.collect() })
+            }
+            Verdict::Respond(Response { status, headers, body, .. }) => {
+                let headers = headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+                Err(TokenRefusal { status, body: text(&body), headers })
+            }
+        }
+    }
+
+    /// The model answers a request, in pieces, and that ends like this.
+    pub fn answer(&mut self, open: &OpenAnswer, status: u16, pieces: &[&[u8]], end: StreamEnd) {
+        let OpenAnswer { gateway, stream, .. } = *open;
+        self.begin(open, status);
+        for bytes in pieces {
+            let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end: false };
+            self.engines[gateway].on_response_body(stream, piece, self.now_us * 1_000);
+        }
+        self.end(open, end);
+    }
+
+    /// It takes so many tokens, all told.
+    pub fn spend(&mut self, open: &OpenAnswer, input: u64, output: u64) {
+        self.answer(open, 200, &[usage(input, output).as_bytes()], StreamEnd::Whole);
+    }
+
+    /// More of a request's body passes, which somebody counts.
+    ///
+    /// # Panics
+    ///
+    /// When nobody wants to see it.
+    pub fn send(&mut self, open: &OpenAnswer, pieces: &[&[u8]]) {
+        for bytes in pieces {
+            let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end: false };
+            let step = self.engines[open.gateway].on_request_body(open.stream, piece, self.now_us * 1_000);
+            let Step::Pass(Pass { wants, .. }) = step else { panic!("it is kept: {step:?}") };
+            assert_eq!(wants.request_body, Interest::Watch);
+        }
+    }
+
+    /// The answer's headers come.
+    pub fn begin(&mut self, open: &OpenAnswer, status: u16) {
+        let head = ResponseHead { status, origin: ResponseOrigin::Upstream, end: false };
+        self.engines[open.gateway].on_response_headers(open.stream, &Answered(head), self.now_us * 1_000);
+    }
+
+    /// The stream ends.
+    pub fn end(&mut self, open: &OpenAnswer, end: StreamEnd) {
+        self.engines[open.gateway].on_done(open.stream, end, self.now_us * 1_000);
+        self.run(open.gateway, &PlainRequest::default());
+    }
+
+    /// Some time passes, and each gateway wakes when it has asked to.
+    pub fn pass(&mut self, us: u64) {
+        let until_us = self.now_us + us;
+        for gateway in 0..self.engines.len() {
+            while let Some(due_us) = self.due_us(gateway).filter(|due_us| *due_us <= until_us) {
+                self.now_us = due_us.max(self.now_us);
+                self.engines[gateway].tick(self.now_us * 1_000);
+                self.run(gateway, &PlainRequest::default());
+            }
+        }
+        self.now_us = until_us;
+    }
+
+    /// A gateway is let go.
+    pub fn retire(&mut self, gateway: usize) {
+        self.engines[gateway].on_retire(self.now_us * 1_000);
+        self.run(gateway, &PlainRequest::default());
+    }
+
+    /// What a metric of this name has come to in all gateways.
+    pub fn metric(&self, name: &str) -> i128 {
+        let of_engine = |(engine, values): (&Engine, &BTreeMap<usize, i128>)| -> i128 {
+            let named = engine.metrics().iter().enumerate().filter(|(_, metric)| metric.name == name);
+            named.filter_map(|(at, _)| values.get(&at)).sum()
+        };
+        self.engines.iter().zip(&self.metrics).map(of_engine).sum()
+    }
+
+    /// When a gateway wants to be woken.
+    fn due_us(&mut self, gateway: usize) -> Option<u64> {
+        match self.engines[gateway].poll(&OneRequest(&PlainRequest::default()), self.now_us * 1_000) {
+            Effect::Wait { until_ns } => until_ns.map(|until_ns| until_ns.div_ceil(1_000)),
+            effect => panic!("{effect:?} was left undone"),
+        }
+    }
+
+    /// Does all that a gateway wants done, and tells how the stream that waited was settled, if one did.
+    fn run(&mut self, gateway: usize, request: &PlainRequest) -> Option<Verdict> {
+        let (engine, now_us) = (&mut self.engines[gateway], self.now_us);
+        let mut settled = None;
+        loop {
+            match engine.poll(&OneRequest(request), now_us * 1_000) {
+                Effect::Call { command, .. } => {
+                    self.last_call += 1;
+                    let reply = self.store.answer(&command, now_us);
+                    engine.called(Ok(self.last_call), now_us * 1_000);
+                    engine.on_reply(self.last_call, reply, now_us * 1_000);
+                }
+                Effect::Settle { verdict, .. } => settled = Some(verdict),
+                Effect::Annotate { .. } | Effect::Log { .. } => {}
+                Effect::Wait { .. } => break,
+            }
+        }
+        for change in engine.take_metrics() {
+            use slidegate_engine::MetricValue::{Counter, Gauge, Histogram};
+            let value = self.metrics[gateway].entry(change.metric).or_default();
+            match change.value {
+                Counter(by) => *value += i128::from(by),
+                Gauge(is) => *value = i128::from(is),
+                Histogram(_) => {}
+            }
+        }
+        settled
+    }
+}

@@ -252,7 +252,7 @@ impl Exchange {
                 }
                 leased => leased,
             };
-            let Some(Lease { connection, stream, is_kept }) = leased? else { return Ok(None) };
+            let Some(Lease { connection, stream }) = leased? else { return Ok(None) };
             self.waits_for_others = false;
             // By now all others that it was left with know, too.
             if let Some((left, error)) = self.left.take().filter(|(left, _)| !left.has_served_any()) {
@@ -297,7 +297,7 @@ impl Exchange {
                 Http2Failure::Lost => {
                     connection.retire();
                     self.attempts += 1;
-                    if !is_kept || !self.is_repeatable() || self.attempts >= ATTEMPTS_MAX {
+                    if !self.is_repeatable() || self.attempts >= ATTEMPTS_MAX {
                         return Err(client_error(&error));
                     }
                 }

@@ -72,8 +72,6 @@ pub(super) struct Lease {
     pub(super) connection: Multiplexed,
     /// The request's place among those that the upstream serves at a time.
     pub(super) stream: OpenStream,
-    /// Whether the connection was there before.
-    pub(super) is_kept: bool,
 }
 
 /// Where a request may go.
@@ -102,13 +100,13 @@ impl MultiplexedConnections {
             let freed = self.freed.notified();
             match self.vacancy() {
                 Vacancy::On(connection, stream) => {
-                    return Ok(Some(Lease { connection, stream, is_kept: made == 0 }));
+                    return Ok(Some(Lease { connection, stream }));
                 }
                 Vacancy::Awaited(slot) => {
                     let Some(connection) = slot.get_or_init(|| self.connect()).await.clone()? else { return Ok(None) };
                     // Whoever made it may use it, however soon it is of no use to others.
                     if let Some(stream) = connection.streams.open() {
-                        return Ok(Some(Lease { connection, stream, is_kept: false }));
+                        return Ok(Some(Lease { connection, stream }));
                     }
                     made += 1;
                     if made > CONNECTIONS_MAX {

@@ -15,6 +15,7 @@ use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2, ClientTls};
 use slidegate_tests::{
     certificates::Authority,
     gateway_process::{Directory, Gateway, PATIENCE, wait_until},
+    http_client::HttpClient,
     tls_client::{BOTH, client_tls},
     upstream::Upstream,
 };
@@ -61,6 +62,14 @@ impl Scene {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"]);
         curl.arg(self.authority.certificate()).args(args).arg(url).output().expect("curl runs")
+    }
+
+    /// A client that is refused before it has sent all.
+    fn refused(&self) -> HttpClient {
+        let mut client = self.gateway.client();
+        client.write(b"GET / HTTP/1.1\r\nno field\r\n\r\nGET").expect("the gateway reads");
+        assert_eq!(client.read_head().expect("an answer").status, 400);
+        client
     }
 
     /// Asks in HTTP/2, whatever was agreed on.
@@ -134,12 +143,22 @@ fn who_uploads_much_reads_why_it_is_refused() {
 }
 
 #[test]
-fn who_sends_on_and_on_is_not_read_for_ever() {
+fn who_is_refused_and_silent_from_then_on_loses_its_place() {
     let scene = Scene::start(None, "limits: {connections: 1}\n");
-    // Refused, and silent from then on.
-    let mut client = scene.gateway.client();
-    client.write(b"GET / HTTP/1.1\r\nno field\r\n\r\nGET").expect("the gateway reads");
-    assert_eq!(client.read_head().expect("an answer").status, 400);
+    let _silent = scene.refused();
+    wait_until("its place is free", || scene.gateway.metrics().sum("slidegate_connections", &[]) == 0.0);
+}
+
+#[test]
+fn who_sends_on_and_on_is_not_read_for_ever() {
+    // What a client's and a server's system may hold that nobody has read, and much more than the gateway reads.
+    const HELD_MAX: usize = 32 << 20;
+    const SENT_MAX: usize = 1 << 30;
+    let scene = Scene::start(None, "limits: {connections: 1}\n");
+    let mut client = scene.refused();
+    let piece = vec![b'x'; 1 << 20];
+    let sent = (0..SENT_MAX / piece.len()).take_while(|_| client.write(&piece).is_ok()).count() * piece.len();
+    assert!((HELD_MAX..SENT_MAX).contains(&sent), "{sent} bytes");
     wait_until("its place is free", || scene.gateway.metrics().sum("slidegate_connections", &[]) == 0.0);
 }
 

@@ -9,6 +9,7 @@ use slidegate_tests::{
     certificates::Authority,
     gateway_process::{self, Directory, Gateway, wait_until},
     http_client::HttpClient,
+    raw_upstream::RawUpstream,
     tls_client::{BOTH, TlsClient, client_tls, server_tls},
     upstream::Upstream,
 };
@@ -127,6 +128,24 @@ fn who_is_not_trusted_gets_no_request() {
     let plain = Upstream::start();
     let (status, text) = answer(&plain, &format!("upstream_tls: {{{ca}}}\n"));
     assert_eq!((status, text.as_str()), (502, "the upstream does not speak TLS"));
+}
+
+/// It closes without having read what came after the handshake, as many servers do.
+#[test]
+fn that_an_upstream_does_not_trust_is_told_though_it_resets_the_connection() {
+    let signed = Signed::new();
+    let files = signed.directory.path().display();
+    let tls = format!("upstream_tls: {{ca: {files}/ca.pem, cert: {files}/foreign.pem, key: {files}/foreign.key}}\n");
+    for alpn in [BOTH, &[ALPN_HTTP1]] {
+        let upstream = signed.upstream("server", alpn, true);
+        let port = upstream.port();
+        let resetting = RawUpstream::start(move |connection| connection.relay(port));
+        let gateway = Gateway::serve(&format!("upstream: {}\n{tls}", resetting.https_url()));
+        for round in 0..50 {
+            let (status, text) = gateway.get("/", &[]);
+            assert_eq!((status, text.trim_end()), (502, "the upstream does not trust this gateway"), "round {round}");
+        }
+    }
 }
 
 /// Whom the system trusts is in no file that the settings name: it is looked at when a person asks for a reload.

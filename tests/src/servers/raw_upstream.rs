@@ -2,8 +2,8 @@
 //! no library allows.
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,6 +11,8 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+
+use socket2::SockRef;
 
 /// Longer than anything takes that does not hang.
 const HANG: Duration = Duration::from_secs(60);
@@ -78,6 +80,11 @@ impl RawUpstream {
         format!("h2c://{}", self.address)
     }
 
+    /// Its URL for TLS, which somebody else has to speak.
+    pub fn https_url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
     /// The heads of the HTTP/1.1 requests so far, on whatever connection.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -135,6 +142,20 @@ impl RawConnection {
     /// Whether the connection took these bytes.
     pub fn write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Passes on what comes to the server at this port, and back what that says. As soon as that says no more the
+    /// connection is reset.
+    pub fn relay(self, port: u16) {
+        let server = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+        let clone = |stream: &TcpStream| stream.try_clone().expect("a socket can be cloned");
+        let (mut from, mut to) = (clone(&self.stream), clone(&server));
+        let passing_on = thread::spawn(move || io::copy(&mut from, &mut to));
+        // Either side may end at any time.
+        let _ = io::copy(&mut &server, &mut &self.stream);
+        let _ = self.stream.shutdown(Shutdown::Read);
+        let _ = passing_on.join();
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Stays open and silent until the other side ends.

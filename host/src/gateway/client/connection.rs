@@ -47,7 +47,8 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<(TokioIo<Watched>, Received), ClientError> {
         let wire = timeout(self.limit, self.wire()).await.unwrap_or(Err(ClientError::ConnectTimeout))?;
         let received = Received::default();
-        Ok((TokioIo::new(Watched { stream: wire.take(PIECE_MAX), received: received.clone() }), received))
+        let watched = Watched { stream: wire.take(PIECE_MAX), received: received.clone(), unwritten: None };
+        Ok((TokioIo::new(watched), received))
     }
 
     async fn wire(&self) -> Result<Wire, ClientError> {
@@ -125,12 +126,34 @@ impl Received {
 pub(super) struct Watched {
     stream: Take<Wire>,
     received: Received,
+    /// Why nothing can be written, while it is read what the other side had said to that.
+    unwritten: Option<io::Error>,
 }
 
 impl Watched {
     /// Whether both sides agreed on HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.stream.get_ref().alpn() == Some(ALPN_HTTP2)
+    }
+
+    /// Who ends TLS does not read what comes after that, so that writing may fail before it was read why.
+    fn poll_written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut Wire>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.unwritten.is_none() {
+            match ready!(write(Pin::new(self.stream.get_mut()), context)) {
+                Err(error) if self.received.bytes() == 0 => self.unwritten = Some(error),
+                written => return Poll::Ready(written),
+            }
+        }
+        // What else comes is of no use on a connection that takes nothing.
+        let (mut byte, wire) = ([0], Pin::new(self.stream.get_mut()));
+        if let Err(error) = ready!(wire.poll_read(context, &mut ReadBuf::new(&mut byte))) {
+            self.received.fail(&error);
+        }
+        Poll::Ready(Err(self.unwritten.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())))
     }
 }
 
@@ -152,24 +175,24 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(self.stream.get_mut()).poll_write(context, bytes)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_written(context, |wire, context| wire.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.stream.get_mut()).poll_write_vectored(context, slices)
+        self.get_mut().poll_written(context, |wire, context| wire.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.get_ref().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.stream.get_mut()).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_written(context, |wire, context| wire.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -71,8 +71,11 @@ impl KeptConnections {
         received: Received,
     ) -> Result<(), ClientError> {
         let mut connection = Self::begin(stream, received).await?;
-        // Before its driver has run once it is not known to be ready.
-        connection.sender.ready().await.map_err(|error| ClientError::Connect(causes(&error)))?;
+        // Before its driver has run once it is not known to be ready. With TLS 1.3 the upstream may have ended it by
+        // then, since it does not trust this gateway.
+        if let Err(error) = connection.sender.ready().await {
+            return Err(connection.distrust().unwrap_or_else(|| ClientError::Connect(causes(&error))));
+        }
         self.put(connection);
         Ok(())
     }

@@ -159,7 +159,8 @@ impl MultiplexedConnections {
             .max_header_list_size(HEADERS_SIZE_MAX)
             .handshake(stream)
             .await;
-        let (sender, mut connection) = handshake.map_err(|error| ClientError::Connect(causes(&error)))?;
+        let (sender, mut connection) =
+            handshake.map_err(|error| received.distrust().unwrap_or_else(|| ClientError::Connect(causes(&error))))?;
         // How many requests it takes at a time is said first of all; and whether it speaks HTTP/2 at all.
         let ended = tokio::select! {
             biased;

@@ -11,7 +11,9 @@ mod pool;
 mod replay;
 mod wire;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use hyper::body::Incoming;
 use hyper::http::request;
@@ -86,29 +88,36 @@ impl Exchange {
     pub(crate) async fn send(&mut self, pool: &Pool, lane: usize) -> Result<Response<Incoming>, ClientError> {
         let (mut attempted, mut failed) =
             (Attempted::default(), ClientError::Connect("there is no upstream".to_owned()));
-        // One that serves as many requests as it will is waited for when there is no other.
-        let (mut may_try_again, mut waits) = (false, pool.only().is_some());
+        // Those that serve as many requests as they will, and whether another one refused this one alone.
+        let (mut busy, mut is_refused) = (Vec::new(), false);
         loop {
             // Of a request that is gone with a connection nobody else gets anything.
             let Some(endpoint) = pool.next(&mut attempted).filter(|_| self.head.is_some()) else {
-                // Who refused, or was busy, may have room by now.
-                if std::mem::take(&mut may_try_again) && self.head.is_some() {
-                    (attempted, waits) = (Attempted::default(), true);
-                    continue;
+                if self.head.is_none() || !attempted.begin_again() {
+                    return Err(failed);
                 }
-                return Err(failed);
+                // Who refused may have room by now.
+                if !std::mem::take(&mut is_refused) {
+                    self.wait_for_one_of(&busy, lane).await;
+                }
+                busy.clear();
+                continue;
             };
             self.endpoint = Some(Arc::clone(endpoint));
-            match self.send_to(endpoint, lane, waits).await {
+            match self.send_to(endpoint, lane).await {
                 Err(error) if error.is_unsent() => {
                     if self.is_fault_of(endpoint, &error) {
                         endpoint.fails(error.cause());
                     }
-                    may_try_again |= matches!(error, ClientError::Busy);
+                    if matches!(error, ClientError::Busy) {
+                        attempted.may_be_taken_later();
+                        busy.push(endpoint);
+                    }
                     failed = error;
                 }
                 Err(error @ ClientError::Refused(_)) if self.attempts < ATTEMPTS_MAX => {
-                    may_try_again = true;
+                    attempted.may_be_taken_later();
+                    is_refused = true;
                     failed = error;
                 }
                 sent => {
@@ -119,6 +128,19 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// Waits until one of them may have room.
+    async fn wait_for_one_of(&mut self, busy: &[&Arc<Endpoint>], lane: usize) {
+        (self.waits_for_others, self.waits_on) = (true, None);
+        let lanes = busy.iter().filter_map(|endpoint| endpoint.lane(lane));
+        let mut waits: Vec<_> = lanes.map(|connections| Box::pin(connections.http2.may_have_room())).collect();
+        poll_fn(|context| match waits.iter_mut().any(|wait| wait.as_mut().poll(context).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        self.waits_for_others = false;
     }
 
     /// To be called when there is no response, though that is not the client's fault.
@@ -147,23 +169,18 @@ impl Exchange {
         }
     }
 
-    async fn send_to(
-        &mut self,
-        endpoint: &Endpoint,
-        lane: usize,
-        waits: bool,
-    ) -> Result<Response<Incoming>, ClientError> {
+    async fn send_to(&mut self, endpoint: &Endpoint, lane: usize) -> Result<Response<Incoming>, ClientError> {
         self.waits_on = None;
         let Some(connections) = endpoint.lane(lane) else {
             return Err(ClientError::Connect("there is no lane".to_owned()));
         };
         let response = match endpoint.upstream.protocol {
             Protocol::Http1 => self.send_http1(endpoint, connections).await?,
-            Protocol::H2c => match self.send_http2(endpoint, connections, waits).await? {
+            Protocol::H2c => match self.send_http2(endpoint, connections).await? {
                 Some(response) => response,
                 None => return Err(ClientError::Connect("it does not speak HTTP/2".to_owned())),
             },
-            Protocol::Https => self.send_either(endpoint, connections, waits).await?,
+            Protocol::Https => self.send_either(endpoint, connections).await?,
         };
         self.body.release();
         // Only HTTP/1 connections count fields by themselves.
@@ -175,10 +192,9 @@ impl Exchange {
         &mut self,
         endpoint: &Endpoint,
         connections: &Connections,
-        waits: bool,
     ) -> Result<Response<Incoming>, ClientError> {
         if !self.is_upgrade && !connections.is_http1() {
-            if let Some(response) = self.send_http2(endpoint, connections, waits).await? {
+            if let Some(response) = self.send_http2(endpoint, connections).await? {
                 return Ok(response);
             }
             connections.set_http1(true);
@@ -233,27 +249,18 @@ impl Exchange {
         }
     }
 
-    /// None if the upstream chose HTTP/1.1; then nothing was sent. If `waits`, a stream to spare is waited for.
+    /// None if the upstream chose HTTP/1.1; then nothing was sent.
     async fn send_http2(
         &mut self,
         endpoint: &Endpoint,
         connections: &Connections,
-        waits: bool,
     ) -> Result<Option<Response<Incoming>>, ClientError> {
         let (scheme, authority) = match endpoint.upstream.protocol {
             Protocol::Https => (Scheme::HTTPS, &endpoint.host),
             Protocol::Http1 | Protocol::H2c => (Scheme::HTTP, &endpoint.upstream.authority),
         };
         loop {
-            let leased = match connections.http2.lease(false).await {
-                Err(ClientError::Busy) if waits => {
-                    self.waits_for_others = true;
-                    connections.http2.lease(true).await
-                }
-                leased => leased,
-            };
-            let Some(Lease { connection, stream }) = leased? else { return Ok(None) };
-            self.waits_for_others = false;
+            let Some(Lease { connection, stream }) = connections.http2.lease().await? else { return Ok(None) };
             // By now all others that it was left with know, too.
             if let Some((left, error)) = self.left.take().filter(|(left, _)| !left.has_served_any()) {
                 self.attempts += 1;

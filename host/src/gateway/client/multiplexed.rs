@@ -36,7 +36,9 @@ const CONNECTION_WINDOW: u32 = 128 << 20;
 /// take nothing, its window is used up.
 const STREAMS_MAX: usize = (CONNECTION_WINDOW / STREAM_WINDOW) as usize;
 
-/// So many connections of one lane take new requests at a time. nginx allows 128 requests on each.
+/// So many connections of one lane take new requests at a time. nginx allows 128 requests on each. Those that the
+/// upstream ends are not counted, lest a few slow requests on each leave no place for others: every one of them has a
+/// request that is open, as a connection of HTTP/1.1 has.
 const CONNECTIONS_MAX: usize = 16;
 
 /// Who waits for a stream looks for one this often, since an upstream may also allow more, or close a connection.
@@ -89,36 +91,49 @@ impl MultiplexedConnections {
         Self { connector, age, slots: Mutex::default(), http1, freed: Arc::default() }
     }
 
-    /// A connection with a stream to spare, made if need be; none if the upstream chose HTTP/1.1. If `waits`, one is
-    /// waited for.
+    /// A connection with a stream to spare, made if need be; none if the upstream chose HTTP/1.1.
     ///
     /// # Errors
     /// There is no connection; or [`ClientError::Busy`].
-    pub(super) async fn lease(&self, waits: bool) -> Result<Option<Lease>, ClientError> {
-        let mut made = 0;
+    pub(super) async fn lease(&self) -> Result<Option<Lease>, ClientError> {
+        // Those that this request has made, and could not use.
+        let mut useless = 0;
         loop {
-            let freed = self.freed.notified();
             match self.vacancy() {
                 Vacancy::On(connection, stream) => {
                     return Ok(Some(Lease { connection, stream }));
                 }
                 Vacancy::Awaited(slot) => {
-                    let Some(connection) = slot.get_or_init(|| self.connect()).await.clone()? else { return Ok(None) };
-                    // Whoever made it may use it, however soon it is of no use to others.
-                    if let Some(stream) = connection.streams.open() {
+                    // Whoever makes it has its first stream, however soon it is of no use to others.
+                    let (mut stream, mut is_maker) = (None, false);
+                    let connecting = async {
+                        is_maker = true;
+                        let made = self.connect().await;
+                        if let Ok(Some(connection)) = &made {
+                            stream = connection.streams.open();
+                        }
+                        made
+                    };
+                    let Some(connection) = slot.get_or_init(|| connecting).await.clone()? else { return Ok(None) };
+                    if let Some(stream) = stream.or_else(|| connection.streams.open()) {
                         return Ok(Some(Lease { connection, stream }));
                     }
-                    made += 1;
-                    if made > CONNECTIONS_MAX {
+                    // Who waited for it may find it taken by others any number of times.
+                    useless += usize::from(is_maker);
+                    if useless > CONNECTIONS_MAX {
                         return Err(ClientError::Connect("its connections take no request".to_owned()));
                     }
                 }
-                Vacancy::Nowhere if !waits => return Err(ClientError::Busy),
-                Vacancy::Nowhere => tokio::select! {
-                    () = freed => {}
-                    () = sleep(LOOK) => {}
-                },
+                Vacancy::Nowhere => return Err(ClientError::Busy),
             }
+        }
+    }
+
+    /// Waits until there may be a stream to spare.
+    pub(super) async fn may_have_room(&self) {
+        tokio::select! {
+            () = self.freed.notified() => {}
+            () = sleep(LOOK) => {}
         }
     }
 
@@ -182,7 +197,9 @@ impl MultiplexedConnections {
         }
         let allowed = connection.current_max_send_streams().min(STREAMS_MAX);
         let streams = Arc::new(ConnectionStreams::new(allowed, Arc::clone(&self.freed)));
-        let told = Arc::clone(&streams);
+        // Others may wait for those that its maker leaves.
+        (1..allowed).for_each(|_| self.freed.notify_one());
+        let (told, freed) = (Arc::clone(&streams), Arc::clone(&self.freed));
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             let ended = poll_fn(|context| {
@@ -194,6 +211,8 @@ impl MultiplexedConnections {
             if let Err(error) = ended.await {
                 tracing::debug!(error = causes(&error), "a connection to an upstream ended early");
             }
+            // There may be another one in its place.
+            freed.notify_one();
         });
         Ok(Some(Multiplexed { sender, received, made: Instant::now(), streams }))
     }

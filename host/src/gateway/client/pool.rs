@@ -19,6 +19,23 @@ pub(super) struct Attempted {
     places: Vec<usize>,
     /// The request's turn, once it has been somewhere.
     turn: Option<usize>,
+    /// Those that may take the request later.
+    later: Vec<usize>,
+}
+
+impl Attempted {
+    /// The upstream that it has been to last may take it later.
+    pub(super) fn may_be_taken_later(&mut self) {
+        self.later.push(self.places.last().copied().unwrap_or_default());
+    }
+
+    /// The request may go again to those that may take it later. False if there is none.
+    pub(super) fn begin_again(&mut self) -> bool {
+        let later = std::mem::take(&mut self.later);
+        self.places.retain(|place| !later.contains(place));
+        self.turn = None;
+        !later.is_empty()
+    }
 }
 
 impl Pool {
@@ -122,5 +139,24 @@ mod tests {
         let only = super::tests::pool(1);
         let mut attempted = Attempted::default();
         assert_eq!((port(&only, &mut attempted), port(&only, &mut attempted)), (Some(1), None));
+    }
+
+    #[test]
+    fn a_request_goes_again_to_those_alone_that_may_take_it_later() {
+        for (count, later) in [(3, vec![2]), (3, vec![1, 3]), (1, vec![1])] {
+            let (pool, mut attempted) = (pool(count), Attempted::default());
+            for _ in 0..3 {
+                while let Some(port) = port(&pool, &mut attempted) {
+                    if later.contains(&port) {
+                        attempted.may_be_taken_later();
+                    }
+                }
+                assert!(attempted.begin_again());
+            }
+            let mut again: Vec<_> = std::iter::from_fn(|| port(&pool, &mut attempted)).collect();
+            again.sort_unstable();
+            assert_eq!(again, later);
+            assert!(!attempted.begin_again());
+        }
     }
 }

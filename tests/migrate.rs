@@ -1,4 +1,7 @@
-//! `slidegate migrate`: resources of the stock plugin made ours, by the binary as it ships.
+//! `slidegate migrate`: resources of the stock plugins made ours, by the binary as it ships.
+
+#[path = "migrate/tokens.rs"]
+mod tokens;
 
 use std::{fs, process::Output};
 
@@ -252,7 +255,7 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
         (key(r"regexp:^\p{L}+$"), "list the characters or ranges"),
         (key("regexp:a(?i)*"), "missing argument to repetition operator"),
         (key("plain"), "does not start with this either"),
-        (tokens, "are not converted here"),
+        (tokens, "expected one of query_per_second"),
         (by("limit_by_header", ":scheme", &json!({"key": "k", "query_per_day": 1})), "no header has such a name"),
         (changed(global(), |c| c["redis"]["service_name"] = json!("redis://:secret@h")), "is no service's name"),
         (changed(global(), |c| c["rule_items"] = json!([])), "rule_items cannot be empty"),
@@ -350,7 +353,7 @@ fn other_resources_are_left_out_by_name_and_hinder_nothing() {
     let items = [
         service.clone(),
         named("oci://x/key-auth:1", "auth"),
-        named("oci://x/ai-token-ratelimit:1", "tokens"),
+        named("oci://x/ai-quota:1", "balances"),
         stock(&global()),
     ];
     let output = migrate(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(), &[]);
@@ -360,7 +363,7 @@ fn other_resources_are_left_out_by_name_and_hinder_nothing() {
     for sentence in [
         "Service default/web: left out: this is no plugin",
         "WasmPlugin higress-system/auth: left out: neither its image nor its name",
-        "WasmPlugin higress-system/tokens: left out: it limits tokens",
+        "WasmPlugin higress-system/balances: left out: `ai-quota` takes from balances",
     ] {
         assert!(told.contains(sentence), "{sentence} is not in {told}");
     }

@@ -69,8 +69,8 @@ enum Commands {
         #[arg(long, value_enum, default_value_t)]
         kind: SchemaKind,
     },
-    /// Turn resources of Higress' `cluster-key-rate-limit` into Slidegate's, and tell what changes. Ends with 1, and
-    /// writes nothing, if one of them cannot be converted; other resources are left out.
+    /// Turn resources of Higress' `cluster-key-rate-limit` and `ai-token-ratelimit` into Slidegate's, and tell what
+    /// changes. Ends with 1, and writes nothing, if one of them cannot be converted; other resources are left out.
     Migrate(Migrate),
     /// Write a file to begin with, with comments.
     Init(Init),

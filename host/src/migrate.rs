@@ -1,4 +1,4 @@
-//! `slidegate migrate`: resources of Higress' `cluster-key-rate-limit` made Slidegate's. The result does what the old
+//! `slidegate migrate`: resources of Higress' `cluster-key-rate-limit` and `ai-token-ratelimit` made Slidegate's. The result does what the old
 //! resource did: where stock reads something loosely that Slidegate refuses, the result says what stock made of it.
 //! What behaves differently is told, with the place it comes from. Every result is given to the filter itself, which
 //! compiles its expressions.
@@ -16,6 +16,7 @@ use slidegate::Module;
 
 use self::policy::{Converter, Unconvertible};
 use self::release::Release;
+use self::stock::StockPlugin;
 use crate::output;
 use crate::resource::{self, PluginDocument, Resource};
 use crate::settings::source::{Overrides, SettingsSource};
@@ -26,11 +27,19 @@ const STOCK: &str = "cluster-key-rate-limit";
 /// Its first name, which is taken only if it is asked for.
 const STOCK_FIRST: &str = "key-cluster-rate-limit";
 const TOKENS: &str = "ai-token-ratelimit";
+/// A plugin beside it, whose balances are no limits of a time.
+const BALANCES: &str = "ai-quota";
 
-const GENERAL: [&str; 3] = [
+const GENERAL: [&str; 2] = [
     "windows slide: no interval as long as a window holds more than its limit, where stock lets up to twice the limit pass around an edge",
     "Redis keys begin with `slidegate:`: counts begin at 0 with this resource, and at stock's own again if you go back; old keys expire",
-    "a refused request costs nothing; `X-RateLimit-Reset` tells when this request would be admitted",
+];
+const OF_REQUESTS: [&str; 1] =
+    ["a refused request costs nothing; `X-RateLimit-Reset` tells when this request would be admitted"];
+const OF_TOKENS: [&str; 3] = [
+    "tokens are reserved when a request is admitted and settled when its answer tells them, where stock looks before and charges after: say `accounting: after` for stock's way",
+    "all tokens that are billed count, those of caches too; say `charge: stock` for the sum of input and output alone",
+    "a key whose limit is used up exactly is refused, where stock admits one more; `X-TokenRateLimit-Reset` tells when this request would be admitted",
 ];
 
 #[derive(Debug, Args)]
@@ -65,7 +74,13 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
     }
     let (mut results, mut has_failed) = (Vec::new(), false);
     for resource in &resources {
-        if migrate.plugin.iter().map(String::as_str).chain([STOCK]).any(|name| resource.is_hollow_plugin_named(name)) {
+        if migrate
+            .plugin
+            .iter()
+            .map(String::as_str)
+            .chain([STOCK, TOKENS])
+            .any(|name| resource.is_hollow_plugin_named(name))
+        {
             output::tell(format_args!(
                 "{}: REFUSED: spec: expected an object with `url` and configurations",
                 resource.name()
@@ -73,9 +88,9 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
             has_failed = true;
             continue;
         }
-        match migrate.is_stock(resource) {
+        match migrate.stock_plugin(resource) {
             Err(why) => output::tell(format_args!("{}: left out: {why}", resource.name())),
-            Ok(()) => match migrate.convert(resource, module) {
+            Ok(plugin) => match migrate.convert(resource, plugin, module) {
                 Some(result) => results.push(result),
                 None => has_failed = true,
             },
@@ -88,45 +103,54 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
         )));
     }
     if results.is_empty() {
-        output::tell(format_args!("nothing in {} is stock's `{STOCK}`: nothing is written", source.name()));
+        output::tell(format_args!(
+            "nothing in {} is stock's `{STOCK}` or `{TOKENS}`: nothing is written",
+            source.name()
+        ));
         return Ok(());
     }
     output::print(&yaml(&results).map_err(single)?).map_err(single)
 }
 
 impl Migrate {
-    /// Why a resource is none of stock's.
-    fn is_stock(&self, resource: &Resource) -> Result<(), String> {
-        if resource.plugin().is_none() {
-            return Err("this is no plugin".to_owned());
-        }
-        let url = resource.plugin().and_then(|spec| spec.get("url")).and_then(Value::as_str);
-        if url == Some(&self.image) {
+    /// Which of stock's plugins a resource is, or why it is none.
+    fn stock_plugin(&self, resource: &Resource) -> Result<StockPlugin, String> {
+        let Some(spec) = resource.plugin() else { return Err("this is no plugin".to_owned()) };
+        if spec.get("url").and_then(Value::as_str) == Some(&self.image) {
             return Err("its image is Slidegate's already".to_owned());
         }
-        if self.plugin.iter().any(|name| !name.is_empty() && resource.is_plugin_named(name)) {
-            return Ok(());
-        }
         if resource.is_plugin_named(TOKENS) {
-            return Err(format!(
-                "it limits tokens, which Slidegate does not count: keep `{TOKENS}`, both run side by side"
-            ));
+            return Ok(StockPlugin::Tokens);
+        }
+        if self.plugin.iter().any(|name| !name.is_empty() && resource.is_plugin_named(name)) {
+            return Ok(if counts_tokens(spec) { StockPlugin::Tokens } else { StockPlugin::Requests });
         }
         if resource.is_plugin_named(STOCK) {
-            return Ok(());
+            return Ok(StockPlugin::Requests);
+        }
+        if resource.is_plugin_named(BALANCES) {
+            return Err(format!(
+                "`{BALANCES}` takes from balances that somebody fills, and no window frees them; the nearest is `token_per_day` by consumer"
+            ));
         }
         Err(format!(
-            "neither its image nor its name says that it is `{STOCK}`; if it is, from a mirror or as `{STOCK_FIRST}`, say `--plugin NAME`"
+            "neither its image nor its name says that it is `{STOCK}` or `{TOKENS}`; if it is, from a mirror or as `{STOCK_FIRST}`, say `--plugin NAME`"
         ))
     }
 
-    fn convert(&self, resource: &Resource, module: &Module) -> Option<Value> {
-        let mut converter = Converter { release: self.release, notes: Vec::new() };
+    fn convert(&self, resource: &Resource, plugin: StockPlugin, module: &Module) -> Option<Value> {
+        let mut converter = Converter { plugin, release: self.release, notes: Vec::new() };
         let converted = plugin::converted(&resource.value, &self.image, &mut converter)
             .and_then(|result| checked(result, &mut converter, module));
         let name = resource.name();
         match &converted {
-            Ok(_) => GENERAL.iter().for_each(|sentence| output::tell(format_args!("{name}: {sentence}"))),
+            Ok(_) => {
+                let own: &[&str] = match plugin {
+                    StockPlugin::Requests => &OF_REQUESTS,
+                    StockPlugin::Tokens => &OF_TOKENS,
+                };
+                GENERAL.iter().chain(own).for_each(|sentence| output::tell(format_args!("{name}: {sentence}")));
+            }
             Err(Unconvertible::Stock(reason)) => {
                 output::tell(format_args!("{name}: REFUSED: {reason}; the old plugin does not start with this either"));
             }
@@ -136,6 +160,17 @@ impl Migrate {
             output::tell(format_args!("{name}: {path}: {sentence}"));
         }
         converted.ok()
+    }
+}
+
+/// Whether counts of tokens stand anywhere in a configuration.
+fn counts_tokens(node: &Value) -> bool {
+    match node {
+        Value::Array(elements) => elements.iter().any(counts_tokens),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| StockPlugin::Tokens.units().contains(&name.as_str()) || counts_tokens(value)),
+        _ => false,
     }
 }
 

@@ -8,9 +8,7 @@ use crate::resource::{PluginDocument, Resource, Resources, is_set};
 use crate::settings::{Mistake, filter};
 
 /// Names of plugins that take this configuration: ours, and Higress' own under its names.
-const NAMES: [&str; 3] = ["slidegate", "cluster-key-rate-limit", "key-cluster-rate-limit"];
-/// A plugin with fields alike that is another one.
-const TOKENS: &str = "ai-token-ratelimit";
+const NAMES: [&str; 4] = ["slidegate", "cluster-key-rate-limit", "key-cluster-rate-limit", "ai-token-ratelimit"];
 /// Fields by which a configuration of the filter is known whatever the plugin's name.
 const FIELDS: [&str; 3] = ["rule_name", "rule_items", "global_threshold"];
 
@@ -81,9 +79,6 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
 }
 
 fn is_ours(resource: &Resource, document: &PluginDocument) -> bool {
-    if resource.is_plugin_named(TOKENS) {
-        return false;
-    }
     NAMES.iter().any(|name| resource.is_plugin_named(name)) || is_alike(&document.document)
 }
 

@@ -6,21 +6,13 @@ mod item;
 use serde_json::{Map, Value, json};
 
 use super::release::{self, DetectedRelease, Release};
-use super::stock::{EXACT_MAX, elements, flag, text, whole};
+use super::stock::{EXACT_MAX, StockPlugin, elements, flag, text, whole};
 
-const POLICY: [&str; 7] = [
-    "rule_name",
-    "global_threshold",
-    "rule_items",
-    "rejected_code",
-    "rejected_msg",
-    "show_limit_quota_header",
-    "redis",
-];
+const POLICY: [&str; 6] = ["rule_name", "global_threshold", "rule_items", "rejected_code", "rejected_msg", "redis"];
+const QUOTA_HEADER: &str = "show_limit_quota_header";
 const REDIS: [&str; 6] = ["service_name", "service_port", "username", "password", "timeout", "database"];
 const MATCHES: [(&str, bool); 4] =
     [("_match_route_", false), ("_match_domain_", true), ("_match_service_", false), ("_match_route_prefix_", false)];
-const UNITS: [&str; 4] = ["query_per_second", "query_per_minute", "query_per_hour", "query_per_day"];
 const TIMEOUT_MS_MAX: i64 = 3_600_000;
 
 /// Why a configuration has no counterpart.
@@ -34,6 +26,7 @@ pub(super) enum Unconvertible {
 
 /// Converts configurations and collects what is to be told of them, each sentence once for a place.
 pub(super) struct Converter {
+    pub(super) plugin: StockPlugin,
     pub(super) release: Option<Release>,
     pub(super) notes: Vec<(String, String)>,
 }
@@ -139,7 +132,11 @@ impl Converter {
         self.limits_of(config, &mut result, path)?;
         self.refusal(config, &mut result, path)?;
         result.insert("redis".to_owned(), redis);
-        self.leave_out(config, &POLICY, path);
+        let beside: &[&str] = match self.plugin {
+            StockPlugin::Requests => &[QUOTA_HEADER],
+            StockPlugin::Tokens => &[],
+        };
+        self.leave_out(config, &[&POLICY, beside].concat(), path);
         Ok(Value::Object(result))
     }
 
@@ -187,7 +184,7 @@ impl Converter {
                 result.insert("rule_match".to_owned(), Value::from("all"));
                 self.note(path, "has several `rule_items`, all of which are enforced, as from 2.2.4 on: written with `rule_match: all`");
             }
-            if is_from_224 && (items.len() > 1 || threshold.is_some()) {
+            if self.plugin == StockPlugin::Requests && is_from_224 && (items.len() > 1 || threshold.is_some()) {
                 self.note(
                     path,
                     "a request that one of its limits refuses uses up none of the others; with stock it does",
@@ -217,14 +214,14 @@ impl Converter {
             };
             result.insert("rejected_msg".to_owned(), message);
         }
-        if let Some(show) = config.get("show_limit_quota_header") {
+        if let Some(show) = config.get(QUOTA_HEADER).filter(|_| self.plugin == StockPlugin::Requests) {
             let is_plain = show.as_str().is_none_or(|word| {
                 matches!(word.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "0" | "f" | "false")
             });
             if !is_plain {
-                self.note(&format!("{path}.show_limit_quota_header"), "is false to stock: written as that");
+                self.note(&format!("{path}.{QUOTA_HEADER}"), "is false to stock: written as that");
             }
-            result.insert("show_limit_quota_header".to_owned(), Value::from(flag(show)));
+            result.insert(QUOTA_HEADER.to_owned(), Value::from(flag(show)));
         }
         Ok(())
     }
@@ -232,17 +229,12 @@ impl Converter {
     /// The counts in `global_threshold` or in an entry of `limit_keys`; `beside` are other fields that stock reads
     /// there.
     fn limits(&mut self, node: &Value, path: &str, beside: &[&str]) -> Converted<Map<String, Value>> {
+        let units = self.plugin.units();
         let Some(fields) = node.as_object() else {
-            return stock(path, format!("expected an object with one of {}", UNITS.join(", ")));
+            return stock(path, format!("expected an object with one of {}", units.join(", ")));
         };
-        if fields.keys().any(|name| name.starts_with("token_per_")) {
-            return impossible(
-                path,
-                "limits tokens: its fields mean the same in Slidegate, which reserves what it counts, but are not converted here; `ai-token-ratelimit` may also stay beside it",
-            );
-        }
         let mut counts = Map::new();
-        for (unit, given) in UNITS.iter().filter_map(|unit| Some((unit, fields.get(*unit)?))) {
+        for (unit, given) in units.iter().filter_map(|unit| Some((unit, fields.get(*unit)?))) {
             let count = whole(given);
             if count <= 0 {
                 self.note(
@@ -257,10 +249,10 @@ impl Converter {
             counts.insert((*unit).to_owned(), Value::from(count.min(EXACT_MAX)));
         }
         if counts.is_empty() {
-            return stock(path, format!("expected one of {}, a positive number", UNITS.join(", ")));
+            return stock(path, format!("expected one of {}, a positive number", units.join(", ")));
         }
         if counts.len() > 1 {
-            let names: Vec<&str> = UNITS.into_iter().filter(|unit| counts.contains_key(*unit)).collect();
+            let names: Vec<&str> = units.into_iter().filter(|unit| counts.contains_key(*unit)).collect();
             self.note(
                 path,
                 format!(
@@ -269,7 +261,7 @@ impl Converter {
                 ),
             );
         }
-        let known: Vec<&str> = UNITS.iter().chain(beside).copied().collect();
+        let known: Vec<&str> = units.iter().chain(beside).copied().collect();
         self.leave_out(node, &known, path);
         Ok(counts)
     }

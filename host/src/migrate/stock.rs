@@ -2,6 +2,25 @@
 
 use serde_json::{Number, Value};
 
+/// A plugin of Higress that Slidegate replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StockPlugin {
+    /// `cluster-key-rate-limit`.
+    Requests,
+    /// `ai-token-ratelimit`.
+    Tokens,
+}
+
+impl StockPlugin {
+    /// The counts that it reads, by the length of their windows.
+    pub(super) fn units(self) -> [&'static str; 4] {
+        match self {
+            Self::Requests => ["query_per_second", "query_per_minute", "query_per_hour", "query_per_day"],
+            Self::Tokens => ["token_per_second", "token_per_minute", "token_per_hour", "token_per_day"],
+        }
+    }
+}
+
 /// Integers up to here keep their digits in a number that passes through a double, as all do on their way through
 /// Higress.
 pub(super) const EXACT_MAX: i64 = 1 << 53;

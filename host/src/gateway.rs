@@ -14,6 +14,7 @@ mod client;
 mod connection;
 mod decoding;
 mod descriptors;
+mod dormant;
 mod due;
 mod ending;
 mod filtered;

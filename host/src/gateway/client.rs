@@ -223,7 +223,7 @@ impl Exchange {
             let is_kept = kept.is_some();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => connections.connect().await?,
+                None => Box::pin(connections.connect()).await?,
             };
             let received_before = connection.received();
             let head = if is_kept { self.head.clone() } else { self.head.take() };

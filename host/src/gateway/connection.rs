@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use crate::gateway::admission::Caller;
 use crate::gateway::answer::LocalReply;
 use crate::gateway::body::{PeerBody, PieceSource, ResponseBody};
+use crate::gateway::dormant::Dormant;
 use crate::gateway::due::Due;
 use crate::gateway::ending::{Ending, LAST_WORD};
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
@@ -122,63 +124,70 @@ async fn speak(
         async move { Ok::<_, Infallible>(visit.answer(request).await) }
     });
     let mut connection = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    // The server's own timer starts only when it knows which protocol the client speaks.
-    let mut first_request = pin!(sleep_until(first_request_by));
-    let mut last_word = pin!(sleep(LAST_WORD));
     // Whoever comes during the lame duck may stay until its end: this is where clients would come back to.
-    let mut stage = Stage { is_timed: true, is_lame: ending.lame_duck.is_cancelled(), ..Stage::default() };
+    let mut stage = Stage {
+        // The server's own timer starts only when it knows which protocol the client speaks.
+        first_request_by: Some(first_request_by),
+        is_lame: ending.lame_duck.is_cancelled(),
+        ..Stage::default()
+    };
     loop {
-        tokio::select! {
-            result = connection.as_mut() => {
-                // Answers to what is no HTTP are hyper's own. And in HTTP/2 clients say something all the time.
-                if guest.is_http2() || result.as_ref().is_err_and(|error| breaks_rules(error.as_ref())) {
-                    unread.set(true);
+        let event = {
+            let event = pin!(stage.next(&ending, &guest));
+            let mut event = Dormant::new(event);
+            tokio::select! {
+                result = connection.as_mut() => {
+                    // Answers to what is no HTTP are hyper's own. And in HTTP/2 clients say something all the time.
+                    if guest.is_http2() || result.as_ref().is_err_and(|error| breaks_rules(error.as_ref())) {
+                        unread.set(true);
+                    }
+                    if let Err(error) = result {
+                        tracing::debug!(error, %client, "a connection ended early");
+                    }
+                    return;
                 }
-                if let Err(error) = result {
-                    tracing::debug!(error, %client, "a connection ended early");
-                }
-                return;
+                event = &mut event => event,
             }
-            () = first_request.as_mut(), if stage.is_timed => {
-                stage.is_timed = false;
+        };
+        match event {
+            Event::FirstRequestDue => {
+                stage.first_request_by = None;
                 if !guest.has_asked() {
                     return;
                 }
             }
-            () = ending.lame_duck.cancelled(), if !stage.is_lame => {
+            Event::LameDuck => {
                 stage.is_lame = true;
                 if guest.is_http2() {
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = ending.drain.cancelled(), if !stage.is_draining => {
+            Event::Drain => {
                 stage.is_draining = true;
-                stage.is_leaving = true;
-                last_word.as_mut().reset(Instant::now() + LAST_WORD);
+                stage.leaves_at = Some(Instant::now() + LAST_WORD);
                 if guest.is_http2() {
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = guest.asked_to_leave(), if !stage.is_evicted => {
+            Event::Eviction => {
                 // Nothing is lost to those who have asked for nothing.
                 if !guest.has_asked() {
                     return;
                 }
                 stage.is_evicted = true;
-                stage.is_leaving = true;
-                last_word.as_mut().reset(Instant::now() + LAST_WORD);
+                stage.leaves_at = Some(Instant::now() + LAST_WORD);
                 connection.as_mut().graceful_shutdown();
             }
-            () = last_word.as_mut(), if stage.is_leaving => {
+            Event::LastWord => {
                 let left = LAST_WORD.saturating_sub(guest.idle());
                 if guest.is_busy() || left.is_zero() {
                     if !guest.is_busy() && (stage.is_evicted || guest.is_http2() || !guest.has_asked()) {
                         return;
                     }
-                    stage.is_leaving = false;
+                    stage.leaves_at = None;
                     connection.as_mut().graceful_shutdown();
                 } else {
-                    last_word.as_mut().reset(Instant::now() + left);
+                    stage.leaves_at = Some(Instant::now() + left);
                 }
             }
         }
@@ -192,17 +201,47 @@ fn breaks_rules(error: &(dyn Error + 'static)) -> bool {
     error.is_parse() || of_http2.is_some_and(h2::Error::is_library)
 }
 
+/// What happens to a connection beside its requests.
+enum Event {
+    FirstRequestDue,
+    LameDuck,
+    Drain,
+    /// Its place is needed.
+    Eviction,
+    /// It has been quiet, or busy, for a while since it is to end.
+    LastWord,
+}
+
 /// How far a connection is on its way to the end.
 #[derive(Default)]
 struct Stage {
-    /// Its first request is waited for.
-    is_timed: bool,
+    /// None: its first request is waited for no longer.
+    first_request_by: Option<Instant>,
     is_lame: bool,
     is_draining: bool,
     /// Its place is needed.
     is_evicted: bool,
-    /// It ends when it has been quiet for a while.
-    is_leaving: bool,
+    /// When it ends, if it has been quiet for a while then. None: it need not end, or is told to already.
+    leaves_at: Option<Instant>,
+}
+
+impl Stage {
+    /// Waits for what happens next.
+    async fn next(&self, ending: &Ending, guest: &Guest) -> Event {
+        let at = |time: Option<Instant>| async move {
+            match time {
+                Some(time) => sleep_until(time).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = at(self.first_request_by) => Event::FirstRequestDue,
+            () = ending.lame_duck.cancelled(), if !self.is_lame => Event::LameDuck,
+            () = ending.drain.cancelled(), if !self.is_draining => Event::Drain,
+            () = guest.asked_to_leave(), if !self.is_evicted => Event::Eviction,
+            () = at(self.leaves_at) => Event::LastWord,
+        }
+    }
 }
 
 /// What does not change from one request of a connection to the next.

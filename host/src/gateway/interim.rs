@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -22,9 +22,10 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::gateway::client::Head;
+use crate::gateway::dormant::Dormant;
 use crate::gateway::headers;
 use crate::gateway::socket::Peer;
 
@@ -102,17 +103,14 @@ pub(crate) async fn pass_on<T>(
         return response.await;
     };
     let _unsent = DropUnsent(beside);
-    let look = sleep(LOOK);
-    tokio::pin!(response, look);
+    let since = Instant::now();
+    let mut response = pin!(response);
     let response = loop {
         tokio::select! {
             biased;
             Some(interim) = next(&mut arriving) => beside.send(interim),
             response = &mut response => break response,
-            () = look.as_mut() => {
-                beside.unwritten().look = Some(Look::Before);
-                look.as_mut().reset(Instant::now() + LOOK);
-            }
+            () = beside.is_to_look(since) => beside.unwritten().look = Some(Look::Before),
         }
     };
     while let Some(Ok(interim)) = arriving.as_mut().map(mpsc::Receiver::try_recv) {
@@ -143,6 +141,8 @@ struct Unwritten {
     is_asked: bool,
     /// Looks since something was written to a client that has closed its side.
     looks: u32,
+    /// Says when to look after a client that waits. Kept from one request to the next, most of which never wait so long.
+    timer: Option<Dormant<Pin<Box<Sleep>>>>,
 }
 
 /// When a client is looked after.
@@ -193,6 +193,24 @@ impl BesideResponses {
                 return Poll::Ready(());
             }
             unwritten.waiting = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until a client that has waited since then is to be looked after, which it is each time that this is called.
+    async fn is_to_look(&self, since: Instant) {
+        poll_fn(|context| {
+            let mut unwritten = self.unwritten();
+            let timer = unwritten.timer.get_or_insert_with(|| Dormant::new(Box::pin(sleep_until(since + LOOK))));
+            while Pin::new(&mut *timer).poll(context).is_ready() {
+                let now = Instant::now();
+                let has_waited = now - since >= LOOK;
+                timer.change().as_mut().reset(if has_waited { now } else { since } + LOOK);
+                if has_waited {
+                    return Poll::Ready(());
+                }
+            }
             Poll::Pending
         })
         .await;

@@ -1,5 +1,6 @@
 //! One request's way through the gateway: checked, routed, shown to the filter, sent on, answered.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http_body_util::Full;
@@ -99,7 +100,12 @@ impl Passage<'_> {
         client_upgrade: Option<OnUpgrade>,
     ) -> Response<ResponseBody> {
         let beside = self.beside.clone();
-        let mut headers = match interim::pass_on(beside.as_ref(), None, self.decide(&view)).await {
+        // Futures that are handed on are pinned first: whoever takes one by value has room for it twice.
+        let decided = {
+            let decided = pin!(self.decide(&view));
+            interim::pass_on(beside.as_ref(), None, decided).await
+        };
+        let mut headers = match decided {
             Ok(headers) => headers,
             Err(refused) => return self.respond(refused),
         };
@@ -173,8 +179,11 @@ impl Passage<'_> {
             None => (head, None),
         };
         let mut exchange = Exchange::new(head, body);
-        let sent = exchange.send(&route.pool, self.lane.index);
-        let answered = self.answer_in_time(interim::pass_on(self.beside.as_ref(), interims, sent)).await;
+        let answered = {
+            let sent = pin!(exchange.send(&route.pool, self.lane.index));
+            let answered = pin!(interim::pass_on(self.beside.as_ref(), interims, sent));
+            self.answer_in_time(answered).await
+        };
         self.record.upstream = exchange.endpoint().map(|endpoint| endpoint.upstream.authority.clone());
         match answered {
             Some(Ok(response)) if headers::has_foreign_coding(response.headers()) => {

@@ -108,7 +108,7 @@ impl MultiplexedConnections {
                     let (mut stream, mut is_maker) = (None, false);
                     let connecting = async {
                         is_maker = true;
-                        let made = self.connect().await;
+                        let made = Box::pin(self.connect()).await;
                         if let Ok(Some(connection)) = &made {
                             stream = connection.streams.open();
                         }

@@ -38,8 +38,7 @@ fn main() -> ExitCode {
     // Asked for by `just faults`: a test writes nothing into documents.
     let for_documents = env::args().any(|argument| argument == "--figures");
     let mine = Arguments::from_iter(env::args().filter(|argument| argument != "--figures"));
-    // Two scenes mostly wait beside each other; figures are those of one alone.
-    let arguments = Arguments { test_threads: Some(if for_documents { 1 } else { 2 }), ..mine };
+    let arguments = Arguments { test_threads: Some(1), ..mine };
     let report = Arc::new(Mutex::new(Report::default()));
     let trials: Vec<Trial> = redis_faults::all()
         .into_iter()

@@ -4,22 +4,22 @@
 use std::{
     collections::VecDeque,
     future,
-    net::{SocketAddr, TcpListener as StdTcpListener},
+    net::TcpListener as StdTcpListener,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    runtime::Builder,
-    sync::{oneshot, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
+
+use super::background_server::BackgroundServer;
 
 /// What it says in place of an answer: what is no RESP, RESP that is no answer to a script, and RESP that never ends.
 const NONSENSE: [&[u8]; 7] = [
@@ -55,11 +55,10 @@ pub enum Ailment {
 /// A running proxy. Dropping it stops it, and cuts all connections.
 #[derive(Debug)]
 pub struct FaultProxy {
-    address: SocketAddr,
+    // Dropped first: nothing is served while the rest goes.
+    server: BackgroundServer,
     ailment: watch::Sender<Ailment>,
     counted: Arc<Counted>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -98,28 +97,16 @@ impl FaultProxy {
     /// When there is no port or thread to be had.
     pub fn start(target: u16) -> Self {
         let listener = StdTcpListener::bind("127.0.0.1:0").expect("127.0.0.1 has a free port");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound listener has an address");
         let (ailment, ailing) = watch::channel(Ailment::None);
         let counted = Arc::new(Counted::default());
-        let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&counted);
-        let thread = thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serve(listener, target, ailing, shared) => {}
-                    _ = stopped => {}
-                }
-            });
-            runtime.shutdown_background();
-        });
-        FaultProxy { address, ailment, counted, stop: Some(stop), thread: Some(thread) }
+        let server = BackgroundServer::start(listener, move |listener| serve(listener, target, ailing, shared));
+        FaultProxy { server, ailment, counted }
     }
 
     /// The port it listens on, at 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.server.address().port()
     }
 
     /// How it treats from now on what passes through it. Connections on which questions and answers may not match any
@@ -139,16 +126,7 @@ impl FaultProxy {
     }
 }
 
-impl Drop for FaultProxy {
-    fn drop(&mut self) {
-        // Both fail only if it stopped by itself.
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-async fn serve(listener: StdTcpListener, target: u16, ailment: watch::Receiver<Ailment>, counted: Arc<Counted>) {
-    let listener = TcpListener::from_std(listener).expect("a listener can be registered");
+async fn serve(listener: TcpListener, target: u16, ailment: watch::Receiver<Ailment>, counted: Arc<Counted>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         counted.connections.fetch_add(1, Ordering::SeqCst);

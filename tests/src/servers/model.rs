@@ -19,11 +19,10 @@ use std::{
     convert::Infallible,
     io::Write,
     mem,
-    net::SocketAddr,
+    net::TcpListener as StdTcpListener,
     pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -40,14 +39,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::{
-    net::TcpListener,
-    runtime::Builder,
-    sync::{mpsc, oneshot},
-    time::sleep,
-};
+use tokio::{net::TcpListener, sync::mpsc, time::sleep};
 
 use self::wire::Conversation;
+use super::background_server::BackgroundServer;
 
 /// Longer than anything takes that does not hang.
 const HANG: Duration = Duration::from_secs(20);
@@ -55,10 +50,8 @@ const HANG: Duration = Duration::from_secs(20);
 /// A running model. Dropping it stops it.
 #[derive(Debug)]
 pub struct ModelServer {
-    address: SocketAddr,
+    server: BackgroundServer,
     record: Arc<Record>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What it has done so far.
@@ -101,29 +94,15 @@ impl ModelServer {
     ///
     /// When there is no port or thread to be had.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound listener has an address");
+        let listener = StdTcpListener::bind("127.0.0.1:0").expect("a free port");
         let record = Arc::new(Record::default());
-        let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&record);
-        let thread = thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-            runtime.block_on(async {
-                let listener = TcpListener::from_std(listener).expect("a listener can be registered");
-                tokio::select! {
-                    () = serve(listener, served) => {}
-                    _ = stopped => {}
-                }
-            });
-            runtime.shutdown_background();
-        });
-        ModelServer { address, record, stop: Some(stop), thread: Some(thread) }
+        ModelServer { server: BackgroundServer::start(listener, |listener| serve(listener, served)), record }
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address())
     }
 
     /// What it has done so far.
@@ -152,14 +131,6 @@ impl ModelServer {
         let manner = Manner::read(manner);
         let conversation = Conversation::read(path, request.as_bytes(), manner.prompt, manner.tokens);
         conversation.expect("a path that models serve").parts().concat().into()
-    }
-}
-
-impl Drop for ModelServer {
-    fn drop(&mut self) {
-        // Both fail only if it stopped by itself.
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

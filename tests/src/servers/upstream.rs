@@ -24,7 +24,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -45,10 +44,10 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    runtime::Builder,
-    sync::oneshot,
     time::{Sleep, sleep},
 };
+
+use super::background_server::BackgroundServer;
 
 /// How many requests are remembered.
 const SEEN_MAX: usize = 256;
@@ -59,10 +58,8 @@ const PIECE: usize = 64 << 10;
 /// A running upstream. Dropping it stops it.
 #[derive(Debug)]
 pub struct Upstream {
-    address: SocketAddr,
+    server: BackgroundServer,
     record: Arc<Record>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// A request as it arrived.
@@ -132,43 +129,30 @@ impl Upstream {
     }
 
     fn start_with(port: u16, tls: Option<ServerTls>, streams: Option<u32>) -> Self {
-        let listener = listen(port);
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound listener has an address");
         let record = Arc::new(Record::default());
-        let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&record);
-        let thread = thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serve(listener, tls, streams, served) => {}
-                    _ = stopped => {}
-                }
-            });
-            runtime.shutdown_background();
-        });
-        Upstream { address, record, stop: Some(stop), thread: Some(thread) }
+        let server = BackgroundServer::start(listen(port), move |listener| serve(listener, tls, streams, served));
+        Upstream { server, record }
     }
 
     /// Its URL for HTTP/1.1.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address())
     }
 
     /// Its URL for TLS.
     pub fn https_url(&self) -> String {
-        format!("https://{}", self.address)
+        format!("https://{}", self.server.address())
     }
 
     /// Its URL for HTTP/2.
     pub fn h2c_url(&self) -> String {
-        format!("h2c://{}", self.address)
+        format!("h2c://{}", self.server.address())
     }
 
     /// The port it listens on, at 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.server.address().port()
     }
 
     /// How many requests have arrived.
@@ -191,14 +175,6 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        // Both fail only if it stopped by itself.
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
 impl Seen {
     /// The first value of a header as text.
     pub fn text(&self, name: &str) -> Option<String> {
@@ -215,8 +191,7 @@ fn listen(port: u16) -> StdTcpListener {
     socket.into()
 }
 
-async fn serve(listener: StdTcpListener, tls: Option<ServerTls>, streams: Option<u32>, record: Arc<Record>) {
-    let listener = TcpListener::from_std(listener).expect("a listener can be registered");
+async fn serve(listener: TcpListener, tls: Option<ServerTls>, streams: Option<u32>, record: Arc<Record>) {
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
         // Latency counts here too; a socket that does not take the option still serves.

@@ -321,14 +321,7 @@ filter:
 
 #[test]
 fn the_documented_configurations_are_good_as_they_are_written() {
-    for filter in [
-        documented::GLOBAL,
-        documented::PARAM,
-        documented::HEADER,
-        documented::CLIENT_IP,
-        documented::CONSUMER,
-        documented::COOKIE,
-    ] {
+    for (_, filter) in documented::ALL {
         let names = "redis: {names: {redis.static: \"redis://127.0.0.1\"}}\ntrusted_consumer: [127.0.0.1]\n";
         let output = check(&format!("{names}{BEFORE}{}", indented(filter)), &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");

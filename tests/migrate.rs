@@ -15,15 +15,6 @@ use slidegate_tests::{
 const IMAGE: &str = "oci://registry.example.net/gateway/slidegate:1";
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrate");
 
-const DOCUMENTED: [(&str, &str); 6] = [
-    ("global", documented::GLOBAL),
-    ("param", documented::PARAM),
-    ("header", documented::HEADER),
-    ("client-ip", documented::CLIENT_IP),
-    ("consumer", documented::CONSUMER),
-    ("cookie", documented::COOKIE),
-];
-
 /// A resource of the stock plugin around a default configuration.
 fn stock(config: &Value) -> Value {
     resource(json!({"defaultConfig": config}))
@@ -82,7 +73,7 @@ fn changed(mut config: Value, change: impl FnOnce(&mut Value)) -> Value {
 
 #[test]
 fn the_documented_ones_stay_as_they_are() {
-    for (name, config) in DOCUMENTED {
+    for (name, config) in documented::ALL {
         let (new, told) = migrated(&stock(&yaml(config)));
         assert_eq!(new["spec"]["defaultConfig"], yaml(config), "{name}");
         assert_eq!(new["metadata"], json!({"name": "limits", "namespace": "higress-system", "labels": {"team": "a"}}));

@@ -19,15 +19,6 @@ const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/shim/deploy"
 /// What Higress' console makes a form of, which is no manifest.
 const CONSOLE_FORM: &str = "spec.yaml";
 
-const DOCUMENTED: [(&str, &str); 6] = [
-    ("global", documented::GLOBAL),
-    ("param", documented::PARAM),
-    ("header", documented::HEADER),
-    ("client-ip", documented::CLIENT_IP),
-    ("consumer", documented::CONSUMER),
-    ("cookie", documented::COOKIE),
-];
-
 /// A directory that goes when the test does.
 struct Scratch(PathBuf);
 
@@ -143,7 +134,7 @@ fn a_directory_of_something_else_is_left_alone() {
 
 #[test]
 fn the_six_manifests_carry_the_documented_configurations() {
-    for (name, config) in DOCUMENTED {
+    for (name, config) in documented::ALL {
         let manifest = manifest(name);
         assert_eq!(manifest["spec"]["defaultConfig"], yaml(config), "{name}");
         assert_eq!(plugin_document(&manifest), yaml(config), "{name}");
@@ -186,5 +177,5 @@ fn every_manifest_is_a_resource_at_stocks_place_in_the_chain() {
     }
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), DOCUMENTED.len() + 1, "a manifest nobody checks, or two of one name: {names:?}");
+    assert_eq!(names.len(), documented::ALL.len() + 1, "a manifest nobody checks, or two of one name: {names:?}");
 }

@@ -1,5 +1,15 @@
 //! The six example configurations of the documentation of Higress' `cluster-key-rate-limit`, as they are written there.
 
+/// All six, each with a name of ours.
+pub const ALL: [(&str, &str); 6] = [
+    ("global", GLOBAL),
+    ("param", PARAM),
+    ("header", HEADER),
+    ("client-ip", CLIENT_IP),
+    ("consumer", CONSUMER),
+    ("cookie", COOKIE),
+];
+
 /// All requests of a group together.
 pub const GLOBAL: &str = r#"rule_name: routeA-global-limit-rule
 global_threshold:

@@ -14,16 +14,8 @@ pub const PASSWORD: &str = "hush-hush";
 ///
 /// When the documentation is not YAML.
 pub fn corpus() -> Vec<Json> {
-    let documented = [
-        documented::GLOBAL,
-        documented::PARAM,
-        documented::HEADER,
-        documented::CLIENT_IP,
-        documented::CONSUMER,
-        documented::COOKIE,
-    ];
-    let mut corpus: Vec<Json> =
-        documented.iter().map(|yaml| serde_saphyr::from_str(yaml).expect("the documentation is YAML")).collect();
+    let read = |(_, yaml)| serde_saphyr::from_str(yaml).expect("the documentation is YAML");
+    let mut corpus: Vec<Json> = documented::ALL.into_iter().map(read).collect();
     let everything = json!({
         "rule_name": "everything",
         "rule_match": "all",

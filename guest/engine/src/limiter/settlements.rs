@@ -29,7 +29,7 @@ pub(super) struct PendingSettlement {
     pub(super) policy: usize,
     pub(super) requests: u64,
     /// How often the service's clock had been set when the first of it was added.
-    pub(super) steps: u64,
+    steps: u64,
     due_ns: u64,
 }
 
@@ -49,11 +49,7 @@ impl Settlements {
             due.push_back((due_ns, service, lead.to_vec()));
             PendingSettlement { settlement: Settlement::default(), policy, requests: 0, steps, due_ns }
         });
-        if pending.steps != steps {
-            // By the clock of these, nothing is where it was.
-            pending.settlement.forget_refunds();
-            pending.steps = steps;
-        }
+        pending.follow_clock(steps);
         pending.requests += 1;
         pending
     }
@@ -84,6 +80,15 @@ impl Settlements {
 }
 
 impl PendingSettlement {
+    /// Keeps what still holds: if the service's clock, set so often by now, was set since, nothing is where it was
+    /// charged.
+    pub(super) fn follow_clock(&mut self, steps: u64) {
+        if self.steps != steps {
+            self.settlement.forget_refunds();
+            self.steps = steps;
+        }
+    }
+
     /// Whether no more should be added.
     pub(super) fn is_full(&self) -> bool {
         self.settlement.len() >= WINDOWS_MAX

@@ -156,8 +156,9 @@ impl Limiter {
 
     /// What waits to be settled with a question about these windows.
     pub(super) fn settlement_for(&mut self, service: u32, plan: &Plan, turn: &Turn<'_>) -> Option<PendingSettlement> {
-        let pending = self.settlements.take(service, lead(plan)?)?;
-        Some(Limiter::by_this_clock(service, pending, turn))
+        let mut pending = self.settlements.take(service, lead(plan)?)?;
+        pending.follow_clock(turn.memory.clock_steps(service));
+        Some(pending)
     }
 
     /// Settles what all must know of a stream that has ended so.
@@ -220,16 +221,15 @@ impl Limiter {
         changes: &[(usize, Change)],
         turn: &mut Turn<'_>,
     ) {
-        let is_steady = steps == turn.memory.clock_steps(service);
+        let now_steps = turn.memory.clock_steps(service);
         let changes = changes.iter().filter_map(|(at, change)| match change {
             Change::None => None,
             // Where it was charged, nothing is after the clock was set.
-            Change::GiveBack(_) if !is_steady || at_us.is_none() => None,
+            Change::GiveBack(_) if steps != now_steps || at_us.is_none() => None,
             change => plan.keys.get(*at).map(|key| (key, *change)),
         });
         let mut changes = changes.peekable();
         let Some(lead) = lead(plan).filter(|_| changes.peek().is_some()) else { return };
-        let now_steps = turn.memory.clock_steps(service);
         let pending = self.settlements.add(service, lead, index, now_steps, turn.now_ns);
         for (key, change) in changes {
             match change {
@@ -258,8 +258,8 @@ impl Limiter {
     }
 
     /// Settles without a question.
-    fn settle_alone(&mut self, service: u32, pending: PendingSettlement, turn: &mut Turn<'_>) {
-        let pending = Limiter::by_this_clock(service, pending, turn);
+    fn settle_alone(&mut self, service: u32, mut pending: PendingSettlement, turn: &mut Turn<'_>) {
+        pending.follow_clock(turn.memory.clock_steps(service));
         if pending.settlement.is_empty() {
             return;
         }
@@ -274,14 +274,6 @@ impl Limiter {
             }
             Err(_) => question.lose(turn.telemetry),
         }
-    }
-
-    /// What still holds of it: if the clock was set since, nothing is where it was charged.
-    fn by_this_clock(service: u32, mut pending: PendingSettlement, turn: &Turn<'_>) -> PendingSettlement {
-        if pending.steps != turn.memory.clock_steps(service) {
-            pending.settlement.forget_refunds();
-        }
-        pending
     }
 }
 

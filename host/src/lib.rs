@@ -25,8 +25,8 @@
 //!     Verdict::Pass(edits) => { /* apply the edits to the request's headers, forward it */ }
 //!     Verdict::Respond(response) => { /* send this instead */ }
 //! }
-//! // ... `stream.on_response_headers` for whatever response comes, bodies as far as `stream.wants()` them, and at
-//! last:
+//! // ... `stream.on_response_headers` for whatever response comes, bodies as far as
+//! // `stream.wants()` them, and at last:
 //! drop(stream);
 //! # Ok(()) }
 //! ```

@@ -51,6 +51,22 @@ rule_items:
       - {key: SECRET, query_per_day: 6}
 ";
 
+/// Both parts once more, as people write what is short.
+const FLOW: &str = "upstream: http://127.0.0.1:9
+redis: {url: 'redis://user:SECRET@127.0.0.1:1/0', password: SECRET, names: {redis.static: {password: SECRET, url: x}}}
+filter: {rule_name: r, hash_key: SECRET, global_threshold: {query_per_day: 5}, exempt: {headers: {x-internal: SECRET}}}
+";
+
+/// And what is refused there, beside whatever else is.
+const FLOW_REFUSED: &str = "tls: {cert: a.pem, key: SECRET}
+redis: {url: 'redis://:SECRET@127.0.0.1:1', names: {redis.static: 'redis://127.0.0.1:1/SECRET'}}
+filter:
+  redis: {service_name: redis.static, password: SECRET, timeout: 5}
+  rejected_headers: {x-y: 5, authorization: SECRET}
+  rule_items:
+    - {limit_by_per_header: x-api-key, limit_keys: [{key: SECRET, query_per_day: 5}, {key: 'regexp:(SECRET'}]}
+";
+
 const RESOURCE: &str = "apiVersion: extensions.higress.io/v1alpha1
 kind: WasmPlugin
 metadata:
@@ -67,8 +83,8 @@ enum Slip {
     Misspelt(Index, Index, char),
     /// A line begins further left or right.
     Indented(Index, i8),
-    /// The colon stands at the value, or is missing.
-    Colon(Index, bool),
+    /// The colon stands at the value, is missing, or another sign stands in its place.
+    Colon(Index, &'static str),
     /// What follows has become a text.
     Block(Index, char),
     /// A value is none that is expected.
@@ -82,7 +98,7 @@ fn slips() -> impl Strategy<Value = Vec<Slip>> {
     let slip = prop_oneof![
         4 => (index(), index(), select(vec!['-', '2', 'U', 'x', '_'])).prop_map(|(line, at, how)| Slip::Misspelt(line, at, how)),
         3 => (index(), -4_i8..5).prop_map(|(line, by)| Slip::Indented(line, by)),
-        2 => (index(), any::<bool>()).prop_map(|(line, stays)| Slip::Colon(line, stays)),
+        4 => (index(), select(vec![":", " ", "=", "：", " = ", ", "])).prop_map(|(at, sign)| Slip::Colon(at, sign)),
         1 => (index(), select(vec!['|', '>'])).prop_map(|(line, sign)| Slip::Block(line, sign)),
         2 => index().prop_map(Slip::Odd),
         1 => index().prop_map(Slip::Sign),
@@ -122,9 +138,13 @@ fn slipped(text: &str, slip: &Slip) -> String {
             let depth = (lines[line].len() - content.len()).saturating_add_signed((*by).into());
             lines[line] = " ".repeat(depth) + &content;
         }
-        Slip::Colon(index, stays) => {
-            let Some(line) = with(index, ": ") else { return text.to_owned() };
-            lines[line] = lines[line].replacen(": ", if *stays { ":" } else { " " }, 1);
+        Slip::Colon(index, sign) => {
+            let colons: Vec<usize> = text.match_indices(": ").map(|(at, _)| at).collect();
+            if colons.is_empty() {
+                return text.to_owned();
+            }
+            let at = colons[index.index(colons.len())];
+            return format!("{}{sign}{}", &text[..at], &text[at + 2..]);
         }
         Slip::Block(index, sign) => {
             let line = index.index(lines.len());
@@ -186,6 +206,18 @@ proptest! {
     }
 
     #[test]
+    fn no_slip_on_one_line_shows_a_secret(
+        secret in "[a-z][a-zA-Z0-9]{23}",
+        slips in slips(),
+        flow in select(vec![FLOW, FLOW_REFUSED]),
+    ) {
+        let text = slips.iter().fold(flow.to_owned(), |text, slip| slipped(&text, slip)).replace(SECRET, &secret);
+        for form in ["text", "json"] {
+            assert_hidden(&said(&run_with(&["check", "-", "-o", form], &[], text.as_bytes())), &secret, &text)?;
+        }
+    }
+
+    #[test]
     fn no_slip_in_a_resource_shows_a_secret(secret in "[a-z][a-zA-Z0-9]{23}", slips in slips()) {
         let good = RESOURCE.to_owned() + &indented(FILTER, 4);
         let text = slips.iter().fold(good, |text, slip| slipped(&text, slip)).replace(SECRET, &secret);
@@ -231,6 +263,59 @@ proptest! {
             let output = run_with(&args, &[], b"");
             let shown = if output.status.success() { String::from_utf8_lossy(&output.stderr).into_owned() } else { said(&output) };
             assert_hidden(&shown, &secret, &args.join(" "))?;
+        }
+    }
+}
+
+/// What once was shown. Where the secret is short, its length does not give it away.
+#[test]
+fn no_known_slip_shows_a_secret() {
+    for text in [
+        "redis: {password:SECRET}",
+        "redis: {password=SECRET}",
+        "redis: {password：SECRET}",
+        "redis: {password SECRET}",
+        "redis: {password, SECRET}",
+        "redis: {password, brass_mule_foal}",
+        "redis: {url: x, SECRET}",
+        "redis: {url: 'pw SECRET'}",
+        "redis: {names: {a: SECRET}}",
+        "redis: SECRET",
+        "redis: redis://h/SECRET",
+        "redis: redis://h?SECRET=x",
+        "redis:\n  password SECRET",
+        "redis:\n  password：SECRET",
+        "filter: {hash_key:SECRET, rule_name: r}",
+        "filter: {redis: {password:SECRET}}",
+        "filter: {redis: {password, SECRET}}",
+        "filter: {exempt: {headers: {x-internal:SECRET}}}",
+        "filter: {exempt: {headers: {x-internal, SECRET}}}",
+        "filter: {rejected_headers: {authorization:SECRET}}",
+        "filter: {rejected_headers: {authorization SECRET}}",
+        "tls: {cert: x, key:SECRET}",
+        "listen: password SECRET",
+        "listen: password：SECRET",
+        "workers: pw SECRET",
+        "filter: {rule_items: [{limit_by_per_header: x-api-key, limit_keys: [{key: 'regexp:(SECRET'}]}]}",
+    ] {
+        let secret = match text {
+            text if text.contains("regexp") => "q7Zr2mWx9KdTfb4NpLs8VhYc",
+            text if text.contains(SECRET) => "q7Zr2mWx9",
+            _ => "brass_mule_foal",
+        };
+        let text = text.replace(SECRET, secret);
+        let file = format!("upstream: http://127.0.0.1:9\n{text}\n");
+        let mut told: Vec<String> =
+            ["text", "json"].map(|form| said(&run_with(&["check", "-", "-o", form], &[], file.as_bytes()))).into();
+        if let Some(filter) = text.strip_prefix("filter:") {
+            let resource = RESOURCE.trim_end().to_owned() + filter + "\n";
+            told.push(said(&run_with(&["check", "-"], &[], resource.as_bytes())));
+            let migrated = run_with(&["migrate", "--image", "oci://x/y:1"], &[], resource.as_bytes());
+            told.push(String::from_utf8_lossy(&migrated.stderr).into_owned());
+        }
+        for told in told {
+            assert!(told.contains(": "), "{text}");
+            assert_hidden(&told, secret, &text).unwrap();
         }
     }
 }

@@ -6,7 +6,7 @@ use core::{fmt, ptr};
 use crate::{
     error::{REPEATED, UNKNOWN},
     node::{Content, Member, Node, Span},
-    shown::{is_secret_name, key_shown, name_shown},
+    shown::{is_secret_name, name_shown, stray_name},
 };
 
 /// Where a value stands: a chain on the stack, written out only for a message.
@@ -20,19 +20,7 @@ pub enum Path<'a> {
     Element(&'a Path<'a>, usize),
 }
 
-/// Where keys stand, and by a slip also in the place of names.
-const KEYS: &str = "limit_keys";
-
 impl Path<'_> {
-    /// Whether it is the field of keys, or something in it.
-    fn is_of_keys(&self) -> bool {
-        match self {
-            Path::Root => false,
-            Path::Element(parent, _) => parent.is_of_keys(),
-            Path::Field(parent, name) => *name == KEYS || parent.is_of_keys(),
-        }
-    }
-
     /// Whether a name on the way says that what stands here is nobody's business.
     pub fn is_secret(&self) -> bool {
         match self {
@@ -47,21 +35,11 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Root => Ok(()),
-            Path::Field(Path::Root, name) => f.write_str(&name_in_path(name, false)),
-            Path::Field(parent, name) => write!(f, "{parent}.{}", name_in_path(name, parent.is_of_keys())),
+            Path::Field(Path::Root, name) => f.write_str(&name_shown(name)),
+            Path::Field(parent, name) => write!(f, "{parent}.{}", name_shown(name)),
             Path::Element(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
-}
-
-/// A name as a part of a path. Among keys one may stand in its place.
-pub fn name_in_path(name: &str, is_of_keys: bool) -> String {
-    if is_of_keys && !is_like_a_field(name) { name_shown(&key_shown(name, false)) } else { name_shown(name) }
-}
-
-/// Whether a name is written as fields are: words of lower-case letters, with `_` between them.
-fn is_like_a_field(name: &str) -> bool {
-    name.contains('_') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// What a path leads to.
@@ -81,11 +59,11 @@ pub struct Spot<'n> {
 /// in each object on the way are written out once.
 pub struct Finder<'n> {
     document: &'n Node,
-    /// By the objects' places in memory, and by whether they are among keys.
-    names: BTreeMap<(*const Node, bool), Names<'n>>,
+    /// By the objects' places in memory.
+    names: BTreeMap<*const Node, Names<'n>>,
 }
 
-/// Members by their names as paths have them. Of repeated ones the last, which is the odd one.
+/// Members by their names as paths have them, as fields and as strays. Of repeated ones the last, which is the odd one.
 type Names<'n> = BTreeMap<String, &'n Member>;
 
 impl<'n> Finder<'n> {
@@ -97,11 +75,11 @@ impl<'n> Finder<'n> {
     /// What stands at a path as messages write it.
     pub fn at(&mut self, path: &str) -> Spot<'n> {
         let mut spot = Spot { node: self.document, name: None, is_element: false, is_there: true };
-        let (mut rest, mut is_of_keys) = (path, false);
+        let mut rest = path;
         while !rest.is_empty() {
             let next = match rest.strip_prefix('[') {
                 Some(element) => spot.element(element),
-                None => self.field(spot.node, rest.strip_prefix('.').unwrap_or(rest), &mut is_of_keys),
+                None => self.field(spot.node, rest.strip_prefix('.').unwrap_or(rest)),
             };
             match next {
                 Some((next, after)) => (spot, rest) = (next, after),
@@ -112,20 +90,20 @@ impl<'n> Finder<'n> {
     }
 
     /// Of names that begin alike the longest, since names may have dots in them.
-    fn field<'p>(&mut self, node: &'n Node, path: &'p str, is_of_keys: &mut bool) -> Option<(Spot<'n>, &'p str)> {
+    fn field<'p>(&mut self, node: &'n Node, path: &'p str) -> Option<(Spot<'n>, &'p str)> {
         let members = node.members()?;
-        let written = |member: &'n Member| (name_in_path(&member.name, *is_of_keys), member);
+        let stray = |member: &'n Member| (name_shown(&stray_name(&member.name, &member.value)), member);
+        let plain = |member: &'n Member| (name_shown(&member.name), member);
         let names = self
             .names
-            .entry((ptr::from_ref(node), *is_of_keys))
-            .or_insert_with(|| members.iter().map(written).collect());
+            .entry(ptr::from_ref(node))
+            .or_insert_with(|| members.iter().map(stray).chain(members.iter().map(plain)).collect());
         let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
         let ends: Vec<usize> = ends.collect();
         let (member, rest) = ends.into_iter().rev().find_map(|end| {
             let (name, rest) = path.split_at_checked(end)?;
             Some((*names.get(name)?, rest))
         })?;
-        *is_of_keys |= member.name == KEYS;
         Some((Spot { node: &member.value, name: Some(member.name_span), is_element: false, is_there: true }, rest))
     }
 }
@@ -156,7 +134,7 @@ impl<'n> Spot<'n> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{format, string::ToString};
+    use alloc::{borrow::Cow, format, string::ToString};
 
     use super::*;
 
@@ -180,7 +158,6 @@ mod tests {
             let spot = Finder::new(&document).at(&format!("{path}"));
             assert_eq!((spot.is_there, spot.node.to_string().as_str()), (true, value), "{path}");
         }
-        assert!(!format!("{}", Path::Field(&first, "sk-0123456789abcdef")).contains("456"));
     }
 
     #[test]
@@ -199,7 +176,8 @@ mod tests {
             "ü",
             &long,
         ];
-        for (top, is_of_keys) in [("names", false), (KEYS, true)] {
+        for is_stray in [false, true] {
+            let top = "names";
             let member = |(index, name): (usize, &&str)| Member {
                 name: name.to_string(),
                 name_span: Span::default(),
@@ -210,7 +188,9 @@ mod tests {
             let document = Node::from(Content::Object(Vec::from([top_member])));
             let mut finder = Finder::new(&document);
             for (index, name) in names.iter().enumerate() {
-                let path = format!("{top}.{}", name_in_path(name, is_of_keys));
+                let value = Content::Unsigned(index as u64).into();
+                let name = if is_stray { stray_name(name, &value) } else { Cow::from(*name) };
+                let path = format!("{top}.{}", name_shown(&name));
                 for (path, is_there) in [(path.clone(), true), (path + ".rest", false)] {
                     let spot = finder.at(&path);
                     assert_eq!((spot.is_there, spot.node.to_string()), (is_there, index.to_string()), "{path}");

@@ -2,6 +2,7 @@
 //! all. A reading method that returns `None` has reported why.
 
 use alloc::{
+    borrow::Cow,
     collections::BTreeSet,
     format,
     string::{String, ToString},
@@ -15,7 +16,7 @@ use crate::{
     node::{Content, Node, float_text},
     path::Path,
     quantity::{EXACT_MAX, duration_us, truth, whole_number},
-    shown::{plain_text, seen},
+    shown::{plain_text, seen, stray_name},
     suggest::{UnknownField, either},
 };
 
@@ -108,11 +109,15 @@ impl Reader {
         let members = self.collected(path, node, "an object", Node::members)?;
         let mut names = BTreeSet::new();
         for member in members {
-            let field = Path::Field(&path, &member.name);
-            if !names.insert(member.name.as_str()) {
+            let name = member.name.as_str();
+            let is_known = known.contains(&name);
+            let is_field = is_known || self.vocabulary.places.iter().any(|(fields, _)| fields.contains(&name));
+            let shown = if is_field { Cow::from(name) } else { stray_name(name, &member.value) };
+            let field = Path::Field(&path, &shown);
+            if !names.insert(name) {
                 self.error(field, REPEATED);
-            } else if !known.contains(&member.name.as_str()) {
-                self.error(field, UnknownField { name: &member.name, known, places: self.vocabulary.places });
+            } else if !is_known {
+                self.error(field, UnknownField { name, known, places: self.vocabulary.places });
             }
         }
         Some(Fields::new(path, members))

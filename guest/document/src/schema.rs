@@ -187,7 +187,7 @@ impl Generator {
                 text("^\\+?([0-9]*\\.?[0-9]+|[0-9]+\\.)([eE][+-]?[0-9]+)?$"),
             ],
             Shape::Choice(words) => vec![json!({"enum": words})],
-            Shape::File | Shape::Pattern("^") => return vec![json!({"type": "string"})],
+            Shape::File | Shape::RedisUrl | Shape::Pattern("^") => return vec![json!({"type": "string"})],
             Shape::Pattern(pattern) => vec![text(pattern)],
             Shape::Either(shapes) => return shapes.iter().flat_map(|shape| self.alternatives(shape)).collect(),
             Shape::Optional(shape) => {

@@ -61,6 +61,16 @@ impl Shapes {
             .any(|shape| !matches!(shape, Shape::Object(_) | Shape::Map(..) | Shape::List(..) | Shape::Some(..)))
     }
 
+    /// Whether the URL of a Redis may stand here.
+    pub fn is_redis_url(&self) -> bool {
+        self.0.iter().any(|shape| matches!(shape, Shape::RedisUrl))
+    }
+
+    /// Whether any name may stand here.
+    pub fn has_any_name(&self) -> bool {
+        self.0.iter().any(|shape| matches!(shape, Shape::Map(..)))
+    }
+
     /// Whether nothing may stand here.
     pub fn is_nothing(&self) -> bool {
         self.0.is_empty()
@@ -101,6 +111,9 @@ mod tests {
         ] {
             assert!(at(path).is_nothing() && !at(path).is_single(), "{path:?}");
         }
+        assert!(at(&["redis", "names", "any"]).is_redis_url() && at(&["redis"]).is_redis_url());
+        assert!(at(&["redis", "url"]).is_redis_url() && !at(&["redis", "username"]).is_redis_url());
+        assert!(at(&["filter", "exempt", "headers"]).has_any_name() && !at(&["redis"]).has_any_name());
         assert!(!Shapes::filter().field("rule_name").is_nothing());
     }
 }

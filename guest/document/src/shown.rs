@@ -7,7 +7,7 @@ use alloc::{
     string::{String, ToString},
 };
 
-use crate::node::{Content, Node};
+use crate::node::{Content, Member, Node};
 
 /// How much of a value a message shows, in characters.
 const SEEN_MAX: usize = 80;
@@ -56,29 +56,67 @@ pub(crate) fn plain_text(text: &str) -> String {
     format!("`{}`", shortened(&without_assigned(text), SEEN_MAX))
 }
 
-/// A text without what is said behind a name in it: `password:hush` has lost its space, or a line of fields has become
-/// part of the text before it.
+/// A text without what is said behind a name in it: `password:hush` has lost its space, `password hush` its colon, or a
+/// line of fields has become part of the text before it.
 pub fn without_assigned(text: &str) -> Cow<'_, str> {
-    match text.match_indices([':', '=']).find(|(at, _)| assigns(text, *at)) {
-        Some((at, _)) => Cow::from(text.get(..=at).unwrap_or_default().to_string() + "***"),
+    let is_sign = |letter: char| matches!(letter, ':' | '=' | '：' | '＝') || letter.is_whitespace();
+    let mut places = text.match_indices(is_sign).map(|(at, sign)| (at, at + sign.len()));
+    match places.find(|(at, end)| assigns(text, *at, *end)) {
+        Some((_, end)) => Cow::from(text.get(..end).unwrap_or_default().to_string() + "***"),
         None => Cow::from(text),
     }
 }
 
 /// Whether the sign at this place of a text stands between a name and what may be its secret. A port is none, and
-/// neither is what follows the scheme of a URL, or the word that begins an expression.
-fn assigns(text: &str, at: usize) -> bool {
+/// neither is what follows the scheme of a URL, or the word that begins an expression. Between words there is only
+/// white space, unless the first is the name of a secret.
+fn assigns(text: &str, at: usize, end: usize) -> bool {
     let before = text.get(..at).unwrap_or_default().trim_end().trim_end_matches(['"', '\'']);
-    let after = text.get(at + 1..).unwrap_or_default();
+    let after = text.get(end..).unwrap_or_default();
+    let is_space = text.get(at..end).is_some_and(|sign| sign.trim().is_empty());
     let is_of_name = |letter: char| letter.is_ascii_alphabetic() || matches!(letter, '_' | '-');
     let name = before.rsplit(|letter| !is_of_name(letter)).next().unwrap_or_default();
-    let is_port = after.bytes().all(|byte| byte.is_ascii_digit()) && !is_secret_name(name);
+    let is_secret = is_secret_name(name);
+    let is_port = after.bytes().all(|byte| byte.is_ascii_digit()) && !is_secret;
+    // The sign that may follow white space is met next.
+    let is_sign_next = after.trim_start().starts_with([':', '=', '：', '＝']);
+    if is_space && (!is_secret || is_sign_next) {
+        return false;
+    }
     name.len() > 1 && name != "regexp" && !after.trim().is_empty() && !after.starts_with("//") && !is_port
 }
 
-/// A name as a message shows it: what stands in a name's place may be a URL with a password in it too.
-pub(crate) fn name_shown(name: &str) -> String {
-    if is_like_a_url(name) { "(a URL or a part of one)".to_string() } else { shortened(name, SEEN_MAX) }
+/// A name as messages, paths and snippets show it: what stands in its place may be a URL with a password in it, or a
+/// name and its value whose colon or space is lost. No name has white space in it.
+pub fn name_shown(name: &str) -> String {
+    if is_like_a_url(name) {
+        return "(a URL or a part of one)".to_string();
+    }
+    let assigned = without_assigned(name);
+    match assigned.trim_start().split_once(char::is_whitespace) {
+        Some((first, _)) if *assigned == *name => shortened(first, SEEN_MAX) + " ***",
+        _ => shortened(&assigned, SEEN_MAX),
+    }
+}
+
+/// A name that no field has, or with nothing behind it: a password or a key may stand in its place. One without a value
+/// is cut like a key that opens doors, another like a key, unless it is written as fields are. Who misspelt a field
+/// learns from the message which one is meant.
+pub fn stray_name<'n>(name: &'n str, value: &Node) -> Cow<'n, str> {
+    let is_like_a_field = name.contains('_') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    // Of the last two `name_shown` leaves a name.
+    if (is_like_a_field && !value.is_null()) || is_like_a_url(name) || without_assigned(name) != name {
+        return Cow::from(name);
+    }
+    Cow::from(key_shown(name, value.is_null()))
+}
+
+impl Member {
+    /// The name where any may stand. One with nothing behind it may be a value whose name is lost, as in
+    /// `{authorization, hush}`.
+    pub fn shown_name(&self) -> Cow<'_, str> {
+        if self.value.is_null() { stray_name(&self.name, &self.value) } else { Cow::from(&self.name) }
+    }
 }
 
 fn is_like_a_url(text: &str) -> bool {
@@ -164,6 +202,11 @@ mod tests {
             ("hash-key=hush", "hash-key=***"),
             ("pasword:12x", "pasword:***"),
             ("password:123", "password:***"),
+            ("password：hush", "password：***"),
+            ("pasword＝hush", "pasword＝***"),
+            ("password hush", "password ***"),
+            ("x 'pw' hush: 5", "x 'pw' ***"),
+            ("password = hush", "password =***"),
         ] {
             assert_eq!(without_assigned(text), shown);
         }
@@ -178,6 +221,7 @@ mod tests {
             ":path",
             "outbound|80||h",
             "here and there",
+            "the password ",
             "10s",
             "a:",
             "",
@@ -192,6 +236,20 @@ mod tests {
         assert_eq!(shortened("xxxxx", 3), "xxx...");
         assert_eq!([plain_text("a"), plain_text("u:p@h")], ["`a`", "a URL or a part of one"]);
         assert_eq!(plain_text("pasword:hush"), "`pasword:***`");
+        assert_eq!(
+            ["x-key", "x-key:hush", "x-key=hush", "passwort hush", "redis://u:hush@h"].map(name_shown),
+            ["x-key", "x-key:***", "x-key=***", "passwort ***", "(a URL or a part of one)"]
+        );
+        let (nothing, value) = (Node::default(), Node::from(Content::Bool(true)));
+        for (name, without_value, with_value) in [
+            ("hush", "h***", "hush"),
+            ("hush-0123456789a", "hush***", "hush***"),
+            ("rule_itms", "rule***", "rule_itms"),
+            ("a_word_of_fields", "a_wo***", "a_word_of_fields"),
+            (&"hush".repeat(30), "hush***", "hush***"),
+        ] {
+            assert_eq!([stray_name(name, &nothing), stray_name(name, &value)], [without_value, with_value]);
+        }
         assert_eq!(
             [key_shown("short", false), key_shown("short", true), key_shown("0123456789abcdef", false)],
             ["short", "s***", "0123***"]

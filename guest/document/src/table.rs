@@ -51,6 +51,8 @@ pub enum Shape {
     Pattern(&'static str),
     /// The path of a file.
     File,
+    /// The URL of a Redis, in which a password may stand.
+    RedisUrl,
     /// What one of these takes.
     Either(&'static [Shape]),
     /// This, or null, which is nothing.

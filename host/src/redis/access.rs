@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::url::RedisUrl;
 use crate::tls::ClientOptions;
 
 /// How a Redis is reached. Made from a URL, and completed field by field.
@@ -42,6 +43,11 @@ pub struct RedisAccess {
 }
 
 impl RedisAccess {
+    /// Whether the URL is one of those above.
+    pub fn has_url(&self) -> bool {
+        RedisUrl::parse(&self.url).is_ok()
+    }
+
     /// What it says of TLS.
     pub(super) fn tls_options(&self) -> ClientOptions {
         ClientOptions {

@@ -120,8 +120,32 @@ impl RedisUrl {
 /// Options behind the `?` of a socket's URL, and of others. The protocol is always RESP2, whatever is asked for.
 const SOCKET_OPTIONS: [&str; 4] = ["db", "user", "pass", "protocol"];
 const TCP_OPTIONS: [&str; 1] = ["protocol"];
+/// Options that other clients have.
+const OTHER_OPTIONS: [&str; 21] = [
+    "ssl",
+    "tls",
+    "use_tls",
+    "usetls",
+    "use_ssl",
+    "usessl",
+    "secure",
+    "ssl_cert_reqs",
+    "sslmode",
+    "timeout",
+    "connect_timeout",
+    "read_timeout",
+    "socket_timeout",
+    "connecttimeout",
+    "db",
+    "user",
+    "username",
+    "pass",
+    "passwd",
+    "password",
+    "readonly",
+];
 
-/// Refuses options that nobody would heed. Their names are told, their values are not.
+/// Refuses options that nobody would heed. Names that clients have are told, values are not.
 fn check_options(rest: &str, known: &[&str]) -> Result<(), String> {
     let Some((_, options)) = rest.split_once('?') else { return Ok(()) };
     for option in options.split('&').filter(|option| !option.is_empty()) {
@@ -129,10 +153,12 @@ fn check_options(rest: &str, known: &[&str]) -> Result<(), String> {
         if known.contains(&name.as_str()) {
             continue;
         }
-        let is_word = !name.is_empty()
-            && name.len() <= 32
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        let shown = if is_word { format!("`{name}`") } else { "something that is no `name=value`".to_owned() };
+        // A password may stand in a name's place, so others are not told.
+        let shown = match name.as_str() {
+            "" => "something that is no `name=value`".to_owned(),
+            name if OTHER_OPTIONS.contains(&name) => format!("the option `{name}`"),
+            _ => "an option".to_owned(),
+        };
         let expected = match name.as_str() {
             "ssl" | "tls" | "use_tls" | "usetls" | "use_ssl" | "usessl" | "secure" | "ssl_cert_reqs" | "sslmode" => {
                 "TLS is asked for by `rediss` in place of `redis`".to_owned()
@@ -145,7 +171,7 @@ fn check_options(rest: &str, known: &[&str]) -> Result<(), String> {
                 known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             ),
         };
-        return Err(format!("got the option {shown}, which is not known; {expected}"));
+        return Err(format!("got {shown}, which is not known; {expected}"));
     }
     Ok(())
 }
@@ -302,7 +328,8 @@ mod tests {
             ),
             ("unix:///x?user=u&passwd=hush&db=1", "`passwd`"),
             ("redis://h?hush", "no `name=value`"),
-            ("redis://h?hu%20sh=1", "no `name=value`"),
+            ("redis://h?hush=x", "got an option, which is not known; expected none but `protocol`"),
+            ("redis://h?hu%20sh=1", "got an option"),
             ("redis://:pa?hush@h", "`%3F`"),
         ] {
             let reason = RedisUrl::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));

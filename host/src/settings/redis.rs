@@ -87,7 +87,8 @@ fn read_fields(reader: &mut Reader, redis: &Fields<'_>, folder: &Path) -> RedisS
     if let Some((path, node)) = redis.get_unless_null("names") {
         let given = reader.collected(path, node, "an object of service names and their URLs", Node::members);
         for member in given.into_iter().flatten() {
-            let path = FieldPath::Field(&path, &member.name);
+            let shown = member.shown_name();
+            let path = FieldPath::Field(&path, &shown);
             names.extend(named(reader, path, &member.value, folder).map(|entry| (member.name.clone(), entry)));
         }
     }

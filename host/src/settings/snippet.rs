@@ -179,8 +179,8 @@ mod tests {
         );
         assert_eq!(snippet("upstream: '日本'\nlisten: here\n", "listen"), "  2 | listen: here\n    |         ^^^^");
         assert_eq!(
-            snippet("redis: {names: {ü日: 1, b: zwei}}\n", "redis.names.b"),
-            "  1 | redis: {names: {ü日: 1, b: zwei}}\n    |                            ^^^^"
+            snippet("redis: {names: {ü日: 'redis://h', b: 'redis://zwei'}}\n", "redis.names.b"),
+            "  1 | redis: {names: {ü日: 'redis://h', b: 'redis://zwei'}}\n    |                                      ^^^^^^^^^^^^^^"
         );
         assert_eq!(snippet("workers:\t5\r\nlisten: 6\r\n", "workers"), "  1 | workers: 5\n    |          ^");
         assert_eq!(snippet("routes:\n  - name: 1\n    host: 2\n", "routes[0]"), "  2 |   - name: 1\n    |     ^^^^^^^");
@@ -217,6 +217,26 @@ mod tests {
             ("redsi: {url: hush, names: {hush: [hush]}}\n".to_owned(), "redsi"),
             ("filter: 'rule_name: hush'\n".to_owned(), "filter"),
             ("redis:\n  password:hush\n".to_owned(), "redis"),
+            ("redis:\n  password hush\n".to_owned(), "redis"),
+            ("redis:\n  password：hush\n".to_owned(), "redis"),
+            ("redis: hush\n".to_owned(), "redis"),
+            ("redis: redis://h/hush\n".to_owned(), "redis"),
+            ("redis: redis://h?hush=x\n".to_owned(), "redis"),
+            ("redis: {url: 'pw hush', names: 5}\n".to_owned(), "redis.names"),
+            ("redis: {names: {a: hush}}\n".to_owned(), "redis.names.a"),
+            ("redis: {password:hush, names: 5}\n".to_owned(), "redis.names"),
+            ("redis: {password=hush, names: 5}\n".to_owned(), "redis.names"),
+            ("redis: {password, hush, names: 5}\n".to_owned(), "redis.names"),
+            ("redis: {password hush, names: 5}\n".to_owned(), "redis.names"),
+            ("tls: {cert: 5, key:hush}\n".to_owned(), "tls.cert"),
+            ("filter: {exempt: {headers: {x-internal:hush}, methods: 5}}\n".to_owned(), "filter.exempt.methods"),
+            ("filter: {exempt: {headers: {x-internal, hush}, methods: 5}}\n".to_owned(), "filter.exempt.methods"),
+            ("filter: {rejected_headers: {authorization:hush}, hash_key:hush, rule_name: 5}\n".to_owned(), "filter.rule_name"),
+            (
+                rule("limit_by_per_header: x, limit_keys: [{key: 'regexp:(hush-0123456789ab', query_per_day: 0}]"),
+                "filter.rule_items[0].limit_keys[0].query_per_day",
+            ),
+            ("listen: password hush\n".to_owned(), "listen"),
             ("redis: {url: 'redis://h pasword:hush', names: 5}\n".to_owned(), "redis.names"),
             (
                 "apiVersion: a\nkind: b\nspec: {url: oci://u:hush@h, more: {x: hush}, defaultConfig: {redis: {pasword: hush, timeout: -1}}}"
@@ -227,9 +247,12 @@ mod tests {
             let shown = snippet(&text, path);
             assert!(!shown.contains("hush") && shown.contains('^'), "{text}{shown}");
         }
-        let shown = snippet("redis: {url: x, pasword: hush, required: -1}\n", "redis.required");
+        let shown = snippet("redis: {url: 'redis://x', pasword: hush, required: -1}\n", "redis.required");
         let (line, carets) = shown.split_once('\n').unwrap();
-        assert_eq!((line, line.find("-1")), ("  1 | redis: {url: x, pasword: ***, required: -1}", carets.find("^^")));
+        assert_eq!(
+            (line, line.find("-1")),
+            ("  1 | redis: {url: 'redis://x', pasword: ***, required: -1}", carets.find("^^"))
+        );
     }
 
     #[test]

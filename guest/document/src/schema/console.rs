@@ -91,9 +91,13 @@ fn form(shape: &'static Shape) -> Node {
     let number = |number: u64| Content::Unsigned(number).into();
     match shape {
         // Of several kinds all but a flag can be written as a text.
-        Shape::Any | Shape::Text | Shape::Form(_) | Shape::Pattern(_) | Shape::File | Shape::Either(_) => {
-            object([("type", text("string"))])
-        }
+        Shape::Any
+        | Shape::Text
+        | Shape::Form(_)
+        | Shape::Pattern(_)
+        | Shape::File
+        | Shape::RedisUrl
+        | Shape::Either(_) => object([("type", text("string"))]),
         Shape::Flag => object([("type", text("boolean"))]),
         Shape::Whole(least, greatest) => {
             object([("type", text("integer")), ("minimum", number(*least)), ("maximum", number(*greatest))])

@@ -88,7 +88,7 @@ pub const TOP: [Field; 16] = [
     Field::new(
         "redis",
         ["Redis", "Redis 地址"],
-        Shape::Either(&[Shape::Pattern("^"), Shape::Object(&REDIS)]),
+        Shape::Either(&[Shape::RedisUrl, Shape::Object(&REDIS)]),
         "a service's name is its host's",
         "a URL: one Redis for every service that the filter names, and, if it names none anywhere, for all of it; or an object",
     ),
@@ -230,7 +230,7 @@ pub const REDIS_FIELDS: [Field; 2] = [
     Field::new(
         "names",
         ["Addresses of services", "服务地址"],
-        Shape::Map("^", &Shape::Either(&[Shape::Pattern("^"), Shape::Object(&NAMED_REDIS)]), 0),
+        Shape::Map("^", &Shape::Either(&[Shape::RedisUrl, Shape::Object(&NAMED_REDIS)]), 0),
         "",
         "map from service names, or `name:port`, to a URL, or to `url` and what a URL has no room for; wins over `redis.url`. What the URL \
          says of user, password and database wins over the filter's `redis`",
@@ -246,7 +246,13 @@ pub const REDIS_FIELDS: [Field; 2] = [
 
 /// Of one Redis: its URL, and what that has no room for.
 pub const REDIS_ACCESS: [Field; 12] = [
-    Field::new("url", ["URL", "地址"], Shape::Text, "", "where it is, see [Redis in production](#redis-in-production)"),
+    Field::new(
+        "url",
+        ["URL", "地址"],
+        Shape::RedisUrl,
+        "",
+        "where it is, see [Redis in production](#redis-in-production)",
+    ),
     CA,
     CERT,
     KEY,

@@ -82,7 +82,8 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(String, Vec<
         reader.error(path, "expected at least one header");
     }
     for member in given {
-        let field = Path::Field(&path, &member.name);
+        let shown = member.shown_name();
+        let field = Path::Field(&path, &shown);
         let lower = member.name.to_ascii_lowercase();
         if !is_token(&lower) {
             reader.error(field, "expected the name of a header: letters, digits and !#$%&'*+-.^_`|~");

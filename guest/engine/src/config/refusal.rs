@@ -60,7 +60,8 @@ pub(super) fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<(S
     let given = reader.collected(path, node, "an object of header names and their values", Node::members)?;
     let mut understood = true;
     for member in given {
-        let field = Path::Field(&path, &member.name);
+        let shown = member.shown_name();
+        let field = Path::Field(&path, &shown);
         let read = name(reader, field, &member.name).zip(value(reader, field, &member.value));
         let again = read.as_ref().is_some_and(|(name, _)| headers.iter().any(|(other, _)| other == name));
         if again {

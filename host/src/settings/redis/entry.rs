@@ -197,7 +197,8 @@ fn read_announced(reader: &mut Reader, fields: &Fields<'_>) -> BTreeMap<String, 
     let mut announced = BTreeMap::new();
     let Some((path, node)) = fields.get_unless_null("announced") else { return announced };
     for member in reader.collected(path, node, EXPECTED, Node::members).into_iter().flatten() {
-        let path = FieldPath::Field(&path, &member.name);
+        let shown = member.shown_name();
+        let path = FieldPath::Field(&path, &shown);
         let to = reader.parsed(path, &member.value, "an address such as `127.0.0.1:7000`", Node::as_str);
         announced.extend(to.map(|to| (member.name.clone(), to.to_owned())));
     }

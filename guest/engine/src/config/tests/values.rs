@@ -170,7 +170,8 @@ fn exemptions() {
         (json!({"routes": [""]}), "exempt.routes[0]", "an empty one"),
         (json!({"methods": ["GET POST"]}), "exempt.methods", "expected methods"),
         (json!({"networks": ["10.0.0.0/40"]}), "exempt.networks[0]", "an address or a network"),
-        (json!({"headers": {"a b": "c"}}), "exempt.headers.a b", "the name of a header"),
+        (json!({"headers": {"a b": "c"}}), "exempt.headers.a ***", "the name of a header"),
+        (json!({"headers": {"x-p": null}}), "exempt.headers.x***", "at least one text, got null"),
         (json!({"headers": {}}), "exempt.headers", "at least one header"),
         (json!({"headers": "x"}), "exempt.headers", "an object of header names"),
     ] {
@@ -198,7 +199,7 @@ fn fields_of_refusals() {
         (json!({"rejected_headers": {"retry-after": "1"}}), "rejected_headers.retry-after", "`headers` says"),
         (json!({"rejected_headers": {"Grpc-Status": "0"}}), "rejected_headers.Grpc-Status", "the host writes"),
         (json!({"rejected_headers": {"content-length": "1"}}), "rejected_headers.content-length", "the host writes"),
-        (json!({"rejected_headers": {"a b": "1"}}), "rejected_headers.a b", "the name of a header"),
+        (json!({"rejected_headers": {"a b": "1"}}), "rejected_headers.a ***", "the name of a header"),
         (json!({"rejected_headers": {"x": "a\r\nb"}}), "rejected_headers.x", "one line"),
         (json!({"rejected_headers": {"x": ""}}), "rejected_headers.x", "one line"),
         (json!({"rejected_headers": {"x": "a\tb"}}), "rejected_headers.x", "one line"),

@@ -102,12 +102,25 @@ impl TokenGateways {
         self.store.calls()
     }
 
-    /// A request of this user with a body of so many bytes.
+    /// A request of this user with a body of so many bytes, which is sent.
     ///
     /// # Errors
     ///
     /// How it was refused.
     pub fn ask(&mut self, gateway: usize, user: &str, length: usize) -> Result<OpenAnswer, TokenRefusal> {
+        let open = self.announce(gateway, user, length)?;
+        if length > 0 {
+            self.send(&open, &[&vec![b' '; length]]);
+        }
+        Ok(open)
+    }
+
+    /// A request of this user that says it had a body of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// How it was refused.
+    pub fn announce(&mut self, gateway: usize, user: &str, length: usize) -> Result<OpenAnswer, TokenRefusal> {
         let mut request = PlainRequest::with_header("x-user", user.as_bytes());
         request.headers.insert("content-length", vec![length.to_string().into_bytes()]);
         self.ask_with(gateway, &request)
@@ -139,6 +152,30 @@ impl TokenGateways {
     ///
     /// When nobody wants to see the body first, or the request is left without an end.
     pub fn ask_with_body(&mut self, gateway: usize, user: &str, body: &[&[u8]]) -> Result<OpenAnswer, TokenRefusal> {
+        self.ask_with_pieces(gateway, user, body, true)
+    }
+
+    /// The same with only the beginning of a body, of which as much as anybody waits for.
+    ///
+    /// # Errors
+    ///
+    /// How it was refused.
+    pub fn ask_with_beginning(
+        &mut self,
+        gateway: usize,
+        user: &str,
+        body: &[&[u8]],
+    ) -> Result<OpenAnswer, TokenRefusal> {
+        self.ask_with_pieces(gateway, user, body, false)
+    }
+
+    fn ask_with_pieces(
+        &mut self,
+        gateway: usize,
+        user: &str,
+        body: &[&[u8]],
+        is_whole: bool,
+    ) -> Result<OpenAnswer, TokenRefusal> {
         self.last_stream += 1;
         let (stream, now_ns) = (self.last_stream, self.now_us * 1_000);
         let request = PlainRequest::with_header("x-user", user.as_bytes());
@@ -147,12 +184,12 @@ impl TokenGateways {
         assert_eq!((wants.request_body, wants.response_body), (Interest::Hold, Interest::Watch));
         let mut verdict = None;
         for (at, bytes) in body.iter().enumerate() {
-            assert!(verdict.is_none(), "decided before the body's end");
-            let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end: at + 1 == body.len() };
+            assert!(verdict.is_none(), "decided too early");
+            let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end: is_whole && at + 1 == body.len() };
             let step = self.engines[gateway].on_request_body(stream, piece, now_ns);
             verdict = self.verdict(gateway, step);
         }
-        self.outcome(gateway, verdict.expect("it is decided at the body's end"))
+        self.outcome(gateway, verdict.expect("it is decided by now"))
     }
 
     /// What becomes of a request after a step, unless it still waits.

@@ -196,6 +196,30 @@ fn a_body_of_unknown_length_is_counted_as_it_passes() {
 }
 
 #[test]
+fn a_length_is_an_estimate_and_what_passes_is_charged() {
+    let mut gateways = gateway(1 << 40, &json!({"headers": ["x-ratelimit-tokens"]}));
+    let left = |open: &OpenAnswer| -> u64 { open.headers["x-ratelimit-remaining-tokens"].parse().expect("a number") };
+    let charged = |gateways: &TokenGateways| gateways.metric("slidegate_tokens_charged_total");
+    // One that claims to be enormous has no more reserved than a long one, and is charged what it sends.
+    let open = gateways.announce(0, "a", 4_000_000_000_000).expect("there is room");
+    assert_eq!((1 << 40) - left(&open), 72 << 10, "64 Ki and 256, rounded up");
+    gateways.end(&open, StreamEnd::Client);
+    assert_eq!(charged(&gateways), 0);
+    let open = gateways.announce(0, "a", 4_000_000_000_000).expect("there is room");
+    gateways.send(&open, &[&b" ".repeat(100)[..]; 4]);
+    gateways.answer(&open, 200, &[b"{"], StreamEnd::Upstream);
+    assert_eq!(charged(&gateways), 100);
+    // What was read before the decision and what passes after it are one body.
+    let mut gateways = gateway(1 << 40, &json!({"reserve": "max_tokens", "headers": ["x-ratelimit-tokens"]}));
+    let long = [&b"{\"max_tokens\":5000,\"n\":2}"[..], &vec![b' '; 1 << 20]].concat();
+    let open = gateways.ask_with_beginning(0, "a", &[&long]).expect("there is room");
+    assert_eq!((1 << 40) - left(&open), long.len().div_ceil(4) as u64 + 10_000, "it said so before it grew too long");
+    gateways.send(&open, &[&b" ".repeat(100)[..]; 4]);
+    gateways.end(&open, StreamEnd::Client);
+    assert_eq!(charged(&gateways), (long.len() + 400).div_ceil(4) as i128);
+}
+
+#[test]
 fn what_goes_wrong_costs_what_came_of_it() {
     let text = |bytes: usize| json!({"choices": [{"delta": {"content": "x".repeat(bytes)}}]}).to_string();
     let spent = |fields: &Value, status: u16, pieces: &[&str], end: StreamEnd| {

@@ -6,9 +6,10 @@ use std::cell::Cell;
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use serde_json::{Value, json};
+use slidegate_engine::StreamEnd;
 use slidegate_engine_tests::{
     promises::runner,
-    token_gateways::{OpenAnswer, TokenGateways},
+    token_gateways::{OpenAnswer, TokenGateways, usage},
 };
 
 const LIMIT: u64 = 1_000;
@@ -169,6 +170,36 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         3 => (any::<Index>(), tokens).prop_map(|(at, tokens)| Happening::Answer(at, tokens)),
     ];
     prop::collection::vec(happening, 1..120)
+}
+
+#[test]
+fn who_leaves_is_charged_what_passed_whatever_was_claimed() {
+    let config = json!({"rule_name": "r", "global_threshold": {"token_per_day": 1_u64 << 50}});
+    let left = |(claimed, sent, text, told): (usize, Vec<usize>, usize, Option<u64>)| {
+        let mut gateways = TokenGateways::new(&config, 1);
+        let open = gateways.announce(0, "a", claimed).expect("there is room");
+        if claimed > 0 {
+            sent.iter().for_each(|bytes| gateways.send(&open, &[&vec![b' '; *bytes]]));
+        }
+        let said = json!({"choices": [{"delta": {"content": "x".repeat(text)}}]}).to_string();
+        let told = told.map(|output| usage(3, output));
+        let pieces: Vec<&[u8]> =
+            [Some(&said), told.as_ref()].into_iter().flatten().map(|each| each.as_bytes()).collect();
+        gateways.answer(&open, 200, &pieces, StreamEnd::Client);
+        let passed = if claimed > 0 { sent.iter().sum::<usize>() } else { 0 };
+        let expected = passed.div_ceil(4) as i128 + text.div_ceil(4) as i128;
+        let charged = gateways.metric("slidegate_tokens_charged_total");
+        match told {
+            None => prop_assert_eq!(charged, expected),
+            Some(_) => prop_assert!(charged >= 3),
+        }
+        Ok(())
+    };
+    let claimed = prop_oneof![Just(0), 1..9_usize, 1..1_000_000_usize, Just(usize::MAX)];
+    let sent = prop::collection::vec(0..5_000_usize, 0..4);
+    let told = prop::option::of(0..1_000_u64);
+    let outcome = runner(1_000).run(&(claimed, sent, 0..5_000_usize, told), left);
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]

@@ -45,8 +45,8 @@ pub const TERMS: [Field; 6] = [
         ["What is reserved", "预留量"],
         Shape::Either(&[Shape::Choice(&["auto", "max_tokens"]), Shape::Whole(1, EXACT_MAX)]),
         "`auto`",
-        "the estimate: `auto` (a token for every four bytes of the request's body, and what answers to this key took of late beyond that, \
-         256 at first), `max_tokens` (the same for the body, and what it says that \
+        "the estimate: `auto` (a token for every four bytes that the request's `content-length` tells, 64 Ki at most, and what answers \
+         to this key took of late beyond that, 256 at first), `max_tokens` (a token for every four bytes of the body, and what it says that \
          the answer may have at most, in any provider's API; a body of up to 1 MiB waits for that), or a number of tokens; never more than the limit",
     )
     .ours(),

@@ -17,6 +17,9 @@ const FIRST: u64 = 256;
 /// How many bytes of text a token has, roughly.
 pub(super) const BYTES_PER_TOKEN: u64 = 4;
 
+/// A length that a request only claims to have is worth no more to an estimate than that of so many tokens.
+const CLAIMED_MAX: u64 = 64 << 10;
+
 /// Of so many keys it is known what their answers took: those not used for longest go first. Each is 24 bytes.
 const KEYS_MAX: usize = 16_384;
 
@@ -66,9 +69,11 @@ impl OutputMeans {
 /// What a request tells of the tokens that it will take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RequestTokens {
-    /// How many its body is, as far as that is known.
+    /// How many its body is, or is expected to be.
     pub(super) input: u64,
-    /// It has a body whose length nobody told: its bytes are counted as they pass.
+    /// So many bytes of its body have come.
+    pub(super) came: u64,
+    /// More may come: whatever it says of its length, what passes is counted.
     pub(super) is_counted: bool,
     /// How many its answer may have, if the body was read and says so.
     pub(super) output_max: Option<u64>,
@@ -79,13 +84,28 @@ impl RequestTokens {
     pub(super) fn of(request: &impl RequestView) -> RequestTokens {
         let length = request.header("content-length").unwrap_or_default();
         let length = str::from_utf8(&length).ok().and_then(|digits| digits.trim().parse::<u64>().ok());
-        let is_counted = length.is_none() && request.has_body();
-        RequestTokens { is_counted, ..RequestTokens::of_body(length.unwrap_or_default(), None) }
+        let input = length.unwrap_or_default().div_ceil(BYTES_PER_TOKEN).min(CLAIMED_MAX);
+        let is_counted = length != Some(0) && request.has_body();
+        RequestTokens { input, is_counted, ..RequestTokens::default() }
     }
 
-    /// Of one with a body of so many bytes.
-    pub(super) fn of_body(bytes: u64, output_max: Option<u64>) -> RequestTokens {
-        RequestTokens { input: bytes.div_ceil(BYTES_PER_TOKEN), is_counted: false, output_max }
+    /// Of one of whose body so many bytes were read, which may not be all.
+    pub(super) fn of_body(came: u64, is_counted: bool, output_max: Option<u64>) -> RequestTokens {
+        RequestTokens { input: came.div_ceil(BYTES_PER_TOKEN), came, is_counted, output_max }
+    }
+
+    /// The same without what is only expected of it.
+    pub(super) fn as_seen(self) -> RequestTokens {
+        let input = if self.is_counted { self.came.div_ceil(BYTES_PER_TOKEN) } else { self.input };
+        RequestTokens { input, ..self }
+    }
+
+    /// So many bytes of its body have come by now.
+    pub(super) fn count_up_to(&mut self, came: u64) {
+        if self.is_counted {
+            self.came = came;
+            *self = self.as_seen();
+        }
     }
 
     /// The most that it takes, if its body says so.

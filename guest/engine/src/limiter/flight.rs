@@ -225,9 +225,7 @@ impl Limiter {
     /// Settles a stream that waits.
     fn conclude(&mut self, index: usize, waiter: &Waiter, decided: Decided, turn: &mut Turn<'_>) {
         turn.telemetry.waited(index, turn.now_ns.saturating_sub(waiter.since_ns));
-        if !self.unread.is_empty() {
-            self.unread.remove(&waiter.stream);
-        }
+        self.forget_unread(waiter.stream);
         turn.settled.push_back((*waiter, self.settled(decided)));
     }
 

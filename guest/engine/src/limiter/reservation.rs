@@ -21,12 +21,10 @@ pub(super) struct Reservation {
     pub(super) place: ReservedIn,
     /// What each of the plan's limits on tokens was charged, in their order. None: it only tries, and had no room.
     pub(super) charged: Vec<Option<u64>>,
-    /// What the request told.
+    /// What the request told, and has sent by now.
     pub(super) request: RequestTokens,
     answer: AnswerSeen,
     usage: UsageReader,
-    /// Bytes of the request's body, where they are counted.
-    counted: u64,
 }
 
 /// Where tokens are reserved, and when they were.
@@ -62,10 +60,9 @@ impl Reservation {
             plan,
             place,
             charged,
-            request,
+            request: request.as_seen(),
             answer: AnswerSeen::None,
             usage: UsageReader::default(),
-            counted: 0,
         }
     }
 
@@ -86,10 +83,7 @@ impl Reservation {
 
     /// A piece of the request's body has passed.
     pub(super) fn count(&mut self, piece: BodyPiece<'_>) {
-        if self.request.is_counted {
-            self.counted = self.counted.saturating_add(piece.bytes.len() as u64);
-            self.request.input = self.counted.div_ceil(BYTES_PER_TOKEN);
-        }
+        self.request.count_up_to(self.request.came.saturating_add(piece.bytes.len() as u64));
     }
 
     /// Whether the answer has told what it took.

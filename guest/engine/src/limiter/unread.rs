@@ -53,7 +53,18 @@ impl Limiter {
         let tokens = unread.read(piece)?;
         let (index, plan) = (unread.index, unread.plan.take()?);
         let decided = self.reserve_and_decide(Asker { waiter, tokens }, index, plan, turn)?;
-        self.unread.remove(&waiter.stream);
+        self.forget_unread(waiter.stream);
         Some(self.settled(decided))
+    }
+
+    /// Nobody waits for a request's body any more. What came of it since it was read enough of counts all the same.
+    pub(super) fn forget_unread(&mut self, stream: u64) {
+        if self.unread.is_empty() {
+            return;
+        }
+        let reservation = self.reservations.get_mut(&stream);
+        if let Some((unread, reservation)) = self.unread.remove(&stream).zip(reservation) {
+            reservation.request.count_up_to(unread.bytes);
+        }
     }
 }

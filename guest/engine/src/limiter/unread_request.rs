@@ -7,7 +7,7 @@ use crate::{
     tokens::OutputBoundReader,
 };
 
-/// So much of a body is read, in bytes. Of a longer one it is not known what it says.
+/// So much of a body is read, in bytes. Of a longer one it is not known what it says further on.
 const BODY_MAX: u64 = 1 << 20;
 
 /// A request whose body is being read, or was, and that waits for the decision.
@@ -18,7 +18,8 @@ pub(super) struct UnreadRequest {
     /// None: it is asked about.
     pub(super) plan: Option<Plan>,
     reader: OutputBoundReader,
-    bytes: u64,
+    /// How much of it has come.
+    pub(super) bytes: u64,
 }
 
 impl UnreadRequest {
@@ -32,7 +33,8 @@ impl UnreadRequest {
             self.reader.feed(piece.bytes);
         }
         self.bytes = self.bytes.saturating_add(piece.bytes.len() as u64);
-        let output_max = self.reader.bound().output_max().filter(|_| piece.end);
-        (piece.end || self.bytes >= BODY_MAX).then(|| RequestTokens::of_body(self.bytes, output_max))
+        // What a body said before it grew too long holds all the same.
+        let output_max = self.reader.bound().output_max();
+        (piece.end || self.bytes >= BODY_MAX).then(|| RequestTokens::of_body(self.bytes, !piece.end, output_max))
     }
 }

@@ -297,6 +297,12 @@ impl Limiter {
     pub(crate) fn flights(&self) -> usize {
         self.flights.len()
     }
+
+    /// Of how many streams something is known.
+    #[cfg(test)]
+    pub(crate) fn streams(&self) -> usize {
+        self.reservations.len() + self.unread.len()
+    }
 }
 
 /// Counts a decision by its policy, and by the rules whose limits it met.

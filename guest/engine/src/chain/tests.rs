@@ -427,6 +427,15 @@ fn assert_idle(engine: &Engine) {
     assert!(shared.streams.len() == 0 && shared.store.is_idle() && shared.settled.is_empty() && effects.is_empty());
     assert!(shared.budget.is_empty(), "{:?}", shared.budget);
     assert_eq!(filters.iter().map(flights).sum::<usize>(), 0);
+    assert_eq!(filters.iter().map(known_streams).sum::<usize>(), 0);
+}
+
+/// Of how many streams a filter knows something.
+fn known_streams(filter: &Filter) -> usize {
+    match filter {
+        Filter::Limiter(limiter) => limiter.streams(),
+        Filter::Trial(_) => 0,
+    }
 }
 
 /// In how many places requests may wait for a call that is on its way.

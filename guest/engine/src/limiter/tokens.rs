@@ -105,6 +105,8 @@ impl Limiter {
         response: &impl ResponseView,
         _turn: &mut Turn<'_>,
     ) -> Option<NotedVerdict> {
+        // Somebody has answered while the request waited for its body.
+        self.forget_unread(waiter.stream);
         let reservation = self.reservations.get_mut(&waiter.stream);
         Some(pass(reservation.map(|reservation| {
             let is_read = reservation.answered(response.head());

@@ -1,6 +1,27 @@
 //! What waits is bounded: in bytes, and in time.
 
 use super::*;
+use crate::{
+    body::{BodyCoding, BodyPiece, Interest},
+    wants::{ResponseHead, ResponseOrigin, ResponseView},
+};
+
+/// The host's own answer, or an upstream's.
+struct Head(ResponseOrigin);
+
+impl ResponseView for Head {
+    fn head(&self) -> ResponseHead {
+        ResponseHead { status: 400, origin: self.0, end: false }
+    }
+
+    fn header(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn header_values(&self, _: &str) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+}
 
 /// A configuration that counts by the header `u`.
 fn by_user(extra: Json) -> Engine {
@@ -189,5 +210,58 @@ fn what_is_refused_from_memory_is_asked_for_again_after_a_while() {
         engine.on_reply(1, refused(30_000_000), 0);
         assert!(!asks(&mut engine, 1) && !asks(&mut engine, ms - 1), "{bound}");
         assert!(asks(&mut engine, ms + 1), "{bound}");
+    }
+}
+
+#[test]
+fn of_a_request_whose_body_was_waited_for_nothing_is_left_however_it_ends() {
+    let body =
+        |bytes: &'static str, end: bool| BodyPiece { bytes: bytes.as_bytes(), coding: BodyCoding::Identity, end };
+    for redis in [true, false] {
+        let mut config =
+            json!({"rule_name": "r", "reserve": "max_tokens", "global_threshold": {"token_per_day": 9_000}});
+        if redis {
+            config["redis"] = json!({"service_name": "redis.static", "timeout": 1000});
+        }
+        // How much has come of the body: nothing, its beginning, or all, so that Redis is asked about it.
+        for came in 0..3 {
+            let mut ends: Vec<fn(&mut Engine)> = vec![
+                |_| {},
+                |engine| {
+                    assert!(matches!(engine.on_response_headers(1, &Head(ResponseOrigin::Host), 0), Step::Pass(_)))
+                },
+                |engine| {
+                    assert!(matches!(engine.on_response_headers(1, &Head(ResponseOrigin::Upstream), 0), Step::Pass(_)));
+                },
+                // The stream's name is used again.
+                |engine| assert!(matches!(engine.on_request(1, &request(), 0), Step::Pass(_))),
+            ];
+            for end in &mut ends {
+                let mut engine = Engine::configure(config.to_string().as_bytes()).expect("the configuration is good");
+                let Step::Pass(Pass { wants, .. }) = engine.on_request(1, &request(), 0) else { panic!("no body yet") };
+                assert_eq!(wants.request_body, Interest::Hold);
+                if came > 0 {
+                    assert_eq!(engine.on_request_body(1, body("{", false), 0), Step::Wait);
+                }
+                let mut calls = 0;
+                if came > 1 {
+                    let step = engine.on_request_body(1, body("}", true), 0);
+                    assert_eq!(step == Step::Wait, redis, "{step:?}");
+                    send(&mut engine, &mut calls, 0);
+                }
+                end(&mut engine);
+                // What the adapter has no reason to tell is told only where somebody still wants to know.
+                if engine.knows(1) {
+                    engine.on_done(1, StreamEnd::Client, 0);
+                }
+                for _ in 0..2 {
+                    (1..=calls).for_each(|call| engine.on_reply(call, admitted(1), 0));
+                    engine.tick(MS * 1_000);
+                    send(&mut engine, &mut calls, MS * 1_000);
+                }
+                verdicts(&mut engine);
+                assert_idle(&engine);
+            }
+        }
     }
 }

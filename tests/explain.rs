@@ -27,8 +27,8 @@ fn request() -> Arc<HttpRequest> {
 fn answers(redis: &mut redis::Connection, questions: &[Question]) -> Vec<Result<Reply, CallError>> {
     let ask = |question: &Question| {
         let mut command = redis::Cmd::new();
-        question.command.iter().for_each(|word| {
-            command.arg(word.as_slice());
+        question.command.words().for_each(|word| {
+            command.arg(word);
         });
         let values: Vec<Vec<u8>> = command.query(redis).expect("a question that changes nothing is answered");
         Ok(Reply::Many(values.into_iter().map(Value::Bulk).collect()))

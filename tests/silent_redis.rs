@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method};
 use slidegate::{
-    CallError, HttpRequest, Instance, Module, Moment, RedisDirectory, Step, Verdict, Worker, WorkerOptions,
+    CallError, CallReply, HttpRequest, Instance, Module, Moment, RedisDirectory, Step, Verdict, Worker, WorkerOptions,
 };
 use slidegate_tests::redis_server::RedisServer;
 use tokio::runtime::Builder;
@@ -79,9 +79,8 @@ fn twenty_thousand_waiting_requests_neither_trap_nor_reset_a_limit_in_memory() {
         // The host's limit is 64 MiB, and the windows that stand in take their part of it.
         assert!(instance.memory_bytes() < 50 << 20, "{mode}: {} bytes", instance.memory_bytes());
         assert_eq!(logins(&mut instance, 1_000_000_000), [Some(429); 4], "{mode}");
-        for call in calls {
-            instance.on_redis_reply(call, Err(CallError::Timeout), at(1_000_000_000)).expect("no trap");
-        }
+        let replies = calls.into_iter().map(|call| CallReply { call, reply: Err(CallError::Timeout) }).collect();
+        instance.on_redis_replies(replies, at(1_000_000_000)).expect("no trap");
         assert_eq!(instance.take_outcomes().len() as u64, waiting, "{mode}: who waited is settled");
         assert_eq!(logins(&mut instance, 2_000_000_000), [Some(429); 4], "{mode}");
     }
@@ -95,7 +94,8 @@ fn nor_do_as_many_who_wait_behind_one_call() {
     let calls = instance.take_calls();
     assert_eq!(calls.len(), 1);
     assert!(instance.memory_bytes() < 50 << 20, "{} bytes", instance.memory_bytes());
-    instance.on_redis_reply(calls[0].id, Err(CallError::Timeout), at(1)).expect("no trap");
+    let reply = CallReply { call: calls[0].id, reply: Err(CallError::Timeout) };
+    instance.on_redis_replies(vec![reply], at(1)).expect("no trap");
     assert_eq!(instance.take_outcomes().len(), waiting);
 }
 /// One verdict by the host's worker, and how long it took.

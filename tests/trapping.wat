@@ -26,8 +26,9 @@
 
   ;; It passes, and wants to see the headers of its response.
   (func $pass (result i32)
-    (memory.fill (i32.const 0) (i32.const 0) (i32.const 36))
-    (i32.store8 (i32.const 33) (i32.const 1))
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 40))
+    (i32.store8 (i32.const 4) (i32.const 1))
+    (i32.store8 (i32.const 37) (i32.const 1))
     (i32.const 0))
 
   ;; A list of nothing, or two.
@@ -58,7 +59,7 @@
 
   (func (export "slidegate:filter/filter@0.2.0#on-request-body") (param i64 i32 i32 i32 i32 i64 i64) (result i32) (call $pass))
   (func (export "slidegate:filter/filter@0.2.0#on-response-body") (param i64 i32 i32 i32 i32 i64 i64) (result i32) (call $pass))
-  (func (export "slidegate:filter/filter@0.2.0#on-redis-reply") (param i64 i32 i32 i32 i64 i32 i64 i64) (result i32) (call $nothing))
+  (func (export "slidegate:filter/filter@0.2.0#on-redis-replies") (param i32 i32 i64 i64) (result i32) (call $nothing))
   (func (export "slidegate:filter/filter@0.2.0#on-wake") (param i64 i64) (result i32) (call $nothing))
   (func (export "slidegate:filter/filter@0.2.0#on-done") (param i64 i32 i64 i64))
   (func (export "slidegate:filter/filter@0.2.0#on-retire") (param i64 i64))

@@ -26,9 +26,10 @@
 
   ;; It passes, and wants this of both bodies.
   (func $pass (param $interest i32) (result i32)
-    (memory.fill (i32.const 0) (i32.const 0) (i32.const 36))
-    (i32.store8 (i32.const 32) (local.get $interest))
-    (i32.store8 (i32.const 34) (local.get $interest))
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 40))
+    (i32.store8 (i32.const 4) (i32.const 1))
+    (i32.store8 (i32.const 36) (local.get $interest))
+    (i32.store8 (i32.const 38) (local.get $interest))
     (i32.const 0))
 
   ;; A list of nothing, or two.
@@ -60,7 +61,7 @@
     (call $pass (i32.const 1)))
 
   (func (export "slidegate:filter/filter@0.2.0#on-response-headers") (param i64 i32 i32 i32 i64 i64) (result i32) (call $pass (i32.const 1)))
-  (func (export "slidegate:filter/filter@0.2.0#on-redis-reply") (param i64 i32 i32 i32 i64 i32 i64 i64) (result i32) (call $nothing))
+  (func (export "slidegate:filter/filter@0.2.0#on-redis-replies") (param i32 i32 i64 i64) (result i32) (call $nothing))
   (func (export "slidegate:filter/filter@0.2.0#on-wake") (param i64 i64) (result i32) (call $nothing))
   (func (export "slidegate:filter/filter@0.2.0#on-done") (param i64 i32 i64 i64))
   (func (export "slidegate:filter/filter@0.2.0#on-retire") (param i64 i64))

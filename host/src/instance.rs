@@ -12,9 +12,9 @@ use crate::bindings::exports::slidegate::filter::filter::{
     ConfigError, Configuration, Explanation, Guest, Step as Returned,
 };
 use crate::bindings::slidegate::filter::metrics::{Change, Metric};
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::redis::{CallError, CallReply, Reply};
 use crate::bindings::slidegate::filter::types::{
-    BodyChange, CallId, Coding, Ending, Interest, Moment, MonotonicNs, Pass, Passing, Response, ResponseHead, StreamId,
+    BodyChange, Coding, Ending, Interest, Moment, MonotonicNs, Pass, Passing, Response, ResponseHead, StreamId,
 };
 use crate::component::Module;
 use crate::imports::{Call, Ctx, Outcome, Phase, check_pass};
@@ -207,17 +207,19 @@ impl Instance {
         self.conclude_body(stream, interest, step)
     }
 
-    /// Delivers the reply to a Redis command. A call that was answered before, or that this
+    /// Delivers replies to Redis commands, in their order. What is for a call that was answered before, or that this
     /// instance never made, is ignored.
     ///
     /// # Errors
     ///
     /// If the component traps or breaks the contract.
-    pub fn on_redis_reply(&mut self, call: CallId, reply: Result<&Reply, CallError>, now: Moment) -> Result<(), Trap> {
-        if !self.ctx().answer(call) {
+    pub fn on_redis_replies(&mut self, mut replies: Vec<CallReply>, now: Moment) -> Result<(), Trap> {
+        let ctx = self.ctx();
+        replies.retain(|reply| ctx.answer(reply.call));
+        if replies.is_empty() {
             return Ok(());
         }
-        let passing = self.call(|filter, store| filter.call_on_redis_reply(store, call, reply, now))?;
+        let passing = self.call(|filter, store| filter.call_on_redis_replies(store, &replies, now))?;
         self.settle(passing)
     }
 
@@ -293,7 +295,7 @@ impl Instance {
     }
 
     /// The Redis commands asked for since the last time, in the order to send them. Each is to be
-    /// answered once, by [`on_redis_reply`](Self::on_redis_reply).
+    /// answered once, by [`on_redis_replies`](Self::on_redis_replies).
     pub fn take_calls(&mut self) -> Vec<Call> {
         self.ctx().take_calls()
     }
@@ -339,6 +341,7 @@ impl Instance {
             (Some(Outcome::Respond(response)), _) => Ok(Step::Respond(response)),
             (Some(Outcome::Pass(pass)), _) => Ok(Step::Pass(pass)),
             (None, Returned::Pass(pass)) => {
+                let pass = pass.unwrap_or_default();
                 self.check(&pass)?;
                 self.ctx().pass(stream, pass.wants);
                 Ok(Step::Pass(pass))
@@ -355,9 +358,9 @@ impl Instance {
     fn conclude_body(&mut self, stream: StreamId, interest: Interest, returned: Returned) -> Result<Step, Trap> {
         let is_watched = interest == Interest::Watch;
         let returned = match returned {
-            Returned::Wait if is_watched => Returned::Pass(self.unchanged(stream)),
-            Returned::Pass(pass) if is_watched => Returned::Pass(Pass { body: BodyChange::Keep, ..pass }),
-            Returned::Respond if self.ctx().was_answered_late(stream) => Returned::Pass(Pass::default()),
+            Returned::Wait if is_watched => Returned::Pass(Some(self.unchanged(stream))),
+            Returned::Pass(Some(pass)) if is_watched => Returned::Pass(Some(Pass { body: BodyChange::Keep, ..pass })),
+            Returned::Respond if self.ctx().was_answered_late(stream) => Returned::Pass(None),
             returned => returned,
         };
         self.conclude(stream, returned)
@@ -366,6 +369,7 @@ impl Instance {
     /// Takes note of streams that go on.
     fn settle(&mut self, passing: Vec<Passing>) -> Result<(), Trap> {
         for Passing { stream, pass } in passing {
+            let pass = pass.unwrap_or_default();
             self.check(&pass)?;
             self.ctx().settle(stream, Outcome::Pass(pass));
         }

@@ -41,7 +41,7 @@
 //! # fn send_to_redis(_: &slidegate::Call) -> Result<slidegate::Reply, slidegate::CallError> { Err(slidegate::CallError::Connect) }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let request = std::sync::Arc::new(slidegate::HttpRequest::new(Default::default(), Default::default(), Default::default()));
-//! use slidegate::{Ending, Instance, Module, Moment, Step};
+//! use slidegate::{CallReply, Ending, Instance, Module, Moment, Step};
 //!
 //! let at = |monotonic| Moment { monotonic, wall: 0 };
 //! let mut instance = Instance::new(&Module::embedded()?)?;
@@ -50,8 +50,8 @@
 //! let stream = 1;
 //! if let Step::Wait = instance.on_request(stream, request, at(0))? {
 //!     for call in instance.take_calls() {
-//!         let reply = send_to_redis(&call);
-//!         instance.on_redis_reply(call.id, reply.as_ref().map_err(|error| *error), at(1_000))?;
+//!         let reply = CallReply { call: call.id, reply: send_to_redis(&call) };
+//!         instance.on_redis_replies(vec![reply], at(1_000))?;
 //!     }
 //!     for (stream, outcome) in instance.take_outcomes() { /* act on it */ }
 //! }
@@ -90,6 +90,7 @@
 //! [`Worker::fetch_metrics`]; of a histogram, the mean of each of its buckets is recorded as often as there were
 //! values; a recorder with buckets gets their bounds by [`histogram_bounds`].
 
+mod command;
 mod component;
 mod edit;
 mod ids;
@@ -113,7 +114,7 @@ pub use bindings::slidegate::filter::explanation::{
     Explanation, FilterMet, LimitMet, LimitState, Question, RuleMet, RuleOutcome, Verdict as ExplainedVerdict,
 };
 pub use bindings::slidegate::filter::metrics::{Bucket, Change, Kind, Metric};
-pub use bindings::slidegate::filter::redis::{CallError, Reply, Value};
+pub use bindings::slidegate::filter::redis::{CallError, CallReply, Command, Reply, Value};
 pub use bindings::slidegate::filter::types::{
     BodyChange, CallId, Coding, Ending, Header, HeaderEdit, Interest, Moment, MonotonicNs, Origin, Pass, Response,
     ResponseHead, StreamId, Wants,

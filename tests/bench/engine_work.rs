@@ -5,7 +5,7 @@ mod scenario;
 use std::{sync::Arc, time::Instant};
 
 use cpu_time::ThreadTime;
-use slidegate::{Instance, Module, Moment, Outcome, Reply, Step, Value, Wants};
+use slidegate::{CallReply, Instance, Module, Moment, Outcome, Reply, Step, Value, Wants};
 
 pub(crate) use self::scenario::{Expected, Requests, Scenario, Store};
 use crate::{
@@ -149,9 +149,8 @@ impl Bench {
         };
         let calls = self.instance.take_calls();
         assert_eq!(calls.len(), 1, "a request in Redis' hands makes one call");
-        for call in calls {
-            self.instance.on_redis_reply(call.id, Ok(&reply), now).expect("the component does not trap");
-        }
+        let replies = calls.iter().map(|call| CallReply { call: call.id, reply: Ok(reply.clone()) }).collect();
+        self.instance.on_redis_replies(replies, now).expect("the component does not trap");
         match self.instance.take_outcomes().pop() {
             Some((settled, outcome)) if settled == stream => outcome,
             other => panic!("the reply settled {other:?}, expected stream {stream}"),

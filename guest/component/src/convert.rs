@@ -6,7 +6,7 @@ use crate::contract::{
     exports::slidegate::filter::filter::{ConfigError, Configuration, HeaderNames, OnTrap, Parts, RedisService, Uses},
     slidegate::filter::{
         metrics::{Bucket, Change, Kind, Metric},
-        redis::{CallError, Reply, Value},
+        redis::{CallError, Command, Reply, Value},
         system::Level,
         types::{
             BodyChange, Coding, Ending, Header, HeaderEdit, Interest, Origin, Pass, Response, ResponseHead, Wants,
@@ -73,8 +73,13 @@ pub(crate) fn response(response: engine::Response) -> Response {
     }
 }
 
-pub(crate) fn pass(engine::Pass { edits, body, wants }: engine::Pass) -> Pass {
-    Pass {
+/// None: it goes on as it is, and wants nothing more.
+pub(crate) fn pass(pass: engine::Pass) -> Option<Pass> {
+    if pass == engine::Pass::default() {
+        return None;
+    }
+    let engine::Pass { edits, body, wants } = pass;
+    Some(Pass {
         request_edits: edits.request.into_iter().map(edit).collect(),
         response_edits: edits.response.into_iter().map(edit).collect(),
         body: match body {
@@ -88,7 +93,7 @@ pub(crate) fn pass(engine::Pass { edits, body, wants }: engine::Pass) -> Pass {
             response_body: interest(wants.response_body),
             done: wants.done,
         },
-    }
+    })
 }
 
 fn interest(interest: engine::Interest) -> Interest {
@@ -133,6 +138,11 @@ fn edit(edit: engine::HeaderEdit) -> HeaderEdit {
 
 fn header((name, value): (String, Vec<u8>)) -> Header {
     Header { name, value }
+}
+
+pub(crate) fn command(command: engine::redis::Command) -> Command {
+    let (bytes, lengths) = command.into_parts();
+    Command { bytes, lengths }
 }
 
 pub(crate) fn reply(reply: Reply) -> engine::redis::Reply {

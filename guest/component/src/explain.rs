@@ -1,9 +1,12 @@
 //! What the engine says of a request, in the contract's terms.
 
-use slidegate_engine::explain as engine;
+use slidegate_engine::{explain as engine, redis::Command};
 
-use crate::contract::slidegate::filter::explanation::{
-    Explanation, FilterMet, LimitMet, LimitState, Question, RuleMet, RuleOutcome, Verdict,
+use crate::{
+    contract::slidegate::filter::explanation::{
+        Explanation, FilterMet, LimitMet, LimitState, Question, RuleMet, RuleOutcome, Verdict,
+    },
+    convert,
 };
 
 /// All filters there are.
@@ -12,8 +15,12 @@ const LIMITER: &str = "limiter";
 pub(crate) fn explanation(explanation: engine::Explanation) -> Explanation {
     Explanation {
         filters: explanation.filters.into_iter().map(filter).collect(),
-        questions: explanation.questions.into_iter().map(|(service, command)| Question { service, command }).collect(),
+        questions: explanation.questions.into_iter().map(question).collect(),
     }
+}
+
+fn question((service, command): (u32, Command)) -> Question {
+    Question { service, command: convert::command(command) }
 }
 
 fn filter(filter: engine::FilterMet) -> FilterMet {

@@ -14,14 +14,14 @@ use std::{alloc::System, cell::RefCell};
 
 use contract::{
     exports::slidegate::filter::filter::{
-        CallError, CallId, Change, Coding, ConfigError, Configuration, Ending, Explanation, Guest, Metric, Moment,
+        CallError, CallReply, Change, Coding, ConfigError, Configuration, Ending, Explanation, Guest, Metric, Moment,
         Passing, Reply, ResponseHead, Step, StreamId,
     },
     slidegate::filter::{http, redis, system},
 };
 use slidegate_allocator::FreeLists;
 use slidegate_engine::{
-    self as engine, BodyPiece, Effect, Engine, Pass, ResponseView, Verdict, grpc,
+    self as engine, BodyPiece, Effect, Engine, ResponseView, Verdict, grpc,
     request::{RequestView, Requests},
 };
 
@@ -83,9 +83,11 @@ impl Guest for Component {
         .unwrap_or_else(passed)
     }
 
-    fn on_redis_reply(call: CallId, reply: Result<Reply, CallError>, now: Moment) -> Vec<Passing> {
+    fn on_redis_replies(replies: Vec<CallReply>, now: Moment) -> Vec<Passing> {
         with_filter(|filter| {
-            filter.engine.on_reply(call, reply.map(convert::reply).map_err(convert::call_error), now.monotonic);
+            for CallReply { call, reply } in replies {
+                filter.engine.on_reply(call, reply.map(convert::reply).map_err(convert::call_error), now.monotonic);
+            }
             filter.flush(None, now);
             std::mem::take(&mut filter.passing)
         })
@@ -177,9 +179,10 @@ impl Filter {
         loop {
             match self.engine.poll(&InFlight, now.monotonic) {
                 Effect::Call { service, command } => {
+                    let command = convert::command(command);
                     let call = redis::redis_call(service, &command).map_err(convert::call_error);
                     self.engine.called(call, now.monotonic);
-                    self.engine.recycle(command);
+                    self.engine.recycle(engine::redis::Command::from_parts(command.bytes, command.lengths));
                 }
                 Effect::Annotate { stream, fields } => {
                     let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
@@ -216,7 +219,7 @@ impl Filter {
 
 /// What becomes of a stream that no rule says anything of.
 fn passed() -> Step {
-    Step::Pass(convert::pass(Pass::default()))
+    Step::Pass(None)
 }
 
 /// Answers a stream, in terms that its client understands.

@@ -367,9 +367,9 @@ mod tests {
         let unknown = engine.explain(&request, &[], 0);
         assert_eq!(unknown.filters[0].would, Would::Depend);
         let names: Vec<_> =
-            unknown.questions.iter().map(|(service, command)| (*service, command[0].as_slice())).collect();
+            unknown.questions.iter().map(|(service, command)| (*service, command.words().next().unwrap())).collect();
         assert_eq!(names, [(0, b"TIME".as_slice()), (0, b"ZRANGE"), (0, b"ZRANGE")]);
-        assert_eq!(unknown.questions[2].1[1], unknown.filters[0].rules[1].limits[0].key);
+        assert_eq!(unknown.questions[2].1.words().nth(1), Some(&unknown.filters[0].rules[1].limits[0].key[..]));
         let time =
             Ok(Reply::Many(vec![crate::redis::Value::Bulk(b"1".to_vec()), crate::redis::Value::Bulk(b"0".to_vec())]));
         let empty = Ok(Reply::Many(Vec::new()));

@@ -191,15 +191,15 @@ fn is_structure(byte: u8) -> bool {
 /// Costs about what copying costs, whatever the text: strangers choose it.
 fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
     key.reserve(text.len());
-    for part in text.chunk_by(|before, _| !structure(*before)) {
-        match part {
-            [plain @ .., last] if structure(*last) => {
-                key.extend_from_slice(plain);
-                key.extend_from_slice(&[b'%', hex(last >> 4, b'A'), hex(last & 15, b'A')]);
-            }
-            plain => key.extend_from_slice(plain),
-        }
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| structure(*byte))
+        && let Some((plain, [escaped, behind @ ..])) = rest.split_at_checked(at)
+    {
+        key.extend_from_slice(plain);
+        key.extend_from_slice(&[b'%', hex(escaped >> 4, b'A'), hex(escaped & 15, b'A')]);
+        rest = behind;
     }
+    key.extend_from_slice(rest);
 }
 
 /// Digits of the greatest number.

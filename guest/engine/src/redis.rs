@@ -1,8 +1,11 @@
-//! Redis commands and replies as the engine sees them: lists of byte strings out, flat values in.
+//! Redis commands and replies as the engine sees them: byte strings out, flat values in.
 
+mod command;
 pub mod resp;
 
 use alloc::{string::String, vec::Vec};
+
+pub use self::command::Command;
 
 /// A Redis that a configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,9 +23,6 @@ pub struct Service {
     /// `redis.database`.
     pub database: u32,
 }
-
-/// A command to send: its name and arguments.
-pub type Command = Vec<Vec<u8>>;
 
 /// How a script is named in a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

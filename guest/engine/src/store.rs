@@ -159,7 +159,7 @@ impl<A: Ask> Store<A> {
             services: Services::new(services),
             queue: VecDeque::new(),
             handed_out: None,
-            spare: Command::new(),
+            spare: Command::default(),
             sent: BTreeMap::new(),
             overdue_ns: u64::MAX,
         }

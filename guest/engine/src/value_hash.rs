@@ -79,6 +79,9 @@ impl ValueHash {
         }
     }
 
+    /// Kept out of the look-up, which has the machine's registers for itself then.
+    #[cold]
+    #[inline(never)]
     fn compute(&self, value: &[u8]) -> Code {
         let (mut inner, mut outer) = (self.inner, self.outer);
         inner.update(value);

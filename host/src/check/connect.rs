@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2, HandshakeFailure};
 use slidegate::{
-    CallError, HttpRequest, Module, RedisConnection, RedisDirectory, RedisServer, RedisService, RedisTransport, Reply,
-    ReplyFuture, Verdict, Worker, WorkerOptions,
+    CallError, Command, HttpRequest, Module, RedisConnection, RedisDirectory, RedisServer, RedisService,
+    RedisTransport, Reply, ReplyFuture, Verdict, Worker, WorkerOptions,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -202,7 +202,7 @@ impl RedisTransport for Witness {
 }
 
 impl RedisConnection for Witnessed {
-    fn call(&self, command: Vec<Vec<u8>>) -> ReplyFuture {
+    fn call(&self, command: Command) -> ReplyFuture {
         let (reply, failures) = (self.connection.call(command), Arc::clone(&self.failures));
         Box::pin(async move {
             let reply = reply.await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ::http::HeaderMap;
 
-use crate::bindings::slidegate::filter::redis::CallError;
+use crate::bindings::slidegate::filter::redis::{CallError, Command};
 use crate::bindings::slidegate::filter::types::{
     CallId, Interest, Moment, MonotonicNs, Pass, Response, StreamId, Wants,
 };
@@ -38,8 +38,8 @@ pub struct Call {
     pub id: CallId,
     /// Which of the services that `configure` returned.
     pub service: usize,
-    /// The command's name and its arguments.
-    pub command: Vec<Vec<u8>>,
+    /// What to send.
+    pub command: Command,
 }
 
 /// How a stream was settled, for the phase that it was in.
@@ -265,7 +265,7 @@ impl Ctx {
     }
 
     /// Takes a command, and names it.
-    pub(super) fn accept(&mut self, service: u32, command: Vec<Vec<u8>>) -> Result<CallId, CallError> {
+    pub(super) fn accept(&mut self, service: u32, command: Command) -> Result<CallId, CallError> {
         let service = usize::try_from(service).map_err(|_| CallError::UnknownService)?;
         if service >= self.services {
             return Err(CallError::UnknownService);

@@ -3,11 +3,11 @@
 use wasmtime::{Result, ensure};
 
 use super::context::Ctx;
-use crate::bindings::slidegate::filter::redis::{CallError, Host};
+use crate::bindings::slidegate::filter::redis::{CallError, Command, Host};
 use crate::bindings::slidegate::filter::types::CallId;
 
-/// Most arguments of one command, and most bytes in them.
-const ARGUMENTS_MAX: usize = 64 * 1024;
+/// Most words of one command, and most bytes in them.
+const WORDS_MAX: usize = 64 * 1024;
 const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Commands that change a connection, keep it, or turn its replies into something else than one for each command:
@@ -53,11 +53,13 @@ const REFUSED: [&[u8]; 36] = [
 ];
 
 impl Host for Ctx {
-    fn redis_call(&mut self, service: u32, command: Vec<Vec<u8>>) -> Result<std::result::Result<CallId, CallError>> {
-        ensure!(!command.is_empty(), "an empty Redis command");
-        ensure!(command.len() <= ARGUMENTS_MAX, "a Redis command of more than {ARGUMENTS_MAX} arguments");
-        let bytes: usize = command.iter().map(Vec::len).sum();
-        ensure!(bytes <= COMMAND_BYTES_MAX, "a Redis command of more than {COMMAND_BYTES_MAX} bytes");
+    fn redis_call(&mut self, service: u32, command: Command) -> Result<std::result::Result<CallId, CallError>> {
+        let Command { bytes, lengths } = &command;
+        ensure!(!lengths.is_empty(), "an empty Redis command");
+        ensure!(lengths.len() <= WORDS_MAX, "a Redis command of more than {WORDS_MAX} words");
+        ensure!(bytes.len() <= COMMAND_BYTES_MAX, "a Redis command of more than {COMMAND_BYTES_MAX} bytes");
+        let together: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+        ensure!(together == bytes.len() as u64, "a Redis command whose words are not as long as they are together");
         if is_refused(&command) {
             return Ok(Err(CallError::Refused));
         }
@@ -65,22 +67,23 @@ impl Host for Ctx {
     }
 }
 
-fn is_refused(command: &[Vec<u8>]) -> bool {
+fn is_refused(command: &Command) -> bool {
     let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
-    let Some((name, arguments)) = command.split_first() else { return false };
+    let mut words = command.words();
+    // Nearly all commands are this one.
+    let Some(name) = words.next().filter(|name| *name != b"EVALSHA") else { return false };
     if !REFUSED.iter().any(|refused| is(name, refused)) {
         return false;
     }
     if !is(name, b"XREAD") && !is(name, b"XREADGROUP") {
         return true;
     }
-    let mut options = arguments.iter();
-    while let Some(option) = options.next() {
+    while let Some(option) = words.next() {
         // Names of groups, consumers and keys may be anything.
         if is(option, b"GROUP") {
-            options.nth(1);
+            words.nth(1);
         } else if is(option, b"COUNT") {
-            options.next();
+            words.next();
         } else if is(option, b"STREAMS") {
             return false;
         } else if is(option, b"BLOCK") {
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     fn refused(line: &str) -> bool {
-        is_refused(&line.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>())
+        is_refused(&line.split(' ').collect())
     }
 
     #[test]
@@ -130,11 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn words_are_as_long_as_all_of_their_bytes() {
+        let mut ctx = Ctx::new();
+        ctx.configured(1);
+        for lengths in [&[][..], &[3], &[3, 2], &[4, 1, 1], &[3, u32::MAX], &[0, 3, 0, 0]] {
+            let called = ctx.redis_call(0, Command { bytes: b"GETa".to_vec(), lengths: lengths.to_vec() });
+            assert!(called.is_err(), "{lengths:?}");
+        }
+        assert!(ctx.redis_call(0, Command { bytes: b"GETa".to_vec(), lengths: vec![3, 0, 1] }).unwrap().is_ok());
+    }
+
+    #[test]
     fn a_refused_command_is_not_sent() {
         let mut ctx = Ctx::new();
         ctx.configured(1);
-        assert_eq!(ctx.redis_call(0, vec![b"select".to_vec(), b"1".to_vec()]).unwrap(), Err(CallError::Refused));
+        assert_eq!(ctx.redis_call(0, ["select", "1"].into_iter().collect()).unwrap(), Err(CallError::Refused));
         assert!(ctx.take_calls().is_empty());
-        assert!(ctx.redis_call(0, vec![b"GET".to_vec(), b"a".to_vec()]).unwrap().is_ok());
+        assert!(ctx.redis_call(0, ["GET", "a"].into_iter().collect()).unwrap().is_ok());
     }
 }

@@ -2,11 +2,16 @@
 
 use std::collections::VecDeque;
 
+use crate::bindings::slidegate::filter::redis::Command;
+
 /// Most commands that wait, at one place. More mean that the server does not keep up.
 pub(super) const WAITING_MAX: usize = 16_384;
 
 /// Most bytes of commands that wait, at one place. A command that is longer by itself may wait alone.
 pub(super) const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// What a word takes beside its bytes, also as Redis reads it.
+const WORD_BYTES: usize = 24;
 
 /// What waits, in order.
 pub(super) struct Backlog<T> {
@@ -47,8 +52,8 @@ pub(super) fn fits(waiting: usize, more: usize) -> bool {
 }
 
 /// What a command takes while it waits.
-pub(super) fn bytes_of(command: &[Vec<u8>]) -> usize {
-    command.iter().map(|argument| argument.len() + size_of::<Vec<u8>>()).sum()
+pub(super) fn bytes_of(command: &Command) -> usize {
+    command.bytes.len() + WORD_BYTES * command.lengths.len()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::pipeline::CallResult;
 use super::server_access::ServerAccess;
 use super::transport::{RedisConnection, ReplyFuture};
 use super::url::Address;
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 
 /// How often one command is sent on. A cluster that is well needs one or two; a map that changes under way may need
 /// more.
@@ -55,7 +55,7 @@ impl Cluster {
 }
 
 impl RedisConnection for Cluster {
-    fn call(&self, command: Vec<Vec<u8>>) -> ReplyFuture {
+    fn call(&self, command: Command) -> ReplyFuture {
         let deadline = Instant::now() + self.timeout;
         let map = Arc::clone(&self.map);
         let command = Arc::new(command);
@@ -69,7 +69,7 @@ impl RedisConnection for Cluster {
 /// A command on its way through the cluster.
 struct Routed {
     map: Arc<Map>,
-    command: Arc<Vec<Vec<u8>>>,
+    command: Arc<Command>,
     slot: Option<u16>,
     deadline: Instant,
 }

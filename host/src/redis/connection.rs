@@ -21,7 +21,7 @@ use super::pipeline::{CallResult, NotSent};
 use super::sentinel::Sentinels;
 use super::server_access::{LinkError, Opened, ServerAccess};
 use super::transport::{RedisConnection, ReplyFuture};
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 
 /// One attempt to connect may take nearly as long as a command, and at least so long: it takes several turns to the
 /// server and back, and commands that wait for it keep their own deadlines.
@@ -69,7 +69,7 @@ enum LinkState {
 
 /// A command that waits for a connection.
 struct Queued {
-    command: Vec<Vec<u8>>,
+    command: Command,
     /// Whether ASKING goes before it, with nothing between.
     asking: bool,
     deadline: Instant,
@@ -117,13 +117,13 @@ impl Connection {
     }
 
     /// Sends a command, or queues it, before returning. With `asking` ASKING goes before it.
-    pub(super) fn start(&self, command: &[Vec<u8>], asking: bool, deadline: Instant) -> Started {
+    pub(super) fn start(&self, command: &Command, asking: bool, deadline: Instant) -> Started {
         self.shared.start(command, asking, Instant::now(), deadline)
     }
 }
 
 impl RedisConnection for Connection {
-    fn call(&self, command: Vec<Vec<u8>>) -> ReplyFuture {
+    fn call(&self, command: Command) -> ReplyFuture {
         let now = Instant::now();
         let deadline = now + self.shared.timeout;
         let started = self.shared.start(&command, false, now, deadline);
@@ -183,7 +183,7 @@ impl SharedConnection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(self: &Arc<Self>, command: &[Vec<u8>], asking: bool, now: Instant, deadline: Instant) -> Started {
+    fn start(self: &Arc<Self>, command: &Command, asking: bool, now: Instant, deadline: Instant) -> Started {
         let mut state = self.lock();
         let state = &mut *state;
         if let LinkState::Ready(link) = &state.link {
@@ -194,7 +194,7 @@ impl SharedConnection {
             }
         }
         let (started, queued) = oneshot::channel();
-        let queue = |command: &[Vec<u8>]| Queued { command: command.to_vec(), asking, deadline, started };
+        let queue = |command: &Command| Queued { command: command.clone(), asking, deadline, started };
         let has_left = |queued: &Queued| queued.started.is_closed();
         match &mut state.link {
             LinkState::Connecting(waiting) => {

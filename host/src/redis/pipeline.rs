@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::backlog::{WAITING_MAX, bytes_of, fits};
 use super::reply::{Garbage, ReplyReader};
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 
 /// A buffer above this size is not kept when it is empty.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -111,7 +111,7 @@ impl Pipeline {
     /// Deadlines must not fall from one command to the next. If it is refused nothing is sent.
     pub(super) fn send(
         &self,
-        command: &[Vec<u8>],
+        command: &Command,
         asking: bool,
         now: Instant,
         deadline: Instant,
@@ -326,12 +326,12 @@ impl<S> Drop for Driver<S> {
 }
 
 /// Appends a command as Redis reads it: an array of bulk strings.
-fn encode(command: &[Vec<u8>], out: &mut Vec<u8>) {
+fn encode(command: &Command, out: &mut Vec<u8>) {
     out.reserve(bytes_of(command));
-    length(b'*', command.len(), out);
-    for argument in command {
-        length(b'$', argument.len(), out);
-        out.extend_from_slice(argument);
+    length(b'*', command.lengths.len(), out);
+    for word in command.words() {
+        length(b'$', word.len(), out);
+        out.extend_from_slice(word);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn commands_are_arrays_of_bulk_strings() {
         let mut out = Vec::new();
-        encode(&[b"SET".to_vec(), Vec::new(), vec![b'x'; 1_203]], &mut out);
+        encode(&[&b"SET"[..], b"", &[b'x'; 1_203]].into_iter().collect(), &mut out);
         let expected = [b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$1203\r\n".as_slice(), &[b'x'; 1_203], b"\r\n"].concat();
         assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }

@@ -43,14 +43,14 @@ impl RedisServer {
         may_ask: bool,
         is_used_as_cluster: bool,
     ) -> Result<Self, Refused> {
-        let time = match connection.call(vec![b"TIME".to_vec()]).await.map_err(Refused::NoAnswer)? {
+        let time = match connection.call(["TIME"].into_iter().collect()).await.map_err(Refused::NoAnswer)? {
             Reply::Error(text) => return Err(Refused::Answered("TIME", text)),
             Reply::Many(time) => time_of(&time),
             Reply::Single(_) => None,
         };
         let Some(time_us) = time else { return Err(Refused::NoAnswer(CallError::Protocol)) };
         let mut server = Self { time_us, is_used_as_cluster, ..Self::default() };
-        if may_ask && let Ok(Reply::Single(Value::Bulk(info))) = connection.call(vec![b"INFO".to_vec()]).await {
+        if may_ask && let Ok(Reply::Single(Value::Bulk(info))) = connection.call(["INFO"].into_iter().collect()).await {
             server.read(&String::from_utf8_lossy(&info));
         }
         Ok(server)

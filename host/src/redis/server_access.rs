@@ -167,7 +167,7 @@ impl Opened {
     /// One command on a connection that nobody else uses yet. How long the server may take is the business of who
     /// awaits this.
     pub(super) async fn ask(&mut self, command: &[&[u8]]) -> Result<Reply, LinkError> {
-        let command: Vec<Vec<u8>> = command.iter().map(|argument| argument.to_vec()).collect();
+        let command = command.iter().collect();
         let now = Instant::now();
         let Ok(mut reply) = self.pipeline.send(&command, false, now, now + SIGN_IN_MAX) else {
             return Err(self.lost());

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::bindings::exports::slidegate::filter::filter::RedisService;
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 
 /// The reply to one command, or why there is none.
 pub type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send>>;
@@ -18,7 +18,7 @@ pub trait RedisTransport: Send + Sync + 'static {
 
 /// The way to one Redis service: one multiplexed connection, or one to each node of a cluster.
 pub trait RedisConnection: Send + Sync + 'static {
-    /// Sends one command: its name and its arguments, never empty.
+    /// Sends one command, which has at least a name.
     ///
     /// The command is on its way, or queued behind those before it, when this returns; the future
     /// only waits for the reply. So commands are sent in the order of these calls; in a cluster, those
@@ -28,7 +28,7 @@ pub trait RedisConnection: Send + Sync + 'static {
     /// What the future returns is the reply of the server, error replies included, or why there is
     /// none, at the latest after the service's timeout counted from here. A command that may have
     /// been sent is never sent again.
-    fn call(&self, command: Vec<Vec<u8>>) -> ReplyFuture;
+    fn call(&self, command: Command) -> ReplyFuture;
 }
 
 impl<T: RedisTransport + ?Sized> RedisTransport for Arc<T> {

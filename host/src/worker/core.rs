@@ -22,7 +22,7 @@ use crate::metrics::FilterMetrics;
 use crate::redis::{RedisConnection, ReplyFuture};
 use crate::request::Request;
 use crate::worker::alarm::Alarm;
-use crate::worker::replies::{Replied, Replies, SentCall};
+use crate::worker::replies::{Replied, Replies, SentCall, deliverable};
 
 /// At most so many instances are made in a second after traps; between, streams get the failure
 /// mode. Reading a large configuration for each request of a component that always traps would cost
@@ -37,9 +37,6 @@ const WOKEN_EACH_MIN: Duration = Duration::from_millis(1);
 
 /// The longest that the alarm is set for: a clock that a test sets by hand may be said to be far behind.
 const ALARM_MAX: Duration = Duration::from_secs(3_600);
-
-/// Most replies that are brought to the instance in one turn.
-const DELIVERED_MAX: usize = 128;
 
 /// The inside of a [`Worker`](super::Worker).
 pub(super) struct Core {
@@ -255,12 +252,10 @@ impl Core {
     /// Delivers replies, except those to an instance that has trapped meanwhile.
     fn deliver(&self, replies: impl Iterator<Item = Replied>) {
         let mut kept = self.lock();
-        for Replied { generation, call, reply } in replies {
-            if kept.generation == generation {
-                self.run(&mut kept, |instance, now| {
-                    instance.on_redis_reply(call, reply.as_ref().map_err(|error| *error), now)
-                });
-            }
+        let of_this = replies.filter(|replied| replied.generation == kept.generation);
+        let replies: Vec<_> = of_this.map(|replied| replied.reply).collect();
+        if !replies.is_empty() {
+            self.run(&mut kept, |instance, now| instance.on_redis_replies(replies, now));
         }
     }
 
@@ -472,7 +467,8 @@ async fn deliver_replies(replies: Replies, core: Weak<Core>) {
         let mut replies = replied.drain(..);
         while replies.len() > 0 {
             let Some(core) = core.upgrade() else { return };
-            core.deliver(replies.by_ref().take(DELIVERED_MAX));
+            let together = deliverable(replies.as_slice());
+            core.deliver(replies.by_ref().take(together));
             drop(core);
             if replies.len() > 0 {
                 // A burst, as of calls that time out together, is not to hold up everything else on this lane.

@@ -5,12 +5,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::redis::{CallReply, Reply, Value};
 use crate::bindings::slidegate::filter::types::CallId;
-use crate::redis::ReplyFuture;
+use crate::redis::{REPLY_BYTES_MAX, ReplyFuture};
 
 /// Places that are kept when nothing is awaited.
 const PLACES_KEPT: usize = 256;
+
+/// Most replies that are brought to the instance in one turn.
+const DELIVERED_MAX: usize = 128;
 
 /// A call that an instance made.
 pub(super) struct SentCall {
@@ -22,8 +25,30 @@ pub(super) struct SentCall {
 /// The reply to a call, or why there is none.
 pub(super) struct Replied {
     pub(super) generation: u64,
-    pub(super) call: CallId,
-    pub(super) reply: Result<Reply, CallError>,
+    pub(super) reply: CallReply,
+}
+
+/// How many of these, from the first on, are brought to the instance together: it has them all in its memory then.
+pub(super) fn deliverable(replies: &[Replied]) -> usize {
+    let mut bytes = 0;
+    let fits = |replied: &&Replied| {
+        bytes += replied.reply.reply.as_ref().map_or(0, bytes_of);
+        bytes <= REPLY_BYTES_MAX
+    };
+    replies.iter().take(DELIVERED_MAX).take_while(fits).count().max(1)
+}
+
+fn bytes_of(reply: &Reply) -> usize {
+    let of_value = |value: &Value| match value {
+        Value::Nil | Value::Integer(_) => 0,
+        Value::Bulk(bytes) => bytes.len(),
+        Value::Status(text) => text.len(),
+    };
+    match reply {
+        Reply::Single(value) => of_value(value),
+        Reply::Many(values) => values.iter().map(|value| size_of::<Value>() + of_value(value)).sum(),
+        Reply::Error(text) => text.len(),
+    }
 }
 
 /// Where calls are handed over to be awaited.
@@ -141,7 +166,8 @@ impl Collector {
         let Some(ReplySlot { waker, awaited }) = self.places.get_mut(place) else { return };
         match Pin::new(&mut made.reply).poll(&mut Context::from_waker(waker)) {
             Poll::Ready(reply) => {
-                replies.push(Replied { generation: made.generation, call: made.call, reply });
+                let reply = CallReply { call: made.call, reply };
+                replies.push(Replied { generation: made.generation, reply });
                 self.free.push(place);
             }
             Poll::Pending => *awaited = Some(made),
@@ -193,7 +219,27 @@ fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bindings::slidegate::filter::redis::CallError;
     use tokio::sync::oneshot;
+
+    #[test]
+    fn replies_are_brought_together_as_long_as_they_are_short() {
+        let replies = |lengths: &[usize]| -> Vec<Replied> {
+            let reply = |length: &usize| CallReply { call: 1, reply: Ok(Reply::Error("e".repeat(*length))) };
+            lengths.iter().map(|length| Replied { generation: 0, reply: reply(length) }).collect()
+        };
+        for (lengths, together) in [
+            (&[7][..], 1),
+            (&[7, 8, 9], 3),
+            (&[REPLY_BYTES_MAX, 0, 1, 0], 2),
+            (&[1, REPLY_BYTES_MAX], 1),
+            (&[2 * REPLY_BYTES_MAX, 1], 1),
+            (&[0; DELIVERED_MAX + 1], DELIVERED_MAX),
+        ] {
+            assert_eq!(deliverable(&replies(lengths)), together, "{lengths:?}");
+        }
+        assert_eq!(bytes_of(&Reply::Many(vec![Value::Bulk(vec![0; 9]), Value::Nil])), 9 + 2 * size_of::<Value>());
+    }
 
     #[tokio::test]
     async fn a_burst_leaves_few_places_behind() {
@@ -216,7 +262,7 @@ mod tests {
             let mut told = 0;
             while told < burst {
                 assert!(collector.collect(&mut replied).await);
-                told += replied.drain(..).filter(|replied| replied.reply == Err(CallError::Timeout)).count();
+                told += replied.drain(..).filter(|replied| replied.reply.reply == Err(CallError::Timeout)).count();
             }
             assert_eq!(collector.places.len(), PLACES_KEPT);
         }

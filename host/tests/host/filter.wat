@@ -24,7 +24,7 @@
 ;; One metric counts requests, and another would count bytes. The end of a stream is said in the log, with a digit for how it ended (whole, client, upstream).
 (module
   (import "slidegate:filter/redis@0.2.0" "redis-call"
-    (func $redis_call (param i32 i32 i32 i32)))
+    (func $redis_call (param i32 i32 i32 i32 i32 i32)))
   (import "slidegate:filter/http@0.2.0" "path"
     (func $path (param i64 i32)))
   (import "slidegate:filter/http@0.2.0" "http-response"
@@ -38,8 +38,8 @@
 
   (memory (export "memory") 2)
 
-  ;; 0..64: return pointers. 64..: constants. 512: a step. 576: passing streams, two of 40 bytes. 704: changes of metrics, one of 24 bytes.
-  ;; 1024: the Redis service. 1088: the stream that waits for time. 4096: stream by call.
+  ;; 0..64: return pointers. 64..: constants. 512: a step. 576: passing streams, two of 48 bytes. 704: changes of metrics, one of 24 bytes.
+  ;; 1024: the Redis service. 1088: the stream that waits for time. 4096: stream by call. 36864: passing streams, two for each of at most 256 replies.
   (data (i32.const 64) "redis.test")
   (data (i32.const 80) "PING")
   (data (i32.const 96) "x-edited")
@@ -49,8 +49,8 @@
   (data (i32.const 160) "fixture.refused")
   (data (i32.const 176) "no")
   (data (i32.const 192) "first\nsecond")
-  ;; The command list<list<u8>>: one element, at 80, of 4 bytes.
-  (data (i32.const 208) "\50\00\00\00\04\00\00\00")
+  ;; The lengths of a command's words: one, of 4 bytes.
+  (data (i32.const 208) "\04\00\00\00")
   ;; A header-edit: set(header { name, value }).
   (data (i32.const 224) "\00\00\00\00\60\00\00\00\08\00\00\00\70\00\00\00\03\00\00\00")
   ;; An annotation list<tuple<string, string>>: why, no.
@@ -58,7 +58,7 @@
   (data (i32.const 276) "\f4\00\00\00\03\00\00\00\b0\00\00\00\02\00\00\00")
   ;; A command that no host sends: SELECT.
   (data (i32.const 300) "SELECT")
-  (data (i32.const 308) "\2c\01\00\00\06\00\00\00")
+  (data (i32.const 308) "\06\00\00\00")
   (data (i32.const 320) "fixture_requests_total")
   (data (i32.const 344) "Requests")
   (data (i32.const 400) "over ")
@@ -147,7 +147,8 @@
 
   (func $passed (param $request i32) (param $response i32) (param $body i32) (result i32)
     (i32.store (i32.const 512) (i32.const 0))
-    (call $pass (i32.const 516) (local.get $request) (local.get $response) (local.get $body))
+    (i32.store (i32.const 516) (i32.const 1))
+    (call $pass (i32.const 520) (local.get $request) (local.get $response) (local.get $body))
     (i32.const 512))
 
   (func $waits (result i32)
@@ -164,12 +165,18 @@
       (then (call $waits))
       (else (call $passed (i32.const 0) (i32.const 0) (i32.const 0)))))
 
+  ;; Writes that this stream passes, twice, the first time with an edit.
+  (func $passing_at (param $at i32) (param $stream i64)
+    (i64.store (local.get $at) (local.get $stream))
+    (i32.store offset=8 (local.get $at) (i32.const 1))
+    (call $pass (i32.add (local.get $at) (i32.const 12)) (i32.const 1) (i32.const 0) (i32.const 0))
+    (i64.store offset=48 (local.get $at) (local.get $stream))
+    (i32.store offset=56 (local.get $at) (i32.const 1))
+    (call $pass (i32.add (local.get $at) (i32.const 60)) (i32.const 0) (i32.const 0) (i32.const 0)))
+
   ;; A list of passing streams: this one, so many times, the first time with an edit.
   (func $passing (param $stream i64) (param $times i32) (result i32)
-    (i64.store (i32.const 576) (local.get $stream))
-    (call $pass (i32.const 584) (i32.const 1) (i32.const 0) (i32.const 0))
-    (i64.store (i32.const 616) (local.get $stream))
-    (call $pass (i32.const 624) (i32.const 0) (i32.const 0) (i32.const 0))
+    (call $passing_at (i32.const 576) (local.get $stream))
     (i32.store (i32.const 0) (i32.const 576))
     (i32.store (i32.const 4) (local.get $times))
     (i32.const 0))
@@ -182,7 +189,7 @@
       (i32.const 160) (i32.const 15)))
 
   (func $ping (param $stream i64) (param $service i32) (result i32)
-    (call $redis_call (local.get $service) (i32.const 208) (i32.const 1) (i32.const 32))
+    (call $redis_call (local.get $service) (i32.const 80) (i32.const 4) (i32.const 208) (i32.const 1) (i32.const 32))
     (if (i32.load8_u (i32.const 32)) (then (return (i32.const 0))))
     (i64.store
       (i32.add (i32.const 4096)
@@ -212,7 +219,7 @@
     (if (i32.eq (local.get $kind) (i32.const 0x6b))
       (then (return (call $waits_if (call $ping (local.get $stream) (i32.const 7))))))
     (if (i32.eq (local.get $kind) (i32.const 0x6e))
-      (then (call $redis_call (i32.const 0) (i32.const 308) (i32.const 1) (i32.const 32))))
+      (then (call $redis_call (i32.const 0) (i32.const 300) (i32.const 6) (i32.const 308) (i32.const 1) (i32.const 32))))
     (if (i32.eq (local.get $kind) (i32.const 0x61))
       (then
         (i64.store (i32.const 1088) (local.get $stream))
@@ -234,20 +241,33 @@
       (then (call $respond (i64.add (local.get $stream) (i64.const 1000)) (i32.const 429))))
     (call $passed (i32.const 0) (i32.const 0) (i32.const 0)))
 
-  (func (export "slidegate:filter/filter@0.2.0#on-redis-reply")
-    (param $call i64) (param $failed i32) (param $reply i32) (param $value i32) (param $a i64) (param $b i32) (param i64 i64) (result i32)
+  ;; A reply has 40 bytes: the call, at 8 whether it failed, at 16 the kind of reply, at 24 the kind of value.
+  (func (export "slidegate:filter/filter@0.2.0#on-redis-replies")
+    (param $reply i32) (param $count i32) (param i64 i64) (result i32)
     (local $stream i64)
-    (local.set $stream (i64.load
-      (i32.add (i32.const 4096)
-        (i32.mul (i32.and (i32.wrap_i64 (local.get $call)) (i32.const 4095)) (i32.const 8)))))
-    (if (local.get $failed)
-      (then (call $respond (local.get $stream) (i32.const 504)))
-      (else
-        (if (i32.or (local.get $reply) (i32.ne (local.get $value) (i32.const 3)))
-          (then
-            (call $respond (local.get $stream) (i32.const 503))
-            (call $respond (local.get $stream) (i32.const 500))))))
-    (call $passing (local.get $stream) (i32.const 2)))
+    (local $passing i32)
+    (local.set $passing (i32.const 36864))
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $count)))
+        (local.set $stream (i64.load
+          (i32.add (i32.const 4096)
+            (i32.mul (i32.and (i32.load (local.get $reply)) (i32.const 4095)) (i32.const 8)))))
+        (if (i32.load8_u offset=8 (local.get $reply))
+          (then (call $respond (local.get $stream) (i32.const 504)))
+          (else
+            (if (i32.or (i32.load8_u offset=16 (local.get $reply)) (i32.ne (i32.load8_u offset=24 (local.get $reply)) (i32.const 3)))
+              (then
+                (call $respond (local.get $stream) (i32.const 503))
+                (call $respond (local.get $stream) (i32.const 500))))))
+        (call $passing_at (local.get $passing) (local.get $stream))
+        (local.set $passing (i32.add (local.get $passing) (i32.const 96)))
+        (local.set $reply (i32.add (local.get $reply) (i32.const 40)))
+        (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+        (br $next)))
+    (i32.store (i32.const 0) (i32.const 36864))
+    (i32.store (i32.const 4) (i32.div_u (i32.sub (local.get $passing) (i32.const 36864)) (i32.const 48)))
+    (i32.const 0))
 
   (func (export "slidegate:filter/filter@0.2.0#on-wake") (param $now i64) (param i64) (result i32)
     (if (global.get $wakes)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use slidegate::{
-    BodyChange, CallError, Coding, ConfigureError, Ending, HeaderEdit, Instance, InstanceLimits, Interest, Module,
-    Moment, Origin, Outcome, Pass, Piece, Reply, Response, ResponseHead, Step, Trap, Value, Wants,
+    BodyChange, CallError, CallId, CallReply, Coding, ConfigureError, Ending, HeaderEdit, Instance, InstanceLimits,
+    Interest, Module, Moment, Origin, Outcome, Pass, Piece, Reply, Response, ResponseHead, Step, Trap, Value, Wants,
 };
 
 use crate::fixture::{module, request};
@@ -52,9 +52,13 @@ fn status(outcome: &Outcome) -> u16 {
     }
 }
 
-fn ok() -> Result<&'static Reply, CallError> {
-    static OK: std::sync::LazyLock<Reply> = std::sync::LazyLock::new(|| Reply::Single(Value::Status("OK".to_owned())));
-    Ok(&OK)
+fn ok() -> Result<Reply, CallError> {
+    Ok(Reply::Single(Value::Status("OK".to_owned())))
+}
+
+/// Delivers the reply to one call.
+fn reply(instance: &mut Instance, call: CallId, reply: Result<Reply, CallError>) {
+    instance.on_redis_replies(vec![CallReply { call, reply }], NOW).unwrap();
 }
 
 #[test]
@@ -181,12 +185,12 @@ fn a_reply_settles_its_stream_once() {
     assert_eq!(on_request(&mut instance, 1, "/w").unwrap(), Step::Wait);
     let calls = instance.take_calls();
     assert_eq!(calls.len(), 1);
-    assert_eq!((calls[0].service, &calls[0].command[..]), (0, &[b"PING".to_vec()][..]));
-    instance.on_redis_reply(calls[0].id, ok(), NOW).unwrap();
+    assert!(calls[0].service == 0 && calls[0].command.words().eq([b"PING"]), "{calls:?}");
+    reply(&mut instance, calls[0].id, ok());
     let outcomes = instance.take_outcomes();
     assert!(matches!(&outcomes[..], [(1, Outcome::Pass(pass))] if pass.request_edits.len() == 1));
     // The second delivery of the same reply does not reach the component.
-    instance.on_redis_reply(calls[0].id, ok(), NOW).unwrap();
+    reply(&mut instance, calls[0].id, ok());
     assert!(instance.take_outcomes().is_empty());
 }
 
@@ -195,12 +199,12 @@ fn every_kind_of_reply_arrives() {
     let error = Reply::Error("NOSCRIPT".to_owned());
     let bulk = Reply::Single(Value::Bulk(b"x".to_vec()));
     let many = Reply::Many(vec![Value::Nil, Value::Integer(1)]);
-    let replies = [(Ok(&error), 503), (Ok(&bulk), 503), (Ok(&many), 503), (Err(CallError::Timeout), 504), (ok(), 0)];
+    let replies = [(Ok(error), 503), (Ok(bulk), 503), (Ok(many), 503), (Err(CallError::Timeout), 504), (ok(), 0)];
     let mut instance = instance();
-    for (stream, (reply, expected)) in (1..).zip(replies) {
+    for (stream, (replied, expected)) in (1..).zip(replies) {
         on_request(&mut instance, stream, "/w").unwrap();
         let call = instance.take_calls().remove(0);
-        instance.on_redis_reply(call.id, reply, NOW).unwrap();
+        reply(&mut instance, call.id, replied);
         let outcomes = instance.take_outcomes();
         assert_eq!((outcomes.len(), outcomes[0].0, status(&outcomes[0].1)), (1, stream, expected));
     }
@@ -227,7 +231,7 @@ fn a_late_reply_for_a_stream_that_ended_settles_nothing() {
     on_request(&mut instance, 1, "/w").unwrap();
     let call = instance.take_calls().remove(0);
     instance.on_done(1, Ending::Client, NOW).unwrap();
-    instance.on_redis_reply(call.id, ok(), NOW).unwrap();
+    reply(&mut instance, call.id, ok());
     assert!(instance.take_outcomes().is_empty());
     instance.on_done(1, Ending::Client, NOW).unwrap();
 }
@@ -246,7 +250,7 @@ fn hooks_of_unknown_streams_pass() {
     let headers = Arc::new(HeaderMap::new());
     assert_eq!(instance.on_response_headers(9, head(200), headers, NOW).unwrap(), Step::Pass(Pass::default()));
     assert_eq!(instance.on_request_body(9, piece(b"", true), NOW).unwrap(), Step::Pass(Pass::default()));
-    instance.on_redis_reply(77, ok(), NOW).unwrap();
+    reply(&mut instance, 77, ok());
 }
 
 #[test]
@@ -263,7 +267,7 @@ fn bodies_are_held_and_freed_and_changed() {
     assert_eq!(instance.on_request_body(1, piece(b"E", false), NOW).unwrap(), changed(BodyChange::End(b"no".to_vec())));
     assert_eq!(instance.on_request_body(1, piece(b"", true), NOW).unwrap(), Step::Wait);
     let call = instance.take_calls().remove(0);
-    instance.on_redis_reply(call.id, Err(CallError::Connect), NOW).unwrap();
+    reply(&mut instance, call.id, Err(CallError::Connect));
     let outcomes = instance.take_outcomes();
     assert_eq!((outcomes[0].0, status(&outcomes[0].1)), (1, 504));
 }
@@ -291,7 +295,7 @@ fn a_response_is_replaced_before_its_body_begins_and_not_after() {
     on_request(&mut instance, 2, "/p").unwrap();
     assert_eq!(instance.on_response_body(2, piece(b"", true), NOW).unwrap(), Step::Wait);
     let call = instance.take_calls().remove(0);
-    instance.on_redis_reply(call.id, Err(CallError::Connect), NOW).unwrap();
+    reply(&mut instance, call.id, Err(CallError::Connect));
     // It was answered too late, and passes.
     assert!(matches!(&instance.take_outcomes()[..], [(2, Outcome::Pass(_))]));
     // Nor does a request's body come after its response.

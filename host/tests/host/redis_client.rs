@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use slidegate::{CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, Value};
+use slidegate::{CallError, Command, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, Value};
 
 pub(crate) fn service(timeout_ms: u32) -> RedisService {
     RedisService {
@@ -22,8 +22,8 @@ pub(crate) fn connection(url: &str, timeout_ms: u32) -> Arc<dyn RedisConnection>
     directory.open(&service(timeout_ms))
 }
 
-pub(crate) fn command(words: &[&str]) -> Vec<Vec<u8>> {
-    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+pub(crate) fn command(words: &[&str]) -> Command {
+    words.iter().collect()
 }
 
 pub(crate) fn status(text: &str) -> Result<Reply, CallError> {

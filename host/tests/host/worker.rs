@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use slidegate::{
-    BodySide, BodyStep, CallError, Coding, HeaderEdit, Origin, RedisConnection, RedisDirectory, RedisService,
+    BodySide, BodyStep, CallError, Coding, Command, HeaderEdit, Origin, RedisConnection, RedisDirectory, RedisService,
     RedisTransport, Released, Reply, ReplyFuture, ResponseHead, StartError, Stream, Value, Verdict, Wants, Worker,
     WorkerOptions,
 };
@@ -30,8 +30,8 @@ impl RedisTransport for ByHand {
 }
 
 impl RedisConnection for ByHand {
-    fn call(&self, command: Vec<Vec<u8>>) -> ReplyFuture {
-        assert_eq!(command, [b"PING"]);
+    fn call(&self, command: Command) -> ReplyFuture {
+        assert!(command.words().eq([b"PING"]), "{command:?}");
         let (answer, answered) = oneshot::channel();
         self.calls.lock().unwrap().push(answer);
         Box::pin(async move { answered.await.unwrap_or(Err(CallError::Disconnected)) })

@@ -87,8 +87,8 @@ fn command_of_the_engine(limit: u64) -> Vec<Vec<u8>> {
     let Effect::Call { command: sent, .. } = engine.poll(&OneRequest(&request), 0) else {
         panic!("the engine asks Redis")
     };
-    assert_eq!(sent.get(2).map(Vec::as_slice), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
-    sent
+    assert_eq!(sent.words().nth(2), Some(b"1".as_slice()), "one key for one limit: {sent:?}");
+    sent.words().map(<[u8]>::to_vec).collect()
 }
 
 // === impl Asker ===

@@ -358,13 +358,13 @@ fn request_of(user: u8) -> PlainRequest {
 
 /// For how many requests a command asks.
 fn units_of(command: &Command) -> u64 {
-    let units = command.last().and_then(|numbers| numbers.first_chunk()).expect("the script's argument");
+    let units = command.words().last().and_then(|numbers| numbers.first_chunk()).expect("the script's argument");
     f64::from_be_bytes(*units) as u64
 }
 
 /// Whom a command is about: the key ends with the header's value and the window.
 fn user_of(command: &Command) -> u8 {
-    let key = command.get(3).expect("a key");
+    let key = command.words().nth(3).expect("a key");
     let value = key.strip_suffix(b"}:1").and_then(<[u8]>::last).expect("the key of a user");
     value - b'a'
 }

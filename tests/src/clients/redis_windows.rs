@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Connection, Pipeline, RedisResult};
 use slidegate_engine::{
-    redis::{Form, Reply, Value},
+    redis::{Command, Form, Reply, Value},
     window::{
         Charge, Decision, EXACT_MAX,
         refund::Refund,
@@ -110,7 +110,7 @@ impl RedisWindows {
     /// When the answer is none of the script's.
     pub fn settle(&mut self, settlement: &Settlement, request: &Request) -> SettledBatch {
         let Request { units, keys, charges, now_us } = request;
-        let mut parts = self.settle_script.command(Form::Text, settlement, keys, charges, *units);
+        let mut parts = words(&self.settle_script.command(Form::Text, settlement, keys, charges, *units));
         if let Some(now_us) = *now_us {
             set_clock(&mut parts, now_us);
         }
@@ -147,12 +147,16 @@ impl RedisWindows {
 
     /// The command for one request, with its clock.
     pub fn command(&self, form: Form, request: &Request) -> Cmd {
-        let mut parts = self.script.command(form, &request.keys, &request.charges, request.units);
+        let mut parts = words(&self.script.command(form, &request.keys, &request.charges, request.units));
         if let Some(now_us) = request.now_us {
             set_clock(&mut parts, now_us);
         }
         command(parts)
     }
+}
+
+fn words(command: &Command) -> Vec<Vec<u8>> {
+    command.words().map(<[u8]>::to_vec).collect()
 }
 
 fn command(parts: Vec<Vec<u8>>) -> Cmd {

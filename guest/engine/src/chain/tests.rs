@@ -56,7 +56,7 @@ fn dispatch(engine: &mut Engine, first: u64) -> Vec<String> {
     let mut sent = Vec::new();
     send_all(engine, 0, |service, command| {
         assert_eq!(service, 0);
-        sent.push(String::from_utf8(command[0].clone()).unwrap());
+        sent.push(String::from_utf8_lossy(command.words().next().unwrap()).into_owned());
         Ok(first + sent.len() as u64 - 1)
     });
     sent

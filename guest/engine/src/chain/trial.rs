@@ -82,7 +82,7 @@ impl TrialScript {
             Some(Say::Ask) => {
                 let permit = turn.services.permit(0, turn.now_ns, turn.telemetry).expect("a service that is well");
                 turn.budget.take(WAITER_BYTES);
-                turn.asked.push((0, permit, Question { waiter, command: [b"GET".to_vec(), b"s".to_vec()].into() }));
+                turn.asked.push((0, permit, Question { waiter, command: ["GET", "s"].into_iter().collect() }));
                 None
             }
             None => Some(NotedVerdict { verdict: self.wanting(), note: None }),
@@ -121,7 +121,7 @@ impl Trial {
             return Some(pass(Edits::default()));
         }
         turn.budget.take(WAITER_BYTES);
-        turn.asked.push((service, permit, Question { waiter, command: [b"GET".to_vec(), session].into() }));
+        turn.asked.push((service, permit, Question { waiter, command: [&b"GET"[..], &session].into_iter().collect() }));
         None
     }
 

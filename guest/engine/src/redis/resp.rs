@@ -7,15 +7,15 @@ use alloc::{
 };
 use core::str;
 
-use super::{Reply, Value};
+use super::{Command, Reply, Value};
 
 /// Spells a command: an array of bulk strings.
-pub fn encode(command: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(16 + command.iter().map(|part| part.len() + 16).sum::<usize>());
-    header(&mut bytes, b'*', command.len());
-    for part in command {
-        header(&mut bytes, b'$', part.len());
-        bytes.extend_from_slice(part);
+pub fn encode(command: &Command) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16 + command.words().map(|word| word.len() + 16).sum::<usize>());
+    header(&mut bytes, b'*', command.words().count());
+    for word in command.words() {
+        header(&mut bytes, b'$', word.len());
+        bytes.extend_from_slice(word);
         bytes.extend_from_slice(b"\r\n");
     }
     bytes
@@ -105,10 +105,10 @@ mod tests {
     #[test]
     fn a_command_is_an_array_of_bulk_strings() {
         assert_eq!(
-            encode(&[b"EVALSHA".to_vec(), Vec::new(), b"a\r\nb".to_vec()]),
+            encode(&[&b"EVALSHA"[..], b"", b"a\r\nb"].into_iter().collect()),
             b"*3\r\n$7\r\nEVALSHA\r\n$0\r\n\r\n$4\r\na\r\nb\r\n"
         );
-        assert_eq!(encode(&[]), b"*0\r\n");
+        assert_eq!(encode(&Command::default()), b"*0\r\n");
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
         #[test]
         fn a_command_is_read_back_as_the_array_it_is(command in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6)) {
             let expected = command.iter().cloned().map(Value::Bulk).collect();
-            prop_assert_eq!(decode(&encode(&command)), Some(Reply::Many(expected)));
+            prop_assert_eq!(decode(&encode(&command.iter().collect())), Some(Reply::Many(expected)));
         }
     }
 }

@@ -18,6 +18,12 @@ pub const HEAD_NUMBERS: usize = 1;
 /// Numbers in it for each limit.
 pub const CHARGE_NUMBERS: usize = 5;
 
+/// Bytes of a number.
+const NUMBER: usize = 8;
+
+/// Digits of the greatest number of keys.
+const COUNT_MAX: usize = 20;
+
 /// The script with its SHA-1, as EVALSHA names it.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -46,7 +52,7 @@ pub(super) fn evaluation<'a>(form: Form, sha: &'a str, script: &'a str) -> (&'st
 impl Script {
     /// The command that asks for these charges, one for each key, `units` times over, by Redis' own clock.
     pub fn command(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge], units: u64) -> Command {
-        let mut command = Vec::with_capacity(4 + keys.len());
+        let mut command = Command::default();
         self.write(form, keys, charges, units, &mut command);
         command
     }
@@ -54,45 +60,27 @@ impl Script {
     /// The same, written over another command, for its memory.
     pub(crate) fn write(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge], units: u64, command: &mut Command) {
         let (name, script) = evaluation(form, &self.sha, ADMIT);
-        command.resize_with(4 + keys.len(), Vec::new);
-        let mut arguments = command.iter_mut();
-        let mut put = |argument: &[u8]| {
-            if let Some(place) = arguments.next() {
-                place.clear();
-                place.extend_from_slice(argument);
-            }
-        };
-        put(name.as_bytes());
-        put(script.as_bytes());
+        let number_bytes = NUMBER * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len());
+        let key_bytes: usize = keys.iter().map(Vec::len).sum();
+        command.begin(4 + keys.len(), name.len() + script.len() + COUNT_MAX + key_bytes + number_bytes);
+        command.push(name.as_bytes());
+        command.push(script.as_bytes());
         match keys.len() {
-            1 => put(b"1"),
-            several => put(several.to_string().as_bytes()),
+            1 => command.push(b"1"),
+            several => command.push(several.to_string().as_bytes()),
         }
-        keys.iter().for_each(|key| put(key));
-        let Some(numbers) = arguments.next() else { return };
-        numbers.clear();
-        push_numbers(numbers, charges, units);
+        keys.iter().for_each(|key| command.push(key));
+        command.push_all(numbers(charges, units));
     }
 }
 
 /// These charges, `units` times over, as the script takes them.
-pub(super) fn numbers(charges: &[Charge], units: u64) -> Vec<u8> {
-    let mut numbers = Vec::new();
-    push_numbers(&mut numbers, charges, units);
-    numbers
-}
-
-fn push_numbers(numbers: &mut Vec<u8>, charges: &[Charge], units: u64) {
-    numbers.reserve_exact(8 * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len()));
-    let mut push = |number: u64| numbers.extend_from_slice(&(number as f64).to_be_bytes());
-    push(units);
-    for charge in charges {
-        push(charge.limit.min(EXACT_MAX));
-        push(charge.window_us);
-        push(charge.slot_us.max(1));
-        push(charge.cost);
-        push(u64::from(charge.enforced));
-    }
+pub(super) fn numbers(charges: &[Charge], units: u64) -> impl Iterator<Item = [u8; NUMBER]> {
+    let charges = charges.iter().flat_map(|charge| {
+        let Charge { limit, window_us, slot_us, cost, enforced } = *charge;
+        [limit.min(EXACT_MAX), window_us, slot_us.max(1), cost, u64::from(enforced)]
+    });
+    [units].into_iter().chain(charges).map(|number| (number as f64).to_be_bytes())
 }
 
 /// The answer for some equal requests that were asked for together.
@@ -202,11 +190,8 @@ mod tests {
     fn a_command_names_the_script_the_keys_and_one_argument_of_numbers() {
         let charge = Charge { limit: u64::MAX, window_us: 60_000_000, slot_us: 1, cost: 2, enforced: false };
         let command = Script::default().command(Form::Sha, &[b"k".to_vec()], &[charge], 7);
-        let [name, sha, count, key, numbers] = command.as_slice() else { panic!("{command:?}") };
-        assert_eq!(
-            (name.as_slice(), sha.len(), count.as_slice(), key.as_slice()),
-            (&b"EVALSHA"[..], 40, &b"1"[..], &b"k"[..])
-        );
+        let [name, sha, count, key, numbers] = command.words().collect::<Vec<_>>()[..] else { panic!("{command:?}") };
+        assert_eq!((name, sha.len(), count, key), (&b"EVALSHA"[..], 40, &b"1"[..], &b"k"[..]));
         let numbers: Vec<_> = numbers.chunks(8).map(|bytes| f64::from_be_bytes(bytes.try_into().unwrap())).collect();
         assert_eq!(numbers, [7.0, 9_007_199_254_740_991.0, 60_000_000.0, 1.0, 2.0, 0.0]);
     }

@@ -121,11 +121,14 @@ impl SettleScript {
         let Settlement { refunded, refunds, charged, charges: spent } = settlement;
         let counts = [refunds.len(), spent.len(), charges.len()].map(|count| (count as f64).to_be_bytes());
         let (name, script) = evaluation(form, &self.sha, SETTLE);
-        let all = || refunded.iter().chain(charged).chain(keys);
-        let head = [name.into(), script.into(), all().count().to_string().into_bytes()];
-        let arguments =
-            [counts.concat(), refund::numbers(refunds), script::numbers(spent, 1), script::numbers(charges, units)];
-        head.into_iter().chain(all().cloned()).chain(arguments).collect()
+        let all = || refunded.iter().chain(charged).chain(keys).map(Vec::as_slice);
+        let count = all().count().to_string();
+        let mut command: Command = [name, script, &count].map(str::as_bytes).into_iter().chain(all()).collect();
+        command.push_all(counts.into_iter());
+        command.push_all(refund::numbers(refunds));
+        command.push_all(script::numbers(spent, 1));
+        command.push_all(script::numbers(charges, units));
+        command
     }
 }
 
@@ -176,19 +179,15 @@ mod tests {
         settlement.spend(b"b", CHARGE);
         let keys = [b"c".to_vec()];
         let command = SettleScript::default().command(Form::Text, &settlement, &keys, &[CHARGE], 2);
-        let [name, script, count, a, b, c, counts, refunds, spent, asked] = command.as_slice() else {
-            panic!("{command:?}")
-        };
-        assert_eq!(
-            (name.as_slice(), script.as_slice(), count.as_slice()),
-            (&b"EVAL"[..], SETTLE.as_bytes(), &b"3"[..])
-        );
+        let words: Vec<_> = command.words().collect();
+        let [name, script, count, a, b, c, counts, refunds, spent, asked] = words[..] else { panic!("{command:?}") };
+        assert_eq!((name, script, count), (&b"EVAL"[..], SETTLE.as_bytes(), &b"3"[..]));
         assert_eq!([a, b, c], [b"a", b"b", b"c"]);
         let numbers = |numbers: &[f64]| -> Vec<u8> { numbers.iter().flat_map(|number| number.to_be_bytes()).collect() };
-        assert_eq!(*counts, numbers(&[1.0, 1.0, 1.0]));
-        assert_eq!(*refunds, numbers(&[60.0, 2.0, 7.0, 5.0]));
-        assert_eq!(*spent, numbers(&[1.0, 9_007_199_254_740_991.0, 60.0, 2.0, 3.0, 0.0]));
-        assert_eq!(*asked, numbers(&[2.0, 10.0, 60.0, 2.0, 3.0, 1.0]));
+        assert_eq!(counts, numbers(&[1.0, 1.0, 1.0]));
+        assert_eq!(refunds, numbers(&[60.0, 2.0, 7.0, 5.0]));
+        assert_eq!(spent, numbers(&[1.0, 9_007_199_254_740_991.0, 60.0, 2.0, 3.0, 0.0]));
+        assert_eq!(asked, numbers(&[2.0, 10.0, 60.0, 2.0, 3.0, 1.0]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ const NUMBER: usize = 7;
 
 /// The commands that read Redis' clock and the window of each key. They change nothing.
 pub(crate) fn questions(keys: &[Vec<u8>]) -> Vec<Command> {
-    let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect();
+    let words = |words: &[&[u8]]| words.iter().collect();
     let mut questions = vec![words(&[b"TIME"])];
     questions.extend(keys.iter().map(|key| words(&[b"ZRANGE", key, b"0", b"-1"])));
     questions

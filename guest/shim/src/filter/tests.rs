@@ -392,7 +392,8 @@ fn no_more_calls_wait_than_there_is_room_for() {
 #[test]
 fn nor_more_than_the_gateway_is_asked_to_remember() {
     let (mut filter, fake) = configured(LIMIT);
-    let mut send = || filter.redis.send(&fake, 0, &vec![b"PING".to_vec()], 0);
+    let ping = ["PING"].into_iter().collect();
+    let mut send = || filter.redis.send(&fake, 0, &ping, 0);
     assert!((0..16_384).all(|_| send().is_ok()));
     assert_eq!(send(), Err(CallError::Timeout));
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Attempt, First};
 use super::slots::SlotMap;
+use crate::bindings::slidegate::filter::redis::Command;
 use crate::redis::announced::Announced;
 use crate::redis::backlog::{Backlog, bytes_of};
 use crate::redis::connection::{Connection, ServerChoice};
@@ -52,7 +53,7 @@ struct ClusterState {
 }
 
 struct QueuedCommand {
-    command: Arc<Vec<Vec<u8>>>,
+    command: Arc<Command>,
     slot: Option<u16>,
     deadline: Instant,
     made: oneshot::Sender<Result<Attempt, LinkError>>,
@@ -79,7 +80,7 @@ impl Map {
     }
 
     /// Sends a command, or queues it until there is a map, before returning.
-    pub(super) fn start(self: &Arc<Self>, command: &Arc<Vec<Vec<u8>>>, slot: Option<u16>, deadline: Instant) -> First {
+    pub(super) fn start(self: &Arc<Self>, command: &Arc<Command>, slot: Option<u16>, deadline: Instant) -> First {
         let mut state = self.lock();
         if let Some(attempt) = self.attempt(&mut state, command, slot, deadline) {
             return First::Made(attempt);
@@ -106,12 +107,12 @@ impl Map {
     }
 
     /// Sends a command by the map as it is now.
-    pub(super) fn again(&self, command: &[Vec<u8>], slot: Option<u16>, deadline: Instant) -> Option<Attempt> {
+    pub(super) fn again(&self, command: &Command, slot: Option<u16>, deadline: Instant) -> Option<Attempt> {
         self.attempt(&mut self.lock(), command, slot, deadline)
     }
 
     /// Sends a command to this node.
-    pub(super) fn send(&self, address: &Address, command: &[Vec<u8>], asking: bool, deadline: Instant) -> Attempt {
+    pub(super) fn send(&self, address: &Address, command: &Command, asking: bool, deadline: Instant) -> Attempt {
         let mut state = self.lock();
         let started = self.node(&mut state, address).start(command, asking, deadline);
         Attempt { address: address.clone(), started }
@@ -156,7 +157,7 @@ impl Map {
     fn attempt(
         &self,
         state: &mut ClusterState,
-        command: &[Vec<u8>],
+        command: &Command,
         slot: Option<u16>,
         deadline: Instant,
     ) -> Option<Attempt> {

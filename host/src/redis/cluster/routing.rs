@@ -2,6 +2,8 @@
 
 use crc16::{State, XMODEM};
 
+use crate::bindings::slidegate::filter::redis::Command;
+
 /// Slots of a cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
@@ -61,14 +63,15 @@ const KEY_FIRST: [&str; 48] = [
 const KEYS_COUNTED: [&str; 6] = ["EVAL", "EVALSHA", "EVALSHA_RO", "EVAL_RO", "FCALL", "FCALL_RO"];
 
 /// The slot of a command's first key. None if it has none, or is not known to have one: any node will do.
-pub(super) fn slot_of(command: &[Vec<u8>]) -> Option<u16> {
-    let name = command.first()?;
+pub(super) fn slot_of(command: &Command) -> Option<u16> {
+    let mut words = command.words();
+    let name = words.next()?;
     let is_one_of = |names: &[&str]| names.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name));
     if is_one_of(&KEYS_COUNTED) {
-        let has_keys = std::str::from_utf8(command.get(2)?).ok()?.parse::<u64>().ok()? > 0;
-        return command.get(3).filter(|_| has_keys).map(|key| slot_of_key(key));
+        let has_keys = std::str::from_utf8(words.nth(1)?).ok()?.parse::<u64>().ok()? > 0;
+        return words.next().filter(|_| has_keys).map(slot_of_key);
     }
-    if is_one_of(&KEY_FIRST) { command.get(1).map(|key| slot_of_key(key)) } else { None }
+    if is_one_of(&KEY_FIRST) { words.next().map(slot_of_key) } else { None }
 }
 
 /// What stands between the first braces counts, if anything does; else the whole key.
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     fn slot(words: &[&str]) -> Option<u16> {
-        slot_of(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>())
+        slot_of(&words.iter().collect())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::bindings::slidegate::filter::redis::{CallError, Reply};
+use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 use crate::redis::error_code::is_of_another_server;
 use crate::redis::pipeline::{CallResult, NotSent, Pipeline};
 
@@ -54,7 +54,7 @@ impl Link {
     /// Hands a command to the connection before returning, so that order is kept. If it is refused nothing is sent.
     pub(super) fn send(
         self: &Arc<Self>,
-        command: &[Vec<u8>],
+        command: &Command,
         asking: bool,
         now: Instant,
         deadline: Instant,

@@ -203,7 +203,8 @@ impl Host {
             return Err(*error);
         }
         self.last_call += 1;
-        let keys = command.get(2).and_then(|keys| std::str::from_utf8(keys).ok()).and_then(|keys| keys.parse().ok());
+        let keys =
+            command.words().nth(2).and_then(|keys| std::str::from_utf8(keys).ok()).and_then(|keys| keys.parse().ok());
         self.calls.insert(self.last_call, keys.expect("a script call tells its keys"));
         Ok(self.last_call)
     }

@@ -221,15 +221,18 @@ impl Asked {
 
 /// Reads a command by the layouts that the scripts document.
 fn read(command: &Command) -> Asked {
-    let [name, script, count, rest @ ..] = command.as_slice() else { panic!("{command:?} names no script") };
-    let form = match name.as_slice() {
+    let words: Vec<_> = command.words().collect();
+    let [name, script, count, rest @ ..] = &words[..] else { panic!("{command:?} names no script") };
+    let form = match *name {
         b"EVALSHA" => Form::Sha,
         b"EVAL" => Form::Text,
         _ => panic!("{} is not of the engine's", name.escape_ascii()),
     };
     // The engine's own command for nothing names the same script, or this one is another.
-    let admit = |form| Script::default().command(form, &[], &[], 1)[1].clone();
-    let settle = |form| SettleScript::default().command(form, &Settlement::default(), &[], &[], 0)[1].clone();
+    let named = |command: Command| command.words().nth(1).expect("the name of a script").to_vec();
+    let admit = |form| named(Script::default().command(form, &[], &[], 1));
+    let settle = |form| named(SettleScript::default().command(form, &Settlement::default(), &[], &[], 0));
+    let owned = |keys: &[&[u8]]| -> Vec<Vec<u8>> { keys.iter().map(|key| key.to_vec()).collect() };
     let (keys, arguments) = rest.split_at(usize::try_from(number(count)).expect("a number of keys"));
     if *script == admit(form) {
         let (numbers, now_us) = match arguments {
@@ -239,7 +242,7 @@ fn read(command: &Command) -> Asked {
         };
         let (units, charges) = charges(numbers, keys.len());
         let (refunded, refunds, charged, spent) = Default::default();
-        let (keys, sha) = (keys.to_vec(), admit(Form::Sha));
+        let (keys, sha) = (owned(keys), admit(Form::Sha));
         return Asked { form, sha, refunded, refunds, charged, spent, keys, now_us, units, charges };
     }
     assert_eq!(*script, settle(form), "another script");
@@ -255,7 +258,7 @@ fn read(command: &Command) -> Asked {
     let (units, charges_asked) = charges(numbers, keys.len());
     let (once, spent) = charges(spent, charged.len());
     assert!(once == 1 && spent.iter().all(|charge| !charge.enforced), "what was spent has no say");
-    let (refunded, charged, keys) = (refunded.to_vec(), charged.to_vec(), keys.to_vec());
+    let (refunded, charged, keys) = (owned(refunded), owned(charged), owned(keys));
     let refunds: Vec<u64> = refunds.chunks(8).map(whole).collect();
     let refunds: Vec<Refund> = refunds.chunks(4).map(refund).collect();
     assert_eq!(refunds.len(), refunded.len(), "numbers for each refund");

@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use slidegate::{CallError, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, ReplyFuture, Value};
+use slidegate::{
+    CallError, Command, RedisConnection, RedisDirectory, RedisService, RedisTransport, Reply, ReplyFuture, Value,
+};
 use slidegate_engine::redis as engine;
 
 use crate::{case::Store, script_clock::set_clock};
@@ -123,7 +125,7 @@ struct Connection {
 }
 
 impl RedisConnection for Connection {
-    fn call(&self, mut command: Vec<Vec<u8>>) -> ReplyFuture {
+    fn call(&self, command: Command) -> ReplyFuture {
         let store = lock(&self.shared.store).clone();
         let reply = match &store {
             Store::Down => self.down.call(command),
@@ -135,8 +137,9 @@ impl RedisConnection for Connection {
                 Box::pin(async move { Ok(reply) })
             }
             Store::Up | Store::Forgetful | Store::WrongType | Store::ReadOnly | Store::Full | Store::NoAuth => {
-                let keys = set_clock(&mut command, self.shared.clock.load(Ordering::SeqCst));
-                self.call_well(&store, &keys, command)
+                let mut words: Vec<_> = command.words().map(<[u8]>::to_vec).collect();
+                let keys = set_clock(&mut words, self.shared.clock.load(Ordering::SeqCst));
+                self.call_well(&store, &keys, words.into_iter().collect())
             }
         };
         let shared = Arc::clone(&self.shared);
@@ -151,10 +154,10 @@ impl RedisConnection for Connection {
 impl Connection {
     /// Sends the command between others that make the server what the case needs, all in one go. Keys are made to stay:
     /// Redis would drop them by its own clock, while it is the case's that says when their windows are over.
-    fn call_well(&self, store: &Store, keys: &[Vec<u8>], command: Vec<Vec<u8>>) -> ReplyFuture {
-        let words = |words: &[&[u8]]| self.well.call(words.iter().map(|word| word.to_vec()).collect());
+    fn call_well(&self, store: &Store, keys: &[Vec<u8>], command: Command) -> ReplyFuture {
+        let words = |words: &[&[u8]]| self.well.call(words.iter().collect());
         let mut others = Vec::new();
-        if *store == Store::Forgetful && command.first().is_some_and(|name| name == b"EVALSHA") {
+        if *store == Store::Forgetful && command.words().next().is_some_and(|name| name == b"EVALSHA") {
             others.push(words(&[b"SCRIPT", b"FLUSH"]));
         }
         if *store == Store::WrongType {

@@ -7,8 +7,9 @@ use crate::store::circuit_breaker::FAILURES_MAX;
 fn asked(engine: &mut Engine, first: u64, now_ns: u64) -> Vec<String> {
     let mut sent = Vec::new();
     send_all(engine, now_ns, |_, command| {
-        let units = f64::from_be_bytes(*command.last().unwrap().first_chunk().unwrap());
-        sent.push(format!("{} {units}", String::from_utf8(command[0].clone()).unwrap()));
+        let words: Vec<_> = command.words().collect();
+        let units = f64::from_be_bytes(*words.last().unwrap().first_chunk().unwrap());
+        sent.push(format!("{} {units}", words[0].escape_ascii()));
         Ok(first + sent.len() as u64 - 1)
     });
     sent

@@ -48,8 +48,9 @@ impl<'a> Requests for &'a Sample {
 fn keys(engine: &mut Engine, first: u64) -> Vec<String> {
     let mut asked = Vec::new();
     send_all(engine, 0, |_, command| {
-        let key = if command[0] == b"EVALSHA" { &command[3] } else { &command[1] };
-        asked.push(String::from_utf8(key.clone()).unwrap());
+        let words: Vec<_> = command.words().collect();
+        let key = if words[0] == b"EVALSHA" { words[3] } else { words[1] };
+        asked.push(String::from_utf8(key.to_vec()).unwrap());
         Ok(first + asked.len() as u64 - 1)
     });
     asked

@@ -127,7 +127,7 @@ fn a_line_names_the_rule_whose_key_is_wrong_and_no_value() {
     let mut key = String::new();
     engine.on_request(1, &secret, 0);
     send_all(&mut engine, 0, |_, command| {
-        key = String::from_utf8_lossy(&command[4]).into_owned();
+        key = String::from_utf8_lossy(command.words().nth(4).unwrap()).into_owned();
         Ok(1)
     });
     assert!(key.contains("SECRET"));

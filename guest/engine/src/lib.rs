@@ -67,6 +67,7 @@ pub mod local;
 mod memory_budget;
 mod name;
 mod negative_cache;
+mod numbers;
 mod plan;
 pub mod redis;
 mod regexp;

@@ -69,6 +69,7 @@ impl Prefixes {
 
 impl Planned {
     /// Finds every limit of `policy`, whose keys begin like this, that the request meets.
+    #[inline(never)]
     pub(crate) fn new(policy: &Policy, prefixes: &Prefixes, request: &impl RequestView) -> Planned {
         if policy.exempt.holds(request) {
             return Planned::Exempt;

@@ -116,7 +116,7 @@ impl Policy {
 
     /// How long a refusal is remembered; none: it is not.
     pub(crate) fn remember_refusals_ns(&self) -> Option<u64> {
-        self.remember_refusals.map(|us| us.saturating_mul(1_000))
+        self.remember_refusals.map(|us| us.min(u64::MAX / 1_000) * 1_000)
     }
 
     /// How many new keys the owner of limits in this policy's plans may begin in a second.

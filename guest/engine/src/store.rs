@@ -7,12 +7,7 @@ pub(crate) mod circuit_breaker;
 pub(crate) mod failure;
 mod minimum_delay;
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    string::String,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
 
 use self::{
     circuit_breaker::{CircuitBreaker, Gate},
@@ -20,6 +15,7 @@ use self::{
     minimum_delay::MinimumDelay,
 };
 use crate::{
+    numbers::ByNumber,
     redis::{CallError, Command, Form, Reply, Service},
     telemetry::{Saved, Telemetry},
 };
@@ -76,7 +72,7 @@ pub(crate) struct Store<A> {
     /// A command that was sent, for the memory of the next.
     spare: Command,
     /// Calls that Redis has not answered yet, by the adapter's name for them.
-    sent: BTreeMap<u64, Box<OpenCall<A>>>,
+    sent: ByNumber<Box<OpenCall<A>>>,
     /// No call is overdue before.
     overdue_ns: u64,
 }
@@ -160,7 +156,7 @@ impl<A: Ask> Store<A> {
             queue: VecDeque::new(),
             handed_out: None,
             spare: Command::default(),
-            sent: BTreeMap::new(),
+            sent: ByNumber::default(),
             overdue_ns: u64::MAX,
         }
     }
@@ -257,8 +253,9 @@ impl<A: Ask> Store<A> {
         if now_ns < self.overdue_ns {
             return Vec::new();
         }
-        let overdue: Vec<u64> =
+        let mut overdue: Vec<u64> =
             self.sent.iter().filter(|(_, call)| self.overdue_at(call) <= now_ns).map(|(id, _)| *id).collect();
+        overdue.sort_unstable();
         let mut ended = Vec::with_capacity(overdue.len());
         for call in overdue {
             if let Some(call) = self.sent.remove(&call) {

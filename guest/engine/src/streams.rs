@@ -1,11 +1,12 @@
 //! Streams that wait for a filter's decision, or of which filters want to see more, one state each.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 use core::mem;
 
 use crate::{
     body::Interest,
     memory_budget::MemoryBudget,
+    numbers::ByNumber,
     verdict::{Edits, Pass},
     wants::Wants,
 };
@@ -66,8 +67,8 @@ pub(crate) enum StreamPhase {
 /// Streams by the adapter's names for them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    waiting: BTreeMap<u64, Box<(u64, WaitingStream)>>,
-    followed: BTreeMap<u64, Box<FollowedStream>>,
+    waiting: ByNumber<Box<(u64, WaitingStream)>>,
+    followed: ByNumber<Box<FollowedStream>>,
     last_ticket: u64,
 }
 
@@ -123,8 +124,8 @@ impl Streams {
     }
 
     /// Nobody follows a stream any more.
-    pub(crate) fn unfollow(&mut self, stream: u64) -> Vec<Follower> {
-        self.followed.remove(&stream).map(|followed| followed.followers).unwrap_or_default()
+    pub(crate) fn unfollow(&mut self, stream: u64) -> Option<Vec<Follower>> {
+        self.followed.remove(&stream).map(|followed| followed.followers)
     }
 
     #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Values that must not be read in Redis: tokens and sessions.
 
-use alloc::{collections::BTreeMap, rc::Rc};
-use core::{cell::RefCell, fmt};
+use alloc::{boxed::Box, rc::Rc, vec::Vec};
+use core::{cell::RefCell, fmt, mem};
 
 use hmac_sha256::Hash;
 
-use crate::name::{Name, Named, Sought};
+use crate::name::{hash, is_same};
 
 /// Spells values as 128 bits of HMAC-SHA-256 (RFC 2104) under `hash_key`. Without that key anybody can hash a guess and
 /// compare.
@@ -25,12 +25,22 @@ pub struct ValueHash {
 #[derive(Clone, Default)]
 pub struct Codes(Rc<RefCell<Memo>>);
 
-/// Codes of values, all forgotten when they take too much.
+/// Codes of values, in pairs by a digest of the value and the key: of three that fall into one pair, the one that has
+/// been there longest is computed again when it comes. So whoever chooses values can make others cost more, and no
+/// more than new values do. All are forgotten when they take too much.
 #[derive(Default)]
 struct Memo {
-    /// With the tag of the key. A value that is hashed under several has one code here, the last.
-    codes: BTreeMap<Name, (u64, Code)>,
+    /// None until the first code is kept.
+    pairs: Vec<[Option<Box<KnownCode>>; 2]>,
     bytes: usize,
+}
+
+/// A value whose code is known.
+struct KnownCode {
+    /// Of the key that it was hashed under.
+    tag: u64,
+    value: Box<[u8]>,
+    code: Code,
 }
 
 /// A code in hexadecimal digits.
@@ -44,6 +54,9 @@ const REMEMBERED_MAX: usize = 2 << 10;
 
 /// A code in a memo, beside its value.
 const ENTRY_BYTES: usize = 80;
+
+/// Pairs of a memo, a power of two.
+const PAIRS: usize = 4_096;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
@@ -70,12 +83,12 @@ impl ValueHash {
         if value.len() > REMEMBERED_MAX {
             return self.compute(value);
         }
-        let sought = Sought::new(value);
         // Nobody holds it while this runs; if anybody did, the code would be computed once more.
         let Ok(mut memo) = self.codes.0.try_borrow_mut() else { return self.compute(value) };
-        match memo.get(&sought) {
-            Some((tag, code)) if tag == self.tag => code,
-            _ => memo.keep(sought, self.tag, self.compute(value)),
+        let at = (hash(value) ^ self.tag) as usize % PAIRS;
+        match memo.get(at, self.tag, value) {
+            Some(code) => code,
+            None => memo.keep(at, KnownCode { tag: self.tag, value: value.into(), code: self.compute(value) }),
         }
     }
 
@@ -95,20 +108,30 @@ impl ValueHash {
 }
 
 impl Memo {
-    fn get(&self, value: &dyn Named) -> Option<(u64, Code)> {
-        self.codes.get(value).copied()
+    fn get(&self, at: usize, tag: u64, value: &[u8]) -> Option<Code> {
+        let known = self.pairs.get(at)?.iter().flatten();
+        known.into_iter().find(|known| known.tag == tag && is_same(&known.value, value)).map(|known| known.code)
     }
 
-    fn keep(&mut self, value: Sought<'_>, tag: u64, code: Code) -> Code {
-        let name = value.to_name();
-        let bytes = name.len() + ENTRY_BYTES;
+    fn keep(&mut self, at: usize, known: KnownCode) -> Code {
+        let (code, bytes) = (known.code, known.bytes());
         if self.bytes + bytes > MEMO_MAX {
             *self = Memo::default();
         }
-        if self.codes.insert(name, (tag, code)).is_none() {
-            self.bytes += bytes;
+        if self.pairs.is_empty() {
+            self.pairs.resize_with(PAIRS, Default::default);
+        }
+        if let Some([newer, older]) = self.pairs.get_mut(at) {
+            let gone = mem::replace(older, newer.replace(Box::new(known)));
+            self.bytes = self.bytes + bytes - gone.map_or(0, |gone| gone.bytes());
         }
         code
+    }
+}
+
+impl KnownCode {
+    fn bytes(&self) -> usize {
+        self.value.len() + ENTRY_BYTES
     }
 }
 
@@ -157,11 +180,17 @@ mod tests {
                 assert_eq!(hash.code(&value), hash.compute(&value), "{number}");
             }
             let memo = codes.0.borrow();
-            let bytes: usize = memo.codes.keys().map(|name| name.len() + ENTRY_BYTES).sum();
+            let bytes: usize = memo.known().map(KnownCode::bytes).sum();
             assert!(bytes == memo.bytes && bytes <= MEMO_MAX, "{number}");
-            most = most.max(memo.codes.len());
+            most = most.max(memo.known().count());
         }
         assert!(most > 100, "{most}");
-        assert!(codes.0.borrow().codes.keys().all(|name| name.len() <= REMEMBERED_MAX));
+        assert!(codes.0.borrow().known().all(|known| known.value.len() <= REMEMBERED_MAX));
+    }
+
+    impl Memo {
+        fn known(&self) -> impl Iterator<Item = &KnownCode> {
+            self.pairs.iter().flatten().flatten().map(|known| &**known)
+        }
     }
 }

@@ -62,8 +62,9 @@ impl Engine {
             // Nor has it for those before that have let it pass.
             self.tell_end(stream, &waiting.followers, StreamEnd::Answered, now_ns);
         }
-        let followers = self.shared.streams.unfollow(stream);
-        self.tell_end(stream, &followers, ending, now_ns);
+        if let Some(followers) = self.shared.streams.unfollow(stream) {
+            self.tell_end(stream, &followers, ending, now_ns);
+        }
     }
 
     /// No filter decides on a request any more that waited for one. It may have decided already, with something to
@@ -159,7 +160,7 @@ impl Engine {
     fn answer_followed(&mut self, stream: u64, place: usize, response: Response, now_ns: u64) -> Step {
         let edits = self.shared.streams.followed(stream).filter(|each| each.phase == StreamPhase::RequestBody);
         let edits = edits.map(|followed| core::mem::take(&mut followed.pass.edits.response)).unwrap_or_default();
-        let mut followers = self.shared.streams.unfollow(stream);
+        let mut followers = self.shared.streams.unfollow(stream).unwrap_or_default();
         if place < followers.len() {
             followers.remove(place);
         }

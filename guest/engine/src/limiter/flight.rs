@@ -26,6 +26,7 @@ use crate::{
 impl Limiter {
     /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not. None: it
     /// waits.
+    #[inline(never)]
     pub(super) fn ask(
         &mut self,
         asker: Asker,

@@ -92,6 +92,7 @@ impl Policy {
     ///
     /// Beside that, the places of the items that would refuse the request for what it lacks or has too often, and only
     /// try.
+    #[inline(never)]
     pub fn hits(&self, request: &impl RequestView) -> (Met<'_>, Vec<usize>) {
         let mut facts = RequestFacts::new(request);
         let mut hits = Vec::new();
@@ -313,7 +314,7 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
 
 /// The fact of this name, read if it has not been. There are a handful at most.
 fn once<'a, 'f, T>(facts: &'f mut Vec<(&'a str, T)>, name: &'a str, read: impl FnOnce() -> T) -> Option<&'f T> {
-    let at = match facts.iter().position(|(known, _)| *known == name) {
+    let at = match facts.iter().position(|(known, _)| core::ptr::eq(*known, name) || *known == name) {
         Some(at) => at,
         None => {
             facts.push((name, read()));

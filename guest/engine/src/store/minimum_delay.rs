@@ -35,7 +35,7 @@ impl MinimumDelay {
         let way = i64::try_from(redis_us).unwrap_or(i64::MAX).saturating_sub_unsigned(sent_ns / 1_000);
         let shortest = self.shortest(way, answered_ns);
         let lost_us = u64::try_from(way.saturating_sub(shortest)).unwrap_or_default();
-        sent_ns.saturating_add(lost_us.saturating_mul(1_000)).min(answered_ns)
+        sent_ns.saturating_add(lost_us.min(u64::MAX / 1_000) * 1_000).min(answered_ns)
     }
 
     /// By how many microseconds Redis' clock was set since it decided last, ahead or back; none if it was not. What was

@@ -129,8 +129,13 @@ impl Batch {
 
     /// Whether one more request is known not to fit, right after those that were asked for.
     pub fn is_full(&self, units: u64, charges: &[Charge]) -> bool {
+        // By division: a product that may overflow costs a guest a call.
         let takes_the_last = |(limit, charge): (&BatchLimit, &Charge)| {
-            charge.enforced && limit.room == self.admitted.saturating_mul(charge.cost)
+            let (fit, rest) = match charge.cost {
+                0 => (self.admitted, limit.room),
+                cost => (limit.room / cost, limit.room % cost),
+            };
+            charge.enforced && fit == self.admitted && rest == 0
         };
         self.admitted < units || self.limits.iter().zip(charges).any(takes_the_last)
     }

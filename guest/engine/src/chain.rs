@@ -122,7 +122,9 @@ impl Engine {
 
     /// A request's headers have arrived. `now_ns` is monotonic.
     pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
-        self.on_done(stream, StreamEnd::Client, now_ns);
+        if self.shared.streams.may_know(stream) {
+            self.on_done(stream, StreamEnd::Client, now_ns);
+        }
         self.tick(now_ns);
         self.pass_on(stream, WaitingStream::default(), request, now_ns)
     }
@@ -201,6 +203,7 @@ impl Engine {
 
     /// Hands a stream, as filters have changed it so far, to those from its place on.
     fn pass_on(&mut self, stream: u64, mut so_far: WaitingStream, request: &impl RequestView, now_ns: u64) -> Step {
+        let last = self.filters.len().saturating_sub(1);
         for (at, filter) in self.filters.iter_mut().enumerate().skip(so_far.filter) {
             let waiter = self.shared.streams.arrive(stream, now_ns);
             let request = Edited { request, edits: &so_far.edits.request };
@@ -213,6 +216,9 @@ impl Engine {
             };
             self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
             match verdict {
+                Verdict::Pass(pass) if at == last && so_far.is_as_it_came() && pass.wants.is_nothing() => {
+                    return Step::Pass(pass.edits.into());
+                }
                 Verdict::Pass(pass) => so_far.pass(at, pass),
                 Verdict::Respond(response) => return self.answer(stream, so_far, response, now_ns),
             }
@@ -276,9 +282,13 @@ impl Engine {
             Verdict::Respond(response) => return Some(self.answer(stream, waiting, response, now_ns)),
             Verdict::Pass(pass) => pass,
         };
+        let is_last = waiting.filter + 1 == self.filters.len();
+        if is_last && waiting.is_as_it_came() && pass.wants.is_nothing() {
+            return Some(Step::Pass(pass.edits.into()));
+        }
         waiting.pass(waiting.filter, pass);
         waiting.filter += 1;
-        if waiting.filter == self.filters.len() {
+        if is_last {
             return Some(self.pass_all(stream, waiting));
         }
         match requests.view(stream) {

@@ -70,11 +70,20 @@ pub(crate) struct Streams {
     waiting: ByNumber<Box<(u64, WaitingStream)>>,
     followed: ByNumber<Box<FollowedStream>>,
     last_ticket: u64,
+    /// The greatest name that a stream had.
+    greatest: u64,
 }
 
 // === impl Streams ===
 
 impl Streams {
+    /// A new stream has this name. Whether another one may have had it: adapters name streams by numbers that rise.
+    pub(crate) fn may_know(&mut self, stream: u64) -> bool {
+        let may_know = stream <= self.greatest;
+        self.greatest = self.greatest.max(stream);
+        may_know
+    }
+
     /// A stream comes to a filter.
     pub(crate) fn arrive(&mut self, stream: u64, now_ns: u64) -> Waiter {
         self.last_ticket += 1;
@@ -137,6 +146,11 @@ impl Streams {
 // === impl WaitingStream ===
 
 impl WaitingStream {
+    /// Whether no filter before has changed it, or wants to see more of it.
+    pub(crate) fn is_as_it_came(&self) -> bool {
+        self.edits.is_empty() && self.followers.is_empty()
+    }
+
     /// The filter at this place lets it go on.
     pub(crate) fn pass(&mut self, filter: usize, pass: Pass) {
         self.edits.add(pass.edits);

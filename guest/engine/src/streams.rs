@@ -3,6 +3,8 @@
 use alloc::{boxed::Box, vec::Vec};
 use core::mem;
 
+use hashbrown::hash_map::Entry;
+
 use crate::{
     body::Interest,
     memory_budget::MemoryBudget,
@@ -107,7 +109,13 @@ impl Streams {
 
     /// A stream's request waits no longer, if it did so still.
     pub(crate) fn leave(&mut self, waiter: &Waiter, budget: &mut MemoryBudget) -> Option<WaitingStream> {
-        if self.request_waits(waiter) { self.forget(waiter.stream, budget) } else { None }
+        let Entry::Occupied(place) = self.waiting.entry(waiter.stream) else { return None };
+        if place.get().0 != waiter.ticket {
+            return None;
+        }
+        let (_, waiting) = *place.remove();
+        budget.free(waiting.edits.size());
+        Some(waiting)
     }
 
     /// Whatever request waits under this name does so no longer.

@@ -336,10 +336,17 @@ fn encode(command: &Command, out: &mut Vec<u8>) {
     }
 }
 
+/// In one piece where it is short, as nearly all are.
 fn length(kind: u8, length: usize, out: &mut Vec<u8>) {
-    out.push(kind);
-    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-    out.extend_from_slice(b"\r\n");
+    match length {
+        0..=9 => out.extend_from_slice(&[kind, b'0' + length as u8, b'\r', b'\n']),
+        10..=99 => out.extend_from_slice(&[kind, b'0' + (length / 10) as u8, b'0' + (length % 10) as u8, b'\r', b'\n']),
+        _ => {
+            out.push(kind);
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -349,8 +356,9 @@ mod tests {
     #[test]
     fn commands_are_arrays_of_bulk_strings() {
         let mut out = Vec::new();
-        encode(&[&b"SET"[..], b"", &[b'x'; 1_203]].into_iter().collect(), &mut out);
-        let expected = [b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$1203\r\n".as_slice(), &[b'x'; 1_203], b"\r\n"].concat();
+        encode(&[&b"SET"[..], b"", b"0123456789", &[b'x'; 1_203]].into_iter().collect(), &mut out);
+        let head = b"*4\r\n$3\r\nSET\r\n$0\r\n\r\n$10\r\n0123456789\r\n$1203\r\n".as_slice();
+        let expected = [head, &[b'x'; 1_203], b"\r\n"].concat();
         assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 }

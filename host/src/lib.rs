@@ -1,7 +1,8 @@
 //! Hosts the Slidegate filter, a WebAssembly component that decides whether a request is within its
 //! limits, in wasmtime: gives it Redis, a view of the request, a clock, logs and metrics. It opens no
 //! listening socket, parses no HTTP, and knows nothing of rules, windows or configuration fields;
-//! those are the component's. (The gateway in the same package is one user of this library.)
+//! those are the component's. (The gateway in the same package is one user of this library; what its demo stands in
+//! front of is [`stand_in_model`].)
 //!
 //! # Embedding
 //!
@@ -105,6 +106,7 @@ mod tuning;
 mod worker;
 
 pub mod bindings;
+pub mod stand_in_model;
 pub mod tls;
 
 pub use bindings::exports::slidegate::filter::filter::{

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 /// A question to a model, and what it answers.
 #[derive(Debug)]
-pub(super) struct Conversation {
-    shape: Shape,
+pub(super) struct Completion {
+    interface: Interface,
     model: String,
     prompt: u64,
     tokens: u64,
@@ -13,9 +13,9 @@ pub(super) struct Conversation {
     tells_usage: bool,
 }
 
-/// An interface, and whether the answer is streamed.
+/// A provider's interface, and whether the answer is streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum Interface {
     Chat { streams: bool },
     Responses { streams: bool },
     Messages { streams: bool },
@@ -31,45 +31,45 @@ enum GeminiStream {
     Array,
 }
 
-impl Conversation {
+impl Completion {
     /// None: models serve no such path.
     pub(super) fn read(path: &str, request: &[u8], prompt: u64, tokens: u64) -> Option<Self> {
         let request: Value = serde_json::from_slice(request).unwrap_or_default();
         let streams = request["stream"] == true;
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let shape = match path.rsplit('/').next()? {
-            "completions" => Shape::Chat { streams },
-            "responses" => Shape::Responses { streams },
-            "messages" => Shape::Messages { streams },
-            name if name.ends_with(":generateContent") => Shape::Gemini(GeminiStream::None),
+        let interface = match path.rsplit('/').next()? {
+            "completions" => Interface::Chat { streams },
+            "responses" => Interface::Responses { streams },
+            "messages" => Interface::Messages { streams },
+            name if name.ends_with(":generateContent") => Interface::Gemini(GeminiStream::None),
             name if name.ends_with(":streamGenerateContent") => {
                 let as_events = query.split('&').any(|pair| pair == "alt=sse");
-                Shape::Gemini(if as_events { GeminiStream::Events } else { GeminiStream::Array })
+                Interface::Gemini(if as_events { GeminiStream::Events } else { GeminiStream::Array })
             }
             _ => return None,
         };
         let model = request["model"].as_str().unwrap_or("stand-in").to_owned();
         let tells_usage = request["stream_options"]["include_usage"] == true;
-        Some(Conversation { shape, model, prompt, tokens, tells_usage })
+        Some(Completion { interface, model, prompt, tokens, tells_usage })
     }
 
     pub(super) fn content_type(&self) -> &'static str {
-        match self.shape {
-            Shape::Chat { streams: true }
-            | Shape::Responses { streams: true }
-            | Shape::Messages { streams: true }
-            | Shape::Gemini(GeminiStream::Events) => "text/event-stream; charset=utf-8",
+        match self.interface {
+            Interface::Chat { streams: true }
+            | Interface::Responses { streams: true }
+            | Interface::Messages { streams: true }
+            | Interface::Gemini(GeminiStream::Events) => "text/event-stream; charset=utf-8",
             _ => "application/json",
         }
     }
 
     /// Whether the part at this place is a token's; the first one's is no other's.
     pub(super) fn is_token(&self, part: u64) -> bool {
-        let head = match self.shape {
-            Shape::Chat { streams: true } => 1,
-            Shape::Responses { streams: true } => 3,
-            Shape::Messages { streams: true } => 2,
-            Shape::Gemini(GeminiStream::Events | GeminiStream::Array) => 0,
+        let head = match self.interface {
+            Interface::Chat { streams: true } => 1,
+            Interface::Responses { streams: true } => 3,
+            Interface::Messages { streams: true } => 2,
+            Interface::Gemini(GeminiStream::Events | GeminiStream::Array) => 0,
             _ => return false,
         };
         (head..head + self.tokens).contains(&part)
@@ -77,18 +77,18 @@ impl Conversation {
 
     /// The answer, event by event; all at once if it is not streamed.
     pub(super) fn parts(&self) -> Vec<Vec<u8>> {
-        let parts: Vec<String> = match self.shape {
-            Shape::Chat { streams: true } => self.chat_chunks(),
-            Shape::Chat { streams: false } => vec![self.chat().to_string()],
-            Shape::Responses { streams: true } => self.response_events(),
-            Shape::Responses { streams: false } => vec![self.response("completed").to_string()],
-            Shape::Messages { streams: true } => self.message_events(),
-            Shape::Messages { streams: false } => vec![self.message(true).to_string()],
-            Shape::Gemini(GeminiStream::None) => vec![self.candidate(&self.text(), self.tokens, true).to_string()],
-            Shape::Gemini(GeminiStream::Events) => {
+        let parts: Vec<String> = match self.interface {
+            Interface::Chat { streams: true } => self.chat_chunks(),
+            Interface::Chat { streams: false } => vec![self.chat().to_string()],
+            Interface::Responses { streams: true } => self.response_events(),
+            Interface::Responses { streams: false } => vec![self.response("completed").to_string()],
+            Interface::Messages { streams: true } => self.message_events(),
+            Interface::Messages { streams: false } => vec![self.message(true).to_string()],
+            Interface::Gemini(GeminiStream::None) => vec![self.candidate(&self.text(), self.tokens, true).to_string()],
+            Interface::Gemini(GeminiStream::Events) => {
                 self.candidates().map(|candidate| format!("data: {candidate}\r\n\r\n")).collect()
             }
-            Shape::Gemini(GeminiStream::Array) => {
+            Interface::Gemini(GeminiStream::Array) => {
                 let between = |index| if index == 0 { "[" } else { ",\r\n" };
                 let mut parts: Vec<_> = self
                     .candidates()

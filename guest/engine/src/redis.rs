@@ -29,7 +29,7 @@ pub struct Service {
 pub enum Form {
     /// By its SHA-1, as always.
     Sha,
-    /// By its text, once, after Redis said NOSCRIPT; Redis keeps it then.
+    /// By its text, after Redis said NOSCRIPT, or where nobody would hear that; Redis keeps it then.
     Text,
 }
 

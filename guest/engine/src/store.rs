@@ -166,6 +166,12 @@ impl<A: Ask> Store<A> {
         self.queue.push_back(Box::new(OpenCall { service, ask, form: Form::Sha, permit, sent_ns: 0 }));
     }
 
+    /// Nobody will hear of answers any more: what is queued brings the text of its script along, as Redis may not have it
+    /// yet.
+    pub(crate) fn retire(&mut self) {
+        self.queue.iter_mut().for_each(|call| call.form = Form::Text);
+    }
+
     /// The next command to send, and to which service. What becomes of it is to be said at once.
     pub(crate) fn next_command(&mut self, now_ns: u64, telemetry: &mut Telemetry) -> Option<(u32, Command)> {
         let mut call = self.queue.pop_front()?;

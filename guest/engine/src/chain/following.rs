@@ -83,6 +83,7 @@ impl Engine {
         for (at, filter) in self.filters.iter_mut().enumerate() {
             filter.on_retire(at, &mut self.shared, now_ns);
         }
+        self.shared.store.retire();
     }
 
     fn show_piece(&mut self, stream: u64, phase: StreamPhase, piece: BodyPiece<'_>, now_ns: u64) -> Step {

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use slidegate::Module;
+use slidegate::{Module, Worker};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -74,6 +74,9 @@ use crate::settings::{Mistake, Settings};
 
 pub(crate) use self::listener::Listeners;
 pub(crate) use self::serving::{Serving, Workshop, redis_name};
+
+/// How long a gateway that ends waits for Redis to answer its filters' last calls.
+const RETIRE_MAX: Duration = Duration::from_secs(1);
 
 /// All it takes to run a gateway.
 pub(crate) struct Start {
@@ -127,6 +130,18 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
         ran
     });
     ran.map_err(lacking)
+}
+
+/// Lets filters send what they put off, while the lanes still run. It waits for the replies as long as Redis answers.
+async fn retire(workers: &[Worker]) {
+    let retired: Vec<_> = workers.iter().map(Worker::retire).collect();
+    let all = async {
+        for retired in retired {
+            retired.await;
+        }
+    };
+    // Whatever has no answer by then is as Redis has it.
+    let _ = tokio::time::timeout(RETIRE_MAX, all).await;
 }
 
 fn single_threaded() -> io::Result<Runtime> {
@@ -189,9 +204,12 @@ impl Running {
             self.lame_duck(accepting.as_mut(), signals).await
         };
         drop(listener);
+        // Also those whose last streams end meanwhile: what they settle must be on its way before the lanes end.
+        let workers = self.workshop.workers();
         if !is_hurried {
             self.drain(signals).await;
         }
+        retire(&workers).await;
         Ok(())
     }
 

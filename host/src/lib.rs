@@ -135,5 +135,5 @@ pub use redis::{
 };
 pub use request::{HttpRequest, Request};
 pub use worker::{
-    BODY_BYTES_MAX, BodySide, BodyStep, Clock, Released, StartError, Stream, Verdict, Worker, WorkerOptions,
+    BODY_BYTES_MAX, BodySide, BodyStep, Clock, Released, StartError, Stream, Verdict, WeakWorker, Worker, WorkerOptions,
 };

@@ -7,8 +7,8 @@ mod replies;
 mod stream;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
 
@@ -33,6 +33,12 @@ use crate::request::Request;
 #[derive(Clone)]
 pub struct Worker {
     core: Arc<Core>,
+}
+
+/// A [`Worker`] that is kept by others, as long as they and its streams keep it.
+#[derive(Clone)]
+pub struct WeakWorker {
+    core: Weak<Core>,
 }
 
 impl Worker {
@@ -81,6 +87,19 @@ impl Worker {
         self.core.explain(request, replies)
     }
 
+    /// Has the filter send what it put off, and settle what it follows by what came of it so far; to be called when no
+    /// more requests come and the process is about to end, while the worker's runtime still runs. The future ends when
+    /// Redis has answered everything that was sent. (A worker that is let go otherwise does the same, but nobody can
+    /// wait for it.)
+    pub fn retire(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.core.retire()
+    }
+
+    /// The same worker, which this does not keep.
+    pub fn downgrade(&self) -> WeakWorker {
+        WeakWorker { core: Arc::downgrade(&self.core) }
+    }
+
     /// How many instances of this worker have trapped.
     pub fn traps(&self) -> u64 {
         self.core.traps.load(Ordering::Relaxed)
@@ -89,6 +108,19 @@ impl Worker {
     /// Linear memory of the instance, in bytes. Zero if it has trapped and was not replaced yet.
     pub fn memory_bytes(&self) -> usize {
         self.core.memory_bytes()
+    }
+}
+
+impl WeakWorker {
+    /// The worker. None if it was let go.
+    pub fn upgrade(&self) -> Option<Worker> {
+        self.core.upgrade().map(|core| Worker { core })
+    }
+}
+
+impl fmt::Debug for WeakWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakWorker").finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use slidegate::{Configuration, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, Worker, WorkerOptions};
+use slidegate::{
+    Configuration, Module, RedisDirectory, RedisService, RedisStatus, RedisWatch, WeakWorker, Worker, WorkerOptions,
+};
 use tokio::runtime::{Builder, Handle};
 
 use crate::gateway::client::Endpoint;
@@ -103,6 +105,8 @@ pub(crate) struct Workshop {
     redis_override: Option<String>,
     /// What was odd about certificates and keys when that was looked at last.
     tls_warnings: Mutex<Vec<String>>,
+    /// All that were made: those of settings before these are kept by their streams.
+    workers: Mutex<Vec<WeakWorker>>,
 }
 
 impl Workshop {
@@ -112,7 +116,13 @@ impl Workshop {
         watch_on: Option<Handle>,
         redis_override: Option<String>,
     ) -> Self {
-        Self { module, lanes, watch_on, redis_override, tls_warnings: Mutex::default() }
+        let (tls_warnings, workers) = (Mutex::default(), Mutex::default());
+        Self { module, lanes, watch_on, redis_override, tls_warnings, workers }
+    }
+
+    /// The workers that are still there.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(WeakWorker::upgrade).collect()
     }
 
     pub(crate) fn module(&self) -> &Module {
@@ -234,6 +244,10 @@ impl Workshop {
                 Worker::start(&self.module, json.as_bytes(), options).map_err(|error| config.mistakes_of(error))?,
             );
         }
+        let mut known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|worker| worker.upgrade().is_some());
+        known.extend(workers.iter().map(Worker::downgrade));
+        drop(known);
         let configuration = workers.first().map(Worker::configuration);
         let warnings = configuration
             .into_iter()

@@ -234,6 +234,12 @@ impl Core {
         self.fetch(&mut kept);
     }
 
+    /// Has the instance send what it put off. Ends when nothing that it asked Redis is without a reply.
+    pub(super) fn retire(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.run(&mut self.lock(), Instance::on_retire);
+        self.replies.clone().idle()
+    }
+
     /// What the filter says of a request. None if there is no instance, or it traps.
     pub(super) fn explain(
         &self,
@@ -464,13 +470,14 @@ impl Drop for Core {
 async fn deliver_replies(replies: Replies, core: Weak<Core>) {
     let (mut collector, mut replied) = (replies.collector(), Vec::new());
     while collector.collect(&mut replied).await {
-        let mut replies = replied.drain(..);
-        while replies.len() > 0 {
+        let mut rest = replied.drain(..);
+        while rest.len() > 0 {
             let Some(core) = core.upgrade() else { return };
-            let together = deliverable(replies.as_slice());
-            core.deliver(replies.by_ref().take(together));
+            let together = deliverable(rest.as_slice());
+            core.deliver(rest.by_ref().take(together));
+            replies.delivered(together);
             drop(core);
-            if replies.len() > 0 {
+            if rest.len() > 0 {
                 // A burst, as of calls that time out together, is not to hold up everything else on this lane.
                 tokio::task::yield_now().await;
             }

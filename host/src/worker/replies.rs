@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use tokio::sync::Notify;
+
 use crate::bindings::slidegate::filter::redis::{CallReply, Reply, Value};
 use crate::bindings::slidegate::filter::types::CallId;
 use crate::redis::{REPLY_BYTES_MAX, ReplyFuture};
@@ -55,11 +57,15 @@ fn bytes_of(reply: &Reply) -> usize {
 #[derive(Clone, Default)]
 pub(super) struct Replies {
     inbox: Arc<Mutex<Inbox>>,
+    /// Told when nothing is awaited any more.
+    idle: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Inbox {
     made: Vec<SentCall>,
+    /// Calls whose replies were not delivered yet.
+    awaited: usize,
     /// Places in the collector's list that may have something.
     woken: Vec<usize>,
     /// Set while the collector sleeps.
@@ -97,10 +103,31 @@ impl Replies {
         for made in calls {
             let mut inbox = lock(&self.inbox);
             inbox.made.push(made);
+            inbox.awaited += 1;
             collector = collector.or(inbox.collector.take());
         }
         if let Some(collector) = collector {
             collector.wake();
+        }
+    }
+
+    /// So many replies were delivered, and what the instance asked for then is awaited already.
+    pub(super) fn delivered(&self, replies: usize) {
+        let mut inbox = lock(&self.inbox);
+        inbox.awaited = inbox.awaited.saturating_sub(replies);
+        if inbox.awaited == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is awaited any more.
+    pub(super) async fn idle(self) {
+        loop {
+            let told = self.idle.notified();
+            if lock(&self.inbox).awaited == 0 {
+                return;
+            }
+            told.await;
         }
     }
 
@@ -109,7 +136,9 @@ impl Replies {
         let mut inbox = lock(&self.inbox);
         inbox.is_closed = true;
         let (made, collector) = (std::mem::take(&mut inbox.made), inbox.collector.take());
+        inbox.awaited = 0;
         drop(inbox);
+        self.idle.notify_waiters();
         drop(made);
         if let Some(collector) = collector {
             collector.wake();

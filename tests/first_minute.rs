@@ -14,7 +14,7 @@ use slidegate_tests::{
     upstream::Upstream,
 };
 
-const KINDS: [&str; 2] = ["api-keys", "addresses"];
+const KINDS: [&str; 3] = ["api-keys", "addresses", "llm"];
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -1,32 +1,39 @@
-//! The demo, by somebody who does what it says: every line that it prints is run by a shell, with the real curl.
+//! The demos, by somebody who does what they say: every line that they print is run by a shell, with the real curl and
+//! the official clients.
 
 use std::{
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
-use slidegate_tests::{gateway_process::Gateway, redis_server::RedisServer};
+use slidegate_tests::{
+    gateway_process::{Gateway, run},
+    metrics::Metrics,
+    redis_server::RedisServer,
+};
 
 /// What the lines of the guide printed when they were run, in their order.
-fn try_everything(demo: &Gateway) -> Vec<String> {
+fn try_everything(demo: &Gateway, lines: usize) -> Vec<String> {
     demo.wait_printed("Ctrl-C ends it");
     let guide = demo.printed();
     let commands: Vec<&str> =
         guide.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with('#')).collect();
-    assert_eq!(commands.len(), 7, "{guide}");
-    commands.into_iter().map(run).collect()
+    assert_eq!(commands.len(), lines, "{guide}");
+    commands.into_iter().map(try_line).collect()
 }
 
-fn run(command: &str) -> String {
-    assert!(command.contains("curl "), "{command}");
-    let output = Command::new("bash").args(["-c", command]).output().expect("`bash` runs");
-    assert!(output.status.success(), "`{command}` failed (is curl installed? `just setup`): {output:?}");
+fn try_line(command: &str) -> String {
+    assert!(command.contains("curl ") || command.contains("python3 "), "{command}");
+    let clients = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/clients/python");
+    let output = Command::new("bash").args(["-c", command]).env("PYTHONPATH", clients).output().expect("`bash` runs");
+    assert!(output.status.success(), "`{command}` failed (is all installed? `just setup`): {output:?}");
     String::from_utf8(output.stdout).expect("text")
 }
 
 fn check(demo: &Gateway) {
     let started = Instant::now();
-    let printed = try_everything(demo);
+    let printed = try_everything(demo, 7);
     let took = started.elapsed();
     let [one, many, silver, users, gold, metrics, config] = printed.as_slice() else { panic!("{printed:?}") };
 
@@ -108,4 +115,52 @@ fn two_demos_run_beside_each_other() {
     let (one, two) = (Gateway::demo(&[]), Gateway::demo(&[]));
     assert!(one.listen() != two.listen() && one.admin() != two.admin());
     assert_eq!((one.get("/a", &[]).0, two.get("/a", &[]).0), (200, 200));
+}
+
+/// The value of a field in the heads that curl printed, each time it comes.
+fn values(printed: &str, field: &str) -> Vec<u64> {
+    let values = printed.lines().filter_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
+    values.map(|value| value.trim().parse().expect("a number")).collect()
+}
+
+#[test]
+fn the_demo_of_tokens_counts_what_answers_take() {
+    let redis = RedisServer::start();
+    for args in [&["serve", "--demo", "llm"][..], &["serve", "--demo", "llm", "--redis", &redis.url()]] {
+        let demo = Gateway::demo(args);
+        let printed = try_everything(&demo, 8);
+        let [one, stream, many, after, small, metrics, client, refused] = printed.as_slice() else {
+            panic!("{printed:?}")
+        };
+        assert!(one.starts_with("HTTP/1.1 200 OK\r\n") && one.contains("\"total_tokens\":50"), "{one}");
+        // What remains is told with the estimate taken off.
+        assert_eq!(values(one, "x-ratelimit-limit-tokens"), [1_000]);
+        assert!(values(one, "x-ratelimit-remaining-tokens")[0] < 950, "{one}");
+
+        assert!(stream.starts_with("data: {") && stream.ends_with("data: [DONE]\n\n"), "{stream}");
+        assert!(stream.contains("\"total_tokens\":50"), "{stream}");
+
+        let statuses: Vec<_> = many.split_whitespace().collect();
+        let admitted = statuses.iter().filter(|status| **status == "200").count();
+        let others = statuses.iter().filter(|status| **status == "429").count();
+        assert_eq!(admitted + others, 20, "{many}");
+        assert!(others > 0 && admitted > 0, "{many}");
+        assert!(after.starts_with("HTTP/1.1 200 OK"), "{after}");
+
+        assert_eq!(small.matches("HTTP/1.1 200 OK").count(), 1, "{small}");
+        assert!(small.contains("\"type\":\"rate_limit_error\""), "{small}");
+        assert!((1..=60).contains(&values(small, "retry-after")[0]), "{small}");
+
+        // One, a stream, those of the many, the one after them, and one of the small.
+        let metrics = Metrics::parse(metrics);
+        assert_eq!(metrics.sum("slidegate_tokens_charged_total", &[]), 50.0 * (admitted as f64 + 4.0));
+        assert_eq!(metrics.find("slidegate_token_reservations_open", &[]), Some(0.0));
+
+        assert!(client.starts_with("word0 word1 ") && client.trim_end().ends_with("word39"), "{client}");
+        assert!(refused.starts_with("anthropic.RateLimitError"), "{refused}");
+    }
+    assert!(redis.tell(&["DBSIZE"]).parse::<u64>().is_ok_and(|keys| keys >= 3));
+    let both = run(&["serve", "--demo", "llm", "gate.yaml"]);
+    let neither = run(&["serve"]);
+    assert_eq!((both.status.code(), neither.status.code()), (Some(2), Some(2)));
 }

@@ -11,18 +11,19 @@ use clap_complete::Shell;
 use slidegate::Module;
 use slidegate_document::schema;
 
+use crate::demo::Demo;
 use crate::gateway::{self, Listeners, Start};
 use crate::init::{self, Init};
 use crate::migrate::{self, Migrate};
 use crate::settings::file::{self, Occasion};
 use crate::settings::source::{Overrides, SettingsSource};
 use crate::settings::{self, Mistake, nearest, secret::text_shown};
-use crate::{check, demo, logging, manual, output};
+use crate::{check, logging, manual, output};
 
 /// A gateway with a cluster rate limiter: true sliding windows, counted in Redis or in the process.
 ///
 /// Without a command it runs a demo on its own: local windows, no Redis, an upstream of its own, and a list of curl
-/// lines to try.
+/// lines to try; `serve --demo llm` runs that of limits on tokens.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -40,10 +41,15 @@ const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or i
 
 #[derive(Debug, Subcommand)]
 enum Commands {
-    /// Serve what a settings file says. It is read again when it changes, and on SIGHUP; SIGTERM drains.
+    /// Serve what a settings file says, or a demo. The file is read again when it changes, and on SIGHUP; SIGTERM
+    /// drains.
     Serve {
         /// The settings, YAML, or JSON if its name ends in `.json`. A pipe and `-`, standard input, are read once.
-        file: PathBuf,
+        #[arg(required_unless_present = "demo", conflicts_with = "demo")]
+        file: Option<PathBuf>,
+        /// In place of a file: a gateway with an upstream of its own, and a list of what to try.
+        #[arg(long, value_enum, value_name = "KIND")]
+        demo: Option<Demo>,
     },
     /// Check a settings file, or resources of Higress' plugin, and print how they are understood. Ends with 1 if there
     /// are mistakes.
@@ -261,7 +267,7 @@ impl Cli {
 /// Does what takes a filter. With the name of what was read, for its mistakes.
 fn run_filter(command: Option<Commands>, module: Module, options: &Options) -> (String, Result<(), Vec<Mistake>>) {
     match command {
-        Some(Commands::Serve { file }) => {
+        Some(Commands::Serve { file: Some(file), .. }) => {
             let source = options.source(file);
             (source.name(), serve(source, module, options))
         }
@@ -273,7 +279,8 @@ fn run_filter(command: Option<Commands>, module: Module, options: &Options) -> (
         Some(Commands::Migrate(migrate)) => {
             (options.source(migrate.file.clone()).name(), migrate::run(&migrate, &module))
         }
-        _ => (NAME.to_owned(), run_demo(module, options)),
+        Some(Commands::Serve { demo: Some(demo), .. }) => (NAME.to_owned(), run_demo(demo, module, options)),
+        _ => (NAME.to_owned(), run_demo(Demo::default(), module, options)),
     }
 }
 
@@ -316,7 +323,7 @@ fn serve(source: SettingsSource, module: Module, options: &Options) -> Result<()
     })
 }
 
-fn run_demo(module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
-    let start = demo::prepare(options.overrides(), module, options.redis.clone())?;
+fn run_demo(demo: Demo, module: Module, options: &Options) -> Result<(), Vec<Mistake>> {
+    let start = demo.prepare(options.overrides(), module, options.redis.clone())?;
     gateway::run(start)
 }

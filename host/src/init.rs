@@ -30,6 +30,8 @@ enum Template {
     ApiKeys,
     /// A limit for each address.
     Addresses,
+    /// Limits on the tokens of language models, for each API key of their providers.
+    Llm,
 }
 
 impl Template {
@@ -37,6 +39,7 @@ impl Template {
         match self {
             Self::ApiKeys => include_str!("init/api-keys.yaml"),
             Self::Addresses => include_str!("init/addresses.yaml"),
+            Self::Llm => include_str!("init/llm.yaml"),
         }
     }
 }

@@ -1,9 +1,7 @@
-//! The demo's upstream: tells a request back to whoever sent it.
+//! An upstream that tells a request back to whoever sent it.
 
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -13,29 +11,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::runtime::Builder;
 
-/// Starts the upstream on a free port of the loopback address, in a thread that lives as long as the process.
-///
-/// # Errors
-/// There is no port or no thread to be had.
-pub(super) fn start() -> io::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("demo-upstream".to_owned()).spawn(move || {
-        if let Err(error) = runtime.block_on(serve(listener)) {
-            tracing::error!(%error, "the demo's upstream ended");
-        }
-    })?;
-    Ok(address)
-}
-
-async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+/// Serves for ever.
+pub(super) async fn serve(listener: TcpListener) {
     loop {
-        let (socket, _) = listener.accept().await?;
+        let Ok((socket, _)) = listener.accept().await else { continue };
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(echo)));
     }
 }

@@ -94,8 +94,9 @@ impl UsageOracle {
                 ],
             ),
         ] {
-            for path in paths {
-                self.told |= set(number, usage.pointer(path).unwrap_or(&Value::Null));
+            // Some tell a number under two names, of which one is nothing.
+            if let Some(count) = paths.iter().filter_map(|path| count(usage.pointer(path)?)).max() {
+                (*number, self.told) = (count, true);
             }
         }
     }

@@ -248,6 +248,18 @@ fn what_goes_wrong_costs_what_came_of_it() {
         assert_eq!(spent(&reserve, 200, &[&text(4_000)], end), 1_100);
         assert_eq!(spent(&reserve, 200, &[&text(4_000), &usage(7, 2_000)], end), 2_007);
         assert_eq!(spent(&reserve, 200, &[&none], end), 100);
+        // What was said before the output was told is in it, and what comes then is not.
+        assert_eq!(spent(&reserve, 200, &[&text(4_000), &usage(7, 300)], end), 307);
+        assert_eq!(spent(&reserve, 200, &[&text(4_000), &usage(7, 300), &text(400)], end), 407);
+        // One that repeats all it has said with each event, and tells how much that is.
+        let repeats: Vec<String> = (1..=100)
+            .map(|words| {
+                let said = json!({"text": "word ".repeat(words)});
+                json!({"output": said, "usage": {"input_tokens": 20, "output_tokens": words}}).to_string()
+            })
+            .collect();
+        let repeats: Vec<&str> = repeats.iter().map(String::as_str).collect();
+        assert_eq!(spent(&reserve, 200, &repeats, end), 120);
     }
     // Nothing was told.
     for (missing, charged) in [("nothing", 0), ("estimate", 1_100), ("reserved", 5_000)] {

@@ -77,6 +77,115 @@ fn an_escaped_model_document_is_decoded() {
     assert_eq!(read([escaped.as_slice()]), Some(Usage { input: 1, stock: 1, ..Usage::default() }));
 }
 
+/// How many bytes of text are known of an answer.
+fn said(body: &str) -> u64 {
+    let mut whole = UsageReader::default();
+    whole.feed(body.as_bytes());
+    let mut pieces = UsageReader::default();
+    body.as_bytes().chunks(1).for_each(|byte| pieces.feed(byte));
+    assert_eq!(whole.text_bytes(), pieces.text_bytes(), "{body}");
+    whole.text_bytes()
+}
+
+#[test]
+fn what_a_model_says_is_known_of_every_provider() {
+    for (name, event) in [
+        ("OpenAI", r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"TEXT"},"finish_reason":null}]}"#),
+        ("OpenAI, a refusal", r#"{"choices":[{"delta":{"refusal":"TEXT"}}]}"#),
+        (
+            "OpenAI, a tool",
+            r#"{"choices":[{"delta":{"tool_calls":[{"id":"call_1","function":{"arguments":"TEXT"}}]}}]}"#,
+        ),
+        ("OpenAI, a function", r#"{"choices":[{"delta":{"function_call":{"arguments":"TEXT"}}}]}"#),
+        ("OpenAI, completions", r#"{"choices":[{"text":"TEXT"}]}"#),
+        ("Responses", r#"{"type":"response.output_text.delta","delta":"TEXT"}"#),
+        ("Responses, whole", r#"{"output":[{"type":"message","content":[{"type":"output_text","text":"TEXT"}]}]}"#),
+        ("Responses, reasoning", r#"{"output":[{"summary":[{"type":"summary_text","text":"TEXT"}]}]}"#),
+        ("transcription", r#"{"type":"transcript.text.delta","delta":"TEXT"}"#),
+        ("vLLM", r#"{"choices":[{"delta":{"reasoning":"TEXT","reasoning_content":"TEXT"}}]}"#),
+        ("vLLM, the other way round", r#"{"choices":[{"delta":{"reasoning_content":"TEXT","reasoning":"TEXT"}}]}"#),
+        ("DeepSeek", r#"{"choices":[{"delta":{"content":null,"reasoning_content":"TEXT"}}]}"#),
+        ("Anthropic", r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"TEXT"}}"#),
+        (
+            "Anthropic, thinking",
+            r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"TEXT"}}"#,
+        ),
+        ("Anthropic, a tool", r#"{"type":"content_block_delta","delta":{"partial_json":"TEXT"}}"#),
+        ("Anthropic, completions", r#"{"type":"completion","completion":"TEXT","stop_reason":null}"#),
+        ("Gemini", r#"{"candidates":[{"content":{"parts":[{"text":"TEXT"}],"role":"model"},"index":0}]}"#),
+        ("Gemini, an array", r#"[{"candidates":[{"content":{"parts":[{"text":"TEXT","thoughtSignature":"AbC="}]}}]}"#),
+        ("Converse", r#"{"contentBlockDelta":{"delta":{"text":"TEXT"},"contentBlockIndex":0}}"#),
+        ("Converse, bare", r#"{"contentBlockIndex":0,"delta":{"text":"TEXT"},"p":"abc"}"#),
+        ("Converse, reasoning", r#"{"delta":{"reasoningContent":{"text":"TEXT"}}}"#),
+        (
+            "Converse, whole",
+            r#"{"output":{"message":{"content":[{"reasoningContent":{"reasoningText":{"text":"TEXT"}}}]}}}"#,
+        ),
+        ("Llama", r#"{"generation":"TEXT","prompt_token_count":null,"stop_reason":null}"#),
+        ("Titan", r#"{"inputTextTokenCount":3,"results":[{"outputText":"TEXT"}]}"#),
+        ("Titan, streamed", r#"{"outputText":"TEXT","totalOutputTextTokenCount":null}"#),
+        ("Mistral", r#"{"outputs":[{"text":"TEXT","stop_reason":null}]}"#),
+        ("Cohere", r#"{"type":"content-delta","delta":{"message":{"content":{"text":"TEXT"}}}}"#),
+        ("Cohere, a plan", r#"{"type":"tool-plan-delta","delta":{"message":{"tool_plan":"TEXT"}}}"#),
+        ("Cohere v1", r#"{"event_type":"text-generation","text":"TEXT"}"#),
+        ("Ollama", r#"{"message":{"role":"assistant","content":"TEXT"},"done":false}"#),
+        ("Ollama, generate", r#"{"response":"TEXT","done":false}"#),
+        ("Ollama, thinking", r#"{"response":"","thinking":"TEXT","done":false}"#),
+        ("DashScope", r#"{"output":{"choices":[{"message":{"content":"TEXT"}}]}}"#),
+        ("DashScope, a text", r#"{"output":{"text":"TEXT","finish_reason":"null"}}"#),
+        ("TGI", r#"{"token":{"id":7,"text":"TEXT"},"generated_text":null}"#),
+        ("TGI, whole", r#"[{"generated_text":"TEXT"}]"#),
+    ] {
+        let event = event.replace("TEXT", "some text");
+        assert_eq!(said(&event), 9, "{name}");
+        if !event.starts_with('[') {
+            assert_eq!(said(&format!("data: {event}\n\ndata: {event}\n\n")), 18, "{name}");
+        }
+    }
+    // What a tool is given is as the model spells it.
+    for (name, event) in [
+        ("Anthropic", r#"{"content":[{"type":"tool_use","id":"toolu_1","name":"f","input":ARGS}]}"#),
+        ("Gemini", r#"[{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":ARGS}}]}}]}"#),
+        ("Converse", r#"{"output":{"message":{"content":[{"toolUse":{"toolUseId":"x","input":ARGS}}]}}}"#),
+        ("Converse, streamed", r#"{"delta":{"toolUse":{"input":"a text of thirteen"}}}"#),
+    ] {
+        let count = said(&event.replace("ARGS", r#"{"a":[1,{"b":"c"}]}"#));
+        assert!((15..=19).contains(&count), "{name}: {count}");
+    }
+}
+
+#[test]
+fn text_that_was_told_is_not_said_again() {
+    // A whole text after its pieces is the same text.
+    let done = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"some\"}\n\n\
+                data: {\"type\":\"response.output_text.done\",\"text\":\"some\"}\n\n";
+    assert_eq!(said(done), 4);
+    assert_eq!(said("{\"token\":{\"text\":\"some\"},\"generated_text\":\"some\"}"), 4);
+    // An output that is told has the text before it, and all of its own document, in it.
+    let text = r#"{"choices":[{"delta":{"content":"some"}}]}"#;
+    let with = |tokens: u64| format!(r#"{{"usage":{{"completion_tokens":{tokens}}},"choices":[{{"text":"some"}}]}}"#);
+    let stream = |events: &[&str]| events.iter().map(|event| format!("data: {event}\n\n")).collect::<String>();
+    assert_eq!(said(&stream(&[text, text, &with(2)])), 0);
+    assert_eq!(said(&stream(&[text, &with(2), text, text])), 8);
+    assert_eq!(said(&stream(&[text, &with(2), text, &with(4), text])), 4);
+    // One of nothing tells nothing, as some tell at first, and some all the time.
+    assert_eq!(said(&stream(&[&with(0), text, &with(0)])), 12);
+}
+
+#[test]
+fn what_is_told_beside_an_answer_holds_unless_it_tells_itself() {
+    let read = |body: &str| {
+        let mut reader = UsageReader::default();
+        reader.tell(Some(10), Some(5));
+        reader.feed(body.as_bytes());
+        (reader.usage().expect("it was told").billed(), reader.text_bytes())
+    };
+    assert_eq!(read(r#"{"completions":[{"data":{"text":"some"}}]}"#), (15, 0));
+    assert_eq!(read(r#"{"generation":"some","prompt_token_count":7}"#), (12, 0));
+    assert_eq!(read(r#"{"generation":"some","prompt_token_count":7,"generation_token_count":2}"#), (9, 0));
+    assert_eq!(read(r#"{"usage":{"input_tokens":8,"cache_read_input_tokens":3,"output_tokens":4}}"#), (15, 0));
+}
+
 /// A body in pieces.
 fn cut<'a>(body: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();

@@ -109,12 +109,12 @@ impl Reservation {
         }
     }
 
-    /// What an answer took at least that has come so far: what was told of it, and what its text looks like.
+    /// What an answer took at least that has come so far: what was told of it, and what its text looks like that came
+    /// since.
     fn seen(&self, told: Option<Usage>) -> Usage {
         let RequestTokens { input, .. } = self.request;
         let text = self.usage.text_bytes().div_ceil(BYTES_PER_TOKEN);
         let told = told.unwrap_or(Usage { input, stock: input, ..Usage::default() });
-        let beyond = text.saturating_sub(told.output);
-        Usage { output: told.output + beyond, stock: told.stock.saturating_add(beyond), ..told }
+        Usage { output: told.output.saturating_add(text), stock: told.stock.saturating_add(text), ..told }
     }
 }

@@ -8,7 +8,7 @@ use super::json_number::JsonNumber;
 const NAME_BYTES_MAX: usize = 32;
 
 /// How many objects and arrays at known places stand in each other, at most.
-const DEPTH_MAX: usize = 7;
+const DEPTH_MAX: usize = 8;
 
 /// A place in a document that is of interest.
 pub(super) trait JsonPlace: Copy {
@@ -20,6 +20,11 @@ pub(super) trait JsonPlace: Copy {
 
     /// The place of an object's member, or under an empty name of an array's elements.
     fn member(self, name: &[u8]) -> Option<Self>;
+
+    /// Whether an object or an array at this place is read as a text, as it is spelt.
+    fn is_verbatim(self) -> bool {
+        false
+    }
 }
 
 /// What becomes of what stands there.
@@ -136,7 +141,11 @@ impl<Place: JsonPlace> JsonScanner<Place> {
         while let Some(&byte) = rest.first() {
             let taken = match self.state {
                 ScanState::InName | ScanState::InText => self.quoted(byte, rest, document),
-                ScanState::InUnknown => self.skip(rest),
+                ScanState::InUnknown => {
+                    let taken = self.skip(rest);
+                    self.verbatim(rest.get(..taken).unwrap_or_default(), document);
+                    taken
+                }
                 _ => usize::from(self.step(byte, document)),
             };
             rest = rest.get(taken..).unwrap_or_default();
@@ -198,7 +207,16 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     fn piece(&mut self, piece: &[u8], document: &mut impl JsonDocument<Place = Place>) {
         if self.state == ScanState::InName {
             self.name.push(piece);
-        } else if let (Some(place), 0, false) = (self.member, self.unknown, piece.is_empty()) {
+        } else if self.unknown > 0 {
+            self.verbatim(piece, document);
+        } else if let (Some(place), false) = (self.member, piece.is_empty()) {
+            document.text(place, piece);
+        }
+    }
+
+    /// Bytes of an object or an array that may be read as a text.
+    fn verbatim(&self, piece: &[u8], document: &mut impl JsonDocument<Place = Place>) {
+        if let Some(place) = self.member.filter(|place| place.is_verbatim() && !piece.is_empty()) {
             document.text(place, piece);
         }
     }
@@ -283,7 +301,9 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     fn value(&mut self, byte: u8, document: &mut impl JsonDocument<Place = Place>) -> bool {
         match byte {
             b'{' | b'[' => match self.member {
-                Some(place) if usize::from(self.depth) < DEPTH_MAX => self.enter(place, byte == b'[', document),
+                Some(place) if usize::from(self.depth) < DEPTH_MAX && !place.is_verbatim() => {
+                    self.enter(place, byte == b'[', document);
+                }
                 _ => {
                     self.unknown = 1;
                     self.state = ScanState::InUnknown;

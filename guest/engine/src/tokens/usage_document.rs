@@ -1,6 +1,7 @@
 //! Where providers tell how many tokens an answer took, and what each of their numbers is.
 
 use super::{
+    json_number::COUNT_MAX,
     json_scanner::{JsonDocument, JsonPlace},
     usage::{ToldUsage, UsageLayout, UsageParts},
 };
@@ -14,10 +15,18 @@ pub(super) enum UsagePlace {
     Events,
     /// What an event may carry usage in.
     Carrier,
-    /// The same, or what the model says.
+    /// The same, or as a text what the model says.
+    TextOrCarrier,
+    /// The same, or whatever the model says.
     SpeakingCarrier,
     /// What the model says: texts, and whatever they stand in.
     Speech,
+    /// The same of its reasoning, which some tell under both names.
+    Reasoning(ReasoningName),
+    /// What it gives to a tool: an object, or its text.
+    Arguments,
+    /// What it says, if it is not in pieces: then this is the whole of them again.
+    BareText,
     /// Cohere's `meta`.
     Meta,
     /// A text of Bedrock's that is the event of a model, in base64.
@@ -37,6 +46,13 @@ pub(super) enum UsagePlace {
     Count(UsageCount),
     /// A number by a name that tells the layout.
     CountOf(UsageLayout, UsageCount),
+}
+
+/// What reasoning is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReasoningName {
+    Reasoning,
+    ReasoningContent,
 }
 
 /// What a number counts.
@@ -61,8 +77,19 @@ pub(super) struct UsageDocument {
     iteration: UsageParts,
     matched: Option<u8>,
     compactions: UsageParts,
-    /// Bytes of what the model says.
+    /// What of the usage object that is being read was told, a bit each: providers tell a number under two names, of
+    /// which one may be nothing.
+    named: u8,
+    /// Bytes of what the model has said since its output was told last.
     spoken: u64,
+    /// How many of these are reasoning, in the document that is being read, by each name.
+    reasoned: [u64; 2],
+    /// The document that is being read tells the output, of which its text is a part.
+    is_output_told: bool,
+    /// Texts come in pieces.
+    has_pieces: bool,
+    /// Whatever text comes, how much that is was told beside it.
+    is_told_beside: bool,
 }
 
 /// The type of those entries of `iterations` that the numbers beside it leave out.
@@ -79,8 +106,8 @@ impl JsonPlace for UsagePlace {
             UsagePlace::Events => name.is_empty().then_some(UsagePlace::Event),
             UsagePlace::Event => of_event(name),
             UsagePlace::Carrier => (name == b"usage").then_some(UsagePlace::Usage),
-            UsagePlace::SpeakingCarrier if name == b"usage" => Some(UsagePlace::Usage),
-            UsagePlace::SpeakingCarrier | UsagePlace::Speech => of_speech(name),
+            UsagePlace::TextOrCarrier | UsagePlace::SpeakingCarrier if name == b"usage" => Some(UsagePlace::Usage),
+            UsagePlace::SpeakingCarrier | UsagePlace::Speech | UsagePlace::Reasoning(_) => of_speech(name),
             UsagePlace::Meta => (name == b"billed_units").then_some(UsagePlace::BilledUnits),
             UsagePlace::Usage => of_usage(name),
             UsagePlace::GeminiUsage => of_gemini_usage(name),
@@ -94,49 +121,59 @@ impl JsonPlace for UsagePlace {
             UsagePlace::WrappedDocument
             | UsagePlace::IterationType
             | UsagePlace::IterationCount(_)
+            | UsagePlace::TextOrCarrier
+            | UsagePlace::Arguments
+            | UsagePlace::BareText
             | UsagePlace::Count(_)
             | UsagePlace::CountOf(..) => None,
         }
+    }
+
+    fn is_verbatim(self) -> bool {
+        self == UsagePlace::Arguments
     }
 }
 
 fn of_event(name: &[u8]) -> Option<UsagePlace> {
     Some(match name {
         b"usage" => UsagePlace::Usage,
-        b"response" | b"x_groq" => UsagePlace::Carrier,
+        b"x_groq" => UsagePlace::Carrier,
+        // A text of it is what Ollama's model says.
+        b"response" => UsagePlace::TextOrCarrier,
         b"message" | b"delta" => UsagePlace::SpeakingCarrier,
-        b"choices" | b"candidates" | b"content" | b"output" | b"contentBlockDelta" => UsagePlace::Speech,
+        b"choices" | b"candidates" | b"content" | b"output" | b"contentBlockDelta" | b"thinking" => UsagePlace::Speech,
+        // Of models that Bedrock passes on as they are, or those who serve them themselves.
+        b"generation" | b"outputText" | b"completion" | b"generations" | b"outputs" | b"results" => UsagePlace::Speech,
+        b"token" => UsagePlace::SpeakingCarrier,
+        b"text" | b"generated_text" => UsagePlace::BareText,
         b"usageMetadata" => UsagePlace::GeminiUsage,
         b"amazon-bedrock-invocationMetrics" => UsagePlace::BedrockMetrics,
         b"meta" => UsagePlace::Meta,
         b"bytes" => UsagePlace::WrappedDocument,
-        // Ollama.
-        b"prompt_eval_count" => UsagePlace::Count(UsageCount::Input),
-        b"eval_count" => UsagePlace::Count(UsageCount::Output),
+        // Ollama, and Bedrock's Llama and Titan.
+        b"prompt_eval_count" | b"prompt_token_count" | b"inputTextTokenCount" => UsagePlace::Count(UsageCount::Input),
+        b"eval_count" | b"generation_token_count" | b"totalOutputTextTokenCount" => {
+            UsagePlace::Count(UsageCount::Output)
+        }
         _ => return None,
     })
 }
 
 /// The members that lead to what a model says, in any provider's API; an array's elements have no name.
 fn of_speech(name: &[u8]) -> Option<UsagePlace> {
-    let is_speech = matches!(
-        name,
-        b"" | b"message"
-            | b"delta"
-            | b"content"
-            | b"parts"
-            | b"text"
-            | b"thinking"
-            | b"reasoning"
-            | b"reasoning_content"
-            | b"partial_json"
-            | b"tool_calls"
-            | b"function"
-            | b"arguments"
-            | b"output"
-            | b"choices"
-    );
-    is_speech.then_some(UsagePlace::Speech)
+    Some(match name {
+        b"" | b"message" | b"delta" | b"content" | b"parts" | b"text" | b"thinking" | b"summary" | b"refusal"
+        | b"partial_json" | b"tool_calls" | b"tool_plan" | b"function" | b"function_call" | b"functionCall"
+        | b"toolUse" | b"reasoningContent" | b"reasoningText" | b"output" | b"outputText" | b"choices" => {
+            UsagePlace::Speech
+        }
+        b"reasoning" => UsagePlace::Reasoning(ReasoningName::Reasoning),
+        b"reasoning_content" => UsagePlace::Reasoning(ReasoningName::ReasoningContent),
+        b"arguments" | b"args" | b"input" => UsagePlace::Arguments,
+        // Titan's.
+        b"tokenCount" => UsagePlace::Count(UsageCount::Output),
+        _ => return None,
+    })
 }
 
 fn of_usage(name: &[u8]) -> Option<UsagePlace> {
@@ -227,19 +264,60 @@ impl UsageDocument {
         self.spoken
     }
 
+    /// Who passes the answer on tells how many tokens it read and wrote. What the answer tells itself holds.
+    pub(super) fn tell(&mut self, input: Option<u64>, output: Option<u64>) {
+        self.told.is_told |= input.or(output).is_some();
+        self.told.input = input.unwrap_or_default().min(COUNT_MAX);
+        self.told.output = output.unwrap_or_default().min(COUNT_MAX);
+        self.is_told_beside = output.is_some();
+    }
+
     fn count_of_answer(&mut self, what: UsageCount, count: u64) {
         let told = &mut self.told;
         told.is_told = true;
-        match what {
-            UsageCount::Input => told.input = count,
-            UsageCount::Output => told.output = count,
-            UsageCount::Total => told.total = count,
-            UsageCount::CachedRead => told.cached_read = count,
-            UsageCount::CacheWrite => told.cache_write = count,
-            UsageCount::Reasoning => told.reasoning = count,
-            UsageCount::ToolInput => told.tool_input = count,
-            UsageCount::NoTokens => {}
+        let place = match what {
+            UsageCount::Input => &mut told.input,
+            UsageCount::Output => &mut told.output,
+            UsageCount::Total => &mut told.total,
+            UsageCount::CachedRead => &mut told.cached_read,
+            UsageCount::CacheWrite => &mut told.cache_write,
+            UsageCount::Reasoning => &mut told.reasoning,
+            UsageCount::ToolInput => &mut told.tool_input,
+            UsageCount::NoTokens => return,
+        };
+        let bit = 1 << what as u8;
+        *place = if self.named & bit == 0 { count } else { count.max(*place) };
+        self.named |= bit;
+        if what == UsageCount::Output && count > 0 {
+            // What was said so far is a part of that.
+            (self.spoken, self.reasoned, self.is_output_told) = (0, [0; 2], true);
         }
+    }
+
+    fn match_type(&mut self, piece: &[u8]) {
+        let matched = self.matched.map(usize::from);
+        let is_next = |from: &usize| COMPACTION.get(*from..*from + piece.len()) == Some(piece);
+        self.matched = matched.filter(is_next).and_then(|from| u8::try_from(from + piece.len()).ok());
+    }
+
+    /// The model says more.
+    fn say(&mut self, bytes: usize) {
+        if !self.is_output_told && !self.is_told_beside {
+            self.spoken = self.spoken.saturating_add(bytes as u64);
+        }
+    }
+
+    /// The model reasons, under this name: what goes beyond the other one is more.
+    fn reason(&mut self, name: ReasoningName, bytes: usize) {
+        let [before, other] = match (name, self.reasoned) {
+            (ReasoningName::Reasoning, [own, other]) | (ReasoningName::ReasoningContent, [other, own]) => [own, other],
+        };
+        let now = before + bytes as u64;
+        self.reasoned = match name {
+            ReasoningName::Reasoning => [now, other],
+            ReasoningName::ReasoningContent => [other, now],
+        };
+        self.say(usize::try_from(now.max(other) - before.max(other)).unwrap_or(usize::MAX));
     }
 
     fn count_of_iteration(&mut self, what: UsageCount, count: u64) {
@@ -258,6 +336,9 @@ impl JsonDocument for UsageDocument {
 
     fn opened(&mut self, place: UsagePlace) {
         match place {
+            UsagePlace::Event => (self.named, self.reasoned, self.is_output_told) = (0, [0; 2], false),
+            UsagePlace::Usage | UsagePlace::GeminiUsage | UsagePlace::BedrockMetrics => self.named = 0,
+            UsagePlace::SpeakingCarrier => self.has_pieces = true,
             UsagePlace::Iterations => self.compactions = UsageParts::default(),
             UsagePlace::Iteration => (self.iteration, self.matched) = (UsageParts::default(), None),
             _ => {}
@@ -287,18 +368,22 @@ impl JsonDocument for UsageDocument {
     }
 
     fn text_began(&mut self, place: UsagePlace) {
-        if place == UsagePlace::IterationType {
-            self.matched = Some(0);
+        match place {
+            UsagePlace::IterationType => self.matched = Some(0),
+            UsagePlace::SpeakingCarrier => self.has_pieces = true,
+            _ => {}
         }
     }
 
     fn text(&mut self, place: UsagePlace, piece: &[u8]) {
-        if matches!(place, UsagePlace::Speech | UsagePlace::SpeakingCarrier) {
-            self.spoken = self.spoken.saturating_add(piece.len() as u64);
-        } else if place == UsagePlace::IterationType {
-            let matched = self.matched.map(usize::from);
-            let is_next = |from: &usize| COMPACTION.get(*from..*from + piece.len()) == Some(piece);
-            self.matched = matched.filter(is_next).and_then(|from| u8::try_from(from + piece.len()).ok());
+        match place {
+            UsagePlace::Speech | UsagePlace::SpeakingCarrier | UsagePlace::TextOrCarrier | UsagePlace::Arguments => {
+                self.say(piece.len());
+            }
+            UsagePlace::BareText if !self.has_pieces => self.say(piece.len()),
+            UsagePlace::Reasoning(name) => self.reason(name, piece.len()),
+            UsagePlace::IterationType => self.match_type(piece),
+            _ => {}
         }
     }
 }

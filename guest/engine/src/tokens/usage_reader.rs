@@ -66,8 +66,14 @@ impl UsageReader {
         self.document.told().usage()
     }
 
-    /// How many bytes of text the model has said so far, as far as that is known: an event that repeats a whole answer
-    /// says it again.
+    /// Who passes the answer on tells, beside its body, how many tokens it read and wrote. To be said before the body;
+    /// what that tells itself holds.
+    pub fn tell(&mut self, input: Option<u64>, output: Option<u64>) {
+        self.document.tell(input, output);
+    }
+
+    /// How many bytes of text the model has said since it told its output last, as far as that is known: an event that
+    /// repeats a whole answer and does not tell its output says it again.
     pub fn text_bytes(&self) -> u64 {
         self.document.spoken()
     }

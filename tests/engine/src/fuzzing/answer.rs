@@ -83,6 +83,7 @@ fn any_usage() -> impl Strategy<Value = Value> {
         &["usage/inputTokens", "usage/outputTokens", "usage/totalTokens", "usage/cacheReadInputTokens"],
         &["prompt_eval_count", "eval_count", "done", "total_duration"],
         &["delta/usage/input_tokens", "delta/usage/output_tokens", "delta/stop_reason", "type"],
+        &["usage/prompt_tokens", "usage/completion_tokens", "usage/input_tokens", "usage/output_tokens"],
     ]);
     (layout, prop::collection::vec(prop::option::weighted(0.8, any_number()), 4)).prop_map(|(paths, numbers)| {
         let mut event = json!({});

@@ -168,12 +168,20 @@ fn what_is_only_odd_is_a_warning() {
         assert!(code == Some(0) && said.contains("warning  ") && said.contains(expected), "{said}");
         assert_eq!(check(tls, &["--strict"]).0, Some(1));
     }
-    // The gateway's own certificate for Redis, too.
-    let shown = format!("url: \"rediss://a\", ca: {0}/ca.pem, cert: {0}/late.pem, key: {0}/open.key", path.display());
+    // The gateway's own certificate for Redis, too, and its passwords.
+    let shown = format!(
+        "url: \"rediss+sentinel://a/m\", ca: {0}/ca.pem, cert: {0}/late.pem, key: {0}/open.key, password_file: {0}/open, \
+         sentinel_password_file: {0}/hidden",
+        path.display()
+    );
     fs::copy(path.join("late.key"), path.join("open.key")).expect("a file");
-    #[cfg(unix)]
-    fs::set_permissions(path.join("open.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .expect("an own file");
+    for (file, mode) in [("open", 0o644), ("hidden", 0o640), ("open.key", 0o644)] {
+        if file != "open.key" {
+            fs::write(path.join(file), "hush\n").expect("a file");
+        }
+        #[cfg(unix)]
+        fs::set_permissions(path.join(file), std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("an own file");
+    }
     for (redis, place) in
         [(format!("{{{shown}}}"), "redis"), (format!("{{names: {{r: {{{shown}}}}}}}"), "redis.names.r")]
     {
@@ -184,6 +192,12 @@ fn what_is_only_odd_is_a_warning() {
             "{said}"
         );
         assert!(said.contains(&format!("{place}.key: `")) && said.contains("` is a private key"), "{said}");
+        assert!(said.contains(&format!("{place}.password_file: `")), "{said}");
+        assert!(
+            said.contains("/open` holds a password, and everybody on this machine may read it, expected"),
+            "{said}"
+        );
+        assert!(!said.contains("/hidden` holds") && !said.contains("hush"), "{said}");
     }
 }
 

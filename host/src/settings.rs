@@ -224,8 +224,8 @@ impl Settings {
         entry.unwrap_or(filter).to_owned()
     }
 
-    /// What is odd about certificates and keys, and no mistake.
-    pub(crate) fn tls_warnings(&self) -> Vec<String> {
+    /// What is odd about certificates, and about files of keys and passwords, and no mistake.
+    pub(crate) fn file_warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = Vec::new();
         for warning in self
             .listener_tls()

@@ -107,8 +107,8 @@ impl Reloader {
             self.named.keys().map(|path| (path.clone(), file::read(path, Occasion::Reload).ok())).collect();
         let is_same = read.as_ref().ok() == self.last_read.as_ref() && named == self.named;
         if is_same && trigger == Trigger::Changed {
-            // Who may read a key may have changed.
-            self.workshop.tell_tls_warnings(&self.serving.load().settings);
+            // Who may read a key or a password may have changed.
+            self.workshop.tell_file_warnings(&self.serving.load().settings);
             return;
         }
         self.last_read = read.as_ref().ok().cloned();
@@ -145,7 +145,7 @@ impl Reloader {
         let settings = without_restart(&previous.settings, self.source.parse(bytes, self.workshop.module())?);
         let named = settings.named_files();
         if self.workshop.is_served(&settings, &previous) {
-            self.workshop.tell_tls_warnings(&settings);
+            self.workshop.tell_file_warnings(&settings);
             self.named = named;
             return Ok(None);
         }

@@ -103,8 +103,8 @@ pub(crate) struct Workshop {
     watch_on: Option<Handle>,
     /// Stands for every service name of the filter, whatever the file says.
     redis_override: Option<String>,
-    /// What was odd about certificates and keys when that was looked at last.
-    tls_warnings: Mutex<Vec<String>>,
+    /// What was odd about certificates, keys and passwords when that was looked at last.
+    file_warnings: Mutex<Vec<String>>,
     /// All that were made: those of settings before these are kept by their streams.
     workers: Mutex<Vec<WeakWorker>>,
 }
@@ -116,8 +116,8 @@ impl Workshop {
         watch_on: Option<Handle>,
         redis_override: Option<String>,
     ) -> Self {
-        let (tls_warnings, workers) = (Mutex::default(), Mutex::default());
-        Self { module, lanes, watch_on, redis_override, tls_warnings, workers }
+        let (file_warnings, workers) = (Mutex::default(), Mutex::default());
+        Self { module, lanes, watch_on, redis_override, file_warnings, workers }
     }
 
     /// The workers that are still there.
@@ -129,11 +129,11 @@ impl Workshop {
         &self.module
     }
 
-    /// Logs what is odd about certificates and keys by now, and was not when that was looked at last: a key may become
+    /// Logs what is odd about certificates, keys and passwords by now, and was not when that was looked at last: a key may become
     /// readable for others, or a certificate expire, while nothing is written.
-    pub(crate) fn tell_tls_warnings(&self, settings: &Settings) {
-        let warnings = settings.tls_warnings();
-        let mut told = self.tls_warnings.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn tell_file_warnings(&self, settings: &Settings) {
+        let warnings = settings.file_warnings();
+        let mut told = self.file_warnings.lock().unwrap_or_else(PoisonError::into_inner);
         for warning in warnings.iter().filter(|warning| !told.contains(warning)) {
             tracing::warn!("{}", settings.environment.hide(warning));
         }
@@ -172,7 +172,7 @@ impl Workshop {
         if let Some(previous) = previous {
             settings.keep_sessions(&previous.settings);
         }
-        self.tell_tls_warnings(&settings);
+        self.tell_file_warnings(&settings);
         let routes = self.routes(&settings, previous);
         Ok(Serving { routes, filter, settings })
     }

@@ -70,16 +70,22 @@ impl NamedFile {
         Some(Self { written: written.to_owned(), path, bytes })
     }
 
+    /// What is odd about a file with a secret in it, at this place of the settings, that more can read than should.
+    pub(super) fn warning(&self, place: &str, secret: &str) -> Option<String> {
+        const ADVICE: &str = "everybody on this machine may read it, expected only this user (`chmod 600`)";
+        self.is_readable_by_all().then(|| format!("{place}: {} {secret}, and {ADVICE}", quoted(&self.written)))
+    }
+
     /// Whether everybody on this machine may read it.
     #[cfg(unix)]
-    pub(super) fn is_readable_by_all(&self) -> bool {
+    fn is_readable_by_all(&self) -> bool {
         use std::os::unix::fs::PermissionsExt;
         self.path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
     }
 
     /// Whether everybody on this machine may read it.
     #[cfg(not(unix))]
-    pub(super) fn is_readable_by_all(&self) -> bool {
+    fn is_readable_by_all(&self) -> bool {
         false
     }
 }

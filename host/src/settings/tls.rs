@@ -270,10 +270,7 @@ pub(super) fn warnings<'f>(
     if let Some(odd) = certificate.and_then(|certificate| certificate.out_of_time(now)) {
         warnings.push(format!("{place}.cert: the certificate in {} {odd}", named("cert")));
     }
-    if file("key").is_some_and(NamedFile::is_readable_by_all) {
-        let advice = "everybody on this machine may read it, expected only this user (`chmod 600`)";
-        warnings.push(format!("{place}.key: {} is a private key, and {advice}", named("key")));
-    }
+    warnings.extend(file("key").and_then(|file| file.warning(&format!("{place}.key"), "is a private key")));
     warnings
 }
 

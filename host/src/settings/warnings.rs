@@ -15,7 +15,7 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
     let mut warnings = Vec::new();
     listening(settings, &mut warnings);
     warnings.extend(settings.http_warnings());
-    warnings.extend(settings.tls_warnings());
+    warnings.extend(settings.file_warnings());
     let names: Vec<&str> = settings.redis.names.keys().map(String::as_str).collect();
     if let Some(filter) = &settings.filter {
         for (path, policy) in policies(filter) {

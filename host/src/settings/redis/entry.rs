@@ -76,13 +76,17 @@ impl RedisEntry {
         self.files.iter().map(|(_, file)| file)
     }
 
-    /// What is odd about the certificate that is shown to the server, and no mistake.
+    /// What is odd about its passwords' files and about the certificate that is shown to the server, and no mistake.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let (certificate, key) = (self.access.certificate.as_deref(), self.access.key.as_deref());
         let certificate =
             certificate.zip(key).and_then(|(certificate, key)| Certificate::from_pem(certificate, key).ok());
         let file = |field: &str| self.files.iter().find(|(name, _)| *name == field).map(|(_, file)| file);
-        tls::warnings(&self.path, file, certificate.as_ref())
+        let of_password =
+            |(_, field): (&str, &str)| file(field)?.warning(&format!("{}.{field}", self.path), "holds a password");
+        let mut warnings = tls::warnings(&self.path, file, certificate.as_ref());
+        warnings.extend(PASSWORDS.into_iter().filter_map(of_password));
+        warnings
     }
 
     /// As it may be shown.

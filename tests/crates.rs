@@ -2,13 +2,12 @@
 //! gateway. And what all of it is made of may be used under the project's licence.
 
 use std::{
-    fs,
-    path::Path,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use serde_json::Value;
-use slidegate_tests::gateway_process::Directory;
 use spdx::{Expression, ParseMode};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -17,7 +16,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const PUBLISHED: [&str; 3] = ["slidegate-document", "slidegate-engine", "slidegate"];
 
 fn cargo(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+    let mut command = Command::new(env::var("CARGO").unwrap_or("cargo".into()));
     command.current_dir(folder).args(arguments).output().expect("cargo runs")
 }
 
@@ -87,29 +86,64 @@ fn unpack(directory: &Path) {
     fs::copy(Path::new(ROOT).join("Cargo.lock"), directory.join("Cargo.lock")).expect("the lock can be copied");
 }
 
+/// The packaged crates, in a target directory of their own: what they are built into stands nowhere in the way of what
+/// this workspace is built into. Below that, for its results to be linked.
+struct Packaged(PathBuf);
+
+impl Packaged {
+    fn unpack() -> Self {
+        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packaged");
+        fs::remove_dir_all(&scratch).ok();
+        fs::create_dir_all(&scratch).expect("a folder can be made");
+        unpack(&scratch);
+        Self(scratch)
+    }
+
+    /// Takes over what was built for the tests, as wasmtime is the same there. Cargo replaces none of it: the packaged
+    /// crates are others than those of this workspace.
+    fn link_dependencies(&self) {
+        let test = env::current_exe().expect("a test knows its own file");
+        let built = test.ancestors().nth(2).expect("tests are built two folders deep");
+        for folder in ["deps", "build", ".fingerprint"] {
+            link(&built.join(folder), &self.0.join("target/release").join(folder));
+        }
+    }
+}
+
+impl Drop for Packaged {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// The same files in another folder.
+fn link(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder can be made");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).expect("an entry");
+        match from.is_dir() {
+            true => link(&from, &to),
+            // Whatever a build beside this one has removed by now is needed by none.
+            false => fs::hard_link(&from, &to).unwrap_or_else(|error| assert!(!from.exists(), "{error}")),
+        }
+    }
+}
+
 #[test]
 fn packaged_crates_build_from_their_own_files() {
-    let scratch = Directory::new();
-    unpack(scratch.path());
-    // Beside this test's own results: wasmtime is the same there.
-    let target = std::env::current_exe().expect("a test knows its own file");
-    let target = target
-        .ancestors()
-        .nth(3)
-        .expect("tests are built three folders deep")
-        .to_str()
-        .expect("a path in UTF-8")
-        .to_owned();
+    let packaged = Packaged::unpack();
+    packaged.link_dependencies();
     let built = cargo(
-        scratch.path(),
-        &["build", "--release", "--offline", "--target-dir", &target, "--message-format", "json-render-diagnostics"],
+        &packaged.0,
+        &["build", "--release", "--offline", "--target-dir", "target", "--message-format", "json-render-diagnostics"],
     );
     let messages = succeeded("cargo build", built);
     let binary = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(str::to_owned))
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("the gateway is built");
+    assert!(binary.starts_with(&packaged.0), "{}", binary.display());
     let told = succeeded("slidegate init", Command::new(&binary).args(["init", "-"]).output().expect("it runs"));
     assert!(told.contains("rule_name"));
 }

@@ -31,6 +31,38 @@ impl HasData for HasCtx {
 
 /// Adds `redis`, `http` and `system` of the contract to a linker.
 ///
+/// ```
+/// use slidegate::bindings::Slidegate;
+/// use slidegate::{Ctx, EMBEDDED_COMPONENT, Moment, View, add_to_linker};
+/// use wasmtime::component::{Component, Linker};
+/// use wasmtime::{Engine, Store};
+///
+/// /// What is in the store: the state of the imports, and whatever is yours.
+/// struct Data {
+///     ctx: Ctx,
+/// }
+///
+/// impl View for Data {
+///     fn ctx(&mut self) -> &mut Ctx {
+///         &mut self.ctx
+///     }
+/// }
+///
+/// # fn main() -> wasmtime::Result<()> {
+/// let engine = Engine::default();
+/// let mut linker = Linker::new(&engine);
+/// add_to_linker::<Data>(&mut linker)?;
+/// let component = Component::new(&engine, EMBEDDED_COMPONENT)?;
+/// let mut store = Store::new(&engine, Data { ctx: Ctx::new() });
+/// let filter = Slidegate::instantiate(&mut store, &component, &linker)?;
+///
+/// let json = br#"{"rule_name": "demo", "global_threshold": {"query_per_second": 5}}"#;
+/// let now = Moment { monotonic: 0, wall: 0 };
+/// let configured = filter.slidegate_filter_filter().call_configure(&mut store, json, now)?;
+/// assert!(configured.is_ok_and(|configuration| configuration.local_windows));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 ///
 /// If the linker already defines one of them.

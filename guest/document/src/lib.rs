@@ -3,6 +3,24 @@
 //!
 //! Pure: text in, values and mistakes out. It knows JSON, but neither YAML nor files, and nothing of what a
 //! configuration means.
+//!
+//! ```
+//! use slidegate_document::{Node, Path, Reader, Vocabulary};
+//!
+//! static VOCABULARY: Vocabulary = Vocabulary::new(&[]);
+//!
+//! let document = Node::parse(br#"{"limt": 5, "window": "10s"}"#)?;
+//! let mut reader = Reader::new(&VOCABULARY);
+//! let fields = reader.object(Path::Root, &document, &["limit", "window"]).expect("an object");
+//! let day_us = 24 * 3600 * 1_000_000;
+//! let window_us = reader.field(&fields, "window", |reader, path, node| reader.duration_us(path, node, day_us));
+//! assert_eq!(window_us, Some(10_000_000));
+//! let mistakes = reader.finish().expect_err("one field is misspelt");
+//! assert_eq!(mistakes[0].to_string(), "limt: there is no such field here; did you mean `limit`?");
+//! # Ok::<(), String>(())
+//! ```
+//!
+//! What the configurations are made of stands in [`table`]; [`schema`] makes JSON Schemas of that.
 #![no_std]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]

@@ -73,6 +73,17 @@ impl<'n> Finder<'n> {
     }
 
     /// What stands at a path as messages write it.
+    ///
+    /// ```
+    /// use slidegate_document::{Finder, Node};
+    ///
+    /// let document = Node::parse(br#"{"rule_items": [{"name": "a"}, {"name": "b"}]}"#)?;
+    /// let mut finder = Finder::new(&document);
+    /// assert_eq!(finder.at("rule_items[1].name").node.as_str(), Some("b"));
+    /// let spot = finder.at("rule_items[1].limit");
+    /// assert!(!spot.is_there && spot.node.get("name").is_some(), "the object where it would be");
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn at(&mut self, path: &str) -> Spot<'n> {
         let mut spot = Spot { node: self.document, name: None, is_element: false, is_there: true };
         let mut rest = path;

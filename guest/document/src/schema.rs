@@ -16,6 +16,11 @@ const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 const VARIABLE: &str = "\\$\\{";
 
 /// The schema of the gateway's file.
+///
+/// ```
+/// let schema = slidegate_document::schema::gateway();
+/// assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+/// ```
 pub fn gateway() -> Value {
     let mut generator = Generator { has_variables: true, definitions: BTreeMap::new() };
     let root = generator.object(&gateway::GATEWAY);

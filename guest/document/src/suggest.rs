@@ -143,6 +143,11 @@ pub fn either(words: &[String]) -> String {
 
 /// The known words that a word is the beginning of, or the one that is most like it and that it may be a slip for; the
 /// likeliest first.
+///
+/// ```
+/// assert_eq!(slidegate_document::nearest("chek", &["check", "serve"]), ["check"]);
+/// assert!(slidegate_document::nearest("paint", &["check", "serve"]).is_empty());
+/// ```
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Vec<&'a str> {
     if word.len() > NAME_MAX { Vec::new() } else { alike(&folded(word), known) }
 }

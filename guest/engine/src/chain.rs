@@ -101,6 +101,26 @@ impl Engine {
 
     /// What the filters would say of a request. Nothing is decided or remembered. `replies` are what Redis said to the
     /// questions that this returned the time before.
+    ///
+    /// ```
+    /// # use slidegate_engine::request::RequestView;
+    /// # struct Plain;
+    /// # impl RequestView for Plain {
+    /// #     fn path(&self) -> Vec<u8> { b"/".to_vec() }
+    /// #     fn authority(&self) -> Option<Vec<u8>> { None }
+    /// #     fn header(&self, _: &str) -> Option<Vec<u8>> { None }
+    /// #     fn header_values(&self, _: &str) -> Vec<Vec<u8>> { Vec::new() }
+    /// #     fn source_address(&self) -> Option<String> { None }
+    /// #     fn route_name(&self) -> String { String::new() }
+    /// #     fn service_name(&self) -> String { String::new() }
+    /// # }
+    /// let document = br#"{"rule_name": "all", "global_threshold": {"query_per_minute": 5}}"#;
+    /// let engine = slidegate_engine::Engine::configure(document).unwrap();
+    /// // `Plain` is the view of a request, as above.
+    /// let explanation = engine.explain(&Plain, &[], 0);
+    /// assert_eq!(explanation.filters.len(), 1);
+    /// assert!(explanation.questions.is_empty(), "nothing has to be asked of a Redis");
+    /// ```
     pub fn explain(
         &self,
         request: &impl RequestView,

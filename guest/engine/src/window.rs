@@ -88,6 +88,18 @@ pub struct Decision {
 }
 
 /// One window in memory. There may be very many: a slot takes four bytes or so.
+///
+/// ```
+/// use slidegate_engine::window::{Charge, Retry, Window};
+///
+/// let charge = Charge { limit: 5, window_us: 10_000_000, slot_us: 1, cost: 3, enforced: true };
+/// let mut window = Window::default();
+/// let assessed = window.assess(&charge, 0);
+/// assert_eq!(window.charge(&charge, &assessed).remaining, 2);
+/// // Four seconds later there is no room for another three; when the window and a slot are over there is.
+/// assert_eq!(window.assess(&charge, 4_000_000).standing.retry, Retry::After(6_000_001));
+/// assert_eq!(window.assess(&charge, 10_000_001).standing.retry, Retry::Fits);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window {
     /// The slots before the newest, in order of time; of each the microseconds since the one before it, and its cost,

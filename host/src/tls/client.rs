@@ -66,6 +66,15 @@ impl ResolvesClientCert for UnmetRequest {
 }
 
 impl ClientTls {
+    /// ```
+    /// use slidegate::tls::{ClientOptions, ClientTls};
+    ///
+    /// // Whom the system trusts is trusted, unless `ca` says whom.
+    /// let options = ClientOptions { ca: Some(b"no certificate".to_vec()), ..ClientOptions::default() };
+    /// let error = ClientTls::new(&options).expect_err("there is none");
+    /// assert_eq!(error.field(), "ca");
+    /// ```
+    ///
     /// # Errors
     /// What is wrong with the options, or that the system trusts nobody.
     pub fn new(options: &ClientOptions) -> Result<Self, OptionError> {

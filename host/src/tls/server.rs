@@ -47,6 +47,24 @@ pub struct ServerTls {
 impl ServerTls {
     /// `alpn` are the protocols that clients may choose from, the one liked best first.
     ///
+    /// ```no_run
+    /// use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2, MinVersion, ServerOptions, ServerTls};
+    ///
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// let options = ServerOptions {
+    ///     certificate: std::fs::read("server.pem")?,
+    ///     key: std::fs::read("server.key")?,
+    ///     client_ca: None,
+    ///     min_version: MinVersion::Tls12,
+    /// };
+    /// let tls = ServerTls::new(&options, &[ALPN_HTTP2, ALPN_HTTP1])?;
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8443").await?;
+    /// let (socket, _client) = listener.accept().await?;
+    /// let stream = tls.accept(socket).await?;
+    /// assert!(stream.get_ref().1.alpn_protocol().is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// What is wrong with the options.
     pub fn new(options: &ServerOptions, alpn: &[&[u8]]) -> Result<Self, OptionError> {

@@ -10,6 +10,13 @@ use core::str;
 use super::{Command, Reply, Value};
 
 /// Spells a command: an array of bulk strings.
+///
+/// ```
+/// use slidegate_engine::redis::{Command, resp::encode};
+///
+/// let command: Command = ["GET", "a"].into_iter().collect();
+/// assert_eq!(encode(&command), b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n");
+/// ```
 pub fn encode(command: &Command) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 + command.words().map(|word| word.len() + 16).sum::<usize>());
     header(&mut bytes, b'*', command.words().count());
@@ -29,6 +36,13 @@ fn header(bytes: &mut Vec<u8>, kind: u8, number: usize) {
 
 /// Reads one complete reply. `None`: the bytes are not exactly one, or it is an array that holds more than flat values.
 /// What it allocates is bounded by the length of `bytes`.
+///
+/// ```
+/// use slidegate_engine::redis::{Reply, Value, resp::decode};
+///
+/// assert_eq!(decode(b":5\r\n"), Some(Reply::Single(Value::Integer(5))));
+/// assert_eq!(decode(b":5\r\n:"), None);
+/// ```
 pub fn decode(bytes: &[u8]) -> Option<Reply> {
     let (&kind, rest) = bytes.split_first()?;
     let (reply, rest) = match kind {

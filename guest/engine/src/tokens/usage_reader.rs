@@ -13,6 +13,17 @@ use super::{
 ///
 /// What a body is, its first byte tells: JSON, one document or several, in an array or not; server-sent events; or
 /// Amazon's event stream. Every number is taken as cumulative: of each the last one counts, and none are added up.
+///
+/// ```
+/// use slidegate_engine::tokens::UsageReader;
+///
+/// let mut reader = UsageReader::default();
+/// for piece in ["data: {\"usage\": {\"prompt_to", "kens\": 12, \"completion_tokens\": 30}}\n\n", "data: [DONE]\n\n"] {
+///     reader.feed(piece.as_bytes());
+/// }
+/// let usage = reader.usage().expect("the answer told it");
+/// assert_eq!((usage.input, usage.output, usage.billed()), (12, 30, 42));
+/// ```
 #[derive(Debug, Default)]
 pub struct UsageReader {
     form: BodyForm,

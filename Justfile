@@ -132,7 +132,7 @@ docs:
 # What depends on the server most, on Valkey instead of Redis.
 second-line:
     SLIDEGATE_REDIS_SERVER=$PWD/{{valkey}}/valkey-server cargo test --release --locked --no-fail-fast {{native}} \
-        --test window_script --test refund_script --test window_keys --test conformance --test gateway_redis \
+        --test window_script --test settlement_script --test window_keys --test conformance --test gateway_redis \
         --test redis_access --test redis_sentinel --test redis_cluster
 
 # What fails under load and what is kept then: the figures of tests/faults/README.md. Names of faults for some of them.

@@ -26,7 +26,7 @@ valkey := "target/valkey"
 default:
     @just --list --unsorted
 
-# Install what is missing: the guests' targets, the lints, and Redis, a clock for it, curl, openssl, Node and promtool from Debian's packages.
+# Install what is missing: the guests' targets, the lints, and Redis, a clock for it, nginx, curl, openssl, Node and promtool from Debian's packages.
 setup:
     rustup target add wasm32-unknown-unknown
     rustup component add clippy rustfmt
@@ -39,6 +39,7 @@ setup:
     command -v node > /dev/null || just apt nodejs
     command -v promtool > /dev/null || test -x target/prometheus/promtool || just promtool
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
+    test -x /usr/sbin/nginx || test -x target/peers/bin/nginx || just nginx
     test -x {{valkey}}/valkey-server || just valkey
     test -d {{clients}}/node_modules/openai || just clients
 
@@ -183,7 +184,7 @@ envoy:
 
 [private]
 nginx:
-    mkdir -p target/peers/unpacked
+    mkdir -p target/peers/bin target/peers/unpacked
     cd target/peers/unpacked && (apt-get download nginx || (just apt libpcre2-8-0 && apt-get download nginx)) && dpkg -x nginx_*.deb .
     mv target/peers/unpacked/usr/sbin/nginx target/peers/bin/
     rm -r target/peers/unpacked

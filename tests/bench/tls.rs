@@ -8,13 +8,13 @@ use std::{net::SocketAddr, path::Path, thread, time::Duration};
 use slidegate_tests::{
     certificates::Authority,
     gateway_process::{Directory, Gateway},
+    program::{Program, free_address},
 };
 
 use self::clients::{Clients, Manner};
 use crate::{
     Effort,
     load::cpu_seconds,
-    peers::program::{Program, free_address},
     sample::median,
     table::{Table, number},
     upstream::Upstream,

@@ -13,8 +13,8 @@ pub use artifacts::{dist, plugin_resource, plugins};
 pub use clients::{http_client, http2_client, redis_traffic, redis_windows, script_clock, steady_load, tls_client};
 pub use readings::{footprint, metrics};
 pub use servers::{
-    certificates, fault_proxy, gateway_process, model, raw_upstream, redis_cluster, redis_sentinels, redis_server,
-    upstream,
+    certificates, fault_proxy, gateway_process, model, program, raw_upstream, redis_cluster, redis_sentinels,
+    redis_server, upstream,
 };
 pub use slidegate_engine_tests::{
     case, conformance, documented, fuzzing, one_request, oracle, plain_request, promises, settlements, trace,

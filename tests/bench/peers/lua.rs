@@ -1,12 +1,9 @@
 //! nginx with Lua, which is how a limit in Redis is built by hand: one worker counts a fixed window with INCR and
 //! EXPIRE, beside one worker of ours that counts a sliding one. `just bench` installs it into `target/peers`.
 
-use slidegate_tests::{http_client::HttpClient, redis_server::RedisServer};
+use slidegate_tests::{http_client::HttpClient, program::installed, redis_server::RedisServer};
 
-use super::{
-    program::installed,
-    systems::{Nginx, Running},
-};
+use super::systems::{Nginx, Running};
 use crate::{
     Effort,
     gateway::{WIDE, filter, serve},

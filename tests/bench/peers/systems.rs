@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 
-use slidegate_tests::{gateway_process::Gateway, redis_server::RedisServer};
+use slidegate_tests::{
+    gateway_process::Gateway,
+    program::{Program, free_address, installed},
+    redis_server::RedisServer,
+};
 
-use super::program::{Program, free_address, installed};
 use crate::{
     gateway::{NARROW, WIDE, filter, serve},
     load::Target,

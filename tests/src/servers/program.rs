@@ -3,44 +3,48 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use slidegate_tests::gateway_process::Directory;
+use crate::{gateway_process::Directory, redis_server::free_port};
 
 /// Longer than any of them takes to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) struct Program {
+/// A program that runs.
+pub struct Program {
     process: Child,
     address: SocketAddr,
     /// Its configuration, and whatever it writes.
     directory: Directory,
 }
 
-/// Where `just bench` puts a program.
+/// Where `just` puts a program of others. `nginx` may be the system's own.
 ///
 /// # Panics
 ///
 /// When it is not there: a comparison that silently leaves one out would be none.
-pub(crate) fn installed(name: &str) -> PathBuf {
+pub fn installed(name: &str) -> PathBuf {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("this crate is inside the workspace")
         .join("target/peers/bin");
     let path = peers.join(name);
-    assert!(path.exists(), "{name} is not at {}: run `just peers`, which installs it", path.display());
+    let of_system = Path::new("/usr/sbin").join(name);
+    if name == "nginx" && !path.exists() && of_system.exists() {
+        return of_system;
+    }
+    assert!(path.exists(), "{name} is not at {}: run `just setup` or `just peers`, which install it", path.display());
     path
 }
 
 /// A port that was free a moment ago.
-pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("127.0.0.1 has a free port");
-    listener.local_addr().expect("a bound listener has an address")
+pub fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 impl Program {
@@ -50,12 +54,7 @@ impl Program {
     /// # Panics
     ///
     /// When it cannot be started, or ends, or accepts nothing.
-    pub(crate) fn start(
-        program: impl AsRef<OsStr>,
-        args: &[&str],
-        address: SocketAddr,
-        files: &[(&str, String)],
-    ) -> Self {
+    pub fn start(program: impl AsRef<OsStr>, args: &[&str], address: SocketAddr, files: &[(&str, String)]) -> Self {
         let program = program.as_ref();
         let directory = Directory::new();
         for (name, text) in files {
@@ -69,19 +68,19 @@ impl Program {
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{} cannot be started: {error}; `just peers` installs it", program.display())
-            });
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
         let mut started = Program { process, address, directory };
         started.wait(program);
         started
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
         self.process.id()
     }
 
@@ -105,7 +104,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         // By a signal that lets it end its own children. It fails only when the program has gone already.
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let until = Instant::now() + Duration::from_secs(2);
+        let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until && matches!(self.process.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(20));
         }

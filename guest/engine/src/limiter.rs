@@ -1,6 +1,7 @@
 //! One configured limiter: which limits a request meets, whether they have room for it, and what it is told. It knows
 //! nothing of other filters.
 
+mod cutting;
 mod estimate;
 mod flight;
 mod memory;
@@ -12,6 +13,7 @@ mod reservation;
 mod settled;
 mod settlements;
 mod tokens;
+mod top_up;
 mod unread;
 mod unread_request;
 
@@ -157,8 +159,9 @@ impl Limiter {
             return self.decide_on(Asker { waiter, tokens }, index, plan, turn);
         }
         if policy.reads_bodies_for(&plan) && request.has_body() && self.may_read() {
+            let cuts = policy.cuts(&plan);
             let wants = self.read_first(waiter.stream, index, plan);
-            return Some(Decided::passed().followed(wants));
+            return Some(Decided::passed().followed(wants, cuts));
         }
         self.reserve_and_decide(Asker { waiter, tokens: RequestTokens::of(request) }, index, plan, turn)
     }
@@ -264,8 +267,9 @@ impl Limiter {
 
     /// A request that passes, for which this is reserved.
     fn hold(&mut self, decided: Decided, asker: Asker, reservation: Reservation, turn: &mut Turn<'_>) -> Decided {
+        let cuts = self.policy(reservation.policy).is_some_and(|policy| policy.cuts(&reservation.plan));
         let wants = self.follow_reserved(asker.waiter.stream, reservation, turn);
-        decided.followed(wants)
+        decided.followed(wants, cuts)
     }
 
     /// A decision as the chain takes it.

@@ -19,7 +19,8 @@ pub use crate::{request::Take, value_hash::ValueHash};
 
 pub use exempt::Exempt;
 pub use tokens::{
-    Accounting, Admission, ErrorFormat, ErrorFormatChoice, LimitUnit, OnMissingUsage, Reserve, TokenCharge, TokenTerms,
+    Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, LimitUnit, OnExhausted, OnMissingUsage, Reserve,
+    TokenCharge, TokenTerms,
 };
 
 /// The owner of the limits in `global_threshold`.

@@ -76,6 +76,15 @@ pub(crate) struct Streams {
     greatest: u64,
 }
 
+// === impl Waiter ===
+
+impl Waiter {
+    /// Whether both are of one arrival.
+    pub(crate) fn is(&self, other: &Waiter) -> bool {
+        self.ticket == other.ticket
+    }
+}
+
 // === impl Streams ===
 
 impl Streams {
@@ -173,7 +182,7 @@ impl WaitingStream {
 impl FollowedStream {
     /// Which of its followers it waits for so.
     pub(crate) fn place(&self, waiter: &Waiter) -> Option<usize> {
-        let waits = |follower: &Follower| follower.waits.is_some_and(|each| each.ticket == waiter.ticket);
+        let waits = |follower: &Follower| follower.waits.is_some_and(|each| each.is(waiter));
         self.followers.iter().position(waits)
     }
 

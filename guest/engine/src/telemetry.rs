@@ -139,6 +139,11 @@ impl Telemetry {
         self.raise(self.metrics.tokens(policy), tokens);
     }
 
+    /// An answer was cut, as nothing was left.
+    pub(crate) fn cut(&mut self, policy: usize) {
+        self.raise(self.metrics.cut(policy), 1);
+    }
+
     pub(crate) fn called(&mut self, service: u32) {
         self.raise(self.metrics.calls(service), 1);
     }

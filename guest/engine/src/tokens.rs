@@ -4,17 +4,21 @@
 //! Only objects' members at known places count, never what stands inside a text. What makes no sense tells nothing, and
 //! stops nothing.
 
+mod cut_reader;
 mod event_frames;
 mod event_lines;
 mod json_number;
 mod json_scanner;
+mod last_words;
 mod output_bound;
 mod usage;
 mod usage_document;
 mod usage_reader;
 mod weights;
 
+pub use cut_reader::CutReader;
 pub use json_number::COUNT_MAX;
+pub use last_words::{LastError, StreamApi};
 pub use output_bound::{OutputBound, OutputBoundReader};
 pub use usage::Usage;
 pub use usage_reader::UsageReader;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use slidegate_engine::{
-    BodyCoding, BodyPiece, Effect, Engine, Interest, Pass, Response, ResponseHead, ResponseOrigin, ResponseView, Step,
-    StreamEnd, Verdict,
+    BodyChange, BodyCoding, BodyPiece, Effect, Engine, HeaderEdit, Interest, Pass, Response, ResponseHead,
+    ResponseOrigin, ResponseView, Step, StreamEnd, Verdict,
+    redis::{CallError, Reply},
 };
 
 use crate::{
@@ -25,6 +26,8 @@ pub struct TokenGateways {
     pub now_us: u64,
     last_stream: u64,
     last_call: u64,
+    /// Answers of Redis' that are still on their way, if they are kept there: by gateway and call.
+    on_their_way: Option<Vec<(usize, u64, Result<Reply, CallError>)>>,
     /// Of metrics, what they have come to in each engine.
     metrics: Vec<BTreeMap<usize, i128>>,
 }
@@ -38,6 +41,8 @@ pub struct OpenAnswer {
     pub is_read: bool,
     /// What is added to its headers.
     pub headers: BTreeMap<String, String>,
+    /// What is set in those of the request.
+    pub sent: BTreeMap<String, String>,
 }
 
 /// One that did not.
@@ -51,19 +56,19 @@ pub struct TokenRefusal {
     pub headers: BTreeMap<String, String>,
 }
 
-struct Answered(ResponseHead);
+struct Answered<'a>(ResponseHead, &'a [(&'a str, &'a str)]);
 
-impl ResponseView for Answered {
+impl ResponseView for Answered<'_> {
     fn head(&self) -> ResponseHead {
         self.0
     }
 
-    fn header(&self, _: &str) -> Option<Vec<u8>> {
-        None
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.header_values(name).into_iter().next()
     }
 
-    fn header_values(&self, _: &str) -> Vec<Vec<u8>> {
-        Vec::new()
+    fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.1.iter().filter(|(each, _)| *each == name).map(|(_, value)| value.as_bytes().to_vec()).collect()
     }
 }
 
@@ -88,6 +93,7 @@ impl TokenGateways {
             now_us: START_US,
             last_stream: 0,
             last_call: 0,
+            on_their_way: None,
             metrics: vec![BTreeMap::new(); gateways],
         }
     }
@@ -95,6 +101,19 @@ impl TokenGateways {
     /// Redis behaves like this from here on.
     pub fn set_store(&mut self, store: &Store) {
         self.store.set(store);
+    }
+
+    /// From here on answers of Redis' stay on their way.
+    pub fn hold_replies(&mut self) {
+        self.on_their_way = Some(Vec::new());
+    }
+
+    /// They arrive.
+    pub fn deliver(&mut self) {
+        for (gateway, call, reply) in self.on_their_way.take().unwrap_or_default() {
+            self.engines[gateway].on_reply(call, reply, self.now_us * 1_000);
+            self.run(gateway, &PlainRequest::default());
+        }
     }
 
     /// How many commands Redis was sent.
@@ -207,12 +226,14 @@ impl TokenGateways {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match verdict {
             Verdict::Pass(Pass { edits, wants, .. }) => {
-                let edited = edits.response.iter().filter_map(|edit| match edit {
-                    slidegate_engine::HeaderEdit::Set(name, value) => Some((name.clone(), text(value))),
+                let set = |edit: &HeaderEdit| match edit {
+                    HeaderEdit::Set(name, value) => Some((name.clone(), text(value))),
                     _ => None,
-                });
+                };
                 let is_read = wants.response_body != Interest::None;
-                Ok(OpenAnswer { gateway, stream, is_read, headers: edited.collect() })
+                let [sent, headers] =
+                    [edits.request, edits.response].map(|edits| edits.iter().filter_map(set).collect());
+                Ok(OpenAnswer { gateway, stream, is_read, headers, sent })
             }
             Verdict::Respond(Response { status, headers, body, .. }) => {
                 let headers = headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
@@ -230,6 +251,19 @@ impl TokenGateways {
             self.engines[gateway].on_response_body(stream, piece, self.now_us * 1_000);
         }
         self.end(open, end);
+    }
+
+    /// A piece of the answer comes, whose headers came before. What of it, or in its place, the client gets; and whether
+    /// that is the end.
+    pub fn show(&mut self, open: &OpenAnswer, bytes: &[u8], end: bool) -> (Vec<u8>, bool) {
+        let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end };
+        let step = self.engines[open.gateway].on_response_body(open.stream, piece, self.now_us * 1_000);
+        self.run(open.gateway, &PlainRequest::default());
+        match step {
+            Step::Pass(Pass { body: BodyChange::End(bytes), .. }) => (bytes, true),
+            Step::Pass(Pass { body: BodyChange::Keep, .. }) => (bytes.to_vec(), end),
+            step => panic!("neither kept nor ended: {step:?}"),
+        }
     }
 
     /// It takes so many tokens, all told.
@@ -253,8 +287,20 @@ impl TokenGateways {
 
     /// The answer's headers come.
     pub fn begin(&mut self, open: &OpenAnswer, status: u16) {
+        self.begin_with(open, status, &[]);
+    }
+
+    /// The same with these fields. What of the body is wanted.
+    ///
+    /// # Panics
+    ///
+    /// When the response does not go on.
+    pub fn begin_with(&mut self, open: &OpenAnswer, status: u16, headers: &[(&str, &str)]) -> Interest {
         let head = ResponseHead { status, origin: ResponseOrigin::Upstream, end: false };
-        self.engines[open.gateway].on_response_headers(open.stream, &Answered(head), self.now_us * 1_000);
+        let response = Answered(head, headers);
+        let step = self.engines[open.gateway].on_response_headers(open.stream, &response, self.now_us * 1_000);
+        let Step::Pass(Pass { wants, .. }) = step else { panic!("the response does not go on: {step:?}") };
+        wants.response_body
     }
 
     /// The stream ends.
@@ -309,7 +355,10 @@ impl TokenGateways {
                     self.last_call += 1;
                     let reply = self.store.answer(&command, now_us);
                     engine.called(Ok(self.last_call), now_us * 1_000);
-                    engine.on_reply(self.last_call, reply, now_us * 1_000);
+                    match &mut self.on_their_way {
+                        Some(replies) => replies.push((gateway, self.last_call, reply)),
+                        None => engine.on_reply(self.last_call, reply, now_us * 1_000),
+                    }
                 }
                 Effect::Settle { verdict, .. } => settled = Some(verdict),
                 Effect::Annotate { .. } | Effect::Log { .. } => {}

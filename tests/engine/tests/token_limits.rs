@@ -29,6 +29,11 @@ fn gateway(limit: u64, fields: &Value) -> TokenGateways {
     TokenGateways::new(&config(limit, fields), 1)
 }
 
+/// An event in which a model says so many bytes.
+fn said(bytes: usize) -> String {
+    json!({"choices": [{"delta": {"content": "x".repeat(bytes)}}]}).to_string()
+}
+
 /// How many requests of a user are admitted that leave their answers open.
 fn admitted(gateways: &mut TokenGateways, gateway: usize, requests: usize) -> Vec<OpenAnswer> {
     (0..requests).filter_map(|_| gateways.ask(gateway, "a", 0).ok()).collect()
@@ -175,9 +180,8 @@ fn what_a_request_says_that_its_answer_may_have_is_reserved() {
     assert!(reserved(&mut gateways, &[&long]) > 200_000 / 4);
     // Nor is it believed that a model heeds what was asked for: a client that leaves is charged what came.
     let open = gateways.ask_with_body(0, "b", &[br#"{"max_tokens": 10}  "#]).expect("there is room");
-    let text = json!({"choices": [{"delta": {"content": "x".repeat(4_000)}}]}).to_string();
     let before = gateways.metric("slidegate_tokens_charged_total");
-    gateways.answer(&open, 200, &[text.as_bytes()], StreamEnd::Client);
+    gateways.answer(&open, 200, &[said(4_000).as_bytes()], StreamEnd::Client);
     assert_eq!(gateways.metric("slidegate_tokens_charged_total") - before, 1_005);
     let mut gateways = gateway(100, &json!({"reserve": "max_tokens", "admission": "fits"}));
     assert!(gateways.ask_with_body(0, "a", &[br#"{"max_tokens":60}"#]).is_ok());
@@ -221,7 +225,6 @@ fn a_length_is_an_estimate_and_what_passes_is_charged() {
 
 #[test]
 fn what_goes_wrong_costs_what_came_of_it() {
-    let text = |bytes: usize| json!({"choices": [{"delta": {"content": "x".repeat(bytes)}}]}).to_string();
     let spent = |fields: &Value, status: u16, pieces: &[&str], end: StreamEnd| {
         let mut gateways = gateway(100_000, fields);
         let open = gateways.ask(0, "a", 400).expect("there is room");
@@ -245,8 +248,8 @@ fn what_goes_wrong_costs_what_came_of_it() {
     assert_eq!(spent(&reserve, 0, &[], StreamEnd::Client), 100, "a body of 400 bytes");
     // Broken off: what was told, or what it looks like, whichever is more.
     for end in [StreamEnd::Client, StreamEnd::Upstream] {
-        assert_eq!(spent(&reserve, 200, &[&text(4_000)], end), 1_100);
-        assert_eq!(spent(&reserve, 200, &[&text(4_000), &usage(7, 2_000)], end), 2_007);
+        assert_eq!(spent(&reserve, 200, &[&said(4_000)], end), 1_100);
+        assert_eq!(spent(&reserve, 200, &[&said(4_000), &usage(7, 2_000)], end), 2_007);
         assert_eq!(spent(&reserve, 200, &[&none], end), 100);
         // What was said before the output was told is in it, and what comes then is not.
         assert_eq!(spent(&reserve, 200, &[&text(4_000), &usage(7, 300)], end), 307);
@@ -264,7 +267,7 @@ fn what_goes_wrong_costs_what_came_of_it() {
     // Nothing was told.
     for (missing, charged) in [("nothing", 0), ("estimate", 1_100), ("reserved", 5_000)] {
         let fields = json!({"reserve": 5_000, "on_missing_usage": missing});
-        assert_eq!(spent(&fields, 200, &[&text(4_000)], StreamEnd::Whole), charged, "{missing}");
+        assert_eq!(spent(&fields, 200, &[&said(4_000)], StreamEnd::Whole), charged, "{missing}");
         assert_eq!(spent(&fields, 200, &[&with], StreamEnd::Whole), 150, "{missing}");
         assert_eq!(spent(&fields, 500, &[&none], StreamEnd::Whole), 0, "{missing}");
     }
@@ -394,16 +397,57 @@ fn a_local_window_stands_in_and_is_settled() {
 }
 
 #[test]
-fn a_gateway_that_is_let_go_settles_by_what_came() {
-    let mut gateways = TokenGateways::new(&config(1_000, &json!({"reserve": 500})), 2);
-    let open = admitted(&mut gateways, 0, 9);
-    assert_eq!(open.len(), 2);
+fn a_gateway_that_is_let_go_leaves_what_was_reserved_and_charges_what_came_beyond() {
+    let mut gateways = TokenGateways::new(&config(10_000, &json!({"reserve": 500})), 2);
+    let open = admitted(&mut gateways, 0, 3);
     gateways.begin(&open[0], 200);
+    gateways.begin(&open[1], 200);
+    gateways.show(&open[1], said(4_000).as_bytes(), false);
+    gateways.begin(&open[2], 500);
     let calls = gateways.calls();
     gateways.retire(0);
     assert_eq!(gateways.calls() - calls, 1);
     assert_eq!(gateways.metric("slidegate_token_reservations_open"), 0);
-    assert_eq!(admitted(&mut gateways, 1, 9).len(), 2, "bodies of no bytes");
+    assert_eq!(gateways.metric("slidegate_tokens_charged_total"), 500 + 1_000, "an error costs nothing");
+    assert_eq!(admitted(&mut gateways, 1, 99).len(), (10_000 - 1_500) / 500);
+}
+
+#[test]
+fn a_stream_that_outlives_its_window_is_charged_on() {
+    for redis in [json!({"service_name": "redis.static"}), Value::Null] {
+        let mut document = config(1, &json!({"reserve": 100, "headers": ["x-ratelimit-tokens"], "redis": redis}));
+        document["rule_items"][0]["limit_keys"] = json!([{"key": "*", "token_per_second": 2_000}]);
+        if redis.is_null() {
+            document.as_object_mut().expect("an object").remove("redis");
+        }
+        let mut gateways = TokenGateways::new(&document, 1);
+        let open = gateways.ask(0, "a", 0).expect("there is room");
+        gateways.begin(&open, 200);
+        let left = |gateways: &mut TokenGateways| -> u64 {
+            let next = gateways.ask(0, "a", 0).expect("there is room");
+            gateways.end(&next, StreamEnd::Answered);
+            next.headers["x-ratelimit-remaining-tokens"].parse().expect("a number")
+        };
+        // 400 tokens each half a second: in the first second nothing more is charged than was reserved.
+        gateways.pass(SECOND_US / 2);
+        gateways.show(&open, said(1_600).as_bytes(), false);
+        assert_eq!(left(&mut gateways), 1_800, "{redis}");
+        for _ in 0..10 {
+            gateways.pass(SECOND_US / 2);
+            gateways.show(&open, said(1_600).as_bytes(), false);
+            gateways.pass(SECOND_US / 10);
+            let left = left(&mut gateways);
+            assert!(left <= 1_500, "{left} are left, {redis}");
+        }
+        // Told at last: 11 times 400, and 100 for the request.
+        gateways.show(&open, usage(100, 4_400).as_bytes(), true);
+        gateways.end(&open, StreamEnd::Whole);
+        assert_eq!(gateways.metric("slidegate_tokens_charged_total"), 4_500);
+        gateways.pass(SECOND_US / 10);
+        left(&mut gateways);
+        gateways.pass(2 * SECOND_US);
+        assert_eq!(left(&mut gateways), 1_900, "{redis}");
+    }
 }
 
 #[test]

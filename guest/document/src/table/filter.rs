@@ -28,7 +28,7 @@ const LIMIT_SETS: &[&[&str]] = &[
 ];
 
 /// Of one configuration, at the top or in an element of `_rules_`.
-pub const POLICY: [Field; 28] = joined(&GENERAL, &joined::<1, 6, 7>(&tokens::FORMAT, &tokens::TERMS));
+pub const POLICY: [Field; 30] = joined(&GENERAL, &joined::<1, 8, 9>(&tokens::FORMAT, &tokens::TERMS));
 
 /// Those that hold for limits of every kind.
 const GENERAL: [Field; 21] = [
@@ -234,7 +234,7 @@ pub const SCOPE: [Field; 4] = [
 ];
 
 /// What may stand in an element of `rule_items`.
-pub const RULE_ITEM: [Field; 26] = joined(&GENERAL_ITEM, &tokens::TERMS);
+pub const RULE_ITEM: [Field; 28] = joined(&GENERAL_ITEM, &tokens::TERMS);
 
 /// Those that hold for limits of every kind.
 const GENERAL_ITEM: [Field; 20] = [

@@ -4,7 +4,7 @@ use super::{Field, Shape, Table};
 use crate::quantity::EXACT_MAX;
 
 /// How tokens are charged, at the top of a configuration or in an element of `rule_items`.
-pub const TERMS: [Field; 6] = [
+pub const TERMS: [Field; 8] = [
     Field::new(
         "charge",
         ["What is charged", "计费口径"],
@@ -57,6 +57,25 @@ pub const TERMS: [Field; 6] = [
         "`nothing`, as stock",
         "what a whole answer is charged that does not tell its usage: `nothing`, an `estimate` (a token for every four bytes of the \
          request's body and of the answer's text), or what was `reserved`",
+    )
+    .ours(),
+    Field::new(
+        "on_exhausted",
+        ["When an answer takes more than is left", "回答中途额度用尽时"],
+        Shape::Choice(&["refuse_next", "cut"]),
+        "`refuse_next`",
+        "a streamed answer that takes more than was reserved: `refuse_next` (it goes on, and what it took counts against the next requests) or \
+         `cut` (more is asked for as it comes, 256 tokens at a time or a sixteenth of a smaller limit, and when nothing is left the stream ends \
+         behind a whole event, and the model is let go)",
+    )
+    .ours(),
+    Field::new(
+        "cut_as",
+        ["How a cut answer ends", "截断的回答如何结束"],
+        Shape::Choice(&["finish", "error"]),
+        "`finish`",
+        "the last words of a stream that is cut, as its API has them: `finish` (regularly, as if the answer had come to its greatest length) or \
+         `error` (of a rate limit)",
     )
     .ours(),
 ];

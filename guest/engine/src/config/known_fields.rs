@@ -6,7 +6,7 @@ use slidegate_document::{
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
-pub(super) const POLICY: [&str; 28] = names(&filter::POLICY);
+pub(super) const POLICY: [&str; 30] = names(&filter::POLICY);
 
 /// What may stand in `global_threshold`, beside [`LIMIT`].
 pub(super) const THRESHOLD: [&str; 1] = names(&filter::THRESHOLD);
@@ -21,7 +21,7 @@ pub(super) const DOCUMENT: [&str; 2] = names(&filter::DOCUMENT);
 pub(super) const SCOPE: [&str; 4] = names(&filter::SCOPE);
 
 /// What may stand in an element of `rule_items`.
-pub(super) const RULE_ITEM: [&str; 26] = names(&filter::RULE_ITEM);
+pub(super) const RULE_ITEM: [&str; 28] = names(&filter::RULE_ITEM);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
 pub(super) const KEY: [&str; 3] = names(&filter::KEY);
@@ -36,7 +36,7 @@ pub(super) const REDIS: [&str; 6] = names(&filter::REDIS);
 pub(super) const EXEMPT: [&str; 4] = names(&filter::EXEMPT);
 
 /// How tokens are charged, among those of a policy or of a rule item.
-pub(super) const TOKEN_TERMS: [&str; 6] = names(&tokens::TERMS);
+pub(super) const TOKEN_TERMS: [&str; 8] = names(&tokens::TERMS);
 
 /// Of `token_weights`.
 pub(super) const TOKEN_WEIGHTS: [&str; 5] = names(&tokens::WEIGHTS);

@@ -5,7 +5,8 @@ use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, spelled
 use super::known_fields;
 use crate::{
     rule::{
-        Accounting, Admission, ErrorFormat, ErrorFormatChoice, OnMissingUsage, Policy, Reserve, TokenCharge, TokenTerms,
+        Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, OnExhausted, OnMissingUsage, Policy, Reserve,
+        TokenCharge, TokenTerms,
     },
     tokens::TokenWeights,
 };
@@ -42,12 +43,24 @@ pub(super) fn terms(reader: &mut Reader, fields: &Fields<'_>, inherited: TokenTe
         ),
         None => Some(inherited.on_missing_usage),
     };
+    let on_exhausted = match fields.get("on_exhausted") {
+        Some((path, node)) => {
+            reader.choice(path, node, &[("refuse_next", OnExhausted::RefuseNext), ("cut", OnExhausted::Cut)])
+        }
+        None => Some(inherited.on_exhausted),
+    };
+    let cut_as = match fields.get("cut_as") {
+        Some((path, node)) => reader.choice(path, node, &[("finish", CutAs::Finish), ("error", CutAs::Error)]),
+        None => Some(inherited.cut_as),
+    };
     let terms = TokenTerms {
         charge: charge?,
         accounting: accounting?,
         admission: admission?,
         reserve: reserve?,
         on_missing_usage: on_missing_usage?,
+        on_exhausted: on_exhausted?,
+        cut_as: cut_as?,
     };
     if terms.accounting == Accounting::After {
         for name in ["admission", "reserve"].into_iter().filter(|name| fields.get(name).is_some()) {
@@ -85,6 +98,11 @@ pub(super) fn error_format(reader: &mut Reader, fields: &Fields<'_>) -> Option<E
 /// Tells of fields on tokens where no limit counts any.
 pub(super) fn report_idle(reader: &mut Reader, fields: &Fields<'_>, policy: &Policy) {
     if policy.counts_tokens() {
+        let cuts =
+            || policy.items.iter().map(|item| &item.token_terms).chain([&policy.token_terms]).any(|terms| terms.cuts());
+        if fields.get("cut_as").is_some() && !cuts() {
+            reader.warn(fields.at("cut_as"), "has no effect without `on_exhausted: cut`: no answer is cut");
+        }
         return;
     }
     for name in known_fields::TOKEN_TERMS.into_iter().filter(|name| fields.get(name).is_some()) {

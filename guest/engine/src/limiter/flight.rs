@@ -62,6 +62,7 @@ impl Limiter {
             plan: Rc::new(plan),
             flight,
             settlement: None,
+            is_top_up: false,
         };
         self.start(service, permit, question, turn);
         None
@@ -109,7 +110,7 @@ impl Limiter {
     }
 
     /// Makes a call, and with it its flight if it has one.
-    fn start(&mut self, service: u32, permit: Permit, mut question: Question, turn: &mut Turn<'_>) {
+    pub(super) fn start(&mut self, service: u32, permit: Permit, mut question: Question, turn: &mut Turn<'_>) {
         if !question.plan.tokens.is_empty() {
             question.settlement = self.settlement_for(service, &question.plan, turn).map(Box::new);
         }
@@ -136,6 +137,9 @@ impl Limiter {
         if call.waiters.is_empty() {
             return;
         }
+        if call.is_top_up {
+            return self.topped_up(service, call, batch, turn);
+        }
         for (index, asker) in (0..).zip(&call.waiters) {
             let decision = batch.decision(index, &call.plan.charges);
             // It was charged, whether its stream is still there or not.
@@ -145,10 +149,11 @@ impl Limiter {
             } else {
                 Wants::default()
             };
+            let cuts = self.policy(call.policy).is_some_and(|policy| policy.cuts(&call.plan));
             if turn.streams.waits(&asker.waiter)
                 && let Some(decider) = self.decider(call.policy)
             {
-                let decided = decider.settle(&call.plan, &call.plan.charges, &decision).followed(wants);
+                let decided = decider.settle(&call.plan, &call.plan.charges, &decision).followed(wants, cuts);
                 self.conclude(call.policy, &asker.waiter, decided, turn);
             }
         }
@@ -179,6 +184,9 @@ impl Limiter {
     fn fail(&mut self, call: &Question, cause: FailureCause, turn: &mut Turn<'_>) {
         free(call, turn);
         call.lose(turn.telemetry);
+        if call.is_top_up {
+            return self.not_topped_up(call, turn.now_ns);
+        }
         let behind = self.leave(call);
         turn.budget.free(behind.len() * WAITER_BYTES);
         for asker in call.waiters.iter().chain(&behind) {
@@ -210,7 +218,8 @@ impl Limiter {
         turn.telemetry.saved(service, Saved::Coalesced, waiters.len() as u64 - 1);
         let (plan, flight) = (Rc::clone(&call.plan), call.flight);
         let scripts = Rc::clone(&call.scripts);
-        let question = Question { scripts, waiters, policy: call.policy, plan, flight, settlement: None };
+        let question =
+            Question { scripts, waiters, policy: call.policy, plan, flight, settlement: None, is_top_up: false };
         self.start(service, Permit { is_probe: false }, question, turn);
     }
 

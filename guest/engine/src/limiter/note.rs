@@ -26,6 +26,11 @@ impl Note {
         Note { policy, decision: "refused", told, degraded: None }
     }
 
+    /// Of an answer for which nothing was left.
+    pub(super) fn cut(policy: usize) -> Self {
+        Note { policy, decision: "cut", told: None, degraded: None }
+    }
+
     /// Names and values, none of which a client chose.
     pub(super) fn fields(&self, rule_name: &str) -> Vec<(&'static str, String)> {
         let mut fields = vec![("decision", self.decision.to_string()), ("rule", rule_name.to_string())];

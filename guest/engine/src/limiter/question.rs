@@ -49,6 +49,8 @@ pub(crate) struct Question {
     /// Its flight, if it has one.
     pub(super) flight: Option<u64>,
     pub(super) settlement: Option<Box<PendingSettlement>>,
+    /// It is for an answer that goes on meanwhile.
+    pub(super) is_top_up: bool,
 }
 
 /// Where requests wait for a call that asks what they ask.
@@ -68,7 +70,8 @@ impl Question {
     /// One that only settles.
     pub(super) fn of_settlement(scripts: Rc<Scripts>, settlement: PendingSettlement) -> Question {
         let (policy, plan) = (settlement.policy, Rc::default());
-        Question { scripts, waiters: Vec::new(), policy, plan, flight: None, settlement: Some(Box::new(settlement)) }
+        let settlement = Some(Box::new(settlement));
+        Question { scripts, waiters: Vec::new(), policy, plan, flight: None, settlement, is_top_up: false }
     }
 
     /// What it takes, in bytes, without those who wait for it.

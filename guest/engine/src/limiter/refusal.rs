@@ -74,13 +74,21 @@ impl RefusalKind {
     }
 }
 
+/// What a refusal says that is about tokens.
+pub(super) const TOKENS_MESSAGE: &str = "Rate limit on tokens reached. Please try again later.";
+
 fn body(format: ErrorFormat, kind: RefusalKind, code: u16) -> Rc<[u8]> {
+    Rc::from(text(format, kind, code).into_bytes())
+}
+
+/// The body of a refusal.
+pub(super) fn text(format: ErrorFormat, kind: RefusalKind, code: u16) -> String {
     let message = match kind {
         RefusalKind::Requests => "Rate limit on requests reached. Please try again later.",
-        RefusalKind::Tokens => "Rate limit on tokens reached. Please try again later.",
+        RefusalKind::Tokens => TOKENS_MESSAGE,
         RefusalKind::TooLarge => "The request is larger than the rate limit on tokens allows at all.",
     };
-    let text = match format {
+    match format {
         ErrorFormat::Anthropic => {
             format!(r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"{message}"}}}}"#)
         }
@@ -95,8 +103,7 @@ fn body(format: ErrorFormat, kind: RefusalKind, code: u16) -> Rc<[u8]> {
             };
             format!(r#"{{"error":{{"message":"{message}","type":"{unit}","param":null,"code":"{error}"}}}}"#)
         }
-    };
-    Rc::from(text.into_bytes())
+    }
 }
 
 /// When a client of that kind is to try again. Official clients obey `retry-after-ms` before `retry-after`, take 0 for

@@ -1,14 +1,17 @@
 //! Streams for which tokens are reserved: what is known of their answers, and what they are charged in the end.
 
-use alloc::{rc::Rc, vec::Vec};
+use alloc::{boxed::Box, rc::Rc, vec::Vec};
 
-use super::estimate::{BYTES_PER_TOKEN, RequestTokens};
+use super::{
+    cutting::Cutting,
+    estimate::{BYTES_PER_TOKEN, RequestTokens},
+};
 use crate::{
-    body::{BodyCoding, BodyPiece},
+    body::{BodyCoding, BodyPiece, Interest},
     plan::Plan,
     rule::{OnMissingUsage, TokenTerms},
     tokens::{Usage, UsageReader},
-    wants::{ResponseHead, StreamEnd},
+    wants::{ResponseView, StreamEnd},
 };
 
 /// Tokens that are reserved for a stream.
@@ -19,10 +22,18 @@ pub(super) struct Reservation {
     pub(super) plan: Rc<Plan>,
     /// Where they are reserved.
     pub(super) place: ReservedIn,
-    /// What each of the plan's limits on tokens was charged, in their order. None: it only tries, and had no room.
+    /// What each of the plan's limits on tokens was charged, in their order, with what was charged on since. None: it
+    /// only tries, and had no room.
     pub(super) charged: Vec<Option<u64>>,
     /// What the request told, and has sent by now.
     pub(super) request: RequestTokens,
+    /// If its answer may be cut.
+    pub(super) cutting: Option<Box<Cutting>>,
+    /// When the request was admitted, monotonic; when it will have been as long as its shortest window; and when it
+    /// was last charged on.
+    pub(super) since_ns: u64,
+    pub(super) outlives_ns: u64,
+    pub(super) topped_up_ns: u64,
     answer: AnswerSeen,
     usage: UsageReader,
 }
@@ -61,16 +72,43 @@ impl Reservation {
             place,
             charged,
             request: request.as_seen(),
+            cutting: None,
+            since_ns: 0,
+            outlives_ns: u64::MAX,
+            topped_up_ns: 0,
             answer: AnswerSeen::None,
             usage: UsageReader::default(),
         }
     }
 
-    /// The answer's headers have come. Whether its body is to be read.
-    pub(super) fn answered(&mut self, head: ResponseHead) -> bool {
+    /// The request goes on now.
+    pub(super) fn begin(&mut self, now_ns: u64) {
+        let windows = self.plan.tokens.iter().filter_map(|tokens| self.plan.charges.get(tokens.at));
+        let shortest_us = windows.map(|charge| charge.window_us).min().unwrap_or(u64::MAX);
+        (self.since_ns, self.topped_up_ns) = (now_ns, now_ns);
+        self.outlives_ns = now_ns.saturating_add(shortest_us.saturating_mul(1_000));
+    }
+
+    /// The answer's headers have come. How much of its body is to be seen; `cuts`: its limits cut streams.
+    pub(super) fn answered(&mut self, response: &impl ResponseView, cuts: bool) -> Interest {
+        let head = response.head();
         let is_good = (200..300).contains(&head.status);
         self.answer = if is_good { AnswerSeen::Charged } else { AnswerSeen::Free };
-        is_good && !head.end
+        if !is_good || head.end {
+            return Interest::None;
+        }
+        // One whose length was told cannot end before; and to one in a coding, nothing can be added that is in none.
+        let is_plain = |name, plain: &[u8]| response.header(name).is_none_or(|value| value.eq_ignore_ascii_case(plain));
+        if cuts && is_plain("content-encoding", b"identity") && is_plain("content-length", b"") {
+            self.cutting = Some(Box::default());
+            return Interest::Hold;
+        }
+        Interest::Watch
+    }
+
+    /// Whether there is more to do about a piece of the answer than to read it.
+    pub(super) fn may_need_more(&self, now_ns: u64) -> bool {
+        self.cutting.is_some() || self.outlives_ns <= now_ns
     }
 
     /// A piece of its body has come.
@@ -88,25 +126,44 @@ impl Reservation {
 
     /// Whether the answer has told what it took.
     pub(super) fn is_told(&self) -> bool {
-        self.answer == AnswerSeen::Charged && self.usage.usage().is_some()
+        self.answer == AnswerSeen::Charged && self.usage.usage().is_some() && !self.ended_early()
     }
 
-    /// What a stream that has ended so is charged by these terms, for which so much was reserved.
-    pub(super) fn spent(&self, ending: StreamEnd, terms: &TokenTerms, reserved: u64) -> u64 {
-        let told = self.usage.usage();
-        let as_told = told.map(|usage| terms.charge.of(&usage));
+    /// What a stream is charged by these terms, for which so much was reserved, now that it has ended so. None: nobody
+    /// will know how it ends.
+    pub(super) fn spent(&self, ending: Option<StreamEnd>, terms: &TokenTerms, reserved: u64) -> u64 {
         match (self.answer, ending) {
             (AnswerSeen::Free, _)
-            | (_, StreamEnd::Answered)
-            | (AnswerSeen::None, StreamEnd::Upstream | StreamEnd::Whole) => 0,
+            | (_, Some(StreamEnd::Answered))
+            | (AnswerSeen::None, Some(StreamEnd::Upstream | StreamEnd::Whole)) => 0,
+            // It goes on, and may take what was reserved.
+            (_, None) => self.seen_charge(terms).max(reserved),
             // Whoever leaves has had what came so far, and the model has read the request.
-            (_, StreamEnd::Client) | (AnswerSeen::Charged, StreamEnd::Upstream) => terms.charge.of(&self.seen(told)),
-            (AnswerSeen::Charged, StreamEnd::Whole) => as_told.unwrap_or_else(|| match terms.on_missing_usage {
-                OnMissingUsage::Nothing => 0,
-                OnMissingUsage::Estimate => terms.charge.of(&self.seen(None)),
-                OnMissingUsage::Reserved => reserved,
-            }),
+            (_, Some(StreamEnd::Client)) | (AnswerSeen::Charged, Some(StreamEnd::Upstream)) => self.seen_charge(terms),
+            (AnswerSeen::Charged, Some(StreamEnd::Whole)) if self.ended_early() => self.seen_charge(terms),
+            (AnswerSeen::Charged, Some(StreamEnd::Whole)) => match (self.usage.usage(), terms.on_missing_usage) {
+                (Some(usage), _) => terms.charge.of(&usage),
+                (None, _) if self.cutting.as_ref().is_some_and(|cutting| cutting.is_cut()) => self.seen_charge(terms),
+                (None, OnMissingUsage::Nothing) => 0,
+                (None, OnMissingUsage::Estimate) => self.seen_charge(terms),
+                (None, OnMissingUsage::Reserved) => reserved,
+            },
         }
+    }
+
+    /// What the answer is charged by these terms as far as it has come.
+    pub(super) fn seen_charge(&self, terms: &TokenTerms) -> u64 {
+        terms.charge.of(&self.seen(self.usage.usage()))
+    }
+
+    /// How many tokens it has come to.
+    pub(super) fn seen_output(&self) -> u64 {
+        self.seen(self.usage.usage()).output
+    }
+
+    /// Whether its client got the end of the answer before the model told it.
+    fn ended_early(&self) -> bool {
+        self.cutting.as_ref().is_some_and(|cutting| cutting.ended_early())
     }
 
     /// What an answer took at least that has come so far: what was told of it, and what its text looks like that came

@@ -99,10 +99,14 @@ impl Decider<'_> {
 }
 
 impl Decided {
-    /// The same of a stream of which this is still wanted, if it passes.
-    pub(super) fn followed(mut self, wants: Wants) -> Self {
+    /// The same of a stream of which this is still wanted, if it passes. `may_be_cut`: its answer's last words may
+    /// become others, which a client reads only if they are in the coding of what is before them.
+    pub(super) fn followed(mut self, wants: Wants, may_be_cut: bool) -> Self {
         if let Verdict::Pass(pass) = &mut self.verdict {
             pass.wants = wants;
+            if may_be_cut && !wants.is_nothing() {
+                pass.edits.request.push(HeaderEdit::Set("accept-encoding".to_string(), b"identity".to_vec()));
+            }
         }
         self
     }

@@ -9,13 +9,15 @@ use alloc::{rc::Rc, vec::Vec};
 use super::{
     Limiter, Turn,
     estimate::of_body,
+    note::Note,
     question::{Asker, Question},
     reservation::{Reservation, ReservedIn},
+    settled::Decided,
     settlements::PendingSettlement,
     stand_in_keys,
 };
 use crate::{
-    body::{BodyPiece, Interest},
+    body::{BodyChange, BodyPiece, Interest},
     plan::Plan,
     rule::{Accounting, TokenTerms},
     streams::Waiter,
@@ -54,17 +56,18 @@ impl Limiter {
     }
 
     /// A stream goes on for which this is reserved: it is followed until its answer is known.
-    pub(super) fn follow_reserved(&mut self, stream: u64, reservation: Reservation, turn: &mut Turn<'_>) -> Wants {
+    pub(super) fn follow_reserved(&mut self, stream: u64, mut reservation: Reservation, turn: &mut Turn<'_>) -> Wants {
         if !self.may_reserve() {
             turn.telemetry.settlements_lost(reservation.policy, 1);
             return Wants::default();
         }
         turn.telemetry.reserved(reservation.policy);
+        reservation.begin(turn.now_ns);
         let wants = if reservation.request.is_counted { COUNTED } else { FOLLOWED };
         if let Some(before) = self.reservations.insert(stream, reservation.into()) {
             // A host that forgot to say how the stream of this name ended.
             turn.telemetry.unreserved(before.policy);
-            self.settle(&before, StreamEnd::Client, turn);
+            self.settle(&before, Some(StreamEnd::Client), turn);
         }
         wants
     }
@@ -86,7 +89,7 @@ impl Limiter {
             return self.follow_reserved(asker.waiter.stream, reservation, turn);
         }
         // It never got to the model.
-        self.settle(&reservation, StreamEnd::Answered, turn);
+        self.settle(&reservation, Some(StreamEnd::Answered), turn);
         Wants::default()
     }
 
@@ -107,11 +110,14 @@ impl Limiter {
     ) -> Option<NotedVerdict> {
         // Somebody has answered while the request waited for its body.
         self.forget_unread(waiter.stream);
-        let reservation = self.reservations.get_mut(&waiter.stream);
-        Some(pass(reservation.map(|reservation| {
-            let is_read = reservation.answered(response.head());
-            if is_read { FOLLOWED } else { UNREAD }
-        })))
+        let Some(mut reservation) = self.reservations.remove(&waiter.stream) else { return Some(pass(None)) };
+        let cuts = self.policy(reservation.policy).is_some_and(|policy| policy.cuts(&reservation.plan));
+        let wants = match reservation.answered(response, cuts) {
+            Interest::None => UNREAD,
+            response_body => Wants { response_body, ..FOLLOWED },
+        };
+        self.reservations.insert(waiter.stream, reservation);
+        Some(pass(Some(wants)))
     }
 
     /// A piece of it has come.
@@ -119,13 +125,20 @@ impl Limiter {
         &mut self,
         waiter: Waiter,
         piece: BodyPiece<'_>,
-        _turn: &mut Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Option<NotedVerdict> {
-        let reservation = self.reservations.get_mut(&waiter.stream);
-        Some(pass(reservation.map(|reservation| {
-            reservation.read(piece);
-            FOLLOWED
-        })))
+        let Some(reservation) = self.reservations.get_mut(&waiter.stream) else { return Some(pass(None)) };
+        reservation.read(piece);
+        if !reservation.may_need_more(turn.now_ns) {
+            return Some(pass(Some(FOLLOWED)));
+        }
+        let is_held = reservation.cutting.is_some();
+        let index = reservation.policy;
+        let body = self.go_on(waiter, piece, turn);
+        let note = matches!(body, BodyChange::End(_)).then(|| Note::cut(index));
+        let response_body = if is_held { Interest::Hold } else { Interest::Watch };
+        let pass = Pass { wants: Wants { response_body, ..FOLLOWED }, body, ..Pass::default() };
+        Some(self.settled(Decided { verdict: Verdict::Pass(pass), note }))
     }
 
     /// A stream is over: what was reserved for it is settled.
@@ -133,15 +146,16 @@ impl Limiter {
         self.unread.remove(&stream);
         let Some(reservation) = self.reservations.remove(&stream) else { return };
         turn.telemetry.unreserved(reservation.policy);
-        self.settle(&reservation, ending, turn);
+        self.settle(&reservation, Some(ending), turn);
         self.flush(false, turn);
     }
 
-    /// The instance is to go: all that is open is settled by what came so far, and at once.
+    /// The instance is to go: of all that is open, what was reserved stays charged, with what came beyond that, at
+    /// once.
     pub(crate) fn on_retire(&mut self, turn: &mut Turn<'_>) {
         while let Some((_, reservation)) = self.reservations.pop_first() {
             turn.telemetry.unreserved(reservation.policy);
-            self.settle(&reservation, StreamEnd::Client, turn);
+            self.settle(&reservation, None, turn);
         }
         self.flush(true, turn);
     }
@@ -163,14 +177,10 @@ impl Limiter {
         Some(pending)
     }
 
-    /// Settles what all must know of a stream that has ended so.
-    fn settle(&mut self, reservation: &Reservation, ending: StreamEnd, turn: &mut Turn<'_>) {
-        let Reservation { policy: index, plan, place, charged, request, .. } = reservation;
+    /// Settles what all must know of a stream that has ended so. None: it goes on, and nobody will know how it ends.
+    fn settle(&mut self, reservation: &Reservation, ending: Option<StreamEnd>, turn: &mut Turn<'_>) {
+        let Reservation { policy: index, plan, charged, request, .. } = reservation;
         let Some(policy) = self.policy(*index) else { return };
-        let stand_in = match place {
-            ReservedIn::Memory { stands_in_for, .. } => stand_in_keys(*stands_in_for, plan),
-            ReservedIn::Redis { .. } => Vec::new(),
-        };
         let mut total = 0;
         let mut changes = Vec::with_capacity(plan.tokens.len());
         for (tokens, charged) in plan.tokens.iter().zip(charged) {
@@ -179,7 +189,7 @@ impl Limiter {
             // One that only tries and had no room would have refused.
             let Some(charged) = *charged else { continue };
             let spent = reservation.spent(ending, terms, reserved(terms, charged));
-            if ending == StreamEnd::Whole && reservation.is_told() {
+            if ending == Some(StreamEnd::Whole) && reservation.is_told() {
                 let beyond = spent.saturating_sub(of_body(terms.charge, request.input));
                 turn.memory.means.learn(key, beyond);
             }
@@ -188,13 +198,20 @@ impl Limiter {
             changes.push((tokens.at, Change::new(Charge { limit, ..*charge }, charged, spent)));
         }
         turn.telemetry.spent(*index, total);
+        self.change(reservation, &changes, turn);
+    }
+
+    /// Has these changes made where a stream's tokens are reserved, each to the limit at this place of its plan.
+    pub(super) fn change(&mut self, reservation: &Reservation, changes: &[(usize, Change)], turn: &mut Turn<'_>) {
+        let Reservation { policy: index, plan, place, .. } = reservation;
         match *place {
             ReservedIn::Memory { stands_in_for, at_us } => {
-                let keys = if stands_in_for.is_some() { &stand_in } else { &plan.keys };
+                let stand_in = stands_in_for.map(|_| stand_in_keys(stands_in_for, plan));
+                let keys = stand_in.as_ref().unwrap_or(&plan.keys);
                 let now_us = turn.now_ns / 1_000;
                 for (at, change) in changes {
-                    let Some(key) = keys.get(at) else { continue };
-                    match change {
+                    let Some(key) = keys.get(*at) else { continue };
+                    match *change {
                         Change::None => {}
                         Change::GiveBack(refund) => {
                             turn.memory.windows.give_back(key, &Refund { at_us, ..refund });
@@ -206,7 +223,7 @@ impl Limiter {
                 }
             }
             ReservedIn::Redis { service, at_us, steps } => {
-                self.put_off(service, at_us, steps, *index, plan, &changes, turn);
+                self.put_off(service, at_us, steps, *index, plan, changes, turn);
             }
         }
     }
@@ -281,7 +298,7 @@ impl Limiter {
 
 /// What becomes of what was charged to a limit.
 #[derive(Debug, Clone, Copy)]
-enum Change {
+pub(super) enum Change {
     None,
     /// When it was charged is still to be filled in.
     GiveBack(Refund),
@@ -289,7 +306,8 @@ enum Change {
 }
 
 impl Change {
-    fn new(charge: Charge, charged: u64, spent: u64) -> Change {
+    /// Of a limit that was charged so much, and where so much was spent.
+    pub(super) fn new(charge: Charge, charged: u64, spent: u64) -> Change {
         let Charge { window_us, slot_us, .. } = charge;
         if spent < charged {
             Change::GiveBack(Refund { window_us, slot_us, at_us: 0, cost: charged - spent })

@@ -28,6 +28,10 @@ pub struct TokenTerms {
     pub reserve: Reserve,
     /// `on_missing_usage`.
     pub on_missing_usage: OnMissingUsage,
+    /// `on_exhausted`.
+    pub on_exhausted: OnExhausted,
+    /// `cut_as`.
+    pub cut_as: CutAs,
 }
 
 /// What an answer is charged.
@@ -79,6 +83,25 @@ pub enum OnMissingUsage {
     Reserved,
 }
 
+/// What becomes of a streamed answer that takes more than there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// It goes on.
+    RefuseNext,
+    /// It ends.
+    Cut,
+}
+
+/// The last words of an answer that is cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CutAs {
+    /// As if the answer had come to its greatest length.
+    #[default]
+    Finish,
+    /// An error.
+    Error,
+}
+
 /// What refusals look like (`error_format`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorFormat {
@@ -110,6 +133,8 @@ impl Default for TokenTerms {
             admission: Admission::Room,
             reserve: Reserve::Auto,
             on_missing_usage: OnMissingUsage::Nothing,
+            on_exhausted: OnExhausted::RefuseNext,
+            cut_as: CutAs::Finish,
         }
     }
 }
@@ -118,6 +143,11 @@ impl TokenTerms {
     /// Whether what is reserved stands in requests' bodies.
     pub(crate) fn reads_bodies(&self) -> bool {
         self.accounting == Accounting::Reserve && self.reserve == Reserve::OutputMax
+    }
+
+    /// Whether streams end for which nothing is left.
+    pub(crate) fn cuts(&self) -> bool {
+        self.on_exhausted == OnExhausted::Cut
     }
 }
 

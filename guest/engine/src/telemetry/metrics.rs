@@ -85,6 +85,11 @@ const SETTLEMENTS_LOST: MetricDescription = (
 );
 const TOKENS: MetricDescription =
     (MetricKind::Counter, "slidegate_tokens_charged_total", "Tokens that answers were charged, by rule name");
+const CUT: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_token_answers_cut_total",
+    "Streamed answers that were cut, as nothing was left of a limit on tokens, by rule name",
+);
 
 /// So many metrics a configuration has at most. What the services say goes first, then the policies, in order, then
 /// their rules.
@@ -167,6 +172,10 @@ impl Metrics {
         Some(self.reservations(policy)? + 2)
     }
 
+    pub(super) fn cut(&self, policy: usize) -> Option<usize> {
+        Some(self.reservations(policy)? + 3)
+    }
+
     pub(super) fn item_decision(&self, policy: usize, owner: usize, tally: ItemTally) -> Option<usize> {
         let (at, first) = self.policies.get(policy)?.items?;
         Some(at + owner.checked_sub(first)? * ItemTally::ALL.len() + position(&ItemTally::ALL, tally))
@@ -218,7 +227,7 @@ fn of_policy(policy: &Policy) -> Vec<Metric> {
 }
 
 fn of_tokens(policy: &Policy) -> Vec<Metric> {
-    [RESERVATIONS, SETTLEMENTS_LOST, TOKENS].map(|kind| metric(kind, vec![rule(policy)])).into()
+    [RESERVATIONS, SETTLEMENTS_LOST, TOKENS, CUT].map(|kind| metric(kind, vec![rule(policy)])).into()
 }
 
 /// The first owner of limits in a policy's plans.

@@ -78,6 +78,11 @@ impl EventLines {
         None
     }
 
+    /// Whether the last byte was a carriage return, to which a line feed may belong.
+    pub(super) fn ends_with_return(&self) -> bool {
+        self.is_after_return
+    }
+
     /// The rest of the line does not count.
     pub(super) fn skip_line(&mut self) {
         self.part = LinePart::Other;

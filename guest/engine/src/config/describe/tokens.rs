@@ -3,8 +3,8 @@
 use crate::{
     config::limit::thousandths,
     rule::{
-        Accounting, Admission, ErrorFormat, ErrorFormatChoice, LimitUnit, OnMissingUsage, Policy, Reserve, RuleItem,
-        TokenCharge, TokenTerms,
+        Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, LimitUnit, OnExhausted, OnMissingUsage, Policy,
+        Reserve, RuleItem, TokenCharge, TokenTerms,
     },
     tokens::TokenWeights,
 };
@@ -80,5 +80,10 @@ fn terms(terms: &TokenTerms) -> String {
         OnMissingUsage::Estimate => "what its text looks like",
         OnMissingUsage::Reserved => "what was reserved",
     };
-    format!("{charge}, {accounting}; admitted {admission}; an answer without a usage: {missing}")
+    let exhausted = match (terms.on_exhausted, terms.cut_as) {
+        (OnExhausted::RefuseNext, _) => "",
+        (OnExhausted::Cut, CutAs::Finish) => "; a stream for which nothing is left is cut, with a regular end",
+        (OnExhausted::Cut, CutAs::Error) => "; a stream for which nothing is left is cut, with an error",
+    };
+    format!("{charge}, {accounting}; admitted {admission}; an answer without a usage: {missing}{exhausted}")
 }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     rule::{
-        Accounting, Admission, ErrorFormat, ErrorFormatChoice, LimitUnit, OnMissingUsage, Reserve, TokenCharge,
-        TokenTerms,
+        Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, LimitUnit, OnExhausted, OnMissingUsage, Reserve,
+        TokenCharge, TokenTerms,
     },
     tokens::TokenWeights,
 };
@@ -59,6 +59,8 @@ fn terms_hold_for_rules_that_say_nothing_else() {
         admission: Admission::Fits,
         reserve: Reserve::Tokens(2_000),
         on_missing_usage: OnMissingUsage::Reserved,
+        on_exhausted: OnExhausted::Cut,
+        cut_as: CutAs::Error,
     };
     let item = |fields: Value| {
         let mut item = json!({"limit_by_per_header": "h", "limit_keys": [{"key": "*", "token_per_minute": 10_000}]});
@@ -69,7 +71,7 @@ fn terms_hold_for_rules_that_say_nothing_else() {
     };
     let document = with_tokens(json!({
         "token_weights": {"cached_read": "0.1", "output": 4}, "admission": "fits", "reserve": 2_000,
-        "on_missing_usage": "reserved",
+        "on_missing_usage": "reserved", "on_exhausted": "cut", "cut_as": "error",
         "rule_items": [item(json!({})), item(json!({"charge": "stock", "reserve": "auto", "limit_by_per_header": "i"}))],
     }));
     let policy = policy(&document);
@@ -80,7 +82,7 @@ fn terms_hold_for_rules_that_say_nothing_else() {
     let described = config(&document).describe();
     for said in [
         "5000 tokens per 1m",
-        "tokens        what is billed is charged, input x 1, cached_read x 0.1, cache_write x 1, output x 4, reasoning x 4, 2000 reserved, and settled after the answer; admitted if the estimate fits; an answer without a usage: what was reserved",
+        "tokens        what is billed is charged, input x 1, cached_read x 0.1, cache_write x 1, output x 4, reasoning x 4, 2000 reserved, and settled after the answer; admitted if the estimate fits; an answer without a usage: what was reserved; a stream for which nothing is left is cut, with an error",
         "       tokens: input and output are charged, as stock, an estimate reserved",
     ] {
         assert!(described.contains(said), "{said}\n{described}");
@@ -129,6 +131,8 @@ fn what_is_no_way_to_charge_tokens() {
         (json!({"reserve": 0}), "reserve", "`auto`, `max_tokens`, or a whole number of tokens from 1, got `0`"),
         (json!({"reserve": "some"}), "reserve", "got `some`"),
         (json!({"on_missing_usage": "refuse"}), "on_missing_usage", "expected `nothing`, `estimate` or `reserved`"),
+        (json!({"on_exhausted": "end"}), "on_exhausted", "expected `refuse_next` or `cut`"),
+        (json!({"cut_as": "length"}), "cut_as", "expected `finish` or `error`"),
         (json!({"error_format": "azure"}), "error_format", "`plain`, `auto`, `openai`, `anthropic` or `gemini`"),
     ] {
         refuses(with_tokens(fields), path, message);
@@ -147,6 +151,9 @@ fn fields_that_have_no_effect_are_told() {
     );
     let told = warnings(&with_tokens(json!({"error_format": "auto", "rejected_content_type": "text/html"})));
     assert!(told[0].contains("bodies that are JSON"), "{told:?}");
+    let told = warnings(&with_tokens(json!({"cut_as": "error"})));
+    assert_eq!(told, ["cut_as: has no effect without `on_exhausted: cut`: no answer is cut"]);
+    assert!(warnings(&with_tokens(json!({"cut_as": "error", "on_exhausted": "cut"}))).is_empty());
     let format = policy(&with(json!({"error_format": "gemini"})));
     assert_eq!(
         (format.error_format, format.is_message_stated),

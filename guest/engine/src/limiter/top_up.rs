@@ -1,0 +1,233 @@
+//! Streams that take more than was reserved for them, charged while they run: those that outlive a window of theirs,
+//! since what they took at first has left it; and those that end where nothing is left, which ask for more as they
+//! come.
+
+use alloc::{rc::Rc, vec, vec::Vec};
+
+use super::{
+    Limiter, Turn,
+    cutting::step_of,
+    question::{Asker, Question},
+    reservation::{Reservation, ReservedIn},
+    stand_in_keys,
+    tokens::Change,
+};
+use crate::{
+    body::{BodyChange, BodyPiece},
+    plan::{Plan, PlannedTokens},
+    rule::{FailureMode, Policy, TokenTerms},
+    streams::{WAITER_BYTES, Waiter},
+    window::{Charge, Decision, Retry, script::Batch},
+};
+
+/// A stream that outlives its window is charged on once it took so many tokens more.
+const STEP: u64 = 256;
+
+/// Or any, after so long.
+const STEP_NS: u64 = 1_000_000_000;
+
+impl Limiter {
+    /// An answer has come so far, which its reservation knows. What becomes of the piece.
+    pub(super) fn go_on(&mut self, waiter: Waiter, piece: BodyPiece<'_>, turn: &mut Turn<'_>) -> BodyChange {
+        // Out of the way for as long as others are looked at.
+        let Some(mut reservation) = self.reservations.remove(&waiter.stream) else { return BodyChange::Keep };
+        let place = reservation.cutting.as_mut().and_then(|cutting| cutting.read(piece));
+        if reservation.outlives_ns <= turn.now_ns {
+            self.charge_on(&mut reservation, turn);
+        }
+        if reservation.cutting.as_ref().is_some_and(|cutting| cutting.may_ask(turn.now_ns)) {
+            self.ask_for_more(waiter, &mut reservation, turn);
+        }
+        let code = self.policy(reservation.policy).map_or(429, |policy| policy.rejected_code);
+        let output = reservation.seen_output();
+        let cut = reservation.cutting.as_mut().and_then(|cutting| cutting.cut(piece, place, code, output));
+        if cut.is_some() {
+            turn.telemetry.cut(reservation.policy);
+        }
+        self.reservations.insert(waiter.stream, reservation);
+        cut.unwrap_or_default()
+    }
+
+    /// Charges what a stream took beyond what was charged, where its window is shorter than it.
+    fn charge_on(&mut self, reservation: &mut Reservation, turn: &mut Turn<'_>) {
+        let Some(policy) = self.policy(reservation.policy) else { return };
+        let is_time = turn.now_ns.saturating_sub(reservation.topped_up_ns) >= STEP_NS;
+        let (plan, mut changes) = (Rc::clone(&reservation.plan), Vec::new());
+        for (at, tokens, terms) in limits(policy, &plan) {
+            let Some(charge) = plan.charges.get(tokens.at) else { continue };
+            let is_outlived =
+                charge.window_us.saturating_mul(1_000) <= turn.now_ns.saturating_sub(reservation.since_ns);
+            if !is_outlived || reservation.is_cuttable_by(terms, charge) {
+                continue;
+            }
+            let seen = reservation.seen_charge(terms);
+            let Some(charged) = reservation.charged.get_mut(at).and_then(Option::as_mut) else { continue };
+            let more = seen.saturating_sub(*charged);
+            if more >= STEP || more > 0 && is_time {
+                *charged = seen;
+                changes.push((tokens.at, Change::Spend(Charge { limit: tokens.limit(charge), cost: more, ..*charge })));
+            }
+        }
+        if !changes.is_empty() {
+            reservation.topped_up_ns = turn.now_ns;
+            self.change(reservation, &changes, turn);
+        }
+    }
+
+    /// Asks the limits that cut for more, if the stream has taken what it had of them.
+    fn ask_for_more(&mut self, waiter: Waiter, reservation: &mut Reservation, turn: &mut Turn<'_>) {
+        let Some(policy) = self.policy(reservation.policy) else { return };
+        let Some((plan, limits)) = more_of(policy, reservation) else { return };
+        match reservation.place {
+            ReservedIn::Memory { stands_in_for, .. } => {
+                let charges = match (stands_in_for, policy.failure_mode) {
+                    (Some(_), FailureMode::Local { share }) => plan.charges_of_share(share),
+                    _ => plan.charges.clone(),
+                };
+                let keys = stand_in_keys(stands_in_for, &plan);
+                let decision = turn.memory.windows.decide(&keys, &charges, turn.now_ns / 1_000);
+                grant(policy, reservation, &limits, &plan, &charges, &decision);
+            }
+            ReservedIn::Redis { service, .. } => {
+                let Some(cutting) = &mut reservation.cutting else { return };
+                let question = Question {
+                    scripts: Rc::clone(&self.scripts),
+                    waiters: vec![Asker { waiter, tokens: reservation.request }],
+                    policy: reservation.policy,
+                    plan: Rc::new(plan),
+                    flight: None,
+                    settlement: None,
+                    is_top_up: true,
+                };
+                let permit = match turn.budget.fits(question.bytes() + WAITER_BYTES) {
+                    true => turn.services.permit(service, turn.now_ns, turn.telemetry).ok(),
+                    false => None,
+                };
+                let Some(permit) = permit else { return cutting.pause(turn.now_ns) };
+                cutting.ask(waiter, limits);
+                turn.budget.take(WAITER_BYTES);
+                self.start(service, permit, question, turn);
+            }
+        }
+    }
+
+    /// Redis has said whether there is more.
+    pub(super) fn topped_up(&mut self, service: u32, call: &Question, batch: &Batch, turn: &mut Turn<'_>) {
+        let decision = batch.decision(0, &call.plan.charges);
+        let asked = call.waiters.first().and_then(|asker| {
+            let reservation = self.reservations.get_mut(&asker.waiter.stream)?;
+            let limits = reservation.cutting.as_mut()?.take_asked(&asker.waiter)?;
+            Some((asker.waiter.stream, limits))
+        });
+        match asked {
+            Some((stream, limits)) => {
+                let Some(mut reservation) = self.reservations.remove(&stream) else { return };
+                if let Some(policy) = self.policy(call.policy) {
+                    grant(policy, &mut reservation, &limits, &call.plan, &call.plan.charges, &decision);
+                }
+                self.reservations.insert(stream, reservation);
+            }
+            // It has ended meanwhile, and was settled without this.
+            None if decision.admitted => {
+                let place =
+                    ReservedIn::Redis { service, at_us: Some(batch.now_us), steps: turn.memory.clock_steps(service) };
+                let charged = Limiter::charged(&call.plan, &call.plan.charges, &decision);
+                let changes = call.plan.tokens.iter().zip(charged).filter_map(|(tokens, charged)| {
+                    let charge = call.plan.charges.get(tokens.at)?;
+                    Some((tokens.at, Change::new(*charge, charged?, 0)))
+                });
+                let changes: Vec<_> = changes.collect();
+                let gone = Reservation::new(call.policy, Rc::clone(&call.plan), place, Vec::new(), Default::default());
+                self.change(&gone, &changes, turn);
+            }
+            None => {}
+        }
+    }
+
+    /// Redis could not say.
+    pub(super) fn not_topped_up(&mut self, call: &Question, now_ns: u64) {
+        for asker in &call.waiters {
+            let reservation = self.reservations.get_mut(&asker.waiter.stream);
+            if let Some(cutting) = reservation.and_then(|reservation| reservation.cutting.as_mut())
+                && cutting.take_asked(&asker.waiter).is_some()
+            {
+                cutting.pause(now_ns);
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// Whether a stream of this plan may be cut.
+    pub(super) fn cuts(&self, plan: &Plan) -> bool {
+        limits(self, plan)
+            .any(|(_, tokens, terms)| terms.cuts() && plan.charges.get(tokens.at).is_some_and(|charge| charge.enforced))
+    }
+}
+
+impl Reservation {
+    /// Whether the stream is cut where nothing is left of this limit.
+    fn is_cuttable_by(&self, terms: &TokenTerms, charge: &Charge) -> bool {
+        self.cutting.is_some() && terms.cuts() && charge.enforced
+    }
+}
+
+/// The limits on tokens of a plan: their places among these, and how they are charged.
+fn limits<'a>(policy: &'a Policy, plan: &'a Plan) -> impl Iterator<Item = (usize, PlannedTokens, &'a TokenTerms)> {
+    let terms = |tokens: &PlannedTokens| policy.token_terms_of(plan.owners.get(tokens.at).copied().unwrap_or_default());
+    plan.tokens.iter().enumerate().map(move |(at, tokens)| (at, *tokens, terms(tokens)))
+}
+
+/// What more a stream needs that has taken what it had: a plan of the limits that cut, and their places in its own.
+/// None: it has not.
+fn more_of(policy: &Policy, reservation: &Reservation) -> Option<(Plan, Vec<usize>)> {
+    let plan = &reservation.plan;
+    let (mut more, mut places) = (Plan { error_format: plan.error_format, ..Plan::default() }, Vec::new());
+    for (at, tokens, terms) in limits(policy, plan) {
+        let Some(((key, charge), owner)) =
+            plan.keys.get(tokens.at).zip(plan.charges.get(tokens.at)).zip(plan.owners.get(tokens.at))
+        else {
+            continue;
+        };
+        let Some(charged) = reservation.charged.get(at).copied().flatten() else { continue };
+        let seen = reservation.seen_charge(terms);
+        if !reservation.is_cuttable_by(terms, charge) || seen <= charged {
+            continue;
+        }
+        let limit = tokens.limit(charge);
+        let mut charge = *charge;
+        let next = PlannedTokens { at: more.keys.len(), ..tokens };
+        next.reserve(&mut charge, limit, (seen - charged).saturating_add(step_of(limit)));
+        more.keys.push(key.clone());
+        more.charges.push(charge);
+        more.owners.push(*owner);
+        more.tokens.push(next);
+        places.push(at);
+    }
+    (!places.is_empty()).then_some((more, places))
+}
+
+/// Takes note of what these limits said to a stream that asked for more.
+fn grant(
+    policy: &Policy,
+    reservation: &mut Reservation,
+    limits: &[usize],
+    plan: &Plan,
+    charges: &[Charge],
+    decision: &Decision,
+) {
+    if !decision.admitted {
+        let refused = plan.tokens.iter().zip(&plan.owners).zip(&decision.standings);
+        let owner = refused.filter(|(_, standing)| standing.retry != Retry::Fits).map(|((_, owner), _)| *owner);
+        let terms = policy.token_terms_of(owner.min().unwrap_or_default());
+        if let Some(cutting) = &mut reservation.cutting {
+            cutting.exhaust(terms.cut_as);
+        }
+        return;
+    }
+    for (at, more) in limits.iter().zip(Limiter::charged(plan, charges, decision)) {
+        if let Some(charged) = reservation.charged.get_mut(*at).and_then(Option::as_mut) {
+            *charged = charged.saturating_add(more.unwrap_or_default());
+        }
+    }
+}

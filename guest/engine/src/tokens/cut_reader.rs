@@ -1,0 +1,275 @@
+//! A streamed answer as it passes, read for where it may be cut, and for what its last words have to say then.
+
+use alloc::vec::Vec;
+
+use super::{
+    event_lines::{EventLines, EventPart},
+    json_scanner::{JsonDocument, JsonPlace, JsonScanner},
+    last_words::{LastError, LastWords, NAME_BYTES_MAX, StreamApi, StreamForm},
+};
+
+/// The longest type of an event that is known.
+const TYPE_BYTES_MAX: usize = 32;
+
+/// No API returns more answers to a request.
+const ANSWERS_MAX: u64 = 128;
+
+/// Reads a stream of server-sent events, or of JSON objects in an array, in pieces of any size. Any other body has no
+/// place where it may be cut.
+#[derive(Debug, Default)]
+pub struct CutReader {
+    form: Option<StreamForm>,
+    lines: EventLines,
+    scanner: JsonScanner<CutPlace>,
+    document: CutDocument,
+    /// What came so far ends with a whole event.
+    is_between: bool,
+    /// It ends with the first half of a line's end of two signs.
+    is_in_line_end: bool,
+}
+
+/// A place in an event that tells how to end the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CutPlace {
+    Event,
+    /// The array that is a stream.
+    Events,
+    Type,
+    /// The block of an answer that the event is about.
+    Block,
+    Sequence,
+    Created,
+    Name,
+    Model,
+    Object,
+    /// Of OpenAI's Responses API.
+    Response,
+    Choices,
+    Candidates,
+    Answer,
+    AnswerIndex,
+    /// Why an answer ended.
+    Stop,
+    /// Where Anthropic says why.
+    Delta,
+}
+
+/// What the events say so far, and the one that is being read.
+#[derive(Debug, Default)]
+struct CutDocument {
+    words: LastWords,
+    kind: Vec<u8>,
+    object: Vec<u8>,
+    block: Option<u64>,
+    /// How many answers the event says to have ended; and whether one's reason begins.
+    stops: u64,
+    is_stop_next: bool,
+    is_event_read: bool,
+}
+
+// === impl CutReader ===
+
+impl CutReader {
+    /// The next piece. Where in it the stream may be cut: behind the last event that is whole, or before all of the
+    /// piece if that begins an event. None: nowhere.
+    pub fn feed(&mut self, piece: &[u8]) -> Option<usize> {
+        let begin = self.is_between.then_some(0);
+        let form = match self.form {
+            Some(form) => form,
+            None => {
+                let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+                let first = piece.iter().find(|byte| !is_blank(byte))?;
+                let form = match first {
+                    b'[' => StreamForm::Array,
+                    b'{' | 0 => StreamForm::Other,
+                    _ => StreamForm::Events,
+                };
+                *self.form.insert(form)
+            }
+        };
+        let last = match form {
+            StreamForm::Events => self.feed_lines(piece),
+            StreamForm::Array => self.feed_array(piece),
+            StreamForm::Other => None,
+        };
+        if !piece.is_empty() {
+            self.is_between = last == Some(piece.len());
+        }
+        last.or(begin)
+    }
+
+    /// What ends the stream there, regularly or with this error. `output`: how many tokens the answer has. None: the
+    /// stream has no shape that is known, or has ended by itself.
+    pub fn last_words(&self, error: Option<LastError<'_>>, output: u64) -> Option<Vec<u8>> {
+        let mut words = Vec::new();
+        if self.is_in_line_end {
+            words.push(b'\n');
+        }
+        self.document.words.write(self.form?, error, output, &mut words).then_some(words)
+    }
+
+    /// Which API's stream it is, as far as it is known.
+    pub fn api(&self) -> Option<StreamApi> {
+        self.document.words.api
+    }
+
+    fn feed_lines(&mut self, piece: &[u8]) -> Option<usize> {
+        let mut last = None;
+        let mut bytes = piece;
+        if self.is_in_line_end && !piece.is_empty() {
+            self.is_in_line_end = false;
+            last = (self.is_between && piece.first() == Some(&b'\n')).then_some(1);
+        }
+        while let Some(part) = self.lines.next(&mut bytes) {
+            match part {
+                EventPart::Data { piece, begins_line } => {
+                    if begins_line && self.scanner.is_outside() && !matches!(piece.first(), Some(b'{' | b'[')) {
+                        self.lines.skip_line();
+                    } else {
+                        self.scanner.feed(piece, &mut self.document);
+                    }
+                }
+                EventPart::EventEnd => {
+                    self.scanner.reset();
+                    self.document.take_event();
+                    let is_halved = self.lines.ends_with_return();
+                    let feed = usize::from(is_halved && bytes.first() == Some(&b'\n'));
+                    self.is_in_line_end = is_halved && bytes.is_empty();
+                    last = Some(piece.len() - bytes.len() + feed);
+                }
+            }
+        }
+        last
+    }
+
+    fn feed_array(&mut self, piece: &[u8]) -> Option<usize> {
+        let (mut last, mut read) = (None, 0);
+        for part in piece.split_inclusive(|byte| *byte == b'}') {
+            self.scanner.feed(part, &mut self.document);
+            read += part.len();
+            if self.document.take_event() {
+                last = Some(read);
+            }
+            if self.scanner.is_outside() {
+                self.document.words.is_over = true;
+            }
+        }
+        last
+    }
+}
+
+// === impl CutPlace ===
+
+impl JsonPlace for CutPlace {
+    const OBJECT: CutPlace = CutPlace::Event;
+    const ARRAY: CutPlace = CutPlace::Events;
+
+    fn member(self, name: &[u8]) -> Option<CutPlace> {
+        Some(match (self, name) {
+            (CutPlace::Events, b"") => CutPlace::Event,
+            (CutPlace::Choices | CutPlace::Candidates, b"") => CutPlace::Answer,
+            (CutPlace::Event, b"type") => CutPlace::Type,
+            (CutPlace::Event, b"index") => CutPlace::Block,
+            (CutPlace::Event, b"sequence_number") => CutPlace::Sequence,
+            (CutPlace::Event, b"object") => CutPlace::Object,
+            (CutPlace::Event, b"choices") => CutPlace::Choices,
+            (CutPlace::Event, b"candidates") => CutPlace::Candidates,
+            (CutPlace::Event, b"response") => CutPlace::Response,
+            (CutPlace::Event, b"delta") => CutPlace::Delta,
+            (CutPlace::Event | CutPlace::Response, b"id") | (CutPlace::Event, b"responseId") => CutPlace::Name,
+            (CutPlace::Event | CutPlace::Response, b"model") | (CutPlace::Event, b"modelVersion") => CutPlace::Model,
+            (CutPlace::Event, b"created") | (CutPlace::Response, b"created_at") => CutPlace::Created,
+            (CutPlace::Answer, b"index") => CutPlace::AnswerIndex,
+            (CutPlace::Answer, b"finish_reason" | b"finishReason") | (CutPlace::Delta, b"stop_reason") => {
+                CutPlace::Stop
+            }
+            _ => return None,
+        })
+    }
+}
+
+// === impl CutDocument ===
+
+impl CutDocument {
+    /// An event may have ended. Whether it did, and what it said holds now.
+    fn take_event(&mut self) -> bool {
+        if !self.is_event_read {
+            return false;
+        }
+        self.is_event_read = false;
+        let words = &mut self.words;
+        match self.kind.as_slice() {
+            b"message_start" => words.api = Some(StreamApi::Anthropic),
+            b"content_block_start" => words.open_block = self.block,
+            b"content_block_stop" => words.open_block = None,
+            b"message_stop" | b"response.completed" | b"response.incomplete" | b"response.failed" | b"error" => {
+                words.is_over = true;
+            }
+            b"response.created" => words.api = Some(StreamApi::OpenAiResponses),
+            _ => {}
+        }
+        if words.api == Some(StreamApi::OpenAiChat) && self.object == b"text_completion" {
+            words.api = Some(StreamApi::OpenAiText);
+        }
+        words.is_stopping = self.stops > 0;
+        words.stopped = words.stopped.saturating_add(self.stops);
+        (self.stops, self.block) = (0, None);
+        true
+    }
+
+    fn text_of(&mut self, place: CutPlace) -> Option<(&mut Vec<u8>, usize)> {
+        Some(match place {
+            CutPlace::Type => (&mut self.kind, TYPE_BYTES_MAX),
+            CutPlace::Object => (&mut self.object, TYPE_BYTES_MAX),
+            CutPlace::Name => (&mut self.words.name, NAME_BYTES_MAX),
+            CutPlace::Model => (&mut self.words.model, NAME_BYTES_MAX),
+            _ => return None,
+        })
+    }
+}
+
+impl JsonDocument for CutDocument {
+    type Place = CutPlace;
+
+    fn opened(&mut self, place: CutPlace) {
+        let api = &mut self.words.api;
+        match place {
+            CutPlace::Event => self.kind.clear(),
+            CutPlace::Choices => *api = api.or(Some(StreamApi::OpenAiChat)),
+            CutPlace::Candidates => *api = api.or(Some(StreamApi::Gemini)),
+            _ => {}
+        }
+    }
+
+    fn closed(&mut self, place: CutPlace) {
+        self.is_event_read |= place == CutPlace::Event;
+    }
+
+    fn count(&mut self, place: CutPlace, count: u64) {
+        match place {
+            CutPlace::Block => self.block = Some(count),
+            CutPlace::Sequence => self.words.sequence = count,
+            CutPlace::Created => self.words.created = count,
+            CutPlace::AnswerIndex if count < ANSWERS_MAX => self.words.last_answer = self.words.last_answer.max(count),
+            _ => {}
+        }
+    }
+
+    fn text_began(&mut self, place: CutPlace) {
+        self.is_stop_next = place == CutPlace::Stop;
+        if let Some((text, _)) = self.text_of(place) {
+            text.clear();
+        }
+    }
+
+    fn text(&mut self, place: CutPlace, piece: &[u8]) {
+        // Some say "" as long as there is no reason.
+        self.stops += u64::from(core::mem::take(&mut self.is_stop_next));
+        // A longer one is none that is known, and is not told again.
+        if let Some((text, most)) = self.text_of(place)
+            && text.len() <= most
+        {
+            text.extend(piece.iter().take(most + 1 - text.len()));
+        }
+    }
+}

@@ -118,7 +118,7 @@ fn truth(value: &Value) -> Option<bool> {
 }
 
 /// Of a rule.
-const RULE_ITEM: [&str; 26] = names(&filter::RULE_ITEM);
+const RULE_ITEM: [&str; filter::RULE_ITEM.len()] = names(&filter::RULE_ITEM);
 
 /// Whether a rule counts by values that open doors, or may do so by a field that is spelt wrongly.
 fn is_hashed_unless_told(rule: &Map<String, Value>) -> bool {

@@ -45,7 +45,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
     text_shown: quoted,
 };
 
-const FILTER: [&str; 28] = names(&filter::POLICY);
+const FILTER: [&str; filter::POLICY.len()] = names(&filter::POLICY);
 
 /// Whether any field has this name.
 pub(super) fn is_field(name: &str) -> bool {

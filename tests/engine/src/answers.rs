@@ -1,14 +1,21 @@
 //! Answers of language models as they are on the wire, and what they took: `tests/answers/`, a file for each kind of
-//! provider.
+//! provider. Each is a case of its own, too: on every host it is charged what it tells, and passes as it is.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
+use serde_json::json;
 use slidegate_engine::tokens::Usage;
+
+use crate::case::{Answer, AnswerPart, Case, Expected, FieldValue, Fields, Request, Requests, Step};
+
+/// What each answer is charged to: more than any takes.
+const LIMIT: u64 = 1 << 42;
 
 /// An answer, and what it tells.
 #[derive(Debug)]
@@ -56,6 +63,53 @@ pub fn all() -> Vec<ModelAnswer> {
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry can be read").path()).collect();
     files.sort();
     files.iter().flat_map(|file| of_file(file)).collect()
+}
+
+impl ModelAnswer {
+    /// The case that such an answer is charged this, and the next request finds the rest.
+    pub fn case(&self, number: usize) -> Case {
+        let usage = self.usage.unwrap_or_default();
+        let took = usage.input + usage.cached_read + usage.cache_write + usage.output;
+        let config = json!({
+            "rule_name": "answers", "reserve": 1, "headers": ["x-ratelimit-tokens"],
+            "global_threshold": {"token_per_day": LIMIT}, "redis": {"service_name": "redis.static"},
+        });
+        let left = FieldValue::Text(LIMIT.saturating_sub(took + 1).to_string());
+        // In pieces of some length that has nothing to do with where its events end.
+        let pieces = self.body.chunks([3, 64, 1_000][number % 3]).map(|piece| AnswerPart::Bytes(piece.to_vec()));
+        let step = |at_ms: u64, body: Vec<AnswerPart>, headers: Option<Fields>| {
+            let request = Request {
+                method: "POST".to_owned(),
+                path: b"/v1/chat/completions".to_vec(),
+                host: b"example.com".to_vec(),
+                headers: Vec::new(),
+                from: None,
+                route: String::new(),
+                service: String::new(),
+                body: vec![b"{}".to_vec()],
+            };
+            let answer = Answer { status: 200, headers: Vec::new(), body, cut: None };
+            let expected = Expected::Pass { headers, body: None, sent: None };
+            Step::Requests(Box::new(Requests { at_ms, times: 1, every_ms: 0, request, answer, expected, calls: None }))
+        };
+        let next = Fields::from([
+            ("x-ratelimit-limit-tokens".to_owned(), FieldValue::Text(LIMIT.to_string())),
+            ("x-ratelimit-remaining-tokens".to_owned(), left),
+            ("x-ratelimit-reset-tokens".to_owned(), FieldValue::Text("24h0m0s".to_owned())),
+        ]);
+        Case {
+            name: format!("answers/{}", self.name),
+            about: format!("{took} tokens are charged"),
+            config: config.to_string().into_bytes(),
+            skip: BTreeMap::new(),
+            // A Redis that has to be told the script of settlements decides on the second request meanwhile.
+            steps: vec![
+                step(0, pieces.collect(), None),
+                step(1_000, Vec::new(), None),
+                step(2_000, Vec::new(), Some(next)),
+            ],
+        }
+    }
 }
 
 /// The wire's form of messages of an Amazon event stream.

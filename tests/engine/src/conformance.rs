@@ -1,4 +1,4 @@
-//! Every case in `tests/cases/`, on some runners, with known refusals and coalescing switched on and off in all
+//! Every case in `tests/cases/`, and one for each answer in `tests/answers/`, on some runners, with known refusals and coalescing switched on and off in all
 //! combinations: a test of its own name for each, `<runner>::<area>/<name>`, with what is off behind the runner's name.
 //!
 //! A file that is no case, or that no runner runs, is a failing test.
@@ -14,6 +14,7 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{
+    answers,
     case::Case,
     runner::{self, Runner},
 };
@@ -22,12 +23,15 @@ use crate::{
 const RUNNERS: [&str; 3] = ["engine", "component", "shim"];
 
 /// What is switched off, and how tests are named then.
-const COMBINATIONS: [(&str, &[(&str, bool)]); 4] = [
+const COMBINATIONS: [Combination; 4] = [
     ("", &[]),
     ("-asking", &[("remember_refusals", false)]),
     ("-apart", &[("coalesce", false)]),
     ("-asking-apart", &[("remember_refusals", false), ("coalesce", false)]),
 ];
+
+/// How tests are named that run with these fields.
+type Combination = (&'static str, &'static [(&'static str, bool)]);
 
 /// What cases run on.
 pub type Runners = Vec<Arc<dyn Runner + Send>>;
@@ -44,8 +48,12 @@ pub fn run(runners: &Runners) -> ExitCode {
         "cases know no other runners than {RUNNERS:?}"
     );
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
-    let trials: Vec<_> = files(&directory).iter().flat_map(|file| trials(&directory, file, runners)).collect();
+    let mut trials: Vec<_> = files(&directory).iter().flat_map(|file| trials(&directory, file, runners)).collect();
     assert!(!trials.is_empty(), "there are no cases in {}", directory.display());
+    let answers = answers::all();
+    trials.extend(answers.iter().enumerate().flat_map(|(number, answer)| {
+        on_runners(&answer.case(number), runners, COMBINATIONS.get(..1).unwrap_or_default())
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -61,7 +69,7 @@ fn trials(directory: &Path, file: &Path, runners: &Runners) -> Vec<Trial> {
     let path = file.strip_prefix(directory).unwrap_or(file).with_extension("");
     let name = path.display().to_string();
     match case(file, &name) {
-        Ok(case) => on_runners(&case, runners),
+        Ok(case) => on_runners(&case, runners, &COMBINATIONS),
         Err(error) => vec![Trial::test(format!("no-case::{name}"), move || Err(Failed::from(error)))],
     }
 }
@@ -82,9 +90,9 @@ fn case(file: &Path, name: &str) -> Result<Case, String> {
     Ok(case)
 }
 
-fn on_runners(case: &Case, runners: &Runners) -> Vec<Trial> {
+fn on_runners(case: &Case, runners: &Runners, combinations: &[Combination]) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (suffix, fields) in COMBINATIONS {
+    for (suffix, fields) in combinations {
         let case = Arc::new(case.with_fields(fields));
         for runner in runners.iter().filter(|runner| !case.skip.contains_key(runner.name())) {
             let (case, runner) = (Arc::clone(&case), Arc::clone(runner));

@@ -27,10 +27,13 @@ pub struct TokenGateways {
     last_stream: u64,
     last_call: u64,
     /// Answers of Redis' that are still on their way, if they are kept there: by gateway and call.
-    on_their_way: Option<Vec<(usize, u64, Result<Reply, CallError>)>>,
+    on_their_way: Option<Vec<LateReply>>,
     /// Of metrics, what they have come to in each engine.
     metrics: Vec<BTreeMap<usize, i128>>,
 }
+
+/// To which gateway, to which of its calls, and what.
+type LateReply = (usize, u64, Result<Reply, CallError>);
 
 /// A request that got to the model, and is not answered yet.
 #[derive(Debug)]

@@ -6,40 +6,40 @@ use slidegate_document::{
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
-pub(super) const POLICY: [&str; 30] = names(&filter::POLICY);
+pub(super) const POLICY: [&str; filter::POLICY.len()] = names(&filter::POLICY);
 
 /// What may stand in `global_threshold`, beside [`LIMIT`].
-pub(super) const THRESHOLD: [&str; 1] = names(&filter::THRESHOLD);
+pub(super) const THRESHOLD: [&str; filter::THRESHOLD.len()] = names(&filter::THRESHOLD);
 
 /// What stands at the top in place of one filter.
-pub(super) const CHAIN: [&str; 1] = names(&filter::CHAIN_FIELDS);
+pub(super) const CHAIN: [&str; filter::CHAIN_FIELDS.len()] = names(&filter::CHAIN_FIELDS);
 
 /// What stands at the top of a filter only.
-pub(super) const DOCUMENT: [&str; 2] = names(&filter::DOCUMENT);
+pub(super) const DOCUMENT: [&str; filter::DOCUMENT.len()] = names(&filter::DOCUMENT);
 
 /// Which requests an element of `_rules_` is for.
-pub(super) const SCOPE: [&str; 4] = names(&filter::SCOPE);
+pub(super) const SCOPE: [&str; filter::SCOPE.len()] = names(&filter::SCOPE);
 
 /// What may stand in an element of `rule_items`.
-pub(super) const RULE_ITEM: [&str; 28] = names(&filter::RULE_ITEM);
+pub(super) const RULE_ITEM: [&str; filter::RULE_ITEM.len()] = names(&filter::RULE_ITEM);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
-pub(super) const KEY: [&str; 3] = names(&filter::KEY);
+pub(super) const KEY: [&str; filter::KEY.len()] = names(&filter::KEY);
 
 /// What may stand beside `key`, or in `global_threshold`.
-pub(super) const LIMIT: [&str; 12] = names(&filter::LIMIT);
+pub(super) const LIMIT: [&str; filter::LIMIT.len()] = names(&filter::LIMIT);
 
 /// Of `redis`.
-pub(super) const REDIS: [&str; 6] = names(&filter::REDIS);
+pub(super) const REDIS: [&str; filter::REDIS.len()] = names(&filter::REDIS);
 
 /// Of `exempt`.
-pub(super) const EXEMPT: [&str; 4] = names(&filter::EXEMPT);
+pub(super) const EXEMPT: [&str; filter::EXEMPT.len()] = names(&filter::EXEMPT);
 
 /// How tokens are charged, among those of a policy or of a rule item.
-pub(super) const TOKEN_TERMS: [&str; 8] = names(&tokens::TERMS);
+pub(super) const TOKEN_TERMS: [&str; tokens::TERMS.len()] = names(&tokens::TERMS);
 
 /// Of `token_weights`.
-pub(super) const TOKEN_WEIGHTS: [&str; 5] = names(&tokens::WEIGHTS);
+pub(super) const TOKEN_WEIGHTS: [&str; tokens::WEIGHTS.len()] = names(&tokens::WEIGHTS);
 
 /// Where each field stands, for one that stands elsewhere.
 pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[

@@ -252,8 +252,8 @@ fn what_goes_wrong_costs_what_came_of_it() {
         assert_eq!(spent(&reserve, 200, &[&said(4_000), &usage(7, 2_000)], end), 2_007);
         assert_eq!(spent(&reserve, 200, &[&none], end), 100);
         // What was said before the output was told is in it, and what comes then is not.
-        assert_eq!(spent(&reserve, 200, &[&text(4_000), &usage(7, 300)], end), 307);
-        assert_eq!(spent(&reserve, 200, &[&text(4_000), &usage(7, 300), &text(400)], end), 407);
+        assert_eq!(spent(&reserve, 200, &[&said(4_000), &usage(7, 300)], end), 307);
+        assert_eq!(spent(&reserve, 200, &[&said(4_000), &usage(7, 300), &said(400)], end), 407);
         // One that repeats all it has said with each event, and tells how much that is.
         let repeats: Vec<String> = (1..=100)
             .map(|words| {

@@ -1,7 +1,6 @@
-//! What a filter adds to a request of the gateway, in instructions: a figure that no neighbour of the machine disturbs
-//! as it does times.
+//! What a filter adds to a request of the gateway, in instructions.
 
-use std::{fs, process::Command, str::FromStr};
+use std::process::Command;
 
 use slidegate_tests::{
     gateway_process::{Directory, Gateway},
@@ -9,7 +8,7 @@ use slidegate_tests::{
 };
 
 use crate::{
-    Effort,
+    Effort, callgrind,
     gateway::{WIDE, filter, settings},
     load::{Target, USERS},
     table::{Table, thousands},
@@ -22,7 +21,7 @@ const CONNECTIONS: usize = 8;
 /// What is measured: its name, its filter, and how many instructions it should add at most.
 type Row = (&'static str, Option<String>, Option<u64>);
 
-/// Counts the instructions of the gateway's process, all of its threads, with valgrind's callgrind.
+/// Counts the instructions of the gateway's process.
 pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let (warm_up, seconds) = (effort.of(1, 4), effort.of(2, 15));
@@ -65,7 +64,7 @@ fn instructions(settings: &str, warm_up: usize, seconds: usize) -> u64 {
     let directory = Directory::new();
     let counts = directory.path().join("counts");
     let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--instr-atstart=no"]).arg(format!("--callgrind-out-file={}", counts.display()));
+    valgrind.args(callgrind::arguments(&counts));
     let mut gateway = Gateway::serve_by(valgrind, settings, &["--workers", "1"]);
     let target = Target::gateway(&gateway);
     let warm = target.run(CONNECTIONS, warm_up);
@@ -74,23 +73,11 @@ fn instructions(settings: &str, warm_up: usize, seconds: usize) -> u64 {
         "only {} requests before anything is counted: not every user has a window",
         warm.requests
     );
-    count(&gateway, "on");
+    callgrind::count(gateway.id(), "on");
     let run = target.run(CONNECTIONS, seconds);
-    count(&gateway, "off");
+    callgrind::count(gateway.id(), "off");
     assert_eq!(run.not_2xx, 0, "every request is admitted");
     gateway.terminate();
     gateway.wait_exit();
-    let counted = fs::read_to_string(&counts).expect("callgrind writes when the process ends");
-    let total = counted
-        .lines()
-        .find_map(|line| line.strip_prefix("totals: "))
-        .and_then(|total| u64::from_str(total.trim()).ok());
-    total.expect("callgrind's total is a number") / run.requests
-}
-
-/// Begins or ends the counting.
-fn count(gateway: &Gateway, state: &str) {
-    let control = Command::new("callgrind_control").args(["-i", state, &gateway.id().to_string()]).output();
-    let output = control.expect("`callgrind_control` comes with valgrind: run `just bench`, which installs it");
-    assert!(output.status.success(), "callgrind_control says:\n{}", String::from_utf8_lossy(&output.stderr));
+    callgrind::total(&counts) / run.requests
 }

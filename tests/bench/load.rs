@@ -1,7 +1,7 @@
 //! wrk, and what it and the kernel say about a run.
 
 use std::{
-    fs,
+    fs::{self, DirEntry},
     io::ErrorKind,
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -11,9 +11,6 @@ use slidegate_tests::gateway_process::{Directory, Gateway};
 
 /// How many users the load comes from; each sends a header of its own.
 pub(crate) const USERS: usize = 1_000;
-
-/// Ticks of a process' CPU time in a second, the same on every Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Who is loaded, and how.
 #[derive(Debug, Clone)]
@@ -157,14 +154,17 @@ end
     )
 }
 
-/// CPU time that a process and its children have used, user and system, all threads.
+/// CPU time that a process and its children have used, user and system, all threads that have not ended.
 pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let children: f64 = children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_seconds).sum();
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux tells about a running process");
-    // The name in parentheses may hold anything; user and system time are the 12th and 13th field after it.
-    let fields = stat.rsplit_once(')').expect("a name in parentheses").1;
-    let ticks: f64 =
-        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("a number of ticks")).sum();
-    children + ticks / TICKS_PER_SECOND
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("Linux tells about a running process");
+    // To the nanosecond, where `stat` has ticks.
+    let of_thread = |thread: DirEntry| -> Option<f64> {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    let nanoseconds: f64 = threads.flatten().filter_map(of_thread).sum();
+    assert!(nanoseconds > 0.0, "this kernel counts no time (CONFIG_SCHED_INFO)");
+    children + nanoseconds / 1e9
 }

@@ -4,6 +4,7 @@
 //! Times are printed, never asserted: they are the machine's. Answers are: an admission that is missing, or one above
 //! the limit, ends the bench.
 
+mod callgrind;
 mod component_size;
 mod engine_work;
 mod gateway;

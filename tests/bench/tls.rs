@@ -3,7 +3,7 @@
 
 mod clients;
 
-use std::{net::SocketAddr, path::Path, thread, time::Duration};
+use std::{array, net::SocketAddr, path::Path, process::Command, thread, time::Duration};
 
 use slidegate_tests::{
     certificates::Authority,
@@ -13,105 +13,202 @@ use slidegate_tests::{
 
 use self::clients::{Clients, Manner};
 use crate::{
-    Effort,
+    Effort, callgrind,
     load::cpu_seconds,
-    sample::median,
-    table::{Table, number},
+    sample::{median, percentile},
+    table::{Table, number, thousands},
     upstream::Upstream,
 };
 
 /// Requests in flight.
 const AT_A_TIME: usize = 32;
 
-/// What serves, in the order in which figures are kept.
-const PROXIES: [&str; 4] = ["slidegate", "slidegate with TLS", "bare", "bare with TLS"];
+/// What serves, in the order in which figures are kept: ours, then the least that a proxy can be, each without TLS and
+/// with.
+const PROXIES: usize = 4;
 
-enum Proxy {
+const HEAD: [&str; 8] = ["load", "plain", "TLS", "added", "bare, plain", "bare, TLS", "bare, added", "added ÷ bare"];
+
+/// The upstream, and the certificates of all.
+struct Scene {
+    upstream: Upstream,
+    directory: Directory,
+    authority: Authority,
+}
+
+/// One of those that serve.
+struct Proxy {
+    process: Process,
+    is_secured: bool,
+}
+
+enum Process {
     Gateway(Gateway),
     Bare(Program),
 }
 
-/// CPU time of a request for both proxies, with TLS and without.
+/// What a request costs both proxies, with TLS and without.
 pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
-    let (upstream, directory) = (Upstream::start(), Directory::new());
+    let directory = Directory::new();
     let authority = Authority::new(directory.path(), "ca");
     authority.sign("server", &["127.0.0.1"]);
-    let proxies: Vec<Proxy> =
-        (0..PROXIES.len()).map(|index| Proxy::start(index, &upstream, directory.path())).collect();
-    let (rounds, time) = (effort.of(1, 9), Duration::from_secs(effort.of(1, 2) as u64));
+    let scene = Scene { upstream: Upstream::start(), directory, authority };
+    vec![times(effort, &scene), instructions(effort, &scene)]
+}
+
+/// CPU time of a request.
+fn times(effort: &Effort, scene: &Scene) -> Table {
+    let proxies: [Proxy; PROXIES] = array::from_fn(|index| scene.start(index, None));
+    let (rounds, time) = (effort.of(1, 40), Duration::from_millis(500));
     let note = format!(
         "Microseconds of CPU (user and system) of the proxy for each request, {AT_A_TIME} requests in flight; one worker each, no filter, an upstream without \
          TLS. Bare is the least of a proxy that hyper and tokio-rustls can make (`bench/tls/bare_proxy.rs`): it looks at nothing and limits nothing. Both have the \
-         same certificate (ECDSA P-256) and the same crates; clients choose TLS 1.3, and without kept connections each request has a whole handshake. \
-         Medians of {rounds} rounds of {} s that take turns, ratios within a round. To reach: what TLS adds is at most what it adds to the bare proxy.",
-        time.as_secs()
+         same certificate (ECDSA P-256) and the same crates; clients choose TLS 1.3, and without kept connections each request has a whole handshake, with them none. \
+         Medians of {rounds} rounds of {} ms that take turns; what is added is taken within a round, with the quartiles of all rounds. What a proxy does \
+         depends on how many requests it finds when it wakes up, so that times differ by more than TLS costs on kept connections; the next table does not.",
+        time.as_millis()
     );
-    let head =
-        ["load", "plain", "TLS", "added", "bare, plain", "bare, TLS", "bare, added", "added ÷ bare", "TLS ÷ bare"];
-    let mut table = Table::new("What TLS costs", note, &head);
+    let mut table = Table::new("What TLS costs", note, &HEAD);
     for manner in Manner::ALL {
-        let mut runs: Vec<[f64; 4]> = Vec::new();
+        let mut runs: Vec<[f64; PROXIES]> = Vec::new();
         // The first is not counted: connections to the upstream are made.
         for round in 0..=rounds {
-            let run = std::array::from_fn(|index| proxies[index].run(index, manner, &authority.certificate(), time));
+            let mut run = [0.0; PROXIES];
+            for place in 0..PROXIES {
+                let index = (place + round) % PROXIES;
+                let id = proxies[index].id();
+                let (mut before, mut after) = (0.0, 0.0);
+                let (begin, end) = (|| before = cpu_seconds(id), || after = cpu_seconds(id));
+                let answered = scene.ask(&proxies[index], manner, time, begin, end);
+                run[index] = (after - before) * 1e6 / answered as f64;
+            }
             if round > 0 {
                 runs.push(run);
             }
         }
-        let of = |figure: fn(&[f64; 4]) -> f64| median(runs.iter().map(figure));
+        let of = |figure: fn(&[f64; PROXIES]) -> f64| median(runs.iter().map(figure));
+        let added = |plain: usize| {
+            let values = || runs.iter().map(move |run| run[plain + 1] - run[plain]);
+            let [low, middle, high] = [0.25, 0.5, 0.75].map(|share| percentile(values(), share));
+            (middle, format!("{middle:.1} ({low:.1} to {high:.1})"))
+        };
+        let ((ours, ours_shown), (bare, bare_shown)) = (added(0), added(2));
         table.row([
             manner.name().to_owned(),
             number(of(|run| run[0]), 1),
             number(of(|run| run[1]), 1),
-            number(of(|run| run[1] - run[0]), 1),
+            ours_shown,
             number(of(|run| run[2]), 1),
             number(of(|run| run[3]), 1),
-            number(of(|run| run[3] - run[2]), 1),
-            number(of(|run| (run[1] - run[0]) / (run[3] - run[2])), 2),
-            number(of(|run| run[1] / run[3]), 2),
+            bare_shown,
+            number(ours / bare, 2),
         ]);
     }
-    vec![table]
+    table
 }
 
-/// Whether that proxy speaks TLS.
-fn is_secured(index: usize) -> bool {
-    index % 2 == 1
+/// Instructions of a request.
+fn instructions(effort: &Effort, scene: &Scene) -> Table {
+    let time = Duration::from_secs(effort.of(2, 8) as u64);
+    let note = format!(
+        "The same in instructions in user space, by callgrind, {} s each. To reach: what TLS adds is at most what it adds to the bare proxy.",
+        time.as_secs()
+    );
+    let mut table = Table::new("What TLS costs, in instructions", note, &HEAD);
+    for manner in Manner::ALL {
+        let run: [u64; PROXIES] = array::from_fn(|index| {
+            let counts = scene.directory.path().join("counts");
+            let proxy = scene.start(index, Some(&counts));
+            let id = proxy.id();
+            scene.ask(&proxy, manner, time / 4, || {}, || {});
+            let (begin, end) = (|| callgrind::count(id, "on"), || callgrind::count(id, "off"));
+            let answered = scene.ask(&proxy, manner, time, begin, end);
+            proxy.end();
+            callgrind::total(&counts) / answered
+        });
+        let [ours, bare] = [run[1] as f64 - run[0] as f64, run[3] as f64 - run[2] as f64];
+        let shown = [run[0], run[1], ours as u64, run[2], run[3], bare as u64].map(thousands);
+        table.row([manner.name().to_owned()].into_iter().chain(shown).chain([number(ours / bare, 2)]));
+    }
+    table
+}
+
+impl Scene {
+    /// Starts one; its instructions are counted if they are to be told in a file.
+    fn start(&self, index: usize, counts: Option<&Path>) -> Proxy {
+        let is_secured = index % 2 == 1;
+        let files = ["server.pem", "server.key"].map(|file| self.directory.path().join(file).display().to_string());
+        let process = match index {
+            0 | 1 => Process::Gateway(self.gateway(is_secured.then_some(&files), counts)),
+            _ => Process::Bare(self.bare(is_secured.then_some(&files), counts)),
+        };
+        Proxy { process, is_secured }
+    }
+
+    fn gateway(&self, files: Option<&[String; 2]>, counts: Option<&Path>) -> Gateway {
+        let tls = files.map(|[certificate, key]| format!("tls: {{cert: {certificate}, key: {key}}}\n"));
+        let settings = format!(
+            "upstream: {}\nlog: {{access: false}}\nworkers: 1\n{}",
+            self.upstream.url(),
+            tls.unwrap_or_default()
+        );
+        let Some(counts) = counts else { return Gateway::serve(&settings) };
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(callgrind::arguments(counts));
+        Gateway::serve_by(valgrind, &settings, &[])
+    }
+
+    fn bare(&self, files: Option<&[String; 2]>, counts: Option<&Path>) -> Program {
+        const BARE: &str = env!("CARGO_BIN_EXE_bare-proxy");
+        let address = free_address();
+        let mut words = match counts {
+            Some(counts) => [&["valgrind".to_owned()][..], &callgrind::arguments(counts), &[BARE.to_owned()]].concat(),
+            None => vec![BARE.to_owned()],
+        };
+        words.extend([address.to_string(), self.upstream.address().to_string()]);
+        words.extend(files.into_iter().flatten().cloned());
+        let [program, arguments @ ..] = &words[..] else { unreachable!("there are some") };
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Program::start(program, &arguments, address, &[])
+    }
+
+    /// Asks one for so long. Returns how many requests were answered between `begin` and `end`.
+    fn ask(
+        &self,
+        proxy: &Proxy,
+        manner: Manner,
+        time: Duration,
+        begin: impl FnOnce() + Send,
+        end: impl FnOnce() + Send,
+    ) -> u64 {
+        let tls = proxy.is_secured.then(|| manner.tls(&self.authority.certificate()));
+        let clients = Clients { address: proxy.address(), tls };
+        // In a thread of its own, so that its runtime ends with it.
+        let run = || clients.run(manner, AT_A_TIME, time, begin, end);
+        thread::scope(|scope| scope.spawn(run).join().expect("clients end"))
+    }
 }
 
 impl Proxy {
-    fn start(index: usize, upstream: &Upstream, directory: &Path) -> Self {
-        let [certificate, key] = ["server.pem", "server.key"].map(|file| directory.join(file).display().to_string());
-        if index < 2 {
-            let tls = format!("tls: {{cert: {certificate}, key: {key}}}\n");
-            let tls = if is_secured(index) { tls } else { String::new() };
-            let settings = format!("upstream: {}\nlog: {{access: false}}\nworkers: 1\n{tls}", upstream.url());
-            return Self::Gateway(Gateway::serve(&settings));
-        }
-        let address = free_address();
-        let mut args = vec![address.to_string(), upstream.address().to_string()];
-        if is_secured(index) {
-            args.extend([certificate, key]);
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        Self::Bare(Program::start(env!("CARGO_BIN_EXE_bare-proxy"), &args, address, &[]))
-    }
-
-    fn at(&self) -> (SocketAddr, u32) {
-        match self {
-            Self::Gateway(gateway) => (gateway.listen(), gateway.id()),
-            Self::Bare(program) => (program.address(), program.id()),
+    fn address(&self) -> SocketAddr {
+        match &self.process {
+            Process::Gateway(gateway) => gateway.listen(),
+            Process::Bare(program) => program.address(),
         }
     }
 
-    /// Microseconds of CPU for a request.
-    fn run(&self, index: usize, manner: Manner, ca: &Path, time: Duration) -> f64 {
-        let (address, process) = self.at();
-        let clients = Clients { address, tls: is_secured(index).then(|| manner.tls(ca)) };
-        let before = cpu_seconds(process);
-        // In a thread of its own, so that its runtime ends with it.
-        let answered =
-            thread::scope(|scope| scope.spawn(|| clients.run(manner, AT_A_TIME, time)).join().expect("clients end"));
-        (cpu_seconds(process) - before) * 1e6 / answered as f64
+    fn id(&self) -> u32 {
+        match &self.process {
+            Process::Gateway(gateway) => gateway.id(),
+            Process::Bare(program) => program.id(),
+        }
+    }
+
+    /// Ends it, in its own time.
+    fn end(self) {
+        if let Process::Gateway(mut gateway) = self.process {
+            gateway.terminate();
+            gateway.wait_exit();
+        }
     }
 }

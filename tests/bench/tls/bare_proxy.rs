@@ -6,6 +6,7 @@ use std::{env, error::Error, net::SocketAddr, sync::Arc};
 use hyper::{
     Request, Response, Uri,
     body::Incoming,
+    header::CONNECTION,
     http::uri::{Authority, Scheme},
     service::service_fn,
 };
@@ -98,6 +99,8 @@ impl Proxy {
         (of_uri.scheme, of_uri.authority) = (Some(Scheme::HTTP), Some(self.upstream));
         parts.uri = Uri::from_parts(of_uri)?;
         parts.version = hyper::Version::HTTP_11;
+        // That the client leaves is no reason to leave the upstream.
+        parts.headers.remove(CONNECTION);
         Ok(self.client.request(Request::from_parts(parts, body)).await?)
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     runtime::Builder,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -49,6 +49,14 @@ pub(super) struct Clients {
     pub(super) address: SocketAddr,
     /// None of clients without TLS.
     pub(super) tls: Option<TlsConnector>,
+}
+
+/// A client, and what it asks on.
+enum Asking {
+    Anew(Clients),
+    Kept(http1::SendRequest<Empty<Bytes>>),
+    /// With the scheme of what is asked for.
+    Streams(http2::SendRequest<Empty<Bytes>>, &'static str),
 }
 
 /// Connections of HTTP/2, for requests at a time on each.
@@ -89,83 +97,62 @@ impl Manner {
 }
 
 impl Clients {
-    /// Asks for so long, with so many requests at a time. Returns how many were answered.
+    /// Asks for so long, with so many requests at a time. Returns how many were answered. `begin` is called when all
+    /// connections are there that stay, and `end` before they are closed, so that no handshake is among what is
+    /// measured between the two but those of requests.
     ///
     /// # Panics
     ///
     /// When one was not.
-    pub(super) fn run(&self, manner: Manner, at_a_time: usize, time: Duration) -> u64 {
+    pub(super) fn run(
+        &self,
+        manner: Manner,
+        at_a_time: usize,
+        time: Duration,
+        begin: impl FnOnce(),
+        end: impl FnOnce(),
+    ) -> u64 {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-        let until = Instant::now() + time;
-        let connections = if manner == Manner::Http2 { at_a_time / STREAMS } else { at_a_time };
-        runtime.block_on(async {
-            let mut clients = JoinSet::new();
+        let answered: io::Result<u64> = runtime.block_on(async {
+            let mut asking = Vec::new();
+            let connections = if manner == Manner::Http2 { at_a_time / STREAMS } else { at_a_time };
             for _ in 0..connections {
-                let this = self.clone();
-                clients.spawn(async move {
-                    match manner {
-                        Manner::New => this.ask_anew(until).await,
-                        Manner::Kept => this.ask_on_kept(until).await,
-                        Manner::Http2 => this.ask_in_streams(until).await,
+                match manner {
+                    Manner::New => asking.push(Asking::Anew(self.clone())),
+                    Manner::Kept => asking.push(Asking::Kept(self.http1().await?.0)),
+                    Manner::Http2 => {
+                        let sender = self.http2().await?;
+                        asking.extend((0..STREAMS).map(|_| Asking::Streams(sender.clone(), self.scheme())));
                     }
-                });
+                }
             }
-            let answered = clients.join_all().await.into_iter().sum::<Result<u64, io::Error>>();
-            answered.unwrap_or_else(|error| panic!("a request got no answer: {error}"))
-        })
+            begin();
+            let until = Instant::now() + time;
+            let mut clients = JoinSet::new();
+            asking.into_iter().for_each(|asking| drop(clients.spawn(asking.ask(until))));
+            let asked: Vec<(u64, Asking)> = clients.join_all().await.into_iter().collect::<io::Result<_>>()?;
+            end();
+            Ok(asked.iter().map(|(answered, _)| answered).sum())
+        });
+        answered.unwrap_or_else(|error| panic!("a request got no answer: {error}"))
     }
 
-    async fn ask_anew(&self, until: Instant) -> io::Result<u64> {
-        let mut answered = 0;
-        while Instant::now() < until {
-            let (mut sender, connection) =
-                http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(io::Error::other)?;
-            let connection = tokio::spawn(connection);
-            let request = Request::get("/").header(HOST, "bench.test").header(CONNECTION, "close");
-            take(sender.send_request(request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?).await).await?;
-            // To its end, which the server has to write.
-            let _ = connection.await;
-            answered += 1;
-        }
-        Ok(answered)
-    }
-
-    async fn ask_on_kept(&self, until: Instant) -> io::Result<u64> {
-        let (mut sender, connection) =
+    async fn http1(&self) -> io::Result<(http1::SendRequest<Empty<Bytes>>, JoinHandle<hyper::Result<()>>)> {
+        let (sender, connection) =
             http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(io::Error::other)?;
-        tokio::spawn(connection);
-        let mut answered = 0;
-        while Instant::now() < until {
-            sender.ready().await.map_err(io::Error::other)?;
-            let request = Request::get("/").header(HOST, "bench.test");
-            take(sender.send_request(request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?).await).await?;
-            answered += 1;
-        }
-        Ok(answered)
+        Ok((sender, tokio::spawn(connection)))
     }
 
-    async fn ask_in_streams(&self, until: Instant) -> io::Result<u64> {
+    async fn http2(&self) -> io::Result<http2::SendRequest<Empty<Bytes>>> {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(self.connect().await?))
             .await
             .map_err(io::Error::other)?;
         tokio::spawn(connection);
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let mut streams = JoinSet::new();
-        for _ in 0..STREAMS {
-            let mut sender = sender.clone();
-            streams.spawn(async move {
-                let mut answered = 0;
-                while Instant::now() < until {
-                    sender.ready().await.map_err(io::Error::other)?;
-                    let request = Request::get(format!("{scheme}://bench.test/"));
-                    take(sender.send_request(request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?).await)
-                        .await?;
-                    answered += 1;
-                }
-                Ok(answered)
-            });
-        }
-        streams.join_all().await.into_iter().sum()
+        Ok(sender)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
@@ -175,6 +162,36 @@ impl Clients {
             None => Ok(Box::new(socket)),
             Some(tls) => Ok(Box::new(tls.connect(ServerName::from(self.address.ip()), socket).await?)),
         }
+    }
+}
+
+impl Asking {
+    /// Asks again and again until then, and tells how many were answered.
+    async fn ask(mut self, until: Instant) -> io::Result<(u64, Self)> {
+        let mut answered = 0;
+        while Instant::now() < until {
+            match &mut self {
+                Self::Anew(clients) => {
+                    let (mut sender, connection) = clients.http1().await?;
+                    let request = Request::get("/").header(HOST, "bench.test").header(CONNECTION, "close");
+                    take(sender.send_request(request.body(Empty::new()).map_err(io::Error::other)?).await).await?;
+                    // To its end, which the server has to write.
+                    let _ = connection.await;
+                }
+                Self::Kept(sender) => {
+                    sender.ready().await.map_err(io::Error::other)?;
+                    let request = Request::get("/").header(HOST, "bench.test");
+                    take(sender.send_request(request.body(Empty::new()).map_err(io::Error::other)?).await).await?;
+                }
+                Self::Streams(sender, scheme) => {
+                    sender.ready().await.map_err(io::Error::other)?;
+                    let request = Request::get(format!("{scheme}://bench.test/"));
+                    take(sender.send_request(request.body(Empty::new()).map_err(io::Error::other)?).await).await?;
+                }
+            }
+            answered += 1;
+        }
+        Ok((answered, self))
     }
 }
 

@@ -63,6 +63,17 @@ pub(super) struct ChainState {
     asked: Vec<(u32, Permit, limiter::Question)>,
 }
 
+/// Calls the filter's hook, whichever filter it is, with what it may use in its turn.
+macro_rules! in_turn {
+    ($filter:expr, $at:expr, $shared:expr, $now_ns:expr, |$named:ident, $turn:ident| $hook:expr) => {
+        match $filter {
+            Filter::Limiter($named) => $shared.with_limiter($at, $now_ns, |$turn| $hook),
+            #[cfg(test)]
+            Filter::Trial($named) => $shared.with_trial($at, $now_ns, |$turn| $hook),
+        }
+    };
+}
+
 // === impl Filter ===
 
 impl Filter {
@@ -75,13 +86,7 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        match self {
-            Filter::Limiter(limiter) => {
-                shared.with_limiter(at, now_ns, |turn| limiter.on_request(waiter, request, turn))
-            }
-            #[cfg(test)]
-            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_request(waiter, request, turn)),
-        }
+        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_request(waiter, request, turn))
     }
 
     /// A piece of a request's body has come. None: the stream waits, which only one does whose body is held.
@@ -93,13 +98,7 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        match self {
-            Filter::Limiter(limiter) => {
-                shared.with_limiter(at, now_ns, |turn| limiter.on_request_body(waiter, piece, turn))
-            }
-            #[cfg(test)]
-            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_request_body(waiter, piece, turn)),
-        }
+        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_request_body(waiter, piece, turn))
     }
 
     /// A response's headers have come. None: it waits.
@@ -111,15 +110,7 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        match self {
-            Filter::Limiter(limiter) => {
-                shared.with_limiter(at, now_ns, |turn| limiter.on_response_headers(waiter, response, turn))
-            }
-            #[cfg(test)]
-            Filter::Trial(trial) => {
-                shared.with_trial(at, now_ns, |turn| trial.on_response_headers(waiter, response, turn))
-            }
-        }
+        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_response_headers(waiter, response, turn))
     }
 
     /// A piece of a response's body has come. None: the stream waits, which only one does whose body is held. It cannot
@@ -132,13 +123,7 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        match self {
-            Filter::Limiter(limiter) => {
-                shared.with_limiter(at, now_ns, |turn| limiter.on_response_body(waiter, piece, turn))
-            }
-            #[cfg(test)]
-            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_response_body(waiter, piece, turn)),
-        }
+        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_response_body(waiter, piece, turn))
     }
 
     /// A stream that this filter follows is over.
@@ -152,11 +137,7 @@ impl Filter {
 
     /// Nothing more comes: the last chance to ask for what was put off. What is answered to that may not be told.
     pub(super) fn on_retire(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
-        match self {
-            Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_retire(turn)),
-            #[cfg(test)]
-            Filter::Trial(trial) => shared.with_trial(at, now_ns, |turn| trial.on_retire(turn)),
-        }
+        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_retire(turn))
     }
 
     /// When something is to be done that was put off.

@@ -13,6 +13,13 @@ const WAIT_NS: u64 = 50_000_000;
 /// A settlement of so many windows goes at once: one call holds up Redis no longer.
 const WINDOWS_MAX: usize = 64;
 
+/// What gives back such a part of a limit goes at once: the next request may come to another gateway, and would be
+/// refused there for what nobody needs any more.
+const HELD_BACK_PARTS: u64 = 8;
+
+/// Parts of a limit are counted in this many.
+const WHOLE: u64 = 1 << 16;
+
 /// What waits to be settled, by the service and the key that leads the plans it is of.
 #[derive(Debug, Default)]
 pub(super) struct Settlements {
@@ -28,6 +35,8 @@ pub(super) struct PendingSettlement {
     /// Of which policy, for how many requests.
     pub(super) policy: usize,
     pub(super) requests: u64,
+    /// The part of a limit that it gives back, of [`WHOLE`]; all limits together.
+    held_back: u64,
     /// How often the service's clock had been set when the first of it was added.
     steps: u64,
     due_ns: u64,
@@ -47,7 +56,7 @@ impl Settlements {
         let pending = self.pending.entry((service, lead.to_vec())).or_insert_with(|| {
             let due_ns = now_ns.saturating_add(WAIT_NS);
             due.push_back((due_ns, service, lead.to_vec()));
-            PendingSettlement { settlement: Settlement::default(), policy, requests: 0, steps, due_ns }
+            PendingSettlement { settlement: Settlement::default(), policy, requests: 0, held_back: 0, steps, due_ns }
         });
         pending.follow_clock(steps);
         pending.requests += 1;
@@ -89,8 +98,14 @@ impl PendingSettlement {
         }
     }
 
-    /// Whether no more should be added.
-    pub(super) fn is_full(&self) -> bool {
-        self.settlement.len() >= WINDOWS_MAX
+    /// So much of this limit is to be given back with it.
+    pub(super) fn hold_back(&mut self, cost: u64, limit: u64) {
+        let part = u128::from(cost) * u128::from(WHOLE) / u128::from(limit.max(1));
+        self.held_back = self.held_back.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
+    }
+
+    /// Whether it should go at once.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.settlement.len() >= WINDOWS_MAX || self.held_back >= WHOLE / HELD_BACK_PARTS
     }
 }

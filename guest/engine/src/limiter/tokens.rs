@@ -213,7 +213,7 @@ impl Limiter {
                     let Some(key) = keys.get(*at) else { continue };
                     match *change {
                         Change::None => {}
-                        Change::GiveBack(refund) => {
+                        Change::GiveBack { refund, .. } => {
                             turn.memory.windows.give_back(key, &Refund { at_us, ..refund });
                         }
                         Change::Spend(charge) => {
@@ -244,7 +244,7 @@ impl Limiter {
         let changes = changes.iter().filter_map(|(at, change)| match change {
             Change::None => None,
             // Where it was charged, nothing is after the clock was set.
-            Change::GiveBack(_) if steps != now_steps || at_us.is_none() => None,
+            Change::GiveBack { .. } if steps != now_steps || at_us.is_none() => None,
             change => plan.keys.get(*at).map(|key| (key, *change)),
         });
         let mut changes = changes.peekable();
@@ -253,8 +253,9 @@ impl Limiter {
         for (key, change) in changes {
             match change {
                 Change::None => {}
-                Change::GiveBack(refund) => {
+                Change::GiveBack { refund, limit } => {
                     let at_us = at_us.unwrap_or_default();
+                    pending.hold_back(refund.cost, limit);
                     pending.settlement.give_back(key, Refund { at_us, ..refund });
                     // What refused has room now.
                     turn.memory.negative_cache.forget_key(service, key);
@@ -262,7 +263,7 @@ impl Limiter {
                 Change::Spend(charge) => pending.settlement.spend(key, charge),
             }
         }
-        if pending.is_full()
+        if pending.is_urgent()
             && let Some(pending) = self.settlements.take(service, lead)
         {
             self.settle_alone(service, pending, turn);
@@ -301,7 +302,11 @@ impl Limiter {
 pub(super) enum Change {
     None,
     /// When it was charged is still to be filled in.
-    GiveBack(Refund),
+    GiveBack {
+        refund: Refund,
+        /// Of which limit.
+        limit: u64,
+    },
     Spend(Charge),
 }
 
@@ -310,7 +315,8 @@ impl Change {
     pub(super) fn new(charge: Charge, charged: u64, spent: u64) -> Change {
         let Charge { window_us, slot_us, .. } = charge;
         if spent < charged {
-            Change::GiveBack(Refund { window_us, slot_us, at_us: 0, cost: charged - spent })
+            let refund = Refund { window_us, slot_us, at_us: 0, cost: charged - spent };
+            Change::GiveBack { refund, limit: charge.limit }
         } else if spent > charged {
             Change::Spend(Charge { cost: spent - charged, ..charge })
         } else {

@@ -11,7 +11,7 @@ use crate::{
     plan::Plan,
     rule::{OnMissingUsage, TokenTerms},
     tokens::{Usage, UsageReader},
-    wants::{ResponseView, StreamEnd},
+    wants::{ResponseOrigin, ResponseView, StreamEnd},
 };
 
 /// Tokens that are reserved for a stream.
@@ -56,6 +56,8 @@ enum AnswerSeen {
     Charged,
     /// One that is no answer of a model: an error, a redirect.
     Free,
+    /// None in time, as the gateway says in its place: the model may be at work, and whoever pays it pays for that.
+    Late,
 }
 
 impl Reservation {
@@ -93,7 +95,11 @@ impl Reservation {
     pub(super) fn answered(&mut self, response: &impl ResponseView, cuts: bool) -> Interest {
         let head = response.head();
         let is_good = (200..300).contains(&head.status);
-        self.answer = if is_good { AnswerSeen::Charged } else { AnswerSeen::Free };
+        self.answer = match (head.status, head.origin) {
+            _ if is_good => AnswerSeen::Charged,
+            (504, ResponseOrigin::Host) => AnswerSeen::Late,
+            _ => AnswerSeen::Free,
+        };
         if !is_good || head.end {
             return Interest::None;
         }
@@ -133,6 +139,8 @@ impl Reservation {
     /// will know how it ends.
     pub(super) fn spent(&self, ending: Option<StreamEnd>, terms: &TokenTerms, reserved: u64) -> u64 {
         match (self.answer, ending) {
+            // Of the request, what came got to the model.
+            (AnswerSeen::Late, Some(_)) => self.seen_charge(terms),
             (AnswerSeen::Free, _)
             | (_, Some(StreamEnd::Answered))
             | (AnswerSeen::None, Some(StreamEnd::Upstream | StreamEnd::Whole)) => 0,

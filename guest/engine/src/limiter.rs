@@ -158,12 +158,13 @@ impl Limiter {
             let tokens = RequestTokens::default();
             return self.decide_on(Asker { waiter, tokens }, index, plan, turn);
         }
-        if policy.reads_bodies_for(&plan) && request.has_body() && self.may_read() {
+        let tokens = RequestTokens::of(request);
+        if policy.reads_bodies_for(&plan, tokens) && request.has_body() && self.may_read() {
             let cuts = policy.cuts(&plan);
             let wants = self.read_first(waiter.stream, index, plan);
             return Some(Decided::passed().followed(wants, cuts));
         }
-        self.reserve_and_decide(Asker { waiter, tokens: RequestTokens::of(request) }, index, plan, turn)
+        self.reserve_and_decide(Asker { waiter, tokens }, index, plan, turn)
     }
 
     /// Decides on a request that is charged tokens, unless it waits.

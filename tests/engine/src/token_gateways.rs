@@ -299,7 +299,15 @@ impl TokenGateways {
     ///
     /// When the response does not go on.
     pub fn begin_with(&mut self, open: &OpenAnswer, status: u16, headers: &[(&str, &str)]) -> Interest {
-        let head = ResponseHead { status, origin: ResponseOrigin::Upstream, end: false };
+        self.begin_from(open, ResponseHead { status, origin: ResponseOrigin::Upstream, end: false }, headers)
+    }
+
+    /// The same made by whomever.
+    ///
+    /// # Panics
+    ///
+    /// When the response does not go on.
+    pub fn begin_from(&mut self, open: &OpenAnswer, head: ResponseHead, headers: &[(&str, &str)]) -> Interest {
         let response = Answered(head, headers);
         let step = self.engines[open.gateway].on_response_headers(open.stream, &response, self.now_us * 1_000);
         let Step::Pass(Pass { wants, .. }) = step else { panic!("the response does not go on: {step:?}") };

@@ -2,7 +2,7 @@
 //! come meanwhile.
 
 use serde_json::{Value, json};
-use slidegate_engine::StreamEnd;
+use slidegate_engine::{ResponseHead, ResponseOrigin, StreamEnd};
 use slidegate_engine_tests::{
     case::Store,
     plain_request::PlainRequest,
@@ -144,16 +144,81 @@ fn estimates_follow_bodies_and_answers() {
         let left: u64 = open.headers["x-ratelimit-remaining-tokens"].parse().expect("a number");
         let reserved = remaining - left;
         gateways.spend(&open, length as u64 / 4, output);
-        gateways.pass(SECOND_US);
+        gateways.pass(100_000);
         remaining -= length as u64 / 4 + output;
         reserved
     };
     assert_eq!(reserved(&mut gateways, 0, 256), 256);
     assert_eq!(reserved(&mut gateways, 4_000, 256), 1_280, "1,256, rounded up");
     for _ in 0..30 {
+        reserved(&mut gateways, 0, 1_000);
+    }
+    assert!((1_000..=1_024).contains(&reserved(&mut gateways, 0, 1_000)));
+    for _ in 0..30 {
         reserved(&mut gateways, 0, 16);
     }
-    assert!((16..=24).contains(&reserved(&mut gateways, 0, 16)));
+    assert_eq!(reserved(&mut gateways, 0, 16), 256, "never less than at first");
+}
+
+#[test]
+fn short_answers_do_not_open_a_limit_for_many_long_ones() {
+    let mut gateways = gateway(1_000, &json!({}));
+    for _ in 0..40 {
+        let open = gateways.ask(0, "a", 0).expect("a token of 1,000 is taken");
+        gateways.spend(&open, 0, 1);
+        gateways.pass(100_000);
+    }
+    gateways.pass(60 * SECOND_US);
+    assert_eq!(admitted(&mut gateways, 0, 40).len(), 4);
+}
+
+#[test]
+fn a_body_that_does_not_say_how_long_it_is_is_read_first() {
+    // 100,000 tokens each.
+    let body = vec![b' '; 400_000];
+    for fields in [json!({}), json!({"admission": "fits"})] {
+        let mut gateways = gateway(100_000, &fields);
+        let asked = (0..40).filter(|_| gateways.ask_with_body(0, "a", &[&body[..4], &body[4..], b""]).is_ok());
+        assert_eq!(asked.count(), 1, "{fields}");
+    }
+    // Nor is a longer one without bound: the rest of it is counted as it passes.
+    let mut gateways = gateway(1 << 40, &json!({"headers": ["x-ratelimit-tokens"]}));
+    let long = vec![b' '; 1 << 20];
+    let open = gateways.ask_with_beginning(0, "a", &[&long]).expect("there is room");
+    let left: u64 = open.headers["x-ratelimit-remaining-tokens"].parse().expect("a number");
+    assert_eq!((1 << 40) - left, 288 << 10, "256 Ki and 256, rounded up");
+    gateways.send(&open, &[&long[..400]]);
+    gateways.end(&open, StreamEnd::Client);
+    assert_eq!(gateways.metric("slidegate_tokens_charged_total"), (256 << 10) + 100);
+}
+
+#[test]
+fn who_asks_one_request_after_another_is_not_refused_for_what_was_reserved() {
+    for (limit, length, took) in [(250, 0, 10), (10_000, 44_000, 400), (1_000, 2_000, 50)] {
+        let mut gateways = TokenGateways::new(&config(limit, &json!({})), 2);
+        for number in 0..limit / took {
+            let open = gateways.ask(number as usize % 2, "a", length);
+            let open = open.unwrap_or_else(|_| panic!("{} of {limit} are taken", number * took));
+            gateways.spend(&open, 0, took);
+            gateways.pass(2_000);
+        }
+        gateways.ask(0, "a", length).expect_err("all is taken");
+    }
+}
+
+#[test]
+fn an_answer_that_the_gateway_did_not_wait_for_costs_what_was_sent() {
+    for (status, origin, charged) in
+        [(504, ResponseOrigin::Host, 100), (502, ResponseOrigin::Host, 0), (504, ResponseOrigin::Upstream, 0)]
+    {
+        for end in [StreamEnd::Whole, StreamEnd::Answered, StreamEnd::Client] {
+            let mut gateways = gateway(100_000, &json!({}));
+            let open = gateways.ask(0, "a", 400).expect("there is room");
+            gateways.begin_from(&open, ResponseHead { status, origin, end: false }, &[]);
+            gateways.end(&open, end);
+            assert_eq!(gateways.metric("slidegate_tokens_charged_total"), charged, "{status} {origin:?} {end:?}");
+        }
+    }
 }
 
 #[test]
@@ -173,8 +238,8 @@ fn what_a_request_says_that_its_answer_may_have_is_reserved() {
     assert_eq!(body.concat().len(), 20);
     assert_eq!(reserved(&mut gateways, body), 5_005);
     assert_eq!(reserved(&mut gateways, &[br#"{"max_tok\u0065ns":5000,"n":2}"#, b""]), 10_008);
-    // It says nothing: as `auto`, by what answers took of late, which was nothing, twice.
-    assert_eq!(reserved(&mut gateways, &[b"{}"]), 88);
+    // It says nothing: as `auto`, by what answers took of late, but no less than at first.
+    assert_eq!(reserved(&mut gateways, &[b"{}"]), 288);
     // Nobody reads on for ever.
     let long = vec![b' '; 1 << 20];
     assert!(reserved(&mut gateways, &[&long]) > 200_000 / 4);
@@ -307,13 +372,13 @@ fn tokens_are_weighed_by_their_classes_and_by_rule() {
 fn requests_and_tokens_are_charged_all_or_none() {
     let keys = json!([{"key": "*", "query_per_minute": 3, "token_per_minute": 1_000, "token_limit": 5_000,
         "window": "1h", "precision": "exact"}]);
-    let mut document = config(1, &json!({"reserve": 400}));
+    let mut document = config(1, &json!({"reserve": 50}));
     document["rule_items"][0]["limit_keys"] = keys;
     let mut gateways = TokenGateways::new(&document, 1);
     let open = admitted(&mut gateways, 0, 10);
     assert_eq!(open.len(), 3);
     let before = gateways.calls();
-    open.iter().for_each(|open| gateways.spend(open, 0, 0));
+    open.iter().for_each(|open| gateways.spend(open, 0, 20));
     gateways.pass(SECOND_US);
     assert_eq!(gateways.calls() - before, 1, "all that waits for one key is settled in one call");
     let refusal = gateways.ask(0, "a", 0).expect_err("three requests were made");

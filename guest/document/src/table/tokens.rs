@@ -46,7 +46,7 @@ pub const TERMS: [Field; 8] = [
         Shape::Either(&[Shape::Choice(&["auto", "max_tokens"]), Shape::Whole(1, EXACT_MAX)]),
         "`auto`",
         "the estimate: `auto` (a token for every four bytes that the request's `content-length` tells, 64 Ki at most, and what answers \
-         to this key took of late beyond that, 256 at first), `max_tokens` (a token for every four bytes of the body, and what it says that \
+         to this key took of late beyond that, 256 at least; a body that does not tell its length waits until it is read, up to 1 MiB), `max_tokens` (a token for every four bytes of the body, and what it says that \
          the answer may have at most, in any provider's API; a body of up to 1 MiB waits for that), or a number of tokens; never more than the limit",
     )
     .ours(),

@@ -11,7 +11,8 @@ use crate::{
     tokens::Usage,
 };
 
-/// What an answer takes of which key nothing is known.
+/// What an answer takes of which key nothing is known, and the least that any is expected to: whoever asks for short
+/// answers first could otherwise have many long ones at once.
 const FIRST: u64 = 256;
 
 /// How many bytes of text a token has, roughly.
@@ -47,7 +48,7 @@ impl OutputMeans {
     /// What the next answer will take.
     pub(super) fn of(&self, key: &[u8]) -> u64 {
         let key = hash(key);
-        self.newer.get(&key).or_else(|| self.older.get(&key)).map_or(FIRST, |mean| mean.tokens)
+        self.newer.get(&key).or_else(|| self.older.get(&key)).map_or(FIRST, |mean| mean.tokens.max(FIRST))
     }
 
     /// An answer took so many.
@@ -75,6 +76,8 @@ pub(super) struct RequestTokens {
     pub(super) came: u64,
     /// More may come: whatever it says of its length, what passes is counted.
     pub(super) is_counted: bool,
+    /// It has a body, of which it does not say how long it is.
+    pub(super) is_unsaid: bool,
     /// How many its answer may have, if the body was read and says so.
     pub(super) output_max: Option<u64>,
 }
@@ -84,14 +87,15 @@ impl RequestTokens {
     pub(super) fn of(request: &impl RequestView) -> RequestTokens {
         let length = request.header("content-length").unwrap_or_default();
         let length = str::from_utf8(&length).ok().and_then(|digits| digits.trim().parse::<u64>().ok());
-        let input = length.unwrap_or_default().div_ceil(BYTES_PER_TOKEN).min(CLAIMED_MAX);
         let is_counted = length != Some(0) && request.has_body();
-        RequestTokens { input, is_counted, ..RequestTokens::default() }
+        let is_unsaid = is_counted && length.is_none();
+        let input = length.map_or(if is_unsaid { CLAIMED_MAX } else { 0 }, |length| length.div_ceil(BYTES_PER_TOKEN));
+        RequestTokens { input: input.min(CLAIMED_MAX), is_counted, is_unsaid, ..RequestTokens::default() }
     }
 
     /// Of one of whose body so many bytes were read, which may not be all.
     pub(super) fn of_body(came: u64, is_counted: bool, output_max: Option<u64>) -> RequestTokens {
-        RequestTokens { input: came.div_ceil(BYTES_PER_TOKEN), came, is_counted, output_max }
+        RequestTokens { input: came.div_ceil(BYTES_PER_TOKEN), came, is_counted, is_unsaid: false, output_max }
     }
 
     /// The same without what is only expected of it.
@@ -176,7 +180,7 @@ mod tests {
         (0..100).for_each(|_| means.learn(b"a", 1_000));
         assert_eq!(means.of(b"a"), 1_000);
         (0..100).for_each(|_| means.learn(b"a", 0));
-        assert!(means.of(b"a") <= SHARE, "{}", means.of(b"a"));
+        assert_eq!(means.of(b"a"), FIRST, "never less");
         means.learn(b"a", u64::MAX);
         assert!(means.of(b"a") >= u64::MAX / 8);
     }
@@ -185,11 +189,11 @@ mod tests {
     fn so_many_keys_are_known() {
         let mut means = OutputMeans::default();
         for key in 0..3 * KEYS_MAX as u64 {
-            means.learn(&key.to_be_bytes(), 9);
-            means.learn(b"used", 9);
+            means.learn(&key.to_be_bytes(), 900);
+            means.learn(b"used", 900);
             assert!(means.newer.len() + means.older.len() <= KEYS_MAX);
         }
-        assert!(means.of(b"used") < 20);
+        assert_eq!(means.of(b"used"), 900);
         assert_eq!(means.of(&0_u64.to_be_bytes()), FIRST, "long forgotten");
     }
 }

@@ -1,7 +1,9 @@
-//! Requests whose bodies say how long their answers may be: nothing is decided before they are read.
+//! Requests whose bodies say how long their answers may be, or how long they are themselves: nothing is decided before
+//! they are read.
 
 use super::{
     Limiter, Turn,
+    estimate::RequestTokens,
     question::Asker,
     tokens::{FOLLOWED, RESERVATIONS_MAX},
     unread_request::UnreadRequest,
@@ -19,11 +21,11 @@ use crate::{
 const READ_FIRST: Wants = Wants { request_body: Interest::Hold, ..FOLLOWED };
 
 impl Policy {
-    /// Whether this plan reserves what requests say in their bodies.
-    pub(super) fn reads_bodies_for(&self, plan: &Plan) -> bool {
+    /// Whether this plan reserves what such a request says in its body, or how long that is and nothing else says it.
+    pub(super) fn reads_bodies_for(&self, plan: &Plan, request: RequestTokens) -> bool {
         plan.tokens.iter().any(|tokens| {
             let terms = self.token_terms_of(plan.owners.get(tokens.at).copied().unwrap_or_default());
-            terms.reads_bodies()
+            terms.reads_bodies() || request.is_unsaid && terms.guesses_by_bodies()
         })
     }
 }

@@ -149,6 +149,11 @@ impl TokenTerms {
     pub(crate) fn cuts(&self) -> bool {
         self.on_exhausted == OnExhausted::Cut
     }
+
+    /// Whether what is reserved depends on how long requests' bodies are.
+    pub(crate) fn guesses_by_bodies(&self) -> bool {
+        self.accounting == Accounting::Reserve && self.reserve == Reserve::Auto
+    }
 }
 
 impl TokenCharge {

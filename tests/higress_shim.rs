@@ -320,3 +320,69 @@ fn a_configuration_that_is_refused_names_what_is_wrong() {
         assert!(error.contains("`proxy_on_configure` refused") && error.contains(named), "{config}: {error}");
     }
 }
+
+/// A stream of OpenAI's that tells its usage, cut into pieces of so many bytes.
+fn streamed(worker: &mut Worker, stream: StreamId, tokens: u64, split: usize) -> Vec<u8> {
+    let delta = r#"data: {"choices":[{"index":0,"delta":{"content":"\"usage\": 9 "}}],"usage":null}"#;
+    let delta = format!("{delta}\n\n").repeat(20);
+    let usage = format!("{{\"prompt_tokens\":10,\"completion_tokens\":{tokens},\"total_tokens\":{}}}", tokens + 10);
+    let body = format!("{delta}data: {{\"choices\":[],\"usage\":{usage}}}\n\ndata: [DONE]\n\n").into_bytes();
+    let headers = [(":status", "200"), ("content-type", "text/event-stream")].into_iter().collect();
+    worker.response_headers(stream, &headers, false);
+    body.chunks(split).for_each(|piece| worker.response_body(stream, piece, false));
+    worker.response_body(stream, b"", true);
+    body
+}
+
+#[test]
+fn tokens_are_reserved_and_settled_over_workers_however_answers_are_split() {
+    let server = RedisServer::start();
+    let document = json!({
+        "rule_name": "r",
+        "rule_items": [{"limit_by_per_header": "x-key", "limit_keys": [{"key": "*", "token_per_hour": 1_000}]}],
+        "redis": {"service_name": "redis.dns", "timeout": 200},
+        "reserve": 100,
+        "headers": ["x-ratelimit-tokens", "retry-after"],
+        "error_format": "auto",
+    });
+    let gateway = gateway(&document, &server);
+    let mut workers = [gateway.worker().unwrap(), gateway.worker().unwrap()];
+    let chat = || {
+        Request::post("example.com", "/v1/chat/completions", "application/json", &["{\"stream\":true}"])
+            .with("x-key", "a")
+    };
+    workers.iter_mut().for_each(|worker| worker.set_clock_ns(START_US * 1_000));
+    // Twenty at once on a budget for ten.
+    let asked: Vec<_> = (0..20).map(|turn| (turn % 2, workers[turn % 2].send(&chat()))).collect();
+    let (open, refused): (Vec<_>, Vec<_>) =
+        asked.into_iter().partition(|(worker, stream)| workers[*worker].wait_for_upstream(*stream));
+    assert_eq!((open.len(), refused.len()), (10, 10));
+    for (worker, stream) in refused {
+        let answer = workers[worker].client(stream).expect("a refusal");
+        let body: Value = serde_json::from_slice(&answer.body).expect("OpenAI's error");
+        assert_eq!(body["error"]["code"], "rate_limit_exceeded");
+        assert!(answer.headers.get("retry-after").is_some());
+    }
+    for (turn, (worker, stream)) in open.into_iter().enumerate() {
+        let worker = &mut workers[worker];
+        let sent = worker.upstream(stream).expect("it went on");
+        assert_eq!(sent.headers.text("accept-encoding").as_deref(), Some("identity"), "what comes can be read");
+        let body = streamed(worker, stream, 20, [1, 7, 64, 100_000][turn % 4]);
+        let answer = worker.client(stream).expect("an answer");
+        assert!(answer.complete && answer.body == body, "it passes as it is");
+        assert_eq!(worker.close(stream).map(|exchange| exchange.misuse), Some(Vec::new()));
+    }
+    // They took 30 each, and what was reserved beyond is free again.
+    for worker in &mut workers {
+        worker.set_clock_ns((START_US + 2_000_000) * 1_000);
+        worker.pump();
+        while worker.pending() > 0 {
+            worker.pump();
+        }
+    }
+    let stream = workers[0].send(&chat());
+    assert!(workers[0].wait_for_upstream(stream));
+    streamed(&mut workers[0], stream, 20, 100);
+    let answer = workers[0].client(stream).expect("an answer");
+    assert_eq!(answer.headers.text("x-ratelimit-remaining-tokens").as_deref(), Some("600"));
+}

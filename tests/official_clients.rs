@@ -7,13 +7,14 @@ use slidegate_tests::{gateway_process::Gateway, model::ModelServer};
 
 const CLIENTS: [&str; 4] = ["chat", "responses", "messages", "gemini"];
 
-/// Each client has one request a minute, if it wants to be limited.
+/// Each client has one request a minute, or the tokens of one, if it wants to be limited.
 const FILTER: &str = "
 filter:
   rule_name: models
   headers: [retry-after]
+  error_format: auto
   rule_items:
-  - {limit_by_header: x-limited, limit_keys: [{key: 'yes', query_per_minute: 1}]}
+  - {limit_by_header: x-limited, limit_keys: [{key: requests, query_per_minute: 1}, {key: tokens, token_per_minute: 40}]}
 ";
 
 /// A model, and a gateway before it.
@@ -67,11 +68,11 @@ fn a_refusal_is_the_clients_error_for_that_with_the_time_to_wait() {
     for client in CLIENTS {
         let (model, gateway) = site();
         python("refused", client, &gateway);
-        assert_eq!(model.record().asked, 1, "{client}");
+        assert_eq!(model.record().asked, 2, "{client}");
     }
     let (model, gateway) = site();
     node("refused", &gateway);
-    assert_eq!(model.record().asked, 1);
+    assert_eq!(model.record().asked, 2);
 }
 
 #[test]

@@ -19,6 +19,9 @@ const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/shim/deploy"
 /// What Higress' console makes a form of, which is no manifest.
 const CONSOLE_FORM: &str = "spec.yaml";
 
+/// The manifest of limits on tokens, where stock has another plugin for them.
+const TOKENS: &str = "tokens.yaml";
+
 /// A directory that goes when the test does.
 struct Scratch(PathBuf);
 
@@ -155,6 +158,15 @@ fn the_manifest_with_rules_chooses_by_route_domain_and_service() {
 }
 
 #[test]
+fn the_manifest_of_tokens_limits_requests_beside_them() {
+    let document = plugin_document(&manifest("tokens"));
+    assert_eq!(accepted(&document), [""; 0]);
+    let keys = &document["rule_items"][0]["limit_keys"];
+    assert_eq!((&keys[0]["key"], &keys[1]["key"]), (&json!("batch"), &json!("*")));
+    assert!(keys[1]["token_per_minute"].is_number() && keys[1]["query_per_minute"].is_number());
+}
+
+#[test]
 fn every_manifest_is_a_resource_at_stocks_place_in_the_chain() {
     let mut names = Vec::new();
     for file in fs::read_dir(DEPLOY).expect("the directory") {
@@ -168,14 +180,15 @@ fn every_manifest_is_a_resource_at_stocks_place_in_the_chain() {
             (&resource["apiVersion"], &resource["kind"]),
             (&json!("extensions.higress.io/v1alpha1"), &json!("WasmPlugin"))
         );
+        let priority = if path.ends_with(TOKENS) { 600 } else { 20 };
         assert_eq!(
             (&resource["spec"]["priority"], &resource["spec"]["phase"]),
-            (&json!(20), &json!("UNSPECIFIED_PHASE"))
+            (&json!(priority), &json!("UNSPECIFIED_PHASE"))
         );
         accepted(&plugin_document(&resource));
         names.push(resource["metadata"]["name"].as_str().expect("a name").to_owned());
     }
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), documented::ALL.len() + 1, "a manifest nobody checks, or two of one name: {names:?}");
+    assert_eq!(names.len(), documented::ALL.len() + 2, "a manifest nobody checks, or two of one name: {names:?}");
 }

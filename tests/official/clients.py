@@ -1,7 +1,7 @@
 """Official clients of language models, as programs use them: `clients.py ACTION CLIENT URL`.
 
-Actions: `stream` reads a stream of 30 tokens to its end, `refused` meets a limit that is used up, `cancelled` leaves a
-long stream at its first token. Whatever is not as it should be ends this with an error.
+Actions: `stream` reads a stream of 30 tokens to its end, `refused` meets a limit of requests that is used up and then
+one of tokens, `cancelled` leaves a long stream at its first token. Whatever is not as it should be ends this with an error.
 """
 
 import sys
@@ -89,7 +89,22 @@ def read(stream, text, usage):
     assert taken == (10, 30), taken
 
 
-def refused(stream, refusal):
+# What the error's body says of itself, as each client shows it.
+WORDS = {
+    "chat": lambda error: (error.code, error.type),
+    "responses": lambda error: (error.code, error.type),
+    "messages": lambda error: error.body["error"]["type"],
+    "gemini": lambda error: error.status,
+}
+EXHAUSTED = {
+    "chat": ("rate_limit_exceeded", "tokens"),
+    "responses": ("rate_limit_exceeded", "tokens"),
+    "messages": "rate_limit_error",
+    "gemini": "RESOURCE_EXHAUSTED",
+}
+
+
+def refused(stream, refusal, words=None, expected=None):
     """A limit that is used up is told as what it is, with the time to wait where the client shows it."""
     try:
         for _ in stream():
@@ -98,6 +113,7 @@ def refused(stream, refusal):
         assert getattr(error, "status_code", None) or error.code == 429, error
         headers = error.response.headers
         assert 1 <= int(headers["retry-after"]) <= 60, dict(headers)
+        assert words is None or words(error) == expected, words(error)
 
 
 def cancelled(stream, text):
@@ -111,15 +127,20 @@ def cancelled(stream, text):
 
 
 action, client, url = sys.argv[1:]
-manner = {"stream": "tokens=30;split=7", "refused": "tokens=30", "cancelled": "tokens=10000;pause=10"}[action]
-headers = {"x-model": manner, "x-limited": "yes" if action == "refused" else "no"}
-stream, text, usage, refusal = {"chat": chat, "responses": responses, "messages": messages, "gemini": gemini}[client](
-    url, headers
-)
-if action == "stream":
-    read(stream, text, usage)
-elif action == "refused":
-    read(stream, text, usage)
-    refused(stream, refusal)
-else:
+def using(limit):
+    """The client with a limit of this name."""
+    manners = {"stream": "tokens=30;split=7", "refused": "tokens=30", "cancelled": "tokens=10000;pause=10"}
+    make = {"chat": chat, "responses": responses, "messages": messages, "gemini": gemini}[client]
+    return make(url, {"x-model": manners[action], "x-limited": limit})
+
+
+stream, text, usage, refusal = using("requests" if action == "refused" else "no")
+if action == "cancelled":
     cancelled(stream, text)
+else:
+    read(stream, text, usage)
+if action == "refused":
+    refused(stream, refusal)
+    stream, text, usage, refusal = using("tokens")
+    read(stream, text, usage)
+    refused(stream, refusal, WORDS[client], EXHAUSTED[client])

@@ -18,6 +18,7 @@ mod redis_usage;
 mod sample;
 mod table;
 mod tls;
+mod tokens;
 mod upstream;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -30,7 +31,7 @@ use self::table::Table;
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, redis, gateway, tls, instructions, peers, lua; all of them by default, and then dist/bench.md is written
+  TOPIC             engine, memory, size, redis, gateway, tls, tokens, instructions, peers, lua; all of them by default, and then dist/bench.md is written
 
 What is measured for these topics is written into tests/bench/README.md.";
 
@@ -85,13 +86,14 @@ impl Effort {
 
 type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
-const TOPICS: [Topic; 9] = [
+const TOPICS: [Topic; 10] = [
     ("engine", engine_work::measure),
     ("memory", instance_memory::measure),
     ("size", component_size::measure),
     ("redis", redis_cost::measure),
     ("gateway", gateway::measure),
     ("tls", tls::measure),
+    ("tokens", tokens::measure),
     ("instructions", instructions::measure),
     ("peers", peers::measure),
     ("lua", peers::lua::measure),

@@ -17,10 +17,24 @@ filter:
   - {limit_by_header: x-limited, limit_keys: [{key: requests, query_per_minute: 1}, {key: tokens, token_per_minute: 40}]}
 ";
 
+/// Each client has so many tokens, and who has no more in the middle of a stream is cut off.
+const CUTTING: &str = "
+filter:
+  rule_name: cutting
+  rule_items:
+  - {limit_by_per_header: user-agent, limit_keys: [{key: '*', token_per_hour: 400}]}
+  reserve: 50
+  on_exhausted: cut
+";
+
 /// A model, and a gateway before it.
 fn site() -> (ModelServer, Gateway) {
+    site_with(FILTER)
+}
+
+fn site_with(filter: &str) -> (ModelServer, Gateway) {
     let model = ModelServer::start();
-    let gateway = Gateway::serve(&format!("upstream: {}\n{FILTER}", model.url()));
+    let gateway = Gateway::serve(&format!("upstream: {}\n{filter}", model.url()));
     (model, gateway)
 }
 
@@ -85,4 +99,15 @@ fn a_client_that_leaves_stops_the_model() {
     node("cancelled", &gateway);
     let record = model.wait(|record| record.left == 5);
     assert!(record.ended == 0 && record.tokens < 10_000, "{record:?}");
+}
+
+#[test]
+fn a_stream_that_is_cut_ends_as_one_of_the_greatest_length_and_the_model_is_stopped() {
+    for client in CLIENTS {
+        let (model, gateway) = site_with(CUTTING);
+        python("cut", client, &gateway);
+        let record = model.wait(|record| record.left == 1);
+        assert!(record.ended == 0 && record.tokens < 5_000, "{client}: {record:?}");
+        assert_eq!(gateway.metrics().sum("slidegate_token_answers_cut_total", &[]), 1.0, "{client}");
+    }
 }

@@ -1,7 +1,7 @@
 """Official clients of language models, as programs use them: `clients.py ACTION CLIENT URL`.
 
 Actions: `stream` reads a stream of 30 tokens to its end, `refused` meets a limit of requests that is used up and then
-one of tokens, `cancelled` leaves a long stream at its first token. Whatever is not as it should be ends this with an error.
+one of tokens, `cancelled` leaves a long stream at its first token, `cut` meets a limit in the middle of one. Whatever is not as it should be ends this with an error.
 """
 
 import sys
@@ -127,9 +127,36 @@ def cancelled(stream, text):
 
 
 action, client, url = sys.argv[1:]
+# Why a stream says that it ends, and what it says of one that has come to its greatest length.
+REASONS = {
+    "chat": lambda chunk: chunk.choices[0].finish_reason if chunk.choices else None,
+    "responses": lambda event: event.type if event.type == "response.incomplete" else None,
+    "messages": lambda event: event.delta.stop_reason if event.type == "message_delta" else None,
+    "gemini": lambda chunk: chunk.candidates[0].finish_reason if chunk.candidates else None,
+}
+LENGTH = {
+    "chat": "length",
+    "responses": "response.incomplete",
+    "messages": "max_tokens",
+    "gemini": "FinishReason.MAX_TOKENS",
+}
+
+
+def cut(stream, text, reason, expected):
+    """A stream that is cut ends regularly, before it would have."""
+    words, told = [], None
+    for piece in stream():
+        told = reason(piece) or told
+        words.append(text(piece) or "")
+    words = "".join(words).split()
+    assert words == [f"word{index}" for index in range(len(words))] and 0 < len(words) < 5000, words
+    assert str(told) == expected, told
+
+
 def using(limit):
     """The client with a limit of this name."""
     manners = {"stream": "tokens=30;split=7", "refused": "tokens=30", "cancelled": "tokens=10000;pause=10"}
+    manners["cut"] = "tokens=10000;pause=3"
     make = {"chat": chat, "responses": responses, "messages": messages, "gemini": gemini}[client]
     return make(url, {"x-model": manners[action], "x-limited": limit})
 
@@ -137,6 +164,8 @@ def using(limit):
 stream, text, usage, refusal = using("requests" if action == "refused" else "no")
 if action == "cancelled":
     cancelled(stream, text)
+elif action == "cut":
+    cut(stream, text, REASONS[client], LENGTH[client])
 else:
     read(stream, text, usage)
 if action == "refused":

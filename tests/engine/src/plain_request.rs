@@ -19,6 +19,8 @@ pub struct PlainRequest {
     pub route_name: String,
     /// The upstream.
     pub service_name: String,
+    /// It has no body, whatever it says of its length.
+    pub is_bodyless: bool,
 }
 
 impl PlainRequest {
@@ -49,6 +51,10 @@ impl RequestView for PlainRequest {
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         self.headers.get(name).cloned().unwrap_or_default()
+    }
+
+    fn has_body(&self) -> bool {
+        !self.is_bodyless
     }
 
     fn source_address(&self) -> Option<String> {

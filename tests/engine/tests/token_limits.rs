@@ -265,6 +265,17 @@ fn a_body_of_unknown_length_is_counted_as_it_passes() {
 }
 
 #[test]
+fn a_length_without_a_body_is_worth_nothing() {
+    let mut gateways = gateway(100_000, &json!({}));
+    let mut request = PlainRequest::with_header("x-user", b"a");
+    request.headers.insert("content-length", vec![b"4000".to_vec()]);
+    request.is_bodyless = true;
+    let open = gateways.ask_with(0, &request).expect("there is room");
+    gateways.end(&open, StreamEnd::Client);
+    assert_eq!(gateways.metric("slidegate_tokens_charged_total"), 0);
+}
+
+#[test]
 fn a_length_is_an_estimate_and_what_passes_is_charged() {
     let mut gateways = gateway(1 << 40, &json!({"headers": ["x-ratelimit-tokens"]}));
     let left = |open: &OpenAnswer| -> u64 { open.headers["x-ratelimit-remaining-tokens"].parse().expect("a number") };

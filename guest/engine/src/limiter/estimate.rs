@@ -100,8 +100,7 @@ impl RequestTokens {
 
     /// The same without what is only expected of it.
     pub(super) fn as_seen(self) -> RequestTokens {
-        let input = if self.is_counted { self.came.div_ceil(BYTES_PER_TOKEN) } else { self.input };
-        RequestTokens { input, ..self }
+        RequestTokens { input: self.came.div_ceil(BYTES_PER_TOKEN), ..self }
     }
 
     /// So many bytes of its body have come by now.

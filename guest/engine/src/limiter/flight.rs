@@ -185,7 +185,7 @@ impl Limiter {
         free(call, turn);
         call.lose(turn.telemetry);
         if call.is_top_up {
-            return self.not_topped_up(call, turn.now_ns);
+            return self.not_topped_up(call, turn);
         }
         let behind = self.leave(call);
         turn.budget.free(behind.len() * WAITER_BYTES);

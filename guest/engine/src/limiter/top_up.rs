@@ -144,8 +144,10 @@ impl Limiter {
         }
     }
 
-    /// Redis could not say.
-    pub(super) fn not_topped_up(&mut self, call: &Question, now_ns: u64) {
+    /// Redis could not say. What it may have charged all the same stays, as nobody knows.
+    pub(super) fn not_topped_up(&mut self, call: &Question, turn: &mut Turn<'_>) {
+        turn.telemetry.settlements_lost(call.policy, call.waiters.len() as u64);
+        let now_ns = turn.now_ns;
         for asker in &call.waiters {
             let reservation = self.reservations.get_mut(&asker.waiter.stream);
             if let Some(cutting) = reservation.and_then(|reservation| reservation.cutting.as_mut())

@@ -116,6 +116,7 @@ fn any_request() -> impl Strategy<Value = PlainRequest> {
             source_address,
             route_name,
             service_name,
+            is_bodyless: false,
         },
     )
 }

@@ -293,6 +293,8 @@ fn no_known_slip_shows_a_secret() {
         "filter: {rejected_headers: {authorization:SECRET}}",
         "filter: {rejected_headers: {authorization SECRET}}",
         "tls: {cert: x, key:SECRET}",
+        "tls: {cert: SECRET, key: SECRET}",
+        "upstream_tls: {ca: SECRET}",
         "listen: password SECRET",
         "listen: password：SECRET",
         "workers: pw SECRET",

@@ -89,9 +89,10 @@ fn text_or_url_shown(text: &str) -> String {
     if has_credentials(text) { url_shown(text) } else { text.to_owned() }
 }
 
-/// Whether a field names a file that holds a secret, which may stand in its place by a slip.
+/// Whether a field names a file that holds a secret, which may stand in its place by a slip; or one of those beside it,
+/// with which it may be mixed up.
 fn names_a_file(field: &str) -> bool {
-    field == "key" || field.ends_with("_file")
+    matches!(field, "key" | "cert" | "ca" | "client_ca") || field.ends_with("_file")
 }
 
 /// Whether a text may be the path of a file, and not what the file should hold: a password, or a key as base64, in
@@ -341,7 +342,9 @@ mod tests {
         let base64 = "MHcCAQEEIBk/".repeat(6);
         for text in ["s3cretpassword", "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t", &base64, &"a.".repeat(200)] {
             assert!(!is_like_a_path(text), "{text}");
-            assert_eq!(without_secrets(&json!({"tls": {"key": text}}))["tls"]["key"], "***", "{text}");
+            for field in ["key", "cert", "ca", "client_ca"] {
+                assert_eq!(without_secrets(&json!({"tls": {field: text}}))["tls"][field], "***", "{text}");
+            }
             assert_eq!(without_secrets(&json!({"password_file": text}))["password_file"], "***", "{text}");
         }
         for text in [

@@ -84,7 +84,7 @@ async fn serve_socket(service: ListenerService, socket: TcpStream, client: Socke
     let first_request_by = Instant::now() + timeouts.request_headers;
     let is_secure = tls.is_some();
     let secured = match tls {
-        None => Some(Secured::Plain(socket)),
+        None => Some(Secured::plain(socket)),
         Some(tls) => handshake::shake(&tls, socket, &lingering, &guest, first_request_by, &ending).await,
     };
     if let Some(secured) = secured {

@@ -1,5 +1,5 @@
-//! Backpressure. Sockets as the HTTP library sees them: they give small pieces, and tell when the other side takes
-//! nothing, so that bodies wait at their source and not in buffers.
+//! Backpressure. Sockets tell when the other side takes nothing, so that bodies wait at their source and not in
+//! buffers.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -9,15 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::gateway::lingering::Lingering;
-
-/// What one read gives at most. One byte less than the library's first read buffer: the buffer would double whenever a
-/// read fills it, up to what headers may measure, and thousands of connections with large bodies would each keep such a
-/// buffer.
-pub(crate) const PIECE_MAX: u64 = (8 << 10) - 1;
 
 /// The other side of a connection.
 pub(crate) trait Peer {
@@ -30,7 +25,7 @@ pub(crate) trait Peer {
 
 /// A socket, and what lives as long as it does.
 pub(crate) struct Socket<K> {
-    stream: Take<TcpStream>,
+    stream: TcpStream,
     backpressure: Arc<Backpressure>,
     lingering: Arc<Lingering<K>>,
     /// There until this is dropped.
@@ -47,7 +42,7 @@ pub(crate) struct Backpressure {
 impl<K> Socket<K> {
     /// What is left of the connection goes to `lingering`, with what was kept.
     pub(crate) fn new(stream: TcpStream, kept: K, lingering: Arc<Lingering<K>>) -> Self {
-        Self { stream: stream.take(PIECE_MAX), backpressure: Arc::default(), lingering, kept: Some(kept) }
+        Self { stream, backpressure: Arc::default(), lingering, kept: Some(kept) }
     }
 
     pub(crate) fn backpressure(&self) -> &Arc<Backpressure> {
@@ -57,7 +52,7 @@ impl<K> Socket<K> {
     /// # Errors
     /// The other side is gone. After it has closed its side, a reset is told here, and by no read.
     pub(crate) fn check(&self) -> io::Result<()> {
-        SockRef::from(self.stream.get_ref()).take_error()?.map_or(Ok(()), Err)
+        SockRef::from(&self.stream).take_error()?.map_or(Ok(()), Err)
     }
 
     /// Reads what is there.
@@ -65,7 +60,7 @@ impl<K> Socket<K> {
     /// # Errors
     /// Nothing is there, or the other side is gone.
     pub(crate) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.get_ref().try_read(buffer)
+        self.stream.try_read(buffer)
     }
 
     fn written<T>(&self, polled: Poll<T>) -> Poll<T> {
@@ -74,14 +69,14 @@ impl<K> Socket<K> {
     }
 
     fn writer(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(self.stream.get_mut())
+        Pin::new(&mut self.stream)
     }
 }
 
 impl<K> Peer for Socket<K> {
     fn says_no_more(&mut self) -> io::Result<bool> {
         self.check()?;
-        match SockRef::from(self.stream.get_ref()).peek(&mut [MaybeUninit::uninit()]) {
+        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
             Ok(bytes) => Ok(bytes == 0),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
@@ -95,7 +90,6 @@ impl<K: Unpin> AsyncRead for Socket<K> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream.set_limit(PIECE_MAX);
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -124,7 +118,7 @@ impl<K: Unpin> AsyncWrite for Socket<K> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.get_ref().is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }
 
@@ -133,7 +127,7 @@ impl<K> Drop for Socket<K> {
         // Whoever waits learns from the library that the connection is gone.
         self.backpressure.set_blocked(false);
         if let Some(kept) = self.kept.take() {
-            self.lingering.close(self.stream.get_ref(), kept);
+            self.lingering.close(&self.stream, kept);
         }
     }
 }
@@ -173,7 +167,7 @@ impl Backpressure {
 mod tests {
     use super::*;
     use std::future::poll_fn;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     async fn pair() -> (Socket<()>, TcpStream) {
@@ -185,20 +179,6 @@ mod tests {
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-    }
-
-    #[test]
-    fn reads_are_small_however_large_the_buffer() {
-        runtime().block_on(async {
-            let (mut socket, mut client) = pair().await;
-            client.write_all(&[7; 64 << 10]).await.expect("a write");
-            let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
-            while total < buffer.len() {
-                let read = socket.read(&mut buffer).await.expect("a read");
-                assert!(read > 0 && read < 8 << 10, "{read}");
-                total += read;
-            }
-        });
     }
 
     #[test]
@@ -236,7 +216,7 @@ mod tests {
             assert!(!socket.says_no_more().expect("it is there"));
             client.write_all(b"x").await.expect("a write");
             client.shutdown().await.expect("an open socket");
-            socket.stream.get_ref().readable().await.expect("an open socket");
+            socket.stream.readable().await.expect("an open socket");
             // Something is to be read before.
             assert!(!socket.says_no_more().expect("it is there"));
             assert_eq!(socket.read(&mut [0; 8]).await.expect("a read"), 1);

@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use super::error::{ClientError, causes, chain};
 use super::wire::Wire;
-use crate::gateway::socket::PIECE_MAX;
+use crate::gateway::secured::PIECE_MAX;
 
 /// Looks an upstream's name up, each time anew, connects to the first address that accepts, and shakes hands if it
 /// speaks TLS.

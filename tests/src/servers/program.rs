@@ -55,6 +55,25 @@ impl Program {
     ///
     /// When it cannot be started, or ends, or accepts nothing.
     pub fn start(program: impl AsRef<OsStr>, args: &[&str], address: SocketAddr, files: &[(&str, String)]) -> Self {
+        Self::try_start(program, args, address, files, None).unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    /// The same, where `sign` may name a file that it writes when it has its port: somebody else may have taken that.
+    ///
+    /// # Errors
+    ///
+    /// It ended, or accepts nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn try_start(
+        program: impl AsRef<OsStr>,
+        args: &[&str],
+        address: SocketAddr,
+        files: &[(&str, String)],
+        sign: Option<&str>,
+    ) -> Result<Self, String> {
         let program = program.as_ref();
         let directory = Directory::new();
         for (name, text) in files {
@@ -70,8 +89,8 @@ impl Program {
             .spawn()
             .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
         let mut started = Program { process, address, directory };
-        started.wait(program);
-        started
+        started.wait(program, sign)?;
+        Ok(started)
     }
 
     /// Where it serves.
@@ -84,19 +103,18 @@ impl Program {
         self.process.id()
     }
 
-    fn wait(&mut self, program: &OsStr) {
+    fn wait(&mut self, program: &OsStr, sign: Option<&str>) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
+        let sign = sign.map(|file| self.directory.path().join(file));
+        while sign.as_ref().is_some_and(|file| !file.exists()) || TcpStream::connect(self.address).is_err() {
             let ended = self.process.try_wait().expect("a child can be asked after");
-            let log = || fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-            assert!(
-                ended.is_none() && Instant::now() < until,
-                "{} does not serve ({ended:?}):\n{}",
-                program.display(),
-                log()
-            );
+            if ended.is_some() || Instant::now() > until {
+                let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                return Err(format!("{} does not serve ({ended:?}):\n{log}", program.display()));
+            }
             thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
     }
 }
 

@@ -116,6 +116,11 @@ impl WeakWorker {
     pub fn upgrade(&self) -> Option<Worker> {
         self.core.upgrade().map(|core| Worker { core })
     }
+
+    /// Whether it was let go. To ask this holds no worker.
+    pub fn is_gone(&self) -> bool {
+        self.core.strong_count() == 0
+    }
 }
 
 impl fmt::Debug for WeakWorker {

@@ -245,7 +245,7 @@ impl Workshop {
             );
         }
         let mut known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|worker| worker.upgrade().is_some());
+        known.retain(|worker| !worker.is_gone());
         known.extend(workers.iter().map(Worker::downgrade));
         drop(known);
         let configuration = workers.first().map(Worker::configuration);

@@ -10,6 +10,9 @@ guests := "-p slidegate-allocator -p slidegate-shim"
 # The shim for its own target, beside the component, which the host's build script puts there.
 higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown-unknown --target-dir target/guest"
 
+# Keeps this machine's paths out of what is built.
+nameless := '''CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/="$'\x1f'"--remap-path-prefix=$PWD/="'''
+
 # Plugins of other people, which show that the tests' gateway for plugins is one.
 plugins := "target/plugins"
 
@@ -91,7 +94,7 @@ build *flags: higress
 
 # dist/slidegate-higress.wasm alone, without this machine's paths in it.
 higress:
-    CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/="$'\x1f'"--remap-path-prefix=$PWD/=" cargo build {{higress}}
+    {{nameless}} cargo build {{higress}}
     mkdir -p dist
     cp target/guest/wasm32-unknown-unknown/higress/slidegate_shim.wasm dist/slidegate-higress.wasm
 
@@ -108,8 +111,12 @@ crates: build
     cargo package --locked --allow-dirty --no-verify --package slidegate-document --package slidegate-engine --package slidegate
 
 # dist/release: what is attached to a release, for this machine's target: an archive, the guests, checksums, and what all of it is made of (SBOM).
-release: build
+# Built apart, since all is built anew without this machine's paths; whatever has some is no release.
+release: higress
     command -v cargo-cyclonedx > /dev/null || cargo install --locked cargo-cyclonedx
+    {{nameless}} cargo build --release --locked --target-dir target/nameless
+    cp target/nameless/guest/wasm32-unknown-unknown/guest/slidegate_component.wasm dist/slidegate.wasm
+    cp target/nameless/release/slidegate dist/slidegate
     python3 .github/release.py
 
 # The gateway; without arguments its demo.

@@ -1,8 +1,10 @@
-"""Gathers what is attached to a release into dist/release, from what `just build` left in dist."""
+"""Gathers what is attached to a release into dist/release, from what `just release` left in dist."""
 
 import hashlib
 import json
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -55,7 +57,19 @@ def bill_of_materials(name):
             written.unlink()
 
 
+def check_nameless(files):
+    """Where it was built is nobody's business: no path of this checkout, of what Cargo has fetched, or below the home folder."""
+    folders = [ROOT, os.environ.get("CARGO_HOME", "/.cargo"), pathlib.Path.home()]
+    places = re.compile(b"|".join(re.escape(f"{folder}/".encode()) for folder in folders))
+    for path in files:
+        found = {match.group().decode() for match in places.finditer(path.read_bytes())}
+        if found:
+            raise SystemExit(f"{path.name} has paths of this machine in it: {', '.join(sorted(found))}; `just release` builds one without")
+
+
 def main():
+    guests = [DIST / guest for guest in ["slidegate.wasm", "slidegate-higress.wasm"]]
+    check_nameless([DIST / "slidegate", *guests])
     shutil.rmtree(RELEASE, ignore_errors=True)
     RELEASE.mkdir(parents=True)
     name = f"slidegate-{version()}-{target()}"
@@ -67,8 +81,8 @@ def main():
         (manual / file).write_text(output(gateway, "completions", shell))
     archive(name, [gateway, ROOT / "README.md", ROOT / "LICENSE", *manual.iterdir()])
     shutil.rmtree(manual)
-    for guest in ["slidegate.wasm", "slidegate-higress.wasm"]:
-        shutil.copy(DIST / guest, RELEASE / guest)
+    for guest in guests:
+        shutil.copy(guest, RELEASE / guest.name)
     bill_of_materials(name)
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(RELEASE.iterdir())]
     (RELEASE / "SHA256SUMS").write_text("".join(sums))

@@ -139,6 +139,11 @@ impl Telemetry {
         self.raise(self.metrics.tokens(policy), tokens);
     }
 
+    /// An answer could not be read.
+    pub(crate) fn unread(&mut self, policy: usize) {
+        self.raise(self.metrics.unread(policy), 1);
+    }
+
     /// An answer was cut, as nothing was left.
     pub(crate) fn cut(&mut self, policy: usize) {
         self.raise(self.metrics.cut(policy), 1);

@@ -59,6 +59,7 @@ pub struct TokenRefusal {
     pub headers: BTreeMap<String, String>,
 }
 
+/// An answer's head, with these headers.
 struct Answered<'a>(ResponseHead, &'a [(&'a str, &'a str)]);
 
 impl ResponseView for Answered<'_> {
@@ -247,12 +248,8 @@ impl TokenGateways {
 
     /// The model answers a request, in pieces, and that ends like this.
     pub fn answer(&mut self, open: &OpenAnswer, status: u16, pieces: &[&[u8]], end: StreamEnd) {
-        let OpenAnswer { gateway, stream, .. } = *open;
         self.begin(open, status);
-        for bytes in pieces {
-            let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end: false };
-            self.engines[gateway].on_response_body(stream, piece, self.now_us * 1_000);
-        }
+        pieces.iter().for_each(|piece| self.say(open, piece, BodyCoding::Identity));
         self.end(open, end);
     }
 
@@ -286,6 +283,12 @@ impl TokenGateways {
             let Step::Pass(Pass { wants, .. }) = step else { panic!("it is kept: {step:?}") };
             assert_eq!(wants.request_body, Interest::Watch);
         }
+    }
+
+    /// A piece of the answer comes, as it is or in a coding.
+    pub fn say(&mut self, open: &OpenAnswer, bytes: &[u8], coding: BodyCoding) {
+        let piece = BodyPiece { bytes, coding, end: false };
+        self.engines[open.gateway].on_response_body(open.stream, piece, self.now_us * 1_000);
     }
 
     /// The answer's headers come.

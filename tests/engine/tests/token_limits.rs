@@ -2,7 +2,7 @@
 //! come meanwhile.
 
 use serde_json::{Value, json};
-use slidegate_engine::{ResponseHead, ResponseOrigin, StreamEnd};
+use slidegate_engine::{BodyCoding, ResponseHead, ResponseOrigin, StreamEnd};
 use slidegate_engine_tests::{
     case::Store,
     plain_request::PlainRequest,
@@ -346,6 +346,98 @@ fn what_goes_wrong_costs_what_came_of_it() {
         assert_eq!(spent(&fields, 200, &[&said(4_000)], StreamEnd::Whole), charged, "{missing}");
         assert_eq!(spent(&fields, 200, &[&with], StreamEnd::Whole), 150, "{missing}");
         assert_eq!(spent(&fields, 500, &[&none], StreamEnd::Whole), 0, "{missing}");
+    }
+}
+
+#[test]
+fn what_stands_in_headers_is_told_too() {
+    let told = [("x-amzn-bedrock-input-token-count", "12"), ("x-amzn-bedrock-output-token-count", "3")];
+    let spent = |headers: &[(&str, &str)], body: &str, end: StreamEnd| {
+        let mut gateways = gateway(100_000, &json!({"reserve": 5_000}));
+        let open = gateways.ask(0, "a", 400).expect("there is room");
+        gateways.begin_with(&open, 200, headers);
+        gateways.say(&open, body.as_bytes(), BodyCoding::Identity);
+        gateways.end(&open, end);
+        gateways.metric("slidegate_tokens_charged_total")
+    };
+    let body = r#"{"completions":[{"data":{"text":"Hi"}}],"generation":"so it says"}"#;
+    assert_eq!(spent(&[], body, StreamEnd::Whole), 0);
+    for end in [StreamEnd::Whole, StreamEnd::Client] {
+        assert_eq!(spent(&told, body, end), 15, "{end:?}");
+        assert_eq!(spent(&told, &usage(20, 4), end), 24, "{end:?}");
+        assert_eq!(spent(&[told[0], ("x-amzn-bedrock-output-token-count", "-")], "{}", end), 12, "{end:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_costs_what_was_reserved() {
+    for missing in ["nothing", "estimate", "reserved"] {
+        let spent = |length: usize, readable: &str, unread: &[u8], end: StreamEnd| {
+            let mut gateways = gateway(100_000, &json!({"reserve": 5_000, "on_missing_usage": missing}));
+            let open = gateways.ask(0, "a", length).expect("there is room");
+            gateways.begin(&open, 200);
+            gateways.say(&open, readable.as_bytes(), BodyCoding::Decoded);
+            gateways.say(&open, unread, BodyCoding::Encoded);
+            gateways.end(&open, end);
+            let counted = gateways.metric("slidegate_token_answers_unread_total");
+            (gateways.metric("slidegate_tokens_charged_total"), counted)
+        };
+        for end in [StreamEnd::Whole, StreamEnd::Client, StreamEnd::Upstream] {
+            assert_eq!(spent(400, "", b"\x1f\x8b", end), (5_000, 1), "{missing} {end:?}");
+            // Nor does a beginning that could be read make the rest free.
+            assert_eq!(spent(400, &usage(7, 3), b"\x1f\x8b", end), (5_000, 1), "{missing} {end:?}");
+            let long = if end == StreamEnd::Whole { 5_000 } else { 10_100 };
+            assert_eq!(spent(400, "", &[0xff; 40_000], end), (long, 1), "{missing} {end:?}");
+            assert_eq!(spent(400, &usage(7, 3), b"", end), (10, 0), "{missing} {end:?}");
+        }
+        assert_eq!(spent(0, "", b"\x1f\x8b", StreamEnd::Whole), (0, 0), "{missing}: no request of a model");
+    }
+}
+
+#[test]
+fn what_is_no_answer_of_a_model_costs_nothing_whatever_is_missing() {
+    for missing in ["estimate", "reserved"] {
+        let fields = json!({"reserve": 5_000, "on_missing_usage": missing});
+        let spent = |length: usize, body: Option<&str>| {
+            let mut gateways = gateway(100_000, &fields);
+            let open = gateways.ask(0, "a", length).expect("there is room");
+            match body {
+                Some(body) => gateways.answer(&open, 200, &[body.as_bytes()], StreamEnd::Whole),
+                None => {
+                    let head = ResponseHead { status: 200, origin: ResponseOrigin::Upstream, end: true };
+                    gateways.begin_from(&open, head, &[]);
+                    gateways.end(&open, StreamEnd::Whole);
+                }
+            }
+            gateways.metric("slidegate_tokens_charged_total")
+        };
+        let models = r#"{"object":"list","data":[{"id":"m"}]}"#;
+        assert!(spent(4_000, Some(models)) >= 1_000, "{missing}");
+        assert_eq!(spent(0, Some(models)), 0, "{missing}: a list of models");
+        assert_eq!(spent(4_000, None), 0, "{missing}: no body");
+        for counted in [r#"{"input_tokens":11}"#, r#"{"totalTokens":31,"totalBillableCharacters":96}"#] {
+            assert_eq!(spent(4_000, Some(counted)), 0, "{missing}: {counted}");
+        }
+    }
+}
+
+#[test]
+fn no_answer_is_so_dear_that_it_is_not_charged() {
+    for redis in [json!({"service_name": "redis.static"}), Value::Null] {
+        for accounting in ["after", "reserve"] {
+            let fields = json!({"accounting": accounting, "token_weights": {"output": 1_000_000}});
+            let mut document = config(10_000_000, &fields);
+            if redis.is_null() {
+                document.as_object_mut().expect("an object").remove("redis");
+            }
+            let mut gateways = TokenGateways::new(&document, 1);
+            let open = admitted(&mut gateways, 0, 4);
+            assert_eq!(open.len(), 4);
+            // They are settled together.
+            open.iter().for_each(|open| gateways.spend(open, 0, 1_u64 << 40));
+            gateways.pass(SECOND_US);
+            assert!(gateways.ask(0, "a", 0).is_err(), "{redis}, {accounting}");
+        }
     }
 }
 

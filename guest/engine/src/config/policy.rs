@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     key::limit_type,
-    rule::{FailureMode, Limit, LimitBy, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Source, TokenTerms},
+    rule::{
+        FailureMode, Limit, LimitBy, LimitUnit, OnMissing, Policy, QuotaHeaders, RuleItem, RuleMatch, Source,
+        TokenTerms,
+    },
 };
 
 /// How long a refusal is remembered at most, where nothing is said, in microseconds.
@@ -222,6 +225,9 @@ fn item(reader: &mut Reader, path: Path<'_>, node: &Node, inherited: Inherited<'
         max_new_keys_per_second: max_new_keys_per_second?,
         token_terms: token_terms?,
     };
+    if !item.keys.entries.iter().flat_map(|entry| &entry.limits).any(|limit| limit.unit == LimitUnit::Tokens) {
+        tokens::report_idle_terms(reader, &fields);
+    }
     if item.on_missing == OnMissing::Count && item.keys.of_missing().is_none() {
         reader.error(
             fields.at("on_missing"),

@@ -66,6 +66,14 @@ pub(super) fn terms(reader: &mut Reader, fields: &Fields<'_>, inherited: TokenTe
         for name in ["admission", "reserve"].into_iter().filter(|name| fields.get(name).is_some()) {
             reader.warn(fields.at(name), "has no effect with `accounting: after`: nothing is reserved");
         }
+        let decides = ["on_missing_usage", "accounting"].into_iter().find(|name| fields.get(name).is_some());
+        if let Some(name) = decides.filter(|_| terms.on_missing_usage == OnMissingUsage::Reserved) {
+            reader.warn(
+                fields.at(name),
+                "an answer without a usage is charged nothing: `accounting: after` reserves nothing that \
+                 `on_missing_usage: reserved` could charge",
+            );
+        }
     }
     Some(terms)
 }
@@ -95,7 +103,7 @@ pub(super) fn error_format(reader: &mut Reader, fields: &Fields<'_>) -> Option<E
     Some(format)
 }
 
-/// Tells of fields on tokens where no limit counts any.
+/// Tells of fields on tokens in a policy where no limit counts any.
 pub(super) fn report_idle(reader: &mut Reader, fields: &Fields<'_>, policy: &Policy) {
     if policy.counts_tokens() {
         let cuts =
@@ -105,6 +113,21 @@ pub(super) fn report_idle(reader: &mut Reader, fields: &Fields<'_>, policy: &Pol
         }
         return;
     }
+    report_idle_terms(reader, fields);
+    let shown = [
+        (policy.headers.openai_tokens, "x-ratelimit-tokens"),
+        (policy.headers.anthropic_tokens, "anthropic-ratelimit"),
+    ];
+    for (_, name) in shown.into_iter().filter(|(is_shown, _)| *is_shown) {
+        reader.warn(
+            fields.at("headers"),
+            format_args!("`{name}` is never shown: no limit here counts tokens, as `token_per_minute` would"),
+        );
+    }
+}
+
+/// Tells of fields on tokens beside limits of which none counts any.
+pub(super) fn report_idle_terms(reader: &mut Reader, fields: &Fields<'_>) {
     for name in known_fields::TOKEN_TERMS.into_iter().filter(|name| fields.get(name).is_some()) {
         reader.warn(fields.at(name), "has no effect: no limit here counts tokens, as `token_per_minute` would");
     }

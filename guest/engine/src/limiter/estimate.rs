@@ -103,6 +103,11 @@ impl RequestTokens {
         RequestTokens { input: self.came.div_ceil(BYTES_PER_TOKEN), ..self }
     }
 
+    /// Whether anything came of its body.
+    pub(super) fn has_come(self) -> bool {
+        self.came > 0
+    }
+
     /// So many bytes of its body have come by now.
     pub(super) fn count_up_to(&mut self, came: u64) {
         if self.is_counted {

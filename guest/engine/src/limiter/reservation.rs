@@ -14,6 +14,9 @@ use crate::{
     wants::{ResponseOrigin, ResponseView, StreamEnd},
 };
 
+/// Where Bedrock tells the input and the output of an answer beside its body, in which some models tell neither.
+const TOLD_BESIDE: [&str; 2] = ["x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count"];
+
 /// Tokens that are reserved for a stream.
 #[derive(Debug)]
 pub(super) struct Reservation {
@@ -36,6 +39,8 @@ pub(super) struct Reservation {
     pub(super) topped_up_ns: u64,
     answer: AnswerSeen,
     usage: UsageReader,
+    /// Bytes of its body that could not be read.
+    unread: u64,
 }
 
 /// Where tokens are reserved, and when they were.
@@ -80,6 +85,7 @@ impl Reservation {
             topped_up_ns: 0,
             answer: AnswerSeen::None,
             usage: UsageReader::default(),
+            unread: 0,
         }
     }
 
@@ -94,15 +100,18 @@ impl Reservation {
     /// The answer's headers have come. How much of its body is to be seen; `cuts`: its limits cut streams.
     pub(super) fn answered(&mut self, response: &impl ResponseView, cuts: bool) -> Interest {
         let head = response.head();
-        let is_good = (200..300).contains(&head.status);
+        // One that has no body is no answer of a model.
+        let is_read = (200..300).contains(&head.status) && !head.end;
         self.answer = match (head.status, head.origin) {
-            _ if is_good => AnswerSeen::Charged,
+            _ if is_read => AnswerSeen::Charged,
             (504, ResponseOrigin::Host) => AnswerSeen::Late,
             _ => AnswerSeen::Free,
         };
-        if !is_good || head.end {
+        if !is_read {
             return Interest::None;
         }
+        let [input, output] = TOLD_BESIDE.map(|name| count(response.header(name)));
+        self.usage.tell(input, output);
         // One whose length was told cannot end before; and to one in a coding, nothing can be added that is in none.
         let is_plain = |name, plain: &[u8]| response.header(name).is_none_or(|value| value.eq_ignore_ascii_case(plain));
         if cuts && is_plain("content-encoding", b"identity") && is_plain("content-length", b"") {
@@ -122,7 +131,14 @@ impl Reservation {
         // What nobody can take the coding off tells nothing.
         if piece.coding != BodyCoding::Encoded {
             self.usage.feed(piece.bytes);
+        } else if !self.usage.is_told_beside() {
+            self.unread = self.unread.saturating_add(piece.bytes.len() as u64);
         }
+    }
+
+    /// Whether it is the answer to a model's request, and some of it could not be read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.answer == AnswerSeen::Charged && self.unread > 0 && self.request.has_come()
     }
 
     /// A piece of the request's body has passed.
@@ -144,6 +160,11 @@ impl Reservation {
             (AnswerSeen::Free, _)
             | (_, Some(StreamEnd::Answered))
             | (AnswerSeen::None, Some(StreamEnd::Upstream | StreamEnd::Whole)) => 0,
+            // What cannot be read may have taken what was reserved.
+            (AnswerSeen::Charged, Some(StreamEnd::Whole)) if self.is_unread() && reserved > 0 => {
+                self.usage.usage().map_or(0, |usage| terms.charge.of(&usage)).max(reserved)
+            }
+            (AnswerSeen::Charged, Some(_)) if self.is_unread() => self.seen_charge(terms).max(reserved),
             // It goes on, and may take what was reserved.
             (_, None) => self.seen_charge(terms).max(reserved),
             // Whoever leaves has had what came so far, and the model has read the request.
@@ -152,6 +173,8 @@ impl Reservation {
             (AnswerSeen::Charged, Some(StreamEnd::Whole)) => match (self.usage.usage(), terms.on_missing_usage) {
                 (Some(usage), _) => terms.charge.of(&usage),
                 (None, _) if self.cutting.as_ref().is_some_and(|cutting| cutting.is_cut()) => self.seen_charge(terms),
+                // Who sends a model nothing asks it for nothing.
+                (None, _) if !self.request.has_come() => 0,
                 (None, OnMissingUsage::Nothing) => 0,
                 (None, OnMissingUsage::Estimate) => self.seen_charge(terms),
                 (None, OnMissingUsage::Reserved) => reserved,
@@ -178,8 +201,13 @@ impl Reservation {
     /// since.
     fn seen(&self, told: Option<Usage>) -> Usage {
         let RequestTokens { input, .. } = self.request;
-        let text = self.usage.text_bytes().div_ceil(BYTES_PER_TOKEN);
+        let text = self.usage.text_bytes().saturating_add(self.unread).div_ceil(BYTES_PER_TOKEN);
         let told = told.unwrap_or(Usage { input, stock: input, ..Usage::default() });
         Usage { output: told.output.saturating_add(text), stock: told.stock.saturating_add(text), ..told }
     }
+}
+
+/// The number that a header says.
+fn count(value: Option<Vec<u8>>) -> Option<u64> {
+    str::from_utf8(&value?).ok()?.trim().parse().ok()
 }

@@ -24,7 +24,7 @@ use crate::{
     turn::NotedVerdict,
     verdict::{Pass, Verdict},
     wants::{ResponseView, StreamEnd, Wants},
-    window::{Charge, Decision, Retry, refund::Refund, script::Batch},
+    window::{Charge, Decision, Retry, refund::Refund, script::Batch, settle::SPENT_MAX},
 };
 
 /// So many streams may have something reserved at a time. Of more, what is reserved stays until it leaves the window.
@@ -198,6 +198,9 @@ impl Limiter {
             changes.push((tokens.at, Change::new(Charge { limit, ..*charge }, charged, spent)));
         }
         turn.telemetry.spent(*index, total);
+        if reservation.is_unread() {
+            turn.telemetry.unread(*index);
+        }
         self.change(reservation, &changes, turn);
     }
 
@@ -318,7 +321,7 @@ impl Change {
             let refund = Refund { window_us, slot_us, at_us: 0, cost: charged - spent };
             Change::GiveBack { refund, limit: charge.limit }
         } else if spent > charged {
-            Change::Spend(Charge { cost: spent - charged, ..charge })
+            Change::Spend(Charge { cost: (spent - charged).min(SPENT_MAX), ..charge })
         } else {
             Change::None
         }

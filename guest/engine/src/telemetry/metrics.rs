@@ -90,6 +90,11 @@ const CUT: MetricDescription = (
     "slidegate_token_answers_cut_total",
     "Streamed answers that were cut, as nothing was left of a limit on tokens, by rule name",
 );
+const UNREAD: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_token_answers_unread_total",
+    "Answers in a content coding that could not be taken off, which were charged at least what was reserved, by rule name",
+);
 
 /// So many metrics a configuration has at most. What the services say goes first, then the policies, in order, then
 /// their rules.
@@ -176,6 +181,10 @@ impl Metrics {
         Some(self.reservations(policy)? + 3)
     }
 
+    pub(super) fn unread(&self, policy: usize) -> Option<usize> {
+        Some(self.reservations(policy)? + 4)
+    }
+
     pub(super) fn item_decision(&self, policy: usize, owner: usize, tally: ItemTally) -> Option<usize> {
         let (at, first) = self.policies.get(policy)?.items?;
         Some(at + owner.checked_sub(first)? * ItemTally::ALL.len() + position(&ItemTally::ALL, tally))
@@ -227,7 +236,7 @@ fn of_policy(policy: &Policy) -> Vec<Metric> {
 }
 
 fn of_tokens(policy: &Policy) -> Vec<Metric> {
-    [RESERVATIONS, SETTLEMENTS_LOST, TOKENS, CUT].map(|kind| metric(kind, vec![rule(policy)])).into()
+    [RESERVATIONS, SETTLEMENTS_LOST, TOKENS, CUT, UNREAD].map(|kind| metric(kind, vec![rule(policy)])).into()
 }
 
 /// The first owner of limits in a policy's plans.

@@ -146,6 +146,8 @@ fn of_event(name: &[u8]) -> Option<UsagePlace> {
         b"generation" | b"outputText" | b"completion" | b"generations" | b"outputs" | b"results" => UsagePlace::Speech,
         b"token" => UsagePlace::SpeakingCarrier,
         b"text" | b"generated_text" => UsagePlace::BareText,
+        // Of an answer that only counts what a request would take.
+        b"input_tokens" | b"totalTokens" => UsagePlace::Count(UsageCount::NoTokens),
         b"usageMetadata" => UsagePlace::GeminiUsage,
         b"amazon-bedrock-invocationMetrics" => UsagePlace::BedrockMetrics,
         b"meta" => UsagePlace::Meta,
@@ -262,6 +264,10 @@ impl UsageDocument {
 
     pub(super) fn spoken(&self) -> u64 {
         self.spoken
+    }
+
+    pub(super) fn is_told_beside(&self) -> bool {
+        self.is_told_beside
     }
 
     /// Who passes the answer on tells how many tokens it read and wrote. What the answer tells itself holds.

@@ -83,6 +83,11 @@ impl UsageReader {
         self.document.tell(input, output);
     }
 
+    /// Whether how much it wrote was told so.
+    pub fn is_told_beside(&self) -> bool {
+        self.document.is_told_beside()
+    }
+
     /// How many bytes of text the model has said since it told its output last, as far as that is known: an event that
     /// repeats a whole answer and does not tell its output says it again.
     pub fn text_bytes(&self) -> u64 {

@@ -23,6 +23,10 @@ pub const SETTLE: &str = concat!(
     include_str!("settle.lua")
 );
 
+/// What is charged at a time of what was spent is no more than this: a window whose total would reach 2^53 takes
+/// nothing.
+pub const SPENT_MAX: u64 = 1 << 50;
+
 /// What is to be settled of some windows. It is told once: what is given back twice frees what others took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlement {
@@ -65,10 +69,11 @@ impl Settlement {
         }
     }
 
-    /// Adds what was spent in the window of this key, whether it fits or not.
+    /// Adds what was spent in the window of this key, whether it fits or not; [`SPENT_MAX`] in all.
     pub fn spend(&mut self, key: &[u8], charge: Charge) {
+        let charge = Charge { cost: charge.cost.min(SPENT_MAX), ..charge };
         match self.charged.iter().zip(&mut self.charges).find(|(known, _)| *known == key) {
-            Some((_, known)) => known.cost = known.cost.saturating_add(charge.cost),
+            Some((_, known)) => known.cost = known.cost.saturating_add(charge.cost).min(SPENT_MAX),
             None => {
                 self.charged.push(key.to_vec());
                 // It is spent already, so that no limit has a say.

@@ -144,6 +144,23 @@ fn fields_that_have_no_effect_are_told() {
     let told = warnings(&with(json!({"charge": "stock", "reserve": 5})));
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told.iter().all(|line| line.contains("no limit here counts tokens")), "{told:?}");
+    let told = warnings(&with(json!({"headers": ["x-ratelimit-tokens", "anthropic-ratelimit", "retry-after"]})));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("headers: `x-ratelimit-tokens` is never shown"), "{told:?}");
+    let requests =
+        json!({"limit_by_per_header": "h", "reserve": 5, "limit_keys": [{"key": "*", "query_per_minute": 9}]});
+    let told = warnings(&with_tokens(json!({"rule_items": [requests]})));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("rule_items[0].reserve: has no effect: no limit here counts tokens"), "{told:?}");
+    let after = |fields: Value| warnings(&with_tokens(fields));
+    let told = after(json!({"accounting": "after", "on_missing_usage": "reserved"}));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("on_missing_usage: an answer without a usage is charged nothing"), "{told:?}");
+    assert!(after(json!({"accounting": "after", "on_missing_usage": "estimate"})).is_empty());
+    let item =
+        json!({"limit_by_per_header": "h", "accounting": "after", "limit_keys": [{"key": "*", "token_per_day": 9}]});
+    let told = after(json!({"on_missing_usage": "reserved", "rule_items": [item]}));
+    assert!(told.len() == 1 && told[0].starts_with("rule_items[0].accounting: an answer"), "{told:?}");
     let told = warnings(&with_tokens(json!({"accounting": "after", "reserve": 5})));
     assert_eq!(told, ["reserve: has no effect with `accounting: after`: nothing is reserved"]);
     assert!(

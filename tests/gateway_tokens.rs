@@ -195,23 +195,3 @@ fn settings_that_change_while_streams_run_lose_no_reservation() {
     assert_eq!(settled(&gateways), 3 * 30);
     wait_remaining(&gateways[0], 1_000 - 3 * 30 - 200);
 }
-
-#[test]
-fn a_thousand_streams_are_cut_at_once_in_bounded_memory() {
-    const STREAMS: usize = 1_000;
-    let (model, redis) = (ModelServer::start(), RedisServer::start());
-    let more = "  on_exhausted: cut\nlimits: {requests_per_address: 2000}\nlog: {access: false}\n";
-    let settings = settings(&model, Some(&redis), more).replace("token_per_minute: 1000", "token_per_hour: 150000");
-    let gateways = [Gateway::serve(&settings)];
-    let before = gateways[0].peak_memory_bytes();
-    let mut open = begun(&gateways, STREAMS, "tokens=10000;pause=50");
-    assert_eq!(open.len(), STREAMS);
-    open.iter_mut().for_each(read_stream);
-    let cut = gateways[0].metrics().sum("slidegate_token_answers_cut_total", &[]);
-    assert_eq!(cut as usize, STREAMS);
-    model.wait(|record| record.left as usize == STREAMS);
-    settled(&gateways);
-    let memory = gateways[0].peak_memory_bytes() - before;
-    println!("{} bytes for each", memory / STREAMS as u64);
-    assert!(memory < (STREAMS as u64) * (100 << 10), "{memory} bytes more");
-}

@@ -38,6 +38,9 @@ const WOKEN_EACH_MIN: Duration = Duration::from_millis(1);
 /// The longest that the alarm is set for: a clock that a test sets by hand may be said to be far behind.
 const ALARM_MAX: Duration = Duration::from_secs(3_600);
 
+/// Tasks of a worker's own, each of which keeps it for a moment now and then.
+const TASKS: usize = 2;
+
 /// The inside of a [`Worker`](super::Worker).
 pub(super) struct Core {
     module: Module,
@@ -238,6 +241,19 @@ impl Core {
     pub(super) fn retire(&self) -> impl Future<Output = ()> + Send + use<> {
         self.run(&mut self.lock(), Instance::on_retire);
         self.replies.clone().idle()
+    }
+
+    /// A stream lets this go. If nobody else keeps it, it stays until Redis has answered what the instance has asked, as a
+    /// script may have to be sent once more, by its text.
+    pub(super) fn see_off(self: &Arc<Self>) {
+        if Arc::strong_count(self) > 1 + TASKS || self.replies.is_idle() {
+            return;
+        }
+        let (core, idle) = (Arc::clone(self), self.replies.clone().idle());
+        self.runtime.spawn(async move {
+            idle.await;
+            drop(core);
+        });
     }
 
     /// What the filter says of a request. None if there is no instance, or it traps.

@@ -120,11 +120,16 @@ impl Replies {
         }
     }
 
+    /// Whether nothing is awaited.
+    pub(super) fn is_idle(&self) -> bool {
+        lock(&self.inbox).awaited == 0
+    }
+
     /// Waits until nothing is awaited any more.
     pub(super) async fn idle(self) {
         loop {
             let told = self.idle.notified();
-            if lock(&self.inbox).awaited == 0 {
+            if self.is_idle() {
                 return;
             }
             told.await;

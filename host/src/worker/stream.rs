@@ -396,6 +396,7 @@ impl Drop for Stream {
         if let Some(key) = self.key().filter(|_| !is_finished) {
             self.core.end(key, ending);
         }
+        self.core.see_off();
     }
 }
 

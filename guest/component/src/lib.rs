@@ -68,6 +68,7 @@ impl Guest for Component {
 
     fn on_request(stream: StreamId, now: Moment) -> Step {
         with_filter(|filter| {
+            filter.engine.set_wall_clock(now.wall);
             let step = filter.engine.on_request(stream, &Request(stream), now.monotonic);
             filter.finish(stream, step, now)
         })
@@ -77,6 +78,7 @@ impl Guest for Component {
     fn on_request_body(stream: StreamId, bytes: Vec<u8>, coding: Coding, end: bool, now: Moment) -> Step {
         let piece = BodyPiece { bytes: &bytes, coding: convert::coding(coding), end };
         with_filter(|filter| {
+            filter.engine.set_wall_clock(now.wall);
             let step = filter.engine.on_request_body(stream, piece, now.monotonic);
             filter.finish(stream, step, now)
         })
@@ -85,6 +87,7 @@ impl Guest for Component {
 
     fn on_redis_replies(replies: Vec<CallReply>, now: Moment) -> Vec<Passing> {
         with_filter(|filter| {
+            filter.engine.set_wall_clock(now.wall);
             for CallReply { call, reply } in replies {
                 filter.engine.on_reply(call, reply.map(convert::reply).map_err(convert::call_error), now.monotonic);
             }

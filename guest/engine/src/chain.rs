@@ -140,6 +140,12 @@ impl Engine {
         self.shared.telemetry.take_changes()
     }
 
+    /// It is this time, in nanoseconds since 1970; 0 for nobody knows. To be told before what is told of it: only some
+    /// headers show times, and without it they are left out.
+    pub fn set_wall_clock(&mut self, wall_ns: u64) {
+        self.filters.iter_mut().for_each(|filter| filter.set_wall_clock(wall_ns));
+    }
+
     /// A request's headers have arrived. `now_ns` is monotonic.
     pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
         if self.shared.streams.may_know(stream) {

@@ -59,16 +59,22 @@ fn told_of(quota: &Quota<'_>) -> Told {
 /// - `x-ratelimit-limit`, `-remaining`, `-reset` speak of one limit on requests: of the refusing one that frees last
 ///   (one in `dry_run` only if no other refuses), else of the one with the least left. `-reset` is in whole seconds,
 ///   rounded up, and only sent with a refusal, as Higress' plugin does; where a limit on tokens refuses, it is
-///   `x-tokenratelimit-reset`, as of Higress' other plugin.
+///   `x-tokenratelimit-reset`, as of Higress' other plugin, whatever else is sent.
 /// - `x-ratelimit-limit-tokens`, `-remaining-tokens`, `-reset-tokens`, as OpenAI spells them, and
-///   `anthropic-ratelimit-tokens-limit`, `-remaining` speak of one limit on tokens, found alike. The reset is a length
-///   of time as Go writes it, such as `1m30s`.
+///   `anthropic-ratelimit-tokens-limit`, `-remaining`, `-reset` speak of one limit on tokens, found alike. The reset is
+///   a length of time as Go writes it, such as `1m30s`, or a time (RFC 3339), if `wall_ns` is one: nanoseconds since
+///   1970, 0 for nobody knows.
 /// - `ratelimit-policy` and `ratelimit` list every limit, in the syntax of draft-ietf-httpapi-ratelimit-headers-10:
 ///   quota `q`, window `w` in seconds, remaining `r`, and `t`, the seconds until there is more. Counts end at
 ///   999,999,999,999,999: a greater integer makes the whole field unreadable (RFC 9651, section 3.3.1).
 /// - `retry-after` (RFC 9110, section 10.2.3) is when the request would be admitted, in whole seconds, rounded up;
 ///   nothing if it never would.
-pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused: bool) -> Vec<(String, String)> {
+pub(crate) fn quota_headers(
+    headers: QuotaHeaders,
+    quotas: &[Quota<'_>],
+    refused: bool,
+    wall_ns: u64,
+) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     let Some(Told { wait_s, unit, fits_after_us, .. }) = told(quotas, refused) else { return fields };
     let mut field = |name: &str, value: String| fields.push((name.to_string(), value));
@@ -79,12 +85,10 @@ pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused
         field("x-ratelimit-limit", quota.charge.limit.to_string());
         field("x-ratelimit-remaining", remaining(quota).to_string());
     }
-    if headers.reset && refused {
-        let name = match unit {
-            LimitUnit::Requests => "x-ratelimit-reset",
-            LimitUnit::Tokens => "x-tokenratelimit-reset",
-        };
-        field(name, wait_s.to_string());
+    match unit {
+        LimitUnit::Requests if headers.reset && refused => field("x-ratelimit-reset", wait_s.to_string()),
+        LimitUnit::Tokens if headers.token_reset && refused => field("x-tokenratelimit-reset", wait_s.to_string()),
+        LimitUnit::Requests | LimitUnit::Tokens => {}
     }
     if (headers.openai_tokens || headers.anthropic_tokens)
         && let Some(quota) = of_unit(LimitUnit::Tokens)
@@ -98,6 +102,10 @@ pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused
         if headers.anthropic_tokens {
             field("anthropic-ratelimit-tokens-limit", limit);
             field("anthropic-ratelimit-tokens-remaining", left);
+            if wall_ns > 0 {
+                let reset_ns = wall_ns.saturating_add(until_more(quota).saturating_mul(1_000));
+                field("anthropic-ratelimit-tokens-reset", rfc3339(reset_ns.div_ceil(1_000_000_000)));
+            }
         }
     }
     if headers.ietf {
@@ -116,11 +124,12 @@ pub(crate) fn quota_headers(headers: QuotaHeaders, quotas: &[Quota<'_>], refused
     fields
 }
 
-/// What is left for a request of this cost: nothing, if it was refused.
+/// What is left: of a limit on requests for another one, which is nothing if this one was refused; of one on tokens for
+/// a smaller request, too.
 fn remaining(quota: &Quota<'_>) -> u64 {
-    match quota.standing.retry {
-        Retry::Fits => quota.standing.remaining,
-        Retry::After(_) | Retry::Never => 0,
+    match (quota.standing.retry, quota.unit) {
+        (Retry::Fits, _) | (_, LimitUnit::Tokens) => quota.standing.remaining,
+        (Retry::After(_) | Retry::Never, LimitUnit::Requests) => 0,
     }
 }
 
@@ -179,6 +188,23 @@ fn go_duration(us: u64) -> String {
     }
 }
 
+/// A time, in seconds since 1970, as RFC 3339 writes it, in UTC. The calendar is counted in years that begin with
+/// March, so that the leap day is the last one.
+fn rfc3339(seconds: u64) -> String {
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Since the first of March of the year 0, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = 400 * era + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Whole seconds, rounded up, at least 1 if there is anything to wait for. A wait ends one microsecond after the
 /// window, so that not even the clock's resolution lets a window hold too much; the time that the response travels
 /// outweighs that microsecond, and a client that is told 60 s after a window of 60 s is not told 61.
@@ -202,12 +228,19 @@ mod tests {
     }
 
     fn fields(headers: QuotaHeaders, quotas: &[Quota<'_>], refused: bool) -> Vec<String> {
-        quota_headers(headers, quotas, refused).into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+        quota_headers(headers, quotas, refused, WALL_NS)
+            .into_iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect()
     }
+
+    /// 2026-02-28T23:59:00.5Z.
+    const WALL_NS: u64 = 1_772_323_140_500_000_000;
 
     const ALL: QuotaHeaders = QuotaHeaders { reset: true, quota: true, ietf: true, retry_after: true, ..NONE };
     const NONE: QuotaHeaders = QuotaHeaders {
         reset: false,
+        token_reset: false,
         quota: false,
         ietf: false,
         retry_after: false,
@@ -284,7 +317,7 @@ mod tests {
         let mut tokens = quota("tokens", 10_000, 60, 0, Retry::After(89_000_001));
         tokens.unit = LimitUnit::Tokens;
         let requests = quota("requests", 5, 1, 2, Retry::Fits);
-        let shown = QuotaHeaders { openai_tokens: true, anthropic_tokens: true, ietf: false, ..ALL };
+        let shown = QuotaHeaders { openai_tokens: true, anthropic_tokens: true, token_reset: true, ietf: false, ..ALL };
         assert_eq!(
             fields(shown, &[requests.clone(), tokens.clone()], true),
             [
@@ -296,16 +329,38 @@ mod tests {
                 "x-ratelimit-reset-tokens: 1m29s",
                 "anthropic-ratelimit-tokens-limit: 10000",
                 "anthropic-ratelimit-tokens-remaining: 0",
+                "anthropic-ratelimit-tokens-reset: 2026-03-01T00:00:30Z",
                 "retry-after: 89",
             ]
         );
-        let stock = QuotaHeaders { reset: true, quota: true, ..NONE };
-        assert_eq!(fields(stock, &[tokens], true), ["x-tokenratelimit-reset: 89"]);
+        let stock = QuotaHeaders { reset: true, token_reset: true, quota: true, ..NONE };
+        assert_eq!(fields(stock, core::slice::from_ref(&tokens), true), ["x-tokenratelimit-reset: 89"]);
+        let unknown = quota_headers(QuotaHeaders { reset: false, ..shown }, core::slice::from_ref(&tokens), true, 0);
+        assert!(unknown.iter().any(|(name, _)| name == "x-tokenratelimit-reset"), "whatever else is sent");
+        assert!(unknown.iter().all(|(name, _)| name != "anthropic-ratelimit-tokens-reset"), "nobody knows the time");
+        // There is room, though not for this one.
+        tokens.standing.remaining = 70;
+        assert!(fields(shown, &[tokens], true).contains(&"x-ratelimit-remaining-tokens: 70".to_string()));
         assert!(fields(shown, &[requests], false).iter().all(|field| !field.contains("tokens")));
         assert_eq!(
             [0, 1, 12_000, 999_001, 1_000_001, 3_723_000_001].map(go_duration),
             ["0s", "1ms", "12ms", "1000ms", "1s", "1h2m3s"]
         );
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339_has_them() {
+        for (seconds, time) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_772_323_199, "2026-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(seconds), time);
+        }
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(crate) struct Limiter {
     settlements: Settlements,
     /// The requests whose bodies are to be read before anything is decided on them.
     unread: BTreeMap<u64, Box<UnreadRequest>>,
+    /// The time since 1970 as the host last told it; 0 for nobody knows.
+    wall_ns: u64,
 }
 
 /// What is made of a policy once.
@@ -115,7 +117,13 @@ impl Limiter {
             reservations: BTreeMap::new(),
             settlements: Settlements::default(),
             unread: BTreeMap::new(),
+            wall_ns: 0,
         }
+    }
+
+    /// It is this time, since 1970.
+    pub(crate) fn set_wall_clock(&mut self, wall_ns: u64) {
+        self.wall_ns = wall_ns;
     }
 
     /// A request's headers have arrived. None: it waits.
@@ -294,7 +302,7 @@ impl Limiter {
 
     fn decider(&self, index: usize) -> Option<Decider<'_>> {
         let refusals = &self.made(index)?.refusals;
-        Some(Decider { index, policy: self.policy(index)?, refusals })
+        Some(Decider { index, policy: self.policy(index)?, refusals, wall_ns: self.wall_ns })
     }
 
     /// For how many calls on their way requests may wait.

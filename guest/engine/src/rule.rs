@@ -155,6 +155,8 @@ pub enum FailureMode {
 pub struct QuotaHeaders {
     /// `x-ratelimit-reset` on refusals.
     pub reset: bool,
+    /// `x-tokenratelimit-reset` on refusals by limits on tokens: always, where there are such.
+    pub token_reset: bool,
     /// `x-ratelimit-limit` and `x-ratelimit-remaining` on every response.
     pub quota: bool,
     /// `RateLimit-Policy` and `RateLimit` on every response (draft-ietf-httpapi-ratelimit-headers).
@@ -177,7 +179,7 @@ impl QuotaHeaders {
 
     /// Whether a refusal says anything of limits.
     pub(crate) fn tell_of_refusals(self) -> bool {
-        self.tell_of_admissions() || self.reset || self.retry_after
+        self.tell_of_admissions() || self.reset || self.token_reset || self.retry_after
     }
 }
 

@@ -3,7 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use slidegate_engine::{
     BodyChange, Effect, Engine, HeaderEdit, Interest, LogLevel, Pass, Response, Step, StreamEnd, Verdict, grpc,
@@ -11,6 +14,7 @@ use slidegate_engine::{
 };
 
 use crate::{
+    ai_log::{self, RefusalCounts},
     clock::MonotonicClock,
     following::{Following, GatewayResponse},
     gateway::{Gateway, Level, Side},
@@ -23,6 +27,9 @@ use crate::{
 
 /// More mistakes of a configuration are counted, not logged.
 const MISTAKES_MAX: usize = 20;
+
+/// The details of a refusal for tokens.
+const TOKENS_REFUSED: &str = "ai-token-ratelimit.rejected";
 
 /// How often metrics are told, and calls are looked at that may have been forgotten.
 const TICK_MS: u32 = 1_000;
@@ -50,6 +57,7 @@ pub struct Filter<G> {
     redis: Redis,
     /// In the order of the engine's metrics.
     statistics: Vec<Statistic>,
+    refusals: Rc<RefCell<RefusalCounts>>,
     clock: MonotonicClock,
     plugin_id: Option<String>,
     following: Following,
@@ -83,6 +91,7 @@ impl<G: Gateway> Filter<G> {
         let configuration = engine.configuration();
         let redis = Redis::new(&gateway, &configuration.services);
         gateway.tick_each(TICK_MS);
+        let refusals = Rc::clone(&statistics.refusals);
         let statistics = engine.metrics().iter().map(|metric| statistics.of(&gateway, metric)).collect();
         let mut filter = Filter {
             gateway,
@@ -90,6 +99,7 @@ impl<G: Gateway> Filter<G> {
             kept: KeptEdits::default(),
             redis,
             statistics,
+            refusals,
             clock: MonotonicClock::default(),
             plugin_id,
             following: Following::default(),
@@ -186,7 +196,9 @@ impl<G: Gateway> Filter<G> {
         }
         let bytes = exchange.new_piece(&self.gateway, side, size);
         let piece = exchange.piece(side, &bytes, end);
-        let now_ns = self.clock.monotonic_ns(self.gateway.time_ns());
+        let wall_ns = self.gateway.time_ns();
+        self.engine.set_wall_clock(wall_ns);
+        let now_ns = self.clock.monotonic_ns(wall_ns);
         let step = match side {
             Side::Request => self.engine.on_request_body(id, piece, now_ns),
             Side::Response => self.engine.on_response_body(id, piece, now_ns),
@@ -227,8 +239,10 @@ impl<G: Gateway> Filter<G> {
         }
     }
 
-    fn now_ns(&self) -> u64 {
-        self.clock.monotonic_ns(self.gateway.time_ns())
+    fn now_ns(&mut self) -> u64 {
+        let wall_ns = self.gateway.time_ns();
+        self.engine.set_wall_clock(wall_ns);
+        self.clock.monotonic_ns(wall_ns)
     }
 
     fn fail(&mut self, calls: Vec<u64>, error: CallError, now_ns: u64) {
@@ -255,6 +269,9 @@ impl<G: Gateway> Filter<G> {
             Verdict::Respond(response) => {
                 self.following.forget(stream);
                 respond(&self.gateway, &response);
+                if response.details == TOKENS_REFUSED {
+                    ai_log::tell(&self.gateway, &mut self.refusals.borrow_mut());
+                }
                 return Flow::Stop;
             }
             Verdict::Pass(pass) => pass,

@@ -16,6 +16,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
 )]
 
+pub mod ai_log;
 pub mod clock;
 #[cfg(target_arch = "wasm32")]
 mod contexts;

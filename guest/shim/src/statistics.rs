@@ -7,9 +7,11 @@
 //! known number, while a consumer is whatever a request says. Envoy's histograms hold whole numbers, so one of the
 //! engine's `_seconds` is spelt `_microseconds`.
 
+use std::{cell::RefCell, rc::Rc};
+
 use slidegate_engine::{Bucket, Metric, MetricKind, MetricValue};
 
-use crate::gateway::Gateway;
+use crate::{ai_log::RefusalCounts, gateway::Gateway};
 
 /// Longer label values are cut.
 const VALUE_MAX: usize = 64;
@@ -24,6 +26,8 @@ const MICROSECONDS: &str = "_microseconds";
 pub struct Statistics {
     /// Sorted by name. A map would be as fast and cost the module some kilobytes.
     ids: Vec<(String, Option<u32>)>,
+    /// Of all filters.
+    pub refusals: Rc<RefCell<RefusalCounts>>,
 }
 
 /// One of a filter's statistics.

@@ -97,7 +97,7 @@ fn providers() -> Vec<Provider> {
             ]
             .concat(),
             finish: "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":3}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":OUTPUT}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-            error: "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"Rate limit on tokens reached. Please try again later.\"}}\n\n",
+            error: "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"Rate limit on tokens reached. Please try again later.\"},\"request_id\":null}\n\n",
         },
         Provider {
             name: "gemini",

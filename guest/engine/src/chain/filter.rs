@@ -140,6 +140,15 @@ impl Filter {
         in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_retire(turn))
     }
 
+    /// It is this time, since 1970.
+    pub(super) fn set_wall_clock(&mut self, wall_ns: u64) {
+        match self {
+            Filter::Limiter(limiter) => limiter.set_wall_clock(wall_ns),
+            #[cfg(test)]
+            Filter::Trial(_) => {}
+        }
+    }
+
     /// When something is to be done that was put off.
     pub(super) fn due_ns(&self) -> Option<u64> {
         match self {

@@ -338,7 +338,8 @@ fn failure_mode(mode: FailureMode) -> String {
 }
 
 fn headers(headers: QuotaHeaders) -> String {
-    let QuotaHeaders { reset, quota, ietf, retry_after, openai_tokens, anthropic_tokens, degraded } = headers;
+    let QuotaHeaders { reset, token_reset: _, quota, ietf, retry_after, openai_tokens, anthropic_tokens, degraded } =
+        headers;
     let families = [
         (quota, "x-ratelimit-limit and x-ratelimit-remaining"),
         (reset, "x-ratelimit-reset on refusals"),

@@ -31,6 +31,8 @@ const SLOTS_DEFAULT: u64 = 64;
 /// Up to this limit every admission may have a member of its own.
 const EXACT_LIMIT_MAX: u64 = 100;
 const SECOND_US: u64 = 1_000_000;
+/// So many slots the script looks for the one that something is to be given back to: 64 members of four.
+const REFUNDED_SLOTS: u64 = 256;
 
 /// `precision`: how finely a window slides.
 #[derive(Clone, Copy)]
@@ -113,6 +115,14 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
                             limit.div_ceil(4)
                         ),
                     );
+                    if unit == LimitUnit::Tokens && limit > REFUNDED_SLOTS {
+                        reader.warn(
+                            fields.at(name),
+                            format_args!(
+                                "with `exact` a request that {REFUNDED_SLOTS} others followed gives nothing back of what it did not need"
+                            ),
+                        );
+                    }
                 }
                 let at = limits.partition_point(|other: &Limit| (other.unit, other.window_us) < (unit, window_us));
                 limits.insert(at, Limit { limit, window_us, slot_us, unit });

@@ -72,7 +72,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
     }
     let coalesce = reader.flag(fields, "coalesce", true);
     let max_new_keys_per_second = max_new_keys_per_second(reader, fields);
-    let policy = Policy {
+    let mut policy = Policy {
         rule_name: rule_name?,
         global,
         global_name: global_name?,
@@ -93,6 +93,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fi
         error_format: error_format?,
         is_message_stated: fields.get("rejected_msg").is_some(),
     };
+    policy.headers.token_reset = policy.counts_tokens();
     tokens::report_idle(reader, fields, &policy);
     Some(policy)
 }
@@ -357,6 +358,7 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
     }
     understood.then_some(QuotaHeaders {
         reset: stock,
+        token_reset: false,
         quota: stock,
         ietf: families.contains(&HeaderFamily::Ietf),
         retry_after: families.contains(&HeaderFamily::RetryAfter),

@@ -19,6 +19,7 @@ const RETRY_MAX_US: u64 = 60_000_000;
 #[derive(Debug)]
 pub(super) struct RefusalBodies {
     plain: Rc<[u8]>,
+    code: u16,
     /// By format, then by kind; empty if all are plain.
     formatted: Vec<Rc<[u8]>>,
 }
@@ -34,8 +35,8 @@ pub(super) enum RefusalKind {
 
 /// A refusal's body.
 #[derive(Debug)]
-pub(super) struct RefusalBody<'a> {
-    pub(super) body: &'a Rc<[u8]>,
+pub(super) struct RefusalBody {
+    pub(super) body: Rc<[u8]>,
     /// Its type, if that is not said elsewhere.
     pub(super) content_type: Option<&'static str>,
 }
@@ -47,22 +48,37 @@ impl RefusalBodies {
         let is_plain = policy.error_format == ErrorFormatChoice::Always(ErrorFormat::Plain) || policy.is_message_stated;
         let kinds = |format| RefusalKind::ALL.map(move |kind| body(format, kind, policy.rejected_code));
         let formatted = if is_plain { Vec::new() } else { FORMATS.into_iter().flat_map(kinds).collect() };
-        RefusalBodies { plain: Rc::from(policy.rejected_msg.as_bytes()), formatted }
+        RefusalBodies { plain: Rc::from(policy.rejected_msg.as_bytes()), code: policy.rejected_code, formatted }
     }
 
     /// The body of a refusal of this kind in this format.
-    pub(super) fn of_kind(&self, format: ErrorFormat, kind: RefusalKind) -> RefusalBody<'_> {
+    pub(super) fn of_kind(&self, format: ErrorFormat, kind: RefusalKind, told: Option<&Told>) -> RefusalBody {
         let place = FORMATS.iter().position(|each| *each == format);
         let formatted = place.and_then(|place| self.formatted.get(place * RefusalKind::ALL.len() + kind as usize));
-        match formatted {
-            Some(body) => RefusalBody { body, content_type: Some("application/json") },
-            None => RefusalBody { body: &self.plain, content_type: None },
+        let wait_s = told.filter(|told| told.fits_after_us.is_some()).map(|told| told.wait_s.max(1));
+        let content_type = Some("application/json");
+        match (formatted, wait_s) {
+            // Gemini's clients look for the time in the body.
+            (Some(_), Some(wait_s)) if format == ErrorFormat::Gemini => {
+                RefusalBody { body: Rc::from(gemini(kind, self.code, Some(wait_s)).into_bytes()), content_type }
+            }
+            (Some(body), _) => RefusalBody { body: Rc::clone(body), content_type },
+            (None, _) => RefusalBody { body: Rc::clone(&self.plain), content_type: None },
         }
     }
 }
 
 impl RefusalKind {
     const ALL: [RefusalKind; 3] = [RefusalKind::Requests, RefusalKind::Tokens, RefusalKind::TooLarge];
+
+    /// What it says.
+    fn message(self) -> &'static str {
+        match self {
+            RefusalKind::Requests => "Rate limit on requests reached. Please try again later.",
+            RefusalKind::Tokens => TOKENS_MESSAGE,
+            RefusalKind::TooLarge => "The request is larger than the rate limit on tokens allows at all.",
+        }
+    }
 
     /// Of a limit of this unit, of which this is told.
     pub(super) fn new(unit: LimitUnit, told: Option<&Told>) -> RefusalKind {
@@ -83,18 +99,14 @@ fn body(format: ErrorFormat, kind: RefusalKind, code: u16) -> Rc<[u8]> {
 
 /// The body of a refusal.
 pub(super) fn text(format: ErrorFormat, kind: RefusalKind, code: u16) -> String {
-    let message = match kind {
-        RefusalKind::Requests => "Rate limit on requests reached. Please try again later.",
-        RefusalKind::Tokens => TOKENS_MESSAGE,
-        RefusalKind::TooLarge => "The request is larger than the rate limit on tokens allows at all.",
-    };
+    let message = kind.message();
     match format {
         ErrorFormat::Anthropic => {
-            format!(r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"{message}"}}}}"#)
+            format!(
+                r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"{message}"}},"request_id":null}}"#
+            )
         }
-        ErrorFormat::Gemini => {
-            format!(r#"{{"error":{{"code":{code},"message":"{message}","status":"RESOURCE_EXHAUSTED"}}}}"#)
-        }
+        ErrorFormat::Gemini => gemini(kind, code, None),
         ErrorFormat::OpenAi | ErrorFormat::Plain => {
             let (unit, error) = match kind {
                 RefusalKind::Requests => ("requests", "rate_limit_exceeded"),
@@ -104,6 +116,21 @@ pub(super) fn text(format: ErrorFormat, kind: RefusalKind, code: u16) -> String 
             format!(r#"{{"error":{{"message":"{message}","type":"{unit}","param":null,"code":"{error}"}}}}"#)
         }
     }
+}
+
+/// Gemini's, with how many seconds its client is to wait.
+fn gemini(kind: RefusalKind, code: u16, wait_s: Option<u64>) -> String {
+    let message = kind.message();
+    // As Google's APIs name their errors for HTTP's codes.
+    let status = match code {
+        403 => "PERMISSION_DENIED",
+        500..=599 => "UNAVAILABLE",
+        _ => "RESOURCE_EXHAUSTED",
+    };
+    let details = wait_s.map_or_else(String::new, |wait_s| {
+        format!(r#","details":[{{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"{wait_s}s"}}]"#)
+    });
+    format!(r#"{{"error":{{"code":{code},"message":"{message}","status":"{status}"{details}}}}}"#)
 }
 
 /// When a client of that kind is to try again. Official clients obey `retry-after-ms` before `retry-after`, take 0 for
@@ -137,18 +164,21 @@ mod tests {
         let bodies = RefusalBodies::of(&policy);
         for format in FORMATS {
             for kind in RefusalKind::ALL {
-                let body = bodies.of_kind(format, kind);
+                let body = bodies.of_kind(format, kind, None);
                 assert_eq!(body.content_type, Some("application/json"));
-                let json: serde_json::Value = serde_json::from_slice(body.body).unwrap();
+                let json: serde_json::Value = serde_json::from_slice(&body.body).unwrap();
                 let message = json["error"]["message"].as_str().unwrap();
                 assert_eq!(message.contains("tokens"), kind != RefusalKind::Requests, "{message}");
             }
         }
-        let plain = bodies.of_kind(ErrorFormat::Plain, RefusalKind::Tokens);
-        assert_eq!((&**plain.body, plain.content_type), (policy.rejected_msg.as_bytes(), None));
+        let body = bodies.of_kind(ErrorFormat::Gemini, RefusalKind::Tokens, Some(&told(Some(6_100_001)))).body;
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&json["error"]["code"], &json["error"]["details"][0]["retryDelay"]), (&429.into(), &"7s".into()));
+        let plain = bodies.of_kind(ErrorFormat::Plain, RefusalKind::Tokens, None);
+        assert_eq!((&*plain.body, plain.content_type), (policy.rejected_msg.as_bytes(), None));
         let stated = Policy { is_message_stated: true, rejected_msg: "no".into(), ..policy };
         let stated = RefusalBodies::of(&stated);
-        assert_eq!(&**stated.of_kind(ErrorFormat::OpenAi, RefusalKind::Tokens).body, b"no");
+        assert_eq!(&*stated.of_kind(ErrorFormat::OpenAi, RefusalKind::Tokens, None).body, b"no");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Decisions, as what becomes of a request and of its response.
 
-use alloc::{rc::Rc, string::ToString, vec::Vec};
+use alloc::{
+    rc::Rc,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use super::{
     note::Note,
@@ -25,6 +29,17 @@ pub(super) struct Decided {
     pub(super) note: Option<Note>,
 }
 
+/// What Anthropic's API tells of limits on tokens.
+const ANTHROPIC_TOKENS: [&str; 7] = [
+    "anthropic-ratelimit-tokens-reset",
+    "anthropic-ratelimit-input-tokens-limit",
+    "anthropic-ratelimit-input-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-reset",
+    "anthropic-ratelimit-output-tokens-limit",
+    "anthropic-ratelimit-output-tokens-remaining",
+    "anthropic-ratelimit-output-tokens-reset",
+];
+
 /// A policy, with what its decisions need beside it.
 #[derive(Clone, Copy)]
 pub(super) struct Decider<'a> {
@@ -32,6 +47,8 @@ pub(super) struct Decider<'a> {
     pub(super) index: usize,
     pub(super) policy: &'a Policy,
     pub(super) refusals: &'a RefusalBodies,
+    /// Since 1970, if it is known.
+    pub(super) wall_ns: u64,
 }
 
 impl Decider<'_> {
@@ -63,8 +80,16 @@ impl Decider<'_> {
     }
 
     fn admit(self, quotas: &[Quota<'_>]) -> Decided {
-        let fields = quota_headers(self.policy.headers, quotas, false);
-        let response = fields.into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into_bytes())).collect();
+        let headers = self.policy.headers;
+        let fields = quota_headers(headers, quotas, false, self.wall_ns);
+        let set = |(name, value): (String, String)| HeaderEdit::Set(name, value.into_bytes());
+        let mut response: Vec<_> = fields.into_iter().map(set).collect();
+        if headers.anthropic_tokens && quotas.iter().any(|quota| quota.unit == LimitUnit::Tokens) {
+            // What the model tells of its own limits is not ours.
+            let is_set = |name: &str| response.iter().any(|edit| edit.name() == name);
+            let stale: Vec<_> = ANTHROPIC_TOKENS.into_iter().filter(|name| !is_set(name)).collect();
+            response.extend(stale.into_iter().map(|name| HeaderEdit::Remove(name.to_string())));
+        }
         let edits = Edits { response, ..Edits::default() };
         Decided { verdict: Verdict::Pass(edits.into()), note: None }
     }
@@ -73,8 +98,8 @@ impl Decider<'_> {
     fn refuse(self, quotas: &[Quota<'_>], format: ErrorFormat, unit: LimitUnit) -> Decided {
         let told = told(quotas, true);
         let unit = told.map_or(unit, |told| told.unit);
-        let mut headers = quota_headers(self.policy.headers, quotas, true);
-        let refusal = self.refusals.of_kind(format, RefusalKind::new(unit, told.as_ref()));
+        let mut headers = quota_headers(self.policy.headers, quotas, true, self.wall_ns);
+        let refusal = self.refusals.of_kind(format, RefusalKind::new(unit, told.as_ref()), told.as_ref());
         let mut retry = retry_headers(format, told.as_ref());
         retry.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
         headers.append(&mut retry);
@@ -86,7 +111,7 @@ impl Decider<'_> {
         let response = Response {
             status: self.policy.rejected_code,
             headers,
-            body: Rc::clone(refusal.body),
+            body: refusal.body,
             details: match unit {
                 LimitUnit::Requests => "cluster-key-rate-limit.rejected",
                 LimitUnit::Tokens => "ai-token-ratelimit.rejected",

@@ -44,6 +44,8 @@ pub struct OpenAnswer {
     pub is_read: bool,
     /// What is added to its headers.
     pub headers: BTreeMap<String, String>,
+    /// Which of the model's are left out.
+    pub removed: Vec<String>,
     /// What is set in those of the request.
     pub sent: BTreeMap<String, String>,
 }
@@ -100,6 +102,11 @@ impl TokenGateways {
             on_their_way: None,
             metrics: vec![BTreeMap::new(); gateways],
         }
+    }
+
+    /// It is this time for all of them, in nanoseconds since 1970.
+    pub fn set_wall_clock(&mut self, wall_ns: u64) {
+        self.engines.iter_mut().for_each(|engine| engine.set_wall_clock(wall_ns));
     }
 
     /// Redis behaves like this from here on.
@@ -235,9 +242,14 @@ impl TokenGateways {
                     _ => None,
                 };
                 let is_read = wants.response_body != Interest::None;
+                let removed = edits.response.iter().filter_map(|edit| match edit {
+                    HeaderEdit::Remove(name) => Some(name.clone()),
+                    _ => None,
+                });
+                let removed = removed.collect();
                 let [sent, headers] =
                     [edits.request, edits.response].map(|edits| edits.iter().filter_map(set).collect());
-                Ok(OpenAnswer { gateway, stream, is_read, headers, sent })
+                Ok(OpenAnswer { gateway, stream, is_read, headers, removed, sent })
             }
             Verdict::Respond(Response { status, headers, body, .. }) => {
                 let headers = headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();

@@ -581,6 +581,34 @@ fn a_gateway_that_is_let_go_leaves_what_was_reserved_and_charges_what_came_beyon
 }
 
 #[test]
+fn what_is_told_of_tokens_is_ours_alone() {
+    let families = json!(["x-ratelimit-tokens", "anthropic-ratelimit"]);
+    let mut gateways = gateway(1_000, &json!({"reserve": 400, "admission": "fits", "headers": families}));
+    let open = gateways.ask(0, "a", 0).expect("there is room");
+    let ours = |name: &str| open.headers.contains_key(name);
+    assert!(["limit", "remaining", "reset"].iter().all(|what| ours(&format!("x-ratelimit-{what}-tokens"))));
+    assert!(["limit", "remaining"].iter().all(|what| ours(&format!("anthropic-ratelimit-tokens-{what}"))));
+    // The time is not known, and the model's is of another limit; so are those that count input and output apart.
+    assert_eq!(open.removed.len(), 7);
+    assert!(open.removed.contains(&"anthropic-ratelimit-tokens-reset".to_owned()));
+    assert!(open.removed.contains(&"anthropic-ratelimit-input-tokens-remaining".to_owned()));
+    gateways.set_wall_clock(1_772_323_140_500_000_000);
+    let open = gateways.ask(0, "a", 0).expect("there is room");
+    assert_eq!(open.headers["anthropic-ratelimit-tokens-reset"], "2026-03-01T00:00:01Z");
+    assert_eq!(open.removed.len(), 6);
+    let refusal = gateways.ask(0, "a", 0).expect_err("200 are left");
+    assert_eq!(refusal.headers["x-ratelimit-remaining-tokens"], "200");
+    assert_eq!(refusal.headers["x-tokenratelimit-reset"], "60");
+    assert_eq!(refusal.headers["anthropic-ratelimit-tokens-reset"], "2026-03-01T00:00:01Z");
+    // Where nothing was asked for, the model's pass.
+    let mut gateways = gateway(1_000, &json!({"reserve": 1_000, "headers": []}));
+    let open = gateways.ask(0, "a", 0).expect("there is room");
+    assert!(open.removed.is_empty() && open.headers.is_empty());
+    let refusal = gateways.ask(0, "a", 0).expect_err("nothing is left");
+    assert_eq!(refusal.headers.keys().collect::<Vec<_>>(), ["x-tokenratelimit-reset"], "it always is");
+}
+
+#[test]
 fn a_stream_that_outlives_its_window_is_charged_on() {
     for redis in [json!({"service_name": "redis.static"}), Value::Null] {
         let mut document = config(1, &json!({"reserve": 100, "headers": ["x-ratelimit-tokens"], "redis": redis}));

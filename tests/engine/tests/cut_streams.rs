@@ -204,6 +204,47 @@ fn an_answer_that_says_why_it_ends_is_left_to_end() {
 }
 
 #[test]
+fn answers_that_have_ended_are_not_told_to_end_again() {
+    let choice = |index: u64, reason: Value| json!({"index": index, "delta": {}, "finish_reason": reason});
+    let events = [
+        event("", &json!({"choices": [choice(0, Value::Null), choice(1, Value::Null), choice(2, Value::Null)]})),
+        event("", &json!({"choices": [choice(1, json!("stop"))]})),
+        event("", &json!({"choices": [choice(1, json!("stop"))]})),
+    ];
+    let mut reader = CutReader::default();
+    events.iter().for_each(|event| assert!(reader.feed(event.as_bytes()).is_some()));
+    let words = String::from_utf8(reader.last_words(None, 0).expect("two go on")).expect("a text");
+    let ended = [0, 1, 2].map(|index| words.contains(&format!(r#"{{"index":{index},"#)));
+    assert_eq!(ended, [true, false, true], "{words}");
+    reader.feed(event("", &json!({"choices": [choice(0, json!("length")), choice(2, json!("stop"))]})).as_bytes());
+    assert_eq!(reader.last_words(None, 0), None, "all have");
+}
+
+#[test]
+fn what_cannot_be_cut_is_charged_on_when_it_outlives_its_window() {
+    let keys = json!([{"key": "*", "token_per_second": 1_000}]);
+    let items = json!([{"limit_by_per_header": "x-user", "limit_keys": keys}]);
+    let fields = json!({"rule_items": items, "headers": ["x-ratelimit-tokens"]});
+    let mut gateways = TokenGateways::new(&config(1_000, &fields), 1);
+    let open = begun(&mut gateways);
+    let line = json!({"message": {"content": "x".repeat(2_400)}, "done": false}).to_string() + "\n";
+    for second in 0..8 {
+        gateways.show(&open, line.as_bytes(), false);
+        gateways.pass(SECOND_US / 10);
+        let next = gateways.ask(0, "a", 0);
+        if second >= 2 {
+            let left =
+                next.as_ref().map_or(0, |next| next.headers["x-ratelimit-remaining-tokens"].parse().expect("a number"));
+            assert!(left <= 300, "{left} of 1,000 are left, of which 600 a second are taken and 100 reserved");
+        }
+        if let Ok(next) = next {
+            gateways.end(&next, StreamEnd::Answered);
+        }
+        gateways.pass(SECOND_US * 9 / 10);
+    }
+}
+
+#[test]
 fn what_cannot_be_cut_goes_on_and_is_charged() {
     let headers: [&[(&str, &str)]; 3] =
         [&[("content-encoding", "gzip")], &[("content-length", "9000")], &[("content-encoding", "br")]];
@@ -354,6 +395,12 @@ proptest! {
             let halved = ends.iter().any(|end| (*end == until + 1 || *end == at + 1) && stream.contains('\r'));
             if !halved {
                 prop_assert_eq!(place.map(|place| at + place), expected, "{:?}", piece);
+            }
+            if let Some(place) = place {
+                // What has begun behind that place says nothing.
+                let mut until_there = CutReader::default();
+                until_there.feed(&stream.as_bytes()[..at + place]);
+                prop_assert_eq!(reader.last_words(None, 0), until_there.last_words(None, 0), "cut in {:?}", piece);
             }
             if let (Some(place), Some(words)) = (place, reader.last_words(None, 0)) {
                 let cut = [&stream.as_bytes()[..at + place], &words].concat();

@@ -10,8 +10,8 @@ use crate::{
     tokens::{CutReader, LastError, StreamApi},
 };
 
-/// So many tokens more are asked for at a time.
-const STEP: u64 = 256;
+/// So many tokens more are asked for, or charged, at a time.
+pub(super) const STEP: u64 = 256;
 
 /// Of a smaller limit this share of it.
 const STEP_SHARE: u64 = 16;
@@ -58,6 +58,11 @@ impl Cutting {
     /// Whether it was cut at all.
     pub(super) fn is_cut(&self) -> bool {
         matches!(self.state, CutState::Cut { .. })
+    }
+
+    /// Whether what it takes is asked for.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.state, CutState::Open | CutState::Asked { .. })
     }
 
     /// Whether more may be asked for now.

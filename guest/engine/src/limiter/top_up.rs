@@ -6,7 +6,7 @@ use alloc::{rc::Rc, vec, vec::Vec};
 
 use super::{
     Limiter, Turn,
-    cutting::step_of,
+    cutting::{STEP, step_of},
     question::{Asker, Question},
     reservation::{Reservation, ReservedIn},
     stand_in_keys,
@@ -19,9 +19,6 @@ use crate::{
     streams::{WAITER_BYTES, Waiter},
     window::{Charge, Decision, Retry, script::Batch},
 };
-
-/// A stream that outlives its window is charged on once it took so many tokens more.
-const STEP: u64 = 256;
 
 /// Or any, after so long.
 const STEP_NS: u64 = 1_000_000_000;
@@ -57,7 +54,7 @@ impl Limiter {
             let Some(charge) = plan.charges.get(tokens.at) else { continue };
             let is_outlived =
                 charge.window_us.saturating_mul(1_000) <= turn.now_ns.saturating_sub(reservation.since_ns);
-            if !is_outlived || reservation.is_cuttable_by(terms, charge) {
+            if !is_outlived || reservation.asks_for(terms, charge) {
                 continue;
             }
             let seen = reservation.seen_charge(terms);
@@ -147,13 +144,12 @@ impl Limiter {
     /// Redis could not say. What it may have charged all the same stays, as nobody knows.
     pub(super) fn not_topped_up(&mut self, call: &Question, turn: &mut Turn<'_>) {
         turn.telemetry.settlements_lost(call.policy, call.waiters.len() as u64);
-        let now_ns = turn.now_ns;
         for asker in &call.waiters {
             let reservation = self.reservations.get_mut(&asker.waiter.stream);
             if let Some(cutting) = reservation.and_then(|reservation| reservation.cutting.as_mut())
                 && cutting.take_asked(&asker.waiter).is_some()
             {
-                cutting.pause(now_ns);
+                cutting.pause(turn.now_ns);
             }
         }
     }
@@ -168,6 +164,12 @@ impl Policy {
 }
 
 impl Reservation {
+    /// Whether what the stream takes of this limit is asked for as it comes. It is not where nothing was left and the
+    /// stream goes on all the same, nor as long as nobody can say.
+    fn asks_for(&self, terms: &TokenTerms, charge: &Charge) -> bool {
+        self.is_cuttable_by(terms, charge) && self.cutting.as_ref().is_some_and(|cutting| cutting.is_asking())
+    }
+
     /// Whether the stream is cut where nothing is left of this limit.
     fn is_cuttable_by(&self, terms: &TokenTerms, charge: &Charge) -> bool {
         self.cutting.is_some() && terms.cuts() && charge.enforced

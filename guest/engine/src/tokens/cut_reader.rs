@@ -1,6 +1,7 @@
 //! A streamed answer as it passes, read for where it may be cut, and for what its last words have to say then.
 
 use alloc::vec::Vec;
+use core::mem;
 
 use super::{
     event_lines::{EventLines, EventPart},
@@ -10,9 +11,6 @@ use super::{
 
 /// The longest type of an event that is known.
 const TYPE_BYTES_MAX: usize = 32;
-
-/// No API returns more answers to a request.
-const ANSWERS_MAX: u64 = 128;
 
 /// Reads a stream of server-sent events, or of JSON objects in an array, in pieces of any size. Any other body has no
 /// place where it may be cut.
@@ -54,17 +52,34 @@ enum CutPlace {
     Delta,
 }
 
-/// What the events say so far, and the one that is being read.
+/// What the events say so far, and apart from that the one that is being read: where a stream is cut, an event that
+/// has begun has said nothing.
 #[derive(Debug, Default)]
 struct CutDocument {
     words: LastWords,
+    event: EventSaid,
+}
+
+/// What an event has said so far.
+#[derive(Debug, Default)]
+struct EventSaid {
+    api: Option<StreamApi>,
     kind: Vec<u8>,
     object: Vec<u8>,
+    name: Vec<u8>,
+    model: Vec<u8>,
+    created: Option<u64>,
+    sequence: Option<u64>,
     block: Option<u64>,
-    /// How many answers the event says to have ended; and whether one's reason begins.
-    stops: u64,
+    /// The answers that it is of, and those that it says to have ended, a bit each.
+    answers: u128,
+    ended: u128,
+    /// Which answer is being read, and whether it says why it has ended.
+    answer: u64,
+    has_stopped: bool,
+    /// The reason for that begins.
     is_stop_next: bool,
-    is_event_read: bool,
+    is_read: bool,
 }
 
 // === impl CutReader ===
@@ -193,14 +208,16 @@ impl JsonPlace for CutPlace {
 impl CutDocument {
     /// An event may have ended. Whether it did, and what it said holds now.
     fn take_event(&mut self) -> bool {
-        if !self.is_event_read {
+        let EventSaid { api, kind, object, name, model, created, sequence, block, answers, ended, is_read, .. } =
+            &mut self.event;
+        if !*is_read {
             return false;
         }
-        self.is_event_read = false;
         let words = &mut self.words;
-        match self.kind.as_slice() {
+        words.api = words.api.or(*api);
+        match kind.as_slice() {
             b"message_start" => words.api = Some(StreamApi::Anthropic),
-            b"content_block_start" => words.open_block = self.block,
+            b"content_block_start" => words.open_block = *block,
             b"content_block_stop" => words.open_block = None,
             b"message_stop" | b"response.completed" | b"response.incomplete" | b"response.failed" | b"error" => {
                 words.is_over = true;
@@ -208,21 +225,38 @@ impl CutDocument {
             b"response.created" => words.api = Some(StreamApi::OpenAiResponses),
             _ => {}
         }
-        if words.api == Some(StreamApi::OpenAiChat) && self.object == b"text_completion" {
+        if words.api == Some(StreamApi::OpenAiChat) && object == b"text_completion" {
             words.api = Some(StreamApi::OpenAiText);
         }
-        words.is_stopping = self.stops > 0;
-        words.stopped = words.stopped.saturating_add(self.stops);
-        (self.stops, self.block) = (0, None);
+        if !name.is_empty() {
+            mem::swap(&mut words.name, name);
+        }
+        if !model.is_empty() {
+            mem::swap(&mut words.model, model);
+        }
+        words.created = created.unwrap_or(words.created);
+        words.sequence = sequence.unwrap_or(words.sequence);
+        words.answers |= *answers;
+        words.ended |= *ended;
+        words.is_stopping = *ended != 0;
+        self.begin_event();
         true
     }
 
+    /// Nothing is said yet; the memory for names stays.
+    fn begin_event(&mut self) {
+        let EventSaid { mut kind, mut object, mut name, mut model, .. } = mem::take(&mut self.event);
+        [&mut kind, &mut object, &mut name, &mut model].into_iter().for_each(Vec::clear);
+        self.event = EventSaid { kind, object, name, model, ..EventSaid::default() };
+    }
+
     fn text_of(&mut self, place: CutPlace) -> Option<(&mut Vec<u8>, usize)> {
+        let event = &mut self.event;
         Some(match place {
-            CutPlace::Type => (&mut self.kind, TYPE_BYTES_MAX),
-            CutPlace::Object => (&mut self.object, TYPE_BYTES_MAX),
-            CutPlace::Name => (&mut self.words.name, NAME_BYTES_MAX),
-            CutPlace::Model => (&mut self.words.model, NAME_BYTES_MAX),
+            CutPlace::Type => (&mut event.kind, TYPE_BYTES_MAX),
+            CutPlace::Object => (&mut event.object, TYPE_BYTES_MAX),
+            CutPlace::Name => (&mut event.name, NAME_BYTES_MAX),
+            CutPlace::Model => (&mut event.model, NAME_BYTES_MAX),
             _ => return None,
         })
     }
@@ -232,31 +266,42 @@ impl JsonDocument for CutDocument {
     type Place = CutPlace;
 
     fn opened(&mut self, place: CutPlace) {
-        let api = &mut self.words.api;
         match place {
-            CutPlace::Event => self.kind.clear(),
-            CutPlace::Choices => *api = api.or(Some(StreamApi::OpenAiChat)),
-            CutPlace::Candidates => *api = api.or(Some(StreamApi::Gemini)),
+            CutPlace::Event => self.begin_event(),
+            CutPlace::Choices => self.event.api = Some(StreamApi::OpenAiChat),
+            CutPlace::Candidates => self.event.api = Some(StreamApi::Gemini),
+            CutPlace::Answer | CutPlace::Delta => (self.event.answer, self.event.has_stopped) = (0, false),
             _ => {}
         }
     }
 
     fn closed(&mut self, place: CutPlace) {
-        self.is_event_read |= place == CutPlace::Event;
+        let event = &mut self.event;
+        match place {
+            CutPlace::Event => event.is_read = true,
+            CutPlace::Answer | CutPlace::Delta => {
+                // No API returns more answers than there are bits.
+                let bit = u32::try_from(event.answer).ok().and_then(|answer| 1_u128.checked_shl(answer));
+                event.answers |= bit.unwrap_or_default();
+                event.ended |= bit.filter(|_| event.has_stopped).unwrap_or_default();
+            }
+            _ => {}
+        }
     }
 
     fn count(&mut self, place: CutPlace, count: u64) {
+        let event = &mut self.event;
         match place {
-            CutPlace::Block => self.block = Some(count),
-            CutPlace::Sequence => self.words.sequence = count,
-            CutPlace::Created => self.words.created = count,
-            CutPlace::AnswerIndex if count < ANSWERS_MAX => self.words.last_answer = self.words.last_answer.max(count),
+            CutPlace::Block => event.block = Some(count),
+            CutPlace::Sequence => event.sequence = Some(count),
+            CutPlace::Created => event.created = Some(count),
+            CutPlace::AnswerIndex => event.answer = count,
             _ => {}
         }
     }
 
     fn text_began(&mut self, place: CutPlace) {
-        self.is_stop_next = place == CutPlace::Stop;
+        self.event.is_stop_next = place == CutPlace::Stop;
         if let Some((text, _)) = self.text_of(place) {
             text.clear();
         }
@@ -264,7 +309,7 @@ impl JsonDocument for CutDocument {
 
     fn text(&mut self, place: CutPlace, piece: &[u8]) {
         // Some say "" as long as there is no reason.
-        self.stops += u64::from(core::mem::take(&mut self.is_stop_next));
+        self.event.has_stopped |= mem::take(&mut self.event.is_stop_next);
         // A longer one is none that is known, and is not told again.
         if let Some((text, most)) = self.text_of(place)
             && text.len() <= most

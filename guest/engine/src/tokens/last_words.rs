@@ -55,10 +55,9 @@ pub(super) struct LastWords {
     pub(super) model: Vec<u8>,
     /// In seconds, as the stream has it.
     pub(super) created: u64,
-    /// The greatest number of an answer; the first is 0.
-    pub(super) last_answer: u64,
-    /// How many answers said that they have ended.
-    pub(super) stopped: u64,
+    /// The answers there are, and those that said that they have ended, a bit each; the first is 0.
+    pub(super) answers: u128,
+    pub(super) ended: u128,
     /// The last event says that one has.
     pub(super) is_stopping: bool,
     /// The number of the last event.
@@ -110,7 +109,7 @@ impl LastWords {
             || match api {
                 // Some of its models say so in every event.
                 StreamApi::Gemini => self.is_stopping,
-                _ => self.stopped > self.last_answer,
+                _ => self.answers != 0 && self.answers & !self.ended == 0,
             }
     }
 
@@ -120,8 +119,9 @@ impl LastWords {
             _ => ("chat.completion.chunk", r#""delta":{}"#),
         };
         let mut choices = String::new();
-        for index in 0..=self.last_answer {
-            let comma = if index == 0 { "" } else { "," };
+        let going_on = if self.answers == 0 { 1 } else { self.answers & !self.ended };
+        for index in (0..u128::BITS).filter(|index| going_on >> index & 1 == 1) {
+            let comma = if choices.is_empty() { "" } else { "," };
             // A text takes whatever is written to it.
             let _ = write!(choices, r#"{comma}{{"index":{index},{said},"logprobs":null,"finish_reason":"length"}}"#);
         }

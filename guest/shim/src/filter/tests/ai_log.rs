@@ -18,7 +18,7 @@ fn a_refusal_for_tokens_is_told_to_the_log_of_models_and_counted_by_consumer() {
     assert_eq!(fake.hook(2, || filter.on_request(2, true)), Flow::Continue);
     assert_eq!(fake.property_of(2, "ai_log"), None);
     let of_nobody = format!("raise route.-.upstream.-.model.none.consumer.none.{COUNT} 1");
-    assert_eq!(refused(&mut filter, &fake, 3), [of_nobody.clone()]);
+    assert_eq!(refused(&mut filter, &fake, 3), [of_nobody]);
     assert_eq!(fake.property_of(3, "ai_log").unwrap(), br#"{\"token_ratelimit_status\":\"limited\"}"#);
     fake.set_headers(&[("x-mse-consumer", "ann|a")]);
     fake.hook(4, || {

@@ -52,10 +52,10 @@ fn filters() -> Vec<(String, Value)> {
         Value::Object(mut fields) if fields.contains_key("upstream") => Some((name, fields.remove("filter")?)),
         block => (block.get("rule_name").is_some() || block.get("_rules_").is_some()).then_some((name, block)),
     });
-    let demo = text("host/src/demo.rs");
+    let demo = text("host/src/demo/requests.rs");
     let demo = demo
-        .split_once("let mut filter = json!(")
-        .and_then(|(_, rest)| rest.split_once(");"))
+        .split_once("fn filter() -> Value {\n    json!(")
+        .and_then(|(_, rest)| rest.split_once(")\n}"))
         .expect("the demo has a filter")
         .0;
     cases.chain(blocks).chain([("the demo".to_owned(), parsed("the demo", demo))]).collect()

@@ -56,6 +56,8 @@ impl RawUpstream {
                 }
                 let Ok(stream) = stream else { continue };
                 stream.set_read_timeout(Some(HANG)).expect("a socket takes a timeout");
+                // What is written in pieces comes in pieces, and at once.
+                stream.set_nodelay(true).expect("a TCP socket takes the option");
                 let connection = RawConnection { index, stream, heads: Arc::clone(&seen) };
                 let serve = Arc::clone(&serve);
                 thread::spawn(move || serve(connection));

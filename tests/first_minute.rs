@@ -134,8 +134,8 @@ fn on_a_terminal(environment: &[(&str, &str)]) -> String {
     // `script` gives a command a terminal, and writes down what is shown there.
     let mut script = Command::new("script");
     script.args(["--quiet", "--flush", "--command", &serve]).arg(&screen).env_remove("NO_COLOR").env("TERM", "xterm");
-    script.env_remove("SLIDEGATE_LOG").envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut process = script.spawn().expect("script runs");
+    script.env_remove("SLIDEGATE_LOG").envs(environment.iter().copied()).stdin(Stdio::null());
+    let mut process = script.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("script runs");
     let shown = || fs::read(&screen).map(|bytes| text(&bytes)).unwrap_or_default();
     wait_until("the gateway to serve", || {
         shown().lines().any(|line| line.contains("serving") && line.contains("admin="))
@@ -149,9 +149,12 @@ fn on_a_terminal(environment: &[(&str, &str)]) -> String {
     let asked = Command::new("curl").args(["-sg", "-o", "/dev/null", &url]).status();
     assert!(asked.expect("curl runs").success());
     wait_until("the request to be logged", || shown().contains("status="));
-    process.kill().expect("script can be stopped");
+    let seen = shown();
+    // It ends what it has started; if it were killed, the gateway would go on without it.
+    let end = format!("kill -TERM {}", process.id());
+    assert!(Command::new("sh").args(["-c", &end]).status().expect("`sh` runs").success());
     process.wait().expect("script ends");
-    shown()
+    seen
 }
 
 #[test]

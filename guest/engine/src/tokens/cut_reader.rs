@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::mem;
 
 use super::{
-    event_lines::{EventLines, EventPart},
-    json_scanner::{JsonDocument, JsonPlace, JsonScanner},
+    event_lines::EventLines,
+    json_scanner::{JsonDocument, JsonPlace, JsonScanner, first_sign},
     last_words::{LastError, LastWords, NAME_BYTES_MAX, StreamApi, StreamForm},
 };
 
@@ -92,9 +92,7 @@ impl CutReader {
         let form = match self.form {
             Some(form) => form,
             None => {
-                let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
-                let first = piece.iter().find(|byte| !is_blank(byte))?;
-                let form = match first {
+                let form = match piece.get(first_sign(piece)?)? {
                     b'[' => StreamForm::Array,
                     b'{' | 0 => StreamForm::Other,
                     _ => StreamForm::Events,
@@ -135,24 +133,12 @@ impl CutReader {
             self.is_in_line_end = false;
             last = (self.is_between && piece.first() == Some(&b'\n')).then_some(1);
         }
-        while let Some(part) = self.lines.next(&mut bytes) {
-            match part {
-                EventPart::Data { piece, begins_line } => {
-                    if begins_line && self.scanner.is_outside() && !matches!(piece.first(), Some(b'{' | b'[')) {
-                        self.lines.skip_line();
-                    } else {
-                        self.scanner.feed(piece, &mut self.document);
-                    }
-                }
-                EventPart::EventEnd => {
-                    self.scanner.reset();
-                    self.document.take_event();
-                    let is_halved = self.lines.ends_with_return();
-                    let feed = usize::from(is_halved && bytes.first() == Some(&b'\n'));
-                    self.is_in_line_end = is_halved && bytes.is_empty();
-                    last = Some(piece.len() - bytes.len() + feed);
-                }
-            }
+        while self.lines.read_event(&mut bytes, &mut self.scanner, &mut self.document) {
+            self.document.take_event();
+            let is_halved = self.lines.ends_with_return();
+            let feed = usize::from(is_halved && bytes.first() == Some(&b'\n'));
+            self.is_in_line_end = is_halved && bytes.is_empty();
+            last = Some(piece.len() - bytes.len() + feed);
         }
         last
     }

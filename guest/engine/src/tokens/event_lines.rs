@@ -1,6 +1,8 @@
 //! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), of which only the data
 //! counts.
 
+use super::json_scanner::{JsonDocument, JsonScanner};
+
 /// Where in an event stream of lines the last byte was.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct EventLines {
@@ -21,7 +23,7 @@ enum LinePart {
 
 /// What is next in a stream of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EventPart<'a> {
+enum EventPart<'a> {
     /// Data, and whether a line of it begins with that.
     Data {
         piece: &'a [u8],
@@ -36,8 +38,33 @@ const DATA: &[u8] = b"data:";
 // === impl EventLines ===
 
 impl EventLines {
+    /// Takes bytes until an event has ended, whose data are documents. Whether one has; if not, all bytes are taken.
+    pub(super) fn read_event<Document: JsonDocument>(
+        &mut self,
+        bytes: &mut &[u8],
+        scanner: &mut JsonScanner<Document::Place>,
+        document: &mut Document,
+    ) -> bool {
+        while let Some(part) = self.next(bytes) {
+            match part {
+                // Text, in which a brace is no document.
+                EventPart::Data { piece, begins_line: true }
+                    if scanner.is_outside() && !matches!(piece.first(), Some(b'{' | b'[')) =>
+                {
+                    self.part = LinePart::Other;
+                }
+                EventPart::Data { piece, .. } => scanner.feed(piece, document),
+                EventPart::EventEnd => {
+                    scanner.reset();
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Takes bytes until there is something to tell.
-    pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<EventPart<'a>> {
+    fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<EventPart<'a>> {
         while let Some((&byte, rest)) = bytes.split_first() {
             let is_line_end = matches!(byte, b'\n' | b'\r');
             match self.part {
@@ -81,11 +108,6 @@ impl EventLines {
     /// Whether the last byte was a carriage return, to which a line feed may belong.
     pub(super) fn ends_with_return(&self) -> bool {
         self.is_after_return
-    }
-
-    /// The rest of the line does not count.
-    pub(super) fn skip_line(&mut self) {
-        self.part = LinePart::Other;
     }
 }
 

@@ -10,6 +10,11 @@ const NAME_BYTES_MAX: usize = 32;
 /// How many objects and arrays at known places stand in each other, at most.
 const DEPTH_MAX: usize = 8;
 
+/// Where the first byte is that is neither white space nor of a byte order mark, by which it is known what a body is.
+pub(super) fn first_sign(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf))
+}
+
 /// A place in a document that is of interest.
 pub(super) trait JsonPlace: Copy {
     /// The place of a document that is an object.

@@ -2,8 +2,8 @@
 
 use super::{
     event_frames::{EventFrames, FramePart},
-    event_lines::{EventLines, EventPart},
-    json_scanner::{JsonDocument, JsonScanner},
+    event_lines::EventLines,
+    json_scanner::{JsonDocument, JsonScanner, first_sign},
     usage::Usage,
     usage_document::{UsageDocument, UsagePlace},
 };
@@ -63,11 +63,11 @@ struct MessageDocument<'a> {
 impl UsageReader {
     /// The next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let bytes = if self.form == BodyForm::Unknown { self.begin(bytes) } else { bytes };
+        let mut bytes = if self.form == BodyForm::Unknown { self.begin(bytes) } else { bytes };
         match self.form {
             BodyForm::Unknown => {}
             BodyForm::Json => self.scanner.feed(bytes, &mut self.document),
-            BodyForm::Lines => self.feed_lines(bytes),
+            BodyForm::Lines => while self.lines.read_event(&mut bytes, &mut self.scanner, &mut self.document) {},
             BodyForm::Frames => self.feed_frames(bytes),
         }
     }
@@ -94,11 +94,9 @@ impl UsageReader {
         self.document.spoken()
     }
 
-    /// Tells the form by the first byte that is neither white space nor of a byte order mark.
+    /// Tells the form by the first byte that says anything.
     fn begin<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
-        let Some(first) = bytes.iter().position(|byte| !is_blank(byte)) else { return &[] };
-        let rest = bytes.get(first..).unwrap_or_default();
+        let Some(rest) = first_sign(bytes).and_then(|first| bytes.get(first..)) else { return &[] };
         self.form = match rest.first() {
             Some(b'{' | b'[') => BodyForm::Json,
             // The length of a message, which is below 2^24.
@@ -106,22 +104,6 @@ impl UsageReader {
             _ => BodyForm::Lines,
         };
         rest
-    }
-
-    fn feed_lines(&mut self, mut bytes: &[u8]) {
-        while let Some(part) = self.lines.next(&mut bytes) {
-            match part {
-                EventPart::Data { piece, begins_line } => {
-                    if begins_line && self.scanner.is_outside() && !matches!(piece.first(), Some(b'{' | b'[')) {
-                        // Text, in which a brace is no document.
-                        self.lines.skip_line();
-                    } else {
-                        self.scanner.feed(piece, &mut self.document);
-                    }
-                }
-                EventPart::EventEnd => self.scanner.reset(),
-            }
-        }
     }
 
     fn feed_frames(&mut self, mut bytes: &[u8]) {

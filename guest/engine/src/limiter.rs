@@ -276,7 +276,7 @@ impl Limiter {
 
     /// A request that passes, for which this is reserved.
     fn hold(&mut self, decided: Decided, asker: Asker, reservation: Reservation, turn: &mut Turn<'_>) -> Decided {
-        let cuts = self.policy(reservation.policy).is_some_and(|policy| policy.cuts(&reservation.plan));
+        let cuts = self.cuts(reservation.policy, &reservation.plan);
         let wants = self.follow_reserved(asker.waiter.stream, reservation, turn);
         decided.followed(wants, cuts)
     }

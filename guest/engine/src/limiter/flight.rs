@@ -140,6 +140,7 @@ impl Limiter {
         if call.is_top_up {
             return self.topped_up(service, call, batch, turn);
         }
+        let cuts = self.cuts(call.policy, &call.plan);
         for (index, asker) in (0..).zip(&call.waiters) {
             let decision = batch.decision(index, &call.plan.charges);
             // It was charged, whether its stream is still there or not.
@@ -149,7 +150,6 @@ impl Limiter {
             } else {
                 Wants::default()
             };
-            let cuts = self.policy(call.policy).is_some_and(|policy| policy.cuts(&call.plan));
             if turn.streams.waits(&asker.waiter)
                 && let Some(decider) = self.decider(call.policy)
             {

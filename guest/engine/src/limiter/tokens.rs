@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
-    plan::Plan,
-    rule::{Accounting, TokenTerms},
+    plan::{Plan, PlannedTokens},
+    rule::{Accounting, Policy, TokenTerms},
     streams::Waiter,
     turn::NotedVerdict,
     verdict::{Pass, Verdict},
@@ -110,14 +110,12 @@ impl Limiter {
     ) -> Option<NotedVerdict> {
         // Somebody has answered while the request waited for its body.
         self.forget_unread(waiter.stream);
-        let Some(mut reservation) = self.reservations.remove(&waiter.stream) else { return Some(pass(None)) };
-        let cuts = self.policy(reservation.policy).is_some_and(|policy| policy.cuts(&reservation.plan));
-        let wants = match reservation.answered(response, cuts) {
+        let cuts = self.reservations.get(&waiter.stream).is_some_and(|of| self.cuts(of.policy, &of.plan));
+        let reservation = self.reservations.get_mut(&waiter.stream);
+        Some(pass(reservation.map(|reservation| match reservation.answered(response, cuts) {
             Interest::None => UNREAD,
             response_body => Wants { response_body, ..FOLLOWED },
-        };
-        self.reservations.insert(waiter.stream, reservation);
-        Some(pass(Some(wants)))
+        })))
     }
 
     /// A piece of it has come.
@@ -183,9 +181,8 @@ impl Limiter {
         let Some(policy) = self.policy(*index) else { return };
         let mut total = 0;
         let mut changes = Vec::with_capacity(plan.tokens.len());
-        for (tokens, charged) in plan.tokens.iter().zip(charged) {
+        for ((tokens, terms), charged) in policy.token_limits(plan).zip(charged) {
             let Some((key, charge)) = plan.keys.get(tokens.at).zip(plan.charges.get(tokens.at)) else { continue };
-            let terms = policy.token_terms_of(plan.owners.get(tokens.at).copied().unwrap_or_default());
             // One that only tries and had no room would have refused.
             let Some(charged) = *charged else { continue };
             let spent = reservation.spent(ending, terms, reserved(terms, charged));
@@ -297,6 +294,14 @@ impl Limiter {
             }
             Err(_) => question.lose(turn.telemetry),
         }
+    }
+}
+
+impl Policy {
+    /// The limits on tokens of a plan, in their order, and how they are charged.
+    pub(super) fn token_limits<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (PlannedTokens, &'a TokenTerms)> {
+        let owner = |tokens: &PlannedTokens| plan.owners.get(tokens.at).copied().unwrap_or_default();
+        plan.tokens.iter().map(move |tokens| (*tokens, self.token_terms_of(owner(tokens))))
     }
 }
 

@@ -50,7 +50,7 @@ impl Limiter {
         let Some(policy) = self.policy(reservation.policy) else { return };
         let is_time = turn.now_ns.saturating_sub(reservation.topped_up_ns) >= STEP_NS;
         let (plan, mut changes) = (Rc::clone(&reservation.plan), Vec::new());
-        for (at, tokens, terms) in limits(policy, &plan) {
+        for (at, (tokens, terms)) in policy.token_limits(&plan).enumerate() {
             let Some(charge) = plan.charges.get(tokens.at) else { continue };
             let is_outlived =
                 charge.window_us.saturating_mul(1_000) <= turn.now_ns.saturating_sub(reservation.since_ns);
@@ -155,11 +155,18 @@ impl Limiter {
     }
 }
 
+impl Limiter {
+    /// Whether a stream of this plan of a policy may be cut.
+    pub(super) fn cuts(&self, policy: usize, plan: &Plan) -> bool {
+        self.policy(policy).is_some_and(|policy| policy.cuts(plan))
+    }
+}
+
 impl Policy {
     /// Whether a stream of this plan may be cut.
     pub(super) fn cuts(&self, plan: &Plan) -> bool {
-        limits(self, plan)
-            .any(|(_, tokens, terms)| terms.cuts() && plan.charges.get(tokens.at).is_some_and(|charge| charge.enforced))
+        self.token_limits(plan)
+            .any(|(tokens, terms)| terms.cuts() && plan.charges.get(tokens.at).is_some_and(|charge| charge.enforced))
     }
 }
 
@@ -176,18 +183,12 @@ impl Reservation {
     }
 }
 
-/// The limits on tokens of a plan: their places among these, and how they are charged.
-fn limits<'a>(policy: &'a Policy, plan: &'a Plan) -> impl Iterator<Item = (usize, PlannedTokens, &'a TokenTerms)> {
-    let terms = |tokens: &PlannedTokens| policy.token_terms_of(plan.owners.get(tokens.at).copied().unwrap_or_default());
-    plan.tokens.iter().enumerate().map(move |(at, tokens)| (at, *tokens, terms(tokens)))
-}
-
 /// What more a stream needs that has taken what it had: a plan of the limits that cut, and their places in its own.
 /// None: it has not.
 fn more_of(policy: &Policy, reservation: &Reservation) -> Option<(Plan, Vec<usize>)> {
     let plan = &reservation.plan;
     let (mut more, mut places) = (Plan { error_format: plan.error_format, ..Plan::default() }, Vec::new());
-    for (at, tokens, terms) in limits(policy, plan) {
+    for (at, (tokens, terms)) in policy.token_limits(plan).enumerate() {
         let Some(((key, charge), owner)) =
             plan.keys.get(tokens.at).zip(plan.charges.get(tokens.at)).zip(plan.owners.get(tokens.at))
         else {

@@ -23,10 +23,7 @@ const READ_FIRST: Wants = Wants { request_body: Interest::Hold, ..FOLLOWED };
 impl Policy {
     /// Whether this plan reserves what such a request says in its body, or how long that is and nothing else says it.
     pub(super) fn reads_bodies_for(&self, plan: &Plan, request: RequestTokens) -> bool {
-        plan.tokens.iter().any(|tokens| {
-            let terms = self.token_terms_of(plan.owners.get(tokens.at).copied().unwrap_or_default());
-            terms.reads_bodies() || request.is_unsaid && terms.guesses_by_bodies()
-        })
+        self.token_limits(plan).any(|(_, terms)| terms.reads_bodies() || request.is_unsaid && terms.guesses_by_bodies())
     }
 }
 

@@ -143,7 +143,7 @@ impl Engine {
     /// It is this time, in nanoseconds since 1970; 0 for nobody knows. To be told before what is told of it: only some
     /// headers show times, and without it they are left out.
     pub fn set_wall_clock(&mut self, wall_ns: u64) {
-        self.filters.iter_mut().for_each(|filter| filter.set_wall_clock(wall_ns));
+        self.shared.wall_ns = wall_ns;
     }
 
     /// A request's headers have arrived. `now_ns` is monotonic.

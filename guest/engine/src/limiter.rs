@@ -73,8 +73,6 @@ pub(crate) struct Limiter {
     settlements: Settlements,
     /// The requests whose bodies are to be read before anything is decided on them.
     unread: BTreeMap<u64, Box<UnreadRequest>>,
-    /// The time since 1970 as the host last told it; 0 for nobody knows.
-    wall_ns: u64,
 }
 
 /// What is made of a policy once.
@@ -117,13 +115,7 @@ impl Limiter {
             reservations: BTreeMap::new(),
             settlements: Settlements::default(),
             unread: BTreeMap::new(),
-            wall_ns: 0,
         }
-    }
-
-    /// It is this time, since 1970.
-    pub(crate) fn set_wall_clock(&mut self, wall_ns: u64) {
-        self.wall_ns = wall_ns;
     }
 
     /// A request's headers have arrived. None: it waits.
@@ -157,7 +149,7 @@ impl Limiter {
             Planned::Refused { owner, error_format } => {
                 turn.telemetry.decided(index, Tally::Refused);
                 turn.telemetry.refused_by_rule(index, owner);
-                return Some(self.decider(index).map_or_else(Decided::passed, |decider| {
+                return Some(self.decider(index, turn).map_or_else(Decided::passed, |decider| {
                     decider.refuse_silently(error_format, LimitUnit::Requests)
                 }));
             }
@@ -197,7 +189,7 @@ impl Limiter {
         let now_us = turn.now_ns / 1_000;
         let decision = turn.memory.windows.decide(&plan.keys, &plan.charges, now_us);
         count(index, tally(&plan, &decision), &plan, &decision, turn);
-        let decided = self.decider(index).map(|decider| decider.settle(&plan, &plan.charges, &decision));
+        let decided = self.decider(index, turn).map(|decider| decider.settle(&plan, &plan.charges, &decision));
         let decided = decided.unwrap_or_else(Decided::passed);
         if plan.tokens.is_empty() || !decision.admitted {
             return Some(decided);
@@ -245,7 +237,7 @@ impl Limiter {
                     reserved = Some((place, Limiter::charged(plan, &charges, &decision)));
                 }
                 count(index, Tally::DegradedLocal, plan, &decision, turn);
-                (Tally::DegradedLocal, "local", self.decider(index)?.settle(plan, &charges, &decision))
+                (Tally::DegradedLocal, "local", self.decider(index, turn)?.settle(plan, &charges, &decision))
             }
         };
         if policy.headers.degraded {
@@ -300,9 +292,9 @@ impl Limiter {
         self.made(index).is_some_and(|made| made.is_alone)
     }
 
-    fn decider(&self, index: usize) -> Option<Decider<'_>> {
+    fn decider(&self, index: usize, turn: &Turn<'_>) -> Option<Decider<'_>> {
         let refusals = &self.made(index)?.refusals;
-        Some(Decider { index, policy: self.policy(index)?, refusals, wall_ns: self.wall_ns })
+        Some(Decider { index, policy: self.policy(index)?, refusals, wall_ns: turn.wall_ns })
     }
 
     /// For how many calls on their way requests may wait.

@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct Turn<'a, A, M> {
     /// Monotonic.
     pub(crate) now_ns: u64,
+    /// Since 1970, as the host told it last; 0 for nobody knows.
+    pub(crate) wall_ns: u64,
     pub(crate) memory: &'a mut M,
     pub(crate) streams: &'a Streams,
     pub(crate) services: &'a mut Services,

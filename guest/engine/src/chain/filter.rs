@@ -57,6 +57,8 @@ pub(super) struct ChainState {
     pub(super) budget: MemoryBudget,
     pub(super) store: Store<Asked>,
     pub(super) telemetry: Telemetry,
+    /// The time since 1970, as the host told it last; 0 for nobody knows.
+    pub(super) wall_ns: u64,
     /// Streams that a filter has settled since the last poll, in order.
     pub(super) settled: VecDeque<(Waiter, NotedVerdict)>,
     /// What a limiter asks in its turn. Empty between turns, and kept so that no turn has to allocate it.
@@ -138,15 +140,6 @@ impl Filter {
     /// Nothing more comes: the last chance to ask for what was put off. What is answered to that may not be told.
     pub(super) fn on_retire(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
         in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_retire(turn))
-    }
-
-    /// It is this time, since 1970.
-    pub(super) fn set_wall_clock(&mut self, wall_ns: u64) {
-        match self {
-            Filter::Limiter(limiter) => limiter.set_wall_clock(wall_ns),
-            #[cfg(test)]
-            Filter::Trial(_) => {}
-        }
     }
 
     /// When something is to be done that was put off.
@@ -255,6 +248,7 @@ impl ChainState {
             budget: MemoryBudget::default(),
             store: Store::new(services),
             telemetry,
+            wall_ns: 0,
             settled: VecDeque::new(),
             asked: Vec::new(),
         }
@@ -262,9 +256,9 @@ impl ChainState {
 
     /// Lets the limiter at this place take its turn, and queues what it asks.
     fn with_limiter<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut limiter::Turn<'_>) -> T) -> T {
-        let ChainState { memory, streams, budget, store, telemetry, settled, asked } = self;
-        let mut turn =
-            Turn { now_ns, memory, streams, services: &mut store.services, budget, telemetry, settled, asked };
+        let ChainState { memory, streams, budget, store, telemetry, wall_ns, settled, asked } = self;
+        let (services, wall_ns) = (&mut store.services, *wall_ns);
+        let mut turn = Turn { now_ns, wall_ns, memory, streams, services, budget, telemetry, settled, asked };
         let result = step(&mut turn);
         for (service, permit, question) in asked.drain(..) {
             store.ask(service, Asked { filter, question: Question::Limiter(question) }, permit);
@@ -274,10 +268,11 @@ impl ChainState {
 
     #[cfg(test)]
     fn with_trial<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut trial::Turn<'_>) -> T) -> T {
-        let ChainState { streams, budget, store, telemetry, settled, .. } = self;
+        let ChainState { streams, budget, store, telemetry, wall_ns, settled, .. } = self;
         let mut asked = Vec::new();
         let mut turn = Turn {
             now_ns,
+            wall_ns: *wall_ns,
             memory: &mut (),
             streams,
             services: &mut store.services,

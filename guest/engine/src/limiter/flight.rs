@@ -151,7 +151,7 @@ impl Limiter {
                 Wants::default()
             };
             if turn.streams.waits(&asker.waiter)
-                && let Some(decider) = self.decider(call.policy)
+                && let Some(decider) = self.decider(call.policy, turn)
             {
                 let decided = decider.settle(&call.plan, &call.plan.charges, &decision).followed(wants, cuts);
                 self.conclude(call.policy, &asker.waiter, decided, turn);
@@ -248,11 +248,11 @@ impl Limiter {
             Lookup::Standings(standings) => {
                 let decision = Decision { admitted: false, standings };
                 turn.telemetry.decided_by_rules(index, plan, &decision);
-                self.decider(index)?.settle(plan, &plan.charges, &decision)
+                self.decider(index, turn)?.settle(plan, &plan.charges, &decision)
             }
             Lookup::Refused(at) if !self.policy(index)?.tells_of_refusals() => {
                 turn.telemetry.refused_by_rule(index, plan.owners.get(at).copied().unwrap_or(GLOBAL));
-                self.decider(index)?.refuse_silently(plan.error_format, plan.unit(at))
+                self.decider(index, turn)?.refuse_silently(plan.error_format, plan.unit(at))
             }
             Lookup::Refused(_) | Lookup::Nothing => return None,
         };

@@ -25,6 +25,9 @@ clients := "target/clients"
 # The second line of servers that the suites which matter run on.
 valkey := "target/valkey"
 
+# What applications keep sessions with.
+sessions := "target/sessions"
+
 [private]
 default:
     @just --list --unsorted
@@ -80,6 +83,18 @@ promtool:
     cd target/prometheus/unpacked && (apt-get download prometheus || (just apt && apt-get download prometheus)) && dpkg -x prometheus_*.deb .
     mv target/prometheus/unpacked/usr/bin/promtool target/prometheus/
     rm -r target/prometheus/unpacked
+
+# Sessions for the tests, made anew by the libraries that applications use, into tests/sessions/records. Names of files there for some of them.
+sessions *names:
+    command -v php > /dev/null && php -r 'exit((int) !extension_loaded("redis"));' || just apt php-cli php-redis
+    command -v ruby > /dev/null && ruby -e 'require "rack/session/redis"' || just apt ruby ruby-redis-rack
+    command -v java > /dev/null || just apt default-jdk-headless
+    test -e /usr/share/java/jackson-databind.jar || just apt libjackson2-databind-java
+    command -v npm > /dev/null || just apt npm
+    test -d {{sessions}}/python || python3 -m pip install --quiet --target {{sessions}}/python flask==3.1.3 flask-session==0.8.0 \
+        msgspec==0.23.0 redis==8.1.0 starlette==1.10.0 httpx==0.28.1 itsdangerous==2.2.0 django==5.2.19 django-redis==7.0.0
+    test -d {{sessions}}/node || npm install --silent --prefix {{sessions}}/node express@5.3.0 express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1
+    python3 tests/sessions/make.py {{sessions}} {{names}}
 
 [private]
 apt *packages:

@@ -188,8 +188,9 @@ fn is_structure(byte: u8) -> bool {
     matches!(byte, b'%' | b':' | b'{' | b'}') || byte.is_ascii_control()
 }
 
-/// Costs about what copying costs, whatever the text: strangers choose it.
-fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
+/// Appends a text with the bytes of a kind percent-encoded. Costs about what copying costs, whatever the text: strangers
+/// choose it.
+pub(crate) fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
     key.reserve(text.len());
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| structure(*byte))

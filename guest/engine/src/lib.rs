@@ -73,6 +73,7 @@ pub mod redis;
 mod regexp;
 pub mod request;
 pub mod rule;
+pub mod session;
 mod store;
 mod streams;
 mod telemetry;

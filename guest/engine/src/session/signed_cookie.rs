@@ -1,0 +1,73 @@
+//! Sessions that stand whole in a signed cookie, with the time at which they were signed.
+
+use alloc::vec::Vec;
+
+use super::{
+    base64::Base64,
+    cookie::{cut_last, signed},
+    miss::SessionMiss,
+    signature::CookieSigner,
+};
+
+/// Which library signs, and how it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SignedForm {
+    /// `<content>.<time>.<signature>` in Base64 for URLs, a dot before compressed content.
+    Flask,
+    /// The same, with the content in plain Base64.
+    Starlette,
+    /// `<content>:<time>:<signature>`, with the time in base 62.
+    Django,
+}
+
+/// What such a cookie must be.
+#[derive(Debug, Clone)]
+pub(super) struct SignedCookie {
+    pub(super) form: SignedForm,
+    pub(super) signer: CookieSigner,
+    /// How long it is good, in seconds.
+    pub(super) max_age_s: u64,
+}
+
+impl SignedCookie {
+    /// The content of a cookie's value, if it is signed and good at `now_ms`, which is since 1970.
+    ///
+    /// A time to come is taken, because nobody else can have signed it: the application's clock is ahead.
+    pub(super) fn content(&self, value: &[u8], now_ms: i64) -> Result<Vec<u8>, SessionMiss> {
+        let separator = if self.form == SignedForm::Django { b':' } else { b'.' };
+        let message = signed(value, separator, &self.signer)?;
+        let (content, time) = cut_last(message, separator).ok_or(SessionMiss::Malformed)?;
+        let signed_s = self.time(time).ok_or(SessionMiss::Malformed)?;
+        let max_age_s = i64::try_from(self.max_age_s).unwrap_or(i64::MAX);
+        if now_ms.div_euclid(1_000).saturating_sub(signed_s) > max_age_s {
+            return Err(SessionMiss::Expired);
+        }
+        let base64 = match self.form {
+            SignedForm::Starlette => Base64::Plain,
+            _ if content.starts_with(b".") => return Err(SessionMiss::Compressed),
+            _ => Base64::Url,
+        };
+        base64.decode(content).ok_or(SessionMiss::Malformed)
+    }
+
+    /// Seconds since 1970.
+    fn time(&self, written: &[u8]) -> Option<i64> {
+        let (digits, base) = match self.form {
+            SignedForm::Django => {
+                let digits: Option<Vec<u8>> = written.iter().map(|digit| base_62(*digit)).collect();
+                (digits?, 62)
+            }
+            _ => (Base64::Url.decode(written)?, 256),
+        };
+        digits.iter().try_fold(0_i64, |number, digit| number.checked_mul(base)?.checked_add(i64::from(*digit)))
+    }
+}
+
+fn base_62(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'Z' => Some(digit - b'A' + 10),
+        b'a'..=b'z' => Some(digit - b'a' + 36),
+        _ => None,
+    }
+}

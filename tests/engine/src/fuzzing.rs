@@ -1,10 +1,11 @@
-//! What the fuzz targets are made of: configurations, requests and answers of any kind, and a host that hands them to
-//! an engine and keeps account of what comes back.
+//! What the fuzz targets are made of: configurations, requests, answers and sessions of any kind, and a host that hands
+//! them to an engine and keeps account of what comes back.
 
 pub mod answer;
 pub mod configuration;
 pub mod host;
 pub mod request;
+pub mod session;
 
 use std::{
     env, fmt,

@@ -14,6 +14,8 @@ pub mod oracle;
 pub mod plain_request;
 pub mod promises;
 pub mod runner;
+pub mod session_writers;
+pub mod sessions;
 pub mod settlements;
 pub mod token_gateways;
 pub mod trace;

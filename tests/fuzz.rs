@@ -1,6 +1,6 @@
 //! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (20 for each target, all at once): whatever configuration,
-//! request, reply or body is handed to the engine, it never panics, says the same thing twice, and settles every stream
-//! once. What fails is shrunk and printed.
+//! request, reply, body or session is handed to the engine, it never panics, says the same thing twice, and settles every
+//! stream once. What fails is shrunk and printed.
 
 use std::cell::Cell;
 
@@ -16,6 +16,7 @@ use slidegate_tests::fuzzing::{
     fuzz,
     host::Host,
     request::any_event,
+    session::{any_session, check_session},
 };
 
 #[test]
@@ -62,6 +63,17 @@ fn bodies() {
         Ok(())
     });
     println!("{cases} bodies");
+}
+
+#[test]
+fn sessions() {
+    let found = Cell::new(0);
+    let cases = fuzz(any_session(), |session| {
+        found.set(found.get() + check_session(&session)?);
+        Ok(())
+    });
+    assert!(found.get() * 10 > cases as usize, "only {} told anything: the fuzzer has gone astray", found.get());
+    println!("{cases} sessions, {} told something", found.get());
 }
 
 /// What a body says, as an answer and as a request.

@@ -7,6 +7,7 @@ use alloc::string::String;
 
 pub mod filter;
 pub mod gateway;
+pub mod session;
 pub mod tokens;
 
 /// A field of an object.
@@ -232,6 +233,7 @@ mod tests {
         let mut seen = Vec::new();
         tables(&gateway::GATEWAY, &mut seen);
         tables(&filter::CHAIN, &mut seen);
+        tables(&session::FILTER_OBJECT, &mut seen);
         assert!(seen.len() > 12);
         for table in seen {
             let names: BTreeSet<&str> = table.fields().map(|field| field.name).collect();

@@ -17,7 +17,7 @@ use self::{
     filter::{Asked, ChainState, Filter},
 };
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, FilterRules},
     explain::{self, Explanation},
     limiter::{Limiter, Scripts},
     redis::{CallError, Command, Reply, Service},
@@ -70,6 +70,11 @@ impl Engine {
     /// document of one filter, or `{"filters": [...]}` with the documents of several, in order.
     pub fn configure(json: &[u8]) -> Result<Engine, Vec<ConfigError>> {
         let config = Config::read(json)?;
+        // What would pass on what clients claim to be is no filter.
+        if config.filters.iter().any(|rules| rules.limiter().is_none()) {
+            let message = "is read, but there is no such filter yet".into();
+            return Err(Vec::from([ConfigError { path: "session".into(), message }]));
+        }
         let telemetry = Telemetry::new(&config);
         let configuration = Configuration {
             services: config.services.clone(),
@@ -82,7 +87,7 @@ impl Engine {
             local_windows: config
                 .policies()
                 .any(|policy| policy.redis.is_none() || matches!(policy.failure_mode, FailureMode::Local { .. })),
-            uses: Uses::of(config.filters.iter().map(Rc::as_ref)),
+            uses: Uses::of(config.limiters()),
             warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
         };
         let shared = ChainState::new(&configuration.services, telemetry);
@@ -349,7 +354,7 @@ fn filters(config: &Config) -> Vec<Filter> {
         first_policy += ruleset.policies().count();
         Filter::Limiter(limiter)
     };
-    config.filters.iter().map(limiter).collect()
+    config.filters.iter().filter_map(FilterRules::limiter).map(limiter).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod chain;
 mod describe;
 mod exempt;
+mod filter_rules;
 mod hashing;
 mod known_fields;
 mod limit;
@@ -19,6 +20,7 @@ mod refusal;
 mod ruleset;
 mod scope;
 mod service;
+mod session;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use alloc::{
 };
 
 pub(crate) use self::describe::counted_by;
+pub use self::filter_rules::FilterRules;
 pub use slidegate_document::ConfigError;
 use slidegate_document::{Node, Reader};
 
@@ -44,8 +47,8 @@ use crate::{
 /// A configuration that was understood.
 #[derive(Debug)]
 pub struct Config {
-    /// The rules of each filter, in order.
-    pub filters: Vec<Rc<Ruleset>>,
+    /// What is configured for each filter, in order.
+    pub filters: Vec<FilterRules>,
     /// Whether they stand in a list, be it of one.
     pub is_list: bool,
     /// The Redis services that policies refer to by index, each once.
@@ -80,15 +83,19 @@ impl Config {
         let document = Node::parse(json).map_err(|message| vec![ConfigError { path: String::new(), message }])?;
         let mut reader = Reader::new(&VOCABULARY);
         let mut services = ServiceTable::default();
-        let rulesets = chain::read(&mut reader, &mut services, &document);
+        let filters = chain::read(&mut reader, &mut services, &document);
         let warnings = reader.finish()?;
-        let filters = rulesets.into_iter().map(Rc::new).collect();
         Ok(Config { filters, is_list: chain::is_list(&document), services: services.into_vec(), warnings })
     }
 
     /// The policies of all filters, in order.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
-        self.filters.iter().flat_map(|ruleset| ruleset.policies())
+        self.limiters().flat_map(Ruleset::policies)
+    }
+
+    /// The rules of the filters that are limiters, in order.
+    pub fn limiters(&self) -> impl Iterator<Item = &Ruleset> {
+        self.filters.iter().filter_map(FilterRules::limiter).map(Rc::as_ref)
     }
 
     /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the

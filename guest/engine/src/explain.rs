@@ -112,6 +112,7 @@ pub(crate) fn of(
         .filters
         .iter()
         .enumerate()
+        .filter_map(|(at, rules)| Some((at, rules.limiter()?)))
         .map(|(at, ruleset)| filter(place(at), ruleset, request, &mut state))
         .collect();
     Explanation { filters, questions: if replies.is_empty() { state.questions } else { Vec::new() } }

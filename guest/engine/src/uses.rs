@@ -98,7 +98,7 @@ mod tests {
 
     fn uses(document: &Value) -> Uses {
         let config = Config::read(document.to_string().as_bytes()).expect("the configuration is good");
-        Uses::of(config.filters.iter().map(AsRef::as_ref))
+        Uses::of(config.limiters())
     }
 
     fn by(name: &str, value: &str) -> Uses {

@@ -494,7 +494,7 @@ pub const CHAIN: Table = Table {
     null_is_nothing: false,
 };
 
-const PLUGIN_ID: &[Field] = &[DOCUMENT[1]];
+pub(super) const PLUGIN_ID: &[Field] = &[DOCUMENT[1]];
 
 /// One configuration, without the requests that it is for.
 pub const POLICY_OBJECT: Table = Table {
@@ -564,7 +564,8 @@ const THRESHOLD_OBJECT: Table = Table {
     null_is_nothing: false,
 };
 
-const REDIS_OBJECT: Table = Table { name: "redis", groups: &[&REDIS], conditions: &[], null_is_nothing: false };
+pub(super) const REDIS_OBJECT: Table =
+    Table { name: "redis", groups: &[&REDIS], conditions: &[], null_is_nothing: false };
 
 const EXEMPT_OBJECT: Table =
     Table { name: "exempt", groups: &[&EXEMPT], conditions: &[Condition::NotEmpty], null_is_nothing: false };

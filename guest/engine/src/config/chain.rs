@@ -1,13 +1,13 @@
 //! The whole document: that of one filter, or a list of those of several.
 
-use alloc::{vec, vec::Vec};
+use alloc::{rc::Rc, vec::Vec};
 
 use slidegate_document::{Content, Node, Path, Reader, elements, emptiness};
 
-use super::{known_fields, ruleset, service::ServiceTable, shared::SharedCounters};
-use crate::rule::Ruleset;
+use super::{filter_rules::FilterRules, known_fields, ruleset, service::ServiceTable, session, shared::SharedCounters};
 
 const FILTERS: &str = known_fields::CHAIN[0];
+const SESSION: &str = known_fields::SESSION_FILTER[0];
 
 /// Whether a document is a list of filters.
 pub(super) fn is_list(document: &Node) -> bool {
@@ -15,17 +15,14 @@ pub(super) fn is_list(document: &Node) -> bool {
 }
 
 /// Reads a document; what could not be understood is reported and missing in the result.
-pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &Node) -> Vec<Ruleset> {
+pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &Node) -> Vec<FilterRules> {
     let mut shared = SharedCounters::default();
     if !is_list(document) {
-        let known: Vec<&str> =
-            known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).chain(known_fields::CHAIN).collect();
-        return vec![ruleset::read(reader, services, &mut shared, Path::Root, document, &known)];
+        return filter(reader, services, &mut shared, Path::Root, document, &known_fields::CHAIN).into_iter().collect();
     }
-    let known: Vec<&str> =
-        known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(known_fields::POLICY).collect();
+    let known: Vec<&str> = known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(filters_own()).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Vec::new() };
-    let of_a_filter = |name: &&str| *name == "_rules_" || known_fields::POLICY.contains(name);
+    let of_a_filter = |name: &&str| *name == "_rules_" || known_fields::POLICY.contains(name) || *name == SESSION;
     for name in fields.names().filter(of_a_filter) {
         reader.error(fields.at(name), format_args!("stands beside `{FILTERS}`: expected it in one of these filters"));
     }
@@ -34,10 +31,36 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
         reader.error(path, format_args!("expected an array of at least one filter, got {}", emptiness(node)));
         return Vec::new();
     }
-    let known: Vec<&str> = known_fields::POLICY.into_iter().chain(known_fields::DOCUMENT).collect();
-    let filter = |(path, node)| {
+    let of_list = |(path, node)| {
         shared.begin_filter();
-        ruleset::read(reader, services, &mut shared, path, node, &known)
+        filter(reader, services, &mut shared, path, node, &[])
     };
-    elements(&path, node).map(filter).collect()
+    elements(&path, node).filter_map(of_list).collect()
+}
+
+/// Reads the document of a filter of any kind, which stands at this path and may have other fields of these names.
+fn filter(
+    reader: &mut Reader,
+    services: &mut ServiceTable,
+    shared: &mut SharedCounters,
+    path: Path<'_>,
+    node: &Node,
+    others: &[&'static str],
+) -> Option<FilterRules> {
+    let known: Vec<&str> = filters_own().chain(known_fields::DOCUMENT).chain(others.iter().copied()).collect();
+    if node.get(SESSION).is_none() {
+        let ruleset = ruleset::read(reader, services, shared, path, node, &known);
+        return Some(FilterRules::Limiter(Rc::new(ruleset)));
+    }
+    let fields = reader.object(path, node, &known)?;
+    for name in fields.names().filter(|name| known.contains(name) && !matches!(*name, SESSION | "_plugin_id_")) {
+        reader.error(fields.at(name), format_args!("stands beside `{SESSION}`: expected it in a filter of its own"));
+    }
+    let (path, node) = fields.get(SESSION)?;
+    session::read(reader, services, path, node).map(|rules| FilterRules::Session(Rc::new(rules)))
+}
+
+/// The fields at the top of filters, those of limiters first.
+fn filters_own() -> impl Iterator<Item = &'static str> {
+    known_fields::POLICY.into_iter().chain(known_fields::SESSION_FILTER)
 }

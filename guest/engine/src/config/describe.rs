@@ -1,11 +1,11 @@
 //! A configuration in words, for a person who wants to know what was understood.
 
+mod session;
 mod tokens;
 
 use alloc::{
     collections::BTreeMap,
     format,
-    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
@@ -14,6 +14,7 @@ use core::fmt::{self, Write};
 use slidegate_document::{float_text, key_shown, shortened};
 
 use super::{
+    filter_rules::FilterRules,
     limit::TimeSpan,
     limit_keys::{ANY, REGEXP},
     policy::REMEMBER_US,
@@ -34,7 +35,7 @@ const TEXT_MAX: usize = 80;
 
 /// Writes a configuration out, a line a fact.
 pub(super) struct Description<'a> {
-    pub(super) filters: &'a [Rc<Ruleset>],
+    pub(super) filters: &'a [FilterRules],
     pub(super) is_list: bool,
     pub(super) services: &'a [Service],
 }
@@ -42,16 +43,16 @@ pub(super) struct Description<'a> {
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-        let policies = self.filters.iter().flat_map(|ruleset| ruleset.policies());
+        let policies = self.filters.iter().filter_map(FilterRules::limiter).flat_map(|ruleset| ruleset.policies());
         policies.for_each(|policy| *names.entry(&policy.rule_name).or_default() += 1);
-        for (place, ruleset) in self.filters.iter().enumerate() {
+        for (place, filter) in self.filters.iter().enumerate() {
             if !self.is_list {
-                self.ruleset(f, ruleset, &names)?;
+                self.filter(f, filter, &names)?;
                 continue;
             }
             writeln!(f, "filters[{place}]")?;
             let mut text = String::new();
-            self.ruleset(&mut text, ruleset, &names)?;
+            self.filter(&mut text, filter, &names)?;
             text.lines().try_for_each(|line| writeln!(f, "  {line}"))?;
         }
         Ok(())
@@ -59,7 +60,22 @@ impl fmt::Display for Description<'_> {
 }
 
 impl Description<'_> {
-    /// Writes the rules of a filter out, where rules have these names, each so often.
+    fn filter(&self, f: &mut impl Write, filter: &FilterRules, names: &BTreeMap<&str, usize>) -> fmt::Result {
+        match filter {
+            FilterRules::Limiter(ruleset) => self.ruleset(f, ruleset, names),
+            FilterRules::Session(rules) => {
+                writeln!(f, "every request")?;
+                let facts = session::facts(rules, self.service(rules.redis).map(redis));
+                facts.into_iter().try_for_each(|(name, fact)| line(f, name, fact))
+            }
+        }
+    }
+
+    fn service(&self, index: Option<u32>) -> Option<&Service> {
+        self.services.get(usize::try_from(index?).ok()?)
+    }
+
+    /// Writes the rules of a limiter out, where rules have these names, each so often.
     fn ruleset(&self, f: &mut impl Write, ruleset: &Ruleset, names: &BTreeMap<&str, usize>) -> fmt::Result {
         let namesakes = |policy: &Policy| names.get(policy.rule_name.as_str()).map_or(0, |count| count - 1);
         for (scope, policy) in &ruleset.scoped {
@@ -99,9 +115,7 @@ impl Description<'_> {
                 writeln!(f, "       tokens: {terms}")?;
             }
         }
-        let service =
-            policy.redis.and_then(|index| usize::try_from(index).ok()).and_then(|index| self.services.get(index));
-        match service {
+        match self.service(policy.redis) {
             Some(service) => {
                 line(f, "windows", redis(service))?;
                 line(f, "on failure", failure_mode(policy.failure_mode))?;

@@ -2,7 +2,7 @@
 
 use slidegate_document::{
     Vocabulary,
-    table::{filter, names, tokens},
+    table::{filter, names, session, tokens},
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
@@ -41,9 +41,19 @@ pub(super) const TOKEN_TERMS: [&str; tokens::TERMS.len()] = names(&tokens::TERMS
 /// Of `token_weights`.
 pub(super) const TOKEN_WEIGHTS: [&str; tokens::WEIGHTS.len()] = names(&tokens::WEIGHTS);
 
+/// What stands at the top of a filter that is no limiter.
+pub(super) const SESSION_FILTER: [&str; 1] = names(&session::FILTER);
+
+/// Of `session`.
+pub(super) const SESSION: [&str; 10] = names(&session::SESSION);
+
+/// Of its `on_missing`.
+pub(super) const SESSION_ANSWER: [&str; 1] = names(&session::ANSWER);
+
 /// Where each field stands, for one that stands elsewhere.
 pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&CHAIN, "at the top only, in place of a filter"),
+    (&SESSION_FILTER, "at the top of a filter only, in place of limits"),
     (&POLICY, "at the top or in an element of `_rules_`"),
     (&DOCUMENT, "at the top only"),
     (&SCOPE, "in an element of `_rules_`"),
@@ -52,6 +62,8 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&LIMIT, "in an element of `limit_keys` or in `global_threshold`"),
     (&REDIS, "in `redis`"),
     (&EXEMPT, "in `exempt`"),
+    (&SESSION, "in `session`"),
+    (&SESSION_ANSWER, "in `on_missing` of `session`"),
     (&TOKEN_WEIGHTS, "in `token_weights`"),
     (&THRESHOLD, "in `global_threshold` or in an element of `rule_items`"),
 ]);

@@ -210,7 +210,8 @@ pub(super) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_token_byte)
 }
 
-fn cookie_name(reader: &mut Reader, path: Path<'_>, node: &Node, name: &str) -> Option<String> {
+/// The name of a cookie.
+pub(super) fn cookie_name(reader: &mut Reader, path: Path<'_>, node: &Node, name: &str) -> Option<String> {
     let separates = |character: char| matches!(character, ';' | '=') || character.is_control();
     if name.contains(separates) || name.trim() != name {
         reader.expected(path, node, "the name of a cookie, without `;`, `=` and white space around it");

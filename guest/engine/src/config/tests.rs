@@ -8,6 +8,7 @@ mod filters;
 mod mutated;
 mod refused;
 mod scopes;
+mod session;
 mod tokens;
 mod values;
 
@@ -19,7 +20,7 @@ use alloc::{
 
 use serde_json::{Value, json};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, FilterRules};
 use crate::rule::{KeyIndex, Limit, LimitKeys, LimitUnit, Policy, RuleItem, Ruleset};
 
 /// A limit with windows in seconds.
@@ -37,7 +38,7 @@ fn config(document: &Value) -> Config {
 
 /// The rules of a configuration of one filter.
 fn ruleset(config: Config) -> Ruleset {
-    let [ruleset] = <[_; 1]>::try_from(config.filters).unwrap();
+    let [FilterRules::Limiter(ruleset)] = <[_; 1]>::try_from(config.filters).unwrap() else { panic!("no limiter") };
     Rc::into_inner(ruleset).unwrap()
 }
 

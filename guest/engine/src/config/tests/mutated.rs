@@ -43,6 +43,15 @@ fn rich() -> Value {
     document
 }
 
+/// A filter that reads sessions.
+fn session() -> Value {
+    json!({"session": {
+        "format": "express", "cookie": "c", "secrets": ["new", "old"], "key_prefix": "s:", "remember": "2s",
+        "fields": {"passport.user": "x-user-id", "role": "x-role"}, "on_missing": {"redirect": "/login"},
+        "redis": {"service_name": "redis.static"}
+    }})
+}
+
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -64,8 +73,10 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 fn any_name() -> impl Strategy<Value = String> {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 12] = [
         "filters",
+        "session",
+        "max_age",
         "key",
         "limit",
         "window",
@@ -171,7 +182,7 @@ fn check(json: &[u8]) {
 #[test]
 fn the_rich_one_is_good() {
     config(&rich());
-    config(&json!({"filters": [rich(), rich()]}));
+    config(&json!({"filters": [session(), rich(), rich()]}));
 }
 
 proptest! {
@@ -179,7 +190,7 @@ proptest! {
 
     #[test]
     fn a_changed_document(is_list in any::<bool>(), changes in prop::collection::vec(any_change(), 1..5)) {
-        let mut document = if is_list { json!({"filters": [rich(), rich()], "_plugin_id_": "p"}) } else { rich() };
+        let mut document = if is_list { json!({"filters": [session(), rich(), rich()], "_plugin_id_": "p"}) } else { rich() };
         for each in changes {
             change(&mut document, each);
         }

@@ -90,8 +90,8 @@ fn rules_stand_alone() {
         "_rules_": [{"_match_route_": "a", "rule_name": "x", "global_threshold": {"query_per_second": 1}}]
     });
     let config = config(&document);
-    assert!(config.filters[0].fallback.is_none());
-    assert_eq!(config.filters[0].scoped[0].1.redis, None);
+    assert!(config.limiters().next().unwrap().fallback.is_none());
+    assert_eq!(config.limiters().next().unwrap().scoped[0].1.redis, None);
     assert_eq!(config.services, []);
     assert!(config.warnings[0].contains("the elements of `_rules_` inherit nothing"), "{:?}", config.warnings);
     refuses(
@@ -131,7 +131,8 @@ fn equal_services_are_one() {
         rule(json!({"_match_route_": "d", "redis": redis("z", 1)})),
         rule(json!({"_match_route_": "e"}))
     ])));
-    let indices: Vec<Option<u32>> = config.filters[0].scoped.iter().map(|(_, policy)| policy.redis).collect();
+    let indices: Vec<Option<u32>> =
+        config.limiters().flat_map(|ruleset| &ruleset.scoped).map(|(_, policy)| policy.redis).collect();
     assert_eq!(indices, [Some(0), Some(1), Some(0), Some(2), None]);
     let names: Vec<(&str, u32)> =
         config.services.iter().map(|service| (service.service_name.as_str(), service.database)).collect();

@@ -1,0 +1,144 @@
+//! The fields of a filter that tells whose session a request is of.
+
+use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
+
+/// What stands in place of a limiter.
+pub const FILTER: [Field; 1] = [Field::new(
+    "session",
+    ["Session", "会话"],
+    Shape::Object(&SESSION_OBJECT),
+    "",
+    "a filter of its own, for every request: reads the session that an application keeps, and tells what follows who is asking",
+)
+.ours()];
+
+/// Of `session`.
+pub const SESSION: [Field; 10] = [
+    Field::new(
+        "format",
+        ["Format", "会话格式"],
+        Shape::Choice(&[
+            "express",
+            "flask-session",
+            "php",
+            "spring",
+            "rack",
+            "django",
+            "json",
+            "hash",
+            "signed-flask",
+            "signed-starlette",
+            "signed-django",
+        ]),
+        "",
+        "how the application keeps sessions: in Redis as express-session (`express`), Flask-Session, PHP, Spring Session, Rack, Django, as a \
+         `json` object or as a `hash`; or whole in a signed cookie (`signed-flask`, `signed-starlette`, `signed-django`)",
+    )
+    .ours()
+    .required(),
+    Field::new(
+        "cookie",
+        ["Cookie", "Cookie 名称"],
+        Shape::Form("^[^;=\\x00-\\x1f\\x7f]+$"),
+        "the library's own; none with `json` and `hash`",
+        "the name of the cookie",
+    )
+    .ours(),
+    Field::new(
+        "header",
+        ["Header", "请求头"],
+        Shape::Form(TOKEN),
+        "",
+        "in place of `cookie`: the name of a header that has the session's id, or the signed session",
+    )
+    .ours(),
+    Field::new(
+        "secrets",
+        ["Secrets", "签名密钥"],
+        Shape::Some(&Shape::Form("^"), 1),
+        "",
+        "the application's secrets, any of which may have signed: one, or a list of up to 16 while they are changed. Required with \
+         `express` and `signed-*`; with `flask-session` cookies are signed if there are any",
+    )
+    .ours(),
+    Field::new(
+        "max_age",
+        ["Greatest age", "最长有效期"],
+        DURATION_ABOVE_ZERO,
+        "as the library: `31d` of `signed-flask`, else `14d`",
+        "how long a signed session is good",
+    )
+    .ours(),
+    Field::new(
+        "key_prefix",
+        ["Prefix of keys", "键前缀"],
+        Shape::Text,
+        "the library's own; none with `json` and `hash`",
+        "what the keys of sessions in Redis begin with",
+    )
+    .ours(),
+    Field::new(
+        "fields",
+        ["Fields", "字段"],
+        Shape::Map("^", &Shape::Form(TOKEN), 1),
+        "required",
+        "fields of a session and the headers that tell them, up to 31, such as `{passport.user: x-user-id}`: names lead into objects and \
+         lists (`roles.0`); a dot of a name is written `\\.`. Whatever a client sends in these headers is removed",
+    )
+    .ours()
+    .required(),
+    Field::new(
+        "on_missing",
+        ["Without a session", "无会话时"],
+        Shape::Either(&[Shape::Choice(&["anonymous"]), Shape::Whole(401, 401), Shape::Object(&ANSWER_OBJECT)]),
+        "`anonymous`",
+        "what becomes of a request without a session: it passes (`anonymous`), is answered `401`, or is sent to a page, \
+         as in `{redirect: /login}`; API clients, who do not accept HTML, get 401 there too",
+    )
+    .ours(),
+    Field::new(
+        "remember",
+        ["Remember for", "缓存时间"],
+        DURATION,
+        "`1s`",
+        "how long an instance goes by what it has read of a session, up to `5m`; 0: it asks each time",
+    )
+    .ours(),
+    Field::new(
+        "redis",
+        ["Redis", "Redis 配置"],
+        Shape::Object(&REDIS_OBJECT),
+        "",
+        "where the application keeps its sessions; required unless all is in the cookie",
+    )
+    .ours(),
+];
+
+/// Of an `on_missing` that is an object.
+pub const ANSWER: [Field; 1] = [Field::new(
+    "redirect",
+    ["Page to log in", "登录页面"],
+    Shape::Form("^(/([^/\\\\]|$)|https?://)[!-~]*$"),
+    "",
+    "where to: a path on the same host, or a URL",
+)
+.ours()
+.required()];
+
+/// A filter's whole document, in place of a limiter's.
+pub const FILTER_OBJECT: Table = Table {
+    name: "session_filter",
+    groups: &[&FILTER, super::filter::PLUGIN_ID],
+    conditions: &[Condition::AnyOf(&[&["session"]])],
+    null_is_nothing: false,
+};
+
+const SESSION_OBJECT: Table = Table {
+    name: "session",
+    groups: &[&SESSION],
+    conditions: &[Condition::AtMostOne(&["cookie", "header"])],
+    null_is_nothing: false,
+};
+
+const ANSWER_OBJECT: Table =
+    Table { name: "session_missing", groups: &[&ANSWER], conditions: &[], null_is_nothing: false };

@@ -1,0 +1,308 @@
+//! `session`: a filter that reads the sessions of an application.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use slidegate_document::{Fields, Node, Path, Reader, elements, whole_number};
+
+use super::{
+    known_fields,
+    limit_by::{cookie_name, is_token},
+    service::{self, ServiceTable},
+};
+use crate::session::{
+    FIELDS_MAX, FieldPath, OnMissingSession, SEPARATORS_MAX, SecretUse, SessionFormat, SessionRules, SessionSettings,
+    SessionSource,
+};
+
+/// How many secrets there may be. Each is tried.
+const SECRETS_MAX: usize = 16;
+
+/// How long a session is remembered, in microseconds, unless said otherwise, and at most.
+pub(super) const REMEMBER_US: u64 = 1_000_000;
+const REMEMBER_US_MAX: u64 = 300_000_000;
+
+/// The greatest age of a signed session, in microseconds.
+const MAX_AGE_US_MAX: u64 = 365 * 24 * 3_600_000_000;
+
+/// Headers that frame a request or say for whom it is: none of them tells a field.
+const OTHERS_HEADERS: [&str; 12] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Reads what stands in `session`.
+pub(super) fn read(
+    reader: &mut Reader,
+    services: &mut ServiceTable,
+    path: Path<'_>,
+    node: &Node,
+) -> Option<SessionRules> {
+    let given = reader.object(path, node, &known_fields::SESSION)?;
+    let format = format(reader, &given);
+    let fields = fields(reader, &given);
+    let on_missing = on_missing(reader, &given);
+    let remember_us = match given.get_unless_null("remember") {
+        Some((path, node)) => reader.duration_us(path, node, REMEMBER_US_MAX),
+        None => Some(REMEMBER_US),
+    };
+    // What is left depends on the format.
+    let format = format?;
+    let source = source(reader, &given, format);
+    let secrets = secrets(reader, &given, format);
+    let max_age_s = max_age_s(reader, &given, format);
+    let is_signed = secrets.as_ref().is_none_or(|secrets| !secrets.is_empty());
+    let key_prefix = key_prefix(reader, &given, format, is_signed);
+    let redis = redis(reader, services, &given, format);
+    let (fields, headers) = fields?;
+    Some(SessionRules {
+        settings: SessionSettings {
+            format,
+            source: source?,
+            key_prefix: key_prefix?,
+            secrets: secrets?,
+            max_age_s: max_age_s?,
+            fields,
+        },
+        headers,
+        on_missing: on_missing?,
+        remember_us: remember_us?,
+        redis: redis?,
+    })
+}
+
+fn format(reader: &mut Reader, given: &Fields<'_>) -> Option<SessionFormat> {
+    let Some((path, node)) = given.get_unless_null("format") else {
+        reader.error(
+            given.at("format"),
+            "is missing: expected how the application keeps its sessions, such as `express`",
+        );
+        return None;
+    };
+    reader.choice(path, node, &SessionFormat::ALL.map(|format| (format.as_str(), format)))
+}
+
+fn source(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Option<SessionSource> {
+    let cookie = given.get_unless_null("cookie");
+    let Some((path, node)) = given.get_unless_null("header") else {
+        let default = format.default_cookie();
+        return match cookie {
+            Some((path, node)) => {
+                let name = reader.text(path, node)?;
+                if name.is_empty() {
+                    reader.error(path, "expected the name of a cookie, got an empty text");
+                    return None;
+                }
+                cookie_name(reader, path, node, &name).map(SessionSource::Cookie)
+            }
+            None if default.is_empty() => {
+                let message = "is missing: expected the name of the cookie, or `header`, as applications choose it";
+                reader.error(given.at("cookie"), message);
+                None
+            }
+            None => Some(SessionSource::Cookie(default.to_string())),
+        };
+    };
+    if cookie.is_some() {
+        reader.error(path, "stands beside `cookie`: expected one of them only");
+        return None;
+    }
+    header(reader, path, node).map(SessionSource::Header)
+}
+
+/// The name of a header, in lower case.
+fn header(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
+    let name = reader.text(path, node)?.to_ascii_lowercase();
+    if !is_token(&name) {
+        reader.expected(path, node, "the name of a header: letters, digits and !#$%&'*+-.^_`|~");
+        return None;
+    }
+    if OTHERS_HEADERS.contains(&name.as_str()) {
+        reader.error(path, format_args!("`{name}` is a header with another meaning: expected one of its own"));
+        return None;
+    }
+    Some(name)
+}
+
+/// Secrets in their order. No message shows one.
+fn secrets(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Option<Vec<String>> {
+    let Some((path, node)) = given.get_unless_null("secrets") else {
+        if format.secrets() == SecretUse::Required {
+            let message = "is missing: expected what the application signs with, or a list with its older secrets";
+            reader.error(given.at("secrets"), message);
+            return None;
+        }
+        return Some(Vec::new());
+    };
+    if format.secrets() == SecretUse::None {
+        reader.error(path, format_args!("has no use with `format: {}`, whose cookies are not signed", format.as_str()));
+        return None;
+    }
+    let (mut secrets, mut is_understood) = (Vec::new(), true);
+    for (path, node) in elements(&path, node) {
+        match reader.text(path, node) {
+            Some(secret) if !secret.is_empty() => secrets.push(secret),
+            Some(_) => {
+                reader.error(path, "expected a secret, got an empty text");
+                is_understood = false;
+            }
+            None => is_understood = false,
+        }
+    }
+    if is_understood && !(1..=SECRETS_MAX).contains(&secrets.len()) {
+        reader.error(path, format_args!("expected 1 to {SECRETS_MAX} secrets, got {}", secrets.len()));
+        return None;
+    }
+    is_understood.then_some(secrets)
+}
+
+fn max_age_s(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Option<u64> {
+    let default = format.default_max_age_s();
+    let Some((path, node)) = given.get_unless_null("max_age") else { return Some(default.unwrap_or_default()) };
+    if default.is_none() {
+        let message = format!("has no use with `format: {}`: what is stored says how long it is good", format.as_str());
+        reader.error(path, message);
+        return None;
+    }
+    let max_age_us = reader.duration_us(path, node, MAX_AGE_US_MAX)?;
+    if max_age_us < 1_000_000 {
+        reader.expected(path, node, "at least a second");
+        return None;
+    }
+    Some(max_age_us / 1_000_000)
+}
+
+fn key_prefix(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat, is_signed: bool) -> Option<String> {
+    let stated = given.get_unless_null("key_prefix");
+    if format.record().is_none() {
+        if let Some((path, _)) = stated {
+            reader.error(path, format_args!("has no use with `format: {}`, which stores nothing", format.as_str()));
+            return None;
+        }
+        return Some(String::new());
+    }
+    let prefix = match stated {
+        Some((path, node)) => reader.text(path, node)?,
+        None => format.default_key_prefix().to_string(),
+    };
+    if prefix.is_empty() && !is_signed {
+        let message =
+            "expected what the keys of sessions begin with: without it a cookie could name any key in this Redis";
+        reader.error(given.at("key_prefix"), message);
+        return None;
+    }
+    Some(prefix)
+}
+
+/// The paths of fields, and the header of each.
+fn fields(reader: &mut Reader, given: &Fields<'_>) -> Option<(Vec<FieldPath>, Vec<String>)> {
+    let Some((path, node)) = given.get_unless_null("fields") else {
+        let message = "is missing: expected fields and the headers that tell them, such as `user_id: x-user-id`";
+        reader.error(given.at("fields"), message);
+        return None;
+    };
+    let members = reader.collected(path, node, "an object of fields and the headers that tell them", Node::members)?;
+    if !(1..=FIELDS_MAX).contains(&members.len()) {
+        reader.error(path, format_args!("expected 1 to {FIELDS_MAX} fields, got {}", members.len()));
+        return None;
+    }
+    let (mut paths, mut headers): (Vec<FieldPath>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut is_understood = true;
+    for member in members {
+        let place = Path::Field(&path, &member.name);
+        let field = FieldPath::parse(&member.name);
+        let header = header(reader, place, &member.value).filter(|header| {
+            let is_short = header.matches(['-', '_']).count() <= SEPARATORS_MAX;
+            if !is_short {
+                reader.error(
+                    place,
+                    format_args!("expected a header with at most {SEPARATORS_MAX} of `-` and `_` in its name"),
+                );
+            }
+            is_short
+        });
+        match (&field, &header) {
+            (Err(error), _) => reader.error(place, format_args!("is no field's path: {error}")),
+            // To servers of CGI and WSGI these are one.
+            (Ok(_), Some(header)) if headers.iter().any(|other| is_alike(other, header)) => {
+                reader.error(place, format_args!("another field is told in `{header}`: expected a header of its own"));
+                is_understood = false;
+            }
+            _ => {}
+        }
+        is_understood &= field.is_ok() && header.is_some();
+        paths.extend(field.ok());
+        headers.extend(header);
+    }
+    is_understood.then_some((paths, headers))
+}
+
+fn is_alike(one: &str, other: &str) -> bool {
+    one.replace('_', "-") == other.replace('_', "-")
+}
+
+fn on_missing(reader: &mut Reader, given: &Fields<'_>) -> Option<OnMissingSession> {
+    let Some((path, node)) = given.get_unless_null("on_missing") else { return Some(OnMissingSession::Anonymous) };
+    if node.members().is_some() {
+        return redirect(reader, path, node);
+    }
+    match (node.as_str(), whole_number(node)) {
+        (Some("anonymous"), _) => Some(OnMissingSession::Anonymous),
+        (_, Some(401)) => Some(OnMissingSession::Unauthorized),
+        _ => {
+            reader.expected(path, node, "`anonymous`, 401, or an object such as `{redirect: /login}`");
+            None
+        }
+    }
+}
+
+/// A page that is written out here: nothing of a request takes part in it.
+fn redirect(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<OnMissingSession> {
+    let given = reader.object(path, node, &known_fields::SESSION_ANSWER)?;
+    let Some((path, node)) = given.get_unless_null("redirect") else {
+        reader.error(given.at("redirect"), "is missing: expected a path such as `/login`, or a URL");
+        return None;
+    };
+    let page = reader.text(path, node)?;
+    let is_path = page.starts_with('/') && !page.starts_with("//") && !page.starts_with("/\\");
+    let is_url = ["https://", "http://"].iter().any(|scheme| page.len() > scheme.len() && page.starts_with(scheme));
+    if !(is_path || is_url) || !page.bytes().all(|byte| byte.is_ascii_graphic()) {
+        reader.expected(path, node, "a path such as `/login`, or a URL that begins with `https://`");
+        return None;
+    }
+    Some(OnMissingSession::Redirect(page))
+}
+
+/// Where sessions are kept. None inside: in the cookie.
+fn redis(
+    reader: &mut Reader,
+    services: &mut ServiceTable,
+    given: &Fields<'_>,
+    format: SessionFormat,
+) -> Option<Option<u32>> {
+    match (given.get_unless_null("redis"), format.record()) {
+        (Some((path, node)), Some(_)) => service::read(reader, services, path, node).map(Some),
+        (None, None) => Some(None),
+        (Some((path, _)), None) => {
+            reader.error(path, format_args!("has no use with `format: {}`, which stores nothing", format.as_str()));
+            None
+        }
+        (None, Some(_)) => {
+            reader.error(given.at("redis"), "is missing: expected where the application keeps its sessions");
+            None
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Filters that read sessions.
+
+use alloc::format;
+
+use super::*;
+use crate::{
+    Engine,
+    session::{FieldPath, OnMissingSession, SessionFormat, SessionRules, SessionSource},
+};
+
+/// A good document with some fields of `session` changed; those that are null are left out.
+fn with_session(changes: Value) -> Value {
+    let mut session =
+        json!({"format": "php", "fields": {"user_id": "X-User-Id"}, "redis": {"service_name": "redis.static"}});
+    for (name, value) in changes.as_object().unwrap() {
+        session[name] = value.clone();
+    }
+    json!({"session": session})
+}
+
+fn signed(changes: Value) -> Value {
+    let mut document = with_session(json!({"format": "signed-flask", "secrets": "open sesame", "redis": null}));
+    for (name, value) in changes.as_object().unwrap() {
+        document["session"][name] = value.clone();
+    }
+    document
+}
+
+fn rules(document: &Value) -> Rc<SessionRules> {
+    let [FilterRules::Session(rules)] = <[_; 1]>::try_from(config(document).filters).unwrap() else {
+        panic!("no session in {document}")
+    };
+    rules
+}
+
+#[test]
+fn what_is_not_said_is_as_the_library_has_it() {
+    let php = rules(&with_session(json!({})));
+    let settings = &php.settings;
+    assert_eq!((settings.format, settings.key_prefix.as_str()), (SessionFormat::Php, "PHPREDIS_SESSION:"));
+    assert_eq!(settings.source, SessionSource::Cookie("PHPSESSID".to_string()));
+    assert!(settings.secrets.is_empty() && settings.fields == [FieldPath::parse("user_id").unwrap()]);
+    assert_eq!((&php.headers[..], &php.on_missing), (&["x-user-id".to_string()][..], &OnMissingSession::Anonymous));
+    assert_eq!(php.stripped(), ["x-user-id", "x-user_id", "x_user-id", "x_user_id"]);
+    assert_eq!((php.remember_us, php.redis), (1_000_000, Some(0)));
+    let flask = rules(&signed(json!({})));
+    assert_eq!((flask.settings.max_age_s, flask.redis), (31 * 86_400, None));
+    for format in SessionFormat::ALL {
+        let secrets =
+            if format.secrets() == crate::session::SecretUse::Required { json!(["a", "b"]) } else { json!(null) };
+        let redis = format.record().map(|_| json!({"service_name": "r"}));
+        let own = format.default_cookie().is_empty().then_some("sid");
+        let prefix = own.map(|_| "s:");
+        let document = with_session(
+            json!({"format": format.as_str(), "secrets": secrets, "redis": redis, "cookie": own, "key_prefix": prefix}),
+        );
+        assert_eq!(rules(&document).settings.format, format);
+    }
+}
+
+#[test]
+fn everything_may_be_said() {
+    let all = rules(&with_session(json!({
+        "format": "express", "header": "X-Session", "secrets": ["new", 102234], "key_prefix": "shop:",
+        "fields": {"passport.user": "x-user-id", "a\\.b": "x-b"}, "on_missing": {"redirect": "/login?from=gate"},
+        "remember": "5s"
+    })));
+    assert_eq!(all.settings.source, SessionSource::Header("x-session".to_string()));
+    assert_eq!(all.settings.secrets, ["new", "102234"]);
+    assert_eq!((all.headers.len(), all.remember_us), (2, 5_000_000));
+    assert_eq!(all.on_missing, OnMissingSession::Redirect("/login?from=gate".to_string()));
+    for answer in [json!(401), json!("401")] {
+        assert_eq!(rules(&with_session(json!({"on_missing": answer}))).on_missing, OnMissingSession::Unauthorized);
+    }
+    assert_eq!(rules(&signed(json!({"max_age": "2h"}))).settings.max_age_s, 7_200);
+    assert_eq!(rules(&with_session(json!({"remember": 0}))).remember_us, 0);
+    // With a signature, nobody else names keys.
+    rules(&with_session(json!({"format": "express", "secrets": "s", "key_prefix": ""})));
+}
+
+#[test]
+fn mistakes_are_told_where_they_are() {
+    for (changes, path, message) in [
+        (json!({"format": null}), "format", "is missing"),
+        (json!({"format": "laravel"}), "format", "`express`, `flask-session`"),
+        (json!({"cookie": "a;b"}), "cookie", "the name of a cookie"),
+        (json!({"cookie": ""}), "cookie", "got an empty text"),
+        (json!({"cookie": "a", "header": "b"}), "header", "stands beside `cookie`"),
+        (json!({"header": "a b"}), "header", "the name of a header"),
+        (json!({"header": "Cookie"}), "header", "another meaning"),
+        (json!({"format": "json", "key_prefix": "s:"}), "cookie", "is missing"),
+        (json!({"secrets": "s"}), "secrets", "has no use with `format: php`"),
+        (json!({"format": "express"}), "secrets", "is missing"),
+        (json!({"format": "express", "secrets": []}), "secrets", "expected 1 to 16 secrets, got 0"),
+        (json!({"format": "express", "secrets": ["a", ""]}), "secrets[1]", "got an empty text"),
+        (json!({"max_age": "1h"}), "max_age", "has no use with `format: php`"),
+        (json!({"key_prefix": ""}), "key_prefix", "could name any key"),
+        (json!({"format": "hash", "cookie": "c"}), "key_prefix", "could name any key"),
+        (json!({"fields": null}), "fields", "is missing"),
+        (json!({"fields": {}}), "fields", "expected 1 to 31 fields, got 0"),
+        (json!({"fields": {"": "x"}}), "fields.", "it is empty"),
+        (json!({"fields": {"a": "x y"}}), "fields.a", "the name of a header"),
+        (json!({"fields": {"a": "x-a-b-c_d-e"}}), "fields.a", "at most 4 of `-` and `_`"),
+        (json!({"fields": {"a": "Host"}}), "fields.a", "another meaning"),
+        (json!({"fields": {"a": "x-id", "b": "X_Id"}}), "fields.b", "another field is told"),
+        (json!({"on_missing": 403}), "on_missing", "`anonymous`, 401"),
+        (json!({"on_missing": {"redirct": "/"}}), "on_missing.redirct", "did you mean `redirect`?"),
+        (json!({"on_missing": {}}), "on_missing.redirect", "is missing"),
+        (json!({"on_missing": {"redirect": "//evil.example"}}), "on_missing.redirect", "a path such as `/login`"),
+        (json!({"on_missing": {"redirect": "/\\evil.example"}}), "on_missing.redirect", "a path such as `/login`"),
+        (json!({"on_missing": {"redirect": "javascript:1"}}), "on_missing.redirect", "a path such as `/login`"),
+        (json!({"on_missing": {"redirect": "/a\r\nb: c"}}), "on_missing.redirect", "a path such as `/login`"),
+        (json!({"remember": "6m"}), "remember", "a duration"),
+        (json!({"redis": null}), "redis", "is missing"),
+        (json!({"redis": {}}), "redis.service_name", "is missing"),
+        (json!({"key_prefx": "a"}), "key_prefx", "did you mean `key_prefix`?"),
+    ] {
+        let shown = changes.to_string();
+        let errors = read(&with_session(changes)).expect_err(&shown);
+        let path = format!("session.{path}");
+        let told = errors.iter().any(|error| error.path == path && error.message.contains(message));
+        assert!(told, "{shown}: expected {path}: {message}\n{errors:#?}");
+    }
+    refuses(signed(json!({"key_prefix": "s:"})), "session.key_prefix", "which stores nothing");
+    refuses(signed(json!({"redis": {"service_name": "r"}})), "session.redis", "which stores nothing");
+    refuses(signed(json!({"max_age": "10ms"})), "session.max_age", "at least a second");
+}
+
+#[test]
+fn no_secret_is_shown() {
+    for secrets in [json!({"a": "open sesame"}), json!([["open sesame"]]), json!("open sesame")] {
+        let document = with_session(json!({"secrets": secrets, "format": "signed-django", "key_prefix": "x"}));
+        let errors = format!("{:?}", read(&document).unwrap_err());
+        assert!(!errors.contains("sesame"), "{errors}");
+    }
+    let config = config(&signed(json!({})));
+    assert!(!config.describe().contains("sesame") && !format!("{config:?}").contains("sesame"));
+}
+
+#[test]
+fn it_stands_beside_limiters_and_not_in_them() {
+    let mut both = with(json!({}));
+    both["session"] = with_session(json!({}))["session"].clone();
+    let errors = read(&both).unwrap_err();
+    assert!(errors.iter().all(|error| error.message.starts_with("stands beside `session`")), "{errors:#?}");
+    let list = json!({"filters": [with_session(json!({})), with(json!({})), signed(json!({}))], "_plugin_id_": "p"});
+    let chain = config(&list);
+    assert_eq!((chain.filters.len(), chain.policies().count(), chain.services.len()), (3, 1, 1));
+    refuses(json!({"filters": [with(json!({}))], "session": {}}), "session", "stands beside `filters`");
+    refuses(with(json!({"sesion": {}})), "sesion", "did you mean `session`?");
+    // Until it is built, nothing runs in which clients say who they are.
+    assert!(Engine::configure(list.to_string().as_bytes()).is_err());
+}
+
+#[test]
+fn it_is_told_in_words() {
+    let document = with_session(json!({
+        "format": "express", "secrets": ["a", "b"], "fields": {"passport.user": "x-user-id", "role": "x-role"},
+        "on_missing": {"redirect": "/login"}, "remember": 0
+    }));
+    let expected = "every request
+  session       express, in cookie connect.sid, signed by any of 2 secrets
+  kept          in Redis redis.static:80, timeout 1000 ms, keys sess:...
+  tells         passport.user in x-user-id, role in x-role
+  without one   sent to /login, or answered 401 if no HTML is accepted
+  calls         each request asks anew
+";
+    assert_eq!(config(&document).describe(), expected);
+    let expected = "filters[0]
+  every request
+    session       signed-flask, in cookie session, signed
+    kept          whole in there, good for 31d
+    tells         user_id in x-user-id
+    without one   anonymous: requests pass
+";
+    assert_eq!(config(&json!({"filters": [signed(json!({}))]})).describe(), expected);
+}

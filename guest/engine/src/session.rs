@@ -20,8 +20,8 @@
 //! });
 //! let lead = reader.lead([&b"theme=dark; PHPSESSID=c3e1d603ceca8586"[..]], 0).unwrap();
 //! assert_eq!(lead, SessionLead::Key(b"PHPREDIS_SESSION:c3e1d603ceca8586".to_vec()));
-//! let values = reader.read(SessionRecord::String(br#"user|a:1:{s:2:"id";i:7;}"#), 0).unwrap();
-//! assert_eq!(values.0, [Some("7".to_string())]);
+//! let session = reader.read(SessionRecord::String(br#"user|a:1:{s:2:"id";i:7;}"#), 0).unwrap();
+//! assert_eq!(session.values, [Some("7".to_string())]);
 //! ```
 
 mod base64;
@@ -47,7 +47,7 @@ pub use field_path::{FieldPath, FieldPathError};
 pub use fields::{FIELDS_MAX, VALUE_MAX};
 pub use format::{RecordKind, SecretUse, SessionFormat};
 pub use miss::SessionMiss;
-pub use reader::{RECORD_MAX, SessionLead, SessionReader, SessionRecord, SessionSettings, SessionValues};
+pub use reader::{FoundSession, RECORD_MAX, SessionLead, SessionReader, SessionRecord, SessionSettings};
 pub(crate) use rules::SEPARATORS_MAX;
 pub use rules::{OnMissingSession, SessionRules};
 pub use source::SessionSource;

@@ -6,8 +6,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::Value;
 use slidegate_engine::session::{
-    FieldPath, SessionFormat, SessionLead, SessionMiss, SessionReader, SessionRecord, SessionSettings, SessionSource,
-    SessionValues, VALUE_MAX,
+    FieldPath, FoundSession, SessionFormat, SessionLead, SessionMiss, SessionReader, SessionRecord, SessionSettings,
+    SessionSource, VALUE_MAX,
 };
 
 /// A session that a library made.
@@ -125,6 +125,16 @@ impl LibrarySession {
         }
     }
 
+    /// As [`read`](Self::read), at another time and for one field.
+    ///
+    /// # Errors
+    ///
+    /// The cause of a miss, wherever it is.
+    pub fn read_at(self, now_ms: i64) -> Result<FoundSession, SessionMiss> {
+        let session = LibrarySession { now_ms, ..self };
+        session.read(&session.reader(&["user_id".to_owned()]))
+    }
+
     /// The whole way, from the cookie to the fields.
     ///
     /// # Errors
@@ -134,9 +144,9 @@ impl LibrarySession {
     /// # Panics
     ///
     /// The key is not the library's.
-    pub fn read(&self, reader: &SessionReader) -> Result<SessionValues, SessionMiss> {
+    pub fn read(&self, reader: &SessionReader) -> Result<FoundSession, SessionMiss> {
         match reader.lead([self.header()], self.now_ms)? {
-            SessionLead::Fields(values) => Ok(values),
+            SessionLead::Content(values) => Ok(values),
             SessionLead::Key(key) => {
                 assert_eq!(Some(&*key), self.key(), "{}: {}", self.format, self.case);
                 reader.read(self.record(), self.now_ms)

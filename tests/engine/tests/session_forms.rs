@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use slidegate_engine::session::{
-    FIELDS_MAX, FieldPath, RECORD_MAX, SessionFormat, SessionLead, SessionMiss, SessionReader, SessionRecord,
-    SessionSettings, SessionSource, SessionValues,
+    FIELDS_MAX, FieldPath, FoundSession, RECORD_MAX, SessionFormat, SessionLead, SessionMiss, SessionReader,
+    SessionRecord, SessionSettings, SessionSource,
 };
 use slidegate_engine_tests::{
     fuzzing::{
@@ -28,12 +28,12 @@ fn reader(format: SessionFormat, fields: &[String]) -> SessionReader {
     })
 }
 
-fn read(format: SessionFormat, fields: &[String], record: &[u8]) -> Result<SessionValues, SessionMiss> {
+fn read(format: SessionFormat, fields: &[String], record: &[u8]) -> Result<FoundSession, SessionMiss> {
     reader(format, fields).read(SessionRecord::String(record), 0)
 }
 
 fn read_field(format: SessionFormat, field: &str, record: &[u8]) -> Result<Option<String>, SessionMiss> {
-    read(format, &[field.to_owned()], record).map(|values| values.0[0].clone())
+    read(format, &[field.to_owned()], record).map(|values| values.values[0].clone())
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -82,7 +82,7 @@ fn all_forms_tell_the_same() {
             ("Spring", reader(SessionFormat::Spring, &paths).read(hash, 999)),
         ] {
             let values = values.map_err(|miss| TestCaseError::fail(format!("{form}: {miss:?}")))?;
-            for ((path, expected), value) in expected.iter().zip(&values.0) {
+            for ((path, expected), value) in expected.iter().zip(&values.values) {
                 prop_assert!(expected.is(value.as_deref()), "{}: {} is {:?}, not {:?}", form, path, value, expected);
             }
         }

@@ -36,7 +36,7 @@ fn what_libraries_wrote_is_what_they_read() {
                     break;
                 }
             };
-            for (path, value) in paths.iter().zip(values.0) {
+            for (path, value) in paths.iter().zip(values.values) {
                 *formats.entry(&session.format).or_default() += usize::from(value.is_some());
                 if !expected.get(path).map_or(value.is_none(), |expected| expected.is(value.as_deref())) {
                     wrong.push(format!("{name}: {path} is {value:?} and not {:?}", expected.get(path)));
@@ -80,6 +80,33 @@ fn what_is_not_there_or_of_another_type_is_nobodys() {
         ] {
             assert_eq!(reader.read(record, session.now_ms).err(), Some(cause), "{}, {}", session.format, session.case);
         }
+    }
+}
+
+#[test]
+fn a_session_is_good_until_the_instant_it_tells() {
+    let (all, mut formats) = (sessions::all(), BTreeSet::new());
+    for session in all.iter().filter(|session| session.expected().is_ok()) {
+        let at = |now_ms| session.clone().read_at(now_ms);
+        let Some(ends_ms) = at(session.now_ms).expect("it is good").ends_ms else { continue };
+        assert!(ends_ms > session.now_ms && at(ends_ms - 1).is_ok(), "{}, {}", session.format, session.case);
+        assert_eq!(at(ends_ms), Err(SessionMiss::Expired), "{}, {}", session.format, session.case);
+        formats.insert(session.format.as_str());
+    }
+    let ending = ["express", "signed-django", "signed-flask", "signed-starlette", "spring"];
+    assert!(formats.iter().eq(&ending), "{formats:?}");
+}
+
+#[test]
+fn fields_of_a_hash_that_are_not_asked_for_change_nothing() {
+    for session in sessions::all() {
+        let SessionRecord::Hash(pairs) = session.record() else { continue };
+        let reader = session.reader(&["user_id", "passport.user", "passport.deep"].map(str::to_owned));
+        let names = reader.hash_fields();
+        assert_eq!(names.len(), 4);
+        let asked = pairs.iter().filter(|(name, _)| names.iter().any(|asked| asked == name)).copied().collect();
+        let whole = reader.read(session.record(), session.now_ms);
+        assert_eq!(reader.read(SessionRecord::Hash(asked), session.now_ms), whole, "{}", session.case);
     }
 }
 

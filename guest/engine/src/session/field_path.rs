@@ -49,6 +49,11 @@ impl FieldPath {
         if names.len() > NAMES_MAX { Err(FieldPathError::TooDeep) } else { Ok(FieldPath { names }) }
     }
 
+    /// The outermost of its names.
+    pub(super) fn first_name(&self) -> Option<&str> {
+        self.names.first().map(String::as_str)
+    }
+
     /// How many names it has.
     pub(super) fn len(&self) -> usize {
         self.names.len()

@@ -42,6 +42,11 @@ impl WantedFields {
     pub(super) fn new(paths: Vec<FieldPath>) -> WantedFields {
         WantedFields { paths }
     }
+
+    /// The first name of each.
+    pub(super) fn first_names(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().filter_map(FieldPath::first_name)
+    }
 }
 
 // === impl FieldPlace ===

@@ -1,11 +1,14 @@
 //! Sessions that are a hash in Redis: with a text in each field, and those of Spring Session.
 
+use alloc::vec::Vec;
 use core::str;
 
 use super::{fields::FoundFields, java, json, miss::SessionMiss};
 
 /// What the fields of an application begin with in Spring's hash.
 const ATTRIBUTE: &[u8] = b"sessionAttr:";
+const LAST_ACCESSED_TIME: &[u8] = b"lastAccessedTime";
+const MAX_INACTIVE_INTERVAL: &[u8] = b"maxInactiveInterval";
 
 /// Reads a hash whose values are texts.
 pub(super) fn read_hash<'r>(pairs: impl IntoIterator<Item = (&'r [u8], &'r [u8])>, found: &mut FoundFields<'_>) {
@@ -15,19 +18,25 @@ pub(super) fn read_hash<'r>(pairs: impl IntoIterator<Item = (&'r [u8], &'r [u8])
     }
 }
 
-/// Reads a hash of Spring Session, whose values are JSON or Java's. `now_ms` is the time, since 1970.
+/// The fields of Spring's hash that are looked at where these of the application are wanted.
+pub(super) fn spring_fields<'n>(names: impl Iterator<Item = &'n str>) -> impl Iterator<Item = Vec<u8>> {
+    let attributes = names.map(|name| [ATTRIBUTE, name.as_bytes()].concat());
+    [LAST_ACCESSED_TIME, MAX_INACTIVE_INTERVAL].map(<[u8]>::to_vec).into_iter().chain(attributes)
+}
+
+/// Reads a hash of Spring Session, whose values are JSON or Java's. Tells when it ends, in milliseconds since 1970, if it
+/// does.
 ///
 /// Its key may live longer than the session, so that listeners can be told of its end: what counts is in it.
 pub(super) fn read_spring<'r>(
     pairs: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
     found: &mut FoundFields<'_>,
-    now_ms: i64,
-) -> Result<(), SessionMiss> {
+) -> Result<Option<i64>, SessionMiss> {
     let (mut last_accessed_ms, mut interval_s) = (None, None);
     for (name, value) in pairs {
         match name {
-            b"lastAccessedTime" => last_accessed_ms = Some(whole_number(value)?),
-            b"maxInactiveInterval" => interval_s = Some(whole_number(value)?),
+            LAST_ACCESSED_TIME => last_accessed_ms = Some(whole_number(value)?),
+            MAX_INACTIVE_INTERVAL => interval_s = Some(whole_number(value)?),
             name => {
                 let Some(name) = name.strip_prefix(ATTRIBUTE) else { continue };
                 let attribute = found.enter(found.record(), name);
@@ -47,7 +56,7 @@ pub(super) fn read_spring<'r>(
         return Err(SessionMiss::Undecodable);
     };
     let ends_ms = last_accessed_ms.saturating_add(interval_s.saturating_mul(1_000));
-    if interval_s >= 0 && ends_ms <= now_ms { Err(SessionMiss::Expired) } else { Ok(()) }
+    Ok((interval_s >= 0).then_some(ends_ms))
 }
 
 fn whole_number(value: &[u8]) -> Result<i64, SessionMiss> {

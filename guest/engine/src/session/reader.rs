@@ -54,14 +54,19 @@ pub enum SessionLead {
     /// A record in Redis under this key.
     Key(Vec<u8>),
     /// The session itself, which stood in the cookie.
-    Fields(SessionValues),
+    Content(FoundSession),
 }
 
-/// The values of a session's fields, in the order in which they were asked for, as headers carry them: in visible ASCII,
-/// with all else percent-encoded. None where the session has no such field, or nothing that fits into a header: a list,
-/// null, a text with control characters in it.
+/// A session that is good.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SessionValues(pub Vec<Option<String>>);
+pub struct FoundSession {
+    /// The values of its fields, in the order in which they were asked for, as headers carry them: in visible ASCII, with
+    /// all else percent-encoded. None where the session has no such field, or nothing that fits into a header: a list,
+    /// null, a text with control characters in it.
+    pub values: Vec<Option<String>>,
+    /// Until when it is good as it is, in milliseconds since 1970, where it says so itself.
+    pub ends_ms: Option<i64>,
+}
 
 /// What Redis has for a key.
 #[derive(Clone)]
@@ -120,20 +125,33 @@ impl SessionReader {
         match &self.cookie_form {
             CookieForm::Id(form) => Ok(SessionLead::Key(self.key(&form.id(&value)?))),
             CookieForm::Content(form) => {
-                let content = form.content(&value, now_ms)?;
+                let (content, ends_ms) = form.content(&value, now_ms)?;
                 let mut found = FoundFields::new(&self.wanted);
                 json::read_object(&content, &mut found)?;
-                Ok(SessionLead::Fields(self.values(found.into_texts())))
+                Ok(SessionLead::Content(self.session(found.into_texts(), Some(ends_ms))))
             }
         }
     }
 
-    /// The fields of a record. `now_ms` is the time, since 1970.
+    /// Which fields of a hash it reads, each once. The others may be left out of a record. Empty where no hash is stored.
+    pub fn hash_fields(&self) -> Vec<Vec<u8>> {
+        let mut names: Vec<Vec<u8>> = match self.format {
+            SessionFormat::Spring => hash::spring_fields(self.wanted.first_names()).collect(),
+            SessionFormat::Hash => self.wanted.first_names().map(|name| name.as_bytes().to_owned()).collect(),
+            _ => Vec::new(),
+        };
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The session in a record. `now_ms` is the time, since 1970.
     ///
     /// # Errors
     /// There is no session, for this cause.
-    pub fn read(&self, record: SessionRecord<'_>, now_ms: i64) -> Result<SessionValues, SessionMiss> {
+    pub fn read(&self, record: SessionRecord<'_>, now_ms: i64) -> Result<FoundSession, SessionMiss> {
         let mut found = FoundFields::new(&self.wanted);
+        let mut ends_ms = None;
         match (record, self.format) {
             (SessionRecord::None, _) => return Err(SessionMiss::Unknown),
             (SessionRecord::Hash(pairs), SessionFormat::Spring | SessionFormat::Hash) => {
@@ -146,7 +164,7 @@ impl SessionReader {
                 if self.format == SessionFormat::Hash {
                     hash::read_hash(pairs, &mut found);
                 } else {
-                    hash::read_spring(pairs, &mut found, now_ms)?;
+                    ends_ms = hash::read_spring(pairs, &mut found)?;
                 }
             }
             // Other kinds of keys may begin like a session's.
@@ -162,13 +180,14 @@ impl SessionReader {
             (SessionRecord::Hash(_) | SessionRecord::OfOtherType, _) => return Err(SessionMiss::ForeignType),
         }
         let mut texts = found.into_texts();
-        if self.format == SessionFormat::Express
-            && let Some(expires) = texts.pop().flatten()
-            && is_over(&expires, now_ms)?
-        {
-            return Err(SessionMiss::Expired);
+        if self.format == SessionFormat::Express {
+            ends_ms = texts.pop().flatten().map(|expires| end_ms(&expires)).transpose()?.flatten();
         }
-        Ok(self.values(texts))
+        if ends_ms.is_some_and(|ends_ms| ends_ms <= now_ms) {
+            Err(SessionMiss::Expired)
+        } else {
+            Ok(self.session(texts, ends_ms))
+        }
     }
 
     fn key(&self, id: &[u8]) -> Vec<u8> {
@@ -183,9 +202,9 @@ impl SessionReader {
         key
     }
 
-    fn values(&self, texts: Vec<Option<Vec<u8>>>) -> SessionValues {
+    fn session(&self, texts: Vec<Option<Vec<u8>>>, ends_ms: Option<i64>) -> FoundSession {
         let texts = texts.into_iter().take(self.fields);
-        SessionValues(texts.map(|text| text.and_then(|text| header_value(&text))).collect())
+        FoundSession { values: texts.map(|text| text.and_then(|text| header_value(&text))).collect(), ends_ms }
     }
 }
 
@@ -208,12 +227,12 @@ fn text_form(record: &[u8], format: SessionFormat) -> Result<TextForm, SessionMi
     }
 }
 
-/// Whether Express' date has come; it writes `false` where there is none.
-fn is_over(expires: &[u8], now_ms: i64) -> Result<bool, SessionMiss> {
+/// Express' date; it writes `false` where there is none.
+fn end_ms(expires: &[u8]) -> Result<Option<i64>, SessionMiss> {
     if expires == b"false" {
-        return Ok(false);
+        return Ok(None);
     }
-    Ok(unix_ms(expires).ok_or(SessionMiss::Undecodable)? <= now_ms)
+    unix_ms(expires).map(Some).ok_or(SessionMiss::Undecodable)
 }
 
 /// Shows no secret.
@@ -228,14 +247,15 @@ impl core::fmt::Debug for SessionLead {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             SessionLead::Key(_) => f.write_str("Key"),
-            SessionLead::Fields(values) => values.fmt(f),
+            SessionLead::Content(session) => session.fmt(f),
         }
     }
 }
 
 /// Shows no value.
-impl core::fmt::Debug for SessionValues {
+impl core::fmt::Debug for FoundSession {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "SessionValues of {} fields, {} found", self.0.len(), self.0.iter().flatten().count())
+        let told = self.values.iter().flatten().count();
+        write!(f, "FoundSession with {told} of {} fields, ends at {:?}", self.values.len(), self.ends_ms)
     }
 }

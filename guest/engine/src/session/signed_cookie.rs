@@ -30,16 +30,19 @@ pub(super) struct SignedCookie {
 }
 
 impl SignedCookie {
-    /// The content of a cookie's value, if it is signed and good at `now_ms`, which is since 1970.
+    /// The content of a cookie's value and until when it is good, if it is signed and good at `now_ms`. Both are since
+    /// 1970.
     ///
     /// A time to come is taken, because nobody else can have signed it: the application's clock is ahead.
-    pub(super) fn content(&self, value: &[u8], now_ms: i64) -> Result<Vec<u8>, SessionMiss> {
+    pub(super) fn content(&self, value: &[u8], now_ms: i64) -> Result<(Vec<u8>, i64), SessionMiss> {
         let separator = if self.form == SignedForm::Django { b':' } else { b'.' };
         let message = signed(value, separator, &self.signer)?;
         let (content, time) = cut_last(message, separator).ok_or(SessionMiss::Malformed)?;
         let signed_s = self.time(time).ok_or(SessionMiss::Malformed)?;
         let max_age_s = i64::try_from(self.max_age_s).unwrap_or(i64::MAX);
-        if now_ms.div_euclid(1_000).saturating_sub(signed_s) > max_age_s {
+        // Whole seconds are compared, and the last one is good.
+        let ends_ms = signed_s.saturating_add(max_age_s).saturating_add(1).saturating_mul(1_000);
+        if ends_ms <= now_ms {
             return Err(SessionMiss::Expired);
         }
         let base64 = match self.form {
@@ -47,7 +50,7 @@ impl SignedCookie {
             _ if content.starts_with(b".") => return Err(SessionMiss::Compressed),
             _ => Base64::Url,
         };
-        base64.decode(content).ok_or(SessionMiss::Malformed)
+        base64.decode(content).map(|content| (content, ends_ms)).ok_or(SessionMiss::Malformed)
     }
 
     /// Seconds since 1970.

@@ -2,7 +2,7 @@
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::session::{
-    FieldPath, SessionFormat, SessionLead, SessionReader, SessionRecord, SessionSettings, SessionSource, SessionValues,
+    FieldPath, FoundSession, SessionFormat, SessionLead, SessionReader, SessionRecord, SessionSettings, SessionSource,
     VALUE_MAX,
 };
 
@@ -86,7 +86,7 @@ pub fn check_session(session: &AnySession) -> Result<usize, TestCaseError> {
         let lead = reader.lead([&*session.header], now_ms);
         prop_assert_eq!(&lead, &reader.lead([&*session.header], now_ms));
         match lead {
-            Ok(SessionLead::Fields(values)) => check_values(&values)?,
+            Ok(SessionLead::Content(values)) => check_values(&values)?,
             Ok(SessionLead::Key(key)) => {
                 prop_assert!(key.starts_with(b"prefix:") && key.len() <= 300);
                 prop_assert!(key[7..].iter().all(u8::is_ascii_graphic));
@@ -104,7 +104,7 @@ pub fn check_session(session: &AnySession) -> Result<usize, TestCaseError> {
             let values = reader.read(record.clone(), now_ms);
             prop_assert_eq!(&values, &reader.read(record, now_ms));
             if let Ok(values) = values {
-                found += usize::from(values.0.iter().any(Option::is_some));
+                found += usize::from(values.values.iter().any(Option::is_some));
                 check_values(&values)?;
             }
         }
@@ -112,8 +112,8 @@ pub fn check_session(session: &AnySession) -> Result<usize, TestCaseError> {
     Ok(found)
 }
 
-fn check_values(values: &SessionValues) -> Result<(), TestCaseError> {
-    for value in values.0.iter().flatten() {
+fn check_values(values: &FoundSession) -> Result<(), TestCaseError> {
+    for value in values.values.iter().flatten() {
         prop_assert!(value.len() <= VALUE_MAX && value.bytes().all(|byte| byte.is_ascii_graphic()), "{}", value);
     }
     Ok(())

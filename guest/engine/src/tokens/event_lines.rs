@@ -1,7 +1,10 @@
 //! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), of which only the data
 //! counts.
 
-use super::json_scanner::{JsonDocument, JsonScanner};
+use super::{
+    byte_search,
+    json_scanner::{JsonDocument, JsonScanner},
+};
 
 /// Where in an event stream of lines the last byte was.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,6 +83,12 @@ impl EventLines {
                         return Some(EventPart::EventEnd);
                     }
                 }
+                // In one piece, as it nearly always is.
+                LinePart::Name(0) if bytes.starts_with(DATA) => {
+                    self.is_after_return = false;
+                    self.part = LinePart::BeforeData;
+                    *bytes = bytes.get(DATA.len()..).unwrap_or_default();
+                }
                 LinePart::Name(read) => {
                     self.is_after_return = false;
                     let is_data = DATA.get(usize::from(read)) == Some(&byte);
@@ -92,7 +101,7 @@ impl EventLines {
                 }
                 LinePart::BeforeData if byte.is_ascii_whitespace() => *bytes = rest,
                 part => {
-                    let length = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len());
+                    let length = byte_search::line_end(bytes).unwrap_or(bytes.len());
                     let (piece, rest) = bytes.split_at_checked(length)?;
                     *bytes = rest;
                     if part != LinePart::Other {

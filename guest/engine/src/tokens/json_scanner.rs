@@ -2,7 +2,7 @@
 //!
 //! What is not JSON is read as what it most looks like. Documents may follow each other, with anything between them.
 
-use super::json_number::JsonNumber;
+use super::{byte_search, json_number::JsonNumber};
 
 /// The longest name that may be known, in bytes.
 const NAME_BYTES_MAX: usize = 32;
@@ -104,7 +104,7 @@ enum Escape {
 }
 
 /// A text that is only of interest when it is short.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct ShortText {
     bytes: [u8; NAME_BYTES_MAX],
     /// None: it is too long.
@@ -163,13 +163,19 @@ impl<Place: JsonPlace> JsonScanner<Place> {
             self.escaped(byte, document);
             return 1;
         }
-        let length = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(bytes.len());
+        let length = byte_search::quote_or_escape(bytes).unwrap_or(bytes.len());
         let (piece, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
-        self.piece(piece, document);
         match rest.first() {
-            Some(b'"') => self.unquote(),
-            Some(_) => self.escape = Escape::Backslash,
-            None => return length,
+            // A name in one piece, as nearly all are, need not be kept.
+            Some(b'"') if self.state == ScanState::InName && self.name.length == Some(0) => self.named(Some(piece)),
+            ended => {
+                self.piece(piece, document);
+                match ended {
+                    Some(b'"') => self.unquote(),
+                    Some(_) => self.escape = Escape::Backslash,
+                    None => return length,
+                }
+            }
         }
         length + 1
     }
@@ -228,20 +234,26 @@ impl<Place: JsonPlace> JsonScanner<Place> {
 
     /// A name or a text ends.
     fn unquote(&mut self) {
-        self.state = match self.state {
+        match self.state {
             ScanState::InName => {
-                let name = self.name.bytes().filter(|name| !name.is_empty());
-                self.member = self.around().zip(name).and_then(|(around, name)| around.member(name));
-                ScanState::AfterName
+                let ShortText { bytes, length } = self.name;
+                self.named(length.and_then(|length| bytes.get(..usize::from(length))));
             }
-            _ if self.unknown > 0 => ScanState::InUnknown,
-            _ => ScanState::AfterValue,
-        };
+            _ if self.unknown > 0 => self.state = ScanState::InUnknown,
+            _ => self.state = ScanState::AfterValue,
+        }
+    }
+
+    /// The name of a member has ended. None: it is too long to be known.
+    fn named(&mut self, name: Option<&[u8]>) {
+        let name = name.filter(|name| !name.is_empty());
+        self.member = self.around().zip(name).and_then(|(around, name)| around.member(name));
+        self.state = ScanState::AfterName;
     }
 
     /// Bytes of what is at no known place. Tells how many it took.
     fn skip(&mut self, bytes: &[u8]) -> usize {
-        let Some(length) = bytes.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')) else {
+        let Some(length) = byte_search::quote_or_bracket(bytes) else {
             return bytes.len();
         };
         match bytes.get(length) {

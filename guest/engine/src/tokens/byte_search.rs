@@ -1,0 +1,92 @@
+//! Where signs stand in bytes, eight of them looked at in a step: most of a stream is text between two signs.
+
+/// One in each byte of a word.
+const ONES: u64 = u64::from_le_bytes([0x01; WORD_BYTES]);
+
+/// The highest bit of each byte of a word.
+const HIGH_BITS: u64 = u64::from_le_bytes([0x80; WORD_BYTES]);
+
+const WORD_BYTES: usize = size_of::<u64>();
+
+/// The first end of a line: a line feed or a carriage return.
+pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {
+    first(bytes, |word| equal(word, b'\n') | equal(word, b'\r'))
+}
+
+/// The first quotation mark or backslash.
+pub(super) fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
+    first(bytes, |word| equal(word, b'"') | equal(word, b'\\'))
+}
+
+/// The first quotation mark, brace or bracket.
+pub(super) fn quote_or_bracket(bytes: &[u8]) -> Option<usize> {
+    // Braces are brackets with this bit set; no other sign becomes a brace by it.
+    first(bytes, |word| {
+        let braces = word | (ONES * 0x20);
+        equal(word, b'"') | equal(braces, b'{') | equal(braces, b'}')
+    })
+}
+
+/// The first byte of which the highest bit is set in what `found` makes of its word, where it may be set wrongly only
+/// behind one that is set rightly.
+fn first(bytes: &[u8], found: impl Fn(u64) -> u64) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<WORD_BYTES>();
+    let mut passed = 0;
+    for word in words {
+        if let Some(at) = first_bit(found(u64::from_le_bytes(*word))) {
+            return Some(passed + at);
+        }
+        passed += WORD_BYTES;
+    }
+    // What is beyond the bytes is 0, which is none of the signs.
+    let word = rest.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte));
+    first_bit(found(word)).map(|at| passed + at)
+}
+
+/// Sets the highest bit of the first byte that is this one, and perhaps others behind it.
+fn equal(word: u64, byte: u8) -> u64 {
+    let differing = word ^ (ONES * u64::from(byte));
+    differing.wrapping_sub(ONES) & !differing & HIGH_BITS
+}
+
+/// In which byte the lowest bit is set.
+fn first_bit(bits: u64) -> Option<usize> {
+    (bits != 0).then(|| (bits.trailing_zeros() / u8::BITS) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_first_is_found_wherever_it_stands(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), b'\t'..=b'\x0e', b'!'..=b'#', b'Z'..=b'^', b'z'..=b'~'], 0..40),
+        ) {
+            let at = |signs: &[u8]| bytes.iter().position(|byte| signs.contains(byte));
+            prop_assert_eq!(line_end(&bytes), at(b"\n\r"));
+            prop_assert_eq!(quote_or_escape(&bytes), at(b"\"\\"));
+            prop_assert_eq!(quote_or_bracket(&bytes), at(b"\"{}[]"));
+        }
+    }
+
+    #[test]
+    fn every_sign_is_found_at_every_place_and_nothing_else_is() {
+        for length in 0..20 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut bytes: Vec<u8> = [b'a'].repeat(length);
+                    bytes[at] = byte;
+                    let found = |signs: &[u8]| signs.contains(&byte).then_some(at);
+                    assert_eq!(line_end(&bytes), found(b"\n\r"));
+                    assert_eq!(quote_or_escape(&bytes), found(b"\"\\"));
+                    assert_eq!(quote_or_bracket(&bytes), found(b"\"{}[]"));
+                }
+            }
+        }
+    }
+}

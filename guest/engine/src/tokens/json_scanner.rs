@@ -151,10 +151,30 @@ impl<Place: JsonPlace> JsonScanner<Place> {
                     self.verbatim(rest.get(..taken).unwrap_or_default(), document);
                     taken
                 }
+                ScanState::BeforeName => self.members(rest).unwrap_or_else(|| usize::from(self.step(byte, document))),
                 _ => usize::from(self.step(byte, document)),
             };
             rest = rest.get(taken..).unwrap_or_default();
         }
+    }
+
+    /// The names and values of members that come whole, as nearly all do, as long as they are texts of no interest, and
+    /// the name behind them: what the steps would make of their bytes one by one. Tells how many it took.
+    fn members(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut taken = 0;
+        while let Some((name, rest)) = bytes.get(taken..).and_then(quoted) {
+            let [b':', rest @ ..] = rest else { break };
+            self.named(Some(name));
+            taken = bytes.len() - rest.len();
+            self.state = ScanState::BeforeValue;
+            if self.member.is_some() {
+                break;
+            }
+            let Some((_, [b',', rest @ ..])) = quoted(rest) else { break };
+            taken = bytes.len() - rest.len();
+            self.state = ScanState::BeforeName;
+        }
+        (taken > 0).then_some(taken)
     }
 
     /// Bytes inside a name or a text. Tells how many it took.
@@ -379,6 +399,15 @@ impl<Place: JsonPlace> JsonScanner<Place> {
 
     fn around(&self) -> Option<Place> {
         *self.open.get(usize::from(self.depth.checked_sub(1)?))?
+    }
+}
+
+/// What stands between quotation marks at the beginning, if it ends there and has no escapes, and what comes behind.
+fn quoted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [b'"', bytes @ ..] = bytes else { return None };
+    match bytes.split_at_checked(byte_search::quote_or_escape(bytes)?)? {
+        (inside, [b'"', rest @ ..]) => Some((inside, rest)),
+        _ => None,
     }
 }
 

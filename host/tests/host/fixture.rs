@@ -14,7 +14,8 @@ pub(crate) fn module() -> &'static Module {
     &MODULE
 }
 
-fn component() -> Vec<u8> {
+/// The component, in binary form.
+pub(crate) fn component() -> Vec<u8> {
     let mut module = wat::parse_str(include_str!("filter.wat")).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");

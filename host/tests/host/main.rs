@@ -8,4 +8,5 @@ mod redis_client;
 mod redis_connection;
 mod redis_server;
 mod redis_status;
+mod reexports;
 mod worker;

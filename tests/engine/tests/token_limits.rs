@@ -136,6 +136,19 @@ fn after_charges_what_was_spent_and_then_refuses() {
 }
 
 #[test]
+fn after_tells_all_that_is_left_as_nothing_is_charged_yet() {
+    let mut gateways = gateway(1_000, &json!({"accounting": "after", "headers": ["x-ratelimit-tokens"]}));
+    for (left, spent) in [("1000", 0), ("1000", 300), ("700", 700)] {
+        let open = gateways.ask(0, "a", 0).expect("there is room");
+        assert_eq!(open.headers["x-ratelimit-remaining-tokens"], left);
+        gateways.spend(&open, spent, 0);
+        gateways.pass(100_000);
+    }
+    let refusal = gateways.ask(0, "a", 0).expect_err("all is spent");
+    assert_eq!(refusal.headers["x-ratelimit-remaining-tokens"], "0");
+}
+
+#[test]
 fn estimates_follow_bodies_and_answers() {
     let mut gateways = gateway(100_000, &json!({"headers": ["x-ratelimit-tokens"]}));
     let mut remaining = 100_000;

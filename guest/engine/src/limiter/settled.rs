@@ -14,7 +14,7 @@ use crate::{
     grpc,
     header::{Quota, quota_headers, told},
     plan::Plan,
-    rule::{ErrorFormat, LimitUnit, Policy},
+    rule::{Accounting, ErrorFormat, LimitUnit, Policy},
     telemetry::Tally,
     verdict::{Edits, HeaderEdit, Pass, Response, Verdict},
     wants::Wants,
@@ -65,6 +65,12 @@ impl Decider<'_> {
             let Some(quota) = quotas.get_mut(tokens.at) else { continue };
             quota.unit = LimitUnit::Tokens;
             quota.standing.remaining = quota.standing.remaining.saturating_sub(tokens.slack(&quota.charge));
+            let owner = plan.owners.get(tokens.at).copied().unwrap_or_default();
+            if self.policy.token_terms_of(owner).accounting == Accounting::After && quota.standing.retry == Retry::Fits
+            {
+                // Nothing is charged before the answer; what keeps the place meanwhile comes back.
+                quota.standing.remaining = quota.standing.remaining.saturating_add(quota.charge.cost);
+            }
             quota.charge.limit = tokens.limit(&quota.charge);
         }
         if decision.admitted {

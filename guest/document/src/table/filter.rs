@@ -60,7 +60,7 @@ const GENERAL: [Field; 21] = [
         ["Show the quota", "是否返回限流配额响应头"],
         Shape::Optional(&Shape::Flag),
         "false",
-        "whether `X-RateLimit-Limit` and `X-RateLimit-Remaining` are shown",
+        "whether `X-RateLimit-Limit` and `X-RateLimit-Remaining` are shown, of limits on requests",
     ),
     Field::new(
         "headers",
@@ -77,8 +77,9 @@ const GENERAL: [Field; 21] = [
             0,
         ),
         "`X-RateLimit-Reset` on refusals, as stock",
-        "list of `x-ratelimit`, `ratelimit` (IETF `RateLimit-Policy` and `RateLimit`), `retry-after`, `x-ratelimit-tokens` and \
-         `anthropic-ratelimit` (limits on tokens as OpenAI and Anthropic tell them), `x-slidegate-degraded`: exactly these are shown. With `show_limit_quota_header: true` it must list `x-ratelimit`",
+        "one or a list of `x-ratelimit` (limits on requests), `ratelimit` (IETF `RateLimit-Policy` and `RateLimit`), `retry-after`, \
+         `x-ratelimit-tokens` and `anthropic-ratelimit` (limits on tokens as OpenAI and Anthropic tell them), `x-slidegate-degraded`: exactly \
+         these are shown, and on a refusal for tokens always `X-TokenRateLimit-Reset`, as stock. With `show_limit_quota_header: true` it must list `x-ratelimit`",
     )
     .ours(),
     Field::new(

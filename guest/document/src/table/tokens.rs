@@ -29,7 +29,7 @@ pub const TERMS: [Field; 8] = [
         Shape::Choice(&["reserve", "after"]),
         "`reserve`",
         "`reserve`: an estimate is charged when a request is admitted, and settled when its answer is known; `after`: as stock, all is \
-         charged when the answer is known, so that requests at once pass together",
+         charged when the answer is known, so that requests at once pass together (a token each keeps their places until then)",
     )
     .ours(),
     Field::new(
@@ -45,9 +45,12 @@ pub const TERMS: [Field; 8] = [
         ["What is reserved", "预留量"],
         Shape::Either(&[Shape::Choice(&["auto", "max_tokens"]), Shape::Whole(1, EXACT_MAX)]),
         "`auto`",
-        "the estimate: `auto` (a token for every four bytes that the request's `content-length` tells, 64 Ki at most, and what answers \
-         to this key took of late beyond that, 256 at least; a body that does not tell its length waits until it is read, up to 1 MiB), `max_tokens` (a token for every four bytes of the body, and what it says that \
-         the answer may have at most, in any provider's API; a body of up to 1 MiB waits for that), or a number of tokens; never more than the limit",
+        "the estimate: `auto` (a token for every four bytes that the request's `content-length` tells, 64 Ki at most, and to that the mean of \
+         what some eight answers to this key took of late beyond it, never below 256; the sum is rounded up by an eighth at most, to four binary \
+         digits, so that requests that differ by little ask alike: without a body 256, with one of 58 bytes 288; a body that does not tell its \
+         length waits until it is read, up to 1 MiB), `max_tokens` (a token for every four bytes of the body, and what it says that the answer \
+         may have at most, in any provider's API; a body of up to 1 MiB waits for that; one that says nothing is as with `auto`), or a number of \
+         tokens; never more than the limit",
     )
     .ours(),
     Field::new(
@@ -86,8 +89,9 @@ pub const FORMAT: [Field; 1] = [Field::new(
     ["Format of a refusal", "拒绝响应的格式"],
     Shape::Choice(&["plain", "auto", "openai", "anthropic", "gemini"]),
     "`plain`",
-    "a refusal as official clients of an API understand it, with `Retry-After`, `retry-after-ms` and `x-should-retry`: `openai`, \
-     `anthropic`, `gemini`, or `auto` (by the path: `/messages`, `:generateContent`, else OpenAI's); a stated `rejected_msg` stays the body",
+    "a refusal as official clients of an API understand it: `openai`, `anthropic`, `gemini`, or `auto` (by the path: `/messages`, \
+     `:generateContent`, else OpenAI's); a stated `rejected_msg` stays the body. `Retry-After` and `retry-after-ms` come with it whatever \
+     `headers` says, and for a wait of more than a minute `x-should-retry: false`, as those clients would else sleep through it or ask in vain",
 )
 .ours()];
 

@@ -99,8 +99,13 @@ pub struct Policy {
 impl Policy {
     /// Whether any of its limits counts tokens.
     pub(crate) fn counts_tokens(&self) -> bool {
+        self.counts(LimitUnit::Tokens)
+    }
+
+    /// Whether any of its limits counts this.
+    pub(crate) fn counts(&self, unit: LimitUnit) -> bool {
         let of_items = self.items.iter().flat_map(|item| &item.keys.entries).flat_map(|entry| &entry.limits);
-        self.global.iter().chain(of_items).any(|limit| limit.unit == LimitUnit::Tokens)
+        self.global.iter().chain(of_items).any(|limit| limit.unit == unit)
     }
 
     /// Whether a refusal says anything of limits.

@@ -144,7 +144,7 @@ impl Description<'_> {
             "refusal",
             format_args!("{}, {}{}", policy.rejected_code, text(&policy.rejected_msg), fields.concat()),
         )?;
-        line(f, "headers", headers(policy.headers))?;
+        line(f, "headers", headers(policy))?;
         let of_tokens = [("tokens", tokens::of_policy(policy)), ("error format", tokens::error_format(policy))];
         for (name, value) in of_tokens.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             line(f, name, value)?;
@@ -351,16 +351,27 @@ fn failure_mode(mode: FailureMode) -> String {
     }
 }
 
-fn headers(headers: QuotaHeaders) -> String {
-    let QuotaHeaders { reset, token_reset: _, quota, ietf, retry_after, openai_tokens, anthropic_tokens, degraded } =
-        headers;
+/// Those that its limits can have shown.
+fn headers(policy: &Policy) -> String {
+    let QuotaHeaders { reset, token_reset, quota, ietf, retry_after, openai_tokens, anthropic_tokens, degraded } =
+        policy.headers;
+    let (requests, tokens) = (policy.counts(LimitUnit::Requests), policy.counts_tokens());
+    let reset_of_tokens =
+        if requests { "x-tokenratelimit-reset on those for tokens" } else { "x-tokenratelimit-reset on refusals" };
     let families = [
-        (quota, "x-ratelimit-limit and x-ratelimit-remaining"),
-        (reset, "x-ratelimit-reset on refusals"),
+        (quota && requests, "x-ratelimit-limit and x-ratelimit-remaining"),
+        (reset && requests, "x-ratelimit-reset on refusals"),
+        (token_reset, reset_of_tokens),
         (ietf, "RateLimit-Policy and RateLimit"),
         (retry_after, "Retry-After on refusals"),
-        (openai_tokens, "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens and x-ratelimit-reset-tokens"),
-        (anthropic_tokens, "anthropic-ratelimit-tokens-limit and anthropic-ratelimit-tokens-remaining"),
+        (
+            openai_tokens && tokens,
+            "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens and x-ratelimit-reset-tokens",
+        ),
+        (
+            anthropic_tokens && tokens,
+            "anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining and anthropic-ratelimit-tokens-reset",
+        ),
         (degraded, "x-slidegate-degraded when Redis fails"),
     ];
     let shown: Vec<&str> = families.into_iter().filter_map(|(shown, name)| shown.then_some(name)).collect();

@@ -327,11 +327,11 @@ const HEADER_FAMILIES: [(&str, HeaderFamily); 6] = [
 /// `headers` says exactly which; without it `show_limit_quota_header` decides as in stock.
 fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
     let show = match fields.get_unless_null("show_limit_quota_header") {
-        Some((path, node)) => Some(reader.boolean(path, node)?),
-        None => None,
+        Some((path, node)) => reader.boolean(path, node).map(Some),
+        None => Some(None),
     };
     let Some((path, node)) = fields.get("headers") else {
-        return Some(QuotaHeaders { reset: true, quota: show == Some(true), ..QuotaHeaders::default() });
+        return show.map(|show| QuotaHeaders { reset: true, quota: show == Some(true), ..QuotaHeaders::default() });
     };
     if node.is_null() {
         reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, `anthropic-ratelimit` and `x-slidegate-degraded`");
@@ -341,11 +341,12 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
     let mut understood = true;
     for (path, node) in elements(&path, node) {
         match reader.choice(path, node, &HEADER_FAMILIES) {
+            Some(family) if families.contains(&family) => reader.warn(path, "stands here a second time"),
             Some(family) => families.push(family),
             None => understood = false,
         }
     }
-    let stock = families.contains(&HeaderFamily::Stock);
+    let (show, stock) = (show?, families.contains(&HeaderFamily::Stock));
     if understood && show == Some(true) && !stock {
         reader.error(
             path,

@@ -5,8 +5,8 @@ use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, spelled
 use super::known_fields;
 use crate::{
     rule::{
-        Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, OnExhausted, OnMissingUsage, Policy, Reserve,
-        TokenCharge, TokenTerms,
+        Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, LimitUnit, OnExhausted, OnMissingUsage, Policy,
+        Reserve, TokenCharge, TokenTerms,
     },
     tokens::TokenWeights,
 };
@@ -110,6 +110,14 @@ pub(super) fn report_idle(reader: &mut Reader, fields: &Fields<'_>, policy: &Pol
             || policy.items.iter().map(|item| &item.token_terms).chain([&policy.token_terms]).any(|terms| terms.cuts());
         if fields.get("cut_as").is_some() && !cuts() {
             reader.warn(fields.at("cut_as"), "has no effect without `on_exhausted: cut`: no answer is cut");
+        }
+        if policy.headers.quota && !policy.counts(LimitUnit::Requests) {
+            let field = ["headers", "show_limit_quota_header"].into_iter().find(|name| fields.get(name).is_some());
+            reader.warn(
+                fields.at(field.unwrap_or("headers")),
+                "`x-ratelimit` is never shown: no limit here counts requests, as `query_per_minute` would; \
+                 `x-ratelimit-tokens` is of limits on tokens",
+            );
         }
         return;
     }

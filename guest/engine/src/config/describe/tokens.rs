@@ -29,7 +29,7 @@ pub(super) fn error_format(policy: &Policy) -> Option<String> {
         ErrorFormatChoice::Always(ErrorFormat::Gemini) => "of Gemini's API",
     };
     let body = if policy.is_message_stated { "headers" } else { "headers and body" };
-    Some(format!("{body} {format}"))
+    Some(format!("{body} {format}, with Retry-After"))
 }
 
 /// What holds for a rule item, if that is something else than for its policy.

@@ -94,6 +94,20 @@ fn every_source_and_mode_has_words() {
         assert!(text.contains(words) && text.contains("in Redis r:6379, timeout 1000 ms"), "{text}");
     }
     assert!(config(&with(json!({"headers": []}))).describe().contains("headers       none"));
+    let of_tokens = |fields: Value| {
+        let mut document = with(fields);
+        document["global_threshold"] = json!({"token_per_day": 5});
+        config(&document).describe()
+    };
+    for (fields, shown) in [
+        (json!({}), "x-tokenratelimit-reset on refusals\n"),
+        (json!({"headers": []}), "x-tokenratelimit-reset on refusals\n"),
+        (json!({"show_limit_quota_header": true}), "x-tokenratelimit-reset on refusals\n"),
+        (json!({"headers": ["retry-after"]}), "x-tokenratelimit-reset on refusals, Retry-After on refusals\n"),
+    ] {
+        let text = of_tokens(fields);
+        assert!(text.contains(&format!("headers       {shown}")), "{text}");
+    }
 }
 
 #[test]

@@ -309,6 +309,10 @@ fn quota_headers() {
         "expected `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, `anthropic-ratelimit` or `x-slidegate-degraded`, got `x-ratelimits`",
     );
     refuses(with(json!({"headers": null})), "headers", "got null");
+    let both = errors(&with(json!({"headers": ["ratelimits"], "show_limit_quota_header": "perhaps"})));
+    assert_eq!(both.len(), 2, "{both:?}");
+    let told = warnings(&with(json!({"headers": ["ratelimit", "retry-after", "ratelimit"]})));
+    assert_eq!(told, ["headers[2]: stands here a second time"]);
     refuses(with(json!({"headers": ["ratelimit"], "show_limit_quota_header": true})), "headers", "lacks `x-ratelimit`");
     assert!(
         warnings(&with(json!({"headers": ["x-ratelimit"], "show_limit_quota_header": false})))[0]

@@ -147,6 +147,19 @@ fn fields_that_have_no_effect_are_told() {
     let told = warnings(&with(json!({"headers": ["x-ratelimit-tokens", "anthropic-ratelimit", "retry-after"]})));
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].starts_with("headers: `x-ratelimit-tokens` is never shown"), "{told:?}");
+    for (fields, path) in [
+        (json!({"headers": ["x-ratelimit", "x-ratelimit-tokens"]}), "headers"),
+        (json!({"show_limit_quota_header": true}), "show_limit_quota_header"),
+    ] {
+        let told = warnings(&with_tokens(fields.clone()));
+        assert!(
+            told.len() == 1 && told[0].starts_with(path) && told[0].contains(": `x-ratelimit` is never"),
+            "{told:?}"
+        );
+        let mut both = with_tokens(fields);
+        both["global_threshold"]["query_per_day"] = json!(5);
+        assert!(warnings(&both).is_empty(), "there are requests to be told of");
+    }
     let requests =
         json!({"limit_by_per_header": "h", "reserve": 5, "limit_keys": [{"key": "*", "query_per_minute": 9}]});
     let told = warnings(&with_tokens(json!({"rule_items": [requests]})));

@@ -53,7 +53,8 @@ fn the_engine_names_only_the_reader_of_documents_and_few_others() {
         BTreeSet::from(["serde_core", "serde_json"].map(str::to_owned))
     );
     assert_eq!(ours(&dependencies("slidegate-engine", &ALL)), ["slidegate-document"]);
-    let few = ["hashbrown", "hmac-sha256", "ipnet", "regex", "sha1_smol", "slidegate-document"].map(str::to_owned);
+    let few = ["hashbrown", "hmac-sha256", "ipnet", "miniz_oxide", "regex", "sha1_smol", "slidegate-document"]
+        .map(str::to_owned);
     assert_eq!(dependencies("slidegate-engine", &["normal", "build"]), BTreeSet::from(few));
 }
 

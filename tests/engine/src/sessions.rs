@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use slidegate_engine::session::{
     FieldPath, FoundSession, SessionFormat, SessionLead, SessionMiss, SessionReader, SessionRecord, SessionSettings,
     SessionSource, VALUE_MAX,
@@ -118,7 +118,8 @@ impl LibrarySession {
         match (&self.said, &self.miss) {
             (_, Some(miss)) => Err(miss),
             (said, None) => {
-                let mut values = expected_values(said.as_ref().expect("it is read, or not"));
+                let said = said.clone().expect("it is read, or not");
+                let mut values = expected_values(&if self.format == "spring" { without_classes(said) } else { said });
                 values.extend(self.nothing.iter().map(|name| (escaped(name), ExpectedValue::None)));
                 Ok(values)
             }
@@ -182,6 +183,18 @@ pub fn expected_values(document: &Value) -> BTreeMap<String, ExpectedValue> {
     let mut values = BTreeMap::new();
     flatten(document, None, &mut values);
     values
+}
+
+/// Numbers that stand in a list behind their class, as Jackson writes those of maps, without it.
+fn without_classes(document: Value) -> Value {
+    match document {
+        Value::Array(list) if list.first().is_some_and(|class| class == "java.lang.Long") => list[1].clone(),
+        Value::Array(list) => list.into_iter().map(without_classes).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (name, without_classes(value))).collect::<Map<_, _>>().into()
+        }
+        other => other,
+    }
 }
 
 /// The values in a document by their paths, the document's own last.

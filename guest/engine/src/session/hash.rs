@@ -44,7 +44,7 @@ pub(super) fn read_spring<'r>(
                     continue;
                 }
                 if !java::is_java(value) {
-                    json::read_value(value, attribute, found)?;
+                    json::read_jackson(value, attribute, found)?;
                 } else if let Some(text) = java::read_value(value)? {
                     found.text(attribute, &text);
                 }

@@ -10,20 +10,27 @@ use super::{
     record_cursor::RecordCursor,
 };
 
+/// What Jackson writes before a number in a map, so that Java has a `Long` again and no `Integer`.
+const JAVA_LONG: &[u8] = b"[\"java.lang.Long\",";
+
 /// Reads an object.
 pub(super) fn read_object(text: &[u8], found: &mut FoundFields<'_>) -> Result<(), SessionMiss> {
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(SessionMiss::Undecodable);
     }
     let record = found.record();
-    read_value(text, record, found)
+    read_any(text, record, found, false)
 }
 
-/// Reads any value that stands at this place.
-pub(super) fn read_value(text: &[u8], place: FieldPlace, found: &mut FoundFields<'_>) -> Result<(), SessionMiss> {
+/// Reads any value that stands at this place, as Jackson writes it for Spring Session.
+pub(super) fn read_jackson(text: &[u8], place: FieldPlace, found: &mut FoundFields<'_>) -> Result<(), SessionMiss> {
+    read_any(text, place, found, true)
+}
+
+fn read_any(text: &[u8], place: FieldPlace, found: &mut FoundFields<'_>, is_jackson: bool) -> Result<(), SessionMiss> {
     // Checked once, so that no text has to be looked at again.
     str::from_utf8(text).map_err(|_| SessionMiss::Undecodable)?;
-    let mut reader = JsonReader { cursor: RecordCursor::new(text), found };
+    let mut reader = JsonReader { cursor: RecordCursor::new(text), found, is_jackson };
     reader.value(place, DEPTH_MAX)?;
     reader.space();
     reader.cursor.end()
@@ -32,6 +39,8 @@ pub(super) fn read_value(text: &[u8], place: FieldPlace, found: &mut FoundFields
 struct JsonReader<'r, 'f, 'w> {
     cursor: RecordCursor<'r>,
     found: &'f mut FoundFields<'w>,
+    /// Numbers may stand in a list behind their class.
+    is_jackson: bool,
 }
 
 impl<'r> JsonReader<'r, '_, '_> {
@@ -40,6 +49,12 @@ impl<'r> JsonReader<'r, '_, '_> {
         self.space();
         match self.cursor.peek().ok_or(SessionMiss::Undecodable)? {
             b'{' => self.object(place, depth.checked_sub(1).ok_or(SessionMiss::Undecodable)?),
+            b'[' if self.is_java_long() => {
+                self.cursor.expect(JAVA_LONG)?;
+                let number = self.cursor.decimal()?;
+                self.found.text(place, number);
+                self.cursor.expect(b"]")
+            }
             b'[' => self.array(place, depth.checked_sub(1).ok_or(SessionMiss::Undecodable)?),
             b'"' => {
                 if let Some(text) = self.string(!place.is_idle())? {
@@ -62,6 +77,16 @@ impl<'r> JsonReader<'r, '_, '_> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a number follows behind its class, and nothing else.
+    fn is_java_long(&self) -> bool {
+        let behind = if self.is_jackson { self.cursor.rest().strip_prefix(JAVA_LONG) } else { None };
+        behind.is_some_and(|behind| {
+            let number = behind.strip_prefix(b"-").unwrap_or(behind);
+            let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            digits > 0 && number.get(digits) == Some(&b']')
+        })
     }
 
     fn object(&mut self, place: FieldPlace, depth: u8) -> Result<(), SessionMiss> {

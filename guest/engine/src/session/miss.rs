@@ -17,12 +17,12 @@ pub enum SessionMiss {
     Unknown,
     /// The cookie or the record says that its time is over.
     Expired,
-    /// The content of the cookie is compressed.
-    Compressed,
     /// The record is of a type, or in a language's own form, that is not read: pickle, Marshal, igbinary.
     ForeignType,
     /// The record is not what the format says, or nested too deeply.
     Undecodable,
+    /// It is a session of a visitor: it has none of the fields.
+    Anonymous,
 }
 
 impl SessionMiss {
@@ -35,9 +35,9 @@ impl SessionMiss {
         SessionMiss::WrongSignature,
         SessionMiss::Unknown,
         SessionMiss::Expired,
-        SessionMiss::Compressed,
         SessionMiss::ForeignType,
         SessionMiss::Undecodable,
+        SessionMiss::Anonymous,
     ];
 
     /// Its name in logs and metrics.
@@ -50,9 +50,9 @@ impl SessionMiss {
             SessionMiss::WrongSignature => "wrong_signature",
             SessionMiss::Unknown => "unknown",
             SessionMiss::Expired => "expired",
-            SessionMiss::Compressed => "compressed",
             SessionMiss::ForeignType => "foreign_type",
             SessionMiss::Undecodable => "undecodable",
+            SessionMiss::Anonymous => "anonymous",
         }
     }
 }

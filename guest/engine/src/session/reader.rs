@@ -13,12 +13,10 @@ use super::{
     hash, json,
     miss::SessionMiss,
     msgpack, php,
+    record_cursor::RECORD_MAX,
     source::SessionSource,
 };
 use crate::value_hash::hex;
-
-/// The longest record that is read, in bytes.
-pub const RECORD_MAX: usize = 256 << 10;
 
 /// What a reader of sessions is made of.
 #[derive(Clone)]

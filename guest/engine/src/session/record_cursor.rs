@@ -2,6 +2,9 @@
 
 use super::miss::SessionMiss;
 
+/// The longest record that is read, in bytes.
+pub const RECORD_MAX: usize = 256 << 10;
+
 /// What of a record has not been read.
 #[derive(Debug)]
 pub(super) struct RecordCursor<'r> {

@@ -2,10 +2,13 @@
 
 use alloc::vec::Vec;
 
+use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
+
 use super::{
     base64::Base64,
     cookie::{cut_last, signed},
     miss::SessionMiss,
+    record_cursor::RECORD_MAX,
     signature::CookieSigner,
 };
 
@@ -45,12 +48,13 @@ impl SignedCookie {
         if ends_ms <= now_ms {
             return Err(SessionMiss::Expired);
         }
-        let base64 = match self.form {
-            SignedForm::Starlette => Base64::Plain,
-            _ if content.starts_with(b".") => return Err(SessionMiss::Compressed),
-            _ => Base64::Url,
+        let (base64, compressed) = match self.form {
+            SignedForm::Starlette => (Base64::Plain, None),
+            SignedForm::Flask | SignedForm::Django => (Base64::Url, content.strip_prefix(b".")),
         };
-        base64.decode(content).map(|content| (content, ends_ms)).ok_or(SessionMiss::Malformed)
+        let decoded = base64.decode(compressed.unwrap_or(content)).ok_or(SessionMiss::Malformed)?;
+        let content = if compressed.is_some() { inflated(&decoded)? } else { decoded };
+        Ok((content, ends_ms))
     }
 
     /// Seconds since 1970.
@@ -64,6 +68,14 @@ impl SignedCookie {
         };
         digits.iter().try_fold(0_i64, |number, digit| number.checked_mul(base)?.checked_add(i64::from(*digit)))
     }
+}
+
+/// What was compressed (RFC 1950). A cookie's few bytes may stand for a thousand times as many.
+fn inflated(compressed: &[u8]) -> Result<Vec<u8>, SessionMiss> {
+    decompress_to_vec_zlib_with_limit(compressed, RECORD_MAX).map_err(|error| match error.status {
+        TINFLStatus::HasMoreOutput => SessionMiss::TooLong,
+        _ => SessionMiss::Malformed,
+    })
 }
 
 fn base_62(digit: u8) -> Option<u8> {

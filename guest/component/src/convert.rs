@@ -43,6 +43,7 @@ fn uses(configuration: &engine::Configuration) -> Uses {
         (uses.route_name, Parts::ROUTE_NAME),
         (uses.service_name, Parts::SERVICE_NAME),
         (uses.request_body, Parts::REQUEST_BODY),
+        (configuration.edits_requests, Parts::REQUEST_EDITS),
         (uses.response_headers, Parts::RESPONSE_HEADERS),
         (uses.response_body, Parts::RESPONSE_BODY),
         (configuration.edits_responses, Parts::RESPONSE_EDITS),

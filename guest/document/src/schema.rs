@@ -8,7 +8,7 @@ use alloc::{borrow::ToOwned, collections::BTreeMap, format, string::String, vec,
 use serde_json::{Map, Value, json};
 
 pub use self::console::console;
-use crate::table::{Condition, Field, Shape, Table, filter, gateway};
+use crate::table::{Condition, Field, Shape, Table, filter, gateway, session};
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -105,7 +105,9 @@ impl Generator {
 
     /// One filter, or a list of them.
     fn one_or_list(&mut self) -> Value {
-        json!({"if": {"required": ["filters"]}, "then": self.object(&filter::CHAIN), "else": self.object(&filter::FILTER)})
+        let of_sessions = self.object(&session::FILTER_OBJECT);
+        let one = json!({"if": {"required": ["session"]}, "then": of_sessions, "else": self.object(&filter::FILTER)});
+        json!({"if": {"required": ["filters"]}, "then": self.object(&filter::CHAIN), "else": one})
     }
 
     /// A reference to an object, which is defined.

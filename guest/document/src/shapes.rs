@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::table::{Shape, filter, gateway};
+use crate::table::{Shape, filter, gateway, session};
 
 /// What may stand at one place; nothing where nobody reads.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +16,11 @@ impl Shapes {
 
     /// A configuration of the filter, or a list of them.
     pub fn filter() -> Shapes {
-        Shapes::of([&Shape::Object(&filter::FILTER), &Shape::Object(&filter::CHAIN)])
+        Shapes::of([
+            &Shape::Object(&filter::FILTER),
+            &Shape::Object(&filter::CHAIN),
+            &Shape::Object(&session::FILTER_OBJECT),
+        ])
     }
 
     fn of(shapes: impl IntoIterator<Item = &'static Shape>) -> Shapes {

@@ -23,6 +23,7 @@ use crate::{
     redis::{CallError, Command, Reply, Service},
     request::{RequestView, Requests},
     rule::{FailureMode, Policy, Ruleset},
+    session_filter::SessionFilter,
     store::Ended,
     streams::{self, Waiter, WaitingStream},
     telemetry::{Metric, MetricChange, Telemetry},
@@ -39,7 +40,10 @@ pub struct Configuration {
     pub services: Vec<Service>,
     /// Whether requests may pass with changes to their responses.
     pub edits_responses: bool,
-    /// A stream that the engine could not decide, because its instance trapped, is refused, not passed.
+    /// Requests may pass with changes to their headers.
+    pub edits_requests: bool,
+    /// A stream that the engine could not decide, because its instance trapped, is refused, not passed: limits say so, or
+    /// a request that passed would bring along what its client claims to be.
     pub refuse_on_trap: bool,
     /// Some window may be kept in this instance: of a policy without Redis, or while a Redis fails.
     pub local_windows: bool,
@@ -70,24 +74,21 @@ impl Engine {
     /// document of one filter, or `{"filters": [...]}` with the documents of several, in order.
     pub fn configure(json: &[u8]) -> Result<Engine, Vec<ConfigError>> {
         let config = Config::read(json)?;
-        // What would pass on what clients claim to be is no filter.
-        if config.filters.iter().any(|rules| rules.limiter().is_none()) {
-            let message = "is read, but there is no such filter yet".into();
-            return Err(Vec::from([ConfigError { path: "session".into(), message }]));
-        }
         let telemetry = Telemetry::new(&config);
         let configuration = Configuration {
             services: config.services.clone(),
             edits_responses: config
                 .policies()
                 .any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
-            refuse_on_trap: config
-                .policies()
-                .any(|policy| policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()),
+            edits_requests: config.sessions().next().is_some(),
+            refuse_on_trap: config.sessions().next().is_some()
+                || config.policies().any(|policy| {
+                    policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()
+                }),
             local_windows: config
                 .policies()
                 .any(|policy| policy.redis.is_none() || matches!(policy.failure_mode, FailureMode::Local { .. })),
-            uses: Uses::of(config.limiters()),
+            uses: Uses::of(&config.filters),
             warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
         };
         let shared = ChainState::new(&configuration.services, telemetry);
@@ -346,15 +347,21 @@ fn filters(config: &Config) -> Vec<Filter> {
     let counts_as = |policy: &Policy| (policy.redis, policy.rule_name.clone());
     let mut names = BTreeMap::new();
     config.policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
-    let (scripts, mut first_policy) = (Rc::new(Scripts::default()), 0);
-    let limiter = |ruleset: &Rc<Ruleset>| {
+    let (scripts, mut first_policy, mut sessions) = (Rc::new(Scripts::default()), 0, 0..);
+    let mut limiter = |ruleset: &Rc<Ruleset>| {
         let limiter = Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&scripts), |policy| {
             names.get(&counts_as(policy)) == Some(&1)
         });
         first_policy += ruleset.policies().count();
         Filter::Limiter(limiter)
     };
-    config.filters.iter().filter_map(FilterRules::limiter).map(limiter).collect()
+    let filter = |rules: &FilterRules| match rules {
+        FilterRules::Limiter(ruleset) => limiter(ruleset),
+        FilterRules::Session(rules) => {
+            Filter::Session(SessionFilter::new(Rc::clone(rules), sessions.next().unwrap_or_default()))
+        }
+    };
+    config.filters.iter().map(filter).collect()
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ use self::{describe::Description, known_fields::VOCABULARY, service::ServiceTabl
 use crate::{
     redis::Service,
     rule::{Policy, Ruleset},
+    session::SessionRules,
 };
 
 /// A configuration that was understood.
@@ -96,6 +97,11 @@ impl Config {
     /// The rules of the filters that are limiters, in order.
     pub fn limiters(&self) -> impl Iterator<Item = &Ruleset> {
         self.filters.iter().filter_map(FilterRules::limiter).map(Rc::as_ref)
+    }
+
+    /// The rules of the filters that read sessions, in order.
+    pub fn sessions(&self) -> impl Iterator<Item = &SessionRules> {
+        self.filters.iter().filter_map(FilterRules::session).map(Rc::as_ref)
     }
 
     /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the

@@ -13,6 +13,9 @@ pub(crate) const RESOURCE_EXHAUSTED: u8 = 8;
 /// `UNAVAILABLE`: nothing is wrong with the request, and it may be tried again.
 pub(crate) const UNAVAILABLE: u8 = 14;
 
+/// `UNAUTHENTICATED`: nobody knows who asks.
+pub(crate) const UNAUTHENTICATED: u8 = 16;
+
 /// Whether a request's `content-type` is gRPC's. `application/grpc-web` is another protocol.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     let (name, rest) = content_type.split_at_checked(CONTENT_TYPE.len()).unwrap_or((&[], &[]));

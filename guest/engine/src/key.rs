@@ -150,6 +150,8 @@ pub(crate) fn limit_type(limit_by: &LimitBy) -> &'static str {
         (Source::Consumer, true) => "limit_by_per_consumer",
         (Source::Cookie(_), false) => "limit_by_cookie",
         (Source::Cookie(_), true) => "limit_by_per_cookie",
+        (Source::Session(_), false) => "limit_by_session",
+        (Source::Session(_), true) => "limit_by_per_session",
         (Source::Ip(_), _) => "limit_by_per_ip",
     }
 }

@@ -74,6 +74,7 @@ mod regexp;
 pub mod request;
 pub mod rule;
 pub mod session;
+mod session_filter;
 mod store;
 mod streams;
 mod telemetry;

@@ -270,6 +270,8 @@ pub enum Source {
     Consumer,
     /// A cookie, by name.
     Cookie(String),
+    /// A field of a session, in the header that a filter before tells it in.
+    Session(String),
     /// The client's address.
     Ip(ClientIp),
 }

@@ -44,11 +44,13 @@ mod signed_cookie;
 mod source;
 
 pub use field_path::{FieldPath, FieldPathError};
+pub(crate) use fields::header_value;
 pub use fields::{FIELDS_MAX, VALUE_MAX};
 pub use format::{RecordKind, SecretUse, SessionFormat};
 pub use miss::SessionMiss;
 pub use reader::{FoundSession, SessionLead, SessionReader, SessionRecord, SessionSettings};
 pub use record_cursor::RECORD_MAX;
 pub(crate) use rules::SEPARATORS_MAX;
-pub use rules::{OnMissingSession, SessionRules};
+pub(crate) use rules::is_plain_path;
+pub use rules::{OnMissingSession, PublicPath, SessionRules};
 pub use source::SessionSource;

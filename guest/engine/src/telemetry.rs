@@ -7,7 +7,7 @@ mod sums;
 
 use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
-pub(crate) use self::kinds::{ItemTally, Saved, Tally};
+pub(crate) use self::kinds::{ItemTally, Saved, SessionTally, Tally};
 pub use self::{
     kinds::{LogLevel, MetricKind},
     metrics::Metric,
@@ -147,6 +147,11 @@ impl Telemetry {
     /// An answer was cut, as nothing was left.
     pub(crate) fn cut(&mut self, policy: usize) {
         self.raise(self.metrics.cut(policy), 1);
+    }
+
+    /// This was found of a request's session, by the filter at this place among those of its kind.
+    pub(crate) fn recognized(&mut self, session: usize, tally: SessionTally) {
+        self.raise(self.metrics.session(session, tally), 1);
     }
 
     pub(crate) fn called(&mut self, service: u32) {

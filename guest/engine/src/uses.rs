@@ -5,7 +5,11 @@ use alloc::{
     string::{String, ToString},
 };
 
-use crate::rule::{ErrorFormatChoice, Policy, Ruleset, Scope, Source, hits};
+use crate::{
+    config::FilterRules,
+    rule::{ErrorFormatChoice, Policy, Scope, Source, hits},
+    session::{OnMissingSession, SessionRules, SessionSource},
+};
 
 /// Parts of requests and of their responses. An adapter need not be able to show any other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,13 +38,31 @@ pub struct Uses {
 
 impl Uses {
     /// Those that these rules look at.
-    pub(crate) fn of<'a>(rulesets: impl Iterator<Item = &'a Ruleset>) -> Uses {
+    pub(crate) fn of(filters: &[FilterRules]) -> Uses {
         let mut uses = Uses::default();
-        for ruleset in rulesets {
-            ruleset.scoped.iter().for_each(|(scope, _)| uses.add_scope(scope));
-            ruleset.policies().for_each(|policy| uses.add_policy(policy));
+        for rules in filters {
+            match rules {
+                FilterRules::Limiter(ruleset) => {
+                    ruleset.scoped.iter().for_each(|(scope, _)| uses.add_scope(scope));
+                    ruleset.policies().for_each(|policy| uses.add_policy(policy));
+                }
+                FilterRules::Session(rules) => uses.add_session(rules),
+            }
         }
         uses
+    }
+
+    fn add_session(&mut self, rules: &SessionRules) {
+        match &rules.settings.source {
+            SessionSource::Cookie(_) => self.add_header("cookie"),
+            SessionSource::Header(name) => self.add_header(name),
+        }
+        if matches!(rules.on_missing, OnMissingSession::Redirect(_)) {
+            self.method = true;
+            self.add_header("accept");
+        }
+        self.path |= !rules.public.is_empty();
+        self.response_headers |= rules.follows_responses();
     }
 
     fn add_scope(&mut self, scope: &Scope) {
@@ -69,7 +91,7 @@ impl Uses {
                     self.source_address = true;
                     self.headers.extend(client.header.clone());
                 }
-                Source::Header(name) => self.add_header(name),
+                Source::Header(name) | Source::Session(name) => self.add_header(name),
                 Source::Consumer => self.add_header(hits::CONSUMER),
                 Source::Param(_) => self.path = true,
                 Source::Cookie(_) => self.add_header("cookie"),
@@ -98,7 +120,7 @@ mod tests {
 
     fn uses(document: &Value) -> Uses {
         let config = Config::read(document.to_string().as_bytes()).expect("the configuration is good");
-        Uses::of(config.limiters())
+        Uses::of(&config.filters)
     }
 
     fn by(name: &str, value: &str) -> Uses {

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use slidegate_document::{
     schema,
-    table::{Field, Shape, Table, filter, gateway, tokens},
+    table::{Field, Shape, Table, filter, gateway, session, tokens},
 };
 
 /// The folder of the workspace.
@@ -86,6 +86,7 @@ pub fn markdown(name: &str) -> Option<String> {
         "tokens" => rows(of_tokens()),
         "key" => rows(&filter::KEY),
         "limit" => rows(&filter::LIMIT),
+        "session" => rows(&session::SESSION),
         "redis" => rows(&filter::REDIS),
         "exempt" => rows(&filter::EXEMPT),
         "gateway" => table(&["field", "value", "default"], nested("", &gateway::GATEWAY)),

@@ -166,7 +166,10 @@ fn no_change_of_a_configuration_is_accepted_by_one_and_refused_by_the_other() {
         .map(|(_, filter)| (filter.to_string(), filter))
         .collect();
     let (mut stricter, mut looser, mut used, mut count) = (Vec::new(), BTreeMap::new(), BTreeSet::new(), 0);
-    for document in documents.values().filter(|document| document.to_string().len() < 4_000).flat_map(changed) {
+    // What may stand in a session's fields depends on its format, which no schema says.
+    let is_of_sessions = |document: &str| document.contains("\"session\":");
+    let small = |document: &&Value| document.to_string().len() < 4_000 && !is_of_sessions(&document.to_string());
+    for document in documents.values().filter(small).flat_map(changed) {
         count += 1;
         let (mistakes, is_valid) = (mistakes(&document), validator.is_valid(&document));
         if mistakes.is_empty() && !is_valid {

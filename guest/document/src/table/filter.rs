@@ -214,7 +214,7 @@ pub const DOCUMENT: [Field; 2] = [
 pub const CHAIN_FIELDS: [Field; 1] = [Field::new(
     "filters",
     ["Filters", "过滤器列表"],
-    Shape::List(&Shape::Object(&FILTER), 1),
+    Shape::List(&Shape::Either(&[Shape::Object(&FILTER), Shape::Object(&super::session::FILTER_OBJECT)]), 1),
     "",
     "alone or beside `_plugin_id_`: an ordered list of such configurations, see [several filters](#several-filters)",
 )
@@ -235,10 +235,10 @@ pub const SCOPE: [Field; 4] = [
 ];
 
 /// What may stand in an element of `rule_items`.
-pub const RULE_ITEM: [Field; 28] = joined(&GENERAL_ITEM, &tokens::TERMS);
+pub const RULE_ITEM: [Field; 30] = joined(&GENERAL_ITEM, &tokens::TERMS);
 
 /// Those that hold for limits of every kind.
-const GENERAL_ITEM: [Field; 20] = [
+const GENERAL_ITEM: [Field; 22] = [
     Field::new(
         "limit_by_header",
         ["By a header", "按请求头"],
@@ -257,10 +257,26 @@ const GENERAL_ITEM: [Field; 20] = [
         "the header `x-mse-consumer`; the field's value does not matter",
     ),
     Field::new("limit_by_cookie", ["By a cookie", "按 Cookie"], COOKIE, "", "this cookie, without quotes and escapes"),
+    Field::new(
+        "limit_by_session",
+        ["By a field of the session", "按会话字段"],
+        PARAM,
+        "",
+        "⁺ this field of the session, which a [`session`](#sessions) before tells; keys are written as it is in there",
+    )
+    .ours(),
     Field::new("limit_by_per_header", ["By each value of a header", "按请求头的每个值"], HEADER, "", "each value of this request header"),
     Field::new("limit_by_per_param", ["By each value of a parameter", "按请求参数的每个值"], PARAM, "", "each value of this query parameter"),
     Field::new("limit_by_per_consumer", ["By each consumer", "按每个消费者"], Shape::Any, "", "each consumer"),
     Field::new("limit_by_per_cookie", ["By each value of a cookie", "按 Cookie 的每个值"], COOKIE, "", "each value of this cookie"),
+    Field::new(
+        "limit_by_per_session",
+        ["By each user of sessions", "按会话字段的每个值"],
+        PARAM,
+        "",
+        "⁺ each value of this field of sessions",
+    )
+    .ours(),
     Field::new(
         "limit_by_per_ip",
         ["By the client's address", "按客户端 IP"],
@@ -525,9 +541,11 @@ pub const RULE_ITEM_OBJECT: Table = Table {
                 "limit_by_header",
                 "limit_by_param",
                 "limit_by_cookie",
+                "limit_by_session",
                 "limit_by_per_header",
                 "limit_by_per_param",
                 "limit_by_per_cookie",
+                "limit_by_per_session",
                 "limit_by_per_ip",
             ],
             &["limit_by_consumer", "limit_by_per_consumer"],

@@ -13,7 +13,7 @@ pub const FILTER: [Field; 1] = [Field::new(
 .ours()];
 
 /// Of `session`.
-pub const SESSION: [Field; 10] = [
+pub const SESSION: [Field; 11] = [
     Field::new(
         "format",
         ["Format", "会话格式"],
@@ -97,6 +97,15 @@ pub const SESSION: [Field; 10] = [
     )
     .ours(),
     Field::new(
+        "public",
+        ["Public paths", "公开路径"],
+        Shape::Some(&Shape::Form("^/[A-Za-z0-9/._~-]*\\*?$"), 1),
+        "the page of `redirect`",
+        "paths that need no session whatever `on_missing` says, such as `/login`, or how they begin, as in `/assets/*`; a path with \
+         escapes, dot segments or slashes in a row is none of them",
+    )
+    .ours(),
+    Field::new(
         "remember",
         ["Remember for", "缓存时间"],
         DURATION,
@@ -137,7 +146,7 @@ const SESSION_OBJECT: Table = Table {
     name: "session",
     groups: &[&SESSION],
     conditions: &[Condition::AtMostOne(&["cookie", "header"])],
-    null_is_nothing: false,
+    null_is_nothing: true,
 };
 
 const ANSWER_OBJECT: Table =

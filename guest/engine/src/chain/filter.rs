@@ -10,6 +10,8 @@ use crate::{
     memory_budget::MemoryBudget,
     redis::{Command, Form, Reply, Service},
     request::RequestView,
+    session::{FoundSession, SessionMiss},
+    session_filter::{SessionFilter, SessionQuestion},
     store::{Ask, Ended, Permit, Store, failure::FailureCause},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
@@ -22,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Filter {
     Limiter(Limiter),
+    Session(SessionFilter),
     #[cfg(test)]
     Trial(Trial),
 }
@@ -36,6 +39,7 @@ pub(super) struct Asked {
 #[derive(Debug)]
 enum Question {
     Limiter(limiter::Question),
+    Session(SessionQuestion),
     #[cfg(test)]
     Trial(trial::Question),
 }
@@ -44,6 +48,7 @@ enum Question {
 #[derive(Debug)]
 pub(super) enum Answer {
     Limiter(Batch),
+    Session(Result<FoundSession, SessionMiss>),
     #[cfg(test)]
     Trial(Reply),
 }
@@ -70,8 +75,9 @@ macro_rules! in_turn {
     ($filter:expr, $at:expr, $shared:expr, $now_ns:expr, |$named:ident, $turn:ident| $hook:expr) => {
         match $filter {
             Filter::Limiter($named) => $shared.with_limiter($at, $now_ns, |$turn| $hook),
+            Filter::Session($named) => $shared.with_own($at, $now_ns, Question::Session, |$turn| $hook),
             #[cfg(test)]
-            Filter::Trial($named) => $shared.with_trial($at, $now_ns, |$turn| $hook),
+            Filter::Trial($named) => $shared.with_own($at, $now_ns, Question::Trial, |$turn| $hook),
         }
     };
 }
@@ -132,6 +138,7 @@ impl Filter {
     pub(super) fn on_done(&mut self, at: usize, stream: u64, ending: StreamEnd, shared: &mut ChainState, now_ns: u64) {
         match self {
             Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_done(stream, ending, turn)),
+            Filter::Session(session) => session.on_done(stream),
             #[cfg(test)]
             Filter::Trial(trial) => trial.on_done(stream, ending),
         }
@@ -146,6 +153,7 @@ impl Filter {
     pub(super) fn due_ns(&self) -> Option<u64> {
         match self {
             Filter::Limiter(limiter) => limiter.due_ns(),
+            Filter::Session(_) => None,
             #[cfg(test)]
             Filter::Trial(_) => None,
         }
@@ -155,6 +163,7 @@ impl Filter {
     pub(super) fn on_due(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
         match self {
             Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_due(turn)),
+            Filter::Session(_) => {}
             #[cfg(test)]
             Filter::Trial(_) => {}
         }
@@ -168,13 +177,19 @@ impl Filter {
                 let result = result.and_then(|answered| answered.and_then(Answer::batch).ok_or(FailureCause::BadReply));
                 shared.with_limiter(filter, now_ns, |turn| limiter.on_ended(Ended { service, ask, result }, turn));
             }
+            (Filter::Session(session), Question::Session(ask)) => {
+                let result =
+                    result.and_then(|answered| answered.and_then(Answer::session).ok_or(FailureCause::BadReply));
+                let ended = Ended { service, ask, result };
+                shared.with_own(filter, now_ns, Question::Session, |turn| session.on_ended(ended, turn));
+            }
             #[cfg(test)]
             (Filter::Trial(trial), Question::Trial(ask)) => {
                 let result = result.and_then(|answered| answered.answer.reply().ok_or(FailureCause::BadReply));
-                shared.with_trial(filter, now_ns, |turn| trial.on_ended(ask, result, turn));
+                shared.with_own(filter, now_ns, Question::Trial, |turn| trial.on_ended(ask, result, turn));
             }
-            #[cfg(test)]
-            (filter, question) => panic!("{filter:?} never asked {question:?}"),
+            // No filter asks what another kind asks.
+            (filter, question) => debug_assert!(false, "{filter:?} never asked {question:?}"),
         }
     }
 
@@ -182,8 +197,10 @@ impl Filter {
     pub(super) fn explain(&self, asked: &Asked, error: &str) -> String {
         match (self, &asked.question) {
             (Filter::Limiter(limiter), Question::Limiter(question)) => limiter.explain(question, error),
+            (_, Question::Session(question)) => question.explain(error),
             #[cfg(test)]
-            _ => String::from(error),
+            (_, Question::Trial(_)) => String::from(error),
+            (_, Question::Limiter(_)) => String::new(),
         }
     }
 }
@@ -196,6 +213,7 @@ impl Ask for Asked {
     fn command(&self, form: Form, command: &mut Command) {
         match &self.question {
             Question::Limiter(question) => question.command(form, command),
+            Question::Session(question) => question.command(form, command),
             #[cfg(test)]
             Question::Trial(question) => command.clone_from(&question.command),
         }
@@ -204,6 +222,7 @@ impl Ask for Asked {
     fn read(&self, reply: &Reply) -> Option<Answer> {
         match &self.question {
             Question::Limiter(question) => question.read(reply).map(Answer::Limiter),
+            Question::Session(question) => question.read(reply).map(Answer::Session),
             #[cfg(test)]
             Question::Trial(_) => (!matches!(reply, Reply::Error(_))).then(|| Answer::Trial(reply.clone())),
         }
@@ -212,6 +231,7 @@ impl Ask for Asked {
     fn clock_us(answer: &Answer) -> Option<u64> {
         match answer {
             Answer::Limiter(batch) => limiter::Question::clock_us(batch),
+            Answer::Session(session) => SessionQuestion::clock_us(session),
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -224,6 +244,16 @@ impl Answer {
     fn batch(self) -> Option<Batch> {
         match self {
             Answer::Limiter(batch) => Some(batch),
+            Answer::Session(_) => None,
+            #[cfg(test)]
+            Answer::Trial(_) => None,
+        }
+    }
+
+    fn session(self) -> Option<Result<FoundSession, SessionMiss>> {
+        match self {
+            Answer::Session(session) => Some(session),
+            Answer::Limiter(_) => None,
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -233,7 +263,7 @@ impl Answer {
     fn reply(self) -> Option<Reply> {
         match self {
             Answer::Trial(reply) => Some(reply),
-            Answer::Limiter(_) => None,
+            Answer::Limiter(_) | Answer::Session(_) => None,
         }
     }
 }
@@ -266,8 +296,14 @@ impl ChainState {
         result
     }
 
-    #[cfg(test)]
-    fn with_trial<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut trial::Turn<'_>) -> T) -> T {
+    /// Lets a filter at this place take its turn that shares no memory with others of its kind, and queues what it asks.
+    fn with_own<A, T>(
+        &mut self,
+        filter: usize,
+        now_ns: u64,
+        question: impl Fn(A) -> Question,
+        step: impl FnOnce(&mut Turn<'_, A, ()>) -> T,
+    ) -> T {
         let ChainState { streams, budget, store, telemetry, wall_ns, settled, .. } = self;
         let mut asked = Vec::new();
         let mut turn = Turn {
@@ -282,8 +318,8 @@ impl ChainState {
             asked: &mut asked,
         };
         let result = step(&mut turn);
-        for (service, permit, question) in asked {
-            store.ask(service, Asked { filter, question: Question::Trial(question) }, permit);
+        for (service, permit, ask) in asked {
+            store.ask(service, Asked { filter, question: question(ask) }, permit);
         }
         result
     }

@@ -5,6 +5,7 @@ mod calls;
 mod filters;
 mod following;
 mod metrics;
+mod sessions;
 mod two;
 
 use alloc::{
@@ -434,6 +435,7 @@ fn assert_idle(engine: &Engine) {
 fn known_streams(filter: &Filter) -> usize {
     match filter {
         Filter::Limiter(limiter) => limiter.streams(),
+        Filter::Session(session) => session.streams(),
         Filter::Trial(_) => 0,
     }
 }
@@ -442,6 +444,7 @@ fn known_streams(filter: &Filter) -> usize {
 fn flights(filter: &Filter) -> usize {
     match filter {
         Filter::Limiter(limiter) => limiter.flights(),
+        Filter::Session(session) => session.flights(),
         Filter::Trial(_) => 0,
     }
 }

@@ -4,7 +4,13 @@ use alloc::{rc::Rc, vec::Vec};
 
 use slidegate_document::{Content, Node, Path, Reader, elements, emptiness};
 
-use super::{filter_rules::FilterRules, known_fields, ruleset, service::ServiceTable, session, shared::SharedCounters};
+use super::{
+    filter_rules::FilterRules,
+    known_fields, ruleset,
+    service::ServiceTable,
+    session::{self, ToldField},
+    shared::SharedCounters,
+};
 
 const FILTERS: &str = known_fields::CHAIN[0];
 const SESSION: &str = known_fields::SESSION_FILTER[0];
@@ -18,7 +24,8 @@ pub(super) fn is_list(document: &Node) -> bool {
 pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &Node) -> Vec<FilterRules> {
     let mut shared = SharedCounters::default();
     if !is_list(document) {
-        return filter(reader, services, &mut shared, Path::Root, document, &known_fields::CHAIN).into_iter().collect();
+        let known = &known_fields::CHAIN;
+        return filter(reader, services, &mut shared, &[], Path::Root, document, known).into_iter().collect();
     }
     let known: Vec<&str> = known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(filters_own()).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Vec::new() };
@@ -31,9 +38,12 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
         reader.error(path, format_args!("expected an array of at least one filter, got {}", emptiness(node)));
         return Vec::new();
     }
+    let mut told = Vec::new();
     let of_list = |(path, node)| {
         shared.begin_filter();
-        filter(reader, services, &mut shared, path, node, &[])
+        let rules = filter(reader, services, &mut shared, &told, path, node, &[]);
+        told.extend(rules.iter().filter_map(FilterRules::session).flat_map(|rules| session::told(rules)));
+        rules
     };
     elements(&path, node).filter_map(of_list).collect()
 }
@@ -43,13 +53,14 @@ fn filter(
     reader: &mut Reader,
     services: &mut ServiceTable,
     shared: &mut SharedCounters,
+    told: &[ToldField],
     path: Path<'_>,
     node: &Node,
     others: &[&'static str],
 ) -> Option<FilterRules> {
     let known: Vec<&str> = filters_own().chain(known_fields::DOCUMENT).chain(others.iter().copied()).collect();
     if node.get(SESSION).is_none() {
-        let ruleset = ruleset::read(reader, services, shared, path, node, &known);
+        let ruleset = ruleset::read(reader, services, shared, told, path, node, &known);
         return Some(FilterRules::Limiter(Rc::new(ruleset)));
     }
     let fields = reader.object(path, node, &known)?;

@@ -278,6 +278,9 @@ fn source(limit_by: &LimitBy) -> String {
         Source::Param(name) => format!("query parameter {}", text(name)),
         Source::Consumer => format!("consumer, header {}", text(&limit_by.key_name)),
         Source::Cookie(name) => format!("cookie {}", text(name)),
+        Source::Session(header) => {
+            format!("field {} of the session, header {}", text(&limit_by.key_name), text(header))
+        }
         Source::Ip(client) => client_ip(client),
     }
 }

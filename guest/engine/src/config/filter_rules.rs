@@ -21,4 +21,12 @@ impl FilterRules {
             FilterRules::Session(_) => None,
         }
     }
+
+    /// The rules, if it reads sessions.
+    pub fn session(&self) -> Option<&Rc<SessionRules>> {
+        match self {
+            FilterRules::Limiter(_) => None,
+            FilterRules::Session(rules) => Some(rules),
+        }
+    }
 }

@@ -9,14 +9,16 @@ use alloc::{
 use core::net::IpAddr;
 
 use ipnet::IpNet;
-use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptiness};
+use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptiness, shortened};
 
+use super::session::ToldField;
 use crate::{
     request,
     rule::{
         ClientIp, LimitBy, OnMissing, Source, Take, Trust,
         hits::{CONSUMER, PATH_ONLY, is_credentials, is_host},
     },
+    session::header_value,
 };
 
 const FROM_REMOTE_ADDR: &str = "from-remote-addr";
@@ -38,18 +40,21 @@ enum SourceKind {
     Param,
     Consumer,
     Cookie,
+    Session,
     Ip,
 }
 
-const KINDS: [(&str, SourceKind, bool); 9] = [
+const KINDS: [(&str, SourceKind, bool); 11] = [
     ("limit_by_header", SourceKind::Header, false),
     ("limit_by_param", SourceKind::Param, false),
     ("limit_by_consumer", SourceKind::Consumer, false),
     ("limit_by_cookie", SourceKind::Cookie, false),
+    ("limit_by_session", SourceKind::Session, false),
     ("limit_by_per_header", SourceKind::Header, true),
     ("limit_by_per_param", SourceKind::Param, true),
     ("limit_by_per_consumer", SourceKind::Consumer, true),
     ("limit_by_per_cookie", SourceKind::Cookie, true),
+    ("limit_by_per_session", SourceKind::Session, true),
     ("limit_by_per_ip", SourceKind::Ip, true),
 ];
 
@@ -64,10 +69,10 @@ pub(super) struct Keys {
     pub(super) counted: fn(&[u8]) -> Vec<u8>,
 }
 
-/// Reads the one `limit_by_*` of an item and what belongs to it.
-pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> (Option<Keys>, Option<LimitBy>) {
+/// Reads the one `limit_by_*` of an item and what belongs to it. `told`: what filters before tell of sessions.
+pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, told: &[ToldField]) -> (Option<Keys>, Option<LimitBy>) {
     let Some((field, kind, per)) = chosen(reader, fields) else { return (None, None) };
-    let limit_by = limit_by(reader, fields, field, kind, per);
+    let limit_by = limit_by(reader, fields, told, (field, kind, per));
     let counted = limit_by.as_ref().map_or(unchanged as fn(&[u8]) -> Vec<u8>, |limit_by| counted(&limit_by.source));
     (Some(Keys { per, addresses: kind == SourceKind::Ip, counted }), limit_by)
 }
@@ -81,6 +86,7 @@ fn counted(source: &Source) -> fn(&[u8]) -> Vec<u8> {
             |key| request::credentials(request::trim(key)).text.into_owned()
         }
         Source::Header(_) | Source::Consumer => |key| request::trim(key).to_vec(),
+        Source::Session(_) => |key| header_value(key).map_or_else(Vec::new, String::into_bytes),
         Source::Param(_) | Source::Ip(_) => unchanged,
     }
 }
@@ -98,7 +104,7 @@ pub(super) fn opens_doors(source: &Source) -> bool {
             let name: String = name.chars().filter(char::is_ascii_alphanumeric).flat_map(char::to_lowercase).collect();
             CREDENTIALS.iter().any(|part| name.contains(part))
         }
-        Source::Consumer | Source::Ip(_) => false,
+        Source::Consumer | Source::Session(_) | Source::Ip(_) => false,
     }
 }
 
@@ -125,9 +131,8 @@ pub(super) fn take(reader: &mut Reader, fields: &Fields<'_>) -> Option<Take> {
 fn limit_by(
     reader: &mut Reader,
     fields: &Fields<'_>,
-    field: &'static str,
-    kind: SourceKind,
-    per: bool,
+    told: &[ToldField],
+    (field, kind, per): (&'static str, SourceKind, bool),
 ) -> Option<LimitBy> {
     if kind != SourceKind::Ip {
         for name in IP_FIELDS.into_iter().filter(|name| fields.get(name).is_some()) {
@@ -145,6 +150,7 @@ fn limit_by(
     let source = match kind {
         SourceKind::Header => Source::Header(header_name(reader, path, node, &key_name)?),
         SourceKind::Cookie => Source::Cookie(cookie_name(reader, path, node, &key_name)?),
+        SourceKind::Session => Source::Session(told_header(reader, told, path, &key_name)?),
         SourceKind::Ip => Source::Ip(client_ip(reader, fields, path, node, &key_name)?),
         SourceKind::Param | SourceKind::Consumer => Source::Param(key_name.clone()),
     };
@@ -208,6 +214,23 @@ fn header_name(reader: &mut Reader, path: Path<'_>, node: &Node, name: &str) -> 
 pub(super) fn is_token(name: &str) -> bool {
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_token_byte)
+}
+
+/// The header in which a field of a session is told. Of several filters that tell it the last one counts.
+fn told_header(reader: &mut Reader, told: &[ToldField], path: Path<'_>, field: &str) -> Option<String> {
+    let header = told.iter().rev().find_map(|(each, header)| (each == field).then(|| header.clone()));
+    if header.is_none() {
+        let all: Vec<String> = told.iter().map(|(field, _)| format!("`{field}`")).collect();
+        let told = if all.is_empty() { "nothing".to_string() } else { all.join(", ") };
+        reader.error(
+            path,
+            format_args!(
+                "no filter before this one tells `{}` of a session: expected it in `fields` of a `session` there, which tell {told}",
+                shortened(field, 80)
+            ),
+        );
+    }
+    header
 }
 
 /// The name of a cookie.

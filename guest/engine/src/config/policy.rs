@@ -16,6 +16,7 @@ use super::{
     limit::{self, Precision},
     limit_by, limit_keys, refusal,
     service::{self, ServiceTable},
+    session::ToldField,
     tokens,
 };
 use crate::{
@@ -33,13 +34,19 @@ const NEW_KEYS_MAX: u64 = 1_000_000;
 const NAME_MAX: usize = 64;
 
 /// Reads all fields, whichever of them fail.
-pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, fields: &Fields<'_>) -> Option<Policy> {
+pub(super) fn read(
+    reader: &mut Reader,
+    services: &mut ServiceTable,
+    told: &[ToldField],
+    fields: &Fields<'_>,
+) -> Option<Policy> {
     let rule_name = rule_name(reader, fields);
     let precision = Precision::read(reader, fields).unwrap_or(Precision::ByLimit);
     let (global, global_name) = global(reader, fields, precision);
     let hashing = Hashing::read(reader, services.codes(), fields);
     let token_terms = tokens::terms(reader, fields, TokenTerms::default());
-    let inherited = Inherited { precision, hashing: hashing.as_ref(), token_terms: token_terms.unwrap_or_default() };
+    let token_terms_of_items = token_terms.unwrap_or_default();
+    let inherited = Inherited { precision, hashing: hashing.as_ref(), token_terms: token_terms_of_items, told };
     let items = items(reader, fields, inherited);
     if fields.get("global_threshold").is_none() && fields.get("rule_items").is_none() {
         reader.error(fields.path, "expected `global_threshold` or `rule_items`, or both");
@@ -104,6 +111,8 @@ struct Inherited<'a> {
     precision: Precision,
     hashing: Option<&'a Hashing>,
     token_terms: TokenTerms,
+    /// What the filters before tell of sessions.
+    told: &'a [ToldField],
 }
 
 /// Whether the client's address comes from a header.
@@ -200,9 +209,9 @@ fn identity(item: &RuleItem) -> (&'static str, String, Option<String>) {
 }
 
 fn item(reader: &mut Reader, path: Path<'_>, node: &Node, inherited: Inherited<'_>) -> Option<RuleItem> {
-    let Inherited { precision, hashing, token_terms } = inherited;
+    let Inherited { precision, hashing, token_terms, told } = inherited;
     let fields = reader.object(path, node, &known_fields::RULE_ITEM)?;
-    let (kind, limit_by) = limit_by::read(reader, &fields);
+    let (kind, limit_by) = limit_by::read(reader, &fields, told);
     let dry_run = reader.flag(&fields, "dry_run", false);
     let keys = limit_keys::read(reader, &fields, kind, precision);
     let name = name(reader, &fields);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use slidegate_document::{Fields, Node, Path, Reader, elements};
 
-use super::{known_fields, policy, scope, service::ServiceTable, shared::SharedCounters};
+use super::{known_fields, policy, scope, service::ServiceTable, session::ToldField, shared::SharedCounters};
 use crate::rule::{Policy, Ruleset, Scope};
 
 /// Of these at least one stands at the top if that is meant to be a limiter.
@@ -16,13 +16,14 @@ pub(super) fn read(
     reader: &mut Reader,
     services: &mut ServiceTable,
     shared: &mut SharedCounters,
+    told: &[ToldField],
     path: Path<'_>,
     document: &Node,
     known: &[&str],
 ) -> Ruleset {
     let Some(fields) = reader.object(path, document, known) else { return Ruleset::default() };
-    let fallback = fallback(reader, services, &fields);
-    let scoped = scoped(reader, services, shared, &fields);
+    let fallback = fallback(reader, services, told, &fields);
+    let scoped = scoped(reader, services, shared, told, &fields);
     match &fallback {
         Some(policy) => shared.note(reader, path, policy),
         None if !scoped.is_empty() => reader.warn(
@@ -35,7 +36,12 @@ pub(super) fn read(
 }
 
 /// The top level's own policy. It is a configuration like the others and gives them nothing.
-fn fallback(reader: &mut Reader, services: &mut ServiceTable, fields: &Fields<'_>) -> Option<Policy> {
+fn fallback(
+    reader: &mut Reader,
+    services: &mut ServiceTable,
+    told: &[ToldField],
+    fields: &Fields<'_>,
+) -> Option<Policy> {
     let has_rules = fields.get("_rules_").is_some_and(|(path, node)| elements(&path, node).next().is_some());
     let has_own = fields.names().any(|name| !known_fields::DOCUMENT.contains(&name));
     let is_limiter = fields.names().any(|name| LIMITER.contains(&name));
@@ -50,13 +56,14 @@ fn fallback(reader: &mut Reader, services: &mut ServiceTable, fields: &Fields<'_
         }
         return None;
     }
-    policy::read(reader, services, fields)
+    policy::read(reader, services, told, fields)
 }
 
 fn scoped(
     reader: &mut Reader,
     services: &mut ServiceTable,
     shared: &mut SharedCounters,
+    told: &[ToldField],
     fields: &Fields<'_>,
 ) -> Vec<(Scope, Policy)> {
     let Some((path, node)) = fields.get("_rules_") else { return Vec::new() };
@@ -64,7 +71,7 @@ fn scoped(
     let rule = |(path, node)| {
         let fields = reader.object(path, node, &known)?;
         let scope = scope::read(reader, &fields);
-        let policy = policy::read(reader, services, &fields);
+        let policy = policy::read(reader, services, told, &fields);
         if let Some(policy) = &policy {
             shared.note(reader, path, policy);
         }

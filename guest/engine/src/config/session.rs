@@ -14,8 +14,8 @@ use super::{
     service::{self, ServiceTable},
 };
 use crate::session::{
-    FIELDS_MAX, FieldPath, OnMissingSession, SEPARATORS_MAX, SecretUse, SessionFormat, SessionRules, SessionSettings,
-    SessionSource,
+    FIELDS_MAX, FieldPath, OnMissingSession, PublicPath, SEPARATORS_MAX, SecretUse, SessionFormat, SessionRules,
+    SessionSettings, SessionSource, is_plain_path,
 };
 
 /// How many secrets there may be. Each is tried.
@@ -44,6 +44,14 @@ const OTHERS_HEADERS: [&str; 12] = [
     "upgrade",
 ];
 
+/// A field that a filter tells, as its path is written, and in which header.
+pub(super) type ToldField = (String, String);
+
+/// What a filter tells.
+pub(super) fn told(rules: &SessionRules) -> impl Iterator<Item = ToldField> {
+    rules.settings.fields.iter().map(FieldPath::to_string).zip(rules.headers.iter().cloned())
+}
+
 /// Reads what stands in `session`.
 pub(super) fn read(
     reader: &mut Reader,
@@ -55,6 +63,7 @@ pub(super) fn read(
     let format = format(reader, &given);
     let fields = fields(reader, &given);
     let on_missing = on_missing(reader, &given);
+    let public = public(reader, &given, on_missing.as_ref());
     let remember_us = match given.get_unless_null("remember") {
         Some((path, node)) => reader.duration_us(path, node, REMEMBER_US_MAX),
         None => Some(REMEMBER_US),
@@ -79,6 +88,7 @@ pub(super) fn read(
         },
         headers,
         on_missing: on_missing?,
+        public: public?,
         remember_us: remember_us?,
         redis: redis?,
     })
@@ -267,6 +277,38 @@ fn on_missing(reader: &mut Reader, given: &Fields<'_>) -> Option<OnMissingSessio
             None
         }
     }
+}
+
+/// The paths that need no session, the page to log in among them.
+fn public(reader: &mut Reader, given: &Fields<'_>, on_missing: Option<&OnMissingSession>) -> Option<Vec<PublicPath>> {
+    let page = match on_missing {
+        Some(OnMissingSession::Redirect(page)) => page.split(['?', '#']).next().unwrap_or_default(),
+        _ => "",
+    };
+    let page = Some(PublicPath { path: page.to_string(), is_prefix: false }).filter(|_| page.starts_with('/'));
+    let mut public: Vec<PublicPath> = page.into_iter().collect();
+    let Some((path, node)) = given.get_unless_null("public") else { return Some(public) };
+    if on_missing == Some(&OnMissingSession::Anonymous) {
+        reader.error(path, "has no use without `on_missing: 401` or a page: every request passes");
+        return None;
+    }
+    let mut is_understood = true;
+    for (path, node) in elements(&path, node) {
+        let text = reader.text(path, node);
+        let beginning = text.as_deref().and_then(|text| text.strip_suffix('*'));
+        let is_prefix = beginning.is_some();
+        match beginning.or(text.as_deref()) {
+            Some(public_path) if is_plain_path(public_path.as_bytes()) => {
+                public.push(PublicPath { path: public_path.to_string(), is_prefix });
+            }
+            Some(_) => {
+                reader.expected(path, node, "a path such as `/login`, or how paths begin, such as `/assets/*`");
+                is_understood = false;
+            }
+            None => is_understood = false,
+        }
+    }
+    is_understood.then_some(public)
 }
 
 /// A page that is written out here: nothing of a request takes part in it.

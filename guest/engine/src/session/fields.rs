@@ -123,7 +123,7 @@ impl<'w> FoundFields<'w> {
 
 /// A value as a header carries it: bytes that are no visible ASCII, and the percent sign, are percent-encoded, so that
 /// no two values are written alike. None: it has control characters, or is too long.
-pub(super) fn header_value(text: &[u8]) -> Option<String> {
+pub(crate) fn header_value(text: &[u8]) -> Option<String> {
     if text.iter().any(u8::is_ascii_control) {
         return None;
     }

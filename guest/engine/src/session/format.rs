@@ -39,7 +39,7 @@ pub enum SessionFormat {
 pub enum RecordKind {
     /// A string: `GET`.
     String,
-    /// A hash: `HGETALL`.
+    /// A hash: `HMGET`.
     Hash,
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::reader::SessionSettings;
+use super::{reader::SessionSettings, source::SessionSource};
 
 /// A filter that reads sessions.
 #[derive(Debug)]
@@ -13,10 +13,21 @@ pub struct SessionRules {
     pub headers: Vec<String>,
     /// What becomes of a request without a session.
     pub on_missing: OnMissingSession,
+    /// Which requests pass all the same.
+    pub public: Vec<PublicPath>,
     /// How long an instance goes by what it has read, in microseconds.
     pub remember_us: u64,
     /// Where sessions are kept, by index. None: in the cookie.
     pub redis: Option<u32>,
+}
+
+/// Paths that need no session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicPath {
+    /// The path, or how paths begin.
+    pub path: String,
+    /// It is only their beginning.
+    pub is_prefix: bool,
 }
 
 /// How many `-` and `_` the header of a field has at most: each may be either to some servers.
@@ -30,6 +41,36 @@ impl SessionRules {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Whether a request for this path, which may have a query, needs no session. One that any server may take for another
+    /// path needs one: with escapes, dot segments, slashes in a row.
+    pub fn is_public(&self, path: &[u8]) -> bool {
+        let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+        is_plain_path(path) && self.public.iter().any(|public| public.covers(path))
+    }
+
+    /// Whether responses are looked at: one that sets the cookie voids what is remembered of its session.
+    pub(crate) fn follows_responses(&self) -> bool {
+        let is_cookie = matches!(self.settings.source, SessionSource::Cookie(_));
+        is_cookie && self.redis.is_some() && self.remember_us > 0
+    }
+}
+
+/// Whether all servers take a path for the same.
+pub(crate) fn is_plain_path(path: &[u8]) -> bool {
+    let Some(inner) = path.strip_prefix(b"/") else { return false };
+    let inner = inner.strip_suffix(b"/").unwrap_or(inner);
+    let is_plain = |segment: &[u8]| {
+        let is_unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        !matches!(segment, b"" | b"." | b"..") && segment.iter().all(is_unreserved)
+    };
+    path == b"/" || inner.split(|byte| *byte == b'/').all(is_plain)
+}
+
+impl PublicPath {
+    fn covers(&self, path: &[u8]) -> bool {
+        if self.is_prefix { path.starts_with(self.path.as_bytes()) } else { path == self.path.as_bytes() }
     }
 }
 
@@ -62,6 +103,18 @@ pub enum OnMissingSession {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_servers_may_read_in_two_ways_are_not_plain() {
+        for path in ["/", "/login", "/a/b/", "/assets/site.css", "/.well-known/x", "/~a/b-c_d"] {
+            assert!(is_plain_path(path.as_bytes()), "{path}");
+        }
+        for path in
+            ["", "login", "//", "/a//b", "/a/../b", "/a/.", "/a/%2e%2e/b", "/a;b", "/a\\b", "/\u{e9}", "/a b", "*"]
+        {
+            assert!(!is_plain_path(path.as_bytes()), "{path}");
+        }
+    }
 
     #[test]
     fn a_header_is_stripped_in_every_spelling() {

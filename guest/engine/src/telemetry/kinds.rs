@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::store::failure::FailureCause;
+use crate::{session::SessionMiss, store::failure::FailureCause};
 
 /// How loud a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,18 @@ pub(crate) enum Saved {
     Overloaded,
     /// Its rule has begun as many new keys in this second as it may.
     NewKeys,
+    /// Its session was read a moment ago.
+    KnownSession,
+}
+
+/// What was found of a request's session, for `slidegate_sessions_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionTally {
+    Found,
+    /// There is none, for this cause.
+    Missed(SessionMiss),
+    /// Redis could not say.
+    Unavailable,
 }
 
 /// How a decision came out for one of the rules that had a part in it, for `slidegate_item_decisions_total`.
@@ -100,8 +112,8 @@ impl fmt::Display for Tally {
 }
 
 impl Saved {
-    pub(super) const ALL: [Saved; 5] =
-        [Saved::KnownRefusal, Saved::Coalesced, Saved::Breaker, Saved::Overloaded, Saved::NewKeys];
+    pub(super) const ALL: [Saved; 6] =
+        [Saved::KnownRefusal, Saved::Coalesced, Saved::Breaker, Saved::Overloaded, Saved::NewKeys, Saved::KnownSession];
 }
 
 impl fmt::Display for Saved {
@@ -112,6 +124,24 @@ impl fmt::Display for Saved {
             Saved::Breaker => "breaker",
             Saved::Overloaded => FailureCause::Overloaded.name(),
             Saved::NewKeys => FailureCause::NewKeys.name(),
+            Saved::KnownSession => "known_session",
+        })
+    }
+}
+
+impl SessionTally {
+    pub(super) fn all() -> impl Iterator<Item = SessionTally> {
+        let missed = SessionMiss::ALL.into_iter().map(SessionTally::Missed);
+        [SessionTally::Found, SessionTally::Unavailable].into_iter().chain(missed)
+    }
+}
+
+impl fmt::Display for SessionTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SessionTally::Found => "found",
+            SessionTally::Missed(miss) => miss.as_str(),
+            SessionTally::Unavailable => "unavailable",
         })
     }
 }

@@ -8,10 +8,11 @@ use alloc::{
     vec::Vec,
 };
 
-use super::kinds::{ItemTally, MetricKind, Saved, Tally};
+use super::kinds::{ItemTally, MetricKind, Saved, SessionTally, Tally};
 use crate::{
     config::Config,
     rule::{GLOBAL, Policy, owner_name},
+    session::{SessionRules, SessionSource},
     store::failure::FailureCause,
 };
 
@@ -96,8 +97,14 @@ const UNREAD: MetricDescription = (
     "Answers in a content coding that could not be taken off, which were charged at least what was reserved, by rule name",
 );
 
-/// So many metrics a configuration has at most. What the services say goes first, then the policies, in order, then
-/// their rules.
+const SESSIONS: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_sessions_total",
+    "Requests by what was found of their session, by the cookie or header that names it",
+);
+
+/// So many metrics a configuration has at most. What the services say goes first, then the sessions, then the policies,
+/// in order, then their rules.
 pub(super) const METRICS_MAX: usize = 20_000;
 
 /// Longer label values are cut, and end with a digest of the whole; hosts have limits of their own.
@@ -112,6 +119,8 @@ pub(super) struct Metrics {
     pub(super) list: Vec<Metric>,
     /// How many services have theirs; they stand first.
     services: usize,
+    /// Where those of each filter begin that reads sessions.
+    sessions: Vec<Option<usize>>,
     policies: Vec<PolicyMetrics>,
     /// How many rules had no room.
     uncounted: usize,
@@ -134,7 +143,12 @@ impl Metrics {
         let services = config.services.len().min(METRICS_MAX / 2 / SERVICE_METRICS);
         let list =
             config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
-        let mut metrics = Metrics { list, services, policies: Vec::new(), uncounted: config.services.len() - services };
+        let uncounted = config.services.len() - services;
+        let mut metrics = Metrics { list, services, sessions: Vec::new(), policies: Vec::new(), uncounted };
+        for rules in config.sessions() {
+            let sessions = metrics.add(of_session(rules));
+            metrics.sessions.push(sessions);
+        }
         for policy in policies() {
             let decisions = metrics.add(of_policy(policy));
             let duration = policy.redis.and_then(|_| metrics.add(vec![metric(DECISION_DURATION, vec![rule(policy)])]));
@@ -155,6 +169,11 @@ impl Metrics {
     pub(super) fn warning(&self) -> Option<String> {
         let uncounted = self.uncounted;
         (uncounted > 0).then(|| format!("there are more rules than are counted: {uncounted} groups of metrics are beyond the {METRICS_MAX} that a configuration may have"))
+    }
+
+    pub(super) fn session(&self, session: usize, tally: SessionTally) -> Option<usize> {
+        let at = SessionTally::all().position(|each| each == tally).unwrap_or_default();
+        Some((*self.sessions.get(session)?)? + at)
     }
 
     pub(super) fn decision(&self, policy: usize, tally: Tally) -> Option<usize> {
@@ -233,6 +252,13 @@ fn of_policy(policy: &Policy) -> Vec<Metric> {
         metric(kind, vec![rule(policy), (label, tally.to_string())])
     };
     Tally::ALL.iter().map(of_tally).collect()
+}
+
+fn of_session(rules: &SessionRules) -> Vec<Metric> {
+    let (SessionSource::Cookie(name) | SessionSource::Header(name)) = &rules.settings.source;
+    SessionTally::all()
+        .map(|tally| metric(SESSIONS, vec![("session", label(name)), ("outcome", tally.to_string())]))
+        .collect()
 }
 
 fn of_tokens(policy: &Policy) -> Vec<Metric> {

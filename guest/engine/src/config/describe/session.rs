@@ -41,6 +41,11 @@ pub(super) fn facts(rules: &SessionRules, redis: Option<String>) -> Vec<(&'stati
             OnMissingSession::Redirect(page) => format!("sent to {page}, or answered 401 if no HTML is accepted"),
         },
     ));
+    if !rules.public.is_empty() {
+        let paths =
+            rules.public.iter().map(|public| format!("{}{}", public.path, if public.is_prefix { "*" } else { "" }));
+        facts.push(("public", paths.collect::<Vec<_>>().join(", ")));
+    }
     match rules.remember_us {
         REMEMBER_US => {}
         0 => facts.push(("calls", "each request asks anew".to_string())),

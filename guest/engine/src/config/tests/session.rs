@@ -3,10 +3,8 @@
 use alloc::format;
 
 use super::*;
-use crate::{
-    Engine,
-    session::{FieldPath, OnMissingSession, SessionFormat, SessionRules, SessionSource},
-};
+use crate::rule::Source;
+use crate::session::{FieldPath, OnMissingSession, SessionFormat, SessionRules, SessionSource};
 
 /// A good document with some fields of `session` changed; those that are null are left out.
 fn with_session(changes: Value) -> Value {
@@ -148,8 +146,6 @@ fn it_stands_beside_limiters_and_not_in_them() {
     assert_eq!((chain.filters.len(), chain.policies().count(), chain.services.len()), (3, 1, 1));
     refuses(json!({"filters": [with(json!({}))], "session": {}}), "session", "stands beside `filters`");
     refuses(with(json!({"sesion": {}})), "sesion", "did you mean `session`?");
-    // Until it is built, nothing runs in which clients say who they are.
-    assert!(Engine::configure(list.to_string().as_bytes()).is_err());
 }
 
 #[test]
@@ -163,6 +159,7 @@ fn it_is_told_in_words() {
   kept          in Redis redis.static:80, timeout 1000 ms, keys sess:...
   tells         passport.user in x-user-id, role in x-role
   without one   sent to /login, or answered 401 if no HTML is accepted
+  public        /login
   calls         each request asks anew
 ";
     assert_eq!(config(&document).describe(), expected);
@@ -174,4 +171,44 @@ fn it_is_told_in_words() {
     without one   anonymous: requests pass
 ";
     assert_eq!(config(&json!({"filters": [signed(json!({}))]})).describe(), expected);
+}
+
+#[test]
+fn limits_name_fields_that_a_filter_before_tells() {
+    let limiter = |field: &str, path: &str| json!({"rule_name": "r", "rule_items": [{field: path, "limit_keys": [{"key": "a b", "query_per_day": 1}]}]});
+    let told = with_session(json!({"fields": {"user.id": "x-user", "role": "x-role"}}));
+    let chain = config(&json!({"filters": [told, limiter("limit_by_session", "user.id")]}));
+    let item = &chain.policies().next().unwrap().items[0];
+    assert!(matches!(&item.limit_by.source, Source::Session(header) if header == "x-user"), "{item:?}");
+    assert!(chain.describe().contains("field user.id of the session, header x-user (limit_by_session)"));
+    for (document, path, message) in [
+        (
+            json!({"filters": [told, limiter("limit_by_per_session", "user")]}),
+            "filters[1]",
+            "which tell `role`, `user.id`",
+        ),
+        (json!({"filters": [limiter("limit_by_per_session", "role"), told]}), "filters[0]", "which tell nothing"),
+        (limiter("limit_by_session", "role"), "", "no filter before this one tells `role`"),
+    ] {
+        let errors = read(&document).unwrap_err();
+        assert!(errors[0].path.starts_with(path) && errors[0].message.contains(message), "{errors:?}");
+    }
+}
+
+#[test]
+fn public_paths_are_written_as_all_servers_read_them() {
+    let rules = |changes: Value| config(&with_session(changes)).sessions().next().unwrap().public.clone();
+    let paths =
+        |changes: Value| rules(changes).into_iter().map(|public| (public.path, public.is_prefix)).collect::<Vec<_>>();
+    assert_eq!(paths(json!({})), []);
+    let login = json!({"on_missing": {"redirect": "/login?a=b"}, "public": ["/assets/*", "/"]});
+    let expected =
+        [("/login", false), ("/assets/", true), ("/", false)].map(|(path, is_prefix)| (path.into(), is_prefix));
+    assert_eq!(paths(login), expected);
+    assert_eq!(paths(json!({"on_missing": {"redirect": "https://login.example/a"}})), []);
+    for path in ["login", "/a//b", "/a/../b", "/%61", "/a/*/b", "", "*"] {
+        let public = json!({"on_missing": 401, "public": [path]});
+        refuses(with_session(public), "session.public[0]", "expected a path such as `/login`");
+    }
+    refuses(with_session(json!({"public": "/a"})), "session.public", "has no use without `on_missing: 401`");
 }

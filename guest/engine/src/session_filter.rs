@@ -1,0 +1,299 @@
+//! The filter that tells whose session a request is of: it removes what clients claim of themselves, and sets what the
+//! application keeps of them.
+//!
+//! A request's session is what its cookie holds, or a record in Redis that the cookie leads to. What was read is gone by
+//! for a moment, see [`RecentSessions`], and one call for a key is on its way at a time. Whatever fails, the headers of
+//! fields are removed; who cannot be told is nobody.
+
+mod answers;
+mod question;
+mod recent;
+
+use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec, vec::Vec};
+
+use hmac_sha256::Hash;
+
+pub(crate) use self::question::SessionQuestion;
+use self::{
+    answers::{SessionAnswers, SessionOutcome},
+    question::{SessionAsker, SessionLookup, call_bytes},
+    recent::{KeyDigest, RecentSessions},
+};
+use crate::{
+    body::BodyPiece,
+    request::RequestView,
+    session::{FoundSession, SessionLead, SessionMiss, SessionRules, SessionSource},
+    store::{Ended, failure::FailureCause},
+    streams::{WAITER_BYTES, Waiter},
+    telemetry::Saved,
+    turn::{self, NotedVerdict},
+    verdict::{Pass, Verdict},
+    wants::{ResponseView, Wants},
+};
+
+/// What it works with in a step.
+pub(crate) type SessionTurn<'a> = turn::Turn<'a, SessionQuestion, ()>;
+
+/// Of so many streams the responses are looked at, whether they end a session. What the response of another one ends is
+/// gone by until its time is over.
+const FOLLOWED_MAX: usize = 16_384;
+
+/// A configured filter, and everything in flight in it.
+#[derive(Debug)]
+pub(crate) struct SessionFilter {
+    /// Its place among those of its kind.
+    index: usize,
+    rules: Rc<SessionRules>,
+    lookup: Rc<SessionLookup>,
+    answers: SessionAnswers,
+    recent: RecentSessions,
+    /// The calls that are on their way, by their numbers, and who waits for each.
+    flights: BTreeMap<u64, Box<SessionFlight>>,
+    /// Those that others may join, and of which the answer is remembered.
+    joinable: BTreeMap<KeyDigest, u64>,
+    last_flight: u64,
+    /// The streams whose responses may end the session with this key.
+    followed: BTreeMap<u64, KeyDigest>,
+}
+
+/// A call that is on its way.
+#[derive(Debug)]
+struct SessionFlight {
+    key: KeyDigest,
+    /// In the order they came.
+    askers: Vec<SessionAsker>,
+}
+
+// === impl SessionFilter ===
+
+impl SessionFilter {
+    /// A filter that has this place among those of its kind.
+    pub(crate) fn new(rules: Rc<SessionRules>, index: usize) -> Self {
+        SessionFilter {
+            index,
+            lookup: Rc::new(SessionLookup::new(&rules.settings)),
+            answers: SessionAnswers::new(&rules),
+            recent: RecentSessions::new(rules.remember_us),
+            rules,
+            flights: BTreeMap::new(),
+            joinable: BTreeMap::new(),
+            last_flight: 0,
+            followed: BTreeMap::new(),
+        }
+    }
+
+    /// A request has come. None: it waits.
+    pub(crate) fn on_request(
+        &mut self,
+        waiter: Waiter,
+        request: &impl RequestView,
+        turn: &mut SessionTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        let asker = SessionAsker { waiter, if_missing: self.answers.if_missing(request) };
+        let values = request.header_values(self.lookup.reader.header());
+        let outcome = match self.lookup.reader.lead(values.iter().map(Vec::as_slice), unix_ms(turn.wall_ns)) {
+            Ok(SessionLead::Key(key)) => return self.look_up(asker, key, turn),
+            Ok(SessionLead::Content(session)) => self.outcome(Ok(session)),
+            Err(miss) => SessionOutcome::Missed(miss),
+        };
+        Some(self.settle(&asker, None, &outcome, turn))
+    }
+
+    /// A response's headers have come. One that sets the cookie has begun or ended a session, so that what is known of
+    /// the request's one is void.
+    pub(crate) fn on_response_headers(
+        &mut self,
+        waiter: Waiter,
+        response: &impl ResponseView,
+        _turn: &mut SessionTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        if let (Some(key), SessionSource::Cookie(name)) =
+            (self.followed.remove(&waiter.stream), &self.rules.settings.source)
+        {
+            let sets_it = |field: &Vec<u8>| {
+                field.split(|byte| *byte == b'=').next().is_some_and(|set| set.trim_ascii() == name.as_bytes())
+            };
+            if response.header_values("set-cookie").iter().any(sets_it) {
+                self.recent.forget(&key);
+                // What a call that is on its way brings may be as old.
+                self.joinable.remove(&key);
+            }
+        }
+        Some(pass_as_it_is())
+    }
+
+    /// No body is wanted.
+    pub(crate) fn on_request_body(
+        &mut self,
+        _waiter: Waiter,
+        _piece: BodyPiece<'_>,
+        _turn: &mut SessionTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        Some(pass_as_it_is())
+    }
+
+    /// No body is wanted.
+    pub(crate) fn on_response_body(
+        &mut self,
+        _waiter: Waiter,
+        _piece: BodyPiece<'_>,
+        _turn: &mut SessionTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        Some(pass_as_it_is())
+    }
+
+    /// Nothing is put off.
+    pub(crate) fn on_retire(&mut self, _turn: &mut SessionTurn<'_>) {}
+
+    /// A stream is over.
+    pub(crate) fn on_done(&mut self, stream: u64) {
+        self.followed.remove(&stream);
+    }
+
+    /// A call is over.
+    pub(crate) fn on_ended(&mut self, ended: Ended<SessionQuestion>, turn: &mut SessionTurn<'_>) {
+        let Ended { ask, result, .. } = ended;
+        let Some(flight) = self.flights.remove(&ask.flight) else { return };
+        turn.budget.free(call_bytes(&ask.key) + flight.askers.len() * WAITER_BYTES);
+        let is_joinable = self.joinable.get(&flight.key) == Some(&ask.flight);
+        if is_joinable {
+            self.joinable.remove(&flight.key);
+        }
+        let outcome = match result {
+            Ok(answered) => {
+                let outcome = self.outcome(answered.answer.and_then(|session| good(session, turn.wall_ns)));
+                if is_joinable {
+                    let left_ms = match &outcome {
+                        SessionOutcome::Found(session) => session.ends_ms.map(|ends| ends - unix_ms(turn.wall_ns)),
+                        _ => None,
+                    };
+                    self.recent.remember(flight.key, &outcome, answered.left_ns, turn.now_ns, left_ms);
+                }
+                outcome
+            }
+            Err(cause) => SessionOutcome::Unavailable(cause),
+        };
+        for asker in &flight.askers {
+            if turn.streams.waits(&asker.waiter) {
+                let settled = self.settle(asker, Some(flight.key), &outcome, turn);
+                turn.settled.push_back((asker.waiter, settled));
+            }
+        }
+    }
+
+    /// A request whose session Redis has, unless it is known what Redis would say, or that it would not. None: it waits.
+    fn look_up(&mut self, asker: SessionAsker, key: Vec<u8>, turn: &mut SessionTurn<'_>) -> Option<NotedVerdict> {
+        let Some(service) = self.rules.redis else {
+            return Some(self.settle(&asker, None, &SessionOutcome::Missed(SessionMiss::Unknown), turn));
+        };
+        let digest = Hash::hash(&key);
+        if let Some(known) = self.recent.find(&digest, turn.now_ns) {
+            turn.telemetry.saved(service, Saved::KnownSession, 1);
+            return Some(self.settle(&asker, Some(digest), &known, turn));
+        }
+        let flight = self.joinable.get(&digest).and_then(|flight| self.flights.get_mut(flight));
+        let bytes = if flight.is_some() { WAITER_BYTES } else { WAITER_BYTES + call_bytes(&key) };
+        if !turn.budget.fits(bytes) {
+            turn.telemetry.overloaded(service, turn.now_ns);
+            return Some(self.settle(&asker, None, &SessionOutcome::Unavailable(FailureCause::Overloaded), turn));
+        }
+        if let Some(flight) = flight {
+            turn.budget.take(bytes);
+            flight.askers.push(asker);
+            turn.telemetry.saved(service, Saved::Coalesced, 1);
+            return None;
+        }
+        let permit = match turn.services.permit(service, turn.now_ns, turn.telemetry) {
+            Ok(permit) => permit,
+            Err(cause) => return Some(self.settle(&asker, None, &SessionOutcome::Unavailable(cause), turn)),
+        };
+        turn.budget.take(bytes);
+        self.last_flight += 1;
+        let flight = self.last_flight;
+        self.flights.insert(flight, Box::new(SessionFlight { key: digest, askers: vec![asker] }));
+        if self.rules.remember_us > 0 {
+            self.joinable.insert(digest, flight);
+        }
+        let asked_ms = unix_ms(turn.wall_ns);
+        let question = SessionQuestion { lookup: Rc::clone(&self.lookup), key, asked_ms, flight };
+        turn.asked.push((service, permit, question));
+        None
+    }
+
+    /// What a session that was read means.
+    fn outcome(&self, session: Result<FoundSession, SessionMiss>) -> SessionOutcome {
+        match session {
+            // Applications keep sessions of visitors too.
+            Ok(session) if session.values.iter().flatten().all(|value| value.is_empty()) => {
+                SessionOutcome::Missed(SessionMiss::Anonymous)
+            }
+            Ok(session) => SessionOutcome::Found(Rc::new(session)),
+            Err(miss) => SessionOutcome::Missed(miss),
+        }
+    }
+
+    /// What becomes of a request whose session is known, or known not to be. `key`: that of its record.
+    fn settle(
+        &mut self,
+        asker: &SessionAsker,
+        key: Option<KeyDigest>,
+        outcome: &SessionOutcome,
+        turn: &mut SessionTurn<'_>,
+    ) -> NotedVerdict {
+        turn.telemetry.recognized(self.index, outcome.tally());
+        let mut verdict = self.answers.verdict(outcome, asker.if_missing);
+        if let (Verdict::Pass(pass), Some(key)) = (&mut verdict, key)
+            && !matches!(outcome, SessionOutcome::Unavailable(_))
+            && self.rules.follows_responses()
+            && self.followed.len() < FOLLOWED_MAX
+        {
+            self.followed.insert(asker.waiter.stream, key);
+            pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
+        }
+        NotedVerdict { verdict, note: outcome.note() }
+    }
+
+    /// How many calls are on their way.
+    #[cfg(test)]
+    pub(crate) fn flights(&self) -> usize {
+        self.flights.len() + self.joinable.len()
+    }
+
+    /// Of how many streams something is known.
+    #[cfg(test)]
+    pub(crate) fn streams(&self) -> usize {
+        self.followed.len()
+    }
+}
+
+fn pass_as_it_is() -> NotedVerdict {
+    NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None }
+}
+
+/// A session, unless it has ended.
+fn good(session: FoundSession, wall_ns: u64) -> Result<FoundSession, SessionMiss> {
+    match session.ends_ms {
+        Some(ends_ms) if ends_ms <= unix_ms(wall_ns) => Err(SessionMiss::Expired),
+        _ => Ok(session),
+    }
+}
+
+/// The time in milliseconds since 1970. As long as nobody knows it, whatever has an end is over.
+fn unix_ms(wall_ns: u64) -> i64 {
+    match wall_ns {
+        0 => i64::MAX,
+        wall_ns => i64::try_from(wall_ns / 1_000_000).unwrap_or(i64::MAX),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    impl SessionFilter {
+        /// Whether a session is remembered.
+        pub(crate) fn knows(&self, key: &KeyDigest) -> bool {
+            self.recent.find(key, 0).is_some()
+        }
+    }
+}

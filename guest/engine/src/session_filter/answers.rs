@@ -1,0 +1,175 @@
+//! What becomes of a request by what is known of its session.
+
+use alloc::{
+    format,
+    rc::Rc,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+use crate::{
+    grpc,
+    request::RequestView,
+    session::{FoundSession, OnMissingSession, SessionMiss, SessionRules},
+    store::failure::FailureCause,
+    telemetry::SessionTally,
+    verdict::{Edits, HeaderEdit, Response, Verdict},
+};
+
+const NO_SESSION: &str = r#"{"error":{"message":"There is no session. Please log in.","code":"no_session"}}"#;
+const UNAVAILABLE: &str =
+    r#"{"error":{"message":"Sessions cannot be looked up at the moment.","code":"sessions_unavailable"}}"#;
+
+/// What is known of a request's session.
+#[derive(Debug, Clone)]
+pub(super) enum SessionOutcome {
+    /// It is this.
+    Found(Rc<FoundSession>),
+    /// It has none.
+    Missed(SessionMiss),
+    /// Redis could not say.
+    Unavailable(FailureCause),
+}
+
+/// What becomes of a request if it has no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfMissing {
+    Pass,
+    Unauthorized,
+    /// Its client shows pages to people.
+    SentToPage,
+}
+
+/// What requests are given, most of it made once.
+#[derive(Debug)]
+pub(super) struct SessionAnswers {
+    rules: Rc<SessionRules>,
+    /// Takes away all other spellings of the headers of fields.
+    strip: Vec<HeaderEdit>,
+    no_session: Rc<[u8]>,
+    unavailable: Rc<[u8]>,
+}
+
+// === impl SessionOutcome ===
+
+impl SessionOutcome {
+    pub(super) fn tally(&self) -> SessionTally {
+        match self {
+            SessionOutcome::Found(_) => SessionTally::Found,
+            SessionOutcome::Missed(miss) => SessionTally::Missed(*miss),
+            SessionOutcome::Unavailable(_) => SessionTally::Unavailable,
+        }
+    }
+
+    /// What a log of requests should say. Of one that brings no session, nothing.
+    pub(super) fn note(&self) -> Option<Vec<(&'static str, String)>> {
+        let said = match self {
+            SessionOutcome::Found(_) | SessionOutcome::Missed(SessionMiss::Absent) => return None,
+            SessionOutcome::Missed(miss) => miss.as_str().to_string(),
+            SessionOutcome::Unavailable(cause) => format!("{};cause={cause}", SessionTally::Unavailable),
+        };
+        Some(vec![("session", said)])
+    }
+
+    /// What its texts take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            SessionOutcome::Found(session) => {
+                session.values.iter().map(|value| size_of_val(value) + value.as_ref().map_or(0, String::len)).sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
+// === impl SessionAnswers ===
+
+impl SessionAnswers {
+    pub(super) fn new(rules: &Rc<SessionRules>) -> Self {
+        let others = rules.stripped().into_iter().filter(|name| !rules.headers.contains(name));
+        SessionAnswers {
+            rules: Rc::clone(rules),
+            strip: others.map(HeaderEdit::Remove).collect(),
+            no_session: Rc::from(NO_SESSION.as_bytes()),
+            unavailable: Rc::from(UNAVAILABLE.as_bytes()),
+        }
+    }
+
+    /// What becomes of a request if it has no session.
+    pub(super) fn if_missing(&self, request: &impl RequestView) -> IfMissing {
+        let shows_pages = || {
+            matches!(request.header(":method").as_deref(), Some(b"GET" | b"HEAD"))
+                && request.header_values("accept").iter().any(|accept| names_html(accept))
+        };
+        match self.rules.on_missing {
+            OnMissingSession::Anonymous => IfMissing::Pass,
+            _ if !self.rules.public.is_empty() && self.rules.is_public(&request.path()) => IfMissing::Pass,
+            OnMissingSession::Redirect(_) if shows_pages() => IfMissing::SentToPage,
+            _ => IfMissing::Unauthorized,
+        }
+    }
+
+    pub(super) fn verdict(&self, outcome: &SessionOutcome, if_missing: IfMissing) -> Verdict {
+        match (outcome, if_missing) {
+            (SessionOutcome::Found(session), _) => Verdict::Pass(self.edits(&session.values).into()),
+            (_, IfMissing::Pass) => Verdict::Pass(self.edits(&[]).into()),
+            // Nobody is logged out by an outage.
+            (SessionOutcome::Unavailable(_), _) => Verdict::Respond(Response {
+                status: 503,
+                headers: json_headers(),
+                body: Rc::clone(&self.unavailable),
+                details: "slidegate.redis_unavailable",
+                grpc_status: grpc::UNAVAILABLE,
+            }),
+            (_, IfMissing::SentToPage) => Verdict::Respond(Response {
+                status: 302,
+                headers: vec![header("location", self.page()), header("cache-control", "no-store")],
+                body: Rc::default(),
+                details: "session.missing",
+                grpc_status: grpc::UNAUTHENTICATED,
+            }),
+            (_, IfMissing::Unauthorized) => Verdict::Respond(Response {
+                status: 401,
+                headers: [json_headers(), vec![header("www-authenticate", "Cookie realm=\"session\"")]].concat(),
+                body: Rc::clone(&self.no_session),
+                details: "session.missing",
+                grpc_status: grpc::UNAUTHENTICATED,
+            }),
+        }
+    }
+
+    fn page(&self) -> &str {
+        match &self.rules.on_missing {
+            OnMissingSession::Redirect(page) => page,
+            OnMissingSession::Anonymous | OnMissingSession::Unauthorized => "/",
+        }
+    }
+
+    /// Nothing is left of what the client sent under these names; what has a value, has this one.
+    fn edits(&self, values: &[Option<String>]) -> Edits {
+        let values = values.iter().map(|value| value.as_deref().filter(|value| !value.is_empty()));
+        let own =
+            self.rules.headers.iter().zip(values.chain(core::iter::repeat(None))).map(|(name, value)| match value {
+                Some(value) => HeaderEdit::Set(name.clone(), value.as_bytes().to_vec()),
+                None => HeaderEdit::Remove(name.clone()),
+            });
+        Edits { request: self.strip.iter().cloned().chain(own).collect(), response: Vec::new() }
+    }
+}
+
+fn json_headers() -> Vec<(String, Vec<u8>)> {
+    vec![header("content-type", "application/json"), header("cache-control", "no-store")]
+}
+
+fn header(name: &str, value: &str) -> (String, Vec<u8>) {
+    (name.to_string(), value.as_bytes().to_vec())
+}
+
+/// Whether an `accept` field names HTML, not only everything.
+fn names_html(accept: &[u8]) -> bool {
+    accept.split(|byte| *byte == b',').any(|range| {
+        let media_type = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        [&b"text/html"[..], b"application/xhtml+xml"].iter().any(|html| media_type.eq_ignore_ascii_case(html))
+    })
+}

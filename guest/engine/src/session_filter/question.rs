@@ -1,0 +1,183 @@
+//! What a call to Redis asks for a session.
+
+use alloc::{rc::Rc, string::String, vec::Vec};
+
+use super::answers::IfMissing;
+use crate::{
+    redis::{Command, Form, Reply, Value},
+    session::{FoundSession, RecordKind, SessionMiss, SessionReader, SessionRecord, SessionSettings},
+    store::{Ask, failure::sayable},
+    streams::Waiter,
+};
+
+/// A call beside its key, which it has once, its command for a moment, and a copy of it is on its way.
+const CALL_BYTES: usize = 512;
+const KEY_COPIES: usize = 3;
+
+/// How sessions are looked up.
+#[derive(Debug)]
+pub(super) struct SessionLookup {
+    pub(super) reader: SessionReader,
+    kind: RecordKind,
+    /// The fields of a hash that are asked for.
+    hash_fields: Vec<Vec<u8>>,
+}
+
+/// A request that asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionAsker {
+    pub(super) waiter: Waiter,
+    pub(super) if_missing: IfMissing,
+}
+
+/// A question to Redis, for all who wait for the same flight.
+pub(crate) struct SessionQuestion {
+    pub(super) lookup: Rc<SessionLookup>,
+    pub(super) key: Vec<u8>,
+    /// When, in milliseconds since 1970.
+    pub(super) asked_ms: i64,
+    pub(super) flight: u64,
+}
+
+/// What a call for a key takes, in bytes, without those who wait for it.
+pub(super) fn call_bytes(key: &[u8]) -> usize {
+    CALL_BYTES + KEY_COPIES * key.len()
+}
+
+// === impl SessionLookup ===
+
+impl SessionLookup {
+    pub(super) fn new(settings: &SessionSettings) -> Self {
+        let reader = SessionReader::new(settings);
+        let kind = settings.format.record().unwrap_or(RecordKind::String);
+        SessionLookup { kind, hash_fields: reader.hash_fields(), reader }
+    }
+}
+
+// === impl SessionQuestion ===
+
+impl SessionQuestion {
+    /// What may be shown of an error that it met: whoever knows an id has its session.
+    pub(crate) fn explain(&self, error: &str) -> String {
+        let is_quoted = error.contains(&*String::from_utf8_lossy(&self.key));
+        let shown = if is_quoted { error.split(' ').next().unwrap_or_default() } else { error };
+        sayable(shown)
+    }
+}
+
+impl Ask for SessionQuestion {
+    type Answer = Result<FoundSession, SessionMiss>;
+
+    fn command(&self, _: Form, command: &mut Command) {
+        *command = match self.lookup.kind {
+            RecordKind::String => [b"GET".as_slice(), &self.key].into_iter().collect(),
+            // A record may have much that nobody asks for.
+            RecordKind::Hash => [b"HMGET".as_slice(), &self.key]
+                .into_iter()
+                .chain(self.lookup.hash_fields.iter().map(Vec::as_slice))
+                .collect(),
+        };
+    }
+
+    fn read(&self, reply: &Reply) -> Option<Self::Answer> {
+        let fields = &self.lookup.hash_fields;
+        let record = match (reply, self.lookup.kind) {
+            // Redis is well, and says what it has.
+            (Reply::Error(text), _) if text.starts_with("WRONGTYPE") => SessionRecord::OfOtherType,
+            (Reply::Single(Value::Nil), RecordKind::String) => SessionRecord::None,
+            (Reply::Single(Value::Bulk(record)), RecordKind::String) => SessionRecord::String(record),
+            (Reply::Many(values), RecordKind::Hash) if values.len() == fields.len() => {
+                let mut pairs = Vec::with_capacity(fields.len());
+                for (name, value) in fields.iter().zip(values) {
+                    match value {
+                        Value::Bulk(value) => pairs.push((name.as_slice(), value.as_slice())),
+                        Value::Nil => {}
+                        Value::Integer(_) | Value::Status(_) => return None,
+                    }
+                }
+                SessionRecord::Hash(pairs)
+            }
+            _ => return None,
+        };
+        Some(self.lookup.reader.read(record, self.asked_ms))
+    }
+
+    fn clock_us(_: &Self::Answer) -> Option<u64> {
+        None
+    }
+}
+
+/// Shows no key.
+impl core::fmt::Debug for SessionQuestion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "SessionQuestion of flight {}", self.flight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::session::{FieldPath, SessionFormat, SessionSource};
+
+    fn question(format: SessionFormat) -> SessionQuestion {
+        let settings = SessionSettings {
+            format,
+            source: SessionSource::Cookie("sid".into()),
+            key_prefix: "s:".into(),
+            secrets: vec![],
+            max_age_s: 0,
+            fields: vec![FieldPath::parse("user").unwrap(), FieldPath::parse("user.id").unwrap()],
+        };
+        let lookup = Rc::new(SessionLookup::new(&settings));
+        SessionQuestion { lookup, key: b"s:c3e1".to_vec(), asked_ms: 0, flight: 1 }
+    }
+
+    fn words(question: &SessionQuestion) -> Vec<String> {
+        let mut command = Command::default();
+        question.command(Form::Sha, &mut command);
+        command.words().map(|word| String::from_utf8(word.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_string_is_asked_for_whole_and_a_hash_by_what_is_wanted() {
+        assert_eq!(words(&question(SessionFormat::Json)), ["GET", "s:c3e1"]);
+        assert_eq!(words(&question(SessionFormat::Hash)), ["HMGET", "s:c3e1", "user"]);
+        assert_eq!(
+            words(&question(SessionFormat::Spring))[2..],
+            ["lastAccessedTime", "maxInactiveInterval", "sessionAttr:user"]
+        );
+    }
+
+    #[test]
+    fn what_has_another_shape_is_no_answer() {
+        let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
+        let json = question(SessionFormat::Json);
+        let session = json.read(&Reply::Single(bulk(r#"{"user":"a"}"#))).unwrap().unwrap();
+        assert_eq!(session.values, [Some("a".into()), None]);
+        assert_eq!(json.read(&Reply::Single(Value::Nil)), Some(Err(SessionMiss::Unknown)));
+        let wrong = Reply::Error("WRONGTYPE Operation against a key".into());
+        assert_eq!(json.read(&wrong), Some(Err(SessionMiss::ForeignType)));
+        for reply in [Reply::Single(Value::Integer(1)), Reply::Many(vec![bulk("{}")]), Reply::Error("ERR no".into())] {
+            assert_eq!(json.read(&reply), None);
+        }
+        let hash = question(SessionFormat::Hash);
+        let session = hash.read(&Reply::Many(vec![bulk("a")])).unwrap().unwrap();
+        assert_eq!(session.values, [Some("a".into()), None]);
+        assert_eq!(hash.read(&Reply::Many(vec![Value::Nil])), Some(Err(SessionMiss::Unknown)));
+        for reply in
+            [Reply::Many(vec![]), Reply::Many(vec![bulk("a"), bulk("b")]), Reply::Many(vec![Value::Integer(1)])]
+        {
+            assert_eq!(hash.read(&reply), None);
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_key() {
+        let question = question(SessionFormat::Json);
+        assert_eq!(question.explain("NOAUTH Authentication required."), "NOAUTH Authentication required.");
+        assert_eq!(question.explain("NOPERM No permissions to access s:c3e1"), "NOPERM");
+        assert!(!alloc::format!("{question:?}").contains("c3e1"));
+    }
+}

@@ -89,7 +89,7 @@ impl ModelAnswer {
                 body: vec![b"{}".to_vec()],
             };
             let answer = Answer { status: 200, headers: Vec::new(), body, cut: None };
-            let expected = Expected::Pass { headers, body: None, sent: None };
+            let expected = Expected::Pass { headers, body: None, sent: None, told: Fields::new() };
             Step::Requests(Box::new(Requests { at_ms, times: 1, every_ms: 0, request, answer, expected, calls: None }))
         };
         let next = Fields::from([

@@ -23,10 +23,12 @@
 //!                                     #   by service, `{one.static: 1, two.static: 0}`
 //!     pass: {headers: {x-ratelimit-remaining: {down_from: 9}}}
 //!                                     #   also: body, what the client gets if it is not the answer's, and sent, what
-//!                                     #   the upstream gets if it is not the request's
+//!                                     #   the upstream gets if it is not the request's; told, what the upstream gets
+//!                                     #   in headers that are not as the client sent them, `''` for nothing
 //!   - refuse: {status: 429, body: Too many requests, headers: {...}}
 //!   - store: down                     # from here on; see [`Store`]
 //!     of: two.static                  # only the Redis of this service; all of them if absent
+//!   - redis: [[SET, a, b], [DEL, c]]  # what others do there; `of` as above
 //! ```
 //!
 //! Each `redis.service_name` of the configuration is a Redis of its own.
@@ -66,6 +68,8 @@ pub struct Case {
 pub enum Step {
     /// The Redis of a service changes its mood, or of none: all.
     Store(Store, Option<String>),
+    /// Others than the filter say these commands to the Redis of a service, or of none: to all.
+    Redis(Vec<Vec<Vec<u8>>>, Option<String>),
     /// Requests of one kind.
     Requests(Box<Requests>),
 }
@@ -189,6 +193,8 @@ pub enum Expected {
         body: Option<Vec<u8>>,
         /// The body that the upstream gets. None: that of the request.
         sent: Option<Vec<u8>>,
+        /// The request's fields that the upstream gets otherwise than the client sent them; empty for none.
+        told: Fields,
     },
     /// An answer of the filter's own.
     Refuse {
@@ -224,6 +230,8 @@ pub enum Seen {
         body: Vec<u8>,
         /// The body that the upstream got.
         sent: Vec<u8>,
+        /// The fields of the request that the upstream got.
+        told: Vec<(String, Vec<u8>)>,
     },
     /// The filter answered.
     Refuse {
@@ -276,8 +284,10 @@ fn services(config: &[u8]) -> BTreeSet<String> {
     let mut config: Value = serde_json::from_slice(config).unwrap_or_default();
     let mut services = BTreeSet::new();
     for_each_policy(&mut config, &mut |policy| {
-        let name = policy.get("redis").and_then(|redis| redis.get("service_name")?.as_str());
-        services.extend(name.map(str::to_owned));
+        for of in [Some(&*policy), policy.get("session")].into_iter().flatten() {
+            let name = of.get("redis").and_then(|redis| redis.get("service_name")?.as_str());
+            services.extend(name.map(str::to_owned));
+        }
     });
     services
 }

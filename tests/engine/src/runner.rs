@@ -8,7 +8,7 @@ use std::{
     fmt::Write,
 };
 
-use crate::case::{Answer, Calls, Case, Expected, Fields, Request, Requests, Seen, Step, Store};
+use crate::case::{Answer, Calls, Case, Expected, FieldValue, Fields, Request, Requests, Seen, Step, Store};
 
 /// The clock of every case starts here, in microseconds: a midnight of our days, so that totals and times are as long
 /// as they will be and slots begin where a case expects.
@@ -31,6 +31,9 @@ pub trait Runner: Sync {
 pub trait Session {
     /// The Redis of a service behaves like this from here on.
     fn set_store(&mut self, service: &str, store: &Store);
+
+    /// Somebody else says this command to the Redis of a service.
+    fn say(&mut self, service: &str, command: &[Vec<u8>]);
 
     /// One request, from its arrival to the end of its response. `now_us` is the clock, Redis' and the filter's, which
     /// goes on with the pauses of the answer that the upstream gives, should the request get there.
@@ -57,6 +60,11 @@ pub fn run(case: &Case, runner: &dyn Runner) -> Result<(), String> {
         match step {
             Step::Store(store, Some(service)) => session.set_store(service, store),
             Step::Store(store, None) => services.iter().for_each(|service| session.set_store(service, store)),
+            Step::Redis(commands, of) => {
+                for service in services.iter().filter(|service| of.as_ref().is_none_or(|of| of == *service)) {
+                    commands.iter().for_each(|command| session.say(service, command));
+                }
+            }
             Step::Requests(requests) => {
                 requested(session.as_mut(), requests, &services)
                     .map_err(|error| format!("{}\nstep {}, {error}", case.about, index + 1))?;
@@ -95,7 +103,13 @@ fn requested(session: &mut dyn Session, requests: &Requests, services: &BTreeSet
 fn difference(requests: &Requests, seen: &Seen, repetition: u64) -> Option<String> {
     let Requests { expected, answer, request, .. } = requests;
     match (expected, seen) {
-        (Expected::Pass { headers: wanted, body, sent }, Seen::Pass { headers, body: seen_body, sent: seen_sent }) => {
+        (
+            Expected::Pass { headers: wanted, body, sent, told },
+            Seen::Pass { headers, body: seen_body, sent: seen_sent, told: seen_told },
+        ) => {
+            if let Some(difference) = differing_request(told, seen_told, repetition, &request.headers) {
+                return Some(difference);
+            }
             let body = body.clone().or_else(|| answer.cut.is_none().then(|| answer.bytes()));
             let sent = sent.clone().unwrap_or_else(|| request.body.concat());
             let bodies = [("client", body, seen_body), ("upstream", Some(sent), seen_sent)];
@@ -134,6 +148,23 @@ fn difference(requests: &Requests, seen: &Seen, repetition: u64) -> Option<Strin
             Some(format!("expected it to be refused, saw it pass {}", listed(headers)))
         }
     }
+}
+
+/// What is told in a request's fields; the rest is as the client sent it, but for what a gateway asks of upstreams so
+/// that it can read their answers.
+fn differing_request(
+    told: &Fields,
+    seen: &[(String, Vec<u8>)],
+    repetition: u64,
+    client: &[(String, Vec<u8>)],
+) -> Option<String> {
+    let is_empty = |value: &FieldValue| *value == FieldValue::Text(String::new());
+    let kept: Vec<_> = client.iter().filter(|(name, _)| !told.contains_key(name)).cloned().collect();
+    let told = told.iter().filter(|(_, value)| !is_empty(value)).map(|(name, value)| (name.clone(), value.clone()));
+    let asks_identity = |(name, value): &&(String, Vec<u8>)| name == "accept-encoding" && value == b"identity";
+    let seen: Vec<_> = seen.iter().filter(|field| !asks_identity(field)).cloned().collect();
+    let difference = differing(&told.collect(), &seen, repetition, &kept)?;
+    Some(format!("upstream: {difference}"))
 }
 
 /// Fields that are wanted stand in place of the upstream's of the same name; the rest are the upstream's.
@@ -177,8 +208,8 @@ mod tests {
 
         fn start(&self, _case: &Case) -> Result<Box<dyn Session + '_>, String> {
             let copy = |seen: &Seen| match seen {
-                Seen::Pass { headers, body, sent } => {
-                    Seen::Pass { headers: headers.clone(), body: body.clone(), sent: sent.clone() }
+                Seen::Pass { headers, body, sent, told } => {
+                    Seen::Pass { headers: headers.clone(), body: body.clone(), sent: sent.clone(), told: told.clone() }
                 }
                 Seen::Refuse { status, body, headers } => {
                     Seen::Refuse { status: *status, body: body.clone(), headers: headers.clone() }
@@ -190,6 +221,8 @@ mod tests {
 
     impl Session for Playing {
         fn set_store(&mut self, _service: &str, _store: &Store) {}
+
+        fn say(&mut self, _service: &str, _command: &[Vec<u8>]) {}
 
         fn request(&mut self, _now_us: u64, _request: &Request, _answer: &Answer) -> Seen {
             self.0.next().unwrap()
@@ -210,8 +243,20 @@ mod tests {
 
     #[test]
     fn what_differs_is_told_and_nothing_else() {
-        let pass = |headers: &[(&str, &str)]| Seen::Pass { headers: fields(headers), body: vec![], sent: vec![] };
-        let body = |body: &str, sent: &str| Seen::Pass { headers: vec![], body: body.into(), sent: sent.into() };
+        let pass = |headers: &[(&str, &str)]| Seen::Pass {
+            headers: fields(headers),
+            body: vec![],
+            sent: vec![],
+            told: vec![],
+        };
+        let body =
+            |body: &str, sent: &str| Seen::Pass { headers: vec![], body: body.into(), sent: sent.into(), told: vec![] };
+        let told = |headers: &[(&str, &str)]| Seen::Pass {
+            headers: vec![],
+            body: vec![],
+            sent: vec![],
+            told: fields(headers),
+        };
         let refuse = |status, body: &str| Seen::Refuse { status, body: body.into(), headers: fields(&[("x-a", "1")]) };
         for (steps, seen, difference) in [
             ("[{pass: {}}]", vec![pass(&[("x-a", "1")])], ""),
@@ -240,6 +285,11 @@ mod tests {
             ("[{answer: {body: [a, b], cut: client}, pass: {}}]", vec![body("a", "")], ""),
             ("[{body: q, pass: {}}]", vec![body("", "r")], "upstream gets the body `q`, saw `r`"),
             ("[{body: q, pass: {sent: r}}]", vec![body("", "r")], ""),
+            ("[{headers: {x-u: a}, pass: {}}]", vec![told(&[("x-u", "a"), ("accept-encoding", "identity")])], ""),
+            ("[{headers: {x-u: a}, pass: {}}]", vec![told(&[])], "upstream: expected the header fields {x-u: a}"),
+            ("[{headers: {x-u: a}, pass: {told: {x-u: b, x-v: 1}}}]", vec![told(&[("x-v", "1"), ("x-u", "b")])], ""),
+            ("[{headers: {x-u: a}, pass: {told: {x-u: ''}}}]", vec![told(&[])], ""),
+            ("[{headers: {x-u: a}, pass: {told: {x-u: ''}}}]", vec![told(&[("x-u", "a")])], "upstream"),
             ("[{refuse: {}}]", vec![refuse(429, "Too many requests")], ""),
             ("[{refuse: {headers: {}}}]", vec![refuse(429, "Too many requests")], "header fields"),
             ("[{refuse: {}}]", vec![refuse(503, "Too many requests")], "status 429, saw 503"),

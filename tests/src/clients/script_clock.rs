@@ -24,12 +24,15 @@ impl Interceptor for ScriptClock {
     }
 }
 
-/// Puts a clock into a command of a script, and returns the command's keys.
+/// Puts a clock into a command of a script, and returns the command's keys. What reads records has no clock.
 ///
 /// # Panics
 ///
 /// If it is no command of a script, or has a clock already.
 pub fn set_clock(command: &mut Vec<Vec<u8>>, now_us: u64) -> Vec<Vec<u8>> {
+    if command.first().is_some_and(|name| name == b"GET" || name == b"HMGET") {
+        return Vec::new();
+    }
     let [_, _, count, rest @ ..] = command.as_slice() else { panic!("{command:?} names no script") };
     let count: usize = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok()).expect("a number of keys");
     let (keys, arguments) = rest.split_at(count);

@@ -14,8 +14,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use slidegate::{
-    BodySide, BodyStep, Coding, Ending, Header, HeaderEdit, Interest, Module, Moment, Origin, Request as HostRequest,
-    Response, ResponseHead, StartError, Verdict, Worker, WorkerOptions, apply_edits,
+    BodySide, BodyStep, Coding, Ending, Header, Interest, Module, Moment, Origin, Request as HostRequest, Response,
+    ResponseHead, StartError, Verdict, Worker, WorkerOptions, apply_edits,
 };
 use slidegate_engine::window::script::ADMIT;
 
@@ -136,6 +136,10 @@ impl Session for ComponentSession<'_> {
         self.stores.get_mut(service).expect("a service of the case").set(store);
     }
 
+    fn say(&mut self, service: &str, command: &[Vec<u8>]) {
+        self.stores.get_mut(service).expect("a service of the case").say(command);
+    }
+
     fn request(&mut self, now_us: u64, request: &Request, answer: &Answer) -> Seen {
         self.clock.store(now_us, Ordering::SeqCst);
         let stream = self.worker.open(Arc::new(Shown(request.clone())));
@@ -169,8 +173,9 @@ impl Stored {
         self.shared.set(store);
     }
 
-    fn say(&mut self, command: &[&str]) {
-        redis::cmd(command[0]).arg(&command[1..]).exec(&mut self.connection).expect("the server does it");
+    fn say<Word: AsRef<[u8]>>(&mut self, command: &[Word]) {
+        let command: Vec<&[u8]> = command.iter().map(AsRef::as_ref).collect();
+        redis::Cmd::new().arg(command).exec(&mut self.connection).expect("the server does it");
     }
 
     /// The server is well again, and the keys that were made texts are gone.
@@ -195,14 +200,16 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     /// To its end. The error is an answer of the filter's own.
     async fn lead(self, request: &Request, answer: &Answer) -> Result<Seen, Response> {
-        match self.stream.on_request().await {
+        let told = match self.stream.on_request().await {
+            Verdict::Pass(edits) if edits.is_empty() => request.headers.clone(),
             Verdict::Pass(edits) => {
-                // Where the answer may be cut.
-                let asks_identity = |edit: &HeaderEdit| matches!(edit, HeaderEdit::Set(header) if header.name == "accept-encoding" && header.value == b"identity");
-                assert!(edits.iter().all(asks_identity), "the request's headers are to be changed: {edits:?}");
+                let mut told =
+                    header_map(request.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+                apply_edits(&edits, &mut told);
+                listed(&told)
             }
             Verdict::Respond(response) => return Err(response),
-        }
+        };
         // A body that is not there is shown too, to who holds it.
         let pieces = match request.body.is_empty() && self.stream.wants().request_body == Interest::Hold {
             true => vec![Vec::new()],
@@ -222,7 +229,7 @@ impl Exchange<'_> {
             Some(Cut::Client) => Ending::Client,
             Some(Cut::Upstream) => Ending::Upstream,
         });
-        Ok(Seen::Pass { headers: listed(&headers), body, sent })
+        Ok(Seen::Pass { headers: listed(&headers), body, sent, told })
     }
 
     /// Shows a body. Returns what goes on of it.

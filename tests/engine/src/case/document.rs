@@ -43,6 +43,7 @@ struct StepDocument {
     pass: Option<PassDocument>,
     refuse: Option<RefuseDocument>,
     store: Option<StoreDocument>,
+    redis: Option<Vec<Vec<Bytes>>>,
     of: Option<String>,
 }
 
@@ -94,6 +95,8 @@ struct PassDocument {
     headers: Option<BTreeMap<String, FieldDocument>>,
     body: Option<Bytes>,
     sent: Option<Bytes>,
+    #[serde(default)]
+    told: BTreeMap<String, FieldDocument>,
 }
 
 #[derive(Deserialize)]
@@ -227,18 +230,25 @@ fn steps(documents: Vec<StepDocument>, services: &BTreeSet<String>) -> Result<Ve
 }
 
 fn step(mut document: StepDocument, now_ms: &mut u64) -> Result<Step, String> {
-    match (document.store.take(), document.of.take()) {
-        (Some(_), _) if !document.is_empty() => Err("something stands beside `store`".to_owned()),
-        (Some(store), of) => Ok(Step::Store(mood(store)?, of)),
-        (None, Some(_)) => Err("`of` stands without `store`".to_owned()),
-        (None, None) => requests(document, now_ms).map(|requests| Step::Requests(Box::new(requests))),
+    match (document.store.take(), document.redis.take(), document.of.take()) {
+        (Some(_), None, _) | (None, Some(_), _) if !document.is_empty() => {
+            Err("something stands beside `store` or `redis`".to_owned())
+        }
+        (Some(_), Some(_), _) => Err("`redis` stands beside `store`".to_owned()),
+        (Some(store), None, of) => Ok(Step::Store(mood(store)?, of)),
+        (None, Some(commands), of) => {
+            let command = |words: Vec<Bytes>| words.into_iter().map(bytes).collect::<Result<Vec<_>, _>>();
+            Ok(Step::Redis(commands.into_iter().map(command).collect::<Result<_, _>>()?, of))
+        }
+        (None, None, Some(_)) => Err("`of` stands without `store`".to_owned()),
+        (None, None, None) => requests(document, now_ms).map(|requests| Step::Requests(Box::new(requests))),
     }
 }
 
 /// A step that names no service, or one of these.
 fn known(step: Step, services: &BTreeSet<String>) -> Result<Step, String> {
     let named: Vec<&String> = match &step {
-        Step::Store(_, of) => of.iter().collect(),
+        Step::Store(_, of) | Step::Redis(_, of) => of.iter().collect(),
         Step::Requests(requests) => match &requests.calls {
             Some(Calls::Of(calls)) => calls.keys().collect(),
             _ => Vec::new(),
@@ -270,13 +280,22 @@ impl StepDocument {
             pass,
             refuse,
             store,
+            redis,
             of,
         } = self;
         let numbers = at.is_none() && times.is_none() && every.is_none() && calls.is_none();
         let request = method.is_none() && path.is_none() && host.is_none() && headers.is_none() && from.is_none();
         let place = route.is_none() && service.is_none() && upstream.is_none();
         let bodies = body.is_none() && answer.is_none();
-        numbers && request && place && bodies && pass.is_none() && refuse.is_none() && store.is_none() && of.is_none()
+        numbers
+            && request
+            && place
+            && bodies
+            && pass.is_none()
+            && refuse.is_none()
+            && store.is_none()
+            && redis.is_none()
+            && of.is_none()
     }
 }
 
@@ -319,6 +338,7 @@ fn expected(pass: Option<PassDocument>, refuse: Option<RefuseDocument>) -> Resul
             headers: pass.headers.map(fields_wanted),
             body: pass.body.map(bytes).transpose()?,
             sent: pass.sent.map(bytes).transpose()?,
+            told: fields_wanted(pass.told),
         }),
         (None, Some(refuse)) => Ok(Expected::Refuse {
             status: refuse.status.unwrap_or(429),

@@ -45,8 +45,13 @@ impl Session for EngineSession {
         self.stores.get_mut(service).expect("a service of the case").set(store);
     }
 
+    fn say(&mut self, service: &str, command: &[Vec<u8>]) {
+        self.stores.get_mut(service).expect("a service of the case").say(command);
+    }
+
     fn request(&mut self, now_us: u64, request: &Request, answer: &Answer) -> Seen {
         self.last_stream += 1;
+        self.engine.set_wall_clock(now_us * 1_000);
         let mut exchange = Exchange { session: self, now_us, request, answer, wants: Wants::default() };
         match exchange.lead() {
             Ok(seen) => seen,
@@ -129,6 +134,7 @@ impl Exchange<'_> {
         };
         let pieces: Vec<_> = pieces.into_iter().map(AnswerPart::Bytes).collect();
         let (sent, later) = self.body(&pieces, true, Engine::on_request_body, |wants| wants.request_body)?;
+        let told = edited(self.request.headers.clone(), edits.request);
         let mut headers = edited(edited(self.answer.headers.clone(), edits.response), later);
         if self.wants.response_headers || self.wants.request_body != Interest::None {
             let head = ResponseHead {
@@ -149,7 +155,7 @@ impl Exchange<'_> {
         };
         self.session.engine.on_done(stream, ending, self.now_us * 1_000);
         assert_eq!(self.session.settle(self.now_us, self.request), None, "a stream is settled after its end");
-        Ok(Seen::Pass { headers, body, sent })
+        Ok(Seen::Pass { headers, body, sent, told })
     }
 
     /// Shows a body. Returns what goes on of it, and the changes to the response's headers.
@@ -165,6 +171,7 @@ impl Exchange<'_> {
             let bytes = match part {
                 AnswerPart::Pause(ms) => {
                     self.now_us += ms * 1_000;
+                    self.session.engine.set_wall_clock(self.now_us * 1_000);
                     self.session.engine.tick(self.now_us * 1_000);
                     assert_eq!(self.session.settle(self.now_us, self.request), None, "a stream is settled in a pause");
                     continue;

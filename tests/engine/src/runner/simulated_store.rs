@@ -25,9 +25,18 @@ pub struct SimulatedStore {
     scripts: BTreeSet<Vec<u8>>,
     /// Keys that hold a text.
     texts: BTreeSet<Vec<u8>>,
+    /// What others than the engine keep.
+    records: BTreeMap<Vec<u8>, Record>,
     /// How often the window of a key was lost, because a text took its place.
     losses: BTreeMap<Vec<u8>, u32>,
     calls: usize,
+}
+
+/// What an application keeps under a key.
+#[derive(Debug)]
+enum Record {
+    String(Vec<u8>),
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
 }
 
 /// What a command asks.
@@ -54,6 +63,7 @@ impl Default for SimulatedStore {
             store: Store::Up,
             scripts: BTreeSet::new(),
             texts: BTreeSet::new(),
+            records: BTreeMap::new(),
             losses: BTreeMap::new(),
             calls: 0,
         }
@@ -88,6 +98,24 @@ impl SimulatedStore {
         }
     }
 
+    /// Somebody else than the engine says this.
+    ///
+    /// # Panics
+    ///
+    /// When it is none of the few commands that are known.
+    pub fn say(&mut self, command: &[Vec<u8>]) {
+        let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+        match &words[..] {
+            [b"SET", key, value] => drop(self.records.insert(key.to_vec(), Record::String(value.to_vec()))),
+            [b"HSET", key, pairs @ ..] => {
+                let pairs = pairs.chunks_exact(2).map(|pair| (pair[0].to_vec(), pair[1].to_vec()));
+                self.records.insert(key.to_vec(), Record::Hash(pairs.collect()));
+            }
+            [b"DEL", key] => drop(self.records.remove(*key)),
+            other => panic!("{other:?} is not known here"),
+        }
+    }
+
     /// Answers a command. `now_us` is the clock for those that bring none.
     ///
     /// # Errors
@@ -106,17 +134,23 @@ impl SimulatedStore {
     }
 
     fn reply(&mut self, command: &Command, now_us: u64) -> Result<Reply, CallError> {
-        let asked = read(command);
-        match self.store.clone() {
+        match &self.store {
             Store::Down => return Err(CallError::Connect),
             Store::Silent => return Err(CallError::Timeout),
             Store::HangsUp => return Err(CallError::Disconnected),
             Store::Garbage => return Err(CallError::Protocol),
             Store::NoAuth => return error("NOAUTH Authentication required."),
-            Store::Reply(reply) => return Ok(reply),
+            Store::Reply(reply) => return Ok(reply.clone()),
+            _ => {}
+        }
+        if let Some(reply) = self.record(command) {
+            return Ok(reply);
+        }
+        let asked = read(command);
+        match self.store {
             Store::Forgetful if asked.form == Form::Sha => self.scripts.clear(),
             Store::WrongType => asked.all_keys().for_each(|key| self.set_text(key)),
-            Store::Up | Store::Forgetful | Store::ReadOnly | Store::Full => {}
+            _ => {}
         }
         match (asked.form, self.scripts.contains(&asked.sha)) {
             (Form::Sha, false) => return error("NOSCRIPT No matching script. Please use EVAL."),
@@ -135,6 +169,26 @@ impl SimulatedStore {
                 let given = self.settle(&asked, now_us);
                 Ok(self.decide(&asked, given, now_us))
             }
+        }
+    }
+
+    /// What an application keeps, if that is asked for.
+    fn record(&self, command: &Command) -> Option<Reply> {
+        let words: Vec<_> = command.words().collect();
+        let bulk = |value: Option<&Vec<u8>>| value.map_or(Value::Nil, |value| Value::Bulk(value.clone()));
+        let wrong = || Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".to_owned());
+        match &words[..] {
+            [b"GET", key] => Some(match self.records.get(*key) {
+                Some(Record::String(value)) => Reply::Single(bulk(Some(value))),
+                Some(Record::Hash(_)) => wrong(),
+                None => Reply::Single(Value::Nil),
+            }),
+            [b"HMGET", key, fields @ ..] => Some(match self.records.get(*key) {
+                Some(Record::Hash(hash)) => Reply::Many(fields.iter().map(|field| bulk(hash.get(*field))).collect()),
+                Some(Record::String(_)) => wrong(),
+                None => Reply::Many(fields.iter().map(|_| Value::Nil).collect()),
+            }),
+            _ => None,
         }
     }
 

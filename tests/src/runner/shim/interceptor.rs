@@ -52,8 +52,9 @@ impl Stored {
         Stored { store: Store::Up, calls: 0, connection, keys: BTreeSet::new(), texts: BTreeSet::new() }
     }
 
-    pub(super) fn say(&mut self, command: &[&str]) {
-        redis::cmd(command[0]).arg(&command[1..]).exec(&mut self.connection).expect("the server does it");
+    pub(super) fn say<Word: AsRef<[u8]>>(&mut self, command: &[Word]) {
+        let command: Vec<&[u8]> = command.iter().map(AsRef::as_ref).collect();
+        redis::Cmd::new().arg(command).exec(&mut self.connection).expect("the server does it");
     }
 
     /// The server is well again, and the keys that were made texts are gone.

@@ -96,6 +96,14 @@ sessions *names:
     test -d {{sessions}}/node || npm install --silent --prefix {{sessions}}/node express@5.3.0 express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1
     python3 tests/sessions/make.py {{sessions}} {{names}}
 
+# A real application behind the gateway and real browsers before it: who logs in is known. The name of a file for a picture of it.
+session-browsers *picture: (build native)
+    command -v npm > /dev/null || just apt npm
+    test -x /usr/bin/chromium || just apt chromium fonts-dejavu-core
+    test -d {{sessions}}/node/node_modules/playwright-core || npm install --silent --prefix {{sessions}}/node express@5.3.0 \
+        express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1 playwright-core@1.65.1
+    node tests/sessions/application/browsers.mjs target/release/slidegate {{sessions}} {{picture}}
+
 [private]
 apt *packages:
     sudo=$([ "$(id -u)" = 0 ] || echo sudo); $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {{packages}}

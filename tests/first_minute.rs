@@ -49,6 +49,19 @@ fn every_file_to_begin_with_has_neither_mistakes_nor_oddities() {
 }
 
 #[test]
+fn a_file_for_sessions_has_the_redis_that_keeps_them() {
+    let directory = Directory::new();
+    for (args, address) in [(&[][..], "127.0.0.1:6379"), (&["--redis", "redis://127.0.0.1:6390/1"], "127.0.0.1:6390")] {
+        let output = run(&["check", "--strict", &written(&directory, "session", args)]);
+        let told = text(&output.stdout);
+        assert!(output.status.success(), "{told}{}", text(&output.stderr));
+        for part in ["express, in cookie connect.sid, signed", "user.id in x-user-id", address] {
+            assert!(told.contains(part), "{part} is not in {told}");
+        }
+    }
+}
+
+#[test]
 fn a_file_with_a_password_is_its_owners() {
     let directory = Directory::new();
     let file = written(&directory, "api-keys", &["--redis", "redis://:hush@127.0.0.1:6390/1"]);

@@ -32,6 +32,8 @@ enum Template {
     Addresses,
     /// Limits on the tokens of language models, for each API key of their providers.
     Llm,
+    /// A limit for each user of an application, by the sessions that it keeps in Redis.
+    Session,
 }
 
 impl Template {
@@ -40,6 +42,7 @@ impl Template {
             Self::ApiKeys => include_str!("init/api-keys.yaml"),
             Self::Addresses => include_str!("init/addresses.yaml"),
             Self::Llm => include_str!("init/llm.yaml"),
+            Self::Session => include_str!("init/session.yaml"),
         }
     }
 }

@@ -155,11 +155,18 @@ fn name_redis(document: &mut Value) {
 }
 
 /// The policies of a document, which are the objects that have a name: itself, the elements of its `_rules_`, those of
-/// its filters.
+/// its filters; and what its filters say of sessions that are kept in a Redis.
 fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>)) {
     let Some(fields) = document.as_object_mut() else { return };
     if fields.contains_key("rule_name") {
         act(fields);
+    }
+    let is_kept = |session: &&mut Map<String, Value>| {
+        let format = session.get("format").and_then(Value::as_str);
+        format.is_none_or(|format| !format.starts_with("signed-"))
+    };
+    if let Some(session) = fields.get_mut("session").and_then(Value::as_object_mut).filter(is_kept) {
+        act(session);
     }
     for list in ["_rules_", FILTERS] {
         fields
@@ -210,6 +217,10 @@ mod tests {
     fn a_filter_that_names_no_redis_counts_in_the_one_of_the_file() {
         let redis = json!({"service_name": "redis"});
         assert_eq!(named(json!({"rule_name": "a"})), json!({"rule_name": "a", "redis": redis}));
+        assert_eq!(
+            named(json!({"filters": [{"session": {"format": "php"}}, {"session": {"format": "signed-flask"}}]})),
+            json!({"filters": [{"session": {"format": "php", "redis": redis}}, {"session": {"format": "signed-flask"}}]})
+        );
         assert_eq!(
             named(json!({"_rules_": [{"rule_name": "a"}]})),
             json!({"_rules_": [{"rule_name": "a", "redis": redis}]})

@@ -54,9 +54,15 @@ pub(crate) struct UnknownField<'a> {
 
 impl fmt::Display for UnknownField<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = |name: &str| self.places.iter().find(|(fields, _)| fields.contains(&name)).map(|(_, place)| *place);
-        if let Some(place) = place(self.name) {
-            return write!(f, "{UNKNOWN}; it stands {place}");
+        let mut places: Vec<&str> = Vec::new();
+        for (_, place) in self.places.iter().filter(|(fields, _)| fields.contains(&self.name)) {
+            // The top of a chain of filters is a top, too.
+            if !places.iter().any(|known| place.starts_with(known)) {
+                places.push(place);
+            }
+        }
+        if !places.is_empty() {
+            return write!(f, "{UNKNOWN}; it stands {}", places.join(", or "));
         }
         let meant = meant(self.name, self.known);
         if !meant.is_empty() {

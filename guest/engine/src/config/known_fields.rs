@@ -52,10 +52,10 @@ pub(super) const SESSION_ANSWER: [&str; 1] = names(&session::ANSWER);
 
 /// Where each field stands, for one that stands elsewhere.
 pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
+    (&DOCUMENT, "at the top only"),
     (&CHAIN, "at the top only, in place of a filter"),
     (&SESSION_FILTER, "at the top of a filter only, in place of limits"),
     (&POLICY, "at the top or in an element of `_rules_`"),
-    (&DOCUMENT, "at the top only"),
     (&SCOPE, "in an element of `_rules_`"),
     (&RULE_ITEM, "in an element of `rule_items`"),
     (&KEY, "in an element of `limit_keys`"),
@@ -65,5 +65,5 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&SESSION, "in `session`"),
     (&SESSION_ANSWER, "in `on_missing` of `session`"),
     (&TOKEN_WEIGHTS, "in `token_weights`"),
-    (&THRESHOLD, "in `global_threshold` or in an element of `rule_items`"),
+    (&THRESHOLD, "in `global_threshold`"),
 ]);

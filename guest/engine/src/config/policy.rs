@@ -235,7 +235,10 @@ fn item(reader: &mut Reader, path: Path<'_>, node: &Node, inherited: Inherited<'
         max_new_keys_per_second: max_new_keys_per_second?,
         token_terms: token_terms?,
     };
-    if !item.keys.entries.iter().flat_map(|entry| &entry.limits).any(|limit| limit.unit == LimitUnit::Tokens) {
+    let limits = || item.keys.entries.iter().flat_map(|entry| &entry.limits);
+    if limits().any(|limit| limit.unit == LimitUnit::Tokens) {
+        tokens::report_odd_terms(reader, &fields, &item.token_terms, limits());
+    } else {
         tokens::report_idle_terms(reader, &fields);
     }
     if item.on_missing == OnMissing::Count && item.keys.of_missing().is_none() {

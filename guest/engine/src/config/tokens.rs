@@ -5,8 +5,8 @@ use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, spelled
 use super::known_fields;
 use crate::{
     rule::{
-        Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, LimitUnit, OnExhausted, OnMissingUsage, Policy,
-        Reserve, TokenCharge, TokenTerms,
+        Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, Limit, LimitUnit, OnExhausted, OnMissingUsage,
+        Policy, Reserve, TokenCharge, TokenTerms,
     },
     tokens::TokenWeights,
 };
@@ -111,6 +111,8 @@ pub(super) fn report_idle(reader: &mut Reader, fields: &Fields<'_>, policy: &Pol
         if fields.get("cut_as").is_some() && !cuts() {
             reader.warn(fields.at("cut_as"), "has no effect without `on_exhausted: cut`: no answer is cut");
         }
+        let of_items = policy.items.iter().flat_map(|item| &item.keys.entries).flat_map(|entry| &entry.limits);
+        report_odd_terms(reader, fields, &policy.token_terms, policy.global.iter().chain(of_items));
         if policy.headers.quota && !policy.counts(LimitUnit::Requests) {
             let field = ["headers", "show_limit_quota_header"].into_iter().find(|name| fields.get(name).is_some());
             reader.warn(
@@ -131,6 +133,29 @@ pub(super) fn report_idle(reader: &mut Reader, fields: &Fields<'_>, policy: &Pol
             fields.at("headers"),
             format_args!("`{name}` is never shown: no limit here counts tokens, as `token_per_minute` would"),
         );
+    }
+}
+
+/// Tells of terms, stated in these fields, by which limits on tokens limit nothing, or not as it seems.
+pub(super) fn report_odd_terms<'l>(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    terms: &TokenTerms,
+    limits: impl Iterator<Item = &'l Limit>,
+) {
+    let Some(highest) = limits.filter(|limit| limit.unit == LimitUnit::Tokens).map(|limit| limit.limit).max() else {
+        return;
+    };
+    if fields.get("token_weights").is_some() && terms.charge == TokenCharge::Billed(TokenWeights::NOTHING) {
+        reader.warn(fields.at("token_weights"), "has no weight above 0: answers are charged nothing");
+    }
+    if let Reserve::Tokens(tokens) = terms.reserve
+        && tokens > highest
+        && fields.get("reserve").is_some()
+    {
+        let told =
+            format_args!("is more than the highest limit here, {highest}: a request then takes the whole of each");
+        reader.warn(fields.at("reserve"), told);
     }
 }
 

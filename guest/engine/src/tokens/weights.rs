@@ -28,6 +28,10 @@ impl Default for TokenWeights {
 }
 
 impl TokenWeights {
+    /// No token counts.
+    pub const NOTHING: TokenWeights =
+        TokenWeights { input: 0, cached_read: 0, cache_write: 0, output: 0, reasoning: 0 };
+
     /// What an answer counts: rounded up once, so that many small ones do not count nothing.
     pub fn charge(&self, usage: &Usage) -> u64 {
         let classes = [

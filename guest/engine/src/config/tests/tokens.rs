@@ -174,6 +174,14 @@ fn fields_that_have_no_effect_are_told() {
         json!({"limit_by_per_header": "h", "accounting": "after", "limit_keys": [{"key": "*", "token_per_day": 9}]});
     let told = after(json!({"on_missing_usage": "reserved", "rule_items": [item]}));
     assert!(told.len() == 1 && told[0].starts_with("rule_items[0].accounting: an answer"), "{told:?}");
+    let nothing = json!({"input": 0, "cached_read": 0, "cache_write": 0, "output": 0, "reasoning": 0});
+    let told = warnings(&with_tokens(json!({"reserve": 5_001, "token_weights": nothing})));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0], "token_weights: has no weight above 0: answers are charged nothing");
+    assert!(told[1].starts_with("reserve: is more than the highest limit here, 5000"), "{told:?}");
+    let item = json!({"limit_by_per_header": "h", "reserve": 10, "limit_keys": [{"key": "*", "token_per_day": 9}]});
+    let told = warnings(&with_tokens(json!({"reserve": 5_000, "rule_items": [item]})));
+    assert!(told.len() == 1 && told[0].starts_with("rule_items[0].reserve: is more than"), "{told:?}");
     let told = warnings(&with_tokens(json!({"accounting": "after", "reserve": 5})));
     assert_eq!(told, ["reserve: has no effect with `accounting: after`: nothing is reserved"]);
     assert!(

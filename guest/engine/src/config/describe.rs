@@ -207,7 +207,7 @@ fn entry_limits(limit_by: &LimitBy, entry: &KeyEntry) -> String {
 
 /// A key; of one that opens doors only the beginning.
 fn key(item: &RuleItem, entry: &KeyEntry) -> String {
-    let is_pattern = item.limit_by.per && (entry.key == ANY || entry.key.starts_with(REGEXP));
+    let is_pattern = entry.key == ANY || item.limit_by.per && entry.key.starts_with(REGEXP);
     let is_open = is_pattern || !item.is_secret && entry.network.is_some();
     if is_open { text(&entry.key) } else { text(&key_shown(&entry.key, item.is_secret)) }
 }

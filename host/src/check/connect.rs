@@ -117,7 +117,7 @@ fn why_unsecured(error: &io::Error) -> String {
             "it wants a client's certificate: `upstream_tls.cert` and `upstream_tls.key` name one".to_owned()
         }
         HandshakeFailure::Distrusted => one_line(&format!("it does not trust the certificate shown to it: {error}")),
-        _ => one_line(&format!("TLS: {error}")),
+        _ => one_line(&format!("TLS: {}", HandshakeFailure::words(error))),
     }
 }
 

@@ -233,7 +233,7 @@ fn untrusted(error: io::Error) -> LinkError {
     LinkError::Unreachable(if HandshakeFailure::of(&error).is_no_tls() {
         NO_TLS.to_owned()
     } else {
-        format!("TLS: {error}")
+        format!("TLS: {}", HandshakeFailure::words(&error))
     })
 }
 

@@ -8,10 +8,9 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
+use super::error::is_an_authoritys;
 use super::version::provider;
 use crate::option_error::OptionError;
 
@@ -53,8 +52,7 @@ impl<V: ?Sized> PinnedVerifier<V> {
     /// Whether nothing else is wrong with this certificate than that it may sign others, and it is one of those to be
     /// trusted. The library looks at that right after its time.
     fn is_pinned(&self, certificate: &CertificateDer<'_>, error: &Error) -> bool {
-        let Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) = error else { return false };
-        reason.to_string() == "CaUsedAsEndEntity" && self.trusted.iter().any(|trusted| trusted == certificate)
+        is_an_authoritys(error) && self.trusted.iter().any(|trusted| trusted == certificate)
     }
 }
 

@@ -63,7 +63,7 @@ impl Connector {
             None => Ok(Wire::Plain(stream.into_inner())),
             Some((tls, host)) => match tls.connect(host, stream.into_inner()).await {
                 Ok(secured) => Ok(Wire::Tls(Box::new(secured))),
-                Err(error) => Err(ClientError::Tls(HandshakeFailure::of(&error), causes(&error))),
+                Err(error) => Err(ClientError::Tls(HandshakeFailure::of(&error), HandshakeFailure::words(&error))),
             },
         }
     }

@@ -44,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) status: Option<u16>,
     /// Why the answer is not the upstream's, as `gateway.no_route` or what the filter says.
     pub(crate) details: Cow<'static, str>,
+    /// What went wrong with the upstream, if anything did.
+    pub(crate) cause: Option<Box<str>>,
     /// The filter's stream, as long as the filter may have more to say of it. It ends with the record.
     pub(crate) stream: Option<Arc<Stream>>,
     annotations: Annotations,
@@ -83,6 +85,7 @@ impl Record {
             upstream: None,
             status: None,
             details: Cow::Borrowed(""),
+            cause: None,
             stream: None,
             annotations: Annotations::default(),
             upload: Arc::new(Upload::new()),
@@ -132,6 +135,7 @@ impl Record {
             route = self.route.name,
             upstream = upstream.map_or("", Authority::as_str),
             details = cut(self.annotations.details().unwrap_or(&self.details), TEXT_BYTES_MAX).as_ref(),
+            cause = self.cause.as_deref().map(|cause| cut(cause, TEXT_BYTES_MAX)).as_deref(),
             decision = self.annotations.text("decision"),
             rule = self.annotations.text("rule"),
             limit = self.annotations.number("limit"),

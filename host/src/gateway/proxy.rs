@@ -199,6 +199,7 @@ impl Passage<'_> {
             }
             Some(Err(error)) => {
                 exchange.blame(&error);
+                self.record.cause = Some(error.cause().into());
                 Err(upstream_refusal(&error, route, exchange.endpoint().map(|endpoint| &endpoint.upstream)))
             }
             None => {

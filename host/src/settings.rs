@@ -155,7 +155,12 @@ impl Settings {
             reader.object(FieldPath::Root, document, &words::TOP).map(|top| read_all(&mut reader, &top, folder));
         match (reader.finish(), settings) {
             (Ok(_), Some(settings)) => Ok(settings),
-            (errors, _) => Err(errors.err().into_iter().flatten().map(Mistake::from).collect()),
+            (errors, settings) => {
+                let mut mistakes: Vec<Mistake> = errors.err().into_iter().flatten().map(Mistake::from).collect();
+                let unusable = settings.map(|settings| settings.redis.unusable(&mistakes));
+                mistakes.extend(unusable.into_iter().flatten());
+                Err(mistakes)
+            }
         }
     }
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slidegate::RedisService;
+use slidegate::{RedisDirectory, RedisService};
 use slidegate_document::{Content, Fields, Node, Path as FieldPath, Reader};
 
 pub(crate) use self::entry::RedisEntry;
+use super::mistake::Mistake;
 use super::named_file::NamedFile;
 use super::words;
 
@@ -34,6 +35,14 @@ impl RedisSettings {
     pub(super) fn entry(&self, service: &RedisService) -> Option<&RedisEntry> {
         let (name, port) = (&service.service_name, service.port);
         self.names.get(&format!("{name}:{port}")).or_else(|| self.names.get(name)).or(self.any.as_ref())
+    }
+
+    /// What the library refuses of what is said of any Redis, where these mistakes tell of nothing.
+    pub(super) fn unusable(&self, mistakes: &[Mistake]) -> Vec<Mistake> {
+        let is_told = |entry: &&RedisEntry| mistakes.iter().any(|mistake| mistake.path.starts_with(entry.path()));
+        let refused = |entry: &RedisEntry| RedisDirectory::new().insert_any(entry.access.clone()).err();
+        let others = self.entries().filter(|entry| !is_told(entry));
+        others.filter_map(|entry| Some(entry.mistake(&refused(entry)?))).collect()
     }
 
     /// The files that they name.

@@ -67,9 +67,10 @@ pub(super) fn read(reader: &mut Reader, top: &Fields<'_>, rules: PathRules, fold
     let mut defaults = TlsDefaults { folder, of_all, of_system: None, is_needed: false };
     let has_upstreams = ["upstream", "upstreams"].iter().any(|field| top.get_unless_null(field).is_some());
     let routes = match (has_upstreams, top.get_unless_null("routes")) {
-        (true, Some((path, _))) => {
+        (true, Some((path, list))) => {
             reader.error(path, "expected only one of `routes` and `upstream`, got both");
-            return Vec::new();
+            read_upstreams(reader, top, None, &mut defaults);
+            read_list(reader, path, list, rules, &mut defaults)
         }
         (false, None) => {
             reader.error(top.at("routes"), "is missing: expected an array of routes, or `upstream` with one URL");
@@ -192,8 +193,10 @@ fn read_upstreams(
     defaults: &mut TlsDefaults<'_>,
 ) -> Option<Vec<Upstream>> {
     match (fields.get_unless_null("upstream"), fields.get_unless_null("upstreams")) {
-        (Some(_), Some((path, _))) => {
+        (Some((one_path, url)), Some((path, list))) => {
             reader.error(path, "expected only one of `upstreams` and `upstream`, got both");
+            read_upstream(reader, one_path, url, own.as_ref(), defaults);
+            read_upstream_list(reader, path, list, own.as_ref(), defaults);
             None
         }
         (None, None) => {
@@ -201,23 +204,31 @@ fn read_upstreams(
             None
         }
         (Some((path, url)), None) => Some(vec![read_upstream(reader, path, url, own.as_ref(), defaults)?]),
-        (None, Some((path, node))) => {
-            let list = reader.collected(path, node, "an array of URLs such as `http://127.0.0.1:9001`", |node| {
-                node.elements().filter(|list| !list.is_empty())
-            })?;
-            let mistakes_before = reader.errors_count();
-            let mut upstreams: Vec<Upstream> = Vec::new();
-            for (index, url) in list.iter().enumerate() {
-                let path = FieldPath::Element(&path, index);
-                let Some(upstream) = read_upstream(reader, path, url, own.as_ref(), defaults) else { continue };
-                match upstreams.contains(&upstream) {
-                    true => reader.error(path, format_args!("expected each upstream once, got `{upstream}` again")),
-                    false => upstreams.push(upstream),
-                }
-            }
-            (reader.errors_count() == mistakes_before).then_some(upstreams)
+        (None, Some((path, list))) => read_upstream_list(reader, path, list, own.as_ref(), defaults),
+    }
+}
+
+fn read_upstream_list(
+    reader: &mut Reader,
+    path: FieldPath<'_>,
+    node: &Node,
+    own: Option<&Arc<UpstreamTls>>,
+    defaults: &mut TlsDefaults<'_>,
+) -> Option<Vec<Upstream>> {
+    let list = reader.collected(path, node, "an array of URLs such as `http://127.0.0.1:9001`", |node| {
+        node.elements().filter(|list| !list.is_empty())
+    })?;
+    let mistakes_before = reader.errors_count();
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    for (index, url) in list.iter().enumerate() {
+        let path = FieldPath::Element(&path, index);
+        let Some(upstream) = read_upstream(reader, path, url, own, defaults) else { continue };
+        match upstreams.contains(&upstream) {
+            true => reader.error(path, format_args!("expected each upstream once, got `{upstream}` again")),
+            false => upstreams.push(upstream),
         }
     }
+    (reader.errors_count() == mistakes_before).then_some(upstreams)
 }
 
 fn read_upstream(

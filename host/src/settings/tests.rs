@@ -158,7 +158,15 @@ log: {format: xml}
 fn routes_are_asked_for_once() {
     assert!(mistakes("listen: 127.0.0.1:1")[0].starts_with("routes: is missing"));
     assert!(mistakes("upstream: http://a\nroutes: []")[0].contains("only one of `routes` and `upstream`"));
+    let both =
+        mistakes("upstream: ftp://a\nroutes: [{name: b, path_prefix: b, pathh: x, upstream: 'ftp://b'}]\nworkers: 0");
+    assert_eq!(both.len(), 6, "each mistake of both is told: {both:?}");
+    let both = mistakes("upstream: ftp://a\nupstreams: ['http://b', 'http://b']");
+    assert_eq!(both.len(), 3, "{both:?}");
     assert!(mistakes("routes: []")[0].contains("at least one route"));
+    let redis = mistakes("routes: []\nredis: {names: {a: 'http://a', b: 'redis://b', c: 5}}");
+    assert_eq!(redis.len(), 3, "{redis:?}");
+    assert!(redis[2].starts_with("redis.names.a: not a usable Redis URL"), "{redis:?}");
     let twins = mistakes("routes: [{name: a, upstream: 'http://a'}, {name: b, upstream: 'http://b'}]");
     assert_eq!(twins, ["routes[1]: has the same `host` and `path_prefix` as route `a`, which would always win"]);
     let wrong = mistakes(

@@ -20,6 +20,7 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
     if let Some(filter) = &settings.filter {
         for (path, policy) in policies(filter) {
             chosen_routes(&path, policy, &settings.routes, &mut warnings);
+            believed_addresses(&path, policy, &mut warnings);
         }
         if let Some(first) = names.first() {
             forgotten_redis(filter, services.is_none_or(|services| !services.is_empty()), first, &mut warnings);
@@ -121,18 +122,30 @@ fn policies(filter: &FilterConfig) -> Vec<(String, &Value)> {
 /// Names of routes that no route has.
 fn chosen_routes(path: &str, policy: &Value, routes: &[RouteSettings], warnings: &mut Vec<String>) {
     let names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
-    for (field, fits) in [
-        ("_match_route_", (|name, given| name == given) as fn(&str, &str) -> bool),
-        ("_match_route_prefix_", |name, given| name.starts_with(given)),
+    let exempt = policy.get("exempt").and_then(|exempt| exempt.get("routes"));
+    for (field, given, fits, else_told) in [
+        (
+            "_match_route_",
+            policy.get("_match_route_"),
+            (|name, given| name == given) as fn(&str, &str) -> bool,
+            "its limits are for no request",
+        ),
+        (
+            "_match_route_prefix_",
+            policy.get("_match_route_prefix_"),
+            |name, given| name.starts_with(given),
+            "its limits are for no request",
+        ),
+        ("exempt.routes", exempt, |name, given| name == given, "no request is exempt by it"),
     ] {
-        for given in texts(policy.get(field)) {
+        for given in texts(given) {
             if names.iter().any(|name| fits(name, given)) {
                 continue;
             }
             let meant = match nearest(given, names.iter().copied().filter(|name| !name.is_empty())) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None if names.iter().all(|name| name.is_empty()) => "no route has a `name`".to_owned(),
-                None => "its limits are for no request".to_owned(),
+                None => else_told.to_owned(),
             };
             warnings.push(format!("{path}.{field}: there is no route {}; {meant}", quoted(given)));
         }
@@ -152,6 +165,24 @@ fn chosen_routes(path: &str, policy: &Value, routes: &[RouteSettings], warnings:
                 (false, None) => "its limits are for no request".to_owned(),
             };
             warnings.push(format!("{path}._match_service_: no route leads to {}; {meant}", quoted(given)));
+        }
+    }
+}
+
+/// Addresses that a client writes itself. On Higress that is stock's default; here nobody else is in front, unless it is
+/// said.
+fn believed_addresses(path: &str, policy: &Value, warnings: &mut Vec<String>) {
+    const FIELD: &str = "limit_by_per_ip";
+    let items = policy.get("rule_items").and_then(Value::as_array).into_iter().flatten();
+    for (index, item) in items.enumerate() {
+        let is_header =
+            item.get(FIELD).and_then(Value::as_str).is_some_and(|source| source.starts_with("from-header-"));
+        let is_trusted = ["trusted_hops", "trusted_proxies"].iter().any(|field| item.get(*field).is_some());
+        if is_header && !is_trusted {
+            warnings.push(format!(
+                "{path}.rule_items[{index}].{FIELD}: believes the leftmost address, which a client may write itself; \
+                 `trusted_hops` or `trusted_proxies` says which proxies to believe"
+            ));
         }
     }
 }
@@ -247,8 +278,11 @@ mod tests {
             policy("_match_route_prefix_", json!(["pay-", "pya-"])),
             policy("_match_service_", json!(["orders.internal", "pay:1", "pay:2", "other", "outbound|1||pay"])),
             policy("_match_route_", json!("zzz")),
+            policy("exempt", json!({"routes": ["orders", "order", "zzz"]})),
         ]}}));
-        assert_eq!(told.len(), 6, "{told:#?}");
+        assert_eq!(told.len(), 8, "{told:#?}");
+        assert_eq!(told[6], "filter._rules_[4].exempt.routes: there is no route `order`; did you mean `orders`?");
+        assert_eq!(told[7], "filter._rules_[4].exempt.routes: there is no route `zzz`; no request is exempt by it");
         assert_eq!(told[0], "filter._rules_[0]._match_route_: there is no route `order`; did you mean `orders`?");
         assert!(told[1].starts_with("filter._rules_[1]._match_route_prefix_: there is no route `pya-`; "));
         assert_eq!(told[2], "filter._rules_[2]._match_service_: no route leads to `pay:2`; did you mean `pay`?");
@@ -262,6 +296,23 @@ mod tests {
             json!({"upstream": "http://a", "filter": {"_rules_": [policy("_match_route_", json!(["orders"]))]}}),
         );
         assert!(nameless[0].ends_with("no route has a `name`"), "{nameless:?}");
+    }
+
+    #[test]
+    fn an_address_that_a_client_may_write_is_told() {
+        let told = |fields: Value| {
+            let mut item = json!({"limit_keys": [{"key": "0.0.0.0/0", "query_per_day": 1}]});
+            item.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            warnings(json!({"upstream": "http://a", "filter": {"rule_name": "r", "rule_items": [item]}}))
+        };
+        let forged = told(json!({"limit_by_per_ip": "from-header-x-real-ip"}));
+        assert!(
+            forged.len() == 1 && forged[0].starts_with("filter.rule_items[0].limit_by_per_ip: believes"),
+            "{forged:?}"
+        );
+        assert_eq!(told(json!({"limit_by_per_ip": "from-header-x-forwarded-for", "trusted_hops": 0})), [""; 0]);
+        assert_eq!(told(json!({"limit_by_per_ip": "from-header-x", "trusted_proxies": ["10.0.0.0/8"]})), [""; 0]);
+        assert_eq!(told(json!({"limit_by_per_ip": "from-remote-addr"})), [""; 0]);
     }
 
     #[test]

@@ -359,8 +359,8 @@ fn other_resources_are_left_out_by_name_and_hinder_nothing() {
         assert!(told.contains(sentence), "{sentence} is not in {told}");
     }
     let nothing = migrate(&service.to_string(), &[]);
-    assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(0), 0));
-    assert!(String::from_utf8_lossy(&nothing.stderr).contains("nothing in standard input is stock's"));
+    assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(1), 0), "whoever applies it does not go on");
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("standard input: holds no plugin that is stock's"));
     let hollow = "apiVersion: a/v1\nkind: WasmPlugin\nmetadata: {name: cluster-key-rate-limit}\nspec: [a]\n";
     for empty in [
         hollow,
@@ -449,6 +449,6 @@ fn a_result_is_checked_as_it_is() {
     let renamed =
         String::from_utf8(output.stdout).expect("UTF-8").replace("name: limits", "name: cluster-key-rate-limit");
     let again = migrate(&renamed, &[]);
-    assert_eq!((again.status.code(), again.stdout.len()), (Some(0), 0), "ours are not stock's any more");
+    assert_eq!((again.status.code(), again.stdout.len()), (Some(1), 0), "ours are not stock's any more");
     assert!(String::from_utf8_lossy(&again.stderr).contains("left out: its image is Slidegate's already"));
 }

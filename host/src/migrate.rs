@@ -43,6 +43,7 @@ const OF_TOKENS: [&str; 3] = [
 ];
 
 #[derive(Debug, Args)]
+#[command(override_usage = "slidegate migrate [OPTIONS] --image <URL> [FILE]")]
 pub(crate) struct Migrate {
     /// Resources, YAML or JSON, such as `kubectl get wasmplugin NAME -o yaml` prints; `-` is standard input.
     #[arg(default_value = "-")]
@@ -63,7 +64,7 @@ pub(crate) struct Migrate {
 /// Reads, converts, and writes all or nothing. What happens to each resource is told on standard error.
 ///
 /// # Errors
-/// The file cannot be read, or one of stock's plugins in it cannot be converted.
+/// The file cannot be read, one of stock's plugins in it cannot be converted, or there is none.
 pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>> {
     let source = SettingsSource { file: migrate.file.clone(), overrides: Overrides::default() };
     let single = |mistake| vec![mistake];
@@ -103,11 +104,11 @@ pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>
         )));
     }
     if results.is_empty() {
-        output::tell(format_args!(
-            "nothing in {} is stock's `{STOCK}` or `{TOKENS}`: nothing is written",
-            source.name()
-        ));
-        return Ok(());
+        // Whoever applies what is written should not go on.
+        return Err(single(Mistake::new(
+            "",
+            format!("holds no plugin that is stock's `{STOCK}` or `{TOKENS}`: nothing is written"),
+        )));
     }
     output::print(&yaml(&results).map_err(single)?).map_err(single)
 }

@@ -530,6 +530,10 @@ fn configurations_in_resources_are_checked_each() {
     }
     let nothing = check(service, &["--strict"]);
     assert!(code(&nothing) == Some(1) && said(&nothing).contains("nothing was checked"), "{}", said(&nothing));
-    let served = run_with(&["serve", "-"], &[], service.as_bytes());
-    assert!(code(&served) == Some(1) && said(&served).contains("is a resource of Kubernetes"), "{}", said(&served));
+    for text in [service.to_owned(), format!("{service}---\n{service}")] {
+        let served = run_with(&["serve", "-"], &[], text.as_bytes());
+        assert!(code(&served) == Some(1) && said(&served).contains("is a resource of Kubernetes"), "{}", said(&served));
+    }
+    let form = check("apiVersion: 1.0.0\ninfo: {name: x}\nspec: {}\n", &[]);
+    assert!(code(&form) == Some(1) && said(&form).contains("as the form of a plugin"), "{}", said(&form));
 }

@@ -141,11 +141,11 @@ fn tell_filter(report: &mut Report, serving: &Serving) -> Vec<Mistake> {
     if configuration.redis.is_empty() {
         report.line("redis    none: windows are kept in the process");
     }
-    if configuration.local_windows {
-        report.line("workers  share one filter instance, so that a local limit is the limit of the process");
-    }
     for (service, address) in serving.redis_addresses() {
         report.line(format_args!("redis    {service} -> {address}"));
+    }
+    if configuration.local_windows {
+        report.line("workers  share one filter instance, so that a local limit is the limit of the process");
     }
     report.line(if config.is_list() { "filters  a request passes them in this order" } else { "filter" });
     for line in serving.described().lines() {

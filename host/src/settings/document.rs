@@ -20,6 +20,12 @@ pub(crate) struct Document {
     pub(crate) tree: Node,
 }
 
+const RESOURCE: &str = "is a resource of Kubernetes, expected a gateway's file, with `upstream` and `filter`; \
+                        `slidegate check` reads both, `slidegate migrate` converts one of Higress' plugin";
+
+const FORM: &str = "has an `apiVersion` and no `kind`, as the form of a plugin for Higress' console: expected a gateway's \
+                    file, with `upstream` and `filter`, or resources of Kubernetes";
+
 impl Document {
     /// Parses the bytes of a file that messages call so.
     ///
@@ -32,10 +38,9 @@ impl Document {
         }
         let is_json = Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         let tree = if is_json { json::read(text).map_err(|error| unreadable(text, error)) } else { parse_yaml(text) }?;
-        if tree.get("apiVersion").is_some() && tree.get("kind").is_some() {
-            let message = "is a resource of Kubernetes, expected a gateway's file, with `upstream` and `filter`; \
-                           `slidegate check` reads both, `slidegate migrate` converts one of Higress' plugin";
-            return Err(Mistake::new("", message));
+        if tree.get("apiVersion").is_some() {
+            let is_resource = tree.get("kind").is_some();
+            return Err(Mistake::new("", if is_resource { RESOURCE } else { FORM }));
         }
         match tree.kind() {
             "an object" => Ok(Self { name: name.to_owned(), text: text.to_owned(), tree }),
@@ -138,6 +143,7 @@ fn parse_yaml(text: &str) -> Result<Node, Mistake> {
     let mut documents = yaml::read(text, Schema::AsWritten).map_err(|error| unreadable(text, error))?;
     match documents.len() {
         0 | 1 => Ok(documents.pop().unwrap_or_default()),
+        _ if documents.iter().any(|document| document.get("apiVersion").is_some()) => Err(Mistake::new("", RESOURCE)),
         count => {
             let reason = format!("expected one document, got {count}: a gateway has one file");
             Err(unreadable(text, Unreadable { reason, span: documents.swap_remove(1).span }))

@@ -26,7 +26,12 @@ fn written(directory: &Directory, kind: &str, args: &[&str]) -> String {
     let file = file.to_str().expect("a temporary path is text").to_owned();
     let output = run(&[&["init", "--for", kind, &file], args].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains(&format!("slidegate serve {file}")), "{}", text(&output.stdout));
+    let told = text(&output.stdout);
+    assert!(told.contains(&format!("slidegate serve {file}")), "{told}");
+    // What stands behind the gateway is told by the field that the file has.
+    let text = fs::read_to_string(&file).expect("a file");
+    let field = if text.lines().any(|line| line.starts_with("upstream:")) { "`upstream`" } else { "`routes`" };
+    assert!(told.contains(field), "{told}");
     file
 }
 

@@ -163,4 +163,7 @@ fn the_demo_of_tokens_counts_what_answers_take() {
     let both = run(&["serve", "--demo", "llm", "gate.yaml"]);
     let neither = run(&["serve"]);
     assert_eq!((both.status.code(), neither.status.code()), (Some(2), Some(2)));
+    let told = String::from_utf8_lossy(&neither.stderr).into_owned();
+    assert!(told.contains("serve [OPTIONS] <FILE>") && told.contains("--demo [<KIND>]"), "{told}");
+    drop(Gateway::demo(&["serve", "--demo"]));
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use slidegate::Module;
 use slidegate_document::schema;
@@ -36,19 +36,23 @@ pub(crate) struct Cli {
 /// What this program is called.
 const NAME: &str = "slidegate";
 
+/// The library would leave the option out, as one of both is enough.
+const SERVE_USAGE: &str = "slidegate serve [OPTIONS] <FILE>\n       slidegate serve [OPTIONS] --demo [<KIND>]";
+
 const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or it cannot be read or served (with `check --strict` also a \
-                          warning, with `migrate` a plugin that cannot be converted); 2 a mistake in the command line.";
+                          warning, with `migrate` a plugin that cannot be converted, or none); 2 a mistake in the command line.";
 
 #[derive(Debug, Subcommand)]
 enum Commands {
     /// Serve what a settings file says, or a demo. The file is read again when it changes, and on SIGHUP; SIGTERM
     /// drains.
+    #[command(group = ArgGroup::new("what").args(["file", "demo"]).required(true), override_usage = SERVE_USAGE)]
     Serve {
         /// The settings, YAML, or JSON if its name ends in `.json`. A pipe and `-`, standard input, are read once.
-        #[arg(required_unless_present = "demo", conflicts_with = "demo")]
         file: Option<PathBuf>,
-        /// In place of a file: a gateway with an upstream of its own, and a list of what to try.
-        #[arg(long, value_enum, value_name = "KIND")]
+        /// In place of a file: a gateway with an upstream of its own, and a list of what to try. Without a kind the
+        /// demo of limits on requests.
+        #[arg(long, value_enum, value_name = "KIND", num_args = 0..=1, default_missing_value = "requests")]
         demo: Option<Demo>,
     },
     /// Check a settings file, or resources of Higress' plugin, and print how they are understood. Ends with 1 if there

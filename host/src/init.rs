@@ -45,6 +45,14 @@ impl Template {
             Self::Session => include_str!("init/session.yaml"),
         }
     }
+
+    /// What it says of what stands behind the gateway.
+    fn behind(self) -> &'static str {
+        match self {
+            Self::ApiKeys | Self::Addresses => "its `upstream` is what stands behind the gateway",
+            Self::Llm => "its `routes` lead to OpenAI, Anthropic and Google themselves, with the keys of your clients",
+        }
+    }
 }
 
 impl Init {
@@ -75,8 +83,9 @@ pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Re
     create(&init.file, &text, is_secret).map_err(|reason| Mistake::new("", reason))?;
     let file = shell_word(&init.file);
     output::print(&format!(
-        "{} is written; its `upstream` is what stands behind the gateway. Next:\n\n  slidegate check {file}\n  slidegate serve {file}\n",
-        init.file_name()
+        "{} is written; {}. Next:\n\n  slidegate check {file}\n  slidegate serve {file}\n",
+        init.file_name(),
+        init.kind.behind()
     ))
 }
 

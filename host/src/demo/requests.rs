@@ -37,7 +37,7 @@ Try, in another terminal:
   # One request: 200, and headers that tell the limit and what is left of it.
   curl -i {url}/hello
 
-  # Twelve at once: ten times 200, then 429. Ten seconds after the first ten there is room again.
+  # Twelve in a row: 200 until ten have come within ten seconds, the one above among them, then 429.
   for i in $(seq 12); do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done; echo
 
   # A key with a limit of its own: three times 200, then 429 with the seconds to wait in `retry-after`.

@@ -20,6 +20,14 @@ pub(crate) fn count(process: u32, state: &str) {
     assert!(output.status.success(), "callgrind_control says:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What a program that still runs has counted since this was asked last; `number` is how often that is, from 1.
+pub(crate) fn since_last(process: u32, counts: &Path, number: usize) -> u64 {
+    let control = Command::new("callgrind_control").args(["--dump", &process.to_string()]).output();
+    let output = control.expect("`callgrind_control` comes with valgrind");
+    assert!(output.status.success(), "callgrind_control says:\n{}", String::from_utf8_lossy(&output.stderr));
+    total(&counts.with_extension(number.to_string()))
+}
+
 /// What a program has written that has ended, all of its threads.
 pub(crate) fn total(counts: &Path) -> u64 {
     let counted = fs::read_to_string(counts).expect("callgrind writes when the process ends");

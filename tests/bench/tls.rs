@@ -3,7 +3,14 @@
 
 mod clients;
 
-use std::{array, net::SocketAddr, path::Path, process::Command, thread, time::Duration};
+use std::{
+    array,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use slidegate_tests::{
     certificates::Authority,
@@ -86,51 +93,52 @@ fn times(effort: &Effort, scene: &Scene) -> Table {
                 runs.push(run);
             }
         }
-        let of = |figure: fn(&[f64; PROXIES]) -> f64| median(runs.iter().map(figure));
-        let added = |plain: usize| {
-            let values = || runs.iter().map(move |run| run[plain + 1] - run[plain]);
-            let [low, middle, high] = [0.25, 0.5, 0.75].map(|share| percentile(values(), share));
-            (middle, format!("{middle:.1} ({low:.1} to {high:.1})"))
-        };
-        let ((ours, ours_shown), (bare, bare_shown)) = (added(0), added(2));
-        table.row([
-            manner.name().to_owned(),
-            number(of(|run| run[0]), 1),
-            number(of(|run| run[1]), 1),
-            ours_shown,
-            number(of(|run| run[2]), 1),
-            number(of(|run| run[3]), 1),
-            bare_shown,
-            number(ours / bare, 2),
-        ]);
+        table.row(row(manner, &runs, |figure| number(figure, 1)));
     }
     table
 }
 
 /// Instructions of a request.
 fn instructions(effort: &Effort, scene: &Scene) -> Table {
-    let time = Duration::from_secs(effort.of(2, 8) as u64);
+    let (rounds, time) = (effort.of(1, 9), Duration::from_secs(2));
     let note = format!(
-        "The same in instructions in user space, by callgrind, {} s each. To reach: what TLS adds is at most what it adds to the bare proxy.",
+        "The same in instructions in user space, by callgrind: medians of {rounds} rounds of {} s that take turns, and quartiles. To reach: what TLS adds is at \
+         most what it adds to the bare proxy. It adds to each record, and how many requests share one on HTTP/2 is a matter of how many are there when a \
+         proxy wakes up: with one at a time none do, and the figure is the same each time.",
         time.as_secs()
     );
     let mut table = Table::new("What TLS costs, in instructions", note, &HEAD);
     for manner in Manner::ALL {
-        let run: [u64; PROXIES] = array::from_fn(|index| {
-            let counts = scene.directory.path().join("counts");
-            let proxy = scene.start(index, Some(&counts));
-            let id = proxy.id();
-            scene.ask(&proxy, manner, time / 4, || {}, || {});
-            let (begin, end) = (|| callgrind::count(id, "on"), || callgrind::count(id, "off"));
-            let answered = scene.ask(&proxy, manner, time, begin, end);
-            proxy.end();
-            callgrind::total(&counts) / answered
-        });
-        let [ours, bare] = [run[1] as f64 - run[0] as f64, run[3] as f64 - run[2] as f64];
-        let shown = [run[0], run[1], ours as u64, run[2], run[3], bare as u64].map(thousands);
-        table.row([manner.name().to_owned()].into_iter().chain(shown).chain([number(ours / bare, 2)]));
+        let counts: [PathBuf; PROXIES] = array::from_fn(|index| scene.directory.path().join(format!("counts-{index}")));
+        let proxies: [Proxy; PROXIES] = array::from_fn(|index| scene.start(index, Some(&counts[index])));
+        for proxy in &proxies {
+            scene.ask(proxy, manner, time, || {}, || {});
+        }
+        let round = |round: usize| -> [f64; PROXIES] {
+            array::from_fn(|index| {
+                let id = proxies[index].id();
+                let (begin, end) = (|| callgrind::count(id, "on"), || callgrind::count(id, "off"));
+                let answered = scene.ask(&proxies[index], manner, time, begin, end);
+                callgrind::since_last(id, &counts[index], round) as f64 / answered as f64
+            })
+        };
+        let runs: Vec<[f64; PROXIES]> = (1..=rounds).map(round).collect();
+        proxies.into_iter().for_each(Proxy::end);
+        table.row(row(manner, &runs, |figure| thousands(figure as u64)));
     }
     table
+}
+
+/// Of the rounds: medians, and what is added with its quartiles.
+fn row(manner: Manner, runs: &[[f64; PROXIES]], shown: impl Fn(f64) -> String) -> [String; 8] {
+    let of = |index: usize| shown(median(runs.iter().map(|run| run[index])));
+    let added = |plain: usize| {
+        let values = || runs.iter().map(move |run| run[plain + 1] - run[plain]);
+        let [low, middle, high] = [0.25, 0.5, 0.75].map(|share| percentile(values(), share));
+        (middle, format!("{} ({} to {})", shown(middle), shown(low), shown(high)))
+    };
+    let ((ours, ours_shown), (bare, bare_shown)) = (added(0), added(2));
+    [manner.name().to_owned(), of(0), of(1), ours_shown, of(2), of(3), bare_shown, number(ours / bare, 2)]
 }
 
 impl Scene {

@@ -41,6 +41,8 @@ pub(super) enum Manner {
     Kept,
     /// HTTP/2, several requests at a time on a connection.
     Http2,
+    /// HTTP/2, one request at a time on a connection.
+    Single,
 }
 
 /// Who is asked, and by whom.
@@ -63,18 +65,27 @@ enum Asking {
 const STREAMS: usize = 8;
 
 impl Manner {
-    pub(super) const ALL: [Self; 3] = [Self::New, Self::Kept, Self::Http2];
+    pub(super) const ALL: [Self; 4] = [Self::New, Self::Kept, Self::Http2, Self::Single];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::New => "a connection for each request",
             Self::Kept => "HTTP/1.1, kept connections",
             Self::Http2 => "HTTP/2, kept connections",
+            Self::Single => "HTTP/2, one at a time on each",
         }
     }
 
     fn alpn(self) -> &'static [u8] {
-        if self == Self::Http2 { b"h2" } else { b"http/1.1" }
+        match self {
+            Self::New | Self::Kept => b"http/1.1",
+            Self::Http2 | Self::Single => b"h2",
+        }
+    }
+
+    /// How many requests at a time a connection has.
+    fn streams(self) -> usize {
+        if self == Self::Http2 { STREAMS } else { 1 }
     }
 
     /// Clients that trust this authority, and never take a session up again.
@@ -115,14 +126,14 @@ impl Clients {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         let answered: io::Result<u64> = runtime.block_on(async {
             let mut asking = Vec::new();
-            let connections = if manner == Manner::Http2 { at_a_time / STREAMS } else { at_a_time };
-            for _ in 0..connections {
+            for _ in 0..at_a_time / manner.streams() {
                 match manner {
                     Manner::New => asking.push(Asking::Anew(self.clone())),
                     Manner::Kept => asking.push(Asking::Kept(self.http1().await?.0)),
-                    Manner::Http2 => {
+                    Manner::Http2 | Manner::Single => {
                         let sender = self.http2().await?;
-                        asking.extend((0..STREAMS).map(|_| Asking::Streams(sender.clone(), self.scheme())));
+                        let streams = 0..manner.streams();
+                        asking.extend(streams.map(|_| Asking::Streams(sender.clone(), self.scheme())));
                     }
                 }
             }

@@ -1,8 +1,9 @@
-//! What a decision costs Redis, and what a key takes there: our script, the stock plugin's fixed window and a plain log
+//! What a decision and a settlement cost Redis, and what a key takes there: our script, the stock plugin's fixed window and a plain log
 //! of requests, on the same server in turns.
 
 mod load;
 mod scheme;
+mod settlements;
 
 use redis::Connection;
 use slidegate_tests::redis_server::RedisServer;
@@ -52,7 +53,8 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
             cell.round(&mut connection, decisions, round);
         }
     }
-    vec![cpu_table(&cells, rounds, decisions), script_table(&cells), memory_table(&cells)]
+    let settlements = settlements::measure(&mut connection, effort);
+    vec![cpu_table(&cells, rounds, decisions), settlements, script_table(&cells), memory_table(&cells)]
 }
 
 // === impl Cell ===

@@ -117,11 +117,17 @@ for i = 1, #KEYS do
         added[#added + 1] = '0'
         added[#added + 1] = (has_tail and sub(tail, 1, 8) or '\1') .. slots
       end
-      -- Something stays in between, so that the key keeps its TTL.
+      -- The tail stays until the end, so that the key keeps its TTL.
+      local changed = has_tail and #pages - 1 or #pages
+      if changed > 0 then
+        call('ZREMRANGEBYRANK', key, 1, changed)
+      end
       if #added > 0 then
         call('ZADD', key, unpack(added))
       end
-      call('ZREM', key, unpack(pages))
+      if has_tail then
+        call('ZREM', key, tail)
+      end
     end
   end
   reply = reply .. pack('>d', given)

@@ -20,13 +20,13 @@
 
   ;; Ok: no Redis, any headers, on-trap as configured, no local windows, no warnings.
   (func (export "slidegate:filter/filter@0.2.0#configure") (param $json i32) (param $len i32) (param i64 i64) (result i32)
-    (memory.fill (i32.const 0) (i32.const 0) (i32.const 40))
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 48))
     (i32.store8 (i32.const 28) (i32.eq (i32.load8_u offset=6 (local.get $json)) (i32.const 0x72)))
     (i32.const 0))
 
   ;; It passes, and wants to see the headers of its response.
   (func $pass (result i32)
-    (memory.fill (i32.const 0) (i32.const 0) (i32.const 40))
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 48))
     (i32.store8 (i32.const 4) (i32.const 1))
     (i32.store8 (i32.const 37) (i32.const 1))
     (i32.const 0))

@@ -21,15 +21,15 @@
     (local.get $at))
 
   (func (export "slidegate:filter/filter@0.2.0#configure") (param i32 i32) (param i64 i64) (result i32)
-    (memory.fill (i32.const 0) (i32.const 0) (i32.const 40))
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 48))
     (i32.const 0))
 
   ;; It passes, and wants this of both bodies.
   (func $pass (param $interest i32) (result i32)
-    (memory.fill (i32.const 0) (i32.const 0) (i32.const 40))
+    (memory.fill (i32.const 0) (i32.const 0) (i32.const 48))
     (i32.store8 (i32.const 4) (i32.const 1))
-    (i32.store8 (i32.const 36) (local.get $interest))
-    (i32.store8 (i32.const 38) (local.get $interest))
+    (i32.store8 (i32.const 44) (local.get $interest))
+    (i32.store8 (i32.const 46) (local.get $interest))
     (i32.const 0))
 
   ;; A list of nothing, or two.

@@ -119,7 +119,7 @@ pub use bindings::slidegate::filter::metrics::{Bucket, Change, Kind, Metric};
 pub use bindings::slidegate::filter::redis::{CallError, CallReply, Command, Reply, Value};
 pub use bindings::slidegate::filter::types::{
     BodyChange, CallId, Coding, Ending, Header, HeaderEdit, Interest, Moment, MonotonicNs, Origin, Pass, Response,
-    ResponseHead, StreamId, Wants,
+    ResponseHead, Splice, StreamId, Wants,
 };
 pub use component::{EMBEDDED_COMPONENT, Module, ModuleError};
 pub use edit::apply_edits;

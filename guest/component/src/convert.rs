@@ -9,7 +9,8 @@ use crate::contract::{
         redis::{CallError, Command, Reply, Value},
         system::Level,
         types::{
-            BodyChange, Coding, Ending, Header, HeaderEdit, Interest, Origin, Pass, Response, ResponseHead, Wants,
+            BodyChange, Coding, Ending, Header, HeaderEdit, Interest, Origin, Pass, Response, ResponseHead, Splice,
+            Wants,
         },
     },
 };
@@ -86,6 +87,10 @@ pub(crate) fn pass(pass: engine::Pass) -> Option<Pass> {
         body: match body {
             engine::BodyChange::Keep => BodyChange::Keep,
             engine::BodyChange::Replace(bytes) => BodyChange::Replace(bytes),
+            engine::BodyChange::Splice(engine::Splice { at, removed, bytes }) => {
+                let size = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+                BodyChange::Splice(Splice { at: size(at), removed: size(removed), bytes })
+            }
             engine::BodyChange::End(bytes) => BodyChange::End(bytes),
         },
         wants: Wants {

@@ -45,10 +45,33 @@ pub enum BodyChange {
     Keep,
     /// These bytes go on in their place.
     Replace(Vec<u8>),
+    /// They go on with this change.
+    Splice(Splice),
     /// These bytes go on in their place, and the body ends with them, regularly. What still comes of it is dropped; of
     /// a response, the upstream is let go. An adapter that cannot do that may show the rest; what is said of it means
     /// nothing.
     End(Vec<u8>),
+}
+
+/// A change at one place of the pieces of a body that are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Splice {
+    /// Behind so many bytes of them.
+    pub at: usize,
+    /// So many bytes go.
+    pub removed: usize,
+    /// These come in their place.
+    pub bytes: Vec<u8>,
+}
+
+// === impl Splice ===
+
+impl Splice {
+    /// What becomes of these pieces.
+    pub fn of(&self, kept: &[u8]) -> Vec<u8> {
+        let (before, rest) = kept.split_at_checked(self.at).unwrap_or((kept, &[]));
+        [before, &self.bytes, rest.get(self.removed..).unwrap_or_default()].concat()
+    }
 }
 
 // === impl BodyChange ===

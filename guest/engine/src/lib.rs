@@ -86,7 +86,7 @@ mod verdict;
 mod wants;
 pub mod window;
 
-pub use body::{BodyChange, BodyCoding, BodyPiece, Interest};
+pub use body::{BodyChange, BodyCoding, BodyPiece, Interest, Splice};
 pub use chain::{Configuration, Engine};
 pub use store::failure::FailureCause;
 pub use telemetry::{

@@ -13,8 +13,10 @@ mod json_scanner;
 mod last_words;
 mod output_bound;
 mod usage;
+mod usage_chunk;
 mod usage_document;
 mod usage_reader;
+mod usage_request;
 mod weights;
 
 pub use cut_reader::CutReader;
@@ -22,5 +24,6 @@ pub use json_number::COUNT_MAX;
 pub use last_words::{LastError, StreamApi};
 pub use output_bound::{OutputBound, OutputBoundReader};
 pub use usage::Usage;
+pub(crate) use usage_chunk::UsageChunks;
 pub use usage_reader::UsageReader;
 pub use weights::TokenWeights;

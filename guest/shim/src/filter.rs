@@ -159,9 +159,10 @@ impl<G: Gateway> Filter<G> {
     /// Another configuration takes this one's place: no reply will find its stream any more.
     pub fn retire(&mut self) {
         let now_ns = self.now_ns();
+        // Of what is asked from here on, no answer is needed.
+        let out = self.redis.take_all();
         self.engine.on_retire(now_ns);
         self.flush(now_ns, None);
-        let out = self.redis.take_all();
         self.fail(out, CallError::Disconnected, now_ns);
         self.tell_metrics();
         self.statistics.iter_mut().for_each(|statistic| statistic.retire(&self.gateway));
@@ -195,6 +196,7 @@ impl<G: Gateway> Filter<G> {
             return Flow::Continue;
         }
         let bytes = exchange.new_piece(&self.gateway, side, size);
+        exchange.keep(side, size);
         let piece = exchange.piece(side, &bytes, end);
         let wall_ns = self.gateway.time_ns();
         self.engine.set_wall_clock(wall_ns);
@@ -203,11 +205,7 @@ impl<G: Gateway> Filter<G> {
             Side::Request => self.engine.on_request_body(id, piece, now_ns),
             Side::Response => self.engine.on_response_body(id, piece, now_ns),
         };
-        let flow = self.finish(stream, side, step, now_ns);
-        if let Some(exchange) = self.following.get(id).filter(|_| flow == Flow::Stop) {
-            exchange.keep(side, size);
-        }
-        flow
+        self.finish(stream, side, step, now_ns)
     }
 
     /// Trailers end a body, or there is none before them.

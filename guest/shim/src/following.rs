@@ -120,11 +120,12 @@ impl FollowedExchange {
     /// What is kept goes on.
     pub fn release(&mut self, gateway: &impl Gateway, side: Side, change: &BodyChange) {
         let body = self.body(side);
-        body.seen = 0;
+        let kept = std::mem::take(&mut body.seen);
         match change {
             _ if body.is_cut => gateway.set_body(side, b""),
             BodyChange::Keep => {}
             BodyChange::Replace(bytes) => gateway.set_body(side, bytes),
+            BodyChange::Splice(splice) => gateway.set_body(side, &splice.of(&gateway.body(side, 0, kept))),
             BodyChange::End(bytes) => {
                 gateway.set_body(side, bytes);
                 body.is_cut = true;
@@ -135,7 +136,8 @@ impl FollowedExchange {
     /// Whether the engine wants to see a body.
     pub fn interest(&self, side: Side) -> Interest {
         match side {
-            Side::Request if self.has_response => Interest::None,
+            // It is not kept any more beside its response.
+            Side::Request if self.has_response && self.wants.request_body == Interest::Hold => Interest::None,
             Side::Request => self.wants.request_body,
             Side::Response => self.wants.response_body,
         }

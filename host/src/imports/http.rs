@@ -7,7 +7,9 @@ use super::context::{
     ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, RESPONSE_BODY_BYTES_MAX,
 };
 use crate::bindings::slidegate::filter::http::Host;
-use crate::bindings::slidegate::filter::types::{self, BodyChange, Header, HeaderEdit, Pass, Response, StreamId};
+use crate::bindings::slidegate::filter::types::{
+    self, BodyChange, Header, HeaderEdit, Pass, Response, Splice, StreamId,
+};
 use crate::bindings::slidegate::filter::{explanation, metrics};
 use crate::edit::fields;
 
@@ -111,7 +113,7 @@ pub(crate) fn check_pass(pass: &Pass) -> Result<()> {
         ensure!(edits.len() <= HEADERS_MAX, "more than {HEADERS_MAX} header edits");
         edits.iter().try_for_each(check_edit)?;
     }
-    if let BodyChange::Replace(bytes) | BodyChange::End(bytes) = &pass.body {
+    if let BodyChange::Replace(bytes) | BodyChange::End(bytes) | BodyChange::Splice(Splice { bytes, .. }) = &pass.body {
         ensure!(
             bytes.len() <= RESPONSE_BODY_BYTES_MAX,
             "more than {RESPONSE_BODY_BYTES_MAX} bytes in place of a piece of a body"

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, Entered, Key, Settled};
 use crate::bindings::slidegate::filter::types::{
-    BodyChange, Coding, Ending, HeaderEdit, Interest, Pass, Response, ResponseHead, Wants,
+    BodyChange, Coding, Ending, HeaderEdit, Interest, Pass, Response, ResponseHead, Splice, Wants,
 };
 use crate::edit::{apply_edits, apply_to_fields};
 use crate::imports::{Outcome, Phase, annotate};
@@ -314,8 +314,12 @@ impl Stream {
 impl StreamProgress {
     /// Whether the filter sees what comes of a body.
     fn shows(&self, side: BodySide) -> bool {
-        let is_over = side == BodySide::Request && self.has_response;
-        side.interest(self.wants) != Interest::None && !is_over
+        match side.interest(self.wants) {
+            Interest::None => false,
+            Interest::Watch => true,
+            // A request's goes on as it is once there is a response.
+            Interest::Hold => side == BodySide::Response || !self.has_response,
+        }
     }
 
     fn kept(&mut self, side: BodySide) -> &mut HeldPieces {
@@ -357,6 +361,7 @@ impl StreamProgress {
                 let (pieces, end) = match pass.body {
                     BodyChange::Keep => (pieces, is_whole),
                     BodyChange::Replace(bytes) => (once_if_any(bytes.into()), is_whole),
+                    BodyChange::Splice(splice) => (spliced(pieces, splice), is_whole),
                     BodyChange::End(bytes) => (once_if_any(bytes.into()), true),
                 };
                 BodyStep::Pass(Released { edits, pieces, end })
@@ -404,6 +409,26 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream").field("key", &self.key.get()).finish_non_exhaustive()
     }
+}
+
+/// These pieces with a change.
+fn spliced(pieces: Vec<Bytes>, Splice { at, removed, bytes }: Splice) -> Vec<Bytes> {
+    let (mut before, mut goes, mut bytes) = (at as usize, removed as usize, Some(Bytes::from(bytes)));
+    let mut changed = Vec::with_capacity(pieces.len() + 2);
+    for mut piece in pieces {
+        let kept = piece.split_to(before.min(piece.len()));
+        before -= kept.len();
+        changed.push(kept);
+        if before == 0 {
+            changed.extend(bytes.take());
+            let gone = piece.split_to(goes.min(piece.len()));
+            goes -= gone.len();
+        }
+        changed.push(piece);
+    }
+    changed.extend(bytes);
+    changed.retain(|piece| !piece.is_empty());
+    changed
 }
 
 fn once_if_any(bytes: Bytes) -> Vec<Bytes> {

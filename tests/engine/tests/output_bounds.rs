@@ -38,6 +38,11 @@ fn every_api_bounds_its_output() {
         (r#"{"prompt":"x","max_gen_len":512}"#, Some(512)),
         (r#"{"model":"llama3.2","options":{"num_predict":42}}"#, Some(42)),
         (r#"{"model":"qwen-plus","input":{},"parameters":{"max_tokens":1500,"result_format":"message"}}"#, Some(1500)),
+        (r#"{"inputText":"x","textGenerationConfig":{"maxTokenCount":300,"stopSequences":[]}}"#, Some(300)),
+        (r#"{"prompt":"x","maxTokens":200,"numResults":2}"#, Some(400)),
+        (r#"{"inputs":"x","parameters":{"max_new_tokens":20,"best_of":2}}"#, Some(40)),
+        (r#"{"instances":[],"parameters":{"maxOutputTokens":20,"candidateCount":2}}"#, Some(40)),
+        (r#"{"prompt":"x","max_tokens":20,"num_generations":2}"#, Some(40)),
     ] {
         assert_eq!(output_max(request), expected, "{request}");
     }
@@ -69,7 +74,11 @@ fn bounds_that_disagree_or_make_no_sense() {
         (r#"{"options":{"num_predict":-2}}"#, None),
         (r#"{"max_tokens":0}"#, None),
         (r#"{"max_tokens":null}"#, None),
-        (r#"{"max_tokens":"100"}"#, None),
+        (r#"{"max_tokens":"100"}"#, Some(100)),
+        (r#"{"max_tokens":" 1_0\u0030 ","n":"4"}"#, Some(400)),
+        (r#"{"max_tokens":"99999999999999999999999"}"#, Some(COUNT_MAX)),
+        (r#"{"max_tokens":"many"}"#, None),
+        (r#"{"max_tokens":"12","max_tokens":""}"#, Some(12)),
         (r#"{"max_tokens":100,"n":0}"#, Some(100)),
         (r#"{"max_tokens":100,"n":-4}"#, Some(100)),
         (r#"{"max_tokens":1000000000000}"#, Some(1_000_000_000_000)),
@@ -93,7 +102,62 @@ fn the_model_and_what_is_asked_of_a_stream() {
     assert_eq!((bound.stream, bound.include_usage), (Some(true), Some(false)));
     assert_eq!(bound.model, "openai/gpt-\u{e9}\"\\".as_bytes());
     let bound = read([r#"{"stream":"true","stream_options":{"include_usage":null},"model":7}"#.as_bytes()]);
-    assert_eq!((bound.stream, bound.include_usage, bound.model.as_slice()), (None, None, b"".as_slice()));
+    let expected = (Some(true), None, b"".as_slice());
+    assert_eq!((bound.stream, bound.include_usage, bound.model.as_slice()), expected, "as lenient servers take it");
+    assert_eq!(read([r#"{"stream":0}"#.as_bytes()]).stream, Some(false));
+}
+
+#[test]
+fn a_request_for_a_stream_is_changed_so_that_it_asks_for_the_usage() {
+    let asking = r#","stream_options":{"include_usage":true}}"#;
+    let added = |request: &str| format!("{}{asking}", request.strip_suffix('}').unwrap());
+    for (request, expected) in [
+        (r#"{"stream":true}"#, added(r#"{"stream":true}"#)),
+        (" {\"stream\" :true\n}\n", format!(" {{\"stream\" :true\n{asking}\n")),
+        (r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#, added(r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#)),
+        (r#"{"stream":true,"stream_options":null}"#, added(r#"{"stream":true,"stream_options":null}"#)),
+        (r#"{"stream":true,"stream_options":{ }}"#, r#"{"stream":true,"stream_options":{ "include_usage":true}}"#.into()),
+        (
+            r#"{"stream_options":{"include_obfuscation":false},"stream":true}"#,
+            r#"{"stream_options":{"include_obfuscation":false,"include_usage":true},"stream":true}"#.into(),
+        ),
+        (
+            r#"{"stream_options":{"include_usage": false , "x":1},"stream":1}"#,
+            r#"{"stream_options":{"include_usage": true , "x":1},"stream":1}"#.into(),
+        ),
+        (
+            r#"{"stream":true,"stream_options":{"x":false,"include_us\u0061ge":false}}"#,
+            r#"{"stream":true,"stream_options":{"x":false,"include_us\u0061ge":true}}"#.into(),
+        ),
+        (
+            r#"{"stream_options":{"include_usage":false},"stream_options":{"x":[1]},"stream":true}"#,
+            r#"{"stream_options":{"include_usage":false},"stream_options":{"x":[1],"include_usage":true},"stream":true}"#.into(),
+        ),
+    ] {
+        assert_eq!(asked(request.as_bytes(), usize::MAX).unwrap_or_default(), expected, "{request}");
+        for size in 1..request.len() {
+            assert_eq!(asked(request.as_bytes(), size).unwrap_or_default(), expected, "{request} by {size}");
+        }
+    }
+    for request in [
+        r#"{}"#,
+        r#"{"stream":false}"#,
+        r#"{"stream":null}"#,
+        r#"{"stream":true"#,
+        r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        r#"{"stream":true,"stream_options":{"include_usage":false,"include_usage":true}}"#,
+        r#"[{"stream":true}]"#,
+        "",
+    ] {
+        assert_eq!(asked(request.as_bytes(), usize::MAX), None, "{request}");
+    }
+}
+
+/// A body read in pieces of this size, as it is changed to ask for the usage.
+fn asked(body: &[u8], size: usize) -> Option<String> {
+    let mut reader = OutputBoundReader::default();
+    body.chunks(size).for_each(|piece| reader.feed(piece));
+    Some(String::from_utf8_lossy(&reader.usage_request()?.of(body)).into_owned())
 }
 
 #[test]
@@ -104,9 +168,18 @@ fn a_models_name_is_not_kept_at_any_length() {
 
 #[test]
 fn any_bytes_are_read_the_same_in_any_pieces() {
-    let any_body = any_pieces(&["\"model\":\"", "\"max_tokens\":", "\"options\":{", "\"num_predict\":"]);
+    let any_body = any_pieces(&[
+        "\"model\":\"",
+        "\"max_tokens\":",
+        "\"options\":{",
+        "\"num_predict\":",
+        "\"stream\":true",
+        "\"stream_options\":{",
+        "\"include_usage\":false",
+    ]);
     let outcome = runner(20_000).run(&(any_body, 1..9_usize), |(body, size)| {
         prop_assert_eq!(read(body.chunks(size)), read(iter::once(body.as_slice())));
+        prop_assert_eq!(asked(&body, size), asked(&body, usize::MAX));
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));

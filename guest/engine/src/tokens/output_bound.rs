@@ -2,7 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::json_scanner::{JsonDocument, JsonPlace, JsonScanner};
+use super::{
+    json_number::COUNT_MAX,
+    json_scanner::{JsonDocument, JsonPlace, JsonScanner},
+    usage_request::{OptionsRead, UsageRequest},
+};
+use crate::body::Splice;
 
 /// The longest model's name that is told, in bytes.
 const MODEL_BYTES_MAX: usize = 256;
@@ -28,6 +33,7 @@ pub struct OutputBound {
 pub struct OutputBoundReader {
     scanner: JsonScanner<BoundPlace>,
     document: BoundDocument,
+    asked: UsageRequest,
 }
 
 /// A place in a request that has to do with the length of its answer.
@@ -42,8 +48,10 @@ enum BoundPlace {
     InferenceConfig,
     /// Ollama's `options`.
     Options,
-    /// DashScope's `parameters`.
+    /// `parameters` of DashScope, of Vertex AI and of Hugging Face's TGI.
     Parameters,
+    /// Titan's `textGenerationConfig`.
+    TextGenerationConfig,
     /// OpenAI's `stream_options`.
     StreamOptions,
     TokensMax,
@@ -60,6 +68,12 @@ struct BoundDocument {
     is_model_too_long: bool,
     /// Only the first object of a body is a request.
     is_read: bool,
+    /// It is an object.
+    is_request: bool,
+    /// What of `stream_options` was read last.
+    options: OptionsRead,
+    /// Of a number that is written as a text.
+    digits: u64,
 }
 
 // === impl OutputBound ===
@@ -78,7 +92,15 @@ impl Default for OutputBoundReader {
         let bound = OutputBound { answers: 1, ..OutputBound::default() };
         OutputBoundReader {
             scanner: JsonScanner::default(),
-            document: BoundDocument { bound, is_model_too_long: false, is_read: false },
+            document: BoundDocument {
+                bound,
+                is_model_too_long: false,
+                is_read: false,
+                is_request: false,
+                options: OptionsRead::default(),
+                digits: 0,
+            },
+            asked: UsageRequest::default(),
         }
     }
 }
@@ -86,9 +108,23 @@ impl Default for OutputBoundReader {
 impl OutputBoundReader {
     /// The next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if !self.document.is_read {
-            self.scanner.feed(bytes, &mut self.document);
+        // Behind each of these it is known where something has ended.
+        for part in bytes.split_inclusive(|byte| matches!(byte, b',' | b'}' | b']')) {
+            if self.document.is_read {
+                return;
+            }
+            self.scanner.feed(part, &mut self.document);
+            self.asked.read(part, self.document.options, self.document.is_request);
         }
+    }
+
+    /// How the body, of which all was fed, is to be changed so that its stream tells its usage. None: it is no request
+    /// for a stream, or asks for that itself.
+    pub fn usage_request(&self) -> Option<Splice> {
+        let BoundDocument { bound, is_read, is_request, .. } = &self.document;
+        let is_asked = bound.include_usage == Some(true);
+        let lacks_it = *is_read && *is_request && bound.stream == Some(true) && !is_asked;
+        lacks_it.then(|| self.asked.splice()).flatten()
     }
 
     /// What the body said so far.
@@ -109,6 +145,7 @@ impl JsonPlace for BoundPlace {
             (BoundPlace::Request, b"inferenceConfig") => BoundPlace::InferenceConfig,
             (BoundPlace::Request, b"options") => BoundPlace::Options,
             (BoundPlace::Request, b"parameters") => BoundPlace::Parameters,
+            (BoundPlace::Request, b"textGenerationConfig") => BoundPlace::TextGenerationConfig,
             (BoundPlace::Request, b"stream_options") => BoundPlace::StreamOptions,
             (
                 BoundPlace::Request,
@@ -116,15 +153,19 @@ impl JsonPlace for BoundPlace {
                 | b"max_completion_tokens"
                 | b"max_output_tokens"
                 | b"max_gen_len"
-                | b"max_tokens_to_sample",
+                | b"max_tokens_to_sample"
+                | b"maxTokens",
             )
             | (BoundPlace::GenerationConfig, b"maxOutputTokens" | b"max_output_tokens")
             | (BoundPlace::InferenceConfig, b"maxTokens")
             | (BoundPlace::Options, b"num_predict")
-            | (BoundPlace::Parameters, b"max_tokens") => BoundPlace::TokensMax,
-            (BoundPlace::Request, b"n" | b"best_of")
+            | (BoundPlace::Parameters, b"max_tokens" | b"max_new_tokens" | b"maxOutputTokens")
+            | (BoundPlace::TextGenerationConfig, b"maxTokenCount") => BoundPlace::TokensMax,
+            (BoundPlace::Request, b"n" | b"best_of" | b"numResults" | b"num_generations")
             | (BoundPlace::GenerationConfig, b"candidateCount" | b"candidate_count")
-            | (BoundPlace::Parameters, b"n") => BoundPlace::Answers,
+            | (BoundPlace::Parameters, b"n" | b"best_of" | b"num_return_sequences" | b"candidateCount") => {
+                BoundPlace::Answers
+            }
             (BoundPlace::Request, b"stream") => BoundPlace::Stream,
             (BoundPlace::StreamOptions, b"include_usage") => BoundPlace::IncludeUsage,
             (BoundPlace::Request, b"model") => BoundPlace::Model,
@@ -138,8 +179,18 @@ impl JsonPlace for BoundPlace {
 impl JsonDocument for BoundDocument {
     type Place = BoundPlace;
 
+    fn opened(&mut self, place: BoundPlace) {
+        if place == BoundPlace::StreamOptions {
+            self.options.begun += 1;
+            // Of two of them the last one holds.
+            self.bound.include_usage = None;
+        }
+    }
+
     fn closed(&mut self, place: BoundPlace) {
         self.is_read |= matches!(place, BoundPlace::Request | BoundPlace::List);
+        self.is_request |= place == BoundPlace::Request;
+        self.options.ended += u32::from(place == BoundPlace::StreamOptions);
     }
 
     fn count(&mut self, place: BoundPlace, count: u64) {
@@ -148,6 +199,8 @@ impl JsonDocument for BoundDocument {
             _ if self.is_read => {}
             BoundPlace::TokensMax if count > 0 => bound.tokens_max = bound.tokens_max.max(Some(count)),
             BoundPlace::Answers => bound.answers = bound.answers.max(count),
+            // As some servers take it.
+            BoundPlace::Stream => bound.stream = Some(count > 0),
             _ => {}
         }
     }
@@ -156,27 +209,47 @@ impl JsonDocument for BoundDocument {
         match place {
             _ if self.is_read => {}
             BoundPlace::Stream => self.bound.stream = Some(flag),
-            BoundPlace::IncludeUsage => self.bound.include_usage = Some(flag),
+            BoundPlace::IncludeUsage => {
+                self.bound.include_usage = Some(flag);
+                self.options.refused += u32::from(!flag);
+            }
             _ => {}
         }
     }
 
     fn text_began(&mut self, place: BoundPlace) {
-        if place == BoundPlace::Model && !self.is_read {
-            self.bound.model = Vec::new();
-            self.is_model_too_long = false;
+        match place {
+            _ if self.is_read => {}
+            BoundPlace::Model => {
+                self.bound.model = Vec::new();
+                self.is_model_too_long = false;
+            }
+            BoundPlace::TokensMax | BoundPlace::Answers => self.digits = 0,
+            BoundPlace::Stream => self.bound.stream = Some(true),
+            _ => {}
         }
     }
 
     fn text(&mut self, place: BoundPlace, piece: &[u8]) {
-        if place == BoundPlace::Model && !self.is_read {
-            let model = &mut self.bound.model;
-            self.is_model_too_long |= model.len() + piece.len() > MODEL_BYTES_MAX;
-            if self.is_model_too_long {
-                *model = Vec::new();
-            } else {
-                model.extend_from_slice(piece);
+        match place {
+            _ if self.is_read => {}
+            BoundPlace::Model => {
+                let model = &mut self.bound.model;
+                self.is_model_too_long |= model.len() + piece.len() > MODEL_BYTES_MAX;
+                if self.is_model_too_long {
+                    *model = Vec::new();
+                } else {
+                    model.extend_from_slice(piece);
+                }
             }
+            // Lenient servers take a text for the number that it spells. Its beginning is a smaller one.
+            BoundPlace::TokensMax | BoundPlace::Answers => {
+                for digit in piece.iter().filter(|byte| byte.is_ascii_digit()) {
+                    self.digits = self.digits.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+                }
+                self.count(place, self.digits.min(COUNT_MAX));
+            }
+            _ => {}
         }
     }
 }

@@ -199,6 +199,7 @@ impl Exchange<'_> {
             edits.extend(pass.edits.response);
             match pass.body {
                 BodyChange::Replace(bytes) if is_held => gone.extend(bytes),
+                BodyChange::Splice(splice) if is_held => gone.extend(splice.of(&kept)),
                 BodyChange::End(bytes) if is_held => {
                     gone.extend(bytes);
                     return Ok((gone, edits));

@@ -1,6 +1,6 @@
 //! What is kept between the gateway's hooks about bodies and responses.
 
-use slidegate_engine::{BodyCoding, ResponseHead, ResponseOrigin, ResponseView, Wants};
+use slidegate_engine::{BodyCoding, ResponseHead, ResponseOrigin, ResponseView, Splice, Wants};
 
 use super::*;
 
@@ -24,6 +24,18 @@ fn what_the_gateway_keeps_is_shown_once_and_goes_on_changed() {
     assert_eq!(fake.take_events(), ["read 0+3 of Request", "read 3+3 of Request", "Request becomes 'x' on 2"]);
     let exchange = following.get(2).expect("more is wanted of it");
     assert_eq!(exchange.new_piece(&fake, Side::Request, 1), b"a", "nothing is kept any more");
+}
+
+#[test]
+fn what_the_gateway_keeps_goes_on_with_a_change_at_one_place() {
+    let (fake, mut following) = (Fake::default(), Following::default());
+    fake.set_body("abcdef");
+    let exchange = following.begin(2);
+    exchange.wants = BOTH;
+    exchange.keep(Side::Request, 6);
+    let change = BodyChange::Splice(Splice { at: 2, removed: 3, bytes: b"x".to_vec() });
+    fake.hook(2, || following.go_on(&fake, 2, Side::Request, &change, BOTH));
+    assert_eq!(fake.take_events(), ["read 0+6 of Request", "Request becomes 'abxf' on 2"]);
 }
 
 #[test]

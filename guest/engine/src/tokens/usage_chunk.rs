@@ -1,0 +1,191 @@
+//! The event of a stream that tells nothing but its usage, taken out of it for a client that has not asked for it.
+
+use alloc::vec::Vec;
+
+use super::{
+    event_lines::EventLines,
+    json_scanner::{JsonDocument, JsonPlace, JsonScanner, first_sign},
+};
+
+/// Of an event that may have to be taken out so much is kept back, in bytes. A longer one goes on.
+const KEPT_BACK_MAX: usize = 4 << 10;
+
+/// Reads a stream of server-sent events of OpenAI's API, in pieces of any size, and takes out of it the event that tells
+/// its usage and has no part of an answer. Anything else goes on as it is.
+#[derive(Debug, Default)]
+pub(crate) struct UsageChunks {
+    /// Whether the body is such a stream, once that is known.
+    is_stream: Option<bool>,
+    lines: EventLines,
+    scanner: JsonScanner<ChunkPlace>,
+    event: EventRead,
+    /// What came of the event that is being read and has not gone on.
+    kept_back: Vec<u8>,
+    /// Its beginning has gone on.
+    goes_on: bool,
+    /// The last event ended with the first half of a line's end of two signs, and whether that went on.
+    half_end: Option<bool>,
+}
+
+/// A place in an event that tells what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChunkPlace {
+    Event,
+    /// No event of such a stream.
+    Other,
+    Choices,
+    Choice,
+    Usage,
+}
+
+/// What an event has.
+#[derive(Debug, Default)]
+struct EventRead {
+    choices: bool,
+    choice: bool,
+    usage: bool,
+}
+
+// === impl UsageChunks ===
+
+impl UsageChunks {
+    /// The next piece; `end`: the last one. What goes on in its place. None: the piece, as it is.
+    pub(crate) fn pass(&mut self, piece: &[u8], end: bool) -> Option<Vec<u8>> {
+        if self.is_stream.is_none() {
+            let sign = first_sign(piece).and_then(|first| piece.get(first));
+            self.is_stream = sign.map(|sign| !matches!(sign, b'{' | b'[' | 0));
+        }
+        if self.is_stream != Some(true) {
+            return None;
+        }
+        let (mut passed, mut is_changed) = (Vec::new(), !self.kept_back.is_empty());
+        let (mut bytes, mut event) = (piece, piece);
+        if let (Some(b'\n'), Some(has_gone_on)) = (piece.first(), self.half_end) {
+            // The lines leave it out by themselves.
+            event = event.get(1..).unwrap_or_default();
+            is_changed |= !has_gone_on;
+            passed.extend(has_gone_on.then_some(b'\n'));
+        }
+        if !piece.is_empty() {
+            self.half_end = None;
+        }
+        while self.lines.read_event(&mut bytes, &mut self.scanner, &mut self.event) {
+            let is_halved = self.lines.ends_with_return();
+            let feed = usize::from(is_halved && bytes.first() == Some(&b'\n'));
+            let (whole, next) = event.split_at_checked(event.len() - bytes.len() + feed).unwrap_or((event, &[]));
+            event = next;
+            let goes_on = self.goes_on || !self.event.is_usage_alone();
+            if goes_on {
+                passed.append(&mut self.kept_back);
+                passed.extend_from_slice(whole);
+            }
+            self.kept_back.clear();
+            is_changed |= !goes_on;
+            self.half_end = (is_halved && bytes.is_empty()).then_some(goes_on);
+            (self.event, self.goes_on) = (EventRead::default(), false);
+        }
+        let is_too_long = self.kept_back.len() + event.len() > KEPT_BACK_MAX;
+        if self.goes_on || self.event.choice || is_too_long || end {
+            self.goes_on |= !event.is_empty();
+            passed.append(&mut self.kept_back);
+            passed.extend_from_slice(event);
+        } else {
+            self.kept_back.extend_from_slice(event);
+            is_changed |= !event.is_empty();
+        }
+        is_changed.then_some(passed)
+    }
+}
+
+// === impl EventRead ===
+
+impl EventRead {
+    fn is_usage_alone(&self) -> bool {
+        self.choices && self.usage && !self.choice
+    }
+}
+
+impl JsonDocument for EventRead {
+    type Place = ChunkPlace;
+
+    fn opened(&mut self, place: ChunkPlace) {
+        match place {
+            ChunkPlace::Choices => self.choices = true,
+            ChunkPlace::Choice => self.choice = true,
+            ChunkPlace::Usage => self.usage = true,
+            ChunkPlace::Event | ChunkPlace::Other => {}
+        }
+    }
+}
+
+impl JsonPlace for ChunkPlace {
+    const OBJECT: ChunkPlace = ChunkPlace::Event;
+    const ARRAY: ChunkPlace = ChunkPlace::Other;
+
+    fn member(self, name: &[u8]) -> Option<ChunkPlace> {
+        match (self, name) {
+            (ChunkPlace::Event, b"choices") => Some(ChunkPlace::Choices),
+            (ChunkPlace::Event, b"usage") => Some(ChunkPlace::Usage),
+            (ChunkPlace::Choices, b"") => Some(ChunkPlace::Choice),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+
+    /// What of a stream in pieces of this size goes on, and the most that was kept back.
+    fn passed(stream: &str, size: usize) -> (String, usize) {
+        let (mut chunks, mut passed, mut kept_back) = (UsageChunks::default(), Vec::new(), 0);
+        let mut rest = stream.as_bytes();
+        while let (piece, next) = rest.split_at(size.min(rest.len()))
+            && !piece.is_empty()
+        {
+            passed.extend(chunks.pass(piece, next.is_empty()).unwrap_or_else(|| piece.to_vec()));
+            kept_back = kept_back.max(chunks.kept_back.len());
+            rest = next;
+        }
+        (String::from_utf8(passed).unwrap(), kept_back)
+    }
+
+    #[test]
+    fn only_the_event_that_tells_nothing_but_usage_is_taken_out() {
+        let [said, empty, usage] = [
+            r#"data: {"id":"a","choices":[{"index":0,"delta":{"content":"\"usage\":{}"}}],"usage":null}"#,
+            r#"data: {"id":"","choices":[],"prompt_filter_results":[{}]}"#,
+            r#"data: {"id":"a","choices":[],"usage":{"prompt_tokens":1,"prompt_tokens_details":{}}}"#,
+        ];
+        let both = r#"data: {"choices":[{"index":0}],"usage":{"prompt_tokens":1}}"#;
+        let other = r#"data: {"type":"x","usage":{"input_tokens":1}}"#;
+        for end in ["\n", "\r\n"] {
+            let stream = |events: &[&str]| -> String { events.iter().flat_map(|event| [event, end, end]).collect() };
+            for events in [&[said, both, other, empty, "data: [DONE]"][..], &[": comment", said], &[both], &[empty]] {
+                let plain = stream(events);
+                for at in 0..=events.len() {
+                    let told = stream(&[&events[..at], &[usage], &events[at..]].concat());
+                    for size in (1..told.len()).chain([usize::MAX]) {
+                        assert_eq!(passed(&told, size).0, plain, "{told} by {size}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_stream_or_breaks_off_goes_on_as_it_is() {
+        let long = ["data: {\"choices\":[],\"usage\":{\"x\":\"", &"y".repeat(2 * KEPT_BACK_MAX), "\"}}\n\n"].concat();
+        for body in
+            [r#"{"choices":[],"usage":{}}"#, r#"[{"choices":[],"usage":{}}]"#, "\0\0", "data: {\"choices\":[]", &long]
+        {
+            for size in [1, 7, 1_000] {
+                let (passed, kept_back) = passed(body, size);
+                assert_eq!(passed, body);
+                assert!(kept_back <= KEPT_BACK_MAX);
+            }
+        }
+    }
+}

@@ -56,6 +56,10 @@ fn gemini(text: &str) -> Value {
     json!({"candidates": [candidate], "modelVersion": "gemini-2.5", "responseId": "abc"})
 }
 
+fn ollama(name: &str, said: &Value) -> String {
+    json!({"model": "m", "created_at": "2026-01-01T00:00:00Z", name: said, "done": false}).to_string() + "\n"
+}
+
 fn providers() -> Vec<Provider> {
     vec![
         Provider {
@@ -114,6 +118,38 @@ fn providers() -> Vec<Provider> {
             end: "\n]".to_owned(),
             finish: ",\n{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}],\"role\":\"model\"},\"finishReason\":\"MAX_TOKENS\",\"index\":0}],\"modelVersion\":\"gemini-2.5\",\"responseId\":\"abc\"}\n]",
             error: ",\n{\"error\":{\"code\":429,\"message\":\"Rate limit on tokens reached. Please try again later.\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n]",
+        },
+        Provider {
+            name: "cohere",
+            first: [
+                typed(&json!({"type": "message-start", "id": "x", "delta": {"message": {"role": "assistant", "content": []}}})),
+                typed(&json!({"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}})),
+            ]
+            .concat(),
+            said: |text| typed(&json!({"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": text}}}})),
+            end: [
+                typed(&json!({"type": "content-end", "index": 0})),
+                typed(&json!({"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"billed_units": {"input_tokens": 1, "output_tokens": 9}}}})),
+            ]
+            .concat(),
+            finish: "event: content-end\ndata: {\"type\":\"content-end\",\"index\":0}\n\nevent: message-end\ndata: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"MAX_TOKENS\"}}\n\n",
+            error: "event: content-end\ndata: {\"type\":\"content-end\",\"index\":0}\n\nevent: message-end\ndata: {\"type\":\"message-end\",\"delta\":{\"error\":\"Rate limit on tokens reached. Please try again later.\",\"finish_reason\":\"ERROR\"}}\n\n",
+        },
+        Provider {
+            name: "ollama",
+            first: ollama("message", &json!({"role": "assistant", "content": ""})),
+            said: |text| ollama("message", &json!({"role": "assistant", "content": text})),
+            end: "{\"model\":\"m\",\"done\":true,\"eval_count\":9}\n".to_owned(),
+            finish: "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00Z\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"length\"}\n",
+            error: "{\"error\":\"Rate limit on tokens reached. Please try again later.\"}\n",
+        },
+        Provider {
+            name: "ollama's texts",
+            first: ollama("response", &json!("")),
+            said: |text| ollama("response", &json!(text)),
+            end: String::new(),
+            finish: "{\"model\":\"m\",\"created_at\":\"2026-01-01T00:00:00Z\",\"response\":\"\",\"done\":true,\"done_reason\":\"length\"}\n",
+            error: "{\"error\":\"Rate limit on tokens reached. Please try again later.\"}\n",
         },
     ]
 }
@@ -204,6 +240,37 @@ fn an_answer_that_says_why_it_ends_is_left_to_end() {
 }
 
 #[test]
+fn bedrocks_event_stream_ends_with_an_exception_behind_a_whole_message() {
+    let frame = |payload: &[u8]| {
+        let crc = |bytes: &[u8]| {
+            let bit = |crc: u32, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+            (!bytes.iter().fold(!0_u32, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), bit))).to_be_bytes()
+        };
+        let length = u32::try_from(payload.len() + 16).expect("it is short").to_be_bytes();
+        let prelude = [length, [0; 4]].concat();
+        let message = [&prelude, crc(&prelude).as_slice(), payload].concat();
+        [message.as_slice(), &crc(&message)].concat()
+    };
+    let said = frame(json!({"contentBlockIndex": 0, "delta": {"text": "x"}}).to_string().as_bytes());
+    for size in 1..said.len() {
+        let mut reader = CutReader::default();
+        let (mut places, mut shown) = (Vec::new(), 0);
+        for piece in [said.as_slice(), &said].concat().chunks(size) {
+            places.extend(reader.feed(piece).map(|place| shown + place));
+            shown += piece.len();
+        }
+        assert!(places.contains(&(2 * said.len())) && places.iter().all(|place| place % said.len() == 0), "{places:?}");
+        let words = reader.last_words(None, 0).expect("it has last words");
+        let text = String::from_utf8_lossy(&words);
+        assert!(text.contains(":exception-type\u{7}\0\u{13}throttlingException") && text.contains(r#"{"message":""#));
+        assert_eq!(u32::from_be_bytes(words[..4].try_into().expect("four")) as usize, words.len());
+    }
+    let mut reader = CutReader::default();
+    reader.feed(&[said, frame(br#"{"stopReason":"end_turn"}"#)].concat());
+    assert_eq!(reader.last_words(None, 0), None, "the model has said why it ends");
+}
+
+#[test]
 fn answers_that_have_ended_are_not_told_to_end_again() {
     let choice = |index: u64, reason: Value| json!({"index": index, "delta": {}, "finish_reason": reason});
     let events = [
@@ -227,7 +294,7 @@ fn what_cannot_be_cut_is_charged_on_when_it_outlives_its_window() {
     let fields = json!({"rule_items": items, "headers": ["x-ratelimit-tokens"]});
     let mut gateways = TokenGateways::new(&config(1_000, &fields), 1);
     let open = begun(&mut gateways);
-    let line = json!({"message": {"content": "x".repeat(2_400)}, "done": false}).to_string() + "\n";
+    let line = json!({"message": {"content": "x".repeat(2_400)}}).to_string() + "\n";
     for second in 0..8 {
         gateways.show(&open, line.as_bytes(), false);
         gateways.pass(SECOND_US / 10);
@@ -377,7 +444,7 @@ fn boundaries(stream: &str, provider: &Provider) -> Vec<usize> {
 proptest! {
     #[test]
     fn a_stream_may_be_cut_behind_each_event_however_it_comes(
-        which in 0_usize..6,
+        which in 0_usize..7,
         texts in prop::collection::vec("[a-z\"\\\\é\n]{0,20}", 1..6),
         splits in prop::collection::vec(1_usize..60, 1..50),
     ) {

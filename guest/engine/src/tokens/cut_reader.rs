@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use super::{
+    event_frames::{EventFrames, FramePart},
     event_lines::EventLines,
     json_scanner::{JsonDocument, JsonPlace, JsonScanner, first_sign},
     last_words::{LastError, LastWords, NAME_BYTES_MAX, StreamApi, StreamForm},
@@ -12,12 +13,13 @@ use super::{
 /// The longest type of an event that is known.
 const TYPE_BYTES_MAX: usize = 32;
 
-/// Reads a stream of server-sent events, or of JSON objects in an array, in pieces of any size. Any other body has no
-/// place where it may be cut.
+/// Reads a stream of server-sent events, of JSON objects in an array or one a line, or of Amazon's event messages, in
+/// pieces of any size. Any other body has no place where it may be cut.
 #[derive(Debug, Default)]
 pub struct CutReader {
     form: Option<StreamForm>,
     lines: EventLines,
+    frames: EventFrames,
     scanner: JsonScanner<CutPlace>,
     document: CutDocument,
     /// What came so far ends with a whole event.
@@ -50,6 +52,10 @@ enum CutPlace {
     Stop,
     /// Where Anthropic says why.
     Delta,
+    /// Whether Ollama's has ended.
+    Done,
+    /// What only the last event of a stream has.
+    Over,
 }
 
 /// What the events say so far, and apart from that the one that is being read: where a stream is cut, an event that
@@ -79,6 +85,9 @@ struct EventSaid {
     has_stopped: bool,
     /// The reason for that begins.
     is_stop_next: bool,
+    /// The stream has said its last words, or its model speaks texts, not messages.
+    is_over: bool,
+    is_text: bool,
     is_read: bool,
 }
 
@@ -94,7 +103,8 @@ impl CutReader {
             None => {
                 let form = match piece.get(first_sign(piece)?)? {
                     b'[' => StreamForm::Array,
-                    b'{' | 0 => StreamForm::Other,
+                    b'{' => StreamForm::Objects,
+                    0 => StreamForm::Frames,
                     _ => StreamForm::Events,
                 };
                 *self.form.insert(form)
@@ -103,7 +113,8 @@ impl CutReader {
         let last = match form {
             StreamForm::Events => self.feed_lines(piece),
             StreamForm::Array => self.feed_array(piece),
-            StreamForm::Other => None,
+            StreamForm::Objects => self.feed_objects(piece),
+            StreamForm::Frames => self.feed_frames(piece),
         };
         if !piece.is_empty() {
             self.is_between = last == Some(piece.len());
@@ -157,6 +168,35 @@ impl CutReader {
         }
         last
     }
+
+    fn feed_objects(&mut self, piece: &[u8]) -> Option<usize> {
+        let (mut last, mut read) = (None, 0);
+        for line in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.scanner.feed(line, &mut self.document);
+            read += line.len();
+            if line.last() == Some(&b'\n') && self.scanner.is_outside() {
+                self.document.take_event();
+                last = Some(read);
+            }
+        }
+        last
+    }
+
+    fn feed_frames(&mut self, piece: &[u8]) -> Option<usize> {
+        let (mut last, mut bytes) = (None, piece);
+        while let Some(part) = self.frames.next(&mut bytes) {
+            match part {
+                FramePart::Payload(payload) => self.scanner.feed(payload, &mut self.document),
+                FramePart::MessageEnd => {
+                    self.scanner.reset();
+                    self.document.take_event();
+                    self.document.words.api = Some(StreamApi::Bedrock);
+                    last = Some(piece.len() - bytes.len());
+                }
+            }
+        }
+        last
+    }
 }
 
 // === impl CutPlace ===
@@ -177,7 +217,12 @@ impl JsonPlace for CutPlace {
             (CutPlace::Event, b"candidates") => CutPlace::Candidates,
             (CutPlace::Event, b"response") => CutPlace::Response,
             (CutPlace::Event, b"delta") => CutPlace::Delta,
-            (CutPlace::Event | CutPlace::Response, b"id") | (CutPlace::Event, b"responseId") => CutPlace::Name,
+            // Ollama has no other than its time.
+            (CutPlace::Event | CutPlace::Response, b"id") | (CutPlace::Event, b"responseId" | b"created_at") => {
+                CutPlace::Name
+            }
+            (CutPlace::Event, b"done") => CutPlace::Done,
+            (CutPlace::Event, b"stopReason") => CutPlace::Over,
             (CutPlace::Event | CutPlace::Response, b"model") | (CutPlace::Event, b"modelVersion") => CutPlace::Model,
             (CutPlace::Event, b"created") | (CutPlace::Response, b"created_at") => CutPlace::Created,
             (CutPlace::Answer, b"index") => CutPlace::AnswerIndex,
@@ -194,18 +239,40 @@ impl JsonPlace for CutPlace {
 impl CutDocument {
     /// An event may have ended. Whether it did, and what it said holds now.
     fn take_event(&mut self) -> bool {
-        let EventSaid { api, kind, object, name, model, created, sequence, block, answers, ended, is_read, .. } =
-            &mut self.event;
+        let EventSaid {
+            api,
+            kind,
+            object,
+            name,
+            model,
+            created,
+            sequence,
+            block,
+            answers,
+            ended,
+            is_over,
+            is_text,
+            is_read,
+            ..
+        } = &mut self.event;
         if !*is_read {
             return false;
         }
         let words = &mut self.words;
+        words.is_over |= *is_over;
+        words.is_text |= *is_text;
         words.api = words.api.or(*api);
         match kind.as_slice() {
             b"message_start" => words.api = Some(StreamApi::Anthropic),
-            b"content_block_start" => words.open_block = *block,
-            b"content_block_stop" => words.open_block = None,
-            b"message_stop" | b"response.completed" | b"response.incomplete" | b"response.failed" | b"error" => {
+            b"message-start" => words.api = Some(StreamApi::Cohere),
+            b"content_block_start" | b"content-start" => words.open_block = *block,
+            b"content_block_stop" | b"content-end" => words.open_block = None,
+            b"message_stop"
+            | b"message-end"
+            | b"response.completed"
+            | b"response.incomplete"
+            | b"response.failed"
+            | b"error" => {
                 words.is_over = true;
             }
             b"response.created" => words.api = Some(StreamApi::OpenAiResponses),
@@ -286,8 +353,16 @@ impl JsonDocument for CutDocument {
         }
     }
 
+    fn flag(&mut self, place: CutPlace, flag: bool) {
+        if place == CutPlace::Done {
+            (self.event.api, self.event.is_over) = (Some(StreamApi::Ollama), flag);
+        }
+    }
+
     fn text_began(&mut self, place: CutPlace) {
         self.event.is_stop_next = place == CutPlace::Stop;
+        self.event.is_over |= place == CutPlace::Over;
+        self.event.is_text |= place == CutPlace::Response;
         if let Some((text, _)) = self.text_of(place) {
             text.clear();
         }

@@ -1,6 +1,8 @@
 //! Amazon's binary event streams (`application/vnd.amazon.eventstream`): messages of a prelude (total length, length of
 //! the headers, checksum of both), headers, a payload and a checksum of all.
 
+use alloc::vec::Vec;
+
 /// The lengths before the headers, with their checksum.
 const PRELUDE_BYTES: usize = 12;
 
@@ -8,6 +10,9 @@ const PRELUDE_BYTES: usize = 12;
 const FRAME_BYTES: u32 = 16;
 
 const CHECKSUM_BYTES: u32 = 4;
+
+/// The type of a header's value that is a text.
+const TEXT: u8 = 7;
 
 /// Where in a stream of messages the last byte was.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,13 +92,45 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), bit))
 }
 
+/// A message with these headers, all of them texts.
+pub(super) fn message(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+    let mut head = Vec::new();
+    for (name, value) in headers {
+        head.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        head.extend(name.bytes());
+        head.push(TEXT);
+        head.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+        head.extend(value.bytes());
+    }
+    let total = head.len() + payload.len() + FRAME_BYTES as usize;
+    let lengths = [total, head.len()].map(|length| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    let mut message = lengths.concat();
+    message.extend(crc32(&message).to_be_bytes());
+    message.extend(head);
+    message.extend(payload);
+    message.extend(crc32(&message).to_be_bytes());
+    message
+}
+
 #[cfg(test)]
 mod tests {
-    use alloc::{vec, vec::Vec};
+    use alloc::vec;
 
     use super::*;
 
-    fn message(headers: &[u8], payload: &[u8]) -> Vec<u8> {
+    #[test]
+    fn a_message_is_as_others_write_it() {
+        // As botocore and the AWS SDK for Rust read it.
+        let written = message(&[(":a", "b")], b"{}");
+        assert_eq!(written.len(), 12 + 7 + 2 + 4);
+        assert_eq!(written[12..21], *b"\x02:a\x07\x00\x01b{}");
+        let (mut frames, mut bytes) = (EventFrames::default(), written.as_slice());
+        assert_eq!(frames.next(&mut bytes), Some(FramePart::Payload(b"{}")));
+        assert_eq!((frames.next(&mut bytes), bytes.len()), (Some(FramePart::MessageEnd), 0));
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    fn raw_message(headers: &[u8], payload: &[u8]) -> Vec<u8> {
         let lengths = [headers.len() + payload.len() + 16, headers.len()]
             .map(|length| u32::try_from(length).unwrap().to_be_bytes())
             .concat();
@@ -120,12 +157,14 @@ mod tests {
     fn the_checksum_is_the_one_of_the_format() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         // A message without headers and payload, from the format's own test vectors.
-        assert_eq!(message(b"", b"")[..12], [0, 0, 0, 0x10, 0, 0, 0, 0, 0x05, 0xc2, 0x48, 0xeb]);
+        assert_eq!(raw_message(b"", b"")[..12], [0, 0, 0, 0x10, 0, 0, 0, 0, 0x05, 0xc2, 0x48, 0xeb]);
     }
 
     #[test]
     fn payloads_come_whole_however_they_are_cut() {
-        let stream = [message(b"", b""), message(b"header", b"one"), message(b"", b"two"), message(b"x", b"")].concat();
+        let stream =
+            [raw_message(b"", b""), raw_message(b"header", b"one"), raw_message(b"", b"two"), raw_message(b"x", b"")]
+                .concat();
         let whole = payloads(&[&stream]);
         assert_eq!(whole, [b"".as_slice(), b"one", b"two", b""]);
         for at in 0..stream.len() {
@@ -135,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_ends_all() {
-        let good = message(b"", b"one");
+        let good = raw_message(b"", b"one");
         for (at, bit) in [(0, 1), (3, 1), (7, 1), (8, 1), (11, 128)] {
             let mut bad = good.clone();
             bad[at] ^= bit;

@@ -8,6 +8,8 @@ use alloc::{
 };
 use core::fmt::Write;
 
+use super::event_frames;
+
 /// Whose API an answer is streamed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamApi {
@@ -21,6 +23,12 @@ pub enum StreamApi {
     Anthropic,
     /// Gemini's.
     Gemini,
+    /// Cohere's chats.
+    Cohere,
+    /// Ollama's.
+    Ollama,
+    /// Bedrock's, of whichever model.
+    Bedrock,
 }
 
 /// How the events of a stream are told apart.
@@ -30,8 +38,10 @@ pub(super) enum StreamForm {
     Events,
     /// Elements of a JSON array.
     Array,
-    /// Not at all, as far as is known here.
-    Other,
+    /// JSON objects, one a line.
+    Objects,
+    /// Messages of Amazon's event streams.
+    Frames,
 }
 
 /// An error, to be the last of a stream.
@@ -66,7 +76,12 @@ pub(super) struct LastWords {
     pub(super) open_block: Option<u64>,
     /// The stream has said its own last words.
     pub(super) is_over: bool,
+    /// It says a text, not a message.
+    pub(super) is_text: bool,
 }
+
+/// What an answer is cut for, where its API has an error for that alone.
+const CUT_MESSAGE: &str = "Rate limit on tokens reached.";
 
 // === impl LastWords ===
 
@@ -85,7 +100,24 @@ impl LastWords {
             (StreamApi::Gemini, StreamForm::Array) => {
                 format!(",\n{}\n]", error.map_or_else(|| self.gemini(), |error| error.body.to_string()))
             }
-            (_, StreamForm::Array | StreamForm::Other) => return false,
+            (StreamApi::Bedrock, StreamForm::Frames) => {
+                let message = error.map_or(CUT_MESSAGE, |error| error.message);
+                let payload = format!(r#"{{"message":"{message}"}}"#);
+                let headers = [
+                    (":exception-type", "throttlingException"),
+                    (":content-type", "application/json"),
+                    (":message-type", "exception"),
+                ];
+                words.extend(event_frames::message(&headers, payload.as_bytes()));
+                return true;
+            }
+            (StreamApi::Ollama, StreamForm::Objects) => match error {
+                Some(LastError { message, .. }) => format!("{{\"error\":\"{message}\"}}\n"),
+                None => self.ollama(),
+            },
+            (_, StreamForm::Array | StreamForm::Objects | StreamForm::Frames) => return false,
+            (StreamApi::Ollama | StreamApi::Bedrock, StreamForm::Events) => return false,
+            (StreamApi::Cohere, StreamForm::Events) => self.cohere(error),
             (StreamApi::Gemini, StreamForm::Events) => {
                 format!("data: {}\r\n\r\n", error.map_or_else(|| self.gemini(), |error| error.body.to_string()))
             }
@@ -156,6 +188,26 @@ impl LastWords {
              event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
         );
         block.unwrap_or_default() + &end
+    }
+
+    fn cohere(&self, error: Option<LastError<'_>>) -> String {
+        let block = self
+            .open_block
+            .map(|index| format!("event: content-end\ndata: {{\"type\":\"content-end\",\"index\":{index}}}\n\n"));
+        let delta = match error {
+            Some(LastError { message, .. }) => format!(r#"{{"error":"{message}","finish_reason":"ERROR"}}"#),
+            None => r#"{"finish_reason":"MAX_TOKENS"}"#.to_string(),
+        };
+        let end = format!("event: message-end\ndata: {{\"type\":\"message-end\",\"delta\":{delta}}}\n\n");
+        block.unwrap_or_default() + &end
+    }
+
+    fn ollama(&self) -> String {
+        let (created, model) = (told(&self.name), told(&self.model));
+        let said = if self.is_text { r#""response":"""# } else { r#""message":{"role":"assistant","content":""}"# };
+        format!(
+            "{{\"model\":\"{model}\",\"created_at\":\"{created}\",{said},\"done\":true,\"done_reason\":\"length\"}}\n"
+        )
     }
 
     fn gemini(&self) -> String {

@@ -37,12 +37,16 @@ workers: 1
 
 /// A client that has asked and waits for the answer.
 fn asking(gateway: &Gateway, manner: &str) -> HttpClient {
+    asking_for(gateway, manner, STREAM)
+}
+
+fn asking_for(gateway: &Gateway, manner: &str, body: &str) -> HttpClient {
     let mut client = gateway.client();
-    let length = STREAM.len();
+    let length = body.len();
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nhost: a.test\r\nx-user: a\r\nx-model: {manner}\r\ncontent-length: {length}\r\n\r\n"
     );
-    client.write(&[head.as_bytes(), STREAM.as_bytes()].concat()).expect("the gateway reads");
+    client.write(&[head.as_bytes(), body.as_bytes()].concat()).expect("the gateway reads");
     client
 }
 
@@ -64,11 +68,12 @@ fn begun(gateways: &[Gateway], clients: usize, manner: &str) -> Vec<HttpClient> 
 }
 
 /// Reads a stream to its end.
-fn read_stream(client: &mut HttpClient) {
+fn read_stream(client: &mut HttpClient) -> String {
     let mut bytes = Vec::new();
-    while !bytes.ends_with(b"data: [DONE]\n\n\r\n0\r\n\r\n") {
+    while !bytes.ends_with(b"\n\r\n0\r\n\r\n") {
         bytes.extend(client.read_raw(1).expect("the stream goes on to its end"));
     }
+    String::from_utf8(bytes).expect("a stream of texts")
 }
 
 /// Leaves so that the other side hears of it at once.
@@ -101,6 +106,23 @@ fn wait_remaining(gateway: &Gateway, expected: u64) {
         assert!(remaining <= Some(expected), "{remaining:?} of {expected}");
         remaining == Some(expected)
     });
+}
+
+#[test]
+fn a_stream_is_asked_for_its_usage_and_the_client_does_not_see_it() {
+    let (model, redis) = (ModelServer::start(), RedisServer::start());
+    let gateways = [Gateway::serve(&settings(&model, Some(&redis), "  request_usage: true\n"))];
+    let body = r#"{"model": "m", "stream": true, "messages": []}"#;
+    for (asked, manner) in ["", ";split=1", ";split=7"].into_iter().enumerate() {
+        let mut client = asking_for(&gateways[0], &format!("prompt=12;tokens=30{manner}"), body);
+        assert_eq!(client.read_head().expect("an answer").status, 200);
+        let stream = read_stream(&mut client);
+        assert!(!stream.contains("\"usage\":{"), "{stream}");
+        assert_eq!(settled(&gateways), 42 * (asked as u64 + 1));
+    }
+    let mut client = asking_for(&gateways[0], "prompt=12;tokens=30", STREAM);
+    assert_eq!(client.read_head().expect("an answer").status, 200);
+    assert!(read_stream(&mut client).contains("\"usage\":{"), "who asks for it gets it");
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Engine {
             edits_responses: config
                 .policies()
                 .any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
-            edits_requests: config.sessions().next().is_some(),
+            edits_requests: config.sessions().next().is_some() || config.policies().any(Policy::edits_requests),
             refuse_on_trap: config.sessions().next().is_some()
                 || config.policies().any(|policy| {
                     policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()

@@ -18,6 +18,7 @@ use crate::{ip_set::IpSet, regexp::Pattern};
 pub use crate::{request::Take, value_hash::ValueHash};
 
 pub use exempt::Exempt;
+pub(crate) use tokens::is_completion;
 pub use tokens::{
     Accounting, Admission, CutAs, ErrorFormat, ErrorFormatChoice, LimitUnit, OnExhausted, OnMissingUsage, Reserve,
     TokenCharge, TokenTerms,
@@ -106,6 +107,22 @@ impl Policy {
     pub(crate) fn counts(&self, unit: LimitUnit) -> bool {
         let of_items = self.items.iter().flat_map(|item| &item.keys.entries).flat_map(|entry| &entry.limits);
         self.global.iter().chain(of_items).any(|limit| limit.unit == unit)
+    }
+
+    /// Whether it may change requests so that streams tell their usage.
+    pub(crate) fn may_request_usage(&self) -> bool {
+        self.any_terms(|terms| terms.request_usage)
+    }
+
+    /// Whether it may change requests' headers.
+    pub(crate) fn edits_requests(&self) -> bool {
+        self.any_terms(|terms| terms.request_usage || terms.cuts())
+    }
+
+    /// Whether this is so of how tokens are charged to any of its limits.
+    fn any_terms(&self, is_so: impl Fn(&TokenTerms) -> bool) -> bool {
+        let of_items = self.items.iter().map(|item| &item.token_terms);
+        self.counts_tokens() && of_items.chain([&self.token_terms]).any(is_so)
     }
 
     /// Whether a refusal says anything of limits.

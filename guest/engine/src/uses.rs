@@ -7,7 +7,7 @@ use alloc::{
 
 use crate::{
     config::FilterRules,
-    rule::{ErrorFormatChoice, Policy, Scope, Source, hits},
+    rule::{ErrorFormat, ErrorFormatChoice, Policy, Scope, Source, hits},
     session::{OnMissingSession, SessionRules, SessionSource},
 };
 
@@ -84,7 +84,10 @@ impl Uses {
             self.add_header("content-length");
             (self.request_body, self.response_headers, self.response_body) = (true, true, true);
         }
-        self.path |= policy.error_format == ErrorFormatChoice::Auto;
+        if policy.error_format != ErrorFormatChoice::Always(ErrorFormat::Plain) {
+            self.add_header("content-type");
+        }
+        self.path |= policy.error_format == ErrorFormatChoice::Auto || policy.may_request_usage();
         for item in &policy.items {
             match &item.limit_by.source {
                 Source::Ip(client) => {
@@ -162,8 +165,9 @@ mod tests {
         let tokens = |format: &str| {
             uses(&json!({"rule_name": "r", "error_format": format, "global_threshold": {"token_per_day": 1}}))
         };
+        let headers = ["content-length", "content-type"].map(String::from).into();
         let answers =
-            Uses { request_body: true, response_headers: true, response_body: true, ..header("content-length") };
+            Uses { request_body: true, response_headers: true, response_body: true, headers, ..Uses::default() };
         assert_eq!(tokens("openai"), answers.clone());
         assert_eq!(tokens("auto"), Uses { path: true, ..answers });
     }

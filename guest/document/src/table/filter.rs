@@ -28,7 +28,7 @@ const LIMIT_SETS: &[&[&str]] = &[
 ];
 
 /// Of one configuration, at the top or in an element of `_rules_`.
-pub const POLICY: [Field; 30] = joined(&GENERAL, &joined::<1, 8, 9>(&tokens::FORMAT, &tokens::TERMS));
+pub const POLICY: [Field; 31] = joined(&GENERAL, &joined::<1, 9, 10>(&tokens::FORMAT, &tokens::TERMS));
 
 /// Those that hold for limits of every kind.
 const GENERAL: [Field; 21] = [
@@ -235,7 +235,7 @@ pub const SCOPE: [Field; 4] = [
 ];
 
 /// What may stand in an element of `rule_items`.
-pub const RULE_ITEM: [Field; 30] = joined(&GENERAL_ITEM, &tokens::TERMS);
+pub const RULE_ITEM: [Field; 31] = joined(&GENERAL_ITEM, &tokens::TERMS);
 
 /// Those that hold for limits of every kind.
 const GENERAL_ITEM: [Field; 22] = [

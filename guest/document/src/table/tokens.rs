@@ -4,7 +4,7 @@ use super::{Field, Shape, Table};
 use crate::quantity::EXACT_MAX;
 
 /// How tokens are charged, at the top of a configuration or in an element of `rule_items`.
-pub const TERMS: [Field; 8] = [
+pub const TERMS: [Field; 9] = [
     Field::new(
         "charge",
         ["What is charged", "计费口径"],
@@ -60,6 +60,16 @@ pub const TERMS: [Field; 8] = [
         "`nothing`, as stock",
         "what a whole answer is charged that does not tell its usage: `nothing`, an `estimate` (a token for every four bytes of the \
          request's body and of the answer's text), or what was `reserved`",
+    )
+    .ours(),
+    Field::new(
+        "request_usage",
+        ["Ask streams for their usage", "要求流式响应返回用量"],
+        Shape::Flag,
+        "`false`",
+        "whether a request for a stream to a path that ends with `/completions` is changed so that the model tells its usage \
+         (`stream_options.include_usage`, as OpenAI's API has it; a body of up to 1 MiB waits for that); the event that tells it is taken out \
+         of the answer again where the client has not asked for it",
     )
     .ours(),
     Field::new(

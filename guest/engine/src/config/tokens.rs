@@ -43,6 +43,7 @@ pub(super) fn terms(reader: &mut Reader, fields: &Fields<'_>, inherited: TokenTe
         ),
         None => Some(inherited.on_missing_usage),
     };
+    let request_usage = reader.flag(fields, "request_usage", inherited.request_usage);
     let on_exhausted = match fields.get("on_exhausted") {
         Some((path, node)) => {
             reader.choice(path, node, &[("refuse_next", OnExhausted::RefuseNext), ("cut", OnExhausted::Cut)])
@@ -59,6 +60,7 @@ pub(super) fn terms(reader: &mut Reader, fields: &Fields<'_>, inherited: TokenTe
         admission: admission?,
         reserve: reserve?,
         on_missing_usage: on_missing_usage?,
+        request_usage: request_usage?,
         on_exhausted: on_exhausted?,
         cut_as: cut_as?,
     };

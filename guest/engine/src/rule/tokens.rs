@@ -1,6 +1,7 @@
 //! What limits on tokens of language models count, and when.
 
 use crate::{
+    grpc,
     request::RequestView,
     tokens::{TokenWeights, Usage},
 };
@@ -28,6 +29,8 @@ pub struct TokenTerms {
     pub reserve: Reserve,
     /// `on_missing_usage`.
     pub on_missing_usage: OnMissingUsage,
+    /// `request_usage`: streams of OpenAI's API are asked to tell their usage.
+    pub request_usage: bool,
     /// `on_exhausted`.
     pub on_exhausted: OnExhausted,
     /// `cut_as`.
@@ -133,6 +136,7 @@ impl Default for TokenTerms {
             admission: Admission::Room,
             reserve: Reserve::Auto,
             on_missing_usage: OnMissingUsage::Nothing,
+            request_usage: false,
             on_exhausted: OnExhausted::RefuseNext,
             cut_as: CutAs::Finish,
         }
@@ -169,7 +173,11 @@ impl TokenCharge {
 impl ErrorFormatChoice {
     /// The format for a request.
     pub(crate) fn of_request(self, request: &impl RequestView) -> ErrorFormat {
+        let is_grpc = || request.header("content-type").is_some_and(|kind| grpc::is_grpc(&kind));
         match self {
+            ErrorFormatChoice::Always(ErrorFormat::Plain) => ErrorFormat::Plain,
+            // Its message is a sentence, whatever API its path may be of.
+            _ if is_grpc() => ErrorFormat::Plain,
             ErrorFormatChoice::Always(format) => format,
             ErrorFormatChoice::Auto => self.of(&request.path()),
         }
@@ -193,6 +201,11 @@ impl ErrorFormatChoice {
             }
         }
     }
+}
+
+/// Whether a path, with its query or without, is one where OpenAI's API writes completions, of chats or of texts.
+pub(crate) fn is_completion(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'?').next().unwrap_or_default().ends_with(b"/completions")
 }
 
 #[cfg(test)]

@@ -80,10 +80,11 @@ fn terms(terms: &TokenTerms) -> String {
         OnMissingUsage::Estimate => "what its text looks like",
         OnMissingUsage::Reserved => "what was reserved",
     };
+    let asked = if terms.request_usage { "; streams of OpenAI's API are asked for theirs" } else { "" };
     let exhausted = match (terms.on_exhausted, terms.cut_as) {
         (OnExhausted::RefuseNext, _) => "",
         (OnExhausted::Cut, CutAs::Finish) => "; a stream for which nothing is left is cut, with a regular end",
         (OnExhausted::Cut, CutAs::Error) => "; a stream for which nothing is left is cut, with an error",
     };
-    format!("{charge}, {accounting}; admitted {admission}; an answer without a usage: {missing}{exhausted}")
+    format!("{charge}, {accounting}; admitted {admission}; an answer without a usage: {missing}{asked}{exhausted}")
 }

@@ -12,6 +12,7 @@ mod refusal;
 mod reservation;
 mod settled;
 mod settlements;
+mod settling;
 mod tokens;
 mod top_up;
 mod unread;
@@ -44,7 +45,7 @@ pub(crate) use self::{
 use crate::{
     plan::{Plan, Planned, Prefixes},
     request::RequestView,
-    rule::{FailureMode, LimitUnit, Policy, Ruleset},
+    rule::{FailureMode, LimitUnit, Policy, Ruleset, is_completion},
     store::failure::FailureCause,
     streams::Waiter,
     telemetry::Tally,
@@ -73,6 +74,8 @@ pub(crate) struct Limiter {
     settlements: Settlements,
     /// The requests whose bodies are to be read before anything is decided on them.
     unread: BTreeMap<u64, Box<UnreadRequest>>,
+    /// It is to go: nothing is followed any more, and what is to be settled is settled at once.
+    is_retired: bool,
 }
 
 /// What is made of a policy once.
@@ -115,6 +118,7 @@ impl Limiter {
             reservations: BTreeMap::new(),
             settlements: Settlements::default(),
             unread: BTreeMap::new(),
+            is_retired: false,
         }
     }
 
@@ -159,10 +163,12 @@ impl Limiter {
             return self.decide_on(Asker { waiter, tokens }, index, plan, turn);
         }
         let tokens = RequestTokens::of(request);
-        if policy.reads_bodies_for(&plan, tokens) && request.has_body() && self.may_read() {
+        let asks_usage = policy.requests_usage(&plan) && is_completion(&request.path());
+        if (asks_usage || policy.reads_bodies_for(&plan, tokens)) && request.has_body() && self.may_read(&plan, turn) {
             let cuts = policy.cuts(&plan);
-            let wants = self.read_first(waiter.stream, index, plan);
-            return Some(Decided::passed().followed(wants, cuts));
+            let unread = UnreadRequest::new(index, plan, asks_usage);
+            let decided = if asks_usage { unread::may_change_length() } else { Decided::passed() };
+            return Some(decided.followed(self.read_first(waiter.stream, unread, turn), cuts));
         }
         self.reserve_and_decide(Asker { waiter, tokens }, index, plan, turn)
     }
@@ -185,6 +191,9 @@ impl Limiter {
     fn decide_on(&mut self, asker: Asker, index: usize, plan: Plan, turn: &mut Turn<'_>) -> Option<Decided> {
         if let Some(service) = self.policy(index).and_then(|policy| policy.redis) {
             return self.ask(asker, index, service, plan, turn);
+        }
+        if !self.may_go_on(index, &plan, turn) {
+            return self.degrade(asker, index, &Rc::new(plan), FailureCause::Overloaded, turn);
         }
         let now_us = turn.now_ns / 1_000;
         let decision = turn.memory.windows.decide(&plan.keys, &plan.charges, now_us);
@@ -269,7 +278,7 @@ impl Limiter {
     /// A request that passes, for which this is reserved.
     fn hold(&mut self, decided: Decided, asker: Asker, reservation: Reservation, turn: &mut Turn<'_>) -> Decided {
         let cuts = self.cuts(reservation.policy, &reservation.plan);
-        let wants = self.follow_reserved(asker.waiter.stream, reservation, turn);
+        let wants = self.follow_reserved(asker, reservation, turn);
         decided.followed(wants, cuts)
     }
 

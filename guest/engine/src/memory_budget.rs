@@ -4,10 +4,14 @@
 /// What requests that wait for Redis may take together, in bytes.
 const WAITING_MAX: usize = 8 << 20;
 
-/// What waits, by what it takes: one budget for all filters.
+/// What is known of streams that go on, and of requests whose bodies are read, may take so much together, in bytes.
+const FOLLOWED_MAX: usize = 24 << 20;
+
+/// What waits, by what it takes, and what is followed: one budget for all filters.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryBudget {
     taken: usize,
+    followed: usize,
 }
 
 impl MemoryBudget {
@@ -24,9 +28,22 @@ impl MemoryBudget {
         self.taken = self.taken.saturating_sub(bytes);
     }
 
+    /// Whether so many bytes more may be known of streams.
+    pub(crate) fn fits_followed(&self, bytes: usize) -> bool {
+        self.followed.saturating_add(bytes) <= FOLLOWED_MAX
+    }
+
+    pub(crate) fn take_followed(&mut self, bytes: usize) {
+        self.followed = self.followed.saturating_add(bytes);
+    }
+
+    pub(crate) fn free_followed(&mut self, bytes: usize) {
+        self.followed = self.followed.saturating_sub(bytes);
+    }
+
     /// Whether nothing waits.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken == 0
+        self.taken == 0 && self.followed == 0
     }
 }

@@ -173,6 +173,12 @@ impl Plan {
         if self.tokens.iter().any(|tokens| tokens.at == at) { LimitUnit::Tokens } else { LimitUnit::Requests }
     }
 
+    /// How much memory it takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let each = size_of::<Vec<u8>>() + size_of::<Charge>() + size_of::<usize>() + size_of::<PlannedTokens>();
+        size_of::<Plan>() + self.keys.len() * each + self.key_bytes()
+    }
+
     /// How many bytes its keys have.
     pub(crate) fn key_bytes(&self) -> usize {
         self.keys.iter().map(Vec::len).sum()

@@ -132,6 +132,11 @@ impl Services {
         }
     }
 
+    /// Whether a service may be called as far as is known, and not only to find out.
+    pub(crate) fn is_well(&self, service: u32) -> bool {
+        self.0.get(service as usize).is_none_or(|state| state.breaker.is_closed())
+    }
+
     fn patience_ns(&self, service: u32) -> u64 {
         self.0.get(service as usize).map_or(0, |state| state.patience_ns)
     }

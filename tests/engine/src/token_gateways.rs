@@ -172,6 +172,13 @@ impl TokenGateways {
         self.outcome(gateway, verdict)
     }
 
+    /// Whether a request, of which only the headers come, waits for its body.
+    pub fn begins_to_read(&mut self, gateway: usize, request: &PlainRequest) -> bool {
+        self.last_stream += 1;
+        let step = self.engines[gateway].on_request(self.last_stream, request, self.now_us * 1_000);
+        matches!(step, Step::Pass(Pass { wants, .. }) if wants.request_body == Interest::Hold)
+    }
+
     /// A request of this user with a body that comes in pieces.
     ///
     /// # Errors

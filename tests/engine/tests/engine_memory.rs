@@ -6,6 +6,7 @@ use std::{
     ops::Range,
 };
 
+use serde_json::json;
 use slidegate_engine::{
     Engine,
     redis::{CallError, Reply},
@@ -14,6 +15,7 @@ use slidegate_engine::{
 use slidegate_engine_tests::{
     fuzzing::{configuration::corpus, host::Host, request::Answer},
     plain_request::PlainRequest,
+    token_gateways::TokenGateways,
 };
 
 /// What an engine that has seen all its clients often enough may still take, in bytes.
@@ -50,6 +52,23 @@ fn reading_a_body_takes_no_memory_however_long_it_is() {
     }
     assert_eq!(LIVE.get(), before);
     assert_eq!((usage.usage(), bound.bound().output_max()), (None, None));
+}
+
+#[test]
+fn a_followed_stream_takes_no_more_than_is_counted_for_it() {
+    let config = json!({"rule_name": "r", "reserve": 9, "global_threshold": {"token_per_day": 1_u64 << 50}});
+    let mut gateways = TokenGateways::new(&config, 1);
+    let mut open = || {
+        let open = gateways.ask(0, "a", 0).expect("there is room");
+        gateways.begin(&open, 200);
+    };
+    (0..1_000).for_each(|_| open());
+    let before = LIVE.get();
+    (0..8_192).for_each(|_| open());
+    let each = (LIVE.get() - before) / 8_192;
+    // What a reader of usage takes, the reservation around it, its plan, and what the chain knows.
+    println!("{each} bytes for each stream, {} of them the reader's", size_of::<UsageReader>());
+    assert!(each <= 1_536, "{each}");
 }
 
 thread_local! {

@@ -289,6 +289,17 @@ fn a_length_without_a_body_is_worth_nothing() {
 }
 
 #[test]
+fn what_passes_of_a_body_beside_its_answer_is_counted_too() {
+    let mut gateways = gateway(100_000, &json!({}));
+    let open = gateways.announce(0, "a", 800).expect("there is room");
+    gateways.send(&open, &[&b" ".repeat(400)]);
+    gateways.begin(&open, 200);
+    gateways.send(&open, &[&b" ".repeat(400)]);
+    gateways.end(&open, StreamEnd::Client);
+    assert_eq!(gateways.metric("slidegate_tokens_charged_total"), 200);
+}
+
+#[test]
 fn a_length_is_an_estimate_and_what_passes_is_charged() {
     let mut gateways = gateway(1 << 40, &json!({"headers": ["x-ratelimit-tokens"]}));
     let left = |open: &OpenAnswer| -> u64 { open.headers["x-ratelimit-remaining-tokens"].parse().expect("a number") };

@@ -90,8 +90,7 @@ impl Engine {
         self.tick(now_ns);
         let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
         if followed.phase > phase {
-            // The request's phase is over.
-            return Step::Pass(Pass { wants: followed.wants(), ..Pass::default() });
+            return self.show_late(stream, piece, now_ns);
         }
         followed.enter(phase);
         followed.pass.body.follow(piece.bytes);
@@ -113,6 +112,22 @@ impl Engine {
             }
         }
         self.go_on(stream)
+    }
+
+    /// A piece of a request's body passes beside its response. Filters that watch it see it, but what becomes of the
+    /// request is decided.
+    fn show_late(&mut self, stream: u64, piece: BodyPiece<'_>, now_ns: u64) -> Step {
+        let count = self.shared.streams.followed(stream).map_or(0, |followed| followed.followers.len());
+        for place in 0..count {
+            let Some((follower, waiter)) = self.follower(stream, place, now_ns) else { continue };
+            if follower.wants.request_body == Interest::Watch
+                && let Some(filter) = self.filters.get_mut(follower.filter)
+            {
+                filter.on_request_body(follower.filter, waiter, piece, &mut self.shared, now_ns);
+            }
+        }
+        let wants = self.shared.streams.followed(stream).map(|followed| followed.wants());
+        Step::Pass(Pass { wants: wants.unwrap_or_default(), ..Pass::default() })
     }
 
     /// A filter has settled a stream whose request had passed. None: it does not wait for that any more.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::refusal::{RefusalKind, TOKENS_MESSAGE, text};
 use crate::{
-    body::{BodyChange, BodyPiece},
+    body::BodyPiece,
     rule::{CutAs, ErrorFormat},
     streams::Waiter,
     tokens::{CutReader, LastError, StreamApi},
@@ -101,15 +101,15 @@ impl Cutting {
         self.state = CutState::Exhausted(cut_as);
     }
 
-    /// Cuts the stream in this piece, or before it, if it is to be cut and can be. `code`: the status of refusals;
-    /// `output`: what the answer has come to.
-    pub(super) fn cut(
+    /// Cuts the stream in this piece, or before it, if it is to be cut and can be: what of the piece goes on, and the
+    /// words behind it. `code`: the status of refusals; `output`: what the answer has come to.
+    pub(super) fn cut<'a>(
         &mut self,
-        piece: BodyPiece<'_>,
+        piece: BodyPiece<'a>,
         place: Option<usize>,
         code: u16,
         output: u64,
-    ) -> Option<BodyChange> {
+    ) -> Option<(&'a [u8], Vec<u8>)> {
         let CutState::Exhausted(cut_as) = self.state else { return None };
         let gone = piece.bytes.get(..place?).filter(|_| !piece.end)?;
         let body = match cut_as {
@@ -119,7 +119,7 @@ impl Cutting {
         let error = body.as_ref().map(|body| LastError { body, message: TOKENS_MESSAGE });
         let words = self.reader.last_words(error, output)?;
         self.state = CutState::Cut { is_told_to_its_end: false };
-        Some(BodyChange::End([gone, &words].concat()))
+        Some((gone, words))
     }
 }
 
@@ -131,6 +131,8 @@ pub(super) fn step_of(limit: u64) -> u64 {
 fn error_format(api: StreamApi) -> ErrorFormat {
     match api {
         StreamApi::OpenAiChat | StreamApi::OpenAiText | StreamApi::OpenAiResponses => ErrorFormat::OpenAi,
+        // They tell of it in a way of their own.
+        StreamApi::Cohere | StreamApi::Ollama | StreamApi::Bedrock => ErrorFormat::Plain,
         StreamApi::Anthropic => ErrorFormat::Anthropic,
         StreamApi::Gemini => ErrorFormat::Gemini,
     }

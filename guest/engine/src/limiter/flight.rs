@@ -76,8 +76,7 @@ impl Limiter {
         if !self.begins_few_keys(index, service, plan, turn) {
             return Err(FailureCause::NewKeys);
         }
-        let is_followed = plan.tokens.is_empty() || self.may_reserve();
-        if !is_followed || !turn.budget.fits(call_bytes(plan) + WAITER_BYTES) {
+        if !self.may_go_on(index, plan, turn) || !turn.budget.fits(call_bytes(plan) + WAITER_BYTES) {
             turn.telemetry.overloaded(service, turn.now_ns);
             return Err(FailureCause::Overloaded);
         }
@@ -111,7 +110,8 @@ impl Limiter {
 
     /// Makes a call, and with it its flight if it has one.
     pub(super) fn start(&mut self, service: u32, permit: Permit, mut question: Question, turn: &mut Turn<'_>) {
-        if !question.plan.tokens.is_empty() {
+        // What is told once does not go with a call that only finds out whether Redis is well.
+        if !question.plan.tokens.is_empty() && !permit.is_probe {
             question.settlement = self.settlement_for(service, &question.plan, turn).map(Box::new);
         }
         turn.budget.take(question.bytes());
@@ -235,7 +235,7 @@ impl Limiter {
     /// Settles a stream that waits.
     fn conclude(&mut self, index: usize, waiter: &Waiter, decided: Decided, turn: &mut Turn<'_>) {
         turn.telemetry.waited(index, turn.now_ns.saturating_sub(waiter.since_ns));
-        self.forget_unread(waiter.stream);
+        let decided = self.read_enough(waiter.stream, decided, turn);
         turn.settled.push_back((*waiter, self.settled(decided)));
     }
 

@@ -22,6 +22,13 @@ const KEY_COPIES: usize = 3;
 /// A window that is settled, beside its key.
 const SETTLED_BYTES: usize = 128;
 
+impl PendingSettlement {
+    /// What it takes in a call, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        SETTLED_BYTES * self.settlement.len() + KEY_COPIES * self.settlement.key_bytes()
+    }
+}
+
 /// The scripts that questions are asked by.
 #[derive(Debug, Default)]
 pub(crate) struct Scripts {
@@ -76,12 +83,10 @@ impl Question {
 
     /// What it takes, in bytes, without those who wait for it.
     pub(super) fn bytes(&self) -> usize {
-        let settlement = self.settlement.as_ref().map(|pending| &pending.settlement);
-        call_bytes(&self.plan)
-            + settlement.map_or(0, |settlement| SETTLED_BYTES * settlement.len() + KEY_COPIES * settlement.key_bytes())
+        call_bytes(&self.plan) + self.settlement.as_ref().map_or(0, |pending| pending.bytes())
     }
 
-    /// What it was to settle stays as it was charged.
+    /// What it was to settle may stay as it was charged.
     pub(super) fn lose(&self, telemetry: &mut Telemetry) {
         if let Some(pending) = &self.settlement {
             telemetry.settlements_lost(pending.policy, pending.requests);

@@ -29,8 +29,6 @@ pub(super) struct RefusalBodies {
 pub(super) enum RefusalKind {
     Requests,
     Tokens,
-    /// No waiting helps.
-    TooLarge,
 }
 
 /// A refusal's body.
@@ -69,23 +67,21 @@ impl RefusalBodies {
 }
 
 impl RefusalKind {
-    const ALL: [RefusalKind; 3] = [RefusalKind::Requests, RefusalKind::Tokens, RefusalKind::TooLarge];
+    const ALL: [RefusalKind; 2] = [RefusalKind::Requests, RefusalKind::Tokens];
 
     /// What it says.
     fn message(self) -> &'static str {
         match self {
             RefusalKind::Requests => "Rate limit on requests reached. Please try again later.",
             RefusalKind::Tokens => TOKENS_MESSAGE,
-            RefusalKind::TooLarge => "The request is larger than the rate limit on tokens allows at all.",
         }
     }
 
-    /// Of a limit of this unit, of which this is told.
-    pub(super) fn new(unit: LimitUnit, told: Option<&Told>) -> RefusalKind {
-        match (unit, told) {
-            (_, Some(told)) if told.fits_after_us.is_none() => RefusalKind::TooLarge,
-            (LimitUnit::Requests, _) => RefusalKind::Requests,
-            (LimitUnit::Tokens, _) => RefusalKind::Tokens,
+    /// Of a limit of this unit.
+    pub(super) fn new(unit: LimitUnit) -> RefusalKind {
+        match unit {
+            LimitUnit::Requests => RefusalKind::Requests,
+            LimitUnit::Tokens => RefusalKind::Tokens,
         }
     }
 }
@@ -108,12 +104,13 @@ pub(super) fn text(format: ErrorFormat, kind: RefusalKind, code: u16) -> String 
         }
         ErrorFormat::Gemini => gemini(kind, code, None),
         ErrorFormat::OpenAi | ErrorFormat::Plain => {
-            let (unit, error) = match kind {
-                RefusalKind::Requests => ("requests", "rate_limit_exceeded"),
-                RefusalKind::Tokens => ("tokens", "rate_limit_exceeded"),
-                RefusalKind::TooLarge => ("tokens", "request_too_large"),
+            let unit = match kind {
+                RefusalKind::Requests => "requests",
+                RefusalKind::Tokens => "tokens",
             };
-            format!(r#"{{"error":{{"message":"{message}","type":"{unit}","param":null,"code":"{error}"}}}}"#)
+            format!(
+                r#"{{"error":{{"message":"{message}","type":"{unit}","param":null,"code":"rate_limit_exceeded"}}}}"#
+            )
         }
     }
 }

@@ -10,12 +10,16 @@ use crate::{
     body::{BodyCoding, BodyPiece, Interest},
     plan::Plan,
     rule::{OnMissingUsage, TokenTerms},
-    tokens::{Usage, UsageReader},
-    wants::{ResponseOrigin, ResponseView, StreamEnd},
+    tokens::{Usage, UsageChunks, UsageReader},
+    wants::{ResponseOrigin, ResponseView, StreamEnd, Wants},
 };
 
 /// Where Bedrock tells the input and the output of an answer beside its body, in which some models tell neither.
 const TOLD_BESIDE: [&str; 2] = ["x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count"];
+
+/// What a stream that has something reserved is followed for.
+pub(super) const FOLLOWED: Wants =
+    Wants { request_body: Interest::None, response_headers: true, response_body: Interest::Watch, done: true };
 
 /// Tokens that are reserved for a stream.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Reservation {
     pub(super) request: RequestTokens,
     /// If its answer may be cut.
     pub(super) cutting: Option<Box<Cutting>>,
+    /// If it tells its usage without its client having asked for that.
+    usage_chunks: Option<Box<UsageChunks>>,
     /// When the request was admitted, monotonic; when it will have been as long as its shortest window; and when it
     /// was last charged on.
     pub(super) since_ns: u64,
@@ -41,6 +47,14 @@ pub(super) struct Reservation {
     usage: UsageReader,
     /// Bytes of its body that could not be read.
     unread: u64,
+}
+
+/// What the chain knows of a stream beside its reservation, and what it takes to find both, in bytes.
+const BESIDE_BYTES: usize = 384;
+
+/// What a stream of this plan takes that has something reserved, in bytes.
+pub(super) fn bytes_for(plan: &Plan) -> usize {
+    BESIDE_BYTES + size_of::<Reservation>() + plan.tokens.len() * size_of::<Option<u64>>() + plan.bytes()
 }
 
 /// Where tokens are reserved, and when they were.
@@ -80,6 +94,7 @@ impl Reservation {
             charged,
             request: request.as_seen(),
             cutting: None,
+            usage_chunks: None,
             since_ns: 0,
             outlives_ns: u64::MAX,
             topped_up_ns: 0,
@@ -97,8 +112,8 @@ impl Reservation {
         self.outlives_ns = now_ns.saturating_add(shortest_us.saturating_mul(1_000));
     }
 
-    /// The answer's headers have come. How much of its body is to be seen; `cuts`: its limits cut streams.
-    pub(super) fn answered(&mut self, response: &impl ResponseView, cuts: bool) -> Interest {
+    /// The answer's headers have come. Whether its body is to be seen; `cuts`: its limits cut streams.
+    pub(super) fn answered(&mut self, response: &impl ResponseView, cuts: bool) -> bool {
         let head = response.head();
         // One that has no body is no answer of a model.
         let is_read = (200..300).contains(&head.status) && !head.end;
@@ -108,22 +123,44 @@ impl Reservation {
             _ => AnswerSeen::Free,
         };
         if !is_read {
-            return Interest::None;
+            return false;
         }
         let [input, output] = TOLD_BESIDE.map(|name| count(response.header(name)));
         self.usage.tell(input, output);
         // One whose length was told cannot end before; and to one in a coding, nothing can be added that is in none.
         let is_plain = |name, plain: &[u8]| response.header(name).is_none_or(|value| value.eq_ignore_ascii_case(plain));
-        if cuts && is_plain("content-encoding", b"identity") && is_plain("content-length", b"") {
-            self.cutting = Some(Box::default());
-            return Interest::Hold;
-        }
-        Interest::Watch
+        let is_open = is_plain("content-encoding", b"identity") && is_plain("content-length", b"");
+        self.cutting = (cuts && is_open).then(Box::default);
+        self.usage_chunks.take_if(|_| !is_open);
+        true
+    }
+
+    /// What its stream is followed for: the answer, and as long as that goes on the request's body, before the answer
+    /// and beside it.
+    pub(super) fn wants(&self) -> Wants {
+        let request_body = if self.request.is_counted { Interest::Watch } else { Interest::None };
+        Wants { request_body, response_body: self.interest(), ..FOLLOWED }
+    }
+
+    /// What is wanted of the answer's body.
+    fn interest(&self) -> Interest {
+        let is_held = self.cutting.is_some() || (self.usage_chunks.is_some() && self.answer == AnswerSeen::Charged);
+        if is_held { Interest::Hold } else { Interest::Watch }
+    }
+
+    /// Its client has not asked for the usage that the answer will tell.
+    pub(super) fn take_out_usage(&mut self) {
+        self.usage_chunks = Some(Box::default());
+    }
+
+    /// What of this piece of the answer's body its client gets in its place. None: the piece.
+    pub(super) fn without_usage(&mut self, piece: &[u8], end: bool) -> Option<Vec<u8>> {
+        self.usage_chunks.as_mut()?.pass(piece, end)
     }
 
     /// Whether there is more to do about a piece of the answer than to read it.
     pub(super) fn may_need_more(&self, now_ns: u64) -> bool {
-        self.cutting.is_some() || self.outlives_ns <= now_ns
+        self.interest() == Interest::Hold || self.outlives_ns <= now_ns
     }
 
     /// A piece of its body has come.
@@ -144,6 +181,7 @@ impl Reservation {
     /// A piece of the request's body has passed.
     pub(super) fn count(&mut self, piece: BodyPiece<'_>) {
         self.request.count_up_to(self.request.came.saturating_add(piece.bytes.len() as u64));
+        self.request.is_counted &= !piece.end;
     }
 
     /// Whether the answer has told what it took.

@@ -105,7 +105,7 @@ impl Decider<'_> {
         let told = told(quotas, true);
         let unit = told.map_or(unit, |told| told.unit);
         let mut headers = quota_headers(self.policy.headers, quotas, true, self.wall_ns);
-        let refusal = self.refusals.of_kind(format, RefusalKind::new(unit, told.as_ref()), told.as_ref());
+        let refusal = self.refusals.of_kind(format, RefusalKind::new(unit), told.as_ref());
         let mut retry = retry_headers(format, told.as_ref());
         retry.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
         headers.append(&mut retry);

@@ -10,6 +10,12 @@ use crate::window::settle::Settlement;
 /// So long a settlement waits for a question to go with.
 const WAIT_NS: u64 = 50_000_000;
 
+/// What could not be sent is tried again after so long.
+const RESEND_NS: u64 = 250_000_000;
+
+/// So much of it at a time.
+const RESENT_MAX: usize = 64;
+
 /// A settlement of so many windows goes at once: one call holds up Redis no longer.
 const WINDOWS_MAX: usize = 64;
 
@@ -26,6 +32,10 @@ pub(super) struct Settlements {
     pending: BTreeMap<(u32, Vec<u8>), PendingSettlement>,
     /// In the order of their times; what has gone with a question since is not there any more.
     due: VecDeque<(u64, u32, Vec<u8>)>,
+    /// What could not be sent when it was due.
+    unsent: VecDeque<(u32, PendingSettlement)>,
+    /// When it is tried again.
+    resend_ns: u64,
 }
 
 /// What is to be settled together.
@@ -40,6 +50,8 @@ pub(super) struct PendingSettlement {
     /// How often the service's clock had been set when the first of it was added.
     steps: u64,
     due_ns: u64,
+    /// What it is about has left its windows by then.
+    until_ns: u64,
 }
 
 impl Settlements {
@@ -56,7 +68,7 @@ impl Settlements {
         let pending = self.pending.entry((service, lead.to_vec())).or_insert_with(|| {
             let due_ns = now_ns.saturating_add(WAIT_NS);
             due.push_back((due_ns, service, lead.to_vec()));
-            PendingSettlement { settlement: Settlement::default(), policy, requests: 0, held_back: 0, steps, due_ns }
+            PendingSettlement { due_ns, until_ns: now_ns, ..PendingSettlement::of_nothing(policy, steps) }
         });
         pending.follow_clock(steps);
         pending.requests += 1;
@@ -82,13 +94,40 @@ impl Settlements {
         None
     }
 
+    /// What could not be sent now is kept, to be tried again.
+    pub(super) fn keep_unsent(&mut self, service: u32, pending: PendingSettlement, now_ns: u64) {
+        self.unsent.push_back((service, pending));
+        self.resend_ns = now_ns.saturating_add(RESEND_NS);
+    }
+
+    /// How much of that may be tried now; `all`: whatever the time.
+    pub(super) fn resendable(&mut self, now_ns: u64, all: bool) -> usize {
+        if self.unsent.is_empty() || !all && now_ns < self.resend_ns {
+            return 0;
+        }
+        self.resend_ns = now_ns.saturating_add(WAIT_NS);
+        if all { self.unsent.len() } else { self.unsent.len().min(RESENT_MAX) }
+    }
+
+    /// The first of it.
+    pub(super) fn take_unsent(&mut self) -> Option<(u32, PendingSettlement)> {
+        self.unsent.pop_front()
+    }
+
     /// When something may be due next.
     pub(super) fn due_ns(&self) -> Option<u64> {
-        self.due.front().map(|(due_ns, ..)| *due_ns)
+        let due_ns = self.due.front().map(|(due_ns, ..)| *due_ns);
+        due_ns.into_iter().chain((!self.unsent.is_empty()).then_some(self.resend_ns)).min()
     }
 }
 
 impl PendingSettlement {
+    /// Nothing.
+    pub(super) fn of_nothing(policy: usize, steps: u64) -> PendingSettlement {
+        let settlement = Settlement::default();
+        PendingSettlement { settlement, policy, requests: 0, held_back: 0, steps, due_ns: 0, until_ns: 0 }
+    }
+
     /// Keeps what still holds: if the service's clock, set so often by now, was set since, nothing is where it was
     /// charged.
     pub(super) fn follow_clock(&mut self, steps: u64) {
@@ -96,6 +135,16 @@ impl PendingSettlement {
             self.settlement.forget_refunds();
             self.steps = steps;
         }
+    }
+
+    /// It is about something that leaves a window of this length, in microseconds, that long from now.
+    pub(super) fn live_until(&mut self, now_ns: u64, window_us: u64) {
+        self.until_ns = self.until_ns.max(now_ns.saturating_add(window_us.saturating_mul(1_000)));
+    }
+
+    /// Whether it still changes anything.
+    pub(super) fn lives(&self, now_ns: u64) -> bool {
+        now_ns < self.until_ns
     }
 
     /// So much of this limit is to be given back with it.

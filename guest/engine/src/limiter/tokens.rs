@@ -1,25 +1,23 @@
 //! Limits on tokens: what an answer will take is not known when its request is admitted. An estimate is charged then,
 //! and settled when the answer has ended: what was too much is given back where it was charged, what lacks is charged.
 //!
-//! A settlement goes with the next question about the same windows, or alone after a moment. It is told once, whatever
-//! becomes of it: one that is lost leaves what was reserved until it leaves the window.
+//! A settlement that is lost leaves what was reserved until it leaves the window.
 
 use alloc::{rc::Rc, vec::Vec};
 
 use super::{
     Limiter, Turn,
-    estimate::of_body,
+    estimate::{RequestTokens, of_body},
     note::Note,
     question::{Asker, Question},
-    reservation::{Reservation, ReservedIn},
+    reservation::{FOLLOWED, Reservation, ReservedIn, bytes_for},
     settled::Decided,
-    settlements::PendingSettlement,
     stand_in_keys,
 };
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
     plan::{Plan, PlannedTokens},
-    rule::{Accounting, Policy, TokenTerms},
+    rule::{Accounting, FailureMode, Policy, TokenTerms},
     streams::Waiter,
     turn::NotedVerdict,
     verdict::{Pass, Verdict},
@@ -30,20 +28,20 @@ use crate::{
 /// So many streams may have something reserved at a time. Of more, what is reserved stays until it leaves the window.
 pub(super) const RESERVATIONS_MAX: usize = 16_384;
 
-/// What a stream that has something reserved is followed for.
-pub(super) const FOLLOWED: Wants =
-    Wants { request_body: Interest::None, response_headers: true, response_body: Interest::Watch, done: true };
-
-/// The same where its request's body is counted.
-const COUNTED: Wants = Wants { request_body: Interest::Watch, ..FOLLOWED };
-
 /// The same where its answer's body need not be read.
 const UNREAD: Wants = Wants { response_headers: false, response_body: Interest::None, ..FOLLOWED };
 
 impl Limiter {
-    /// Whether one more stream may have something reserved.
-    pub(super) fn may_reserve(&self) -> bool {
-        self.reservations.len() < RESERVATIONS_MAX
+    /// Whether one more stream, of this plan, may have something reserved.
+    fn may_reserve(&self, plan: &Plan, turn: &Turn<'_>) -> bool {
+        self.reservations.len() < RESERVATIONS_MAX && turn.budget.fits_followed(bytes_for(plan))
+    }
+
+    /// Whether a request of this plan may go on if it is admitted: it can be followed, or need not be, as the failure
+    /// mode is none that refuses.
+    pub(super) fn may_go_on(&self, index: usize, plan: &Plan, turn: &Turn<'_>) -> bool {
+        let refuses = || self.policy(index).is_some_and(|policy| policy.failure_mode == FailureMode::Closed);
+        plan.tokens.is_empty() || self.may_reserve(plan, turn) || !refuses()
     }
 
     /// Which of the plan's limits on tokens this decision charged, and how much.
@@ -56,17 +54,23 @@ impl Limiter {
     }
 
     /// A stream goes on for which this is reserved: it is followed until its answer is known.
-    pub(super) fn follow_reserved(&mut self, stream: u64, mut reservation: Reservation, turn: &mut Turn<'_>) -> Wants {
-        if !self.may_reserve() {
-            turn.telemetry.settlements_lost(reservation.policy, 1);
+    pub(super) fn follow_reserved(&mut self, asker: Asker, mut reservation: Reservation, turn: &mut Turn<'_>) -> Wants {
+        let stream = asker.waiter.stream;
+        if self.is_retired || !self.may_reserve(&reservation.plan, turn) {
+            if !self.is_retired {
+                turn.telemetry.settlements_lost(reservation.policy, 1);
+            }
+            self.charge_expected(&reservation, asker.tokens, turn);
             return Wants::default();
         }
+        turn.budget.take_followed(bytes_for(&reservation.plan));
         turn.telemetry.reserved(reservation.policy);
         reservation.begin(turn.now_ns);
-        let wants = if reservation.request.is_counted { COUNTED } else { FOLLOWED };
+        let wants = reservation.wants();
         if let Some(before) = self.reservations.insert(stream, reservation.into()) {
             // A host that forgot to say how the stream of this name ended.
             turn.telemetry.unreserved(before.policy);
+            turn.budget.free_followed(bytes_for(&before.plan));
             self.settle(&before, Some(StreamEnd::Client), turn);
         }
         wants
@@ -86,7 +90,7 @@ impl Limiter {
         let charged = Limiter::charged(&call.plan, &call.plan.charges, decision);
         let reservation = Reservation::new(call.policy, Rc::clone(&call.plan), place, charged, asker.tokens);
         if turn.streams.waits(&asker.waiter) {
-            return self.follow_reserved(asker.waiter.stream, reservation, turn);
+            return self.follow_reserved(*asker, reservation, turn);
         }
         // It never got to the model.
         self.settle(&reservation, Some(StreamEnd::Answered), turn);
@@ -97,7 +101,7 @@ impl Limiter {
     pub(super) fn count_request(&mut self, stream: u64, piece: BodyPiece<'_>) -> NotedVerdict {
         pass(self.reservations.get_mut(&stream).map(|reservation| {
             reservation.count(piece);
-            if reservation.request.is_counted && !piece.end { COUNTED } else { FOLLOWED }
+            reservation.wants()
         }))
     }
 
@@ -106,15 +110,15 @@ impl Limiter {
         &mut self,
         waiter: Waiter,
         response: &impl ResponseView,
-        _turn: &mut Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Option<NotedVerdict> {
         // Somebody has answered while the request waited for its body.
-        self.forget_unread(waiter.stream);
+        self.forget_unread(waiter.stream, turn);
         let cuts = self.reservations.get(&waiter.stream).is_some_and(|of| self.cuts(of.policy, &of.plan));
         let reservation = self.reservations.get_mut(&waiter.stream);
         Some(pass(reservation.map(|reservation| match reservation.answered(response, cuts) {
-            Interest::None => UNREAD,
-            response_body => Wants { response_body, ..FOLLOWED },
+            true => reservation.wants(),
+            false => UNREAD,
         })))
     }
 
@@ -128,22 +132,23 @@ impl Limiter {
         let Some(reservation) = self.reservations.get_mut(&waiter.stream) else { return Some(pass(None)) };
         reservation.read(piece);
         if !reservation.may_need_more(turn.now_ns) {
-            return Some(pass(Some(FOLLOWED)));
+            return Some(pass(Some(reservation.wants())));
         }
-        let is_held = reservation.cutting.is_some();
-        let index = reservation.policy;
+        let (index, wants) = (reservation.policy, reservation.wants());
         let body = self.go_on(waiter, piece, turn);
         let note = matches!(body, BodyChange::End(_)).then(|| Note::cut(index));
-        let response_body = if is_held { Interest::Hold } else { Interest::Watch };
-        let pass = Pass { wants: Wants { response_body, ..FOLLOWED }, body, ..Pass::default() };
+        let pass = Pass { wants, body, ..Pass::default() };
         Some(self.settled(Decided { verdict: Verdict::Pass(pass), note }))
     }
 
     /// A stream is over: what was reserved for it is settled.
     pub(crate) fn on_done(&mut self, stream: u64, ending: StreamEnd, turn: &mut Turn<'_>) {
-        self.unread.remove(&stream);
+        if let Some(unread) = self.unread.remove(&stream) {
+            turn.budget.free_followed(unread.size);
+        }
         let Some(reservation) = self.reservations.remove(&stream) else { return };
         turn.telemetry.unreserved(reservation.policy);
+        turn.budget.free_followed(bytes_for(&reservation.plan));
         self.settle(&reservation, Some(ending), turn);
         self.flush(false, turn);
     }
@@ -153,8 +158,10 @@ impl Limiter {
     pub(crate) fn on_retire(&mut self, turn: &mut Turn<'_>) {
         while let Some((_, reservation)) = self.reservations.pop_first() {
             turn.telemetry.unreserved(reservation.policy);
+            turn.budget.free_followed(bytes_for(&reservation.plan));
             self.settle(&reservation, None, turn);
         }
+        self.is_retired = true;
         self.flush(true, turn);
     }
 
@@ -168,11 +175,23 @@ impl Limiter {
         self.flush(false, turn);
     }
 
-    /// What waits to be settled with a question about these windows.
-    pub(super) fn settlement_for(&mut self, service: u32, plan: &Plan, turn: &Turn<'_>) -> Option<PendingSettlement> {
-        let mut pending = self.settlements.take(service, lead(plan)?)?;
-        pending.follow_clock(turn.memory.clock_steps(service));
-        Some(pending)
+    /// Nobody will know what a request takes that goes on: for it, what was reserved stays, and where nothing was, it is
+    /// charged what it is expected to take.
+    fn charge_expected(&mut self, reservation: &Reservation, request: RequestTokens, turn: &mut Turn<'_>) {
+        let Reservation { policy: index, plan, charged, .. } = reservation;
+        let Some(policy) = self.policy(*index) else { return };
+        let (mut total, mut changes) = (0, Vec::with_capacity(plan.tokens.len()));
+        for ((tokens, terms), charged) in policy.token_limits(plan).zip(charged) {
+            let Some((key, charge)) = plan.keys.get(tokens.at).zip(plan.charges.get(tokens.at)) else { continue };
+            let Some(charged) = *charged else { continue };
+            let limit = tokens.limit(charge);
+            let expected = of_body(terms.charge, request.input).saturating_add(turn.memory.means.of(key)).min(limit);
+            let spent = if reserved(terms, charged) > 0 { charged } else { expected.max(charged) };
+            total = total.max(spent);
+            changes.push((tokens.at, Change::new(Charge { limit, ..*charge }, charged, spent)));
+        }
+        turn.telemetry.spent(*index, total);
+        self.change(reservation, &changes, turn);
     }
 
     /// Settles what all must know of a stream that has ended so. None: it goes on, and nobody will know how it ends.
@@ -227,74 +246,6 @@ impl Limiter {
             }
         }
     }
-
-    /// Has Redis know of these changes, soon.
-    #[expect(clippy::too_many_arguments, reason = "they are what a reservation is made of")]
-    fn put_off(
-        &mut self,
-        service: u32,
-        at_us: Option<u64>,
-        steps: u64,
-        index: usize,
-        plan: &Plan,
-        changes: &[(usize, Change)],
-        turn: &mut Turn<'_>,
-    ) {
-        let now_steps = turn.memory.clock_steps(service);
-        let changes = changes.iter().filter_map(|(at, change)| match change {
-            Change::None => None,
-            // Where it was charged, nothing is after the clock was set.
-            Change::GiveBack { .. } if steps != now_steps || at_us.is_none() => None,
-            change => plan.keys.get(*at).map(|key| (key, *change)),
-        });
-        let mut changes = changes.peekable();
-        let Some(lead) = lead(plan).filter(|_| changes.peek().is_some()) else { return };
-        let pending = self.settlements.add(service, lead, index, now_steps, turn.now_ns);
-        for (key, change) in changes {
-            match change {
-                Change::None => {}
-                Change::GiveBack { refund, limit } => {
-                    let at_us = at_us.unwrap_or_default();
-                    pending.hold_back(refund.cost, limit);
-                    pending.settlement.give_back(key, Refund { at_us, ..refund });
-                    // What refused has room now.
-                    turn.memory.negative_cache.forget_key(service, key);
-                }
-                Change::Spend(charge) => pending.settlement.spend(key, charge),
-            }
-        }
-        if pending.is_urgent()
-            && let Some(pending) = self.settlements.take(service, lead)
-        {
-            self.settle_alone(service, pending, turn);
-        }
-    }
-
-    /// Settles what is due, or everything.
-    fn flush(&mut self, all: bool, turn: &mut Turn<'_>) {
-        while let Some((service, pending)) = self.settlements.take_due(turn.now_ns, all) {
-            self.settle_alone(service, pending, turn);
-        }
-    }
-
-    /// Settles without a question.
-    fn settle_alone(&mut self, service: u32, mut pending: PendingSettlement, turn: &mut Turn<'_>) {
-        pending.follow_clock(turn.memory.clock_steps(service));
-        if pending.settlement.is_empty() {
-            return;
-        }
-        let question = Question::of_settlement(Rc::clone(&self.scripts), pending);
-        if !turn.budget.fits(question.bytes()) {
-            return question.lose(turn.telemetry);
-        }
-        match turn.services.permit(service, turn.now_ns, turn.telemetry) {
-            Ok(permit) => {
-                turn.budget.take(question.bytes());
-                turn.asked.push((service, permit, question));
-            }
-            Err(_) => question.lose(turn.telemetry),
-        }
-    }
 }
 
 impl Policy {
@@ -336,11 +287,6 @@ impl Change {
 /// What was reserved of what was charged: nothing, where one token only shows that there is room.
 fn reserved(terms: &TokenTerms, charged: u64) -> u64 {
     if terms.accounting == Accounting::After { 0 } else { charged }
-}
-
-/// The key by which settlements find the next question about their windows: requests that meet it share a hash tag.
-fn lead(plan: &Plan) -> Option<&[u8]> {
-    plan.keys.get(plan.tokens.first()?.at).map(Vec::as_slice)
 }
 
 /// A stream goes on as it is.

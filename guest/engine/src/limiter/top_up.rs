@@ -41,8 +41,15 @@ impl Limiter {
         if cut.is_some() {
             turn.telemetry.cut(reservation.policy);
         }
+        let body = match cut {
+            Some((gone, words)) => {
+                let gone = reservation.without_usage(gone, false).unwrap_or_else(|| gone.to_vec());
+                BodyChange::End([gone, words].concat())
+            }
+            None => reservation.without_usage(piece.bytes, piece.end).map_or(BodyChange::Keep, BodyChange::Replace),
+        };
         self.reservations.insert(waiter.stream, reservation);
-        cut.unwrap_or_default()
+        body
     }
 
     /// Charges what a stream took beyond what was charged, where its window is shorter than it.

@@ -1,19 +1,19 @@
-//! Requests whose bodies say how long their answers may be, or how long they are themselves: nothing is decided before
-//! they are read.
+//! Requests whose bodies say how long their answers may be, or how long they are themselves, or whether their answers
+//! tell what they took: nothing is decided before they are read.
+
+use alloc::string::ToString;
 
 use super::{
-    Limiter, Turn,
-    estimate::RequestTokens,
-    question::Asker,
-    tokens::{FOLLOWED, RESERVATIONS_MAX},
-    unread_request::UnreadRequest,
+    Limiter, Turn, estimate::RequestTokens, question::Asker, reservation::FOLLOWED, settled::Decided,
+    tokens::RESERVATIONS_MAX, unread_request::UnreadRequest,
 };
 use crate::{
-    body::{BodyPiece, Interest},
+    body::{BodyChange, BodyPiece, Interest, Splice},
     plan::Plan,
     rule::Policy,
     streams::Waiter,
     turn::NotedVerdict,
+    verdict::{Edits, HeaderEdit, Verdict},
     wants::Wants,
 };
 
@@ -25,17 +25,25 @@ impl Policy {
     pub(super) fn reads_bodies_for(&self, plan: &Plan, request: RequestTokens) -> bool {
         self.token_limits(plan).any(|(_, terms)| terms.reads_bodies() || request.is_unsaid && terms.guesses_by_bodies())
     }
+
+    /// Whether a stream that meets this plan is to tell its usage.
+    pub(super) fn requests_usage(&self, plan: &Plan) -> bool {
+        self.token_limits(plan).any(|(_, terms)| terms.request_usage)
+    }
 }
 
 impl Limiter {
-    /// Whether one more request may wait for its body.
-    pub(super) fn may_read(&self) -> bool {
-        self.unread.len() < RESERVATIONS_MAX
+    /// Whether one more request, of this plan, may wait for its body.
+    pub(super) fn may_read(&self, plan: &Plan, turn: &Turn<'_>) -> bool {
+        self.unread.len() < RESERVATIONS_MAX && turn.budget.fits_followed(UnreadRequest::bytes_for(plan))
     }
 
     /// Waits for a request's body.
-    pub(super) fn read_first(&mut self, stream: u64, index: usize, plan: Plan) -> Wants {
-        self.unread.insert(stream, UnreadRequest::new(index, plan).into());
+    pub(super) fn read_first(&mut self, stream: u64, unread: UnreadRequest, turn: &mut Turn<'_>) -> Wants {
+        turn.budget.take_followed(unread.size);
+        if let Some(before) = self.unread.insert(stream, unread.into()) {
+            turn.budget.free_followed(before.size);
+        }
         READ_FIRST
     }
 
@@ -52,18 +60,49 @@ impl Limiter {
         let tokens = unread.read(piece)?;
         let (index, plan) = (unread.index, unread.plan.take()?);
         let decided = self.reserve_and_decide(Asker { waiter, tokens }, index, plan, turn)?;
-        self.forget_unread(waiter.stream);
+        let decided = self.read_enough(waiter.stream, decided, turn);
         Some(self.settled(decided))
     }
 
-    /// Nobody waits for a request's body any more. What came of it since it was read enough of counts all the same.
-    pub(super) fn forget_unread(&mut self, stream: u64) {
-        if self.unread.is_empty() {
-            return;
-        }
-        let reservation = self.reservations.get_mut(&stream);
-        if let Some((unread, reservation)) = self.unread.remove(&stream).zip(reservation) {
-            reservation.request.count_up_to(unread.bytes);
+    /// It is decided on a request, whose body may have been read for that: if it goes on, its stream may have to tell
+    /// its usage.
+    pub(super) fn read_enough(&mut self, stream: u64, decided: Decided, turn: &mut Turn<'_>) -> Decided {
+        match self.forget_unread(stream, turn) {
+            Some(splice) => decided.asking_usage(splice),
+            None => decided,
         }
     }
+
+    /// Nobody waits for a request's body any more. What came of it since it was read enough of counts all the same.
+    /// Returns the change by which its stream tells its usage, if that is followed and is to.
+    pub(super) fn forget_unread(&mut self, stream: u64, turn: &mut Turn<'_>) -> Option<Splice> {
+        if self.unread.is_empty() {
+            return None;
+        }
+        let unread = self.unread.remove(&stream)?;
+        turn.budget.free_followed(unread.size);
+        let reservation = self.reservations.get_mut(&stream)?;
+        reservation.request.count_up_to(unread.bytes);
+        let splice = unread.usage_request()?;
+        reservation.take_out_usage();
+        Some(splice)
+    }
+}
+
+impl Decided {
+    /// If it goes on, its body does so with this change.
+    fn asking_usage(mut self, splice: Splice) -> Decided {
+        if let Verdict::Pass(pass) = &mut self.verdict {
+            pass.body = BodyChange::Splice(splice);
+            // From an answer in a coding nothing can be taken out.
+            pass.edits.request.push(HeaderEdit::Set("accept-encoding".to_string(), b"identity".to_vec()));
+        }
+        self
+    }
+}
+
+/// A request goes on whose body may become longer. A host that sends its headers before that needs to know.
+pub(super) fn may_change_length() -> Decided {
+    let edits = Edits { request: [HeaderEdit::Remove("content-length".to_string())].into(), ..Edits::default() };
+    Decided { verdict: Verdict::Pass(edits.into()), note: None }
 }

@@ -62,6 +62,11 @@ impl CircuitBreaker {
         Gate::Probe
     }
 
+    /// Whether it lets every call through.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// A call was answered. Returns whether that closed the breaker.
     pub(crate) fn succeeded(&mut self, now_ns: u64) -> bool {
         let was_open = self.open.is_some();

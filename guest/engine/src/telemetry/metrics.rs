@@ -82,7 +82,7 @@ const RESERVATIONS: MetricDescription = (
 const SETTLEMENTS_LOST: MetricDescription = (
     MetricKind::Counter,
     "slidegate_token_settlements_lost_total",
-    "Answers whose tokens could not be settled, so that what was reserved stays until it leaves the window, by rule name",
+    "Answers of which it is not known that their tokens were settled: what was reserved may stay until it leaves the window, by rule name",
 );
 const TOKENS: MetricDescription =
     (MetricKind::Counter, "slidegate_tokens_charged_total", "Tokens that answers were charged, by rule name");

@@ -314,7 +314,7 @@ fn a_response_that_comes_before_its_request_ended_ends_the_wait_for_that() {
     assert_eq!(engine.on_response_headers(1, &Answer(400, &[]), 0), Step::Pass(wanting(ALL)));
     assert!(answered(&mut engine).is_empty(), "it waits no more");
     assert_eq!(engine.on_request_body(1, piece("b"), 0), Step::Pass(wanting(ALL)));
-    assert_eq!(script.saw(), ["request", ">a", "400 x="], "and nobody sees more of the request");
+    assert_eq!(script.saw(), ["request", ">a", "400 x=", ">b"], "who watches its request sees more of it");
     // Nor is a request decided on that somebody else has answered, but who passed it still follows.
     let (a, b) = (TrialScript::new(ALL, []), TrialScript::new(ALL, [Say::Ask]));
     let mut engine = chain([&a, &b]);

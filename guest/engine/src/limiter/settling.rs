@@ -1,0 +1,125 @@
+//! How Redis gets to know what streams took: with the next question about the same windows, or alone after a moment.
+//!
+//! Nothing is told twice, whatever becomes of it. What cannot be told now, as Redis fails or too much waits for it, is
+//! kept as long as it changes anything.
+
+use alloc::{rc::Rc, vec::Vec};
+
+use super::{
+    Limiter, Turn,
+    question::{Question, call_bytes},
+    settlements::PendingSettlement,
+    tokens::Change,
+};
+use crate::{plan::Plan, window::refund::Refund};
+
+impl Limiter {
+    /// What waits to be settled with a question about these windows.
+    pub(super) fn settlement_for(&mut self, service: u32, plan: &Plan, turn: &Turn<'_>) -> Option<PendingSettlement> {
+        let mut pending = self.settlements.take(service, lead(plan)?)?;
+        pending.follow_clock(turn.memory.clock_steps(service));
+        Some(pending)
+    }
+
+    /// Has Redis know of these changes, soon.
+    #[expect(clippy::too_many_arguments, reason = "they are what a reservation is made of")]
+    pub(super) fn put_off(
+        &mut self,
+        service: u32,
+        at_us: Option<u64>,
+        steps: u64,
+        index: usize,
+        plan: &Plan,
+        changes: &[(usize, Change)],
+        turn: &mut Turn<'_>,
+    ) {
+        let now_steps = turn.memory.clock_steps(service);
+        let changes = changes.iter().filter_map(|(at, change)| match change {
+            Change::None => None,
+            // Where it was charged, nothing is after the clock was set.
+            Change::GiveBack { .. } if steps != now_steps || at_us.is_none() => None,
+            change => plan.keys.get(*at).map(|key| (key, *change)),
+        });
+        let mut changes = changes.peekable();
+        let Some(lead) = lead(plan).filter(|_| changes.peek().is_some()) else { return };
+        let pending = self.settlements.add(service, lead, index, now_steps, turn.now_ns);
+        for (key, change) in changes {
+            match change {
+                Change::None => {}
+                Change::GiveBack { refund, limit } => {
+                    pending.live_until(turn.now_ns, refund.window_us);
+                    let at_us = at_us.unwrap_or_default();
+                    pending.hold_back(refund.cost, limit);
+                    pending.settlement.give_back(key, Refund { at_us, ..refund });
+                    // What refused has room now.
+                    turn.memory.negative_cache.forget_key(service, key);
+                }
+                Change::Spend(charge) => {
+                    pending.live_until(turn.now_ns, charge.window_us);
+                    pending.settlement.spend(key, charge);
+                }
+            }
+        }
+        if (pending.is_urgent() || self.is_retired)
+            && let Some(pending) = self.settlements.take(service, lead)
+        {
+            self.settle_alone(service, pending, turn);
+        }
+    }
+
+    /// Settles what is due, or everything.
+    pub(super) fn flush(&mut self, all: bool, turn: &mut Turn<'_>) {
+        while let Some((service, pending)) = self.settlements.take_due(turn.now_ns, all) {
+            self.settle_alone(service, pending, turn);
+        }
+        for _ in 0..self.settlements.resendable(turn.now_ns, all) {
+            let Some((service, pending)) = self.settlements.take_unsent() else { return };
+            turn.budget.free_followed(pending.bytes());
+            let (index, steps) = (pending.policy, turn.memory.clock_steps(service));
+            if !self.settle_alone(service, pending, turn) && !all {
+                return self.find_out(service, PendingSettlement::of_nothing(index, steps), turn);
+            }
+        }
+    }
+
+    /// Finds out whether Redis is well again, if it is time to, by settling nothing: requests may not come for long.
+    fn find_out(&mut self, service: u32, nothing: PendingSettlement, turn: &mut Turn<'_>) {
+        let question = Question::of_settlement(Rc::clone(&self.scripts), nothing);
+        if !turn.services.is_well(service)
+            && turn.budget.fits(question.bytes())
+            && let Ok(permit) = turn.services.permit(service, turn.now_ns, turn.telemetry)
+        {
+            turn.budget.take(question.bytes());
+            turn.asked.push((service, permit, question));
+        }
+    }
+
+    /// Settles without a question. False: Redis could not be asked, and it is kept to be sent later, or lost.
+    fn settle_alone(&mut self, service: u32, mut pending: PendingSettlement, turn: &mut Turn<'_>) -> bool {
+        pending.follow_clock(turn.memory.clock_steps(service));
+        if pending.settlement.is_empty() {
+            return true;
+        }
+        let fits = turn.budget.fits(call_bytes(&Plan::default()) + pending.bytes());
+        let may_send = fits && (self.is_retired || turn.services.is_well(service));
+        match may_send.then(|| turn.services.permit(service, turn.now_ns, turn.telemetry)) {
+            Some(Ok(permit)) => {
+                let question = Question::of_settlement(Rc::clone(&self.scripts), pending);
+                turn.budget.take(question.bytes());
+                turn.asked.push((service, permit, question));
+                return true;
+            }
+            _ if !self.is_retired && pending.lives(turn.now_ns) && turn.budget.fits_followed(pending.bytes()) => {
+                turn.budget.take_followed(pending.bytes());
+                self.settlements.keep_unsent(service, pending, turn.now_ns);
+            }
+            _ => turn.telemetry.settlements_lost(pending.policy, pending.requests),
+        }
+        false
+    }
+}
+
+/// The key by which settlements find the next question about their windows: requests that meet it share a hash tag.
+fn lead(plan: &Plan) -> Option<&[u8]> {
+    plan.keys.get(plan.tokens.first()?.at).map(Vec::as_slice)
+}

@@ -194,4 +194,15 @@ impl Ledger {
         self.entries.push_back((now_us, cost));
         self.sum += cost;
     }
+
+    /// Takes so much of what was added then off again; what there was to take.
+    pub(crate) fn take_off(&mut self, at_us: u64, mut cost: u64) -> u64 {
+        let (from, wanted) = (self.entries.partition_point(|entry| entry.0 < at_us), cost);
+        for (_, left) in self.entries.range_mut(from..).take_while(|entry| entry.0 == at_us) {
+            let off = cost.min(*left);
+            (*left, cost) = (*left - off, cost - off);
+        }
+        self.sum -= wanted - cost;
+        wanted - cost
+    }
 }

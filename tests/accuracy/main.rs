@@ -11,6 +11,7 @@ mod recording;
 mod report;
 #[path = "../bench/table.rs"]
 mod table;
+mod tokens;
 mod traffic;
 
 use std::{
@@ -27,6 +28,7 @@ use self::{
     limiter::Scheme,
     on_redis::OnRedis,
     table::Table,
+    tokens::TokenRow,
     traffic::{Limit, Traffic},
 };
 
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 /// The parts of the document beside this file that are tables, in the order in which they are made.
-const DOCUMENTED: [&str; 5] = ["over", "under", "total", "commands", "memory"];
+const DOCUMENTED: [&str; 7] = ["over", "under", "total", "commands", "memory", "tokens", "settled"];
 
 /// All limits and windows: the tables on stdout and in dist/accuracy.md, the plots beside this file. Fails if a promise
 /// is broken.
@@ -55,6 +57,10 @@ fn whole() -> ExitCode {
     let bytes = report::bytes(&mut redis);
     let mut tables = report::shown(&rows);
     tables.extend([report::commands(&mut redis), report::memory(&bytes)]);
+    let settled = tokens::rows();
+    let (tally, faults_of_whole) = tokens::whole();
+    tables.extend(tokens::shown(settled));
+    tables.push(tokens::counted(&tally));
     tables.extend(report::whole(&rows));
     let text: String = tables.iter().map(|table| format!("{table}\n")).collect();
     print!("{text}");
@@ -65,7 +71,7 @@ fn whole() -> ExitCode {
     draw(&here().join("plots"), &rows);
     plots::memory(&here().join("plots/memory.svg"), &bytes).expect("a plot can be drawn");
     println!("written to tests/accuracy/plots/");
-    let faults = faults(&rows);
+    let faults = [faults(&rows), token_faults(settled), faults_of_whole].concat();
     for fault in &faults {
         eprintln!("{fault}");
     }
@@ -91,6 +97,10 @@ fn faults(rows: &[Row]) -> Vec<String> {
     rows.iter().flat_map(Row::faults).collect()
 }
 
+fn token_faults(rows: &[TokenRow]) -> Vec<String> {
+    rows.iter().flat_map(TokenRow::faults).collect()
+}
+
 // === as a test ===
 
 fn trials() -> Vec<Trial> {
@@ -98,6 +108,7 @@ fn trials() -> Vec<Trial> {
         Trial::test("slidegate_is_never_over_and_the_others_are_as_known", || {
             none(&faults(&grid::rows(PART.0, PART.1)))
         }),
+        Trial::test("limits_on_tokens_are_never_over_what_is_known", || none(&token_faults(tokens::rows()))),
         Trial::test("scripts_on_redis_decide_and_ask_as_the_models_do", scripts_agree),
         Trial::test("the_stock_script_asks_redis_for_what_its_model_counts", stock_agrees),
         Trial::test("a_key_of_ours_stays_small_at_any_limit", keys_stay_small),
@@ -162,7 +173,8 @@ fn plots_and_readme() -> Result<(), Failed> {
         }
     }
     let readme = read(here().join("README.md"))?;
-    for table in report::shown(&rows).into_iter().chain([report::commands(&mut OnRedis::start())]) {
+    let shown = [report::shown(&rows), vec![report::commands(&mut OnRedis::start())], tokens::shown(tokens::rows())];
+    for table in shown.into_iter().flatten() {
         if let Some(line) = rows_of(&table).lines().find(|line| !readme.contains(line)) {
             return Err(format!("the README lacks `{line}`: run `just accuracy`").into());
         }

@@ -55,7 +55,7 @@ pub(crate) enum Traffic {
 }
 
 /// Random numbers of a seed, the same on every machine.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 // === impl Limit ===
 
@@ -199,7 +199,7 @@ fn recorded(limit: &Limit) -> Vec<Request> {
 
 impl Random {
     /// SplitMix64.
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -208,16 +208,16 @@ impl Random {
     }
 
     /// Evenly from 0 to 1, without 0 itself.
-    fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
     /// Between two arrivals at random, of mean 1.
-    fn gap(&mut self) -> f64 {
+    pub(crate) fn gap(&mut self) -> f64 {
         -self.share().ln()
     }
 
-    fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         (2.0 * self.gap()).sqrt() * (std::f64::consts::TAU * self.share()).cos()
     }
 }

@@ -14,7 +14,10 @@ use crate::{
     case::Store,
     one_request::OneRequest,
     plain_request::PlainRequest,
-    runner::{START_US, simulated_store::SimulatedStore},
+    runner::{
+        START_US,
+        simulated_store::{Entry, SimulatedStore},
+    },
 };
 
 /// Some of them.
@@ -112,6 +115,16 @@ impl TokenGateways {
     /// Redis behaves like this from here on.
     pub fn set_store(&mut self, store: &Store) {
         self.store.set(store);
+    }
+
+    /// What is done to Redis' windows is written down from here on.
+    pub fn keep_journal(&mut self) {
+        self.store.keep_journal();
+    }
+
+    /// What was done to them since it was last asked, in order.
+    pub fn take_journal(&mut self) -> Vec<Entry> {
+        self.store.take_journal()
     }
 
     /// From here on answers of Redis' stay on their way.

@@ -30,6 +30,40 @@ pub struct SimulatedStore {
     /// How often the window of a key was lost, because a text took its place.
     losses: BTreeMap<Vec<u8>, u32>,
     calls: usize,
+    /// What was done to windows, if that is written down.
+    journal: Option<Vec<Entry>>,
+}
+
+/// What was done to the window of a key, at a time of the store's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Of which key.
+    pub key: Vec<u8>,
+    /// When, in microseconds.
+    pub now_us: u64,
+    /// What.
+    pub deed: Deed,
+}
+
+/// What is done to a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// It was asked for this by one request.
+    Asked {
+        /// For what.
+        charge: Charge,
+        /// Whether the request was admitted.
+        admitted: bool,
+    },
+    /// It was charged what had been spent already.
+    Spent(u64),
+    /// So much was given back of what was charged then.
+    GivenBack {
+        /// When it was charged.
+        at_us: u64,
+        /// How much.
+        cost: u64,
+    },
 }
 
 /// What an application keeps under a key.
@@ -66,6 +100,7 @@ impl Default for SimulatedStore {
             records: BTreeMap::new(),
             losses: BTreeMap::new(),
             calls: 0,
+            journal: None,
         }
     }
 }
@@ -84,6 +119,22 @@ impl SimulatedStore {
     /// How many commands it was sent, but for those answered NOSCRIPT.
     pub fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Writes down what is done to windows from here on.
+    pub fn keep_journal(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// What was done to windows since it was last asked, in order.
+    pub fn take_journal(&mut self) -> Vec<Entry> {
+        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, key: &[u8], now_us: u64, deed: Deed) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(Entry { key: key.to_vec(), now_us, deed });
+        }
     }
 
     /// Forgets all scripts, as SCRIPT FLUSH does.
@@ -196,10 +247,13 @@ impl SimulatedStore {
     fn settle(&mut self, asked: &Asked, now_us: u64) -> Vec<f64> {
         let mut given = if asked.refunds.is_empty() { Vec::new() } else { vec![now_us as f64] };
         for (key, refund) in self.places(&asked.refunded).iter().zip(&asked.refunds) {
-            given.push(self.windows.give_back(key, refund) as f64);
+            let cost = self.windows.give_back(key, refund);
+            self.note(key, now_us, Deed::GivenBack { at_us: refund.at_us, cost });
+            given.push(cost as f64);
         }
         for (key, charge) in self.places(&asked.charged).iter().zip(&asked.spent) {
             self.windows.charge_spent(key, charge, now_us);
+            self.note(key, now_us, Deed::Spent(charge.cost));
         }
         given
     }
@@ -211,6 +265,9 @@ impl SimulatedStore {
         let (mut admitted, mut charged) = (0, vec![0; places.len()]);
         while admitted < asked.units {
             let decision = self.windows.decide(&places, &asked.charges, now_us);
+            for (key, charge) in places.iter().zip(&asked.charges) {
+                self.note(key, now_us, Deed::Asked { charge: *charge, admitted: decision.admitted });
+            }
             if !decision.admitted {
                 break;
             }

@@ -151,6 +151,12 @@ fn the_demo_of_tokens_counts_what_answers_take() {
         assert!(small.contains("\"type\":\"rate_limit_error\""), "{small}");
         assert!((1..=60).contains(&values(small, "retry-after")[0]), "{small}");
 
+        // Google's key may stand in the address: that is a budget too.
+        let by_address: Vec<_> = (0..2)
+            .map(|_| demo.client().send("POST", "/v1beta/models/m:generateContent?key=small", &[], b"{}").status())
+            .collect();
+        assert_eq!(by_address, [200, 429]);
+
         // One, a stream, those of the many, the one after them, and one of the small.
         let metrics = Metrics::parse(metrics);
         assert_eq!(metrics.sum("slidegate_tokens_charged_total", &[]), 50.0 * (admitted as f64 + 4.0));

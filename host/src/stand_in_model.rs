@@ -8,10 +8,11 @@
 //! | --- | --- |
 //! | `tokens=N` | generates so many tokens, 8 unless said, 100,000 at most |
 //! | `prompt=N` | says that the prompt had so many, 10 unless said |
-//! | `pause=MS` | waits so long before each token |
+//! | `pause=MS` | waits so long before each token, a minute at most |
 //! | `split=N` | sends pieces of so many bytes, whatever the events are |
 //! | `gzip` | compresses what it sends, each event by itself, if the client takes that |
 //! | `cut=N` | breaks off after so many tokens |
+//! | `stall=N` | says no more after so many tokens, and does not end |
 //! | `status=CODE` | answers with an error |
 
 mod completion;
@@ -41,6 +42,9 @@ use tokio::time::sleep;
 
 use self::completion::Completion;
 use self::manner::Manner;
+
+/// So long nobody is accepted after that failed.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Of a request's body, more is not read.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
@@ -85,7 +89,11 @@ impl StandInModel {
     /// Serves HTTP/1.1 and HTTP/2 with prior knowledge, until the future is dropped.
     pub async fn serve(self, listener: TcpListener) {
         loop {
-            let Ok((socket, _)) = listener.accept().await else { continue };
+            let Ok((socket, _)) = listener.accept().await else {
+                // Without descriptors it would fail again at once, and those who could give some back have to run.
+                sleep(ACCEPT_REST).await;
+                continue;
+            };
             // Latency counts here; a socket that does not take the option still serves.
             let _ = socket.set_nodelay(true);
             let model = self.clone();
@@ -180,6 +188,10 @@ impl StandInModel {
                 }
                 if manner.cut == Some(tokens) {
                     return pieces.send(Err(BROKEN_OFF)).await.ok();
+                }
+                if manner.stall == Some(tokens) {
+                    pieces.closed().await;
+                    return None;
                 }
                 tokens += 1;
                 self.notes.note(|record| record.tokens += 1);

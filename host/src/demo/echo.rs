@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -11,11 +12,19 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+/// So long nobody is accepted after that failed.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Serves for ever.
 pub(super) async fn serve(listener: TcpListener) {
     loop {
-        let Ok((socket, _)) = listener.accept().await else { continue };
+        let Ok((socket, _)) = listener.accept().await else {
+            // Without descriptors it would fail again at once, and those who could give some back have to run.
+            sleep(ACCEPT_REST).await;
+            continue;
+        };
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(echo)));
     }
 }

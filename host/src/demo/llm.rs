@@ -9,18 +9,20 @@ pub(super) const MANNER: &str = "tokens=40;pause=25";
 
 /// Each API key has a budget of tokens, wherever the client of a provider puts it.
 pub(super) fn filter() -> Value {
-    let each_key = |header: &str, small: &str| {
+    let each_key = |place: &str, name: &str, small: &str| {
         json!({
-            "limit_by_per_header": header,
+            place: name,
             "limit_keys": [{"key": small, "token_per_minute": 40}, {"key": "*", "token_per_minute": 1000}],
         })
     };
+    let each_header = |name, small| each_key("limit_by_per_header", name, small);
     json!({
         "rule_name": "demo-llm",
         "rule_items": [
-            each_key("authorization", "Bearer small"),
-            each_key("x-api-key", "small"),
-            each_key("x-goog-api-key", "small"),
+            each_header("authorization", "Bearer small"),
+            each_header("x-api-key", "small"),
+            each_header("x-goog-api-key", "small"),
+            each_key("limit_by_per_param", "key", "small"),
             {
                 "limit_by_per_ip": "from-remote-addr",
                 "limit_keys": [{"key": "0.0.0.0/0", "token_per_minute": 1000}],

@@ -1,6 +1,8 @@
 //! Limits on tokens, at the gateway as it ships: what reading a stream takes, what the first token waits, what settling
 //! asks of Redis, and how many answers are charged right.
 
+mod paced;
+
 use std::time::Instant;
 
 use slidegate_engine::tokens::Usage;
@@ -70,7 +72,7 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
             }
         }
     }
-    vec![gateway(&places, bytes, rounds, short), charged()]
+    vec![gateway(&places, bytes, rounds, short), paced::measure(effort), charged()]
 }
 
 fn gateway(places: &[Place; 3], bytes: usize, rounds: usize, short: usize) -> Table {

@@ -178,3 +178,61 @@ fn what_is_made_to_exhaust_its_reader_does_not() {
     assert!(charged.values().all(|charged| [TOLD, RESERVED].contains(charged)), "{charged:?}");
     assert!(memory < 48 << 20, "{memory} bytes more");
 }
+
+/// The whole of it at once, as servers do that do not stream.
+fn compressed(coding: &str, text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let written = match coding {
+        "gzip" => GzEncoder::new(&mut bytes, Compression::default()).write_all(text),
+        "br" => brotli::CompressorWriter::new(&mut bytes, 4_096, 5, 22).write_all(text),
+        _ => zstd::Encoder::new(&mut bytes, 3).expect("a level").auto_finish().write_all(text),
+    };
+    written.expect("memory takes what is written");
+    bytes
+}
+
+#[test]
+fn an_answer_that_says_the_same_again_and_again_is_read_to_its_end() {
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\n".repeat(30_000);
+    let events = [event.as_bytes(), &stream()].concat();
+    let document = document(2_000_000);
+    let mut answers = Vec::new();
+    for coding in ["gzip", "br", "zstd"] {
+        for (kind, text) in [("events", &events), ("document", &document)] {
+            let body = compressed(coding, text);
+            assert!(body.len() * 100 < text.len(), "{coding} {kind}: {}", body.len());
+            answers.push(sent(&format!("{kind}-{coding}"), coding, body, 65_536));
+        }
+    }
+    let (charged, memory) = charged(answers);
+    assert!(charged.values().all(|charged| *charged == TOLD), "{charged:?}");
+    assert!(memory < 48 << 20, "{memory} bytes more");
+}
+
+#[test]
+fn what_strangers_have_begun_to_send_leaves_room_to_read_answers() {
+    let body = compressed("zstd", &stream());
+    let answers = BTreeMap::from([sent("told", "zstd", body, 65_536)]);
+    let upstream = RawUpstream::start(move |connection| serve(&answers, connection));
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nfilter: {{rule_name: codings, global_threshold: {{token_per_hour: 1000000}}, reserve: {RESERVED}}}\n",
+        upstream.url()
+    ));
+    // Each has said how large a window it needs.
+    let beginning = zstd::encode_all(&[0; 9 << 20][..], 19).expect("memory")[..12].to_vec();
+    let chunk = [format!("{:x}\r\n", beginning.len()).as_bytes(), &beginning, b"\r\n"].concat();
+    let head = b"POST /told HTTP/1.1\r\nhost: a.test\r\ncontent-encoding: zstd\r\ntransfer-encoding: chunked\r\n\r\n";
+    let strangers: Vec<_> = (0..60)
+        .map(|_| {
+            let mut client = gateway.client();
+            client.write(&[head, &chunk[..]].concat()).expect("the gateway reads");
+            client
+        })
+        .collect();
+    let open = || gateway.metrics().sum("slidegate_token_reservations_open", &[]);
+    wait_until("all have begun", || open() == strangers.len() as f64);
+    let answer = gateway.client().send("POST", "/told", &[("accept-encoding", "zstd")], ASKED);
+    assert_eq!(answer.status(), 200);
+    wait_until("it is settled", || open() == strangers.len() as f64);
+    assert_eq!(gateway.metrics().sum("slidegate_tokens_charged_total", &[]), TOLD as f64);
+}

@@ -135,5 +135,6 @@ pub use redis::{
 };
 pub use request::{HttpRequest, Request};
 pub use worker::{
-    BODY_BYTES_MAX, BodySide, BodyStep, Clock, Released, StartError, Stream, Verdict, WeakWorker, Worker, WorkerOptions,
+    BODY_BYTES_MAX, BodySide, BodyStep, Clock, HELD_BYTES_MAX, Released, StartError, Stream, Verdict, WeakWorker,
+    Worker, WorkerOptions, held_bytes,
 };

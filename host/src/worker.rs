@@ -2,6 +2,7 @@
 
 mod alarm;
 mod core;
+mod held;
 mod options;
 mod replies;
 mod stream;
@@ -13,8 +14,9 @@ use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 
 use self::core::Core;
+pub use self::held::{BODY_BYTES_MAX, BodySide, HELD_BYTES_MAX, held_bytes};
 pub use self::options::{Clock, WorkerOptions};
-pub use self::stream::{BODY_BYTES_MAX, BodySide, BodyStep, Released, Stream, Verdict};
+pub use self::stream::{BodyStep, Released, Stream, Verdict};
 use crate::bindings::exports::slidegate::filter::filter::Configuration;
 use crate::bindings::slidegate::filter::explanation::Explanation;
 use crate::bindings::slidegate::filter::redis::{CallError, Reply};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::access_log::Record;
+use crate::gateway::filtered::FilteredBody;
 use crate::gateway::guests::Order;
 use crate::gateway::headers;
 use crate::gateway::lingering::{self, Unread};
@@ -26,14 +26,8 @@ pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
 pub(crate) enum PieceSource {
     /// Straight from the other side.
     Peer(PeerBody),
-    /// From a task that shows each piece to the filter first.
-    Filtered {
-        pieces: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
-        /// What is still to come, where that is known.
-        length: Option<u64>,
-        /// Its pieces were counted before the filter saw them.
-        is_counted: bool,
-    },
+    /// By way of the filter.
+    Filtered(Box<FilteredBody>),
     /// The gateway's own, in one piece.
     Own(Option<Bytes>),
 }
@@ -112,23 +106,11 @@ impl PieceSource {
         Self::Own(Some(body).filter(|body| !body.is_empty()))
     }
 
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Peer(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
-            Self::Filtered { pieces, length, .. } => {
-                let frame = ready!(pieces.poll_recv(context));
-                let taken = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
-                *length = length.map(|length| length.saturating_sub(taken.map_or(0, |piece| piece.len() as u64)));
-                Poll::Ready(frame)
-            }
+            Self::Filtered(body) => body.poll_frame(context),
             Self::Own(piece) => Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece)))),
-        }
-    }
-
-    /// Says how much is still to come, now that it is known.
-    pub(crate) fn set_length(&mut self, known: Option<u64>) {
-        if let Self::Filtered { length, .. } = self {
-            *length = known;
         }
     }
 
@@ -136,19 +118,19 @@ impl PieceSource {
     pub(crate) fn is_end(&self) -> bool {
         match self {
             Self::Peer(body) => body.is_end_stream(),
-            Self::Filtered { length, .. } => *length == Some(0),
+            Self::Filtered(body) => body.is_end(),
             Self::Own(piece) => piece.is_none(),
         }
     }
 
     fn is_counted(&self) -> bool {
-        matches!(self, Self::Filtered { is_counted: true, .. })
+        matches!(self, Self::Filtered(body) if body.is_counted())
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(crate) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Peer(body) => body.size_hint(),
-            Self::Filtered { length, .. } => length.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Filtered(body) => body.length().map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Own(piece) => SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64)),
         }
     }

@@ -296,6 +296,7 @@ fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
         Overload::Requests => "the gateway serves as many requests at once as it may",
         Overload::Address => "this address has as many requests at once as it may",
         Overload::Descriptors => "the gateway has no connection left for this request",
+        Overload::Bodies => "the gateway keeps as much of bodies as it may",
     };
     let (mut parts, body) =
         LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);

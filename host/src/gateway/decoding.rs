@@ -7,18 +7,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 
-/// A body may grow by so many bytes, and to so many times what came of it; and so may each piece of it. Texts that
-/// repeat themselves come to some 30; what grows more is meant to exhaust whoever decodes it.
-const GROWTH_FREE: u64 = 1 << 20;
+/// Of what a body grows to beyond what is free, and of each piece of it, no more than so many times what came is looked
+/// at: what grows more is meant to exhaust whoever decodes it.
 const GROWTH_MAX: u64 = 100;
 
-/// What all decoders of the process may take together, in bytes: a coding's window is memory.
-const DECODERS_MAX: usize = 256 << 20;
+/// What is handed on at a time of what was decoded, in bytes.
+const HANDED_ON: usize = 64 << 10;
 
-/// What decoders take now.
-static DECODERS: AtomicUsize = AtomicUsize::new(0);
+/// What decoders of bodies that come the same way may take together.
+pub(crate) struct DecoderPot {
+    /// What they take now, and what they may, in bytes: a coding's window is memory.
+    taken: AtomicUsize,
+    most: usize,
+    /// A body may grow by so many bytes, and so may each piece of it.
+    growth_free: u64,
+}
+
+/// Of requests, which strangers send.
+pub(crate) static OF_REQUESTS: DecoderPot = DecoderPot::new(64 << 20, 1 << 20);
+
+/// Of answers. A text that repeats itself, which models say when they are asked to, is honest.
+pub(crate) static OF_ANSWERS: DecoderPot = DecoderPot::new(256 << 20, 16 << 20);
 
 /// What a decoder takes beside its window, in bytes, and the window of the codings that have a small one.
 const DECODER: usize = 96 << 10;
@@ -54,37 +65,51 @@ pub(crate) enum Coded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KnownCoding(Coding);
 
-/// Takes the coding off a body, piece by piece.
-pub(crate) struct Decoder {
-    state: DecoderState,
+/// Who is given what was decoded.
+pub(crate) trait Sink {
+    /// Some of it, in order.
+    fn take(&mut self, decoded: Vec<u8>);
+}
+
+/// Takes the coding off a body, piece by piece, and gives its sink what is behind it.
+pub(crate) struct Decoder<S: Sink> {
+    state: DecoderState<S>,
     share: Share,
 }
 
 /// A part of what decoders may take, until it is dropped.
-struct Share(usize);
+struct Share {
+    pot: &'static DecoderPot,
+    bytes: usize,
+}
 
-enum DecoderState {
-    /// Of a body in br, the first byte tells how large its window is.
-    Brotli,
-    /// In deflate nobody knows before the first bytes whether they stand in the zlib format, as they should, or bare,
-    /// as some send them.
-    Undecided(Vec<u8>),
-    Decided(Codec),
+enum DecoderState<S: Sink> {
+    /// The first bytes tell what it needs: in br and zstd how large a window, and in deflate whether it stands in the zlib
+    /// format, as it should, or bare, as some send it.
+    Undecided {
+        coding: Coding,
+        first: Vec<u8>,
+        bounded: Bounded<S>,
+    },
+    Decided(Codec<S>),
+    /// It was none.
+    Broken,
 }
 
 /// A decoder of the library's for each coding.
-enum Codec {
-    Gzip(Box<MultiGzDecoder<Bounded>>),
-    Zlib(Box<ZlibDecoder<Bounded>>),
-    Bare(Box<DeflateDecoder<Bounded>>),
-    Brotli(Box<DecompressorWriter<Bounded>>),
-    Zstd(Box<zstd::stream::write::Decoder<'static, Bounded>>),
+enum Codec<S: Sink> {
+    Gzip(Box<MultiGzDecoder<Bounded<S>>>),
+    Zlib(Box<ZlibDecoder<Bounded<S>>>),
+    Bare(Box<DeflateDecoder<Bounded<S>>>),
+    Brotli(Box<DecompressorWriter<Bounded<S>>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Bounded<S>>>),
 }
 
 /// Takes what was decoded, as long as it is in proportion.
-#[derive(Default)]
-struct Bounded {
+struct Bounded<S: Sink> {
+    sink: S,
     bytes: Vec<u8>,
+    growth_free: u64,
     came: u64,
     grew: u64,
     /// How far it may grow by this piece.
@@ -110,6 +135,34 @@ impl Coded {
     }
 }
 
+/// Has an answer that a filter reads ask for no coding that could not be taken off: not one that is not known here, nor
+/// one that needs much memory while others take most of what there is.
+pub(crate) fn ask_for_known(headers: &mut HeaderMap) {
+    narrow(headers, OF_ANSWERS.is_short());
+}
+
+fn narrow(headers: &mut HeaderMap, is_short: bool) {
+    let is_asked = |item: &&[u8]| {
+        let name = item.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        match Coding::named(name) {
+            Some(Coding::Gzip | Coding::Deflate) => true,
+            Some(Coding::Brotli | Coding::Zstd) => !is_short,
+            None => name.eq_ignore_ascii_case(b"identity"),
+        }
+    };
+    let fields = headers.get_all(header::ACCEPT_ENCODING);
+    let items = fields.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let items: Vec<&[u8]> = items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty()).collect();
+    let asked: Vec<&[u8]> = items.iter().copied().filter(is_asked).collect();
+    if asked.len() == items.len() {
+        return;
+    }
+    let asked = if asked.is_empty() { b"identity".to_vec() } else { asked.join(&b", "[..]) };
+    if let Ok(asked) = HeaderValue::from_bytes(&asked) {
+        headers.insert(header::ACCEPT_ENCODING, asked);
+    }
+}
+
 impl Coding {
     fn named(name: &[u8]) -> Option<Self> {
         let known: [(&[u8], Self); 5] = [
@@ -123,56 +176,110 @@ impl Coding {
     }
 }
 
-impl Decoder {
-    /// Begins a body in this coding.
+impl DecoderPot {
+    const fn new(most: usize, growth_free: u64) -> Self {
+        Self { taken: AtomicUsize::new(0), most, growth_free }
+    }
+
+    /// Whether more than half of it is taken.
+    fn is_short(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) > self.most / 2
+    }
+}
+
+impl<S: Sink> Decoder<S> {
+    /// Begins a body in this coding, of what may be taken from this pot.
     ///
     /// # Errors
     /// There is no memory for it.
-    pub(crate) fn new(known: KnownCoding) -> Result<Self, Undecodable> {
-        let bounded = Bounded::default();
-        let window = if known.0 == Coding::Zstd { 1 << ZSTD_WINDOW_LOG_MAX } else { 0 };
-        let share = Share::take(DECODER + window)?;
+    pub(crate) fn new(known: KnownCoding, pot: &'static DecoderPot, sink: S) -> Result<Self, Undecodable> {
+        let share = Share::take(pot, DECODER)?;
+        let bounded = Bounded { sink, bytes: Vec::new(), growth_free: pot.growth_free, came: 0, grew: 0, grown_max: 0 };
         let state = match known.0 {
-            Coding::Deflate => DecoderState::Undecided(Vec::new()),
-            Coding::Brotli => DecoderState::Brotli,
             Coding::Gzip => DecoderState::Decided(Codec::Gzip(Box::new(MultiGzDecoder::new(bounded)))),
-            Coding::Zstd => {
-                let mut decoder = zstd::stream::write::Decoder::new(bounded).map_err(|_| Undecodable)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| Undecodable)?;
-                DecoderState::Decided(Codec::Zstd(Box::new(decoder)))
-            }
+            coding => DecoderState::Undecided { coding, first: Vec::new(), bounded },
         };
         Ok(Self { state, share })
     }
 
-    /// What this piece adds to the decoded body. What is behind the end of the coding is left out.
+    /// Gives the sink what this piece adds to the decoded body. What is behind the end of the coding is left out.
     ///
     /// # Errors
     /// The body is not what it claims to be, grows out of all proportion, or asks for more memory than there is. There
     /// is nothing more to be had of it.
-    pub(crate) fn decode(&mut self, piece: &[u8]) -> Result<Vec<u8>, Undecodable> {
-        let (mut codec, first) = match &mut self.state {
-            DecoderState::Decided(codec) => return codec.decode(piece),
-            DecoderState::Brotli => {
-                let Some(head) = piece.first() else { return Ok(Vec::new()) };
+    pub(crate) fn decode(&mut self, piece: &[u8]) -> Result<(), Undecodable> {
+        if let DecoderState::Decided(codec) = &mut self.state {
+            return codec.decode(piece);
+        }
+        let DecoderState::Undecided { coding, mut first, bounded } =
+            std::mem::replace(&mut self.state, DecoderState::Broken)
+        else {
+            return Err(Undecodable);
+        };
+        first.extend_from_slice(piece);
+        let codec = match (coding, &first[..]) {
+            (Coding::Brotli, [head, ..]) => {
                 self.share.grow(brotli_window(*head).ok_or(Undecodable)?)?;
-                (Codec::Brotli(Box::new(DecompressorWriter::new(Bounded::default(), BROTLI_BUFFER))), piece.to_vec())
+                Codec::Brotli(Box::new(DecompressorWriter::new(bounded, BROTLI_BUFFER)))
             }
-            DecoderState::Undecided(first) => {
-                first.extend_from_slice(piece);
-                let [head, flags, ..] = first[..] else { return Ok(Vec::new()) };
-                // RFC 1950, section 2.2: the method, and a number of two bytes that 31 divides.
-                let codec = match head & 0xf == 8 && u16::from_be_bytes([head, flags]).is_multiple_of(31) {
-                    true => Codec::Zlib(Box::new(ZlibDecoder::new(Bounded::default()))),
-                    false => Codec::Bare(Box::new(DeflateDecoder::new(Bounded::default()))),
-                };
-                (codec, std::mem::take(first))
+            // RFC 1950, section 2.2: the method, and a number of two bytes that 31 divides.
+            (Coding::Deflate, [head, flags, ..]) => {
+                match head & 0xf == 8 && u16::from_be_bytes([*head, *flags]).is_multiple_of(31) {
+                    true => Codec::Zlib(Box::new(ZlibDecoder::new(bounded))),
+                    false => Codec::Bare(Box::new(DeflateDecoder::new(bounded))),
+                }
+            }
+            (Coding::Zstd, first) if let Some(window) = zstd_window(first) => {
+                self.share.grow(window)?;
+                let log = window.next_power_of_two().ilog2().clamp(10, ZSTD_WINDOW_LOG_MAX);
+                let mut decoder = zstd::stream::write::Decoder::new(bounded).map_err(|_| Undecodable)?;
+                // No later frame may ask for more.
+                decoder.window_log_max(log).map_err(|_| Undecodable)?;
+                Codec::Zstd(Box::new(decoder))
+            }
+            _ => {
+                self.state = DecoderState::Undecided { coding, first, bounded };
+                return Ok(());
             }
         };
-        let decoded = codec.decode(&first);
         self.state = DecoderState::Decided(codec);
-        decoded
+        self.decode(&first)
     }
+
+    /// Who is given what was decoded.
+    pub(crate) fn sink(&mut self) -> Option<&mut S> {
+        match &mut self.state {
+            DecoderState::Undecided { bounded, .. } => Some(&mut bounded.sink),
+            DecoderState::Decided(codec) => Some(&mut codec.bounded().sink),
+            DecoderState::Broken => None,
+        }
+    }
+}
+
+/// How large the window of a body in zstd is, in bytes, by the header of its first frame (RFC 8878, section 3.1.1.1).
+/// None: not all of that has come.
+fn zstd_window(first: &[u8]) -> Option<usize> {
+    let largest = 1 << ZSTD_WINDOW_LOG_MAX;
+    let (magic, rest) = first.split_at_checked(4)?;
+    if magic != [0x28, 0xb5, 0x2f, 0xfd] {
+        // One to be skipped, or none at all.
+        return Some(largest);
+    }
+    let (&descriptor, rest) = rest.split_first()?;
+    let window = if descriptor & 0x20 == 0 {
+        let head = u64::from(*rest.first()?);
+        let base = 1_u64 << (10 + (head >> 3));
+        base + base / 8 * (head & 7)
+    } else {
+        // The whole content is the window; its length stands behind the name of a dictionary.
+        let name = [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let length = [1, 2, 4, 8][usize::from(descriptor >> 6)];
+        let bytes = rest.get(name..name + length)?;
+        let content = bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        if length == 2 { content + 256 } else { content }
+    };
+    // More is refused by whoever decodes it.
+    Some(usize::try_from(window).map_or(largest, |window| window.min(largest)))
 }
 
 /// How large the window of a body in br is, in bytes, by its first byte (RFC 7932, section 9.1). None: that one is not
@@ -190,32 +297,28 @@ fn brotli_window(head: u8) -> Option<usize> {
 }
 
 impl Share {
-    fn take(bytes: usize) -> Result<Self, Undecodable> {
-        let mut share = Self(0);
+    fn take(pot: &'static DecoderPot, bytes: usize) -> Result<Self, Undecodable> {
+        let mut share = Self { pot, bytes: 0 };
         share.grow(bytes)?;
         Ok(share)
     }
 
     fn grow(&mut self, bytes: usize) -> Result<(), Undecodable> {
-        let before = DECODERS.fetch_add(bytes, Ordering::Relaxed);
-        self.0 += bytes;
-        if before + bytes > DECODERS_MAX { Err(Undecodable) } else { Ok(()) }
+        let before = self.pot.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        if before + bytes > self.pot.most { Err(Undecodable) } else { Ok(()) }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        DECODERS.fetch_sub(self.0, Ordering::Relaxed);
+        self.pot.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-impl Codec {
-    fn decode(&mut self, piece: &[u8]) -> Result<Vec<u8>, Undecodable> {
-        let bounded = self.bounded();
-        let came = piece.len() as u64;
-        bounded.came += came;
-        let of_all = GROWTH_FREE + bounded.came.saturating_mul(GROWTH_MAX);
-        bounded.grown_max = of_all.min(bounded.grew + GROWTH_FREE + came.saturating_mul(GROWTH_MAX));
+impl<S: Sink> Codec<S> {
+    fn decode(&mut self, piece: &[u8]) -> Result<(), Undecodable> {
+        self.bounded().come(piece.len() as u64);
         let written = match self {
             Self::Gzip(decoder) => write(decoder, piece),
             Self::Zlib(decoder) => write(decoder, piece),
@@ -224,10 +327,11 @@ impl Codec {
             Self::Zstd(decoder) => write(decoder, piece),
         };
         written.map_err(|_| Undecodable)?;
-        Ok(std::mem::take(&mut self.bounded().bytes))
+        self.bounded().hand_on();
+        Ok(())
     }
 
-    fn bounded(&mut self) -> &mut Bounded {
+    fn bounded(&mut self) -> &mut Bounded<S> {
         match self {
             Self::Gzip(decoder) => decoder.get_mut(),
             Self::Zlib(decoder) => decoder.get_mut(),
@@ -238,19 +342,37 @@ impl Codec {
     }
 }
 
-impl fmt::Debug for Decoder {
+impl<S: Sink> Bounded<S> {
+    /// A piece has come of so many bytes.
+    fn come(&mut self, bytes: u64) {
+        self.came += bytes;
+        let of_all = self.growth_free + self.came.saturating_mul(GROWTH_MAX);
+        self.grown_max = of_all.min(self.grew + self.growth_free + bytes.saturating_mul(GROWTH_MAX));
+    }
+
+    fn hand_on(&mut self) {
+        if !self.bytes.is_empty() {
+            self.sink.take(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl<S: Sink> fmt::Debug for Decoder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Decoder")
     }
 }
 
-impl Write for Bounded {
+impl<S: Sink> Write for Bounded<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.grew += bytes.len() as u64;
         if self.grew > self.grown_max {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() >= HANDED_ON {
+            self.hand_on();
+        }
         Ok(bytes.len())
     }
 
@@ -274,7 +396,6 @@ fn write(decoder: &mut impl Write, mut piece: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     const CODINGS: [&str; 5] = ["gzip", "deflate", "bare", "br", "zstd"];
 
@@ -312,13 +433,39 @@ mod tests {
         Coded::of(&headers)
     }
 
-    fn decoded(coding: &str, body: &[u8], piece: usize) -> Result<Vec<u8>, Undecodable> {
-        let mut decoder = Decoder::new(known(coding))?;
-        let mut all = Vec::new();
-        for piece in body.chunks(piece) {
-            all.extend(decoder.decode(piece)?);
+    /// What was decoded, and the most of it at a time.
+    #[derive(Default)]
+    struct Taken {
+        all: Vec<u8>,
+        most: usize,
+    }
+
+    impl Sink for Taken {
+        fn take(&mut self, decoded: Vec<u8>) {
+            self.most = self.most.max(decoded.len());
+            self.all.extend(decoded);
         }
-        Ok(all)
+    }
+
+    /// One of a test's own.
+    fn pot(most: usize) -> &'static DecoderPot {
+        Box::leak(Box::new(DecoderPot::new(most, FREE)))
+    }
+
+    const FREE: u64 = 1 << 20;
+
+    fn decoder(coding: &str) -> Decoder<Taken> {
+        Decoder::new(known(coding), pot(64 << 20), Taken::default()).expect("memory")
+    }
+
+    fn taken(decoder: &mut Decoder<Taken>) -> &mut Taken {
+        decoder.sink().expect("it is not broken")
+    }
+
+    fn decoded(coding: &str, body: &[u8], piece: usize) -> Result<Vec<u8>, Undecodable> {
+        let mut decoder = decoder(coding);
+        body.chunks(piece).try_for_each(|piece| decoder.decode(piece))?;
+        Ok(std::mem::take(&mut taken(&mut decoder).all))
     }
 
     #[test]
@@ -352,12 +499,12 @@ mod tests {
         let zeros = vec![0; 64 << 20];
         for coding in CODINGS {
             let body = encoded(coding, &zeros);
-            let mut decoder = Decoder::new(known(coding)).expect("memory");
-            let mut grew = 0;
-            let ended =
-                body.chunks(100).try_for_each(|piece| decoder.decode(piece).map(|decoded| grew += decoded.len()));
-            assert!(ended.is_err(), "{coding}: {} bytes became {grew}", body.len());
-            assert!(grew as u64 <= GROWTH_FREE + GROWTH_MAX * body.len() as u64, "{coding}");
+            let mut decoder = decoder(coding);
+            let ended = body.chunks(100).try_for_each(|piece| decoder.decode(piece));
+            let Taken { all, most } = taken(&mut decoder);
+            assert!(ended.is_err(), "{coding}: {} bytes became {}", body.len(), all.len());
+            assert!(all.len() as u64 <= FREE + GROWTH_MAX * body.len() as u64, "{coding}");
+            assert!(*most < 2 * HANDED_ON, "{coding}: {most} at a time");
         }
     }
 
@@ -372,14 +519,16 @@ mod tests {
         let mut text: Vec<u8> = (0..2 << 20).map(|_| noise()).collect();
         text.resize(64 << 20, 0);
         for coding in CODINGS {
-            let mut decoder = Decoder::new(known(coding)).expect("memory");
-            let mut most = 0;
+            let mut decoder = decoder(coding);
+            let (mut before, mut most) = (0, 0);
             let ended = encoded(coding, &text).chunks(4_096).try_for_each(|piece| {
-                let decoded = decoder.decode(piece)?;
-                most = most.max(decoded.len() as u64);
-                Ok::<(), Undecodable>(())
+                let ended = decoder.decode(piece);
+                let all = taken(&mut decoder).all.len();
+                most = most.max(all - before);
+                before = all;
+                ended
             });
-            assert!(ended.is_err() && most <= GROWTH_FREE + 4_096 * GROWTH_MAX, "{coding}: {most}");
+            assert!(ended.is_err() && most as u64 <= FREE + 4_096 * GROWTH_MAX, "{coding}: {most}");
         }
     }
 
@@ -390,13 +539,27 @@ mod tests {
             [16, 22, 22, 24, 17, 10].map(|bits| Some(1 << bits))
         );
         assert_eq!([0x11, 0x91].map(brotli_window), [None, None]);
-        let mut decoders = Vec::new();
-        while let Ok(decoder) = Decoder::new(known("zstd")) {
-            decoders.push(decoder);
+        for (level, window) in [(1, 1 << 19), (3, 2 << 20), (19, 8 << 20)] {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).expect("memory");
+            // One whose length is not known in advance, as of a stream.
+            encoder.write_all(b"data: {}\n\n").and_then(|()| encoder.flush()).expect("memory");
+            assert_eq!(zstd_window(encoder.get_ref()), Some(window), "level {level}");
         }
-        assert!((20..=32).contains(&decoders.len()), "{}", decoders.len());
-        decoders.clear();
-        assert!(Decoder::new(known("zstd")).is_ok());
+        assert_eq!(zstd_window(&encoded("zstd", &[7; 100])[..5]), None, "it is not whole");
+        assert_eq!(zstd_window(b"none at all"), Some(8 << 20));
+        let pot = pot(256 << 20);
+        let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        for (coding, least, most) in [("gzip", 2_000, 3_000), ("br", 50, 64), ("zstd", 100, 240)] {
+            let body = encoded(coding, &text);
+            let mut decoders = Vec::new();
+            while let Ok(mut decoder) = Decoder::new(known(coding), pot, Taken::default())
+                && decoder.decode(&body[..100]).is_ok()
+            {
+                decoders.push(decoder);
+            }
+            assert!((least..=most).contains(&decoders.len()), "{coding}: {}", decoders.len());
+        }
+        assert_eq!(pot.taken.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -428,6 +591,30 @@ mod tests {
         }
         for values in [&["gzip, br"][..], &["gzip", "gzip"], &["compress"], &["gzip;q=1"]] {
             assert_eq!(coded(values), Coded::Unknown, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn only_codings_that_can_be_taken_off_are_asked_for() {
+        let narrowed = |values: &[&str], is_short| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::ACCEPT_ENCODING, HeaderValue::from_str(value).expect("a value"));
+            }
+            narrow(&mut headers, is_short);
+            let left = headers.get_all(header::ACCEPT_ENCODING).iter();
+            left.map(|value| value.to_str().expect("a text").to_owned()).collect::<Vec<_>>()
+        };
+        for (asked, expected, when_short) in [
+            (&[][..], &[][..], &[][..]),
+            (&["gzip, deflate"], &["gzip, deflate"], &["gzip, deflate"]),
+            (&["gzip,br;q=0.5", "zstd"], &["gzip,br;q=0.5", "zstd"], &["gzip"]),
+            (&["GZIP;q=1, dcb, compress , *;q=0"], &["GZIP;q=1"], &["GZIP;q=1"]),
+            (&["br"], &["br"], &["identity"]),
+            (&["*"], &["identity"], &["identity"]),
+        ] {
+            assert_eq!(narrowed(asked, false), expected, "{asked:?}");
+            assert_eq!(narrowed(asked, true), when_short, "{asked:?} when memory is short");
         }
     }
 }

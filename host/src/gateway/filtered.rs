@@ -1,164 +1,216 @@
 //! Bodies that the filter wants to see. Without such a filter they are not touched.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::{Body, Frame};
+use hyper::body::Frame;
 use slidegate::{BodySide, BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::gateway::body::{BodyError, PieceSource};
-use crate::gateway::decoding::{Coded, Decoder};
+use crate::gateway::decoding::{Coded, Decoder, OF_ANSWERS, OF_REQUESTS, Sink};
+use crate::gateway::telemetry::{self, Overload};
 use crate::gateway::upload::Upload;
 
-/// Pieces between the filter and the other side.
-const PIECES_AHEAD: usize = 4;
-
-/// What is shown at a time of a body whose coding is taken off, in bytes.
-const SHOWN_MAX: usize = 64 << 10;
-
-type Pieces = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
-
-/// How a request that waits for its body goes on: or the filter's answer in its place. Nothing comes if the body breaks
-/// off before.
-pub(crate) type Beginning = oneshot::Receiver<Result<HeldRequest, Response>>;
-
-/// A request's body by way of the filter.
-pub(crate) struct ShownRequest {
-    pub(crate) source: PieceSource,
-    /// The answer that the filter may give in the middle of the body.
-    pub(crate) answered: oneshot::Receiver<Response>,
-    /// Only of a body that the filter holds.
-    pub(crate) beginning: Option<Beginning>,
-}
-
-/// How a request goes on that has waited for its body.
-pub(crate) struct HeldRequest {
-    pub(crate) edits: Vec<HeaderEdit>,
-    /// How long the body is, if all of it is known.
-    pub(crate) length: Option<u64>,
-}
-
-/// The request's body by way of the filter. What it holds is counted as it comes.
-pub(crate) fn request<B>(
-    stream: Arc<Stream>,
-    interest: Interest,
-    coded: Coded,
-    body: B,
-    upload: Arc<Upload>,
-) -> ShownRequest
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BodyError>,
-{
-    let is_held = interest == Interest::Hold;
-    if is_held {
-        upload.waits();
-    }
-    let (answer, answered) = oneshot::channel();
-    let (begin, beginning) = oneshot::channel();
-    let begin = is_held.then_some(begin);
-    let request = RequestSide { answer: Some(answer), begin, edits: Vec::new(), upload: is_held.then_some(upload) };
-    let view = BodyView::of(coded, interest);
-    let source = start(Shown { stream, side: BodySide::Request, view, request: Some(request) }, body, is_held);
-    ShownRequest { source, answered, beginning: is_held.then_some(beginning) }
-}
-
-/// The response's body by way of the filter.
-pub(crate) fn response<B>(stream: Arc<Stream>, interest: Interest, coded: Coded, body: B) -> PieceSource
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BodyError>,
-{
-    let view = BodyView::of(coded, interest);
-    start(Shown { stream, side: BodySide::Response, view, request: None }, body, interest == Interest::Hold)
-}
-
-/// A body that is shown to the filter piece by piece.
-struct Shown {
+/// A body that is shown to the filter piece by piece, as whoever sends it on asks for it.
+pub(crate) struct FilteredBody {
+    /// Nothing, once no more is asked of it.
+    source: PieceSource,
     stream: Arc<Stream>,
     side: BodySide,
     view: BodyView,
     /// None of a response's body.
     request: Option<RequestSide>,
+    /// What the filter has let go, and was not taken yet.
+    released: VecDeque<Bytes>,
+    trailers: Option<Frame<Bytes>>,
+    /// All of it has come.
+    is_whole: bool,
+    /// The filter has let its end go.
+    is_over: bool,
+    /// How much is still to be taken, where that is known.
+    length: Option<u64>,
 }
 
 /// How a body is shown.
 enum BodyView {
     /// As it is.
     Plain(Coding),
-    /// Without its coding. Only of a body that is watched.
-    Decoded(Decoder),
+    /// Without its coding. Of a response only if it is watched, as nothing can be put into one whose headers have gone.
+    Decoded(Decoder<Shower>),
+}
+
+/// Shows what was decoded to the filter, but for the last of each piece, which is shown with the piece itself.
+struct Shower {
+    stream: Arc<Stream>,
+    side: BodySide,
+    last: Vec<u8>,
+    /// What the filter said to the others. None: nothing was shown.
+    said: Option<BodyStep>,
 }
 
 /// What a request's body has beside its pieces.
 struct RequestSide {
-    /// Taken when it is used.
+    /// Where the answer goes that the filter may give once the request has gone on.
     answer: Option<oneshot::Sender<Response>>,
-    /// As long as the request's headers wait.
-    begin: Option<oneshot::Sender<Result<HeldRequest, Response>>>,
-    /// Changes to the headers, until then.
+    /// The filter holds the body, and the headers wait for the first of it.
+    is_awaited: bool,
+    /// Changes to the headers, as long as they wait.
     edits: Vec<HeaderEdit>,
-    /// What counts the pieces as they come, in place of whoever sends them on.
+    /// What counts the pieces as they come, in place of whoever sends them on. Only of a body that is held.
     upload: Option<Arc<Upload>>,
 }
 
-fn start<B>(shown: Shown, body: B, is_held: bool) -> PieceSource
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BodyError>,
-{
-    let (pieces, arriving) = mpsc::channel(PIECES_AHEAD);
-    // What is held may become longer or shorter.
-    let length = body.size_hint().exact().filter(|_| !is_held);
-    let is_counted = shown.request.as_ref().is_some_and(|request| request.upload.is_some());
-    tokio::spawn(async move {
-        if let Err(error) = shown.pump(body, &pieces).await {
-            // Nobody listens any more if the other side has left.
-            let _ = pieces.send(Err(error)).await;
+impl FilteredBody {
+    /// A request's, and the answer that the filter may give in the middle of it. One that is held is to
+    /// [begin](Self::begin) first.
+    pub(crate) fn request(
+        stream: Arc<Stream>,
+        interest: Interest,
+        coded: Coded,
+        source: PieceSource,
+        upload: Arc<Upload>,
+    ) -> (Self, oneshot::Receiver<Response>) {
+        let is_held = interest == Interest::Hold;
+        if is_held {
+            upload.waits();
         }
-    });
-    PieceSource::Filtered { pieces: arriving, length, is_counted }
-}
+        let (answer, answered) = oneshot::channel();
+        let upload = is_held.then_some(upload);
+        let request = RequestSide { answer: Some(answer), is_awaited: is_held, edits: Vec::new(), upload };
+        (Self::new(stream, BodySide::Request, interest, coded, source, Some(request)), answered)
+    }
 
-impl Shown {
-    async fn pump<B>(mut self, mut body: B, pieces: &Pieces) -> Result<(), BodyError>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BodyError>,
-    {
-        let mut is_whole = false;
-        let mut trailers = None;
-        loop {
-            let step = tokio::select! {
-                biased;
-                step = self.stream.released(self.side) => step,
-                frame = body.frame(), if !is_whole => {
-                    let piece = match frame.transpose().map_err(Into::into)?.map(Frame::into_data) {
-                        Some(Ok(piece)) => piece,
-                        Some(Err(frame)) => {
-                            trailers = Some(frame);
-                            Bytes::new()
-                        }
-                        None => Bytes::new(),
-                    };
-                    is_whole = piece.is_empty() || body.is_end_stream();
-                    self.show(piece, is_whole)
+    /// A response's.
+    pub(crate) fn response(stream: Arc<Stream>, interest: Interest, coded: Coded, source: PieceSource) -> Self {
+        Self::new(stream, BodySide::Response, interest, coded, source, None)
+    }
+
+    fn new(
+        stream: Arc<Stream>,
+        side: BodySide,
+        interest: Interest,
+        coded: Coded,
+        source: PieceSource,
+        request: Option<RequestSide>,
+    ) -> Self {
+        let view = BodyView::of(coded, interest, &stream, side);
+        // What is held may become longer or shorter.
+        let length = source.size_hint().exact().filter(|_| interest != Interest::Hold);
+        let mut body = Self {
+            source,
+            stream,
+            side,
+            view,
+            request,
+            released: VecDeque::new(),
+            trailers: None,
+            is_whole: false,
+            is_over: false,
+            length,
+        };
+        if length == Some(0) {
+            // Nobody will ask for it.
+            let end = body.show(Bytes::new(), true);
+            let _ = body.act(end);
+        }
+        body
+    }
+
+    /// Waits until the filter lets a request go that it holds with its body: the changes to its headers, or the filter's
+    /// answer in its place.
+    ///
+    /// # Errors
+    /// The body breaks off before.
+    pub(crate) async fn begin(&mut self) -> Result<Result<Vec<HeaderEdit>, Response>, BodyError> {
+        poll_fn(|context| {
+            loop {
+                if !self.released.is_empty() || self.is_over {
+                    return Poll::Ready(Ok(Ok(self.begun())));
                 }
-                () = pieces.closed() => return Err("the other side has left".into()),
+                match ready!(self.poll_step(context)) {
+                    Ok(BodyStep::Respond(answer)) => return Poll::Ready(Ok(Err(answer))),
+                    Ok(BodyStep::TooLarge) => return Poll::Ready(Ok(Err(too_large()))),
+                    Ok(BodyStep::NoRoom) => return Poll::Ready(Ok(Err(no_room()))),
+                    Ok(step) => drop(self.act(step)),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// The request's headers go now, with these changes.
+    fn begun(&mut self) -> Vec<HeaderEdit> {
+        if self.is_over {
+            self.length = Some(self.released.iter().map(|piece| piece.len() as u64).sum());
+        }
+        self.request.as_mut().map_or_else(Vec::new, |request| {
+            request.is_awaited = false;
+            std::mem::take(&mut request.edits)
+        })
+    }
+
+    pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if let Some(piece) = self.released.pop_front() {
+                self.length = self.length.map(|length| length.saturating_sub(piece.len() as u64));
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if self.is_over {
+                return Poll::Ready(self.trailers.take().map(Ok));
+            }
+            let acted = match ready!(self.poll_step(context)) {
+                Ok(step) => self.act(step),
+                Err(error) => Err(error),
             };
-            if self.act(step, pieces).await? {
-                break;
+            if let Err(error) = acted {
+                (self.source, self.is_whole) = (PieceSource::Own(None), true);
+                return Poll::Ready(Some(Err(error)));
             }
         }
-        if let Some(trailers) = trailers {
-            pieces.send(Ok(trailers)).await?;
+    }
+
+    /// Whether nothing comes of it any more.
+    pub(crate) fn is_end(&self) -> bool {
+        self.length == Some(0) || self.is_over && self.released.is_empty() && self.trailers.is_none()
+    }
+
+    /// What is still to be taken, where that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Its pieces were counted before the filter saw them.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.upload.is_some())
+    }
+
+    /// What the filter says of what it keeps, or of the next piece.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<BodyStep, BodyError>> {
+        if let Poll::Ready(step) = self.stream.poll_released(self.side, context) {
+            return Poll::Ready(Ok(step));
         }
-        Ok(())
+        if self.is_whole {
+            return Poll::Pending;
+        }
+        let piece = match ready!(self.source.poll_frame(context)).transpose()?.map(Frame::into_data) {
+            Some(Ok(piece)) => piece,
+            Some(Err(frame)) => {
+                self.trailers = Some(frame);
+                Bytes::new()
+            }
+            None => Bytes::new(),
+        };
+        let is_end = piece.is_empty() || self.source.is_end();
+        Poll::Ready(Ok(self.show(piece, is_end)))
     }
 
     fn show(&mut self, piece: Bytes, is_end: bool) -> BodyStep {
+        self.is_whole = is_end;
         if let Some(upload) = self.request.as_ref().and_then(|request| request.upload.as_ref()) {
             upload.piece(piece.len());
             if is_end {
@@ -166,105 +218,113 @@ impl Shown {
             }
             upload.waits();
         }
-        let BodyView::Decoded(decoder) = &mut self.view else { return self.hook(piece, is_end) };
-        // What the filter holds from now on is not watched any more.
-        let decoded =
-            decoder.decode(&piece).ok().filter(|_| self.side.interest(self.stream.wants()) == Interest::Watch);
-        let Some(decoded) = decoded else {
+        let may_decode = may_decode(self.side, self.side.interest(self.stream.wants()));
+        let decoder = match &mut self.view {
+            BodyView::Plain(coding) => return self.stream.on_body(self.side, piece, *coding, is_end),
+            BodyView::Decoded(decoder) => Some(decoder).filter(|_| may_decode),
+        };
+        let decoder = decoder.and_then(|decoder| decoder.decode(&piece).ok().and_then(|()| decoder.sink()));
+        let Some(shower) = decoder else {
             self.view = BodyView::Plain(Coding::Encoded);
-            return self.hook(piece, is_end);
+            return self.stream.on_body(self.side, piece, Coding::Encoded, is_end);
         };
-        let mut decoded = Bytes::from(decoded);
-        while decoded.len() > SHOWN_MAX {
-            let step = self.hook(decoded.split_to(SHOWN_MAX), false);
-            if !matches!(step, BodyStep::Pass(_)) {
-                return step;
-            }
-        }
-        let step = match decoded.is_empty() && !is_end {
-            true => BodyStep::Pass(Released::default()),
-            false => self.hook(decoded, is_end),
-        };
-        match step {
-            // The bytes on their way are others than those that were shown.
-            BodyStep::Pass(released) => {
-                let pieces = Some(piece).filter(|piece| !piece.is_empty()).into_iter().collect();
-                BodyStep::Pass(Released { pieces, end: is_end, ..released })
-            }
-            step => step,
+        let last = std::mem::take(&mut shower.last);
+        match shower.said.take() {
+            Some(step) if is_last(&step) => step,
+            before => then(before, self.stream.on_decoded_body(self.side, &last, piece, is_end)),
         }
     }
 
-    fn hook(&self, bytes: Bytes, is_end: bool) -> BodyStep {
-        self.stream.on_body(self.side, bytes, self.view.coding(), is_end)
-    }
-
-    /// Does what the filter says. Whether that was the body's end.
-    async fn act(&mut self, step: BodyStep, pieces: &Pieces) -> Result<bool, BodyError> {
+    /// Does what the filter says.
+    ///
+    /// # Errors
+    /// Why the body ends here.
+    fn act(&mut self, step: BodyStep) -> Result<(), BodyError> {
         match step {
             BodyStep::Pass(released) => {
-                if let Some(request) = &mut self.request {
-                    request.begin(&released);
+                if let Some(request) = self.request.as_mut().filter(|request| request.is_awaited) {
+                    request.edits.extend(released.edits);
                 }
-                for piece in released.pieces {
-                    pieces.send(Ok(Frame::data(piece))).await?;
+                self.released.extend(released.pieces);
+                if released.end {
+                    self.end();
                 }
-                Ok(released.end)
+                Ok(())
             }
-            BodyStep::Wait => Ok(false),
+            BodyStep::Wait => Ok(()),
             BodyStep::Respond(response) => {
                 Err(self.answer(response, "the filter answered in the middle of the request's body"))
             }
             BodyStep::TooLarge => {
                 Err(self.answer(too_large(), "the filter holds more of a body than the gateway keeps"))
             }
+            BodyStep::NoRoom => Err(self.answer(no_room(), "filters hold more of all bodies than the gateway keeps")),
         }
+    }
+
+    /// Nothing more is asked of the other side.
+    fn end(&mut self) {
+        self.is_over = true;
+        self.source = PieceSource::Own(None);
     }
 
     /// Answers the client, if this is a request's body and no answer was given. Returns why the body ends here.
     fn answer(&mut self, response: Response, reason: &'static str) -> BodyError {
-        if let Some(request) = &mut self.request {
-            match (request.begin.take(), request.answer.take()) {
-                // Nobody waits once the upstream has answered.
-                (Some(begin), _) => drop(begin.send(Err(response))),
-                (None, Some(answer)) => drop(answer.send(response)),
-                (None, None) => {}
-            }
+        if let Some(answer) = self.request.as_mut().and_then(|request| request.answer.take()) {
+            // Nobody waits once the upstream has answered.
+            drop(answer.send(response));
         }
         reason.into()
     }
 }
 
 impl BodyView {
-    fn of(coded: Coded, interest: Interest) -> Self {
+    fn of(coded: Coded, interest: Interest, stream: &Arc<Stream>, side: BodySide) -> Self {
+        let pot = match side {
+            BodySide::Request => &OF_REQUESTS,
+            BodySide::Response => &OF_ANSWERS,
+        };
         match coded {
             Coded::Plain => Self::Plain(Coding::Identity),
-            Coded::Known(known) if interest == Interest::Watch => {
-                Decoder::new(known).map_or(Self::Plain(Coding::Encoded), Self::Decoded)
+            Coded::Known(known) if may_decode(side, interest) => {
+                let shower = Shower { stream: Arc::clone(stream), side, last: Vec::new(), said: None };
+                Decoder::new(known, pot, shower).map_or(Self::Plain(Coding::Encoded), Self::Decoded)
             }
             Coded::Known(_) | Coded::Unknown => Self::Plain(Coding::Encoded),
         }
     }
+}
 
-    fn coding(&self) -> Coding {
-        match self {
-            Self::Plain(coding) => *coding,
-            Self::Decoded(_) => Coding::Decoded,
+/// Whether what the filter sees of this body may be something else than what is on its way.
+fn may_decode(side: BodySide, interest: Interest) -> bool {
+    interest == Interest::Watch || interest == Interest::Hold && side == BodySide::Request
+}
+
+impl Sink for Shower {
+    fn take(&mut self, decoded: Vec<u8>) {
+        let before = std::mem::replace(&mut self.last, decoded);
+        if !before.is_empty() && !self.said.as_ref().is_some_and(is_last) {
+            let step = self.stream.on_decoded_body(self.side, &before, Bytes::new(), false);
+            self.said = Some(then(self.said.take(), step));
         }
     }
 }
 
-impl RequestSide {
-    /// Lets the request's headers go with the first of its body, or when the body is known to be none.
-    fn begin(&mut self, released: &Released) {
-        self.edits.extend(released.edits.iter().cloned());
-        if released.pieces.is_empty() && !released.end {
-            return;
-        }
-        let Some(begin) = self.begin.take() else { return };
-        let length = released.end.then(|| released.pieces.iter().map(|piece| piece.len() as u64).sum());
-        // Nobody waits if the client has left.
-        let _ = begin.send(Ok(HeldRequest { edits: std::mem::take(&mut self.edits), length }));
+/// Whether the filter is to be shown no more of a body.
+fn is_last(step: &BodyStep) -> bool {
+    match step {
+        BodyStep::Wait => false,
+        BodyStep::Pass(released) => released.end,
+        BodyStep::Respond(_) | BodyStep::TooLarge | BodyStep::NoRoom => true,
+    }
+}
+
+/// What the filter said of parts of a piece.
+fn then(before: Option<BodyStep>, later: BodyStep) -> BodyStep {
+    match (before, later) {
+        (Some(BodyStep::Pass(before)), BodyStep::Pass(later)) => BodyStep::Pass(before.and(later)),
+        (Some(BodyStep::Pass(before)), BodyStep::Wait) if before != Released::default() => BodyStep::Pass(before),
+        (_, later) => later,
     }
 }
 
@@ -274,5 +334,15 @@ fn too_large() -> Response {
         headers: Vec::new(),
         body: b"the request's body is larger than can be looked at\n".to_vec(),
         details: "gateway.body_too_large".to_owned(),
+    }
+}
+
+fn no_room() -> Response {
+    telemetry::overloaded(Overload::Bodies);
+    Response {
+        status: 503,
+        headers: vec![Header { name: "retry-after".to_owned(), value: b"1".to_vec() }],
+        body: b"the gateway keeps as much of bodies as it may\n".to_vec(),
+        details: "gateway.overloaded".to_owned(),
     }
 }

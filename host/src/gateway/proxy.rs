@@ -3,7 +3,6 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::Extensions;
@@ -12,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
 use metrics::Gauge;
 use slidegate::tls::HandshakeFailure;
-use slidegate::{Interest, Origin, ResponseHead, Verdict, Wants, apply_edits};
+use slidegate::{HeaderEdit, Interest, Origin, ResponseHead, Verdict, Wants, apply_edits};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -22,8 +21,8 @@ use crate::gateway::admission::{self, Caller, FilteredRequest, Wishes};
 use crate::gateway::answer::{self, LocalReply};
 use crate::gateway::body::{PeerBody, PieceSource, RequestBody, ResponseBody};
 use crate::gateway::client::{ClientError, Exchange, Head};
-use crate::gateway::decoding::Coded;
-use crate::gateway::filtered::{self, Beginning, HeldRequest};
+use crate::gateway::decoding::{self, Coded};
+use crate::gateway::filtered::FilteredBody;
 use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::interim::{self, BesideResponses};
@@ -113,17 +112,24 @@ impl Passage<'_> {
             Ok(route) => route,
             Err(refusal) => return self.refuse(&refusal).await,
         };
-        let (mut source, answered, beginning) = self.request_source(body, &headers);
-        if let Some(beginning) = beginning {
-            match self.begun(beginning, route).await {
-                Ok(Ok(HeldRequest { edits, length })) => {
-                    apply_edits(&edits, &mut headers);
-                    headers.remove(header::CONTENT_LENGTH);
-                    source.set_length(length);
+        let (source, answered) = match self.filtered_request(body, &headers) {
+            Err(body) => (PieceSource::Peer(body), None),
+            Ok((mut body, answered)) => {
+                if self.wants().request_body == Interest::Hold {
+                    match self.begun(&mut body, route).await {
+                        Ok(Ok(edits)) => {
+                            apply_edits(&edits, &mut headers);
+                            headers.remove(header::CONTENT_LENGTH);
+                        }
+                        Ok(Err(answer)) => return self.respond(answer),
+                        Err(refusal) => return self.refuse(&refusal).await,
+                    }
                 }
-                Ok(Err(answer)) => return self.respond(answer),
-                Err(refusal) => return self.refuse(&refusal).await,
+                (PieceSource::Filtered(body), Some(answered))
             }
+        };
+        if self.wants().response_body != Interest::None {
+            decoding::ask_for_known(&mut headers);
         }
         let body = self.request_body(source);
         let head = Head {
@@ -231,31 +237,31 @@ impl Passage<'_> {
         }
     }
 
-    /// Where the request's body comes from, and where the filter asks to see it, the answer it may give meanwhile, and
-    /// how the request begins if it has to wait for its body.
-    fn request_source(
+    /// The request's body by way of the filter, and the answer that it may give meanwhile; or the body as it is, where
+    /// the filter does not ask to see it.
+    fn filtered_request(
         &self,
         body: PeerBody,
         headers: &HeaderMap,
-    ) -> (PieceSource, Option<oneshot::Receiver<slidegate::Response>>, Option<Beginning>) {
+    ) -> Result<(Box<FilteredBody>, oneshot::Receiver<slidegate::Response>), PeerBody> {
         let interest = self.wants().request_body;
-        match self.record.stream.as_ref().filter(|_| interest != Interest::None) {
-            Some(stream) => {
-                let (coded, upload) = (Coded::of(headers), Arc::clone(&self.record.upload));
-                let shown = filtered::request(Arc::clone(stream), interest, coded, body, upload);
-                (shown.source, Some(shown.answered), shown.beginning)
-            }
-            None => (PieceSource::Peer(body), None, None),
-        }
+        let Some(stream) = self.record.stream.as_ref().filter(|_| interest != Interest::None) else {
+            return Err(body);
+        };
+        let (coded, upload) = (Coded::of(headers), Arc::clone(&self.record.upload));
+        let source = PieceSource::Peer(body);
+        let (body, answered) = FilteredBody::request(Arc::clone(stream), interest, coded, source, upload);
+        Ok((Box::new(body), answered))
     }
 
-    /// Waits until the filter lets a request go that it holds with its body.
+    /// Waits until the filter lets a request go that it holds with its body: the changes to its headers, or the filter's
+    /// answer.
     async fn begun(
         &self,
-        beginning: Beginning,
+        body: &mut FilteredBody,
         route: &Route,
-    ) -> Result<Result<HeldRequest, slidegate::Response>, LocalReply> {
-        match self.answer_in_time(beginning).await {
+    ) -> Result<Result<Vec<HeaderEdit>, slidegate::Response>, LocalReply> {
+        match self.answer_in_time(body.begin()).await {
             Some(Ok(begun)) => Ok(begun),
             Some(Err(_)) => Err(LocalReply::new(
                 StatusCode::BAD_REQUEST,
@@ -349,13 +355,7 @@ impl Passage<'_> {
                 if interest == Interest::Hold {
                     parts.headers.remove(header::CONTENT_LENGTH);
                 }
-                match source {
-                    PieceSource::Peer(body) => filtered::response(stream, interest, coded, body),
-                    PieceSource::Own(body) => {
-                        filtered::response(stream, interest, coded, Full::new(body.unwrap_or_default()))
-                    }
-                    shown @ PieceSource::Filtered { .. } => shown,
-                }
+                PieceSource::Filtered(Box::new(FilteredBody::response(stream, interest, coded, source)))
             }
             _ => source,
         };

@@ -32,6 +32,8 @@ const REDIS_UP: &str = "slidegate_redis_up";
 const INSTANCE_MEMORY: &str = "slidegate_instance_memory_bytes";
 const LOG_LINES_DROPPED: &str = "slidegate_log_lines_dropped_total";
 
+const HELD_BODIES: &str = "slidegate_held_body_bytes";
+
 /// Counted by the library.
 const TRAPS: &str = "slidegate_component_traps_total";
 
@@ -68,6 +70,7 @@ pub(crate) fn install() -> Result<ProcessMetrics, String> {
     );
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell what was built");
     describe_gauge!(REDIS_UP, "Whether the Redis service answers, as asked every two seconds: 1 or 0");
+    describe_gauge!(HELD_BODIES, "Bytes of bodies that wait for the filter, of requests and of responses");
     describe_counter!(TRAPS, "Filter instances that failed and were replaced");
     clients::describe();
     // So that they are there before the first one, for alerts.
@@ -86,6 +89,7 @@ impl ProcessMetrics {
     /// Their text for Prometheus.
     pub(crate) fn render(&self) -> String {
         log_lines_dropped();
+        held_bodies();
         let mut text = self.0.render();
         process::write(&mut text);
         text
@@ -164,6 +168,14 @@ pub(crate) fn redis_up(service: &str, is_up: bool) -> Gauge {
 fn log_lines_dropped() {
     for (stream, lines) in logging::dropped_lines() {
         counter!(LOG_LINES_DROPPED, "stream" => stream).absolute(lines);
+    }
+}
+
+/// Sets the gauges of bodies that wait.
+fn held_bodies() {
+    for (side, bytes) in ["request", "response"].into_iter().zip(slidegate::held_bytes()) {
+        // Exact up to 2^53.
+        gauge!(HELD_BODIES, "side" => side).set(bytes as f64);
     }
 }
 

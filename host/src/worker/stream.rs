@@ -4,13 +4,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::oneshot;
 
 use super::core::{Core, Entered, Key, Settled};
+use super::held::{BodySide, HeldPieces};
 use crate::bindings::slidegate::filter::types::{
     BodyChange, Coding, Ending, HeaderEdit, Interest, Pass, Response, ResponseHead, Splice, Wants,
 };
@@ -18,9 +18,6 @@ use crate::edit::{apply_edits, apply_to_fields};
 use crate::imports::{Outcome, Phase, annotate};
 use crate::instance::{Instance, Piece};
 use crate::request::Request;
-
-/// Most bytes of a body that are kept for a filter that holds them.
-pub const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// What becomes of a request or of its response, by its headers.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,9 +38,12 @@ pub enum BodyStep {
     Wait,
     /// Answer the client with this instead; only while no response has begun.
     Respond(Response),
-    /// More would have to be kept than [`BODY_BYTES_MAX`]. A request is to be answered 413, a response to be broken
+    /// More would have to be kept than [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX). A request is to be answered 413, a response to be broken
     /// off.
     TooLarge,
+    /// More would have to be kept of all bodies together than [`HELD_BYTES_MAX`](super::HELD_BYTES_MAX). A request is to be answered 503, a
+    /// response to be broken off.
+    NoRoom,
 }
 
 /// What is to be sent on of a body.
@@ -86,35 +86,6 @@ struct StreamProgress {
     has_response: bool,
     /// None: nobody has said how the stream ended.
     ending: Option<Ending>,
-}
-
-/// Pieces of a body that wait.
-#[derive(Default)]
-struct HeldPieces {
-    pieces: Vec<Bytes>,
-    bytes: usize,
-    /// The last of them is the body's last.
-    is_whole: bool,
-    released: Option<oneshot::Receiver<Settled>>,
-}
-
-/// Which body of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodySide {
-    /// The request's.
-    Request,
-    /// The response's.
-    Response,
-}
-
-impl BodySide {
-    /// What the filter wants of this body.
-    pub fn interest(self, wants: Wants) -> Interest {
-        match self {
-            Self::Request => wants.request_body,
-            Self::Response => wants.response_body,
-        }
-    }
 }
 
 impl Stream {
@@ -199,6 +170,16 @@ impl Stream {
 
     /// Shows the filter a piece of a body. Of a response's body it never returns `Respond`.
     pub fn on_body(&self, side: BodySide, bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
+        self.show(side, &bytes.clone(), bytes, coding, end)
+    }
+
+    /// Shows the filter a piece of a body whose content coding was taken off: `decoded`, of which `bytes` are what is on
+    /// its way. Either may be empty. If the filter replaces what is kept of a request, its coding is no more.
+    pub fn on_decoded_body(&self, side: BodySide, decoded: &[u8], bytes: Bytes, end: bool) -> BodyStep {
+        self.show(side, decoded, bytes, Coding::Decoded, end)
+    }
+
+    fn show(&self, side: BodySide, shown: &[u8], bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
         let whole = Released { edits: Vec::new(), pieces: once_if_any(bytes.clone()), end };
         let before = {
             let mut known = self.known();
@@ -208,7 +189,7 @@ impl Stream {
             known.kept(side).released.take()
         };
         let Some(key) = self.key() else { return BodyStep::Pass(whole) };
-        let piece = Piece { bytes: &bytes, coding, end };
+        let piece = Piece { bytes: shown, coding, end };
         let hook = |instance: &mut Instance, now| match side {
             BodySide::Request => instance.on_request_body(key.stream, piece, now),
             BodySide::Response => instance.on_response_body(key.stream, piece, now),
@@ -231,13 +212,15 @@ impl Stream {
             return BodyStep::Pass(earlier);
         }
         let kept = known.kept(side);
-        kept.bytes += bytes.len();
-        kept.pieces.extend(once_if_any(bytes));
-        kept.is_whole = end;
+        kept.keep(bytes, coding, end);
         let step = match entered {
-            Entered::Waits(_) if kept.bytes > BODY_BYTES_MAX => {
+            Entered::Waits(_) if kept.is_too_large() => {
                 *kept = HeldPieces::default();
                 BodyStep::TooLarge
+            }
+            Entered::Waits(_) if !kept.has_room(side) => {
+                *kept = HeldPieces::default();
+                BodyStep::NoRoom
             }
             Entered::Waits(released) => {
                 kept.released = Some(released);
@@ -257,17 +240,18 @@ impl Stream {
     /// Waits until what is kept of a body may go on. Never returns `Wait`, and nothing at all as long as nothing is
     /// kept. May be dropped and called again.
     pub async fn released(&self, side: BodySide) -> BodyStep {
-        poll_fn(|context| {
-            let mut known = self.known();
-            let Some(released) = &mut known.kept(side).released else { return Poll::Pending };
-            // Without a word, a later hook of the stream took over.
-            let settled = ready!(Pin::new(released).poll(context)).ok();
-            let settled =
-                settled.unwrap_or_else(|| Outcome::Pass(Pass { wants: known.wants, ..Pass::default() }).into());
-            known.kept(side).released = None;
-            Poll::Ready(known.release(side, settled))
-        })
-        .await
+        poll_fn(|context| self.poll_released(side, context)).await
+    }
+
+    /// The same for whoever polls.
+    pub fn poll_released(&self, side: BodySide, context: &mut Context<'_>) -> Poll<BodyStep> {
+        let mut known = self.known();
+        let Some(released) = &mut known.kept(side).released else { return Poll::Pending };
+        // Without a word, a later hook of the stream took over.
+        let settled = ready!(Pin::new(released).poll(context)).ok();
+        let settled = settled.unwrap_or_else(|| Outcome::Pass(Pass { wants: known.wants, ..Pass::default() }).into());
+        known.kept(side).released = None;
+        Poll::Ready(known.release(side, settled))
     }
 
     fn key(&self) -> Option<Key> {
@@ -352,12 +336,15 @@ impl StreamProgress {
     /// Lets go what is kept of a body, or not.
     fn release(&mut self, side: BodySide, settled: Settled) -> BodyStep {
         annotate(&mut self.annotations, settled.annotations);
-        let HeldPieces { pieces, is_whole, .. } = std::mem::take(self.kept(side));
+        let HeldPieces { pieces, is_whole, is_decoded, .. } = std::mem::take(self.kept(side));
         match settled.outcome {
             Outcome::Pass(pass) => {
                 // Of a stream that is further on, the request's body says nothing any more.
                 let wants = if side == BodySide::Request && self.has_response { self.wants } else { pass.wants };
-                let edits = self.pass(wants, pass.response_edits, pass.request_edits);
+                let mut edits = self.pass(wants, pass.response_edits, pass.request_edits);
+                if is_decoded && side == BodySide::Request && matches!(pass.body, BodyChange::Replace(_)) {
+                    edits.push(HeaderEdit::Remove("content-encoding".to_owned()));
+                }
                 let (pieces, end) = match pass.body {
                     BodyChange::Keep => (pieces, is_whole),
                     BodyChange::Replace(bytes) => (once_if_any(bytes.into()), is_whole),
@@ -385,7 +372,7 @@ impl StreamProgress {
 
 impl Released {
     /// These pieces, and then those.
-    fn and(mut self, later: Released) -> Released {
+    pub fn and(mut self, later: Released) -> Released {
         self.edits.extend(later.edits);
         self.pieces.extend(later.pieces);
         Released { end: later.end, ..self }

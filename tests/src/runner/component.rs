@@ -257,7 +257,7 @@ impl Exchange<'_> {
                 }
                 BodyStep::Wait => {}
                 BodyStep::Respond(response) => return Err(response),
-                BodyStep::TooLarge => panic!("the filter keeps too much"),
+                BodyStep::TooLarge | BodyStep::NoRoom => panic!("the filter keeps too much"),
             }
         }
         Ok(gone)

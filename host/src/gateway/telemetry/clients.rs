@@ -32,7 +32,7 @@ impl TurnedAway {
     }
 }
 
-/// Why a request is answered 503 before anything else.
+/// Why a request is answered 503 without having been sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overload {
     /// `limits.requests` is reached.
@@ -41,16 +41,19 @@ pub(crate) enum Overload {
     Address,
     /// No descriptor is left for a way to an upstream.
     Descriptors,
+    /// Its body has to wait, and those that do are as large together as they may be.
+    Bodies,
 }
 
 impl Overload {
-    const ALL: [Self; 3] = [Self::Requests, Self::Address, Self::Descriptors];
+    const ALL: [Self; 4] = [Self::Requests, Self::Address, Self::Descriptors, Self::Bodies];
 
     fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
             Self::Address => "address",
             Self::Descriptors => "descriptors",
+            Self::Bodies => "bodies",
         }
     }
 }

@@ -1,0 +1,121 @@
+//! Pieces of bodies that wait for the filter, and how much of them there may be.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::core::Settled;
+use crate::bindings::slidegate::filter::types::{Coding, Interest, Wants};
+
+/// Most bytes of a body that are kept for a filter that holds them.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Most bytes that are kept of all requests' bodies in the process together; and as many of all responses'.
+pub const HELD_BYTES_MAX: usize = 256 << 20;
+
+/// What a piece takes beside its bytes.
+const PIECE: usize = 64;
+
+/// What is kept now, of requests and of responses.
+static HELD: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// Which body of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodySide {
+    /// The request's.
+    Request,
+    /// The response's.
+    Response,
+}
+
+/// Pieces of a body that wait.
+#[derive(Default)]
+pub(super) struct HeldPieces {
+    pub(super) pieces: Vec<Bytes>,
+    bytes: usize,
+    /// The last of them is the body's last.
+    pub(super) is_whole: bool,
+    /// They have a coding, and were shown without it.
+    pub(super) is_decoded: bool,
+    pub(super) released: Option<oneshot::Receiver<Settled>>,
+    share: HeldShare,
+}
+
+/// A part of what may be kept, until it is dropped.
+#[derive(Default)]
+struct HeldShare {
+    bytes: usize,
+    /// Where it is taken from, once it is.
+    held: Option<&'static AtomicUsize>,
+}
+
+impl BodySide {
+    /// What the filter wants of this body.
+    pub fn interest(self, wants: Wants) -> Interest {
+        match self {
+            Self::Request => wants.request_body,
+            Self::Response => wants.response_body,
+        }
+    }
+}
+
+impl HeldPieces {
+    /// One more.
+    pub(super) fn keep(&mut self, piece: Bytes, coding: Coding, is_last: bool) {
+        self.bytes += piece.len();
+        self.is_whole = is_last;
+        self.is_decoded |= coding == Coding::Decoded;
+        if !piece.is_empty() {
+            self.pieces.push(piece);
+        }
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        self.bytes > BODY_BYTES_MAX
+    }
+
+    /// Whether there is room for what is kept, which is taken.
+    pub(super) fn has_room(&mut self, side: BodySide) -> bool {
+        self.share.grow_to(&HELD[side as usize], self.bytes + self.pieces.len() * PIECE, HELD_BYTES_MAX)
+    }
+}
+
+impl HeldShare {
+    fn grow_to(&mut self, held: &'static AtomicUsize, bytes: usize, most: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        self.held = Some(held);
+        self.bytes += more;
+        held.fetch_add(more, Ordering::Relaxed) + more <= most
+    }
+}
+
+impl Drop for HeldShare {
+    fn drop(&mut self) {
+        if let Some(held) = self.held {
+            held.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How many bytes of bodies wait for filters in this process now: of requests, and of responses.
+pub fn held_bytes() -> [usize; 2] {
+    [&HELD[0], &HELD[1]].map(|held| held.load(Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_together_and_given_back() {
+        let held: &AtomicUsize = Box::leak(Box::default());
+        let (mut one, mut other) = (HeldShare::default(), HeldShare::default());
+        assert!(one.grow_to(held, 60, 100) && one.grow_to(held, 60, 100) && other.grow_to(held, 40, 100));
+        assert!(!other.grow_to(held, 41, 100), "one more than all may");
+        drop(other);
+        assert!(one.grow_to(held, 100, 100) && !one.grow_to(held, 101, 100));
+        drop(one);
+        assert_eq!(held.load(Ordering::Relaxed), 0);
+    }
+}

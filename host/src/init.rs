@@ -49,7 +49,7 @@ impl Template {
     /// What it says of what stands behind the gateway.
     fn behind(self) -> &'static str {
         match self {
-            Self::ApiKeys | Self::Addresses => "its `upstream` is what stands behind the gateway",
+            Self::ApiKeys | Self::Addresses | Self::Session => "its `upstream` is what stands behind the gateway",
             Self::Llm => "its `routes` lead to OpenAI, Anthropic and Google themselves, with the keys of your clients",
         }
     }

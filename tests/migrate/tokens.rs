@@ -83,6 +83,6 @@ fn balances_are_no_limits() {
     let quota = changed(stock(&documented()), |c| c["spec"]["url"] = json!("oci://x/ai-quota:1"));
     let output = migrate(&quota.to_string(), &[]);
     let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{told}");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{told}");
     assert!(told.contains("takes from balances"), "{told}");
 }

@@ -126,7 +126,7 @@ fn the_systems_authorities_are_trusted_without_an_own_one() {
     let system = [("SSL_CERT_FILE", secured.file("ca.pem"))];
     let gateway = Gateway::serve_in(&settings(&upstream, &format!("\"{}\"", secured.url())), &system);
     check_counts(&gateway, &secured.redis);
-    check_refused(&format!("\"{}\"", secured.url()), "UnknownIssuer");
+    check_refused(&format!("\"{}\"", secured.url()), "nobody who is trusted has signed");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn authorities_of_the_system_are_read_again_when_that_is_asked_for() {
     trust("other.pem");
     let settings = settings(&upstream, &format!("\"{}\"", secured.url()));
     let gateway = Gateway::serve_in(&settings, &[("SSL_CERT_FILE", system.clone())]);
-    gateway.wait_log("UnknownIssuer");
+    gateway.wait_log("nobody who is trusted has signed");
     trust("ca.pem");
     gateway.hang_up();
     gateway.wait_log("settings reloaded");
@@ -152,7 +152,10 @@ fn authorities_of_the_system_are_read_again_when_that_is_asked_for() {
 fn a_server_of_another_authority_is_not_trusted() {
     let secured = Secured::start(false);
     Authority::new(secured.directory.path(), "other");
-    check_refused(&format!("{{url: \"{}\", ca: {}}}", secured.url(), secured.file("other.pem")), "UnknownIssuer");
+    check_refused(
+        &format!("{{url: \"{}\", ca: {}}}", secured.url(), secured.file("other.pem")),
+        "nobody who is trusted has signed",
+    );
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn any_cookie_and_any_record_are_read_without_harm() {
         Ok(())
     };
     runner(5_000).run(&any_session(), check).unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(found.get() > 500, "only {} told anything: the test has gone astray", found.get());
+    assert!(found.get() > 200, "only {} told anything: the test has gone astray", found.get());
 }
 
 #[test]

@@ -17,5 +17,5 @@ pub use servers::{
     redis_server, upstream,
 };
 pub use slidegate_engine_tests::{
-    case, conformance, documented, fuzzing, one_request, oracle, plain_request, promises, settlements, trace,
+    case, conformance, documented, fuzzing, one_request, oracle, plain_request, promises, sessions, settlements, trace,
 };

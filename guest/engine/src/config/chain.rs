@@ -68,7 +68,7 @@ fn filter(
         reader.error(fields.at(name), format_args!("stands beside `{SESSION}`: expected it in a filter of its own"));
     }
     let (path, node) = fields.get(SESSION)?;
-    session::read(reader, services, path, node).map(|rules| FilterRules::Session(Rc::new(rules)))
+    session::read(reader, services, told, path, node).map(|rules| FilterRules::Session(Rc::new(rules)))
 }
 
 /// The fields at the top of filters, those of limiters first.

@@ -52,16 +52,17 @@ pub(super) fn told(rules: &SessionRules) -> impl Iterator<Item = ToldField> {
     rules.settings.fields.iter().map(FieldPath::to_string).zip(rules.headers.iter().cloned())
 }
 
-/// Reads what stands in `session`.
+/// Reads what stands in `session`. `told`: what filters before tell.
 pub(super) fn read(
     reader: &mut Reader,
     services: &mut ServiceTable,
+    told: &[ToldField],
     path: Path<'_>,
     node: &Node,
 ) -> Option<SessionRules> {
     let given = reader.object(path, node, &known_fields::SESSION)?;
     let format = format(reader, &given);
-    let fields = fields(reader, &given);
+    let fields = fields(reader, told, &given);
     let on_missing = on_missing(reader, &given);
     let public = public(reader, &given, on_missing.as_ref());
     let remember_us = match given.get_unless_null("remember") {
@@ -218,7 +219,7 @@ fn key_prefix(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat, is
 }
 
 /// The paths of fields, and the header of each.
-fn fields(reader: &mut Reader, given: &Fields<'_>) -> Option<(Vec<FieldPath>, Vec<String>)> {
+fn fields(reader: &mut Reader, told: &[ToldField], given: &Fields<'_>) -> Option<(Vec<FieldPath>, Vec<String>)> {
     let Some((path, node)) = given.get_unless_null("fields") else {
         let message = "is missing: expected fields and the headers that tell them, such as `user_id: x-user-id`";
         reader.error(given.at("fields"), message);
@@ -246,6 +247,14 @@ fn fields(reader: &mut Reader, given: &Fields<'_>) -> Option<(Vec<FieldPath>, Ve
         });
         match (&field, &header) {
             (Err(error), _) => reader.error(place, format_args!("is no field's path: {error}")),
+            // What one tells the other would remove.
+            (Ok(_), Some(header)) if told.iter().any(|(_, other)| is_alike(other, header)) => {
+                reader.error(
+                    place,
+                    format_args!("a filter before tells a field in `{header}`: expected a header of its own"),
+                );
+                is_understood = false;
+            }
             // To servers of CGI and WSGI these are one.
             (Ok(_), Some(header)) if headers.iter().any(|other| is_alike(other, header)) => {
                 reader.error(place, format_args!("another field is told in `{header}`: expected a header of its own"));

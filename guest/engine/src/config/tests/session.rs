@@ -141,9 +141,12 @@ fn it_stands_beside_limiters_and_not_in_them() {
     both["session"] = with_session(json!({}))["session"].clone();
     let errors = read(&both).unwrap_err();
     assert!(errors.iter().all(|error| error.message.starts_with("stands beside `session`")), "{errors:#?}");
-    let list = json!({"filters": [with_session(json!({})), with(json!({})), signed(json!({}))], "_plugin_id_": "p"});
+    let other = signed(json!({"fields": {"user_id": "x-other"}}));
+    let list = json!({"filters": [with_session(json!({})), with(json!({})), other], "_plugin_id_": "p"});
     let chain = config(&list);
     assert_eq!((chain.filters.len(), chain.policies().count(), chain.services.len()), (3, 1, 1));
+    let twice = json!({"filters": [with_session(json!({})), signed(json!({"fields": {"user_id": "x_user-id"}}))]});
+    refuses(twice, "filters[1].session.fields.user_id", "a filter before tells a field in `x_user-id`");
     refuses(json!({"filters": [with(json!({}))], "session": {}}), "session", "stands beside `filters`");
     refuses(with(json!({"sesion": {}})), "sesion", "did you mean `session`?");
 }

@@ -1,0 +1,140 @@
+//! Whose session a request is of, through a gateway on a real Redis: what the upstream is told, and what no client can
+//! tell it.
+
+use redis::Cmd;
+use slidegate_engine::session::SessionRecord;
+use slidegate_tests::{
+    gateway_process::Gateway,
+    redis_server::RedisServer,
+    sessions::{self, LibrarySession},
+    upstream::Upstream,
+};
+
+const FILTERS: &str = "filters:
+  - session:
+      format: json
+      cookie: sid
+      key_prefix: \"app:\"
+      fields: {user: x-user, role: x-role}
+      remember: 5m
+      redis: {service_name: redis.static}
+  - rule_name: users
+    rule_items: [{limit_by_per_header: x-user, limit_keys: [{key: \"*\", query_per_hour: 3}]}]
+    redis: {service_name: redis.static}
+";
+
+fn serve(upstream: &Upstream, redis: &RedisServer, filters: &str) -> Gateway {
+    let (upstream, redis) = (upstream.url(), redis.url());
+    Gateway::serve(&format!(
+        "upstream: {upstream}\nredis: {{names: {{redis.static: \"{redis}\"}}}}\nworkers: 1\n{filters}"
+    ))
+}
+
+fn say(redis: &RedisServer, words: &[&[u8]]) {
+    let mut command = Cmd::new();
+    words.iter().for_each(|word| drop(command.arg(*word)));
+    command.exec(&mut redis.connection()).expect("the server does it");
+}
+
+fn set(redis: &RedisServer, key: &str, record: &str) {
+    say(redis, &[b"SET", key.as_bytes(), record.as_bytes()]);
+}
+
+/// What the upstream got of these headers.
+fn told(upstream: &Upstream, names: &[&str]) -> Vec<String> {
+    let last = upstream.last();
+    let values = names.iter().filter_map(|name| last.text(name).map(|value| format!("{name}: {value}")));
+    values.collect()
+}
+
+/// Sessions as their libraries left them, of formats that say nothing of their end.
+fn lasting() -> impl Iterator<Item = LibrarySession> {
+    let formats = ["php", "flask-session", "rack", "django"];
+    sessions::all().into_iter().filter(move |session| {
+        formats.contains(&session.format.as_str())
+            && session.case.starts_with("plain")
+            && session.expected().is_ok()
+            && session.settings(&[]).secrets.is_empty()
+    })
+}
+
+#[test]
+fn records_of_real_libraries_tell_the_upstream_who_asks() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let mut formats = std::collections::BTreeSet::new();
+    for session in lasting() {
+        let SessionRecord::String(record) = session.record() else { panic!("{session:?} is no string") };
+        let key = session.key().expect("it is kept");
+        say(&redis, &[b"SET", key, record]);
+        let prefix = session.settings(&[]).key_prefix;
+        let filter = format!(
+            "filter: {{session: {{format: {}, cookie: {}, key_prefix: \"{prefix}\", fields: {{user_id: x-user, name: x-name}}, \
+             redis: {{service_name: redis.static}}}}}}",
+            session.format, session.name
+        );
+        let gateway = serve(&upstream, &redis, &filter);
+        let cookie = String::from_utf8(session.header().to_vec()).expect("a cookie is text");
+        let name = format!("{}, {}", session.format, session.case);
+        assert_eq!(gateway.get("/", &[("cookie", &cookie), ("x-user", "1"), ("X_User", "1")]).0, 200, "{name}");
+        assert_eq!(told(&upstream, &["x-user", "x_user", "x-name"]), ["x-user: 42", "x-name: alice"], "{name}");
+        formats.insert(session.format.clone());
+    }
+    assert_eq!(formats.len(), 4, "{formats:?}");
+}
+
+#[test]
+fn nothing_that_a_client_sends_makes_it_another() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream, &redis, FILTERS);
+    set(&redis, "app:a", r#"{"user": "alice"}"#);
+    let names = ["x-user", "x_user", "x-role", "x_role"];
+    for (headers, expected) in [
+        (&[("x-user", "root"), ("X_USER", "root"), ("X-Role", "admin")][..], &[][..]),
+        (&[("cookie", "sid=b"), ("x-user", "root")], &[]),
+        (&[("cookie", "sid=a"), ("x-user", "root"), ("x-role", "admin")], &["x-user: alice"]),
+        // Nor can it have what is told removed, as a field of its connection.
+        (&[("cookie", "sid=a"), ("connection", "keep-alive, x-user")], &["x-user: alice"]),
+        (&[("cookie", "sid=a; sid=b"), ("x-user", "root")], &[]),
+        (&[("cookie", "sid=a"), ("cookie", "sid=b")], &[]),
+    ] {
+        let status = gateway.get("/", headers).0;
+        if status == 200 {
+            assert_eq!(told(&upstream, &names), expected, "{headers:?}");
+        }
+        assert_eq!(status, 200, "{headers:?}");
+    }
+}
+
+#[test]
+fn two_browsers_share_a_limit_and_redis_that_is_gone_makes_nobody_of_both() {
+    let (mut redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream, &redis, FILTERS);
+    for (session, user) in [("a1", "alice"), ("a2", "alice"), ("b1", "bob")] {
+        set(&redis, &format!("app:{session}"), &format!(r#"{{"user": "{user}"}}"#));
+    }
+    let status = |session: &str| gateway.get("/", &[("cookie", &format!("sid={session}"))]).0;
+    assert_eq!(["a1", "a2", "a1", "a2", "a1"].map(status), [200, 200, 200, 429, 429]);
+    assert_eq!(status("b1"), 200);
+    let metrics = gateway.metrics();
+    let sessions = |outcome: &str| metrics.sum("slidegate_sessions_total", &[("session", "sid"), ("outcome", outcome)]);
+    assert_eq!([sessions("found"), sessions("unknown")], [6.0, 0.0]);
+    let saved = metrics.sum("slidegate_redis_calls_saved_total", &[("by", "known_session")]);
+    assert_eq!(saved, 3.0, "each session is asked for once");
+    redis.kill();
+    for _ in 0..8 {
+        assert_eq!(gateway.get("/", &[("cookie", "sid=zebra7"), ("x-user", "bob")]).0, 200);
+        assert!(told(&upstream, &["x-user", "x_user"]).is_empty());
+    }
+    assert!(gateway.metrics().sum("slidegate_sessions_total", &[("outcome", "unavailable")]) >= 8.0);
+    assert!(!gateway.log().contains("zebra7"), "{}", gateway.log());
+}
+
+#[test]
+fn no_secret_of_an_application_is_shown() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let filter = "filter: {session: {format: express, secrets: [hush hush, hush], fields: {user: x-user}, \
+                  redis: {service_name: redis.static}}}";
+    let gateway = serve(&upstream, &redis, filter);
+    let (status, shown) = gateway.ask_admin("/config");
+    assert!(status == 200 && shown.contains("connect.sid") && !shown.contains("hush"), "{shown}");
+}

@@ -175,7 +175,7 @@ impl Limiter {
         self.flush(false, turn);
     }
 
-    /// Nobody will know what a request takes that goes on: for it, what was reserved stays, and where nothing was, it is
+    /// Nobody will know what a request takes that goes on: what was reserved for it stays, and where nothing was, it is
     /// charged what it is expected to take.
     fn charge_expected(&mut self, reservation: &Reservation, request: RequestTokens, turn: &mut Turn<'_>) {
         let Reservation { policy: index, plan, charged, .. } = reservation;

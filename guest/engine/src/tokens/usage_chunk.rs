@@ -10,8 +10,8 @@ use super::{
 /// Of an event that may have to be taken out so much is kept back, in bytes. A longer one goes on.
 const KEPT_BACK_MAX: usize = 4 << 10;
 
-/// Reads a stream of server-sent events of OpenAI's API, in pieces of any size, and takes out of it the event that tells
-/// its usage and has no part of an answer. Anything else goes on as it is.
+/// Reads a stream of server-sent events of OpenAI's API, in pieces of any size, and takes the event out of it that
+/// tells its usage and has no part of an answer. Anything else goes on as it is.
 #[derive(Debug, Default)]
 pub(crate) struct UsageChunks {
     /// Whether the body is such a stream, once that is known.

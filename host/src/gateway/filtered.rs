@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::Frame;
-use slidegate::{BodySide, BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
+use slidegate::{BodySide, BodyStep, Coding, Header, HeaderEdit, Interest, Released, Response, Stream};
 use tokio::sync::oneshot;
 
 use crate::gateway::body::{BodyError, PieceSource};

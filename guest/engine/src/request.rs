@@ -15,7 +15,7 @@ pub(crate) use authorization::credentials;
 pub use choice::Take;
 pub(crate) use choice::{Choice, Chooser, RequestValue};
 pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost, trim};
-pub(crate) use cookie::{cookie, cookie_value};
+pub(crate) use cookie::{cookie, cookie_value, is_cookie_alike};
 pub(crate) use host::{host, host_key};
 pub(crate) use path::counted_path;
 pub(crate) use query::query_parameter;

@@ -26,7 +26,6 @@
 
 mod base64;
 mod cookie;
-mod date;
 mod field_path;
 mod fields;
 mod format;
@@ -51,6 +50,6 @@ pub use miss::SessionMiss;
 pub use reader::{FoundSession, SessionLead, SessionReader, SessionRecord, SessionSettings};
 pub use record_cursor::RECORD_MAX;
 pub(crate) use rules::SEPARATORS_MAX;
-pub(crate) use rules::is_plain_path;
 pub use rules::{OnMissingSession, PublicPath, SessionRules};
+pub(crate) use rules::{STRIPPED_MAX, is_alike, is_plain_path, spellings_of};
 pub use source::SessionSource;

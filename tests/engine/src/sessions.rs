@@ -232,7 +232,7 @@ fn expected_value(value: &Value) -> ExpectedValue {
 
 fn written(byte: u8) -> String {
     match byte {
-        b'!'..=b'~' if byte != b'%' => char::from(byte).to_string(),
+        b'!'..=b'~' if !matches!(byte, b'%' | b',') => char::from(byte).to_string(),
         byte => format!("%{byte:02X}"),
     }
 }

@@ -189,6 +189,26 @@ fn what_is_nested_too_deeply_is_not_read() {
 }
 
 #[test]
+fn a_variable_of_php_that_is_named_like_an_array_is_nobodys() {
+    let read = |record: &str| read_field(SessionFormat::Php, "user", record.as_bytes());
+    let two_ways = r#"a:2:{s:4:"user";s:4:"root";s:1:"x";s:%:"|s:1:"1";user|s:7:"mallory";tags|a:1:{i:0;s:1:"a";}"#
+        .replace('%', "48");
+    assert_eq!(read(&two_ways), Err(SessionMiss::Undecodable));
+    assert_eq!(read(r#"a:1:{s:4:"user";s:5:"a|lic";}"#), Ok(Some("a|lic".to_owned())));
+    assert_eq!(read(r#"user|s:7:"mallory";"#), Ok(Some("mallory".to_owned())));
+}
+
+#[test]
+fn what_python_writes_for_no_number_says_nothing() {
+    let json = br#"{"a":NaN,"b":[Infinity,-Infinity],"u":"alice"}"#;
+    assert_eq!(read_field(SessionFormat::Json, "u", json), Ok(Some("alice".to_owned())));
+    assert_eq!(read_field(SessionFormat::Json, "a", json), Ok(None));
+    for json in [r#"{"u":Nan}"#, r#"{"u":Infinit}"#, r#"{"u":-Inf}"#, r#"{"u":+Infinity}"#] {
+        assert_eq!(read_field(SessionFormat::Json, "u", json.as_bytes()), Err(SessionMiss::Undecodable), "{json}");
+    }
+}
+
+#[test]
 fn lengths_that_are_none_end_with_the_record() {
     let long = "9".repeat(30);
     for php in [

@@ -93,6 +93,20 @@ fn of_pairs<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str, take: Take) -
     choice
 }
 
+/// Whether a server may take the name of a cookie, as it is written, for this one.
+pub(crate) fn is_cookie_alike(written: &[u8], name: &str) -> bool {
+    let key = trim(written);
+    key == name.as_bytes() || is_alike(key, name) || latin_trimmed(key) == name.as_bytes()
+}
+
+/// Without the white space of Latin-1 too, as which Python reads headers.
+fn latin_trimmed(key: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0x1c..=0x1f | 0x85 | 0xa0 | 0x0b | 0xc2);
+    let start = key.iter().position(|byte| !is_space(byte)).unwrap_or(key.len());
+    let end = key.iter().rposition(|byte| !is_space(byte)).map_or(start, |at| at.saturating_add(1));
+    key.get(start..end).unwrap_or_default()
+}
+
 fn is_alike(key: &[u8], name: &str) -> bool {
     if key.contains(&b'%') {
         return query::is_alike(&percent_decoded(key, |byte| byte), name);

@@ -1,9 +1,9 @@
 //! The cookie of a session, and what it holds.
 
-use alloc::borrow::Cow;
+use alloc::{borrow::Cow, vec::Vec};
 
 use super::{base64::Base64, miss::SessionMiss, signature::CookieSigner};
-use crate::request::cookie_value;
+use crate::request::{cookie_value, is_cookie_alike};
 
 /// The longest value of a session's cookie. Browsers keep no longer ones.
 const COOKIE_MAX: usize = 4096;
@@ -28,13 +28,40 @@ pub(super) enum IdForm {
 /// it. Other cookies change nothing, whatever quotes are in them.
 pub(super) fn session_cookie<'a>(
     headers: impl IntoIterator<Item = &'a [u8]>,
-    name: &[u8],
+    name: &str,
 ) -> Result<Cow<'a, [u8]>, SessionMiss> {
-    let values = headers.into_iter().flat_map(|header| header.split(|byte| *byte == b';')).filter_map(|pair| {
-        let (found, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
-        (found.trim_ascii() == name).then(|| value.get(1..).unwrap_or_default())
-    });
-    only_value(values, |value| cookie_value(value).text)
+    let mut is_there = false;
+    let pairs: Vec<(bool, &[u8])> = pairs(headers).filter_map(|pair| value_of(pair, name)).collect();
+    pairs.iter().for_each(|(is_exact, _)| is_there |= is_exact);
+    // Those of names that only some servers take for this one say no more than that these disagree.
+    let value = only_value(pairs.into_iter().map(|(_, value)| value), |value| cookie_value(value).text)?;
+    if is_there { Ok(value) } else { Err(SessionMiss::Ambiguous) }
+}
+
+/// The cookies of these headers but those of this name, however it is spelt. None: there are no others.
+pub(super) fn without_cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Option<Vec<u8>> {
+    let others: Vec<&[u8]> = pairs(headers)
+        .filter(|pair| !pair.trim_ascii().is_empty() && !names(pair, name))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    (!others.is_empty()).then(|| others.join(b"; ".as_slice()))
+}
+
+fn pairs<'a>(headers: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    headers.into_iter().flat_map(|header| header.split(|byte| *byte == b';'))
+}
+
+/// Whether a server may take a pair for one of this name.
+fn names(pair: &[u8], name: &str) -> bool {
+    let found = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+    is_cookie_alike(found, name)
+}
+
+/// The value of a pair of this name, and whether it is spelt exactly so.
+fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<(bool, &'a [u8])> {
+    let (found, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
+    let is_exact = found.trim_ascii() == name.as_bytes();
+    (is_exact || is_cookie_alike(found, name)).then(|| (is_exact, value.get(1..).unwrap_or_default()))
 }
 
 /// The one value of a header, which has no coding.
@@ -111,15 +138,22 @@ mod tests {
 
     #[track_caller]
     fn check(header: &str, expected: Result<&str, SessionMiss>) {
-        let value = session_cookie([header.as_bytes()], b"sid");
+        let value = session_cookie([header.as_bytes()], "sid");
         assert_eq!(value.as_deref(), expected.as_ref().map(|text| text.as_bytes()), "{header}");
     }
 
     #[test]
     fn one_value_is_taken() {
-        for header in
-            ["sid=v", "a=1; sid=v; b=2", "sid=v;sid=v", "sid=v; sid=\"v\"", "sid=%76", " sid = v ;", "sid=v; SID=w"]
-        {
+        for header in [
+            "sid=v",
+            "a=1; sid=v; b=2",
+            "sid=v;sid=v",
+            "sid=v; sid=\"v\"",
+            "sid=%76",
+            " sid = v ;",
+            "sid=v; SID=v",
+            "sid=v; sidx=w",
+        ] {
             check(header, Ok("v"));
         }
         check("sid=a=b==", Ok("a=b=="));
@@ -132,12 +166,28 @@ mod tests {
 
     #[test]
     fn none_or_two_are_not() {
-        for header in ["", "sid", "sid=", "sid=\"\"", "xsid=v", "sid2=v", "a=sid=v", "Sid=v", ";;;="] {
+        for header in ["", "sid", "sid=", "sid=\"\"", "xsid=v", "sid2=v", "a=sid=v", ";;;="] {
             check(header, Err(SessionMiss::Absent));
         }
-        for header in ["sid=v; sid=w", "sid=v; a=1; sid=w; sid=v", "sid=v; sid=", "sid=; sid=v"] {
+        for header in [
+            "sid=v; sid=w",
+            "sid=v; a=1; sid=w; sid=v",
+            "sid=v; sid=",
+            "sid=; sid=v",
+            // Some servers take these names for it, and others do not.
+            "Sid=v",
+            "sid=v; SID=w",
+            "sid=v; sid\u{a0}=w",
+            "sid\u{a0}=v",
+        ] {
             check(header, Err(SessionMiss::Ambiguous));
         }
+        let without = |header: &str| {
+            let rest = without_cookie([header.as_bytes()], "sid");
+            rest.map(|rest| alloc::string::String::from_utf8(rest).unwrap())
+        };
+        assert_eq!(without("sid=v; a=1;sid=w; b=\"sid=\"; SID=x; sid\u{a0}=y").as_deref(), Some("a=1; b=\"sid=\""));
+        assert_eq!(without("sid=v; sid"), None);
         for length in [COOKIE_MAX + 1, 8 << 10, 1 << 20] {
             check(&alloc::format!("a=1; sid={}", "v".repeat(length)), Err(SessionMiss::TooLong));
             check(&alloc::format!("a={}; sid=v", "v".repeat(length)), Ok("v"));
@@ -146,7 +196,7 @@ mod tests {
 
     #[test]
     fn several_headers_are_as_one() {
-        let cookie = |headers: [&'static str; 2]| session_cookie(headers.map(str::as_bytes), b"sid");
+        let cookie = |headers: [&'static str; 2]| session_cookie(headers.map(str::as_bytes), "sid");
         assert_eq!(cookie(["a=1; sid=v", "sid=v; b=2"]).as_deref(), Ok(&b"v"[..]));
         assert_eq!(cookie(["sid=v", "sid=w"]), Err(SessionMiss::Ambiguous));
         let header = |values: [&'static str; 2]| session_header(values.map(str::as_bytes));
@@ -173,7 +223,7 @@ mod tests {
         #[test]
         fn nothing_panics(header in prop::collection::vec(any::<u8>(), 0..60), pieces in "[sid=;\" %,37]{0,20}") {
             for header in [&header[..], pieces.as_bytes()] {
-                if let Ok(value) = session_cookie([header], b"sid") {
+                if let Ok(value) = session_cookie([header], "sid") {
                     let _ = IdForm::Plain.id(&value);
                     let _ = IdForm::Base64.id(&value);
                 }

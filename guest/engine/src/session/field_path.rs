@@ -55,7 +55,7 @@ impl FieldPath {
     }
 
     /// How many names it has.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.names.len()
     }
 

@@ -121,14 +121,17 @@ impl<'w> FoundFields<'w> {
     }
 }
 
-/// A value as a header carries it: bytes that are no visible ASCII, and the percent sign, are percent-encoded, so that
+/// A value as a header carries it: bytes that are no visible ASCII, the percent sign and the comma, are percent-encoded, so that
 /// no two values are written alike. None: it has control characters, or is too long.
 pub(crate) fn header_value(text: &[u8]) -> Option<String> {
     if text.iter().any(u8::is_ascii_control) {
         return None;
     }
     let mut written = Vec::new();
-    escape(&mut written, text, |byte| !byte.is_ascii_graphic() || byte == b'%');
+    escape(&mut written, text, |byte| {
+        // A comma would make a list of it.
+        !byte.is_ascii_graphic() || matches!(byte, b'%' | b',')
+    });
     String::from_utf8(written).ok().filter(|written| written.len() <= VALUE_MAX)
 }
 
@@ -188,7 +191,7 @@ mod tests {
             ("a b", Some("a%20b")),
             ("100%", Some("100%25")),
             ("\u{e9}", Some("%C3%A9")),
-            ("a\"b,c;d", Some("a\"b,c;d")),
+            ("a\"b,c;d", Some("a\"b%2Cc;d")),
             ("a\nb", None),
             ("a\0", None),
             ("\u{7f}", None),

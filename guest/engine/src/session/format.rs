@@ -37,7 +37,7 @@ pub enum SessionFormat {
 /// What is stored for a session in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordKind {
-    /// A string: `GET`.
+    /// A string: `GETRANGE`.
     String,
     /// A hash: `HMGET`.
     Hash,

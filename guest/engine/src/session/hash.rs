@@ -55,6 +55,10 @@ pub(super) fn read_spring<'r>(
     let (Some(last_accessed_ms), Some(interval_s)) = (last_accessed_ms, interval_s) else {
         return Err(SessionMiss::Undecodable);
     };
+    if interval_s == 0 {
+        // So Spring ends one, whatever the clocks say.
+        return Err(SessionMiss::Expired);
+    }
     let ends_ms = last_accessed_ms.saturating_add(interval_s.saturating_mul(1_000));
     Ok((interval_s >= 0).then_some(ends_ms))
 }

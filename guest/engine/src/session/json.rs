@@ -71,6 +71,10 @@ impl<'r> JsonReader<'r, '_, '_> {
                 self.cursor.expect(b"false")
             }
             b'n' => self.cursor.expect(b"null"),
+            // Python writes and reads them.
+            b'N' => self.cursor.expect(b"NaN"),
+            b'I' => self.cursor.expect(b"Infinity"),
+            b'-' if self.cursor.rest().starts_with(b"-I") => self.cursor.expect(b"-Infinity"),
             _ => {
                 let number = self.cursor.decimal()?;
                 self.found.text(place, number);

@@ -40,6 +40,19 @@ impl SessionMiss {
         SessionMiss::Anonymous,
     ];
 
+    /// Whether a session is there and was not taken, though the application may take it.
+    pub(crate) fn is_not_taken(self) -> bool {
+        match self {
+            SessionMiss::Absent | SessionMiss::Unknown | SessionMiss::Expired | SessionMiss::Anonymous => false,
+            SessionMiss::Ambiguous
+            | SessionMiss::TooLong
+            | SessionMiss::Malformed
+            | SessionMiss::WrongSignature
+            | SessionMiss::ForeignType
+            | SessionMiss::Undecodable => true,
+        }
+    }
+
     /// Its name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@
 use core::str;
 
 use super::{
-    fields::{DEPTH_MAX, FieldPlace, FoundFields},
+    fields::{DEPTH_MAX, FieldPlace, FoundFields, WantedFields},
     miss::SessionMiss,
     record_cursor::RecordCursor,
 };
@@ -17,12 +17,24 @@ pub(super) fn read_record(record: &[u8], found: &mut FoundFields<'_>) -> Result<
     if record.first().is_some_and(u8::is_ascii_control) {
         return Err(SessionMiss::ForeignType);
     }
+    if !is_array(record) {
+        return read_variables(record, found);
+    }
     let mut reader = PhpReader { cursor: RecordCursor::new(record), found };
     let place = reader.found.record();
-    if is_array(record) {
-        reader.value(place, DEPTH_MAX)?;
-        return reader.cursor.end();
+    reader.value(place, DEPTH_MAX)?;
+    reader.cursor.end()?;
+    // A variable's name that a stranger chose may look like one: then nobody knows which of the two it is.
+    match read_variables(record, &mut FoundFields::new(&WantedFields::default())) {
+        Ok(()) => Err(SessionMiss::Undecodable),
+        Err(_) => Ok(()),
     }
+}
+
+/// Reads a record of variables, one after the other.
+fn read_variables(record: &[u8], found: &mut FoundFields<'_>) -> Result<(), SessionMiss> {
+    let mut reader = PhpReader { cursor: RecordCursor::new(record), found };
+    let place = reader.found.record();
     while reader.cursor.peek().is_some() {
         let name = reader.cursor.until(b'|')?;
         let member = reader.found.enter(place, name);
@@ -31,7 +43,7 @@ pub(super) fn read_record(record: &[u8], found: &mut FoundFields<'_>) -> Result<
     Ok(())
 }
 
-/// Whether a record is one array, which a variable's name cannot look like as nothing follows it there but a bar.
+/// Whether a record begins like one array.
 fn is_array(record: &[u8]) -> bool {
     let length = record.strip_prefix(b"a:").unwrap_or_default();
     let digits = length.iter().take_while(|byte| byte.is_ascii_digit()).count();

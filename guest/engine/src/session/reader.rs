@@ -5,8 +5,7 @@ use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use hmac_sha256::Hash;
 
 use super::{
-    cookie::{session_cookie, session_header},
-    date::unix_ms,
+    cookie::{session_cookie, session_header, without_cookie},
     field_path::FieldPath,
     fields::{FoundFields, WantedFields, header_value},
     format::{CookieForm, KeyForm, SessionFormat},
@@ -85,16 +84,12 @@ impl SessionReader {
     /// Of these sessions.
     pub fn new(settings: &SessionSettings) -> SessionReader {
         let SessionSettings { format, source, key_prefix, secrets, max_age_s, fields } = settings;
-        let mut paths = fields.clone();
-        if *format == SessionFormat::Express {
-            paths.extend(FieldPath::parse("cookie.expires"));
-        }
         SessionReader {
             format: *format,
             source: source.clone(),
             cookie_form: format.cookie_form(source, secrets, *max_age_s),
             key_prefix: key_prefix.clone(),
-            wanted: WantedFields::new(paths),
+            wanted: WantedFields::new(fields.clone()),
             fields: fields.len(),
         }
     }
@@ -117,7 +112,7 @@ impl SessionReader {
         now_ms: i64,
     ) -> Result<SessionLead, SessionMiss> {
         let value = match &self.source {
-            SessionSource::Cookie(name) => session_cookie(values, name.as_bytes())?,
+            SessionSource::Cookie(name) => session_cookie(values, name)?,
             SessionSource::Header(_) => session_header(values)?,
         };
         match &self.cookie_form {
@@ -128,6 +123,14 @@ impl SessionReader {
                 json::read_object(&content, &mut found)?;
                 Ok(SessionLead::Content(self.session(found.into_texts(), Some(ends_ms))))
             }
+        }
+    }
+
+    /// What goes on of these values of that header in place of them, without the session that was not taken. None: nothing.
+    pub fn without<'a>(&self, values: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+        match &self.source {
+            SessionSource::Cookie(name) => without_cookie(values, name),
+            SessionSource::Header(_) => None,
         }
     }
 
@@ -177,10 +180,7 @@ impl SessionReader {
             },
             (SessionRecord::Hash(_) | SessionRecord::OfOtherType, _) => return Err(SessionMiss::ForeignType),
         }
-        let mut texts = found.into_texts();
-        if self.format == SessionFormat::Express {
-            ends_ms = texts.pop().flatten().map(|expires| end_ms(&expires)).transpose()?.flatten();
-        }
+        let texts = found.into_texts();
         if ends_ms.is_some_and(|ends_ms| ends_ms <= now_ms) {
             Err(SessionMiss::Expired)
         } else {
@@ -223,14 +223,6 @@ fn text_form(record: &[u8], format: SessionFormat) -> Result<TextForm, SessionMi
         [0x80..=0x8f | 0xde | 0xdf, ..] if format == SessionFormat::FlaskSession => Ok(TextForm::MessagePack),
         _ => Ok(TextForm::Json),
     }
-}
-
-/// Express' date; it writes `false` where there is none.
-fn end_ms(expires: &[u8]) -> Result<Option<i64>, SessionMiss> {
-    if expires == b"false" {
-        return Ok(None);
-    }
-    unix_ms(expires).map(Some).ok_or(SessionMiss::Undecodable)
 }
 
 /// Shows no secret.

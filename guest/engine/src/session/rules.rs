@@ -2,13 +2,15 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{reader::SessionSettings, source::SessionSource};
+use super::reader::SessionSettings;
 
 /// A filter that reads sessions.
 #[derive(Debug)]
 pub struct SessionRules {
     /// How sessions are read, and which fields of them.
     pub settings: SessionSettings,
+    /// Which of the fields says who it is, by its place. None: all of them have to be there.
+    pub user: Option<usize>,
     /// The header of each field, in lower case.
     pub headers: Vec<String>,
     /// What becomes of a request without a session.
@@ -30,6 +32,9 @@ pub struct PublicPath {
     pub is_prefix: bool,
 }
 
+/// How many spellings of headers all filters remove together at most: hosts carry out so many changes for a request.
+pub(crate) const STRIPPED_MAX: usize = 96;
+
 /// How many `-` and `_` the header of a field has at most: each may be either to some servers.
 pub(crate) const SEPARATORS_MAX: usize = 4;
 
@@ -43,6 +48,15 @@ impl SessionRules {
         names
     }
 
+    /// Whether a session is somebody's: it has what says so. A `false` or a `0` says nobody.
+    pub fn is_of_somebody(&self, values: &[Option<String>]) -> bool {
+        let says = |value: &Option<String>| value.as_deref().is_some_and(|text| !matches!(text, "" | "false" | "0"));
+        match self.user {
+            Some(user) => values.get(user).is_some_and(says),
+            None => values.iter().all(says),
+        }
+    }
+
     /// Whether a request for this path, which may have a query, needs no session. One that any server may take for another
     /// path needs one: with escapes, dot segments, slashes in a row.
     pub fn is_public(&self, path: &[u8]) -> bool {
@@ -50,10 +64,10 @@ impl SessionRules {
         is_plain_path(path) && self.public.iter().any(|public| public.covers(path))
     }
 
-    /// Whether responses are looked at: one that sets the cookie voids what is remembered of its session.
+    /// Whether responses are looked at: one that sets the cookie, or answers a request that may have changed something,
+    /// voids what is remembered of its session.
     pub(crate) fn follows_responses(&self) -> bool {
-        let is_cookie = matches!(self.settings.source, SessionSource::Cookie(_));
-        is_cookie && self.redis.is_some() && self.remember_us > 0
+        self.redis.is_some() && self.remember_us > 0
     }
 }
 
@@ -72,6 +86,16 @@ impl PublicPath {
     fn covers(&self, path: &[u8]) -> bool {
         if self.is_prefix { path.starts_with(self.path.as_bytes()) } else { path == self.path.as_bytes() }
     }
+}
+
+/// Whether two names of headers are one to servers of CGI and WSGI.
+pub(crate) fn is_alike(one: &str, other: &str) -> bool {
+    one.replace('_', "-") == other.replace('_', "-")
+}
+
+/// How many spellings a header has.
+pub(crate) fn spellings_of(header: &str) -> usize {
+    1 << header.matches(['-', '_']).count().min(SEPARATORS_MAX)
 }
 
 fn spellings(header: &str) -> Vec<String> {

@@ -13,7 +13,7 @@ pub const FILTER: [Field; 1] = [Field::new(
 .ours()];
 
 /// Of `session`.
-pub const SESSION: [Field; 11] = [
+pub const SESSION: [Field; 12] = [
     Field::new(
         "format",
         ["Format", "会话格式"],
@@ -87,6 +87,14 @@ pub const SESSION: [Field; 11] = [
     )
     .ours()
     .required(),
+    Field::new(
+        "user",
+        ["Who it is", "用户字段"],
+        Shape::Text,
+        "all of `fields`",
+        "which of `fields` says whose session it is: without it, or with false or 0 there, it is nobody's",
+    )
+    .ours(),
     Field::new(
         "on_missing",
         ["Without a session", "无会话时"],

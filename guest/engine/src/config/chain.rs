@@ -5,11 +5,15 @@ use alloc::{rc::Rc, vec::Vec};
 use slidegate_document::{Content, Node, Path, Reader, elements, emptiness};
 
 use super::{
-    filter_rules::FilterRules,
+    filter_rules::{FilterRules, ToldField},
     known_fields, ruleset,
     service::ServiceTable,
-    session::{self, ToldField},
+    session,
     shared::SharedCounters,
+};
+use crate::{
+    rule::{Policy, Source, hits::CONSUMER},
+    session::is_alike,
 };
 
 const FILTERS: &str = known_fields::CHAIN[0];
@@ -42,10 +46,39 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
     let of_list = |(path, node)| {
         shared.begin_filter();
         let rules = filter(reader, services, &mut shared, &told, path, node, &[]);
-        told.extend(rules.iter().filter_map(FilterRules::session).flat_map(|rules| session::told(rules)));
+        told.extend(rules.iter().flat_map(FilterRules::told));
         rules
     };
-    elements(&path, node).filter_map(of_list).collect()
+    let filters: Vec<Option<FilterRules>> = elements(&path, node).map(of_list).collect();
+    told_too_late(reader, path, &filters);
+    filters.into_iter().flatten().collect()
+}
+
+/// Reports limiters that believe in a header what a filter behind them tells: until there it is the client's.
+fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
+    for (at, ruleset) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.limiter()?))) {
+        let mut believed: Vec<&str> = ruleset.policies().flat_map(believed_headers).collect();
+        believed.dedup();
+        let behind = filters.iter().skip(at.saturating_add(1)).flatten().flat_map(FilterRules::told);
+        for (field, header) in behind {
+            if believed.iter().any(|believed| is_alike(believed, &header)) {
+                reader.error(
+                    Path::Element(&path, at),
+                    format_args!("goes by the header `{header}` before the `session` that tells `{field}` in it, as clients claim it: expected it behind that"),
+                );
+            }
+        }
+    }
+}
+
+/// The headers that a policy believes who somebody is.
+fn believed_headers(policy: &Policy) -> impl Iterator<Item = &str> {
+    let counted = policy.items.iter().filter_map(|item| match &item.limit_by.source {
+        Source::Header(name) => Some(name.as_str()),
+        Source::Consumer => Some(CONSUMER),
+        _ => None,
+    });
+    counted.chain(policy.exempt.headers.iter().map(|(name, _)| name.as_str()))
 }
 
 /// Reads the document of a filter of any kind, which stands at this path and may have other fields of these names.

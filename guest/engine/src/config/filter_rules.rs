@@ -1,8 +1,15 @@
 //! What is configured for one filter.
 
-use alloc::rc::Rc;
+use alloc::{
+    rc::Rc,
+    string::{String, ToString},
+    vec::Vec,
+};
 
-use crate::{rule::Ruleset, session::SessionRules};
+use crate::{
+    rule::Ruleset,
+    session::{FieldPath, SessionRules},
+};
 
 /// A filter's configuration, by its kind.
 #[derive(Debug, Clone)]
@@ -13,7 +20,16 @@ pub enum FilterRules {
     Session(Rc<SessionRules>),
 }
 
+/// A field that a filter tells, as its path is written, and in which header.
+pub(super) type ToldField = (String, String);
+
 impl FilterRules {
+    /// What it tells to those behind it.
+    pub(super) fn told(&self) -> Vec<ToldField> {
+        let FilterRules::Session(rules) = self else { return Vec::new() };
+        rules.settings.fields.iter().map(FieldPath::to_string).zip(rules.headers.iter().cloned()).collect()
+    }
+
     /// The rules, if it is a limiter.
     pub fn limiter(&self) -> Option<&Rc<Ruleset>> {
         match self {

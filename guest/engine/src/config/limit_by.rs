@@ -11,7 +11,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptiness, shortened};
 
-use super::session::ToldField;
+use super::filter_rules::ToldField;
 use crate::{
     request,
     rule::{

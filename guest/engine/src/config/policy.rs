@@ -11,12 +11,12 @@ use slidegate_document::{Content, Fields, Node, Path, Reader, elements, emptines
 
 use super::{
     exempt,
+    filter_rules::ToldField,
     hashing::Hashing,
     known_fields,
     limit::{self, Precision},
     limit_by, limit_keys, refusal,
     service::{self, ServiceTable},
-    session::ToldField,
     tokens,
 };
 use crate::{

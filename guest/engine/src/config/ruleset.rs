@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use slidegate_document::{Fields, Node, Path, Reader, elements};
 
-use super::{known_fields, policy, scope, service::ServiceTable, session::ToldField, shared::SharedCounters};
+use super::{filter_rules::ToldField, known_fields, policy, scope, service::ServiceTable, shared::SharedCounters};
 use crate::rule::{Policy, Ruleset, Scope};
 
 /// Of these at least one stands at the top if that is meant to be a limiter.

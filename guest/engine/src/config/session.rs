@@ -9,13 +9,14 @@ use alloc::{
 use slidegate_document::{Fields, Node, Path, Reader, elements, whole_number};
 
 use super::{
+    filter_rules::ToldField,
     known_fields,
     limit_by::{cookie_name, is_token},
     service::{self, ServiceTable},
 };
 use crate::session::{
-    FIELDS_MAX, FieldPath, OnMissingSession, PublicPath, SEPARATORS_MAX, SecretUse, SessionFormat, SessionRules,
-    SessionSettings, SessionSource, is_plain_path,
+    FIELDS_MAX, FieldPath, OnMissingSession, PublicPath, SEPARATORS_MAX, STRIPPED_MAX, SecretUse, SessionFormat,
+    SessionRules, SessionSettings, SessionSource, is_alike, is_plain_path, spellings_of,
 };
 
 /// How many secrets there may be. Each is tried.
@@ -44,14 +45,6 @@ const OTHERS_HEADERS: [&str; 12] = [
     "upgrade",
 ];
 
-/// A field that a filter tells, as its path is written, and in which header.
-pub(super) type ToldField = (String, String);
-
-/// What a filter tells.
-pub(super) fn told(rules: &SessionRules) -> impl Iterator<Item = ToldField> {
-    rules.settings.fields.iter().map(FieldPath::to_string).zip(rules.headers.iter().cloned())
-}
-
 /// Reads what stands in `session`. `told`: what filters before tell.
 pub(super) fn read(
     reader: &mut Reader,
@@ -62,7 +55,7 @@ pub(super) fn read(
 ) -> Option<SessionRules> {
     let given = reader.object(path, node, &known_fields::SESSION)?;
     let format = format(reader, &given);
-    let fields = fields(reader, told, &given);
+    let fields = fields(reader, told, &given, format == Some(SessionFormat::Hash));
     let on_missing = on_missing(reader, &given);
     let public = public(reader, &given, on_missing.as_ref());
     let remember_us = match given.get_unless_null("remember") {
@@ -78,6 +71,7 @@ pub(super) fn read(
     let key_prefix = key_prefix(reader, &given, format, is_signed);
     let redis = redis(reader, services, &given, format);
     let (fields, headers) = fields?;
+    let user = user(reader, &given, &fields);
     Some(SessionRules {
         settings: SessionSettings {
             format,
@@ -87,6 +81,7 @@ pub(super) fn read(
             max_age_s: max_age_s?,
             fields,
         },
+        user: user?,
         headers,
         on_missing: on_missing?,
         public: public?,
@@ -219,7 +214,12 @@ fn key_prefix(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat, is
 }
 
 /// The paths of fields, and the header of each.
-fn fields(reader: &mut Reader, told: &[ToldField], given: &Fields<'_>) -> Option<(Vec<FieldPath>, Vec<String>)> {
+fn fields(
+    reader: &mut Reader,
+    told: &[ToldField],
+    given: &Fields<'_>,
+    is_hash: bool,
+) -> Option<(Vec<FieldPath>, Vec<String>)> {
     let Some((path, node)) = given.get_unless_null("fields") else {
         let message = "is missing: expected fields and the headers that tell them, such as `user_id: x-user-id`";
         reader.error(given.at("fields"), message);
@@ -247,6 +247,13 @@ fn fields(reader: &mut Reader, told: &[ToldField], given: &Fields<'_>) -> Option
         });
         match (&field, &header) {
             (Err(error), _) => reader.error(place, format_args!("is no field's path: {error}")),
+            (Ok(field), Some(_)) if is_hash && field.len() > 1 => {
+                reader.error(
+                    place,
+                    "has several names, but a hash has texts only: expected one, with `\\.` for a dot in it",
+                );
+                is_understood = false;
+            }
             // What one tells the other would remove.
             (Ok(_), Some(header)) if told.iter().any(|(_, other)| is_alike(other, header)) => {
                 reader.error(
@@ -266,11 +273,18 @@ fn fields(reader: &mut Reader, told: &[ToldField], given: &Fields<'_>) -> Option
         paths.extend(field.ok());
         headers.extend(header);
     }
+    let all = told.iter().map(|(_, header)| header).chain(&headers);
+    let stripped: usize = all.map(|header| spellings_of(header)).sum();
+    if stripped > STRIPPED_MAX {
+        reader.error(
+            path,
+            format_args!(
+                "the headers of all filters have {stripped} spellings with `-` and `_`, which are all removed: expected at most {STRIPPED_MAX}"
+            ),
+        );
+        return None;
+    }
     is_understood.then_some((paths, headers))
-}
-
-fn is_alike(one: &str, other: &str) -> bool {
-    one.replace('_', "-") == other.replace('_', "-")
 }
 
 fn on_missing(reader: &mut Reader, given: &Fields<'_>) -> Option<OnMissingSession> {
@@ -286,6 +300,17 @@ fn on_missing(reader: &mut Reader, given: &Fields<'_>) -> Option<OnMissingSessio
             None
         }
     }
+}
+
+/// Which field says who it is. None inside: all of them have to be there.
+fn user(reader: &mut Reader, given: &Fields<'_>, fields: &[FieldPath]) -> Option<Option<usize>> {
+    let Some((path, node)) = given.get_unless_null("user") else { return Some(None) };
+    let user = reader.text(path, node)?;
+    let place = fields.iter().position(|field| field.to_string() == user);
+    if place.is_none() {
+        reader.expected(path, node, "one of `fields`");
+    }
+    place.map(Some)
 }
 
 /// The paths that need no session, the page to log in among them.
@@ -307,7 +332,9 @@ fn public(reader: &mut Reader, given: &Fields<'_>, on_missing: Option<&OnMissing
         let beginning = text.as_deref().and_then(|text| text.strip_suffix('*'));
         let is_prefix = beginning.is_some();
         match beginning.or(text.as_deref()) {
-            Some(public_path) if is_plain_path(public_path.as_bytes()) => {
+            Some(public_path)
+                if is_plain_path(public_path.as_bytes()) && (!is_prefix || public_path.ends_with('/')) =>
+            {
                 public.push(PublicPath { path: public_path.to_string(), is_prefix });
             }
             Some(_) => {

@@ -215,3 +215,35 @@ fn public_paths_are_written_as_all_servers_read_them() {
     }
     refuses(with_session(json!({"public": "/a"})), "session.public", "has no use without `on_missing: 401`");
 }
+
+#[test]
+fn what_is_told_behind_is_not_believed_before() {
+    let limiter = |item: Value| json!({"rule_name": "r", "rule_items": [item]});
+    let by = |field: &str| json!({field: "X_User_Id", "limit_keys": [{"key": "a", "query_per_day": 1}]});
+    let session = || with_session(json!({}));
+    for before in [
+        limiter(by("limit_by_header")),
+        limiter(json!({"limit_by_per_header": "x-user-id", "limit_keys": [{"key": "*", "query_per_day": 1}]})),
+        json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}, "exempt": {"headers": {"x-user-id": "1"}}}),
+    ] {
+        assert!(read(&json!({"filters": [session(), before]})).is_ok());
+        refuses(json!({"filters": [before, session()]}), "filters[0]", "goes by the header `x-user-id` before");
+    }
+}
+
+#[test]
+fn so_many_headers_are_removed_as_hosts_carry_out() {
+    let fields = |count: usize| -> Value {
+        let fields: serde_json::Map<_, _> =
+            (0..count).map(|at| (format!("f{at}"), format!("x-a-b-c-a{at}").into())).collect();
+        with_session(json!({"fields": fields}))
+    };
+    assert!(read(&fields(6)).is_ok());
+    refuses(fields(7), "session.fields", "have 112 spellings");
+    let other = signed(json!({"fields": {"user_id": "x-other"}}));
+    refuses(json!({"filters": [fields(6), other]}), "filters[1].session.fields", "have 98 spellings");
+    let hash = json!({"format": "hash", "cookie": "sid", "key_prefix": "s:", "fields": {"user.id": "x-user"}});
+    refuses(with_session(hash), "session.fields.user.id", "has several names");
+    refuses(with_session(json!({"user": "name"})), "session.user", "expected one of `fields`");
+    refuses(with_session(json!({"on_missing": 401, "public": "/a*"})), "session.public", "expected a path");
+}

@@ -16,6 +16,7 @@ const FILTERS: &str = "filters:
       cookie: sid
       key_prefix: \"app:\"
       fields: {user: x-user, role: x-role}
+      user: user
       remember: 5m
       redis: {service_name: redis.static}
   - rule_name: users

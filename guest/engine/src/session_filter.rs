@@ -24,7 +24,7 @@ use crate::{
     request::RequestView,
     session::{FoundSession, SessionLead, SessionMiss, SessionRules, SessionSource},
     store::{Ended, failure::FailureCause},
-    streams::{WAITER_BYTES, Waiter},
+    streams::Waiter,
     telemetry::Saved,
     turn::{self, NotedVerdict},
     verdict::{Pass, Verdict},
@@ -52,8 +52,16 @@ pub(crate) struct SessionFilter {
     /// Those that others may join, and of which the answer is remembered.
     joinable: BTreeMap<KeyDigest, u64>,
     last_flight: u64,
-    /// The streams whose responses may end the session with this key.
-    followed: BTreeMap<u64, KeyDigest>,
+    /// The streams whose responses may end the session of their requests.
+    followed: BTreeMap<u64, FollowedSession>,
+}
+
+/// The session of a stream whose response has not come.
+#[derive(Debug)]
+struct FollowedSession {
+    key: KeyDigest,
+    /// Its request changes nothing, by its method.
+    is_safe: bool,
 }
 
 /// A call that is on its way.
@@ -89,8 +97,14 @@ impl SessionFilter {
         request: &impl RequestView,
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
-        let asker = SessionAsker { waiter, if_missing: self.answers.if_missing(request) };
         let values = request.header_values(self.lookup.reader.header());
+        let asker = SessionAsker {
+            waiter,
+            if_missing: self.answers.if_missing(request),
+            is_safe: !self.rules.follows_responses()
+                || matches!(request.header(":method").as_deref(), Some(b"GET" | b"HEAD" | b"OPTIONS")),
+            without: self.lookup.reader.without(values.iter().map(Vec::as_slice)),
+        };
         let outcome = match self.lookup.reader.lead(values.iter().map(Vec::as_slice), unix_ms(turn.wall_ns)) {
             Ok(SessionLead::Key(key)) => return self.look_up(asker, key, turn),
             Ok(SessionLead::Content(session)) => self.outcome(Ok(session)),
@@ -99,24 +113,23 @@ impl SessionFilter {
         Some(self.settle(&asker, None, &outcome, turn))
     }
 
-    /// A response's headers have come. One that sets the cookie has begun or ended a session, so that what is known of
-    /// the request's one is void.
+    /// A response's headers have come. One that sets the cookie has begun or ended a session, and one to a request that
+    /// may change something may have, without a word: what is known of the request's one is void.
     pub(crate) fn on_response_headers(
         &mut self,
         waiter: Waiter,
         response: &impl ResponseView,
         _turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
-        if let (Some(key), SessionSource::Cookie(name)) =
-            (self.followed.remove(&waiter.stream), &self.rules.settings.source)
-        {
-            let sets_it = |field: &Vec<u8>| {
-                field.split(|byte| *byte == b'=').next().is_some_and(|set| set.trim_ascii() == name.as_bytes())
+        if let Some(FollowedSession { key, is_safe }) = self.followed.remove(&waiter.stream) {
+            let sets_it = |field: &Vec<u8>| match &self.rules.settings.source {
+                SessionSource::Cookie(name) => {
+                    field.split(|byte| *byte == b'=').next().is_some_and(|set| set.trim_ascii() == name.as_bytes())
+                }
+                SessionSource::Header(_) => false,
             };
-            if response.header_values("set-cookie").iter().any(sets_it) {
-                self.recent.forget(&key);
-                // What a call that is on its way brings may be as old.
-                self.joinable.remove(&key);
+            if !is_safe || response.header_values("set-cookie").iter().any(sets_it) {
+                self.forget(&key);
             }
         }
         Some(pass_as_it_is())
@@ -147,14 +160,24 @@ impl SessionFilter {
 
     /// A stream is over.
     pub(crate) fn on_done(&mut self, stream: u64) {
-        self.followed.remove(&stream);
+        if let Some(FollowedSession { key, is_safe: false }) = self.followed.remove(&stream) {
+            self.forget(&key);
+        }
+    }
+
+    /// What is known of a session is void.
+    fn forget(&mut self, key: &KeyDigest) {
+        self.recent.forget(key);
+        // What a call that is on its way brings may be as old.
+        self.joinable.remove(key);
     }
 
     /// A call is over.
     pub(crate) fn on_ended(&mut self, ended: Ended<SessionQuestion>, turn: &mut SessionTurn<'_>) {
         let Ended { ask, result, .. } = ended;
         let Some(flight) = self.flights.remove(&ask.flight) else { return };
-        turn.budget.free(call_bytes(&ask.key) + flight.askers.len() * WAITER_BYTES);
+        let waited: usize = flight.askers.iter().map(|asker| self.answers.bytes(asker)).sum();
+        turn.budget.free(call_bytes(&ask.key) + waited);
         let is_joinable = self.joinable.get(&flight.key) == Some(&ask.flight);
         if is_joinable {
             self.joinable.remove(&flight.key);
@@ -162,7 +185,8 @@ impl SessionFilter {
         let outcome = match result {
             Ok(answered) => {
                 let outcome = self.outcome(answered.answer.and_then(|session| good(session, turn.wall_ns)));
-                if is_joinable {
+                // Who visits may log in at any time.
+                if is_joinable && !matches!(outcome, SessionOutcome::Missed(SessionMiss::Anonymous)) {
                     let left_ms = match &outcome {
                         SessionOutcome::Found(session) => session.ends_ms.map(|ends| ends - unix_ms(turn.wall_ns)),
                         _ => None,
@@ -192,7 +216,8 @@ impl SessionFilter {
             return Some(self.settle(&asker, Some(digest), &known, turn));
         }
         let flight = self.joinable.get(&digest).and_then(|flight| self.flights.get_mut(flight));
-        let bytes = if flight.is_some() { WAITER_BYTES } else { WAITER_BYTES + call_bytes(&key) };
+        let waiter_bytes = self.answers.bytes(&asker);
+        let bytes = if flight.is_some() { waiter_bytes } else { waiter_bytes + call_bytes(&key) };
         if !turn.budget.fits(bytes) {
             turn.telemetry.overloaded(service, turn.now_ns);
             return Some(self.settle(&asker, None, &SessionOutcome::Unavailable(FailureCause::Overloaded), turn));
@@ -224,7 +249,7 @@ impl SessionFilter {
     fn outcome(&self, session: Result<FoundSession, SessionMiss>) -> SessionOutcome {
         match session {
             // Applications keep sessions of visitors too.
-            Ok(session) if session.values.iter().flatten().all(|value| value.is_empty()) => {
+            Ok(session) if !self.rules.is_of_somebody(&session.values) => {
                 SessionOutcome::Missed(SessionMiss::Anonymous)
             }
             Ok(session) => SessionOutcome::Found(Rc::new(session)),
@@ -241,13 +266,13 @@ impl SessionFilter {
         turn: &mut SessionTurn<'_>,
     ) -> NotedVerdict {
         turn.telemetry.recognized(self.index, outcome.tally());
-        let mut verdict = self.answers.verdict(outcome, asker.if_missing);
+        let mut verdict = self.answers.verdict(outcome, asker);
         if let (Verdict::Pass(pass), Some(key)) = (&mut verdict, key)
             && !matches!(outcome, SessionOutcome::Unavailable(_))
             && self.rules.follows_responses()
             && self.followed.len() < FOLLOWED_MAX
         {
-            self.followed.insert(asker.waiter.stream, key);
+            self.followed.insert(asker.waiter.stream, FollowedSession { key, is_safe: asker.is_safe });
             pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
         }
         NotedVerdict { verdict, note: outcome.note() }

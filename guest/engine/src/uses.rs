@@ -62,6 +62,8 @@ impl Uses {
             self.add_header("accept");
         }
         self.path |= !rules.public.is_empty();
+        // What changes nothing tells its method.
+        self.method |= rules.follows_responses();
         self.response_headers |= rules.follows_responses();
     }
 

@@ -30,7 +30,7 @@ impl Interceptor for ScriptClock {
 ///
 /// If it is no command of a script, or has a clock already.
 pub fn set_clock(command: &mut Vec<Vec<u8>>, now_us: u64) -> Vec<Vec<u8>> {
-    if command.first().is_some_and(|name| name == b"GET" || name == b"HMGET") {
+    if command.first().is_some_and(|name| name == b"GETRANGE" || name == b"HMGET") {
         return Vec::new();
     }
     let [_, _, count, rest @ ..] = command.as_slice() else { panic!("{command:?} names no script") };

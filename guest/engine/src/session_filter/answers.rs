@@ -8,11 +8,13 @@ use alloc::{
     vec::Vec,
 };
 
+use super::question::{IfMissing, SessionAsker};
 use crate::{
     grpc,
     request::RequestView,
-    session::{FoundSession, OnMissingSession, SessionMiss, SessionRules},
+    session::{FoundSession, OnMissingSession, SessionMiss, SessionRules, SessionSource},
     store::failure::FailureCause,
+    streams::WAITER_BYTES,
     telemetry::SessionTally,
     verdict::{Edits, HeaderEdit, Response, Verdict},
 };
@@ -32,19 +34,12 @@ pub(super) enum SessionOutcome {
     Unavailable(FailureCause),
 }
 
-/// What becomes of a request if it has no session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum IfMissing {
-    Pass,
-    Unauthorized,
-    /// Its client shows pages to people.
-    SentToPage,
-}
-
 /// What requests are given, most of it made once.
 #[derive(Debug)]
 pub(super) struct SessionAnswers {
     rules: Rc<SessionRules>,
+    /// Where a session is.
+    header: String,
     /// Takes away all other spellings of the headers of fields.
     strip: Vec<HeaderEdit>,
     no_session: Rc<[u8]>,
@@ -90,6 +85,10 @@ impl SessionAnswers {
         let others = rules.stripped().into_iter().filter(|name| !rules.headers.contains(name));
         SessionAnswers {
             rules: Rc::clone(rules),
+            header: match &rules.settings.source {
+                SessionSource::Cookie(_) => "cookie".to_string(),
+                SessionSource::Header(name) => name.clone(),
+            },
             strip: others.map(HeaderEdit::Remove).collect(),
             no_session: Rc::from(NO_SESSION.as_bytes()),
             unavailable: Rc::from(UNAVAILABLE.as_bytes()),
@@ -110,9 +109,24 @@ impl SessionAnswers {
         }
     }
 
-    pub(super) fn verdict(&self, outcome: &SessionOutcome, if_missing: IfMissing) -> Verdict {
-        match (outcome, if_missing) {
+    /// What a request that waits takes with its answer, in bytes.
+    pub(super) fn bytes(&self, asker: &SessionAsker) -> usize {
+        let names: usize = self.strip.iter().map(HeaderEdit::size).sum();
+        WAITER_BYTES + names + asker.without.as_ref().map_or(0, Vec::len)
+    }
+
+    pub(super) fn verdict(&self, outcome: &SessionOutcome, asker: &SessionAsker) -> Verdict {
+        match (outcome, asker.if_missing) {
             (SessionOutcome::Found(session), _) => Verdict::Pass(self.edits(&session.values).into()),
+            (SessionOutcome::Missed(miss), IfMissing::Pass) if miss.is_not_taken() => {
+                let mut edits = self.edits(&[]);
+                let header = self.header.clone();
+                edits.request.push(match &asker.without {
+                    Some(others) => HeaderEdit::Set(header, others.clone()),
+                    None => HeaderEdit::Remove(header),
+                });
+                Verdict::Pass(edits.into())
+            }
             (_, IfMissing::Pass) => Verdict::Pass(self.edits(&[]).into()),
             // Nobody is logged out by an outage.
             (SessionOutcome::Unavailable(_), _) => Verdict::Respond(Response {

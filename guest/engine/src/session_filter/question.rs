@@ -2,7 +2,6 @@
 
 use alloc::{rc::Rc, string::String, vec::Vec};
 
-use super::answers::IfMissing;
 use crate::{
     redis::{Command, Form, Reply, Value},
     session::{FoundSession, RecordKind, SessionMiss, SessionReader, SessionRecord, SessionSettings},
@@ -14,6 +13,9 @@ use crate::{
 const CALL_BYTES: usize = 512;
 const KEY_COPIES: usize = 3;
 
+/// The last byte that is asked for of a record: one more than may be read.
+const RECORD_END: &[u8] = b"262144";
+
 /// How sessions are looked up.
 #[derive(Debug)]
 pub(super) struct SessionLookup {
@@ -24,10 +26,23 @@ pub(super) struct SessionLookup {
 }
 
 /// A request that asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct SessionAsker {
     pub(super) waiter: Waiter,
     pub(super) if_missing: IfMissing,
+    /// It changes nothing, by its method.
+    pub(super) is_safe: bool,
+    /// What its header is without the session, should that not be taken. None: nothing.
+    pub(super) without: Option<Vec<u8>>,
+}
+
+/// What becomes of a request if it has no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfMissing {
+    Pass,
+    Unauthorized,
+    /// Its client shows pages to people.
+    SentToPage,
 }
 
 /// A question to Redis, for all who wait for the same flight.
@@ -70,7 +85,8 @@ impl Ask for SessionQuestion {
 
     fn command(&self, _: Form, command: &mut Command) {
         *command = match self.lookup.kind {
-            RecordKind::String => [b"GET".as_slice(), &self.key].into_iter().collect(),
+            // What is longer is not read, and none of it has to come.
+            RecordKind::String => [b"GETRANGE".as_slice(), &self.key, b"0", RECORD_END].into_iter().collect(),
             // A record may have much that nobody asks for.
             RecordKind::Hash => [b"HMGET".as_slice(), &self.key]
                 .into_iter()
@@ -85,6 +101,7 @@ impl Ask for SessionQuestion {
             // Redis is well, and says what it has.
             (Reply::Error(text), _) if text.starts_with("WRONGTYPE") => SessionRecord::OfOtherType,
             (Reply::Single(Value::Nil), RecordKind::String) => SessionRecord::None,
+            (Reply::Single(Value::Bulk(record)), RecordKind::String) if record.is_empty() => SessionRecord::None,
             (Reply::Single(Value::Bulk(record)), RecordKind::String) => SessionRecord::String(record),
             (Reply::Many(values), RecordKind::Hash) if values.len() == fields.len() => {
                 let mut pairs = Vec::with_capacity(fields.len());
@@ -116,7 +133,7 @@ impl core::fmt::Debug for SessionQuestion {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
+    use alloc::{string::ToString, vec};
 
     use super::*;
     use crate::session::{FieldPath, SessionFormat, SessionSource};
@@ -142,7 +159,10 @@ mod tests {
 
     #[test]
     fn a_string_is_asked_for_whole_and_a_hash_by_what_is_wanted() {
-        assert_eq!(words(&question(SessionFormat::Json)), ["GET", "s:c3e1"]);
+        assert_eq!(
+            words(&question(SessionFormat::Json)),
+            ["GETRANGE", "s:c3e1", "0", &crate::session::RECORD_MAX.to_string()]
+        );
         assert_eq!(words(&question(SessionFormat::Hash)), ["HMGET", "s:c3e1", "user"]);
         assert_eq!(
             words(&question(SessionFormat::Spring))[2..],

@@ -229,10 +229,13 @@ impl SimulatedStore {
         let bulk = |value: Option<&Vec<u8>>| value.map_or(Value::Nil, |value| Value::Bulk(value.clone()));
         let wrong = || Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".to_owned());
         match &words[..] {
-            [b"GET", key] => Some(match self.records.get(*key) {
-                Some(Record::String(value)) => Reply::Single(bulk(Some(value))),
+            [b"GETRANGE", key, b"0", last] => Some(match self.records.get(*key) {
+                Some(Record::String(value)) => {
+                    let end = value.len().min(usize::try_from(number(last)).expect("a length") + 1);
+                    Reply::Single(Value::Bulk(value[..end].to_vec()))
+                }
                 Some(Record::Hash(_)) => wrong(),
-                None => Reply::Single(Value::Nil),
+                None => Reply::Single(Value::Bulk(Vec::new())),
             }),
             [b"HMGET", key, fields @ ..] => Some(match self.records.get(*key) {
                 Some(Record::Hash(hash)) => Reply::Many(fields.iter().map(|field| bulk(hash.get(*field))).collect()),

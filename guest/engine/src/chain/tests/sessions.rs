@@ -15,7 +15,7 @@ const CLAIMS: [(&str, &str); 4] = [("x-user", "root"), ("x_user", "root"), ("x-r
 fn session(extra: Json) -> Json {
     let mut session = json!({
         "format": "json", "cookie": "sid", "key_prefix": "s:", "redis": {"service_name": "redis.static"},
-        "fields": {"user": "x-user", "role": "x-role"},
+        "fields": {"user": "x-user", "role": "x-role"}, "user": "user",
     });
     if let (Some(session), Json::Object(extra)) = (session.as_object_mut(), extra) {
         session.extend(extra);
@@ -35,8 +35,13 @@ fn reading(extra: Json) -> Engine {
 
 /// A request with this cookie, whose client claims all it can.
 fn with_cookie(cookie: &str) -> Sample {
+    by_method("GET", cookie)
+}
+
+fn by_method(method: &str, cookie: &str) -> Sample {
     let mut headers: Vec<_> = CLAIMS.iter().map(|(name, value)| (*name, value.as_bytes().to_vec())).collect();
     headers.push(("cookie", cookie.as_bytes().to_vec()));
+    headers.push((":method", method.as_bytes().to_vec()));
     Sample { headers, ..request() }
 }
 
@@ -174,8 +179,7 @@ fn nor_while_the_breaker_is_open_or_calls_are_refused() {
 fn who_has_no_session_is_answered_as_configured() {
     let login = json!({"on_missing": {"redirect": "/login"}});
     let page = |method: &str, accept: &str| {
-        let mut request = with_cookie("");
-        request.headers.push((":method", method.as_bytes().to_vec()));
+        let mut request = by_method(method, "");
         request.headers.push(("accept", accept.as_bytes().to_vec()));
         request
     };
@@ -263,7 +267,7 @@ fn who_asks_the_same_meanwhile_shares_the_call() {
     for (stream, request) in (1..).zip(&requests) {
         assert_eq!(engine.on_request(stream, request, 0), Step::Wait);
     }
-    assert_eq!(dispatch(&mut engine, 100), ["GET", "GET"]);
+    assert_eq!(dispatch(&mut engine, 100), ["GETRANGE", "GETRANGE"]);
     engine.on_done(1, StreamEnd::Client, 0);
     engine.on_reply(101, record(r#"{"user":"bob"}"#), 0);
     engine.on_reply(100, record(r#"{"user":"alice"}"#), 0);
@@ -342,6 +346,11 @@ fn a_session_ends_when_it_says_so() {
     engine.set_wall_clock(WALL_NS + 5_000 * MS);
     engine.on_reply(100, record().unwrap(), 5_000 * MS);
     assert_eq!(told(&request, &passed(verdicts(&mut engine).pop().unwrap().1)), [""; 0]);
+
+    // So Spring ends a session, whatever its clock says.
+    let ended = [(accessed + 60_000).to_string(), "0".into(), "\"admin\"".into(), "\"alice\"".into()];
+    let ended = Ok(Reply::Many(ended.map(|field: String| Value::Bulk(field.into_bytes())).into()));
+    assert_eq!(told(&request, &passed(asked(&mut reading(spring.clone()), &request, Some(ended), 0))), [""; 0]);
 
     // As long as nobody knows the time, whatever ends has ended.
     let mut engine = reading(spring);
@@ -431,4 +440,65 @@ fn what_was_found_is_counted_and_its_cause_noted() {
     let quoted = Ok(Reply::Error("ERR no, with 's:c3e14'".into()));
     let cause = FailureCause::BadReply;
     check("sid=c3e14", quoted, "unavailable", &format!("session=unavailable;cause={cause}"));
+}
+
+#[test]
+fn a_cookie_that_is_not_taken_does_not_go_on() {
+    for (cookie, reply, goes_on) in [
+        ("sid=a; b=1; sid=x", None, Some("b=1")),
+        ("sid=a; sid=x", None, None),
+        ("sid=a; b=1; SID=x", None, Some("b=1")),
+        ("b=1; sid=a:b", None, Some("b=1")),
+        ("b=1; sid=a", Some(record("[]")), Some("b=1")),
+        ("b=1; sid=a", Some(Ok(Reply::Error("WRONGTYPE no".into()))), Some("b=1")),
+        // The application makes the same of these.
+        ("b=1; sid=a", Some(record("{}")), Some("b=1; sid=a")),
+        ("b=1; sid=a", Some(nothing()), Some("b=1; sid=a")),
+        ("b=1; sid=a", Some(Err(CallError::Timeout)), Some("b=1; sid=a")),
+        ("b=1; sid=a", Some(record(r#"{"user":"a"}"#)), Some("b=1; sid=a")),
+        ("b=1", None, Some("b=1")),
+    ] {
+        let request = with_cookie(cookie);
+        let pass = passed(asked(&mut reading(json!({})), &request, reply, 0));
+        let edited = Edited { request: &request, edits: &pass.edits.request };
+        let cookie_then = edited.header("cookie").map(|value| String::from_utf8(value).unwrap());
+        assert_eq!(cookie_then.as_deref(), goes_on, "{cookie}");
+    }
+}
+
+#[test]
+fn what_may_have_changed_the_session_voids_it() {
+    let alice = || Some(record(r#"{"user":"alice"}"#));
+    for (method, is_void) in [("GET", false), ("HEAD", false), ("OPTIONS", false), ("POST", true), ("DELETE", true)] {
+        let mut engine = reading(json!({"remember": "5m"}));
+        let request = by_method(method, "sid=a");
+        passed(asked(&mut engine, &request, alice(), 0));
+        engine.on_response_headers(1, &SetsCookie("other=1"), 0);
+        assert_eq!(engine_knows(&engine), !is_void, "{method}");
+        // It may have been done though nobody has seen the answer.
+        passed(asked(&mut engine, &request, alice().filter(|_| is_void), 0));
+        engine.on_done(1, StreamEnd::Client, 0);
+        assert_eq!(engine_knows(&engine), !is_void, "{method}");
+        assert_idle(&engine);
+    }
+    let mut engine = reading(json!({"remember": "5m"}));
+    passed(asked(&mut engine, &with_cookie("sid=a"), Some(record(r#"{"cart":1}"#)), 0));
+    assert!(!engine_knows(&engine), "a visitor may log in at any time");
+}
+
+#[test]
+fn who_it_is_must_be_said() {
+    let status_of = |extra: Json, text: &str| {
+        let extra = [extra, json!({"on_missing": 401})];
+        let mut all = json!({});
+        extra.iter().filter_map(Json::as_object).flatten().for_each(|(name, value)| all[name] = value.clone());
+        status(&asked(&mut reading(all), &with_cookie("sid=a"), Some(record(text)), 0))
+    };
+    for text in [r#"{"role":"guest"}"#, r#"{"user":false,"role":"x"}"#, r#"{"user":0}"#, r#"{"user":""}"#, "{}"] {
+        assert_eq!(status_of(json!({}), text), 401, "{text}");
+        assert_eq!(status_of(json!({"user": null}), text), 401, "{text}");
+    }
+    assert_eq!(status_of(json!({}), r#"{"user":"alice"}"#), 200);
+    assert_eq!(status_of(json!({"user": null}), r#"{"user":"alice"}"#), 401, "all of them have to be there");
+    assert_eq!(status_of(json!({"user": null}), r#"{"user":"alice","role":"x"}"#), 200);
 }

@@ -34,8 +34,7 @@ use crate::{
 /// What it works with in a step.
 pub(crate) type SessionTurn<'a> = turn::Turn<'a, SessionQuestion, ()>;
 
-/// Of so many streams the responses are looked at, whether they end a session. What the response of another one ends is
-/// gone by until its time is over.
+/// Of so many streams the responses are looked at, whether they end a session. Of others the session is not remembered.
 const FOLLOWED_MAX: usize = 16_384;
 
 /// A configured filter, and everything in flight in it.
@@ -270,8 +269,12 @@ impl SessionFilter {
         if let (Verdict::Pass(pass), Some(key)) = (&mut verdict, key)
             && !matches!(outcome, SessionOutcome::Unavailable(_))
             && self.rules.follows_responses()
-            && self.followed.len() < FOLLOWED_MAX
         {
+            if self.followed.len() >= FOLLOWED_MAX {
+                // Nobody would see that it ends.
+                self.forget(&key);
+                return NotedVerdict { verdict, note: outcome.note() };
+            }
             self.followed.insert(asker.waiter.stream, FollowedSession { key, is_safe: asker.is_safe });
             pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
         }

@@ -57,8 +57,8 @@ impl Uses {
             SessionSource::Cookie(_) => self.add_header("cookie"),
             SessionSource::Header(name) => self.add_header(name),
         }
+        self.method |= rules.on_missing != OnMissingSession::Anonymous;
         if matches!(rules.on_missing, OnMissingSession::Redirect(_)) {
-            self.method = true;
             self.add_header("accept");
         }
         self.path |= !rules.public.is_empty();

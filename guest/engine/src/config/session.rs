@@ -201,7 +201,13 @@ fn key_prefix(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat, is
         return Some(String::new());
     }
     let prefix = match stated {
-        Some((path, node)) => reader.text(path, node)?,
+        Some((path, node)) => {
+            let prefix = reader.text(path, node)?;
+            if !is_signed && !prefix.is_empty() && !prefix.ends_with(':') && prefix != format.default_key_prefix() {
+                reader.warn(path, "does not end with `:`: a cookie may name other keys that begin like sessions");
+            }
+            prefix
+        }
         None => format.default_key_prefix().to_string(),
     };
     if prefix.is_empty() && !is_signed {

@@ -103,6 +103,8 @@ impl SessionAnswers {
         };
         match self.rules.on_missing {
             OnMissingSession::Anonymous => IfMissing::Pass,
+            // Browsers ask so, without cookies, whether they may ask at all (CORS).
+            _ if request.header(":method").as_deref() == Some(b"OPTIONS") => IfMissing::Pass,
             _ if !self.rules.public.is_empty() && self.rules.is_public(&request.path()) => IfMissing::Pass,
             OnMissingSession::Redirect(_) if shows_pages() => IfMissing::SentToPage,
             _ => IfMissing::Unauthorized,

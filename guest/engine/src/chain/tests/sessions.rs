@@ -187,6 +187,7 @@ fn who_has_no_session_is_answered_as_configured() {
     for (extra, request, expected) in [
         (json!({}), page("GET", "text/html"), 200),
         (json!({"on_missing": 401}), page("GET", "text/html"), 401),
+        (json!({"on_missing": 401}), page("OPTIONS", "*/*"), 200),
         (login.clone(), page("GET", "application/xml, Text/HTML ;q=0.9, */*;q=0.8"), 302),
         (login.clone(), page("HEAD", "application/xhtml+xml"), 302),
         (login.clone(), page("POST", "text/html"), 401),

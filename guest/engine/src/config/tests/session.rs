@@ -247,3 +247,17 @@ fn so_many_headers_are_removed_as_hosts_carry_out() {
     refuses(with_session(json!({"user": "name"})), "session.user", "expected one of `fields`");
     refuses(with_session(json!({"on_missing": 401, "public": "/a*"})), "session.public", "expected a path");
 }
+
+#[test]
+fn a_prefix_that_other_keys_may_have_is_odd() {
+    let warnings = |changes: Value| config(&with_session(changes)).warnings.len();
+    assert_eq!(warnings(json!({"key_prefix": "app"})), 1);
+    for changes in [
+        json!({"key_prefix": "app:"}),
+        json!({}),
+        json!({"format": "express", "secrets": "s", "key_prefix": "app"}),
+        json!({"format": "django", "key_prefix": ":1:django.contrib.sessions.cache"}),
+    ] {
+        assert_eq!(warnings(changes.clone()), 0, "{changes}");
+    }
+}

@@ -144,6 +144,33 @@ fn one_that_cannot_be_sent_before_its_window_ends_is_lost() {
 }
 
 #[test]
+fn only_those_whose_windows_go_on_are_sent_after_an_outage() {
+    let keys = json!([{"key": "*", "token_per_minute": 600, "precision": "exact"}]);
+    let items = json!([{"limit_by_per_header": "x-user", "limit_keys": keys}]);
+    let fields = json!({"redis": redis(), "reserve": 1, "rule_items": items, "headers": ["x-ratelimit-tokens"]});
+    let mut gateways = TokenGateways::new(&config(600, &fields), 1);
+    let [early, late] = ["early", "late"].map(|user| gateways.ask(0, user, 0).expect("there is room"));
+    gateways.pass(SECOND_US);
+    gateways.set_store(&Store::Down);
+    for _ in 0..20 {
+        gateways.ask(0, "b", 0).expect("it fails open");
+    }
+    gateways.spend(&early, 100, 100);
+    gateways.pass(50 * SECOND_US);
+    gateways.spend(&late, 100, 100);
+    gateways.pass(20 * SECOND_US);
+    gateways.set_store(&Store::Up);
+    gateways.pass(5 * SECOND_US);
+    assert_eq!(gateways.metric("slidegate_token_settlements_lost_total"), 1, "the early one's window is over");
+    let left = ["early", "late"].map(|user| {
+        let open = gateways.ask(0, user, 0).expect("there is room");
+        open.headers["x-ratelimit-remaining-tokens"].clone()
+    });
+    // What was reserved for the late one has left its window, what it took beyond that is there since a moment.
+    assert_eq!(left, ["599", "400"]);
+}
+
+#[test]
 fn what_redis_grants_an_instance_that_is_to_go_is_given_back_at_once() {
     let fields = json!({"redis": redis(), "reserve": 10, "on_exhausted": "cut"});
     let mut gateways = TokenGateways::new(&config(COUNT_MAX, &fields), 1);

@@ -50,8 +50,8 @@ pub(super) struct PendingSettlement {
     /// How often the service's clock had been set when the first of it was added.
     steps: u64,
     due_ns: u64,
-    /// What it is about has left its windows by then.
-    until_ns: u64,
+    /// When the last of it was added.
+    added_ns: u64,
 }
 
 impl Settlements {
@@ -68,10 +68,11 @@ impl Settlements {
         let pending = self.pending.entry((service, lead.to_vec())).or_insert_with(|| {
             let due_ns = now_ns.saturating_add(WAIT_NS);
             due.push_back((due_ns, service, lead.to_vec()));
-            PendingSettlement { due_ns, until_ns: now_ns, ..PendingSettlement::of_nothing(policy, steps) }
+            PendingSettlement { due_ns, ..PendingSettlement::of_nothing(policy, steps) }
         });
         pending.follow_clock(steps);
         pending.requests += 1;
+        pending.added_ns = now_ns;
         pending
     }
 
@@ -96,8 +97,22 @@ impl Settlements {
 
     /// What could not be sent now is kept, to be tried again.
     pub(super) fn keep_unsent(&mut self, service: u32, pending: PendingSettlement, now_ns: u64) {
+        if self.unsent.is_empty() {
+            self.resend_later(now_ns);
+        }
         self.unsent.push_back((service, pending));
-        self.resend_ns = now_ns.saturating_add(RESEND_NS);
+    }
+
+    /// Takes what of it changes nothing any more.
+    pub(super) fn take_over(&mut self, now_ns: u64) -> Vec<PendingSettlement> {
+        let mut over = Vec::new();
+        for _ in 0..self.unsent.len() {
+            match self.unsent.pop_front() {
+                Some((_, pending)) if pending.is_over(now_ns) => over.push(pending),
+                lives => self.unsent.extend(lives),
+            }
+        }
+        over
     }
 
     /// How much of that may be tried now; `all`: whatever the time.
@@ -107,6 +122,11 @@ impl Settlements {
         }
         self.resend_ns = now_ns.saturating_add(WAIT_NS);
         if all { self.unsent.len() } else { self.unsent.len().min(RESENT_MAX) }
+    }
+
+    /// It still cannot be sent.
+    pub(super) fn resend_later(&mut self, now_ns: u64) {
+        self.resend_ns = now_ns.saturating_add(RESEND_NS);
     }
 
     /// The first of it.
@@ -125,7 +145,7 @@ impl PendingSettlement {
     /// Nothing.
     pub(super) fn of_nothing(policy: usize, steps: u64) -> PendingSettlement {
         let settlement = Settlement::default();
-        PendingSettlement { settlement, policy, requests: 0, held_back: 0, steps, due_ns: 0, until_ns: 0 }
+        PendingSettlement { settlement, policy, requests: 0, held_back: 0, steps, due_ns: 0, added_ns: 0 }
     }
 
     /// Keeps what still holds: if the service's clock, set so often by now, was set since, nothing is where it was
@@ -137,14 +157,19 @@ impl PendingSettlement {
         }
     }
 
-    /// It is about something that leaves a window of this length, in microseconds, that long from now.
-    pub(super) fn live_until(&mut self, now_ns: u64, window_us: u64) {
-        self.until_ns = self.until_ns.max(now_ns.saturating_add(window_us.saturating_mul(1_000)));
+    /// Keeps what still changes anything. Whether there is any.
+    pub(super) fn forget_older(&mut self, now_ns: u64) -> bool {
+        self.settlement.forget_older(self.age_us(now_ns));
+        !self.settlement.is_empty()
     }
 
-    /// Whether it still changes anything.
-    pub(super) fn lives(&self, now_ns: u64) -> bool {
-        now_ns < self.until_ns
+    /// Whether nothing of it changes anything any more.
+    fn is_over(&self, now_ns: u64) -> bool {
+        self.settlement.longest_us() <= self.age_us(now_ns)
+    }
+
+    fn age_us(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.added_ns) / 1_000
     }
 
     /// So much of this limit is to be given back with it.

@@ -47,17 +47,13 @@ impl Limiter {
             match change {
                 Change::None => {}
                 Change::GiveBack { refund, limit } => {
-                    pending.live_until(turn.now_ns, refund.window_us);
                     let at_us = at_us.unwrap_or_default();
                     pending.hold_back(refund.cost, limit);
                     pending.settlement.give_back(key, Refund { at_us, ..refund });
                     // What refused has room now.
                     turn.memory.negative_cache.forget_key(service, key);
                 }
-                Change::Spend(charge) => {
-                    pending.live_until(turn.now_ns, charge.window_us);
-                    pending.settlement.spend(key, charge);
-                }
+                Change::Spend(charge) => pending.settlement.spend(key, charge),
             }
         }
         if (pending.is_urgent() || self.is_retired)
@@ -72,11 +68,19 @@ impl Limiter {
         while let Some((service, pending)) = self.settlements.take_due(turn.now_ns, all) {
             self.settle_alone(service, pending, turn);
         }
-        for _ in 0..self.settlements.resendable(turn.now_ns, all) {
+        let resendable = self.settlements.resendable(turn.now_ns, all);
+        if resendable > 0 {
+            for over in self.settlements.take_over(turn.now_ns) {
+                turn.budget.free_followed(over.bytes());
+                turn.telemetry.settlements_lost(over.policy, over.requests);
+            }
+        }
+        for _ in 0..resendable {
             let Some((service, pending)) = self.settlements.take_unsent() else { return };
             turn.budget.free_followed(pending.bytes());
             let (index, steps) = (pending.policy, turn.memory.clock_steps(service));
             if !self.settle_alone(service, pending, turn) && !all {
+                self.settlements.resend_later(turn.now_ns);
                 return self.find_out(service, PendingSettlement::of_nothing(index, steps), turn);
             }
         }
@@ -100,6 +104,10 @@ impl Limiter {
         if pending.settlement.is_empty() {
             return true;
         }
+        if !pending.forget_older(turn.now_ns) {
+            turn.telemetry.settlements_lost(pending.policy, pending.requests);
+            return true;
+        }
         let fits = turn.budget.fits(call_bytes(&Plan::default()) + pending.bytes());
         let may_send = fits && (self.is_retired || turn.services.is_well(service));
         match may_send.then(|| turn.services.permit(service, turn.now_ns, turn.telemetry)) {
@@ -109,7 +117,7 @@ impl Limiter {
                 turn.asked.push((service, permit, question));
                 return true;
             }
-            _ if !self.is_retired && pending.lives(turn.now_ns) && turn.budget.fits_followed(pending.bytes()) => {
+            _ if !self.is_retired && turn.budget.fits_followed(pending.bytes()) => {
                 turn.budget.take_followed(pending.bytes());
                 self.settlements.keep_unsent(service, pending, turn.now_ns);
             }

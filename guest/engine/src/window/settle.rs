@@ -88,6 +88,24 @@ impl Settlement {
         self.refunds.clear();
     }
 
+    /// Forgets what was so long ago that it has left its windows since.
+    pub fn forget_older(&mut self, age_us: u64) {
+        let lives: Vec<bool> = self.refunds.iter().map(|refund| refund.window_us > age_us).collect();
+        let mut at = lives.iter();
+        self.refunded.retain(|_| at.next() == Some(&true));
+        self.refunds.retain(|refund| refund.window_us > age_us);
+        let lives: Vec<bool> = self.charges.iter().map(|charge| charge.window_us > age_us).collect();
+        let mut at = lives.iter();
+        self.charged.retain(|_| at.next() == Some(&true));
+        self.charges.retain(|charge| charge.window_us > age_us);
+    }
+
+    /// The longest of its windows, in microseconds.
+    pub fn longest_us(&self) -> u64 {
+        let refunded = self.refunds.iter().map(|refund| refund.window_us);
+        refunded.chain(self.charges.iter().map(|charge| charge.window_us)).max().unwrap_or_default()
+    }
+
     /// How many windows it has to do with, one that comes twice twice.
     pub fn len(&self) -> usize {
         self.refunds.len() + self.charges.len()
@@ -173,8 +191,16 @@ mod tests {
         let all = Charge { limit: u64::MAX, enforced: false, cost: 6, ..CHARGE };
         assert_eq!((settlement.len(), settlement.key_bytes(), settlement.charges.as_slice()), (4, 4, &[all][..]));
         assert_eq!(settlement.refunds, [Refund { cost: 7, ..REFUND }, REFUND, Refund { at_us: 8, ..REFUND }]);
+        settlement.spend(b"b", Charge { window_us: 90, ..CHARGE });
+        assert_eq!(settlement.longest_us(), 90);
+        let mut older = settlement.clone();
+        older.forget_older(60);
+        assert_eq!((older.charged.as_slice(), older.charges[0].window_us), (&[b"b".to_vec()][..], 90));
+        assert_eq!((older.len(), older.refunded.len()), (1, 0));
+        older.forget_older(90);
+        assert!(older.is_empty());
         settlement.forget_refunds();
-        assert_eq!((settlement.len(), settlement.is_empty()), (1, false));
+        assert_eq!((settlement.len(), settlement.is_empty()), (2, false));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Each piece, and a response's headers, are shown to all of them at once: a request's from the first filter to the
 //! last, a response's the other way. They see what came, not what others make of it. It goes on when none of them waits
-//! any more; if several change the same pieces, the change of the last one holds.
+//! any more; if several change the same pieces, the change of the last one holds, and before any other an end.
 
 use super::{Engine, edited::EditedResponse, filter::Filter};
 use crate::{
@@ -225,7 +225,9 @@ impl FollowedStream {
                 self.pass.edits.add(before);
             }
         }
-        if is_held && pass.body != BodyChange::Keep {
+        // Where one ends the body, no other can have it go on.
+        let has_ended = matches!(self.pass.body, BodyChange::End(_)) && !matches!(pass.body, BodyChange::End(_));
+        if is_held && pass.body != BodyChange::Keep && !has_ended {
             self.pass.body = pass.body;
         }
     }

@@ -303,6 +303,14 @@ fn of_two_that_hold_a_body_the_slower_one_lets_it_go() {
     engine.on_request(1, &free(), 0);
     let Step::Pass(pass) = engine.on_request_body(1, piece("a"), 0) else { panic!("it passes") };
     assert_eq!(pass.body, BodyChange::Replace(b"B".to_vec()));
+    // But for an end, behind which nothing goes on.
+    let end = BodyChange::End(b"A".to_vec());
+    let ends = Say::Now(Verdict::Pass(with(end.clone(), HOLDS)));
+    let (a, b) = (TrialScript::new(HOLDS, [now(HOLDS), ends]), TrialScript::new(HOLDS, [now(HOLDS), replace(b"B")]));
+    let mut engine = chain([&a, &b]);
+    engine.on_request(1, &free(), 0);
+    let Step::Pass(pass) = engine.on_request_body(1, piece("a"), 0) else { panic!("it passes") };
+    assert_eq!(pass.body, end);
 }
 
 #[test]

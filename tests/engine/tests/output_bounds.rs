@@ -115,7 +115,18 @@ fn a_request_for_a_stream_is_changed_so_that_it_asks_for_the_usage() {
         (r#"{"stream":true}"#, added(r#"{"stream":true}"#)),
         (" {\"stream\" :true\n}\n", format!(" {{\"stream\" :true\n{asking}\n")),
         (r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#, added(r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#)),
-        (r#"{"stream":true,"stream_options":null}"#, added(r#"{"stream":true,"stream_options":null}"#)),
+        (
+            r#"{"stream":true,"stream_options": null }"#,
+            r#"{"stream":true,"stream_options": {"include_usage":true} }"#.into(),
+        ),
+        (
+            r#"{"stream":true,"stream_options":{"include_usage":null}}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#.into(),
+        ),
+        (
+            r#"{"stream_options":null,"prompt":"a,\",\\","stream_options":{},"stream":true,"m":[[1,2],"}",{"stream":false}]}"#,
+            r#"{"stream_options":null,"prompt":"a,\",\\","stream_options":{"include_usage":true},"stream":true,"m":[[1,2],"}",{"stream":false}]}"#.into(),
+        ),
         (r#"{"stream":true,"stream_options":{ }}"#, r#"{"stream":true,"stream_options":{ "include_usage":true}}"#.into()),
         (
             r#"{"stream_options":{"include_obfuscation":false},"stream":true}"#,
@@ -155,7 +166,7 @@ fn a_request_for_a_stream_is_changed_so_that_it_asks_for_the_usage() {
 
 /// A body read in pieces of this size, as it is changed to ask for the usage.
 fn asked(body: &[u8], size: usize) -> Option<String> {
-    let mut reader = OutputBoundReader::default();
+    let mut reader = OutputBoundReader::asking();
     body.chunks(size).for_each(|piece| reader.feed(piece));
     Some(String::from_utf8_lossy(&reader.usage_request()?.of(body)).into_owned())
 }
@@ -176,6 +187,7 @@ fn any_bytes_are_read_the_same_in_any_pieces() {
         "\"stream\":true",
         "\"stream_options\":{",
         "\"include_usage\":false",
+        "null",
     ]);
     let outcome = runner(20_000).run(&(any_body, 1..9_usize), |(body, size)| {
         prop_assert_eq!(read(body.chunks(size)), read(iter::once(body.as_slice())));

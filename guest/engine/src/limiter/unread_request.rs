@@ -37,7 +37,7 @@ impl UnreadRequest {
             index,
             size: UnreadRequest::bytes_for(&plan),
             plan: Some(plan),
-            reader: OutputBoundReader::default(),
+            reader: if asks_usage { OutputBoundReader::asking() } else { OutputBoundReader::default() },
             asks_usage,
             is_read: false,
             bytes: 0,

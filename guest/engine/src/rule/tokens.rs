@@ -2,7 +2,7 @@
 
 use crate::{
     grpc,
-    request::RequestView,
+    request::{RequestView, counted_path},
     tokens::{TokenWeights, Usage},
 };
 
@@ -203,14 +203,26 @@ impl ErrorFormatChoice {
     }
 }
 
-/// Whether a path, with its query or without, is one where OpenAI's API writes completions, of chats or of texts.
+/// Whether a path, with its query or without and however it is spelt, is one where OpenAI's API writes completions, of
+/// chats or of texts.
 pub(crate) fn is_completion(path: &[u8]) -> bool {
-    path.split(|byte| *byte == b'?').next().unwrap_or_default().ends_with(b"/completions")
+    counted_path(path).text.ends_with(b"/completions")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_completion_is_one_however_its_path_is_spelt() {
+        for path in ["/v1/completions", "/v1/chat/completions?x=1", "/v1/chat/completion%73", "/chat//completions/;a=1"]
+        {
+            assert!(is_completion(path.as_bytes()), "{path}");
+        }
+        for path in ["/v1/completions/x", "/v1/responses?/completions", "/", "", "/v1/messages"] {
+            assert!(!is_completion(path.as_bytes()), "{path}");
+        }
+    }
 
     #[test]
     fn the_path_tells_whose_errors_a_client_understands() {

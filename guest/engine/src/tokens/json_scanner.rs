@@ -49,6 +49,9 @@ pub(super) trait JsonDocument {
     /// True or false.
     fn flag(&mut self, _place: Self::Place, _flag: bool) {}
 
+    /// Nothing, as a word.
+    fn null(&mut self, _place: Self::Place) {}
+
     /// A text begins at this place.
     fn text_began(&mut self, _place: Self::Place) {}
 
@@ -130,6 +133,17 @@ impl<Place> Default for JsonScanner<Place> {
 }
 
 impl<Place: JsonPlace> JsonScanner<Place> {
+    /// Whether a part of a document ends with this byte, for those who want to know where words, objects and arrays at
+    /// known places end: at the end of a part, or before the byte that ends it.
+    pub(super) fn ends_part(&self, byte: u8) -> bool {
+        match self.state {
+            _ if self.unknown > 0 => matches!(byte, b'}' | b']'),
+            ScanState::InText | ScanState::InName => byte == b'"',
+            ScanState::BeforeValue | ScanState::InWord => is_end(byte),
+            _ => matches!(byte, b',' | b'}' | b']' | b':'),
+        }
+    }
+
     /// Whether no document has begun that has not ended.
     pub(super) fn is_outside(&self) -> bool {
         self.state == ScanState::Outside
@@ -310,6 +324,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
                 match (self.member, self.name.bytes(), is_end(byte)) {
                     (Some(place), Some(b"true"), true) => document.flag(place, true),
                     (Some(place), Some(b"false"), true) => document.flag(place, false),
+                    (Some(place), Some(b"null"), true) => document.null(place),
                     _ => {}
                 }
                 self.state = ScanState::AfterValue;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{
     json_number::COUNT_MAX,
     json_scanner::{JsonDocument, JsonPlace, JsonScanner},
-    usage_request::{OptionsRead, UsageRequest},
+    usage_request::{OptionsRead, UsageRequest, WordRead},
 };
 use crate::body::Splice;
 
@@ -33,7 +33,7 @@ pub struct OutputBound {
 pub struct OutputBoundReader {
     scanner: JsonScanner<BoundPlace>,
     document: BoundDocument,
-    asked: UsageRequest,
+    asked: Option<UsageRequest>,
 }
 
 /// A place in a request that has to do with the length of its answer.
@@ -100,31 +100,43 @@ impl Default for OutputBoundReader {
                 options: OptionsRead::default(),
                 digits: 0,
             },
-            asked: UsageRequest::default(),
+            asked: None,
         }
     }
 }
 
 impl OutputBoundReader {
+    /// One that is also to tell how the body is to be changed so that its stream tells its usage.
+    pub fn asking() -> OutputBoundReader {
+        OutputBoundReader { asked: Some(UsageRequest::default()), ..OutputBoundReader::default() }
+    }
+
     /// The next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
-        // Behind each of these it is known where something has ended.
-        for part in bytes.split_inclusive(|byte| matches!(byte, b',' | b'}' | b']')) {
-            if self.document.is_read {
-                return;
+        let Some(asked) = &mut self.asked else {
+            if !self.document.is_read {
+                self.scanner.feed(bytes, &mut self.document);
             }
+            return;
+        };
+        let mut rest = bytes;
+        // Part by part it is known where something has ended.
+        while !self.document.is_read && !rest.is_empty() {
+            let end = rest.iter().position(|byte| self.scanner.ends_part(*byte));
+            let (part, next) = rest.split_at_checked(end.map_or(rest.len(), |end| end + 1)).unwrap_or((rest, &[]));
             self.scanner.feed(part, &mut self.document);
-            self.asked.read(part, self.document.options, self.document.is_request);
+            asked.read(part, self.document.options, self.document.is_request);
+            rest = next;
         }
     }
 
     /// How the body, of which all was fed, is to be changed so that its stream tells its usage. None: it is no request
-    /// for a stream, or asks for that itself.
+    /// for a stream, or asks for that itself, or the reader is none that is to tell.
     pub fn usage_request(&self) -> Option<Splice> {
         let BoundDocument { bound, is_read, is_request, .. } = &self.document;
         let is_asked = bound.include_usage == Some(true);
         let lacks_it = *is_read && *is_request && bound.stream == Some(true) && !is_asked;
-        lacks_it.then(|| self.asked.splice()).flatten()
+        self.asked.as_ref().filter(|_| lacks_it)?.splice()
     }
 
     /// What the body said so far.
@@ -211,7 +223,24 @@ impl JsonDocument for BoundDocument {
             BoundPlace::Stream => self.bound.stream = Some(flag),
             BoundPlace::IncludeUsage => {
                 self.bound.include_usage = Some(flag);
-                self.options.refused += u32::from(!flag);
+                if !flag {
+                    self.options.word(WordRead::No);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn null(&mut self, place: BoundPlace) {
+        match place {
+            _ if self.is_read => {}
+            BoundPlace::IncludeUsage => {
+                self.bound.include_usage = None;
+                self.options.word(WordRead::Null);
+            }
+            BoundPlace::StreamOptions => {
+                self.bound.include_usage = None;
+                self.options.word(WordRead::NullOptions);
             }
             _ => {}
         }

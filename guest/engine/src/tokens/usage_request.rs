@@ -23,8 +23,22 @@ pub(super) struct OptionsRead {
     pub(super) begun: u32,
     /// They ended.
     pub(super) ended: u32,
-    /// They said that no usage is to be told.
-    pub(super) refused: u32,
+    /// A word stood where they should ask, or in their place.
+    pub(super) words: u32,
+    /// Which one that was last.
+    pub(super) word: WordRead,
+}
+
+/// A word that asks for nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum WordRead {
+    /// `false`, for `include_usage`.
+    #[default]
+    No,
+    /// `null`, for that.
+    Null,
+    /// `null`, for all of the options.
+    NullOptions,
 }
 
 /// Where the body asks, or may.
@@ -35,11 +49,18 @@ enum AskPlace {
     Nowhere,
     /// They end there, and have other members before, or none.
     InOptions { end: usize, are_empty: bool },
-    /// They say no, which ends there.
-    Refused { end: usize },
+    /// This word stands there, which ends there.
+    Word { word: WordRead, end: usize },
 }
 
-const NO: &str = "false";
+// === impl OptionsRead ===
+
+impl OptionsRead {
+    /// A word stood there.
+    pub(super) fn word(&mut self, word: WordRead) {
+        (self.words, self.word) = (self.words + 1, word);
+    }
+}
 
 // === impl UsageRequest ===
 
@@ -59,8 +80,8 @@ impl UsageRequest {
         if options.begun != self.options.begun {
             self.place = AskPlace::Nowhere;
         }
-        if options.refused != self.options.refused {
-            self.place = AskPlace::Refused { end: self.sign_end };
+        if options.words != self.options.words {
+            self.place = AskPlace::Word { word: options.word, end: self.sign_end };
         }
         if options.ended != self.options.ended && matches!(self.place, AskPlace::Nowhere) {
             self.place = AskPlace::InOptions { end: last, are_empty: self.sign == b'{' };
@@ -81,8 +102,13 @@ impl UsageRequest {
             AskPlace::Nowhere => insert(request_end, r#","stream_options":{"include_usage":true}"#),
             AskPlace::InOptions { end, are_empty: true } => insert(end, r#""include_usage":true"#),
             AskPlace::InOptions { end, are_empty: false } => insert(end, r#","include_usage":true"#),
-            AskPlace::Refused { end } => {
-                Splice { at: end.checked_sub(NO.len())?, removed: NO.len(), bytes: "true".into() }
+            AskPlace::Word { word, end } => {
+                let (removed, text) = match word {
+                    WordRead::No => ("false".len(), "true"),
+                    WordRead::Null => ("null".len(), "true"),
+                    WordRead::NullOptions => ("null".len(), r#"{"include_usage":true}"#),
+                };
+                Splice { at: end.checked_sub(removed)?, removed, bytes: text.into() }
             }
         })
     }

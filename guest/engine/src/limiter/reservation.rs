@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
+    memory_budget::MemoryBudget,
     plan::Plan,
     rule::{OnMissingUsage, TokenTerms},
     tokens::{Usage, UsageChunks, UsageReader},
@@ -45,12 +46,17 @@ pub(super) struct Reservation {
     pub(super) topped_up_ns: u64,
     answer: AnswerSeen,
     usage: UsageReader,
+    /// How much memory is counted for it, in bytes.
+    pub(super) counted: usize,
     /// Bytes of its body that could not be read.
     unread: u64,
 }
 
 /// What the chain knows of a stream beside its reservation, and what it takes to find both, in bytes.
 const BESIDE_BYTES: usize = 384;
+
+/// What it takes to cut a stream, with the names that its last words say again.
+const CUTTING_BYTES: usize = 1_024;
 
 /// What a stream of this plan takes that has something reserved, in bytes.
 pub(super) fn bytes_for(plan: &Plan) -> usize {
@@ -100,6 +106,7 @@ impl Reservation {
             topped_up_ns: 0,
             answer: AnswerSeen::None,
             usage: UsageReader::default(),
+            counted: 0,
             unread: 0,
         }
     }
@@ -153,9 +160,23 @@ impl Reservation {
         self.usage_chunks = Some(Box::default());
     }
 
-    /// What of this piece of the answer's body its client gets in its place. None: the piece.
-    pub(super) fn without_usage(&mut self, piece: &[u8], end: bool) -> Option<Vec<u8>> {
-        self.usage_chunks.as_mut()?.pass(piece, end)
+    /// What of this piece of the answer's body its client gets in its place, if something may be kept back of it. None:
+    /// the piece.
+    pub(super) fn without_usage(&mut self, piece: &[u8], may_keep: bool) -> Option<Vec<u8>> {
+        self.usage_chunks.as_mut()?.pass(piece, may_keep)
+    }
+
+    /// How much memory it takes, in bytes, with what is known of its stream elsewhere.
+    fn bytes(&self) -> usize {
+        let cutting = if self.cutting.is_some() { CUTTING_BYTES } else { 0 };
+        bytes_for(&self.plan) + cutting + self.usage_chunks.as_ref().map_or(0, |chunks| chunks.bytes())
+    }
+
+    /// Counts what it takes now in place of what it took before.
+    pub(super) fn count_memory(&mut self, budget: &mut MemoryBudget) {
+        budget.free_followed(self.counted);
+        self.counted = self.bytes();
+        budget.take_followed(self.counted);
     }
 
     /// Whether there is more to do about a piece of the answer than to read it.

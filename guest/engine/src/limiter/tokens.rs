@@ -63,14 +63,14 @@ impl Limiter {
             self.charge_expected(&reservation, asker.tokens, turn);
             return Wants::default();
         }
-        turn.budget.take_followed(bytes_for(&reservation.plan));
+        reservation.count_memory(turn.budget);
         turn.telemetry.reserved(reservation.policy);
         reservation.begin(turn.now_ns);
         let wants = reservation.wants();
         if let Some(before) = self.reservations.insert(stream, reservation.into()) {
             // A host that forgot to say how the stream of this name ended.
             turn.telemetry.unreserved(before.policy);
-            turn.budget.free_followed(bytes_for(&before.plan));
+            turn.budget.free_followed(before.counted);
             self.settle(&before, Some(StreamEnd::Client), turn);
         }
         wants
@@ -116,9 +116,10 @@ impl Limiter {
         self.forget_unread(waiter.stream, turn);
         let cuts = self.reservations.get(&waiter.stream).is_some_and(|of| self.cuts(of.policy, &of.plan));
         let reservation = self.reservations.get_mut(&waiter.stream);
-        Some(pass(reservation.map(|reservation| match reservation.answered(response, cuts) {
-            true => reservation.wants(),
-            false => UNREAD,
+        Some(pass(reservation.map(|reservation| {
+            let is_read = reservation.answered(response, cuts);
+            reservation.count_memory(turn.budget);
+            if is_read { reservation.wants() } else { UNREAD }
         })))
     }
 
@@ -148,7 +149,7 @@ impl Limiter {
         }
         let Some(reservation) = self.reservations.remove(&stream) else { return };
         turn.telemetry.unreserved(reservation.policy);
-        turn.budget.free_followed(bytes_for(&reservation.plan));
+        turn.budget.free_followed(reservation.counted);
         self.settle(&reservation, Some(ending), turn);
         self.flush(false, turn);
     }
@@ -158,7 +159,7 @@ impl Limiter {
     pub(crate) fn on_retire(&mut self, turn: &mut Turn<'_>) {
         while let Some((_, reservation)) = self.reservations.pop_first() {
             turn.telemetry.unreserved(reservation.policy);
-            turn.budget.free_followed(bytes_for(&reservation.plan));
+            turn.budget.free_followed(reservation.counted);
             self.settle(&reservation, None, turn);
         }
         self.is_retired = true;

@@ -17,6 +17,7 @@ use crate::{
     plan::{Plan, PlannedTokens},
     rule::{FailureMode, Policy, TokenTerms},
     streams::{WAITER_BYTES, Waiter},
+    tokens::KEPT_BACK_MAX,
     window::{Charge, Decision, Retry, script::Batch},
 };
 
@@ -43,11 +44,15 @@ impl Limiter {
         }
         let body = match cut {
             Some((gone, words)) => {
-                let gone = reservation.without_usage(gone, false).unwrap_or_else(|| gone.to_vec());
+                let gone = reservation.without_usage(gone, true).unwrap_or_else(|| gone.to_vec());
                 BodyChange::End([gone, words].concat())
             }
-            None => reservation.without_usage(piece.bytes, piece.end).map_or(BodyChange::Keep, BodyChange::Replace),
+            None => {
+                let may_keep = !piece.end && turn.budget.fits_followed(KEPT_BACK_MAX);
+                reservation.without_usage(piece.bytes, may_keep).map_or(BodyChange::Keep, BodyChange::Replace)
+            }
         };
+        reservation.count_memory(turn.budget);
         self.reservations.insert(waiter.stream, reservation);
         body
     }

@@ -85,6 +85,7 @@ impl Limiter {
         reservation.request.count_up_to(unread.bytes);
         let splice = unread.usage_request()?;
         reservation.take_out_usage();
+        reservation.count_memory(turn.budget);
         Some(splice)
     }
 }

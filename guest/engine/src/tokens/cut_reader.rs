@@ -6,7 +6,7 @@ use core::mem;
 use super::{
     event_frames::{EventFrames, FramePart},
     event_lines::EventLines,
-    json_scanner::{JsonDocument, JsonPlace, JsonScanner, first_sign},
+    json_scanner::{JsonDocument, JsonPlace, JsonScanner},
     last_words::{LastError, LastWords, NAME_BYTES_MAX, StreamApi, StreamForm},
 };
 
@@ -100,15 +100,7 @@ impl CutReader {
         let begin = self.is_between.then_some(0);
         let form = match self.form {
             Some(form) => form,
-            None => {
-                let form = match piece.get(first_sign(piece)?)? {
-                    b'[' => StreamForm::Array,
-                    b'{' => StreamForm::Objects,
-                    0 => StreamForm::Frames,
-                    _ => StreamForm::Events,
-                };
-                *self.form.insert(form)
-            }
+            None => *self.form.insert(StreamForm::of(piece)?),
         };
         let last = match form {
             StreamForm::Events => self.feed_lines(piece),

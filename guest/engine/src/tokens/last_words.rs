@@ -8,7 +8,7 @@ use alloc::{
 };
 use core::fmt::Write;
 
-use super::event_frames;
+use super::{event_frames, json_scanner::first_sign};
 
 /// Whose API an answer is streamed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,18 @@ pub(super) enum StreamForm {
     Objects,
     /// Messages of Amazon's event streams.
     Frames,
+}
+
+impl StreamForm {
+    /// The form of a stream that begins so. None: with nothing that tells.
+    pub(super) fn of(piece: &[u8]) -> Option<StreamForm> {
+        Some(match piece.get(first_sign(piece)?)? {
+            b'[' => StreamForm::Array,
+            b'{' => StreamForm::Objects,
+            0 => StreamForm::Frames,
+            _ => StreamForm::Events,
+        })
+    }
 }
 
 /// An error, to be the last of a stream.

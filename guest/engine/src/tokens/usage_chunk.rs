@@ -1,21 +1,23 @@
 //! The event of a stream that tells nothing but its usage, taken out of it for a client that has not asked for it.
 
 use alloc::vec::Vec;
+use core::mem;
 
 use super::{
     event_lines::EventLines,
-    json_scanner::{JsonDocument, JsonPlace, JsonScanner, first_sign},
+    json_scanner::{JsonDocument, JsonPlace, JsonScanner},
+    last_words::StreamForm,
 };
 
 /// Of an event that may have to be taken out so much is kept back, in bytes. A longer one goes on.
-const KEPT_BACK_MAX: usize = 4 << 10;
+pub(crate) const KEPT_BACK_MAX: usize = 4 << 10;
 
 /// Reads a stream of server-sent events of OpenAI's API, in pieces of any size, and takes the event out of it that
 /// tells its usage and has no part of an answer. Anything else goes on as it is.
 #[derive(Debug, Default)]
 pub(crate) struct UsageChunks {
-    /// Whether the body is such a stream, once that is known.
-    is_stream: Option<bool>,
+    /// What the body is, once that is known.
+    form: Option<StreamForm>,
     lines: EventLines,
     scanner: JsonScanner<ChunkPlace>,
     event: EventRead,
@@ -49,13 +51,16 @@ struct EventRead {
 // === impl UsageChunks ===
 
 impl UsageChunks {
-    /// The next piece; `end`: the last one. What goes on in its place. None: the piece, as it is.
-    pub(crate) fn pass(&mut self, piece: &[u8], end: bool) -> Option<Vec<u8>> {
-        if self.is_stream.is_none() {
-            let sign = first_sign(piece).and_then(|first| piece.get(first));
-            self.is_stream = sign.map(|sign| !matches!(sign, b'{' | b'[' | 0));
-        }
-        if self.is_stream != Some(true) {
+    /// So much memory this takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<UsageChunks>() + self.kept_back.capacity()
+    }
+
+    /// The next piece; `may_keep`: something may be kept back of it, which none is of the last one. What goes on in its
+    /// place. None: the piece, as it is.
+    pub(crate) fn pass(&mut self, piece: &[u8], may_keep: bool) -> Option<Vec<u8>> {
+        self.form = self.form.or_else(|| StreamForm::of(piece));
+        if self.form != Some(StreamForm::Events) {
             return None;
         }
         let (mut passed, mut is_changed) = (Vec::new(), !self.kept_back.is_empty());
@@ -79,15 +84,15 @@ impl UsageChunks {
                 passed.append(&mut self.kept_back);
                 passed.extend_from_slice(whole);
             }
-            self.kept_back.clear();
+            self.kept_back = Vec::new();
             is_changed |= !goes_on;
             self.half_end = (is_halved && bytes.is_empty()).then_some(goes_on);
             (self.event, self.goes_on) = (EventRead::default(), false);
         }
         let is_too_long = self.kept_back.len() + event.len() > KEPT_BACK_MAX;
-        if self.goes_on || self.event.choice || is_too_long || end {
+        if self.goes_on || self.event.choice || is_too_long || !may_keep {
             self.goes_on |= !event.is_empty();
-            passed.append(&mut self.kept_back);
+            passed.append(&mut mem::take(&mut self.kept_back));
             passed.extend_from_slice(event);
         } else {
             self.kept_back.extend_from_slice(event);
@@ -145,7 +150,7 @@ mod tests {
         while let (piece, next) = rest.split_at(size.min(rest.len()))
             && !piece.is_empty()
         {
-            passed.extend(chunks.pass(piece, next.is_empty()).unwrap_or_else(|| piece.to_vec()));
+            passed.extend(chunks.pass(piece, !next.is_empty()).unwrap_or_else(|| piece.to_vec()));
             kept_back = kept_back.max(chunks.kept_back.len());
             rest = next;
         }

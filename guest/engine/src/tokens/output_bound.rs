@@ -192,7 +192,7 @@ impl JsonDocument for BoundDocument {
     type Place = BoundPlace;
 
     fn opened(&mut self, place: BoundPlace) {
-        if place == BoundPlace::StreamOptions {
+        if place == BoundPlace::StreamOptions && !self.is_read {
             self.options.begun += 1;
             // Of two of them the last one holds.
             self.bound.include_usage = None;

@@ -421,3 +421,31 @@ fn spliced(pieces: Vec<Bytes>, Splice { at, removed, bytes }: Splice) -> Vec<Byt
 fn once_if_any(bytes: Bytes) -> Vec<Bytes> {
     if bytes.is_empty() { Vec::new() } else { vec![bytes] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_at_one_place_is_the_same_whatever_pieces_are_kept() {
+        let kept = b"abcde";
+        for splits in 0_u32..1 << (kept.len() - 1) {
+            let mut pieces: Vec<Vec<u8>> = vec![Vec::new()];
+            for (at, byte) in kept.iter().enumerate() {
+                if at > 0 && splits >> (at - 1) & 1 == 1 {
+                    pieces.push(Vec::new());
+                }
+                pieces.last_mut().expect("there is one").push(*byte);
+            }
+            let pieces: Vec<Bytes> = pieces.into_iter().map(Bytes::from).collect();
+            for (at, removed) in (0..8_u32).flat_map(|at| (0..8_u32).map(move |removed| (at, removed))) {
+                let begin = kept.len().min(at as usize);
+                let end = kept.len().min((at + removed) as usize);
+                let expected = [&kept[..begin], b"XY", &kept[end..]].concat();
+                let changed = spliced(pieces.clone(), Splice { at, removed, bytes: b"XY".to_vec() });
+                assert!(changed.iter().all(|piece| !piece.is_empty()));
+                assert_eq!(changed.concat(), expected, "{splits:b}, {at}, {removed}");
+            }
+        }
+    }
+}

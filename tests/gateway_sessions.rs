@@ -33,7 +33,9 @@ fn serve(upstream: &Upstream, redis: &RedisServer, filters: &str) -> Gateway {
 
 fn say(redis: &RedisServer, words: &[&[u8]]) {
     let mut command = Cmd::new();
-    words.iter().for_each(|word| drop(command.arg(*word)));
+    for word in words {
+        command.arg(*word);
+    }
     command.exec(&mut redis.connection()).expect("the server does it");
 }
 

@@ -26,6 +26,7 @@ mod interim;
 mod kind;
 mod lingering;
 mod listener;
+mod plain_body;
 mod proxy;
 mod reload;
 mod routes;

@@ -12,9 +12,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use slidegate::{RedisState, RedisStatus};
 
-use crate::gateway::body::{PeerBody, PieceSource, ResponseBody};
+use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::guests::Order;
 use crate::gateway::health::{Health, ProbeReport};
+use crate::gateway::plain_body::PeerBody;
 use crate::gateway::serving::Serving;
 use crate::gateway::telemetry::{self, ProcessMetrics};
 

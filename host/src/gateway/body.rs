@@ -1,125 +1,53 @@
 //! Bodies on their way through the gateway, piece by piece, with what has to be known about them afterwards.
 
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::access_log::Record;
 use crate::gateway::filtered::FilteredBody;
 use crate::gateway::guests::Order;
 use crate::gateway::headers;
-use crate::gateway::lingering::{self, Unread};
-use crate::gateway::streams::OpenStream;
+use crate::gateway::plain_body::{BodyError, PeerBody, PlainBody};
 use crate::gateway::upload::Upload;
 use crate::settings::Limits;
 
-/// Why a body ended early.
-pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
-
 /// Where the pieces come from.
 pub(crate) enum PieceSource {
-    /// Straight from the other side.
-    Peer(PeerBody),
+    /// As they are.
+    Plain(PlainBody),
     /// By way of the filter.
     Filtered(Box<FilteredBody>),
-    /// The gateway's own, in one piece.
-    Own(Option<Bytes>),
-}
-
-/// A body that comes from the other side.
-pub(crate) struct PeerBody {
-    /// There until this is dropped.
-    body: Option<Incoming>,
-    /// The place that a response has on an HTTP/2 connection until it is over.
-    _stream: Option<OpenStream>,
-    /// What becomes of what is not read, as long as there may be any.
-    rest: Option<Rest>,
-}
-
-/// What becomes of the rest of a request's body whose client may still be sending it.
-enum Rest {
-    /// HTTP/1: the connection ends by it.
-    OfConnection(Unread),
-    /// HTTP/2: it is read for a while.
-    OfStream,
-}
-
-impl PeerBody {
-    /// A response's.
-    pub(crate) fn of_upstream(body: Incoming, stream: Option<OpenStream>) -> Self {
-        Self { body: Some(body), _stream: stream, rest: None }
-    }
-
-    /// A request's. `unread` is its connection's, if that is HTTP/1.
-    pub(crate) fn of_client(body: Incoming, unread: Option<&Unread>) -> Self {
-        let rest = || unread.map_or(Rest::OfStream, |unread| Rest::OfConnection(unread.clone()));
-        let rest = (!body.is_end_stream()).then(rest);
-        Self { body: Some(body), _stream: None, rest }
-    }
-}
-
-impl Body for PeerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-        let is_last = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        if is_last || body.is_end_stream() {
-            self.rest = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
-    }
-}
-
-impl Drop for PeerBody {
-    fn drop(&mut self) {
-        match (self.rest.take(), self.body.take()) {
-            (Some(Rest::OfConnection(unread)), _) => unread.set(true),
-            (Some(Rest::OfStream), Some(body)) => lingering::drop_rest(body),
-            _ => {}
-        }
-    }
 }
 
 impl PieceSource {
-    /// The gateway's own body; an empty one is none, so that the response ends with its headers.
-    pub(crate) fn own(body: Bytes) -> Self {
-        Self::Own(Some(body).filter(|body| !body.is_empty()))
+    /// From the other side.
+    pub(crate) fn peer(body: PeerBody) -> Self {
+        Self::Plain(PlainBody::Peer(body))
     }
 
-    pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The gateway's own.
+    pub(crate) fn own(body: Bytes) -> Self {
+        Self::Plain(PlainBody::own([body]))
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Self::Peer(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Plain(body) => body.poll_frame(context),
             Self::Filtered(body) => body.poll_frame(context),
-            Self::Own(piece) => Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece)))),
         }
     }
 
     /// Whether nothing comes of it any more.
     pub(crate) fn is_end(&self) -> bool {
         match self {
-            Self::Peer(body) => body.is_end_stream(),
+            Self::Plain(body) => body.is_end(),
             Self::Filtered(body) => body.is_end(),
-            Self::Own(piece) => piece.is_none(),
         }
     }
 
@@ -127,11 +55,10 @@ impl PieceSource {
         matches!(self, Self::Filtered(body) if body.is_counted())
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
+    fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Peer(body) => body.size_hint(),
+            Self::Plain(body) => body.size_hint(),
             Self::Filtered(body) => body.length().map_or_else(SizeHint::default, SizeHint::with_exact),
-            Self::Own(piece) => SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64)),
         }
     }
 }
@@ -179,7 +106,7 @@ impl RequestBody {
     /// Gives up what is still to come of it, and with it the request.
     pub(crate) fn abandon(&mut self) {
         self.is_abandoned = true;
-        self.source = PieceSource::Own(None);
+        self.source = PieceSource::own(Bytes::new());
         self.order = None;
         if let Some(reader) = self.reader.take() {
             reader.wake();

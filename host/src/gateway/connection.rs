@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::gateway::admission::Caller;
 use crate::gateway::answer::LocalReply;
-use crate::gateway::body::{PeerBody, PieceSource, ResponseBody};
+use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::dormant::Dormant;
 use crate::gateway::due::Due;
 use crate::gateway::ending::{Ending, LAST_WORD};
@@ -33,6 +33,7 @@ use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::lingering::{Lingering, Unread};
 use crate::gateway::listener::Newcomer;
+use crate::gateway::plain_body::PeerBody;
 use crate::gateway::secured::Secured;
 use crate::gateway::served::Served;
 use crate::gateway::service::ListenerService;

@@ -66,13 +66,13 @@ pub(crate) enum Coded {
 pub(crate) struct KnownCoding(Coding);
 
 /// Who is given what was decoded.
-pub(crate) trait Sink {
+pub(crate) trait DecodedSink {
     /// Some of it, in order.
     fn take(&mut self, decoded: Vec<u8>);
 }
 
 /// Takes the coding off a body, piece by piece, and gives its sink what is behind it.
-pub(crate) struct Decoder<S: Sink> {
+pub(crate) struct Decoder<S: DecodedSink> {
     state: DecoderState<S>,
     share: Share,
 }
@@ -83,7 +83,7 @@ struct Share {
     bytes: usize,
 }
 
-enum DecoderState<S: Sink> {
+enum DecoderState<S: DecodedSink> {
     /// The first bytes tell what it needs: in br and zstd how large a window, and in deflate whether it stands in the zlib
     /// format, as it should, or bare, as some send it.
     Undecided {
@@ -97,7 +97,7 @@ enum DecoderState<S: Sink> {
 }
 
 /// A decoder of the library's for each coding.
-enum Codec<S: Sink> {
+enum Codec<S: DecodedSink> {
     Gzip(Box<MultiGzDecoder<Bounded<S>>>),
     Zlib(Box<ZlibDecoder<Bounded<S>>>),
     Bare(Box<DeflateDecoder<Bounded<S>>>),
@@ -106,7 +106,7 @@ enum Codec<S: Sink> {
 }
 
 /// Takes what was decoded, as long as it is in proportion.
-struct Bounded<S: Sink> {
+struct Bounded<S: DecodedSink> {
     sink: S,
     bytes: Vec<u8>,
     growth_free: u64,
@@ -187,7 +187,7 @@ impl DecoderPot {
     }
 }
 
-impl<S: Sink> Decoder<S> {
+impl<S: DecodedSink> Decoder<S> {
     /// Begins a body in this coding, of what may be taken from this pot.
     ///
     /// # Errors
@@ -316,7 +316,7 @@ impl Drop for Share {
     }
 }
 
-impl<S: Sink> Codec<S> {
+impl<S: DecodedSink> Codec<S> {
     fn decode(&mut self, piece: &[u8]) -> Result<(), Undecodable> {
         self.bounded().come(piece.len() as u64);
         let written = match self {
@@ -342,7 +342,7 @@ impl<S: Sink> Codec<S> {
     }
 }
 
-impl<S: Sink> Bounded<S> {
+impl<S: DecodedSink> Bounded<S> {
     /// A piece has come of so many bytes.
     fn come(&mut self, bytes: u64) {
         self.came += bytes;
@@ -357,13 +357,13 @@ impl<S: Sink> Bounded<S> {
     }
 }
 
-impl<S: Sink> fmt::Debug for Decoder<S> {
+impl<S: DecodedSink> fmt::Debug for Decoder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Decoder")
     }
 }
 
-impl<S: Sink> Write for Bounded<S> {
+impl<S: DecodedSink> Write for Bounded<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.grew += bytes.len() as u64;
         if self.grew > self.grown_max {
@@ -440,7 +440,7 @@ mod tests {
         most: usize,
     }
 
-    impl Sink for Taken {
+    impl DecodedSink for Taken {
         fn take(&mut self, decoded: Vec<u8>) {
             self.most = self.most.max(decoded.len());
             self.all.extend(decoded);

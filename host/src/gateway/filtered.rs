@@ -10,15 +10,15 @@ use hyper::body::Frame;
 use slidegate::{BodySide, BodyStep, Coding, Header, HeaderEdit, Interest, Released, Response, Stream};
 use tokio::sync::oneshot;
 
-use crate::gateway::body::{BodyError, PieceSource};
-use crate::gateway::decoding::{Coded, Decoder, OF_ANSWERS, OF_REQUESTS, Sink};
+use crate::gateway::decoding::{Coded, DecodedSink, Decoder, OF_ANSWERS, OF_REQUESTS};
+use crate::gateway::plain_body::{BodyError, PlainBody};
 use crate::gateway::telemetry::{self, Overload};
 use crate::gateway::upload::Upload;
 
 /// A body that is shown to the filter piece by piece, as whoever sends it on asks for it.
 pub(crate) struct FilteredBody {
     /// Nothing, once no more is asked of it.
-    source: PieceSource,
+    source: PlainBody,
     stream: Arc<Stream>,
     side: BodySide,
     view: BodyView,
@@ -71,7 +71,7 @@ impl FilteredBody {
         stream: Arc<Stream>,
         interest: Interest,
         coded: Coded,
-        source: PieceSource,
+        source: PlainBody,
         upload: Arc<Upload>,
     ) -> (Self, oneshot::Receiver<Response>) {
         let is_held = interest == Interest::Hold;
@@ -85,7 +85,7 @@ impl FilteredBody {
     }
 
     /// A response's.
-    pub(crate) fn response(stream: Arc<Stream>, interest: Interest, coded: Coded, source: PieceSource) -> Self {
+    pub(crate) fn response(stream: Arc<Stream>, interest: Interest, coded: Coded, source: PlainBody) -> Self {
         Self::new(stream, BodySide::Response, interest, coded, source, None)
     }
 
@@ -94,7 +94,7 @@ impl FilteredBody {
         side: BodySide,
         interest: Interest,
         coded: Coded,
-        source: PieceSource,
+        source: PlainBody,
         request: Option<RequestSide>,
     ) -> Self {
         let view = BodyView::of(coded, interest, &stream, side);
@@ -168,7 +168,7 @@ impl FilteredBody {
                 Err(error) => Err(error),
             };
             if let Err(error) = acted {
-                (self.source, self.is_whole) = (PieceSource::Own(None), true);
+                (self.source, self.is_whole) = (PlainBody::own([]), true);
                 return Poll::Ready(Some(Err(error)));
             }
         }
@@ -218,20 +218,21 @@ impl FilteredBody {
             }
             upload.waits();
         }
-        let may_decode = may_decode(self.side, self.side.interest(self.stream.wants()));
         let decoder = match &mut self.view {
             BodyView::Plain(coding) => return self.stream.on_body(self.side, piece, *coding, is_end),
-            BodyView::Decoded(decoder) => Some(decoder).filter(|_| may_decode),
+            BodyView::Decoded(decoder) => decoder,
         };
-        let decoder = decoder.and_then(|decoder| decoder.decode(&piece).ok().and_then(|()| decoder.sink()));
-        let Some(shower) = decoder else {
-            self.view = BodyView::Plain(Coding::Encoded);
-            return self.stream.on_body(self.side, piece, Coding::Encoded, is_end);
-        };
-        let last = std::mem::take(&mut shower.last);
-        match shower.said.take() {
+        // A filter may want something else by now.
+        let may_decode = may_decode(self.side, self.side.interest(self.stream.wants()));
+        let is_decoded = may_decode && decoder.decode(&piece).is_ok();
+        let (last, said) = decoder.sink().map(Shower::take_said).unwrap_or_default();
+        match said {
             Some(step) if is_last(&step) => step,
-            before => then(before, self.stream.on_decoded_body(self.side, &last, piece, is_end)),
+            before if is_decoded => then(before, self.stream.on_decoded_body(self.side, &last, piece, is_end)),
+            before => {
+                self.view = BodyView::Plain(Coding::Encoded);
+                then(before, self.stream.on_body(self.side, piece, Coding::Encoded, is_end))
+            }
         }
     }
 
@@ -265,7 +266,7 @@ impl FilteredBody {
     /// Nothing more is asked of the other side.
     fn end(&mut self) {
         self.is_over = true;
-        self.source = PieceSource::Own(None);
+        self.source = PlainBody::own([]);
     }
 
     /// Answers the client, if this is a request's body and no answer was given. Returns why the body ends here.
@@ -300,7 +301,14 @@ fn may_decode(side: BodySide, interest: Interest) -> bool {
     interest == Interest::Watch || interest == Interest::Hold && side == BodySide::Request
 }
 
-impl Sink for Shower {
+impl Shower {
+    /// What is still to be shown of a piece, and what the filter said to what was shown.
+    fn take_said(&mut self) -> (Vec<u8>, Option<BodyStep>) {
+        (std::mem::take(&mut self.last), self.said.take())
+    }
+}
+
+impl DecodedSink for Shower {
     fn take(&mut self, decoded: Vec<u8>) {
         let before = std::mem::replace(&mut self.last, decoded);
         if !before.is_empty() && !self.said.as_ref().is_some_and(is_last) {

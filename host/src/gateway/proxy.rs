@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::Extensions;
@@ -19,13 +20,14 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::access_log::Record;
 use crate::gateway::admission::{self, Caller, FilteredRequest, Wishes};
 use crate::gateway::answer::{self, LocalReply};
-use crate::gateway::body::{PeerBody, PieceSource, RequestBody, ResponseBody};
+use crate::gateway::body::{PieceSource, RequestBody, ResponseBody};
 use crate::gateway::client::{ClientError, Exchange, Head};
 use crate::gateway::decoding::{self, Coded};
 use crate::gateway::filtered::FilteredBody;
 use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::interim::{self, BesideResponses};
+use crate::gateway::plain_body::{PeerBody, PlainBody};
 use crate::gateway::routes::Route;
 use crate::gateway::serving::Serving;
 use crate::gateway::telemetry::UpstreamError;
@@ -113,7 +115,7 @@ impl Passage<'_> {
             Err(refusal) => return self.refuse(&refusal).await,
         };
         let (source, answered) = match self.filtered_request(body, &headers) {
-            Err(body) => (PieceSource::Peer(body), None),
+            Err(body) => (PieceSource::peer(body), None),
             Ok((mut body, answered)) => {
                 if self.wants().request_body == Interest::Hold {
                     match self.begun(&mut body, route).await {
@@ -249,7 +251,7 @@ impl Passage<'_> {
             return Err(body);
         };
         let (coded, upload) = (Coded::of(headers), Arc::clone(&self.record.upload));
-        let source = PieceSource::Peer(body);
+        let source = PlainBody::Peer(body);
         let (body, answered) = FilteredBody::request(Arc::clone(stream), interest, coded, source, upload);
         Ok((Box::new(body), answered))
     }
@@ -308,7 +310,7 @@ impl Passage<'_> {
         headers::remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
         let body = PeerBody::of_upstream(body, parts.extensions.remove());
-        self.finish(parts, PieceSource::Peer(body), Origin::Upstream).await
+        self.finish(parts, PlainBody::Peer(body), Origin::Upstream).await
     }
 
     async fn switch(
@@ -332,7 +334,7 @@ impl Passage<'_> {
         // No filter sees what passes a tunnel.
         self.record.end_stream();
         self.lane.tracker.spawn(tunnel::run(client, upstream, self.record));
-        Response::from_parts(parts, ResponseBody::new(PieceSource::Own(None), idle, None))
+        Response::from_parts(parts, ResponseBody::new(PieceSource::own(Bytes::new()), idle, None))
     }
 
     /// The gateway's own answer. The filter may add its headers to it, as to an upstream's.
@@ -340,11 +342,11 @@ impl Passage<'_> {
         self.record.details = refusal.details.into();
         self.record.is_upstreams_fault = true;
         let (parts, body) = refusal.answer(self.is_grpc);
-        self.finish(parts, PieceSource::own(body), Origin::Host).await
+        self.finish(parts, PlainBody::own([body]), Origin::Host).await
     }
 
     /// Shows the response to the filter, where it asks for that, and hands it to the server.
-    async fn finish(self, mut parts: response::Parts, source: PieceSource, origin: Origin) -> Response<ResponseBody> {
+    async fn finish(self, mut parts: response::Parts, source: PlainBody, origin: Origin) -> Response<ResponseBody> {
         if let Some(replaced) = self.show_response(&mut parts, origin, source.is_end()).await {
             return self.respond(replaced);
         }
@@ -357,7 +359,7 @@ impl Passage<'_> {
                 }
                 PieceSource::Filtered(Box::new(FilteredBody::response(stream, interest, coded, source)))
             }
-            _ => source,
+            _ => PieceSource::Plain(source),
         };
         self.send(parts, source)
     }

@@ -13,9 +13,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::untaken::Untaken;
-use crate::gateway::body::{BodyError, ResponseBody};
+use crate::gateway::body::ResponseBody;
 use crate::gateway::due::Due;
 use crate::gateway::interim::{BesideResponses, LookingAfter};
+use crate::gateway::plain_body::BodyError;
 use crate::gateway::socket::Backpressure;
 use crate::settings::Limits;
 

@@ -7,10 +7,11 @@ use hyper::{Request, Response};
 
 use crate::gateway::admin::Admin;
 use crate::gateway::admission::Caller;
-use crate::gateway::body::{PeerBody, ResponseBody};
+use crate::gateway::body::ResponseBody;
 use crate::gateway::guests::Order;
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::kind::Kind;
+use crate::gateway::plain_body::PeerBody;
 use crate::gateway::proxy::Lane;
 use crate::gateway::serving::Serving;
 

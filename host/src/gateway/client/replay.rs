@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
-use crate::gateway::body::{BodyError, RequestBody};
+use crate::gateway::body::RequestBody;
+use crate::gateway::plain_body::BodyError;
 use crate::gateway::streams::OpenStream;
 
 /// A body that can be sent again as long as little of it was taken.
@@ -175,20 +176,15 @@ impl Body for AttemptBody {
 mod tests {
     use super::*;
     use crate::gateway::body::PieceSource;
+    use crate::gateway::plain_body::PlainBody;
     use crate::gateway::upload::Upload;
     use crate::settings::Limits;
     use http_body_util::BodyExt;
     use std::time::Duration;
     use tokio::runtime::Builder;
-    use tokio::sync::mpsc;
 
     fn replay(pieces: Vec<Bytes>) -> Replay {
-        let (sender, receiver) = mpsc::channel(16);
-        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
-        for piece in pieces {
-            sender.try_send(Ok(Frame::data(piece))).expect("the channel has room");
-        }
-        let source = PieceSource::Filtered { pieces: receiver, length: Some(length), is_counted: false };
+        let source = PieceSource::Plain(PlainBody::own(pieces));
         let body = RequestBody::new(source, Arc::new(Upload::new()), Duration::from_secs(60), Limits::default(), None);
         Replay::new(body, 1000)
     }

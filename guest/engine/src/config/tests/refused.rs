@@ -33,6 +33,13 @@ fn redis() {
     refuses(with_redis(json!({})), "redis.service_name", "is missing");
     refuses(with_redis(json!({"service_name": ""})), "redis.service_name", "expected the name of a Redis service");
     refuses(with_redis(json!({"service_name": "a b"})), "redis.service_name", "got `a b`");
+    for name in ["a/b", "u@h"] {
+        refuses(
+            with_redis(json!({"service_name": name})),
+            "redis.service_name",
+            "expected the name of a Redis service",
+        );
+    }
     refuses(with_redis(json!({"service_name": null})), "redis.service_name", "expected a text, got null");
     refuses(with_redis(json!(null)), "redis", "expected an object with `service_name`, got null");
     refuses(
@@ -51,6 +58,7 @@ fn redis() {
         ("service_port", json!("http"), "65535"),
         ("timeout", json!(-5), "3600000"),
         ("timeout", json!("1s"), "3600000"),
+        ("timeout", json!(3_600_001), "3600000"),
         ("database", json!(1.5), "2147483647"),
         ("database", json!([]), "2147483647"),
     ] {
@@ -202,6 +210,11 @@ fn what_to_count_by() {
         with_item(json!({"limit_by_header": "x y", "limit_keys": keys})),
         "rule_items[0].limit_by_header",
         "got `x y`",
+    );
+    refuses(
+        with_item(json!({"limit_by_header": ":scheme", "limit_keys": keys})),
+        "rule_items[0].limit_by_header",
+        "got `:scheme`",
     );
     refuses(
         with_item(json!({"limit_by_per_header": "grüße", "limit_keys": keys})),

@@ -242,7 +242,8 @@ bench *args: setup build peers
     rustc --edition 2024 --target wasm32-unknown-unknown --crate-type cdylib -O -o target/minimal.wasm tests/v8/minimal.rs
     node tests/v8/bench.mjs dist/slidegate-higress.wasm {{plugins}}/gpustack_higress_plugins/plugins/gpustack-rate-limit/1.0.1/plugin.wasm target/minimal.wasm {{args}}
 
-# The proof of accuracy: plots and tables of tests/accuracy/README.md, all of them also in dist/accuracy.md. `--record` records traffic anew instead.
+# The proof of accuracy: plots and tables of tests/accuracy/README.md, all of them also in dist/accuracy.md. `--tokens` for those of tokens alone;
+# `--record` records traffic anew instead.
 accuracy mode="--whole": setup
     if [ {{mode}} = --record ]; then just build; command -v wrk > /dev/null || just apt wrk; fi
     cargo test --release --locked {{native}} --test accuracy -- {{mode}}

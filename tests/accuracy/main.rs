@@ -38,6 +38,11 @@ const PART: (&[u64], &[u64]) = (&[10, 100, 1_000, 10_000], &[1, 60]);
 fn main() -> ExitCode {
     match env::args().nth(1).as_deref() {
         Some("--whole") => whole(),
+        Some("--tokens") => {
+            let (tables, faults) = token_tables();
+            document(&DOCUMENTED[DOCUMENTED.len() - tables.len()..], &tables);
+            tell(&faults)
+        }
         Some("--record") => {
             recording::record();
             ExitCode::SUCCESS
@@ -57,25 +62,38 @@ fn whole() -> ExitCode {
     let bytes = report::bytes(&mut redis);
     let mut tables = report::shown(&rows);
     tables.extend([report::commands(&mut redis), report::memory(&bytes)]);
-    let settled = tokens::rows();
-    let (tally, faults_of_whole) = tokens::whole();
-    tables.extend(tokens::shown(settled));
-    tables.push(tokens::counted(&tally));
+    let (of_tokens, token_faults) = token_tables();
+    tables.extend(of_tokens);
     tables.extend(report::whole(&rows));
     let text: String = tables.iter().map(|table| format!("{table}\n")).collect();
     print!("{text}");
     dist::keep("accuracy.md", &text);
-    for (part, table) in DOCUMENTED.into_iter().zip(&tables) {
-        dist::show("tests/accuracy/README.md", part, &rows_of(table));
-    }
+    document(&DOCUMENTED, &tables);
     draw(&here().join("plots"), &rows);
     plots::memory(&here().join("plots/memory.svg"), &bytes).expect("a plot can be drawn");
     println!("written to tests/accuracy/plots/");
-    let faults = [faults(&rows), token_faults(settled), faults_of_whole].concat();
-    for fault in &faults {
-        eprintln!("{fault}");
-    }
+    tell(&[faults(&rows), token_faults].concat())
+}
+
+/// Whether there are none.
+fn tell(faults: &[String]) -> ExitCode {
+    faults.iter().for_each(|fault| eprintln!("{fault}"));
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn document(parts: &[&str], tables: &[Table]) {
+    for (part, table) in parts.iter().zip(tables) {
+        dist::show("tests/accuracy/README.md", part, &rows_of(table));
+    }
+}
+
+/// The tables of limits on tokens, and what is wrong with them.
+fn token_tables() -> (Vec<Table>, Vec<String>) {
+    let rows = tokens::rows();
+    let (tally, faults) = tokens::whole();
+    let mut tables = tokens::shown(rows);
+    tables.push(tokens::counted(&tally));
+    (tables, [token_faults(rows), faults].concat())
 }
 
 /// A table without its title and note.

@@ -8,7 +8,7 @@ mod simulation;
 use std::{array, sync::LazyLock, thread};
 
 use self::{
-    questions::{LIMIT, Question, Talk, USERS, WINDOW_US},
+    questions::{LIMIT, Question, Talk, USERS, WINDOW_US, WINDOWS},
     simulation::{Played, play},
 };
 use crate::{
@@ -170,7 +170,7 @@ impl TokenRow {
 
     /// What the limit allows in all windows.
     fn allowed(&self) -> u64 {
-        LIMIT * USERS as u64 * 10
+        LIMIT * USERS as u64 * WINDOWS
     }
 
     /// What is wrong with it.

@@ -9,11 +9,11 @@ pub(crate) const LIMIT: u64 = 100_000;
 pub(crate) const WINDOW_US: u64 = 60_000_000;
 
 /// Users, and gateways that they come to at random.
-pub(crate) const USERS: usize = 8;
+pub(crate) const USERS: usize = 4;
 pub(crate) const GATEWAYS: usize = 4;
 
 /// So long questions come, in windows.
-const WINDOWS: f64 = 10.0;
+pub(crate) const WINDOWS: u64 = 5;
 
 /// No answer takes more tokens than its question allows, nor is there a question that allows more than this.
 const OUTPUT_MAX: u64 = 8_000;
@@ -114,7 +114,7 @@ fn at_random(random: &mut Random, per_window: f64) -> Vec<f64> {
     let mut times = Vec::new();
     loop {
         now += random.gap() / per_window;
-        if now >= WINDOWS {
+        if now >= WINDOWS as f64 {
             return times;
         }
         times.push(now);
@@ -124,7 +124,7 @@ fn at_random(random: &mut Random, per_window: f64) -> Vec<f64> {
 fn at_once(random: &mut Random) -> Vec<f64> {
     let mut times = Vec::new();
     let mut now = random.share();
-    while now < WINDOWS {
+    while now < WINDOWS as f64 {
         times.extend([now; 60]);
         now += 0.3 + 0.5 * random.share();
     }
@@ -133,7 +133,7 @@ fn at_once(random: &mut Random) -> Vec<f64> {
 
 impl Question {
     /// An answer is told in so many steps, each of which tells what it has come to.
-    pub(crate) const STEPS: u64 = 6;
+    pub(crate) const STEPS: u64 = 4;
 
     /// When this step of the answer comes, the last of which is its end.
     pub(crate) fn step_us(&self, step: u64) -> u64 {

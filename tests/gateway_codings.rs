@@ -209,6 +209,25 @@ fn an_answer_that_says_the_same_again_and_again_is_read_to_its_end() {
     assert!(memory < 48 << 20, "{memory} bytes more");
 }
 
+/// Who is refused by the first of what was decoded is refused whatever comes behind it in the same piece.
+#[test]
+fn a_refusal_in_the_middle_of_a_coded_piece_holds() {
+    let answers = BTreeMap::from([sent("told", "identity", stream(), 65_536)]);
+    let upstream = RawUpstream::start(move |connection| serve(&answers, connection));
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}\nfilter: {{rule_name: codings, global_threshold: {{token_per_hour: 100}}, reserve: max_tokens}}\n",
+        upstream.url()
+    ));
+    let open = || gateway.metrics().sum("slidegate_token_reservations_open", &[]);
+    assert_eq!(gateway.client().send("POST", "/told", &[], ASKED).status(), 200);
+    wait_until("it is settled", || open() == 0.0);
+    // Grows more than a stranger's may, behind the first MiB.
+    let body = compressed("gzip", &[&vec![b' '; 3 << 20], ASKED].concat());
+    let answer = gateway.client().send("POST", "/told", &[("content-encoding", "gzip")], &body);
+    assert_eq!(answer.status(), 429);
+    assert_eq!(gateway.metrics().sum("slidegate_tokens_charged_total", &[]), TOLD as f64);
+}
+
 #[test]
 fn what_strangers_have_begun_to_send_leaves_room_to_read_answers() {
     let body = compressed("zstd", &stream());

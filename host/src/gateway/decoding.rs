@@ -38,6 +38,9 @@ const DECODER: usize = 96 << 10;
 /// memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// What a body in zstd may take for its window whatever its first frame asks for, in bytes.
+const ZSTD_WINDOW_LEAST: usize = 1 << 20;
+
 /// What is decoded at a time of a body in br, in bytes.
 const BROTLI_BUFFER: usize = 4 << 10;
 
@@ -230,8 +233,10 @@ impl<S: DecodedSink> Decoder<S> {
                 }
             }
             (Coding::Zstd, first) if let Some(window) = zstd_window(first) => {
+                // A body of many frames may begin with a small one.
+                let window = window.max(ZSTD_WINDOW_LEAST);
                 self.share.grow(window)?;
-                let log = window.next_power_of_two().ilog2().clamp(10, ZSTD_WINDOW_LOG_MAX);
+                let log = window.next_power_of_two().ilog2().min(ZSTD_WINDOW_LOG_MAX);
                 let mut decoder = zstd::stream::write::Decoder::new(bounded).map_err(|_| Undecodable)?;
                 // No later frame may ask for more.
                 decoder.window_log_max(log).map_err(|_| Undecodable)?;
@@ -546,6 +551,10 @@ mod tests {
             assert_eq!(zstd_window(encoder.get_ref()), Some(window), "level {level}");
         }
         assert_eq!(zstd_window(&encoded("zstd", &[7; 100])[..5]), None, "it is not whole");
+        // One frame for each event.
+        let (small, large) = (vec![b'a'; 20], (0..50_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
+        let frames = [encoded("zstd", &small), encoded("zstd", &large)].concat();
+        assert!(decoded("zstd", &frames, 100).expect("two frames") == [small, large].concat());
         assert_eq!(zstd_window(b"none at all"), Some(8 << 20));
         let pot = pot(256 << 20);
         let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();

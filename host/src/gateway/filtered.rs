@@ -31,6 +31,8 @@ pub(crate) struct FilteredBody {
     is_whole: bool,
     /// The filter has let its end go.
     is_over: bool,
+    /// It has ended with an error.
+    is_broken: bool,
     /// How much is still to be taken, where that is known.
     length: Option<u64>,
 }
@@ -110,6 +112,7 @@ impl FilteredBody {
             trailers: None,
             is_whole: false,
             is_over: false,
+            is_broken: false,
             length,
         };
         if length == Some(0) {
@@ -134,7 +137,10 @@ impl FilteredBody {
                 match ready!(self.poll_step(context)) {
                     Ok(BodyStep::Respond(answer)) => return Poll::Ready(Ok(Err(answer))),
                     Ok(BodyStep::TooLarge) => return Poll::Ready(Ok(Err(too_large()))),
-                    Ok(BodyStep::NoRoom) => return Poll::Ready(Ok(Err(no_room()))),
+                    Ok(BodyStep::NoRoom) => {
+                        telemetry::overloaded(Overload::Bodies);
+                        return Poll::Ready(Ok(Err(no_room())));
+                    }
                     Ok(step) => drop(self.act(step)),
                     Err(error) => return Poll::Ready(Err(error)),
                 }
@@ -161,22 +167,39 @@ impl FilteredBody {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if self.is_over {
-                return Poll::Ready(self.trailers.take().map(Ok));
+                return self.poll_trailers(context);
             }
             let acted = match ready!(self.poll_step(context)) {
                 Ok(step) => self.act(step),
                 Err(error) => Err(error),
             };
             if let Err(error) = acted {
-                (self.source, self.is_whole) = (PlainBody::own([]), true);
+                (self.source, self.is_whole, self.is_over) = (PlainBody::own([]), true, true);
+                self.is_broken = true;
                 return Poll::Ready(Some(Err(error)));
             }
         }
     }
 
+    /// What comes behind the last of a body.
+    fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(trailers)));
+        }
+        while !self.source.is_end() {
+            match ready!(self.source.poll_frame(context)) {
+                Some(Ok(frame)) if !frame.is_trailers() => {}
+                Some(frame) => return Poll::Ready(Some(frame)),
+                None => self.source = PlainBody::own([]),
+            }
+        }
+        Poll::Ready(None)
+    }
+
     /// Whether nothing comes of it any more.
     pub(crate) fn is_end(&self) -> bool {
-        self.length == Some(0) || self.is_over && self.released.is_empty() && self.trailers.is_none()
+        let is_taken = self.released.is_empty() && self.trailers.is_none() && self.source.is_end();
+        self.is_over && is_taken && !self.is_broken
     }
 
     /// What is still to be taken, where that is known.
@@ -205,7 +228,8 @@ impl FilteredBody {
             }
             None => Bytes::new(),
         };
-        let is_end = piece.is_empty() || self.source.is_end();
+        // Of a body whose length is known, in HTTP/2 its end may come behind its last piece, or trailers.
+        let is_end = piece.is_empty() || self.source.is_end() || self.source.size_hint().exact() == Some(0);
         Poll::Ready(Ok(self.show(piece, is_end)))
     }
 
@@ -259,14 +283,21 @@ impl FilteredBody {
             BodyStep::TooLarge => {
                 Err(self.answer(too_large(), "the filter holds more of a body than the gateway keeps"))
             }
-            BodyStep::NoRoom => Err(self.answer(no_room(), "filters hold more of all bodies than the gateway keeps")),
+            BodyStep::NoRoom => {
+                if self.request.as_ref().is_some_and(|request| request.answer.is_some()) {
+                    telemetry::overloaded(Overload::Bodies);
+                }
+                Err(self.answer(no_room(), "filters hold more of all bodies than the gateway keeps"))
+            }
         }
     }
 
-    /// Nothing more is asked of the other side.
+    /// Nothing more is asked of the other side, but for trailers behind a body that came whole.
     fn end(&mut self) {
         self.is_over = true;
-        self.source = PlainBody::own([]);
+        if !self.is_whole {
+            self.source = PlainBody::own([]);
+        }
     }
 
     /// Answers the client, if this is a request's body and no answer was given. Returns why the body ends here.
@@ -346,7 +377,6 @@ fn too_large() -> Response {
 }
 
 fn no_room() -> Response {
-    telemetry::overloaded(Overload::Bodies);
     Response {
         status: 503,
         headers: vec![Header { name: "retry-after".to_owned(), value: b"1".to_vec() }],

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
 use super::core::Settled;
@@ -16,6 +16,9 @@ pub const HELD_BYTES_MAX: usize = 256 << 20;
 
 /// What a piece takes beside its bytes.
 const PIECE: usize = 64;
+
+/// A smaller piece may hold up a buffer that is much larger than itself, and is copied.
+const SMALL: usize = 4 << 10;
 
 /// What is kept now, of requests and of responses.
 static HELD: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
@@ -32,7 +35,9 @@ pub enum BodySide {
 /// Pieces of a body that wait.
 #[derive(Default)]
 pub(super) struct HeldPieces {
-    pub(super) pieces: Vec<Bytes>,
+    pieces: Vec<Bytes>,
+    /// Small pieces that came last, together.
+    small: BytesMut,
     bytes: usize,
     /// The last of them is the body's last.
     pub(super) is_whole: bool,
@@ -66,9 +71,28 @@ impl HeldPieces {
         self.bytes += piece.len();
         self.is_whole = is_last;
         self.is_decoded |= coding == Coding::Decoded;
-        if !piece.is_empty() {
+        if piece.len() < SMALL {
+            self.small.extend_from_slice(&piece);
+        }
+        if piece.len() >= SMALL || self.small.len() >= SMALL {
+            self.pieces.extend(Some(self.small.split().freeze()).filter(|small| !small.is_empty()));
+        }
+        if piece.len() >= SMALL {
             self.pieces.push(piece);
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// All of them, which wait no more.
+    pub(super) fn take_pieces(&mut self) -> Vec<Bytes> {
+        self.bytes = 0;
+        let small = std::mem::take(&mut self.small).freeze();
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.extend(Some(small).filter(|small| !small.is_empty()));
+        pieces
     }
 
     pub(super) fn is_too_large(&self) -> bool {
@@ -77,7 +101,8 @@ impl HeldPieces {
 
     /// Whether there is room for what is kept, which is taken.
     pub(super) fn has_room(&mut self, side: BodySide) -> bool {
-        self.share.grow_to(&HELD[side as usize], self.bytes + self.pieces.len() * PIECE, HELD_BYTES_MAX)
+        let bytes = self.bytes + (self.pieces.len() + 1) * PIECE;
+        self.share.grow_to(&HELD[side as usize], bytes, HELD_BYTES_MAX)
     }
 }
 
@@ -106,6 +131,32 @@ pub fn held_bytes() -> [usize; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Buffer(std::sync::Arc<Vec<u8>>);
+
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn small_pieces_hold_up_no_buffer_and_large_ones_are_not_copied() {
+        let mut held = HeldPieces::default();
+        let buffers: Vec<_> = (0..10_000).map(|_| std::sync::Arc::new(vec![b'x'; 64])).collect();
+        for buffer in &buffers {
+            held.keep(Bytes::from_owner(Buffer(buffer.clone())).slice(..1), Coding::Identity, false);
+        }
+        assert!(buffers.iter().all(|buffer| std::sync::Arc::strong_count(buffer) == 1));
+        let large = std::sync::Arc::new(vec![b'y'; SMALL]);
+        held.keep(Bytes::from_owner(Buffer(large.clone())), Coding::Identity, false);
+        held.keep(Bytes::from_static(b"z"), Coding::Identity, true);
+        assert_eq!(std::sync::Arc::strong_count(&large), 2);
+        let pieces = held.take_pieces();
+        let expected = [vec![b'x'; 10_000], vec![b'y'; SMALL], vec![b'z']].concat();
+        assert!(pieces.concat() == expected && pieces.iter().all(|piece| !piece.is_empty()) && pieces.len() == 5);
+        assert!(held.is_empty() && held.take_pieces().is_empty());
+    }
 
     #[test]
     fn what_is_kept_is_bounded_together_and_given_back() {

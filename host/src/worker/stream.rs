@@ -183,7 +183,7 @@ impl Stream {
         let whole = Released { edits: Vec::new(), pieces: once_if_any(bytes.clone()), end };
         let before = {
             let mut known = self.known();
-            if !known.shows(side) && known.kept(side).pieces.is_empty() {
+            if !known.shows(side) && known.kept(side).is_empty() {
                 return BodyStep::Pass(whole);
             }
             known.kept(side).released.take()
@@ -336,17 +336,21 @@ impl StreamProgress {
     /// Lets go what is kept of a body, or not.
     fn release(&mut self, side: BodySide, settled: Settled) -> BodyStep {
         annotate(&mut self.annotations, settled.annotations);
-        let HeldPieces { pieces, is_whole, is_decoded, .. } = std::mem::take(self.kept(side));
+        let mut kept = std::mem::take(self.kept(side));
+        let (pieces, is_whole, is_decoded) = (kept.take_pieces(), kept.is_whole, kept.is_decoded);
         match settled.outcome {
             Outcome::Pass(pass) => {
                 // Of a stream that is further on, the request's body says nothing any more.
                 let wants = if side == BodySide::Request && self.has_response { self.wants } else { pass.wants };
                 let mut edits = self.pass(wants, pass.response_edits, pass.request_edits);
-                if is_decoded && side == BodySide::Request && matches!(pass.body, BodyChange::Replace(_)) {
+                let is_replaced = matches!(pass.body, BodyChange::Replace(_) | BodyChange::End(_));
+                if is_decoded && is_replaced && side == BodySide::Request {
                     edits.push(HeaderEdit::Remove("content-encoding".to_owned()));
                 }
                 let (pieces, end) = match pass.body {
                     BodyChange::Keep => (pieces, is_whole),
+                    // Its place is one in bytes that are not on their way.
+                    BodyChange::Splice(_) if is_decoded => (pieces, is_whole),
                     BodyChange::Replace(bytes) => (once_if_any(bytes.into()), is_whole),
                     BodyChange::Splice(splice) => (spliced(pieces, splice), is_whole),
                     BodyChange::End(bytes) => (once_if_any(bytes.into()), true),

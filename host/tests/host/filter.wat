@@ -143,7 +143,7 @@
     (i32.store offset=16 (local.get $at) (local.get $body))
     (i32.store offset=20 (local.get $at) (i32.const 176))
     (i32.store offset=24 (local.get $at) (i32.const 2))
-    (i32.store offset=28 (local.get $at) (global.get $wants)))
+    (i32.store offset=36 (local.get $at) (global.get $wants)))
 
   (func $passed (param $request i32) (param $response i32) (param $body i32) (result i32)
     (i32.store (i32.const 512) (i32.const 0))
@@ -170,9 +170,9 @@
     (i64.store (local.get $at) (local.get $stream))
     (i32.store offset=8 (local.get $at) (i32.const 1))
     (call $pass (i32.add (local.get $at) (i32.const 12)) (i32.const 1) (i32.const 0) (i32.const 0))
-    (i64.store offset=48 (local.get $at) (local.get $stream))
-    (i32.store offset=56 (local.get $at) (i32.const 1))
-    (call $pass (i32.add (local.get $at) (i32.const 60)) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (i64.store offset=56 (local.get $at) (local.get $stream))
+    (i32.store offset=64 (local.get $at) (i32.const 1))
+    (call $pass (i32.add (local.get $at) (i32.const 68)) (i32.const 0) (i32.const 0) (i32.const 0)))
 
   ;; A list of passing streams: this one, so many times, the first time with an edit.
   (func $passing (param $stream i64) (param $times i32) (result i32)
@@ -261,12 +261,12 @@
                 (call $respond (local.get $stream) (i32.const 503))
                 (call $respond (local.get $stream) (i32.const 500))))))
         (call $passing_at (local.get $passing) (local.get $stream))
-        (local.set $passing (i32.add (local.get $passing) (i32.const 96)))
+        (local.set $passing (i32.add (local.get $passing) (i32.const 112)))
         (local.set $reply (i32.add (local.get $reply) (i32.const 40)))
         (local.set $count (i32.sub (local.get $count) (i32.const 1)))
         (br $next)))
     (i32.store (i32.const 0) (i32.const 36864))
-    (i32.store (i32.const 4) (i32.div_u (i32.sub (local.get $passing) (i32.const 36864)) (i32.const 48)))
+    (i32.store (i32.const 4) (i32.div_u (i32.sub (local.get $passing) (i32.const 36864)) (i32.const 56)))
     (i32.const 0))
 
   (func (export "slidegate:filter/filter@0.2.0#on-wake") (param $now i64) (param i64) (result i32)

@@ -130,7 +130,7 @@ pub use instance::{ConfigureError, Instance, InstanceLimits, Piece, Step, Trap};
 pub use metrics::histogram_bounds;
 pub use option_error::OptionError;
 pub use redis::{
-    REPLY_BYTES_MAX, RedisAccess, RedisConnection, RedisDirectory, RedisServer, RedisState, RedisStatus,
+    REPLY_BYTES_MAX, Recipient, RedisAccess, RedisConnection, RedisDirectory, RedisServer, RedisState, RedisStatus,
     RedisTransport, RedisWatch, ReplyFuture,
 };
 pub use request::{HttpRequest, Request};

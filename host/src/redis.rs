@@ -27,5 +27,6 @@ pub use self::directory::RedisDirectory;
 pub use self::health::{RedisState, RedisStatus};
 pub use self::reply::REPLY_BYTES_MAX;
 pub use self::server::RedisServer;
-pub use self::transport::{RedisConnection, RedisTransport, ReplyFuture};
+pub(crate) use self::transport::ReplyInbox;
+pub use self::transport::{Recipient, RedisConnection, RedisTransport, ReplyFuture};
 pub use self::watch::RedisWatch;

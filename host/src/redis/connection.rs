@@ -20,7 +20,7 @@ use super::health::ServiceHealth;
 use super::pipeline::{CallResult, NotSent};
 use super::sentinel::Sentinels;
 use super::server_access::{LinkError, Opened, ServerAccess};
-use super::transport::{RedisConnection, ReplyFuture};
+use super::transport::{Recipient, RedisConnection, ReplyFuture};
 use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 
 /// One attempt to connect may take nearly as long as a command, and at least so long: it takes several turns to the
@@ -131,6 +131,16 @@ impl RedisConnection for Connection {
             Started::Sent(sent) => Box::pin(sent.reply()),
             started => Box::pin(started.outcome(deadline)),
         }
+    }
+
+    fn call_to(&self, command: Command, recipient: Recipient) -> Option<ReplyFuture> {
+        let now = Instant::now();
+        let deadline = now + self.shared.timeout;
+        let sent = match &self.shared.lock().link {
+            LinkState::Ready(link) => link.send_to(&command, now, deadline, recipient).is_ok(),
+            LinkState::Idle | LinkState::Connecting(_) => false,
+        };
+        (!sent).then(|| self.call(command))
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::backlog::{WAITING_MAX, bytes_of, fits};
 use super::reply::{Garbage, ReplyReader};
+use super::transport::Recipient;
 use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 
 /// A buffer above this size is not kept when it is empty.
@@ -50,7 +51,7 @@ pub(super) struct Driver<S> {
     reader: ReplyReader,
     /// What a read brought, and for whom: kept for its memory.
     replies: Vec<CallResult>,
-    settled: Vec<(oneshot::Sender<CallResult>, CallResult)>,
+    settled: Vec<(AwaitedReply, CallResult)>,
     /// When a reply last came. Parts of one do not count: they may be of one that never ends.
     heard: Instant,
     timer: Option<Pin<Box<Sleep>>>,
@@ -85,7 +86,34 @@ struct UnansweredCommand {
     sent: Instant,
     deadline: Instant,
     /// None after the deadline, or if the reply is of no interest.
-    settle: Option<oneshot::Sender<CallResult>>,
+    settle: Option<AwaitedReply>,
+}
+
+/// What waits for the reply to a command.
+pub(super) enum AwaitedReply {
+    /// A future.
+    Future(oneshot::Sender<CallResult>),
+    /// An inbox; and the connection, which is kept for its driver's sake and learns first what came.
+    Inbox(Recipient, Arc<dyn Answered>),
+}
+
+/// Who learns what came back before the one who asked.
+pub(super) trait Answered: Send + Sync {
+    /// This came back.
+    fn answered(&self, outcome: &CallResult);
+}
+
+impl AwaitedReply {
+    fn settle(self, outcome: CallResult) {
+        match self {
+            // Whoever waited may have left.
+            Self::Future(settle) => drop(settle.send(outcome)),
+            Self::Inbox(recipient, connection) => {
+                connection.answered(&outcome);
+                recipient.put(outcome);
+            }
+        }
+    }
 }
 
 impl Pipeline {
@@ -117,6 +145,19 @@ impl Pipeline {
         deadline: Instant,
     ) -> Result<oneshot::Receiver<CallResult>, NotSent> {
         let (settle, settled) = oneshot::channel();
+        self.send_for(AwaitedReply::Future(settle), command, asking, now, deadline)?;
+        Ok(settled)
+    }
+
+    /// The same for who waits otherwise than by a future.
+    pub(super) fn send_for(
+        &self,
+        settle: AwaitedReply,
+        command: &Command,
+        asking: bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<(), NotSent> {
         let mut state = self.shared.lock();
         if state.is_closed {
             return Err(NotSent::Ended);
@@ -136,7 +177,7 @@ impl Pipeline {
         if let Some(driver) = driver {
             driver.wake();
         }
-        Ok(settled)
+        Ok(())
     }
 
     /// Why the connection ended, as far as that is known.
@@ -164,8 +205,7 @@ impl SharedPipeline {
         drop(state);
         let mut error = first;
         for settle in waiting.into_iter().filter_map(|waiting| waiting.settle) {
-            // Whoever waited may have left.
-            let _ = settle.send(Err(error));
+            settle.settle(Err(error));
             error = CallError::Disconnected;
         }
     }
@@ -240,10 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.settled.extend(waiting.settle.map(|settle| (settle, reply)));
         }
         drop(state);
-        for (settle, reply) in self.settled.drain(..) {
-            // Whoever waited may have left.
-            let _ = settle.send(reply);
-        }
+        self.settled.drain(..).for_each(|(settle, reply)| settle.settle(reply));
         end
     }
 
@@ -287,9 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.settled.extend(waiting.settle.take().map(|settle| (settle, Err(CallError::Timeout))));
         }
         drop(state);
-        for (settle, error) in self.settled.drain(..) {
-            let _ = settle.send(error);
-        }
+        self.settled.drain(..).for_each(|(settle, error)| settle.settle(error));
     }
 }
 
@@ -351,7 +386,63 @@ fn length(kind: u8, length: usize, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
     use super::*;
+    use crate::bindings::slidegate::filter::redis::CallReply;
+    use crate::redis::transport::ReplyInbox;
+
+    /// What a connection and an inbox got to know, in order.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Answered for Heard {
+        fn answered(&self, outcome: &CallResult) {
+            self.0.lock().unwrap().push(format!("connection: {outcome:?}"));
+        }
+    }
+
+    impl ReplyInbox for Heard {
+        fn put(&self, generation: u64, CallReply { call, reply }: CallReply) {
+            self.0.lock().unwrap().push(format!("{generation}/{call}: {reply:?}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_inbox_gets_each_reply_or_why_there_is_none_after_the_connection() {
+        let (socket, mut server) = duplex(1_024);
+        let (pipeline, driver) = Pipeline::new(socket);
+        let heard = Arc::new(Heard::default());
+        let send = |call, timeout| {
+            let inbox: Arc<dyn ReplyInbox> = Arc::<Heard>::clone(&heard);
+            let connection: Arc<dyn Answered> = Arc::<Heard>::clone(&heard);
+            let settle = AwaitedReply::Inbox(Recipient::new(inbox, 7, call), connection);
+            let now = Instant::now();
+            pipeline.send_for(settle, &[b"PING"].into_iter().collect(), false, now, now + timeout)
+        };
+        let long = Duration::from_secs(60);
+        send(1, Duration::ZERO).unwrap();
+        send(2, long).unwrap();
+        send(3, long).unwrap();
+        let driven = tokio::spawn(driver);
+        server.read_exact(&mut [0; 3 * 14]).await.unwrap();
+        // The first is too late for whoever asked, whenever it comes.
+        server.write_all(b"+PONG\r\n-READONLY no\r\n").await.unwrap();
+        drop(server);
+        driven.await.unwrap();
+        let (timeout, error) = (Err::<Reply, _>(CallError::Timeout), Ok::<_, CallError>("READONLY no".to_owned()));
+        let error: CallResult = error.map(Reply::Error);
+        let end: CallResult = Err(CallError::Disconnected);
+        let expected: Vec<_> = [(1, timeout), (2, error), (3, end)]
+            .iter()
+            .flat_map(|(call, outcome)| [format!("connection: {outcome:?}"), format!("7/{call}: {outcome:?}")])
+            .collect();
+        assert_eq!(*heard.0.lock().unwrap(), expected);
+        assert_eq!(send(4, long), Err(NotSent::Ended), "nothing is put for what is not sent");
+        assert_eq!(heard.0.lock().unwrap().len(), expected.len());
+    }
 
     #[test]
     fn commands_are_arrays_of_bulk_strings() {

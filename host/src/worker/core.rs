@@ -19,10 +19,10 @@ use crate::ids::ById;
 use crate::imports::{Call, Outcome, Phase};
 use crate::instance::{Instance, Step, Trap};
 use crate::metrics::FilterMetrics;
-use crate::redis::{RedisConnection, ReplyFuture};
+use crate::redis::RedisConnection;
 use crate::request::Request;
 use crate::worker::alarm::Alarm;
-use crate::worker::replies::{Replied, Replies, SentCall, deliverable};
+use crate::worker::replies::{Replied, Replies, deliverable};
 
 /// At most so many instances are made in a second after traps; between, streams get the failure
 /// mode. Reading a large configuration for each request of a component that always traps would cost
@@ -390,18 +390,10 @@ impl Core {
 
     /// Sends what the instance asked for, in order.
     fn send_calls(&self, instance: &mut Instance, generation: u64) {
-        let calls = instance.take_calls();
-        if calls.is_empty() {
-            return;
+        for Call { id, service, command } in instance.take_calls() {
+            let Some(connection) = self.connections.get(service) else { continue };
+            self.replies.await_reply(generation, id, |recipient| connection.call_to(command, recipient));
         }
-        self.replies.await_all(calls.into_iter().filter_map(|call| {
-            let id = call.id;
-            Some(SentCall { generation, call: id, reply: self.send(call)? })
-        }));
-    }
-
-    fn send(&self, call: Call) -> Option<ReplyFuture> {
-        Some(self.connections.get(call.service)?.call(call.command))
     }
 
     /// Takes a trapped instance out of use. Every stream that waited gets the failure mode.
@@ -464,7 +456,8 @@ impl Drop for Core {
         let mut kept = self.lock();
         if let Some(instance) = kept.instance.as_mut() {
             let retired = instance.on_retire((self.options.clock)());
-            let last: Vec<_> = instance.take_calls().into_iter().filter_map(|call| self.send(call)).collect();
+            let send = |call: Call| Some(self.connections.get(call.service)?.call(call.command));
+            let last: Vec<_> = instance.take_calls().into_iter().filter_map(send).collect();
             if retired.is_ok() && !last.is_empty() {
                 // Nobody is left whom the replies could be told; they are waited for, as a call that is dropped may not
                 // be made.

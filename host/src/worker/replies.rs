@@ -1,5 +1,5 @@
-//! The Redis calls of a worker that have no reply yet. One task awaits them all and takes whatever has come together,
-//! so that a burst of replies costs one turn of one task.
+//! The Redis calls of a worker that have no reply yet. Connections put replies into one inbox; where one cannot, there
+//! is a future to poll. One task takes whatever has come together, so that a burst of replies costs one turn of one task.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::bindings::slidegate::filter::redis::{CallReply, Reply, Value};
 use crate::bindings::slidegate::filter::types::CallId;
-use crate::redis::{REPLY_BYTES_MAX, ReplyFuture};
+use crate::redis::{REPLY_BYTES_MAX, Recipient, ReplyFuture, ReplyInbox};
 
 /// Places that are kept when nothing is awaited.
 const PLACES_KEPT: usize = 256;
@@ -53,16 +53,22 @@ fn bytes_of(reply: &Reply) -> usize {
     }
 }
 
-/// Where calls are handed over to be awaited.
+/// Where calls are handed over to be awaited, and replies are put.
 #[derive(Clone, Default)]
 pub(super) struct Replies {
-    inbox: Arc<Mutex<Inbox>>,
+    inbox: Arc<SharedInbox>,
     /// Told when nothing is awaited any more.
     idle: Arc<Notify>,
 }
 
 #[derive(Default)]
+struct SharedInbox(Mutex<Inbox>);
+
+#[derive(Default)]
 struct Inbox {
+    /// Replies that have come.
+    replied: Vec<Replied>,
+    /// Calls whose replies are to be polled for.
     made: Vec<SentCall>,
     /// Calls whose replies were not delivered yet.
     awaited: usize,
@@ -75,7 +81,7 @@ struct Inbox {
 
 /// Awaits calls in the order in which they are answered.
 pub(super) struct Collector {
-    inbox: Arc<Mutex<Inbox>>,
+    inbox: Arc<SharedInbox>,
     places: Vec<ReplySlot>,
     free: Vec<usize>,
     /// Kept for their memory.
@@ -90,30 +96,29 @@ struct ReplySlot {
 
 /// Wakes the collector for one of its places.
 struct PlaceWaker {
-    inbox: Arc<Mutex<Inbox>>,
+    inbox: Arc<SharedInbox>,
     place: usize,
 }
 
 impl Replies {
-    /// Hands over calls.
-    pub(super) fn await_all(&self, calls: impl Iterator<Item = SentCall>) {
-        let mut collector = None;
-        // Each call is made before the lock is taken: making it takes a connection's lock, under which that may wake
-        // us.
-        for made in calls {
-            let mut inbox = lock(&self.inbox);
-            inbox.made.push(made);
-            inbox.awaited += 1;
-            collector = collector.or(inbox.collector.take());
-        }
-        if let Some(collector) = collector {
-            collector.wake();
-        }
+    /// Awaits the reply to a call of an instance, that `make` makes: for this recipient, or with a future.
+    pub(super) fn await_reply(
+        &self,
+        generation: u64,
+        call: CallId,
+        make: impl FnOnce(Recipient) -> Option<ReplyFuture>,
+    ) {
+        // Before it is made, as the reply may be there at once. No lock is held then: making it takes a connection's,
+        // under which that may put a reply here.
+        self.inbox.lock().awaited += 1;
+        let inbox: Arc<dyn ReplyInbox> = Arc::<SharedInbox>::clone(&self.inbox);
+        let Some(reply) = make(Recipient::new(inbox, generation, call)) else { return };
+        self.inbox.wake_for(|inbox| inbox.made.push(SentCall { generation, call, reply }));
     }
 
     /// So many replies were delivered, and what the instance asked for then is awaited already.
     pub(super) fn delivered(&self, replies: usize) {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         inbox.awaited = inbox.awaited.saturating_sub(replies);
         if inbox.awaited == 0 {
             self.idle.notify_waiters();
@@ -122,7 +127,7 @@ impl Replies {
 
     /// Whether nothing is awaited.
     pub(super) fn is_idle(&self) -> bool {
-        lock(&self.inbox).awaited == 0
+        self.inbox.lock().awaited == 0
     }
 
     /// Waits until nothing is awaited any more.
@@ -138,9 +143,10 @@ impl Replies {
 
     /// Ends the collector.
     pub(super) fn close(&self) {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         inbox.is_closed = true;
         let (made, collector) = (std::mem::take(&mut inbox.made), inbox.collector.take());
+        inbox.replied = Vec::new();
         inbox.awaited = 0;
         drop(inbox);
         self.idle.notify_waiters();
@@ -169,10 +175,12 @@ impl Collector {
     }
 
     fn poll_collect(&mut self, replies: &mut Vec<Replied>, context: &mut Context<'_>) -> Poll<bool> {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         if inbox.is_closed {
             return Poll::Ready(false);
         }
+        replies.append(&mut inbox.replied);
+        inbox.replied.shrink_to(PLACES_KEPT);
         std::mem::swap(&mut inbox.made, &mut self.made);
         std::mem::swap(&mut inbox.woken, &mut self.woken);
         // Before anything is polled, so that whatever wakes meanwhile wakes this task.
@@ -236,8 +244,19 @@ impl Wake for PlaceWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut inbox = lock(&self.inbox);
-        inbox.woken.push(self.place);
+        self.inbox.wake_for(|inbox| inbox.woken.push(self.place));
+    }
+}
+
+impl SharedInbox {
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts something in, and has the collector look.
+    fn wake_for(&self, put: impl FnOnce(&mut Inbox)) {
+        let mut inbox = self.lock();
+        put(&mut inbox);
         let collector = inbox.collector.take();
         drop(inbox);
         if let Some(collector) = collector {
@@ -246,8 +265,15 @@ impl Wake for PlaceWaker {
     }
 }
 
-fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+impl ReplyInbox for SharedInbox {
+    fn put(&self, generation: u64, reply: CallReply) {
+        self.wake_for(|inbox| {
+            // Nobody looks any more after the end.
+            if !inbox.is_closed {
+                inbox.replied.push(Replied { generation, reply });
+            }
+        });
+    }
 }
 
 #[cfg(test)]
@@ -276,16 +302,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn replies_that_are_put_here_are_brought_together_in_their_order() {
+        let replies = Replies::default();
+        let (mut collector, mut replied, mut recipients) = (replies.collector(), Vec::new(), Vec::new());
+        // The first has its reply before it is made; the others get theirs while the collector waits.
+        replies.await_reply(3, 1, |recipient| {
+            recipient.put(Err(CallError::Timeout));
+            None
+        });
+        for call in 2..5 {
+            replies.await_reply(3, call, |recipient| {
+                recipients.push(recipient);
+                None
+            });
+        }
+        assert!(collector.collect(&mut replied).await);
+        assert_eq!(replied.drain(..).map(|replied| replied.reply.call).collect::<Vec<_>>(), [1]);
+        replies.delivered(1);
+        let put = async {
+            tokio::task::yield_now().await;
+            recipients.drain(..).rev().for_each(|recipient| recipient.put(Ok(Reply::Error("no".to_owned()))));
+        };
+        let (collected, ()) = tokio::join!(collector.collect(&mut replied), put);
+        assert!(collected && replied.iter().all(|replied| replied.generation == 3 && replied.reply.reply.is_ok()));
+        assert_eq!(replied.drain(..).map(|replied| replied.reply.call).collect::<Vec<_>>(), [4, 3, 2]);
+        assert!(!replies.is_idle());
+        replies.delivered(3);
+        replies.clone().idle().await;
+
+        // After the end nothing is kept.
+        replies.await_reply(3, 5, |recipient| {
+            recipients.push(recipient);
+            None
+        });
+        replies.close();
+        recipients.drain(..).for_each(|recipient| recipient.put(Err(CallError::Timeout)));
+        assert!(replies.inbox.lock().replied.is_empty() && !collector.collect(&mut replied).await);
+    }
+
+    #[tokio::test]
     async fn a_burst_leaves_few_places_behind() {
         let replies = Replies::default();
         let (mut collector, mut replied) = (replies.collector(), Vec::new());
         for burst in [10 * PLACES_KEPT, 1, 2 * PLACES_KEPT] {
             let (answers, answered): (Vec<_>, Vec<_>) = (0..burst).map(|_| oneshot::channel()).unzip();
-            replies.await_all(answered.into_iter().zip(0..).map(|(answered, call)| SentCall {
-                generation: 1,
-                call,
-                reply: Box::pin(async move { answered.await.unwrap_or(Err(CallError::Disconnected)) }),
-            }));
+            for (answered, call) in answered.into_iter().zip(0..) {
+                let reply = async move { answered.await.unwrap_or(Err(CallError::Disconnected)) };
+                replies.await_reply(1, call, |_| Some(Box::pin(reply)));
+            }
             // All are on their way together before the first is answered.
             let waits =
                 tokio::time::timeout(std::time::Duration::from_millis(1), collector.collect(&mut replied)).await;

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 use crate::redis::error_code::is_of_another_server;
-use crate::redis::pipeline::{CallResult, NotSent, Pipeline};
+use crate::redis::pipeline::{Answered, AwaitedReply, CallResult, NotSent, Pipeline};
+use crate::redis::transport::Recipient;
 
 /// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began.
 /// What is called in between fails at once. Short enough that a Redis which is back is found at once, long enough that
@@ -63,11 +64,32 @@ impl Link {
         Ok(Sent { link: Arc::clone(self), reply })
     }
 
+    /// The same for an inbox.
+    pub(super) fn send_to(
+        self: &Arc<Self>,
+        command: &Command,
+        now: Instant,
+        deadline: Instant,
+        recipient: Recipient,
+    ) -> Result<(), NotSent> {
+        let connection: Arc<dyn Answered> = Arc::<Self>::clone(self);
+        self.pipeline.send_for(AwaitedReply::Inbox(recipient, connection), command, false, now, deadline)
+    }
+
     /// Takes no further command, so that the next one goes to whoever has the address by then. A link that is new
     /// already is kept: it led to the same server again.
     fn leave(&self) {
         if self.made.elapsed() >= PAUSE {
             (self.leave)();
+        }
+    }
+}
+
+/// A server that is not what it was when the connection was made is left.
+impl Answered for Link {
+    fn answered(&self, outcome: &CallResult) {
+        if matches!(outcome, Ok(Reply::Error(text)) if is_of_another_server(text)) {
+            self.leave();
         }
     }
 }
@@ -79,13 +101,10 @@ impl Drop for Link {
 }
 
 impl Sent {
-    /// Waits for the reply, at most until the deadline. A server that is not what it was when the connection was made
-    /// is left.
+    /// Waits for the reply, at most until the deadline.
     pub(super) async fn reply(self) -> CallResult {
         let outcome = self.reply.await.unwrap_or(Err(CallError::Disconnected));
-        if matches!(&outcome, Ok(Reply::Error(text)) if is_of_another_server(text)) {
-            self.link.leave();
-        }
+        self.link.answered(&outcome);
         outcome
     }
 }

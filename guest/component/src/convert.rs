@@ -77,7 +77,7 @@ pub(crate) fn response(response: engine::Response) -> Response {
 
 /// None: it goes on as it is, and wants nothing more.
 pub(crate) fn pass(pass: engine::Pass) -> Option<Pass> {
-    if pass == engine::Pass::default() {
+    if pass.changes_nothing() {
         return None;
     }
     let engine::Pass { edits, body, wants } = pass;

@@ -88,6 +88,9 @@ impl Guest for Component {
     fn on_redis_replies(replies: Vec<CallReply>, now: Moment) -> Vec<Passing> {
         with_filter(|filter| {
             filter.engine.set_wall_clock(now.wall);
+            if filter.passing.capacity() == 0 {
+                filter.passing = Vec::with_capacity(replies.len());
+            }
             for CallReply { call, reply } in replies {
                 filter.engine.on_reply(call, reply.map(convert::reply).map_err(convert::call_error), now.monotonic);
             }

@@ -246,10 +246,10 @@ impl Engine {
                 self.shared.streams.wait(waiter, so_far, &mut self.shared.budget);
                 return Step::Wait;
             };
-            self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
+            annotate(&mut self.effects, stream, note);
             match verdict {
-                Verdict::Pass(pass) if at == last && so_far.is_as_it_came() && pass.wants.is_nothing() => {
-                    return Step::Pass(pass.edits.into());
+                Verdict::Pass(pass) if at == last && so_far.is_as_it_came() && pass.is_last_word() => {
+                    return Step::Pass(pass);
                 }
                 Verdict::Pass(pass) => so_far.pass(at, pass),
                 Verdict::Respond(response) => return self.answer(stream, so_far, response, now_ns),
@@ -309,14 +309,14 @@ impl Engine {
         requests: &impl Requests,
         now_ns: u64,
     ) -> Option<Step> {
-        self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
+        annotate(&mut self.effects, stream, note);
         let pass = match verdict {
             Verdict::Respond(response) => return Some(self.answer(stream, waiting, response, now_ns)),
             Verdict::Pass(pass) => pass,
         };
         let is_last = waiting.filter + 1 == self.filters.len();
-        if is_last && waiting.is_as_it_came() && pass.wants.is_nothing() {
-            return Some(Step::Pass(pass.edits.into()));
+        if is_last && waiting.is_as_it_came() && pass.is_last_word() {
+            return Some(Step::Pass(pass));
         }
         waiting.pass(waiting.filter, pass);
         waiting.filter += 1;
@@ -340,6 +340,13 @@ impl Engine {
         if let Some(filter) = self.filters.get_mut(ended.ask.filter) {
             filter.on_ended(ended, &mut self.shared, now_ns);
         }
+    }
+}
+
+/// Has the log of requests say this of a stream, if there is something to say.
+fn annotate(effects: &mut VecDeque<Effect>, stream: u64, note: Option<Vec<(&'static str, String)>>) {
+    if let Some(fields) = note {
+        effects.push_back(Effect::Annotate { stream, fields });
     }
 }
 

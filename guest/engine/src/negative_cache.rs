@@ -148,6 +148,11 @@ impl NegativeCache {
         }
     }
 
+    /// Whether no refusal is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newer.refusals + self.older.refusals == 0
+    }
+
     /// Forgets the refusal of a key: something is given back.
     pub(crate) fn forget_key(&mut self, service: u32, key: &[u8]) {
         let key = Sought::new(key);
@@ -163,7 +168,7 @@ impl NegativeCache {
 
     /// The refusal of a key, if it holds still.
     fn of(&mut self, service: u32, key: &[u8], now_ns: u64) -> Option<&NegativeEntry> {
-        if self.newer.refusals + self.older.refusals == 0 {
+        if self.is_empty() {
             return None;
         }
         let key = Sought::new(key);

@@ -35,11 +35,12 @@ pub(crate) struct PlannedTokens {
     pub(crate) needs_room_only: bool,
 }
 
-/// What the keys of a policy begin with.
+/// What is known of a policy's keys before a request comes.
 #[derive(Debug)]
 pub(crate) struct Prefixes {
-    threshold: Prefix,
-    /// By the places of the rule items.
+    /// The keys of the threshold's limits, which are the same for every request.
+    threshold: Vec<Vec<u8>>,
+    /// What those of the rule items begin with, by the places of these.
     items: Vec<Prefix>,
 }
 
@@ -60,15 +61,16 @@ pub(crate) enum Planned {
 impl Prefixes {
     pub(crate) fn of(policy: &Policy) -> Prefixes {
         let (rule_name, together) = (policy.rule_name.as_str(), policy.decides_together());
+        let threshold = Prefix::of_threshold(rule_name, together, policy.global_name.as_deref());
         Prefixes {
-            threshold: Prefix::of_threshold(rule_name, together, policy.global_name.as_deref()),
+            threshold: threshold.stem().keys(&policy.global).map(|(_, key)| key).collect(),
             items: policy.items.iter().map(|item| Prefix::of_item(rule_name, together, item)).collect(),
         }
     }
 }
 
 impl Planned {
-    /// Finds every limit of `policy`, whose keys begin like this, that the request meets.
+    /// Finds every limit of `policy`, whose keys these are, that the request meets.
     #[inline(never)]
     pub(crate) fn new(policy: &Policy, prefixes: &Prefixes, request: &impl RequestView) -> Planned {
         if policy.exempt.holds(request) {
@@ -86,8 +88,8 @@ impl Planned {
         let most = policy.global.len() + hits.iter().map(|hit| hit.limits.len()).sum::<usize>();
         let error_format = policy.error_format.of_request(request);
         let mut plan = Plan { spared, error_format, ..Plan::with_capacity(most) };
-        for (limit, key) in prefixes.threshold.stem().keys(&policy.global) {
-            plan.add(limit, key, !policy.dry_run, GLOBAL);
+        for (limit, key) in policy.global.iter().zip(&prefixes.threshold) {
+            plan.add(limit, key.clone(), !policy.dry_run, GLOBAL);
         }
         for hit in hits {
             let Some(prefix) = prefixes.items.get(hit.at) else { continue };
@@ -229,7 +231,9 @@ impl PartialEq for Plan {
         let Plan { keys, charges, owners, spared, tokens, error_format } = self;
         let are_keys_same =
             keys.len() == other.keys.len() && keys.iter().zip(&other.keys).all(|(key, other)| is_same(key, other));
-        let is_charged_same = *charges == other.charges && *owners == other.owners && *tokens == other.tokens;
-        are_keys_same && is_charged_same && *spared == other.spared && *error_format == other.error_format
+        // One by one: comparing them as one piece of memory costs a guest a call.
+        let are_owners_same = owners.iter().eq(&other.owners) && spared.iter().eq(&other.spared);
+        let is_charged_same = *charges == other.charges && *tokens == other.tokens;
+        are_keys_same && is_charged_same && are_owners_same && *error_format == other.error_format
     }
 }

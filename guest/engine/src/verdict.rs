@@ -123,6 +123,18 @@ impl From<Edits> for Pass {
     }
 }
 
+impl Pass {
+    /// Whether the stream goes on as it is, and nothing more is wanted of it.
+    pub fn changes_nothing(&self) -> bool {
+        self.edits.is_empty() && self.is_last_word()
+    }
+
+    /// Whether nothing but headers is changed, and nothing more is wanted of the stream.
+    pub(crate) fn is_last_word(&self) -> bool {
+        matches!(self.body, BodyChange::Keep) && self.wants.is_nothing()
+    }
+}
+
 // === impl Edits ===
 
 impl Edits {

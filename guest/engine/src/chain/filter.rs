@@ -290,8 +290,11 @@ impl ChainState {
         let (services, wall_ns) = (&mut store.services, *wall_ns);
         let mut turn = Turn { now_ns, wall_ns, memory, streams, services, budget, telemetry, settled, asked };
         let result = step(&mut turn);
-        for (service, permit, question) in asked.drain(..) {
-            store.ask(service, Asked { filter, question: Question::Limiter(question) }, permit);
+        // Most turns ask nothing, and draining nothing costs.
+        if !asked.is_empty() {
+            for (service, permit, question) in asked.drain(..) {
+                store.ask(service, Asked { filter, question: Question::Limiter(question) }, permit);
+            }
         }
         result
     }

@@ -4,12 +4,12 @@
 //! last, a response's the other way. They see what came, not what others make of it. It goes on when none of them waits
 //! any more; if several change the same pieces, the change of the last one holds, and before any other an end.
 
-use super::{Engine, edited::EditedResponse, filter::Filter};
+use super::{Engine, annotate, edited::EditedResponse, filter::Filter};
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
     streams::{FollowedStream, Follower, StreamPhase, Waiter, WaitingStream},
     turn::NotedVerdict,
-    verdict::{Edits, Effect, Pass, Response, Step, Verdict},
+    verdict::{Edits, Pass, Response, Step, Verdict},
     wants::{ResponseView, StreamEnd},
 };
 
@@ -162,7 +162,7 @@ impl Engine {
             followed.wait(place, waiter);
             return None;
         };
-        self.effects.extend(note.map(|fields| Effect::Annotate { stream, fields }));
+        annotate(&mut self.effects, stream, note);
         match verdict {
             Verdict::Pass(pass) => followed.take(place, pass),
             Verdict::Respond(response) if followed.phase < StreamPhase::ResponseBody => return Some(response),

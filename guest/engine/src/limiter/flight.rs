@@ -242,6 +242,9 @@ impl Limiter {
     /// Refuses a request that is known not to fit, if that is all the client is told, or if all is known that it is
     /// told.
     fn refuse_known(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Option<Decided> {
+        if turn.memory.negative_cache.is_empty() {
+            return None;
+        }
         let age_max_ns = self.remembers_ns(index)?;
         let known = turn.memory.negative_cache.find(service, plan, age_max_ns, turn.now_ns);
         let decided = match known {

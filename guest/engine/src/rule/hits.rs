@@ -275,6 +275,10 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
 
     fn header(&mut self, name: &'a str) -> Option<&[u8]> {
         let request = self.request;
+        if self.headers.capacity() == 0 {
+            // Most rules look at one header, and memory taken at once costs less than memory that grows.
+            self.headers = Vec::with_capacity(1);
+        }
         once(&mut self.headers, name, || request.header(name)).and_then(|value| value.as_deref())
     }
 

@@ -104,7 +104,7 @@ fn instructions(effort: &Effort, scene: &Scene) -> Table {
     let note = format!(
         "The same in instructions in user space, by callgrind: medians of {rounds} rounds of {} s that take turns, and quartiles. To reach: what TLS adds is at \
          most what it adds to the bare proxy. It adds to each record, and how many requests share one on HTTP/2 is a matter of how many are there when a \
-         proxy wakes up: with one at a time none do, and the figure is the same each time.",
+         proxy wakes up: with one at a time none do, and the figure varies by some hundredths.",
         time.as_secs()
     );
     let mut table = Table::new("What TLS costs, in instructions", note, &HEAD);

@@ -94,11 +94,11 @@ pub(super) enum AwaitedReply {
     /// A future.
     Future(oneshot::Sender<CallResult>),
     /// An inbox; and the connection, which is kept for its driver's sake and learns first what came.
-    Inbox(Recipient, Arc<dyn Answered>),
+    Inbox(Recipient, Arc<dyn ReplyObserver>),
 }
 
 /// Who learns what came back before the one who asked.
-pub(super) trait Answered: Send + Sync {
+pub(super) trait ReplyObserver: Send + Sync {
     /// This came back.
     fn answered(&self, outcome: &CallResult);
 }
@@ -398,7 +398,7 @@ mod tests {
     #[derive(Default)]
     struct Heard(Mutex<Vec<String>>);
 
-    impl Answered for Heard {
+    impl ReplyObserver for Heard {
         fn answered(&self, outcome: &CallResult) {
             self.0.lock().unwrap().push(format!("connection: {outcome:?}"));
         }
@@ -417,7 +417,7 @@ mod tests {
         let heard = Arc::new(Heard::default());
         let send = |call, timeout| {
             let inbox: Arc<dyn ReplyInbox> = Arc::<Heard>::clone(&heard);
-            let connection: Arc<dyn Answered> = Arc::<Heard>::clone(&heard);
+            let connection: Arc<dyn ReplyObserver> = Arc::<Heard>::clone(&heard);
             let settle = AwaitedReply::Inbox(Recipient::new(inbox, 7, call), connection);
             let now = Instant::now();
             pipeline.send_for(settle, &[b"PING"].into_iter().collect(), false, now, now + timeout)

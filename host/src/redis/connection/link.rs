@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::bindings::slidegate::filter::redis::{CallError, Command, Reply};
 use crate::redis::error_code::is_of_another_server;
-use crate::redis::pipeline::{Answered, AwaitedReply, CallResult, NotSent, Pipeline};
+use crate::redis::pipeline::{AwaitedReply, CallResult, NotSent, Pipeline, ReplyObserver};
 use crate::redis::transport::Recipient;
 
 /// After an attempt to connect that failed, the next one begins at the earliest so long after the failed one began.
@@ -72,7 +72,7 @@ impl Link {
         deadline: Instant,
         recipient: Recipient,
     ) -> Result<(), NotSent> {
-        let connection: Arc<dyn Answered> = Arc::<Self>::clone(self);
+        let connection: Arc<dyn ReplyObserver> = Arc::<Self>::clone(self);
         self.pipeline.send_for(AwaitedReply::Inbox(recipient, connection), command, false, now, deadline)
     }
 
@@ -86,7 +86,7 @@ impl Link {
 }
 
 /// A server that is not what it was when the connection was made is left.
-impl Answered for Link {
+impl ReplyObserver for Link {
     fn answered(&self, outcome: &CallResult) {
         if matches!(outcome, Ok(Reply::Error(text)) if is_of_another_server(text)) {
             self.leave();

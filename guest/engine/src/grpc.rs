@@ -3,9 +3,8 @@
 
 use alloc::{format, rc::Rc, string::String};
 
-use crate::verdict::Response;
-
-const CONTENT_TYPE: &str = "application/grpc";
+pub use crate::request::is_grpc;
+use crate::{request::GRPC_TYPE, verdict::Response};
 
 /// `RESOURCE_EXHAUSTED`: the client has used up what it may ask for.
 pub(crate) const RESOURCE_EXHAUSTED: u8 = 8;
@@ -16,13 +15,6 @@ pub(crate) const UNAVAILABLE: u8 = 14;
 /// `UNAUTHENTICATED`: nobody knows who asks.
 pub(crate) const UNAUTHENTICATED: u8 = 16;
 
-/// Whether a request's `content-type` is gRPC's. `application/grpc-web` is another protocol.
-pub fn is_grpc(content_type: &[u8]) -> bool {
-    let (name, rest) = content_type.split_at_checked(CONTENT_TYPE.len()).unwrap_or((&[], &[]));
-    name.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes())
-        && matches!(rest.trim_ascii_start().first(), None | Some(b'+' | b';'))
-}
-
 impl Response {
     /// The same answer in the form that has trailers only: HTTP says 200, and gRPC's status and message stand among the
     /// headers.
@@ -30,7 +22,7 @@ impl Response {
     pub fn into_grpc(self) -> Response {
         let Response { mut headers, body, details, grpc_status, .. } = self;
         headers.retain(|(name, _)| name != "content-type");
-        headers.push(("content-type".into(), CONTENT_TYPE.into()));
+        headers.push(("content-type".into(), GRPC_TYPE.into()));
         headers.push(("grpc-status".into(), format!("{grpc_status}").into_bytes()));
         if let message @ [_, ..] = body.trim_ascii_end() {
             headers.push(("grpc-message".into(), percent_encoded(message).into_bytes()));

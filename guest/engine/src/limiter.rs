@@ -167,7 +167,7 @@ impl Limiter {
         if (asks_usage || policy.reads_bodies_for(&plan, tokens)) && request.has_body() && self.may_read(&plan, turn) {
             let cuts = policy.cuts(&plan);
             let unread = UnreadRequest::new(index, plan, asks_usage);
-            let decided = if asks_usage { unread::may_change_length() } else { Decided::passed() };
+            let decided = if asks_usage { Decided::may_change_length() } else { Decided::passed() };
             return Some(decided.followed(self.read_first(waiter.stream, unread, turn), cuts));
         }
         self.reserve_and_decide(Asker { waiter, tokens }, index, plan, turn)

@@ -4,6 +4,7 @@
 mod authorization;
 mod choice;
 mod client_ip;
+mod content_type;
 mod cookie;
 mod host;
 mod path;
@@ -15,6 +16,8 @@ pub(crate) use authorization::credentials;
 pub use choice::Take;
 pub(crate) use choice::{Choice, Chooser, RequestValue};
 pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, leftmost, trim};
+pub(crate) use content_type::GRPC_TYPE;
+pub use content_type::is_grpc;
 pub(crate) use cookie::{cookie, cookie_value, is_cookie_alike};
 pub(crate) use host::{host, host_key};
 pub(crate) use path::counted_path;

@@ -315,7 +315,7 @@ fn unix_ms(wall_ns: u64) -> i64 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     impl SessionFilter {

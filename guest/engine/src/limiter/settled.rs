@@ -142,6 +142,12 @@ impl Decided {
         self
     }
 
+    /// It goes on, and its body may become longer. A host that sends its headers before that needs to know.
+    pub(super) fn may_change_length() -> Self {
+        let edits = Edits { request: [HeaderEdit::Remove("content-length".to_string())].into(), ..Edits::default() };
+        Decided { verdict: Verdict::Pass(edits.into()), note: None }
+    }
+
     pub(super) fn passed() -> Self {
         Decided { verdict: Verdict::Pass(Pass::default()), note: None }
     }

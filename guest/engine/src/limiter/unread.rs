@@ -13,7 +13,7 @@ use crate::{
     rule::Policy,
     streams::Waiter,
     turn::NotedVerdict,
-    verdict::{Edits, HeaderEdit, Verdict},
+    verdict::{HeaderEdit, Verdict},
     wants::Wants,
 };
 
@@ -100,10 +100,4 @@ impl Decided {
         }
         self
     }
-}
-
-/// A request goes on whose body may become longer. A host that sends its headers before that needs to know.
-pub(super) fn may_change_length() -> Decided {
-    let edits = Edits { request: [HeaderEdit::Remove("content-length".to_string())].into(), ..Edits::default() };
-    Decided { verdict: Verdict::Pass(edits.into()), note: None }
 }

@@ -1,8 +1,7 @@
 //! What limits on tokens of language models count, and when.
 
 use crate::{
-    grpc,
-    request::{RequestView, counted_path},
+    request::{RequestView, counted_path, is_grpc},
     tokens::{TokenWeights, Usage},
 };
 
@@ -173,11 +172,11 @@ impl TokenCharge {
 impl ErrorFormatChoice {
     /// The format for a request.
     pub(crate) fn of_request(self, request: &impl RequestView) -> ErrorFormat {
-        let is_grpc = || request.header("content-type").is_some_and(|kind| grpc::is_grpc(&kind));
+        let speaks_grpc = || request.header("content-type").is_some_and(|kind| is_grpc(&kind));
         match self {
             ErrorFormatChoice::Always(ErrorFormat::Plain) => ErrorFormat::Plain,
             // Its message is a sentence, whatever API its path may be of.
-            _ if is_grpc() => ErrorFormat::Plain,
+            _ if speaks_grpc() => ErrorFormat::Plain,
             ErrorFormatChoice::Always(format) => format,
             ErrorFormatChoice::Auto => self.of(&request.path()),
         }

@@ -8,7 +8,7 @@ use alloc::{borrow::ToOwned, collections::BTreeMap, format, string::String, vec,
 use serde_json::{Map, Value, json};
 
 pub use self::console::console;
-use crate::table::{Condition, Field, Shape, Table, filter, gateway, session};
+use crate::table::{Condition, Field, Shape, Table, chain, filter, gateway, session};
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -107,7 +107,7 @@ impl Generator {
     fn one_or_list(&mut self) -> Value {
         let of_sessions = self.object(&session::FILTER_OBJECT);
         let one = json!({"if": {"required": ["session"]}, "then": of_sessions, "else": self.object(&filter::FILTER)});
-        json!({"if": {"required": ["filters"]}, "then": self.object(&filter::CHAIN), "else": one})
+        json!({"if": {"required": ["filters"]}, "then": self.object(&chain::CHAIN), "else": one})
     }
 
     /// A reference to an object, which is defined.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::table::{Shape, filter, gateway, session};
+use crate::table::{Shape, chain, filter, gateway, session};
 
 /// What may stand at one place; nothing where nobody reads.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +18,7 @@ impl Shapes {
     pub fn filter() -> Shapes {
         Shapes::of([
             &Shape::Object(&filter::FILTER),
-            &Shape::Object(&filter::CHAIN),
+            &Shape::Object(&chain::CHAIN),
             &Shape::Object(&session::FILTER_OBJECT),
         ])
     }

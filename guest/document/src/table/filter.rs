@@ -210,16 +210,6 @@ pub const DOCUMENT: [Field; 2] = [
     ),
 ];
 
-/// What stands at the top in place of one filter.
-pub const CHAIN_FIELDS: [Field; 1] = [Field::new(
-    "filters",
-    ["Filters", "过滤器列表"],
-    Shape::List(&Shape::Either(&[Shape::Object(&FILTER), Shape::Object(&super::session::FILTER_OBJECT)]), 1),
-    "",
-    "alone or beside `_plugin_id_`: an ordered list of such configurations, see [several filters](#several-filters)",
-)
-.ours()];
-
 /// Which requests an element of `_rules_` is for.
 pub const SCOPE: [Field; 4] = [
     Field::new("_match_route_", ["Routes", "路由"], NAMES, "", "names of routes"),
@@ -500,14 +490,6 @@ pub const FILTER: Table = Table {
         &["rule_name", "global_threshold", "rule_items"],
         &[&["rule_name", "global_threshold"], &["rule_name", "rule_items"]],
     )],
-    null_is_nothing: false,
-};
-
-/// A list of filters.
-pub const CHAIN: Table = Table {
-    name: "filters",
-    groups: &[&CHAIN_FIELDS, PLUGIN_ID],
-    conditions: &[Condition::AnyOf(&[&["filters"]])],
     null_is_nothing: false,
 };
 

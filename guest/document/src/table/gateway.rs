@@ -1,6 +1,6 @@
 //! The fields of the gateway's own file.
 
-use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, filter, session};
+use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, chain, filter, session};
 
 /// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
 const ADDRESS: Shape = Shape::Pattern(
@@ -431,7 +431,7 @@ pub const GATEWAY: Table = Table {
 /// One filter, which may itself be a list.
 const FILTER: Shape = Shape::Either(&[
     Shape::Object(&filter::FILTER),
-    Shape::Object(&filter::CHAIN),
+    Shape::Object(&chain::CHAIN),
     Shape::Object(&session::FILTER_OBJECT),
 ]);
 

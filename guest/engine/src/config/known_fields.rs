@@ -2,7 +2,7 @@
 
 use slidegate_document::{
     Vocabulary,
-    table::{filter, names, session, tokens},
+    table::{chain, filter, names, session, tokens},
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
@@ -12,7 +12,7 @@ pub(super) const POLICY: [&str; filter::POLICY.len()] = names(&filter::POLICY);
 pub(super) const THRESHOLD: [&str; filter::THRESHOLD.len()] = names(&filter::THRESHOLD);
 
 /// What stands at the top in place of one filter.
-pub(super) const CHAIN: [&str; filter::CHAIN_FIELDS.len()] = names(&filter::CHAIN_FIELDS);
+pub(super) const CHAIN: [&str; chain::FIELDS.len()] = names(&chain::FIELDS);
 
 /// What stands at the top of a filter only.
 pub(super) const DOCUMENT: [&str; filter::DOCUMENT.len()] = names(&filter::DOCUMENT);

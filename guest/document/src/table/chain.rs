@@ -1,0 +1,21 @@
+//! Several filters in one configuration.
+
+use super::{Condition, Field, Shape, Table, filter, session};
+
+/// What stands at the top in place of one filter.
+pub const FIELDS: [Field; 1] = [Field::new(
+    "filters",
+    ["Filters", "过滤器列表"],
+    Shape::List(&Shape::Either(&[Shape::Object(&filter::FILTER), Shape::Object(&session::FILTER_OBJECT)]), 1),
+    "",
+    "alone or beside `_plugin_id_`: an ordered list of such configurations, see [several filters](#several-filters)",
+)
+.ours()];
+
+/// A list of filters.
+pub const CHAIN: Table = Table {
+    name: "filters",
+    groups: &[&FIELDS, filter::PLUGIN_ID],
+    conditions: &[Condition::AnyOf(&[&["filters"]])],
+    null_is_nothing: false,
+};

@@ -42,7 +42,7 @@ enum BodyView {
     /// As it is.
     Plain(Coding),
     /// Without its coding. Of a response only if it is watched, as nothing can be put into one whose headers have gone.
-    Decoded(Decoder<Shower>),
+    Decoded(Box<Decoder<Shower>>),
 }
 
 /// Shows what was decoded to the filter, but for the last of each piece, which is shown with the piece itself.
@@ -320,7 +320,8 @@ impl BodyView {
             Coded::Plain => Self::Plain(Coding::Identity),
             Coded::Known(known) if may_decode(side, interest) => {
                 let shower = Shower { stream: Arc::clone(stream), side, last: Vec::new(), said: None };
-                Decoder::new(known, pot, shower).map_or(Self::Plain(Coding::Encoded), Self::Decoded)
+                Decoder::new(known, pot, shower)
+                    .map_or(Self::Plain(Coding::Encoded), |decoder| Self::Decoded(Box::new(decoder)))
             }
             Coded::Known(_) | Coded::Unknown => Self::Plain(Coding::Encoded),
         }

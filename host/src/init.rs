@@ -169,7 +169,9 @@ mod tests {
                 &Overrides { listen: None, admin: None, workers: None, has_redis: false },
                 None,
             );
-            assert!(plain.contains("serve 'a b.yaml' ") && plain.contains("\n#redis: redis://"), "{plain}");
+            // Sessions are read from Redis, whether limits are counted there or not.
+            let redis = if matches!(kind, Template::Session) { "\nredis: redis://" } else { "\n#redis: redis://" };
+            assert!(plain.contains("serve 'a b.yaml' ") && plain.contains(redis), "{plain}");
             let text = filled(kind.text(), Path::new("-"), &overrides, Some("redis://h/?x=\"#"));
             for line in ["listen: 0.0.0.0:80", "admin: 127.0.0.1:9090 ", "workers: 3", r##"redis: "redis://h/?x=\"#""##]
             {

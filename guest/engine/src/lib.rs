@@ -54,6 +54,7 @@
 
 extern crate alloc;
 
+mod base64;
 mod body;
 mod chain;
 pub mod config;

@@ -24,7 +24,6 @@
 //! assert_eq!(session.values, [Some("7".to_string())]);
 //! ```
 
-mod base64;
 mod cookie;
 mod field_path;
 mod fields;

@@ -4,6 +4,7 @@
 use alloc::{borrow::Cow, vec::Vec};
 
 use super::{choice::RequestValue, client_ip::trim};
+use crate::base64::Base64;
 
 /// The value as it is counted, with the scheme as `Bearer` and one space behind it, and as it is written.
 pub(crate) fn credentials(written: &[u8]) -> RequestValue<'_> {
@@ -31,29 +32,20 @@ pub(crate) fn credentials(written: &[u8]) -> RequestValue<'_> {
 /// Node do: without padding and what follows it, without other characters, and with the bits at the end that stand for
 /// nothing at zero.
 fn canonical_base64(written: &[u8]) -> Vec<u8> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let alphabet = |byte: u8| match byte {
-        b'-' => Some(b'+'),
-        b'_' => Some(b'/'),
-        byte => ALPHABET.contains(&byte).then_some(byte),
-    };
-    let mut text: Vec<u8> =
-        written.iter().take_while(|byte| **byte != b'=').filter_map(|byte| alphabet(*byte)).collect();
-    let unused = match text.len() % 4 {
+    let value = |digit: &u8| Base64::Plain.value(*digit).or_else(|| Base64::Url.value(*digit));
+    let mut sextets: Vec<u8> = written.iter().take_while(|byte| **byte != b'=').filter_map(value).collect();
+    let unused = match sextets.len() % 4 {
         2 => 0x0f,
         3 => 0x03,
         _ => 0,
     };
-    if text.len() % 4 == 1 {
-        text.pop();
+    if sextets.len() % 4 == 1 {
+        sextets.pop();
     }
-    if let Some(last) = text.last_mut()
-        && let Some(sextet) = ALPHABET.iter().position(|byte| byte == last)
-        && let Some(canonical) = ALPHABET.get(sextet & !unused)
-    {
-        *last = *canonical;
+    if let Some(last) = sextets.last_mut() {
+        *last &= !unused;
     }
-    text
+    sextets.into_iter().map(|sextet| Base64::Plain.digit(sextet)).collect()
 }
 
 #[cfg(test)]

@@ -2,8 +2,11 @@
 
 use alloc::{borrow::Cow, vec::Vec};
 
-use super::{base64::Base64, miss::SessionMiss, signature::CookieSigner};
-use crate::request::{cookie_value, is_cookie_alike};
+use super::{miss::SessionMiss, signature::CookieSigner};
+use crate::{
+    base64::Base64,
+    request::{cookie_value, is_cookie_alike},
+};
 
 /// The longest value of a session's cookie. Browsers keep no longer ones.
 const COOKIE_MAX: usize = 4096;
@@ -30,9 +33,8 @@ pub(super) fn session_cookie<'a>(
     headers: impl IntoIterator<Item = &'a [u8]>,
     name: &str,
 ) -> Result<Cow<'a, [u8]>, SessionMiss> {
-    let mut is_there = false;
     let pairs: Vec<(bool, &[u8])> = pairs(headers).filter_map(|pair| value_of(pair, name)).collect();
-    pairs.iter().for_each(|(is_exact, _)| is_there |= is_exact);
+    let is_there = pairs.iter().any(|(is_exact, _)| *is_exact);
     // Those of names that only some servers take for this one say no more than that these disagree.
     let value = only_value(pairs.into_iter().map(|(_, value)| value), |value| cookie_value(value).text)?;
     if is_there { Ok(value) } else { Err(SessionMiss::Ambiguous) }

@@ -7,7 +7,7 @@ use core::fmt;
 use hmac_sha256::{HMAC, Hash};
 use sha1_smol::Sha1;
 
-use super::base64::Base64;
+use crate::base64::Base64;
 
 /// Knows what applications have signed.
 #[derive(Clone)]

@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
 
 use super::{
-    base64::Base64,
     cookie::{cut_last, signed},
     miss::SessionMiss,
     record_cursor::RECORD_MAX,
     signature::CookieSigner,
 };
+use crate::base64::Base64;
 
 /// Which library signs, and how it writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use super::{
     usage::Usage,
     usage_document::{UsageDocument, UsagePlace},
 };
+use crate::base64::Base64;
 
 /// Reads the body of an answer, decompressed, in pieces of any size. It takes as much memory at the end as at the
 /// beginning.
@@ -156,7 +157,7 @@ impl JsonDocument for MessageDocument<'_> {
 impl WrappedDocument {
     /// More digits of base64; what is none is left out.
     fn feed(&mut self, digits: &[u8], document: &mut UsageDocument) {
-        for value in digits.iter().copied().filter_map(base64_value) {
+        for value in digits.iter().copied().filter_map(|digit| Base64::Plain.value(digit)) {
             self.group = (self.group << 6) | u32::from(value);
             self.digits += 1;
             // A group that is not full yet has eight bits more from its second digit on.
@@ -169,17 +170,6 @@ impl WrappedDocument {
                 (self.group, self.digits) = (0, 0);
             }
         }
-    }
-}
-
-fn base64_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'A'..=b'Z' => Some(digit - b'A'),
-        b'a'..=b'z' => Some(digit - b'a' + 26),
-        b'0'..=b'9' => Some(digit - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 /// What the digits 62 and 63 are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Base64 {
+pub(crate) enum Base64 {
     /// `+` and `/`.
     Plain,
     /// `-` and `_`.
@@ -13,7 +13,7 @@ pub(super) enum Base64 {
 
 impl Base64 {
     /// Without padding.
-    pub(super) fn encode(self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn encode(self, bytes: &[u8]) -> Vec<u8> {
         let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
         for part in bytes.chunks(3) {
             let number =
@@ -25,7 +25,7 @@ impl Base64 {
     }
 
     /// With or without padding. None: it is something else, or not spelt as [`encode`](Self::encode) would.
-    pub(super) fn decode(self, text: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn decode(self, text: &[u8]) -> Option<Vec<u8>> {
         let digits = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
         if digits.len() != text.len() && !text.len().is_multiple_of(4) {
             return None;
@@ -46,7 +46,8 @@ impl Base64 {
         Some(bytes)
     }
 
-    fn digit(self, value: u8) -> u8 {
+    /// The digit of six bits.
+    pub(crate) fn digit(self, value: u8) -> u8 {
         match (value, self) {
             (0..=25, _) => b'A' + value,
             (26..=51, _) => b'a' + (value - 26),
@@ -58,7 +59,8 @@ impl Base64 {
         }
     }
 
-    fn value(self, digit: u8) -> Option<u8> {
+    /// The six bits that a digit stands for. None: it is none.
+    pub(crate) fn value(self, digit: u8) -> Option<u8> {
         Some(match (digit, self) {
             (b'A'..=b'Z', _) => digit - b'A',
             (b'a'..=b'z', _) => digit - b'a' + 26,

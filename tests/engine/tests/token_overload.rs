@@ -103,8 +103,8 @@ fn what_is_known_of_streams_is_bounded_in_bytes() {
     assert!((1_000..12_000).contains(&waiting), "{waiting}");
 }
 
-#[test]
-fn a_settlement_that_could_not_be_sent_waits_until_it_can() {
+/// An answer has ended after Redis had gone away, so that what it gives back waits.
+fn with_a_settlement_unsent() -> TokenGateways {
     let fields = json!({"redis": redis(), "reserve": 600});
     let mut gateways = TokenGateways::new(&config(600, &fields), 1);
     let open = gateways.ask(0, "a", 0).expect("there is room");
@@ -114,6 +114,12 @@ fn a_settlement_that_could_not_be_sent_waits_until_it_can() {
         gateways.ask(0, "b", 0).expect("it fails open");
     }
     gateways.answer(&open, 200, &[usage(10, 20).as_bytes()], StreamEnd::Whole);
+    gateways
+}
+
+#[test]
+fn a_settlement_that_could_not_be_sent_waits_until_it_can() {
+    let mut gateways = with_a_settlement_unsent();
     gateways.pass(SECOND_US);
     gateways.set_store(&Store::Up);
     gateways.pass(20 * SECOND_US);
@@ -127,15 +133,7 @@ fn a_settlement_that_could_not_be_sent_waits_until_it_can() {
 
 #[test]
 fn one_that_cannot_be_sent_before_its_window_ends_is_lost() {
-    let fields = json!({"redis": redis(), "reserve": 600});
-    let mut gateways = TokenGateways::new(&config(600, &fields), 1);
-    let open = gateways.ask(0, "a", 0).expect("there is room");
-    gateways.pass(SECOND_US);
-    gateways.set_store(&Store::Down);
-    for _ in 0..20 {
-        gateways.ask(0, "b", 0).expect("it fails open");
-    }
-    gateways.answer(&open, 200, &[usage(10, 20).as_bytes()], StreamEnd::Whole);
+    let mut gateways = with_a_settlement_unsent();
     for _ in 0..3_700 {
         gateways.pass(SECOND_US);
         gateways.ask(0, "b", 0).expect("it fails open");

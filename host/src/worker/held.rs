@@ -66,18 +66,19 @@ impl BodySide {
 }
 
 impl HeldPieces {
-    /// One more.
-    pub(super) fn keep(&mut self, piece: Bytes, coding: Coding, is_last: bool) {
+    /// One more. `waits`: it does not go on at once, and so should hold up no buffer.
+    pub(super) fn keep(&mut self, piece: Bytes, coding: Coding, is_last: bool, waits: bool) {
+        let is_copied = piece.len() < SMALL && (waits || !self.is_empty());
         self.bytes += piece.len();
         self.is_whole = is_last;
         self.is_decoded |= coding == Coding::Decoded;
-        if piece.len() < SMALL {
+        if is_copied {
             self.small.extend_from_slice(&piece);
         }
-        if piece.len() >= SMALL || self.small.len() >= SMALL {
+        if !is_copied || self.small.len() >= SMALL {
             self.pieces.extend(Some(self.small.split().freeze()).filter(|small| !small.is_empty()));
         }
-        if piece.len() >= SMALL {
+        if !is_copied && !piece.is_empty() {
             self.pieces.push(piece);
         }
     }
@@ -145,12 +146,12 @@ mod tests {
         let mut held = HeldPieces::default();
         let buffers: Vec<_> = (0..10_000).map(|_| std::sync::Arc::new(vec![b'x'; 64])).collect();
         for buffer in &buffers {
-            held.keep(Bytes::from_owner(Buffer(buffer.clone())).slice(..1), Coding::Identity, false);
+            held.keep(Bytes::from_owner(Buffer(buffer.clone())).slice(..1), Coding::Identity, false, true);
         }
         assert!(buffers.iter().all(|buffer| std::sync::Arc::strong_count(buffer) == 1));
         let large = std::sync::Arc::new(vec![b'y'; SMALL]);
-        held.keep(Bytes::from_owner(Buffer(large.clone())), Coding::Identity, false);
-        held.keep(Bytes::from_static(b"z"), Coding::Identity, true);
+        held.keep(Bytes::from_owner(Buffer(large.clone())), Coding::Identity, false, true);
+        held.keep(Bytes::from_static(b"z"), Coding::Identity, true, true);
         assert_eq!(std::sync::Arc::strong_count(&large), 2);
         let pieces = held.take_pieces();
         let expected = [vec![b'x'; 10_000], vec![b'y'; SMALL], vec![b'z']].concat();

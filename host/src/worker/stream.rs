@@ -180,15 +180,15 @@ impl Stream {
     }
 
     fn show(&self, side: BodySide, shown: &[u8], bytes: Bytes, coding: Coding, end: bool) -> BodyStep {
-        let whole = Released { edits: Vec::new(), pieces: once_if_any(bytes.clone()), end };
+        let whole = |bytes| BodyStep::Pass(Released { edits: Vec::new(), pieces: once_if_any(bytes), end });
         let before = {
             let mut known = self.known();
             if !known.shows(side) && known.kept(side).is_empty() {
-                return BodyStep::Pass(whole);
+                return whole(bytes);
             }
             known.kept(side).released.take()
         };
-        let Some(key) = self.key() else { return BodyStep::Pass(whole) };
+        let Some(key) = self.key() else { return whole(bytes) };
         let piece = Piece { bytes: shown, coding, end };
         let hook = |instance: &mut Instance, now| match side {
             BodySide::Request => instance.on_request_body(key.stream, piece, now),
@@ -212,7 +212,7 @@ impl Stream {
             return BodyStep::Pass(earlier);
         }
         let kept = known.kept(side);
-        kept.keep(bytes, coding, end);
+        kept.keep(bytes, coding, end, matches!(entered, Entered::Waits(_)));
         let step = match entered {
             Entered::Waits(_) if kept.is_too_large() => {
                 *kept = HeldPieces::default();

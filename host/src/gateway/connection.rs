@@ -293,14 +293,8 @@ impl Visit {
 /// The answer to a request that is one too many: waiting for its turn would only hold more of what there is too little
 /// of.
 fn overloaded(reason: Overload, is_grpc: bool) -> Response<ResponseBody> {
-    let reason = match reason {
-        Overload::Requests => "the gateway serves as many requests at once as it may",
-        Overload::Address => "this address has as many requests at once as it may",
-        Overload::Descriptors => "the gateway has no connection left for this request",
-        Overload::Bodies => "the gateway keeps as much of bodies as it may",
-    };
     let (mut parts, body) =
-        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, reason, "gateway.overloaded").answer(is_grpc);
+        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, reason.words(), "gateway.overloaded").answer(is_grpc);
     parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     Response::from_parts(parts, ResponseBody::new(PieceSource::own(body), LAST_WORD, None))
 }

@@ -381,7 +381,7 @@ fn no_room() -> Response {
     Response {
         status: 503,
         headers: vec![Header { name: "retry-after".to_owned(), value: b"1".to_vec() }],
-        body: b"the gateway keeps as much of bodies as it may\n".to_vec(),
+        body: format!("{}\n", Overload::Bodies.words()).into_bytes(),
         details: "gateway.overloaded".to_owned(),
     }
 }

@@ -32,7 +32,7 @@ impl TurnedAway {
     }
 }
 
-/// Why a request is answered 503 without having been sent on.
+/// Why a request is answered 503: without having been sent on, or of its body in the middle of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overload {
     /// `limits.requests` is reached.
@@ -54,6 +54,16 @@ impl Overload {
             Self::Address => "address",
             Self::Descriptors => "descriptors",
             Self::Bodies => "bodies",
+        }
+    }
+
+    /// What whoever asked is told.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Requests => "the gateway serves as many requests at once as it may",
+            Self::Address => "this address has as many requests at once as it may",
+            Self::Descriptors => "the gateway has no connection left for this request",
+            Self::Bodies => "the gateway keeps as much of bodies as it may",
         }
     }
 }
@@ -97,7 +107,7 @@ pub(super) fn describe() {
     describe_counter!(LET_GO, "Idle connections closed to make room for new ones");
     describe_counter!(
         OVERLOADED,
-        "Requests answered 503 because there were too many at once, by the limit that was reached"
+        "Requests answered 503 because there were too many at once, or too much of their bodies, by the limit that was reached"
     );
     describe_counter!(FAILED_HANDSHAKES, "Handshakes of TLS with clients that failed, by reason");
     // So that they are there before the first one, for alerts.

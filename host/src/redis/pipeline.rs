@@ -432,10 +432,12 @@ mod tests {
         server.write_all(b"+PONG\r\n-READONLY no\r\n").await.unwrap();
         drop(server);
         driven.await.unwrap();
-        let (timeout, error) = (Err::<Reply, _>(CallError::Timeout), Ok::<_, CallError>("READONLY no".to_owned()));
-        let error: CallResult = error.map(Reply::Error);
-        let end: CallResult = Err(CallError::Disconnected);
-        let expected: Vec<_> = [(1, timeout), (2, error), (3, end)]
+        let outcomes: [(u64, CallResult); 3] = [
+            (1, Err(CallError::Timeout)),
+            (2, Ok(Reply::Error("READONLY no".to_owned()))),
+            (3, Err(CallError::Disconnected)),
+        ];
+        let expected: Vec<_> = outcomes
             .iter()
             .flat_map(|(call, outcome)| [format!("connection: {outcome:?}"), format!("7/{call}: {outcome:?}")])
             .collect();

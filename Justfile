@@ -31,6 +31,9 @@ valkey := "target/valkey"
 # What applications keep sessions with.
 sessions := "target/sessions"
 
+# What an application with express-session is made of.
+session_packages := "express@5.3.0 express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1"
+
 [private]
 default:
     @just --list --unsorted
@@ -96,15 +99,15 @@ sessions *names:
     command -v npm > /dev/null || just apt npm
     test -d {{sessions}}/python || python3 -m pip install --quiet --target {{sessions}}/python flask==3.1.3 flask-session==0.8.0 \
         msgspec==0.23.0 redis==8.1.0 starlette==1.10.0 httpx==0.28.1 itsdangerous==2.2.0 django==5.2.19 django-redis==7.0.0
-    test -d {{sessions}}/node || npm install --silent --prefix {{sessions}}/node express@5.3.0 express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1
+    test -d {{sessions}}/node || npm install --silent --prefix {{sessions}}/node {{session_packages}}
     python3 tests/sessions/make.py {{sessions}} {{names}}
 
 # A real application behind the gateway and real browsers before it: who logs in is known. The name of a file for a picture of it.
 session-browsers *picture: (build native)
     command -v npm > /dev/null || just apt npm
     test -x /usr/bin/chromium || just apt chromium fonts-dejavu-core
-    test -d {{sessions}}/node/node_modules/playwright-core || npm install --silent --prefix {{sessions}}/node express@5.3.0 \
-        express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1 playwright-core@1.65.1
+    test -d {{sessions}}/node/node_modules/playwright-core || npm install --silent --prefix {{sessions}}/node {{session_packages}} \
+        playwright-core@1.65.1
     node tests/sessions/application/browsers.mjs target/release/slidegate {{sessions}} {{picture}}
 
 [private]

@@ -29,41 +29,20 @@ pub(crate) fn play(accounting: Accounting, questions: &[Question]) -> Played {
         gateways: TokenGateways::new(&config(accounting), GATEWAYS),
         books: Books::default(),
         played: Played { took: vec![None; questions.len()], tally: Tally::default() },
+        due: BinaryHeap::new(),
+        open: questions.iter().map(|_| None).collect(),
     };
     simulation.gateways.keep_journal();
-    let mut due: BinaryHeap<Reverse<(u64, usize, u64)>> = BinaryHeap::new();
-    let mut open: Vec<Option<OpenAnswer>> = questions.iter().map(|_| None).collect();
     for (at, question) in questions.iter().enumerate() {
-        while let Some(Reverse((at_us, of, step))) = due.pop_if_before(question.at_us) {
-            simulation.pass_until(at_us);
-            if simulation.step(&questions[of], &mut open[of], of, step) {
-                due.push(Reverse((questions[of].step_us(step + 1), of, step + 1)));
-            }
-        }
+        simulation.run_before(question.at_us, questions);
         simulation.pass_until(question.at_us);
         if let Some(answer) = simulation.ask(question) {
-            open[at] = Some(answer);
-            due.push(Reverse((question.step_us(0), at, 0)));
+            simulation.open[at] = Some(answer);
+            simulation.due.push(Reverse((question.step_us(0), at, 0)));
         }
     }
-    while let Some(Reverse((at_us, of, step))) = due.pop() {
-        simulation.pass_until(at_us);
-        if simulation.step(&questions[of], &mut open[of], of, step) {
-            due.push(Reverse((questions[of].step_us(step + 1), of, step + 1)));
-        }
-    }
+    simulation.run_before(u64::MAX, questions);
     simulation.finish()
-}
-
-/// What is due.
-trait Due {
-    fn pop_if_before(&mut self, us: u64) -> Option<Reverse<(u64, usize, u64)>>;
-}
-
-impl Due for BinaryHeap<Reverse<(u64, usize, u64)>> {
-    fn pop_if_before(&mut self, us: u64) -> Option<Reverse<(u64, usize, u64)>> {
-        if self.peek().is_some_and(|Reverse((at_us, ..))| *at_us < us) { self.pop() } else { None }
-    }
 }
 
 struct Simulation {
@@ -71,9 +50,24 @@ struct Simulation {
     gateways: TokenGateways,
     books: Books,
     played: Played,
+    /// The next step of each answer that goes on: when it comes, which question's it is, and which step.
+    due: BinaryHeap<Reverse<(u64, usize, u64)>>,
+    /// The answers that go on, in the order of questions.
+    open: Vec<Option<OpenAnswer>>,
 }
 
 impl Simulation {
+    /// Takes every step that is due before this.
+    fn run_before(&mut self, us: u64, questions: &[Question]) {
+        while let Some(&Reverse((at_us, at, step))) = self.due.peek().filter(|Reverse((at_us, ..))| *at_us < us) {
+            self.due.pop();
+            self.pass_until(at_us);
+            if self.step(&questions[at], at, step) {
+                self.due.push(Reverse((questions[at].step_us(step + 1), at, step + 1)));
+            }
+        }
+    }
+
     fn pass_until(&mut self, us: u64) {
         self.gateways.pass(us.checked_sub(self.gateways.now_us).expect("time goes on"));
         self.enter();
@@ -106,8 +100,8 @@ impl Simulation {
     }
 
     /// A step of an answer comes, or its client leaves. Whether more is to come.
-    fn step(&mut self, question: &Question, open: &mut Option<OpenAnswer>, at: usize, step: u64) -> bool {
-        let Some(answer) = open.take() else { return false };
+    fn step(&mut self, question: &Question, at: usize, step: u64) -> bool {
+        let Some(answer) = self.open[at].take() else { return false };
         let took = &mut self.played.took[at];
         if question.leaves_after == Some(step) {
             *took = Some(took.unwrap_or(question.input));
@@ -125,10 +119,10 @@ impl Simulation {
         if is_over || is_last {
             self.gateways.end(&answer, StreamEnd::Whole);
         } else {
-            *open = Some(answer);
+            self.open[at] = Some(answer);
         }
         self.enter();
-        open.is_some()
+        self.open[at].is_some()
     }
 
     fn finish(mut self) -> Played {

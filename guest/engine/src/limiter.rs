@@ -10,6 +10,7 @@ mod note;
 mod question;
 mod refusal;
 mod reservation;
+mod reserved_limit;
 mod settled;
 mod settlements;
 mod settling;
@@ -24,7 +25,6 @@ use alloc::{
     format,
     rc::Rc,
     string::{String, ToString},
-    vec,
     vec::Vec,
 };
 
@@ -34,6 +34,7 @@ use self::{
     question::{Asker, Flight},
     refusal::RefusalBodies,
     reservation::{Reservation, ReservedIn},
+    reserved_limit::{ReservedLimit, charged},
     settled::{Decided, Decider, tally},
     settlements::Settlements,
     unread_request::UnreadRequest,
@@ -203,9 +204,9 @@ impl Limiter {
         if plan.tokens.is_empty() || !decision.admitted {
             return Some(decided);
         }
-        let charged = Limiter::charged(&plan, &plan.charges, &decision);
+        let limits = ReservedLimit::all(&plan, |at| charged(&plan.charges, &decision, at));
         let place = ReservedIn::Memory { stands_in_for: None, at_us: now_us };
-        Some(self.hold(decided, asker, Reservation::new(index, Rc::new(plan), place, charged, asker.tokens), turn))
+        Some(self.hold(decided, asker, Reservation::new(index, limits, place, asker.tokens.seen), turn))
     }
 
     /// What may be shown of an error that a call met.
@@ -231,8 +232,7 @@ impl Limiter {
             FailureMode::Open | FailureMode::Closed => {
                 if let Some(service) = policy.redis {
                     // What it takes counts all the same, if Redis can be told then.
-                    let place = ReservedIn::Redis { service, at_us: None, steps: 0 };
-                    reserved = Some((place, vec![Some(0); plan.tokens.len()]));
+                    reserved = Some((ReservedIn::Nowhere { service }, ReservedLimit::all(plan, |_| Some(0))));
                 }
                 (Tally::DegradedOpen, "open", Decided::passed())
             }
@@ -243,7 +243,7 @@ impl Limiter {
                 let decision = turn.memory.windows.decide(&keys, &charges, now_us);
                 if decision.admitted {
                     let place = ReservedIn::Memory { stands_in_for: policy.redis, at_us: now_us };
-                    reserved = Some((place, Limiter::charged(plan, &charges, &decision)));
+                    reserved = Some((place, ReservedLimit::all(plan, |at| charged(&charges, &decision, at))));
                 }
                 count(index, Tally::DegradedLocal, plan, &decision, turn);
                 (Tally::DegradedLocal, "local", self.decider(index, turn)?.settle(plan, &charges, &decision))
@@ -267,8 +267,8 @@ impl Limiter {
             turn.telemetry.decided(index, tally);
         }
         match reserved.filter(|_| !plan.tokens.is_empty()) {
-            Some((place, charged)) => {
-                let reservation = Reservation::new(index, Rc::clone(plan), place, charged, asker.tokens);
+            Some((place, limits)) => {
+                let reservation = Reservation::new(index, limits, place, asker.tokens.seen);
                 Some(self.hold(decided, asker, reservation, turn))
             }
             None => Some(decided),
@@ -277,7 +277,7 @@ impl Limiter {
 
     /// A request that passes, for which this is reserved.
     fn hold(&mut self, decided: Decided, asker: Asker, reservation: Reservation, turn: &mut Turn<'_>) -> Decided {
-        let cuts = self.cuts(reservation.policy, &reservation.plan);
+        let cuts = self.cuts_reserved(&reservation);
         let wants = self.follow_reserved(asker, reservation, turn);
         decided.followed(wants, cuts)
     }
@@ -329,6 +329,9 @@ fn count(index: usize, tally: Tally, plan: &Plan, decision: &Decision, turn: &mu
 /// without one, and not under those of another.
 fn stand_in_keys(service: Option<u32>, plan: &Plan) -> Vec<Vec<u8>> {
     let Some(service) = service else { return plan.keys.clone() };
-    let name = |key: &Vec<u8>| [&service.to_be_bytes(), key.as_slice()].concat();
-    plan.keys.iter().map(name).collect()
+    plan.keys.iter().map(|key| stand_in_key(service, key)).collect()
+}
+
+fn stand_in_key(service: u32, key: &[u8]) -> Vec<u8> {
+    [&service.to_be_bytes(), key].concat()
 }

@@ -1,12 +1,12 @@
 //! Streams that wait for a filter's decision, or of which filters want to see more, one state each.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::mem;
+use core::num::NonZeroU64;
 
 use hashbrown::hash_map::Entry;
 
 use crate::{
-    body::Interest,
+    body::{BodyChange, Interest},
     memory_budget::MemoryBudget,
     numbers::ByNumber,
     verdict::{Edits, Pass},
@@ -21,7 +21,7 @@ pub(crate) const WAITER_BYTES: usize = 512;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiter {
     pub(crate) stream: u64,
-    ticket: u64,
+    ticket: NonZeroU64,
     /// When it came to the filter.
     pub(crate) since_ns: u64,
 }
@@ -54,8 +54,15 @@ pub(crate) struct FollowedStream {
     pub(crate) followers: Vec<Follower>,
     /// How far it has come.
     pub(crate) phase: StreamPhase,
-    /// What filters have made of it since it last went on.
-    pub(crate) pass: Pass,
+    /// What filters have made of it since it last went on, if that is anything.
+    change: Option<Box<StreamChange>>,
+}
+
+/// What filters have made of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct StreamChange {
+    pub(crate) edits: Edits,
+    pub(crate) body: BodyChange,
 }
 
 /// How far a followed stream has come: what the last hook was about.
@@ -69,9 +76,9 @@ pub(crate) enum StreamPhase {
 /// Streams by the adapter's names for them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    waiting: ByNumber<Box<(u64, WaitingStream)>>,
+    waiting: ByNumber<Box<(NonZeroU64, WaitingStream)>>,
     followed: ByNumber<Box<FollowedStream>>,
-    last_ticket: u64,
+    tickets: u64,
     /// The greatest name that a stream had.
     greatest: u64,
 }
@@ -97,8 +104,8 @@ impl Streams {
 
     /// A stream comes to a filter.
     pub(crate) fn arrive(&mut self, stream: u64, now_ns: u64) -> Waiter {
-        self.last_ticket += 1;
-        Waiter { stream, ticket: self.last_ticket, since_ns: now_ns }
+        self.tickets += 1;
+        Waiter { stream, ticket: NonZeroU64::new(self.tickets).unwrap_or(NonZeroU64::MAX), since_ns: now_ns }
     }
 
     /// Its request waits there. What it carries takes room.
@@ -136,7 +143,7 @@ impl Streams {
 
     /// These filters want to see more of a stream that goes on.
     pub(crate) fn follow(&mut self, stream: u64, followers: Vec<Follower>) {
-        let followed = FollowedStream { followers, phase: StreamPhase::RequestBody, pass: Pass::default() };
+        let followed = FollowedStream { followers, phase: StreamPhase::RequestBody, change: None };
         self.followed.insert(stream, Box::new(followed));
     }
 
@@ -172,6 +179,10 @@ impl WaitingStream {
     pub(crate) fn pass(&mut self, filter: usize, pass: Pass) {
         self.edits.add(pass.edits);
         if !pass.wants.is_nothing() {
+            if self.followers.is_empty() {
+                // Most streams have one, for as long as they go on.
+                self.followers.reserve_exact(1);
+            }
             self.followers.push(Follower { filter, wants: pass.wants, waits: None });
         }
     }
@@ -196,7 +207,23 @@ impl FollowedStream {
         if self.followers.iter().any(|follower| follower.waits.is_some()) {
             return None;
         }
-        Some(Pass { wants: self.wants(), ..mem::take(&mut self.pass) })
+        let StreamChange { edits, body } = self.take_change();
+        Some(Pass { edits, body, wants: self.wants() })
+    }
+
+    /// What filters have made of it so far, if that is anything.
+    pub(crate) fn change(&mut self) -> Option<&mut StreamChange> {
+        self.change.as_deref_mut()
+    }
+
+    /// The same, for something to be added to it.
+    pub(crate) fn changed(&mut self) -> &mut StreamChange {
+        self.change.get_or_insert_default()
+    }
+
+    /// What filters have made of it so far, which goes on now or is dropped.
+    pub(crate) fn take_change(&mut self) -> StreamChange {
+        self.change.take().map(|change| *change).unwrap_or_default()
     }
 }
 

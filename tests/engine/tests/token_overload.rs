@@ -90,13 +90,13 @@ fn what_is_known_of_streams_is_bounded_in_bytes() {
         config.as_object_mut().expect("an object").insert("hash_values".into(), json!(false));
         config
     };
-    let user = |number: usize| format!("{number}{}", "x".repeat(200));
+    let user = |number: usize| format!("{number}{}", "x".repeat(240));
     let mut gateways = TokenGateways::new(&config("auto"), 1);
     for number in 0..STREAMS {
         gateways.ask(0, &user(number), 0).expect("there is room");
     }
     let open = gateways.metric("slidegate_token_reservations_open");
-    assert!((1_000..12_000).contains(&open), "{open} of 8 * 200 bytes at least");
+    assert!((1_000..15_000).contains(&open), "{open} of 4 * 240 bytes at least");
     let mut gateways = TokenGateways::new(&config("max_tokens"), 1);
     let request = |number| PlainRequest::with_header("x-user", user(number).as_bytes());
     let waiting = (0..STREAMS).filter(|number| gateways.begins_to_read(0, &request(*number))).count();

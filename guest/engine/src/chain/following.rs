@@ -41,7 +41,8 @@ impl Engine {
                 continue;
             }
             let Some(filter) = self.filters.get_mut(follower.filter) else { continue };
-            let edits = self.shared.streams.followed(stream).map(|followed| followed.pass.edits.response.clone());
+            let edits = self.shared.streams.followed(stream).and_then(FollowedStream::change);
+            let edits = edits.map(|change| change.edits.response.clone());
             let response = EditedResponse { response, edits: &edits.unwrap_or_default() };
             let verdict = filter.on_response_headers(follower.filter, waiter, &response, &mut self.shared, now_ns);
             if let Some(response) = self.take_note(waiter, place, verdict) {
@@ -93,7 +94,9 @@ impl Engine {
             return self.show_late(stream, piece, now_ns);
         }
         followed.enter(phase);
-        followed.pass.body.follow(piece.bytes);
+        if let Some(change) = followed.change() {
+            change.body.follow(piece.bytes);
+        }
         let count = followed.followers.len();
         for turn in 0..count {
             let place = if phase == StreamPhase::RequestBody { turn } else { count - 1 - turn };
@@ -174,8 +177,8 @@ impl Engine {
 
     /// The follower at this place answers in the upstream's place; the others get to know.
     fn answer_followed(&mut self, stream: u64, place: usize, response: Response, now_ns: u64) -> Step {
-        let edits = self.shared.streams.followed(stream).filter(|each| each.phase == StreamPhase::RequestBody);
-        let edits = edits.map(|followed| core::mem::take(&mut followed.pass.edits.response)).unwrap_or_default();
+        let followed = self.shared.streams.followed(stream).filter(|each| each.phase == StreamPhase::RequestBody);
+        let edits = followed.map(|followed| followed.take_change().edits.response).unwrap_or_default();
         let mut followers = self.shared.streams.unfollow(stream).unwrap_or_default();
         if place < followers.len() {
             followers.remove(place);
@@ -199,7 +202,9 @@ impl FollowedStream {
     fn enter(&mut self, phase: StreamPhase) {
         if self.phase != phase {
             self.phase = phase;
-            self.pass.body = BodyChange::Keep;
+            if let Some(change) = self.change() {
+                change.body = BodyChange::Keep;
+            }
             self.followers.iter_mut().for_each(|follower| follower.waits = None);
         }
     }
@@ -217,18 +222,23 @@ impl FollowedStream {
         let is_held = self.is_held_by(place);
         let Some(follower) = self.followers.get_mut(place) else { return };
         (follower.wants, follower.waits) = (pass.wants, None);
-        match self.phase {
-            StreamPhase::RequestBody => self.pass.edits.add(pass.edits),
+        let changes_body = is_held && pass.body != BodyChange::Keep;
+        if pass.edits.is_empty() && !changes_body {
+            return;
+        }
+        let (phase, change) = (self.phase, self.changed());
+        match phase {
+            StreamPhase::RequestBody => change.edits.add(pass.edits),
             // This one stands behind those before, as a response passes them.
             StreamPhase::ResponseHeaders | StreamPhase::ResponseBody => {
-                let before = core::mem::replace(&mut self.pass.edits, Edits { request: [].into(), ..pass.edits });
-                self.pass.edits.add(before);
+                let before = core::mem::replace(&mut change.edits, Edits { request: [].into(), ..pass.edits });
+                change.edits.add(before);
             }
         }
         // Where one ends the body, no other can have it go on.
-        let has_ended = matches!(self.pass.body, BodyChange::End(_)) && !matches!(pass.body, BodyChange::End(_));
-        if is_held && pass.body != BodyChange::Keep && !has_ended {
-            self.pass.body = pass.body;
+        let has_ended = matches!(change.body, BodyChange::End(_)) && !matches!(pass.body, BodyChange::End(_));
+        if changes_body && !has_ended {
+            change.body = pass.body;
         }
     }
 

@@ -4,6 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::mem;
 
 use crate::{
+    body::BodyPiece,
     name::hash,
     plan::Plan,
     request::RequestView,
@@ -72,14 +73,19 @@ impl OutputMeans {
 pub(super) struct RequestTokens {
     /// How many its body is, or is expected to be.
     pub(super) input: u64,
-    /// So many bytes of its body have come.
-    pub(super) came: u64,
-    /// More may come: whatever it says of its length, what passes is counted.
-    pub(super) is_counted: bool,
+    pub(super) seen: RequestSeen,
     /// It has a body, of which it does not say how long it is.
     pub(super) is_unsaid: bool,
     /// How many its answer may have, if the body was read and says so.
     pub(super) output_max: Option<u64>,
+}
+
+/// What has come of a request's body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RequestSeen {
+    bytes: u64,
+    /// More may come: whatever it says of its length, what passes is counted.
+    pub(super) is_counted: bool,
 }
 
 impl RequestTokens {
@@ -90,30 +96,18 @@ impl RequestTokens {
         let is_counted = length != Some(0) && request.has_body();
         let is_unsaid = is_counted && length.is_none();
         let input = length.map_or(if is_unsaid { CLAIMED_MAX } else { 0 }, |length| length.div_ceil(BYTES_PER_TOKEN));
-        RequestTokens { input: input.min(CLAIMED_MAX), is_counted, is_unsaid, ..RequestTokens::default() }
+        RequestTokens {
+            input: input.min(CLAIMED_MAX),
+            seen: RequestSeen { bytes: 0, is_counted },
+            is_unsaid,
+            output_max: None,
+        }
     }
 
     /// Of one of whose body so many bytes were read, which may not be all.
-    pub(super) fn of_body(came: u64, is_counted: bool, output_max: Option<u64>) -> RequestTokens {
-        RequestTokens { input: came.div_ceil(BYTES_PER_TOKEN), came, is_counted, is_unsaid: false, output_max }
-    }
-
-    /// The same without what is only expected of it.
-    pub(super) fn as_seen(self) -> RequestTokens {
-        RequestTokens { input: self.came.div_ceil(BYTES_PER_TOKEN), ..self }
-    }
-
-    /// Whether anything came of its body.
-    pub(super) fn has_come(self) -> bool {
-        self.came > 0
-    }
-
-    /// So many bytes of its body have come by now.
-    pub(super) fn count_up_to(&mut self, came: u64) {
-        if self.is_counted {
-            self.came = came;
-            *self = self.as_seen();
-        }
+    pub(super) fn of_body(bytes: u64, is_counted: bool, output_max: Option<u64>) -> RequestTokens {
+        let seen = RequestSeen { bytes, is_counted };
+        RequestTokens { input: seen.tokens(), seen, is_unsaid: false, output_max }
     }
 
     /// The most that it takes, if its body says so.
@@ -121,6 +115,31 @@ impl RequestTokens {
         let output = self.output_max?;
         let stock = self.input.saturating_add(output);
         Some(charge.of(&Usage { input: self.input, output, stock, ..Usage::default() }))
+    }
+}
+
+impl RequestSeen {
+    /// How many tokens it has.
+    pub(super) fn tokens(self) -> u64 {
+        self.bytes.div_ceil(BYTES_PER_TOKEN)
+    }
+
+    /// Whether anything came.
+    pub(super) fn has_come(self) -> bool {
+        self.bytes > 0
+    }
+
+    /// So many bytes have come by now.
+    pub(super) fn count_up_to(&mut self, bytes: u64) {
+        if self.is_counted {
+            self.bytes = bytes;
+        }
+    }
+
+    /// The next piece has.
+    pub(super) fn count(&mut self, piece: BodyPiece<'_>) {
+        self.count_up_to(self.bytes.saturating_add(piece.bytes.len() as u64));
+        self.is_counted &= !piece.end;
     }
 }
 

@@ -1,10 +1,11 @@
 //! Streams for which tokens are reserved: what is known of their answers, and what they are charged in the end.
 
-use alloc::{boxed::Box, rc::Rc, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 
 use super::{
     cutting::Cutting,
-    estimate::{BYTES_PER_TOKEN, RequestTokens},
+    estimate::{BYTES_PER_TOKEN, RequestSeen},
+    reserved_limit::ReservedLimit,
 };
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
@@ -27,22 +28,17 @@ pub(super) const FOLLOWED: Wants =
 pub(super) struct Reservation {
     /// Of which policy.
     pub(super) policy: usize,
-    pub(super) plan: Rc<Plan>,
+    pub(super) limits: Box<[ReservedLimit]>,
     /// Where they are reserved.
     pub(super) place: ReservedIn,
-    /// What each of the plan's limits on tokens was charged, in their order, with what was charged on since. None: it
-    /// only tries, and had no room.
-    pub(super) charged: Vec<Option<u64>>,
-    /// What the request told, and has sent by now.
-    pub(super) request: RequestTokens,
+    /// What the request has sent by now.
+    pub(super) request: RequestSeen,
     /// If its answer may be cut.
     pub(super) cutting: Option<Box<Cutting>>,
     /// If it tells its usage without its client having asked for that.
     usage_chunks: Option<Box<UsageChunks>>,
-    /// When the request was admitted, monotonic; when it will have been as long as its shortest window; and when it
-    /// was last charged on.
+    /// When the request was admitted, monotonic, and when it was last charged on.
     pub(super) since_ns: u64,
-    pub(super) outlives_ns: u64,
     pub(super) topped_up_ns: u64,
     answer: AnswerSeen,
     usage: UsageReader,
@@ -53,22 +49,28 @@ pub(super) struct Reservation {
 }
 
 /// What the chain knows of a stream beside its reservation, and what it takes to find both, in bytes.
-const BESIDE_BYTES: usize = 384;
+const BESIDE_BYTES: usize = 192;
 
 /// What it takes to cut a stream, with the names that its last words say again.
 const CUTTING_BYTES: usize = 1_024;
 
 /// What a stream of this plan takes that has something reserved, in bytes.
 pub(super) fn bytes_for(plan: &Plan) -> usize {
-    BESIDE_BYTES + size_of::<Reservation>() + plan.tokens.len() * size_of::<Option<u64>>() + plan.bytes()
+    bytes_beside(ReservedLimit::bytes_of_all(plan))
+}
+
+/// The same beside its limits, which take so much.
+fn bytes_beside(limits: usize) -> usize {
+    BESIDE_BYTES + size_of::<Reservation>() + limits
 }
 
 /// Where tokens are reserved, and when they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReservedIn {
-    /// In a Redis, by its clock, which had been set so often before. None: it could not be asked, and nothing is
-    /// reserved.
-    Redis { service: u32, at_us: Option<u64>, steps: u64 },
+    /// In a Redis, by its clock, which had been set so often before.
+    Redis { service: u32, at_us: u64, steps: u64 },
+    /// That Redis could not be asked, and nothing is reserved.
+    Nowhere { service: u32 },
     /// In this instance's memory, in the place of that Redis if there is one.
     Memory { stands_in_for: Option<u32>, at_us: u64 },
 }
@@ -88,21 +90,18 @@ enum AnswerSeen {
 impl Reservation {
     pub(super) fn new(
         policy: usize,
-        plan: Rc<Plan>,
+        limits: Box<[ReservedLimit]>,
         place: ReservedIn,
-        charged: Vec<Option<u64>>,
-        request: RequestTokens,
+        request: RequestSeen,
     ) -> Reservation {
         Reservation {
             policy,
-            plan,
+            limits,
             place,
-            charged,
-            request: request.as_seen(),
+            request,
             cutting: None,
             usage_chunks: None,
             since_ns: 0,
-            outlives_ns: u64::MAX,
             topped_up_ns: 0,
             answer: AnswerSeen::None,
             usage: UsageReader::default(),
@@ -113,10 +112,17 @@ impl Reservation {
 
     /// The request goes on now.
     pub(super) fn begin(&mut self, now_ns: u64) {
-        let windows = self.plan.tokens.iter().filter_map(|tokens| self.plan.charges.get(tokens.at));
-        let shortest_us = windows.map(|charge| charge.window_us).min().unwrap_or(u64::MAX);
         (self.since_ns, self.topped_up_ns) = (now_ns, now_ns);
-        self.outlives_ns = now_ns.saturating_add(shortest_us.saturating_mul(1_000));
+    }
+
+    /// Whether it has been as long as the window of this limit.
+    pub(super) fn outlives(&self, limit: &ReservedLimit, now_ns: u64) -> bool {
+        limit.window_ns() <= now_ns.saturating_sub(self.since_ns)
+    }
+
+    /// Whether it has been as long as any of its windows.
+    pub(super) fn outlives_any(&self, now_ns: u64) -> bool {
+        self.limits.iter().any(|limit| self.outlives(limit, now_ns))
     }
 
     /// The answer's headers have come. Whether its body is to be seen; `cuts`: its limits cut streams.
@@ -167,9 +173,11 @@ impl Reservation {
     }
 
     /// How much memory it takes, in bytes, with what is known of its stream elsewhere.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let cutting = if self.cutting.is_some() { CUTTING_BYTES } else { 0 };
-        bytes_for(&self.plan) + cutting + self.usage_chunks.as_ref().map_or(0, |chunks| chunks.bytes())
+        let limits = self.limits.iter().map(ReservedLimit::bytes).sum();
+        let usage_chunks = self.usage_chunks.as_ref().map_or(0, |chunks| chunks.bytes());
+        bytes_beside(limits) + cutting + usage_chunks + self.usage.bytes_beside()
     }
 
     /// Counts what it takes now in place of what it took before.
@@ -181,12 +189,12 @@ impl Reservation {
 
     /// Whether there is more to do about a piece of the answer than to read it.
     pub(super) fn may_need_more(&self, now_ns: u64) -> bool {
-        self.interest() == Interest::Hold || self.outlives_ns <= now_ns
+        self.interest() == Interest::Hold || self.outlives_any(now_ns)
     }
 
     /// A piece of its body has come.
     pub(super) fn read(&mut self, piece: BodyPiece<'_>) {
-        // What nobody can take the coding off tells nothing.
+        // What nobody can take the coding off tells nothing; where it ends in the middle of one, no bytes are left.
         if piece.coding != BodyCoding::Encoded {
             self.usage.feed(piece.bytes);
         } else if !self.usage.is_told_beside() {
@@ -197,12 +205,6 @@ impl Reservation {
     /// Whether it is the answer to a model's request, and some of it could not be read.
     pub(super) fn is_unread(&self) -> bool {
         self.answer == AnswerSeen::Charged && self.unread > 0 && self.request.has_come()
-    }
-
-    /// A piece of the request's body has passed.
-    pub(super) fn count(&mut self, piece: BodyPiece<'_>) {
-        self.request.count_up_to(self.request.came.saturating_add(piece.bytes.len() as u64));
-        self.request.is_counted &= !piece.end;
     }
 
     /// Whether the answer has told what it took.
@@ -259,7 +261,7 @@ impl Reservation {
     /// What an answer took at least that has come so far: what was told of it, and what its text looks like that came
     /// since.
     fn seen(&self, told: Option<Usage>) -> Usage {
-        let RequestTokens { input, .. } = self.request;
+        let input = self.request.tokens();
         let text = self.usage.text_bytes().saturating_add(self.unread).div_ceil(BYTES_PER_TOKEN);
         let told = told.unwrap_or(Usage { input, stock: input, ..Usage::default() });
         Usage { output: told.output.saturating_add(text), stock: told.stock.saturating_add(text), ..told }

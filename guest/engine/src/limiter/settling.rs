@@ -8,8 +8,9 @@ use alloc::{rc::Rc, vec::Vec};
 use super::{
     Limiter, Turn,
     question::{Question, call_bytes},
+    reservation::Reservation,
     settlements::PendingSettlement,
-    tokens::Change,
+    tokens::{Change, ChangeKind},
 };
 use crate::{plan::Plan, window::refund::Refund};
 
@@ -22,38 +23,38 @@ impl Limiter {
     }
 
     /// Has Redis know of these changes, soon.
-    #[expect(clippy::too_many_arguments, reason = "they are what a reservation is made of")]
+    /// `reserved`: when it was, by the service's clock, and how often that had been set then; none if it was not.
     pub(super) fn put_off(
         &mut self,
         service: u32,
-        at_us: Option<u64>,
-        steps: u64,
-        index: usize,
-        plan: &Plan,
-        changes: &[(usize, Change)],
+        reserved: Option<(u64, u64)>,
+        reservation: &Reservation,
+        changes: &[Change<'_>],
         turn: &mut Turn<'_>,
     ) {
         let now_steps = turn.memory.clock_steps(service);
-        let changes = changes.iter().filter_map(|(at, change)| match change {
-            Change::None => None,
-            // Where it was charged, nothing is after the clock was set.
-            Change::GiveBack { .. } if steps != now_steps || at_us.is_none() => None,
-            change => plan.keys.get(*at).map(|key| (key, *change)),
-        });
-        let mut changes = changes.peekable();
-        let Some(lead) = lead(plan).filter(|_| changes.peek().is_some()) else { return };
-        let pending = self.settlements.add(service, lead, index, now_steps, turn.now_ns);
-        for (key, change) in changes {
-            match change {
-                Change::None => {}
-                Change::GiveBack { refund, limit } => {
-                    let at_us = at_us.unwrap_or_default();
+        // Where it was charged, nothing is after the clock was set.
+        let reserved_us = reserved.filter(|(_, steps)| *steps == now_steps).map(|(at_us, _)| at_us);
+        let is_one = |change: &&Change<'_>| match change.kind {
+            ChangeKind::None => false,
+            ChangeKind::GiveBack { .. } => reserved_us.is_some(),
+            ChangeKind::Spend(_) => true,
+        };
+        let mut changes = changes.iter().filter(is_one).peekable();
+        let lead = reservation.limits.first().map(|limit| &*limit.key);
+        let Some(lead) = lead.filter(|_| changes.peek().is_some()) else { return };
+        let pending = self.settlements.add(service, lead, reservation.policy, now_steps, turn.now_ns);
+        for Change { key, kind } in changes {
+            match *kind {
+                ChangeKind::None => {}
+                ChangeKind::GiveBack { refund, limit } => {
+                    let at_us = reserved_us.unwrap_or_default();
                     pending.hold_back(refund.cost, limit);
                     pending.settlement.give_back(key, Refund { at_us, ..refund });
                     // What refused has room now.
                     turn.memory.negative_cache.forget_key(service, key);
                 }
-                Change::Spend(charge) => pending.settlement.spend(key, charge),
+                ChangeKind::Spend(charge) => pending.settlement.spend(key, charge),
             }
         }
         if (pending.is_urgent() || self.is_retired)

@@ -3,7 +3,7 @@
 //!
 //! A settlement that is lost leaves what was reserved until it leaves the window.
 
-use alloc::{rc::Rc, vec::Vec};
+use alloc::vec::Vec;
 
 use super::{
     Limiter, Turn,
@@ -11,8 +11,9 @@ use super::{
     note::Note,
     question::{Asker, Question},
     reservation::{FOLLOWED, Reservation, ReservedIn, bytes_for},
+    reserved_limit::{ReservedLimit, charged},
     settled::Decided,
-    stand_in_keys,
+    stand_in_key,
 };
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
@@ -22,7 +23,7 @@ use crate::{
     turn::NotedVerdict,
     verdict::{Pass, Verdict},
     wants::{ResponseView, StreamEnd, Wants},
-    window::{Charge, Decision, Retry, refund::Refund, script::Batch, settle::SPENT_MAX},
+    window::{Charge, Decision, refund::Refund, script::Batch, settle::SPENT_MAX},
 };
 
 /// So many streams may have something reserved at a time. Of more, what is reserved stays until it leaves the window.
@@ -32,31 +33,22 @@ pub(super) const RESERVATIONS_MAX: usize = 16_384;
 const UNREAD: Wants = Wants { response_headers: false, response_body: Interest::None, ..FOLLOWED };
 
 impl Limiter {
-    /// Whether one more stream, of this plan, may have something reserved.
-    fn may_reserve(&self, plan: &Plan, turn: &Turn<'_>) -> bool {
-        self.reservations.len() < RESERVATIONS_MAX && turn.budget.fits_followed(bytes_for(plan))
+    /// Whether one more stream, which takes so much, may have something reserved.
+    fn may_reserve(&self, bytes: usize, turn: &Turn<'_>) -> bool {
+        self.reservations.len() < RESERVATIONS_MAX && turn.budget.fits_followed(bytes)
     }
 
     /// Whether a request of this plan may go on if it is admitted: it can be followed, or need not be, as the failure
     /// mode is none that refuses.
     pub(super) fn may_go_on(&self, index: usize, plan: &Plan, turn: &Turn<'_>) -> bool {
         let refuses = || self.policy(index).is_some_and(|policy| policy.failure_mode == FailureMode::Closed);
-        plan.tokens.is_empty() || self.may_reserve(plan, turn) || !refuses()
-    }
-
-    /// Which of the plan's limits on tokens this decision charged, and how much.
-    pub(super) fn charged(plan: &Plan, charges: &[Charge], decision: &Decision) -> Vec<Option<u64>> {
-        let charged = |at: usize| {
-            let fits = decision.standings.get(at).is_some_and(|standing| standing.retry == Retry::Fits);
-            charges.get(at).filter(|_| fits).map(|charge| charge.cost)
-        };
-        plan.tokens.iter().map(|tokens| charged(tokens.at)).collect()
+        plan.tokens.is_empty() || self.may_reserve(bytes_for(plan), turn) || !refuses()
     }
 
     /// A stream goes on for which this is reserved: it is followed until its answer is known.
     pub(super) fn follow_reserved(&mut self, asker: Asker, mut reservation: Reservation, turn: &mut Turn<'_>) -> Wants {
         let stream = asker.waiter.stream;
-        if self.is_retired || !self.may_reserve(&reservation.plan, turn) {
+        if self.is_retired || !self.may_reserve(reservation.bytes(), turn) {
             if !self.is_retired {
                 turn.telemetry.settlements_lost(reservation.policy, 1);
             }
@@ -86,9 +78,9 @@ impl Limiter {
         decision: &Decision,
         turn: &mut Turn<'_>,
     ) -> Wants {
-        let place = ReservedIn::Redis { service, at_us: Some(batch.now_us), steps: turn.memory.clock_steps(service) };
-        let charged = Limiter::charged(&call.plan, &call.plan.charges, decision);
-        let reservation = Reservation::new(call.policy, Rc::clone(&call.plan), place, charged, asker.tokens);
+        let place = ReservedIn::Redis { service, at_us: batch.now_us, steps: turn.memory.clock_steps(service) };
+        let limits = ReservedLimit::all(&call.plan, |at| charged(&call.plan.charges, decision, at));
+        let reservation = Reservation::new(call.policy, limits, place, asker.tokens.seen);
         if turn.streams.waits(&asker.waiter) {
             return self.follow_reserved(*asker, reservation, turn);
         }
@@ -100,7 +92,7 @@ impl Limiter {
     /// A piece of a request's body has passed, which is counted.
     pub(super) fn count_request(&mut self, stream: u64, piece: BodyPiece<'_>) -> NotedVerdict {
         pass(self.reservations.get_mut(&stream).map(|reservation| {
-            reservation.count(piece);
+            reservation.request.count(piece);
             reservation.wants()
         }))
     }
@@ -114,7 +106,7 @@ impl Limiter {
     ) -> Option<NotedVerdict> {
         // Somebody has answered while the request waited for its body.
         self.forget_unread(waiter.stream, turn);
-        let cuts = self.reservations.get(&waiter.stream).is_some_and(|of| self.cuts(of.policy, &of.plan));
+        let cuts = self.reservations.get(&waiter.stream).is_some_and(|reservation| self.cuts_reserved(reservation));
         let reservation = self.reservations.get_mut(&waiter.stream);
         Some(pass(reservation.map(|reservation| {
             let is_read = reservation.answered(response, cuts);
@@ -132,6 +124,7 @@ impl Limiter {
     ) -> Option<NotedVerdict> {
         let Some(reservation) = self.reservations.get_mut(&waiter.stream) else { return Some(pass(None)) };
         reservation.read(piece);
+        reservation.count_memory(turn.budget);
         if !reservation.may_need_more(turn.now_ns) {
             return Some(pass(Some(reservation.wants())));
         }
@@ -179,17 +172,17 @@ impl Limiter {
     /// Nobody will know what a request takes that goes on: what was reserved for it stays, and where nothing was, it is
     /// charged what it is expected to take.
     fn charge_expected(&mut self, reservation: &Reservation, request: RequestTokens, turn: &mut Turn<'_>) {
-        let Reservation { policy: index, plan, charged, .. } = reservation;
+        let Reservation { policy: index, limits, .. } = reservation;
         let Some(policy) = self.policy(*index) else { return };
-        let (mut total, mut changes) = (0, Vec::with_capacity(plan.tokens.len()));
-        for ((tokens, terms), charged) in policy.token_limits(plan).zip(charged) {
-            let Some((key, charge)) = plan.keys.get(tokens.at).zip(plan.charges.get(tokens.at)) else { continue };
-            let Some(charged) = *charged else { continue };
-            let limit = tokens.limit(charge);
-            let expected = of_body(terms.charge, request.input).saturating_add(turn.memory.means.of(key)).min(limit);
+        let (mut total, mut changes) = (0, Vec::with_capacity(limits.len()));
+        for limit in limits {
+            let Some(charged) = limit.charged else { continue };
+            let terms = policy.token_terms_of(limit.owner);
+            let expected = of_body(terms.charge, request.input).saturating_add(turn.memory.means.of(&limit.key));
+            let expected = expected.min(limit.limit);
             let spent = if reserved(terms, charged) > 0 { charged } else { expected.max(charged) };
             total = total.max(spent);
-            changes.push((tokens.at, Change::new(Charge { limit, ..*charge }, charged, spent)));
+            changes.push(Change::new(limit, charged, spent));
         }
         turn.telemetry.spent(*index, total);
         self.change(reservation, &changes, turn);
@@ -197,22 +190,20 @@ impl Limiter {
 
     /// Settles what all must know of a stream that has ended so. None: it goes on, and nobody will know how it ends.
     fn settle(&mut self, reservation: &Reservation, ending: Option<StreamEnd>, turn: &mut Turn<'_>) {
-        let Reservation { policy: index, plan, charged, request, .. } = reservation;
+        let Reservation { policy: index, limits, request, .. } = reservation;
         let Some(policy) = self.policy(*index) else { return };
-        let mut total = 0;
-        let mut changes = Vec::with_capacity(plan.tokens.len());
-        for ((tokens, terms), charged) in policy.token_limits(plan).zip(charged) {
-            let Some((key, charge)) = plan.keys.get(tokens.at).zip(plan.charges.get(tokens.at)) else { continue };
+        let (mut total, mut changes) = (0, Vec::with_capacity(limits.len()));
+        for limit in limits {
             // One that only tries and had no room would have refused.
-            let Some(charged) = *charged else { continue };
+            let Some(charged) = limit.charged else { continue };
+            let terms = policy.token_terms_of(limit.owner);
             let spent = reservation.spent(ending, terms, reserved(terms, charged));
             if ending == Some(StreamEnd::Whole) && reservation.is_told() {
-                let beyond = spent.saturating_sub(of_body(terms.charge, request.input));
-                turn.memory.means.learn(key, beyond);
+                let beyond = spent.saturating_sub(of_body(terms.charge, request.tokens()));
+                turn.memory.means.learn(&limit.key, beyond);
             }
             total = total.max(spent);
-            let limit = tokens.limit(charge);
-            changes.push((tokens.at, Change::new(Charge { limit, ..*charge }, charged, spent)));
+            changes.push(Change::new(limit, charged, spent));
         }
         turn.telemetry.spent(*index, total);
         if reservation.is_unread() {
@@ -221,35 +212,34 @@ impl Limiter {
         self.change(reservation, &changes, turn);
     }
 
-    /// Has these changes made where a stream's tokens are reserved, each to the limit at this place of its plan.
-    pub(super) fn change(&mut self, reservation: &Reservation, changes: &[(usize, Change)], turn: &mut Turn<'_>) {
-        let Reservation { policy: index, plan, place, .. } = reservation;
-        match *place {
+    /// Has these changes made where a stream's tokens are reserved.
+    pub(super) fn change(&mut self, reservation: &Reservation, changes: &[Change<'_>], turn: &mut Turn<'_>) {
+        match reservation.place {
             ReservedIn::Memory { stands_in_for, at_us } => {
-                let stand_in = stands_in_for.map(|_| stand_in_keys(stands_in_for, plan));
-                let keys = stand_in.as_ref().unwrap_or(&plan.keys);
-                let now_us = turn.now_ns / 1_000;
-                for (at, change) in changes {
-                    let Some(key) = keys.get(*at) else { continue };
-                    match *change {
-                        Change::None => {}
-                        Change::GiveBack { refund, .. } => {
-                            turn.memory.windows.give_back(key, &Refund { at_us, ..refund });
+                let (now_us, windows) = (turn.now_ns / 1_000, &mut turn.memory.windows);
+                for change in changes {
+                    let stand_in = stands_in_for.map(|service| stand_in_key(service, change.key));
+                    let key = stand_in.as_deref().unwrap_or(change.key);
+                    match change.kind {
+                        ChangeKind::None => {}
+                        ChangeKind::GiveBack { refund, .. } => {
+                            windows.give_back(key, &Refund { at_us, ..refund });
                         }
-                        Change::Spend(charge) => {
-                            turn.memory.windows.charge_spent(key, &charge, now_us);
+                        ChangeKind::Spend(charge) => {
+                            windows.charge_spent(key, &charge, now_us);
                         }
                     }
                 }
             }
             ReservedIn::Redis { service, at_us, steps } => {
-                self.put_off(service, at_us, steps, *index, plan, changes, turn);
+                self.put_off(service, Some((at_us, steps)), reservation, changes, turn);
             }
         }
     }
 }
 
 impl Policy {
+            ReservedIn::Nowhere { service } => self.put_off(service, None, reservation, changes, turn),
     /// The limits on tokens of a plan, in their order, and how they are charged.
     pub(super) fn token_limits<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (PlannedTokens, &'a TokenTerms)> {
         let owner = |tokens: &PlannedTokens| plan.owners.get(tokens.at).copied().unwrap_or_default();
@@ -259,7 +249,14 @@ impl Policy {
 
 /// What becomes of what was charged to a limit.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Change {
+pub(super) struct Change<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) kind: ChangeKind,
+}
+
+/// The same without its key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ChangeKind {
     None,
     /// When it was charged is still to be filled in.
     GiveBack {
@@ -270,18 +267,18 @@ pub(super) enum Change {
     Spend(Charge),
 }
 
-impl Change {
+impl Change<'_> {
     /// Of a limit that was charged so much, and where so much was spent.
-    pub(super) fn new(charge: Charge, charged: u64, spent: u64) -> Change {
-        let Charge { window_us, slot_us, .. } = charge;
-        if spent < charged {
-            let refund = Refund { window_us, slot_us, at_us: 0, cost: charged - spent };
-            Change::GiveBack { refund, limit: charge.limit }
+    pub(super) fn new(limit: &ReservedLimit, charged: u64, spent: u64) -> Change<'_> {
+        let kind = if spent < charged {
+            let Charge { window_us, slot_us, cost, limit, .. } = limit.charge(charged - spent);
+            ChangeKind::GiveBack { refund: Refund { window_us, slot_us, at_us: 0, cost }, limit }
         } else if spent > charged {
-            Change::Spend(Charge { cost: (spent - charged).min(SPENT_MAX), ..charge })
+            ChangeKind::Spend(limit.charge((spent - charged).min(SPENT_MAX)))
         } else {
-            Change::None
-        }
+            ChangeKind::None
+        };
+        Change { key: &limit.key, kind }
     }
 }
 

@@ -7,8 +7,10 @@ use alloc::{rc::Rc, vec, vec::Vec};
 use super::{
     Limiter, Turn,
     cutting::{STEP, step_of},
+    estimate::{RequestSeen, RequestTokens},
     question::{Asker, Question},
     reservation::{Reservation, ReservedIn},
+    reserved_limit::{ReservedLimit, charged},
     stand_in_keys,
     tokens::Change,
 };
@@ -30,7 +32,7 @@ impl Limiter {
         // Out of the way for as long as others are looked at.
         let Some(mut reservation) = self.reservations.remove(&waiter.stream) else { return BodyChange::Keep };
         let place = reservation.cutting.as_mut().and_then(|cutting| cutting.read(piece));
-        if reservation.outlives_ns <= turn.now_ns {
+        if reservation.outlives_any(turn.now_ns) {
             self.charge_on(&mut reservation, turn);
         }
         if reservation.cutting.as_ref().is_some_and(|cutting| cutting.may_ask(turn.now_ns)) {
@@ -61,25 +63,34 @@ impl Limiter {
     fn charge_on(&mut self, reservation: &mut Reservation, turn: &mut Turn<'_>) {
         let Some(policy) = self.policy(reservation.policy) else { return };
         let is_time = turn.now_ns.saturating_sub(reservation.topped_up_ns) >= STEP_NS;
-        let (plan, mut changes) = (Rc::clone(&reservation.plan), Vec::new());
-        for (at, (tokens, terms)) in policy.token_limits(&plan).enumerate() {
-            let Some(charge) = plan.charges.get(tokens.at) else { continue };
-            let is_outlived =
-                charge.window_us.saturating_mul(1_000) <= turn.now_ns.saturating_sub(reservation.since_ns);
-            if !is_outlived || reservation.asks_for(terms, charge) {
+        // What of each limit is charged then.
+        let mut charged = Vec::new();
+        for (at, limit) in reservation.limits.iter().enumerate() {
+            let terms = policy.token_terms_of(limit.owner);
+            if !reservation.outlives(limit, turn.now_ns) || reservation.asks_for(terms, limit) {
                 continue;
             }
+            let Some(before) = limit.charged else { continue };
             let seen = reservation.seen_charge(terms);
-            let Some(charged) = reservation.charged.get_mut(at).and_then(Option::as_mut) else { continue };
-            let more = seen.saturating_sub(*charged);
+            let more = seen.saturating_sub(before);
             if more >= STEP || more > 0 && is_time {
-                *charged = seen;
-                changes.push((tokens.at, Change::Spend(Charge { limit: tokens.limit(charge), cost: more, ..*charge })));
+                charged.push((at, seen));
             }
         }
-        if !changes.is_empty() {
-            reservation.topped_up_ns = turn.now_ns;
-            self.change(reservation, &changes, turn);
+        if charged.is_empty() {
+            return;
+        }
+        let changes = charged.iter().filter_map(|(at, seen)| {
+            let limit = reservation.limits.get(*at)?;
+            Some(Change::new(limit, limit.charged?, *seen))
+        });
+        let changes: Vec<_> = changes.collect();
+        self.change(reservation, &changes, turn);
+        reservation.topped_up_ns = turn.now_ns;
+        for (at, seen) in charged {
+            if let Some(limit) = reservation.limits.get_mut(at) {
+                limit.charged = Some(seen);
+            }
         }
     }
 
@@ -97,11 +108,11 @@ impl Limiter {
                 let decision = turn.memory.windows.decide(&keys, &charges, turn.now_ns / 1_000);
                 grant(policy, reservation, &limits, &plan, &charges, &decision);
             }
-            ReservedIn::Redis { service, .. } => {
+            ReservedIn::Redis { service, .. } | ReservedIn::Nowhere { service } => {
                 let Some(cutting) = &mut reservation.cutting else { return };
                 let question = Question {
                     scripts: Rc::clone(&self.scripts),
-                    waiters: vec![Asker { waiter, tokens: reservation.request }],
+                    waiters: vec![Asker { waiter, tokens: RequestTokens::default() }],
                     policy: reservation.policy,
                     plan: Rc::new(plan),
                     flight: None,
@@ -138,15 +149,11 @@ impl Limiter {
             }
             // It has ended meanwhile, and was settled without this.
             None if decision.admitted => {
-                let place =
-                    ReservedIn::Redis { service, at_us: Some(batch.now_us), steps: turn.memory.clock_steps(service) };
-                let charged = Limiter::charged(&call.plan, &call.plan.charges, &decision);
-                let changes = call.plan.tokens.iter().zip(charged).filter_map(|(tokens, charged)| {
-                    let charge = call.plan.charges.get(tokens.at)?;
-                    Some((tokens.at, Change::new(*charge, charged?, 0)))
-                });
+                let place = ReservedIn::Redis { service, at_us: batch.now_us, steps: turn.memory.clock_steps(service) };
+                let limits = ReservedLimit::all(&call.plan, |at| charged(&call.plan.charges, &decision, at));
+                let gone = Reservation::new(call.policy, limits, place, RequestSeen::default());
+                let changes = gone.limits.iter().filter_map(|limit| Some(Change::new(limit, limit.charged?, 0)));
                 let changes: Vec<_> = changes.collect();
-                let gone = Reservation::new(call.policy, Rc::clone(&call.plan), place, Vec::new(), Default::default());
                 self.change(&gone, &changes, turn);
             }
             None => {}
@@ -172,6 +179,13 @@ impl Limiter {
     pub(super) fn cuts(&self, policy: usize, plan: &Plan) -> bool {
         self.policy(policy).is_some_and(|policy| policy.cuts(plan))
     }
+
+    /// Whether the stream of which this is reserved may be cut.
+    pub(super) fn cuts_reserved(&self, reservation: &Reservation) -> bool {
+        self.policy(reservation.policy).is_some_and(|policy| {
+            reservation.limits.iter().any(|limit| limit.is_enforced && policy.token_terms_of(limit.owner).cuts())
+        })
+    }
 }
 
 impl Policy {
@@ -185,39 +199,33 @@ impl Policy {
 impl Reservation {
     /// Whether what the stream takes of this limit is asked for as it comes. It is not where nothing was left and the
     /// stream goes on all the same, nor as long as nobody can say.
-    fn asks_for(&self, terms: &TokenTerms, charge: &Charge) -> bool {
-        self.is_cuttable_by(terms, charge) && self.cutting.as_ref().is_some_and(|cutting| cutting.is_asking())
+    fn asks_for(&self, terms: &TokenTerms, limit: &ReservedLimit) -> bool {
+        self.is_cuttable_by(terms, limit) && self.cutting.as_ref().is_some_and(|cutting| cutting.is_asking())
     }
 
     /// Whether the stream is cut where nothing is left of this limit.
-    fn is_cuttable_by(&self, terms: &TokenTerms, charge: &Charge) -> bool {
-        self.cutting.is_some() && terms.cuts() && charge.enforced
+    fn is_cuttable_by(&self, terms: &TokenTerms, limit: &ReservedLimit) -> bool {
+        self.cutting.is_some() && terms.cuts() && limit.is_enforced
     }
 }
 
-/// What more a stream needs that has taken what it had: a plan of the limits that cut, and their places in its own.
+/// What more a stream needs that has taken what it had: a plan of the limits that cut, and their places among its own.
 /// None: it has not.
 fn more_of(policy: &Policy, reservation: &Reservation) -> Option<(Plan, Vec<usize>)> {
-    let plan = &reservation.plan;
-    let (mut more, mut places) = (Plan { error_format: plan.error_format, ..Plan::default() }, Vec::new());
-    for (at, (tokens, terms)) in policy.token_limits(plan).enumerate() {
-        let Some(((key, charge), owner)) =
-            plan.keys.get(tokens.at).zip(plan.charges.get(tokens.at)).zip(plan.owners.get(tokens.at))
-        else {
-            continue;
-        };
-        let Some(charged) = reservation.charged.get(at).copied().flatten() else { continue };
+    let (mut more, mut places) = (Plan::default(), Vec::new());
+    for (at, limit) in reservation.limits.iter().enumerate() {
+        let terms = policy.token_terms_of(limit.owner);
+        let Some(charged) = limit.charged else { continue };
         let seen = reservation.seen_charge(terms);
-        if !reservation.is_cuttable_by(terms, charge) || seen <= charged {
+        if !reservation.is_cuttable_by(terms, limit) || seen <= charged {
             continue;
         }
-        let limit = tokens.limit(charge);
-        let mut charge = *charge;
-        let next = PlannedTokens { at: more.keys.len(), ..tokens };
-        next.reserve(&mut charge, limit, (seen - charged).saturating_add(step_of(limit)));
-        more.keys.push(key.clone());
+        let mut charge = limit.charge(1);
+        let next = PlannedTokens { at: more.keys.len(), needs_room_only: limit.needs_room_only };
+        next.reserve(&mut charge, limit.limit, (seen - charged).saturating_add(step_of(limit.limit)));
+        more.keys.push(limit.key.to_vec());
         more.charges.push(charge);
-        more.owners.push(*owner);
+        more.owners.push(limit.owner);
         more.tokens.push(next);
         places.push(at);
     }
@@ -242,9 +250,10 @@ fn grant(
         }
         return;
     }
-    for (at, more) in limits.iter().zip(Limiter::charged(plan, charges, decision)) {
-        if let Some(charged) = reservation.charged.get_mut(*at).and_then(Option::as_mut) {
-            *charged = charged.saturating_add(more.unwrap_or_default());
+    for (at, tokens) in limits.iter().zip(&plan.tokens) {
+        let more = charged(charges, decision, tokens.at).unwrap_or_default();
+        if let Some(charged) = reservation.limits.get_mut(*at).and_then(|limit| limit.charged.as_mut()) {
+            *charged = charged.saturating_add(more);
         }
     }
 }

@@ -29,8 +29,6 @@ pub(super) struct ToldUsage {
     pub(super) cache_write: u64,
     pub(super) reasoning: u64,
     pub(super) tool_input: u64,
-    /// What was done besides that none of these numbers include.
-    pub(super) besides: UsageParts,
     pub(super) layout: UsageLayout,
     pub(super) is_told: bool,
 }
@@ -68,11 +66,11 @@ impl Usage {
 // === impl ToldUsage ===
 
 impl ToldUsage {
-    /// The tokens by classes. None: nothing was told.
+    /// The tokens by classes, with what was done besides that none of the numbers include. None: nothing was told.
     ///
     /// A total that is greater than its parts counts, and what they leave out is output: a class that is unknown here
     /// is not free.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    pub(super) fn usage(&self, besides: UsageParts) -> Option<Usage> {
         if !self.is_told {
             return None;
         }
@@ -94,7 +92,6 @@ impl ToldUsage {
         }
         let parts = input + cached_read + cache_write + output;
         output += self.total.saturating_sub(parts);
-        let besides = &self.besides;
         let output = output + besides.output;
         Some(Usage {
             input: input + besides.input,

@@ -1,9 +1,11 @@
 //! Where providers tell how many tokens an answer took, and what each of their numbers is.
 
+use alloc::boxed::Box;
+
 use super::{
     json_number::COUNT_MAX,
     json_scanner::{JsonDocument, JsonPlace},
-    usage::{ToldUsage, UsageLayout, UsageParts},
+    usage::{ToldUsage, Usage, UsageLayout, UsageParts},
 };
 
 /// A place in an answer, or in an event of it, that has to do with tokens.
@@ -73,10 +75,8 @@ pub(super) enum UsageCount {
 #[derive(Debug, Default)]
 pub(super) struct UsageDocument {
     told: ToldUsage,
-    /// The entry of `iterations` that is being read, and how much of the type that counts its own says.
-    iteration: UsageParts,
-    matched: Option<u8>,
-    compactions: UsageParts,
+    /// What hardly any answer has.
+    iterations: Option<Box<UsageIterations>>,
     /// What of the usage object that is being read was told, a bit each: providers tell a number under two names, of
     /// which one may be nothing.
     named: u8,
@@ -90,6 +90,17 @@ pub(super) struct UsageDocument {
     has_pieces: bool,
     /// Whatever text comes, how much that is was told beside it.
     is_told_beside: bool,
+}
+
+/// Anthropic's `iterations`: parts of what was done for an answer, of which some are not in the numbers beside them.
+#[derive(Debug, Default)]
+struct UsageIterations {
+    /// The entry that is being read, and how much of the type that counts its own says.
+    entry: UsageParts,
+    matched: Option<u8>,
+    /// What the entries of that type tell so far, and all of them told last.
+    compactions: UsageParts,
+    besides: UsageParts,
 }
 
 /// The type of those entries of `iterations` that the numbers beside it leave out.
@@ -258,8 +269,15 @@ fn of_iteration(name: &[u8]) -> Option<UsagePlace> {
 // === impl UsageDocument ===
 
 impl UsageDocument {
-    pub(super) fn told(&self) -> &ToldUsage {
-        &self.told
+    /// What was told so far. None: nothing.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let besides = self.iterations.as_ref().map(|iterations| iterations.besides);
+        self.told.usage(besides.unwrap_or_default())
+    }
+
+    /// So much memory this takes beside itself, in bytes.
+    pub(super) fn bytes_beside(&self) -> usize {
+        if self.iterations.is_some() { size_of::<UsageIterations>() } else { 0 }
     }
 
     pub(super) fn spoken(&self) -> u64 {
@@ -300,12 +318,6 @@ impl UsageDocument {
         }
     }
 
-    fn match_type(&mut self, piece: &[u8]) {
-        let matched = self.matched.map(usize::from);
-        let is_next = |from: &usize| COMPACTION.get(*from..*from + piece.len()) == Some(piece);
-        self.matched = matched.filter(is_next).and_then(|from| u8::try_from(from + piece.len()).ok());
-    }
-
     /// The model says more.
     fn say(&mut self, bytes: usize) {
         if !self.is_output_told && !self.is_told_beside {
@@ -326,13 +338,31 @@ impl UsageDocument {
         self.say(usize::try_from(now.max(other) - before.max(other)).unwrap_or(usize::MAX));
     }
 
-    fn count_of_iteration(&mut self, what: UsageCount, count: u64) {
+    fn iterations(&mut self) -> &mut UsageIterations {
+        self.iterations.get_or_insert_default()
+    }
+}
+
+impl UsageIterations {
+    fn match_type(&mut self, piece: &[u8]) {
+        let matched = self.matched.map(usize::from);
+        let is_next = |from: &usize| COMPACTION.get(*from..*from + piece.len()) == Some(piece);
+        self.matched = matched.filter(is_next).and_then(|from| u8::try_from(from + piece.len()).ok());
+    }
+
+    fn count(&mut self, what: UsageCount, count: u64) {
         match what {
-            UsageCount::Input => self.iteration.input = count,
-            UsageCount::Output => self.iteration.output = count,
-            UsageCount::CachedRead => self.iteration.cached_read = count,
-            UsageCount::CacheWrite => self.iteration.cache_write = count,
+            UsageCount::Input => self.entry.input = count,
+            UsageCount::Output => self.entry.output = count,
+            UsageCount::CachedRead => self.entry.cached_read = count,
+            UsageCount::CacheWrite => self.entry.cache_write = count,
             UsageCount::Total | UsageCount::Reasoning | UsageCount::ToolInput | UsageCount::NoTokens => {}
+        }
+    }
+
+    fn end_entry(&mut self) {
+        if self.matched.map(usize::from) == Some(COMPACTION.len()) {
+            self.compactions = self.compactions.and(self.entry);
         }
     }
 }
@@ -345,18 +375,22 @@ impl JsonDocument for UsageDocument {
             UsagePlace::Event => (self.named, self.reasoned, self.is_output_told) = (0, [0; 2], false),
             UsagePlace::Usage | UsagePlace::GeminiUsage | UsagePlace::BedrockMetrics => self.named = 0,
             UsagePlace::SpeakingCarrier => self.has_pieces = true,
-            UsagePlace::Iterations => self.compactions = UsageParts::default(),
-            UsagePlace::Iteration => (self.iteration, self.matched) = (UsageParts::default(), None),
+            UsagePlace::Iterations => self.iterations().compactions = UsageParts::default(),
+            UsagePlace::Iteration => {
+                let iterations = self.iterations();
+                (iterations.entry, iterations.matched) = (UsageParts::default(), None);
+            }
             _ => {}
         }
     }
 
     fn closed(&mut self, place: UsagePlace) {
         match place {
-            UsagePlace::Iterations => self.told.besides = self.compactions,
-            UsagePlace::Iteration if self.matched.map(usize::from) == Some(COMPACTION.len()) => {
-                self.compactions = self.compactions.and(self.iteration);
+            UsagePlace::Iterations => {
+                let iterations = self.iterations();
+                iterations.besides = iterations.compactions;
             }
+            UsagePlace::Iteration => self.iterations().end_entry(),
             _ => {}
         }
     }
@@ -368,14 +402,14 @@ impl JsonDocument for UsageDocument {
                 self.told.layout = layout;
                 self.count_of_answer(what, count);
             }
-            UsagePlace::IterationCount(what) => self.count_of_iteration(what, count),
+            UsagePlace::IterationCount(what) => self.iterations().count(what, count),
             _ => {}
         }
     }
 
     fn text_began(&mut self, place: UsagePlace) {
         match place {
-            UsagePlace::IterationType => self.matched = Some(0),
+            UsagePlace::IterationType => self.iterations().matched = Some(0),
             UsagePlace::SpeakingCarrier => self.has_pieces = true,
             _ => {}
         }
@@ -388,7 +422,7 @@ impl JsonDocument for UsageDocument {
             }
             UsagePlace::BareText if !self.has_pieces => self.say(piece.len()),
             UsagePlace::Reasoning(name) => self.reason(name, piece.len()),
-            UsagePlace::IterationType => self.match_type(piece),
+            UsagePlace::IterationType => self.iterations().match_type(piece),
             _ => {}
         }
     }

@@ -1,5 +1,7 @@
 //! An answer's body as it passes, read for what it tells of tokens, whichever provider's it is.
 
+use alloc::boxed::Box;
+
 use super::{
     event_frames::{EventFrames, FramePart},
     event_lines::EventLines,
@@ -29,9 +31,16 @@ use crate::base64::Base64;
 pub struct UsageReader {
     form: BodyForm,
     lines: EventLines,
-    frames: EventFrames,
     scanner: JsonScanner<UsagePlace>,
     document: UsageDocument,
+    /// What only an event stream of Amazon's takes.
+    messages: Option<Box<Messages>>,
+}
+
+/// Where in an event stream of Amazon's the last byte was.
+#[derive(Debug, Default)]
+struct Messages {
+    frames: EventFrames,
     wrapped: WrappedDocument,
 }
 
@@ -75,7 +84,7 @@ impl UsageReader {
 
     /// What was told so far. None: nothing.
     pub fn usage(&self) -> Option<Usage> {
-        self.document.told().usage()
+        self.document.usage()
     }
 
     /// Who passes the answer on tells, beside its body, how many tokens it read and wrote. To be said before the body;
@@ -95,6 +104,12 @@ impl UsageReader {
         self.document.spoken()
     }
 
+    /// So much memory this takes beside itself, in bytes: little, however long the body is, and nothing of most.
+    pub(crate) fn bytes_beside(&self) -> usize {
+        let messages = if self.messages.is_some() { size_of::<Messages>() } else { 0 };
+        messages + self.document.bytes_beside()
+    }
+
     /// Tells the form by the first byte that says anything.
     fn begin<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let Some(rest) = first_sign(bytes).and_then(|first| bytes.get(first..)) else { return &[] };
@@ -108,10 +123,11 @@ impl UsageReader {
     }
 
     fn feed_frames(&mut self, mut bytes: &[u8]) {
-        while let Some(part) = self.frames.next(&mut bytes) {
+        let Messages { frames, wrapped } = &mut **self.messages.get_or_insert_default();
+        while let Some(part) = frames.next(&mut bytes) {
             match part {
                 FramePart::Payload(piece) => {
-                    let mut message = MessageDocument { document: &mut self.document, wrapped: &mut self.wrapped };
+                    let mut message = MessageDocument { document: &mut self.document, wrapped };
                     self.scanner.feed(piece, &mut message);
                 }
                 FramePart::MessageEnd => self.scanner.reset(),

@@ -166,9 +166,10 @@ pub fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
         "eyJ1c2FnZSI6eyJ0",
         "\0",
     ]);
+    let answers = answers::all();
     let broken = (any::<Index>(), prop::collection::vec((any::<Index>(), any::<u8>()), 0..4), any::<Index>()).prop_map(
-        |(answer, changes, length)| {
-            let mut body = answer.get(&answers::all()).body.clone();
+        move |(answer, changes, length)| {
+            let mut body = answer.get(&answers).body.clone();
             for (at, byte) in changes.iter().filter(|_| !body.is_empty()).collect::<Vec<_>>() {
                 let at = at.index(body.len());
                 body[at] = *byte;

@@ -1,7 +1,10 @@
 //! Redis as the engine knows it, in memory: answers the scripts' commands by reading their arguments, with the windows
 //! of [`LocalWindows`]. `tests/simulated_store.rs` compares it with the script on a real server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use slidegate_engine::{
     local::LocalWindows,
@@ -72,6 +75,19 @@ enum Record {
     String(Vec<u8>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
 }
+
+/// How the engine names a script of its own. Digests take longer than all else that a command is answered with, so they
+/// are made once.
+struct ScriptName {
+    sha: Vec<u8>,
+    text: Vec<u8>,
+}
+
+static ADMIT: LazyLock<ScriptName> =
+    LazyLock::new(|| ScriptName::of(|form| Script::default().command(form, &[], &[], 1)));
+
+static SETTLE: LazyLock<ScriptName> =
+    LazyLock::new(|| ScriptName::of(|form| SettleScript::default().command(form, &Settlement::default(), &[], &[], 0)));
 
 /// What a command asks.
 struct Asked {
@@ -327,6 +343,22 @@ fn error(text: &str) -> Result<Reply, CallError> {
     Ok(Reply::Error(text.to_owned()))
 }
 
+impl ScriptName {
+    /// From the engine's own command for nothing.
+    fn of(command: impl Fn(Form) -> Command) -> ScriptName {
+        let [sha, text] =
+            [Form::Sha, Form::Text].map(|form| command(form).words().nth(1).expect("the name of a script").to_vec());
+        ScriptName { sha, text }
+    }
+
+    fn is_named(&self, name: &[u8], form: Form) -> bool {
+        match form {
+            Form::Sha => name == self.sha,
+            Form::Text => name == self.text,
+        }
+    }
+}
+
 impl Asked {
     fn all_keys(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.refunded.iter().chain(&self.charged).chain(&self.keys)
@@ -342,13 +374,9 @@ fn read(command: &Command) -> Asked {
         b"EVAL" => Form::Text,
         _ => panic!("{} is not of the engine's", name.escape_ascii()),
     };
-    // The engine's own command for nothing names the same script, or this one is another.
-    let named = |command: Command| command.words().nth(1).expect("the name of a script").to_vec();
-    let admit = |form| named(Script::default().command(form, &[], &[], 1));
-    let settle = |form| named(SettleScript::default().command(form, &Settlement::default(), &[], &[], 0));
     let owned = |keys: &[&[u8]]| -> Vec<Vec<u8>> { keys.iter().map(|key| key.to_vec()).collect() };
     let (keys, arguments) = rest.split_at(usize::try_from(number(count)).expect("a number of keys"));
-    if *script == admit(form) {
+    if ADMIT.is_named(script, form) {
         let (numbers, now_us) = match arguments {
             [numbers] => (numbers, None),
             [numbers, clock] => (numbers, Some(number(clock))),
@@ -356,10 +384,10 @@ fn read(command: &Command) -> Asked {
         };
         let (units, charges) = charges(numbers, keys.len());
         let (refunded, refunds, charged, spent) = Default::default();
-        let (keys, sha) = (owned(keys), admit(Form::Sha));
+        let (keys, sha) = (owned(keys), ADMIT.sha.clone());
         return Asked { form, sha, refunded, refunds, charged, spent, keys, now_us, units, charges };
     }
-    assert_eq!(*script, settle(form), "another script");
+    assert!(SETTLE.is_named(script, form), "another script: {}", script.escape_ascii());
     let ([counts, refunds, spent, numbers], now_us) = match arguments {
         [counts, refunds, spent, numbers] => ([counts, refunds, spent, numbers], None),
         [counts, refunds, spent, numbers, clock] => ([counts, refunds, spent, numbers], Some(number(clock))),
@@ -376,7 +404,7 @@ fn read(command: &Command) -> Asked {
     let refunds: Vec<u64> = refunds.chunks(8).map(whole).collect();
     let refunds: Vec<Refund> = refunds.chunks(4).map(refund).collect();
     assert_eq!(refunds.len(), refunded.len(), "numbers for each refund");
-    let sha = settle(Form::Sha);
+    let sha = SETTLE.sha.clone();
     Asked { form, sha, refunded, refunds, charged, spent, keys, now_us, units, charges: charges_asked }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! ```yaml
 //! about: what the case proves, in a sentence
-//! config: {...}                       # the filter's document, as a Higress WasmPlugin carries it
+//! config: {...}                       # the filter's document, as a Higress WasmPlugin carries it; or, in its place,
+//! documented: param                   # one of [`documented::ALL`](crate::documented::ALL)
 //! skip: {component: why it cannot}    # only where a runner cannot run it
 //! steps:
 //!   - at: 0                           # milliseconds on the case's clock; as before if absent
@@ -390,6 +391,17 @@ mod tests {
         assert_eq!(fields["x-b"].text(2), "0");
         assert!(matches!(&second.expected, Expected::Refuse { status: 429, headers: None, .. }));
         assert_eq!(second.request.host, b"example.com");
+    }
+
+    #[test]
+    fn a_documented_configuration_stands_once_and_is_named() {
+        let read = |config: &str| Case::read("area/name", &format!("about: a\n{config}steps: [{{pass: {{}}}}]"));
+        let config = read("documented: header\n").unwrap().config;
+        assert!(String::from_utf8(config).unwrap().contains(r#"{"key":102234,"query_per_minute":10}"#));
+        assert_eq!(read("documented: headers\n").unwrap_err(), "`headers` is no documented configuration");
+        for config in ["", "documented: header\nconfig: {}\n"] {
+            assert_eq!(read(config).unwrap_err(), "expected one of `config` and `documented`");
+        }
     }
 
     #[test]

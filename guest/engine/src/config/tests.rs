@@ -2,13 +2,13 @@
 
 mod describe;
 mod document;
-mod documented;
 mod extensions;
 mod filters;
 mod mutated;
 mod refused;
 mod scopes;
 mod session;
+mod stock;
 mod tokens;
 mod values;
 

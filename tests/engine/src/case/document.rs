@@ -5,19 +5,21 @@ use std::{
     net::SocketAddr,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use slidegate_engine::redis::{Reply, Value};
 
 use super::{
     Answer, AnswerPart, Calls, Case, Cut, Expected, FieldValue, Fields, Request, Requests, Step, Store, services,
 };
+use crate::documented;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     about: String,
-    config: Json,
+    config: Option<Json>,
+    documented: Option<String>,
     #[serde(default)]
     skip: BTreeMap<String, String>,
     steps: Vec<StepDocument>,
@@ -193,20 +195,35 @@ const FROM: &str = "192.0.2.1:40000";
 const UPSTREAM_STATUS: u16 = 200;
 const HOST: &str = "example.com";
 
-/// Reads a case from YAML; the error says what is wrong with it.
-pub(super) fn read(name: &str, yaml: &str) -> Result<Case, String> {
-    // As the gateway reads its file, so that a configuration means the same in both.
+/// Reads YAML as the gateway reads its file, so that a configuration means the same in both.
+pub(crate) fn from_yaml<T: DeserializeOwned>(yaml: &str) -> Result<T, String> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         with_snippet: false,
     };
-    let document: Document = serde_saphyr::from_str_with_options(yaml, options).map_err(|error| error.to_string())?;
+    serde_saphyr::from_str_with_options(yaml, options).map_err(|error| error.to_string())
+}
+
+/// Reads a case from YAML; the error says what is wrong with it.
+pub(super) fn read(name: &str, yaml: &str) -> Result<Case, String> {
+    let document: Document = from_yaml(yaml)?;
     if let Some(runner) = document.skip.iter().find_map(|(runner, reason)| reason.trim().is_empty().then_some(runner)) {
         return Err(format!("`skip` says no reason for {runner}"));
     }
-    let config = serde_json::to_vec(&document.config).map_err(|error| error.to_string())?;
+    let config = match (document.config, document.documented) {
+        (Some(config), None) => config,
+        (None, Some(name)) => {
+            let (_, yaml) = documented::ALL
+                .into_iter()
+                .find(|(known, _)| *known == name)
+                .ok_or_else(|| format!("`{name}` is no documented configuration"))?;
+            from_yaml(yaml)?
+        }
+        _ => return Err("expected one of `config` and `documented`".to_owned()),
+    };
+    let config = serde_json::to_vec(&config).map_err(|error| error.to_string())?;
     let steps = steps(document.steps, &services(&config))?;
     Ok(Case { name: name.to_owned(), about: document.about, config, skip: document.skip, steps })
 }

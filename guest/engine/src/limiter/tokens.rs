@@ -234,12 +234,12 @@ impl Limiter {
             ReservedIn::Redis { service, at_us, steps } => {
                 self.put_off(service, Some((at_us, steps)), reservation, changes, turn);
             }
+            ReservedIn::Nowhere { service } => self.put_off(service, None, reservation, changes, turn),
         }
     }
 }
 
 impl Policy {
-            ReservedIn::Nowhere { service } => self.put_off(service, None, reservation, changes, turn),
     /// The limits on tokens of a plan, in their order, and how they are charged.
     pub(super) fn token_limits<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (PlannedTokens, &'a TokenTerms)> {
         let owner = |tokens: &PlannedTokens| plan.owners.get(tokens.at).copied().unwrap_or_default();

@@ -191,6 +191,14 @@ fn plots_and_readme() -> Result<(), Failed> {
         }
     }
     let readme = read(here().join("README.md"))?;
+    for part in readme.split("<!-- begin: ").skip(1) {
+        let (name, rest) = part.split_once(" -->").ok_or("a part of the README has no name")?;
+        let (told, _) =
+            rest.split_once(&format!("<!-- end: {name} -->")).ok_or_else(|| format!("{name} has no end"))?;
+        if !told.contains("\n|") {
+            return Err(format!("the README tells nothing for {name}: run `just accuracy`").into());
+        }
+    }
     let shown = [report::shown(&rows), vec![report::commands(&mut OnRedis::start())], tokens::shown(tokens::rows())];
     for table in shown.into_iter().flatten() {
         if let Some(line) = rows_of(&table).lines().find(|line| !readme.contains(line)) {

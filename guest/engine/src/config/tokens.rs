@@ -153,6 +153,7 @@ pub(super) fn report_odd_terms<'l>(
     }
     if let Reserve::Tokens(tokens) = terms.reserve
         && tokens > highest
+        && terms.accounting == Accounting::Reserve
         && fields.get("reserve").is_some()
     {
         let told =
@@ -170,15 +171,17 @@ pub(super) fn report_idle_terms(reader: &mut Reader, fields: &Fields<'_>) {
 
 /// What is charged. Weights are of what is billed.
 fn charge(reader: &mut Reader, fields: &Fields<'_>, inherited: TokenCharge) -> Option<TokenCharge> {
-    let weights = match fields.get("token_weights") {
-        Some((path, node)) => Some(weights(reader, path, node)?),
+    let given = fields.get("token_weights").map(|(path, node)| weights(reader, path, node));
+    let billed = TokenCharge::Billed(given.flatten().unwrap_or_default());
+    let choices = [("billed", billed), ("stock", TokenCharge::Stock)];
+    let charge = fields.get("charge").map(|(path, node)| reader.choice(path, node, &choices));
+    // Mistakes of both are told.
+    let weights = match given {
+        Some(given) => Some(given?),
         None => None,
     };
-    let billed = TokenCharge::Billed(weights.unwrap_or_default());
-    let Some((path, node)) = fields.get("charge") else {
-        return Some(weights.map_or(inherited, TokenCharge::Billed));
-    };
-    let charge = reader.choice(path, node, &[("billed", billed), ("stock", TokenCharge::Stock)])?;
+    let Some(charge) = charge else { return Some(weights.map_or(inherited, TokenCharge::Billed)) };
+    let charge = charge?;
     if charge == TokenCharge::Stock && weights.is_some() {
         reader.error(
             fields.at("token_weights"),

@@ -183,8 +183,10 @@ fn fields_that_have_no_effect_are_told() {
     let item = json!({"limit_by_per_header": "h", "reserve": 10, "limit_keys": [{"key": "*", "token_per_day": 9}]});
     let told = warnings(&with_tokens(json!({"reserve": 5_000, "rule_items": [item]})));
     assert!(told.len() == 1 && told[0].starts_with("rule_items[0].reserve: is more than"), "{told:?}");
-    let told = warnings(&with_tokens(json!({"accounting": "after", "reserve": 5})));
-    assert_eq!(told, ["reserve: has no effect with `accounting: after`: nothing is reserved"]);
+    for reserve in [5, 5_001] {
+        let told = warnings(&with_tokens(json!({"accounting": "after", "reserve": reserve})));
+        assert_eq!(told, ["reserve: has no effect with `accounting: after`: nothing is reserved"]);
+    }
     assert!(
         warnings(&with_tokens(json!({"error_format": "openai", "rejected_msg": "no"})))[0].contains("headers alone")
     );
@@ -198,4 +200,12 @@ fn fields_that_have_no_effect_are_told() {
         (format.error_format, format.is_message_stated),
         (ErrorFormatChoice::Always(ErrorFormat::Gemini), false)
     );
+}
+
+#[test]
+fn a_wrong_charge_and_wrong_weights_are_both_told() {
+    let document = with_tokens(json!({"charge": "bill", "token_weights": {"input": -1}}));
+    let errors = Config::read(document.to_string().as_bytes()).expect_err("two mistakes");
+    let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["token_weights.input", "charge"]);
 }

@@ -96,14 +96,11 @@ fn bounds_that_disagree_or_make_no_sense() {
 }
 
 #[test]
-fn the_model_and_what_is_asked_of_a_stream() {
-    let request = r#"{"stream":true,"stream_options":{"include_usage":false},"model":"openai\/gpt-\u00e9\"\\"}"#;
-    let bound = read([request.as_bytes()]);
+fn what_is_asked_of_a_stream() {
+    let bound = read([r#"{"stream":true,"stream_options":{"include_usage":false}}"#.as_bytes()]);
     assert_eq!((bound.stream, bound.include_usage), (Some(true), Some(false)));
-    assert_eq!(bound.model, "openai/gpt-\u{e9}\"\\".as_bytes());
-    let bound = read([r#"{"stream":"true","stream_options":{"include_usage":null},"model":7}"#.as_bytes()]);
-    let expected = (Some(true), None, b"".as_slice());
-    assert_eq!((bound.stream, bound.include_usage, bound.model.as_slice()), expected, "as lenient servers take it");
+    let bound = read([r#"{"stream":"true","stream_options":{"include_usage":null}}"#.as_bytes()]);
+    assert_eq!((bound.stream, bound.include_usage), (Some(true), None), "as lenient servers take it");
     assert_eq!(read([r#"{"stream":0}"#.as_bytes()]).stream, Some(false));
 }
 
@@ -172,15 +169,8 @@ fn asked(body: &[u8], size: usize) -> Option<String> {
 }
 
 #[test]
-fn a_models_name_is_not_kept_at_any_length() {
-    let of_length = |length: usize| read([format!(r#"{{"model":"{}"}}"#, "m".repeat(length)).as_bytes()]).model.len();
-    assert_eq!([1, 256, 257, 100_000].map(of_length), [1, 256, 0, 0]);
-}
-
-#[test]
 fn any_bytes_are_read_the_same_in_any_pieces() {
     let any_body = any_pieces(&[
-        "\"model\":\"",
         "\"max_tokens\":",
         "\"options\":{",
         "\"num_predict\":",

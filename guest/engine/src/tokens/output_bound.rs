@@ -1,7 +1,5 @@
 //! A request's body as it passes, read for how long an answer it asks for, whichever provider's API it is of.
 
-use alloc::vec::Vec;
-
 use super::{
     json_number::COUNT_MAX,
     json_scanner::{JsonDocument, JsonPlace, JsonScanner},
@@ -9,11 +7,8 @@ use super::{
 };
 use crate::body::Splice;
 
-/// The longest model's name that is told, in bytes.
-const MODEL_BYTES_MAX: usize = 256;
-
 /// What a request's body says of the answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutputBound {
     /// How many tokens each answer may have, if the request says so: the greatest of the numbers that do. 0 says
     /// nothing, like -1.
@@ -24,8 +19,6 @@ pub struct OutputBound {
     pub stream: Option<bool>,
     /// Whether a stream is to tell its usage, as OpenAI's API spells it.
     pub include_usage: Option<bool>,
-    /// The model's name, as bytes; empty if there is none, or one that is far too long.
-    pub model: Vec<u8>,
 }
 
 /// Reads the body of a request in pieces of any size. What it keeps is bounded.
@@ -58,14 +51,11 @@ enum BoundPlace {
     Answers,
     Stream,
     IncludeUsage,
-    Model,
 }
 
 #[derive(Debug)]
 struct BoundDocument {
     bound: OutputBound,
-    /// Whether more was said of the model than its name may be long.
-    is_model_too_long: bool,
     /// Only the first object of a body is a request.
     is_read: bool,
     /// It is an object.
@@ -94,7 +84,6 @@ impl Default for OutputBoundReader {
             scanner: JsonScanner::default(),
             document: BoundDocument {
                 bound,
-                is_model_too_long: false,
                 is_read: false,
                 is_request: false,
                 options: OptionsRead::default(),
@@ -180,7 +169,6 @@ impl JsonPlace for BoundPlace {
             }
             (BoundPlace::Request, b"stream") => BoundPlace::Stream,
             (BoundPlace::StreamOptions, b"include_usage") => BoundPlace::IncludeUsage,
-            (BoundPlace::Request, b"model") => BoundPlace::Model,
             _ => return None,
         })
     }
@@ -249,10 +237,6 @@ impl JsonDocument for BoundDocument {
     fn text_began(&mut self, place: BoundPlace) {
         match place {
             _ if self.is_read => {}
-            BoundPlace::Model => {
-                self.bound.model = Vec::new();
-                self.is_model_too_long = false;
-            }
             BoundPlace::TokensMax | BoundPlace::Answers => self.digits = 0,
             BoundPlace::Stream => self.bound.stream = Some(true),
             _ => {}
@@ -262,15 +246,6 @@ impl JsonDocument for BoundDocument {
     fn text(&mut self, place: BoundPlace, piece: &[u8]) {
         match place {
             _ if self.is_read => {}
-            BoundPlace::Model => {
-                let model = &mut self.bound.model;
-                self.is_model_too_long |= model.len() + piece.len() > MODEL_BYTES_MAX;
-                if self.is_model_too_long {
-                    *model = Vec::new();
-                } else {
-                    model.extend_from_slice(piece);
-                }
-            }
             // Lenient servers take a text for the number that it spells. Its beginning is a smaller one.
             BoundPlace::TokensMax | BoundPlace::Answers => {
                 for digit in piece.iter().filter(|byte| byte.is_ascii_digit()) {

@@ -23,7 +23,7 @@ use slidegate_tests::{
     upstream::Upstream,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client::TlsStream, rustls::HandshakeKind};
 
 /// An authority, and a gateway whose certificate it has signed.
 struct Secured {
@@ -63,7 +63,16 @@ impl Secured {
 
     /// A conversation in bytes, in HTTP/1.1.
     fn talk(&self, conversation: impl AsyncFnOnce(&mut TlsStream<tokio::net::TcpStream>) -> io::Result<()>) {
-        let (tls, address) = (self.trusting(&[ALPN_HTTP1]), self.gateway.listen());
+        self.talk_as(&self.trusting(&[ALPN_HTTP1]), conversation);
+    }
+
+    /// The same, by a client that may have been here before.
+    fn talk_as(
+        &self,
+        tls: &ClientTls,
+        conversation: impl AsyncFnOnce(&mut TlsStream<tokio::net::TcpStream>) -> io::Result<()>,
+    ) {
+        let address = self.gateway.listen();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let talked = runtime.block_on(async {
             let mut stream = tls.connect(ADDRESS, tokio::net::TcpStream::connect(address).await?).await?;
@@ -220,6 +229,27 @@ fn large_bodies_trickles_and_tunnels_pass_as_without_tls() {
         assert_eq!(stream.read(&mut echoed).await?, 0);
         Ok(())
     });
+}
+
+#[test]
+fn a_client_that_comes_again_takes_its_session_up_again() {
+    let secured = Secured::start("", "");
+    let tls = secured.trusting(&[ALPN_HTTP1]);
+    let mut come = || {
+        let mut kind = None;
+        secured.talk_as(&tls, async |stream| {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n").await?;
+            stream.read_to_end(&mut Vec::new()).await?;
+            kind = stream.get_ref().1.handshake_kind();
+            Ok(())
+        });
+        kind
+    };
+    // Each connection is given one ticket, so it is given again with each.
+    assert_eq!(
+        [come(), come(), come()],
+        [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed].map(Some)
+    );
 }
 
 #[test]

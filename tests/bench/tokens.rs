@@ -5,7 +5,7 @@ mod paced;
 
 use std::time::Instant;
 
-use slidegate_engine::tokens::Usage;
+use slidegate_engine::tokens::{Usage, UsageReader};
 use slidegate_engine_tests::answers;
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
@@ -120,15 +120,26 @@ fn gateway(places: &[Place; 3], bytes: usize, rounds: usize, short: usize) -> Ta
 fn charged() -> Table {
     let answers = answers::all();
     let billed = |usage: &Usage| usage.input + usage.cached_read + usage.cache_write + usage.output;
-    let told: Vec<_> = answers.iter().filter_map(|answer| answer.usage).collect();
-    let stock = told.iter().filter(|usage| usage.stock == billed(usage)).count();
-    let sum = |tokens: &dyn Fn(&Usage) -> u64| thousands(told.iter().map(tokens).sum());
-    let note = "The answers of tests/answers that tell a usage, which a test charges on every host. Stock's arithmetic is input and output as the provider \
-                names them (`charge: stock`), read as well as ours are: its plugin charges a compressed answer, or one in several pieces, nothing.";
+    let told: Vec<_> = answers.iter().filter_map(|answer| Some((read(&answer.body), answer.usage?))).collect();
+    let note = "The answers of tests/answers that tell a usage, read here; a test charges them on every host. Right is what the provider bills. Stock's arithmetic is input and \
+                output as the provider names them (`charge: stock`), read as well as ours are: its plugin charges a compressed answer, or one in several pieces, nothing.";
     let mut table = Table::new("Answers charged what the provider bills", note, &["", "right", "of", "tokens"]);
-    table.row(["billed".to_owned(), told.len().to_string(), told.len().to_string(), sum(&billed)]);
-    table.row(["stock's arithmetic".to_owned(), stock.to_string(), told.len().to_string(), sum(&|usage| usage.stock)]);
+    let mut row = |name: &str, charge: &dyn Fn(&Usage) -> u64| {
+        let charged: Vec<u64> = told.iter().map(|(read, _)| read.as_ref().map_or(0, charge)).collect();
+        let right = charged.iter().zip(&told).filter(|(charged, (_, bill))| **charged == billed(bill)).count();
+        let tokens = thousands(charged.iter().sum());
+        table.row([name.to_owned(), right.to_string(), told.len().to_string(), tokens]);
+    };
+    row("billed", &billed);
+    row("stock's arithmetic", &|usage| usage.stock);
     table
+}
+
+/// What an answer tells, read as it comes.
+fn read(body: &[u8]) -> Option<Usage> {
+    let mut reader = UsageReader::default();
+    body.chunks(PIECE).for_each(|piece| reader.feed(piece));
+    reader.usage()
 }
 
 // === impl Place ===

@@ -1,28 +1,17 @@
 //! One request at a time: what a decision in Redis adds, against one round trip to that Redis.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Instant,
-};
+use std::net::SocketAddr;
 
 use slidegate_tests::redis_server::RedisServer;
 
 use super::{CONNECTIONS, REDIS, Subject, WITHOUT};
 use crate::{
     Effort,
+    line::{Line, PING},
     load::{Run, USERS},
     sample::percentile,
     table::{Table, number},
 };
-
-const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
-
-/// A kept connection to something that answers each request with as many bytes as the first.
-struct Line {
-    stream: TcpStream,
-    answer: Vec<u8>,
-}
 
 /// p50, p99 and p99.9 of one round, microseconds.
 type Figures = [f64; 3];
@@ -95,35 +84,4 @@ fn overloaded(without: &Subject, with: &Subject) -> Vec<Round> {
 
 fn get(n: usize) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nhost: shop.example.com\r\nx-api-key: user-{:06}\r\n\r\n", n % USERS).into_bytes()
-}
-
-impl Line {
-    fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
-        stream.set_nodelay(true).expect("a TCP socket takes the option");
-        Line { stream, answer: vec![0; 4 << 10] }
-    }
-
-    /// Sends a request and reads its answer, which fits one segment; returns microseconds.
-    fn ask(&mut self, request: &[u8]) -> f64 {
-        let begun = Instant::now();
-        self.stream.write_all(request).expect("the connection stays open");
-        let mut length = 0;
-        while !is_whole(&self.answer[..length]) {
-            let read = self.stream.read(&mut self.answer[length..]).expect("the connection stays open");
-            assert!(read > 0, "the connection was closed after {length} bytes");
-            length += read;
-        }
-        let us = begun.elapsed().as_nanos() as f64 / 1_000.0;
-        let answer = &self.answer[..length];
-        assert!(answer.starts_with(b"+PONG") || answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
-        us
-    }
-}
-
-/// `+PONG`, or the upstream's only answer.
-fn is_whole(answer: &[u8]) -> bool {
-    answer == b"+PONG\r\n"
-        || answer.ends_with(b"\r\n\r\nhello\n")
-        || answer.len() > 6 && !answer.starts_with(b"HTTP/1.1 200") && answer[0] != b'+'
 }

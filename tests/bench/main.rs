@@ -10,12 +10,14 @@ mod engine_work;
 mod gateway;
 mod instance_memory;
 mod instructions;
+mod line;
 mod load;
 mod machine;
 mod peers;
 mod redis_cost;
 mod redis_usage;
 mod sample;
+mod sessions;
 mod table;
 mod tls;
 mod tokens;
@@ -31,7 +33,7 @@ use self::table::Table;
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, redis, gateway, tls, tokens, instructions, peers, lua; all of them by default, and then dist/bench.md is written
+  TOPIC             engine, memory, size, redis, gateway, tls, tokens, sessions, instructions, peers, lua; all of them by default, and then dist/bench.md is written
 
 What is measured for these topics is written into tests/bench/README.md.";
 
@@ -86,7 +88,7 @@ impl Effort {
 
 type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
-const TOPICS: [Topic; 10] = [
+const TOPICS: [Topic; 11] = [
     ("engine", engine_work::measure),
     ("memory", instance_memory::measure),
     ("size", component_size::measure),
@@ -94,6 +96,7 @@ const TOPICS: [Topic; 10] = [
     ("gateway", gateway::measure),
     ("tls", tls::measure),
     ("tokens", tokens::measure),
+    ("sessions", sessions::measure),
     ("instructions", instructions::measure),
     ("peers", peers::measure),
     ("lua", peers::lua::measure),

@@ -2,7 +2,7 @@
 //! upstream, same machine, rounds that take turns. `just bench` installs them into `target/peers`.
 
 pub(crate) mod lua;
-mod systems;
+pub(crate) mod systems;
 
 use slidegate_tests::{http_client::HttpClient, redis_server::RedisServer};
 

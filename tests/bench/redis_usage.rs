@@ -6,6 +6,8 @@ use slidegate_tests::redis_server::RedisServer;
 pub(crate) struct RedisUsage {
     /// Scripts that it was asked to run.
     calls: u64,
+    /// Commands of any kind, this reading's own among them.
+    commands: u64,
     /// CPU time of its main thread, user and system, in seconds.
     cpu: f64,
 }
@@ -25,6 +27,9 @@ impl RedisUsage {
         };
         RedisUsage {
             calls: calls("evalsha") + calls("eval"),
+            commands: field("total_commands_processed")
+                .and_then(|count| count.trim().parse().ok())
+                .expect("a number of commands"),
             cpu: seconds("used_cpu_user_main_thread") + seconds("used_cpu_sys_main_thread"),
         }
     }
@@ -33,5 +38,10 @@ impl RedisUsage {
     pub(crate) fn since(&self, earlier: &RedisUsage, decisions: u64) -> (f64, f64) {
         let decisions = decisions as f64;
         ((self.calls - earlier.calls) as f64 / decisions, (self.cpu - earlier.cpu) * 1e6 / decisions)
+    }
+
+    /// Commands since an earlier reading, for each of so many requests.
+    pub(crate) fn commands_since(&self, earlier: &RedisUsage, requests: u64) -> f64 {
+        (self.commands - earlier.commands) as f64 / requests as f64
     }
 }

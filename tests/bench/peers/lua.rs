@@ -29,7 +29,7 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (&RedisServer::start(), &Upstream::start());
     let ours =
         |filter: Option<String>| Running::gateway(serve(redis, upstream, filter.as_deref(), &["--workers", "1"]));
-    let theirs = |key: Option<&str>| Running::nginx(&nginx(key, redis), upstream);
+    let theirs = |key: Option<&str>| Running::nginx(&nginx(key, redis), upstream.address());
     let in_redis = |rules: &str, name: &str| Some(filter::in_redis(rules, name));
     let start = |name, base, running| Subject { name, base, running, runs: Vec::new() };
     let mut subjects = [
@@ -93,14 +93,8 @@ fn assert_counts(running: &Running, redis: &RedisServer) {
 /// One worker, that counts by this key, a Lua expression, or does not count.
 fn nginx(key: Option<&str>, redis: &RedisServer) -> Nginx {
     let Some(key) = key else { return Nginx { workers: Some(1), ..Nginx::default() } };
-    let lua = installed("lua");
-    let lua = lua.display();
-    Nginx {
-        main: format!("load_module {lua}/ndk_http_module.so; load_module {lua}/ngx_http_lua_module.so;"),
-        http: format!("lua_package_path '{lua}/?.lua;;';"),
-        location: format!(
-            "access_by_lua_block {{
-      local key = {key}
+    on_access(&format!(
+        "local key = {key}
       local redis = require('nginx.redis'):new()
       redis:set_timeout(1000)
       assert(redis:connect('127.0.0.1', {}))
@@ -108,10 +102,19 @@ fn nginx(key: Option<&str>, redis: &RedisServer) -> Nginx {
       local count = assert(redis:incr(name))
       if count == 1 then redis:expire(name, 3600) end
       redis:set_keepalive(60000, 64)
-      if count > {WIDE} then return ngx.exit(429) end
-    }}",
-            redis.port()
-        ),
+      if count > {WIDE} then return ngx.exit(429) end",
+        redis.port()
+    ))
+}
+
+/// One worker, that runs this Lua for each request before it is passed on.
+pub(crate) fn on_access(code: &str) -> Nginx {
+    let lua = installed("lua");
+    let lua = lua.display();
+    Nginx {
+        main: format!("load_module {lua}/ndk_http_module.so; load_module {lua}/ngx_http_lua_module.so;"),
+        http: format!("lua_package_path '{lua}/?.lua;;';"),
+        location: format!("access_by_lua_block {{ {code} }}"),
         workers: Some(1),
     }
 }

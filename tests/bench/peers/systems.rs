@@ -60,20 +60,20 @@ pub(super) enum System {
 }
 
 /// A system that serves.
-pub(super) struct Running {
+pub(crate) struct Running {
     target: Target,
     _process: Process,
 }
 
 /// What an nginx is told beside what all of them are.
 #[derive(Debug, Default)]
-pub(super) struct Nginx {
+pub(crate) struct Nginx {
     /// Directives at the top of the file, within `http` and within the one location.
-    pub(super) main: String,
-    pub(super) http: String,
-    pub(super) location: String,
+    pub(crate) main: String,
+    pub(crate) http: String,
+    pub(crate) location: String,
     /// One for each core if there is no number.
-    pub(super) workers: Option<usize>,
+    pub(crate) workers: Option<usize>,
 }
 
 enum Process {
@@ -142,7 +142,7 @@ impl System {
                 let filter = filter::in_redis(&rules, &format!("peers-{limit}"));
                 Running::gateway(serve(redis, upstream, Some(&filter), &[]))
             }
-            Self::NginxOff => Running::nginx(&Nginx::default(), upstream),
+            Self::NginxOff => Running::nginx(&Nginx::default(), upstream.address()),
             Self::Nginx => {
                 let (rate, burst) = if verdicts == Verdicts::Pass { ("1000000r/s", 1_000_000) } else { ("1r/m", 1) };
                 let nginx = Nginx {
@@ -150,7 +150,7 @@ impl System {
                     location: format!("limit_req zone=users burst={burst} nodelay;"),
                     ..Nginx::default()
                 };
-                Running::nginx(&nginx, upstream)
+                Running::nginx(&nginx, upstream.address())
             }
             Self::EnvoyOff => Running::envoy("", upstream),
             Self::Envoy => Running::envoy(&local_ratelimit(limit), upstream),
@@ -169,11 +169,11 @@ impl System {
 // === impl Running ===
 
 impl Running {
-    pub(super) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
-    pub(super) fn gateway(gateway: Gateway) -> Self {
+    pub(crate) fn gateway(gateway: Gateway) -> Self {
         Running { target: Target::gateway(&gateway), _process: Process::Gateway { _gateway: gateway } }
     }
 
@@ -184,7 +184,7 @@ impl Running {
         }
     }
 
-    pub(super) fn nginx(nginx: &Nginx, upstream: &Upstream) -> Self {
+    pub(crate) fn nginx(nginx: &Nginx, upstream: SocketAddr) -> Self {
         let address = free_address();
         let Nginx { main, workers, http, location } = nginx;
         let workers = workers.map_or_else(|| "auto".to_owned(), |workers| workers.to_string());
@@ -195,14 +195,13 @@ http {{
   access_log off; keepalive_requests 1000000000;
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
   {http}
-  upstream behind {{ server {}; keepalive 64; keepalive_requests 1000000000; }}
+  upstream behind {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
   server {{
     listen {address};
     location / {{ {location} proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header connection ''; }}
   }}
 }}
-",
-            upstream.address()
+"
         );
         let args = ["-p", ".", "-e", "stderr", "-c", "nginx.conf"];
         Self::proxy(Program::start(installed("nginx"), &args, address, &[("nginx.conf", configuration)]))

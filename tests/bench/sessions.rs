@@ -1,0 +1,255 @@
+//! Sessions that an application keeps in Redis, at the gateway as it ships: what it takes to tell an upstream who asks,
+//! when Redis is asked and when it is remembered, beside the same work done by hand in nginx with Lua.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use sha1_smol::Sha1;
+use slidegate_tests::{http_client::HttpClient, redis_server::RedisServer, upstream::Upstream as Witness};
+
+use crate::{
+    Effort,
+    gateway::serve,
+    line::{Line, PING},
+    load::{Run, USERS},
+    peers::{
+        lua::on_access,
+        systems::{Nginx, Running},
+    },
+    redis_usage::RedisUsage,
+    sample::{median, percentile},
+    table::{Table, number, thousands},
+    upstream::Upstream,
+};
+
+/// Requests in flight, where there are many.
+const CONNECTIONS: usize = 32;
+
+/// What the application signs its cookies with, as Flask-Session does.
+const SECRET: &str = "what nobody may know";
+
+/// A proxy, and what was found of it.
+struct Subject {
+    name: &'static str,
+    /// Which of the others tells what it does without sessions.
+    base: usize,
+    running: Running,
+    rounds: Vec<Round>,
+}
+
+/// What one round found.
+struct Round {
+    run: Run,
+    /// Of each request: commands that Redis ran, and its CPU time in microseconds.
+    commands: f64,
+    redis_cpu_us: f64,
+    /// One request at a time: the median, in microseconds.
+    alone_us: f64,
+}
+
+/// Throughput, CPU time and latency of all, and what they ask of Redis.
+pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
+    let (redis, upstream) = (&RedisServer::start(), &Upstream::start());
+    keep_sessions(redis);
+    assert_all_tell(redis);
+    let ours = |remember: Option<&str>| {
+        let filter = remember.map(session_filter);
+        Running::gateway(serve(redis, upstream, filter.as_deref(), &["--workers", "1"]))
+    };
+    let theirs = |nginx: &Nginx| Running::nginx(nginx, upstream.address());
+    let start = |name, base, running| Subject { name, base, running, rounds: Vec::new() };
+    let mut subjects = [
+        start("slidegate, no session", 0, ours(None)),
+        start("slidegate, remembered", 0, ours(Some("5m"))),
+        start("slidegate, asked each time", 0, ours(Some("0"))),
+        start("nginx, no session", 3, theirs(&Nginx { workers: Some(1), ..Nginx::default() })),
+        start("nginx with Lua, asked each time", 3, theirs(&by_hand(redis))),
+    ];
+    let (rounds, seconds, alone) = (effort.of(1, 9), effort.of(1, 2), effort.of(100, 2_000));
+    let mut ping = Line::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port())));
+    let mut pings = Vec::new();
+    // The first is not counted: connections are made, sessions are read for the first time.
+    for round in 0..=rounds {
+        for subject in &mut subjects {
+            let found = subject.round(redis, seconds, alone);
+            if round > 0 {
+                subject.rounds.push(found);
+            }
+        }
+        pings.push(median((0..alone).map(|_| ping.ask(PING))));
+    }
+    let note = format!(
+        "wrk with {CONNECTIONS} requests in flight of {USERS} users with a session each, in a cookie that is signed as Flask-Session does; the upstream is told whose it is \
+         in a header. One worker each, the same upstream and the same Redis. nginx does it by some lines of Lua with `lua-nginx-redis`, which check the signature, \
+         GET the record and search it for one member. Medians of {rounds} rounds of {seconds} s that take turns; then {alone} requests one after the other, \
+         whose median is in the last columns. A round trip to Redis (PING) takes {} µs. To reach: one command when Redis is asked, none when it is remembered.",
+        number(median(pings), 0)
+    );
+    let mut table = Table::new(
+        "Sessions",
+        note,
+        &[
+            "system",
+            "requests/s",
+            "CPU, µs",
+            "CPU of the session, µs",
+            "commands each",
+            "Redis CPU, µs",
+            "p99, ms",
+            "alone, µs",
+            "added, µs",
+        ],
+    );
+    for (index, subject) in subjects.iter().enumerate() {
+        let base = &subjects[subject.base];
+        let of = |figure: fn(&Round) -> f64| median(subject.rounds.iter().map(figure));
+        let added = |figure: fn(&Round) -> f64, digits| {
+            let each = subject.rounds.iter().zip(&base.rounds).map(|(with, without)| figure(with) - figure(without));
+            if index == subject.base { String::new() } else { number(median(each), digits) }
+        };
+        table.row([
+            subject.name.to_owned(),
+            thousands(of(|round| round.run.per_second) as u64),
+            number(of(|round| round.run.cpu_us), 1),
+            added(|round| round.run.cpu_us, 1),
+            number(of(|round| round.commands), 2),
+            number(of(|round| round.redis_cpu_us), 1),
+            number(of(|round| round.run.p99_ms), 2),
+            number(of(|round| round.alone_us), 0),
+            added(|round| round.alone_us, 0),
+        ]);
+    }
+    vec![table]
+}
+
+impl Subject {
+    fn round(&self, redis: &RedisServer, seconds: usize, alone: usize) -> Round {
+        let mut target = self.running.target().clone();
+        target.message = message();
+        let before = RedisUsage::of(redis);
+        let run = target.run(CONNECTIONS, seconds);
+        let used = RedisUsage::of(redis);
+        assert_eq!(run.not_2xx, 0, "{} lets all pass", self.name);
+        let mut line = Line::connect(target.address);
+        let times: Vec<f64> = (0..alone).map(|n| line.ask(&request(n % USERS + 1))).collect();
+        Round {
+            run,
+            commands: used.commands_since(&before, run.requests),
+            redis_cpu_us: used.since(&before, run.requests).1,
+            alone_us: percentile(times, 0.5),
+        }
+    }
+}
+
+/// Reads the sessions, and remembers each for so long.
+fn session_filter(remember: &str) -> String {
+    format!(
+        "{{session: {{format: flask-session, cookie: session, secrets: {SECRET}, fields: {{user_id: x-user-id}}, remember: {remember}, \
+         redis: {{service_name: redis.static}}}}}}"
+    )
+}
+
+/// The same in Lua.
+fn by_hand(redis: &RedisServer) -> Nginx {
+    on_access(&format!(
+        "ngx.req.clear_header('x-user-id')
+      local id, signature = (ngx.var.cookie_session or ''):match('^(.+)%.([^.]+)$')
+      if not id then return end
+      local key = ngx.hmac_sha1('{SECRET}', 'flask-session')
+      local expected = ngx.encode_base64(ngx.hmac_sha1(key, id), true):gsub('%+', '-'):gsub('/', '_')
+      if signature ~= expected then return end
+      local redis = require('nginx.redis'):new()
+      redis:set_timeout(1000)
+      assert(redis:connect('127.0.0.1', {}))
+      local record = redis:get('session:' .. id)
+      redis:set_keepalive(60000, 64)
+      local user = type(record) == 'string' and record:match('\"user_id\": *(%d+)')
+      if user then ngx.req.set_header('x-user-id', user) end",
+        redis.port()
+    ))
+}
+
+/// What the application has left of each user.
+fn keep_sessions(redis: &RedisServer) {
+    let mut commands = redis::pipe();
+    for user in 1..=USERS {
+        let record = format!(
+            r#"{{"_permanent": true, "user_id": {user}, "name": "user {user}", "csrf_token": "3f1d1f3c0b7e4b2c8a5d", "cart": [1, 2, 3]}}"#
+        );
+        commands.cmd("SET").arg(format!("session:{}", id(user))).arg(record).ignore();
+    }
+    commands.exec(&mut redis.connection()).expect("Redis keeps the sessions");
+}
+
+/// Each of what is compared tells the upstream whose session it is, and believes no other signature.
+fn assert_all_tell(redis: &RedisServer) {
+    let witness = Witness::start();
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, witness.port()));
+    let gateway = |remember| {
+        let filter = session_filter(remember);
+        let redis = format!("{{names: {{redis.static: \"{}\"}}}}", redis.url());
+        Running::gateway(slidegate_tests::gateway_process::Gateway::serve(&format!(
+            "upstream: \"{}\"\nredis: {redis}\nfilter: {filter}\n",
+            witness.url()
+        )))
+    };
+    for running in [gateway("5m"), gateway("0"), Running::nginx(&by_hand(redis), at)] {
+        let mut client = HttpClient::connect(running.target().address);
+        for (cookie, expected) in [(cookie(7), Some("7".to_owned())), (format!("{}A", cookie(7)), None)] {
+            let headers = [("cookie", &*format!("session={cookie}")), ("x-user-id", "1")];
+            assert_eq!(client.get("/", &headers).status(), 200);
+            assert_eq!(witness.last().text("x-user-id").as_deref(), expected.as_deref(), "{cookie}");
+        }
+    }
+}
+
+/// The body of the Lua function that makes a user's request for wrk.
+fn message() -> String {
+    let cookies: Vec<String> = (1..=USERS).map(|user| format!("'session={}'", cookie(user))).collect();
+    format!(
+        "cookies = cookies or {{ {} }}
+  return wrk.format(nil, nil, {{ ['cookie'] = cookies[user], ['user-agent'] = 'wrk', ['accept'] = '*/*' }})",
+        cookies.join(", ")
+    )
+}
+
+fn request(user: usize) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\nhost: shop.example.com\r\ncookie: session={}\r\n\r\n", cookie(user)).into_bytes()
+}
+
+/// As long as those of Flask-Session.
+fn id(user: usize) -> String {
+    format!("Zk3b9cVtQ0mY7rXw2LhN8sDpTfUeGaJ1oKi4BqC{user:04}")
+}
+
+/// An id and its signature (itsdangerous, key derivation `hmac`).
+fn cookie(user: usize) -> String {
+    let id = id(user);
+    let signature = hmac_sha1(&hmac_sha1(SECRET.as_bytes(), b"flask-session"), id.as_bytes());
+    format!("{id}.{}", base64url(&signature))
+}
+
+/// RFC 2104, for keys of a block at most.
+fn hmac_sha1(key: &[u8], text: &[u8]) -> [u8; 20] {
+    let padded = |with: u8| {
+        let mut block = [with; 64];
+        block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+        block
+    };
+    let hash = |parts: [&[u8]; 2]| {
+        let mut hash = Sha1::new();
+        parts.iter().for_each(|part| hash.update(part));
+        hash.digest().bytes()
+    };
+    hash([&padded(0x5c), &hash([&padded(0x36), text])])
+}
+
+/// RFC 4648, section 5, without padding.
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits = bytes.chunks(3).flat_map(|chunk| {
+        let number =
+            chunk.iter().enumerate().fold(0_usize, |sum, (at, byte)| sum | usize::from(*byte) << (16 - 8 * at));
+        (0..=chunk.len()).map(move |at| char::from(DIGITS[number >> (18 - 6 * at) & 63]))
+    });
+    digits.collect()
+}

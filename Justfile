@@ -156,6 +156,7 @@ run *args:
 test *flags: setup quick lint (build native)
     cargo test --release --locked -p slidegate-schema-tests
     just second-line
+    just session-browsers
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
 # The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute: for whoever works on it.

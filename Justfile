@@ -13,9 +13,6 @@ higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown
 # Keeps this machine's paths out of what is built.
 nameless := '''CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/="$'\x1f'"--remap-path-prefix=$PWD/="'''
 
-# The same for a guest, which LLVM is told to inline less in, as host/build.rs tells it: some 80 KB, and no slower.
-slim := nameless + '''$'\x1f'"-Cllvm-args=-inline-threshold=120"'''
-
 # Plugins of other people, which show that the tests' gateway for plugins is one.
 plugins := "target/plugins"
 
@@ -123,7 +120,7 @@ build *flags: higress
 
 # dist/slidegate-higress.wasm alone, without this machine's paths in it.
 higress:
-    {{slim}} cargo build {{higress}}
+    {{nameless}} cargo build {{higress}}
     mkdir -p dist
     cp target/guest/wasm32-unknown-unknown/higress/slidegate_shim.wasm dist/slidegate-higress.wasm
 

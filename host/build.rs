@@ -85,16 +85,12 @@ fn build(workspace: &Path, out: &Path) -> Result<PathBuf> {
     Ok(target.join(GUEST_TARGET).join("guest").join("slidegate_component.wasm"))
 }
 
-/// Keeps this machine's paths out of the component, shorter by some kilobytes and the same everywhere, and has LLVM
-/// inline less, which spares some 80 more.
+/// Keeps this machine's paths out of the component, shorter by some kilobytes and the same everywhere.
 fn guest_flags(workspace: &Path) -> String {
     let home =
         env::var("CARGO_HOME").or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo"))).unwrap_or_default();
     // The encoded form, whose separator is no space, since paths may hold some.
-    format!(
-        "--remap-path-prefix={home}/registry/src/=\x1f--remap-path-prefix={}/=\x1f-Cllvm-args=-inline-threshold=120",
-        workspace.display()
-    )
+    format!("--remap-path-prefix={home}/registry/src/=\x1f--remap-path-prefix={}/=", workspace.display())
 }
 
 /// `OUT_DIR` is `<target>/<profile>/build/<package>/out`.

@@ -133,7 +133,9 @@ impl Engine {
         replies: &[Result<Reply, CallError>],
         now_ns: u64,
     ) -> Explanation {
-        explain::of(&self.config, self.shared.memory.windows(), request, replies, now_ns)
+        // As filters see it, so that what they do with it is compiled once.
+        let request = Edited { request, edits: &[] };
+        explain::of(&self.config, self.shared.memory.windows(), &request, replies, now_ns)
     }
 
     /// The metrics this configuration has. Their number does not change.
@@ -148,11 +150,13 @@ impl Engine {
 
     /// It is this time, in nanoseconds since 1970; 0 for nobody knows. To be told before what is told of it: only some
     /// headers show times, and without it they are left out.
+    #[inline]
     pub fn set_wall_clock(&mut self, wall_ns: u64) {
         self.shared.wall_ns = wall_ns;
     }
 
     /// A request's headers have arrived. `now_ns` is monotonic.
+    #[inline]
     pub fn on_request(&mut self, stream: u64, request: &impl RequestView, now_ns: u64) -> Step {
         if self.shared.streams.may_know(stream) {
             self.on_done(stream, StreamEnd::Client, now_ns);
@@ -164,6 +168,7 @@ impl Engine {
     /// The next thing that the adapter has to do. To be called after each other step until there is nothing more to do,
     /// which is what [`Effect::Wait`] says. A stream that one filter lets pass goes to the next one here, which reads
     /// its request as `requests` shows it.
+    #[inline]
     pub fn poll(&mut self, requests: &impl Requests, now_ns: u64) -> Effect {
         loop {
             if let Some((service, command)) = self.next_command(now_ns) {
@@ -185,6 +190,7 @@ impl Engine {
     }
 
     /// What became of the command of the last [`Effect::Call`]: the host's name for the call, or why there is none.
+    #[inline]
     pub fn called(&mut self, call: Result<u64, CallError>, now_ns: u64) {
         if let Some(ended) = self.shared.store.called(call, now_ns, &mut self.shared.telemetry) {
             self.conclude(ended, now_ns);
@@ -193,11 +199,13 @@ impl Engine {
 
     /// Takes a command of [`Effect::Call`] back once it is sent, so that the next one has its memory. To be called or
     /// not.
+    #[inline]
     pub fn recycle(&mut self, command: Command) {
         self.shared.store.recycle(command);
     }
 
     /// The answer to a call. An unknown call is ignored.
+    #[inline]
     pub fn on_reply(&mut self, call: u64, reply: Result<Reply, CallError>, now_ns: u64) {
         let call = self.shared.store.take(call);
         self.tick(now_ns);
@@ -213,6 +221,7 @@ impl Engine {
 
     /// Some time has passed: calls that Redis should have answered long ago are given up, and what filters have put off
     /// until now is done. Every other step does so too.
+    #[inline]
     pub fn tick(&mut self, now_ns: u64) {
         for ended in self.shared.store.take_overdue(now_ns, &mut self.shared.telemetry) {
             self.conclude(ended, now_ns);
@@ -225,6 +234,7 @@ impl Engine {
     }
 
     /// The next command to send, and to which service.
+    #[inline]
     fn next_command(&mut self, now_ns: u64) -> Option<(u32, Command)> {
         // An adapter that does not say what became of a command has not sent it.
         if self.shared.store.waits_for_word() {
@@ -234,6 +244,7 @@ impl Engine {
     }
 
     /// Hands a stream, as filters have changed it so far, to those from its place on.
+    #[inline]
     fn pass_on(&mut self, stream: u64, mut so_far: WaitingStream, request: &impl RequestView, now_ns: u64) -> Step {
         let last = self.filters.len().saturating_sub(1);
         for (at, filter) in self.filters.iter_mut().enumerate().skip(so_far.filter) {
@@ -276,6 +287,7 @@ impl Engine {
 
     /// A filter has settled a stream that waited for it: it goes to the next one, or the adapter gets to know. Returns
     /// what that has to do first.
+    #[inline]
     fn settle(
         &mut self,
         waiter: Waiter,
@@ -301,6 +313,7 @@ impl Engine {
     }
 
     /// The filter that a request waits for has settled it. None: the adapter knows it no more.
+    #[inline]
     fn settle_request(
         &mut self,
         stream: u64,
@@ -333,6 +346,7 @@ impl Engine {
     }
 
     /// A call is over: its filter settles whom it asked for.
+    #[inline]
     fn conclude(&mut self, ended: Ended<Asked>, now_ns: u64) {
         if ended.result.as_ref().is_ok_and(|answered| answered.has_clock_stepped) {
             self.shared.memory.forget(ended.service);
@@ -344,6 +358,7 @@ impl Engine {
 }
 
 /// Has the log of requests say this of a stream, if there is something to say.
+#[inline]
 fn annotate(effects: &mut VecDeque<Effect>, stream: u64, note: Option<Vec<(&'static str, String)>>) {
     if let Some(fields) = note {
         effects.push_back(Effect::Annotate { stream, fields });

@@ -88,11 +88,13 @@ impl Prefix {
     }
 
     /// The threshold's keys.
+    #[inline]
     pub(crate) fn stem(&self) -> Stem<'_> {
         Stem { text: Cow::Borrowed(&self.text), together: self.together }
     }
 
     /// The keys of a partition of the rule item, whose values are hashed like this.
+    #[inline]
     pub(crate) fn stem_of(&self, partition: &Partition<'_>, hash: Option<&ValueHash>) -> Stem<'_> {
         let value = match partition {
             Partition::Value(value) => value.len().clamp(HASHED_LEN, VALUE_MAX),
@@ -115,12 +117,14 @@ impl Prefix {
 
 impl Stem<'_> {
     /// The keys of limits, in their order.
+    #[inline]
     pub(crate) fn keys(mut self, limits: &[Limit]) -> impl Iterator<Item = (&Limit, Vec<u8>)> {
         let last = limits.len().saturating_sub(1);
         limits.iter().enumerate().map(move |(at, limit)| (limit, self.key(limit, at == last)))
     }
 
     /// The key of a limit; the last one takes what memory there is.
+    #[inline]
     fn key(&mut self, limit: &Limit, is_last: bool) -> Vec<u8> {
         let mut key = match &mut self.text {
             Cow::Owned(text) if is_last => mem::take(text),
@@ -172,6 +176,7 @@ fn kind(text: &mut Vec<u8>, word: &str, name: Option<&str>) {
     }
 }
 
+#[inline]
 fn spell(text: &mut Vec<u8>, hash: Option<&ValueHash>, value: &[u8]) {
     match hash {
         Some(hash) => {
@@ -186,12 +191,14 @@ fn spell(text: &mut Vec<u8>, hash: Option<&ValueHash>, value: &[u8]) {
     }
 }
 
+#[inline]
 fn is_structure(byte: u8) -> bool {
     matches!(byte, b'%' | b':' | b'{' | b'}') || byte.is_ascii_control()
 }
 
 /// Appends a text with the bytes of a kind percent-encoded. Costs about what copying costs, whatever the text: strangers
 /// choose it.
+#[inline]
 pub(crate) fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
     key.reserve(text.len());
     let mut rest = text;
@@ -211,6 +218,7 @@ const DIGITS_MAX: usize = 20;
 /// The most that a key has behind its stem.
 const END_MAX: usize = 2 + DIGITS_MAX + TOKENS.len();
 
+#[inline]
 fn decimal(text: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; DIGITS_MAX];
     let mut from = DIGITS_MAX;

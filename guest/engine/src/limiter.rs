@@ -44,6 +44,7 @@ pub(crate) use self::{
     question::{Question, Scripts},
 };
 use crate::{
+    numbers::ByNumber,
     plan::{Plan, Planned, Prefixes},
     request::RequestView,
     rule::{FailureMode, LimitUnit, Policy, Ruleset, is_completion},
@@ -71,10 +72,10 @@ pub(crate) struct Limiter {
     /// Where requests wait for a call that is on its way and asks the same, by a digest of what it asks.
     flights: BTreeMap<u64, Box<Flight>>,
     /// The streams that have tokens reserved.
-    reservations: BTreeMap<u64, Box<Reservation>>,
+    reservations: ByNumber<Box<Reservation>>,
     settlements: Settlements,
     /// The requests whose bodies are to be read before anything is decided on them.
-    unread: BTreeMap<u64, Box<UnreadRequest>>,
+    unread: ByNumber<Box<UnreadRequest>>,
     /// It is to go: nothing is followed any more, and what is to be settled is settled at once.
     is_retired: bool,
 }
@@ -116,14 +117,15 @@ impl Limiter {
             made,
             scripts,
             flights: BTreeMap::new(),
-            reservations: BTreeMap::new(),
+            reservations: ByNumber::default(),
             settlements: Settlements::default(),
-            unread: BTreeMap::new(),
+            unread: ByNumber::default(),
             is_retired: false,
         }
     }
 
     /// A request's headers have arrived. None: it waits.
+    #[inline]
     pub(crate) fn on_request(
         &mut self,
         waiter: Waiter,
@@ -134,6 +136,7 @@ impl Limiter {
     }
 
     /// Decides on a request, unless it waits.
+    #[inline]
     fn decide(&mut self, waiter: Waiter, request: &impl RequestView, turn: &mut Turn<'_>) -> Option<Decided> {
         let Some((position, policy)) = self.ruleset.policy_for(request) else { return Some(Decided::passed()) };
         let Some(&PolicyParts { ref prefixes, counts_tokens, .. }) = self.made.get(position) else {
@@ -189,6 +192,7 @@ impl Limiter {
     }
 
     /// Decides on a request of which it is known what it is charged, unless it waits.
+    #[inline]
     fn decide_on(&mut self, asker: Asker, index: usize, plan: Plan, turn: &mut Turn<'_>) -> Option<Decided> {
         if let Some(service) = self.policy(index).and_then(|policy| policy.redis) {
             return self.ask(asker, index, service, plan, turn);
@@ -283,24 +287,29 @@ impl Limiter {
     }
 
     /// A decision as the chain takes it.
+    #[inline]
     fn settled(&self, decided: Decided) -> NotedVerdict {
         let fields = |note: Note| note.fields(self.policy(note.policy).map_or("", |policy| &policy.rule_name));
         NotedVerdict { verdict: decided.verdict, note: decided.note.map(fields) }
     }
 
+    #[inline]
     fn policy(&self, index: usize) -> Option<&Policy> {
         self.ruleset.policy(index.checked_sub(self.first_policy)?)
     }
 
+    #[inline]
     fn made(&self, index: usize) -> Option<&PolicyParts> {
         self.made.get(index.checked_sub(self.first_policy)?)
     }
 
     /// Whether no other policy counts in its service under the name of this one.
+    #[inline]
     fn is_alone(&self, index: usize) -> bool {
         self.made(index).is_some_and(|made| made.is_alone)
     }
 
+    #[inline]
     fn decider(&self, index: usize, turn: &Turn<'_>) -> Option<Decider<'_>> {
         let refusals = &self.made(index)?.refusals;
         Some(Decider { index, policy: self.policy(index)?, refusals, wall_ns: turn.wall_ns })
@@ -320,6 +329,7 @@ impl Limiter {
 }
 
 /// Counts a decision by its policy, and by the rules whose limits it met.
+#[inline]
 fn count(index: usize, tally: Tally, plan: &Plan, decision: &Decision, turn: &mut Turn<'_>) {
     turn.telemetry.decided(index, tally);
     turn.telemetry.decided_by_rules(index, plan, decision);

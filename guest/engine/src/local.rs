@@ -74,6 +74,7 @@ impl LocalWindows {
     /// assert!(!refused.admitted);
     /// assert!(matches!(refused.standings[0].retry, Retry::After(us) if (600_000..=600_001).contains(&us)));
     /// ```
+    #[inline]
     pub fn decide<'k>(&mut self, keys: &'k [Vec<u8>], charges: &[Charge], now_us: u64) -> Decision {
         if let ([key], [charge]) = (keys, charges)
             && let Some(decision) = self.decide_alone(key, charge, now_us)
@@ -128,6 +129,7 @@ impl LocalWindows {
 
     /// The same for a limit that is met alone, as most are: then one look-up does for looking and charging. None: its
     /// window is not kept, or others have to make room.
+    #[inline]
     fn decide_alone(&mut self, key: &[u8], charge: &Charge, now_us: u64) -> Option<Decision> {
         if self.bytes > self.max_bytes {
             return None;
@@ -155,6 +157,7 @@ impl LocalWindows {
         self.windows.is_empty()
     }
 
+    #[inline]
     fn charge(&mut self, key: Sought<'_>, charge: &Charge, assessed: &Assessment, now_us: u64) -> Standing {
         while self.bytes > self.max_bytes && self.windows.len() > 1 {
             self.sweep(now_us);
@@ -227,6 +230,7 @@ struct Changed {
 }
 
 impl KeptWindow {
+    #[inline]
     fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Changed {
         let bytes_before = self.window.bytes();
         let standing = self.window.charge(charge, assessed);

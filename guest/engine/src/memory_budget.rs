@@ -16,14 +16,17 @@ pub(crate) struct MemoryBudget {
 
 impl MemoryBudget {
     /// Whether so many bytes more may wait.
+    #[inline]
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.taken.saturating_add(bytes) <= WAITING_MAX
     }
 
+    #[inline]
     pub(crate) fn take(&mut self, bytes: usize) {
         self.taken = self.taken.saturating_add(bytes);
     }
 
+    #[inline]
     pub(crate) fn free(&mut self, bytes: usize) {
         self.taken = self.taken.saturating_sub(bytes);
     }

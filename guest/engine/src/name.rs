@@ -33,6 +33,7 @@ pub(crate) trait Named {
 const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Eight bytes at a time.
+#[inline]
 pub(crate) fn hash(text: &[u8]) -> u64 {
     let (words, rest) = text.as_chunks();
     let last = rest.iter().fold(text.len() as u64, |word, byte| word << 8 | u64::from(*byte));
@@ -40,6 +41,7 @@ pub(crate) fn hash(text: &[u8]) -> u64 {
 }
 
 /// Every bit has a part in the lower half, and all of these in the upper.
+#[inline]
 pub(crate) fn mixed(number: u64) -> u64 {
     let product = (number ^ number >> 32).wrapping_mul(FACTOR);
     product ^ product >> 29
@@ -47,6 +49,7 @@ pub(crate) fn mixed(number: u64) -> u64 {
 
 /// Whether two texts are one, eight bytes at a time: what is compared so nearly always is, and comparing bytes costs a
 /// guest twenty instructions each.
+#[inline]
 pub(crate) fn is_same(text: &[u8], other: &[u8]) -> bool {
     let ((words, rest), (other_words, other_rest)) = (text.as_chunks::<8>(), other.as_chunks::<8>());
     // The last eight bytes hold the rest.
@@ -65,43 +68,51 @@ impl Name {
 }
 
 impl<'a> Sought<'a> {
+    #[inline]
     pub(crate) fn new(text: &'a [u8]) -> Sought<'a> {
         Sought { hash: hash(text), text }
     }
 
     /// It as a name, to be kept.
+    #[inline]
     pub(crate) fn to_name(self) -> Name {
         Name { hash: self.hash, text: self.text.into() }
     }
 }
 
 impl Named for Name {
+    #[inline]
     fn hash(&self) -> u64 {
         self.hash
     }
 
+    #[inline]
     fn text(&self) -> &[u8] {
         &self.text
     }
 }
 
 impl Named for Sought<'_> {
+    #[inline]
     fn hash(&self) -> u64 {
         self.hash
     }
 
+    #[inline]
     fn text(&self) -> &[u8] {
         self.text
     }
 }
 
 impl<'a> Borrow<dyn Named + 'a> for Name {
+    #[inline]
     fn borrow(&self) -> &(dyn Named + 'a) {
         self
     }
 }
 
 impl Ord for dyn Named + '_ {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         let (text, other_text) = (self.text(), other.text());
         self.hash()
@@ -111,6 +122,7 @@ impl Ord for dyn Named + '_ {
 }
 
 impl Ord for Name {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         (self as &dyn Named).cmp(other)
     }

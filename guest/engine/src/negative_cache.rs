@@ -124,6 +124,7 @@ impl NegativeCache {
     }
 
     /// What is known of a request of this plan by answers that are no older than `age_max_ns`.
+    #[inline]
     pub(crate) fn find(&mut self, service: u32, plan: &Plan, age_max_ns: u64, now_ns: u64) -> Lookup {
         let (mut standings, mut refused) = (Vec::new(), None);
         for (at, (key, charge)) in
@@ -149,6 +150,7 @@ impl NegativeCache {
     }
 
     /// Whether no refusal is remembered.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.newer.refusals + self.older.refusals == 0
     }

@@ -15,6 +15,7 @@ pub(crate) type ByNumber<T> = HashMap<u64, T, BuildHasherDefault<NumberHasher>>;
 pub(crate) struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
     }
@@ -23,6 +24,7 @@ impl Hasher for NumberHasher {
         bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
     }
 
+    #[inline]
     fn write_u64(&mut self, number: u64) {
         self.0 = mixed(self.0 ^ number);
     }

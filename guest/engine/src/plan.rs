@@ -117,6 +117,7 @@ impl Policy {
 
 impl Plan {
     /// An empty one, with memory for so many limits.
+    #[inline]
     fn with_capacity(limits: usize) -> Plan {
         let (keys, charges, owners) =
             (Vec::with_capacity(limits), Vec::with_capacity(limits), Vec::with_capacity(limits));
@@ -166,11 +167,13 @@ impl Plan {
 
     /// A digest of what a call for this plan asks of a service: plans with the same keys have the same, and others
     /// hardly ever.
+    #[inline]
     pub(crate) fn question(&self, service: u32) -> u64 {
         self.keys.iter().fold(u64::from(service), |digest, key| mixed(digest ^ hash(key)))
     }
 
     /// What the limit at this place counts.
+    #[inline]
     pub(crate) fn unit(&self, at: usize) -> LimitUnit {
         if self.tokens.iter().any(|tokens| tokens.at == at) { LimitUnit::Tokens } else { LimitUnit::Requests }
     }
@@ -182,11 +185,13 @@ impl Plan {
     }
 
     /// How many bytes its keys have.
+    #[inline]
     pub(crate) fn key_bytes(&self) -> usize {
         self.keys.iter().map(Vec::len).sum()
     }
 
     /// Two rules may count the same value over the same window: one counter then, charged once, with the lower limit.
+    #[inline]
     fn add(&mut self, limit: &Limit, key: Vec<u8>, enforced: bool, owner: usize) {
         let same = self.keys.iter().position(|each| is_same(each, &key));
         let charge =
@@ -227,6 +232,7 @@ impl PlannedTokens {
 }
 
 impl PartialEq for Plan {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         let Plan { keys, charges, owners, spared, tokens, error_format } = self;
         let are_keys_same =

@@ -50,6 +50,7 @@ impl Pattern {
 
     /// Whether the pattern is found anywhere in the value (an expression: in its first 4 KiB), in time linear in its
     /// length.
+    #[inline]
     pub fn is_match(&self, value: &[u8]) -> bool {
         match self {
             Pattern::Any => true,

@@ -116,6 +116,7 @@ impl Services {
     ///
     /// # Errors
     /// Why it is not called now: its calls failed like this.
+    #[inline]
     pub(crate) fn permit(
         &mut self,
         service: u32,
@@ -133,14 +134,17 @@ impl Services {
     }
 
     /// Whether a service may be called as far as is known, and not only to find out.
+    #[inline]
     pub(crate) fn is_well(&self, service: u32) -> bool {
         self.0.get(service as usize).is_none_or(|state| state.breaker.is_closed())
     }
 
+    #[inline]
     fn patience_ns(&self, service: u32) -> u64 {
         self.0.get(service as usize).map_or(0, |state| state.patience_ns)
     }
 
+    #[inline]
     fn get_mut(&mut self, service: u32) -> Option<&mut ServiceState> {
         self.0.get_mut(service as usize)
     }
@@ -148,6 +152,7 @@ impl Services {
 
 impl<T> Answered<T> {
     /// What came back as something else, if it is that.
+    #[inline]
     pub(crate) fn and_then<U>(self, read: impl FnOnce(T) -> Option<U>) -> Option<Answered<U>> {
         let Answered { answer, left_ns, has_clock_stepped } = self;
         Some(Answered { answer: read(answer)?, left_ns, has_clock_stepped })
@@ -167,6 +172,7 @@ impl<A: Ask> Store<A> {
     }
 
     /// Queues a call.
+    #[inline]
     pub(crate) fn ask(&mut self, service: u32, ask: A, permit: Permit) {
         self.queue.push_back(Box::new(OpenCall { service, ask, form: Form::Sha, permit, sent_ns: 0 }));
     }
@@ -178,6 +184,7 @@ impl<A: Ask> Store<A> {
     }
 
     /// The next command to send, and to which service. What becomes of it is to be said at once.
+    #[inline]
     pub(crate) fn next_command(&mut self, now_ns: u64, telemetry: &mut Telemetry) -> Option<(u32, Command)> {
         let mut call = self.queue.pop_front()?;
         telemetry.called(call.service);
@@ -189,17 +196,20 @@ impl<A: Ask> Store<A> {
     }
 
     /// Takes a command back that nobody needs any more.
+    #[inline]
     pub(crate) fn recycle(&mut self, command: Command) {
         self.spare = command;
     }
 
     /// Whether nothing was said yet of the command that was handed out last.
+    #[inline]
     pub(crate) fn waits_for_word(&self) -> bool {
         self.handed_out.is_some()
     }
 
     /// What became of the command that was handed out last: the host's name for the call, or why there is none, which
     /// ends it.
+    #[inline]
     pub(crate) fn called(
         &mut self,
         call: Result<u64, CallError>,
@@ -218,12 +228,14 @@ impl<A: Ask> Store<A> {
     }
 
     /// A call whose answer has come, if there is such a one. It is in time then, however late others are.
+    #[inline]
     pub(crate) fn take(&mut self, id: u64) -> Option<Box<OpenCall<A>>> {
         self.sent.remove(&id)
     }
 
     /// The answer to a call. None: it is asked again, with the script's text. `explain` says what may be shown of an
     /// error.
+    #[inline]
     pub(crate) fn answered(
         &mut self,
         mut call: Box<OpenCall<A>>,
@@ -260,6 +272,7 @@ impl<A: Ask> Store<A> {
     }
 
     /// Gives up the calls that should have been answered long ago. What comes for them later is ignored.
+    #[inline]
     pub(crate) fn take_overdue(&mut self, now_ns: u64, telemetry: &mut Telemetry) -> Vec<Ended<A>> {
         if now_ns < self.overdue_ns {
             return Vec::new();
@@ -285,10 +298,12 @@ impl<A: Ask> Store<A> {
     }
 
     /// When the first call will be overdue, if one is on its way.
+    #[inline]
     pub(crate) fn overdue_ns(&self) -> Option<u64> {
         (self.overdue_ns < u64::MAX).then_some(self.overdue_ns)
     }
 
+    #[inline]
     fn succeeded(&mut self, call: OpenCall<A>, answer: A::Answer, now_ns: u64, telemetry: &mut Telemetry) -> Ended<A> {
         let OpenCall { service, ask, sent_ns, .. } = call;
         telemetry.answered(service, now_ns);
@@ -331,6 +346,7 @@ impl<A: Ask> Store<A> {
         Ended { service, ask, result: Err(cause) }
     }
 
+    #[inline]
     fn overdue_at(&self, call: &OpenCall<A>) -> u64 {
         call.sent_ns.saturating_add(self.services.patience_ns(call.service))
     }

@@ -87,6 +87,7 @@ pub(crate) struct Streams {
 
 impl Waiter {
     /// Whether both are of one arrival.
+    #[inline]
     pub(crate) fn is(&self, other: &Waiter) -> bool {
         self.ticket == other.ticket
     }
@@ -96,6 +97,7 @@ impl Waiter {
 
 impl Streams {
     /// A new stream has this name. Whether another one may have had it: adapters name streams by numbers that rise.
+    #[inline]
     pub(crate) fn may_know(&mut self, stream: u64) -> bool {
         let may_know = stream <= self.greatest;
         self.greatest = self.greatest.max(stream);
@@ -103,27 +105,32 @@ impl Streams {
     }
 
     /// A stream comes to a filter.
+    #[inline]
     pub(crate) fn arrive(&mut self, stream: u64, now_ns: u64) -> Waiter {
         self.tickets += 1;
         Waiter { stream, ticket: NonZeroU64::new(self.tickets).unwrap_or(NonZeroU64::MAX), since_ns: now_ns }
     }
 
     /// Its request waits there. What it carries takes room.
+    #[inline]
     pub(crate) fn wait(&mut self, waiter: Waiter, waiting: WaitingStream, budget: &mut MemoryBudget) {
         budget.take(waiting.edits.size());
         self.waiting.insert(waiter.stream, Box::new((waiter.ticket, waiting)));
     }
 
     /// Whether a stream still waits where it did.
+    #[inline]
     pub(crate) fn waits(&self, waiter: &Waiter) -> bool {
         self.request_waits(waiter) || self.followed.get(&waiter.stream).is_some_and(|each| each.place(waiter).is_some())
     }
 
+    #[inline]
     fn request_waits(&self, waiter: &Waiter) -> bool {
         self.waiting.get(&waiter.stream).is_some_and(|waiting| waiting.0 == waiter.ticket)
     }
 
     /// A stream's request waits no longer, if it did so still.
+    #[inline]
     pub(crate) fn leave(&mut self, waiter: &Waiter, budget: &mut MemoryBudget) -> Option<WaitingStream> {
         let Entry::Occupied(place) = self.waiting.entry(waiter.stream) else { return None };
         if place.get().0 != waiter.ticket {
@@ -147,6 +154,7 @@ impl Streams {
         self.followed.insert(stream, Box::new(followed));
     }
 
+    #[inline]
     pub(crate) fn followed(&mut self, stream: u64) -> Option<&mut FollowedStream> {
         self.followed.get_mut(&stream).map(|followed| &mut **followed)
     }
@@ -171,11 +179,13 @@ impl Streams {
 
 impl WaitingStream {
     /// Whether no filter before has changed it, or wants to see more of it.
+    #[inline]
     pub(crate) fn is_as_it_came(&self) -> bool {
         self.edits.is_empty() && self.followers.is_empty()
     }
 
     /// The filter at this place lets it go on.
+    #[inline]
     pub(crate) fn pass(&mut self, filter: usize, pass: Pass) {
         self.edits.add(pass.edits);
         if !pass.wants.is_nothing() {
@@ -192,12 +202,14 @@ impl WaitingStream {
 
 impl FollowedStream {
     /// Which of its followers it waits for so.
+    #[inline]
     pub(crate) fn place(&self, waiter: &Waiter) -> Option<usize> {
         let waits = |follower: &Follower| follower.waits.is_some_and(|each| each.is(waiter));
         self.followers.iter().position(waits)
     }
 
     /// What its followers want together.
+    #[inline]
     pub(crate) fn wants(&self) -> Wants {
         wants(&self.followers)
     }
@@ -228,6 +240,7 @@ impl FollowedStream {
 }
 
 /// What these want together.
+#[inline]
 pub(crate) fn wants(followers: &[Follower]) -> Wants {
     followers.iter().fold(Wants::default(), |wants, follower| wants.and(follower.wants))
 }

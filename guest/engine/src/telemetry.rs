@@ -70,11 +70,13 @@ impl Telemetry {
         &self.metrics.list
     }
 
+    #[inline]
     pub(crate) fn decided(&mut self, policy: usize, tally: Tally) {
         self.raise(self.metrics.decision(policy, tally), 1);
     }
 
     /// Counts a decision by the rules whose limits it met.
+    #[inline]
     pub(crate) fn decided_by_rules(&mut self, policy: usize, plan: &Plan, decision: &Decision) {
         let mut counted = None;
         for owner in &plan.owners {
@@ -103,6 +105,7 @@ impl Telemetry {
     }
 
     /// These rules would have refused a request for what it lacks or has too often, and only try.
+    #[inline]
     pub(crate) fn spared_by_rules(&mut self, policy: usize, owners: &[usize]) {
         for owner in owners {
             self.raise(self.metrics.item_decision(policy, *owner, ItemTally::WouldRefuse), 1);
@@ -115,6 +118,7 @@ impl Telemetry {
     }
 
     /// A request waited so long for the decision.
+    #[inline]
     pub(crate) fn waited(&mut self, policy: usize, waited_ns: u64) {
         self.time(self.metrics.decision_duration(policy), waited_ns);
     }
@@ -154,11 +158,13 @@ impl Telemetry {
         self.raise(self.metrics.session(session, tally), 1);
     }
 
+    #[inline]
     pub(crate) fn called(&mut self, service: u32) {
         self.raise(self.metrics.calls(service), 1);
     }
 
     /// A call took so long until its answer, or until there was none.
+    #[inline]
     pub(crate) fn took(&mut self, service: u32, took_ns: u64) {
         self.time(self.metrics.call_duration(service), took_ns);
     }
@@ -207,6 +213,7 @@ impl Telemetry {
     }
 
     /// A call succeeded. Says so in a line if the service ailed.
+    #[inline]
     pub(crate) fn answered(&mut self, service: u32, now_ns: u64) {
         self.say(service, |lines| lines.answered(now_ns));
     }
@@ -221,15 +228,18 @@ impl Telemetry {
         self.sums.take_changes()
     }
 
+    #[inline]
     pub(crate) fn take_line(&mut self) -> Option<Line> {
         self.lines.pop_front()
     }
 
+    #[inline]
     fn say(&mut self, service: u32, line: impl FnOnce(&mut ServiceLines) -> Option<Line>) {
         self.lines.extend(self.services.get_mut(service as usize).and_then(line));
     }
 
     /// Raises a counter, if there is one.
+    #[inline]
     fn raise(&mut self, metric: Option<usize>, delta: u64) {
         self.sums.raise(metric, delta);
     }
@@ -238,6 +248,7 @@ impl Telemetry {
         self.sums.set(metric, value);
     }
 
+    #[inline]
     fn time(&mut self, metric: Option<usize>, ns: u64) {
         self.sums.count(metric, ns / 1_000);
     }

@@ -118,6 +118,7 @@ const EDIT_BYTES: usize = 96;
 // === impl Pass ===
 
 impl From<Edits> for Pass {
+    #[inline]
     fn from(edits: Edits) -> Self {
         Pass { edits, ..Pass::default() }
     }
@@ -125,11 +126,13 @@ impl From<Edits> for Pass {
 
 impl Pass {
     /// Whether the stream goes on as it is, and nothing more is wanted of it.
+    #[inline]
     pub fn changes_nothing(&self) -> bool {
         self.edits.is_empty() && self.is_last_word()
     }
 
     /// Whether nothing but headers is changed, and nothing more is wanted of the stream.
+    #[inline]
     pub(crate) fn is_last_word(&self) -> bool {
         matches!(self.body, BodyChange::Keep) && self.wants.is_nothing()
     }
@@ -139,6 +142,7 @@ impl Pass {
 
 impl Edits {
     /// Whether nothing is to be changed.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.request.is_empty() && self.response.is_empty()
     }

@@ -66,6 +66,7 @@ pub trait ResponseView {
 
 impl Wants {
     /// Whether nothing is wanted any more.
+    #[inline]
     pub fn is_nothing(self) -> bool {
         self == Wants::default()
     }

@@ -150,6 +150,7 @@ enum Newest {
 
 impl Window {
     /// Looks whether `charge` fits at `now_us`.
+    #[inline]
     pub fn assess(&self, charge: &Charge, now_us: u64) -> Assessment {
         let ahead_us = self.newest_us.saturating_sub(now_us);
         let ahead_us = ahead_us - ahead_us % max(charge.slot_us, 1);
@@ -190,6 +191,7 @@ impl Window {
 
     /// Charges what was assessed, be it that it fits or that it was spent already, and tells where the limit stands
     /// then. The window must not have changed since.
+    #[inline]
     pub fn charge(&mut self, charge: &Charge, assessed: &Assessment) -> Standing {
         self.older.drain(..min(assessed.left, self.older.len()));
         self.before_us = assessed.before_us;
@@ -253,6 +255,7 @@ impl Window {
         self.older.capacity()
     }
 
+    #[inline]
     fn older_slots(&self, from: usize, before_us: u64) -> OlderSlots<'_> {
         let rest = self.older.get(from..).unwrap_or_default();
         OlderSlots { rest: rest.iter(), len: self.older.len(), at_us: before_us }
@@ -269,6 +272,7 @@ impl Window {
     }
 
     /// Puts the newest slot behind the older ones.
+    #[inline]
     fn keep_newest(&mut self) {
         // All of it may have been given back.
         if self.newest_cost == 0 {
@@ -324,6 +328,7 @@ struct OlderSlots<'a> {
 impl Iterator for OlderSlots<'_> {
     type Item = OlderSlot;
 
+    #[inline]
     fn next(&mut self) -> Option<OlderSlot> {
         self.at_us += read(&mut self.rest)?;
         let cost = read(&mut self.rest)?;
@@ -332,6 +337,7 @@ impl Iterator for OlderSlots<'_> {
 }
 
 /// Seven bits to a byte, the lowest first; the highest bit says that more follow.
+#[inline]
 fn write(bytes: &mut Vec<u8>, mut number: u64) {
     while number > 0x7f {
         bytes.push(number as u8 | 0x80);
@@ -341,10 +347,12 @@ fn write(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// How many bytes [`fn@write`] makes of a number.
+#[inline]
 fn written(number: u64) -> usize {
     (64 - (number | 1).leading_zeros()).div_ceil(7) as usize
 }
 
+#[inline]
 fn read(bytes: &mut slice::Iter<u8>) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {

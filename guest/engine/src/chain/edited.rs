@@ -17,6 +17,7 @@ pub(super) struct Edited<'a, View> {
 
 impl<View: RequestView> Edited<'_, View> {
     /// Every value of a header that is changed. None: it is as received.
+    #[inline]
     fn changed(&self, name: &str) -> Option<Vec<Vec<u8>>> {
         changed(self.edits, name, || match name.strip_prefix(':') {
             Some(_) => self.request.header(name).into_iter().collect(),
@@ -33,6 +34,7 @@ pub(super) struct EditedResponse<'a, View> {
 }
 
 /// Every value of a header that is changed, with what it was. None: it is as received.
+#[inline]
 fn changed(edits: &[HeaderEdit], name: &str, received: impl FnOnce() -> Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
     let concerns = |edit: &&HeaderEdit| edit.name().eq_ignore_ascii_case(name);
     let mut edits = edits.iter().filter(concerns).peekable();
@@ -53,6 +55,7 @@ impl<View: ResponseView> ResponseView for EditedResponse<'_, View> {
         self.response.head()
     }
 
+    #[inline]
     fn header(&self, name: &str) -> Option<Vec<u8>> {
         match changed(self.edits, name, || self.response.header_values(name)) {
             Some(values) => values.into_iter().next(),
@@ -67,6 +70,7 @@ impl<View: ResponseView> ResponseView for EditedResponse<'_, View> {
 }
 
 impl<View: RequestView> RequestView for Edited<'_, View> {
+    #[inline]
     fn path(&self) -> Vec<u8> {
         match self.changed(":path") {
             Some(values) => values.into_iter().next().unwrap_or_default(),
@@ -74,6 +78,7 @@ impl<View: RequestView> RequestView for Edited<'_, View> {
         }
     }
 
+    #[inline]
     fn authority(&self) -> Option<Vec<u8>> {
         match self.changed(":authority") {
             Some(values) => values.into_iter().next(),
@@ -81,6 +86,7 @@ impl<View: RequestView> RequestView for Edited<'_, View> {
         }
     }
 
+    #[inline]
     fn header(&self, name: &str) -> Option<Vec<u8>> {
         match self.changed(name) {
             Some(values) if name == "cookie" => (!values.is_empty()).then(|| values.join(b"; ".as_slice())),

@@ -86,6 +86,7 @@ macro_rules! in_turn {
 
 impl Filter {
     /// A request has come to this filter, which is at this place. None: it waits.
+    #[inline]
     pub(super) fn on_request(
         &mut self,
         at: usize,
@@ -98,6 +99,7 @@ impl Filter {
     }
 
     /// A piece of a request's body has come. None: the stream waits, which only one does whose body is held.
+    #[inline(never)]
     pub(super) fn on_request_body(
         &mut self,
         at: usize,
@@ -123,6 +125,7 @@ impl Filter {
 
     /// A piece of a response's body has come. None: the stream waits, which only one does whose body is held. It cannot
     /// be answered any more.
+    #[inline]
     pub(super) fn on_response_body(
         &mut self,
         at: usize,
@@ -150,6 +153,7 @@ impl Filter {
     }
 
     /// When something is to be done that was put off.
+    #[inline]
     pub(super) fn due_ns(&self) -> Option<u64> {
         match self {
             Filter::Limiter(limiter) => limiter.due_ns(),
@@ -170,6 +174,7 @@ impl Filter {
     }
 
     /// A call of this filter is over.
+    #[inline]
     pub(super) fn on_ended(&mut self, ended: Ended<Asked>, shared: &mut ChainState, now_ns: u64) {
         let Ended { service, ask: Asked { filter, question }, result } = ended;
         match (self, question) {
@@ -210,6 +215,7 @@ impl Filter {
 impl Ask for Asked {
     type Answer = Answer;
 
+    #[inline]
     fn command(&self, form: Form, command: &mut Command) {
         match &self.question {
             Question::Limiter(question) => question.command(form, command),
@@ -219,6 +225,7 @@ impl Ask for Asked {
         }
     }
 
+    #[inline]
     fn read(&self, reply: &Reply) -> Option<Answer> {
         match &self.question {
             Question::Limiter(question) => question.read(reply).map(Answer::Limiter),
@@ -228,6 +235,7 @@ impl Ask for Asked {
         }
     }
 
+    #[inline]
     fn clock_us(answer: &Answer) -> Option<u64> {
         match answer {
             Answer::Limiter(batch) => limiter::Question::clock_us(batch),
@@ -241,6 +249,7 @@ impl Ask for Asked {
 // === impl Answer ===
 
 impl Answer {
+    #[inline]
     fn batch(self) -> Option<Batch> {
         match self {
             Answer::Limiter(batch) => Some(batch),
@@ -285,6 +294,7 @@ impl ChainState {
     }
 
     /// Lets the limiter at this place take its turn, and queues what it asks.
+    #[inline]
     fn with_limiter<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut limiter::Turn<'_>) -> T) -> T {
         let ChainState { memory, streams, budget, store, telemetry, wall_ns, settled, asked } = self;
         let (services, wall_ns) = (&mut store.services, *wall_ns);

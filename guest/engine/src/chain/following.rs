@@ -21,6 +21,7 @@ impl Engine {
     }
 
     /// A piece of a response's body has arrived. It cannot be answered any more.
+    #[inline]
     pub fn on_response_body(&mut self, stream: u64, piece: BodyPiece<'_>, now_ns: u64) -> Step {
         self.show_piece(stream, StreamPhase::ResponseBody, piece, now_ns)
     }
@@ -87,6 +88,7 @@ impl Engine {
         self.shared.store.retire();
     }
 
+    #[inline]
     fn show_piece(&mut self, stream: u64, phase: StreamPhase, piece: BodyPiece<'_>, now_ns: u64) -> Step {
         self.tick(now_ns);
         let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
@@ -134,6 +136,7 @@ impl Engine {
     }
 
     /// A filter has settled a stream whose request had passed. None: it does not wait for that any more.
+    #[inline]
     pub(super) fn settle_followed(&mut self, waiter: &Waiter, settled: NotedVerdict, now_ns: u64) -> Option<Step> {
         let place = self.shared.streams.followed(waiter.stream)?.place(waiter)?;
         match self.take_note(*waiter, place, Some(settled)) {
@@ -152,12 +155,14 @@ impl Engine {
     }
 
     /// A follower, and as what it knows the stream: if that waits for it, as before.
+    #[inline]
     fn follower(&mut self, stream: u64, place: usize, now_ns: u64) -> Option<(Follower, Waiter)> {
         let follower = *self.shared.streams.followed(stream)?.followers.get(place)?;
         Some((follower, follower.waits.unwrap_or_else(|| self.shared.streams.arrive(stream, now_ns))))
     }
 
     /// Notes what a follower makes of the stream. Returns its answer, if that is one.
+    #[inline]
     fn take_note(&mut self, waiter: Waiter, place: usize, verdict: Option<NotedVerdict>) -> Option<Response> {
         let stream = waiter.stream;
         let followed = self.shared.streams.followed(stream)?;
@@ -187,6 +192,7 @@ impl Engine {
         Step::Respond(response.edited(edits))
     }
 
+    #[inline]
     fn go_on(&mut self, stream: u64) -> Step {
         let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
         let Some(pass) = followed.go_on() else { return Step::Wait };
@@ -199,6 +205,7 @@ impl Engine {
 
 impl FollowedStream {
     /// It has come so far. What was kept in an earlier phase has gone on.
+    #[inline]
     fn enter(&mut self, phase: StreamPhase) {
         if self.phase != phase {
             self.phase = phase;
@@ -218,6 +225,7 @@ impl FollowedStream {
     }
 
     /// The follower at this place lets it go on.
+    #[inline]
     fn take(&mut self, place: usize, pass: Pass) {
         let is_held = self.is_held_by(place);
         let Some(follower) = self.followers.get_mut(place) else { return };

@@ -26,7 +26,7 @@ use crate::{
 impl Limiter {
     /// A request that Redis has to decide on, unless it is known what Redis would say, or that it would not. None: it
     /// waits.
-    #[inline(never)]
+    #[inline]
     pub(super) fn ask(
         &mut self,
         asker: Asker,
@@ -72,6 +72,7 @@ impl Limiter {
     ///
     /// # Errors
     /// Why it may not be called.
+    #[inline]
     fn may_call(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Result<Permit, FailureCause> {
         if !self.begins_few_keys(index, service, plan, turn) {
             return Err(FailureCause::NewKeys);
@@ -84,6 +85,7 @@ impl Limiter {
     }
 
     /// Whether each rule of a plan may ask about its key, which may be one more new one in this second.
+    #[inline]
     fn begins_few_keys(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> bool {
         let Some(policy) = self.policy(index) else { return true };
         let mut counted = GLOBAL;
@@ -109,6 +111,7 @@ impl Limiter {
     }
 
     /// Makes a call, and with it its flight if it has one.
+    #[inline]
     pub(super) fn start(&mut self, service: u32, permit: Permit, mut question: Question, turn: &mut Turn<'_>) {
         // What is told once does not go with a call that only finds out whether Redis is well.
         if !question.plan.tokens.is_empty() && !permit.is_probe {
@@ -123,6 +126,7 @@ impl Limiter {
     }
 
     /// A call is over.
+    #[inline]
     pub(crate) fn on_ended(&mut self, ended: Ended<Question>, turn: &mut Turn<'_>) {
         match ended.result {
             Ok(answered) => self.answer(ended.service, &ended.ask, &answered, turn),
@@ -131,6 +135,7 @@ impl Limiter {
     }
 
     /// Redis decided on a call.
+    #[inline]
     fn answer(&mut self, service: u32, call: &Question, answered: &Answered<Batch>, turn: &mut Turn<'_>) {
         let Answered { answer: batch, left_ns, .. } = answered;
         free(call, turn);
@@ -168,6 +173,7 @@ impl Limiter {
 
     /// Whether nobody charges any limit of this plan as long as those refuse that refuse: they are the policy's own,
     /// and either all limits are of one value, or one that every request of the policy meets refuses.
+    #[inline]
     fn is_steady(&self, index: usize, plan: &Plan, standings: &[Standing]) -> bool {
         let refusing = plan.owners.iter().zip(&plan.charges).zip(standings);
         let all_meet_it = refusing.filter(|((_, charge), standing)| charge.enforced && standing.retry != Retry::Fits);
@@ -199,6 +205,7 @@ impl Limiter {
     }
 
     /// Those who waited behind a call go together as the next one.
+    #[inline]
     fn follow(&mut self, service: u32, call: &Question, turn: &mut Turn<'_>) {
         let (mut waiters, behind) = (Vec::new(), self.leave(call));
         let waited = behind.len();
@@ -224,6 +231,7 @@ impl Limiter {
     }
 
     /// Ends the flight of a call; returns who waited behind it.
+    #[inline]
     fn leave(&mut self, call: &Question) -> Vec<Asker> {
         call.flight
             .as_ref()
@@ -233,6 +241,7 @@ impl Limiter {
     }
 
     /// Settles a stream that waits.
+    #[inline]
     fn conclude(&mut self, index: usize, waiter: &Waiter, decided: Decided, turn: &mut Turn<'_>) {
         turn.telemetry.waited(index, turn.now_ns.saturating_sub(waiter.since_ns));
         let decided = self.read_enough(waiter.stream, decided, turn);
@@ -241,6 +250,7 @@ impl Limiter {
 
     /// Refuses a request that is known not to fit, if that is all the client is told, or if all is known that it is
     /// told.
+    #[inline]
     fn refuse_known(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Option<Decided> {
         if turn.memory.negative_cache.is_empty() {
             return None;
@@ -265,12 +275,14 @@ impl Limiter {
     }
 
     /// How long refusals of a policy are remembered; none: they are not.
+    #[inline]
     fn remembers_ns(&self, index: usize) -> Option<u64> {
         self.policy(index)?.remember_refusals_ns()
     }
 }
 
 /// Gives back the room that a call and those it asks for took.
+#[inline]
 fn free(call: &Question, turn: &mut Turn<'_>) {
     turn.budget.free(call.bytes() + call.waiters.len() * WAITER_BYTES);
 }

@@ -19,6 +19,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// The windows that are kept here.
+    #[inline]
     pub(crate) fn windows(&self) -> &LocalWindows {
         &self.windows
     }

@@ -24,6 +24,7 @@ const SETTLED_BYTES: usize = 128;
 
 impl PendingSettlement {
     /// What it takes in a call, in bytes.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         SETTLED_BYTES * self.settlement.len() + KEY_COPIES * self.settlement.key_bytes()
     }
@@ -69,6 +70,7 @@ pub(super) struct Flight {
 }
 
 /// What a call for a plan takes, in bytes, without those who wait for it.
+#[inline]
 pub(super) fn call_bytes(plan: &Plan) -> usize {
     CALL_BYTES + KEY_COPIES * plan.key_bytes()
 }
@@ -82,6 +84,7 @@ impl Question {
     }
 
     /// What it takes, in bytes, without those who wait for it.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         call_bytes(&self.plan) + self.settlement.as_ref().map_or(0, |pending| pending.bytes())
     }
@@ -94,6 +97,7 @@ impl Question {
     }
 
     /// For how many requests it asks.
+    #[inline]
     pub(super) fn units(&self) -> u64 {
         self.waiters.len() as u64
     }
@@ -112,6 +116,7 @@ impl Question {
 impl Ask for Question {
     type Answer = Batch;
 
+    #[inline]
     fn command(&self, form: Form, command: &mut Command) {
         let Plan { keys, charges, .. } = &*self.plan;
         match &self.settlement {
@@ -122,6 +127,7 @@ impl Ask for Question {
         }
     }
 
+    #[inline]
     fn read(&self, reply: &Reply) -> Option<Batch> {
         match &self.settlement {
             None => script::batch(reply, &self.plan.charges, self.units()),
@@ -132,6 +138,7 @@ impl Ask for Question {
         }
     }
 
+    #[inline]
     fn clock_us(batch: &Batch) -> Option<u64> {
         Some(batch.now_us)
     }

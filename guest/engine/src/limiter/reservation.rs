@@ -156,6 +156,7 @@ impl Reservation {
     }
 
     /// What is wanted of the answer's body.
+    #[inline]
     fn interest(&self) -> Interest {
         let is_held = self.cutting.is_some() || (self.usage_chunks.is_some() && self.answer == AnswerSeen::Charged);
         if is_held { Interest::Hold } else { Interest::Watch }
@@ -188,11 +189,13 @@ impl Reservation {
     }
 
     /// Whether there is more to do about a piece of the answer than to read it.
+    #[inline]
     pub(super) fn may_need_more(&self, now_ns: u64) -> bool {
         self.interest() == Interest::Hold || self.outlives_any(now_ns)
     }
 
     /// A piece of its body has come.
+    #[inline]
     pub(super) fn read(&mut self, piece: BodyPiece<'_>) {
         // What nobody can take the coding off tells nothing; where it ends in the middle of one, no bytes are left.
         if piece.coding != BodyCoding::Encoded {

@@ -53,6 +53,7 @@ pub(super) struct Decider<'a> {
 
 impl Decider<'_> {
     /// What a decision means for a request.
+    #[inline]
     pub(super) fn settle(self, plan: &Plan, charges: &[Charge], decision: &Decision) -> Decided {
         if decision.admitted && !self.policy.headers.tell_of_admissions() {
             return Decided::passed();
@@ -132,6 +133,7 @@ impl Decider<'_> {
 impl Decided {
     /// The same of a stream of which this is still wanted, if it passes. `may_be_cut`: its answer's last words may
     /// become others, which a client reads only if they are in the coding of what is before them.
+    #[inline]
     pub(super) fn followed(mut self, wants: Wants, may_be_cut: bool) -> Self {
         if let Verdict::Pass(pass) = &mut self.verdict {
             pass.wants = wants;
@@ -148,6 +150,7 @@ impl Decided {
         Decided { verdict: Verdict::Pass(edits.into()), note: None }
     }
 
+    #[inline]
     pub(super) fn passed() -> Self {
         Decided { verdict: Verdict::Pass(Pass::default()), note: None }
     }
@@ -165,6 +168,7 @@ impl Decided {
     }
 }
 
+#[inline]
 pub(super) fn tally(plan: &Plan, decision: &Decision) -> Tally {
     let fits = plan.spared.is_empty() && decision.standings.iter().all(|standing| standing.retry == Retry::Fits);
     match (decision.admitted, fits) {

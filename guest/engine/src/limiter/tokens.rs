@@ -4,6 +4,7 @@
 //! A settlement that is lost leaves what was reserved until it leaves the window.
 
 use alloc::vec::Vec;
+use core::mem;
 
 use super::{
     Limiter, Turn,
@@ -34,12 +35,14 @@ const UNREAD: Wants = Wants { response_headers: false, response_body: Interest::
 
 impl Limiter {
     /// Whether one more stream, which takes so much, may have something reserved.
+    #[inline]
     fn may_reserve(&self, bytes: usize, turn: &Turn<'_>) -> bool {
         self.reservations.len() < RESERVATIONS_MAX && turn.budget.fits_followed(bytes)
     }
 
     /// Whether a request of this plan may go on if it is admitted: it can be followed, or need not be, as the failure
     /// mode is none that refuses.
+    #[inline]
     pub(super) fn may_go_on(&self, index: usize, plan: &Plan, turn: &Turn<'_>) -> bool {
         let refuses = || self.policy(index).is_some_and(|policy| policy.failure_mode == FailureMode::Closed);
         plan.tokens.is_empty() || self.may_reserve(bytes_for(plan), turn) || !refuses()
@@ -116,6 +119,7 @@ impl Limiter {
     }
 
     /// A piece of it has come.
+    #[inline]
     pub(crate) fn on_response_body(
         &mut self,
         waiter: Waiter,
@@ -150,7 +154,7 @@ impl Limiter {
     /// The instance is to go: of all that is open, what was reserved stays charged, with what came beyond that, at
     /// once.
     pub(crate) fn on_retire(&mut self, turn: &mut Turn<'_>) {
-        while let Some((_, reservation)) = self.reservations.pop_first() {
+        for (_, reservation) in mem::take(&mut self.reservations) {
             turn.telemetry.unreserved(reservation.policy);
             turn.budget.free_followed(reservation.counted);
             self.settle(&reservation, None, turn);
@@ -160,6 +164,7 @@ impl Limiter {
     }
 
     /// When something is to be settled alone, if anything waits for that.
+    #[inline]
     pub(crate) fn due_ns(&self) -> Option<u64> {
         self.settlements.due_ns()
     }
@@ -288,6 +293,7 @@ fn reserved(terms: &TokenTerms, charged: u64) -> u64 {
 }
 
 /// A stream goes on as it is.
+#[inline]
 fn pass(wants: Option<Wants>) -> NotedVerdict {
     let pass = Pass { wants: wants.unwrap_or_default(), ..Pass::default() };
     NotedVerdict { verdict: Verdict::Pass(pass), note: None }

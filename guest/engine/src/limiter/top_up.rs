@@ -176,6 +176,7 @@ impl Limiter {
 
 impl Limiter {
     /// Whether a stream of this plan of a policy may be cut.
+    #[inline]
     pub(super) fn cuts(&self, policy: usize, plan: &Plan) -> bool {
         self.policy(policy).is_some_and(|policy| policy.cuts(plan))
     }
@@ -190,6 +191,7 @@ impl Limiter {
 
 impl Policy {
     /// Whether a stream of this plan may be cut.
+    #[inline]
     pub(super) fn cuts(&self, plan: &Plan) -> bool {
         self.token_limits(plan)
             .any(|(tokens, terms)| terms.cuts() && plan.charges.get(tokens.at).is_some_and(|charge| charge.enforced))

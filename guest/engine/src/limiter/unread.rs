@@ -66,6 +66,7 @@ impl Limiter {
 
     /// It is decided on a request, whose body may have been read for that: if it goes on, its stream may have to tell
     /// its usage.
+    #[inline]
     pub(super) fn read_enough(&mut self, stream: u64, decided: Decided, turn: &mut Turn<'_>) -> Decided {
         match self.forget_unread(stream, turn) {
             Some(splice) => decided.asking_usage(splice),
@@ -75,6 +76,7 @@ impl Limiter {
 
     /// Nobody waits for a request's body any more. What came of it since it was read enough of counts all the same.
     /// Returns the change by which its stream tells its usage, if that is followed and is to.
+    #[inline]
     pub(super) fn forget_unread(&mut self, stream: u64, turn: &mut Turn<'_>) -> Option<Splice> {
         if self.unread.is_empty() {
             return None;

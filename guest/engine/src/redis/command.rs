@@ -12,16 +12,19 @@ pub struct Command {
 
 impl Command {
     /// Of what [`into_parts`](Self::into_parts) made of one.
+    #[inline]
     pub fn from_parts(bytes: Vec<u8>, lengths: Vec<u32>) -> Command {
         Command { bytes, lengths }
     }
 
     /// Its words, with nothing between, and how many bytes each of them has.
+    #[inline]
     pub fn into_parts(self) -> (Vec<u8>, Vec<u32>) {
         (self.bytes, self.lengths)
     }
 
     /// The name and the arguments, in order.
+    #[inline]
     pub fn words(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.bytes.as_slice();
         self.lengths.iter().map_while(move |length| {
@@ -32,6 +35,7 @@ impl Command {
     }
 
     /// Takes all words out, and keeps their memory for so many others, of so many bytes together.
+    #[inline]
     pub(crate) fn begin(&mut self, words: usize, bytes: usize) {
         self.bytes.clear();
         self.bytes.reserve(bytes);
@@ -40,12 +44,14 @@ impl Command {
     }
 
     /// Adds a word.
+    #[inline]
     pub(crate) fn push(&mut self, word: &[u8]) {
         self.bytes.extend_from_slice(word);
         self.lengths.push(word.len() as u32);
     }
 
     /// Adds one word of these pieces.
+    #[inline]
     pub(crate) fn push_all<const LENGTH: usize>(&mut self, pieces: impl Iterator<Item = [u8; LENGTH]>) {
         let before = self.bytes.len();
         pieces.for_each(|piece| self.bytes.extend_from_slice(&piece));

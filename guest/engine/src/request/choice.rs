@@ -46,6 +46,7 @@ pub(crate) struct Chooser<'a> {
 // === impl RequestValue ===
 
 impl<'a> From<Cow<'a, [u8]>> for RequestValue<'a> {
+    #[inline]
     fn from(text: Cow<'a, [u8]>) -> Self {
         RequestValue { text, written: None }
     }
@@ -54,6 +55,7 @@ impl<'a> From<Cow<'a, [u8]>> for RequestValue<'a> {
 // === impl Choice ===
 
 impl<'a> From<RequestValue<'a>> for Choice<'a> {
+    #[inline]
     fn from(value: RequestValue<'a>) -> Self {
         Choice { values: Vec::from([value]), is_refused: false }
     }
@@ -86,10 +88,12 @@ impl<'a> Choice<'a> {
     }
 
     /// Whether there is nothing to go by, or nothing but an empty text.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.values.iter().all(|value| value.text.is_empty())
     }
 
+    #[inline]
     fn keep(&mut self, value: RequestValue<'a>) {
         if self.values.iter().any(|kept| kept.text == value.text) {
             return;
@@ -105,10 +109,12 @@ impl<'a> Choice<'a> {
 // === impl Chooser ===
 
 impl<'a> Chooser<'a> {
+    #[inline]
     pub(crate) fn new(take: Take) -> Self {
         Chooser { take, seen: 0, choice: Choice::default() }
     }
 
+    #[inline]
     pub(crate) fn offer(&mut self, value: RequestValue<'a>) {
         self.seen += 1;
         let values = &mut self.choice.values;
@@ -122,6 +128,7 @@ impl<'a> Chooser<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn choice(mut self) -> Choice<'a> {
         if self.choice.values.len() > 1 {
             self.choice.values.retain(|value| !value.text.is_empty());

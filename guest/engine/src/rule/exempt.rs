@@ -39,11 +39,13 @@ impl Exempt {
     }
 
     /// Whether no request is.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.methods.is_empty() && self.networks.is_empty() && self.headers.is_empty()
     }
 
     /// Whether this request is. Asks only for what is configured.
+    #[inline]
     pub(crate) fn holds(&self, request: &impl RequestView) -> bool {
         self.holds_method(request)
             || self.holds_route(request)

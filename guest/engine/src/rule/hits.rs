@@ -15,11 +15,13 @@ pub(crate) const CONSUMER: &str = "x-mse-consumer";
 pub(crate) const PATH_ONLY: &str = ":path-only";
 
 /// Whether the values of this header begin with a scheme.
+#[inline]
 pub(crate) fn is_credentials(name: &str) -> bool {
     matches!(name, "authorization" | "proxy-authorization")
 }
 
 /// Whether this header is the host that a request is for.
+#[inline]
 pub(crate) fn is_host(name: &str) -> bool {
     matches!(name, ":authority" | "host")
 }
@@ -143,6 +145,7 @@ impl Policy {
     }
 }
 
+#[inline]
 fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut RequestFacts<'_, 'a, impl RequestView>) -> Meeting<'a> {
     let take = item.take;
     let choice = match &item.limit_by.source {
@@ -182,6 +185,7 @@ fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut RequestFacts<'_, 'a, impl
     }
 }
 
+#[inline]
 fn meet_address<'a>(at: usize, item: &'a RuleItem, client: &ClientIp, address: Option<IpAddr>) -> Meeting<'a> {
     let Some(address) = address else {
         return missing(at, item);
@@ -198,6 +202,7 @@ fn meet_address<'a>(at: usize, item: &'a RuleItem, client: &ClientIp, address: O
     }
 }
 
+#[inline]
 fn missing(at: usize, item: &RuleItem) -> Meeting<'_> {
     match (item.on_missing, item.keys.of_missing()) {
         (OnMissing::Refuse, _) => Meeting::Refused,
@@ -209,6 +214,7 @@ fn missing(at: usize, item: &RuleItem) -> Meeting<'_> {
     }
 }
 
+#[inline]
 fn hit<'a>(at: usize, item: &'a RuleItem, entry: &'a KeyEntry, value: impl FnOnce() -> Vec<u8>) -> Hit<'a> {
     let partition = if entry.together { Partition::Together(&entry.key) } else { Partition::Value(value()) };
     Hit { item, at, partition, limits: &entry.limits }
@@ -216,6 +222,7 @@ fn hit<'a>(at: usize, item: &'a RuleItem, entry: &'a KeyEntry, value: impl FnOnc
 
 impl LimitKeys {
     /// The first entry whose address or network holds this address.
+    #[inline]
     fn of_address(&self, address: IpAddr) -> Option<&KeyEntry> {
         match &self.index {
             KeyIndex::Ip(networks) => self.entries.get(networks.first_match(address)?),
@@ -224,6 +231,7 @@ impl LimitKeys {
     }
 
     /// The first entry that is this value, in either spelling, or a pattern found in it.
+    #[inline]
     fn of_value(&self, value: &RequestValue<'_>) -> Option<&KeyEntry> {
         let written = value.written.as_deref().and_then(|written| self.position(written));
         self.entries.get(written.into_iter().chain(self.position(&value.text)).min()?)
@@ -244,6 +252,7 @@ impl LimitKeys {
         self.entries.iter().position(|entry| core::ptr::eq(entry.limits.as_slice(), limits))
     }
 
+    #[inline]
     fn position(&self, text: &[u8]) -> Option<usize> {
         let KeyIndex::Text { exact, patterns } = &self.index else { return None };
         let found = exact.binary_search_by(|(key, _)| key.as_slice().cmp(text)).ok();
@@ -265,14 +274,17 @@ struct RequestFacts<'r, 'a, View> {
 }
 
 impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
+    #[inline]
     fn new(request: &'r View) -> Self {
         RequestFacts { request, path: None, headers: Vec::new(), lists: Vec::new() }
     }
 
+    #[inline]
     fn path(&mut self) -> &[u8] {
         self.path.get_or_insert_with(|| self.request.path())
     }
 
+    #[inline]
     fn header(&mut self, name: &'a str) -> Option<&[u8]> {
         let request = self.request;
         if self.headers.capacity() == 0 {
@@ -282,6 +294,7 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
         once(&mut self.headers, name, || request.header(name)).and_then(|value| value.as_deref())
     }
 
+    #[inline]
     fn header_values(&mut self, name: &'a str) -> &[Vec<u8>] {
         let request = self.request;
         once(&mut self.lists, name, || request.header_values(name)).map_or(&[], Vec::as_slice)
@@ -289,6 +302,7 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
 
     /// The values of a header that a rule goes by, without white space around them, which not every server takes for a
     /// part of them.
+    #[inline]
     fn header_choice<'s>(
         &'s mut self,
         name: &'a str,
@@ -318,6 +332,7 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
 }
 
 /// The fact of this name, read if it has not been. There are a handful at most.
+#[inline]
 fn once<'a, 'f, T>(facts: &'f mut Vec<(&'a str, T)>, name: &'a str, read: impl FnOnce() -> T) -> Option<&'f T> {
     let at = match facts.iter().position(|(known, _)| core::ptr::eq(*known, name) || *known == name) {
         Some(at) => at,

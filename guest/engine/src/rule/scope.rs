@@ -10,6 +10,7 @@ impl Ruleset {
     /// The policy for a request and its position: the first scoped one that matches, else the fallback, whose position
     /// is the number of scoped ones. `None` if nothing applies. A request without a host has an empty one: leaving it
     /// out frees nobody.
+    #[inline]
     pub fn policy_for(&self, request: &impl RequestView) -> Option<(usize, &Policy)> {
         let place =
             RequestTarget { request, authority: OnceCell::new(), route: OnceCell::new(), service: OnceCell::new() };
@@ -22,11 +23,13 @@ impl Ruleset {
     }
 
     /// All policies, in the order of their positions.
+    #[inline]
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.scoped.iter().map(|(_, policy)| policy).chain(&self.fallback)
     }
 
     /// The policy at a position that [`Ruleset::policy_for`] returned.
+    #[inline]
     pub fn policy(&self, position: usize) -> Option<&Policy> {
         self.scoped.get(position).map(|(_, policy)| policy).or(self.fallback.as_ref())
     }
@@ -41,6 +44,7 @@ struct RequestTarget<'a, View> {
 }
 
 impl<View: RequestView> RequestTarget<'_, View> {
+    #[inline]
     fn is_in(&self, scope: &Scope) -> bool {
         match scope {
             Scope::Route(routes) => self.is_route(routes),

@@ -171,6 +171,7 @@ impl TokenCharge {
 
 impl ErrorFormatChoice {
     /// The format for a request.
+    #[inline]
     pub(crate) fn of_request(self, request: &impl RequestView) -> ErrorFormat {
         let speaks_grpc = || request.header("content-type").is_some_and(|kind| is_grpc(&kind));
         match self {

@@ -53,6 +53,7 @@ pub(crate) enum Gate {
 
 impl CircuitBreaker {
     /// Asks for one call.
+    #[inline]
     pub(crate) fn gate(&mut self, now_ns: u64) -> Gate {
         let Some(open) = &mut self.open else { return Gate::Call };
         if now_ns < open.probe_at_ns {
@@ -63,11 +64,13 @@ impl CircuitBreaker {
     }
 
     /// Whether it lets every call through.
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.open.is_none()
     }
 
     /// A call was answered. Returns whether that closed the breaker.
+    #[inline]
     pub(crate) fn succeeded(&mut self, now_ns: u64) -> bool {
         let was_open = self.open.is_some();
         *self = CircuitBreaker { well_ns: Some(now_ns), ..CircuitBreaker::default() };

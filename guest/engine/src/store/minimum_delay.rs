@@ -31,6 +31,7 @@ pub(crate) struct MinimumDelay {
 impl MinimumDelay {
     /// When a call would have left that had the minimum delay and was decided on with this one, by our clock: not
     /// before it was sent, and not after it was answered.
+    #[inline]
     pub(crate) fn left_ns(&mut self, sent_ns: u64, redis_us: u64, answered_ns: u64) -> u64 {
         let way = i64::try_from(redis_us).unwrap_or(i64::MAX).saturating_sub_unsigned(sent_ns / 1_000);
         let shortest = self.shortest(way, answered_ns);
@@ -40,6 +41,7 @@ impl MinimumDelay {
 
     /// By how many microseconds Redis' clock was set since it decided last, ahead or back; none if it was not. What was
     /// seen before such a step is forgotten. To be asked before [`MinimumDelay::left_ns`], for each call once.
+    #[inline]
     pub(crate) fn stepped_us(&mut self, sent_ns: u64, redis_us: u64, answered_ns: u64) -> Option<i64> {
         let way = i64::try_from(redis_us).unwrap_or(i64::MAX).saturating_sub_unsigned(sent_ns / 1_000);
         let trip_us = answered_ns.saturating_sub(sent_ns) / 1_000;
@@ -54,6 +56,7 @@ impl MinimumDelay {
         Some(step)
     }
 
+    #[inline]
     fn shortest(&mut self, way: i64, now_ns: u64) -> i64 {
         let age_ns = now_ns.saturating_sub(self.since_ns);
         if age_ns >= GENERATION_NS || now_ns < self.since_ns {

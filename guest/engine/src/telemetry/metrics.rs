@@ -176,10 +176,12 @@ impl Metrics {
         Some((*self.sessions.get(session)?)? + at)
     }
 
+    #[inline]
     pub(super) fn decision(&self, policy: usize, tally: Tally) -> Option<usize> {
         Some(self.policies.get(policy)?.decisions? + position(&Tally::ALL, tally))
     }
 
+    #[inline]
     pub(super) fn decision_duration(&self, policy: usize) -> Option<usize> {
         self.policies.get(policy)?.duration
     }
@@ -204,16 +206,19 @@ impl Metrics {
         Some(self.reservations(policy)? + 4)
     }
 
+    #[inline]
     pub(super) fn item_decision(&self, policy: usize, owner: usize, tally: ItemTally) -> Option<usize> {
         let (at, first) = self.policies.get(policy)?.items?;
         Some(at + owner.checked_sub(first)? * ItemTally::ALL.len() + position(&ItemTally::ALL, tally))
     }
 
+    #[inline]
     pub(super) fn calls(&self, service: u32) -> Option<usize> {
         let service = service as usize;
         (service < self.services).then_some(service * SERVICE_METRICS)
     }
 
+    #[inline]
     pub(super) fn call_duration(&self, service: u32) -> Option<usize> {
         Some(self.calls(service)? + 1)
     }
@@ -310,6 +315,7 @@ fn label(value: &str) -> String {
     format!("{}...{digest}", value.get(..kept).unwrap_or_default())
 }
 
+#[inline]
 fn position<T: PartialEq>(all: &[T], one: T) -> usize {
     all.iter().position(|each| *each == one).unwrap_or_default()
 }

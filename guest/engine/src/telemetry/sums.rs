@@ -68,6 +68,7 @@ impl Sums {
     }
 
     /// Raises a counter.
+    #[inline]
     pub(super) fn raise(&mut self, metric: Option<usize>, by: u64) {
         let Some(Sum::Counter(value)) = metric.and_then(|metric| self.sums.get_mut(metric)) else { return };
         if *value == 0 && by > 0 {
@@ -93,6 +94,7 @@ impl Sums {
     }
 
     /// Counts a value of a histogram, in microseconds.
+    #[inline]
     pub(super) fn count(&mut self, metric: Option<usize>, us: u64) {
         let Some(Sum::Histogram(buckets)) = metric.and_then(|metric| self.sums.get_mut(metric)) else { return };
         if buckets.is_none() {

@@ -9,16 +9,19 @@ const HIGH_BITS: u64 = u64::from_le_bytes([0x80; WORD_BYTES]);
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// The first end of a line: a line feed or a carriage return.
+#[inline]
 pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {
     first(bytes, |word| equal(word, b'\n') | equal(word, b'\r'))
 }
 
 /// The first quotation mark or backslash.
+#[inline]
 pub(super) fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
     first(bytes, |word| equal(word, b'"') | equal(word, b'\\'))
 }
 
 /// The first quotation mark, brace or bracket.
+#[inline]
 pub(super) fn quote_or_bracket(bytes: &[u8]) -> Option<usize> {
     // Braces are brackets with this bit set; no other sign becomes a brace by it.
     first(bytes, |word| {
@@ -29,6 +32,7 @@ pub(super) fn quote_or_bracket(bytes: &[u8]) -> Option<usize> {
 
 /// The first byte of which the highest bit is set in what `found` makes of its word, where it may be set wrongly only
 /// behind one that is set rightly.
+#[inline]
 fn first(bytes: &[u8], found: impl Fn(u64) -> u64) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<WORD_BYTES>();
     let mut passed = 0;
@@ -44,12 +48,14 @@ fn first(bytes: &[u8], found: impl Fn(u64) -> u64) -> Option<usize> {
 }
 
 /// Sets the highest bit of the first byte that is this one, and perhaps others behind it.
+#[inline]
 fn equal(word: u64, byte: u8) -> u64 {
     let differing = word ^ (ONES * u64::from(byte));
     differing.wrapping_sub(ONES) & !differing & HIGH_BITS
 }
 
 /// In which byte the lowest bit is set.
+#[inline]
 fn first_bit(bits: u64) -> Option<usize> {
     (bits != 0).then(|| (bits.trailing_zeros() / u8::BITS) as usize)
 }

@@ -42,6 +42,7 @@ const DATA: &[u8] = b"data:";
 
 impl EventLines {
     /// Takes bytes until an event has ended, whose data are documents. Whether one has; if not, all bytes are taken.
+    #[inline]
     pub(super) fn read_event<Document: JsonDocument>(
         &mut self,
         bytes: &mut &[u8],
@@ -67,6 +68,7 @@ impl EventLines {
     }
 
     /// Takes bytes until there is something to tell.
+    #[inline]
     fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<EventPart<'a>> {
         while let Some((&byte, rest)) = bytes.split_first() {
             let is_line_end = matches!(byte, b'\n' | b'\r');
@@ -115,6 +117,7 @@ impl EventLines {
     }
 
     /// Whether the last byte was a carriage return, to which a line feed may belong.
+    #[inline]
     pub(super) fn ends_with_return(&self) -> bool {
         self.is_after_return
     }

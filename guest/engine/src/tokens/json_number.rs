@@ -49,11 +49,13 @@ impl JsonNumber {
     };
 
     /// Whether a number may begin so.
+    #[inline]
     pub(super) fn begins_with(byte: u8) -> bool {
         byte == b'-' || byte.is_ascii_digit()
     }
 
     /// Takes the next character. False: the number has ended before it.
+    #[inline]
     pub(super) fn take(&mut self, byte: u8) -> bool {
         use NumberPart::{Beginning, Exponent, ExponentLetter, ExponentSign, Fraction, Malformed, Point, Sign, Whole};
         self.part = match (self.part, byte) {
@@ -87,6 +89,7 @@ impl JsonNumber {
 
     /// The number as a count: a fraction is rounded up, what is too large is [`COUNT_MAX`]. None: it is malformed, or
     /// negative.
+    #[inline]
     pub(super) fn count(&self) -> Option<u64> {
         if self.is_negative || !matches!(self.part, NumberPart::Whole | NumberPart::Fraction | NumberPart::Exponent) {
             return None;
@@ -104,6 +107,7 @@ impl JsonNumber {
     }
 
     /// A digit of the mantissa, before the point (1) or behind it (0).
+    #[inline]
     fn digit(&mut self, byte: u8, whole: i32) {
         if self.mantissa < MANTISSA_MAX {
             self.mantissa = self.mantissa * 10 + u64::from(byte - b'0');

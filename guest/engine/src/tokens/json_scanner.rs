@@ -11,6 +11,7 @@ const NAME_BYTES_MAX: usize = 32;
 const DEPTH_MAX: usize = 8;
 
 /// Where the first byte is that is neither white space nor of a byte order mark, by which it is known what a body is.
+#[inline]
 pub(super) fn first_sign(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf))
 }
@@ -27,6 +28,7 @@ pub(super) trait JsonPlace: Copy {
     fn member(self, name: &[u8]) -> Option<Self>;
 
     /// Whether an object or an array at this place is read as a text, as it is spelt.
+    #[inline]
     fn is_verbatim(self) -> bool {
         false
     }
@@ -38,24 +40,31 @@ pub(super) trait JsonDocument {
     type Place: JsonPlace;
 
     /// An object or an array begins at this place.
+    #[inline]
     fn opened(&mut self, _place: Self::Place) {}
 
     /// It ends.
+    #[inline]
     fn closed(&mut self, _place: Self::Place) {}
 
     /// A number that is a count.
+    #[inline]
     fn count(&mut self, _place: Self::Place, _count: u64) {}
 
     /// True or false.
+    #[inline]
     fn flag(&mut self, _place: Self::Place, _flag: bool) {}
 
     /// Nothing, as a word.
+    #[inline]
     fn null(&mut self, _place: Self::Place) {}
 
     /// A text begins at this place.
+    #[inline]
     fn text_began(&mut self, _place: Self::Place) {}
 
     /// The next bytes of it, without escapes.
+    #[inline]
     fn text(&mut self, _place: Self::Place, _piece: &[u8]) {}
 }
 
@@ -117,6 +126,7 @@ struct ShortText {
 // === impl JsonScanner ===
 
 impl<Place> Default for JsonScanner<Place> {
+    #[inline]
     fn default() -> JsonScanner<Place> {
         JsonScanner {
             open: [const { None }; DEPTH_MAX],
@@ -135,6 +145,7 @@ impl<Place> Default for JsonScanner<Place> {
 impl<Place: JsonPlace> JsonScanner<Place> {
     /// Whether a part of a document ends with this byte, for those who want to know where words, objects and arrays at
     /// known places end: at the end of a part, or before the byte that ends it.
+    #[inline]
     pub(super) fn ends_part(&self, byte: u8) -> bool {
         match self.state {
             _ if self.unknown > 0 => matches!(byte, b'}' | b']'),
@@ -145,16 +156,19 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// Whether no document has begun that has not ended.
+    #[inline]
     pub(super) fn is_outside(&self) -> bool {
         self.state == ScanState::Outside
     }
 
     /// The document ends, wherever it is.
+    #[inline]
     pub(super) fn reset(&mut self) {
         *self = JsonScanner::default();
     }
 
     /// The next bytes.
+    #[inline]
     pub(super) fn feed(&mut self, bytes: &[u8], document: &mut impl JsonDocument<Place = Place>) {
         let mut rest = bytes;
         while let Some(&byte) = rest.first() {
@@ -174,6 +188,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
 
     /// The names and values of members that come whole, as nearly all do, as long as they are texts of no interest, and
     /// the name behind them: what the steps would make of their bytes one by one. Tells how many it took.
+    #[inline]
     fn members(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut taken = 0;
         while let Some((name, rest)) = bytes.get(taken..).and_then(quoted) {
@@ -192,6 +207,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// Bytes inside a name or a text. Tells how many it took.
+    #[inline]
     fn quoted(&mut self, byte: u8, bytes: &[u8], document: &mut impl JsonDocument<Place = Place>) -> usize {
         if self.escape != Escape::None {
             self.escaped(byte, document);
@@ -214,6 +230,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
         length + 1
     }
 
+    #[inline]
     fn escaped(&mut self, byte: u8, document: &mut impl JsonDocument<Place = Place>) {
         let (next, meant) = match (self.escape, byte) {
             (Escape::Number { digits, value }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -249,6 +266,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
         }
     }
 
+    #[inline]
     fn piece(&mut self, piece: &[u8], document: &mut impl JsonDocument<Place = Place>) {
         if self.state == ScanState::InName {
             self.name.push(piece);
@@ -260,6 +278,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// Bytes of an object or an array that may be read as a text.
+    #[inline]
     fn verbatim(&self, piece: &[u8], document: &mut impl JsonDocument<Place = Place>) {
         if let Some(place) = self.member.filter(|place| place.is_verbatim() && !piece.is_empty()) {
             document.text(place, piece);
@@ -267,6 +286,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// A name or a text ends.
+    #[inline]
     fn unquote(&mut self) {
         match self.state {
             ScanState::InName => {
@@ -279,6 +299,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// The name of a member has ended. None: it is too long to be known.
+    #[inline]
     fn named(&mut self, name: Option<&[u8]>) {
         let name = name.filter(|name| !name.is_empty());
         self.member = self.around().zip(name).and_then(|(around, name)| around.member(name));
@@ -286,6 +307,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// Bytes of what is at no known place. Tells how many it took.
+    #[inline]
     fn skip(&mut self, bytes: &[u8]) -> usize {
         let Some(length) = byte_search::quote_or_bracket(bytes) else {
             return bytes.len();
@@ -304,6 +326,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// One byte at a known place, outside of names and texts. False: it is to be looked at again.
+    #[inline]
     fn step(&mut self, byte: u8, document: &mut impl JsonDocument<Place = Place>) -> bool {
         match self.state {
             ScanState::InNumber => {
@@ -350,6 +373,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// A value begins. False: its first byte is to be looked at again.
+    #[inline]
     fn value(&mut self, byte: u8, document: &mut impl JsonDocument<Place = Place>) -> bool {
         match byte {
             b'{' | b'[' => match self.member {
@@ -382,6 +406,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
         true
     }
 
+    #[inline]
     fn enter(&mut self, place: Place, is_array: bool, document: &mut impl JsonDocument<Place = Place>) {
         if let Some(open) = self.open.get_mut(usize::from(self.depth)) {
             *open = Some(place);
@@ -394,6 +419,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// The next member or element may begin.
+    #[inline]
     fn next(&mut self) {
         let innermost = self.depth.saturating_sub(1);
         let is_array = self.arrays & (1 << innermost) != 0;
@@ -402,6 +428,7 @@ impl<Place: JsonPlace> JsonScanner<Place> {
     }
 
     /// The innermost object or array ends.
+    #[inline]
     fn leave(&mut self, document: &mut impl JsonDocument<Place = Place>) {
         let around = self.around();
         self.depth = self.depth.saturating_sub(1);
@@ -412,12 +439,14 @@ impl<Place: JsonPlace> JsonScanner<Place> {
         self.state = if self.depth == 0 { ScanState::Outside } else { ScanState::AfterValue };
     }
 
+    #[inline]
     fn around(&self) -> Option<Place> {
         *self.open.get(usize::from(self.depth.checked_sub(1)?))?
     }
 }
 
 /// What stands between quotation marks at the beginning, if it ends there and has no escapes, and what comes behind.
+#[inline]
 fn quoted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let [b'"', bytes @ ..] = bytes else { return None };
     match bytes.split_at_checked(byte_search::quote_or_escape(bytes)?)? {
@@ -427,6 +456,7 @@ fn quoted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Whether a number or a word may end before this.
+#[inline]
 fn is_end(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b',' | b'}' | b']')
 }
@@ -434,6 +464,7 @@ fn is_end(byte: u8) -> bool {
 // === impl ShortText ===
 
 impl ShortText {
+    #[inline]
     fn push(&mut self, piece: &[u8]) {
         let Some(length) = self.length.map(usize::from) else { return };
         self.length = match self.bytes.get_mut(length..length + piece.len()) {
@@ -445,6 +476,7 @@ impl ShortText {
         };
     }
 
+    #[inline]
     fn bytes(&self) -> Option<&[u8]> {
         self.bytes.get(..usize::from(self.length?))
     }

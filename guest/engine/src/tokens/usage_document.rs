@@ -319,6 +319,7 @@ impl UsageDocument {
     }
 
     /// The model says more.
+    #[inline]
     fn say(&mut self, bytes: usize) {
         if !self.is_output_told && !self.is_told_beside {
             self.spoken = self.spoken.saturating_add(bytes as u64);
@@ -326,6 +327,7 @@ impl UsageDocument {
     }
 
     /// The model reasons, under this name: what goes beyond the other one is more.
+    #[inline]
     fn reason(&mut self, name: ReasoningName, bytes: usize) {
         let [before, other] = match (name, self.reasoned) {
             (ReasoningName::Reasoning, [own, other]) | (ReasoningName::ReasoningContent, [other, own]) => [own, other],
@@ -350,6 +352,7 @@ impl UsageIterations {
         self.matched = matched.filter(is_next).and_then(|from| u8::try_from(from + piece.len()).ok());
     }
 
+    #[inline]
     fn count(&mut self, what: UsageCount, count: u64) {
         match what {
             UsageCount::Input => self.entry.input = count,
@@ -370,6 +373,7 @@ impl UsageIterations {
 impl JsonDocument for UsageDocument {
     type Place = UsagePlace;
 
+    #[inline]
     fn opened(&mut self, place: UsagePlace) {
         match place {
             UsagePlace::Event => (self.named, self.reasoned, self.is_output_told) = (0, [0; 2], false),
@@ -384,6 +388,7 @@ impl JsonDocument for UsageDocument {
         }
     }
 
+    #[inline]
     fn closed(&mut self, place: UsagePlace) {
         match place {
             UsagePlace::Iterations => {
@@ -395,6 +400,7 @@ impl JsonDocument for UsageDocument {
         }
     }
 
+    #[inline]
     fn count(&mut self, place: UsagePlace, count: u64) {
         match place {
             UsagePlace::Count(what) => self.count_of_answer(what, count),
@@ -407,6 +413,7 @@ impl JsonDocument for UsageDocument {
         }
     }
 
+    #[inline]
     fn text_began(&mut self, place: UsagePlace) {
         match place {
             UsagePlace::IterationType => self.iterations().matched = Some(0),
@@ -415,6 +422,7 @@ impl JsonDocument for UsageDocument {
         }
     }
 
+    #[inline]
     fn text(&mut self, place: UsagePlace, piece: &[u8]) {
         match place {
             UsagePlace::Speech | UsagePlace::SpeakingCarrier | UsagePlace::TextOrCarrier | UsagePlace::Arguments => {

@@ -72,6 +72,7 @@ struct MessageDocument<'a> {
 
 impl UsageReader {
     /// The next piece of the body.
+    #[inline]
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut bytes = if self.form == BodyForm::Unknown { self.begin(bytes) } else { bytes };
         match self.form {
@@ -172,6 +173,7 @@ impl JsonDocument for MessageDocument<'_> {
 
 impl WrappedDocument {
     /// More digits of base64; what is none is left out.
+    #[inline]
     fn feed(&mut self, digits: &[u8], document: &mut UsageDocument) {
         for value in digits.iter().copied().filter_map(|digit| Base64::Plain.value(digit)) {
             self.group = (self.group << 6) | u32::from(value);

@@ -42,6 +42,7 @@ pub(super) fn digest(script: &str) -> String {
 }
 
 /// The command that runs a script, and how it names it.
+#[inline]
 pub(super) fn evaluation<'a>(form: Form, sha: &'a str, script: &'a str) -> (&'static str, &'a str) {
     match form {
         Form::Sha => ("EVALSHA", sha),
@@ -58,6 +59,7 @@ impl Script {
     }
 
     /// The same, written over another command, for its memory.
+    #[inline]
     pub(crate) fn write(&self, form: Form, keys: &[Vec<u8>], charges: &[Charge], units: u64, command: &mut Command) {
         let (name, script) = evaluation(form, &self.sha, ADMIT);
         let number_bytes = NUMBER * (HEAD_NUMBERS + CHARGE_NUMBERS * charges.len());
@@ -75,6 +77,7 @@ impl Script {
 }
 
 /// These charges, `units` times over, as the script takes them.
+#[inline]
 pub(super) fn numbers(charges: &[Charge], units: u64) -> impl Iterator<Item = [u8; NUMBER]> {
     let charges = charges.iter().flat_map(|charge| {
         let Charge { limit, window_us, slot_us, cost, enforced } = *charge;
@@ -110,6 +113,7 @@ pub struct BatchLimit {
 impl Batch {
     /// The answer for the request at `index`, counted from 0, as if each had been asked for alone, in this order; also
     /// for the one after the last, which was not asked for. `charges` are those that the batch was asked for with.
+    #[inline]
     pub fn decision(&self, index: u64, charges: &[Charge]) -> Decision {
         let admitted = index < self.admitted;
         let standing = |(limit, charge): (&BatchLimit, &Charge)| {
@@ -128,6 +132,7 @@ impl Batch {
     }
 
     /// Whether one more request is known not to fit, right after those that were asked for.
+    #[inline]
     pub fn is_full(&self, units: u64, charges: &[Charge]) -> bool {
         // By division: a product that may overflow costs a guest a call.
         let takes_the_last = |(limit, charge): (&BatchLimit, &Charge)| {
@@ -142,6 +147,7 @@ impl Batch {
 }
 
 /// Reads the reply for these charges and so many requests. None: it is not one of [`ADMIT`].
+#[inline]
 pub fn batch(reply: &Reply, charges: &[Charge], units: u64) -> Option<Batch> {
     let Reply::Single(Value::Bulk(bytes)) = reply else { return None };
     read(bytes, charges, units)
@@ -153,6 +159,7 @@ pub(super) fn reply_bytes(limits: usize) -> usize {
 }
 
 /// Reads the same from the bytes of a reply.
+#[inline]
 pub(super) fn read(bytes: &[u8], charges: &[Charge], units: u64) -> Option<Batch> {
     let (numbers, []) = bytes.as_chunks() else { return None };
     let ([admitted, now], rest) = numbers.split_first_chunk()?;
@@ -163,6 +170,7 @@ pub(super) fn read(bytes: &[u8], charges: &[Charge], units: u64) -> Option<Batch
 }
 
 /// Nothing lasts longer than a window and a slot, whatever Redis says.
+#[inline]
 fn room([room, reset, retry]: &[[u8; 8]; 3], charge: &Charge) -> Option<BatchLimit> {
     let longest_us = charge.window_us.saturating_add(charge.slot_us.max(1));
     let retry = match whole(retry)? {
@@ -174,11 +182,13 @@ fn room([room, reset, retry]: &[[u8; 8]; 3], charge: &Charge) -> Option<BatchLim
 }
 
 /// A whole number that is not negative, as a script replies it.
+#[inline]
 pub(super) fn count(bytes: &[u8; 8]) -> Option<u64> {
     u64::try_from(whole(bytes)?).ok()
 }
 
 /// A whole number that a double holds exactly.
+#[inline]
 fn whole(bytes: &[u8; 8]) -> Option<i64> {
     let number = f64::from_be_bytes(*bytes);
     let whole = number as i64;

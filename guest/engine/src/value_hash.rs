@@ -1,7 +1,7 @@
 //! Values that must not be read in Redis: tokens and sessions.
 
 use alloc::{boxed::Box, rc::Rc, vec::Vec};
-use core::{cell::RefCell, fmt, mem};
+use core::{cell::RefCell, fmt};
 
 use hmac_sha256::Hash;
 
@@ -25,13 +25,13 @@ pub struct ValueHash {
 #[derive(Clone, Default)]
 pub struct Codes(Rc<RefCell<Memo>>);
 
-/// Codes of values, in pairs by a digest of the value and the key: of three that fall into one pair, the one that has
-/// been there longest is computed again when it comes. So whoever chooses values can make others cost more, and no
-/// more than new values do. All are forgotten when they take too much.
+/// Codes of values, in sets by a digest of the value and the key: of more than fit into one set, the one that has been
+/// there longest is computed again when it comes. So whoever chooses values can make others cost more, and no more than
+/// new values do. All are forgotten when they take too much.
 #[derive(Default)]
 struct Memo {
     /// None until the first code is kept.
-    pairs: Vec<[Option<Box<KnownCode>>; 2]>,
+    sets: Vec<[Option<Box<KnownCode>>; WAYS]>,
     bytes: usize,
 }
 
@@ -55,8 +55,10 @@ const REMEMBERED_MAX: usize = 2 << 10;
 /// A code in a memo, beside its value.
 const ENTRY_BYTES: usize = 80;
 
-/// Pairs of a memo, a power of two.
-const PAIRS: usize = 4_096;
+/// Sets of a memo, a power of two, and how many codes one has room for. Of a thousand values in turn, some twenty would
+/// meet in pairs with two others, and each time be computed again, which takes as long as all else of a request.
+const SETS: usize = 2_048;
+const WAYS: usize = 4;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
@@ -79,13 +81,14 @@ impl ValueHash {
     }
 
     /// The first half of the value's code.
+    #[inline]
     pub(super) fn code(&self, value: &[u8]) -> Code {
         if value.len() > REMEMBERED_MAX {
             return self.compute(value);
         }
         // Nobody holds it while this runs; if anybody did, the code would be computed once more.
         let Ok(mut memo) = self.codes.0.try_borrow_mut() else { return self.compute(value) };
-        let at = (hash(value) ^ self.tag) as usize % PAIRS;
+        let at = (hash(value) ^ self.tag) as usize % SETS;
         match memo.get(at, self.tag, value) {
             Some(code) => code,
             None => memo.keep(at, KnownCode { tag: self.tag, value: value.into(), code: self.compute(value) }),
@@ -108,8 +111,9 @@ impl ValueHash {
 }
 
 impl Memo {
+    #[inline]
     fn get(&self, at: usize, tag: u64, value: &[u8]) -> Option<Code> {
-        let known = self.pairs.get(at)?.iter().flatten();
+        let known = self.sets.get(at)?.iter().flatten();
         known.into_iter().find(|known| known.tag == tag && is_same(&known.value, value)).map(|known| known.code)
     }
 
@@ -118,11 +122,12 @@ impl Memo {
         if self.bytes + bytes > MEMO_MAX {
             *self = Memo::default();
         }
-        if self.pairs.is_empty() {
-            self.pairs.resize_with(PAIRS, Default::default);
+        if self.sets.is_empty() {
+            self.sets.resize_with(SETS, Default::default);
         }
-        if let Some([newer, older]) = self.pairs.get_mut(at) {
-            let gone = mem::replace(older, newer.replace(Box::new(known)));
+        if let Some(set) = self.sets.get_mut(at) {
+            set.rotate_right(1);
+            let gone = set.first_mut().and_then(|first| first.replace(Box::new(known)));
             self.bytes = self.bytes + bytes - gone.map_or(0, |gone| gone.bytes());
         }
         code
@@ -188,9 +193,19 @@ mod tests {
         assert!(codes.0.borrow().known().all(|known| known.value.len() <= REMEMBERED_MAX));
     }
 
+    #[test]
+    fn values_that_come_in_turn_are_remembered() {
+        let codes = Codes::default();
+        let hash = ValueHash::new(b"k", &codes);
+        for number in 0..1_000 {
+            hash.code(alloc::format!("user-{number:06}").as_bytes());
+        }
+        assert!(codes.0.borrow().known().count() >= 990, "{}", codes.0.borrow().known().count());
+    }
+
     impl Memo {
         fn known(&self) -> impl Iterator<Item = &KnownCode> {
-            self.pairs.iter().flatten().flatten().map(|known| &**known)
+            self.sets.iter().flatten().flatten().map(|known| &**known)
         }
     }
 }

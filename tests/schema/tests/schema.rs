@@ -41,9 +41,14 @@ fn mistakes(document: &Value) -> Vec<String> {
 
 /// The configurations of filters that the project shows and tests with.
 fn filters() -> Vec<(String, Value)> {
-    let cases = yaml_files("tests/cases").into_iter().map(|(name, text)| {
-        let mut case = parsed(&name, &text);
-        (name, case["config"].take())
+    // Those that name a documented configuration have none of their own: manifests carry these.
+    let cases = yaml_files("tests/cases").into_iter().filter_map(|(name, text)| {
+        let config = parsed(&name, &text).as_object_mut()?.remove("config")?;
+        Some((name, config))
+    });
+    let manifests = yaml_files("guest/shim/deploy").into_iter().filter_map(|(name, text)| {
+        let config = parsed(&name, &text).pointer_mut("/spec/defaultConfig")?.take();
+        Some((name, config))
     });
     let blocks = ["README.md", "guest/engine/README.md", "guest/shim/README.md", "guest/shim/README.zh-CN.md"]
         .into_iter()
@@ -58,7 +63,7 @@ fn filters() -> Vec<(String, Value)> {
         .and_then(|(_, rest)| rest.split_once(")\n}"))
         .expect("the demo has a filter")
         .0;
-    cases.chain(blocks).chain([("the demo".to_owned(), parsed("the demo", demo))]).collect()
+    cases.chain(manifests).chain(blocks).chain([("the demo".to_owned(), parsed("the demo", demo))]).collect()
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Uses {
         self.route_name |= !exempt.routes.is_empty();
         self.method |= !exempt.methods.is_empty();
         self.source_address |= !exempt.networks.is_empty();
-        self.headers.extend(exempt.headers.iter().map(|(name, _)| name.clone()));
+        exempt.headers.iter().for_each(|(name, _)| self.add_header(name));
         if policy.counts_tokens() {
             self.add_header("content-length");
             (self.request_body, self.response_headers, self.response_body) = (true, true, true);
@@ -94,7 +94,7 @@ impl Uses {
             match &item.limit_by.source {
                 Source::Ip(client) => {
                     self.source_address = true;
-                    self.headers.extend(client.header.clone());
+                    client.header.iter().for_each(|name| self.add_header(name));
                 }
                 Source::Header(name) | Source::Session(name) => self.add_header(name),
                 Source::Consumer => self.add_header(hits::CONSUMER),
@@ -156,6 +156,11 @@ mod tests {
             ("limit_by_per_cookie", "sid", header("cookie")),
             ("limit_by_per_consumer", "", header("x-mse-consumer")),
             ("limit_by_per_ip", "from-remote-addr", Uses { source_address: true, ..Uses::default() }),
+            (
+                "limit_by_per_ip",
+                "from-header-:authority",
+                Uses { source_address: true, authority: true, ..Uses::default() },
+            ),
             ("limit_by_per_ip", "from-header-x-real-ip", Uses { source_address: true, ..header("x-real-ip") }),
         ] {
             assert_eq!(by(name, value), expected, "{name}: {value}");
@@ -172,6 +177,21 @@ mod tests {
             Uses { request_body: true, response_headers: true, response_body: true, headers, ..Uses::default() };
         assert_eq!(tokens("openai"), answers.clone());
         assert_eq!(tokens("auto"), Uses { path: true, ..answers });
+    }
+
+    #[test]
+    fn a_session_is_read_where_it_stands_and_its_absence_answered_by_more() {
+        let session = |fields: Value| {
+            let mut session = json!({"format": "express", "cookie": "sid", "secrets": ["a secret of some length"], "fields": {"user_id": "x-user-id"}, "redis": {"service_name": "redis.static"}});
+            fields.as_object().unwrap().iter().for_each(|(name, value)| session[name] = value.clone());
+            uses(&json!({"filters": [{"session": session}]}))
+        };
+        let plain = session(json!({}));
+        assert!(plain.headers.contains("cookie") && !plain.path, "{plain:?}");
+        let refusing = session(json!({"on_missing": 401}));
+        assert!(refusing.method && !refusing.headers.contains("accept"), "{refusing:?}");
+        let redirecting = session(json!({"on_missing": {"redirect": "/login"}, "public": ["/assets/*"]}));
+        assert!(redirecting.method && redirecting.path && redirecting.headers.contains("accept"), "{redirecting:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod host;
 pub mod request;
 pub mod session;
+pub mod used_request;
 
 use std::{
     env, fmt,

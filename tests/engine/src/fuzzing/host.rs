@@ -1,16 +1,19 @@
 //! A host as an engine sees one, which keeps account: every stream is settled once, and nothing is said that cannot be
-//! sent.
+//! sent. It shows of requests what the configuration says it uses, and no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::{
-    Edits, Effect, Engine, HeaderEdit, MetricKind, MetricValue, Response, Step, StreamEnd, Verdict,
+    Edits, Effect, Engine, HeaderEdit, MetricKind, MetricValue, Response, Step, StreamEnd, Uses, Verdict,
     redis::{CallError, Command, Reply},
     request::Requests,
 };
 
-use super::{configuration::PASSWORD, request::Event};
+use super::{configuration::PASSWORD, request::Event, used_request::UsedRequest};
 use crate::plain_request::PlainRequest;
 
 /// A configuration has no more filters, or few requests wait for each of them.
@@ -32,26 +35,30 @@ pub struct Host {
 }
 
 /// The requests of streams that wait.
-struct Waiting(BTreeMap<u64, PlainRequest>);
+struct Waiting {
+    requests: BTreeMap<u64, PlainRequest>,
+    uses: Rc<Uses>,
+}
 
 impl Requests for Waiting {
-    type View = PlainRequest;
+    type View = UsedRequest;
 
-    fn view(&self, stream: u64) -> Option<PlainRequest> {
-        self.0.get(&stream).cloned()
+    fn view(&self, stream: u64) -> Option<UsedRequest> {
+        self.requests.get(&stream).map(|request| UsedRequest::new(request.clone(), &self.uses))
     }
 }
 
 impl Host {
     /// A host of this engine, with nothing in flight.
     pub fn new(engine: Engine) -> Self {
+        let uses = Rc::new(engine.configuration().uses.clone());
         Host {
             engine,
             now_ns: 0,
             last_stream: 0,
             last_call: 0,
             streams: BTreeMap::new(),
-            requests: Waiting(BTreeMap::new()),
+            requests: Waiting { requests: BTreeMap::new(), uses },
             calls: BTreeMap::new(),
             rejects: None,
         }
@@ -97,7 +104,7 @@ impl Host {
             Event::Done(at) => {
                 let stream = pick(at, self.streams.keys()).unwrap_or(u64::MAX);
                 self.streams.remove(&stream);
-                self.requests.0.remove(&stream);
+                self.requests.requests.remove(&stream);
                 self.engine.on_done(stream, StreamEnd::Client, self.now_ns);
                 self.drain()
             }
@@ -121,13 +128,14 @@ impl Host {
     pub fn request(&mut self, request: &PlainRequest) -> Result<(), TestCaseError> {
         self.last_stream += 1;
         let stream = self.last_stream;
-        let step = self.engine.on_request(stream, request, self.now_ns);
+        let used = UsedRequest::new(request.clone(), &self.requests.uses);
+        let step = self.engine.on_request(stream, &used, self.now_ns);
         self.streams.insert(stream, step == Step::Wait);
         match &step {
             Step::Pass(pass) => check_edits(&pass.edits)?,
             Step::Respond(response) => check_response(response)?,
             Step::Wait => {
-                self.requests.0.insert(stream, request.clone());
+                self.requests.requests.insert(stream, request.clone());
             }
         }
         self.drain()
@@ -162,7 +170,7 @@ impl Host {
                 Effect::Settle { stream, verdict } => {
                     prop_assert!(settled.insert(stream), "stream {stream} was settled twice");
                     prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
-                    self.requests.0.remove(&stream);
+                    self.requests.requests.remove(&stream);
                     match &verdict {
                         Verdict::Pass(pass) => check_edits(&pass.edits)?,
                         Verdict::Respond(response) => check_response(response)?,

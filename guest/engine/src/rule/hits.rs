@@ -148,6 +148,9 @@ impl Policy {
 #[inline]
 fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut RequestFacts<'_, 'a, impl RequestView>) -> Meeting<'a> {
     let take = item.take;
+    if let Some(value) = facts.only_value(item) {
+        return of_entry(item.keys.of_text(value), |entry| hit(at, item, entry, || value.to_vec()));
+    }
     let choice = match &item.limit_by.source {
         Source::Ip(client) => return meet_address(at, item, client, facts.client(client)),
         Source::Header(name) if name == PATH_ONLY => request::counted_path(facts.path()).into(),
@@ -190,15 +193,21 @@ fn meet_address<'a>(at: usize, item: &'a RuleItem, client: &ClientIp, address: O
     let Some(address) = address else {
         return missing(at, item);
     };
-    match item.keys.of_address(address) {
+    of_entry(item.keys.of_address(address), |entry| {
+        let prefix = if address.is_ipv4() { client.ipv4_prefix } else { client.ipv6_prefix };
+        // What is configured more narrowly than a client is counts by itself.
+        let bits = entry.network.map_or(prefix, |network| prefix.max(network.prefix_len()));
+        hit(at, item, entry, || request::counted_as(address, bits))
+    })
+}
+
+/// What the entry for a request's only value says, if there is one.
+#[inline]
+fn of_entry<'a>(entry: Option<&'a KeyEntry>, hit: impl FnOnce(&'a KeyEntry) -> Hit<'a>) -> Meeting<'a> {
+    match entry {
         None => Meeting::Unlisted,
         Some(entry) if entry.unlimited => Meeting::Unlimited,
-        Some(entry) => {
-            let prefix = if address.is_ipv4() { client.ipv4_prefix } else { client.ipv6_prefix };
-            // What is configured more narrowly than a client is counts by itself.
-            let bits = entry.network.map_or(prefix, |network| prefix.max(network.prefix_len()));
-            Meeting::Limits(vec![hit(at, item, entry, || request::counted_as(address, bits))])
-        }
+        Some(entry) => Meeting::Limits(vec![hit(entry)]),
     }
 }
 
@@ -235,6 +244,12 @@ impl LimitKeys {
     fn of_value(&self, value: &RequestValue<'_>) -> Option<&KeyEntry> {
         let written = value.written.as_deref().and_then(|written| self.position(written));
         self.entries.get(written.into_iter().chain(self.position(&value.text)).min()?)
+    }
+
+    /// The first entry that is this text, or a pattern found in it.
+    #[inline]
+    fn of_text(&self, text: &[u8]) -> Option<&KeyEntry> {
+        self.entries.get(self.position(text)?)
     }
 
     /// The entry for requests without a value: the first that an empty text meets, or every address.
@@ -298,6 +313,22 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
     fn header_values(&mut self, name: &'a str) -> &[Vec<u8>] {
         let request = self.request;
         once(&mut self.lists, name, || request.header_values(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The value that a rule goes by which takes the first of a header as it is, where there is one that is not empty:
+    /// nearly always, and then there is nothing to choose.
+    #[inline]
+    fn only_value(&mut self, item: &'a RuleItem) -> Option<&[u8]> {
+        let name = match &item.limit_by.source {
+            Source::Header(name) if name == PATH_ONLY || is_host(name) || is_credentials(name) => return None,
+            Source::Header(name) | Source::Session(name) => name.as_str(),
+            Source::Consumer => CONSUMER,
+            Source::Ip(_) | Source::Param(_) | Source::Cookie(_) => return None,
+        };
+        if item.take != Take::First {
+            return None;
+        }
+        self.header(name).map(request::trim).filter(|value| !value.is_empty())
     }
 
     /// The values of a header that a rule goes by, without white space around them, which not every server takes for a

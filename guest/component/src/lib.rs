@@ -113,6 +113,7 @@ impl Guest for Component {
     fn on_response_headers(stream: StreamId, head: ResponseHead, now: Moment) -> Step {
         let response = ShownResponse { stream, head: convert::head(head) };
         with_filter(|filter| {
+            filter.engine.set_wall_clock(now.wall);
             let step = filter.engine.on_response_headers(stream, &response, now.monotonic);
             filter.finish(stream, step, now)
         })
@@ -199,6 +200,10 @@ impl Filter {
                     self.passing.push(Passing { stream, pass: convert::pass(pass) });
                 }
                 Effect::Settle { stream, verdict: Verdict::Respond(response) } => respond(stream, response),
+                Effect::Draw { bytes } => {
+                    let bytes = u32::try_from(bytes).unwrap_or_default();
+                    self.engine.add_random(&system::random_bytes(bytes));
+                }
                 Effect::Log { level, line } => system::log(convert::level(level), &line),
                 Effect::Wait { until_ns } => {
                     self.wake_at(until_ns);

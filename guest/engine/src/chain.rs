@@ -20,6 +20,7 @@ use crate::{
     config::{Config, ConfigError, FilterRules},
     explain::{self, Explanation},
     limiter::{Limiter, Scripts},
+    random_pool::RandomPool,
     redis::{CallError, Command, Reply, Service},
     request::{RequestView, Requests},
     rule::{FailureMode, Policy, Ruleset},
@@ -77,9 +78,8 @@ impl Engine {
         let telemetry = Telemetry::new(&config);
         let configuration = Configuration {
             services: config.services.clone(),
-            edits_responses: config
-                .policies()
-                .any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
+            edits_responses: config.sessions().any(|rules| rules.own.is_some())
+                || config.policies().any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
             edits_requests: config.sessions().next().is_some() || config.policies().any(Policy::edits_requests),
             refuse_on_trap: config.sessions().next().is_some()
                 || config.policies().any(|policy| {
@@ -91,7 +91,8 @@ impl Engine {
             uses: Uses::of(&config.filters),
             warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
         };
-        let shared = ChainState::new(&configuration.services, telemetry);
+        let is_random_needed = config.sessions().any(|rules| rules.own.is_some());
+        let shared = ChainState::new(&configuration.services, telemetry, RandomPool::new(is_random_needed));
         Ok(Engine { filters: filters(&config), config, configuration, shared, effects: VecDeque::new() })
     }
 
@@ -182,6 +183,9 @@ impl Engine {
                 return effect;
             }
         }
+        if let Some(bytes) = self.shared.random.lacking() {
+            return Effect::Draw { bytes };
+        }
         if let Some((level, line)) = self.shared.telemetry.take_line() {
             return Effect::Log { level, line };
         }
@@ -202,6 +206,11 @@ impl Engine {
     #[inline]
     pub fn recycle(&mut self, command: Command) {
         self.shared.store.recycle(command);
+    }
+
+    /// Gives it what [`Effect::Draw`] asks for: ids of sessions are made of them, so nobody must be able to guess any.
+    pub fn add_random(&mut self, bytes: &[u8]) {
+        self.shared.random.add(bytes);
     }
 
     /// The answer to a call. An unknown call is ignored.

@@ -12,6 +12,9 @@ pub(crate) const RESOURCE_EXHAUSTED: u8 = 8;
 /// `UNAVAILABLE`: nothing is wrong with the request, and it may be tried again.
 pub(crate) const UNAVAILABLE: u8 = 14;
 
+/// `PERMISSION_DENIED`: who asks may not do this.
+pub(crate) const PERMISSION_DENIED: u8 = 7;
+
 /// `UNAUTHENTICATED`: nobody knows who asks.
 pub(crate) const UNAUTHENTICATED: u8 = 16;
 

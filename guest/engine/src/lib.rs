@@ -70,6 +70,7 @@ mod name;
 mod negative_cache;
 mod numbers;
 mod plan;
+mod random_pool;
 pub mod redis;
 mod regexp;
 pub mod request;

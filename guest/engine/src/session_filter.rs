@@ -1,38 +1,38 @@
 //! The filter that tells whose session a request is of: it removes what clients claim of themselves, and sets what the
-//! application keeps of them.
+//! application keeps of them, or has it keep.
 //!
 //! A request's session is what its cookie holds, or a record in Redis that the cookie leads to. What was read is gone by
 //! for a moment, see [`RecentSessions`], and one call for a key is on its way at a time. Whatever fails, the headers of
 //! fields are removed; who cannot be told is nobody.
 
 mod answers;
+mod own_sessions;
 mod question;
 mod recent;
+mod writes;
 
-use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, string::ToString, vec, vec::Vec};
 
 use hmac_sha256::Hash;
 
-pub(crate) use self::question::SessionQuestion;
+pub(crate) use self::question::{SessionAnswer, SessionQuestion};
 use self::{
     answers::{SessionAnswers, SessionOutcome},
-    question::{SessionAsker, SessionLookup, call_bytes},
+    own_sessions::{KnownSession, OwnSessions, passing},
+    question::{RecordQuestion, SessionAsker, SessionLookup, SessionTurn, call_bytes, unix_ms},
     recent::{KeyDigest, RecentSessions},
 };
 use crate::{
     body::BodyPiece,
     request::RequestView,
-    session::{FoundSession, SessionLead, SessionMiss, SessionRules, SessionSource},
-    store::{Ended, failure::FailureCause},
+    session::{FoundSession, SESSION_SET, SessionLead, SessionMiss, SessionOrder, SessionRules, SessionSource},
+    store::{Answered, Ended, failure::FailureCause},
     streams::Waiter,
     telemetry::Saved,
-    turn::{self, NotedVerdict},
+    turn::NotedVerdict,
     verdict::{Pass, Verdict},
-    wants::{ResponseView, Wants},
+    wants::{ResponseOrigin, ResponseView, Wants},
 };
-
-/// What it works with in a step.
-pub(crate) type SessionTurn<'a> = turn::Turn<'a, SessionQuestion, ()>;
 
 /// Of so many streams the responses are looked at, whether they end a session. Of others the session is not remembered.
 const FOLLOWED_MAX: usize = 16_384;
@@ -53,14 +53,21 @@ pub(crate) struct SessionFilter {
     last_flight: u64,
     /// The streams whose responses may end the session of their requests.
     followed: BTreeMap<u64, FollowedSession>,
+    /// None: sessions are the application's.
+    own: Option<OwnSessions>,
 }
 
 /// The session of a stream whose response has not come.
 #[derive(Debug)]
-struct FollowedSession {
-    key: KeyDigest,
-    /// Its request changes nothing, by its method.
-    is_safe: bool,
+enum FollowedSession {
+    /// The application's.
+    Foreign {
+        key: KeyDigest,
+        /// Its request changes nothing, by its method.
+        is_safe: bool,
+    },
+    /// One of ours, if there is one.
+    Own(Option<KnownSession>),
 }
 
 /// A call that is on its way.
@@ -76,9 +83,11 @@ struct SessionFlight {
 impl SessionFilter {
     /// A filter that has this place among those of its kind.
     pub(crate) fn new(rules: Rc<SessionRules>, index: usize) -> Self {
+        let lookup = Rc::new(SessionLookup::new(&rules.settings));
         SessionFilter {
             index,
-            lookup: Rc::new(SessionLookup::new(&rules.settings)),
+            own: OwnSessions::new(&rules, &lookup, index),
+            lookup,
             answers: SessionAnswers::new(&rules),
             recent: RecentSessions::new(rules.remember_us),
             rules,
@@ -97,15 +106,19 @@ impl SessionFilter {
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
         let values = request.header_values(self.lookup.reader.header());
-        let asker = SessionAsker {
+        let mut asker = SessionAsker {
             waiter,
             if_missing: self.answers.if_missing(request),
             is_safe: !self.rules.follows_responses()
                 || matches!(request.header(":method").as_deref(), Some(b"GET" | b"HEAD" | b"OPTIONS")),
             without: self.lookup.reader.without(values.iter().map(Vec::as_slice)),
+            own_key: None,
         };
         let outcome = match self.lookup.reader.lead(values.iter().map(Vec::as_slice), unix_ms(turn.wall_ns)) {
-            Ok(SessionLead::Key(key)) => return self.look_up(asker, key, turn),
+            Ok(SessionLead::Key(key)) => {
+                asker.own_key = self.own.is_some().then(|| key.clone());
+                return self.look_up(asker, key, turn);
+            }
             Ok(SessionLead::Content(session)) => self.outcome(Ok(session)),
             Err(miss) => SessionOutcome::Missed(miss),
         };
@@ -113,14 +126,19 @@ impl SessionFilter {
     }
 
     /// A response's headers have come. One that sets the cookie has begun or ended a session, and one to a request that
-    /// may change something may have, without a word: what is known of the request's one is void.
+    /// may change something may have, without a word: what is known of the request's one is void. None: it waits, as a
+    /// session of ours is being written.
     pub(crate) fn on_response_headers(
         &mut self,
         waiter: Waiter,
         response: &impl ResponseView,
-        _turn: &mut SessionTurn<'_>,
+        turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
-        if let Some(FollowedSession { key, is_safe }) = self.followed.remove(&waiter.stream) {
+        let followed = self.followed.remove(&waiter.stream);
+        if self.own.is_some() {
+            return self.on_own_response(waiter, followed, response, turn);
+        }
+        if let Some(FollowedSession::Foreign { key, is_safe }) = followed {
             let sets_it = |field: &Vec<u8>| match &self.rules.settings.source {
                 SessionSource::Cookie(name) => {
                     field.split(|byte| *byte == b'=').next().is_some_and(|set| set.trim_ascii() == name.as_bytes())
@@ -159,9 +177,36 @@ impl SessionFilter {
 
     /// A stream is over.
     pub(crate) fn on_done(&mut self, stream: u64) {
-        if let Some(FollowedSession { key, is_safe: false }) = self.followed.remove(&stream) {
+        if let Some(FollowedSession::Foreign { key, is_safe: false }) = self.followed.remove(&stream) {
             self.forget(&key);
         }
+    }
+
+    /// What a response makes of a session of ours.
+    fn on_own_response(
+        &mut self,
+        waiter: Waiter,
+        followed: Option<FollowedSession>,
+        response: &impl ResponseView,
+        turn: &mut SessionTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        let order = match SessionOrder::read(&response.header_values(SESSION_SET)) {
+            Ok(None) => return Some(pass_as_it_is()),
+            // Nobody but the application sets sessions.
+            _ if response.head().origin != ResponseOrigin::Upstream => return Some(passing(None, None)),
+            Ok(Some(order)) => Ok(order),
+            Err(error) => Err(error),
+        };
+        let (Some(FollowedSession::Own(known)), Some(own)) = (followed, &mut self.own) else {
+            // Of which session it would be is not known.
+            return Some(passing(None, Some("overloaded".to_string())));
+        };
+        let key = known.as_ref().filter(|_| order.is_ok()).map(|known| Hash::hash(&known.key));
+        let verdict = own.carry_out(waiter, known, order, turn);
+        if let Some(key) = key {
+            self.forget(&key);
+        }
+        verdict
     }
 
     /// What is known of a session is void.
@@ -174,6 +219,37 @@ impl SessionFilter {
     /// A call is over.
     pub(crate) fn on_ended(&mut self, ended: Ended<SessionQuestion>, turn: &mut SessionTurn<'_>) {
         let Ended { ask, result, .. } = ended;
+        match ask {
+            SessionQuestion::Record(ask) => {
+                let result = result.and_then(|answered| answered.and_then(read).ok_or(FailureCause::BadReply));
+                self.on_record(&ask, result, turn);
+            }
+            SessionQuestion::Write(ask) => {
+                let written = result.and_then(|answered| match answered.answer {
+                    SessionAnswer::Written(number) => Ok(number),
+                    SessionAnswer::Record(_) => Err(FailureCause::BadReply),
+                });
+                let Some(carried_out) = self.own.as_mut().and_then(|own| own.on_ended(&ask, written, turn)) else {
+                    return;
+                };
+                if let Some(key) = carried_out.digest {
+                    // Somebody may have read it meanwhile.
+                    self.forget(&key);
+                }
+                if turn.streams.waits(&carried_out.waiter) {
+                    turn.settled.push_back((carried_out.waiter, carried_out.verdict));
+                }
+            }
+        }
+    }
+
+    /// A call for a record is over.
+    fn on_record(
+        &mut self,
+        ask: &RecordQuestion,
+        result: Result<Answered<Result<FoundSession, SessionMiss>>, FailureCause>,
+        turn: &mut SessionTurn<'_>,
+    ) {
         let Some(flight) = self.flights.remove(&ask.flight) else { return };
         let waited: usize = flight.askers.iter().map(|asker| self.answers.bytes(asker)).sum();
         turn.budget.free(call_bytes(&ask.key) + waited);
@@ -191,6 +267,11 @@ impl SessionFilter {
                         _ => None,
                     };
                     self.recent.remember(flight.key, &outcome, answered.left_ns, turn.now_ns, left_ms);
+                }
+                if let (Some(own), SessionOutcome::Found(session)) = (&self.own, &outcome)
+                    && let Some(known) = own.known(ask.key.clone(), session)
+                {
+                    own.keep(&known, turn);
                 }
                 outcome
             }
@@ -239,8 +320,8 @@ impl SessionFilter {
             self.joinable.insert(digest, flight);
         }
         let asked_ms = unix_ms(turn.wall_ns);
-        let question = SessionQuestion { lookup: Rc::clone(&self.lookup), key, asked_ms, flight };
-        turn.asked.push((service, permit, question));
+        let question = RecordQuestion { lookup: Rc::clone(&self.lookup), key, asked_ms, flight };
+        turn.asked.push((service, permit, SessionQuestion::Record(question)));
         None
     }
 
@@ -266,6 +347,19 @@ impl SessionFilter {
     ) -> NotedVerdict {
         turn.telemetry.recognized(self.index, outcome.tally());
         let mut verdict = self.answers.verdict(outcome, asker);
+        if let (Verdict::Pass(pass), Some(own)) = (&mut verdict, &self.own) {
+            let known = match (outcome, &asker.own_key) {
+                (SessionOutcome::Found(session), Some(key)) => own.known(key.clone(), session),
+                (SessionOutcome::Unavailable(_), Some(key)) => Some(OwnSessions::unread(key.clone())),
+                _ => None,
+            };
+            // Whatever comes of more of them than are followed is removed all the same.
+            if self.followed.len() < FOLLOWED_MAX {
+                self.followed.insert(asker.waiter.stream, FollowedSession::Own(known));
+            }
+            pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
+            return NotedVerdict { verdict, note: outcome.note() };
+        }
         if let (Verdict::Pass(pass), Some(key)) = (&mut verdict, key)
             && !matches!(outcome, SessionOutcome::Unavailable(_))
             && self.rules.follows_responses()
@@ -275,7 +369,8 @@ impl SessionFilter {
                 self.forget(&key);
                 return NotedVerdict { verdict, note: outcome.note() };
             }
-            self.followed.insert(asker.waiter.stream, FollowedSession { key, is_safe: asker.is_safe });
+            let followed = FollowedSession::Foreign { key, is_safe: asker.is_safe };
+            self.followed.insert(asker.waiter.stream, followed);
             pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
         }
         NotedVerdict { verdict, note: outcome.note() }
@@ -284,13 +379,21 @@ impl SessionFilter {
     /// How many calls are on their way.
     #[cfg(test)]
     pub(crate) fn flights(&self) -> usize {
-        self.flights.len() + self.joinable.len()
+        self.flights.len() + self.joinable.len() + self.own.as_ref().map_or(0, OwnSessions::orders)
     }
 
     /// Of how many streams something is known.
     #[cfg(test)]
     pub(crate) fn streams(&self) -> usize {
         self.followed.len()
+    }
+}
+
+/// What was read of a record, if that was asked.
+fn read(answer: SessionAnswer) -> Option<Result<FoundSession, SessionMiss>> {
+    match answer {
+        SessionAnswer::Record(session) => Some(session),
+        SessionAnswer::Written(_) => None,
     }
 }
 
@@ -303,14 +406,6 @@ fn good(session: FoundSession, wall_ns: u64) -> Result<FoundSession, SessionMiss
     match session.ends_ms {
         Some(ends_ms) if ends_ms <= unix_ms(wall_ns) => Err(SessionMiss::Expired),
         _ => Ok(session),
-    }
-}
-
-/// The time in milliseconds since 1970. As long as nobody knows it, whatever has an end is over.
-fn unix_ms(wall_ns: u64) -> i64 {
-    match wall_ns {
-        0 => i64::MAX,
-        wall_ns => i64::try_from(wall_ns / 1_000_000).unwrap_or(i64::MAX),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     body::{BodyChange, Interest},
     memory_budget::MemoryBudget,
     numbers::ByNumber,
-    verdict::{Edits, Pass},
+    verdict::{Edits, HeaderEdit, Pass},
     wants::Wants,
 };
 
@@ -63,6 +63,9 @@ pub(crate) struct FollowedStream {
 pub(crate) struct StreamChange {
     pub(crate) edits: Edits,
     pub(crate) body: BodyChange,
+    /// The fields that were added to its response's headers while a filter waited, beside what is there. Who replaces all
+    /// fields of a name that it saw leaves those alone which it could not see.
+    pub(crate) added: Vec<HeaderEdit>,
 }
 
 /// How far a followed stream has come: what the last hook was about.
@@ -219,7 +222,8 @@ impl FollowedStream {
         if self.followers.iter().any(|follower| follower.waits.is_some()) {
             return None;
         }
-        let StreamChange { edits, body } = self.take_change();
+        let StreamChange { mut edits, body, added } = self.take_change();
+        edits.response.extend(added);
         Some(Pass { edits, body, wants: self.wants() })
     }
 

@@ -4,6 +4,7 @@ use alloc::{collections::VecDeque, string::String, vec::Vec};
 
 use crate::{
     memory_budget::MemoryBudget,
+    random_pool::RandomPool,
     store::{Permit, Services},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
@@ -24,6 +25,7 @@ pub(crate) struct Turn<'a, A, M> {
     pub(crate) services: &'a mut Services,
     pub(crate) budget: &'a mut MemoryBudget,
     pub(crate) telemetry: &'a mut Telemetry,
+    pub(crate) random: &'a mut RandomPool,
     /// The streams that waited and are settled now, in order.
     pub(crate) settled: &'a mut VecDeque<(Waiter, NotedVerdict)>,
     /// The calls to make, in order: to which service, by which leave, and what to ask.

@@ -41,6 +41,11 @@ pub enum Effect {
         /// How.
         verdict: Verdict,
     },
+    /// Give the engine so many bytes that nobody can guess: [`Engine::add_random`](crate::Engine::add_random).
+    Draw {
+        /// At most 1,024.
+        bytes: usize,
+    },
     /// Log a line.
     Log {
         /// How loud.

@@ -41,6 +41,11 @@ const WHOLE_BODY: usize = i32::MAX as usize;
 /// What stock passes, and what clients of other protocols get: no gRPC status.
 const NO_GRPC_STATUS: i32 = -1;
 
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn random_get(bytes: *mut u8, size: usize) -> u32;
+}
+
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_log(level: u32, line: *const u8, line_size: usize) -> Status;
@@ -138,6 +143,11 @@ impl Gateway for Envoy {
         let mut time_ns = 0;
         unsafe { proxy_get_current_time_nanoseconds(&mut time_ns) };
         time_ns
+    }
+
+    fn random(&self, bytes: usize) -> Vec<u8> {
+        let mut random = vec![0; bytes];
+        if unsafe { random_get(random.as_mut_ptr(), random.len()) } == 0 { random } else { Vec::new() }
     }
 
     fn tick_each(&self, period_ms: u32) {

@@ -325,6 +325,7 @@ impl<G: Gateway> Filter<G> {
                         self.settle(stream, verdict, now_ns);
                     }
                 }
+                Effect::Draw { bytes } => self.engine.add_random(&self.gateway.random(bytes)),
                 // Lines carry the id of the request whose hook or reply this is.
                 Effect::Log { level, line } => {
                     context.leave(&self.gateway);

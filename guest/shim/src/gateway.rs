@@ -43,6 +43,9 @@ pub trait Gateway {
     /// The wall clock, in nanoseconds. 0 if the gateway does not tell.
     fn time_ns(&self) -> u64;
 
+    /// So many bytes that nobody can guess. Fewer, or none, if the gateway has none to give.
+    fn random(&self, bytes: usize) -> Vec<u8>;
+
     /// Asks for the root's tick, each so many milliseconds.
     fn tick_each(&self, period_ms: u32);
 

@@ -25,7 +25,8 @@
 //!     pass: {headers: {x-ratelimit-remaining: {down_from: 9}}}
 //!                                     #   also: body, what the client gets if it is not the answer's, and sent, what
 //!                                     #   the upstream gets if it is not the request's; told, what the upstream gets
-//!                                     #   in headers that are not as the client sent them, `''` for nothing
+//!                                     #   in headers that are not as the client sent them, `''` for nothing;
+//!                                     #   a value that nobody knows beforehand is `{begins: a=}`
 //!   - refuse: {status: 429, body: Too many requests, headers: {...}}
 //!   - store: down                     # from here on; see [`Store`]
 //!     of: two.static                  # only the Redis of this service; all of them if absent
@@ -218,6 +219,8 @@ pub enum FieldValue {
     Text(String),
     /// A number that is one less with each repetition.
     DownFrom(u64),
+    /// What nobody knows beforehand, which begins so.
+    Begins(String),
 }
 
 /// What an outsider saw. Names of header fields are in lower case.
@@ -361,7 +364,7 @@ impl FieldValue {
     /// What the field is to hold in this repetition, from 0.
     pub fn text(&self, repetition: u64) -> String {
         match self {
-            FieldValue::Text(text) => text.clone(),
+            FieldValue::Text(text) | FieldValue::Begins(text) => text.clone(),
             FieldValue::DownFrom(number) => {
                 number.checked_sub(repetition).map_or_else(|| "below 0".to_owned(), |left| left.to_string())
             }

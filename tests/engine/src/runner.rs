@@ -158,16 +158,15 @@ fn differing_request(
     repetition: u64,
     client: &[(String, Vec<u8>)],
 ) -> Option<String> {
-    let is_empty = |value: &FieldValue| *value == FieldValue::Text(String::new());
     let kept: Vec<_> = client.iter().filter(|(name, _)| !told.contains_key(name)).cloned().collect();
-    let told = told.iter().filter(|(_, value)| !is_empty(value)).map(|(name, value)| (name.clone(), value.clone()));
     let asks_identity = |(name, value): &&(String, Vec<u8>)| name == "accept-encoding" && value == b"identity";
     let seen: Vec<_> = seen.iter().filter(|field| !asks_identity(field)).cloned().collect();
-    let difference = differing(&told.collect(), &seen, repetition, &kept)?;
+    let difference = differing(told, &seen, repetition, &kept)?;
     Some(format!("upstream: {difference}"))
 }
 
-/// Fields that are wanted stand in place of the upstream's of the same name; the rest are the upstream's.
+/// Fields that are wanted stand in place of the upstream's of the same name, empty ones for none; the rest are the
+/// upstream's.
 fn differing(
     wanted: &Fields,
     seen: &[(String, Vec<u8>)],
@@ -175,9 +174,14 @@ fn differing(
     upstream: &[(String, Vec<u8>)],
 ) -> Option<String> {
     let kept = upstream.iter().filter(|(name, _)| !wanted.contains_key(name)).cloned();
-    let added = wanted.iter().map(|(name, value)| (name.clone(), value.text(repetition).into_bytes()));
+    let added = wanted.iter().filter(|(_, value)| **value != FieldValue::Text(String::new()));
+    let added = added.map(|(name, value)| (name.clone(), value.text(repetition).into_bytes()));
     let mut expected: Vec<_> = kept.chain(added).collect();
-    let mut seen = seen.to_vec();
+    let known = |(name, value): &(String, Vec<u8>)| match wanted.get(name) {
+        Some(FieldValue::Begins(begins)) if value.starts_with(begins.as_bytes()) => begins.clone().into_bytes(),
+        _ => value.clone(),
+    };
+    let mut seen: Vec<_> = seen.iter().map(|field| (field.0.clone(), known(field))).collect();
     expected.sort();
     seen.sort();
     (expected != seen).then(|| format!("expected the header fields {}, saw {}", listed(&expected), listed(&seen)))
@@ -290,6 +294,9 @@ mod tests {
             ("[{headers: {x-u: a}, pass: {told: {x-u: b, x-v: 1}}}]", vec![told(&[("x-v", "1"), ("x-u", "b")])], ""),
             ("[{headers: {x-u: a}, pass: {told: {x-u: ''}}}]", vec![told(&[])], ""),
             ("[{headers: {x-u: a}, pass: {told: {x-u: ''}}}]", vec![told(&[("x-u", "a")])], "upstream"),
+            ("[{pass: {headers: {x-a: {begins: ab}}}}]", vec![pass(&[("x-a", "abc")])], ""),
+            ("[{pass: {headers: {x-a: {begins: ab}}}}]", vec![pass(&[("x-a", "ac")])], "header fields"),
+            ("[{upstream: {x-a: 1}, pass: {headers: {x-a: ''}}}]", vec![pass(&[])], ""),
             ("[{refuse: {}}]", vec![refuse(429, "Too many requests")], ""),
             ("[{refuse: {headers: {}}}]", vec![refuse(429, "Too many requests")], "header fields"),
             ("[{refuse: {}}]", vec![refuse(503, "Too many requests")], "status 429, saw 503"),

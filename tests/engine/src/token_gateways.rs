@@ -407,7 +407,7 @@ impl TokenGateways {
                     }
                 }
                 Effect::Settle { verdict, .. } => settled = Some(verdict),
-                Effect::Annotate { .. } | Effect::Log { .. } => {}
+                Effect::Annotate { .. } | Effect::Draw { .. } | Effect::Log { .. } => {}
                 Effect::Wait { .. } => break,
             }
         }

@@ -275,7 +275,7 @@ impl<'a> World<'a> {
                         Verdict::Respond(response) => self.responded(index, response.status, self.longest_way_us()),
                     }
                 }
-                Effect::Annotate { .. } | Effect::Log { .. } => {}
+                Effect::Annotate { .. } | Effect::Draw { .. } | Effect::Log { .. } => {}
                 Effect::Wait { .. } => return,
             }
         }

@@ -13,7 +13,7 @@ pub const FILTER: [Field; 1] = [Field::new(
 .ours()];
 
 /// Of `session`.
-pub const SESSION: [Field; 12] = [
+pub const SESSION: [Field; 16] = [
     Field::new(
         "format",
         ["Format", "会话格式"],
@@ -29,10 +29,12 @@ pub const SESSION: [Field; 12] = [
             "signed-flask",
             "signed-starlette",
             "signed-django",
+            "own",
         ]),
         "",
         "how the application keeps sessions: in Redis as express-session (`express`), Flask-Session, PHP, Spring Session, Rack, Django, as a \
-         `json` object or as a `hash`; or whole in a signed cookie (`signed-flask`, `signed-starlette`, `signed-django`)",
+         `json` object or as a `hash`; or whole in a signed cookie (`signed-flask`, `signed-starlette`, `signed-django`); or not at all: \
+         then Slidegate keeps them (`own`)",
     )
     .ours()
     .required(),
@@ -40,7 +42,7 @@ pub const SESSION: [Field; 12] = [
         "cookie",
         ["Cookie", "Cookie 名称"],
         Shape::Form("^[^;=\\x00-\\x1f\\x7f]+$"),
-        "the library's own; none with `json` and `hash`",
+        "the library's own; none with `json` and `hash`; `__Host-session` with `own`",
         "the name of the cookie",
     )
     .ours(),
@@ -58,7 +60,8 @@ pub const SESSION: [Field; 12] = [
         Shape::Some(&Shape::Form("^"), 1),
         "",
         "the application's secrets, any of which may have signed: one, or a list of up to 16 while they are changed. Required with \
-         `express` and `signed-*`; with `flask-session` cookies are signed if there are any",
+         `express` and `signed-*`; with `flask-session` cookies are signed if there are any. With `own`, required too, it is Slidegate that \
+         signs, with the first",
     )
     .ours(),
     Field::new(
@@ -73,7 +76,7 @@ pub const SESSION: [Field; 12] = [
         "key_prefix",
         ["Prefix of keys", "键前缀"],
         Shape::Text,
-        "the library's own; none with `json` and `hash`",
+        "the library's own; none with `json` and `hash`; `slidegate:session:` with `own`",
         "what the keys of sessions in Redis begin with",
     )
     .ours(),
@@ -91,7 +94,7 @@ pub const SESSION: [Field; 12] = [
         "user",
         ["Who it is", "用户字段"],
         Shape::Text,
-        "all of `fields`",
+        "all of `fields`; required with `own`",
         "which of `fields` says whose session it is: without it, or with false or 0 there, it is nobody's",
     )
     .ours(),
@@ -119,6 +122,39 @@ pub const SESSION: [Field; 12] = [
         DURATION,
         "`1s`",
         "how long an instance goes by what it has read of a session, up to `5m`; 0: it asks each time",
+    )
+    .ours(),
+    Field::new(
+        "idle",
+        ["Ends unused after", "空闲过期"],
+        DURATION_ABOVE_ZERO,
+        "`30m`",
+        "with `own`: how long after its last request a session ends",
+    )
+    .ours(),
+    Field::new(
+        "absolute",
+        ["Ends after", "最长时间"],
+        DURATION_ABOVE_ZERO,
+        "`12h`",
+        "with `own`: how long after it has begun a session ends, however much it is used",
+    )
+    .ours(),
+    Field::new(
+        "max_per_user",
+        ["Sessions per user", "每用户会话数"],
+        Shape::Whole(1, 1_000),
+        "",
+        "with `own`: how many sessions a user may have, over all gateways",
+    )
+    .ours(),
+    Field::new(
+        "when_full",
+        ["One too many", "超出时"],
+        Shape::Choice(&["end_oldest", "refuse_newest"]),
+        "`end_oldest`",
+        "what becomes of one that begins above `max_per_user`: the one used longest ago ends for it (`end_oldest`), or it does not begin, and \
+         the answer is 403 (`refuse_newest`)",
     )
     .ours(),
     Field::new(

@@ -8,10 +8,10 @@ use crate::{
     body::BodyPiece,
     limiter::{self, Limiter},
     memory_budget::MemoryBudget,
+    random_pool::RandomPool,
     redis::{Command, Form, Reply, Service},
     request::RequestView,
-    session::{FoundSession, SessionMiss},
-    session_filter::{SessionFilter, SessionQuestion},
+    session_filter::{SessionAnswer, SessionFilter, SessionQuestion},
     store::{Ask, Ended, Permit, Store, failure::FailureCause},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
@@ -48,7 +48,7 @@ enum Question {
 #[derive(Debug)]
 pub(super) enum Answer {
     Limiter(Batch),
-    Session(Result<FoundSession, SessionMiss>),
+    Session(SessionAnswer),
     #[cfg(test)]
     Trial(Reply),
 }
@@ -62,6 +62,7 @@ pub(super) struct ChainState {
     pub(super) budget: MemoryBudget,
     pub(super) store: Store<Asked>,
     pub(super) telemetry: Telemetry,
+    pub(super) random: RandomPool,
     /// The time since 1970, as the host told it last; 0 for nobody knows.
     pub(super) wall_ns: u64,
     /// Streams that a filter has settled since the last poll, in order.
@@ -259,7 +260,7 @@ impl Answer {
         }
     }
 
-    fn session(self) -> Option<Result<FoundSession, SessionMiss>> {
+    fn session(self) -> Option<SessionAnswer> {
         match self {
             Answer::Session(session) => Some(session),
             Answer::Limiter(_) => None,
@@ -280,13 +281,14 @@ impl Answer {
 // === impl ChainState ===
 
 impl ChainState {
-    pub(super) fn new(services: &[Service], telemetry: Telemetry) -> Self {
+    pub(super) fn new(services: &[Service], telemetry: Telemetry, random: RandomPool) -> Self {
         ChainState {
             memory: limiter::Memory::default(),
             streams: Streams::default(),
             budget: MemoryBudget::default(),
             store: Store::new(services),
             telemetry,
+            random,
             wall_ns: 0,
             settled: VecDeque::new(),
             asked: Vec::new(),
@@ -296,9 +298,9 @@ impl ChainState {
     /// Lets the limiter at this place take its turn, and queues what it asks.
     #[inline]
     fn with_limiter<T>(&mut self, filter: usize, now_ns: u64, step: impl FnOnce(&mut limiter::Turn<'_>) -> T) -> T {
-        let ChainState { memory, streams, budget, store, telemetry, wall_ns, settled, asked } = self;
+        let ChainState { memory, streams, budget, store, telemetry, random, wall_ns, settled, asked } = self;
         let (services, wall_ns) = (&mut store.services, *wall_ns);
-        let mut turn = Turn { now_ns, wall_ns, memory, streams, services, budget, telemetry, settled, asked };
+        let mut turn = Turn { now_ns, wall_ns, memory, streams, services, budget, telemetry, random, settled, asked };
         let result = step(&mut turn);
         // Most turns ask nothing, and draining nothing costs.
         if !asked.is_empty() {
@@ -317,7 +319,7 @@ impl ChainState {
         question: impl Fn(A) -> Question,
         step: impl FnOnce(&mut Turn<'_, A, ()>) -> T,
     ) -> T {
-        let ChainState { streams, budget, store, telemetry, wall_ns, settled, .. } = self;
+        let ChainState { streams, budget, store, telemetry, random, wall_ns, settled, .. } = self;
         let mut asked = Vec::new();
         let mut turn = Turn {
             now_ns,
@@ -327,6 +329,7 @@ impl ChainState {
             services: &mut store.services,
             budget,
             telemetry,
+            random,
             settled,
             asked: &mut asked,
         };

@@ -4,12 +4,14 @@
 //! last, a response's the other way. They see what came, not what others make of it. It goes on when none of them waits
 //! any more; if several change the same pieces, the change of the last one holds, and before any other an end.
 
+use alloc::{string::String, vec::Vec};
+
 use super::{Engine, annotate, edited::EditedResponse, filter::Filter};
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
     streams::{FollowedStream, Follower, StreamPhase, Waiter, WaitingStream},
     turn::NotedVerdict,
-    verdict::{Edits, Pass, Response, Step, Verdict},
+    verdict::{Edits, HeaderEdit, Pass, Response, Step, Verdict},
     wants::{ResponseView, StreamEnd},
 };
 
@@ -203,6 +205,16 @@ impl Engine {
     }
 }
 
+/// Those of these changes that add a field beside what is there, and the others.
+fn split_added(edits: Vec<HeaderEdit>) -> (Vec<HeaderEdit>, Vec<HeaderEdit>) {
+    let replaced: Vec<String> = edits
+        .iter()
+        .filter(|edit| !matches!(edit, HeaderEdit::Append(..)))
+        .map(|edit| String::from(edit.name()))
+        .collect();
+    edits.into_iter().partition(|edit| !replaced.iter().any(|name| name == edit.name()))
+}
+
 impl FollowedStream {
     /// It has come so far. What was kept in an earlier phase has gone on.
     #[inline]
@@ -227,7 +239,7 @@ impl FollowedStream {
     /// The follower at this place lets it go on.
     #[inline]
     fn take(&mut self, place: usize, pass: Pass) {
-        let is_held = self.is_held_by(place);
+        let (is_held, is_waited_for) = (self.is_held_by(place), self.followers.iter().any(|each| each.waits.is_some()));
         let Some(follower) = self.followers.get_mut(place) else { return };
         (follower.wants, follower.waits) = (pass.wants, None);
         let changes_body = is_held && pass.body != BodyChange::Keep;
@@ -239,7 +251,10 @@ impl FollowedStream {
             StreamPhase::RequestBody => change.edits.add(pass.edits),
             // This one stands behind those before, as a response passes them.
             StreamPhase::ResponseHeaders | StreamPhase::ResponseBody => {
-                let before = core::mem::replace(&mut change.edits, Edits { request: [].into(), ..pass.edits });
+                let (added, response) =
+                    if is_waited_for { split_added(pass.edits.response) } else { (Vec::new(), pass.edits.response) };
+                change.added.extend(added);
+                let before = core::mem::replace(&mut change.edits, Edits { request: [].into(), response });
                 change.edits.add(before);
             }
         }

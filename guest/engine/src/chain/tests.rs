@@ -5,6 +5,7 @@ mod calls;
 mod filters;
 mod following;
 mod metrics;
+mod own_sessions;
 mod sessions;
 mod two;
 

@@ -45,7 +45,7 @@ pub(super) const TOKEN_WEIGHTS: [&str; tokens::WEIGHTS.len()] = names(&tokens::W
 pub(super) const SESSION_FILTER: [&str; 1] = names(&session::FILTER);
 
 /// Of `session`.
-pub(super) const SESSION: [&str; 12] = names(&session::SESSION);
+pub(super) const SESSION: [&str; session::SESSION.len()] = names(&session::SESSION);
 
 /// Of its `on_missing`.
 pub(super) const SESSION_ANSWER: [&str; 1] = names(&session::ANSWER);

@@ -1,4 +1,6 @@
-//! `session`: a filter that reads the sessions of an application.
+//! `session`: a filter that reads the sessions of an application, or keeps them for it.
+
+mod own;
 
 use alloc::{
     format,
@@ -25,6 +27,9 @@ const SECRETS_MAX: usize = 16;
 /// How long a session is remembered, in microseconds, unless said otherwise, and at most.
 pub(super) const REMEMBER_US: u64 = 1_000_000;
 const REMEMBER_US_MAX: u64 = 300_000_000;
+
+/// A session of ours is asked for so often, at least, in the time after which it ends without a request.
+const IDLE_PARTS: u64 = 16;
 
 /// The greatest age of a signed session, in microseconds.
 const MAX_AGE_US_MAX: u64 = 365 * 24 * 3_600_000_000;
@@ -55,7 +60,8 @@ pub(super) fn read(
 ) -> Option<SessionRules> {
     let given = reader.object(path, node, &known_fields::SESSION)?;
     let format = format(reader, &given);
-    let fields = fields(reader, told, &given, format == Some(SessionFormat::Hash));
+    let is_flat = matches!(format, Some(SessionFormat::Hash | SessionFormat::Own));
+    let fields = fields(reader, told, &given, is_flat);
     let on_missing = on_missing(reader, &given);
     let public = public(reader, &given, on_missing.as_ref());
     let remember_us = match given.get_unless_null("remember") {
@@ -70,8 +76,12 @@ pub(super) fn read(
     let is_signed = secrets.as_ref().is_none_or(|secrets| !secrets.is_empty());
     let key_prefix = key_prefix(reader, &given, format, is_signed);
     let redis = redis(reader, services, &given, format);
+    let own = own::read(reader, &given, format);
     let (fields, headers) = fields?;
     let user = user(reader, &given, &fields);
+    let own = own?;
+    // Whoever asks is what keeps a session of ours alive, so nobody goes by what was read for long.
+    let remember_us_max = own.as_ref().map_or(u64::MAX, |own| own.idle_ms.saturating_mul(1_000) / IDLE_PARTS);
     Some(SessionRules {
         settings: SessionSettings {
             format,
@@ -85,8 +95,9 @@ pub(super) fn read(
         headers,
         on_missing: on_missing?,
         public: public?,
-        remember_us: remember_us?,
+        remember_us: remember_us?.min(remember_us_max),
         redis: redis?,
+        own,
     })
 }
 
@@ -124,6 +135,10 @@ fn source(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Opt
     };
     if cookie.is_some() {
         reader.error(path, "stands beside `cookie`: expected one of them only");
+        return None;
+    }
+    if format == SessionFormat::Own {
+        reader.error(path, "has no use with `format: own`, whose ids are set as cookies");
         return None;
     }
     header(reader, path, node).map(SessionSource::Header)
@@ -224,7 +239,7 @@ fn fields(
     reader: &mut Reader,
     told: &[ToldField],
     given: &Fields<'_>,
-    is_hash: bool,
+    is_flat: bool,
 ) -> Option<(Vec<FieldPath>, Vec<String>)> {
     let Some((path, node)) = given.get_unless_null("fields") else {
         let message = "is missing: expected fields and the headers that tell them, such as `user_id: x-user-id`";
@@ -253,10 +268,10 @@ fn fields(
         });
         match (&field, &header) {
             (Err(error), _) => reader.error(place, format_args!("is no field's path: {error}")),
-            (Ok(field), Some(_)) if is_hash && field.len() > 1 => {
+            (Ok(field), Some(_)) if is_flat && field.len() > 1 => {
                 reader.error(
                     place,
-                    "has several names, but a hash has texts only: expected one, with `\\.` for a dot in it",
+                    "has several names, but such a session has texts only: expected one, with `\\.` for a dot in it",
                 );
                 is_understood = false;
             }

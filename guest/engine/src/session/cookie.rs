@@ -2,7 +2,7 @@
 
 use alloc::{borrow::Cow, vec::Vec};
 
-use super::{miss::SessionMiss, signature::CookieSigner};
+use super::{miss::SessionMiss, own, signature::CookieSigner};
 use crate::{
     base64::Base64,
     request::{cookie_value, is_cookie_alike},
@@ -25,6 +25,8 @@ pub(super) enum IdForm {
     Express(CookieSigner),
     /// `<id>.<signature>`.
     Signed(CookieSigner),
+    /// The same of an id that Slidegate made.
+    Own(CookieSigner),
 }
 
 /// The one value of this cookie in `cookie` headers, as servers decode it: without quotes around it and percent signs in
@@ -106,6 +108,10 @@ impl IdForm {
                 Cow::Borrowed(signed(value, b'.', signer)?)
             }
             IdForm::Signed(signer) => Cow::Borrowed(signed(value, b'.', signer)?),
+            IdForm::Own(signer) => {
+                let id = signed(value, b'.', signer)?;
+                return if own::is_id(id) { Ok(Cow::Borrowed(id)) } else { Err(SessionMiss::Malformed) };
+            }
         };
         let is_signed = matches!(self, IdForm::Express(_) | IdForm::Signed(_));
         let is_id = |byte: &u8| if is_signed { byte.is_ascii_graphic() } else { is_in_plain_id(*byte) };

@@ -49,6 +49,13 @@ impl FieldPath {
         if names.len() > NAMES_MAX { Err(FieldPathError::TooDeep) } else { Ok(FieldPath { names }) }
     }
 
+    /// That of the same field in an object of this name.
+    pub(super) fn inside(&self, name: &str) -> FieldPath {
+        FieldPath {
+            names: core::iter::once(name).chain(self.names.iter().map(String::as_str)).map(String::from).collect(),
+        }
+    }
+
     /// The outermost of its names.
     pub(super) fn first_name(&self) -> Option<&str> {
         self.names.first().map(String::as_str)

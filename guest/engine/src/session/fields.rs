@@ -135,6 +135,11 @@ pub(crate) fn header_value(text: &[u8]) -> Option<String> {
     String::from_utf8(written).ok().filter(|written| written.len() <= VALUE_MAX)
 }
 
+/// Whether the value of a field says that it is somebody's.
+pub(super) fn says_somebody(value: &str) -> bool {
+    !matches!(value, "" | "false" | "0")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

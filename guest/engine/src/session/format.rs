@@ -32,6 +32,8 @@ pub enum SessionFormat {
     SignedStarlette,
     /// Django's signed cookie.
     SignedDjango,
+    /// Slidegate's own, set by the application in a header of its responses.
+    Own,
 }
 
 /// What is stored for a session in Redis.
@@ -59,13 +61,15 @@ pub(super) enum KeyForm {
     Id,
     /// `2::` and its SHA-256 in hexadecimal digits: Rack's private id.
     Sha256,
+    /// That of one of Slidegate's own.
+    Own,
 }
 
 const DAY_S: u64 = 24 * 60 * 60;
 
 impl SessionFormat {
     /// All of them, in the order in which messages name them.
-    pub const ALL: [SessionFormat; 11] = [
+    pub const ALL: [SessionFormat; 12] = [
         SessionFormat::Express,
         SessionFormat::FlaskSession,
         SessionFormat::Php,
@@ -77,6 +81,7 @@ impl SessionFormat {
         SessionFormat::SignedFlask,
         SessionFormat::SignedStarlette,
         SessionFormat::SignedDjango,
+        SessionFormat::Own,
     ];
 
     /// As a configuration spells it.
@@ -93,6 +98,7 @@ impl SessionFormat {
             SessionFormat::SignedFlask => "signed-flask",
             SessionFormat::SignedStarlette => "signed-starlette",
             SessionFormat::SignedDjango => "signed-django",
+            SessionFormat::Own => "own",
         }
     }
 
@@ -111,6 +117,8 @@ impl SessionFormat {
             SessionFormat::Rack => "rack.session",
             SessionFormat::Django | SessionFormat::SignedDjango => "sessionid",
             SessionFormat::Json | SessionFormat::Hash => "",
+            // Browsers take a cookie of such a name from this host alone, and over TLS.
+            SessionFormat::Own => "__Host-session",
         }
     }
 
@@ -123,6 +131,7 @@ impl SessionFormat {
             SessionFormat::Spring => "spring:session:sessions:",
             SessionFormat::Rack => "rack:session:",
             SessionFormat::Django => ":1:django.contrib.sessions.cache",
+            SessionFormat::Own => "slidegate:session:",
             _ => "",
         }
     }
@@ -143,7 +152,8 @@ impl SessionFormat {
             SessionFormat::Express
             | SessionFormat::SignedFlask
             | SessionFormat::SignedStarlette
-            | SessionFormat::SignedDjango => SecretUse::Required,
+            | SessionFormat::SignedDjango
+            | SessionFormat::Own => SecretUse::Required,
             _ => SecretUse::None,
         }
     }
@@ -158,7 +168,11 @@ impl SessionFormat {
     }
 
     pub(super) fn key_form(self) -> KeyForm {
-        if self == SessionFormat::Rack { KeyForm::Sha256 } else { KeyForm::Id }
+        match self {
+            SessionFormat::Rack => KeyForm::Sha256,
+            SessionFormat::Own => KeyForm::Own,
+            _ => KeyForm::Id,
+        }
     }
 
     pub(super) fn cookie_form(
@@ -185,9 +199,15 @@ impl SessionFormat {
                 SignedForm::Django,
                 KeyDerivation::Sha256OfSalt("django.contrib.sessions.backends.signed_cookies"),
             ),
+            SessionFormat::Own => CookieForm::Id(IdForm::Own(own_signer(secrets))),
             _ => CookieForm::Id(IdForm::Plain),
         }
     }
+}
+
+/// What signs the ids of Slidegate's own sessions.
+pub(super) fn own_signer(secrets: &[impl AsRef<[u8]>]) -> CookieSigner {
+    CookieSigner::new(KeyDerivation::Sha256OfSalt("slidegate.session"), secrets)
 }
 
 /// Of what use secrets are to a format.

@@ -11,7 +11,7 @@ use super::{
     format::{CookieForm, KeyForm, SessionFormat},
     hash, json,
     miss::SessionMiss,
-    msgpack, php,
+    msgpack, own, php,
     record_cursor::RECORD_MAX,
     source::SessionSource,
 };
@@ -89,7 +89,7 @@ impl SessionReader {
             source: source.clone(),
             cookie_form: format.cookie_form(source, secrets, *max_age_s),
             key_prefix: key_prefix.clone(),
-            wanted: WantedFields::new(fields.clone()),
+            wanted: WantedFields::new(wanted(*format, fields)),
             fields: fields.len(),
         }
     }
@@ -181,6 +181,10 @@ impl SessionReader {
             (SessionRecord::Hash(_) | SessionRecord::OfOtherType, _) => return Err(SessionMiss::ForeignType),
         }
         let texts = found.into_texts();
+        if self.format == SessionFormat::Own {
+            let own = texts.get(self.fields).and_then(|text| str::from_utf8(text.as_deref()?).ok()?.parse().ok());
+            ends_ms = Some(own.ok_or(SessionMiss::Undecodable)?);
+        }
         if ends_ms.is_some_and(|ends_ms| ends_ms <= now_ms) {
             Err(SessionMiss::Expired)
         } else {
@@ -188,7 +192,8 @@ impl SessionReader {
         }
     }
 
-    fn key(&self, id: &[u8]) -> Vec<u8> {
+    /// The key of a session's record, by its id.
+    pub(crate) fn key(&self, id: &[u8]) -> Vec<u8> {
         let mut key = self.key_prefix.as_bytes().to_owned();
         match self.format.key_form() {
             KeyForm::Id => key.extend_from_slice(id),
@@ -196,6 +201,7 @@ impl SessionReader {
                 key.extend_from_slice(b"2::");
                 key.extend(Hash::hash(id).into_iter().flat_map(|byte| [hex(byte >> 4, b'a'), hex(byte & 15, b'a')]));
             }
+            KeyForm::Own => key.extend(own::key_of_id(id)),
         }
         key
     }
@@ -204,6 +210,15 @@ impl SessionReader {
         let texts = texts.into_iter().take(self.fields);
         FoundSession { values: texts.map(|text| text.and_then(|text| header_value(&text))).collect(), ends_ms }
     }
+}
+
+/// The fields that are read of a record.
+fn wanted(format: SessionFormat, fields: &[FieldPath]) -> Vec<FieldPath> {
+    if format != SessionFormat::Own {
+        return fields.to_vec();
+    }
+    // Behind all others stands until when it is good.
+    fields.iter().map(|field| field.inside(own::FIELDS)).chain(FieldPath::parse(own::ENDS_MS)).collect()
 }
 
 /// How a record that is a string is written.

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::reader::SessionSettings;
+use super::{fields::says_somebody, reader::SessionSettings};
 
 /// A filter that reads sessions.
 #[derive(Debug)]
@@ -21,6 +21,37 @@ pub struct SessionRules {
     pub remember_us: u64,
     /// Where sessions are kept, by index. None: in the cookie.
     pub redis: Option<u32>,
+    /// How they are kept, if it is Slidegate that keeps them. Then there is a field that says who it is.
+    pub own: Option<OwnSessionRules>,
+}
+
+/// How sessions are kept that are Slidegate's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnSessionRules {
+    /// So long after its last request a session ends, in milliseconds.
+    pub idle_ms: u64,
+    /// And so long after it has begun, whatever happens, in milliseconds.
+    pub absolute_ms: u64,
+    /// How many a user may have.
+    pub per_user: Option<SessionsPerUser>,
+}
+
+/// How many sessions a user may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionsPerUser {
+    /// So many.
+    pub max: u32,
+    /// What becomes of one more.
+    pub when_full: WhenFull,
+}
+
+/// `when_full`: what becomes of a session that is one too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It begins, and the one ends that was used longest ago.
+    EndOldest,
+    /// It does not begin.
+    RefuseNewest,
 }
 
 /// Paths that need no session.
@@ -50,7 +81,7 @@ impl SessionRules {
 
     /// Whether a session is somebody's: it has what says so. A `false` or a `0` says nobody.
     pub fn is_of_somebody(&self, values: &[Option<String>]) -> bool {
-        let says = |value: &Option<String>| value.as_deref().is_some_and(|text| !matches!(text, "" | "false" | "0"));
+        let says = |value: &Option<String>| value.as_deref().is_some_and(says_somebody);
         match self.user {
             Some(user) => values.get(user).is_some_and(says),
             None => values.iter().all(says),
@@ -65,9 +96,9 @@ impl SessionRules {
     }
 
     /// Whether responses are looked at: one that sets the cookie, or answers a request that may have changed something,
-    /// voids what is remembered of its session.
+    /// voids what is remembered of its session; and any may set one of Slidegate's own.
     pub(crate) fn follows_responses(&self) -> bool {
-        self.redis.is_some() && self.remember_us > 0
+        self.own.is_some() || self.redis.is_some() && self.remember_us > 0
     }
 }
 

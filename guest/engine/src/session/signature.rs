@@ -33,7 +33,7 @@ pub(super) enum KeyDerivation {
     HmacOfSalt(&'static str),
     /// `itsdangerous` by default, `django-concat`: the SHA-1 of this salt, `signer`, and the secret.
     Sha1OfSalt(&'static str),
-    /// Django: the SHA-256 of this salt, `signer`, and the secret.
+    /// Django, and Slidegate's own: the SHA-256 of this salt, `signer`, and the secret.
     Sha256OfSalt(&'static str),
 }
 
@@ -65,6 +65,11 @@ impl CookieSigner {
             }
         };
         CookieSigner { keys: secrets.iter().map(|secret| key(secret.as_ref())).collect(), base64 }
+    }
+
+    /// The signature of the message under the first secret.
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.keys.first().map(|key| self.base64.encode(&key.sign(&[message]))).unwrap_or_default()
     }
 
     /// Whether this is the signature of the message under one of the secrets. It takes as long whichever it is and

@@ -12,7 +12,7 @@ use super::question::{IfMissing, SessionAsker};
 use crate::{
     grpc,
     request::RequestView,
-    session::{FoundSession, OnMissingSession, SessionMiss, SessionRules, SessionSource},
+    session::{FoundSession, OnMissingSession, SESSION_SET, SessionMiss, SessionRules, SessionSource},
     store::failure::FailureCause,
     streams::WAITER_BYTES,
     telemetry::SessionTally,
@@ -89,7 +89,8 @@ impl SessionAnswers {
                 SessionSource::Cookie(_) => "cookie".to_string(),
                 SessionSource::Header(name) => name.clone(),
             },
-            strip: others.map(HeaderEdit::Remove).collect(),
+            // Nor does anybody but the application set a session: what is echoed is not the client's.
+            strip: others.chain(rules.own.as_ref().map(|_| SESSION_SET.to_string())).map(HeaderEdit::Remove).collect(),
             no_session: Rc::from(NO_SESSION.as_bytes()),
             unavailable: Rc::from(UNAVAILABLE.as_bytes()),
         }
@@ -118,18 +119,25 @@ impl SessionAnswers {
     }
 
     pub(super) fn verdict(&self, outcome: &SessionOutcome, asker: &SessionAsker) -> Verdict {
-        match (outcome, asker.if_missing) {
-            (SessionOutcome::Found(session), _) => Verdict::Pass(self.edits(&session.values).into()),
-            (SessionOutcome::Missed(miss), IfMissing::Pass) if miss.is_not_taken() => {
-                let mut edits = self.edits(&[]);
+        let passes = |values: &[Option<String>], is_cookie_taken_out: bool| {
+            let mut edits = self.edits(values);
+            if is_cookie_taken_out {
                 let header = self.header.clone();
                 edits.request.push(match &asker.without {
                     Some(others) => HeaderEdit::Set(header, others.clone()),
                     None => HeaderEdit::Remove(header),
                 });
-                Verdict::Pass(edits.into())
             }
-            (_, IfMissing::Pass) => Verdict::Pass(self.edits(&[]).into()),
+            Verdict::Pass(edits.into())
+        };
+        // The cookie of a session of ours is for nobody else.
+        let is_own = self.rules.own.is_some();
+        match (outcome, asker.if_missing) {
+            (SessionOutcome::Found(session), _) => passes(&session.values, is_own),
+            (SessionOutcome::Missed(miss), IfMissing::Pass) => {
+                passes(&[], miss.is_not_taken() || is_own && *miss != SessionMiss::Absent)
+            }
+            (SessionOutcome::Unavailable(_), IfMissing::Pass) => passes(&[], is_own),
             // Nobody is logged out by an outage.
             (SessionOutcome::Unavailable(_), _) => Verdict::Respond(Response {
                 status: 503,

@@ -2,11 +2,13 @@
 
 use alloc::{rc::Rc, string::String, vec::Vec};
 
+use super::writes::{BeginScript, SessionWrite};
 use crate::{
     redis::{Command, Form, Reply, Value},
     session::{FoundSession, RecordKind, SessionMiss, SessionReader, SessionRecord, SessionSettings},
     store::{Ask, failure::sayable},
     streams::Waiter,
+    turn::Turn,
 };
 
 /// A call beside its key, which it has once, its command for a moment, and a copy of it is on its way.
@@ -34,6 +36,8 @@ pub(super) struct SessionAsker {
     pub(super) is_safe: bool,
     /// What its header is without the session, should that not be taken. None: nothing.
     pub(super) without: Option<Vec<u8>>,
+    /// The key of its record, if it is one of ours.
+    pub(super) own_key: Option<Vec<u8>>,
 }
 
 /// What becomes of a request if it has no session.
@@ -45,13 +49,42 @@ pub(super) enum IfMissing {
     SentToPage,
 }
 
-/// A question to Redis, for all who wait for the same flight.
-pub(crate) struct SessionQuestion {
+/// What the filter works with in a step.
+pub(crate) type SessionTurn<'a> = Turn<'a, SessionQuestion, ()>;
+
+/// What is asked of Redis.
+#[derive(Debug)]
+pub(crate) enum SessionQuestion {
+    /// What it has for a session.
+    Record(RecordQuestion),
+    /// To write something.
+    Write(WriteQuestion),
+}
+
+/// What it says.
+#[derive(Debug, PartialEq)]
+pub(crate) enum SessionAnswer {
+    /// This is there.
+    Record(Result<FoundSession, SessionMiss>),
+    /// It was written, by this number of what was found.
+    Written(i64),
+}
+
+/// A question for a record, for all who wait for the same flight.
+pub(crate) struct RecordQuestion {
     pub(super) lookup: Rc<SessionLookup>,
     pub(super) key: Vec<u8>,
     /// When, in milliseconds since 1970.
     pub(super) asked_ms: i64,
     pub(super) flight: u64,
+}
+
+/// A step of an order for a session of ours.
+pub(crate) struct WriteQuestion {
+    pub(super) write: SessionWrite,
+    pub(super) script: Rc<BeginScript>,
+    /// Of which order. None: nobody waits.
+    pub(super) order: Option<u64>,
 }
 
 /// What a call for a key takes, in bytes, without those who wait for it.
@@ -74,16 +107,42 @@ impl SessionLookup {
 impl SessionQuestion {
     /// What may be shown of an error that it met: whoever knows an id has its session.
     pub(crate) fn explain(&self, error: &str) -> String {
-        let is_quoted = error.contains(&*String::from_utf8_lossy(&self.key));
+        let is_quoted = match self {
+            SessionQuestion::Record(question) => error.contains(&*String::from_utf8_lossy(&question.key)),
+            // It may quote any of its words.
+            SessionQuestion::Write(_) => true,
+        };
         let shown = if is_quoted { error.split(' ').next().unwrap_or_default() } else { error };
         sayable(shown)
     }
 }
 
 impl Ask for SessionQuestion {
-    type Answer = Result<FoundSession, SessionMiss>;
+    type Answer = SessionAnswer;
 
-    fn command(&self, _: Form, command: &mut Command) {
+    fn command(&self, form: Form, command: &mut Command) {
+        match self {
+            SessionQuestion::Record(question) => question.write(command),
+            SessionQuestion::Write(question) => question.write.command(form, &question.script, command),
+        }
+    }
+
+    fn read(&self, reply: &Reply) -> Option<SessionAnswer> {
+        match self {
+            SessionQuestion::Record(question) => question.read(reply).map(SessionAnswer::Record),
+            SessionQuestion::Write(_) => SessionWrite::read(reply).map(SessionAnswer::Written),
+        }
+    }
+
+    fn clock_us(_: &SessionAnswer) -> Option<u64> {
+        None
+    }
+}
+
+// === impl RecordQuestion ===
+
+impl RecordQuestion {
+    fn write(&self, command: &mut Command) {
         *command = match self.lookup.kind {
             // What is longer is not read, and none of it has to come.
             RecordKind::String => [b"GETRANGE".as_slice(), &self.key, b"0", RECORD_END].into_iter().collect(),
@@ -95,7 +154,7 @@ impl Ask for SessionQuestion {
         };
     }
 
-    fn read(&self, reply: &Reply) -> Option<Self::Answer> {
+    fn read(&self, reply: &Reply) -> Option<Result<FoundSession, SessionMiss>> {
         let fields = &self.lookup.hash_fields;
         let record = match (reply, self.lookup.kind) {
             // Redis is well, and says what it has.
@@ -118,16 +177,27 @@ impl Ask for SessionQuestion {
         };
         Some(self.lookup.reader.read(record, self.asked_ms))
     }
+}
 
-    fn clock_us(_: &Self::Answer) -> Option<u64> {
-        None
+/// The time in milliseconds since 1970. As long as nobody knows it, whatever has an end is over.
+pub(super) fn unix_ms(wall_ns: u64) -> i64 {
+    match wall_ns {
+        0 => i64::MAX,
+        wall_ns => i64::try_from(wall_ns / 1_000_000).unwrap_or(i64::MAX),
     }
 }
 
 /// Shows no key.
-impl core::fmt::Debug for SessionQuestion {
+impl core::fmt::Debug for RecordQuestion {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "SessionQuestion of flight {}", self.flight)
+        write!(f, "RecordQuestion of flight {}", self.flight)
+    }
+}
+
+/// Shows nothing of what is written.
+impl core::fmt::Debug for WriteQuestion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "WriteQuestion of order {:?}", self.order)
     }
 }
 
@@ -138,7 +208,7 @@ mod tests {
     use super::*;
     use crate::session::{FieldPath, SessionFormat, SessionSource};
 
-    fn question(format: SessionFormat) -> SessionQuestion {
+    fn question(format: SessionFormat) -> RecordQuestion {
         let settings = SessionSettings {
             format,
             source: SessionSource::Cookie("sid".into()),
@@ -148,12 +218,12 @@ mod tests {
             fields: vec![FieldPath::parse("user").unwrap(), FieldPath::parse("user.id").unwrap()],
         };
         let lookup = Rc::new(SessionLookup::new(&settings));
-        SessionQuestion { lookup, key: b"s:c3e1".to_vec(), asked_ms: 0, flight: 1 }
+        RecordQuestion { lookup, key: b"s:c3e1".to_vec(), asked_ms: 0, flight: 1 }
     }
 
-    fn words(question: &SessionQuestion) -> Vec<String> {
+    fn words(question: &RecordQuestion) -> Vec<String> {
         let mut command = Command::default();
-        question.command(Form::Sha, &mut command);
+        question.write(&mut command);
         command.words().map(|word| String::from_utf8(word.to_vec()).unwrap()).collect()
     }
 
@@ -195,7 +265,7 @@ mod tests {
 
     #[test]
     fn no_error_shows_a_key() {
-        let question = question(SessionFormat::Json);
+        let question = SessionQuestion::Record(question(SessionFormat::Json));
         assert_eq!(question.explain("NOAUTH Authentication required."), "NOAUTH Authentication required.");
         assert_eq!(question.explain("NOPERM No permissions to access s:c3e1"), "NOPERM");
         assert!(!alloc::format!("{question:?}").contains("c3e1"));

@@ -68,6 +68,24 @@ pub(crate) enum SessionTally {
     Unavailable,
 }
 
+/// What became of a session that a response sets or deletes, for `slidegate_session_writes_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionWriteTally {
+    Begun,
+    /// It has a new id.
+    Rotated,
+    Changed,
+    Deleted,
+    /// It had ended before it could be changed.
+    Gone,
+    /// Its user has as many as there may be.
+    Refused,
+    /// What the response says is not understood.
+    Malformed,
+    /// Redis could not do it.
+    Unavailable,
+}
+
 /// How a decision came out for one of the rules that had a part in it, for `slidegate_item_decisions_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ItemTally {
@@ -142,6 +160,34 @@ impl fmt::Display for SessionTally {
             SessionTally::Found => "found",
             SessionTally::Missed(miss) => miss.as_str(),
             SessionTally::Unavailable => "unavailable",
+        })
+    }
+}
+
+impl SessionWriteTally {
+    pub(super) const ALL: [SessionWriteTally; 8] = [
+        SessionWriteTally::Begun,
+        SessionWriteTally::Rotated,
+        SessionWriteTally::Changed,
+        SessionWriteTally::Deleted,
+        SessionWriteTally::Gone,
+        SessionWriteTally::Refused,
+        SessionWriteTally::Malformed,
+        SessionWriteTally::Unavailable,
+    ];
+}
+
+impl fmt::Display for SessionWriteTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SessionWriteTally::Begun => "begun",
+            SessionWriteTally::Rotated => "rotated",
+            SessionWriteTally::Changed => "changed",
+            SessionWriteTally::Deleted => "deleted",
+            SessionWriteTally::Gone => "gone",
+            SessionWriteTally::Refused => "refused",
+            SessionWriteTally::Malformed => "malformed",
+            SessionWriteTally::Unavailable => "unavailable",
         })
     }
 }

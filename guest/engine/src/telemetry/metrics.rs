@@ -8,7 +8,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::kinds::{ItemTally, MetricKind, Saved, SessionTally, Tally};
+use super::kinds::{ItemTally, MetricKind, Saved, SessionTally, SessionWriteTally, Tally};
 use crate::{
     config::Config,
     rule::{GLOBAL, Policy, owner_name},
@@ -103,6 +103,12 @@ const SESSIONS: MetricDescription = (
     "Requests by what was found of their session, by the cookie or header that names it",
 );
 
+const SESSION_WRITES: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_session_writes_total",
+    "Sessions that responses of the application set or delete, by the cookie that names them, and what became of them",
+);
+
 /// So many metrics a configuration has at most. What the services say goes first, then the sessions, then the policies,
 /// in order, then their rules.
 pub(super) const METRICS_MAX: usize = 20_000;
@@ -174,6 +180,10 @@ impl Metrics {
     pub(super) fn session(&self, session: usize, tally: SessionTally) -> Option<usize> {
         let at = SessionTally::all().position(|each| each == tally).unwrap_or_default();
         Some((*self.sessions.get(session)?)? + at)
+    }
+
+    pub(super) fn session_write(&self, session: usize, tally: SessionWriteTally) -> Option<usize> {
+        Some((*self.sessions.get(session)?)? + SessionTally::all().count() + position(&SessionWriteTally::ALL, tally))
     }
 
     #[inline]
@@ -261,8 +271,11 @@ fn of_policy(policy: &Policy) -> Vec<Metric> {
 
 fn of_session(rules: &SessionRules) -> Vec<Metric> {
     let (SessionSource::Cookie(name) | SessionSource::Header(name)) = &rules.settings.source;
+    let of = |kind, outcome: String| metric(kind, vec![("session", label(name)), ("outcome", outcome)]);
+    let writes = rules.own.iter().flat_map(|_| SessionWriteTally::ALL);
     SessionTally::all()
-        .map(|tally| metric(SESSIONS, vec![("session", label(name)), ("outcome", tally.to_string())]))
+        .map(|tally| of(SESSIONS, tally.to_string()))
+        .chain(writes.map(|tally| of(SESSION_WRITES, tally.to_string())))
         .collect()
 }
 

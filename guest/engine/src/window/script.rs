@@ -37,13 +37,13 @@ impl Default for Script {
 }
 
 /// The SHA-1 by which Redis knows a script.
-pub(super) fn digest(script: &str) -> String {
+pub(crate) fn digest(script: &str) -> String {
     sha1_smol::Sha1::from(script).digest().to_string()
 }
 
 /// The command that runs a script, and how it names it.
 #[inline]
-pub(super) fn evaluation<'a>(form: Form, sha: &'a str, script: &'a str) -> (&'static str, &'a str) {
+pub(crate) fn evaluation<'a>(form: Form, sha: &'a str, script: &'a str) -> (&'static str, &'a str) {
     match form {
         Form::Sha => ("EVALSHA", sha),
         Form::Text => ("EVAL", script),

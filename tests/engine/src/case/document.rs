@@ -154,6 +154,13 @@ enum FieldDocument {
     Number(u64),
     Text(String),
     DownFrom(DownFrom),
+    Begins(Begins),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begins {
+    begins: String,
 }
 
 #[derive(Deserialize)]
@@ -372,6 +379,7 @@ fn fields_wanted(documents: BTreeMap<String, FieldDocument>) -> Fields {
         FieldDocument::Number(number) => FieldValue::Text(number.to_string()),
         FieldDocument::Text(text) => FieldValue::Text(text),
         FieldDocument::DownFrom(DownFrom { down_from }) => FieldValue::DownFrom(down_from),
+        FieldDocument::Begins(Begins { begins }) => FieldValue::Begins(begins),
     };
     documents.into_iter().map(|(name, document)| (name.to_ascii_lowercase(), wanted(document))).collect()
 }

@@ -176,6 +176,7 @@ impl Host {
                         Verdict::Respond(response) => check_response(response)?,
                     }
                 }
+                Effect::Draw { bytes } => self.engine.add_random(&vec![7; bytes]),
                 Effect::Log { line, .. } => prop_assert!(!line.contains(PASSWORD), "{line}"),
                 // Some steps do not look at the time; one that does leaves nothing that is due.
                 Effect::Wait { until_ns } if until_ns.is_some_and(|until_ns| until_ns <= self.now_ns) => {

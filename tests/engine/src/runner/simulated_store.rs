@@ -239,8 +239,8 @@ impl SimulatedStore {
         }
     }
 
-    /// What an application keeps, if that is asked for.
-    fn record(&self, command: &Command) -> Option<Reply> {
+    /// What an application keeps, or has the filter keep, if that is asked for. Nothing ends here but by its own word.
+    fn record(&mut self, command: &Command) -> Option<Reply> {
         let words: Vec<_> = command.words().collect();
         let bulk = |value: Option<&Vec<u8>>| value.map_or(Value::Nil, |value| Value::Bulk(value.clone()));
         let wrong = || Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".to_owned());
@@ -258,6 +258,16 @@ impl SimulatedStore {
                 Some(Record::String(_)) => wrong(),
                 None => Reply::Many(fields.iter().map(|_| Value::Nil).collect()),
             }),
+            [b"SET", key, _, b"PX", _, b"XX"] if !self.records.contains_key(*key) => Some(Reply::Single(Value::Nil)),
+            [b"SET", key, value, b"PX", ..] => {
+                self.records.insert(key.to_vec(), Record::String(value.to_vec()));
+                Some(Reply::Single(Value::Status("OK".to_owned())))
+            }
+            [b"DEL", key] => {
+                let removed = self.records.remove(*key);
+                Some(Reply::Single(Value::Integer(removed.is_some().into())))
+            }
+            [b"PEXPIRE", key, _] => Some(Reply::Single(Value::Integer(self.records.contains_key(*key).into()))),
             _ => None,
         }
     }

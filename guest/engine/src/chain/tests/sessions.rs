@@ -7,12 +7,12 @@ use crate::{
 };
 
 /// A time since 1970.
-const WALL_NS: u64 = 1_800_000_000_000_000_000;
+pub(super) const WALL_NS: u64 = 1_800_000_000_000_000_000;
 
 /// What clients claim.
 const CLAIMS: [(&str, &str); 4] = [("x-user", "root"), ("x_user", "root"), ("x-role", "admin"), ("x_role", "admin")];
 
-fn session(extra: Json) -> Json {
+pub(super) fn session(extra: Json) -> Json {
     let mut session = json!({
         "format": "json", "cookie": "sid", "key_prefix": "s:", "redis": {"service_name": "redis.static"},
         "fields": {"user": "x-user", "role": "x-role"}, "user": "user",
@@ -23,7 +23,7 @@ fn session(extra: Json) -> Json {
     json!({"session": session})
 }
 
-fn configured(document: &Json) -> Engine {
+pub(super) fn configured(document: &Json) -> Engine {
     let mut engine = Engine::configure(document.to_string().as_bytes()).expect("the configuration is good");
     engine.set_wall_clock(WALL_NS);
     engine
@@ -34,7 +34,7 @@ fn reading(extra: Json) -> Engine {
 }
 
 /// A request with this cookie, whose client claims all it can.
-fn with_cookie(cookie: &str) -> Sample {
+pub(super) fn with_cookie(cookie: &str) -> Sample {
     by_method("GET", cookie)
 }
 
@@ -54,7 +54,7 @@ fn nothing() -> Result<Reply, CallError> {
 }
 
 /// The headers that the upstream gets, of those that are told and those that clients claim.
-fn told(request: &Sample, pass: &Pass) -> Vec<String> {
+pub(super) fn told(request: &Sample, pass: &Pass) -> Vec<String> {
     let edited = Edited { request, edits: &pass.edits.request };
     let values = CLAIMS.iter().flat_map(|(name, _)| {
         let spelt = move |value: Vec<u8>| format!("{name}={}", String::from_utf8(value).unwrap());
@@ -84,7 +84,7 @@ fn sent(engine: &mut Engine, first: u64, now_ns: u64) -> u64 {
     calls.start - first
 }
 
-fn passed(verdict: Verdict) -> Pass {
+pub(super) fn passed(verdict: Verdict) -> Pass {
     match verdict {
         Verdict::Pass(pass) => pass,
         Verdict::Respond(response) => panic!("{response:?}"),

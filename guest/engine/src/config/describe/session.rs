@@ -8,7 +8,7 @@ use alloc::{
 
 use crate::{
     config::{limit::TimeSpan, session::REMEMBER_US},
-    session::{OnMissingSession, SessionRules, SessionSource},
+    session::{OnMissingSession, SessionRules, SessionSource, SessionsPerUser, WhenFull},
 };
 
 /// The facts of such a filter, each with its name; `redis` is where sessions are kept, if they are.
@@ -45,6 +45,17 @@ pub(super) fn facts(rules: &SessionRules, redis: Option<String>) -> Vec<(&'stati
         let paths =
             rules.public.iter().map(|public| format!("{}{}", public.path, if public.is_prefix { "*" } else { "" }));
         facts.push(("public", paths.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(own) = &rules.own {
+        let [idle, absolute] = [own.idle_ms, own.absolute_ms].map(|ms| TimeSpan(ms.saturating_mul(1_000)));
+        facts.push(("end", format!("{idle} after the last request, {absolute} after the first")));
+        if let Some(SessionsPerUser { max, when_full }) = own.per_user {
+            let one_more = match when_full {
+                WhenFull::EndOldest => "the one used longest ago ends for one more",
+                WhenFull::RefuseNewest => "one more is refused",
+            };
+            facts.push(("a user has", format!("at most {max}: {one_more}")));
+        }
     }
     match rules.remember_us {
         REMEMBER_US => {}

@@ -4,7 +4,9 @@ use alloc::format;
 
 use super::*;
 use crate::rule::Source;
-use crate::session::{FieldPath, OnMissingSession, SessionFormat, SessionRules, SessionSource};
+use crate::session::{
+    FieldPath, OnMissingSession, OwnSessionRules, SessionFormat, SessionRules, SessionSource, SessionsPerUser, WhenFull,
+};
 
 /// A good document with some fields of `session` changed; those that are null are left out.
 fn with_session(changes: Value) -> Value {
@@ -49,8 +51,9 @@ fn what_is_not_said_is_as_the_library_has_it() {
         let redis = format.record().map(|_| json!({"service_name": "r"}));
         let own = format.default_cookie().is_empty().then_some("sid");
         let prefix = own.map(|_| "s:");
+        let user = (format == SessionFormat::Own).then_some("user_id");
         let document = with_session(
-            json!({"format": format.as_str(), "secrets": secrets, "redis": redis, "cookie": own, "key_prefix": prefix}),
+            json!({"format": format.as_str(), "secrets": secrets, "redis": redis, "cookie": own, "key_prefix": prefix, "user": user}),
         );
         assert_eq!(rules(&document).settings.format, format);
     }
@@ -260,4 +263,49 @@ fn a_prefix_that_other_keys_may_have_is_odd() {
     ] {
         assert_eq!(warnings(changes.clone()), 0, "{changes}");
     }
+}
+
+/// Sessions of ours, with some fields changed.
+fn own(changes: Value) -> Value {
+    let mut document = with_session(json!({"format": "own", "secrets": ["new", "old"], "user": "user_id"}));
+    for (name, value) in changes.as_object().unwrap() {
+        document["session"][name] = value.clone();
+    }
+    document
+}
+
+#[test]
+fn sessions_of_ours_have_rules_of_their_own() {
+    let plain = rules(&own(json!({})));
+    let expected = OwnSessionRules { idle_ms: 1_800_000, absolute_ms: 43_200_000, per_user: None };
+    assert_eq!((plain.own.as_ref(), plain.remember_us), (Some(&expected), 1_000_000));
+    assert_eq!(plain.settings.source, SessionSource::Cookie("__Host-session".to_string()));
+    let all =
+        json!({"idle": "16s", "absolute": "1m", "max_per_user": 3, "when_full": "refuse_newest", "remember": "5m"});
+    let all = rules(&own(all));
+    let per_user = Some(SessionsPerUser { max: 3, when_full: WhenFull::RefuseNewest });
+    assert_eq!(all.own, Some(OwnSessionRules { idle_ms: 16_000, absolute_ms: 60_000, per_user }));
+    assert_eq!(all.remember_us, 1_000_000, "who asks is what keeps it");
+    let oldest = rules(&own(json!({"max_per_user": "1"}))).own.clone().unwrap().per_user.unwrap();
+    assert_eq!((oldest.max, oldest.when_full), (1, WhenFull::EndOldest));
+    for (changes, field, message) in [
+        (json!({"user": null}), "user", "is missing"),
+        (json!({"secrets": null}), "secrets", "is missing"),
+        (json!({"redis": null}), "redis", "is missing"),
+        (json!({"header": "x-session"}), "header", "whose ids are set as cookies"),
+        (json!({"fields": {"user_id": "x-user", "a.b": "x-b"}}), "fields.a.b", "has several names"),
+        (json!({"idle": "2h", "absolute": "1h"}), "idle", "longer than `absolute`"),
+        (json!({"idle": "10ms"}), "idle", "at least a second"),
+        (json!({"absolute": "forever"}), "absolute", "a duration"),
+        (json!({"max_per_user": 0}), "max_per_user", "from 1 to 1000"),
+        (json!({"max_per_user": 1, "when_full": "oldest"}), "when_full", "`end_oldest` or `refuse_newest`"),
+        (json!({"when_full": "end_oldest"}), "when_full", "has no use without `max_per_user`"),
+        (json!({"max_age": "1h"}), "max_age", "has no use with `format: own`"),
+        (json!({"format": "php", "secrets": null, "idle": "1h"}), "idle", "the application keeps its sessions"),
+    ] {
+        refuses(own(changes), &format!("session.{field}"), message);
+    }
+    let told = config(&own(json!({"max_per_user": 3}))).describe();
+    let expected = "  end           30m after the last request, 12h after the first\n  a user has    at most 3: the one used longest ago ends for one more\n";
+    assert!(told.contains(expected), "{told}");
 }

@@ -138,6 +138,10 @@ impl Gateway for Fake {
         1_800_000_000_000_000_000 + self.0.passed_ns.get()
     }
 
+    fn random(&self, bytes: usize) -> Vec<u8> {
+        vec![7; bytes]
+    }
+
     fn tick_each(&self, period_ms: u32) {
         self.note(format!("tick {period_ms}"));
     }

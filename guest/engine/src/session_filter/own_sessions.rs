@@ -1,0 +1,367 @@
+//! Sessions of ours: what the responses of an application make of them.
+//!
+//! A session that is set is in Redis before its cookie goes to the browser, and ends there before the response that ends
+//! it goes on. Its id is made here, never taken from a request; it is a new one whenever the session becomes another
+//! user's. What is not written is said, and leaves the browser without a new cookie.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    format,
+    rc::Rc,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+use hmac_sha256::Hash;
+
+use super::{
+    question::{SessionLookup, SessionQuestion, SessionTurn, WriteQuestion, unix_ms},
+    recent::KeyDigest,
+    writes::{AmongSessions, BeginScript, SessionWrite},
+};
+use crate::{
+    grpc,
+    session::{
+        FieldPath, FoundSession, OrderedFields, OwnSessionRules, SESSION_SET, SessionMint, SessionOrder,
+        SessionOrderError, SessionRules, SessionSource, WhenFull, digest_in, key_of_user,
+    },
+    store::failure::FailureCause,
+    streams::{WAITER_BYTES, Waiter},
+    telemetry::SessionWriteTally,
+    turn::NotedVerdict,
+    verdict::{Edits, HeaderEdit, Response, Verdict},
+};
+
+const TOO_MANY: &str = r#"{"error":{"message":"You are logged in as often as you may be. Please log out elsewhere first.","code":"too_many_sessions"}}"#;
+
+/// The session of a request, as far as a response may change it.
+#[derive(Debug, Clone)]
+pub(super) struct KnownSession {
+    /// Of its record.
+    pub(super) key: Vec<u8>,
+    /// Whose it is, as headers tell it. None: Redis could not say.
+    user: Option<String>,
+    ends_ms: i64,
+}
+
+/// How sessions are kept, and the orders that are being carried out.
+#[derive(Debug)]
+pub(super) struct OwnSessions {
+    /// The place of the filter among those of its kind.
+    index: usize,
+    service: u32,
+    rules: OwnSessionRules,
+    /// How much longer than without a request a record is kept, as what was read of it is gone by for so long.
+    remember_ms: u64,
+    key_prefix: String,
+    /// The place of the field that says whose a session is.
+    user_at: usize,
+    user: FieldPath,
+    mint: SessionMint,
+    lookup: Rc<SessionLookup>,
+    script: Rc<BeginScript>,
+    open: BTreeMap<u64, Box<OpenOrder>>,
+    last_order: u64,
+    too_many: Rc<[u8]>,
+}
+
+/// An order that is being carried out.
+#[derive(Debug)]
+struct OpenOrder {
+    waiter: Waiter,
+    /// The session that it is about, if there was one.
+    digest: Option<KeyDigest>,
+    steps: VecDeque<SessionWrite>,
+    end: OrderEnd,
+    bytes: usize,
+}
+
+/// What has become of a session when all is done. Cookies are as they are set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum OrderEnd {
+    Begun { cookie: Vec<u8> },
+    Rotated { cookie: Vec<u8> },
+    Changed,
+    Deleted,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OrderFailure {
+    /// It is none.
+    Wrong(SessionOrderError),
+    /// Its session has ended meanwhile.
+    Gone,
+    /// The user has as many sessions as there may be.
+    Full,
+    /// Redis could not do it.
+    Unavailable(FailureCause),
+    /// The host gives no time, or no random bytes.
+    Lacking(&'static str),
+}
+
+/// What comes of a reply.
+#[derive(Debug)]
+pub(super) struct CarriedOut {
+    pub(super) waiter: Waiter,
+    pub(super) verdict: NotedVerdict,
+    /// What was known of this session is void.
+    pub(super) digest: Option<KeyDigest>,
+}
+
+// === impl OwnSessions ===
+
+impl OwnSessions {
+    /// None: sessions are the application's.
+    pub(super) fn new(rules: &SessionRules, lookup: &Rc<SessionLookup>, index: usize) -> Option<OwnSessions> {
+        let (own, SessionSource::Cookie(cookie)) = (rules.own.clone()?, &rules.settings.source) else { return None };
+        let user_at = rules.user?;
+        Some(OwnSessions {
+            index,
+            service: rules.redis?,
+            rules: own,
+            remember_ms: rules.remember_us / 1_000,
+            key_prefix: rules.settings.key_prefix.clone(),
+            user_at,
+            user: rules.settings.fields.get(user_at)?.clone(),
+            mint: SessionMint::new(cookie, &rules.settings.secrets),
+            lookup: Rc::clone(lookup),
+            script: Rc::default(),
+            open: BTreeMap::new(),
+            last_order: 0,
+            too_many: Rc::from(TOO_MANY.as_bytes()),
+        })
+    }
+
+    /// The session of a request that has this record.
+    pub(super) fn known(&self, key: Vec<u8>, session: &FoundSession) -> Option<KnownSession> {
+        let user = session.values.get(self.user_at)?.clone()?;
+        Some(KnownSession { key, user: Some(user), ends_ms: session.ends_ms? })
+    }
+
+    /// The session of a request of which Redis could not say whose it is.
+    pub(super) fn unread(key: Vec<u8>) -> KnownSession {
+        KnownSession { key, user: None, ends_ms: i64::MAX }
+    }
+
+    /// A request has used a session, as Redis said just now.
+    pub(super) fn keep(&self, known: &KnownSession, turn: &mut SessionTurn<'_>) {
+        let now_ms = unix_ms(turn.wall_ns);
+        let kept_ms = self.kept_ms(known.ends_ms, now_ms);
+        let mut writes = vec![SessionWrite::Keep { key: known.key.clone(), kept_ms }];
+        if let (Some(_), Some(user)) = (self.rules.per_user, &known.user) {
+            let sessions = key_of_user(&self.key_prefix, user);
+            writes.push(SessionWrite::Use { sessions, digest: digest_in(&known.key).to_vec(), now_ms });
+        }
+        for write in writes {
+            if let Ok(permit) = turn.services.permit(self.service, turn.now_ns, turn.telemetry) {
+                let question = WriteQuestion { write, script: Rc::clone(&self.script), order: None };
+                turn.asked.push((self.service, permit, SessionQuestion::Write(question)));
+            }
+        }
+    }
+
+    /// A response orders something for a request that had this session. None: it waits.
+    pub(super) fn carry_out(
+        &mut self,
+        waiter: Waiter,
+        known: Option<KnownSession>,
+        order: Result<SessionOrder, SessionOrderError>,
+        turn: &mut SessionTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        let digest = known.as_ref().map(|known| Hash::hash(&known.key));
+        let planned = match order {
+            Ok(SessionOrder::Delete) => Ok((self.ending(known.as_ref()), OrderEnd::Deleted)),
+            Ok(SessionOrder::Set(fields)) => self.setting(fields, known, turn),
+            Err(error) => Err(OrderFailure::Wrong(error)),
+        };
+        let (steps, end) = match planned {
+            Ok(planned) => planned,
+            Err(failure) => return Some(self.failed(failure, None, turn)),
+        };
+        let bytes = WAITER_BYTES + steps.iter().map(SessionWrite::bytes).sum::<usize>();
+        if !turn.budget.fits(bytes) {
+            turn.telemetry.overloaded(self.service, turn.now_ns);
+            return Some(self.failed(OrderFailure::Unavailable(FailureCause::Overloaded), Some(&end), turn));
+        }
+        turn.budget.take(bytes);
+        self.last_order += 1;
+        let order = Box::new(OpenOrder { waiter, digest, steps, end, bytes });
+        self.go_on(self.last_order, order, turn).map(|carried_out| carried_out.verdict)
+    }
+
+    /// A step of an order is over, or what nobody waits for.
+    pub(super) fn on_ended(
+        &mut self,
+        question: &WriteQuestion,
+        result: Result<i64, FailureCause>,
+        turn: &mut SessionTurn<'_>,
+    ) -> Option<CarriedOut> {
+        let number = question.order?;
+        let order = self.open.remove(&number)?;
+        let is_new_id_of_old = matches!(order.end, OrderEnd::Rotated { .. });
+        let failure = match (result, &question.write) {
+            (Err(cause), _) => Some(OrderFailure::Unavailable(cause)),
+            (Ok(0), SessionWrite::BeginAmong { .. }) => Some(OrderFailure::Full),
+            (Ok(..0), SessionWrite::BeginAmong { .. }) | (Ok(0), SessionWrite::Change { .. }) => {
+                Some(OrderFailure::Gone)
+            }
+            // Others may have ended it: then no other id makes it good again.
+            (Ok(0), SessionWrite::End { .. }) if is_new_id_of_old => Some(OrderFailure::Gone),
+            (Ok(_), _) => None,
+        };
+        match failure {
+            Some(failure) => Some(self.close(*order, Some(failure), turn)),
+            None => self.go_on(number, order, turn),
+        }
+    }
+
+    /// Takes the next step, or the response goes on.
+    fn go_on(&mut self, number: u64, mut order: Box<OpenOrder>, turn: &mut SessionTurn<'_>) -> Option<CarriedOut> {
+        let Some(write) = order.steps.pop_front() else { return Some(self.close(*order, None, turn)) };
+        match turn.services.permit(self.service, turn.now_ns, turn.telemetry) {
+            Ok(permit) => {
+                let question = WriteQuestion { write, script: Rc::clone(&self.script), order: Some(number) };
+                turn.asked.push((self.service, permit, SessionQuestion::Write(question)));
+                self.open.insert(number, order);
+                None
+            }
+            Err(cause) => Some(self.close(*order, Some(OrderFailure::Unavailable(cause)), turn)),
+        }
+    }
+
+    fn close(&mut self, order: OpenOrder, failure: Option<OrderFailure>, turn: &mut SessionTurn<'_>) -> CarriedOut {
+        let OpenOrder { waiter, digest, end, bytes, .. } = order;
+        turn.budget.free(bytes);
+        let verdict = match failure {
+            Some(failure) => self.failed(failure, Some(&end), turn),
+            None => self.succeeded(end, turn),
+        };
+        CarriedOut { waiter, verdict, digest }
+    }
+
+    fn succeeded(&self, end: OrderEnd, turn: &mut SessionTurn<'_>) -> NotedVerdict {
+        let (tally, cookie) = match end {
+            OrderEnd::Begun { cookie } => (SessionWriteTally::Begun, Some(cookie)),
+            OrderEnd::Rotated { cookie } => (SessionWriteTally::Rotated, Some(cookie)),
+            OrderEnd::Changed => (SessionWriteTally::Changed, None),
+            OrderEnd::Deleted => (SessionWriteTally::Deleted, Some(self.mint.removal())),
+        };
+        turn.telemetry.session_written(self.index, tally);
+        passing(cookie, Some(tally.to_string()))
+    }
+
+    /// `end`: what was to become of the session.
+    fn failed(&self, failure: OrderFailure, end: Option<&OrderEnd>, turn: &mut SessionTurn<'_>) -> NotedVerdict {
+        let (tally, said) = match failure {
+            OrderFailure::Wrong(error) => (SessionWriteTally::Malformed, Some(error.as_str())),
+            OrderFailure::Gone => (SessionWriteTally::Gone, None),
+            OrderFailure::Full => (SessionWriteTally::Refused, None),
+            OrderFailure::Unavailable(cause) => (SessionWriteTally::Unavailable, Some(cause.name())),
+            OrderFailure::Lacking(what) => (SessionWriteTally::Unavailable, Some(what)),
+        };
+        turn.telemetry.session_written(self.index, tally);
+        let said = said.map_or_else(|| tally.to_string(), |cause| format!("{tally};cause={cause}"));
+        if failure == OrderFailure::Full {
+            return NotedVerdict { verdict: self.refusal(), note: note(said) };
+        }
+        // Who logs out has no cookie any more, whatever becomes of the record.
+        let cookie = (end == Some(&OrderEnd::Deleted)).then(|| self.mint.removal());
+        passing(cookie, Some(said))
+    }
+
+    fn refusal(&self) -> Verdict {
+        let header = |name: &str, value: &str| (name.to_string(), value.as_bytes().to_vec());
+        Verdict::Respond(Response {
+            status: 403,
+            headers: vec![header("content-type", "application/json"), header("cache-control", "no-store")],
+            body: Rc::clone(&self.too_many),
+            details: "session.too_many",
+            grpc_status: grpc::PERMISSION_DENIED,
+        })
+    }
+
+    fn ending(&self, known: Option<&KnownSession>) -> VecDeque<SessionWrite> {
+        let Some(known) = known else { return VecDeque::new() };
+        let mut steps = VecDeque::from([SessionWrite::End { key: known.key.clone() }]);
+        if let (Some(_), Some(user)) = (self.rules.per_user, &known.user) {
+            let sessions = key_of_user(&self.key_prefix, user);
+            steps.push_back(SessionWrite::Leave { sessions, digest: digest_in(&known.key).to_vec() });
+        }
+        steps
+    }
+
+    fn setting(
+        &self,
+        fields: OrderedFields,
+        known: Option<KnownSession>,
+        turn: &mut SessionTurn<'_>,
+    ) -> Result<(VecDeque<SessionWrite>, OrderEnd), OrderFailure> {
+        let now_ms = match turn.wall_ns {
+            0 => return Err(OrderFailure::Lacking("no_clock")),
+            wall_ns => unix_ms(wall_ns),
+        };
+        let user = fields.user(&self.user).map_err(OrderFailure::Wrong)?;
+        let rotate = fields.rotate;
+        let known = known.filter(|known| known.ends_ms > now_ms);
+        let (same, other) = match known {
+            Some(known) if known.user.as_ref() == Some(&user) => (Some(known), None),
+            other => (None, other),
+        };
+        let absolute_ms = i64::try_from(self.rules.absolute_ms).unwrap_or(i64::MAX);
+        // A new id makes a session no younger.
+        let ends_ms = same.as_ref().map_or(now_ms.saturating_add(absolute_ms), |known| known.ends_ms);
+        let (record, kept_ms) = (fields.record(ends_ms), self.kept_ms(ends_ms, now_ms));
+        if let Some(KnownSession { key, .. }) = same.as_ref().filter(|_| !rotate) {
+            let change = SessionWrite::Change { key: key.clone(), record, kept_ms };
+            return Ok(([change].into(), OrderEnd::Changed));
+        }
+        let random = turn.random.take().ok_or(OrderFailure::Lacking("no_random"))?;
+        let (id, cookie) = self.mint.mint(&user, random);
+        let key = self.lookup.reader.key(&id);
+        let mut steps = self.ending(other.as_ref());
+        match self.rules.per_user {
+            Some(per_user) => {
+                let among = AmongSessions {
+                    sessions: key_of_user(&self.key_prefix, &user),
+                    now_ms,
+                    max: per_user.max,
+                    ends_oldest: per_user.when_full == WhenFull::EndOldest,
+                    replaced: same.as_ref().map(|known| digest_in(&known.key).to_vec()).unwrap_or_default(),
+                    longest_ms: self.rules.absolute_ms,
+                };
+                steps.push_back(SessionWrite::BeginAmong { key, record, kept_ms, among });
+            }
+            None => {
+                steps.extend(same.as_ref().map(|known| SessionWrite::End { key: known.key.clone() }));
+                steps.push_back(SessionWrite::Begin { key, record, kept_ms });
+            }
+        }
+        Ok((steps, if same.is_some() { OrderEnd::Rotated { cookie } } else { OrderEnd::Begun { cookie } }))
+    }
+
+    /// How long a record is kept that is used now.
+    fn kept_ms(&self, ends_ms: i64, now_ms: i64) -> u64 {
+        let left_ms = u64::try_from(ends_ms.saturating_sub(now_ms)).unwrap_or(0);
+        self.rules.idle_ms.saturating_add(self.remember_ms).min(left_ms).max(1)
+    }
+
+    /// How many orders are being carried out.
+    #[cfg(test)]
+    pub(super) fn orders(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// A response goes on without the order, and with this cookie.
+pub(super) fn passing(cookie: Option<Vec<u8>>, said: Option<String>) -> NotedVerdict {
+    let mut response = vec![HeaderEdit::Remove(SESSION_SET.to_string())];
+    response.extend(cookie.map(|cookie| HeaderEdit::Append("set-cookie".to_string(), cookie)));
+    NotedVerdict { verdict: Verdict::Pass(Edits { request: Vec::new(), response }.into()), note: said.and_then(note) }
+}
+
+fn note(said: String) -> Option<Vec<(&'static str, String)>> {
+    Some(vec![("session_set", said)])
+}

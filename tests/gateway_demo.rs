@@ -26,7 +26,9 @@ fn try_everything(demo: &Gateway, lines: usize) -> Vec<String> {
 fn try_line(command: &str) -> String {
     assert!(command.contains("curl ") || command.contains("python3 "), "{command}");
     let clients = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/clients/python");
-    let output = Command::new("bash").args(["-c", command]).env("PYTHONPATH", clients).output().expect("`bash` runs");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", command]).env("PYTHONPATH", clients).current_dir(std::env::temp_dir());
+    let output = bash.output().expect("`bash` runs");
     assert!(output.status.success(), "`{command}` failed (is all installed? `just setup`): {output:?}");
     String::from_utf8(output.stdout).expect("text")
 }
@@ -172,4 +174,29 @@ fn the_demo_of_tokens_counts_what_answers_take() {
     let told = String::from_utf8_lossy(&neither.stderr).into_owned();
     assert!(told.contains("serve [OPTIONS] <FILE>") && told.contains("--demo [<KIND>]"), "{told}");
     drop(Gateway::demo(&["serve", "--demo"]));
+}
+
+#[test]
+fn the_demo_of_sessions_knows_who_has_logged_in() {
+    let redis = RedisServer::start();
+    let demo = Gateway::demo(&["serve", "--demo", "session", "--redis", &redis.url()]);
+    let printed = try_everything(&demo, 7);
+    let [nobody, login, known, silent, users, logout, metrics] = printed.as_slice() else { panic!("{printed:?}") };
+    assert!(nobody.starts_with("GET /hello") && !nobody.contains("x-user"), "{nobody}");
+    assert!(login.contains("HTTP/1.1 200 OK") && !login.contains("x-slidegate"), "{login}");
+    let cookie = login.lines().find_map(|line| line.strip_prefix("set-cookie: __Host-session=")).expect("a cookie");
+    assert!(cookie.trim_end().ends_with("; Path=/; HttpOnly; Secure; SameSite=Lax"), "{cookie}");
+    assert!(known.contains("x-user: alice\nx-role: reader\n") && !known.contains("cookie"), "{known}");
+    assert_eq!(silent, "");
+    // One of the six was that of the browser that was recognised.
+    let expected = "alice 200\nalice2 200\nalice 200\nalice2 200\nalice 200\nalice2 429\nbob 200\n";
+    assert_eq!(users, expected);
+    assert!(logout.starts_with("GET /hello") && !logout.contains("x-user"), "{logout}");
+    let metrics = Metrics::parse(metrics);
+    let written = |outcome: &str| metrics.sum("slidegate_session_writes_total", &[("outcome", outcome)]);
+    assert_eq!([written("begun"), written("deleted"), written("unavailable")], [3.0, 1.0, 0.0]);
+    let without = run(&["serve", "--demo", "session"]);
+    assert_eq!(without.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(told.contains("expected `--redis redis://127.0.0.1:6379`"), "{told}");
 }

@@ -4,6 +4,7 @@ mod echo;
 mod llm;
 mod place;
 mod requests;
+mod session;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
@@ -30,13 +31,15 @@ const ADMIN_PORTS: std::ops::Range<u16> = 9090..9110;
 const REDIS_SERVICE: &str = "redis.demo";
 
 /// What a demo shows.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Demo {
     /// Limits on requests, in front of an upstream that echoes them.
     #[default]
     Requests,
     /// Limits on tokens, in front of a stand-in for a language model.
     Llm,
+    /// Sessions that the gateway keeps in Redis, in front of an upstream that lets everybody log in. Needs `--redis`.
+    Session,
 }
 
 // === impl Demo ===
@@ -52,6 +55,10 @@ impl Demo {
         module: Module,
         redis: Option<String>,
     ) -> Result<Start, Vec<Mistake>> {
+        if self == Self::Session && redis.is_none() {
+            let message = "the demo of sessions keeps them in Redis: expected `--redis redis://127.0.0.1:6379`, or where yours is";
+            return Err(vec![Mistake::new("", message)]);
+        }
         let lacking = |what: &str, error: &io::Error| vec![Mistake::new("", format!("cannot start {what}: {error}"))];
         let upstream = self.start_upstream().map_err(|error| lacking("the demo's upstream", &error))?;
         let listeners = Listeners {
@@ -77,7 +84,8 @@ impl Demo {
 
     fn start_upstream(self) -> io::Result<SocketAddr> {
         match self {
-            Self::Requests => start_in_thread(echo::serve),
+            Self::Requests => start_in_thread(|listener| echo::serve(listener, |_| None)),
+            Self::Session => start_in_thread(|listener| echo::serve(listener, session::order)),
             Self::Llm => start_in_thread(|listener| StandInModel::new(llm::MANNER).serve(listener)),
         }
     }
@@ -86,6 +94,7 @@ impl Demo {
         let mut filter = match self {
             Self::Requests => requests::filter(),
             Self::Llm => llm::filter(),
+            Self::Session => return session::filter(),
         };
         if has_redis {
             filter["redis"] = json!({"service_name": REDIS_SERVICE});
@@ -97,6 +106,7 @@ impl Demo {
         match self {
             Self::Requests => requests::guide(place),
             Self::Llm => llm::guide(place),
+            Self::Session => session::guide(place),
         }
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -17,19 +18,25 @@ use tokio::time::sleep;
 /// So long nobody is accepted after that failed.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// What is said of a request's session, by its target.
+type SessionOrders = fn(&Uri) -> Option<String>;
+
 /// Serves for ever.
-pub(super) async fn serve(listener: TcpListener) {
+pub(super) async fn serve(listener: TcpListener, orders: SessionOrders) {
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             // Without descriptors it would fail again at once, and those who could give some back have to run.
             sleep(ACCEPT_REST).await;
             continue;
         };
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(echo)));
+        tokio::spawn(
+            http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service_fn(move |request| echo(request, orders))),
+        );
     }
 }
 
-async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn echo(request: Request<Incoming>, orders: SessionOrders) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, mut body) = request.into_parts();
     let mut text = format!("{} {}\n", parts.method, parts.uri);
     for (name, value) in &parts.headers {
@@ -40,5 +47,9 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         length += frame.data_ref().map_or(0, Bytes::len);
     }
     let _ = writeln!(text, "({length} bytes of body)");
-    Ok(Response::new(Full::new(Bytes::from(text))))
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    if let Some(order) = orders(&parts.uri).and_then(|order| HeaderValue::try_from(order).ok()) {
+        response.headers_mut().insert("x-slidegate-session-set", order);
+    }
+    Ok(response)
 }

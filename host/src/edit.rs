@@ -30,6 +30,16 @@ pub fn apply_edits(edits: &[HeaderEdit], headers: &mut HeaderMap) {
     }
 }
 
+impl HeaderEdit {
+    /// The name of the header that it changes.
+    pub fn name(&self) -> &str {
+        match self {
+            HeaderEdit::Set(field) | HeaderEdit::Append(field) => &field.name,
+            HeaderEdit::Remove(name) => name,
+        }
+    }
+}
+
 /// Applies the edits to the fields of an answer.
 pub(crate) fn apply_to_fields(edits: &[HeaderEdit], fields: &mut Vec<Header>) {
     for edit in edits {

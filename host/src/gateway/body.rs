@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::HeaderName;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::access_log::Record;
@@ -76,6 +77,8 @@ pub(crate) struct RequestBody {
     is_abandoned: bool,
     /// Who reads it, while there is nothing to read.
     reader: Option<Waker>,
+    /// No trailer has these names: the filter has said what the headers of these names are.
+    told: Vec<HeaderName>,
 }
 
 impl RequestBody {
@@ -87,11 +90,17 @@ impl RequestBody {
         limits: Limits,
         order: Option<Arc<Order>>,
     ) -> Self {
-        let mut body = Self { source, upload, response, limits, order, is_abandoned: false, reader: None };
+        let (is_abandoned, reader, told) = (false, None, Vec::new());
+        let mut body = Self { source, upload, response, limits, order, is_abandoned, reader, told };
         if body.source.is_end() {
             body.complete();
         }
         body
+    }
+
+    /// The same without trailers of these names.
+    pub(crate) fn without_trailers(self, told: Vec<HeaderName>) -> Self {
+        Self { told, ..self }
     }
 
     pub(crate) fn upload(&self) -> &Arc<Upload> {
@@ -142,6 +151,9 @@ impl Body for RequestBody {
         // Nobody tells these for others, so none of them is believed.
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
             headers::remove_claims(trailers, false);
+            for name in &self.told {
+                trailers.remove(name);
+            }
         }
         match &frame {
             // Nothing comes after trailers, and the client does not ask.
@@ -223,12 +235,15 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = self.source.poll_frame(context) else {
+        let Poll::Ready(mut frame) = self.source.poll_frame(context) else {
             ready!(self.poll_timeout(context));
             self.blame_upstream();
             return Poll::Ready(Some(Err("the upstream stopped in the middle of a response".into())));
         };
         self.is_waiting = false;
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+            headers::remove_own(trailers);
+        }
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);

@@ -101,6 +101,14 @@ pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) 
     }
 }
 
+/// Removes what an upstream says to the gateway, and not to its clients, where the filter does not see it.
+pub(crate) fn remove_own(headers: &mut HeaderMap) {
+    let own: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}
+
 /// The fields whose name is this one but for underscores and hyphens. To applications behind CGI or WSGI they are
 /// fields of this name.
 pub(crate) fn spelt_otherwise<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h HeaderValue> {

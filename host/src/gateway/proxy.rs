@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::Extensions;
 use hyper::http::response;
 use hyper::upgrade::OnUpgrade;
@@ -68,7 +68,11 @@ impl Lane {
         let beside = (parts.version == Version::HTTP_11).then_some(beside);
         let admitted = match admission::admit(&parts, caller.is_secure, serving.settings.normalize_path) {
             Ok(admitted) => admitted,
-            Err(refusal) => return Passage { lane: self, serving, record, is_grpc, beside }.refuse(&refusal).await,
+            Err(refusal) => {
+                return Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new() }
+                    .refuse(&refusal)
+                    .await;
+            }
         };
         let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
         record.authority = Some(admitted.authority.clone());
@@ -77,7 +81,7 @@ impl Lane {
         }
         let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &serving.settings.trusted_consumer);
         let view = Arc::new(FilteredRequest::new(parts, admitted, client, route, !body.is_end_stream()));
-        let passage = Passage { lane: self, serving, record, is_grpc, beside };
+        let passage = Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new() };
         passage.run(view, wishes, body, client_upgrade).await
     }
 }
@@ -90,6 +94,8 @@ struct Passage<'l> {
     is_grpc: bool,
     /// Where interim responses go, if the client can be sent any.
     beside: Option<BesideResponses>,
+    /// The headers that the filter has changed in the request.
+    told: Vec<HeaderName>,
 }
 
 impl Passage<'_> {
@@ -120,7 +126,7 @@ impl Passage<'_> {
                 if self.wants().request_body == Interest::Hold {
                     match self.begun(&mut body, route).await {
                         Ok(Ok(edits)) => {
-                            apply_edits(&edits, &mut headers);
+                            self.edit(&edits, &mut headers);
                             headers.remove(header::CONTENT_LENGTH);
                         }
                         Ok(Err(answer)) => return self.respond(answer),
@@ -168,11 +174,17 @@ impl Passage<'_> {
         match verdict {
             Verdict::Pass(edits) => {
                 let mut headers = view.take_headers();
-                apply_edits(&edits, &mut headers);
+                self.edit(&edits, &mut headers);
                 Ok(headers)
             }
             Verdict::Respond(response) => Err(response),
         }
+    }
+
+    /// Changes the request's headers as the filter wants. Trailers of their names are none of the client's any more.
+    fn edit(&mut self, edits: &[HeaderEdit], headers: &mut HeaderMap) {
+        apply_edits(edits, headers);
+        self.told.extend(edits.iter().filter_map(|edit| HeaderName::from_bytes(edit.name().as_bytes()).ok()));
     }
 
     /// Sends the request on and waits for the response's headers.
@@ -278,10 +290,11 @@ impl Passage<'_> {
         }
     }
 
-    fn request_body(&self, source: PieceSource) -> RequestBody {
+    fn request_body(&mut self, source: PieceSource) -> RequestBody {
         let (upload, order) = (Arc::clone(&self.record.upload), Arc::clone(&self.record.order));
         let settings = &self.serving.settings;
         RequestBody::new(source, upload, settings.timeouts.response, settings.limits, Some(order))
+            .without_trailers(std::mem::take(&mut self.told))
     }
 
     /// What the filter still wants to see of this request.

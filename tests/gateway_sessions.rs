@@ -141,3 +141,18 @@ fn no_secret_of_an_application_is_shown() {
     let (status, shown) = gateway.ask_admin("/config");
     assert!(status == 200 && shown.contains("connect.sid") && !shown.contains("hush"), "{shown}");
 }
+
+#[test]
+fn no_trailer_tells_what_a_header_may_not() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream, &redis, FILTERS);
+    set(&redis, "app:a", r#"{"user": "alice"}"#);
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ncookie: sid=a\r\ntransfer-encoding: chunked\r\ntrailer: x-user\r\n\r\n";
+    let trailers = "0\r\nx-sum: 7\r\nx-user: root\r\nX_User: root\r\nx-role: admin\r\n\r\n";
+    let mut client = gateway.client();
+    client.write(format!("{head}{trailers}").as_bytes()).expect("the gateway reads");
+    assert_eq!(client.read_answer("POST").expect("an answer").status(), 200);
+    assert_eq!(told(&upstream, &["x-user", "x-role"]), ["x-user: alice"]);
+    let trailers = upstream.last().trailers.expect("the rest goes on");
+    assert_eq!(trailers.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x-sum"]);
+}

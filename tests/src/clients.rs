@@ -5,5 +5,6 @@ pub mod http_client;
 pub mod redis_traffic;
 pub mod redis_windows;
 pub mod script_clock;
+pub mod session_browser;
 pub mod steady_load;
 pub mod tls_client;

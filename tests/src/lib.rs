@@ -10,7 +10,9 @@ pub mod runner;
 mod servers;
 
 pub use artifacts::{dist, plugin_resource, plugins};
-pub use clients::{http_client, http2_client, redis_traffic, redis_windows, script_clock, steady_load, tls_client};
+pub use clients::{
+    http_client, http2_client, redis_traffic, redis_windows, script_clock, session_browser, steady_load, tls_client,
+};
 pub use readings::{footprint, metrics};
 pub use servers::{
     certificates, fault_proxy, gateway_process, model, program, raw_upstream, redis_cluster, redis_sentinels,

@@ -9,6 +9,8 @@
 //! | `/trailers` | sends a trailer `x-sum` after the body |
 //! | `/hop` | sends fields that a proxy must not pass on |
 //! | `/raw` | sends a header that is not UTF-8 |
+//! | `/answer` | sends a field for each of the request's that begins with `answer-` |
+//! | `/cookie/N` | sets a cookie `token` of so many bytes, for a day |
 //! | `/cut` | promises 100 bytes and breaks off after 10 |
 //! | `/reset` | breaks off before it answers |
 //! | `/early` | answers 413 without reading the body |
@@ -32,7 +34,7 @@ use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
     body::{Body, Frame, Incoming, SizeHint},
-    header::{CONNECTION, HeaderValue, UPGRADE},
+    header::{CONNECTION, HeaderName, HeaderValue, UPGRADE},
     service::service_fn,
 };
 use hyper_util::{
@@ -267,11 +269,25 @@ async fn answer(mut request: Request<Incoming>, record: Arc<Record>) -> Result<R
     if word != "early" {
         seen.read(body).await;
     }
+    let asked_for = if word == "answer" { fields_asked_for(&seen.headers) } else { HeaderMap::new() };
     record.keep(seen);
     if word == "delay" {
         sleep(Duration::from_millis(number)).await;
     }
-    Ok(response(word, number))
+    let mut response = response(word, number);
+    response.headers_mut().extend(asked_for);
+    Ok(response)
+}
+
+/// The fields that a request wants to see in its response.
+fn fields_asked_for(headers: &HeaderMap) -> HeaderMap {
+    let asked_for = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix("answer-")?.parse().expect("a name");
+        Some((name, value.clone()))
+    });
+    let mut fields: HeaderMap = HeaderMap::new();
+    asked_for.for_each(|(name, value): (HeaderName, HeaderValue)| drop(fields.append(name, value)));
+    fields
 }
 
 fn response(word: &str, number: u64) -> Response<Sent> {
@@ -299,6 +315,11 @@ fn response(word: &str, number: u64) -> Response<Sent> {
             headers.insert("x-private", HeaderValue::from_static("1"));
             headers.insert("keep-alive", HeaderValue::from_static("timeout=5"));
             headers.insert("x-public", HeaderValue::from_static("2"));
+        }
+        "cookie" => {
+            let value = "t".repeat(usize::try_from(number).unwrap_or(usize::MAX));
+            let cookie = format!("token={value}; Path=/; Max-Age=86400; HttpOnly");
+            response.headers_mut().insert("set-cookie", HeaderValue::from_str(&cookie).expect("visible ASCII"));
         }
         "raw" => drop(
             response.headers_mut().insert("x-raw", HeaderValue::from_bytes(b"\xff\xfe").expect("obs-text is allowed")),

@@ -285,8 +285,11 @@ fn fields_asked_for(headers: &HeaderMap) -> HeaderMap {
         let name = name.as_str().strip_prefix("answer-")?.parse().expect("a name");
         Some((name, value.clone()))
     });
-    let mut fields: HeaderMap = HeaderMap::new();
-    asked_for.for_each(|(name, value): (HeaderName, HeaderValue)| drop(fields.append(name, value)));
+    let mut fields = HeaderMap::new();
+    for (name, value) in asked_for {
+        let name: HeaderName = name;
+        fields.append(name, value);
+    }
     fields
 }
 

@@ -9,9 +9,6 @@ use crate::{
     convert,
 };
 
-/// All filters there are.
-const LIMITER: &str = "limiter";
-
 pub(crate) fn explanation(explanation: engine::Explanation) -> Explanation {
     Explanation {
         filters: explanation.filters.into_iter().map(filter).collect(),
@@ -26,7 +23,7 @@ fn question((service, command): (u32, Command)) -> Question {
 fn filter(filter: engine::FilterMet) -> FilterMet {
     FilterMet {
         path: filter.path,
-        kind: LIMITER.to_string(),
+        kind: kind(filter.kind).to_string(),
         policy: filter.policy,
         name: filter.name,
         verdict: match filter.would {
@@ -36,6 +33,14 @@ fn filter(filter: engine::FilterMet) -> FilterMet {
         },
         reason: filter.reason,
         rules: filter.rules.into_iter().map(rule).collect(),
+    }
+}
+
+fn kind(kind: engine::FilterKind) -> &'static str {
+    match kind {
+        engine::FilterKind::Limiter => "limiter",
+        engine::FilterKind::Session => "session",
+        engine::FilterKind::CookieVault => "cookie_vault",
     }
 }
 

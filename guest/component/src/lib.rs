@@ -157,8 +157,11 @@ impl Guest for Component {
     fn explain(stream: StreamId, replies: Vec<Result<Reply, CallError>>, now: Moment) -> Explanation {
         let replies: Vec<_> =
             replies.into_iter().map(|reply| reply.map(convert::reply).map_err(convert::call_error)).collect();
-        with_filter(|filter| explain::explanation(filter.engine.explain(&Request(stream), &replies, now.monotonic)))
-            .unwrap_or_else(|| Explanation { filters: Vec::new(), questions: Vec::new() })
+        let explained = with_filter(|filter| {
+            filter.engine.set_wall_clock(now.wall);
+            explain::explanation(filter.engine.explain(&Request(stream), &replies, now.monotonic))
+        });
+        explained.unwrap_or_else(|| Explanation { filters: Vec::new(), questions: Vec::new() })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::table::{Shape, chain, filter, gateway, session};
+use crate::table::{Shape, chain, filter, gateway, session, vault};
 
 /// What may stand at one place; nothing where nobody reads.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,7 @@ impl Shapes {
             &Shape::Object(&filter::FILTER),
             &Shape::Object(&chain::CHAIN),
             &Shape::Object(&session::FILTER_OBJECT),
+            &Shape::Object(&vault::FILTER_OBJECT),
         ])
     }
 

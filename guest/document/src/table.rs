@@ -10,6 +10,7 @@ pub mod filter;
 pub mod gateway;
 pub mod session;
 pub mod tokens;
+pub mod vault;
 
 /// A field of an object.
 #[derive(Debug, Clone, Copy)]
@@ -235,6 +236,7 @@ mod tests {
         tables(&gateway::GATEWAY, &mut seen);
         tables(&chain::CHAIN, &mut seen);
         tables(&session::FILTER_OBJECT, &mut seen);
+        tables(&vault::FILTER_OBJECT, &mut seen);
         assert!(seen.len() > 12);
         for table in seen {
             let names: BTreeSet<&str> = table.fields().map(|field| field.name).collect();

@@ -1,7 +1,6 @@
 //! The engine: an ordered chain of filters, and what they share. Requests and replies go in, commands and verdicts come
 //! out.
 
-mod edited;
 mod filter;
 mod following;
 
@@ -12,12 +11,11 @@ use alloc::{
     vec::Vec,
 };
 
-use self::{
-    edited::Edited,
-    filter::{Asked, ChainState, Filter},
-};
+use self::filter::{Asked, ChainState, Filter};
 use crate::{
     config::{Config, ConfigError, FilterRules},
+    cookie_vault::CookieVault,
+    edited::Edited,
     explain::{self, Explanation},
     limiter::{Limiter, Scripts},
     random_pool::RandomPool,
@@ -79,9 +77,13 @@ impl Engine {
         let configuration = Configuration {
             services: config.services.clone(),
             edits_responses: config.sessions().any(|rules| rules.own.is_some())
+                || config.vaults().next().is_some()
                 || config.policies().any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
-            edits_requests: config.sessions().next().is_some() || config.policies().any(Policy::edits_requests),
+            edits_requests: config.sessions().next().is_some()
+                || config.vaults().next().is_some()
+                || config.policies().any(Policy::edits_requests),
             refuse_on_trap: config.sessions().next().is_some()
+                || config.vaults().next().is_some()
                 || config.policies().any(|policy| {
                     policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()
                 }),
@@ -106,8 +108,9 @@ impl Engine {
         self.config.describe()
     }
 
-    /// What the filters would say of a request. Nothing is decided or remembered. `replies` are what Redis said to the
-    /// questions that this returned the time before.
+    /// What the filters would say of a request. Nothing is decided or remembered. `replies` are what Redis said to all
+    /// questions that this has returned for it so far, in their order: what a filter asks may depend on what one before
+    /// it was told.
     ///
     /// ```
     /// # use slidegate_engine::request::RequestView;
@@ -134,9 +137,8 @@ impl Engine {
         replies: &[Result<Reply, CallError>],
         now_ns: u64,
     ) -> Explanation {
-        // As filters see it, so that what they do with it is compiled once.
-        let request = Edited { request, edits: &[] };
-        explain::of(&self.config, self.shared.memory.windows(), &request, replies, now_ns)
+        let now = explain::Now { monotonic_ns: now_ns, wall_ns: self.shared.wall_ns };
+        explain::of(&self.config, self.shared.memory.windows(), request, replies, now)
     }
 
     /// The metrics this configuration has. Their number does not change.
@@ -378,7 +380,7 @@ fn filters(config: &Config) -> Vec<Filter> {
     let counts_as = |policy: &Policy| (policy.redis, policy.rule_name.clone());
     let mut names = BTreeMap::new();
     config.policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
-    let (scripts, mut first_policy, mut sessions) = (Rc::new(Scripts::default()), 0, 0..);
+    let (scripts, mut first_policy, mut sessions, mut vaults) = (Rc::new(Scripts::default()), 0, 0.., 0..);
     let mut limiter = |ruleset: &Rc<Ruleset>| {
         let limiter = Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&scripts), |policy| {
             names.get(&counts_as(policy)) == Some(&1)
@@ -390,6 +392,9 @@ fn filters(config: &Config) -> Vec<Filter> {
         FilterRules::Limiter(ruleset) => limiter(ruleset),
         FilterRules::Session(rules) => {
             Filter::Session(SessionFilter::new(Rc::clone(rules), sessions.next().unwrap_or_default()))
+        }
+        FilterRules::Vault(rules) => {
+            Filter::Vault(CookieVault::new(Rc::clone(rules), vaults.next().unwrap_or_default()))
         }
     };
     config.filters.iter().map(filter).collect()

@@ -25,6 +25,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod vault;
 
 use alloc::{
     rc::Rc,
@@ -40,6 +41,7 @@ use slidegate_document::{Node, Reader};
 
 use self::{describe::Description, known_fields::VOCABULARY, service::ServiceTable};
 use crate::{
+    cookie_vault::VaultRules,
     redis::Service,
     rule::{Policy, Ruleset},
     session::SessionRules,
@@ -102,6 +104,11 @@ impl Config {
     /// The rules of the filters that read sessions, in order.
     pub fn sessions(&self) -> impl Iterator<Item = &SessionRules> {
         self.filters.iter().filter_map(FilterRules::session).map(Rc::as_ref)
+    }
+
+    /// The rules of the filters that keep cookies, in order.
+    pub(crate) fn vaults(&self) -> impl Iterator<Item = &VaultRules> {
+        self.filters.iter().filter_map(FilterRules::vault).map(Rc::as_ref)
     }
 
     /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the

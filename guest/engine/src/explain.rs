@@ -8,12 +8,16 @@ use alloc::{
 };
 
 use crate::{
-    config::{Config, counted_by},
+    config::{Config, FilterRules, counted_by},
+    edited::Edited,
     local::LocalWindows,
     plan::{Plan, Planned, Prefixes},
     redis::{CallError, Command, Reply},
     request::RequestView,
     rule::{GLOBAL, Policy, Ruleset, hits::ItemOutcome},
+    session::SessionRules,
+    session_filter::{ExplainedSession, explained},
+    verdict::HeaderEdit,
     window::{Charge, EXACT_MAX, Retry, Standing, Window, stored},
 };
 
@@ -22,7 +26,7 @@ use crate::{
 pub struct Explanation {
     /// In their order.
     pub filters: Vec<FilterMet>,
-    /// What to ask Redis so that more can be said, and of which service. None of it if all is known.
+    /// What else to ask Redis so that more can be said, and of which service. Nothing if all is known.
     pub questions: Vec<(u32, Command)>,
 }
 
@@ -31,6 +35,8 @@ pub struct Explanation {
 pub struct FilterMet {
     /// Where it stands in the configuration. Empty: it is all of it.
     pub path: String,
+    /// What it is.
+    pub kind: FilterKind,
     /// Where its policy for the request stands; empty for that of the whole filter.
     pub policy: Option<String>,
     /// `rule_name`.
@@ -41,6 +47,17 @@ pub struct FilterMet {
     pub reason: String,
     /// In the order in which they are asked.
     pub rules: Vec<RuleMet>,
+}
+
+/// The kinds of filters there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterKind {
+    /// Limits.
+    Limiter,
+    /// Whose session a request is of.
+    Session,
+    /// Values of cookies.
+    CookieVault,
 }
 
 /// What would become of a request.
@@ -95,27 +112,77 @@ pub struct LimitMet {
 
 const NO_ROOM: &str = "a limit has no room for it";
 const ROOM: &str = "every limit has room for it";
+const OF_SESSION: &str = "that depends on whose session it is, which Redis knows";
+const VAULT: &str = "it passes, with the values of cookies that are kept";
 const UNKNOWN: &str = "Redis knows whether there is room for it";
 
-/// What the filters of this configuration have to do with a request. `replies` are what Redis said to the questions of
-/// the time before.
+/// A moment, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) monotonic_ns: u64,
+    /// Since 1970; 0 for nobody knows.
+    pub(crate) wall_ns: u64,
+}
+
+/// What the filters of this configuration have to do with a request. `replies` are what Redis said to all questions so
+/// far.
 pub(crate) fn of(
     config: &Config,
     windows: &LocalWindows,
     request: &impl RequestView,
     replies: &[Result<Reply, CallError>],
-    now_ns: u64,
+    now: Now,
 ) -> Explanation {
-    let mut state = WindowLookup { windows, now_us: now_ns / 1_000, replies: replies.iter(), questions: Vec::new() };
-    let place = |at| if config.is_list { format!("filters[{at}]") } else { String::new() };
-    let filters = config
-        .filters
-        .iter()
-        .enumerate()
-        .filter_map(|(at, rules)| Some((at, rules.limiter()?)))
-        .map(|(at, ruleset)| filter(place(at), ruleset, request, &mut state))
-        .collect();
-    Explanation { filters, questions: if replies.is_empty() { state.questions } else { Vec::new() } }
+    let now_us = now.monotonic_ns / 1_000;
+    let mut state = WindowLookup { windows, now_us, replies: replies.iter(), questions: Vec::new() };
+    // As the filters before change it. Not as its client claims: what a session tells stands there or nothing does.
+    let (mut edits, mut is_settled, mut filters) = (Vec::new(), true, Vec::new());
+    for (at, rules) in config.filters.iter().enumerate() {
+        let path = if config.is_list { format!("filters[{at}]") } else { String::new() };
+        let request = Edited { request, edits: &edits };
+        let (met, more) = match rules {
+            FilterRules::Limiter(_) if !is_settled => {
+                (plain(path, FilterKind::Limiter, Would::Depend, OF_SESSION), Vec::new())
+            }
+            FilterRules::Limiter(ruleset) => (filter(path, ruleset, &request, &mut state), Vec::new()),
+            FilterRules::Session(rules) => {
+                let (met, more) = session(path, rules, &request, &mut state, now.wall_ns);
+                is_settled &= met.would != Would::Depend;
+                (met, more)
+            }
+            FilterRules::Vault(_) => (plain(path, FilterKind::CookieVault, Would::Pass, VAULT), Vec::new()),
+        };
+        edits.extend(more);
+        filters.push(met);
+    }
+    Explanation { filters, questions: state.questions.into_iter().skip(replies.len()).collect() }
+}
+
+/// What a filter says that has no rules for the request.
+fn plain(path: String, kind: FilterKind, would: Would, reason: &str) -> FilterMet {
+    let (policy, name, rules) = (None, String::new(), Vec::new());
+    FilterMet { path, kind, policy, name, would, reason: reason.to_string(), rules }
+}
+
+/// What a session does to a request, and what it changes in its headers.
+fn session(
+    path: String,
+    rules: &Rc<SessionRules>,
+    request: &impl RequestView,
+    state: &mut WindowLookup<'_>,
+    wall_ns: u64,
+) -> (FilterMet, Vec<HeaderEdit>) {
+    let mut ask = |service, question| {
+        state.questions.push((service, question));
+        state.replies.next().cloned()
+    };
+    let ExplainedSession { edits, is_known, is_refused, reason } = explained(rules, request, wall_ns, &mut ask);
+    let would = match (is_known, is_refused) {
+        (false, _) => Would::Depend,
+        (true, true) => Would::Respond,
+        (true, false) => Would::Pass,
+    };
+    (plain(path, FilterKind::Session, would, &reason), edits)
 }
 
 /// What is known of windows.
@@ -149,8 +216,7 @@ impl WindowLookup<'_> {
 
 fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state: &mut WindowLookup<'_>) -> FilterMet {
     let Some((position, policy)) = ruleset.policy_for(request) else {
-        let reason = "no policy is for it".to_string();
-        return FilterMet { path, policy: None, name: String::new(), would: Would::Pass, reason, rules: Vec::new() };
+        return plain(path, FilterKind::Limiter, Would::Pass, "no policy is for it");
     };
     let is_scoped = position < ruleset.scoped.len();
     let of_policy = if is_scoped { joined(&path, &format!("_rules_[{position}]")) } else { path.clone() };
@@ -163,6 +229,7 @@ fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state
     };
     FilterMet {
         path,
+        kind: FilterKind::Limiter,
         policy: Some(of_policy),
         name: policy.rule_name.clone(),
         would,
@@ -377,9 +444,51 @@ mod tests {
         let known = engine.explain(&request, &[time.clone(), empty.clone(), empty.clone()], 0);
         assert!(known.filters[0].would == Would::Pass && known.questions.is_empty(), "{known:?}");
         assert_eq!(known.filters[0].rules[0].limits[0].state(), Some((0, 3, 0)));
-        for replies in [vec![time, empty, Err(CallError::Timeout)], vec![Err(CallError::Connect)]] {
+        for (replies, left) in [(vec![time, empty, Err(CallError::Timeout)], 0), (vec![Err(CallError::Connect)], 2)] {
             let half = engine.explain(&request, &replies, 0);
-            assert!(half.filters[0].would == Would::Depend && half.questions.is_empty());
+            assert!(half.filters[0].would == Would::Depend && half.questions.len() == left);
+        }
+    }
+
+    #[test]
+    fn a_limiter_behind_a_session_is_told_by_what_that_says_and_never_by_what_a_client_claims() {
+        let session = json!({"session": {
+            "format": "json", "cookie": "sid", "key_prefix": "s:", "fields": {"user": "x-user"},
+            "redis": {"service_name": "x.static"},
+        }});
+        let limiter = json!({
+            "rule_name": "r",
+            "rule_items": [item("x-user", "alice", &json!({"query_per_minute": 2}))],
+        });
+        let mut engine = engine(&json!({"filters": [session, limiter]}));
+        engine.set_wall_clock(1_800_000_000_000_000_000);
+        let claiming = |cookie: &str| Sample {
+            headers: vec![("x-user", b"alice".to_vec()), ("x_user", b"alice".to_vec()), ("cookie", cookie.into())],
+            ..Sample::default()
+        };
+        let verdicts = |explanation: &Explanation| -> Vec<_> {
+            explanation.filters.iter().map(|filter| (filter.kind, filter.would)).collect()
+        };
+        let both = |session, limiter| vec![(FilterKind::Session, session), (FilterKind::Limiter, limiter)];
+
+        let none = engine.explain(&claiming(""), &[], 0);
+        assert_eq!(verdicts(&none), both(Would::Pass, Would::Pass));
+        assert!(none.questions.is_empty() && matches!(none.filters[1].rules[0].outcome, RuleOutcome::Skipped(_)));
+
+        let request = claiming("sid=a");
+        let unknown = engine.explain(&request, &[], 0);
+        assert_eq!(verdicts(&unknown), both(Would::Depend, Would::Depend));
+        let words: Vec<_> = unknown.questions[0].1.words().take(2).collect();
+        assert_eq!((words, unknown.questions.len()), (vec![&b"GETRANGE"[..], b"s:a"], 1));
+
+        let record = |text: &str| vec![Ok(Reply::Single(crate::redis::Value::Bulk(text.into())))];
+        let alice = engine.explain(&request, &record(r#"{"user":"alice"}"#), 0);
+        assert!(matches!(&alice.filters[1].rules[0].outcome, RuleOutcome::Applies(_)), "{alice:?}");
+        assert!(!alice.filters[0].reason.contains("alice"));
+        for other in [record(r#"{"user":"bob"}"#), record(""), vec![Err(CallError::Timeout)]] {
+            let told = engine.explain(&request, &other, 0);
+            assert_eq!(verdicts(&told), both(Would::Pass, Would::Pass), "{other:?}");
+            assert!(matches!(&told.filters[1].rules[0].outcome, RuleOutcome::Skipped(_)), "{told:?}");
         }
     }
 }

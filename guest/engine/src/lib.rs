@@ -58,6 +58,8 @@ mod base64;
 mod body;
 mod chain;
 pub mod config;
+mod cookie_vault;
+mod edited;
 pub mod explain;
 pub mod grpc;
 mod header;

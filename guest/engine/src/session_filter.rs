@@ -6,6 +6,7 @@
 //! fields are removed; who cannot be told is nobody.
 
 mod answers;
+mod explained;
 mod own_sessions;
 mod question;
 mod recent;
@@ -15,12 +16,15 @@ use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, string::ToString, vec, ve
 
 use hmac_sha256::Hash;
 
-pub(crate) use self::question::{SessionAnswer, SessionQuestion};
 use self::{
     answers::{SessionAnswers, SessionOutcome},
     own_sessions::{KnownSession, OwnSessions, passing},
     question::{RecordQuestion, SessionAsker, SessionLookup, SessionTurn, call_bytes, unix_ms},
     recent::{KeyDigest, RecentSessions},
+};
+pub(crate) use self::{
+    explained::{ExplainedSession, explained},
+    question::{SessionAnswer, SessionQuestion},
 };
 use crate::{
     body::BodyPiece,
@@ -52,7 +56,7 @@ pub(crate) struct SessionFilter {
     joinable: BTreeMap<KeyDigest, u64>,
     last_flight: u64,
     /// The streams whose responses may end the session of their requests.
-    followed: BTreeMap<u64, FollowedSession>,
+    followed: BTreeMap<u64, Box<FollowedSession>>,
     /// None: sessions are the application's.
     own: Option<OwnSessions>,
 }
@@ -105,21 +109,10 @@ impl SessionFilter {
         request: &impl RequestView,
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
-        let values = request.header_values(self.lookup.reader.header());
-        let mut asker = SessionAsker {
-            waiter,
-            if_missing: self.answers.if_missing(request),
-            is_safe: !self.rules.follows_responses()
-                || matches!(request.header(":method").as_deref(), Some(b"GET" | b"HEAD" | b"OPTIONS")),
-            without: self.lookup.reader.without(values.iter().map(Vec::as_slice)),
-            own_key: None,
-        };
-        let outcome = match self.lookup.reader.lead(values.iter().map(Vec::as_slice), unix_ms(turn.wall_ns)) {
-            Ok(SessionLead::Key(key)) => {
-                asker.own_key = self.own.is_some().then(|| key.clone());
-                return self.look_up(asker, key, turn);
-            }
-            Ok(SessionLead::Content(session)) => self.outcome(Ok(session)),
+        let (asker, lead) = self.answers.asker(waiter, request, &self.lookup, turn.wall_ns);
+        let outcome = match lead {
+            Ok(SessionLead::Key(key)) => return self.look_up(asker, key, turn),
+            Ok(SessionLead::Content(session)) => SessionOutcome::of(&self.rules, Ok(session), turn.wall_ns),
             Err(miss) => SessionOutcome::Missed(miss),
         };
         Some(self.settle(&asker, None, &outcome, turn))
@@ -134,7 +127,7 @@ impl SessionFilter {
         response: &impl ResponseView,
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
-        let followed = self.followed.remove(&waiter.stream);
+        let followed = self.followed.remove(&waiter.stream).map(|followed| *followed);
         if self.own.is_some() {
             return self.on_own_response(waiter, followed, response, turn);
         }
@@ -177,7 +170,8 @@ impl SessionFilter {
 
     /// A stream is over.
     pub(crate) fn on_done(&mut self, stream: u64) {
-        if let Some(FollowedSession::Foreign { key, is_safe: false }) = self.followed.remove(&stream) {
+        let followed = self.followed.remove(&stream).map(|followed| *followed);
+        if let Some(FollowedSession::Foreign { key, is_safe: false }) = followed {
             self.forget(&key);
         }
     }
@@ -259,7 +253,7 @@ impl SessionFilter {
         }
         let outcome = match result {
             Ok(answered) => {
-                let outcome = self.outcome(answered.answer.and_then(|session| good(session, turn.wall_ns)));
+                let outcome = SessionOutcome::of(&self.rules, answered.answer, turn.wall_ns);
                 // Who visits may log in at any time.
                 if is_joinable && !matches!(outcome, SessionOutcome::Missed(SessionMiss::Anonymous)) {
                     let left_ms = match &outcome {
@@ -325,18 +319,6 @@ impl SessionFilter {
         None
     }
 
-    /// What a session that was read means.
-    fn outcome(&self, session: Result<FoundSession, SessionMiss>) -> SessionOutcome {
-        match session {
-            // Applications keep sessions of visitors too.
-            Ok(session) if !self.rules.is_of_somebody(&session.values) => {
-                SessionOutcome::Missed(SessionMiss::Anonymous)
-            }
-            Ok(session) => SessionOutcome::Found(Rc::new(session)),
-            Err(miss) => SessionOutcome::Missed(miss),
-        }
-    }
-
     /// What becomes of a request whose session is known, or known not to be. `key`: that of its record.
     fn settle(
         &mut self,
@@ -355,7 +337,7 @@ impl SessionFilter {
             };
             // Whatever comes of more of them than are followed is removed all the same.
             if self.followed.len() < FOLLOWED_MAX {
-                self.followed.insert(asker.waiter.stream, FollowedSession::Own(known));
+                self.followed.insert(asker.waiter.stream, Box::new(FollowedSession::Own(known)));
             }
             pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
             return NotedVerdict { verdict, note: outcome.note() };
@@ -370,7 +352,7 @@ impl SessionFilter {
                 return NotedVerdict { verdict, note: outcome.note() };
             }
             let followed = FollowedSession::Foreign { key, is_safe: asker.is_safe };
-            self.followed.insert(asker.waiter.stream, followed);
+            self.followed.insert(asker.waiter.stream, Box::new(followed));
             pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
         }
         NotedVerdict { verdict, note: outcome.note() }
@@ -399,14 +381,6 @@ fn read(answer: SessionAnswer) -> Option<Result<FoundSession, SessionMiss>> {
 
 fn pass_as_it_is() -> NotedVerdict {
     NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None }
-}
-
-/// A session, unless it has ended.
-fn good(session: FoundSession, wall_ns: u64) -> Result<FoundSession, SessionMiss> {
-    match session.ends_ms {
-        Some(ends_ms) if ends_ms <= unix_ms(wall_ns) => Err(SessionMiss::Expired),
-        _ => Ok(session),
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const WAITER_BYTES: usize = 512;
 
 /// A stream at a filter, and what tells it from the same stream at the next one, and from a later one of the same id.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Waiter {
     pub(crate) stream: u64,
     ticket: NonZeroU64,

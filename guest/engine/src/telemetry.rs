@@ -7,7 +7,7 @@ mod sums;
 
 use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
-pub(crate) use self::kinds::{ItemTally, Saved, SessionTally, SessionWriteTally, Tally};
+pub(crate) use self::kinds::{ItemTally, Saved, SessionTally, SessionWriteTally, Tally, VaultTally};
 pub use self::{
     kinds::{LogLevel, MetricKind},
     metrics::Metric,
@@ -156,6 +156,11 @@ impl Telemetry {
     /// This was found of a request's session, by the filter at this place among those of its kind.
     pub(crate) fn recognized(&mut self, session: usize, tally: SessionTally) {
         self.raise(self.metrics.session(session, tally), 1);
+    }
+
+    /// This became of a cookie, by the vault at this place among those of its kind.
+    pub(crate) fn vaulted(&mut self, vault: usize, tally: VaultTally) {
+        self.raise(self.metrics.vault(vault, tally), 1);
     }
 
     /// This became of a session that a response sets or deletes.

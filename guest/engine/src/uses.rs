@@ -8,7 +8,7 @@ use alloc::{
 use crate::{
     config::FilterRules,
     rule::{ErrorFormat, ErrorFormatChoice, Policy, Scope, Source, hits},
-    session::{OnMissingSession, SessionRules, SessionSource},
+    session::{OnMissingSession, SessionRules},
 };
 
 /// Parts of requests and of their responses. An adapter need not be able to show any other.
@@ -47,16 +47,17 @@ impl Uses {
                     ruleset.policies().for_each(|policy| uses.add_policy(policy));
                 }
                 FilterRules::Session(rules) => uses.add_session(rules),
+                FilterRules::Vault(_) => {
+                    uses.add_header("cookie");
+                    uses.response_headers = true;
+                }
             }
         }
         uses
     }
 
     fn add_session(&mut self, rules: &SessionRules) {
-        match &rules.settings.source {
-            SessionSource::Cookie(_) => self.add_header("cookie"),
-            SessionSource::Header(name) => self.add_header(name),
-        }
+        rules.source_headers().iter().for_each(|header| self.add_header(header));
         self.method |= rules.on_missing != OnMissingSession::Anonymous;
         if matches!(rules.on_missing, OnMissingSession::Redirect(_)) {
             self.add_header("accept");

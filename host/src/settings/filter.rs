@@ -155,7 +155,7 @@ fn name_redis(document: &mut Value) {
 }
 
 /// The policies of a document, which are the objects that have a name: itself, the elements of its `_rules_`, those of
-/// its filters; and what its filters say of sessions that are kept in a Redis.
+/// its filters; and what its filters say of sessions and cookies that are kept in a Redis.
 fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>)) {
     let Some(fields) = document.as_object_mut() else { return };
     if fields.contains_key("rule_name") {
@@ -167,6 +167,9 @@ fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>
     };
     if let Some(session) = fields.get_mut("session").and_then(Value::as_object_mut).filter(is_kept) {
         act(session);
+    }
+    if let Some(vault) = fields.get_mut("cookie_vault").and_then(Value::as_object_mut) {
+        act(vault);
     }
     for list in ["_rules_", FILTERS] {
         fields
@@ -220,6 +223,10 @@ mod tests {
         assert_eq!(
             named(json!({"filters": [{"session": {"format": "php"}}, {"session": {"format": "signed-flask"}}]})),
             json!({"filters": [{"session": {"format": "php", "redis": redis}}, {"session": {"format": "signed-flask"}}]})
+        );
+        assert_eq!(
+            named(json!({"cookie_vault": {"cookies": "a"}})),
+            json!({"cookie_vault": {"cookies": "a", "redis": redis}})
         );
         assert_eq!(
             named(json!({"_rules_": [{"rule_name": "a"}]})),

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use slidegate_document::{
     schema,
-    table::{Field, Shape, Table, filter, gateway, session, tokens},
+    table::{Field, Shape, Table, filter, gateway, session, tokens, vault},
 };
 
 /// The folder of the workspace.
@@ -87,6 +87,7 @@ pub fn markdown(name: &str) -> Option<String> {
         "key" => rows(&filter::KEY),
         "limit" => rows(&filter::LIMIT),
         "session" => rows(&session::SESSION),
+        "vault" => rows(&vault::VAULT),
         "redis" => rows(&filter::REDIS),
         "exempt" => rows(&filter::EXEMPT),
         "gateway" => table(&["field", "value", "default"], nested("", &gateway::GATEWAY)),

@@ -1,12 +1,19 @@
 //! Several filters in one configuration.
 
-use super::{Condition, Field, Shape, Table, filter, session};
+use super::{Condition, Field, Shape, Table, filter, session, vault};
 
 /// What stands at the top in place of one filter.
 pub const FIELDS: [Field; 1] = [Field::new(
     "filters",
     ["Filters", "过滤器列表"],
-    Shape::List(&Shape::Either(&[Shape::Object(&filter::FILTER), Shape::Object(&session::FILTER_OBJECT)]), 1),
+    Shape::List(
+        &Shape::Either(&[
+            Shape::Object(&filter::FILTER),
+            Shape::Object(&session::FILTER_OBJECT),
+            Shape::Object(&vault::FILTER_OBJECT),
+        ]),
+        1,
+    ),
     "",
     "alone or beside `_plugin_id_`: an ordered list of such configurations, see [several filters](#several-filters)",
 )

@@ -1,6 +1,6 @@
 //! The fields of the gateway's own file.
 
-use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, chain, filter, session};
+use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, chain, filter, session, vault};
 
 /// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
 const ADDRESS: Shape = Shape::Pattern(
@@ -433,6 +433,7 @@ const FILTER: Shape = Shape::Either(&[
     Shape::Object(&filter::FILTER),
     Shape::Object(&chain::CHAIN),
     Shape::Object(&session::FILTER_OBJECT),
+    Shape::Object(&vault::FILTER_OBJECT),
 ]);
 
 const ROUTE: Table = Table {

@@ -6,6 +6,7 @@ use alloc::{collections::VecDeque, string::String, vec::Vec};
 use super::trial::{self, Trial};
 use crate::{
     body::BodyPiece,
+    cookie_vault::{CookieVault, VaultAnswer, VaultQuestion},
     limiter::{self, Limiter},
     memory_budget::MemoryBudget,
     random_pool::RandomPool,
@@ -25,6 +26,7 @@ use crate::{
 pub(super) enum Filter {
     Limiter(Limiter),
     Session(SessionFilter),
+    Vault(CookieVault),
     #[cfg(test)]
     Trial(Trial),
 }
@@ -40,6 +42,7 @@ pub(super) struct Asked {
 enum Question {
     Limiter(limiter::Question),
     Session(SessionQuestion),
+    Vault(VaultQuestion),
     #[cfg(test)]
     Trial(trial::Question),
 }
@@ -49,6 +52,7 @@ enum Question {
 pub(super) enum Answer {
     Limiter(Batch),
     Session(SessionAnswer),
+    Vault(VaultAnswer),
     #[cfg(test)]
     Trial(Reply),
 }
@@ -77,6 +81,7 @@ macro_rules! in_turn {
         match $filter {
             Filter::Limiter($named) => $shared.with_limiter($at, $now_ns, |$turn| $hook),
             Filter::Session($named) => $shared.with_own($at, $now_ns, Question::Session, |$turn| $hook),
+            Filter::Vault($named) => $shared.with_own($at, $now_ns, Question::Vault, |$turn| $hook),
             #[cfg(test)]
             Filter::Trial($named) => $shared.with_own($at, $now_ns, Question::Trial, |$turn| $hook),
         }
@@ -143,6 +148,7 @@ impl Filter {
         match self {
             Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_done(stream, ending, turn)),
             Filter::Session(session) => session.on_done(stream),
+            Filter::Vault(vault) => vault.on_done(stream),
             #[cfg(test)]
             Filter::Trial(trial) => trial.on_done(stream, ending),
         }
@@ -158,7 +164,7 @@ impl Filter {
     pub(super) fn due_ns(&self) -> Option<u64> {
         match self {
             Filter::Limiter(limiter) => limiter.due_ns(),
-            Filter::Session(_) => None,
+            Filter::Session(_) | Filter::Vault(_) => None,
             #[cfg(test)]
             Filter::Trial(_) => None,
         }
@@ -168,7 +174,7 @@ impl Filter {
     pub(super) fn on_due(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
         match self {
             Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_due(turn)),
-            Filter::Session(_) => {}
+            Filter::Session(_) | Filter::Vault(_) => {}
             #[cfg(test)]
             Filter::Trial(_) => {}
         }
@@ -189,6 +195,11 @@ impl Filter {
                 let ended = Ended { service, ask, result };
                 shared.with_own(filter, now_ns, Question::Session, |turn| session.on_ended(ended, turn));
             }
+            (Filter::Vault(vault), Question::Vault(ask)) => {
+                let result = result.and_then(|answered| answered.and_then(Answer::vault).ok_or(FailureCause::BadReply));
+                let ended = Ended { service, ask, result };
+                shared.with_own(filter, now_ns, Question::Vault, |turn| vault.on_ended(ended, turn));
+            }
             #[cfg(test)]
             (Filter::Trial(trial), Question::Trial(ask)) => {
                 let result = result.and_then(|answered| answered.answer.reply().ok_or(FailureCause::BadReply));
@@ -204,6 +215,7 @@ impl Filter {
         match (self, &asked.question) {
             (Filter::Limiter(limiter), Question::Limiter(question)) => limiter.explain(question, error),
             (_, Question::Session(question)) => question.explain(error),
+            (_, Question::Vault(_)) => VaultQuestion::explain(error),
             #[cfg(test)]
             (_, Question::Trial(_)) => String::from(error),
             (_, Question::Limiter(_)) => String::new(),
@@ -221,6 +233,7 @@ impl Ask for Asked {
         match &self.question {
             Question::Limiter(question) => question.command(form, command),
             Question::Session(question) => question.command(form, command),
+            Question::Vault(question) => question.command(form, command),
             #[cfg(test)]
             Question::Trial(question) => command.clone_from(&question.command),
         }
@@ -231,6 +244,7 @@ impl Ask for Asked {
         match &self.question {
             Question::Limiter(question) => question.read(reply).map(Answer::Limiter),
             Question::Session(question) => question.read(reply).map(Answer::Session),
+            Question::Vault(question) => question.read(reply).map(Answer::Vault),
             #[cfg(test)]
             Question::Trial(_) => (!matches!(reply, Reply::Error(_))).then(|| Answer::Trial(reply.clone())),
         }
@@ -241,6 +255,7 @@ impl Ask for Asked {
         match answer {
             Answer::Limiter(batch) => limiter::Question::clock_us(batch),
             Answer::Session(session) => SessionQuestion::clock_us(session),
+            Answer::Vault(value) => VaultQuestion::clock_us(value),
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -254,7 +269,7 @@ impl Answer {
     fn batch(self) -> Option<Batch> {
         match self {
             Answer::Limiter(batch) => Some(batch),
-            Answer::Session(_) => None,
+            Answer::Session(_) | Answer::Vault(_) => None,
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -263,7 +278,16 @@ impl Answer {
     fn session(self) -> Option<SessionAnswer> {
         match self {
             Answer::Session(session) => Some(session),
-            Answer::Limiter(_) => None,
+            Answer::Limiter(_) | Answer::Vault(_) => None,
+            #[cfg(test)]
+            Answer::Trial(_) => None,
+        }
+    }
+
+    fn vault(self) -> Option<VaultAnswer> {
+        match self {
+            Answer::Vault(value) => Some(value),
+            Answer::Limiter(_) | Answer::Session(_) => None,
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -273,7 +297,7 @@ impl Answer {
     fn reply(self) -> Option<Reply> {
         match self {
             Answer::Trial(reply) => Some(reply),
-            Answer::Limiter(_) | Answer::Session(_) => None,
+            Answer::Limiter(_) | Answer::Session(_) | Answer::Vault(_) => None,
         }
     }
 }

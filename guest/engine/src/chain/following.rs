@@ -6,9 +6,10 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{Engine, annotate, edited::EditedResponse, filter::Filter};
+use super::{Engine, annotate, filter::Filter};
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
+    edited::EditedResponse,
     streams::{FollowedStream, Follower, StreamPhase, Waiter, WaitingStream},
     turn::NotedVerdict,
     verdict::{Edits, HeaderEdit, Pass, Response, Step, Verdict},

@@ -8,6 +8,7 @@ mod metrics;
 mod own_sessions;
 mod sessions;
 mod two;
+mod vaults;
 
 use alloc::{
     format,
@@ -437,6 +438,7 @@ fn known_streams(filter: &Filter) -> usize {
     match filter {
         Filter::Limiter(limiter) => limiter.streams(),
         Filter::Session(session) => session.streams(),
+        Filter::Vault(vault) => vault.streams(),
         Filter::Trial(_) => 0,
     }
 }
@@ -446,6 +448,7 @@ fn flights(filter: &Filter) -> usize {
     match filter {
         Filter::Limiter(limiter) => limiter.flights(),
         Filter::Session(session) => session.flights(),
+        Filter::Vault(vault) => vault.flights(),
         Filter::Trial(_) => 0,
     }
 }

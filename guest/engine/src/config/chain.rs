@@ -10,6 +10,7 @@ use super::{
     service::ServiceTable,
     session,
     shared::SharedCounters,
+    vault,
 };
 use crate::{
     rule::{Policy, Source, hits::CONSUMER},
@@ -18,6 +19,7 @@ use crate::{
 
 const FILTERS: &str = known_fields::CHAIN[0];
 const SESSION: &str = known_fields::SESSION_FILTER[0];
+const VAULT: &str = known_fields::VAULT_FILTER[0];
 
 /// Whether a document is a list of filters.
 pub(super) fn is_list(document: &Node) -> bool {
@@ -33,7 +35,8 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
     }
     let known: Vec<&str> = known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(filters_own()).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Vec::new() };
-    let of_a_filter = |name: &&str| *name == "_rules_" || known_fields::POLICY.contains(name) || *name == SESSION;
+    let of_a_filter =
+        |name: &&str| *name == "_rules_" || known_fields::POLICY.contains(name) || [SESSION, VAULT].contains(name);
     for name in fields.names().filter(of_a_filter) {
         reader.error(fields.at(name), format_args!("stands beside `{FILTERS}`: expected it in one of these filters"));
     }
@@ -92,19 +95,22 @@ fn filter(
     others: &[&'static str],
 ) -> Option<FilterRules> {
     let known: Vec<&str> = filters_own().chain(known_fields::DOCUMENT).chain(others.iter().copied()).collect();
-    if node.get(SESSION).is_none() {
+    let Some(kind) = [SESSION, VAULT].into_iter().find(|kind| node.get(kind).is_some()) else {
         let ruleset = ruleset::read(reader, services, shared, told, path, node, &known);
         return Some(FilterRules::Limiter(Rc::new(ruleset)));
-    }
+    };
     let fields = reader.object(path, node, &known)?;
-    for name in fields.names().filter(|name| known.contains(name) && !matches!(*name, SESSION | "_plugin_id_")) {
-        reader.error(fields.at(name), format_args!("stands beside `{SESSION}`: expected it in a filter of its own"));
+    for name in fields.names().filter(|name| known.contains(name) && *name != kind && *name != "_plugin_id_") {
+        reader.error(fields.at(name), format_args!("stands beside `{kind}`: expected it in a filter of its own"));
     }
-    let (path, node) = fields.get(SESSION)?;
+    let (path, node) = fields.get(kind)?;
+    if kind == VAULT {
+        return vault::read(reader, services, path, node).map(|rules| FilterRules::Vault(Rc::new(rules)));
+    }
     session::read(reader, services, told, path, node).map(|rules| FilterRules::Session(Rc::new(rules)))
 }
 
 /// The fields at the top of filters, those of limiters first.
 fn filters_own() -> impl Iterator<Item = &'static str> {
-    known_fields::POLICY.into_iter().chain(known_fields::SESSION_FILTER)
+    known_fields::POLICY.into_iter().chain(known_fields::SESSION_FILTER).chain(known_fields::VAULT_FILTER)
 }

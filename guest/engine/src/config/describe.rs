@@ -68,6 +68,13 @@ impl Description<'_> {
                 let facts = session::facts(rules, self.service(rules.redis).map(redis));
                 facts.into_iter().try_for_each(|(name, fact)| line(f, name, fact))
             }
+            FilterRules::Vault(rules) => {
+                writeln!(f, "every request")?;
+                line(f, "cookie vault", rules.cookies.join(", "))?;
+                let place = self.service(Some(rules.redis)).map(redis).unwrap_or_default();
+                let kept = TimeSpan(rules.keep_ms.saturating_mul(1_000));
+                line(f, "kept", format!("{place}, keys {}..., for {kept}", rules.key_prefix))
+            }
         }
     }
 

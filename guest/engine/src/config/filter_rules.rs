@@ -7,6 +7,7 @@ use alloc::{
 };
 
 use crate::{
+    cookie_vault::VaultRules,
     rule::Ruleset,
     session::{FieldPath, SessionRules},
 };
@@ -18,6 +19,8 @@ pub enum FilterRules {
     Limiter(Rc<Ruleset>),
     /// Whose session a request is of.
     Session(Rc<SessionRules>),
+    /// Which cookies' values are kept.
+    Vault(Rc<VaultRules>),
 }
 
 /// A field that a filter tells, as its path is written, and in which header.
@@ -34,15 +37,23 @@ impl FilterRules {
     pub fn limiter(&self) -> Option<&Rc<Ruleset>> {
         match self {
             FilterRules::Limiter(ruleset) => Some(ruleset),
-            FilterRules::Session(_) => None,
+            FilterRules::Session(_) | FilterRules::Vault(_) => None,
         }
     }
 
     /// The rules, if it reads sessions.
     pub fn session(&self) -> Option<&Rc<SessionRules>> {
         match self {
-            FilterRules::Limiter(_) => None,
+            FilterRules::Limiter(_) | FilterRules::Vault(_) => None,
             FilterRules::Session(rules) => Some(rules),
+        }
+    }
+
+    /// The rules, if it keeps cookies.
+    pub(crate) fn vault(&self) -> Option<&Rc<VaultRules>> {
+        match self {
+            FilterRules::Limiter(_) | FilterRules::Session(_) => None,
+            FilterRules::Vault(rules) => Some(rules),
         }
     }
 }

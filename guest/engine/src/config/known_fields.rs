@@ -2,7 +2,7 @@
 
 use slidegate_document::{
     Vocabulary,
-    table::{chain, filter, names, session, tokens},
+    table::{chain, filter, names, session, tokens, vault},
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
@@ -50,11 +50,18 @@ pub(super) const SESSION: [&str; session::SESSION.len()] = names(&session::SESSI
 /// Of its `on_missing`.
 pub(super) const SESSION_ANSWER: [&str; 1] = names(&session::ANSWER);
 
+/// What stands at the top of a vault.
+pub(super) const VAULT_FILTER: [&str; 1] = names(&vault::FILTER);
+
+/// Of `cookie_vault`.
+pub(super) const VAULT: [&str; vault::VAULT.len()] = names(&vault::VAULT);
+
 /// Where each field stands, for one that stands elsewhere.
 pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&DOCUMENT, "at the top only"),
     (&CHAIN, "at the top only, in place of a filter"),
     (&SESSION_FILTER, "at the top of a filter only, in place of limits"),
+    (&VAULT_FILTER, "at the top of a filter only, in place of limits"),
     (&POLICY, "at the top or in an element of `_rules_`"),
     (&SCOPE, "in an element of `_rules_`"),
     (&RULE_ITEM, "in an element of `rule_items`"),
@@ -63,6 +70,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&REDIS, "in `redis`"),
     (&EXEMPT, "in `exempt`"),
     (&SESSION, "in `session`"),
+    (&VAULT, "in `cookie_vault`"),
     (&SESSION_ANSWER, "in `on_missing` of `session`"),
     (&TOKEN_WEIGHTS, "in `token_weights`"),
     (&THRESHOLD, "in `global_threshold`"),

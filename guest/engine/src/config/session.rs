@@ -141,7 +141,21 @@ fn source(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Opt
         reader.error(path, "has no use with `format: own`, whose ids are set as cookies");
         return None;
     }
-    header(reader, path, node).map(SessionSource::Header)
+    short_header(reader, path, node).map(SessionSource::Header)
+}
+
+/// The name of a header of which all spellings are looked at.
+fn short_header(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
+    header(reader, path, node).filter(|header| {
+        let is_short = header.matches(['-', '_']).count() <= SEPARATORS_MAX;
+        if !is_short {
+            reader.error(
+                path,
+                format_args!("expected a header with at most {SEPARATORS_MAX} of `-` and `_` in its name"),
+            );
+        }
+        is_short
+    })
 }
 
 /// The name of a header, in lower case.
@@ -172,6 +186,11 @@ fn secrets(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Op
         reader.error(path, format_args!("has no use with `format: {}`, whose cookies are not signed", format.as_str()));
         return None;
     }
+    secret_list(reader, path, node)
+}
+
+/// One secret, or several.
+pub(super) fn secret_list(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<String>> {
     let (mut secrets, mut is_understood) = (Vec::new(), true);
     for (path, node) in elements(&path, node) {
         match reader.text(path, node) {
@@ -256,16 +275,7 @@ fn fields(
     for member in members {
         let place = Path::Field(&path, &member.name);
         let field = FieldPath::parse(&member.name);
-        let header = header(reader, place, &member.value).filter(|header| {
-            let is_short = header.matches(['-', '_']).count() <= SEPARATORS_MAX;
-            if !is_short {
-                reader.error(
-                    place,
-                    format_args!("expected a header with at most {SEPARATORS_MAX} of `-` and `_` in its name"),
-                );
-            }
-            is_short
-        });
+        let header = short_header(reader, place, &member.value);
         match (&field, &header) {
             (Err(error), _) => reader.error(place, format_args!("is no field's path: {error}")),
             (Ok(field), Some(_)) if is_flat && field.len() > 1 => {

@@ -4,7 +4,11 @@
 //! An id is six digits that its user's sessions share and 128 random bits. A record's key has a digest of the id: who
 //! reads Redis has no session by it. The digits are a hash tag, so that in a cluster a user's sessions are together.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use hmac_sha256::Hash;
 use slidegate_document::{Content, Member, Node};
@@ -43,9 +47,12 @@ pub enum SessionOrder {
 }
 
 /// The fields of a session, as an application sets them.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct OrderedFields {
-    fields: Vec<Member>,
+    /// Names and values, as headers carry these.
+    values: Vec<(String, String)>,
+    /// All of them, as JSON.
+    json: String,
     /// It asks for a new id.
     pub rotate: bool,
 }
@@ -96,18 +103,18 @@ impl SessionOrder {
             }
         }
         let fields = fields.ok_or(SessionOrderError::Malformed)?;
-        let is_again = |(at, field): (usize, &Member)| fields.iter().take(at).any(|other| other.name == field.name);
-        if fields.len() > FIELDS_MAX
-            || fields.iter().any(|field| field.name.is_empty())
-            || fields.iter().enumerate().any(is_again)
-        {
-            return Err(SessionOrderError::Fields);
+        let mut values: Vec<(String, String)> = Vec::new();
+        for Member { name, value, .. } in fields {
+            let value = value_text(value).and_then(|text| header_value(text.as_bytes()));
+            let value = value.ok_or(SessionOrderError::Value)?;
+            let is_again = values.iter().any(|(other, _)| other == name);
+            if is_again || name.is_empty() || values.len() >= FIELDS_MAX {
+                return Err(SessionOrderError::Fields);
+            }
+            values.push((name.clone(), value));
         }
-        if fields.iter().any(|field| value_text(&field.value).and_then(|text| header_value(text.as_bytes())).is_none())
-        {
-            return Err(SessionOrderError::Value);
-        }
-        Ok(Some(SessionOrder::Set(OrderedFields { fields: fields.clone(), rotate: rotate.unwrap_or_default() })))
+        let json = order.get(FIELDS).map(Node::to_string).unwrap_or_default();
+        Ok(Some(SessionOrder::Set(OrderedFields { values, json, rotate: rotate.unwrap_or_default() })))
     }
 }
 
@@ -117,22 +124,14 @@ impl OrderedFields {
     /// # Errors
     /// It is nobody's.
     pub fn user(&self, user: &FieldPath) -> Result<String, SessionOrderError> {
-        let is_user = |field: &&Member| user.goes_on(0, field.name.as_bytes());
-        let text = self.fields.iter().find(is_user).and_then(|field| value_text(&field.value));
-        let value = text.and_then(|text| header_value(text.as_bytes()));
+        let of_user = self.values.iter().find(|(name, _)| user.goes_on(0, name.as_bytes()));
+        let value = of_user.map(|(_, value)| value.clone());
         value.filter(|value| says_somebody(value)).ok_or(SessionOrderError::Nobody)
     }
 
     /// The record of a session with these fields, which is good until then, in milliseconds since 1970.
-    pub fn record(self, ends_ms: i64) -> Vec<u8> {
-        let fields = Node::from(Content::Object(self.fields));
-        format!("{{\"{ENDS_MS}\":{ends_ms},\"{FIELDS}\":{fields}}}").into_bytes()
-    }
-}
-
-impl PartialEq for OrderedFields {
-    fn eq(&self, other: &Self) -> bool {
-        self.rotate == other.rotate && self.clone().record(0) == other.clone().record(0)
+    pub fn record(&self, ends_ms: i64) -> Vec<u8> {
+        format!("{{\"{ENDS_MS}\":{ends_ms},\"{FIELDS}\":{}}}", self.json).into_bytes()
     }
 }
 
@@ -149,7 +148,7 @@ impl core::fmt::Debug for SessionOrder {
 /// Shows no value.
 impl core::fmt::Debug for OrderedFields {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} fields, rotate: {}", self.fields.len(), self.rotate)
+        write!(f, "{} fields, rotate: {}", self.values.len(), self.rotate)
     }
 }
 
@@ -214,7 +213,7 @@ fn tag(user: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{string::ToString, vec};
+    use alloc::vec;
 
     use proptest::prelude::*;
 

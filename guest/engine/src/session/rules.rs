@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{fields::says_somebody, reader::SessionSettings};
+use super::{fields::says_somebody, reader::SessionSettings, source::SessionSource};
 
 /// A filter that reads sessions.
 #[derive(Debug)]
@@ -77,6 +77,17 @@ impl SessionRules {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// The headers that servers may find a session in: the one that it is in, and then the other spellings of its name.
+    pub(crate) fn source_headers(&self) -> Vec<String> {
+        match &self.settings.source {
+            SessionSource::Cookie(_) => Vec::from([String::from("cookie")]),
+            SessionSource::Header(name) => {
+                let others = spellings(name).into_iter().filter(|spelling| spelling != name);
+                core::iter::once(name.clone()).chain(others).collect()
+            }
+        }
     }
 
     /// Whether a session is somebody's: it has what says so. A `false` or a `0` says nobody.

@@ -8,13 +8,13 @@ use alloc::{
     vec::Vec,
 };
 
-use super::question::{IfMissing, SessionAsker};
+use super::question::{IfMissing, SessionAsker, SessionLookup, unix_ms};
 use crate::{
     grpc,
     request::RequestView,
-    session::{FoundSession, OnMissingSession, SESSION_SET, SessionMiss, SessionRules, SessionSource},
+    session::{FoundSession, OnMissingSession, SESSION_SET, SessionLead, SessionMiss, SessionRules},
     store::failure::FailureCause,
-    streams::WAITER_BYTES,
+    streams::{WAITER_BYTES, Waiter},
     telemetry::SessionTally,
     verdict::{Edits, HeaderEdit, Response, Verdict},
 };
@@ -38,8 +38,8 @@ pub(super) enum SessionOutcome {
 #[derive(Debug)]
 pub(super) struct SessionAnswers {
     rules: Rc<SessionRules>,
-    /// Where a session is.
-    header: String,
+    /// Where a session is: a header, and the other spellings of its name.
+    headers: Vec<String>,
     /// Takes away all other spellings of the headers of fields.
     strip: Vec<HeaderEdit>,
     no_session: Rc<[u8]>,
@@ -49,6 +49,19 @@ pub(super) struct SessionAnswers {
 // === impl SessionOutcome ===
 
 impl SessionOutcome {
+    /// What a session means that was read now.
+    pub(super) fn of(rules: &SessionRules, session: Result<FoundSession, SessionMiss>, wall_ns: u64) -> SessionOutcome {
+        match session {
+            Ok(session) if session.ends_ms.is_some_and(|ends_ms| ends_ms <= unix_ms(wall_ns)) => {
+                SessionOutcome::Missed(SessionMiss::Expired)
+            }
+            // Applications keep sessions of visitors too.
+            Ok(session) if !rules.is_of_somebody(&session.values) => SessionOutcome::Missed(SessionMiss::Anonymous),
+            Ok(session) => SessionOutcome::Found(Rc::new(session)),
+            Err(miss) => SessionOutcome::Missed(miss),
+        }
+    }
+
     pub(super) fn tally(&self) -> SessionTally {
         match self {
             SessionOutcome::Found(_) => SessionTally::Found,
@@ -85,10 +98,7 @@ impl SessionAnswers {
         let others = rules.stripped().into_iter().filter(|name| !rules.headers.contains(name));
         SessionAnswers {
             rules: Rc::clone(rules),
-            header: match &rules.settings.source {
-                SessionSource::Cookie(_) => "cookie".to_string(),
-                SessionSource::Header(name) => name.clone(),
-            },
+            headers: rules.source_headers(),
             // Nor does anybody but the application set a session: what is echoed is not the client's.
             strip: others.chain(rules.own.as_ref().map(|_| SESSION_SET.to_string())).map(HeaderEdit::Remove).collect(),
             no_session: Rc::from(NO_SESSION.as_bytes()),
@@ -96,8 +106,42 @@ impl SessionAnswers {
         }
     }
 
+    /// A request as one that asks, and what it leads to.
+    pub(super) fn asker(
+        &self,
+        waiter: Waiter,
+        request: &impl RequestView,
+        lookup: &SessionLookup,
+        wall_ns: u64,
+    ) -> (SessionAsker, Result<SessionLead, SessionMiss>) {
+        let mut values = Vec::new();
+        let mut is_there = false;
+        for (at, header) in self.headers.iter().enumerate() {
+            values.extend(request.header_values(header));
+            is_there |= at == 0 && !values.is_empty();
+        }
+        let lead = match values.is_empty() || is_there {
+            true => lookup.reader.lead(values.iter().map(Vec::as_slice), unix_ms(wall_ns)),
+            // Some servers take these names for it, and others do not.
+            false => Err(SessionMiss::Ambiguous),
+        };
+        let own_key = match &lead {
+            Ok(SessionLead::Key(key)) if self.rules.own.is_some() => Some(key.clone()),
+            _ => None,
+        };
+        let asker = SessionAsker {
+            waiter,
+            if_missing: self.if_missing(request),
+            is_safe: !self.rules.follows_responses()
+                || matches!(request.header(":method").as_deref(), Some(b"GET" | b"HEAD" | b"OPTIONS")),
+            without: lookup.reader.without(values.iter().map(Vec::as_slice)),
+            own_key,
+        };
+        (asker, lead)
+    }
+
     /// What becomes of a request if it has no session.
-    pub(super) fn if_missing(&self, request: &impl RequestView) -> IfMissing {
+    fn if_missing(&self, request: &impl RequestView) -> IfMissing {
         let shows_pages = || {
             matches!(request.header(":method").as_deref(), Some(b"GET" | b"HEAD"))
                 && request.header_values("accept").iter().any(|accept| names_html(accept))
@@ -122,11 +166,11 @@ impl SessionAnswers {
         let passes = |values: &[Option<String>], is_cookie_taken_out: bool| {
             let mut edits = self.edits(values);
             if is_cookie_taken_out {
-                let header = self.header.clone();
-                edits.request.push(match &asker.without {
-                    Some(others) => HeaderEdit::Set(header, others.clone()),
-                    None => HeaderEdit::Remove(header),
-                });
+                let taken_out = |header: &String| match &asker.without {
+                    Some(others) => HeaderEdit::Set(header.clone(), others.clone()),
+                    None => HeaderEdit::Remove(header.clone()),
+                };
+                edits.request.extend(self.headers.iter().map(taken_out));
             }
             Verdict::Pass(edits.into())
         };

@@ -19,7 +19,7 @@ use hmac_sha256::Hash;
 use super::{
     question::{SessionLookup, SessionQuestion, SessionTurn, WriteQuestion, unix_ms},
     recent::KeyDigest,
-    writes::{AmongSessions, BeginScript, SessionWrite},
+    writes::{AmongSessions, BeginScript, SessionWrite, WriteKind},
 };
 use crate::{
     grpc,
@@ -150,10 +150,10 @@ impl OwnSessions {
     pub(super) fn keep(&self, known: &KnownSession, turn: &mut SessionTurn<'_>) {
         let now_ms = unix_ms(turn.wall_ns);
         let kept_ms = self.kept_ms(known.ends_ms, now_ms);
-        let mut writes = vec![SessionWrite::Keep { key: known.key.clone(), kept_ms }];
+        let mut writes = vec![SessionWrite::keep(&known.key, kept_ms)];
         if let (Some(_), Some(user)) = (self.rules.per_user, &known.user) {
             let sessions = key_of_user(&self.key_prefix, user);
-            writes.push(SessionWrite::Use { sessions, digest: digest_in(&known.key).to_vec(), now_ms });
+            writes.push(SessionWrite::used(&sessions, digest_in(&known.key), now_ms));
         }
         for write in writes {
             if let Ok(permit) = turn.services.permit(self.service, turn.now_ns, turn.telemetry) {
@@ -202,14 +202,12 @@ impl OwnSessions {
         let number = question.order?;
         let order = self.open.remove(&number)?;
         let is_new_id_of_old = matches!(order.end, OrderEnd::Rotated { .. });
-        let failure = match (result, &question.write) {
+        let failure = match (result, question.write.kind) {
             (Err(cause), _) => Some(OrderFailure::Unavailable(cause)),
-            (Ok(0), SessionWrite::BeginAmong { .. }) => Some(OrderFailure::Full),
-            (Ok(..0), SessionWrite::BeginAmong { .. }) | (Ok(0), SessionWrite::Change { .. }) => {
-                Some(OrderFailure::Gone)
-            }
+            (Ok(0), WriteKind::BeginAmong) => Some(OrderFailure::Full),
+            (Ok(..0), WriteKind::BeginAmong) | (Ok(0), WriteKind::Change) => Some(OrderFailure::Gone),
             // Others may have ended it: then no other id makes it good again.
-            (Ok(0), SessionWrite::End { .. }) if is_new_id_of_old => Some(OrderFailure::Gone),
+            (Ok(0), WriteKind::End) if is_new_id_of_old => Some(OrderFailure::Gone),
             (Ok(_), _) => None,
         };
         match failure {
@@ -285,10 +283,10 @@ impl OwnSessions {
 
     fn ending(&self, known: Option<&KnownSession>) -> VecDeque<SessionWrite> {
         let Some(known) = known else { return VecDeque::new() };
-        let mut steps = VecDeque::from([SessionWrite::End { key: known.key.clone() }]);
+        let mut steps = VecDeque::from([SessionWrite::end(&known.key)]);
         if let (Some(_), Some(user)) = (self.rules.per_user, &known.user) {
             let sessions = key_of_user(&self.key_prefix, user);
-            steps.push_back(SessionWrite::Leave { sessions, digest: digest_in(&known.key).to_vec() });
+            steps.push_back(SessionWrite::leave(&sessions, digest_in(&known.key)));
         }
         steps
     }
@@ -315,7 +313,7 @@ impl OwnSessions {
         let ends_ms = same.as_ref().map_or(now_ms.saturating_add(absolute_ms), |known| known.ends_ms);
         let (record, kept_ms) = (fields.record(ends_ms), self.kept_ms(ends_ms, now_ms));
         if let Some(KnownSession { key, .. }) = same.as_ref().filter(|_| !rotate) {
-            let change = SessionWrite::Change { key: key.clone(), record, kept_ms };
+            let change = SessionWrite::change(key, &record, kept_ms);
             return Ok(([change].into(), OrderEnd::Changed));
         }
         let random = turn.random.take().ok_or(OrderFailure::Lacking("no_random"))?;
@@ -325,18 +323,18 @@ impl OwnSessions {
         match self.rules.per_user {
             Some(per_user) => {
                 let among = AmongSessions {
-                    sessions: key_of_user(&self.key_prefix, &user),
+                    sessions: &key_of_user(&self.key_prefix, &user),
                     now_ms,
                     max: per_user.max,
                     ends_oldest: per_user.when_full == WhenFull::EndOldest,
-                    replaced: same.as_ref().map(|known| digest_in(&known.key).to_vec()).unwrap_or_default(),
+                    replaced: same.as_ref().map(|known| digest_in(&known.key)).unwrap_or_default(),
                     longest_ms: self.rules.absolute_ms,
                 };
-                steps.push_back(SessionWrite::BeginAmong { key, record, kept_ms, among });
+                steps.push_back(SessionWrite::begin_among(&key, &record, kept_ms, &among));
             }
             None => {
-                steps.extend(same.as_ref().map(|known| SessionWrite::End { key: known.key.clone() }));
-                steps.push_back(SessionWrite::Begin { key, record, kept_ms });
+                steps.extend(same.as_ref().map(|known| SessionWrite::end(&known.key)));
+                steps.push_back(SessionWrite::begin(&key, &record, kept_ms));
             }
         }
         Ok((steps, if same.is_some() { OrderEnd::Rotated { cookie } } else { OrderEnd::Begun { cookie } }))

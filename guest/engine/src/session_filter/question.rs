@@ -142,7 +142,7 @@ impl Ask for SessionQuestion {
 // === impl RecordQuestion ===
 
 impl RecordQuestion {
-    fn write(&self, command: &mut Command) {
+    pub(super) fn write(&self, command: &mut Command) {
         *command = match self.lookup.kind {
             // What is longer is not read, and none of it has to come.
             RecordKind::String => [b"GETRANGE".as_slice(), &self.key, b"0", RECORD_END].into_iter().collect(),
@@ -154,7 +154,7 @@ impl RecordQuestion {
         };
     }
 
-    fn read(&self, reply: &Reply) -> Option<Result<FoundSession, SessionMiss>> {
+    pub(super) fn read(&self, reply: &Reply) -> Option<Result<FoundSession, SessionMiss>> {
         let fields = &self.lookup.hash_fields;
         let record = match (reply, self.lookup.kind) {
             // Redis is well, and says what it has.

@@ -1,9 +1,6 @@
 //! The commands that begin, change and end sessions of ours.
 
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::string::{String, ToString};
 
 use crate::{
     redis::{Command, Form, Reply, Value},
@@ -14,34 +11,35 @@ use crate::{
 const BEGIN: &str = include_str!("begin.lua");
 
 /// What Redis is to do.
-#[derive(Clone)]
-pub(super) enum SessionWrite {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WriteKind {
     /// A session begins, under an id that nobody has.
-    Begin { key: Vec<u8>, record: Vec<u8>, kept_ms: u64 },
+    Begin,
     /// It begins among so many of its user at most, and may take the place of another one.
-    BeginAmong { key: Vec<u8>, record: Vec<u8>, kept_ms: u64, among: AmongSessions },
+    BeginAmong,
     /// It gets other fields, if it has not ended.
-    Change { key: Vec<u8>, record: Vec<u8>, kept_ms: u64 },
+    Change,
     /// It ends.
-    End { key: Vec<u8> },
-    /// It is none of its user's any more.
-    Leave { sessions: Vec<u8>, digest: Vec<u8> },
-    /// It was used, and is kept for so long.
-    Keep { key: Vec<u8>, kept_ms: u64 },
-    /// Its user has used it now.
-    Use { sessions: Vec<u8>, digest: Vec<u8>, now_ms: i64 },
+    End,
+    /// What is kept of it elsewhere is brought up to date.
+    Other,
+}
+
+/// A command to write, of which that of a script lacks the script.
+pub(super) struct SessionWrite {
+    pub(super) kind: WriteKind,
+    words: Command,
 }
 
 /// The sessions of a user, and the place of one among them.
-#[derive(Clone)]
-pub(super) struct AmongSessions {
+pub(super) struct AmongSessions<'a> {
     /// The key of what is kept of them.
-    pub(super) sessions: Vec<u8>,
+    pub(super) sessions: &'a [u8],
     pub(super) now_ms: i64,
     pub(super) max: u32,
     pub(super) ends_oldest: bool,
     /// The digest of the session whose place it takes. Empty: of none.
-    pub(super) replaced: Vec<u8>,
+    pub(super) replaced: &'a [u8],
     pub(super) longest_ms: u64,
 }
 
@@ -54,58 +52,78 @@ pub(super) struct BeginScript {
 // === impl SessionWrite ===
 
 impl SessionWrite {
+    /// A session begins, under an id that nobody has.
+    pub(super) fn begin(key: &[u8], record: &[u8], kept_ms: u64) -> SessionWrite {
+        SessionWrite::of(WriteKind::Begin, &[b"SET", key, record, b"PX", number(kept_ms).as_bytes()])
+    }
+
+    /// It begins among so many of its user at most, and may take the place of another one.
+    pub(super) fn begin_among(key: &[u8], record: &[u8], kept_ms: u64, among: &AmongSessions<'_>) -> SessionWrite {
+        let digest_at = key.iter().rposition(|byte| *byte == b':').map_or(0, |at| at.saturating_add(1));
+        let (prefix, digest) = key.split_at_checked(digest_at).unwrap_or_default();
+        let now_ms = u64::try_from(among.now_ms).unwrap_or_default();
+        let [kept_ms, now_ms, max, longest_ms] = [kept_ms, now_ms, among.max.into(), among.longest_ms].map(number);
+        let words: [&[u8]; 12] = [
+            b"2",
+            among.sessions,
+            key,
+            record,
+            kept_ms.as_bytes(),
+            digest,
+            now_ms.as_bytes(),
+            max.as_bytes(),
+            if among.ends_oldest { b"1" } else { b"0" },
+            prefix,
+            among.replaced,
+            longest_ms.as_bytes(),
+        ];
+        SessionWrite::of(WriteKind::BeginAmong, &words)
+    }
+
+    /// A session gets other fields, if it has not ended.
+    pub(super) fn change(key: &[u8], record: &[u8], kept_ms: u64) -> SessionWrite {
+        SessionWrite::of(WriteKind::Change, &[b"SET", key, record, b"PX", number(kept_ms).as_bytes(), b"XX"])
+    }
+
+    /// It ends.
+    pub(super) fn end(key: &[u8]) -> SessionWrite {
+        SessionWrite::of(WriteKind::End, &[b"DEL", key])
+    }
+
+    /// It is none of its user's any more.
+    pub(super) fn leave(sessions: &[u8], digest: &[u8]) -> SessionWrite {
+        SessionWrite::of(WriteKind::Other, &[b"ZREM", sessions, digest])
+    }
+
+    /// It was used, and is kept for so long.
+    pub(super) fn keep(key: &[u8], kept_ms: u64) -> SessionWrite {
+        SessionWrite::of(WriteKind::Other, &[b"PEXPIRE", key, number(kept_ms).as_bytes()])
+    }
+
+    /// Its user has used it now.
+    pub(super) fn used(sessions: &[u8], digest: &[u8], now_ms: i64) -> SessionWrite {
+        let now_ms = u64::try_from(now_ms).unwrap_or_default();
+        SessionWrite::of(WriteKind::Other, &[b"ZADD", sessions, b"XX", number(now_ms).as_bytes(), digest])
+    }
+
+    #[inline(never)]
+    fn of(kind: WriteKind, words: &[&[u8]]) -> SessionWrite {
+        SessionWrite { kind, words: words.iter().collect() }
+    }
+
     /// What it takes with its copies, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        match self {
-            SessionWrite::Begin { key, record, .. }
-            | SessionWrite::BeginAmong { key, record, .. }
-            | SessionWrite::Change { key, record, .. } => 512 + 3 * (key.len() + record.len()),
-            SessionWrite::End { key } | SessionWrite::Keep { key, .. } => 256 + 3 * key.len(),
-            SessionWrite::Leave { sessions, .. } | SessionWrite::Use { sessions, .. } => 256 + 3 * sessions.len(),
-        }
+        512 + 3 * self.words.words().map(<[u8]>::len).sum::<usize>()
     }
 
     pub(super) fn command(&self, form: Form, begin: &BeginScript, command: &mut Command) {
-        let text = |number: u64| number.to_string().into_bytes();
-        let words: Vec<Vec<u8>> = match self {
-            SessionWrite::Begin { key, record, kept_ms } => {
-                [b"SET".to_vec(), key.clone(), record.clone(), b"PX".to_vec(), text(*kept_ms)].into()
-            }
-            SessionWrite::Change { key, record, kept_ms } => {
-                [b"SET".to_vec(), key.clone(), record.clone(), b"PX".to_vec(), text(*kept_ms), b"XX".to_vec()].into()
-            }
-            SessionWrite::BeginAmong { key, record, kept_ms, among } => {
-                let (name, script) = script::evaluation(form, &begin.sha, BEGIN);
-                let digest_at = key.iter().rposition(|byte| *byte == b':').map_or(0, |at| at.saturating_add(1));
-                let (prefix, digest) = key.split_at_checked(digest_at).unwrap_or_default();
-                let is_ending: &[u8] = if among.ends_oldest { b"1" } else { b"0" };
-                [
-                    name.as_bytes().to_vec(),
-                    script.as_bytes().to_vec(),
-                    b"2".to_vec(),
-                    among.sessions.clone(),
-                    key.clone(),
-                    record.clone(),
-                    text(*kept_ms),
-                    digest.to_vec(),
-                    among.now_ms.to_string().into_bytes(),
-                    text(among.max.into()),
-                    is_ending.to_vec(),
-                    prefix.to_vec(),
-                    among.replaced.clone(),
-                    text(among.longest_ms),
-                ]
-                .into()
-            }
-            SessionWrite::End { key } => [b"DEL".to_vec(), key.clone()].into(),
-            SessionWrite::Leave { sessions, digest } => [b"ZREM".to_vec(), sessions.clone(), digest.clone()].into(),
-            SessionWrite::Keep { key, kept_ms } => [b"PEXPIRE".to_vec(), key.clone(), text(*kept_ms)].into(),
-            SessionWrite::Use { sessions, digest, now_ms } => {
-                let now = now_ms.to_string().into_bytes();
-                [b"ZADD".to_vec(), sessions.clone(), b"XX".to_vec(), now, digest.clone()].into()
-            }
-        };
-        *command = words.iter().map(Vec::as_slice).collect();
+        command.begin(0, 0);
+        if self.kind == WriteKind::BeginAmong {
+            let (name, script) = script::evaluation(form, &begin.sha, BEGIN);
+            command.push(name.as_bytes());
+            command.push(script.as_bytes());
+        }
+        self.words.words().for_each(|word| command.push(word));
     }
 
     /// What Redis says: of a script its number, of others how many keys or members it was about. None: it is no answer.
@@ -120,10 +138,14 @@ impl SessionWrite {
     }
 }
 
+fn number(number: u64) -> String {
+    number.to_string()
+}
+
 /// Shows nothing of what is written.
 impl core::fmt::Debug for SessionWrite {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("SessionWrite")
+        write!(f, "SessionWrite to {:?}", self.kind)
     }
 }
 

@@ -86,6 +86,25 @@ pub(crate) enum SessionWriteTally {
     Unavailable,
 }
 
+/// What became of a cookie of a vault, for `slidegate_vault_cookies_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VaultTally {
+    /// Its value is kept.
+    Kept,
+    /// The upstream got its value back.
+    Restored,
+    /// A response takes it from the browser.
+    Deleted,
+    /// Nothing is kept for it.
+    Unknown,
+    /// It was not made here.
+    Forged,
+    /// Its value is longer than any that is kept.
+    TooLong,
+    /// Redis could not do it.
+    Unavailable,
+}
+
 /// How a decision came out for one of the rules that had a part in it, for `slidegate_item_decisions_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ItemTally {
@@ -188,6 +207,32 @@ impl fmt::Display for SessionWriteTally {
             SessionWriteTally::Refused => "refused",
             SessionWriteTally::Malformed => "malformed",
             SessionWriteTally::Unavailable => "unavailable",
+        })
+    }
+}
+
+impl VaultTally {
+    pub(super) const ALL: [VaultTally; 7] = [
+        VaultTally::Kept,
+        VaultTally::Restored,
+        VaultTally::Deleted,
+        VaultTally::Unknown,
+        VaultTally::Forged,
+        VaultTally::TooLong,
+        VaultTally::Unavailable,
+    ];
+}
+
+impl fmt::Display for VaultTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            VaultTally::Kept => "kept",
+            VaultTally::Restored => "restored",
+            VaultTally::Deleted => "deleted",
+            VaultTally::Unknown => "unknown",
+            VaultTally::Forged => "forged",
+            VaultTally::TooLong => "too_long",
+            VaultTally::Unavailable => "unavailable",
         })
     }
 }

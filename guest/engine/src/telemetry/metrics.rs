@@ -8,9 +8,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::kinds::{ItemTally, MetricKind, Saved, SessionTally, SessionWriteTally, Tally};
+use super::kinds::{ItemTally, MetricKind, Saved, SessionTally, SessionWriteTally, Tally, VaultTally};
 use crate::{
     config::Config,
+    cookie_vault::VaultRules,
     rule::{GLOBAL, Policy, owner_name},
     session::{SessionRules, SessionSource},
     store::failure::FailureCause,
@@ -109,6 +110,12 @@ const SESSION_WRITES: MetricDescription = (
     "Sessions that responses of the application set or delete, by the cookie that names them, and what became of them",
 );
 
+const VAULT: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_vault_cookies_total",
+    "Cookies whose values are kept in Redis, by the first of the vault's names, and what became of them",
+);
+
 /// So many metrics a configuration has at most. What the services say goes first, then the sessions, then the policies,
 /// in order, then their rules.
 pub(super) const METRICS_MAX: usize = 20_000;
@@ -127,6 +134,8 @@ pub(super) struct Metrics {
     services: usize,
     /// Where those of each filter begin that reads sessions.
     sessions: Vec<Option<usize>>,
+    /// And of each that keeps cookies.
+    vaults: Vec<Option<usize>>,
     policies: Vec<PolicyMetrics>,
     /// How many rules had no room.
     uncounted: usize,
@@ -150,10 +159,15 @@ impl Metrics {
         let list =
             config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
         let uncounted = config.services.len() - services;
-        let mut metrics = Metrics { list, services, sessions: Vec::new(), policies: Vec::new(), uncounted };
+        let mut metrics =
+            Metrics { list, services, sessions: Vec::new(), vaults: Vec::new(), policies: Vec::new(), uncounted };
         for rules in config.sessions() {
             let sessions = metrics.add(of_session(rules));
             metrics.sessions.push(sessions);
+        }
+        for rules in config.vaults() {
+            let vault = metrics.add(of_vault(rules));
+            metrics.vaults.push(vault);
         }
         for policy in policies() {
             let decisions = metrics.add(of_policy(policy));
@@ -184,6 +198,10 @@ impl Metrics {
 
     pub(super) fn session_write(&self, session: usize, tally: SessionWriteTally) -> Option<usize> {
         Some((*self.sessions.get(session)?)? + SessionTally::all().count() + position(&SessionWriteTally::ALL, tally))
+    }
+
+    pub(super) fn vault(&self, vault: usize, tally: VaultTally) -> Option<usize> {
+        Some((*self.vaults.get(vault)?)? + position(&VaultTally::ALL, tally))
     }
 
     #[inline]
@@ -277,6 +295,12 @@ fn of_session(rules: &SessionRules) -> Vec<Metric> {
         .map(|tally| of(SESSIONS, tally.to_string()))
         .chain(writes.map(|tally| of(SESSION_WRITES, tally.to_string())))
         .collect()
+}
+
+fn of_vault(rules: &VaultRules) -> Vec<Metric> {
+    let name = label(rules.cookies.first().map_or("", String::as_str));
+    let of = |tally: &VaultTally| metric(VAULT, vec![("vault", name.clone()), ("outcome", tally.to_string())]);
+    VaultTally::ALL.iter().map(of).collect()
 }
 
 fn of_tokens(policy: &Policy) -> Vec<Metric> {

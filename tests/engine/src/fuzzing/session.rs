@@ -2,8 +2,8 @@
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::session::{
-    FieldPath, FoundSession, SessionFormat, SessionLead, SessionReader, SessionRecord, SessionSettings, SessionSource,
-    VALUE_MAX,
+    FieldPath, FoundSession, SessionFormat, SessionLead, SessionOrder, SessionReader, SessionRecord, SessionSettings,
+    SessionSource, VALUE_MAX,
 };
 
 use super::answer::any_pieces;
@@ -45,6 +45,7 @@ pub fn any_session() -> impl Strategy<Value = AnySession> {
     let record = prop_oneof![
         3 => mutated(records),
         1 => any_pieces(&["a:1:{", "s:1:\"", "i:7;", "x|", "O:1:", "}", "N;", "C:1:\"x\":1:{", "R:1;", "d:", "\\ud8"]),
+        1 => any_pieces(&["{\"fields\":{", "\"user_id\":", "\"a\"", "42", "true", ",", "}", "\"rotate\":", "delete", "null"]),
         1 => any_pieces(&["\u{0}", "\u{7f}", "a:9999999999999999999:{", "s:18446744073709551615:\"", "1e9", "\\u"]),
         1 => prop::collection::vec(any::<u8>(), 0..60),
         1 => prop::collection::vec(prop::sample::select(vec![0x81, 0x91, 0xa1, b'a', 0xdd, 0xdf, 0xff, 0xc7, 0xcb]), 0..60),
@@ -80,6 +81,15 @@ fn mutated(all: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 /// It is not so.
 pub fn check_session(session: &AnySession) -> Result<usize, TestCaseError> {
     let mut found = 0;
+    for order in [[session.header.clone()], [session.record.clone()]] {
+        let read = SessionOrder::read(&order);
+        prop_assert_eq!(&read, &SessionOrder::read(&order));
+        if let Ok(Some(SessionOrder::Set(fields))) = read {
+            let record = fields.record(1_900_000_000_000);
+            let read = reader(SessionFormat::Own).read(SessionRecord::String(&record), 1_800_000_000_000);
+            check_values(&read.expect("what was set is read"))?;
+        }
+    }
     for format in SessionFormat::ALL {
         let reader = reader(format);
         let now_ms = 1_800_000_000_000;

@@ -503,3 +503,29 @@ fn who_it_is_must_be_said() {
     assert_eq!(status_of(json!({"user": null}), r#"{"user":"alice"}"#), 401, "all of them have to be there");
     assert_eq!(status_of(json!({"user": null}), r#"{"user":"alice","role":"x"}"#), 200);
 }
+
+#[test]
+fn a_header_that_servers_read_otherwise_is_ambiguous() {
+    for (headers, expected) in [
+        (&[("x-session", "a")][..], Ok(&["x-session=a"][..])),
+        (&[("x-session", "a"), ("x_session", "a")], Ok(&["x-session=a", "x_session=a"])),
+        (&[("x-session", "a"), ("x_session", "b")], Err("ambiguous")),
+        (&[("x_session", "a")], Err("ambiguous")),
+        (&[("x-session", "a:b")], Err("malformed")),
+    ] {
+        let mut engine = reading(json!({"header": "x-session", "cookie": null}));
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes().to_vec())).collect();
+        let request = Sample { headers, ..request() };
+        let reply = expected.is_ok().then(|| record(r#"{"user":"alice"}"#));
+        let pass = passed(asked(&mut engine, &request, reply, 0));
+        let edited = Edited { request: &request, edits: &pass.edits.request };
+        let goes_on: Vec<String> = ["x-session", "x_session"]
+            .iter()
+            .flat_map(|name| edited.header_values(name).into_iter().map(move |value| (name, value)))
+            .map(|(name, value)| format!("{name}={}", String::from_utf8(value).unwrap()))
+            .collect();
+        assert_eq!(goes_on, expected.unwrap_or_default(), "{expected:?}");
+        let counted = raised(&mut engine).into_iter().any(|line| line.contains(expected.err().unwrap_or("found")));
+        assert!(counted, "{expected:?}");
+    }
+}

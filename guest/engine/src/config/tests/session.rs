@@ -89,6 +89,7 @@ fn mistakes_are_told_where_they_are() {
         (json!({"cookie": "a", "header": "b"}), "header", "stands beside `cookie`"),
         (json!({"header": "a b"}), "header", "the name of a header"),
         (json!({"header": "Cookie"}), "header", "another meaning"),
+        (json!({"header": "x-a-b-c_d-e"}), "header", "at most 4 of `-` and `_`"),
         (json!({"format": "json", "key_prefix": "s:"}), "cookie", "is missing"),
         (json!({"secrets": "s"}), "secrets", "has no use with `format: php`"),
         (json!({"format": "express"}), "secrets", "is missing"),

@@ -10,9 +10,9 @@ use crate::{
 
 /// A request with changes to its headers that it has not yet.
 #[derive(Debug)]
-pub(super) struct Edited<'a, View> {
-    pub(super) request: &'a View,
-    pub(super) edits: &'a [HeaderEdit],
+pub(crate) struct Edited<'a, View> {
+    pub(crate) request: &'a View,
+    pub(crate) edits: &'a [HeaderEdit],
 }
 
 impl<View: RequestView> Edited<'_, View> {
@@ -28,9 +28,9 @@ impl<View: RequestView> Edited<'_, View> {
 
 /// A response with changes to its headers that it has not yet.
 #[derive(Debug)]
-pub(super) struct EditedResponse<'a, View> {
-    pub(super) response: &'a View,
-    pub(super) edits: &'a [HeaderEdit],
+pub(crate) struct EditedResponse<'a, View> {
+    pub(crate) response: &'a View,
+    pub(crate) edits: &'a [HeaderEdit],
 }
 
 /// Every value of a header that is changed, with what it was. None: it is as received.

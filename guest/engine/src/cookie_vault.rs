@@ -1,0 +1,341 @@
+//! The filter that keeps the values of cookies in Redis: the browser has an id for each, the application its value.
+//!
+//! So a token of many kilobytes does not travel with every request, and is not in the browser at all. What a request
+//! sends under the name of such a cookie goes on as the value that its id stands for, or not at all.
+
+mod cookies;
+mod question;
+mod rules;
+
+use alloc::{
+    boxed::Box,
+    collections::BTreeMap,
+    format,
+    rc::Rc,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+pub(crate) use self::question::{VaultAnswer, VaultQuestion};
+pub(crate) use self::rules::VaultRules;
+use self::{
+    cookies::{SentCookie, SetCookie, VaultedCookies},
+    question::VaultTurn,
+};
+use crate::{
+    body::BodyPiece,
+    request::RequestView,
+    store::{Ended, failure::FailureCause},
+    streams::{WAITER_BYTES, Waiter},
+    telemetry::VaultTally,
+    turn::NotedVerdict,
+    verdict::{Edits, HeaderEdit, Pass, Verdict},
+    wants::{ResponseView, Wants},
+};
+
+/// Of so many streams it is remembered which values their requests brought, to forget those that are deleted.
+const FOLLOWED_MAX: usize = 16_384;
+
+/// A configured filter, and everything in flight in it.
+pub(crate) struct CookieVault {
+    /// Its place among those of its kind.
+    index: usize,
+    rules: Rc<VaultRules>,
+    cookies: VaultedCookies,
+    /// Headers that wait for Redis, by numbers.
+    open: BTreeMap<u64, Box<OpenHeaders>>,
+    last_open: u64,
+    /// Of streams whose responses have not come: which cookies they brought, and the keys of their values.
+    followed: BTreeMap<u64, Box<Vec<(usize, Vec<u8>)>>>,
+}
+
+/// Headers of a stream that wait.
+struct OpenHeaders {
+    waiter: Waiter,
+    parts: Vec<HeaderPart>,
+    /// Of how many parts nothing is known yet.
+    missing: usize,
+    is_response: bool,
+    /// Why Redis could not do a part.
+    failure: Option<FailureCause>,
+    bytes: usize,
+}
+
+/// A cookie as it goes on. None: it does not, or it is not known yet.
+struct HeaderPart {
+    sought: Option<(usize, Vec<u8>)>,
+    goes_on: Option<Vec<u8>>,
+}
+
+// === impl CookieVault ===
+
+impl CookieVault {
+    /// A filter that has this place among those of its kind.
+    pub(crate) fn new(rules: Rc<VaultRules>, index: usize) -> Self {
+        let cookies = VaultedCookies::new(&rules.cookies, &rules.secrets, &rules.key_prefix);
+        CookieVault { index, rules, cookies, open: BTreeMap::new(), last_open: 0, followed: BTreeMap::new() }
+    }
+
+    /// A request has come. None: it waits.
+    pub(crate) fn on_request(
+        &mut self,
+        waiter: Waiter,
+        request: &impl RequestView,
+        turn: &mut VaultTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        let values = request.header_values("cookie");
+        let sent = self.cookies.sent(values.iter().map(Vec::as_slice));
+        if sent.iter().all(|cookie| matches!(cookie, SentCookie::Other(_))) {
+            return Some(following(Edits::default(), None));
+        }
+        let (mut parts, mut keys) = (Vec::new(), Vec::new());
+        for cookie in sent {
+            let (sought, goes_on) = match cookie {
+                SentCookie::Other(pair) => (None, Some(pair)),
+                SentCookie::Sought { name_at, id } => {
+                    keys.push((parts.len(), name_at, self.cookies.key(&id)));
+                    (Some((name_at, id)), None)
+                }
+                SentCookie::Foreign => {
+                    turn.telemetry.vaulted(self.index, VaultTally::Forged);
+                    continue;
+                }
+            };
+            parts.push(HeaderPart { sought, goes_on });
+        }
+        if !keys.is_empty() && self.followed.len() < FOLLOWED_MAX {
+            let brought = keys.iter().map(|(_, name_at, key)| (*name_at, key.clone())).collect();
+            self.followed.insert(waiter.stream, Box::new(brought));
+        }
+        let questions = keys.into_iter().map(|(part, _, key)| (part, VaultQuestion::read(&key))).collect();
+        self.begin(waiter, parts, questions, false, turn)
+    }
+
+    /// A response's headers have come. None: it waits until the values that it sets are kept.
+    pub(crate) fn on_response_headers(
+        &mut self,
+        waiter: Waiter,
+        response: &impl ResponseView,
+        turn: &mut VaultTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        let brought = self.followed.remove(&waiter.stream).unwrap_or_default();
+        let (mut parts, mut questions, mut is_changed) = (Vec::new(), Vec::new(), false);
+        for field in response.header_values("set-cookie") {
+            let set = self.cookies.set(&field);
+            is_changed |= set != SetCookie::Other;
+            let goes_on = match set {
+                SetCookie::Other => field,
+                SetCookie::Deleted { name_at, field } => {
+                    for (_, key) in brought.iter().filter(|(brought_at, _)| *brought_at == name_at) {
+                        self.ask(VaultQuestion::forget(key), turn);
+                    }
+                    turn.telemetry.vaulted(self.index, VaultTally::Deleted);
+                    field
+                }
+                SetCookie::Vaulted { key, value, field, max_age_s } => {
+                    let good_ms = max_age_s.map_or(u64::MAX, |age_s| age_s.saturating_mul(1_000));
+                    let keep_ms = self.rules.keep_ms.min(good_ms).max(1);
+                    questions.push((parts.len(), VaultQuestion::keep(&key, &value, keep_ms)));
+                    field
+                }
+                SetCookie::TooLong => {
+                    turn.telemetry.vaulted(self.index, VaultTally::TooLong);
+                    continue;
+                }
+            };
+            parts.push(HeaderPart { sought: None, goes_on: Some(goes_on) });
+        }
+        if !is_changed {
+            return Some(NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None });
+        }
+        self.begin(waiter, parts, questions, true, turn)
+    }
+
+    /// No body is wanted.
+    pub(crate) fn on_request_body(
+        &mut self,
+        _waiter: Waiter,
+        _piece: BodyPiece<'_>,
+        _turn: &mut VaultTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        Some(NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None })
+    }
+
+    /// No body is wanted.
+    pub(crate) fn on_response_body(
+        &mut self,
+        _waiter: Waiter,
+        _piece: BodyPiece<'_>,
+        _turn: &mut VaultTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        Some(NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None })
+    }
+
+    /// Nothing is put off.
+    pub(crate) fn on_retire(&mut self, _turn: &mut VaultTurn<'_>) {}
+
+    /// A stream is over.
+    pub(crate) fn on_done(&mut self, stream: u64) {
+        self.followed.remove(&stream);
+    }
+
+    /// A call is over.
+    pub(crate) fn on_ended(&mut self, ended: Ended<VaultQuestion>, turn: &mut VaultTurn<'_>) {
+        let Some((number, part)) = ended.ask.part else { return };
+        let result = ended.result.map(|answered| answered.answer);
+        self.conclude(number, part, result, turn);
+        self.settle(number, turn);
+    }
+
+    /// Asks all that headers wait for. None: they wait.
+    fn begin(
+        &mut self,
+        waiter: Waiter,
+        parts: Vec<HeaderPart>,
+        questions: Vec<(usize, VaultQuestion)>,
+        is_response: bool,
+        turn: &mut VaultTurn<'_>,
+    ) -> Option<NotedVerdict> {
+        let kept: usize = parts.iter().filter_map(|part| part.goes_on.as_ref()).map(Vec::len).sum();
+        let asked: usize = questions.iter().map(|(_, question)| question.bytes()).sum();
+        let (bytes, missing) = (WAITER_BYTES + kept + asked, questions.len());
+        let mut headers = OpenHeaders { waiter, parts, missing, is_response, failure: None, bytes };
+        if !turn.budget.fits(bytes) {
+            turn.telemetry.overloaded(self.rules.redis, turn.now_ns);
+            headers.bytes = 0;
+            for (part, _) in questions {
+                self.fail(&mut headers, part, FailureCause::Overloaded, turn);
+            }
+            return Some(self.verdict(headers));
+        }
+        turn.budget.take(bytes);
+        self.last_open += 1;
+        let number = self.last_open;
+        self.open.insert(number, Box::new(headers));
+        for (part, mut question) in questions {
+            question.part = Some((number, part));
+            if let Some(cause) = self.ask(question, turn) {
+                self.conclude(number, part, Err(cause), turn);
+            }
+        }
+        self.take_settled(number, turn).map(|headers| self.verdict(*headers))
+    }
+
+    /// Asks this. Returns why it is not asked.
+    fn ask(&self, question: VaultQuestion, turn: &mut VaultTurn<'_>) -> Option<FailureCause> {
+        let service = self.rules.redis;
+        match turn.services.permit(service, turn.now_ns, turn.telemetry) {
+            Ok(permit) => {
+                turn.asked.push((service, permit, question));
+                None
+            }
+            Err(cause) => Some(cause),
+        }
+    }
+
+    /// What became of a part.
+    fn conclude(
+        &mut self,
+        number: u64,
+        part: usize,
+        result: Result<VaultAnswer, FailureCause>,
+        turn: &mut VaultTurn<'_>,
+    ) {
+        let Some(mut headers) = self.open.remove(&number) else { return };
+        match result {
+            Ok(answer) => {
+                headers.missing = headers.missing.saturating_sub(1);
+                let tally = match (answer, headers.parts.get_mut(part)) {
+                    (VaultAnswer::Value(value), Some(HeaderPart { sought: Some((name_at, id)), goes_on })) => {
+                        *goes_on = self.cookies.restored(*name_at, id, &value);
+                        match goes_on {
+                            Some(_) => VaultTally::Restored,
+                            None if value.is_empty() => VaultTally::Unknown,
+                            None => VaultTally::Forged,
+                        }
+                    }
+                    _ => VaultTally::Kept,
+                };
+                turn.telemetry.vaulted(self.index, tally);
+            }
+            Err(cause) => self.fail(&mut headers, part, cause, turn),
+        }
+        self.open.insert(number, headers);
+    }
+
+    /// Redis could not do a part: that cookie does not go on.
+    fn fail(&self, headers: &mut OpenHeaders, part: usize, cause: FailureCause, turn: &mut VaultTurn<'_>) {
+        headers.missing = headers.missing.saturating_sub(1);
+        headers.failure = Some(cause);
+        if let Some(part) = headers.parts.get_mut(part) {
+            part.goes_on = None;
+        }
+        turn.telemetry.vaulted(self.index, VaultTally::Unavailable);
+    }
+
+    /// Headers of which all is known go on.
+    fn settle(&mut self, number: u64, turn: &mut VaultTurn<'_>) {
+        if let Some(headers) = self.take_settled(number, turn)
+            && turn.streams.waits(&headers.waiter)
+        {
+            let waiter = headers.waiter;
+            turn.settled.push_back((waiter, self.verdict(*headers)));
+        }
+    }
+
+    fn take_settled(&mut self, number: u64, turn: &mut VaultTurn<'_>) -> Option<Box<OpenHeaders>> {
+        if self.open.get(&number).is_none_or(|headers| headers.missing > 0) {
+            return None;
+        }
+        let headers = self.open.remove(&number)?;
+        turn.budget.free(headers.bytes);
+        Some(headers)
+    }
+
+    fn verdict(&self, headers: OpenHeaders) -> NotedVerdict {
+        let OpenHeaders { parts, is_response, failure, .. } = headers;
+        let said = failure.map(|cause| format!("{};cause={cause}", VaultTally::Unavailable));
+        let cookies: Vec<Vec<u8>> = parts.into_iter().filter_map(|part| part.goes_on).collect();
+        if is_response {
+            let set = cookies.into_iter().map(|cookie| HeaderEdit::Append("set-cookie".to_string(), cookie));
+            let response = core::iter::once(HeaderEdit::Remove("set-cookie".to_string())).chain(set).collect();
+            let edits = Edits { request: Vec::new(), response };
+            return NotedVerdict { verdict: Verdict::Pass(edits.into()), note: note(said) };
+        }
+        let header = "cookie".to_string();
+        let edit = match cookies.is_empty() {
+            true => HeaderEdit::Remove(header),
+            false => HeaderEdit::Set(header, cookies.join(b"; ".as_slice())),
+        };
+        following(Edits { request: [edit].into(), response: Vec::new() }, said)
+    }
+
+    /// How many headers wait.
+    #[cfg(test)]
+    pub(crate) fn flights(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Of how many streams something is known.
+    #[cfg(test)]
+    pub(crate) fn streams(&self) -> usize {
+        self.followed.len()
+    }
+}
+
+/// A request goes on; its response is looked at, whatever it is.
+fn following(edits: Edits, said: Option<String>) -> NotedVerdict {
+    let wants = Wants { response_headers: true, done: true, ..Wants::default() };
+    NotedVerdict { verdict: Verdict::Pass(Pass { wants, ..edits.into() }), note: note(said) }
+}
+
+fn note(said: Option<String>) -> Option<Vec<(&'static str, String)>> {
+    said.map(|said| [("cookie_vault", said)].into())
+}
+
+/// Shows no secret.
+impl core::fmt::Debug for CookieVault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "CookieVault of {:?}", self.rules)
+    }
+}

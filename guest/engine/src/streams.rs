@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const WAITER_BYTES: usize = 512;
 
 /// A stream at a filter, and what tells it from the same stream at the next one, and from a later one of the same id.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiter {
     pub(crate) stream: u64,
     ticket: NonZeroU64,
@@ -89,6 +89,11 @@ pub(crate) struct Streams {
 // === impl Waiter ===
 
 impl Waiter {
+    /// One that nothing waits for.
+    pub(crate) fn nobody() -> Waiter {
+        Waiter { stream: 0, ticket: NonZeroU64::MAX, since_ns: 0 }
+    }
+
     /// Whether both are of one arrival.
     #[inline]
     pub(crate) fn is(&self, other: &Waiter) -> bool {

@@ -35,7 +35,7 @@ pub(crate) fn explained(
     ask: &mut impl FnMut(u32, Command) -> Option<Result<Reply, CallError>>,
 ) -> ExplainedSession {
     let (answers, lookup) = (SessionAnswers::new(rules), Rc::new(SessionLookup::new(&rules.settings)));
-    let (asker, lead) = answers.asker(Waiter::default(), request, &lookup, wall_ns);
+    let (asker, lead) = answers.asker(Waiter::nobody(), request, &lookup, wall_ns);
     let outcome = match (lead, rules.redis) {
         (Ok(SessionLead::Key(key)), Some(service)) => {
             let question = RecordQuestion { lookup, key, asked_ms: unix_ms(wall_ns), flight: 0 };

@@ -30,8 +30,14 @@ fn answers(redis: &mut redis::Connection, questions: &[Question]) -> Vec<Result<
         question.command.words().for_each(|word| {
             command.arg(word);
         });
-        let values: Vec<Vec<u8>> = command.query(redis).expect("a question that changes nothing is answered");
-        Ok(Reply::Many(values.into_iter().map(Value::Bulk).collect()))
+        let bulk = |value| match value {
+            redis::Value::BulkString(bytes) => Value::Bulk(bytes),
+            other => panic!("{other:?}"),
+        };
+        Ok(match command.query(redis).expect("a question that changes nothing is answered") {
+            redis::Value::Array(values) => Reply::Many(values.into_iter().map(bulk).collect()),
+            single => Reply::Single(bulk(single)),
+        })
     };
     questions.iter().map(ask).collect()
 }
@@ -88,4 +94,43 @@ async fn the_configuration_says_what_it_needs_of_requests() {
     assert_eq!(uses.parts, slidegate::Parts::empty());
     let slidegate::HeaderNames::Named(names) = &uses.headers else { panic!("{uses:?}") };
     assert_eq!(names, &["content-type", "x-key", "x-many", "x-other"]);
+}
+
+#[tokio::test]
+async fn a_limit_behind_a_session_is_told_by_whose_it_is() {
+    let filters = r#"{"filters": [
+        {"session": {"format": "json", "cookie": "sid", "key_prefix": "s:", "fields": {"user": "x-user"},
+            "redis": {"service_name": "redis.static"}}},
+        {"rule_name": "r", "redis": {"service_name": "redis.static"}, "rule_items": [
+            {"limit_by_per_session": "user", "limit_keys": [{"key": "*", "query_per_minute": 5}]}]}]}"#;
+    let server = RedisServer::start();
+    let mut connection = server.connection();
+    server.tell(&["SET", "s:a", r#"{"user": "alice"}"#]);
+    let mut directory = RedisDirectory::new();
+    directory.insert_any(&server.url()).expect("a URL");
+    let module = Module::embedded().expect("the host carries it");
+    let options = WorkerOptions::default().with_redis(directory);
+    let worker = Worker::start(&module, filters.as_bytes(), options).expect("the configuration is good");
+    let request = |cookie: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", HeaderValue::from_static(cookie));
+        headers.insert("x-user", HeaderValue::from_static("alice"));
+        Arc::new(HttpRequest::new(Method::GET, "/".parse().expect("a path"), headers))
+    };
+    assert!(matches!(worker.open(request("sid=a")).on_request().await, Verdict::Pass(_)));
+    for (cookie, rounds, limits) in [("sid=a", 3, 1), ("sid=b", 2, 0), ("", 1, 0)] {
+        let (mut replies, mut asked) = (Vec::new(), 0);
+        let told = loop {
+            asked += 1;
+            let told = worker.explain(request(cookie), &replies).expect("an instance");
+            if told.questions.is_empty() {
+                break told;
+            }
+            replies.extend(answers(&mut connection, &told.questions));
+        };
+        let kinds: Vec<_> = told.filters.iter().map(|filter| (filter.kind.as_str(), filter.verdict)).collect();
+        assert_eq!(kinds, [("session", ExplainedVerdict::Pass), ("limiter", ExplainedVerdict::Pass)], "{cookie}");
+        let used: Vec<u64> = states(&told).iter().map(|state| state.used).collect();
+        assert_eq!((asked, used), (rounds, vec![1; limits]), "{cookie}");
+    }
 }

@@ -83,8 +83,9 @@ impl Worker {
         self.core.fetch_metrics();
     }
 
-    /// What the filter would say of a request: nothing is decided or counted. With what Redis replied to the questions
-    /// that it returned, asked a second time it knows how limits stand. None if there is no instance to ask.
+    /// What the filter would say of a request: nothing is decided or counted. `replies` are what Redis said to all
+    /// questions that this has returned for the request so far, in their order; until none is left, more can be said. None
+    /// if the filter cannot be asked.
     pub fn explain(&self, request: Arc<dyn Request>, replies: &[Result<Reply, CallError>]) -> Option<Explanation> {
         self.core.explain(request, replies)
     }

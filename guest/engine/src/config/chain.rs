@@ -13,8 +13,9 @@ use super::{
     vault,
 };
 use crate::{
+    request::is_cookie_alike,
     rule::{Policy, Source, hits::CONSUMER},
-    session::is_alike,
+    session::{SessionSource, is_alike},
 };
 
 const FILTERS: &str = known_fields::CHAIN[0];
@@ -54,6 +55,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
     };
     let filters: Vec<Option<FilterRules>> = elements(&path, node).map(of_list).collect();
     told_too_late(reader, path, &filters);
+    kept_twice(reader, path, &filters);
     filters.into_iter().flatten().collect()
 }
 
@@ -70,6 +72,35 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
                     format_args!("goes by the header `{header}` before the `session` that tells `{field}` in it, as clients claim it: expected it behind that"),
                 );
             }
+        }
+    }
+}
+
+/// Reports filters that keep what another one keeps: a second one of our sessions, which one response would set both, and
+/// a vault for their cookie.
+fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
+    let mut cookies: Vec<&str> = Vec::new();
+    for (at, rules) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?))) {
+        if let Some(SessionSource::Cookie(cookie)) =
+            rules.session().filter(|rules| rules.own.is_some()).map(|rules| &rules.settings.source)
+        {
+            if !cookies.is_empty() {
+                reader.error(
+                    Path::Element(&path, at),
+                    "keeps sessions, as a filter before it does: expected one of `format: own`",
+                );
+            }
+            cookies.push(cookie);
+        }
+    }
+    for (at, rules) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.vault()?))) {
+        for name in
+            rules.cookies.iter().filter(|name| cookies.iter().any(|cookie| is_cookie_alike(name.as_bytes(), cookie)))
+        {
+            reader.error(
+                Path::Element(&path, at),
+                format_args!("keeps the cookie `{name}`, which is that of a session: expected others"),
+            );
         }
     }
 }

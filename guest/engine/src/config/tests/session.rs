@@ -310,3 +310,49 @@ fn sessions_of_ours_have_rules_of_their_own() {
     let expected = "  end           30m after the last request, 12h after the first\n  a user has    at most 3: the one used longest ago ends for one more\n";
     assert!(told.contains(expected), "{told}");
 }
+
+#[test]
+fn what_is_kept_is_kept_once() {
+    let other = own(json!({"fields": {"user_id": "x-other"}, "cookie": "other"}));
+    refuses(json!({"filters": [own(json!({})), other]}), "filters[1]", "expected one of `format: own`");
+    let vault =
+        |cookies: Value| json!({"cookie_vault": {"cookies": cookies, "secrets": "s", "redis": {"service_name": "r"}}});
+    let mixed = json!({"filters": [vault(json!(["a", "__host-session"])), own(json!({}))]});
+    refuses(mixed, "filters[0]", "keeps the cookie `__host-session`");
+    assert!(read(&json!({"filters": [vault(json!(["a"])), own(json!({})), vault(json!("b"))]})).is_ok());
+}
+
+#[test]
+fn a_vault_is_told_in_words_and_its_mistakes_where_they_are() {
+    let vault = |changes: Value| {
+        let mut vault =
+            json!({"cookies": ["id_token", "a"], "secrets": ["hush", "older"], "redis": {"service_name": "r.static"}});
+        changes.as_object().unwrap().iter().for_each(|(name, value)| vault[name] = value.clone());
+        json!({"cookie_vault": vault})
+    };
+    let expected = "every request
+  cookie vault  id_token, a
+  kept          in Redis r.static:80, timeout 1000 ms, keys slidegate:vault:..., for 1d
+";
+    let config = config(&vault(json!({})));
+    assert_eq!(config.describe(), expected);
+    assert!(!format!("{config:?}").contains("hush"));
+    for (changes, field, message) in [
+        (json!({"cookies": null}), "cookies", "is missing"),
+        (json!({"cookies": []}), "cookies", "expected 1 to 16 names"),
+        (json!({"cookies": ["a", "a"]}), "cookies[1]", "stands there before"),
+        (json!({"cookies": "a;b"}), "cookies", "the name of a cookie"),
+        (json!({"cookies": ""}), "cookies", "got an empty text"),
+        (json!({"secrets": null}), "secrets", "is missing"),
+        (json!({"secrets": [""]}), "secrets[0]", "got an empty text"),
+        (json!({"keep": "1ms"}), "keep", "at least a second"),
+        (json!({"keep": "500d"}), "keep", "a duration"),
+        (json!({"redis": null}), "redis", "is missing"),
+        (json!({"kep": "1h"}), "kep", "did you mean `keep`?"),
+    ] {
+        refuses(vault(changes), &format!("cookie_vault.{field}"), message);
+    }
+    let mut both = vault(json!({}));
+    both["rule_name"] = json!("r");
+    refuses(both, "rule_name", "stands beside `cookie_vault`");
+}

@@ -36,6 +36,9 @@ use crate::{
 /// Of so many streams it is remembered which values their requests brought, to forget those that are deleted.
 const FOLLOWED_MAX: usize = 16_384;
 
+/// Which cookies a request has brought, by their places, and the keys of their values.
+type BroughtValues = Vec<(usize, Vec<u8>)>;
+
 /// A configured filter, and everything in flight in it.
 pub(crate) struct CookieVault {
     /// Its place among those of its kind.
@@ -45,8 +48,8 @@ pub(crate) struct CookieVault {
     /// Headers that wait for Redis, by numbers.
     open: BTreeMap<u64, Box<OpenHeaders>>,
     last_open: u64,
-    /// Of streams whose responses have not come: which cookies they brought, and the keys of their values.
-    followed: BTreeMap<u64, Box<Vec<(usize, Vec<u8>)>>>,
+    /// Of streams whose responses have not come.
+    followed: BTreeMap<u64, BroughtValues>,
 }
 
 /// Headers of a stream that wait.
@@ -105,7 +108,7 @@ impl CookieVault {
         }
         if !keys.is_empty() && self.followed.len() < FOLLOWED_MAX {
             let brought = keys.iter().map(|(_, name_at, key)| (*name_at, key.clone())).collect();
-            self.followed.insert(waiter.stream, Box::new(brought));
+            self.followed.insert(waiter.stream, brought);
         }
         let questions = keys.into_iter().map(|(part, _, key)| (part, VaultQuestion::read(&key))).collect();
         self.begin(waiter, parts, questions, false, turn)

@@ -58,7 +58,7 @@ pub(crate) struct SessionFilter {
     /// The streams whose responses may end the session of their requests.
     followed: BTreeMap<u64, Box<FollowedSession>>,
     /// None: sessions are the application's.
-    own: Option<OwnSessions>,
+    own: Option<Box<OwnSessions>>,
 }
 
 /// The session of a stream whose response has not come.
@@ -90,7 +90,7 @@ impl SessionFilter {
         let lookup = Rc::new(SessionLookup::new(&rules.settings));
         SessionFilter {
             index,
-            own: OwnSessions::new(&rules, &lookup, index),
+            own: OwnSessions::new(&rules, &lookup, index).map(Box::new),
             lookup,
             answers: SessionAnswers::new(&rules),
             recent: RecentSessions::new(rules.remember_us),
@@ -361,7 +361,7 @@ impl SessionFilter {
     /// How many calls are on their way.
     #[cfg(test)]
     pub(crate) fn flights(&self) -> usize {
-        self.flights.len() + self.joinable.len() + self.own.as_ref().map_or(0, OwnSessions::orders)
+        self.flights.len() + self.joinable.len() + self.own.as_ref().map_or(0, |own| own.orders())
     }
 
     /// Of how many streams something is known.

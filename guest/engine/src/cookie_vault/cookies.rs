@@ -137,7 +137,7 @@ fn is_id(text: &[u8]) -> bool {
 
 /// `Max-Age`, the last one, as browsers read it.
 fn max_age(attributes: &[u8]) -> Option<i64> {
-    let attributes = attributes.split(|byte| *byte == b';').filter_map(|attribute| {
+    let mut attributes = attributes.split(|byte| *byte == b';').filter_map(|attribute| {
         let at = attribute.iter().position(|byte| *byte == b'=')?;
         let (name, value) = attribute.split_at_checked(at)?;
         let is_it = name.trim_ascii().eq_ignore_ascii_case(b"max-age");
@@ -147,7 +147,7 @@ fn max_age(attributes: &[u8]) -> Option<i64> {
         // More than fits is for ever.
         is_number.then(|| text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX }))
     });
-    attributes.last()
+    attributes.next_back()
 }
 
 #[cfg(test)]

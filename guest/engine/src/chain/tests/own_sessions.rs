@@ -165,8 +165,8 @@ impl Scene {
             HeaderEdit::Append(name, value) if name == "set-cookie" => Some(String::from_utf8(value).unwrap()),
             _ => None,
         });
-        let said = notes.into_iter().filter(|(name, _)| *name == "session_set").map(|(_, said)| said);
-        Came { told, cookies: cookies.collect(), said: said.last().unwrap_or_default(), status }
+        let mut said = notes.into_iter().filter(|(name, _)| *name == "session_set").map(|(_, said)| said);
+        Came { told, cookies: cookies.collect(), said: said.next_back().unwrap_or_default(), status }
     }
 }
 

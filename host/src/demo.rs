@@ -17,7 +17,7 @@ use slidegate::stand_in_model::StandInModel;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
-use self::place::DemoPlace;
+use self::place::{DemoPlace, REDIS_SERVICE};
 use crate::gateway::{Listeners, Start};
 use crate::logging;
 use crate::settings::source::Overrides;
@@ -26,9 +26,6 @@ use crate::settings::{Mistake, Settings};
 /// The ports that are tried when none is asked for.
 const PORTS: std::ops::Range<u16> = 8080..8100;
 const ADMIN_PORTS: std::ops::Range<u16> = 9090..9110;
-
-/// The name that a demo's filter calls its Redis by.
-const REDIS_SERVICE: &str = "redis.demo";
 
 /// What a demo shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 
 use crate::settings::secret::url_shown;
 
+/// The name that a demo's filter calls its Redis by.
+pub(super) const REDIS_SERVICE: &str = "redis.demo";
+
 /// Where a demo is, as its guide says it.
 pub(super) struct DemoPlace {
     /// The gateway's URL.

@@ -3,11 +3,11 @@
 use hyper::Uri;
 use serde_json::{Value, json};
 
-use super::place::DemoPlace;
+use super::place::{DemoPlace, REDIS_SERVICE};
 
 /// Who has logged in has a limit of their own, wherever from; others share one by their address.
 pub(super) fn filter() -> Value {
-    let redis = json!({"service_name": super::REDIS_SERVICE});
+    let redis = json!({"service_name": REDIS_SERVICE});
     json!({"filters": [
         {
             "session": {

@@ -41,10 +41,10 @@ use slidegate_document::{Node, Reader};
 
 use self::{describe::Description, known_fields::VOCABULARY, service::ServiceTable};
 use crate::{
-    cookie_vault::VaultRules,
     redis::Service,
     rule::{Policy, Ruleset},
     session::SessionRules,
+    vault_rules::VaultRules,
 };
 
 /// A configuration that was understood.

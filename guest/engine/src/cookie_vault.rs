@@ -5,7 +5,6 @@
 
 mod cookies;
 mod question;
-mod rules;
 
 use alloc::{
     boxed::Box,
@@ -17,7 +16,6 @@ use alloc::{
 };
 
 pub(crate) use self::question::{VaultAnswer, VaultQuestion};
-pub(crate) use self::rules::VaultRules;
 use self::{
     cookies::{SentCookie, SetCookie, VaultedCookies},
     question::VaultTurn,
@@ -29,6 +27,7 @@ use crate::{
     streams::{WAITER_BYTES, Waiter},
     telemetry::VaultTally,
     turn::NotedVerdict,
+    vault_rules::VaultRules,
     verdict::{Edits, HeaderEdit, Pass, Verdict},
     wants::{ResponseView, Wants},
 };

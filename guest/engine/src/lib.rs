@@ -86,6 +86,7 @@ pub mod tokens;
 mod turn;
 mod uses;
 mod value_hash;
+mod vault_rules;
 mod verdict;
 mod wants;
 pub mod window;

@@ -7,9 +7,9 @@ use alloc::{
 };
 
 use crate::{
-    cookie_vault::VaultRules,
     rule::Ruleset,
     session::{FieldPath, SessionRules},
+    vault_rules::VaultRules,
 };
 
 /// A filter's configuration, by its kind.

@@ -10,7 +10,7 @@ use super::{
     service::{self, ServiceTable},
     session::secret_list,
 };
-use crate::cookie_vault::VaultRules;
+use crate::vault_rules::VaultRules;
 
 /// How many cookies a vault may keep.
 const COOKIES_MAX: usize = 16;

@@ -11,10 +11,10 @@ use alloc::{
 use super::kinds::{ItemTally, MetricKind, Saved, SessionTally, SessionWriteTally, Tally, VaultTally};
 use crate::{
     config::Config,
-    cookie_vault::VaultRules,
     rule::{GLOBAL, Policy, owner_name},
     session::{SessionRules, SessionSource},
     store::failure::FailureCause,
+    vault_rules::VaultRules,
 };
 
 /// A metric that a configuration has.

@@ -32,6 +32,10 @@ use crate::{
     wants::{ResponseView, Wants},
 };
 
+/// The longest that all cookies of a request become together, in bytes, with the values that are put back: as much as
+/// hosts take of headers.
+const COOKIES_MAX: usize = 96 << 10;
+
 /// Of so many streams it is remembered which values their requests brought, to forget those that are deleted.
 const FOLLOWED_MAX: usize = 16_384;
 
@@ -94,6 +98,8 @@ impl CookieVault {
         for cookie in sent {
             let (sought, goes_on) = match cookie {
                 SentCookie::Other(pair) => (None, Some(pair)),
+                // Once is enough, for who has it twice.
+                SentCookie::Sought { name_at, id } if is_sought(&parts, name_at, &id) => continue,
                 SentCookie::Sought { name_at, id } => {
                     keys.push((parts.len(), name_at, self.cookies.key(&id)));
                     (Some((name_at, id)), None)
@@ -247,14 +253,18 @@ impl CookieVault {
         match result {
             Ok(answer) => {
                 headers.missing = headers.missing.saturating_sub(1);
+                let length: usize = headers.parts.iter().filter_map(|part| part.goes_on.as_ref()).map(Vec::len).sum();
                 let tally = match (answer, headers.parts.get_mut(part)) {
                     (VaultAnswer::Value(value), Some(HeaderPart { sought: Some((name_at, id)), goes_on })) => {
-                        *goes_on = self.cookies.restored(*name_at, id, &value);
-                        match goes_on {
+                        let restored = self.cookies.restored(*name_at, id, &value);
+                        let tally = match &restored {
+                            Some(cookie) if length + cookie.len() > COOKIES_MAX => VaultTally::TooLong,
                             Some(_) => VaultTally::Restored,
                             None if value.is_empty() => VaultTally::Unknown,
                             None => VaultTally::Forged,
-                        }
+                        };
+                        *goes_on = restored.filter(|_| tally == VaultTally::Restored);
+                        tally
                     }
                     _ => VaultTally::Kept,
                 };
@@ -323,6 +333,11 @@ impl CookieVault {
     pub(crate) fn streams(&self) -> usize {
         self.followed.len()
     }
+}
+
+/// Whether a cookie's value is sought already.
+fn is_sought(parts: &[HeaderPart], name_at: usize, id: &[u8]) -> bool {
+    parts.iter().filter_map(|part| part.sought.as_ref()).any(|sought| sought.0 == name_at && sought.1 == id)
 }
 
 /// A request goes on; its response is looked at, whatever it is.

@@ -10,7 +10,7 @@ const POOL_BYTES: usize = 1_024;
 pub(crate) struct RandomPool {
     bytes: Vec<u8>,
     is_needed: bool,
-    /// Nobody has given any since it was asked.
+    /// It was asked for some since any were taken: who has too few to give is not asked again and again.
     is_asked: bool,
 }
 
@@ -29,13 +29,13 @@ impl RandomPool {
 
     /// These are given. What is too much is not kept.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        self.is_asked = false;
         let room = POOL_BYTES.saturating_sub(self.bytes.len());
         self.bytes.extend(bytes.iter().take(room));
     }
 
     /// Some that nobody had before. None: there are not so many.
     pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.is_asked = false;
         let (rest, taken) = self.bytes.split_last_chunk()?;
         let (taken, rest) = (*taken, rest.len());
         self.bytes.truncate(rest);
@@ -60,9 +60,11 @@ mod tests {
     fn each_byte_is_taken_once_and_asked_for_once() {
         let mut pool = RandomPool::new(true);
         assert_eq!((pool.take::<1>(), pool.lacking(), pool.lacking()), (None, Some(POOL_BYTES), None));
+        pool.add(&[]);
         pool.add(&[1, 2, 3]);
+        assert_eq!(pool.lacking(), None, "who has too few is not asked at once again");
         assert_eq!((pool.take::<2>(), pool.take::<2>(), pool.take::<1>()), (Some([2, 3]), None, Some([1])));
-        assert_eq!(pool.lacking(), Some(POOL_BYTES), "it was given less than it asked for");
+        assert_eq!(pool.lacking(), Some(POOL_BYTES), "some were taken");
         pool.add(&[7; 2 * POOL_BYTES]);
         assert_eq!((pool.bytes.len(), pool.lacking()), (POOL_BYTES, None));
         assert!(pool.take::<{ POOL_BYTES / 2 }>().is_some() && pool.lacking().is_none());

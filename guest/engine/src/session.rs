@@ -35,6 +35,7 @@ mod minting;
 mod miss;
 mod msgpack;
 mod own;
+mod own_signer;
 mod php;
 mod reader;
 mod record_cursor;

@@ -12,11 +12,13 @@ use crate::bindings::slidegate::filter::types::{
 use crate::ids::ById;
 use crate::request::Request;
 
-/// Most header fields in an answer, or edits in one pass for one side.
-pub const HEADERS_MAX: usize = 128;
+/// Most header fields in an answer, or edits in one pass for one side: as many as a message may have that a filter
+/// writes anew, and some more.
+pub const HEADERS_MAX: usize = 320;
 
-/// Longest name or value of a header field that the component may give, in bytes.
-pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Longest name or value of a header field that the component may give, in bytes: all that a message's headers may have, as
+/// a filter may write a field anew, and join fields in it.
+pub const HEADER_BYTES_MAX: usize = 160 * 1024;
 
 /// Longest body of an answer, and most bytes in place of a piece of a body: as long as a configuration may be.
 pub const RESPONSE_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -93,7 +93,15 @@ fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules
             cookies.push(cookie);
         }
     }
-    for (at, rules) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.vault()?))) {
+    let vaults = filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.vault()?)));
+    for (before, (at, rules)) in vaults.enumerate() {
+        // Each would write all cookies of a response anew.
+        if before > 0 {
+            reader.error(
+                Path::Element(&path, at),
+                "keeps cookies, as a filter before it does: expected one `cookie_vault` with all of them",
+            );
+        }
         for name in
             rules.cookies.iter().filter(|name| cookies.iter().any(|cookie| is_cookie_alike(name.as_bytes(), cookie)))
         {

@@ -7,7 +7,7 @@ use hmac_sha256::{HMAC, Hash};
 use crate::{base64::Base64, request::is_cookie_alike};
 
 /// The longest value that is kept, in bytes.
-pub(super) const VALUE_MAX: usize = 64 << 10;
+pub(super) const VALUE_MAX: usize = 48 << 10;
 
 /// Digits of an id.
 const ID_DIGITS: usize = 43;

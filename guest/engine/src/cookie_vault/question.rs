@@ -57,9 +57,10 @@ impl VaultQuestion {
         VaultQuestion { command: words.iter().collect(), is_read, part: None }
     }
 
-    /// What it takes with its copies, in bytes.
+    /// What it takes with its copies, and what may be answered to it, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        512 + 3 * self.command.words().map(<[u8]>::len).sum::<usize>()
+        let answer = if self.is_read { VALUE_MAX } else { 0 };
+        512 + answer + 3 * self.command.words().map(<[u8]>::len).sum::<usize>()
     }
 
     /// What may be shown of an error that it met: it may quote a key or a value.

@@ -2,7 +2,12 @@
 
 use alloc::{borrow::Cow, vec::Vec};
 
-use super::{miss::SessionMiss, own, signature::CookieSigner};
+use super::{
+    miss::SessionMiss,
+    own,
+    own_signer::OwnSigner,
+    signature::{CookieSigner, cut_last},
+};
 use crate::{
     base64::Base64,
     request::{cookie_value, is_cookie_alike},
@@ -26,7 +31,7 @@ pub(super) enum IdForm {
     /// `<id>.<signature>`.
     Signed(CookieSigner),
     /// The same of an id that Slidegate made.
-    Own(CookieSigner),
+    Own(OwnSigner),
 }
 
 /// The one value of this cookie in `cookie` headers, as servers decode it: without quotes around it and percent signs in
@@ -109,7 +114,7 @@ impl IdForm {
             }
             IdForm::Signed(signer) => Cow::Borrowed(signed(value, b'.', signer)?),
             IdForm::Own(signer) => {
-                let id = signed(value, b'.', signer)?;
+                let id = signer.id(value)?;
                 return if own::is_id(id) { Ok(Cow::Borrowed(id)) } else { Err(SessionMiss::Malformed) };
             }
         };
@@ -123,13 +128,6 @@ impl IdForm {
 pub(super) fn signed<'a>(value: &'a [u8], separator: u8, signer: &CookieSigner) -> Result<&'a [u8], SessionMiss> {
     let (message, signature) = cut_last(value, separator).ok_or(SessionMiss::Malformed)?;
     if signer.has_signed(message, signature) { Ok(message) } else { Err(SessionMiss::WrongSignature) }
-}
-
-/// What stands before the last separator, and what behind.
-pub(super) fn cut_last(value: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
-    let at = value.iter().rposition(|byte| *byte == separator)?;
-    let (before, after) = value.split_at_checked(at)?;
-    Some((before, after.get(1..)?))
 }
 
 /// Whether an id that nobody signed may have this: nothing that separates parts of a key, so that no cookie reaches

@@ -2,6 +2,7 @@
 
 use super::{
     cookie::IdForm,
+    own_signer::OwnSigner,
     signature::{CookieSigner, KeyDerivation},
     signed_cookie::{SignedCookie, SignedForm},
     source::SessionSource,
@@ -180,6 +181,7 @@ impl SessionFormat {
         source: &SessionSource,
         secrets: &[impl AsRef<[u8]>],
         max_age_s: u64,
+        key_prefix: &str,
     ) -> CookieForm {
         let signer = |derivation| CookieSigner::new(derivation, secrets);
         let content =
@@ -199,15 +201,10 @@ impl SessionFormat {
                 SignedForm::Django,
                 KeyDerivation::Sha256OfSalt("django.contrib.sessions.backends.signed_cookies"),
             ),
-            SessionFormat::Own => CookieForm::Id(IdForm::Own(own_signer(secrets))),
+            SessionFormat::Own => CookieForm::Id(IdForm::Own(OwnSigner::new(source, key_prefix, secrets))),
             _ => CookieForm::Id(IdForm::Plain),
         }
     }
-}
-
-/// What signs the ids of Slidegate's own sessions.
-pub(super) fn own_signer(secrets: &[impl AsRef<[u8]>]) -> CookieSigner {
-    CookieSigner::new(KeyDerivation::Sha256OfSalt("slidegate.session"), secrets)
 }
 
 /// Of what use secrets are to a format.

@@ -87,7 +87,7 @@ impl SessionReader {
         SessionReader {
             format: *format,
             source: source.clone(),
-            cookie_form: format.cookie_form(source, secrets, *max_age_s),
+            cookie_form: format.cookie_form(source, secrets, *max_age_s, key_prefix),
             key_prefix: key_prefix.clone(),
             wanted: WantedFields::new(wanted(*format, fields)),
             fields: fields.len(),

@@ -9,6 +9,13 @@ use sha1_smol::Sha1;
 
 use crate::base64::Base64;
 
+/// What stands before the last separator, and what behind.
+pub(super) fn cut_last(value: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = value.iter().rposition(|byte| *byte == separator)?;
+    let (before, after) = value.split_at_checked(at)?;
+    Some((before, after.get(1..)?))
+}
+
 /// Knows what applications have signed.
 #[derive(Clone)]
 pub(super) struct CookieSigner {

@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
 
 use super::{
-    cookie::{cut_last, signed},
+    cookie::signed,
     miss::SessionMiss,
     record_cursor::RECORD_MAX,
-    signature::CookieSigner,
+    signature::{CookieSigner, cut_last},
 };
 use crate::base64::Base64;
 

@@ -126,7 +126,7 @@ impl OwnSessions {
             key_prefix: rules.settings.key_prefix.clone(),
             user_at,
             user: rules.settings.fields.get(user_at)?.clone(),
-            mint: SessionMint::new(cookie, &rules.settings.secrets),
+            mint: SessionMint::new(cookie, &rules.settings.key_prefix, &rules.settings.secrets),
             lookup: Rc::clone(lookup),
             script: Rc::default(),
             open: BTreeMap::new(),
@@ -356,7 +356,11 @@ impl OwnSessions {
 /// A response goes on without the order, and with this cookie.
 pub(super) fn passing(cookie: Option<Vec<u8>>, said: Option<String>) -> NotedVerdict {
     let mut response = vec![HeaderEdit::Remove(SESSION_SET.to_string())];
-    response.extend(cookie.map(|cookie| HeaderEdit::Append("set-cookie".to_string(), cookie)));
+    if let Some(cookie) = cookie {
+        response.push(HeaderEdit::Append("set-cookie".to_string(), cookie));
+        // Nobody else may get this response, whatever the application says that knows of no cookie.
+        response.push(HeaderEdit::Set("cache-control".to_string(), b"no-store".to_vec()));
+    }
     NotedVerdict { verdict: Verdict::Pass(Edits { request: Vec::new(), response }.into()), note: said.and_then(note) }
 }
 

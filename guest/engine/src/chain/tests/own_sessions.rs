@@ -159,6 +159,9 @@ impl Scene {
             Verdict::Pass(pass) => (200, pass.edits.response),
             Verdict::Respond(response) => (response.status, Vec::new()),
         };
+        let is_stored_by_nobody = edits.contains(&HeaderEdit::Set("cache-control".to_string(), b"no-store".to_vec()));
+        let sets_cookie = |edit: &HeaderEdit| edit.name() == "set-cookie";
+        assert_eq!(is_stored_by_nobody, edits.iter().any(sets_cookie), "{edits:?}");
         let is_removed = edits.contains(&HeaderEdit::Remove(SESSION_SET.to_string()));
         assert_eq!(is_removed, status == 200 && !values.is_empty(), "{edits:?}");
         let cookies = edits.into_iter().filter_map(|edit| match edit {

@@ -76,7 +76,7 @@ impl Scene {
         }
         let words: Vec<&[u8]> = command.words().collect();
         Ok(Reply::Single(match &words[..] {
-            [b"GETRANGE", key, b"0", b"65536"] => Value::Bulk(self.strings.get(*key).cloned().unwrap_or_default()),
+            [b"GETRANGE", key, b"0", b"49152"] => Value::Bulk(self.strings.get(*key).cloned().unwrap_or_default()),
             [b"GETRANGE", key, ..] => Value::Bulk(self.strings.get(*key).cloned().unwrap_or_default()),
             [b"SET", key, value, b"PX", kept_ms, ..] => {
                 self.kept_ms.push(String::from_utf8(kept_ms.to_vec()).unwrap());
@@ -146,6 +146,7 @@ impl Scene {
                 HeaderEdit::Remove(name) if name == "set-cookie" => set.clear(),
                 HeaderEdit::Append(name, value) if name == "set-cookie" => set.push(value),
                 HeaderEdit::Remove(_) => {}
+                HeaderEdit::Set(name, _) if name == "cache-control" => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -205,7 +206,7 @@ fn what_is_unknown_or_forged_is_dropped() {
         ("a=1; token=eyJh.root", Some("a=1")),
         (unknown.as_str(), None),
         (id.as_str(), None),
-        (&format!("{token}; {token}"), Some("token=eyJh.one; token=eyJh.one")),
+        (&format!("{token}; {token}"), Some("token=eyJh.one")),
         (&format!("TOKEN=x; {token}"), Some("token=eyJh.one")),
     ] {
         assert_eq!(scene.sent(sent).as_deref(), goes_on, "{sent}");
@@ -214,7 +215,7 @@ fn what_is_unknown_or_forged_is_dropped() {
     scene.strings.values_mut().for_each(|value| *value = b"eyJh.root".to_vec());
     assert_eq!(scene.sent(&token), None);
     let counted = raised(&mut scene.engine);
-    for line in ["kept 1", "restored 3", "unknown 1", "forged 4"] {
+    for line in ["kept 1", "restored 2", "unknown 1", "forged 4"] {
         assert!(counted.contains(&format!("slidegate_vault_cookies_total {line}")), "{line} {counted:?}");
     }
 }
@@ -249,9 +250,13 @@ fn values_are_bounded() {
     let long = format!("token={}", "t".repeat(30_000));
     let token = pairs(&scene.set(&[&long]));
     assert_eq!(scene.sent(&token), Some(long));
+    let three = ["token", "id", "id"].map(|name| format!("{name}={}{}", name.len(), "u".repeat(40_000)));
+    let three: Vec<&str> = three.iter().map(String::as_str).collect();
+    let both = pairs(&scene.set(&three[..2]));
+    assert_eq!(scene.sent(&format!("{both}; x={}", "y".repeat(20_000))).map(|sent| sent.len()), Some(60_011));
     let huge = format!("token={}", "t".repeat(1_000_000));
     assert_eq!(scene.set(&[&huge, "a=1"]), ["a=1"]);
-    let many: Vec<String> = (0..300).map(|at| format!("token={at}{}", "t".repeat(60_000))).collect();
+    let many: Vec<String> = (0..300).map(|at| format!("token={at}{}", "t".repeat(40_000))).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(scene.set(&many), [""; 0], "more than an instance has room for");
     assert!(scene.notes.pop().unwrap().contains("overloaded"));

@@ -319,7 +319,9 @@ fn what_is_kept_is_kept_once() {
         |cookies: Value| json!({"cookie_vault": {"cookies": cookies, "secrets": "s", "redis": {"service_name": "r"}}});
     let mixed = json!({"filters": [vault(json!(["a", "__host-session"])), own(json!({}))]});
     refuses(mixed, "filters[0]", "keeps the cookie `__host-session`");
-    assert!(read(&json!({"filters": [vault(json!(["a"])), own(json!({})), vault(json!("b"))]})).is_ok());
+    assert!(read(&json!({"filters": [vault(json!(["a"])), own(json!({}))]})).is_ok());
+    let twice = json!({"filters": [vault(json!(["a"])), vault(json!("b"))]});
+    refuses(twice, "filters[1]", "expected one `cookie_vault` with all of them");
 }
 
 #[test]

@@ -314,12 +314,7 @@ impl CookieVault {
             let edits = Edits { request: Vec::new(), response };
             return NotedVerdict { verdict: Verdict::Pass(edits.into()), note: note(said) };
         }
-        let header = "cookie".to_string();
-        let edit = match cookies.is_empty() {
-            true => HeaderEdit::Remove(header),
-            false => HeaderEdit::Set(header, cookies.join(b"; ".as_slice())),
-        };
-        following(Edits { request: [edit].into(), response: Vec::new() }, said)
+        following(Edits { request: [cookie_edit(&cookies)].into(), response: Vec::new() }, said)
     }
 
     /// How many headers wait.
@@ -332,6 +327,27 @@ impl CookieVault {
     #[cfg(test)]
     pub(crate) fn streams(&self) -> usize {
         self.followed.len()
+    }
+}
+
+/// Leaves out of a request's cookies those whose values are kept, and those that claim to be such.
+pub(crate) fn without_kept(rules: &VaultRules, request: &impl RequestView) -> Vec<HeaderEdit> {
+    let cookies = VaultedCookies::new(&rules.cookies, &rules.secrets, &rules.key_prefix);
+    let values = request.header_values("cookie");
+    let mut others = Vec::new();
+    for cookie in cookies.sent(values.iter().map(Vec::as_slice)) {
+        if let SentCookie::Other(pair) = cookie {
+            others.push(pair);
+        }
+    }
+    Vec::from([cookie_edit(&others)])
+}
+
+/// These are all the cookies.
+fn cookie_edit(cookies: &[Vec<u8>]) -> HeaderEdit {
+    match cookies.is_empty() {
+        true => HeaderEdit::Remove("cookie".to_string()),
+        false => HeaderEdit::Set("cookie".to_string(), cookies.join(b"; ".as_slice())),
     }
 }
 

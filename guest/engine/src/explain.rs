@@ -7,8 +7,10 @@ use alloc::{
     vec::Vec,
 };
 
+pub use crate::filter_kind::FilterKind;
 use crate::{
     config::{Config, FilterRules, counted_by},
+    cookie_vault::without_kept,
     edited::Edited,
     local::LocalWindows,
     plan::{Plan, Planned, Prefixes},
@@ -47,17 +49,6 @@ pub struct FilterMet {
     pub reason: String,
     /// In the order in which they are asked.
     pub rules: Vec<RuleMet>,
-}
-
-/// The kinds of filters there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FilterKind {
-    /// Limits.
-    Limiter,
-    /// Whose session a request is of.
-    Session,
-    /// Values of cookies.
-    CookieVault,
 }
 
 /// What would become of a request.
@@ -113,7 +104,8 @@ pub struct LimitMet {
 const NO_ROOM: &str = "a limit has no room for it";
 const ROOM: &str = "every limit has room for it";
 const OF_SESSION: &str = "that depends on whose session it is, which Redis knows";
-const VAULT: &str = "it passes, with the values of cookies that are kept";
+const ANSWERED: &str = "it does not come so far";
+const VAULT: &str = "it passes, with the values of cookies that are kept; to filters behind, these are left out here";
 const UNKNOWN: &str = "Redis knows whether there is room for it";
 
 /// A moment, on both clocks.
@@ -136,21 +128,28 @@ pub(crate) fn of(
     let now_us = now.monotonic_ns / 1_000;
     let mut state = WindowLookup { windows, now_us, replies: replies.iter(), questions: Vec::new() };
     // As the filters before change it. Not as its client claims: what a session tells stands there or nothing does.
-    let (mut edits, mut is_settled, mut filters) = (Vec::new(), true, Vec::new());
+    let (mut edits, mut filters) = (Vec::new(), Vec::new());
+    // Why filters further on say nothing of it.
+    let mut silence = None;
     for (at, rules) in config.filters.iter().enumerate() {
         let path = if config.is_list { format!("filters[{at}]") } else { String::new() };
         let request = Edited { request, edits: &edits };
-        let (met, more) = match rules {
-            FilterRules::Limiter(_) if !is_settled => {
-                (plain(path, FilterKind::Limiter, Would::Depend, OF_SESSION), Vec::new())
-            }
-            FilterRules::Limiter(ruleset) => (filter(path, ruleset, &request, &mut state), Vec::new()),
-            FilterRules::Session(rules) => {
+        let (met, more) = match (rules, silence) {
+            (rules, Some((would, reason))) => (plain(path, rules.kind(), would, reason), Vec::new()),
+            (FilterRules::Limiter(ruleset), None) => (filter(path, ruleset, &request, &mut state), Vec::new()),
+            (FilterRules::Session(rules), None) => {
                 let (met, more) = session(path, rules, &request, &mut state, now.wall_ns);
-                is_settled &= met.would != Would::Depend;
+                silence = match met.would {
+                    Would::Depend => Some((Would::Depend, OF_SESSION)),
+                    Would::Respond => Some((Would::Pass, ANSWERED)),
+                    Would::Pass => None,
+                };
                 (met, more)
             }
-            FilterRules::Vault(_) => (plain(path, FilterKind::CookieVault, Would::Pass, VAULT), Vec::new()),
+            // What it puts back is not asked for: of that nobody else makes a limit.
+            (FilterRules::Vault(rules), None) => {
+                (plain(path, FilterKind::CookieVault, Would::Pass, VAULT), without_kept(rules, &request))
+            }
         };
         edits.extend(more);
         filters.push(met);

@@ -61,6 +61,7 @@ pub mod config;
 mod cookie_vault;
 mod edited;
 pub mod explain;
+mod filter_kind;
 pub mod grpc;
 mod header;
 mod ip_set;

@@ -12,7 +12,7 @@ mod question;
 mod recent;
 mod writes;
 
-use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, string::ToString, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec, vec::Vec};
 
 use hmac_sha256::Hash;
 
@@ -191,9 +191,10 @@ impl SessionFilter {
             Ok(Some(order)) => Ok(order),
             Err(error) => Err(error),
         };
-        let (Some(FollowedSession::Own(known)), Some(own)) = (followed, &mut self.own) else {
+        let own = self.own.as_mut()?;
+        let Some(FollowedSession::Own(known)) = followed else {
             // Of which session it would be is not known.
-            return Some(passing(None, Some("overloaded".to_string())));
+            return Some(own.overloaded(&order, turn));
         };
         let key = known.as_ref().filter(|_| order.is_ok()).map(|known| Hash::hash(&known.key));
         let verdict = own.carry_out(waiter, known, order, turn);

@@ -276,6 +276,8 @@ impl Stream {
                     Err(_) => return Outcome::Pass(Pass { wants: self.wants(), ..Pass::default() }),
                 }
             }
+            // The instance that wanted to see this trapped meanwhile: what it would have taken out does not pass.
+            Entered::Gone if self.wants().response_headers => return self.core.failure(),
             Entered::Gone => return Outcome::Pass(Pass::default()),
             Entered::Trapped => return self.core.failure(),
         };

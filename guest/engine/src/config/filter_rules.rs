@@ -7,6 +7,7 @@ use alloc::{
 };
 
 use crate::{
+    filter_kind::FilterKind,
     rule::Ruleset,
     session::{FieldPath, SessionRules},
     vault_rules::VaultRules,
@@ -31,6 +32,15 @@ impl FilterRules {
     pub(super) fn told(&self) -> Vec<ToldField> {
         let FilterRules::Session(rules) = self else { return Vec::new() };
         rules.settings.fields.iter().map(FieldPath::to_string).zip(rules.headers.iter().cloned()).collect()
+    }
+
+    /// What kind of filter it is.
+    pub(crate) fn kind(&self) -> FilterKind {
+        match self {
+            FilterRules::Limiter(_) => FilterKind::Limiter,
+            FilterRules::Session(_) => FilterKind::Session,
+            FilterRules::Vault(_) => FilterKind::CookieVault,
+        }
     }
 
     /// The rules, if it is a limiter.

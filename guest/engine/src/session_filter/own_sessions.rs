@@ -192,6 +192,16 @@ impl OwnSessions {
         self.go_on(self.last_order, order, turn).map(|carried_out| carried_out.verdict)
     }
 
+    /// A response orders something for a request whose session nobody has room to remember.
+    pub(super) fn overloaded(
+        &self,
+        order: &Result<SessionOrder, SessionOrderError>,
+        turn: &mut SessionTurn<'_>,
+    ) -> NotedVerdict {
+        let end = matches!(order, Ok(SessionOrder::Delete)).then_some(OrderEnd::Deleted);
+        self.failed(OrderFailure::Unavailable(FailureCause::Overloaded), end.as_ref(), turn)
+    }
+
     /// A step of an order is over, or what nobody waits for.
     pub(super) fn on_ended(
         &mut self,

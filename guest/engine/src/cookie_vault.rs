@@ -128,19 +128,26 @@ impl CookieVault {
     ) -> Option<NotedVerdict> {
         let brought = self.followed.remove(&waiter.stream).unwrap_or_default();
         let (mut parts, mut questions, mut is_changed) = (Vec::new(), Vec::new(), false);
-        for field in response.header_values("set-cookie") {
-            let set = self.cookies.set(&field);
+        let fields = response.header_values("set-cookie");
+        let set: Vec<SetCookie> = fields.iter().map(|field| self.cookies.set(field)).collect();
+        let is_set_anew = |name_at: usize| {
+            set.iter().any(|set| matches!(set, SetCookie::Vaulted { name_at: at, .. } if *at == name_at))
+        };
+        // Applications clear a cookie of an older path beside the new one.
+        let is_deleted: Vec<bool> =
+            set.iter().map(|set| matches!(set, SetCookie::Deleted { name_at, .. } if !is_set_anew(*name_at))).collect();
+        for ((field, set), is_deleted) in fields.into_iter().zip(set).zip(is_deleted) {
             is_changed |= set != SetCookie::Other;
             let goes_on = match set {
                 SetCookie::Other => field,
                 SetCookie::Deleted { name_at, field } => {
-                    for (_, key) in brought.iter().filter(|(brought_at, _)| *brought_at == name_at) {
+                    for (_, key) in brought.iter().filter(|(brought_at, _)| is_deleted && *brought_at == name_at) {
                         self.ask(VaultQuestion::forget(key), turn);
                     }
                     turn.telemetry.vaulted(self.index, VaultTally::Deleted);
                     field
                 }
-                SetCookie::Vaulted { key, value, field, max_age_s } => {
+                SetCookie::Vaulted { key, value, field, max_age_s, .. } => {
                     let good_ms = max_age_s.map_or(u64::MAX, |age_s| age_s.saturating_mul(1_000));
                     let keep_ms = self.rules.keep_ms.min(good_ms).max(1);
                     questions.push((parts.len(), VaultQuestion::keep(&key, &value, keep_ms)));

@@ -43,7 +43,7 @@ pub(super) enum SetCookie {
     /// It is taken from the browser.
     Deleted { name_at: usize, field: Vec<u8> },
     /// Its value is to be kept: what goes on in its place, and for how many seconds it is good, if it says so.
-    Vaulted { key: Vec<u8>, value: Vec<u8>, field: Vec<u8>, max_age_s: Option<u64> },
+    Vaulted { name_at: usize, key: Vec<u8>, value: Vec<u8>, field: Vec<u8>, max_age_s: Option<u64> },
     /// Its value is longer than any that is kept.
     TooLong,
 }
@@ -107,7 +107,7 @@ impl VaultedCookies {
         let id = id(key, name, value);
         let field = [name, b"=", &id, attributes].concat();
         let max_age_s = max_age_s.and_then(|age_s| u64::try_from(age_s).ok());
-        SetCookie::Vaulted { key: self.key(&id), value: value.to_vec(), field, max_age_s }
+        SetCookie::Vaulted { name_at, key: self.key(&id), value: value.to_vec(), field, max_age_s }
     }
 
     /// The key of the value that an id stands for. It does not tell the id.
@@ -166,7 +166,7 @@ mod tests {
     /// The id that stands in a field, and its attributes.
     fn kept(cookies: &VaultedCookies, field: &str) -> (String, Vec<u8>, Vec<u8>, Option<u64>) {
         match cookies.set(field.as_bytes()) {
-            SetCookie::Vaulted { key, value, field, max_age_s } => {
+            SetCookie::Vaulted { key, value, field, max_age_s, .. } => {
                 (String::from_utf8(field).unwrap(), key, value, max_age_s)
             }
             _ => panic!("{field}"),

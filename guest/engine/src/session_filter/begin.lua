@@ -24,7 +24,11 @@ for _, other in ipairs(redis.call('ZRANGE', sessions, 0, -1)) do
 end
 local ending = #others + 1 - tonumber(max)
 if ending > 0 and ends_oldest ~= '1' then
-  return 0
+  if replaced == '' then
+    return 0
+  end
+  -- There is no more of them than before.
+  ending = 0
 end
 for at = 1, ending do
   redis.call('DEL', prefix .. others[at])

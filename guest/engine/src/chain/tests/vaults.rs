@@ -232,6 +232,12 @@ fn who_logs_out_has_no_value_any_more() {
     );
     assert!(scene.strings.is_empty());
     assert_eq!(scene.sent(&token), None);
+
+    // One of an older path is cleared, and the new one is the same.
+    let anew = Sets { cookies: &["token=; Path=/old; Max-Age=0", "token=eyJh.one; Path=/"], session: None };
+    let token = pairs(&scene.set(&["token=eyJh.one"]));
+    scene.exchange(&token, &anew);
+    assert_eq!(scene.sent(&token).as_deref(), Some("token=eyJh.one"));
 }
 
 #[test]

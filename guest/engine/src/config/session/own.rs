@@ -34,8 +34,9 @@ pub(super) fn read(reader: &mut Reader, given: &Fields<'_>, format: SessionForma
     if !has_user {
         reader.error(given.at("user"), "is missing: expected which of `fields` says whose session it is");
     }
-    let idle_ms = lasting_ms(reader, given, "idle", IDLE_US);
     let absolute_ms = lasting_ms(reader, given, "absolute", ABSOLUTE_US);
+    let idle_us = absolute_ms.map_or(IDLE_US, |absolute_ms| IDLE_US.min(absolute_ms.saturating_mul(1_000)));
+    let idle_ms = lasting_ms(reader, given, "idle", idle_us);
     let per_user = per_user(reader, given);
     let (idle_ms, absolute_ms) = (idle_ms?, absolute_ms?);
     if idle_ms > absolute_ms {

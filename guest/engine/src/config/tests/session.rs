@@ -289,6 +289,7 @@ fn sessions_of_ours_have_rules_of_their_own() {
     assert_eq!(all.remember_us, 1_000_000, "who asks is what keeps it");
     let oldest = rules(&own(json!({"max_per_user": "1"}))).own.clone().unwrap().per_user.unwrap();
     assert_eq!((oldest.max, oldest.when_full), (1, WhenFull::EndOldest));
+    assert_eq!(rules(&own(json!({"absolute": "10m"}))).own.as_ref().map(|own| own.idle_ms), Some(600_000));
     for (changes, field, message) in [
         (json!({"user": null}), "user", "is missing"),
         (json!({"secrets": null}), "secrets", "is missing"),

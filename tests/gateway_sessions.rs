@@ -156,3 +156,16 @@ fn no_trailer_tells_what_a_header_may_not() {
     let trailers = upstream.last().trailers.expect("the rest goes on");
     assert_eq!(trailers.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x-sum"]);
 }
+
+#[test]
+fn long_cookies_beside_one_that_is_not_taken_stop_no_instance() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let filter = "filter: {session: {format: signed-flask, secrets: hush, fields: {user: x-user}}}";
+    let gateway = serve(&upstream, &redis, filter);
+    let long = "y".repeat(100_000);
+    for cookie in [format!("session=a; x={long}"), format!("x={long}; session=a")] {
+        assert_eq!(gateway.get("/", &[("cookie", &cookie)]).0, 200);
+        assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(long.len() + 2));
+    }
+    assert!(!gateway.log().contains("failed"), "{}", gateway.log());
+}

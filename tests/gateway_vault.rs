@@ -107,3 +107,30 @@ fn without_redis_cookies_are_left_out_and_it_is_said() {
     assert_eq!(other.get(&gateway, "/answer", &headers).status(), 200);
     assert_eq!((other.cookie("token"), other.cookie("theme")), (None, Some("dark")));
 }
+
+#[test]
+fn as_much_as_a_gateway_takes_stops_no_instance() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "hush");
+    let long = "y".repeat(100_000);
+    assert_eq!(gateway.get("/", &[("cookie", &format!("token=x; x={long}"))]).0, 200);
+    assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(long.len() + 2));
+    // What would be too long with the values that are put back goes on without them.
+    let mut browser = Browser::default();
+    browser.get(&gateway, "/cookie/40000", &[]);
+    let id = browser.cookie("token").expect("an id").to_owned();
+    let copies = format!("token={id}; ").repeat(16);
+    assert_eq!(gateway.get("/", &[("cookie", &copies)]).0, 200);
+    assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(40_006));
+    assert_eq!(gateway.get("/", &[("cookie", &format!("token={id}; x={long}"))]).0, 200);
+    assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(long.len() + 2));
+    // A response may set many cookies, and long ones.
+    let many: Vec<(&str, &str)> =
+        (0..150).map(|_| ("answer-set-cookie", "a=b")).chain([("answer-set-cookie", "token=eyJh")]).collect();
+    let answer = gateway.client().get("/answer", &many);
+    assert_eq!(answer.head.headers.iter().filter(|(name, _)| name == "set-cookie").count(), 151);
+    let long = format!("b={}", "y".repeat(70_000));
+    let both = [("answer-set-cookie", long.as_str()), ("answer-set-cookie", "token=eyJh")];
+    assert_eq!(gateway.client().get("/answer", &both).head.text("set-cookie").as_deref(), Some(long.as_str()));
+    assert!(!gateway.log().contains("failed"), "{}", gateway.log());
+}

@@ -212,7 +212,10 @@ impl OwnSessions {
         let number = question.order?;
         let order = self.open.remove(&number)?;
         let is_new_id_of_old = matches!(order.end, OrderEnd::Rotated { .. });
+        let has_begun = matches!(order.end, OrderEnd::Begun { .. });
         let failure = match (result, question.write.kind) {
+            // The one before ends by itself at the latest.
+            (Err(_), WriteKind::End | WriteKind::Other) if has_begun => None,
             (Err(cause), _) => Some(OrderFailure::Unavailable(cause)),
             (Ok(0), WriteKind::BeginAmong) => Some(OrderFailure::Full),
             (Ok(..0), WriteKind::BeginAmong) | (Ok(0), WriteKind::Change) => Some(OrderFailure::Gone),
@@ -329,7 +332,7 @@ impl OwnSessions {
         let random = turn.random.take().ok_or(OrderFailure::Lacking("no_random"))?;
         let (id, cookie) = self.mint.mint(&user, random);
         let key = self.lookup.reader.key(&id);
-        let mut steps = self.ending(other.as_ref());
+        let mut steps = VecDeque::new();
         match self.rules.per_user {
             Some(per_user) => {
                 let among = AmongSessions {
@@ -347,6 +350,8 @@ impl OwnSessions {
                 steps.push_back(SessionWrite::begin(&key, &record, kept_ms));
             }
         }
+        // Nobody is logged out for a session that does not begin.
+        steps.append(&mut self.ending(other.as_ref()));
         Ok((steps, if same.is_some() { OrderEnd::Rotated { cookie } } else { OrderEnd::Begun { cookie } }))
     }
 

@@ -76,8 +76,8 @@ fn who_logs_in_is_known_at_every_gateway_until_they_log_out() {
     for gateway in [&one, &other] {
         assert_eq!(known(&mut alice, gateway, &upstream), None, "the old cookie leads nowhere");
     }
-    one.wait_printed("session_set=begun");
-    other.wait_printed("session_set=deleted");
+    one.wait_printed("session_set=\"begun\"");
+    other.wait_printed("session_set=\"deleted\"");
     let log = [one.log(), one.printed(), other.log(), other.printed()].concat();
     assert!(!log.contains(&id) && !log.contains("alice"), "{log}");
 }
@@ -182,7 +182,7 @@ fn many_that_log_in_at_once_are_not_one_too_many() {
     assert_eq!(begun, 3);
     let refused = log_in(&mut Browser::default(), &gateways[0], "alice");
     assert!(refused.text().contains("\"too_many_sessions\""), "{}", refused.text());
-    gateways[0].wait_printed("session_set=refused");
+    gateways[0].wait_printed("session_set=\"refused\"");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn without_redis_nobody_logs_in_and_it_is_said() {
     let answer = log_in(&mut Browser::default(), &gateway, "zebra7");
     assert_eq!((answer.status(), answer.head.text("set-cookie")), (200, None));
     assert_eq!(answer.head.text("x-slidegate-session-set"), None);
-    gateway.wait_printed("session_set=unavailable;cause=");
+    gateway.wait_printed("session_set=\"unavailable;cause=");
     assert!(gateway.metrics().sum("slidegate_session_writes_total", &[("outcome", "unavailable")]) >= 1.0);
     assert!(!(gateway.log() + &gateway.printed()).contains("zebra7"));
 }

@@ -102,7 +102,7 @@ fn without_redis_cookies_are_left_out_and_it_is_said() {
     browser.get(&gateway, "/answer", &headers);
     redis.kill();
     assert_eq!(cookies(&mut browser, &gateway, &upstream).as_deref(), Some("theme=dark"));
-    gateway.wait_printed("cookie_vault=unavailable;cause=");
+    gateway.wait_printed("cookie_vault=\"unavailable;cause=");
     let mut other = Browser::default();
     assert_eq!(other.get(&gateway, "/answer", &headers).status(), 200);
     assert_eq!((other.cookie("token"), other.cookie("theme")), (None, Some("dark")));

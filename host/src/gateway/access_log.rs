@@ -142,13 +142,16 @@ impl Record {
             remaining = self.annotations.number("remaining"),
             retry_after = self.annotations.number("retry_after"),
             degraded = self.annotations.text("degraded"),
+            session = self.annotations.text("session"),
+            session_set = self.annotations.text("session_set"),
+            cookie_vault = self.annotations.text("cookie_vault"),
             cut = self.is_cut || self.status.is_none(),
         );
     }
 }
 
-/// What the filter wants a request's line to say, by the names that its contract knows: only of refusals, and of what
-/// was decided without Redis.
+/// What the filter wants a request's line to say, by the names that its contract knows: of refusals, of what
+/// was decided without Redis, and of sessions that were not found or were set.
 #[derive(Default)]
 struct Annotations(Vec<(String, String)>);
 

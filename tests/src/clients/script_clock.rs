@@ -24,13 +24,13 @@ impl Interceptor for ScriptClock {
     }
 }
 
-/// Puts a clock into a command of a script, and returns the command's keys. What reads records has no clock.
+/// Puts a clock into a command of a script, and returns the command's keys. What reads and writes records has no clock.
 ///
 /// # Panics
 ///
-/// If it is no command of a script, or has a clock already.
+/// If it is of another script than those of windows, or has a clock already.
 pub fn set_clock(command: &mut Vec<Vec<u8>>, now_us: u64) -> Vec<Vec<u8>> {
-    if command.first().is_some_and(|name| name == b"GETRANGE" || name == b"HMGET") {
+    if command.first().is_none_or(|name| name != b"EVALSHA" && name != b"EVAL") {
         return Vec::new();
     }
     let [_, _, count, rest @ ..] = command.as_slice() else { panic!("{command:?} names no script") };

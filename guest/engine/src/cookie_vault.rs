@@ -39,8 +39,14 @@ const COOKIES_MAX: usize = 96 << 10;
 /// Of so many streams it is remembered which values their requests brought, to forget those that are deleted.
 const FOLLOWED_MAX: usize = 16_384;
 
-/// Which cookies a request has brought, by their places, and the keys of their values.
-type BroughtValues = Vec<(usize, Vec<u8>)>;
+/// What a request has brought.
+#[derive(Debug, Default)]
+struct BroughtCookies {
+    /// Which cookies, by their places, and the keys of their values.
+    values: Vec<(usize, Vec<u8>)>,
+    /// Those of which Redis could not say the value: the application has not seen them.
+    unread: Vec<usize>,
+}
 
 /// A configured filter, and everything in flight in it.
 pub(crate) struct CookieVault {
@@ -52,7 +58,7 @@ pub(crate) struct CookieVault {
     open: BTreeMap<u64, Box<OpenHeaders>>,
     last_open: u64,
     /// Of streams whose responses have not come.
-    followed: BTreeMap<u64, BroughtValues>,
+    followed: BTreeMap<u64, Box<BroughtCookies>>,
 }
 
 /// Headers of a stream that wait.
@@ -112,8 +118,8 @@ impl CookieVault {
             parts.push(HeaderPart { sought, goes_on });
         }
         if !keys.is_empty() && self.followed.len() < FOLLOWED_MAX {
-            let brought = keys.iter().map(|(_, name_at, key)| (*name_at, key.clone())).collect();
-            self.followed.insert(waiter.stream, brought);
+            let values = keys.iter().map(|(_, name_at, key)| (*name_at, key.clone())).collect();
+            self.followed.insert(waiter.stream, Box::new(BroughtCookies { values, unread: Vec::new() }));
         }
         let questions = keys.into_iter().map(|(part, _, key)| (part, VaultQuestion::read(&key))).collect();
         self.begin(waiter, parts, questions, false, turn)
@@ -141,7 +147,12 @@ impl CookieVault {
             let goes_on = match set {
                 SetCookie::Other => field,
                 SetCookie::Deleted { name_at, field } => {
-                    for (_, key) in brought.iter().filter(|(brought_at, _)| is_deleted && *brought_at == name_at) {
+                    // Nobody is logged out by an outage: the application believes that there was none.
+                    if brought.unread.contains(&name_at) {
+                        continue;
+                    }
+                    for (_, key) in brought.values.iter().filter(|(brought_at, _)| is_deleted && *brought_at == name_at)
+                    {
                         self.ask(VaultQuestion::forget(key), turn);
                     }
                     turn.telemetry.vaulted(self.index, VaultTally::Deleted);
@@ -283,11 +294,14 @@ impl CookieVault {
     }
 
     /// Redis could not do a part: that cookie does not go on.
-    fn fail(&self, headers: &mut OpenHeaders, part: usize, cause: FailureCause, turn: &mut VaultTurn<'_>) {
+    fn fail(&mut self, headers: &mut OpenHeaders, part: usize, cause: FailureCause, turn: &mut VaultTurn<'_>) {
         headers.missing = headers.missing.saturating_sub(1);
         headers.failure = Some(cause);
         if let Some(part) = headers.parts.get_mut(part) {
             part.goes_on = None;
+            if let (Some((name_at, _)), Some(brought)) = (&part.sought, self.followed.get_mut(&headers.waiter.stream)) {
+                brought.unread.push(*name_at);
+            }
         }
         turn.telemetry.vaulted(self.index, VaultTally::Unavailable);
     }

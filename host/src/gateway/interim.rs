@@ -70,6 +70,8 @@ impl Interim {
     fn into_bytes(mut self) -> Vec<u8> {
         headers::remove_hop_by_hop(&mut self.headers);
         headers::remove_own(&mut self.headers);
+        // The filter does not see it, and may keep cookies.
+        self.headers.remove(header::SET_COOKIE);
         self.headers.remove(header::CONTENT_LENGTH);
         let mut bytes =
             format!("HTTP/1.1 {} {}\r\n", self.status.as_u16(), self.status.canonical_reason().unwrap_or(""))

@@ -17,8 +17,8 @@ use super::{
     service::{self, ServiceTable},
 };
 use crate::session::{
-    FIELDS_MAX, FieldPath, OnMissingSession, PublicPath, SEPARATORS_MAX, STRIPPED_MAX, SecretUse, SessionFormat,
-    SessionRules, SessionSettings, SessionSource, is_alike, is_plain_path, spellings_of,
+    FIELDS_MAX, FieldPath, OnMissingSession, PublicPath, SEPARATORS_MAX, SESSION_SET, STRIPPED_MAX, SecretUse,
+    SessionFormat, SessionRules, SessionSettings, SessionSource, is_alike, is_plain_path, spellings_of,
 };
 
 /// How many secrets there may be. Each is tried.
@@ -35,7 +35,7 @@ const IDLE_PARTS: u64 = 16;
 const MAX_AGE_US_MAX: u64 = 365 * 24 * 3_600_000_000;
 
 /// Headers that frame a request or say for whom it is: none of them tells a field.
-const OTHERS_HEADERS: [&str; 12] = [
+const OTHERS_HEADERS: [&str; 13] = [
     "connection",
     "content-length",
     "content-type",
@@ -48,6 +48,7 @@ const OTHERS_HEADERS: [&str; 12] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    SESSION_SET,
 ];
 
 /// Reads what stands in `session`. `told`: what filters before tell.
@@ -244,6 +245,10 @@ fn key_prefix(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat, is
         }
         None => format.default_key_prefix().to_string(),
     };
+    if format == SessionFormat::Own && prefix.contains(['{', '}']) {
+        reader.error(given.at("key_prefix"), "has braces: expected none, as keys have a hash tag of their own");
+        return None;
+    }
     if prefix.is_empty() && !is_signed {
         let message =
             "expected what the keys of sessions begin with: without it a cookie could name any key in this Redis";

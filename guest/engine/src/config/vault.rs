@@ -40,7 +40,12 @@ pub(super) fn read(
         }
     };
     let key_prefix = match given.get_unless_null("key_prefix") {
-        Some((path, node)) => reader.text(path, node),
+        Some((path, node)) => reader.text(path, node).filter(|prefix| {
+            if prefix.is_empty() {
+                reader.error(path, "expected what the keys of values begin with, got an empty text");
+            }
+            !prefix.is_empty()
+        }),
         None => Some(String::from(KEY_PREFIX)),
     };
     let keep_us = match given.get_unless_null("keep") {

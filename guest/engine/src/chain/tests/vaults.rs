@@ -245,7 +245,10 @@ fn without_redis_the_cookie_is_left_out_and_it_is_said() {
     let mut scene = Scene::new(&vault(json!({})));
     let token = pairs(&scene.set(&["token=eyJh.one"]));
     scene.is_away = true;
-    assert_eq!(scene.sent(&format!("a=1; {token}")).as_deref(), Some("a=1"));
+    // Nor is anybody logged out, whatever the application makes of that.
+    let deleted = Sets { cookies: &["token=; Max-Age=0", "b=2"], session: None };
+    let (sent, set) = scene.exchange(&format!("a=1; {token}"), &deleted);
+    assert_eq!((sent.as_deref(), &set[..]), (Some("a=1"), &["b=2".to_string()][..]));
     assert_eq!(scene.set(&["token=eyJh.two", "a=1"]), ["a=1"]);
     assert_eq!(scene.notes, ["cookie_vault=unavailable;cause=connect"; 2]);
 }

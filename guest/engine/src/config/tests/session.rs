@@ -303,6 +303,8 @@ fn sessions_of_ours_have_rules_of_their_own() {
         (json!({"max_per_user": 1, "when_full": "oldest"}), "when_full", "`end_oldest` or `refuse_newest`"),
         (json!({"when_full": "end_oldest"}), "when_full", "has no use without `max_per_user`"),
         (json!({"max_age": "1h"}), "max_age", "has no use with `format: own`"),
+        (json!({"key_prefix": "{a}:"}), "key_prefix", "has braces"),
+        (json!({"fields": {"user_id": "X-Slidegate-Session-Set"}}), "fields.user_id", "another meaning"),
         (json!({"format": "php", "secrets": null, "idle": "1h"}), "idle", "the application keeps its sessions"),
     ] {
         refuses(own(changes), &format!("session.{field}"), message);
@@ -352,6 +354,7 @@ fn a_vault_is_told_in_words_and_its_mistakes_where_they_are() {
         (json!({"keep": "500d"}), "keep", "a duration"),
         (json!({"redis": null}), "redis", "is missing"),
         (json!({"kep": "1h"}), "kep", "did you mean `keep`?"),
+        (json!({"key_prefix": ""}), "key_prefix", "got an empty text"),
     ] {
         refuses(vault(changes), &format!("cookie_vault.{field}"), message);
     }

@@ -92,6 +92,20 @@ fn a_filter_that_fails_on_a_response_leaves_the_gateway_well() {
     }
 }
 
+/// What the instance that trapped would have taken out of a response does not reach the client.
+#[test]
+fn a_response_whose_filter_is_gone_passes_or_is_refused_as_configured() {
+    for (on_trap, status) in [("p", 200), ("r", 503)] {
+        let (component, upstream) = (trapping(), Upstream::start());
+        let gateway = serve(&component, &upstream.url(), on_trap);
+        let mut client = gateway.client();
+        let slow = thread::spawn(move || client.get("/delay/1500", &[]).status());
+        wait_until("it is on its way", || upstream.requests() == 1);
+        gateway.get("/trap", &[]);
+        assert_eq!((slow.join().expect("a client ends"), traps(&gateway)), (status, 1.0), "on-trap {on_trap}");
+    }
+}
+
 fn zipped(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(text.as_bytes()).expect("memory for a small text");

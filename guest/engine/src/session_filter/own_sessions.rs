@@ -209,7 +209,13 @@ impl OwnSessions {
         result: Result<i64, FailureCause>,
         turn: &mut SessionTurn<'_>,
     ) -> Option<CarriedOut> {
-        let number = question.order?;
+        let Some(number) = question.order else {
+            // Nobody waits for it, but it ends while it is used if that goes on.
+            if result.is_err() {
+                turn.telemetry.session_written(self.index, SessionWriteTally::Unavailable);
+            }
+            return None;
+        };
         let order = self.open.remove(&number)?;
         let is_new_id_of_old = matches!(order.end, OrderEnd::Rotated { .. });
         let has_begun = matches!(order.end, OrderEnd::Begun { .. });

@@ -215,7 +215,7 @@ impl slidegate::Request for FilteredRequest {
             return (!values.is_empty()).then(|| values.join(b"; ".as_slice()));
         }
         let headers = self.fields();
-        let value = headers.get(name).or_else(|| headers::spelt_otherwise(&headers, name).next());
+        let value = headers::first(&headers, name).or_else(|| headers::spelt_otherwise(&headers, name).next());
         value.map(|value| value.as_bytes().to_vec())
     }
 

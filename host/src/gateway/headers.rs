@@ -109,6 +109,17 @@ pub(crate) fn remove_own(headers: &mut HeaderMap) {
     }
 }
 
+/// So few fields are looked through, which costs less than to hash a name.
+const FEW: usize = 16;
+
+/// The first field of this name.
+pub(crate) fn first<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
+    if headers.keys_len() > FEW {
+        return headers.get(name);
+    }
+    headers.iter().find(|(field, _)| field.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
 /// The fields whose name is this one but for underscores and hyphens. To applications behind CGI or WSGI they are
 /// fields of this name.
 pub(crate) fn spelt_otherwise<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h HeaderValue> {
@@ -247,6 +258,21 @@ mod tests {
         assert_eq!(asked, Some(HeaderValue::from_static("websocket")));
         assert_eq!(upgrade(&[("upgrade", "websocket")]), None);
         assert_eq!(upgrade(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]), None);
+    }
+
+    #[test]
+    fn the_first_field_of_a_name_is_found_among_few_and_among_many() {
+        for others in [0, FEW - 1, FEW, 2 * FEW] {
+            let mut map: HeaderMap = (0..others)
+                .map(|at| (HeaderName::try_from(format!("x-{at}")).unwrap(), HeaderValue::from_static("other")))
+                .collect();
+            for value in ["one", "two"] {
+                map.append("x-api-key", HeaderValue::from_static(value));
+            }
+            for (name, value) in [("x-api-key", Some("one")), ("X-Api-Key", Some("one")), ("x-api", None), ("", None)] {
+                assert_eq!(first(&map, name), value.map(HeaderValue::from_static).as_ref(), "{name}, {others}");
+            }
+        }
     }
 
     #[test]

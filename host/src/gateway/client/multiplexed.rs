@@ -172,6 +172,10 @@ impl MultiplexedConnections {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADERS_SIZE_MAX)
+            // What still comes of responses that were let go is dropped for as many as there may be: the filter may end
+            // all of them at once. Of those that are forgotten, every piece counts as a mistake of the upstream's, and
+            // a thousand of these end the connection with all that is on it.
+            .max_concurrent_reset_streams(STREAMS_MAX)
             .handshake(stream)
             .await;
         let (sender, mut connection) =

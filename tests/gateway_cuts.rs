@@ -3,10 +3,9 @@
 
 use std::{
     convert::Infallible,
-    net::{SocketAddr, TcpListener as StdTcpListener},
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
-    thread,
     time::Duration,
 };
 
@@ -20,11 +19,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use slidegate_tests::gateway_process::{Gateway, wait_until};
+use slidegate_tests::{
+    background_server::BackgroundServer,
+    gateway_process::{Gateway, wait_until},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
-    runtime::{Builder, Runtime},
-    sync::mpsc,
+    runtime::Builder,
+    sync::mpsc::{self, error::TrySendError},
     task::JoinSet,
     time::sleep,
 };
@@ -57,10 +59,6 @@ impl Body for Words {
     }
 }
 
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
-}
-
 fn event(delta: &str) -> Bytes {
     format!("data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{{\"index\":0,\"delta\":{delta}}}]}}\n\n")
         .into()
@@ -68,47 +66,36 @@ fn event(delta: &str) -> Bytes {
 
 /// A model that says nothing before it was asked for so many streams, and then says the same to all until nobody
 /// listens.
-fn model() -> SocketAddr {
-    let listener = StdTcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.set_nonblocking(true).expect("a listener");
-    let address = listener.local_addr().expect("its address");
-    thread::spawn(move || {
-        runtime().block_on(async {
-            let listener = TcpListener::from_std(listener).expect("a listener");
-            let (begin, mut begun) = mpsc::channel::<mpsc::Sender<Bytes>>(STREAMS);
-            tokio::spawn(async move {
-                let mut streams = Vec::new();
-                while streams.len() < STREAMS {
-                    streams.extend(begun.recv().await);
-                }
-                let said = event(&format!("{{\"content\":\"{TEXT}\"}}"));
-                while !streams.is_empty() {
-                    streams.retain(|stream| {
-                        !matches!(stream.try_send(said.clone()), Err(mpsc::error::TrySendError::Closed(_)))
-                    });
-                    sleep(Duration::from_millis(20)).await;
-                }
-            });
-            while let Ok((socket, _)) = listener.accept().await {
-                let begin = begin.clone();
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let begin = begin.clone();
-                    async move {
-                        request.into_body().collect().await.expect("the gateway sends all of it");
-                        let (stream, words) = mpsc::channel(4);
-                        stream.try_send(event("{\"role\":\"assistant\"}")).expect("room for the first");
-                        begin.send(stream).await.expect("the model waits for all");
-                        Ok::<_, Infallible>(Response::new(Words(words)))
-                    }
-                });
-                let mut server = http2::Builder::new(TokioExecutor::new());
-                // As servers allow: of what still comes for streams that were let go, a connection bears so much.
-                server.max_concurrent_streams(STREAMS as u32 / 10);
-                tokio::spawn(server.serve_connection(TokioIo::new(socket), service));
+async fn model(listener: TcpListener) {
+    let (begin, mut begun) = mpsc::channel::<mpsc::Sender<Bytes>>(STREAMS);
+    tokio::spawn(async move {
+        let mut streams = Vec::new();
+        while streams.len() < STREAMS {
+            streams.extend(begun.recv().await);
+        }
+        let said = event(&format!("{{\"content\":\"{TEXT}\"}}"));
+        while !streams.is_empty() {
+            streams.retain(|stream| !matches!(stream.try_send(said.clone()), Err(TrySendError::Closed(_))));
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    while let Ok((socket, _)) = listener.accept().await {
+        let begin = begin.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let begin = begin.clone();
+            async move {
+                request.into_body().collect().await.expect("the gateway sends all of it");
+                let (stream, words) = mpsc::channel(4);
+                stream.try_send(event("{\"role\":\"assistant\"}")).expect("room for the first");
+                begin.send(stream).await.expect("the model waits for all");
+                Ok::<_, Infallible>(Response::new(Words(words)))
             }
         });
-    });
-    address
+        let mut server = http2::Builder::new(TokioExecutor::new());
+        // All of them on one connection, which has to bear what still comes for those that were let go.
+        server.max_concurrent_streams(STREAMS as u32);
+        tokio::spawn(server.serve_connection(TokioIo::new(socket), service));
+    }
 }
 
 /// So many streams on one connection: what came of each.
@@ -134,6 +121,7 @@ async fn read_streams(gateway: SocketAddr, streams: usize) -> Vec<Bytes> {
 
 #[test]
 fn a_thousand_streams_are_cut_at_once() {
+    let model = BackgroundServer::start_anywhere(model);
     let gateway = Gateway::serve(&format!(
         "upstream: h2c://{}
 limits: {{requests_per_address: 2000}}
@@ -144,10 +132,11 @@ filter:
   reserve: 1
   on_exhausted: cut
 ",
-        model()
+        model.address()
     ));
     let memory = gateway.peak_memory_bytes();
-    let streams = runtime().block_on(async {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    let streams = runtime.block_on(async {
         let mut connections = JoinSet::new();
         (0..10).for_each(|_| drop(connections.spawn(read_streams(gateway.listen(), STREAMS / 10))));
         connections.join_all().await.concat()

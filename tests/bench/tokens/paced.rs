@@ -2,13 +2,12 @@
 //! comes through, how much later, and for how much CPU.
 
 use std::{
-    net::{SocketAddr, TcpListener as StdTcpListener},
+    net::SocketAddr,
     sync::LazyLock,
-    thread,
     time::{Duration, Instant},
 };
 
-use slidegate_tests::{gateway_process::Gateway, redis_server::RedisServer};
+use slidegate_tests::{background_server::BackgroundServer, gateway_process::Gateway, redis_server::RedisServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -62,10 +61,10 @@ struct Got {
 pub(crate) fn measure(effort: &Effort) -> Table {
     let redis = RedisServer::start();
     let events = effort.of(20, 200) as u64;
-    let model = model(events);
+    let server = BackgroundServer::start_anywhere(move |listener| model(listener, events));
     let place = |name, filter: Option<&str>| {
         let filter = filter.map(|filter| format!("redis: {}\nfilter: {filter}\n", redis.url())).unwrap_or_default();
-        let settings = format!("upstream: http://{model}\nworkers: 1\nlog: {{access: false}}\n{filter}");
+        let settings = format!("upstream: http://{}\nworkers: 1\nlog: {{access: false}}\n{filter}", server.address());
         Place { name, gateway: Gateway::serve(&settings), rounds: Vec::new() }
     };
     let mut places =
@@ -178,22 +177,13 @@ fn now_us() -> u64 {
     u64::try_from(BEGUN.elapsed().as_micros()).expect("a short while")
 }
 
-/// A model in a thread of its own, whose streams have so many events.
-fn model(events: u64) -> SocketAddr {
-    let listener = StdTcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.set_nonblocking(true).expect("a listener");
-    let address = listener.local_addr().expect("its address");
-    thread::spawn(move || {
-        runtime().block_on(async move {
-            let listener = TcpListener::from_std(listener).expect("a listener");
-            for seat in 0.. {
-                let (socket, _) = listener.accept().await.expect("descriptors for all");
-                socket.set_nodelay(true).expect("a socket");
-                tokio::spawn(serve(socket, events, seat));
-            }
-        });
-    });
-    address
+/// A model whose streams have so many events.
+async fn model(listener: TcpListener, events: u64) {
+    for seat in 0.. {
+        let (socket, _) = listener.accept().await.expect("descriptors for all");
+        socket.set_nodelay(true).expect("a socket");
+        tokio::spawn(serve(socket, events, seat));
+    }
 }
 
 /// Answers one request after the other. Nobody waits for it when it has failed: the client counts its events.

@@ -1,4 +1,4 @@
-//! What the servers in this folder that are not processes have in common: a thread with a runtime of its own.
+//! What servers that are not processes have in common: a thread with a runtime of its own.
 
 use std::{
     net::{SocketAddr, TcpListener as StdTcpListener},
@@ -9,19 +9,28 @@ use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
 
 /// A server on a thread of its own. Dropping it stops it, and cuts what it has begun.
 #[derive(Debug)]
-pub(super) struct BackgroundServer {
+pub struct BackgroundServer {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl BackgroundServer {
+    /// Has a free port of this machine served until the server is dropped.
+    ///
+    /// # Panics
+    ///
+    /// When there is no port or no thread to be had.
+    pub fn start_anywhere<F: Future<Output = ()>>(serve: impl FnOnce(TcpListener) -> F + Send + 'static) -> Self {
+        BackgroundServer::start(StdTcpListener::bind("127.0.0.1:0").expect("a free port"), serve)
+    }
+
     /// Has this listener served until the server is dropped.
     ///
     /// # Panics
     ///
     /// When there is no thread to be had.
-    pub(super) fn start<F: Future<Output = ()>>(
+    pub fn start<F: Future<Output = ()>>(
         listener: StdTcpListener,
         serve: impl FnOnce(TcpListener) -> F + Send + 'static,
     ) -> Self {
@@ -43,7 +52,7 @@ impl BackgroundServer {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 }

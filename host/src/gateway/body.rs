@@ -14,7 +14,7 @@ use crate::gateway::access_log::Record;
 use crate::gateway::filtered::FilteredBody;
 use crate::gateway::guests::Order;
 use crate::gateway::headers;
-use crate::gateway::plain_body::{BodyError, PeerBody, PlainBody};
+use crate::gateway::plain_body::{BodyError, BrokenOff, PeerBody, PlainBody};
 use crate::gateway::upload::Upload;
 use crate::settings::Limits;
 
@@ -253,6 +253,7 @@ impl Body for ResponseBody {
                     record.bytes_sent += length as u64;
                 }
             }
+            Some(Err(error)) if error.is::<BrokenOff>() => {}
             Some(Err(_)) => self.blame_upstream(),
             None => self.is_ended = true,
         }

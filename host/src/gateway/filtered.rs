@@ -11,7 +11,7 @@ use slidegate::{BodySide, BodyStep, Coding, Header, HeaderEdit, Interest, Releas
 use tokio::sync::oneshot;
 
 use crate::gateway::decoding::{Coded, DecodedSink, Decoder, OF_ANSWERS, OF_REQUESTS};
-use crate::gateway::plain_body::{BodyError, PlainBody};
+use crate::gateway::plain_body::{BodyError, BrokenOff, PlainBody};
 use crate::gateway::telemetry::{self, Overload};
 use crate::gateway::upload::Upload;
 
@@ -137,10 +137,7 @@ impl FilteredBody {
                 match ready!(self.poll_step(context)) {
                     Ok(BodyStep::Respond(answer)) => return Poll::Ready(Ok(Err(answer))),
                     Ok(BodyStep::TooLarge) => return Poll::Ready(Ok(Err(too_large()))),
-                    Ok(BodyStep::NoRoom) => {
-                        telemetry::overloaded(Overload::Bodies);
-                        return Poll::Ready(Ok(Err(no_room())));
-                    }
+                    Ok(BodyStep::NoRoom) => return Poll::Ready(Ok(Err(no_room()))),
                     Ok(step) => drop(self.act(step)),
                     Err(error) => return Poll::Ready(Err(error)),
                 }
@@ -278,17 +275,10 @@ impl FilteredBody {
             }
             BodyStep::Wait => Ok(()),
             BodyStep::Respond(response) => {
-                Err(self.answer(response, "the filter answered in the middle of the request's body"))
+                Err(self.answer(|| response, "the filter answered in the middle of the request's body"))
             }
-            BodyStep::TooLarge => {
-                Err(self.answer(too_large(), "the filter holds more of a body than the gateway keeps"))
-            }
-            BodyStep::NoRoom => {
-                if self.request.as_ref().is_some_and(|request| request.answer.is_some()) {
-                    telemetry::overloaded(Overload::Bodies);
-                }
-                Err(self.answer(no_room(), "filters hold more of all bodies than the gateway keeps"))
-            }
+            BodyStep::TooLarge => Err(self.answer(too_large, "the filter holds more of a body than the gateway keeps")),
+            BodyStep::NoRoom => Err(self.answer(no_room, "filters hold more of all bodies than the gateway keeps")),
         }
     }
 
@@ -301,12 +291,12 @@ impl FilteredBody {
     }
 
     /// Answers the client, if this is a request's body and no answer was given. Returns why the body ends here.
-    fn answer(&mut self, response: Response, reason: &'static str) -> BodyError {
+    fn answer(&mut self, response: impl FnOnce() -> Response, reason: &'static str) -> BodyError {
         if let Some(answer) = self.request.as_mut().and_then(|request| request.answer.take()) {
             // Nobody waits once the upstream has answered.
-            drop(answer.send(response));
+            drop(answer.send(response()));
         }
-        reason.into()
+        Box::new(BrokenOff(reason))
     }
 }
 
@@ -377,7 +367,9 @@ fn too_large() -> Response {
     }
 }
 
+/// A request is answered that finds no room for its body, and counted so.
 fn no_room() -> Response {
+    telemetry::overloaded(Overload::Bodies);
     Response {
         status: 503,
         headers: vec![Header { name: "retry-after".to_owned(), value: b"1".to_vec() }],

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +14,18 @@ use crate::gateway::streams::OpenStream;
 
 /// Why a body ended early.
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
+
+/// The gateway breaks a body off by itself, for this reason: nobody else is to blame.
+#[derive(Debug)]
+pub(crate) struct BrokenOff(pub(crate) &'static str);
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for BrokenOff {}
 
 /// A body that no filter sees.
 pub(crate) enum PlainBody {

@@ -7,6 +7,7 @@ use flate2::{
     Compression,
     write::{DeflateEncoder, GzEncoder, ZlibEncoder},
 };
+use slidegate_engine_tests::answers::{self, ModelAnswer};
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     raw_upstream::{RawConnection, RawUpstream},
@@ -20,23 +21,27 @@ const TOLD: u64 = 320;
 
 const ASKED: &[u8] = br#"{"model": "m", "stream": true}"#;
 
-fn zipped(mut encoder: impl Write, text: &[u8]) {
-    // Each event by itself, as servers do that stream.
-    for event in text.split_inclusive(|byte| *byte == b'\n') {
-        encoder.write_all(event).and_then(|()| encoder.flush()).expect("memory takes what is written");
-    }
+/// Each event by itself, as servers do that stream.
+fn coded(coding: &str, text: &[u8]) -> Vec<u8> {
+    compressed(coding, text.split_inclusive(|byte| *byte == b'\n'))
 }
 
-fn coded(coding: &str, text: &[u8]) -> Vec<u8> {
+/// Each of these by itself.
+fn compressed<'a>(coding: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
+    let write = |encoder: &mut dyn Write| {
+        for piece in pieces {
+            encoder.write_all(piece).and_then(|()| encoder.flush()).expect("memory takes what is written");
+        }
+    };
     match coding {
-        "gzip" => zipped(GzEncoder::new(&mut bytes, Compression::default()), text),
-        "deflate" => zipped(ZlibEncoder::new(&mut bytes, Compression::default()), text),
+        "gzip" => write(&mut GzEncoder::new(&mut bytes, Compression::default())),
+        "deflate" => write(&mut ZlibEncoder::new(&mut bytes, Compression::default())),
         // As some send it that take the name literally.
-        "deflate, bare" => zipped(DeflateEncoder::new(&mut bytes, Compression::default()), text),
-        "br" => zipped(brotli::CompressorWriter::new(&mut bytes, 4_096, 5, 22), text),
-        "zstd" => zipped(zstd::Encoder::new(&mut bytes, 3).expect("a level").auto_finish(), text),
-        _ => bytes.extend_from_slice(text),
+        "deflate, bare" => write(&mut DeflateEncoder::new(&mut bytes, Compression::default())),
+        "br" => write(&mut brotli::CompressorWriter::new(&mut bytes, 4_096, 5, 22)),
+        "zstd" => write(&mut zstd::Encoder::new(&mut bytes, 3).expect("a level").auto_finish()),
+        _ => write(&mut bytes),
     }
     bytes
 }
@@ -84,6 +89,11 @@ fn serve(answers: &BTreeMap<String, Sent>, mut connection: RawConnection) {
 
 /// What each answer is charged, which all come as they are; and how much more memory the gateway took at most.
 fn charged(answers: Vec<(String, Sent)>) -> (BTreeMap<String, u64>, u64) {
+    charged_by("reserved", answers)
+}
+
+/// The same, with this policy for answers that tell no usage.
+fn charged_by(on_missing_usage: &str, answers: Vec<(String, Sent)>) -> (BTreeMap<String, u64>, u64) {
     let bodies: BTreeMap<_, _> = answers.iter().map(|(name, sent)| (name.clone(), sent.body.clone())).collect();
     let answers: BTreeMap<_, _> = answers.into_iter().collect();
     let upstream = RawUpstream::start(move |connection| serve(&answers, connection));
@@ -92,9 +102,9 @@ fn charged(answers: Vec<(String, Sent)>) -> (BTreeMap<String, u64>, u64) {
 workers: 1
 filter:
   rule_name: codings
-  global_threshold: {{token_per_hour: 1000000000}}
+  global_threshold: {{token_per_hour: 1000000000000000}}
   reserve: {RESERVED}
-  on_missing_usage: reserved
+  on_missing_usage: {on_missing_usage}
 ",
         upstream.url()
     ));
@@ -149,7 +159,23 @@ fn what_is_told_in_any_coding_is_charged() {
 }
 
 #[test]
-fn what_cannot_be_read_passes_and_is_charged_by_the_policy() {
+fn answers_of_all_providers_are_charged_what_they_tell() {
+    let (mut answers, mut expected) = (Vec::new(), BTreeMap::new());
+    for (number, ModelAnswer { name, body, usage }) in answers::all().into_iter().enumerate() {
+        let billed = usage.map_or(RESERVED, |usage| usage.billed());
+        // Of those that take nothing there is nothing to wait for.
+        if billed > 0 {
+            let path = format!("{number}-{}", name.replace(|sign: char| !sign.is_ascii_alphanumeric(), "-"));
+            expected.insert(path.clone(), billed);
+            answers.push(sent(&path, "identity", body, [7, 64, 1_000][number % 3]));
+        }
+    }
+    assert!(expected.len() > 50, "{expected:?}");
+    assert_eq!(charged(answers).0, expected);
+}
+
+#[test]
+fn what_cannot_be_read_passes_and_is_charged_what_was_reserved() {
     let half = |coding: &str| {
         let mut bytes = coded(coding, &document(3_000_000));
         bytes.truncate(bytes.len() / 2);
@@ -160,7 +186,8 @@ fn what_cannot_be_read_passes_and_is_charged_by_the_policy() {
         answers.push(sent(&format!("lies-{coding}"), coding, stream(), 100));
         answers.push(sent(&format!("half-{coding}"), coding, half(coding), 4_096));
     }
-    let (charged, _) = charged(answers);
+    // One that can be read and tells nothing would cost nothing.
+    let (charged, _) = charged_by("nothing", answers);
     assert_eq!(charged.len(), 10);
     assert!(charged.values().all(|charged| *charged == RESERVED), "{charged:?}");
 }
@@ -179,18 +206,6 @@ fn what_is_made_to_exhaust_its_reader_does_not() {
     assert!(memory < 48 << 20, "{memory} bytes more");
 }
 
-/// The whole of it at once, as servers do that do not stream.
-fn compressed(coding: &str, text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let written = match coding {
-        "gzip" => GzEncoder::new(&mut bytes, Compression::default()).write_all(text),
-        "br" => brotli::CompressorWriter::new(&mut bytes, 4_096, 5, 22).write_all(text),
-        _ => zstd::Encoder::new(&mut bytes, 3).expect("a level").auto_finish().write_all(text),
-    };
-    written.expect("memory takes what is written");
-    bytes
-}
-
 #[test]
 fn an_answer_that_says_the_same_again_and_again_is_read_to_its_end() {
     let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\n".repeat(30_000);
@@ -199,7 +214,7 @@ fn an_answer_that_says_the_same_again_and_again_is_read_to_its_end() {
     let mut answers = Vec::new();
     for coding in ["gzip", "br", "zstd"] {
         for (kind, text) in [("events", &events), ("document", &document)] {
-            let body = compressed(coding, text);
+            let body = compressed(coding, [&text[..]]);
             assert!(body.len() * 100 < text.len(), "{coding} {kind}: {}", body.len());
             answers.push(sent(&format!("{kind}-{coding}"), coding, body, 65_536));
         }
@@ -222,7 +237,7 @@ fn a_refusal_in_the_middle_of_a_coded_piece_holds() {
     assert_eq!(gateway.client().send("POST", "/told", &[], ASKED).status(), 200);
     wait_until("it is settled", || open() == 0.0);
     // Grows more than a stranger's may, behind the first MiB.
-    let body = compressed("gzip", &[&vec![b' '; 3 << 20], ASKED].concat());
+    let body = compressed("gzip", [&*[&vec![b' '; 3 << 20], ASKED].concat()]);
     let answer = gateway.client().send("POST", "/told", &[("content-encoding", "gzip")], &body);
     assert_eq!(answer.status(), 429);
     assert_eq!(gateway.metrics().sum("slidegate_tokens_charged_total", &[]), TOLD as f64);
@@ -230,7 +245,7 @@ fn a_refusal_in_the_middle_of_a_coded_piece_holds() {
 
 #[test]
 fn what_strangers_have_begun_to_send_leaves_room_to_read_answers() {
-    let body = compressed("zstd", &stream());
+    let body = compressed("zstd", [&*stream()]);
     let answers = BTreeMap::from([sent("told", "zstd", body, 65_536)]);
     let upstream = RawUpstream::start(move |connection| serve(&answers, connection));
     let gateway = Gateway::serve(&format!(

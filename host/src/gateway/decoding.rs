@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use hyper::header::{self, HeaderMap, HeaderValue};
+use zstd::stream::raw::DParameter;
 
 /// Of what a body grows to beyond what is free, and of each piece of it, no more than so many times what came is looked
 /// at: what grows more is meant to exhaust whoever decodes it.
@@ -105,8 +106,11 @@ enum Codec<S: DecodedSink> {
     Zlib(Box<ZlibDecoder<Bounded<S>>>),
     Bare(Box<DeflateDecoder<Bounded<S>>>),
     Brotli(Box<DecompressorWriter<Bounded<S>>>),
-    Zstd(Box<zstd::stream::write::Decoder<'static, Bounded<S>>>),
+    Zstd(Box<ZstdDecoder<S>>),
 }
+
+/// The library's own does not tell whether a frame has ended.
+type ZstdDecoder<S> = zstd::stream::zio::Writer<Bounded<S>, zstd::stream::raw::Decoder<'static>>;
 
 /// Takes what was decoded, as long as it is in proportion.
 struct Bounded<S: DecodedSink> {
@@ -237,10 +241,10 @@ impl<S: DecodedSink> Decoder<S> {
                 let window = window.max(ZSTD_WINDOW_LEAST);
                 self.share.grow(window)?;
                 let log = window.next_power_of_two().ilog2().min(ZSTD_WINDOW_LOG_MAX);
-                let mut decoder = zstd::stream::write::Decoder::new(bounded).map_err(|_| Undecodable)?;
+                let mut decoder = zstd::stream::raw::Decoder::new().map_err(|_| Undecodable)?;
                 // No later frame may ask for more.
-                decoder.window_log_max(log).map_err(|_| Undecodable)?;
-                Codec::Zstd(Box::new(decoder))
+                decoder.set_parameter(DParameter::WindowLogMax(log)).map_err(|_| Undecodable)?;
+                Codec::Zstd(Box::new(ZstdDecoder::new(bounded, decoder)))
             }
             _ => {
                 self.state = DecoderState::Undecided { coding, first, bounded };
@@ -249,6 +253,16 @@ impl<S: DecodedSink> Decoder<S> {
         };
         self.state = DecoderState::Decided(codec);
         self.decode(&first)
+    }
+
+    /// Whether what has come is a whole body. To be asked when no more comes.
+    pub(crate) fn is_complete(&mut self) -> bool {
+        match &mut self.state {
+            DecoderState::Undecided { first, .. } => first.is_empty(),
+            // Of no body at all nothing is missing.
+            DecoderState::Decided(codec) => codec.bounded().came == 0 || codec.finish().is_ok(),
+            DecoderState::Broken => false,
+        }
     }
 
     /// Who is given what was decoded.
@@ -336,13 +350,27 @@ impl<S: DecodedSink> Codec<S> {
         Ok(())
     }
 
+    /// Ends it.
+    ///
+    /// # Errors
+    /// There should have come more.
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Gzip(decoder) => decoder.try_finish(),
+            Self::Zlib(decoder) => takes_no_more(decoder),
+            Self::Bare(decoder) => takes_no_more(decoder),
+            Self::Brotli(decoder) => decoder.close(),
+            Self::Zstd(decoder) => decoder.finish(),
+        }
+    }
+
     fn bounded(&mut self) -> &mut Bounded<S> {
         match self {
             Self::Gzip(decoder) => decoder.get_mut(),
             Self::Zlib(decoder) => decoder.get_mut(),
             Self::Bare(decoder) => decoder.get_mut(),
             Self::Brotli(decoder) => decoder.get_mut(),
-            Self::Zstd(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => decoder.writer_mut(),
         }
     }
 }
@@ -396,6 +424,14 @@ fn write(decoder: &mut impl Write, mut piece: &[u8]) -> io::Result<()> {
         }
     }
     decoder.flush()
+}
+
+/// Whether a decoder has come to its end, which does not tell so: it takes no byte more.
+fn takes_no_more(decoder: &mut impl Write) -> io::Result<()> {
+    match decoder.write(&[0])? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 #[cfg(test)]
@@ -496,6 +532,22 @@ mod tests {
                 text.len()
             );
             assert!(decoded(coding, b"", 1).expect("nothing is no mistake").is_empty(), "{coding}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_not_complete() {
+        let text = b"data: {\"usage\":{}}\n\n".repeat(20);
+        for coding in CODINGS {
+            let body = encoded(coding, &text);
+            for (length, piece) in (0..=body.len()).flat_map(|length| [1, 7, 1_000].map(|piece| (length, piece))) {
+                let mut decoder = decoder(coding);
+                for piece in body[..length].chunks(piece) {
+                    decoder.decode(piece).expect("no mistake in it");
+                }
+                let is_complete = length == 0 || length == body.len();
+                assert_eq!(decoder.is_complete(), is_complete, "{coding}: {length} of {} by {piece}", body.len());
+            }
         }
     }
 

@@ -246,9 +246,17 @@ impl FilteredBody {
         // A filter may want something else by now.
         let may_decode = may_decode(self.side, self.side.interest(self.stream.wants()));
         let is_decoded = may_decode && decoder.decode(&piece).is_ok();
+        let breaks_off = is_end && is_decoded && !decoder.is_complete();
         let (last, said) = decoder.sink().map(Shower::take_said).unwrap_or_default();
         match said {
             Some(step) if is_last(&step) => step,
+            before if breaks_off => {
+                // What lacks is shown as what cannot be read.
+                match then(before, self.stream.on_decoded_body(self.side, &last, piece, false)) {
+                    step if is_last(&step) => step,
+                    shown => then(Some(shown), self.stream.on_body(self.side, Bytes::new(), Coding::Encoded, true)),
+                }
+            }
             before if is_decoded => then(before, self.stream.on_decoded_body(self.side, &last, piece, is_end)),
             before => {
                 self.view = BodyView::Plain(Coding::Encoded);

@@ -49,8 +49,8 @@ pub const TERMS: [Field; 9] = [
          what some eight answers to this key took of late beyond it, never below 256; the sum is rounded up by an eighth at most, to four binary \
          digits, so that requests that differ by little ask alike: without a body 256, with one of 58 bytes 288; a body that does not tell its \
          length waits until it is read, up to 1 MiB), `max_tokens` (a token for every four bytes of the body, and what it says that the answer \
-         may have at most, in any provider's API; a body of up to 1 MiB waits for that; one that says nothing is as with `auto`), or a number of \
-         tokens; never more than the limit",
+         may have at most, in any provider's API; a body of up to 1 MiB waits for that; one that says nothing, or is in a content coding that \
+         nobody here takes off, is as with `auto`), or a number of tokens; never more than the limit",
     )
     .ours(),
     Field::new(

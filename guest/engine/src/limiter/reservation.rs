@@ -201,7 +201,7 @@ impl Reservation {
         if piece.coding != BodyCoding::Encoded {
             self.usage.feed(piece.bytes);
         } else if !self.usage.is_told_beside() {
-            self.unread = self.unread.saturating_add(piece.bytes.len() as u64);
+            self.unread = self.unread.saturating_add(piece.bytes.len() as u64).max(1);
         }
     }
 

@@ -24,6 +24,9 @@ const WINDOW_US: u64 = 64_000_000;
 const SLOT_US: u64 = 1_000_000;
 const SLOTS: u64 = 64;
 
+/// An exact window has a slot for each request. So many of them are looked at for a settlement.
+const EXACT_SLOTS: u64 = 256;
+
 /// The newest slot begins then.
 const NOW_US: u64 = 1_767_225_600_000_000;
 
@@ -39,6 +42,8 @@ enum SettlementLoad {
     Admission,
     /// What was reserved so many slots ago is given back in part.
     GiveBack(u64),
+    /// The same in an exact window.
+    GiveBackExact(u64),
     /// More is charged.
     Spend,
     /// An admission, with what the one before it gives back.
@@ -48,12 +53,13 @@ enum SettlementLoad {
 /// CPU per settlement.
 pub(super) fn measure(connection: &mut Connection, effort: &Effort) -> Table {
     let (rounds, count) = (effort.of(1, 7), effort.of(200, 5_000));
-    let all = [0, 1, 8, 24, 48, 63].map(SettlementLoad::GiveBack).into_iter();
-    let all: Vec<SettlementLoad> = [SettlementLoad::Admission]
-        .into_iter()
-        .chain(all)
-        .chain([SettlementLoad::Spend, SettlementLoad::Together])
-        .collect();
+    let all = [
+        &[SettlementLoad::Admission][..],
+        &[0, 1, 8, 24, 48, 63].map(SettlementLoad::GiveBack),
+        &[63, 127, 255].map(SettlementLoad::GiveBackExact),
+        &[SettlementLoad::Spend, SettlementLoad::Together],
+    ]
+    .concat();
     let mut cpu_us = vec![Vec::new(); all.len()];
     for round in 0..=rounds {
         for (asked, cpu_us) in all.iter().zip(&mut cpu_us) {
@@ -66,7 +72,8 @@ pub(super) fn measure(connection: &mut Connection, effort: &Effort) -> Table {
     let note = format!(
         "Microseconds of CPU of Redis' main thread, as above, for each settlement that goes alone, in a window of {SLOTS} slots; medians of {rounds} \
          rounds of {}, in turns, and of the rounds' ratios. Settlements go with the next admission where one comes within 50 ms. To reach: 2 in the \
-         newest slot, 8 anywhere.",
+         newest slot, 8 anywhere in so many slots. An exact window of more tokens than 100, which only `precision: exact` asks for, has a slot for each \
+         request, here {EXACT_SLOTS}; what was reserved before that is not given back.",
         thousands(count as u64)
     );
     let mut table = Table::new("CPU of Redis per settlement", note, &["what", "µs", "÷ admission"]);
@@ -82,6 +89,7 @@ impl SettlementLoad {
             SettlementLoad::Admission => "an admission, its slot goes on".to_owned(),
             SettlementLoad::GiveBack(0) => "given back in the newest slot".to_owned(),
             SettlementLoad::GiveBack(slots) => format!("given back {slots} slots before"),
+            SettlementLoad::GiveBackExact(slots) => format!("given back {slots} requests before, in an exact window"),
             SettlementLoad::Spend => "charged on".to_owned(),
             SettlementLoad::Together => "an admission with a settlement in the newest slot".to_owned(),
         }
@@ -93,7 +101,7 @@ impl SettlementLoad {
         for script in [ADMIT, SETTLE] {
             redis::cmd("SCRIPT").arg("LOAD").arg(script).exec(connection).expect("the script compiles");
         }
-        let history = (0..SLOTS).map(|slot| admission(1_000_000, begin_of(SLOTS - 1 - slot)));
+        let history = (0..self.slots()).rev().map(|slots| self.admission(1_000_000, self.begin_of(slots)));
         run(connection, history.collect());
         let commands = (0..count as u64).map(|at| self.command(NOW_US + 100 + at)).collect();
         let before = main_thread_cpu_us(connection);
@@ -102,12 +110,15 @@ impl SettlementLoad {
     }
 
     fn command(self, now_us: u64) -> Cmd {
-        let refund = |slots| Refund { window_us: WINDOW_US, slot_us: SLOT_US, at_us: begin_of(slots), cost: 1 };
+        let slot_us = self.charge().slot_us;
+        let refund = |slots| Refund { window_us: WINDOW_US, slot_us, at_us: self.begin_of(slots), cost: 1 };
         let mut settlement = Settlement::default();
         let (mut keys, mut charges) = (Vec::new(), Vec::new());
         match self {
-            SettlementLoad::Admission => return admission(CHARGE.cost, now_us),
-            SettlementLoad::GiveBack(slots) => settlement.give_back(KEY, refund(slots)),
+            SettlementLoad::Admission => return self.admission(CHARGE.cost, now_us),
+            SettlementLoad::GiveBack(slots) | SettlementLoad::GiveBackExact(slots) => {
+                settlement.give_back(KEY, refund(slots))
+            }
             SettlementLoad::Spend => settlement.spend(KEY, Charge { cost: 1, ..CHARGE }),
             SettlementLoad::Together => {
                 settlement.give_back(KEY, refund(0));
@@ -116,15 +127,25 @@ impl SettlementLoad {
         }
         timed(&SettleScript::default().command(Form::Sha, &settlement, &keys, &charges, 1), now_us)
     }
-}
 
-/// When an admission came to the slot that stands so many before the newest.
-fn begin_of(slots: u64) -> u64 {
-    NOW_US - slots * SLOT_US + 5
-}
+    fn charge(self) -> Charge {
+        let slot_us = if matches!(self, SettlementLoad::GiveBackExact(_)) { 1 } else { SLOT_US };
+        Charge { slot_us, ..CHARGE }
+    }
 
-fn admission(cost: u64, now_us: u64) -> Cmd {
-    timed(&Script::default().command(Form::Sha, &[KEY.to_vec()], &[Charge { cost, ..CHARGE }], 1), now_us)
+    /// How many slots the window has.
+    fn slots(self) -> u64 {
+        if matches!(self, SettlementLoad::GiveBackExact(_)) { EXACT_SLOTS } else { SLOTS }
+    }
+
+    /// When an admission came to the slot that stands so many before the newest.
+    fn begin_of(self, slots: u64) -> u64 {
+        NOW_US - slots * (WINDOW_US / self.slots()) + 5
+    }
+
+    fn admission(self, cost: u64, now_us: u64) -> Cmd {
+        timed(&Script::default().command(Form::Sha, &[KEY.to_vec()], &[Charge { cost, ..self.charge() }], 1), now_us)
+    }
 }
 
 fn timed(command: &Command, now_us: u64) -> Cmd {

@@ -45,6 +45,8 @@ pub(crate) struct Follower {
     pub(crate) wants: Wants,
     /// The stream waits for it.
     pub(crate) waits: Option<Waiter>,
+    /// It has ended the response's body.
+    pub(crate) has_ended: bool,
 }
 
 /// A stream of which filters want to see more.
@@ -201,7 +203,7 @@ impl WaitingStream {
                 // Most streams have one, for as long as they go on.
                 self.followers.reserve_exact(1);
             }
-            self.followers.push(Follower { filter, wants: pass.wants, waits: None });
+            self.followers.push(Follower { filter, wants: pass.wants, waits: None, has_ended: false });
         }
     }
 }

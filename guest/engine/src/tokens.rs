@@ -24,6 +24,6 @@ pub use json_number::COUNT_MAX;
 pub use last_words::{LastError, StreamApi};
 pub use output_bound::{OutputBound, OutputBoundReader};
 pub use usage::Usage;
-pub(crate) use usage_chunk::{KEPT_BACK_MAX, UsageChunks};
+pub(crate) use usage_chunk::{KEPT_BACK_MAX, UsageChunks, without_usage};
 pub use usage_reader::UsageReader;
 pub use weights::TokenWeights;

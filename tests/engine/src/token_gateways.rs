@@ -64,6 +64,9 @@ pub struct TokenRefusal {
     pub headers: BTreeMap<String, String>,
 }
 
+/// The body of a request for a stream.
+pub const STREAM: &[u8] = br#"{"stream":true}"#;
+
 /// An answer's head, with these headers.
 struct Answered<'a>(ResponseHead, &'a [(&'a str, &'a str)]);
 
@@ -84,6 +87,19 @@ impl ResponseView for Answered<'_> {
 /// An answer that took so many tokens of each kind, as OpenAI's API tells it.
 pub fn usage(input: u64, output: u64) -> String {
     json!({"usage": {"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output}}).to_string()
+}
+
+/// A configuration with these fields too, or instead.
+///
+/// # Panics
+///
+/// When either is no object.
+#[must_use]
+pub fn with_fields(mut config: Value, fields: &Value) -> Value {
+    for (name, value) in fields.as_object().expect("fields") {
+        config[name] = value.clone();
+    }
+    config
 }
 
 impl TokenGateways {
@@ -202,7 +218,18 @@ impl TokenGateways {
     ///
     /// When nobody wants to see the body first, or the request is left without an end.
     pub fn ask_with_body(&mut self, gateway: usize, user: &str, body: &[&[u8]]) -> Result<OpenAnswer, TokenRefusal> {
-        self.ask_with_pieces(gateway, user, body, true)
+        self.ask_with_pieces(gateway, &PlainRequest::with_header("x-user", user.as_bytes()), body, true)
+    }
+
+    /// A request for a stream of OpenAI's API.
+    ///
+    /// # Errors
+    ///
+    /// How it was refused.
+    pub fn ask_for_stream(&mut self, gateway: usize, user: &str) -> Result<OpenAnswer, TokenRefusal> {
+        let path = b"/v1/chat/completions".to_vec();
+        let request = PlainRequest { path, ..PlainRequest::with_header("x-user", user.as_bytes()) };
+        self.ask_with_pieces(gateway, &request, &[STREAM], true)
     }
 
     /// The same with only the beginning of a body, of which as much as anybody waits for.
@@ -216,20 +243,19 @@ impl TokenGateways {
         user: &str,
         body: &[&[u8]],
     ) -> Result<OpenAnswer, TokenRefusal> {
-        self.ask_with_pieces(gateway, user, body, false)
+        self.ask_with_pieces(gateway, &PlainRequest::with_header("x-user", user.as_bytes()), body, false)
     }
 
     fn ask_with_pieces(
         &mut self,
         gateway: usize,
-        user: &str,
+        request: &PlainRequest,
         body: &[&[u8]],
         is_whole: bool,
     ) -> Result<OpenAnswer, TokenRefusal> {
         self.last_stream += 1;
         let (stream, now_ns) = (self.last_stream, self.now_us * 1_000);
-        let request = PlainRequest::with_header("x-user", user.as_bytes());
-        let step = self.engines[gateway].on_request(stream, &request, now_ns);
+        let step = self.engines[gateway].on_request(stream, request, now_ns);
         let Step::Pass(Pass { wants, .. }) = &step else { panic!("decided without the body: {step:?}") };
         assert_eq!((wants.request_body, wants.response_body), (Interest::Hold, Interest::Watch));
         let mut verdict = None;
@@ -293,8 +319,9 @@ impl TokenGateways {
         self.run(open.gateway, &PlainRequest::default());
         match step {
             Step::Pass(Pass { body: BodyChange::End(bytes), .. }) => (bytes, true),
+            Step::Pass(Pass { body: BodyChange::Replace(bytes), .. }) => (bytes, end),
             Step::Pass(Pass { body: BodyChange::Keep, .. }) => (bytes.to_vec(), end),
-            step => panic!("neither kept nor ended: {step:?}"),
+            step => panic!("it does not go on: {step:?}"),
         }
     }
 

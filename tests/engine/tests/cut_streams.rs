@@ -6,23 +6,22 @@ use serde_json::{Value, json};
 use slidegate_engine::{Interest, StreamEnd, tokens::CutReader};
 use slidegate_engine_tests::{
     case::Store,
-    token_gateways::{OpenAnswer, TokenGateways, usage},
+    token_gateways::{OpenAnswer, STREAM, TokenGateways, usage, with_fields},
 };
 
 const SECOND_US: u64 = 1_000_000;
 
 fn config(limit: u64, fields: &Value) -> Value {
-    let mut config = json!({
-        "rule_name": "r", "reserve": 100, "on_exhausted": "cut", "redis": {"service_name": "redis.static"},
-        "rule_items": [{
-            "limit_by_per_header": "x-user",
-            "limit_keys": [{"key": "*", "token_per_minute": limit, "precision": "exact"}],
-        }],
-    });
-    for (name, value) in fields.as_object().expect("fields") {
-        config[name] = value.clone();
-    }
-    config
+    with_fields(
+        json!({
+            "rule_name": "r", "reserve": 100, "on_exhausted": "cut", "redis": {"service_name": "redis.static"},
+            "rule_items": [{
+                "limit_by_per_header": "x-user",
+                "limit_keys": [{"key": "*", "token_per_minute": limit, "precision": "exact"}],
+            }],
+        }),
+        fields,
+    )
 }
 
 /// How providers stream: the first event, one that says 400 bytes, and the end, each with what ends an event.
@@ -174,6 +173,45 @@ fn streamed(gateways: &mut TokenGateways, open: &OpenAnswer, provider: &Provider
         }
     }
     (String::from_utf8(got).expect("a text"), false)
+}
+
+#[test]
+fn a_stream_that_is_cut_is_whole_beside_a_filter_that_takes_its_usage_out() {
+    let mut cuts = config(500, &json!({"rule_name": "cuts"}));
+    // Each decides at once.
+    cuts.as_object_mut().expect("an object").remove("redis");
+    let asks = json!({"rule_name": "asks", "request_usage": true, "global_threshold": {"token_per_hour": 1_u64 << 40}});
+    let finish = &providers()[0].finish;
+    let (first, said) = (chat(&json!("")), chat(&json!("x".repeat(400))));
+    let usage = event("", &json!({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}));
+    for filters in [[&cuts, &asks], [&asks, &cuts]] {
+        // Each event comes in two halves, and the model tells its usage as it goes.
+        for usages in [0, 1] {
+            let stream = [&first, &[&said, &*usage.repeat(usages)].concat().repeat(9)].map(String::as_str).concat();
+            let mut gateways = TokenGateways::new(&json!({"filters": filters}), 1);
+            let open = gateways.ask_for_stream(0, "a").expect("there is room");
+            gateways.begin(&open, 200);
+            let (mut got, mut rest) = (Vec::new(), stream.as_bytes());
+            loop {
+                let (piece, next) = rest.split_at(said.len() / 2 - 7);
+                let (bytes, has_ended) = gateways.show(&open, piece, false);
+                got.extend(bytes);
+                if has_ended {
+                    break;
+                }
+                rest = next;
+            }
+            let got = String::from_utf8(got).expect("a text");
+            let whole = got.strip_suffix(finish).expect("the last words").strip_prefix(&first).expect("the first");
+            let events = whole.matches(&said).count();
+            assert!((3..9).contains(&events) && whole == said.repeat(events), "{filters:?}: {got}");
+            gateways.end(&open, StreamEnd::Whole);
+            // Both charge what came until then; what was told of it last is less.
+            let charged = gateways.metric("slidegate_tokens_charged_total");
+            let text = if usages == 0 { 100 * events as i128 + STREAM.len().div_ceil(4) as i128 } else { 3 };
+            assert!((2 * text..2 * text + 202).contains(&charged), "{charged} for {events}");
+        }
+    }
 }
 
 #[test]

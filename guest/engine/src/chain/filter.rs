@@ -143,6 +143,16 @@ impl Filter {
         in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_response_body(waiter, piece, turn))
     }
 
+    /// What it has kept back of a response that it takes something out of. None: it does not.
+    pub(super) fn kept_back(&self, stream: u64) -> Option<&[u8]> {
+        match self {
+            Filter::Limiter(limiter) => limiter.kept_back(stream),
+            Filter::Session(_) | Filter::Vault(_) => None,
+            #[cfg(test)]
+            Filter::Trial(_) => None,
+        }
+    }
+
     /// A stream that this filter follows is over.
     pub(super) fn on_done(&mut self, at: usize, stream: u64, ending: StreamEnd, shared: &mut ChainState, now_ns: u64) {
         match self {

@@ -2,7 +2,8 @@
 //!
 //! Each piece, and a response's headers, are shown to all of them at once: a request's from the first filter to the
 //! last, a response's the other way. They see what came, not what others make of it. It goes on when none of them waits
-//! any more; if several change the same pieces, the change of the last one holds, and before any other an end.
+//! any more; if several change the same pieces, the change of the last one holds, and before any other an end, which goes
+//! behind what others have kept back.
 
 use alloc::{string::String, vec::Vec};
 
@@ -10,7 +11,8 @@ use super::{Engine, annotate, filter::Filter};
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
     edited::EditedResponse,
-    streams::{FollowedStream, Follower, StreamPhase, Waiter, WaitingStream},
+    streams::{FollowedStream, Follower, StreamChange, StreamPhase, Waiter, WaitingStream},
+    tokens::without_usage,
     turn::NotedVerdict,
     verdict::{Edits, HeaderEdit, Pass, Response, Step, Verdict},
     wants::{ResponseView, StreamEnd},
@@ -103,6 +105,7 @@ impl Engine {
             change.body.follow(piece.bytes);
         }
         let count = followed.followers.len();
+        let kept_back = if phase == StreamPhase::ResponseBody && count > 1 { self.kept_back(stream) } else { None };
         for turn in 0..count {
             let place = if phase == StreamPhase::RequestBody { turn } else { count - 1 - turn };
             let Some((follower, waiter)) = self.follower(stream, place, now_ns) else { continue };
@@ -119,7 +122,32 @@ impl Engine {
                 return self.answer_followed(stream, place, response, now_ns);
             }
         }
+        if let Some(kept_back) = kept_back {
+            self.end_behind(stream, kept_back);
+        }
         self.go_on(stream)
+    }
+
+    /// What a filter has kept back of a response, if one takes something out of it.
+    fn kept_back(&mut self, stream: u64) -> Option<Vec<u8>> {
+        let followers = &self.shared.streams.followed(stream)?.followers;
+        let kept_back = |follower: &Follower| self.filters.get(follower.filter)?.kept_back(stream);
+        // They keep back the same, unless one has kept none of it.
+        followers.iter().filter_map(kept_back).max_by_key(|kept_back| kept_back.len()).map(<[u8]>::to_vec)
+    }
+
+    /// If a filter ends the response's body here, what another one has kept back goes before, and what that one takes
+    /// out is taken out of all of it.
+    fn end_behind(&mut self, stream: u64, mut kept_back: Vec<u8>) {
+        let Some(followed) = self.shared.streams.followed(stream) else { return };
+        let ending = followed.followers.iter().find(|follower| follower.has_ended);
+        let takes_out = ending.and_then(|ending| self.filters.get(ending.filter)?.kept_back(stream)).is_some();
+        if let Some(StreamChange { body: BodyChange::End(last), .. }) = followed.change()
+            && !takes_out
+        {
+            kept_back.append(last);
+            *last = without_usage(kept_back);
+        }
     }
 
     /// A piece of a request's body passes beside its response. Filters that watch it see it, but what becomes of the
@@ -150,7 +178,10 @@ impl Engine {
 
     /// Tells filters that a stream is over, as far as they want to know.
     pub(super) fn tell_end(&mut self, stream: u64, followers: &[Follower], ending: StreamEnd, now_ns: u64) {
+        let is_cut = ending == StreamEnd::Whole && followers.iter().any(|follower| follower.has_ended);
         for follower in followers.iter().filter(|follower| follower.wants.done) {
+            // For the others, as if its client had left there.
+            let ending = if is_cut && !follower.has_ended { StreamEnd::Client } else { ending };
             if let Some(filter) = self.filters.get_mut(follower.filter) {
                 filter.on_done(follower.filter, stream, ending, &mut self.shared, now_ns);
             }
@@ -262,7 +293,11 @@ impl FollowedStream {
         // Where one ends the body, no other can have it go on.
         let has_ended = matches!(change.body, BodyChange::End(_)) && !matches!(pass.body, BodyChange::End(_));
         if changes_body && !has_ended {
+            let ends = matches!(pass.body, BodyChange::End(_)) && phase == StreamPhase::ResponseBody;
             change.body = pass.body;
+            if let Some(follower) = self.followers.get_mut(place).filter(|_| ends) {
+                follower.has_ended = true;
+            }
         }
     }
 

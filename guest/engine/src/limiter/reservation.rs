@@ -173,6 +173,11 @@ impl Reservation {
         self.usage_chunks.as_mut()?.pass(piece, may_keep)
     }
 
+    /// What of it is kept back for that. None: nothing is taken out.
+    pub(super) fn kept_back(&self) -> Option<&[u8]> {
+        self.usage_chunks.as_ref().map(|chunks| chunks.kept_back())
+    }
+
     /// How much memory it takes, in bytes, with what is known of its stream elsewhere.
     pub(super) fn bytes(&self) -> usize {
         let cutting = if self.cutting.is_some() { CUTTING_BYTES } else { 0 };

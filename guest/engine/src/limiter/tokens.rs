@@ -139,6 +139,11 @@ impl Limiter {
         Some(self.settled(Decided { verdict: Verdict::Pass(pass), note }))
     }
 
+    /// What of an answer is kept back out of which its usage is taken. None: it is not.
+    pub(crate) fn kept_back(&self, stream: u64) -> Option<&[u8]> {
+        self.reservations.get(&stream)?.kept_back()
+    }
+
     /// A stream is over: what was reserved for it is settled.
     pub(crate) fn on_done(&mut self, stream: u64, ending: StreamEnd, turn: &mut Turn<'_>) {
         if let Some(unread) = self.unread.remove(&stream) {

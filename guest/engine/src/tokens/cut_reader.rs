@@ -138,10 +138,9 @@ impl CutReader {
         }
         while self.lines.read_event(&mut bytes, &mut self.scanner, &mut self.document) {
             self.document.take_event();
-            let is_halved = self.lines.ends_with_return();
-            let feed = usize::from(is_halved && bytes.first() == Some(&b'\n'));
-            self.is_in_line_end = is_halved && bytes.is_empty();
-            last = Some(piece.len() - bytes.len() + feed);
+            let end = self.lines.event_end(bytes);
+            self.is_in_line_end = end.is_halved;
+            last = Some(piece.len() - bytes.len() + end.rest);
         }
         last
     }

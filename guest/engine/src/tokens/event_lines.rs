@@ -35,6 +35,15 @@ enum EventPart<'a> {
     EventEnd,
 }
 
+/// How an event ends, whose last sign may be the first of a line's end of two.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventEnd {
+    /// So many bytes more belong to it.
+    pub(super) rest: usize,
+    /// One may follow that does.
+    pub(super) is_halved: bool,
+}
+
 /// The field that counts, with the sign that ends its name.
 const DATA: &[u8] = b"data:";
 
@@ -116,10 +125,10 @@ impl EventLines {
         None
     }
 
-    /// Whether the last byte was a carriage return, to which a line feed may belong.
-    #[inline]
-    pub(super) fn ends_with_return(&self) -> bool {
-        self.is_after_return
+    /// How the event ends that has just been read, whose next bytes these are.
+    pub(super) fn event_end(&self, bytes: &[u8]) -> EventEnd {
+        let rest = usize::from(self.is_after_return && bytes.first() == Some(&b'\n'));
+        EventEnd { rest, is_halved: self.is_after_return && bytes.is_empty() }
     }
 }
 

@@ -40,6 +40,14 @@ enum ChunkPlace {
     Usage,
 }
 
+/// What goes on of a piece, which is not copied as long as that is its beginning.
+struct Passed<'a> {
+    piece: &'a [u8],
+    /// So much of it was looked at.
+    read: usize,
+    copy: Option<Vec<u8>>,
+}
+
 /// What an event has.
 #[derive(Debug, Default)]
 struct EventRead {
@@ -56,6 +64,11 @@ impl UsageChunks {
         size_of::<UsageChunks>() + self.kept_back.capacity()
     }
 
+    /// What came of the event that is being read and has not gone on.
+    pub(crate) fn kept_back(&self) -> &[u8] {
+        &self.kept_back
+    }
+
     /// The next piece; `may_keep`: something may be kept back of it, which none is of the last one. What goes on in its
     /// place. None: the piece, as it is.
     pub(crate) fn pass(&mut self, piece: &[u8], may_keep: bool) -> Option<Vec<u8>> {
@@ -63,42 +76,83 @@ impl UsageChunks {
         if self.form != Some(StreamForm::Events) {
             return None;
         }
-        let (mut passed, mut is_changed) = (Vec::new(), !self.kept_back.is_empty());
-        let (mut bytes, mut event) = (piece, piece);
-        if let (Some(b'\n'), Some(has_gone_on)) = (piece.first(), self.half_end) {
+        let mut passed = Passed { piece, read: 0, copy: None };
+        if !self.kept_back.is_empty() {
+            passed.copied();
+        }
+        match (piece.first(), self.half_end) {
             // The lines leave it out by themselves.
-            event = event.get(1..).unwrap_or_default();
-            is_changed |= !has_gone_on;
-            passed.extend(has_gone_on.then_some(b'\n'));
+            (Some(b'\n'), Some(true)) => passed.go_on(1),
+            (Some(b'\n'), Some(false)) => passed.leave_out(1),
+            _ => {}
         }
         if !piece.is_empty() {
             self.half_end = None;
         }
+        let mut bytes = piece;
         while self.lines.read_event(&mut bytes, &mut self.scanner, &mut self.event) {
-            let is_halved = self.lines.ends_with_return();
-            let feed = usize::from(is_halved && bytes.first() == Some(&b'\n'));
-            let (whole, next) = event.split_at_checked(event.len() - bytes.len() + feed).unwrap_or((event, &[]));
-            event = next;
+            let end = self.lines.event_end(bytes);
+            let length = piece.len() - bytes.len() + end.rest - passed.read;
             let goes_on = self.goes_on || !self.event.is_usage_alone();
+            let kept_back = mem::take(&mut self.kept_back);
             if goes_on {
-                passed.append(&mut self.kept_back);
-                passed.extend_from_slice(whole);
+                passed.put_before(kept_back);
+                passed.go_on(length);
+            } else {
+                passed.leave_out(length);
             }
-            self.kept_back = Vec::new();
-            is_changed |= !goes_on;
-            self.half_end = (is_halved && bytes.is_empty()).then_some(goes_on);
+            self.half_end = end.is_halved.then_some(goes_on);
             (self.event, self.goes_on) = (EventRead::default(), false);
         }
-        let is_too_long = self.kept_back.len() + event.len() > KEPT_BACK_MAX;
+        let begun = piece.get(passed.read..).unwrap_or_default();
+        let is_too_long = self.kept_back.len() + begun.len() > KEPT_BACK_MAX;
         if self.goes_on || self.event.choice || is_too_long || !may_keep {
-            self.goes_on |= !event.is_empty();
-            passed.append(&mut mem::take(&mut self.kept_back));
-            passed.extend_from_slice(event);
+            self.goes_on |= !begun.is_empty();
+            passed.put_before(mem::take(&mut self.kept_back));
+            passed.go_on(begun.len());
         } else {
-            self.kept_back.extend_from_slice(event);
-            is_changed |= !event.is_empty();
+            self.kept_back.extend_from_slice(begun);
+            passed.leave_out(begun.len());
         }
-        is_changed.then_some(passed)
+        passed.copy
+    }
+}
+
+/// The end of a stream without the events that tell nothing but its usage.
+pub(crate) fn without_usage(end: Vec<u8>) -> Vec<u8> {
+    UsageChunks::default().pass(&end, false).unwrap_or(end)
+}
+
+// === impl Passed ===
+
+impl Passed<'_> {
+    /// The next bytes go on.
+    fn go_on(&mut self, length: usize) {
+        let next = self.piece.get(self.read..self.read + length).unwrap_or_default();
+        if let Some(copy) = &mut self.copy {
+            copy.extend_from_slice(next);
+        }
+        self.read += length;
+    }
+
+    /// They do not.
+    fn leave_out(&mut self, length: usize) {
+        if length > 0 {
+            self.copied();
+            self.read += length;
+        }
+    }
+
+    /// These go before them, if there are any.
+    fn put_before(&mut self, mut bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.copied().append(&mut bytes);
+        }
+    }
+
+    fn copied(&mut self) -> &mut Vec<u8> {
+        let so_far = self.piece.get(..self.read).unwrap_or_default();
+        self.copy.get_or_insert_with(|| so_far.to_vec())
     }
 }
 

@@ -6,7 +6,7 @@ use slidegate_engine::{BodyCoding, ResponseHead, ResponseOrigin, StreamEnd};
 use slidegate_engine_tests::{
     case::Store,
     plain_request::PlainRequest,
-    token_gateways::{OpenAnswer, TokenGateways, usage},
+    token_gateways::{OpenAnswer, TokenGateways, usage, with_fields},
 };
 
 const SECOND_US: u64 = 1_000_000;
@@ -14,15 +14,14 @@ const SECOND_US: u64 = 1_000_000;
 /// A limit on the tokens of each user, in a minute, exact; with more fields.
 fn config(limit: u64, fields: &Value) -> Value {
     let keys = json!([{"key": "*", "token_per_minute": limit, "precision": "exact"}]);
-    let mut config = json!({
-        "rule_name": "r",
-        "rule_items": [{"limit_by_per_header": "x-user", "limit_keys": keys}],
-        "redis": {"service_name": "redis.static"},
-    });
-    for (name, value) in fields.as_object().expect("fields") {
-        config[name] = value.clone();
-    }
-    config
+    with_fields(
+        json!({
+            "rule_name": "r",
+            "rule_items": [{"limit_by_per_header": "x-user", "limit_keys": keys}],
+            "redis": {"service_name": "redis.static"},
+        }),
+        fields,
+    )
 }
 
 fn gateway(limit: u64, fields: &Value) -> TokenGateways {

@@ -6,7 +6,7 @@ use slidegate_engine::{StreamEnd, tokens::COUNT_MAX};
 use slidegate_engine_tests::{
     case::Store,
     plain_request::PlainRequest,
-    token_gateways::{TokenGateways, usage},
+    token_gateways::{TokenGateways, usage, with_fields},
 };
 
 const SECOND_US: u64 = 1_000_000;
@@ -16,11 +16,10 @@ const STREAMS: usize = 16_400;
 
 fn config(limit: u64, fields: &Value) -> Value {
     let keys = json!([{"key": "*", "token_per_hour": limit, "precision": "exact"}]);
-    let mut config = json!({"rule_name": "r", "rule_items": [{"limit_by_per_header": "x-user", "limit_keys": keys}]});
-    for (name, value) in fields.as_object().expect("fields") {
-        config[name] = value.clone();
-    }
-    config
+    with_fields(
+        json!({"rule_name": "r", "rule_items": [{"limit_by_per_header": "x-user", "limit_keys": keys}]}),
+        fields,
+    )
 }
 
 fn redis() -> Value {

@@ -36,10 +36,12 @@ impl MemoryBudget {
         self.followed.saturating_add(bytes) <= FOLLOWED_MAX
     }
 
+    #[inline]
     pub(crate) fn take_followed(&mut self, bytes: usize) {
         self.followed = self.followed.saturating_add(bytes);
     }
 
+    #[inline]
     pub(crate) fn free_followed(&mut self, bytes: usize) {
         self.followed = self.followed.saturating_sub(bytes);
     }

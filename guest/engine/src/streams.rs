@@ -235,6 +235,7 @@ impl FollowedStream {
     }
 
     /// What filters have made of it so far, if that is anything.
+    #[inline]
     pub(crate) fn change(&mut self) -> Option<&mut StreamChange> {
         self.change.as_deref_mut()
     }
@@ -245,6 +246,7 @@ impl FollowedStream {
     }
 
     /// What filters have made of it so far, which goes on now or is dropped.
+    #[inline]
     pub(crate) fn take_change(&mut self) -> StreamChange {
         self.change.take().map(|change| *change).unwrap_or_default()
     }

@@ -116,11 +116,13 @@ impl Reservation {
     }
 
     /// Whether it has been as long as the window of this limit.
+    #[inline]
     pub(super) fn outlives(&self, limit: &ReservedLimit, now_ns: u64) -> bool {
         limit.window_ns() <= now_ns.saturating_sub(self.since_ns)
     }
 
     /// Whether it has been as long as any of its windows.
+    #[inline]
     pub(super) fn outlives_any(&self, now_ns: u64) -> bool {
         self.limits.iter().any(|limit| self.outlives(limit, now_ns))
     }
@@ -179,6 +181,7 @@ impl Reservation {
     }
 
     /// How much memory it takes, in bytes, with what is known of its stream elsewhere.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         let cutting = if self.cutting.is_some() { CUTTING_BYTES } else { 0 };
         let limits = self.limits.iter().map(ReservedLimit::bytes).sum();
@@ -187,6 +190,7 @@ impl Reservation {
     }
 
     /// Counts what it takes now in place of what it took before.
+    #[inline]
     pub(super) fn count_memory(&mut self, budget: &mut MemoryBudget) {
         budget.free_followed(self.counted);
         self.counted = self.bytes();

@@ -51,11 +51,13 @@ impl ReservedLimit {
     }
 
     /// How long its window is, in nanoseconds.
+    #[inline]
     pub(super) fn window_ns(&self) -> u64 {
         self.window_us.saturating_mul(1_000)
     }
 
     /// What it takes, in bytes.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         size_of::<ReservedLimit>() + self.key.len()
     }

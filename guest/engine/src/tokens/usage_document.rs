@@ -276,6 +276,7 @@ impl UsageDocument {
     }
 
     /// So much memory this takes beside itself, in bytes.
+    #[inline]
     pub(super) fn bytes_beside(&self) -> usize {
         if self.iterations.is_some() { size_of::<UsageIterations>() } else { 0 }
     }

@@ -106,6 +106,7 @@ impl UsageReader {
     }
 
     /// So much memory this takes beside itself, in bytes: little, however long the body is, and nothing of most.
+    #[inline]
     pub(crate) fn bytes_beside(&self) -> usize {
         let messages = if self.messages.is_some() { size_of::<Messages>() } else { 0 };
         messages + self.document.bytes_beside()

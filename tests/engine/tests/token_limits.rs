@@ -412,6 +412,8 @@ fn an_answer_that_cannot_be_read_costs_what_was_reserved() {
             let long = if end == StreamEnd::Whole { 5_000 } else { 10_100 };
             assert_eq!(spent(400, "", &[0xff; 40_000], end), (long, 1), "{missing} {end:?}");
             assert_eq!(spent(400, &usage(7, 3), b"", end), (10, 0), "{missing} {end:?}");
+            // It ends in the middle of its coding.
+            assert_eq!(spent(400, "{", b"", end), (5_000, 1), "{missing} {end:?}");
         }
         assert_eq!(spent(0, "", b"\x1f\x8b", StreamEnd::Whole), (0, 0), "{missing}: no request of a model");
     }

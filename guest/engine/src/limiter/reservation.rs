@@ -206,11 +206,13 @@ impl Reservation {
     /// A piece of its body has come.
     #[inline]
     pub(super) fn read(&mut self, piece: BodyPiece<'_>) {
-        // What nobody can take the coding off tells nothing; where it ends in the middle of one, no bytes are left.
+        // What nobody can take the coding off tells nothing.
         if piece.coding != BodyCoding::Encoded {
             self.usage.feed(piece.bytes);
         } else if !self.usage.is_told_beside() {
-            self.unread = self.unread.saturating_add(piece.bytes.len() as u64).max(1);
+            // Where it ends in the middle of one, no bytes are left, and what was to be told lacks.
+            let lacks = u64::from(piece.bytes.is_empty() && self.usage.usage().is_none());
+            self.unread = self.unread.saturating_add(lacks.max(piece.bytes.len() as u64));
         }
     }
 

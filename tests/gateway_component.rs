@@ -46,6 +46,14 @@ fn it_asks_for_its_contract_and_nothing_of_a_system() {
         assert!(imports.iter().any(|each| each == import), "{import} is not among {imports:?}");
     }
     assert_eq!(names(&resolve, world.exports.iter()), ["slidegate:filter/filter@0.2.0"]);
+    let system = world.imports.values().find_map(|item| match item {
+        WorldItem::Interface { id, .. } => {
+            Some(&resolve.interfaces[*id]).filter(|each| each.name.as_deref() == Some("system"))
+        }
+        _ => None,
+    });
+    // A component names what it imports: a seed for its hashes among that.
+    assert!(system.expect("an interface").functions.contains_key("random-bytes"));
 }
 
 #[test]
@@ -143,19 +151,19 @@ fn a_body_is_shown_without_its_coding_where_that_can_be_taken_off() {
 }
 
 #[test]
-fn a_lane_that_hangs_is_named_by_healthz_and_forgotten_when_it_goes_on() {
+fn a_worker_that_hangs_is_named_by_healthz_and_forgotten_when_it_goes_on() {
     let (component, upstream) = (trapping(), Upstream::start());
     let gateway = serve(&component, &upstream.url(), "p");
     assert_eq!(gateway.ask_admin("/healthz"), (200, "ok\n".to_owned()));
     let clients: Vec<_> = (0..4).map(|_| gateway.client()).collect();
     let hanging: Vec<_> = clients
         .into_iter()
-        // Each holds the lane until its call has run too long.
+        // Each holds the worker until its call has run too long.
         .map(|mut client| thread::spawn(move || (0..2).all(|_| client.get("/loop", &[]).status() == 200)))
         .collect();
-    wait_until("a lane hangs", || {
+    wait_until("a worker hangs", || {
         let (status, text) = gateway.ask_admin("/healthz");
-        let is_named = text.starts_with("lane-0 does not answer");
+        let is_named = text.starts_with("worker-0 does not answer");
         assert_eq!(is_named, status == 503, "{status} {text}");
         is_named
     });

@@ -16,16 +16,15 @@ mod decoding;
 mod descriptors;
 mod dormant;
 mod due;
-mod ending;
 mod filtered;
 mod guests;
 mod handshake;
 mod headers;
 mod health;
 mod interim;
-mod kind;
 mod lingering;
 mod listener;
+mod listener_kind;
 mod plain_body;
 mod proxy;
 mod reload;
@@ -35,6 +34,7 @@ mod served;
 mod server;
 mod service;
 mod serving;
+mod shutdown;
 mod signals;
 mod socket;
 mod streams;
@@ -57,15 +57,15 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use self::admin::Admin;
-use self::ending::Ending;
 use self::guests::Guests;
 use self::health::Health;
-use self::kind::Kind;
 use self::listener::Listener;
+use self::listener_kind::ListenerKind;
 use self::proxy::Lane;
 use self::reload::{Reloader, Trigger};
 use self::server::Lanes;
 use self::service::ListenerService;
+use self::shutdown::Shutdown;
 use self::signals::{Signal, Signals};
 use self::telemetry::ProcessMetrics;
 use crate::logging;
@@ -109,7 +109,7 @@ pub(crate) fn run(start: Start) -> Result<(), Vec<Mistake>> {
     let serving = workshop.make(start.settings, None)?;
     serving.require_redis()?;
     let serving = Arc::new(ArcSwap::from_pointee(serving));
-    let (ending, tracker) = (Ending::default(), TaskTracker::new());
+    let (ending, tracker) = (Shutdown::default(), TaskTracker::new());
     let lane = |(index, runtime)| {
         let in_flight = telemetry::in_flight();
         (runtime, Lane { index, serving: Arc::clone(&serving), in_flight, tracker: tracker.clone() })
@@ -156,7 +156,7 @@ struct Running {
     metrics: ProcessMetrics,
     health: Arc<Health>,
     guests: Arc<Guests>,
-    ending: Ending,
+    ending: Shutdown,
     tracker: TaskTracker,
 }
 
@@ -179,8 +179,9 @@ impl Running {
     ) -> io::Result<()> {
         // Whatever goes wrong from here on, the lanes must end.
         let _stop = self.ending.stop.clone().drop_guard();
-        let listener = Listener::new(Kind::Proxy, listeners.proxy, Arc::clone(&self.guests))?;
-        let admin = listeners.admin.map(|bound| Listener::new(Kind::Admin, bound, Guests::uncounted())).transpose()?;
+        let listener = Listener::new(ListenerKind::Proxy, listeners.proxy, Arc::clone(&self.guests))?;
+        let admin =
+            listeners.admin.map(|bound| Listener::new(ListenerKind::Admin, bound, Guests::uncounted())).transpose()?;
         self.announce(listener.address()?, admin.as_ref().map(Listener::address).transpose()?);
         self.start_admin(admin);
         tokio::spawn(memory::give_back());

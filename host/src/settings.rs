@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use slidegate::RedisService;
 use slidegate_document::{Fields, Node, Path as FieldPath, Reader};
 
-use self::document::Origin;
+use self::document::SettingsOrigin;
 use self::environment::Environment;
 use self::words::duration_shown;
 
@@ -74,7 +74,7 @@ pub(crate) struct Settings {
     /// The variables that the file uses, whose values are not shown.
     pub(crate) environment: Environment,
     /// Where in a file all this stands, as long as somebody may ask.
-    pub(crate) origin: Origin,
+    pub(crate) origin: SettingsOrigin,
 }
 
 /// How long the gateway waits, and for what.
@@ -347,7 +347,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
         limits: Limits::read(reader, top),
         log: read_log(reader, top),
         environment: Environment::default(),
-        origin: Origin::default(),
+        origin: SettingsOrigin::default(),
     };
     if settings.redis.any.is_some() {
         settings.filter = settings.filter.map(FilterConfig::counting_in_redis);

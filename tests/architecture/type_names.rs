@@ -1,4 +1,7 @@
-//! One name for one thing: a type's name that stands for two things makes a reader of one crate misread the next.
+//! One name for one thing: a type's name that stands for two things makes a reader of one crate misread the next. The
+//! contract's types have names too, though nobody writes them in a source: the host offers them as its own.
+//!
+//! Of what is shipped; a helper in one test's file is read there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +18,10 @@ const SHARED: [(&str, &str); 8] = [
     ),
     ("InFlight", "the requests whose phase is not over, as each adapter finds them again for the engine"),
     ("PlatformSignals", "one for each platform, of which one is compiled"),
-    ("Question", "what a filter asks Redis: each kind of filter has its own, the chain one of any kind"),
+    (
+        "Question",
+        "what Redis is asked: each kind of filter has its own, the chain one of any kind, `explain` one that changes nothing",
+    ),
     (
         "Request",
         "the request in flight, as the host shows it to the contract and as each adapter shows it to the engine",
@@ -25,9 +31,37 @@ const SHARED: [(&str, &str); 8] = [
     ("Verdict", "what becomes of a stream, before and behind the contract"),
 ];
 
+/// Types of the contract that the engine has under the same name, because they are the same there, and the component
+/// makes one of the other; and how much a line of a log matters, which the shim tells its host.
+const MIRRORED: [&str; 23] = [
+    "BodyChange",
+    "Bucket",
+    "CallError",
+    "Command",
+    "ConfigError",
+    "Configuration",
+    "Explanation",
+    "FilterMet",
+    "HeaderEdit",
+    "Interest",
+    "Level",
+    "LimitMet",
+    "Metric",
+    "Pass",
+    "Reply",
+    "Response",
+    "ResponseHead",
+    "RuleMet",
+    "RuleOutcome",
+    "Splice",
+    "Uses",
+    "Value",
+    "Wants",
+];
+
 /// The names that stand for several types though nobody allowed it, with the places, and the allowances that nobody
 /// needs.
-pub(crate) fn ambiguous(crates: &[impl AsRef<Path>]) -> Vec<String> {
+pub(crate) fn ambiguous(crates: &[impl AsRef<Path>], contract: &BTreeSet<String>) -> Vec<String> {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for sources in crates.iter().map(AsRef::as_ref) {
         for (module, text) in files(sources) {
@@ -37,10 +71,20 @@ pub(crate) fn ambiguous(crates: &[impl AsRef<Path>]) -> Vec<String> {
         }
     }
     assert!(places.len() > 100, "types are found: {places:?}");
+    let is_mirrored = |name: &str| contract.contains(name) && places.contains_key(name);
+    let gone: Vec<String> = MIRRORED
+        .iter()
+        .filter(|name| !is_mirrored(name))
+        .map(|name| format!("{name} is not both of the contract and of a crate"))
+        .collect();
+    for name in contract.iter().filter(|name| !MIRRORED.contains(&name.as_str())) {
+        places.entry(name.clone()).or_default().push("the contract".to_owned());
+    }
     places.retain(|_, places| places.len() > 1);
     let shared = BTreeMap::from(SHARED);
     let unneeded =
         shared.keys().filter(|name| !places.contains_key(**name)).map(|name| format!("{name} is one type by now"));
+    let unneeded = unneeded.chain(gone);
     let new = places.iter().filter(|(name, _)| !shared.contains_key(name.as_str()));
     new.map(|(name, places)| format!("{name}: {}", places.join("; "))).chain(unneeded).collect()
 }

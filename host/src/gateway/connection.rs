@@ -26,7 +26,6 @@ use crate::gateway::answer::LocalReply;
 use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::dormant::Dormant;
 use crate::gateway::due::Due;
-use crate::gateway::ending::{Ending, LAST_WORD};
 use crate::gateway::guests::{Guest, Guests, Order, Seat};
 use crate::gateway::handshake;
 use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
@@ -38,6 +37,7 @@ use crate::gateway::secured::Secured;
 use crate::gateway::served::Served;
 use crate::gateway::service::ListenerService;
 use crate::gateway::serving::Serving;
+use crate::gateway::shutdown::{LAST_WORD, Shutdown};
 use crate::gateway::socket::{Backpressure, Socket};
 use crate::gateway::telemetry::Overload;
 use crate::settings::{Limits, Timeouts};
@@ -60,7 +60,7 @@ const RESETS_BY_MISTAKES_MAX: usize = 256;
 const STALL_MARGIN: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end. `ending` is that of the gateway.
-pub(crate) async fn serve(service: ListenerService, newcomer: Newcomer, ending: &Ending) {
+pub(crate) async fn serve(service: ListenerService, newcomer: Newcomer, ending: &Shutdown) {
     let Newcomer { socket, client, seat } = newcomer;
     match TcpStream::from_std(socket) {
         Ok(socket) => serve_socket(service, socket, client, seat, ending).await,
@@ -68,7 +68,7 @@ pub(crate) async fn serve(service: ListenerService, newcomer: Newcomer, ending: 
     }
 }
 
-async fn serve_socket(service: ListenerService, socket: TcpStream, client: SocketAddr, seat: Seat, ending: &Ending) {
+async fn serve_socket(service: ListenerService, socket: TcpStream, client: SocketAddr, seat: Seat, ending: &Shutdown) {
     let kind = service.kind();
     // As they are by now; certificates, too.
     let (timeouts, limits, tls) = {
@@ -228,7 +228,7 @@ struct Stage {
 
 impl Stage {
     /// Waits for what happens next.
-    async fn next(&self, ending: &Ending, guest: &Guest) -> Event {
+    async fn next(&self, ending: &Shutdown, guest: &Guest) -> Event {
         let at = |time: Option<Instant>| async move {
             match time {
                 Some(time) => sleep_until(time).await,
@@ -257,7 +257,7 @@ struct Visit {
     /// Whether something of an HTTP/1 request is left that nobody reads.
     unread: Unread,
     beside: BesideResponses,
-    ending: Ending,
+    ending: Shutdown,
 }
 
 impl Visit {

@@ -47,7 +47,7 @@ const BROTLI_BUFFER: usize = 4 << 10;
 
 /// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
+enum ContentCoding {
     Gzip,
     Deflate,
     Brotli,
@@ -67,7 +67,7 @@ pub(crate) enum Coded {
 
 /// A content coding that can be taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KnownCoding(Coding);
+pub(crate) struct KnownCoding(ContentCoding);
 
 /// Who is given what was decoded.
 pub(crate) trait DecodedSink {
@@ -91,7 +91,7 @@ enum DecoderState<S: DecodedSink> {
     /// The first bytes tell what it needs: in br and zstd how large a window, and in deflate whether it stands in the zlib
     /// format, as it should, or bare, as some send it.
     Undecided {
-        coding: Coding,
+        coding: ContentCoding,
         first: Vec<u8>,
         bounded: Bounded<S>,
     },
@@ -135,7 +135,7 @@ impl Coded {
         let mut names =
             names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
         let Some(name) = names.next() else { return Self::Plain };
-        match (Coding::named(name), names.next()) {
+        match (ContentCoding::named(name), names.next()) {
             (Some(coding), None) => Self::Known(KnownCoding(coding)),
             _ => Self::Unknown,
         }
@@ -151,9 +151,9 @@ pub(crate) fn ask_for_known(headers: &mut HeaderMap) {
 fn narrow(headers: &mut HeaderMap, is_short: bool) {
     let is_asked = |item: &&[u8]| {
         let name = item.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        match Coding::named(name) {
-            Some(Coding::Gzip | Coding::Deflate) => true,
-            Some(Coding::Brotli | Coding::Zstd) => !is_short,
+        match ContentCoding::named(name) {
+            Some(ContentCoding::Gzip | ContentCoding::Deflate) => true,
+            Some(ContentCoding::Brotli | ContentCoding::Zstd) => !is_short,
             None => name.eq_ignore_ascii_case(b"identity"),
         }
     };
@@ -170,7 +170,7 @@ fn narrow(headers: &mut HeaderMap, is_short: bool) {
     }
 }
 
-impl Coding {
+impl ContentCoding {
     fn named(name: &[u8]) -> Option<Self> {
         let known: [(&[u8], Self); 5] = [
             (b"gzip", Self::Gzip),
@@ -203,7 +203,7 @@ impl<S: DecodedSink> Decoder<S> {
         let share = Share::take(pot, DECODER)?;
         let bounded = Bounded { sink, bytes: Vec::new(), growth_free: pot.growth_free, came: 0, grew: 0, grown_max: 0 };
         let state = match known.0 {
-            Coding::Gzip => DecoderState::Decided(Codec::Gzip(Box::new(MultiGzDecoder::new(bounded)))),
+            ContentCoding::Gzip => DecoderState::Decided(Codec::Gzip(Box::new(MultiGzDecoder::new(bounded)))),
             coding => DecoderState::Undecided { coding, first: Vec::new(), bounded },
         };
         Ok(Self { state, share })
@@ -225,18 +225,18 @@ impl<S: DecodedSink> Decoder<S> {
         };
         first.extend_from_slice(piece);
         let codec = match (coding, &first[..]) {
-            (Coding::Brotli, [head, ..]) => {
+            (ContentCoding::Brotli, [head, ..]) => {
                 self.share.grow(brotli_window(*head).ok_or(Undecodable)?)?;
                 Codec::Brotli(Box::new(DecompressorWriter::new(bounded, BROTLI_BUFFER)))
             }
             // RFC 1950, section 2.2: the method, and a number of two bytes that 31 divides.
-            (Coding::Deflate, [head, flags, ..]) => {
+            (ContentCoding::Deflate, [head, flags, ..]) => {
                 match head & 0xf == 8 && u16::from_be_bytes([*head, *flags]).is_multiple_of(31) {
                     true => Codec::Zlib(Box::new(ZlibDecoder::new(bounded))),
                     false => Codec::Bare(Box::new(DeflateDecoder::new(bounded))),
                 }
             }
-            (Coding::Zstd, first) if let Some(window) = zstd_window(first) => {
+            (ContentCoding::Zstd, first) if let Some(window) = zstd_window(first) => {
                 // A body of many frames may begin with a small one.
                 let window = window.max(ZSTD_WINDOW_LEAST);
                 self.share.grow(window)?;

@@ -5,10 +5,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use slidegate::tls::{HandshakeFailure, ServerTls};
 
-use crate::gateway::ending::{Ending, LAST_WORD};
 use crate::gateway::guests::{Guest, Seat};
 use crate::gateway::lingering::Lingering;
 use crate::gateway::secured::Secured;
+use crate::gateway::shutdown::{LAST_WORD, Shutdown};
 use crate::gateway::socket::Socket;
 use crate::gateway::telemetry::{self, FailedHandshake};
 
@@ -20,7 +20,7 @@ pub(crate) async fn shake(
     lingering: &Lingering<Seat>,
     guest: &Guest,
     deadline: Instant,
-    ending: &Ending,
+    ending: &Shutdown,
 ) -> Option<Secured<Seat>> {
     let drained = async {
         ending.drain.cancelled().await;

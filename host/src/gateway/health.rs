@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::gateway::ending::Ending;
+use crate::gateway::shutdown::Shutdown;
 
 /// How long a lane may take to answer. A turn of a lane takes far less; who probes usually waits a second.
 const HEARTBEAT_TIME: Duration = Duration::from_millis(900);
@@ -16,7 +16,7 @@ const HEARTBEAT_TIME: Duration = Duration::from_millis(900);
 /// Whether the process is well, and whether it takes requests.
 pub(crate) struct Health {
     lanes: Vec<Pulse>,
-    ending: Ending,
+    ending: Shutdown,
 }
 
 /// An answer to a probe: whether it is a good one, and why, in lines of text.
@@ -26,7 +26,7 @@ pub(crate) struct ProbeReport {
 }
 
 impl Health {
-    pub(crate) fn new(lanes: &[Handle], ending: Ending) -> Self {
+    pub(crate) fn new(lanes: &[Handle], ending: Shutdown) -> Self {
         Self { lanes: lanes.iter().map(|runtime| Pulse::new(runtime.clone())).collect(), ending }
     }
 
@@ -42,7 +42,7 @@ impl Health {
         for ((index, lane), asked) in self.lanes.iter().enumerate().zip(asked) {
             if !lane.answers(asked, deadline).await {
                 // Writing to a string does not fail.
-                let _ = writeln!(text, "lane-{index} does not answer within {} ms", HEARTBEAT_TIME.as_millis());
+                let _ = writeln!(text, "worker-{index} does not answer within {} ms", HEARTBEAT_TIME.as_millis());
             }
         }
         match text.is_empty() {
@@ -113,7 +113,7 @@ mod tests {
         let handles: Vec<Handle> = lanes.iter().map(|lane| lane.handle().clone()).collect();
         let threads: Vec<_> =
             lanes.into_iter().map(|lane| thread::spawn(move || lane.block_on(std::future::pending::<()>()))).collect();
-        let ending = Ending::default();
+        let ending = Shutdown::default();
         let health = Health::new(&handles, ending.clone());
         assert!(health.alive().await.is_good);
 
@@ -125,7 +125,7 @@ mod tests {
             let report = health.alive().await;
             assert!(
                 !report.is_good
-                    && report.text.starts_with("lane-1 does not answer")
+                    && report.text.starts_with("worker-1 does not answer")
                     && report.text.lines().count() == 1,
                 "{}",
                 report.text

@@ -3,7 +3,7 @@
 //! gateway has said its last. Nor is every client of HTTP/2 prepared for a stream that is reset after its answer.
 
 use std::io;
-use std::net::{Shutdown, TcpStream as StdTcpStream};
+use std::net::{self, TcpStream as StdTcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
-use crate::gateway::ending::{Ending, LAST_WORD};
 use crate::gateway::guests::Guest;
+use crate::gateway::shutdown::{LAST_WORD, Shutdown};
 
 /// How long what a client still sends is read, in all, and while nothing comes.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -91,9 +91,9 @@ impl<K> Lingering<K> {
 
 impl<K> Left<K> {
     /// Reads until the client has closed its side, or that takes too long, or its place is needed.
-    pub(crate) async fn linger(self, guest: &Guest, ending: &Ending) {
+    pub(crate) async fn linger(self, guest: &Guest, ending: &Shutdown) {
         let Ok(socket) = TcpStream::from_std(self.socket) else { return };
-        if SockRef::from(&socket).shutdown(Shutdown::Write).is_err() {
+        if SockRef::from(&socket).shutdown(net::Shutdown::Write).is_err() {
             return;
         }
         let drained = async {

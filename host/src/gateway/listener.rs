@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::gateway::guests::{Guests, Seat};
-use crate::gateway::kind::Kind;
+use crate::gateway::listener_kind::ListenerKind;
 use crate::gateway::serving::Serving;
 use crate::settings::{Listen, Mistake, Settings};
 
@@ -36,9 +36,9 @@ impl Listeners {
     /// # Errors
     /// An address is taken or not this machine's.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, Mistake> {
-        let bind = |kind: Kind, listen: &Listen| bind(kind.field(), listen.address);
-        let admin = settings.admin.as_ref().map(|admin| bind(Kind::Admin, admin)).transpose()?;
-        Ok(Self { proxy: bind(Kind::Proxy, &settings.listen)?, admin })
+        let bind = |kind: ListenerKind, listen: &Listen| bind(kind.field(), listen.address);
+        let admin = settings.admin.as_ref().map(|admin| bind(ListenerKind::Admin, admin)).transpose()?;
+        Ok(Self { proxy: bind(ListenerKind::Proxy, &settings.listen)?, admin })
     }
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Newcomer {
 
 /// A listener of one kind, in the event loop that accepts.
 pub(crate) struct Listener {
-    kind: Kind,
+    kind: ListenerKind,
     socket: TcpListener,
     guests: Arc<Guests>,
 }
@@ -72,7 +72,7 @@ pub(crate) struct Listener {
 impl Listener {
     /// # Errors
     /// The event loop cannot take it.
-    pub(crate) fn new(kind: Kind, bound: StdTcpListener, guests: Arc<Guests>) -> io::Result<Self> {
+    pub(crate) fn new(kind: ListenerKind, bound: StdTcpListener, guests: Arc<Guests>) -> io::Result<Self> {
         bound.set_nonblocking(true)?;
         Ok(Self { kind, socket: TcpListener::from_std(bound)?, guests })
     }

@@ -16,10 +16,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::gateway::connection;
-use crate::gateway::ending::Ending;
 use crate::gateway::listener::Newcomer;
 use crate::gateway::proxy::Lane;
 use crate::gateway::service::ListenerService;
+use crate::gateway::shutdown::Shutdown;
 use crate::memory;
 
 /// How long lanes may take to end once everything is closed. One that hangs longer ends with the process.
@@ -46,13 +46,13 @@ impl Lanes {
     ///
     /// # Errors
     /// A thread cannot be made.
-    pub(crate) fn start(lanes: Vec<(Runtime, Lane)>, ending: &Ending) -> io::Result<Self> {
+    pub(crate) fn start(lanes: Vec<(Runtime, Lane)>, ending: &Shutdown) -> io::Result<Self> {
         let start = |(runtime, lane): (Runtime, Lane)| {
             let (connections, assigned) = unbounded_channel();
             let (ends, ended) = mpsc::sync_channel(0);
             let open = Arc::new(AtomicUsize::new(0));
             let (counted, ending) = (Arc::clone(&open), ending.clone());
-            let name = format!("lane-{}", lane.index);
+            let name = format!("worker-{}", lane.index);
             let run = move || {
                 let _ends = ends;
                 runtime.block_on(run_lane(Arc::new(lane), assigned, counted, ending));
@@ -72,25 +72,30 @@ impl Lanes {
         };
         lane.open.fetch_add(1, Ordering::Relaxed);
         if lane.connections.send((newcomer, service)).is_err() {
-            tracing::error!("a lane has ended; a connection is dropped");
+            tracing::error!("a worker has ended; a connection is dropped");
         }
     }
 
-    /// Waits for the threads, after `Ending::stop`, but not for one that hangs.
+    /// Waits for the threads, after `Shutdown::stop`, but not for one that hangs.
     pub(crate) fn join(self) {
         let deadline = Instant::now() + JOIN_MAX;
         for (index, lane) in self.lanes.into_iter().enumerate() {
             let ended = lane.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             if matches!(ended, Err(mpsc::RecvTimeoutError::Timeout)) {
-                tracing::error!(lane = index, "a lane hangs; it ends with the process");
+                tracing::error!(worker = index, "a worker hangs; it ends with the process");
             } else if lane.thread.join().is_err() {
-                tracing::error!(lane = index, "a lane ended with a panic");
+                tracing::error!(worker = index, "a worker ended with a panic");
             }
         }
     }
 }
 
-async fn run_lane(lane: Arc<Lane>, mut assigned: UnboundedReceiver<Assigned>, open: Arc<AtomicUsize>, ending: Ending) {
+async fn run_lane(
+    lane: Arc<Lane>,
+    mut assigned: UnboundedReceiver<Assigned>,
+    open: Arc<AtomicUsize>,
+    ending: Shutdown,
+) {
     tokio::spawn(memory::give_back());
     loop {
         let (newcomer, service) = tokio::select! {

@@ -10,7 +10,7 @@ use crate::gateway::admission::Caller;
 use crate::gateway::body::ResponseBody;
 use crate::gateway::guests::Order;
 use crate::gateway::interim::BesideResponses;
-use crate::gateway::kind::Kind;
+use crate::gateway::listener_kind::ListenerKind;
 use crate::gateway::plain_body::PeerBody;
 use crate::gateway::proxy::Lane;
 use crate::gateway::serving::Serving;
@@ -23,10 +23,10 @@ pub(crate) enum ListenerService {
 }
 
 impl ListenerService {
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ListenerKind {
         match self {
-            Self::Proxy(_) => Kind::Proxy,
-            Self::Admin(_) => Kind::Admin,
+            Self::Proxy(_) => ListenerKind::Proxy,
+            Self::Admin(_) => ListenerKind::Admin,
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::gateway::client::Endpoint;
 use crate::gateway::routes::Routes;
-use crate::settings::document::Origin;
+use crate::settings::document::SettingsOrigin;
 use crate::settings::{FilterConfig, Mistake, RedisSettings, Settings};
 
 /// Settings in force, with all that was made from them.
@@ -150,7 +150,7 @@ impl Workshop {
         let mut made =
             self.make_of(settings, previous).map_err(|mistakes| origin.placed(environment.hide_mistakes(mistakes)))?;
         // It may be large, and nobody asks for it any more.
-        made.settings.origin = Origin::default();
+        made.settings.origin = SettingsOrigin::default();
         Ok(made)
     }
 

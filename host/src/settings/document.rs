@@ -66,9 +66,9 @@ impl fmt::Debug for Document {
 
 /// Where settings come from: a document, or nothing that has places. It takes no part in comparisons of settings.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Origin(Option<Arc<Document>>);
+pub(crate) struct SettingsOrigin(Option<Arc<Document>>);
 
-impl Origin {
+impl SettingsOrigin {
     /// Mistakes with their places, in the order of these.
     pub(crate) fn placed(&self, mistakes: Vec<Mistake>) -> Vec<Mistake> {
         match &self.0 {
@@ -86,13 +86,13 @@ impl Origin {
     }
 }
 
-impl From<Document> for Origin {
+impl From<Document> for SettingsOrigin {
     fn from(document: Document) -> Self {
         Self(Some(Arc::new(document)))
     }
 }
 
-impl PartialEq for Origin {
+impl PartialEq for SettingsOrigin {
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -194,7 +194,10 @@ mod tests {
     #[test]
     fn no_secret_is_in_the_debug_form() {
         let document = Document::parse("gate.yaml", b"redis: {password: hush}").expect("YAML");
-        assert_eq!(format!("{:?}", Origin::from(document)), "Origin(Some(Document { name: \"gate.yaml\", .. }))");
+        assert_eq!(
+            format!("{:?}", SettingsOrigin::from(document)),
+            "SettingsOrigin(Some(Document { name: \"gate.yaml\", .. }))"
+        );
     }
 
     #[test]

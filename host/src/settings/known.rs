@@ -38,7 +38,7 @@ pub(super) fn parts(document: &Node) -> Vec<(Range<usize>, bool)> {
     let shown = serde_json::to_value(document).map(|value| without_secrets(&value)).unwrap_or_default();
     let is_resource = ["apiVersion", "kind"].iter().all(|field| document.get(field).is_some());
     let known = if is_resource { Known::Resource } else { Known::Table(Shapes::gateway()) };
-    let mut parts = Parts(Vec::new());
+    let mut parts = TextParts(Vec::new());
     parts.value(document, &shown, &known);
     parts.0
 }
@@ -100,9 +100,9 @@ impl Known {
     }
 }
 
-struct Parts(Vec<(Range<usize>, bool)>);
+struct TextParts(Vec<(Range<usize>, bool)>);
 
-impl Parts {
+impl TextParts {
     fn add(&mut self, span: Span, is_secret: bool) {
         self.0.extend(span.range().map(|range| (range, is_secret)));
     }

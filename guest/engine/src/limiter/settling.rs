@@ -10,7 +10,7 @@ use super::{
     question::{Question, call_bytes},
     reservation::Reservation,
     settlements::PendingSettlement,
-    tokens::{Change, ChangeKind},
+    tokens::{ChangeKind, LimitChange},
 };
 use crate::{plan::Plan, window::refund::Refund};
 
@@ -29,13 +29,13 @@ impl Limiter {
         service: u32,
         reserved: Option<(u64, u64)>,
         reservation: &Reservation,
-        changes: &[Change<'_>],
+        changes: &[LimitChange<'_>],
         turn: &mut Turn<'_>,
     ) {
         let now_steps = turn.memory.clock_steps(service);
         // Where it was charged, nothing is after the clock was set.
         let reserved_us = reserved.filter(|(_, steps)| *steps == now_steps).map(|(at_us, _)| at_us);
-        let is_one = |change: &&Change<'_>| match change.kind {
+        let is_one = |change: &&LimitChange<'_>| match change.kind {
             ChangeKind::None => false,
             ChangeKind::GiveBack { .. } => reserved_us.is_some(),
             ChangeKind::Spend(_) => true,
@@ -44,7 +44,7 @@ impl Limiter {
         let lead = reservation.limits.first().map(|limit| &*limit.key);
         let Some(lead) = lead.filter(|_| changes.peek().is_some()) else { return };
         let pending = self.settlements.add(service, lead, reservation.policy, now_steps, turn.now_ns);
-        for Change { key, kind } in changes {
+        for LimitChange { key, kind } in changes {
             match *kind {
                 ChangeKind::None => {}
                 ChangeKind::GiveBack { refund, limit } => {

@@ -192,7 +192,7 @@ impl Limiter {
             let expected = expected.min(limit.limit);
             let spent = if reserved(terms, charged) > 0 { charged } else { expected.max(charged) };
             total = total.max(spent);
-            changes.push(Change::new(limit, charged, spent));
+            changes.push(LimitChange::new(limit, charged, spent));
         }
         turn.telemetry.spent(*index, total);
         self.change(reservation, &changes, turn);
@@ -213,7 +213,7 @@ impl Limiter {
                 turn.memory.means.learn(&limit.key, beyond);
             }
             total = total.max(spent);
-            changes.push(Change::new(limit, charged, spent));
+            changes.push(LimitChange::new(limit, charged, spent));
         }
         turn.telemetry.spent(*index, total);
         if reservation.is_unread() {
@@ -223,7 +223,7 @@ impl Limiter {
     }
 
     /// Has these changes made where a stream's tokens are reserved.
-    pub(super) fn change(&mut self, reservation: &Reservation, changes: &[Change<'_>], turn: &mut Turn<'_>) {
+    pub(super) fn change(&mut self, reservation: &Reservation, changes: &[LimitChange<'_>], turn: &mut Turn<'_>) {
         match reservation.place {
             ReservedIn::Memory { stands_in_for, at_us } => {
                 let (now_us, windows) = (turn.now_ns / 1_000, &mut turn.memory.windows);
@@ -259,7 +259,7 @@ impl Policy {
 
 /// What becomes of what was charged to a limit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Change<'a> {
+pub(super) struct LimitChange<'a> {
     pub(super) key: &'a [u8],
     pub(super) kind: ChangeKind,
 }
@@ -277,9 +277,9 @@ pub(super) enum ChangeKind {
     Spend(Charge),
 }
 
-impl Change<'_> {
+impl LimitChange<'_> {
     /// Of a limit that was charged so much, and where so much was spent.
-    pub(super) fn new(limit: &ReservedLimit, charged: u64, spent: u64) -> Change<'_> {
+    pub(super) fn new(limit: &ReservedLimit, charged: u64, spent: u64) -> LimitChange<'_> {
         let kind = if spent < charged {
             let Charge { window_us, slot_us, cost, limit, .. } = limit.charge(charged - spent);
             ChangeKind::GiveBack { refund: Refund { window_us, slot_us, at_us: 0, cost }, limit }
@@ -288,7 +288,7 @@ impl Change<'_> {
         } else {
             ChangeKind::None
         };
-        Change { key: &limit.key, kind }
+        LimitChange { key: &limit.key, kind }
     }
 }
 

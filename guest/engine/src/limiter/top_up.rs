@@ -12,7 +12,7 @@ use super::{
     reservation::{Reservation, ReservedIn},
     reserved_limit::{ReservedLimit, charged},
     stand_in_keys,
-    tokens::Change,
+    tokens::LimitChange,
 };
 use crate::{
     body::{BodyChange, BodyPiece},
@@ -82,7 +82,7 @@ impl Limiter {
         }
         let changes = charged.iter().filter_map(|(at, seen)| {
             let limit = reservation.limits.get(*at)?;
-            Some(Change::new(limit, limit.charged?, *seen))
+            Some(LimitChange::new(limit, limit.charged?, *seen))
         });
         let changes: Vec<_> = changes.collect();
         self.change(reservation, &changes, turn);
@@ -152,7 +152,7 @@ impl Limiter {
                 let place = ReservedIn::Redis { service, at_us: batch.now_us, steps: turn.memory.clock_steps(service) };
                 let limits = ReservedLimit::all(&call.plan, |at| charged(&call.plan.charges, &decision, at));
                 let gone = Reservation::new(call.policy, limits, place, RequestSeen::default());
-                let changes = gone.limits.iter().filter_map(|limit| Some(Change::new(limit, limit.charged?, 0)));
+                let changes = gone.limits.iter().filter_map(|limit| Some(LimitChange::new(limit, limit.charged?, 0)));
                 let changes: Vec<_> = changes.collect();
                 self.change(&gone, &changes, turn);
             }

@@ -10,7 +10,7 @@ pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// When connections have to end.
 #[derive(Clone, Default)]
-pub(crate) struct Ending {
+pub(crate) struct Shutdown {
     /// Soon: connections are still accepted, but clients are told to go elsewhere.
     pub(crate) lame_duck: CancellationToken,
     /// No new requests; those in flight go on.
@@ -19,7 +19,7 @@ pub(crate) struct Ending {
     pub(crate) stop: CancellationToken,
 }
 
-impl Ending {
+impl Shutdown {
     /// Whether an answer should be the last of its connection.
     pub(crate) fn is_near(&self) -> bool {
         self.lame_duck.is_cancelled() || self.drain.is_cancelled()

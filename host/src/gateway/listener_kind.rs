@@ -1,12 +1,12 @@
 //! What listeners are for, and how they differ.
 
-use crate::gateway::ending::Ending;
+use crate::gateway::shutdown::Shutdown;
 use crate::settings::{Limits, Listen, Settings};
 
 /// What a listener is for. What serves its requests is a [`ListenerService`](crate::gateway::service::ListenerService)
 /// of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ListenerKind {
     /// Requests that the filter decides and an upstream answers.
     Proxy,
     /// What machines ask a gateway about itself.
@@ -17,7 +17,7 @@ pub(crate) enum Kind {
 /// must be let in when it has no room for anybody else.
 const ADMIN_CONNECTIONS: usize = 64;
 
-impl Kind {
+impl ListenerKind {
     /// Its field in the settings.
     pub(crate) fn field(self) -> &'static str {
         match self {
@@ -49,10 +49,10 @@ impl Kind {
     }
 
     /// When its connections end. That the gateway drains is told by its admin port, to the last.
-    pub(crate) fn ending(self, of_gateway: &Ending) -> Ending {
+    pub(crate) fn ending(self, of_gateway: &Shutdown) -> Shutdown {
         match self {
             Self::Proxy => of_gateway.clone(),
-            Self::Admin => Ending { stop: of_gateway.stop.clone(), ..Ending::default() },
+            Self::Admin => Shutdown { stop: of_gateway.stop.clone(), ..Shutdown::default() },
         }
     }
 }

@@ -53,6 +53,8 @@ mod exports {
 
 impl Guest for Component {
     fn configure(json: Vec<u8>, now: Moment) -> Result<Configuration, Vec<ConfigError>> {
+        let seed = system::random_bytes(size_of::<u64>() as u32);
+        engine::seed(seed.into_iter().fold(0, |seed, byte| seed << 8 | u64::from(byte)));
         let engine = Engine::configure(&json)
             .map_err(|errors| errors.into_iter().map(convert::config_error).collect::<Vec<_>>())?;
         let configuration = convert::configuration(engine.configuration());
@@ -67,8 +69,7 @@ impl Guest for Component {
     }
 
     fn on_request(stream: StreamId, now: Moment) -> Step {
-        with_filter(|filter| {
-            filter.engine.set_wall_clock(now.wall);
+        with_filter_at(now, |filter| {
             let step = filter.engine.on_request(stream, &Request(stream), now.monotonic);
             filter.finish(stream, step, now)
         })
@@ -77,8 +78,7 @@ impl Guest for Component {
 
     fn on_request_body(stream: StreamId, bytes: Vec<u8>, coding: Coding, end: bool, now: Moment) -> Step {
         let piece = BodyPiece { bytes: &bytes, coding: convert::coding(coding), end };
-        with_filter(|filter| {
-            filter.engine.set_wall_clock(now.wall);
+        with_filter_at(now, |filter| {
             let step = filter.engine.on_request_body(stream, piece, now.monotonic);
             filter.finish(stream, step, now)
         })
@@ -86,8 +86,7 @@ impl Guest for Component {
     }
 
     fn on_redis_replies(replies: Vec<CallReply>, now: Moment) -> Vec<Passing> {
-        with_filter(|filter| {
-            filter.engine.set_wall_clock(now.wall);
+        with_filter_at(now, |filter| {
             if filter.passing.capacity() == 0 {
                 filter.passing = Vec::with_capacity(replies.len());
             }
@@ -101,7 +100,7 @@ impl Guest for Component {
     }
 
     fn on_wake(now: Moment) -> Vec<Passing> {
-        with_filter(|filter| {
+        with_filter_at(now, |filter| {
             filter.wake_ns = None;
             filter.engine.tick(now.monotonic);
             filter.flush(None, now);
@@ -112,8 +111,7 @@ impl Guest for Component {
 
     fn on_response_headers(stream: StreamId, head: ResponseHead, now: Moment) -> Step {
         let response = ShownResponse { stream, head: convert::head(head) };
-        with_filter(|filter| {
-            filter.engine.set_wall_clock(now.wall);
+        with_filter_at(now, |filter| {
             let step = filter.engine.on_response_headers(stream, &response, now.monotonic);
             filter.finish(stream, step, now)
         })
@@ -122,7 +120,7 @@ impl Guest for Component {
 
     fn on_response_body(stream: StreamId, bytes: Vec<u8>, coding: Coding, end: bool, now: Moment) -> Step {
         let piece = BodyPiece { bytes: &bytes, coding: convert::coding(coding), end };
-        with_filter(|filter| {
+        with_filter_at(now, |filter| {
             let step = filter.engine.on_response_body(stream, piece, now.monotonic);
             filter.finish(stream, step, now)
         })
@@ -130,7 +128,7 @@ impl Guest for Component {
     }
 
     fn on_done(stream: StreamId, ending: Ending, now: Moment) {
-        with_filter(|filter| {
+        with_filter_at(now, |filter| {
             filter.engine.on_done(stream, convert::ending(ending), now.monotonic);
             filter.flush(None, now);
             filter.wake_for_passing(now);
@@ -138,7 +136,7 @@ impl Guest for Component {
     }
 
     fn on_retire(now: Moment) {
-        with_filter(|filter| {
+        with_filter_at(now, |filter| {
             filter.engine.on_retire(now.monotonic);
             filter.flush(None, now);
         });
@@ -246,6 +244,14 @@ fn respond(stream: StreamId, response: engine::Response) {
 /// Runs `step` on the configured filter; before `configure` there is none, and every stream passes.
 fn with_filter<T>(step: impl FnOnce(&mut Filter) -> T) -> Option<T> {
     FILTER.with_borrow_mut(|filter| filter.as_mut().map(step))
+}
+
+/// The same in a hook that is told the time: whatever it leads to may say a date.
+fn with_filter_at<T>(now: Moment, step: impl FnOnce(&mut Filter) -> T) -> Option<T> {
+    with_filter(|filter| {
+        filter.engine.set_wall_clock(now.wall);
+        step(filter)
+    })
 }
 
 /// The requests whose phase is not over.

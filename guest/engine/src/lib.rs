@@ -94,6 +94,7 @@ pub mod window;
 
 pub use body::{BodyChange, BodyCoding, BodyPiece, Interest, Splice};
 pub use chain::{Configuration, Engine};
+pub use name::seed;
 pub use store::failure::FailureCause;
 pub use telemetry::{
     BUCKET_BOUNDS_US, Bucket, LogLevel, Metric, MetricChange, MetricKind, MetricValue, is_unprintable,

@@ -4,12 +4,16 @@
 //! look-up would read all that again for each key it passes.
 
 use alloc::boxed::Box;
-use core::{borrow::Borrow, cmp::Ordering};
+use core::{
+    borrow::Borrow,
+    cmp::Ordering,
+    sync::atomic::{AtomicU64, Ordering as Access},
+};
 
 /// A text in the order of its hash, and among texts of one hash in the order of bytes.
 ///
-/// Strangers choose keys, and there is no entropy here to seed a hash with. Who chooses texts of one hash gains
-/// nothing: they are compared as a whole, none passes for another, and the tree grows no deeper.
+/// Strangers choose keys, so the hash has a seed that they do not know. Whoever found texts of one hash all the same
+/// would gain little: they are compared as a whole, none passes for another, and the tree grows no deeper.
 #[derive(Debug, Clone)]
 pub(crate) struct Name {
     hash: u64,
@@ -32,12 +36,30 @@ pub(crate) trait Named {
 /// An odd number whose bits are as if by chance, from the golden ratio.
 const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Eight bytes at a time.
+/// What every hash begins with. One for all engines of an instance, as a hash is made in too many places to bring it
+/// along.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// Sets what hashes of keys begin with, so that who chooses keys cannot choose those of one hash: once, before the
+/// first engine is configured, with a number that nobody can guess. Another one later changes nothing, and without any
+/// everything works the same.
+pub fn seed(number: u64) {
+    // Not 0, which stands for none. It does not matter whose comes first.
+    let _ = SEED.compare_exchange(0, number | 1, Access::Relaxed, Access::Relaxed);
+}
+
+/// Of this instance, and of no other.
 #[inline]
 pub(crate) fn hash(text: &[u8]) -> u64 {
+    hash_from(SEED.load(Access::Relaxed), text)
+}
+
+/// Eight bytes at a time.
+#[inline]
+fn hash_from(seed: u64, text: &[u8]) -> u64 {
     let (words, rest) = text.as_chunks();
     let last = rest.iter().fold(text.len() as u64, |word, byte| word << 8 | u64::from(*byte));
-    words.iter().map(|word| u64::from_le_bytes(*word)).fold(mixed(last), |hash, word| mixed(hash ^ word))
+    words.iter().map(|word| u64::from_le_bytes(*word)).fold(mixed(seed ^ last), |hash, word| mixed(hash ^ word))
 }
 
 /// Every bit has a part in the lower half, and all of these in the upper.
@@ -220,6 +242,23 @@ mod tests {
         }
         for user in 0..100_000 {
             assert!(hashes.insert(hash(format!("user-{user:06}").as_bytes())), "{user}");
+        }
+    }
+
+    #[test]
+    fn texts_of_one_hash_have_another_each_by_another_seed() {
+        // Made for a hash without a seed: the second word makes up for what the first one changes.
+        let step = |hash: u64, word: &[u8]| mixed(hash ^ u64::from_le_bytes(*word.first_chunk().unwrap()));
+        let made_for = |seed: u64, first: &[u8; 8]| {
+            let wanted = step(mixed(seed ^ 16), b"slidegat") ^ u64::from_le_bytes(*b"e:{rule}");
+            let second = step(mixed(seed ^ 16), first) ^ wanted;
+            [*first, second.to_le_bytes()].concat()
+        };
+        for seed in [0, 1, 0x0123_4567_89AB_CDEF, u64::MAX] {
+            let texts: Vec<Vec<u8>> = [b"slidegat", b"aaaaaaaa", b"bbbbbbbb"].map(|first| made_for(seed, first)).into();
+            let hashes = |seed: u64| texts.iter().map(|text| hash_from(seed, text)).collect::<BTreeSet<_>>().len();
+            assert_eq!(hashes(seed), 1, "{seed}: they are made for it");
+            assert_eq!(hashes(seed ^ 0x5555_5555_0000_0001), texts.len(), "{seed}");
         }
     }
 

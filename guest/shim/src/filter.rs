@@ -73,6 +73,11 @@ impl<G: Gateway> Filter<G> {
     /// Reads a configuration. `None`: it cannot be used, and why is logged. The gateway does this at least twice, once
     /// for trial.
     pub fn configure(gateway: G, statistics: &mut Statistics, json: &[u8]) -> Option<Self> {
+        // The time too, for a gateway that gives no random bytes: when it loaded the module, clients are not told.
+        let seed = gateway.random(size_of::<u64>());
+        slidegate_engine::seed(
+            seed.into_iter().fold(gateway.time_ns(), |seed, byte| seed.rotate_left(8) ^ u64::from(byte)),
+        );
         let plugin_id = slidegate_engine::config::plugin_id(json);
         let engine = match Engine::configure(json) {
             Ok(engine) => engine,

@@ -70,7 +70,7 @@ fn all_ask_the_same_redis_and_show_what_is_left() {
         database: 0,
     };
     for (name, _) in documented::ALL {
-        assert_eq!(config(name).services, [service.clone()], "{name}");
+        assert_eq!(config(name).services, std::slice::from_ref(&service), "{name}");
         policy(name, |policy| {
             assert_eq!(policy.redis, Some(0), "{name}");
             assert_eq!(policy.headers, QuotaHeaders { reset: true, quota: true, ..QuotaHeaders::default() }, "{name}");

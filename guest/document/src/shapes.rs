@@ -102,6 +102,7 @@ mod tests {
             (&["filter"], false),
             (&["filter", "filters", "[]", "_rules_", "[]", "rule_items", "[]", "limit_keys", "[]", "key"], true),
             (&["filters", "[]", "rule_items", "limit_keys", "key"], true),
+            (&["filters", "[]", "session", "secrets", "[]"], true),
             (&["filter", "exempt", "headers", "x", "[]"], true),
             (&["routes", "[]"], false),
             (&["admin"], true),

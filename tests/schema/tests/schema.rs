@@ -216,11 +216,22 @@ fn resources_and_gateways_files_that_are_shown_are_accepted() {
         assert!(!validator_of_plugins.is_valid(&serde_json::from_str(&wrong).expect("JSON")), "{name}");
     }
     let validator = validator(&schema::gateway());
-    let files = ["README.md", "host/README.md"].into_iter().flat_map(yaml_blocks);
-    let files: Vec<(String, Value)> =
-        files.filter(|(_, block)| block.get("upstream").is_some() || block.get("routes").is_some()).collect();
-    assert!(!files.is_empty());
-    for (name, file) in files {
+    let blocks = ["README.md", "host/README.md"].into_iter().flat_map(yaml_blocks);
+    let written = yaml_files("host/src/init").into_iter().map(|(name, text)| (name.clone(), parsed(&name, &text)));
+    let files: Vec<(String, Value)> = blocks
+        .filter(|(_, block)| block.get("upstream").is_some() || block.get("routes").is_some())
+        .chain(written)
+        .collect();
+    // One filter says the same as a list of it.
+    let listed = files.iter().filter_map(|(name, file)| {
+        let mut fields = file.as_object()?.clone();
+        let filter = fields.remove("filter").filter(|filter| filter.get("filters").is_none())?;
+        fields.insert("filters".to_owned(), json!([filter]));
+        Some((format!("{name}, as a list"), Value::from(fields)))
+    });
+    let listed: Vec<(String, Value)> = listed.collect();
+    assert!(files.len() > 5 && listed.len() > 3, "{} {}", files.len(), listed.len());
+    for (name, file) in files.into_iter().chain(listed) {
         let errors: Vec<String> =
             validator.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path)).collect();
         assert!(errors.is_empty(), "{name}: {errors:#?}");

@@ -6,18 +6,18 @@ use super::{Condition, Field, Shape, Table, filter, session, vault};
 pub const FIELDS: [Field; 1] = [Field::new(
     "filters",
     ["Filters", "过滤器列表"],
-    Shape::List(
-        &Shape::Either(&[
-            Shape::Object(&filter::FILTER),
-            Shape::Object(&session::FILTER_OBJECT),
-            Shape::Object(&vault::FILTER_OBJECT),
-        ]),
-        1,
-    ),
+    Shape::List(&LINK, 1),
     "",
     "alone or beside `_plugin_id_`: an ordered list of such configurations, see [several filters](#several-filters)",
 )
 .ours()];
+
+/// One filter of a list.
+pub const LINK: Shape = Shape::Either(&[
+    Shape::Object(&filter::FILTER),
+    Shape::Object(&session::FILTER_OBJECT),
+    Shape::Object(&vault::FILTER_OBJECT),
+]);
 
 /// A list of filters.
 pub const CHAIN: Table = Table {

@@ -102,7 +102,7 @@ pub const TOP: [Field; 16] = [
     Field::new(
         "filters",
         ["Filters", "过滤器列表"],
-        Shape::List(&Shape::Object(&filter::FILTER), 0),
+        Shape::List(&chain::LINK, 0),
         "",
         "instead: a list of configurations, each as in `filter`, see [several filters](../guest/engine#several-filters)",
     ),

@@ -83,6 +83,25 @@ fn mistakes_of_the_gateways_own_fields() {
         ),
         ("upstream: http://a\n«filter»:\n  - rule_name: r\n", "filter", "expected an object"),
         ("upstream: «\"${NOT_SET}\"»\n", "upstream", "is not set"),
+        // What is not set hides no mistake elsewhere, be it the gateway's or the filter's.
+        ("upstream: \"${NOT_SET}\"\nlisten: «here»\n", "listen", "got `here`"),
+        (
+            "upstream: \"${NOT_SET}\"\nfilter: {rule_name: \"${NOT_SET}\", global_threshold: {«query_per_dy»: 5}}\n",
+            "filter.global_threshold.query_per_dy",
+            "did you mean `query_per_day`?",
+        ),
+        ("upstream: http://a\ntrusted_consumer: [10.0.0.0/8, «a.b»]\n", "trusted_consumer[1]", "got `a.b`"),
+        ("upstream: http://a\nredis: «\"redis://u:hush@h?ssl=true\"»\n", "redis", "TLS is asked for by `rediss`"),
+        (
+            "upstream: http://a\nfilter: {rule_name: r}\nfilters: [{rule_name: r, global_threshold: {query_per_day: «0»}}]\n",
+            "filters[0].global_threshold.query_per_day",
+            "got `0`",
+        ),
+        (
+            "upstream: http://a\nfilter: {«rule»: r}\nfilters: []\nlisten: here\n",
+            "filter.rule",
+            "there is no such field",
+        ),
         ("upstream: http://a\nlog: {access: «maybe», format: text}   # hush\n", "log.access", "true or false"),
     ] {
         assert_told(text, "error", path, words);
@@ -132,6 +151,8 @@ fn mistakes_of_the_filter() {
     ] {
         assert_told(&format!("{UPSTREAM}filter:\n{text}"), "error", path, words);
     }
+    let cluster = "redis: redis+cluster://h\nfilter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: r, database: «3»}}\n";
+    assert_told(&format!("{UPSTREAM}{cluster}"), "error", "filter.redis.database", "only database 0");
 }
 
 #[test]
@@ -165,13 +186,21 @@ fn whatever_the_file_looks_like() {
             "got `some`",
         ),
         (
+            format!("upstream: http://a\nfilters:\n  - session: {{format: «exprss», secrets: hush}}\n  - {{{good}}}\n"),
+            "filters[0].session.format",
+            "got `exprss`",
+        ),
+        (
             format!("upstream: http://a\nfilter: {{filters: [{{{good}, headers: [«x»]}}]}}\n"),
             "filter.filters[0].headers[0]",
             "got `x`",
         ),
         // Texts over several lines.
         ("upstream: http://a\nlisten: >-\n  «here»\n  and there\n".to_owned(), "listen", "got `here and there`"),
-        // What is no document.
+        // What is no document, or none of a gateway.
+        ("# hush\n\n«hello»\n".to_owned(), "", "expected an object, got only a single value"),
+        ("«5»\n".to_owned(), "", "expected an object, got only a single value"),
+        ("«- hush»\n- a\n".to_owned(), "", "expected an object, got an array"),
         ("upstream: http://a\n«upstream»: http://b\n".to_owned(), "", "is there twice"),
         ("upstream: http://a\n---\n«upstream»: http://b\n".to_owned(), "", "expected one document, got 2"),
     ] {
@@ -180,8 +209,29 @@ fn whatever_the_file_looks_like() {
 }
 
 #[test]
+fn what_is_not_set_is_told_once() {
+    let told = check("upstream: «\"${NOT_SET}\"»\nlisten: here\n", &["-o", "json"]);
+    let found: Vec<Value> = serde_json::from_slice(&told.output.stdout).expect("an array");
+    let paths: Vec<&str> = found.iter().map(|found| found["path"].as_str().expect("a path")).collect();
+    assert_eq!(paths, ["upstream", "listen"]);
+}
+
+#[test]
+fn mistakes_that_are_too_many_are_counted_at_the_end() {
+    let rules: Vec<String> = (0..1_100)
+        .map(|index| format!("{{limit_by_header: h{index}, limit_keys: [{{key: a, query_per_day: 0}}]}}"))
+        .collect();
+    let file = format!("{UPSTREAM}filter: {{rule_name: r, rule_items: [{}]}}\n", rules.join(", "));
+    let output = run_with(&["check", "-"], &[], file.as_bytes());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().last(), Some("standard input: filter: and 100 more mistakes"), "{said}");
+}
+
+#[test]
 fn oddities() {
     let policy = "rule_name: r, redis: {service_name: redis.static}";
+    let limit = "global_threshold: {query_per_day: 1}";
+    let [first, second] = ["a", "b"].map(|domain| format!("_match_domain_: [{domain}], {limit}"));
     for (text, path, words) in [
         (
             format!(
@@ -209,6 +259,44 @@ fn oddities() {
             "filter._rules_[0]._match_route_",
             "there is no route",
         ),
+        (
+            format!(
+                "{UPSTREAM}redis: {{names: {{redis.static: redis://h}}}}\nfilter:\n  _rules_:\n    - {{{first}, {policy}}}\n    - {{{second}, rule_name: s, redis: {{service_name: «redsi.static»}}}}\n"
+            ),
+            "filter._rules_[1].redis.service_name",
+            "did you mean that?",
+        ),
+        (
+            format!(
+                "{UPSTREAM}redis: {{names: {{redis.static: redis://h, «other»: redis://h}}}}\nfilter: {{{limit}, {policy}}}\n"
+            ),
+            "redis.names.other",
+            "nothing in the filter counts in it",
+        ),
+        (
+            format!("{UPSTREAM}filter: {{{limit}, rule_name: r, redis: {{service_name: «b.dns»}}}}\n"),
+            "filter.redis.service_name",
+            "only a mesh knows such names",
+        ),
+        (
+            format!(
+                "{UPSTREAM}filters: [{{session: {{format: php, redis: {{service_name: «\"h:6379\"»}}}}}}, {{{limit}, rule_name: r}}]\n"
+            ),
+            "filters[0].session.redis.service_name",
+            "`service_port`",
+        ),
+        (
+            format!(
+                "{UPSTREAM}redis: redis://h/3\nfilter: {{{limit}, rule_name: r, «redis»: {{service_name: r, database: 4}}}}\n"
+            ),
+            "filter.redis",
+            "the database is 3, as its URL says",
+        ),
+        (
+            "listen: 127.0.0.1:7000\nupstream: «http://localhost:7000»\n".to_owned(),
+            "upstream",
+            "is the gateway's own `listen`",
+        ),
     ] {
         assert_told(&text, "warning", path, words);
     }
@@ -232,6 +320,14 @@ fn configurations_in_resources() {
             "got `0`",
         ),
         (format!("  matchRules:\n    - «config: {good}»\n"), "spec.matchRules[0]", "expected `ingress`"),
+        // A rule for nothing hides no mistake elsewhere.
+        (
+            format!(
+                "  defaultConfig: {good}\n  matchRules:\n    - config: {good}\n    - {{ingress: [a], config: {{rule_name: s, global_threshold: {{query_per_day: «0»}}}}}}\n"
+            ),
+            "spec.matchRules[1].config.global_threshold.query_per_day",
+            "got `0`",
+        ),
     ] {
         assert_told(&format!("{head}{spec}"), "error", &format!("WasmPlugin n/limits: {path}"), words);
     }
@@ -258,6 +354,8 @@ fn files_of_json() {
             "is not JSON: the field `access` is there twice",
         ),
         ("{\"upstream\": \"http://a\",\n«}»", "is not JSON: "),
+        ("«[1]»", "expected an object, got an array"),
+        ("\n  «5»", "expected an object, got only a single value"),
     ] {
         let (said, place) = told(text);
         assert!(said.contains(&format!("{place}{words}")), "no {place}{words} in {said}");

@@ -139,7 +139,7 @@ fn filters_are_checked_one_by_one() {
     let (code, said) = check(&format!("{upstream}filters: []\n"));
     assert!(code == Some(0) && said.contains("filter   none: nothing is limited"), "{said}");
     let (_, said) = check(&format!("{upstream}redis: {{names: {{other.static: \"redis://127.0.0.1:9\"}}}}\n{TWO}"));
-    assert!(said.contains("filters: the Redis service `redis.static` has no address"), "{said}");
+    assert!(said.contains("filters[0].redis.service_name: the Redis service `redis.static` has no address"), "{said}");
 }
 
 #[test]

@@ -134,7 +134,8 @@ fn each_mistake_names_field_and_file() {
             let output =
                 run(command, directory.path(), &format!("listen: 127.0.0.1:0\n{field}\nupstream: http://a\n"), &[]);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let line = said.lines().find(|line| line.contains(&format!("{place}{expected}")));
+            let is_it = |line: &&str| line.contains("gate.yaml:2:") && line.contains(&format!(": {place}{expected}"));
+            let line = said.lines().find(is_it);
             assert!(output.status.code() == Some(1) && line.is_some(), "{command} {field}: {said}");
             assert!(!said.contains("hush") && !said.contains("aHVzaA"), "{said}");
         }

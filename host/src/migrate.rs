@@ -177,7 +177,10 @@ fn counts_tokens(node: &Value) -> bool {
 
 /// The resource, if the filter takes its configuration; what it finds odd is noted.
 fn checked(result: Value, converter: &mut Converter, module: &Module) -> Result<Value, Unconvertible> {
-    let document = PluginDocument::of(result.get("spec").unwrap_or(&Value::Null)).map_err(Unconvertible::Stock)?;
+    let document = PluginDocument::of(result.get("spec").unwrap_or(&Value::Null));
+    if let Some(mistake) = document.mistakes.first() {
+        return Err(Unconvertible::Stock(mistake.to_string()));
+    }
     let is_deployed = document.document.as_object().is_none_or(|fields| !fields.is_empty());
     if !is_deployed {
         return Ok(result);

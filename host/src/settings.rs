@@ -225,8 +225,17 @@ impl Settings {
     /// The path of what says where a service is.
     pub(crate) fn place_of_redis(&self, service: &RedisService) -> String {
         let entry = self.redis.entry(service).map(RedisEntry::path);
-        let filter = self.filter.as_ref().map_or("filter", FilterConfig::field);
-        entry.unwrap_or(filter).to_owned()
+        entry.map_or_else(|| self.place_in_filter(service, Some("service_name")), str::to_owned)
+    }
+
+    /// The path of the filter's `redis` that names a service, or of a field of that, if it is there.
+    pub(crate) fn place_in_filter(&self, service: &RedisService, field: Option<&str>) -> String {
+        let Some(filter) = &self.filter else { return "filter".to_owned() };
+        let Some((path, redis)) = filter.redis_of(service) else { return filter.field().to_owned() };
+        match field.filter(|field| redis.get(*field).is_some()) {
+            Some(field) => format!("{path}.{field}"),
+            None => path,
+        }
     }
 
     /// What is odd about certificates, and about files of keys and passwords, and no mistake.
@@ -336,11 +345,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
             .unwrap_or_else(default_workers),
         routes: routes::read(reader, top, normalize_path, folder),
         normalize_path,
-        trusted_consumer: reader
-            .field(top, "trusted_consumer", |reader, path, node| {
-                reader.parsed(path, node, TrustedConsumer::EXPECTED, TrustedConsumer::from_node)
-            })
-            .unwrap_or_default(),
+        trusted_consumer: reader.field(top, "trusted_consumer", TrustedConsumer::read).unwrap_or_default(),
         redis: redis::read(reader, top, folder),
         filter: FilterConfig::read(reader, top),
         timeouts: read_timeouts(reader, top),

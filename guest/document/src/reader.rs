@@ -63,8 +63,7 @@ impl Reader {
     /// Every mistake, the first thousand of them, and then how many more.
     pub fn finish(mut self) -> Result<Vec<String>, Vec<ConfigError>> {
         if self.errors_more > 0 {
-            let message = format!("and {} more mistakes", self.errors_more);
-            self.errors.push(ConfigError { path: String::new(), message });
+            self.errors.push(ConfigError::count(self.errors_more));
         }
         if self.warnings_more > 0 {
             self.warnings.push(format!("and {} more oddities", self.warnings_more));

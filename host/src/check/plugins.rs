@@ -26,17 +26,11 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
             report.line(format_args!("{name}: passed over, it is no plugin"));
             continue;
         };
-        let document = match PluginDocument::of(spec) {
-            Ok(document) if is_ours(resource, &document) => document,
-            Ok(_) => {
-                report.line(format_args!("{name}: passed over, it is another plugin"));
-                continue;
-            }
-            Err(reason) => {
-                mistakes.extend(resources.placed(resource, vec![Mistake::of_sentence(&reason)]));
-                continue;
-            }
-        };
+        let document = PluginDocument::of(spec);
+        if !is_ours(resource, &document) {
+            report.line(format_args!("{name}: passed over, it is another plugin"));
+            continue;
+        }
         checked += 1;
         report.line(&name);
         let warn = |path: &str, message: &str, report: &mut Report| {
@@ -57,6 +51,7 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
                 warn(&format!("spec.{field}"), "the gateway does not look at it beside `pluginConfig`", &mut report);
             }
         }
+        let mut found = document.mistakes.clone();
         match filter::tried(module, &document.document) {
             Ok(tried) => {
                 tried.described.lines().for_each(|line| report.line(format_args!("  {line}")));
@@ -65,12 +60,11 @@ pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Resu
                     report.warn("  ", file, unnamed(warning, &name));
                 }
             }
-            Err(found) => {
-                let placed =
-                    found.into_iter().map(|mistake| Mistake::new(document.place(&mistake.path), mistake.message));
-                mistakes.extend(resources.placed(resource, placed.collect()));
-            }
+            Err(of_filter) => found.extend(
+                of_filter.into_iter().map(|mistake| Mistake::new(document.place(&mistake.path), mistake.message)),
+            ),
         }
+        mistakes.extend(resources.placed(resource, found));
     }
     if checked == 0 && mistakes.is_empty() {
         report.warn("", file, Mistake::new("", "nothing in it is a plugin that limits: nothing was checked"));

@@ -48,12 +48,15 @@ impl Report {
 }
 
 fn object(severity: &str, file: &str, mistake: &Mistake) -> Value {
-    let mut object = json!({"severity": severity, "file": file, "path": text_shown(&mistake.path), "message": mistake.message, "line": null, "column": null});
-    if let Some(place) = &mistake.place {
-        let (start, end) = (place.start, place.end);
-        for (field, number) in [("line", start.0), ("column", start.1), ("end_line", end.0), ("end_column", end.1)] {
-            object[field] = Value::from(number);
-        }
-    }
-    object
+    let (start, end) = mistake.place.as_ref().map(|place| (place.start, place.end)).unzip();
+    json!({
+        "severity": severity,
+        "file": file,
+        "path": text_shown(&mistake.path),
+        "message": mistake.message,
+        "line": start.map(|(line, _)| line),
+        "column": start.map(|(_, column)| column),
+        "end_line": end.map(|(line, _)| line),
+        "end_column": end.map(|(_, column)| column),
+    })
 }

@@ -293,10 +293,10 @@ fn overruled(
     for service in services {
         match directory.overruled(service) {
             Ok(of_service) => {
-                let place = settings.place_of_redis(service);
+                let place = settings.place_in_filter(service, None);
                 overruled.extend(of_service.iter().map(|sentence| format!("{place}: {sentence}")));
             }
-            Err(reason) => mistakes.push(Mistake::new(settings.place_of_redis(service), reason)),
+            Err(reason) => mistakes.push(Mistake::new(settings.place_in_filter(service, Some("database")), reason)),
         }
     }
     if mistakes.is_empty() { Ok(overruled) } else { Err(mistakes) }

@@ -1,15 +1,22 @@
 //! The document that Higress makes of a plugin's resource, and where each part of it stands in the resource.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::settings::Mistake;
 
 /// What a rule's fields are called in the document.
 const MATCHES: [(&str, &str); 3] =
     [("ingress", "_match_route_"), ("domain", "_match_domain_"), ("service", "_match_service_")];
 
+/// Stands for the routes of a rule that names none, so that the rest of it can be read.
+const NO_ROUTE: &str = "none";
+
 /// A plugin's configuration as the plugin gets it.
 #[derive(Debug)]
 pub(crate) struct PluginDocument {
     pub(crate) document: Value,
+    /// Those of the resource itself, for each of which the whole of it is invalid for the gateway.
+    pub(crate) mistakes: Vec<Mistake>,
     has_plugin_config: bool,
     /// For each element of `_rules_`, which of `matchRules` it is.
     rules: Vec<usize>,
@@ -17,29 +24,31 @@ pub(crate) struct PluginDocument {
 
 impl PluginDocument {
     /// Of the specification of a plugin.
-    ///
-    /// # Errors
-    /// The whole resource is invalid for the gateway.
-    pub(crate) fn of(spec: &Value) -> Result<Self, String> {
+    pub(crate) fn of(spec: &Value) -> Self {
         if let Some(config) = spec.get("pluginConfig").filter(|config| !config.is_null()) {
-            return Ok(Self { document: config.clone(), has_plugin_config: true, rules: Vec::new() });
+            let document = config.clone();
+            return Self { document, mistakes: Vec::new(), has_plugin_config: true, rules: Vec::new() };
         }
         let mut document = match spec.get("defaultConfig") {
             Some(Value::Object(config)) if !is_set(spec.get("defaultConfigDisable")) => config.clone(),
             _ => Map::new(),
         };
         let given = spec.get("matchRules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let (mut rules, mut elements) = (Vec::new(), Vec::new());
+        let (mut rules, mut elements, mut mistakes) = (Vec::new(), Vec::new(), Vec::new());
         for (index, rule) in given.iter().enumerate().filter(|(_, rule)| !is_set(rule.get("configDisable"))) {
+            let (mut fields, has_match) = element(rule);
+            if !has_match {
+                let message = "expected `ingress`, `domain` or `service`, not empty";
+                mistakes.push(Mistake::new(format!("spec.matchRules[{index}]"), message));
+                fields.insert(MATCHES[0].1.to_owned(), json!([NO_ROUTE]));
+            }
             rules.push(index);
-            elements.push(element(rule).ok_or_else(|| {
-                format!("spec.matchRules[{index}]: expected `ingress`, `domain` or `service`, not empty")
-            })?);
+            elements.push(Value::Object(fields));
         }
         if !elements.is_empty() {
             document.insert("_rules_".to_owned(), Value::Array(elements));
         }
-        Ok(Self { document: Value::Object(document), has_plugin_config: false, rules })
+        Self { document: Value::Object(document), mistakes, has_plugin_config: false, rules }
     }
 
     /// Where something is in the resource that is at this path in the document.
@@ -74,7 +83,8 @@ fn joined(place: &str, path: &str) -> String {
     if path.is_empty() || path.starts_with('[') { format!("{place}{path}") } else { format!("{place}.{path}") }
 }
 
-fn element(rule: &Value) -> Option<Value> {
+/// The fields of a rule's configuration with those by which it is chosen; whether there are any.
+fn element(rule: &Value) -> (Map<String, Value>, bool) {
     let mut fields = rule.get("config").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut has_match = false;
     for (field, name) in MATCHES {
@@ -83,7 +93,7 @@ fn element(rule: &Value) -> Option<Value> {
             has_match = true;
         }
     }
-    has_match.then_some(Value::Object(fields))
+    (fields, has_match)
 }
 
 pub(crate) fn is_set(flag: Option<&Value>) -> bool {
@@ -93,7 +103,6 @@ pub(crate) fn is_set(flag: Option<&Value>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn default_and_rules_become_one_document_whose_parts_are_found_again() {
@@ -104,7 +113,7 @@ mod tests {
                 {"ingress": ["a"], "service": ["s"], "domain": [], "config": {"rule_name": "r"}},
             ],
         });
-        let document = PluginDocument::of(&spec).unwrap();
+        let document = PluginDocument::of(&spec);
         assert_eq!(
             document.document,
             json!({"rule_name": "d", "_rules_": [{"rule_name": "r", "_match_route_": ["a"], "_match_service_": ["s"]}]})
@@ -126,14 +135,21 @@ mod tests {
     #[test]
     fn what_is_disabled_is_left_out_and_a_plugin_config_is_all() {
         let disabled = json!({"defaultConfig": {"rule_name": "d"}, "defaultConfigDisable": true});
-        assert_eq!(PluginDocument::of(&disabled).unwrap().document, json!({}));
-        let whole = PluginDocument::of(&json!({"pluginConfig": {"_rules_": []}, "defaultConfig": {"a": 1}})).unwrap();
+        assert_eq!(PluginDocument::of(&disabled).document, json!({}));
+        let whole = PluginDocument::of(&json!({"pluginConfig": {"_rules_": []}, "defaultConfig": {"a": 1}}));
         assert_eq!(
             (whole.document.clone(), whole.place("_rules_[0].a")),
             (json!({"_rules_": []}), "spec.pluginConfig._rules_[0].a".to_owned())
         );
-        assert!(
-            PluginDocument::of(&json!({"matchRules": [{"config": {}}]})).unwrap_err().contains("spec.matchRules[0]")
-        );
+    }
+
+    #[test]
+    fn a_rule_for_nothing_is_told_and_the_others_are_there_all_the_same() {
+        let spec = json!({"matchRules": [{"config": {"a": 1}}, {"ingress": ["r"], "config": {"b": 2}}]});
+        let document = PluginDocument::of(&spec);
+        let told: Vec<String> = document.mistakes.iter().map(Mistake::to_string).collect();
+        assert_eq!(told, ["spec.matchRules[0]: expected `ingress`, `domain` or `service`, not empty"]);
+        assert_eq!(document.document["_rules_"][1], json!({"b": 2, "_match_route_": ["r"]}));
+        assert_eq!(document.place("_rules_[0].a"), "spec.matchRules[0].config.a");
     }
 }

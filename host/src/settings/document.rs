@@ -38,16 +38,21 @@ impl Document {
         }
         let is_json = Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         let tree = if is_json { json::read(text).map_err(|error| unreadable(text, error)) } else { parse_yaml(text) }?;
-        if tree.get("apiVersion").is_some() {
+        let refused = |reason: &str, span: Span| {
+            let place = Text::new(text, &[&tree]).place(span);
+            Mistake { place: place.map(Box::new), ..Mistake::new("", reason) }
+        };
+        let version = tree.members().into_iter().flatten().find(|member| member.name == "apiVersion");
+        if let Some(version) = version {
             let is_resource = tree.get("kind").is_some();
-            return Err(Mistake::new("", if is_resource { RESOURCE } else { FORM }));
+            return Err(refused(if is_resource { RESOURCE } else { FORM }, version.name_span));
         }
         match tree.kind() {
             "an object" => Ok(Self { name: name.to_owned(), text: text.to_owned(), tree }),
             "null" => Err(Mistake::new("", "holds no fields, expected at least `upstream` or `routes`")),
-            "an array" => Err(Mistake::new("", "expected an object, got an array")),
+            "an array" => Err(refused("expected an object, got an array", tree.span)),
             // Not shown: it may be a file with a password, given in this one's place.
-            _ => Err(Mistake::new("", "expected an object, got only a single value")),
+            _ => Err(refused("expected an object, got only a single value", tree.span)),
         }
     }
 
@@ -110,6 +115,7 @@ pub(crate) fn placed(text: &str, documents: &[&Node], part: &Node, mistakes: Vec
         // several ways.
         let spot = finder.at(&mistake.path);
         let is_known = !mistake.path.is_empty()
+            && !mistake.is_count()
             && (spot.is_there || spot.name.is_some() || mistake.message.starts_with("is missing"));
         let place = (mistake.place.is_none() && is_known).then(|| text.place(spot.span_of(&mistake.message))).flatten();
         Mistake { place: mistake.place.or(place.map(Box::new)), ..mistake }
@@ -179,10 +185,10 @@ mod tests {
             (b"", "is empty"),
             (b" \n# only a comment\n", "holds no fields"),
             (b"a: 1\nb: \xff\n", ":2:4: is not UTF-8: this byte"),
-            (b"- 1", "expected an object, got an array"),
-            (b"hello", "expected an object, got only a single value"),
+            (b"- 1", ":1:1: expected an object, got an array"),
+            (b"# a remark\n\nhello", ":3:1: expected an object, got only a single value"),
             (b"a: 1\n---\na: 2\n", ":3:1: expected one document, got 2"),
-            (b"apiVersion: v1\nkind: Service\n", "is a resource of Kubernetes"),
+            (b"kind: Service\napiVersion: v1\n", ":2:1: is a resource of Kubernetes"),
             (b"a: [1,\nb", ":1:4: is not YAML: "),
         ];
         for (text, expected) in cases {

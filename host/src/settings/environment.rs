@@ -34,23 +34,18 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Puts the values of variables into the strings of a document.
-///
-/// # Errors
-/// Each variable that is not set, and each `${` that begins no name.
-pub(crate) fn expand(document: &mut Node) -> Result<Environment, Vec<Mistake>> {
+/// Puts the values of variables into the strings of a document. With a mistake for each variable that is not set, and
+/// for each `${` that begins no name: nothing stands there then.
+pub(crate) fn expand(document: &mut Node) -> (Environment, Vec<Mistake>) {
     expand_with(document, &|name| env::var(name))
 }
 
 fn expand_with(
     document: &mut Node,
     variable: &dyn Fn(&str) -> Result<String, VarError>,
-) -> Result<Environment, Vec<Mistake>> {
+) -> (Environment, Vec<Mistake>) {
     let mut expansion = Expansion { variable, used: BTreeMap::new(), fields: Vec::new(), mistakes: Vec::new() };
     expansion.value(document, "");
-    if !expansion.mistakes.is_empty() {
-        return Err(expansion.mistakes);
-    }
     let is_short = |value: &str| value.chars().count() < ELSEWHERE_LENGTH_MIN;
     let used = || expansion.used.iter().filter(|(_, value)| !value.is_empty());
     let values = used().filter(|(_, value)| !is_short(value)).flat_map(|(name, value)| forms(name, value));
@@ -60,7 +55,7 @@ fn expand_with(
         (field.path.clone(), longest_first(short.flat_map(|(name, value)| forms(name, value))))
     });
     let own = own.filter(|(_, values)| !values.is_empty()).collect();
-    Ok(Environment { values, own })
+    (Environment { values, own }, expansion.mistakes)
 }
 
 fn longest_first(values: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
@@ -289,10 +284,11 @@ mod tests {
             _ => Err(VarError::NotPresent),
         };
         let mut document: Node = serde_json::from_value(document).unwrap();
-        let result = expand_with(&mut document, &variable);
-        result
-            .map(|environment| (serde_json::to_value(&document).unwrap(), environment))
-            .map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+        let (environment, mistakes) = expand_with(&mut document, &variable);
+        match mistakes.is_empty() {
+            true => Ok((serde_json::to_value(&document).unwrap(), environment)),
+            false => Err(mistakes.iter().map(Mistake::to_string).collect()),
+        }
     }
 
     #[test]

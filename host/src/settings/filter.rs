@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use slidegate::{ConfigureError, Instance, Module, Moment, StartError};
+use slidegate::{ConfigureError, Instance, Module, Moment, RedisService, StartError};
 use slidegate_document::{Fields, Node, Reader};
 
 use super::mistake::Mistake;
@@ -64,9 +64,11 @@ impl FilterConfig {
         self
     }
 
-    /// That of a file whose other parts cannot be read.
-    pub(super) fn of_rest(document: &Node) -> Option<Self> {
-        Self::of(document.get(FILTER).filter(|node| is_object(node)), document.get(FILTERS).and_then(Node::elements))
+    /// Those of a file whose other parts cannot be read, which may have both fields.
+    pub(super) fn all_of_rest(document: &Node) -> Vec<Self> {
+        let filter = Self::of(document.get(FILTER).filter(|node| is_object(node)), None);
+        let filters = Self::of(None, document.get(FILTERS).and_then(Node::elements));
+        filter.into_iter().chain(filters).collect()
     }
 
     /// As the filter takes it.
@@ -102,6 +104,32 @@ impl FilterConfig {
                 .collect(),
             None => vec![(self.path(""), &self.document)],
         }
+    }
+
+    /// The configurations that may say where they count, with their paths: of each filter the whole, the elements of its
+    /// `_rules_`, and what it says of sessions.
+    pub(super) fn policies(&self) -> Vec<(String, &Value)> {
+        let mut policies = Vec::new();
+        for (path, filter) in self.each() {
+            let rules = filter.get("_rules_").and_then(Value::as_array).into_iter().flatten().enumerate();
+            let rules = rules.map(|(index, rule)| (format!("{path}._rules_[{index}]"), rule));
+            let session = filter.get("session").map(|session| (format!("{path}.session"), session));
+            policies.extend(std::iter::once((path.clone(), filter)).chain(rules).chain(session));
+        }
+        policies
+    }
+
+    /// The path of the `redis` that names this service first, and what stands there. One with this database, if there
+    /// are several.
+    pub(super) fn redis_of(&self, service: &RedisService) -> Option<(String, &Value)> {
+        let all = self.policies().into_iter().filter_map(|(path, policy)| {
+            let redis = policy.get(REDIS)?;
+            (redis.get("service_name")?.as_str()? == service.service_name).then(|| (format!("{path}.{REDIS}"), redis))
+        });
+        let all: Vec<(String, &Value)> = all.collect();
+        let is_same = |redis: &Value| redis.get("database").and_then(Value::as_u64) == Some(service.database.into());
+        let place = all.iter().position(|(_, redis)| is_same(redis)).unwrap_or_default();
+        all.into_iter().nth(place)
     }
 
     /// An oddity that the filter tells of, with what it is about.

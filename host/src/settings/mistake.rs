@@ -40,6 +40,16 @@ impl Mistake {
         }
     }
 
+    /// Whether it is about what stands at this path, or about a part of that.
+    pub(super) fn is_within(&self, path: &str) -> bool {
+        self.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+
+    /// Whether it says only how many more there are.
+    pub(super) fn is_count(&self) -> bool {
+        ConfigError::is_count(&self.message)
+    }
+
     /// With the file's name, line and column before it, as editors take them.
     pub(crate) fn in_file(&self, name: &str) -> String {
         match &self.place {
@@ -76,6 +86,13 @@ mod tests {
             Mistake::new("filter.rule_items[1]", "is odd: very")
         );
         assert_eq!(Mistake::of_sentence("nothing is `a: b`"), Mistake::new("", "nothing is `a: b`"));
+    }
+
+    #[test]
+    fn what_is_about_a_part_is_within_the_whole() {
+        let within = |path: &str| Mistake::new(path, "is odd").is_within("a.b");
+        assert!(within("a.b") && within("a.b.c") && within("a.b[0]"));
+        assert!(!within("a.bc") && !within("a") && !within(""));
     }
 
     #[test]

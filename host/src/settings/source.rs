@@ -64,15 +64,18 @@ impl SettingsSource {
     /// Every mistake found in them, the filter's included, which `module` knows; in their order.
     pub(crate) fn parse(&self, bytes: &[u8], module: &Module) -> Result<Settings, Vec<Mistake>> {
         let mut document = Document::parse(&self.name(), bytes).map_err(|mistake| vec![mistake])?;
-        let environment = match environment::expand(&mut document.tree) {
-            Ok(environment) => environment,
-            Err(mistakes) => return Err(document.placed(mistakes)),
-        };
+        let (environment, unset) = environment::expand(&mut document.tree);
         match Settings::read(&document.tree, self.folder()) {
-            Ok(settings) => Ok(self.overrides.over(Settings { environment, origin: document.into(), ..settings })),
-            Err(mut mistakes) => {
-                let filter = FilterConfig::of_rest(&document.tree);
-                mistakes.extend(filter.into_iter().flat_map(|filter| filter.mistakes(module)));
+            Ok(settings) if unset.is_empty() => {
+                Ok(self.overrides.over(Settings { environment, origin: document.into(), ..settings }))
+            }
+            read => {
+                let mut mistakes = read.err().unwrap_or_default();
+                let filters = FilterConfig::all_of_rest(&document.tree);
+                mistakes.extend(filters.iter().flat_map(|filter| filter.mistakes(module)));
+                // What would stand there is anybody's guess.
+                mistakes.retain(|mistake| !unset.iter().any(|unset| mistake.is_within(&unset.path)));
+                mistakes.extend(unset);
                 Err(document.placed(environment.hide_mistakes(mistakes)))
             }
         }
@@ -81,10 +84,8 @@ impl SettingsSource {
     /// The files that these bytes name, be they settings or full of mistakes, and what they hold.
     pub(crate) fn named_files(&self, bytes: &[u8]) -> NamedFiles {
         let Ok(mut document) = Document::parse(&self.name(), bytes) else { return NamedFiles::new() };
-        match environment::expand(&mut document.tree) {
-            Ok(_) => named_file::all_named(&document.tree, self.folder()),
-            Err(_) => NamedFiles::new(),
-        }
+        environment::expand(&mut document.tree);
+        named_file::all_named(&document.tree, self.folder())
     }
 
     /// What paths of files in it are relative to.

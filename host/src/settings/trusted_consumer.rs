@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use slidegate_document::{Content, Node, truth};
+use slidegate_document::{Content, Node, Path, Reader, truth};
 
 /// Who may set `x-mse-consumer`, the field in which an authenticating proxy names the consumer (`trusted_consumer`).
 ///
@@ -16,15 +16,24 @@ pub(crate) struct TrustedConsumer {
 }
 
 impl TrustedConsumer {
-    pub(crate) const EXPECTED: &str =
-        "`false`, `true` (every client is an authenticating proxy), or a list of such proxies' addresses and networks";
-
-    pub(crate) fn from_node(node: &Node) -> Option<Self> {
-        let networks = match (truth(node), &node.content) {
-            (Some(false), _) => Vec::new(),
-            (Some(true), _) => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
-            (None, Content::List(list)) => list.iter().map(read_network).collect::<Option<_>>()?,
-            _ => return None,
+    /// What a value of the field says; of a list that each element which says nothing is reported.
+    pub(super) fn read(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Self> {
+        const EXPECTED: &str = "`false`, `true` (every client is an authenticating proxy), or a list of such proxies' addresses and networks";
+        let networks = match &node.content {
+            Content::List(list) => {
+                let networks: Vec<Option<IpNet>> = list
+                    .iter()
+                    .enumerate()
+                    .map(|(index, element)| {
+                        reader.parsed(Path::Element(&path, index), element, "an address or a network", read_network)
+                    })
+                    .collect();
+                networks.into_iter().collect::<Option<_>>()?
+            }
+            _ => match reader.parsed(path, node, EXPECTED, truth)? {
+                false => Vec::new(),
+                true => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
+            },
         };
         Some(Self { networks })
     }
@@ -70,8 +79,14 @@ fn read_network(node: &Node) -> Option<IpNet> {
 mod tests {
     use super::*;
 
-    fn read(setting: &Value) -> Option<TrustedConsumer> {
-        TrustedConsumer::from_node(&serde_json::from_value(setting.clone()).expect("a document"))
+    fn read(setting: &Value) -> Result<TrustedConsumer, Vec<String>> {
+        let node: Node = serde_json::from_value(setting.clone()).expect("a document");
+        let mut reader = Reader::new(&crate::settings::words::VOCABULARY);
+        let read = TrustedConsumer::read(&mut reader, Path::Field(&Path::Root, "who"), &node);
+        match reader.finish() {
+            Ok(_) => Ok(read.expect("a setting")),
+            Err(mistakes) => Err(mistakes.iter().map(ToString::to_string).collect()),
+        }
     }
 
     fn counts(setting: &Value, peer: &str) -> bool {
@@ -102,9 +117,13 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_no_setting() {
-        for setting in [json!("10.0.0.0/8"), json!(["10.0.0.0/33"]), json!(["a.test"]), json!([1]), json!(2)] {
-            assert_eq!(read(&setting), None, "{setting}");
+        for setting in [json!("10.0.0.0/8"), json!(2), json!({})] {
+            let told = read(&setting).expect_err("no setting");
+            assert!(told.len() == 1 && told[0].starts_with("who: expected `false`, `true` "), "{told:?}");
         }
+        let told = read(&json!(["10.0.0.0/8", "10.0.0.0/33", "a.test", 1])).expect_err("no networks");
+        let expected = |index: usize, got: &str| format!("who[{index}]: expected an address or a network, got {got}");
+        assert_eq!(told, [expected(1, "`10.0.0.0/33`"), expected(2, "`a.test`"), expected(3, "`1`")]);
     }
 
     #[test]

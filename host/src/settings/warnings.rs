@@ -18,7 +18,7 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
     warnings.extend(settings.file_warnings());
     let names: Vec<&str> = settings.redis.names.keys().map(String::as_str).collect();
     if let Some(filter) = &settings.filter {
-        for (path, policy) in policies(filter) {
+        for (path, policy) in filter.policies() {
             chosen_routes(&path, policy, &settings.routes, &mut warnings);
             believed_addresses(&path, policy, &mut warnings);
         }
@@ -27,14 +27,19 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
         }
     }
     if let Some(services) = services.filter(|_| settings.redis.any.is_none()) {
-        let field = settings.filter.as_ref().map_or("filter", FilterConfig::field);
-        addresses(field, &names, services, &mut warnings);
+        let place = |service: &RedisService| settings.place_in_filter(service, Some("service_name"));
+        addresses(&place, &names, services, &mut warnings);
     }
     warnings
 }
 
-/// Services without an address, and addresses without a service. `field`: what stands for the filter in the file.
-fn addresses(field: &str, names: &[&str], services: &[RedisService], warnings: &mut Vec<String>) {
+/// Services without an address, and addresses without a service. `place`: the path of what names a service.
+fn addresses(
+    place: &dyn Fn(&RedisService) -> String,
+    names: &[&str],
+    services: &[RedisService],
+    warnings: &mut Vec<String>,
+) {
     let is_for = |name: &str, service: &RedisService| {
         name == service.service_name || name == format!("{}:{}", service.service_name, service.port)
     };
@@ -57,7 +62,7 @@ fn addresses(field: &str, names: &[&str], services: &[RedisService], warnings: &
             None if is_of_a_mesh => "`redis.names` has none for it, and only a mesh knows such names".to_owned(),
             None => continue,
         };
-        warnings.push(format!("{field}: the Redis service {} has no address: {why}", quoted(name)));
+        warnings.push(format!("{}: the Redis service {} has no address: {why}", place(service), quoted(name)));
     }
     for name in names.iter().filter(|name| !is_used(name)) {
         if !services.is_empty() {
@@ -105,18 +110,6 @@ fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
     let is_loopback = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
     let is_reached = one_ip == other_ip || (is_any && (is_loopback(one_ip) && is_loopback(other_ip)));
     one.port() == other.port() && one.port() != 0 && is_reached
-}
-
-/// The configurations of the filters, with their paths: of each the whole, and the elements of `_rules_`.
-fn policies(filter: &FilterConfig) -> Vec<(String, &Value)> {
-    let mut policies = Vec::new();
-    for (path, filter) in filter.each() {
-        let rules = filter.get("_rules_").and_then(Value::as_array).into_iter().flatten().enumerate();
-        let rules = rules.map(|(index, rule)| (format!("{path}._rules_[{index}]"), rule));
-        let with_rules = std::iter::once((path.clone(), filter)).chain(rules);
-        policies.extend(with_rules);
-    }
-    policies
 }
 
 /// Names of routes that no route has.
@@ -197,7 +190,7 @@ fn texts(value: Option<&Value>) -> Vec<&str> {
 
 /// Addresses are given, and a configuration counts in memory all the same.
 fn forgotten_redis(filter: &FilterConfig, uses_redis: bool, name: &str, warnings: &mut Vec<String>) {
-    for (path, policy) in policies(filter) {
+    for (path, policy) in filter.policies() {
         let limits = ["rule_items", "global_threshold"].iter().any(|field| policy.get(*field).is_some());
         if limits && policy.get("redis").is_none_or(Value::is_null) {
             let others = if uses_redis { ", unlike others here" } else { "" };
@@ -232,7 +225,7 @@ mod tests {
             };
             let services: Vec<RedisService> = services.iter().map(service).collect();
             let mut warnings = Vec::new();
-            addresses("filter", names, &services, &mut warnings);
+            addresses(&|_| "filter".to_owned(), names, &services, &mut warnings);
             warnings
         };
         assert_eq!(told(&["redis.static"], &["redis.static"]), [""; 0]);

@@ -420,6 +420,44 @@ fn a_slip_on_the_command_line_gets_a_hint_and_exit_code_2() {
 }
 
 #[test]
+fn each_command_offers_the_options_that_it_heeds() {
+    let all = ["--listen", "--admin", "--redis", "--workers", "--component"];
+    let values = ["127.0.0.1:1", "127.0.0.1:1", "redis://h", "2", "/nowhere.wasm"];
+    let directory = Directory::new();
+    let folder = directory.path().to_str().expect("a path in UTF-8");
+    assert_eq!(code(&run(&["man", folder])), Some(0));
+    for (command, heeded) in [
+        ("serve", &all[..]),
+        ("check", &all),
+        ("init", &all[..4]),
+        ("migrate", &all[4..]),
+        ("schema", &[]),
+        ("completions", &[]),
+        ("man", &[]),
+    ] {
+        let help = said(&run(&[command, "--help"]));
+        let page = directory.path().join(format!("slidegate-{command}.1"));
+        let page = std::fs::read_to_string(page).expect("it was written").replace('\\', "");
+        for (option, value) in all.into_iter().zip(values) {
+            for text in [&help, &page] {
+                let is_offered = text.lines().any(|line| line.trim_start_matches("fB").trim().starts_with(option));
+                assert_eq!(is_offered, heeded.contains(&option), "{command} {option}: {text}");
+            }
+            if !heeded.contains(&option) {
+                let refused = run(&[command, option, value]);
+                let told = said(&refused);
+                assert!(
+                    code(&refused) == Some(2) && told.contains(&format!("unexpected argument '{option}'")),
+                    "{told}"
+                );
+            }
+            let before = run(&[option, value, command]);
+            assert!(code(&before) == Some(2) && said(&before).contains("cannot be used with"), "{}", said(&before));
+        }
+    }
+}
+
+#[test]
 fn an_argument_that_is_not_utf_8_gets_an_answer_too() {
     let slip =
         Command::new(binary()).arg("serve").arg(OsStr::from_bytes(b"a\xff")).arg("--bogus").output().expect("it runs");

@@ -17,7 +17,7 @@ use crate::init::{self, Init};
 use crate::migrate::{self, Migrate};
 use crate::settings::file::{self, Occasion};
 use crate::settings::source::{Overrides, SettingsSource};
-use crate::settings::{self, Mistake, nearest, secret::text_shown};
+use crate::settings::{Mistake, address_argument, nearest, secret::text_shown};
 use crate::{check, logging, manual, output};
 
 /// A gateway with a cluster rate limiter: true sliding windows, counted in Redis or in the process.
@@ -25,7 +25,7 @@ use crate::{check, logging, manual, output};
 /// Without a command it runs a demo on its own: local windows, no Redis, an upstream of its own, and a list of curl
 /// lines to try; `serve --demo llm` runs that of limits on tokens.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = NAME, version, max_term_width = 100, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Commands>,
@@ -54,6 +54,8 @@ enum Commands {
         /// demo of limits on requests.
         #[arg(long, value_enum, value_name = "KIND", num_args = 0..=1, default_missing_value = "requests")]
         demo: Option<Demo>,
+        #[command(flatten)]
+        options: Options,
     },
     /// Check a settings file, or resources of Higress' plugin, and print how they are understood. Ends with 1 if there
     /// are mistakes.
@@ -71,6 +73,8 @@ enum Commands {
         /// wrong or odd.
         #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
         output: OutputFormat,
+        #[command(flatten)]
+        options: Options,
     },
     /// Print a JSON Schema of what may be written, for editors and other programs.
     Schema {
@@ -81,7 +85,12 @@ enum Commands {
     },
     /// Turn resources of Higress' `cluster-key-rate-limit` and `ai-token-ratelimit` into Slidegate's, and tell what
     /// changes. Ends with 1, and writes nothing, if one of them cannot be converted; other resources are left out.
-    Migrate(Migrate),
+    Migrate {
+        #[command(flatten)]
+        migrate: Migrate,
+        #[command(flatten)]
+        component: Component,
+    },
     /// Write a file to begin with, with comments.
     Init(Init),
     /// Print what makes a shell complete this command, as for `source <(slidegate completions bash)`.
@@ -129,28 +138,32 @@ impl SchemaKind {
     }
 }
 
+/// What is said over a file, or over the demo.
 #[derive(Debug, Args)]
 struct Options {
     /// Listen here, whatever the file says.
-    #[arg(long, global = true, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address_argument)]
     listen: Option<SocketAddr>,
     /// Serve the admin port here, whatever the file says.
-    #[arg(long, global = true, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address_argument)]
     admin: Option<SocketAddr>,
     /// Count in this Redis. Stands for every service name in the filter's configuration; turns the demo to a real
     /// Redis.
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// Threads that serve requests, each with a filter instance of its own [default: one a core].
-    #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// Load the filter from this file instead of the one that is built in.
-    #[arg(long, global = true, value_name = "FILE")]
-    component: Option<PathBuf>,
+    #[command(flatten)]
+    component: Component,
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    settings::parse_address(text).ok_or_else(|| format!("expected {}", settings::ADDRESS))
+/// The filter.
+#[derive(Debug, Args)]
+struct Component {
+    /// Load the filter from this file instead of the one that is built in.
+    #[arg(long = "component", value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 /// Reads the command line and does what was asked for. What goes wrong is printed to standard error.
@@ -202,35 +215,8 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
 
 impl Cli {
     fn run(self) -> ExitCode {
-        let options = &self.options;
-        if let Some((option, command)) = self.without_effect() {
-            let message = format!("`{option}` has no effect on `{NAME} {command}`: leave it out");
-            let _ = Self::command().error(ErrorKind::ArgumentConflict, message).print();
-            return ExitCode::from(2);
-        }
         let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
-        let alone = |done: Result<(), Mistake>| done.map_err(|mistake| vec![mistake]);
-        let (name, done) = match self.command {
-            Some(Commands::Init(init)) => {
-                (init.file_name(), alone(init::run(&init, &options.overrides(), options.redis.as_deref())))
-            }
-            Some(Commands::Schema { kind }) => (NAME.to_owned(), alone(kind.print())),
-            Some(Commands::Completions { shell }) => {
-                (NAME.to_owned(), alone(manual::completions(shell, &mut Self::command())))
-            }
-            Some(Commands::Man { folder }) => {
-                (NAME.to_owned(), alone(manual::pages(Self::command(), folder.as_deref())))
-            }
-            command => match options.module() {
-                Ok(module) => run_filter(command, module, options),
-                Err(mistake) => match command {
-                    Some(Commands::Check { file, output: OutputFormat::Json, .. }) => {
-                        (NAME.to_owned(), check::refused(&options.source(file), mistake))
-                    }
-                    _ => (NAME.to_owned(), Err(vec![mistake])),
-                },
-            },
-        };
+        let (name, done) = done(self.command, self.options);
         // Before anything is printed beside the log.
         logging::flush();
         match done {
@@ -244,48 +230,45 @@ impl Cli {
             }
         }
     }
+}
 
-    /// An option that is given and does nothing for the command.
-    fn without_effect(&self) -> Option<(&'static str, &'static str)> {
-        let options = &self.options;
-        let (command, heeded): (_, &[&str]) = match &self.command {
-            Some(Commands::Init(_)) => ("init", &["--listen", "--admin", "--redis", "--workers"]),
-            Some(Commands::Migrate(_)) => ("migrate", &["--component"]),
-            Some(Commands::Schema { .. }) => ("schema", &[]),
-            Some(Commands::Completions { .. }) => ("completions", &[]),
-            Some(Commands::Man { .. }) => ("man", &[]),
-            Some(Commands::Serve { .. } | Commands::Check { .. } | Commands::Other(_)) | None => return None,
-        };
-        let given = [
-            ("--listen", options.listen.is_some()),
-            ("--admin", options.admin.is_some()),
-            ("--redis", options.redis.is_some()),
-            ("--workers", options.workers.is_some()),
-            ("--component", options.component.is_some()),
-        ];
-        let (option, _) = given.into_iter().find(|(option, is_given)| *is_given && !heeded.contains(option))?;
-        Some((option, command))
+/// Does what was asked for. With the name of what was read, for its mistakes. `alone`: the options without a command.
+fn done(command: Option<Commands>, alone: Options) -> (String, Result<(), Vec<Mistake>>) {
+    let of_program = |done: Result<(), Mistake>| (NAME.to_owned(), done.map_err(|mistake| vec![mistake]));
+    let without_filter = |mistake| (NAME.to_owned(), Err(vec![mistake]));
+    match command {
+        Some(Commands::Serve { file: Some(file), options, .. }) => match options.component.module() {
+            Ok(module) => {
+                let source = options.source(file);
+                (source.name(), serve(source, module, &options))
+            }
+            Err(mistake) => without_filter(mistake),
+        },
+        Some(Commands::Serve { demo, options, .. }) => of_demo(demo.unwrap_or_default(), &options),
+        Some(Commands::Check { file, strict, connect, output, options }) => {
+            let source = options.source(file);
+            let how = check::How { is_strict: strict, connects: connect, as_json: output == OutputFormat::Json };
+            match options.component.module() {
+                Ok(module) => (source.name(), check::run(&source, module, options.redis.clone(), how)),
+                Err(mistake) if how.as_json => (NAME.to_owned(), check::refused(&source, mistake)),
+                Err(mistake) => without_filter(mistake),
+            }
+        }
+        Some(Commands::Migrate { migrate, component }) => match component.module() {
+            Ok(module) => (migrate.file_name(), migrate::run(&migrate, &module)),
+            Err(mistake) => without_filter(mistake),
+        },
+        Some(Commands::Init(init)) => (init.file_name(), init::run(&init).map_err(|mistake| vec![mistake])),
+        Some(Commands::Schema { kind }) => of_program(kind.print()),
+        Some(Commands::Completions { shell }) => of_program(manual::completions(shell, &mut Cli::command())),
+        Some(Commands::Man { folder }) => of_program(manual::pages(Cli::command(), folder.as_deref())),
+        Some(Commands::Other(_)) | None => of_demo(Demo::default(), &alone),
     }
 }
 
-/// Does what takes a filter. With the name of what was read, for its mistakes.
-fn run_filter(command: Option<Commands>, module: Module, options: &Options) -> (String, Result<(), Vec<Mistake>>) {
-    match command {
-        Some(Commands::Serve { file: Some(file), .. }) => {
-            let source = options.source(file);
-            (source.name(), serve(source, module, options))
-        }
-        Some(Commands::Check { file, strict, connect, output }) => {
-            let source = options.source(file);
-            let how = check::How { is_strict: strict, connects: connect, as_json: output == OutputFormat::Json };
-            (source.name(), check::run(&source, module, options.redis.clone(), how))
-        }
-        Some(Commands::Migrate(migrate)) => {
-            (options.source(migrate.file.clone()).name(), migrate::run(&migrate, &module))
-        }
-        Some(Commands::Serve { demo: Some(demo), .. }) => (NAME.to_owned(), run_demo(demo, module, options)),
-        _ => (NAME.to_owned(), run_demo(Demo::default(), module, options)),
-    }
+fn of_demo(demo: Demo, options: &Options) -> (String, Result<(), Vec<Mistake>>) {
+    let module = options.component.module().map_err(|mistake| vec![mistake]);
+    (NAME.to_owned(), module.and_then(|module| run_demo(demo, module, options)))
 }
 
 impl Options {
@@ -301,9 +284,11 @@ impl Options {
             has_redis: self.redis.is_some(),
         }
     }
+}
 
+impl Component {
     fn module(&self) -> Result<Module, Mistake> {
-        let Some(file) = &self.component else {
+        let Some(file) = &self.file else {
             return Module::embedded()
                 .map_err(|error| Mistake::new("the component that is built in", error.to_string()));
         };

@@ -2,15 +2,15 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use slidegate::RedisDirectory;
 
 use crate::output;
-use crate::settings::Mistake;
 use crate::settings::secret::url_shown;
-use crate::settings::source::Overrides;
+use crate::settings::{Mistake, address_argument};
 
 /// What to write, and where to.
 #[derive(Debug, Args)]
@@ -21,6 +21,18 @@ pub(crate) struct Init {
     /// The file to write. One that is there stays as it is. `-` is standard output.
     #[arg(default_value = "gateway.yaml")]
     file: PathBuf,
+    /// Where the gateway listens.
+    #[arg(long, value_name = "ADDRESS", value_parser = address_argument)]
+    listen: Option<SocketAddr>,
+    /// Where its admin port is.
+    #[arg(long, value_name = "ADDRESS", value_parser = address_argument)]
+    admin: Option<SocketAddr>,
+    /// The Redis that it counts in.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// How many threads serve requests [default: one a core].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
 }
 
 /// What a file is for.
@@ -60,26 +72,49 @@ impl Init {
     pub(crate) fn file_name(&self) -> String {
         self.file.display().to_string()
     }
+
+    /// The template with its own name in its head, and with what was asked for in place of its own values.
+    fn text(&self) -> String {
+        let name = if self.file.as_os_str() == "-" { "FILE".to_owned() } else { shell_word(&self.file) };
+        let asked = [
+            ("listen", self.listen.map(|address| address.to_string())),
+            ("admin", self.admin.map(|address| address.to_string())),
+            ("redis", self.redis.as_deref().map(quoted)),
+        ];
+        let mut text = String::new();
+        for line in self.kind.text().lines() {
+            let field = line.trim_start_matches('#').split_once(": ").map_or("", |(field, _)| field);
+            match asked.iter().find_map(|(name, value)| value.as_ref().filter(|_| *name == field)) {
+                Some(value) => text.push_str(&format!("{field}: {value}\n")),
+                None if line.starts_with("# ") => text.push_str(&format!("{}\n", line.replace("FILE", &name))),
+                None => text.push_str(&format!("{line}\n")),
+            }
+            if let Some(workers) = self.workers.filter(|_| field == "admin") {
+                text.push_str(&format!("workers: {workers}\n"));
+            }
+        }
+        text
+    }
 }
 
 /// Writes the file, and tells what to do with it.
 ///
 /// # Errors
 /// It is there already, or cannot be written; or what should stand in it is no URL of a Redis.
-pub(crate) fn run(init: &Init, overrides: &Overrides, redis: Option<&str>) -> Result<(), Mistake> {
+pub(crate) fn run(init: &Init) -> Result<(), Mistake> {
     if init.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
         let message = "expected a name that ends in `.yaml`: what is written has comments, which JSON has no place for";
         return Err(Mistake::new("", message));
     }
-    if let Some(url) = redis {
+    if let Some(url) = &init.redis {
         let usable = RedisDirectory::new().insert_any(url);
         usable.map_err(|error| Mistake::new("--redis", error.message()))?;
     }
-    let text = filled(init.kind.text(), &init.file, overrides, redis);
+    let text = init.text();
     if init.file.as_os_str() == "-" {
         return output::print(&text);
     }
-    let is_secret = redis.is_some_and(|url| url_shown(url) != url);
+    let is_secret = init.redis.as_ref().is_some_and(|url| url_shown(url) != *url);
     create(&init.file, &text, is_secret).map_err(|reason| Mistake::new("", reason))?;
     let file = shell_word(&init.file);
     output::print(&format!(
@@ -114,30 +149,6 @@ fn for_the_owner(options: &mut OpenOptions) {
 #[cfg(not(unix))]
 fn for_the_owner(_: &mut OpenOptions) {}
 
-/// The template with its own name in its head, and with what was asked for in place of its own values.
-fn filled(template: &str, file: &Path, overrides: &Overrides, redis: Option<&str>) -> String {
-    let name = if file.as_os_str() == "-" { "FILE".to_owned() } else { shell_word(file) };
-    let workers = overrides.workers.map(|workers| workers.to_string());
-    let asked = [
-        ("listen", overrides.listen.map(|address| address.to_string())),
-        ("admin", overrides.admin.map(|address| address.to_string())),
-        ("redis", redis.map(quoted)),
-    ];
-    let mut text = String::with_capacity(template.len());
-    for line in template.lines() {
-        let field = line.trim_start_matches('#').split_once(": ").map_or("", |(field, _)| field);
-        match asked.iter().find_map(|(name, value)| value.as_ref().filter(|_| *name == field)) {
-            Some(value) => text.push_str(&format!("{field}: {value}\n")),
-            None if line.starts_with("# ") => text.push_str(&format!("{}\n", line.replace("FILE", &name))),
-            None => text.push_str(&format!("{line}\n")),
-        }
-        if let Some(workers) = workers.as_ref().filter(|_| field == "admin") {
-            text.push_str(&format!("workers: {workers}\n"));
-        }
-    }
-    text
-}
-
 /// A text as YAML writes it between quotes.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -160,19 +171,21 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_stands_in_the_file() {
-        let overrides =
-            Overrides { listen: Some(([0, 0, 0, 0], 80).into()), admin: None, workers: Some(3), has_redis: false };
         for kind in Template::value_variants() {
-            let plain = filled(
-                kind.text(),
-                Path::new("a b.yaml"),
-                &Overrides { listen: None, admin: None, workers: None, has_redis: false },
-                None,
-            );
+            let nothing =
+                Init { kind: *kind, file: "a b.yaml".into(), listen: None, admin: None, redis: None, workers: None };
+            let plain = nothing.text();
             // Sessions are read from Redis, whether limits are counted there or not.
             let redis = if matches!(kind, Template::Session) { "\nredis: redis://" } else { "\n#redis: redis://" };
             assert!(plain.contains("serve 'a b.yaml' ") && plain.contains(redis), "{plain}");
-            let text = filled(kind.text(), Path::new("-"), &overrides, Some("redis://h/?x=\"#"));
+            let text = Init {
+                file: "-".into(),
+                listen: Some(([0, 0, 0, 0], 80).into()),
+                redis: Some("redis://h/?x=\"#".to_owned()),
+                workers: Some(3),
+                ..nothing
+            }
+            .text();
             for line in ["listen: 0.0.0.0:80", "admin: 127.0.0.1:9090 ", "workers: 3", r##"redis: "redis://h/?x=\"#""##]
             {
                 assert_eq!(text.lines().filter(|each| each.starts_with(line)).count(), 1, "{line} in {text}");

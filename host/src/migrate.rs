@@ -47,7 +47,7 @@ const OF_TOKENS: [&str; 3] = [
 pub(crate) struct Migrate {
     /// Resources, YAML or JSON, such as `kubectl get wasmplugin NAME -o yaml` prints; `-` is standard input.
     #[arg(default_value = "-")]
-    pub(crate) file: PathBuf,
+    file: PathBuf,
     /// Where Slidegate's image was pushed: `oci://REGISTRY/REPOSITORY:TAG`.
     #[arg(long, value_name = "URL")]
     image: String,
@@ -61,14 +61,24 @@ pub(crate) struct Migrate {
     plugin: Vec<String>,
 }
 
+impl Migrate {
+    fn source(&self) -> SettingsSource {
+        SettingsSource { file: self.file.clone(), overrides: Overrides::default() }
+    }
+
+    /// The file as messages call it.
+    pub(crate) fn file_name(&self) -> String {
+        self.source().name()
+    }
+}
+
 /// Reads, converts, and writes all or nothing. What happens to each resource is told on standard error.
 ///
 /// # Errors
 /// The file cannot be read, one of stock's plugins in it cannot be converted, or there is none.
 pub(crate) fn run(migrate: &Migrate, module: &Module) -> Result<(), Vec<Mistake>> {
-    let source = SettingsSource { file: migrate.file.clone(), overrides: Overrides::default() };
     let single = |mistake| vec![mistake];
-    let bytes = source.read(Occasion::Start).map_err(single)?;
+    let bytes = migrate.source().read(Occasion::Start).map_err(single)?;
     let resources = resource::read(&bytes).map_err(single)?.map(|resources| resources.list).unwrap_or_default();
     if resources.is_empty() {
         return Err(single(resource::why_none(&bytes)));

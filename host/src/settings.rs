@@ -40,7 +40,7 @@ use self::words::duration_shown;
 pub(crate) use self::filter::FilterConfig;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
-pub(crate) use self::listen::{ADDRESS, Listen, parse_address};
+pub(crate) use self::listen::{Listen, address_argument};
 pub(crate) use self::mistake::Mistake;
 pub(crate) use self::named_file::NamedFiles;
 pub(crate) use self::path::{AmbiguousPath, PathRules};

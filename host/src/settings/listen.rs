@@ -54,6 +54,14 @@ impl Listen {
     }
 }
 
+/// An address on the command line, which options of several commands take.
+///
+/// # Errors
+/// It is none; what was expected.
+pub(crate) fn address_argument(text: &str) -> Result<SocketAddr, String> {
+    parse_address(text).ok_or_else(|| format!("expected {ADDRESS}"))
+}
+
 /// `ip:port`, `localhost:port`, or `:port` for every IPv4 address. Other names are refused: which of their addresses
 /// would be meant?
 pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {

@@ -28,7 +28,7 @@ fn one_nameless_upstream_is_enough() {
 fn the_filters_mistakes_are_told_beside_others() {
     let document = Document::parse("gate.yaml", b"filter: {rule_name: r}").expect("a document");
     Settings::read(&document.tree, Path::new("")).expect_err("it lacks an upstream");
-    assert_eq!(FilterConfig::of_rest(&document.tree).expect("a filter").document(), &json!({"rule_name": "r"}));
+    assert_eq!(FilterConfig::all_of_rest(&document.tree)[0].document(), &json!({"rule_name": "r"}));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn addresses_are_taken_as_people_write_them() {
         ("localhost", None),
         (" :8080", None),
     ] {
-        assert_eq!(parse_address(text).map(|address| address.to_string()).as_deref(), expected, "{text}");
+        assert_eq!(listen::parse_address(text).map(|address| address.to_string()).as_deref(), expected, "{text}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! The documents: that their links lead somewhere, and that the first one stays short.
+//! The documents: that their links lead somewhere, that the first one stays short, and that a translation leaves out
+//! none of the points that the original makes.
 
 use std::{
     collections::BTreeSet,
@@ -100,4 +101,36 @@ fn links_between_documents_lead_somewhere() {
 fn the_first_document_is_at_most_250_lines() {
     let lines = fs::read_to_string(root().join("README.md")).expect("the README can be read").lines().count();
     assert!(lines <= 250, "{lines} lines");
+}
+
+/// Of each chapter its heading, how many points its lists have, and the names in them.
+fn points(text: &str) -> Vec<(&str, usize, BTreeSet<&str>)> {
+    let mut chapters = Vec::new();
+    for line in prose(text) {
+        if line.starts_with("## ") {
+            chapters.push((line, 0, BTreeSet::new()));
+        }
+        let is_point = line.starts_with("- ");
+        if let Some((_, count, names)) = chapters.last_mut().filter(|_| is_point || line.starts_with("  ")) {
+            *count += usize::from(is_point);
+            names.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    chapters
+}
+
+#[test]
+fn a_translation_makes_every_point() {
+    let [original, translation] = ["README.md", "README.zh-CN.md"]
+        .map(|name| fs::read_to_string(root().join("guest/shim").join(name)).expect("it can be read"));
+    let (originals, translations) = (points(&original), points(&translation));
+    assert_eq!(originals.len(), translations.len());
+    assert!(originals.iter().map(|(_, count, _)| count).sum::<usize>() > 10);
+    for ((heading, count, names), (translated, count_translated, names_translated)) in
+        originals.iter().zip(&translations)
+    {
+        assert_eq!(count, count_translated, "points in `{heading}` and in `{translated}`");
+        let missing: Vec<_> = names.difference(names_translated).collect();
+        assert!(missing.is_empty(), "`{translated}` does not name {missing:?}");
+    }
 }

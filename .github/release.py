@@ -1,5 +1,9 @@
-"""Gathers what is attached to a release into dist/release, from what `just release` left in dist."""
+"""Gathers what is attached to a release into dist/release, from what `just release` left in dist.
 
+`--tag TAG` only says whether a tag is that of the version. `--dist FOLDER` takes another folder, `--no-bills` leaves out what Cargo alone cannot make.
+"""
+
+import argparse
 import hashlib
 import json
 import os
@@ -9,9 +13,13 @@ import shutil
 import subprocess
 import tarfile
 
+import third_party
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DIST = ROOT / "dist"
-RELEASE = DIST / "release"
+
+# What runs anywhere: the target, and of each file the folder of its crate below `guest`.
+WASM = "wasm32-unknown-unknown"
+GUESTS = [("slidegate.wasm", "component"), ("slidegate-higress.wasm", "shim")]
 
 
 def output(*command):
@@ -27,7 +35,13 @@ def target():
     return next(line.split(": ")[1] for line in output("rustc", "-vV").splitlines() if line.startswith("host: "))
 
 
-def archive(name, files):
+def check_tag(tag):
+    """A release is called by the version that its crates have."""
+    if tag != f"v{version()}":
+        raise SystemExit(f"the tag {tag} is not v{version()}, the version in Cargo.toml: change one of them")
+
+
+def archive(file, name, members):
     """A reproducible archive: sorted, without owners and times."""
 
     def plain(entry):
@@ -35,26 +49,30 @@ def archive(name, files):
         entry.uname = entry.gname = ""
         return entry
 
-    with tarfile.open(RELEASE / f"{name}.tar.xz", "w:xz") as archive:
-        for path in sorted(files):
+    with tarfile.open(file, "w:xz") as archive:
+        for path in sorted(members, key=lambda path: path.name):
             archive.add(path, f"{name}/{path.name}", filter=plain)
 
 
-def bill_of_materials(name):
-    """What the gateway is made of, as CycloneDX, by the tool that knows Cargo's lock."""
-    subprocess.run(
-        ["cargo", "cyclonedx", "--format", "json", "--override-filename", name, "--manifest-path", ROOT / "host/Cargo.toml"],
-        cwd=ROOT,
-        check=True,
-    )
-    for written in ROOT.glob(f"**/{name}.json"):
-        if written.parent == ROOT / "host":
+def bills_of_materials(release, name):
+    """What the gateway and each guest is made of, as CycloneDX, by the tool that knows Cargo's lock. The gateway has the component in it, whose bill is
+    beside its own."""
+    made = {"host": name, **{f"guest/{folder}": file for file, folder in GUESTS}}
+    # A name that no file of the workspace has: one bill is written beside each manifest.
+    mark = "bill-of-materials-of-a-release"
+    try:
+        output("cargo", "cyclonedx", "--format", "json", "--override-filename", mark, "--manifest-path", "host/Cargo.toml")
+        for folder, called in made.items():
             # Where it was built is nobody's business, and differs from machine to machine.
-            bill = written.read_text().replace(f"file://{ROOT}/", "file:///")
-            (RELEASE / f"{name}.cdx.json").write_text(bill)
-            written.unlink()
-        elif "target" not in written.parts and "dist" not in written.parts:
-            written.unlink()
+            bill = (ROOT / folder / f"{mark}.json").read_text().replace(f"file://{ROOT}/", "file:///")
+            names = {component["name"] for component in json.loads(bill)["components"]}
+            needed = "wasmtime" if folder == "host" else "slidegate-engine"
+            if needed not in names:
+                raise SystemExit(f"the bill of {called} leaves out {needed}")
+            (release / f"{called}.cdx.json").write_text(bill)
+    finally:
+        for manifest in output("git", "ls-files", "*Cargo.toml").splitlines():
+            (ROOT / manifest).with_name(f"{mark}.json").unlink(missing_ok=True)
 
 
 def check_nameless(files):
@@ -67,26 +85,42 @@ def check_nameless(files):
             raise SystemExit(f"{path.name} has paths of this machine in it: {', '.join(sorted(found))}; `just release` builds one without")
 
 
-def main():
-    guests = [DIST / guest for guest in ["slidegate.wasm", "slidegate-higress.wasm"]]
-    check_nameless([DIST / "slidegate", *guests])
-    shutil.rmtree(RELEASE, ignore_errors=True)
-    RELEASE.mkdir(parents=True)
+def gather(dist, has_bills):
+    guests = [dist / file for file, _ in GUESTS]
+    gateway = dist / "slidegate"
+    check_nameless([gateway, *guests])
+    release = dist / "release"
+    shutil.rmtree(release, ignore_errors=True)
+    parts = release / "parts"
+    parts.mkdir(parents=True)
     name = f"slidegate-{version()}-{target()}"
-    manual = RELEASE / "manual"
-    manual.mkdir()
-    gateway = DIST / "slidegate"
-    subprocess.run([gateway, "man", manual], check=True)
+    subprocess.run([gateway, "man", parts], check=True)
     for shell, file in [("bash", "slidegate.bash"), ("zsh", "_slidegate"), ("fish", "slidegate.fish")]:
-        (manual / file).write_text(output(gateway, "completions", shell))
-    archive(name, [gateway, ROOT / "README.md", ROOT / "LICENSE", *manual.iterdir()])
-    shutil.rmtree(manual)
+        (parts / file).write_text(output(gateway, "completions", shell))
+    of_guests = [(f"slidegate-{folder}", WASM) for _, folder in GUESTS]
+    (parts / "THIRD-PARTY.txt").write_text(third_party.text([("slidegate", target()), of_guests[0]]))
+    (release / "slidegate-wasm-THIRD-PARTY.txt").write_text(third_party.text(of_guests))
+    archive(release / f"{name}.tar.xz", name, [gateway, ROOT / "README.md", ROOT / "LICENSE", *parts.iterdir()])
+    shutil.rmtree(parts)
     for guest in guests:
-        shutil.copy(guest, RELEASE / guest.name)
-    bill_of_materials(name)
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(RELEASE.iterdir())]
-    (RELEASE / "SHA256SUMS").write_text("".join(sums))
+        shutil.copy(guest, release / guest.name)
+    if has_bills:
+        bills_of_materials(release, name)
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(release.iterdir())]
+    (release / "SHA256SUMS").write_text("".join(sums))
     print("".join(sums), end="")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tag")
+    parser.add_argument("--dist", type=pathlib.Path, default=ROOT / "dist")
+    parser.add_argument("--no-bills", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.tag:
+        check_tag(arguments.tag)
+    else:
+        gather(arguments.dist.resolve(), not arguments.no_bills)
 
 
 main()

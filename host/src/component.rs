@@ -48,6 +48,12 @@ impl Module {
     /// A component from a file, in binary form. Compiling takes time: a second or two for one that
     /// carries a large regular expression library.
     ///
+    /// ```no_run
+    /// let module = slidegate::Module::from_file("slidegate.wasm")?;
+    /// # drop(module);
+    /// # Ok::<(), slidegate::ModuleError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the file cannot be read, is not a component, imports what this host does not give, or
@@ -60,6 +66,11 @@ impl Module {
     }
 
     /// A component from memory, otherwise like [`Module::from_file`].
+    ///
+    /// ```
+    /// let error = slidegate::Module::from_bytes(b"\0asm\x01\0\0\0").unwrap_err();
+    /// assert!(error.to_string().contains("got a core module, as plugins of Envoy are"));
+    /// ```
     ///
     /// # Errors
     ///

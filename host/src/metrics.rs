@@ -33,6 +33,12 @@ thread_local! {
 
 /// For a recorder, in `register_histogram`: the upper bounds of the buckets that a filter counts this histogram in,
 /// rising. The `metrics` crate has no place for them. Empty for a histogram that is not a filter's.
+///
+/// ```
+/// // In a recorder's `register_histogram`; here no histogram is being registered.
+/// let bounds = slidegate::histogram_bounds();
+/// assert!(bounds.is_empty());
+/// ```
 pub fn histogram_bounds() -> Vec<f64> {
     BOUNDS.with_borrow(Vec::clone)
 }

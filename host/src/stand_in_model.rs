@@ -50,6 +50,21 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 
 /// A model that says words. Clones are the same model.
+///
+/// ```
+/// use slidegate::stand_in_model::StandInModel;
+/// use tokio::net::TcpListener;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let model = StandInModel::new("tokens=20");
+/// let serving = tokio::spawn(model.clone().serve(listener));
+/// // ... requests to `/v1/chat/completions` ...
+/// assert_eq!(model.record().asked, 0);
+/// serving.abort();
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct StandInModel {
     /// What goes for all answers, where a request does not say it otherwise.

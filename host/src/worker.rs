@@ -86,6 +86,21 @@ impl Worker {
     /// What the filter would say of a request: nothing is decided or counted. `replies` are what Redis said to all
     /// questions that this has returned for the request so far, in their order; until none is left, more can be said. None
     /// if the filter cannot be asked.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use slidegate::{HttpRequest, Module, Worker, WorkerOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = br#"{"rule_name": "all", "global_threshold": {"query_per_minute": 5}}"#;
+    /// let worker = Worker::start(&Module::embedded()?, config, WorkerOptions::default())?;
+    /// let request: http::Request<()> = http::Request::get("http://shop.example/orders").body(())?;
+    /// let explanation = worker.explain(Arc::new(HttpRequest::from(&request)), &[]).expect("it has an instance");
+    /// assert_eq!(explanation.filters[0].name, "all");
+    /// assert!(explanation.questions.is_empty(), "nothing has to be asked of a Redis");
+    /// # Ok(()) }
+    /// ```
     pub fn explain(&self, request: Arc<dyn Request>, replies: &[Result<Reply, CallError>]) -> Option<Explanation> {
         self.core.explain(request, replies)
     }

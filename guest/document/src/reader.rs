@@ -42,6 +42,22 @@ impl Vocabulary {
 }
 
 /// Collects mistakes and oddities.
+///
+/// ```
+/// use slidegate_document::{Node, Path, Reader, Vocabulary};
+///
+/// static VOCABULARY: Vocabulary = Vocabulary::new(&[]);
+///
+/// let document = Node::parse(br#"{"limit": "5", "window": "soon"}"#)?;
+/// let mut reader = Reader::new(&VOCABULARY);
+/// let fields = reader.object(Path::Root, &document, &["limit", "window"]).expect("an object");
+/// let limit = reader.field(&fields, "limit", |reader, path, node| reader.whole(path, node, 1..=100));
+/// assert_eq!(limit, Some(5));
+/// reader.field(&fields, "window", |reader, path, node| reader.duration_us(path, node, u64::MAX));
+/// let mistakes = reader.finish().expect_err("a window is a duration");
+/// assert_eq!(mistakes[0].path, "window");
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug)]
 pub struct Reader {
     vocabulary: &'static Vocabulary,

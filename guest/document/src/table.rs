@@ -2,6 +2,13 @@
 //! made of.
 //!
 //! All of it are constants, so that a guest which only needs the names carries no sentence.
+//!
+//! ```
+//! use slidegate_document::table::gateway::GATEWAY;
+//!
+//! let required = |name: &str| GATEWAY.fields().find(|field| field.name == name).map(|field| field.is_required);
+//! assert_eq!((required("listen"), required("lissen")), (Some(false), None));
+//! ```
 
 use alloc::string::String;
 

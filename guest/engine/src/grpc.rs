@@ -21,6 +21,21 @@ pub(crate) const UNAUTHENTICATED: u8 = 16;
 impl Response {
     /// The same answer in the form that has trailers only: HTTP says 200, and gRPC's status and message stand among the
     /// headers.
+    ///
+    /// ```
+    /// use slidegate_engine::Response;
+    ///
+    /// let refusal = Response {
+    ///     status: 429,
+    ///     headers: vec![("content-type".to_owned(), b"text/plain".to_vec())],
+    ///     body: b"too many".as_slice().into(),
+    ///     details: "slidegate.refused",
+    ///     grpc_status: 8,
+    /// };
+    /// let answer = refusal.into_grpc();
+    /// assert_eq!((answer.status, answer.body.len()), (200, 0));
+    /// assert!(answer.headers.contains(&("grpc-message".to_owned(), b"too many".to_vec())));
+    /// ```
     #[must_use]
     pub fn into_grpc(self) -> Response {
         let Response { mut headers, body, details, grpc_status, .. } = self;

@@ -28,6 +28,16 @@ pub use tokens::{
 pub(crate) const GLOBAL: usize = 0;
 
 /// A whole configuration: the policies for matched requests in order, and the one for the rest.
+///
+/// ```
+/// use slidegate_engine::config::Config;
+///
+/// let document = br#"{"rule_name": "orders", "global_threshold": {"query_per_minute": 10}}"#;
+/// let config = Config::read(document).expect("no mistakes");
+/// let ruleset = config.limiters().next().expect("one filter");
+/// let policy = ruleset.fallback.as_ref().expect("it is for every request");
+/// assert_eq!((policy.rule_name.as_str(), policy.global.len()), ("orders", 1));
+/// ```
 #[derive(Debug, Default)]
 pub struct Ruleset {
     /// `_rules_`: the first whose scope matches applies.

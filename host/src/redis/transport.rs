@@ -19,6 +19,22 @@ pub trait RedisTransport: Send + Sync + 'static {
 }
 
 /// The way to one Redis service: one multiplexed connection, or one to each node of a cluster.
+///
+/// ```
+/// use slidegate::{CallError, Command, RedisConnection, ReplyFuture};
+///
+/// /// One for a host without a Redis: the filter does what its `failure_mode` says.
+/// struct Nowhere;
+///
+/// impl RedisConnection for Nowhere {
+///     fn call(&self, command: Command) -> ReplyFuture {
+///         let name = command.words().next().unwrap_or_default();
+///         eprintln!("{} is not sent", String::from_utf8_lossy(name));
+///         Box::pin(std::future::ready(Err(CallError::Connect)))
+///     }
+/// }
+/// # let _ = Nowhere.call(["GET", "key"].into_iter().collect());
+/// ```
 pub trait RedisConnection: Send + Sync + 'static {
     /// Sends one command, which has at least a name.
     ///

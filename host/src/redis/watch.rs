@@ -47,6 +47,24 @@ impl RedisDirectory {
     /// Connects to each of these services at once, on a connection of its own, asks it every two seconds how it is
     /// (twice a second while it is not well), and tells the log what became of it, and what there is about it that
     /// spoils limits.
+    ///
+    /// ```
+    /// use slidegate::{RedisDirectory, RedisService, RedisState};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let service = RedisService {
+    ///     service_name: "127.0.0.1".to_owned(),
+    ///     port: 1,
+    ///     username: String::new(),
+    ///     password: String::new(),
+    ///     timeout_ms: 100,
+    ///     database: 0,
+    /// };
+    /// let watch = RedisDirectory::new().watch(&[service], &tokio::runtime::Handle::current());
+    /// assert_ne!(watch.statuses()[0].state, RedisState::Up, "nobody has answered");
+    /// # }
+    /// ```
     pub fn watch(&self, services: &[RedisService], runtime: &Handle) -> RedisWatch {
         let is_first = |(index, service): &(usize, &RedisService)| {
             !services.iter().take(*index).any(|other| is_same(other, service))

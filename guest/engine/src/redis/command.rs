@@ -4,6 +4,14 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// A command to send: its words, which are its name and its arguments, one behind the other.
+///
+/// ```
+/// use slidegate_engine::redis::Command;
+///
+/// let command: Command = ["GET", "key"].into_iter().collect();
+/// assert_eq!(command.words().last(), Some(&b"key"[..]));
+/// assert_eq!(command.into_parts(), (b"GETkey".to_vec(), vec![3, 3]));
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Command {
     bytes: Vec<u8>,

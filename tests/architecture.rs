@@ -1,5 +1,6 @@
 //! The arrows between the crates: tests ──► host ──► wit ◄── component ──► engine ◄── shim, with the reader of
-//! documents below host and engine; none in a circle between the files of one, and one name for one type.
+//! documents below host and engine; none in a circle between the files of one, and one name for one
+//! type; who may have unsafe code, and how wide lines are.
 
 #[path = "architecture/circles.rs"]
 mod circles;
@@ -7,10 +8,14 @@ mod circles;
 mod contract;
 #[path = "architecture/failure_causes.rs"]
 mod failure_causes;
+#[path = "architecture/lines.rs"]
+mod lines;
 #[path = "architecture/sources.rs"]
 mod sources;
 #[path = "architecture/type_names.rs"]
 mod type_names;
+#[path = "architecture/unsafety.rs"]
+mod unsafety;
 
 use std::{
     collections::BTreeSet,

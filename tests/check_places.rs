@@ -93,7 +93,8 @@ fn mistakes_of_the_gateways_own_fields() {
         ("upstream: http://a\ntrusted_consumer: [10.0.0.0/8, «a.b»]\n", "trusted_consumer[1]", "got `a.b`"),
         ("upstream: http://a\nredis: «\"redis://u:hush@h?ssl=true\"»\n", "redis", "TLS is asked for by `rediss`"),
         (
-            "upstream: http://a\nfilter: {rule_name: r}\nfilters: [{rule_name: r, global_threshold: {query_per_day: «0»}}]\n",
+            "upstream: http://a\nfilter: {rule_name: r}\nfilters: [{rule_name: r, global_threshold: {query_per_day: \
+             «0»}}]\n",
             "filters[0].global_threshold.query_per_day",
             "got `0`",
         ),
@@ -129,12 +130,14 @@ fn mistakes_of_the_filter() {
         ("  rule_name: r\n  global_threshold: {limit: 5, window: «5»}\n", "filter.global_threshold.window", "`10s`"),
         ("  rule_name: r\n  «global_threshold»: {}\n", "filter.global_threshold", "at least one limit"),
         (
-            "  rule_name: r\n  rule_items:\n    - limit_by_header: h\n      limit_keys: [{key: a, query_per_day: «0»}]\n",
+            "  rule_name: r\n  rule_items:\n    - limit_by_header: h\n      limit_keys: [{key: a, query_per_day: \
+             «0»}]\n",
             "filter.rule_items[0].limit_keys[0].query_per_day",
             "got `0`",
         ),
         (
-            "  rule_name: r\n  rule_items:\n    - limit_by_header: h\n      limit_keys:\n        - {key: a, query_per_day: 1}\n        - «{query_per_day: 1}»\n",
+            "  rule_name: r\n  rule_items:\n    - limit_by_header: h\n      limit_keys:\n        - {key: a, \
+             query_per_day: 1}\n        - «{query_per_day: 1}»\n",
             "filter.rule_items[0].limit_keys[1].key",
             "is missing",
         ),
@@ -144,14 +147,16 @@ fn mistakes_of_the_filter() {
             "got a text",
         ),
         (
-            "  rule_name: r\n  global_threshold: {query_per_day: 1}\n  redis: {service_name: r, password: hush, timeout: «-1»}\n",
+            "  rule_name: r\n  global_threshold: {query_per_day: 1}\n  redis: {service_name: r, password: hush, \
+             timeout: «-1»}\n",
             "filter.redis.timeout",
             "got `-1`",
         ),
     ] {
         assert_told(&format!("{UPSTREAM}filter:\n{text}"), "error", path, words);
     }
-    let cluster = "redis: redis+cluster://h\nfilter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: r, database: «3»}}\n";
+    let cluster = "redis: redis+cluster://h\nfilter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: \
+                   {service_name: r, database: «3»}}\n";
     assert_told(&format!("{UPSTREAM}{cluster}"), "error", "filter.redis.database", "only database 0");
 }
 
@@ -235,7 +240,8 @@ fn oddities() {
     for (text, path, words) in [
         (
             format!(
-                "{UPSTREAM}redis: {{names: {{redis.static: redis://h}}}}\n«filter»: {{rule_name: r, global_threshold: {{query_per_day: 1}}}}\n"
+                "{UPSTREAM}redis: {{names: {{redis.static: redis://h}}}}\n«filter»: {{rule_name: r, global_threshold: \
+                 {{query_per_day: 1}}}}\n"
             ),
             "filter",
             "counts in the memory",
@@ -247,28 +253,32 @@ fn oddities() {
         ),
         (
             format!(
-                "{UPSTREAM}redis: redis://h\nfilter:\n  {{{policy}, «global_threshold»: {{query_per_second: 5, query_per_minute: 1000}}}}\n"
+                "{UPSTREAM}redis: redis://h\nfilter:\n  {{{policy}, «global_threshold»: {{query_per_second: 5, \
+                 query_per_minute: 1000}}}}\n"
             ),
             "filter.global_threshold",
             "never refuses",
         ),
         (
             format!(
-                "{UPSTREAM}redis: redis://h\nfilter:\n  _rules_:\n    - {{{policy}, «_match_route_»: [nobody], global_threshold: {{query_per_day: 1}}}}\n"
+                "{UPSTREAM}redis: redis://h\nfilter:\n  _rules_:\n    - {{{policy}, «_match_route_»: [nobody], \
+                 global_threshold: {{query_per_day: 1}}}}\n"
             ),
             "filter._rules_[0]._match_route_",
             "there is no route",
         ),
         (
             format!(
-                "{UPSTREAM}redis: {{names: {{redis.static: redis://h}}}}\nfilter:\n  _rules_:\n    - {{{first}, {policy}}}\n    - {{{second}, rule_name: s, redis: {{service_name: «redsi.static»}}}}\n"
+                "{UPSTREAM}redis: {{names: {{redis.static: redis://h}}}}\nfilter:\n  _rules_:\n    - {{{first}, \
+                 {policy}}}\n    - {{{second}, rule_name: s, redis: {{service_name: «redsi.static»}}}}\n"
             ),
             "filter._rules_[1].redis.service_name",
             "did you mean that?",
         ),
         (
             format!(
-                "{UPSTREAM}redis: {{names: {{redis.static: redis://h, «other»: redis://h}}}}\nfilter: {{{limit}, {policy}}}\n"
+                "{UPSTREAM}redis: {{names: {{redis.static: redis://h, «other»: redis://h}}}}\nfilter: {{{limit}, \
+                 {policy}}}\n"
             ),
             "redis.names.other",
             "nothing in the filter counts in it",
@@ -280,14 +290,16 @@ fn oddities() {
         ),
         (
             format!(
-                "{UPSTREAM}filters: [{{session: {{format: php, redis: {{service_name: «\"h:6379\"»}}}}}}, {{{limit}, rule_name: r}}]\n"
+                "{UPSTREAM}filters: [{{session: {{format: php, redis: {{service_name: «\"h:6379\"»}}}}}}, {{{limit}, \
+                 rule_name: r}}]\n"
             ),
             "filters[0].session.redis.service_name",
             "`service_port`",
         ),
         (
             format!(
-                "{UPSTREAM}redis: redis://h/3\nfilter: {{{limit}, rule_name: r, «redis»: {{service_name: r, database: 4}}}}\n"
+                "{UPSTREAM}redis: redis://h/3\nfilter: {{{limit}, rule_name: r, «redis»: {{service_name: r, database: \
+                 4}}}}\n"
             ),
             "filter.redis",
             "the database is 3, as its URL says",
@@ -304,7 +316,9 @@ fn oddities() {
 
 #[test]
 fn configurations_in_resources() {
-    let head = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\napiVersion: extensions.higress.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: limits, namespace: n}\nspec:\n  url: oci://x/slidegate:1\n";
+    let head = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\napiVersion: \
+                extensions.higress.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: limits, namespace: n}\nspec:\n  \
+                url: oci://x/slidegate:1\n";
     let good = "{rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: r.dns}}";
     for (spec, path, words) in [
         (
@@ -314,7 +328,9 @@ fn configurations_in_resources() {
         ),
         (
             format!(
-                "  defaultConfig: {good}\n  matchRules:\n    - {{ingress: [off], configDisable: true, config: {{}}}}\n    - ingress: [a]\n      config:\n        rule_name: s\n        global_threshold: {{query_per_day: «0»}}\n"
+                "  defaultConfig: {good}\n  matchRules:\n    - {{ingress: [off], configDisable: true, config: \
+                 {{}}}}\n    - ingress: [a]\n      config:\n        rule_name: s\n        global_threshold: \
+                 {{query_per_day: «0»}}\n"
             ),
             "spec.matchRules[1].config.global_threshold.query_per_day",
             "got `0`",
@@ -323,7 +339,8 @@ fn configurations_in_resources() {
         // A rule for nothing hides no mistake elsewhere.
         (
             format!(
-                "  defaultConfig: {good}\n  matchRules:\n    - config: {good}\n    - {{ingress: [a], config: {{rule_name: s, global_threshold: {{query_per_day: «0»}}}}}}\n"
+                "  defaultConfig: {good}\n  matchRules:\n    - config: {good}\n    - {{ingress: [a], config: \
+                 {{rule_name: s, global_threshold: {{query_per_day: «0»}}}}}}\n"
             ),
             "spec.matchRules[1].config.global_threshold.query_per_day",
             "got `0`",
@@ -346,7 +363,8 @@ fn files_of_json() {
     for (text, words) in [
         ("{\n  \"upstream\": \"http://a\",\n  \"listen\": «\"here\"»\n}\n", "listen: expected an address"),
         (
-            "{\"upstream\": \"http://a\", \"filter\": {\"rule_name\": \"r\",\n\t\"global_threshold\": {\"query_per_day\": «0»}}}",
+            "{\"upstream\": \"http://a\", \"filter\": {\"rule_name\": \"r\",\n\t\"global_threshold\": \
+             {\"query_per_day\": «0»}}}",
             "filter.global_threshold.query_per_day: ",
         ),
         (

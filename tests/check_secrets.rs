@@ -96,7 +96,8 @@ enum Slip {
 fn slips() -> impl Strategy<Value = Vec<Slip>> {
     let index = any::<Index>;
     let slip = prop_oneof![
-        4 => (index(), index(), select(vec!['-', '2', 'U', 'x', '_'])).prop_map(|(line, at, how)| Slip::Misspelt(line, at, how)),
+        4 => (index(), index(), select(vec!['-', '2', 'U', 'x', '_'])).prop_map(|(line, at, how)| Slip::Misspelt(line,
+            at, how)),
         3 => (index(), -4_i8..5).prop_map(|(line, by)| Slip::Indented(line, by)),
         4 => (index(), select(vec![":", " ", "=", "：", " = ", ", "])).prop_map(|(at, sign)| Slip::Colon(at, sign)),
         1 => (index(), select(vec!['|', '>'])).prop_map(|(line, sign)| Slip::Block(line, sign)),
@@ -251,17 +252,22 @@ proptest! {
     }
 
     #[test]
-    fn no_argument_that_is_out_of_place_shows_a_secret(secret in "[a-z][a-zA-Z0-9]{23}", name in "--(redis|redi|rediss|listen|workers|plugin)", is_one in any::<bool>()) {
+    fn no_argument_that_is_out_of_place_shows_a_secret(secret in "[a-z][a-zA-Z0-9]{23}",
+        name in "--(redis|redi|rediss|listen|workers|plugin)", is_one in any::<bool>()) {
         let url = format!("redis://user:{secret}@127.0.0.1:1/0");
         let one = format!("{name}={url}");
-        for command in [&["check", "/dev/null"][..], &["init", "-"], &["schema"], &["serve"], &["migrate"], &["nothing"]] {
+        for command in [&["check", "/dev/null"][..], &["init", "-"], &["schema"], &["serve"], &["migrate"],
+            &["nothing"]] {
             let args = match is_one {
                 true => [command, &[one.as_str()]].concat(),
                 false => [command, &[name.as_str(), url.as_str()]].concat(),
             };
             // A file to begin with holds what was asked for.
             let output = run_with(&args, &[], b"");
-            let shown = if output.status.success() { String::from_utf8_lossy(&output.stderr).into_owned() } else { said(&output) };
+            let shown = match output.status.success() {
+                true => String::from_utf8_lossy(&output.stderr).into_owned(),
+                false => said(&output),
+            };
             assert_hidden(&shown, &secret, &args.join(" "))?;
         }
     }

@@ -77,7 +77,8 @@ fn no_command_shows_the_password_of_a_url() {
     for url in URLS {
         let settings = |names: &str| {
             format!(
-                "{UPSTREAM}redis: {{names: {names}}}\nfilter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: r, timeout: 50}}}}\n"
+                "{UPSTREAM}redis: {{names: {names}}}\nfilter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, \
+                 redis: {{service_name: r, timeout: 50}}}}\n"
             )
         };
         let output = check(&settings(&format!("{{r: \"{url}\"}}")), &["--strict"]);
@@ -90,10 +91,12 @@ fn no_command_shows_the_password_of_a_url() {
             format!("upstream: \"{url}\"\nlog: {{format: \"{url}\"}}\n"),
             format!("listen: \"{url}\"\n{UPSTREAM}timeouts: {{idle: \"{url}\"}}\n"),
             format!(
-                "{UPSTREAM}filter: {{rule_name: r, global_threshold: {{query_per_day: \"{url}\"}}, redis: \"{url}\", failure_mode: \"{url}\"}}\n"
+                "{UPSTREAM}filter: {{rule_name: r, global_threshold: {{query_per_day: \"{url}\"}}, redis: \"{url}\", \
+                 failure_mode: \"{url}\"}}\n"
             ),
             format!(
-                "{UPSTREAM}filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: \"{url}\"}}}}\n"
+                "{UPSTREAM}filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: \
+                 \"{url}\"}}}}\n"
             ),
             format!("routes: [{{name: a, host: \"{url}\", path_prefix: \"{url}\", upstream: \"{url}\"}}]\n"),
         ] {
@@ -104,7 +107,8 @@ fn no_command_shows_the_password_of_a_url() {
         assert!(code(&output) == Some(2) && !said(&output).contains("hush"), "{}", said(&output));
         assert!(!said(&run(&[url])).contains("hush"));
     }
-    let filter = "filter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: redis.static, timeout: 50}}";
+    let filter = "filter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: redis.static, \
+                  timeout: 50}}";
     let secret = "unix:///nowhere/x.sock?user=u&pass=hush";
     let gateway = Gateway::serve(&format!(
         "upstream: {}\nredis: {{names: {{redis.static: \"{secret}\"}}}}\n{filter}\n",
@@ -140,8 +144,10 @@ fn fields_named_like_a_secret_are_not_echoed() {
 
 #[test]
 fn variables_are_used_and_not_shown() {
-    let settings = "listen: \"${HOST}:${PORT}\"\nupstream: http://127.0.0.1:9\nredis: {names: {r.dns: \"redis://:${PW}@10.1.2.3/${DB}\"}}\n\
-                    filter: {rule_name: \"${NAME}\", rejected_msg: \"$${PW}\", global_threshold: {query_per_day: \"${COUNT}\"}, redis: {service_name: r.dns, password: \"${PW}\"}}\n";
+    let settings = "listen: \"${HOST}:${PORT}\"\nupstream: http://127.0.0.1:9\nredis: {names: {r.dns: \
+                    \"redis://:${PW}@10.1.2.3/${DB}\"}}\n\
+                    filter: {rule_name: \"${NAME}\", rejected_msg: \"$${PW}\", global_threshold: {query_per_day: \
+                    \"${COUNT}\"}, redis: {service_name: r.dns, password: \"${PW}\"}}\n";
     let environment = [
         ("HOST", "127.0.0.1"),
         ("PORT", "8077"),
@@ -171,7 +177,8 @@ fn variables_are_used_and_not_shown() {
         "{}",
         said(&wrong)
     );
-    let keys = "upstream: http://127.0.0.1:9\nfilter: {rule_name: r, rule_items: [{limit_by_header: x-api-key, limit_keys: [{key: \"${KEY}\", query_per_day: 1}]}]}\n";
+    let keys = "upstream: http://127.0.0.1:9\nfilter: {rule_name: r, rule_items: [{limit_by_header: x-api-key, \
+                limit_keys: [{key: \"${KEY}\", query_per_day: 1}]}]}\n";
     let told = said(&check_in(keys, &[("KEY", "sk-of-a-customer-1")]));
     assert!(told.contains(" ${KEY}  1 per 1d") && !told.contains("sk-o"), "{told}");
 }
@@ -179,7 +186,8 @@ fn variables_are_used_and_not_shown() {
 #[test]
 fn a_gateway_serves_with_variables_and_shows_none() {
     let upstream = Upstream::start();
-    let settings = "upstream: \"${UPSTREAM}\"\nfilter: {rule_name: r, rule_items: [{limit_by_header: x-key, limit_keys: [{key: \"${KEY}\", query_per_hour: 1}]}]}\n";
+    let settings = "upstream: \"${UPSTREAM}\"\nfilter: {rule_name: r, rule_items: [{limit_by_header: x-key, \
+                    limit_keys: [{key: \"${KEY}\", query_per_hour: 1}]}]}\n";
     let gateway =
         Gateway::serve_in(settings, &[("UPSTREAM", upstream.url()), ("KEY", "the-key-of-a-customer".to_owned())]);
     assert_eq!(gateway.statuses("x-key", "the-key-of-a-customer", 2), [200, 429]);
@@ -278,8 +286,10 @@ fn large_files_are_read_or_refused_in_words() {
     };
     let output = check(&document(60_000), &[]);
     assert_eq!(code(&output), Some(0), "240,000 values and more: {}", said(&output));
-    let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
-                e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c \
+                [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
+                e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: \
+                [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
     for (settings, expected) in [
         (bomb.to_owned(), "expected at most 4000000 values"),
         ("a: ".to_owned() + &"[".repeat(5_000), "expected at most 100 collections in one another"),
@@ -292,7 +302,8 @@ fn large_files_are_read_or_refused_in_words() {
 
 #[test]
 fn texts_stay_as_they_are_written() {
-    let settings = "upstream: http://127.0.0.1:9\nfilter:\n  rule_name: 1.10\n  rejected_msg: 2024-01-01\n  rule_items:\n    - limit_by_header: 0x10\n      limit_keys:\n";
+    let settings = "upstream: http://127.0.0.1:9\nfilter:\n  rule_name: 1.10\n  rejected_msg: 2024-01-01\n  \
+                    rule_items:\n    - limit_by_header: 0x10\n      limit_keys:\n";
     let keys = ["1.10", "1.0", "0x10", "1e3", "yes", "012", "True", "2024-01-01", "12:30", "1_000", "+5", ".5", "0o17"];
     let entries: String = keys.iter().map(|key| format!("        - {{key: {key}, query_per_day: 1}}\n")).collect();
     let told = said(&check(&format!("{settings}{entries}"), &["--strict"]));
@@ -328,15 +339,18 @@ fn warnings_are_told_and_end_a_strict_check() {
         ),
         (
             format!(
-                "routes: [{{name: orders, upstream: \"http://a\"}}]\nfilter: {{_rules_: [{{_match_route_: [order], {policy}}}]}}\n"
+                "routes: [{{name: orders, upstream: \"http://a\"}}]\nfilter: {{_rules_: [{{_match_route_: [order], \
+                 {policy}}}]}}\n"
             ),
             "no route `order`; did you mean `orders`?",
         ),
         (
             format!(
-                "{UPSTREAM}redis: {{names: {{redis.static: \"redis://h\"}}}}\nfilter: {{{policy}, redis: {{service_name: redsi.static}}}}\n"
+                "{UPSTREAM}redis: {{names: {{redis.static: \"redis://h\"}}}}\nfilter: {{{policy}, redis: \
+                 {{service_name: redsi.static}}}}\n"
             ),
-            "`redsi.static` has no address: `redis.names` has none for it, but one for `redis.static`: did you mean that?",
+            "`redsi.static` has no address: `redis.names` has none for it, but one for `redis.static`: did you mean \
+             that?",
         ),
         (
             format!("{UPSTREAM}filter: {{{policy}, redis: {{service_name: redis.static}}}}\n"),
@@ -516,14 +530,17 @@ fn what_is_no_yaml_is_told_where() {
 
 fn plugin(name: &str, url: &str, spec: &str) -> String {
     format!(
-        "apiVersion: extensions.higress.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: {name}, namespace: higress-system}}\nspec:\n  url: {url}\n{spec}"
+        "apiVersion: extensions.higress.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: {name}, namespace: \
+         higress-system}}\nspec:\n  url: {url}\n{spec}"
     )
 }
 
 #[test]
 fn configurations_in_resources_are_checked_each() {
-    let good = "  defaultConfig: {rule_name: r, global_threshold: {query_per_second: 5}, redis: {service_name: redis.static}}\n";
-    let rules = "  matchRules:\n  - {ingress: [off], configDisable: true, config: {}}\n  - ingress: [shop/orders]\n    config: {rule_name: a, global_threshold: {query_per_minute: 7}, redis: {service_name: r.dns}}\n";
+    let good = "  defaultConfig: {rule_name: r, global_threshold: {query_per_second: 5}, redis: {service_name: \
+                redis.static}}\n";
+    let rules = "  matchRules:\n  - {ingress: [off], configDisable: true, config: {}}\n  - ingress: [shop/orders]\n    \
+                 config: {rule_name: a, global_threshold: {query_per_minute: 7}, redis: {service_name: r.dns}}\n";
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\nspec: {}\n";
     let several = [
         plugin("limits", "oci://x/slidegate:1", &format!("{good}{rules}")),
@@ -560,8 +577,10 @@ fn configurations_in_resources_are_checked_each() {
         let told = said(&output);
         assert!(code(&output) == Some(1) && output.stdout.is_empty(), "{told}");
         for expected in [
-            ": WasmPlugin higress-system/limits: spec.defaultConfig.global_threshold.query_per_secnd: there is no such field here",
-            "WasmPlugin higress-system/limits: spec.matchRules[1].config.global_threshold.query_per_minute: expected a whole number",
+            ": WasmPlugin higress-system/limits: spec.defaultConfig.global_threshold.query_per_secnd: there is no such \
+             field here",
+            "WasmPlugin higress-system/limits: spec.matchRules[1].config.global_threshold.query_per_minute: expected a \
+             whole number",
         ] {
             assert!(told.contains(expected), "{expected} is not in {told}");
         }

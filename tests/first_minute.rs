@@ -115,7 +115,8 @@ fn shells_complete_every_command() {
             assert!(script.contains(command), "{shell} does not know {command}");
         }
     }
-    let script = "source <($SLIDEGATE completions bash); COMP_WORDS=(slidegate ch); COMP_CWORD=1; _slidegate slidegate ch slidegate; echo ${COMPREPLY[@]}";
+    let script = "source <($SLIDEGATE completions bash); COMP_WORDS=(slidegate ch); COMP_CWORD=1; _slidegate slidegate \
+                  ch slidegate; echo ${COMPREPLY[@]}";
     let output = Command::new("bash").args(["-c", script]).env("SLIDEGATE", binary()).output().expect("bash runs");
     assert_eq!(text(&output.stdout), "check\n", "{}", text(&output.stderr));
     assert_eq!(run(&["completions", "csh"]).status.code(), Some(2));

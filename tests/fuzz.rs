@@ -1,6 +1,6 @@
 //! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (20 for each target, all at once): whatever configuration,
-//! request, reply, body or session is handed to the engine, it never panics, says the same thing twice, and settles every
-//! stream once. What fails is shrunk and printed.
+//! request, reply, body or session is handed to the engine, it never panics, says the same thing twice, and settles
+//! every stream once. What fails is shrunk and printed.
 
 use std::cell::Cell;
 

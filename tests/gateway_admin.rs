@@ -150,7 +150,8 @@ fn the_access_log_tells_what_was_decided_without_redis() {
         let gateway = Gateway::serve(&format!(
             "upstream: {}
 redis: {{names: {{away.static: \"redis://127.0.0.1:1\"}}}}
-filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: away.static}}, failure_mode: {mode}}}
+filter: {{rule_name: r, global_threshold: {{query_per_day: 1}}, redis: {{service_name: away.static}}, failure_mode: \
+{mode}}}
 log: {{format: json}}
 ",
             upstream.url()

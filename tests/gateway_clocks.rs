@@ -59,8 +59,10 @@ impl Scene {
         let limit = |Rule { route, precision, remembers, .. }: &Rule| {
             let seconds = WINDOW.as_secs();
             format!(
-                "    - {{_match_route_: [{route}], rule_name: {route}, precision: {precision}, remember_refusals: {remembers}, headers: [retry-after],
-       failure_mode: closed, global_threshold: {{limit: {LIMIT}, window: {seconds}s}}, redis: {{service_name: redis.static}}}}\n"
+                "    - {{_match_route_: [{route}], rule_name: {route}, precision: {precision}, remember_refusals: \
+                 {remembers}, headers: [retry-after],
+       failure_mode: closed, global_threshold: {{limit: {LIMIT}, window: {seconds}s}}, redis: {{service_name: \
+       redis.static}}}}\n"
             )
         };
         let (routes, limits): (String, String) = (RULES.iter().map(route).collect(), RULES.iter().map(limit).collect());

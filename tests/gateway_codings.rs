@@ -230,7 +230,8 @@ fn a_refusal_in_the_middle_of_a_coded_piece_holds() {
     let answers = BTreeMap::from([sent("told", "identity", stream(), 65_536)]);
     let upstream = RawUpstream::start(move |connection| serve(&answers, connection));
     let gateway = Gateway::serve(&format!(
-        "upstream: {}\nfilter: {{rule_name: codings, global_threshold: {{token_per_hour: 100}}, reserve: max_tokens}}\n",
+        "upstream: {}\nfilter: {{rule_name: codings, global_threshold: {{token_per_hour: 100}}, reserve: \
+         max_tokens}}\n",
         upstream.url()
     ));
     let open = || gateway.metrics().sum("slidegate_token_reservations_open", &[]);
@@ -249,7 +250,8 @@ fn what_strangers_have_begun_to_send_leaves_room_to_read_answers() {
     let answers = BTreeMap::from([sent("told", "zstd", body, 65_536)]);
     let upstream = RawUpstream::start(move |connection| serve(&answers, connection));
     let gateway = Gateway::serve(&format!(
-        "upstream: {}\nfilter: {{rule_name: codings, global_threshold: {{token_per_hour: 1000000}}, reserve: {RESERVED}}}\n",
+        "upstream: {}\nfilter: {{rule_name: codings, global_threshold: {{token_per_hour: 1000000}}, reserve: \
+         {RESERVED}}}\n",
         upstream.url()
     ));
     // Each has said how large a window it needs.

@@ -9,7 +9,8 @@ use slidegate_tests::{
     upstream::Upstream,
 };
 
-const FILTER: &str = "filter: {rule_name: wide, rule_items: [{limit_by_per_header: x-key, limit_keys: [{key: \"*\", query_per_hour: 3}]}]}\n";
+const FILTER: &str = "filter: {rule_name: wide, rule_items: [{limit_by_per_header: x-key, limit_keys: [{key: \"*\", \
+                      query_per_hour: 3}]}]}\n";
 
 fn rig(more: &str) -> (Upstream, Gateway) {
     let upstream = Upstream::start();
@@ -138,7 +139,8 @@ fn a_client_that_stops_in_the_middle_of_its_upload_is_408() {
 fn requests_without_a_proper_host_or_route_are_refused() {
     let upstream = Upstream::start();
     let mut gateway = Gateway::serve(&format!(
-        "routes: [{{name: a, host: a.test, path_prefix: /a, upstream: \"{url}\"}}, {{name: rest, host: b.test, upstream: \"{url}\"}}]\n{FILTER}",
+        "routes: [{{name: a, host: a.test, path_prefix: /a, upstream: \"{url}\"}}, {{name: rest, host: b.test, \
+         upstream: \"{url}\"}}]\n{FILTER}",
         url = upstream.url()
     ));
     for (request, status) in [
@@ -220,7 +222,8 @@ fn a_key_whose_name_is_spelt_with_underscores_is_counted() {
 #[test]
 fn what_a_client_may_not_say_is_not_believed_behind_a_body() {
     let (upstream, gateway) = rig("");
-    let head = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-mse-consumer, x-slidegate-a, x_mse_consumer";
+    let head = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-mse-consumer, \
+                x-slidegate-a, x_mse_consumer";
     let trailers = "0\r\nx-sum: 7\r\nx-mse-consumer: boss\r\nx-slidegate-a: 1\r\nx_mse_consumer: boss\r\n\r\n";
     assert_eq!(raw_status(&gateway, &format!("{head}\r\n\r\n{trailers}")), 200);
     let names: Vec<String> =

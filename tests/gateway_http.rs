@@ -366,7 +366,8 @@ fn a_route_is_met_by_every_spelling_of_its_path() {
 #[test]
 fn the_filter_sees_the_path_that_is_forwarded() {
     let upstream = Upstream::start();
-    let filter = "filter: {rule_name: p, rule_items: [{limit_by_header: \":path\", limit_keys: [{key: /login, query_per_day: 1}]}]}\n";
+    let filter = "filter: {rule_name: p, rule_items: [{limit_by_header: \":path\", limit_keys: [{key: /login, \
+                  query_per_day: 1}]}]}\n";
     let gateway = Gateway::serve(&format!("upstream: {}\n{filter}", upstream.url()));
     assert_eq!(
         ["/login", "/%6cogin", "//login", "/x/../login", "/else"].map(|path| gateway.get(path, &[]).0),
@@ -427,7 +428,8 @@ filter:
 #[test]
 fn a_client_cannot_say_who_it_is() {
     let upstream = Upstream::start();
-    let filter = "filter: {rule_name: c, rule_items: [{limit_by_per_consumer: '', limit_keys: [{key: \"*\", query_per_day: 1}]}]}\n";
+    let filter = "filter: {rule_name: c, rule_items: [{limit_by_per_consumer: '', limit_keys: [{key: \"*\", \
+                  query_per_day: 1}]}]}\n";
     let ask = |gateway: &Gateway| {
         let statuses = ["a", "a"].map(|consumer| gateway.get("/", &[("x-mse-consumer", consumer)]).0);
         (statuses, upstream.last().text("x-mse-consumer"))
@@ -448,8 +450,10 @@ fn a_client_cannot_say_who_it_is() {
 fn clients_of_grpc_are_answered_in_their_terms() {
     let upstream = Upstream::start();
     let gateway = Gateway::serve(&format!(
-        "routes: [{{name: one, path_prefix: /shop, upstream: \"{}\"}}, {{name: away, path_prefix: /away, upstream: \"h2c://127.0.0.1:1\"}}]
-filter: {{rule_name: g, rule_items: [{{limit_by_header: x-key, limit_keys: [{{key: k, query_per_day: 1}}]}}], headers: [retry-after]}}\n",
+        "routes: [{{name: one, path_prefix: /shop, upstream: \"{}\"}}, {{name: away, path_prefix: /away, upstream: \
+         \"h2c://127.0.0.1:1\"}}]
+filter: {{rule_name: g, rule_items: [{{limit_by_header: x-key, limit_keys: [{{key: k, query_per_day: 1}}]}}], headers: \
+[retry-after]}}\n",
         upstream.h2c_url()
     ));
     let ask = |kind: &str| {

@@ -48,9 +48,11 @@ fn a_policy_without_redis_beside_one_with_it() {
         &upstream,
         &redis.url(),
         "  _rules_:
-    - {_match_domain_: [local.test], rule_name: local, rule_items: [{limit_by_header: x-key, limit_keys: [{key: a, query_per_hour: 5}]}]}
+    - {_match_domain_: [local.test], rule_name: local, rule_items: [{limit_by_header: x-key, limit_keys: [{key: a, \
+    query_per_hour: 5}]}]}
     - {_match_domain_: [global.test], rule_name: global, global_threshold: {query_per_hour: 7}}
-    - {_match_domain_: [redis.test], rule_name: redis, global_threshold: {query_per_hour: 6}, redis: {service_name: redis.static}}
+    - {_match_domain_: [redis.test], rule_name: redis, global_threshold: {query_per_hour: 6}, redis: {service_name: \
+    redis.static}}
 ",
     );
     assert!(checked.contains(SHARED), "{checked}");

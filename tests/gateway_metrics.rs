@@ -168,7 +168,12 @@ filter: {{_rules_: [{{_match_route_: [all], rule_name: kept, global_threshold: {
 fn two_hundred_rules_are_all_there() {
     let upstream = Upstream::start();
     let rules: String = (0..200)
-        .map(|index| format!("    - {{_match_domain_: [h{index}.test], rule_name: r{index}, global_threshold: {{query_per_day: 1}}, redis: {{service_name: s{index}.static}}}}\n"))
+        .map(|index| {
+            format!(
+                "    - {{_match_domain_: [h{index}.test], rule_name: r{index}, global_threshold: \
+                              {{query_per_day: 1}}, redis: {{service_name: s{index}.static}}}}\n"
+            )
+        })
         .collect();
     let names: String = (0..200).map(|index| format!("    s{index}.static: redis://127.0.0.1:1\n")).collect();
     let gateway = Gateway::serve(&format!(

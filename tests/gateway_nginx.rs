@@ -28,7 +28,8 @@ fn nginx(http: impl Fn(SocketAddr) -> String) -> Program {
 events {{ worker_connections 1024; }}
 http {{
   access_log off; client_max_body_size 1m;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path \
+  scgi;
   {}
 }}
 ",
@@ -84,7 +85,8 @@ fn upstreams_of_nginx_that_end_connections_cost_no_request() {
         let nginx = nginx(|address| {
             format!(
                 "keepalive_requests 20; http2_max_concurrent_streams 5;
-  server {{ listen {address} {listens}; {more} location / {{ return 200 \"hello\\n\"; }} location /large {{ root .; }} }}"
+  server {{ listen {address} {listens}; {more} location / {{ return 200 \"hello\\n\"; }} location /large {{ root .; }} \
+  }}"
             )
         });
         let gateway = Gateway::serve(&format!("upstream: {scheme}://{}\n{settings}workers: 1\n", nginx.address()));

@@ -105,7 +105,8 @@ fn statuses_without_body_have_none_and_the_connection_goes_on() {
 fn chunks_and_trailers_pass_both_ways() {
     let (upstream, gateway) = rig("http");
     let mut client = gateway.client();
-    let request = "POST /trailers HTTP/1.1\r\nhost: a.test\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-check\r\n\r\n";
+    let request = "POST /trailers HTTP/1.1\r\nhost: a.test\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: \
+                   x-check\r\n\r\n";
     client.write(request.as_bytes()).expect("the gateway reads");
     client.write(b"4\r\nfour\r\n3;ext=1\r\nsix\r\n0\r\nx-check: 7\r\n\r\n").expect("the gateway reads");
     let answer = client.read_answer("POST").expect("an answer");

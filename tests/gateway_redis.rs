@@ -361,7 +361,8 @@ fn in_dry_run_nothing_is_refused_whatever_redis_does() {
     let upstream = Upstream::start();
     let mut redis = RedisServer::start();
     let gateway = Gateway::serve(&format!(
-        "upstream: {}\nredis: {{names: {{r: \"{}\"}}}}\nfilter: {{rule_name: dry, dry_run: true, failure_mode: closed, global_threshold: {{query_per_hour: 1}}, redis: {{service_name: r}}}}\n",
+        "upstream: {}\nredis: {{names: {{r: \"{}\"}}}}\nfilter: {{rule_name: dry, dry_run: true, failure_mode: closed, \
+         global_threshold: {{query_per_hour: 1}}, redis: {{service_name: r}}}}\n",
         upstream.url(),
         redis.url()
     ));
@@ -374,7 +375,8 @@ fn in_dry_run_nothing_is_refused_whatever_redis_does() {
 fn local_share_is_what_counts_here_while_redis_is_away() {
     let upstream = Upstream::start();
     let mut redis = RedisServer::start();
-    let filter = "{rule_name: share, failure_mode: local, local_share: 0.5, global_threshold: {query_per_hour: 8}, redis: {service_name: r}, show_limit_quota_header: true}";
+    let filter = "{rule_name: share, failure_mode: local, local_share: 0.5, global_threshold: {query_per_hour: 8}, \
+                  redis: {service_name: r}, show_limit_quota_header: true}";
     let gateway = Gateway::serve(&format!(
         "upstream: {}\nworkers: 1\nredis: {{names: {{r: \"{}\"}}}}\nfilter: {filter}\n",
         upstream.url(),

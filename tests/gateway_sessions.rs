@@ -71,8 +71,8 @@ fn records_of_real_libraries_tell_the_upstream_who_asks() {
         say(&redis, &[b"SET", key, record]);
         let prefix = session.settings(&[]).key_prefix;
         let filter = format!(
-            "filter: {{session: {{format: {}, cookie: {}, key_prefix: \"{prefix}\", fields: {{user_id: x-user, name: x-name}}, \
-             redis: {{service_name: redis.static}}}}}}",
+            "filter: {{session: {{format: {}, cookie: {}, key_prefix: \"{prefix}\", fields: {{user_id: x-user, name: \
+             x-name}}, redis: {{service_name: redis.static}}}}}}",
             session.format, session.name
         );
         let gateway = serve(&upstream, &redis, &filter);

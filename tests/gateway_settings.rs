@@ -281,11 +281,16 @@ fn a_good_file_is_told_back_in_order_and_without_passwords() {
     let settings = format!(
         "listen: 127.0.0.1:8081
 workers: 3
-routes: [{{name: orders, path_prefix: /orders, upstream: \"http://127.0.0.1:9001\"}}, {{name: rest, host: \"*.test\", upstream: \"h2c://[::1]:9002\"}}]
+routes: [{{name: orders, path_prefix: /orders, upstream: \"http://127.0.0.1:9001\"}}, {{name: rest, host: \"*.test\", \
+upstream: \"h2c://[::1]:9002\"}}]
 redis: {{names: {{redis.static: \"redis://someone:url-secret@10.1.2.3:6390/4\"}}}}
 filter:
 {}",
-        indented(&documented::PARAM.replace("service_name: redis.static", "service_name: redis.static\n  username: someone\n  password: file-secret"))
+        indented(&documented::PARAM.replace(
+            "service_name: redis.static",
+            "service_name: redis.static\n  username: \
+            someone\n  password: file-secret"
+        ))
     );
     let output = check(&settings, &[]);
     let told = text(&output.stdout);
@@ -336,7 +341,8 @@ fn the_documented_configurations_are_good_as_they_are_written() {
 
 #[test]
 fn options_win_over_the_file() {
-    let settings = "listen: 127.0.0.1:1\nupstream: http://127.0.0.1:9\nfilter: {rule_name: r, global_threshold: {query_per_day: 1}, redis: {service_name: r}}\n";
+    let settings = "listen: 127.0.0.1:1\nupstream: http://127.0.0.1:9\nfilter: {rule_name: r, global_threshold: \
+                    {query_per_day: 1}, redis: {service_name: r}}\n";
     let args = [
         "--listen",
         "127.0.0.1:2",

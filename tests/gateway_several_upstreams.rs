@@ -22,7 +22,8 @@ fn upstreams_take_turns() {
     let urls = [upstreams[0].url(), upstreams[1].url(), upstreams[2].h2c_url()];
     let gateway = Gateway::serve(&settings(
         &urls,
-        "filter: {_rules_: [{rule_name: r, _match_service_: [\"127.0.0.1\"], global_threshold: {query_per_day: 30}}]}\n",
+        "filter: {_rules_: [{rule_name: r, _match_service_: [\"127.0.0.1\"], global_threshold: {query_per_day: \
+         30}}]}\n",
     ));
     assert_eq!(
         statuses(&gateway, 31),

@@ -108,7 +108,8 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn https_is_served_in_both_versions_and_everybody_behind_is_told() {
-    let filter = "filter: {rule_name: r, rule_items: [{limit_by_header: x-forwarded-proto, limit_keys: [{key: https, query_per_day: 3}]}]}\n";
+    let filter = "filter: {rule_name: r, rule_items: [{limit_by_header: x-forwarded-proto, limit_keys: [{key: https, \
+                  query_per_day: 3}]}]}\n";
     let secured = Secured::start("", filter);
     assert_eq!(said(&secured.curl("/", &["--http1.1"])), "hello\n 1.1 200");
     // Whatever a client says of itself.

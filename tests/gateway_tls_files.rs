@@ -61,7 +61,8 @@ fn each_mistake_names_field_and_file() {
         ("", "tls: expected an object with `cert` and `key`; to serve without TLS, leave the field out, got null"),
         (
             "{cert: good.pem, key: good.key, client_ca: }",
-            "tls.client_ca: expected the path of a file in PEM; to ask no client for a certificate, leave the field out, got null",
+            "tls.client_ca: expected the path of a file in PEM; to ask no client for a certificate, leave the field \
+             out, got null",
         ),
         (
             "{cert: good.pem, key: other.key}",
@@ -69,11 +70,13 @@ fn each_mistake_names_field_and_file() {
         ),
         (
             "{cert: good.key, key: good.pem}",
-            "tls.cert: expected certificates in PEM, found a private key: are `cert` and `key` swapped? (got `good.key`)",
+            "tls.cert: expected certificates in PEM, found a private key: are `cert` and `key` swapped? (got \
+             `good.key`)",
         ),
         (
             "{cert: good.pem, key: good.pem}",
-            "tls.key: expected a private key in PEM, found a certificate: are `cert` and `key` swapped? (got `good.pem`)",
+            "tls.key: expected a private key in PEM, found a certificate: are `cert` and `key` swapped? (got \
+             `good.pem`)",
         ),
         ("{cert: text.pem, key: good.key}", "tls.cert: expected certificates in PEM, found none (got `text.pem`)"),
         ("{cert: empty.pem, key: good.key}", "tls.cert: expected certificates in PEM, found none (got `empty.pem`)"),
@@ -171,8 +174,8 @@ fn what_is_only_odd_is_a_warning() {
     }
     // The gateway's own certificate for Redis, too, and its passwords.
     let shown = format!(
-        "url: \"rediss+sentinel://a/m\", ca: {0}/ca.pem, cert: {0}/late.pem, key: {0}/open.key, password_file: {0}/open, \
-         sentinel_password_file: {0}/hidden",
+        "url: \"rediss+sentinel://a/m\", ca: {0}/ca.pem, cert: {0}/late.pem, key: {0}/open.key, password_file: \
+         {0}/open, sentinel_password_file: {0}/hidden",
         path.display()
     );
     fs::copy(path.join("late.key"), path.join("open.key")).expect("a file");

@@ -21,8 +21,8 @@ struct Signed {
 }
 
 impl Signed {
-    /// `server` holds 127.0.0.1, `named` only a name, `late` has expired, `client` is what a gateway shows, `foreign` is of
-    /// somebody else.
+    /// `server` holds 127.0.0.1, `named` only a name, `late` has expired, `client` is what a gateway shows, `foreign`
+    /// is of somebody else.
     fn new() -> Self {
         let directory = Directory::new();
         let authority = Authority::new(directory.path(), "ca");
@@ -382,7 +382,8 @@ fn each_mistake_names_field_and_file() {
         ),
         (
             "upstream: https://a\nupstream_tls: {cert: client.pem, key: server.key}",
-            "upstream_tls.key: expected the key of the certificate in `cert`, got one that belongs to another (got `server.key`)",
+            "upstream_tls.key: expected the key of the certificate in `cert`, got one that belongs to another (got \
+             `server.key`)",
         ),
         (
             "upstream: https://a\nupstream_tls: {ca: ca.pem, server_name: \"a:1\"}",
@@ -403,7 +404,8 @@ fn each_mistake_names_field_and_file() {
         ),
         (
             "upstream: https://u:hush@a",
-            "upstream: expected `http://host:port`, `https://host:port`, or `h2c://host:port` for HTTP/2 without TLS, got `https://***@a`",
+            "upstream: expected `http://host:port`, `https://host:port`, or `h2c://host:port` for HTTP/2 without TLS, \
+             got `https://***@a`",
         ),
         ("upstream: https://a/b", "upstream: expected no path or query after the port"),
         (

@@ -17,7 +17,8 @@ fn serve_two(upstream: &Upstream, one: &RedisServer, two: &RedisServer, limit: u
         )
     };
     Gateway::serve(&format!(
-        "routes:\n{}{}workers: 1\nredis: {{names: {{one.static: \"{}\", two.static: \"{}\"}}}}\nfilter:\n  _rules_:\n{}{}",
+        "routes:\n{}{}workers: 1\nredis: {{names: {{one.static: \"{}\", two.static: \"{}\"}}}}\nfilter:\n  \
+         _rules_:\n{}{}",
         route("one", upstream),
         route("two", upstream),
         one.url(),
@@ -77,7 +78,8 @@ fn two_hundred_rules_are_all_counted() {
         routes += &route(&format!("h{rule}"), &upstream);
         writeln!(
             rules,
-            "    - {{_match_route_: [h{rule}], rule_name: rule-{rule}, redis: {{service_name: redis.static}}, global_threshold: {{query_per_hour: 1}}}}"
+            "    - {{_match_route_: [h{rule}], rule_name: rule-{rule}, redis: {{service_name: redis.static}}, \
+             global_threshold: {{query_per_hour: 1}}}}"
         )
         .expect("a text takes it");
     }

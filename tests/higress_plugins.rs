@@ -277,7 +277,10 @@ fn go_ai_statistics_counts_tokens_of_whole_and_of_streamed_answers() {
     let attribute =
         json!({"key": "question", "value_source": "request_body", "value": "messages.0.content", "apply_to_log": true});
     let mut worker = one("ai-statistics", &json!({"enable": true, "attributes": [attribute]}));
-    let usage = |input: u32, output: u32| json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
+    let usage = |input: u32, output: u32| {
+        json!({"prompt_tokens": input, "completion_tokens": output,
+        "total_tokens": input + output})
+    };
     let whole = json!({"id": "1", "model": "m1", "choices": [], "usage": usage(11, 7)}).to_string();
     let seen = well(worker.exchange(&chat(), &Upstream::new(200, &[("content-type", "application/json")], &[&whole])));
     assert_eq!(seen.body(), whole);
@@ -302,13 +305,16 @@ fn go_ai_statistics_counts_tokens_of_whole_and_of_streamed_answers() {
 
 #[test]
 fn rust_ai_data_masking_masks_restores_and_refuses() {
-    let mail = json!({"regex": "%{EMAILLOCALPART}@%{HOSTNAME:domain}", "type": "replace", "restore": true, "value": "****@$domain"});
+    let mail = json!({"regex": "%{EMAILLOCALPART}@%{HOSTNAME:domain}", "type": "replace", "restore": true,
+        "value": "****@$domain"});
     let address = json!({"regex": "%{IP}", "type": "replace", "restore": false, "value": "***.***.***.***"});
     let config = json!({
-        "deny_openai": true, "deny_words": ["forbidden"], "deny_code": 403, "deny_message": "blocked", "replace_roles": [mail, address],
+        "deny_openai": true, "deny_words": ["forbidden"], "deny_code": 403, "deny_message": "blocked",
+            "replace_roles": [mail, address],
     });
     let mut worker = one("ai-data-masking", &config);
-    let answer = json!({"id": "1", "model": "m1", "choices": [{"index": 0, "message": {"role": "assistant", "content": "wrote to ****@example.com"}}]});
+    let answer = json!({"id": "1", "model": "m1", "choices": [{"index": 0,
+        "message": {"role": "assistant", "content": "wrote to ****@example.com"}}]});
     let upstream = Upstream::new(200, &[("content-type", "application/json")], &[&answer.to_string()]);
     let seen = well(worker.exchange(&chat(), &upstream));
     let sent = json_of(&String::from_utf8_lossy(&seen.upstream.as_ref().unwrap().body));
@@ -368,7 +374,10 @@ fn a_chain_of_plugins_sees_the_request_in_order_and_the_response_in_reverse() {
             "query_limits": {"per_minute": 1},
         }],
     });
-    let marks = |name: &str| json!({"reroute": false, "respRules": [{"operate": "append", "headers": [{"key": "x-order", "appendValue": name}]}]});
+    let marks = |name: &str| {
+        json!({"reroute": false, "respRules": [{"operate": "append",
+        "headers": [{"key": "x-order", "appendValue": name}]}]})
+    };
     let gateway = Gateway::new()
         .redis(REDIS, &[([127, 0, 0, 1], server.port()).into()])
         .plugin(plugin("gpustack-ip-acl", &acl))

@@ -52,7 +52,8 @@ fn init(options: &str, password: &str, timeout_ms: u32) -> String {
     // An empty text has no place of its own; its size is what counts.
     let password = if password.is_empty() { "(i32.const 0) (i32.const 0)".to_owned() } else { format!("'{password}'") };
     format!(
-        "(call $say_number (call $redis_init '{CLUSTER}{options}' (i32.const 0) (i32.const 0) {password} (i32.const {timeout_ms})))"
+        "(call $say_number (call $redis_init '{CLUSTER}{options}' (i32.const 0) (i32.const 0) {password} (i32.const \
+         {timeout_ms})))"
     )
 }
 

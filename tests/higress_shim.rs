@@ -17,7 +17,8 @@ const MINUTE_US: u64 = 60_000_000;
 const START_US: u64 = 20_777 * 86_400 * 1_000_000;
 
 fn limit(per_minute: u64) -> Value {
-    json!({"rule_name": "r", "global_threshold": {"query_per_minute": per_minute}, "redis": {"service_name": "redis.dns"}})
+    json!({"rule_name": "r", "global_threshold": {"query_per_minute": per_minute},
+        "redis": {"service_name": "redis.dns"}})
 }
 
 fn by_key(per_minute: u64) -> Value {

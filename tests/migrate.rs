@@ -63,7 +63,8 @@ fn global() -> Value {
 }
 
 fn by(kind: &str, name: &str, entry: &Value) -> Value {
-    json!({"rule_name": "r", "rule_items": [{kind: name, "limit_keys": [entry]}], "redis": {"service_name": "redis.static"}})
+    json!({"rule_name": "r", "rule_items": [{kind: name, "limit_keys": [entry]}],
+        "redis": {"service_name": "redis.static"}})
 }
 
 fn changed(mut config: Value, change: impl FnOnce(&mut Value)) -> Value {
@@ -191,7 +192,8 @@ fn networks_mean_what_they_meant() {
 
 #[test]
 fn a_wrong_default_beside_rules_is_dropped_as_stock_does_but_told() {
-    let rules = json!([{"domain": ["Api.example.net"], "config": global()}, {"ingress": ["x"], "config": {}, "configDisable": true}]);
+    let rules = json!([{"domain": ["Api.example.net"], "config": global()},
+        {"ingress": ["x"], "config": {}, "configDisable": true}]);
     let wrong = json!({"rule_name": "r", "redis": {"service_name": "redis.static"}});
     let (new, told) = migrated(&resource(json!({"defaultConfig": wrong, "matchRules": rules})));
     assert_eq!((&new["spec"]["defaultConfig"], &new["spec"]["defaultConfigDisable"]), (&Value::Null, &json!(true)));
@@ -206,7 +208,8 @@ fn a_wrong_default_beside_rules_is_dropped_as_stock_does_but_told() {
 #[test]
 fn the_rest_of_the_resource_is_kept_but_for_what_is_of_the_old_image() {
     let spec = json!({"pluginConfig": {"_rules_": [changed(global(), |c| c["_match_route_prefix_"] = json!("a-"))]},
-        "matchRules": [{"ingress": ["x"], "config": {}}], "sha256": "0123", "imagePullSecret": "s", "priority": 7, "phase": "AUTHZ"});
+        "matchRules": [{"ingress": ["x"], "config": {}}], "sha256": "0123", "imagePullSecret": "s", "priority": 7,
+            "phase": "AUTHZ"});
     let (new, told) = migrated(&resource(spec));
     assert_eq!(new["spec"]["pluginConfig"]["_rules_"][0]["_match_route_prefix_"], json!(["a-"]));
     assert_eq!((&new["spec"]["priority"], &new["spec"]["phase"]), (&json!(7), &json!("AUTHZ")));
@@ -220,7 +223,10 @@ fn the_rest_of_the_resource_is_kept_but_for_what_is_of_the_old_image() {
 fn a_list_and_yaml_are_read_as_kubernetes_does() {
     let item = |name: &str| {
         format!(
-            "- kind: WasmPlugin\n  apiVersion: extensions.higress.io/v1alpha1\n  metadata: {{name: {name}}}\n  spec:\n    url: oci://x/cluster-key-rate-limit:1\n    defaultConfig: {{rule_name: 12:30, rule_items: [{{limit_by_header: x, limit_keys: [{{key: 2024-01-01, query_per_day: 1}}]}}], redis: {{service_name: r.dns}}}}\n"
+            "- kind: WasmPlugin\n  apiVersion: extensions.higress.io/v1alpha1\n  metadata: {{name: {name}}}\n  \
+             spec:\n    url: oci://x/cluster-key-rate-limit:1\n    defaultConfig: {{rule_name: 12:30, rule_items: \
+             [{{limit_by_header: x, limit_keys: [{{key: 2024-01-01, query_per_day: 1}}]}}], redis: {{service_name: \
+             r.dns}}}}\n"
         )
     };
     let output = migrate(&format!("apiVersion: v1\nkind: List\nitems:\n{}{}", item("one"), item("two")), &[]);
@@ -270,7 +276,10 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
 
 /// Three limits on one address: up to 2.2.3 only the first of them counts, from 2.2.4 on all three.
 fn three() -> Value {
-    let item = |unit: &str, count: u32| json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "0.0.0.0/0", unit: count}]});
+    let item = |unit: &str, count: u32| {
+        json!({"limit_by_per_ip": "from-remote-addr",
+        "limit_keys": [{"key": "0.0.0.0/0", unit: count}]})
+    };
     let items = [item("query_per_second", 2), item("query_per_minute", 20), item("query_per_day", 40)];
     json!({"rule_name": "r", "rule_items": items, "redis": {"service_name": "redis.static"}})
 }
@@ -411,7 +420,8 @@ fn what_the_filter_finds_odd_is_told_too() {
         told.contains("spec.defaultConfig.rule_items[0].limit_keys[0].key: `*` is compared as it stands here"),
         "{told}"
     );
-    let rule = json!({"matchRules": [{"domain": ["a"], "config": by("limit_by_cookie", "x", &json!({"key": "regexp:a", "query_per_day": 1}))}], "defaultConfigDisable": true});
+    let rule = json!({"matchRules": [{"domain": ["a"], "config": by("limit_by_cookie", "x",
+        &json!({"key": "regexp:a", "query_per_day": 1}))}], "defaultConfigDisable": true});
     let (_, told) = migrated(&resource(rule));
     assert!(
         told.contains("spec.matchRules[0].config.rule_items[0].limit_keys[0].key: `regexp:a` is compared"),

@@ -16,7 +16,8 @@ filter:
   headers: [retry-after]
   error_format: auto
   rule_items:
-  - {limit_by_header: x-limited, limit_keys: [{key: requests, query_per_minute: 1}, {key: tokens, token_per_minute: 40}]}
+  - {limit_by_header: x-limited, limit_keys: [{key: requests, query_per_minute: 1}, {key: tokens, token_per_minute: \
+  40}]}
 ";
 
 /// Each client has so many tokens, and who has no more in the middle of a stream is cut off.

@@ -28,7 +28,8 @@ redis: {{names: {{r: {redis}}}}}
 filter:
   rule_name: cluster
   rule_items:
-    - {{limit_by_per_header: x-key, limit_keys: [{{key: moving, limit: {MANY}, window: 1h, precision: exact}}, {{key: \"*\", limit: 3, window: 1h}}]}}
+    - {{limit_by_per_header: x-key, limit_keys: [{{key: moving, limit: {MANY}, window: 1h, precision: exact}}, {{key: \
+    \"*\", limit: 3, window: 1h}}]}}
     - {{limit_by_per_header: x-short, limit_keys: [{{key: \"*\", limit: 2, window: 2s}}]}}
   failure_mode: closed
   remember_refusals: false

@@ -48,7 +48,8 @@ fn traffic(gateway: &Gateway) -> Traffic {
 
 /// Its connections break when it becomes one.
 fn is_replica(server: &RedisServer) -> bool {
-    matches!(server.ask(&["ROLE"]), Ok(Value::Array(role)) if role.first() == Some(&Value::BulkString(b"slave".to_vec())))
+    matches!(server.ask(&["ROLE"]),
+        Ok(Value::Array(role)) if role.first() == Some(&Value::BulkString(b"slave".to_vec())))
 }
 
 /// Every request was answered in time, by Redis or by the failure mode; within a second of its being named the new
@@ -140,7 +141,8 @@ fn passwords_are_asked_by_servers_and_sentinels_alike() {
     let all = {
         let master = RedisServer::start_with(&servers);
         let watch = format!(
-            "sentinel monitor {MASTER} 127.0.0.1 {} 1\nsentinel auth-pass {MASTER} server-secret\nrequirepass sentinel-secret\n",
+            "sentinel monitor {MASTER} 127.0.0.1 {} 1\nsentinel auth-pass {MASTER} server-secret\nrequirepass \
+             sentinel-secret\n",
             master.port()
         );
         (RedisServer::start_sentinel(&watch), master)

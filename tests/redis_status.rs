@@ -131,7 +131,8 @@ fn a_reload_tells_of_what_is_new_and_forgets_what_is_gone() {
     let settings = |services: &[&str], limit: u32| {
         let rule = |service: &&str| {
             format!(
-                "    - {{_match_route_: [{service}], rule_name: {service}, global_threshold: {{query_per_hour: {limit}}}, redis: {{service_name: {service}}}}}\n"
+                "    - {{_match_route_: [{service}], rule_name: {service}, global_threshold: {{query_per_hour: \
+                 {limit}}}, redis: {{service_name: {service}}}}}\n"
             )
         };
         let rules: String = services.iter().map(rule).collect();

@@ -1,5 +1,5 @@
-//! What is attached to a release, gathered of what is built here: whose work is in it, by name and with its licence, and
-//! nothing of where it was built.
+//! What is attached to a release, gathered of what is built here: whose work is in it, by name and with its licence,
+//! and nothing of where it was built.
 
 use std::{
     fs,

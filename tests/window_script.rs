@@ -213,7 +213,8 @@ fn a_batch_is_answered_and_leaves_what_its_requests_would_alone() {
     windows.borrow_mut().load();
     let (scene, part, none, all) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
     let counts = prop_oneof![4 => 1..60u64, 2 => limit_counts(), 1 => EXACT_MAX - 1_000..=EXACT_MAX];
-    let costs = prop_oneof![4 => Just([1, 1, 1]), 2 => [1..9u64, 1..9, 1..9], 1 => [1..9u64, 1..9, EXACT_MAX / 7..EXACT_MAX / 2]];
+    let costs = prop_oneof![4 => Just([1, 1, 1]), 2 => [1..9u64, 1..9, 1..9],
+        1 => [1..9u64, 1..9, EXACT_MAX / 7..EXACT_MAX / 2]];
     let call = (steps(), any::<[u8; 3]>(), prop_oneof![1..4u64, 1..40u64], costs);
     let scenes = (vec(Changing::any(counts.boxed(), WINDOW_US_MIN), 1..=3), vec(call, 1..=30));
     let outcome = promises::runner(400).run(&scenes, |(limits, calls)| {

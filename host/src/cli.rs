@@ -39,8 +39,9 @@ const NAME: &str = "slidegate";
 /// The library would leave the option out, as one of both is enough.
 const SERVE_USAGE: &str = "slidegate serve [OPTIONS] <FILE>\n       slidegate serve [OPTIONS] --demo [<KIND>]";
 
-const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or it cannot be read or served (with `check --strict` also a \
-                          warning, with `migrate` a plugin that cannot be converted, or none); 2 a mistake in the command line.";
+const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a mistake in a file, or it cannot be read or served (with \
+                          `check --strict` also a warning, with `migrate` a plugin that cannot be converted, or none); \
+                          2 a mistake in the command line.";
 
 #[derive(Debug, Subcommand)]
 enum Commands {

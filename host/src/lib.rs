@@ -39,9 +39,11 @@
 //! Nothing in it blocks, and no call takes longer than its limit.
 //!
 //! ```
-//! # fn send_to_redis(_: &slidegate::Call) -> Result<slidegate::Reply, slidegate::CallError> { Err(slidegate::CallError::Connect) }
+//! # use std::sync::Arc;
+//! # use slidegate::{Call, CallError, HttpRequest, Reply};
+//! # fn send_to_redis(_: &Call) -> Result<Reply, CallError> { Err(CallError::Connect) }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let request = std::sync::Arc::new(slidegate::HttpRequest::new(Default::default(), Default::default(), Default::default()));
+//! # let request = Arc::new(HttpRequest::new(Default::default(), Default::default(), Default::default()));
 //! use slidegate::{CallReply, Ending, Instance, Module, Moment, Step};
 //!
 //! let at = |monotonic| Moment { monotonic, wall: 0 };

@@ -66,7 +66,8 @@ impl FilterMetrics {
         let unnamed = handles.iter().filter(|handle| handle.is_none()).count();
         if excess + unnamed > 0 {
             tracing::warn!(
-                "{} metrics of the component are not recorded: they are too many, have too long names, or bounds that do not rise",
+                "{} metrics of the component are not recorded: they are too many, have too long names, or bounds that \
+                 do not rise",
                 excess + unnamed
             );
         }

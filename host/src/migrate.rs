@@ -1,7 +1,7 @@
-//! `slidegate migrate`: resources of Higress' `cluster-key-rate-limit` and `ai-token-ratelimit` made Slidegate's. The result does what the old
-//! resource did: where stock reads something loosely that Slidegate refuses, the result says what stock made of it.
-//! What behaves differently is told, with the place it comes from. Every result is given to the filter itself, which
-//! compiles its expressions.
+//! `slidegate migrate`: resources of Higress' `cluster-key-rate-limit` and `ai-token-ratelimit` made Slidegate's. The
+//! result does what the old resource did: where stock reads something loosely that Slidegate refuses, the result says
+//! what stock made of it. What behaves differently is told, with the place it comes from. Every result is given to the
+//! filter itself, which compiles its expressions.
 
 mod plugin;
 mod policy;
@@ -31,15 +31,19 @@ const TOKENS: &str = "ai-token-ratelimit";
 const BALANCES: &str = "ai-quota";
 
 const GENERAL: [&str; 2] = [
-    "windows slide: no interval as long as a window holds more than its limit, where stock lets up to twice the limit pass around an edge",
-    "Redis keys begin with `slidegate:`: counts begin at 0 with this resource, and at stock's own again if you go back; old keys expire",
+    "windows slide: no interval as long as a window holds more than its limit, where stock lets up to twice the limit \
+     pass around an edge",
+    "Redis keys begin with `slidegate:`: counts begin at 0 with this resource, and at stock's own again if you go \
+     back; old keys expire",
 ];
 const OF_REQUESTS: [&str; 1] =
     ["a refused request costs nothing; `X-RateLimit-Reset` tells when this request would be admitted"];
 const OF_TOKENS: [&str; 3] = [
-    "tokens are reserved when a request is admitted and settled when its answer tells them, where stock looks before and charges after: say `accounting: after` for stock's way",
+    "tokens are reserved when a request is admitted and settled when its answer tells them, where stock looks before \
+     and charges after: say `accounting: after` for stock's way",
     "all tokens that are billed count, those of caches too; say `charge: stock` for the sum of input and output alone",
-    "a key whose limit is used up exactly is refused, where stock admits one more; `X-TokenRateLimit-Reset` tells when this request would be admitted",
+    "a key whose limit is used up exactly is refused, where stock admits one more; `X-TokenRateLimit-Reset` tells when \
+     this request would be admitted",
 ];
 
 #[derive(Debug, Args)]
@@ -141,11 +145,13 @@ impl Migrate {
         }
         if resource.is_plugin_named(BALANCES) {
             return Err(format!(
-                "`{BALANCES}` takes from balances that somebody fills, and no window frees them; the nearest is `token_per_day` by consumer"
+                "`{BALANCES}` takes from balances that somebody fills, and no window frees them; the nearest is \
+                 `token_per_day` by consumer"
             ));
         }
         Err(format!(
-            "neither its image nor its name says that it is `{STOCK}` or `{TOKENS}`; if it is, from a mirror or as `{STOCK_FIRST}`, say `--plugin NAME`"
+            "neither its image nor its name says that it is `{STOCK}` or `{TOKENS}`; if it is, from a mirror or as \
+             `{STOCK_FIRST}`, say `--plugin NAME`"
         ))
     }
 

@@ -15,8 +15,8 @@ impl OptionError {
         Self { field, message: message.into() }
     }
 
-    /// Which part is wrong: of TLS `ca`, `cert`, `key`, `client_ca` or `server_name`; of a Redis also `url`, `username`,
-    /// `password`, `sentinel_username`, `sentinel_password` or `announced`.
+    /// Which part is wrong: of TLS `ca`, `cert`, `key`, `client_ca` or `server_name`; of a Redis also `url`,
+    /// `username`, `password`, `sentinel_username`, `sentinel_password` or `announced`.
     pub fn field(&self) -> &'static str {
         self.field
     }

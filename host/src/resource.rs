@@ -126,8 +126,10 @@ mod tests {
 
     #[test]
     fn documents_and_lists_are_taken_apart() {
-        let text = "apiVersion: v1\nkind: List\nitems:\n- {kind: WasmPlugin, apiVersion: a/v1, metadata: {name: one, namespace: n}, spec: {}}\n\
-                    - {kind: ServiceList, apiVersion: v1, items: [{kind: Service, metadata: {name: two}}]}\n---\n# nothing\n---\n\
+        let text = "apiVersion: v1\nkind: List\nitems:\n- {kind: WasmPlugin, apiVersion: a/v1, metadata: {name: one, \
+                    namespace: n}, spec: {}}\n\
+                    - {kind: ServiceList, apiVersion: v1, items: [{kind: Service, metadata: {name: two}}]}\n---\n# \
+                    nothing\n---\n\
                     apiVersion: v1\nkind: ConfigMap\nmetadata: {name: three}\n";
         assert_eq!(names(text).unwrap(), ["WasmPlugin n/one", "Service two", "ConfigMap three"]);
         assert_eq!(names("{\"apiVersion\": \"v1\", \"kind\": \"Service\"}").unwrap(), ["Service (no name)"]);

@@ -140,7 +140,8 @@ impl Default for LogSettings {
 
 impl LogSettings {
     fn shown(&self) -> Value {
-        json!({"access": self.access, "format": match self.format { LogFormat::Text => "text", LogFormat::Json => "json" }})
+        json!({"access": self.access, "format": match self.format { LogFormat::Text => "text",
+            LogFormat::Json => "json" }})
     }
 }
 

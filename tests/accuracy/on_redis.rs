@@ -174,7 +174,8 @@ fn admits(scheme: Scheme, limit: Limit, reply: Value) -> bool {
                 == 1
         }
         (Scheme::FixedWindow, Reply::Many(values)) => {
-            matches!(values.get(1), Some(slidegate_engine::redis::Value::Integer(count)) if *count <= limit.limit as i64)
+            matches!(values.get(1),
+                Some(slidegate_engine::redis::Value::Integer(count)) if *count <= limit.limit as i64)
         }
         (_, Reply::Single(slidegate_engine::redis::Value::Integer(answer))) => answer == 1,
         (_, reply) => panic!("{} answered {reply:?}", scheme.name()),

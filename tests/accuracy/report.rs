@@ -24,14 +24,15 @@ pub(crate) fn shown(rows: &[Row]) -> Vec<Table> {
     vec![
         by_traffic(
             "Over-admission",
-            "The fullest window of all, wherever it begins, in percent above the limit; in brackets the admissions that ended a window \
-             above the limit. 1,000 in a minute.",
+            "The fullest window of all, wherever it begins, in percent above the limit; in brackets the admissions \
+             that ended a window above the limit. 1,000 in a minute.",
             &rows,
             over,
         ),
         by_traffic(
             "Under-admission",
-            "Requests that were refused although the plain log admitted them, in percent of all requests. 1,000 in a minute.",
+            "Requests that were refused although the plain log admitted them, in percent of all requests. 1,000 in a \
+             minute.",
             &rows,
             under,
         ),
@@ -64,8 +65,9 @@ pub(crate) fn whole(rows: &[Row]) -> Vec<Table> {
         ),
         by_limit(
             "Refused with room at every limit",
-            "Refused although what this limiter itself had admitted in the last window left room, in percent of all requests. The \
-             strictest measure for slots: while one place waits for its slot to leave, every request that comes counts.",
+            "Refused although what this limiter itself had admitted in the last window left room, in percent of all \
+             requests. The strictest measure for slots: while one place waits for its slot to leave, every request \
+             that comes counts.",
             rows,
             |_, outcome| number(outcome.percent(outcome.refused_with_room), 2),
         ),
@@ -82,9 +84,10 @@ pub(crate) fn whole(rows: &[Row]) -> Vec<Table> {
 /// agree.
 pub(crate) fn commands(redis: &mut OnRedis) -> Table {
     let note = format!(
-        "Commands that Redis executes for one request: the call of the script, and those in it. Counted by `INFO commandstats` over the \
-         first {} requests (1,000 in a minute); TIME, which the test's clock stands in for, is added where a limiter goes by Redis' \
-         clock. The fixed window's, and a plain log's where costs differ, are counted by the model.",
+        "Commands that Redis executes for one request: the call of the script, and those in it. Counted by `INFO \
+         commandstats` over the first {} requests (1,000 in a minute); TIME, which the test's clock stands in for, is \
+         added where a limiter goes by Redis' clock. The fixed window's, and a plain log's where costs differ, are \
+         counted by the model.",
         thousands(COUNTED as u64)
     );
     let mut table = Table::new("Redis commands for a request", note, &head("traffic"));

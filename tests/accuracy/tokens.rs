@@ -123,8 +123,9 @@ pub(crate) fn whole() -> (Tally, Vec<String>) {
 /// The tables of rows.
 pub(crate) fn shown(rows: &[TokenRow]) -> Vec<Table> {
     let note = format!(
-        "Tokens of the fullest minute of any user above the limit, each answer counted when it was asked for, in percent; in brackets what was \
-         taken, of what the limit allows in that time. {} a minute for each of {USERS} users.",
+        "Tokens of the fullest minute of any user above the limit, each answer counted when it was asked for, in \
+         percent; in brackets what was taken, of what the limit allows in that time. {} a minute for each of {USERS} \
+         users.",
         thousands(LIMIT)
     );
     let names = Accounting::ALL.map(Accounting::name);
@@ -144,8 +145,9 @@ pub(crate) fn shown(rows: &[TokenRow]) -> Vec<Table> {
 
 /// What was counted in all of the proof.
 pub(crate) fn counted(tally: &Tally) -> Table {
-    let note = "Decisions of the simulated Redis, held against a plain list of what was charged and given back: admitted without room by what was \
-                known, refused although the last window and a slot had room, given back though nobody had charged it, taken and not charged.";
+    let note = "Decisions of the simulated Redis, held against a plain list of what was charged and given back: \
+                admitted without room by what was known, refused although the last window and a slot had room, given \
+                back though nobody had charged it, taken and not charged.";
     let head =
         ["decisions", "over", "stingy", "given back", "charged on", "streams cut", "forged", "tokens not charged"];
     let mut table = Table::new("Settled windows", note, &head);

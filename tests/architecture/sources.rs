@@ -1,6 +1,6 @@
 //! The sources of a crate as the checks of architecture read them: files by their modules, and code as tokens.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, ops::Range, path::Path};
 
 /// A module by its path from the root, which is empty.
 pub(crate) type Module = Vec<String>;
@@ -47,13 +47,31 @@ pub(crate) fn is_word(token: &str) -> bool {
 
 /// Words, `::` and single signs; no comments and no literals.
 pub(crate) fn tokens(text: &str) -> Vec<String> {
-    let (mut tokens, mut rest) = (Vec::new(), text);
-    while let Some(first) = rest.chars().next() {
+    let tokens = pieces(text).into_iter().map(|piece| &text[piece]);
+    let is_code =
+        |token: &&str| !token.trim().is_empty() && !token.starts_with(['/', '"', '\'']) && !token.contains('"');
+    tokens.filter(is_code).map(str::to_owned).collect()
+}
+
+/// Where the literals of texts stand, with their quotes.
+pub(crate) fn literals(text: &str) -> Vec<Range<usize>> {
+    pieces(text).into_iter().filter(|piece| text[piece.clone()].ends_with(['"', '#']) && piece.len() > 1).collect()
+}
+
+/// All of a text: words, `::`, comments, literals, and single signs.
+fn pieces(text: &str) -> Vec<Range<usize>> {
+    let (mut pieces, mut at) = (Vec::new(), 0);
+    while let Some(first) = text[at..].chars().next() {
+        let rest = &text[at..];
+        let raw = RAW.iter().find(|(begin, _)| rest.starts_with(begin));
         let length = match first {
             '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
             '"' => literal(&rest[1..], "\"", true) + 1,
-            'r' if rest.starts_with("r\"") => literal(&rest[2..], "\"", false) + 2,
-            'r' if rest.starts_with("r#\"") => literal(&rest[3..], "\"#", false) + 3,
+            'b' if rest.starts_with("b\"") => literal(&rest[2..], "\"", true) + 2,
+            _ if raw.is_some() => {
+                let (begin, end) = raw.expect("it is there");
+                literal(&rest[begin.len()..], end, false) + begin.len()
+            }
             '\'' if rest.starts_with("'\\") => 2 + rest[3..].find('\'').map_or(0, |end| end + 2),
             '\'' if rest.chars().nth(2) == Some('\'') => rest.chars().take(3).map(char::len_utf8).sum(),
             ':' if rest.starts_with("::") => 2,
@@ -62,14 +80,15 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
             }
             first => first.len_utf8(),
         };
-        let token = &rest[..length];
-        if !token.trim().is_empty() && !token.starts_with(['/', '"', '\'']) && !token.contains('"') {
-            tokens.push(token.to_owned());
-        }
-        rest = &rest[length..];
+        pieces.push(at..at + length);
+        at += length;
     }
-    tokens
+    pieces
 }
+
+/// How literals begin and end in which a backslash is one.
+const RAW: [(&str, &str); 6] =
+    [("r\"", "\""), ("br\"", "\""), ("r#\"", "\"#"), ("br#\"", "\"#"), ("r##\"", "\"##"), ("br##\"", "\"##")];
 
 /// How long a literal is, its end included.
 fn literal(text: &str, end: &str, escapes: bool) -> usize {

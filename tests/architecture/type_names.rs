@@ -14,7 +14,8 @@ use super::sources::{code, files, is_word, tokens};
 const SHARED: [(&str, &str); 8] = [
     (
         "Filter",
-        "what is configured: one filter of a chain in the engine, the chain behind the contract and behind the gateway's ABI",
+        "what is configured: one filter of a chain in the engine, the chain behind the contract and behind the \
+         gateway's ABI",
     ),
     ("InFlight", "the requests whose phase is not over, as each adapter finds them again for the engine"),
     ("PlatformSignals", "one for each platform, of which one is compiled"),

@@ -50,8 +50,8 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
         }
     }
     let note = format!(
-        "Microseconds per request, from its headers to its end, through the host library; the reply of Redis is canned. Each request has \
-         {} header fields. Medians of {rounds} rounds of {count} requests. To reach: 5 µs.",
+        "Microseconds per request, from its headers to its end, through the host library; the reply of Redis is \
+         canned. Each request has {} header fields. Medians of {rounds} rounds of {count} requests. To reach: 5 µs.",
         scenario::FIELDS
     );
     let mut table = Table::new("Work per request in wasmtime", note, &["rule", "windows", "p50", "p99", "CPU"]);

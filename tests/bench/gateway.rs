@@ -91,8 +91,9 @@ fn throughput(effort: &Effort, subjects: &mut [Subject], upstream: &Upstream) ->
         }
     }
     let note = format!(
-        "wrk, {CONNECTIONS} connections, {USERS} users, {} cores for wrk, gateway, upstream and Redis together; medians of {rounds} rounds of {seconds} s that \
-         take turns, ratios within a round. CPU is the gateway's per request. To reach: 0.85 with Redis.",
+        "wrk, {CONNECTIONS} connections, {USERS} users, {} cores for wrk, gateway, upstream and Redis together; \
+         medians of {rounds} rounds of {seconds} s that take turns, ratios within a round. CPU is the gateway's per \
+         request. To reach: 0.85 with Redis.",
         thread::available_parallelism().map_or(1, usize::from),
     );
     let head = ["gateway", "requests/s", "with/without", "CPU, µs", "p50, ms", "p99, ms", "p99.9, ms"];

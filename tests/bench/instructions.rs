@@ -26,9 +26,9 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let (warm_up, seconds) = (effort.of(1, 4), effort.of(2, 15));
     let note = format!(
-        "Instructions in user space for a request, by callgrind: one worker, wrk with {CONNECTIONS} connections and {USERS} users, {seconds} s after a \
-         warm-up. A gateway that waits for others wakes up for fewer requests at a time and takes more, so that the machine should have nothing \
-         else to do; what is added depends on that less."
+        "Instructions in user space for a request, by callgrind: one worker, wrk with {CONNECTIONS} connections and \
+         {USERS} users, {seconds} s after a warm-up. A gateway that waits for others wakes up for fewer requests at a \
+         time and takes more, so that the machine should have nothing else to do; what is added depends on that less."
     );
     let mut table = Table::new("Instructions of a request", note, &["gateway", "instructions", "added", "to reach"]);
     let mut without = None;

@@ -53,8 +53,8 @@ impl Target {
 
     /// Whatever takes the same requests as a gateway.
     pub(crate) fn proxy(address: SocketAddr, process: u32) -> Self {
-        let message = "return wrk.format(nil, nil, { ['x-api-key'] = string.format('user-%06d', user), ['user-agent'] = 'wrk', \
-                       ['accept'] = '*/*' })";
+        let message = "return wrk.format(nil, nil, { ['x-api-key'] = string.format('user-%06d', user), ['user-agent'] \
+                       = 'wrk', ['accept'] = '*/*' })";
         Target { address, process, message: message.to_owned() }
     }
 

@@ -33,7 +33,8 @@ use self::table::Table;
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, redis, gateway, tls, tokens, sessions, instructions, peers, lua; all of them by default, and then dist/bench.md is written
+  TOPIC             engine, memory, size, redis, gateway, tls, tokens, sessions, instructions, peers, lua; all of them \
+  by default, and then dist/bench.md is written
 
 What is measured for these topics is written into tests/bench/README.md.";
 

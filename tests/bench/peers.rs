@@ -29,8 +29,9 @@ struct Peer {
 /// What they do with requests that pass, with requests that are over their limit, and what each leaves out.
 pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
-    let passing = "wrk with 32 requests in flight from 1,000 users whom no limit stops; 2 cores for wrk, the system, the upstream and \
-                   Redis together. CPU is the system's own processes', per request; latencies are those of overload.";
+    let passing = "wrk with 32 requests in flight from 1,000 users whom no limit stops; 2 cores for wrk, the system, \
+                   the upstream and Redis together. CPU is the system's own processes', per request; latencies are \
+                   those of overload.";
     let refusing =
         "The same, of users who are all at their limit: 2 in an hour, or the nearest that a system can express.";
     let table = |verdicts, title, note: &str| {
@@ -71,7 +72,8 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
 
 /// What the figures do not show.
 fn differences() -> Table {
-    let note = "As they are measured here, only ours in Redis counts for several nodes; all others decide in their own memory and wait for nobody.";
+    let note = "As they are measured here, only ours in Redis counts for several nodes; all others decide in their own \
+                memory and wait for nobody.";
     let mut table =
         Table::new("Beside others: what each does", note, &["system", "how it counts", "what it leaves out"]);
     for (system, counts, lacks) in systems::DIFFERENCES {

@@ -1,5 +1,5 @@
-//! What a decision and a settlement cost Redis, and what a key takes there: our script, the stock plugin's fixed window and a plain log
-//! of requests, on the same server in turns.
+//! What a decision and a settlement cost Redis, and what a key takes there: our script, the stock plugin's fixed window
+//! and a plain log of requests, on the same server in turns.
 
 mod load;
 mod scheme;
@@ -122,10 +122,10 @@ fn ratio(over: &[f64], under: &[f64]) -> String {
 
 fn cpu_table(cells: &[Cell], rounds: usize, decisions: usize) -> Table {
     let note = format!(
-        "Microseconds of CPU (user and system) of Redis' main thread for each decision, reading the command and writing the reply \
-         included; commands are pipelined. Medians of {rounds} rounds of {} decisions that take turns; the ratio is the median of the \
-         rounds' ratios. Ours reads Redis' clock, as in production. `EVAL` is how the stock plugin sends its script. To reach: 2 \
-         for what is admitted.",
+        "Microseconds of CPU (user and system) of Redis' main thread for each decision, reading the command and \
+         writing the reply included; commands are pipelined. Medians of {rounds} rounds of {} decisions that take \
+         turns; the ratio is the median of the rounds' ratios. Ours reads Redis' clock, as in production. `EVAL` is \
+         how the stock plugin sends its script. To reach: 2 for what is admitted.",
         thousands(decisions as u64)
     );
     let head = ["load", "limit", "stock, EVAL", "stock, EVALSHA", "log", "slidegate", "÷ EVAL", "÷ EVALSHA"];
@@ -158,7 +158,8 @@ fn script_table(cells: &[Cell]) -> Table {
 }
 
 fn memory_table(cells: &[Cell]) -> Table {
-    let note = "Bytes of a key that is at its limit (`MEMORY USAGE`), and members of ours, after the rolling load. To reach: 2,560 at any limit.";
+    let note = "Bytes of a key that is at its limit (`MEMORY USAGE`), and members of ours, after the rolling load. To \
+                reach: 2,560 at any limit.";
     let mut table = Table::new("Memory of a key", note, &["limit", "stock", "log", "slidegate", "members"]);
     for limit in LIMITS {
         let at = |scheme| cell(cells, limit, Shape::Roll, scheme);

@@ -68,11 +68,13 @@ fn times(effort: &Effort, scene: &Scene) -> Table {
     let proxies: [Proxy; PROXIES] = array::from_fn(|index| scene.start(index, None));
     let (rounds, time) = (effort.of(1, 40), Duration::from_millis(500));
     let note = format!(
-        "Microseconds of CPU (user and system) of the proxy for each request, {AT_A_TIME} requests in flight; one worker each, no filter, an upstream without \
-         TLS. Bare is the least of a proxy that hyper and tokio-rustls can make (`bench/tls/bare_proxy.rs`): it looks at nothing and limits nothing. Both have the \
-         same certificate (ECDSA P-256) and the same crates; clients choose TLS 1.3, and without kept connections each request has a whole handshake, with them none. \
-         Medians of {rounds} rounds of {} ms that take turns; what is added is taken within a round, with the quartiles of all rounds. What a proxy does \
-         depends on how many requests it finds when it wakes up, so that times differ by more than TLS costs on kept connections; the next table does not.",
+        "Microseconds of CPU (user and system) of the proxy for each request, {AT_A_TIME} requests in flight; one \
+         worker each, no filter, an upstream without TLS. Bare is the least of a proxy that hyper and tokio-rustls can \
+         make (`bench/tls/bare_proxy.rs`): it looks at nothing and limits nothing. Both have the same certificate \
+         (ECDSA P-256) and the same crates; clients choose TLS 1.3, and without kept connections each request has a \
+         whole handshake, with them none. Medians of {rounds} rounds of {} ms that take turns; what is added is taken \
+         within a round, with the quartiles of all rounds. What a proxy does depends on how many requests it finds \
+         when it wakes up, so that times differ by more than TLS costs on kept connections; the next table does not.",
         time.as_millis()
     );
     let mut table = Table::new("What TLS costs", note, &HEAD);
@@ -102,9 +104,10 @@ fn times(effort: &Effort, scene: &Scene) -> Table {
 fn instructions(effort: &Effort, scene: &Scene) -> Table {
     let (rounds, time) = (effort.of(1, 9), Duration::from_secs(2));
     let note = format!(
-        "The same in instructions in user space, by callgrind: medians of {rounds} rounds of {} s that take turns, and quartiles. To reach: what TLS adds is at \
-         most what it adds to the bare proxy. It adds to each record, and how many requests share one on HTTP/2 is a matter of how many are there when a \
-         proxy wakes up: with one at a time none do, and the figure varies by some hundredths.",
+        "The same in instructions in user space, by callgrind: medians of {rounds} rounds of {} s that take turns, and \
+         quartiles. To reach: what TLS adds is at most what it adds to the bare proxy. It adds to each record, and how \
+         many requests share one on HTTP/2 is a matter of how many are there when a proxy wakes up: with one at a time \
+         none do, and the figure varies by some hundredths.",
         time.as_secs()
     );
     let mut table = Table::new("What TLS costs, in instructions", note, &HEAD);

@@ -77,10 +77,12 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
 
 fn gateway(places: &[Place; 3], bytes: usize, rounds: usize, short: usize) -> Table {
     let note = format!(
-        "One client, one worker; {rounds} rounds that take turns, medians, and differences and ratios within a round. Throughput and CPU are of streams of {} \
-         KB in events of 120 bytes that tell no usage before their end, {PIECE} bytes at a time; the first event, and what Redis runs, of {short} short ones, \
-         one after the other, which tell 320 tokens. To reach: the first event 100 µs later at most than with a limit on requests, which waits for Redis as \
-         well; 0.95 of the throughput; 2 µs of guest for 100 bytes; one call for each request, as settlements go with the next question.",
+        "One client, one worker; {rounds} rounds that take turns, medians, and differences and ratios within a round. \
+         Throughput and CPU are of streams of {} KB in events of 120 bytes that tell no usage before their end, \
+         {PIECE} bytes at a time; the first event, and what Redis runs, of {short} short ones, one after the other, \
+         which tell 320 tokens. To reach: the first event 100 µs later at most than with a limit on requests, which \
+         waits for Redis as well; 0.95 of the throughput; 2 µs of guest for 100 bytes; one call for each request, as \
+         settlements go with the next question.",
         bytes / 1_000
     );
     let head = [
@@ -121,8 +123,10 @@ fn charged() -> Table {
     let answers = answers::all();
     let billed = |usage: &Usage| usage.input + usage.cached_read + usage.cache_write + usage.output;
     let told: Vec<_> = answers.iter().filter_map(|answer| Some((read(&answer.body), answer.usage?))).collect();
-    let note = "The answers of tests/answers that tell a usage, read here; a test charges them on every host. Right is what the provider bills. Stock's arithmetic is input and \
-                output as the provider names them (`charge: stock`), read as well as ours are: its plugin charges a compressed answer, or one in several pieces, nothing.";
+    let note = "The answers of tests/answers that tell a usage, read here; a test charges them on every host. Right is \
+                what the provider bills. Stock's arithmetic is input and output as the provider names them (`charge: \
+                stock`), read as well as ours are: its plugin charges a compressed answer, or one in several pieces, \
+                nothing.";
     let mut table = Table::new("Answers charged what the provider bills", note, &["", "right", "of", "tokens"]);
     let mut row = |name: &str, charge: &dyn Fn(&Usage) -> u64| {
         let charged: Vec<u64> = told.iter().map(|(read, _)| read.as_ref().map_or(0, charge)).collect();

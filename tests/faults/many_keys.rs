@@ -128,7 +128,8 @@ impl Asked {
 fn settings(upstream: &Upstream, redis: &RedisServer, mode: &str) -> String {
     let rule = |key| {
         format!(
-            "    - {{limit_by_per_header: x-{key}, limit_keys: [{{key: \"*\", limit: 1, window: {WINDOW_SECONDS}s}}]}}\n"
+            "    - {{limit_by_per_header: x-{key}, limit_keys: [{{key: \"*\", limit: 1, window: \
+             {WINDOW_SECONDS}s}}]}}\n"
         )
     };
     let rules: String = (0..KEYS_PER_REQUEST).map(rule).collect();

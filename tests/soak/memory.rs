@@ -61,7 +61,8 @@ impl Samples {
             let descriptors = rises(&|sample| sample.gateways[gateway].descriptors as f64);
             let [resident_mb, instance_mb] = [resident, instance].map(|bytes| bytes / 1_048_576.0);
             println!(
-                "gateway {gateway}, second half: {resident_mb:+.2} MB, {instance_mb:+.2} MB in instances, {descriptors:+.1} descriptors"
+                "gateway {gateway}, second half: {resident_mb:+.2} MB, {instance_mb:+.2} MB in instances, \
+                 {descriptors:+.1} descriptors"
             );
             assert!(
                 resident < RESIDENT_MAX && instance < INSTANCE_MAX && descriptors < DESCRIPTORS_MAX,

@@ -33,7 +33,8 @@ filter:
   failure_mode: closed
   headers: [x-ratelimit]
   _rules_:
-    - {{_match_route_: [counted], rule_name: counted, global_threshold: {{query_per_hour: 100000000}}, rule_items: [{{limit_by_per_header: x-new, limit_keys: [{{key: \"*\", limit: 1, window: 5s}}]}}], {redis}}}
+    - {{_match_route_: [counted], rule_name: counted, global_threshold: {{query_per_hour: 100000000}}, rule_items: \
+    [{{limit_by_per_header: x-new, limit_keys: [{{key: \"*\", limit: 1, window: 5s}}]}}], {redis}}}
     - {{_match_route_: [slow], rule_name: slow, global_threshold: {{query_per_hour: 100000000}}, {redis}}}
     - {{_match_route_: [gone], rule_name: gone, global_threshold: {{query_per_hour: 100000000}}, {redis}}}
 log: {{access: false}}

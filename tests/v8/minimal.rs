@@ -10,7 +10,8 @@ const NAME: &[u8] = b"x-mse-consumer";
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
-    fn proxy_get_header_map_value(map: u32, key: *const u8, key_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+    fn proxy_get_header_map_value(map: u32, key: *const u8, key_size: usize, value: *mut *mut u8,
+        value_size: *mut usize) -> u32;
 }
 
 #[unsafe(no_mangle)]

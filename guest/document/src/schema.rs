@@ -280,7 +280,8 @@ fn conditions(condition: &Condition, null_is_nothing: bool) -> Vec<Value> {
         }
         Condition::NotEmpty => vec![json!({"minProperties": 1})],
         Condition::UnlessFlag(flag, sets) => {
-            let is_true = json!({"anyOf": [{"enum": [true, 1]}, {"type": "string", "pattern": "^([Tt]([Rr][Uu][Ee])?|1(\\.0+)?)$"}]});
+            let is_true = json!({"anyOf": [{"enum": [true, 1]},
+                {"type": "string", "pattern": "^([Tt]([Rr][Uu][Ee])?|1(\\.0+)?)$"}]});
             let fields: Vec<Value> = sets.iter().copied().flatten().map(|name| has(&[name])).collect();
             vec![json!({
                 "if": {"required": [flag], "properties": {*flag: is_true}},

@@ -95,7 +95,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_have_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..40), text in "[A-Za-z0-9+/=_-]{0,9}") {
+        fn bytes_have_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..40),
+            text in "[A-Za-z0-9+/=_-]{0,9}") {
             for form in [Base64::Plain, Base64::Url] {
                 prop_assert_eq!(form.decode(&form.encode(&bytes)), Some(bytes.clone()));
                 if let Some(decoded) = form.decode(text.as_bytes()) {

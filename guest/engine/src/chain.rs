@@ -41,8 +41,8 @@ pub struct Configuration {
     pub edits_responses: bool,
     /// Requests may pass with changes to their headers.
     pub edits_requests: bool,
-    /// A stream that the engine could not decide, because its instance trapped, is refused, not passed: limits say so, or
-    /// a request that passed would bring along what its client claims to be.
+    /// A stream that the engine could not decide, because its instance trapped, is refused, not passed: limits say so,
+    /// or a request that passed would bring along what its client claims to be.
     pub refuse_on_trap: bool,
     /// Some window may be kept in this instance: of a policy without Redis, or while a Redis fails.
     pub local_windows: bool,

@@ -196,8 +196,8 @@ fn is_structure(byte: u8) -> bool {
     matches!(byte, b'%' | b':' | b'{' | b'}') || byte.is_ascii_control()
 }
 
-/// Appends a text with the bytes of a kind percent-encoded. Costs about what copying costs, whatever the text: strangers
-/// choose it.
+/// Appends a text with the bytes of a kind percent-encoded. Costs about what copying costs, whatever the text:
+/// strangers choose it.
 #[inline]
 pub(crate) fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
     key.reserve(text.len());

@@ -7,8 +7,8 @@
 //! library writes it is a miss with its cause, never another user.
 //!
 //! ```
-//! use slidegate_engine::session::{FieldPath, SessionFormat, SessionLead, SessionReader, SessionRecord, SessionSettings};
-//! use slidegate_engine::session::SessionSource;
+//! use slidegate_engine::session::{FieldPath, SessionFormat, SessionLead, SessionReader, SessionRecord,
+//! SessionSettings}; use slidegate_engine::session::SessionSource;
 //!
 //! let reader = SessionReader::new(&SessionSettings {
 //!     format: SessionFormat::Php,

@@ -1,9 +1,9 @@
 //! The filter that tells whose session a request is of: it removes what clients claim of themselves, and sets what the
 //! application keeps of them, or has it keep.
 //!
-//! A request's session is what its cookie holds, or a record in Redis that the cookie leads to. What was read is gone by
-//! for a moment, see [`RecentSessions`], and one call for a key is on its way at a time. Whatever fails, the headers of
-//! fields are removed; who cannot be told is nobody.
+//! A request's session is what its cookie holds, or a record in Redis that the cookie leads to. What was read is gone
+//! by for a moment, see [`RecentSessions`], and one call for a key is on its way at a time. Whatever fails, the headers
+//! of fields are removed; who cannot be told is nobody.
 
 mod answers;
 mod explained;
@@ -280,7 +280,8 @@ impl SessionFilter {
         }
     }
 
-    /// A request whose session Redis has, unless it is known what Redis would say, or that it would not. None: it waits.
+    /// A request whose session Redis has, unless it is known what Redis would say, or that it would not. None: it
+    /// waits.
     fn look_up(&mut self, asker: SessionAsker, key: Vec<u8>, turn: &mut SessionTurn<'_>) -> Option<NotedVerdict> {
         let Some(service) = self.rules.redis else {
             return Some(self.settle(&asker, None, &SessionOutcome::Missed(SessionMiss::Unknown), turn));

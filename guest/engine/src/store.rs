@@ -177,8 +177,8 @@ impl<A: Ask> Store<A> {
         self.queue.push_back(Box::new(OpenCall { service, ask, form: Form::Sha, permit, sent_ns: 0 }));
     }
 
-    /// Nobody will hear of answers any more: what is queued brings the text of its script along, as Redis may not have it
-    /// yet.
+    /// Nobody will hear of answers any more: what is queued brings the text of its script along, as Redis may not have
+    /// it yet.
     pub(crate) fn retire(&mut self) {
         self.queue.iter_mut().for_each(|call| call.form = Form::Text);
     }

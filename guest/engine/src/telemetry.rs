@@ -29,7 +29,8 @@ use crate::{
 /// characters, line and paragraph separators, and marks of direction.
 pub fn is_unprintable(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(character, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// How much of an error's text goes into a line, in characters.
@@ -196,7 +197,8 @@ impl Telemetry {
         if self.new_keys_said_ns.is_none_or(|said_ns| now_ns.saturating_sub(said_ns) >= NEW_KEYS_SILENT_NS) {
             self.new_keys_said_ns = Some(now_ns);
             let line = format!(
-                "rule {rule}, item {item}: more than {per_second} new keys in a second; the failure mode decides on the others"
+                "rule {rule}, item {item}: more than {per_second} new keys in a second; the failure mode decides on \
+                 the others"
             );
             self.lines.push_back((LogLevel::Warn, escaped(&line, DETAIL_MAX)));
         }

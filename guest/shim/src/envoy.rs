@@ -6,7 +6,8 @@
 #![expect(
     unsafe_code,
     clippy::undocumented_unsafe_blocks,
-    reason = "SAFETY, of every call: it gets pointers to what it is given for its time, with its size, and the gateway keeps none of them"
+    reason = "SAFETY, of every call: it gets pointers to what it is given for its time, with its size, and the gateway \
+              keeps none of them"
 )]
 
 use std::ptr;

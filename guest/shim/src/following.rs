@@ -1,9 +1,9 @@
 //! Streams that go on and that the engine wants to see more of, from the gateway's hooks about bodies and responses.
 //!
-//! The gateway shows a body piece by piece. A hook that stops there makes it keep the pieces, and show all that it keeps
-//! with each new one. It cannot hold back a request's headers alone: those of a request whose body the engine holds go
-//! on at once. And it cannot let an upstream go: when the engine ends a response's body, the client gets its end with
-//! the upstream's.
+//! The gateway shows a body piece by piece. A hook that stops there makes it keep the pieces, and show all that it
+//! keeps with each new one. It cannot hold back a request's headers alone: those of a request whose body the engine
+//! holds go on at once. And it cannot let an upstream go: when the engine ends a response's body, the client gets its
+//! end with the upstream's.
 
 use std::collections::BTreeMap;
 

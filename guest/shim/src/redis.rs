@@ -76,7 +76,8 @@ impl Redis {
     fn warn_of_conflicts(&mut self, client: &Client) {
         if let Some(other) = self.clients.iter().find(|other| other.is_same_cluster(client) && !other.is_same(client)) {
             let message = format!(
-                "{other} and {client}: the gateway keeps one client for a cluster, so what was configured last holds for both"
+                "{other} and {client}: the gateway keeps one client for a cluster, so what was configured last holds \
+                 for both"
             );
             self.lines.push((Level::Warn, message));
         }
@@ -177,5 +178,7 @@ impl Redis {
 /// Redis takes commands of up to ten parts from strangers, to say that it wants a password; longer ones it does not
 /// even read.
 fn wants_password(reply: &Reply) -> bool {
-    matches!(reply, Reply::Error(text) if text.starts_with("NOAUTH") || text.starts_with("ERR Protocol error: unauthenticated"))
+    let is_meant =
+        |text: &str| ["NOAUTH", "ERR Protocol error: unauthenticated"].iter().any(|begin| text.starts_with(begin));
+    matches!(reply, Reply::Error(text) if is_meant(text))
 }

@@ -142,7 +142,8 @@ fn clock_warning(server: &RedisServer) -> Option<String> {
     let direction = if there > here { "ahead of" } else { "behind" };
     (difference > CLOCK_DIFFERENCE_MAX).then(|| {
         format!(
-            "its clock is {} s {direction} this machine's; limits go by its clock, and are right as long as it runs evenly",
+            "its clock is {} s {direction} this machine's; limits go by its clock, and are right as long as it runs \
+             evenly",
             difference.as_secs()
         )
     })
@@ -181,7 +182,8 @@ fn filter(service: &RedisService) -> Value {
             redis[field] = Value::from(text.as_str());
         }
     }
-    json!({"rule_name": RULE, "global_threshold": {"query_per_second": 1_000_000}, "failure_mode": "closed", "redis": redis})
+    json!({"rule_name": RULE, "global_threshold": {"query_per_second": 1_000_000}, "failure_mode": "closed",
+        "redis": redis})
 }
 
 /// The way to Redis, and what went wrong on it.

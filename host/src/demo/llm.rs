@@ -52,13 +52,16 @@ Try, in another terminal:
   curl -sN {url}/v1/chat/completions -d '{stream}'
 
   # Twenty at once on a budget of 1000. Each reserves what it may take: as many pass as have room, the others are 429.
-  seq 20 | xargs -P 20 -I@ curl -s -o /dev/null -w '%{{http_code}} ' -H 'authorization: Bearer many' {url}/v1/chat/completions -d '{stream}'; echo
+  seq 20 | xargs -P 20 -I@ curl -s -o /dev/null -w '%{{http_code}} ' -H 'authorization: Bearer many' \
+  {url}/v1/chat/completions -d '{stream}'; echo
 
   # They took 50 each. What was reserved beyond that is free again, so that there is room for one more.
-  curl -s -o /dev/null -D - -H 'authorization: Bearer many' {url}/v1/chat/completions -d '{hello}' | grep -iE '^(HTTP|x-ratelimit)'
+  curl -s -o /dev/null -D - -H 'authorization: Bearer many' {url}/v1/chat/completions -d '{hello}' | grep -iE \
+  '^(HTTP|x-ratelimit)'
 
   # A budget that is used up: 200, then 429 in Anthropic's words, as the path is Anthropic's.
-  for i in 1 2; do curl -s -D - -o /dev/stdout -H 'x-api-key: small' {url}/v1/messages -d '{hello}' | grep -E 'HTTP|retry-after|error'; done
+  for i in 1 2; do curl -s -D - -o /dev/stdout -H 'x-api-key: small' {url}/v1/messages -d '{hello}' | grep -E \
+  'HTTP|retry-after|error'; done
 
   # What answers were charged, and what is still reserved.
   curl -s {admin}/metrics | grep ^slidegate_token
@@ -66,10 +69,14 @@ Try, in another terminal:
 Official clients take the gateway for the provider; with `pip install openai anthropic`:
 
   # Reads a stream.
-  OPENAI_API_KEY=alice python3 -c 'import openai; [print(c.choices[0].delta.content or \"\", end=\"\", flush=True) for c in openai.OpenAI(base_url=\"{url}/v1\").chat.completions.create(model=\"m\", stream=True, messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}])]'
+  OPENAI_API_KEY=alice python3 -c 'import openai; [print(c.choices[0].delta.content or \"\", end=\"\", flush=True) for \
+  c in openai.OpenAI(base_url=\"{url}/v1\").chat.completions.create(model=\"m\", stream=True, messages=[{{\"role\": \
+  \"user\", \"content\": \"Hello\"}}])]'
 
   # Asks twice, and takes the refusal for one.
-  ANTHROPIC_API_KEY=small python3 -c 'import anthropic; [anthropic.Anthropic(base_url=\"{url}\", max_retries=0).messages.create(model=\"m\", max_tokens=100, messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}]) for _ in range(2)]' 2>&1 | tail -1
+  ANTHROPIC_API_KEY=small python3 -c 'import anthropic; [anthropic.Anthropic(base_url=\"{url}\", \
+  max_retries=0).messages.create(model=\"m\", max_tokens=100, messages=[{{\"role\": \"user\", \"content\": \
+  \"Hello\"}}]) for _ in range(2)]' 2>&1 | tail -1
 
 Ctrl-C ends it. With a file of your own: slidegate init --for llm, slidegate check FILE, slidegate serve FILE.
 

@@ -41,7 +41,8 @@ Try, in another terminal:
   for i in $(seq 12); do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done; echo
 
   # A key with a limit of its own: three times 200, then 429 with the seconds to wait in `retry-after`.
-  for i in 1 2 3 4; do curl -s -o /dev/null -D - -H 'x-api-key: silver' {url}/ | grep -iE '^(HTTP|ratelimit:|retry-after)'; done
+  for i in 1 2 3 4; do curl -s -o /dev/null -D - -H 'x-api-key: silver' {url}/ | grep -iE \
+  '^(HTTP|ratelimit:|retry-after)'; done
 
   # Each user counts alone: alice twice 200, then 429; bob still 200.
   for user in alice alice alice bob; do curl -s -o /dev/null -w \"$user %{{http_code}}\\n\" \"{url}/?user=$user\"; done

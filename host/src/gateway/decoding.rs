@@ -88,8 +88,8 @@ struct Share {
 }
 
 enum DecoderState<S: DecodedSink> {
-    /// The first bytes tell what it needs: in br and zstd how large a window, and in deflate whether it stands in the zlib
-    /// format, as it should, or bare, as some send it.
+    /// The first bytes tell what it needs: in br and zstd how large a window, and in deflate whether it stands in the
+    /// zlib format, as it should, or bare, as some send it.
     Undecided {
         coding: ContentCoding,
         first: Vec<u8>,

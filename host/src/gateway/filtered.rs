@@ -123,8 +123,8 @@ impl FilteredBody {
         body
     }
 
-    /// Waits until the filter lets a request go that it holds with its body: the changes to its headers, or the filter's
-    /// answer in its place.
+    /// Waits until the filter lets a request go that it holds with its body: the changes to its headers, or the
+    /// filter's answer in its place.
     ///
     /// # Errors
     /// The body breaks off before.

@@ -144,7 +144,8 @@ struct Unwritten {
     is_asked: bool,
     /// Looks since something was written to a client that has closed its side.
     looks: u32,
-    /// Says when to look after a client that waits. Kept from one request to the next, most of which never wait so long.
+    /// Says when to look after a client that waits. Kept from one request to the next, most of which never wait so
+    /// long.
     timer: Option<Dormant<Pin<Box<Sleep>>>>,
 }
 
@@ -201,7 +202,8 @@ impl BesideResponses {
         .await;
     }
 
-    /// Waits until a client that has waited since then is to be looked after, which it is each time that this is called.
+    /// Waits until a client that has waited since then is to be looked after, which it is each time that this is
+    /// called.
     async fn is_to_look(&self, since: Instant) {
         poll_fn(|context| {
             let mut unwritten = self.unwritten();

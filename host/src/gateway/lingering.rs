@@ -1,6 +1,6 @@
 //! Lingering close. A connection that is closed while its client still sends is reset by the system, and the client may
-//! lose what it was told last: why it is refused, above all. So what it sends is read and dropped for a while, after the
-//! gateway has said its last. Nor is every client of HTTP/2 prepared for a stream that is reset after its answer.
+//! lose what it was told last: why it is refused, above all. So what it sends is read and dropped for a while, after
+//! the gateway has said its last. Nor is every client of HTTP/2 prepared for a stream that is reset after its answer.
 
 use std::io;
 use std::net::{self, TcpStream as StdTcpStream};

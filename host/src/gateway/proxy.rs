@@ -268,8 +268,8 @@ impl Passage<'_> {
         Ok((Box::new(body), answered))
     }
 
-    /// Waits until the filter lets a request go that it holds with its body: the changes to its headers, or the filter's
-    /// answer.
+    /// Waits until the filter lets a request go that it holds with its body: the changes to its headers, or the
+    /// filter's answer.
     async fn begun(
         &self,
         body: &mut FilteredBody,

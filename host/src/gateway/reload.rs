@@ -160,7 +160,8 @@ impl Reloader {
             tracing::error!("{}", cut(&mistake.in_file(&self.source.name()), MISTAKE_BYTES_MAX));
         }
         if let Some(more) = mistakes.len().checked_sub(MISTAKES_MAX).filter(|more| *more > 0) {
-            tracing::error!(file = %self.source.file.display(), "and {more} more mistakes; `slidegate check` tells the first thousand");
+            tracing::error!(file = %self.source.file.display(), "and {more} more mistakes; `slidegate check` tells the \
+                first thousand");
         }
         tracing::error!(mistakes = mistakes.len(), "the settings were not reloaded; those from before stay in force");
     }

@@ -129,8 +129,8 @@ impl Workshop {
         &self.module
     }
 
-    /// Logs what is odd about certificates, keys and passwords by now, and was not when that was looked at last: a key may become
-    /// readable for others, or a certificate expire, while nothing is written.
+    /// Logs what is odd about certificates, keys and passwords by now, and was not when that was looked at last: a key
+    /// may become readable for others, or a certificate expire, while nothing is written.
     pub(crate) fn tell_file_warnings(&self, settings: &Settings) {
         let warnings = settings.file_warnings();
         let mut told = self.file_warnings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,8 +177,8 @@ impl Workshop {
         Ok(Serving { routes, filter, settings })
     }
 
-    /// Whether these settings lead to what is served: they are the same, and the system trusts whom it trusted when that
-    /// was made.
+    /// Whether these settings lead to what is served: they are the same, and the system trusts whom it trusted when
+    /// that was made.
     pub(crate) fn is_served(&self, settings: &Settings, serving: &Serving) -> bool {
         *settings == serving.settings
             && serving.filter.as_ref().is_none_or(|filter| {

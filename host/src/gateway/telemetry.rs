@@ -117,7 +117,10 @@ impl RouteMetrics {
     pub(crate) fn new(route: &str) -> Self {
         let requests =
             |class: &'static str| counter!(target: OF_ROUTES, REQUESTS, "route" => route.to_owned(), "code" => class);
-        let errors = |cause: &'static str| counter!(target: OF_ROUTES, UPSTREAM_ERRORS, "route" => route.to_owned(), "cause" => cause);
+        let errors = |cause: &'static str| {
+            counter!(target: OF_ROUTES, UPSTREAM_ERRORS, "route" => route.to_owned(),
+            "cause" => cause)
+        };
         Self {
             requests: ["gone", "1xx", "2xx", "3xx", "4xx", "5xx"].map(requests),
             duration: histogram!(target: OF_ROUTES, DURATION, "route" => route.to_owned()),

@@ -160,8 +160,9 @@ impl Converter {
             }
             DetectedRelease::Either => {
                 self.note(path, format!(
-                    "has {} `rule_items`, which mean two things. Written for Higress up to 2.2.3, where the first that matches decides. \
-                     From 2.2.4 on every one that matches is enforced: say `--release 2.2.4` if yours is that, `--release 2.2.3` if not",
+                    "has {} `rule_items`, which mean two things. Written for Higress up to 2.2.3, where the first that \
+                     matches decides. From 2.2.4 on every one that matches is enforced: say `--release 2.2.4` if yours \
+                     is that, `--release 2.2.3` if not",
                     items.len()
                 ));
                 None
@@ -182,7 +183,11 @@ impl Converter {
             let items: Vec<Value> = items.collect::<Converted<_>>()?;
             if is_from_224 && items.len() > 1 {
                 result.insert("rule_match".to_owned(), Value::from("all"));
-                self.note(path, "has several `rule_items`, all of which are enforced, as from 2.2.4 on: written with `rule_match: all`");
+                self.note(
+                    path,
+                    "has several `rule_items`, all of which are enforced, as from 2.2.4 on: written with \
+                                 `rule_match: all`",
+                );
             }
             if self.plugin == StockPlugin::Requests && is_from_224 && (items.len() > 1 || threshold.is_some()) {
                 self.note(

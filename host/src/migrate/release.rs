@@ -43,7 +43,8 @@ pub(super) fn known(told: Option<Release>, has_threshold: bool, items: usize) ->
             "expected at most {ITEMS_MAX} `rule_items` beside `global_threshold`, got {items}"
         )),
         None if needs_224 => {
-            let reason = "has `global_threshold` beside `rule_items`, as only releases from 2.2.4 on allow: read as these read it";
+            let reason = "has `global_threshold` beside `rule_items`, as only releases from 2.2.4 on allow: read as \
+                          these read it";
             DetectedRelease::Release(Release::From224, Some(reason.to_owned()))
         }
         None if needs_223 => {

@@ -12,11 +12,11 @@ use crate::tls::ClientOptions;
 /// | --- | --- |
 /// | `redis://user:password@host:port/database` | one server |
 /// | `unix:///path?db=1&user=...&pass=...` | one server, by its socket |
-/// | `redis+sentinel://user:password@host:port,host:port/master/database` | the master of this name, which these sentinels know; their port is 26379 if not given |
+/// | `redis+sentinel://user:password@host:port,host:port/master/database` | the master that these sentinels know |
 /// | `redis+cluster://user:password@host:port,host:port` | the cluster that these nodes belong to |
 ///
 /// `rediss` in place of `redis` means TLS, to sentinels and nodes too. User, password and database
-/// are those of the servers. RESP2 is spoken whatever the URL says.
+/// are those of the servers. The port of a sentinel is 26379 if not given. RESP2 is spoken whatever the URL says.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RedisAccess {
     /// One of those above.

@@ -395,9 +395,8 @@ mod tests {
             assert_eq!(directory.overruled(&service(name)), Ok(Vec::new()), "{name}");
         }
         let told = directory.overruled(&service("other")).unwrap();
-        assert!(
-            matches!(&told[..], [database, identity] if database.contains("the database is 4") && identity.contains("user and password"))
-        );
+        assert!(matches!(&told[..], [database,
+                identity] if database.contains("the database is 4") && identity.contains("user and password")));
         assert!(!told.concat().contains("hush") && !told.concat().contains("secret"));
         assert!(directory.overruled(&service("cluster")).unwrap_err().contains("only database 0"));
         assert_eq!(directory.overruled(&RedisService { database: 0, ..service("cluster") }), Ok(Vec::new()));

@@ -95,21 +95,25 @@ impl RedisServer {
         if let Some(version) = self.version.as_deref().filter(|version| is_too_old(version)) {
             let (major, minor) = VERSION_MIN;
             warnings.push(format!(
-                "version {version} is too old: expected {major}.{minor} or newer, whose scripts may read the clock and write"
+                "version {version} is too old: expected {major}.{minor} or newer, whose scripts may read the clock and \
+                 write"
             ));
         }
         if let Some(policy) =
             self.maxmemory_policy.as_deref().filter(|policy| self.maxmemory > 0 && *policy != "noeviction")
         {
             warnings.push(format!(
-                "at its maxmemory of {} bytes it evicts keys (maxmemory-policy {policy}), and a key evicted has its whole limit again; \
-                 expected noeviction",
+                "at its maxmemory of {} bytes it evicts keys (maxmemory-policy {policy}), and a key evicted has its \
+                 whole limit again; expected noeviction",
                 self.maxmemory
             ));
         }
         if self.is_cluster_node && !self.is_used_as_cluster {
-            warnings
-                .push("it is a node of a cluster and will refuse most keys; expected a URL that begins with `redis+cluster://`".to_owned());
+            warnings.push(
+                "it is a node of a cluster and will refuse most keys; expected a URL that begins with \
+                       `redis+cluster://`"
+                    .to_owned(),
+            );
         }
         warnings
     }

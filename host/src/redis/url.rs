@@ -7,8 +7,9 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 
 use super::printable::printable;
 
-const EXPECTED: &str = "expected `redis://host:port/database`, `unix:///path`, `redis+sentinel://host:port,host:port/master` or \
-                        `redis+cluster://host:port,host:port`, with `rediss` for TLS";
+const EXPECTED: &str = "expected `redis://host:port/database`, `unix:///path`, \
+                        `redis+sentinel://host:port,host:port/master` or `redis+cluster://host:port,host:port`, with \
+                        `rediss` for TLS";
 
 /// A place where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

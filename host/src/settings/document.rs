@@ -23,8 +23,8 @@ pub(crate) struct Document {
 const RESOURCE: &str = "is a resource of Kubernetes, expected a gateway's file, with `upstream` and `filter`; \
                         `slidegate check` reads both, `slidegate migrate` converts one of Higress' plugin";
 
-const FORM: &str = "has an `apiVersion` and no `kind`, as the form of a plugin for Higress' console: expected a gateway's \
-                    file, with `upstream` and `filter`, or resources of Kubernetes";
+const FORM: &str = "has an `apiVersion` and no `kind`, as the form of a plugin for Higress' console: expected a \
+                    gateway's file, with `upstream` and `filter`, or resources of Kubernetes";
 
 impl Document {
     /// Parses the bytes of a file that messages call so.

@@ -294,7 +294,8 @@ mod tests {
     #[test]
     fn variables_stand_for_their_values_in_every_string() {
         let (document, _) = expanded(json!({
-            "a": "redis://:${PW}@${HOST}:${PORT}/0", "b": ["${EMPTY}", "$${PW}", "$$${PW}", "$", "a$b", "$HOST", "${NESTED}"], "c": {"d": 5, "${PW}": true},
+            "a": "redis://:${PW}@${HOST}:${PORT}/0", "b": ["${EMPTY}", "$${PW}", "$$${PW}", "$", "a$b", "$HOST",
+                "${NESTED}"], "c": {"d": 5, "${PW}": true},
         }))
         .unwrap();
         assert_eq!(document["a"], "redis://:pa:ss/w@rd@h:6379/0");

@@ -106,8 +106,8 @@ impl FilterConfig {
         }
     }
 
-    /// The configurations that may say where they count, with their paths: of each filter the whole, the elements of its
-    /// `_rules_`, and what it says of sessions.
+    /// The configurations that may say where they count, with their paths: of each filter the whole, the elements of
+    /// its `_rules_`, and what it says of sessions.
     pub(super) fn policies(&self) -> Vec<(String, &Value)> {
         let mut policies = Vec::new();
         for (path, filter) in self.each() {
@@ -250,7 +250,8 @@ mod tests {
         assert_eq!(named(json!({"rule_name": "a"})), json!({"rule_name": "a", "redis": redis}));
         assert_eq!(
             named(json!({"filters": [{"session": {"format": "php"}}, {"session": {"format": "signed-flask"}}]})),
-            json!({"filters": [{"session": {"format": "php", "redis": redis}}, {"session": {"format": "signed-flask"}}]})
+            json!({"filters": [{"session": {"format": "php", "redis": redis}},
+                {"session": {"format": "signed-flask"}}]})
         );
         assert_eq!(
             named(json!({"cookie_vault": {"cookies": "a"}})),
@@ -261,7 +262,8 @@ mod tests {
             json!({"_rules_": [{"rule_name": "a", "redis": redis}]})
         );
         let filters = json!([{"rule_name": "a", "_rules_": [{"rule_name": "b"}]}, {"rule_name": "c"}]);
-        let all = json!([{"rule_name": "a", "redis": redis, "_rules_": [{"rule_name": "b", "redis": redis}]}, {"rule_name": "c", "redis": redis}]);
+        let all = json!([{"rule_name": "a", "redis": redis, "_rules_": [{"rule_name": "b", "redis": redis}]},
+            {"rule_name": "c", "redis": redis}]);
         assert_eq!(named(json!({"filters": filters})), json!({"filters": all}));
     }
 

@@ -12,13 +12,13 @@ impl Settings {
         if let Some(place) = self.filter.as_ref().and_then(reading_consumer) {
             if self.trusted_consumer.is_nobody() {
                 warnings.push(format!(
-                    "{place}: finds no value: nobody is trusted, so that `x-mse-consumer` is removed from every request; list in \
-                     `trusted_consumer` the addresses of the proxies that authenticate"
+                    "{place}: finds no value: nobody is trusted, so that `x-mse-consumer` is removed from every \
+                     request; list in `trusted_consumer` the addresses of the proxies that authenticate"
                 ));
             } else if self.trusted_consumer.is_everybody() {
                 warnings.push(
-                    "trusted_consumer: every client is trusted, and a rule of the filter limits by consumer: each can say in `x-mse-consumer` \
-                     that it is another one"
+                    "trusted_consumer: every client is trusted, and a rule of the filter limits by consumer: each can \
+                     say in `x-mse-consumer` that it is another one"
                         .to_owned(),
                 );
             }
@@ -26,16 +26,16 @@ impl Settings {
         let has_prefixes = self.routes.iter().any(|route| route.path_prefix != "/");
         if self.normalize_path == PathRules::Off && (has_prefixes || filter.is_some_and(names_path)) {
             warnings.push(
-                "normalize_path: is `off`, and routes or rules are chosen by path: other spellings of a path, as `//login` or `/%6Cogin`, get \
-                 around them"
+                "normalize_path: is `off`, and routes or rules are chosen by path: other spellings of a path, as \
+                 `//login` or `/%6Cogin`, get around them"
                     .to_owned(),
             );
         }
         if self.routes.iter().any(|route| route.upstreams.len() > 1) && self.timeouts.response <= self.timeouts.connect
         {
             warnings.push(
-                "timeouts.response: is no longer than `timeouts.connect`: a request whose upstream takes no connection has no time left for \
-                 the next one"
+                "timeouts.response: is no longer than `timeouts.connect`: a request whose upstream takes no connection \
+                 has no time left for the next one"
                     .to_owned(),
             );
         }
@@ -95,7 +95,10 @@ mod tests {
             json!({"limit_by_consumer": ""}),
             json!({"limit_by_header": "X-Mse-Consumer"}),
         ] {
-            let with = |trusted: Value| json!({"upstream": "http://a", "trusted_consumer": trusted, "filter": {"_rules_": [{"rule_items": [rule]}]}});
+            let with = |trusted: Value| {
+                json!({"upstream": "http://a", "trusted_consumer": trusted,
+                "filter": {"_rules_": [{"rule_items": [rule]}]}})
+            };
             let place = "filter._rules_[0].rule_items[0].limit_by_";
             let nobody = warnings(&with(json!(false))).remove(0);
             assert!(nobody.starts_with(place) && nobody.contains("finds no value"), "{nobody}");
@@ -120,7 +123,10 @@ mod tests {
 
     #[test]
     fn paths_that_are_compared_as_they_came_are_warned_of_where_that_matters() {
-        let routes = |prefix: &str, rules: &str| json!({"routes": [{"name": "a", "path_prefix": prefix, "upstream": "http://a"}], "normalize_path": rules});
+        let routes = |prefix: &str, rules: &str| {
+            json!({"routes": [{"name": "a", "path_prefix": prefix,
+            "upstream": "http://a"}], "normalize_path": rules})
+        };
         assert!(warnings(&routes("/login", "off"))[0].contains("//login"));
         for (prefix, rules) in [("/login", "on"), ("/login", "refuse"), ("/", "off")] {
             assert_eq!(warnings(&routes(prefix, rules)), [""; 0]);

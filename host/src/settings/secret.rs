@@ -318,7 +318,8 @@ mod tests {
             "rejected_msg": "see unix:///x?pass=hush",
             "rejected_headers": {"authorization": "hush"},
             "rule_items": [
-                {"limit_by_header": "x", "limit_keys": [{"key": "9a342114-ba8a-11ec-b1bf-00163e1250b5", "query_per_day": 1},
+                {"limit_by_header": "x", "limit_keys": [{"key": "9a342114-ba8a-11ec-b1bf-00163e1250b5",
+                    "query_per_day": 1},
                     {"key": 1_234_567_890_123_456_u64}, {"key": "regexp:^a-long-expression$"}, {"key": "short"}]},
                 {"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "2001:db8:1:2:3:4:5:6/128"}]},
             ],
@@ -367,9 +368,11 @@ mod tests {
 
     #[test]
     fn what_exempts_from_limits_is_not_shown() {
-        let exempt = json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "hush"], "x-other": "hush", "x-key": ["hush"], "x": 7}});
+        let exempt = json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "hush"], "x-other": "hush",
+            "x-key": ["hush"], "x": 7}});
         let shown = without_secrets(&json!({"filter": {"_rules_": [{"exempt": exempt}]}}));
-        let expected = json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "***"], "x-other": "***", "x-key": ["***"], "x": "***"}});
+        let expected = json!({"methods": ["OPTIONS"], "headers": {"x-probe": ["*", "***"], "x-other": "***",
+            "x-key": ["***"], "x": "***"}});
         assert_eq!(shown["filter"]["_rules_"][0]["exempt"], expected);
         assert_eq!(without_secrets(&json!({"exempt": ["x", null]})), json!({"exempt": ["x", null]}));
     }

@@ -180,7 +180,8 @@ mod tests {
         assert_eq!(snippet("upstream: '日本'\nlisten: here\n", "listen"), "  2 | listen: here\n    |         ^^^^");
         assert_eq!(
             snippet("redis: {names: {ü日: 'redis://h', b: 'redis://zwei'}}\n", "redis.names.b"),
-            "  1 | redis: {names: {ü日: 'redis://h', b: 'redis://zwei'}}\n    |                                      ^^^^^^^^^^^^^^"
+            "  1 | redis: {names: {ü日: 'redis://h', b: 'redis://zwei'}}\n    |                                      \
+             ^^^^^^^^^^^^^^"
         );
         assert_eq!(snippet("workers:\t5\r\nlisten: 6\r\n", "workers"), "  1 | workers: 5\n    |          ^");
         assert_eq!(snippet("routes:\n  - name: 1\n    host: 2\n", "routes[0]"), "  2 |   - name: 1\n    |     ^^^^^^^");
@@ -193,7 +194,8 @@ mod tests {
             ("redis: {names: {}, password: hush, required: -1}\n".to_owned(), "redis.required"),
             ("redis: {password: [hush], 'url': \"redis://u:hush@h\"}\n".to_owned(), "redis.password"),
             ("listen: x # password: hush\n".to_owned(), "listen"),
-            (rule("limit_keys: [hush, {kye: hush, query_per_day: 0}]"), "filter.rule_items[0].limit_keys[1].query_per_day"),
+            (rule("limit_keys: [hush, {kye: hush, query_per_day: 0}]"),
+                "filter.rule_items[0].limit_keys[1].query_per_day"),
             (
                 rule("limit_keys: [{'hush-0123456789abcdef': 5, query_per_day: 0}]"),
                 "filter.rule_items[0].limit_keys[0].query_per_day",
@@ -231,7 +233,8 @@ mod tests {
             ("tls: {cert: 5, key:hush}\n".to_owned(), "tls.cert"),
             ("filter: {exempt: {headers: {x-internal:hush}, methods: 5}}\n".to_owned(), "filter.exempt.methods"),
             ("filter: {exempt: {headers: {x-internal, hush}, methods: 5}}\n".to_owned(), "filter.exempt.methods"),
-            ("filter: {rejected_headers: {authorization:hush}, hash_key:hush, rule_name: 5}\n".to_owned(), "filter.rule_name"),
+            ("filter: {rejected_headers: {authorization:hush}, hash_key:hush, rule_name: \
+              5}\n".to_owned(), "filter.rule_name"),
             (
                 rule("limit_by_per_header: x, limit_keys: [{key: 'regexp:(hush-0123456789ab', query_per_day: 0}]"),
                 "filter.rule_items[0].limit_keys[0].query_per_day",
@@ -239,7 +242,8 @@ mod tests {
             ("listen: password hush\n".to_owned(), "listen"),
             ("redis: {url: 'redis://h pasword:hush', names: 5}\n".to_owned(), "redis.names"),
             (
-                "apiVersion: a\nkind: b\nspec: {url: oci://u:hush@h, more: {x: hush}, defaultConfig: {redis: {pasword: hush, timeout: -1}}}"
+                "apiVersion: a\nkind: b\nspec: {url: oci://u:hush@h, more: {x: hush}, defaultConfig: {redis: {pasword: \
+                 hush, timeout: -1}}}"
                     .to_owned(),
                 "spec.defaultConfig.redis.timeout",
             ),

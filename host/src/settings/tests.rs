@@ -76,7 +76,8 @@ fn filters_are_one_or_a_list() {
 #[test]
 fn what_is_not_the_default_is_told() {
     let unusual = read(
-        "upstream: http://a\nnormalize_path: refuse\ntrusted_consumer: [10.0.0.0/8]\nredis: {required: true}\nlimits: {body_time: 0, streams: 7}\n",
+        "upstream: http://a\nnormalize_path: refuse\ntrusted_consumer: [10.0.0.0/8]\nredis: {required: true}\nlimits: \
+         {body_time: 0, streams: 7}\n",
     )
     .expect("settings")
     .unusual();
@@ -138,9 +139,11 @@ log: {format: xml}
     assert_eq!(
         found,
         [
-            "listen: expected an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`, got `8080`",
+            "listen: expected an address and port such as `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`, \
+             got `8080`",
             "workers: expected a whole number from 1 to 1024, got `0`",
-            "routes[0].upstream: expected `http://host:port`, `https://host:port`, or `h2c://host:port` for HTTP/2 without TLS, got `ftp://x`",
+            "routes[0].upstream: expected `http://host:port`, `https://host:port`, or `h2c://host:port` for HTTP/2 \
+             without TLS, got `ftp://x`",
             "routes[1].upstreem: there is no such field here; did you mean `upstream`?",
             "routes[1].path_prefix: expected a path that starts with `/`, without query, got `b`",
             "routes[1].upstream: is missing: expected a URL such as `http://127.0.0.1:9001`",
@@ -170,7 +173,8 @@ fn routes_are_asked_for_once() {
     let twins = mistakes("routes: [{name: a, upstream: 'http://a'}, {name: b, upstream: 'http://b'}]");
     assert_eq!(twins, ["routes[1]: has the same `host` and `path_prefix` as route `a`, which would always win"]);
     let wrong = mistakes(
-        "routes: [{name: a, upstream: 'http://a'}, {host: 'b:80', upstream: 'http://b'}, {path_prefix: c, upstream: 'http://c'}]",
+        "routes: [{name: a, upstream: 'http://a'}, {host: 'b:80', upstream: 'http://b'}, {path_prefix: c, upstream: \
+         'http://c'}]",
     );
     assert_eq!(wrong.len(), 2, "a host and a prefix that are wrong are no twins: {wrong:?}");
 }

@@ -18,7 +18,8 @@ pub(crate) struct TrustedConsumer {
 impl TrustedConsumer {
     /// What a value of the field says; of a list that each element which says nothing is reported.
     pub(super) fn read(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Self> {
-        const EXPECTED: &str = "`false`, `true` (every client is an authenticating proxy), or a list of such proxies' addresses and networks";
+        const EXPECTED: &str = "`false`, `true` (every client is an authenticating proxy), or a list of such proxies' \
+                                addresses and networks";
         let networks = match &node.content {
             Content::List(list) => {
                 let networks: Vec<Option<IpNet>> = list

@@ -162,8 +162,8 @@ fn chosen_routes(path: &str, policy: &Value, routes: &[RouteSettings], warnings:
     }
 }
 
-/// Addresses that a client writes itself. On Higress that is stock's default; here nobody else is in front, unless it is
-/// said.
+/// Addresses that a client writes itself. On Higress that is stock's default; here nobody else is in front, unless it
+/// is said.
 fn believed_addresses(path: &str, policy: &Value, warnings: &mut Vec<String>) {
     const FIELD: &str = "limit_by_per_ip";
     let items = policy.get("rule_items").and_then(Value::as_array).into_iter().flatten();
@@ -195,7 +195,8 @@ fn forgotten_redis(filter: &FilterConfig, uses_redis: bool, name: &str, warnings
         if limits && policy.get("redis").is_none_or(Value::is_null) {
             let others = if uses_redis { ", unlike others here" } else { "" };
             warnings.push(format!(
-                "{path}: counts in the memory of this process{others}, although `redis.names` has addresses; was `redis: {{service_name: {name}}}` forgotten in it?"
+                "{path}: counts in the memory of this process{others}, although `redis.names` has addresses; was \
+                 `redis: {{service_name: {name}}}` forgotten in it?"
             ));
         }
     }
@@ -264,8 +265,12 @@ mod tests {
 
     #[test]
     fn routes_that_are_not_there_are_named_with_the_likely_one() {
-        let routes = json!([{"name": "orders", "upstream": "http://orders.internal:8000"}, {"name": "pay-a", "path_prefix": "/p", "upstream": "http://pay:1"}]);
-        let policy = |field: &str, names: Value| json!({field: names, "rule_name": "r", "global_threshold": {"query_per_day": 1}});
+        let routes = json!([{"name": "orders", "upstream": "http://orders.internal:8000"},
+            {"name": "pay-a", "path_prefix": "/p", "upstream": "http://pay:1"}]);
+        let policy = |field: &str, names: Value| {
+            json!({field: names, "rule_name": "r",
+            "global_threshold": {"query_per_day": 1}})
+        };
         let told = warnings(json!({"routes": routes, "filter": {"_rules_": [
             policy("_match_route_", json!(["orders", "order"])),
             policy("_match_route_prefix_", json!(["pay-", "pya-"])),
@@ -310,14 +315,18 @@ mod tests {
 
     #[test]
     fn a_redis_that_was_forgotten_is_told() {
-        let document = |policy: Value| json!({"upstream": "http://a", "redis": {"names": {"redis.static": "redis://h"}}, "filter": policy});
+        let document = |policy: Value| {
+            json!({"upstream": "http://a",
+            "redis": {"names": {"redis.static": "redis://h"}}, "filter": policy})
+        };
         let policy = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}});
         let told = warnings(document(policy.clone()));
         assert!(
             told[0].starts_with("filter: counts in the memory") && told[0].contains("service_name: redis.static"),
             "{told:?}"
         );
-        let with_redis = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1}, "redis": {"service_name": "redis.static"}});
+        let with_redis = json!({"rule_name": "r", "global_threshold": {"query_per_day": 1},
+            "redis": {"service_name": "redis.static"}});
         assert_eq!(warnings(document(with_redis.clone())), [""; 0]);
         let told = warnings(document(json!({"_rules_": [with_redis, policy]})));
         assert!(told.len() == 1 && told[0].starts_with("filter._rules_[1]: "), "{told:?}");

@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn each_value_knows_where_it_stands() {
-        let text = "a: 1\r\nb:\r\n  - {c: 'd', é: ü}\r\n  - e: >-\r\n      f\r\n    g: \"h\"\r\n\r\nx: &x {y: z}\r\nw: *x\r\nv: {<<: *x, u: ~}\r\nn:\r\n";
+        let text = "a: 1\r\nb:\r\n  - {c: 'd', é: ü}\r\n  - e: >-\r\n      f\r\n    g: \"h\"\r\n\r\nx: &x {y: z}\r\nw: \
+                    *x\r\nv: {<<: *x, u: ~}\r\nn:\r\n";
         for (path, meant) in [
             ("a", "1"),
             ("b", "b"),
@@ -301,10 +302,11 @@ mod tests {
 
     #[test]
     fn collections_of_all_styles_are_read() {
-        let value = one(
-            "a: [1, {b: c}, 'd']\ne:\n- f\n-\n  g: h\ni: |\n  two\n  lines\nj: >-\n  one\n  line\nk: {}\nl: []\n\"m\\n\": \"\\u00e9\"\n",
-        );
-        let expected = json!({"a": [1, {"b": "c"}, "d"], "e": ["f", {"g": "h"}], "i": "two\nlines\n", "j": "one line", "k": {}, "l": [],
+        let value =
+            one("a: [1, {b: c}, 'd']\ne:\n- f\n-\n  g: h\ni: |\n  two\n  lines\nj: >-\n  one\n  line\nk: {}\nl: \
+             []\n\"m\\n\": \"\\u00e9\"\n");
+        let expected = json!({"a": [1, {"b": "c"}, "d"], "e": ["f", {"g": "h"}], "i": "two\nlines\n", "j": "one line",
+            "k": {}, "l": [],
             "m\n": "\u{e9}"});
         assert_eq!(value, expected);
     }
@@ -312,7 +314,8 @@ mod tests {
     #[test]
     fn aliases_and_merge_keys_are_put_in() {
         let value = one(
-            "base: &b {x: 1, y: [2]}\nsame: *b\nmore: {<<: *b, x: 3}\nboth: {<<: [*b, {z: 4, x: 5}]}\n&n name: 1\nby: *n\n'<<': text\n",
+            "base: &b {x: 1, y: [2]}\nsame: *b\nmore: {<<: *b, x: 3}\nboth: {<<: [*b, {z: 4, x: 5}]}\n&n name: 1\nby: \
+             *n\n'<<': text\n",
         );
         assert_eq!(value["same"], json!({"x": 1, "y": [2]}));
         assert_eq!(value["more"], json!({"x": 3, "y": [2]}));

@@ -243,8 +243,8 @@ impl Core {
         self.replies.clone().idle()
     }
 
-    /// A stream lets this go. If nobody else keeps it, it stays until Redis has answered what the instance has asked, as a
-    /// script may have to be sent once more, by its text.
+    /// A stream lets this go. If nobody else keeps it, it stays until Redis has answered what the instance has asked,
+    /// as a script may have to be sent once more, by its text.
     pub(super) fn see_off(self: &Arc<Self>) {
         if Arc::strong_count(self) > 1 + TASKS || self.replies.is_idle() {
             return;

@@ -1,5 +1,6 @@
 //! The Redis calls of a worker that have no reply yet. Connections put replies into one inbox; where one cannot, there
-//! is a future to poll. One task takes whatever has come together, so that a burst of replies costs one turn of one task.
+//! is a future to poll. One task takes whatever has come together, so that a burst of replies costs one turn of one
+//! task.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

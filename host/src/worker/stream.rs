@@ -38,11 +38,11 @@ pub enum BodyStep {
     Wait,
     /// Answer the client with this instead; only while no response has begun.
     Respond(Response),
-    /// More would have to be kept than [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX). A request is to be answered 413, a response to be broken
-    /// off.
-    TooLarge,
-    /// More would have to be kept of all bodies together than [`HELD_BYTES_MAX`](super::HELD_BYTES_MAX). A request is to be answered 503, a
+    /// More would have to be kept than [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX). A request is to be answered 413, a
     /// response to be broken off.
+    TooLarge,
+    /// More would have to be kept of all bodies together than [`HELD_BYTES_MAX`](super::HELD_BYTES_MAX). A request is
+    /// to be answered 503, a response to be broken off.
     NoRoom,
 }
 
@@ -173,8 +173,8 @@ impl Stream {
         self.show(side, &bytes.clone(), bytes, coding, end)
     }
 
-    /// Shows the filter a piece of a body whose content coding was taken off: `decoded`, of which `bytes` are what is on
-    /// its way. Either may be empty. If the filter replaces what is kept of a request, its coding is no more.
+    /// Shows the filter a piece of a body whose content coding was taken off: `decoded`, of which `bytes` are what is
+    /// on its way. Either may be empty. If the filter replaces what is kept of a request, its coding is no more.
     pub fn on_decoded_body(&self, side: BodySide, decoded: &[u8], bytes: Bytes, end: bool) -> BodyStep {
         self.show(side, decoded, bytes, Coding::Decoded, end)
     }

@@ -106,7 +106,8 @@ impl Scenario {
             ),
             Scenario::of(
                 "address in 10,000 networks",
-                json!({"limit_by_per_ip": "from-header-x-forwarded-for", "limit_keys": (0..NETWORKS).map(network).collect::<Vec<_>>()}),
+                json!({"limit_by_per_ip": "from-header-x-forwarded-for",
+                    "limit_keys": (0..NETWORKS).map(network).collect::<Vec<_>>()}),
                 "x-forwarded-for",
                 |n| format!("10.{}.{}.{}", n * 7 % NETWORKS / 256, n * 7 % NETWORKS % 256, n % 250),
             ),
@@ -118,7 +119,8 @@ impl Scenario {
             ),
             Scenario::of(
                 "a real expression",
-                json!({"limit_by_per_header": "x-service", "limit_keys": entry(r"regexp:^(svc|app)-[a-z]{3,12}-v\d+(\.\d+)*$")}),
+                json!({"limit_by_per_header": "x-service",
+                    "limit_keys": entry(r"regexp:^(svc|app)-[a-z]{3,12}-v\d+(\.\d+)*$")}),
                 "x-service",
                 |n| format!("svc-orders-v{}.{}.{}", n / 100, n / 10 % 10, n % 10),
             ),

@@ -36,9 +36,10 @@ pub(super) fn measure(effort: &Effort, subjects: &[Subject], redis: &RedisServer
     let rest = at_rest(rounds, count, redis, find(WITHOUT).gateway.listen(), find(REDIS).gateway.listen());
     let overload = overloaded(find(WITHOUT), find(REDIS));
     let note = format!(
-        "Microseconds. At rest: one request at a time on a kept connection, {rounds} rounds of {count} requests to each place, in turns. \
-         Overloaded: the runs of the table of throughput, {CONNECTIONS} requests in flight and as much load as the gateway answers. Medians of the rounds' \
-         percentiles, differences within a round. To reach: 30 above the round trip, at p50 and at rest."
+        "Microseconds. At rest: one request at a time on a kept connection, {rounds} rounds of {count} requests to \
+         each place, in turns. Overloaded: the runs of the table of throughput, {CONNECTIONS} requests in flight and \
+         as much load as the gateway answers. Medians of the rounds' percentiles, differences within a round. To \
+         reach: 30 above the round trip, at p50 and at rest."
     );
     let mut table =
         Table::new("Latency of a decision", note, &["what", "p50", "p99", "p99.9", "least p50", "worst p50"]);

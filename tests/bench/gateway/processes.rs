@@ -50,9 +50,10 @@ pub(super) fn measure(effort: &Effort, redis: &RedisServer, upstream: &Upstream)
         }
     }
     let note = format!(
-        "wrk with {IN_FLIGHT} requests in flight over all processes, every process with one worker and so with one filter instance, all on one \
-         Redis; medians of {rounds} rounds of {seconds} s that take turns. Calls are Redis' own count of scripts. Latencies are the worst \
-         process' under as much load as it answers. To reach: 0.1 calls for a decision on one hot key."
+        "wrk with {IN_FLIGHT} requests in flight over all processes, every process with one worker and so with one \
+         filter instance, all on one Redis; medians of {rounds} rounds of {seconds} s that take turns. Calls are \
+         Redis' own count of scripts. Latencies are the worst process' under as much load as it answers. To reach: 0.1 \
+         calls for a decision on one hot key."
     );
     let head = [
         "keys",

@@ -53,9 +53,9 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     }
     assert_counts(&subjects[4].running, redis);
     let note = format!(
-        "wrk with {CONNECTIONS} requests in flight from 1,000 users whom no limit stops, in front of the same upstream and the same Redis; one worker \
-         each. nginx counts a fixed window with INCR and EXPIRE by `lua-nginx-redis`, as Debian has both. Medians of {rounds} rounds of {seconds} s \
-         that take turns."
+        "wrk with {CONNECTIONS} requests in flight from 1,000 users whom no limit stops, in front of the same upstream \
+         and the same Redis; one worker each. nginx counts a fixed window with INCR and EXPIRE by `lua-nginx-redis`, \
+         as Debian has both. Medians of {rounds} rounds of {seconds} s that take turns."
     );
     let mut table = Table::new(
         "Beside nginx with Lua",

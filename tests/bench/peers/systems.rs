@@ -193,7 +193,8 @@ impl Running {
 events {{ worker_connections 1024; }}
 http {{
   access_log off; keepalive_requests 1000000000;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path \
+  scgi;
   {http}
   upstream behind {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
   server {{
@@ -220,7 +221,8 @@ http {{
         let args = ["--http", "--http-host", "127.0.0.1", "--http-port", &port, "--log-level", "error"];
         let program = Program::start(installed("throttlecrab-server"), &args, address, &[]);
         let message = format!(
-            "return wrk.format('POST', '/throttle', {{ ['content-type'] = 'application/json' }}, string.format('{}', user))",
+            "return wrk.format('POST', '/throttle', {{ ['content-type'] = 'application/json' }}, string.format('{}', \
+             user))",
             throttle("user-%06d", limit)
         );
         Running {
@@ -266,7 +268,8 @@ fn envoy_configuration(address: SocketAddr, upstream: SocketAddr, filter: &str) 
           '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: bench
           route_config:
-            virtual_hosts: [{{name: all, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: behind}}}}]}}]
+            virtual_hosts: [{{name: all, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: \
+            behind}}}}]}}]
           http_filters:{filter}
           - name: envoy.filters.http.router
             typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}

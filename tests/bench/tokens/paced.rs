@@ -85,9 +85,10 @@ pub(crate) fn measure(effort: &Effort) -> Table {
 
 fn table(places: &[Place; 3], rounds: usize) -> Table {
     let note = format!(
-        "{STREAMS} streams at once through one worker, each of {EVENTS_PER_SECOND} events of some 200 bytes a second, as a model paces them; model, clients, \
-         Redis and gateway share the machine. {rounds} rounds that take turns, medians. The delay of an event is from the model's write to the client's \
-         read. To reach: 0.95 of the throughput."
+        "{STREAMS} streams at once through one worker, each of {EVENTS_PER_SECOND} events of some 200 bytes a second, \
+         as a model paces them; model, clients, Redis and gateway share the machine. {rounds} rounds that take turns, \
+         medians. The delay of an event is from the model's write to the client's read. To reach: 0.95 of the \
+         throughput."
     );
     let head = ["", "events/s", "KB/s", "ratio", "CPU, % of a core", "CPU, µs an event", "delay p50, ms", "p99, ms"];
     let mut table = Table::new("Limits on tokens: many paced streams", note, &head);
@@ -207,7 +208,8 @@ async fn serve(mut socket: TcpStream, events: u64, seat: u64) -> Option<()> {
             ticks.tick().await;
             let text = format!(
                 "data: {{\"id\":\"chatcmpl-{seat:04}\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",{STAMP}{:0STAMP_DIGITS$},\
-                 \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"word{event:06} \"}},\"finish_reason\":null}}]}}\n\n",
+                 \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"word{event:06} \
+                 \"}},\"finish_reason\":null}}]}}\n\n",
                 now_us()
             );
             socket.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await.ok()?;

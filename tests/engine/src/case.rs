@@ -384,7 +384,8 @@ mod tests {
 
     #[test]
     fn a_case_is_read_with_its_defaults() {
-        let yaml = "steps:\n- {at: 5, times: 3, every: 10, path: /p, headers: {X-A: [b, {hex: ff00}]}, pass: {headers: {X-B: {down_from: 2}}}}\n- {refuse: {}}\n";
+        let yaml = "steps:\n- {at: 5, times: 3, every: 10, path: /p, headers: {X-A: [b, {hex: ff00}]}, pass: {headers: \
+                    {X-B: {down_from: 2}}}}\n- {refuse: {}}\n";
         let case = Case::read("area/name", &format!("{CONFIG}{yaml}")).unwrap();
         assert_eq!((case.name.as_str(), case.config.as_slice()), ("area/name", br#"{"rule_name":"r"}"#.as_slice()));
         let [Step::Requests(first), Step::Requests(second)] = case.steps.as_slice() else { panic!("{case:?}") };
@@ -409,7 +410,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_with_its_pauses_and_its_end() {
-        let step = "{times: 2, every: 10, body: [ab, {hex: ff}], answer: {body: [a, {pause: 500}, b], cut: client}, pass: {body: a}}";
+        let step = "{times: 2, every: 10, body: [ab, {hex: ff}], answer: {body: [a, {pause: 500}, b], cut: client}, \
+                    pass: {body: a}}";
         let case = Case::read("area/name", &format!("{CONFIG}steps: [{step}, {{pass: {{}}}}]")).unwrap();
         let [Step::Requests(first), Step::Requests(second)] = case.steps.as_slice() else { panic!("{case:?}") };
         assert_eq!(first.request.body, [b"ab".to_vec(), vec![0xff]]);
@@ -422,7 +424,8 @@ mod tests {
 
     #[test]
     fn each_service_is_a_redis_and_a_step_may_be_about_one() {
-        let config = "{_rules_: [{redis: {service_name: one}}, {rule_name: r}, {redis: {service_name: two}}], redis: {service_name: one}}";
+        let config = "{_rules_: [{redis: {service_name: one}}, {rule_name: r}, {redis: {service_name: two}}], redis: \
+                      {service_name: one}}";
         let steps = "[{store: down, of: two}, {calls: {one: 1, two: 0}, pass: {}}, {store: silent}]";
         let case = Case::read("area/name", &format!("about: a\nconfig: {config}\nsteps: {steps}")).unwrap();
         assert_eq!(case.services().into_iter().collect::<Vec<_>>(), ["one", "two"]);

@@ -1,5 +1,6 @@
-//! Every case in `tests/cases/`, and one for each answer in `tests/answers/`, on some runners, with known refusals and coalescing switched on and off in all
-//! combinations: a test of its own name for each, `<runner>::<area>/<name>`, with what is off behind the runner's name.
+//! Every case in `tests/cases/`, and one for each answer in `tests/answers/`, on some runners, with known refusals and
+//! coalescing switched on and off in all combinations: a test of its own name for each, `<runner>::<area>/<name>`, with
+//! what is off behind the runner's name.
 //!
 //! A file that is no case, or that no runner runs, is a failing test.
 

@@ -3,6 +3,7 @@
 //!
 //! Nothing here needs wasmtime, a Redis or a gateway, so that whoever changes the engine knows in half a minute what
 //! became of it: `just quick`.
+#![forbid(unsafe_code)]
 
 pub mod answers;
 pub mod case;

@@ -1,5 +1,5 @@
-//! Gateways that limit tokens: engines on one simulated Redis, or each on its own memory, with models that answer when a
-//! test says so, on a clock of the test's own.
+//! Gateways that limit tokens: engines on one simulated Redis, or each on its own memory, with models that answer when
+//! a test says so, on a clock of the test's own.
 
 use std::collections::BTreeMap;
 
@@ -311,8 +311,8 @@ impl TokenGateways {
         self.end(open, end);
     }
 
-    /// A piece of the answer comes, whose headers came before. What of it, or in its place, the client gets; and whether
-    /// that is the end.
+    /// A piece of the answer comes, whose headers came before. What of it, or in its place, the client gets; and
+    /// whether that is the end.
     pub fn show(&mut self, open: &OpenAnswer, bytes: &[u8], end: bool) -> (Vec<u8>, bool) {
         let piece = BodyPiece { bytes, coding: BodyCoding::Identity, end };
         let step = self.engines[open.gateway].on_response_body(open.stream, piece, self.now_us * 1_000);

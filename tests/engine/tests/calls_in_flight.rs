@@ -147,7 +147,8 @@ impl<'a> World<'a> {
     fn new(scene: &'a Scene, remember: bool, coalesce: bool) -> Self {
         let config = json!({
             "rule_name": "r",
-            "rule_items": [{"limit_by_per_header": "user", "limit_keys": [{"key": "*", "query_per_second": scene.limit}]}],
+            "rule_items": [{"limit_by_per_header": "user",
+                "limit_keys": [{"key": "*", "query_per_second": scene.limit}]}],
             "remember_refusals": remember,
             "coalesce": coalesce,
             "failure_mode": "closed",

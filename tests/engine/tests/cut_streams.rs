@@ -67,40 +67,65 @@ fn providers() -> Vec<Provider> {
             said: |text| chat(&json!(text)),
             end: "data: [DONE]\n\n".to_owned(),
             finish: "data: {\"id\":\"chatcmpl-7\",\"object\":\"chat.completion.chunk\",\"created\":9,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n",
-            error: "data: {\"error\":{\"message\":\"Rate limit on tokens reached. Please try again later.\",\"type\":\"tokens\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\n",
+            error: "data: {\"error\":{\"message\":\"Rate limit on tokens reached. Please try again \
+                    later.\",\"type\":\"tokens\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\n",
         },
         Provider {
             name: "text",
-            first: event("", &json!({"object": "text_completion", "id": "c\u{e9}", "created": 9, "model": "m\"", "choices": []})),
-            said: |text| event("", &json!({"object": "text_completion", "choices": [{"index": 1, "text": text}, {"index": 0, "text": ""}]})),
+            first: event(
+                "",
+                &json!({"object": "text_completion", "id": "c\u{e9}", "created": 9, "model": "m\"",
+                "choices": []}),
+            ),
+            said: |text| {
+                event(
+                    "",
+                    &json!({"object": "text_completion",
+                "choices": [{"index": 1, "text": text}, {"index": 0, "text": ""}]}),
+                )
+            },
             end: "data: [DONE]\n\n".to_owned(),
             finish: "data: {\"id\":\"\",\"object\":\"text_completion\",\"created\":9,\"model\":\"\",\"choices\":[{\"index\":0,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"length\"},{\"index\":1,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n",
-            error: "data: {\"error\":{\"message\":\"Rate limit on tokens reached. Please try again later.\",\"type\":\"tokens\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\n",
+            error: "data: {\"error\":{\"message\":\"Rate limit on tokens reached. Please try again \
+                    later.\",\"type\":\"tokens\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\n",
         },
         Provider {
             name: "responses",
-            first: typed(&json!({"type": "response.created", "sequence_number": 0, "response": {"id": "resp_1", "created_at": 5, "model": "m"}})),
+            first: typed(&json!({"type": "response.created", "sequence_number": 0,
+                "response": {"id": "resp_1", "created_at": 5, "model": "m"}})),
             said: |text| typed(&json!({"type": "response.output_text.delta", "sequence_number": 8, "delta": text})),
             end: typed(&json!({"type": "response.completed", "sequence_number": 9, "response": {"id": "resp_1"}})),
-            finish: "event: response.incomplete\ndata: {\"type\":\"response.incomplete\",\"sequence_number\":9,\"response\":{\"id\":\"resp_1\",\"object\":\"response\",\"created_at\":5,\"status\":\"incomplete\",\"error\":null,\"incomplete_details\":{\"reason\":\"max_output_tokens\"},\"instructions\":null,\"metadata\":{},\"model\":\"m\",\"output\":[],\"parallel_tool_calls\":true,\"temperature\":null,\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":null,\"usage\":null}}\n\n",
-            error: "event: error\ndata: {\"type\":\"error\",\"sequence_number\":9,\"code\":\"rate_limit_exceeded\",\"message\":\"Rate limit on tokens reached. Please try again later.\",\"param\":null}\n\n",
+            finish: "event: response.incomplete\ndata: \
+                     {\"type\":\"response.incomplete\",\"sequence_number\":9,\"response\":{\"id\":\"resp_1\",\"object\":\"response\",\"created_at\":5,\"status\":\"incomplete\",\"error\":null,\"incomplete_details\":{\"reason\":\"max_output_tokens\"},\"instructions\":null,\"metadata\":{},\"model\":\"m\",\"output\":[],\"parallel_tool_calls\":true,\"temperature\":null,\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":null,\"usage\":null}}\n\n",
+            error: "event: error\ndata: \
+                    {\"type\":\"error\",\"sequence_number\":9,\"code\":\"rate_limit_exceeded\",\"message\":\"Rate \
+                    limit on tokens reached. Please try again later.\",\"param\":null}\n\n",
         },
         Provider {
             name: "anthropic",
             first: [
-                typed(&json!({"type": "message_start", "message": {"id": "msg", "usage": {"input_tokens": 0, "output_tokens": 0}}})),
-                typed(&json!({"type": "content_block_start", "index": 3, "content_block": {"type": "text", "text": ""}})),
+                typed(&json!({"type": "message_start", "message": {"id": "msg",
+                    "usage": {"input_tokens": 0, "output_tokens": 0}}})),
+                typed(&json!({"type": "content_block_start", "index": 3,
+                    "content_block": {"type": "text", "text": ""}})),
             ]
             .concat(),
-            said: |text| typed(&json!({"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": text}})),
+            said: |text| {
+                typed(&json!({"type": "content_block_delta", "index": 3,
+                "delta": {"type": "text_delta", "text": text}}))
+            },
             end: [
                 typed(&json!({"type": "content_block_stop", "index": 3})),
-                typed(&json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}})),
+                typed(&json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"},
+                    "usage": {"output_tokens": 9}})),
                 typed(&json!({"type": "message_stop"})),
             ]
             .concat(),
-            finish: "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":3}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":OUTPUT}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-            error: "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"Rate limit on tokens reached. Please try again later.\"},\"request_id\":null}\n\n",
+            finish: "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":3}\n\nevent: \
+                     message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":OUTPUT}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+            error: "event: error\ndata: \
+                    {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"Rate limit on tokens \
+                    reached. Please try again later.\"},\"request_id\":null}\n\n",
         },
         Provider {
             name: "gemini",
@@ -108,7 +133,8 @@ fn providers() -> Vec<Provider> {
             said: |text| event("", &gemini(text)).replace('\n', "\r\n"),
             end: String::new(),
             finish: "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}],\"role\":\"model\"},\"finishReason\":\"MAX_TOKENS\",\"index\":0}],\"modelVersion\":\"gemini-2.5\",\"responseId\":\"abc\"}\r\n\r\n",
-            error: "data: {\"error\":{\"code\":429,\"message\":\"Rate limit on tokens reached. Please try again later.\",\"status\":\"RESOURCE_EXHAUSTED\"}}\r\n\r\n",
+            error: "data: {\"error\":{\"code\":429,\"message\":\"Rate limit on tokens reached. Please try again \
+                    later.\",\"status\":\"RESOURCE_EXHAUSTED\"}}\r\n\r\n",
         },
         Provider {
             name: "gemini's array",
@@ -116,23 +142,33 @@ fn providers() -> Vec<Provider> {
             said: |text| format!("\n,\n{:#}", gemini(text)),
             end: "\n]".to_owned(),
             finish: ",\n{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}],\"role\":\"model\"},\"finishReason\":\"MAX_TOKENS\",\"index\":0}],\"modelVersion\":\"gemini-2.5\",\"responseId\":\"abc\"}\n]",
-            error: ",\n{\"error\":{\"code\":429,\"message\":\"Rate limit on tokens reached. Please try again later.\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n]",
+            error: ",\n{\"error\":{\"code\":429,\"message\":\"Rate limit on tokens reached. Please try again \
+                    later.\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n]",
         },
         Provider {
             name: "cohere",
             first: [
-                typed(&json!({"type": "message-start", "id": "x", "delta": {"message": {"role": "assistant", "content": []}}})),
-                typed(&json!({"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}})),
+                typed(&json!({"type": "message-start", "id": "x",
+                    "delta": {"message": {"role": "assistant", "content": []}}})),
+                typed(&json!({"type": "content-start", "index": 0,
+                    "delta": {"message": {"content": {"type": "text", "text": ""}}}})),
             ]
             .concat(),
-            said: |text| typed(&json!({"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": text}}}})),
+            said: |text| {
+                typed(&json!({"type": "content-delta", "index": 0,
+                "delta": {"message": {"content": {"text": text}}}}))
+            },
             end: [
                 typed(&json!({"type": "content-end", "index": 0})),
-                typed(&json!({"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"billed_units": {"input_tokens": 1, "output_tokens": 9}}}})),
+                typed(&json!({"type": "message-end", "delta": {"finish_reason": "COMPLETE",
+                    "usage": {"billed_units": {"input_tokens": 1, "output_tokens": 9}}}})),
             ]
             .concat(),
-            finish: "event: content-end\ndata: {\"type\":\"content-end\",\"index\":0}\n\nevent: message-end\ndata: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"MAX_TOKENS\"}}\n\n",
-            error: "event: content-end\ndata: {\"type\":\"content-end\",\"index\":0}\n\nevent: message-end\ndata: {\"type\":\"message-end\",\"delta\":{\"error\":\"Rate limit on tokens reached. Please try again later.\",\"finish_reason\":\"ERROR\"}}\n\n",
+            finish: "event: content-end\ndata: {\"type\":\"content-end\",\"index\":0}\n\nevent: message-end\ndata: \
+                     {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"MAX_TOKENS\"}}\n\n",
+            error: "event: content-end\ndata: {\"type\":\"content-end\",\"index\":0}\n\nevent: message-end\ndata: \
+                    {\"type\":\"message-end\",\"delta\":{\"error\":\"Rate limit on tokens reached. Please try again \
+                    later.\",\"finish_reason\":\"ERROR\"}}\n\n",
         },
         Provider {
             name: "ollama",
@@ -518,7 +554,8 @@ proptest! {
                     let events = cut.replace("\r\n", "\n");
                     prop_assert!(events.ends_with("\n\n"), "{}", cut);
                     let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
-                    data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).expect("JSON")).collect()
+                    let data = data.filter(|data| *data != "[DONE]");
+                    data.map(|data| serde_json::from_str(data).expect("JSON")).collect()
                 };
                 prop_assert!(provider.finish.contains("max") || !json.is_empty());
                 // No event is left out, nor told in halves.

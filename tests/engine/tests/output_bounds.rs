@@ -111,7 +111,8 @@ fn a_request_for_a_stream_is_changed_so_that_it_asks_for_the_usage() {
     for (request, expected) in [
         (r#"{"stream":true}"#, added(r#"{"stream":true}"#)),
         (" {\"stream\" :true\n}\n", format!(" {{\"stream\" :true\n{asking}\n")),
-        (r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#, added(r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#)),
+        (r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#,
+            added(r#"{"a":"{,}","stream":true,"b":{"stream_options":{}}}"#)),
         (
             r#"{"stream":true,"stream_options": null }"#,
             r#"{"stream":true,"stream_options": {"include_usage":true} }"#.into(),
@@ -124,7 +125,8 @@ fn a_request_for_a_stream_is_changed_so_that_it_asks_for_the_usage() {
             r#"{"stream_options":null,"prompt":"a,\",\\","stream_options":{},"stream":true,"m":[[1,2],"}",{"stream":false}]}"#,
             r#"{"stream_options":null,"prompt":"a,\",\\","stream_options":{"include_usage":true},"stream":true,"m":[[1,2],"}",{"stream":false}]}"#.into(),
         ),
-        (r#"{"stream":true,"stream_options":{ }}"#, r#"{"stream":true,"stream_options":{ "include_usage":true}}"#.into()),
+        (r#"{"stream":true,"stream_options":{ }}"#,
+            r#"{"stream":true,"stream_options":{ "include_usage":true}}"#.into()),
         (
             r#"{"stream_options":{"include_obfuscation":false},"stream":true}"#,
             r#"{"stream_options":{"include_obfuscation":false,"include_usage":true},"stream":true}"#.into(),

@@ -477,7 +477,8 @@ fn tokens_are_weighed_by_their_classes_and_by_rule() {
         "headers": ["ratelimit"],
         "rule_items": [
             {"limit_by_per_header": "x-user", "name": "weighed", "limit_keys": entry(10_000)},
-            {"limit_by_per_header": "x-user", "name": "all", "limit_keys": entry(20_000), "token_weights": {"output": "2.5"}},
+            {"limit_by_per_header": "x-user", "name": "all", "limit_keys": entry(20_000),
+                "token_weights": {"output": "2.5"}},
             {"limit_by_per_header": "x-user", "name": "stock", "limit_keys": entry(30_000), "charge": "stock"},
         ],
     });

@@ -154,7 +154,8 @@ mod order {
         let expected = [
             "a.context_create a.request_headers b.context_create b.request_headers",
             "a.request_body b.request_body a.request_body b.request_body a.request_trailers b.request_trailers",
-            "b.response_headers a.response_headers b.response_body a.response_body b.response_trailers a.response_trailers",
+            "b.response_headers a.response_headers b.response_body a.response_body b.response_trailers \
+             a.response_trailers",
             "a.log b.log a.done a.delete b.done b.delete",
         ];
         assert_eq!(said(&mut worker), expected.join(" "));
@@ -260,7 +261,8 @@ mod maps_and_buffers {
     fn properties_are_the_gateways_or_the_plugins() {
         let ask = |path: &str| {
             format!(
-                "(i32.store (i32.const 20) (i32.const 0)) (call $say_number (call $get_property '{path}' (i32.const 16) (i32.const 20))) (call $say_result)"
+                "(i32.store (i32.const 20) (i32.const 0)) (call $say_number (call $get_property '{path}' (i32.const \
+                 16) (i32.const 20))) (call $say_result)"
             )
         };
         let body = ["source\\0address", "route_name", "request\\0query", "nobody", "mine"].map(ask).concat();

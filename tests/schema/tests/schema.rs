@@ -244,15 +244,24 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
     let filter = json!({"rule_name": "r", "global_threshold": {"query_per_second": 5}});
     for accepted in [
         json!({"upstream": "http://127.0.0.1:9001"}),
-        json!({"upstream": "h2c://[::1]:50051/", "routes": null, "listen": "[::]:8080", "admin": ":9090", "workers": "3"}),
-        json!({"routes": [{"name": 7, "host": "*.a.test", "path_prefix": "/a", "upstream": "http://a"}], "filter": filter}),
-        json!({"upstream": "http://a", "filters": [filter, filter], "normalize_path": "refuse", "trusted_consumer": ["10.0.0.0/8", "::1"]}),
-        json!({"upstream": "http://a", "filter": {"filters": [filter]}, "filters": null, "normalize_path": false, "trusted_consumer": "true"}),
-        json!({"upstream": "${UPSTREAM}", "workers": "${WORKERS}", "log": {"access": "${ACCESS}", "format": "${FORMAT}"}}),
-        json!({"upstream": "HTTP://a", "listen": ":65535", "timeouts": {"connect": "365 d", "idle": "010ms"}, "limits": {"body_time": "0 d"}}),
-        json!({"upstream": "http://a", "redis": "redis://h", "timeouts": {"connect": "500ms", "drain": 0, "lame_duck": "2 h"}}),
-        json!({"upstream": "http://a", "redis": {"names": {"r": "redis://h", "s": {"url": "rediss://h", "ca": "ca.pem"}}, "required": true}}),
-        json!({"upstream": "http://a", "limits": {"send_buffer": "64KiB", "connections_per_address": 0, "body_time": "0s"}, "filters": []}),
+        json!({"upstream": "h2c://[::1]:50051/", "routes": null, "listen": "[::]:8080", "admin": ":9090",
+            "workers": "3"}),
+        json!({"routes": [{"name": 7, "host": "*.a.test", "path_prefix": "/a", "upstream": "http://a"}],
+            "filter": filter}),
+        json!({"upstream": "http://a", "filters": [filter, filter], "normalize_path": "refuse",
+            "trusted_consumer": ["10.0.0.0/8", "::1"]}),
+        json!({"upstream": "http://a", "filter": {"filters": [filter]}, "filters": null, "normalize_path": false,
+            "trusted_consumer": "true"}),
+        json!({"upstream": "${UPSTREAM}", "workers": "${WORKERS}",
+            "log": {"access": "${ACCESS}", "format": "${FORMAT}"}}),
+        json!({"upstream": "HTTP://a", "listen": ":65535", "timeouts": {"connect": "365 d", "idle": "010ms"},
+            "limits": {"body_time": "0 d"}}),
+        json!({"upstream": "http://a", "redis": "redis://h",
+            "timeouts": {"connect": "500ms", "drain": 0, "lame_duck": "2 h"}}),
+        json!({"upstream": "http://a", "redis": {"names": {"r": "redis://h",
+            "s": {"url": "rediss://h", "ca": "ca.pem"}}, "required": true}}),
+        json!({"upstream": "http://a", "limits": {"send_buffer": "64KiB", "connections_per_address": 0,
+            "body_time": "0s"}, "filters": []}),
     ] {
         let errors: Vec<String> =
             validator.iter_errors(&accepted).map(|error| format!("{}: {error}", error.instance_path)).collect();
@@ -328,12 +337,14 @@ fn no_change_of_a_gateways_file_is_accepted_by_one_and_refused_by_the_other() {
     let documents = [
         json!({
             "listen": "127.0.0.1:8080", "admin": {"listen": ":9090", "tls": null}, "workers": 2,
-            "routes": [{"name": "a", "host": "a.test", "path_prefix": "/a", "upstream": "http://a"}, {"upstreams": ["http://b", "http://c"]}],
+            "routes": [{"name": "a", "host": "a.test", "path_prefix": "/a", "upstream": "http://a"},
+                {"upstreams": ["http://b", "http://c"]}],
             "normalize_path": "on", "trusted_consumer": ["10.0.0.0/8"],
         }),
         json!({
             "upstreams": ["http://a", "http://b"],
-            "redis": {"url": "redis://h", "names": {"r": {"url": "redis://h", "username": "u", "password": "p"}, "s": "redis://h"}, "required": false},
+            "redis": {"url": "redis://h", "names": {"r": {"url": "redis://h", "username": "u", "password": "p"},
+                "s": "redis://h"}, "required": false},
             "timeouts": {"connect": "5s", "drain": "0s", "upstream_age": "1m"},
             "limits": {"connections": 5, "connections_per_address": 0, "send_buffer": "64KiB", "body_time": "60s"},
             "log": {"access": true, "format": "json"},

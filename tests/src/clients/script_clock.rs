@@ -1,5 +1,5 @@
-//! The engine's scripts under a clock of the test's: its commands carry no clock, for Redis to take its own, and whoever
-//! stands between can put one behind them.
+//! The engine's scripts under a clock of the test's: its commands carry no clock, for Redis to take its own, and
+//! whoever stands between can put one behind them.
 
 use std::{cell::Cell, rc::Rc};
 

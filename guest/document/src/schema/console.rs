@@ -10,7 +10,8 @@ use crate::{
 /// The name, and what it is, in English and in Chinese.
 const TITLE: [&str; 2] = ["Slidegate rate limiting", "Slidegate 集群限流"];
 const DESCRIPTION: [&str; 2] = [
-    "Limits requests of a cluster by true sliding windows, counted in Redis. Takes the configuration of cluster-key-rate-limit.",
+    "Limits requests of a cluster by true sliding windows, counted in Redis. Takes the configuration of \
+     cluster-key-rate-limit.",
     "基于 Redis 真滑动窗口的集群限流插件，兼容 cluster-key-rate-limit 的配置。",
 ];
 

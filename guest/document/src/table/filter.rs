@@ -77,9 +77,10 @@ const GENERAL: [Field; 21] = [
             0,
         ),
         "`X-RateLimit-Reset` on refusals, as stock",
-        "one or a list of `x-ratelimit` (limits on requests), `ratelimit` (IETF `RateLimit-Policy` and `RateLimit`), `retry-after`, \
-         `x-ratelimit-tokens` and `anthropic-ratelimit` (limits on tokens as OpenAI and Anthropic tell them), `x-slidegate-degraded`: exactly \
-         these are shown, and on a refusal for tokens always `X-TokenRateLimit-Reset`, as stock. With `show_limit_quota_header: true` it must list `x-ratelimit`",
+        "one or a list of `x-ratelimit` (limits on requests), `ratelimit` (IETF `RateLimit-Policy` and `RateLimit`), \
+         `retry-after`, `x-ratelimit-tokens` and `anthropic-ratelimit` (limits on tokens as OpenAI and Anthropic tell \
+         them), `x-slidegate-degraded`: exactly these are shown, and on a refusal for tokens always \
+         `X-TokenRateLimit-Reset`, as stock. With `show_limit_quota_header: true` it must list `x-ratelimit`",
     )
     .ours(),
     Field::new(
@@ -101,9 +102,17 @@ const GENERAL: [Field; 21] = [
         ["Redis", "Redis 配置"],
         Shape::Object(&REDIS_OBJECT),
         "",
-        "where windows are counted (see [redis](#redis)). ⁺ Without it they are kept in the instance's memory, unless the gateway's file has one URL for all: then it is called `redis`",
+        "where windows are counted (see [redis](#redis)). ⁺ Without it they are kept in the instance's memory, unless \
+         the gateway's file has one URL for all: then it is called `redis`",
     ),
-    Field::new("precision", ["Precision", "窗口精度"], PRECISION, "by the limit", "`exact`, a number of slots from 1 to 96, or a slot's width such as `100ms`").ours(),
+    Field::new(
+        "precision",
+        ["Precision", "窗口精度"],
+        PRECISION,
+        "by the limit",
+        "`exact`, a number of slots from 1 to 96, or a slot's width such as `100ms`",
+    )
+    .ours(),
     Field::new(
         "failure_mode",
         ["When Redis fails", "Redis 故障时的处理方式"],
@@ -120,14 +129,21 @@ const GENERAL: [Field; 21] = [
         "with `local`: the share of each limit that one instance gives, above 0, up to 1",
     )
     .ours(),
-    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Shape::Flag, "false", "decide, count and show headers, but refuse nothing").ours(),
+    Field::new(
+        "dry_run",
+        ["Refuse nothing", "仅观察不拒绝"],
+        Shape::Flag,
+        "false",
+        "decide, count and show headers, but refuse nothing",
+    )
+    .ours(),
     Field::new(
         "remember_refusals",
         ["Remember refusals", "缓存拒绝结果"],
         Shape::Either(&[Shape::Flag, WINDOW]),
         "true, at most `5s`",
-        "whether a key that refused is refused without asking Redis until room appears, see [fewer calls](#fewer-calls-than-decisions), and \
-         for how long at most: true, false, or such as `10s`",
+        "whether a key that refused is refused without asking Redis until room appears, see [fewer \
+         calls](#fewer-calls-than-decisions), and for how long at most: true, false, or such as `10s`",
     )
     .ours(),
     Field::new(
@@ -143,8 +159,8 @@ const GENERAL: [Field; 21] = [
         ["New keys a second", "每秒新增键上限"],
         Shape::Whole(1, 1_000_000),
         "any number",
-        "how many values that an instance has not seen of late each rule item may bring to Redis in a second; one in a rule item wins; see \
-         [when Redis misbehaves](#when-redis-misbehaves)",
+        "how many values that an instance has not seen of late each rule item may bring to Redis in a second; one in a \
+         rule item wins; see [when Redis misbehaves](#when-redis-misbehaves)",
     )
     .ours(),
     Field::new(
@@ -159,8 +175,8 @@ const GENERAL: [Field; 21] = [
         "hash_values",
         ["Hash values", "对取值做哈希"],
         Shape::Flag,
-        "for cookies, and for headers and parameters with `authorization`, `cookie`, `token`, `apikey`, `secret`, `session`, `password` or \
-         `credential` in their name (`x-api-key` too)",
+        "for cookies, and for headers and parameters with `authorization`, `cookie`, `token`, `apikey`, `secret`, \
+         `session`, `password` or `credential` in their name (`x-api-key` too)",
         "whether values stand in Redis as a code (128 bits of HMAC-SHA-256)",
     )
     .ours(),
@@ -169,8 +185,8 @@ const GENERAL: [Field; 21] = [
         ["Key of the hash", "哈希密钥"],
         Shape::Form("^"),
         "",
-        "the key of that code, the same in all gateways that share windows. Without one it is known to all: values are hidden from a glance, \
-         not from guesses",
+        "the key of that code, the same in all gateways that share windows. Without one it is known to all: values are \
+         hidden from a glance, not from guesses",
     )
     .ours(),
     Field::new(
@@ -198,8 +214,8 @@ pub const DOCUMENT: [Field; 2] = [
         ["Configurations by match", "按匹配条件的配置"],
         Shape::Optional(&Shape::Some(&Shape::Object(&RULE_OBJECT), 0)),
         "",
-        "list of configurations of their own, each for the requests that its `_match_*` fields choose; the first that matches applies, else \
-         the top level",
+        "list of configurations of their own, each for the requests that its `_match_*` fields choose; the first that \
+         matches applies, else the top level",
     ),
     Field::new(
         "_plugin_id_",
@@ -234,9 +250,10 @@ const GENERAL_ITEM: [Field; 22] = [
         ["By a header", "按请求头"],
         HEADER,
         "",
-        "this request header; also `:method`, `:authority` (as `host`: without letter case, a dot at the end and, unless a key names it, \
-         port), `:path` (with its query, so that a client changes it at will: a warning) and ⁺ `:path-only` (without, as servers compare \
-         paths: unreserved escapes resolved, dot segments removed, slashes merged, `;` parameters and a slash at the end left out)",
+        "this request header; also `:method`, `:authority` (as `host`: without letter case, a dot at the end and, \
+         unless a key names it, port), `:path` (with its query, so that a client changes it at will: a warning) and ⁺ \
+         `:path-only` (without, as servers compare paths: unreserved escapes resolved, dot segments removed, slashes \
+         merged, `;` parameters and a slash at the end left out)",
     ),
     Field::new("limit_by_param", ["By a query parameter", "按请求参数"], PARAM, "", "this query parameter, decoded"),
     Field::new(
@@ -255,10 +272,28 @@ const GENERAL_ITEM: [Field; 22] = [
         "⁺ this field of the session, which a [`session`](#sessions) before tells; keys are written as it is in there",
     )
     .ours(),
-    Field::new("limit_by_per_header", ["By each value of a header", "按请求头的每个值"], HEADER, "", "each value of this request header"),
-    Field::new("limit_by_per_param", ["By each value of a parameter", "按请求参数的每个值"], PARAM, "", "each value of this query parameter"),
+    Field::new(
+        "limit_by_per_header",
+        ["By each value of a header", "按请求头的每个值"],
+        HEADER,
+        "",
+        "each value of this request header",
+    ),
+    Field::new(
+        "limit_by_per_param",
+        ["By each value of a parameter", "按请求参数的每个值"],
+        PARAM,
+        "",
+        "each value of this query parameter",
+    ),
     Field::new("limit_by_per_consumer", ["By each consumer", "按每个消费者"], Shape::Any, "", "each consumer"),
-    Field::new("limit_by_per_cookie", ["By each value of a cookie", "按 Cookie 的每个值"], COOKIE, "", "each value of this cookie"),
+    Field::new(
+        "limit_by_per_cookie",
+        ["By each value of a cookie", "按 Cookie 的每个值"],
+        COOKIE,
+        "",
+        "each value of this cookie",
+    ),
     Field::new(
         "limit_by_per_session",
         ["By each user of sessions", "按会话字段的每个值"],
@@ -279,7 +314,8 @@ const GENERAL_ITEM: [Field; 22] = [
         ["Keys with their limits", "限流键及阈值"],
         Shape::Some(&Shape::Object(&KEY_OBJECT), 1),
         "",
-        "list of entries, the first that matches the value decides (see [elements of `limit_keys`](#elements-of-limit_keys))",
+        "list of entries, the first that matches the value decides (see [elements of \
+         `limit_keys`](#elements-of-limit_keys))",
     )
     .required(),
     Field::new(
@@ -287,8 +323,9 @@ const GENERAL_ITEM: [Field; 22] = [
         ["Name", "名称"],
         NAME,
         "",
-        "part of keys and of the names in `RateLimit`, up to 64 bytes. Rules and thresholds of one `rule_name` count together wherever they \
-         stand, unless their names differ; a warning tells of two that then have different limits",
+        "part of keys and of the names in `RateLimit`, up to 64 bytes. Rules and thresholds of one `rule_name` count \
+         together wherever they stand, unless their names differ; a warning tells of two that then have different \
+         limits",
     )
     .ours(),
     Field::new(
@@ -299,14 +336,21 @@ const GENERAL_ITEM: [Field; 22] = [
         "how many values that an instance has not seen of late this rule may bring to Redis in a second",
     )
     .ours(),
-    Field::new("dry_run", ["Refuse nothing", "仅观察不拒绝"], Shape::Flag, "false", "decide, count and show headers, but refuse nothing by this rule").ours(),
+    Field::new(
+        "dry_run",
+        ["Refuse nothing", "仅观察不拒绝"],
+        Shape::Flag,
+        "false",
+        "decide, count and show headers, but refuse nothing by this rule",
+    )
+    .ours(),
     Field::new(
         "trusted_hops",
         ["Trusted proxies in a row", "可信代理层数"],
         Shape::Whole(0, 100),
         "the leftmost, as Higress; else the peer",
-        "`limit_by_per_ip` from a header: how many addresses to skip from the right, 0 to 100; the leftmost if there are fewer. What cannot \
-         be read counts as the last address that a trusted hop saw, else as the peer",
+        "`limit_by_per_ip` from a header: how many addresses to skip from the right, 0 to 100; the leftmost if there \
+         are fewer. What cannot be read counts as the last address that a trusted hop saw, else as the peer",
     )
     .ours(),
     Field::new(
@@ -338,9 +382,9 @@ const GENERAL_ITEM: [Field; 22] = [
         ["Without a value", "取值缺失时"],
         Shape::Choice(&["pass", "refuse", "count"]),
         "`pass`, as Higress",
-        "a request without a value: `pass` (this rule does not apply; a header or parameter that is empty is a value, as for Higress, a \
-         cookie is not), `refuse` (an empty one too), or `count` (all such requests share a window, by the entry that an empty value meets, \
-         such as `*`, and so only in `limit_by_per_*`)",
+        "a request without a value: `pass` (this rule does not apply; a header or parameter that is empty is a value, \
+         as for Higress, a cookie is not), `refuse` (an empty one too), or `count` (all such requests share a window, \
+         by the entry that an empty value meets, such as `*`, and so only in `limit_by_per_*`)",
     )
     .ours(),
     Field::new(
@@ -348,11 +392,18 @@ const GENERAL_ITEM: [Field; 22] = [
         ["Which of several values", "多个取值时"],
         Shape::Choice(&["first", "last", "all", "refuse"]),
         "`first`, as Higress",
-        "of several fields, parameters or cookies of the name: `first` or `last` that is not empty, `all` (each, up to 16, and all must \
-         admit), `refuse`",
+        "of several fields, parameters or cookies of the name: `first` or `last` that is not empty, `all` (each, up to \
+         16, and all must admit), `refuse`",
     )
     .ours(),
-    Field::new("hash_values", ["Hash values", "对取值做哈希"], Shape::Flag, "", "whether values of this rule stand in Redis as a code").ours(),
+    Field::new(
+        "hash_values",
+        ["Hash values", "对取值做哈希"],
+        Shape::Flag,
+        "",
+        "whether values of this rule stand in Redis as a code",
+    )
+    .ours(),
 ];
 
 /// Names of what to count by; empty and null are unset, as for Higress.
@@ -369,8 +420,8 @@ pub const KEY: [Field; 3] = [
         ["Key", "限流键"],
         Shape::Form("^"),
         "",
-        "a value; in `limit_by_per_*` also `*` or `regexp:<RE2>` (unanchored, linear time, looks at the first 4 KiB), ⁺ and plain values; in \
-         `limit_by_per_ip` an address or a network",
+        "a value; in `limit_by_per_*` also `*` or `regexp:<RE2>` (unanchored, linear time, looks at the first 4 KiB), \
+         ⁺ and plain values; in `limit_by_per_ip` an address or a network",
     )
     .required(),
     Field::new(
@@ -386,8 +437,8 @@ pub const KEY: [Field; 3] = [
         ["Unlimited", "不限流"],
         Shape::Flag,
         "false",
-        "in place of limits: with `rule_match: first` its values pass without a call and without charge, the threshold's included; with \
-         `all` this rule adds nothing",
+        "in place of limits: with `rule_match: first` its values pass without a call and without charge, the \
+         threshold's included; with `all` this rule adds nothing",
     )
     .ours(),
 ];

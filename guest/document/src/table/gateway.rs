@@ -32,22 +32,24 @@ pub const TOP: [Field; 16] = [
         ["Admin", "管理地址"],
         Shape::Either(&[ADDRESS, Shape::Object(&ADMIN)]),
         "off",
-        "address and port of `/metrics` (Prometheus), `/healthz` and `/readyz` (see [Logs and health](#logs-and-health)) and `/config` (as \
-         understood, no passwords) ᴿ; or an object",
+        "address and port of `/metrics` (Prometheus), `/healthz` and `/readyz` (see [Logs and \
+         health](#logs-and-health)) and `/config` (as understood, no passwords) ᴿ; or an object",
     ),
     Field::new(
         "workers",
         ["Workers", "工作线程数"],
         Shape::Whole(1, 1024),
         "one a core",
-        "threads, 1 to 1024, each with a filter instance and a Redis connection of its own; one instance for all where some window is local ᴿ",
+        "threads, 1 to 1024, each with a filter instance and a Redis connection of its own; one instance for all where \
+         some window is local ᴿ",
     ),
     Field::new(
         "upstream",
         ["Upstream", "上游地址"],
         UPSTREAM,
         "",
-        "one URL for everything, `http://host:port`, `https://host:port` or `h2c://host:port`; or `upstreams`; or `routes`",
+        "one URL for everything, `http://host:port`, `https://host:port` or `h2c://host:port`; or `upstreams`; or \
+         `routes`",
     ),
     Field::new(
         "upstreams",
@@ -82,15 +84,17 @@ pub const TOP: [Field; 16] = [
         ["Who may name the consumer", "可信的消费者来源"],
         Shape::Either(&[Shape::Flag, Shape::List(&NETWORK, 0)]),
         "`false`",
-        "who may say in `x-mse-consumer` which consumer a request is of, as an authenticating proxy does: `false`, nobody; a list of peers' \
-         addresses and networks; `true`, everybody. From others the field is removed, and `limit_by_consumer` finds no value",
+        "who may say in `x-mse-consumer` which consumer a request is of, as an authenticating proxy does: `false`, \
+         nobody; a list of peers' addresses and networks; `true`, everybody. From others the field is removed, and \
+         `limit_by_consumer` finds no value",
     ),
     Field::new(
         "redis",
         ["Redis", "Redis 地址"],
         Shape::Either(&[Shape::RedisUrl, Shape::Object(&REDIS)]),
         "a service's name is its host's",
-        "a URL: one Redis for every service that the filter names, and, if it names none anywhere, for all of it; or an object",
+        "a URL: one Redis for every service that the filter names, and, if it names none anywhere, for all of it; or \
+         an object",
     ),
     Field::new(
         "filter",
@@ -104,7 +108,8 @@ pub const TOP: [Field; 16] = [
         ["Filters", "过滤器列表"],
         Shape::List(&chain::LINK, 0),
         "",
-        "instead: a list of configurations, each as in `filter`, see [several filters](../guest/engine#several-filters)",
+        "instead: a list of configurations, each as in `filter`, see [several \
+         filters](../guest/engine#several-filters)",
     ),
     Field::new(
         "timeouts",
@@ -145,8 +150,8 @@ pub const ROUTE_FIELDS: [Field; 6] = [
         ["Upstream", "上游地址"],
         UPSTREAM,
         "",
-        "URL of the route's upstream, as at the top. `check` shows the name that the filter gets of it, `outbound\\|port\\|\\|host`; `_match_service_` names it by `host` or \
-         `host:port`",
+        "URL of the route's upstream, as at the top. `check` shows the name that the filter gets of it, \
+         `outbound\\|port\\|\\|host`; `_match_service_` names it by `host` or `host:port`",
     ),
     Field::new(
         "upstreams",
@@ -232,8 +237,8 @@ pub const REDIS_FIELDS: [Field; 2] = [
         ["Addresses of services", "服务地址"],
         Shape::Map("^", &Shape::Either(&[Shape::RedisUrl, Shape::Object(&NAMED_REDIS)]), 0),
         "",
-        "map from service names, or `name:port`, to a URL, or to `url` and what a URL has no room for; wins over `redis.url`. What the URL \
-         says of user, password and database wins over the filter's `redis`",
+        "map from service names, or `name:port`, to a URL, or to `url` and what a URL has no room for; wins over \
+         `redis.url`. What the URL says of user, password and database wins over the filter's `redis`",
     ),
     Field::new(
         "required",
@@ -329,8 +334,8 @@ pub const TIMEOUTS_FIELDS: [Field; 9] = [
         ["Lame duck", "退出前等待"],
         DURATION,
         "`0s`",
-        "after SIGTERM and before that: how long connections are still accepted, each for one more answer, so that whoever sends clients here \
-         can look elsewhere first",
+        "after SIGTERM and before that: how long connections are still accepted, each for one more answer, so that \
+         whoever sends clients here can look elsewhere first",
     ),
 ];
 
@@ -341,24 +346,25 @@ pub const LIMITS_FIELDS: [Field; 8] = [
         ["Connections", "连接数"],
         Shape::Whole(1, 1_000_000),
         "`10000`",
-        "clients' connections, tunnels included. At the limit those on which nothing happens are let go, first those that never asked for \
-         anything; new ones are closed only if nobody is idle. No more than half of the process's descriptors, whose limit is raised as far \
-         as it goes: the rest is for upstreams, Redis and the admin port",
+        "clients' connections, tunnels included. At the limit those on which nothing happens are let go, first those \
+         that never asked for anything; new ones are closed only if nobody is idle. No more than half of the process's \
+         descriptors, whose limit is raised as far as it goes: the rest is for upstreams, Redis and the admin port",
     ),
     Field::new(
         "connections_per_address",
         ["Connections of one address", "单地址连接数"],
         COUNT,
         "`2500`",
-        "of one IPv4 address or one /64 of IPv6; 0: no limit of its own. Raise it behind a single load balancer that opens more",
+        "of one IPv4 address or one /64 of IPv6; 0: no limit of its own. Raise it behind a single load balancer that \
+         opens more",
     ),
     Field::new(
         "requests",
         ["Requests at once", "并发请求数"],
         Shape::Whole(1, 1_000_000),
         "`10000`",
-        "requests at once, tunnels and bodies that go on after their answer included; one more is answered 503 with `retry-after: 1`. Each \
-         holds some 50 KB while it is on its way",
+        "requests at once, tunnels and bodies that go on after their answer included; one more is answered 503 with \
+         `retry-after: 1`. Each holds some 50 KB while it is on its way",
     ),
     Field::new(
         "requests_per_address",
@@ -379,25 +385,26 @@ pub const LIMITS_FIELDS: [Field; 8] = [
         ["Send buffer", "发送缓冲区"],
         SIZE,
         "`64KiB`",
-        "what waits for a client that takes nothing: unsent in the kernel for a connection, in the process for an HTTP/2 stream. Beyond it \
-         the upstream waits",
+        "what waits for a client that takes nothing: unsent in the kernel for a connection, in the process for an \
+         HTTP/2 stream. Beyond it the upstream waits",
     ),
     Field::new(
         "body_time",
         ["Time for a request's body", "请求体时限"],
         DURATION,
         "`60s`",
-        "how long a client may keep the gateway waiting for a request's body, before it is answered 408, or cut off if it was answered \
-         before; each KiB that came buys a second more. `0s`: as long as `timeouts.response` from piece to piece",
+        "how long a client may keep the gateway waiting for a request's body, before it is answered 408, or cut off if \
+         it was answered before; each KiB that came buys a second more. `0s`: as long as `timeouts.response` from \
+         piece to piece",
     ),
     Field::new(
         "answer_time",
         ["Time for an answer", "响应时限"],
         DURATION,
         "`5m`",
-        "how long a client may keep an answer waiting by taking nothing on its connection, or by windows of HTTP/2 that open too little, \
-         before the connection is closed or the stream reset; each KiB that it took since buys a second more. `0s`: as long as it likes, if \
-         it takes something every `timeouts.idle`",
+        "how long a client may keep an answer waiting by taking nothing on its connection, or by windows of HTTP/2 \
+         that open too little, before the connection is closed or the stream reset; each KiB that it took since buys a \
+         second more. `0s`: as long as it likes, if it takes something every `timeouts.idle`",
     ),
 ];
 
@@ -408,7 +415,8 @@ pub const LOG_FIELDS: [Field; 2] = [
         ["Access log", "访问日志"],
         Shape::Flag,
         "true",
-        "a line per request, but for those that are one too many at once, which only `slidegate_requests_overloaded_total` counts",
+        "a line per request, but for those that are one too many at once, which only \
+         `slidegate_requests_overloaded_total` counts",
     ),
     Field::new("format", ["Format", "格式"], Shape::Choice(&["text", "json"]), "`text`", "`text` or `json` ᴿ"),
 ];

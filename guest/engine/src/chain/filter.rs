@@ -345,7 +345,8 @@ impl ChainState {
         result
     }
 
-    /// Lets a filter at this place take its turn that shares no memory with others of its kind, and queues what it asks.
+    /// Lets a filter at this place take its turn that shares no memory with others of its kind, and queues what it
+    /// asks.
     fn with_own<A, T>(
         &mut self,
         filter: usize,

@@ -30,7 +30,8 @@ use crate::{
 const MS: u64 = 1_000_000;
 
 fn engine(extra: Json) -> Engine {
-    let mut config = json!({"rule_name": "r", "global_threshold": {"query_per_second": 2}, "redis": {"service_name": "redis.static"}});
+    let mut config = json!({"rule_name": "r", "global_threshold": {"query_per_second": 2},
+        "redis": {"service_name": "redis.static"}});
     if let (Some(config), Json::Object(extra)) = (config.as_object_mut(), extra) {
         config.extend(extra);
     }
@@ -231,7 +232,8 @@ fn a_request_that_meets_only_dry_limits_is_never_refused() {
         {"limit_by_per_header": "dry", "dry_run": true, "limit_keys": key},
         {"limit_by_per_header": "wet", "limit_keys": key},
     ]);
-    let config = json!({"rule_name": "r", "rule_items": items, "failure_mode": "closed", "redis": {"service_name": "redis.static"}});
+    let config = json!({"rule_name": "r", "rule_items": items, "failure_mode": "closed",
+        "redis": {"service_name": "redis.static"}});
     let mut engine = Engine::configure(config.to_string().as_bytes()).expect("the configuration is good");
     assert!(engine.configuration().refuse_on_trap);
     for (stream, header) in [(1, "dry"), (2, "wet")] {

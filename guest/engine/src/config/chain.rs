@@ -69,7 +69,10 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
             if believed.iter().any(|believed| is_alike(believed, &header)) {
                 reader.error(
                     Path::Element(&path, at),
-                    format_args!("goes by the header `{header}` before the `session` that tells `{field}` in it, as clients claim it: expected it behind that"),
+                    format_args!(
+                        "goes by the header `{header}` before the `session` that tells `{field}` in it, as \
+                                  clients claim it: expected it behind that"
+                    ),
                 );
             }
         }

@@ -380,7 +380,8 @@ fn headers(policy: &Policy) -> String {
         ),
         (
             anthropic_tokens && tokens,
-            "anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining and anthropic-ratelimit-tokens-reset",
+            "anthropic-ratelimit-tokens-limit, anthropic-ratelimit-tokens-remaining and \
+             anthropic-ratelimit-tokens-reset",
         ),
         (degraded, "x-slidegate-degraded when Redis fails"),
     ];

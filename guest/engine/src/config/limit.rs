@@ -119,7 +119,8 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, inherited: Precisio
                         reader.warn(
                             fields.at(name),
                             format_args!(
-                                "with `exact` a request that {REFUNDED_SLOTS} others followed gives nothing back of what it did not need"
+                                "with `exact` a request that {REFUNDED_SLOTS} others followed gives nothing back of \
+                                 what it did not need"
                             ),
                         );
                     }
@@ -205,7 +206,9 @@ fn report_if_none(reader: &mut Reader, fields: &Fields<'_>) {
     if !fields.names().any(tried) {
         reader.error(
             fields.path,
-            "expected at least one limit: `query_per_second`, `query_per_minute`, `query_per_hour`, `query_per_day`, or `limit` with `window`; on tokens `token_per_second`, `token_per_minute`, `token_per_hour`, `token_per_day`, or `token_limit` with `window`",
+            "expected at least one limit: `query_per_second`, `query_per_minute`, `query_per_hour`, `query_per_day`, \
+             or `limit` with `window`; on tokens `token_per_second`, `token_per_minute`, `token_per_hour`, \
+             `token_per_day`, or `token_limit` with `window`",
         );
     }
 }

@@ -225,7 +225,8 @@ fn told_header(reader: &mut Reader, told: &[ToldField], path: Path<'_>, field: &
         reader.error(
             path,
             format_args!(
-                "no filter before this one tells `{}` of a session: expected it in `fields` of a `session` there, which tell {told}",
+                "no filter before this one tells `{}` of a session: expected it in `fields` of a `session` there, \
+                 which tell {told}",
                 shortened(field, 80)
             ),
         );

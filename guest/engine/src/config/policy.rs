@@ -74,7 +74,8 @@ pub(super) fn read(
     if exempt.as_ref().is_some_and(|exempt| !exempt.networks.is_empty())
         && items.iter().any(counts_by_a_forwarded_address)
     {
-        let told = "looks at the peer, not at the header that `limit_by_per_ip` counts by: behind a proxy in these networks every request passes";
+        let told = "looks at the peer, not at the header that `limit_by_per_ip` counts by: behind a proxy in these \
+                    networks every request passes";
         reader.warn(Path::Field(&fields.at("exempt"), "networks"), told);
     }
     let coalesce = reader.flag(fields, "coalesce", true);
@@ -346,7 +347,12 @@ fn headers(reader: &mut Reader, fields: &Fields<'_>) -> Option<QuotaHeaders> {
         return show.map(|show| QuotaHeaders { reset: true, quota: show == Some(true), ..QuotaHeaders::default() });
     };
     if node.is_null() {
-        reader.expected(path, node, "an array of `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, `anthropic-ratelimit` and `x-slidegate-degraded`");
+        reader.expected(
+            path,
+            node,
+            "an array of `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, \
+                                     `anthropic-ratelimit` and `x-slidegate-degraded`",
+        );
         return None;
     }
     let mut families = Vec::new();

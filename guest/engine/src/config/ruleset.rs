@@ -28,7 +28,8 @@ pub(super) fn read(
         Some(policy) => shared.note(reader, path, policy),
         None if !scoped.is_empty() => reader.warn(
             path,
-            "a request that no element of `_rules_` is for passes without a limit: to limit it too, put `rule_name` and limits beside `_rules_`",
+            "a request that no element of `_rules_` is for passes without a limit: to limit it too, put `rule_name` \
+             and limits beside `_rules_`",
         ),
         None => {}
     }
@@ -52,7 +53,11 @@ fn fallback(
     }
     if has_rules && !is_limiter {
         if has_own {
-            reader.warn(fields.path, "what stands beside `_rules_` is no configuration without a `rule_name` and is not looked at: the elements of `_rules_` inherit nothing");
+            reader.warn(
+                fields.path,
+                "what stands beside `_rules_` is no configuration without a `rule_name` and is \
+                                      not looked at: the elements of `_rules_` inherit nothing",
+            );
         }
         return None;
     }

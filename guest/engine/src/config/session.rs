@@ -315,7 +315,8 @@ fn fields(
         reader.error(
             path,
             format_args!(
-                "the headers of all filters have {stripped} spellings with `-` and `_`, which are all removed: expected at most {STRIPPED_MAX}"
+                "the headers of all filters have {stripped} spellings with `-` and `_`, which are all removed: \
+                 expected at most {STRIPPED_MAX}"
             ),
         );
         return None;

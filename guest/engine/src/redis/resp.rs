@@ -211,7 +211,11 @@ mod tests {
         }
 
         #[test]
-        fn a_part_of_a_reply_is_none_and_neither_are_two(reply in reply(), other in reply(), cut in any::<prop::sample::Index>()) {
+        fn a_part_of_a_reply_is_none_and_neither_are_two(
+            reply in reply(),
+            other in reply(),
+            cut in any::<prop::sample::Index>(),
+        ) {
             let bytes = spell(&reply);
             prop_assert_eq!(decode(&bytes[..cut.index(bytes.len())]), None);
             prop_assert_eq!(decode(&[bytes, spell(&other)].concat()), None);
@@ -231,7 +235,9 @@ mod tests {
         }
 
         #[test]
-        fn a_command_is_read_back_as_the_array_it_is(command in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6)) {
+        fn a_command_is_read_back_as_the_array_it_is(
+            command in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+        ) {
             let expected = command.iter().cloned().map(Value::Bulk).collect();
             prop_assert_eq!(decode(&encode(&command.iter().collect())), Some(Reply::Many(expected)));
         }

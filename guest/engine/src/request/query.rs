@@ -249,7 +249,8 @@ mod tests {
             for byte in &value {
                 path.extend(alloc::format!("%{byte:02X}").bytes());
             }
-            let found: Vec<_> = query_parameter(&path, "k", Take::First).values.into_iter().map(|value| value.text.into_owned()).collect();
+            let found: Vec<_> = query_parameter(&path, "k",
+                Take::First).values.into_iter().map(|value| value.text.into_owned()).collect();
             prop_assert_eq!(found, vec![value]);
         }
     }

@@ -257,7 +257,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(authority in prop::collection::vec(any::<u8>(), 0..20), domain in ".{0,6}", service in r"[|:a]{0,8}") {
+        fn nothing_panics(authority in prop::collection::vec(any::<u8>(), 0..20), domain in ".{0,6}",
+            service in r"[|:a]{0,8}") {
             let request = Sample { authority: Some(authority), service: service.clone(), ..Sample::default() };
             position(vec![Scope::Domain(names(&[&domain])), Scope::Service(names(&[&service]))], false, &request);
         }

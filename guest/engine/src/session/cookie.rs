@@ -34,8 +34,8 @@ pub(super) enum IdForm {
     Own(OwnSigner),
 }
 
-/// The one value of this cookie in `cookie` headers, as servers decode it: without quotes around it and percent signs in
-/// it. Other cookies change nothing, whatever quotes are in them.
+/// The one value of this cookie in `cookie` headers, as servers decode it: without quotes around it and percent signs
+/// in it. Other cookies change nothing, whatever quotes are in them.
 pub(super) fn session_cookie<'a>(
     headers: impl IntoIterator<Item = &'a [u8]>,
     name: &str,

@@ -121,8 +121,8 @@ impl<'w> FoundFields<'w> {
     }
 }
 
-/// A value as a header carries it: bytes that are no visible ASCII, the percent sign and the comma, are percent-encoded, so that
-/// no two values are written alike. None: it has control characters, or is too long.
+/// A value as a header carries it: bytes that are no visible ASCII, the percent sign and the comma, are
+/// percent-encoded, so that no two values are written alike. None: it has control characters, or is too long.
 pub(crate) fn header_value(text: &[u8]) -> Option<String> {
     if text.iter().any(u8::is_ascii_control) {
         return None;

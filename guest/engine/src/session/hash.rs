@@ -24,8 +24,8 @@ pub(super) fn spring_fields<'n>(names: impl Iterator<Item = &'n str>) -> impl It
     [LAST_ACCESSED_TIME, MAX_INACTIVE_INTERVAL].map(<[u8]>::to_vec).into_iter().chain(attributes)
 }
 
-/// Reads a hash of Spring Session, whose values are JSON or Java's. Tells when it ends, in milliseconds since 1970, if it
-/// does.
+/// Reads a hash of Spring Session, whose values are JSON or Java's. Tells when it ends, in milliseconds since 1970, if
+/// it does.
 ///
 /// Its key may live longer than the session, so that listeners can be told of its end: what counts is in it.
 pub(super) fn read_spring<'r>(

@@ -139,7 +139,8 @@ impl<'r> JsonReader<'r, '_, '_> {
         name.map_or(FieldPlace::IDLE, |name| self.found.enter(place, name))
     }
 
-    /// What stands in quotes, if it is wanted. None: it is not, or is no text, because half of a character stands in it.
+    /// What stands in quotes, if it is wanted. None: it is not, or is no text, because half of a character stands in
+    /// it.
     fn string(&mut self, is_wanted: bool) -> Result<Option<Cow<'r, [u8]>>, SessionMiss> {
         self.cursor.expect(b"\"")?;
         let mut text = Some(Cow::Borrowed(&b""[..])).filter(|_| is_wanted);

@@ -57,9 +57,9 @@ pub enum SessionLead {
 /// A session that is good.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FoundSession {
-    /// The values of its fields, in the order in which they were asked for, as headers carry them: in visible ASCII, with
-    /// all else percent-encoded. None where the session has no such field, or nothing that fits into a header: a list,
-    /// null, a text with control characters in it.
+    /// The values of its fields, in the order in which they were asked for, as headers carry them: in visible ASCII,
+    /// with all else percent-encoded. None where the session has no such field, or nothing that fits into a header: a
+    /// list, null, a text with control characters in it.
     pub values: Vec<Option<String>>,
     /// Until when it is good as it is, in milliseconds since 1970, where it says so itself.
     pub ends_ms: Option<i64>,
@@ -126,7 +126,8 @@ impl SessionReader {
         }
     }
 
-    /// What goes on of these values of that header in place of them, without the session that was not taken. None: nothing.
+    /// What goes on of these values of that header in place of them, without the session that was not taken. None:
+    /// nothing.
     pub fn without<'a>(&self, values: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
         match &self.source {
             SessionSource::Cookie(name) => without_cookie(values, name),
@@ -134,7 +135,8 @@ impl SessionReader {
         }
     }
 
-    /// Which fields of a hash it reads, each once. The others may be left out of a record. Empty where no hash is stored.
+    /// Which fields of a hash it reads, each once. The others may be left out of a record. Empty where no hash is
+    /// stored.
     pub fn hash_fields(&self) -> Vec<Vec<u8>> {
         let mut names: Vec<Vec<u8>> = match self.format {
             SessionFormat::Spring => hash::spring_fields(self.wanted.first_names()).collect(),

@@ -99,8 +99,8 @@ impl SessionRules {
         }
     }
 
-    /// Whether a request for this path, which may have a query, needs no session. One that any server may take for another
-    /// path needs one: with escapes, dot segments, slashes in a row.
+    /// Whether a request for this path, which may have a query, needs no session. One that any server may take for
+    /// another path needs one: with escapes, dot segments, slashes in a row.
     pub fn is_public(&self, path: &[u8]) -> bool {
         let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         is_plain_path(path) && self.public.iter().any(|public| public.covers(path))

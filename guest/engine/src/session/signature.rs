@@ -171,7 +171,8 @@ mod tests {
             byte in any::<u8>(),
         ) {
             for derivation in ALL {
-                let (signer, other) = (CookieSigner::new(derivation, &["new", "old"]), CookieSigner::new(derivation, &["x"]));
+                let (signer, other) = (CookieSigner::new(derivation, &["new", "old"]),
+                    CookieSigner::new(derivation, &["x"]));
                 for key in &signer.keys {
                     let signature = signer.base64.encode(&key.sign(&[&message]));
                     prop_assert!(signer.has_signed(&message, &signature) && !other.has_signed(&message, &signature));

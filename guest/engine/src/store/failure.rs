@@ -76,7 +76,8 @@ failure_causes! {
     /// A key of ours holds something else.
     WrongType, "wrong_type", codes ["WRONGTYPE"], phrases [];
     /// It is a cluster node that does not serve this key, or a cluster that is down.
-    ClusterRedirect, "cluster_redirect", codes ["MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT", "TRYAGAIN"], phrases ["cross slot"];
+    ClusterRedirect, "cluster_redirect", codes ["MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT", "TRYAGAIN"],
+        phrases ["cross slot"];
     /// It answered something else than was asked.
     BadReply, "bad_reply", codes [], phrases [];
     /// It was not asked: as much waits for it as this instance has room for.
@@ -169,20 +170,23 @@ mod tests {
             ("ERR Client sent AUTH, but no password is set. without any password configured", "auth"),
             ("ERR Protocol error: unauthenticated multibulk length", "auth"),
             (
-                "ERR The user executing the script can't run this command or subcommand script: 2a26, on @user_script:38.",
+                "ERR The user executing the script can't run this command or subcommand script: 2a26, on \
+                 @user_script:38.",
                 "auth",
             ),
             ("ERR Error running script (call to f_2a26): @user_script:38: -NOPERM User can't run this", "auth"),
             ("LOADING Redis is loading the dataset in memory", "loading"),
             ("READONLY You can't write against a read only replica. script: 2a26, on @user_script:190.", "read_only"),
             (
-                "ERR Error running script (call to f_2a26): @user_script:9: -READONLY You can't write against a replica",
+                "ERR Error running script (call to f_2a26): @user_script:9: -READONLY You can't write against a \
+                 replica",
                 "read_only",
             ),
             ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "master_down"),
             ("OOM command not allowed when used memory > 'maxmemory'.", "out_of_memory"),
             (
-                "ERR Error running script (call to f_2a26): @user_script: 41: -OOM command not allowed when used memory",
+                "ERR Error running script (call to f_2a26): @user_script: 41: -OOM command not allowed when used \
+                 memory",
                 "out_of_memory",
             ),
             (
@@ -207,7 +211,8 @@ mod tests {
             ("WRONGTYPE Operation against a key holding the wrong kind of value, key slidegate:{r}", "wrong_type"),
             ("ERR user_script:88: bad argument #2 to 'read' (data string too short) script: 2a26", "wrong_type"),
             (
-                "ERR Error running script (call to f_2): @user_script:8: user_script:8: attempt to compare nil with number",
+                "ERR Error running script (call to f_2): @user_script:8: user_script:8: attempt to compare nil with \
+                 number",
                 "wrong_type",
             ),
             ("MOVED 866 127.0.0.1:1", "cluster_redirect"),

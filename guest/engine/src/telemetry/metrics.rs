@@ -83,7 +83,8 @@ const RESERVATIONS: MetricDescription = (
 const SETTLEMENTS_LOST: MetricDescription = (
     MetricKind::Counter,
     "slidegate_token_settlements_lost_total",
-    "Answers of which it is not known that their tokens were settled: what was reserved may stay until it leaves the window, by rule name",
+    "Answers of which it is not known that their tokens were settled: what was reserved may stay until it leaves the \
+     window, by rule name",
 );
 const TOKENS: MetricDescription =
     (MetricKind::Counter, "slidegate_tokens_charged_total", "Tokens that answers were charged, by rule name");
@@ -95,7 +96,8 @@ const CUT: MetricDescription = (
 const UNREAD: MetricDescription = (
     MetricKind::Counter,
     "slidegate_token_answers_unread_total",
-    "Answers in a content coding that could not be taken off, which were charged at least what was reserved, by rule name",
+    "Answers in a content coding that could not be taken off, which were charged at least what was reserved, by rule \
+     name",
 );
 
 const SESSIONS: MetricDescription = (
@@ -188,7 +190,12 @@ impl Metrics {
     /// What to say of a configuration that has more rules than are counted.
     pub(super) fn warning(&self) -> Option<String> {
         let uncounted = self.uncounted;
-        (uncounted > 0).then(|| format!("there are more rules than are counted: {uncounted} groups of metrics are beyond the {METRICS_MAX} that a configuration may have"))
+        (uncounted > 0).then(|| {
+            format!(
+                "there are more rules than are counted: {uncounted} groups of metrics are \
+                                         beyond the {METRICS_MAX} that a configuration may have"
+            )
+        })
     }
 
     pub(super) fn session(&self, session: usize, tally: SessionTally) -> Option<usize> {
@@ -370,7 +377,8 @@ mod tests {
     fn rules(count: usize, name: impl Fn(usize) -> String) -> Value {
         let rule = |number: usize| {
             json!({
-                "_match_route_": [format!("route-{number}")], "rule_name": name(number), "redis": {"service_name": "redis.static"},
+                "_match_route_": [format!("route-{number}")], "rule_name": name(number),
+                    "redis": {"service_name": "redis.static"},
                 "rule_items": [{"limit_by_per_header": "x", "limit_keys": [{"key": "*", "query_per_day": 1}]}],
             })
         };

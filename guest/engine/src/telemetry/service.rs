@@ -68,7 +68,8 @@ impl ServiceLines {
         }
         self.overloaded_ns = Some(now_ns);
         let line = format!(
-            "as much waits for Redis {} as there is room for; the failure mode decides on further requests (overloaded)",
+            "as much waits for Redis {} as there is room for; the failure mode decides on further requests \
+             (overloaded)",
             self.name
         );
         Some((LogLevel::Warn, line))

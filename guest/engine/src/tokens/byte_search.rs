@@ -71,7 +71,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_first_is_found_wherever_it_stands(
-            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), b'\t'..=b'\x0e', b'!'..=b'#', b'Z'..=b'^', b'z'..=b'~'], 0..40),
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), b'\t'..=b'\x0e', b'!'..=b'#', b'Z'..=b'^',
+                b'z'..=b'~'], 0..40),
         ) {
             let at = |signs: &[u8]| bytes.iter().position(|byte| signs.contains(byte));
             prop_assert_eq!(line_end(&bytes), at(b"\n\r"));

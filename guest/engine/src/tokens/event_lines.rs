@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn data_of_events_whatever_ends_their_lines() {
-        let text = "event: x\ndata: a b\n\n: data: no\ndata:c\ndata: d\nid: 7\n\ndatax: e\n data: f\ndata\ndata:\n\nretry: 1\ndata:   g";
+        let text = "event: x\ndata: a b\n\n: data: no\ndata:c\ndata: d\nid: 7\n\ndatax: e\n data: \
+                    f\ndata\ndata:\n\nretry: 1\ndata:   g";
         for text in [text.into(), text.replace('\n', "\r\n"), text.replace('\n', "\r")] {
             let whole = events(&[text.as_bytes()]);
             assert_eq!(whole, ["a b", "c|d", "", "g"]);

@@ -165,10 +165,12 @@ mod tests {
         fn any_number_is_what_serde_json_makes_of_it(number in prop_oneof![
             (0..1_000_000_u64).prop_map(|number| alloc::format!("{number}")),
             (0..1_000_000_u32, 0..1_000_u32).prop_map(|(whole, part)| alloc::format!("{whole}.{part:03}")),
-            (0..1_000_u32, 0..1_000_u32, 0..9_u32).prop_map(|(whole, part, power)| alloc::format!("{whole}.{part:03}e{power}")),
+            (0..1_000_u32, 0..1_000_u32, 0..9_u32).prop_map(|(whole, part,
+                power)| alloc::format!("{whole}.{part:03}e{power}")),
         ]) {
             let value: f64 = serde_json::from_str(&number).unwrap();
-            prop_assert_eq!(count(&number), Some(((value * 1e6).round() / 1e6).ceil() as u64).map(|count| count.min(COUNT_MAX)));
+            prop_assert_eq!(count(&number),
+                Some(((value * 1e6).round() / 1e6).ceil() as u64).map(|count| count.min(COUNT_MAX)));
         }
     }
 }

@@ -186,7 +186,8 @@ impl LastWords {
             r#"{{"id":"{name}","object":"response","created_at":{created},"status":"incomplete","error":null,"incomplete_details":{{"reason":"max_output_tokens"}},"instructions":null,"metadata":{{}},"model":"{model}","output":[],"parallel_tool_calls":true,"temperature":null,"tool_choice":"auto","tools":[],"top_p":null,"usage":null}}"#
         );
         format!(
-            "event: response.incomplete\ndata: {{\"type\":\"response.incomplete\",\"sequence_number\":{number},\"response\":{response}}}\n\n"
+            "event: response.incomplete\ndata: \
+             {{\"type\":\"response.incomplete\",\"sequence_number\":{number},\"response\":{response}}}\n\n"
         )
     }
 

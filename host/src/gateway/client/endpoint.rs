@@ -87,7 +87,8 @@ impl Endpoint {
     /// It took no connection, or answered nothing.
     pub(crate) fn fails(&self, cause: &str) {
         if self.health.fails() {
-            tracing::warn!(upstream = %self.upstream, cause, "an upstream does not answer; where there are others, it is left out for a while");
+            tracing::warn!(upstream = %self.upstream, cause, "an upstream does not answer; where there are others, it \
+                is left out for a while");
         }
     }
 }

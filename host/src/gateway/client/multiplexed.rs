@@ -140,7 +140,10 @@ impl MultiplexedConnections {
     /// Where the next request goes; forgets what is of no use any more.
     fn vacancy(&self) -> Vacancy {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_useful = |made: &Result<Option<Multiplexed>, ClientError>| matches!(made, Ok(Some(connection)) if self.is_good(connection));
+        let is_useful = |made: &Result<Option<Multiplexed>, ClientError>| match made {
+            Ok(Some(connection)) => self.is_good(connection),
+            _ => false,
+        };
         slots.retain(|slot| slot.get().is_none_or(is_useful));
         for slot in &*slots {
             if let Some(Ok(Some(connection))) = slot.get()

@@ -53,7 +53,8 @@ impl Watch {
             match self.watcher.watch(new, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(followed.insert(new.clone())),
                 Err(error) if self.unwatchable.insert(new.clone()) => {
-                    tracing::warn!(%error, folder = %new.display(), "cannot watch this folder; SIGHUP still reloads the settings")
+                    tracing::warn!(%error, folder = %new.display(),
+                        "cannot watch this folder; SIGHUP still reloads the settings")
                 }
                 Err(_) => {}
             }

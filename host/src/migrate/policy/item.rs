@@ -73,7 +73,8 @@ impl Converter {
                 return impossible(path, "no cookie has such a name");
             }
             if !is_from_224 {
-                let sentence = "a cookie's value is read whole; stock up to 2.2.3 cuts it at the first `=` in it, and limits nothing where the name stands alone";
+                let sentence = "a cookie's value is read whole; stock up to 2.2.3 cuts it at the first `=` in it, and \
+                                limits nothing where the name stands alone";
                 self.note(path, sentence);
             }
         }

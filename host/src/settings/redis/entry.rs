@@ -197,7 +197,8 @@ fn read_file(
 }
 
 fn read_announced(reader: &mut Reader, fields: &Fields<'_>) -> BTreeMap<String, String> {
-    const EXPECTED: &str = "an object of announced addresses and those that can be reached, such as `\"172.17.0.2:7000\": \"127.0.0.1:7000\"`";
+    const EXPECTED: &str = "an object of announced addresses and those that can be reached, such as \
+                            `\"172.17.0.2:7000\": \"127.0.0.1:7000\"`";
     let mut announced = BTreeMap::new();
     let Some((path, node)) = fields.get_unless_null("announced") else { return announced };
     for member in reader.collected(path, node, EXPECTED, Node::members).into_iter().flatten() {

@@ -59,7 +59,8 @@ fn mistakes_name_field_value_and_expectation() {
 fn what_the_library_refuses_is_placed_too() {
     let (read, _) = read_names(json!({
         "plain": "http://hush", "mapped": {"url": "http://hush"}, "pem": {"url": "rediss://h", "ca": "Cargo.toml"},
-        "secret": {"url": "redis://h", "sentinel_password": "hush"}, "half": {"url": "rediss://h", "cert": "Cargo.toml"},
+        "secret": {"url": "redis://h", "sentinel_password": "hush"},
+            "half": {"url": "rediss://h", "cert": "Cargo.toml"},
     }));
     let mistake = |name: &str| {
         let error = RedisDirectory::new().insert(name, read[name].access.clone()).unwrap_err();
@@ -119,9 +120,9 @@ fn passwords_may_stand_in_files_and_are_never_shown() {
         let shown = format!("{} {:?}", read["a"].shown(), read["a"]);
         assert!(!shown.contains(password) && shown.contains("password_file"), "{shown}");
     }
-    let (read, _) = read_names(
-        json!({"a": {"url": "redis+sentinel://h/m", "sentinel_password_file": file("s", b"hush\n"), "password": "hush"}}),
-    );
+    let (read, _) =
+        read_names(json!({"a": {"url": "redis+sentinel://h/m", "sentinel_password_file": file("s", b"hush\n"),
+            "password": "hush"}}));
     assert_eq!(
         (read["a"].access.sentinel_password.as_deref(), read["a"].access.password.as_deref()),
         (Some("hush"), Some("hush"))
@@ -145,7 +146,8 @@ fn passwords_may_stand_in_files_and_are_never_shown() {
         entry["url"] = json!("redis://h");
         let (_, mistakes) = read_names(json!({"a": entry}));
         assert!(
-            matches!(&mistakes[..], [one] if one.starts_with("redis.names.a.password_file: ") && one.contains(expected)),
+            matches!(&mistakes[..],
+                [one] if one.starts_with("redis.names.a.password_file: ") && one.contains(expected)),
             "{mistakes:?}"
         );
         assert!(!mistakes[0].contains("hush"));

@@ -20,7 +20,8 @@ fn any_number() -> impl Strategy<Value = Value> {
         2 => any::<u64>().prop_map(Value::from),
         2 => (0..4_000_000_u32).prop_map(|quarters| json!(f64::from(quarters) / 4.0)),
         1 => (-900..0_i64).prop_map(Value::from),
-        1 => prop::sample::select(vec![json!(null), json!("900"), json!(true), json!([900]), json!({"total_tokens": 900}), json!(1e300)]),
+        1 => prop::sample::select(vec![json!(null), json!("900"), json!(true), json!([900]),
+            json!({"total_tokens": 900}), json!(1e300)]),
     ]
 }
 

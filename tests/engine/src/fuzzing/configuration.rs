@@ -25,15 +25,20 @@ pub fn corpus() -> Vec<Json> {
                 {"key": "regexp:^a[bc]+", "query_per_minute": 10, "precision": "exact"},
                 {"key": "exact", "query_per_hour": "7", "query_per_second": 1},
                 {"key": "*", "query_per_day": 9}]},
-            {"limit_by_per_ip": "from-header-x-forwarded-for", "trusted_proxies": ["10.0.0.0/8", "::1"], "ipv4_prefix": 24, "ipv6_prefix": 64, "limit_keys": [
+            {"limit_by_per_ip": "from-header-x-forwarded-for", "trusted_proxies": ["10.0.0.0/8", "::1"],
+                "ipv4_prefix": 24, "ipv6_prefix": 64, "limit_keys": [
                 {"key": "1.1.1.0/24", "query_per_second": 5},
                 {"key": "::/0", "limit": 50, "window": "5m"}]},
             {"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "0.0.0.0/0", "query_per_second": 3}]},
-            {"limit_by_param": "id", "limit_keys": [{"key": "a b", "query_per_second": 3}, {"key": 7, "query_per_day": 1}]},
-            {"limit_by_per_cookie": "sid", "take": "all", "on_missing": "count", "limit_keys": [{"key": "*", "query_per_second": 2}]},
-            {"limit_by_per_header": "authorization", "name": "tokens", "take": "last", "on_missing": "refuse", "limit_keys": [
+            {"limit_by_param": "id", "limit_keys": [{"key": "a b", "query_per_second": 3},
+                {"key": 7, "query_per_day": 1}]},
+            {"limit_by_per_cookie": "sid", "take": "all", "on_missing": "count",
+                "limit_keys": [{"key": "*", "query_per_second": 2}]},
+            {"limit_by_per_header": "authorization", "name": "tokens", "take": "last", "on_missing": "refuse",
+                "limit_keys": [
                 {"key": "Bearer vip", "unlimited": true}, {"key": "*", "together": true, "query_per_second": 2}]},
-            {"limit_by_header": ":path-only", "max_new_keys_per_second": 7, "limit_keys": [{"key": "/p", "query_per_second": 2}]},
+            {"limit_by_header": ":path-only", "max_new_keys_per_second": 7,
+                "limit_keys": [{"key": "/p", "query_per_second": 2}]},
             {"limit_by_consumer": null, "limit_keys": [{"key": 102_234, "query_per_second": 5}]}
         ],
         "headers": ["x-ratelimit", "ratelimit", "retry-after"],
@@ -42,14 +47,16 @@ pub fn corpus() -> Vec<Json> {
         "rejected_msg": {"code": -1},
         "rejected_content_type": "application/json",
         "rejected_headers": {"x-why": "limit"},
-        "exempt": {"routes": ["health"], "methods": ["OPTIONS"], "networks": ["10.9.0.0/16"], "headers": {"x-probe": PASSWORD}},
+        "exempt": {"routes": ["health"], "methods": ["OPTIONS"], "networks": ["10.9.0.0/16"],
+            "headers": {"x-probe": PASSWORD}},
         "hash_key": PASSWORD,
         "remember_refusals": "10s",
         "failure_mode": "local",
         "local_share": 0.5,
         "precision": 10,
         "dry_run": "false",
-        "redis": {"service_name": "redis.static", "service_port": 6379, "username": "u", "password": PASSWORD, "timeout": 5, "database": 1},
+        "redis": {"service_name": "redis.static", "service_port": 6379, "username": "u", "password": PASSWORD,
+            "timeout": 5, "database": 1},
     });
     let mut here = everything.clone();
     here.as_object_mut()

@@ -80,7 +80,8 @@ fn any_text() -> impl Strategy<Value = Vec<u8>> {
         1 => prop::collection::vec(any::<u8>(), 0..8).boxed(),
     ];
     let texts = prop::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat());
-    prop_oneof![20 => texts.boxed(), 1 => (any::<u8>(), 1..20_000_usize).prop_map(|(byte, length)| vec![byte; length]).boxed()]
+    prop_oneof![20 => texts.boxed(), 1 => (any::<u8>(), 1..20_000_usize).prop_map(|(byte,
+        length)| vec![byte; length]).boxed()]
 }
 
 fn any_path() -> impl Strategy<Value = Vec<u8>> {
@@ -154,8 +155,10 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         "",
     ]);
     prop_oneof![
-        6 => (any::<bool>(), prop::collection::vec(number, 1..12)).prop_map(|(admitted, numbers)| Answer::Shaped(admitted, numbers)).boxed(),
-        3 => (code, "[\\PC\\n]{0,20}").prop_map(|(code, text)| Answer::Any(Ok(Reply::Error(format!("{code} {text}"))))).boxed(),
+        6 => (any::<bool>(), prop::collection::vec(number, 1..12)).prop_map(|(admitted,
+            numbers)| Answer::Shaped(admitted, numbers)).boxed(),
+        3 => (code, "[\\PC\\n]{0,20}").prop_map(|(code,
+            text)| Answer::Any(Ok(Reply::Error(format!("{code} {text}"))))).boxed(),
         1 => value.clone().prop_map(|value| Answer::Any(Ok(Reply::Single(value)))).boxed(),
         1 => prop::collection::vec(value, 0..10).prop_map(|values| Answer::Any(Ok(Reply::Many(values)))).boxed(),
         2 => any_call_error().prop_map(|error| Answer::Any(Err(error))).boxed(),

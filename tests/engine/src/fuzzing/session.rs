@@ -48,7 +48,8 @@ pub fn any_session() -> impl Strategy<Value = AnySession> {
         1 => any_pieces(&["{\"fields\":{", "\"user_id\":", "\"a\"", "42", "true", ",", "}", "\"rotate\":", "delete", "null"]),
         1 => any_pieces(&["\u{0}", "\u{7f}", "a:9999999999999999999:{", "s:18446744073709551615:\"", "1e9", "\\u"]),
         1 => prop::collection::vec(any::<u8>(), 0..60),
-        1 => prop::collection::vec(prop::sample::select(vec![0x81, 0x91, 0xa1, b'a', 0xdd, 0xdf, 0xff, 0xc7, 0xcb]), 0..60),
+        1 => prop::collection::vec(prop::sample::select(vec![0x81, 0x91, 0xa1, b'a', 0xdd, 0xdf, 0xff, 0xc7, 0xcb]),
+            0..60),
     ];
     (header, record).prop_map(|(header, record)| AnySession { header, record })
 }

@@ -12,11 +12,16 @@ use crate::{
 
 pub(super) fn add(linker: &mut Linker<VmState>) -> Result<()> {
     define!(linker;
-        "proxy_redis_init"(cluster: u32, cluster_size: u32, username: u32, username_size: u32, password: u32, password_size: u32, timeout_ms: u32) => redis_init;
+        "proxy_redis_init"(cluster: u32, cluster_size: u32, username: u32, username_size: u32, password: u32,
+            password_size: u32, timeout_ms: u32) => redis_init;
         "proxy_redis_call"(cluster: u32, cluster_size: u32, query: u32, query_size: u32, token: u32) => redis_call;
-        "proxy_http_call"(cluster: u32, cluster_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32, trailers: u32, trailers_size: u32, timeout_ms: i32, token: u32) => http_call;
-        "proxy_grpc_call"(_service: u32, _service_size: u32, _name: u32, _name_size: u32, _method: u32, _method_size: u32, _metadata: u32, _metadata_size: u32, _message: u32, _message_size: u32, _timeout_ms: i32, _token: u32) => grpc_call;
-        "proxy_grpc_stream"(_service: u32, _service_size: u32, _name: u32, _name_size: u32, _method: u32, _method_size: u32, _metadata: u32, _metadata_size: u32, _token: u32) => grpc_stream;
+        "proxy_http_call"(cluster: u32, cluster_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32,
+            trailers: u32, trailers_size: u32, timeout_ms: i32, token: u32) => http_call;
+        "proxy_grpc_call"(_service: u32, _service_size: u32, _name: u32, _name_size: u32, _method: u32,
+            _method_size: u32, _metadata: u32, _metadata_size: u32, _message: u32, _message_size: u32,
+                _timeout_ms: i32, _token: u32) => grpc_call;
+        "proxy_grpc_stream"(_service: u32, _service_size: u32, _name: u32, _name_size: u32, _method: u32,
+            _method_size: u32, _metadata: u32, _metadata_size: u32, _token: u32) => grpc_stream;
         "proxy_grpc_cancel"(token: u32) => grpc_end;
         "proxy_grpc_close"(token: u32) => grpc_end;
         "proxy_grpc_send"(token: u32, _message: u32, _message_size: u32, _end: u32) => grpc_send;

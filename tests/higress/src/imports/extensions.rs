@@ -11,7 +11,8 @@ use crate::{
 
 pub(super) fn add(linker: &mut Linker<VmState>) -> Result<()> {
     define!(linker;
-        "proxy_call_foreign_function"(name: u32, name_size: u32, arguments: u32, size: u32, result: u32, result_size: u32) => call;
+        "proxy_call_foreign_function"(name: u32, name_size: u32, arguments: u32, size: u32, result: u32,
+            result_size: u32) => call;
         "proxy_get_upstream_hosts"(hosts: u32, size: u32) => upstream_hosts;
         "proxy_set_upstream_override_host"(host: u32, size: u32) => set_override_host;
     );

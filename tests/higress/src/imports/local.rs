@@ -13,7 +13,8 @@ pub(super) fn add(linker: &mut Linker<VmState>) -> Result<()> {
     define!(linker;
         "proxy_continue_stream"(kind: u32) => continue_stream;
         "proxy_close_stream"(kind: u32) => close_stream;
-        "proxy_send_local_response"(status: u32, details: u32, details_size: u32, body: u32, body_size: u32, headers: u32, headers_size: u32, grpc_status: u32) => send_local_response;
+        "proxy_send_local_response"(status: u32, details: u32, details_size: u32, body: u32, body_size: u32,
+            headers: u32, headers_size: u32, grpc_status: u32) => send_local_response;
         "proxy_inject_encoded_data_to_filter_chain"(bytes: u32, size: u32, end: u32) => inject;
     );
     Ok(())

@@ -37,9 +37,8 @@ fn status(step: &Step) -> Option<u16> {
 
 #[test]
 fn who_comes_while_a_call_is_out_goes_with_the_next_and_the_first_are_admitted() {
-    let mut engine = engine(
-        json!({"remember_refusals": false, "show_limit_quota_header": true, "global_threshold": {"query_per_second": 9}}),
-    );
+    let mut engine = engine(json!({"remember_refusals": false, "show_limit_quota_header": true,
+            "global_threshold": {"query_per_second": 9}}));
     for stream in 1..=3 {
         assert_eq!(engine.on_request(stream, &request(), 0), Step::Wait);
     }
@@ -104,7 +103,10 @@ fn who_asks_something_else_does_not_wait() {
 
 #[test]
 fn policies_that_share_a_key_do_not_share_a_call() {
-    let policy = |limit: u64, host: &str| json!({"_match_domain_": [host], "rule_name": "r", "global_threshold": {"query_per_second": limit}, "redis": {"service_name": "redis.static"}});
+    let policy = |limit: u64, host: &str| {
+        json!({"_match_domain_": [host], "rule_name": "r",
+        "global_threshold": {"query_per_second": limit}, "redis": {"service_name": "redis.static"}})
+    };
     let config = json!({"_rules_": [policy(1, "one"), policy(2, "two")]});
     let mut engine = Engine::configure(config.to_string().as_bytes()).unwrap();
     for (stream, host) in [(1, "one"), (2, "two")] {
@@ -312,7 +314,8 @@ fn a_clock_of_redis_that_was_set_is_told_once_in_a_while() {
         lines(&mut engine)
     };
     assert!(ask(1, 100, 86_400).is_empty() && ask(2, 101, 86_401).is_empty());
-    let back = "the clock of Redis redis.static:80 stepped back by 82800 s: what is in use stays so for a window and a slot at most";
+    let back = "the clock of Redis redis.static:80 stepped back by 82800 s: what is in use stays so for a window and a \
+                slot at most";
     assert_eq!(ask(3, 102, 3_602), [back]);
     assert!(ask(4, 103, 3_603).is_empty(), "it goes on from there");
     assert!(ask(5, 104, 86_404).is_empty() && ask(6, 105, 3_605).is_empty(), "servers that differ do not fill the log");
@@ -324,7 +327,10 @@ fn a_clock_of_redis_that_was_set_is_told_once_in_a_while() {
 
 #[test]
 fn a_refusal_that_is_known_is_asked_about_anew_once_the_clock_of_redis_was_set() {
-    let rule = |name: &str| json!({"_match_domain_": [name], "rule_name": name, "global_threshold": {"limit": 1, "window": "10s"}, "redis": {"service_name": "redis.static"}});
+    let rule = |name: &str| {
+        json!({"_match_domain_": [name], "rule_name": name,
+        "global_threshold": {"limit": 1, "window": "10s"}, "redis": {"service_name": "redis.static"}})
+    };
     let config = json!({"_rules_": [rule("a.test"), rule("b.test")]}).to_string();
     let mut engine = Engine::configure(config.as_bytes()).unwrap();
     let of = |host: &str| Sample { authority: Some(host.into()), ..request() };

@@ -17,7 +17,8 @@ fn by_user(rule_name: &str, extra: Json) -> Json {
 
 /// A limiter on all requests together, in memory.
 fn in_memory(rule_name: &str, limit: u64) -> Json {
-    json!({"rule_name": rule_name, "global_threshold": {"limit": limit, "window": "60s"}, "show_limit_quota_header": true})
+    json!({"rule_name": rule_name, "global_threshold": {"limit": limit, "window": "60s"},
+        "show_limit_quota_header": true})
 }
 
 fn chain(filters: &[Json]) -> Engine {

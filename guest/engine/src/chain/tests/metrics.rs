@@ -61,7 +61,10 @@ fn a_key_of_the_wrong_type_closes_an_open_breaker() {
 
 #[test]
 fn each_rule_of_a_decision_is_counted() {
-    let item = |header: &str, dry: bool| json!({"limit_by_per_header": header, "dry_run": dry, "limit_keys": [{"key": "*", "query_per_minute": 1}]});
+    let item = |header: &str, dry: bool| {
+        json!({"limit_by_per_header": header, "dry_run": dry,
+        "limit_keys": [{"key": "*", "query_per_minute": 1}]})
+    };
     let config = json!({
         "rule_name": "r", "rule_match": "all", "global_threshold": {"query_per_minute": 3},
         "rule_items": [item("a", false), item("b", false), item("dry", true)],

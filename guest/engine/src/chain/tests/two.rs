@@ -101,7 +101,8 @@ fn windows_that_stand_in_for_two_redis_are_two() {
 
 #[test]
 fn of_two_limits_on_one_key_only_the_one_that_refused_is_answered_from_memory() {
-    let wider = json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"], "global_threshold": {"limit": 10, "window": "10s"}});
+    let wider = json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"],
+        "global_threshold": {"limit": 10, "window": "10s"}});
     let narrow = json!({"redis": {"service_name": "one.static"}, "headers": ["retry-after"]});
     let mut engine = two(narrow, wider);
     let retry = |headers: &Headers| String::from_utf8(headers[0].1.clone()).unwrap();
@@ -120,7 +121,8 @@ fn of_two_limits_on_one_key_only_the_one_that_refused_is_answered_from_memory() 
 
 #[test]
 fn where_no_header_tells_of_the_wait_a_lower_limit_is_refused_without_asking() {
-    let wider = json!({"redis": {"service_name": "one.static"}, "headers": [], "global_threshold": {"limit": 10, "window": "10s"}});
+    let wider = json!({"redis": {"service_name": "one.static"}, "headers": [],
+        "global_threshold": {"limit": 10, "window": "10s"}});
     let mut engine = two(json!({"redis": {"service_name": "one.static"}, "headers": []}), wider);
     ask(&mut engine, "b.test", 0, &refused(5_000_000));
     let (called, status, headers) = ask(&mut engine, "a.test", MS, &admitted(1));
@@ -130,9 +132,8 @@ fn where_no_header_tells_of_the_wait_a_lower_limit_is_refused_without_asking() {
 /// A configuration of one policy whose requests meet two limits, by the header `u` and together.
 fn with_two_limits() -> Engine {
     let by_user = json!([{"limit_by_per_header": "u", "limit_keys": [{"key": "*", "query_per_minute": 3}]}]);
-    engine(
-        json!({"global_threshold": {"query_per_minute": 9}, "rule_items": by_user, "headers": ["ratelimit", "retry-after"]}),
-    )
+    engine(json!({"global_threshold": {"query_per_minute": 9}, "rule_items": by_user,
+            "headers": ["ratelimit", "retry-after"]}))
 }
 
 fn of_user(user: &str) -> Sample {

@@ -10,7 +10,8 @@ fn a_whole_configuration() {
         "rule_name": "shop",
         "global_threshold": {"query_per_minute": 1000, "limit": 50, "window": "90s"},
         "rule_items": [
-            {"limit_by_header": "X-Ca-Key", "limit_keys": [{"key": 102234, "query_per_minute": 10}, {"key": "a b", "query_per_day": 5000}]},
+            {"limit_by_header": "X-Ca-Key", "limit_keys": [{"key": 102234, "query_per_minute": 10},
+                {"key": "a b", "query_per_day": 5000}]},
             {"limit_by_per_ip": "from-header-x-forwarded-for", "trusted_hops": 1, "ipv6_prefix": 64, "dry_run": true,
              "limit_keys": [{"key": "0.0.0.0/0", "query_per_second": 1000}]}
         ],
@@ -114,7 +115,8 @@ fn every_source_and_mode_has_words() {
 fn who_shares_a_window_is_told() {
     let text = config(&json!({
         "rule_name": "r",
-        "exempt": {"routes": ["health"], "methods": ["OPTIONS"], "networks": ["10.0.0.0/8"], "headers": {"x-probe": "open sesame", "x-any": "*"}},
+        "exempt": {"routes": ["health"], "methods": ["OPTIONS"], "networks": ["10.0.0.0/8"],
+            "headers": {"x-probe": "open sesame", "x-any": "*"}},
         "global_threshold": {"query_per_second": 9, "name": "all"},
         "rule_items": [
             {"limit_by_per_header": "x-user", "name": "users", "take": "all", "on_missing": "count", "limit_keys": [

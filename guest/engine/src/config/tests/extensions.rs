@@ -230,7 +230,8 @@ fn dry_run_of_all_and_of_one() {
 }
 
 fn by_ip(fields: Value) -> Value {
-    let mut item = json!({"limit_by_per_ip": "from-header-x-forwarded-for", "limit_keys": [{"key": "0.0.0.0/0", "query_per_second": 1}]});
+    let mut item = json!({"limit_by_per_ip": "from-header-x-forwarded-for",
+        "limit_keys": [{"key": "0.0.0.0/0", "query_per_second": 1}]});
     for (name, value) in fields.as_object().unwrap() {
         item[name] = value.clone();
     }
@@ -253,9 +254,8 @@ fn trusted_addresses() {
         panic!()
     };
     assert_eq!(networks, ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|text| text.parse().unwrap()));
-    assert!(
-        matches!(client(json!({"trusted_proxies": "10.0.0.1"})).trust, Trust::Proxies { networks, .. } if networks.len() == 1)
-    );
+    assert!(matches!(client(json!({"trusted_proxies": "10.0.0.1"})).trust,
+            Trust::Proxies { networks, .. } if networks.len() == 1));
     assert_eq!(client(json!({"ipv6_prefix": 64})).ipv6_prefix, 64);
 }
 
@@ -306,7 +306,8 @@ fn quota_headers() {
     refuses(
         with(json!({"headers": ["x-ratelimits"]})),
         "headers[0]",
-        "expected `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, `anthropic-ratelimit` or `x-slidegate-degraded`, got `x-ratelimits`",
+        "expected `x-ratelimit`, `ratelimit`, `retry-after`, `x-ratelimit-tokens`, `anthropic-ratelimit` or \
+         `x-slidegate-degraded`, got `x-ratelimits`",
     );
     refuses(with(json!({"headers": null})), "headers", "got null");
     let both = errors(&with(json!({"headers": ["ratelimits"], "show_limit_quota_header": "perhaps"})));
@@ -324,7 +325,10 @@ fn quota_headers() {
 fn names_of_items_and_thresholds() {
     let read = policy(&with_threshold(json!({"query_per_second": 5, "name": "all"})));
     assert_eq!(read.global_name.as_deref(), Some("all"));
-    let named = |name: Value| json!({"limit_by_header": "h", "name": name, "limit_keys": [{"key": "a", "query_per_second": 5}]});
+    let named = |name: Value| {
+        json!({"limit_by_header": "h", "name": name,
+        "limit_keys": [{"key": "a", "query_per_second": 5}]})
+    };
     assert_eq!(item(named(json!(7))).name.as_deref(), Some("7"));
     assert_eq!(item(json!({"limit_by_header": "h", "limit_keys": [{"key": "a", "query_per_second": 5}]})).name, None);
     let two = json!({"rule_name": "r", "rule_items": [named(json!("a")), named(json!("b"))]});

@@ -30,7 +30,8 @@ fn filters_stand_in_their_order_and_one_service_is_one() {
 fn mistakes_say_in_which_filter_they_are() {
     let document = list(&[
         named("a", json!({"colour": 1})),
-        json!({"rule_name": "b", "rule_items": [{"limit_by_header": "h", "limit_keys": [{"key": "k", "query_per_minit": 5}]}]}),
+        json!({"rule_name": "b", "rule_items": [{"limit_by_header": "h",
+            "limit_keys": [{"key": "k", "query_per_minit": 5}]}]}),
         json!({"_rules_": [{"_match_route_": "r", "global_threshold": {"query_per_day": 1}}]}),
         json!({}),
         json!("a"),
@@ -39,7 +40,8 @@ fn mistakes_say_in_which_filter_they_are() {
     let errors = errors(&document);
     for expected in [
         "filters[0].colour: there is no such field here; expected `rule_name`",
-        "filters[1].rule_items[0].limit_keys[0].query_per_minit: there is no such field here; did you mean `query_per_minute`?",
+        "filters[1].rule_items[0].limit_keys[0].query_per_minit: there is no such field here; did you mean \
+         `query_per_minute`?",
         "filters[2]._rules_[0].rule_name: is missing",
         "filters[3]: nothing is configured",
         "filters[4]: expected an object, got a text",
@@ -82,7 +84,8 @@ fn a_list_stands_alone() {
 fn counters_that_two_filters_share_are_told() {
     let told = warnings(&list(&[named("a", json!({})), named("b", json!({})), named("a", json!({}))]));
     assert_eq!(told.len(), 1, "{told:?}");
-    let expected = "filters[2].global_threshold: shares its counters with filters[0].global_threshold, as both have the `rule_name` `a`, and counts a request that meets both again";
+    let expected = "filters[2].global_threshold: shares its counters with filters[0].global_threshold, as both have \
+                    the `rule_name` `a`, and counts a request that meets both again";
     assert!(told[0].starts_with(expected), "{told:?}");
     let told =
         warnings(&list(&[named("a", json!({})), named("a", json!({"global_threshold": {"query_per_second": 7}}))]));

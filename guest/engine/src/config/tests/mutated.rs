@@ -17,7 +17,8 @@ fn rich() -> Value {
                 {"key": "exact", "query_per_hour": "7"},
                 {"key": "*", "query_per_day": 9}
             ]},
-            {"limit_by_per_ip": "from-header-x-forwarded-for", "trusted_proxies": ["10.0.0.0/8"], "ipv6_prefix": 64, "limit_keys": [
+            {"limit_by_per_ip": "from-header-x-forwarded-for", "trusted_proxies": ["10.0.0.0/8"], "ipv6_prefix": 64,
+                "limit_keys": [
                 {"key": "1.1.1.0/24", "query_per_second": 5},
                 {"key": "::/0", "query_per_second": 50}
             ]},
@@ -28,7 +29,8 @@ fn rich() -> Value {
         "show_limit_quota_header": true,
         "rejected_code": 503,
         "rejected_msg": {"code": -1},
-        "redis": {"service_name": "redis.static", "service_port": 6379, "username": "u", "password": "p", "timeout": 5, "database": 1},
+        "redis": {"service_name": "redis.static", "service_port": 6379, "username": "u", "password": "p", "timeout": 5,
+            "database": 1},
         "failure_mode": "local",
         "local_share": 0.5,
         "precision": 10,
@@ -190,7 +192,8 @@ proptest! {
 
     #[test]
     fn a_changed_document(is_list in any::<bool>(), changes in prop::collection::vec(any_change(), 1..5)) {
-        let mut document = if is_list { json!({"filters": [session(), rich(), rich()], "_plugin_id_": "p"}) } else { rich() };
+        let mut document = if is_list { json!({"filters": [session(), rich(), rich()],
+            "_plugin_id_": "p"}) } else { rich() };
         for each in changes {
             change(&mut document, each);
         }
@@ -198,7 +201,8 @@ proptest! {
     }
 
     #[test]
-    fn a_document_with_other_bytes(changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..6), cut in any::<Index>()) {
+    fn a_document_with_other_bytes(changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..6),
+        cut in any::<Index>()) {
         let mut bytes = rich().to_string().into_bytes();
         for (at, byte) in changes {
             let at = at.index(bytes.len());

@@ -24,7 +24,8 @@ fn a_url_in_the_wrong_place_is_not_shown() {
         config[field] = json!(value);
         refuses(config, field, "got a URL or a part of one");
     }
-    let network = json!({"limit_by_per_ip": "from-remote-addr", "limit_keys": [{"key": "redis://u:hush@h", "query_per_second": 1}]});
+    let network = json!({"limit_by_per_ip": "from-remote-addr",
+        "limit_keys": [{"key": "redis://u:hush@h", "query_per_second": 1}]});
     refuses(with_item(network), "rule_items[0].limit_keys[0].key", "such as `10.0.0.0/8`, got a URL or a part of one");
 }
 
@@ -343,9 +344,8 @@ fn fields_that_nobody_reads() {
         "did you mean `query_per_minute`?",
     );
     refuses(
-        with_item(
-            json!({"limit_by_ip": "from-remote-addr", "limit_by_consumer": "", "limit_keys": [{"key": "a", "query_per_day": 1}]}),
-        ),
+        with_item(json!({"limit_by_ip": "from-remote-addr", "limit_by_consumer": "",
+                "limit_keys": [{"key": "a", "query_per_day": 1}]})),
         "rule_items[0].limit_by_ip",
         "did you mean `limit_by_per_ip`?",
     );
@@ -391,7 +391,8 @@ fn every_mistake_is_found_in_one_pass() {
 fn a_wrong_source_of_addresses_hides_no_wrong_network() {
     let document = json!({
         "rule_name": "r",
-        "rule_items": [{"limit_by_per_ip": "from-header-x", "trusted_hops": 101, "limit_keys": [{"key": "1.2.3.4/", "query_per_second": 1}]}],
+        "rule_items": [{"limit_by_per_ip": "from-header-x", "trusted_hops": 101,
+            "limit_keys": [{"key": "1.2.3.4/", "query_per_second": 1}]}],
     });
     let errors = errors(&document);
     let paths: Vec<&str> = errors.iter().filter_map(|error| error.split(':').next()).collect();

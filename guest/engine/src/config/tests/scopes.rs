@@ -82,7 +82,8 @@ fn a_rule_for_nothing_is_refused() {
 
 #[test]
 fn rules_stand_alone() {
-    let document = json!({"redis": {"service_name": "r"}, "_rules_": [{"_match_route_": "a", "global_threshold": {"query_per_second": 1}}]});
+    let document = json!({"redis": {"service_name": "r"},
+        "_rules_": [{"_match_route_": "a", "global_threshold": {"query_per_second": 1}}]});
     refuses(document, "_rules_[0].rule_name", "is missing");
     let document = json!({
         "redis": {"service_name": "r"},

@@ -182,7 +182,10 @@ fn it_is_told_in_words() {
 
 #[test]
 fn limits_name_fields_that_a_filter_before_tells() {
-    let limiter = |field: &str, path: &str| json!({"rule_name": "r", "rule_items": [{field: path, "limit_keys": [{"key": "a b", "query_per_day": 1}]}]});
+    let limiter = |field: &str, path: &str| {
+        json!({"rule_name": "r",
+        "rule_items": [{field: path, "limit_keys": [{"key": "a b", "query_per_day": 1}]}]})
+    };
     let told = with_session(json!({"fields": {"user.id": "x-user", "role": "x-role"}}));
     let chain = config(&json!({"filters": [told, limiter("limit_by_session", "user.id")]}));
     let item = &chain.policies().next().unwrap().items[0];

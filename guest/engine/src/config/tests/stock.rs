@@ -16,7 +16,8 @@ fn yaml_may_blur_types() {
         "rejected_msg": true,
         "show_limit_quota_header": "True",
         "dry_run": 1,
-        "redis": {"service_name": "r.dns", "service_port": "6380", "password": 123456, "username": null, "timeout": 0, "database": "3"}
+        "redis": {"service_name": "r.dns", "service_port": "6380", "password": 123456, "username": null, "timeout": 0,
+            "database": "3"}
     }));
     assert_eq!(policy.rule_name, "7");
     assert_eq!(policy.global, [limit(10, 1, 1), limit(20, 60, 1)]);
@@ -84,9 +85,8 @@ fn header_names_fold_and_key_names_do_not() {
 
 #[test]
 fn an_empty_name_is_unset_beside_another() {
-    let item = item(
-        json!({"limit_by_header": "", "limit_by_cookie": null, "limit_by_param": "p", "limit_keys": [{"key": "a", "query_per_second": 1}]}),
-    );
+    let item = item(json!({"limit_by_header": "", "limit_by_cookie": null, "limit_by_param": "p",
+            "limit_keys": [{"key": "a", "query_per_second": 1}]}));
     assert!(matches!(&item.limit_by.source, Source::Param(name) if name == "p"));
 }
 

@@ -73,7 +73,8 @@ fn terms_hold_for_rules_that_say_nothing_else() {
     let document = with_tokens(json!({
         "token_weights": {"cached_read": "0.1", "output": 4}, "admission": "fits", "reserve": 2_000,
         "on_missing_usage": "reserved", "request_usage": true, "on_exhausted": "cut", "cut_as": "error",
-        "rule_items": [item(json!({})), item(json!({"charge": "stock", "reserve": "auto", "limit_by_per_header": "i"}))],
+        "rule_items": [item(json!({})), item(json!({"charge": "stock", "reserve": "auto",
+            "limit_by_per_header": "i"}))],
     }));
     let policy = policy(&document);
     assert_eq!(policy.token_terms, own);
@@ -83,7 +84,10 @@ fn terms_hold_for_rules_that_say_nothing_else() {
     let described = config(&document).describe();
     for said in [
         "5000 tokens per 1m",
-        "tokens        what is billed is charged, input x 1, cached_read x 0.1, cache_write x 1, output x 4, reasoning x 4, 2000 reserved, and settled after the answer; admitted if the estimate fits; an answer without a usage: what was reserved; streams of OpenAI's API are asked for theirs; a stream for which nothing is left is cut, with an error",
+        "tokens        what is billed is charged, input x 1, cached_read x 0.1, cache_write x 1, output x 4, reasoning \
+         x 4, 2000 reserved, and settled after the answer; admitted if the estimate fits; an answer without a usage: \
+         what was reserved; streams of OpenAI's API are asked for theirs; a stream for which nothing is left is cut, \
+         with an error",
         "       tokens: input and output are charged, as stock, an estimate reserved",
     ] {
         assert!(described.contains(said), "{said}\n{described}");

@@ -45,7 +45,8 @@ fn missing_and_several_values() {
             json!({source: value, "on_missing": "count", "limit_keys": [{"key": "10.0.0.1", "query_per_second": 5}]});
         refuses(with_item(item), "rule_items[0].on_missing", expected);
     }
-    let address = json!({"limit_by_per_ip": "from-remote-addr", "take": "last", "limit_keys": [{"key": "::/0", "query_per_second": 5}]});
+    let address = json!({"limit_by_per_ip": "from-remote-addr", "take": "last",
+        "limit_keys": [{"key": "::/0", "query_per_second": 5}]});
     refuses(with_item(address), "rule_items[0].take", "stands beside `limit_by_per_ip`");
 }
 
@@ -157,9 +158,8 @@ fn prefixes() {
 
 #[test]
 fn exemptions() {
-    let read = policy(&with(
-        json!({"exempt": {"routes": "health", "methods": ["OPTIONS"], "networks": ["10.0.0.1"], "headers": {"X-P": [1]}}}),
-    ));
+    let read = policy(&with(json!({"exempt": {"routes": "health", "methods": ["OPTIONS"], "networks": ["10.0.0.1"],
+            "headers": {"X-P": [1]}}})));
     assert_eq!(read.exempt.routes, ["health"]);
     assert_eq!(read.exempt.headers, [(String::from("x-p"), Vec::from([String::from("1")]))]);
     for (exempt, path, message) in [
@@ -240,7 +240,8 @@ fn counters_shared_by_two_parts_are_told() {
             fields["rule_name"] = json!("r");
             fields
         };
-        let document = json!({"_rules_": [rule("a", one), rule("b", other)], "rule_name": "rest", "global_threshold": {"query_per_day": 9}});
+        let document = json!({"_rules_": [rule("a", one), rule("b", other)], "rule_name": "rest",
+            "global_threshold": {"query_per_day": 9}});
         warnings(&document)
     };
     let threshold = |limits: Value| json!({"global_threshold": limits});

@@ -356,7 +356,8 @@ fn one_client_has_one_value() {
 
 proptest! {
     #[test]
-    fn lookup_equals_a_scan(keys in prop::collection::vec("\\*|regexp:[ab]|[ab]{0,2}", 1..12), value in "[abc]{0,2}|\\*|regexp:a") {
+    fn lookup_equals_a_scan(keys in prop::collection::vec("\\*|regexp:[ab]|[ab]{0,2}", 1..12),
+        value in "[abc]{0,2}|\\*|regexp:a") {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let scan = keys.iter().position(|key| {
             *key == value || *key == "*" || key.strip_prefix("regexp:").is_some_and(|letter| value.contains(letter))

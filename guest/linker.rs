@@ -1,4 +1,5 @@
 //! Has the linker write addresses in as few bytes as they need: some forty kilobytes.
+#![forbid(unsafe_code)]
 
 use std::env;
 

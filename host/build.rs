@@ -3,6 +3,7 @@
 //!
 //! `SLIDEGATE_COMPONENT=path` takes a component that is already built instead of building one. So does a packaged
 //! crate, which brings one.
+#![forbid(unsafe_code)]
 
 use std::env;
 use std::error::Error;

@@ -5,6 +5,7 @@
 //!
 //! Without a URL, the limit is kept in the filter's own memory. With one, it is shared with whoever
 //! uses the same Redis.
+#![forbid(unsafe_code)]
 
 use std::error::Error;
 use std::sync::Arc;

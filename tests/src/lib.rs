@@ -2,6 +2,7 @@
 //!
 //! Nothing here is shipped. The tests themselves are the `*.rs` files beside `src/`, their cases the files in `cases/`.
 //! Those that need nothing but the engine are in `engine/`, the gateway for Higress' plugins is in `higress/`.
+#![forbid(unsafe_code)]
 
 mod artifacts;
 mod clients;

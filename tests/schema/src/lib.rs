@@ -1,4 +1,5 @@
 //! Where the project's documents and configurations are, and what of them is made of the table of all fields.
+#![forbid(unsafe_code)]
 
 use std::{
     fs,

@@ -2,7 +2,7 @@
 
 use alloc::{rc::Rc, vec::Vec};
 
-use slidegate_document::{Content, Node, Path, Reader, elements, emptiness};
+use slidegate_document::{Content, Node, Path, Reader, elements, emptiness, nearest};
 
 use super::{
     filter_rules::{FilterRules, ToldField},
@@ -137,6 +137,11 @@ fn filter(
     others: &[&'static str],
 ) -> Option<FilterRules> {
     let known: Vec<&str> = filters_own().chain(known_fields::DOCUMENT).chain(others.iter().copied()).collect();
+    if means_no_limiter(node) {
+        // That it is misspelt is all that is wrong; a limiter's fields are not missing.
+        reader.object(path, node, &known);
+        return None;
+    }
     let Some(kind) = [SESSION, VAULT].into_iter().find(|kind| node.get(kind).is_some()) else {
         let ruleset = ruleset::read(reader, services, shared, told, path, node, &known);
         return Some(FilterRules::Limiter(Rc::new(ruleset)));
@@ -150,6 +155,14 @@ fn filter(
         return vault::read(reader, services, path, node).map(|rules| FilterRules::Vault(Rc::new(rules)));
     }
     session::read(reader, services, told, path, node).map(|rules| FilterRules::Session(Rc::new(rules)))
+}
+
+/// Whether a filter has a field that is like that of another kind of filters, and none of a limiter's.
+fn means_no_limiter(node: &Node) -> bool {
+    const OTHERS: [&str; 2] = [SESSION, VAULT];
+    let mut names = node.members().into_iter().flatten().map(|member| member.name.as_str());
+    let is_known = |name: &str| known_fields::POLICY.contains(&name) || OTHERS.contains(&name);
+    !names.clone().any(is_known) && names.any(|name| !nearest(name, &OTHERS).is_empty())
 }
 
 /// The fields at the top of filters, those of limiters first.

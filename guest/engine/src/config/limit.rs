@@ -9,6 +9,7 @@ use core::fmt;
 
 use slidegate_document::{Content, EXACT_MAX, Fields, Node, Path, Reader, duration_us, whole_number};
 
+use super::known_fields;
 use crate::rule::{Limit, LimitUnit};
 
 /// Fields that say how much a window of so many seconds admits.
@@ -201,8 +202,12 @@ fn counts(reader: &mut Reader, fields: &Fields<'_>) -> Vec<LimitCount> {
     counts
 }
 
+/// Unless some limit was tried, or a field that nobody knows is there, which is told already and may have been meant
+/// for one.
 fn report_if_none(reader: &mut Reader, fields: &Fields<'_>) {
-    let tried = |name: &str| name.starts_with("query_per_") || name.starts_with("token_per_");
+    let known = || known_fields::LIMIT.into_iter().chain(known_fields::THRESHOLD).chain(known_fields::KEY);
+    let is_unknown = |name: &str| known().all(|known| known != name);
+    let tried = |name: &str| name.starts_with("query_per_") || name.starts_with("token_per_") || is_unknown(name);
     if !fields.names().any(tried) {
         reader.error(
             fields.path,

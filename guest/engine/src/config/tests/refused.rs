@@ -13,6 +13,20 @@ fn with_redis(redis: Value) -> Value {
 }
 
 #[test]
+fn one_slip_is_one_mistake() {
+    for (document, path) in [
+        (with_threshold(json!({"limt": 5})), "global_threshold.limt"),
+        (with_key(json!({"key": "a", "limt": 5})), "rule_items[0].limit_keys[0].limt"),
+        (json!({"filters": [{"sesion": {"format": "php"}}]}), "filters[0].sesion"),
+        (json!({"Session": {"format": "php"}}), "Session"),
+    ] {
+        let told = Config::read(document.to_string().as_bytes()).expect_err("a slip");
+        let paths: Vec<&str> = told.iter().map(|mistake| mistake.path.as_str()).collect();
+        assert_eq!(paths, [path], "{told:?}");
+    }
+}
+
+#[test]
 fn a_url_in_the_wrong_place_is_not_shown() {
     for (field, value) in [
         ("failure_mode", "redis://u:hush@h"),

@@ -21,6 +21,7 @@ fn files() -> Directory {
     authority.sign("good", &["127.0.0.1"]);
     authority.sign("other", &["127.0.0.1"]);
     authority.sign_expired("late", &["127.0.0.1"]);
+    Authority::expired(path, "old");
     fs::write(path.join("text.pem"), "no certificate\n").expect("a file");
     fs::write(path.join("empty.pem"), "").expect("a file");
     fs::write(path.join("broken.pem"), "-----BEGIN CERTIFICATE-----\nhush!\n-----END CERTIFICATE-----\n")
@@ -128,6 +129,11 @@ fn each_mistake_names_field_and_file() {
             "tls.key: expected a file that can be read, got `***`",
         ),
         ("{cert: good.pem, key: aHVzaGh1c2g}", "tls.key: expected a file that can be read, got `***`"),
+        (
+            "{cert: good.pem, key: hush}",
+            "tls.key: expected a file that can be read, got `***` (which is not shown, as it may be a secret: write \
+             `./` before a name): no such file",
+        ),
     ] {
         for (command, place, field) in [
             ("check", String::new(), format!("tls: {tls}")),
@@ -159,6 +165,10 @@ fn what_is_only_odd_is_a_warning() {
     assert!(said.contains("TLS 1.3 and above, certificate `good.pem`, clients need one of `ca.pem`"), "{said}");
     for (tls, expected) in [
         ("{cert: late.pem, key: late.key}", "tls.cert: the certificate in `late.pem` has expired "),
+        (
+            "{cert: good.pem, key: good.key, client_ca: old.pem}",
+            "tls.client_ca: the certificate in `old.pem` has expired ",
+        ),
         (
             "{cert: good.pem, key: open.key}",
             "tls.key: `open.key` is a private key, and everybody on this machine may read it, expected only",

@@ -63,7 +63,13 @@ impl NamedFile {
         let bytes = file::read(&path, Occasion::Reload)
             .map_err(|reason| {
                 // A key or a password in the place of the file's name.
-                let got = quoted(if is_like_a_path(written) { written } else { HIDDEN });
+                let got = match is_like_a_path(written) {
+                    true => quoted(written),
+                    false => format!(
+                        "{} (which is not shown, as it may be a secret: write `./` before a name)",
+                        quoted(HIDDEN)
+                    ),
+                };
                 reader.error(fields.at(field), format_args!("expected a file that can be read, got {got}: {reason}"))
             })
             .ok();

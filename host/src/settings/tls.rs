@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use slidegate::OptionError;
 use slidegate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, Certificate, ClientOptions, ClientTls, MinVersion, ServerOptions, ServerTls,
+    authorities_out_of_time,
 };
 use slidegate_document::{Content, Fields, Node, Reader};
 
@@ -258,7 +259,7 @@ impl PartialEq for Files {
     }
 }
 
-/// What is odd about a certificate and its key, which the fields `cert` and `key` of the object at this place name.
+/// What is odd about a certificate and its key, and about authorities, which fields of the object at this place name.
 pub(super) fn warnings<'f>(
     place: &str,
     file: impl Fn(&str) -> Option<&'f NamedFile>,
@@ -269,6 +270,15 @@ pub(super) fn warnings<'f>(
     let mut warnings = Vec::new();
     if let Some(odd) = certificate.and_then(|certificate| certificate.out_of_time(now)) {
         warnings.push(format!("{place}.cert: the certificate in {} {odd}", named("cert")));
+    }
+    for field in ["ca", "client_ca"] {
+        let pem = file(field).and_then(|file| file.bytes.as_deref());
+        if let Some(odd) = pem.and_then(|pem| authorities_out_of_time(pem, now)) {
+            warnings.push(format!(
+                "{place}.{field}: the certificate in {} {odd}; it is trusted here all the same",
+                named(field)
+            ));
+        }
     }
     warnings.extend(file("key").and_then(|file| file.warning(&format!("{place}.key"), "is a private key")));
     warnings

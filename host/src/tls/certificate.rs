@@ -44,26 +44,7 @@ impl Certificate {
     /// Why the other side will probably not accept the certificate at this time, in words: it has expired, or is not
     /// valid yet.
     pub fn out_of_time(&self, now: UnixTime) -> Option<String> {
-        let certificate = ParsedCertificate::try_from(self.0.cert.first()?).ok()?;
-        // A chain that leads nowhere fails for that, unless the certificate itself has had its time.
-        let algorithms = provider().signature_verification_algorithms.all;
-        let verified =
-            verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], now, algorithms);
-        let days = |from: UnixTime, until: UnixTime| until.as_secs().saturating_sub(from.as_secs()) / (24 * 3600);
-        match verified {
-            Err(Error::InvalidCertificate(CertificateError::Expired)) => Some("has expired".to_owned()),
-            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
-                Some(match days(not_after, time) {
-                    0 => "has expired today".to_owned(),
-                    1 => "has expired a day ago".to_owned(),
-                    days => format!("has expired {days} days ago"),
-                })
-            }
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-            )) => Some("is not valid yet".to_owned()),
-            _ => None,
-        }
+        out_of_time(self.0.cert.first()?, now)
     }
 
     pub(super) fn key(&self) -> Arc<CertifiedKey> {
@@ -74,6 +55,38 @@ impl Certificate {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// Why certificates of authorities, in PEM, are of no use at this time, in words: each has expired, or is not valid
+/// yet. What is said is of the first. They are trusted here all the same, as their time is no part of what a signature
+/// says; others may look at it.
+pub fn authorities_out_of_time(pem: &[u8], now: UnixTime) -> Option<String> {
+    let all = certificates("ca", pem).ok()?;
+    let told: Option<Vec<String>> = all.iter().map(|certificate| out_of_time(certificate, now)).collect();
+    told?.into_iter().next()
+}
+
+fn out_of_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
+    let certificate = ParsedCertificate::try_from(certificate).ok()?;
+    // A chain that leads nowhere fails for that, unless the certificate itself has had its time.
+    let algorithms = provider().signature_verification_algorithms.all;
+    let verified =
+        verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], now, algorithms);
+    let days = |from: UnixTime, until: UnixTime| until.as_secs().saturating_sub(from.as_secs()) / (24 * 3600);
+    match verified {
+        Err(Error::InvalidCertificate(CertificateError::Expired)) => Some("has expired".to_owned()),
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
+            Some(match days(not_after, time) {
+                0 => "has expired today".to_owned(),
+                1 => "has expired a day ago".to_owned(),
+                days => format!("has expired {days} days ago"),
+            })
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })) => {
+            Some("is not valid yet".to_owned())
+        }
+        _ => None,
     }
 }
 

@@ -22,7 +22,19 @@ impl Authority {
     ///
     /// When the directory cannot be written to.
     pub fn new(directory: &Path, name: &str) -> Self {
-        let mut params = params(name, &[]);
+        Self::of(directory, name, params(name, &[]))
+    }
+
+    /// One whose time is long over.
+    ///
+    /// # Panics
+    ///
+    /// When the directory cannot be written to.
+    pub fn expired(directory: &Path, name: &str) -> Self {
+        Self::of(directory, name, long_ago(params(name, &[])))
+    }
+
+    fn of(directory: &Path, name: &str, mut params: CertificateParams) -> Self {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().expect("keys can be made");
@@ -51,9 +63,7 @@ impl Authority {
     ///
     /// When the directory cannot be written to.
     pub fn sign_expired(&self, name: &str, holds: &[&str]) -> (PathBuf, PathBuf) {
-        let mut params = params(name, holds);
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
-        self.sign_params(name, params)
+        self.sign_params(name, long_ago(params(name, holds)))
     }
 
     /// Makes a certificate that holds these names and addresses, and has signed itself: `<name>.pem` and `<name>.key`,
@@ -81,6 +91,12 @@ impl Authority {
         write(&self.directory, &files.1, &key.serialize_pem());
         (self.directory.join(files.0), self.directory.join(files.1))
     }
+}
+
+/// The same for a month that is over.
+fn long_ago(mut params: CertificateParams) -> CertificateParams {
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
+    params
 }
 
 fn params(name: &str, holds: &[&str]) -> CertificateParams {

@@ -5,6 +5,7 @@
 //! the limit, ends the bench.
 
 mod callgrind;
+mod check;
 mod component_size;
 mod engine_work;
 mod gateway;
@@ -33,8 +34,8 @@ use self::table::Table;
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, redis, gateway, tls, tokens, sessions, instructions, peers, lua; all of them \
-  by default, and then dist/bench.md is written
+  TOPIC             engine, memory, size, check, redis, gateway, tls, tokens, sessions, instructions, peers, lua;
+                    all of them by default, and then dist/bench.md is written
 
 What is measured for these topics is written into tests/bench/README.md.";
 
@@ -89,10 +90,11 @@ impl Effort {
 
 type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
-const TOPICS: [Topic; 11] = [
+const TOPICS: [Topic; 12] = [
     ("engine", engine_work::measure),
     ("memory", instance_memory::measure),
     ("size", component_size::measure),
+    ("check", check::measure),
     ("redis", redis_cost::measure),
     ("gateway", gateway::measure),
     ("tls", tls::measure),

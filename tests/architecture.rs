@@ -6,6 +6,8 @@
 mod circles;
 #[path = "architecture/contract.rs"]
 mod contract;
+#[path = "architecture/examples.rs"]
+mod examples;
 #[path = "architecture/failure_causes.rs"]
 mod failure_causes;
 #[path = "architecture/lines.rs"]

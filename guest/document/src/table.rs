@@ -15,6 +15,7 @@ use alloc::string::String;
 pub mod chain;
 pub mod filter;
 pub mod gateway;
+pub mod limit;
 pub mod session;
 pub mod tokens;
 pub mod vault;

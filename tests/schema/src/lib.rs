@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use slidegate_document::{
     schema,
-    table::{Field, Shape, Table, filter, gateway, session, tokens, vault},
+    table::{Field, Shape, Table, filter, gateway, limit, session, tokens, vault},
 };
 
 /// The folder of the workspace.
@@ -85,8 +85,8 @@ pub fn markdown(name: &str) -> Option<String> {
         "source" => counted_by(filter::RULE_ITEM.iter().filter(is_source)),
         "rule_item" => rows(filter::RULE_ITEM.iter().filter(is_rest).filter(is_general)),
         "tokens" => rows(of_tokens()),
-        "key" => rows(&filter::KEY),
-        "limit" => rows(&filter::LIMIT),
+        "key" => rows(&limit::KEY),
+        "limit" => rows(&limit::LIMIT),
         "session" => rows(&session::SESSION),
         "vault" => rows(&vault::VAULT),
         "redis" => rows(&filter::REDIS),

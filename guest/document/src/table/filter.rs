@@ -1,32 +1,13 @@
-//! The fields of a filter, and of a list of them.
+//! The fields of a filter, but for those of its limits.
 
-use super::{Condition, Field, NETWORK, Shape, TOKEN, Table, joined, tokens};
-use crate::quantity::EXACT_MAX;
+use super::{
+    Condition, Field, NETWORK, Shape, TOKEN, Table, joined,
+    limit::{KEY_OBJECT, NAME, PRECISION, THRESHOLD_OBJECT, WINDOW},
+    tokens,
+};
 
-/// `1s` to `365d`.
-const WINDOW: Shape = Shape::Pattern("^[0-9]*[1-9][0-9]* *[smhd]$");
-const PRECISION: Shape = Shape::Either(&[
-    Shape::Choice(&["exact"]),
-    Shape::Whole(1, 96),
-    Shape::Pattern("^[0-9]*[1-9][0-9]* *(ms|s|m|h|d)$"),
-]);
-const COUNT: Shape = Shape::Whole(1, EXACT_MAX);
 const HEADER_VALUE: Shape = Shape::Form("^[!-~]([ -~]*[!-~])?$");
-const NAME: Shape = Shape::Form("^[^\\x00-\\x1f\\x7f]{1,64}$");
 const NAMES: Shape = Shape::Optional(&Shape::Some(&Shape::Text, 0));
-const LIMIT_SETS: &[&[&str]] = &[
-    &["query_per_second"],
-    &["query_per_minute"],
-    &["query_per_hour"],
-    &["query_per_day"],
-    &["limit", "window"],
-    &["token_per_second"],
-    &["token_per_minute"],
-    &["token_per_hour"],
-    &["token_per_day"],
-    &["token_limit", "window"],
-];
-
 /// Of one configuration, at the top or in an element of `_rules_`.
 pub const POLICY: [Field; 31] = joined(&GENERAL, &joined::<1, 9, 10>(&tokens::FORMAT, &tokens::TERMS));
 
@@ -413,67 +394,6 @@ const COOKIE: Shape =
     Shape::Optional(&Shape::Either(&[Shape::Form("^[^;=\\s]([^;=]*[^;=\\s])?$"), Shape::Choice(&[""])]));
 const PARAM: Shape = Shape::Optional(&Shape::Text);
 
-/// What may stand in an element of `limit_keys`, beside [`LIMIT`].
-pub const KEY: [Field; 3] = [
-    Field::new(
-        "key",
-        ["Key", "限流键"],
-        Shape::Form("^"),
-        "",
-        "a value; in `limit_by_per_*` also `*` or `regexp:<RE2>` (unanchored, linear time, looks at the first 4 KiB), \
-         ⁺ and plain values; in `limit_by_per_ip` an address or a network",
-    )
-    .required(),
-    Field::new(
-        "together",
-        ["One window for all", "共享同一窗口"],
-        Shape::Flag,
-        "each value has its own",
-        "the values of this entry (`*`, `regexp:`, a network) share one window",
-    )
-    .ours(),
-    Field::new(
-        "unlimited",
-        ["Unlimited", "不限流"],
-        Shape::Flag,
-        "false",
-        "in place of limits: with `rule_match: first` its values pass without a call and without charge, the \
-         threshold's included; with `all` this rule adds nothing",
-    )
-    .ours(),
-];
-
-/// What may stand in `global_threshold`, beside [`LIMIT`].
-pub const THRESHOLD: [Field; 1] =
-    [Field::new("name", ["Name", "名称"], NAME, "", "as in an element of `rule_items`").ours()];
-
-/// What may stand beside `key`, or in `global_threshold`.
-pub const LIMIT: [Field; 12] = joined(&GENERAL_LIMIT, &tokens::LIMIT);
-
-const GENERAL_LIMIT: [Field; 7] = [
-    Field::new("query_per_second", ["Requests a second", "每秒请求数"], COUNT, "", "requests in a second, 1 to 2^53"),
-    Field::new("query_per_minute", ["Requests a minute", "每分钟请求数"], COUNT, "", "requests in a minute"),
-    Field::new("query_per_hour", ["Requests an hour", "每小时请求数"], COUNT, "", "requests in an hour"),
-    Field::new("query_per_day", ["Requests a day", "每天请求数"], COUNT, "", "requests in a day"),
-    Field::new("limit", ["Requests in the window", "窗口内请求数"], COUNT, "", "requests in `window`").ours(),
-    Field::new(
-        "window",
-        ["Window", "窗口长度"],
-        WINDOW,
-        "",
-        "`1s` to `365d` in whole seconds: `10s`, `5m`, `2h`, `7d`",
-    )
-    .ours(),
-    Field::new(
-        "precision",
-        ["Precision", "窗口精度"],
-        PRECISION,
-        "as at the top",
-        "`exact`, a number of slots, or a slot's width, for this limit",
-    )
-    .ours(),
-];
-
 /// Of `redis`.
 pub const REDIS: [Field; 6] = [
     Field::new("service_name", ["Service", "服务名称"], Shape::Form("^[^\\s/@]+$"), "", "the service's name")
@@ -588,30 +508,6 @@ pub const RULE_ITEM_OBJECT: Table = Table {
         Condition::Needs("trusted_proxies", "limit_by_per_ip"),
         Condition::Needs("ipv4_prefix", "limit_by_per_ip"),
         Condition::Needs("ipv6_prefix", "limit_by_per_ip"),
-    ],
-    null_is_nothing: false,
-};
-
-const KEY_OBJECT: Table = Table {
-    name: "key",
-    groups: &[&KEY, &LIMIT],
-    conditions: &[
-        Condition::UnlessFlag("unlimited", LIMIT_SETS),
-        Condition::Needs("limit", "window"),
-        Condition::Needs("token_limit", "window"),
-        Condition::NeedsAny("window", &["limit", "token_limit"]),
-    ],
-    null_is_nothing: false,
-};
-
-const THRESHOLD_OBJECT: Table = Table {
-    name: "threshold",
-    groups: &[&LIMIT, &THRESHOLD],
-    conditions: &[
-        Condition::AnyOf(LIMIT_SETS),
-        Condition::Needs("limit", "window"),
-        Condition::Needs("token_limit", "window"),
-        Condition::NeedsAny("window", &["limit", "token_limit"]),
     ],
     null_is_nothing: false,
 };

@@ -2,14 +2,14 @@
 
 use slidegate_document::{
     Vocabulary,
-    table::{chain, filter, names, session, tokens, vault},
+    table::{chain, filter, limit, names, session, tokens, vault},
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
 pub(super) const POLICY: [&str; filter::POLICY.len()] = names(&filter::POLICY);
 
 /// What may stand in `global_threshold`, beside [`LIMIT`].
-pub(super) const THRESHOLD: [&str; filter::THRESHOLD.len()] = names(&filter::THRESHOLD);
+pub(super) const THRESHOLD: [&str; limit::THRESHOLD.len()] = names(&limit::THRESHOLD);
 
 /// What stands at the top in place of one filter.
 pub(super) const CHAIN: [&str; chain::FIELDS.len()] = names(&chain::FIELDS);
@@ -24,10 +24,10 @@ pub(super) const SCOPE: [&str; filter::SCOPE.len()] = names(&filter::SCOPE);
 pub(super) const RULE_ITEM: [&str; filter::RULE_ITEM.len()] = names(&filter::RULE_ITEM);
 
 /// What may stand in an element of `limit_keys`, beside [`LIMIT`].
-pub(super) const KEY: [&str; filter::KEY.len()] = names(&filter::KEY);
+pub(super) const KEY: [&str; limit::KEY.len()] = names(&limit::KEY);
 
 /// What may stand beside `key`, or in `global_threshold`.
-pub(super) const LIMIT: [&str; filter::LIMIT.len()] = names(&filter::LIMIT);
+pub(super) const LIMIT: [&str; limit::LIMIT.len()] = names(&limit::LIMIT);
 
 /// Of `redis`.
 pub(super) const REDIS: [&str; filter::REDIS.len()] = names(&filter::REDIS);

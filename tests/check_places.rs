@@ -273,7 +273,7 @@ fn oddities() {
                  {policy}}}\n    - {{{second}, rule_name: s, redis: {{service_name: «redsi.static»}}}}\n"
             ),
             "filter._rules_[1].redis.service_name",
-            "did you mean that?",
+            "`redsi.static` has no address",
         ),
         (
             format!(

@@ -466,7 +466,8 @@ fn each_command_offers_the_options_that_it_heeds() {
                 );
             }
             let before = run(&[option, value, command]);
-            assert!(code(&before) == Some(2) && said(&before).contains("cannot be used with"), "{}", said(&before));
+            let hint = format!("options of a command stand behind it: `slidegate {command} ...`");
+            assert!(code(&before) == Some(2) && said(&before).contains(&hint), "{}", said(&before));
         }
     }
 }

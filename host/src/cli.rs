@@ -90,7 +90,7 @@ enum Commands {
         #[command(flatten)]
         migrate: Migrate,
         #[command(flatten)]
-        component: Component,
+        filter: FilterFile,
     },
     /// Write a file to begin with, with comments.
     Init(Init),
@@ -156,15 +156,15 @@ struct Options {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     #[command(flatten)]
-    component: Component,
+    filter: FilterFile,
 }
 
 /// The filter.
 #[derive(Debug, Args)]
-struct Component {
+struct FilterFile {
     /// Load the filter from this file instead of the one that is built in.
-    #[arg(long = "component", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
 }
 
 /// Reads the command line and does what was asked for. What goes wrong is printed to standard error.
@@ -209,8 +209,12 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
         Some(command) => format!("did you mean `slidegate {command}`?"),
         None => format!("expected one of `{}`", commands.join("`, `")),
     };
-    let error = Cli::command().error(ErrorKind::InvalidSubcommand, format!("there is no command `{shown}`: {hint}"));
-    let _ = error.print();
+    let (kind, message) = match commands.contains(&&*shown) {
+        // Behind an option that is the demo's, no word is a command.
+        true => (ErrorKind::ArgumentConflict, format!("options of a command stand behind it: `{NAME} {shown} ...`")),
+        false => (ErrorKind::InvalidSubcommand, format!("there is no command `{shown}`: {hint}")),
+    };
+    let _ = Cli::command().error(kind, message).print();
     ExitCode::from(2)
 }
 
@@ -238,7 +242,7 @@ fn done(command: Option<Commands>, alone: Options) -> (String, Result<(), Vec<Mi
     let of_program = |done: Result<(), Mistake>| (NAME.to_owned(), done.map_err(|mistake| vec![mistake]));
     let without_filter = |mistake| (NAME.to_owned(), Err(vec![mistake]));
     match command {
-        Some(Commands::Serve { file: Some(file), options, .. }) => match options.component.module() {
+        Some(Commands::Serve { file: Some(file), options, .. }) => match options.filter.module() {
             Ok(module) => {
                 let source = options.source(file);
                 (source.name(), serve(source, module, &options))
@@ -249,13 +253,13 @@ fn done(command: Option<Commands>, alone: Options) -> (String, Result<(), Vec<Mi
         Some(Commands::Check { file, strict, connect, output, options }) => {
             let source = options.source(file);
             let how = check::How { is_strict: strict, connects: connect, as_json: output == OutputFormat::Json };
-            match options.component.module() {
+            match options.filter.module() {
                 Ok(module) => (source.name(), check::run(&source, module, options.redis.clone(), how)),
                 Err(mistake) if how.as_json => (NAME.to_owned(), check::refused(&source, mistake)),
                 Err(mistake) => without_filter(mistake),
             }
         }
-        Some(Commands::Migrate { migrate, component }) => match component.module() {
+        Some(Commands::Migrate { migrate, filter }) => match filter.module() {
             Ok(module) => (migrate.file_name(), migrate::run(&migrate, &module)),
             Err(mistake) => without_filter(mistake),
         },
@@ -268,7 +272,7 @@ fn done(command: Option<Commands>, alone: Options) -> (String, Result<(), Vec<Mi
 }
 
 fn of_demo(demo: Demo, options: &Options) -> (String, Result<(), Vec<Mistake>>) {
-    let module = options.component.module().map_err(|mistake| vec![mistake]);
+    let module = options.filter.module().map_err(|mistake| vec![mistake]);
     (NAME.to_owned(), module.and_then(|module| run_demo(demo, module, options)))
 }
 
@@ -287,9 +291,9 @@ impl Options {
     }
 }
 
-impl Component {
+impl FilterFile {
     fn module(&self) -> Result<Module, Mistake> {
-        let Some(file) = &self.file else {
+        let Some(file) = &self.component else {
             return Module::embedded()
                 .map_err(|error| Mistake::new("the component that is built in", error.to_string()));
         };

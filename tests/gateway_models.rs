@@ -1,5 +1,5 @@
-//! Streams of models through the gateway, with filters that watch them or hold them back to look for more: they pass byte
-//! for byte and piece by piece, and who leaves stops the model.
+//! Streams of models through the gateway, with filters that watch them or hold them back to look for more: they pass
+//! byte for byte and piece by piece, and who leaves stops the model.
 
 mod component_file;
 

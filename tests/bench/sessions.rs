@@ -78,10 +78,12 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
         pings.push(median((0..alone).map(|_| ping.ask(PING))));
     }
     let note = format!(
-        "wrk with {CONNECTIONS} requests in flight of {USERS} users with a session each, in a cookie that is signed as Flask-Session does; the upstream is told whose it is \
-         in a header. One worker each, the same upstream and the same Redis. nginx does it by some lines of Lua with `lua-nginx-redis`, which check the signature, \
-         GET the record and search it for one member. Medians of {rounds} rounds of {seconds} s that take turns; then {alone} requests one after the other, \
-         whose median is in the last columns. A round trip to Redis (PING) takes {} µs. To reach: one command when Redis is asked, none when it is remembered.",
+        "wrk with {CONNECTIONS} requests in flight of {USERS} users with a session each, in a cookie that is signed as \
+         Flask-Session does; the upstream is told whose it is in a header. One worker each, the same upstream and the \
+         same Redis. nginx does it by some lines of Lua with `lua-nginx-redis`, which check the signature, GET the \
+         record and search it for one member. Medians of {rounds} rounds of {seconds} s that take turns; then {alone} \
+         requests one after the other, whose median is in the last columns. A round trip to Redis (PING) takes {} µs. \
+         To reach: one command when Redis is asked, none when it is remembered.",
         number(median(pings), 0)
     );
     let mut table = Table::new(
@@ -143,8 +145,8 @@ impl Subject {
 /// Reads the sessions, and remembers each for so long.
 fn session_filter(remember: &str) -> String {
     format!(
-        "{{session: {{format: flask-session, cookie: session, secrets: {SECRET}, fields: {{user_id: x-user-id}}, remember: {remember}, \
-         redis: {{service_name: redis.static}}}}}}"
+        "{{session: {{format: flask-session, cookie: session, secrets: {SECRET}, fields: {{user_id: x-user-id}}, \
+         remember: {remember}, redis: {{service_name: redis.static}}}}}}"
     )
 }
 

@@ -9,7 +9,7 @@ use slidegate_engine_tests::{fuzzing::answer::any_pieces, promises::runner};
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> OutputBound {
     let mut reader = OutputBoundReader::default();
     pieces.into_iter().for_each(|piece| reader.feed(piece));
-    reader.bound().clone()
+    *reader.bound()
 }
 
 /// The most tokens of all answers together that this asks for.

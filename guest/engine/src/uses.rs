@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn a_session_is_read_where_it_stands_and_its_absence_answered_by_more() {
         let session = |fields: Value| {
-            let mut session = json!({"format": "express", "cookie": "sid", "secrets": ["a secret of some length"], "fields": {"user_id": "x-user-id"}, "redis": {"service_name": "redis.static"}});
+            let mut session = json!({"format": "express", "cookie": "sid", "secrets": ["a secret of some length"],
+                "fields": {"user_id": "x-user-id"}, "redis": {"service_name": "redis.static"}});
             fields.as_object().unwrap().iter().for_each(|(name, value)| session[name] = value.clone());
             uses(&json!({"filters": [{"session": session}]}))
         };

@@ -277,7 +277,7 @@ fn oddities() {
         ),
         (
             format!(
-                "{UPSTREAM}redis: {{names: {{redis.static: redis://h, «other»: redis://h}}}}\nfilter: {{{limit}, \
+                "{UPSTREAM}redis: {{names: {{redis.static: redis://h, other: «redis://h»}}}}\nfilter: {{{limit}, \
                  {policy}}}\n"
             ),
             "redis.names.other",
@@ -290,8 +290,8 @@ fn oddities() {
         ),
         (
             format!(
-                "{UPSTREAM}filters: [{{session: {{format: php, redis: {{service_name: «\"h:6379\"»}}}}}}, {{{limit}, \
-                 rule_name: r}}]\n"
+                "{UPSTREAM}filters: [{{session: {{format: php, fields: {{u: x-u}}, redis: {{service_name: \
+                 «\"h:6379\"»}}}}}}, {{{limit}, rule_name: r}}]\n"
             ),
             "filters[0].session.redis.service_name",
             "`service_port`",

@@ -17,7 +17,8 @@ fn serve(upstream: &Upstream, redis: &RedisServer, extra: &str) -> Gateway {
         "upstream: {upstream}
 redis: {{names: {{redis.static: \"{redis}\"}}}}
 filters:
-  - session: {{format: own, secrets: [new, old], fields: {{user: x-user, role: x-role}}, user: user, redis: {{service_name: redis.static}}, {extra}}}
+  - session: {{format: own, secrets: [new, old], fields: {{user: x-user, role: x-role}}, user: user, redis: \
+  {{service_name: redis.static}}, {extra}}}
   - rule_name: users
     rule_items: [{{limit_by_per_session: user, limit_keys: [{{key: \"*\", query_per_hour: 1000}}]}}]
     redis: {{service_name: redis.static}}
@@ -206,8 +207,8 @@ fn secrets_change_while_sessions_last() {
     let serve_with = |secrets: &str| {
         let (upstream, redis) = (upstream.url(), redis.url());
         Gateway::serve(&format!(
-            "upstream: {upstream}\nredis: {{names: {{redis.static: \"{redis}\"}}}}\nfilter: {{session: {{format: own, secrets: {secrets}, \
-             fields: {{user: x-user}}, user: user, redis: {{service_name: redis.static}}}}}}\n"
+            "upstream: {upstream}\nredis: {{names: {{redis.static: \"{redis}\"}}}}\nfilter: {{session: {{format: own, \
+             secrets: {secrets}, fields: {{user: x-user}}, user: user, redis: {{service_name: redis.static}}}}}}\n"
         ))
     };
     let [old, both, new] = ["[old]", "[new, old]", "[new]"].map(serve_with);

@@ -147,7 +147,8 @@ fn no_trailer_tells_what_a_header_may_not() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = serve(&upstream, &redis, FILTERS);
     set(&redis, "app:a", r#"{"user": "alice"}"#);
-    let head = "POST / HTTP/1.1\r\nhost: a\r\ncookie: sid=a\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-user, x_user, x-role\r\n\r\n";
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ncookie: sid=a\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-user, \
+                x_user, x-role\r\n\r\n";
     let trailers = "0\r\nx-sum: 7\r\nx-user: root\r\nX_User: root\r\nx-role: admin\r\n\r\n";
     let mut client = gateway.client();
     client.write(format!("{head}{trailers}").as_bytes()).expect("the gateway reads");

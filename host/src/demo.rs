@@ -53,7 +53,8 @@ impl Demo {
         redis: Option<String>,
     ) -> Result<Start, Vec<Mistake>> {
         if self == Self::Session && redis.is_none() {
-            let message = "the demo of sessions keeps them in Redis: expected `--redis redis://127.0.0.1:6379`, or where yours is";
+            let message = "the demo of sessions keeps them in Redis: expected `--redis redis://127.0.0.1:6379`, or \
+                           where yours is";
             return Err(vec![Mistake::new("", message)]);
         }
         let lacking = |what: &str, error: &io::Error| vec![Mistake::new("", format!("cannot start {what}: {error}"))];

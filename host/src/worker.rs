@@ -84,8 +84,8 @@ impl Worker {
     }
 
     /// What the filter would say of a request: nothing is decided or counted. `replies` are what Redis said to all
-    /// questions that this has returned for the request so far, in their order; until none is left, more can be said. None
-    /// if the filter cannot be asked.
+    /// questions that this has returned for the request so far, in their order; until none is left, more can be said.
+    /// None if the filter cannot be asked.
     ///
     /// ```
     /// use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Random bytes of the host, drawn ahead of their use: the engine has no source of its own, and no hook can wait for one.
+//! Random bytes of the host, drawn ahead of their use: the engine has no source of its own, and no hook can wait for
+//! one.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -65,8 +65,8 @@ pub(crate) struct FollowedStream {
 pub(crate) struct StreamChange {
     pub(crate) edits: Edits,
     pub(crate) body: BodyChange,
-    /// The fields that were added to its response's headers while a filter waited, beside what is there. Who replaces all
-    /// fields of a name that it saw leaves those alone which it could not see.
+    /// The fields that were added to its response's headers while a filter waited, beside what is there. Who replaces
+    /// all fields of a name that it saw leaves those alone which it could not see.
     pub(crate) added: Vec<HeaderEdit>,
 }
 

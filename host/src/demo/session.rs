@@ -47,7 +47,8 @@ pub(super) fn guide(DemoPlace { url, admin, counts }: &DemoPlace) -> String {
     format!(
         "Slidegate's demo of sessions is at {url}, in front of an upstream that echoes requests.
 {counts}
-Whoever asks for /login?user=NAME there is logged in: the upstream says so in a header of its response, and the gateway keeps
+Whoever asks for /login?user=NAME there is logged in: the upstream says so in a header of its response, and the \
+gateway keeps
 the session. Each user has 6 requests a minute, from all browsers together, and 3 sessions at most.
 
 Try, in another terminal:
@@ -62,8 +63,10 @@ Try, in another terminal:
   curl -s -b alice.cookies {url}/hello
 
   # The limit follows the user: another browser of alice has what the first one left; bob has his own.
-  curl -s -o /dev/null -c alice2.cookies '{url}/login?user=alice'; curl -s -o /dev/null -c bob.cookies '{url}/login?user=bob'
-  for who in alice alice2 alice alice2 alice alice2 bob; do curl -s -o /dev/null -w \"$who %{{http_code}}\\n\" -b $who.cookies {url}/; done
+  curl -s -o /dev/null -c alice2.cookies '{url}/login?user=alice'; curl -s -o /dev/null -c bob.cookies \
+  '{url}/login?user=bob'
+  for who in alice alice2 alice alice2 alice alice2 bob; do curl -s -o /dev/null -w \"$who %{{http_code}}\\n\" -b \
+  $who.cookies {url}/; done
 
   # Log out: the cookie is taken back, and who has kept it is nobody.
   curl -s -o /dev/null -b bob.cookies {url}/logout; curl -s -b bob.cookies {url}/hello

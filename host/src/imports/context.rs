@@ -16,8 +16,8 @@ use crate::request::Request;
 /// writes anew, and some more.
 pub const HEADERS_MAX: usize = 320;
 
-/// Longest name or value of a header field that the component may give, in bytes: all that a message's headers may have, as
-/// a filter may write a field anew, and join fields in it.
+/// Longest name or value of a header field that the component may give, in bytes: all that a message's headers may
+/// have, as a filter may write a field anew, and join fields in it.
 pub const HEADER_BYTES_MAX: usize = 160 * 1024;
 
 /// Longest body of an answer, and most bytes in place of a piece of a body: as long as a configuration may be.

@@ -8,7 +8,8 @@ pub const FILTER: [Field; 1] = [Field::new(
     ["Session", "会话"],
     Shape::Object(&SESSION_OBJECT),
     "",
-    "a filter of its own, for every request: reads the session that an application keeps, and tells what follows who is asking",
+    "a filter of its own, for every request: reads the session that an application keeps, and tells what follows who \
+     is asking",
 )
 .ours()];
 
@@ -32,9 +33,9 @@ pub const SESSION: [Field; 16] = [
             "own",
         ]),
         "",
-        "how the application keeps sessions: in Redis as express-session (`express`), Flask-Session, PHP, Spring Session, Rack, Django, as a \
-         `json` object or as a `hash`; or whole in a signed cookie (`signed-flask`, `signed-starlette`, `signed-django`); or not at all: \
-         then Slidegate keeps them (`own`)",
+        "how the application keeps sessions: in Redis as express-session (`express`), Flask-Session, PHP, Spring \
+         Session, Rack, Django, as a `json` object or as a `hash`; or whole in a signed cookie (`signed-flask`, \
+         `signed-starlette`, `signed-django`); or not at all: then Slidegate keeps them (`own`)",
     )
     .ours()
     .required(),
@@ -59,9 +60,9 @@ pub const SESSION: [Field; 16] = [
         ["Secrets", "签名密钥"],
         Shape::Some(&Shape::Form("^"), 1),
         "",
-        "the application's secrets, any of which may have signed: one, or a list of up to 16 while they are changed. Required with \
-         `express` and `signed-*`; with `flask-session` cookies are signed if there are any. With `own`, required too, it is Slidegate that \
-         signs, with the first",
+        "the application's secrets, any of which may have signed: one, or a list of up to 16 while they are changed. \
+         Required with `express` and `signed-*`; with `flask-session` cookies are signed if there are any. With `own`, \
+         required too, it is Slidegate that signs, with the first",
     )
     .ours(),
     Field::new(
@@ -85,8 +86,9 @@ pub const SESSION: [Field; 16] = [
         ["Fields", "字段"],
         Shape::Map("^", &Shape::Form(TOKEN), 1),
         "required",
-        "fields of a session and the headers that tell them, up to 31, such as `{passport.user: x-user-id}`: names lead into objects and \
-         lists (`roles.0`); a dot of a name is written `\\.`. Whatever a client sends in these headers is removed",
+        "fields of a session and the headers that tell them, up to 31, such as `{passport.user: x-user-id}`: names \
+         lead into objects and lists (`roles.0`); a dot of a name is written `\\.`. Whatever a client sends in these \
+         headers is removed",
     )
     .ours()
     .required(),
@@ -103,8 +105,8 @@ pub const SESSION: [Field; 16] = [
         ["Without a session", "无会话时"],
         Shape::Either(&[Shape::Choice(&["anonymous"]), Shape::Whole(401, 401), Shape::Object(&ANSWER_OBJECT)]),
         "`anonymous`",
-        "what becomes of a request without a session: it passes (`anonymous`), is answered `401`, or is sent to a page, \
-         as in `{redirect: /login}`; API clients, who do not accept HTML, get 401 there too",
+        "what becomes of a request without a session: it passes (`anonymous`), is answered `401`, or is sent to a \
+         page, as in `{redirect: /login}`; API clients, who do not accept HTML, get 401 there too",
     )
     .ours(),
     Field::new(
@@ -112,8 +114,8 @@ pub const SESSION: [Field; 16] = [
         ["Public paths", "公开路径"],
         Shape::Some(&Shape::Form("^/[A-Za-z0-9/._~-]*\\*?$"), 1),
         "the page of `redirect`",
-        "paths that need no session whatever `on_missing` says, such as `/login`, or how they begin, as in `/assets/*`; a path with \
-         escapes, dot segments or slashes in a row is none of them",
+        "paths that need no session whatever `on_missing` says, such as `/login`, or how they begin, as in \
+         `/assets/*`; a path with escapes, dot segments or slashes in a row is none of them",
     )
     .ours(),
     Field::new(
@@ -153,8 +155,8 @@ pub const SESSION: [Field; 16] = [
         ["One too many", "超出时"],
         Shape::Choice(&["end_oldest", "refuse_newest"]),
         "`end_oldest`",
-        "what becomes of one that begins above `max_per_user`: the one used longest ago ends for it (`end_oldest`), or it does not begin, and \
-         the answer is 403 (`refuse_newest`)",
+        "what becomes of one that begins above `max_per_user`: the one used longest ago ends for it (`end_oldest`), or \
+         it does not begin, and the answer is 403 (`refuse_newest`)",
     )
     .ours(),
     Field::new(

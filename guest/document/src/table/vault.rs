@@ -8,7 +8,8 @@ pub const FILTER: [Field; 1] = [Field::new(
     ["Cookie vault", "Cookie 保险箱"],
     Shape::Object(&VAULT_OBJECT),
     "",
-    "a filter of its own, for every request: keeps the values of cookies in Redis, so that browsers have but an id for each",
+    "a filter of its own, for every request: keeps the values of cookies in Redis, so that browsers have but an id for \
+     each",
 )
 .ours()];
 
@@ -28,7 +29,8 @@ pub const VAULT: [Field; 5] = [
         ["Secrets", "密钥"],
         Shape::Some(&Shape::Form("^"), 1),
         "",
-        "what ids are made with: one, or a list of up to 16 while they are changed, the newest first. Ids of all of them are good",
+        "what ids are made with: one, or a list of up to 16 while they are changed, the newest first. Ids of all of \
+         them are good",
     )
     .ours()
     .required(),
@@ -48,7 +50,9 @@ pub const VAULT: [Field; 5] = [
         "how long a value is kept from when it was set, up to `400d`; no longer than its cookie's own `Max-Age`",
     )
     .ours(),
-    Field::new("redis", ["Redis", "Redis 配置"], Shape::Object(&REDIS_OBJECT), "", "where values are kept").ours().required(),
+    Field::new("redis", ["Redis", "Redis 配置"], Shape::Object(&REDIS_OBJECT), "", "where values are kept")
+        .ours()
+        .required(),
 ];
 
 /// A filter's whole document, in place of a limiter's.

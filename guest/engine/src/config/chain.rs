@@ -79,8 +79,8 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
     }
 }
 
-/// Reports filters that keep what another one keeps: a second one of our sessions, which one response would set both, and
-/// a vault for their cookie.
+/// Reports filters that keep what another one keeps: a second one of our sessions, which one response would set both,
+/// and a vault for their cookie.
 fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
     let mut cookies: Vec<&str> = Vec::new();
     for (at, rules) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?))) {

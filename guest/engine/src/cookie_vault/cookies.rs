@@ -69,7 +69,8 @@ impl VaultedCookies {
     }
 
     fn pair(&self, pair: &[u8]) -> SentCookie {
-        // Some servers end cookies at commas and spaces too, and none of them shall find a value there that is not ours.
+        // Some servers end cookies at commas and spaces too, and none of them shall find a value there that is not
+        // ours.
         let is_alike = |part: &[u8]| {
             let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
             self.names.iter().any(|vaulted| is_cookie_alike(name, vaulted))
@@ -272,7 +273,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_set_comes_back_and_nothing_else(
-            value in "[!#-+--:<-\\[\\]-~]{1,60}", header in prop::collection::vec(any::<u8>(), 0..60), other in "[a-z]{1,8}",
+            value in "[!#-+--:<-\\[\\]-~]{1,60}", header in prop::collection::vec(any::<u8>(), 0..60),
+                other in "[a-z]{1,8}",
         ) {
             let cookies = vaulted(&["a", "b"]);
             let (field, _, kept, _) = kept(&cookies, &format!("token={value}; Path=/"));

@@ -35,9 +35,9 @@ pub(super) const ENDS_MS: &str = "ends_ms";
 
 /// What an application wants to become of the session of a request: the value of [`SESSION_SET`].
 ///
-/// It is `delete`, or a JSON object as in `{"fields": {"user": "alice", "admin": true}, "rotate": true}`: all fields that the
-/// session has from then on, texts, whole numbers, or true and false; and whether it gets a new id, which it does
-/// anyhow when it becomes another user's.
+/// It is `delete`, or a JSON object as in `{"fields": {"user": "alice", "admin": true}, "rotate": true}`: all fields
+/// that the session has from then on, texts, whole numbers, or true and false; and whether it gets a new id, which it
+/// does anyhow when it becomes another user's.
 #[derive(Clone, PartialEq)]
 pub enum SessionOrder {
     /// The session ends.
@@ -301,7 +301,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_of_a_record_is_what_was_set(text in "\\PC{0,20}", number in any::<i64>(), flag in any::<bool>()) {
+        fn what_is_read_of_a_record_is_what_was_set(text in "\\PC{0,20}", number in any::<i64>(),
+            flag in any::<bool>()) {
             let fields = serde_json::json!({"user": text, "number": number, "flag": flag});
             let set = set(&serde_json::json!({"fields": fields}).to_string());
             let record: serde_json::Value = serde_json::from_slice(&set.record(number)).unwrap();

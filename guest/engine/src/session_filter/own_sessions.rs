@@ -1,8 +1,8 @@
 //! Sessions of ours: what the responses of an application make of them.
 //!
-//! A session that is set is in Redis before its cookie goes to the browser, and ends there before the response that ends
-//! it goes on. Its id is made here, never taken from a request; it is a new one whenever the session becomes another
-//! user's. What is not written is said, and leaves the browser without a new cookie.
+//! A session that is set is in Redis before its cookie goes to the browser, and ends there before the response that
+//! ends it goes on. Its id is made here, never taken from a request; it is a new one whenever the session becomes
+//! another user's. What is not written is said, and leaves the browser without a new cookie.
 
 use alloc::{
     boxed::Box,

@@ -45,7 +45,8 @@ pub fn any_session() -> impl Strategy<Value = AnySession> {
     let record = prop_oneof![
         3 => mutated(records),
         1 => any_pieces(&["a:1:{", "s:1:\"", "i:7;", "x|", "O:1:", "}", "N;", "C:1:\"x\":1:{", "R:1;", "d:", "\\ud8"]),
-        1 => any_pieces(&["{\"fields\":{", "\"user_id\":", "\"a\"", "42", "true", ",", "}", "\"rotate\":", "delete", "null"]),
+        1 => any_pieces(&["{\"fields\":{", "\"user_id\":", "\"a\"", "42", "true", ",", "}", "\"rotate\":", "delete",
+            "null"]),
         1 => any_pieces(&["\u{0}", "\u{7f}", "a:9999999999999999999:{", "s:18446744073709551615:\"", "1e9", "\\u"]),
         1 => prop::collection::vec(any::<u8>(), 0..60),
         1 => prop::collection::vec(prop::sample::select(vec![0x81, 0x91, 0xa1, b'a', 0xdd, 0xdf, 0xff, 0xc7, 0xcb]),

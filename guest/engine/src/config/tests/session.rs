@@ -53,7 +53,8 @@ fn what_is_not_said_is_as_the_library_has_it() {
         let prefix = own.map(|_| "s:");
         let user = (format == SessionFormat::Own).then_some("user_id");
         let document = with_session(
-            json!({"format": format.as_str(), "secrets": secrets, "redis": redis, "cookie": own, "key_prefix": prefix, "user": user}),
+            json!({"format": format.as_str(), "secrets": secrets, "redis": redis, "cookie": own, "key_prefix": prefix,
+                "user": user}),
         );
         assert_eq!(rules(&document).settings.format, format);
     }
@@ -313,7 +314,8 @@ fn sessions_of_ours_have_rules_of_their_own() {
         refuses(own(changes), &format!("session.{field}"), message);
     }
     let told = config(&own(json!({"max_per_user": 3}))).describe();
-    let expected = "  end           30m after the last request, 12h after the first\n  a user has    at most 3: the one used longest ago ends for one more\n";
+    let expected = "  end           30m after the last request, 12h after the first\n  a user has    at most 3: the \
+                    one used longest ago ends for one more\n";
     assert!(told.contains(expected), "{told}");
 }
 

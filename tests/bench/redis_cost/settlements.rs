@@ -70,10 +70,11 @@ pub(super) fn measure(connection: &mut Connection, effort: &Effort) -> Table {
         }
     }
     let note = format!(
-        "Microseconds of CPU of Redis' main thread, as above, for each settlement that goes alone, in a window of {SLOTS} slots; medians of {rounds} \
-         rounds of {}, in turns, and of the rounds' ratios. Settlements go with the next admission where one comes within 50 ms. To reach: 2 in the \
-         newest slot, 8 anywhere in so many slots. An exact window of more tokens than 100, which only `precision: exact` asks for, has a slot for each \
-         request, here {EXACT_SLOTS}; what was reserved before that is not given back.",
+        "Microseconds of CPU of Redis' main thread, as above, for each settlement that goes alone, in a window of \
+         {SLOTS} slots; medians of {rounds} rounds of {}, in turns, and of the rounds' ratios. Settlements go with the \
+         next admission where one comes within 50 ms. To reach: 2 in the newest slot, 8 anywhere in so many slots. An \
+         exact window of more tokens than 100, which only `precision: exact` asks for, has a slot for each request, \
+         here {EXACT_SLOTS}; what was reserved before that is not given back.",
         thousands(count as u64)
     );
     let mut table = Table::new("CPU of Redis per settlement", note, &["what", "µs", "÷ admission"]);

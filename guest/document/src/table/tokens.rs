@@ -10,8 +10,9 @@ pub const TERMS: [Field; 9] = [
         ["What is charged", "计费口径"],
         Shape::Choice(&["billed", "stock"]),
         "`billed`",
-        "of an answer's usage: `billed` (all that the provider bills: input, cached and written to a cache, output with its reasoning, each \
-         token once) or `stock` (what Higress' plugin adds up: input and output as the provider names them)",
+        "of an answer's usage: `billed` (all that the provider bills: input, cached and written to a cache, output \
+         with its reasoning, each token once) or `stock` (what Higress' plugin adds up: input and output as the \
+         provider names them)",
     )
     .ours(),
     Field::new(
@@ -19,8 +20,9 @@ pub const TERMS: [Field; 9] = [
         ["Weights of tokens", "各类 token 的权重"],
         Shape::Object(&WEIGHTS_OBJECT),
         "1 each",
-        "what a token counts by its class: an object of `input`, `cached_read`, `cache_write`, `output`, `reasoning` (as `output` where \
-         it is not said), each from 0 to 1000000 with three decimals at most; the sum is rounded up once",
+        "what a token counts by its class: an object of `input`, `cached_read`, `cache_write`, `output`, `reasoning` \
+         (as `output` where it is not said), each from 0 to 1000000 with three decimals at most; the sum is rounded up \
+         once",
     )
     .ours(),
     Field::new(
@@ -28,8 +30,9 @@ pub const TERMS: [Field; 9] = [
         ["When tokens are charged", "计费时机"],
         Shape::Choice(&["reserve", "after"]),
         "`reserve`",
-        "`reserve`: an estimate is charged when a request is admitted, and settled when its answer is known; `after`: as stock, all is \
-         charged when the answer is known, so that requests at once pass together (a token each keeps their places until then)",
+        "`reserve`: an estimate is charged when a request is admitted, and settled when its answer is known; `after`: \
+         as stock, all is charged when the answer is known, so that requests at once pass together (a token each keeps \
+         their places until then)",
     )
     .ours(),
     Field::new(
@@ -45,12 +48,14 @@ pub const TERMS: [Field; 9] = [
         ["What is reserved", "预留量"],
         Shape::Either(&[Shape::Choice(&["auto", "max_tokens"]), Shape::Whole(1, EXACT_MAX)]),
         "`auto`",
-        "the estimate: `auto` (a token for every four bytes that the request's `content-length` tells, 64 Ki at most, and to that the mean of \
-         what some eight answers to this key took of late beyond it, never below 256; the sum is rounded up by an eighth at most, to four binary \
-         digits, so that requests that differ by little ask alike: without a body 256, with one of 58 bytes 288; a body that does not tell its \
-         length waits until it is read, up to 1 MiB), `max_tokens` (a token for every four bytes of the body, and what it says that the answer \
-         may have at most, in any provider's API; a body of up to 1 MiB waits for that; one that says nothing, or is in a content coding that \
-         nobody here takes off, is as with `auto`), or a number of tokens; never more than the limit",
+        "the estimate: `auto` (a token for every four bytes that the request's `content-length` tells, 64 Ki at most, \
+         and to that the mean of what some eight answers to this key took of late beyond it, never below 256; the sum \
+         is rounded up by an eighth at most, to four binary digits, so that requests that differ by little ask alike: \
+         without a body 256, with one of 58 bytes 288; a body that does not tell its length waits until it is read, up \
+         to 1 MiB), `max_tokens` (a token for every four bytes of the body, and what it says that the answer may have \
+         at most, in any provider's API; a body of up to 1 MiB waits for that; one that says nothing, or is in a \
+         content coding that nobody here takes off, is as with `auto`), or a number of tokens; never more than the \
+         limit",
     )
     .ours(),
     Field::new(
@@ -58,8 +63,8 @@ pub const TERMS: [Field; 9] = [
         ["Without a usage", "响应缺少用量时"],
         Shape::Choice(&["nothing", "estimate", "reserved"]),
         "`nothing`, as stock",
-        "what a whole answer is charged that does not tell its usage: `nothing`, an `estimate` (a token for every four bytes of the \
-         request's body and of the answer's text), or what was `reserved`",
+        "what a whole answer is charged that does not tell its usage: `nothing`, an `estimate` (a token for every four \
+         bytes of the request's body and of the answer's text), or what was `reserved`",
     )
     .ours(),
     Field::new(
@@ -67,9 +72,9 @@ pub const TERMS: [Field; 9] = [
         ["Ask streams for their usage", "要求流式响应返回用量"],
         Shape::Flag,
         "`false`",
-        "whether a request for a stream to a path that ends with `/completions` is changed so that the model tells its usage \
-         (`stream_options.include_usage`, as OpenAI's API has it; a body of up to 1 MiB waits for that); the event that tells it is taken out \
-         of the answer again where the client has not asked for it",
+        "whether a request for a stream to a path that ends with `/completions` is changed so that the model tells its \
+         usage (`stream_options.include_usage`, as OpenAI's API has it; a body of up to 1 MiB waits for that); the \
+         event that tells it is taken out of the answer again where the client has not asked for it",
     )
     .ours(),
     Field::new(
@@ -77,9 +82,9 @@ pub const TERMS: [Field; 9] = [
         ["When an answer takes more than is left", "回答中途额度用尽时"],
         Shape::Choice(&["refuse_next", "cut"]),
         "`refuse_next`",
-        "a streamed answer that takes more than was reserved: `refuse_next` (it goes on, and what it took counts against the next requests) or \
-         `cut` (more is asked for as it comes, 256 tokens at a time or a sixteenth of a smaller limit, and when nothing is left the stream ends \
-         behind a whole event, and the model is let go)",
+        "a streamed answer that takes more than was reserved: `refuse_next` (it goes on, and what it took counts \
+         against the next requests) or `cut` (more is asked for as it comes, 256 tokens at a time or a sixteenth of a \
+         smaller limit, and when nothing is left the stream ends behind a whole event, and the model is let go)",
     )
     .ours(),
     Field::new(
@@ -87,8 +92,8 @@ pub const TERMS: [Field; 9] = [
         ["How a cut answer ends", "截断的回答如何结束"],
         Shape::Choice(&["finish", "error"]),
         "`finish`",
-        "the last words of a stream that is cut, as its API has them: `finish` (regularly, as if the answer had come to its greatest length) or \
-         `error` (of a rate limit)",
+        "the last words of a stream that is cut, as its API has them: `finish` (regularly, as if the answer had come \
+         to its greatest length) or `error` (of a rate limit)",
     )
     .ours(),
 ];
@@ -99,9 +104,10 @@ pub const FORMAT: [Field; 1] = [Field::new(
     ["Format of a refusal", "拒绝响应的格式"],
     Shape::Choice(&["plain", "auto", "openai", "anthropic", "gemini"]),
     "`plain`",
-    "a refusal as official clients of an API understand it: `openai`, `anthropic`, `gemini`, or `auto` (by the path: `/messages`, \
-     `:generateContent`, else OpenAI's); a stated `rejected_msg` stays the body. `Retry-After` and `retry-after-ms` come with it whatever \
-     `headers` says, and for a wait of more than a minute `x-should-retry: false`, as those clients would else sleep through it or ask in vain",
+    "a refusal as official clients of an API understand it: `openai`, `anthropic`, `gemini`, or `auto` (by the path: \
+     `/messages`, `:generateContent`, else OpenAI's); a stated `rejected_msg` stays the body. `Retry-After` and \
+     `retry-after-ms` come with it whatever `headers` says, and for a wait of more than a minute `x-should-retry: \
+     false`, as those clients would else sleep through it or ask in vain",
 )
 .ours()];
 

@@ -2,8 +2,8 @@
 //!
 //! Each piece, and a response's headers, are shown to all of them at once: a request's from the first filter to the
 //! last, a response's the other way. They see what came, not what others make of it. It goes on when none of them waits
-//! any more; if several change the same pieces, the change of the last one holds, and before any other an end, which goes
-//! behind what others have kept back.
+//! any more; if several change the same pieces, the change of the last one holds, and before any other an end, which
+//! goes behind what others have kept back.
 
 use alloc::{string::String, vec::Vec};
 

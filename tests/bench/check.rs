@@ -12,8 +12,10 @@ use crate::{
 
 const RULES: usize = 10_000;
 
-/// Files of so many rules, each with the exit code that its check ends with.
-const FILES: [(&str, fn() -> String, i32); 3] = [
+/// A file of so many rules: what is in it, its text, and the exit code that its check ends with.
+type Rules = (&'static str, fn() -> String, i32);
+
+const FILES: [Rules; 3] = [
     ("rules of one filter", || rule_items("5"), 0),
     ("the same, a mistake in each", || rule_items("0"), 1),
     ("elements of `_rules_`", rules, 0),

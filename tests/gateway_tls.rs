@@ -236,7 +236,7 @@ fn large_bodies_trickles_and_tunnels_pass_as_without_tls() {
 fn a_client_that_comes_again_takes_its_session_up_again() {
     let secured = Secured::start("", "");
     let tls = secured.trusting(&[ALPN_HTTP1]);
-    let mut come = || {
+    let come = || {
         let mut kind = None;
         secured.talk_as(&tls, async |stream| {
             stream.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n").await?;

@@ -37,7 +37,7 @@ pub const VAULT: [Field; 5] = [
     Field::new(
         "key_prefix",
         ["Prefix of keys", "键前缀"],
-        Shape::Text,
+        Shape::Form("^"),
         "`slidegate:vault:`",
         "what the keys of values in Redis begin with",
     )

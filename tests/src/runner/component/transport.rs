@@ -57,9 +57,10 @@ impl Shared {
         mem::take(&mut lock(&self.texts))
     }
 
-    fn count(&self, reply: &Result<Reply, CallError>) {
-        if !matches!(reply, Ok(Reply::Error(text)) if text.starts_with("NOSCRIPT")) {
-            self.calls.fetch_add(1, Ordering::SeqCst);
+    /// A script that Redis does not know is sent again: that is one call.
+    fn uncount(&self, reply: &Result<Reply, CallError>) {
+        if matches!(reply, Ok(Reply::Error(text)) if text.starts_with("NOSCRIPT")) {
+            self.calls.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
@@ -126,6 +127,8 @@ struct Connection {
 
 impl RedisConnection for Connection {
     fn call(&self, command: Command) -> ReplyFuture {
+        // Nobody may wait for the reply.
+        self.shared.calls.fetch_add(1, Ordering::SeqCst);
         let store = lock(&self.shared.store).clone();
         let reply = match &store {
             Store::Down => self.down.call(command),
@@ -145,7 +148,7 @@ impl RedisConnection for Connection {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let reply = reply.await;
-            shared.count(&reply);
+            shared.uncount(&reply);
             reply
         })
     }

@@ -93,6 +93,8 @@ impl Interceptor for Mishaps {
         service.clone_into(&mut shared.asked);
         let now_us = shared.now_us;
         let stored = shared.stored(service);
+        // Nobody may wait for the reply.
+        stored.calls += 1;
         if let Store::Reply(reply) = &stored.store {
             return Sent::Answer(encoded(reply));
         }
@@ -110,9 +112,10 @@ impl Interceptor for Mishaps {
     }
 
     fn reply(&mut self, reply: &Result<Vec<u8>, Broken>) {
-        if !matches!(reply, Ok(bytes) if bytes.starts_with(b"-NOSCRIPT")) {
+        // A script that Redis does not know is sent again: that is one call.
+        if matches!(reply, Ok(bytes) if bytes.starts_with(b"-NOSCRIPT")) {
             let shared = &mut *self.0.borrow_mut();
-            shared.stores.get_mut(&shared.asked).expect("who is answered has asked").calls += 1;
+            shared.stores.get_mut(&shared.asked).expect("who is answered has asked").calls -= 1;
         }
     }
 }

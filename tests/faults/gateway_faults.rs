@@ -100,7 +100,12 @@ fn trapping(component: &Component, on_trap: &str, mode: &str, status: u16) -> Fi
         "{mode}: a trap decides nothing"
     );
     let passed = answers.iter().filter(|answer| answer.is_admitted()).count();
-    assert_eq!(upstream.requests(), passed as u64, "{mode}");
+    let traps = gateway.metrics().sum("slidegate_component_traps_total", &[]);
+    // The filter wanted to see all responses: what it would have done to those that were on their way when it trapped,
+    // nobody knows, so they are refused where a trap refuses.
+    let unseen = if mode == "refuse" { traps as usize * 2 * CLIENTS } else { 0 };
+    let reached = upstream.requests() as usize;
+    assert!((passed..=passed + unseen).contains(&reached), "{mode}: {reached} reached the upstream, {passed} passed");
     // Ten replacements in a second; between, streams of others get the failure mode too.
     let failed = |answer: &&&Answered| answer.status != 200;
     let outside = well.all.iter().filter(|answer| answer.received < broke || answer.sent > mended + RECOVERY_MAX);
@@ -108,7 +113,6 @@ fn trapping(component: &Component, on_trap: &str, mode: &str, status: u16) -> Fi
         outside.filter(|answer| answer.status != 200).count() == 0,
         "{mode}: the others are served before and after"
     );
-    let traps = gateway.metrics().sum("slidegate_component_traps_total", &[]);
     assert!((1.0..=10.0 * (WHILE.as_secs_f64() + 2.0)).contains(&traps), "{mode}: {traps} traps");
     // Connections to the upstream are kept for a while.
     assert!(

@@ -72,7 +72,7 @@ fn sessions() {
         found.set(found.get() + check_session(&session)?);
         Ok(())
     });
-    assert!(found.get() * 10 > cases as usize, "only {} told anything: the fuzzer has gone astray", found.get());
+    assert!(found.get() * 25 > cases as usize, "only {} of {cases} told anything: the fuzzer is astray", found.get());
     println!("{cases} sessions, {} told something", found.get());
 }
 

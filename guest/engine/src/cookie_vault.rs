@@ -21,10 +21,9 @@ use self::{
     question::VaultTurn,
 };
 use crate::{
-    body::BodyPiece,
     request::RequestView,
     store::{Ended, failure::FailureCause},
-    streams::{WAITER_BYTES, Waiter},
+    streams::{FOLLOWED_STREAMS_MAX, WAITER_BYTES, Waiter},
     telemetry::VaultTally,
     turn::NotedVerdict,
     vault_rules::VaultRules,
@@ -35,9 +34,6 @@ use crate::{
 /// The longest that all cookies of a request become together, in bytes, with the values that are put back: as much as
 /// hosts take of headers.
 const COOKIES_MAX: usize = 96 << 10;
-
-/// Of so many streams it is remembered which values their requests brought, to forget those that are deleted.
-const FOLLOWED_MAX: usize = 16_384;
 
 /// What a request has brought.
 #[derive(Debug, Default)]
@@ -57,7 +53,7 @@ pub(crate) struct CookieVault {
     /// Headers that wait for Redis, by numbers.
     open: BTreeMap<u64, Box<OpenHeaders>>,
     last_open: u64,
-    /// Of streams whose responses have not come.
+    /// Of streams whose responses have not come: which values their requests brought, to forget those that are deleted.
     followed: BTreeMap<u64, Box<BroughtCookies>>,
 }
 
@@ -117,7 +113,7 @@ impl CookieVault {
             };
             parts.push(HeaderPart { sought, goes_on });
         }
-        if !keys.is_empty() && self.followed.len() < FOLLOWED_MAX {
+        if !keys.is_empty() && self.followed.len() < FOLLOWED_STREAMS_MAX {
             let values = keys.iter().map(|(_, name_at, key)| (*name_at, key.clone())).collect();
             self.followed.insert(waiter.stream, Box::new(BroughtCookies { values, unread: Vec::new() }));
         }
@@ -153,7 +149,8 @@ impl CookieVault {
                     }
                     for (_, key) in brought.values.iter().filter(|(brought_at, _)| is_deleted && *brought_at == name_at)
                     {
-                        self.ask(VaultQuestion::forget(key), turn);
+                        // What cannot be asked for ends by itself.
+                        let _ = turn.ask(self.rules.redis, VaultQuestion::forget(key));
                     }
                     turn.telemetry.vaulted(self.index, VaultTally::Deleted);
                     field
@@ -172,33 +169,10 @@ impl CookieVault {
             parts.push(HeaderPart { sought: None, goes_on: Some(goes_on) });
         }
         if !is_changed {
-            return Some(NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None });
+            return Some(NotedVerdict::pass());
         }
         self.begin(waiter, parts, questions, true, turn)
     }
-
-    /// No body is wanted.
-    pub(crate) fn on_request_body(
-        &mut self,
-        _waiter: Waiter,
-        _piece: BodyPiece<'_>,
-        _turn: &mut VaultTurn<'_>,
-    ) -> Option<NotedVerdict> {
-        Some(NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None })
-    }
-
-    /// No body is wanted.
-    pub(crate) fn on_response_body(
-        &mut self,
-        _waiter: Waiter,
-        _piece: BodyPiece<'_>,
-        _turn: &mut VaultTurn<'_>,
-    ) -> Option<NotedVerdict> {
-        Some(NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None })
-    }
-
-    /// Nothing is put off.
-    pub(crate) fn on_retire(&mut self, _turn: &mut VaultTurn<'_>) {}
 
     /// A stream is over.
     pub(crate) fn on_done(&mut self, stream: u64) {
@@ -240,23 +214,11 @@ impl CookieVault {
         self.open.insert(number, Box::new(headers));
         for (part, mut question) in questions {
             question.part = Some((number, part));
-            if let Some(cause) = self.ask(question, turn) {
+            if let Err(cause) = turn.ask(self.rules.redis, question) {
                 self.conclude(number, part, Err(cause), turn);
             }
         }
         self.take_settled(number, turn).map(|headers| self.verdict(*headers))
-    }
-
-    /// Asks this. Returns why it is not asked.
-    fn ask(&self, question: VaultQuestion, turn: &mut VaultTurn<'_>) -> Option<FailureCause> {
-        let service = self.rules.redis;
-        match turn.services.permit(service, turn.now_ns, turn.telemetry) {
-            Ok(permit) => {
-                turn.asked.push((service, permit, question));
-                None
-            }
-            Err(cause) => Some(cause),
-        }
     }
 
     /// What became of a part.

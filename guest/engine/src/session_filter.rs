@@ -19,7 +19,7 @@ use hmac_sha256::Hash;
 use self::{
     answers::{SessionAnswers, SessionOutcome},
     own_sessions::{KnownSession, OwnSessions, passing},
-    question::{RecordQuestion, SessionAsker, SessionLookup, SessionTurn, call_bytes, unix_ms},
+    question::{RecordQuestion, SessionAsker, SessionLookup, SessionTurn, unix_ms},
     recent::{KeyDigest, RecentSessions},
 };
 pub(crate) use self::{
@@ -27,19 +27,15 @@ pub(crate) use self::{
     question::{SessionAnswer, SessionQuestion},
 };
 use crate::{
-    body::BodyPiece,
     request::RequestView,
     session::{FoundSession, SESSION_SET, SessionLead, SessionMiss, SessionOrder, SessionRules, SessionSource},
-    store::{Answered, Ended, failure::FailureCause},
-    streams::Waiter,
+    store::{Answered, Ended, call_bytes, failure::FailureCause},
+    streams::{FOLLOWED_STREAMS_MAX, Waiter},
     telemetry::Saved,
     turn::NotedVerdict,
-    verdict::{Pass, Verdict},
+    verdict::Verdict,
     wants::{ResponseOrigin, ResponseView, Wants},
 };
-
-/// Of so many streams the responses are looked at, whether they end a session. Of others the session is not remembered.
-const FOLLOWED_MAX: usize = 16_384;
 
 /// A configured filter, and everything in flight in it.
 #[derive(Debug)]
@@ -55,7 +51,7 @@ pub(crate) struct SessionFilter {
     /// Those that others may join, and of which the answer is remembered.
     joinable: BTreeMap<KeyDigest, u64>,
     last_flight: u64,
-    /// The streams whose responses may end the session of their requests.
+    /// The streams whose responses may end the session of their requests. Of more, the session is not remembered.
     followed: BTreeMap<u64, Box<FollowedSession>>,
     /// None: sessions are the application's.
     own: Option<Box<OwnSessions>>,
@@ -142,31 +138,8 @@ impl SessionFilter {
                 self.forget(&key);
             }
         }
-        Some(pass_as_it_is())
+        Some(NotedVerdict::pass())
     }
-
-    /// No body is wanted.
-    pub(crate) fn on_request_body(
-        &mut self,
-        _waiter: Waiter,
-        _piece: BodyPiece<'_>,
-        _turn: &mut SessionTurn<'_>,
-    ) -> Option<NotedVerdict> {
-        Some(pass_as_it_is())
-    }
-
-    /// No body is wanted.
-    pub(crate) fn on_response_body(
-        &mut self,
-        _waiter: Waiter,
-        _piece: BodyPiece<'_>,
-        _turn: &mut SessionTurn<'_>,
-    ) -> Option<NotedVerdict> {
-        Some(pass_as_it_is())
-    }
-
-    /// Nothing is put off.
-    pub(crate) fn on_retire(&mut self, _turn: &mut SessionTurn<'_>) {}
 
     /// A stream is over.
     pub(crate) fn on_done(&mut self, stream: u64) {
@@ -185,7 +158,7 @@ impl SessionFilter {
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
         let order = match SessionOrder::read(&response.header_values(SESSION_SET)) {
-            Ok(None) => return Some(pass_as_it_is()),
+            Ok(None) => return Some(NotedVerdict::pass()),
             // Nobody but the application sets sessions.
             _ if response.head().origin != ResponseOrigin::Upstream => return Some(passing(None, None)),
             Ok(Some(order)) => Ok(order),
@@ -196,9 +169,9 @@ impl SessionFilter {
             // Of which session it would be is not known.
             return Some(own.overloaded(&order, turn));
         };
-        let key = known.as_ref().filter(|_| order.is_ok()).map(|known| Hash::hash(&known.key));
-        let verdict = own.carry_out(waiter, known, order, turn);
-        if let Some(key) = key {
+        let (digest, is_order) = (known.as_ref().map(|known| Hash::hash(&known.key)), order.is_ok());
+        let verdict = own.carry_out(waiter, known, digest, order, turn);
+        if let Some(key) = digest.filter(|_| is_order) {
             self.forget(&key);
         }
         verdict
@@ -247,7 +220,7 @@ impl SessionFilter {
     ) {
         let Some(flight) = self.flights.remove(&ask.flight) else { return };
         let waited: usize = flight.askers.iter().map(|asker| self.answers.bytes(asker)).sum();
-        turn.budget.free(call_bytes(&ask.key) + waited);
+        turn.budget.free(call_bytes(ask.key.len()) + waited);
         let is_joinable = self.joinable.get(&flight.key) == Some(&ask.flight);
         if is_joinable {
             self.joinable.remove(&flight.key);
@@ -293,7 +266,7 @@ impl SessionFilter {
         }
         let flight = self.joinable.get(&digest).and_then(|flight| self.flights.get_mut(flight));
         let waiter_bytes = self.answers.bytes(&asker);
-        let bytes = if flight.is_some() { waiter_bytes } else { waiter_bytes + call_bytes(&key) };
+        let bytes = if flight.is_some() { waiter_bytes } else { waiter_bytes + call_bytes(key.len()) };
         if !turn.budget.fits(bytes) {
             turn.telemetry.overloaded(service, turn.now_ns);
             return Some(self.settle(&asker, None, &SessionOutcome::Unavailable(FailureCause::Overloaded), turn));
@@ -338,7 +311,7 @@ impl SessionFilter {
                 _ => None,
             };
             // Whatever comes of more of them than are followed is removed all the same.
-            if self.followed.len() < FOLLOWED_MAX {
+            if self.followed.len() < FOLLOWED_STREAMS_MAX {
                 self.followed.insert(asker.waiter.stream, Box::new(FollowedSession::Own(known)));
             }
             pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
@@ -348,7 +321,7 @@ impl SessionFilter {
             && !matches!(outcome, SessionOutcome::Unavailable(_))
             && self.rules.follows_responses()
         {
-            if self.followed.len() >= FOLLOWED_MAX {
+            if self.followed.len() >= FOLLOWED_STREAMS_MAX {
                 // Nobody would see that it ends.
                 self.forget(&key);
                 return NotedVerdict { verdict, note: outcome.note() };
@@ -379,10 +352,6 @@ fn read(answer: SessionAnswer) -> Option<Result<FoundSession, SessionMiss>> {
         SessionAnswer::Record(session) => Some(session),
         SessionAnswer::Written(_) => None,
     }
-}
-
-fn pass_as_it_is() -> NotedVerdict {
-    NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None }
 }
 
 #[cfg(test)]

@@ -20,6 +20,14 @@ use crate::{
     telemetry::{Saved, Telemetry},
 };
 
+/// What a call takes whose words, or those that count, are so long together, in bytes: who asks has them, its command
+/// for a moment, and a copy of it is on its way.
+pub(crate) fn call_bytes(words: usize) -> usize {
+    const CALL_BYTES: usize = 512;
+    const COPIES: usize = 3;
+    CALL_BYTES + COPIES * words
+}
+
 /// What a call asks.
 pub(crate) trait Ask {
     /// What an answer says.

@@ -17,6 +17,9 @@ use crate::{
 /// carries, in bytes.
 pub(crate) const WAITER_BYTES: usize = 512;
 
+/// Of so many streams a filter without a budget of its own follows the responses.
+pub(crate) const FOLLOWED_STREAMS_MAX: usize = 16_384;
+
 /// A stream at a filter, and what tells it from the same stream at the next one, and from a later one of the same id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiter {

@@ -5,10 +5,10 @@ use alloc::{collections::VecDeque, string::String, vec::Vec};
 use crate::{
     memory_budget::MemoryBudget,
     random_pool::RandomPool,
-    store::{Permit, Services},
+    store::{Permit, Services, failure::FailureCause},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
-    verdict::Verdict,
+    verdict::{Pass, Verdict},
 };
 
 /// What filters share, for one of them and the time of one step; and what that one asks in it.
@@ -39,4 +39,24 @@ pub(crate) struct NotedVerdict {
     /// What a log of requests should say of it, names and values. Of several filters the last that has something to say
     /// is heard.
     pub(crate) note: Option<Vec<(&'static str, String)>>,
+}
+
+// === impl Turn ===
+
+impl<A, M> Turn<'_, A, M> {
+    /// Asks this of a service, unless that may not be asked now.
+    pub(crate) fn ask(&mut self, service: u32, ask: A) -> Result<(), FailureCause> {
+        let permit = self.services.permit(service, self.now_ns, self.telemetry)?;
+        self.asked.push((service, permit, ask));
+        Ok(())
+    }
+}
+
+// === impl NotedVerdict ===
+
+impl NotedVerdict {
+    /// The stream goes on as it is, and nothing is said of it.
+    pub(crate) fn pass() -> NotedVerdict {
+        NotedVerdict { verdict: Verdict::Pass(Pass::default()), note: None }
+    }
 }

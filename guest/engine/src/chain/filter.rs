@@ -88,6 +88,18 @@ macro_rules! in_turn {
     };
 }
 
+/// The same for a hook that only limiters have; `others`: what becomes of it at the other filters.
+macro_rules! in_limiters_turn {
+    ($filter:expr, $at:expr, $shared:expr, $now_ns:expr, |$named:ident, $turn:ident| $hook:expr, others: $others:expr) => {
+        match $filter {
+            Filter::Limiter($named) => $shared.with_limiter($at, $now_ns, |$turn| $hook),
+            Filter::Session(_) | Filter::Vault(_) => $others,
+            #[cfg(test)]
+            Filter::Trial($named) => $shared.with_own($at, $now_ns, Question::Trial, |$turn| $hook),
+        }
+    };
+}
+
 // === impl Filter ===
 
 impl Filter {
@@ -114,7 +126,9 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_request_body(waiter, piece, turn))
+        in_limiters_turn!(self, at, shared, now_ns, |filter, turn| filter.on_request_body(waiter, piece, turn), others: {
+            Some(NotedVerdict::pass())
+        })
     }
 
     /// A response's headers have come. None: it waits.
@@ -140,7 +154,9 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_response_body(waiter, piece, turn))
+        in_limiters_turn!(self, at, shared, now_ns, |filter, turn| filter.on_response_body(waiter, piece, turn), others: {
+            Some(NotedVerdict::pass())
+        })
     }
 
     /// What it has kept back of a response that it takes something out of. None: it does not.
@@ -166,7 +182,7 @@ impl Filter {
 
     /// Nothing more comes: the last chance to ask for what was put off. What is answered to that may not be told.
     pub(super) fn on_retire(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
-        in_turn!(self, at, shared, now_ns, |filter, turn| filter.on_retire(turn))
+        in_limiters_turn!(self, at, shared, now_ns, |filter, turn| filter.on_retire(turn), others: {})
     }
 
     /// When something is to be done that was put off.

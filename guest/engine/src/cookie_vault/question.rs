@@ -8,7 +8,7 @@ use core::fmt;
 
 use crate::{
     redis::{Command, Form, Reply, Value},
-    store::{Ask, failure::sayable},
+    store::{Ask, call_bytes, failure::sayable_code},
     turn::Turn,
 };
 
@@ -60,12 +60,12 @@ impl VaultQuestion {
     /// What it takes with its copies, and what may be answered to it, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let answer = if self.is_read { VALUE_MAX } else { 0 };
-        512 + answer + 3 * self.command.words().map(<[u8]>::len).sum::<usize>()
+        call_bytes(self.command.size()) + answer
     }
 
     /// What may be shown of an error that it met: it may quote a key or a value.
     pub(crate) fn explain(error: &str) -> String {
-        sayable(error.split(' ').next().unwrap_or_default())
+        sayable_code(error)
     }
 }
 

@@ -42,6 +42,11 @@ impl Command {
         })
     }
 
+    /// How long all words are together, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Takes all words out, and keeps their memory for so many others, of so many bytes together.
     #[inline]
     pub(crate) fn begin(&mut self, words: usize, bytes: usize) {

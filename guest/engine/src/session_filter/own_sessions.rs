@@ -14,8 +14,6 @@ use alloc::{
     vec::Vec,
 };
 
-use hmac_sha256::Hash;
-
 use super::{
     question::{SessionLookup, SessionQuestion, SessionTurn, WriteQuestion, unix_ms},
     recent::KeyDigest,
@@ -156,22 +154,20 @@ impl OwnSessions {
             writes.push(SessionWrite::used(&sessions, digest_in(&known.key), now_ms));
         }
         for write in writes {
-            if let Ok(permit) = turn.services.permit(self.service, turn.now_ns, turn.telemetry) {
-                let question = WriteQuestion { write, script: Rc::clone(&self.script), order: None };
-                turn.asked.push((self.service, permit, SessionQuestion::Write(question)));
-            }
+            // What cannot be asked for ends a little sooner.
+            let _ = turn.ask(self.service, self.question(write, None));
         }
     }
 
-    /// A response orders something for a request that had this session. None: it waits.
+    /// A response orders something for a request that had this session, whose key has this digest. None: it waits.
     pub(super) fn carry_out(
         &mut self,
         waiter: Waiter,
         known: Option<KnownSession>,
+        digest: Option<KeyDigest>,
         order: Result<SessionOrder, SessionOrderError>,
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
-        let digest = known.as_ref().map(|known| Hash::hash(&known.key));
         let planned = match order {
             Ok(SessionOrder::Delete) => Ok((self.ending(known.as_ref()), OrderEnd::Deleted)),
             Ok(SessionOrder::Set(fields)) => self.setting(fields, known, turn),
@@ -238,15 +234,17 @@ impl OwnSessions {
     /// Takes the next step, or the response goes on.
     fn go_on(&mut self, number: u64, mut order: Box<OpenOrder>, turn: &mut SessionTurn<'_>) -> Option<CarriedOut> {
         let Some(write) = order.steps.pop_front() else { return Some(self.close(*order, None, turn)) };
-        match turn.services.permit(self.service, turn.now_ns, turn.telemetry) {
-            Ok(permit) => {
-                let question = WriteQuestion { write, script: Rc::clone(&self.script), order: Some(number) };
-                turn.asked.push((self.service, permit, SessionQuestion::Write(question)));
+        match turn.ask(self.service, self.question(write, Some(number))) {
+            Ok(()) => {
                 self.open.insert(number, order);
                 None
             }
             Err(cause) => Some(self.close(*order, Some(OrderFailure::Unavailable(cause)), turn)),
         }
+    }
+
+    fn question(&self, write: SessionWrite, order: Option<u64>) -> SessionQuestion {
+        SessionQuestion::Write(WriteQuestion { write, script: Rc::clone(&self.script), order })
     }
 
     fn close(&mut self, order: OpenOrder, failure: Option<OrderFailure>, turn: &mut SessionTurn<'_>) -> CarriedOut {

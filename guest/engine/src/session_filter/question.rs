@@ -6,14 +6,13 @@ use super::writes::{BeginScript, SessionWrite};
 use crate::{
     redis::{Command, Form, Reply, Value},
     session::{FoundSession, RecordKind, SessionMiss, SessionReader, SessionRecord, SessionSettings},
-    store::{Ask, failure::sayable},
+    store::{
+        Ask,
+        failure::{sayable, sayable_code},
+    },
     streams::Waiter,
     turn::Turn,
 };
-
-/// A call beside its key, which it has once, its command for a moment, and a copy of it is on its way.
-const CALL_BYTES: usize = 512;
-const KEY_COPIES: usize = 3;
 
 /// The last byte that is asked for of a record: one more than may be read.
 const RECORD_END: &[u8] = b"262144";
@@ -87,11 +86,6 @@ pub(crate) struct WriteQuestion {
     pub(super) order: Option<u64>,
 }
 
-/// What a call for a key takes, in bytes, without those who wait for it.
-pub(super) fn call_bytes(key: &[u8]) -> usize {
-    CALL_BYTES + KEY_COPIES * key.len()
-}
-
 // === impl SessionLookup ===
 
 impl SessionLookup {
@@ -112,8 +106,7 @@ impl SessionQuestion {
             // It may quote any of its words.
             SessionQuestion::Write(_) => true,
         };
-        let shown = if is_quoted { error.split(' ').next().unwrap_or_default() } else { error };
-        sayable(shown)
+        if is_quoted { sayable_code(error) } else { sayable(error) }
     }
 }
 

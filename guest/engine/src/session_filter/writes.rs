@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 
 use crate::{
     redis::{Command, Form, Reply, Value},
+    store::call_bytes,
     window::script,
 };
 
@@ -113,7 +114,7 @@ impl SessionWrite {
 
     /// What it takes with its copies, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        512 + 3 * self.words.words().map(<[u8]>::len).sum::<usize>()
+        call_bytes(self.words.size())
     }
 
     pub(super) fn command(&self, form: Form, begin: &BeginScript, command: &mut Command) {

@@ -137,6 +137,11 @@ pub(crate) fn sayable(text: &str) -> String {
     if end < text.len() { String::from(shown) + " ..." } else { String::from(shown) }
 }
 
+/// The same of an error that may quote anything: its code.
+pub(crate) fn sayable_code(text: &str) -> String {
+    sayable(text.split(' ').next().unwrap_or_default())
+}
+
 impl From<CallError> for FailureCause {
     fn from(error: CallError) -> Self {
         match error {

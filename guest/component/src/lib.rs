@@ -155,8 +155,7 @@ impl Guest for Component {
     fn explain(stream: StreamId, replies: Vec<Result<Reply, CallError>>, now: Moment) -> Explanation {
         let replies: Vec<_> =
             replies.into_iter().map(|reply| reply.map(convert::reply).map_err(convert::call_error)).collect();
-        let explained = with_filter(|filter| {
-            filter.engine.set_wall_clock(now.wall);
+        let explained = with_filter_at(now, |filter| {
             explain::explanation(filter.engine.explain(&Request(stream), &replies, now.monotonic))
         });
         explained.unwrap_or_else(|| Explanation { filters: Vec::new(), questions: Vec::new() })

@@ -74,16 +74,17 @@ impl Engine {
     pub fn configure(json: &[u8]) -> Result<Engine, Vec<ConfigError>> {
         let config = Config::read(json)?;
         let telemetry = Telemetry::new(&config);
+        let (keeps_sessions, has_vaults) =
+            (config.sessions().any(|rules| rules.own.is_some()), config.vaults().next().is_some());
+        // What clients claim must not pass by such a filter.
+        let tells = has_vaults || config.sessions().next().is_some();
         let configuration = Configuration {
             services: config.services.clone(),
-            edits_responses: config.sessions().any(|rules| rules.own.is_some())
-                || config.vaults().next().is_some()
+            edits_responses: keeps_sessions
+                || has_vaults
                 || config.policies().any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
-            edits_requests: config.sessions().next().is_some()
-                || config.vaults().next().is_some()
-                || config.policies().any(Policy::edits_requests),
-            refuse_on_trap: config.sessions().next().is_some()
-                || config.vaults().next().is_some()
+            edits_requests: tells || config.policies().any(Policy::edits_requests),
+            refuse_on_trap: tells
                 || config.policies().any(|policy| {
                     policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()
                 }),
@@ -93,8 +94,7 @@ impl Engine {
             uses: Uses::of(&config.filters),
             warnings: config.warnings.iter().cloned().chain(telemetry.warning()).collect(),
         };
-        let is_random_needed = config.sessions().any(|rules| rules.own.is_some());
-        let shared = ChainState::new(&configuration.services, telemetry, RandomPool::new(is_random_needed));
+        let shared = ChainState::new(&configuration.services, telemetry, RandomPool::new(keeps_sessions));
         Ok(Engine { filters: filters(&config), config, configuration, shared, effects: VecDeque::new() })
     }
 

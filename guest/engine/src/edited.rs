@@ -1,4 +1,4 @@
-//! A request as the filters before have changed it.
+//! Requests and responses as the filters before have changed them.
 
 use alloc::{string::String, vec::Vec};
 

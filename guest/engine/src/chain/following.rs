@@ -105,7 +105,10 @@ impl Engine {
             change.body.follow(piece.bytes);
         }
         let count = followed.followers.len();
-        let kept_back = if phase == StreamPhase::ResponseBody && count > 1 { self.kept_back(stream) } else { None };
+        // Only one that holds the body takes something out of it, or ends it.
+        let holds = |follower: &&Follower| follower.wants.response_body == Interest::Hold;
+        let may_end = phase == StreamPhase::ResponseBody && followed.followers.iter().filter(holds).nth(1).is_some();
+        let kept_back = if may_end { self.kept_back(stream) } else { None };
         for turn in 0..count {
             let place = if phase == StreamPhase::RequestBody { turn } else { count - 1 - turn };
             let Some((follower, waiter)) = self.follower(stream, place, now_ns) else { continue };

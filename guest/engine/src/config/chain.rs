@@ -22,6 +22,9 @@ const FILTERS: &str = known_fields::CHAIN[0];
 const SESSION: &str = known_fields::SESSION_FILTER[0];
 const VAULT: &str = known_fields::VAULT_FILTER[0];
 
+/// What makes a filter one of another kind than a limiter.
+const NO_LIMITERS: [&str; 2] = [SESSION, VAULT];
+
 /// Whether a document is a list of filters.
 pub(super) fn is_list(document: &Node) -> bool {
     document.get(FILTERS).is_some()
@@ -37,7 +40,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
     let known: Vec<&str> = known_fields::CHAIN.into_iter().chain(known_fields::DOCUMENT).chain(filters_own()).collect();
     let Some(fields) = reader.object(Path::Root, document, &known) else { return Vec::new() };
     let of_a_filter =
-        |name: &&str| *name == "_rules_" || known_fields::POLICY.contains(name) || [SESSION, VAULT].contains(name);
+        |name: &&str| *name == "_rules_" || known_fields::POLICY.contains(name) || NO_LIMITERS.contains(name);
     for name in fields.names().filter(of_a_filter) {
         reader.error(fields.at(name), format_args!("stands beside `{FILTERS}`: expected it in one of these filters"));
     }
@@ -82,19 +85,19 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
 /// Reports filters that keep what another one keeps: a second one of our sessions, which one response would set both,
 /// and a vault for their cookie.
 fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
-    let mut cookies: Vec<&str> = Vec::new();
-    for (at, rules) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?))) {
-        if let Some(SessionSource::Cookie(cookie)) =
-            rules.session().filter(|rules| rules.own.is_some()).map(|rules| &rules.settings.source)
-        {
-            if !cookies.is_empty() {
-                reader.error(
-                    Path::Element(&path, at),
-                    "keeps sessions, as a filter before it does: expected one of `format: own`",
-                );
-            }
-            cookies.push(cookie);
+    let own = filters.iter().enumerate().filter_map(|(at, rules)| {
+        let rules = rules.as_ref()?.session().filter(|rules| rules.own.is_some())?;
+        match &rules.settings.source {
+            SessionSource::Cookie(cookie) => Some((at, cookie.as_str())),
+            SessionSource::Header(_) => None,
         }
+    });
+    let own: Vec<(usize, &str)> = own.collect();
+    for (at, _) in own.iter().skip(1) {
+        reader.error(
+            Path::Element(&path, *at),
+            "keeps sessions, as a filter before it does: expected one of `format: own`",
+        );
     }
     let vaults = filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.vault()?)));
     for (before, (at, rules)) in vaults.enumerate() {
@@ -106,7 +109,7 @@ fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules
             );
         }
         for name in
-            rules.cookies.iter().filter(|name| cookies.iter().any(|cookie| is_cookie_alike(name.as_bytes(), cookie)))
+            rules.cookies.iter().filter(|name| own.iter().any(|(_, cookie)| is_cookie_alike(name.as_bytes(), cookie)))
         {
             reader.error(
                 Path::Element(&path, at),
@@ -142,7 +145,7 @@ fn filter(
         reader.object(path, node, &known);
         return None;
     }
-    let Some(kind) = [SESSION, VAULT].into_iter().find(|kind| node.get(kind).is_some()) else {
+    let Some(kind) = NO_LIMITERS.into_iter().find(|kind| node.get(kind).is_some()) else {
         let ruleset = ruleset::read(reader, services, shared, told, path, node, &known);
         return Some(FilterRules::Limiter(Rc::new(ruleset)));
     };
@@ -157,12 +160,11 @@ fn filter(
     session::read(reader, services, told, path, node).map(|rules| FilterRules::Session(Rc::new(rules)))
 }
 
-/// Whether a filter has a field that is like that of another kind of filters, and none of a limiter's.
+/// Whether a filter has a field that is like that of another kind of filters, and none of a policy's.
 fn means_no_limiter(node: &Node) -> bool {
-    const OTHERS: [&str; 2] = [SESSION, VAULT];
     let mut names = node.members().into_iter().flatten().map(|member| member.name.as_str());
-    let is_known = |name: &str| known_fields::POLICY.contains(&name) || OTHERS.contains(&name);
-    !names.clone().any(is_known) && names.any(|name| !nearest(name, &OTHERS).is_empty())
+    let is_known = |name: &str| known_fields::POLICY.contains(&name) || NO_LIMITERS.contains(&name);
+    !names.clone().any(is_known) && names.any(|name| !nearest(name, &NO_LIMITERS).is_empty())
 }
 
 /// The fields at the top of filters, those of limiters first.

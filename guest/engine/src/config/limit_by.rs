@@ -236,6 +236,10 @@ fn told_header(reader: &mut Reader, told: &[ToldField], path: Path<'_>, field: &
 
 /// The name of a cookie.
 pub(super) fn cookie_name(reader: &mut Reader, path: Path<'_>, node: &Node, name: &str) -> Option<String> {
+    if name.is_empty() {
+        reader.error(path, "expected the name of a cookie, got an empty text");
+        return None;
+    }
     let separates = |character: char| matches!(character, ';' | '=') || character.is_control();
     if name.contains(separates) || name.trim() != name {
         reader.expected(path, node, "the name of a cookie, without `;`, `=` and white space around it");

@@ -120,10 +120,6 @@ fn source(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Opt
         return match cookie {
             Some((path, node)) => {
                 let name = reader.text(path, node)?;
-                if name.is_empty() {
-                    reader.error(path, "expected the name of a cookie, got an empty text");
-                    return None;
-                }
                 cookie_name(reader, path, node, &name).map(SessionSource::Cookie)
             }
             None if default.is_empty() => {
@@ -218,12 +214,7 @@ fn max_age_s(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> 
         reader.error(path, message);
         return None;
     }
-    let max_age_us = reader.duration_us(path, node, MAX_AGE_US_MAX)?;
-    if max_age_us < 1_000_000 {
-        reader.expected(path, node, "at least a second");
-        return None;
-    }
-    Some(max_age_us / 1_000_000)
+    Some(reader.lasting_us(path, node, MAX_AGE_US_MAX)? / 1_000_000)
 }
 
 fn key_prefix(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat, is_signed: bool) -> Option<String> {

@@ -49,13 +49,7 @@ pub(super) fn read(
         None => Some(String::from(KEY_PREFIX)),
     };
     let keep_us = match given.get_unless_null("keep") {
-        Some((path, node)) => reader.duration_us(path, node, KEEP_US_MAX).filter(|keep_us| {
-            let is_long = *keep_us >= 1_000_000;
-            if !is_long {
-                reader.expected(path, node, "at least a second");
-            }
-            is_long
-        }),
+        Some((path, node)) => reader.lasting_us(path, node, KEEP_US_MAX),
         None => Some(KEEP_US),
     };
     let redis = match given.get_unless_null("redis") {
@@ -81,13 +75,7 @@ fn cookies(reader: &mut Reader, given: &Fields<'_>) -> Option<Vec<String>> {
     };
     let (mut names, mut is_understood) = (Vec::new(), true);
     for (path, node) in elements(&path, node) {
-        let name = reader.text(path, node).filter(|name| {
-            if name.is_empty() {
-                reader.error(path, "expected the name of a cookie, got an empty text");
-            }
-            !name.is_empty()
-        });
-        match name.and_then(|name| cookie_name(reader, path, node, &name)) {
+        match reader.text(path, node).and_then(|name| cookie_name(reader, path, node, &name)) {
             Some(name) if names.contains(&name) => {
                 reader.error(path, format_args!("stands there before: expected `{name}` once"));
                 is_understood = false;

@@ -59,13 +59,17 @@ impl ReservedLimit {
     /// What it takes, in bytes.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
-        size_of::<ReservedLimit>() + self.key.len()
+        ReservedLimit::bytes_with(&self.key)
+    }
+
+    fn bytes_with(key: &[u8]) -> usize {
+        size_of::<ReservedLimit>() + key.len()
     }
 
     /// What those of a plan take, in bytes.
     pub(super) fn bytes_of_all(plan: &Plan) -> usize {
         let keys = plan.tokens.iter().filter_map(|tokens| plan.keys.get(tokens.at));
-        keys.map(|key| size_of::<ReservedLimit>() + key.len()).sum()
+        keys.map(|key| ReservedLimit::bytes_with(key)).sum()
     }
 }
 

@@ -35,18 +35,13 @@ impl Limiter {
         let now_steps = turn.memory.clock_steps(service);
         // Where it was charged, nothing is after the clock was set.
         let reserved_us = reserved.filter(|(_, steps)| *steps == now_steps).map(|(at_us, _)| at_us);
-        let is_one = |change: &&LimitChange<'_>| match change.kind {
-            ChangeKind::None => false,
-            ChangeKind::GiveBack { .. } => reserved_us.is_some(),
-            ChangeKind::Spend(_) => true,
-        };
+        let is_one = |change: &&LimitChange<'_>| reserved_us.is_some() || matches!(change.kind, ChangeKind::Spend(_));
         let mut changes = changes.iter().filter(is_one).peekable();
         let lead = reservation.limits.first().map(|limit| &*limit.key);
         let Some(lead) = lead.filter(|_| changes.peek().is_some()) else { return };
         let pending = self.settlements.add(service, lead, reservation.policy, now_steps, turn.now_ns);
         for LimitChange { key, kind } in changes {
             match *kind {
-                ChangeKind::None => {}
                 ChangeKind::GiveBack { refund, limit } => {
                     let at_us = reserved_us.unwrap_or_default();
                     pending.hold_back(refund.cost, limit);

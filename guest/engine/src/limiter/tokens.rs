@@ -4,7 +4,7 @@
 //! A settlement that is lost leaves what was reserved until it leaves the window.
 
 use alloc::vec::Vec;
-use core::mem;
+use core::{cmp::Ordering, mem};
 
 use super::{
     Limiter, Turn,
@@ -192,7 +192,7 @@ impl Limiter {
             let expected = expected.min(limit.limit);
             let spent = if reserved(terms, charged) > 0 { charged } else { expected.max(charged) };
             total = total.max(spent);
-            changes.push(LimitChange::new(limit, charged, spent));
+            changes.extend(LimitChange::new(limit, charged, spent));
         }
         turn.telemetry.spent(*index, total);
         self.change(reservation, &changes, turn);
@@ -213,7 +213,7 @@ impl Limiter {
                 turn.memory.means.learn(&limit.key, beyond);
             }
             total = total.max(spent);
-            changes.push(LimitChange::new(limit, charged, spent));
+            changes.extend(LimitChange::new(limit, charged, spent));
         }
         turn.telemetry.spent(*index, total);
         if reservation.is_unread() {
@@ -231,7 +231,6 @@ impl Limiter {
                     let stand_in = stands_in_for.map(|service| stand_in_key(service, change.key));
                     let key = stand_in.as_deref().unwrap_or(change.key);
                     match change.kind {
-                        ChangeKind::None => {}
                         ChangeKind::GiveBack { refund, .. } => {
                             windows.give_back(key, &Refund { at_us, ..refund });
                         }
@@ -267,7 +266,6 @@ pub(super) struct LimitChange<'a> {
 /// The same without its key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ChangeKind {
-    None,
     /// When it was charged is still to be filled in.
     GiveBack {
         refund: Refund,
@@ -278,17 +276,17 @@ pub(super) enum ChangeKind {
 }
 
 impl LimitChange<'_> {
-    /// Of a limit that was charged so much, and where so much was spent.
-    pub(super) fn new(limit: &ReservedLimit, charged: u64, spent: u64) -> LimitChange<'_> {
-        let kind = if spent < charged {
-            let Charge { window_us, slot_us, cost, limit, .. } = limit.charge(charged - spent);
-            ChangeKind::GiveBack { refund: Refund { window_us, slot_us, at_us: 0, cost }, limit }
-        } else if spent > charged {
-            ChangeKind::Spend(limit.charge((spent - charged).min(SPENT_MAX)))
-        } else {
-            ChangeKind::None
+    /// Of a limit that was charged so much, and where so much was spent. None: nothing changes.
+    pub(super) fn new(limit: &ReservedLimit, charged: u64, spent: u64) -> Option<LimitChange<'_>> {
+        let kind = match spent.cmp(&charged) {
+            Ordering::Less => {
+                let Charge { window_us, slot_us, cost, limit, .. } = limit.charge(charged - spent);
+                ChangeKind::GiveBack { refund: Refund { window_us, slot_us, at_us: 0, cost }, limit }
+            }
+            Ordering::Greater => ChangeKind::Spend(limit.charge((spent - charged).min(SPENT_MAX))),
+            Ordering::Equal => return None,
         };
-        LimitChange { key: &limit.key, kind }
+        Some(LimitChange { key: &limit.key, kind })
     }
 }
 

@@ -64,7 +64,7 @@ impl Limiter {
         let Some(policy) = self.policy(reservation.policy) else { return };
         let is_time = turn.now_ns.saturating_sub(reservation.topped_up_ns) >= STEP_NS;
         // What of each limit is charged then.
-        let mut charged = Vec::new();
+        let (mut charged, mut changes) = (Vec::new(), Vec::new());
         for (at, limit) in reservation.limits.iter().enumerate() {
             let terms = policy.token_terms_of(limit.owner);
             if !reservation.outlives(limit, turn.now_ns) || reservation.asks_for(terms, limit) {
@@ -75,16 +75,12 @@ impl Limiter {
             let more = seen.saturating_sub(before);
             if more >= STEP || more > 0 && is_time {
                 charged.push((at, seen));
+                changes.extend(LimitChange::new(limit, before, seen));
             }
         }
         if charged.is_empty() {
             return;
         }
-        let changes = charged.iter().filter_map(|(at, seen)| {
-            let limit = reservation.limits.get(*at)?;
-            Some(LimitChange::new(limit, limit.charged?, *seen))
-        });
-        let changes: Vec<_> = changes.collect();
         self.change(reservation, &changes, turn);
         reservation.topped_up_ns = turn.now_ns;
         for (at, seen) in charged {
@@ -152,7 +148,7 @@ impl Limiter {
                 let place = ReservedIn::Redis { service, at_us: batch.now_us, steps: turn.memory.clock_steps(service) };
                 let limits = ReservedLimit::all(&call.plan, |at| charged(&call.plan.charges, &decision, at));
                 let gone = Reservation::new(call.policy, limits, place, RequestSeen::default());
-                let changes = gone.limits.iter().filter_map(|limit| Some(LimitChange::new(limit, limit.charged?, 0)));
+                let changes = gone.limits.iter().filter_map(|limit| LimitChange::new(limit, limit.charged?, 0));
                 let changes: Vec<_> = changes.collect();
                 self.change(&gone, &changes, turn);
             }

@@ -10,7 +10,7 @@ use crate::{
 /// So much of a body is read, in bytes. Of a longer one it is not known what it says further on.
 const BODY_MAX: u64 = 1 << 20;
 
-/// A model's name, what the chain knows of the stream, and what it takes to find both, in bytes.
+/// What the chain knows of the stream, and what it takes to find both, in bytes, with room to spare.
 const BESIDE_BYTES: usize = 640;
 
 /// A request whose body is being read, or was, and that waits for the decision.

@@ -156,8 +156,9 @@ fn meet<'a>(at: usize, item: &'a RuleItem, facts: &mut RequestFacts<'_, 'a, impl
         Source::Header(name) if name == PATH_ONLY => request::counted_path(facts.path()).into(),
         Source::Header(name) if is_host(name) => facts.header_choice(name, take, request::host),
         Source::Header(name) if is_credentials(name) => facts.header_choice(name, take, request::credentials),
-        Source::Header(name) => facts.header_choice(name, take, |value| Cow::Borrowed(value).into()),
-        Source::Session(header) => facts.header_choice(header, take, |value| Cow::Borrowed(value).into()),
+        Source::Header(name) | Source::Session(name) => {
+            facts.header_choice(name, take, |value| Cow::Borrowed(value).into())
+        }
         Source::Consumer => facts.header_choice(CONSUMER, take, |value| Cow::Borrowed(value).into()),
         Source::Param(name) => request::query_parameter(facts.path(), name, take),
         Source::Cookie(name) => {

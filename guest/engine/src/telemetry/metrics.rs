@@ -118,8 +118,8 @@ const VAULT: MetricDescription = (
     "Cookies whose values are kept in Redis, by the first of the vault's names, and what became of them",
 );
 
-/// So many metrics a configuration has at most. What the services say goes first, then the sessions, then the policies,
-/// in order, then their rules.
+/// So many metrics a configuration has at most. What the services say goes first, then the sessions, then the vaults,
+/// then the policies, in order, then their rules.
 pub(super) const METRICS_MAX: usize = 20_000;
 
 /// Longer label values are cut, and end with a digest of the whole; hosts have limits of their own.

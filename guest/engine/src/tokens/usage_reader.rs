@@ -11,8 +11,8 @@ use super::{
 };
 use crate::base64::Base64;
 
-/// Reads the body of an answer, decompressed, in pieces of any size. It takes as much memory at the end as at the
-/// beginning.
+/// Reads the body of an answer, decompressed, in pieces of any size. What it takes is bounded, however long the body
+/// is.
 ///
 /// What a body is, its first byte tells: JSON, one document or several, in an array or not; server-sent events; or
 /// Amazon's event stream. Every number is taken as cumulative: of each the last one counts, and none are added up.

@@ -396,7 +396,7 @@ fn limits_follow_the_user_that_a_session_tells() {
 }
 
 /// Shows one request whatever is asked for.
-struct Only<'a>(&'a Sample);
+pub(super) struct Only<'a>(pub(super) &'a Sample);
 
 impl<'a> Requests for Only<'a> {
     type View = &'a Sample;

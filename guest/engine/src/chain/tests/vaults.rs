@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use super::{
-    sessions::{WALL_NS, configured, passed, with_cookie},
+    sessions::{Only, WALL_NS, configured, passed, with_cookie},
     *,
 };
 use crate::wants::{ResponseHead, ResponseOrigin, ResponseView};
@@ -76,7 +76,6 @@ impl Scene {
         }
         let words: Vec<&[u8]> = command.words().collect();
         Ok(Reply::Single(match &words[..] {
-            [b"GETRANGE", key, b"0", b"49152"] => Value::Bulk(self.strings.get(*key).cloned().unwrap_or_default()),
             [b"GETRANGE", key, ..] => Value::Bulk(self.strings.get(*key).cloned().unwrap_or_default()),
             [b"SET", key, value, b"PX", kept_ms, ..] => {
                 self.kept_ms.push(String::from_utf8(kept_ms.to_vec()).unwrap());
@@ -159,17 +158,6 @@ impl Scene {
 
     fn sent(&mut self, cookies: &str) -> Option<String> {
         self.exchange(cookies, &Sets { cookies: &[], session: None }).0
-    }
-}
-
-/// Shows one request whatever is asked for.
-struct Only<'a>(&'a Sample);
-
-impl<'a> Requests for Only<'a> {
-    type View = &'a Sample;
-
-    fn view(&self, _: u64) -> Option<&'a Sample> {
-        Some(self.0)
     }
 }
 

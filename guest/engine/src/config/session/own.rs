@@ -49,12 +49,7 @@ pub(super) fn read(reader: &mut Reader, given: &Fields<'_>, format: SessionForma
 
 fn lasting_ms(reader: &mut Reader, given: &Fields<'_>, name: &str, default_us: u64) -> Option<u64> {
     let Some((path, node)) = given.get_unless_null(name) else { return Some(default_us / 1_000) };
-    let us = reader.duration_us(path, node, LASTING_US_MAX)?;
-    if us < 1_000_000 {
-        reader.expected(path, node, "at least a second");
-        return None;
-    }
-    Some(us / 1_000)
+    Some(reader.lasting_us(path, node, LASTING_US_MAX)? / 1_000)
 }
 
 fn per_user(reader: &mut Reader, given: &Fields<'_>) -> Option<Option<SessionsPerUser>> {

@@ -217,6 +217,16 @@ impl Reader {
         })
     }
 
+    /// The same, of at least a second.
+    pub fn lasting_us(&mut self, path: Path<'_>, node: &Node, longest_us: u64) -> Option<u64> {
+        let us = self.duration_us(path, node, longest_us)?;
+        if us < 1_000_000 {
+            self.expected(path, node, "at least a second");
+            return None;
+        }
+        Some(us)
+    }
+
     /// What is read of a field, if it is there and not `null`.
     pub fn field<'s, 'a, T>(
         &mut self,

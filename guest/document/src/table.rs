@@ -197,6 +197,8 @@ impl Table {
 const NETWORK: Shape = Shape::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 /// A token of RFC 9110, as methods and names of headers are.
 const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+/// The name of a cookie.
+const COOKIE: &str = "^[^;=\\x00-\\x1f\\x7f]+$";
 /// A length of time.
 const DURATION: Shape = Shape::Either(&[
     Shape::Pattern("^([0-9]+ *(ms|s|m|h)|0*([1-2]?[0-9]{1,2}|3[0-5][0-9]|36[0-5]) *d|0+(\\.0+)?)$"),

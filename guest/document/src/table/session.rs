@@ -1,6 +1,6 @@
 //! The fields of a filter that tells whose session a request is of.
 
-use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
+use super::{COOKIE, Condition, DURATION, DURATION_ABOVE_ZERO, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
 
 /// What stands in place of a limiter.
 pub const FILTER: [Field; 1] = [Field::new(
@@ -42,7 +42,7 @@ pub const SESSION: [Field; 16] = [
     Field::new(
         "cookie",
         ["Cookie", "Cookie 名称"],
-        Shape::Form("^[^;=\\x00-\\x1f\\x7f]+$"),
+        Shape::Form(COOKIE),
         "the library's own; none with `json` and `hash`; `__Host-session` with `own`",
         "the name of the cookie",
     )

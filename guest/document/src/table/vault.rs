@@ -1,6 +1,6 @@
 //! The fields of a filter that keeps values of cookies.
 
-use super::{Condition, DURATION_ABOVE_ZERO, Field, Shape, Table, filter::REDIS_OBJECT};
+use super::{COOKIE, Condition, DURATION_ABOVE_ZERO, Field, Shape, Table, filter::REDIS_OBJECT};
 
 /// What stands in place of a limiter.
 pub const FILTER: [Field; 1] = [Field::new(
@@ -18,7 +18,7 @@ pub const VAULT: [Field; 5] = [
     Field::new(
         "cookies",
         ["Cookies", "Cookie 名称"],
-        Shape::Some(&Shape::Form("^[^;=\\x00-\\x1f\\x7f]+$"), 1),
+        Shape::Some(&Shape::Form(COOKIE), 1),
         "",
         "the names of the cookies whose values are kept, such as `id_token`: one, or a list of up to 16",
     )

@@ -38,6 +38,14 @@ impl HeaderEdit {
             HeaderEdit::Remove(name) => name,
         }
     }
+
+    /// The same for whoever needs nothing else of it.
+    pub fn into_name(self) -> String {
+        match self {
+            HeaderEdit::Set(field) | HeaderEdit::Append(field) => field.name,
+            HeaderEdit::Remove(name) => name,
+        }
+    }
 }
 
 /// Applies the edits to the fields of an answer.

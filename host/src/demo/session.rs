@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::place::{DemoPlace, REDIS_SERVICE};
 
-/// Who has logged in has a limit of their own, wherever from; others share one by their address.
+/// Who has logged in has a limit of their own, wherever from; others have none.
 pub(super) fn filter() -> Value {
     let redis = json!({"service_name": REDIS_SERVICE});
     json!({"filters": [

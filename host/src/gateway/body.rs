@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::HeaderName;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::access_log::Record;
@@ -78,7 +77,7 @@ pub(crate) struct RequestBody {
     /// Who reads it, while there is nothing to read.
     reader: Option<Waker>,
     /// No trailer has these names: the filter has said what the headers of these names are.
-    told: Vec<HeaderName>,
+    told: Vec<String>,
 }
 
 impl RequestBody {
@@ -99,7 +98,7 @@ impl RequestBody {
     }
 
     /// The same without trailers of these names.
-    pub(crate) fn without_trailers(self, told: Vec<HeaderName>) -> Self {
+    pub(crate) fn without_trailers(self, told: Vec<String>) -> Self {
         Self { told, ..self }
     }
 

@@ -94,17 +94,17 @@ pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) 
             || (spelt == X_MSE_CONSUMER.as_str() && !is_trusted_consumer)
             || [X_MSE_CONSUMER, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(is_other_spelling)
     };
-    let claims: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with('x') && is_claim(name)).cloned().collect();
-    for name in claims {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| name.as_str().starts_with('x') && is_claim(name));
 }
 
 /// Removes what an upstream says to the gateway, and not to its clients, where the filter does not see it.
 pub(crate) fn remove_own(headers: &mut HeaderMap) {
-    let own: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
-    for name in own {
+    remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
+}
+
+fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {
+    let meant: Vec<HeaderName> = headers.keys().filter(|name| is_meant(name)).cloned().collect();
+    for name in meant {
         headers.remove(name);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::Extensions;
 use hyper::http::response;
 use hyper::upgrade::OnUpgrade;
@@ -95,7 +95,7 @@ struct Passage<'l> {
     /// Where interim responses go, if the client can be sent any.
     beside: Option<BesideResponses>,
     /// The headers that the filter has changed in the request.
-    told: Vec<HeaderName>,
+    told: Vec<String>,
 }
 
 impl Passage<'_> {
@@ -126,7 +126,7 @@ impl Passage<'_> {
                 if self.wants().request_body == Interest::Hold {
                     match self.begun(&mut body, route).await {
                         Ok(Ok(edits)) => {
-                            self.edit(&edits, &mut headers);
+                            self.edit(edits, &mut headers);
                             headers.remove(header::CONTENT_LENGTH);
                         }
                         Ok(Err(answer)) => return self.respond(answer),
@@ -174,7 +174,7 @@ impl Passage<'_> {
         match verdict {
             Verdict::Pass(edits) => {
                 let mut headers = view.take_headers();
-                self.edit(&edits, &mut headers);
+                self.edit(edits, &mut headers);
                 Ok(headers)
             }
             Verdict::Respond(response) => Err(response),
@@ -182,9 +182,9 @@ impl Passage<'_> {
     }
 
     /// Changes the request's headers as the filter wants. Trailers of their names are none of the client's any more.
-    fn edit(&mut self, edits: &[HeaderEdit], headers: &mut HeaderMap) {
-        apply_edits(edits, headers);
-        self.told.extend(edits.iter().filter_map(|edit| HeaderName::from_bytes(edit.name().as_bytes()).ok()));
+    fn edit(&mut self, edits: Vec<HeaderEdit>, headers: &mut HeaderMap) {
+        apply_edits(&edits, headers);
+        self.told.extend(edits.into_iter().map(HeaderEdit::into_name));
     }
 
     /// Sends the request on and waits for the response's headers.

@@ -35,7 +35,7 @@ impl fmt::Debug for Environment {
 }
 
 /// Puts the values of variables into the strings of a document. With a mistake for each variable that is not set, and
-/// for each `${` that begins no name: nothing stands there then.
+/// for each `${` that begins no name: nothing stands there then, and behind such a `${` the string ends.
 pub(crate) fn expand(document: &mut Node) -> (Environment, Vec<Mistake>) {
     expand_with(document, &|name| env::var(name))
 }

@@ -64,11 +64,13 @@ impl FilterConfig {
         self
     }
 
-    /// Those of a file whose other parts cannot be read, which may have both fields.
-    pub(super) fn all_of_rest(document: &Node) -> Vec<Self> {
+    /// Those of a file whose other parts cannot be read, which may have both fields. `counts_in_redis`: one Redis is
+    /// given for every service.
+    pub(super) fn all_of_rest(document: &Node, counts_in_redis: bool) -> Vec<Self> {
         let filter = Self::of(document.get(FILTER).filter(|node| is_object(node)), None);
         let filters = Self::of(None, document.get(FILTERS).and_then(Node::elements));
-        filter.into_iter().chain(filters).collect()
+        let all = filter.into_iter().chain(filters);
+        all.map(|one| if counts_in_redis { one.counting_in_redis() } else { one }).collect()
     }
 
     /// As the filter takes it.
@@ -107,14 +109,15 @@ impl FilterConfig {
     }
 
     /// The configurations that may say where they count, with their paths: of each filter the whole, the elements of
-    /// its `_rules_`, and what it says of sessions.
+    /// its `_rules_`, and what it says of sessions and of cookies that it keeps.
     pub(super) fn policies(&self) -> Vec<(String, &Value)> {
         let mut policies = Vec::new();
         for (path, filter) in self.each() {
             let rules = filter.get("_rules_").and_then(Value::as_array).into_iter().flatten().enumerate();
             let rules = rules.map(|(index, rule)| (format!("{path}._rules_[{index}]"), rule));
-            let session = filter.get("session").map(|session| (format!("{path}.session"), session));
-            policies.extend(std::iter::once((path.clone(), filter)).chain(rules).chain(session));
+            let kept = ["session", "cookie_vault"].into_iter();
+            let kept = kept.filter_map(|field| Some((format!("{path}.{field}"), filter.get(field)?)));
+            policies.extend(std::iter::once((path.clone(), filter)).chain(rules).chain(kept));
         }
         policies
     }
@@ -127,7 +130,8 @@ impl FilterConfig {
             (redis.get("service_name")?.as_str()? == service.service_name).then(|| (format!("{path}.{REDIS}"), redis))
         });
         let all: Vec<(String, &Value)> = all.collect();
-        let is_same = |redis: &Value| redis.get("database").and_then(Value::as_u64) == Some(service.database.into());
+        let database = |redis: &Value| redis.get("database").map_or(Some(0), Value::as_u64);
+        let is_same = |redis: &Value| database(redis) == Some(service.database.into());
         let place = all.iter().position(|(_, redis)| is_same(redis)).unwrap_or_default();
         all.into_iter().nth(place)
     }

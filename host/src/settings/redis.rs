@@ -15,6 +15,11 @@ use super::mistake::Mistake;
 use super::named_file::NamedFile;
 use super::words;
 
+/// Whether a document says where any Redis is, however wrong.
+pub(super) fn names_any(document: &Node) -> bool {
+    document.get("redis").is_some_and(|redis| redis.as_str().is_some() || redis.get("url").is_some())
+}
+
 /// What the file says of Redis.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RedisSettings {

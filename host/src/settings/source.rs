@@ -8,7 +8,7 @@ use slidegate::Module;
 use super::document::Document;
 use super::file::{self, Occasion};
 use super::named_file::{self, NamedFiles};
-use super::{FilterConfig, Listen, Mistake, Settings, environment};
+use super::{FilterConfig, Listen, Mistake, Settings, environment, redis};
 
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -71,7 +71,8 @@ impl SettingsSource {
             }
             read => {
                 let mut mistakes = read.err().unwrap_or_default();
-                let filters = FilterConfig::all_of_rest(&document.tree);
+                let counts_in_redis = self.overrides.has_redis || redis::names_any(&document.tree);
+                let filters = FilterConfig::all_of_rest(&document.tree, counts_in_redis);
                 mistakes.extend(filters.iter().flat_map(|filter| filter.mistakes(module)));
                 // What would stand there is anybody's guess.
                 mistakes.retain(|mistake| !unset.iter().any(|unset| mistake.is_within(&unset.path)));

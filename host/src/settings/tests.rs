@@ -28,7 +28,13 @@ fn one_nameless_upstream_is_enough() {
 fn the_filters_mistakes_are_told_beside_others() {
     let document = Document::parse("gate.yaml", b"filter: {rule_name: r}").expect("a document");
     Settings::read(&document.tree, Path::new("")).expect_err("it lacks an upstream");
-    assert_eq!(FilterConfig::all_of_rest(&document.tree)[0].document(), &json!({"rule_name": "r"}));
+    assert_eq!(FilterConfig::all_of_rest(&document.tree, false)[0].document(), &json!({"rule_name": "r"}));
+    // Where one Redis is given, none is missing.
+    let document = Document::parse("gate.yaml", b"{redis: 'redis://${NO_HOST}', filter: {cookie_vault: {}}}");
+    let document = document.expect("a document");
+    let counts_in_redis = redis::names_any(&document.tree);
+    let filters = FilterConfig::all_of_rest(&document.tree, counts_in_redis);
+    assert!(counts_in_redis && filters[0].document()["cookie_vault"]["redis"].is_object(), "{filters:?}");
 }
 
 #[test]

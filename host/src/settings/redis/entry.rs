@@ -76,7 +76,8 @@ impl RedisEntry {
         self.files.iter().map(|(_, file)| file)
     }
 
-    /// What is odd about its passwords' files and about the certificate that is shown to the server, and no mistake.
+    /// What is odd about its passwords' files, its authorities and the certificate that is shown to the server, and no
+    /// mistake.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let (certificate, key) = (self.access.certificate.as_deref(), self.access.key.as_deref());
         let certificate =

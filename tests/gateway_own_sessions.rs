@@ -95,11 +95,11 @@ fn nobody_but_the_application_sets_a_session() {
     log_in(&mut alice, &gateway, "alice");
     let cookie = alice.cookie(NAME).expect("a cookie").to_owned();
     let (id, signature) = cookie.split_once('.').expect("a signature");
-    let other = format!("{}A.{signature}", &id[..id.len() - 1]);
+    let last = if id.ends_with('A') { 'Q' } else { 'A' };
+    let other = format!("{}{last}.{signature}", &id[..id.len() - 1]);
     for forged in ["AAAAAAAAAAAAAAAAAAAAAAAAAAAA", id, &format!("{id}."), &other, &format!("{cookie}x")] {
         mallory.keep(NAME, forged);
-        let is_alices = forged == cookie;
-        assert_eq!(known(&mut mallory, &gateway, &upstream).is_some(), is_alices, "{forged}");
+        assert_eq!(known(&mut mallory, &gateway, &upstream), None, "{forged}");
         // Nor is it what a session gets that begins then.
         log_in(&mut mallory, &gateway, "mallory");
         assert!(mallory.cookie(NAME).is_some_and(|fresh| fresh != forged && fresh != cookie));

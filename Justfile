@@ -159,7 +159,7 @@ test *flags: setup quick lint (build native)
     just session-browsers
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
-# The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute: for whoever works on it.
+# The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute of processor time beside compiling: for whoever works on it.
 quick:
     cargo test --release --locked {{pure}} {{guests}}
 

@@ -1,5 +1,6 @@
 """Whose work is in what is released: the crates that are linked into it, with the licences and notices that they ask to be passed on."""
 
+import functools
 import json
 import pathlib
 import subprocess
@@ -15,11 +16,13 @@ and the licences' texts and notices as these crates carry them. The standard lib
 """
 
 
+@functools.cache
 def metadata(target):
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
+@functools.cache
 def linked(crate, target):
     """The packages of others that are linked into a crate of the workspace, by their ids. What only runs while it is built is not."""
     known = metadata(target)
@@ -60,5 +63,5 @@ def text(parts):
         for notice in of_package:
             texts.setdefault(notice, []).append(name)
         lines.append(f"{name}: {package['license']}" + ("" if of_package else ", which it carries no text of"))
-    parts = [f"{'=' * 80}\n{', '.join(names)}\n{'=' * 80}\n\n{notice}\n" for notice, names in texts.items()]
-    return "\n".join([HEAD, *lines, "", *parts])
+    sections = [f"{'=' * 80}\n{', '.join(names)}\n{'=' * 80}\n\n{notice}\n" for notice, names in texts.items()]
+    return "\n".join([HEAD, *lines, "", *sections])

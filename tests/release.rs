@@ -10,6 +10,8 @@ use std::{
 
 use slidegate_tests::gateway_process::{Directory, binary};
 
+const GUESTS: [&str; 2] = ["slidegate.wasm", "slidegate-higress.wasm"];
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn gather(args: &[&str]) -> Output {
@@ -28,7 +30,7 @@ fn built(directory: &Path) {
     let gateway = directory.join("slidegate");
     fs::write(&gateway, "#!/bin/sh\nexec \"$SLIDEGATE\" \"$@\"\n").expect("a file can be written");
     fs::set_permissions(&gateway, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    for guest in ["slidegate.wasm", "slidegate-higress.wasm"] {
+    for guest in GUESTS {
         fs::write(directory.join(guest), b"\0asm").expect("a file can be written");
     }
 }
@@ -52,10 +54,10 @@ fn a_release_has_its_parts_and_says_whose_work_is_in_them() {
     let files: Vec<&str> = sums.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect();
     let archive = files.iter().find(|file| file.ends_with(".tar.xz")).expect("an archive");
     let name = archive.trim_end_matches(".tar.xz");
-    for guest in ["slidegate.wasm", "slidegate-higress.wasm"] {
+    for guest in GUESTS {
         assert!(files.contains(&guest), "{sums}");
     }
-    for bill in [name, "slidegate.wasm", "slidegate-higress.wasm"].map(|name| format!("{name}.cdx.json")) {
+    for bill in [name, GUESTS[0], GUESTS[1]].map(|name| format!("{name}.cdx.json")) {
         assert_eq!(files.contains(&bill.as_str()), has_bills, "{bill}: {sums}");
     }
     let summed = Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(&release).output().expect("it runs");

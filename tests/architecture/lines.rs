@@ -1,37 +1,10 @@
 //! How wide lines of Rust are. The formatter leaves texts, macros and remarks as they are.
 
-use std::{
-    fs,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{ops::Range, path::Path};
 
-use crate::sources::literals;
+use crate::sources::{literals, sources};
 
 const WIDTH_MAX: usize = 120;
-
-/// What is not the project's own, or is put into form by somebody else: results of builds, version control, and crates
-/// in workspaces of their own.
-const FOREIGN: [&str; 5] = ["target", "dist", ".git", "node_modules", "peers"];
-
-/// Every source of Rust below a folder, with its text.
-pub(crate) fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let paths = entries.map(|entry| entry.expect("a folder can be read").path());
-    let below = paths.flat_map(|path| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        match path.is_dir() && !path.is_symlink() {
-            true if FOREIGN.contains(&name.as_str()) => Vec::new(),
-            true => sources(&path),
-            false if name.ends_with(".rs") => {
-                let text = fs::read_to_string(&path).expect("a source is text");
-                vec![(path, text)]
-            }
-            false => Vec::new(),
-        }
-    });
-    below.collect()
-}
 
 /// Whether a text stays on its line: one in another language with quotes of its own, whose lines are what they are, or
 /// one with no space where it could be continued on another line, such as a URL or an expression.

@@ -1,9 +1,37 @@
 //! The sources of a crate as the checks of architecture read them: files by their modules, and code as tokens.
 
-use std::{collections::BTreeMap, fs, ops::Range, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// What is not the project's own, or is put into form by somebody else: results of builds, version control, and crates
+/// in workspaces of their own.
+const FOREIGN: [&str; 5] = ["target", "dist", ".git", "node_modules", "limitador"];
 
 /// A module by its path from the root, which is empty.
 pub(crate) type Module = Vec<String>;
+
+/// Every source of Rust below a folder, with its text.
+pub(crate) fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("a folder can be read").path());
+    let below = paths.flat_map(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        match path.is_dir() && !path.is_symlink() {
+            true if FOREIGN.contains(&name.as_str()) => Vec::new(),
+            true => sources(&path),
+            false if name.ends_with(".rs") => {
+                let text = fs::read_to_string(&path).expect("a source is text");
+                vec![(path, text)]
+            }
+            false => Vec::new(),
+        }
+    });
+    below.collect()
+}
 
 /// The text of each module in a folder; those of tests aside.
 pub(crate) fn files(sources: &Path) -> BTreeMap<Module, String> {
@@ -55,7 +83,11 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
 
 /// Where the literals of texts stand, with their quotes.
 pub(crate) fn literals(text: &str) -> Vec<Range<usize>> {
-    pieces(text).into_iter().filter(|piece| text[piece.clone()].ends_with(['"', '#']) && piece.len() > 1).collect()
+    pieces(text).into_iter().filter(|piece| literal_form(&text[piece.clone()]).is_some()).collect()
+}
+
+fn literal_form(text: &str) -> Option<&'static (&'static str, &'static str, bool)> {
+    LITERALS.iter().find(|(begin, ..)| text.starts_with(begin))
 }
 
 /// All of a text: words, `::`, comments, literals, and single signs.
@@ -63,22 +95,16 @@ fn pieces(text: &str) -> Vec<Range<usize>> {
     let (mut pieces, mut at) = (Vec::new(), 0);
     while let Some(first) = text[at..].chars().next() {
         let rest = &text[at..];
-        let raw = RAW.iter().find(|(begin, _)| rest.starts_with(begin));
-        let length = match first {
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            '"' => literal(&rest[1..], "\"", true) + 1,
-            'b' if rest.starts_with("b\"") => literal(&rest[2..], "\"", true) + 2,
-            _ if raw.is_some() => {
-                let (begin, end) = raw.expect("it is there");
-                literal(&rest[begin.len()..], end, false) + begin.len()
-            }
-            '\'' if rest.starts_with("'\\") => 2 + rest[3..].find('\'').map_or(0, |end| end + 2),
-            '\'' if rest.chars().nth(2) == Some('\'') => rest.chars().take(3).map(char::len_utf8).sum(),
-            ':' if rest.starts_with("::") => 2,
-            first if first.is_alphanumeric() || first == '_' => {
+        let length = match (literal_form(rest), first) {
+            (Some((begin, end, escapes)), _) => begin.len() + literal(&rest[begin.len()..], end, *escapes),
+            (None, '/') if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
+            (None, '\'') if rest.starts_with("'\\") => 2 + rest[3..].find('\'').map_or(0, |end| end + 2),
+            (None, '\'') if rest.chars().nth(2) == Some('\'') => rest.chars().take(3).map(char::len_utf8).sum(),
+            (None, ':') if rest.starts_with("::") => 2,
+            (None, first) if first.is_alphanumeric() || first == '_' => {
                 rest.find(|next: char| !next.is_alphanumeric() && next != '_').unwrap_or(rest.len())
             }
-            first => first.len_utf8(),
+            (None, first) => first.len_utf8(),
         };
         pieces.push(at..at + length);
         at += length;
@@ -86,9 +112,17 @@ fn pieces(text: &str) -> Vec<Range<usize>> {
     pieces
 }
 
-/// How literals begin and end in which a backslash is one.
-const RAW: [(&str, &str); 6] =
-    [("r\"", "\""), ("br\"", "\""), ("r#\"", "\"#"), ("br#\"", "\"#"), ("r##\"", "\"##"), ("br##\"", "\"##")];
+/// How literals of texts begin and end, and whether a backslash in them says something of the next sign.
+const LITERALS: [(&str, &str, bool); 8] = [
+    ("\"", "\"", true),
+    ("b\"", "\"", true),
+    ("r\"", "\"", false),
+    ("br\"", "\"", false),
+    ("r#\"", "\"#", false),
+    ("br#\"", "\"#", false),
+    ("r##\"", "\"##", false),
+    ("br##\"", "\"##", false),
+];
 
 /// How long a literal is, its end included.
 fn literal(text: &str, end: &str, escapes: bool) -> usize {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::{lines::sources, sources::tokens};
+use crate::sources::{sources, tokens};
 
 const MAY: [&str; 10] = [
     "guest/allocator/src/lib.rs",

@@ -9,7 +9,7 @@ use std::{
 /// A round trip to Redis that asks nothing of it.
 pub(crate) const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
-/// A kept connection to something that answers each request with as many bytes as the first.
+/// A kept connection to Redis, or to something before the bench's upstream.
 pub(crate) struct Line {
     stream: TcpStream,
     answer: Vec<u8>,

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha1_smol::Sha1;
 use slidegate_tests::{http_client::HttpClient, redis_server::RedisServer, upstream::Upstream as Witness};
 
@@ -16,7 +17,7 @@ use crate::{
         systems::{Nginx, Running},
     },
     redis_usage::RedisUsage,
-    sample::{median, percentile},
+    sample::median,
     table::{Table, number, thousands},
     upstream::Upstream,
 };
@@ -66,11 +67,11 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     ];
     let (rounds, seconds, alone) = (effort.of(1, 9), effort.of(1, 2), effort.of(100, 2_000));
     let mut ping = Line::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port())));
-    let mut pings = Vec::new();
+    let (message, mut pings) = (message(), Vec::new());
     // The first is not counted: connections are made, sessions are read for the first time.
     for round in 0..=rounds {
         for subject in &mut subjects {
-            let found = subject.round(redis, seconds, alone);
+            let found = subject.round(redis, &message, seconds, alone);
             if round > 0 {
                 subject.rounds.push(found);
             }
@@ -124,9 +125,9 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
 }
 
 impl Subject {
-    fn round(&self, redis: &RedisServer, seconds: usize, alone: usize) -> Round {
+    fn round(&self, redis: &RedisServer, message: &str, seconds: usize, alone: usize) -> Round {
         let mut target = self.running.target().clone();
-        target.message = message();
+        message.clone_into(&mut target.message);
         let before = RedisUsage::of(redis);
         let run = target.run(CONNECTIONS, seconds);
         let used = RedisUsage::of(redis);
@@ -137,7 +138,7 @@ impl Subject {
             run,
             commands: used.commands_since(&before, run.requests),
             redis_cpu_us: used.since(&before, run.requests).1,
-            alone_us: percentile(times, 0.5),
+            alone_us: median(times),
         }
     }
 }
@@ -227,7 +228,7 @@ fn id(user: usize) -> String {
 fn cookie(user: usize) -> String {
     let id = id(user);
     let signature = hmac_sha1(&hmac_sha1(SECRET.as_bytes(), b"flask-session"), id.as_bytes());
-    format!("{id}.{}", base64url(&signature))
+    format!("{id}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// RFC 2104, for keys of a block at most.
@@ -243,15 +244,4 @@ fn hmac_sha1(key: &[u8], text: &[u8]) -> [u8; 20] {
         hash.digest().bytes()
     };
     hash([&padded(0x5c), &hash([&padded(0x36), text])])
-}
-
-/// RFC 4648, section 5, without padding.
-fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let digits = bytes.chunks(3).flat_map(|chunk| {
-        let number =
-            chunk.iter().enumerate().fold(0_usize, |sum, (at, byte)| sum | usize::from(*byte) << (16 - 8 * at));
-        (0..=chunk.len()).map(move |at| char::from(DIGITS[number >> (18 - 6 * at) & 63]))
-    });
-    digits.collect()
 }

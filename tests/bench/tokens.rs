@@ -121,7 +121,6 @@ fn gateway(places: &[Place; 3], bytes: usize, rounds: usize, short: usize) -> Ta
 /// Of the answers in tests/answers, those that are charged what the provider bills.
 fn charged() -> Table {
     let answers = answers::all();
-    let billed = |usage: &Usage| usage.input + usage.cached_read + usage.cache_write + usage.output;
     let told: Vec<_> = answers.iter().filter_map(|answer| Some((read(&answer.body), answer.usage?))).collect();
     let note = "The answers of tests/answers that tell a usage, read here; a test charges them on every host. Right is \
                 what the provider bills. Stock's arithmetic is input and output as the provider names them (`charge: \
@@ -130,11 +129,11 @@ fn charged() -> Table {
     let mut table = Table::new("Answers charged what the provider bills", note, &["", "right", "of", "tokens"]);
     let mut row = |name: &str, charge: &dyn Fn(&Usage) -> u64| {
         let charged: Vec<u64> = told.iter().map(|(read, _)| read.as_ref().map_or(0, charge)).collect();
-        let right = charged.iter().zip(&told).filter(|(charged, (_, bill))| **charged == billed(bill)).count();
+        let right = charged.iter().zip(&told).filter(|(charged, (_, bill))| **charged == bill.billed()).count();
         let tokens = thousands(charged.iter().sum());
         table.row([name.to_owned(), right.to_string(), told.len().to_string(), tokens]);
     };
-    row("billed", &billed);
+    row("billed", &Usage::billed);
     row("stock's arithmetic", &|usage| usage.stock);
     table
 }

@@ -69,7 +69,7 @@ impl ModelAnswer {
     /// The case that such an answer is charged this, and the next request finds the rest.
     pub fn case(&self, number: usize) -> Case {
         let usage = self.usage.unwrap_or_default();
-        let took = usage.input + usage.cached_read + usage.cache_write + usage.output;
+        let took = usage.billed();
         let config = json!({
             "rule_name": "answers", "reserve": 1, "headers": ["x-ratelimit-tokens"],
             "global_threshold": {"token_per_day": LIMIT}, "redis": {"service_name": "redis.static"},

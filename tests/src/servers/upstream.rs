@@ -282,15 +282,10 @@ async fn answer(mut request: Request<Incoming>, record: Arc<Record>) -> Result<R
 /// The fields that a request wants to see in its response.
 fn fields_asked_for(headers: &HeaderMap) -> HeaderMap {
     let asked_for = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix("answer-")?.parse().expect("a name");
+        let name: HeaderName = name.as_str().strip_prefix("answer-")?.parse().expect("a name");
         Some((name, value.clone()))
     });
-    let mut fields = HeaderMap::new();
-    for (name, value) in asked_for {
-        let name: HeaderName = name;
-        fields.append(name, value);
-    }
-    fields
+    asked_for.collect()
 }
 
 fn response(word: &str, number: u64) -> Response<Sent> {

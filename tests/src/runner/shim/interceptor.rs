@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) now_us: u64,
     /// By service.
     pub(super) stores: BTreeMap<String, Stored>,
-    /// The service of the last command. A request waits for one at a time, so a reply is its.
+    /// The service of the last command, whose reply is taken for its.
     asked: String,
 }
 

@@ -90,7 +90,11 @@ macro_rules! in_turn {
 
 /// The same for a hook that only limiters have; `others`: what becomes of it at the other filters.
 macro_rules! in_limiters_turn {
-    ($filter:expr, $at:expr, $shared:expr, $now_ns:expr, |$named:ident, $turn:ident| $hook:expr, others: $others:expr) => {
+    (
+        $filter:expr, $at:expr, $shared:expr, $now_ns:expr,
+        |$named:ident, $turn:ident| $hook:expr,
+        others: $others:expr
+    ) => {
         match $filter {
             Filter::Limiter($named) => $shared.with_limiter($at, $now_ns, |$turn| $hook),
             Filter::Session(_) | Filter::Vault(_) => $others,
@@ -126,9 +130,11 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        in_limiters_turn!(self, at, shared, now_ns, |filter, turn| filter.on_request_body(waiter, piece, turn), others: {
-            Some(NotedVerdict::pass())
-        })
+        in_limiters_turn!(
+            self, at, shared, now_ns,
+            |filter, turn| filter.on_request_body(waiter, piece, turn),
+            others: Some(NotedVerdict::pass())
+        )
     }
 
     /// A response's headers have come. None: it waits.
@@ -154,9 +160,11 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        in_limiters_turn!(self, at, shared, now_ns, |filter, turn| filter.on_response_body(waiter, piece, turn), others: {
-            Some(NotedVerdict::pass())
-        })
+        in_limiters_turn!(
+            self, at, shared, now_ns,
+            |filter, turn| filter.on_response_body(waiter, piece, turn),
+            others: Some(NotedVerdict::pass())
+        )
     }
 
     /// What it has kept back of a response that it takes something out of. None: it does not.

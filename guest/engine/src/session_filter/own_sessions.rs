@@ -79,8 +79,14 @@ struct OpenOrder {
 /// What has become of a session when all is done. Cookies are as they are set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum OrderEnd {
-    Begun { cookie: Vec<u8> },
-    Rotated { cookie: Vec<u8> },
+    Begun {
+        cookie: Vec<u8>,
+    },
+    /// `key`: of its record, which stands beside that under the old id until this one has ended.
+    Rotated {
+        cookie: Vec<u8>,
+        key: Vec<u8>,
+    },
     Changed,
     Deleted,
 }
@@ -226,8 +232,19 @@ impl OwnSessions {
             (Ok(_), _) => None,
         };
         match failure {
-            Some(failure) => Some(self.close(*order, Some(failure), turn)),
+            Some(failure) => {
+                self.take_back(&order.end, question.write.kind, turn);
+                Some(self.close(*order, Some(failure), turn))
+            }
             None => self.go_on(number, order, turn),
+        }
+    }
+
+    /// The old id of a session did not end: nobody gets the new one, and its record goes.
+    fn take_back(&self, end: &OrderEnd, failed: WriteKind, turn: &mut SessionTurn<'_>) {
+        if let (OrderEnd::Rotated { key, .. }, WriteKind::End) = (end, failed) {
+            // What cannot be asked for ends by itself, and nobody knows its id.
+            let _ = turn.ask(self.service, self.question(SessionWrite::end(key), None));
         }
     }
 
@@ -239,6 +256,7 @@ impl OwnSessions {
                 self.open.insert(number, order);
                 None
             }
+            // What the step before has made ends by itself: nobody has its id.
             Err(cause) => Some(self.close(*order, Some(OrderFailure::Unavailable(cause)), turn)),
         }
     }
@@ -260,7 +278,7 @@ impl OwnSessions {
     fn succeeded(&self, end: OrderEnd, turn: &mut SessionTurn<'_>) -> NotedVerdict {
         let (tally, cookie) = match end {
             OrderEnd::Begun { cookie } => (SessionWriteTally::Begun, Some(cookie)),
-            OrderEnd::Rotated { cookie } => (SessionWriteTally::Rotated, Some(cookie)),
+            OrderEnd::Rotated { cookie, .. } => (SessionWriteTally::Rotated, Some(cookie)),
             OrderEnd::Changed => (SessionWriteTally::Changed, None),
             OrderEnd::Deleted => (SessionWriteTally::Deleted, Some(self.mint.removal())),
         };
@@ -350,13 +368,14 @@ impl OwnSessions {
                 steps.push_back(SessionWrite::begin_among(&key, &record, kept_ms, &among));
             }
             None => {
-                steps.extend(same.as_ref().map(|known| SessionWrite::end(&known.key)));
+                // Nobody is logged out for an id that does not begin.
                 steps.push_back(SessionWrite::begin(&key, &record, kept_ms));
+                steps.extend(same.as_ref().map(|known| SessionWrite::end(&known.key)));
             }
         }
-        // Nobody is logged out for a session that does not begin.
+        // Nor for a session that does not.
         steps.append(&mut self.ending(other.as_ref()));
-        Ok((steps, if same.is_some() { OrderEnd::Rotated { cookie } } else { OrderEnd::Begun { cookie } }))
+        Ok((steps, if same.is_some() { OrderEnd::Rotated { cookie, key } } else { OrderEnd::Begun { cookie } }))
     }
 
     /// How long a record is kept that is used now.

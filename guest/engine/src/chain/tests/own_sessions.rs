@@ -84,6 +84,8 @@ struct Scene {
     engine: Engine,
     strings: Strings,
     is_away: bool,
+    /// Redis refuses commands of this name.
+    refused: &'static str,
     stream: u64,
     calls: u64,
     /// The commands that were sent, by name.
@@ -92,7 +94,15 @@ struct Scene {
 
 impl Scene {
     fn new(engine: Engine) -> Scene {
-        Scene { engine, strings: Strings::default(), is_away: false, stream: 0, calls: 0, sent: Vec::new() }
+        Scene {
+            engine,
+            strings: Strings::default(),
+            is_away: false,
+            refused: "",
+            stream: 0,
+            calls: 0,
+            sent: Vec::new(),
+        }
     }
 
     /// Carries out what is to be done; returns what the stream comes to, if it waited, and what the log is told.
@@ -103,8 +113,14 @@ impl Scene {
             match self.engine.poll(&Gone, now_ns) {
                 Effect::Call { command, .. } => {
                     self.calls += 1;
-                    self.sent.push(String::from_utf8_lossy(command.words().next().unwrap()).into_owned());
-                    let reply = if self.is_away { Err(CallError::Timeout) } else { Ok(self.strings.reply(&command)) };
+                    let name = String::from_utf8_lossy(command.words().next().unwrap()).into_owned();
+                    let is_refused = self.refused == name;
+                    self.sent.push(name);
+                    let reply = match () {
+                        () if self.is_away => Err(CallError::Timeout),
+                        () if is_refused => Ok(Reply::Error("OOM command not allowed".to_string())),
+                        () => Ok(self.strings.reply(&command)),
+                    };
                     replies.push((self.calls, reply));
                     self.engine.called(Ok(self.calls), now_ns);
                 }
@@ -252,6 +268,19 @@ fn what_has_ended_elsewhere_is_not_made_good_again() {
         assert_eq!((came.told.len(), came.said.as_str(), came.cookies.len()), (2, "gone", 0), "it was remembered");
         assert_eq!(scene.exchange(1, &cookie, &[]).told, [""; 0]);
         assert!(scene.strings.0.is_empty());
+    }
+}
+
+#[test]
+fn a_new_id_that_cannot_be_written_logs_nobody_out() {
+    for refused in ["SET", "DEL"] {
+        let mut scene = Scene::new(own(json!({})));
+        let cookie = sent_back(&scene.exchange(0, "", &[ALICE]));
+        scene.refused = refused;
+        let came = scene.exchange(1, &cookie, &[r#"{"fields": {"user": "alice"}, "rotate": true}"#]);
+        assert!(came.said.starts_with("unavailable;cause=") && came.cookies.is_empty(), "{came:?}");
+        scene.refused = "";
+        assert_eq!(scene.exchange(2, &cookie, &[]).told, ["x-user=alice", "x-role=admin"], "{refused}");
     }
 }
 

@@ -83,17 +83,17 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
 }
 
 /// Reports filters that keep what another one keeps: a second one of our sessions, which one response would set both,
-/// and a vault for their cookie.
+/// a vault for their cookie, and one behind a session that would read what the vault sets.
 fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
-    let own = filters.iter().enumerate().filter_map(|(at, rules)| {
-        let rules = rules.as_ref()?.session().filter(|rules| rules.own.is_some())?;
+    let sessions = filters.iter().enumerate().filter_map(|(at, rules)| {
+        let rules = rules.as_ref()?.session()?;
         match &rules.settings.source {
-            SessionSource::Cookie(cookie) => Some((at, cookie.as_str())),
+            SessionSource::Cookie(cookie) => Some((at, rules.own.is_some(), cookie.as_str())),
             SessionSource::Header(_) => None,
         }
     });
-    let own: Vec<(usize, &str)> = own.collect();
-    for (at, _) in own.iter().skip(1) {
+    let sessions: Vec<(usize, bool, &str)> = sessions.collect();
+    for (at, ..) in sessions.iter().filter(|(_, is_own, _)| *is_own).skip(1) {
         reader.error(
             Path::Element(&path, *at),
             "keeps sessions, as a filter before it does: expected one of `format: own`",
@@ -108,13 +108,22 @@ fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules
                 "keeps cookies, as a filter before it does: expected one `cookie_vault` with all of them",
             );
         }
-        for name in
-            rules.cookies.iter().filter(|name| own.iter().any(|(_, cookie)| is_cookie_alike(name.as_bytes(), cookie)))
-        {
-            reader.error(
-                Path::Element(&path, at),
-                format_args!("keeps the cookie `{name}`, which is that of a session: expected others"),
-            );
+        for name in &rules.cookies {
+            let mut met = sessions.iter().filter(|(_, _, cookie)| is_cookie_alike(name.as_bytes(), cookie));
+            match met.find(|(session_at, is_own, _)| *is_own || *session_at < at) {
+                Some((_, true, _)) => reader.error(
+                    Path::Element(&path, at),
+                    format_args!("keeps the cookie `{name}`, which is that of a session: expected others"),
+                ),
+                Some((_, false, _)) => reader.error(
+                    Path::Element(&path, at),
+                    format_args!(
+                        "keeps the cookie `{name}` behind the `session` that reads it, which would find what stands \
+                         in its place: expected it before that"
+                    ),
+                ),
+                None => {}
+            }
         }
     }
 }

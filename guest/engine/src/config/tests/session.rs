@@ -328,6 +328,11 @@ fn what_is_kept_is_kept_once() {
     let mixed = json!({"filters": [vault(json!(["a", "__host-session"])), own(json!({}))]});
     refuses(mixed, "filters[0]", "keeps the cookie `__host-session`");
     assert!(read(&json!({"filters": [vault(json!(["a"])), own(json!({}))]})).is_ok());
+    // What the vault sets would lead to no session of an application.
+    let session = with_session(json!({"format": "json", "cookie": "sid", "key_prefix": "s:"}));
+    let behind = json!({"filters": [session.clone(), vault(json!(["a", "SID"]))]});
+    refuses(behind, "filters[1]", "behind the `session` that reads it");
+    assert!(read(&json!({"filters": [vault(json!(["sid"])), session]})).is_ok());
     let twice = json!({"filters": [vault(json!(["a"])), vault(json!("b"))]});
     refuses(twice, "filters[1]", "expected one `cookie_vault` with all of them");
 }

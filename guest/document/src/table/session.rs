@@ -130,7 +130,7 @@ pub const SESSION: [Field; 16] = [
         "idle",
         ["Ends unused after", "空闲过期"],
         DURATION_ABOVE_ZERO,
-        "`30m`",
+        "`30m`, or `absolute` if that is shorter",
         "with `own`: how long after its last request a session ends",
     )
     .ours(),

@@ -150,6 +150,7 @@ impl Body for RequestBody {
         // Nobody tells these for others, so none of them is believed.
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
             headers::remove_claims(trailers, false);
+            headers::remove_identities(trailers);
             for name in &self.told {
                 trailers.remove(name);
             }

@@ -21,6 +21,8 @@ const X_MSE_CONSUMER: HeaderName = HeaderName::from_static("x-mse-consumer");
 
 /// What begins so is the gateway's to say.
 const OWN_PREFIX: &str = "x-slidegate-";
+/// What an application says of a session of ours, who has it and what it may.
+const SESSION_SET: &str = "x-slidegate-session-set";
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -100,6 +102,23 @@ pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) 
 /// Removes what an upstream says to the gateway, and not to its clients, where the filter does not see it.
 pub(crate) fn remove_own(headers: &mut HeaderMap) {
     remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
+}
+
+/// Removes from a response what applications say of sessions of ours, wherever no filter has carried it out: in either
+/// spelling it is not for clients.
+pub(crate) fn remove_session_orders(headers: &mut HeaderMap) {
+    let is_order =
+        |name: &HeaderName| name.as_str().len() == SESSION_SET.len() && name.as_str().replace('_', "-") == SESSION_SET;
+    if headers.keys().any(is_order) {
+        remove_where(headers, is_order);
+    }
+}
+
+/// Removes from a request's trailers what says who asks, which is read of its headers alone: nobody permits it there
+/// (RFC 9110, section 6.5.1).
+pub(crate) fn remove_identities(trailers: &mut HeaderMap) {
+    trailers.remove(header::COOKIE);
+    trailers.remove(header::AUTHORIZATION);
 }
 
 fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {

@@ -363,6 +363,7 @@ impl Passage<'_> {
         if let Some(replaced) = self.show_response(&mut parts, origin, source.is_end()).await {
             return self.respond(replaced);
         }
+        headers::remove_session_orders(&mut parts.headers);
         let interest = self.wants().response_body;
         let source = match (&self.record.stream, interest) {
             (Some(stream), Interest::Watch | Interest::Hold) => {

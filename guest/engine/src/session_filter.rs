@@ -37,6 +37,9 @@ use crate::{
     wants::{ResponseOrigin, ResponseView, Wants},
 };
 
+/// So many bytes of what sessions tell are given to those that waited, at one time: hosts get them all at once.
+const GIVEN_MAX: usize = 4 << 20;
+
 /// A configured filter, and everything in flight in it.
 #[derive(Debug)]
 pub(crate) struct SessionFilter {
@@ -53,6 +56,8 @@ pub(crate) struct SessionFilter {
     last_flight: u64,
     /// The streams whose responses may end the session of their requests. Of more, the session is not remembered.
     followed: BTreeMap<u64, Box<FollowedSession>>,
+    /// How many bytes of what sessions tell those that waited were given, and when.
+    given: (u64, usize),
     /// None: sessions are the application's.
     own: Option<Box<OwnSessions>>,
 }
@@ -95,6 +100,7 @@ impl SessionFilter {
             joinable: BTreeMap::new(),
             last_flight: 0,
             followed: BTreeMap::new(),
+            given: (0, 0),
         }
     }
 
@@ -245,12 +251,24 @@ impl SessionFilter {
             }
             Err(cause) => SessionOutcome::Unavailable(cause),
         };
-        for asker in &flight.askers {
-            if turn.streams.waits(&asker.waiter) {
-                let settled = self.settle(asker, Some(flight.key), &outcome, turn);
-                turn.settled.push_back((asker.waiter, settled));
+        let overloaded = SessionOutcome::Unavailable(FailureCause::Overloaded);
+        for asker in flight.askers.iter().filter(|asker| turn.streams.waits(&asker.waiter)) {
+            let is_given = self.gives(outcome.bytes(), turn.now_ns);
+            if !is_given && let Some(service) = self.rules.redis {
+                turn.telemetry.overloaded(service, turn.now_ns);
             }
+            let outcome = if is_given { &outcome } else { &overloaded };
+            let settled = self.settle(asker, Some(flight.key), outcome, turn);
+            turn.settled.push_back((asker.waiter, settled));
         }
+    }
+
+    /// Whether one more that waited may be given so many bytes at this time.
+    fn gives(&mut self, bytes: usize, now_ns: u64) -> bool {
+        let given = if self.given.0 == now_ns { self.given.1 } else { 0 };
+        let fits = given.saturating_add(bytes) <= GIVEN_MAX;
+        self.given = (now_ns, given.saturating_add(if fits { bytes } else { 0 }));
+        fits
     }
 
     /// A request whose session Redis has, unless it is known what Redis would say, or that it would not. None: it

@@ -285,6 +285,26 @@ fn who_asks_the_same_meanwhile_shares_the_call() {
 }
 
 #[test]
+fn what_many_are_told_at_one_time_is_bounded() {
+    let mut engine = reading(json!({}));
+    let request = with_cookie("sid=a");
+    let asking = 3_000;
+    for stream in 1..=asking {
+        assert_eq!(engine.on_request(stream, &request, 0), Step::Wait);
+    }
+    assert_eq!(dispatch(&mut engine, 100).len(), 1);
+    let role = "r".repeat(4_000);
+    engine.on_reply(100, record(&format!(r#"{{"user":"alice","role":"{role}"}}"#)), 0);
+    let settled: Vec<Verdict> = verdicts(&mut engine).into_iter().map(|(_, verdict)| verdict).collect();
+    assert_eq!(settled.len() as u64, asking);
+    let knows = |verdict: Verdict| !told(&request, &passed(verdict)).is_empty();
+    let known = settled.into_iter().filter(|verdict| knows(verdict.clone())).count();
+    assert!((900..1_100).contains(&known), "{known}");
+    let recent = engine.on_request(asking + 1, &request, 0);
+    assert!(matches!(recent, Step::Pass(pass) if !told(&request, &pass).is_empty()), "who comes then is told");
+}
+
+#[test]
 fn who_logs_out_is_nobody_at_once() {
     let mut engine = reading(json!({"remember": "5m"}));
     let request = with_cookie("sid=a");

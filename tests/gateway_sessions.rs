@@ -148,8 +148,8 @@ fn no_trailer_tells_what_a_header_may_not() {
     let gateway = serve(&upstream, &redis, FILTERS);
     set(&redis, "app:a", r#"{"user": "alice"}"#);
     let head = "POST / HTTP/1.1\r\nhost: a\r\ncookie: sid=a\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, x-user, \
-                x_user, x-role\r\n\r\n";
-    let trailers = "0\r\nx-sum: 7\r\nx-user: root\r\nX_User: root\r\nx-role: admin\r\n\r\n";
+                x_user, x-role, cookie\r\n\r\n";
+    let trailers = "0\r\nx-sum: 7\r\nx-user: root\r\nX_User: root\r\nx-role: admin\r\ncookie: sid=b\r\n\r\n";
     let mut client = gateway.client();
     client.write(format!("{head}{trailers}").as_bytes()).expect("the gateway reads");
     assert_eq!(client.read_answer("POST").expect("an answer").status(), 200);
@@ -168,5 +168,21 @@ fn long_cookies_beside_one_that_is_not_taken_stop_no_instance() {
         assert_eq!(gateway.get("/", &[("cookie", &cookie)]).0, 200);
         assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(long.len() + 2));
     }
+    // Nor many, which go on as they came.
+    assert_eq!(gateway.get("/", &[("cookie", &format!("session=*;{}", "a;".repeat(59_000)))]).0, 200);
+    assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(2 * 59_000 - 1));
     assert!(!gateway.log().contains("failed"), "{}", gateway.log());
+}
+
+#[test]
+fn what_an_application_orders_of_sessions_is_for_no_client() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream, &redis, FILTERS);
+    let orders = [
+        ("answer-x-slidegate-session-set", r#"{"fields": {"user": "alice"}}"#),
+        ("answer-x_slidegate_session_set", "delete"),
+    ];
+    let answer = gateway.client().get("/answer", &[&orders[..], &[("answer-x-other", "1")]].concat());
+    let names: Vec<&str> = answer.head.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"x-other") && !names.iter().any(|name| name.contains("session")), "{names:?}");
 }

@@ -115,6 +115,8 @@ fn as_much_as_a_gateway_takes_stops_no_instance() {
     let long = "y".repeat(100_000);
     assert_eq!(gateway.get("/", &[("cookie", &format!("token=x; x={long}"))]).0, 200);
     assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(long.len() + 2));
+    assert_eq!(gateway.get("/", &[("cookie", &format!("token=x;{}", "a;".repeat(59_000)))]).0, 200);
+    assert_eq!(upstream.last().text("cookie").map(|cookie| cookie.len()), Some(2 * 59_000 - 1));
     // What would be too long with the values that are put back goes on without them.
     let mut browser = Browser::default();
     browser.get(&gateway, "/cookie/40000", &[]);

@@ -17,7 +17,7 @@ use alloc::{
 
 pub(crate) use self::question::{VaultAnswer, VaultQuestion};
 use self::{
-    cookies::{SentCookie, SetCookie, VaultedCookies},
+    cookies::{SentCookies, SetCookie, VaultedCookies},
     question::VaultTurn,
 };
 use crate::{
@@ -92,23 +92,20 @@ impl CookieVault {
         turn: &mut VaultTurn<'_>,
     ) -> Option<NotedVerdict> {
         let values = request.header_values("cookie");
-        let sent = self.cookies.sent(values.iter().map(Vec::as_slice));
-        if sent.iter().all(|cookie| matches!(cookie, SentCookie::Other(_))) {
+        let (sent, foreign) = self.cookies.sent(values.iter().map(Vec::as_slice));
+        if foreign == 0 && sent.iter().all(|cookies| matches!(cookies, SentCookies::Others(_))) {
             return Some(following(Edits::default(), None));
         }
+        (0..foreign).for_each(|_| turn.telemetry.vaulted(self.index, VaultTally::Forged));
         let (mut parts, mut keys) = (Vec::new(), Vec::new());
-        for cookie in sent {
-            let (sought, goes_on) = match cookie {
-                SentCookie::Other(pair) => (None, Some(pair)),
+        for cookies in sent {
+            let (sought, goes_on) = match cookies {
+                SentCookies::Others(pairs) => (None, Some(pairs)),
                 // Once is enough, for who has it twice.
-                SentCookie::Sought { name_at, id } if is_sought(&parts, name_at, &id) => continue,
-                SentCookie::Sought { name_at, id } => {
+                SentCookies::Sought { name_at, id } if is_sought(&parts, name_at, &id) => continue,
+                SentCookies::Sought { name_at, id } => {
                     keys.push((parts.len(), name_at, self.cookies.key(&id)));
                     (Some((name_at, id)), None)
-                }
-                SentCookie::Foreign => {
-                    turn.telemetry.vaulted(self.index, VaultTally::Forged);
-                    continue;
                 }
             };
             parts.push(HeaderPart { sought, goes_on });
@@ -165,6 +162,11 @@ impl CookieVault {
                     turn.telemetry.vaulted(self.index, VaultTally::TooLong);
                     continue;
                 }
+                // What came back of it would be dropped, and the browser would have the value.
+                SetCookie::Alike => {
+                    turn.telemetry.vaulted(self.index, VaultTally::Forged);
+                    continue;
+                }
             };
             parts.push(HeaderPart { sought: None, goes_on: Some(goes_on) });
         }
@@ -196,7 +198,7 @@ impl CookieVault {
         is_response: bool,
         turn: &mut VaultTurn<'_>,
     ) -> Option<NotedVerdict> {
-        let kept: usize = parts.iter().filter_map(|part| part.goes_on.as_ref()).map(Vec::len).sum();
+        let kept: usize = parts.iter().map(|part| size_of_val(part) + part.goes_on.as_ref().map_or(0, Vec::len)).sum();
         let asked: usize = questions.iter().map(|(_, question)| question.bytes()).sum();
         let (bytes, missing) = (WAITER_BYTES + kept + asked, questions.len());
         let mut headers = OpenHeaders { waiter, parts, missing, is_response, failure: None, bytes };
@@ -317,13 +319,12 @@ impl CookieVault {
 pub(crate) fn without_kept(rules: &VaultRules, request: &impl RequestView) -> Vec<HeaderEdit> {
     let cookies = VaultedCookies::new(&rules.cookies, &rules.secrets, &rules.key_prefix);
     let values = request.header_values("cookie");
-    let mut others = Vec::new();
-    for cookie in cookies.sent(values.iter().map(Vec::as_slice)) {
-        if let SentCookie::Other(pair) = cookie {
-            others.push(pair);
-        }
-    }
-    Vec::from([cookie_edit(&others)])
+    let (sent, _) = cookies.sent(values.iter().map(Vec::as_slice));
+    let others = sent.into_iter().filter_map(|cookies| match cookies {
+        SentCookies::Others(pairs) => Some(pairs),
+        SentCookies::Sought { .. } => None,
+    });
+    Vec::from([cookie_edit(&others.collect::<Vec<_>>())])
 }
 
 /// These are all the cookies.

@@ -6,6 +6,7 @@ mod choice;
 mod client_ip;
 mod content_type;
 mod cookie;
+mod cookie_pairs;
 mod host;
 mod path;
 mod query;
@@ -19,6 +20,7 @@ pub(crate) use client_ip::{address, beyond_hops, beyond_proxies, counted_as, lef
 pub(crate) use content_type::GRPC_TYPE;
 pub use content_type::is_grpc;
 pub(crate) use cookie::{cookie, cookie_value, is_cookie_alike};
+pub(crate) use cookie_pairs::{CookiePair, cookie_pairs};
 pub(crate) use host::{host, host_key};
 pub(crate) use path::counted_path;
 pub(crate) use query::query_parameter;

@@ -4,7 +4,10 @@ use alloc::{string::String, vec::Vec};
 
 use hmac_sha256::{HMAC, Hash};
 
-use crate::{base64::Base64, request::is_cookie_alike};
+use crate::{
+    base64::Base64,
+    request::{CookiePair, cookie_pairs, is_cookie_alike},
+};
 
 /// The longest value that is kept, in bytes.
 pub(super) const VALUE_MAX: usize = 48 << 10;
@@ -26,11 +29,20 @@ pub(super) struct VaultedCookies {
 
 /// A part of what a request sends as cookies.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum SentCookie {
-    /// It goes on as it is.
-    Other(Vec<u8>),
+pub(super) enum SentCookies {
+    /// They go on as they came, however many they are.
+    Others(Vec<u8>),
     /// It goes on with the value that this id stands for.
     Sought { name_at: usize, id: Vec<u8> },
+}
+
+/// What a pair is.
+enum SentPair {
+    Other,
+    Sought {
+        name_at: usize,
+        id: Vec<u8>,
+    },
     /// It is none that was set here.
     Foreign,
 }
@@ -46,6 +58,8 @@ pub(super) enum SetCookie {
     Vaulted { name_at: usize, key: Vec<u8>, value: Vec<u8>, field: Vec<u8>, max_age_s: Option<u64> },
     /// Its value is longer than any that is kept.
     TooLong,
+    /// Its name is none of these, but some server or browser would send it back as one.
+    Alike,
 }
 
 // === impl VaultedCookies ===
@@ -56,36 +70,45 @@ impl VaultedCookies {
         VaultedCookies { names: names.to_vec(), keys, key_prefix: String::from(key_prefix) }
     }
 
-    /// The cookies of these headers, in their order.
-    pub(super) fn sent<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>) -> Vec<SentCookie> {
-        let pairs = headers.into_iter().flat_map(|header| header.split(|byte| *byte == b';'));
-        let mut sought = 0;
-        let cookie = |pair: &[u8]| {
-            let cookie = self.pair(pair);
-            sought += usize::from(matches!(cookie, SentCookie::Sought { .. }));
-            if sought > SOUGHT_MAX && !matches!(cookie, SentCookie::Other(_)) { SentCookie::Foreign } else { cookie }
-        };
-        pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(cookie).collect()
+    /// The cookies of these headers, in their order, and how many do not go on, as they were not set here.
+    pub(super) fn sent<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>) -> (Vec<SentCookies>, usize) {
+        let (mut cookies, mut sought, mut foreign) = (Vec::new(), 0, 0);
+        for pair in cookie_pairs(headers) {
+            match (self.pair(&pair), cookies.last_mut()) {
+                (SentPair::Other, Some(SentCookies::Others(others))) => pair.push_to(others),
+                (SentPair::Other, _) => {
+                    let mut others = Vec::new();
+                    pair.push_to(&mut others);
+                    cookies.push(SentCookies::Others(others));
+                }
+                (SentPair::Sought { name_at, id }, _) if sought < SOUGHT_MAX => {
+                    sought += 1;
+                    cookies.push(SentCookies::Sought { name_at, id });
+                }
+                (SentPair::Sought { .. } | SentPair::Foreign, _) => foreign += 1,
+            }
+        }
+        (cookies, foreign)
     }
 
-    fn pair(&self, pair: &[u8]) -> SentCookie {
-        // Some servers end cookies at commas and spaces too, and none of them shall find a value there that is not
-        // ours.
-        let is_alike = |part: &[u8]| {
-            let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
-            self.names.iter().any(|vaulted| is_cookie_alike(name, vaulted))
-        };
-        let mut parts = pair.split(|byte| matches!(byte, b',' | b' ' | b'\t')).chain([pair]);
-        if !parts.any(is_alike) {
-            return SentCookie::Other(pair.to_vec());
+    /// Whether a name is that of a cookie of these, to some server.
+    fn is_alike(&self, name: &[u8]) -> bool {
+        self.names.iter().any(|vaulted| is_cookie_alike(name, vaulted))
+    }
+
+    fn pair(&self, pair: &CookiePair<'_>) -> SentPair {
+        // No server shall find a value in it that is not ours.
+        if !pair.names().any(|name| self.is_alike(name)) {
+            return SentPair::Other;
         }
+        let pair = pair.text();
         let sought = pair.iter().position(|byte| *byte == b'=').and_then(|at| {
             let (name, value) = pair.split_at_checked(at)?;
             let name_at = self.names.iter().position(|vaulted| vaulted.as_bytes() == name)?;
             let id = value.get(1..).filter(|id| is_id(id))?;
-            Some(SentCookie::Sought { name_at, id: id.to_vec() })
+            Some(SentPair::Sought { name_at, id: id.to_vec() })
         });
-        sought.unwrap_or(SentCookie::Foreign)
+        sought.unwrap_or(SentPair::Foreign)
     }
 
     /// What a field of a response sets.
@@ -98,7 +121,10 @@ impl VaultedCookies {
         };
         let (name, value) = (name.trim_ascii(), value.get(1..).unwrap_or_default().trim_ascii());
         let Some(name_at) = self.names.iter().position(|vaulted| vaulted.as_bytes() == name) else {
-            return SetCookie::Other;
+            // Browsers send a cookie without a name back as its value alone.
+            let sent =
+                if name.is_empty() { value.split(|byte| *byte == b'=').next().unwrap_or_default() } else { name };
+            return if self.is_alike(sent) { SetCookie::Alike } else { SetCookie::Other };
         };
         let max_age_s = max_age(attributes);
         if value.is_empty() || value == b"\"\"" || max_age_s.is_some_and(|age_s| age_s <= 0) {
@@ -177,11 +203,11 @@ mod tests {
     /// What becomes of the parts of a header: kept, sought, or dropped.
     fn parts(header: &str) -> String {
         let part = |part| match part {
-            SentCookie::Other(pair) => format!("{};", String::from_utf8(pair).unwrap()),
-            SentCookie::Sought { name_at, .. } => format!("<{name_at}>;"),
-            SentCookie::Foreign => "-;".to_string(),
+            SentCookies::Others(pairs) => format!("{};", String::from_utf8(pairs).unwrap()),
+            SentCookies::Sought { name_at, .. } => format!("<{name_at}>;"),
         };
-        vaulted(&["a"]).sent([header.as_bytes()]).into_iter().map(part).collect()
+        let (cookies, foreign) = vaulted(&["a"]).sent([header.as_bytes()]);
+        cookies.into_iter().map(part).chain(core::iter::repeat_n("-;".to_string(), foreign)).collect()
     }
 
     #[test]
@@ -229,13 +255,16 @@ mod tests {
             "token=".to_string(),
             format!("x=1, token={id}"),
             "x=1 token=root".to_string(),
+            "x=1,token =root".to_string(),
         ] {
             let parts = parts(&format!("a=1; {forged}; b=2"));
-            assert_eq!(parts, "a=1;-;b=2;", "{forged}");
+            assert_eq!(parts, "a=1; b=2;-;", "{forged}");
         }
-        assert_eq!(parts("tokens=1; xtoken=2; a=token"), "tokens=1;xtoken=2;a=token;");
+        assert_eq!(parts("tokens=1; xtoken=2; a=token;a=my token"), "tokens=1; xtoken=2; a=token;a=my token;");
         let many = format!("token={id}; ").repeat(17);
         assert_eq!(parts(&many).matches("<0>").count(), 16);
+        let (cookies, foreign) = vaulted(&["a"]).sent(["a;token=x;".repeat(50_000).as_bytes()]);
+        assert_eq!((cookies.len(), foreign), (1, 50_000), "strangers make no more of it than a text");
     }
 
     #[test]
@@ -262,7 +291,10 @@ mod tests {
         ] {
             assert_eq!(kept(&cookies, field).3, age, "{field}");
         }
-        for other in ["tokens=1", "token", "", "a=token=b", "=token"] {
+        for alike in ["TOKEN=x", "token[]=x", "%74oken=x; Path=/", "=token=x", "= token=x", "=token"] {
+            assert!(matches!(cookies.set(alike.as_bytes()), SetCookie::Alike), "{alike}");
+        }
+        for other in ["tokens=1", "token", "", "a=token=b", "=tokens"] {
             assert!(matches!(cookies.set(other.as_bytes()), SetCookie::Other), "{other}");
         }
         let longest = "x".repeat(VALUE_MAX);
@@ -279,13 +311,13 @@ mod tests {
             let cookies = vaulted(&["a", "b"]);
             let (field, _, kept, _) = kept(&cookies, &format!("token={value}; Path=/"));
             let sent = format!("x=1; {}; y=2", field.split(';').next().unwrap());
-            let parts = cookies.sent([sent.as_bytes()]);
-            let SentCookie::Sought { name_at, id } = &parts[1] else { panic!() };
+            let (parts, _) = cookies.sent([sent.as_bytes()]);
+            let SentCookies::Sought { name_at, id } = &parts[1] else { panic!() };
             prop_assert_eq!(cookies.restored(*name_at, id, &kept), Some(format!("token={value}").into_bytes()));
             prop_assert_eq!(cookies.restored(*name_at, id, other.as_bytes()).is_some(), other.as_bytes() == kept);
-            for part in cookies.sent([&header[..]]) {
-                if let SentCookie::Other(pair) = part {
-                    prop_assert!(!pair.starts_with(b"token="));
+            for part in cookies.sent([&header[..]]).0 {
+                if let SentCookies::Others(pairs) = part {
+                    prop_assert!(!pairs.split(|byte| *byte == b';').any(|pair| pair.starts_with(b"token=")));
                 }
             }
             cookies.set(&header);

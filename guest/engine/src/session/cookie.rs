@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     base64::Base64,
-    request::{cookie_value, is_cookie_alike},
+    request::{cookie_pairs, cookie_value, is_cookie_alike},
 };
 
 /// The longest value of a session's cookie. Browsers keep no longer ones.
@@ -35,35 +35,35 @@ pub(super) enum IdForm {
 }
 
 /// The one value of this cookie in `cookie` headers, as servers decode it: without quotes around it and percent signs
-/// in it. Other cookies change nothing, whatever quotes are in them.
+/// in it. Other cookies change nothing, whatever quotes are in them, unless a server may find another one of this name
+/// in them.
 pub(super) fn session_cookie<'a>(
     headers: impl IntoIterator<Item = &'a [u8]>,
     name: &str,
 ) -> Result<Cow<'a, [u8]>, SessionMiss> {
-    let pairs: Vec<(bool, &[u8])> = pairs(headers).filter_map(|pair| value_of(pair, name)).collect();
-    let is_there = pairs.iter().any(|(is_exact, _)| *is_exact);
+    let (mut values, mut is_there) = (Vec::new(), false);
+    for pair in cookie_pairs(headers) {
+        if pair.hidden_names().any(|hidden| is_cookie_alike(hidden, name)) {
+            return Err(SessionMiss::Ambiguous);
+        }
+        if let Some((is_exact, value)) = value_of(pair.text(), name) {
+            is_there |= is_exact;
+            values.push(value);
+        }
+    }
     // Those of names that only some servers take for this one say no more than that these disagree.
-    let value = only_value(pairs.into_iter().map(|(_, value)| value), |value| cookie_value(value).text)?;
+    let value = only_value(values.into_iter(), |value| cookie_value(value).text)?;
     if is_there { Ok(value) } else { Err(SessionMiss::Ambiguous) }
 }
 
-/// The cookies of these headers but those of this name, however it is spelt. None: there are no others.
+/// The cookies of these headers as they came, but those in which a server may find one of this name. None: there are no
+/// others.
 pub(super) fn without_cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Option<Vec<u8>> {
-    let others: Vec<&[u8]> = pairs(headers)
-        .filter(|pair| !pair.trim_ascii().is_empty() && !names(pair, name))
-        .map(<[u8]>::trim_ascii)
-        .collect();
-    (!others.is_empty()).then(|| others.join(b"; ".as_slice()))
-}
-
-fn pairs<'a>(headers: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    headers.into_iter().flat_map(|header| header.split(|byte| *byte == b';'))
-}
-
-/// Whether a server may take a pair for one of this name.
-fn names(pair: &[u8], name: &str) -> bool {
-    let found = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-    is_cookie_alike(found, name)
+    let mut others = Vec::new();
+    for pair in cookie_pairs(headers).filter(|pair| !pair.names().any(|written| is_cookie_alike(written, name))) {
+        pair.push_to(&mut others);
+    }
+    (!others.is_empty()).then_some(others)
 }
 
 /// The value of a pair of this name, and whether it is spelt exactly so.
@@ -185,6 +185,13 @@ mod tests {
             "sid=v; SID=w",
             "sid=v; sid\u{a0}=w",
             "sid\u{a0}=v",
+            // Some end a cookie at a comma or a space.
+            "sid=a; x=1 sid=b",
+            "sid=a; x=1, sid=b",
+            "sid=a,sid=b",
+            "sid=a SID = a",
+            "x=1 sid=a",
+            "x=1,%73id=a",
         ] {
             check(header, Err(SessionMiss::Ambiguous));
         }
@@ -194,6 +201,7 @@ mod tests {
         };
         assert_eq!(without("sid=v; a=1;sid=w; b=\"sid=\"; SID=x; sid\u{a0}=y").as_deref(), Some("a=1; b=\"sid=\""));
         assert_eq!(without("sid=v; sid"), None);
+        assert_eq!(without("sid=v; a=1 sid=w;b;b; c=2, sid =x").as_deref(), Some("b;b"));
         for length in [COOKIE_MAX + 1, 8 << 10, 1 << 20] {
             check(&alloc::format!("a=1; sid={}", "v".repeat(length)), Err(SessionMiss::TooLong));
             check(&alloc::format!("a={}; sid=v", "v".repeat(length)), Ok("v"));

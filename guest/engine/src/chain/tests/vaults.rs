@@ -260,6 +260,19 @@ fn values_are_bounded() {
 }
 
 #[test]
+fn what_waits_takes_no_more_than_came_however_it_is_cut() {
+    let mut engine = configured(&vault(json!({})));
+    let request = with_cookie(&format!("token={};{}", "A".repeat(43), "a;".repeat(50_000)));
+    let waiting = (1..=200).take_while(|stream| engine.on_request(*stream, &request, 0) == Step::Wait).count();
+    // 8 MiB are shared by all that wait.
+    assert!((40..=83).contains(&waiting), "{waiting}");
+    let forged = with_cookie(&"token=x;a;".repeat(12_000));
+    let Step::Pass(pass) = engine.on_request(201, &forged, 0) else { panic!("it waits") };
+    let edited = Edited { request: &forged, edits: &pass.edits.request };
+    assert_eq!(edited.header("cookie").map(|cookie| cookie.len()), Some(23_999));
+}
+
+#[test]
 fn a_session_that_begins_keeps_its_cookie_beside_a_vault_wherever_that_stands() {
     let session = json!({"session": {
         "format": "own", "cookie": "sid", "secrets": "s", "fields": {"user": "x-user"}, "user": "user",

@@ -1,5 +1,6 @@
-//! Sessions that an application keeps in Redis, at the gateway as it ships: what it takes to tell an upstream who asks,
-//! when Redis is asked and when it is remembered, beside the same work done by hand in nginx with Lua.
+//! Sessions in Redis, at the gateway as it ships: what it takes to tell an upstream who asks, when Redis is asked and
+//! when it is remembered, beside the same work done by hand in nginx with Lua; of sessions that an application keeps,
+//! and of those that Slidegate does.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -29,8 +30,10 @@ const CONNECTIONS: usize = 32;
 const SECRET: &str = "what nobody may know";
 
 /// A proxy, and what was found of it.
-struct Subject {
+struct Subject<'a> {
     name: &'static str,
+    /// What each user sends.
+    cookies: &'a [String],
     /// Which of the others tells what it does without sessions.
     base: usize,
     running: Running,
@@ -52,26 +55,31 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     let (redis, upstream) = (&RedisServer::start(), &Upstream::start());
     keep_sessions(redis);
     assert_all_tell(redis);
-    let ours = |remember: Option<&str>| {
-        let filter = remember.map(session_filter);
-        Running::gateway(serve(redis, upstream, filter.as_deref(), &["--workers", "1"]))
-    };
+    let cookies: Vec<String> = (1..=USERS).map(|user| format!("session={}", cookie(user))).collect();
+    let own_cookies = log_in(redis);
+    let ours =
+        |filter: Option<String>| Running::gateway(serve(redis, upstream, filter.as_deref(), &["--workers", "1"]));
     let theirs = |nginx: &Nginx| Running::nginx(nginx, upstream.address());
-    let start = |name, base, running| Subject { name, base, running, rounds: Vec::new() };
+    let start = |name, base, running| Subject { name, cookies: &cookies, base, running, rounds: Vec::new() };
     let mut subjects = [
         start("slidegate, no session", 0, ours(None)),
-        start("slidegate, remembered", 0, ours(Some("5m"))),
-        start("slidegate, asked each time", 0, ours(Some("0"))),
-        start("nginx, no session", 3, theirs(&Nginx { workers: Some(1), ..Nginx::default() })),
-        start("nginx with Lua, asked each time", 3, theirs(&by_hand(redis))),
+        start("slidegate, remembered", 0, ours(Some(session_filter("5m")))),
+        start("slidegate, asked each time", 0, ours(Some(session_filter("0")))),
+        Subject { cookies: &own_cookies, ..start("slidegate, its own, remembered", 0, ours(Some(own_filter("1m")))) },
+        Subject {
+            cookies: &own_cookies,
+            ..start("slidegate, its own, asked each time", 0, ours(Some(own_filter("0"))))
+        },
+        start("nginx, no session", 5, theirs(&Nginx { workers: Some(1), ..Nginx::default() })),
+        start("nginx with Lua, asked each time", 5, theirs(&by_hand(redis))),
     ];
     let (rounds, seconds, alone) = (effort.of(1, 9), effort.of(1, 2), effort.of(100, 2_000));
     let mut ping = Line::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port())));
-    let (message, mut pings) = (message(), Vec::new());
+    let mut pings = Vec::new();
     // The first is not counted: connections are made, sessions are read for the first time.
     for round in 0..=rounds {
         for subject in &mut subjects {
-            let found = subject.round(redis, &message, seconds, alone);
+            let found = subject.round(redis, seconds, alone);
             if round > 0 {
                 subject.rounds.push(found);
             }
@@ -84,7 +92,8 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
          same Redis. nginx does it by some lines of Lua with `lua-nginx-redis`, which check the signature, GET the \
          record and search it for one member. Medians of {rounds} rounds of {seconds} s that take turns; then {alone} \
          requests one after the other, whose median is in the last columns. A round trip to Redis (PING) takes {} µs. \
-         To reach: one command when Redis is asked, none when it is remembered.",
+         To reach: one command when Redis is asked, none when it is remembered. A session of Slidegate's own takes a \
+         second one then (PEXPIRE), as it lasts from its last use.",
         number(median(pings), 0)
     );
     let mut table = Table::new(
@@ -124,16 +133,17 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     vec![table]
 }
 
-impl Subject {
-    fn round(&self, redis: &RedisServer, message: &str, seconds: usize, alone: usize) -> Round {
+impl Subject<'_> {
+    fn round(&self, redis: &RedisServer, seconds: usize, alone: usize) -> Round {
         let mut target = self.running.target().clone();
-        message.clone_into(&mut target.message);
+        target.message = message(self.cookies);
         let before = RedisUsage::of(redis);
         let run = target.run(CONNECTIONS, seconds);
         let used = RedisUsage::of(redis);
         assert_eq!(run.not_2xx, 0, "{} lets all pass", self.name);
         let mut line = Line::connect(target.address);
-        let times: Vec<f64> = (0..alone).map(|n| line.ask(&request(n % USERS + 1))).collect();
+        let times: Vec<f64> =
+            self.cookies.iter().cycle().take(alone).map(|cookie| line.ask(&request(cookie))).collect();
         Round {
             run,
             commands: used.commands_since(&before, run.requests),
@@ -149,6 +159,40 @@ fn session_filter(remember: &str) -> String {
         "{{session: {{format: flask-session, cookie: session, secrets: {SECRET}, fields: {{user_id: x-user-id}}, \
          remember: {remember}, redis: {{service_name: redis.static}}}}}}"
     )
+}
+
+/// The same of sessions that Slidegate keeps.
+fn own_filter(remember: &str) -> String {
+    format!(
+        "{{session: {{format: own, cookie: own, secrets: {SECRET}, fields: {{user_id: x-user-id}}, user: user_id, \
+         remember: {remember}, redis: {{service_name: redis.static}}}}}}"
+    )
+}
+
+/// The cookies of all users, who log in at an application.
+fn log_in(redis: &RedisServer) -> Vec<String> {
+    let application = Witness::start();
+    let gateway = gateway(redis, &application, &own_filter("0"));
+    let mut client = HttpClient::connect(gateway.target().address);
+    let mut cookie_of = |user: usize| {
+        let order = format!(r#"{{"fields": {{"user_id": {user}}}}}"#);
+        let answer = client.get("/answer", &[("answer-x-slidegate-session-set", &order)]);
+        let set = answer.head.text("set-cookie").expect("a cookie");
+        set.split(';').next().expect("a pair").to_owned()
+    };
+    let cookies: Vec<String> = (1..=USERS).map(&mut cookie_of).collect();
+    assert_eq!(client.get("/", &[("cookie", &cookies[6])]).status(), 200);
+    assert_eq!(application.last().text("x-user-id").as_deref(), Some("7"));
+    cookies
+}
+
+/// A gateway with this filter before an upstream that tells what it was sent.
+fn gateway(redis: &RedisServer, upstream: &Witness, filter: &str) -> Running {
+    Running::gateway(slidegate_tests::gateway_process::Gateway::serve(&format!(
+        "upstream: \"{}\"\nredis: {{names: {{redis.static: \"{}\"}}}}\nfilter: {filter}\n",
+        upstream.url(),
+        redis.url()
+    )))
 }
 
 /// The same in Lua.
@@ -187,15 +231,8 @@ fn keep_sessions(redis: &RedisServer) {
 fn assert_all_tell(redis: &RedisServer) {
     let witness = Witness::start();
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, witness.port()));
-    let gateway = |remember| {
-        let filter = session_filter(remember);
-        let redis = format!("{{names: {{redis.static: \"{}\"}}}}", redis.url());
-        Running::gateway(slidegate_tests::gateway_process::Gateway::serve(&format!(
-            "upstream: \"{}\"\nredis: {redis}\nfilter: {filter}\n",
-            witness.url()
-        )))
-    };
-    for running in [gateway("5m"), gateway("0"), Running::nginx(&by_hand(redis), at)] {
+    let ours = |remember| gateway(redis, &witness, &session_filter(remember));
+    for running in [ours("5m"), ours("0"), Running::nginx(&by_hand(redis), at)] {
         let mut client = HttpClient::connect(running.target().address);
         for (cookie, expected) in [(cookie(7), Some("7".to_owned())), (format!("{}A", cookie(7)), None)] {
             let headers = [("cookie", &*format!("session={cookie}")), ("x-user-id", "1")];
@@ -206,8 +243,8 @@ fn assert_all_tell(redis: &RedisServer) {
 }
 
 /// The body of the Lua function that makes a user's request for wrk.
-fn message() -> String {
-    let cookies: Vec<String> = (1..=USERS).map(|user| format!("'session={}'", cookie(user))).collect();
+fn message(cookies: &[String]) -> String {
+    let cookies: Vec<String> = cookies.iter().map(|cookie| format!("'{cookie}'")).collect();
     format!(
         "cookies = cookies or {{ {} }}
   return wrk.format(nil, nil, {{ ['cookie'] = cookies[user], ['user-agent'] = 'wrk', ['accept'] = '*/*' }})",
@@ -215,8 +252,8 @@ fn message() -> String {
     )
 }
 
-fn request(user: usize) -> Vec<u8> {
-    format!("GET / HTTP/1.1\r\nhost: shop.example.com\r\ncookie: session={}\r\n\r\n", cookie(user)).into_bytes()
+fn request(cookie: &str) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\nhost: shop.example.com\r\ncookie: {cookie}\r\n\r\n").into_bytes()
 }
 
 /// As long as those of Flask-Session.

@@ -114,6 +114,24 @@ fn a_response_whose_filter_is_gone_passes_or_is_refused_as_configured() {
     }
 }
 
+/// A request that is decided on by its body does not pass undecided.
+#[test]
+fn a_request_whose_filter_is_gone_before_its_body_comes_passes_or_is_refused_as_configured() {
+    for (on_trap, status) in [("p", 200), ("r", 503)] {
+        let (component, upstream) = (trapping(), Upstream::start());
+        let gateway = serve(&component, &upstream.url(), on_trap);
+        let mut client = gateway.client();
+        let head = b"POST /held HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n";
+        client.write(head).expect("the gateway reads");
+        assert_eq!(client.read_head().expect("an interim answer").status, 100, "its body is waited for");
+        gateway.get("/trap", &[]);
+        client.write(b"x").expect("the gateway reads");
+        let answered = client.read_head().expect("an answer").status;
+        assert_eq!((answered, traps(&gateway)), (status, 1.0), "on-trap {on_trap}");
+        assert_eq!(upstream.requests(), if on_trap == "p" { 2 } else { 0 }, "on-trap {on_trap}");
+    }
+}
+
 fn zipped(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(text.as_bytes()).expect("memory for a small text");

@@ -2,7 +2,7 @@
 ;; pointer. Its configuration is `{"m":"p"}` or `{"m":"r"}`: what a trap means, pass or refuse.
 ;;
 ;; Requests, by the byte after the slash of the path: `t` traps, `l` runs for ever, `g` takes all memory and traps; any other
-;; passes. A response with status 418 traps.
+;; passes, `h` with its body held. A response with status 418 traps.
 (module
   (import "slidegate:filter/http@0.2.0" "path" (func $path (param i64 i32)))
   (memory (export "memory") 2)
@@ -51,7 +51,9 @@
       (then
         (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
         unreachable))
-    (call $pass))
+    (drop (call $pass))
+    (if (i32.eq (local.get $kind) (i32.const 0x68)) (then (i32.store8 (i32.const 44) (i32.const 2))))
+    (i32.const 0))
 
   (func (export "slidegate:filter/filter@0.2.0#on-response-headers") (param i64) (param $status i32) (param i32 i32 i64 i64) (result i32)
     (if (i32.eq (local.get $status) (i32.const 418)) (then unreachable))

@@ -211,6 +211,7 @@ impl Stream {
         if earlier.end {
             return BodyStep::Pass(earlier);
         }
+        let is_undecided = known.is_undecided(side);
         let kept = known.kept(side);
         kept.keep(bytes, coding, end, matches!(entered, Entered::Waits(_)));
         let step = match entered {
@@ -227,6 +228,8 @@ impl Stream {
                 BodyStep::Wait
             }
             Entered::Settled(settled) => known.release(side, settled),
+            // The instance that was to decide by what it holds trapped meanwhile.
+            Entered::Gone if is_undecided => known.release(side, self.core.failure().into()),
             Entered::Gone => known.release(side, Outcome::Pass(Pass::default()).into()),
             Entered::Trapped => known.release(side, self.core.failure().into()),
         };
@@ -306,6 +309,11 @@ impl StreamProgress {
             // A request's goes on as it is once there is a response.
             Interest::Hold => side == BodySide::Response || !self.has_response,
         }
+    }
+
+    /// Whether the filter decides on the stream by what is still to come of this body.
+    fn is_undecided(&self, side: BodySide) -> bool {
+        side == BodySide::Request && self.wants.request_body == Interest::Hold && !self.has_response
     }
 
     fn kept(&mut self, side: BodySide) -> &mut HeldPieces {

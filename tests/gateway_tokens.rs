@@ -8,6 +8,7 @@ use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     http_client::HttpClient,
     model::ModelServer,
+    raw_upstream::RawUpstream,
     redis_server::RedisServer,
 };
 use socket2::SockRef;
@@ -265,6 +266,41 @@ fn a_request_in_a_coding_is_read_as_one_in_none_and_goes_on_as_it_is() {
     // What nobody takes off is guessed by its length, rounded up.
     let guess = (input + 256).next_multiple_of(4_096);
     assert_eq!(remaining, [50_000 + input, 50_000 + input, guess].map(|reserved| 1_000_000 - reserved));
+}
+
+#[test]
+fn what_comes_of_a_request_beside_its_answer_is_counted() {
+    let (late, said) = (900, "forty bytes of a text that has no end...");
+    let upstream = RawUpstream::start(move |mut connection| {
+        let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+        connection.read_head().and_then(|_| connection.read(100)).expect("the request's beginning");
+        connection.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        let event = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{said}\"}}}}]}}\n\n");
+        connection.write(chunk(&event).as_bytes());
+        connection.read(late).expect("the rest of the request");
+        connection.write(chunk("data: [DONE]\n\n").as_bytes());
+        connection.write(b"0\r\n\r\n");
+        connection.wait();
+    });
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}
+workers: 1
+filter:
+  rule_name: late
+  global_threshold: {{token_per_hour: 1000000}}
+  reserve: 1
+  on_missing_usage: estimate
+",
+        upstream.url()
+    ));
+    let mut client = gateway.client();
+    let head = format!("POST {PATH} HTTP/1.1\r\nhost: a.test\r\ncontent-length: {}\r\n\r\n", 100 + late);
+    client.write(&[head.as_bytes(), &[b' '; 100]].concat()).expect("the gateway reads");
+    assert_eq!(client.read_head().expect("an answer").status, 200);
+    read_until(&mut client, "\n\n");
+    client.write(&vec![b' '; late]).expect("the gateway reads on");
+    stream_of(&mut client);
+    assert_eq!(settled(slice::from_ref(&gateway)), (100 + late as u64 + said.len() as u64) / 4);
 }
 
 #[test]

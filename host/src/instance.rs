@@ -183,16 +183,24 @@ impl Instance {
         self.conclude(stream, step)
     }
 
-    /// A piece of the request's body. A stream that does not want to see it, or whose response has begun, passes.
+    /// A piece of the request's body. A stream that does not want to see it passes, and one whose response has begun
+    /// does so whatever the filter says.
     ///
     /// # Errors
     ///
     /// If the component traps or breaks the contract.
     pub fn on_request_body(&mut self, stream: StreamId, piece: Piece<'_>, now: Moment) -> Result<Step, Trap> {
-        let Some(interest) = self.ctx().open_body(stream, Phase::RequestBody) else { return Ok(self.pass_on(stream)) };
         let Piece { bytes, coding, end } = piece;
-        let step = self.call(|filter, store| filter.call_on_request_body(store, stream, bytes, coding, end, now))?;
-        self.conclude_body(stream, interest, step)
+        if let Some(interest) = self.ctx().open_body(stream, Phase::RequestBody) {
+            let step =
+                self.call(|filter, store| filter.call_on_request_body(store, stream, bytes, coding, end, now))?;
+            return self.conclude_body(stream, interest, step);
+        }
+        if let Some(was_open) = self.ctx().begin_late(stream) {
+            self.call(|filter, store| filter.call_on_request_body(store, stream, bytes, coding, end, now))?;
+            self.ctx().end_late(stream, was_open);
+        }
+        Ok(self.pass_on(stream))
     }
 
     /// A piece of the response's body. A stream that does not want to see it passes.

@@ -145,6 +145,24 @@ impl Ctx {
         Some(if phase == Phase::RequestBody { state.wants.request_body } else { state.wants.response_body })
     }
 
+    /// Begins to show a piece of a request's body that passes beside its response: until [`end_late`](Self::end_late)
+    /// nothing is settled of the stream. None for a stream that does not watch that body, or is unknown; else what to
+    /// end it with.
+    pub fn begin_late(&mut self, stream: StreamId) -> Option<bool> {
+        let is_late = |state: &&mut StreamState| {
+            state.reached > Phase::RequestBody && state.wants.request_body == Interest::Watch
+        };
+        let state = self.streams.get_mut(&stream).filter(is_late)?;
+        Some(std::mem::replace(&mut state.open, false))
+    }
+
+    /// The piece was shown.
+    pub fn end_late(&mut self, stream: StreamId, was_open: bool) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.open = was_open;
+        }
+    }
+
     fn open(&mut self, stream: StreamId, phase: Phase) -> Option<&mut StreamState> {
         let state = self.streams.get_mut(&stream).filter(|state| state.reached <= phase)?;
         let is_wanted = state.wants.includes(phase);

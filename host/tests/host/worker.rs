@@ -308,6 +308,34 @@ async fn pieces_are_kept_freed_replaced_and_ended() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_held_gets_the_failure_mode_if_the_instance_is_gone_before_its_body_comes() {
+    for (json, expected) in [(b"pb", 0), (b"rb", 503)] {
+        for before in [&[][..], &[&b"a"[..]]] {
+            let worker = worker(json, ByHand::default());
+            let stream = worker.open(request("/p"));
+            assert_eq!(stream.on_request().await, Verdict::Pass(Vec::new()));
+            before.iter().for_each(|bytes| assert_eq!(piece(&stream, bytes, false), BodyStep::Wait));
+            decide(&worker, "/u").await;
+            assert_eq!(worker.traps(), 1);
+            match piece(&stream, b"b", true) {
+                BodyStep::Pass(released) => {
+                    assert_eq!((expected, released.pieces.concat()), (0, [&before.concat()[..], b"b"].concat()));
+                }
+                BodyStep::Respond(response) => assert_eq!(response.status, expected),
+                step => panic!("{step:?}"),
+            }
+        }
+    }
+    // What goes on beside its response is decided.
+    let worker = worker(b"rb", ByHand::default());
+    let stream = worker.open(request("/p"));
+    stream.on_request().await;
+    assert_eq!(on_response(&stream, 200).await, Verdict::Pass(Vec::new()));
+    decide(&worker, "/u").await;
+    assert_eq!(piece(&stream, b"b", true), sent(&[b"b"], true));
+}
+
+#[tokio::test]
 async fn a_late_piece_of_a_request_changes_nothing_of_a_response_that_waits() {
     let redis = ByHand::default();
     let worker = worker(b"ph", redis.clone());
@@ -324,6 +352,29 @@ async fn a_late_piece_of_a_request_changes_nothing_of_a_response_that_waits() {
     redis.next().send(Err(CallError::Timeout)).unwrap();
     assert_eq!(status(&verdict.await.unwrap()), 504);
     assert_eq!(redis.pending(), 0);
+}
+
+#[tokio::test]
+async fn pieces_of_a_request_are_watched_beside_its_response_and_decide_nothing() {
+    let redis = ByHand::default();
+    let worker = worker(b"pw", redis.clone());
+    let stream = Arc::new(worker.open(request("/p")));
+    stream.on_request().await;
+    let runner = Arc::clone(&stream);
+    let verdict = tokio::spawn(async move { on_response(&runner, 598).await });
+    while redis.pending() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // It says that it waits, answers, and that it ends the body.
+    for late in [&b"W"[..], b"X", b"E"] {
+        assert_eq!(piece(&stream, late, false), sent(&[late], false));
+    }
+    assert_eq!(piece(&stream, b"A late one", true), sent(&[b"A late one"], true));
+    redis.next().send(pong()).unwrap();
+    assert!(matches!(verdict.await.unwrap(), Verdict::Pass(_)), "it was not answered");
+    let text = |name: &str| (name.to_owned(), "yes".to_owned());
+    assert_eq!(stream.take_annotations(), [text("why"), text("rule")]);
+    assert_eq!((redis.pending(), worker.traps()), (0, 0));
 }
 
 #[tokio::test]

@@ -543,6 +543,8 @@ fn configurations_in_resources_are_checked_each() {
     let rules = "  matchRules:\n  - {ingress: [off], configDisable: true, config: {}}\n  - ingress: [shop/orders]\n    \
                  config: {rule_name: a, global_threshold: {query_per_minute: 7}, redis: {service_name: r.dns}}\n";
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\nspec: {}\n";
+    let vault = "{cookies: [a], secrets: s, redis: {service_name: redis.static}}";
+    let session = "{format: php, fields: {user_id: x-user}, on_missing: 401, redis: {service_name: redis.static}}";
     let several = [
         plugin("limits", "oci://x/slidegate:1", &format!("{good}{rules}")),
         plugin("stock", "oci://x/cluster-key-rate-limit:1", good),
@@ -552,7 +554,9 @@ fn configurations_in_resources_are_checked_each() {
             "oci://mirror/some:1",
             "  defaultConfig: {filters: [{rule_name: r, global_threshold: {query_per_second: 5}}]}\n",
         ),
-        plugin("auth", "oci://x/key-auth:1", "  defaultConfig: {consumers: []}\n"),
+        plugin("sessions", "oci://mirror/some:1", &format!("  defaultConfig: {{session: {session}}}\n")),
+        plugin("vault", "oci://mirror/some:1", &format!("  defaultConfig: {{cookie_vault: {vault}}}\n")),
+        plugin("auth", "oci://x/key-auth:1", "  defaultConfig: {consumers: [], session: {ttl: 1}}\n"),
         service.to_owned(),
     ]
     .join("---\n");
@@ -565,6 +569,8 @@ fn configurations_in_resources_are_checked_each() {
         "every other request",
         "WasmPlugin higress-system/mirrored\n",
         "WasmPlugin higress-system/listed\n  filters[0]\n    every request\n",
+        "WasmPlugin higress-system/sessions\n",
+        "WasmPlugin higress-system/vault\n",
         "WasmPlugin higress-system/auth: passed over",
         "Service default/web: passed over",
     ] {

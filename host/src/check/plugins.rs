@@ -10,7 +10,7 @@ use crate::settings::{Mistake, filter};
 /// Names of plugins that take this configuration: ours, and Higress' own under its names.
 const NAMES: [&str; 4] = ["slidegate", "cluster-key-rate-limit", "key-cluster-rate-limit", "ai-token-ratelimit"];
 /// Fields by which a configuration of the filter is known whatever the plugin's name.
-const FIELDS: [&str; 3] = ["rule_name", "rule_items", "global_threshold"];
+const FIELDS: [&str; 4] = ["rule_name", "rule_items", "global_threshold", "cookie_vault"];
 
 /// Checks each plugin among the resources of a file that is called so.
 pub(super) fn report(resources: &Resources, file: &str, module: &Module) -> Result<Report, Vec<Mistake>> {
@@ -86,5 +86,7 @@ fn unnamed(mistake: Mistake, name: &str) -> Mistake {
 /// Whether a configuration has fields of the filter, in itself, in one of its rules, or in one of its filters.
 fn is_alike(config: &Value) -> bool {
     let lists = ["_rules_", "filters"].into_iter().filter_map(|list| config.get(list)?.as_array());
-    FIELDS.iter().any(|field| config.get(*field).is_some()) || lists.flatten().any(is_alike)
+    // Other plugins may have a `session` too, of another kind.
+    let tells_sessions = config.get("session").is_some_and(|session| session.get("format").is_some());
+    tells_sessions || FIELDS.iter().any(|field| config.get(*field).is_some()) || lists.flatten().any(is_alike)
 }

@@ -237,18 +237,17 @@ impl Cli {
     }
 }
 
-/// Does what was asked for. With the name of what was read, for its mistakes. `alone`: the options without a command.
-fn done(command: Option<Commands>, alone: Options) -> (String, Result<(), Vec<Mistake>>) {
+/// What was read, by its name, and what became of it.
+type Done = (String, Result<(), Vec<Mistake>>);
+
+/// Does what was asked for. `alone`: the options without a command.
+fn done(command: Option<Commands>, alone: Options) -> Done {
     let of_program = |done: Result<(), Mistake>| (NAME.to_owned(), done.map_err(|mistake| vec![mistake]));
-    let without_filter = |mistake| (NAME.to_owned(), Err(vec![mistake]));
     match command {
-        Some(Commands::Serve { file: Some(file), options, .. }) => match options.filter.module() {
-            Ok(module) => {
-                let source = options.source(file);
-                (source.name(), serve(source, module, &options))
-            }
-            Err(mistake) => without_filter(mistake),
-        },
+        Some(Commands::Serve { file: Some(file), options, .. }) => with_filter(&options.filter, |module| {
+            let source = options.source(file);
+            (source.name(), serve(source, module, &options))
+        }),
         Some(Commands::Serve { demo, options, .. }) => of_demo(demo.unwrap_or_default(), &options),
         Some(Commands::Check { file, strict, connect, output, options }) => {
             let source = options.source(file);
@@ -256,13 +255,12 @@ fn done(command: Option<Commands>, alone: Options) -> (String, Result<(), Vec<Mi
             match options.filter.module() {
                 Ok(module) => (source.name(), check::run(&source, module, options.redis.clone(), how)),
                 Err(mistake) if how.as_json => (NAME.to_owned(), check::refused(&source, mistake)),
-                Err(mistake) => without_filter(mistake),
+                Err(mistake) => (NAME.to_owned(), Err(vec![mistake])),
             }
         }
-        Some(Commands::Migrate { migrate, filter }) => match filter.module() {
-            Ok(module) => (migrate.file_name(), migrate::run(&migrate, &module)),
-            Err(mistake) => without_filter(mistake),
-        },
+        Some(Commands::Migrate { migrate, filter }) => {
+            with_filter(&filter, |module| (migrate.file_name(), migrate::run(&migrate, &module)))
+        }
         Some(Commands::Init(init)) => (init.file_name(), init::run(&init).map_err(|mistake| vec![mistake])),
         Some(Commands::Schema { kind }) => of_program(kind.print()),
         Some(Commands::Completions { shell }) => of_program(manual::completions(shell, &mut Cli::command())),
@@ -271,9 +269,13 @@ fn done(command: Option<Commands>, alone: Options) -> (String, Result<(), Vec<Mi
     }
 }
 
-fn of_demo(demo: Demo, options: &Options) -> (String, Result<(), Vec<Mistake>>) {
-    let module = options.filter.module().map_err(|mistake| vec![mistake]);
-    (NAME.to_owned(), module.and_then(|module| run_demo(demo, module, options)))
+fn of_demo(demo: Demo, options: &Options) -> Done {
+    with_filter(&options.filter, |module| (NAME.to_owned(), run_demo(demo, module, options)))
+}
+
+/// What is done with the filter, or why there is none.
+fn with_filter(filter: &FilterFile, act: impl FnOnce(Module) -> Done) -> Done {
+    filter.module().map_or_else(|mistake| (NAME.to_owned(), Err(vec![mistake])), act)
 }
 
 impl Options {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::table::{Shape, chain, filter, gateway, session, vault};
+use crate::table::{Shape, chain, gateway};
 
 /// What may stand at one place; nothing where nobody reads.
 #[derive(Debug, Clone, Default)]
@@ -16,12 +16,7 @@ impl Shapes {
 
     /// A configuration of the filter, or a list of them.
     pub fn filter() -> Shapes {
-        Shapes::of([
-            &Shape::Object(&filter::FILTER),
-            &Shape::Object(&chain::CHAIN),
-            &Shape::Object(&session::FILTER_OBJECT),
-            &Shape::Object(&vault::FILTER_OBJECT),
-        ])
+        Shapes::of([&chain::DOCUMENT])
     }
 
     fn of(shapes: impl IntoIterator<Item = &'static Shape>) -> Shapes {

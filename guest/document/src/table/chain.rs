@@ -19,6 +19,9 @@ pub const LINK: Shape = Shape::Either(&[
     Shape::Object(&vault::FILTER_OBJECT),
 ]);
 
+/// A filter, or a list of them.
+pub const DOCUMENT: Shape = Shape::Either(&[LINK, Shape::Object(&CHAIN)]);
+
 /// A list of filters.
 pub const CHAIN: Table = Table {
     name: "filters",

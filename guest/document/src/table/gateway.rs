@@ -1,6 +1,6 @@
 //! The fields of the gateway's own file.
 
-use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, chain, filter, session, vault};
+use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, chain};
 
 /// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
 const ADDRESS: Shape = Shape::Pattern(
@@ -99,7 +99,7 @@ pub const TOP: [Field; 16] = [
     Field::new(
         "filter",
         ["Filter", "过滤器"],
-        FILTER,
+        chain::DOCUMENT,
         "nothing is limited",
         "the filter's configuration, handed on untouched",
     ),
@@ -435,14 +435,6 @@ pub const GATEWAY: Table = Table {
     ],
     null_is_nothing: true,
 };
-
-/// One filter, which may itself be a list.
-const FILTER: Shape = Shape::Either(&[
-    Shape::Object(&filter::FILTER),
-    Shape::Object(&chain::CHAIN),
-    Shape::Object(&session::FILTER_OBJECT),
-    Shape::Object(&vault::FILTER_OBJECT),
-]);
 
 const ROUTE: Table = Table {
     name: "route",

@@ -164,7 +164,7 @@ pub const SESSION: [Field; 16] = [
         ["Redis", "Redis 配置"],
         Shape::Object(&REDIS_OBJECT),
         "",
-        "where the application keeps its sessions; required unless all is in the cookie",
+        "where sessions are kept; required unless all is in the cookie",
     )
     .ours(),
 ];

@@ -173,7 +173,7 @@ fn header(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
 fn secrets(reader: &mut Reader, given: &Fields<'_>, format: SessionFormat) -> Option<Vec<String>> {
     let Some((path, node)) = given.get_unless_null("secrets") else {
         if format.secrets() == SecretUse::Required {
-            let message = "is missing: expected what the application signs with, or a list with its older secrets";
+            let message = "is missing: expected what cookies are signed with, or a list with older secrets";
             reader.error(given.at("secrets"), message);
             return None;
         }
@@ -407,7 +407,7 @@ fn redis(
             None
         }
         (None, Some(_)) => {
-            reader.error(given.at("redis"), "is missing: expected where the application keeps its sessions");
+            reader.error(given.at("redis"), "is missing: expected where sessions are kept");
             None
         }
     }

@@ -296,8 +296,8 @@ fn sessions_of_ours_have_rules_of_their_own() {
     assert_eq!(rules(&own(json!({"absolute": "10m"}))).own.as_ref().map(|own| own.idle_ms), Some(600_000));
     for (changes, field, message) in [
         (json!({"user": null}), "user", "is missing"),
-        (json!({"secrets": null}), "secrets", "is missing"),
-        (json!({"redis": null}), "redis", "is missing"),
+        (json!({"secrets": null}), "secrets", "is missing: expected what cookies are signed with"),
+        (json!({"redis": null}), "redis", "is missing: expected where sessions are kept"),
         (json!({"header": "x-session"}), "header", "whose ids are set as cookies"),
         (json!({"fields": {"user_id": "x-user", "a.b": "x-b"}}), "fields.a.b", "has several names"),
         (json!({"idle": "2h", "absolute": "1h"}), "idle", "longer than `absolute`"),

@@ -128,8 +128,8 @@ impl Limiter {
     ) -> Option<NotedVerdict> {
         let Some(reservation) = self.reservations.get_mut(&waiter.stream) else { return Some(pass(None)) };
         reservation.read(piece);
-        reservation.count_memory(turn.budget);
         if !reservation.may_need_more(turn.now_ns) {
+            reservation.count_memory(turn.budget);
             return Some(pass(Some(reservation.wants())));
         }
         let (index, wants) = (reservation.policy, reservation.wants());

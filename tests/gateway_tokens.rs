@@ -147,6 +147,7 @@ fn a_hundred_at_once_on_a_budget_for_ten_admit_ten_and_who_leaves_pays_what_was_
         let clients = begun(&gateways, 100, "tokens=2;pause=60000");
         assert_eq!((clients.len(), model.record().asked), (10, 10), "{has_redis}");
         assert_eq!(sum(&gateways, "slidegate_token_reservations_open"), 10);
+        gateways[0].wait_printed("decision=\"refused\" rule=\"tokens\" unit=\"tokens\"");
         // What is open does not let more pass than there is room for, at any time.
         assert_eq!(begun(&gateways, 10, "tokens=1").len(), 0);
         clients.into_iter().for_each(reset);

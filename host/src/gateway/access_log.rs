@@ -138,6 +138,7 @@ impl Record {
             cause = self.cause.as_deref().map(|cause| cut(cause, TEXT_BYTES_MAX)).as_deref(),
             decision = self.annotations.text("decision"),
             rule = self.annotations.text("rule"),
+            unit = self.annotations.text("unit"),
             limit = self.annotations.number("limit"),
             remaining = self.annotations.number("remaining"),
             retry_after = self.annotations.number("retry_after"),

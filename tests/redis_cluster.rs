@@ -11,8 +11,12 @@ use slidegate_tests::{
     redis_cluster::{RedisCluster, errors, id},
     redis_server::RedisServer,
     redis_traffic::{Traffic, count, worst},
+    session_browser::Browser,
     upstream::Upstream,
 };
+
+/// The cookie of a session.
+const SESSION: &str = "__Host-session";
 
 /// How long a command may take.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -68,6 +72,50 @@ fn keys_are_spread_over_all_masters_and_each_limit_holds() {
     assert_eq!(failures(&gateway), 0.0, "{}", gateway.log());
     a_slot_moves(&cluster, &gateway);
     a_master_is_lost(cluster, &gateway);
+}
+
+/// A session and the list of its user's are of one slot, whoever the user is.
+#[test]
+fn sessions_of_users_are_kept_by_all_masters_and_so_many_of_each() {
+    let (cluster, upstream) = (RedisCluster::start_masters(), Upstream::start());
+    let gateway = Gateway::serve(&format!(
+        "upstream: {}
+redis: {{names: {{r: \"redis+cluster://{}\"}}}}
+filter:
+  session:
+    {{format: own, secrets: s, fields: {{user: x-user}}, user: user, max_per_user: 2, remember: 0, redis: \
+    {{service_name: r}}}}
+",
+        upstream.url(),
+        cluster.listed()
+    ));
+    let order = |browser: &mut Browser, order: &str| {
+        let answer = browser.get(&gateway, "/answer", &[("answer-x-slidegate-session-set", order)]);
+        assert_eq!(answer.status(), 200, "{}", gateway.log());
+        browser.cookie(SESSION).map(str::to_owned)
+    };
+    let known = |browser: &mut Browser| {
+        assert_eq!(browser.get(&gateway, "/", &[]).status(), 200);
+        upstream.last().text("x-user")
+    };
+    for number in 0..20 {
+        // Other users have other slots; a brace in a name makes none of its own.
+        let user = format!("{{user}}-{number}");
+        let log_in = format!(r#"{{"fields": {{"user": "{user}"}}, "rotate": true}}"#);
+        let mut browsers = [(); 3].map(|()| Browser::default());
+        let cookies = browsers.each_mut().map(|browser| order(browser, &log_in));
+        assert!(cookies.iter().all(Option::is_some), "{}", gateway.log());
+        let of = browsers.each_mut().map(|browser| known(browser).is_some());
+        assert!(of[2] && of[0] != of[1], "two of three, and the last among them: {of:?}");
+        let [.., last] = &mut browsers;
+        let cookie = order(last, &log_in);
+        assert!(cookie.is_some() && cookie != cookies[2], "a new id");
+        assert_eq!(known(last), Some(user));
+        assert_eq!((order(last, "delete"), known(last)), (None, None));
+    }
+    let sizes: Vec<i64> = cluster.nodes.iter().map(RedisCluster::size).collect();
+    assert!(sizes.iter().all(|size| *size > 0) && sizes.iter().sum::<i64>() == 2 * 20, "{sizes:?}");
+    assert_eq!(failures(&gateway), 0.0, "{}", gateway.log());
 }
 
 /// Resharding under traffic, with everything that a client can meet of it, and no request notices.

@@ -29,6 +29,8 @@ const PIECE: usize = 4_000;
 
 /// Limits on tokens that nobody reaches, and one on requests, which asks Redis and reads no answer.
 const TOKENS: &str = "{rule_name: tokens, global_threshold: {token_per_hour: 1000000000000}, reserve: 100}";
+/// The same, but what is given back of a reservation is an eighth of the limit, and does not wait for a question.
+const URGENT: &str = "{rule_name: tokens, global_threshold: {token_per_hour: 1000000000000}, reserve: 130000000000}";
 const REQUESTS: &str = "{rule_name: requests, global_threshold: {query_per_hour: 1000000000000}}";
 
 /// A gateway, and what was found of it in each round.
@@ -60,8 +62,12 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
         let settings = format!("upstream: {}\nworkers: 1\nlog: {{access: false}}\n{filter}", upstream.url());
         Place { name, gateway: Gateway::serve(&settings), rounds: Vec::new() }
     };
-    let mut places =
-        [place("no limiter", None), place("limit on requests", Some(REQUESTS)), place("limit on tokens", Some(TOKENS))];
+    let mut places = [
+        place("no limiter", None),
+        place("limit on requests", Some(REQUESTS)),
+        place("limit on tokens", Some(TOKENS)),
+        place("the same, an eighth of it given back", Some(URGENT)),
+    ];
     let (rounds, long, short) = (effort.of(1, 9), effort.of(2, 10), effort.of(50, 1_000));
     // The first round warms everything up.
     for round in 0..=rounds {
@@ -75,14 +81,15 @@ pub(crate) fn measure(effort: &Effort) -> Vec<Table> {
     vec![gateway(&places, bytes, rounds, short), paced::measure(effort), charged()]
 }
 
-fn gateway(places: &[Place; 3], bytes: usize, rounds: usize, short: usize) -> Table {
+fn gateway(places: &[Place; 4], bytes: usize, rounds: usize, short: usize) -> Table {
     let note = format!(
         "One client, one worker; {rounds} rounds that take turns, medians, and differences and ratios within a round. \
          Throughput and CPU are of streams of {} KB in events of 120 bytes that tell no usage before their end, \
          {PIECE} bytes at a time; the first event, and what Redis runs, of {short} short ones, one after the other, \
          which tell 320 tokens. To reach: the first event 100 µs later at most than with a limit on requests, which \
          waits for Redis as well; 0.95 of the throughput; 2 µs of guest for 100 bytes; one call for each request, as \
-         settlements go with the next question.",
+         settlements go with the next question, but for those that give back an eighth of a limit or more, which \
+         go at once.",
         bytes / 1_000
     );
     let head = [
@@ -97,7 +104,7 @@ fn gateway(places: &[Place; 3], bytes: usize, rounds: usize, short: usize) -> Ta
         "Redis CPU, µs",
     ];
     let mut table = Table::new("Limits on tokens", note, &head);
-    let [without, _, _] = places;
+    let [without, ..] = places;
     for place in places {
         let of = |figure: &dyn Fn(&Round) -> f64| median(place.rounds.iter().map(figure));
         let against = |figure: &dyn Fn(&Round, &Round) -> f64| {

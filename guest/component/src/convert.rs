@@ -176,6 +176,7 @@ pub(crate) fn call_error(error: CallError) -> engine::redis::CallError {
         CallError::Protocol => engine::redis::CallError::Protocol,
         CallError::UnknownService => engine::redis::CallError::UnknownService,
         CallError::Refused => engine::redis::CallError::Refused,
+        CallError::TooLarge => engine::redis::CallError::TooLarge,
     }
 }
 

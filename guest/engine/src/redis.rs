@@ -72,6 +72,8 @@ pub enum CallError {
     UnknownService,
     /// The host does not send such a command.
     Refused,
+    /// The reply is longer than the host takes; the command has run.
+    TooLarge,
 }
 
 impl CallError {
@@ -81,9 +83,10 @@ impl CallError {
             CallError::Connect => "no connection",
             CallError::Timeout => "no reply in time",
             CallError::Disconnected => "the connection was refused or lost",
-            CallError::Protocol => "what came back is no reply, or too long a one",
+            CallError::Protocol => "what came back is no reply",
             CallError::UnknownService => "there is no such service",
             CallError::Refused => "the gateway does not send such a command",
+            CallError::TooLarge => "the reply is longer than is taken",
         }
     }
 }

@@ -40,6 +40,11 @@ pub(crate) trait Ask {
     /// Reads a reply that is no error. None: it has not the shape of an answer.
     fn read(&self, reply: &Reply) -> Option<Self::Answer>;
 
+    /// What it says that there is an answer, but one that is longer than the host takes. None: the call has failed.
+    fn too_large(&self) -> Option<Self::Answer> {
+        None
+    }
+
     /// Redis' clock when it answered, in microseconds, where an answer says so.
     fn clock_us(answer: &Self::Answer) -> Option<u64>;
 }
@@ -255,7 +260,13 @@ impl<A: Ask> Store<A> {
         telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
         let reply = match reply {
             Ok(reply) => reply,
-            Err(error) => return Some(self.failed(*call, error.into(), error.as_str(), now_ns, telemetry)),
+            Err(error) => {
+                let answer = if error == CallError::TooLarge { call.ask.too_large() } else { None };
+                return Some(match answer {
+                    Some(answer) => self.succeeded(*call, answer, now_ns, telemetry),
+                    None => self.failed(*call, error.into(), error.as_str(), now_ns, telemetry),
+                });
+            }
         };
         let ended = match (call.ask.read(&reply), &reply) {
             (Some(answer), _) => self.succeeded(*call, answer, now_ns, telemetry),

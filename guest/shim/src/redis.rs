@@ -130,7 +130,10 @@ impl Redis {
                 .map_or(CallError::Disconnected, |client| client.why_lost(call.sent_ns, now_ns));
             return Some((id, Err(error)));
         }
-        let reply = if size > REPLY_MAX { None } else { gateway.redis_reply(size).as_deref().and_then(resp::decode) };
+        if size > REPLY_MAX {
+            return Some((id, Err(CallError::TooLarge)));
+        }
+        let reply = gateway.redis_reply(size).as_deref().and_then(resp::decode);
         if reply.as_ref().is_some_and(wants_password) && self.send_again(gateway, call, now_ns) {
             return None;
         }

@@ -22,14 +22,14 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// Arrays inside arrays, beyond which nobody could mean it.
 const DEPTH_MAX: usize = 16;
 
-/// What is read is no RESP2, or something announced that is far too long for a reply; where the next reply begins is
+/// What is read is no RESP2, or something announced that is too long to be read over; where the next reply begins is
 /// not known any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Garbage;
 
 /// Reads replies from a connection. Uses no more memory than its buffer and one reply that fits; what does not fit, or
-/// holds what the contract has no word for, is read over; unless one length alone says that it does not fit, which
-/// would be much to read over, and may be no length at all.
+/// holds what the contract has no word for, is read over; unless it is so long that it would hold up all others, or may
+/// be no length at all.
 pub(super) struct ReplyReader {
     buffer: Box<[u8]>,
     /// What was received and not read yet.
@@ -122,10 +122,8 @@ impl ReplyReader {
                 b':' => return Ok(Some(Item::Value(Value::Integer(number(text)?)))),
                 b'$' | b'*' if text == b"-1" => return Ok(Some(Item::Value(Value::Nil))),
                 b'$' => {
-                    let length = usize::try_from(number(text)?)
-                        .ok()
-                        .filter(|length| *length <= REPLY_BYTES_MAX)
-                        .ok_or(Garbage)?;
+                    let length =
+                        usize::try_from(number(text)?).ok().filter(|length| *length <= READ_OVER_MAX).ok_or(Garbage)?;
                     let missing = length + 2;
                     self.bytes = self.bytes.saturating_add(length);
                     self.bulk =
@@ -181,13 +179,13 @@ impl ReplyReader {
     fn complete(&mut self, item: Item) -> Option<Result<Reply, CallError>> {
         self.bytes = self.bytes.saturating_add(ELEMENT_BYTES);
         if self.open.is_empty() {
-            let fits = self.fits();
+            let (fits, misfit) = (self.fits(), self.misfit());
             self.bytes = 0;
             return Some(match item {
                 Item::Error(text) => Ok(Reply::Error(text)),
                 Item::Empty => Ok(Reply::Many(Vec::new())),
                 Item::Value(value) if fits => Ok(Reply::Single(value)),
-                Item::Value(_) => Err(CallError::Protocol),
+                Item::Value(_) => Err(misfit),
             });
         }
         match item {
@@ -204,10 +202,15 @@ impl ReplyReader {
             }
             self.open.pop();
         }
-        let fits = self.fits();
+        let (fits, misfit) = (self.fits(), self.misfit());
         (self.bytes, self.is_misfit) = (0, false);
         let elements = mem::take(&mut self.elements);
-        Some(if fits { Ok(Reply::Many(elements)) } else { Err(CallError::Protocol) })
+        Some(if fits { Ok(Reply::Many(elements)) } else { Err(misfit) })
+    }
+
+    /// Why the reply cannot be told.
+    fn misfit(&self) -> CallError {
+        if self.bytes > REPLY_BYTES_MAX { CallError::TooLarge } else { CallError::Protocol }
     }
 
     fn fits(&self) -> bool {
@@ -287,24 +290,26 @@ mod tests {
 
     #[test]
     fn what_the_contract_has_no_word_for_is_read_over() {
-        let long = |kind: &str| {
-            let mut bulk = format!("{kind}${REPLY_BYTES_MAX}\r\n").into_bytes();
-            bulk.resize(bulk.len() + REPLY_BYTES_MAX, b'a');
+        let long = |kind: &str, length: usize| {
+            let mut bulk = format!("{kind}${length}\r\n").into_bytes();
+            bulk.resize(bulk.len() + length, b'a');
             bulk.extend_from_slice(b"\r\n");
             bulk
         };
-        for odd in [
-            b"*1\r\n*1\r\n:1\r\n".to_vec(),
-            b"*3\r\n:1\r\n*2\r\n*0\r\n$3\r\nabc\r\n:2\r\n".to_vec(),
-            b"*2\r\n:1\r\n-ERR inside\r\n".to_vec(),
-            b"*2\r\n*0\r\n:1\r\n".to_vec(),
-            long(""),
-            long("*1\r\n"),
-            [b"*65536\r\n".as_slice(), &b"$1\r\na\r\n".repeat(65_536)].concat(),
+        for (odd, error) in [
+            (b"*1\r\n*1\r\n:1\r\n".to_vec(), CallError::Protocol),
+            (b"*3\r\n:1\r\n*2\r\n*0\r\n$3\r\nabc\r\n:2\r\n".to_vec(), CallError::Protocol),
+            (b"*2\r\n:1\r\n-ERR inside\r\n".to_vec(), CallError::Protocol),
+            (b"*2\r\n*0\r\n:1\r\n".to_vec(), CallError::Protocol),
+            (long("", REPLY_BYTES_MAX), CallError::TooLarge),
+            (long("", READ_OVER_MAX - ELEMENT_BYTES), CallError::TooLarge),
+            (long("*1\r\n", REPLY_BYTES_MAX), CallError::TooLarge),
+            (long("*2\r\n:1\r\n", 2 * REPLY_BYTES_MAX), CallError::TooLarge),
+            ([b"*65536\r\n".as_slice(), &b"$1\r\na\r\n".repeat(65_536)].concat(), CallError::TooLarge),
         ] {
             let followed = [odd.as_slice(), b"+NEXT\r\n"].concat();
             let next = Ok(Reply::Single(Value::Status("NEXT".to_owned())));
-            assert_eq!(read_in(&followed, 4_096), Ok(vec![Err(CallError::Protocol), next]));
+            assert_eq!(read_in(&followed, 4_096), Ok(vec![Err(error), next]));
         }
     }
 
@@ -318,7 +323,7 @@ mod tests {
             b":1x\r\n",
             b"$-2\r\n",
             b"*9223372036854775808\r\n",
-            b"$1048577\r\n",
+            b"$16777217\r\n",
             b"*65537\r\n",
             b"*2\r\n:1\r\n$900000000\r\n",
             b"$3\r\nabcde",

@@ -144,7 +144,9 @@ impl Refused {
             Self::NoAnswer(CallError::Connect) => "no connection".to_owned(),
             Self::NoAnswer(CallError::Timeout) => "it did not answer in time".to_owned(),
             Self::NoAnswer(CallError::Disconnected) => format!("it ended the connection instead of answering{hint}"),
-            Self::NoAnswer(CallError::Protocol) => format!("what it answers is not what a Redis would{hint}"),
+            Self::NoAnswer(CallError::Protocol | CallError::TooLarge) => {
+                format!("what it answers is not what a Redis would{hint}")
+            }
             Self::NoAnswer(CallError::UnknownService) => "there is no such service".to_owned(),
             Self::NoAnswer(CallError::Refused) => "such a command is not sent".to_owned(),
         }

@@ -284,6 +284,15 @@ impl Ask for Asked {
         }
     }
 
+    fn too_large(&self) -> Option<Answer> {
+        match &self.question {
+            Question::Session(question) => question.too_large().map(Answer::Session),
+            Question::Limiter(_) | Question::Vault(_) => None,
+            #[cfg(test)]
+            Question::Trial(_) => None,
+        }
+    }
+
     #[inline]
     fn clock_us(answer: &Answer) -> Option<u64> {
         match answer {

@@ -259,6 +259,7 @@ fn every_failure_meets_the_failure_mode_and_says_its_cause() {
         (Err(CallError::Timeout), "timeout"),
         (Err(CallError::Disconnected), "connect"),
         (Err(CallError::Protocol), "bad_reply"),
+        (Err(CallError::TooLarge), "bad_reply"),
         (error("NOAUTH Authentication required."), "auth"),
         (error("WRONGPASS invalid username-password pair"), "auth"),
         (error("ERR AUTH <password> called without any password configured for the default user."), "auth"),

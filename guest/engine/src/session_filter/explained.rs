@@ -47,6 +47,7 @@ pub(crate) fn explained(
                     Some(read) => SessionOutcome::of(rules, read, wall_ns),
                     None => SessionOutcome::Unavailable(FailureCause::BadReply),
                 }),
+                Some(Err(CallError::TooLarge)) => Some(SessionOutcome::Missed(SessionMiss::TooLong)),
                 Some(Err(error)) => Some(SessionOutcome::Unavailable(error.into())),
             }
         }

@@ -127,6 +127,13 @@ impl Ask for SessionQuestion {
         }
     }
 
+    fn too_large(&self) -> Option<SessionAnswer> {
+        match self {
+            SessionQuestion::Record(_) => Some(SessionAnswer::Record(Err(SessionMiss::TooLong))),
+            SessionQuestion::Write(_) => None,
+        }
+    }
+
     fn clock_us(_: &SessionAnswer) -> Option<u64> {
         None
     }

@@ -147,7 +147,7 @@ impl From<CallError> for FailureCause {
         match error {
             CallError::Connect | CallError::Disconnected | CallError::UnknownService => FailureCause::Connect,
             CallError::Timeout => FailureCause::Timeout,
-            CallError::Protocol => FailureCause::BadReply,
+            CallError::Protocol | CallError::TooLarge => FailureCause::BadReply,
             CallError::Refused => FailureCause::UnknownCommand,
         }
     }

@@ -129,6 +129,7 @@ fn any_call_error() -> impl Strategy<Value = CallError> {
         CallError::Disconnected,
         CallError::Protocol,
         CallError::UnknownService,
+        CallError::TooLarge,
     ])
 }
 

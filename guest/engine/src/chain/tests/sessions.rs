@@ -114,6 +114,22 @@ impl ResponseView for SetsCookie {
     }
 }
 
+/// A hash cannot be asked for in part. Who has such a record is nobody, and nothing is said of Redis by it.
+#[test]
+fn a_record_that_is_longer_than_the_host_takes_is_too_long() {
+    let mut engine = reading(json!({"format": "hash", "cookie": "sid", "key_prefix": "s:", "remember": 0}));
+    let request = with_cookie("sid=c3e1");
+    for _ in 0..20 {
+        let pass = passed(asked(&mut engine, &request, Some(Err(CallError::TooLarge)), 0));
+        assert_eq!(told(&request, &pass), [""; 0]);
+    }
+    let raised = raised(&mut engine);
+    assert!(!raised.iter().any(|raised| raised.contains("failures")), "{raised:?}");
+    let alice = Ok(Reply::Many(vec![Value::Bulk(b"alice".to_vec()); 2]));
+    let pass = passed(asked(&mut engine, &request, Some(alice), 0));
+    assert_eq!(told(&request, &pass), ["x-user=alice", "x-role=alice"]);
+}
+
 #[test]
 fn what_the_session_tells_takes_the_place_of_what_the_client_claims() {
     let mut engine = reading(json!({}));

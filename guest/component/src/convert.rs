@@ -76,12 +76,18 @@ pub(crate) fn response(response: engine::Response) -> Response {
 }
 
 /// None: it goes on as it is, and wants nothing more.
+#[inline]
 pub(crate) fn pass(pass: engine::Pass) -> Option<Pass> {
     if pass.changes_nothing() {
+        pass.let_go();
         return None;
     }
+    Some(changing(pass))
+}
+
+fn changing(pass: engine::Pass) -> Pass {
     let engine::Pass { edits, body, wants } = pass;
-    Some(Pass {
+    Pass {
         request_edits: edits.request.into_iter().map(edit).collect(),
         response_edits: edits.response.into_iter().map(edit).collect(),
         body: match body {
@@ -99,7 +105,7 @@ pub(crate) fn pass(pass: engine::Pass) -> Option<Pass> {
             response_body: interest(wants.response_body),
             done: wants.done,
         },
-    })
+    }
 }
 
 fn interest(interest: engine::Interest) -> Interest {

@@ -24,7 +24,7 @@ use crate::{
     rule::{FailureMode, Policy, Ruleset},
     session_filter::SessionFilter,
     store::Ended,
-    streams::{self, Waiter, WaitingStream},
+    streams::{self, Waiter, WaitingPlace, WaitingStream},
     telemetry::{Metric, MetricChange, Telemetry},
     turn::NotedVerdict,
     uses::Uses,
@@ -234,6 +234,15 @@ impl Engine {
     /// until now is done. Every other step does so too.
     #[inline]
     pub fn tick(&mut self, now_ns: u64) {
+        let is_due = |filter: &Filter| filter.due_ns().is_some_and(|due_ns| due_ns <= now_ns);
+        if self.shared.store.may_be_overdue(now_ns) || self.filters.iter().any(is_due) {
+            self.catch_up(now_ns);
+        }
+    }
+
+    /// Does what is due.
+    #[cold]
+    fn catch_up(&mut self, now_ns: u64) {
         for ended in self.shared.store.take_overdue(now_ns, &mut self.shared.telemetry) {
             self.conclude(ended, now_ns);
         }
@@ -309,7 +318,7 @@ impl Engine {
         let stream = waiter.stream;
         // It may have ended since.
         let step = match self.shared.streams.leave(&waiter, &mut self.shared.budget) {
-            Some(waiting) => self.settle_request(stream, waiting, settled, requests, now_ns)?,
+            Some(place) => self.settle_request(stream, place, settled, requests, now_ns)?,
             None => self.settle_followed(&waiter, settled, now_ns)?,
         };
         let verdict = match step {
@@ -328,20 +337,33 @@ impl Engine {
     fn settle_request(
         &mut self,
         stream: u64,
-        mut waiting: WaitingStream,
+        place: WaitingPlace,
         NotedVerdict { verdict, note }: NotedVerdict,
         requests: &impl Requests,
         now_ns: u64,
     ) -> Option<Step> {
         annotate(&mut self.effects, stream, note);
         let pass = match verdict {
-            Verdict::Respond(response) => return Some(self.answer(stream, waiting, response, now_ns)),
+            Verdict::Respond(response) => return Some(self.answer(stream, place.into(), response, now_ns)),
             Verdict::Pass(pass) => pass,
         };
-        let is_last = waiting.filter + 1 == self.filters.len();
-        if is_last && waiting.is_as_it_came() && pass.is_last_word() {
+        let is_last = place.filter + 1 == self.filters.len();
+        if is_last && place.changed.is_none() && pass.is_last_word() {
             return Some(Step::Pass(pass));
         }
+        self.settle_changed(stream, place.into(), pass, requests, now_ns)
+    }
+
+    /// The filter that a request waits for lets it pass, and it is not all that filters say of it.
+    fn settle_changed(
+        &mut self,
+        stream: u64,
+        mut waiting: WaitingStream,
+        pass: Pass,
+        requests: &impl Requests,
+        now_ns: u64,
+    ) -> Option<Step> {
+        let is_last = waiting.filter + 1 == self.filters.len();
         waiting.pass(waiting.filter, pass);
         waiting.filter += 1;
         if is_last {

@@ -220,7 +220,7 @@ fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state
     let is_scoped = position < ruleset.scoped.len();
     let of_policy = if is_scoped { joined(&path, &format!("_rules_[{position}]")) } else { path.clone() };
     let mut rules = rules(&of_policy, policy, request);
-    let (would, reason) = match Planned::new(policy, &Prefixes::of(policy), request) {
+    let (would, reason) = match Planned::new(policy, &Prefixes::of(policy), request, Plan::default()) {
         Planned::Exempt => (Would::Pass, "it is exempt"),
         Planned::Unlimited { .. } => (Would::Pass, "no limit is for it"),
         Planned::Refused { .. } => (Would::Respond, "a rule refuses it for what it lacks or has too often"),

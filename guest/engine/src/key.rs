@@ -93,15 +93,17 @@ impl Prefix {
         Stem { text: Cow::Borrowed(&self.text), together: self.together }
     }
 
-    /// The keys of a partition of the rule item, whose values are hashed like this.
+    /// The keys of a partition of the rule item, whose values are hashed like this, written over another text, for its
+    /// memory.
     #[inline]
-    pub(crate) fn stem_of(&self, partition: &Partition<'_>, hash: Option<&ValueHash>) -> Stem<'_> {
+    pub(crate) fn stem_of(&self, partition: &Partition<'_>, hash: Option<&ValueHash>, mut text: Vec<u8>) -> Stem<'_> {
         let value = match partition {
             Partition::Value(value) => value.len().clamp(HASHED_LEN, VALUE_MAX),
             Partition::Together(key) => TOGETHER.len() + key.len().clamp(HASHED_LEN, VALUE_MAX),
             Partition::Missing => MISSING.len(),
         };
-        let mut text = Vec::with_capacity(self.text.len() + value + END_MAX);
+        text.clear();
+        text.reserve(self.text.len() + value + END_MAX);
         text.extend_from_slice(&self.text);
         match partition {
             Partition::Value(value) => spell(&mut text, hash, value),

@@ -21,7 +21,6 @@ mod unread_request;
 
 use alloc::{
     boxed::Box,
-    collections::BTreeMap,
     format,
     rc::Rc,
     string::{String, ToString},
@@ -45,7 +44,7 @@ pub(crate) use self::{
 };
 use crate::{
     numbers::ByNumber,
-    plan::{Plan, Planned, Prefixes},
+    plan::{Plan, Planned, Prefixes, SparePlans},
     request::RequestView,
     rule::{FailureMode, LimitUnit, Policy, Ruleset, is_completion},
     store::failure::FailureCause,
@@ -70,7 +69,9 @@ pub(crate) struct Limiter {
     made: Vec<PolicyParts>,
     scripts: Rc<Scripts>,
     /// Where requests wait for a call that is on its way and asks the same, by a digest of what it asks.
-    flights: BTreeMap<u64, Box<Flight>>,
+    flights: ByNumber<Box<Flight>>,
+    /// The memory of plans that are over.
+    spare_plans: SparePlans,
     /// The streams that have tokens reserved.
     reservations: ByNumber<Box<Reservation>>,
     settlements: Settlements,
@@ -116,7 +117,8 @@ impl Limiter {
             first_policy,
             made,
             scripts,
-            flights: BTreeMap::new(),
+            flights: ByNumber::default(),
+            spare_plans: SparePlans::default(),
             reservations: ByNumber::default(),
             settlements: Settlements::default(),
             unread: ByNumber::default(),
@@ -143,7 +145,7 @@ impl Limiter {
             return Some(Decided::passed());
         };
         let index = self.first_policy + position;
-        let plan = match Planned::new(policy, prefixes, request) {
+        let plan = match Planned::new(policy, prefixes, request, self.spare_plans.take()) {
             Planned::Charged(plan) => plan,
             Planned::Unlimited { spared } => {
                 turn.telemetry.decided(index, if spared.is_empty() { Tally::Unlimited } else { Tally::WouldRefuse });
@@ -206,6 +208,7 @@ impl Limiter {
         let decided = self.decider(index, turn).map(|decider| decider.settle(&plan, &plan.charges, &decision));
         let decided = decided.unwrap_or_else(Decided::passed);
         if plan.tokens.is_empty() || !decision.admitted {
+            self.spare_plans.keep(plan);
             return Some(decided);
         }
         let limits = ReservedLimit::all(&plan, |at| charged(&plan.charges, &decision, at));

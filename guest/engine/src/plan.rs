@@ -1,6 +1,7 @@
 //! What a request is to be charged: the limits it meets, each with its key.
 
 use alloc::{format, string::String, vec::Vec};
+use core::mem;
 
 use crate::{
     key::{Prefix, named},
@@ -34,6 +35,14 @@ pub(crate) struct PlannedTokens {
     /// what of the cost need not fit.
     pub(crate) needs_room_only: bool,
 }
+
+/// Plans that are over, for their memory.
+#[derive(Debug, Default)]
+pub(crate) struct SparePlans(Vec<Plan>);
+
+/// So many are kept at most, of so many limits each.
+const SPARE_MAX: usize = 32;
+const SPARE_LIMITS_MAX: usize = 8;
 
 /// What is known of a policy's keys before a request comes.
 #[derive(Debug)]
@@ -70,9 +79,10 @@ impl Prefixes {
 }
 
 impl Planned {
-    /// Finds every limit of `policy`, whose keys these are, that the request meets.
+    /// Finds every limit of `policy`, whose keys these are, that the request meets. The plan is written over another
+    /// one, for its memory.
     #[inline(never)]
-    pub(crate) fn new(policy: &Policy, prefixes: &Prefixes, request: &impl RequestView) -> Planned {
+    pub(crate) fn new(policy: &Policy, prefixes: &Prefixes, request: &impl RequestView, mut plan: Plan) -> Planned {
         if policy.exempt.holds(request) {
             return Planned::Exempt;
         }
@@ -87,18 +97,35 @@ impl Planned {
         };
         let most = policy.global.len() + hits.iter().map(|hit| hit.limits.len()).sum::<usize>();
         let error_format = policy.error_format.of_request(request);
-        let mut plan = Plan { spared, error_format, ..Plan::with_capacity(most) };
+        let mut text = plan.begin(most);
+        (plan.spared, plan.error_format) = (spared, error_format);
         for (limit, key) in policy.global.iter().zip(&prefixes.threshold) {
             plan.add(limit, key.clone(), !policy.dry_run, GLOBAL);
         }
         for hit in hits {
             let Some(prefix) = prefixes.items.get(hit.at) else { continue };
-            let stem = prefix.stem_of(&hit.partition, hit.item.hash.as_ref());
+            let stem = prefix.stem_of(&hit.partition, hit.item.hash.as_ref(), mem::take(&mut text));
             for (limit, key) in stem.keys(hit.limits) {
                 plan.add(limit, key, !policy.dry_run && !hit.item.dry_run, hit.at + 1);
             }
         }
         if plan.keys.is_empty() { Planned::Unlimited { spared: plan.spared } } else { Planned::Charged(plan) }
+    }
+}
+
+impl SparePlans {
+    /// One of them, or an empty one.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Plan {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Keeps one that is over, if there is room for it.
+    #[inline]
+    pub(crate) fn keep(&mut self, plan: Plan) {
+        if self.0.len() < SPARE_MAX && plan.keys.len() <= SPARE_LIMITS_MAX {
+            self.0.push(plan);
+        }
     }
 }
 
@@ -116,12 +143,18 @@ impl Policy {
 }
 
 impl Plan {
-    /// An empty one, with memory for so many limits.
+    /// Takes everything out, and keeps the memory for so many limits. Returns that of a key.
     #[inline]
-    fn with_capacity(limits: usize) -> Plan {
-        let (keys, charges, owners) =
-            (Vec::with_capacity(limits), Vec::with_capacity(limits), Vec::with_capacity(limits));
-        Plan { keys, charges, owners, ..Plan::default() }
+    fn begin(&mut self, limits: usize) -> Vec<u8> {
+        let text = self.keys.pop().unwrap_or_default();
+        self.keys.clear();
+        self.keys.reserve(limits);
+        self.charges.clear();
+        self.charges.reserve(limits);
+        self.owners.clear();
+        self.owners.reserve(limits);
+        self.tokens.clear();
+        text
     }
 
     /// The same charges with a share of each limit, at least 1.

@@ -243,7 +243,7 @@ impl<A: Ask> Store<A> {
     /// A call whose answer has come, if there is such a one. It is in time then, however late others are.
     #[inline]
     pub(crate) fn take(&mut self, id: u64) -> Option<Box<OpenCall<A>>> {
-        self.sent.remove(&id)
+        self.sent.remove(id)
     }
 
     /// The answer to a call. None: it is asked again, with the script's text. `explain` says what may be shown of an
@@ -268,40 +268,40 @@ impl<A: Ask> Store<A> {
                 });
             }
         };
-        let ended = match (call.ask.read(&reply), &reply) {
-            (Some(answer), _) => self.succeeded(*call, answer, now_ns, telemetry),
-            (None, Reply::Error(text)) if text.starts_with("NOSCRIPT") && call.form == Form::Sha => {
-                call.form = Form::Text;
-                self.queue.push_back(call);
-                return None;
-            }
-            (None, Reply::Error(text)) => {
-                let detail = explain(&call.ask, text);
-                self.failed(*call, FailureCause::of_error(text), &detail, now_ns, telemetry)
-            }
-            (None, _) => self.failed(
-                *call,
-                FailureCause::BadReply,
-                "the reply has another shape than the script's",
-                now_ns,
-                telemetry,
-            ),
+        if let Some(answer) = call.ask.read(&reply) {
+            reply.let_go();
+            return Some(self.succeeded(*call, answer, now_ns, telemetry));
+        }
+        let Reply::Error(text) = &reply else {
+            let detail = "the reply has another shape than the script's";
+            return Some(self.failed(*call, FailureCause::BadReply, detail, now_ns, telemetry));
         };
-        Some(ended)
+        if text.starts_with("NOSCRIPT") && call.form == Form::Sha {
+            call.form = Form::Text;
+            self.queue.push_back(call);
+            return None;
+        }
+        let detail = explain(&call.ask, text);
+        Some(self.failed(*call, FailureCause::of_error(text), &detail, now_ns, telemetry))
+    }
+
+    /// Whether a call may be overdue.
+    #[inline]
+    pub(crate) fn may_be_overdue(&self, now_ns: u64) -> bool {
+        now_ns >= self.overdue_ns
     }
 
     /// Gives up the calls that should have been answered long ago. What comes for them later is ignored.
-    #[inline]
     pub(crate) fn take_overdue(&mut self, now_ns: u64, telemetry: &mut Telemetry) -> Vec<Ended<A>> {
-        if now_ns < self.overdue_ns {
+        if !self.may_be_overdue(now_ns) {
             return Vec::new();
         }
         let mut overdue: Vec<u64> =
-            self.sent.iter().filter(|(_, call)| self.overdue_at(call) <= now_ns).map(|(id, _)| *id).collect();
+            self.sent.iter().filter(|(_, call)| self.overdue_at(call) <= now_ns).map(|(id, _)| id).collect();
         overdue.sort_unstable();
         let mut ended = Vec::with_capacity(overdue.len());
         for call in overdue {
-            if let Some(call) = self.sent.remove(&call) {
+            if let Some(call) = self.sent.remove(call) {
                 telemetry.took(call.service, now_ns.saturating_sub(call.sent_ns));
                 ended.push(self.failed(
                     *call,
@@ -312,7 +312,7 @@ impl<A: Ask> Store<A> {
                 ));
             }
         }
-        self.overdue_ns = self.sent.values().map(|call| self.overdue_at(call)).min().unwrap_or(u64::MAX);
+        self.overdue_ns = self.sent.iter().map(|(_, call)| self.overdue_at(call)).min().unwrap_or(u64::MAX);
         ended
     }
 

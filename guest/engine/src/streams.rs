@@ -3,8 +3,6 @@
 use alloc::{boxed::Box, vec::Vec};
 use core::num::NonZeroU64;
 
-use hashbrown::hash_map::Entry;
-
 use crate::{
     body::{BodyChange, Interest},
     memory_budget::MemoryBudget,
@@ -38,6 +36,15 @@ pub(crate) struct WaitingStream {
     pub(crate) edits: Edits,
     /// Those of them that want to see more of it.
     pub(crate) followers: Vec<Follower>,
+}
+
+/// The same as it is kept. Most streams wait as they came.
+#[derive(Debug)]
+pub(crate) struct WaitingPlace {
+    ticket: NonZeroU64,
+    pub(crate) filter: usize,
+    /// None: no filter before has changed it, or wants to see more of it.
+    pub(crate) changed: Option<Box<WaitingStream>>,
 }
 
 /// A filter that wants to see more of a stream.
@@ -84,7 +91,7 @@ pub(crate) enum StreamPhase {
 /// Streams by the adapter's names for them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    waiting: ByNumber<Box<(NonZeroU64, WaitingStream)>>,
+    waiting: ByNumber<WaitingPlace>,
     followed: ByNumber<Box<FollowedStream>>,
     tickets: u64,
     /// The greatest name that a stream had.
@@ -127,38 +134,42 @@ impl Streams {
     /// Its request waits there. What it carries takes room.
     #[inline]
     pub(crate) fn wait(&mut self, waiter: Waiter, waiting: WaitingStream, budget: &mut MemoryBudget) {
-        budget.take(waiting.edits.size());
-        self.waiting.insert(waiter.stream, Box::new((waiter.ticket, waiting)));
+        let filter = waiting.filter;
+        let changed = if waiting.is_as_it_came() {
+            waiting.edits.let_go();
+            None
+        } else {
+            budget.take(waiting.edits.size());
+            Some(Box::new(waiting))
+        };
+        self.waiting.insert(waiter.stream, WaitingPlace { ticket: waiter.ticket, filter, changed });
     }
 
     /// Whether a stream still waits where it did.
     #[inline]
     pub(crate) fn waits(&self, waiter: &Waiter) -> bool {
-        self.request_waits(waiter) || self.followed.get(&waiter.stream).is_some_and(|each| each.place(waiter).is_some())
+        self.request_waits(waiter) || self.followed.get(waiter.stream).is_some_and(|each| each.place(waiter).is_some())
     }
 
     #[inline]
     fn request_waits(&self, waiter: &Waiter) -> bool {
-        self.waiting.get(&waiter.stream).is_some_and(|waiting| waiting.0 == waiter.ticket)
+        self.waiting.get(waiter.stream).is_some_and(|waiting| waiting.ticket == waiter.ticket)
     }
 
     /// A stream's request waits no longer, if it did so still.
     #[inline]
-    pub(crate) fn leave(&mut self, waiter: &Waiter, budget: &mut MemoryBudget) -> Option<WaitingStream> {
-        let Entry::Occupied(place) = self.waiting.entry(waiter.stream) else { return None };
-        if place.get().0 != waiter.ticket {
-            return None;
-        }
-        let (_, waiting) = *place.remove();
-        budget.free(waiting.edits.size());
-        Some(waiting)
+    pub(crate) fn leave(&mut self, waiter: &Waiter, budget: &mut MemoryBudget) -> Option<WaitingPlace> {
+        if self.request_waits(waiter) { self.forget(waiter.stream, budget) } else { None }
     }
 
     /// Whatever request waits under this name does so no longer.
-    pub(crate) fn forget(&mut self, stream: u64, budget: &mut MemoryBudget) -> Option<WaitingStream> {
-        let (_, waiting) = *self.waiting.remove(&stream)?;
-        budget.free(waiting.edits.size());
-        Some(waiting)
+    #[inline]
+    pub(crate) fn forget(&mut self, stream: u64, budget: &mut MemoryBudget) -> Option<WaitingPlace> {
+        let place = self.waiting.remove(stream)?;
+        if let Some(waiting) = &place.changed {
+            budget.free(waiting.edits.size());
+        }
+        Some(place)
     }
 
     /// These filters want to see more of a stream that goes on.
@@ -169,17 +180,17 @@ impl Streams {
 
     #[inline]
     pub(crate) fn followed(&mut self, stream: u64) -> Option<&mut FollowedStream> {
-        self.followed.get_mut(&stream).map(|followed| &mut **followed)
+        self.followed.get_mut(stream).map(|followed| &mut **followed)
     }
 
     /// Whether anything is known of a stream.
     pub(crate) fn knows(&self, stream: u64) -> bool {
-        self.waiting.contains_key(&stream) || self.followed.contains_key(&stream)
+        self.waiting.contains(stream) || self.followed.contains(stream)
     }
 
     /// Nobody follows a stream any more.
     pub(crate) fn unfollow(&mut self, stream: u64) -> Option<Vec<Follower>> {
-        self.followed.remove(&stream).map(|followed| followed.followers)
+        self.followed.remove(stream).map(|followed| followed.followers)
     }
 
     #[cfg(test)]
@@ -189,6 +200,13 @@ impl Streams {
 }
 
 // === impl WaitingStream ===
+
+impl From<WaitingPlace> for WaitingStream {
+    fn from(place: WaitingPlace) -> Self {
+        let WaitingPlace { filter, changed, .. } = place;
+        changed.map_or_else(|| WaitingStream { filter, ..WaitingStream::default() }, |waiting| *waiting)
+    }
+}
 
 impl WaitingStream {
     /// Whether no filter before has changed it, or wants to see more of it.

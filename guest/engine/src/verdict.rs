@@ -136,6 +136,16 @@ impl Pass {
         self.edits.is_empty() && self.is_last_word()
     }
 
+    /// Drops it. Most passes have no memory, and to drop lists costs a guest several calls.
+    #[inline]
+    pub fn let_go(self) {
+        let Pass { edits, body, wants: _ } = self;
+        edits.let_go();
+        if matches!(body, BodyChange::Keep) {
+            mem::forget(body);
+        }
+    }
+
     /// Whether nothing but headers is changed, and nothing more is wanted of the stream.
     #[inline]
     pub(crate) fn is_last_word(&self) -> bool {
@@ -150,6 +160,14 @@ impl Edits {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.request.is_empty() && self.response.is_empty()
+    }
+
+    /// Drops them. Most have no memory, and to drop lists costs a guest several calls.
+    #[inline]
+    pub(crate) fn let_go(self) {
+        if self.request.capacity() == 0 && self.response.capacity() == 0 {
+            mem::forget(self);
+        }
     }
 
     /// Adds the changes of a filter further on. A response passes the filters in reverse, so that there its changes

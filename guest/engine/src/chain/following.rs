@@ -11,7 +11,7 @@ use super::{Engine, annotate, filter::Filter};
 use crate::{
     body::{BodyChange, BodyPiece, Interest},
     edited::EditedResponse,
-    streams::{FollowedStream, Follower, StreamChange, StreamPhase, Waiter, WaitingStream},
+    streams::{FollowedStream, Follower, StreamChange, StreamPhase, Waiter, WaitingPlace, WaitingStream},
     tokens::without_usage,
     turn::NotedVerdict,
     verdict::{Edits, HeaderEdit, Pass, Response, Step, Verdict},
@@ -37,7 +37,7 @@ impl Engine {
         self.tick(now_ns);
         // Somebody has answered while the request waited: no filter decides on it any more.
         if let Some(waiting) = self.forget_waiting(stream, now_ns) {
-            self.shared.streams.follow(stream, waiting.followers);
+            self.shared.streams.follow(stream, WaitingStream::from(waiting).followers);
         }
         let Some(followed) = self.shared.streams.followed(stream) else { return Step::Pass(Pass::default()) };
         followed.enter(StreamPhase::ResponseHeaders);
@@ -65,7 +65,7 @@ impl Engine {
 
     /// The stream is over; everything known of it is dropped. A reply that comes later for it is ignored.
     pub fn on_done(&mut self, stream: u64, ending: StreamEnd, now_ns: u64) {
-        if let Some(waiting) = self.forget_waiting(stream, now_ns) {
+        if let Some(waiting) = self.forget_waiting(stream, now_ns).and_then(|place| place.changed) {
             // Nor has it for those before that have let it pass.
             self.tell_end(stream, &waiting.followers, StreamEnd::Answered, now_ns);
         }
@@ -76,7 +76,7 @@ impl Engine {
 
     /// No filter decides on a request any more that waited for one. It may have decided already, with something to
     /// settle, and nobody knows yet: the request has not gone on.
-    fn forget_waiting(&mut self, stream: u64, now_ns: u64) -> Option<WaitingStream> {
+    fn forget_waiting(&mut self, stream: u64, now_ns: u64) -> Option<WaitingPlace> {
         let waiting = self.shared.streams.forget(stream, &mut self.shared.budget)?;
         if let Some(filter) = self.filters.get_mut(waiting.filter) {
             filter.on_done(waiting.filter, stream, StreamEnd::Answered, &mut self.shared, now_ns);

@@ -27,7 +27,10 @@ fn limit(window_us: u64) -> Limit {
 
 fn of_item(rule_name: &str, together: bool, item: &RuleItem, partition: Partition<'_>) -> String {
     let prefix = Prefix::of_item(rule_name, together, item);
-    String::from_utf8_lossy(&prefix.stem_of(&partition, item.hash.as_ref()).key(&limit(60_000_000), true)).into_owned()
+    String::from_utf8_lossy(
+        &prefix.stem_of(&partition, item.hash.as_ref(), b"x".to_vec()).key(&limit(60_000_000), true),
+    )
+    .into_owned()
 }
 
 fn spelt(rule_name: &str, together: bool, key_name: &str, value: &[u8]) -> String {

@@ -47,7 +47,7 @@ impl Limiter {
         turn.budget.take(WAITER_BYTES);
         let leads = !permit.is_probe && self.policy(index).is_some_and(|policy| policy.coalesce);
         let mut flight = leads.then(|| plan.question(service));
-        if let Some(open) = flight.as_ref().and_then(|flight| self.flights.get_mut(flight)) {
+        if let Some(open) = flight.and_then(|flight| self.flights.get_mut(flight)) {
             if open.policy == index && *open.plan == plan {
                 open.waiting.push(asker);
                 return None;
@@ -128,9 +128,14 @@ impl Limiter {
     /// A call is over.
     #[inline]
     pub(crate) fn on_ended(&mut self, ended: Ended<Question>, turn: &mut Turn<'_>) {
-        match ended.result {
-            Ok(answered) => self.answer(ended.service, &ended.ask, &answered, turn),
-            Err(cause) => self.fail(&ended.ask, cause, turn),
+        let Ended { service, ask, result } = ended;
+        match result {
+            Ok(answered) => self.answer(service, &ask, &answered, turn),
+            Err(cause) => self.fail(&ask, cause, turn),
+        }
+        let Question { plan, .. } = ask;
+        if let Some(plan) = Rc::into_inner(plan) {
+            self.spare_plans.keep(plan);
         }
     }
 
@@ -233,11 +238,7 @@ impl Limiter {
     /// Ends the flight of a call; returns who waited behind it.
     #[inline]
     fn leave(&mut self, call: &Question) -> Vec<Asker> {
-        call.flight
-            .as_ref()
-            .and_then(|flight| self.flights.remove(flight))
-            .map(|flight| flight.waiting)
-            .unwrap_or_default()
+        call.flight.and_then(|flight| self.flights.remove(flight)).map(|flight| flight.waiting).unwrap_or_default()
     }
 
     /// Settles a stream that waits.
@@ -252,9 +253,12 @@ impl Limiter {
     /// told.
     #[inline]
     fn refuse_known(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Option<Decided> {
-        if turn.memory.negative_cache.is_empty() {
-            return None;
-        }
+        // Found out here: a call costs a guest more than to ask.
+        if turn.memory.negative_cache.is_empty() { None } else { self.refuse_looked_up(index, service, plan, turn) }
+    }
+
+    #[inline(never)]
+    fn refuse_looked_up(&self, index: usize, service: u32, plan: &Plan, turn: &mut Turn<'_>) -> Option<Decided> {
         let age_max_ns = self.remembers_ns(index)?;
         let known = turn.memory.negative_cache.find(service, plan, age_max_ns, turn.now_ns);
         let decided = match known {

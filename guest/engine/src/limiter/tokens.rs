@@ -94,7 +94,7 @@ impl Limiter {
 
     /// A piece of a request's body has passed, which is counted.
     pub(super) fn count_request(&mut self, stream: u64, piece: BodyPiece<'_>) -> NotedVerdict {
-        pass(self.reservations.get_mut(&stream).map(|reservation| {
+        pass(self.reservations.get_mut(stream).map(|reservation| {
             reservation.request.count(piece);
             reservation.wants()
         }))
@@ -109,8 +109,8 @@ impl Limiter {
     ) -> Option<NotedVerdict> {
         // Somebody has answered while the request waited for its body.
         self.forget_unread(waiter.stream, turn);
-        let cuts = self.reservations.get(&waiter.stream).is_some_and(|reservation| self.cuts_reserved(reservation));
-        let reservation = self.reservations.get_mut(&waiter.stream);
+        let cuts = self.reservations.get(waiter.stream).is_some_and(|reservation| self.cuts_reserved(reservation));
+        let reservation = self.reservations.get_mut(waiter.stream);
         Some(pass(reservation.map(|reservation| {
             let is_read = reservation.answered(response, cuts);
             reservation.count_memory(turn.budget);
@@ -126,7 +126,7 @@ impl Limiter {
         piece: BodyPiece<'_>,
         turn: &mut Turn<'_>,
     ) -> Option<NotedVerdict> {
-        let Some(reservation) = self.reservations.get_mut(&waiter.stream) else { return Some(pass(None)) };
+        let Some(reservation) = self.reservations.get_mut(waiter.stream) else { return Some(pass(None)) };
         reservation.read(piece);
         if !reservation.may_need_more(turn.now_ns) {
             reservation.count_memory(turn.budget);
@@ -141,15 +141,15 @@ impl Limiter {
 
     /// What of an answer is kept back out of which its usage is taken. None: it is not.
     pub(crate) fn kept_back(&self, stream: u64) -> Option<&[u8]> {
-        self.reservations.get(&stream)?.kept_back()
+        self.reservations.get(stream)?.kept_back()
     }
 
     /// A stream is over: what was reserved for it is settled.
     pub(crate) fn on_done(&mut self, stream: u64, ending: StreamEnd, turn: &mut Turn<'_>) {
-        if let Some(unread) = self.unread.remove(&stream) {
+        if let Some(unread) = self.unread.remove(stream) {
             turn.budget.free_followed(unread.size);
         }
-        let Some(reservation) = self.reservations.remove(&stream) else { return };
+        let Some(reservation) = self.reservations.remove(stream) else { return };
         turn.telemetry.unreserved(reservation.policy);
         turn.budget.free_followed(reservation.counted);
         self.settle(&reservation, Some(ending), turn);
@@ -159,7 +159,7 @@ impl Limiter {
     /// The instance is to go: of all that is open, what was reserved stays charged, with what came beyond that, at
     /// once.
     pub(crate) fn on_retire(&mut self, turn: &mut Turn<'_>) {
-        for (_, reservation) in mem::take(&mut self.reservations) {
+        for reservation in mem::take(&mut self.reservations).into_values() {
             turn.telemetry.unreserved(reservation.policy);
             turn.budget.free_followed(reservation.counted);
             self.settle(&reservation, None, turn);

@@ -30,7 +30,7 @@ impl Limiter {
     /// An answer has come so far, which its reservation knows. What becomes of the piece.
     pub(super) fn go_on(&mut self, waiter: Waiter, piece: BodyPiece<'_>, turn: &mut Turn<'_>) -> BodyChange {
         // Out of the way for as long as others are looked at.
-        let Some(mut reservation) = self.reservations.remove(&waiter.stream) else { return BodyChange::Keep };
+        let Some(mut reservation) = self.reservations.remove(waiter.stream) else { return BodyChange::Keep };
         let place = reservation.cutting.as_mut().and_then(|cutting| cutting.read(piece));
         if reservation.outlives_any(turn.now_ns) {
             self.charge_on(&mut reservation, turn);
@@ -131,13 +131,13 @@ impl Limiter {
     pub(super) fn topped_up(&mut self, service: u32, call: &Question, batch: &Batch, turn: &mut Turn<'_>) {
         let decision = batch.decision(0, &call.plan.charges);
         let asked = call.waiters.first().and_then(|asker| {
-            let reservation = self.reservations.get_mut(&asker.waiter.stream)?;
+            let reservation = self.reservations.get_mut(asker.waiter.stream)?;
             let limits = reservation.cutting.as_mut()?.take_asked(&asker.waiter)?;
             Some((asker.waiter.stream, limits))
         });
         match asked {
             Some((stream, limits)) => {
-                let Some(mut reservation) = self.reservations.remove(&stream) else { return };
+                let Some(mut reservation) = self.reservations.remove(stream) else { return };
                 if let Some(policy) = self.policy(call.policy) {
                     grant(policy, &mut reservation, &limits, &call.plan, &call.plan.charges, &decision);
                 }
@@ -160,7 +160,7 @@ impl Limiter {
     pub(super) fn not_topped_up(&mut self, call: &Question, turn: &mut Turn<'_>) {
         turn.telemetry.settlements_lost(call.policy, call.waiters.len() as u64);
         for asker in &call.waiters {
-            let reservation = self.reservations.get_mut(&asker.waiter.stream);
+            let reservation = self.reservations.get_mut(asker.waiter.stream);
             if let Some(cutting) = reservation.and_then(|reservation| reservation.cutting.as_mut())
                 && cutting.take_asked(&asker.waiter).is_some()
             {

@@ -54,7 +54,7 @@ impl Limiter {
         piece: BodyPiece<'_>,
         turn: &mut Turn<'_>,
     ) -> Option<NotedVerdict> {
-        let Some(unread) = self.unread.get_mut(&waiter.stream) else {
+        let Some(unread) = self.unread.get_mut(waiter.stream) else {
             return Some(self.count_request(waiter.stream, piece));
         };
         let tokens = unread.read(piece)?;
@@ -68,6 +68,9 @@ impl Limiter {
     /// its usage.
     #[inline]
     pub(super) fn read_enough(&mut self, stream: u64, decided: Decided, turn: &mut Turn<'_>) -> Decided {
+        if self.unread.is_empty() {
+            return decided;
+        }
         match self.forget_unread(stream, turn) {
             Some(splice) => decided.asking_usage(splice),
             None => decided,
@@ -76,14 +79,10 @@ impl Limiter {
 
     /// Nobody waits for a request's body any more. What came of it since it was read enough of counts all the same.
     /// Returns the change by which its stream tells its usage, if that is followed and is to.
-    #[inline]
     pub(super) fn forget_unread(&mut self, stream: u64, turn: &mut Turn<'_>) -> Option<Splice> {
-        if self.unread.is_empty() {
-            return None;
-        }
-        let unread = self.unread.remove(&stream)?;
+        let unread = self.unread.remove(stream)?;
         turn.budget.free_followed(unread.size);
-        let reservation = self.reservations.get_mut(&stream)?;
+        let reservation = self.reservations.get_mut(stream)?;
         reservation.request.count_up_to(unread.bytes);
         let splice = unread.usage_request()?;
         reservation.take_out_usage();

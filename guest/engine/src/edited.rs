@@ -88,6 +88,9 @@ impl<View: RequestView> RequestView for Edited<'_, View> {
 
     #[inline]
     fn header(&self, name: &str) -> Option<Vec<u8>> {
+        if self.edits.is_empty() {
+            return self.request.header(name);
+        }
         match self.changed(name) {
             Some(values) if name == "cookie" => (!values.is_empty()).then(|| values.join(b"; ".as_slice())),
             Some(values) => values.into_iter().next(),

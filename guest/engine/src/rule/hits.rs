@@ -1,6 +1,6 @@
 //! Which rule items a request meets, with which values, and the limits of these.
 
-use alloc::{borrow::Cow, vec, vec::Vec};
+use alloc::{borrow::Cow, boxed::Box, vec, vec::Vec};
 use core::net::IpAddr;
 
 use super::{
@@ -97,8 +97,7 @@ impl Policy {
     #[inline(never)]
     pub fn hits(&self, request: &impl RequestView) -> (Met<'_>, Vec<usize>) {
         let mut facts = RequestFacts::new(request);
-        let mut hits = Vec::new();
-        let mut spared = Vec::new();
+        let (mut hits, mut spared) = (None, Vec::new());
         for (at, item) in self.items.iter().enumerate() {
             match (meet(at, item, &mut facts), self.rule_match) {
                 (Meeting::Missing | Meeting::Unlisted, _) | (Meeting::Unlimited, RuleMatch::All) => {}
@@ -106,10 +105,12 @@ impl Policy {
                 (Meeting::Refused, _) => return (Met::Refused(at), spared),
                 (Meeting::Unlimited, RuleMatch::First) => return (Met::Unlimited, spared),
                 (Meeting::Limits(found), RuleMatch::First) => return (Met::Limits(found), spared),
-                (Meeting::Limits(found), RuleMatch::All) => hits.extend(found),
+                (Meeting::Limits(found), RuleMatch::All) => {
+                    hits.get_or_insert_with(Box::<Vec<_>>::default).extend(found)
+                }
             }
         }
-        (Met::Limits(hits), spared)
+        (Met::Limits(hits.map(|hits| *hits).unwrap_or_default()), spared)
     }
 
     /// What each item has to do with a request, as [`Policy::hits`] goes by it.
@@ -283,16 +284,20 @@ impl LimitKeys {
 struct RequestFacts<'r, 'a, View> {
     request: &'r View,
     path: Option<Vec<u8>>,
-    /// By names that the rules own.
-    headers: Vec<(&'a str, Option<Vec<u8>>)>,
+    /// By names that the rules own: the first that is looked at, as most rules look at one, and others.
+    header: Option<(&'a str, Option<Vec<u8>>)>,
+    headers: Option<Box<Facts<'a, Option<Vec<u8>>>>>,
     /// All values of headers of which the first is not enough.
-    lists: Vec<(&'a str, Vec<Vec<u8>>)>,
+    lists: Option<Box<Facts<'a, Vec<Vec<u8>>>>>,
 }
+
+/// What is known by names.
+type Facts<'a, T> = Vec<(&'a str, T)>;
 
 impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
     #[inline]
     fn new(request: &'r View) -> Self {
-        RequestFacts { request, path: None, headers: Vec::new(), lists: Vec::new() }
+        RequestFacts { request, path: None, header: None, headers: None, lists: None }
     }
 
     #[inline]
@@ -303,17 +308,18 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
     #[inline]
     fn header(&mut self, name: &'a str) -> Option<&[u8]> {
         let request = self.request;
-        if self.headers.capacity() == 0 {
-            // Most rules look at one header, and memory taken at once costs less than memory that grows.
-            self.headers = Vec::with_capacity(1);
+        let (known, value) = self.header.get_or_insert_with(|| (name, request.header(name)));
+        if is_same_name(known, name) {
+            return value.as_deref();
         }
-        once(&mut self.headers, name, || request.header(name)).and_then(|value| value.as_deref())
+        let others = self.headers.get_or_insert_default();
+        once(others, name, || request.header(name)).and_then(|value| value.as_deref())
     }
 
     #[inline]
     fn header_values(&mut self, name: &'a str) -> &[Vec<u8>] {
         let request = self.request;
-        once(&mut self.lists, name, || request.header_values(name)).map_or(&[], Vec::as_slice)
+        once(self.lists.get_or_insert_default(), name, || request.header_values(name)).map_or(&[], Vec::as_slice)
     }
 
     /// The value that a rule goes by which takes the first of a header as it is, where there is one that is not empty:
@@ -365,8 +371,8 @@ impl<'r, 'a, View: RequestView> RequestFacts<'r, 'a, View> {
 
 /// The fact of this name, read if it has not been. There are a handful at most.
 #[inline]
-fn once<'a, 'f, T>(facts: &'f mut Vec<(&'a str, T)>, name: &'a str, read: impl FnOnce() -> T) -> Option<&'f T> {
-    let at = match facts.iter().position(|(known, _)| core::ptr::eq(*known, name) || *known == name) {
+fn once<'a, 'f, T>(facts: &'f mut Facts<'a, T>, name: &'a str, read: impl FnOnce() -> T) -> Option<&'f T> {
+    let at = match facts.iter().position(|(known, _)| is_same_name(known, name)) {
         Some(at) => at,
         None => {
             facts.push((name, read()));
@@ -374,6 +380,12 @@ fn once<'a, 'f, T>(facts: &'f mut Vec<(&'a str, T)>, name: &'a str, read: impl F
         }
     };
     facts.get(at).map(|(_, fact)| fact)
+}
+
+/// Most often it is one text of the configuration.
+#[inline]
+fn is_same_name(name: &str, other: &str) -> bool {
+    core::ptr::eq(name, other) || name == other
 }
 
 #[cfg(test)]

@@ -173,9 +173,17 @@ impl ErrorFormatChoice {
     /// The format for a request.
     #[inline]
     pub(crate) fn of_request(self, request: &impl RequestView) -> ErrorFormat {
-        let speaks_grpc = || request.header("content-type").is_some_and(|kind| is_grpc(&kind));
         match self {
             ErrorFormatChoice::Always(ErrorFormat::Plain) => ErrorFormat::Plain,
+            chosen => chosen.of_api(request),
+        }
+    }
+
+    /// The same of one that depends on the request.
+    #[inline(never)]
+    fn of_api(self, request: &impl RequestView) -> ErrorFormat {
+        let speaks_grpc = || request.header("content-type").is_some_and(|kind| is_grpc(&kind));
+        match self {
             // Its message is a sentence, whatever API its path may be of.
             _ if speaks_grpc() => ErrorFormat::Plain,
             ErrorFormatChoice::Always(format) => format,

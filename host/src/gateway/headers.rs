@@ -136,7 +136,9 @@ pub(crate) fn first<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h Header
     if headers.keys_len() > FEW {
         return headers.get(name);
     }
-    headers.iter().find(|(field, _)| field.as_str().eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    // Nearly always in the case that fields are kept in.
+    let is_same = |field: &str| field == name || field.eq_ignore_ascii_case(name);
+    headers.iter().find(|(field, _)| is_same(field.as_str())).map(|(_, value)| value)
 }
 
 /// The fields whose name is this one but for underscores and hyphens. To applications behind CGI or WSGI they are

@@ -13,15 +13,9 @@ mod system;
 
 use wasmtime::component::{HasData, Linker};
 
-pub use self::context::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX};
+pub use self::context::{Call, Ctx, HEADER_BYTES_MAX, HEADERS_MAX, Outcome, Phase, RESPONSE_BODY_BYTES_MAX, View};
 pub(crate) use self::http::{annotate, check_pass};
-use crate::bindings::Slidegate;
-
-/// Store data through which the imports find their state.
-pub trait View: Send {
-    /// The state of the component instance in this store.
-    fn ctx(&mut self) -> &mut Ctx;
-}
+use crate::bindings::slidegate::filter;
 
 struct HasCtx;
 
@@ -67,5 +61,10 @@ impl HasData for HasCtx {
 ///
 /// If the linker already defines one of them.
 pub fn add_to_linker<T: View + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    Slidegate::add_to_linker::<T, HasCtx>(linker, |data| data.ctx())
+    filter::types::add_to_linker::<T, HasCtx>(linker, T::ctx)?;
+    filter::http::add_to_linker::<T, HasCtx>(linker, T::ctx)?;
+    filter::system::add_to_linker::<T, HasCtx>(linker, T::ctx)?;
+    filter::metrics::add_to_linker::<T, HasCtx>(linker, T::ctx)?;
+    filter::explanation::add_to_linker::<T, HasCtx>(linker, T::ctx)?;
+    redis::add_to_linker(linker)
 }

@@ -83,6 +83,12 @@ pub(super) struct StreamState {
     pub(super) annotations: Vec<(String, String)>,
 }
 
+/// Store data through which the imports find their state.
+pub trait View: Send {
+    /// The state of the component instance in this store.
+    fn ctx(&mut self) -> &mut Ctx;
+}
+
 /// What the imports of one component instance know and collect.
 ///
 /// The host opens a phase of a stream, calls the hook, and afterwards takes what the component asked

@@ -1,8 +1,9 @@
 //! The `redis` import: commands are collected here and sent by whoever runs the instance.
 
-use wasmtime::{Result, ensure};
+use wasmtime::component::{ComponentType, Lift, Linker, WasmList};
+use wasmtime::{Result, StoreContextMut, ensure};
 
-use super::context::Ctx;
+use super::context::{Ctx, View};
 use crate::bindings::slidegate::filter::redis::{CallError, Command, Host};
 use crate::bindings::slidegate::filter::types::CallId;
 
@@ -51,6 +52,28 @@ const REFUSED: [&[u8]; 36] = [
     b"XREAD",
     b"XREADGROUP",
 ];
+
+/// The interface's name in the contract.
+const INTERFACE: &str = "slidegate:filter/redis@0.2.0";
+
+/// A command in the memory of the component.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct LentCommand {
+    bytes: WasmList<u8>,
+    lengths: WasmList<u32>,
+}
+
+/// Adds the import to a linker. Not by the bindings, which take each length out of the component's memory by itself,
+/// and not all at once.
+pub(super) fn add_to_linker<T: View + 'static>(linker: &mut Linker<T>) -> Result<()> {
+    let call = |mut store: StoreContextMut<'_, T>, (service, command): (u32, LentCommand)| {
+        let bytes = command.bytes.as_le_slice(&store).to_vec();
+        let lengths = command.lengths.as_le_slice(&store).iter().map(|length| u32::from_le(*length)).collect();
+        Ok((store.data_mut().ctx().redis_call(service, Command { bytes, lengths })?,))
+    };
+    linker.instance(INTERFACE)?.func_wrap("redis-call", call)
+}
 
 impl Host for Ctx {
     fn redis_call(&mut self, service: u32, command: Command) -> Result<std::result::Result<CallId, CallError>> {

@@ -204,6 +204,13 @@ fn is_structure(byte: u8) -> bool {
 pub(crate) fn escape(key: &mut Vec<u8>, text: &[u8], structure: impl Fn(u8) -> bool) {
     key.reserve(text.len());
     let mut rest = text;
+    // Nearly always there is none, which costs a guest least to find out for eight bytes at a time.
+    let is_any = |bytes: &[u8]| bytes.iter().fold(false, |any, byte| any | structure(*byte));
+    let (words, end) = text.as_chunks::<8>();
+    if !words.iter().any(|word| is_any(word)) && !is_any(end) {
+        key.extend_from_slice(text);
+        return;
+    }
     while let Some(at) = rest.iter().position(|byte| structure(*byte))
         && let Some((plain, [escaped, behind @ ..])) = rest.split_at_checked(at)
     {

@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     plan::Plan,
     store::failure::FailureCause,
-    window::{Decision, Retry},
+    window::{Decision, Retry, Standing},
 };
 
 /// Whether a character could break a log line, steer a terminal, or change the order in which a line is shown: control
@@ -79,6 +79,18 @@ impl Telemetry {
     /// Counts a decision by the rules whose limits it met.
     #[inline]
     pub(crate) fn decided_by_rules(&mut self, policy: usize, plan: &Plan, decision: &Decision) {
+        if let ([owner], true, [Standing { retry: Retry::Fits, .. }], []) =
+            (&*plan.owners, decision.admitted, &*decision.standings, &*plan.spared)
+        {
+            // As it is most often.
+            self.raise(self.metrics.item_decision(policy, *owner, ItemTally::Admitted), 1);
+            return;
+        }
+        self.decided_by_several(policy, plan, decision);
+    }
+
+    #[inline(never)]
+    fn decided_by_several(&mut self, policy: usize, plan: &Plan, decision: &Decision) {
         let mut counted = None;
         for owner in &plan.owners {
             // Limits of one rule stand together.

@@ -13,7 +13,7 @@ use spdx::{Expression, ParseMode};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The crates that are published, those first that others need.
-const PUBLISHED: [&str; 3] = ["slidegate-document", "slidegate-engine", "slidegate"];
+const PUBLISHED: [&str; 4] = ["slidegate-document", "slidegate-cache", "slidegate-engine", "slidegate"];
 
 fn cargo(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env::var("CARGO").unwrap_or("cargo".into()));

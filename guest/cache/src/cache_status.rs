@@ -1,0 +1,138 @@
+//! What a response says of how the cache had a part in it (RFC 9211).
+
+use core::fmt;
+
+/// The name that this cache has there.
+const CACHE: &str = "slidegate";
+
+/// Why a request went to its server (RFC 9211, 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// The cache was not asked.
+    Bypass,
+    /// Its method is none of those that are answered here.
+    Method,
+    /// Nothing was stored.
+    Miss,
+    /// What was stored is for requests that ask for something else.
+    VaryMiss,
+    /// What was stored was fresh, but its client wanted a newer one.
+    Request,
+    /// What was stored was stale.
+    Stale,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Why it went to its server. None: it was answered by what was stored.
+    pub forwarding: Option<Forwarding>,
+    /// What the server answered, where that is not what the client gets.
+    pub forwarded_status: Option<u16>,
+    /// For how many seconds the response is fresh.
+    pub ttl_s: Option<i64>,
+    /// The response is stored.
+    pub is_stored: bool,
+    /// It was answered together with another.
+    pub is_collapsed: bool,
+    /// More than that, as a token.
+    pub detail: Option<&'static str>,
+}
+
+// === impl CacheStatus ===
+
+impl CacheStatus {
+    /// Answered by what was stored.
+    pub fn hit(ttl_s: i64) -> CacheStatus {
+        CacheStatus { ttl_s: Some(ttl_s), ..CacheStatus::default() }
+    }
+
+    /// Answered by its server.
+    pub fn forwarded(forwarding: Forwarding) -> CacheStatus {
+        CacheStatus { forwarding: Some(forwarding), ..CacheStatus::default() }
+    }
+
+    /// The same in a word, for `x-cache`.
+    pub fn word(&self) -> &'static str {
+        match self.forwarding {
+            None if self.ttl_s.is_some_and(|ttl_s| ttl_s <= 0) => "STALE",
+            None => "HIT",
+            Some(Forwarding::Bypass | Forwarding::Method) => "BYPASS",
+            Some(_) if self.forwarded_status == Some(304) => "REVALIDATED",
+            // An error is not shown, but what was stored instead of it.
+            Some(_) if self.forwarded_status.is_some() && self.ttl_s.is_some() => "STALE",
+            Some(Forwarding::Stale | Forwarding::Request) => "EXPIRED",
+            Some(Forwarding::Miss | Forwarding::VaryMiss) => "MISS",
+        }
+    }
+}
+
+/// As a member of a structured list.
+impl fmt::Display for CacheStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(CACHE)?;
+        match self.forwarding {
+            None => f.write_str("; hit")?,
+            Some(forwarding) => write!(f, "; fwd={forwarding}")?,
+        }
+        if let Some(status) = self.forwarded_status {
+            write!(f, "; fwd-status={status}")?;
+        }
+        if let Some(ttl_s) = self.ttl_s {
+            write!(f, "; ttl={ttl_s}")?;
+        }
+        if self.is_stored {
+            f.write_str("; stored")?;
+        }
+        if self.is_collapsed {
+            f.write_str("; collapsed")?;
+        }
+        match self.detail {
+            Some(detail) => write!(f, "; detail={detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Forwarding::Bypass => "bypass",
+            Forwarding::Method => "method",
+            Forwarding::Miss => "uri-miss",
+            Forwarding::VaryMiss => "vary-miss",
+            Forwarding::Request => "request",
+            Forwarding::Stale => "stale",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn it_is_a_member_of_a_structured_list() {
+        let stale =
+            CacheStatus { forwarded_status: Some(503), ttl_s: Some(-5), ..CacheStatus::forwarded(Forwarding::Stale) };
+        let stored = CacheStatus { is_stored: true, is_collapsed: true, ..CacheStatus::forwarded(Forwarding::Miss) };
+        let bypass = CacheStatus { detail: Some("no_store"), ..CacheStatus::forwarded(Forwarding::Bypass) };
+        for (status, text, word) in [
+            (CacheStatus::hit(376), "slidegate; hit; ttl=376", "HIT"),
+            (CacheStatus::hit(-3), "slidegate; hit; ttl=-3", "STALE"),
+            (stale, "slidegate; fwd=stale; fwd-status=503; ttl=-5", "STALE"),
+            (
+                CacheStatus { forwarded_status: Some(304), ..stale },
+                "slidegate; fwd=stale; fwd-status=304; ttl=-5",
+                "REVALIDATED",
+            ),
+            (stored, "slidegate; fwd=uri-miss; stored; collapsed", "MISS"),
+            (bypass, "slidegate; fwd=bypass; detail=no_store", "BYPASS"),
+            (CacheStatus::forwarded(Forwarding::Request), "slidegate; fwd=request", "EXPIRED"),
+        ] {
+            assert_eq!((status.to_string().as_str(), status.word()), (text, word));
+        }
+    }
+}

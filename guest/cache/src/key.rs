@@ -1,0 +1,335 @@
+//! The key of a response: what of a request tells it from others, and where in Redis that leads.
+
+use alloc::{borrow::Cow, string::String, vec::Vec};
+
+use hmac_sha256::Hash;
+
+use crate::vary::VaryValues;
+
+/// The first part of every key's material: another layout is another key.
+const LAYOUT: &[u8] = b"1";
+
+/// So much of a digest tells keys apart: 144 bits, 24 characters.
+const DIGEST_BYTES: usize = 18;
+
+/// Fields by which applications take another host, scheme or path for the request's own: what one of them says is part
+/// of the key, or its sender would choose what others get.
+const OVERRIDES: [&str; 21] = [
+    "front-end-https",
+    "x-envoy-original-path",
+    "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-uri",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
+/// Which parameters of a query are part of the key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum KeyQuery {
+    /// All, as they stand.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Those of these names, in the order in which they stand.
+    Names(Vec<String>),
+}
+
+/// What tells a response from others, and its keys in Redis. Two are the same if their material is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheKey {
+    /// Of what it was made, part by part: to be kept with the response, and compared.
+    pub material: Vec<u8>,
+    /// What all keys of the same address begin with, which puts them into one slot of a cluster.
+    address: String,
+    /// Of all of it.
+    digest: [u8; 32],
+}
+
+/// What of a request is part of its key beside its address, in an order that is always the same.
+pub type KeyPart<'a> = (&'a str, Option<Cow<'a, [u8]>>);
+
+// === impl CacheKey ===
+
+impl CacheKey {
+    /// Of an address, of which the query has been chosen from, and of what else tells requests apart.
+    pub fn new<'a>(authority: &[u8], target: &[u8], parts: impl IntoIterator<Item = KeyPart<'a>>) -> CacheKey {
+        let mut material = Vec::new();
+        add_part(&mut material, LAYOUT);
+        add_part(&mut material, &authority.to_ascii_lowercase());
+        add_part(&mut material, target);
+        let address = Hash::hash(&material);
+        for (name, value) in parts {
+            add_part(&mut material, name.as_bytes());
+            add_value(&mut material, value.as_deref());
+        }
+        let digest = Hash::hash(&material);
+        CacheKey { material, address: alloc::format!("slidegate:c:{{{}}}", text(&address)), digest }
+    }
+
+    /// A digest of it.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Where the response is.
+    pub fn value(&self) -> String {
+        alloc::format!("{}:{}", self.address, text(&self.digest))
+    }
+
+    /// Where it says since when what is stored of the address is void.
+    pub fn marker(&self) -> String {
+        alloc::format!("{}:x", self.address)
+    }
+
+    /// Where it says who fetches it.
+    pub fn lock(&self) -> String {
+        alloc::format!("{}:l", self.value())
+    }
+
+    /// Where the names of its variants are.
+    pub fn index(&self) -> String {
+        alloc::format!("{}:v", self.value())
+    }
+
+    /// The key of a response that varies, by what its request says. Its material is that of the other.
+    pub fn variant(&self, values: &VaryValues) -> CacheKey {
+        let mut material = Vec::new();
+        add_part(&mut material, &self.digest);
+        for (name, value) in values {
+            add_part(&mut material, name.as_bytes());
+            add_value(&mut material, value.as_deref());
+        }
+        CacheKey { digest: Hash::hash(&material), ..self.clone() }
+    }
+}
+
+/// What of a request's header fields is part of every key: see [`OVERRIDES`]. `values` shows those of a name.
+pub fn overriding_parts(values: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<KeyPart<'static>> {
+    let mut parts = Vec::new();
+    for name in OVERRIDES {
+        for value in values(name) {
+            parts.push((name, Some(Cow::Owned(value))));
+        }
+    }
+    // Only these of its parameters do so; who it was forwarded for tells every client from others.
+    for value in values("forwarded") {
+        let pairs = value.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
+        let is_meant = |pair: &&[u8]| {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+            name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
+        };
+        parts.extend(pairs.filter(is_meant).map(|pair| ("forwarded", Some(Cow::Owned(pair.to_vec())))));
+    }
+    parts
+}
+
+// === impl KeyQuery ===
+
+impl KeyQuery {
+    /// What tells it from others.
+    pub fn as_text(&self) -> Vec<u8> {
+        match self {
+            KeyQuery::All => b"all".to_vec(),
+            KeyQuery::None => Vec::new(),
+            KeyQuery::Names(names) => names.join("&").into_bytes(),
+        }
+    }
+
+    /// A path with what is part of the key of its query.
+    pub fn of<'a>(&self, target: &'a [u8]) -> Cow<'a, [u8]> {
+        let names = match self {
+            KeyQuery::All => return Cow::Borrowed(target),
+            KeyQuery::None => &[][..],
+            KeyQuery::Names(names) => names,
+        };
+        let at = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+        let (path, query) = target.split_at_checked(at).unwrap_or((target, b""));
+        let mut chosen = path.to_vec();
+        // Some servers part at a semicolon too.
+        for parameter in query.get(1..).unwrap_or_default().split(|byte| matches!(byte, b'&' | b';')) {
+            let name = parameter_name(parameter);
+            if names.iter().any(|chosen| parameter_name(chosen.as_bytes()) == name) {
+                chosen.push(if chosen.len() == path.len() { b'?' } else { b'&' });
+                chosen.extend_from_slice(parameter);
+            }
+        }
+        Cow::Owned(chosen)
+    }
+}
+
+/// The name of a parameter as servers read it, however differently: what any of them takes for the same is the same
+/// here. Otherwise a page could be stored under a key that leaves out what it shows.
+fn parameter_name(parameter: &[u8]) -> Vec<u8> {
+    let name = parameter.split(|byte| *byte == b'=').next().unwrap_or_default();
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((byte, behind)) = rest.split_first() {
+        let escaped = match (byte, behind) {
+            (b'%', [high, low, behind @ ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| (high * 16 + low, behind)),
+            _ => None,
+        };
+        let (byte, behind) = escaped.unwrap_or((*byte, behind));
+        rest = behind;
+        plain.push(byte.to_ascii_lowercase());
+    }
+    // As PHP names them.
+    let start = plain.iter().position(|byte| *byte != b' ' && *byte != b'+').unwrap_or(plain.len());
+    let plain = plain.get(start..).unwrap_or_default();
+    let end = plain.iter().skip(1).position(|byte| matches!(byte, b'[' | 0)).map_or(plain.len(), |at| at + 1);
+    let is_other = |byte: &u8| matches!(byte, b' ' | b'.' | b'+');
+    plain.get(..end).unwrap_or_default().iter().map(|byte| if is_other(byte) { b'_' } else { *byte }).collect()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|digit| digit as u8)
+}
+
+/// A part with its length before it, so that no two lists of parts are the same bytes.
+fn add_part(material: &mut Vec<u8>, part: &[u8]) {
+    material.extend_from_slice(&(part.len() as u64).to_be_bytes());
+    material.extend_from_slice(part);
+}
+
+/// What is not there is not the same as what is empty.
+fn add_value(material: &mut Vec<u8>, value: Option<&[u8]>) {
+    material.push(u8::from(value.is_some()));
+    add_part(material, value.unwrap_or_default());
+}
+
+/// The beginning of a digest in characters that stand for themselves in keys and URLs (RFC 4648, 5).
+fn text(digest: &[u8; 32]) -> String {
+    const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::with_capacity(DIGEST_BYTES / 3 * 4);
+    for bytes in digest.get(..DIGEST_BYTES).unwrap_or_default().chunks(3) {
+        let bits = bytes.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+        for shift in [18, 12, 6, 0] {
+            text.push(char::from(CHARACTERS.get(bits >> shift & 63).copied().unwrap_or_default()));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{string::ToString, vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(authority: &str, target: &str, parts: &[(&'static str, Option<&'static str>)]) -> CacheKey {
+        let parts = parts.iter().map(|(name, value)| (*name, value.map(|value| Cow::Borrowed(value.as_bytes()))));
+        CacheKey::new(authority.as_bytes(), target.as_bytes(), parts)
+    }
+
+    /// Shared with other gateways: none of it may change without another layout.
+    #[test]
+    fn keys_in_redis_are_these() {
+        let key = key("Example.test", "/a?b=c", &[("group", Some("alice"))]);
+        assert_eq!(key.value(), "slidegate:c:{s1rKgjeaxxHhkuW3MHYPsoMz}:y1hxUwupPK_EfOzDaYC_bLOF");
+        assert_eq!(key.marker(), "slidegate:c:{s1rKgjeaxxHhkuW3MHYPsoMz}:x");
+        assert_eq!(key.lock(), "slidegate:c:{s1rKgjeaxxHhkuW3MHYPsoMz}:y1hxUwupPK_EfOzDaYC_bLOF:l");
+        assert_eq!(key.index(), "slidegate:c:{s1rKgjeaxxHhkuW3MHYPsoMz}:y1hxUwupPK_EfOzDaYC_bLOF:v");
+        let variant = key.variant(&vec![("accept".to_string(), Some(b"a/b".to_vec()))]);
+        assert_eq!(variant.value(), "slidegate:c:{s1rKgjeaxxHhkuW3MHYPsoMz}:iPAlFTFZYC2ocO4VsUWp6p0I");
+    }
+
+    #[test]
+    fn what_differs_anywhere_is_another_key_of_the_same_address_or_of_another() {
+        let plain = key("a.test", "/", &[]);
+        for (other, is_same_address) in [
+            (key("b.test", "/", &[]), false),
+            (key("a.test", "/?", &[]), false),
+            (key("a.test", "/", &[("x", None)]), true),
+            (key("a.test", "/", &[("x", Some(""))]), true),
+            (key("a.test", "/", &[("", Some("x"))]), true),
+            (plain.variant(&vec![]), true),
+            (plain.variant(&vec![("a".into(), None)]), true),
+            (plain.variant(&vec![("a".into(), Some(vec![]))]), true),
+        ] {
+            assert_ne!(other.value(), plain.value());
+            assert_eq!(other.marker() == plain.marker(), is_same_address);
+        }
+        assert_eq!(key("A.TEST", "/", &[]), plain);
+    }
+
+    #[test]
+    fn parameters_are_chosen_however_they_are_spelt() {
+        let names = KeyQuery::Names(vec!["id".into(), "p.q".into()]);
+        for (target, expected) in [
+            ("/a", "/a"),
+            ("/a?", "/a"),
+            ("/a?x=1", "/a"),
+            ("/a?x=1&id=2&y", "/a?id=2"),
+            ("/a?id=2&x&id=1", "/a?id=2&id=1"),
+            ("/a?x=1;id=2", "/a?id=2"),
+            ("/a?i%64=2", "/a?i%64=2"),
+            ("/a?ID=2", "/a?ID=2"),
+            ("/a?id[]=2&id%5B1%5D", "/a?id[]=2&id%5B1%5D"),
+            ("/a?+id=2", "/a?+id=2"),
+            ("/a?id%00x=2", "/a?id%00x=2"),
+            ("/a?p_q=1&p+q=2&p.q", "/a?p_q=1&p+q=2&p.q"),
+            ("/a?idx=1&%=&%6=&%zz", "/a"),
+        ] {
+            assert_eq!(String::from_utf8(names.of(target.as_bytes()).into_owned()).unwrap(), expected);
+        }
+        assert_eq!(KeyQuery::None.of(b"/a?id=1").as_ref(), b"/a");
+        assert_eq!(KeyQuery::All.of(b"/a?id=1").as_ref(), b"/a?id=1");
+    }
+
+    #[test]
+    fn what_may_stand_for_the_host_is_part_of_it() {
+        let values = |name: &str| match name {
+            "x-forwarded-host" => vec![b"evil".to_vec(), b"b".to_vec()],
+            "forwarded" => vec![b"for=1.2.3.4;host=evil;Proto=https, for=x".to_vec()],
+            _ => vec![],
+        };
+        let parts: Vec<(&str, Vec<u8>)> =
+            overriding_parts(values).into_iter().map(|(name, value)| (name, value.unwrap().into_owned())).collect();
+        let expected = [
+            ("x-forwarded-host", b"evil".to_vec()),
+            ("x-forwarded-host", b"b".to_vec()),
+            ("forwarded", b"host=evil".to_vec()),
+            ("forwarded", b"Proto=https".to_vec()),
+        ];
+        assert_eq!(parts, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_lists_of_parts_are_the_same(
+            one in prop::collection::vec(("[a-b]{0,2}", prop::option::of("[a-b]{0,2}")), 0..4),
+            other in prop::collection::vec(("[a-b]{0,2}", prop::option::of("[a-b]{0,2}")), 0..4),
+        ) {
+            let of = |parts: &[(String, Option<String>)]| {
+                let parts = parts.iter().map(|(name, value)| {
+                    (name.as_str(), value.as_ref().map(|value| Cow::Borrowed(value.as_bytes())))
+                });
+                CacheKey::new(b"a", b"/", parts).value()
+            };
+            prop_assert_eq!(of(&one) == of(&other), one == other);
+        }
+
+        #[test]
+        fn any_query_is_safe(target in prop::collection::vec(any::<u8>(), 0..40)) {
+            let chosen = KeyQuery::Names(vec!["a".into()]).of(&target).into_owned();
+            prop_assert!(chosen.len() <= target.len());
+        }
+    }
+}

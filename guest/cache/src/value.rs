@@ -1,0 +1,337 @@
+//! The binary value in Redis: how a response is written, and read again by who trusts nothing of it.
+//!
+//! All numbers are big-endian, every part has its length before it:
+//!
+//! ```text
+//! "SGC" version | length of all (4) | checksum of what follows (8) | kind | key material (4+)
+//! kind 0, a response: status (2) | sent, received, in ms (8, 8) | age then, fresh, stale while revalidated,
+//!     stale if error, in s (4, 4, 4, 4) | flags | count of names by which it varies (1), each: name (2+), is there
+//! (1), value (2+) | count of tags (1), each (2+) | count of fields (2), each: name (2+), value (4+) | body (4+) kind
+//! 1, of a resource whose responses vary: count of names (1), each (2+) kind 2, of a resource whose responses are not
+//! stored: nothing more
+//! ```
+
+use alloc::{rc::Rc, string::String, vec::Vec};
+use core::fmt;
+
+use crate::{
+    fields::{HeaderFields, SECONDS_MAX, is_field_value, is_token},
+    freshness::Lifetime,
+    stored::StoredResponse,
+    vary::VARY_NAMES_MAX,
+};
+
+/// No value is longer, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1_000_000;
+
+/// A response has so many fields at most, and so many tags.
+const FIELDS_MAX: usize = 256;
+/// A response has so many tags at most that void it together with others.
+pub const TAGS_MAX: usize = 128;
+
+const MAGIC: &[u8] = b"SGC";
+const VERSION: u8 = 1;
+/// Magic, version, length and checksum.
+const HEAD_BYTES: usize = 16;
+
+const RESPONSE: u8 = 0;
+const VARIES: u8 = 1;
+const PASSES: u8 = 2;
+
+const ALWAYS_VALIDATE: u8 = 1;
+const NEVER_STALE: u8 = 2;
+const HAS_VALIDATOR: u8 = 4;
+
+/// What is kept for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachedValue {
+    /// A response.
+    Response(StoredResponse),
+    /// The names of the fields by which responses vary: each is kept for itself.
+    Varies(Vec<String>),
+    /// Responses are not stored: nobody need wait for another.
+    Passes,
+}
+
+/// Why a value cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnreadableValue {
+    /// It is nothing of this kind.
+    Foreign,
+    /// It has another version.
+    Version,
+    /// It is shorter or longer than it says.
+    Truncated,
+    /// It is not as it was written.
+    Altered,
+    /// It says what nobody may have written.
+    Invalid,
+    /// It is for another key.
+    OtherKey,
+}
+
+// === impl CachedValue ===
+
+impl CachedValue {
+    /// Writes it. None: it is longer than may be.
+    pub fn written(&self, material: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + 512 + self.roughly(material));
+        bytes.extend_from_slice(&[0; HEAD_BYTES]);
+        match self {
+            CachedValue::Response(response) => {
+                bytes.push(RESPONSE);
+                long(&mut bytes, material)?;
+                write_response(&mut bytes, response)?;
+            }
+            CachedValue::Varies(names) => {
+                bytes.push(VARIES);
+                long(&mut bytes, material)?;
+                bytes.push(u8::try_from(names.len()).ok().filter(|count| usize::from(*count) <= VARY_NAMES_MAX)?);
+                names.iter().try_for_each(|name| short(&mut bytes, name.as_bytes()))?;
+            }
+            CachedValue::Passes => {
+                bytes.push(PASSES);
+                long(&mut bytes, material)?;
+            }
+        }
+        if bytes.len() > VALUE_BYTES_MAX {
+            return None;
+        }
+        let length = u32::try_from(bytes.len()).ok()?;
+        let (head, rest) = bytes.split_at_mut_checked(HEAD_BYTES)?;
+        let words = [MAGIC, &[VERSION], &length.to_be_bytes(), &checksum(length, rest).to_be_bytes()].concat();
+        head.copy_from_slice(&words);
+        Some(bytes)
+    }
+
+    /// Reads one that was written for a key of this material.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn read(value: &[u8], material: &[u8]) -> Result<CachedValue, UnreadableValue> {
+        let mut cursor = Cursor(value);
+        if cursor.take(MAGIC.len()) != Some(MAGIC) {
+            return Err(UnreadableValue::Foreign);
+        }
+        if cursor.byte() != Some(VERSION) {
+            return Err(UnreadableValue::Version);
+        }
+        let length = cursor.number(4).ok_or(UnreadableValue::Truncated)?;
+        if value.len() > VALUE_BYTES_MAX || length != value.len() as u64 {
+            return Err(UnreadableValue::Truncated);
+        }
+        let sum = cursor.number(8).ok_or(UnreadableValue::Truncated)?;
+        if sum != checksum(length as u32, cursor.0) {
+            return Err(UnreadableValue::Altered);
+        }
+        let kind = cursor.byte().ok_or(UnreadableValue::Invalid)?;
+        if cursor.long().ok_or(UnreadableValue::Invalid)? != material {
+            return Err(UnreadableValue::OtherKey);
+        }
+        let read = match kind {
+            RESPONSE => read_response(&mut cursor, material).map(CachedValue::Response),
+            VARIES => read_names(&mut cursor).map(CachedValue::Varies),
+            PASSES => Some(CachedValue::Passes),
+            _ => None,
+        };
+        read.filter(|_| cursor.0.is_empty()).ok_or(UnreadableValue::Invalid)
+    }
+
+    fn roughly(&self, material: &[u8]) -> usize {
+        let response = match self {
+            CachedValue::Response(response) => {
+                response.body.len() + response.headers.size() + response.headers.0.len() * 6
+            }
+            CachedValue::Varies(_) | CachedValue::Passes => 0,
+        };
+        material.len() + response
+    }
+}
+
+fn write_response(bytes: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
+    let StoredResponse { status, requested_ms, received_ms, initial_age_s, lifetime, .. } = response;
+    bytes.extend_from_slice(&status.to_be_bytes());
+    bytes.extend_from_slice(&requested_ms.to_be_bytes());
+    bytes.extend_from_slice(&received_ms.to_be_bytes());
+    let Lifetime { fresh_s, stale_while_revalidate_s, stale_if_error_s, .. } = lifetime;
+    for seconds in [initial_age_s, fresh_s, stale_while_revalidate_s, stale_if_error_s] {
+        bytes.extend_from_slice(&((*seconds).min(SECONDS_MAX) as u32).to_be_bytes());
+    }
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    bytes.push(
+        flag(lifetime.always_validate, ALWAYS_VALIDATE)
+            | flag(lifetime.never_stale, NEVER_STALE)
+            | flag(lifetime.has_validator, HAS_VALIDATOR),
+    );
+    bytes.push(u8::try_from(response.vary.len()).ok()?);
+    for (name, value) in &response.vary {
+        short(bytes, name.as_bytes())?;
+        bytes.push(u8::from(value.is_some()));
+        short(bytes, value.as_deref().unwrap_or_default())?;
+    }
+    bytes.push(u8::try_from(response.tags.len()).ok().filter(|count| usize::from(*count) <= TAGS_MAX)?);
+    response.tags.iter().try_for_each(|tag| short(bytes, tag))?;
+    let count = u16::try_from(response.headers.0.len()).ok().filter(|count| usize::from(*count) <= FIELDS_MAX)?;
+    bytes.extend_from_slice(&count.to_be_bytes());
+    for (name, value) in &response.headers.0 {
+        short(bytes, name.as_bytes())?;
+        long(bytes, value)?;
+    }
+    long(bytes, &response.body)
+}
+
+fn read_response(cursor: &mut Cursor<'_>, material: &[u8]) -> Option<StoredResponse> {
+    let status = u16::try_from(cursor.number(2)?).ok().filter(|status| (200..1_000).contains(status))?;
+    let (requested_ms, received_ms) = (cursor.number(8)?, cursor.number(8)?);
+    let mut seconds = || cursor.number(4).filter(|seconds| *seconds <= SECONDS_MAX);
+    let (initial_age_s, fresh_s, stale_while_revalidate_s, stale_if_error_s) =
+        (seconds()?, seconds()?, seconds()?, seconds()?);
+    let flags = cursor.byte().filter(|flags| *flags <= 7)?;
+    let has = |flag: u8| flags & flag != 0;
+    let lifetime = Lifetime {
+        fresh_s,
+        stale_while_revalidate_s,
+        stale_if_error_s,
+        always_validate: has(ALWAYS_VALIDATE),
+        never_stale: has(NEVER_STALE),
+        has_validator: has(HAS_VALIDATOR),
+    };
+    let vary_count = cursor.byte().filter(|count| usize::from(*count) <= VARY_NAMES_MAX)?;
+    let vary = (0..vary_count).map(|_| {
+        let name = cursor.name()?;
+        let is_there = cursor.byte().filter(|flag| *flag <= 1)? == 1;
+        let value = cursor.short()?;
+        (is_there || value.is_empty()).then(|| (name, is_there.then(|| value.to_vec())))
+    });
+    let vary = vary.collect::<Option<_>>()?;
+    let tag_count = cursor.byte().filter(|count| usize::from(*count) <= TAGS_MAX)?;
+    let tags = (0..tag_count).map(|_| cursor.short().map(<[u8]>::to_vec)).collect::<Option<_>>()?;
+    let field_count = cursor.number(2).filter(|count| *count <= FIELDS_MAX as u64)?;
+    let fields = (0..field_count).map(|_| {
+        let name = cursor.name()?;
+        let value = cursor.long().filter(|value| is_field_value(value))?;
+        Some((name, value.to_vec()))
+    });
+    let headers = HeaderFields(fields.collect::<Option<_>>()?);
+    // Whoever wrote these was not this cache.
+    if !headers.0.iter().all(|(name, _)| headers.keeps(name)) {
+        return None;
+    }
+    let body = Rc::from(cursor.long()?);
+    let material = material.to_vec();
+    Some(StoredResponse {
+        status,
+        headers,
+        body,
+        requested_ms,
+        received_ms,
+        initial_age_s,
+        lifetime,
+        vary,
+        tags,
+        material,
+    })
+}
+
+fn read_names(cursor: &mut Cursor<'_>) -> Option<Vec<String>> {
+    let count = cursor.byte().filter(|count| usize::from(*count) <= VARY_NAMES_MAX)?;
+    (0..count).map(|_| cursor.name()).collect()
+}
+
+/// A part whose length has two bytes.
+fn short(bytes: &mut Vec<u8>, part: &[u8]) -> Option<()> {
+    bytes.extend_from_slice(&u16::try_from(part.len()).ok()?.to_be_bytes());
+    bytes.extend_from_slice(part);
+    Some(())
+}
+
+/// A part whose length has four bytes.
+fn long(bytes: &mut Vec<u8>, part: &[u8]) -> Option<()> {
+    bytes.extend_from_slice(&u32::try_from(part.len()).ok()?.to_be_bytes());
+    bytes.extend_from_slice(part);
+    Some(())
+}
+
+/// Tells what was damaged on its way or at rest, and nothing of who did it: each step is one-to-one in the word and in
+/// the sum, so that no change within one word can be missed.
+fn checksum(length: u32, bytes: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let step = |sum: u64, word: u64| {
+        let mixed = (sum ^ word).wrapping_mul(FACTOR);
+        mixed ^ mixed >> 32
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let sum = words.iter().fold(u64::from(length), |sum, word| step(sum, u64::from_le_bytes(*word)));
+    step(sum, rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+}
+
+/// What is left to be read.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn number(&mut self, bytes: usize) -> Option<u64> {
+        Some(self.take(bytes)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn short(&mut self) -> Option<&'a [u8]> {
+        let length = self.number(2)?;
+        self.take(length as usize)
+    }
+
+    fn long(&mut self) -> Option<&'a [u8]> {
+        let length = self.number(4)?;
+        self.take(length as usize)
+    }
+
+    /// The name of a field, in lower case.
+    fn name(&mut self) -> Option<String> {
+        let name = self.short()?;
+        let is_name = is_token(name) && !name.iter().any(u8::is_ascii_uppercase);
+        is_name.then(|| String::from_utf8_lossy(name).into_owned())
+    }
+}
+
+// === impl UnreadableValue ===
+
+impl UnreadableValue {
+    /// All there are.
+    pub const ALL: [UnreadableValue; 6] = [
+        UnreadableValue::Foreign,
+        UnreadableValue::Version,
+        UnreadableValue::Truncated,
+        UnreadableValue::Altered,
+        UnreadableValue::Invalid,
+        UnreadableValue::OtherKey,
+    ];
+
+    /// As logs and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UnreadableValue::Foreign => "foreign",
+            UnreadableValue::Version => "version",
+            UnreadableValue::Truncated => "truncated",
+            UnreadableValue::Altered => "altered",
+            UnreadableValue::Invalid => "invalid",
+            UnreadableValue::OtherKey => "other_key",
+        }
+    }
+}
+
+impl fmt::Display for UnreadableValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use alloc::{borrow::ToOwned, collections::BTreeMap, format, string::String, vec,
 use serde_json::{Map, Value, json};
 
 pub use self::console::console;
-use crate::table::{Condition, Field, Shape, Table, chain, filter, gateway, session, vault};
+use crate::table::{Condition, Field, Shape, Table, cache, chain, filter, gateway, session, vault};
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -107,8 +107,10 @@ impl Generator {
     fn one_or_list(&mut self) -> Value {
         let of_sessions = self.object(&session::FILTER_OBJECT);
         let of_vaults = self.object(&vault::FILTER_OBJECT);
+        let of_caches = self.object(&cache::FILTER_OBJECT);
         let limits = self.object(&filter::FILTER);
-        let others = json!({"if": {"required": ["cookie_vault"]}, "then": of_vaults, "else": limits});
+        let others = json!({"if": {"required": ["cache"]}, "then": of_caches, "else": limits});
+        let others = json!({"if": {"required": ["cookie_vault"]}, "then": of_vaults, "else": others});
         let one = json!({"if": {"required": ["session"]}, "then": of_sessions, "else": others});
         json!({"if": {"required": ["filters"]}, "then": self.object(&chain::CHAIN), "else": one})
     }

@@ -12,6 +12,7 @@
 
 use alloc::string::String;
 
+pub mod cache;
 pub mod chain;
 pub mod filter;
 pub mod gateway;
@@ -247,6 +248,7 @@ mod tests {
         tables(&chain::CHAIN, &mut seen);
         tables(&session::FILTER_OBJECT, &mut seen);
         tables(&vault::FILTER_OBJECT, &mut seen);
+        tables(&cache::FILTER_OBJECT, &mut seen);
         assert!(seen.len() > 12);
         for table in seen {
             let names: BTreeSet<&str> = table.fields().map(|field| field.name).collect();

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use slidegate_document::{
     schema,
-    table::{Field, Shape, Table, filter, gateway, limit, session, tokens, vault},
+    table::{Field, Shape, Table, cache, filter, gateway, limit, session, tokens, vault},
 };
 
 /// The folder of the workspace.
@@ -89,6 +89,12 @@ pub fn markdown(name: &str) -> Option<String> {
         "limit" => rows(&limit::LIMIT),
         "session" => rows(&session::SESSION),
         "vault" => rows(&vault::VAULT),
+        "cache" => {
+            let parts = [("key.", &cache::KEY[..]), ("key.group.", &cache::GROUP), ("fallback.", &cache::FALLBACK)];
+            let nested = parts.iter().flat_map(|(beginning, fields)| fields.iter().map(|field| row(beginning, field)));
+            let rows = cache::CACHE.iter().map(|field| row("", field)).chain(nested).collect();
+            table(&["field", "value", "default"], rows)
+        }
         "redis" => rows(&filter::REDIS),
         "exempt" => rows(&filter::EXEMPT),
         "gateway" => table(&["field", "value", "default"], nested("", &gateway::GATEWAY)),

@@ -1,6 +1,6 @@
 //! Several filters in one configuration.
 
-use super::{Condition, Field, Shape, Table, filter, session, vault};
+use super::{Condition, Field, Shape, Table, cache, filter, session, vault};
 
 /// What stands at the top in place of one filter.
 pub const FIELDS: [Field; 1] = [Field::new(
@@ -17,6 +17,7 @@ pub const LINK: Shape = Shape::Either(&[
     Shape::Object(&filter::FILTER),
     Shape::Object(&session::FILTER_OBJECT),
     Shape::Object(&vault::FILTER_OBJECT),
+    Shape::Object(&cache::FILTER_OBJECT),
 ]);
 
 /// A filter, or a list of them.

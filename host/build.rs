@@ -66,9 +66,16 @@ fn supplied(path: &Path) -> Result<PathBuf> {
 /// Builds `guest/component` by a second Cargo, in a target directory of its own below ours, so that
 /// the two do not wait for each other's lock.
 fn build(workspace: &Path, out: &Path) -> Result<PathBuf> {
-    for input in
-        ["wit", "guest/allocator", "guest/document", "guest/engine", "guest/component", "Cargo.lock", "Cargo.toml"]
-    {
+    for input in [
+        "wit",
+        "guest/allocator",
+        "guest/cache",
+        "guest/document",
+        "guest/engine",
+        "guest/component",
+        "Cargo.lock",
+        "Cargo.toml",
+    ] {
         // Beside this crate: a target folder may be taken along to another checkout.
         println!("cargo:rerun-if-changed=../{input}");
     }

@@ -364,7 +364,7 @@ impl Instance {
     /// What is watched goes on, whatever the filter says; and so does a response that the filter has answered too late,
     /// without it.
     fn conclude_body(&mut self, stream: StreamId, interest: Interest, returned: Returned) -> Result<Step, Trap> {
-        let is_watched = interest == Interest::Watch;
+        let is_watched = matches!(interest, Interest::Copy | Interest::Watch);
         let returned = match returned {
             Returned::Wait if is_watched => Returned::Pass(Some(self.unchanged(stream))),
             Returned::Pass(Some(pass)) if is_watched => Returned::Pass(Some(Pass { body: BodyChange::Keep, ..pass })),

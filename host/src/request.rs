@@ -23,6 +23,11 @@ pub trait Request: Send + Sync {
     /// `:authority`, or the `host` field, with the port if there is one. Empty if there is neither.
     fn authority(&self) -> Cow<'_, [u8]>;
 
+    /// `https` or `http`, by which the client asked. Empty if that is not known.
+    fn scheme(&self) -> &str {
+        ""
+    }
+
     /// The first field of this lower-case name. For `cookie` all fields, joined with `; `, since a
     /// client may split them (RFC 9113, section 8.2.3).
     fn header(&self, name: &str) -> Option<Vec<u8>>;

@@ -50,6 +50,9 @@ fn uses(configuration: &engine::Configuration) -> Uses {
         (configuration.edits_responses, Parts::RESPONSE_EDITS),
     ];
     let parts = parts.into_iter().filter(|(is_used, _)| *is_used).fold(Parts::empty(), |parts, (_, part)| parts | part);
+    if uses.all_headers {
+        return Uses { parts, headers: HeaderNames::All };
+    }
     let mut headers = uses.headers.clone();
     headers.insert(CONTENT_TYPE.to_string());
     Uses { parts, headers: HeaderNames::Named(headers.into_iter().collect()) }
@@ -111,6 +114,7 @@ fn changing(pass: engine::Pass) -> Pass {
 fn interest(interest: engine::Interest) -> Interest {
     match interest {
         engine::Interest::None => Interest::None,
+        engine::Interest::Copy => Interest::Copy,
         engine::Interest::Watch => Interest::Watch,
         engine::Interest::Hold => Interest::Hold,
     }

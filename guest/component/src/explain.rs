@@ -41,6 +41,7 @@ fn kind(kind: engine::FilterKind) -> &'static str {
         engine::FilterKind::Limiter => "limiter",
         engine::FilterKind::Session => "session",
         engine::FilterKind::CookieVault => "cookie_vault",
+        engine::FilterKind::Cache => "cache",
     }
 }
 

@@ -10,14 +10,14 @@ mod contract;
 mod convert;
 mod explain;
 
-use std::{alloc::System, cell::RefCell};
+use std::{alloc::System, cell::RefCell, mem::ManuallyDrop};
 
 use contract::{
     exports::slidegate::filter::filter::{
         CallError, CallReply, Change, Coding, ConfigError, Configuration, Ending, Explanation, Guest, Metric, Moment,
         Passing, Reply, ResponseHead, Step, StreamId,
     },
-    slidegate::filter::{http, redis, system},
+    slidegate::filter::{http, redis, system, types::Header},
 };
 use slidegate_allocator::FreeLists;
 use slidegate_engine::{
@@ -29,7 +29,7 @@ use slidegate_engine::{
 static ALLOCATOR: FreeLists<System> = FreeLists::system();
 
 struct Filter {
-    engine: Engine,
+    engine: ManuallyDrop<Engine>,
     /// Streams that go on, to be returned as soon as the host calls what returns them.
     passing: Vec<Passing>,
     /// When the host was asked to wake this instance, on the monotonic clock.
@@ -58,9 +58,11 @@ impl Guest for Component {
         let engine = Engine::configure(&json)
             .map_err(|errors| errors.into_iter().map(convert::config_error).collect::<Vec<_>>())?;
         let configuration = convert::configuration(engine.configuration());
-        let mut filter = Filter { engine, passing: Vec::new(), wake_ns: None };
+        let mut filter = Filter { engine: ManuallyDrop::new(engine), passing: Vec::new(), wake_ns: None };
         filter.flush(None, now);
-        FILTER.set(Some(filter));
+        if let Some(before) = FILTER.replace(Some(filter)) {
+            ManuallyDrop::into_inner(before.engine).discard();
+        }
         Ok(configuration)
     }
 
@@ -282,8 +284,13 @@ impl RequestView for Request {
             ":authority" => self.authority(),
             ":path" => Some(self.path()),
             ":method" => Some(http::method(self.0)),
+            ":scheme" => Some(http::scheme(self.0).into_bytes()).filter(|scheme| !scheme.is_empty()),
             name => http::header(self.0, name),
         }
+    }
+
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(fields(http::headers(self.0)))
     }
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
@@ -326,4 +333,12 @@ impl ResponseView for ShownResponse {
         let fields = http::response_headers(self.stream);
         fields.into_iter().filter(|field| field.name == name).map(|field| field.value).collect()
     }
+
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(fields(http::response_headers(self.stream)))
+    }
+}
+
+fn fields(fields: Vec<Header>) -> Vec<(String, Vec<u8>)> {
+    fields.into_iter().map(|field| (field.name, field.value)).collect()
 }

@@ -8,7 +8,9 @@ pub enum Interest {
     /// Nothing.
     #[default]
     None,
-    /// A copy of each piece, which goes on whatever is said of it.
+    /// A copy of each piece as it is on its way, in its content coding. It goes on whatever is said of it.
+    Copy,
+    /// The same, without its content coding if the adapter can take that off.
     Watch,
     /// Each piece before it goes on. The adapter keeps it as long as a filter waits.
     Hold,

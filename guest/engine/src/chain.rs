@@ -13,6 +13,7 @@ use alloc::{
 
 use self::filter::{Asked, ChainState, Filter};
 use crate::{
+    cache_filter::CacheFilter,
     config::{Config, ConfigError, FilterRules},
     cookie_vault::CookieVault,
     edited::Edited,
@@ -76,14 +77,16 @@ impl Engine {
         let telemetry = Telemetry::new(&config);
         let (keeps_sessions, has_vaults) =
             (config.sessions().any(|rules| rules.own.is_some()), config.vaults().next().is_some());
+        let has_caches = config.caches().next().is_some();
         // What clients claim must not pass by such a filter.
         let tells = has_vaults || config.sessions().next().is_some();
         let configuration = Configuration {
             services: config.services.clone(),
             edits_responses: keeps_sessions
                 || has_vaults
+                || has_caches
                 || config.policies().any(|policy| policy.headers.tell_of_admissions() || policy.headers.degraded),
-            edits_requests: tells || config.policies().any(Policy::edits_requests),
+            edits_requests: tells || has_caches || config.policies().any(Policy::edits_requests),
             refuse_on_trap: tells
                 || config.policies().any(|policy| {
                     policy.failure_mode == FailureMode::Closed && !policy.dry_run && policy.redis.is_some()
@@ -101,6 +104,12 @@ impl Engine {
     /// What the adapter has to know of the configuration.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
+    }
+
+    /// Lets it go with all it knows. An adapter that is built for speed need not have the code for that too.
+    #[inline(never)]
+    pub fn discard(self) {
+        drop(self);
     }
 
     /// The configuration as understood, for people.
@@ -402,7 +411,8 @@ fn filters(config: &Config) -> Vec<Filter> {
     let counts_as = |policy: &Policy| (policy.redis, policy.rule_name.clone());
     let mut names = BTreeMap::new();
     config.policies().for_each(|policy| *names.entry(counts_as(policy)).or_insert(0_usize) += 1);
-    let (scripts, mut first_policy, mut sessions, mut vaults) = (Rc::new(Scripts::default()), 0, 0.., 0..);
+    let (scripts, mut first_policy, mut sessions) = (Rc::new(Scripts::default()), 0, 0..);
+    let (mut vaults, mut caches) = (0.., 0..);
     let mut limiter = |ruleset: &Rc<Ruleset>| {
         let limiter = Limiter::new(Rc::clone(ruleset), first_policy, Rc::clone(&scripts), |policy| {
             names.get(&counts_as(policy)) == Some(&1)
@@ -417,6 +427,9 @@ fn filters(config: &Config) -> Vec<Filter> {
         }
         FilterRules::Vault(rules) => {
             Filter::Vault(CookieVault::new(Rc::clone(rules), vaults.next().unwrap_or_default()))
+        }
+        FilterRules::Cache(rules) => {
+            Filter::Cache(CacheFilter::new(Rc::clone(rules), caches.next().unwrap_or_default()))
         }
     };
     config.filters.iter().map(filter).collect()

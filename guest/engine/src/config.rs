@@ -6,6 +6,7 @@
 //! stock reads a number or a text loosely because YAML blurs the two, so does this; where stock turns nonsense into 0
 //! or false, this is an error, and so is a field that nobody reads.
 
+mod cache;
 mod chain;
 mod describe;
 mod exempt;
@@ -41,6 +42,7 @@ use slidegate_document::{Node, Reader};
 
 use self::{describe::Description, known_fields::VOCABULARY, service::ServiceTable};
 use crate::{
+    cache::CacheRules,
     redis::Service,
     rule::{Policy, Ruleset},
     session::SessionRules,
@@ -109,6 +111,11 @@ impl Config {
     /// The rules of the filters that keep cookies, in order.
     pub(crate) fn vaults(&self) -> impl Iterator<Item = &VaultRules> {
         self.filters.iter().filter_map(FilterRules::vault).map(Rc::as_ref)
+    }
+
+    /// The rules of the filters that keep responses, in order.
+    pub fn caches(&self) -> impl Iterator<Item = &CacheRules> {
+        self.filters.iter().filter_map(FilterRules::cache).map(Rc::as_ref)
     }
 
     /// The configuration as understood, as lines of text for a person. Shows no password, and of long lists the

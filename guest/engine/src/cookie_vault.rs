@@ -8,7 +8,6 @@ mod question;
 
 use alloc::{
     boxed::Box,
-    collections::BTreeMap,
     format,
     rc::Rc,
     string::{String, ToString},
@@ -22,6 +21,7 @@ use self::{
 };
 use crate::{
     request::RequestView,
+    sorted::SortedMap,
     store::{Ended, failure::FailureCause},
     streams::{FOLLOWED_STREAMS_MAX, WAITER_BYTES, Waiter},
     telemetry::VaultTally,
@@ -51,10 +51,10 @@ pub(crate) struct CookieVault {
     rules: Rc<VaultRules>,
     cookies: VaultedCookies,
     /// Headers that wait for Redis, by numbers.
-    open: BTreeMap<u64, Box<OpenHeaders>>,
+    open: SortedMap<u64, Box<OpenHeaders>>,
     last_open: u64,
     /// Of streams whose responses have not come: which values their requests brought, to forget those that are deleted.
-    followed: BTreeMap<u64, Box<BroughtCookies>>,
+    followed: SortedMap<u64, Box<BroughtCookies>>,
 }
 
 /// Headers of a stream that wait.
@@ -81,7 +81,7 @@ impl CookieVault {
     /// A filter that has this place among those of its kind.
     pub(crate) fn new(rules: Rc<VaultRules>, index: usize) -> Self {
         let cookies = VaultedCookies::new(&rules.cookies, &rules.secrets, &rules.key_prefix);
-        CookieVault { index, rules, cookies, open: BTreeMap::new(), last_open: 0, followed: BTreeMap::new() }
+        CookieVault { index, rules, cookies, open: SortedMap::default(), last_open: 0, followed: SortedMap::default() }
     }
 
     /// A request has come. None: it waits.
@@ -119,10 +119,11 @@ impl CookieVault {
     }
 
     /// A response's headers have come. None: it waits until the values that it sets are kept.
+    #[inline(never)]
     pub(crate) fn on_response_headers(
         &mut self,
         waiter: Waiter,
-        response: &impl ResponseView,
+        response: &dyn ResponseView,
         turn: &mut VaultTurn<'_>,
     ) -> Option<NotedVerdict> {
         let brought = self.followed.remove(&waiter.stream).unwrap_or_default();
@@ -182,6 +183,7 @@ impl CookieVault {
     }
 
     /// A call is over.
+    #[inline(never)]
     pub(crate) fn on_ended(&mut self, ended: Ended<VaultQuestion>, turn: &mut VaultTurn<'_>) {
         let Some((number, part)) = ended.ask.part else { return };
         let result = ended.result.map(|answered| answered.answer);

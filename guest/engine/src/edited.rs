@@ -50,6 +50,19 @@ fn changed(edits: &[HeaderEdit], name: &str, received: impl FnOnce() -> Vec<Vec<
     Some(values)
 }
 
+/// All header fields with these changes.
+fn all_changed(mut headers: Vec<(String, Vec<u8>)>, edits: &[HeaderEdit]) -> Vec<(String, Vec<u8>)> {
+    for edit in edits.iter().filter(|edit| !edit.name().starts_with(':')) {
+        if !matches!(edit, HeaderEdit::Append(..)) {
+            headers.retain(|(name, _)| !name.eq_ignore_ascii_case(edit.name()));
+        }
+        if let HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) = edit {
+            headers.push((name.to_ascii_lowercase(), value.clone()));
+        }
+    }
+    headers
+}
+
 impl<View: ResponseView> ResponseView for EditedResponse<'_, View> {
     fn head(&self) -> ResponseHead {
         self.response.head()
@@ -66,6 +79,10 @@ impl<View: ResponseView> ResponseView for EditedResponse<'_, View> {
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         changed(self.edits, name, || self.response.header_values(name))
             .unwrap_or_else(|| self.response.header_values(name))
+    }
+
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(all_changed(self.response.headers()?, self.edits))
     }
 }
 
@@ -102,6 +119,10 @@ impl<View: RequestView> RequestView for Edited<'_, View> {
         self.changed(name).unwrap_or_else(|| self.request.header_values(name))
     }
 
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(all_changed(self.request.headers()?, self.edits))
+    }
+
     fn source_address(&self) -> Option<String> {
         self.request.source_address()
     }
@@ -121,7 +142,7 @@ impl<View: RequestView> RequestView for Edited<'_, View> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
+    use alloc::{string::ToString, vec};
 
     use super::*;
     use crate::rule::samples::Sample;
@@ -163,6 +184,15 @@ mod tests {
             );
             assert_eq!(edited.header("x").as_deref(), values.first().map(|value| value.as_bytes()), "{edits:?}");
         }
+    }
+
+    #[test]
+    fn all_headers_are_changed_alike() {
+        let request = request();
+        let edits = [set("X", "3"), remove("y"), append("z", "4"), set(":path", "/b")];
+        let headers = Edited { request: &request, edits: &edits }.headers().unwrap();
+        let expected = [("cookie", "a=1"), ("x", "3"), ("z", "4")];
+        assert_eq!(headers, expected.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())));
     }
 
     #[test]

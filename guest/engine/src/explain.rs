@@ -106,6 +106,7 @@ const ROOM: &str = "every limit has room for it";
 const OF_SESSION: &str = "that depends on whose session it is, which Redis knows";
 const ANSWERED: &str = "it does not come so far";
 const VAULT: &str = "it passes, with the values of cookies that are kept; to filters behind, these are left out here";
+const CACHE: &str = "what is stored may answer it; filters behind are told as if nothing were";
 const UNKNOWN: &str = "Redis knows whether there is room for it";
 
 /// A moment, on both clocks.
@@ -150,6 +151,8 @@ pub(crate) fn of(
             (FilterRules::Vault(rules), None) => {
                 (plain(path, FilterKind::CookieVault, Would::Pass, VAULT), without_kept(rules, &request))
             }
+            // What may be stored is not asked for, and whoever comes after is told of as if nothing were.
+            (FilterRules::Cache(_), None) => (plain(path, FilterKind::Cache, Would::Depend, CACHE), Vec::new()),
         };
         edits.extend(more);
         filters.push(met);

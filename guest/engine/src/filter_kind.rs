@@ -9,4 +9,6 @@ pub enum FilterKind {
     Session,
     /// Values of cookies.
     CookieVault,
+    /// Responses.
+    Cache,
 }

@@ -57,6 +57,8 @@ extern crate alloc;
 
 mod base64;
 mod body;
+pub mod cache;
+mod cache_filter;
 mod chain;
 pub mod config;
 mod cookie_vault;
@@ -81,6 +83,7 @@ pub mod request;
 pub mod rule;
 pub mod session;
 mod session_filter;
+mod sorted;
 mod store;
 mod streams;
 mod telemetry;

@@ -36,6 +36,11 @@ pub trait RequestView {
     fn header(&self, name: &str) -> Option<Vec<u8>>;
     /// Every value of a header, in the order received.
     fn header_values(&self, name: &str) -> Vec<Vec<u8>>;
+    /// Every header field in the order received, names in lower case. `None` if the adapter cannot tell them all: then
+    /// nothing is stored that comes for the request.
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        None
+    }
     /// The peer's address: `ip:port`, or `[ip]:port` for IPv6.
     fn source_address(&self) -> Option<String>;
     /// The route that the host chose. Empty if none.
@@ -63,6 +68,10 @@ impl<View: RequestView + ?Sized> RequestView for &View {
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         (**self).header_values(name)
+    }
+
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        (**self).headers()
     }
 
     fn source_address(&self) -> Option<String> {

@@ -12,7 +12,7 @@ mod question;
 mod recent;
 mod writes;
 
-use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec, vec::Vec};
+use alloc::{boxed::Box, rc::Rc, vec, vec::Vec};
 
 use hmac_sha256::Hash;
 
@@ -29,6 +29,7 @@ pub(crate) use self::{
 use crate::{
     request::RequestView,
     session::{FoundSession, SESSION_SET, SessionLead, SessionMiss, SessionOrder, SessionRules, SessionSource},
+    sorted::SortedMap,
     store::{Answered, Ended, call_bytes, failure::FailureCause},
     streams::{FOLLOWED_STREAMS_MAX, Waiter},
     telemetry::Saved,
@@ -50,12 +51,12 @@ pub(crate) struct SessionFilter {
     answers: SessionAnswers,
     recent: RecentSessions,
     /// The calls that are on their way, by their numbers, and who waits for each.
-    flights: BTreeMap<u64, Box<SessionFlight>>,
+    flights: SortedMap<u64, Box<SessionFlight>>,
     /// Those that others may join, and of which the answer is remembered.
-    joinable: BTreeMap<KeyDigest, u64>,
+    joinable: SortedMap<KeyDigest, u64>,
     last_flight: u64,
     /// The streams whose responses may end the session of their requests. Of more, the session is not remembered.
-    followed: BTreeMap<u64, Box<FollowedSession>>,
+    followed: SortedMap<u64, Box<FollowedSession>>,
     /// How many bytes of what sessions tell those that waited were given, and when.
     given: (u64, usize),
     /// None: sessions are the application's.
@@ -96,10 +97,10 @@ impl SessionFilter {
             answers: SessionAnswers::new(&rules),
             recent: RecentSessions::new(rules.remember_us),
             rules,
-            flights: BTreeMap::new(),
-            joinable: BTreeMap::new(),
+            flights: SortedMap::default(),
+            joinable: SortedMap::default(),
             last_flight: 0,
-            followed: BTreeMap::new(),
+            followed: SortedMap::default(),
             given: (0, 0),
         }
     }
@@ -123,10 +124,11 @@ impl SessionFilter {
     /// A response's headers have come. One that sets the cookie has begun or ended a session, and one to a request that
     /// may change something may have, without a word: what is known of the request's one is void. None: it waits, as a
     /// session of ours is being written.
+    #[inline(never)]
     pub(crate) fn on_response_headers(
         &mut self,
         waiter: Waiter,
-        response: &impl ResponseView,
+        response: &dyn ResponseView,
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
         let followed = self.followed.remove(&waiter.stream).map(|followed| *followed);
@@ -160,7 +162,7 @@ impl SessionFilter {
         &mut self,
         waiter: Waiter,
         followed: Option<FollowedSession>,
-        response: &impl ResponseView,
+        response: &dyn ResponseView,
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
         let order = match SessionOrder::read(&response.header_values(SESSION_SET)) {
@@ -191,6 +193,7 @@ impl SessionFilter {
     }
 
     /// A call is over.
+    #[inline(never)]
     pub(crate) fn on_ended(&mut self, ended: Ended<SessionQuestion>, turn: &mut SessionTurn<'_>) {
         let Ended { ask, result, .. } = ended;
         match ask {

@@ -7,7 +7,7 @@ mod sums;
 
 use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
-pub(crate) use self::kinds::{ItemTally, Saved, SessionTally, SessionWriteTally, Tally, VaultTally};
+pub(crate) use self::kinds::{CacheTally, ItemTally, Saved, SessionTally, SessionWriteTally, Tally, VaultTally};
 pub use self::{
     kinds::{LogLevel, MetricKind},
     metrics::Metric,
@@ -179,6 +179,11 @@ impl Telemetry {
     /// This became of a session that a response sets or deletes.
     pub(crate) fn session_written(&mut self, session: usize, tally: SessionWriteTally) {
         self.raise(self.metrics.session_write(session, tally), 1);
+    }
+
+    /// This became of a request or a response, by the filter at this place among those of its kind.
+    pub(crate) fn cached(&mut self, cache: usize, tally: CacheTally) {
+        self.raise(self.metrics.cache(cache, tally), 1);
     }
 
     #[inline]

@@ -6,6 +6,7 @@ use alloc::{
 };
 
 use crate::{
+    cache::CacheRules,
     config::FilterRules,
     rule::{ErrorFormat, ErrorFormatChoice, Policy, Scope, Source, hits},
     session::{OnMissingSession, SessionRules},
@@ -32,6 +33,8 @@ pub struct Uses {
     pub response_headers: bool,
     /// The response's body.
     pub response_body: bool,
+    /// All headers of requests, whatever their names.
+    pub all_headers: bool,
     /// Headers by their names, in lower case.
     pub headers: BTreeSet<String>,
 }
@@ -51,6 +54,7 @@ impl Uses {
                     uses.add_header("cookie");
                     uses.response_headers = true;
                 }
+                FilterRules::Cache(rules) => uses.add_cache(rules),
             }
         }
         uses
@@ -66,6 +70,12 @@ impl Uses {
         // What changes nothing tells its method.
         self.method |= rules.follows_responses();
         self.response_headers |= rules.follows_responses();
+    }
+
+    fn add_cache(&mut self, rules: &CacheRules) {
+        (self.method, self.path, self.authority, self.service_name) = (true, true, true, true);
+        (self.response_headers, self.response_body, self.all_headers) = (true, true, true);
+        rules.headers.iter().for_each(|name| self.add_header(name));
     }
 
     fn add_scope(&mut self, scope: &Scope) {

@@ -223,7 +223,8 @@ impl HeaderEdit {
 
 impl Response {
     /// The same answer with these changes to its headers.
-    pub(crate) fn edited(mut self, edits: Vec<HeaderEdit>) -> Response {
+    #[must_use]
+    pub fn edited(mut self, edits: Vec<HeaderEdit>) -> Response {
         for edit in edits {
             if !matches!(edit, HeaderEdit::Append(..)) {
                 self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(edit.name()));

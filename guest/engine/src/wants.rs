@@ -1,6 +1,6 @@
 //! What filters want to know of a stream that goes on, and how one ends.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use crate::body::Interest;
 
@@ -60,6 +60,11 @@ pub trait ResponseView {
     fn header(&self, name: &str) -> Option<Vec<u8>>;
     /// Every value of a header, in the order received.
     fn header_values(&self, name: &str) -> Vec<Vec<u8>>;
+    /// Every header field in the order received, names in lower case. `None` if the adapter cannot tell them all: then
+    /// nothing of the response is stored.
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        None
+    }
 }
 
 // === impl Wants ===

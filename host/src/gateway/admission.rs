@@ -162,7 +162,10 @@ pub(crate) struct FilteredRequest {
     pub(crate) authority: Authority,
     pub(crate) client: SocketAddr,
     pub(crate) route: Option<Arc<Route>>,
+    is_secure: bool,
     has_body: bool,
+    /// The protocol that it asks for, of which its headers do not tell any more.
+    upgrade: Option<HeaderValue>,
 }
 
 impl FilteredRequest {
@@ -170,18 +173,21 @@ impl FilteredRequest {
     pub(crate) fn new(
         parts: Parts,
         admitted: Admitted,
-        client: SocketAddr,
+        caller: Caller,
         route: Option<Arc<Route>>,
         has_body: bool,
+        upgrade: Option<HeaderValue>,
     ) -> Self {
         Self {
             method: parts.method,
             headers: Mutex::new(parts.headers),
             target: admitted.target,
             authority: admitted.authority,
-            client,
+            client: caller.client,
             route,
+            is_secure: caller.is_secure,
             has_body,
+            upgrade,
         }
     }
 
@@ -208,6 +214,10 @@ impl slidegate::Request for FilteredRequest {
         Cow::Borrowed(self.authority.as_str().as_bytes())
     }
 
+    fn scheme(&self) -> &str {
+        if self.is_secure { "https" } else { "http" }
+    }
+
     fn header(&self, name: &str) -> Option<Vec<u8>> {
         if name == header::COOKIE.as_str() {
             let headers = self.fields();
@@ -224,7 +234,8 @@ impl slidegate::Request for FilteredRequest {
             name: name.as_str().to_owned(),
             value: value.as_bytes().to_vec(),
         };
-        self.fields().iter().map(field).collect()
+        let upgrade = self.upgrade.as_ref().map(|upgrade| (&header::UPGRADE, upgrade));
+        self.fields().iter().chain(upgrade).map(field).collect()
     }
 
     fn has_body(&self) -> bool {
@@ -293,8 +304,9 @@ mod tests {
             let builder =
                 fields.iter().fold(Request::get("http://a/"), |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = builder.body(()).expect("a request").into_parts();
+            let caller = Caller { client: ([127, 0, 0, 1], 1).into(), is_secure: false };
             let admitted = admit(&parts, false, PathRules::Normalize).unwrap_or_else(|_| panic!("admitted"));
-            FilteredRequest::new(parts, admitted, ([127, 0, 0, 1], 1).into(), None, false)
+            FilteredRequest::new(parts, admitted, caller, None, false, None)
         };
         let view = request(&[("x_api_key", "a"), ("x-user_id", "b"), ("x.tenant", "c"), ("to_ken", "d")]);
         let first = |name: &str| {

@@ -80,7 +80,8 @@ impl Lane {
             record.route = Arc::clone(&route.labels);
         }
         let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &serving.settings.trusted_consumer);
-        let view = Arc::new(FilteredRequest::new(parts, admitted, client, route, !body.is_end_stream()));
+        let (has_body, upgrade) = (!body.is_end_stream(), wishes.upgrade.clone());
+        let view = Arc::new(FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade));
         let passage = Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new() };
         passage.run(view, wishes, body, client_upgrade).await
     }
@@ -366,7 +367,7 @@ impl Passage<'_> {
         headers::remove_session_orders(&mut parts.headers);
         let interest = self.wants().response_body;
         let source = match (&self.record.stream, interest) {
-            (Some(stream), Interest::Watch | Interest::Hold) => {
+            (Some(stream), Interest::Copy | Interest::Watch | Interest::Hold) => {
                 let (stream, coded) = (Arc::clone(stream), Coded::of(&parts.headers));
                 if interest == Interest::Hold {
                     parts.headers.remove(header::CONTENT_LENGTH);

@@ -30,6 +30,10 @@ impl Host for Ctx {
         Ok(self.request(stream).map_or_else(Vec::new, |request| request.authority().into_owned()))
     }
 
+    fn scheme(&mut self, stream: StreamId) -> Result<String> {
+        Ok(self.request(stream).map_or_else(String::new, |request| request.scheme().to_owned()))
+    }
+
     fn header(&mut self, stream: StreamId, name: String) -> Result<Option<Vec<u8>>> {
         Ok(self.request(stream).and_then(|request| request.header(&name)))
     }

@@ -109,13 +109,13 @@ impl FilterConfig {
     }
 
     /// The configurations that may say where they count, with their paths: of each filter the whole, the elements of
-    /// its `_rules_`, and what it says of sessions and of cookies that it keeps.
+    /// its `_rules_`, and what it says of sessions, cookies and responses that it keeps.
     pub(super) fn policies(&self) -> Vec<(String, &Value)> {
         let mut policies = Vec::new();
         for (path, filter) in self.each() {
             let rules = filter.get("_rules_").and_then(Value::as_array).into_iter().flatten().enumerate();
             let rules = rules.map(|(index, rule)| (format!("{path}._rules_[{index}]"), rule));
-            let kept = ["session", "cookie_vault"].into_iter();
+            let kept = ["session", "cookie_vault", "cache"].into_iter();
             let kept = kept.filter_map(|field| Some((format!("{path}.{field}"), filter.get(field)?)));
             policies.extend(std::iter::once((path.clone(), filter)).chain(rules).chain(kept));
         }
@@ -187,7 +187,7 @@ fn name_redis(document: &mut Value) {
 }
 
 /// The policies of a document, which are the objects that have a name: itself, the elements of its `_rules_`, those of
-/// its filters; and what its filters say of sessions and cookies that are kept in a Redis.
+/// its filters; and what its filters say of sessions, cookies and responses that are kept in a Redis.
 fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>)) {
     let Some(fields) = document.as_object_mut() else { return };
     if fields.contains_key("rule_name") {
@@ -200,8 +200,10 @@ fn each_policy(document: &mut Value, act: &mut dyn FnMut(&mut Map<String, Value>
     if let Some(session) = fields.get_mut("session").and_then(Value::as_object_mut).filter(is_kept) {
         act(session);
     }
-    if let Some(vault) = fields.get_mut("cookie_vault").and_then(Value::as_object_mut) {
-        act(vault);
+    for kept in ["cookie_vault", "cache"] {
+        if let Some(kept) = fields.get_mut(kept).and_then(Value::as_object_mut) {
+            act(kept);
+        }
     }
     for list in ["_rules_", FILTERS] {
         fields
@@ -261,6 +263,7 @@ mod tests {
             named(json!({"cookie_vault": {"cookies": "a"}})),
             json!({"cookie_vault": {"cookies": "a", "redis": redis}})
         );
+        assert_eq!(named(json!({"cache": {}})), json!({"cache": {"redis": redis}}));
         assert_eq!(
             named(json!({"_rules_": [{"rule_name": "a"}]})),
             json!({"_rules_": [{"rule_name": "a", "redis": redis}]})

@@ -305,7 +305,7 @@ impl StreamProgress {
     fn shows(&self, side: BodySide) -> bool {
         match side.interest(self.wants) {
             Interest::None => false,
-            Interest::Watch => true,
+            Interest::Copy | Interest::Watch => true,
             // A request's goes on as it is once there is a response.
             Interest::Hold => side == BodySide::Response || !self.has_response,
         }

@@ -288,7 +288,8 @@ fn services(config: &[u8]) -> BTreeSet<String> {
     let mut config: Value = serde_json::from_slice(config).unwrap_or_default();
     let mut services = BTreeSet::new();
     for_each_policy(&mut config, &mut |policy| {
-        for of in [Some(&*policy), policy.get("session"), policy.get("cookie_vault")].into_iter().flatten() {
+        let parts = [Some(&*policy), policy.get("session"), policy.get("cookie_vault"), policy.get("cache")];
+        for of in parts.into_iter().flatten() {
             let name = of.get("redis").and_then(|redis| redis.get("service_name")?.as_str());
             services.extend(name.map(str::to_owned));
         }

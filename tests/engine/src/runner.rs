@@ -1,6 +1,7 @@
 //! What a case runs on: anything that can be configured, shown requests, and looked at from outside.
 
 pub mod engine;
+mod simulated_cache;
 pub mod simulated_store;
 
 use std::{

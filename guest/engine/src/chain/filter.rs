@@ -1,11 +1,12 @@
 //! The kinds of filters there are, and what those of a chain share.
 
-use alloc::{collections::VecDeque, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
 
 #[cfg(test)]
 use super::trial::{self, Trial};
 use crate::{
     body::BodyPiece,
+    cache_filter::{CacheAnswer, CacheFilter, CacheQuestion},
     cookie_vault::{CookieVault, VaultAnswer, VaultQuestion},
     limiter::{self, Limiter},
     memory_budget::MemoryBudget,
@@ -13,7 +14,7 @@ use crate::{
     redis::{Command, Form, Reply, Service},
     request::RequestView,
     session_filter::{SessionAnswer, SessionFilter, SessionQuestion},
-    store::{Ask, Ended, Permit, Store, failure::FailureCause},
+    store::{Answered, Ask, Ended, Permit, Store, failure::FailureCause},
     streams::{Streams, Waiter},
     telemetry::Telemetry,
     turn::{NotedVerdict, Turn},
@@ -27,6 +28,7 @@ pub(super) enum Filter {
     Limiter(Limiter),
     Session(SessionFilter),
     Vault(CookieVault),
+    Cache(CacheFilter),
     #[cfg(test)]
     Trial(Trial),
 }
@@ -43,6 +45,8 @@ enum Question {
     Limiter(limiter::Question),
     Session(SessionQuestion),
     Vault(VaultQuestion),
+    /// Apart, as it is larger than a limiter's, which is moved more often.
+    Cache(Box<CacheQuestion>),
     #[cfg(test)]
     Trial(trial::Question),
 }
@@ -53,6 +57,7 @@ pub(super) enum Answer {
     Limiter(Batch),
     Session(SessionAnswer),
     Vault(VaultAnswer),
+    Cache(Box<CacheAnswer>),
     #[cfg(test)]
     Trial(Reply),
 }
@@ -75,21 +80,31 @@ pub(super) struct ChainState {
     asked: Vec<(u32, Permit, limiter::Question)>,
 }
 
+/// A turn of a filter that few chains have: not in line, as this stands at many places.
+macro_rules! with_own {
+    ($shared:expr, $at:expr, $now_ns:expr, $question:path, |$turn:ident| $hook:expr) => {{
+        let mut result = Default::default();
+        $shared.with_own($at, $now_ns, $question, &mut |$turn| result = $hook);
+        result
+    }};
+}
+
 /// Calls the filter's hook, whichever filter it is, with what it may use in its turn.
 macro_rules! in_turn {
     ($filter:expr, $at:expr, $shared:expr, $now_ns:expr, |$named:ident, $turn:ident| $hook:expr) => {
         match $filter {
             Filter::Limiter($named) => $shared.with_limiter($at, $now_ns, |$turn| $hook),
-            Filter::Session($named) => $shared.with_own($at, $now_ns, Question::Session, |$turn| $hook),
-            Filter::Vault($named) => $shared.with_own($at, $now_ns, Question::Vault, |$turn| $hook),
+            Filter::Session($named) => with_own!($shared, $at, $now_ns, Question::Session, |$turn| $hook),
+            Filter::Vault($named) => with_own!($shared, $at, $now_ns, Question::Vault, |$turn| $hook),
+            Filter::Cache($named) => with_own!($shared, $at, $now_ns, asked_of_redis, |$turn| $hook),
             #[cfg(test)]
-            Filter::Trial($named) => $shared.with_own($at, $now_ns, Question::Trial, |$turn| $hook),
+            Filter::Trial($named) => with_own!($shared, $at, $now_ns, Question::Trial, |$turn| $hook),
         }
     };
 }
 
-/// The same for a hook that only limiters have; `others`: what becomes of it at the other filters.
-macro_rules! in_limiters_turn {
+/// The same for a hook that only limiters and caches have; `others`: what becomes of it at the other filters.
+macro_rules! in_followers_turn {
     (
         $filter:expr, $at:expr, $shared:expr, $now_ns:expr,
         |$named:ident, $turn:ident| $hook:expr,
@@ -97,9 +112,10 @@ macro_rules! in_limiters_turn {
     ) => {
         match $filter {
             Filter::Limiter($named) => $shared.with_limiter($at, $now_ns, |$turn| $hook),
+            Filter::Cache($named) => with_own!($shared, $at, $now_ns, asked_of_redis, |$turn| $hook),
             Filter::Session(_) | Filter::Vault(_) => $others,
             #[cfg(test)]
-            Filter::Trial($named) => $shared.with_own($at, $now_ns, Question::Trial, |$turn| $hook),
+            Filter::Trial($named) => with_own!($shared, $at, $now_ns, Question::Trial, |$turn| $hook),
         }
     };
 }
@@ -130,11 +146,16 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        in_limiters_turn!(
-            self, at, shared, now_ns,
-            |filter, turn| filter.on_request_body(waiter, piece, turn),
-            others: Some(NotedVerdict::pass())
-        )
+        match self {
+            Filter::Limiter(limiter) => {
+                shared.with_limiter(at, now_ns, |turn| limiter.on_request_body(waiter, piece, turn))
+            }
+            Filter::Session(_) | Filter::Vault(_) | Filter::Cache(_) => Some(NotedVerdict::pass()),
+            #[cfg(test)]
+            Filter::Trial(trial) => {
+                with_own!(shared, at, now_ns, Question::Trial, |turn| trial.on_request_body(waiter, piece, turn))
+            }
+        }
     }
 
     /// A response's headers have come. None: it waits.
@@ -160,7 +181,7 @@ impl Filter {
         shared: &mut ChainState,
         now_ns: u64,
     ) -> Option<NotedVerdict> {
-        in_limiters_turn!(
+        in_followers_turn!(
             self, at, shared, now_ns,
             |filter, turn| filter.on_response_body(waiter, piece, turn),
             others: Some(NotedVerdict::pass())
@@ -171,7 +192,7 @@ impl Filter {
     pub(super) fn kept_back(&self, stream: u64) -> Option<&[u8]> {
         match self {
             Filter::Limiter(limiter) => limiter.kept_back(stream),
-            Filter::Session(_) | Filter::Vault(_) => None,
+            Filter::Session(_) | Filter::Vault(_) | Filter::Cache(_) => None,
             #[cfg(test)]
             Filter::Trial(_) => None,
         }
@@ -183,6 +204,9 @@ impl Filter {
             Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_done(stream, ending, turn)),
             Filter::Session(session) => session.on_done(stream),
             Filter::Vault(vault) => vault.on_done(stream),
+            Filter::Cache(cache) => {
+                shared.with_own(at, now_ns, asked_of_redis, &mut |turn| cache.on_done(stream, ending, turn));
+            }
             #[cfg(test)]
             Filter::Trial(trial) => trial.on_done(stream, ending),
         }
@@ -190,7 +214,7 @@ impl Filter {
 
     /// Nothing more comes: the last chance to ask for what was put off. What is answered to that may not be told.
     pub(super) fn on_retire(&mut self, at: usize, shared: &mut ChainState, now_ns: u64) {
-        in_limiters_turn!(self, at, shared, now_ns, |filter, turn| filter.on_retire(turn), others: {})
+        in_followers_turn!(self, at, shared, now_ns, |filter, turn| filter.on_retire(turn), others: {})
     }
 
     /// When something is to be done that was put off.
@@ -199,6 +223,7 @@ impl Filter {
         match self {
             Filter::Limiter(limiter) => limiter.due_ns(),
             Filter::Session(_) | Filter::Vault(_) => None,
+            Filter::Cache(cache) => cache.due_ns(),
             #[cfg(test)]
             Filter::Trial(_) => None,
         }
@@ -209,6 +234,7 @@ impl Filter {
         match self {
             Filter::Limiter(limiter) => shared.with_limiter(at, now_ns, |turn| limiter.on_due(turn)),
             Filter::Session(_) | Filter::Vault(_) => {}
+            Filter::Cache(cache) => shared.with_own(at, now_ns, asked_of_redis, &mut |turn| cache.on_due(turn)),
             #[cfg(test)]
             Filter::Trial(_) => {}
         }
@@ -223,21 +249,43 @@ impl Filter {
                 let result = result.and_then(|answered| answered.and_then(Answer::batch).ok_or(FailureCause::BadReply));
                 shared.with_limiter(filter, now_ns, |turn| limiter.on_ended(Ended { service, ask, result }, turn));
             }
+            (other, question) => {
+                let ask = Asked { filter, question };
+                other.on_own_ended(Ended { service, ask, result }, shared, now_ns);
+            }
+        }
+    }
+
+    /// The same for filters that few chains have.
+    #[inline(never)]
+    fn on_own_ended(&mut self, ended: Ended<Asked>, shared: &mut ChainState, now_ns: u64) {
+        let Ended { service, ask: Asked { filter, question }, result } = ended;
+        match (self, question) {
             (Filter::Session(session), Question::Session(ask)) => {
-                let result =
-                    result.and_then(|answered| answered.and_then(Answer::session).ok_or(FailureCause::BadReply));
-                let ended = Ended { service, ask, result };
-                shared.with_own(filter, now_ns, Question::Session, |turn| session.on_ended(ended, turn));
+                let mut ended = Some(ended_as(service, ask, result, Answer::session));
+                shared.with_own(filter, now_ns, Question::Session, &mut |turn| {
+                    ended.take().into_iter().for_each(|ended| session.on_ended(ended, turn));
+                });
             }
             (Filter::Vault(vault), Question::Vault(ask)) => {
-                let result = result.and_then(|answered| answered.and_then(Answer::vault).ok_or(FailureCause::BadReply));
-                let ended = Ended { service, ask, result };
-                shared.with_own(filter, now_ns, Question::Vault, |turn| vault.on_ended(ended, turn));
+                let mut ended = Some(ended_as(service, ask, result, Answer::vault));
+                shared.with_own(filter, now_ns, Question::Vault, &mut |turn| {
+                    ended.take().into_iter().for_each(|ended| vault.on_ended(ended, turn));
+                });
+            }
+            (Filter::Cache(cache), Question::Cache(ask)) => {
+                let mut ended = Some(ended_as(service, *ask, result, Answer::cache));
+                shared.with_own(filter, now_ns, asked_of_redis, &mut |turn| {
+                    ended.take().into_iter().for_each(|ended| cache.on_ended(ended, turn));
+                });
             }
             #[cfg(test)]
             (Filter::Trial(trial), Question::Trial(ask)) => {
                 let result = result.and_then(|answered| answered.answer.reply().ok_or(FailureCause::BadReply));
-                shared.with_own(filter, now_ns, Question::Trial, |turn| trial.on_ended(ask, result, turn));
+                let mut ended = Some((ask, result));
+                shared.with_own(filter, now_ns, Question::Trial, &mut |turn| {
+                    ended.take().into_iter().for_each(|(ask, result)| trial.on_ended(ask, result, turn));
+                });
             }
             // No filter asks what another kind asks.
             (filter, question) => debug_assert!(false, "{filter:?} never asked {question:?}"),
@@ -250,11 +298,27 @@ impl Filter {
             (Filter::Limiter(limiter), Question::Limiter(question)) => limiter.explain(question, error),
             (_, Question::Session(question)) => question.explain(error),
             (_, Question::Vault(_)) => VaultQuestion::explain(error),
+            (_, Question::Cache(question)) => question.explain(error),
             #[cfg(test)]
             (_, Question::Trial(_)) => String::from(error),
             (_, Question::Limiter(_)) => String::new(),
         }
     }
+}
+
+fn asked_of_redis(question: CacheQuestion) -> Question {
+    Question::Cache(Box::new(question))
+}
+
+/// A call that is over as the filter sees that asked.
+fn ended_as<A: Ask>(
+    service: u32,
+    ask: A,
+    result: Result<Answered<Answer>, FailureCause>,
+    read: fn(Answer) -> Option<A::Answer>,
+) -> Ended<A> {
+    let result = result.and_then(|answered| answered.and_then(read).ok_or(FailureCause::BadReply));
+    Ended { service, ask, result }
 }
 
 // === impl Asked ===
@@ -268,6 +332,7 @@ impl Ask for Asked {
             Question::Limiter(question) => question.command(form, command),
             Question::Session(question) => question.command(form, command),
             Question::Vault(question) => question.command(form, command),
+            Question::Cache(question) => question.command(form, command),
             #[cfg(test)]
             Question::Trial(question) => command.clone_from(&question.command),
         }
@@ -279,6 +344,7 @@ impl Ask for Asked {
             Question::Limiter(question) => question.read(reply).map(Answer::Limiter),
             Question::Session(question) => question.read(reply).map(Answer::Session),
             Question::Vault(question) => question.read(reply).map(Answer::Vault),
+            Question::Cache(question) => question.read(reply).map(|answer| Answer::Cache(Box::new(answer))),
             #[cfg(test)]
             Question::Trial(_) => (!matches!(reply, Reply::Error(_))).then(|| Answer::Trial(reply.clone())),
         }
@@ -287,6 +353,7 @@ impl Ask for Asked {
     fn too_large(&self) -> Option<Answer> {
         match &self.question {
             Question::Session(question) => question.too_large().map(Answer::Session),
+            Question::Cache(question) => question.too_large().map(|answer| Answer::Cache(Box::new(answer))),
             Question::Limiter(_) | Question::Vault(_) => None,
             #[cfg(test)]
             Question::Trial(_) => None,
@@ -299,6 +366,7 @@ impl Ask for Asked {
             Answer::Limiter(batch) => limiter::Question::clock_us(batch),
             Answer::Session(session) => SessionQuestion::clock_us(session),
             Answer::Vault(value) => VaultQuestion::clock_us(value),
+            Answer::Cache(answer) => CacheQuestion::clock_us(answer),
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -312,7 +380,7 @@ impl Answer {
     fn batch(self) -> Option<Batch> {
         match self {
             Answer::Limiter(batch) => Some(batch),
-            Answer::Session(_) | Answer::Vault(_) => None,
+            Answer::Session(_) | Answer::Vault(_) | Answer::Cache(_) => None,
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -321,7 +389,7 @@ impl Answer {
     fn session(self) -> Option<SessionAnswer> {
         match self {
             Answer::Session(session) => Some(session),
-            Answer::Limiter(_) | Answer::Vault(_) => None,
+            Answer::Limiter(_) | Answer::Vault(_) | Answer::Cache(_) => None,
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -330,7 +398,16 @@ impl Answer {
     fn vault(self) -> Option<VaultAnswer> {
         match self {
             Answer::Vault(value) => Some(value),
-            Answer::Limiter(_) | Answer::Session(_) => None,
+            Answer::Limiter(_) | Answer::Session(_) | Answer::Cache(_) => None,
+            #[cfg(test)]
+            Answer::Trial(_) => None,
+        }
+    }
+
+    fn cache(self) -> Option<CacheAnswer> {
+        match self {
+            Answer::Cache(answer) => Some(*answer),
+            Answer::Limiter(_) | Answer::Session(_) | Answer::Vault(_) => None,
             #[cfg(test)]
             Answer::Trial(_) => None,
         }
@@ -340,7 +417,7 @@ impl Answer {
     fn reply(self) -> Option<Reply> {
         match self {
             Answer::Trial(reply) => Some(reply),
-            Answer::Limiter(_) | Answer::Session(_) | Answer::Vault(_) => None,
+            Answer::Limiter(_) | Answer::Session(_) | Answer::Vault(_) | Answer::Cache(_) => None,
         }
     }
 }
@@ -380,13 +457,14 @@ impl ChainState {
 
     /// Lets a filter at this place take its turn that shares no memory with others of its kind, and queues what it
     /// asks.
-    fn with_own<A, T>(
+    #[inline(never)]
+    fn with_own<A>(
         &mut self,
         filter: usize,
         now_ns: u64,
-        question: impl Fn(A) -> Question,
-        step: impl FnOnce(&mut Turn<'_, A, ()>) -> T,
-    ) -> T {
+        question: fn(A) -> Question,
+        step: &mut dyn FnMut(&mut Turn<'_, A, ()>),
+    ) {
         let ChainState { streams, budget, store, telemetry, random, wall_ns, settled, .. } = self;
         let mut asked = Vec::new();
         let mut turn = Turn {
@@ -401,10 +479,9 @@ impl ChainState {
             settled,
             asked: &mut asked,
         };
-        let result = step(&mut turn);
+        step(&mut turn);
         for (service, permit, ask) in asked {
             store.ask(service, Asked { filter, question: question(ask) }, permit);
         }
-        result
     }
 }

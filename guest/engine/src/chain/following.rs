@@ -159,7 +159,7 @@ impl Engine {
         let count = self.shared.streams.followed(stream).map_or(0, |followed| followed.followers.len());
         for place in 0..count {
             let Some((follower, waiter)) = self.follower(stream, place, now_ns) else { continue };
-            if follower.wants.request_body == Interest::Watch
+            if matches!(follower.wants.request_body, Interest::Copy | Interest::Watch)
                 && let Some(filter) = self.filters.get_mut(follower.filter)
             {
                 filter.on_request_body(follower.filter, waiter, piece, &mut self.shared, now_ns);

@@ -1,6 +1,7 @@
 //! The state machine, driven by hand: every order in which replies, ends and reused ids can come.
 
 mod bounds;
+mod cache;
 mod calls;
 mod filters;
 mod following;
@@ -442,6 +443,7 @@ fn known_streams(filter: &Filter) -> usize {
         Filter::Limiter(limiter) => limiter.streams(),
         Filter::Session(session) => session.streams(),
         Filter::Vault(vault) => vault.streams(),
+        Filter::Cache(cache) => cache.streams(),
         Filter::Trial(_) => 0,
     }
 }
@@ -452,6 +454,7 @@ fn flights(filter: &Filter) -> usize {
         Filter::Limiter(limiter) => limiter.flights(),
         Filter::Session(session) => session.flights(),
         Filter::Vault(vault) => vault.flights(),
+        Filter::Cache(cache) => cache.flights(),
         Filter::Trial(_) => 0,
     }
 }

@@ -5,6 +5,7 @@ use alloc::{rc::Rc, vec::Vec};
 use slidegate_document::{Content, Node, Path, Reader, elements, emptiness, nearest};
 
 use super::{
+    cache,
     filter_rules::{FilterRules, ToldField},
     known_fields, ruleset,
     service::ServiceTable,
@@ -21,9 +22,10 @@ use crate::{
 const FILTERS: &str = known_fields::CHAIN[0];
 const SESSION: &str = known_fields::SESSION_FILTER[0];
 const VAULT: &str = known_fields::VAULT_FILTER[0];
+const CACHE: &str = known_fields::CACHE_FILTER[0];
 
 /// What makes a filter one of another kind than a limiter.
-const NO_LIMITERS: [&str; 2] = [SESSION, VAULT];
+const NO_LIMITERS: [&str; 3] = [SESSION, VAULT, CACHE];
 
 /// Whether a document is a list of filters.
 pub(super) fn is_list(document: &Node) -> bool {
@@ -58,6 +60,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
     };
     let filters: Vec<Option<FilterRules>> = elements(&path, node).map(of_list).collect();
     told_too_late(reader, path, &filters);
+    cached_too_early(reader, path, &filters);
     kept_twice(reader, path, &filters);
     filters.into_iter().flatten().collect()
 }
@@ -68,7 +71,7 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
         let mut believed: Vec<&str> = ruleset.policies().flat_map(believed_headers).collect();
         believed.dedup();
         let behind = filters.iter().skip(at.saturating_add(1)).flatten().flat_map(FilterRules::told);
-        for (field, header) in behind {
+        for (field, header, _) in behind {
             if believed.iter().any(|believed| is_alike(believed, &header)) {
                 reader.error(
                     Path::Element(&path, at),
@@ -79,6 +82,30 @@ fn told_too_late(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRu
                 );
             }
         }
+    }
+}
+
+/// Reports caches with a session behind them, which would not be asked for what is stored, and a second cache; and
+/// warns of one whose Redis keeps something else.
+fn cached_too_early(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
+    let mut caches = filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.cache()?)));
+    let Some((first, cache)) = caches.next() else { return };
+    if filters.iter().flatten().any(|rules| rules.counts_in(cache.redis)) {
+        reader.warn(
+            Path::Field(&Path::Field(&Path::Element(&path, first), CACHE), "redis"),
+            "is asked by other filters too: large replies delay them, and an eviction that suits a cache drops what \
+             they keep; a service of its own is better",
+        );
+    }
+    if filters.iter().skip(first).flatten().any(|rules| rules.session().is_some()) {
+        reader.error(
+            Path::Element(&path, first),
+            "answers with what is stored before the `session` behind it is asked whose request it is: expected it \
+             behind that",
+        );
+    }
+    if let Some((second, _)) = caches.next() {
+        reader.error(Path::Element(&path, second), "keeps responses, as a filter before it does: expected one `cache`");
     }
 }
 
@@ -163,10 +190,11 @@ fn filter(
         reader.error(fields.at(name), format_args!("stands beside `{kind}`: expected it in a filter of its own"));
     }
     let (path, node) = fields.get(kind)?;
-    if kind == VAULT {
-        return vault::read(reader, services, path, node).map(|rules| FilterRules::Vault(Rc::new(rules)));
+    match kind {
+        VAULT => vault::read(reader, services, path, node).map(|rules| FilterRules::Vault(Rc::new(rules))),
+        CACHE => cache::read(reader, services, told, path, node).map(|rules| FilterRules::Cache(Rc::new(rules))),
+        _ => session::read(reader, services, told, path, node).map(|rules| FilterRules::Session(Rc::new(rules))),
     }
-    session::read(reader, services, told, path, node).map(|rules| FilterRules::Session(Rc::new(rules)))
 }
 
 /// Whether a filter has a field that is like that of another kind of filters, and none of a policy's.
@@ -178,5 +206,5 @@ fn means_no_limiter(node: &Node) -> bool {
 
 /// The fields at the top of filters, those of limiters first.
 fn filters_own() -> impl Iterator<Item = &'static str> {
-    known_fields::POLICY.into_iter().chain(known_fields::SESSION_FILTER).chain(known_fields::VAULT_FILTER)
+    known_fields::POLICY.into_iter().chain(NO_LIMITERS)
 }

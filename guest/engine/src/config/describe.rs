@@ -1,5 +1,6 @@
 //! A configuration in words, for a person who wants to know what was understood.
 
+mod cache;
 mod session;
 mod tokens;
 
@@ -60,7 +61,7 @@ impl fmt::Display for Description<'_> {
 }
 
 impl Description<'_> {
-    fn filter(&self, f: &mut impl Write, filter: &FilterRules, names: &BTreeMap<&str, usize>) -> fmt::Result {
+    fn filter(&self, f: &mut dyn Write, filter: &FilterRules, names: &BTreeMap<&str, usize>) -> fmt::Result {
         match filter {
             FilterRules::Limiter(ruleset) => self.ruleset(f, ruleset, names),
             FilterRules::Session(rules) => {
@@ -75,6 +76,11 @@ impl Description<'_> {
                 let kept = TimeSpan(rules.keep_ms.saturating_mul(1_000));
                 line(f, "kept", format!("{place}, keys {}..., for {kept}", rules.key_prefix))
             }
+            FilterRules::Cache(rules) => {
+                writeln!(f, "every request")?;
+                let facts = cache::facts(rules, self.service(Some(rules.redis)).map(redis));
+                facts.into_iter().try_for_each(|(name, fact)| line(f, name, fact))
+            }
         }
     }
 
@@ -83,7 +89,7 @@ impl Description<'_> {
     }
 
     /// Writes the rules of a limiter out, where rules have these names, each so often.
-    fn ruleset(&self, f: &mut impl Write, ruleset: &Ruleset, names: &BTreeMap<&str, usize>) -> fmt::Result {
+    fn ruleset(&self, f: &mut dyn Write, ruleset: &Ruleset, names: &BTreeMap<&str, usize>) -> fmt::Result {
         let namesakes = |policy: &Policy| names.get(policy.rule_name.as_str()).map_or(0, |count| count - 1);
         for (scope, policy) in &ruleset.scoped {
             writeln!(f, "{}", scope_text(scope))?;
@@ -100,7 +106,7 @@ impl Description<'_> {
     }
 
     /// Writes a policy out, of which so many others have the name.
-    fn policy(&self, f: &mut impl Write, policy: &Policy, namesakes: usize) -> fmt::Result {
+    fn policy(&self, f: &mut dyn Write, policy: &Policy, namesakes: usize) -> fmt::Result {
         line(f, "rule name", text(&policy.rule_name))?;
         if namesakes > 0 {
             let others =
@@ -163,11 +169,11 @@ impl Description<'_> {
     }
 }
 
-fn line(f: &mut impl Write, name: &str, value: impl fmt::Display) -> fmt::Result {
+fn line(f: &mut dyn Write, name: &str, value: impl fmt::Display) -> fmt::Result {
     writeln!(f, "  {name:<14}{value}")
 }
 
-fn rule_item(f: &mut impl Write, number: usize, item: &RuleItem) -> fmt::Result {
+fn rule_item(f: &mut dyn Write, number: usize, item: &RuleItem) -> fmt::Result {
     let dry_run = if item.dry_run { ", dry run: never refuses" } else { "" };
     let hashed = if item.hash.is_some() { ", hashed in Redis" } else { "" };
     let limit_by = &item.limit_by;

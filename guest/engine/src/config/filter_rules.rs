@@ -7,9 +7,10 @@ use alloc::{
 };
 
 use crate::{
+    cache::CacheRules,
     filter_kind::FilterKind,
     rule::Ruleset,
-    session::{FieldPath, SessionRules},
+    session::{FieldPath, SessionRules, SessionSource},
     vault_rules::VaultRules,
 };
 
@@ -22,16 +23,29 @@ pub enum FilterRules {
     Session(Rc<SessionRules>),
     /// Which cookies' values are kept.
     Vault(Rc<VaultRules>),
+    /// Which responses are kept, and how they are used.
+    Cache(Rc<CacheRules>),
 }
 
-/// A field that a filter tells, as its path is written, and in which header.
-pub(super) type ToldField = (String, String);
+/// A field that a filter tells, as its path is written, in which header, and what leads to the session that it is of.
+pub(super) type ToldField = (String, String, SessionSource);
 
 impl FilterRules {
     /// What it tells to those behind it.
     pub(super) fn told(&self) -> Vec<ToldField> {
         let FilterRules::Session(rules) = self else { return Vec::new() };
-        rules.settings.fields.iter().map(FieldPath::to_string).zip(rules.headers.iter().cloned()).collect()
+        let fields = rules.settings.fields.iter().map(FieldPath::to_string).zip(&rules.headers);
+        fields.map(|(field, header)| (field, header.clone(), rules.settings.source.clone())).collect()
+    }
+
+    /// Whether it keeps something in this Redis that is no response.
+    pub(super) fn counts_in(&self, redis: u32) -> bool {
+        match self {
+            FilterRules::Limiter(ruleset) => ruleset.policies().any(|policy| policy.redis == Some(redis)),
+            FilterRules::Session(rules) => rules.redis == Some(redis),
+            FilterRules::Vault(rules) => rules.redis == redis,
+            FilterRules::Cache(_) => false,
+        }
     }
 
     /// What kind of filter it is.
@@ -40,6 +54,7 @@ impl FilterRules {
             FilterRules::Limiter(_) => FilterKind::Limiter,
             FilterRules::Session(_) => FilterKind::Session,
             FilterRules::Vault(_) => FilterKind::CookieVault,
+            FilterRules::Cache(_) => FilterKind::Cache,
         }
     }
 
@@ -47,14 +62,14 @@ impl FilterRules {
     pub fn limiter(&self) -> Option<&Rc<Ruleset>> {
         match self {
             FilterRules::Limiter(ruleset) => Some(ruleset),
-            FilterRules::Session(_) | FilterRules::Vault(_) => None,
+            FilterRules::Session(_) | FilterRules::Vault(_) | FilterRules::Cache(_) => None,
         }
     }
 
     /// The rules, if it reads sessions.
     pub fn session(&self) -> Option<&Rc<SessionRules>> {
         match self {
-            FilterRules::Limiter(_) | FilterRules::Vault(_) => None,
+            FilterRules::Limiter(_) | FilterRules::Vault(_) | FilterRules::Cache(_) => None,
             FilterRules::Session(rules) => Some(rules),
         }
     }
@@ -62,8 +77,16 @@ impl FilterRules {
     /// The rules, if it keeps cookies.
     pub(crate) fn vault(&self) -> Option<&Rc<VaultRules>> {
         match self {
-            FilterRules::Limiter(_) | FilterRules::Session(_) => None,
+            FilterRules::Limiter(_) | FilterRules::Session(_) | FilterRules::Cache(_) => None,
             FilterRules::Vault(rules) => Some(rules),
+        }
+    }
+
+    /// The rules, if it keeps responses.
+    pub fn cache(&self) -> Option<&Rc<CacheRules>> {
+        match self {
+            FilterRules::Limiter(_) | FilterRules::Session(_) | FilterRules::Vault(_) => None,
+            FilterRules::Cache(rules) => Some(rules),
         }
     }
 }

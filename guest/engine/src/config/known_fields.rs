@@ -2,7 +2,7 @@
 
 use slidegate_document::{
     Vocabulary,
-    table::{chain, filter, limit, names, session, tokens, vault},
+    table::{cache, chain, filter, limit, names, session, tokens, vault},
 };
 
 /// Of one configuration, at the top or in an element of `_rules_`.
@@ -56,12 +56,28 @@ pub(super) const VAULT_FILTER: [&str; 1] = names(&vault::FILTER);
 /// Of `cookie_vault`.
 pub(super) const VAULT: [&str; vault::VAULT.len()] = names(&vault::VAULT);
 
+/// What stands at the top of a filter that keeps responses.
+pub(super) const CACHE_FILTER: [&str; 1] = names(&cache::FILTER);
+
+/// Of `cache`.
+pub(super) const CACHE: [&str; 11] = names(&cache::CACHE);
+
+/// Of its `key`.
+pub(super) const CACHE_KEY: [&str; 3] = names(&cache::KEY);
+
+/// Of the `group` in there.
+pub(super) const CACHE_GROUP: [&str; 2] = names(&cache::GROUP);
+
+/// Of its `fallback`.
+pub(super) const CACHE_FALLBACK: [&str; 3] = names(&cache::FALLBACK);
+
 /// Where each field stands, for one that stands elsewhere.
 pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&DOCUMENT, "at the top only"),
     (&CHAIN, "at the top only, in place of a filter"),
     (&SESSION_FILTER, "at the top of a filter only, in place of limits"),
     (&VAULT_FILTER, "at the top of a filter only, in place of limits"),
+    (&CACHE_FILTER, "at the top of a filter only, in place of limits"),
     (&POLICY, "at the top or in an element of `_rules_`"),
     (&SCOPE, "in an element of `_rules_`"),
     (&RULE_ITEM, "in an element of `rule_items`"),
@@ -72,6 +88,10 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary::new(&[
     (&SESSION, "in `session`"),
     (&VAULT, "in `cookie_vault`"),
     (&SESSION_ANSWER, "in `on_missing` of `session`"),
+    (&CACHE, "in `cache`"),
+    (&CACHE_KEY, "in `key` of `cache`"),
+    (&CACHE_GROUP, "in `group` of `cache.key`"),
+    (&CACHE_FALLBACK, "in `fallback` of `cache`"),
     (&TOKEN_WEIGHTS, "in `token_weights`"),
     (&THRESHOLD, "in `global_threshold`"),
 ]);

@@ -218,9 +218,9 @@ pub(super) fn is_token(name: &str) -> bool {
 
 /// The header in which a field of a session is told. Of several filters that tell it the last one counts.
 fn told_header(reader: &mut Reader, told: &[ToldField], path: Path<'_>, field: &str) -> Option<String> {
-    let header = told.iter().rev().find_map(|(each, header)| (each == field).then(|| header.clone()));
+    let header = told.iter().rev().find_map(|(each, header, _)| (each == field).then(|| header.clone()));
     if header.is_none() {
-        let all: Vec<String> = told.iter().map(|(field, _)| format!("`{field}`")).collect();
+        let all: Vec<String> = told.iter().map(|(field, ..)| format!("`{field}`")).collect();
         let told = if all.is_empty() { "nothing".to_string() } else { all.join(", ") };
         reader.error(
             path,

@@ -282,7 +282,7 @@ fn fields(
                 is_understood = false;
             }
             // What one tells the other would remove.
-            (Ok(_), Some(header)) if told.iter().any(|(_, other)| is_alike(other, header)) => {
+            (Ok(_), Some(header)) if told.iter().any(|(_, other, _)| is_alike(other, header)) => {
                 reader.error(
                     place,
                     format_args!("a filter before tells a field in `{header}`: expected a header of its own"),
@@ -300,7 +300,7 @@ fn fields(
         paths.extend(field.ok());
         headers.extend(header);
     }
-    let all = told.iter().map(|(_, header)| header).chain(&headers);
+    let all = told.iter().map(|(_, header, _)| header).chain(&headers);
     let stripped: usize = all.map(|header| spellings_of(header)).sum();
     if stripped > STRIPPED_MAX {
         reader.error(

@@ -1,5 +1,6 @@
 //! What configurations mean, and what is said of those that mean nothing.
 
+mod cache;
 mod describe;
 mod document;
 mod extensions;

@@ -76,6 +76,7 @@ impl Ask for VaultQuestion {
         command.clone_from(&self.command);
     }
 
+    #[inline(never)]
     fn read(&self, reply: &Reply) -> Option<VaultAnswer> {
         match (reply, self.is_read) {
             (Reply::Single(Value::Bulk(value)), true) => Some(VaultAnswer::Value(value.clone())),

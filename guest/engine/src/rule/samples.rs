@@ -34,7 +34,7 @@ pub(crate) fn policy(items: Vec<RuleItem>) -> Policy {
 }
 
 /// A request that remembers what it was asked.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Sample {
     pub(crate) path: Vec<u8>,
     pub(crate) authority: Option<Vec<u8>>,
@@ -42,6 +42,7 @@ pub(crate) struct Sample {
     pub(crate) source: Option<&'static str>,
     pub(crate) route: String,
     pub(crate) service: String,
+    pub(crate) is_bodiless: bool,
     pub(crate) calls: RefCell<Vec<String>>,
 }
 
@@ -77,6 +78,12 @@ impl RequestView for Sample {
         self.headers.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.clone()).collect()
     }
 
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        self.note("headers");
+        let fields = self.headers.iter().filter(|(name, _)| !name.starts_with(':'));
+        Some(fields.map(|(name, value)| (String::from(*name), value.clone())).collect())
+    }
+
     fn source_address(&self) -> Option<String> {
         self.note("source");
         self.source.map(String::from)
@@ -90,5 +97,9 @@ impl RequestView for Sample {
     fn service_name(&self) -> String {
         self.note("service");
         self.service.clone()
+    }
+
+    fn has_body(&self) -> bool {
+        !self.is_bodiless
     }
 }

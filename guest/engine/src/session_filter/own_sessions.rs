@@ -6,7 +6,7 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     format,
     rc::Rc,
     string::{String, ToString},
@@ -25,6 +25,7 @@ use crate::{
         FieldPath, FoundSession, OrderedFields, OwnSessionRules, SESSION_SET, SessionMint, SessionOrder,
         SessionOrderError, SessionRules, SessionSource, WhenFull, digest_in, key_of_user,
     },
+    sorted::SortedMap,
     store::failure::FailureCause,
     streams::{WAITER_BYTES, Waiter},
     telemetry::SessionWriteTally,
@@ -60,7 +61,7 @@ pub(super) struct OwnSessions {
     mint: SessionMint,
     lookup: Rc<SessionLookup>,
     script: Rc<BeginScript>,
-    open: BTreeMap<u64, Box<OpenOrder>>,
+    open: SortedMap<u64, Box<OpenOrder>>,
     last_order: u64,
     too_many: Rc<[u8]>,
 }
@@ -133,7 +134,7 @@ impl OwnSessions {
             mint: SessionMint::new(cookie, &rules.settings.key_prefix, &rules.settings.secrets),
             lookup: Rc::clone(lookup),
             script: Rc::default(),
-            open: BTreeMap::new(),
+            open: SortedMap::default(),
             last_order: 0,
             too_many: Rc::from(TOO_MANY.as_bytes()),
         })

@@ -113,6 +113,7 @@ impl SessionQuestion {
 impl Ask for SessionQuestion {
     type Answer = SessionAnswer;
 
+    #[inline(never)]
     fn command(&self, form: Form, command: &mut Command) {
         match self {
             SessionQuestion::Record(question) => question.write(command),
@@ -120,6 +121,7 @@ impl Ask for SessionQuestion {
         }
     }
 
+    #[inline(never)]
     fn read(&self, reply: &Reply) -> Option<SessionAnswer> {
         match self {
             SessionQuestion::Record(question) => question.read(reply).map(SessionAnswer::Record),

@@ -1,9 +1,10 @@
 //! What was read of sessions a moment ago.
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
 use core::mem;
 
 use super::answers::SessionOutcome;
+use crate::sorted::SortedMap;
 
 /// A digest of a record's key: who sees it has no session by it.
 pub(super) type KeyDigest = [u8; 32];
@@ -33,8 +34,8 @@ struct Recent {
     bytes_max: usize,
     /// What the newer ones take.
     bytes: usize,
-    newer: BTreeMap<KeyDigest, RecentOutcome>,
-    older: BTreeMap<KeyDigest, RecentOutcome>,
+    newer: SortedMap<KeyDigest, Box<RecentOutcome>>,
+    older: SortedMap<KeyDigest, Box<RecentOutcome>>,
 }
 
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl RecentSessions {
 
 impl Recent {
     fn new(bytes_max: usize) -> Self {
-        Recent { bytes_max, bytes: 0, newer: BTreeMap::new(), older: BTreeMap::new() }
+        Recent { bytes_max, bytes: 0, newer: SortedMap::default(), older: SortedMap::default() }
     }
 
     fn find(&self, key: &KeyDigest, now_ns: u64) -> Option<SessionOutcome> {
@@ -109,7 +110,7 @@ impl Recent {
             self.bytes = 0;
         }
         self.bytes += bytes;
-        self.newer.insert(key, recent);
+        self.newer.insert(key, Box::new(recent));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use slidegate_cache::{Uncacheable, UnreadableValue};
+
 use crate::{session::SessionMiss, store::failure::FailureCause};
 
 /// How loud a line is.
@@ -103,6 +105,30 @@ pub(crate) enum VaultTally {
     TooLong,
     /// Redis could not do it.
     Unavailable,
+}
+
+/// What became of a request that a stored response might answer, or of its response, for
+/// `slidegate_cache_requests_total` and its neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheTally {
+    /// Answered by what is stored and fresh.
+    Hit,
+    /// Answered by what is stored and stale.
+    Stale,
+    /// Answered by what is stored, after a validation.
+    Revalidated,
+    /// Answered together with another.
+    Collapsed,
+    /// It went to its upstream, as nothing stored could answer it.
+    Miss,
+    /// It went to its upstream, whatever is stored.
+    Bypass,
+    /// Answered by the fallback.
+    Fallback,
+    /// What is stored could not be read, for this cause.
+    Unreadable(UnreadableValue),
+    /// The response was not stored, for this cause.
+    NotStored(Uncacheable),
 }
 
 /// How a decision came out for one of the rules that had a part in it, for `slidegate_item_decisions_total`.
@@ -233,6 +259,38 @@ impl fmt::Display for VaultTally {
             VaultTally::Forged => "forged",
             VaultTally::TooLong => "too_long",
             VaultTally::Unavailable => "unavailable",
+        })
+    }
+}
+
+impl CacheTally {
+    pub(super) fn all() -> impl Iterator<Item = CacheTally> {
+        let plain = [
+            CacheTally::Hit,
+            CacheTally::Stale,
+            CacheTally::Revalidated,
+            CacheTally::Collapsed,
+            CacheTally::Miss,
+            CacheTally::Bypass,
+            CacheTally::Fallback,
+        ];
+        let unreadable = UnreadableValue::ALL.into_iter().map(CacheTally::Unreadable);
+        plain.into_iter().chain(unreadable).chain(Uncacheable::ALL.into_iter().map(CacheTally::NotStored))
+    }
+}
+
+impl fmt::Display for CacheTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CacheTally::Hit => "hit",
+            CacheTally::Stale => "stale",
+            CacheTally::Revalidated => "revalidated",
+            CacheTally::Collapsed => "collapsed",
+            CacheTally::Miss => "miss",
+            CacheTally::Bypass => "bypass",
+            CacheTally::Fallback => "fallback",
+            CacheTally::Unreadable(unreadable) => unreadable.as_str(),
+            CacheTally::NotStored(cause) => cause.as_str(),
         })
     }
 }

@@ -8,7 +8,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::kinds::{ItemTally, MetricKind, Saved, SessionTally, SessionWriteTally, Tally, VaultTally};
+use super::kinds::{CacheTally, ItemTally, MetricKind, Saved, SessionTally, SessionWriteTally, Tally, VaultTally};
 use crate::{
     config::Config,
     rule::{GLOBAL, Policy, owner_name},
@@ -118,8 +118,24 @@ const VAULT: MetricDescription = (
     "Cookies whose values are kept in Redis, by the first of the vault's names, and what became of them",
 );
 
+const CACHED: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_cache_requests_total",
+    "Requests by what the cache had to do with their answers, by the place of the cache among those of the list",
+);
+const CACHE_UNREADABLE: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_cache_unreadable_total",
+    "Stored responses that were not used as they could not be read, by the place of the cache and cause",
+);
+const CACHE_NOT_STORED: MetricDescription = (
+    MetricKind::Counter,
+    "slidegate_cache_not_stored_total",
+    "Responses that were not stored, by the place of the cache and cause",
+);
+
 /// So many metrics a configuration has at most. What the services say goes first, then the sessions, then the vaults,
-/// then the policies, in order, then their rules.
+/// then the caches, then the policies, in order, then their rules.
 pub(super) const METRICS_MAX: usize = 20_000;
 
 /// Longer label values are cut, and end with a digest of the whole; hosts have limits of their own.
@@ -138,6 +154,8 @@ pub(super) struct Metrics {
     sessions: Vec<Option<usize>>,
     /// And of each that keeps cookies.
     vaults: Vec<Option<usize>>,
+    /// Where those of each filter begin that keeps responses.
+    caches: Vec<Option<usize>>,
     policies: Vec<PolicyMetrics>,
     /// How many rules had no room.
     uncounted: usize,
@@ -161,8 +179,8 @@ impl Metrics {
         let list =
             config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
         let uncounted = config.services.len() - services;
-        let mut metrics =
-            Metrics { list, services, sessions: Vec::new(), vaults: Vec::new(), policies: Vec::new(), uncounted };
+        let (sessions, vaults, caches, policies_metrics) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut metrics = Metrics { list, services, sessions, vaults, caches, policies: policies_metrics, uncounted };
         for rules in config.sessions() {
             let sessions = metrics.add(of_session(rules));
             metrics.sessions.push(sessions);
@@ -170,6 +188,10 @@ impl Metrics {
         for rules in config.vaults() {
             let vault = metrics.add(of_vault(rules));
             metrics.vaults.push(vault);
+        }
+        for (place, _) in config.caches().enumerate() {
+            let caches = metrics.add(of_cache(place));
+            metrics.caches.push(caches);
         }
         for policy in policies() {
             let decisions = metrics.add(of_policy(policy));
@@ -209,6 +231,11 @@ impl Metrics {
 
     pub(super) fn vault(&self, vault: usize, tally: VaultTally) -> Option<usize> {
         Some((*self.vaults.get(vault)?)? + position(&VaultTally::ALL, tally))
+    }
+
+    pub(super) fn cache(&self, cache: usize, tally: CacheTally) -> Option<usize> {
+        let at = CacheTally::all().position(|each| each == tally).unwrap_or_default();
+        Some((*self.caches.get(cache)?)? + at)
     }
 
     #[inline]
@@ -308,6 +335,18 @@ fn of_vault(rules: &VaultRules) -> Vec<Metric> {
     let name = label(rules.cookies.first().map_or("", String::as_str));
     let of = |tally: &VaultTally| metric(VAULT, vec![("vault", name.clone()), ("outcome", tally.to_string())]);
     VaultTally::ALL.iter().map(of).collect()
+}
+
+fn of_cache(place: usize) -> Vec<Metric> {
+    let of_tally = |tally: CacheTally| {
+        let (kind, label) = match tally {
+            CacheTally::Unreadable(_) => (CACHE_UNREADABLE, "cause"),
+            CacheTally::NotStored(_) => (CACHE_NOT_STORED, "cause"),
+            _ => (CACHED, "outcome"),
+        };
+        metric(kind, vec![("cache", (place + 1).to_string()), (label, tally.to_string())])
+    };
+    CacheTally::all().map(of_tally).collect()
 }
 
 fn of_tokens(policy: &Policy) -> Vec<Metric> {

@@ -272,6 +272,10 @@ impl RequestView for View<'_> {
         self.0.header_values(name)
     }
 
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(self.0.headers.clone())
+    }
+
     fn source_address(&self) -> Option<String> {
         self.0.from.map(|address| address.to_string())
     }
@@ -303,5 +307,9 @@ impl ResponseView for Shown<'_> {
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         self.1.iter().filter(|(each, _)| each == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(self.1.to_vec())
     }
 }

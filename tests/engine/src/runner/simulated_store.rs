@@ -17,6 +17,7 @@ use slidegate_engine::{
     },
 };
 
+use super::simulated_cache::SimulatedCache;
 use crate::case::Store;
 
 /// A Redis that knows the engine's scripts.
@@ -30,6 +31,8 @@ pub struct SimulatedStore {
     texts: BTreeSet<Vec<u8>>,
     /// What others than the engine keep.
     records: BTreeMap<Vec<u8>, Record>,
+    /// What a cache keeps.
+    cache: SimulatedCache,
     /// How often the window of a key was lost, because a text took its place.
     losses: BTreeMap<Vec<u8>, u32>,
     calls: usize,
@@ -114,6 +117,7 @@ impl Default for SimulatedStore {
             scripts: BTreeSet::new(),
             texts: BTreeSet::new(),
             records: BTreeMap::new(),
+            cache: SimulatedCache::default(),
             losses: BTreeMap::new(),
             calls: 0,
             journal: None,
@@ -211,6 +215,12 @@ impl SimulatedStore {
             _ => {}
         }
         if let Some(reply) = self.record(command) {
+            return Ok(reply);
+        }
+        if self.store == Store::Forgetful {
+            self.cache.forget_scripts();
+        }
+        if let Some(reply) = self.cache.answer(command, now_us) {
             return Ok(reply);
         }
         let asked = read(command);

@@ -1,0 +1,81 @@
+//! Requests for the same response, which wait together.
+
+use alloc::{rc::Rc, vec::Vec};
+
+use slidegate_cache::{CacheKey, StoredResponse};
+
+use super::request::CacheableRequest;
+use crate::streams::{WAITER_BYTES, Waiter};
+
+/// A request that waits for a stored response.
+#[derive(Debug)]
+pub(super) struct CacheAsker {
+    pub(super) waiter: Waiter,
+    pub(super) request: Rc<CacheableRequest>,
+}
+
+/// Those who ask for a key, and how far that is.
+#[derive(Debug)]
+pub(super) struct CacheFlight {
+    pub(super) key: CacheKey,
+    pub(super) stage: FlightStage,
+    /// In the order they came.
+    pub(super) askers: Vec<CacheAsker>,
+    /// What is stored, if it cannot be used as it is.
+    pub(super) stored: Option<Rc<StoredResponse>>,
+    /// Somebody else had the lock, who may have stored what was waited for since Redis was asked last.
+    pub(super) has_waited: bool,
+    /// Its lock is ours, and Redis is asked once more before anybody goes.
+    pub(super) holds_lock: bool,
+}
+
+/// How far a flight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FlightStage {
+    /// Redis is asked what is stored.
+    Reading,
+    /// Redis is asked whether it is void.
+    Checking,
+    /// Redis is asked whether it may be fetched here.
+    Locking,
+    /// Somebody else fetches it; Redis is asked again then.
+    Waiting { again_ns: u64 },
+    /// One of those who asked fetches it.
+    Fetching,
+}
+
+impl CacheAsker {
+    /// What it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        WAITER_BYTES + self.request.bytes()
+    }
+}
+
+impl CacheFlight {
+    /// One that begins.
+    pub(super) fn new(key: CacheKey, asker: CacheAsker) -> CacheFlight {
+        CacheFlight {
+            key,
+            stage: FlightStage::Reading,
+            askers: Vec::from([asker]),
+            stored: None,
+            has_waited: false,
+            holds_lock: false,
+        }
+    }
+
+    /// Whether somebody knows already that the response has to be fetched.
+    pub(super) fn is_fetched(&self) -> bool {
+        matches!(self.stage, FlightStage::Locking | FlightStage::Waiting { .. } | FlightStage::Fetching)
+    }
+
+    /// When something has to be done for it, at the latest: none waits for longer than this for another.
+    pub(super) fn due_ns(&self, timeout_ns: u64) -> Option<u64> {
+        let first = self.askers.iter().map(|asker| asker.waiter.since_ns.saturating_add(timeout_ns)).min();
+        match self.stage {
+            FlightStage::Waiting { again_ns } => Some(first.map_or(again_ns, |first| first.min(again_ns))),
+            FlightStage::Fetching => first,
+            FlightStage::Reading | FlightStage::Checking | FlightStage::Locking => None,
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! From a request to what is stored for it, or to who fetches it.
+
+use alloc::{boxed::Box, rc::Rc, string::String, vec::Vec};
+use core::mem;
+
+use slidegate_cache::{CacheStatus, CachedValue, Forwarding, StoredResponse, vary_values};
+
+use super::{
+    CacheFilter, CacheTurn, Going, WAITING_MAX, answer, answered,
+    flight::{CacheAsker, CacheFlight, FlightStage},
+    now_ms,
+    question::{CacheAnswer, CacheQuestion},
+    standing::Standing,
+};
+use crate::{
+    store::{Ended, failure::FailureCause},
+    telemetry::{CacheTally, Saved},
+    turn::NotedVerdict,
+};
+
+/// Redis is asked again so long after it said that somebody else fetches a response.
+const AGAIN_NS: u64 = 50_000_000;
+
+/// Clocks of gateways differ by so much at most, in milliseconds.
+const AHEAD_MS: u64 = 2_000;
+
+impl CacheFilter {
+    /// Looks for what is stored for a request. None: it waits.
+    pub(super) fn look_up(&mut self, asker: CacheAsker, turn: &mut CacheTurn<'_>) -> Option<NotedVerdict> {
+        let resource = &asker.request.key;
+        let key = match self.variants.names(resource.digest()) {
+            None => resource.clone(),
+            Some(names) => match vary_values(names, &asker.request.headers) {
+                Ok(values) => resource.variant(&values),
+                Err(_) => return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn)),
+            },
+        };
+        let bytes = asker.bytes();
+        if self.waiting + bytes > WAITING_MAX || !turn.budget.fits(bytes) {
+            turn.telemetry.overloaded(self.rules.redis, turn.now_ns);
+            return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn));
+        }
+        let known = self.by_key.get(key.digest()).copied();
+        if let Some((id, flight)) = known.and_then(|id| Some((id, self.flights.get(&id)?))) {
+            if flight.is_fetched() {
+                let stored = flight.stored.clone();
+                match self.standing(&asker.request, stored.as_deref(), turn) {
+                    Standing::Fetched { may_use_stored: false } if asker.request.is_ordinary() => {}
+                    standing => return Some(self.stand(&asker, stored, standing, turn)),
+                }
+            }
+            turn.telemetry.saved(self.rules.redis, Saved::Coalesced, 1);
+            self.take_waiting(turn, bytes);
+            let late_ns = asker.waiter.since_ns.saturating_add(self.lock_timeout_ns());
+            let flight = self.flights.get_mut(&id)?;
+            flight.askers.push(asker);
+            if matches!(flight.stage, FlightStage::Waiting { .. } | FlightStage::Fetching) {
+                self.wake_at(Some(late_ns));
+            }
+            return None;
+        }
+        self.last_flight += 1;
+        let id = self.last_flight;
+        if !self.ask(CacheQuestion::Read { flight: id, key: key.clone() }, turn) {
+            return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn));
+        }
+        self.take_waiting(turn, bytes);
+        self.by_key.insert(*key.digest(), id);
+        self.flights.insert(id, Box::new(CacheFlight::new(key, asker)));
+        None
+    }
+
+    /// A call is over.
+    #[inline(never)]
+    pub(crate) fn on_ended(&mut self, ended: Ended<CacheQuestion>, turn: &mut CacheTurn<'_>) {
+        let Ended { ask, result, .. } = ended;
+        turn.budget.free(ask.bytes());
+        if let CacheQuestion::Void { waiter: Some(waiter), .. } = &ask
+            && turn.streams.waits(waiter)
+        {
+            turn.settled.push_back((*waiter, NotedVerdict::pass()));
+        }
+        if matches!(ask, CacheQuestion::Purges) {
+            return self.purges_told(result.map(|answered| (answered.answer, answered.left_ns)), turn);
+        }
+        let Some(id) = ask.flight() else { return };
+        if self.flights.get(&id).is_none() {
+            return self.nobody_waits(&ask, &result.map(|answered| answered.answer), turn);
+        }
+        match result.map(|answered| (answered.answer, answered.left_ns)) {
+            Ok((CacheAnswer::Found(CachedValue::Varies(names)), _)) => self.varies(id, names, turn),
+            Ok((CacheAnswer::Found(CachedValue::Passes), _)) => self.disperse(id, true, turn),
+            Ok((CacheAnswer::Found(CachedValue::Response(stored)), _)) => self.found(id, stored, turn),
+            Ok((CacheAnswer::Missing(unreadable), _)) => {
+                if let Some(unreadable) = unreadable {
+                    self.tally(CacheTally::Unreadable(unreadable), turn);
+                }
+                self.sort(id, None, turn);
+            }
+            Ok((CacheAnswer::Locked(is_ours), _)) => self.locked(id, is_ours, turn),
+            Ok((CacheAnswer::Purged(_) | CacheAnswer::Done, _)) => {}
+            Err(_) => self.disperse(id, false, turn),
+        }
+    }
+
+    /// That time has come: whoever has waited long enough goes, and Redis is asked again.
+    #[inline(never)]
+    pub(crate) fn on_due(&mut self, turn: &mut CacheTurn<'_>) {
+        let timeout_ns = self.lock_timeout_ns();
+        let due: Vec<u64> = self
+            .flights
+            .iter()
+            .filter_map(|(id, flight)| Some((id, flight.due_ns(timeout_ns)?)))
+            .filter(|(_, due_ns)| *due_ns <= turn.now_ns)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.wait_on(id, timeout_ns, turn);
+        }
+        self.due_ns = self.flights.iter().filter_map(|(_, flight)| flight.due_ns(timeout_ns)).min();
+    }
+
+    fn wait_on(&mut self, id: u64, timeout_ns: u64, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let is_late = |asker: &CacheAsker| asker.waiter.since_ns.saturating_add(timeout_ns) <= turn.now_ns;
+        let (late, others): (Vec<_>, Vec<_>) = mem::take(&mut flight.askers).into_iter().partition(is_late);
+        flight.askers = others;
+        let (stored, stage) = (flight.stored.clone(), flight.stage);
+        if !late.is_empty() && stage == FlightStage::Fetching {
+            // Whoever comes now asks Redis again: its lock has run out, or the response is there by another's fetch.
+            self.unlist(id);
+        }
+        for asker in late {
+            self.send_alone(&asker, stored.clone(), true, turn);
+        }
+        let FlightStage::Waiting { again_ns } = stage else { return };
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        if flight.askers.is_empty() {
+            return self.forget_flight(id, turn);
+        }
+        if again_ns <= turn.now_ns {
+            flight.stage = FlightStage::Reading;
+            let question = CacheQuestion::Read { flight: id, key: flight.key.clone() };
+            if !self.ask(question, turn) {
+                self.disperse(id, false, turn);
+            }
+        }
+    }
+
+    /// The responses of a resource vary, by these names: each who asks looks for its own.
+    fn varies(&mut self, id: u64, names: Vec<String>, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get(&id) else { return };
+        let Some(resource) = flight.askers.first().map(|asker| *asker.request.key.digest()) else {
+            return self.forget_flight(id, turn);
+        };
+        if resource != *flight.key.digest() {
+            // What stands in the place of a variant leads nowhere.
+            return self.sort(id, None, turn);
+        }
+        self.variants.remember(resource, names);
+        self.look_again(id, turn);
+    }
+
+    /// All who wait in a flight begin anew.
+    fn look_again(&mut self, id: u64, turn: &mut CacheTurn<'_>) {
+        for asker in self.land(id, turn) {
+            self.look_up_again(asker, turn);
+        }
+    }
+
+    /// A request that waited begins anew.
+    pub(super) fn look_up_again(&mut self, asker: CacheAsker, turn: &mut CacheTurn<'_>) {
+        self.free_waiting(turn, asker.bytes());
+        let waiter = asker.waiter;
+        if turn.streams.waits(&waiter)
+            && let Some(settled) = self.look_up(asker, turn)
+        {
+            turn.settled.push_back((waiter, settled));
+        }
+    }
+
+    /// A response is stored, unless it is void by one of its tags.
+    fn found(&mut self, id: u64, stored: StoredResponse, turn: &mut CacheTurn<'_>) {
+        // A clock was ahead; no purge of now would reach it.
+        if stored.requested_ms > now_ms(turn).saturating_add(AHEAD_MS) {
+            return self.sort(id, None, turn);
+        }
+        if stored.tags.is_empty() {
+            return self.sort(id, Some(Rc::new(stored)), turn);
+        }
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        flight.stored = Some(Rc::new(stored));
+        flight.stage = FlightStage::Checking;
+        if self.purges.are_known(turn.now_ns) {
+            return self.checked(id, turn);
+        }
+        if !self.asks_purges {
+            self.asks_purges = self.ask(CacheQuestion::Purges, turn);
+        }
+        if !self.asks_purges {
+            self.disperse(id, false, turn);
+        }
+    }
+
+    /// Redis has said what was purged, or not: whoever waits for that goes on.
+    fn purges_told(&mut self, told: Result<(CacheAnswer, u64), FailureCause>, turn: &mut CacheTurn<'_>) {
+        self.asks_purges = false;
+        let is_known = matches!(told, Ok((CacheAnswer::Purged(_), _)));
+        if let Ok((CacheAnswer::Purged(purged), left_ns)) = told {
+            self.purges.learn(&purged, left_ns);
+        }
+        let is_checking = |flight: &CacheFlight| flight.stage == FlightStage::Checking;
+        let waiting: Vec<u64> =
+            self.flights.iter().filter(|(_, flight)| is_checking(flight)).map(|(id, _)| *id).collect();
+        for id in waiting {
+            match is_known {
+                true => self.checked(id, turn),
+                false => self.disperse(id, false, turn),
+            }
+        }
+    }
+
+    /// It is known what was purged.
+    fn checked(&mut self, id: u64, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let stored = flight.stored.take().filter(|stored| !self.purges.void(&stored.tags, stored.requested_ms));
+        self.sort(id, stored, turn);
+    }
+
+    /// Settles those whom what is stored serves, and has the response fetched for the others.
+    fn sort(&mut self, id: u64, stored: Option<Rc<StoredResponse>>, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        flight.stored.clone_from(&stored);
+        let lock = flight.key.lock();
+        let mut waiting = Vec::new();
+        for asker in mem::take(&mut flight.askers) {
+            if !turn.streams.waits(&asker.waiter) {
+                self.free_waiting(turn, asker.bytes());
+                continue;
+            }
+            match self.standing(&asker.request, stored.as_deref(), turn) {
+                Standing::Fetched { .. } if asker.request.is_ordinary() => waiting.push(asker),
+                standing => {
+                    let settled = self.stand(&asker, stored.clone(), standing, turn);
+                    self.settle(&asker, settled, turn);
+                }
+            }
+        }
+        if waiting.is_empty() {
+            return self.forget_flight(id, turn);
+        }
+        if let Some(flight) = self.flights.get_mut(&id).filter(|flight| flight.holds_lock) {
+            flight.askers = waiting;
+            return self.locked(id, true, turn);
+        }
+        let (token, timeout_ms) = (self.token(id, turn), self.rules.lock_timeout_ms.max(1));
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        flight.askers = waiting;
+        flight.stage = FlightStage::Locking;
+        if !self.ask(CacheQuestion::Lock { flight: id, lock, token, timeout_ms }, turn) {
+            self.disperse(id, false, turn);
+        }
+    }
+
+    /// It is known who fetches the response: this flight, or somebody else.
+    fn locked(&mut self, id: u64, is_ours: bool, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        if is_ours && flight.has_waited && !flight.holds_lock {
+            (flight.stage, flight.holds_lock) = (FlightStage::Reading, true);
+            let question = CacheQuestion::Read { flight: id, key: flight.key.clone() };
+            if !self.ask(question, turn) {
+                self.disperse(id, false, turn);
+            }
+            return;
+        }
+        if is_ours {
+            flight.holds_lock = false;
+            self.leader_left(id, turn);
+        }
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        if !is_ours {
+            flight.has_waited = true;
+            flight.stage = FlightStage::Waiting { again_ns: turn.now_ns.saturating_add(AGAIN_NS) };
+        }
+        let stored = flight.stored.clone();
+        // Whoever may use what is stored does not wait.
+        for asker in mem::take(&mut flight.askers) {
+            match self.standing(&asker.request, stored.as_deref(), turn) {
+                Standing::Fetched { may_use_stored: false } => {
+                    if let Some(flight) = self.flights.get_mut(&id) {
+                        flight.askers.push(asker);
+                    }
+                }
+                standing => {
+                    let settled = self.stand(&asker, stored.clone(), standing, turn);
+                    self.settle(&asker, settled, turn);
+                }
+            }
+        }
+        let Some(flight) = self.flights.get(&id) else { return };
+        if flight.askers.is_empty() && !matches!(flight.stage, FlightStage::Fetching) {
+            return self.forget_flight(id, turn);
+        }
+        let due_ns = flight.due_ns(self.lock_timeout_ns());
+        self.wake_at(due_ns);
+    }
+
+    /// Nobody fetches for a flight whose lock is ours: the next one does. Where there is none, the lock ends.
+    pub(super) fn leader_left(&mut self, id: u64, turn: &mut CacheTurn<'_>) {
+        loop {
+            let Some(flight) = self.flights.get_mut(&id) else { return };
+            if flight.askers.is_empty() {
+                let lock = flight.key.lock();
+                self.forget_flight(id, turn);
+                return self.release(id, lock, None, turn);
+            }
+            let asker = flight.askers.remove(0);
+            if !turn.streams.waits(&asker.waiter) {
+                self.free_waiting(turn, asker.bytes());
+                continue;
+            }
+            flight.stage = FlightStage::Fetching;
+            let (key, stored) = (flight.key.clone(), flight.stored.clone());
+            let forwarding = if stored.is_some() { Forwarding::Stale } else { Forwarding::Miss };
+            let going = Going { key, flight: Some(id), stored, may_store: true, forwarding };
+            let settled = self.go(&asker, going, turn);
+            return self.settle(&asker, settled, turn);
+        }
+    }
+
+    /// Ends a lock, and says at a key what stands there instead of a response.
+    pub(super) fn release(
+        &mut self,
+        flight: u64,
+        lock: String,
+        instead: Option<(String, Vec<u8>, u64)>,
+        turn: &mut CacheTurn<'_>,
+    ) {
+        let (scripts, token) = (Rc::clone(&self.scripts), self.token(flight, turn));
+        self.ask(CacheQuestion::Release { scripts, lock, token, instead }, turn);
+    }
+
+    /// Nobody waits any more for what a call says. A lock that it brings is ended.
+    fn nobody_waits(
+        &mut self,
+        ask: &CacheQuestion,
+        result: &Result<CacheAnswer, FailureCause>,
+        turn: &mut CacheTurn<'_>,
+    ) {
+        if let (CacheQuestion::Lock { flight, lock, .. }, Ok(CacheAnswer::Locked(true))) = (ask, result) {
+            self.release(*flight, lock.clone(), None, turn);
+        }
+    }
+
+    /// All who wait in a flight go to their upstreams, each alone.
+    pub(super) fn disperse(&mut self, id: u64, may_store: bool, turn: &mut CacheTurn<'_>) {
+        let stored = self.flights.get(&id).and_then(|flight| flight.stored.clone());
+        for asker in self.land(id, turn) {
+            self.send_alone(&asker, stored.clone(), may_store, turn);
+        }
+    }
+
+    pub(super) fn send_alone(
+        &mut self,
+        asker: &CacheAsker,
+        stored: Option<Rc<StoredResponse>>,
+        may_store: bool,
+        turn: &mut CacheTurn<'_>,
+    ) {
+        if turn.streams.waits(&asker.waiter) {
+            let forwarding = if stored.is_some() { Forwarding::Stale } else { Forwarding::Miss };
+            let settled = match asker.request.directives.only_if_cached {
+                true => answered(answer::not_cached(&CacheStatus::forwarded(forwarding))),
+                false => self.go_alone(asker, stored, forwarding, may_store, turn),
+            };
+            self.settle(asker, settled, turn);
+        } else {
+            self.free_waiting(turn, asker.bytes());
+        }
+    }
+
+    /// A flight is over. Returns who waits in it.
+    pub(super) fn land(&mut self, id: u64, turn: &mut CacheTurn<'_>) -> Vec<CacheAsker> {
+        self.unlist(id);
+        let Some(flight) = self.flights.remove(&id) else { return Vec::new() };
+        if flight.holds_lock {
+            self.release(id, flight.key.lock(), None, turn);
+        }
+        flight.askers
+    }
+
+    /// Nobody joins a flight any more.
+    fn unlist(&mut self, id: u64) {
+        if let Some(flight) = self.flights.get(&id)
+            && self.by_key.get(flight.key.digest()) == Some(&id)
+        {
+            self.by_key.remove(flight.key.digest());
+        }
+    }
+
+    fn forget_flight(&mut self, id: u64, turn: &mut CacheTurn<'_>) {
+        let askers = self.land(id, turn);
+        debug_assert!(askers.is_empty());
+    }
+
+    pub(super) fn go_alone(
+        &mut self,
+        asker: &CacheAsker,
+        stored: Option<Rc<StoredResponse>>,
+        forwarding: Forwarding,
+        may_store: bool,
+        turn: &mut CacheTurn<'_>,
+    ) -> NotedVerdict {
+        let key = asker.request.key.clone();
+        self.go(asker, Going { key, flight: None, stored, may_store, forwarding }, turn)
+    }
+}

@@ -1,0 +1,355 @@
+//! What a call to Redis asks for a stored response, and what it answers.
+
+use alloc::{
+    boxed::Box,
+    rc::Rc,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use slidegate_cache::{CacheKey, CachedValue, UnreadableValue, VARIANTS_MAX};
+
+use crate::{
+    cache::scripts::{CacheScript, CacheScripts},
+    redis::{Command, Form, Reply, Value},
+    store::{Ask, failure::sayable},
+    streams::Waiter,
+};
+
+/// When what is tagged was voided, by the digests of tags: a sorted set.
+pub(super) const PURGES: &[u8] = b"slidegate:c:purges";
+
+/// So many of these are read.
+pub(super) const PURGES_MAX: usize = 10_000;
+
+/// What tells a tag from others: the beginning of its SHA-256.
+pub(super) type PurgeTag = [u8; 12];
+
+/// A call beside what it brings and takes, in bytes.
+const CALL_BYTES: usize = 1_024;
+
+/// A response that was requested less than so long after its resource was voided, by other clocks, may be one from
+/// before, in milliseconds.
+const SKEW_MS: u64 = 1_000;
+
+/// A question to Redis.
+pub(crate) enum CacheQuestion {
+    /// What is stored, for those who wait for this flight.
+    Read { flight: u64, key: CacheKey },
+    /// Whether this flight may fetch it.
+    Lock { flight: u64, lock: String, token: Rc<str>, timeout_ms: u64 },
+    /// When tagged responses were voided.
+    Purges,
+    /// Stores a value, and ends the lock on it.
+    Store(Box<StoreQuestion>),
+    /// Ends a lock, and says instead of a response that there will be none.
+    Release { scripts: Rc<CacheScripts>, lock: String, token: Rc<str>, instead: Option<(String, Vec<u8>, u64)> },
+    /// Voids what is stored of an address, before a response goes on.
+    Void { scripts: Rc<CacheScripts>, marker: String, now_ms: u64, waiter: Option<Waiter> },
+}
+
+/// A value to store.
+pub(crate) struct StoreQuestion {
+    pub(super) scripts: Rc<CacheScripts>,
+    pub(super) key: CacheKey,
+    pub(super) lock: String,
+    pub(super) token: Rc<str>,
+    pub(super) value: Vec<u8>,
+    pub(super) kept_ms: u64,
+    pub(super) requested_ms: u64,
+    /// It is one of several: the resource's own key, and what stands there.
+    pub(super) variant_of: Option<(CacheKey, Vec<u8>)>,
+}
+
+/// What Redis says.
+#[derive(Debug)]
+pub(crate) enum CacheAnswer {
+    /// This is stored.
+    Found(CachedValue),
+    /// Nothing is, or nothing that may be used.
+    Missing(Option<UnreadableValue>),
+    /// Whether a flight may fetch.
+    Locked(bool),
+    /// By tags, in milliseconds since 1970.
+    Purged(Vec<(PurgeTag, u64)>),
+    /// It is done.
+    Done,
+}
+
+// === impl CacheQuestion ===
+
+impl CacheQuestion {
+    /// Which flight waits for the answer.
+    pub(super) fn flight(&self) -> Option<u64> {
+        match self {
+            CacheQuestion::Read { flight, .. } | CacheQuestion::Lock { flight, .. } => Some(*flight),
+            CacheQuestion::Purges
+            | CacheQuestion::Store(_)
+            | CacheQuestion::Release { .. }
+            | CacheQuestion::Void { .. } => None,
+        }
+    }
+
+    /// What it takes until it is answered, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        CALL_BYTES
+            + match self {
+                CacheQuestion::Read { key, .. } => key.material.len(),
+                // Once here, once in its command.
+                CacheQuestion::Store(store) => 2 * store.value.len(),
+                _ => 0,
+            }
+    }
+
+    /// What may be shown of an error that it met.
+    pub(crate) fn explain(&self, error: &str) -> String {
+        sayable(error)
+    }
+}
+
+impl Ask for CacheQuestion {
+    type Answer = CacheAnswer;
+
+    #[inline(never)]
+    fn command(&self, form: Form, command: &mut Command) {
+        let text = |number: &u64| number.to_string();
+        *command = match self {
+            CacheQuestion::Read { key, .. } => ["MGET", &key.value(), &key.marker()].into_iter().collect(),
+            CacheQuestion::Lock { lock, token, timeout_ms, .. } => {
+                ["SET", lock, token, "NX", "PX", &text(timeout_ms)].into_iter().collect()
+            }
+            CacheQuestion::Purges => {
+                let last = (PURGES_MAX - 1).to_string();
+                [&b"ZREVRANGE"[..], PURGES, b"0", last.as_bytes(), b"WITHSCORES"].into_iter().collect()
+            }
+            CacheQuestion::Store(store) => store.command(form),
+            CacheQuestion::Release { scripts, lock, token, instead } => {
+                let kept_ms = instead.as_ref().map(|(_, _, kept_ms)| text(kept_ms)).unwrap_or_default();
+                let (key, value) = match instead {
+                    Some((key, value, _)) => (key.as_str(), value.as_slice()),
+                    None => (lock.as_str(), &b""[..]),
+                };
+                let keys = [lock.as_bytes(), key.as_bytes()];
+                scripts.command(CacheScript::Release, form, &keys, &[token.as_bytes(), value, kept_ms.as_bytes()])
+            }
+            CacheQuestion::Void { scripts, marker, now_ms, .. } => {
+                scripts.command(CacheScript::Void, form, &[marker.as_bytes()], &[text(now_ms).as_bytes()])
+            }
+        };
+    }
+
+    #[inline(never)]
+    fn read(&self, reply: &Reply) -> Option<CacheAnswer> {
+        match (self, reply) {
+            (CacheQuestion::Read { key, .. }, Reply::Many(values)) => {
+                let [value, marker] = values.as_slice() else { return None };
+                read_value(key, value, marker)
+            }
+            (CacheQuestion::Lock { .. }, Reply::Single(Value::Status(_))) => Some(CacheAnswer::Locked(true)),
+            (CacheQuestion::Lock { .. }, Reply::Single(Value::Nil)) => Some(CacheAnswer::Locked(false)),
+            (CacheQuestion::Purges, Reply::Many(values)) => {
+                let mut purged = Vec::with_capacity(values.len() / 2);
+                for pair in values.as_chunks::<2>().0 {
+                    let [Value::Bulk(tag), Value::Bulk(since)] = pair else { return None };
+                    let (tag, since_ms) = (tag.as_slice().try_into().ok(), milliseconds(since)?);
+                    // What is no tag voids nothing.
+                    purged.extend(tag.map(|tag| (tag, since_ms)));
+                }
+                Some(CacheAnswer::Purged(purged))
+            }
+            (CacheQuestion::Store(_), Reply::Single(Value::Integer(_)))
+            | (CacheQuestion::Release { .. }, Reply::Single(Value::Integer(_)))
+            | (CacheQuestion::Void { .. }, Reply::Single(Value::Integer(_))) => Some(CacheAnswer::Done),
+            _ => None,
+        }
+    }
+
+    /// Whatever stands there, no cache has written it.
+    fn too_large(&self) -> Option<CacheAnswer> {
+        let is_read = matches!(self, CacheQuestion::Read { .. });
+        is_read.then_some(CacheAnswer::Missing(Some(UnreadableValue::Foreign)))
+    }
+
+    fn clock_us(_: &CacheAnswer) -> Option<u64> {
+        None
+    }
+}
+
+/// Shows no key and no value.
+impl core::fmt::Debug for CacheQuestion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "CacheQuestion of flight {:?}", self.flight())
+    }
+}
+
+// === impl StoreQuestion ===
+
+impl StoreQuestion {
+    fn command(&self, form: Form) -> Command {
+        let (value_key, marker) = (self.key.value(), self.key.marker());
+        let kept_ms = self.kept_ms.to_string();
+        // What is older may have been voided, if nobody knows any more since when.
+        let voided_ms = self.requested_ms.saturating_sub(SKEW_MS + 1).to_string();
+        let mut keys = Vec::from([value_key.as_bytes(), self.lock.as_bytes(), marker.as_bytes()]);
+        let mut arguments =
+            Vec::from([self.token.as_bytes(), self.value.as_slice(), kept_ms.as_bytes(), voided_ms.as_bytes()]);
+        let variants_max = VARIANTS_MAX.to_string();
+        let resource_keys = self.variant_of.as_ref().map(|(resource, _)| (resource.index(), resource.value()));
+        if let (Some((index, resource)), Some((_, names))) = (&resource_keys, &self.variant_of) {
+            keys.extend([index.as_bytes(), resource.as_bytes()]);
+            arguments.extend([value_key.as_bytes(), variants_max.as_bytes(), names.as_slice()]);
+        }
+        self.scripts.command(CacheScript::Store, form, &keys, &arguments)
+    }
+}
+
+/// Redis is well, and says what it has.
+fn read_value(key: &CacheKey, value: &Value, marker: &Value) -> Option<CacheAnswer> {
+    let bytes = match value {
+        Value::Bulk(bytes) => bytes,
+        Value::Nil => return Some(CacheAnswer::Missing(None)),
+        Value::Integer(_) | Value::Status(_) => return None,
+    };
+    let response = match CachedValue::read(bytes, &key.material) {
+        Ok(CachedValue::Response(response)) => response,
+        Ok(other) => return Some(CacheAnswer::Found(other)),
+        Err(unreadable) => return Some(CacheAnswer::Missing(Some(unreadable))),
+    };
+    // Where there is no marker, nobody knows whether the response is void.
+    let voided_ms = match marker {
+        Value::Bulk(since) => milliseconds(since),
+        _ => None,
+    };
+    let is_good = voided_ms.is_some_and(|voided_ms| !is_void(response.requested_ms, voided_ms));
+    Some(if is_good { CacheAnswer::Found(CachedValue::Response(response)) } else { CacheAnswer::Missing(None) })
+}
+
+/// Whether what was requested then is void since.
+pub(super) fn is_void(requested_ms: u64, voided_ms: u64) -> bool {
+    voided_ms > 0 && requested_ms <= voided_ms.saturating_add(SKEW_MS)
+}
+
+/// A whole number as Redis writes it.
+fn milliseconds(text: &[u8]) -> Option<u64> {
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use slidegate_cache::{HeaderFields, Lifetime, StoredResponse};
+
+    use super::*;
+
+    fn key() -> CacheKey {
+        CacheKey::new(b"a", b"/", [])
+    }
+
+    fn read() -> CacheQuestion {
+        CacheQuestion::Read { flight: 1, key: key() }
+    }
+
+    fn words(question: &CacheQuestion, form: Form) -> Vec<String> {
+        let mut command = Command::default();
+        question.command(form, &mut command);
+        command.words().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
+    fn stored(requested_ms: u64) -> Vec<u8> {
+        let response = StoredResponse {
+            status: 200,
+            headers: HeaderFields::default(),
+            body: Rc::default(),
+            requested_ms,
+            received_ms: requested_ms,
+            initial_age_s: 0,
+            lifetime: Lifetime::default(),
+            vary: vec![],
+            tags: vec![],
+            material: key().material,
+        };
+        CachedValue::Response(response).written(&key().material).unwrap()
+    }
+
+    #[test]
+    fn commands_are_these() {
+        let (value, marker, lock) = (key().value(), key().marker(), key().lock());
+        assert_eq!(words(&read(), Form::Sha), ["MGET", &value, &marker]);
+        let question = CacheQuestion::Lock { flight: 1, lock: lock.clone(), token: "t".into(), timeout_ms: 2_000 };
+        assert_eq!(words(&question, Form::Sha), ["SET", &lock, "t", "NX", "PX", "2000"]);
+        let purges = words(&CacheQuestion::Purges, Form::Sha);
+        assert_eq!(purges, ["ZREVRANGE", "slidegate:c:purges", "0", "9999", "WITHSCORES"]);
+        let scripts: Rc<CacheScripts> = Rc::default();
+        let store = |variant_of| {
+            CacheQuestion::Store(Box::new(StoreQuestion {
+                scripts: Rc::clone(&scripts),
+                key: key(),
+                lock: lock.clone(),
+                token: "t".into(),
+                value: b"v".to_vec(),
+                kept_ms: 5,
+                requested_ms: 9_000,
+                variant_of,
+            }))
+        };
+        let plain = words(&store(None), Form::Text);
+        assert!(plain[1].starts_with("local ms"));
+        assert_eq!(plain[2..], ["3", &value, &lock, &marker, "t", "v", "5", "7999"]);
+        let variant = words(&store(Some((key(), b"names".to_vec()))), Form::Sha);
+        assert_eq!((variant[0].as_str(), variant[1].len()), ("EVALSHA", 40));
+        let keys = ["5", &value, &lock, &marker, &key().index(), &value];
+        let expected = [&keys[..], &["t", "v", "5", "7999", &value, "16", "names"]].concat();
+        assert_eq!(variant[2..], expected);
+        let instead = Some((value.clone(), b"p".to_vec(), 30));
+        let release = |instead| CacheQuestion::Release {
+            scripts: Rc::clone(&scripts),
+            lock: lock.clone(),
+            token: "t".into(),
+            instead,
+        };
+        assert_eq!(words(&release(instead), Form::Sha)[2..], ["2", &lock, &value, "t", "p", "30"]);
+        assert_eq!(words(&release(None), Form::Sha)[2..], ["2", &lock, &lock, "t", "", ""]);
+        let void = CacheQuestion::Void { scripts, marker: marker.clone(), now_ms: 7, waiter: None };
+        assert_eq!(words(&void, Form::Sha)[2..], ["1", &marker, "7"]);
+    }
+
+    #[test]
+    fn what_may_be_void_is_not_there() {
+        let answer = |value: Value, marker: Value| read().read(&Reply::Many(vec![value, marker]));
+        let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
+        for (marker, is_good) in [
+            (bulk("0"), true),
+            (bulk("3999"), true),
+            (bulk("4000"), false),
+            (bulk("9000"), false),
+            (bulk("x"), false),
+            (Value::Nil, false),
+        ] {
+            let found = answer(Value::Bulk(stored(5_000)), marker.clone());
+            assert_eq!(matches!(found, Some(CacheAnswer::Found(_))), is_good, "{marker:?}");
+        }
+        assert!(matches!(answer(Value::Nil, Value::Nil), Some(CacheAnswer::Missing(None))));
+        let foreign = answer(bulk("x"), bulk("0"));
+        assert!(matches!(foreign, Some(CacheAnswer::Missing(Some(UnreadableValue::Foreign)))));
+        let passes = CachedValue::Passes.written(&key().material).unwrap();
+        assert!(matches!(answer(Value::Bulk(passes), Value::Nil), Some(CacheAnswer::Found(CachedValue::Passes))));
+    }
+
+    #[test]
+    fn what_has_another_shape_is_no_answer() {
+        for reply in [
+            Reply::Single(Value::Nil),
+            Reply::Many(vec![Value::Nil]),
+            Reply::Many(vec![Value::Integer(1), Value::Nil]),
+            Reply::Error("ERR".into()),
+        ] {
+            assert!(read().read(&reply).is_none(), "{reply:?}");
+        }
+        let purges = CacheQuestion::Purges;
+        let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
+        let pairs = Reply::Many(vec![bulk("a"), bulk("9"), bulk("twelve bytes"), bulk("7")]);
+        assert!(matches!(purges.read(&pairs), Some(CacheAnswer::Purged(purged)) if purged == [(*b"twelve bytes", 7)]));
+        assert!(purges.read(&Reply::Many(vec![bulk("a"), bulk("x")])).is_none());
+    }
+}

@@ -1,0 +1,189 @@
+//! What is remembered of a request that a stored response may answer.
+
+use alloc::{
+    borrow::Cow,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use hmac_sha256::Hash;
+use slidegate_cache::{
+    CacheKey, HeaderFields, KeyPart, KeyScope, RequestDirectives, is_conditional, is_for_the_server, overriding_parts,
+};
+
+use crate::{
+    cache::{CacheGroup, CacheRules},
+    request::{RequestView, is_cookie_alike},
+    session::SessionSource,
+};
+
+/// A request with longer headers goes by: they would be kept while it is fetched.
+const HEADERS_MAX: usize = 32 << 10;
+
+/// A key of more than this is kept for nobody: it would stand in Redis as often as a stranger likes.
+const MATERIAL_MAX: usize = 4 << 10;
+
+/// A request beside its headers and its key, in bytes.
+const REQUEST_BYTES: usize = 512;
+
+/// A GET or a HEAD.
+#[derive(Debug)]
+pub(super) struct CacheableRequest {
+    pub(super) is_head: bool,
+    pub(super) headers: HeaderFields,
+    pub(super) directives: RequestDirectives,
+    pub(super) key: CacheKey,
+    pub(super) scope: KeyScope,
+    /// Who would answer it.
+    pub(super) upstream: String,
+}
+
+impl CacheableRequest {
+    /// Reads a request. None: no stored response is for it, nor is its own stored.
+    pub(super) fn read(rules: &CacheRules, request: &dyn RequestView) -> Option<CacheableRequest> {
+        let is_head = match request.header(":method")?.as_slice() {
+            b"GET" => false,
+            b"HEAD" => true,
+            _ => return None,
+        };
+        // What its body says is not part of the key.
+        if request.has_body() || request.header("content-length").is_some_and(|length| length != b"0") {
+            return None;
+        }
+        let headers = HeaderFields(request.headers()?);
+        // What is written with underscores is the same field to some servers, and another one here.
+        let is_other = ["range", "upgrade", "transfer-encoding"].iter().any(|name| headers.has(name))
+            || headers.0.iter().any(|(name, _)| name.contains('_'));
+        let is_grpc = headers.first("content-type").is_some_and(crate::request::is_grpc);
+        if is_other || is_grpc || is_for_the_server(&headers) || headers.size() > HEADERS_MAX {
+            return None;
+        }
+        let directives = RequestDirectives::read(&headers);
+        if directives.no_store {
+            return None;
+        }
+        let authority = request.authority()?;
+        let (key, scope) = key(rules, &authority, request, &headers)?;
+        if key.material.len() > MATERIAL_MAX {
+            return None;
+        }
+        let upstream = match request.service_name() {
+            name if name.is_empty() => String::from_utf8_lossy(&authority).to_ascii_lowercase(),
+            name => name,
+        };
+        Some(CacheableRequest { is_head, headers, directives, key, scope, upstream })
+    }
+
+    /// Whether it may fetch a response for others, and wait for one: whatever comes is as good for them as for it.
+    pub(super) fn is_ordinary(&self) -> bool {
+        !self.is_head
+            && !self.directives.no_cache
+            && self.directives.max_age_s.is_none()
+            && self.directives.min_fresh_s.is_none()
+            && !self.headers.has("authorization")
+            && !is_conditional(&self.headers)
+    }
+
+    /// What it takes, roughly, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        REQUEST_BYTES + self.headers.size() + self.headers.0.len() * 48 + self.key.material.len()
+    }
+}
+
+/// The key of a request, and what it says of whose the response is. None: whose it is cannot be told.
+fn key(
+    rules: &CacheRules,
+    authority: &[u8],
+    request: &dyn RequestView,
+    headers: &HeaderFields,
+) -> Option<(CacheKey, KeyScope)> {
+    let values = |name: &str| headers.values(name).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let mut parts: Vec<KeyPart<'_>> = overriding_parts(values);
+    parts.extend(request.header(":scheme").map(|scheme| (":scheme", Some(Cow::Owned(scheme)))));
+    // Routes may be chosen by what is not part of the key, and caches with other rules may have the same Redis.
+    parts.push(("service", Some(Cow::Owned(request.service_name().into_bytes()))));
+    parts.push(("query", Some(Cow::Owned(rules.query.as_text()))));
+    for name in &rules.headers {
+        if !headers.has(name) {
+            parts.push((name, None));
+        }
+        parts.extend(values(name).into_iter().map(|value| (name.as_str(), Some(Cow::Owned(value)))));
+    }
+    let mut scope = KeyScope::default();
+    if let Some(group) = &rules.group {
+        let (name, values) = match group {
+            CacheGroup::Session { header, source } => {
+                let told = values(header);
+                // It has a session, and nobody could say whose: what comes is not for those who have none.
+                if told.is_empty() && is_brought(source, headers) {
+                    return None;
+                }
+                (header, told)
+            }
+            CacheGroup::Cookie(name) => (name, cookies(&values("cookie"), name)),
+        };
+        scope.is_grouped = values.iter().any(|value| !value.is_empty());
+        scope.is_by_cookie = scope.is_grouped && matches!(group, CacheGroup::Cookie(_));
+        parts.push(("group", Some(Cow::Borrowed(name.as_bytes()))));
+        let count = values.len().to_string().into_bytes();
+        parts.push(("group", Some(Cow::Owned(count))));
+        // What tells users apart is no reader's of Redis.
+        let digests = values.iter().map(|value| Hash::hash(value).to_vec());
+        parts.extend(digests.map(|digest| ("group", Some(Cow::Owned(digest)))));
+    }
+    let path = request.path();
+    Some((CacheKey::new(authority, &rules.query.of(&path), parts), scope))
+}
+
+/// Whether a request has what leads to a session.
+fn is_brought(source: &SessionSource, headers: &HeaderFields) -> bool {
+    match source {
+        SessionSource::Cookie(name) => {
+            let values: Vec<Vec<u8>> = headers.values("cookie").map(<[u8]>::to_vec).collect();
+            !cookies(&values, name).is_empty()
+        }
+        SessionSource::Header(name) => headers.has(name),
+    }
+}
+
+/// All cookies that any server may take for the one of this name, as they are written: which of them counts is not for
+/// this to say, so that requests that differ in one of them are of different users.
+fn cookies(headers: &[Vec<u8>], name: &str) -> Vec<Vec<u8>> {
+    let pairs = headers.iter().flat_map(|header| header.split(|byte| *byte == b';'));
+    // Some servers begin another cookie behind a comma or a space.
+    let separates = |byte: &u8| *byte == b',' || byte.is_ascii_whitespace();
+    let is_it = |pair: &&[u8]| begins(pair, name) || pair.split(separates).any(|part| begins(part, name));
+    pairs.filter(is_it).map(|pair| pair.trim_ascii().to_vec()).collect()
+}
+
+/// Whether a text begins with a cookie of this name that is not empty.
+fn begins(text: &[u8], name: &str) -> bool {
+    text.iter().position(|byte| *byte == b'=').is_some_and(|at| {
+        let (written, value) = text.split_at_checked(at).unwrap_or_default();
+        // What stands for nothing is nobody's.
+        let is_nothing = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'"';
+        is_cookie_alike(written, name) && !value.iter().skip(1).all(is_nothing)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_may_be_the_cookie_counts() {
+        for (header, expected) in [
+            ("sid=a", &["sid=a"][..]),
+            ("x=y; sid=a; sid=b", &["sid=a", "sid=b"]),
+            ("sid=", &[]),
+            ("x=y, sid=a", &["x=y, sid=a"]),
+            ("sid=a, sid=b", &["sid=a, sid=b"]),
+            ("x=y sid=a", &["x=y sid=a"]),
+            ("sidx=a", &[]),
+            ("sid= ; sid=\"\"", &[]),
+        ] {
+            let found = cookies(&[header.as_bytes().to_vec()], "sid");
+            assert_eq!(found, expected.iter().map(|pair| pair.as_bytes().to_vec()).collect::<Vec<_>>(), "{header}");
+        }
+    }
+}

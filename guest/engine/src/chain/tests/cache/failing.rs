@@ -1,0 +1,179 @@
+//! Upstreams and Redis that fail.
+
+use super::{
+    world::{Answer, Seen, Store, World, answer, by, get, page},
+    *,
+};
+
+/// What a gateway says of an upstream that it could not reach.
+fn outage(status: u16) -> Answer {
+    Answer { is_of_host: true, ..answer(status, &[], "no upstream") }
+}
+
+fn warm(settings: Json, kept: &Answer) -> (World, Store) {
+    let (mut world, mut store) = (World::new(settings), Store::default());
+    world.get(1, &get("/", &[]), kept, &mut store);
+    world.pass_ms(100_000);
+    (world, store)
+}
+
+#[test]
+fn an_error_is_replaced_by_the_last_good_response() {
+    for error in [answer(500, &[], "oops"), answer(503, &[], ""), outage(502), outage(503), outage(504)] {
+        let (mut world, mut store) = warm(json!({}), &page("good"));
+        let seen = world.get(2, &get("/", &[]), &error, &mut store);
+        assert_eq!(seen.shown(), "200 STALE good", "{error:?}");
+        let told = format!("slidegate; fwd=stale; fwd-status={}; ttl=-", error.status);
+        assert!(seen.header("cache-status").unwrap().starts_with(&told));
+        // It is not forgotten, and once the upstream is well it is new again.
+        assert_eq!(world.get(3, &get("/", &[]), &page("new"), &mut store).shown(), "200 EXPIRED new");
+        assert!(world.is_idle());
+    }
+}
+
+#[test]
+fn what_is_an_answer_or_must_not_be_stale_is_not_replaced() {
+    let strict = answer(200, &[("cache-control", "max-age=60, must-revalidate")], "good");
+    let short = answer(200, &[("cache-control", "max-age=60, stale-if-error=10")], "good");
+    for (kept, error) in [
+        (page("good"), answer(404, &[], "gone")),
+        (page("good"), answer(501, &[], "gone")),
+        (strict, answer(503, &[], "gone")),
+        (short, answer(503, &[], "gone")),
+    ] {
+        let (mut world, mut store) = warm(json!({}), &kept);
+        let seen = world.get(2, &get("/", &[]), &error, &mut store);
+        assert_eq!((seen.status, seen.body.as_str()), (error.status, "gone"));
+        assert!(world.is_idle());
+    }
+}
+
+#[test]
+fn all_who_wait_get_it() {
+    let (mut world, mut store) = warm(json!({}), &page("good"));
+    for stream in 2..=20 {
+        world.only_ask(stream, &get("/", &[]));
+    }
+    world.run(&mut store);
+    assert!(matches!(world.settled(2), Some(Verdict::Pass(_))));
+    assert_eq!(world.answer(2, &outage(503), &mut store).shown(), "200 STALE good");
+    for stream in 3..=20 {
+        let Some(Verdict::Respond(response)) = world.settled(stream) else { panic!("{stream}") };
+        assert_eq!(Seen::of(&response).shown(), "200 STALE good");
+    }
+    assert!(world.is_idle());
+}
+
+#[test]
+fn an_upstream_that_is_down_is_asked_once_in_a_while() {
+    let (mut world, mut store) = warm(json!({}), &page("good"));
+    let mut asked = 0;
+    for stream in 2..=602 {
+        match world.ask(stream, &get("/", &[]), &mut store).expect("nobody waits") {
+            Verdict::Respond(response) => assert_eq!(Seen::of(&response).shown(), "200 STALE good"),
+            Verdict::Pass(_) => {
+                asked += 1;
+                assert_eq!(world.answer(stream, &outage(503), &mut store).shown(), "200 STALE good");
+            }
+        }
+        world.pass_ms(50);
+    }
+    assert!((5..=12).contains(&asked), "{asked} in 30 s");
+    // Once it is well, so are all.
+    world.pass_ms(9_000);
+    assert_eq!(world.get(900, &get("/", &[]), &page("new"), &mut store).shown(), "200 EXPIRED new");
+    assert_eq!(world.get(901, &get("/other", &[]), &page("new"), &mut store).shown(), "200 MISS new");
+}
+
+#[test]
+fn where_nothing_is_kept_the_fallback_answers() {
+    let fallback = json!({"fallback": {"status": 503, "content_type": "text/html", "body": "<p>Soon."}});
+    let (mut world, mut store) = (World::new(fallback), Store::default());
+    let seen = world.get(1, &get("/", &[]), &outage(502), &mut store);
+    assert_eq!((seen.status, seen.body.as_str(), seen.header("content-type")), (503, "<p>Soon.", Some("text/html")));
+    assert_eq!(world.get(2, &get("/", &[]), &page("well"), &mut store).shown(), "200 MISS well");
+    // Without one the error is the answer.
+    let (mut world, mut store) = (World::new(json!({})), Store::default());
+    assert_eq!(world.get(1, &get("/", &[]), &outage(502), &mut store).shown(), "502 MISS no upstream");
+    assert!(world.is_idle());
+}
+
+#[test]
+fn without_redis_requests_pass() {
+    let (mut world, mut store) = (World::new(json!({})), Store::default());
+    store.is_away = true;
+    for stream in 1..=30 {
+        let seen = world.get(stream, &get("/", &[]), &page("a"), &mut store);
+        assert_eq!((seen.status, seen.body.as_str()), (200, "a"));
+    }
+    let posted = world.get(31, &by("POST", "/", &[]), &answer(200, &[], "ok"), &mut store);
+    assert_eq!(posted.body, "ok");
+    assert!(world.is_idle());
+}
+
+#[test]
+fn redis_that_goes_away_at_any_moment_strands_nobody() {
+    for commands in 0..6 {
+        let (mut world, mut store) = (World::new(json!({})), Store::default());
+        for stream in 1..=3 {
+            world.only_ask(stream, &get("/", &[]));
+        }
+        if commands == 0 {
+            store.is_away = true;
+        }
+        world.run(&mut store);
+        store.is_away |= commands <= 2;
+        let mut fetched = 0;
+        for stream in 1..=3 {
+            match world.settled(stream) {
+                Some(Verdict::Pass(_)) => {
+                    fetched += 1;
+                    assert_eq!(world.answer(stream, &page("a"), &mut store).body, "a");
+                }
+                Some(Verdict::Respond(response)) => assert_eq!(Seen::of(&response).body, "a"),
+                None => panic!("{stream} waits for ever"),
+            }
+        }
+        assert!(fetched >= 1 && world.is_idle(), "{commands}");
+    }
+}
+
+#[test]
+fn what_was_altered_in_redis_is_a_miss_that_says_why() {
+    let (mut world, mut store) = (World::new(json!({})), Store::default());
+    world.get(1, &get("/", &[]), &page("good"), &mut store);
+    let keys: Vec<Vec<u8>> = store.texts.keys().cloned().collect();
+    let value = keys.iter().find(|key| !key.ends_with(b":x") && !key.ends_with(b":l")).expect("it is stored").clone();
+    let written = store.texts[&value].clone();
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(Change, &str); 4] = [
+        (|text| text.truncate(20), "truncated"),
+        (|text| *text.last_mut().unwrap() ^= 1, "altered"),
+        (|text| text[3] = 9, "version"),
+        (|text| *text = b"<html>".to_vec(), "foreign"),
+    ];
+    for (change, cause) in changes {
+        let mut text = written.clone();
+        change(&mut text.0);
+        store.texts.insert(value.clone(), text);
+        world.raised();
+        let seen = world.get(2, &get("/", &[]), &answer(200, &[("cache-control", "no-store")], "new"), &mut store);
+        assert_eq!(seen.shown(), "200 MISS new");
+        let raised = world.raised();
+        assert!(raised.iter().any(|counter| counter.contains(&format!(" {cause} "))), "{cause}: {raised:?}");
+    }
+    // A response whose marker was evicted may have been voided.
+    store.texts.insert(value, written);
+    store.texts.retain(|key, _| !key.ends_with(b":x"));
+    assert_eq!(world.get(3, &get("/", &[]), &page("new"), &mut store).shown(), "200 MISS new");
+}
+
+#[test]
+fn a_gateway_that_retires_lets_others_fetch() {
+    let (mut one, mut two, mut store) = (World::new(json!({})), World::new(json!({})), Store::default());
+    assert!(matches!(one.ask(1, &get("/", &[]), &mut store), Some(Verdict::Pass(_))));
+    one.engine.on_retire(0);
+    one.run(&mut store);
+    assert_eq!(two.get(1, &get("/", &[]), &page("a"), &mut store).shown(), "200 MISS a");
+    one.end(1, StreamEnd::Client, &mut store);
+}

@@ -127,7 +127,8 @@ impl<G: Gateway> Filter<G> {
             self.gateway.set_property("x_request_id", &id);
         }
         let now_ns = self.now_ns();
-        if self.engine.configuration().uses.request_body {
+        let uses = &self.engine.configuration().uses;
+        if uses.request_body || uses.all_headers {
             self.following.begin(stream.into()).is_bodiless = end;
         }
         let request = Request { gateway: &self.gateway, has_body: !end };
@@ -177,13 +178,14 @@ impl<G: Gateway> Filter<G> {
     /// `end`: the response has no body.
     pub fn on_response_headers(&mut self, stream: u32, end: bool) -> Flow {
         let id = stream.into();
-        self.kept.take(id).iter().for_each(|edit| self.gateway.edit(Side::Response, edit));
+        let edits = self.kept.take(id);
+        edits.iter().for_each(|edit| self.gateway.edit(Side::Response, edit));
         if !self.engine.knows(id) {
             return Flow::Continue;
         }
         let now_ns = self.now_ns();
         let response = GatewayResponse::new(&self.gateway, end);
-        self.following.begin(id).respond(&response);
+        self.following.begin(id).respond(&response, edits);
         // Somebody may have answered while the request waited here; a refusal that came now would break the answer off.
         let step = self.engine.on_response_headers(id, &response, now_ns);
         self.finish(stream, Side::Response, step, now_ns)
@@ -195,6 +197,9 @@ impl<G: Gateway> Filter<G> {
         let Some(exchange) = self.following.get(id) else { return Flow::Continue };
         if end && side == Side::Response {
             exchange.end();
+        }
+        if side == Side::Response && exchange.put_replacement(&self.gateway) {
+            return Flow::Continue;
         }
         if exchange.interest(side) == Interest::None {
             exchange.release(&self.gateway, side, &BodyChange::Keep);
@@ -270,7 +275,16 @@ impl<G: Gateway> Filter<G> {
     fn act(&mut self, stream: u64, side: Side, verdict: Verdict) -> Flow {
         let Pass { edits, body, wants } = match verdict {
             Verdict::Respond(response) => {
-                self.following.forget(stream);
+                let response = match (side, self.following.forget(stream)) {
+                    (Side::Response, Some(exchange)) => match exchange.answer(&self.gateway, response) {
+                        Ok(replaced) => {
+                            *self.following.begin(stream) = replaced;
+                            return Flow::Continue;
+                        }
+                        Err(response) => response,
+                    },
+                    _ => response,
+                };
                 respond(&self.gateway, &response);
                 if response.details == TOKENS_REFUSED {
                     ai_log::tell(&self.gateway, &mut self.refusals.borrow_mut());

@@ -5,10 +5,11 @@
 //! holds go on at once. And it cannot let an upstream go: when the engine ends a response's body, the client gets its
 //! end with the upstream's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use slidegate_engine::{
-    BodyChange, BodyCoding, BodyPiece, Interest, ResponseHead, ResponseOrigin, ResponseView, StreamEnd, Wants,
+    BodyChange, BodyCoding, BodyPiece, HeaderEdit, Interest, Response, ResponseHead, ResponseOrigin, ResponseView,
+    StreamEnd, Wants,
 };
 
 use crate::{
@@ -36,6 +37,10 @@ pub struct FollowedExchange {
     /// Whose response it is, if it has come to its end.
     ended: Option<ResponseOrigin>,
     origin: Option<ResponseOrigin>,
+    /// What was changed in the response's headers when they came.
+    edits: Vec<HeaderEdit>,
+    /// What takes the place of the response's body.
+    replacement: Option<Rc<[u8]>>,
     request: ShownBody,
     response: ShownBody,
 }
@@ -149,9 +154,10 @@ impl FollowedExchange {
         BodyPiece { bytes, coding: if is_encoded { BodyCoding::Encoded } else { BodyCoding::Identity }, end }
     }
 
-    /// The response's headers have come.
-    pub fn respond<G: Gateway>(&mut self, response: &GatewayResponse<'_, G>) {
+    /// The response's headers have come, and were changed so.
+    pub fn respond<G: Gateway>(&mut self, response: &GatewayResponse<'_, G>, edits: Vec<HeaderEdit>) {
         self.has_response = true;
+        self.edits = edits;
         self.request.seen = 0;
         self.is_encoded =
             response.header("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"));
@@ -159,6 +165,39 @@ impl FollowedExchange {
         if response.head.end {
             self.end();
         }
+    }
+
+    /// The engine answers in the place of a response whose headers have come. It is that response that is changed into
+    /// the answer, headers now and body when that comes, so that other plugins see it as they do any response. Returns
+    /// what is followed from now on.
+    ///
+    /// # Errors
+    /// The answer, to be given as a local one, which goes past other plugins: the response has no body, so none ever
+    /// comes.
+    pub fn answer(self, gateway: &impl Gateway, response: Response) -> Result<FollowedExchange, Response> {
+        let response = response.edited(self.edits);
+        if self.ended.is_some() {
+            return Err(response);
+        }
+        for (name, _) in header_map::all(&gateway.response_headers()) {
+            gateway.edit(Side::Response, &HeaderEdit::Remove(name));
+        }
+        let number = |number: usize| number.to_string().into_bytes();
+        gateway.edit(Side::Response, &HeaderEdit::Set(":status".into(), number(response.status.into())));
+        for (name, value) in response.headers {
+            gateway.edit(Side::Response, &HeaderEdit::Append(name, value));
+        }
+        gateway.edit(Side::Response, &HeaderEdit::Set("content-length".into(), number(response.body.len())));
+        let replacement = Some(response.body);
+        Ok(FollowedExchange { has_response: true, replacement, ..FollowedExchange::default() })
+    }
+
+    /// Puts what takes the place of the response's body there, if anything does. False: nothing does, or it is there.
+    pub fn put_replacement(&mut self, gateway: &impl Gateway) -> bool {
+        let Some(body) = self.replacement.take() else { return false };
+        gateway.set_body(Side::Response, &body);
+        self.response.is_cut = true;
+        true
     }
 
     /// The last of the response has come.
@@ -212,5 +251,9 @@ impl<G: Gateway> ResponseView for GatewayResponse<'_, G> {
 
     fn header_values(&self, name: &str) -> Vec<Vec<u8>> {
         header_map::values(&self.gateway.response_headers(), name).map(<[u8]>::to_vec).collect()
+    }
+
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(header_map::all(&self.gateway.response_headers()))
     }
 }

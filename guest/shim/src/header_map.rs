@@ -25,6 +25,13 @@ pub fn values<'a>(map: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]
     fields(map).filter(move |(each, _)| each.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
 }
 
+/// All header fields of a serialised map but pseudo headers, names in lower case.
+pub fn all(map: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let is_header = |(name, _): &(&[u8], &[u8])| name.first().is_some_and(|first| *first != b':');
+    let owned = |(name, value): (&[u8], &[u8])| (String::from_utf8_lossy(name).to_ascii_lowercase(), value.to_vec());
+    fields(map).filter(is_header).map(owned).collect()
+}
+
 fn fields(map: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (count, rest) = number(map).unwrap_or_default();
     let lengths_end = count.checked_mul(8).filter(|&end| end <= rest.len()).unwrap_or_default();
@@ -73,6 +80,8 @@ mod tests {
         assert_eq!(values(":path"), [b""]);
         assert_eq!(values("x"), [b"\xe9"]);
         assert!(values("cookies").is_empty());
+        let expected = [("cookie", &b"a=1"[..]), ("x", b"\xe9"), ("cookie", b"b=2")];
+        assert_eq!(all(&map), expected.map(|(name, value)| (name.to_string(), value.to_vec())));
     }
 
     #[test]

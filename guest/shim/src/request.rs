@@ -38,6 +38,10 @@ impl<G: Gateway> RequestView for Request<'_, G> {
         header_map::values(&self.gateway.request_headers(), name).map(<[u8]>::to_vec).collect()
     }
 
+    fn headers(&self) -> Option<Vec<(String, Vec<u8>)>> {
+        Some(header_map::all(&self.gateway.request_headers()))
+    }
+
     fn source_address(&self) -> Option<String> {
         self.gateway.property("source\0address").and_then(|address| String::from_utf8(address).ok())
     }

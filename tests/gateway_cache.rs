@@ -1,0 +1,273 @@
+//! Responses that the gateway keeps, on a real Redis and with a real upstream: who gets them, for how long, and what is
+//! left of a site whose upstream is gone.
+
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use slidegate_tests::{
+    gateway_process::{Gateway, wait_until},
+    http_client::Answer,
+    redis_server::RedisServer,
+    upstream::Upstream,
+};
+
+/// Whose pages they are, whichever gateway is asked.
+const SITE: (&str, &str) = ("host", "site.test");
+
+/// How long something may take that happens by and by.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn serve(upstream: &str, redis: &RedisServer, more: &str) -> Gateway {
+    let redis = redis.url();
+    Gateway::serve(&format!(
+        "upstream: {upstream}
+redis: {{names: {{pages.static: \"{redis}\"}}}}
+filter: {{filters: [{{cache: {{{more}redis: {{service_name: pages.static}}}}}}]}}
+"
+    ))
+}
+
+/// What a page is, and what the cache says of it.
+fn shown(answer: &Answer) -> (u16, String, String) {
+    let text = |name: &str| answer.head.text(name).unwrap_or_default();
+    (answer.status(), text("x-cache"), text("x-page"))
+}
+
+/// Asks for a page that may be kept so.
+fn get(gateway: &Gateway, path: &str, page: &str, control: &str) -> Answer {
+    gateway.client().get(path, &[SITE, ("answer-cache-control", control), ("answer-x-page", page)])
+}
+
+fn expect(answer: &Answer, status: u16, cache: &str, page: &str) {
+    assert_eq!(shown(answer), (status, cache.to_owned(), page.to_owned()), "{:?}", answer.head);
+}
+
+#[test]
+fn gateways_share_what_one_has_fetched() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let [one, two] = [(); 2].map(|()| serve(&upstream.url(), &redis, ""));
+    let first = get(&one, "/bytes/5000", "a", "max-age=50");
+    expect(&first, 200, "MISS", "a");
+    assert_eq!(first.head.text("cache-status").as_deref(), Some("slidegate; fwd=uri-miss; ttl=50; stored"));
+    wait_until("it is stored", || get(&one, "/bytes/5000", "b", "max-age=50").head.text("x-cache").unwrap() == "HIT");
+    let asked = upstream.requests();
+    for gateway in [&one, &two] {
+        let hit = get(gateway, "/bytes/5000", "c", "max-age=50");
+        expect(&hit, 200, "HIT", "a");
+        assert_eq!((&hit.body, hit.head.number("content-length")), (&first.body, 5_000));
+        assert!(hit.head.text("age").is_some() && hit.head.text("date").is_some());
+        // What is sent without a body tells of it all the same.
+        let head = gateway.client().send("HEAD", "/bytes/5000", &[SITE], b"");
+        assert_eq!((head.status(), head.body.len(), head.head.number("content-length")), (200, 0, 5_000));
+        // A connection is good for another request after each.
+        let mut client = gateway.client();
+        for _ in 0..3 {
+            expect(&client.get("/bytes/5000", &[SITE]), 200, "HIT", "a");
+        }
+    }
+    assert_eq!(upstream.requests(), asked);
+    // Another address is another page.
+    expect(&get(&two, "/bytes/5000?x", "d", "max-age=50"), 200, "MISS", "d");
+    let metrics = one.metrics();
+    assert!(metrics.sum("slidegate_cache_requests_total", &[("outcome", "hit")]) >= 4.0);
+}
+
+#[test]
+fn what_a_client_has_is_not_sent_again() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "");
+    let ask = |more: &[(&str, &str)]| {
+        let page = [("answer-cache-control", "max-age=60"), ("answer-etag", "\"1\""), ("answer-x-page", "a")];
+        gateway.client().get("/", &[&page[..], more].concat())
+    };
+    expect(&ask(&[]), 200, "MISS", "a");
+    wait_until("it is stored", || ask(&[]).head.text("x-cache").unwrap() == "HIT");
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        let known = client.get("/", &[("if-none-match", "\"1\"")]);
+        assert_eq!((known.status(), known.body.len(), known.head.text("etag")), (304, 0, Some("\"1\"".to_owned())));
+        let unknown = client.get("/", &[("if-none-match", "\"2\"")]);
+        assert_eq!((unknown.status(), unknown.text().as_str()), (200, "hello\n"));
+    }
+}
+
+#[test]
+fn codings_are_kept_as_they_are_for_who_reads_them() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "");
+    let ask = |coding: &str| {
+        let headers = [
+            ("accept-encoding", coding),
+            ("answer-cache-control", "max-age=60"),
+            ("answer-content-encoding", "gzip"),
+            ("answer-x-page", coding),
+        ];
+        gateway.client().get("/bytes/3000", &headers)
+    };
+    let first = ask("gzip");
+    expect(&first, 200, "MISS", "gzip");
+    wait_until("it is stored", || ask("gzip").head.text("x-cache").unwrap() == "HIT");
+    let hit = ask("br, gzip;q=0.5");
+    assert_eq!((hit.head.text("content-encoding").as_deref(), hit.body == first.body), (Some("gzip"), true));
+    assert_ne!(ask("identity").head.text("x-page").unwrap(), "gzip");
+}
+
+#[test]
+fn one_of_two_hundred_clients_fetches_for_all() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateways = [(); 2].map(|()| serve(&upstream.url(), &redis, "lock_timeout: 20s, "));
+    let pages = thread::scope(|scope| {
+        let asked: Vec<_> = (0..200)
+            .map(|number: usize| {
+                let gateway = &gateways[number % 2];
+                scope.spawn(move || shown(&get(gateway, "/delay/700", &number.to_string(), "max-age=60")))
+            })
+            .collect();
+        asked.into_iter().map(|client| client.join().expect("a client")).collect::<Vec<_>>()
+    });
+    assert!(pages.iter().all(|(status, ..)| *status == 200));
+    assert_eq!(pages.iter().map(|(.., page)| page).collect::<BTreeSet<_>>().len(), 1);
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[test]
+fn pages_live_on_when_their_upstream_is_gone() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let (url, port) = (upstream.url(), upstream.port());
+    let fallback = "fallback: {status: 503, content_type: text/plain, body: \"We are back soon.\"}, ";
+    let gateway = serve(&url, &redis, &format!("stale_if_error: 1h, {fallback}"));
+    expect(&get(&gateway, "/page", "a", "max-age=1"), 200, "MISS", "a");
+    expect(&get(&gateway, "/strict", "b", "max-age=1, must-revalidate"), 200, "MISS", "b");
+    wait_until("it is stored", || get(&gateway, "/page", "a", "max-age=1").head.text("x-cache").unwrap() == "HIT");
+    drop(upstream);
+    // Each answer is the page, fresh at first and stale then, whoever asks.
+    let begun = Instant::now();
+    let mut seen = BTreeSet::new();
+    while !seen.contains("STALE") {
+        let answer = get(&gateway, "/page", "never", "max-age=1");
+        assert_eq!((answer.status(), answer.head.text("x-page").as_deref()), (200, Some("a")), "{:?}", answer.head);
+        seen.insert(answer.head.text("x-cache").unwrap_or_default());
+        assert!(begun.elapsed() < PATIENCE, "{seen:?}");
+    }
+    let answers = thread::scope(|scope| {
+        let asked: Vec<_> =
+            (0..50).map(|_| scope.spawn(|| shown(&get(&gateway, "/page", "never", "max-age=1")))).collect();
+        asked.into_iter().map(|client| client.join().expect("a client")).collect::<Vec<_>>()
+    });
+    assert!(answers.iter().all(|answer| *answer == (200, "STALE".to_owned(), "a".to_owned())), "{answers:?}");
+    // Who must not be shown anything stale, and what is not there, gets what is configured.
+    for path in ["/strict", "/never-seen"] {
+        let answer = get(&gateway, path, "never", "max-age=1");
+        assert_eq!((answer.status(), answer.text().as_str()), (503, "We are back soon."), "{path}");
+    }
+    let upstream = Upstream::start_on(port);
+    wait_until("the upstream is asked again", || {
+        get(&gateway, "/page", "new", "max-age=60").head.text("x-page").as_deref() == Some("new")
+    });
+    assert!(upstream.requests() > 0);
+}
+
+#[test]
+fn nobody_gets_the_page_of_another() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateways = ["", "key: {group: {cookie: sid}}, ", "stale_while_revalidate: 60s, default_ttl: 60s, "]
+        .map(|more| serve(&upstream.url(), &redis, more));
+    let kinds: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("answer-etag", "\"same\"")],
+        &[("answer-cache-control", "private, max-age=60")],
+        &[("answer-cache-control", "no-store")],
+        &[("answer-cache-control", "private; max-age=60")],
+        &[("answer-cache-control", "max-age=60"), ("answer-set-cookie", "sid=new")],
+        &[("answer-cache-control", "max-age=60"), ("answer-vary", "cookie")],
+    ];
+    thread::scope(|scope| {
+        for user in ["alice", "bob", "carol", "dan"] {
+            let gateways = &gateways;
+            scope.spawn(move || {
+                let cookie = format!("sid={user}");
+                for turn in 0..6 {
+                    for (kind, headers) in kinds.iter().enumerate() {
+                        for gateway in gateways {
+                            let own = [("cookie", cookie.as_str()), ("answer-x-page", user)];
+                            let more = [("cache-control", "max-stale")];
+                            let asked = [&own[..], headers, if turn % 2 == 0 { &[] } else { &more[..] }].concat();
+                            let answer = gateway.client().get(&format!("/own/{kind}"), &asked);
+                            assert_eq!(answer.head.text("x-page").as_deref(), Some(user), "{headers:?}");
+                        }
+                    }
+                    let authorized = [
+                        ("authorization", cookie.as_str()),
+                        ("answer-x-page", user),
+                        ("answer-cache-control", "max-age=60"),
+                    ];
+                    let answer = gateways[0].client().get("/authorized", &authorized);
+                    assert_eq!(answer.head.text("x-page").as_deref(), Some(user));
+                }
+            });
+        }
+    });
+    // What is each one's own is found again in its group, and nowhere else.
+    let own = [("cookie", "sid=alice"), ("answer-x-page", "new"), ("answer-cache-control", "private, max-age=60")];
+    expect(&gateways[1].client().get("/own/2", &own), 200, "HIT", "alice");
+}
+
+#[test]
+fn what_is_changed_is_void_in_every_gateway() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let [one, two] = [(); 2].map(|()| serve(&upstream.url(), &redis, ""));
+    get(&one, "/page?a", "old", "max-age=600");
+    wait_until("it is stored", || get(&two, "/page?a", "x", "max-age=600").head.text("x-cache").unwrap() == "HIT");
+    assert_eq!(one.client().send("POST", "/page?a", &[SITE], b"x").status(), 200);
+    expect(&get(&two, "/page?a", "new", "max-age=600"), 200, "MISS", "new");
+    // One that failed changed nothing.
+    get(&one, "/status/500", "old", "max-age=600");
+    wait_until("it is stored", || get(&two, "/status/500", "x", "max-age=600").head.text("x-cache").unwrap() == "HIT");
+    assert_eq!(one.client().send("POST", "/status/500", &[SITE], b"x").status(), 500);
+    expect(&get(&two, "/status/500", "new", "max-age=600"), 500, "HIT", "old");
+}
+
+#[test]
+fn what_was_cut_is_not_kept() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "");
+    for turn in 1..=2 {
+        let cut = gateway.client().try_send("GET", "/cut", &[("answer-cache-control", "max-age=60")], b"");
+        assert!(cut.is_err(), "{cut:?}");
+        assert_eq!(upstream.requests(), turn);
+    }
+    let keys: Vec<String> = redis::cmd("KEYS").arg("slidegate:c:*").query(&mut redis.connection()).expect("keys");
+    assert!(keys.iter().all(|key| key.ends_with(":l")), "{keys:?}");
+}
+
+#[test]
+fn without_redis_pages_are_fetched() {
+    let (mut redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "");
+    get(&gateway, "/page", "a", "max-age=60");
+    redis.kill();
+    for page in ["b", "c", "d"] {
+        let answer = get(&gateway, "/page", page, "max-age=60");
+        assert_eq!((answer.status(), answer.head.text("x-page").as_deref()), (200, Some(page)));
+    }
+}
+
+#[test]
+fn tunnels_and_bodies_pass_by() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "");
+    get(&gateway, "/upgrade", "a", "max-age=60");
+    let headers = [("connection", "upgrade"), ("upgrade", "echo"), ("answer-x-page", "b")];
+    let mut client = gateway.client();
+    client
+        .write(b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .expect("it is sent");
+    assert_eq!(client.read_head().expect("a head").status, 101);
+    let asked = upstream.requests();
+    let with_body = gateway.client().send("GET", "/page", &headers[2..], b"evil");
+    assert_eq!((with_body.status(), upstream.requests()), (200, asked + 1));
+    expect(&get(&gateway, "/page", "good", "max-age=60"), 200, "MISS", "good");
+}

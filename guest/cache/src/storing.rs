@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{date::read_date, directives::ResponseDirectives, fields::HeaderFields, freshness::date};
+use crate::{date::read_date, directives::ResponseDirectives, fields::HeaderFields};
 
 /// Statuses that may be stored without a word of how long they are fresh (RFC 9110, 15.1), but for 206, of which
 /// nothing is stored.
@@ -118,7 +118,7 @@ pub fn may_store(
 /// Whether a response says that it ends later than it was made.
 fn ends_later(response: &HeaderFields) -> bool {
     let ends = response.first("expires").and_then(read_date).unwrap_or(0);
-    date(response).is_some_and(|made| made < ends)
+    response.first("date").and_then(read_date).is_some_and(|made| made < ends)
 }
 
 /// Whether a status may be stored without a word of how long it is fresh.

@@ -10,7 +10,7 @@ use super::{
     flight::{CacheAsker, CacheFlight, FlightStage},
     now_ms,
     question::{CacheAnswer, CacheQuestion},
-    standing::Standing,
+    standing::CacheStanding,
 };
 use crate::{
     store::{Ended, failure::FailureCause},
@@ -45,7 +45,7 @@ impl CacheFilter {
             if flight.is_fetched() {
                 let stored = flight.stored.clone();
                 match self.standing(&asker.request, stored.as_deref(), turn) {
-                    Standing::Fetched { may_use_stored: false } if asker.request.is_ordinary() => {}
+                    CacheStanding::Fetched { may_use_stored: false } if asker.request.is_ordinary() => {}
                     standing => return Some(self.stand(&asker, stored, standing, turn)),
                 }
             }
@@ -239,7 +239,7 @@ impl CacheFilter {
                 continue;
             }
             match self.standing(&asker.request, stored.as_deref(), turn) {
-                Standing::Fetched { .. } if asker.request.is_ordinary() => waiting.push(asker),
+                CacheStanding::Fetched { .. } if asker.request.is_ordinary() => waiting.push(asker),
                 standing => {
                     let settled = self.stand(&asker, stored.clone(), standing, turn);
                     self.settle(&asker, settled, turn);
@@ -286,7 +286,7 @@ impl CacheFilter {
         // Whoever may use what is stored does not wait.
         for asker in mem::take(&mut flight.askers) {
             match self.standing(&asker.request, stored.as_deref(), turn) {
-                Standing::Fetched { may_use_stored: false } => {
+                CacheStanding::Fetched { may_use_stored: false } => {
                     if let Some(flight) = self.flights.get_mut(&id) {
                         flight.askers.push(asker);
                     }

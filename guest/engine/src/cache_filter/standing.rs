@@ -8,7 +8,7 @@ use super::{CacheFilter, CacheTurn, answer, answered, flight::CacheAsker, hit, n
 use crate::{telemetry::CacheTally, turn::NotedVerdict, verdict::Response};
 
 /// What becomes of a request by what is stored.
-pub(super) enum Standing {
+pub(super) enum CacheStanding {
     /// It is answered.
     Answered(Response, CacheTally),
     /// It goes to its upstream alone.
@@ -23,16 +23,16 @@ impl CacheFilter {
         &mut self,
         asker: &CacheAsker,
         stored: Option<Rc<StoredResponse>>,
-        standing: Standing,
+        standing: CacheStanding,
         turn: &mut CacheTurn<'_>,
     ) -> NotedVerdict {
         match standing {
-            Standing::Answered(response, tally) => {
+            CacheStanding::Answered(response, tally) => {
                 self.tally(tally, turn);
                 answered(response)
             }
-            Standing::Alone(forwarding) => self.go_alone(asker, stored, forwarding, true, turn),
-            Standing::Fetched { may_use_stored } => match stored.filter(|_| may_use_stored) {
+            CacheStanding::Alone(forwarding) => self.go_alone(asker, stored, forwarding, true, turn),
+            CacheStanding::Fetched { may_use_stored } => match stored.filter(|_| may_use_stored) {
                 Some(stored) => {
                     self.tally(CacheTally::Stale, turn);
                     let now_ms = now_ms(turn);
@@ -51,7 +51,7 @@ impl CacheFilter {
         request: &CacheableRequest,
         stored: Option<&StoredResponse>,
         turn: &mut CacheTurn<'_>,
-    ) -> Standing {
+    ) -> CacheStanding {
         let now_ms = now_ms(turn);
         let is_other = stored.is_some_and(|stored| !matches_request(&stored.vary, &stored.headers, &request.headers));
         let Some(stored) = stored.filter(|_| !is_other) else {
@@ -60,12 +60,12 @@ impl CacheFilter {
         };
         let hit_as = |tally: CacheTally, detail: Option<&'static str>| {
             let status = CacheStatus { detail, ..CacheStatus::hit(stored.fresh_for_s(now_ms)) };
-            Standing::Answered(hit(stored, request, status, now_ms), tally)
+            CacheStanding::Answered(hit(stored, request, status, now_ms), tally)
         };
         match stored.reuse(&request.directives, now_ms) {
             Reuse::Fresh => hit_as(CacheTally::Hit, None),
             Reuse::AllowedStale => hit_as(CacheTally::Stale, None),
-            Reuse::WhileRevalidating => Standing::Fetched { may_use_stored: true },
+            Reuse::WhileRevalidating => CacheStanding::Fetched { may_use_stored: true },
             Reuse::Validate if request.directives.only_if_cached => self.without(request, Forwarding::Stale, turn),
             Reuse::Validate => {
                 if stored.may_replace_error(now_ms) && self.upstreams.is_down(&request.upstream, turn.now_ns) {
@@ -75,27 +75,32 @@ impl CacheFilter {
                 let is_shared = stored.lifetime.fresh_s > 0 && !stored.lifetime.always_validate;
                 let is_wanted = request.directives.no_cache || stored.fresh_for_s(now_ms) > 0;
                 match request.is_ordinary() && is_shared && self.rules.lock_timeout_ms > 0 {
-                    true => Standing::Fetched { may_use_stored: false },
-                    false => Standing::Alone(if is_wanted { Forwarding::Request } else { Forwarding::Stale }),
+                    true => CacheStanding::Fetched { may_use_stored: false },
+                    false => CacheStanding::Alone(if is_wanted { Forwarding::Request } else { Forwarding::Stale }),
                 }
             }
         }
     }
 
     /// What becomes of a request for which nothing is stored.
-    fn without(&mut self, request: &CacheableRequest, forwarding: Forwarding, turn: &mut CacheTurn<'_>) -> Standing {
+    fn without(
+        &mut self,
+        request: &CacheableRequest,
+        forwarding: Forwarding,
+        turn: &mut CacheTurn<'_>,
+    ) -> CacheStanding {
         let status = CacheStatus::forwarded(forwarding);
         if request.directives.only_if_cached {
-            return Standing::Answered(answer::not_cached(&status), CacheTally::Miss);
+            return CacheStanding::Answered(answer::not_cached(&status), CacheTally::Miss);
         }
         if let Some(fallback) = &self.rules.fallback
             && self.upstreams.is_down(&request.upstream, turn.now_ns)
         {
-            return Standing::Answered(answer::fallback(fallback, &status), CacheTally::Fallback);
+            return CacheStanding::Answered(answer::fallback(fallback, &status), CacheTally::Fallback);
         }
         match request.is_ordinary() && self.rules.lock_timeout_ms > 0 {
-            true => Standing::Fetched { may_use_stored: false },
-            false => Standing::Alone(forwarding),
+            true => CacheStanding::Fetched { may_use_stored: false },
+            false => CacheStanding::Alone(forwarding),
         }
     }
 }

@@ -83,7 +83,7 @@ fn a_body_that_is_cut_is_not_passed_for_whole() {
     let cut = client.try_send("GET", "/cut", &[], b"");
     assert!(cut.is_err(), "{cut:?}");
     let line = gateway.wait_printed("/cut");
-    assert!(line.contains("status=200") && line.contains("sent=10 ") && line.contains("cut=true"), "{line}");
+    assert!(line.contains("status=200") && line.contains("sent=10 ") && line.contains("broken_off=true"), "{line}");
     assert_well(&mut gateway);
 }
 

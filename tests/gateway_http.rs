@@ -150,13 +150,13 @@ fn a_refused_head_is_not_cut() {
     let answer = raw(&gateway, "HEAD", "HEAD /refused HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("an answer");
     assert_eq!((answer.status(), answer.head.number("content-length")), (429, 17));
     let line = gateway.wait_printed("path=\"/refused\"");
-    assert!(line.contains("status=429") && line.contains("cut=false"), "{line}");
+    assert!(line.contains("status=429") && line.contains("broken_off=false"), "{line}");
     assert_eq!(
         raw(&gateway, "HEAD", "HEAD /none HTTP/1.1\r\nhost: a.test:x\r\n\r\n").expect("an answer").status(),
         400
     );
     let line = gateway.wait_printed("path=\"/none\"");
-    assert!(line.contains("status=400") && line.contains("cut=false"), "{line}");
+    assert!(line.contains("status=400") && line.contains("broken_off=false"), "{line}");
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
         assert_eq!(reset, stuck);
         wait_until("nothing is in flight", || in_flight(&gateway) == 0.0);
         // The library does not tell whether the last byte of a known length has gone out.
-        let cut = |line: &&str| line.contains("cut=true") && !line.contains("/bytes/");
+        let cut = |line: &&str| line.contains("broken_off=true") && !line.contains("/bytes/");
         let were_cut = || gateway.printed().lines().filter(cut).count() == (paths.len() - 1) * (1 + window as usize);
         wait_until("the log says that they were cut", were_cut);
         let empty = client.get("/status/204").expect("the gateway reads");
@@ -199,7 +199,7 @@ fn the_log_says_of_an_answer_in_several_pieces_that_it_is_whole() {
     let lines =
         || gateway.printed().lines().filter(|line| line.contains("HTTP/2.0")).map(str::to_owned).collect::<Vec<_>>();
     wait_until("all are logged", || lines().len() == 10 * paths.len());
-    let cut: Vec<_> = lines().into_iter().filter(|line| !line.ends_with("cut=false")).collect();
+    let cut: Vec<_> = lines().into_iter().filter(|line| !line.ends_with("broken_off=false")).collect();
     assert!(cut.is_empty(), "{} of them, such as {}", cut.len(), cut[0]);
 }
 

@@ -149,7 +149,10 @@ fn a_reader_that_does_not_read_makes_nobody_wait() {
     gateway.serves(50, "/later");
     gateway.ends();
     let text = reader.join().expect("the reader ends");
-    assert!(text.lines().all(|line| line.contains(" access: ") && line.ends_with("cut=false")), "a line is not whole");
+    assert!(
+        text.lines().all(|line| line.contains(" access: ") && line.ends_with("broken_off=false")),
+        "a line is not whole"
+    );
     assert!(text.contains("path=\"/later\""), "nothing is logged after the pause");
 }
 

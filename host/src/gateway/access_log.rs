@@ -146,7 +146,7 @@ impl Record {
             session = self.annotations.text("session"),
             session_set = self.annotations.text("session_set"),
             cookie_vault = self.annotations.text("cookie_vault"),
-            cut = self.is_cut || self.status.is_none(),
+            broken_off = self.is_cut || self.status.is_none(),
         );
     }
 }

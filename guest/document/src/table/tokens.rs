@@ -105,9 +105,9 @@ pub const FORMAT: [Field; 1] = [Field::new(
     Shape::Choice(&["plain", "auto", "openai", "anthropic", "gemini"]),
     "`plain`",
     "a refusal as official clients of an API understand it: `openai`, `anthropic`, `gemini`, or `auto` (by the path: \
-     `/messages`, `:generateContent`, else OpenAI's); a stated `rejected_msg` stays the body. `Retry-After` and \
-     `retry-after-ms` come with it whatever `headers` says, and for a wait of more than a minute `x-should-retry: \
-     false`, as those clients would else sleep through it or ask in vain",
+     `/messages`, Gemini's methods such as `:generateContent`, else OpenAI's); a stated `rejected_msg` stays the body. \
+     `Retry-After` and `retry-after-ms` come with it whatever `headers` says, and for a wait of more than a minute \
+     `x-should-retry: false`, as those clients would else sleep through it or ask in vain",
 )
 .ours()];
 

@@ -169,6 +169,10 @@ impl TokenCharge {
     }
 }
 
+/// What stands behind the name of a model in paths of Gemini's API.
+const GEMINI_METHODS: [&[u8]; 5] =
+    [b":generateContent", b":streamGenerateContent", b":countTokens", b":embedContent", b":batchEmbedContents"];
+
 impl ErrorFormatChoice {
     /// The format for a request.
     #[inline]
@@ -201,7 +205,7 @@ impl ErrorFormatChoice {
                 // Of Anthropic's API also what lies beneath, such as `/messages/count_tokens`.
                 if path.ends_with(b"/messages") || has(b"/messages/") {
                     ErrorFormat::Anthropic
-                } else if has(b":generateContent") || has(b":streamGenerateContent") {
+                } else if GEMINI_METHODS.into_iter().any(has) {
                     ErrorFormat::Gemini
                 } else {
                     ErrorFormat::OpenAi
@@ -241,7 +245,13 @@ mod tests {
         for path in ["/v1/messages", "/anthropic/v1/messages?beta=true", "/v1/messages/count_tokens"] {
             assert_eq!(format(path), ErrorFormat::Anthropic, "{path}");
         }
-        for path in ["/v1beta/models/gemini-2.5-pro:generateContent", "/v1/models/g:streamGenerateContent?alt=sse"] {
+        for path in [
+            "/v1beta/models/gemini-2.5-pro:generateContent",
+            "/v1/models/g:streamGenerateContent?alt=sse",
+            "/v1beta/models/g:countTokens",
+            "/v1beta/models/g:embedContent",
+            "/v1beta/models/g:batchEmbedContents",
+        ] {
             assert_eq!(format(path), ErrorFormat::Gemini, "{path}");
         }
         assert_eq!(ErrorFormatChoice::Always(ErrorFormat::Plain).of(b"/v1/messages"), ErrorFormat::Plain);

@@ -119,7 +119,8 @@ impl CacheKey {
     }
 }
 
-/// What of a request's header fields is part of every key: see [`OVERRIDES`]. `values` shows those of a name.
+/// What of a request's header fields is part of every key, as applications take it for the address. `values` shows
+/// those of a name.
 pub fn overriding_parts(values: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<KeyPart<'static>> {
     let mut parts = Vec::new();
     for name in OVERRIDES {

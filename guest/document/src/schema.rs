@@ -105,13 +105,16 @@ impl Generator {
 
     /// One filter, or a list of them.
     fn one_or_list(&mut self) -> Value {
-        let of_sessions = self.object(&session::FILTER_OBJECT);
-        let of_vaults = self.object(&vault::FILTER_OBJECT);
-        let of_caches = self.object(&cache::FILTER_OBJECT);
+        let kinds = [
+            ("cache", &cache::FILTER_OBJECT),
+            ("cookie_vault", &vault::FILTER_OBJECT),
+            ("session", &session::FILTER_OBJECT),
+        ];
         let limits = self.object(&filter::FILTER);
-        let others = json!({"if": {"required": ["cache"]}, "then": of_caches, "else": limits});
-        let others = json!({"if": {"required": ["cookie_vault"]}, "then": of_vaults, "else": others});
-        let one = json!({"if": {"required": ["session"]}, "then": of_sessions, "else": others});
+        let one = kinds.into_iter().fold(
+            limits,
+            |others, (field, table)| json!({"if": {"required": [field]}, "then": self.object(table), "else": others}),
+        );
         json!({"if": {"required": ["filters"]}, "then": self.object(&chain::CHAIN), "else": one})
     }
 

@@ -50,16 +50,12 @@ fn changed(edits: &[HeaderEdit], name: &str, received: impl FnOnce() -> Vec<Vec<
     Some(values)
 }
 
-/// All header fields with these changes.
+/// All header fields with these changes, in lower case.
 fn all_changed(mut headers: Vec<(String, Vec<u8>)>, edits: &[HeaderEdit]) -> Vec<(String, Vec<u8>)> {
     for edit in edits.iter().filter(|edit| !edit.name().starts_with(':')) {
-        if !matches!(edit, HeaderEdit::Append(..)) {
-            headers.retain(|(name, _)| !name.eq_ignore_ascii_case(edit.name()));
-        }
-        if let HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) = edit {
-            headers.push((name.to_ascii_lowercase(), value.clone()));
-        }
+        edit.clone().apply(&mut headers);
     }
+    headers.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
     headers
 }
 

@@ -13,7 +13,7 @@ use crate::{
     cookie_vault::without_kept,
     edited::Edited,
     local::LocalWindows,
-    plan::{Plan, Planned, Prefixes},
+    plan::{Plan, Planned, Prefixes, SparePlans},
     redis::{CallError, Command, Reply},
     request::RequestView,
     rule::{GLOBAL, Policy, Ruleset, hits::ItemOutcome},
@@ -223,7 +223,7 @@ fn filter(path: String, ruleset: &Rc<Ruleset>, request: &impl RequestView, state
     let is_scoped = position < ruleset.scoped.len();
     let of_policy = if is_scoped { joined(&path, &format!("_rules_[{position}]")) } else { path.clone() };
     let mut rules = rules(&of_policy, policy, request);
-    let (would, reason) = match Planned::new(policy, &Prefixes::of(policy), request, Plan::default()) {
+    let (would, reason) = match Planned::new(policy, &Prefixes::of(policy), request, &mut SparePlans::default()) {
         Planned::Exempt => (Would::Pass, "it is exempt"),
         Planned::Unlimited { .. } => (Would::Pass, "no limit is for it"),
         Planned::Refused { .. } => (Would::Respond, "a rule refuses it for what it lacks or has too often"),

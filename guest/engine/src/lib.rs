@@ -4,8 +4,8 @@
 //! no connection, reads no clock, writes no log and knows neither the WIT contract nor proxy-wasm: the adapters beside
 //! it do.
 //!
-//! An [`Engine`] is a chain of filters of three kinds: limiters, those that read or keep sessions and tell what follows
-//! who asks, and vaults for cookies. They share the streams that wait, the store of calls to Redis with its circuit
+//! An [`Engine`] is a chain of filters of four kinds: limiters, those that read or keep sessions and tell what follows
+//! who asks, vaults for cookies, and caches of responses. They share the streams that wait, the store of calls to Redis with its circuit
 //! breakers, and the telemetry.
 //!
 //! ```

@@ -145,7 +145,7 @@ impl Limiter {
             return Some(Decided::passed());
         };
         let index = self.first_policy + position;
-        let plan = match Planned::new(policy, prefixes, request, self.spare_plans.take()) {
+        let plan = match Planned::new(policy, prefixes, request, &mut self.spare_plans) {
             Planned::Charged(plan) => plan,
             Planned::Unlimited { spared } => {
                 turn.telemetry.decided(index, if spared.is_empty() { Tally::Unlimited } else { Tally::WouldRefuse });

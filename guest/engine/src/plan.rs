@@ -79,10 +79,15 @@ impl Prefixes {
 }
 
 impl Planned {
-    /// Finds every limit of `policy`, whose keys these are, that the request meets. The plan is written over another
-    /// one, for its memory.
+    /// Finds every limit of `policy`, whose keys these are, that the request meets. The plan is written over one
+    /// that is spare, for its memory.
     #[inline(never)]
-    pub(crate) fn new(policy: &Policy, prefixes: &Prefixes, request: &impl RequestView, mut plan: Plan) -> Planned {
+    pub(crate) fn new(
+        policy: &Policy,
+        prefixes: &Prefixes,
+        request: &impl RequestView,
+        spare: &mut SparePlans,
+    ) -> Planned {
         if policy.exempt.holds(request) {
             return Planned::Exempt;
         }
@@ -97,6 +102,7 @@ impl Planned {
         };
         let most = policy.global.len() + hits.iter().map(|hit| hit.limits.len()).sum::<usize>();
         let error_format = policy.error_format.of_request(request);
+        let mut plan = spare.take();
         let mut text = plan.begin(most);
         (plan.spared, plan.error_format) = (spared, error_format);
         for (limit, key) in policy.global.iter().zip(&prefixes.threshold) {

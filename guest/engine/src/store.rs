@@ -20,12 +20,15 @@ use crate::{
     telemetry::{Saved, Telemetry},
 };
 
+/// How often what a call is about is in memory.
+pub(crate) const CALL_COPIES: usize = 3;
+
 /// What a call takes whose words, or those that count, are so long together, in bytes: who asks has them, its command
 /// for a moment, and a copy of it is on its way.
+#[inline]
 pub(crate) fn call_bytes(words: usize) -> usize {
     const CALL_BYTES: usize = 512;
-    const COPIES: usize = 3;
-    CALL_BYTES + COPIES * words
+    CALL_BYTES + CALL_COPIES * words
 }
 
 /// What a call asks.

@@ -6,7 +6,6 @@ use alloc::{
 };
 
 use crate::{
-    cache::CacheRules,
     config::FilterRules,
     rule::{ErrorFormat, ErrorFormatChoice, Policy, Scope, Source, hits},
     session::{OnMissingSession, SessionRules},
@@ -54,7 +53,7 @@ impl Uses {
                     uses.add_header("cookie");
                     uses.response_headers = true;
                 }
-                FilterRules::Cache(rules) => uses.add_cache(rules),
+                FilterRules::Cache(_) => uses.add_cache(),
             }
         }
         uses
@@ -72,10 +71,9 @@ impl Uses {
         self.response_headers |= rules.follows_responses();
     }
 
-    fn add_cache(&mut self, rules: &CacheRules) {
+    fn add_cache(&mut self) {
         (self.method, self.path, self.authority, self.service_name) = (true, true, true, true);
         (self.response_headers, self.response_body, self.all_headers) = (true, true, true);
-        rules.headers.iter().for_each(|name| self.add_header(name));
     }
 
     fn add_scope(&mut self, scope: &Scope) {

@@ -210,6 +210,16 @@ impl HeaderEdit {
         matches!(self, HeaderEdit::Set(..) | HeaderEdit::Remove(_))
     }
 
+    /// Makes this change to all headers of a message.
+    pub(crate) fn apply(self, headers: &mut Vec<(String, Vec<u8>)>) {
+        if self.replaces() {
+            headers.retain(|(other, _)| !other.eq_ignore_ascii_case(self.name()));
+        }
+        if let HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) = self {
+            headers.push((name, value));
+        }
+    }
+
     /// How much memory it takes, roughly, in bytes.
     pub fn size(&self) -> usize {
         match self {
@@ -225,14 +235,7 @@ impl Response {
     /// The same answer with these changes to its headers.
     #[must_use]
     pub fn edited(mut self, edits: Vec<HeaderEdit>) -> Response {
-        for edit in edits {
-            if !matches!(edit, HeaderEdit::Append(..)) {
-                self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(edit.name()));
-            }
-            if let HeaderEdit::Set(name, value) | HeaderEdit::Append(name, value) = edit {
-                self.headers.push((name, value));
-            }
-        }
+        edits.into_iter().for_each(|edit| edit.apply(&mut self.headers));
         self
     }
 }

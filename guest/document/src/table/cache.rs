@@ -1,6 +1,6 @@
 //! The fields of a filter that keeps responses.
 
-use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
+use super::{COOKIE, Condition, DURATION, DURATION_ABOVE_ZERO, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
 
 /// How long a body may be.
 const BODY: Shape =
@@ -155,7 +155,7 @@ pub const GROUP: [Field; 2] = [
     Field::new(
         "cookie",
         ["Cookie", "Cookie 名称"],
-        Shape::Form("^[^;=\\x00-\\x1f\\x7f]+$"),
+        Shape::Form(COOKIE),
         "",
         "the name of the cookie that tells users apart",
     )

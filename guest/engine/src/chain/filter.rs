@@ -378,47 +378,24 @@ impl Ask for Asked {
 impl Answer {
     #[inline]
     fn batch(self) -> Option<Batch> {
-        match self {
-            Answer::Limiter(batch) => Some(batch),
-            Answer::Session(_) | Answer::Vault(_) | Answer::Cache(_) => None,
-            #[cfg(test)]
-            Answer::Trial(_) => None,
-        }
+        if let Answer::Limiter(batch) = self { Some(batch) } else { None }
     }
 
     fn session(self) -> Option<SessionAnswer> {
-        match self {
-            Answer::Session(session) => Some(session),
-            Answer::Limiter(_) | Answer::Vault(_) | Answer::Cache(_) => None,
-            #[cfg(test)]
-            Answer::Trial(_) => None,
-        }
+        if let Answer::Session(session) = self { Some(session) } else { None }
     }
 
     fn vault(self) -> Option<VaultAnswer> {
-        match self {
-            Answer::Vault(value) => Some(value),
-            Answer::Limiter(_) | Answer::Session(_) | Answer::Cache(_) => None,
-            #[cfg(test)]
-            Answer::Trial(_) => None,
-        }
+        if let Answer::Vault(value) = self { Some(value) } else { None }
     }
 
     fn cache(self) -> Option<CacheAnswer> {
-        match self {
-            Answer::Cache(answer) => Some(*answer),
-            Answer::Limiter(_) | Answer::Session(_) | Answer::Vault(_) => None,
-            #[cfg(test)]
-            Answer::Trial(_) => None,
-        }
+        if let Answer::Cache(answer) = self { Some(*answer) } else { None }
     }
 
     #[cfg(test)]
     fn reply(self) -> Option<Reply> {
-        match self {
-            Answer::Trial(reply) => Some(reply),
-            Answer::Limiter(_) | Answer::Session(_) | Answer::Vault(_) | Answer::Cache(_) => None,
-        }
+        if let Answer::Trial(reply) = self { Some(reply) } else { None }
     }
 }
 

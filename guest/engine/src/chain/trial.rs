@@ -80,9 +80,9 @@ impl TrialScript {
             Some(Say::Now(verdict)) => Some(NotedVerdict { verdict, note: None }),
             Some(Say::Wait) => None,
             Some(Say::Ask) => {
-                let permit = turn.services.permit(0, turn.now_ns, turn.telemetry).expect("a service that is well");
+                let question = Question { waiter, command: ["GET", "s"].into_iter().collect() };
+                turn.ask(0, question).expect("a service that is well");
                 turn.budget.take(WAITER_BYTES);
-                turn.asked.push((0, permit, Question { waiter, command: ["GET", "s"].into_iter().collect() }));
                 None
             }
             None => Some(NotedVerdict { verdict: self.wanting(), note: None }),

@@ -80,7 +80,7 @@ pub(super) fn read(
         }
     };
     let (query, headers, group) = key?;
-    // Half a second is none to a cache.
+    // What is no whole second counts as one more.
     let seconds = |us: u64| us.div_ceil(SECOND_US);
     Some(CacheRules {
         query,
@@ -190,10 +190,6 @@ fn group(reader: &mut Reader, told: &[ToldField], path: Path<'_>, node: &Node) -
         }
         (None, Some((path, node))) => {
             let name = reader.text(path, node)?;
-            if name.is_empty() {
-                reader.error(path, "expected the name of a cookie, got an empty text");
-                return None;
-            }
             cookie_name(reader, path, node, &name).map(CacheGroup::Cookie)
         }
         _ => {

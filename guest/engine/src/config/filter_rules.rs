@@ -60,33 +60,21 @@ impl FilterRules {
 
     /// The rules, if it is a limiter.
     pub fn limiter(&self) -> Option<&Rc<Ruleset>> {
-        match self {
-            FilterRules::Limiter(ruleset) => Some(ruleset),
-            FilterRules::Session(_) | FilterRules::Vault(_) | FilterRules::Cache(_) => None,
-        }
+        if let FilterRules::Limiter(ruleset) = self { Some(ruleset) } else { None }
     }
 
     /// The rules, if it reads sessions.
     pub fn session(&self) -> Option<&Rc<SessionRules>> {
-        match self {
-            FilterRules::Limiter(_) | FilterRules::Vault(_) | FilterRules::Cache(_) => None,
-            FilterRules::Session(rules) => Some(rules),
-        }
+        if let FilterRules::Session(rules) = self { Some(rules) } else { None }
     }
 
     /// The rules, if it keeps cookies.
     pub(crate) fn vault(&self) -> Option<&Rc<VaultRules>> {
-        match self {
-            FilterRules::Limiter(_) | FilterRules::Session(_) | FilterRules::Cache(_) => None,
-            FilterRules::Vault(rules) => Some(rules),
-        }
+        if let FilterRules::Vault(rules) = self { Some(rules) } else { None }
     }
 
     /// The rules, if it keeps responses.
     pub fn cache(&self) -> Option<&Rc<CacheRules>> {
-        match self {
-            FilterRules::Limiter(_) | FilterRules::Session(_) | FilterRules::Vault(_) => None,
-            FilterRules::Cache(rules) => Some(rules),
-        }
+        if let FilterRules::Cache(rules) = self { Some(rules) } else { None }
     }
 }

@@ -36,6 +36,7 @@ impl Limiter {
         turn: &mut Turn<'_>,
     ) -> Option<Decided> {
         if let Some(decided) = self.refuse_known(index, service, &plan, turn) {
+            self.spare_plans.keep(plan);
             return Some(decided);
         }
         let permit = match self.may_call(index, service, &plan, turn) {
@@ -50,6 +51,7 @@ impl Limiter {
         if let Some(open) = flight.and_then(|flight| self.flights.get_mut(flight)) {
             if open.policy == index && *open.plan == plan {
                 open.waiting.push(asker);
+                self.spare_plans.keep(plan);
                 return None;
             }
             // Something else of the same digest is on its way: this goes alone.

@@ -7,7 +7,7 @@ use crate::{
     plan::Plan,
     redis::{Command, Form, Reply},
     rule::{Policy, owner_name},
-    store::{Ask, failure::sayable},
+    store::{self, Ask, CALL_COPIES, failure::sayable},
     streams::Waiter,
     telemetry::Telemetry,
     window::{
@@ -16,9 +16,6 @@ use crate::{
     },
 };
 
-/// A call beside its keys, which it has once, its command for a moment, and its flight as a name.
-const CALL_BYTES: usize = 512;
-const KEY_COPIES: usize = 3;
 /// A window that is settled, beside its key.
 const SETTLED_BYTES: usize = 128;
 
@@ -26,7 +23,7 @@ impl PendingSettlement {
     /// What it takes in a call, in bytes.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
-        SETTLED_BYTES * self.settlement.len() + KEY_COPIES * self.settlement.key_bytes()
+        SETTLED_BYTES * self.settlement.len() + CALL_COPIES * self.settlement.key_bytes()
     }
 }
 
@@ -72,7 +69,7 @@ pub(super) struct Flight {
 /// What a call for a plan takes, in bytes, without those who wait for it.
 #[inline]
 pub(super) fn call_bytes(plan: &Plan) -> usize {
-    CALL_BYTES + KEY_COPIES * plan.key_bytes()
+    store::call_bytes(plan.key_bytes())
 }
 
 impl Question {

@@ -85,12 +85,9 @@ impl Limiter {
     /// Finds out whether Redis is well again, if it is time to, by settling nothing: requests may not come for long.
     fn find_out(&mut self, service: u32, nothing: PendingSettlement, turn: &mut Turn<'_>) {
         let question = Question::of_settlement(Rc::clone(&self.scripts), nothing);
-        if !turn.services.is_well(service)
-            && turn.budget.fits(question.bytes())
-            && let Ok(permit) = turn.services.permit(service, turn.now_ns, turn.telemetry)
-        {
-            turn.budget.take(question.bytes());
-            turn.asked.push((service, permit, question));
+        let bytes = question.bytes();
+        if !turn.services.is_well(service) && turn.budget.fits(bytes) && turn.ask(service, question).is_ok() {
+            turn.budget.take(bytes);
         }
     }
 

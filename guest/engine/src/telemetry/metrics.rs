@@ -145,7 +145,7 @@ const LABEL_BYTES_MAX: usize = 200;
 const SERVICE_METRICS: usize = 4 + FailureCause::OF_CALLS.len() + Saved::ALL.len();
 
 /// All metrics of a configuration.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Metrics {
     pub(super) list: Vec<Metric>,
     /// How many services have theirs; they stand first.
@@ -179,8 +179,7 @@ impl Metrics {
         let list =
             config.services.iter().take(services).flat_map(|service| of_service(&service.service_name)).collect();
         let uncounted = config.services.len() - services;
-        let (sessions, vaults, caches, policies_metrics) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut metrics = Metrics { list, services, sessions, vaults, caches, policies: policies_metrics, uncounted };
+        let mut metrics = Metrics { list, services, uncounted, ..Metrics::default() };
         for rules in config.sessions() {
             let sessions = metrics.add(of_session(rules));
             metrics.sessions.push(sessions);

@@ -60,21 +60,10 @@ impl HeaderFields {
         FOR_ONE.iter().any(|name| self.has(name))
     }
 
-    /// Those that are for the client that asked.
-    pub fn for_one(&self) -> impl Iterator<Item = &(String, Vec<u8>)> {
-        self.0.iter().filter(|(name, _)| FOR_ONE.contains(&name.as_str()))
-    }
-
     /// Whether a field is kept (RFC 9111, 3.1): none of a connection is, none for one client, and `age` is kept as a
     /// number.
     pub(crate) fn keeps(&self, name: &str) -> bool {
-        let is_for_one = FOR_ONE.contains(&name) || OF_LIMITERS.iter().any(|beginning| name.starts_with(beginning));
-        name != "age" && !is_for_one && !self.is_hop_by_hop(name)
-    }
-
-    /// Takes out all fields of this name.
-    pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(each, _)| each != name);
+        may_be_kept(name) && !self.is_hop_by_hop(name)
     }
 
     /// Whether a field concerns a connection, and not who is at the end of several.
@@ -87,6 +76,12 @@ impl HeaderFields {
     pub fn size(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
+}
+
+/// Whether any response may be kept with a field of this name, unless its `connection` lists that.
+pub(crate) fn may_be_kept(name: &str) -> bool {
+    let is_for_one = FOR_ONE.contains(&name) || OF_LIMITERS.iter().any(|beginning| name.starts_with(beginning));
+    name != "age" && !is_for_one && !HOP_BY_HOP.contains(&name)
 }
 
 /// The elements of a list, without the white space around them; empty ones are left out (RFC 9110, 5.6.1). A comma in a

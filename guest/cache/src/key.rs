@@ -4,7 +4,7 @@ use alloc::{borrow::Cow, string::String, vec::Vec};
 
 use hmac_sha256::Hash;
 
-use crate::vary::VaryValues;
+use crate::{fields::HeaderFields, vary::VaryValues};
 
 /// The first part of every key's material: another layout is another key.
 const LAYOUT: &[u8] = b"1";
@@ -119,23 +119,20 @@ impl CacheKey {
     }
 }
 
-/// What of a request's header fields is part of every key, as applications take it for the address. `values` shows
-/// those of a name.
-pub fn overriding_parts(values: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<KeyPart<'static>> {
+/// What of a request's header fields is part of every key, as applications take it for the address.
+pub fn overriding_parts(headers: &HeaderFields) -> Vec<KeyPart<'_>> {
     let mut parts = Vec::new();
     for name in OVERRIDES {
-        for value in values(name) {
-            parts.push((name, Some(Cow::Owned(value))));
-        }
+        parts.extend(headers.values(name).map(|value| (name, Some(Cow::Borrowed(value)))));
     }
     // Only these of its parameters do so; who it was forwarded for tells every client from others.
-    for value in values("forwarded") {
+    for value in headers.values("forwarded") {
         let pairs = value.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
         let is_meant = |pair: &&[u8]| {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
             name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
         };
-        parts.extend(pairs.filter(is_meant).map(|pair| ("forwarded", Some(Cow::Owned(pair.to_vec())))));
+        parts.extend(pairs.filter(is_meant).map(|pair| ("forwarded", Some(Cow::Borrowed(pair)))));
     }
     parts
 }
@@ -154,18 +151,17 @@ impl KeyQuery {
 
     /// A path with what is part of the key of its query.
     pub fn of<'a>(&self, target: &'a [u8]) -> Cow<'a, [u8]> {
-        let names = match self {
-            KeyQuery::All => return Cow::Borrowed(target),
-            KeyQuery::None => &[][..],
-            KeyQuery::Names(names) => names,
-        };
         let at = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let (path, query) = target.split_at_checked(at).unwrap_or((target, b""));
+        let names: Vec<Vec<u8>> = match self {
+            KeyQuery::All => return Cow::Borrowed(target),
+            KeyQuery::None => return Cow::Borrowed(path),
+            KeyQuery::Names(names) => names.iter().flat_map(|name| parameter_names(name.as_bytes())).collect(),
+        };
         let mut chosen = path.to_vec();
         // Some servers part at a semicolon too.
         for parameter in query.get(1..).unwrap_or_default().split(|byte| matches!(byte, b'&' | b';')) {
-            let name = parameter_name(parameter);
-            if names.iter().any(|chosen| parameter_name(chosen.as_bytes()) == name) {
+            if parameter_names(parameter).iter().any(|name| names.contains(name)) {
                 chosen.push(if chosen.len() == path.len() { b'?' } else { b'&' });
                 chosen.extend_from_slice(parameter);
             }
@@ -174,9 +170,10 @@ impl KeyQuery {
     }
 }
 
-/// The name of a parameter as servers read it, however differently: what any of them takes for the same is the same
-/// here. Otherwise a page could be stored under a key that leaves out what it shows.
-fn parameter_name(parameter: &[u8]) -> Vec<u8> {
+/// The name of a parameter as servers read it, up to a bracket, and with one that nothing closes as PHP does: what any
+/// of them takes for the same is the same here. Otherwise a page could be stored under a key that leaves out what it
+/// shows.
+fn parameter_names(parameter: &[u8]) -> [Vec<u8>; 2] {
     let name = parameter.split(|byte| *byte == b'=').next().unwrap_or_default();
     let mut plain = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -192,9 +189,15 @@ fn parameter_name(parameter: &[u8]) -> Vec<u8> {
     // As PHP names them.
     let start = plain.iter().position(|byte| *byte != b' ' && *byte != b'+').unwrap_or(plain.len());
     let plain = plain.get(start..).unwrap_or_default();
-    let end = plain.iter().skip(1).position(|byte| matches!(byte, b'[' | 0)).map_or(plain.len(), |at| at + 1);
-    let is_other = |byte: &u8| matches!(byte, b' ' | b'.' | b'+');
-    plain.get(..end).unwrap_or_default().iter().map(|byte| if is_other(byte) { b'_' } else { *byte }).collect()
+    let is_open = !plain.contains(&b']');
+    let named = |is_end: fn(u8) -> bool| {
+        let end = plain.iter().skip(1).position(|byte| is_end(*byte)).map_or(plain.len(), |at| at + 1);
+        let is_other = |byte: &u8| matches!(byte, b' ' | b'.' | b'+' | b'[');
+        plain.get(..end).unwrap_or_default().iter().map(|byte| if is_other(byte) { b'_' } else { *byte }).collect()
+    };
+    let cut = named(|byte| matches!(byte, b'[' | 0));
+    let whole = if is_open { named(|byte| byte == 0) } else { Vec::clone(&cut) };
+    [cut, whole]
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -286,6 +289,7 @@ mod tests {
             ("/a?+id=2", "/a?+id=2"),
             ("/a?id%00x=2", "/a?id%00x=2"),
             ("/a?p_q=1&p+q=2&p.q", "/a?p_q=1&p+q=2&p.q"),
+            ("/a?p[q=1&p[q]=2", "/a?p[q=1"),
             ("/a?idx=1&%=&%6=&%zz", "/a"),
         ] {
             assert_eq!(String::from_utf8(names.of(target.as_bytes()).into_owned()).unwrap(), expected);
@@ -296,13 +300,14 @@ mod tests {
 
     #[test]
     fn what_may_stand_for_the_host_is_part_of_it() {
-        let values = |name: &str| match name {
-            "x-forwarded-host" => vec![b"evil".to_vec(), b"b".to_vec()],
-            "forwarded" => vec![b"for=1.2.3.4;host=evil;Proto=https, for=x".to_vec()],
-            _ => vec![],
-        };
+        let fields = [
+            ("x-forwarded-host", "evil"),
+            ("x-forwarded-host", "b"),
+            ("forwarded", "for=1.2.3.4;host=evil;Proto=https, for=x"),
+        ];
+        let headers = HeaderFields(fields.map(|(name, value)| (String::from(name), value.as_bytes().to_vec())).into());
         let parts: Vec<(&str, Vec<u8>)> =
-            overriding_parts(values).into_iter().map(|(name, value)| (name, value.unwrap().into_owned())).collect();
+            overriding_parts(&headers).into_iter().map(|(name, value)| (name, value.unwrap().into_owned())).collect();
         let expected = [
             ("x-forwarded-host", b"evil".to_vec()),
             ("x-forwarded-host", b"b".to_vec()),

@@ -4,18 +4,19 @@
 //!
 //! ```text
 //! "SGC" version | length of all (4) | checksum of what follows (8) | kind | key material (4+)
-//! kind 0, a response: status (2) | sent, received, in ms (8, 8) | age then, fresh, stale while revalidated,
-//!     stale if error, in s (4, 4, 4, 4) | flags | count of names by which it varies (1), each: name (2+), is there
-//! (1), value (2+) | count of tags (1), each (2+) | count of fields (2), each: name (2+), value (4+) | body (4+) kind
-//! 1, of a resource whose responses vary: count of names (1), each (2+) kind 2, of a resource whose responses are not
-//! stored: nothing more
+//! kind 0, a response: status (2) | sent, received, in ms (8, 8)
+//!     | age then, fresh, stale while revalidated, stale if error, in s (4, 4, 4, 4) | flags
+//!     | count of names by which it varies (1), each: name (2+), is there (1), value (2+)
+//!     | count of tags (1), each (2+) | count of fields (2), each: name (2+), value (4+) | body (4+)
+//! kind 1, of a resource whose responses vary: count of names (1), each (2+)
+//! kind 2, of a resource whose responses are not stored: nothing more
 //! ```
 
 use alloc::{rc::Rc, string::String, vec::Vec};
 use core::fmt;
 
 use crate::{
-    fields::{HeaderFields, SECONDS_MAX, is_field_value, is_token},
+    fields::{HeaderFields, SECONDS_MAX, is_field_value, is_token, may_be_kept},
     freshness::Lifetime,
     stored::StoredResponse,
     vary::VARY_NAMES_MAX,
@@ -24,7 +25,7 @@ use crate::{
 /// No value is longer, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1_000_000;
 
-/// A response has so many fields at most, and so many tags.
+/// A response has so many fields at most.
 const FIELDS_MAX: usize = 256;
 /// A response has so many tags at most that void it together with others.
 pub const TAGS_MAX: usize = 128;
@@ -214,7 +215,7 @@ fn read_response(cursor: &mut Cursor<'_>, material: &[u8]) -> Option<StoredRespo
     });
     let headers = HeaderFields(fields.collect::<Option<_>>()?);
     // Whoever wrote these was not this cache.
-    if !headers.0.iter().all(|(name, _)| headers.keeps(name)) {
+    if !headers.0.iter().all(|(name, _)| may_be_kept(name)) {
         return None;
     }
     let body = Rc::from(cursor.long()?);

@@ -172,11 +172,13 @@ impl CacheFilter {
         request: &dyn RequestView,
         turn: &mut CacheTurn<'_>,
     ) -> Option<NotedVerdict> {
-        if request.header(":method").is_some_and(|method| !is_safe(&method)) {
+        let method = request.header(":method");
+        if method.as_deref().is_some_and(|method| !is_safe(method)) {
             return Some(self.follow_unsafe(waiter, request, turn));
         }
         // Without a clock nobody knows how old anything is.
-        let cacheable = (turn.wall_ns > 0).then(|| CacheableRequest::read(&self.rules, request)).flatten();
+        let method = method.filter(|_| turn.wall_ns > 0);
+        let cacheable = method.and_then(|method| CacheableRequest::read(&self.rules, &method, request));
         let Some(cacheable) = cacheable else {
             self.tally(CacheTally::Bypass, turn);
             return Some(NotedVerdict::pass());
@@ -225,9 +227,8 @@ impl CacheFilter {
     }
 
     /// Lets a request go to its upstream, and follows it.
-    fn go(&mut self, asker: &CacheAsker, going: Going, turn: &mut CacheTurn<'_>) -> NotedVerdict {
+    fn go(&mut self, asker: &CacheAsker, mut going: Going, turn: &mut CacheTurn<'_>) -> NotedVerdict {
         self.tally(if going.may_store { CacheTally::Miss } else { CacheTally::Bypass }, turn);
-        let mut going = going;
         // Of another variant nothing is of use to it.
         let is_its =
             |stored: &Rc<StoredResponse>| matches_request(&stored.vary, &stored.headers, &asker.request.headers);
@@ -289,14 +290,16 @@ impl CacheFilter {
 
     /// Asks Redis, if it may be asked. Whoever waits for it has to be helped otherwise if not.
     fn ask(&mut self, question: CacheQuestion, turn: &mut CacheTurn<'_>) -> bool {
-        if !turn.budget.fits(question.bytes()) {
+        let bytes = question.bytes();
+        if !turn.budget.fits(bytes) {
             turn.telemetry.overloaded(self.rules.redis, turn.now_ns);
             return false;
         }
-        let Ok(permit) = turn.services.permit(self.rules.redis, turn.now_ns, turn.telemetry) else { return false };
-        turn.budget.take(question.bytes());
-        turn.asked.push((self.rules.redis, permit, question));
-        true
+        let is_asked = turn.ask(self.rules.redis, question).is_ok();
+        if is_asked {
+            turn.budget.take(bytes);
+        }
+        is_asked
     }
 
     fn take_waiting(&mut self, turn: &mut CacheTurn<'_>, bytes: usize) {

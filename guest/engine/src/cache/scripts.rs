@@ -2,7 +2,10 @@
 
 use alloc::{string::String, string::ToString};
 
-use crate::redis::{Command, Form};
+use crate::{
+    redis::{Command, Form},
+    window::script::{digest, evaluation},
+};
 
 /// KEYS: the value, its lock, the marker of its address; and of one of several variants, the index of these, and the
 /// value of their resource.
@@ -70,7 +73,7 @@ pub struct CacheScripts([String; 3]);
 
 impl Default for CacheScripts {
     fn default() -> Self {
-        CacheScripts([STORE, RELEASE, VOID].map(|script| sha1_smol::Sha1::from(script).digest().to_string()))
+        CacheScripts([STORE, RELEASE, VOID].map(digest))
     }
 }
 
@@ -83,10 +86,7 @@ impl CacheScripts {
             CacheScript::Release => (release, RELEASE),
             CacheScript::Void => (void, VOID),
         };
-        let (name, script) = match form {
-            Form::Sha => ("EVALSHA", sha.as_str()),
-            Form::Text => ("EVAL", text),
-        };
+        let (name, script) = evaluation(form, sha, text);
         let count = keys.len().to_string();
         let head = [name.as_bytes(), script.as_bytes(), count.as_bytes()];
         head.iter().chain(keys).chain(arguments).copied().collect()

@@ -118,11 +118,11 @@ impl CacheFilter {
     ) -> NotedVerdict {
         let head = response.head();
         let is_of_upstream = head.origin == ResponseOrigin::Upstream;
-        // What a gateway says in the place of an upstream that it could not reach.
-        let is_outage = !is_of_upstream && matches!(head.status, 502..=504);
-        let is_failure = is_outage || self.rules.failover_statuses.contains(&head.status);
+        let is_unavailable = matches!(head.status, 502..=504);
+        // What a gateway says in the place of an upstream that it could not reach counts whatever is configured.
+        let is_failure = (is_unavailable && !is_of_upstream) || self.rules.failover_statuses.contains(&head.status);
         // What one address makes fail says nothing of the others.
-        if is_outage || (is_failure && matches!(head.status, 502..=504)) {
+        if is_failure && is_unavailable {
             self.upstreams.failed(&fetch.request.upstream, turn.now_ns);
         } else if is_of_upstream {
             self.upstreams.succeeded(&fetch.request.upstream);
@@ -203,7 +203,7 @@ impl CacheFilter {
         let fresh = Rc::new(self.freshened(&fetch, &stored, headers, turn));
         let (request, scope) = (&fetch.request.headers, fetch.request.scope);
         let is_kept = is_confirmed && fresh.may_be_kept_with(headers, request, scope);
-        let is_stored = is_kept && self.store(&fetch, &fresh, turn).is_ok();
+        let is_stored = is_kept && fetch.may_store && self.store(&fetch, &fresh, turn).is_ok();
         let status = CacheStatus {
             forwarded_status: Some(304),
             ttl_s: Some(fresh.fresh_for_s(now_ms)),
@@ -252,7 +252,7 @@ impl CacheFilter {
         let stored = fetch.stored.clone().filter(|stored| head.status == 200 && stored.is_described_by(headers));
         if let Some(stored) = stored {
             let fresh = Rc::new(self.freshened(&fetch, &stored, headers, turn));
-            if fresh.may_be_kept_with(headers, &fetch.request.headers, fetch.request.scope) {
+            if fetch.may_store && fresh.may_be_kept_with(headers, &fetch.request.headers, fetch.request.scope) {
                 let _ = self.store(&fetch, &fresh, turn);
             }
         }
@@ -325,6 +325,11 @@ impl CacheFilter {
         let ttl_s = copy.lifetime.fresh_s as i64 - age_s as i64;
         let is_stored = fetch.may_store;
         let status = CacheStatus { ttl_s: Some(ttl_s), is_stored, ..CacheStatus::forwarded(fetch.forwarding) };
+        if !is_stored {
+            // Nor does anybody wait for it.
+            self.ended(&fetch, turn);
+            return edited(&status, Wants::default());
+        }
         fetch.copy = Some(Box::new(copy));
         if is_empty {
             self.copied_whole(*fetch, turn);

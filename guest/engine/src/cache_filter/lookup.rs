@@ -231,7 +231,6 @@ impl CacheFilter {
     fn sort(&mut self, id: u64, stored: Option<Rc<StoredResponse>>, turn: &mut CacheTurn<'_>) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         flight.stored.clone_from(&stored);
-        let lock = flight.key.lock();
         let mut waiting = Vec::new();
         for asker in mem::take(&mut flight.askers) {
             if !turn.streams.waits(&asker.waiter) {
@@ -257,6 +256,7 @@ impl CacheFilter {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         flight.askers = waiting;
         flight.stage = FlightStage::Locking;
+        let lock = flight.key.lock();
         if !self.ask(CacheQuestion::Lock { flight: id, lock, token, timeout_ms }, turn) {
             self.disperse(id, false, turn);
         }

@@ -13,7 +13,7 @@ use slidegate_cache::{
 
 use crate::{
     cache::{CacheGroup, CacheRules},
-    request::{RequestView, is_cookie_alike},
+    request::{CookiePair, RequestView, cookie_pairs, is_cookie_alike},
     session::SessionSource,
 };
 
@@ -40,8 +40,8 @@ pub(super) struct CacheableRequest {
 
 impl CacheableRequest {
     /// Reads a request. None: no stored response is for it, nor is its own stored.
-    pub(super) fn read(rules: &CacheRules, request: &dyn RequestView) -> Option<CacheableRequest> {
-        let is_head = match request.header(":method")?.as_slice() {
+    pub(super) fn read(rules: &CacheRules, method: &[u8], request: &dyn RequestView) -> Option<CacheableRequest> {
+        let is_head = match method {
             b"GET" => false,
             b"HEAD" => true,
             _ => return None,
@@ -63,13 +63,14 @@ impl CacheableRequest {
             return None;
         }
         let authority = request.authority()?;
-        let (key, scope) = key(rules, &authority, request, &headers)?;
+        let service = request.service_name();
+        let (key, scope) = key(rules, &authority, &service, request, &headers)?;
         if key.material.len() > MATERIAL_MAX {
             return None;
         }
-        let upstream = match request.service_name() {
-            name if name.is_empty() => String::from_utf8_lossy(&authority).to_ascii_lowercase(),
-            name => name,
+        let upstream = match service.is_empty() {
+            true => String::from_utf8_lossy(&authority).to_ascii_lowercase(),
+            false => service,
         };
         Some(CacheableRequest { is_head, headers, directives, key, scope, upstream })
     }
@@ -94,33 +95,33 @@ impl CacheableRequest {
 fn key(
     rules: &CacheRules,
     authority: &[u8],
+    service: &str,
     request: &dyn RequestView,
     headers: &HeaderFields,
 ) -> Option<(CacheKey, KeyScope)> {
-    let values = |name: &str| headers.values(name).map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let mut parts: Vec<KeyPart<'_>> = overriding_parts(values);
+    let mut parts: Vec<KeyPart<'_>> = overriding_parts(headers);
     parts.extend(request.header(":scheme").map(|scheme| (":scheme", Some(Cow::Owned(scheme)))));
     // Routes may be chosen by what is not part of the key, and caches with other rules may have the same Redis.
-    parts.push(("service", Some(Cow::Owned(request.service_name().into_bytes()))));
+    parts.push(("service", Some(Cow::Borrowed(service.as_bytes()))));
     parts.push(("query", Some(Cow::Owned(rules.query.as_text()))));
     for name in &rules.headers {
         if !headers.has(name) {
             parts.push((name, None));
         }
-        parts.extend(values(name).into_iter().map(|value| (name.as_str(), Some(Cow::Owned(value)))));
+        parts.extend(headers.values(name).map(|value| (name.as_str(), Some(Cow::Borrowed(value)))));
     }
     let mut scope = KeyScope::default();
     if let Some(group) = &rules.group {
         let (name, values) = match group {
             CacheGroup::Session { header, source } => {
-                let told = values(header);
+                let told: Vec<&[u8]> = headers.values(header).collect();
                 // It has a session, and nobody could say whose: what comes is not for those who have none.
                 if told.is_empty() && is_brought(source, headers) {
                     return None;
                 }
                 (header, told)
             }
-            CacheGroup::Cookie(name) => (name, cookies(&values("cookie"), name)),
+            CacheGroup::Cookie(name) => (name, cookies(headers.values("cookie"), name)),
         };
         scope.is_grouped = values.iter().any(|value| !value.is_empty());
         scope.is_by_cookie = scope.is_grouped && matches!(group, CacheGroup::Cookie(_));
@@ -138,22 +139,18 @@ fn key(
 /// Whether a request has what leads to a session.
 fn is_brought(source: &SessionSource, headers: &HeaderFields) -> bool {
     match source {
-        SessionSource::Cookie(name) => {
-            let values: Vec<Vec<u8>> = headers.values("cookie").map(<[u8]>::to_vec).collect();
-            !cookies(&values, name).is_empty()
-        }
+        SessionSource::Cookie(name) => !cookies(headers.values("cookie"), name).is_empty(),
         SessionSource::Header(name) => headers.has(name),
     }
 }
 
 /// All cookies that any server may take for the one of this name, as they are written: which of them counts is not for
 /// this to say, so that requests that differ in one of them are of different users.
-fn cookies(headers: &[Vec<u8>], name: &str) -> Vec<Vec<u8>> {
-    let pairs = headers.iter().flat_map(|header| header.split(|byte| *byte == b';'));
-    // Some servers begin another cookie behind a comma or a space.
-    let separates = |byte: &u8| *byte == b',' || byte.is_ascii_whitespace();
-    let is_it = |pair: &&[u8]| begins(pair, name) || pair.split(separates).any(|part| begins(part, name));
-    pairs.filter(is_it).map(|pair| pair.trim_ascii().to_vec()).collect()
+fn cookies<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> Vec<&'a [u8]> {
+    let is_it = |pair: &CookiePair<'_>| {
+        begins(pair.text(), name) || pair.hidden_names().any(|hidden| is_cookie_alike(hidden, name))
+    };
+    cookie_pairs(headers).filter(is_it).map(|pair| pair.text()).collect()
 }
 
 /// Whether a text begins with a cookie of this name that is not empty.
@@ -179,11 +176,12 @@ mod tests {
             ("x=y, sid=a", &["x=y, sid=a"]),
             ("sid=a, sid=b", &["sid=a, sid=b"]),
             ("x=y sid=a", &["x=y sid=a"]),
+            ("x=y, sid =a", &["x=y, sid =a"]),
             ("sidx=a", &[]),
             ("sid= ; sid=\"\"", &[]),
         ] {
-            let found = cookies(&[header.as_bytes().to_vec()], "sid");
-            assert_eq!(found, expected.iter().map(|pair| pair.as_bytes().to_vec()).collect::<Vec<_>>(), "{header}");
+            let found = cookies([header.as_bytes()].into_iter(), "sid");
+            assert_eq!(found, expected.iter().map(|pair| pair.as_bytes()).collect::<Vec<_>>(), "{header}");
         }
     }
 }

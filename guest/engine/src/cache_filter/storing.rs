@@ -45,9 +45,6 @@ impl CacheFilter {
         };
         let value = CachedValue::Response(StoredResponse::clone(stored)).written(&key.material);
         let value = value.ok_or(Uncacheable::TooLarge)?;
-        if !fetch.may_store {
-            return Ok(());
-        }
         let token = fetch.flight.map_or_else(|| Rc::from(NO_TOKEN), |flight| self.token(flight, turn));
         let (scripts, lock) = (Rc::clone(&self.scripts), fetch.key.lock());
         let requested_ms = stored.requested_ms;

@@ -32,14 +32,6 @@ pub fn apply_edits(edits: &[HeaderEdit], headers: &mut HeaderMap) {
 
 impl HeaderEdit {
     /// The name of the header that it changes.
-    pub fn name(&self) -> &str {
-        match self {
-            HeaderEdit::Set(field) | HeaderEdit::Append(field) => &field.name,
-            HeaderEdit::Remove(name) => name,
-        }
-    }
-
-    /// The same for whoever needs nothing else of it.
     pub fn into_name(self) -> String {
         match self {
             HeaderEdit::Set(field) | HeaderEdit::Append(field) => field.name,

@@ -101,17 +101,14 @@ pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) 
 
 /// Removes what an upstream says to the gateway, and not to its clients, where the filter does not see it.
 pub(crate) fn remove_own(headers: &mut HeaderMap) {
-    remove_where(headers, |name| name.as_str().starts_with(OWN_PREFIX));
+    let begins = |name: &str| name.get(..OWN_PREFIX.len()).is_some_and(|beginning| is_alike(beginning, OWN_PREFIX));
+    remove_where(headers, |name| begins(name.as_str()));
 }
 
 /// Removes from a response what applications say of sessions of ours, wherever no filter has carried it out: in either
 /// spelling it is not for clients.
 pub(crate) fn remove_session_orders(headers: &mut HeaderMap) {
-    let is_order =
-        |name: &HeaderName| name.as_str().len() == SESSION_SET.len() && name.as_str().replace('_', "-") == SESSION_SET;
-    if headers.keys().any(is_order) {
-        remove_where(headers, is_order);
-    }
+    remove_where(headers, |name| is_alike(name.as_str(), SESSION_SET));
 }
 
 /// Removes from a request's trailers what says who asks, which is read of its headers alone: nobody permits it there
@@ -126,6 +123,12 @@ fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool)
     for name in meant {
         headers.remove(name);
     }
+}
+
+/// Whether two names are one but for underscores and hyphens.
+fn is_alike(one: &str, other: &str) -> bool {
+    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.bytes().map(folded).eq(other.bytes().map(folded))
 }
 
 /// So few fields are looked through, which costs less than to hash a name.
@@ -144,12 +147,9 @@ pub(crate) fn first<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h Header
 /// The fields whose name is this one but for underscores and hyphens. To applications behind CGI or WSGI they are
 /// fields of this name.
 pub(crate) fn spelt_otherwise<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h HeaderValue> {
-    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let is_same =
-        move |field: &str| field.len() == name.len() && field.bytes().map(folded).eq(name.bytes().map(folded));
     let may_differ = name.contains(['-', '_']);
     let fields =
-        headers.iter().filter(move |(field, _)| may_differ && field.as_str() != name && is_same(field.as_str()));
+        headers.iter().filter(move |(field, _)| may_differ && field.as_str() != name && is_alike(field.as_str(), name));
     fields.map(|(_, value)| value)
 }
 

@@ -364,7 +364,6 @@ impl Passage<'_> {
         if let Some(replaced) = self.show_response(&mut parts, origin, source.is_end()).await {
             return self.respond(replaced);
         }
-        headers::remove_session_orders(&mut parts.headers);
         let interest = self.wants().response_body;
         let source = match (&self.record.stream, interest) {
             (Some(stream), Interest::Copy | Interest::Watch | Interest::Hold) => {
@@ -388,13 +387,14 @@ impl Passage<'_> {
         end: bool,
     ) -> Option<slidegate::Response> {
         let head = ResponseHead { status: parts.status.as_u16(), origin, end };
-        match self.record.stream.as_ref()?.on_response_headers(head, &parts.headers).await {
-            Verdict::Pass(edits) => {
-                apply_edits(&edits, &mut parts.headers);
-                None
+        if let Some(stream) = &self.record.stream {
+            match stream.on_response_headers(head, &parts.headers).await {
+                Verdict::Pass(edits) => apply_edits(&edits, &mut parts.headers),
+                Verdict::Respond(response) => return Some(response),
             }
-            Verdict::Respond(response) => Some(response),
         }
+        headers::remove_session_orders(&mut parts.headers);
+        None
     }
 
     /// The filter's answer.

@@ -156,7 +156,7 @@ impl Ctx {
     /// end it with.
     pub fn begin_late(&mut self, stream: StreamId) -> Option<bool> {
         let is_late = |state: &&mut StreamState| {
-            state.reached > Phase::RequestBody && state.wants.request_body == Interest::Watch
+            state.reached > Phase::RequestBody && matches!(state.wants.request_body, Interest::Copy | Interest::Watch)
         };
         let state = self.streams.get_mut(&stream).filter(is_late)?;
         Some(std::mem::replace(&mut state.open, false))

@@ -126,8 +126,10 @@ impl ReplyReader {
                         usize::try_from(number(text)?).ok().filter(|length| *length <= READ_OVER_MAX).ok_or(Garbage)?;
                     let missing = length + 2;
                     self.bytes = self.bytes.saturating_add(length);
-                    self.bulk =
-                        Some(Bulk { missing, taken: Vec::with_capacity(if self.fits() { missing } else { 0 }) });
+                    self.bulk = Some(Bulk {
+                        missing,
+                        taken: Vec::with_capacity(if self.told().is_ok() { missing } else { 0 }),
+                    });
                 }
                 b'*' => match u64::try_from(number(text)?).map_err(|_| Garbage)? {
                     0 => return Ok(Some(Item::Empty)),
@@ -157,7 +159,7 @@ impl ReplyReader {
     /// Goes on with a bulk string.
     fn rest_of(&mut self, mut bulk: Bulk) -> Result<Option<Item>, Garbage> {
         let length = bulk.missing.min(self.end - self.start);
-        if self.fits() {
+        if self.told().is_ok() {
             bulk.taken.extend_from_slice(&self.buffer[self.start..self.start + length]);
         }
         self.start += length;
@@ -166,7 +168,7 @@ impl ReplyReader {
             self.bulk = Some(bulk);
             return Ok(None);
         }
-        if self.fits() {
+        if self.told().is_ok() {
             if !bulk.taken.ends_with(b"\r\n") {
                 return Err(Garbage);
             }
@@ -179,17 +181,16 @@ impl ReplyReader {
     fn complete(&mut self, item: Item) -> Option<Result<Reply, CallError>> {
         self.bytes = self.bytes.saturating_add(ELEMENT_BYTES);
         if self.open.is_empty() {
-            let (fits, misfit) = (self.fits(), self.misfit());
+            let told = self.told();
             self.bytes = 0;
             return Some(match item {
                 Item::Error(text) => Ok(Reply::Error(text)),
                 Item::Empty => Ok(Reply::Many(Vec::new())),
-                Item::Value(value) if fits => Ok(Reply::Single(value)),
-                Item::Value(_) => Err(misfit),
+                Item::Value(value) => told.map(|()| Reply::Single(value)),
             });
         }
         match item {
-            Item::Value(value) if self.fits() => self.elements.push(value),
+            Item::Value(value) if self.told().is_ok() => self.elements.push(value),
             _ => self.is_misfit = true,
         }
         if self.is_misfit {
@@ -202,19 +203,21 @@ impl ReplyReader {
             }
             self.open.pop();
         }
-        let (fits, misfit) = (self.fits(), self.misfit());
+        let told = self.told();
         (self.bytes, self.is_misfit) = (0, false);
         let elements = mem::take(&mut self.elements);
-        Some(if fits { Ok(Reply::Many(elements)) } else { Err(misfit) })
+        Some(told.map(|()| Reply::Many(elements)))
     }
 
-    /// Why the reply cannot be told.
-    fn misfit(&self) -> CallError {
-        if self.bytes > REPLY_BYTES_MAX { CallError::TooLarge } else { CallError::Protocol }
-    }
-
-    fn fits(&self) -> bool {
-        !self.is_misfit && self.bytes <= REPLY_BYTES_MAX
+    /// Whether the reply can be told, or why not.
+    fn told(&self) -> Result<(), CallError> {
+        if self.bytes > REPLY_BYTES_MAX {
+            Err(CallError::TooLarge)
+        } else if self.is_misfit {
+            Err(CallError::Protocol)
+        } else {
+            Ok(())
+        }
     }
 }
 

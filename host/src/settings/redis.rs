@@ -15,7 +15,7 @@ use super::mistake::Mistake;
 use super::named_file::NamedFile;
 use super::words;
 
-/// Whether a document says where any Redis is, however wrong.
+/// Whether a document gives one Redis for every service, however wrong.
 pub(super) fn names_any(document: &Node) -> bool {
     document.get("redis").is_some_and(|redis| redis.as_str().is_some() || redis.get("url").is_some())
 }

@@ -5,8 +5,8 @@
 //! it do.
 //!
 //! An [`Engine`] is a chain of filters of four kinds: limiters, those that read or keep sessions and tell what follows
-//! who asks, vaults for cookies, and caches of responses. They share the streams that wait, the store of calls to Redis with its circuit
-//! breakers, and the telemetry.
+//! who asks, vaults for cookies, and caches of responses. They share the streams that wait, the store of calls to Redis
+//! with its circuit breakers, and the telemetry.
 //!
 //! ```
 //! use slidegate_engine::request::{RequestView, Requests};

@@ -182,7 +182,14 @@ fn what_an_application_orders_of_sessions_is_for_no_client() {
         ("answer-x-slidegate-session-set", r#"{"fields": {"user": "alice"}}"#),
         ("answer-x_slidegate_session_set", "delete"),
     ];
-    let answer = gateway.client().get("/answer", &[&orders[..], &[("answer-x-other", "1")]].concat());
-    let names: Vec<&str> = answer.head.headers.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(names.contains(&"x-other") && !names.iter().any(|name| name.contains("session")), "{names:?}");
+    let headers = [&orders[..], &[("answer-x-other", "1"), ("connection", "upgrade"), ("upgrade", "echo")]].concat();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    for (path, status) in [("/answer", 200), ("/upgrade", 101)] {
+        let mut client = gateway.client();
+        client.write(format!("GET {path} HTTP/1.1\r\nhost: a\r\n{headers}\r\n").as_bytes()).expect("it is sent");
+        let head = client.read_head().expect("a head");
+        let names: Vec<&str> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(names.contains(&"x-other") && !names.iter().any(|name| name.contains("session")), "{path}: {names:?}");
+        assert_eq!(head.status, status, "{path}");
+    }
 }

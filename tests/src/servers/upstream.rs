@@ -344,7 +344,7 @@ fn switch(request: &mut Request<Incoming>, record: &Record) -> Response<Sent> {
         trailers: None,
         is_whole: true,
     });
-    let upgraded = hyper::upgrade::on(request);
+    let upgraded = hyper::upgrade::on(&mut *request);
     tokio::spawn(async move {
         let Ok(connection) = upgraded.await else { return };
         let mut connection = TokioIo::new(connection);
@@ -358,6 +358,7 @@ fn switch(request: &mut Request<Incoming>, record: &Record) -> Response<Sent> {
     });
     let mut response = Response::new(Sent::bytes(0));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().extend(fields_asked_for(request.headers()));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static("echo"));
     response

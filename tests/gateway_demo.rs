@@ -13,14 +13,19 @@ use slidegate_tests::{
     redis_server::RedisServer,
 };
 
-/// What the lines of the guide printed when they were run, in their order.
-fn try_everything(demo: &Gateway, lines: usize) -> Vec<String> {
+/// The lines of the guide that may be run, in their order.
+fn commands(demo: &Gateway, lines: usize) -> Vec<String> {
     demo.wait_printed("Ctrl-C ends it");
     let guide = demo.printed();
-    let commands: Vec<&str> =
-        guide.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with('#')).collect();
+    let commands = guide.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with('#'));
+    let commands: Vec<String> = commands.map(str::to_owned).collect();
     assert_eq!(commands.len(), lines, "{guide}");
-    commands.into_iter().map(try_line).collect()
+    commands
+}
+
+/// What all of them printed when they were run.
+fn try_everything(demo: &Gateway, lines: usize) -> Vec<String> {
+    commands(demo, lines).iter().map(|command| try_line(command)).collect()
 }
 
 fn try_line(command: &str) -> String {
@@ -197,6 +202,49 @@ fn the_demo_of_sessions_knows_who_has_logged_in() {
     let written = |outcome: &str| metrics.sum("slidegate_session_writes_total", &[("outcome", outcome)]);
     assert_eq!([written("begun"), written("deleted"), written("unavailable")], [3.0, 1.0, 0.0]);
     let without = run(&["serve", "--demo", "session"]);
+    assert_eq!(without.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(told.contains("expected `--redis redis://127.0.0.1:6379`"), "{told}");
+}
+
+#[test]
+fn the_demo_of_a_cache_has_pages_that_outlive_their_backend() {
+    let redis = RedisServer::start();
+    let mut demo = Gateway::demo(&["serve", "--demo", "cache", "--redis", &redis.url()]);
+    let commands = commands(&demo, 9);
+    let (before, after) = commands.split_at(5);
+    let printed: Vec<String> = before.iter().map(|command| try_line(command)).collect();
+    let [page, status, many, live, own] = printed.as_slice() else { panic!("{printed:?}") };
+    // Whether the second came within three seconds is the machine's.
+    assert_eq!(page.matches("/: page ").count(), 3, "{page}");
+    assert!(status.starts_with("HTTP/1.1 200 OK") && status.contains("cache-status: slidegate; "), "{status}");
+    let counts = many.lines().map(|line| line.split_whitespace().next().and_then(|count| count.parse::<u32>().ok()));
+    assert_eq!(counts.map(|count| count.expect("a count")).sum::<u32>(), 20, "{many}");
+    let live: Vec<&str> = live.lines().collect();
+    assert!(live.len() == 2 && live[0].starts_with("/live: page ") && live[0] != live[1], "{live:?}");
+    let own: Vec<&str> = own.lines().collect();
+    assert!(own[0].contains("`session=alice`") && own[1].contains("`session=bob`") && own[2] == own[0], "{own:?}");
+
+    demo.press_enter();
+    demo.wait_printed("The backend is dead");
+    let on = try_line(&after[0]);
+    assert_eq!(on.lines().count(), 10, "{on}");
+    assert!(on.lines().all(|line| line.starts_with("HTTP/1.1 200 OK x-cache: ")), "{on}");
+    // Ten of them took longer than three seconds.
+    assert!(on.trim_end().ends_with("x-cache: STALE"), "{on}");
+    let others = try_line(&after[1]);
+    let expected = format!("{}\nHTTP/1.1 503 Service Unavailable\r\nWe are back soon, says the demo.\n", own[0]);
+    assert_eq!(others, expected);
+
+    demo.press_enter();
+    demo.wait_printed("The backend runs again");
+    let anew = try_line(&after[2]);
+    assert!(anew.starts_with("/: page ") && !page.contains(anew.trim_end()), "{anew} in {page}");
+    let metrics = Metrics::parse(&try_line(&after[3]));
+    let stale = metrics.sum("slidegate_cache_requests_total", &[("outcome", "stale")]);
+    assert!(stale >= 1.0, "{stale}");
+
+    let without = run(&["serve", "--demo", "cache"]);
     assert_eq!(without.status.code(), Some(1));
     let told = String::from_utf8_lossy(&without.stderr).into_owned();
     assert!(told.contains("expected `--redis redis://127.0.0.1:6379`"), "{told}");

@@ -1,10 +1,14 @@
 //! The demos: gateways that need nothing but themselves, to see the limiter at work.
 
+mod backend;
+mod cache;
+mod connections;
 mod echo;
 mod llm;
 mod place;
 mod requests;
 mod session;
+mod switch;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
@@ -17,6 +21,7 @@ use slidegate::stand_in_model::StandInModel;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use self::backend::Backend;
 use self::place::{DemoPlace, REDIS_SERVICE};
 use crate::gateway::{Listeners, Start};
 use crate::logging;
@@ -37,6 +42,8 @@ pub(crate) enum Demo {
     Llm,
     /// Sessions that the gateway keeps in Redis, in front of an upstream that lets everybody log in. Needs `--redis`.
     Session,
+    /// Pages that are kept in Redis, in front of a backend that the Enter key kills and starts again. Needs `--redis`.
+    Cache,
 }
 
 // === impl Demo ===
@@ -52,9 +59,10 @@ impl Demo {
         module: Module,
         redis: Option<String>,
     ) -> Result<Start, Vec<Mistake>> {
-        if self == Self::Session && redis.is_none() {
-            let message = "the demo of sessions keeps them in Redis: expected `--redis redis://127.0.0.1:6379`, or \
-                           where yours is";
+        if let Some(kept) = self.kept_in_redis().filter(|_| redis.is_none()) {
+            let message = format!(
+                "the demo of {kept} keeps them in Redis: expected `--redis redis://127.0.0.1:6379`, or where yours is"
+            );
             return Err(vec![Mistake::new("", message)]);
         }
         let lacking = |what: &str, error: &io::Error| vec![Mistake::new("", format!("cannot start {what}: {error}"))];
@@ -80,11 +88,26 @@ impl Demo {
         Ok(Start { settings, listeners, module, redis, source: None, greeting })
     }
 
+    /// What it cannot do without Redis.
+    fn kept_in_redis(self) -> Option<&'static str> {
+        match self {
+            Self::Requests | Self::Llm => None,
+            Self::Session => Some("sessions"),
+            Self::Cache => Some("pages"),
+        }
+    }
+
     fn start_upstream(self) -> io::Result<SocketAddr> {
         match self {
             Self::Requests => start_in_thread(|listener| echo::serve(listener, |_| None)),
             Self::Session => start_in_thread(|listener| echo::serve(listener, session::order)),
             Self::Llm => start_in_thread(|listener| StandInModel::new(llm::MANNER).serve(listener)),
+            Self::Cache => {
+                let backend = Backend::start()?;
+                let address = backend.address();
+                switch::install(backend)?;
+                Ok(address)
+            }
         }
     }
 
@@ -93,6 +116,7 @@ impl Demo {
             Self::Requests => requests::filter(),
             Self::Llm => llm::filter(),
             Self::Session => return session::filter(),
+            Self::Cache => return cache::filter(),
         };
         if has_redis {
             filter["redis"] = json!({"service_name": REDIS_SERVICE});
@@ -105,6 +129,7 @@ impl Demo {
             Self::Requests => requests::guide(place),
             Self::Llm => llm::guide(place),
             Self::Session => session::guide(place),
+            Self::Cache => cache::guide(place),
         }
     }
 }

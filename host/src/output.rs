@@ -1,4 +1,5 @@
-//! What the commands print: nothing in it can panic. A reader that went away is no failure, a full disk is one.
+//! What the commands print: nothing in it can panic. A reader that went away is no failure, a full disk is one, and
+//! neither that nor a terminal ends the process.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -7,12 +8,25 @@ use crate::settings::Mistake;
 
 /// Lets writing to a file fail that may not grow any more. Without this the system ends the process, whatever it was
 /// doing.
-#[cfg_attr(unix, expect(unsafe_code, reason = "a function of C"))]
 pub(crate) fn survive_full_files() {
-    // SAFETY: nothing runs on the signal, and no other thread has begun that could set it to something else.
     #[cfg(unix)]
+    ignore(libc::SIGXFSZ);
+}
+
+/// Lets reading from a terminal fail while a shell has this process in the background. Without this the system stops
+/// it, whatever it was doing.
+pub(crate) fn survive_the_background() {
+    #[cfg(unix)]
+    ignore(libc::SIGTTIN);
+}
+
+/// Has a signal do nothing.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "a function of C")]
+fn ignore(signal: libc::c_int) {
+    // SAFETY: nothing runs on the signal, and no other thread sets it to something else.
     unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(signal, libc::SIG_IGN);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -13,27 +12,19 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::time::sleep;
 
-/// So long nobody is accepted after that failed.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+use super::connections;
 
 /// What is said of a request's session, by its target.
 type SessionOrders = fn(&Uri) -> Option<String>;
 
 /// Serves for ever.
 pub(super) async fn serve(listener: TcpListener, orders: SessionOrders) {
-    loop {
-        let Ok((socket, _)) = listener.accept().await else {
-            // Without descriptors it would fail again at once, and those who could give some back have to run.
-            sleep(ACCEPT_REST).await;
-            continue;
-        };
-        tokio::spawn(
-            http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), service_fn(move |request| echo(request, orders))),
-        );
-    }
+    connections::each(listener, |socket| {
+        let service = service_fn(move |request| echo(request, orders));
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+    })
+    .await;
 }
 
 async fn echo(request: Request<Incoming>, orders: SessionOrders) -> Result<Response<Full<Bytes>>, Infallible> {

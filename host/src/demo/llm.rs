@@ -34,7 +34,7 @@ pub(super) fn filter() -> Value {
     })
 }
 
-pub(super) fn guide(DemoPlace { url, admin, counts }: &DemoPlace) -> String {
+pub(super) fn guide(DemoPlace { url, admin, counts, .. }: &DemoPlace) -> String {
     let hello = r#"{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}"#;
     let stream = r#"{"model": "m", "stream": true, "stream_options": {"include_usage": true}, "messages": [{"role": "user", "content": "Hello"}]}"#;
     format!(

@@ -13,6 +13,8 @@ pub(super) struct DemoPlace {
     pub(super) url: String,
     /// The admin port's URL.
     pub(super) admin: String,
+    /// Its Redis, as it may be shown; empty if it has none.
+    pub(super) redis: String,
     /// A sentence about where windows are counted.
     pub(super) counts: String,
 }
@@ -24,6 +26,7 @@ impl DemoPlace {
             None => "Windows are counted in this process; with `--redis redis://127.0.0.1:6379` in Redis.".to_owned(),
         };
         let admin = admin.map(|admin| format!("http://{admin}")).unwrap_or_default();
-        DemoPlace { url: format!("http://{listen}"), admin, counts }
+        let redis = redis.map(url_shown).unwrap_or_default();
+        DemoPlace { url: format!("http://{listen}"), admin, redis, counts }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn filter() -> Value {
     })
 }
 
-pub(super) fn guide(DemoPlace { url, admin, counts }: &DemoPlace) -> String {
+pub(super) fn guide(DemoPlace { url, admin, counts, .. }: &DemoPlace) -> String {
     format!(
         "Slidegate's demo is at {url}, in front of an upstream that echoes requests.
 {counts}

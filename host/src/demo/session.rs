@@ -43,7 +43,7 @@ pub(super) fn order(target: &Uri) -> Option<String> {
     }
 }
 
-pub(super) fn guide(DemoPlace { url, admin, counts }: &DemoPlace) -> String {
+pub(super) fn guide(DemoPlace { url, admin, counts, .. }: &DemoPlace) -> String {
     format!(
         "Slidegate's demo of sessions is at {url}, in front of an upstream that echoes requests.
 {counts}

@@ -9,7 +9,7 @@ use std::{
     io::{Read, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -29,6 +29,8 @@ pub struct Gateway {
     admin: SocketAddr,
     /// The settings file; none for the demo.
     file: Option<PathBuf>,
+    /// Its standard input, if that is anything.
+    input: Option<ChildStdin>,
     out: Captured,
     err: Captured,
     _directory: Directory,
@@ -149,6 +151,7 @@ impl Gateway {
         let file = directory.path().join("gate.yaml");
         fs::write(&file, complete(settings)).expect("a temporary file can be written");
         tool.arg(binary()).arg("serve").arg(&file).args(args);
+        piped(&mut tool);
         Self::spawn(tool, Some(file.clone()), directory)
     }
 
@@ -158,7 +161,9 @@ impl Gateway {
     ///
     /// When it does not start.
     pub fn demo(args: &[&str]) -> Self {
-        Self::start(args, &[], None, Directory::new())
+        let mut command = command(args);
+        command.stdin(Stdio::piped());
+        Self::spawn(command, None, Directory::new())
     }
 
     fn start(args: &[&str], environment: &[(&str, String)], file: Option<PathBuf>, directory: Directory) -> Self {
@@ -168,13 +173,14 @@ impl Gateway {
     }
 
     fn spawn(mut command: Command, file: Option<PathBuf>, directory: Directory) -> Self {
-        piped(&mut command);
         let mut process = command.spawn().expect("the gateway's binary runs");
+        let input = process.stdin.take();
         let out = Captured::of(process.stdout.take().expect("piped"));
         let err = Captured::of(process.stderr.take().expect("piped"));
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // Made before anything can fail, so that the process is killed whatever happens.
-        let mut gateway = Gateway { process, listen: unknown, admin: unknown, file, out, err, _directory: directory };
+        let (listen, admin) = (unknown, unknown);
+        let mut gateway = Gateway { process, listen, admin, file, input, out, err, _directory: directory };
         let serving = gateway.err.wait_for(PATIENCE, |line| line.contains(" serving ") || line.contains("\"serving\""));
         let line = serving.unwrap_or_else(|| panic!("the gateway does not serve: {command:?}"));
         gateway.listen = address(&line, "listen");
@@ -336,6 +342,15 @@ impl Gateway {
     pub fn wait_printed(&self, text: &str) -> String {
         let line = self.out.wait_for(PATIENCE, |line| line.contains(text));
         line.unwrap_or_else(|| panic!("no line with `{text}` was printed:\n{}", self.printed()))
+    }
+
+    /// Presses Enter where the demo runs.
+    ///
+    /// # Panics
+    ///
+    /// Without a demo that reads its standard input.
+    pub fn press_enter(&mut self) {
+        self.input.as_mut().expect("a demo").write_all(b"\n").expect("the demo reads its standard input");
     }
 
     /// The most memory it ever held, in bytes.

@@ -67,6 +67,36 @@ fn a_file_for_sessions_has_the_redis_that_keeps_them() {
 }
 
 #[test]
+fn a_file_for_a_cache_keeps_pages_as_it_is() {
+    let (redis, upstream, directory) = (RedisServer::start(), Upstream::start(), Directory::new());
+    let file = written(&directory, "cache", &[]);
+    let output = run(&["check", "--strict", &file]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    for part in ["127.0.0.1:6379", "for 1d more, in place of 500, 502, 503, 504", "503, a text of 18 bytes"] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    // With everything that it leaves out.
+    let settings = fs::read_to_string(&file).expect("it was written");
+    let whole = directory.path().join("whole.yaml");
+    fs::write(&whole, settings.replace("\n      #", "\n      ")).expect("a temporary file can be written");
+    let output = run(&["check", "--strict", whole.to_str().expect("a temporary path is text")]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    assert!(told.contains("page, lang of the query, header x-country, cookie session"), "{told}");
+    let args = ["--redis", &redis.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let file = written(&directory, "cache", &args);
+    let settings = fs::read_to_string(&file).expect("it was written").replace("http://127.0.0.1:9001", &upstream.url());
+    fs::write(&file, settings).expect("a temporary file can be written");
+    let gateway = Gateway::serve_file(file.as_ref());
+    let ask = || {
+        let page = [("host", "a.test"), ("answer-cache-control", "max-age=60")];
+        gateway.client().get("/", &page).head.text("x-cache")
+    };
+    wait_until("a page is kept", || ask().as_deref() == Some("HIT"));
+}
+
+#[test]
 fn a_file_with_a_password_is_its_owners() {
     let directory = Directory::new();
     let file = written(&directory, "api-keys", &["--redis", "redis://:hush@127.0.0.1:6390/1"]);

@@ -15,7 +15,7 @@ use crate::settings::{Mistake, address_argument};
 /// What to write, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// What the limits go by.
+    /// What the limits go by, or what else it is for.
     #[arg(long = "for", value_name = "KIND", value_enum, default_value = "api-keys")]
     kind: Template,
     /// The file to write. One that is there stays as it is. `-` is standard output.
@@ -27,7 +27,7 @@ pub(crate) struct Init {
     /// Where its admin port is.
     #[arg(long, value_name = "ADDRESS", value_parser = address_argument)]
     admin: Option<SocketAddr>,
-    /// The Redis that it counts in.
+    /// The Redis that it counts in, or keeps pages in.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// How many threads serve requests [default: one a core].
@@ -46,6 +46,8 @@ enum Template {
     Llm,
     /// A limit for each user of an application, by the sessions that it keeps in Redis.
     Session,
+    /// Pages that are kept in Redis for all gateways, and outlive their backend.
+    Cache,
 }
 
 impl Template {
@@ -55,13 +57,16 @@ impl Template {
             Self::Addresses => include_str!("init/addresses.yaml"),
             Self::Llm => include_str!("init/llm.yaml"),
             Self::Session => include_str!("init/session.yaml"),
+            Self::Cache => include_str!("init/cache.yaml"),
         }
     }
 
     /// What it says of what stands behind the gateway.
     fn behind(self) -> &'static str {
         match self {
-            Self::ApiKeys | Self::Addresses | Self::Session => "its `upstream` is what stands behind the gateway",
+            Self::ApiKeys | Self::Addresses | Self::Session | Self::Cache => {
+                "its `upstream` is what stands behind the gateway"
+            }
             Self::Llm => "its `routes` lead to OpenAI, Anthropic and Google themselves, with the keys of your clients",
         }
     }
@@ -175,8 +180,12 @@ mod tests {
             let nothing =
                 Init { kind: *kind, file: "a b.yaml".into(), listen: None, admin: None, redis: None, workers: None };
             let plain = nothing.text();
-            // Sessions are read from Redis, whether limits are counted there or not.
-            let redis = if matches!(kind, Template::Session) { "\nredis: redis://" } else { "\n#redis: redis://" };
+            // Sessions are read from Redis, whether limits are counted there or not, and pages are kept nowhere else.
+            let redis = if matches!(kind, Template::Session | Template::Cache) {
+                "\nredis: redis://"
+            } else {
+                "\n#redis: redis://"
+            };
             assert!(plain.contains("serve 'a b.yaml' ") && plain.contains(redis), "{plain}");
             let text = Init {
                 file: "-".into(),

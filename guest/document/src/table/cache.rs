@@ -1,6 +1,6 @@
 //! The fields of a filter that keeps responses.
 
-use super::{COOKIE, Condition, DURATION, DURATION_ABOVE_ZERO, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
+use super::{COOKIE, Condition, DURATION, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
 
 /// How long a body may be.
 const BODY: Shape =
@@ -38,7 +38,7 @@ pub const CACHE: [Field; 11] = [
     Field::new(
         "max_ttl",
         ["Greatest lifetime", "最长有效期"],
-        DURATION_ABOVE_ZERO,
+        DURATION,
         "`7d`",
         "how long a response is fresh at most, whatever it says",
     )
@@ -107,10 +107,10 @@ pub const CACHE: [Field; 11] = [
         ["Redis", "Redis 配置"],
         Shape::Object(&REDIS_OBJECT),
         "",
-        "where responses are kept: best a Redis of its own, with `maxmemory-policy allkeys-lru`",
+        "where responses are kept: best a Redis of its own, with `maxmemory-policy allkeys-lru`; required, unless the \
+         gateway's file names one Redis for all",
     )
-    .ours()
-    .required(),
+    .ours(),
 ];
 
 /// Of `key`.

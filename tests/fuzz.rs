@@ -1,6 +1,6 @@
 //! Fuzzing, for as long as `SLIDEGATE_FUZZ_SECONDS` says (20 for each target, all at once): whatever configuration,
-//! request, reply, body or session is handed to the engine, it never panics, says the same thing twice, and settles
-//! every stream once. What fails is shrunk and printed.
+//! request, reply, body, session or page is handed to the engine, it never panics, says the same thing twice, and
+//! settles every stream once. What fails is shrunk and printed.
 
 use std::cell::Cell;
 
@@ -12,6 +12,7 @@ use slidegate_engine::{
 };
 use slidegate_tests::fuzzing::{
     answer::any_bytes,
+    caching::{CachingGateways, any_cache_event, cache_configurations},
     configuration::{PASSWORD, any_configuration, corpus},
     fuzz,
     host::Host,
@@ -53,6 +54,18 @@ fn requests() {
         Host::new(engine).run(&events)
     });
     println!("{cases} sequences of requests, replies and the like");
+}
+
+#[test]
+fn caches() {
+    let configurations = cache_configurations();
+    let shown = Cell::new(0);
+    let cases = fuzz((any::<Index>(), prop::collection::vec(any_cache_event(), 0..150)), |(at, events)| {
+        shown.set(shown.get() + CachingGateways::new(at.get(&configurations)).run(&events)?);
+        Ok(())
+    });
+    assert!(shown.get() as u64 * 8 > cases, "only {} pages of {cases} cases: the fuzzer is astray", shown.get());
+    println!("{cases} histories of caches, in which {} pages were shown that were kept", shown.get());
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! them to an engine and keeps account of what comes back.
 
 pub mod answer;
+pub mod caching;
 pub mod configuration;
 pub mod host;
+pub mod page;
 pub mod request;
 pub mod session;
 pub mod used_request;

@@ -6,6 +6,7 @@ use std::{
     ops::Range,
 };
 
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::json;
 use slidegate_engine::{
     Engine,
@@ -13,7 +14,12 @@ use slidegate_engine::{
     tokens::{OutputBoundReader, UsageReader},
 };
 use slidegate_engine_tests::{
-    fuzzing::{configuration::corpus, host::Host, request::Answer},
+    fuzzing::{
+        caching::{CachingGateways, any_cache_event, cache_configurations},
+        configuration::corpus,
+        host::Host,
+        request::Answer,
+    },
     plain_request::PlainRequest,
     token_gateways::TokenGateways,
 };
@@ -30,6 +36,26 @@ fn memory_does_not_grow_with_the_number_of_requests() {
         traffic(&mut host, 20_000..60_000);
         let growth = LIVE.get() - before;
         assert!(growth < GROWTH_MAX, "{growth} bytes more with {document}");
+    }
+}
+
+#[test]
+fn a_cache_keeps_nothing_of_requests_that_are_over() {
+    let (events, mut runner) = (prop::collection::vec(any_cache_event(), 400), TestRunner::deterministic());
+    for configuration in cache_configurations() {
+        let mut gateways = CachingGateways::new(&configuration);
+        let mut live_after = |histories: usize| {
+            for _ in 0..histories {
+                let events = events.new_tree(&mut runner).expect("events").current();
+                gateways.run(&events).expect("it does what it should");
+            }
+            // What Redis keeps is its own.
+            gateways.lose_redis();
+            LIVE.get()
+        };
+        let before = live_after(10);
+        let growth = live_after(30) - before;
+        assert!(growth < GROWTH_MAX, "{growth} bytes more with {configuration}");
     }
 }
 

@@ -133,7 +133,8 @@ fn any_call_error() -> impl Strategy<Value = CallError> {
     ])
 }
 
-fn any_answer() -> impl Strategy<Value = Answer> {
+/// Anything that Redis may answer.
+pub(super) fn any_answer() -> impl Strategy<Value = Answer> {
     let number =
         prop_oneof![-2..200_i64, any::<i64>(), prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 53, 60_000_000])];
     let value = prop_oneof![

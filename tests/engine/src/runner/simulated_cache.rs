@@ -47,6 +47,30 @@ impl SimulatedCache {
         }
     }
 
+    /// Puts one text in the place of another, or alters it at one place; which of all, the functions choose.
+    pub(super) fn disturb(
+        &mut self,
+        one: impl Fn(usize) -> usize,
+        other: Option<impl Fn(usize) -> usize>,
+        place: usize,
+        byte: u8,
+    ) {
+        if self.texts.is_empty() {
+            return;
+        }
+        let other = other.and_then(|other| self.texts.values().nth(other(self.texts.len())).cloned());
+        let at = one(self.texts.len());
+        let Some(value) = self.texts.values_mut().nth(at) else { return };
+        match other {
+            Some(other) => *value = other,
+            None if value.0.is_empty() => {}
+            None => {
+                let place = place % value.0.len();
+                value.0[place] = byte;
+            }
+        }
+    }
+
     /// Forgets all scripts.
     pub(super) fn forget_scripts(&mut self) {
         self.scripts.clear();
@@ -61,7 +85,9 @@ impl SimulatedCache {
         let done = match (script, keys, arguments) {
             (CacheScript::Void, [marker], [since]) => {
                 let (text, ends_ms) = self.texts.entry(marker.to_vec()).or_insert((b"0".to_vec(), 0));
-                if number(text) < number(since) {
+                // Whatever else stands there is no time.
+                let voided = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
+                if voided.is_none_or(|voided| voided < number(since)) {
                     (*text, *ends_ms) = (since.to_vec(), (*ends_ms).max(now_ms + 10_000));
                 }
                 true

@@ -162,6 +162,18 @@ impl SimulatedStore {
         self.scripts.clear();
     }
 
+    /// Puts a value that a cache keeps in the place of another, or alters it at one place; which of all, the functions
+    /// choose.
+    pub fn disturb(
+        &mut self,
+        one: impl Fn(usize) -> usize,
+        other: Option<impl Fn(usize) -> usize>,
+        place: usize,
+        byte: u8,
+    ) {
+        self.cache.disturb(one, other, place, byte);
+    }
+
     /// Puts a text under a key, as SET does.
     pub fn set_text(&mut self, key: &[u8]) {
         if self.texts.insert(key.to_vec()) {

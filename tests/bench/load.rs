@@ -20,6 +20,8 @@ pub(crate) struct Target {
     pub(crate) process: u32,
     /// Lua for wrk: defines the function `message` of a user's number, which makes the user's request.
     pub(crate) message: String,
+    /// Each request is made anew, of a number that no other one had, and not of its user's.
+    pub(crate) is_each_new: bool,
 }
 
 /// wrk at work.
@@ -55,7 +57,7 @@ impl Target {
     pub(crate) fn proxy(address: SocketAddr, process: u32) -> Self {
         let message = "return wrk.format(nil, nil, { ['x-api-key'] = string.format('user-%06d', user), ['user-agent'] \
                        = 'wrk', ['accept'] = '*/*' })";
-        Target { address, process, message: message.to_owned() }
+        Target { address, process, message: message.to_owned(), is_each_new: false }
     }
 
     /// As many requests as it answers, so many at a time.
@@ -73,7 +75,7 @@ impl Load {
     pub(crate) fn start(target: &Target, connections: usize, seconds: usize) -> Self {
         let directory = Directory::new();
         let script = directory.path().join("users.lua");
-        fs::write(&script, users(&target.message)).expect("a temporary file can be written");
+        fs::write(&script, script_of(target)).expect("a temporary file can be written");
         let cpu_before = cpu_seconds(target.process);
         let wrk = Command::new("wrk")
             .args([
@@ -129,7 +131,11 @@ impl Load {
 }
 
 /// A script that lets each user send in turn, and prints what [`Load::finish`] reads.
-fn users(message: &str) -> String {
+fn script_of(Target { message, is_each_new, .. }: &Target) -> String {
+    let next = match is_each_new {
+        true => "message(at)".to_owned(),
+        false => format!("requests[(at - 1) % {USERS} + 1]"),
+    };
     format!(
         "local requests, at = {{}}, 0
 local function message(user)
@@ -141,8 +147,8 @@ function init()
   end
 end
 function request()
-  at = at % {USERS} + 1
-  return requests[at]
+  at = at + 1
+  return {next}
 end
 function done(summary, latency)
   local errors = summary.errors

@@ -4,6 +4,7 @@
 //! Times are printed, never asserted: they are the machine's. Answers are: an admission that is missing, or one above
 //! the limit, ends the bench.
 
+mod cache;
 mod callgrind;
 mod check;
 mod component_size;
@@ -34,7 +35,7 @@ use self::table::Table;
 const USAGE: &str = "usage: just bench [--quick] [--component FILE] [TOPIC ...]
   --quick           few rounds, to see that it runs; nothing is written
   --component FILE  another component for the topics engine and memory; nothing is written
-  TOPIC             engine, memory, size, check, redis, gateway, tls, tokens, sessions, instructions, peers, lua;
+  TOPIC             engine, memory, size, check, redis, gateway, tls, tokens, sessions, cache, instructions, peers, lua;
                     all of them by default, and then dist/bench.md is written
 
 What is measured for these topics is written into tests/bench/README.md.";
@@ -90,7 +91,7 @@ impl Effort {
 
 type Topic = (&'static str, fn(&Effort) -> Vec<Table>);
 
-const TOPICS: [Topic; 12] = [
+const TOPICS: [Topic; 13] = [
     ("engine", engine_work::measure),
     ("memory", instance_memory::measure),
     ("size", component_size::measure),
@@ -100,6 +101,7 @@ const TOPICS: [Topic; 12] = [
     ("tls", tls::measure),
     ("tokens", tokens::measure),
     ("sessions", sessions::measure),
+    ("cache", cache::measure),
     ("instructions", instructions::measure),
     ("peers", peers::measure),
     ("lua", peers::lua::measure),

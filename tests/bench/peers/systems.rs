@@ -208,6 +208,20 @@ http {{
         Self::proxy(Program::start(installed("nginx"), &args, address, &[("nginx.conf", configuration)]))
     }
 
+    /// A Varnish with so much memory, whose language says beside where its backend is what becomes of requests.
+    pub(crate) fn varnish(memory: &str, more: &str, upstream: SocketAddr) -> Self {
+        let address = free_address();
+        let (host, port) = (upstream.ip(), upstream.port());
+        let configuration =
+            format!("vcl 4.1;\nbackend default {{ .host = \"{host}\"; .port = \"{port}\"; }}\n{more}\n");
+        // Its folder has to be named from the root.
+        let start = "exec \"$0\" -F -j none -n \"$PWD/work\" -a \"$1\" -f \"$PWD/cache.vcl\" -s \"malloc,$2\"";
+        let program = installed("varnishd");
+        let program = program.to_str().expect("a path in UTF-8");
+        let args = ["-c", start, program, &address.to_string(), memory];
+        Self::proxy(Program::start("sh", &args, address, &[("cache.vcl", configuration)]))
+    }
+
     fn envoy(filter: &str, upstream: &Upstream) -> Self {
         let address = free_address();
         let args = ["--concurrency", "2", "--log-level", "error", "--use-dynamic-base-id", "-c", "envoy.yaml"];
@@ -226,7 +240,7 @@ http {{
             throttle("user-%06d", limit)
         );
         Running {
-            target: Target { address, process: program.id(), message },
+            target: Target { address, process: program.id(), message, is_each_new: false },
             _process: Process::Program { _program: program },
         }
     }

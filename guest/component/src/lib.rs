@@ -21,7 +21,7 @@ use contract::{
 };
 use slidegate_allocator::FreeLists;
 use slidegate_engine::{
-    self as engine, BodyPiece, Effect, Engine, ResponseView, Verdict, grpc,
+    self as engine, Adapter, BodyPiece, Effect, Engine, ResponseView, Verdict, grpc,
     request::{RequestView, Requests},
 };
 
@@ -184,35 +184,11 @@ impl Filter {
     /// Carries out what the engine wants after a step. Returns what becomes of the stream whose hook this is; others
     /// that go on are kept.
     fn flush(&mut self, own: Option<StreamId>, now: Moment) -> Option<Verdict> {
-        let mut settled = None;
-        loop {
-            match self.engine.poll(&InFlight, now.monotonic) {
-                Effect::Call { service, command } => {
-                    let command = convert::command(command);
-                    let call = redis::redis_call(service, &command).map_err(convert::call_error);
-                    self.engine.called(call, now.monotonic);
-                    self.engine.recycle(engine::redis::Command::from_parts(command.bytes, command.lengths));
-                }
-                Effect::Annotate { stream, fields } => {
-                    let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-                    http::annotate(stream, &fields);
-                }
-                Effect::Settle { stream, verdict } if own == Some(stream) => settled = Some(verdict),
-                Effect::Settle { stream, verdict: Verdict::Pass(pass) } => {
-                    self.passing.push(Passing { stream, pass: convert::pass(pass) });
-                }
-                Effect::Settle { stream, verdict: Verdict::Respond(response) } => respond(stream, response),
-                Effect::Draw { bytes } => {
-                    let bytes = u32::try_from(bytes).unwrap_or_default();
-                    self.engine.add_random(&system::random_bytes(bytes));
-                }
-                Effect::Log { level, line } => system::log(convert::level(level), &line),
-                Effect::Wait { until_ns } => {
-                    self.wake_at(until_ns);
-                    return settled;
-                }
-            }
-        }
+        let mut hook = Hook { filter: self, own, settled: None };
+        let until_ns = hook.drain(now.monotonic);
+        let settled = hook.settled;
+        self.wake_at(until_ns);
+        settled
     }
 
     /// Asks to be woken at once if streams go on that this export cannot return.
@@ -227,6 +203,61 @@ impl Filter {
         let Some(at_ns) = at_ns.filter(|at_ns| self.wake_ns.is_none_or(|asked_ns| *at_ns < asked_ns)) else { return };
         system::wake_at(at_ns);
         self.wake_ns = Some(at_ns);
+    }
+}
+
+/// A hook, and what it leads to.
+struct Hook<'f> {
+    filter: &'f mut Filter,
+    /// The stream that it is about: what becomes of that it returns.
+    own: Option<StreamId>,
+    settled: Option<Verdict>,
+}
+
+impl Adapter for Hook<'_> {
+    #[inline]
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.filter.engine
+    }
+
+    #[inline]
+    fn poll(&mut self, now_ns: u64) -> Effect {
+        self.filter.engine.poll(&InFlight, now_ns)
+    }
+
+    #[inline]
+    fn call(
+        &mut self,
+        service: u32,
+        command: &mut engine::redis::Command,
+        _now_ns: u64,
+    ) -> Result<u64, engine::redis::CallError> {
+        let sent = convert::command(std::mem::take(command));
+        let call = redis::redis_call(service, &sent).map_err(convert::call_error);
+        *command = engine::redis::Command::from_parts(sent.bytes, sent.lengths);
+        call
+    }
+
+    #[inline]
+    fn settle(&mut self, stream: StreamId, verdict: Verdict, _now_ns: u64) {
+        match verdict {
+            verdict if self.own == Some(stream) => self.settled = Some(verdict),
+            Verdict::Pass(pass) => self.filter.passing.push(Passing { stream, pass: convert::pass(pass) }),
+            Verdict::Respond(response) => respond(stream, response),
+        }
+    }
+
+    fn annotate(&mut self, stream: StreamId, fields: Vec<(&'static str, String)>) {
+        let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        http::annotate(stream, &fields);
+    }
+
+    fn random(&mut self, bytes: usize) -> Vec<u8> {
+        system::random_bytes(u32::try_from(bytes).unwrap_or_default())
+    }
+
+    fn log(&mut self, level: engine::LogLevel, line: String) {
+        system::log(convert::level(level), &line);
     }
 }
 

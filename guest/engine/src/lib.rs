@@ -55,6 +55,7 @@
 
 extern crate alloc;
 
+mod adapter;
 mod base64;
 mod body;
 pub mod cache;
@@ -96,6 +97,7 @@ mod verdict;
 mod wants;
 pub mod window;
 
+pub use adapter::Adapter;
 pub use body::{BodyChange, BodyCoding, BodyPiece, Interest, Splice};
 pub use chain::{Configuration, Engine};
 pub use name::seed;

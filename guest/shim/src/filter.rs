@@ -1,5 +1,6 @@
 //! One configuration of the plugin: its engine, and what is between that and the gateway.
 
+mod context;
 #[cfg(test)]
 mod tests;
 
@@ -9,10 +10,12 @@ use std::{
 };
 
 use slidegate_engine::{
-    BodyChange, Effect, Engine, HeaderEdit, Interest, LogLevel, Pass, Response, Step, StreamEnd, Verdict, grpc,
-    redis::CallError, request::Requests,
+    Adapter, BodyChange, Effect, Engine, HeaderEdit, Interest, LogLevel, Pass, Response, Step, StreamEnd, Verdict,
+    grpc,
+    redis::{CallError, Command},
 };
 
+use self::context::{Context, InFlight};
 use crate::{
     ai_log::{self, RefusalCounts},
     clock::MonotonicClock,
@@ -321,46 +324,12 @@ impl<G: Gateway> Filter<G> {
     /// Carries out what the engine wants after a step. `current` is the stream whose hook this is: what becomes of it
     /// is returned, since a stream that is not paused yet must not be resumed.
     fn flush(&mut self, now_ns: u64, current: Option<u32>) -> Option<Verdict> {
-        let mut own = None;
         let context = Context { current, has_left: Cell::new(false) };
-        loop {
-            let requests = InFlight { gateway: &self.gateway, context: &context, following: &self.following };
-            match self.engine.poll(&requests, now_ns) {
-                Effect::Call { service, command } => {
-                    let call = self.redis.send(&self.gateway, service, &command, now_ns);
-                    self.engine.called(call, now_ns);
-                    self.engine.recycle(command);
-                }
-                // Where the gateway's log format finds it: `%FILTER_STATE(wasm.slidegate:PLAIN)%`.
-                Effect::Annotate { stream, fields } => {
-                    if context.enter(&self.gateway, stream) {
-                        let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                        self.gateway.set_property("slidegate", log::escaped(&fields.join(" ")).as_bytes());
-                    }
-                }
-                Effect::Settle { stream, verdict } if current.map(u64::from) == Some(stream) => own = Some(verdict),
-                Effect::Settle { stream, verdict } => {
-                    if context.enter(&self.gateway, stream) {
-                        self.settle(stream, verdict, now_ns);
-                    }
-                }
-                Effect::Draw { bytes } => self.engine.add_random(&self.gateway.random(bytes)),
-                // Lines carry the id of the request whose hook or reply this is.
-                Effect::Log { level, line } => {
-                    context.leave(&self.gateway);
-                    let level = match level {
-                        LogLevel::Info => Level::Info,
-                        LogLevel::Warn => Level::Warn,
-                    };
-                    self.say(level, &line);
-                }
-                Effect::Wait { until_ns } => {
-                    self.is_due_soon = until_ns.is_some_and(|until_ns| until_ns < now_ns + TICK_NS);
-                    self.tick_in_time(self.is_due_soon || self.is_hurrying);
-                    break;
-                }
-            }
-        }
+        let mut flush = Flush { filter: self, context, own: None };
+        let until_ns = flush.drain(now_ns);
+        let Flush { context, own, .. } = flush;
+        self.is_due_soon = until_ns.is_some_and(|until_ns| until_ns < now_ns + TICK_NS);
+        self.tick_in_time(self.is_due_soon || self.is_hurrying);
         context.leave(&self.gateway);
         for (level, line) in self.redis.take_lines() {
             self.say(level, &line);
@@ -399,46 +368,57 @@ impl<G: Gateway> Filter<G> {
     }
 }
 
-/// The effective context, which is that of the hook's own stream until another's is entered.
-struct Context {
-    current: Option<u32>,
-    has_left: Cell<bool>,
+/// What the engine wants after a step is being done.
+struct Flush<'f, G> {
+    filter: &'f mut Filter<G>,
+    context: Context,
+    /// How the stream was settled whose hook this is: one that is not paused yet must not be resumed.
+    own: Option<Verdict>,
 }
 
-impl Context {
-    /// Makes a stream's context the effective one. False: it is gone.
-    fn enter(&self, gateway: &impl Gateway, stream: u64) -> bool {
-        let Ok(stream) = u32::try_from(stream) else { return false };
-        if self.current == Some(stream) && !self.has_left.get() {
-            return true;
-        }
-        self.has_left.set(true);
-        gateway.select(stream)
+impl<G: Gateway> Adapter for Flush<'_, G> {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.filter.engine
     }
 
-    /// Back to the hook's own stream.
-    fn leave(&self, gateway: &impl Gateway) {
-        if let (Some(current), true) = (self.current, self.has_left.get()) {
-            gateway.select(current);
-            self.has_left.set(false);
+    fn poll(&mut self, now_ns: u64) -> Effect {
+        let Filter { gateway, following, engine, .. } = &mut *self.filter;
+        engine.poll(&InFlight { gateway, context: &self.context, following }, now_ns)
+    }
+
+    fn call(&mut self, service: u32, command: &mut Command, now_ns: u64) -> Result<u64, CallError> {
+        let Filter { gateway, redis, .. } = &mut *self.filter;
+        redis.send(gateway, service, command, now_ns)
+    }
+
+    fn settle(&mut self, stream: u64, verdict: Verdict, now_ns: u64) {
+        if self.context.current.map(u64::from) == Some(stream) {
+            self.own = Some(verdict);
+        } else if self.context.enter(&self.filter.gateway, stream) {
+            self.filter.settle(stream, verdict, now_ns);
         }
     }
-}
 
-/// The requests that are in their header phase, waiting or not.
-struct InFlight<'a, G> {
-    gateway: &'a G,
-    context: &'a Context,
-    following: &'a Following,
-}
+    /// Where the gateway's log format finds it: `%FILTER_STATE(wasm.slidegate:PLAIN)%`.
+    fn annotate(&mut self, stream: u64, fields: Vec<(&'static str, String)>) {
+        if self.context.enter(&self.filter.gateway, stream) {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            self.filter.gateway.set_property("slidegate", log::escaped(&fields.join(" ")).as_bytes());
+        }
+    }
 
-impl<'a, G: Gateway> Requests for InFlight<'a, G> {
-    type View = Request<'a, G>;
+    fn random(&mut self, bytes: usize) -> Vec<u8> {
+        self.filter.gateway.random(bytes)
+    }
 
-    /// Its context is the effective one then.
-    fn view(&self, stream: u64) -> Option<Request<'a, G>> {
-        let has_body = self.following.has_body(stream);
-        self.context.enter(self.gateway, stream).then_some(Request { gateway: self.gateway, has_body })
+    /// Lines carry the id of the request whose hook or reply this is.
+    fn log(&mut self, level: LogLevel, line: String) {
+        self.context.leave(&self.filter.gateway);
+        let level = match level {
+            LogLevel::Info => Level::Info,
+            LogLevel::Warn => Level::Warn,
+        };
+        self.filter.say(level, &line);
     }
 }
 

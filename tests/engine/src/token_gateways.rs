@@ -1,13 +1,13 @@
 //! Gateways that limit tokens: engines on one simulated Redis, or each on its own memory, with models that answer when
 //! a test says so, on a clock of the test's own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use serde_json::{Value, json};
 use slidegate_engine::{
-    BodyChange, BodyCoding, BodyPiece, Effect, Engine, HeaderEdit, Interest, Pass, Response, ResponseHead,
-    ResponseOrigin, ResponseView, Step, StreamEnd, Verdict,
-    redis::{CallError, Reply},
+    Adapter, BodyChange, BodyCoding, BodyPiece, Effect, Engine, HeaderEdit, Interest, LogLevel, Pass, Response,
+    ResponseHead, ResponseOrigin, ResponseView, Step, StreamEnd, Verdict,
+    redis::{CallError, Command, Reply},
 };
 
 use crate::{
@@ -420,25 +420,20 @@ impl TokenGateways {
 
     /// Does all that a gateway wants done, and tells how the stream that waited was settled, if one did.
     fn run(&mut self, gateway: usize, request: &PlainRequest) -> Option<Verdict> {
-        let (engine, now_us) = (&mut self.engines[gateway], self.now_us);
-        let mut settled = None;
+        let now_ns = self.now_us * 1_000;
+        let mut run = OneGateway { gateways: self, gateway, request, replies: Vec::new(), settled: None };
         loop {
-            match engine.poll(&OneRequest(request), now_us * 1_000) {
-                Effect::Call { command, .. } => {
-                    self.last_call += 1;
-                    let reply = self.store.answer(&command, now_us);
-                    engine.called(Ok(self.last_call), now_us * 1_000);
-                    match &mut self.on_their_way {
-                        Some(replies) => replies.push((gateway, self.last_call, reply)),
-                        None => engine.on_reply(self.last_call, reply, now_us * 1_000),
-                    }
-                }
-                Effect::Settle { verdict, .. } => settled = Some(verdict),
-                Effect::Annotate { .. } | Effect::Draw { .. } | Effect::Log { .. } => {}
-                Effect::Wait { .. } => break,
+            run.drain(now_ns);
+            let replies = mem::take(&mut run.replies);
+            if replies.is_empty() {
+                break;
+            }
+            for (call, reply) in replies {
+                run.engine().on_reply(call, reply, now_ns);
             }
         }
-        for change in engine.take_metrics() {
+        let settled = run.settled;
+        for change in self.engines[gateway].take_metrics() {
             use slidegate_engine::MetricValue::{Counter, Gauge, Histogram};
             let value = self.metrics[gateway].entry(change.metric).or_default();
             match change.value {
@@ -449,4 +444,47 @@ impl TokenGateways {
         }
         settled
     }
+}
+
+/// One of the gateways, while its engine wants something.
+struct OneGateway<'a> {
+    gateways: &'a mut TokenGateways,
+    gateway: usize,
+    request: &'a PlainRequest,
+    /// What is answered at once.
+    replies: Vec<(u64, Result<Reply, CallError>)>,
+    settled: Option<Verdict>,
+}
+
+impl Adapter for OneGateway<'_> {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.gateways.engines[self.gateway]
+    }
+
+    fn poll(&mut self, now_ns: u64) -> Effect {
+        self.gateways.engines[self.gateway].poll(&OneRequest(self.request), now_ns)
+    }
+
+    fn call(&mut self, _service: u32, command: &mut Command, _now_ns: u64) -> Result<u64, CallError> {
+        let OneGateway { gateways, gateway, replies, .. } = self;
+        gateways.last_call += 1;
+        let reply = gateways.store.answer(command, gateways.now_us);
+        match &mut gateways.on_their_way {
+            Some(on_their_way) => on_their_way.push((*gateway, gateways.last_call, reply)),
+            None => replies.push((gateways.last_call, reply)),
+        }
+        Ok(gateways.last_call)
+    }
+
+    fn settle(&mut self, _stream: u64, verdict: Verdict, _now_ns: u64) {
+        self.settled = Some(verdict);
+    }
+
+    fn annotate(&mut self, _stream: u64, _fields: Vec<(&'static str, String)>) {}
+
+    fn random(&mut self, bytes: usize) -> Vec<u8> {
+        vec![7; bytes]
+    }
+
+    fn log(&mut self, _level: LogLevel, _line: String) {}
 }

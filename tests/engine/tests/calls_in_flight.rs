@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    mem,
 };
 
 use proptest::{
@@ -16,7 +17,7 @@ use proptest::{
 };
 use serde_json::json;
 use slidegate_engine::{
-    Effect, Engine, Step, StreamEnd, Verdict,
+    Adapter, Effect, Engine, LogLevel, Step, StreamEnd, Verdict,
     redis::{CallError, Command, Form, Reply},
     request::Requests,
     window::{
@@ -143,6 +144,48 @@ struct World<'a> {
     now_us: u64,
 }
 
+/// A gateway of a world.
+struct OneGateway<'w, 'a> {
+    world: &'w mut World<'a>,
+    gateway: usize,
+}
+
+impl Adapter for OneGateway<'_, '_> {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.world.engines[self.gateway]
+    }
+
+    fn poll(&mut self, now_ns: u64) -> Effect {
+        self.world.engines[self.gateway].poll(self.world.scene, now_ns)
+    }
+
+    fn call(&mut self, _service: u32, command: &mut Command, _now_ns: u64) -> Result<u64, CallError> {
+        self.world.next_call += 1;
+        self.world.travels(self.gateway, self.world.next_call, mem::take(command));
+        Ok(self.world.next_call)
+    }
+
+    fn settle(&mut self, stream: u64, verdict: Verdict, _now_ns: u64) {
+        let OneGateway { world, gateway } = self;
+        let index = usize::try_from(stream).expect("a stream's id");
+        assert!(world.waiting.remove(&index), "a stream was settled that does not wait");
+        let passed = matches!(verdict, Verdict::Pass(_));
+        world.decided.entry((*gateway, world.scene.arrivals[index].user)).or_default().push((index, passed));
+        match verdict {
+            Verdict::Pass(_) => world.ends(index, End::Passed),
+            Verdict::Respond(response) => world.responded(index, response.status, world.longest_way_us()),
+        }
+    }
+
+    fn annotate(&mut self, _stream: u64, _fields: Vec<(&'static str, String)>) {}
+
+    fn random(&mut self, bytes: usize) -> Vec<u8> {
+        vec![7; bytes]
+    }
+
+    fn log(&mut self, _level: LogLevel, _line: String) {}
+}
+
 impl<'a> World<'a> {
     fn new(scene: &'a Scene, remember: bool, coalesce: bool) -> Self {
         let config = json!({
@@ -258,28 +301,7 @@ impl<'a> World<'a> {
     /// Carries out what an engine wants after a step.
     fn settle(&mut self, gateway: usize) {
         let now_ns = self.now_us * 1_000;
-        loop {
-            match self.engines[gateway].poll(self.scene, now_ns) {
-                Effect::Call { command, .. } => {
-                    self.next_call += 1;
-                    let call = self.next_call;
-                    self.engines[gateway].called(Ok(call), now_ns);
-                    self.travels(gateway, call, command);
-                }
-                Effect::Settle { stream, verdict } => {
-                    let index = usize::try_from(stream).expect("a stream's id");
-                    assert!(self.waiting.remove(&index), "a stream was settled that does not wait");
-                    let passed = matches!(verdict, Verdict::Pass(_));
-                    self.decided.entry((gateway, self.scene.arrivals[index].user)).or_default().push((index, passed));
-                    match verdict {
-                        Verdict::Pass(_) => self.ends(index, End::Passed),
-                        Verdict::Respond(response) => self.responded(index, response.status, self.longest_way_us()),
-                    }
-                }
-                Effect::Annotate { .. } | Effect::Draw { .. } | Effect::Log { .. } => {}
-                Effect::Wait { .. } => return,
-            }
-        }
+        OneGateway { world: self, gateway }.drain(now_ns);
     }
 
     /// A command sets out for Redis, and its reply for the gateway, each not before the one before it.

@@ -8,7 +8,8 @@ use std::{
 
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use slidegate_engine::{
-    Edits, Effect, Engine, HeaderEdit, MetricKind, MetricValue, Response, Step, StreamEnd, Uses, Verdict,
+    Adapter, Edits, Effect, Engine, HeaderEdit, LogLevel, MetricKind, MetricValue, Response, Step, StreamEnd, Uses,
+    Verdict,
     redis::{CallError, Command, Reply},
     request::Requests,
 };
@@ -32,6 +33,10 @@ pub struct Host {
     /// Calls on their way, with the number of keys in each.
     pub calls: BTreeMap<u64, usize>,
     rejects: Option<(u8, CallError)>,
+    /// Streams that the engine has settled in this step.
+    settled: BTreeSet<u64>,
+    /// What it did first that it should not.
+    failed: Option<TestCaseError>,
 }
 
 /// The requests of streams that wait.
@@ -61,6 +66,8 @@ impl Host {
             requests: Waiting { requests: BTreeMap::new(), uses },
             calls: BTreeMap::new(),
             rejects: None,
+            settled: BTreeSet::new(),
+            failed: None,
         }
     }
 
@@ -90,7 +97,7 @@ impl Host {
         for stream in std::mem::take(&mut self.streams).into_keys() {
             self.engine.on_done(stream, StreamEnd::Client, self.now_ns);
         }
-        self.drain()
+        self.carry_out()
     }
 
     fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
@@ -106,7 +113,7 @@ impl Host {
                 self.streams.remove(&stream);
                 self.requests.requests.remove(&stream);
                 self.engine.on_done(stream, StreamEnd::Client, self.now_ns);
-                self.drain()
+                self.carry_out()
             }
             Event::Reject(calls, error) => {
                 self.rejects = Some((*calls, *error));
@@ -138,7 +145,7 @@ impl Host {
                 self.requests.requests.insert(stream, request.clone());
             }
         }
-        self.drain()
+        self.carry_out()
     }
 
     /// A call is answered.
@@ -149,44 +156,44 @@ impl Host {
     pub fn reply(&mut self, call: u64, reply: Result<Reply, CallError>) -> Result<(), TestCaseError> {
         self.calls.remove(&call);
         self.engine.on_reply(call, reply, self.now_ns);
-        self.drain()
+        self.carry_out()
     }
 
     /// Takes everything that the engine has to say, as an adapter does after each step.
-    fn drain(&mut self) -> Result<(), TestCaseError> {
-        let (mut settled, mut has_ticked) = (BTreeSet::new(), false);
-        loop {
-            match self.engine.poll(&self.requests, self.now_ns) {
-                Effect::Call { command, .. } => {
-                    let call = self.accept(&command);
-                    self.engine.called(call, self.now_ns);
-                }
-                Effect::Annotate { stream, fields } => {
-                    prop_assert!(
-                        self.streams.contains_key(&stream) && fields.iter().all(|(name, _)| !name.is_empty()),
-                        "{stream}: {fields:?}"
-                    );
-                }
-                Effect::Settle { stream, verdict } => {
-                    prop_assert!(settled.insert(stream), "stream {stream} was settled twice");
-                    prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
-                    self.requests.requests.remove(&stream);
-                    match &verdict {
-                        Verdict::Pass(pass) => check_edits(&pass.edits)?,
-                        Verdict::Respond(response) => check_response(response)?,
-                    }
-                }
-                Effect::Draw { bytes } => self.engine.add_random(&vec![7; bytes]),
-                Effect::Log { line, .. } => prop_assert!(!line.contains(PASSWORD), "{line}"),
-                // Some steps do not look at the time; one that does leaves nothing that is due.
-                Effect::Wait { until_ns } if until_ns.is_some_and(|until_ns| until_ns <= self.now_ns) => {
-                    prop_assert!(!has_ticked, "due at {until_ns:?} still, and it is {}", self.now_ns);
-                    has_ticked = true;
-                    self.engine.tick(self.now_ns);
-                }
-                Effect::Wait { .. } => return self.check_metrics(),
-            }
+    fn carry_out(&mut self) -> Result<(), TestCaseError> {
+        self.settled.clear();
+        let due = |until_ns: Option<u64>, now_ns| until_ns.is_some_and(|until_ns| until_ns <= now_ns);
+        // Some steps do not look at the time; one that does leaves nothing that is due.
+        if due(self.drain(self.now_ns), self.now_ns) {
+            self.engine.tick(self.now_ns);
+            let until_ns = self.drain(self.now_ns);
+            prop_assert!(!due(until_ns, self.now_ns), "due at {until_ns:?} still, and it is {}", self.now_ns);
         }
+        self.failed.take().map_or(Ok(()), Err)?;
+        self.check_metrics()
+    }
+
+    fn check_settled(&mut self, stream: u64, verdict: &Verdict) -> Result<(), TestCaseError> {
+        prop_assert!(self.settled.insert(stream), "stream {stream} was settled twice");
+        prop_assert_eq!(self.streams.insert(stream, false), Some(true), "stream {} did not wait", stream);
+        self.requests.requests.remove(&stream);
+        match verdict {
+            Verdict::Pass(pass) => check_edits(&pass.edits),
+            Verdict::Respond(response) => check_response(response),
+        }
+    }
+
+    fn check_annotated(&self, stream: u64, fields: &[(&'static str, String)]) -> Result<(), TestCaseError> {
+        prop_assert!(
+            self.streams.contains_key(&stream) && fields.iter().all(|(name, _)| !name.is_empty()),
+            "{stream}: {fields:?}"
+        );
+        Ok(())
+    }
+
+    /// The first mistake is told when the engine wants nothing more.
+    fn note(&mut self, checked: Result<(), TestCaseError>) {
+        self.failed = self.failed.take().or(checked.err());
     }
 
     /// What is told of metrics is of metrics that there are, and of their kinds.
@@ -216,6 +223,39 @@ impl Host {
             command.words().nth(2).and_then(|keys| std::str::from_utf8(keys).ok()).and_then(|keys| keys.parse().ok());
         self.calls.insert(self.last_call, keys.expect("a script call tells its keys"));
         Ok(self.last_call)
+    }
+}
+
+impl Adapter for Host {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    fn poll(&mut self, now_ns: u64) -> Effect {
+        self.engine.poll(&self.requests, now_ns)
+    }
+
+    fn call(&mut self, _service: u32, command: &mut Command, _now_ns: u64) -> Result<u64, CallError> {
+        self.accept(command)
+    }
+
+    fn settle(&mut self, stream: u64, verdict: Verdict, _now_ns: u64) {
+        let checked = self.check_settled(stream, &verdict);
+        self.note(checked);
+    }
+
+    fn annotate(&mut self, stream: u64, fields: Vec<(&'static str, String)>) {
+        let checked = self.check_annotated(stream, &fields);
+        self.note(checked);
+    }
+
+    fn random(&mut self, bytes: usize) -> Vec<u8> {
+        vec![7; bytes]
+    }
+
+    fn log(&mut self, _level: LogLevel, line: String) {
+        let told = line.contains(PASSWORD).then(|| TestCaseError::fail(line));
+        self.note(told.map_or(Ok(()), Err));
     }
 }
 

@@ -1,10 +1,12 @@
 //! The engine alone, with a simulated Redis for each service: an adapter in the smallest form.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use slidegate_engine::{
-    BodyChange, BodyCoding, BodyPiece, Effect, Engine, HeaderEdit, Interest, Pass, Response, ResponseHead,
-    ResponseOrigin, ResponseView, Step as EngineStep, StreamEnd, Verdict, Wants, grpc, request::RequestView,
+    Adapter, BodyChange, BodyCoding, BodyPiece, Effect, Engine, HeaderEdit, Interest, LogLevel, Pass, Response,
+    ResponseHead, ResponseOrigin, ResponseView, Step as EngineStep, StreamEnd, Verdict, Wants, grpc,
+    redis::{CallError, Command, Reply},
+    request::RequestView,
 };
 
 use super::{Runner, Session, simulated_store::SimulatedStore};
@@ -74,43 +76,68 @@ impl Session for EngineSession {
 impl EngineSession {
     /// Answers every command until there is none, and returns how the stream was settled, if it was.
     fn settle(&mut self, now_us: u64, request: &Request) -> Option<Verdict> {
-        let mut settled = None;
-        let names: Vec<String> =
+        let services =
             self.engine.configuration().services.iter().map(|service| service.service_name.clone()).collect();
+        let mut settling = Settling { session: self, request, services, replies: Vec::new(), settled: None };
         loop {
-            let mut replies = Vec::new();
-            loop {
-                match self.engine.poll(&OneRequest(&View(request)), now_us * 1_000) {
-                    Effect::Call { service, command } => {
-                        self.last_call += 1;
-                        let store =
-                            self.stores.get_mut(&names[service as usize]).expect("a service of the configuration");
-                        replies.push((self.last_call, store.answer(&command, now_us)));
-                        self.engine.called(Ok(self.last_call), now_us * 1_000);
-                    }
-                    Effect::Settle { stream, verdict } => {
-                        assert_eq!(stream, self.last_stream, "a stream was settled that does not wait");
-                        assert!(settled.replace(verdict).is_none(), "a stream was settled twice");
-                    }
-                    // Nobody guards anything with these.
-                    Effect::Draw { bytes } => self.engine.add_random(&vec![7; bytes]),
-                    Effect::Annotate { .. } | Effect::Log { .. } => {}
-                    Effect::Wait { .. } => break,
-                }
-            }
-            let known = self.engine.metrics().len();
+            settling.drain(now_us * 1_000);
+            let engine = settling.engine();
+            let known = engine.metrics().len();
             assert!(
-                self.engine.take_metrics().iter().all(|change| change.metric < known),
+                engine.take_metrics().iter().all(|change| change.metric < known),
                 "a metric that was not announced"
             );
+            let replies = mem::take(&mut settling.replies);
             if replies.is_empty() {
-                return settled;
+                return settling.settled;
             }
             for (call, reply) in replies {
-                self.engine.on_reply(call, reply, now_us * 1_000);
+                settling.engine().on_reply(call, reply, now_us * 1_000);
             }
         }
     }
+}
+
+/// What an engine wants of a session.
+struct Settling<'a> {
+    session: &'a mut EngineSession,
+    request: &'a Request,
+    /// By their places in the configuration.
+    services: Vec<String>,
+    replies: Vec<(u64, Result<Reply, CallError>)>,
+    settled: Option<Verdict>,
+}
+
+impl Adapter for Settling<'_> {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.session.engine
+    }
+
+    fn poll(&mut self, now_ns: u64) -> Effect {
+        self.session.engine.poll(&OneRequest(&View(self.request)), now_ns)
+    }
+
+    fn call(&mut self, service: u32, command: &mut Command, now_ns: u64) -> Result<u64, CallError> {
+        self.session.last_call += 1;
+        let name = &self.services[service as usize];
+        let store = self.session.stores.get_mut(name).expect("a service of the configuration");
+        self.replies.push((self.session.last_call, store.answer(command, now_ns / 1_000)));
+        Ok(self.session.last_call)
+    }
+
+    fn settle(&mut self, stream: u64, verdict: Verdict, _now_ns: u64) {
+        assert_eq!(stream, self.session.last_stream, "a stream was settled that does not wait");
+        assert!(self.settled.replace(verdict).is_none(), "a stream was settled twice");
+    }
+
+    fn annotate(&mut self, _stream: u64, _fields: Vec<(&'static str, String)>) {}
+
+    /// Nobody guards anything with these.
+    fn random(&mut self, bytes: usize) -> Vec<u8> {
+        vec![7; bytes]
+    }
+
+    fn log(&mut self, _level: LogLevel, _line: String) {}
 }
 
 /// A request on its way through an engine, and its response back.

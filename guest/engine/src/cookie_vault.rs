@@ -27,13 +27,16 @@ use crate::{
     telemetry::VaultTally,
     turn::NotedVerdict,
     vault_rules::VaultRules,
-    verdict::{Edits, HeaderEdit, Pass, Verdict},
+    verdict::{Edits, HeaderEdit, Pass, Response, Verdict},
     wants::{ResponseView, Wants},
 };
 
 /// The longest that all cookies of a request become together, in bytes, with the values that are put back: as much as
 /// hosts take of headers.
 const COOKIES_MAX: usize = 96 << 10;
+
+const UNAVAILABLE: &[u8] =
+    br#"{"error":{"message":"Cookies cannot be looked up at the moment.","code":"cookies_unavailable"}}"#;
 
 /// What a request has brought.
 #[derive(Debug, Default)]
@@ -278,7 +281,8 @@ impl CookieVault {
             && turn.streams.waits(&headers.waiter)
         {
             let waiter = headers.waiter;
-            turn.settled.push_back((waiter, self.verdict(*headers)));
+            let verdict = self.verdict(*headers);
+            turn.settled.push_back((waiter, verdict));
         }
     }
 
@@ -291,9 +295,14 @@ impl CookieVault {
         Some(headers)
     }
 
-    fn verdict(&self, headers: OpenHeaders) -> NotedVerdict {
-        let OpenHeaders { parts, is_response, failure, .. } = headers;
+    fn verdict(&mut self, headers: OpenHeaders) -> NotedVerdict {
+        let OpenHeaders { waiter, parts, is_response, failure, .. } = headers;
         let said = failure.map(|cause| format!("{};cause={cause}", VaultTally::Unavailable));
+        if said.is_some() && !is_response && !self.rules.fails_open {
+            self.followed.remove(&waiter.stream);
+            let verdict = Verdict::Respond(Response::unavailable(Rc::from(UNAVAILABLE)));
+            return NotedVerdict { verdict, note: note(said) };
+        }
         let cookies: Vec<Vec<u8>> = parts.into_iter().filter_map(|part| part.goes_on).collect();
         if is_response {
             let set = cookies.into_iter().map(|cookie| HeaderEdit::Append("set-cookie".to_string(), cookie));

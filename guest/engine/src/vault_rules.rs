@@ -14,6 +14,8 @@ pub struct VaultRules {
     pub key_prefix: String,
     /// How long a value is kept from when it was set, in milliseconds.
     pub keep_ms: u64,
+    /// Whether a request passes without a cookie whose value cannot be looked up.
+    pub fails_open: bool,
     /// Where, by index.
     pub redis: u32,
 }

@@ -14,7 +14,7 @@ pub const FILTER: [Field; 1] = [Field::new(
 .ours()];
 
 /// Of `session`.
-pub const SESSION: [Field; 16] = [
+pub const SESSION: [Field; 17] = [
     Field::new(
         "format",
         ["Format", "会话格式"],
@@ -107,6 +107,15 @@ pub const SESSION: [Field; 16] = [
         "`anonymous`",
         "what becomes of a request without a session: it passes (`anonymous`), is answered `401`, or is sent to a \
          page, as in `{redirect: /login}`; API clients, who do not accept HTML, get 401 there too",
+    )
+    .ours(),
+    Field::new(
+        "failure_mode",
+        ["When Redis fails", "Redis 故障时的处理方式"],
+        Shape::Choice(&["open", "closed"]),
+        "`open` with `on_missing: anonymous`, else `closed`",
+        "what becomes of a request whose session cannot be looked up: it passes as nobody's (`open`), or is answered \
+         503 (`closed`) unless its path is public",
     )
     .ours(),
     Field::new(

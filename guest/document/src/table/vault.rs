@@ -14,7 +14,7 @@ pub const FILTER: [Field; 1] = [Field::new(
 .ours()];
 
 /// Of `cookie_vault`.
-pub const VAULT: [Field; 5] = [
+pub const VAULT: [Field; 6] = [
     Field::new(
         "cookies",
         ["Cookies", "Cookie 名称"],
@@ -48,6 +48,15 @@ pub const VAULT: [Field; 5] = [
         DURATION_ABOVE_ZERO,
         "`24h`",
         "how long a value is kept from when it was set, up to `400d`; no longer than its cookie's own `Max-Age`",
+    )
+    .ours(),
+    Field::new(
+        "failure_mode",
+        ["When Redis fails", "Redis 故障时的处理方式"],
+        Shape::Choice(&["open", "closed"]),
+        "`open`",
+        "what becomes of a request with a cookie whose value cannot be looked up: it passes without the cookie \
+         (`open`), or is answered 503 (`closed`)",
     )
     .ours(),
     Field::new("redis", ["Redis", "Redis 配置"], Shape::Object(&REDIS_OBJECT), "", "where values are kept")

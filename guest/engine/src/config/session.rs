@@ -64,6 +64,7 @@ pub(super) fn read(
     let is_flat = matches!(format, Some(SessionFormat::Hash | SessionFormat::Own));
     let fields = fields(reader, told, &given, is_flat);
     let on_missing = on_missing(reader, &given);
+    let fails_open = fails_open(reader, &given);
     let public = public(reader, &given, on_missing.as_ref());
     let remember_us = match given.get_unless_null("remember") {
         Some((path, node)) => reader.duration_us(path, node, REMEMBER_US_MAX),
@@ -77,6 +78,9 @@ pub(super) fn read(
     let is_signed = secrets.as_ref().is_none_or(|secrets| !secrets.is_empty());
     let key_prefix = key_prefix(reader, &given, format, is_signed);
     let redis = redis(reader, services, &given, format);
+    if let (Some(path), Some(None)) = (given.get("failure_mode").map(|(path, _)| path), redis) {
+        reader.warn(path, "has no effect without `redis`: nothing is asked");
+    }
     let own = own::read(reader, &given, format);
     let (fields, headers) = fields?;
     let user = user(reader, &given, &fields);
@@ -94,6 +98,8 @@ pub(super) fn read(
         },
         user: user?,
         headers,
+        // Where nobody passes without a session, an outage lets nobody pass.
+        fails_open: fails_open?.unwrap_or(on_missing == Some(OnMissingSession::Anonymous)),
         on_missing: on_missing?,
         public: public?,
         remember_us: remember_us?.min(remember_us_max),
@@ -328,6 +334,12 @@ fn on_missing(reader: &mut Reader, given: &Fields<'_>) -> Option<OnMissingSessio
             None
         }
     }
+}
+
+/// `failure_mode` of filters that read what Redis keeps. None inside: nothing is said.
+pub(super) fn fails_open(reader: &mut Reader, given: &Fields<'_>) -> Option<Option<bool>> {
+    let Some((path, node)) = given.get_unless_null("failure_mode") else { return Some(None) };
+    reader.choice(path, node, &[("open", true), ("closed", false)]).map(Some)
 }
 
 /// Which field says who it is. None inside: all of them have to be there.

@@ -8,7 +8,7 @@ use super::{
     known_fields,
     limit_by::cookie_name,
     service::{self, ServiceTable},
-    session::secret_list,
+    session::{fails_open, secret_list},
 };
 use crate::vault_rules::VaultRules;
 
@@ -52,6 +52,7 @@ pub(super) fn read(
         Some((path, node)) => reader.lasting_us(path, node, KEEP_US_MAX),
         None => Some(KEEP_US),
     };
+    let fails_open = fails_open(reader, &given);
     let redis = match given.get_unless_null("redis") {
         Some((path, node)) => service::read(reader, services, path, node),
         None => {
@@ -64,6 +65,7 @@ pub(super) fn read(
         secrets: secrets?,
         key_prefix: key_prefix?,
         keep_ms: keep_us? / 1_000,
+        fails_open: fails_open?.unwrap_or(true),
         redis: redis?,
     })
 }

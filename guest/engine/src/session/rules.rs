@@ -15,6 +15,8 @@ pub struct SessionRules {
     pub headers: Vec<String>,
     /// What becomes of a request without a session.
     pub on_missing: OnMissingSession,
+    /// Whether a request passes as nobody's if its session cannot be looked up.
+    pub fails_open: bool,
     /// Which requests pass all the same.
     pub public: Vec<PublicPath>,
     /// How long an instance goes by what it has read, in microseconds.

@@ -16,7 +16,7 @@ use crate::{
     store::failure::FailureCause,
     streams::{WAITER_BYTES, Waiter},
     telemetry::SessionTally,
-    verdict::{Edits, HeaderEdit, Response, Verdict},
+    verdict::{Edits, HeaderEdit, Response, Verdict, json_headers},
 };
 
 const NO_SESSION: &str = r#"{"error":{"message":"There is no session. Please log in.","code":"no_session"}}"#;
@@ -156,6 +156,12 @@ impl SessionAnswers {
         }
     }
 
+    /// Whether a request goes on though nobody can say whose it is.
+    fn passes_unread(&self, if_missing: IfMissing) -> bool {
+        let is_exempt = if_missing == IfMissing::Pass && self.rules.on_missing != OnMissingSession::Anonymous;
+        self.rules.fails_open || is_exempt
+    }
+
     /// What a request that waits takes with its answer, in bytes.
     pub(super) fn bytes(&self, asker: &SessionAsker) -> usize {
         let names: usize = self.strip.iter().map(HeaderEdit::size).sum();
@@ -181,15 +187,11 @@ impl SessionAnswers {
             (SessionOutcome::Missed(miss), IfMissing::Pass) => {
                 passes(&[], miss.is_not_taken() || is_own && *miss != SessionMiss::Absent)
             }
-            (SessionOutcome::Unavailable(_), IfMissing::Pass) => passes(&[], is_own),
+            (SessionOutcome::Unavailable(_), if_missing) if self.passes_unread(if_missing) => passes(&[], is_own),
             // Nobody is logged out by an outage.
-            (SessionOutcome::Unavailable(_), _) => Verdict::Respond(Response {
-                status: 503,
-                headers: json_headers(),
-                body: Rc::clone(&self.unavailable),
-                details: "slidegate.redis_unavailable",
-                grpc_status: grpc::UNAVAILABLE,
-            }),
+            (SessionOutcome::Unavailable(_), _) => {
+                Verdict::Respond(Response::unavailable(Rc::clone(&self.unavailable)))
+            }
             (_, IfMissing::SentToPage) => Verdict::Respond(Response {
                 status: 302,
                 headers: vec![header("location", self.page()), header("cache-control", "no-store")],
@@ -224,10 +226,6 @@ impl SessionAnswers {
             });
         Edits { request: self.strip.iter().cloned().chain(own).collect(), response: Vec::new() }
     }
-}
-
-fn json_headers() -> Vec<(String, Vec<u8>)> {
-    vec![header("content-type", "application/json"), header("cache-control", "no-store")]
 }
 
 fn header(name: &str, value: &str) -> (String, Vec<u8>) {

@@ -41,6 +41,10 @@ pub(super) fn facts(rules: &SessionRules, redis: Option<String>) -> Vec<(&'stati
             OnMissingSession::Redirect(page) => format!("sent to {page}, or answered 401 if no HTML is accepted"),
         },
     ));
+    if rules.redis.is_some() {
+        let open = "open: requests pass as nobody's";
+        facts.push(("on failure", if rules.fails_open { open } else { super::CLOSED }.to_string()));
+    }
     if !rules.public.is_empty() {
         let paths =
             rules.public.iter().map(|public| format!("{}{}", public.path, if public.is_prefix { "*" } else { "" }));

@@ -167,6 +167,7 @@ fn it_is_told_in_words() {
   kept          in Redis redis.static:80, timeout 1000 ms, keys sess:...
   tells         passport.user in x-user-id, role in x-role
   without one   sent to /login, or answered 401 if no HTML is accepted
+  on failure    closed: requests are answered 503
   public        /login
   calls         each request asks anew
 ";
@@ -179,6 +180,22 @@ fn it_is_told_in_words() {
     without one   anonymous: requests pass
 ";
     assert_eq!(config(&json!({"filters": [signed(json!({}))]})).describe(), expected);
+}
+
+#[test]
+fn what_becomes_of_requests_without_redis_is_said() {
+    for (changes, told) in [
+        (json!({}), "open: requests pass as nobody's"),
+        (json!({"failure_mode": "closed"}), "closed: requests are answered 503"),
+        (json!({"on_missing": 401}), "closed: requests are answered 503"),
+        (json!({"on_missing": 401, "failure_mode": "open"}), "open: requests pass as nobody's"),
+    ] {
+        assert!(config(&with_session(changes.clone())).describe().contains(told), "{changes}");
+    }
+    refuses(with_session(json!({"failure_mode": "local"})), "session.failure_mode", "expected `open` or `closed`");
+    let warnings = config(&signed(json!({"failure_mode": "closed"}))).warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].to_string().contains("has no effect without `redis`"), "{warnings:?}");
 }
 
 #[test]
@@ -348,12 +365,14 @@ fn a_vault_is_told_in_words_and_its_mistakes_where_they_are() {
     let expected = "every request
   cookie vault  id_token, a
   kept          in Redis r.static:80, timeout 1000 ms, keys slidegate:vault:..., for 1d
+  on failure    open: requests pass without the cookie
 ";
     let config = config(&vault(json!({})));
     assert_eq!(config.describe(), expected);
     assert!(!format!("{config:?}").contains("hush"));
     for (changes, field, message) in [
         (json!({"cookies": null}), "cookies", "is missing"),
+        (json!({"failure_mode": "local"}), "failure_mode", "expected `open` or `closed`"),
         (json!({"cookies": []}), "cookies", "expected 1 to 16 names"),
         (json!({"cookies": ["a", "a"]}), "cookies[1]", "stands there before"),
         (json!({"cookies": "a;b"}), "cookies", "the name of a cookie"),

@@ -56,5 +56,5 @@ pub use reader::{FoundSession, SessionLead, SessionReader, SessionRecord, Sessio
 pub use record_cursor::RECORD_MAX;
 pub(crate) use rules::SEPARATORS_MAX;
 pub use rules::{OnMissingSession, OwnSessionRules, PublicPath, SessionRules, SessionsPerUser, WhenFull};
-pub(crate) use rules::{STRIPPED_MAX, is_alike, is_plain_path, spellings_of};
+pub(crate) use rules::{SOURCES_MAX, STRIPPED_MAX, is_alike, is_plain_path, spellings_of};
 pub use source::SessionSource;

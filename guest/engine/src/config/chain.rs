@@ -1,6 +1,6 @@
 //! The whole document: that of one filter, or a list of those of several.
 
-use alloc::{rc::Rc, vec::Vec};
+use alloc::{collections::BTreeSet, rc::Rc, vec::Vec};
 
 use slidegate_document::{Content, Node, Path, Reader, elements, emptiness, nearest};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     request::is_cookie_alike,
     rule::{Policy, Source, hits::CONSUMER},
-    session::{SessionSource, is_alike},
+    session::{SOURCES_MAX, SessionSource, is_alike},
 };
 
 const FILTERS: &str = known_fields::CHAIN[0];
@@ -62,6 +62,7 @@ pub(super) fn read(reader: &mut Reader, services: &mut ServiceTable, document: &
     told_too_late(reader, path, &filters);
     cached_too_early(reader, path, &filters);
     kept_twice(reader, path, &filters);
+    sought_in_too_many(reader, path, &filters);
     filters.into_iter().flatten().collect()
 }
 
@@ -151,6 +152,25 @@ fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules
                 ),
                 None => {}
             }
+        }
+    }
+}
+
+/// Reports sessions that stand in more headers than a request can be rid of.
+fn sought_in_too_many(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
+    let mut sources = BTreeSet::new();
+    for (at, rules) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.session()?))) {
+        sources.extend(rules.source_headers());
+        if sources.len() > SOURCES_MAX {
+            reader.error(
+                Path::Element(&path, at),
+                format_args!(
+                    "is the session of one header more: with `-` and `_` those of all filters have {} spellings, \
+                     expected at most {SOURCES_MAX}",
+                    sources.len()
+                ),
+            );
+            return;
         }
     }
 }

@@ -68,6 +68,10 @@ pub struct PublicPath {
 /// How many spellings of headers all filters remove together at most: hosts carry out so many changes for a request.
 pub(crate) const STRIPPED_MAX: usize = 96;
 
+/// And how many spellings the headers have at most that sessions are read from: a session that is not taken goes on in
+/// none of them.
+pub(crate) const SOURCES_MAX: usize = 64;
+
 /// How many `-` and `_` the header of a field has at most: each may be either to some servers.
 pub(crate) const SEPARATORS_MAX: usize = 4;
 

@@ -157,6 +157,19 @@ fn it_stands_beside_limiters_and_not_in_them() {
 }
 
 #[test]
+fn headers_of_sessions_have_so_many_spellings_together() {
+    let chain = |sessions: usize| {
+        let session = |at| {
+            let header = format!("x-{at}-a-b-c");
+            with_session(json!({"cookie": null, "header": header, "fields": {"user": format!("x{at}")}}))
+        };
+        json!({"filters": (0..sessions).map(session).collect::<Vec<_>>()})
+    };
+    assert_eq!(config(&chain(4)).filters.len(), 4);
+    refuses(chain(5), "filters[4]", "have 80 spellings, expected at most 64");
+}
+
+#[test]
 fn it_is_told_in_words() {
     let document = with_session(json!({
         "format": "express", "secrets": ["a", "b"], "fields": {"passport.user": "x-user-id", "role": "x-role"},

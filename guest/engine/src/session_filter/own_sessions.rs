@@ -73,6 +73,8 @@ struct OpenOrder {
     /// The session that it is about, if there was one.
     digest: Option<KeyDigest>,
     steps: VecDeque<SessionWrite>,
+    /// What takes back a session that has begun, perhaps, and whose id nobody gets.
+    undo: Vec<SessionWrite>,
     end: OrderEnd,
     bytes: usize,
 }
@@ -83,13 +85,19 @@ enum OrderEnd {
     Begun {
         cookie: Vec<u8>,
     },
-    /// `key`: of its record, which stands beside that under the old id until this one has ended.
+    /// Its record stands beside that under the old id until this one has ended.
     Rotated {
         cookie: Vec<u8>,
-        key: Vec<u8>,
     },
     Changed,
     Deleted,
+}
+
+/// What an order comes to.
+struct OrderPlan {
+    steps: VecDeque<SessionWrite>,
+    undo: Vec<SessionWrite>,
+    end: OrderEnd,
 }
 
 /// Why an order was not carried out.
@@ -176,22 +184,24 @@ impl OwnSessions {
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
         let planned = match order {
-            Ok(SessionOrder::Delete) => Ok((self.ending(known.as_ref()), OrderEnd::Deleted)),
+            Ok(SessionOrder::Delete) => {
+                Ok(OrderPlan { steps: self.ending(known.as_ref()), undo: Vec::new(), end: OrderEnd::Deleted })
+            }
             Ok(SessionOrder::Set(fields)) => self.setting(fields, known, turn),
             Err(error) => Err(OrderFailure::Wrong(error)),
         };
-        let (steps, end) = match planned {
+        let OrderPlan { steps, undo, end } = match planned {
             Ok(planned) => planned,
             Err(failure) => return Some(self.failed(failure, None, turn)),
         };
-        let bytes = WAITER_BYTES + steps.iter().map(SessionWrite::bytes).sum::<usize>();
+        let bytes = WAITER_BYTES + steps.iter().chain(&undo).map(SessionWrite::bytes).sum::<usize>();
         if !turn.budget.fits(bytes) {
             turn.telemetry.overloaded(self.service, turn.now_ns);
             return Some(self.failed(OrderFailure::Unavailable(FailureCause::Overloaded), Some(&end), turn));
         }
         turn.budget.take(bytes);
         self.last_order += 1;
-        let order = Box::new(OpenOrder { waiter, digest, steps, end, bytes });
+        let order = Box::new(OpenOrder { waiter, digest, steps, undo, end, bytes });
         self.go_on(self.last_order, order, turn).map(|carried_out| carried_out.verdict)
     }
 
@@ -214,17 +224,17 @@ impl OwnSessions {
     ) -> Option<CarriedOut> {
         let Some(number) = question.order else {
             // Nobody waits for it, but it ends while it is used if that goes on.
-            if result.is_err() {
+            if result.is_err() && question.write.kind == WriteKind::Keep {
                 turn.telemetry.session_written(self.index, SessionWriteTally::Unavailable);
             }
             return None;
         };
-        let order = self.open.remove(&number)?;
+        let mut order = self.open.remove(&number)?;
         let is_new_id_of_old = matches!(order.end, OrderEnd::Rotated { .. });
         let has_begun = matches!(order.end, OrderEnd::Begun { .. });
         let failure = match (result, question.write.kind) {
             // The one before ends by itself at the latest.
-            (Err(_), WriteKind::End | WriteKind::Other) if has_begun => None,
+            (Err(_), WriteKind::End | WriteKind::Leave) if has_begun => None,
             (Err(cause), _) => Some(OrderFailure::Unavailable(cause)),
             (Ok(0), WriteKind::BeginAmong) => Some(OrderFailure::Full),
             (Ok(..0), WriteKind::BeginAmong) | (Ok(0), WriteKind::Change) => Some(OrderFailure::Gone),
@@ -234,18 +244,22 @@ impl OwnSessions {
         };
         match failure {
             Some(failure) => {
-                self.take_back(&order.end, question.write.kind, turn);
+                let kind = question.write.kind;
+                // A write that Redis did not answer may be done; where the old id did not end, the new one is there.
+                if kind == WriteKind::End || failure == OrderFailure::Unavailable(FailureCause::Timeout) {
+                    self.take_back(&mut order.undo, turn);
+                }
                 Some(self.close(*order, Some(failure), turn))
             }
             None => self.go_on(number, order, turn),
         }
     }
 
-    /// The old id of a session did not end: nobody gets the new one, and its record goes.
-    fn take_back(&self, end: &OrderEnd, failed: WriteKind, turn: &mut SessionTurn<'_>) {
-        if let (OrderEnd::Rotated { key, .. }, WriteKind::End) = (end, failed) {
+    /// Nobody gets the id of a session that has begun, perhaps: its record goes, and it is none of its user's.
+    fn take_back(&self, undo: &mut Vec<SessionWrite>, turn: &mut SessionTurn<'_>) {
+        for write in undo.drain(..) {
             // What cannot be asked for ends by itself, and nobody knows its id.
-            let _ = turn.ask(self.service, self.question(SessionWrite::end(key), None));
+            let _ = turn.ask(self.service, self.question(write, None));
         }
     }
 
@@ -279,7 +293,7 @@ impl OwnSessions {
     fn succeeded(&self, end: OrderEnd, turn: &mut SessionTurn<'_>) -> NotedVerdict {
         let (tally, cookie) = match end {
             OrderEnd::Begun { cookie } => (SessionWriteTally::Begun, Some(cookie)),
-            OrderEnd::Rotated { cookie, .. } => (SessionWriteTally::Rotated, Some(cookie)),
+            OrderEnd::Rotated { cookie } => (SessionWriteTally::Rotated, Some(cookie)),
             OrderEnd::Changed => (SessionWriteTally::Changed, None),
             OrderEnd::Deleted => (SessionWriteTally::Deleted, Some(self.mint.removal())),
         };
@@ -332,7 +346,7 @@ impl OwnSessions {
         fields: OrderedFields,
         known: Option<KnownSession>,
         turn: &mut SessionTurn<'_>,
-    ) -> Result<(VecDeque<SessionWrite>, OrderEnd), OrderFailure> {
+    ) -> Result<OrderPlan, OrderFailure> {
         let now_ms = match turn.wall_ns {
             0 => return Err(OrderFailure::Lacking("no_clock")),
             wall_ns => unix_ms(wall_ns),
@@ -350,16 +364,18 @@ impl OwnSessions {
         let (record, kept_ms) = (fields.record(ends_ms), self.kept_ms(ends_ms, now_ms));
         if let Some(KnownSession { key, .. }) = same.as_ref().filter(|_| !rotate) {
             let change = SessionWrite::change(key, &record, kept_ms);
-            return Ok(([change].into(), OrderEnd::Changed));
+            return Ok(OrderPlan { steps: [change].into(), undo: Vec::new(), end: OrderEnd::Changed });
         }
         let random = turn.random.take().ok_or(OrderFailure::Lacking("no_random"))?;
         let (id, cookie) = self.mint.mint(&user, random);
         let key = self.lookup.reader.key(&id);
-        let mut steps = VecDeque::new();
+        let (mut steps, mut undo) = (VecDeque::new(), vec![SessionWrite::end(&key)]);
         match self.rules.per_user {
             Some(per_user) => {
+                let sessions = key_of_user(&self.key_prefix, &user);
+                undo.push(SessionWrite::leave(&sessions, digest_in(&key)));
                 let among = AmongSessions {
-                    sessions: &key_of_user(&self.key_prefix, &user),
+                    sessions: &sessions,
                     now_ms,
                     max: per_user.max,
                     ends_oldest: per_user.when_full == WhenFull::EndOldest,
@@ -376,7 +392,8 @@ impl OwnSessions {
         }
         // Nor for a session that does not.
         steps.append(&mut self.ending(other.as_ref()));
-        Ok((steps, if same.is_some() { OrderEnd::Rotated { cookie, key } } else { OrderEnd::Begun { cookie } }))
+        let end = if same.is_some() { OrderEnd::Rotated { cookie } } else { OrderEnd::Begun { cookie } };
+        Ok(OrderPlan { steps, undo, end })
     }
 
     /// How long a record is kept that is used now.

@@ -22,8 +22,10 @@ pub(super) enum WriteKind {
     Change,
     /// It ends.
     End,
-    /// What is kept of it elsewhere is brought up to date.
-    Other,
+    /// It is none of its user's any more.
+    Leave,
+    /// It was used, and ends later.
+    Keep,
 }
 
 /// A command to write, of which that of a script lacks the script.
@@ -93,18 +95,18 @@ impl SessionWrite {
 
     /// It is none of its user's any more.
     pub(super) fn leave(sessions: &[u8], digest: &[u8]) -> SessionWrite {
-        SessionWrite::of(WriteKind::Other, &[b"ZREM", sessions, digest])
+        SessionWrite::of(WriteKind::Leave, &[b"ZREM", sessions, digest])
     }
 
     /// It was used, and is kept for so long.
     pub(super) fn keep(key: &[u8], kept_ms: u64) -> SessionWrite {
-        SessionWrite::of(WriteKind::Other, &[b"PEXPIRE", key, number(kept_ms).as_bytes()])
+        SessionWrite::of(WriteKind::Keep, &[b"PEXPIRE", key, number(kept_ms).as_bytes()])
     }
 
     /// Its user has used it now.
     pub(super) fn used(sessions: &[u8], digest: &[u8], now_ms: i64) -> SessionWrite {
         let now_ms = u64::try_from(now_ms).unwrap_or_default();
-        SessionWrite::of(WriteKind::Other, &[b"ZADD", sessions, b"XX", number(now_ms).as_bytes(), digest])
+        SessionWrite::of(WriteKind::Keep, &[b"ZADD", sessions, b"XX", number(now_ms).as_bytes(), digest])
     }
 
     #[inline(never)]

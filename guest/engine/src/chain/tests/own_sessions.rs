@@ -88,6 +88,8 @@ struct Scene {
     refused: &'static str,
     stream: u64,
     calls: u64,
+    /// And answers these too late.
+    late: &'static str,
     /// The commands that were sent, by name.
     sent: Vec<String>,
 }
@@ -99,6 +101,7 @@ impl Scene {
             strings: Strings::default(),
             is_away: false,
             refused: "",
+            late: "",
             stream: 0,
             calls: 0,
             sent: Vec::new(),
@@ -114,13 +117,16 @@ impl Scene {
                 Effect::Call { command, .. } => {
                     self.calls += 1;
                     let name = String::from_utf8_lossy(command.words().next().unwrap()).into_owned();
-                    let is_refused = self.refused == name;
-                    self.sent.push(name);
-                    let reply = match () {
-                        () if self.is_away => Err(CallError::Timeout),
-                        () if is_refused => Ok(Reply::Error("OOM command not allowed".to_string())),
-                        () => Ok(self.strings.reply(&command)),
+                    let reply = match name.as_str() {
+                        _ if self.is_away => Err(CallError::Timeout),
+                        name if name == self.refused => Ok(Reply::Error("OOM command not allowed".to_string())),
+                        name if name == self.late => {
+                            self.strings.reply(&command);
+                            Err(CallError::Timeout)
+                        }
+                        _ => Ok(self.strings.reply(&command)),
                     };
+                    self.sent.push(name);
                     replies.push((self.calls, reply));
                     self.engine.called(Ok(self.calls), now_ns);
                 }
@@ -282,6 +288,41 @@ fn a_new_id_that_cannot_be_written_logs_nobody_out() {
         scene.refused = "";
         assert_eq!(scene.exchange(2, &cookie, &[]).told, ["x-user=alice", "x-role=admin"], "{refused}");
     }
+}
+
+#[test]
+fn nothing_is_left_of_a_session_whose_id_nobody_gets() {
+    for before in [&[][..], &[ALICE]] {
+        let mut scene = Scene::new(own(json!({})));
+        let cookie = if before.is_empty() { String::new() } else { sent_back(&scene.exchange(0, "", before)) };
+        scene.late = "SET";
+        let came = scene.exchange(1, &cookie, &[r#"{"fields": {"user": "alice"}, "rotate": true}"#]);
+        assert_eq!((came.said.as_str(), came.cookies.len()), ("unavailable;cause=timeout", 0));
+        assert_eq!(scene.strings.0.len(), before.len());
+        assert_eq!(scene.sent.last().map(String::as_str), Some("DEL"));
+    }
+    // Among so many of a user, who may have one more at once.
+    let mut engine = own(json!({"max_per_user": 3}));
+    assert!(matches!(engine.on_request(1, &with_cookie(""), 0), Step::Pass(_)));
+    let sets = Sets { values: &[ALICE], origin: ResponseOrigin::Upstream };
+    assert_eq!(engine.on_response_headers(1, &sets, 0), Step::Wait);
+    let (mut calls, mut sent) = (0, Vec::new());
+    let mut send = |engine: &mut Engine| {
+        send_all(engine, 0, |_, command| {
+            calls += 1;
+            sent.push(command.words().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>());
+            Ok(calls)
+        })
+    };
+    send(&mut engine);
+    engine.on_reply(1, Err(CallError::Timeout), 0);
+    send(&mut engine);
+    let [begin, end, leave] = &sent[..] else { panic!("{sent:?}") };
+    let (sessions, record, digest) = (begin[3].as_str(), begin[4].as_str(), begin[7].as_str());
+    assert_eq!(
+        (&end[..], &leave[..]),
+        (&["DEL", record].map(str::to_string)[..], &["ZREM", sessions, digest].map(str::to_string)[..])
+    );
 }
 
 #[test]

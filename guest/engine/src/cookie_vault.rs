@@ -132,7 +132,8 @@ impl CookieVault {
         let brought = self.followed.remove(&waiter.stream).unwrap_or_default();
         let (mut parts, mut questions, mut is_changed) = (Vec::new(), Vec::new(), false);
         let fields = response.header_values("set-cookie");
-        let set: Vec<SetCookie> = fields.iter().map(|field| self.cookies.set(field)).collect();
+        let now_s = turn.wall_ns / 1_000_000_000;
+        let set: Vec<SetCookie> = fields.iter().map(|field| self.cookies.set(field, now_s)).collect();
         let is_set_anew = |name_at: usize| {
             set.iter().any(|set| matches!(set, SetCookie::Vaulted { name_at: at, .. } if *at == name_at))
         };

@@ -47,7 +47,8 @@ pub const VAULT: [Field; 6] = [
         ["Keep for", "保留时间"],
         DURATION_ABOVE_ZERO,
         "`24h`",
-        "how long a value is kept from when it was set, up to `400d`; no longer than its cookie's own `Max-Age`",
+        "how long a value is kept from when it was set, up to `400d`; no longer than its cookie's own `Max-Age` or \
+         `Expires`",
     )
     .ours(),
     Field::new(

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use hmac_sha256::{HMAC, Hash};
+use slidegate_cache::read_date;
 
 use crate::{
     base64::Base64,
@@ -111,8 +112,8 @@ impl VaultedCookies {
         sought.unwrap_or(SentPair::Foreign)
     }
 
-    /// What a field of a response sets.
-    pub(super) fn set(&self, field: &[u8]) -> SetCookie {
+    /// What a field of a response sets. `now_s`: the time, in seconds since 1970; 0 if nobody knows.
+    pub(super) fn set(&self, field: &[u8], now_s: u64) -> SetCookie {
         let end = field.iter().position(|byte| *byte == b';').unwrap_or(field.len());
         let (pair, attributes) = field.split_at_checked(end).unwrap_or((field, &[]));
         let Some((name, value)) = pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.split_at_checked(at))
@@ -126,7 +127,8 @@ impl VaultedCookies {
                 if name.is_empty() { value.split(|byte| *byte == b'=').next().unwrap_or_default() } else { name };
             return if self.is_alike(sent) { SetCookie::Alike } else { SetCookie::Other };
         };
-        let max_age_s = max_age(attributes);
+        // Where both stand, browsers go by `Max-Age` (RFC 6265, 5.3).
+        let max_age_s = max_age(attributes).or_else(|| expires_in(attributes, now_s));
         if value.is_empty() || value == b"\"\"" || max_age_s.is_some_and(|age_s| age_s <= 0) {
             return SetCookie::Deleted { name_at, field: [name, b"=", attributes].concat() };
         }
@@ -164,17 +166,34 @@ fn is_id(text: &[u8]) -> bool {
 
 /// `Max-Age`, the last one, as browsers read it.
 fn max_age(attributes: &[u8]) -> Option<i64> {
-    let mut attributes = attributes.split(|byte| *byte == b';').filter_map(|attribute| {
-        let at = attribute.iter().position(|byte| *byte == b'=')?;
-        let (name, value) = attribute.split_at_checked(at)?;
-        let is_it = name.trim_ascii().eq_ignore_ascii_case(b"max-age");
-        let text = str::from_utf8(value.get(1..)?.trim_ascii()).ok().filter(|_| is_it)?;
+    let read = |text: &[u8]| {
+        let text = str::from_utf8(text).ok()?;
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         // More than fits is for ever.
         is_number.then(|| text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX }))
-    });
-    attributes.next_back()
+    };
+    values(attributes, b"max-age").filter_map(read).next_back()
+}
+
+/// In how many seconds a cookie ends by its `Expires`, the last one: dates of HTTP, and those with hyphens that are
+/// usual in cookies.
+fn expires_in(attributes: &[u8], now_s: u64) -> Option<i64> {
+    let read = |text: &[u8]| {
+        let spaced = || text.iter().map(|byte| if *byte == b'-' { b' ' } else { *byte }).collect::<Vec<u8>>();
+        read_date(text).or_else(|| read_date(&spaced()))
+    };
+    let ends_s = values(attributes, b"expires").filter_map(read).next_back().filter(|_| now_s > 0)?;
+    i64::try_from(ends_s).ok()?.checked_sub(i64::try_from(now_s).ok()?)
+}
+
+/// The values of the attributes of this name.
+fn values<'a>(attributes: &'a [u8], name: &'static [u8]) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    attributes.split(|byte| *byte == b';').filter_map(move |attribute| {
+        let at = attribute.iter().position(|byte| *byte == b'=')?;
+        let (named, value) = attribute.split_at_checked(at)?;
+        named.trim_ascii().eq_ignore_ascii_case(name).then(|| value.get(1..).unwrap_or_default().trim_ascii())
+    })
 }
 
 #[cfg(test)]
@@ -185,6 +204,9 @@ mod tests {
 
     use super::*;
 
+    /// 2026-01-01, at midnight.
+    const NOW_S: u64 = 1_767_225_600;
+
     fn vaulted(secrets: &[&str]) -> VaultedCookies {
         let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
         VaultedCookies::new(&["token".to_string(), "id".to_string()], &secrets, "v:")
@@ -192,7 +214,7 @@ mod tests {
 
     /// The id that stands in a field, and its attributes.
     fn kept(cookies: &VaultedCookies, field: &str) -> (String, Vec<u8>, Vec<u8>, Option<u64>) {
-        match cookies.set(field.as_bytes()) {
+        match cookies.set(field.as_bytes(), NOW_S) {
             SetCookie::Vaulted { key, value, field, max_age_s, .. } => {
                 (String::from_utf8(field).unwrap(), key, value, max_age_s)
             }
@@ -277,9 +299,12 @@ mod tests {
             ),
             ("token=deleted; Max-Age=0; Path=/", "token=; Max-Age=0; Path=/"),
             ("token=x; max-age=-1", "token=; max-age=-1"),
+            ("token=x; expires=Thu, 01 Jan 1970 00:00:00 GMT", "token=; expires=Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("token=x; Expires=Thu, 01-Jan-1970 00:00:01 GMT", "token=; Expires=Thu, 01-Jan-1970 00:00:01 GMT"),
+            ("token=x; Expires=Thu, 01 Jan 2026 00:00:00 GMT", "token=; Expires=Thu, 01 Jan 2026 00:00:00 GMT"),
             ("token=\"\"", "token="),
         ] {
-            let SetCookie::Deleted { name_at: 0, field: goes_on } = cookies.set(field.as_bytes()) else {
+            let SetCookie::Deleted { name_at: 0, field: goes_on } = cookies.set(field.as_bytes(), NOW_S) else {
                 panic!("{field}")
             };
             assert_eq!(String::from_utf8(goes_on).unwrap(), expected);
@@ -287,19 +312,25 @@ mod tests {
         for (field, age) in [
             ("token=x; Max-Age=0; Max-Age=5", Some(5)),
             ("token=x; Max-Age=x", None),
+            ("token=x; Expires=Thu, 01 Jan 2026 00:05:00 GMT", Some(300)),
+            ("token=x; Expires=Thursday, 01-Jan-26 00:05:00 GMT; Path=/", Some(300)),
+            ("token=x; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=5", Some(5)),
+            ("token=x; Expires=soon", None),
             ("token=x; Max-Age=99999999999999999999", Some(i64::MAX as u64)),
         ] {
             assert_eq!(kept(&cookies, field).3, age, "{field}");
         }
+        let ended = b"token=x; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+        assert!(matches!(cookies.set(ended, 0), SetCookie::Vaulted { .. }), "nobody knows the time");
         for alike in ["TOKEN=x", "token[]=x", "%74oken=x; Path=/", "=token=x", "= token=x", "=token"] {
-            assert!(matches!(cookies.set(alike.as_bytes()), SetCookie::Alike), "{alike}");
+            assert!(matches!(cookies.set(alike.as_bytes(), NOW_S), SetCookie::Alike), "{alike}");
         }
         for other in ["tokens=1", "token", "", "a=token=b", "=tokens"] {
-            assert!(matches!(cookies.set(other.as_bytes()), SetCookie::Other), "{other}");
+            assert!(matches!(cookies.set(other.as_bytes(), NOW_S), SetCookie::Other), "{other}");
         }
         let longest = "x".repeat(VALUE_MAX);
         assert_eq!(kept(&cookies, &format!("token={longest}; Secure")).2.len(), VALUE_MAX);
-        assert!(matches!(cookies.set(format!("token={longest}x").as_bytes()), SetCookie::TooLong));
+        assert!(matches!(cookies.set(format!("token={longest}x").as_bytes(), NOW_S), SetCookie::TooLong));
     }
 
     proptest! {
@@ -320,7 +351,7 @@ mod tests {
                     prop_assert!(!pairs.split(|byte| *byte == b';').any(|pair| pair.starts_with(b"token=")));
                 }
             }
-            cookies.set(&header);
+            cookies.set(&header, NOW_S);
         }
     }
 }

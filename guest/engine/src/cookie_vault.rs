@@ -20,6 +20,7 @@ use self::{
     question::VaultTurn,
 };
 use crate::{
+    json_answer,
     request::RequestView,
     sorted::SortedMap,
     store::{Ended, failure::FailureCause},
@@ -27,7 +28,7 @@ use crate::{
     telemetry::VaultTally,
     turn::NotedVerdict,
     vault_rules::VaultRules,
-    verdict::{Edits, HeaderEdit, Pass, Response, Verdict},
+    verdict::{Edits, HeaderEdit, Pass, Verdict},
     wants::{ResponseView, Wants},
 };
 
@@ -301,7 +302,7 @@ impl CookieVault {
         let said = failure.map(|cause| format!("{};cause={cause}", VaultTally::Unavailable));
         if said.is_some() && !is_response && !self.rules.fails_open {
             self.followed.remove(&waiter.stream);
-            let verdict = Verdict::Respond(Response::unavailable(Rc::from(UNAVAILABLE)));
+            let verdict = Verdict::Respond(json_answer::unavailable(Rc::from(UNAVAILABLE)));
             return NotedVerdict { verdict, note: note(said) };
         }
         let cookies: Vec<Vec<u8>> = parts.into_iter().filter_map(|part| part.goes_on).collect();

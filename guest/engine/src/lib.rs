@@ -69,6 +69,7 @@ mod filter_kind;
 pub mod grpc;
 mod header;
 mod ip_set;
+mod json_answer;
 mod key;
 mod limiter;
 pub mod local;

@@ -1,13 +1,9 @@
 //! What the engine decides, in terms that every adapter can carry out.
 
-use alloc::{
-    rc::Rc,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{rc::Rc, string::String, vec::Vec};
 use core::mem;
 
-use crate::{body::BodyChange, grpc, redis::Command, telemetry::LogLevel, wants::Wants};
+use crate::{body::BodyChange, redis::Command, telemetry::LogLevel, wants::Wants};
 
 /// What becomes of a stream after a hook of [`Engine`](crate::Engine).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,28 +94,6 @@ pub struct Response {
     pub details: &'static str,
     /// What a client of gRPC gets to know: see [`Response::into_grpc`].
     pub grpc_status: u8,
-}
-
-// === impl Response ===
-
-impl Response {
-    /// Redis cannot say, and who waits for it is refused then. The body is JSON.
-    pub(crate) fn unavailable(body: Rc<[u8]>) -> Self {
-        Response {
-            status: 503,
-            headers: json_headers(),
-            body,
-            details: "slidegate.redis_unavailable",
-            grpc_status: grpc::UNAVAILABLE,
-        }
-    }
-}
-
-/// The fields of an answer in JSON that is of one request alone.
-pub(crate) fn json_headers() -> Vec<(String, Vec<u8>)> {
-    [("content-type", "application/json"), ("cache-control", "no-store")]
-        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
-        .into()
 }
 
 /// What is to be changed in the headers of a stream that goes on, in order. What is said of headers that went on

@@ -76,7 +76,7 @@ impl Description<'_> {
                 let kept = TimeSpan(rules.keep_ms.saturating_mul(1_000));
                 line(f, "kept", format!("{place}, keys {}..., for {kept}", rules.key_prefix))?;
                 let open = "open: requests pass without the cookie";
-                line(f, "on failure", if rules.fails_open { open } else { CLOSED })
+                line(f, "on failure", if rules.fails_open { open } else { session::CLOSED })
             }
             FilterRules::Cache(rules) => {
                 writeln!(f, "every request")?;
@@ -361,13 +361,10 @@ fn redis(service: &Service) -> String {
     format!("in Redis {}{port}{database}{user}{password}, timeout {timeout_ms} ms", shortened(service_name, TEXT_MAX))
 }
 
-/// `failure_mode: closed`, wherever it stands.
-const CLOSED: &str = "closed: requests are answered 503";
-
 fn failure_mode(mode: FailureMode) -> String {
     match mode {
         FailureMode::Open => "open: requests pass".to_string(),
-        FailureMode::Closed => CLOSED.to_string(),
+        FailureMode::Closed => session::CLOSED.to_string(),
         FailureMode::Local { share } => format!("local: windows in memory, with {} of each limit", float_text(share)),
     }
 }

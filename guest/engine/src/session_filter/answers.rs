@@ -10,13 +10,13 @@ use alloc::{
 
 use super::question::{IfMissing, SessionAsker, SessionLookup, unix_ms};
 use crate::{
-    grpc,
+    grpc, json_answer,
     request::RequestView,
     session::{FoundSession, OnMissingSession, SESSION_SET, SessionLead, SessionMiss, SessionRules},
     store::failure::FailureCause,
     streams::{WAITER_BYTES, Waiter},
     telemetry::SessionTally,
-    verdict::{Edits, HeaderEdit, Response, Verdict, json_headers},
+    verdict::{Edits, HeaderEdit, Response, Verdict},
 };
 
 const NO_SESSION: &str = r#"{"error":{"message":"There is no session. Please log in.","code":"no_session"}}"#;
@@ -190,7 +190,7 @@ impl SessionAnswers {
             (SessionOutcome::Unavailable(_), if_missing) if self.passes_unread(if_missing) => passes(&[], is_own),
             // Nobody is logged out by an outage.
             (SessionOutcome::Unavailable(_), _) => {
-                Verdict::Respond(Response::unavailable(Rc::clone(&self.unavailable)))
+                Verdict::Respond(json_answer::unavailable(Rc::clone(&self.unavailable)))
             }
             (_, IfMissing::SentToPage) => Verdict::Respond(Response {
                 status: 302,
@@ -201,7 +201,8 @@ impl SessionAnswers {
             }),
             (_, IfMissing::Unauthorized) => Verdict::Respond(Response {
                 status: 401,
-                headers: [json_headers(), vec![header("www-authenticate", "Cookie realm=\"session\"")]].concat(),
+                headers: [json_answer::json_headers(), vec![header("www-authenticate", "Cookie realm=\"session\"")]]
+                    .concat(),
                 body: Rc::clone(&self.no_session),
                 details: "session.missing",
                 grpc_status: grpc::UNAUTHENTICATED,

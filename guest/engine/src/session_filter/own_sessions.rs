@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     grpc,
+    json_answer::json_headers,
     session::{
         FieldPath, FoundSession, OrderedFields, OwnSessionRules, SESSION_SET, SessionMint, SessionOrder,
         SessionOrderError, SessionRules, SessionSource, WhenFull, digest_in, key_of_user,
@@ -321,10 +322,9 @@ impl OwnSessions {
     }
 
     fn refusal(&self) -> Verdict {
-        let header = |name: &str, value: &str| (name.to_string(), value.as_bytes().to_vec());
         Verdict::Respond(Response {
             status: 403,
-            headers: vec![header("content-type", "application/json"), header("cache-control", "no-store")],
+            headers: json_headers(),
             body: Rc::clone(&self.too_many),
             details: "session.too_many",
             grpc_status: grpc::PERMISSION_DENIED,

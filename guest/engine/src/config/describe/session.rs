@@ -11,6 +11,9 @@ use crate::{
     session::{OnMissingSession, SessionRules, SessionSource, SessionsPerUser, WhenFull},
 };
 
+/// `failure_mode: closed`, wherever it stands.
+pub(super) const CLOSED: &str = "closed: requests are answered 503";
+
 /// The facts of such a filter, each with its name; `redis` is where sessions are kept, if they are.
 pub(super) fn facts(rules: &SessionRules, redis: Option<String>) -> Vec<(&'static str, String)> {
     let settings = &rules.settings;
@@ -43,7 +46,7 @@ pub(super) fn facts(rules: &SessionRules, redis: Option<String>) -> Vec<(&'stati
     ));
     if rules.redis.is_some() {
         let open = "open: requests pass as nobody's";
-        facts.push(("on failure", if rules.fails_open { open } else { super::CLOSED }.to_string()));
+        facts.push(("on failure", if rules.fails_open { open } else { CLOSED }.to_string()));
     }
     if !rules.public.is_empty() {
         let paths =

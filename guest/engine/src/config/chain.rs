@@ -1,6 +1,6 @@
 //! The whole document: that of one filter, or a list of those of several.
 
-use alloc::{collections::BTreeSet, rc::Rc, vec::Vec};
+use alloc::{rc::Rc, string::String, vec::Vec};
 
 use slidegate_document::{Content, Node, Path, Reader, elements, emptiness, nearest};
 
@@ -158,9 +158,13 @@ fn kept_twice(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules
 
 /// Reports sessions that stand in more headers than a request can be rid of.
 fn sought_in_too_many(reader: &mut Reader, path: Path<'_>, filters: &[Option<FilterRules>]) {
-    let mut sources = BTreeSet::new();
+    let mut sources: Vec<String> = Vec::new();
     for (at, rules) in filters.iter().enumerate().filter_map(|(at, rules)| Some((at, rules.as_ref()?.session()?))) {
-        sources.extend(rules.source_headers());
+        for source in rules.source_headers() {
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
         if sources.len() > SOURCES_MAX {
             reader.error(
                 Path::Element(&path, at),

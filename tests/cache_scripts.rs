@@ -1,6 +1,10 @@
-//! What a cache has Redis do at once, on real servers: what is stored, what ends a lock, and what voids an address.
+//! What a cache has Redis do at once, on real servers: what is stored, what ends a lock, and what voids an address or a
+//! tag.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use redis::Value;
+use slidegate_cache::{PURGES, PURGES_MAX, PurgeTag, purge_command, purge_tag, void_command};
 use slidegate_engine::{
     cache::scripts::{CacheScript, CacheScripts},
     redis::Form,
@@ -29,9 +33,13 @@ impl Scene {
         let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
         let command = self.scripts.command(script, Form::Text, &keys, &arguments);
+        self.send(command.words())
+    }
+
+    fn send(&self, words: impl Iterator<Item = impl AsRef<[u8]>>) -> Result<i64, String> {
         let mut sent = redis::Cmd::new();
-        for word in command.words() {
-            sent.arg(word);
+        for word in words {
+            sent.arg(word.as_ref());
         }
         match sent.query(&mut self.redis.connection()) {
             Ok(Value::Int(number)) => Ok(number),
@@ -57,7 +65,16 @@ impl Scene {
     }
 
     fn void(&self, now_ms: &str) -> i64 {
-        self.run(CacheScript::Void, &[MARKER], &[now_ms]).expect("it runs")
+        self.run(CacheScript::Void, &[MARKER], &[now_ms, "10000"]).expect("it runs")
+    }
+
+    /// Purges what has these tags. Returns since when it is void.
+    fn purge(&self, tags: &[PurgeTag]) -> i64 {
+        self.send(purge_command(tags).into_iter()).expect("it runs")
+    }
+
+    fn purged(&self, tag: &PurgeTag) -> Option<i64> {
+        redis::cmd("ZSCORE").arg(PURGES).arg(tag).query(&mut self.redis.connection()).expect("a score")
     }
 
     fn get(&self, key: &str) -> Option<String> {
@@ -134,7 +151,7 @@ fn a_redis_that_is_full_loses_the_marker_so_that_nothing_is_used() {
     scene.redis.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     scene.redis.tell(&["CONFIG", "SET", "maxmemory", "1"]);
     // A server may also refuse to begin a script that writes; then its caller is told.
-    let voided = scene.run(CacheScript::Void, &[MARKER], &["9000"]);
+    let voided = scene.run(CacheScript::Void, &[MARKER], &["9000", "10000"]);
     scene.redis.tell(&["CONFIG", "SET", "maxmemory", "0"]);
     match voided {
         Ok(_) => assert!(scene.get(MARKER).is_none_or(|since| since == "9000")),
@@ -159,4 +176,50 @@ fn of_too_many_variants_the_one_that_ends_first_goes() {
     assert_eq!(scene.variant("c:{u}:2", "3"), 1);
     assert_eq!((scene.redis.tell(&["ZCARD", INDEX]).as_str(), scene.get(RESOURCE).as_deref()), ("3", Some("names")));
     assert!(scene.left_ms(INDEX) > 50_000 && scene.left_ms(RESOURCE) > 50_000);
+}
+
+/// The time in milliseconds since 1970.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+    i64::try_from(since.as_millis()).expect("it fits")
+}
+
+#[test]
+fn a_purge_of_an_address_is_by_the_clock_of_redis_and_lasts_longer_than_what_is_under_way() {
+    let scene = Scene::new();
+    let before = now_ms();
+    let since = scene.send(void_command(MARKER).into_iter()).expect("it runs");
+    assert!((before..=now_ms()).contains(&since));
+    assert_eq!(scene.get(MARKER), Some(since.to_string()));
+    assert!(scene.left_ms(MARKER) > 500_000);
+    // One of a clock that is ahead stays, and is what is said.
+    let ahead = since + 1_000_000;
+    scene.void(&ahead.to_string());
+    assert_eq!(scene.send(void_command(MARKER).into_iter()), Ok(ahead));
+    assert_eq!(scene.get(MARKER), Some(ahead.to_string()));
+}
+
+#[test]
+fn a_tags_time_never_goes_back_and_of_too_many_the_oldest_go() {
+    let scene = Scene::new();
+    let tags: Vec<PurgeTag> = (0..3_u8).map(|number| purge_tag(&[number])).collect();
+    let before = now_ms();
+    let since = scene.purge(&tags[..2]);
+    assert!((before..=now_ms()).contains(&since));
+    assert_eq!([0, 1, 2].map(|at| scene.purged(&tags[at])), [Some(since), Some(since), None]);
+    // One that was purged by a clock that is ahead.
+    let ahead = (since + 1_000_000).to_string();
+    redis::cmd("ZADD").arg(PURGES).arg(&ahead).arg(&tags[1]).exec(&mut scene.redis.connection()).expect("it is set");
+    let again = scene.purge(&tags);
+    assert_eq!([0, 1, 2].map(|at| scene.purged(&tags[at])), [Some(again), Some(since + 1_000_000), Some(again)]);
+    // All that are read may be there, and no more.
+    let many: Vec<PurgeTag> = (0..PURGES_MAX as u32).map(|number| purge_tag(&number.to_be_bytes())).collect();
+    let mut fill = redis::cmd("ZADD");
+    fill.arg(PURGES);
+    many.iter().for_each(|tag| drop(fill.arg(1_000).arg(tag)));
+    fill.exec(&mut scene.redis.connection()).expect("they are set");
+    scene.purge(&[purge_tag(b"new")]);
+    assert_eq!(scene.redis.tell(&["ZCARD", PURGES]), PURGES_MAX.to_string());
+    let kept = [&tags[0], &tags[1], &tags[2], &purge_tag(b"new")].map(|tag| scene.purged(tag).is_some());
+    assert_eq!(kept, [true; 4]);
 }

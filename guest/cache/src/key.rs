@@ -104,7 +104,7 @@ impl CacheKey {
 
     /// Where the names of its variants are.
     pub fn index(&self) -> String {
-        alloc::format!("{}:v", self.value())
+        index_of(&self.value())
     }
 
     /// The key of a response that varies, by what its request says. Its material is that of the other.
@@ -117,6 +117,11 @@ impl CacheKey {
         }
         CacheKey { digest: Hash::hash(&material), ..self.clone() }
     }
+}
+
+/// Where the names of the variants are of what is at this key in Redis.
+pub fn index_of(value: &str) -> String {
+    alloc::format!("{value}:v")
 }
 
 /// What of a request's header fields is part of every key, as applications take it for the address.

@@ -39,8 +39,6 @@ pub struct StoredResponse {
     pub vary: VaryValues,
     /// By which of these it may be voided together with others.
     pub tags: Vec<Vec<u8>>,
-    /// Of what its key was made.
-    pub material: Vec<u8>,
 }
 
 /// What may be done with a stored response for a request.
@@ -213,7 +211,6 @@ mod tests {
             lifetime,
             vary: vec![],
             tags: vec![],
-            material: vec![],
         }
     }
 

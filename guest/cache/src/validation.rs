@@ -128,7 +128,6 @@ mod tests {
             lifetime: Lifetime::default(),
             vary: vec![],
             tags: vec![],
-            material: vec![],
         }
     }
 

@@ -110,6 +110,18 @@ impl CachedValue {
     /// # Errors
     /// Why it cannot be.
     pub fn read(value: &[u8], material: &[u8]) -> Result<CachedValue, UnreadableValue> {
+        Self::read_if(value, |of| of == material)
+    }
+
+    /// Reads one, whatever key it was written for: for who looks at it, and answers nobody with it.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn read_any(value: &[u8]) -> Result<CachedValue, UnreadableValue> {
+        Self::read_if(value, |_| true)
+    }
+
+    fn read_if(value: &[u8], is_for: impl FnOnce(&[u8]) -> bool) -> Result<CachedValue, UnreadableValue> {
         let mut cursor = Cursor(value);
         if cursor.take(MAGIC.len()) != Some(MAGIC) {
             return Err(UnreadableValue::Foreign);
@@ -126,11 +138,11 @@ impl CachedValue {
             return Err(UnreadableValue::Altered);
         }
         let kind = cursor.byte().ok_or(UnreadableValue::Invalid)?;
-        if cursor.long().ok_or(UnreadableValue::Invalid)? != material {
+        if !is_for(cursor.long().ok_or(UnreadableValue::Invalid)?) {
             return Err(UnreadableValue::OtherKey);
         }
         let read = match kind {
-            RESPONSE => read_response(&mut cursor, material).map(CachedValue::Response),
+            RESPONSE => read_response(&mut cursor).map(CachedValue::Response),
             VARIES => read_names(&mut cursor).map(CachedValue::Varies),
             PASSES => Some(CachedValue::Passes),
             _ => None,
@@ -181,7 +193,7 @@ fn write_response(bytes: &mut Vec<u8>, response: &StoredResponse) -> Option<()> 
     long(bytes, &response.body)
 }
 
-fn read_response(cursor: &mut Cursor<'_>, material: &[u8]) -> Option<StoredResponse> {
+fn read_response(cursor: &mut Cursor<'_>) -> Option<StoredResponse> {
     let status = u16::try_from(cursor.number(2)?).ok().filter(|status| (200..1_000).contains(status))?;
     let (requested_ms, received_ms) = (cursor.number(8)?, cursor.number(8)?);
     let mut seconds = || cursor.number(4).filter(|seconds| *seconds <= SECONDS_MAX);
@@ -219,19 +231,7 @@ fn read_response(cursor: &mut Cursor<'_>, material: &[u8]) -> Option<StoredRespo
         return None;
     }
     let body = Rc::from(cursor.long()?);
-    let material = material.to_vec();
-    Some(StoredResponse {
-        status,
-        headers,
-        body,
-        requested_ms,
-        received_ms,
-        initial_age_s,
-        lifetime,
-        vary,
-        tags,
-        material,
-    })
+    Some(StoredResponse { status, headers, body, requested_ms, received_ms, initial_age_s, lifetime, vary, tags })
 }
 
 fn read_names(cursor: &mut Cursor<'_>) -> Option<Vec<String>> {

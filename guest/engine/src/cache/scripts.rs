@@ -2,6 +2,8 @@
 
 use alloc::{string::String, string::ToString};
 
+use slidegate_cache::VOID;
+
 use crate::{
     redis::{Command, Form},
     window::script::{digest, evaluation},
@@ -44,17 +46,6 @@ const RELEASE: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3], 'NX') end
 return redis.call('DEL', KEYS[1])";
-
-/// KEYS: the marker of an address. ARGV: the time in milliseconds since 1970. Replies 1. The marker never goes back, as
-/// clocks differ; where nothing is stored it lasts for as long as a response may be under way that was asked for
-/// before. A Redis that is full loses it: what has no marker is not used.
-const VOID: &str = "\
-local before = tonumber(redis.call('GET', KEYS[1]) or '')
-if before and before >= tonumber(ARGV[1]) then return 1 end
-local ms = math.max(redis.call('PTTL', KEYS[1]), 10000)
-local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ms)
-if type(set) == 'table' and set.err then redis.call('DEL', KEYS[1]) end
-return 1";
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

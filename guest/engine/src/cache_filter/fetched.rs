@@ -2,16 +2,14 @@
 
 use alloc::{boxed::Box, rc::Rc, string::ToString, vec::Vec};
 
-use hmac_sha256::Hash;
 use slidegate_cache::{
     CacheKey, CacheStatus, HeaderFields, Lifetime, ResponseDirectives, StoredResponse, TAGS_MAX, Uncacheable,
-    initial_age_s, is_conditional, matches_request, may_store, vary_names, vary_values, voided,
+    initial_age_s, is_conditional, matches_request, may_store, purge_tag, vary_names, vary_values, voided,
 };
 
 use super::{
     BodyCopy, COPIES_MAX, CacheFilter, CacheTurn, FOLLOWED_BYTES, Fetch, Followed, answer, answered, hit, noted,
-    now_ms,
-    question::{CacheQuestion, PurgeTag},
+    now_ms, question::CacheQuestion,
 };
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
@@ -307,8 +305,7 @@ impl CacheFilter {
         let fields = self.rules.tags_headers.iter().flat_map(|name| headers.values(name));
         let separates = |byte: &u8| *byte == b',' || byte.is_ascii_whitespace();
         let tags = fields.flat_map(|field| field.split(separates)).filter(|tag| !tag.is_empty());
-        let tags: Vec<Vec<u8>> =
-            tags.map(|tag| Hash::hash(tag).into_iter().take(size_of::<PurgeTag>()).collect()).collect();
+        let tags: Vec<Vec<u8>> = tags.map(|tag| purge_tag(tag).to_vec()).collect();
         (tags.len() <= TAGS_MAX).then_some(tags)
     }
 
@@ -364,7 +361,6 @@ impl CacheFilter {
             lifetime,
             vary,
             tags,
-            material: fetch.request.key.material.clone(),
         });
         match self.store(&fetch, &stored, turn) {
             Ok(()) => self.share(&fetch, &stored, turn),

@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
-use super::question::{PURGES_MAX, PurgeTag, is_void};
+use slidegate_cache::{PURGES_MAX, PurgeTag, is_void};
 
 /// Of so many resources it is known by what they vary; each has its place, and takes that of another.
 const RESOURCES_MAX: usize = 4_096;

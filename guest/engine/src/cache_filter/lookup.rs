@@ -9,7 +9,7 @@ use super::{
     CacheFilter, CacheTurn, Going, WAITING_MAX, answer, answered,
     flight::{CacheAsker, CacheFlight, FlightStage},
     now_ms,
-    question::{CacheAnswer, CacheQuestion},
+    question::{AHEAD_MS, CacheAnswer, CacheQuestion},
     standing::CacheStanding,
 };
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
 
 /// Redis is asked again so long after it said that somebody else fetches a response.
 const AGAIN_NS: u64 = 50_000_000;
-
-/// Clocks of gateways differ by so much at most, in milliseconds.
-const AHEAD_MS: u64 = 2_000;
 
 impl CacheFilter {
     /// Looks for what is stored for a request. None: it waits.

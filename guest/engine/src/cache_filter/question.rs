@@ -7,7 +7,9 @@ use alloc::{
     vec::Vec,
 };
 
-use slidegate_cache::{CacheKey, CachedValue, UnreadableValue, VARIANTS_MAX};
+use slidegate_cache::{
+    CacheKey, CachedValue, PURGES, PURGES_MAX, PurgeTag, UnreadableValue, VARIANTS_MAX, is_void, voided_before,
+};
 
 use crate::{
     cache::scripts::{CacheScript, CacheScripts},
@@ -16,21 +18,15 @@ use crate::{
     streams::Waiter,
 };
 
-/// When what is tagged was voided, by the digests of tags: a sorted set.
-pub(super) const PURGES: &[u8] = b"slidegate:c:purges";
-
-/// So many of these are read.
-pub(super) const PURGES_MAX: usize = 10_000;
-
-/// What tells a tag from others: the beginning of its SHA-256.
-pub(super) type PurgeTag = [u8; 12];
+/// A marker that voids an address lasts for so long at least, in milliseconds: a response may be under way that was
+/// asked for before.
+const VOID_MS_MIN: &[u8] = b"10000";
 
 /// A call beside what it brings and takes, in bytes.
 const CALL_BYTES: usize = 1_024;
 
-/// A response that was requested less than so long after its resource was voided, by other clocks, may be one from
-/// before, in milliseconds.
-const SKEW_MS: u64 = 1_000;
+/// Clocks of gateways differ by so much at most, in milliseconds.
+pub(super) const AHEAD_MS: u64 = 2_000;
 
 /// A question to Redis.
 pub(crate) enum CacheQuestion {
@@ -120,7 +116,7 @@ impl Ask for CacheQuestion {
             }
             CacheQuestion::Purges => {
                 let last = (PURGES_MAX - 1).to_string();
-                [&b"ZREVRANGE"[..], PURGES, b"0", last.as_bytes(), b"WITHSCORES"].into_iter().collect()
+                ["ZREVRANGE", PURGES, "0", &last, "WITHSCORES"].into_iter().collect()
             }
             CacheQuestion::Store(store) => store.command(form),
             CacheQuestion::Release { scripts, lock, token, instead } => {
@@ -133,7 +129,7 @@ impl Ask for CacheQuestion {
                 scripts.command(CacheScript::Release, form, &keys, &[token.as_bytes(), value, kept_ms.as_bytes()])
             }
             CacheQuestion::Void { scripts, marker, now_ms, .. } => {
-                scripts.command(CacheScript::Void, form, &[marker.as_bytes()], &[text(now_ms).as_bytes()])
+                scripts.command(CacheScript::Void, form, &[marker.as_bytes()], &[text(now_ms).as_bytes(), VOID_MS_MIN])
             }
         };
     }
@@ -189,7 +185,7 @@ impl StoreQuestion {
         let (value_key, marker) = (self.key.value(), self.key.marker());
         let kept_ms = self.kept_ms.to_string();
         // What is older may have been voided, if nobody knows any more since when.
-        let voided_ms = self.requested_ms.saturating_sub(SKEW_MS + 1).to_string();
+        let voided_ms = voided_before(self.requested_ms).to_string();
         let mut keys = Vec::from([value_key.as_bytes(), self.lock.as_bytes(), marker.as_bytes()]);
         let mut arguments =
             Vec::from([self.token.as_bytes(), self.value.as_slice(), kept_ms.as_bytes(), voided_ms.as_bytes()]);
@@ -222,11 +218,6 @@ fn read_value(key: &CacheKey, value: &Value, marker: &Value) -> Option<CacheAnsw
     };
     let is_good = voided_ms.is_some_and(|voided_ms| !is_void(response.requested_ms, voided_ms));
     Some(if is_good { CacheAnswer::Found(CachedValue::Response(response)) } else { CacheAnswer::Missing(None) })
-}
-
-/// Whether what was requested then is void since.
-pub(super) fn is_void(requested_ms: u64, voided_ms: u64) -> bool {
-    voided_ms > 0 && requested_ms <= voided_ms.saturating_add(SKEW_MS)
 }
 
 /// A whole number as Redis writes it.
@@ -267,7 +258,6 @@ mod tests {
             lifetime: Lifetime::default(),
             vary: vec![],
             tags: vec![],
-            material: key().material,
         };
         CachedValue::Response(response).written(&key().material).unwrap()
     }
@@ -311,7 +301,7 @@ mod tests {
         assert_eq!(words(&release(instead), Form::Sha)[2..], ["2", &lock, &value, "t", "p", "30"]);
         assert_eq!(words(&release(None), Form::Sha)[2..], ["2", &lock, &lock, "t", "", ""]);
         let void = CacheQuestion::Void { scripts, marker: marker.clone(), now_ms: 7, waiter: None };
-        assert_eq!(words(&void, Form::Sha)[2..], ["1", &marker, "7"]);
+        assert_eq!(words(&void, Form::Sha)[2..], ["1", &marker, "7", "10000"]);
     }
 
     #[test]

@@ -83,12 +83,12 @@ impl SimulatedCache {
         }
         self.scripts.insert(sha);
         let done = match (script, keys, arguments) {
-            (CacheScript::Void, [marker], [since]) => {
+            (CacheScript::Void, [marker], [since, kept_ms]) => {
                 let (text, ends_ms) = self.texts.entry(marker.to_vec()).or_insert((b"0".to_vec(), 0));
                 // Whatever else stands there is no time.
                 let voided = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
                 if voided.is_none_or(|voided| voided < number(since)) {
-                    (*text, *ends_ms) = (since.to_vec(), (*ends_ms).max(now_ms + 10_000));
+                    (*text, *ends_ms) = (since.to_vec(), (*ends_ms).max(now_ms + number(kept_ms)));
                 }
                 true
             }

@@ -7,6 +7,7 @@
 //! waits for it. Whatever fails, requests go on to their upstream.
 
 mod answer;
+mod explained;
 mod fetched;
 mod flight;
 mod known;
@@ -24,7 +25,10 @@ use slidegate_cache::{
     matches_request,
 };
 
-pub(crate) use self::question::{CacheAnswer, CacheQuestion};
+pub(crate) use self::{
+    explained::{ExplainedCache, explained},
+    question::{CacheAnswer, CacheQuestion},
+};
 use self::{
     flight::{CacheAsker, CacheFlight},
     known::{KnownVariants, Purges},
@@ -178,7 +182,7 @@ impl CacheFilter {
         }
         // Without a clock nobody knows how old anything is.
         let method = method.filter(|_| turn.wall_ns > 0);
-        let cacheable = method.and_then(|method| CacheableRequest::read(&self.rules, &method, request));
+        let cacheable = method.and_then(|method| CacheableRequest::read(&self.rules, &method, request).ok());
         let Some(cacheable) = cacheable else {
             self.tally(CacheTally::Bypass, turn);
             return Some(NotedVerdict::pass());

@@ -9,6 +9,8 @@ use alloc::{
 
 pub use crate::filter_kind::FilterKind;
 use crate::{
+    cache::CacheRules,
+    cache_filter::{self, ExplainedCache},
     config::{Config, FilterRules, counted_by},
     cookie_vault::without_kept,
     edited::Edited,
@@ -106,7 +108,6 @@ const ROOM: &str = "every limit has room for it";
 const OF_SESSION: &str = "that depends on whose session it is, which Redis knows";
 const ANSWERED: &str = "it does not come so far";
 const VAULT: &str = "it passes, with the values of cookies that are kept; to filters behind, these are left out here";
-const CACHE: &str = "what is stored may answer it; filters behind are told as if nothing were";
 const UNKNOWN: &str = "Redis knows whether there is room for it";
 
 /// A moment, on both clocks.
@@ -151,8 +152,11 @@ pub(crate) fn of(
             (FilterRules::Vault(rules), None) => {
                 (plain(path, FilterKind::CookieVault, Would::Pass, VAULT), without_kept(rules, &request))
             }
-            // What may be stored is not asked for, and whoever comes after is told of as if nothing were.
-            (FilterRules::Cache(_), None) => (plain(path, FilterKind::Cache, Would::Depend, CACHE), Vec::new()),
+            (FilterRules::Cache(rules), None) => {
+                let met = cache(path, rules, &request, &mut state, now.wall_ns);
+                silence = (met.would == Would::Respond).then_some((Would::Pass, ANSWERED));
+                (met, Vec::new())
+            }
         };
         edits.extend(more);
         filters.push(met);
@@ -185,6 +189,27 @@ fn session(
         (true, false) => Would::Pass,
     };
     (plain(path, FilterKind::Session, would, &reason), edits)
+}
+
+/// What is stored for a request. As long as that is not known, filters behind are told of as if nothing were.
+fn cache(
+    path: String,
+    rules: &CacheRules,
+    request: &impl RequestView,
+    state: &mut WindowLookup<'_>,
+    wall_ns: u64,
+) -> FilterMet {
+    let mut ask = |service, question| {
+        state.questions.push((service, question));
+        state.replies.next().cloned()
+    };
+    let ExplainedCache { is_answered, reason } = cache_filter::explained(rules, request, wall_ns, &mut ask);
+    let would = match is_answered {
+        None => Would::Depend,
+        Some(true) => Would::Respond,
+        Some(false) => Would::Pass,
+    };
+    plain(path, FilterKind::Cache, would, &reason)
 }
 
 /// What is known of windows.

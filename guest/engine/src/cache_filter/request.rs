@@ -39,40 +39,55 @@ pub(super) struct CacheableRequest {
 }
 
 impl CacheableRequest {
-    /// Reads a request. None: no stored response is for it, nor is its own stored.
-    pub(super) fn read(rules: &CacheRules, method: &[u8], request: &dyn RequestView) -> Option<CacheableRequest> {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// Why no stored response is for it, nor its own stored.
+    pub(super) fn read(
+        rules: &CacheRules,
+        method: &[u8],
+        request: &dyn RequestView,
+    ) -> Result<CacheableRequest, &'static str> {
         let is_head = match method {
             b"GET" => false,
             b"HEAD" => true,
-            _ => return None,
+            _ => return Err("its method is neither GET nor HEAD"),
         };
         // What its body says is not part of the key.
         if request.has_body() || request.header("content-length").is_some_and(|length| length != b"0") {
-            return None;
+            return Err("it has a body");
         }
-        let headers = HeaderFields(request.headers()?);
-        // What is written with underscores is the same field to some servers, and another one here.
-        let is_other = ["range", "upgrade", "transfer-encoding"].iter().any(|name| headers.has(name))
-            || headers.0.iter().any(|(name, _)| name.contains('_'));
-        let is_grpc = headers.first("content-type").is_some_and(crate::request::is_grpc);
-        if is_other || is_grpc || is_for_the_server(&headers) || headers.size() > HEADERS_MAX {
-            return None;
+        let headers = HeaderFields(request.headers().ok_or("its headers are not known")?);
+        let is_other = ["range", "upgrade", "transfer-encoding"].iter().any(|name| headers.has(name));
+        if is_other || headers.first("content-type").is_some_and(crate::request::is_grpc) {
+            return Err("it asks for a part, or speaks another protocol");
+        }
+        // To some servers that is the same field, and another one here.
+        if headers.0.iter().any(|(name, _)| name.contains('_')) {
+            return Err("the name of one of its headers has an underscore");
+        }
+        if is_for_the_server(&headers) {
+            return Err("its conditions are for the server");
+        }
+        if headers.size() > HEADERS_MAX {
+            return Err("its headers are too long");
         }
         let directives = RequestDirectives::read(&headers);
         if directives.no_store {
-            return None;
+            return Err("it says `no-store`");
         }
-        let authority = request.authority()?;
+        let authority = request.authority().ok_or("it names no host")?;
         let service = request.service_name();
-        let (key, scope) = key(rules, &authority, &service, request, &headers)?;
+        let key = key(rules, &authority, &service, request, &headers);
+        let (key, scope) = key.ok_or("it leads to a session, and nobody could say whose")?;
         if key.material.len() > MATERIAL_MAX {
-            return None;
+            return Err("its key would be too long");
         }
         let upstream = match service.is_empty() {
             true => String::from_utf8_lossy(&authority).to_ascii_lowercase(),
             false => service,
         };
-        Some(CacheableRequest { is_head, headers, directives, key, scope, upstream })
+        Ok(CacheableRequest { is_head, headers, directives, key, scope, upstream })
     }
 
     /// Whether it may fetch a response for others, and wait for one: whatever comes is as good for them as for it.

@@ -1,5 +1,6 @@
 //! Filters that keep responses.
 
+mod explained;
 mod failing;
 mod personal;
 mod private;

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use super::super::*;
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
+    explain::Explanation,
     wants::{ResponseHead, ResponseOrigin, ResponseView, Wants},
 };
 
@@ -193,6 +194,16 @@ impl World {
                 Effect::Wait { .. } => return,
             }
         }
+    }
+
+    /// What is told of a request after these replies.
+    pub(super) fn explained(&self, request: &Sample, replies: &[Result<Reply, CallError>]) -> Explanation {
+        self.engine.explain(request, replies, self.now_ns())
+    }
+
+    /// What Redis says to whoever asks it beside the engine.
+    pub(super) fn reply(&self, store: &mut Store, command: &Command) -> Result<Reply, CallError> {
+        store.answer(command, self.now_ms)
     }
 
     /// Redis answers the next call, and this is on its way.

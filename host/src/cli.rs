@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use slidegate::Module;
 use slidegate_document::schema;
 
+use crate::cache::CacheCommand;
 use crate::demo::Demo;
 use crate::gateway::{self, Listeners, Start};
 use crate::init::{self, Init};
@@ -77,6 +78,9 @@ enum Commands {
         #[command(flatten)]
         options: Options,
     },
+    /// Look at responses that a filter keeps, and void them.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Print a JSON Schema of what may be written, for editors and other programs.
     Schema {
         /// Of the gateway's file, of a filter's document, of a resource that carries one, or, in YAML, the form of
@@ -220,6 +224,14 @@ fn unknown_command(words: &[OsString]) -> ExitCode {
 
 impl Cli {
     fn run(self) -> ExitCode {
+        let misread = match &self.command {
+            Some(Commands::Cache(cache)) => cache.misread(),
+            _ => None,
+        };
+        if let Some(reason) = misread {
+            let _ = Cli::command().error(ErrorKind::ValueValidation, reason).print();
+            return ExitCode::from(2);
+        }
         let shows_lines = matches!(self.command, Some(Commands::Check { .. }));
         let (name, done) = done(self.command, self.options);
         // Before anything is printed beside the log.
@@ -261,6 +273,10 @@ fn done(command: Option<Commands>, alone: Options) -> Done {
         Some(Commands::Migrate { migrate, filter }) => {
             with_filter(&filter, |module| (migrate.file_name(), migrate::run(&migrate, &module)))
         }
+        Some(Commands::Cache(cache)) => match Module::embedded() {
+            Ok(module) => (cache.name(), cache.run(&module)),
+            Err(error) => of_program(Err(Mistake::new("the component that is built in", error.to_string()))),
+        },
         Some(Commands::Init(init)) => (init.file_name(), init::run(&init).map_err(|mistake| vec![mistake])),
         Some(Commands::Schema { kind }) => of_program(kind.print()),
         Some(Commands::Completions { shell }) => of_program(manual::completions(shell, &mut Cli::command())),

@@ -22,6 +22,7 @@ mod handshake;
 mod headers;
 mod health;
 mod interim;
+pub(crate) mod kept;
 mod lingering;
 mod listener;
 mod listener_kind;
@@ -257,6 +258,7 @@ impl Running {
         let admin = Admin {
             metrics: self.metrics.clone(),
             serving: Arc::clone(&self.serving),
+            workshop: Arc::clone(&self.workshop),
             health: Arc::clone(&self.health),
         };
         let (service, ending) = (ListenerService::Admin(Arc::new(admin)), self.ending.clone());

@@ -1,5 +1,6 @@
 //! `slidegate`: a gateway that limits requests by a sliding window, through the filter component.
 
+mod cache;
 mod check;
 mod cli;
 mod demo;
@@ -10,6 +11,7 @@ mod manual;
 mod memory;
 mod migrate;
 mod output;
+mod purge_order;
 mod resource;
 mod settings;
 

@@ -1,6 +1,7 @@
 //! The gateway's own file: where it listens, where requests go, how long it waits. What stands under `filter` or
 //! `filters` is the filter's and is handed on as it is, after YAML has become JSON.
 
+mod admin;
 pub(crate) mod document;
 mod environment;
 pub(crate) mod file;
@@ -37,6 +38,7 @@ use self::document::SettingsOrigin;
 use self::environment::Environment;
 use self::words::duration_shown;
 
+pub(crate) use self::admin::{AdminToken, is_token};
 pub(crate) use self::filter::FilterConfig;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
@@ -57,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Listen,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/config` are served; nowhere by default.
     pub(crate) admin: Option<Listen>,
+    /// What those show there who may change something; without one nobody may.
+    pub(crate) admin_token: Option<AdminToken>,
     pub(crate) workers: usize,
     /// In the file's order.
     pub(crate) routes: Vec<RouteSettings>,
@@ -247,6 +251,7 @@ impl Settings {
             .flat_map(ListenerTls::warnings)
             .chain(self.upstream_tls().flat_map(UpstreamTls::warnings))
             .chain(self.redis.entries().flat_map(|entry| entry.warnings()))
+            .chain(self.admin_token.iter().filter_map(AdminToken::warning))
         {
             // Several routes may share a certificate.
             if !warnings.contains(&warning) {
@@ -261,6 +266,7 @@ impl Settings {
         let of_upstreams = self.upstream_tls().flat_map(UpstreamTls::named_files);
         let files =
             self.listener_tls().flat_map(ListenerTls::named_files).chain(of_upstreams).chain(self.redis.named_files());
+        let files = files.chain(self.admin_token.iter().filter_map(AdminToken::named_file));
         files.map(|file| (file.path.clone(), file.bytes.clone())).collect()
     }
 
@@ -291,7 +297,7 @@ impl Settings {
             json!({
                 "listen": self.listen.address.to_string(),
                 "tls": self.listen.tls.as_ref().map(ListenerTls::shown),
-                "admin": self.admin.as_ref().map(Listen::shown),
+                "admin": self.admin.as_ref().map(|listen| admin::shown(listen, self.admin_token.as_ref())),
                 "workers": self.workers,
                 "routes": routes,
                 "normalize_path": self.normalize_path.to_string(),
@@ -337,9 +343,11 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
             reader.parsed(path, node, "`on`, `refuse` or `off`", PathRules::from_node)
         })
         .unwrap_or_default();
+    let (admin, admin_token) = admin::read(reader, top, folder);
     let mut settings = Settings {
         listen: Listen::read(reader, top, folder),
-        admin: Listen::read_admin(reader, top, folder),
+        admin,
+        admin_token,
         workers: reader
             .field(top, "workers", |reader, path, node| reader.whole(path, node, 1..=1024))
             .and_then(|count| usize::try_from(count).ok())

@@ -1,13 +1,15 @@
 //! The admin port: what machines ask a gateway about itself. It shows counters and settings, so it belongs on a private
-//! address.
+//! address. Whoever wants something changed shows a token, and the log tells of it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use hyper::header::{self, HeaderValue};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use slidegate::{RedisState, RedisStatus};
@@ -15,29 +17,43 @@ use slidegate::{RedisState, RedisStatus};
 use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::guests::Order;
 use crate::gateway::health::{Health, ProbeReport};
+use crate::gateway::kept::{self, KeptError};
 use crate::gateway::plain_body::PeerBody;
-use crate::gateway::serving::Serving;
+use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry::{self, ProcessMetrics};
+use crate::purge_order::{ORDER_BYTES_MAX, PURGE_PATH, PurgeOrder};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// How long a body may wait for its next piece. There is only one, and it is there.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
+/// How long an order may take to come.
+const ORDER_TIME: Duration = Duration::from_secs(5);
+
 /// What the admin port shows.
 pub(crate) struct Admin {
     pub(crate) metrics: ProcessMetrics,
     pub(crate) serving: Arc<ArcSwap<Serving>>,
+    pub(crate) workshop: Arc<Workshop>,
     pub(crate) health: Arc<Health>,
 }
 
 impl Admin {
-    /// Answers a request; its body, if it has one, is not read.
-    pub(crate) async fn answer(&self, request: Request<PeerBody>, _order: Order) -> Response<ResponseBody> {
-        let mut answered = self.answered(request.method(), request.uri().path()).await;
+    /// Answers a request. Its body, if it has one, is read only where something is to be changed.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<PeerBody>,
+        client: SocketAddr,
+        _order: Order,
+    ) -> Response<ResponseBody> {
+        let is_sent = request.method() != Method::HEAD;
+        let mut answered = match request.uri().path() {
+            PURGE_PATH => self.purged(request, client).await,
+            path => self.answered(request.method(), path).await,
+        };
         let length = HeaderValue::from(answered.body().len());
         answered.headers_mut().insert(header::CONTENT_LENGTH, length);
-        let is_sent = request.method() != Method::HEAD;
         let body = |body| ResponseBody::new(PieceSource::own(Bytes::from(body)), ANSWER_TIME, None);
         answered.map(|text| if is_sent { body(text) } else { body(text).not_sent() })
     }
@@ -55,9 +71,47 @@ impl Admin {
             }
             "/config" => response(StatusCode::OK, "application/json", self.config()),
             _ => {
-                response(StatusCode::NOT_FOUND, TEXT, "served here: /metrics, /healthz, /readyz, /config\n".to_owned())
+                let served = format!("served here: /metrics, /healthz, /readyz, /config, {PURGE_PATH}\n");
+                response(StatusCode::NOT_FOUND, TEXT, served)
             }
         }
+    }
+
+    /// Purges what is ordered, for who shows the token.
+    async fn purged(&self, request: Request<PeerBody>, client: SocketAddr) -> Response<String> {
+        if request.method() != Method::POST {
+            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST is served here\n".to_owned());
+            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return refused;
+        }
+        let serving = self.serving.load_full();
+        if let Err(refused) = admitted(&serving, request.headers()) {
+            tracing::warn!(%client, status = refused.status().as_u16(), "a purge was refused");
+            return refused;
+        }
+        let order = match ordered(request.into_body()).await {
+            Ok(order) => order,
+            Err((status, reason)) => return response(status, TEXT, reason + "\n"),
+        };
+        if let Err(error) = kept::purge(&serving, self.workshop.module(), &order).await {
+            let status = match error {
+                KeptError::NoCache => StatusCode::NOT_FOUND,
+                KeptError::NotKept(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                KeptError::Redis(_) => StatusCode::SERVICE_UNAVAILABLE,
+                KeptError::Filter(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            let reason = serving.settings.environment.hide(&error.told());
+            tracing::warn!(%client, urls = order.urls.len(), tags = order.tags.len(), %reason, "a purge failed");
+            return response(status, TEXT, reason + "\n");
+        }
+        for url in &order.urls {
+            tracing::info!(%client, kind = "url", url = kept::shown(url), "purged");
+        }
+        for tag in &order.tags {
+            tracing::info!(%client, kind = "tag", digest = kept::tag_shown(tag), "purged");
+        }
+        let done = json!({"purged": {"urls": order.urls.len(), "tags": order.tags.len()}});
+        response(StatusCode::OK, "application/json", format!("{done}\n"))
     }
 
     fn metrics(&self) -> String {
@@ -81,6 +135,48 @@ impl Admin {
         shown["settings"] = serving.settings.shown();
         format!("{shown:#}\n")
     }
+}
+
+/// Whether somebody may change something.
+///
+/// # Errors
+/// What those are answered who may not.
+fn admitted(serving: &Serving, headers: &HeaderMap) -> Result<(), Response<String>> {
+    let Some(token) = &serving.settings.admin_token else {
+        let reason = "nothing can be changed here: the settings have no `admin.token`\n";
+        return Err(response(StatusCode::FORBIDDEN, TEXT, reason.to_owned()));
+    };
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, another) = (shown.next().and_then(|field| bearer(field.as_bytes())), shown.next());
+    if another.is_none() && first.is_some_and(|shown| token.is(shown)) {
+        return Ok(());
+    }
+    let reason = "expected `authorization: Bearer TOKEN` with the token of the settings, `admin.token`\n";
+    let mut refused = response(StatusCode::UNAUTHORIZED, TEXT, reason.to_owned());
+    refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Err(refused)
+}
+
+/// What is behind the name of the scheme (RFC 6750, section 2.1).
+fn bearer(field: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = field.split_at_checked("bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
+}
+
+/// # Errors
+/// It is none, too long, or does not come.
+async fn ordered(body: PeerBody) -> Result<PurgeOrder, (StatusCode, String)> {
+    let read = tokio::time::timeout(ORDER_TIME, Limited::new(body, ORDER_BYTES_MAX).collect()).await;
+    let bytes = match read {
+        Ok(Ok(read)) => read.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let reason = format!("expected an order of at most {ORDER_BYTES_MAX} bytes");
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the order broke off".to_owned())),
+        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the order did not come in time".to_owned())),
+    };
+    PurgeOrder::of_json(&bytes).map_err(|reason| (StatusCode::BAD_REQUEST, reason))
 }
 
 fn reported(report: ProbeReport) -> Response<String> {

@@ -49,7 +49,7 @@ impl ListenerService {
         // On the heap, so that whoever is refused before takes up little: there may be very many of those.
         match self {
             Self::Proxy(lane) => Box::pin(lane.answer(request, caller, beside.clone(), Arc::new(order))).await,
-            Self::Admin(admin) => Box::pin(admin.answer(request, order)).await,
+            Self::Admin(admin) => Box::pin(admin.answer(request, caller.client, order)).await,
         }
     }
 }

@@ -136,6 +136,17 @@ impl FilterConfig {
         all.into_iter().nth(place)
     }
 
+    /// The path of what keeps responses, if a filter does; and the document of a filter that does nothing else, for all
+    /// requests alike: its keys lead to the same addresses in the same Redis.
+    pub(crate) fn cache_alone(&self) -> Option<(String, Value)> {
+        let (path, cache) = self.each().into_iter().find_map(|(path, filter)| Some((path, filter.get("cache")?)))?;
+        let mut alone = json!({REDIS: cache.get(REDIS)?});
+        if let Some(query) = cache.get("key").and_then(|key| key.get("query")) {
+            alone["key"] = json!({"query": query});
+        }
+        Some((format!("{path}.cache"), json!({"cache": alone})))
+    }
+
     /// An oddity that the filter tells of, with what it is about.
     pub(crate) fn told(&self, warning: &str) -> Mistake {
         let told = Mistake::of_sentence(warning);
@@ -272,6 +283,19 @@ mod tests {
         let all = json!([{"rule_name": "a", "redis": redis, "_rules_": [{"rule_name": "b", "redis": redis}]},
             {"rule_name": "c", "redis": redis}]);
         assert_eq!(named(json!({"filters": filters})), json!({"filters": all}));
+    }
+
+    #[test]
+    fn what_keeps_responses_is_found_with_what_its_addresses_depend_on() {
+        let of = |document: Value| FilterConfig { document: Arc::new(document), field: FILTERS };
+        let redis = json!({"service_name": "pages"});
+        let cache = json!({"key": {"query": ["a"], "group": {"session": "user"}}, "max_ttl": "1d", "redis": redis});
+        let list = of(json!({"filters": [{"rule_name": "a"}, {"cache": cache}]}));
+        let alone = json!({"cache": {"key": {"query": ["a"]}, "redis": redis}});
+        assert_eq!(list.cache_alone(), Some(("filters[1].cache".to_owned(), alone)));
+        let plain = json!({"cache": {"redis": redis}});
+        assert_eq!(of(plain.clone()).cache_alone().map(|(_, alone)| alone), Some(plain));
+        assert_eq!(of(json!({"rule_name": "a"})).cache_alone(), None);
     }
 
     #[test]

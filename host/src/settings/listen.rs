@@ -1,13 +1,12 @@
-//! Where the gateway listens: an address, or for `admin` also an object of one and how it is secured.
+//! Where the gateway listens: an address, and how it is secured.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slidegate_document::{Content, Fields, Reader};
+use slidegate_document::{Fields, Reader};
 
 use super::tls::ListenerTls;
-use super::words;
 
 /// Where to listen.
 pub(crate) const ADDRESS: &str =
@@ -28,21 +27,6 @@ impl Listen {
         });
         let tls = ListenerTls::read(reader, fields, folder);
         Self { address: address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))), tls }
-    }
-
-    /// `admin`: an address, or an object of `listen` and `tls`.
-    pub(super) fn read_admin(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Option<Self> {
-        let (path, node) = top.get_unless_null("admin")?;
-        if let Content::Object(_) = &node.content {
-            let given = reader.object(path, node, &words::ADMIN)?;
-            if given.get_unless_null("listen").is_none() {
-                reader.error(given.at("listen"), format_args!("is missing: expected {ADDRESS}"));
-            }
-            return Some(Self::read(reader, &given, folder));
-        }
-        let expected = format!("{ADDRESS}, or an object with `listen` and `tls` in it");
-        let address = reader.parsed(path, node, expected, |node| parse_address(node.as_str()?))?;
-        Some(Self { address, tls: None })
     }
 
     /// As it may be shown.

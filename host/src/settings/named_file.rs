@@ -19,7 +19,12 @@ pub(crate) type NamedFiles = BTreeMap<PathBuf, Option<Vec<u8>>>;
 /// The files that a settings document names, however wrong it is otherwise, and what they hold.
 pub(super) fn all_named(document: &Node, folder: &Path) -> NamedFiles {
     let mut files = NamedFiles::new();
-    let tables = [&gateway::LISTENER_TLS_FIELDS[..], &gateway::UPSTREAM_TLS_FIELDS, &gateway::REDIS_ACCESS];
+    let tables = [
+        &gateway::LISTENER_TLS_FIELDS[..],
+        &gateway::UPSTREAM_TLS_FIELDS,
+        &gateway::REDIS_ACCESS,
+        &gateway::ADMIN_FIELDS,
+    ];
     let fields = tables.into_iter().flatten().filter(|field| matches!(field.value, Shape::File));
     let fields: BTreeSet<&str> = fields.map(|field| field.name).collect();
     let mut parts: Vec<&Node> = PARTS.iter().filter_map(|part| document.get(part)).collect();
@@ -35,6 +40,12 @@ pub(super) fn all_named(document: &Node, folder: &Path) -> NamedFiles {
         }
     }
     files
+}
+
+/// The secret in such a file: a text that is not empty, without the end of its line.
+pub(super) fn secret_in(bytes: Vec<u8>) -> Option<String> {
+    let text = String::from_utf8(bytes).ok()?;
+    Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|text| !text.is_empty())
 }
 
 /// A file that a field names.

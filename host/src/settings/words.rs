@@ -20,7 +20,7 @@ pub(super) const TIMEOUTS: [&str; 9] = names(&gateway::TIMEOUTS_FIELDS);
 pub(super) const LISTENER_TLS: [&str; 4] = names(&gateway::LISTENER_TLS_FIELDS);
 pub(super) const UPSTREAM_TLS: [&str; 4] = names(&gateway::UPSTREAM_TLS_FIELDS);
 /// Of `admin`, where it is an object.
-pub(super) const ADMIN: [&str; 2] = names(&gateway::ADMIN_FIELDS);
+pub(super) const ADMIN: [&str; 4] = names(&gateway::ADMIN_FIELDS);
 pub(super) const LIMITS: [&str; 8] = names(&gateway::LIMITS_FIELDS);
 pub(super) const LOG: [&str; 2] = names(&gateway::LOG_FIELDS);
 /// Of `redis`, beside those of one Redis.

@@ -192,7 +192,7 @@ pub const LISTENER_TLS_FIELDS: [Field; 4] = [
 ];
 
 /// Of `admin`, where it is an object.
-pub const ADMIN_FIELDS: [Field; 2] = [
+pub const ADMIN_FIELDS: [Field; 4] = [
     Field::new("listen", ["Listen", "监听地址"], ADDRESS, "", "address and port ᴿ").required(),
     Field::new(
         "tls",
@@ -201,6 +201,15 @@ pub const ADMIN_FIELDS: [Field; 2] = [
         "plain",
         "how clients of this listener are secured, see [TLS](#tls)",
     ),
+    Field::new(
+        "token",
+        ["Token", "管理令牌"],
+        Shape::Form("^[!-~]{16,1024}$"),
+        "nothing can be changed there",
+        "what those show who may change something: purge [responses that are kept](#purging-a-cache). 16 to 1024 \
+         visible characters",
+    ),
+    Field::new("token_file", ["File of the token", "管理令牌文件"], Shape::File, "", "file with the token in it"),
 ];
 
 /// Of a server's client: whom it believes, what it shows, and what it expects.

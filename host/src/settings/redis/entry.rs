@@ -10,7 +10,7 @@ use slidegate::{OptionError, RedisAccess};
 use slidegate_document::{Fields, Node, Path as FieldPath, Reader, is_secret_name};
 
 use super::super::mistake::Mistake;
-use super::super::named_file::NamedFile;
+use super::super::named_file::{NamedFile, secret_in};
 use super::super::secret::{HIDDEN, url_shown};
 use super::super::tls;
 use super::super::words::quoted;
@@ -168,10 +168,7 @@ fn read_password(
     }
     let Some(bytes) = bytes else { return password };
     let name = given.texts.get(file).map(String::as_str).unwrap_or_default();
-    let read = String::from_utf8(bytes)
-        .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-        .ok()
-        .filter(|text| !text.is_empty());
+    let read = secret_in(bytes);
     if read.is_none() {
         reader.error(
             fields.at(file),

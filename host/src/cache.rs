@@ -1,0 +1,149 @@
+//! `slidegate cache`: what is stored of responses, and what is to be void of it; by a file's Redis, or through a running
+//! gateway.
+
+mod remote;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+use slidegate::Module;
+use tokio::runtime::{Builder, Runtime};
+
+use self::remote::{Remote, RemoteGateway};
+use crate::gateway::{Serving, Workshop, kept};
+use crate::output;
+use crate::purge_order::PurgeOrder;
+use crate::settings::Mistake;
+use crate::settings::file::Occasion;
+use crate::settings::source::{Overrides, SettingsSource};
+
+/// What is asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Void what is stored of URLs or has tags, in every gateway with the same Redis: of URLs at once, by tags within a
+    /// second.
+    Purge(Purge),
+}
+
+/// What is to be void, and who is told.
+#[derive(Debug, Args)]
+#[command(override_usage = "slidegate cache purge [OPTIONS] <FILE> [URL]...\n       \
+                            slidegate cache purge [OPTIONS] --gateway <ADMIN> [URL]...")]
+pub(crate) struct Purge {
+    /// A gateway's settings, whose Redis is told; and URLs as clients ask for them. With `--gateway` URLs alone.
+    #[arg(value_name = "FILE, URL")]
+    words: Vec<String>,
+    /// Void whatever the backend gave this tag. May be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+    /// Stands for the Redis of the file.
+    #[arg(long, value_name = "URL", conflicts_with = "gateway")]
+    redis: Option<String>,
+    /// How to tell what was done.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl CacheCommand {
+    /// What is said wrongly, in a sentence.
+    pub(crate) fn misread(&self) -> Option<String> {
+        match self {
+            Self::Purge(purge) => purge.misread(),
+        }
+    }
+
+    /// What is read, as messages call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Purge(purge) => match &purge.remote.gateway {
+                Some(gateway) => gateway.to_string(),
+                None => purge.source().name(),
+            },
+        }
+    }
+
+    /// # Errors
+    /// What is wrong with the file, or could not be done.
+    pub(crate) fn run(&self, module: &Module) -> Result<(), Vec<Mistake>> {
+        match self {
+            Self::Purge(purge) => purge.run(module),
+        }
+    }
+}
+
+impl Purge {
+    fn misread(&self) -> Option<String> {
+        if self.remote.gateway.is_none() && self.words.is_empty() {
+            return Some("expected a gateway's settings, a FILE, or `--gateway ADMIN`, got neither".to_owned());
+        }
+        self.order().err()
+    }
+
+    fn source(&self) -> SettingsSource {
+        source(self.words.first().map(String::as_str).unwrap_or_default(), self.redis.as_deref())
+    }
+
+    fn order(&self) -> Result<PurgeOrder, String> {
+        let urls = match self.remote.gateway {
+            Some(_) => &self.words[..],
+            None => self.words.get(1..).unwrap_or_default(),
+        };
+        PurgeOrder::new(urls, self.tags.clone())
+    }
+
+    fn run(&self, module: &Module) -> Result<(), Vec<Mistake>> {
+        let single = |reason: String| vec![Mistake::new("", reason)];
+        let order = self.order().map_err(single)?;
+        match &self.remote.gateway {
+            Some(gateway) => {
+                let remote = RemoteGateway::new(gateway, &self.remote).map_err(|mistake| vec![mistake])?;
+                runtime()?.block_on(remote.purge(&order)).map_err(single)?;
+            }
+            None => {
+                let (serving, runtime) = serving(&self.source(), module, self.redis.clone())?;
+                let purged = runtime.block_on(kept::purge(&serving, module, &order));
+                purged.map_err(|error| single(serving.settings.environment.hide(&error.told())))?;
+            }
+        }
+        let (urls, tags) = (order.urls.len(), order.tags.len());
+        let done = match self.output {
+            Format::Text => format!("purged: {urls} by URL, {tags} by tag\n"),
+            Format::Json => format!("{:#}\n", json!({"purged": {"urls": urls, "tags": tags}})),
+        };
+        output::print(&done).map_err(|mistake| vec![mistake])
+    }
+}
+
+fn source(file: &str, redis: Option<&str>) -> SettingsSource {
+    let overrides = Overrides { has_redis: redis.is_some(), ..Overrides::default() };
+    SettingsSource { file: PathBuf::from(file), overrides }
+}
+
+/// What a file leads to, without serving it; and what it lives on.
+fn serving(
+    source: &SettingsSource,
+    module: &Module,
+    redis: Option<String>,
+) -> Result<(Serving, Runtime), Vec<Mistake>> {
+    let bytes = source.read(Occasion::Start).map_err(|mistake| vec![mistake])?;
+    let (settings, runtime) = (source.parse(&bytes, module)?, runtime()?);
+    let workshop = Workshop::new(module.clone(), vec![runtime.handle().clone()], None, redis);
+    Ok((workshop.make(settings, None)?, runtime))
+}
+
+fn runtime() -> Result<Runtime, Vec<Mistake>> {
+    let made = Builder::new_current_thread().enable_all().build();
+    made.map_err(|error| vec![Mistake::new("", format!("cannot start: {error}"))])
+}

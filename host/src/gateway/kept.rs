@@ -1,0 +1,165 @@
+//! Responses that the filter keeps, for who asks for them by hand: which Redis they are in, what voids them, and what a
+//! request for a URL is to this gateway. The keys are the filter's to say, by what it would ask for such a request.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, Uri, Version};
+use slidegate::{CallError, Command, Instance, Module, Moment, RedisService, RedisTransport, Reply, Value};
+use slidegate_cache::{PurgeTag, purge_command, purge_tag, void_command};
+
+use crate::gateway::admission::{self, Caller, FilteredRequest};
+use crate::gateway::serving::{Serving, redis_name};
+use crate::purge_order::PurgeOrder;
+use crate::settings::one_line;
+
+/// Why nothing, or not all, was done, in a sentence.
+#[derive(Debug)]
+pub(crate) enum KeptError {
+    /// No filter keeps responses.
+    NoCache,
+    /// There is no such request, or the filter keeps no response to it.
+    NotKept(String),
+    /// Its Redis cannot be used.
+    Redis(String),
+    /// The filter could not be asked.
+    Filter(String),
+}
+
+impl KeptError {
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::NoCache => "no filter of the settings keeps responses: expected one with `cache`".to_owned(),
+            Self::NotKept(reason) | Self::Redis(reason) | Self::Filter(reason) => reason.clone(),
+        }
+    }
+}
+
+/// Voids what is ordered, for every gateway with the same Redis.
+///
+/// # Errors
+/// The first of it that could not be; nothing behind it is tried.
+pub(crate) async fn purge(serving: &Serving, module: &Module, order: &PurgeOrder) -> Result<(), KeptError> {
+    // All that can be said without Redis is said before anything is done.
+    let (service, commands) = commands(serving, module, order)?;
+    let redis = KeptRedis::connect(serving, &service).await?;
+    for words in commands {
+        match redis.ask(words.into_iter().collect()).await? {
+            Reply::Single(Value::Integer(_)) => {}
+            other => return Err(redis.odd(&other)),
+        }
+    }
+    Ok(())
+}
+
+/// The words of commands that void what is ordered, and where they go.
+fn commands(
+    serving: &Serving,
+    module: &Module,
+    order: &PurgeOrder,
+) -> Result<(RedisService, Vec<Vec<Vec<u8>>>), KeptError> {
+    let filter = serving.settings.filter.as_ref().ok_or(KeptError::NoCache)?;
+    let (_, document) = filter.cache_alone().ok_or(KeptError::NoCache)?;
+    let odd = |error: &dyn fmt::Display| KeptError::Filter(format!("the filter cannot be asked: {error}"));
+    let mut instance = Instance::new(module).map_err(|trap| odd(&trap))?;
+    let configuration = instance.configure(document.to_string().as_bytes(), now()).map_err(|error| odd(&error))?;
+    let service = configuration.redis.first().ok_or(KeptError::NoCache)?.clone();
+    let mut commands = Vec::new();
+    for url in &order.urls {
+        let request = request(serving, url, HeaderMap::new()).map_err(KeptError::NotKept)?;
+        let told = instance.explain(1, Arc::new(request), &[], now()).map_err(|trap| odd(&trap))?;
+        // The value, and the marker of its address.
+        let marker = told.questions.first().and_then(|question| question.command.words().nth(2));
+        let marker = marker.and_then(|marker| String::from_utf8(marker.to_vec()).ok());
+        let reason = || told.filters.first().map_or("", |filter| &filter.reason).to_owned();
+        let marker = marker.ok_or_else(|| KeptError::NotKept(format!("{}: {}", shown(url), reason())))?;
+        commands.push(void_command(&marker));
+    }
+    let tags: Vec<PurgeTag> = order.tags.iter().map(|tag| purge_tag(tag.as_bytes())).collect();
+    commands.extend((!tags.is_empty()).then(|| purge_command(&tags)));
+    Ok((service, commands))
+}
+
+/// The Redis that responses are kept in.
+pub(crate) struct KeptRedis {
+    connection: Arc<dyn slidegate::RedisConnection>,
+    place: String,
+}
+
+impl KeptRedis {
+    /// # Errors
+    /// It cannot be used.
+    pub(crate) async fn connect(serving: &Serving, service: &RedisService) -> Result<Self, KeptError> {
+        let (directory, _) = serving.redis().ok_or(KeptError::NoCache)?;
+        // Nobody waits for a page meanwhile.
+        let service = RedisService { timeout_ms: service.timeout_ms.max(1_000), ..service.clone() };
+        let place = format!("Redis {} at {}", redis_name(&service), directory.address(&service));
+        let unusable = |cause| KeptError::Redis(format!("{place} cannot be used: {cause}"));
+        directory.ask(&service).await.map_err(unusable)?;
+        Ok(Self { connection: directory.open(&service), place })
+    }
+
+    /// # Errors
+    /// It does not answer.
+    pub(crate) async fn ask(&self, command: Command) -> Result<Reply, KeptError> {
+        let reply = self.connection.call(command).await;
+        reply.map_err(|error| {
+            let cause = match error {
+                CallError::Timeout => "it did not answer in time",
+                CallError::TooLarge => "its answer is longer than what a cache writes",
+                _ => "the connection ended",
+            };
+            KeptError::Redis(format!("{} cannot be used: {cause}", self.place))
+        })
+    }
+
+    /// What it answered is no answer.
+    pub(crate) fn odd(&self, reply: &Reply) -> KeptError {
+        let answered = match reply {
+            Reply::Error(text) => format!("it answered `{}`", one_line(text)),
+            _ => "its answer is none to what was asked".to_owned(),
+        };
+        KeptError::Redis(format!("{} cannot be used: {answered}", self.place))
+    }
+}
+
+/// What the filter would see of a GET for this URL with these headers.
+///
+/// # Errors
+/// The gateway would refuse it.
+pub(crate) fn request(serving: &Serving, url: &Uri, headers: HeaderMap) -> Result<FilteredRequest, String> {
+    let settings = &serving.settings;
+    let refused = |reason: &str| format!("{}: this gateway refuses it: {reason}", shown(url));
+    // Whichever scheme it has: where TLS is taken off before, a gateway is asked in the clear.
+    let mut built = Request::builder().method(Method::GET).uri(url).version(Version::HTTP_2);
+    if let Some(fields) = built.headers_mut() {
+        *fields = headers;
+    }
+    let (mut parts, ()) = built.body(()).map_err(|error| refused(&error.to_string()))?.into_parts();
+    let caller = Caller { client: SocketAddr::from(([127, 0, 0, 1], 0)), is_secure: settings.listen.tls.is_some() };
+    let admitted = admission::admit(&parts, caller.is_secure, settings.normalize_path)
+        .map_err(|refusal| refused(refusal.reason))?;
+    let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
+    admission::prepare(&mut parts, caller, &admitted.authority, &settings.trusted_consumer);
+    Ok(FilteredRequest::new(parts, admitted, caller, route, false, None))
+}
+
+/// A URL without its query, which may carry secrets.
+pub(crate) fn shown(url: &Uri) -> String {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    one_line(&format!("{}://{authority}{}", url.scheme_str().unwrap_or("http"), url.path()))
+}
+
+/// The digest of a tag, by which Redis knows it: what it is called may say of whom it is.
+pub(crate) fn tag_shown(tag: &str) -> String {
+    purge_tag(tag.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Now, for who asks about dates alone.
+pub(crate) fn now() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment { monotonic: 0, wall: u64::try_from(since.as_nanos()).unwrap_or(0) }
+}

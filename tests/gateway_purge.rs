@@ -1,0 +1,244 @@
+//! Responses that are purged by hand: through a gateway's admin port and by the command, who may, who hears of it, and
+//! what is said to who cannot be meant.
+
+use std::{fs, path::PathBuf, process::Output};
+
+use slidegate_tests::{
+    gateway_process::{Directory, Gateway, run, run_with, wait_until},
+    http_client::{Answer, HttpClient},
+    redis_server::RedisServer,
+    upstream::Upstream,
+};
+
+const SITE: (&str, &str) = ("host", "site.test");
+const TOKEN: &str = "an-admin-token-of-tests";
+
+/// A settings file, and what it leads to.
+struct Scene {
+    redis: RedisServer,
+    upstream: Upstream,
+    directory: Directory,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene { redis: RedisServer::start(), upstream: Upstream::start(), directory: Directory::new() }
+    }
+
+    /// A file whose admin port takes this token, and whose filters are these.
+    fn file(&self, token: &str, filters: &str) -> PathBuf {
+        let file = self.directory.path().join("gate.yaml");
+        let settings = format!(
+            "listen: 127.0.0.1:0
+admin: {{listen: 127.0.0.1:0{token}}}
+upstream: {}
+redis: {{names: {{pages.static: \"{}\"}}}}
+{filters}
+",
+            self.upstream.url(),
+            self.redis.url()
+        );
+        fs::write(&file, settings).expect("a temporary file can be written");
+        file
+    }
+
+    fn cached(&self) -> PathBuf {
+        let cache = "{cache: {key: {query: [a]}, redis: {service_name: pages.static}}}";
+        self.file(&format!(", token: {TOKEN}"), &format!("filters: [{cache}]"))
+    }
+}
+
+fn get(gateway: &Gateway, path: &str, page: &str) -> Answer {
+    let headers =
+        [SITE, ("answer-cache-control", "max-age=600"), ("answer-surrogate-key", "news site"), ("answer-x-page", page)];
+    gateway.client().get(path, &headers)
+}
+
+/// What the cache says, and whose page it is.
+fn shown(answer: &Answer) -> (String, String) {
+    let text = |name: &str| answer.head.text(name).unwrap_or_default();
+    (text("x-cache"), text("x-page"))
+}
+
+fn store(gateways: &[Gateway], path: &str, page: &str) {
+    get(&gateways[0], path, page);
+    for gateway in gateways {
+        wait_until("it is stored", || shown(&get(gateway, path, page)) == ("HIT".to_owned(), page.to_owned()));
+    }
+}
+
+fn order(gateway: &Gateway, token: Option<&str>, body: &str) -> (u16, String) {
+    let authorization = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<(&str, &str)> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+    let answer = HttpClient::connect(gateway.admin()).send("POST", "/cache/purge", &headers, body.as_bytes());
+    (answer.status(), answer.text())
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).expect("text"))
+}
+
+#[test]
+fn what_is_purged_is_void_in_every_gateway_and_the_log_tells_of_it() {
+    let scene = Scene::new();
+    let file = scene.cached();
+    let gateways = [(); 2].map(|()| Gateway::serve_file(&file));
+    store(&gateways, "/page?a=secret", "old");
+    // The query counts as the cache is configured, and another address stays.
+    store(&gateways, "/other", "other");
+    let url = r#"{"urls": ["https://Site.test/page?b=1&a=secret#top"]}"#;
+    assert_eq!(order(&gateways[0], Some(TOKEN), url), (200, "{\"purged\":{\"tags\":0,\"urls\":1}}\n".to_owned()));
+    assert_eq!(shown(&get(&gateways[1], "/page?a=secret", "new")), ("MISS".to_owned(), "new".to_owned()));
+    assert_eq!(shown(&get(&gateways[1], "/other", "new")), ("HIT".to_owned(), "other".to_owned()));
+    let line = gateways[0].wait_log("purged");
+    assert!(line.contains("site.test/page") && line.contains("127.0.0.1:") && line.contains("url"), "{line}");
+
+    // Of what was fetched less than a second after a purge nobody knows on which side it is.
+    assert_eq!(order(&gateways[1], Some(TOKEN), r#"{"tags": ["news", "none"]}"#).0, 200);
+    for gateway in &gateways {
+        wait_until("it is void", || shown(&get(gateway, "/other", "newest")).1 == "newest");
+    }
+    assert_eq!(gateways[1].log_lines("purged").len(), 2);
+    for gateway in &gateways {
+        let log = gateway.log();
+        assert!(!log.contains("secret") && !log.contains("news") && !log.contains(TOKEN), "{log}");
+    }
+}
+
+#[test]
+fn nobody_without_the_token_changes_anything() {
+    let scene = Scene::new();
+    let gateway = Gateway::serve_file(&scene.cached());
+    let gateways = [gateway];
+    store(&gateways, "/page", "old");
+    let [gateway] = &gateways;
+    let all = r#"{"urls": ["http://site.test/page"], "tags": ["news"]}"#;
+    let close = format!("{TOKEN}x");
+    for token in [None, Some(""), Some("wrong"), Some(close.as_str()), Some(&TOKEN[1..])] {
+        let (status, text) = order(gateway, token, all);
+        assert!(status == 401 && text.contains("admin.token"), "{status} {text}");
+    }
+    assert_eq!(HttpClient::connect(gateway.admin()).get("/cache/purge", &[]).status(), 405);
+    assert_eq!(shown(&get(gateway, "/page", "new")), ("HIT".to_owned(), "old".to_owned()));
+    assert!(gateway.wait_log("refused").contains("127.0.0.1:"));
+    let (_, config) = gateway.ask_admin("/config");
+    assert!(!config.contains(TOKEN) && config.contains("***"), "{config}");
+
+    let open = Gateway::serve_file(&scene.file("", "filters: [{cache: {redis: {service_name: pages.static}}}]"));
+    for token in [None, Some(TOKEN)] {
+        let (status, text) = order(&open, token, all);
+        assert!(status == 403 && text.contains("have no `admin.token`"), "{status} {text}");
+    }
+    assert_eq!(shown(&get(gateway, "/page", "new")), ("HIT".to_owned(), "old".to_owned()));
+}
+
+#[test]
+fn an_order_that_cannot_be_meant_is_told_why() {
+    let mut scene = Scene::new();
+    let gateway = Gateway::serve_file(&scene.cached());
+    let tags: Vec<String> = (0..10_000).map(|number| format!("\"{number}\"")).collect();
+    let many = format!("{{\"tags\": [{}]}}", tags.join(","));
+    let long = format!("{{\"tags\": [\"{}\"]}}", "a".repeat(70_000));
+    let path = format!("{{\"urls\": [\"http://site.test/{}\"]}}", "a".repeat(5_000));
+    for (body, status, reason) in [
+        ("", 400, "expected a JSON object"),
+        ("{}", 400, "got neither"),
+        (r#"{"tag": ["a"]}"#, 400, "did you mean `tags`?"),
+        (r#"{"tags": ["a", ""]}"#, 400, "got one of 0 bytes (2 of 2)"),
+        (r#"{"urls": ["/page"]}"#, 400, "expected a URL such as"),
+        (r#"{"urls": ["http://site.test/a%2fb"]}"#, 422, "this gateway refuses it"),
+        (&path, 422, "its key would be too long"),
+        (&many, 400, "at most 100 tags at once, got 10000"),
+        (&long, 413, "at most 65536 bytes"),
+    ] {
+        let (got, text) = order(&gateway, Some(TOKEN), body);
+        assert!((got, text.contains(reason)) == (status, true), "{got} {text}");
+    }
+    scene.redis.kill();
+    let (status, text) = order(&gateway, Some(TOKEN), r#"{"tags": ["a"]}"#);
+    assert!(status == 503 && text.contains("pages.static") && text.contains("cannot be used"), "{status} {text}");
+    let limits = "filter: {rule_name: r, global_threshold: {query_per_day: 1}}";
+    let other = Gateway::serve_file(&scene.file(&format!(", token: {TOKEN}"), limits));
+    let (status, text) = order(&other, Some(TOKEN), r#"{"tags": ["a"]}"#);
+    assert!(status == 404 && text.contains("no filter"), "{status} {text}");
+}
+
+#[test]
+fn the_command_purges_by_a_file_and_through_a_gateway() {
+    let mut scene = Scene::new();
+    let file = scene.cached();
+    let gateways = [Gateway::serve_file(&file)];
+    let [gateway] = &gateways;
+    let file = file.to_str().expect("a temporary path is text");
+    store(&gateways, "/page", "1");
+    let purged = said(&run(&["cache", "purge", file, "http://site.test/page"]));
+    assert_eq!(purged, (Some(0), "purged: 1 by URL, 0 by tag\n".to_owned()));
+    wait_until("what comes next is not void", || {
+        shown(&get(gateway, "/page", "2")) == ("HIT".to_owned(), "2".to_owned())
+    });
+    let tags = said(&run(&["cache", "purge", file, "--tag", "site", "--tag", "x", "-o", "json"]));
+    assert!(tags.0 == Some(0) && tags.1.contains("\"tags\": 2"), "{tags:?}");
+    wait_until("it is void", || shown(&get(gateway, "/page", "3")).1 == "3");
+
+    let admin = format!("http://{}", gateway.admin());
+    let remote = ["cache", "purge", "--gateway", &admin, "http://site.test/page"];
+    wait_until("what comes next is not void", || {
+        shown(&get(gateway, "/page", "4")) == ("HIT".to_owned(), "4".to_owned())
+    });
+    let with = |token: &str| said(&run_with(&remote, &[("SLIDEGATE_ADMIN_TOKEN", token)], b""));
+    let wrong = with("another-token-that-is-long");
+    assert!(wrong.0 == Some(1) && wrong.1.contains("it answered 401"), "{wrong:?}");
+    assert_eq!(with(TOKEN), (Some(0), "purged: 1 by URL, 0 by tag\n".to_owned()));
+    assert_eq!(shown(&get(gateway, "/page", "5")), ("MISS".to_owned(), "5".to_owned()));
+    let held = scene.directory.path().join("token");
+    fs::write(&held, format!("{TOKEN}\n")).expect("a temporary file can be written");
+    let by_file = [&remote[..], &["--token-file", held.to_str().expect("text")]].concat();
+    assert_eq!(said(&run(&by_file)).0, Some(0));
+
+    for (args, code, reason) in [
+        (&["cache", "purge"][..], 2, "got neither"),
+        (&["cache", "purge", file], 2, "expected a URL or a tag"),
+        (&["cache", "purge", file, "/page"], 2, "expected a URL such as"),
+        (&["cache", "purge", file, "--tag", ""], 2, "got one of 0 bytes"),
+        (&["cache", "purge", "--gateway", "nowhere", "--tag", "a"], 2, "expected a URL such as"),
+        (&["cache", "purge", "missing.yaml", "--tag", "a"], 1, "missing.yaml"),
+        (&remote[..], 1, "SLIDEGATE_ADMIN_TOKEN"),
+    ] {
+        let (got, text) = said(&run(args));
+        assert!((got, text.contains(reason)) == (Some(code), true), "{got:?} {text}");
+    }
+    scene.redis.kill();
+    let (code, text) = said(&run(&["cache", "purge", file, "--tag", "a"]));
+    assert!(code == Some(1) && text.contains("cannot be used"), "{text}");
+    let other = RedisServer::start();
+    assert_eq!(said(&run(&["cache", "purge", file, "--tag", "a", "--redis", &other.url()])).0, Some(0));
+    assert_eq!(other.tell(&["ZCARD", "slidegate:c:purges"]), "1");
+}
+
+#[test]
+fn a_token_that_is_none_is_no_token() {
+    let scene = Scene::new();
+    let filters = "filters: [{cache: {redis: {service_name: pages.static}}}]";
+    for (token, reason) in [
+        (", token: hush", "admin.token"),
+        (", token: \"\"", "admin.token"),
+        (", token: null", "admin.token"),
+        (", token: \"a token with spaces in it\"", "admin.token"),
+        (", token_file: missing", "admin.token_file"),
+    ] {
+        let file = scene.file(token, filters);
+        let (code, text) = said(&run(&["check", file.to_str().expect("text")]));
+        assert!(code == Some(1) && text.contains(reason) && !text.contains("hush"), "{text}");
+    }
+    let held = scene.directory.path().join("held");
+    fs::write(&held, format!("{TOKEN}\n")).expect("a temporary file can be written");
+    let gateway = Gateway::serve_file(&scene.file(", token_file: held", filters));
+    assert_eq!(order(&gateway, Some(TOKEN), r#"{"tags": ["a"]}"#).0, 200);
+    // A new token counts from the next reload on.
+    fs::write(&held, "another-token-of-tests").expect("a temporary file can be written");
+    wait_until("the new token counts", || {
+        order(&gateway, Some("another-token-of-tests"), r#"{"tags": ["a"]}"#).0 == 200
+    });
+    assert_eq!(order(&gateway, Some(TOKEN), r#"{"tags": ["a"]}"#).0, 401);
+}

@@ -85,8 +85,16 @@ impl Scene {
         redis::cmd("PTTL").arg(key).query(&mut self.redis.connection()).expect("Redis answers")
     }
 
-    fn lock(&self, token: &str) {
-        self.redis.tell(&["SET", LOCK, token, "NX", "PX", "60000"]);
+    /// Takes the lock for a minute: what is stored begins so, or somebody else has it.
+    fn lock(&self, token: &str) -> Option<String> {
+        let keys = [LOCK, VALUE].map(str::as_bytes);
+        let arguments = [token, "60000"].map(str::as_bytes);
+        let command = self.scripts.command(CacheScript::Lock, Form::Text, &keys, &arguments);
+        let mut sent = redis::Cmd::new();
+        for word in command.words() {
+            sent.arg(word);
+        }
+        sent.query(&mut self.redis.connection()).expect("it runs")
     }
 }
 
@@ -105,6 +113,20 @@ fn a_response_is_stored_with_its_marker_and_its_own_lock_ends() {
     // Who fetches for nobody else has no lock, and stores.
     assert_eq!((scene.store("-", "newer", 9_000), scene.get(VALUE).as_deref()), (1, Some("newer")));
     assert_eq!((scene.get(LOCK).as_deref(), scene.get(MARKER).as_deref()), (Some("b"), Some("3999")));
+}
+
+#[test]
+fn a_lock_says_what_is_stored_begins_with_and_nothing_more() {
+    let scene = Scene::new();
+    assert_eq!((scene.lock("a").as_deref(), scene.get(LOCK).as_deref()), (Some(""), Some("a")));
+    assert!((50_000..=60_000).contains(&scene.left_ms(LOCK)));
+    assert_eq!((scene.lock("b"), scene.get(LOCK).as_deref()), (None, Some("a")));
+    scene.store("a", "a page of more than sixteen bytes", 5_000);
+    assert_eq!(scene.lock("b").as_deref(), Some("a page of more t"));
+    // What stands there and is no text is nothing.
+    scene.redis.tell(&["DEL", VALUE, LOCK]);
+    scene.redis.tell(&["LPUSH", VALUE, "x"]);
+    assert_eq!(scene.lock("c").as_deref(), Some(""));
 }
 
 #[test]

@@ -54,6 +54,16 @@ pub enum CachedValue {
     Passes,
 }
 
+/// What a value begins with: two that differ anywhere differ here.
+pub type ValueHead = [u8; HEAD_BYTES];
+
+/// Of a value, or of nothing.
+pub fn value_head(value: &[u8]) -> ValueHead {
+    let mut head = [0; HEAD_BYTES];
+    head.iter_mut().zip(value).for_each(|(to, byte)| *to = *byte);
+    head
+}
+
 /// Why a value cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnreadableValue {

@@ -47,9 +47,19 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3], 'NX') end
 return redis.call('DEL', KEYS[1])";
 
+/// KEYS: a lock, the value that it is for. ARGV: a token, for how many milliseconds it holds. Replies nothing if somebody
+/// has the lock; else what the value there begins with, as much as tells it from others: whoever read before, and got
+/// the lock since, knows by it whether somebody has stored another meanwhile. At once, so that nobody can do so between.
+const LOCK: &str = "\
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
+local head = redis.pcall('GETRANGE', KEYS[2], 0, 15)
+return type(head) == 'string' and head or ''";
+
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheScript {
+    /// Takes a lock.
+    Lock,
     /// Stores a response.
     Store,
     /// Ends a lock.
@@ -60,19 +70,20 @@ pub enum CacheScript {
 
 /// The SHA-1 of each, by which Redis knows them.
 #[derive(Debug)]
-pub struct CacheScripts([String; 3]);
+pub struct CacheScripts([String; 4]);
 
 impl Default for CacheScripts {
     fn default() -> Self {
-        CacheScripts([STORE, RELEASE, VOID].map(digest))
+        CacheScripts([LOCK, STORE, RELEASE, VOID].map(digest))
     }
 }
 
 impl CacheScripts {
     /// The command that runs one.
     pub fn command(&self, script: CacheScript, form: Form, keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
-        let [store, release, void] = &self.0;
+        let [lock, store, release, void] = &self.0;
         let (sha, text) = match script {
+            CacheScript::Lock => (lock, LOCK),
             CacheScript::Store => (store, STORE),
             CacheScript::Release => (release, RELEASE),
             CacheScript::Void => (void, VOID),

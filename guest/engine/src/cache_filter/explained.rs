@@ -64,7 +64,7 @@ fn looked_up(rules: &CacheRules, request: &CacheableRequest, now_ms: u64, ask: A
             Some(Ok(answer)) => answer,
         };
         return match answer {
-            CacheAnswer::Found(CachedValue::Varies(names)) if *key.digest() == *request.key.digest() => {
+            CacheAnswer::Found(CachedValue::Varies(names), _) if *key.digest() == *request.key.digest() => {
                 match vary_values(&names, &request.headers) {
                     Ok(values) => {
                         key = request.key.variant(&values);
@@ -73,13 +73,13 @@ fn looked_up(rules: &CacheRules, request: &CacheableRequest, now_ms: u64, ask: A
                     Err(_) => told(Some(false), "varies by more of the request than is kept"),
                 }
             }
-            CacheAnswer::Found(CachedValue::Response(stored)) => match is_void(rules, &stored, now_ms, ask) {
+            CacheAnswer::Found(CachedValue::Response(stored), _) => match is_void(rules, &stored, now_ms, ask) {
                 None => told(None, "is stored, and Redis knows whether one of its tags was purged"),
                 Some(true) => told(Some(false), "is stored, and void"),
                 Some(false) => standing(&name, request, &stored, now_ms),
             },
-            CacheAnswer::Found(CachedValue::Passes) => told(Some(false), "is known not to be storable, for a while"),
-            CacheAnswer::Missing(Some(cause)) => told(Some(false), &format!("cannot be read: {}", cause.as_str())),
+            CacheAnswer::Found(CachedValue::Passes, _) => told(Some(false), "is known not to be storable, for a while"),
+            CacheAnswer::Missing(Some(cause), _) => told(Some(false), &format!("cannot be read: {}", cause.as_str())),
             _ => told(Some(false), "is not stored"),
         };
     }

@@ -2,7 +2,7 @@
 
 use alloc::{rc::Rc, vec::Vec};
 
-use slidegate_cache::{CacheKey, StoredResponse};
+use slidegate_cache::{CacheKey, StoredResponse, ValueHead};
 
 use super::request::CacheableRequest;
 use crate::streams::{WAITER_BYTES, Waiter};
@@ -23,8 +23,8 @@ pub(super) struct CacheFlight {
     pub(super) askers: Vec<CacheAsker>,
     /// What is stored, if it cannot be used as it is.
     pub(super) stored: Option<Rc<StoredResponse>>,
-    /// Somebody else had the lock, who may have stored what was waited for since Redis was asked last.
-    pub(super) has_waited: bool,
+    /// What is stored begins so, whatever it is, as Redis said last.
+    pub(super) head: ValueHead,
     /// Its lock is ours, and Redis is asked once more before anybody goes.
     pub(super) holds_lock: bool,
 }
@@ -59,7 +59,7 @@ impl CacheFlight {
             stage: FlightStage::Reading,
             askers: Vec::from([asker]),
             stored: None,
-            has_waited: false,
+            head: ValueHead::default(),
             holds_lock: false,
         }
     }

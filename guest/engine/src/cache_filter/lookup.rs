@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, rc::Rc, string::String, vec::Vec};
 use core::mem;
 
-use slidegate_cache::{CacheStatus, CachedValue, Forwarding, StoredResponse, vary_values};
+use slidegate_cache::{CacheStatus, CachedValue, Forwarding, StoredResponse, ValueHead, vary_values};
 
 use super::{
     CacheFilter, CacheTurn, Going, WAITING_MAX, answer, answered,
@@ -84,18 +84,25 @@ impl CacheFilter {
         if self.flights.get(&id).is_none() {
             return self.nobody_waits(&ask, &result.map(|answered| answered.answer), turn);
         }
-        match result.map(|answered| (answered.answer, answered.left_ns)) {
-            Ok((CacheAnswer::Found(CachedValue::Varies(names)), _)) => self.varies(id, names, turn),
-            Ok((CacheAnswer::Found(CachedValue::Passes), _)) => self.disperse(id, true, turn),
-            Ok((CacheAnswer::Found(CachedValue::Response(stored)), _)) => self.found(id, stored, turn),
-            Ok((CacheAnswer::Missing(unreadable), _)) => {
+        let answer = result.map(|answered| answered.answer);
+        if let (Ok(CacheAnswer::Found(_, head) | CacheAnswer::Missing(_, head)), Some(flight)) =
+            (&answer, self.flights.get_mut(&id))
+        {
+            flight.head = *head;
+        }
+        match answer {
+            Ok(CacheAnswer::Found(CachedValue::Varies(names), _)) => self.varies(id, names, turn),
+            Ok(CacheAnswer::Found(CachedValue::Passes, _)) => self.disperse(id, true, turn),
+            Ok(CacheAnswer::Found(CachedValue::Response(stored), _)) => self.found(id, stored, turn),
+            Ok(CacheAnswer::Missing(unreadable, _)) => {
                 if let Some(unreadable) = unreadable {
                     self.tally(CacheTally::Unreadable(unreadable), turn);
                 }
                 self.sort(id, None, turn);
             }
-            Ok((CacheAnswer::Locked(is_ours), _)) => self.locked(id, is_ours, turn),
-            Ok((CacheAnswer::Purged(_) | CacheAnswer::Done, _)) => {}
+            Ok(CacheAnswer::Locked(head)) => self.got_lock(id, head, turn),
+            Ok(CacheAnswer::Taken) => self.locked(id, false, turn),
+            Ok(CacheAnswer::Purged(_) | CacheAnswer::Done) => {}
             Err(_) => self.disperse(id, false, turn),
         }
     }
@@ -250,33 +257,40 @@ impl CacheFilter {
             return self.locked(id, true, turn);
         }
         let (token, timeout_ms) = (self.token(id, turn), self.rules.lock_timeout_ms.max(1));
+        let scripts = Rc::clone(&self.scripts);
         let Some(flight) = self.flights.get_mut(&id) else { return };
         flight.askers = waiting;
         flight.stage = FlightStage::Locking;
-        let lock = flight.key.lock();
-        if !self.ask(CacheQuestion::Lock { flight: id, lock, token, timeout_ms }, turn) {
+        let key = flight.key.clone();
+        if !self.ask(CacheQuestion::Lock { flight: id, scripts, key, token, timeout_ms }, turn) {
+            self.disperse(id, false, turn);
+        }
+    }
+
+    /// The lock is this flight's, where what is stored begins so: if that is what it read, it fetches. Else somebody has
+    /// stored another response and ended his lock since.
+    fn got_lock(&mut self, id: u64, head: ValueHead, turn: &mut CacheTurn<'_>) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        if head == flight.head {
+            return self.locked(id, true, turn);
+        }
+        (flight.stage, flight.holds_lock) = (FlightStage::Reading, true);
+        let question = CacheQuestion::Read { flight: id, key: flight.key.clone() };
+        if !self.ask(question, turn) {
             self.disperse(id, false, turn);
         }
     }
 
     /// It is known who fetches the response: this flight, or somebody else.
     fn locked(&mut self, id: u64, is_ours: bool, turn: &mut CacheTurn<'_>) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
-        if is_ours && flight.has_waited && !flight.holds_lock {
-            (flight.stage, flight.holds_lock) = (FlightStage::Reading, true);
-            let question = CacheQuestion::Read { flight: id, key: flight.key.clone() };
-            if !self.ask(question, turn) {
-                self.disperse(id, false, turn);
-            }
-            return;
-        }
         if is_ours {
-            flight.holds_lock = false;
+            if let Some(flight) = self.flights.get_mut(&id) {
+                flight.holds_lock = false;
+            }
             self.leader_left(id, turn);
         }
         let Some(flight) = self.flights.get_mut(&id) else { return };
         if !is_ours {
-            flight.has_waited = true;
             flight.stage = FlightStage::Waiting { again_ns: turn.now_ns.saturating_add(AGAIN_NS) };
         }
         let stored = flight.stored.clone();
@@ -344,8 +358,8 @@ impl CacheFilter {
         result: &Result<CacheAnswer, FailureCause>,
         turn: &mut CacheTurn<'_>,
     ) {
-        if let (CacheQuestion::Lock { flight, lock, .. }, Ok(CacheAnswer::Locked(true))) = (ask, result) {
-            self.release(*flight, lock.clone(), None, turn);
+        if let (CacheQuestion::Lock { flight, key, .. }, Ok(CacheAnswer::Locked(_))) = (ask, result) {
+            self.release(*flight, key.lock(), None, turn);
         }
     }
 

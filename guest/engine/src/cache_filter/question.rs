@@ -8,7 +8,8 @@ use alloc::{
 };
 
 use slidegate_cache::{
-    CacheKey, CachedValue, PURGES, PURGES_MAX, PurgeTag, UnreadableValue, VARIANTS_MAX, is_void, voided_before,
+    CacheKey, CachedValue, PURGES, PURGES_MAX, PurgeTag, UnreadableValue, VARIANTS_MAX, ValueHead, is_void, value_head,
+    voided_before,
 };
 
 use crate::{
@@ -33,7 +34,7 @@ pub(crate) enum CacheQuestion {
     /// What is stored, for those who wait for this flight.
     Read { flight: u64, key: CacheKey },
     /// Whether this flight may fetch it.
-    Lock { flight: u64, lock: String, token: Rc<str>, timeout_ms: u64 },
+    Lock { flight: u64, scripts: Rc<CacheScripts>, key: CacheKey, token: Rc<str>, timeout_ms: u64 },
     /// When tagged responses were voided.
     Purges,
     /// Stores a value, and ends the lock on it.
@@ -60,12 +61,14 @@ pub(crate) struct StoreQuestion {
 /// What Redis says.
 #[derive(Debug)]
 pub(crate) enum CacheAnswer {
-    /// This is stored.
-    Found(CachedValue),
-    /// Nothing is, or nothing that may be used.
-    Missing(Option<UnreadableValue>),
-    /// Whether a flight may fetch.
-    Locked(bool),
+    /// This is stored, and begins so.
+    Found(CachedValue, ValueHead),
+    /// Nothing is, or nothing that may be used, which begins so.
+    Missing(Option<UnreadableValue>, ValueHead),
+    /// The flight may fetch, where what is stored begins so.
+    Locked(ValueHead),
+    /// Somebody else fetches.
+    Taken,
     /// By tags, in milliseconds since 1970.
     Purged(Vec<(PurgeTag, u64)>),
     /// It is done.
@@ -111,8 +114,10 @@ impl Ask for CacheQuestion {
         let text = |number: &u64| number.to_string();
         *command = match self {
             CacheQuestion::Read { key, .. } => ["MGET", &key.value(), &key.marker()].into_iter().collect(),
-            CacheQuestion::Lock { lock, token, timeout_ms, .. } => {
-                ["SET", lock, token, "NX", "PX", &text(timeout_ms)].into_iter().collect()
+            CacheQuestion::Lock { scripts, key, token, timeout_ms, .. } => {
+                let (lock, value, held_ms) = (key.lock(), key.value(), text(timeout_ms));
+                let keys = [lock.as_bytes(), value.as_bytes()];
+                scripts.command(CacheScript::Lock, form, &keys, &[token.as_bytes(), held_ms.as_bytes()])
             }
             CacheQuestion::Purges => {
                 let last = (PURGES_MAX - 1).to_string();
@@ -141,8 +146,10 @@ impl Ask for CacheQuestion {
                 let [value, marker] = values.as_slice() else { return None };
                 read_value(key, value, marker)
             }
-            (CacheQuestion::Lock { .. }, Reply::Single(Value::Status(_))) => Some(CacheAnswer::Locked(true)),
-            (CacheQuestion::Lock { .. }, Reply::Single(Value::Nil)) => Some(CacheAnswer::Locked(false)),
+            (CacheQuestion::Lock { .. }, Reply::Single(Value::Bulk(head))) => {
+                Some(CacheAnswer::Locked(value_head(head)))
+            }
+            (CacheQuestion::Lock { .. }, Reply::Single(Value::Nil)) => Some(CacheAnswer::Taken),
             (CacheQuestion::Purges, Reply::Many(values)) => {
                 let mut purged = Vec::with_capacity(values.len() / 2);
                 for pair in values.as_chunks::<2>().0 {
@@ -163,7 +170,7 @@ impl Ask for CacheQuestion {
     /// Whatever stands there, no cache has written it.
     fn too_large(&self) -> Option<CacheAnswer> {
         let is_read = matches!(self, CacheQuestion::Read { .. });
-        is_read.then_some(CacheAnswer::Missing(Some(UnreadableValue::Foreign)))
+        is_read.then_some(CacheAnswer::Missing(Some(UnreadableValue::Foreign), ValueHead::default()))
     }
 
     fn clock_us(_: &CacheAnswer) -> Option<u64> {
@@ -203,13 +210,14 @@ impl StoreQuestion {
 fn read_value(key: &CacheKey, value: &Value, marker: &Value) -> Option<CacheAnswer> {
     let bytes = match value {
         Value::Bulk(bytes) => bytes,
-        Value::Nil => return Some(CacheAnswer::Missing(None)),
+        Value::Nil => return Some(CacheAnswer::Missing(None, ValueHead::default())),
         Value::Integer(_) | Value::Status(_) => return None,
     };
+    let head = value_head(bytes);
     let response = match CachedValue::read(bytes, &key.material) {
         Ok(CachedValue::Response(response)) => response,
-        Ok(other) => return Some(CacheAnswer::Found(other)),
-        Err(unreadable) => return Some(CacheAnswer::Missing(Some(unreadable))),
+        Ok(other) => return Some(CacheAnswer::Found(other, head)),
+        Err(unreadable) => return Some(CacheAnswer::Missing(Some(unreadable), head)),
     };
     // Where there is no marker, nobody knows whether the response is void.
     let voided_ms = match marker {
@@ -217,7 +225,10 @@ fn read_value(key: &CacheKey, value: &Value, marker: &Value) -> Option<CacheAnsw
         _ => None,
     };
     let is_good = voided_ms.is_some_and(|voided_ms| !is_void(response.requested_ms, voided_ms));
-    Some(if is_good { CacheAnswer::Found(CachedValue::Response(response)) } else { CacheAnswer::Missing(None) })
+    Some(match is_good {
+        true => CacheAnswer::Found(CachedValue::Response(response), head),
+        false => CacheAnswer::Missing(None, head),
+    })
 }
 
 /// A whole number as Redis writes it.
@@ -266,11 +277,13 @@ mod tests {
     fn commands_are_these() {
         let (value, marker, lock) = (key().value(), key().marker(), key().lock());
         assert_eq!(words(&read(), Form::Sha), ["MGET", &value, &marker]);
-        let question = CacheQuestion::Lock { flight: 1, lock: lock.clone(), token: "t".into(), timeout_ms: 2_000 };
-        assert_eq!(words(&question, Form::Sha), ["SET", &lock, "t", "NX", "PX", "2000"]);
         let purges = words(&CacheQuestion::Purges, Form::Sha);
         assert_eq!(purges, ["ZREVRANGE", "slidegate:c:purges", "0", "9999", "WITHSCORES"]);
         let scripts: Rc<CacheScripts> = Rc::default();
+        let (key_of, held) = (key(), Rc::clone(&scripts));
+        let locking =
+            CacheQuestion::Lock { flight: 1, scripts: held, key: key_of, token: "t".into(), timeout_ms: 2_000 };
+        assert_eq!(words(&locking, Form::Sha)[2..], ["2", &lock, &value, "t", "2000"]);
         let store = |variant_of| {
             CacheQuestion::Store(Box::new(StoreQuestion {
                 scripts: Rc::clone(&scripts),
@@ -317,13 +330,13 @@ mod tests {
             (Value::Nil, false),
         ] {
             let found = answer(Value::Bulk(stored(5_000)), marker.clone());
-            assert_eq!(matches!(found, Some(CacheAnswer::Found(_))), is_good, "{marker:?}");
+            assert_eq!(matches!(found, Some(CacheAnswer::Found(..))), is_good, "{marker:?}");
         }
-        assert!(matches!(answer(Value::Nil, Value::Nil), Some(CacheAnswer::Missing(None))));
+        assert!(matches!(answer(Value::Nil, Value::Nil), Some(CacheAnswer::Missing(None, head)) if head == [0; 16]));
         let foreign = answer(bulk("x"), bulk("0"));
-        assert!(matches!(foreign, Some(CacheAnswer::Missing(Some(UnreadableValue::Foreign)))));
+        assert!(matches!(foreign, Some(CacheAnswer::Missing(Some(UnreadableValue::Foreign), head)) if head[0] == b'x'));
         let passes = CachedValue::Passes.written(&key().material).unwrap();
-        assert!(matches!(answer(Value::Bulk(passes), Value::Nil), Some(CacheAnswer::Found(CachedValue::Passes))));
+        assert!(matches!(answer(Value::Bulk(passes), Value::Nil), Some(CacheAnswer::Found(CachedValue::Passes, _))));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use slidegate_engine::{
 };
 
 /// The scripts there are.
-const SCRIPTS: [CacheScript; 3] = [CacheScript::Store, CacheScript::Release, CacheScript::Void];
+const SCRIPTS: [CacheScript; 4] = [CacheScript::Lock, CacheScript::Store, CacheScript::Release, CacheScript::Void];
 
 /// What a cache keeps in a Redis.
 #[derive(Debug, Default)]
@@ -83,6 +83,12 @@ impl SimulatedCache {
         }
         self.scripts.insert(sha);
         let done = match (script, keys, arguments) {
+            (CacheScript::Lock, [lock, _], _) if self.texts.contains_key(*lock) => return Reply::Single(Value::Nil),
+            (CacheScript::Lock, [lock, key], [token, ms]) => {
+                self.texts.insert(lock.to_vec(), (token.to_vec(), now_ms + number(ms)));
+                let value = self.texts.get(*key).map(|(text, _)| text.as_slice()).unwrap_or_default();
+                return Reply::Single(Value::Bulk(value.iter().take(16).copied().collect()));
+            }
             (CacheScript::Void, [marker], [since, kept_ms]) => {
                 let (text, ends_ms) = self.texts.entry(marker.to_vec()).or_insert((b"0".to_vec(), 0));
                 // Whatever else stands there is no time.

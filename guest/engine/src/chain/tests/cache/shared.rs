@@ -20,7 +20,7 @@ fn one_fetches_and_all_get_it() {
         world.only_ask(stream, &get("/", &[]));
     }
     world.run(&mut store);
-    assert_eq!(store.commands(), ["MGET", "SET"]);
+    assert_eq!(store.commands(), ["MGET", "EVALSHA 2"]);
     assert_eq!(seen(world.settled(1)), "goes");
     // Those who come now wait too.
     assert_eq!(seen(world.ask(21, &get("/", &[]), &mut store)), "waits");
@@ -204,5 +204,33 @@ fn whoever_gets_the_lock_of_another_looks_before_he_goes() {
     two.run(&mut store);
     assert_eq!(seen(two.settled(1)), "200 HIT hello");
     assert!(!store.texts.keys().any(|key| key.ends_with(b":l")), "its lock ends");
+    assert!(one.is_idle() && two.is_idle());
+}
+
+/// A response that another gateway stores, and whose lock it ends, between what Redis says is there and the lock.
+#[test]
+fn whoever_asked_before_another_stored_looks_before_he_goes() {
+    let (mut one, mut two, mut store) = (World::new(json!({})), World::new(json!({})), Store::default());
+    for (kept, later) in [("first", 0), ("second", 100_000)] {
+        one.pass_ms(later);
+        two.pass_ms(later);
+        two.only_ask(1, &get("/", &[]));
+        // Nothing is there, or nothing that is fresh.
+        let reply = two.reads_first(&mut store);
+        one.get(1, &get("/", &[]), &page(kept), &mut store);
+        store.commands();
+        two.hear(reply);
+        two.run(&mut store);
+        assert_eq!(seen(two.settled(1)), format!("200 HIT {kept}"));
+        assert_eq!(store.commands()[..2], ["EVALSHA 2", "MGET"]);
+        assert!(!store.texts.keys().any(|key| key.ends_with(b":l")), "its lock ends");
+    }
+    // Where nobody has done so, a miss is three commands, and what is stale is fetched by as many.
+    for _ in 0..2 {
+        two.pass_ms(100_000);
+        store.commands();
+        two.get(2, &get("/", &[]), &page("third"), &mut store);
+        assert_eq!(store.commands(), ["MGET", "EVALSHA 2", "EVALSHA 3"]);
+    }
     assert!(one.is_idle() && two.is_idle());
 }

@@ -12,7 +12,7 @@ use crate::{
 /// When it begins, in milliseconds since 1970.
 const BEGIN_MS: u64 = 1_800_000_000_000;
 
-/// As much of a Redis as the filter asks for: texts with an end, and the three scripts by how many keys they have.
+/// As much of a Redis as the filter asks for: texts with an end, and the scripts by how many keys and words they have.
 /// `tests/cache_scripts.rs` runs these on a real one.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -22,8 +22,8 @@ pub(super) struct Store {
     /// It answers nothing.
     pub(super) is_away: bool,
     commands: Vec<String>,
-    /// By how many keys they have.
-    scripts: Vec<u64>,
+    /// By how many keys, and how many words they have.
+    scripts: Vec<(u64, usize)>,
 }
 
 /// All that a gateway has; several may have one store.
@@ -70,9 +70,9 @@ impl Store {
         let keys = if name.starts_with("EVAL") { number(&words[2]) } else { 0 };
         self.commands.push(if keys > 0 { format!("{name} {keys}") } else { name.clone() });
         if name == "EVAL" {
-            self.scripts.push(keys);
+            self.scripts.push((keys, words.len()));
         }
-        if name == "EVALSHA" && !self.scripts.contains(&keys) {
+        if name == "EVALSHA" && !self.scripts.contains(&(keys, words.len())) {
             return Ok(Reply::Error("NOSCRIPT No matching script".into()));
         }
         let text = |store: &Store, key: &[u8]| store.texts.get(key).map(|(text, _)| text.clone());
@@ -96,6 +96,13 @@ impl Store {
                     (*since, *ends_ms) = (words[4].clone(), (*ends_ms).max(now_ms + 10_000));
                 }
                 Reply::Single(Value::Integer(1))
+            }
+            // A lock and its value, a token and for how long.
+            (_, 2) if words.len() == 7 && self.texts.contains_key(&words[3]) => Reply::Single(Value::Nil),
+            (_, 2) if words.len() == 7 => {
+                self.texts.insert(words[3].clone(), (words[5].clone(), now_ms + number(&words[6])));
+                let value = text(self, &words[4]).unwrap_or_default();
+                Reply::Single(Value::Bulk(value.into_iter().take(16).collect()))
             }
             (_, 2) => {
                 if self.unlock(&words[3], &words[5]) && !words[6].is_empty() {

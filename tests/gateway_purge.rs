@@ -137,8 +137,11 @@ fn nobody_without_the_token_changes_anything() {
 fn an_order_that_cannot_be_meant_is_told_why() {
     let mut scene = Scene::new();
     let gateway = Gateway::serve_file(&scene.cached());
-    let tags: Vec<String> = (0..10_000).map(|number| format!("\"{number}\"")).collect();
-    let many = format!("{{\"tags\": [{}]}}", tags.join(","));
+    let numbered = |count: u32| {
+        let tags: Vec<String> = (0..count).map(|number| format!("\"{number}\"")).collect();
+        format!("{{\"tags\": [{}]}}", tags.join(","))
+    };
+    let (many, more) = (numbered(1_000), numbered(10_000));
     let long = format!("{{\"tags\": [\"{}\"]}}", "a".repeat(70_000));
     let path = format!("{{\"urls\": [\"http://site.test/{}\"]}}", "a".repeat(5_000));
     for (body, status, reason) in [
@@ -149,7 +152,8 @@ fn an_order_that_cannot_be_meant_is_told_why() {
         (r#"{"urls": ["/page"]}"#, 400, "expected a URL such as"),
         (r#"{"urls": ["http://site.test/a%2fb"]}"#, 422, "this gateway refuses it"),
         (&path, 422, "its key would be too long"),
-        (&many, 400, "at most 100 tags at once, got 10000"),
+        (&many, 400, "at most 100 tags at once, got 1000"),
+        (&more, 413, "at most 65536 bytes"),
         (&long, 413, "at most 65536 bytes"),
     ] {
         let (got, text) = order(&gateway, Some(TOKEN), body);

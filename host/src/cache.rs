@@ -1,5 +1,5 @@
-//! `slidegate cache`: what is stored of responses, and what is to be void of it; by a file's Redis, or through a running
-//! gateway.
+//! `slidegate cache`: what is stored of responses, and what is to be void of it; by a file's Redis, or through a
+//! running gateway.
 
 mod remote;
 

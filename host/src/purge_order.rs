@@ -1,5 +1,5 @@
-//! What of the responses that a cache keeps is to be void: addresses by their URLs, and whatever has a tag. Whoever asks
-//! a gateway for it sends an order as JSON.
+//! What of the responses that a cache keeps is to be void: addresses by their URLs, and whatever has a tag. Whoever
+//! asks a gateway for it sends an order as JSON.
 
 use http::Uri;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ impl PurgeOrder {
         };
         match tags.iter().position(|tag| !is_tag(tag)) {
             Some(at) => Err(format!(
-                "expected a tag of 1 to {TAG_BYTES_MAX} bytes without commas and spaces, got one of {} bytes ({} of {})",
+                "expected tags of 1 to {TAG_BYTES_MAX} bytes without commas and spaces, got one of {} bytes ({} of {})",
                 tags.get(at).map_or(0, String::len),
                 at + 1,
                 tags.len()

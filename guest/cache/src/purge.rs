@@ -41,8 +41,8 @@ pub fn voided_before(requested_ms: u64) -> u64 {
 
 /// KEYS: the marker of an address ([`CacheKey::marker`](crate::CacheKey::marker)). ARGV: the time in milliseconds since
 /// 1970, or nothing for Redis' own; for how many milliseconds the marker lasts at least. Replies since when the address
-/// is void. The marker never goes back, as clocks differ; where nothing is stored it lasts for as long as a response may
-/// be under way that was asked for before. A Redis that is full loses it: what has no marker is not used.
+/// is void. The marker never goes back, as clocks differ; where nothing is stored it lasts for as long as a response
+/// may be under way that was asked for before. A Redis that is full loses it: what has no marker is not used.
 pub const VOID: &str = "\
 local now = tonumber(ARGV[1])
 if not now then
@@ -56,9 +56,9 @@ local set = redis.pcall('SET', KEYS[1], string.format('%.0f', now), 'PX', ms)
 if type(set) == 'table' and set.err then redis.call('DEL', KEYS[1]) end
 return now";
 
-/// KEYS: the set. ARGV: how many it may hold; digests of tags. Replies since when, by Redis' clock, what has one of them
-/// is void. A tag's time never goes back; of too many tags those go that were purged first, and by them what is older
-/// than all that are left is void.
+/// KEYS: the set. ARGV: how many it may hold; digests of tags. Replies since when, by Redis' clock, what has one of
+/// them is void. A tag's time never goes back; of too many tags those go that were purged first, and by them what is
+/// older than all that are left is void.
 const PURGE_TAGS: &str = "\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

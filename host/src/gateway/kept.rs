@@ -149,7 +149,7 @@ pub(crate) fn request(serving: &Serving, url: &Uri, headers: HeaderMap) -> Resul
 
 /// A URL without its query, which may carry secrets.
 pub(crate) fn shown(url: &Uri) -> String {
-    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let authority = url.authority().map_or("", |authority| authority.as_str()).to_ascii_lowercase();
     one_line(&format!("{}://{authority}{}", url.scheme_str().unwrap_or("http"), url.path()))
 }
 

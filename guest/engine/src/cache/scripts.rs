@@ -47,9 +47,10 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3], 'NX') end
 return redis.call('DEL', KEYS[1])";
 
-/// KEYS: a lock, the value that it is for. ARGV: a token, for how many milliseconds it holds. Replies nothing if somebody
-/// has the lock; else what the value there begins with, as much as tells it from others: whoever read before, and got
-/// the lock since, knows by it whether somebody has stored another meanwhile. At once, so that nobody can do so between.
+/// KEYS: a lock, the value that it is for. ARGV: a token, for how many milliseconds it holds. Replies nothing if
+/// somebody has the lock; else what the value there begins with, as much as tells it from others: whoever read before,
+/// and got the lock since, knows by it whether somebody has stored another meanwhile. At once, so that nobody can do so
+/// between.
 const LOCK: &str = "\
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
 local head = redis.pcall('GETRANGE', KEYS[2], 0, 15)

@@ -3,6 +3,10 @@
 
 use std::{
     collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -10,6 +14,7 @@ use std::{
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     http_client::Answer,
+    raw_upstream::RawUpstream,
     redis_server::RedisServer,
     upstream::Upstream,
 };
@@ -21,9 +26,14 @@ const SITE: (&str, &str) = ("host", "site.test");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn serve(upstream: &str, redis: &RedisServer, more: &str) -> Gateway {
+    serve_with(upstream, redis, more, "")
+}
+
+/// With more at the top of its file.
+fn serve_with(upstream: &str, redis: &RedisServer, more: &str, top: &str) -> Gateway {
     let redis = redis.url();
     Gateway::serve(&format!(
-        "upstream: {upstream}
+        "{top}upstream: {upstream}
 redis: {{names: {{pages.static: \"{redis}\"}}}}
 filter: {{filters: [{{cache: {{{more}redis: {{service_name: pages.static}}}}}}]}}
 "
@@ -169,6 +179,43 @@ fn pages_live_on_when_their_upstream_is_gone() {
         get(&gateway, "/page", "new", "max-age=60").head.text("x-page").as_deref() == Some("new")
     });
     assert!(upstream.requests() > 0);
+}
+
+/// Two gateways of two workers each, which know of failures by their own requests.
+#[test]
+fn a_backend_that_is_down_is_asked_once_a_second_by_all_workers_together() {
+    let (redis, is_down, asked) = (RedisServer::start(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (down, counted) = (Arc::clone(&is_down), Arc::clone(&asked));
+    let backend = RawUpstream::start(move |mut connection| {
+        while connection.read_head().is_some() {
+            let answer = if down.load(Ordering::SeqCst) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+            } else {
+                "HTTP/1.1 200 OK\r\ncache-control: max-age=1\r\ncontent-length: 4\r\n\r\ngood"
+            };
+            if !connection.write(answer.as_bytes()) {
+                return;
+            }
+        }
+    });
+    let gateways = [(); 2].map(|()| serve_with(&backend.url(), &redis, "", "workers: 2\n"));
+    // The second connection of each is another worker's.
+    let mut clients: Vec<_> = gateways.iter().flat_map(|gateway| [gateway.client(), gateway.client()]).collect();
+    clients[0].get("/page", &[SITE]);
+    wait_until("it is stored", || clients[0].get("/page", &[SITE]).head.text("x-cache").unwrap() == "HIT");
+    is_down.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(4_500) {
+        for client in &mut clients {
+            let answer = client.get("/page", &[SITE]);
+            assert_eq!((answer.status(), answer.text().as_str()), (200, "good"), "{:?}", answer.head);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Three requests of each worker before it knows, and then one a second, however long all that took.
+    let (asked, known_after) = (asked.load(Ordering::SeqCst), 3 * clients.len() as u64);
+    assert!((known_after..=known_after + begun.elapsed().as_secs() + 2).contains(&asked), "{asked}");
 }
 
 #[test]

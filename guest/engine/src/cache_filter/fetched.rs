@@ -123,7 +123,7 @@ impl CacheFilter {
         if is_failure && is_unavailable {
             self.upstreams.failed(&fetch.request.upstream, turn.now_ns);
         } else if is_of_upstream {
-            self.upstreams.succeeded(&fetch.request.upstream);
+            self.upstream_answered(&fetch.request.upstream, turn);
         }
         let fetch = if is_failure {
             match self.replaced(fetch, head.status, turn) {

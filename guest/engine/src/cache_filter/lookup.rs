@@ -80,6 +80,11 @@ impl CacheFilter {
         if matches!(ask, CacheQuestion::Purges) {
             return self.purges_told(result.map(|answered| (answered.answer, answered.left_ns)), turn);
         }
+        if let CacheQuestion::Try { upstream, .. } = &ask {
+            // Where nobody can be asked, each instance tries for itself.
+            let is_granted = !matches!(result.map(|answered| answered.answer), Ok(CacheAnswer::MayTry(false)));
+            return self.upstreams.may_be_tried(upstream, is_granted, turn.now_ns);
+        }
         let Some(id) = ask.flight() else { return };
         if self.flights.get(&id).is_none() {
             return self.nobody_waits(&ask, &result.map(|answered| answered.answer), turn);
@@ -102,7 +107,7 @@ impl CacheFilter {
             }
             Ok(CacheAnswer::Locked(head)) => self.got_lock(id, head, turn),
             Ok(CacheAnswer::Taken) => self.locked(id, false, turn),
-            Ok(CacheAnswer::Purged(_) | CacheAnswer::Done) => {}
+            Ok(CacheAnswer::Purged(_) | CacheAnswer::MayTry(_) | CacheAnswer::Done) => {}
             Err(_) => self.disperse(id, false, turn),
         }
     }
@@ -267,8 +272,8 @@ impl CacheFilter {
         }
     }
 
-    /// The lock is this flight's, where what is stored begins so: if that is what it read, it fetches. Else somebody has
-    /// stored another response and ended his lock since.
+    /// The lock is this flight's, where what is stored begins so: if that is what it read, it fetches. Else somebody
+    /// has stored another response and ended his lock since.
     fn got_lock(&mut self, id: u64, head: ValueHead, turn: &mut CacheTurn<'_>) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         if head == flight.head {

@@ -35,6 +35,8 @@ pub(crate) enum CacheQuestion {
     Read { flight: u64, key: CacheKey },
     /// Whether this flight may fetch it.
     Lock { flight: u64, scripts: Rc<CacheScripts>, key: CacheKey, token: Rc<str>, timeout_ms: u64 },
+    /// Whether a request may try an upstream that is down: its lock is the leave.
+    Try { upstream: String, lock: String, token: Rc<str>, timeout_ms: u64 },
     /// When tagged responses were voided.
     Purges,
     /// Stores a value, and ends the lock on it.
@@ -69,6 +71,8 @@ pub(crate) enum CacheAnswer {
     Locked(ValueHead),
     /// Somebody else fetches.
     Taken,
+    /// Whether it may be tried.
+    MayTry(bool),
     /// By tags, in milliseconds since 1970.
     Purged(Vec<(PurgeTag, u64)>),
     /// It is done.
@@ -82,7 +86,8 @@ impl CacheQuestion {
     pub(super) fn flight(&self) -> Option<u64> {
         match self {
             CacheQuestion::Read { flight, .. } | CacheQuestion::Lock { flight, .. } => Some(*flight),
-            CacheQuestion::Purges
+            CacheQuestion::Try { .. }
+            | CacheQuestion::Purges
             | CacheQuestion::Store(_)
             | CacheQuestion::Release { .. }
             | CacheQuestion::Void { .. } => None,
@@ -119,6 +124,9 @@ impl Ask for CacheQuestion {
                 let keys = [lock.as_bytes(), value.as_bytes()];
                 scripts.command(CacheScript::Lock, form, &keys, &[token.as_bytes(), held_ms.as_bytes()])
             }
+            CacheQuestion::Try { lock, token, timeout_ms, .. } => {
+                ["SET", lock, token, "NX", "PX", &text(timeout_ms)].into_iter().collect()
+            }
             CacheQuestion::Purges => {
                 let last = (PURGES_MAX - 1).to_string();
                 ["ZREVRANGE", PURGES, "0", &last, "WITHSCORES"].into_iter().collect()
@@ -150,6 +158,8 @@ impl Ask for CacheQuestion {
                 Some(CacheAnswer::Locked(value_head(head)))
             }
             (CacheQuestion::Lock { .. }, Reply::Single(Value::Nil)) => Some(CacheAnswer::Taken),
+            (CacheQuestion::Try { .. }, Reply::Single(Value::Status(_))) => Some(CacheAnswer::MayTry(true)),
+            (CacheQuestion::Try { .. }, Reply::Single(Value::Nil)) => Some(CacheAnswer::MayTry(false)),
             (CacheQuestion::Purges, Reply::Many(values)) => {
                 let mut purged = Vec::with_capacity(values.len() / 2);
                 for pair in values.as_chunks::<2>().0 {
@@ -277,6 +287,9 @@ mod tests {
     fn commands_are_these() {
         let (value, marker, lock) = (key().value(), key().marker(), key().lock());
         assert_eq!(words(&read(), Form::Sha), ["MGET", &value, &marker]);
+        let trying =
+            CacheQuestion::Try { upstream: "a".into(), lock: "l".into(), token: "t".into(), timeout_ms: 1_000 };
+        assert_eq!(words(&trying, Form::Sha), ["SET", "l", "t", "NX", "PX", "1000"]);
         let purges = words(&CacheQuestion::Purges, Form::Sha);
         assert_eq!(purges, ["ZREVRANGE", "slidegate:c:purges", "0", "9999", "WITHSCORES"]);
         let scripts: Rc<CacheScripts> = Rc::default();

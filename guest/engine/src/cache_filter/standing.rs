@@ -1,11 +1,21 @@
 //! What becomes of a request by what is stored for it.
 
-use alloc::rc::Rc;
+use alloc::{rc::Rc, string::String};
 
-use slidegate_cache::{CacheStatus, Forwarding, Reuse, StoredResponse, matches_request};
+use slidegate_cache::{CacheKey, CacheStatus, Forwarding, Reuse, StoredResponse, matches_request};
 
-use super::{CacheFilter, CacheTurn, answer, answered, flight::CacheAsker, hit, now_ms, request::CacheableRequest};
+use super::{
+    CacheFilter, CacheTurn, answer, answered,
+    flight::CacheAsker,
+    hit, now_ms,
+    question::CacheQuestion,
+    request::CacheableRequest,
+    upstreams::{TRIAL_MS, UpstreamStanding},
+};
 use crate::{telemetry::CacheTally, turn::NotedVerdict, verdict::Response};
+
+/// Locks of trials are of no flight: these begin with one.
+const NO_FLIGHT: u64 = 0;
 
 /// What becomes of a request by what is stored.
 pub(super) enum CacheStanding {
@@ -65,10 +75,13 @@ impl CacheFilter {
         match stored.reuse(&request.directives, now_ms) {
             Reuse::Fresh => hit_as(CacheTally::Hit, None),
             Reuse::AllowedStale => hit_as(CacheTally::Stale, None),
+            Reuse::WhileRevalidating if self.is_down(&request.upstream, turn) => {
+                hit_as(CacheTally::Stale, Some("upstream_down"))
+            }
             Reuse::WhileRevalidating => CacheStanding::Fetched { may_use_stored: true },
             Reuse::Validate if request.directives.only_if_cached => self.without(request, Forwarding::Stale, turn),
             Reuse::Validate => {
-                if stored.may_replace_error(now_ms) && self.upstreams.is_down(&request.upstream, turn.now_ns) {
+                if stored.may_replace_error(now_ms) && self.is_down(&request.upstream, turn) {
                     return hit_as(CacheTally::Stale, Some("upstream_down"));
                 }
                 // Where each use has to be validated, nobody can wait for another's.
@@ -79,6 +92,31 @@ impl CacheFilter {
                     false => CacheStanding::Alone(if is_wanted { Forwarding::Request } else { Forwarding::Stale }),
                 }
             }
+        }
+    }
+
+    /// Whether a request had better not go to its upstream.
+    fn is_down(&mut self, upstream: &str, turn: &mut CacheTurn<'_>) -> bool {
+        match self.upstreams.standing(upstream, turn.now_ns) {
+            UpstreamStanding::Up => return false,
+            UpstreamStanding::Down => {}
+            UpstreamStanding::Due => {
+                // This one does not wait for it; the next may go.
+                let (lock, token) = (trial_lock(upstream), self.token(NO_FLIGHT, turn));
+                let question = CacheQuestion::Try { upstream: upstream.into(), lock, token, timeout_ms: TRIAL_MS };
+                if !self.ask(question, turn) {
+                    self.upstreams.may_be_tried(upstream, true, turn.now_ns);
+                }
+            }
+        }
+        true
+    }
+
+    /// An upstream answered.
+    pub(super) fn upstream_answered(&mut self, upstream: &str, turn: &mut CacheTurn<'_>) {
+        if self.upstreams.succeeded(upstream) {
+            // Others need not wait to find it well.
+            self.release(NO_FLIGHT, trial_lock(upstream), None, turn);
         }
     }
 
@@ -93,8 +131,9 @@ impl CacheFilter {
         if request.directives.only_if_cached {
             return CacheStanding::Answered(answer::not_cached(&status), CacheTally::Miss);
         }
-        if let Some(fallback) = &self.rules.fallback
-            && self.upstreams.is_down(&request.upstream, turn.now_ns)
+        let rules = Rc::clone(&self.rules);
+        if let Some(fallback) = &rules.fallback
+            && self.is_down(&request.upstream, turn)
         {
             return CacheStanding::Answered(answer::fallback(fallback, &status), CacheTally::Fallback);
         }
@@ -103,4 +142,9 @@ impl CacheFilter {
             false => CacheStanding::Alone(forwarding),
         }
     }
+}
+
+/// Whoever has this lock tries an upstream. It is called as its requests say it, so that only a digest of it is there.
+fn trial_lock(upstream: &str) -> String {
+    CacheKey::new(upstream.as_bytes(), b"", [("trial", None)]).lock()
 }

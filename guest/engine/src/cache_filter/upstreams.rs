@@ -1,4 +1,7 @@
 //! Which upstreams fail, so that what is stored is used at once where they do.
+//!
+//! Each instance knows it by its own requests. Whether one of them may try an upstream that is down is asked of the
+//! cache's Redis, so that of all workers and gateways one a second does, however many there are.
 
 use alloc::{string::String, vec::Vec};
 use core::mem;
@@ -6,8 +9,9 @@ use core::mem;
 /// An upstream is down after so many failures in a row.
 const FAILURES_MAX: u32 = 3;
 
-/// Then one request in so long tries it; each that fails doubles the time, up to the longest.
-const FIRST_PAUSE_NS: u64 = 1_000_000_000;
+/// Then one request in so long tries it, of all who share a Redis; each that fails doubles the time, up to the longest.
+pub(super) const TRIAL_MS: u64 = 1_000;
+const FIRST_PAUSE_NS: u64 = TRIAL_MS * 1_000_000;
 const LONGEST_PAUSE_NS: u64 = 8_000_000_000;
 
 /// Nothing is known of more upstreams than these.
@@ -24,29 +28,62 @@ struct Failing {
     pause_ns: u64,
     /// When it is tried again.
     again_ns: u64,
-    /// Somebody tries it.
-    is_tried: bool,
+    trial: UpstreamTrial,
+}
+
+/// How far it is tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum UpstreamTrial {
+    #[default]
+    None,
+    /// A request may try it, until then.
+    Granted { until_ns: u64 },
+    /// One does.
+    Sent,
+}
+
+/// Whether a request may go to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UpstreamStanding {
+    Up,
+    Down,
+    /// It is down, and it is time that somebody asks whether it may be tried.
+    Due,
 }
 
 impl Upstreams {
-    /// Whether a request had better not go to one. If it may, as a trial, others had not until it is known what came of
-    /// it.
-    pub(super) fn is_down(&mut self, upstream: &str, now_ns: u64) -> bool {
+    /// Whether a request may go to one. If it may, as a trial, others had better not until it is known what came of it.
+    pub(super) fn standing(&mut self, upstream: &str, now_ns: u64) -> UpstreamStanding {
         let Some(failing) = self.failing(upstream).filter(|failing| failing.failures >= FAILURES_MAX) else {
-            return false;
+            return UpstreamStanding::Up;
         };
+        if matches!(failing.trial, UpstreamTrial::Granted { until_ns } if now_ns < until_ns) {
+            failing.trial = UpstreamTrial::Sent;
+            return UpstreamStanding::Up;
+        }
         if now_ns < failing.again_ns {
-            return true;
+            return UpstreamStanding::Down;
         }
         // Should nobody hear what came of it, another tries.
         failing.again_ns = now_ns.saturating_add(failing.pause_ns);
-        failing.is_tried = true;
-        false
+        UpstreamStanding::Due
     }
 
-    /// It answered.
-    pub(super) fn succeeded(&mut self, upstream: &str) {
+    /// The next request may try one, or somebody else does.
+    pub(super) fn may_be_tried(&mut self, upstream: &str, is_granted: bool, now_ns: u64) {
+        let Some(failing) = self.failing(upstream) else { return };
+        match is_granted {
+            true => failing.trial = UpstreamTrial::Granted { until_ns: now_ns.saturating_add(FIRST_PAUSE_NS) },
+            // What became of that one, nobody tells.
+            false => failing.again_ns = now_ns.saturating_add(FIRST_PAUSE_NS),
+        }
+    }
+
+    /// It answered. Whether that was a trial.
+    pub(super) fn succeeded(&mut self, upstream: &str) -> bool {
+        let is_trial = self.failing(upstream).is_some_and(|failing| failing.trial == UpstreamTrial::Sent);
         self.0.retain(|(name, _)| name != upstream);
+        is_trial
     }
 
     /// It did not, or said that it cannot.
@@ -57,7 +94,7 @@ impl Upstreams {
         let Some(failing) = self.failing(upstream) else { return };
         let is_down = failing.failures >= FAILURES_MAX;
         // Those that were on their way when it went down tell nothing new.
-        if is_down && !mem::take(&mut failing.is_tried) {
+        if is_down && mem::take(&mut failing.trial) != UpstreamTrial::Sent {
             return;
         }
         failing.failures = failing.failures.saturating_add(1);
@@ -80,23 +117,48 @@ mod tests {
     fn one_that_fails_is_tried_ever_more_seldom_and_one_that_answers_is_well() {
         let mut upstreams = Upstreams::default();
         for failure in 1..=FAILURES_MAX {
-            assert!(!upstreams.is_down("a", 0), "{failure}");
+            assert_eq!(upstreams.standing("a", 0), UpstreamStanding::Up, "{failure}");
             upstreams.failed("a", 0);
         }
-        assert!(upstreams.is_down("a", SECOND - 1) && !upstreams.is_down("b", 0));
-        // One tries it.
-        assert!(!upstreams.is_down("a", SECOND) && upstreams.is_down("a", SECOND));
+        assert_eq!(upstreams.standing("a", SECOND - 1), UpstreamStanding::Down);
+        assert_eq!(upstreams.standing("b", 0), UpstreamStanding::Up);
         let mut now_ns = SECOND;
         let mut pauses = alloc::vec![];
         for _ in 0..6 {
+            // One asks, and one tries it.
+            assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Due);
+            assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Down);
+            upstreams.may_be_tried("a", true, now_ns);
+            assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Up);
+            assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Down);
             upstreams.failed("a", now_ns);
-            let pause_s = (0..60).find(|second| !upstreams.is_down("a", now_ns + second * SECOND)).unwrap();
+            // One that was on its way before says nothing new.
+            upstreams.failed("a", now_ns);
+            let is_due = |second: &u64| {
+                upstreams.failing("a").is_some_and(|failing| now_ns + second * SECOND >= failing.again_ns)
+            };
+            let pause_s = (0..60).find(is_due).unwrap();
             pauses.push(pause_s);
             now_ns += pause_s * SECOND;
         }
         assert_eq!(pauses, [2, 4, 8, 8, 8, 8]);
-        upstreams.succeeded("a");
-        assert!(!upstreams.is_down("a", now_ns));
+        assert!(!upstreams.succeeded("a"));
+        assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Up);
+    }
+
+    #[test]
+    fn who_may_not_try_asks_again_after_a_second_and_leave_is_lost_by_then() {
+        let mut upstreams = Upstreams::default();
+        (0..FAILURES_MAX).for_each(|_| upstreams.failed("a", 0));
+        assert_eq!(upstreams.standing("a", SECOND), UpstreamStanding::Due);
+        upstreams.may_be_tried("a", false, SECOND);
+        assert_eq!(upstreams.standing("a", 2 * SECOND - 1), UpstreamStanding::Down);
+        assert_eq!(upstreams.standing("a", 2 * SECOND), UpstreamStanding::Due);
+        upstreams.may_be_tried("a", true, 2 * SECOND);
+        assert_eq!(upstreams.standing("a", 3 * SECOND), UpstreamStanding::Due);
+        upstreams.may_be_tried("a", true, 3 * SECOND);
+        assert_eq!(upstreams.standing("a", 4 * SECOND - 1), UpstreamStanding::Up);
+        assert!(upstreams.succeeded("a"));
     }
 
     #[test]
@@ -108,7 +170,7 @@ mod tests {
             upstreams.succeeded("a");
         }
         upstreams.failed("a", 0);
-        assert!(!upstreams.is_down("a", 0));
+        assert_eq!(upstreams.standing("a", 0), UpstreamStanding::Up);
     }
 
     #[test]

@@ -79,10 +79,51 @@ fn an_upstream_that_is_down_is_asked_once_in_a_while() {
         world.pass_ms(50);
     }
     assert!((5..=12).contains(&asked), "{asked} in 30 s");
-    // Once it is well, so are all.
+    // Once it is well, so are all: who asks whether it may be tried does not wait for that.
     world.pass_ms(9_000);
+    assert_eq!(world.get(899, &get("/", &[]), &page("new"), &mut store).shown(), "200 STALE good");
     assert_eq!(world.get(900, &get("/", &[]), &page("new"), &mut store).shown(), "200 EXPIRED new");
     assert_eq!(world.get(901, &get("/other", &[]), &page("new"), &mut store).shown(), "200 MISS new");
+}
+
+/// Instances of gateways that share a Redis, with pages that are used while they are fetched anew, too.
+#[test]
+fn an_upstream_that_is_down_is_tried_once_a_second_by_all_instances_together() {
+    let mut store = Store::default();
+    let mut worlds = [(); 8].map(|()| World::new(json!({})));
+    let kept = answer(200, &[("cache-control", "max-age=50, stale-while-revalidate=1000")], "good");
+    worlds[0].get(1, &get("/", &[]), &kept, &mut store);
+    worlds[0].get(2, &get("/strict", &[]), &page("good"), &mut store);
+    let (mut asked, mut stream) = (Vec::new(), 2);
+    for turn in 0..400 {
+        for world in &mut worlds {
+            world.pass_ms(if turn == 0 { 100_000 } else { 50 });
+            for path in ["/", "/strict"] {
+                stream += 1;
+                match world.ask(stream, &get(path, &[]), &mut store).expect("nobody waits") {
+                    Verdict::Respond(response) => assert_eq!(Seen::of(&response).shown(), "200 STALE good"),
+                    Verdict::Pass(_) => {
+                        asked.push(turn * 50);
+                        assert_eq!(world.answer(stream, &outage(503), &mut store).shown(), "200 STALE good");
+                    }
+                }
+            }
+        }
+    }
+    // Three each before it is known, and then one a second.
+    let later: Vec<u64> = asked.iter().copied().filter(|at| *at >= 1_000).collect();
+    assert!(asked.len() - later.len() <= 3 * 8 && later.len() >= 5, "{asked:?}");
+    assert!(later.windows(2).all(|pair| pair[1] - pair[0] >= 900), "{later:?}");
+    // One finds it well, and the others need not wait.
+    let mut found = 0;
+    for _ in 0..400 {
+        for world in &mut worlds {
+            world.pass_ms(50);
+            stream += 1;
+            found += usize::from(world.get(stream, &get("/strict", &[]), &page("new"), &mut store).body == "new");
+        }
+    }
+    assert!(found > 2_000 && worlds.iter().all(World::is_idle), "{found}");
 }
 
 #[test]

@@ -246,3 +246,72 @@ fn a_token_that_is_none_is_no_token() {
     });
     assert_eq!(order(&gateway, Some(TOKEN), r#"{"tags": ["a"]}"#).0, 401);
 }
+
+#[test]
+fn what_is_stored_is_told_and_neither_bodies_nor_cookies() {
+    let mut scene = Scene::new();
+    let cache = "{cache: {key: {group: {cookie: sid}}, redis: {service_name: pages.static}}}";
+    let file = scene.file("", &format!("filters: [{cache}]"));
+    let gateway = Gateway::serve_file(&file);
+    let file = file.to_str().expect("a temporary path is text");
+    let ask = |more: &[&str]| said(&run(&[&["cache", "get", file, "http://site.test/page?a"], more].concat()));
+    let json = |more: &[&str]| {
+        let (code, text) = ask(&[more, &["-o", "json"]].concat());
+        assert_eq!(code, Some(0), "{text}");
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+    };
+    let (code, text) = ask(&[]);
+    assert!(code == Some(0) && text.contains("answer    upstream") && text.contains("stored    nothing"), "{text}");
+    let page = [
+        SITE,
+        ("accept-language", "de"),
+        ("cookie", "sid=hush"),
+        ("answer-cache-control", "max-age=600, stale-if-error=60"),
+        ("answer-vary", "accept-language"),
+        ("answer-surrogate-key", "news"),
+    ];
+    let mut client = gateway.client();
+    wait_until("it is stored", || client.get("/page?a", &page).head.text("x-cache").as_deref() == Some("HIT"));
+    let found = json(&["-H", "accept-language: de", "-H", "cookie: sid=hush"]);
+    assert_eq!((found["answer"].as_str(), found["stored"]["status"].as_u64()), (Some("stored"), Some(200)), "{found}");
+    assert_eq!(found["stored"]["size"].as_u64(), Some(6), "{found}");
+    assert_eq!(found["variants"], serde_json::json!({"count": 1, "by": ["accept-language"]}));
+    assert_eq!(found["stored"]["tags"].as_array().map(Vec::len), Some(1));
+    let until = |name: &str| found["stored"][name].as_u64().expect("a time");
+    assert_eq!(until("stale_until_ms") - until("fresh_until_ms"), 60_000);
+    let key = found["key"].as_str().expect("a key");
+    assert_eq!(scene.redis.tell(&["EXISTS", key]), "1");
+    for (more, answer) in [
+        (&["-H", "accept-language: fr", "-H", "cookie: sid=hush"][..], "upstream"),
+        (&["-H", "accept-language: de"], "upstream"),
+        (&["-H", "range: bytes=0-1"], "upstream"),
+    ] {
+        assert_eq!(json(more)["answer"].as_str(), Some(answer), "{more:?}");
+    }
+    let (_, text) = ask(&["-H", "accept-language: de", "-H", "cookie: sid=hush"]);
+    assert!(
+        !text.contains("hush") && !text.contains("hello") && text.contains("variants  1, by accept-language"),
+        "{text}"
+    );
+    assert_eq!(said(&run(&["cache", "purge", file, "--tag", "news"])).0, Some(0));
+    let void = json(&["-H", "accept-language: de", "-H", "cookie: sid=hush"]);
+    assert_eq!(void["answer"].as_str(), Some("upstream"));
+    assert!(void["reason"].as_str().is_some_and(|reason| reason.ends_with("is stored, and void")), "{void}");
+
+    for (args, code, reason) in [
+        (&["cache", "get", file][..], 2, "URL"),
+        (&["cache", "get", file, "/page"], 2, "expected a URL such as"),
+        (&["cache", "get", file, "http://site.test/", "-H", "x"], 2, "expected a header such as"),
+        (&["cache", "get", file, "http://site.test/%00"], 1, "this gateway refuses it"),
+        (&["cache", "get", "missing.yaml", "http://site.test/"], 1, "missing.yaml"),
+    ] {
+        let (got, text) = said(&run(args));
+        assert!((got, text.contains(reason)) == (Some(code), true), "{got:?} {text}");
+    }
+    scene.redis.kill();
+    let (code, text) = ask(&[]);
+    assert!(code == Some(1) && text.contains("pages.static") && text.contains("cannot be used"), "{text}");
+    let limits = scene.file("", "filter: {rule_name: r, global_threshold: {query_per_day: 1}}");
+    let (code, text) = said(&run(&["cache", "get", limits.to_str().expect("text"), "http://site.test/"]));
+    assert!(code == Some(1) && text.contains("no filter"), "{text}");
+}

@@ -2,10 +2,13 @@
 //! running gateway.
 
 mod remote;
+mod stored;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use hyper::Uri;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use slidegate::Module;
 use tokio::runtime::{Builder, Runtime};
@@ -13,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::remote::{Remote, RemoteGateway};
 use crate::gateway::{Serving, Workshop, kept};
 use crate::output;
-use crate::purge_order::PurgeOrder;
+use crate::purge_order::{PurgeOrder, url_of_page};
 use crate::settings::Mistake;
 use crate::settings::file::Occasion;
 use crate::settings::source::{Overrides, SettingsSource};
@@ -24,6 +27,27 @@ pub(crate) enum CacheCommand {
     /// Void what is stored of URLs or has tags, in every gateway with the same Redis: of URLs at once, by tags within a
     /// second.
     Purge(Purge),
+    /// Tell what is stored for a URL, as a gateway with this file would look for it: never a body.
+    Get(Get),
+}
+
+/// What is looked for.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// A gateway's settings.
+    file: PathBuf,
+    /// As clients ask for it.
+    #[arg(value_parser = url_of_page)]
+    url: Uri,
+    /// A header of the request, where the response varies by it or the key has it. May be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = stored::header_argument)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Stands for the Redis of the file.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// How to tell what is stored.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Format,
 }
 
 /// What is to be void, and who is told.
@@ -61,6 +85,7 @@ impl CacheCommand {
     pub(crate) fn misread(&self) -> Option<String> {
         match self {
             Self::Purge(purge) => purge.misread(),
+            Self::Get(_) => None,
         }
     }
 
@@ -71,6 +96,7 @@ impl CacheCommand {
                 Some(gateway) => gateway.to_string(),
                 None => purge.source().name(),
             },
+            Self::Get(get) => get.source().name(),
         }
     }
 
@@ -79,7 +105,30 @@ impl CacheCommand {
     pub(crate) fn run(&self, module: &Module) -> Result<(), Vec<Mistake>> {
         match self {
             Self::Purge(purge) => purge.run(module),
+            Self::Get(get) => get.run(module),
         }
+    }
+}
+
+impl Get {
+    fn source(&self) -> SettingsSource {
+        source(self.file.clone(), self.redis.as_deref())
+    }
+
+    fn run(&self, module: &Module) -> Result<(), Vec<Mistake>> {
+        let (serving, runtime) = serving(&self.source(), module, self.redis.clone())?;
+        let headers = self.headers.iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+            headers.append(name.clone(), value.clone());
+            headers
+        });
+        let found = runtime
+            .block_on(stored::find(&serving, &self.url, &headers))
+            .map_err(|error| vec![Mistake::new("", serving.settings.environment.hide(&error.told()))])?;
+        let told = match self.output {
+            Format::Text => found.text(),
+            Format::Json => format!("{:#}\n", found.json()),
+        };
+        output::print(&told).map_err(|mistake| vec![mistake])
     }
 }
 
@@ -92,7 +141,7 @@ impl Purge {
     }
 
     fn source(&self) -> SettingsSource {
-        source(self.words.first().map(String::as_str).unwrap_or_default(), self.redis.as_deref())
+        source(self.words.first().map(PathBuf::from).unwrap_or_default(), self.redis.as_deref())
     }
 
     fn order(&self) -> Result<PurgeOrder, String> {
@@ -126,9 +175,9 @@ impl Purge {
     }
 }
 
-fn source(file: &str, redis: Option<&str>) -> SettingsSource {
+fn source(file: PathBuf, redis: Option<&str>) -> SettingsSource {
     let overrides = Overrides { has_redis: redis.is_some(), ..Overrides::default() };
-    SettingsSource { file: PathBuf::from(file), overrides }
+    SettingsSource { file, overrides }
 }
 
 /// What a file leads to, without serving it; and what it lives on.

@@ -102,10 +102,15 @@ impl KeptRedis {
         Ok(Self { connection: directory.open(&service), place })
     }
 
+    /// What it answers, or why it does not.
+    pub(crate) async fn call(&self, command: Command) -> Result<Reply, CallError> {
+        self.connection.call(command).await
+    }
+
     /// # Errors
     /// It does not answer.
     pub(crate) async fn ask(&self, command: Command) -> Result<Reply, KeptError> {
-        let reply = self.connection.call(command).await;
+        let reply = self.call(command).await;
         reply.map_err(|error| {
             let cause = match error {
                 CallError::Timeout => "it did not answer in time",
@@ -155,7 +160,12 @@ pub(crate) fn shown(url: &Uri) -> String {
 
 /// The digest of a tag, by which Redis knows it: what it is called may say of whom it is.
 pub(crate) fn tag_shown(tag: &str) -> String {
-    purge_tag(tag.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    digest_shown(&purge_tag(tag.as_bytes()))
+}
+
+/// A digest in hexadecimal.
+pub(crate) fn digest_shown(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Now, for who asks about dates alone.

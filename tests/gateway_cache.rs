@@ -321,3 +321,27 @@ fn tunnels_and_bodies_pass_by() {
     assert_eq!((with_body.status(), upstream.requests()), (200, asked + 1));
     expect(&get(&gateway, "/page", "good", "max-age=60"), 200, "MISS", "good");
 }
+
+#[test]
+fn the_log_of_requests_says_what_the_cache_had_to_do_with_each_by_the_words_of_its_metric() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let fallback = "fallback: {body: \"We are back soon.\"}, ";
+    let gateway = serve(&upstream.url(), &redis, fallback);
+    get(&gateway, "/page", "a", "max-age=1");
+    wait_until("it is stored", || get(&gateway, "/page", "a", "max-age=1").head.text("x-cache").unwrap() == "HIT");
+    gateway.client().get("/page", &[SITE, ("range", "bytes=0-1")]);
+    drop(upstream);
+    wait_until("it is stale", || get(&gateway, "/page", "b", "max-age=1").head.text("x-cache").unwrap() == "STALE");
+    assert_eq!(get(&gateway, "/other", "b", "max-age=1").text(), "We are back soon.");
+    let outcomes = ["miss", "hit", "bypass", "stale", "fallback"];
+    let told =
+        |outcome: &str| gateway.printed().lines().filter(|line| line.contains(&format!("cache=\"{outcome}\""))).count();
+    wait_until("each request has its line", || outcomes.iter().all(|outcome| told(outcome) > 0));
+    let metrics = gateway.metrics();
+    for outcome in ["hit", "bypass", "fallback"] {
+        let counted = metrics.sum("slidegate_cache_requests_total", &[("outcome", outcome)]);
+        assert_eq!(told(outcome) as f64, counted, "{outcome}: {}", gateway.printed());
+    }
+    // What went to an upstream that failed was a miss first, and is told by what became of it.
+    assert!(metrics.sum("slidegate_cache_requests_total", &[("outcome", "miss")]) >= told("miss") as f64);
+}

@@ -18,7 +18,7 @@ mod standing;
 mod storing;
 mod upstreams;
 
-use alloc::{boxed::Box, format, rc::Rc, vec::Vec};
+use alloc::{boxed::Box, format, rc::Rc, string::ToString, vec::Vec};
 
 use slidegate_cache::{
     CacheKey, CacheStatus, Forwarding, HeaderFields, Lifetime, StoredResponse, Uncacheable, VaryValues, is_safe,
@@ -184,8 +184,7 @@ impl CacheFilter {
         let method = method.filter(|_| turn.wall_ns > 0);
         let cacheable = method.and_then(|method| CacheableRequest::read(&self.rules, &method, request).ok());
         let Some(cacheable) = cacheable else {
-            self.tally(CacheTally::Bypass, turn);
-            return Some(NotedVerdict::pass());
+            return Some(self.counted(Verdict::Pass(Pass::default()), CacheTally::Bypass, turn));
         };
         self.look_up(CacheAsker { waiter, request: Rc::new(cacheable) }, turn)
     }
@@ -217,22 +216,20 @@ impl CacheFilter {
 
     /// A request that may change something: if it does, what is stored of its address is void.
     fn follow_unsafe(&mut self, waiter: Waiter, request: &dyn RequestView, turn: &mut CacheTurn<'_>) -> NotedVerdict {
-        self.tally(CacheTally::Bypass, turn);
-        let (Some(authority), path) = (request.authority(), request.path()) else { return NotedVerdict::pass() };
-        if !self.fits_followed(turn, FOLLOWED_BYTES + path.len()) {
-            return NotedVerdict::pass();
+        let (authority, path) = (request.authority(), request.path());
+        let has_room = self.fits_followed(turn, FOLLOWED_BYTES + path.len());
+        let mut pass = Pass::default();
+        if let Some(authority) = authority.filter(|_| has_room) {
+            self.take_followed(turn, FOLLOWED_BYTES + path.len());
+            self.followed.insert(waiter.stream, Followed::Unsafe { authority, path });
+            pass.wants = Wants { response_headers: true, done: true, ..Wants::default() };
         }
-        self.take_followed(turn, FOLLOWED_BYTES + path.len());
-        self.followed.insert(waiter.stream, Followed::Unsafe { authority, path });
-        noted(Verdict::Pass(Pass {
-            wants: Wants { response_headers: true, done: true, ..Wants::default() },
-            ..Pass::default()
-        }))
+        self.counted(Verdict::Pass(pass), CacheTally::Bypass, turn)
     }
 
     /// Lets a request go to its upstream, and follows it.
     fn go(&mut self, asker: &CacheAsker, mut going: Going, turn: &mut CacheTurn<'_>) -> NotedVerdict {
-        self.tally(if going.may_store { CacheTally::Miss } else { CacheTally::Bypass }, turn);
+        let tally = if going.may_store { CacheTally::Miss } else { CacheTally::Bypass };
         // Of another variant nothing is of use to it.
         let is_its =
             |stored: &Rc<StoredResponse>| matches_request(&stored.vary, &stored.headers, &asker.request.headers);
@@ -245,7 +242,7 @@ impl CacheFilter {
                 self.release(flight, key.lock(), None, turn);
                 self.disperse(flight, false, turn);
             }
-            return NotedVerdict::pass();
+            return self.counted(Verdict::Pass(Pass::default()), tally, turn);
         }
         self.take_followed(turn, bytes);
         let condition = stored
@@ -275,7 +272,7 @@ impl CacheFilter {
         };
         self.followed.insert(asker.waiter.stream, Followed::Fetch(Box::new(fetch)));
         let wants = Wants { response_headers: true, done: true, ..Wants::default() };
-        noted(Verdict::Pass(Pass { edits, wants, ..Pass::default() }))
+        self.counted(Verdict::Pass(Pass { edits, wants, ..Pass::default() }), tally, turn)
     }
 
     /// Settles a request that waited.
@@ -284,8 +281,9 @@ impl CacheFilter {
         turn.settled.push_back((asker.waiter, settled));
     }
 
-    /// The same, if it has not left.
-    fn settle_if_waiting(&mut self, asker: &CacheAsker, settled: NotedVerdict, turn: &mut CacheTurn<'_>) {
+    /// Answers a request that waited, if it has not left.
+    fn settle_with(&mut self, asker: &CacheAsker, response: Response, tally: CacheTally, turn: &mut CacheTurn<'_>) {
+        let settled = self.answered(response, tally, turn);
         match turn.streams.waits(&asker.waiter) {
             true => self.settle(asker, settled, turn),
             false => self.free_waiting(turn, asker.bytes()),
@@ -336,6 +334,17 @@ impl CacheFilter {
         Rc::from(format!("{wall_ns:x}-{now_ns:x}-{flight:x}"))
     }
 
+    /// What becomes of a request, counted and told to a log of requests by the same word.
+    fn counted(&self, verdict: Verdict, tally: CacheTally, turn: &mut CacheTurn<'_>) -> NotedVerdict {
+        self.tally(tally, turn);
+        NotedVerdict { verdict, note: Some(Vec::from([("cache", tally.to_string())])) }
+    }
+
+    /// An answer that a client gets from here.
+    fn answered(&self, response: Response, tally: CacheTally, turn: &mut CacheTurn<'_>) -> NotedVerdict {
+        self.counted(Verdict::Respond(response), tally, turn)
+    }
+
     fn tally(&self, tally: CacheTally, turn: &mut CacheTurn<'_>) {
         turn.telemetry.cached(self.index, tally);
     }
@@ -364,10 +373,6 @@ impl CacheFilter {
 
 fn noted(verdict: Verdict) -> NotedVerdict {
     NotedVerdict { verdict, note: None }
-}
-
-fn answered(response: Response) -> NotedVerdict {
-    noted(Verdict::Respond(response))
 }
 
 /// An answer that stands for what was stored.

@@ -146,13 +146,14 @@ impl Record {
             session = self.annotations.text("session"),
             session_set = self.annotations.text("session_set"),
             cookie_vault = self.annotations.text("cookie_vault"),
+            cache = self.annotations.text("cache"),
             broken_off = self.is_cut || self.status.is_none(),
         );
     }
 }
 
 /// What the filter wants a request's line to say, by the names that its contract knows: of refusals, of what
-/// was decided without Redis, and of sessions that were not found or were set.
+/// was decided without Redis, of sessions that were not found or were set, and of what a cache had to do with the answer.
 #[derive(Default)]
 struct Annotations(Vec<(String, String)>);
 

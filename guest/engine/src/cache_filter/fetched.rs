@@ -8,8 +8,8 @@ use slidegate_cache::{
 };
 
 use super::{
-    BodyCopy, COPIES_MAX, CacheFilter, CacheTurn, FOLLOWED_BYTES, Fetch, Followed, answer, answered, hit, noted,
-    now_ms, question::CacheQuestion,
+    BodyCopy, COPIES_MAX, CacheFilter, CacheTurn, FOLLOWED_BYTES, Fetch, Followed, answer, hit, noted, now_ms,
+    question::CacheQuestion,
 };
 use crate::{
     body::{BodyCoding, BodyPiece, Interest},
@@ -168,24 +168,21 @@ impl CacheFilter {
             for asker in askers {
                 match matches_request(&stored.vary, &stored.headers, &asker.request.headers) {
                     true => {
-                        self.tally(CacheTally::Stale, turn);
                         let told = CacheStatus { is_collapsed: true, ..told };
-                        self.settle_if_waiting(&asker, answered(hit(&stored, &asker.request, told, now_ms)), turn);
+                        let response = hit(&stored, &asker.request, told, now_ms);
+                        self.settle_with(&asker, response, CacheTally::Stale, turn);
                     }
                     false => self.send_alone(&asker, None, true, turn),
                 }
             }
-            self.tally(CacheTally::Stale, turn);
-            return Ok(answered(hit(&stored, &fetch.request, told, now_ms)));
+            return Ok(self.answered(hit(&stored, &fetch.request, told, now_ms), CacheTally::Stale, turn));
         }
         let Some(fallback) = self.rules.fallback.clone() else { return Ok(NotedVerdict::pass()) };
         for asker in askers {
-            self.tally(CacheTally::Fallback, turn);
             let told = CacheStatus { is_collapsed: true, ..told };
-            self.settle_if_waiting(&asker, answered(answer::fallback(&fallback, &told)), turn);
+            self.settle_with(&asker, answer::fallback(&fallback, &told), CacheTally::Fallback, turn);
         }
-        self.tally(CacheTally::Fallback, turn);
-        Ok(answered(answer::fallback(&fallback, &told)))
+        Ok(self.answered(answer::fallback(&fallback, &told), CacheTally::Fallback, turn))
     }
 
     /// What is stored is still good (RFC 9111, 4.3.3 and 4.3.4).
@@ -209,7 +206,7 @@ impl CacheFilter {
             ..CacheStatus::forwarded(fetch.forwarding)
         };
         let response = hit(&fresh, &fetch.request, status, now_ms);
-        self.tally(CacheTally::Revalidated, turn);
+        let settled = self.answered(response, CacheTally::Revalidated, turn);
         if is_kept {
             if let Some(flight) = fetch.flight.filter(|_| !is_stored) {
                 self.release(flight, fetch.key.lock(), None, turn);
@@ -221,7 +218,7 @@ impl CacheFilter {
             self.ask(CacheQuestion::Void { scripts, marker, now_ms, waiter: None }, turn);
             self.not_stored(fetch, Uncacheable::Changed, turn);
         }
-        answered(response)
+        settled
     }
 
     fn freshened(

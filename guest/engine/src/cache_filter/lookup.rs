@@ -6,7 +6,7 @@ use core::mem;
 use slidegate_cache::{CacheStatus, CachedValue, Forwarding, StoredResponse, ValueHead, vary_values};
 
 use super::{
-    CacheFilter, CacheTurn, Going, WAITING_MAX, answer, answered,
+    CacheFilter, CacheTurn, Going, WAITING_MAX, answer,
     flight::{CacheAsker, CacheFlight, FlightStage},
     now_ms,
     question::{AHEAD_MS, CacheAnswer, CacheQuestion},
@@ -386,7 +386,7 @@ impl CacheFilter {
         if turn.streams.waits(&asker.waiter) {
             let forwarding = if stored.is_some() { Forwarding::Stale } else { Forwarding::Miss };
             let settled = match asker.request.directives.only_if_cached {
-                true => answered(answer::not_cached(&CacheStatus::forwarded(forwarding))),
+                true => self.answered(answer::not_cached(&CacheStatus::forwarded(forwarding)), CacheTally::Miss, turn),
                 false => self.go_alone(asker, stored, forwarding, may_store, turn),
             };
             self.settle(asker, settled, turn);

@@ -5,7 +5,7 @@ use alloc::{rc::Rc, string::String};
 use slidegate_cache::{CacheKey, CacheStatus, Forwarding, Reuse, StoredResponse, matches_request};
 
 use super::{
-    CacheFilter, CacheTurn, answer, answered,
+    CacheFilter, CacheTurn, answer,
     flight::CacheAsker,
     hit, now_ms,
     question::CacheQuestion,
@@ -37,17 +37,13 @@ impl CacheFilter {
         turn: &mut CacheTurn<'_>,
     ) -> NotedVerdict {
         match standing {
-            CacheStanding::Answered(response, tally) => {
-                self.tally(tally, turn);
-                answered(response)
-            }
+            CacheStanding::Answered(response, tally) => self.answered(response, tally, turn),
             CacheStanding::Alone(forwarding) => self.go_alone(asker, stored, forwarding, true, turn),
             CacheStanding::Fetched { may_use_stored } => match stored.filter(|_| may_use_stored) {
                 Some(stored) => {
-                    self.tally(CacheTally::Stale, turn);
                     let now_ms = now_ms(turn);
                     let status = CacheStatus::hit(stored.fresh_for_s(now_ms));
-                    answered(hit(&stored, &asker.request, status, now_ms))
+                    self.answered(hit(&stored, &asker.request, status, now_ms), CacheTally::Stale, turn)
                 }
                 // Those who fetch for nobody else go by themselves.
                 None => self.go_alone(asker, None, Forwarding::Miss, true, turn),

@@ -5,7 +5,7 @@ use alloc::{boxed::Box, rc::Rc, string::String, vec::Vec};
 use slidegate_cache::{CacheStatus, CachedValue, Reuse, StoredResponse, Uncacheable, matches_request};
 
 use super::{
-    CacheFilter, CacheTurn, Fetch, answered,
+    CacheFilter, CacheTurn, Fetch,
     flight::CacheAsker,
     hit, now_ms,
     question::{CacheQuestion, StoreQuestion},
@@ -69,8 +69,7 @@ impl CacheFilter {
                 _ => {
                     let ttl_s = Some(stored.fresh_for_s(now_ms));
                     let status = CacheStatus { ttl_s, is_collapsed: true, ..CacheStatus::forwarded(fetch.forwarding) };
-                    self.tally(CacheTally::Collapsed, turn);
-                    self.settle_if_waiting(&asker, answered(hit(stored, &asker.request, status, now_ms)), turn);
+                    self.settle_with(&asker, hit(stored, &asker.request, status, now_ms), CacheTally::Collapsed, turn);
                 }
             }
         }

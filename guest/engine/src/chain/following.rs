@@ -218,6 +218,12 @@ impl Engine {
     }
 
     /// The follower at this place answers in the upstream's place; the others get to know.
+    ///
+    /// They are not shown the answer, as those before a filter are not shown what it answers a request with: they see
+    /// what others made, to take out of it what is for them alone, as a session's order or a cookie that is kept for
+    /// its client, and a filter's answer must have none of that. A cache, the one that answers here, neither keeps such
+    /// fields nor takes them over from the response in whose place it answers. What they add to any response, they said
+    /// when the request passed them.
     fn answer_followed(&mut self, stream: u64, place: usize, response: Response, now_ns: u64) -> Step {
         let followed = self.shared.streams.followed(stream).filter(|each| each.phase == StreamPhase::RequestBody);
         let edits = followed.map(|followed| followed.take_change().edits.response).unwrap_or_default();

@@ -166,3 +166,28 @@ fn fields_that_are_spelt_with_underscores_go_by() {
     assert_eq!(world.get(1, &get("/", &[("x_lang", "fr")]), &french, &mut store).body, "bonjour");
     assert_eq!(world.get(2, &get("/", &[]), &page("hello"), &mut store).shown(), "200 MISS hello");
 }
+
+/// Filters before a cache do not see what it answers in the place of a response: there is nothing in it for them.
+#[test]
+fn no_answer_has_what_a_filter_before_would_take_out_of_a_response() {
+    let redis = json!({"service_name": "redis.static"});
+    let document = json!({"filters": [
+        {"cookie_vault": {"cookies": ["token"], "secrets": "s", "redis": redis}},
+        {"session": {"format": "own", "secrets": "s", "fields": {"user": "x-user"}, "user": "user", "redis": redis}},
+        {"cache": {"redis": redis}},
+    ]});
+    let personal =
+        [("etag", "\"1\""), ("set-cookie", "token=raw"), ("x-slidegate-session-set", r#"{"fields": {"user": "raw"}}"#)];
+    for (status, shown) in [(304, "200 REVALIDATED page"), (503, "200 STALE page"), (502, "200 STALE page")] {
+        let (mut world, mut store) = (World::of(&document), Store::default());
+        let first = answer(200, &[("cache-control", "max-age=1"), ("etag", "\"1\"")], "page");
+        world.get(1, &get("/", &[]), &first, &mut store);
+        world.pass_ms(3_000);
+        let seen = world.get(2, &get("/", &[]), &answer(status, &personal, ""), &mut store);
+        assert_eq!(seen.shown(), shown, "{status}");
+        assert!(!seen.headers.iter().any(|(_, value)| value.contains("raw")), "{:?}", seen.headers);
+        assert!(store.texts.values().all(|(text, _)| !text.windows(3).any(|part| part == b"raw")), "{status}");
+        // Nobody waits for more of the response.
+        assert!(world.is_idle(), "{status}");
+    }
+}

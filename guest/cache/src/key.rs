@@ -150,7 +150,10 @@ impl KeyQuery {
         match self {
             KeyQuery::All => b"all".to_vec(),
             KeyQuery::None => Vec::new(),
-            KeyQuery::Names(names) => names.join("&").into_bytes(),
+            KeyQuery::Names(names) => names.iter().fold(Vec::new(), |mut text, name| {
+                add_part(&mut text, name.as_bytes());
+                text
+            }),
         }
     }
 
@@ -301,6 +304,18 @@ mod tests {
         }
         assert_eq!(KeyQuery::None.of(b"/a?id=1").as_ref(), b"/a");
         assert_eq!(KeyQuery::All.of(b"/a?id=1").as_ref(), b"/a?id=1");
+    }
+
+    #[test]
+    fn no_two_choices_are_told_alike() {
+        let names = |names: &[&str]| KeyQuery::Names(names.iter().map(ToString::to_string).collect());
+        let choices =
+            [KeyQuery::All, KeyQuery::None, names(&["all"]), names(&["a", "b"]), names(&["a&b"]), names(&["ab"])];
+        for (at, one) in choices.iter().enumerate() {
+            for other in choices.iter().skip(at + 1) {
+                assert_ne!(one.as_text(), other.as_text(), "{one:?} {other:?}");
+            }
+        }
     }
 
     #[test]

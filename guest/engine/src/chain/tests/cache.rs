@@ -257,3 +257,42 @@ fn what_is_purged_by_a_tag_is_void_within_a_second() {
     assert_eq!(world.get(5, &get("/", &[]), &tagged("x"), &mut store).shown(), "200 HIT two");
     assert!(world.is_idle());
 }
+
+/// What caches of one authority do to one another where they share a Redis.
+#[test]
+fn caches_with_other_keys_keep_each_its_own_and_void_what_they_read_alike() {
+    let mut store = Store::default();
+    let of = |settings: &Json| World::new(settings.clone());
+    let keys = [
+        json!({}),
+        json!({"key": {"query": "none"}}),
+        json!({"key": {"query": ["a"]}}),
+        json!({"key": {"query": ["all"]}}),
+        json!({"key": {"query": ["a", "b"]}}),
+        json!({"key": {"query": ["a&b"]}}),
+        json!({"key": {"headers": ["x-a"]}}),
+        json!({"key": {"group": {"cookie": "sid"}}}),
+    ];
+    let tagged = |body: &str| answer(200, &[("cache-control", "max-age=50"), ("surrogate-key", "t")], body);
+    let request = get("/p?a=1", &[]);
+    for (at, key) in keys.iter().enumerate() {
+        let seen = of(key).get(1, &request, &tagged(&format!("{at}")), &mut store);
+        assert_eq!(seen.shown(), format!("200 MISS {at}"), "{key}");
+    }
+    let kept = |store: &mut Store| {
+        let hits = keys.iter().filter(|key| of(key).get(1, &request, &answer(200, &[], "new"), store).cache == "HIT");
+        hits.count()
+    };
+    assert_eq!(kept(&mut store), keys.len());
+    // Where keys are the same, so are responses, as whoever stored one has it: nothing else of a configuration counts.
+    let other = json!({"max_ttl": "10s", "default_ttl": "1h", "tags_header": "x-tags", "stale_if_error": "0s"});
+    assert_eq!(of(&other).get(1, &request, &page("new"), &mut store).shown(), "200 HIT 0");
+    // An address is void for those who read the same of its query: here all but `none`, `all` and `a&b`.
+    let mut world = of(&keys[2]);
+    world.pass_ms(10);
+    world.get(1, &by("POST", "/p?a=1", &[]), &answer(200, &[], "done"), &mut store);
+    assert_eq!(kept(&mut store), 3);
+    // A tag is one for all.
+    store.purges.push((slidegate_cache::purge_tag(b"t").to_vec(), u64::MAX / 2));
+    assert_eq!(kept(&mut store), 0);
+}

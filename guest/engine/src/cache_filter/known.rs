@@ -19,8 +19,8 @@ type KnownResource = ([u8; 32], Vec<String>);
 /// Since when what has a tag is void.
 #[derive(Debug, Default)]
 pub(super) struct Purges {
-    /// At the place that a tag says, or behind that, at the latest before the next that is free: half of them are.
-    since_ms: Vec<Option<(PurgeTag, u64)>>,
+    /// In the order of tags.
+    since_ms: Vec<(PurgeTag, u64)>,
     /// Of what was voided before, nothing is known.
     floor_ms: u64,
     read_ns: Option<u64>,
@@ -62,16 +62,8 @@ impl Purges {
         let is_all = purged.len() < PURGES_MAX;
         self.floor_ms = if is_all { 0 } else { purged.iter().map(|(_, since_ms)| *since_ms).min().unwrap_or(0) };
         self.since_ms.clear();
-        self.since_ms.resize((2 * purged.len()).next_power_of_two(), None);
-        for purge in purged {
-            let mut place = self.place(&purge.0);
-            while self.since_ms.get(place).is_some_and(Option::is_some) {
-                place = (place + 1) % self.since_ms.len();
-            }
-            if let Some(free) = self.since_ms.get_mut(place) {
-                *free = Some(*purge);
-            }
-        }
+        self.since_ms.extend_from_slice(purged);
+        self.since_ms.sort_unstable();
         self.read_ns = Some(asked_ns);
     }
 
@@ -82,18 +74,8 @@ impl Purges {
     }
 
     fn since(&self, tag: &[u8]) -> Option<u64> {
-        let mut place = self.place(tag);
-        while let Some((each, since_ms)) = self.since_ms.get(place).and_then(Option::as_ref) {
-            if each == tag {
-                return Some(*since_ms);
-            }
-            place = (place + 1) % self.since_ms.len();
-        }
-        None
-    }
-
-    fn place(&self, tag: &[u8]) -> usize {
-        start(tag) % self.since_ms.len().max(1)
+        let at = self.since_ms.binary_search_by(|(each, _)| each.as_slice().cmp(tag)).ok()?;
+        self.since_ms.get(at).map(|(_, since_ms)| *since_ms)
     }
 }
 

@@ -10,8 +10,6 @@ const CACHE: &str = "slidegate";
 pub enum Forwarding {
     /// The cache was not asked.
     Bypass,
-    /// Its method is none of those that are answered here.
-    Method,
     /// Nothing was stored.
     Miss,
     /// What was stored is for requests that ask for something else.
@@ -57,7 +55,7 @@ impl CacheStatus {
         match self.forwarding {
             None if self.ttl_s.is_some_and(|ttl_s| ttl_s <= 0) => "STALE",
             None => "HIT",
-            Some(Forwarding::Bypass | Forwarding::Method) => "BYPASS",
+            Some(Forwarding::Bypass) => "BYPASS",
             Some(_) if self.forwarded_status == Some(304) => "REVALIDATED",
             // An error is not shown, but what was stored instead of it.
             Some(_) if self.forwarded_status.is_some() && self.ttl_s.is_some() => "STALE",
@@ -98,7 +96,6 @@ impl fmt::Display for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Forwarding::Bypass => "bypass",
-            Forwarding::Method => "method",
             Forwarding::Miss => "uri-miss",
             Forwarding::VaryMiss => "vary-miss",
             Forwarding::Request => "request",

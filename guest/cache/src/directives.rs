@@ -228,10 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn headers(fields: &[(&str, &str)]) -> HeaderFields {
-        HeaderFields(fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
-    }
+    use crate::fields::headers;
 
     fn response(value: &str) -> ResponseDirectives {
         ResponseDirectives::read(&headers(&[("cache-control", value)]))

@@ -149,6 +149,12 @@ pub(crate) fn delta_seconds(text: &[u8]) -> Option<u64> {
     Some(text.iter().fold(0, add))
 }
 
+/// Fields with these values, for tests.
+#[cfg(test)]
+pub(crate) fn headers(fields: &[(&str, &str)]) -> HeaderFields {
+    HeaderFields(fields.iter().map(|(name, value)| (String::from(*name), value.as_bytes().to_vec())).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::{string::ToString, vec};

@@ -161,11 +161,10 @@ pub(crate) fn last_modified(headers: &HeaderFields) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
-
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fields::headers;
 
     const TERMS: FreshnessTerms =
         FreshnessTerms { default_s: None, max_s: 86_400, stale_while_revalidate_s: 0, stale_if_error_s: 300 };
@@ -173,10 +172,6 @@ mod tests {
     /// When responses are received: as their `date` says.
     const NOW_S: u64 = 784_111_777;
     const DATE: (&str, &str) = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-
-    fn headers(fields: &[(&str, &str)]) -> HeaderFields {
-        HeaderFields(fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
-    }
 
     fn lifetime(status: u16, fields: &[(&str, &str)]) -> Lifetime {
         let headers = headers(fields);

@@ -43,7 +43,6 @@ mod value;
 mod vary;
 
 pub use cache_status::{CacheStatus, Forwarding};
-pub use date::read_date;
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use fields::HeaderFields;
 pub use freshness::{FreshnessTerms, Lifetime, initial_age_s};
@@ -53,5 +52,5 @@ pub use purge::{PURGES, PURGES_MAX, PurgeTag, VOID, is_void, purge_command, purg
 pub use stored::{Reuse, StoredResponse};
 pub use storing::{KeyScope, Uncacheable, may_store};
 pub use validation::{condition, is_conditional, is_for_the_server, is_not_modified, not_modified_fields};
-pub use value::{CachedValue, TAGS_MAX, UnreadableValue, VALUE_BYTES_MAX, ValueHead, value_head};
-pub use vary::{VARIANTS_MAX, VARY_NAMES_MAX, VaryValues, matches_request, vary_names, vary_values};
+pub use value::{CachedValue, TAGS_MAX, UnreadableValue, ValueHead, value_head};
+pub use vary::{VARIANTS_MAX, VaryValues, matches_request, vary_names, vary_values};

@@ -190,13 +190,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fields::headers as fields;
 
     const TERMS: FreshnessTerms =
         FreshnessTerms { default_s: None, max_s: 86_400, stale_while_revalidate_s: 0, stale_if_error_s: 0 };
-
-    fn fields(fields: &[(&str, &str)]) -> HeaderFields {
-        HeaderFields(fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
-    }
 
     fn stored(headers: &[(&str, &str)], received_ms: u64) -> StoredResponse {
         let headers = fields(headers);

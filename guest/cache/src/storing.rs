@@ -1,7 +1,5 @@
 //! What a shared cache may store (RFC 9111, 3).
 
-use core::fmt;
-
 use crate::{date::read_date, directives::ResponseDirectives, fields::HeaderFields};
 
 /// Statuses that may be stored without a word of how long they are fresh (RFC 9110, 15.1), but for 206, of which
@@ -12,7 +10,7 @@ const HEURISTIC: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 
 const UNDERSTOOD: [u16; 17] = [201, 202, 205, 302, 303, 307, 400, 401, 402, 403, 406, 409, 451, 500, 502, 503, 504];
 
 /// Why a response is not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncacheable {
     /// `no-store`, of the request or the response.
     NoStore,
@@ -176,21 +174,10 @@ impl Uncacheable {
     }
 }
 
-impl fmt::Display for Uncacheable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
-
     use super::*;
-
-    fn headers(fields: &[(&str, &str)]) -> HeaderFields {
-        HeaderFields(fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
-    }
+    use crate::fields::headers;
 
     fn stored(request: &[(&str, &str)], status: u16, response: &[(&str, &str)]) -> Result<(), Uncacheable> {
         let response = headers(response);

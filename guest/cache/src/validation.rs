@@ -106,16 +106,13 @@ fn entity_tags(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::{rc::Rc, string::ToString, vec};
+    use alloc::{rc::Rc, vec};
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fields::headers as fields;
     use crate::freshness::Lifetime;
-
-    fn fields(fields: &[(&str, &str)]) -> HeaderFields {
-        HeaderFields(fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
-    }
 
     fn stored(status: u16, headers: &[(&str, &str)]) -> StoredResponse {
         StoredResponse {

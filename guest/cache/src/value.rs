@@ -13,7 +13,6 @@
 //! ```
 
 use alloc::{rc::Rc, string::String, vec::Vec};
-use core::fmt;
 
 use crate::{
     fields::{HeaderFields, SECONDS_MAX, is_field_value, is_token, may_be_kept},
@@ -23,7 +22,7 @@ use crate::{
 };
 
 /// No value is longer, in bytes.
-pub const VALUE_BYTES_MAX: usize = 1_000_000;
+const VALUE_BYTES_MAX: usize = 1_000_000;
 
 /// A response has so many fields at most.
 const FIELDS_MAX: usize = 256;
@@ -335,12 +334,6 @@ impl UnreadableValue {
             UnreadableValue::Invalid => "invalid",
             UnreadableValue::OtherKey => "other_key",
         }
-    }
-}
-
-impl fmt::Display for UnreadableValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

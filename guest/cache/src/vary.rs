@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A response may vary by so many fields.
-pub const VARY_NAMES_MAX: usize = 8;
+pub(crate) const VARY_NAMES_MAX: usize = 8;
 
 /// So many responses to one resource may be stored that vary.
 pub const VARIANTS_MAX: usize = 16;
@@ -151,10 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn headers(fields: &[(&str, &str)]) -> HeaderFields {
-        HeaderFields(fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
-    }
+    use crate::fields::headers;
 
     fn names(fields: &[(&str, &str)]) -> Result<Vec<String>, Uncacheable> {
         vary_names(&headers(fields), KeyScope::default())

@@ -194,6 +194,8 @@ impl Table {
     }
 }
 
+/// How many bytes, with a unit or without.
+const SIZE: &str = "^0*[1-9][0-9]* *[KkMm]?([Ii]?[Bb])?$";
 /// An address or a network.
 const NETWORK: Shape = Shape::Pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 /// A token of RFC 9110, as methods and names of headers are.

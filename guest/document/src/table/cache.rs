@@ -1,10 +1,9 @@
 //! The fields of a filter that keeps responses.
 
-use super::{COOKIE, Condition, DURATION, Field, Shape, TOKEN, Table, filter::REDIS_OBJECT};
+use super::{COOKIE, Condition, DURATION, Field, SIZE, Shape, TOKEN, Table, filter::REDIS_OBJECT};
 
 /// How long a body may be.
-const BODY: Shape =
-    Shape::Either(&[Shape::Pattern("^0*[1-9][0-9]* *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(1, 960 << 10)]);
+const BODY: Shape = Shape::Either(&[Shape::Pattern(SIZE), Shape::Whole(1, 960 << 10)]);
 
 /// What stands in place of a limiter.
 pub const FILTER: [Field; 1] = [Field::new(

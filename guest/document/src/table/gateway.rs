@@ -1,6 +1,6 @@
 //! The fields of the gateway's own file.
 
-use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, Shape, Table, chain};
+use super::{Condition, DURATION, DURATION_ABOVE_ZERO, Field, NETWORK, SIZE, Shape, Table, chain};
 
 /// An address and a port, as in `127.0.0.1:8080`, `localhost:8080`, `[::]:8080` or `:8080`.
 const ADDRESS: Shape = Shape::Pattern(
@@ -8,8 +8,7 @@ const ADDRESS: Shape = Shape::Pattern(
 );
 const UPSTREAM: Shape = Shape::Pattern("^([Hh][Tt][Tt][Pp][Ss]?|h2c)://[^/?#@]+/?$");
 const COUNT: Shape = Shape::Whole(0, 1_000_000);
-const SIZE: Shape =
-    Shape::Either(&[Shape::Pattern("^0*[1-9][0-9]* *[KkMm]?([Ii]?[Bb])?$"), Shape::Whole(8 << 10, 16 << 20)]);
+const BUFFER: Shape = Shape::Either(&[Shape::Pattern(SIZE), Shape::Whole(8 << 10, 16 << 20)]);
 
 /// At the top.
 pub const TOP: [Field; 16] = [
@@ -392,7 +391,7 @@ pub const LIMITS_FIELDS: [Field; 8] = [
     Field::new(
         "send_buffer",
         ["Send buffer", "发送缓冲区"],
-        SIZE,
+        BUFFER,
         "`64KiB`",
         "what waits for a client that takes nothing: unsent in the kernel for a connection, in the process for an \
          HTTP/2 stream. Beyond it the upstream waits",

@@ -12,7 +12,7 @@ use slidegate_cache::{CacheStatus, HeaderFields, StoredResponse, is_not_modified
 use crate::{
     cache::CacheFallback,
     grpc,
-    verdict::{HeaderEdit, Response},
+    verdict::{HeaderEdit, Response, json_headers},
 };
 
 const NOT_CACHED: &str = r#"{"error":{"message":"No response is stored that could be used.","code":"not_cached"}}"#;
@@ -64,10 +64,7 @@ pub(super) fn fallback(fallback: &CacheFallback, status: &CacheStatus) -> Respon
 
 /// The answer to who wants nothing but what is stored (RFC 9111, 5.2.1.7).
 pub(super) fn not_cached(status: &CacheStatus) -> Response {
-    let mut headers = Vec::from([
-        ("content-type".to_string(), b"application/json".to_vec()),
-        ("cache-control".to_string(), b"no-store".to_vec()),
-    ]);
+    let mut headers = json_headers();
     headers.extend(told(status));
     Response {
         status: 504,

@@ -12,7 +12,7 @@ use slidegate_document::{Content, Fields, Node, Path, Reader, elements, size, wh
 use super::{
     filter_rules::ToldField,
     known_fields,
-    limit_by::{cookie_name, is_token},
+    limit_by::{cookie_name, token_header},
     service::{self, ServiceTable},
 };
 use crate::cache::{CacheFallback, CacheGroup, CacheRules};
@@ -65,7 +65,7 @@ pub(super) fn read(
     let body_max = body_max(reader, &given);
     let lock_timeout = span(reader, &given, "lock_timeout", LOCK_TIMEOUT_US, LOCK_TIMEOUT_US_MAX);
     let tags_headers = match given.get_unless_null("tags_header") {
-        Some((path, node)) => header(reader, path, node).map(|name| [name].into()),
+        Some((path, node)) => token_header(reader, path, node).map(|name| [name].into()),
         None => Some(TAGS_HEADERS.map(String::from).into()),
     };
     let fallback = match given.get_unless_null("fallback") {
@@ -159,21 +159,12 @@ fn headers(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<Strin
         reader.expected(path, node, alloc::format!("an array of up to {KEY_PARTS_MAX} names of headers"));
         return None;
     }
-    let names: Vec<Option<String>> = elements(&path, node).map(|(path, node)| header(reader, path, node)).collect();
+    let names: Vec<Option<String>> =
+        elements(&path, node).map(|(path, node)| token_header(reader, path, node)).collect();
     let mut names: Vec<String> = names.into_iter().collect::<Option<_>>()?;
     names.sort_unstable();
     names.dedup();
     Some(names)
-}
-
-/// The name of a header, in lower case.
-fn header(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
-    let name = reader.text(path, node)?.to_ascii_lowercase();
-    if !is_token(&name) {
-        reader.expected(path, node, "the name of a header: letters, digits and !#$%&'*+-.^_`|~");
-        return None;
-    }
-    Some(name)
 }
 
 fn group(reader: &mut Reader, told: &[ToldField], path: Path<'_>, node: &Node) -> Option<CacheGroup> {

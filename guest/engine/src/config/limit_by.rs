@@ -216,6 +216,16 @@ pub(super) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_token_byte)
 }
 
+/// The name of a header, in lower case.
+pub(super) fn token_header(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
+    let name = reader.text(path, node)?.to_ascii_lowercase();
+    if !is_token(&name) {
+        reader.expected(path, node, "the name of a header: letters, digits and !#$%&'*+-.^_`|~");
+        return None;
+    }
+    Some(name)
+}
+
 /// The header in which a field of a session is told. Of several filters that tell it the last one counts.
 fn told_header(reader: &mut Reader, told: &[ToldField], path: Path<'_>, field: &str) -> Option<String> {
     let header = told.iter().rev().find_map(|(each, header, _)| (each == field).then(|| header.clone()));

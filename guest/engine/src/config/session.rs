@@ -13,7 +13,7 @@ use slidegate_document::{Fields, Node, Path, Reader, elements, whole_number};
 use super::{
     filter_rules::ToldField,
     known_fields,
-    limit_by::{cookie_name, is_token},
+    limit_by::{cookie_name, token_header},
     service::{self, ServiceTable},
 };
 use crate::session::{
@@ -163,11 +163,7 @@ fn short_header(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Stri
 
 /// The name of a header, in lower case.
 fn header(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<String> {
-    let name = reader.text(path, node)?.to_ascii_lowercase();
-    if !is_token(&name) {
-        reader.expected(path, node, "the name of a header: letters, digits and !#$%&'*+-.^_`|~");
-        return None;
-    }
+    let name = token_header(reader, path, node)?;
     if OTHERS_HEADERS.contains(&name.as_str()) {
         reader.error(path, format_args!("`{name}` is a header with another meaning: expected one of its own"));
         return None;

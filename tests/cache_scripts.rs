@@ -70,7 +70,7 @@ impl Scene {
 
     /// Purges what has these tags. Returns since when it is void.
     fn purge(&self, tags: &[PurgeTag]) -> i64 {
-        self.send(purge_command(tags).into_iter()).expect("it runs")
+        self.send(purge_command(tags, None).into_iter()).expect("it runs")
     }
 
     fn purged(&self, tag: &PurgeTag) -> Option<i64> {
@@ -210,30 +210,37 @@ fn now_ms() -> i64 {
 fn a_purge_of_an_address_is_by_the_clock_of_redis_and_lasts_longer_than_what_is_under_way() {
     let scene = Scene::new();
     let before = now_ms();
-    let since = scene.send(void_command(MARKER).into_iter()).expect("it runs");
+    let since = scene.send(void_command(MARKER, None).into_iter()).expect("it runs");
     assert!((before..=now_ms()).contains(&since));
     assert_eq!(scene.get(MARKER), Some(since.to_string()));
     assert!(scene.left_ms(MARKER) > 500_000);
-    // One of a clock that is ahead stays, and is what is said.
-    let ahead = since + 1_000_000;
+    // One of a clock that is a little ahead stays, and is what is said; the caller's own counts as far.
+    let ahead = since + 30_000;
     scene.void(&ahead.to_string());
-    assert_eq!(scene.send(void_command(MARKER).into_iter()), Ok(ahead));
-    assert_eq!(scene.get(MARKER), Some(ahead.to_string()));
+    assert_eq!(scene.send(void_command(MARKER, None).into_iter()), Ok(ahead));
+    let own = scene.send(void_command(MARKER, Some(u64::MAX / 4)).into_iter()).expect("it runs");
+    assert!((since + 60_000..=now_ms() + 60_000).contains(&own), "{own}");
+    // One of a clock that was far ahead is mended.
+    scene.void(&(since + 1_000_000).to_string());
+    let mended = scene.send(void_command(MARKER, None).into_iter()).expect("it runs");
+    assert!((since..=now_ms()).contains(&mended), "{mended}");
 }
 
 #[test]
-fn a_tags_time_never_goes_back_and_of_too_many_the_oldest_go() {
+fn a_tags_time_goes_back_from_far_ahead_only_and_of_too_many_the_oldest_go() {
     let scene = Scene::new();
     let tags: Vec<PurgeTag> = (0..3_u8).map(|number| purge_tag(&[number])).collect();
     let before = now_ms();
     let since = scene.purge(&tags[..2]);
     assert!((before..=now_ms()).contains(&since));
     assert_eq!([0, 1, 2].map(|at| scene.purged(&tags[at])), [Some(since), Some(since), None]);
-    // One that was purged by a clock that is ahead.
-    let ahead = (since + 1_000_000).to_string();
+    // One that was purged by a clock that is a little ahead, and one that was far ahead.
+    let ahead = (since + 30_000).to_string();
     redis::cmd("ZADD").arg(PURGES).arg(&ahead).arg(&tags[1]).exec(&mut scene.redis.connection()).expect("it is set");
+    let far = (since + 1_000_000).to_string();
+    redis::cmd("ZADD").arg(PURGES).arg(&far).arg(&tags[0]).exec(&mut scene.redis.connection()).expect("it is set");
     let again = scene.purge(&tags);
-    assert_eq!([0, 1, 2].map(|at| scene.purged(&tags[at])), [Some(again), Some(since + 1_000_000), Some(again)]);
+    assert_eq!([0, 1, 2].map(|at| scene.purged(&tags[at])), [Some(again), Some(since + 30_000), Some(again)]);
     // All that are read may be there, and no more.
     let many: Vec<PurgeTag> = (0..PURGES_MAX as u32).map(|number| purge_tag(&number.to_be_bytes())).collect();
     let mut fill = redis::cmd("ZADD");

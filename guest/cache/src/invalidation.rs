@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::fields::HeaderFields;
+use crate::{fields::HeaderFields, key::plain_authority};
 
 /// Whether a request of this method changes nothing (RFC 9110, 9.2.1). Of one that nobody knows, nobody knows.
 pub fn is_safe(method: &[u8]) -> bool {
@@ -48,7 +48,7 @@ fn resolved(authority: &[u8], base: &[u8], reference: &[u8]) -> Option<Vec<u8>> 
     if let Some(rest) = after_scheme.strip_prefix(b"//") {
         let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
         let (host, path) = rest.split_at_checked(end)?;
-        if !plain_authority(host).eq_ignore_ascii_case(plain_authority(authority)) {
+        if plain_authority(host) != plain_authority(authority) {
             return None;
         }
         let slash = if path.starts_with(b"/") { &b""[..] } else { b"/" };
@@ -65,11 +65,6 @@ fn resolved(authority: &[u8], base: &[u8], reference: &[u8]) -> Option<Vec<u8>> 
             Some(without_dots(&[folder, after_scheme].concat()))
         }
     }
-}
-
-/// Without the ports that need not be written.
-fn plain_authority(authority: &[u8]) -> &[u8] {
-    authority.strip_suffix(b":443").or(authority.strip_suffix(b":80")).unwrap_or(authority)
 }
 
 /// A path without its dot segments (RFC 3986, 5.2.4); the query stays as it is.

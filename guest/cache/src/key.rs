@@ -71,7 +71,7 @@ impl CacheKey {
     pub fn new<'a>(authority: &[u8], target: &[u8], parts: impl IntoIterator<Item = KeyPart<'a>>) -> CacheKey {
         let mut material = Vec::new();
         add_part(&mut material, LAYOUT);
-        add_part(&mut material, &authority.to_ascii_lowercase());
+        add_part(&mut material, &plain_authority(authority));
         add_part(&mut material, target);
         let address = Hash::hash(&material);
         for (name, value) in parts {
@@ -117,6 +117,28 @@ impl CacheKey {
         }
         CacheKey { digest: Hash::hash(&material), ..self.clone() }
     }
+}
+
+/// An authority in the one spelling that all have which lead to the same server: in lower case, without dots at the end
+/// of its host, and without a port that need not be written. The scheme is told beside it.
+pub(crate) fn plain_authority(authority: &[u8]) -> Vec<u8> {
+    let is_port = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+    let parted = authority.iter().rposition(|byte| *byte == b':').and_then(|at| authority.split_at_checked(at));
+    let (host, port) = match parted.map(|(host, port)| (host, port.get(1..).unwrap_or_default())) {
+        Some((host, port)) if is_port(port) => (host, port),
+        _ => (authority, &b""[..]),
+    };
+    let end = host.iter().rposition(|byte| *byte != b'.').map_or(0, |at| at + 1);
+    let mut plain = host.get(..end).unwrap_or_default().to_ascii_lowercase();
+    let begin = port.iter().position(|digit| *digit != b'0').unwrap_or(port.len());
+    match port.get(begin..).unwrap_or_default() {
+        b"" | b"80" | b"443" => {}
+        port => {
+            plain.push(b':');
+            plain.extend_from_slice(port);
+        }
+    }
+    plain
 }
 
 /// Where the names of the variants are of what is at this key in Redis.
@@ -304,6 +326,25 @@ mod tests {
         }
         assert_eq!(KeyQuery::None.of(b"/a?id=1").as_ref(), b"/a");
         assert_eq!(KeyQuery::All.of(b"/a?id=1").as_ref(), b"/a?id=1");
+    }
+
+    #[test]
+    fn an_authority_has_one_spelling() {
+        for spelt in ["site.test", "SITE.test", "site.test.", "site.test..:", "site.test:80", "site.test:0443"] {
+            assert_eq!(key(spelt, "/", &[]), key("site.test", "/", &[]), "{spelt}");
+        }
+        for (authority, plain) in [
+            ("a:8080", "a:8080"),
+            ("a.:08080", "a:8080"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]:81", "[::1]:81"),
+            ("a:b", "a:b"),
+            ("", ""),
+            (":", ""),
+        ] {
+            assert_eq!(plain_authority(authority.as_bytes()), plain.as_bytes(), "{authority}");
+        }
     }
 
     #[test]

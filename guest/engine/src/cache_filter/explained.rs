@@ -5,7 +5,7 @@ use alloc::{
     string::{String, ToString},
 };
 
-use slidegate_cache::{CachedValue, Reuse, StoredResponse, is_safe, matches_request, vary_values};
+use slidegate_cache::{CachedValue, Reuse, StoredResponse, ValueHead, is_safe, matches_request, vary_values};
 
 use super::{
     known::Purges,
@@ -80,7 +80,11 @@ fn looked_up(rules: &CacheRules, request: &CacheableRequest, now_ms: u64, ask: A
             },
             CacheAnswer::Found(CachedValue::Passes, _) => told(Some(false), "is known not to be storable, for a while"),
             CacheAnswer::Missing(Some(cause), _) => told(Some(false), &format!("cannot be read: {}", cause.as_str())),
-            _ => told(Some(false), "is not stored"),
+            CacheAnswer::Missing(None, head) if head != ValueHead::default() => {
+                told(Some(false), "is stored, and void")
+            }
+            // Who wants nothing but what is stored is told that there is none.
+            _ => told(Some(request.directives.only_if_cached), "is not stored"),
         };
     }
 }

@@ -7,8 +7,12 @@ use slidegate_cache::{CacheKey, StoredResponse, ValueHead};
 use super::request::CacheableRequest;
 use crate::streams::{WAITER_BYTES, Waiter};
 
+/// What Redis said is good for so long. A response that is asked for within this after something was voided counts as
+/// one from before, so that what was read then and is stored anew is void, too.
+const KNOWN_NS: u64 = 1_000_000_000;
+
 /// A request that waits for a stored response.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CacheAsker {
     pub(super) waiter: Waiter,
     pub(super) request: Rc<CacheableRequest>,
@@ -23,6 +27,8 @@ pub(super) struct CacheFlight {
     pub(super) askers: Vec<CacheAsker>,
     /// What is stored, if it cannot be used as it is.
     pub(super) stored: Option<Rc<StoredResponse>>,
+    /// When Redis said that.
+    pub(super) read_ns: u64,
     /// What is stored begins so, whatever it is, as Redis said last.
     pub(super) head: ValueHead,
     /// Its lock is ours, and Redis is asked once more before anybody goes.
@@ -59,9 +65,21 @@ impl CacheFlight {
             stage: FlightStage::Reading,
             askers: Vec::from([asker]),
             stored: None,
+            read_ns: 0,
             head: ValueHead::default(),
             holds_lock: false,
         }
+    }
+
+    /// What is stored, as long as that is known well enough: what was voided since then may be used by those who ask a
+    /// moment later, and by none after that, nor be stored again.
+    pub(super) fn known(&self, now_ns: u64) -> Option<Rc<StoredResponse>> {
+        self.stored.clone().filter(|_| self.is_known(now_ns))
+    }
+
+    /// Whether Redis said a moment ago what is stored.
+    pub(super) fn is_known(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.read_ns) <= KNOWN_NS
     }
 
     /// Whether somebody knows already that the response has to be fetched.

@@ -38,12 +38,25 @@ impl CacheFilter {
             return Some(self.go_alone(&asker, None, Forwarding::Bypass, false, turn));
         }
         let known = self.by_key.get(key.digest()).copied();
+        if let Some(id) = known
+            && self.flights.get(&id).is_some_and(|flight| flight.is_fetched() && !flight.is_known(turn.now_ns))
+        {
+            // It may be void by now: whoever comes now asks Redis again, and waits for the lock of that one's fetch.
+            self.unlist(id);
+        }
+        let known = self.by_key.get(key.digest()).copied();
         if let Some((id, flight)) = known.and_then(|id| Some((id, self.flights.get(&id)?))) {
             if flight.is_fetched() {
                 let stored = flight.stored.clone();
                 match self.standing(&asker.request, stored.as_deref(), turn) {
                     CacheStanding::Fetched { may_use_stored: false } if asker.request.is_ordinary() => {}
-                    standing => return Some(self.stand(&asker, stored, standing, turn)),
+                    standing => {
+                        let settled = self.stand(&asker, stored, standing, turn);
+                        if settled.is_none() {
+                            self.take_waiting(turn, bytes);
+                        }
+                        return settled;
+                    }
                 }
             }
             turn.telemetry.saved(self.rules.redis, Saved::Coalesced, 1);
@@ -80,11 +93,14 @@ impl CacheFilter {
         if matches!(ask, CacheQuestion::Purges) {
             return self.purges_told(result.map(|answered| (answered.answer, answered.left_ns)), turn);
         }
-        if let CacheQuestion::Try { upstream, .. } = &ask {
-            // Where nobody can be asked, each instance tries for itself.
-            let is_granted = !matches!(result.map(|answered| answered.answer), Ok(CacheAnswer::MayTry(false)));
-            return self.upstreams.may_be_tried(upstream, is_granted, turn.now_ns);
-        }
+        let ask = match ask {
+            CacheQuestion::Try { trial, .. } => {
+                // Where nobody can be asked, each instance tries for itself.
+                let is_granted = !matches!(result.map(|answered| answered.answer), Ok(CacheAnswer::MayTry(false)));
+                return self.may_try(*trial, is_granted, turn);
+            }
+            other => other,
+        };
         let Some(id) = ask.flight() else { return };
         if self.flights.get(&id).is_none() {
             return self.nobody_waits(&ask, &result.map(|answered| answered.answer), turn);
@@ -93,7 +109,7 @@ impl CacheFilter {
         if let (Ok(CacheAnswer::Found(_, head) | CacheAnswer::Missing(_, head)), Some(flight)) =
             (&answer, self.flights.get_mut(&id))
         {
-            flight.head = *head;
+            (flight.head, flight.read_ns) = (*head, turn.now_ns);
         }
         match answer {
             Ok(CacheAnswer::Found(CachedValue::Varies(names), _)) => self.varies(id, names, turn),
@@ -134,7 +150,7 @@ impl CacheFilter {
         let is_late = |asker: &CacheAsker| asker.waiter.since_ns.saturating_add(timeout_ns) <= turn.now_ns;
         let (late, others): (Vec<_>, Vec<_>) = mem::take(&mut flight.askers).into_iter().partition(is_late);
         flight.askers = others;
-        let (stored, stage) = (flight.stored.clone(), flight.stage);
+        let (stored, stage) = (flight.known(turn.now_ns), flight.stage);
         if !late.is_empty() && stage == FlightStage::Fetching {
             // Whoever comes now asks Redis again: its lock has run out, or the response is there by another's fetch.
             self.unlist(id);
@@ -249,8 +265,9 @@ impl CacheFilter {
             match self.standing(&asker.request, stored.as_deref(), turn) {
                 CacheStanding::Fetched { .. } if asker.request.is_ordinary() => waiting.push(asker),
                 standing => {
-                    let settled = self.stand(&asker, stored.clone(), standing, turn);
-                    self.settle(&asker, settled, turn);
+                    if let Some(settled) = self.stand(&asker, stored.clone(), standing, turn) {
+                        self.settle(&asker, settled, turn);
+                    }
                 }
             }
         }
@@ -298,7 +315,7 @@ impl CacheFilter {
         if !is_ours {
             flight.stage = FlightStage::Waiting { again_ns: turn.now_ns.saturating_add(AGAIN_NS) };
         }
-        let stored = flight.stored.clone();
+        let stored = flight.known(turn.now_ns);
         // Whoever may use what is stored does not wait.
         for asker in mem::take(&mut flight.askers) {
             match self.standing(&asker.request, stored.as_deref(), turn) {
@@ -308,8 +325,9 @@ impl CacheFilter {
                     }
                 }
                 standing => {
-                    let settled = self.stand(&asker, stored.clone(), standing, turn);
-                    self.settle(&asker, settled, turn);
+                    if let Some(settled) = self.stand(&asker, stored.clone(), standing, turn) {
+                        self.settle(&asker, settled, turn);
+                    }
                 }
             }
         }
@@ -336,7 +354,7 @@ impl CacheFilter {
                 continue;
             }
             flight.stage = FlightStage::Fetching;
-            let (key, stored) = (flight.key.clone(), flight.stored.clone());
+            let (key, stored) = (flight.key.clone(), flight.known(turn.now_ns));
             let forwarding = if stored.is_some() { Forwarding::Stale } else { Forwarding::Miss };
             let going = Going { key, flight: Some(id), stored, may_store: true, forwarding };
             let settled = self.go(&asker, going, turn);
@@ -370,7 +388,7 @@ impl CacheFilter {
 
     /// All who wait in a flight go to their upstreams, each alone.
     pub(super) fn disperse(&mut self, id: u64, may_store: bool, turn: &mut CacheTurn<'_>) {
-        let stored = self.flights.get(&id).and_then(|flight| flight.stored.clone());
+        let stored = self.flights.get(&id).and_then(|flight| flight.known(turn.now_ns));
         for asker in self.land(id, turn) {
             self.send_alone(&asker, stored.clone(), may_store, turn);
         }

@@ -8,15 +8,18 @@ use alloc::{
 };
 
 use slidegate_cache::{
-    CacheKey, CachedValue, PURGES, PURGES_MAX, PurgeTag, UnreadableValue, VARIANTS_MAX, ValueHead, is_void, value_head,
-    voided_before,
+    CacheKey, CachedValue, PURGES, PURGES_MAX, PurgeTag, StoredResponse, UnreadableValue, VARIANTS_MAX, ValueHead,
+    is_void, value_head, voided_before,
 };
 
+use super::flight::CacheAsker;
 use crate::{
     cache::scripts::{CacheScript, CacheScripts},
     redis::{Command, Form, Reply, Value},
     store::{Ask, failure::sayable},
     streams::Waiter,
+    telemetry::CacheTally,
+    verdict::Response,
 };
 
 /// A marker that voids an address lasts for so long at least, in milliseconds: a response may be under way that was
@@ -36,7 +39,7 @@ pub(crate) enum CacheQuestion {
     /// Whether this flight may fetch it.
     Lock { flight: u64, scripts: Rc<CacheScripts>, key: CacheKey, token: Rc<str>, timeout_ms: u64 },
     /// Whether a request may try an upstream that is down: its lock is the leave.
-    Try { upstream: String, lock: String, token: Rc<str>, timeout_ms: u64 },
+    Try { trial: Box<TrialQuestion>, lock: String, token: Rc<str>, timeout_ms: u64 },
     /// When tagged responses were voided.
     Purges,
     /// Stores a value, and ends the lock on it.
@@ -45,6 +48,15 @@ pub(crate) enum CacheQuestion {
     Release { scripts: Rc<CacheScripts>, lock: String, token: Rc<str>, instead: Option<(String, Vec<u8>, u64)> },
     /// Voids what is stored of an address, before a response goes on.
     Void { scripts: Rc<CacheScripts>, marker: String, now_ms: u64, waiter: Option<Waiter> },
+}
+
+/// A request that may try an upstream that is down.
+pub(crate) struct TrialQuestion {
+    pub(super) asker: CacheAsker,
+    /// What may be used in place of an error.
+    pub(super) stored: Option<Rc<StoredResponse>>,
+    /// What it is answered if it may not.
+    pub(super) instead: (Response, CacheTally),
 }
 
 /// A value to store.
@@ -287,9 +299,6 @@ mod tests {
     fn commands_are_these() {
         let (value, marker, lock) = (key().value(), key().marker(), key().lock());
         assert_eq!(words(&read(), Form::Sha), ["MGET", &value, &marker]);
-        let trying =
-            CacheQuestion::Try { upstream: "a".into(), lock: "l".into(), token: "t".into(), timeout_ms: 1_000 };
-        assert_eq!(words(&trying, Form::Sha), ["SET", "l", "t", "NX", "PX", "1000"]);
         let purges = words(&CacheQuestion::Purges, Form::Sha);
         assert_eq!(purges, ["ZREVRANGE", "slidegate:c:purges", "0", "9999", "WITHSCORES"]);
         let scripts: Rc<CacheScripts> = Rc::default();

@@ -1,6 +1,6 @@
 //! What becomes of a request by what is stored for it.
 
-use alloc::{rc::Rc, string::String};
+use alloc::{boxed::Box, rc::Rc, string::String};
 
 use slidegate_cache::{CacheKey, CacheStatus, Forwarding, Reuse, StoredResponse, matches_request};
 
@@ -8,7 +8,7 @@ use super::{
     CacheFilter, CacheTurn, answer,
     flight::CacheAsker,
     hit, now_ms,
-    question::CacheQuestion,
+    question::{CacheQuestion, TrialQuestion},
     request::CacheableRequest,
     upstreams::{TRIAL_MS, UpstreamStanding},
 };
@@ -21,6 +21,8 @@ const NO_FLIGHT: u64 = 0;
 pub(super) enum CacheStanding {
     /// It is answered.
     Answered(Response, CacheTally),
+    /// Its upstream is down, and may be due to be tried. It goes if nobody else does, or else is answered so.
+    Trial(Response, CacheTally),
     /// It goes to its upstream alone.
     Alone(Forwarding),
     /// One of those who ask for the same goes. The others may be answered by what is stored meanwhile, or wait.
@@ -28,16 +30,20 @@ pub(super) enum CacheStanding {
 }
 
 impl CacheFilter {
-    /// What becomes of a request that does not wait.
+    /// What becomes of a request that does not wait for another. None: it waits for leave to try its upstream.
     pub(super) fn stand(
         &mut self,
         asker: &CacheAsker,
         stored: Option<Rc<StoredResponse>>,
         standing: CacheStanding,
         turn: &mut CacheTurn<'_>,
-    ) -> NotedVerdict {
-        match standing {
+    ) -> Option<NotedVerdict> {
+        Some(match standing {
             CacheStanding::Answered(response, tally) => self.answered(response, tally, turn),
+            CacheStanding::Trial(response, tally) => {
+                let (asker, instead) = (asker.clone(), (response, tally));
+                return self.ask_to_try(TrialQuestion { asker, stored, instead }, turn);
+            }
             CacheStanding::Alone(forwarding) => self.go_alone(asker, stored, forwarding, true, turn),
             CacheStanding::Fetched { may_use_stored } => match stored.filter(|_| may_use_stored) {
                 Some(stored) => {
@@ -48,7 +54,47 @@ impl CacheFilter {
                 // Those who fetch for nobody else go by themselves.
                 None => self.go_alone(asker, None, Forwarding::Miss, true, turn),
             },
+        })
+    }
+
+    /// Asks whether a request may try its upstream. None: it waits for that.
+    fn ask_to_try(&mut self, trial: TrialQuestion, turn: &mut CacheTurn<'_>) -> Option<NotedVerdict> {
+        let upstream = &trial.asker.request.upstream;
+        let (lock, token) = (trial_lock(upstream), self.token(NO_FLIGHT, turn));
+        let (asker, stored) = (trial.asker.clone(), trial.stored.clone());
+        let question = CacheQuestion::Try { trial: Box::new(trial), lock, token, timeout_ms: TRIAL_MS };
+        // Where nobody can be asked, each instance tries for itself.
+        (!self.ask(question, turn)).then(|| self.try_upstream(&asker, stored, turn))
+    }
+
+    /// It is known whether a request may try its upstream.
+    pub(super) fn may_try(&mut self, trial: TrialQuestion, is_granted: bool, turn: &mut CacheTurn<'_>) {
+        let TrialQuestion { asker, stored, instead: (response, tally) } = trial;
+        let is_there = turn.streams.waits(&asker.waiter);
+        if is_there && is_granted {
+            let settled = self.try_upstream(&asker, stored, turn);
+            return self.settle(&asker, settled, turn);
         }
+        let upstream = &asker.request.upstream;
+        self.upstreams.not_tried(upstream, turn.now_ns);
+        if is_granted {
+            self.release(NO_FLIGHT, trial_lock(upstream), None, turn);
+        }
+        match is_there {
+            true => self.settle_with(&asker, response, tally, turn),
+            false => self.free_waiting(turn, asker.bytes()),
+        }
+    }
+
+    fn try_upstream(
+        &mut self,
+        asker: &CacheAsker,
+        stored: Option<Rc<StoredResponse>>,
+        turn: &mut CacheTurn<'_>,
+    ) -> NotedVerdict {
+        self.upstreams.tried(&asker.request.upstream);
+        let forwarding = if stored.is_some() { Forwarding::Stale } else { Forwarding::Miss };
+        self.go_alone(asker, stored, forwarding, true, turn)
     }
 
     /// What becomes of a request by what is stored, if anything is.
@@ -64,21 +110,25 @@ impl CacheFilter {
             let forwarding = if is_other { Forwarding::VaryMiss } else { Forwarding::Miss };
             return self.without(request, forwarding, turn);
         };
-        let hit_as = |tally: CacheTally, detail: Option<&'static str>| {
+        let answer = |detail: Option<&'static str>| {
             let status = CacheStatus { detail, ..CacheStatus::hit(stored.fresh_for_s(now_ms)) };
-            CacheStanding::Answered(hit(stored, request, status, now_ms), tally)
+            hit(stored, request, status, now_ms)
         };
+        let hit_as = |tally: CacheTally| CacheStanding::Answered(answer(None), tally);
+        let while_down = || (answer(Some("upstream_down")), CacheTally::Stale);
         match stored.reuse(&request.directives, now_ms) {
-            Reuse::Fresh => hit_as(CacheTally::Hit, None),
-            Reuse::AllowedStale => hit_as(CacheTally::Stale, None),
-            Reuse::WhileRevalidating if self.is_down(&request.upstream, turn) => {
-                hit_as(CacheTally::Stale, Some("upstream_down"))
+            Reuse::Fresh => hit_as(CacheTally::Hit),
+            Reuse::AllowedStale => hit_as(CacheTally::Stale),
+            Reuse::WhileRevalidating => {
+                let down = self.if_down(&request.upstream, while_down, turn);
+                down.unwrap_or(CacheStanding::Fetched { may_use_stored: true })
             }
-            Reuse::WhileRevalidating => CacheStanding::Fetched { may_use_stored: true },
             Reuse::Validate if request.directives.only_if_cached => self.without(request, Forwarding::Stale, turn),
             Reuse::Validate => {
-                if stored.may_replace_error(now_ms) && self.is_down(&request.upstream, turn) {
-                    return hit_as(CacheTally::Stale, Some("upstream_down"));
+                if stored.may_replace_error(now_ms)
+                    && let Some(down) = self.if_down(&request.upstream, while_down, turn)
+                {
+                    return down;
                 }
                 // Where each use has to be validated, nobody can wait for another's.
                 let is_shared = stored.lifetime.fresh_s > 0 && !stored.lifetime.always_validate;
@@ -91,21 +141,19 @@ impl CacheFilter {
         }
     }
 
-    /// Whether a request had better not go to its upstream.
-    fn is_down(&mut self, upstream: &str, turn: &mut CacheTurn<'_>) -> bool {
-        match self.upstreams.standing(upstream, turn.now_ns) {
-            UpstreamStanding::Up => return false,
-            UpstreamStanding::Down => {}
-            UpstreamStanding::Due => {
-                // This one does not wait for it; the next may go.
-                let (lock, token) = (trial_lock(upstream), self.token(NO_FLIGHT, turn));
-                let question = CacheQuestion::Try { upstream: upstream.into(), lock, token, timeout_ms: TRIAL_MS };
-                if !self.ask(question, turn) {
-                    self.upstreams.may_be_tried(upstream, true, turn.now_ns);
-                }
-            }
-        }
-        true
+    /// What becomes of a request whose upstream is down. None: it is not.
+    fn if_down(
+        &mut self,
+        upstream: &str,
+        answer: impl FnOnce() -> (Response, CacheTally),
+        turn: &CacheTurn<'_>,
+    ) -> Option<CacheStanding> {
+        let standing = self.upstreams.standing(upstream, turn.now_ns);
+        let (response, tally) = if standing == UpstreamStanding::Up { return None } else { answer() };
+        Some(match standing {
+            UpstreamStanding::Due => CacheStanding::Trial(response, tally),
+            UpstreamStanding::Up | UpstreamStanding::Down => CacheStanding::Answered(response, tally),
+        })
     }
 
     /// An upstream answered.
@@ -129,9 +177,10 @@ impl CacheFilter {
         }
         let rules = Rc::clone(&self.rules);
         if let Some(fallback) = &rules.fallback
-            && self.is_down(&request.upstream, turn)
+            && let Some(down) =
+                self.if_down(&request.upstream, || (answer::fallback(fallback, &status), CacheTally::Fallback), turn)
         {
-            return CacheStanding::Answered(answer::fallback(fallback, &status), CacheTally::Fallback);
+            return down;
         }
         match request.is_ordinary() && self.rules.lock_timeout_ms > 0 {
             true => CacheStanding::Fetched { may_use_stored: false },

@@ -65,7 +65,11 @@ impl CacheFilter {
                 continue;
             }
             match stored.reuse(&asker.request.directives, now_ms) {
-                Reuse::Validate => self.send_alone(&asker, Some(Rc::clone(stored)), true, turn),
+                Reuse::Validate => {
+                    // What was voided while this came is not to be found good again.
+                    let stored = Some(stored).filter(|stored| now_ms <= stored.requested_ms.saturating_add(1_000));
+                    self.send_alone(&asker, stored.cloned(), true, turn);
+                }
                 _ => {
                     let ttl_s = Some(stored.fresh_for_s(now_ms));
                     let status = CacheStatus { ttl_s, is_collapsed: true, ..CacheStatus::forwarded(fetch.forwarding) };

@@ -28,18 +28,8 @@ struct Failing {
     pause_ns: u64,
     /// When it is tried again.
     again_ns: u64,
-    trial: UpstreamTrial,
-}
-
-/// How far it is tried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum UpstreamTrial {
-    #[default]
-    None,
-    /// A request may try it, until then.
-    Granted { until_ns: u64 },
-    /// One does.
-    Sent,
+    /// A request tries it.
+    is_tried: bool,
 }
 
 /// Whether a request may go to an upstream.
@@ -52,15 +42,12 @@ pub(super) enum UpstreamStanding {
 }
 
 impl Upstreams {
-    /// Whether a request may go to one. If it may, as a trial, others had better not until it is known what came of it.
+    /// Whether a request may go to one. Whoever hears that it is due asks whether he may try it; others had better not
+    /// until it is known what came of that.
     pub(super) fn standing(&mut self, upstream: &str, now_ns: u64) -> UpstreamStanding {
         let Some(failing) = self.failing(upstream).filter(|failing| failing.failures >= FAILURES_MAX) else {
             return UpstreamStanding::Up;
         };
-        if matches!(failing.trial, UpstreamTrial::Granted { until_ns } if now_ns < until_ns) {
-            failing.trial = UpstreamTrial::Sent;
-            return UpstreamStanding::Up;
-        }
         if now_ns < failing.again_ns {
             return UpstreamStanding::Down;
         }
@@ -69,19 +56,23 @@ impl Upstreams {
         UpstreamStanding::Due
     }
 
-    /// The next request may try one, or somebody else does.
-    pub(super) fn may_be_tried(&mut self, upstream: &str, is_granted: bool, now_ns: u64) {
-        let Some(failing) = self.failing(upstream) else { return };
-        match is_granted {
-            true => failing.trial = UpstreamTrial::Granted { until_ns: now_ns.saturating_add(FIRST_PAUSE_NS) },
-            // What became of that one, nobody tells.
-            false => failing.again_ns = now_ns.saturating_add(FIRST_PAUSE_NS),
+    /// A request tries one.
+    pub(super) fn tried(&mut self, upstream: &str) {
+        if let Some(failing) = self.failing(upstream) {
+            failing.is_tried = true;
+        }
+    }
+
+    /// Somebody else does, and nobody tells what becomes of that.
+    pub(super) fn not_tried(&mut self, upstream: &str, now_ns: u64) {
+        if let Some(failing) = self.failing(upstream) {
+            failing.again_ns = now_ns.saturating_add(FIRST_PAUSE_NS);
         }
     }
 
     /// It answered. Whether that was a trial.
     pub(super) fn succeeded(&mut self, upstream: &str) -> bool {
-        let is_trial = self.failing(upstream).is_some_and(|failing| failing.trial == UpstreamTrial::Sent);
+        let is_trial = self.failing(upstream).is_some_and(|failing| failing.is_tried);
         self.0.retain(|(name, _)| name != upstream);
         is_trial
     }
@@ -94,7 +85,7 @@ impl Upstreams {
         let Some(failing) = self.failing(upstream) else { return };
         let is_down = failing.failures >= FAILURES_MAX;
         // Those that were on their way when it went down tell nothing new.
-        if is_down && mem::take(&mut failing.trial) != UpstreamTrial::Sent {
+        if is_down && !mem::take(&mut failing.is_tried) {
             return;
         }
         failing.failures = failing.failures.saturating_add(1);
@@ -125,12 +116,10 @@ mod tests {
         let mut now_ns = SECOND;
         let mut pauses = alloc::vec![];
         for _ in 0..6 {
-            // One asks, and one tries it.
+            // One asks, and tries it.
             assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Due);
             assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Down);
-            upstreams.may_be_tried("a", true, now_ns);
-            assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Up);
-            assert_eq!(upstreams.standing("a", now_ns), UpstreamStanding::Down);
+            upstreams.tried("a");
             upstreams.failed("a", now_ns);
             // One that was on its way before says nothing new.
             upstreams.failed("a", now_ns);
@@ -147,18 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_try_asks_again_after_a_second_and_leave_is_lost_by_then() {
+    fn who_may_not_try_asks_again_after_a_second_and_what_fails_meanwhile_says_nothing() {
         let mut upstreams = Upstreams::default();
         (0..FAILURES_MAX).for_each(|_| upstreams.failed("a", 0));
         assert_eq!(upstreams.standing("a", SECOND), UpstreamStanding::Due);
-        upstreams.may_be_tried("a", false, SECOND);
+        upstreams.not_tried("a", SECOND);
+        upstreams.failed("a", SECOND);
         assert_eq!(upstreams.standing("a", 2 * SECOND - 1), UpstreamStanding::Down);
         assert_eq!(upstreams.standing("a", 2 * SECOND), UpstreamStanding::Due);
-        upstreams.may_be_tried("a", true, 2 * SECOND);
-        assert_eq!(upstreams.standing("a", 3 * SECOND), UpstreamStanding::Due);
-        upstreams.may_be_tried("a", true, 3 * SECOND);
-        assert_eq!(upstreams.standing("a", 4 * SECOND - 1), UpstreamStanding::Up);
-        assert!(upstreams.succeeded("a"));
+        upstreams.tried("a");
+        assert!(upstreams.succeeded("a") && !upstreams.succeeded("a"));
+        assert_eq!(upstreams.standing("a", 2 * SECOND), UpstreamStanding::Up);
     }
 
     #[test]

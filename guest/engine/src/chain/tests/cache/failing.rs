@@ -79,11 +79,28 @@ fn an_upstream_that_is_down_is_asked_once_in_a_while() {
         world.pass_ms(50);
     }
     assert!((5..=12).contains(&asked), "{asked} in 30 s");
-    // Once it is well, so are all: who asks whether it may be tried does not wait for that.
+    // Once it is well, so are all.
     world.pass_ms(9_000);
-    assert_eq!(world.get(899, &get("/", &[]), &page("new"), &mut store).shown(), "200 STALE good");
     assert_eq!(world.get(900, &get("/", &[]), &page("new"), &mut store).shown(), "200 EXPIRED new");
     assert_eq!(world.get(901, &get("/other", &[]), &page("new"), &mut store).shown(), "200 MISS new");
+}
+
+/// A site that few ask for.
+#[test]
+fn an_upstream_that_is_well_again_is_found_so_by_whoever_asks_first() {
+    for settings in [json!({}), json!({"fallback": {"body": "soon"}})] {
+        for (path, good) in [("/", "good"), ("/other", "soon")] {
+            let (mut world, mut store) = warm(settings.clone(), &page("good"));
+            let instead = if settings["fallback"].is_null() && path == "/other" { "no upstream" } else { good };
+            for stream in 2..=6 {
+                assert_eq!(world.get(stream, &get(path, &[]), &outage(503), &mut store).body, instead);
+                world.pass_ms(2_000);
+            }
+            world.pass_ms(8_000);
+            assert_eq!(world.get(9, &get(path, &[]), &page("new"), &mut store).body, "new", "{settings} {path}");
+            assert!(world.is_idle());
+        }
+    }
 }
 
 /// Instances of gateways that share a Redis, with pages that are used while they are fetched anew, too.

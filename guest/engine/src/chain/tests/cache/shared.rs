@@ -234,3 +234,57 @@ fn whoever_asked_before_another_stored_looks_before_he_goes() {
     }
     assert!(one.is_idle() && two.is_idle());
 }
+
+/// What was voided while somebody fetches is neither used any more, a second later, nor found good again.
+#[test]
+fn what_is_voided_during_a_fetch_does_not_come_back() {
+    let kept = answer(200, &[("cache-control", "max-age=2, stale-while-revalidate=600"), ("etag", "\"1\"")], "old");
+    let good = answer(304, &[("cache-control", "max-age=600"), ("etag", "\"1\"")], "");
+    // A reload, a HEAD, one that is late, and the next in a row after the leader has left.
+    for way in ["no-cache", "head", "late", "left"] {
+        let (mut one, mut two, mut store) = (World::new(json!({})), World::new(json!({})), Store::default());
+        one.get(1, &get("/", &[]), &kept, &mut store);
+        one.pass_ms(10_000);
+        two.pass_ms(10_000);
+        assert_eq!(seen(one.ask(2, &get("/", &[]), &mut store)), "goes");
+        assert_eq!(seen(one.ask(3, &get("/", &[]), &mut store)), "200 STALE old");
+        two.get(4, &by("POST", "/", &[]), &answer(200, &[], "done"), &mut store);
+        one.pass_ms(1_100);
+        two.pass_ms(1_100);
+        let request = match way {
+            "no-cache" => get("/", &[("cache-control", "no-cache")]),
+            "head" => by("HEAD", "/", &[("cache-control", "no-cache")]),
+            _ => get("/", &[]),
+        };
+        match (way, one.ask(5, &request, &mut store)) {
+            ("no-cache" | "head", Some(Verdict::Pass(pass))) => {
+                let asks = |edit: &HeaderEdit| edit.name() == "if-none-match";
+                assert!(!pass.edits.request.iter().any(asks), "{way}");
+                one.answer(
+                    5,
+                    &if way == "head" { answer(200, &[("etag", "\"1\"")], "") } else { page("new") },
+                    &mut store,
+                );
+            }
+            (_, None) => {
+                if way == "left" {
+                    one.end(2, StreamEnd::Client, &mut store);
+                }
+                for _ in 0..50 {
+                    one.pass_ms(60);
+                    one.run(&mut store);
+                }
+                assert_eq!(seen(one.settled(5)), "goes", "{way}");
+                one.answer(5, &page("new"), &mut store);
+            }
+            (_, other) => panic!("{way}: {other:?}"),
+        }
+        if way != "left" {
+            one.answer(2, &good, &mut store);
+        }
+        two.pass_ms(5_000);
+        let later = two.get(6, &get("/", &[]), &page("newest"), &mut store);
+        assert_ne!(later.body, "old", "{way}");
+        assert!(one.is_idle() && two.is_idle(), "{way}");
+    }
+}

@@ -94,6 +94,13 @@ fn what_is_purged_is_void_in_every_gateway_and_the_log_tells_of_it() {
     let line = gateways[0].wait_log("purged");
     assert!(line.contains("site.test/page") && line.contains("127.0.0.1:") && line.contains("url"), "{line}");
 
+    // Where its configuration reads other queries of an address, and however its host is spelt.
+    for host in ["site.test.", "site.test:80", "SITE.test"] {
+        let headers = [("host", host), ("answer-cache-control", "max-age=600")];
+        let hit = gateways[1].client().get("/other", &headers);
+        assert_eq!(shown(&hit), ("HIT".to_owned(), "other".to_owned()), "{host}");
+    }
+
     // Of what was fetched less than a second after a purge nobody knows on which side it is.
     assert_eq!(order(&gateways[1], Some(TOKEN), r#"{"tags": ["news", "none"]}"#).0, 200);
     for gateway in &gateways {
@@ -200,12 +207,23 @@ fn the_command_purges_by_a_file_and_through_a_gateway() {
     let by_file = [&remote[..], &["--token-file", held.to_str().expect("text")]].concat();
     assert_eq!(said(&run(&by_file)).0, Some(0));
 
+    // The token is for nobody who is there by a slip.
+    let proxy = format!("http://{}", gateway.listen());
+    let asked = scene.upstream.requests();
+    let slipped =
+        run_with(&["cache", "purge", "--gateway", &proxy, "--tag", "a"], &[("SLIDEGATE_ADMIN_TOKEN", TOKEN)], b"");
+    let (code, text) = said(&slipped);
+    assert!(code == Some(1) && text.contains("no gateway's admin port"), "{text}");
+    assert!(scene.upstream.requests() > asked, "it is the proxy that was asked");
+    assert_eq!(scene.upstream.last().text("authorization"), None);
+
     for (args, code, reason) in [
         (&["cache", "purge"][..], 2, "got neither"),
         (&["cache", "purge", file], 2, "expected a URL or a tag"),
         (&["cache", "purge", file, "/page"], 2, "expected a URL such as"),
         (&["cache", "purge", file, "--tag", ""], 2, "got one of 0 bytes"),
         (&["cache", "purge", "--gateway", "nowhere", "--tag", "a"], 2, "expected a URL such as"),
+        (&["cache", "purge", "--gateway", "http://a", "--ca", "x", "--tag", "a"], 2, "begins with `https://`"),
         (&["cache", "purge", "missing.yaml", "--tag", "a"], 1, "missing.yaml"),
         (&remote[..], 1, "SLIDEGATE_ADMIN_TOKEN"),
     ] {

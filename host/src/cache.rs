@@ -137,7 +137,7 @@ impl Purge {
         if self.remote.gateway.is_none() && self.words.is_empty() {
             return Some("expected a gateway's settings, a FILE, or `--gateway ADMIN`, got neither".to_owned());
         }
-        self.order().err()
+        self.order().err().or_else(|| self.remote.misread())
     }
 
     fn source(&self) -> SettingsSource {
@@ -158,11 +158,14 @@ impl Purge {
         match &self.remote.gateway {
             Some(gateway) => {
                 let remote = RemoteGateway::new(gateway, &self.remote).map_err(|mistake| vec![mistake])?;
-                runtime()?.block_on(remote.purge(&order)).map_err(single)?;
+                if let Some(apart_ms) = runtime()?.block_on(remote.purge(&order)).map_err(single)? {
+                    let what = "what it stored meanwhile may not be void; set its clock";
+                    output::tell(format_args!("its clock is {apart_ms} ms apart from its Redis': {what}"));
+                }
             }
             None => {
                 let (serving, runtime) = serving(&self.source(), module, self.redis.clone())?;
-                let purged = runtime.block_on(kept::purge(&serving, module, &order));
+                let purged = runtime.block_on(kept::purge(&serving, module, &order, None, |_| {}));
                 purged.map_err(|error| single(serving.settings.environment.hide(&error.told())))?;
             }
         }

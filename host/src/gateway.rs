@@ -57,7 +57,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use self::admin::Admin;
+use self::admin::{Admin, Refusals};
 use self::guests::Guests;
 use self::health::Health;
 use self::listener::Listener;
@@ -260,6 +260,7 @@ impl Running {
             serving: Arc::clone(&self.serving),
             workshop: Arc::clone(&self.workshop),
             health: Arc::clone(&self.health),
+            refusals: Refusals::default(),
         };
         let (service, ending) = (ListenerService::Admin(Arc::new(admin)), self.ending.clone());
         tokio::spawn(async move {

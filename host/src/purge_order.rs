@@ -19,6 +19,9 @@ const TAG_BYTES_MAX: usize = 1024;
 /// Where a gateway's admin port takes one.
 pub(crate) const PURGE_PATH: &str = "/cache/purge";
 
+/// What it says to whoever asks for that otherwise.
+pub(crate) const PURGE_REFUSAL: &str = "only POST is served here";
+
 const URLS: &str = "urls";
 const TAGS: &str = "tags";
 

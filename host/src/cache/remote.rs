@@ -8,14 +8,16 @@ use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use slidegate::tls::{ALPN_HTTP1, ClientOptions, ClientTls};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::purge_order::{PURGE_PATH, PurgeOrder};
+use crate::purge_order::{PURGE_PATH, PURGE_REFUSAL, PurgeOrder};
 use crate::settings::file::{self, Occasion};
 use crate::settings::{Mistake, is_token, one_line};
 
@@ -59,6 +61,16 @@ fn gateway_argument(text: &str) -> Result<Uri, &'static str> {
     url.filter(is_one).ok_or("expected a URL such as `http://127.0.0.1:9090`, without a path and without a password")
 }
 
+impl Remote {
+    /// What is said wrongly, in a sentence.
+    pub(super) fn misread(&self) -> Option<String> {
+        let is_plain = self.gateway.as_ref().is_some_and(|gateway| gateway.scheme_str() == Some("http"));
+        let has_tls = self.ca.is_some() || self.cert.is_some() || self.key.is_some();
+        let reason = "expected `--ca`, `--cert` and `--key` only with a `--gateway` that begins with `https://`";
+        (is_plain && has_tls).then(|| reason.to_owned())
+    }
+}
+
 /// A gateway, and how it is reached.
 pub(super) struct RemoteGateway {
     url: Uri,
@@ -100,23 +112,41 @@ impl RemoteGateway {
         Ok(Self { url: url.clone(), authorization, tls })
     }
 
-    /// Has it purge what is ordered.
+    /// Has it purge what is ordered. Returns by how many milliseconds its clock and its Redis' are apart, if that is
+    /// much.
     ///
     /// # Errors
-    /// It cannot be reached, or what it answers.
-    pub(super) async fn purge(&self, order: &PurgeOrder) -> Result<(), String> {
-        let request = Request::post(PURGE_PATH)
-            .header(HOST, self.url.authority().map_or("", |authority| authority.as_str()))
+    /// It cannot be reached, is no gateway's admin port, or what it answers.
+    pub(super) async fn purge(&self, order: &PurgeOrder) -> Result<Option<u64>, String> {
+        // Whoever is there by a slip gets no token.
+        let asked = self.request(Method::GET).body(Full::default()).map_err(|error| error.to_string())?;
+        match self.sent(asked).await? {
+            (StatusCode::METHOD_NOT_ALLOWED, text) if text.trim_end() == PURGE_REFUSAL => {}
+            _ => return Err("what answers there is no gateway's admin port, or none that purges".to_owned()),
+        }
+        let request = self
+            .request(Method::POST)
             .header(AUTHORIZATION, self.authorization.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(order.to_json().to_string())));
         let request = request.map_err(|error| error.to_string())?;
-        match timeout(PATIENCE, self.send(request)).await {
-            Ok(Ok((StatusCode::OK, _))) => Ok(()),
-            Ok(Ok((status, text))) => Err(format!("it answered {}: {}", status.as_u16(), one_line(text.trim_end()))),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err("it did not answer in time".to_owned()),
+        let (status, text) = self.sent(request).await?;
+        let told: Value = serde_json::from_str(&text).unwrap_or_default();
+        let is_done = |field: &str, count: usize| told["purged"][field].as_u64() == u64::try_from(count).ok();
+        match status == StatusCode::OK && is_done("urls", order.urls.len()) && is_done("tags", order.tags.len()) {
+            true => Ok(told["clock_ms_apart"].as_u64()),
+            false => Err(format!("it answered {}: {}", status.as_u16(), one_line(text.trim_end()))),
         }
+    }
+
+    fn request(&self, method: Method) -> Builder {
+        let host = self.url.authority().map_or("", |authority| authority.as_str());
+        Request::builder().method(method).uri(PURGE_PATH).header(HOST, host)
+    }
+
+    async fn sent(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, String), String> {
+        let sent = timeout(PATIENCE, self.send(request)).await;
+        sent.unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, String), String> {

@@ -152,8 +152,8 @@ impl Record {
     }
 }
 
-/// What the filter wants a request's line to say, by the names that its contract knows: of refusals, of what
-/// was decided without Redis, of sessions that were not found or were set, and of what a cache had to do with the answer.
+/// What the filter wants a request's line to say, by the names that its contract knows: of refusals, of what was
+/// decided without Redis, of sessions that were not found or were set, and of what a cache had to do with the answer.
 #[derive(Default)]
 struct Annotations(Vec<(String, String)>);
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -12,21 +12,27 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
-use slidegate::{RedisState, RedisStatus};
+use slidegate::{Module, RedisState, RedisStatus};
 
 use crate::gateway::body::{PieceSource, ResponseBody};
 use crate::gateway::guests::Order;
 use crate::gateway::health::{Health, ProbeReport};
-use crate::gateway::kept::{self, KeptError};
+use crate::gateway::kept::{self, KeptError, Purged};
 use crate::gateway::plain_body::PeerBody;
 use crate::gateway::serving::{Serving, Workshop};
 use crate::gateway::telemetry::{self, ProcessMetrics};
-use crate::purge_order::{ORDER_BYTES_MAX, PURGE_PATH, PurgeOrder};
+use crate::purge_order::{ORDER_BYTES_MAX, PURGE_PATH, PURGE_REFUSAL, PurgeOrder};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// How long a body may wait for its next piece. There is only one, and it is there.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// What the log calls lines about who changed something.
+const AUDIT: &str = "audit";
+
+/// Clocks of gateways and of their Redis may be so far apart, in milliseconds; beyond it a purge may leave something.
+const CLOCKS_APART_MS: u64 = 1_000;
 
 /// How long an order may take to come.
 const ORDER_TIME: Duration = Duration::from_secs(5);
@@ -37,6 +43,84 @@ pub(crate) struct Admin {
     pub(crate) serving: Arc<ArcSwap<Serving>>,
     pub(crate) workshop: Arc<Workshop>,
     pub(crate) health: Arc<Health>,
+    pub(crate) refusals: Refusals,
+}
+
+/// Tells of those who may change nothing, once a second at most.
+#[derive(Default)]
+pub(crate) struct Refusals(Mutex<(Option<Instant>, u64)>);
+
+impl Refusals {
+    fn tell(&self, client: SocketAddr, status: StatusCode) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0.is_some_and(|told| told.elapsed() < Duration::from_secs(1)) {
+            told.1 += 1;
+            return;
+        }
+        let (_, untold) = std::mem::replace(&mut *told, (Some(Instant::now()), 0));
+        drop(told);
+        tracing::warn!(target: AUDIT, %client, status = status.as_u16(), untold, "a purge was refused");
+    }
+}
+
+/// An order, and whose it is.
+struct Purge {
+    serving: Arc<Serving>,
+    module: Module,
+    order: PurgeOrder,
+    client: SocketAddr,
+}
+
+impl Purge {
+    /// Purges what is ordered, and logs each part of it that is done.
+    async fn run(self) -> Response<String> {
+        let Self { serving, module, order, client } = self;
+        let count = Mutex::new((0, 0));
+        let done = |purged: Purged<'_>| {
+            let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+            match purged {
+                Purged::Url(url) => {
+                    count.0 += 1;
+                    tracing::info!(target: AUDIT, %client, kind = "url", url = kept::shown(url), "purged");
+                }
+                Purged::Tags(tags) => {
+                    count.1 += tags.len();
+                    for tag in tags {
+                        let digest = kept::tag_shown(tag);
+                        tracing::info!(target: AUDIT, %client, kind = "tag", digest, "purged");
+                    }
+                }
+            }
+        };
+        let now_ms = kept::now().wall / 1_000_000;
+        let purged = kept::purge(&serving, &module, &order, Some(now_ms), done).await;
+        let (urls, tags) = *count.lock().unwrap_or_else(PoisonError::into_inner);
+        match purged {
+            Ok(apart_ms) => {
+                let mut told = json!({"purged": {"urls": urls, "tags": tags}});
+                if apart_ms > CLOCKS_APART_MS {
+                    tracing::warn!(target: AUDIT, apart_ms, "the cache's Redis has another time than this gateway");
+                    told["clock_ms_apart"] = json!(apart_ms);
+                }
+                response(StatusCode::OK, "application/json", format!("{told}\n"))
+            }
+            Err(error) => {
+                let status = match error {
+                    KeptError::NoCache => StatusCode::NOT_FOUND,
+                    KeptError::NotKept(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                    KeptError::Redis(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    KeptError::Filter(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                let reason = serving.settings.environment.hide(&error.told());
+                tracing::warn!(target: AUDIT, %client, urls, tags, %reason, "a purge failed after so many");
+                let before = match (urls, tags) {
+                    (0, 0) => String::new(),
+                    _ => format!(" (purged before that: {urls} by URL, {tags} by tag)"),
+                };
+                response(status, TEXT, format!("{reason}{before}\n"))
+            }
+        }
+    }
 }
 
 impl Admin {
@@ -45,11 +129,11 @@ impl Admin {
         &self,
         request: Request<PeerBody>,
         client: SocketAddr,
-        _order: Order,
+        counted: Order,
     ) -> Response<ResponseBody> {
         let is_sent = request.method() != Method::HEAD;
         let mut answered = match request.uri().path() {
-            PURGE_PATH => self.purged(request, client).await,
+            PURGE_PATH => self.purged(request, client, counted).await,
             path => self.answered(request.method(), path).await,
         };
         let length = HeaderValue::from(answered.body().len());
@@ -78,40 +162,30 @@ impl Admin {
     }
 
     /// Purges what is ordered, for who shows the token.
-    async fn purged(&self, request: Request<PeerBody>, client: SocketAddr) -> Response<String> {
+    async fn purged(&self, request: Request<PeerBody>, client: SocketAddr, counted: Order) -> Response<String> {
         if request.method() != Method::POST {
-            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST is served here\n".to_owned());
+            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{PURGE_REFUSAL}\n"));
             refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return refused;
         }
         let serving = self.serving.load_full();
         if let Err(refused) = admitted(&serving, request.headers()) {
-            tracing::warn!(%client, status = refused.status().as_u16(), "a purge was refused");
+            self.refusals.tell(client, refused.status());
             return refused;
         }
-        let order = match ordered(request.into_body()).await {
-            Ok(order) => order,
+        let purge = match ordered(request.into_body()).await {
+            Ok(order) => Purge { serving, module: self.workshop.module().clone(), order, client },
             Err((status, reason)) => return response(status, TEXT, reason + "\n"),
         };
-        if let Err(error) = kept::purge(&serving, self.workshop.module(), &order).await {
-            let status = match error {
-                KeptError::NoCache => StatusCode::NOT_FOUND,
-                KeptError::NotKept(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                KeptError::Redis(_) => StatusCode::SERVICE_UNAVAILABLE,
-                KeptError::Filter(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            let reason = serving.settings.environment.hide(&error.told());
-            tracing::warn!(%client, urls = order.urls.len(), tags = order.tags.len(), %reason, "a purge failed");
-            return response(status, TEXT, reason + "\n");
-        }
-        for url in &order.urls {
-            tracing::info!(%client, kind = "url", url = kept::shown(url), "purged");
-        }
-        for tag in &order.tags {
-            tracing::info!(%client, kind = "tag", digest = kept::tag_shown(tag), "purged");
-        }
-        let done = json!({"purged": {"urls": order.urls.len(), "tags": order.tags.len()}});
-        response(StatusCode::OK, "application/json", format!("{done}\n"))
+        // Whoever leaves meanwhile has not taken his order back, and the log has to tell of it.
+        let purged = tokio::spawn(async move {
+            let purged = purge.run().await;
+            drop(counted);
+            purged
+        });
+        purged.await.unwrap_or_else(|_| {
+            response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the purge ended with a panic\n".to_owned())
+        })
     }
 
     fn metrics(&self) -> String {

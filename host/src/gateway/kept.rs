@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Uri, Version};
 use slidegate::{CallError, Command, Instance, Module, Moment, RedisService, RedisTransport, Reply, Value};
-use slidegate_cache::{PurgeTag, purge_command, purge_tag, void_command};
+use slidegate_cache::{CacheKey, PurgeTag, purge_command, purge_tag, void_command};
 
 use crate::gateway::admission::{self, Caller, FilteredRequest};
 use crate::gateway::serving::{Serving, redis_name};
@@ -38,49 +38,75 @@ impl KeptError {
     }
 }
 
-/// Voids what is ordered, for every gateway with the same Redis.
+/// A part of an order that is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purged<'o> {
+    Url(&'o Uri),
+    Tags(&'o [String]),
+}
+
+/// Voids what is ordered, for every gateway with the same Redis, and says of each part when that is done. `now_ms`:
+/// what a gateway's clock says, by which it has asked for what it stored; then it counts if it is ahead of Redis' own.
+/// Returns by how many milliseconds the two are apart.
 ///
 /// # Errors
 /// The first of it that could not be; nothing behind it is tried.
-pub(crate) async fn purge(serving: &Serving, module: &Module, order: &PurgeOrder) -> Result<(), KeptError> {
-    // All that can be said without Redis is said before anything is done.
-    let (service, commands) = commands(serving, module, order)?;
-    let redis = KeptRedis::connect(serving, &service).await?;
-    for words in commands {
-        match redis.ask(words.into_iter().collect()).await? {
-            Reply::Single(Value::Integer(_)) => {}
-            other => return Err(redis.odd(&other)),
-        }
-    }
-    Ok(())
-}
-
-/// The words of commands that void what is ordered, and where they go.
-fn commands(
+pub(crate) async fn purge(
     serving: &Serving,
     module: &Module,
     order: &PurgeOrder,
-) -> Result<(RedisService, Vec<Vec<Vec<u8>>>), KeptError> {
+    now_ms: Option<u64>,
+    done: impl Fn(Purged<'_>),
+) -> Result<u64, KeptError> {
+    // All that can be said without Redis is said before anything is done.
+    let (service, markers) = markers(serving, module, order)?;
+    let redis = KeptRedis::connect(serving, &service).await?;
+    let mut apart_ms = 0;
+    if !order.tags.is_empty() {
+        let tags: Vec<PurgeTag> = order.tags.iter().map(|tag| purge_tag(tag.as_bytes())).collect();
+        let clock_ms = redis.run(purge_command(&tags, now_ms)).await?;
+        apart_ms = now_ms.map_or(0, |now_ms| now_ms.abs_diff(clock_ms));
+        done(Purged::Tags(&order.tags));
+    }
+    for (url, markers) in order.urls.iter().zip(markers) {
+        for marker in markers {
+            let since_ms = redis.run(void_command(&marker, now_ms)).await?;
+            apart_ms = apart_ms.max(now_ms.map_or(0, |now_ms| now_ms.abs_diff(since_ms)));
+        }
+        done(Purged::Url(url));
+    }
+    Ok(apart_ms)
+}
+
+/// The markers of what is ordered by URL, and where they go. Of each address those of its whole query and of none, too,
+/// for gateways whose keys are other ones.
+fn markers(
+    serving: &Serving,
+    module: &Module,
+    order: &PurgeOrder,
+) -> Result<(RedisService, Vec<Vec<String>>), KeptError> {
     let filter = serving.settings.filter.as_ref().ok_or(KeptError::NoCache)?;
     let (_, document) = filter.cache_alone().ok_or(KeptError::NoCache)?;
     let odd = |error: &dyn fmt::Display| KeptError::Filter(format!("the filter cannot be asked: {error}"));
     let mut instance = Instance::new(module).map_err(|trap| odd(&trap))?;
     let configuration = instance.configure(document.to_string().as_bytes(), now()).map_err(|error| odd(&error))?;
     let service = configuration.redis.first().ok_or(KeptError::NoCache)?.clone();
-    let mut commands = Vec::new();
+    let mut all = Vec::new();
     for url in &order.urls {
         let request = request(serving, url, HeaderMap::new()).map_err(KeptError::NotKept)?;
+        let of = |target: &str| CacheKey::new(request.authority.as_str().as_bytes(), target.as_bytes(), []).marker();
+        let mut markers = vec![of(request.target.as_str()), of(request.target.path())];
         let told = instance.explain(1, Arc::new(request), &[], now()).map_err(|trap| odd(&trap))?;
         // The value, and the marker of its address.
         let marker = told.questions.first().and_then(|question| question.command.words().nth(2));
         let marker = marker.and_then(|marker| String::from_utf8(marker.to_vec()).ok());
         let reason = || told.filters.first().map_or("", |filter| &filter.reason).to_owned();
-        let marker = marker.ok_or_else(|| KeptError::NotKept(format!("{}: {}", shown(url), reason())))?;
-        commands.push(void_command(&marker));
+        markers.push(marker.ok_or_else(|| KeptError::NotKept(format!("{}: {}", shown(url), reason())))?);
+        markers.sort_unstable();
+        markers.dedup();
+        all.push(markers);
     }
-    let tags: Vec<PurgeTag> = order.tags.iter().map(|tag| purge_tag(tag.as_bytes())).collect();
-    commands.extend((!tags.is_empty()).then(|| purge_command(&tags)));
-    Ok((service, commands))
+    Ok((service, all))
 }
 
 /// The Redis that responses are kept in.
@@ -121,8 +147,16 @@ impl KeptRedis {
         })
     }
 
+    /// What a script answers, a number.
+    async fn run(&self, words: Vec<Vec<u8>>) -> Result<u64, KeptError> {
+        match self.ask(words.into_iter().collect()).await? {
+            Reply::Single(Value::Integer(number)) => Ok(u64::try_from(number).unwrap_or(0)),
+            other => Err(self.odd(&other)),
+        }
+    }
+
     /// What it answered is no answer.
-    pub(crate) fn odd(&self, reply: &Reply) -> KeptError {
+    fn odd(&self, reply: &Reply) -> KeptError {
         let answered = match reply {
             Reply::Error(text) => format!("it answered `{}`", one_line(text)),
             _ => "its answer is none to what was asked".to_owned(),

@@ -26,14 +26,14 @@ use crate::settings::source::{Overrides, SettingsSource};
 pub(crate) enum CacheCommand {
     /// Void what is stored of URLs or has tags, in every gateway with the same Redis: of URLs at once, by tags within a
     /// second.
-    Purge(Purge),
+    Purge(PurgeCommand),
     /// Tell what is stored for a URL, as a gateway with this file would look for it: never a body.
-    Get(Get),
+    Get(GetCommand),
 }
 
 /// What is looked for.
 #[derive(Debug, Args)]
-pub(crate) struct Get {
+pub(crate) struct GetCommand {
     /// A gateway's settings.
     file: PathBuf,
     /// As clients ask for it.
@@ -54,7 +54,7 @@ pub(crate) struct Get {
 #[derive(Debug, Args)]
 #[command(override_usage = "slidegate cache purge [OPTIONS] <FILE> [URL]...\n       \
                             slidegate cache purge [OPTIONS] --gateway <ADMIN> [URL]...")]
-pub(crate) struct Purge {
+pub(crate) struct PurgeCommand {
     /// A gateway's settings, whose Redis is told; and URLs as clients ask for them. With `--gateway` URLs alone.
     #[arg(value_name = "FILE, URL")]
     words: Vec<String>,
@@ -110,7 +110,7 @@ impl CacheCommand {
     }
 }
 
-impl Get {
+impl GetCommand {
     fn source(&self) -> SettingsSource {
         source(self.file.clone(), self.redis.as_deref())
     }
@@ -132,7 +132,7 @@ impl Get {
     }
 }
 
-impl Purge {
+impl PurgeCommand {
     fn misread(&self) -> Option<String> {
         if self.remote.gateway.is_none() && self.words.is_empty() {
             return Some("expected a gateway's settings, a FILE, or `--gateway ADMIN`, got neither".to_owned());

@@ -171,7 +171,7 @@ impl Admin {
         let serving = self.serving.load_full();
         if let Err(refused) = admitted(&serving, request.headers()) {
             self.refusals.tell(client, refused.status());
-            return refused;
+            return *refused;
         }
         let purge = match ordered(request.into_body()).await {
             Ok(order) => Purge { serving, module: self.workshop.module().clone(), order, client },
@@ -215,10 +215,10 @@ impl Admin {
 ///
 /// # Errors
 /// What those are answered who may not.
-fn admitted(serving: &Serving, headers: &HeaderMap) -> Result<(), Response<String>> {
+fn admitted(serving: &Serving, headers: &HeaderMap) -> Result<(), Box<Response<String>>> {
     let Some(token) = &serving.settings.admin_token else {
         let reason = "nothing can be changed here: the settings have no `admin.token`\n";
-        return Err(response(StatusCode::FORBIDDEN, TEXT, reason.to_owned()));
+        return Err(Box::new(response(StatusCode::FORBIDDEN, TEXT, reason.to_owned())));
     };
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let (first, another) = (shown.next().and_then(|field| bearer(field.as_bytes())), shown.next());
@@ -228,7 +228,7 @@ fn admitted(serving: &Serving, headers: &HeaderMap) -> Result<(), Response<Strin
     let reason = "expected `authorization: Bearer TOKEN` with the token of the settings, `admin.token`\n";
     let mut refused = response(StatusCode::UNAUTHORIZED, TEXT, reason.to_owned());
     refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Err(refused)
+    Err(Box::new(refused))
 }
 
 /// What is behind the name of the scheme (RFC 6750, section 2.1).

@@ -73,12 +73,16 @@ impl CacheKey {
         add_part(&mut material, LAYOUT);
         add_part(&mut material, &plain_authority(authority));
         add_part(&mut material, target);
-        let address = Hash::hash(&material);
+        let mut hash = Hash::new();
+        hash.update(&material);
+        // It goes on from here with what follows.
+        let (address, hashed) = (hash.finalize(), material.len());
         for (name, value) in parts {
             add_part(&mut material, name.as_bytes());
             add_value(&mut material, value.as_deref());
         }
-        let digest = Hash::hash(&material);
+        hash.update(material.get(hashed..).unwrap_or_default());
+        let digest = hash.finalize();
         CacheKey { material, address: alloc::format!("slidegate:c:{{{}}}", text(&address)), digest }
     }
 
@@ -149,7 +153,9 @@ pub fn index_of(value: &str) -> String {
 /// What of a request's header fields is part of every key, as applications take it for the address.
 pub fn overriding_parts(headers: &HeaderFields) -> Vec<KeyPart<'_>> {
     let mut parts = Vec::new();
-    for name in OVERRIDES {
+    // Of each request all names are looked at, and hardly any has one of these.
+    let is_any = headers.0.iter().any(|(name, _)| is_override(name));
+    for name in OVERRIDES.into_iter().filter(|_| is_any) {
         parts.extend(headers.values(name).map(|value| (name, Some(Cow::Borrowed(value)))));
     }
     // Only these of its parameters do so; who it was forwarded for tells every client from others.
@@ -162,6 +168,10 @@ pub fn overriding_parts(headers: &HeaderFields) -> Vec<KeyPart<'_>> {
         parts.extend(pairs.filter(is_meant).map(|pair| ("forwarded", Some(Cow::Borrowed(pair)))));
     }
     parts
+}
+
+fn is_override(name: &str) -> bool {
+    name.starts_with(['f', 'x']) && OVERRIDES.binary_search(&name).is_ok()
 }
 
 // === impl KeyQuery ===
@@ -270,6 +280,13 @@ mod tests {
     fn key(authority: &str, target: &str, parts: &[(&'static str, Option<&'static str>)]) -> CacheKey {
         let parts = parts.iter().map(|(name, value)| (*name, value.map(|value| Cow::Borrowed(value.as_bytes()))));
         CacheKey::new(authority.as_bytes(), target.as_bytes(), parts)
+    }
+
+    #[test]
+    fn overrides_are_found_by_their_names() {
+        assert!(OVERRIDES.is_sorted());
+        assert!(OVERRIDES.iter().all(|name| is_override(name)));
+        assert!(["", "host", "forwarded", "x", "x-forwarded-hosts"].iter().all(|name| !is_override(name)));
     }
 
     /// Shared with other gateways: none of it may change without another layout.

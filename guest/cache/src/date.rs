@@ -19,7 +19,7 @@ const DAYS: [(&[u8], &[u8]); 7] = [
 
 /// Reads a date in one of the three forms that a recipient has to understand: `Sun, 06 Nov 1994 08:49:37 GMT`,
 /// `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`. One before 1970 is 0. None: it is no date.
-pub(crate) fn read_date(text: &[u8]) -> Option<u64> {
+pub fn read_date(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     match text.iter().position(|byte| *byte == b',') {
         Some(3) => imf_fixdate(text),

@@ -43,6 +43,7 @@ mod value;
 mod vary;
 
 pub use cache_status::{CacheStatus, Forwarding};
+pub use date::read_date;
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use fields::HeaderFields;
 pub use freshness::{FreshnessTerms, Lifetime, initial_age_s};

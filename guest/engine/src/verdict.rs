@@ -96,12 +96,6 @@ pub struct Response {
     pub grpc_status: u8,
 }
 
-/// Those of an answer in JSON that nobody keeps.
-pub(crate) fn json_headers() -> Vec<(String, Vec<u8>)> {
-    let fields = [("content-type", "application/json"), ("cache-control", "no-store")];
-    fields.map(|(name, value)| (String::from(name), value.as_bytes().to_vec())).into()
-}
-
 /// What is to be changed in the headers of a stream that goes on, in order. What is said of headers that went on
 /// before means nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

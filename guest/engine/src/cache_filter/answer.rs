@@ -11,8 +11,8 @@ use slidegate_cache::{CacheStatus, HeaderFields, StoredResponse, is_not_modified
 
 use crate::{
     cache::CacheFallback,
-    grpc,
-    verdict::{HeaderEdit, Response, json_headers},
+    grpc, json_answer,
+    verdict::{HeaderEdit, Response},
 };
 
 const NOT_CACHED: &str = r#"{"error":{"message":"No response is stored that could be used.","code":"not_cached"}}"#;
@@ -64,7 +64,7 @@ pub(super) fn fallback(fallback: &CacheFallback, status: &CacheStatus) -> Respon
 
 /// The answer to who wants nothing but what is stored (RFC 9111, 5.2.1.7).
 pub(super) fn not_cached(status: &CacheStatus) -> Response {
-    let mut headers = json_headers();
+    let mut headers = json_answer::json_headers();
     headers.extend(told(status));
     Response {
         status: 504,

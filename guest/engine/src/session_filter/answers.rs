@@ -16,7 +16,7 @@ use crate::{
     store::failure::FailureCause,
     streams::{WAITER_BYTES, Waiter},
     telemetry::SessionTally,
-    verdict::{Edits, HeaderEdit, Response, Verdict, json_headers},
+    verdict::{Edits, HeaderEdit, Response, Verdict},
 };
 
 const NO_SESSION: &str = r#"{"error":{"message":"There is no session. Please log in.","code":"no_session"}}"#;

@@ -31,7 +31,7 @@ use crate::{
     streams::{WAITER_BYTES, Waiter},
     telemetry::SessionWriteTally,
     turn::NotedVerdict,
-    verdict::{Edits, HeaderEdit, Response, Verdict, json_headers},
+    verdict::{Edits, HeaderEdit, Response, Verdict},
 };
 
 const TOO_MANY: &str = r#"{"error":{"message":"You are logged in as often as you may be. Please log out elsewhere first.","code":"too_many_sessions"}}"#;

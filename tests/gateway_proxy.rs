@@ -118,6 +118,22 @@ fn chunks_and_trailers_pass_both_ways() {
 }
 
 #[test]
+fn a_body_arrives_whatever_the_method_and_whoever_tells_its_length() {
+    let (upstream, gateway) = rig("http");
+    for method in ["GET", "DELETE", "POST"] {
+        for framed in ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+            let mut client = gateway.client();
+            client.write(format!("{method} / HTTP/1.1\r\nhost: a\r\n{framed}").as_bytes()).expect("it is sent");
+            assert_eq!(client.read_answer(method).expect("an answer").status(), 200, "{method} {framed}");
+            let seen = upstream.last();
+            assert_eq!((seen.method.as_str(), seen.body_bytes, seen.is_whole), (method, 5, true), "{framed}");
+        }
+    }
+    gateway.client().get("/", &[]);
+    assert_eq!(upstream.last().text("transfer-encoding"), None, "where there is none, none is announced");
+}
+
+#[test]
 fn a_body_is_asked_for_before_it_is_sent() {
     let (upstream, gateway) = rig("http");
     let mut client = gateway.client();

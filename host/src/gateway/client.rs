@@ -15,10 +15,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request;
 use hyper::http::uri::Scheme;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 
 use self::endpoint::Connections;
 pub(crate) use self::endpoint::Endpoint;
@@ -227,7 +228,8 @@ impl Exchange {
             };
             let received_before = connection.received();
             let head = if is_kept { self.head.clone() } else { self.head.take() };
-            let request = self.request(head, None, |head| head.into_http1(host))?;
+            let mut request = self.request(head, None, |head| head.into_http1(host))?;
+            frame_body(&mut request);
             let failed = match connection.send(request).await {
                 Ok(response) => {
                     connections.keep(connection, self.body.abandoned());
@@ -326,6 +328,15 @@ impl Exchange {
     /// Whether the request may be sent again though the upstream may have carried it out.
     fn is_repeatable(&self) -> bool {
         self.body.is_untouched() && self.head.as_ref().is_some_and(|head| head.method.is_idempotent())
+    }
+}
+
+/// Says that a body comes in chunks where nobody would expect one: without that hyper drops what a GET or a HEAD carries
+/// that has no `content-length`.
+fn frame_body(request: &mut Request<impl Body>) {
+    let is_unexpected = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_unexpected && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -1,10 +1,16 @@
 //! Sessions that the gateway keeps itself, on a real Redis: from a response that sets one to a log-out, over several
 //! gateways, and what nobody can make of them.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use slidegate_tests::{
-    gateway_process::Gateway, http_client::Answer, redis_server::RedisServer, session_browser::Browser,
+    gateway_process::{Gateway, wait_until},
+    http_client::Answer,
+    redis_server::RedisServer,
+    session_browser::Browser,
     upstream::Upstream,
 };
 
@@ -126,6 +132,15 @@ fn a_session_that_becomes_anothers_has_a_new_id() {
     assert_eq!(keys(&redis).len(), 1);
 }
 
+/// Which session was used longest ago is told by milliseconds.
+fn await_next_millisecond() {
+    let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_millis();
+    wait_until("the clock to go on", {
+        let before_ms = now_ms();
+        move || now_ms() > before_ms + 1
+    });
+}
+
 #[test]
 fn of_a_user_so_many_sessions_are_open_over_all_gateways() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
@@ -134,6 +149,7 @@ fn of_a_user_so_many_sessions_are_open_over_all_gateways() {
     let mut browsers: Vec<Browser> = Vec::new();
     for at in 0..5 {
         let mut browser = Browser::default();
+        await_next_millisecond();
         assert!(log_in(&mut browser, &gateways[at % 2], "alice").head.text("set-cookie").is_some());
         browsers.push(browser);
     }
@@ -152,6 +168,7 @@ fn of_a_user_so_many_sessions_are_open_over_all_gateways() {
     browsers.push(sixth);
     assert_eq!(open(&mut browsers, &gateways[0]), [false, false, true, false, true, true]);
     // The one that was used longest ago ends, not the one that began first.
+    await_next_millisecond();
     known(&mut browsers[2], &gateways[0], &upstream);
     let mut seventh = Browser::default();
     log_in(&mut seventh, &gateways[0], "alice");

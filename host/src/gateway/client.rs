@@ -331,8 +331,8 @@ impl Exchange {
     }
 }
 
-/// Says that a body comes in chunks where nobody would expect one: without that hyper drops what a GET or a HEAD carries
-/// that has no `content-length`.
+/// Says that a body comes in chunks where nobody would expect one: without that hyper drops what a GET or a HEAD
+/// carries that has no `content-length`.
 fn frame_body(request: &mut Request<impl Body>) {
     let is_unexpected = matches!(*request.method(), Method::GET | Method::HEAD);
     if is_unexpected && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {

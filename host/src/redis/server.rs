@@ -103,8 +103,9 @@ impl RedisServer {
             self.maxmemory_policy.as_deref().filter(|policy| self.maxmemory > 0 && *policy != "noeviction")
         {
             warnings.push(format!(
-                "at its maxmemory of {} bytes it evicts keys (maxmemory-policy {policy}), and a key evicted has its \
-                 whole limit again; expected noeviction",
+                "at its maxmemory of {} bytes it evicts keys (maxmemory-policy {policy}): what is limited by a key \
+                 evicted has its whole limit again, and a session evicted ends; expected noeviction, unless it does \
+                 nothing but keep responses",
                 self.maxmemory
             ));
         }

@@ -47,7 +47,17 @@ pub(crate) fn explained(
         _ => CacheableRequest::read(rules, &method, request),
     };
     match cacheable {
-        Ok(cacheable) => looked_up(rules, &cacheable, wall_ns / 1_000_000, ask),
+        Ok(cacheable) => {
+            let told = looked_up(rules, &cacheable, wall_ns / 1_000_000, ask);
+            match told.is_answered {
+                // Who wants nothing but what is stored is told that it is of no use.
+                Some(false) if cacheable.directives.only_if_cached => {
+                    let reason = format!("{}, and the request says `only-if-cached`: 504", told.reason);
+                    ExplainedCache { is_answered: Some(true), reason }
+                }
+                _ => told,
+            }
+        }
         Err(why) => passing(format!("it is not looked up: {why}")),
     }
 }
@@ -83,8 +93,7 @@ fn looked_up(rules: &CacheRules, request: &CacheableRequest, now_ms: u64, ask: A
             CacheAnswer::Missing(None, head) if head != ValueHead::default() => {
                 told(Some(false), "is stored, and void")
             }
-            // Who wants nothing but what is stored is told that there is none.
-            _ => told(Some(request.directives.only_if_cached), "is not stored"),
+            _ => told(Some(false), "is not stored"),
         };
     }
 }

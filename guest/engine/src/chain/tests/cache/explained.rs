@@ -44,6 +44,12 @@ fn what_is_stored_is_told_by_its_key_and_nothing_is_done() {
     let (_, would, reason) = told(&world, &request, &mut store);
     assert_eq!(would, Would::Pass);
     assert_eq!(freshness(&reason), "status 200, stale since 10 s) has to be validated, and stands in for an error");
+    let only = get("/a", &[("cache-control", "only-if-cached")]);
+    let (_, would, reason) = told(&world, &only, &mut store);
+    assert!(would == Would::Respond && reason.ends_with(" says `only-if-cached`: 504"), "{reason}");
+    assert_eq!(world.get(2, &only, &page("b"), &mut store).status, 504);
+    let (_, would, reason) = told(&world, &get("/b", &[("cache-control", "only-if-cached")]), &mut store);
+    assert!(would == Would::Respond && reason.contains(" is not stored, and the request says"), "{reason}");
     // Whatever was told, nobody waits.
     assert!(world.is_idle());
 }

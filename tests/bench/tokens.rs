@@ -29,7 +29,7 @@ const PIECE: usize = 4_000;
 
 /// Limits on tokens that nobody reaches, and one on requests, which asks Redis and reads no answer.
 const TOKENS: &str = "{rule_name: tokens, global_threshold: {token_per_hour: 1000000000000}, reserve: 100}";
-/// The same, but what is given back of a reservation is an eighth of the limit, and does not wait for a question.
+/// The same, but what is given back of a reservation is an eighth of the limit, and hardly waits for a question.
 const URGENT: &str = "{rule_name: tokens, global_threshold: {token_per_hour: 1000000000000}, reserve: 130000000000}";
 const REQUESTS: &str = "{rule_name: requests, global_threshold: {query_per_hour: 1000000000000}}";
 
@@ -88,8 +88,7 @@ fn gateway(places: &[Place; 4], bytes: usize, rounds: usize, short: usize) -> Ta
          {PIECE} bytes at a time; the first event, and what Redis runs, of {short} short ones, one after the other, \
          which tell 320 tokens. To reach: the first event 100 µs later at most than with a limit on requests, which \
          waits for Redis as well; 0.95 of the throughput; 2 µs of guest for 100 bytes; one call for each request, as \
-         settlements go with the next question, but for those that give back an eighth of a limit or more, which \
-         go at once.",
+         settlements go with the next question.",
         bytes / 1_000
     );
     let head = [

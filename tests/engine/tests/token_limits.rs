@@ -100,6 +100,32 @@ fn a_settlement_goes_with_the_next_question_or_alone_after_a_moment() {
 }
 
 #[test]
+fn much_is_given_back_with_the_next_question_too_but_hardly_waits() {
+    let mut gateways = gateway(1_000, &json!({"reserve": 500}));
+    for asked in 1..=20 {
+        let open = gateways.ask(0, "a", 0).expect("there is room");
+        assert_eq!(gateways.calls(), asked, "under load none is for settling alone");
+        gateways.spend(&open, 1, 1);
+    }
+    gateways.pass(1_900);
+    assert_eq!(gateways.calls(), 20);
+    gateways.pass(100);
+    assert_eq!(gateways.calls(), 21);
+    gateways.pass(SECOND_US);
+    assert_eq!(gateways.calls(), 21, "it went once");
+    // An eighth may come together of several answers; the first of them waits no longer for the others.
+    let mut gateways = gateway(1_000, &json!({"reserve": 100}));
+    let open: Vec<_> = (0..4).map(|_| gateways.ask(0, "a", 0).expect("there is room")).collect();
+    for (calls, open) in [4, 5, 5, 6].into_iter().zip(&open) {
+        gateways.spend(open, 1, 1);
+        gateways.pass(2_000);
+        assert_eq!(gateways.calls(), calls);
+    }
+    gateways.pass(50_000);
+    assert_eq!(gateways.calls(), 6);
+}
+
+#[test]
 fn a_refused_user_is_admitted_as_soon_as_room_is_given_back() {
     let mut gateways = gateway(1_000, &json!({"reserve": 1_000, "headers": ["retry-after"]}));
     let open = gateways.ask(0, "a", 0).expect("there is room");

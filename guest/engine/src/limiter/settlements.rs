@@ -19,9 +19,12 @@ const RESENT_MAX: usize = 64;
 /// A settlement of so many windows goes at once: one call holds up Redis no longer.
 const WINDOWS_MAX: usize = 64;
 
-/// What gives back such a part of a limit goes at once: the next request may come to another gateway, and would be
+/// What gives back such a part of a limit hardly waits: the next request may come to another gateway, and would be
 /// refused there for what nobody needs any more.
 const HELD_BACK_PARTS: u64 = 8;
+
+/// So long that waits for a question. Under load one comes before.
+const HASTE_NS: u64 = 2_000_000;
 
 /// Parts of a limit are counted in this many.
 const WHOLE: u64 = 1 << 16;
@@ -32,6 +35,8 @@ pub(super) struct Settlements {
     pending: BTreeMap<(u32, Vec<u8>), PendingSettlement>,
     /// In the order of their times; what has gone with a question since is not there any more.
     due: VecDeque<(u64, u32, Vec<u8>)>,
+    /// The same of what hardly waits; it is in the other list, too, by the time that it had before.
+    hastened: VecDeque<(u64, u32, Vec<u8>)>,
     /// What could not be sent when it was due.
     unsent: VecDeque<(u32, PendingSettlement)>,
     /// When it is tried again.
@@ -76,6 +81,18 @@ impl Settlements {
         pending
     }
 
+    /// What waits under this key does not wait as long as others, if it gives back much.
+    pub(super) fn hasten(&mut self, service: u32, lead: &[u8], now_ns: u64) {
+        let due_ns = now_ns.saturating_add(HASTE_NS);
+        if let Some(pending) = self.pending.get_mut(&(service, lead.to_vec()))
+            && pending.held_back >= WHOLE / HELD_BACK_PARTS
+            && pending.due_ns > due_ns
+        {
+            pending.due_ns = due_ns;
+            self.hastened.push_back((due_ns, service, lead.to_vec()));
+        }
+    }
+
     /// What waits under this key, to go with a question.
     pub(super) fn take(&mut self, service: u32, lead: &[u8]) -> Option<PendingSettlement> {
         if self.pending.is_empty() {
@@ -86,7 +103,10 @@ impl Settlements {
 
     /// What has waited long enough, or waits at all if `all`; and for which service.
     pub(super) fn take_due(&mut self, now_ns: u64, all: bool) -> Option<(u32, PendingSettlement)> {
-        while let Some((due_ns, service, lead)) = self.due.pop_front_if(|(due_ns, ..)| all || *due_ns <= now_ns) {
+        let is_due = |(due_ns, ..): &mut (u64, u32, Vec<u8>)| all || *due_ns <= now_ns;
+        while let Some((due_ns, service, lead)) =
+            self.hastened.pop_front_if(is_due).or_else(|| self.due.pop_front_if(is_due))
+        {
             let key = (service, lead);
             if self.pending.get(&key).is_some_and(|pending| pending.due_ns == due_ns) {
                 return self.pending.remove(&key).map(|pending| (service, pending));
@@ -136,8 +156,9 @@ impl Settlements {
 
     /// When something may be due next.
     pub(super) fn due_ns(&self) -> Option<u64> {
-        let due_ns = self.due.front().map(|(due_ns, ..)| *due_ns);
-        due_ns.into_iter().chain((!self.unsent.is_empty()).then_some(self.resend_ns)).min()
+        let fronts = [self.hastened.front(), self.due.front()];
+        let due_ns = fronts.into_iter().flatten().map(|(due_ns, ..)| *due_ns);
+        due_ns.chain((!self.unsent.is_empty()).then_some(self.resend_ns)).min()
     }
 }
 
@@ -178,8 +199,8 @@ impl PendingSettlement {
         self.held_back = self.held_back.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
     }
 
-    /// Whether it should go at once.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.settlement.len() >= WINDOWS_MAX || self.held_back >= WHOLE / HELD_BACK_PARTS
+    /// Whether no more may be added to it.
+    pub(super) fn is_full(&self) -> bool {
+        self.settlement.len() >= WINDOWS_MAX
     }
 }

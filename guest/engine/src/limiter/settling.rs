@@ -52,9 +52,9 @@ impl Limiter {
                 ChangeKind::Spend(charge) => pending.settlement.spend(key, charge),
             }
         }
-        if (pending.is_urgent() || self.is_retired)
-            && let Some(pending) = self.settlements.take(service, lead)
-        {
+        if !pending.is_full() && !self.is_retired {
+            self.settlements.hasten(service, lead, turn.now_ns);
+        } else if let Some(pending) = self.settlements.take(service, lead) {
             self.settle_alone(service, pending, turn);
         }
     }

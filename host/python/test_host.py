@@ -12,17 +12,18 @@ import pathlib
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-import redis
 import uvicorn
+from redis_server import Redis, eventually, free_port
 from slidegate import ConfigError, Slidegate
+from slidegate.asgi import changed
 from slidegate.filter import record
 from slidegate.redis_calls import pool, roundtrip
+from wasmtime.component import Variant
 
 HERE = pathlib.Path(__file__).parent
 COMPONENT = os.environ.get("SLIDEGATE_COMPONENT", str(HERE.parent.parent / "dist" / "slidegate.wasm"))
@@ -34,51 +35,6 @@ WINDOW = "1h"
 MEMORY_BYTES, TOO_LONG = 2 << 20, "a" * (1 << 20)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def eventually(is_so, what):
-    deadline = time.monotonic() + 20
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within 20 seconds: {what}")
-        time.sleep(0.02)
-
-
-class Redis:
-    """A server of its own, which can be stopped and come back at the same port."""
-
-    def __init__(self, *options):
-        self.port, self.options, self.process = free_port(), options, None
-        self.start()
-
-    @property
-    def url(self):
-        return f"redis://127.0.0.1:{self.port}"
-
-    def client(self, **options):
-        return redis.Redis(port=self.port, **options)
-
-    def start(self):
-        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning", *self.options]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())
-        eventually(self.is_up, "Redis is up")
-
-    def is_up(self):
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return True
-        except OSError:
-            return False
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-
-
 async def echo(scope, receive, send):
     """Answers with the request's headers; a body of any length is read before."""
     assert scope["type"] == "http"
@@ -88,6 +44,8 @@ async def echo(scope, receive, send):
         raise RuntimeError("an application may fail")
     body = json.dumps([[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]]).encode()
     headers = [(b"content-type", b"application/json"), (b"x-ratelimit-limit", b"the application's own")]
+    if scope["path"] == "/login":
+        headers.append((b"set-cookie", b"id_token=of alice; Path=/"))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -246,6 +204,18 @@ class HostTest(unittest.TestCase):
         server = self.serve({"rule_name": "test", "rule_items": [by_address]})
         self.assertEqual(self.statuses(server, 2), [200, 429])
 
+    def test_both_sides_of_a_request_are_changed(self):
+        """By a filter that looks at responses, and waits for Redis there."""
+        vault = {"cookies": ["id_token"], "secrets": ["nobody else knows this one"], "redis": {"service_name": "limits"}}
+        server = self.serve({"cookie_vault": vault}, {"limits": self.redis.url})
+        _, headers, _ = server.get(path="/login")
+        cookie = headers["set-cookie"].removesuffix("; Path=/")
+        self.assertNotIn("alice", cookie)
+        _, _, body = server.get({"cookie": cookie})
+        self.assertIn(["cookie", "id_token=of alice"], json.loads(body))
+        _, _, body = server.get({"cookie": "id_token=made up"})
+        self.assertNotIn("id_token", body.decode())
+
     def test_an_application_that_fails_is_counted_all_the_same(self):
         server = self.serve(rule(2))
         answers = [server.get(path="/fails")[0] for _ in range(3)]
@@ -361,6 +331,20 @@ class HostTest(unittest.TestCase):
 
 async def accept(scope, receive, send):
     await send({"type": "websocket.accept"})
+
+
+class ChangesTest(unittest.TestCase):
+    """Header fields after changes, in their order."""
+
+    def test_changes_are_made_in_their_order(self):
+        def edit(tag, name, value):
+            return Variant(tag, record(name=name, value=value))
+
+        edits = [edit("append", "a", b"2"), edit("set", "b", b"3"), Variant("remove", "c"), edit("append", "c", b"4")]
+        headers = [(b"A", b"1"), (b"b", b"1"), (b"b", b"2"), (b"c", b"1")]
+        self.assertEqual(changed(headers, edits), [(b"a", b"1"), (b"a", b"2"), (b"b", b"3"), (b"c", b"4")])
+        forbidden = [edit("set", "a", b"1\r\nx: y"), edit("append", "a b", b"1"), edit("set", "", b"1"), edit("append", "d", b"\0")]
+        self.assertEqual(changed(headers[:1], forbidden), [(b"a", b"1")])
 
 
 class ReplyTest(unittest.TestCase):

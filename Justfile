@@ -7,6 +7,9 @@ native := "-p slidegate -p slidegate-tests -p slidegate-higress-host"
 pure := "-p slidegate-document -p slidegate-cache -p slidegate-engine -p slidegate-engine-tests"
 guests := "-p slidegate-allocator -p slidegate-shim"
 
+# What is made of the contract, without any of those.
+contract := "cargo run --quiet --release --locked -p slidegate-contract-tests --"
+
 # The shim for its own target, beside the component, which the host's build script puts there.
 higress := "--profile higress --locked -p slidegate-shim --target wasm32-unknown-unknown --target-dir target/guest"
 
@@ -136,11 +139,19 @@ higress:
     mkdir -p dist
     cp target/guest/wasm32-unknown-unknown/higress/slidegate_shim.wasm dist/slidegate-higress.wasm
 
-# dist/oci: the image that Higress pulls by `oci://`; push it with `skopeo copy oci:dist/oci:VERSION docker://...`.
-package: higress
-    python3 guest/shim/deploy/package.py dist/slidegate-higress.wasm Cargo.toml dist/oci
+# dist/oci: the image that Higress pulls by `oci://`; dist/oci-component and dist/oci-contract: the component and its contract as `wkg` pulls them.
+# Push them with `skopeo copy oci:dist/oci:VERSION docker://...`.
+package: build
+    python3 guest/package/higress.py dist/slidegate-higress.wasm Cargo.toml dist/oci
+    {{contract}} package dist/slidegate-filter.wasm
+    {{contract}} describe dist/slidegate.wasm > dist/slidegate.json
+    {{contract}} describe dist/slidegate-filter.wasm > dist/slidegate-filter.json
+    python3 guest/package/component.py dist/slidegate.wasm dist/slidegate.json Cargo.toml dist/oci-component
+    python3 guest/package/component.py dist/slidegate-filter.wasm dist/slidegate-filter.json Cargo.toml dist/oci-contract
     command -v skopeo > /dev/null || just apt skopeo
     skopeo inspect oci:dist/oci > /dev/null
+    skopeo inspect --raw oci:dist/oci-component > /dev/null
+    skopeo inspect --raw oci:dist/oci-contract > /dev/null
 
 # The crates as they would be published, into target/package: the gateway's brings the built component. `cargo publish` takes them from there.
 crates: build

@@ -15,6 +15,7 @@ use slidegate_tests::{
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/shim/deploy");
+const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/package/higress.py");
 
 /// What Higress' console makes a form of, which is no manifest.
 const CONSOLE_FORM: &str = "spec.yaml";
@@ -69,7 +70,7 @@ fn sha256(file: &Path) -> String {
 
 fn package(directory: &str) {
     let [module, cargo_toml] = [format!("{ROOT}/dist/slidegate-higress.wasm"), format!("{ROOT}/Cargo.toml")];
-    output("python3", &[&format!("{DEPLOY}/package.py"), &module, &cargo_toml, directory]);
+    output("python3", &[PACKAGE, &module, &cargo_toml, directory]);
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn a_directory_of_something_else_is_left_alone() {
     fs::write(&file, "mine").expect("a file");
     let [module, cargo_toml] = [format!("{ROOT}/dist/slidegate-higress.wasm"), format!("{ROOT}/Cargo.toml")];
     let directory = scratch.0.to_str().expect("a path in UTF-8");
-    let output = run("python3", &[&format!("{DEPLOY}/package.py"), &module, &cargo_toml, directory]);
+    let output = run("python3", &[PACKAGE, &module, &cargo_toml, directory]);
     assert_eq!((output.status.code(), fs::read(&file).expect("the file").as_slice()), (Some(1), b"mine".as_slice()));
 }
 

@@ -8,6 +8,9 @@ use wit_parser::{PackageId, Resolve, World};
 
 use crate::contract;
 
+/// How a component begins. What reads one takes a module, too, for one without types.
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
 /// The contract as a component that holds nothing but types, with its documentation.
 ///
 /// # Panics
@@ -23,6 +26,9 @@ pub fn package() -> Vec<u8> {
 /// # Errors
 /// When the bytes are neither; in words.
 pub fn description(wasm: &[u8]) -> Result<Value, String> {
+    if !wasm.starts_with(COMPONENT) {
+        return Err("this is no WebAssembly component".to_owned());
+    }
     let (exports, imports, package) = match wit_component::decode(wasm).map_err(|error| format!("{error:#}"))? {
         DecodedWasm::Component(types, world) => {
             let world = &types.worlds[world];

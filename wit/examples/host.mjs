@@ -46,7 +46,6 @@ let ids = 0n;
 const bytes = (/** @type {string | undefined} */ text) => Buffer.from(text ?? "", "latin1");
 const now = () => ({ monotonic: process.hrtime.bigint(), wall: BigInt(Date.now()) * 1_000_000n });
 
-// wit: imports
 /** @param {bigint} id @param {string} name */
 const values = (id, name) => (streams.get(id)?.request.headersDistinct[name] ?? []).map(bytes);
 
@@ -76,7 +75,6 @@ const imports = {
         randomBytes,
     },
 };
-// wit: end
 
 /** @param {Buffer[]} cookies */
 function joined(cookies) {
@@ -89,7 +87,6 @@ function address(socket) {
     return host && `${host.includes(":") ? `[${host}]` : host}:${socket.remotePort}`;
 }
 
-// wit: redis
 /** @param {number} service @param {redis.Command} command */
 function redisCall(service, command) {
     const call = ++ids;
@@ -111,7 +108,6 @@ function redisCall(service, command) {
 function goOn(passings) {
     passings.forEach(passing => settle(passing.stream, passing.pass));
 }
-// wit: end
 
 /** @param {any} answer @returns {Result<redis.Reply, redis.CallError>} */
 function answered(answer) {
@@ -159,15 +155,12 @@ const component = await import(resolve(folder, "slidegate.js"));
 /** @type {Exports} */
 const { filter } = await component.instantiate(core, imports);
 
-// wit: configure
 const configuration = filter.configure(bytes(JSON.stringify(CONFIG)), now());
 const { requestBody, responseBody, responseHeaders } = configuration.uses.parts;
 if (requestBody || responseBody || responseHeaders) {
     throw new Error("the configuration needs what this host does not show");
 }
-// wit: end
 
-// wit: request
 const server = createServer(async (request, response) => {
     const id = ++ids;
     /** @type {Promise<types.Pass | undefined>} */
@@ -192,4 +185,3 @@ const server = createServer(async (request, response) => {
     response.end("orders\n");
 });
 server.listen(Number(port), "127.0.0.1", () => console.log("listening"));
-// wit: end

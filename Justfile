@@ -196,6 +196,7 @@ test *flags: setup quick lint (build native)
     cargo test --release --locked -p slidegate-contract-tests
     just second-line
     just session-browsers
+    just embed
     just python
     just jco
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
@@ -213,6 +214,11 @@ python *flags: (build native)
 python-cost: (build native)
     test -d {{python}}/uvicorn || just python-packages
     PYTHONPATH=$PWD/{{python}} python3 host/python/cost.py
+
+# The worked host in Rust: of six requests it refuses one.
+embed:
+    cargo build --release --locked {{native}} --example embed
+    test "$(target/release/examples/embed | grep --count ' 429 ')" = 1
 
 # The worked host in JavaScript: held to the types of the contract, and run, with a real Redis.
 jco: (build native)

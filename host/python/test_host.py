@@ -4,6 +4,7 @@ SLIDEGATE_COMPONENT names the component; without it, it is the one that `just bu
 """
 
 import asyncio
+import contextlib
 import http.client
 import json
 import logging
@@ -282,6 +283,13 @@ class HostTest(unittest.TestCase):
                 self.assertEqual(self.statuses(server, 1), [503])
             self.assertIn("fails (timeout)", "\n".join(logs.output))
 
+    def test_what_is_no_reply_is_a_redis_that_fails(self):
+        for bytes_ in [b":many\r\n", b"HTTP/1.1 400\r\n", b"*1\r\n*1\r\n:1\r\n", b"*" * 70_000]:
+            with self.subTest(bytes_[:20]), answering(bytes_) as url:
+                server = self.serve(shared(1, failure_mode="closed"), {"limits": url})
+                self.assertEqual(self.statuses(server, 1), [503])
+                self.assertEqual(server.slidegate.filter.calls, set())
+
     def test_a_wrong_password_is_called_so(self):
         redis = Redis("--requirepass", "secret")
         self.addCleanup(redis.stop)
@@ -327,6 +335,28 @@ class HostTest(unittest.TestCase):
                 self.assertEqual(server.get({"x-api-key": TOO_LONG})[0], 503)
                 self.assertEqual([answer.result()[0] for answer in waiting], [503, 503, 503])
             server.forgets_all()
+
+
+@contextlib.contextmanager
+def answering(bytes_):
+    """Something that answers each connection with these bytes, and closes it."""
+
+    def talk():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+                connection.sendall(bytes_)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 async def accept(scope, receive, send):
@@ -408,17 +438,8 @@ class ReplyTest(unittest.TestCase):
         self.assertEqual(sum(b"INCR" in piece for piece in received), 1)
 
     def test_bytes_that_are_no_reply_and_nobody_there(self):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-
-            def talk_nonsense():
-                with listener.accept()[0] as connection:
-                    connection.recv(4096)
-                    connection.sendall(b"HTTP/1.1 400\r\n")
-
-            thread = threading.Thread(target=talk_nonsense, daemon=True)
-            thread.start()
-            self.assertEqual(self.ask(f"redis://127.0.0.1:{listener.getsockname()[1]}", "GET a"), ["protocol"])
-            thread.join()
+        with answering(b"HTTP/1.1 400\r\n") as url:
+            self.assertEqual(self.ask(url, "GET a"), ["protocol"])
         self.assertEqual(self.ask(f"redis://127.0.0.1:{free_port()}", "GET a"), ["connect"])
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from urllib.parse import quote
 
 from wasmtime.component import Variant
 
@@ -33,7 +34,8 @@ class Stream:
     def __init__(self, id, scope):
         self.id = id
         self.method = scope.get("method", "GET").encode()
-        self.path = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        path = scope.get("raw_path") or quote(scope["path"]).encode()
+        self.path = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         self.scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
         self.headers = changed(scope["headers"], [])
         self.client = scope.get("client")

@@ -150,6 +150,7 @@ class Filter:
         """The instance is gone: nothing of it is used again. Nobody waits for it any more, and what its calls are answered is for nobody."""
         logger.error("the filter failed, and is replaced: %s", error)
         self.exports, self.calls, self.replies, self.wake = None, set(), [], None
+        self.set_timer()
         for stream in self.streams.values():
             stream.fail(FilterFailed())
         return FilterFailed()
@@ -184,6 +185,10 @@ class Filter:
                 reply = await roundtrip(pool, words)
         except TimeoutError:
             reply = "timeout"
+        except Exception as error:
+            # Every call is answered, whatever its client makes of bytes that are no reply.
+            logger.warning("a reply of Redis cannot be read: %r", error)
+            reply = "protocol"
         if calls is self.calls:  # Else an instance asked that is gone.
             self.replies.append(record(call=call, reply=reply))
             if len(self.replies) == 1:

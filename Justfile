@@ -157,8 +157,8 @@ higress:
     mkdir -p dist
     cp target/guest/wasm32-unknown-unknown/higress/slidegate_shim.wasm dist/slidegate-higress.wasm
 
+# Pushed with `skopeo copy oci:dist/oci:VERSION docker://...`.
 # dist/oci: the image that Higress pulls by `oci://`; dist/oci-component and dist/oci-contract: the component and its contract as `wkg` pulls them.
-# Push them with `skopeo copy oci:dist/oci:VERSION docker://...`.
 package: build
     python3 guest/package/higress.py dist/slidegate-higress.wasm Cargo.toml dist/oci
     {{contract}} package dist/slidegate-filter.wasm
@@ -231,8 +231,7 @@ jco: (build native)
     {{jco}}/node_modules/.bin/jco transpile dist/slidegate.wasm --quiet --name slidegate --instantiation async --no-typescript --out-dir {{jco}}/component
     SLIDEGATE_WORKED_HOST={{jco}} node --test tests/contract/javascript/host.test.mjs
 
-# Tables of fields in the READMEs and the form of Higress' console, made of the table of all fields, and the contract's types for TypeScript; tests say
-# when they are out of date.
+# Tables of fields in the READMEs and the form of Higress' console, made of the table of all fields, and the contract's types for TypeScript.
 docs:
     SLIDEGATE_WRITE=1 cargo test --release --locked -p slidegate-schema-tests --test documentation
     SLIDEGATE_WRITE=1 cargo test --release --locked -p slidegate-contract-tests --test documentation

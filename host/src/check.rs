@@ -110,17 +110,22 @@ fn report(
 
 fn tell_gateway(report: &mut Report, settings: &Settings) {
     let secured = |listen: &Listen| listen.tls.as_ref().map(|tls| format!(", {tls}")).unwrap_or_default();
-    report.line(format_args!(
-        "listen   {} ({} workers){}",
-        settings.listen.address,
-        settings.workers,
-        secured(&settings.listen)
-    ));
+    match &settings.listen {
+        Some(listen) => {
+            report.line(format_args!("listen   {} ({} workers){}", listen.address, settings.workers, secured(listen)));
+        }
+        None => report.line(format_args!("listen   off ({} workers)", settings.workers)),
+    }
     match &settings.admin {
         Some(admin) => report.line(format_args!("admin    {}{}", admin.address, secured(admin))),
         None => report.line("admin    off"),
     }
-    report.line("routes   the closest host wins, then the longest path prefix");
+    if let Some(decide) = &settings.decide {
+        report.line(format_args!("decide   {decide}{}", secured(&decide.listen)));
+    }
+    if !settings.routes.is_empty() {
+        report.line("routes   the closest host wins, then the longest path prefix");
+    }
     for route in &settings.routes {
         let name = if route.name.is_empty() { "(no name)" } else { &route.name };
         let upstreams: Vec<String> = route.upstreams.iter().map(Upstream::to_string).collect();

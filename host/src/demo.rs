@@ -67,12 +67,14 @@ impl Demo {
         }
         let lacking = |what: &str, error: &io::Error| vec![Mistake::new("", format!("cannot start {what}: {error}"))];
         let upstream = self.start_upstream().map_err(|error| lacking("the demo's upstream", &error))?;
+        let proxy = free_port(overrides.listen, PORTS).map_err(|error| lacking("listening", &error))?;
+        let listen = proxy.local_addr().map_err(|error| lacking("listening", &error))?;
         let listeners = Listeners {
-            proxy: free_port(overrides.listen, PORTS).map_err(|error| lacking("listening", &error))?,
+            proxy: Some(proxy),
             admin: Some(free_port(overrides.admin, ADMIN_PORTS).map_err(|error| lacking("the admin port", &error))?),
+            decide: None,
         };
         let address = |listener: &StdTcpListener| listener.local_addr().map_err(|error| lacking("listening", &error));
-        let listen = address(&listeners.proxy)?;
         let admin = listeners.admin.as_ref().map(address).transpose()?;
         let document = json!({
             "listen": listen.to_string(),

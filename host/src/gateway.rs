@@ -12,6 +12,8 @@ mod answer;
 mod body;
 mod client;
 mod connection;
+mod decide;
+mod decision_labels;
 mod decoding;
 mod descriptors;
 mod dormant;
@@ -180,17 +182,27 @@ impl Running {
     ) -> io::Result<()> {
         // Whatever goes wrong from here on, the lanes must end.
         let _stop = self.ending.stop.clone().drop_guard();
-        let listener = Listener::new(ListenerKind::Proxy, listeners.proxy, Arc::clone(&self.guests))?;
-        let admin =
-            listeners.admin.map(|bound| Listener::new(ListenerKind::Admin, bound, Guests::uncounted())).transpose()?;
-        self.announce(listener.address()?, admin.as_ref().map(Listener::address).transpose()?);
+        let listener = |kind, bound: Option<_>, guests: &Arc<Guests>| {
+            bound.map(|bound| Listener::new(kind, bound, Arc::clone(guests))).transpose()
+        };
+        let proxy = listener(ListenerKind::Proxy, listeners.proxy, &self.guests)?;
+        let decide = listener(ListenerKind::Decide, listeners.decide, &self.guests)?;
+        let admin = listener(ListenerKind::Admin, listeners.admin, &Guests::uncounted())?;
+        self.announce([&proxy, &admin, &decide])?;
         self.start_admin(admin);
         tokio::spawn(memory::give_back());
         let reload = self.start_reloading(source);
         let is_hurried = {
-            let mut accepting = std::pin::pin!(
-                listener.accept(&self.serving, |newcomer| lanes.assign(newcomer, ListenerService::Proxy))
-            );
+            let accept = async |listener: &Option<Listener>, service: fn(_) -> _| match listener {
+                Some(listener) => listener.accept(&self.serving, |newcomer| lanes.assign(newcomer, service)).await,
+                None => std::future::pending().await,
+            };
+            let mut accepting = std::pin::pin!(async {
+                tokio::select! {
+                    never = accept(&proxy, ListenerService::Proxy) => never,
+                    never = accept(&decide, ListenerService::Decide) => never,
+                }
+            });
             loop {
                 let signal = tokio::select! {
                     never = accepting.as_mut() => match never {},
@@ -206,7 +218,7 @@ impl Running {
             }
             self.lame_duck(accepting.as_mut(), signals).await
         };
-        drop(listener);
+        drop((proxy, decide));
         // Also those whose last streams end meanwhile: what they settle must be on its way before the lanes end.
         let workers = self.workshop.workers();
         if !is_hurried {
@@ -238,18 +250,27 @@ impl Running {
         }
     }
 
-    fn announce(&self, listen: SocketAddr, admin: Option<SocketAddr>) {
+    /// Says where the gateway listens: for requests, for those who look after it, and for other proxies.
+    fn announce(&self, listeners: [&Option<Listener>; 3]) -> io::Result<()> {
         let serving = self.serving.load();
         if serving.configuration().is_none() {
             tracing::warn!("there is no `filter` in the settings: nothing is limited");
         }
+        let mut places = Vec::new();
+        for listener in listeners {
+            let address = listener.as_ref().map(Listener::address).transpose()?;
+            places.push(address.map_or_else(|| "off".to_owned(), |address: SocketAddr| address.to_string()));
+        }
+        let [listen, admin, decide] = places.as_slice() else { return Ok(()) };
         tracing::info!(
-            listen = %listen,
-            admin = %admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+            %listen,
+            %admin,
+            decide = (decide != "off").then_some(decide),
             workers = serving.settings.workers,
             routes = serving.settings.routes.len(),
             "serving"
         );
+        Ok(())
     }
 
     /// Served here, so that it answers when lanes do not.

@@ -2,6 +2,7 @@
 //! `filters` is the filter's and is handed on as it is, after YAML has become JSON.
 
 mod admin;
+mod decide;
 pub(crate) mod document;
 mod environment;
 pub(crate) mod file;
@@ -14,6 +15,7 @@ mod limits;
 mod listen;
 mod mistake;
 mod named_file;
+mod networks;
 mod path;
 mod redis;
 mod routes;
@@ -39,6 +41,7 @@ use self::environment::Environment;
 use self::words::duration_shown;
 
 pub(crate) use self::admin::{AdminToken, is_token};
+pub(crate) use self::decide::{DecideSettings, undecidable, undecided};
 pub(crate) use self::filter::FilterConfig;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
@@ -56,11 +59,14 @@ pub(crate) use self::words::{nearest, one_line};
 /// Everything the file says, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
-    pub(crate) listen: Listen,
+    /// Where requests come in that go to upstreams; nowhere if there are none.
+    pub(crate) listen: Option<Listen>,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/config` are served; nowhere by default.
     pub(crate) admin: Option<Listen>,
     /// What those show there who may change something; without one nobody may.
     pub(crate) admin_token: Option<AdminToken>,
+    /// Where other proxies ask; nowhere by default.
+    pub(crate) decide: Option<DecideSettings>,
     pub(crate) workers: usize,
     /// In the file's order.
     pub(crate) routes: Vec<RouteSettings>,
@@ -274,7 +280,9 @@ impl Settings {
     pub(crate) fn keep_sessions(&mut self, previous: &Self) {
         let previous = previous.listener_tls();
         let previous: Vec<&ListenerTls> = previous.collect();
-        for tls in std::iter::once(&mut self.listen).chain(&mut self.admin).filter_map(|listen| listen.tls.as_mut()) {
+        let decide = self.decide.as_mut().map(|decide| &mut decide.listen);
+        let listeners = self.listen.iter_mut().chain(&mut self.admin).chain(decide);
+        for tls in listeners.filter_map(|listen| listen.tls.as_mut()) {
             if let Some(same) = previous.iter().find(|previous| ***previous == *tls) {
                 *tls = (*same).clone();
             }
@@ -286,7 +294,8 @@ impl Settings {
     }
 
     fn listener_tls(&self) -> impl Iterator<Item = &ListenerTls> {
-        std::iter::once(&self.listen).chain(&self.admin).filter_map(|listen| listen.tls.as_ref())
+        let decide = self.decide.as_ref().map(|decide| &decide.listen);
+        self.listen.iter().chain(&self.admin).chain(decide).filter_map(|listen| listen.tls.as_ref())
     }
 
     /// The settings as understood, with every password blotted out.
@@ -295,9 +304,10 @@ impl Settings {
         let mut shown = self.environment.hide_in(
             "",
             json!({
-                "listen": self.listen.address.to_string(),
-                "tls": self.listen.tls.as_ref().map(ListenerTls::shown),
+                "listen": self.listen.as_ref().map(|listen| listen.address.to_string()),
+                "tls": self.listen.as_ref().and_then(|listen| listen.tls.as_ref()).map(ListenerTls::shown),
                 "admin": self.admin.as_ref().map(|listen| admin::shown(listen, self.admin_token.as_ref())),
+                "decide": self.decide.as_ref().map(DecideSettings::shown),
                 "workers": self.workers,
                 "routes": routes,
                 "normalize_path": self.normalize_path.to_string(),
@@ -344,15 +354,18 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
         })
         .unwrap_or_default();
     let (admin, admin_token) = admin::read(reader, top, folder);
+    let decide = DecideSettings::read(reader, top, folder);
+    let routes = routes::read(reader, top, normalize_path, folder);
     let mut settings = Settings {
-        listen: Listen::read(reader, top, folder),
+        listen: read_listen(reader, top, folder),
         admin,
         admin_token,
+        decide,
         workers: reader
             .field(top, "workers", |reader, path, node| reader.whole(path, node, 1..=1024))
             .and_then(|count| usize::try_from(count).ok())
             .unwrap_or_else(default_workers),
-        routes: routes::read(reader, top, normalize_path, folder),
+        routes,
         normalize_path,
         trusted_consumer: reader.field(top, "trusted_consumer", TrustedConsumer::read).unwrap_or_default(),
         redis: redis::read(reader, top, folder),
@@ -367,6 +380,20 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
         settings.filter = settings.filter.map(FilterConfig::counting_in_redis);
     }
     settings
+}
+
+/// Without upstreams nothing listens for them, and nothing is said of that.
+fn read_listen(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Option<Listen> {
+    if routes::are_left_out(top) {
+        for (path, _) in ["listen", "tls", "upstream_tls"].into_iter().filter_map(|field| top.get(field)) {
+            reader.error(
+                path,
+                "expected only with `upstream`, `upstreams` or `routes`; `decide` has a `listen` of its own",
+            );
+        }
+        return None;
+    }
+    Some(Listen::read(reader, top, folder))
 }
 
 fn default_workers() -> usize {

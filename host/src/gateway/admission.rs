@@ -166,6 +166,15 @@ pub(crate) struct FilteredRequest {
     has_body: bool,
     /// The protocol that it asks for, of which its headers do not tell any more.
     upgrade: Option<HeaderValue>,
+    /// How somebody else calls its route and its upstream. That counts in place of what this gateway calls them.
+    called: Option<RouteNames>,
+}
+
+/// How somebody calls a route and its upstream; empty where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RouteNames {
+    pub(crate) route: String,
+    pub(crate) service: String,
 }
 
 impl FilteredRequest {
@@ -188,7 +197,13 @@ impl FilteredRequest {
             is_secure: caller.is_secure,
             has_body,
             upgrade,
+            called: None,
         }
+    }
+
+    /// The same with names of somebody else's.
+    pub(crate) fn called(self, names: RouteNames) -> Self {
+        Self { called: Some(names), ..self }
     }
 
     /// The headers, for sending them on. The view has none afterwards.
@@ -256,11 +271,17 @@ impl slidegate::Request for FilteredRequest {
     }
 
     fn route_name(&self) -> &str {
-        self.route.as_ref().map_or("", |route| &route.labels.name)
+        match (&self.called, &self.route) {
+            (Some(names), _) => &names.route,
+            (None, route) => route.as_ref().map_or("", |route| &route.labels.name),
+        }
     }
 
     fn service_name(&self) -> &str {
-        self.route.as_ref().map_or("", |route| &route.service_name)
+        match (&self.called, &self.route) {
+            (Some(names), _) => &names.service,
+            (None, route) => route.as_ref().map_or("", |route| &route.service_name),
+        }
     }
 }
 

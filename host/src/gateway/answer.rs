@@ -20,7 +20,8 @@ pub(crate) struct LocalReply {
     names_methods: bool,
 }
 
-const GRPC_STATUS: &str = "grpc-status";
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// What gRPC's messages escape: all but printable ASCII, and the percent sign.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
@@ -44,7 +45,7 @@ impl LocalReply {
     /// The response's head and body.
     pub(crate) fn answer(&self, is_grpc: bool) -> (Parts, Bytes) {
         if is_grpc {
-            return (grpc_parts(self.status, self.reason.as_bytes()), Bytes::new());
+            return (grpc_parts(grpc_status(self.status), self.reason.as_bytes()), Bytes::new());
         }
         let mut parts = parts(self.status);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -56,20 +57,20 @@ impl LocalReply {
 }
 
 /// gRPC's form with trailers only: its status stands in the headers, HTTP's says nothing.
-fn grpc_parts(status: StatusCode, message: &[u8]) -> Parts {
+pub(crate) fn grpc_parts(status: u16, message: &[u8]) -> Parts {
     let mut parts = parts(StatusCode::OK);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
-    parts.headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(status)));
+    parts.headers.insert(GRPC_STATUS, HeaderValue::from(status));
     let message = percent_encode(message.trim_ascii_end(), ESCAPED).to_string();
     if let Some(message) = HeaderValue::try_from(message).ok().filter(|message| !message.is_empty()) {
-        parts.headers.insert("grpc-message", message);
+        parts.headers.insert(GRPC_MESSAGE, message);
     }
     parts
 }
 
 /// What gRPC says a status of HTTP means (its document `http-grpc-status-mapping`), and `RESOURCE_EXHAUSTED` for what
 /// is too large.
-fn grpc_status(status: StatusCode) -> u16 {
+pub(crate) fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
         400 => 13,
         401 => 16,
@@ -106,7 +107,7 @@ pub(crate) fn from_filter(response: slidegate::Response, is_grpc: bool) -> (Part
         }
     }
     if is_grpc && !parts.headers.contains_key(GRPC_STATUS) {
-        let grpc = grpc_parts(parts.status, &response.body);
+        let grpc = grpc_parts(grpc_status(parts.status), &response.body);
         parts.status = grpc.status;
         parts.headers.extend(grpc.headers);
         return (parts, Bytes::new());
@@ -117,7 +118,7 @@ pub(crate) fn from_filter(response: slidegate::Response, is_grpc: bool) -> (Part
     (parts, Bytes::from(response.body))
 }
 
-fn parts(status: StatusCode) -> Parts {
+pub(crate) fn parts(status: StatusCode) -> Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
     parts

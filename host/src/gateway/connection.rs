@@ -32,6 +32,7 @@ use crate::gateway::headers::{self, FIELDS_MAX, HEADERS_SIZE_MAX};
 use crate::gateway::interim::BesideResponses;
 use crate::gateway::lingering::{Lingering, Unread};
 use crate::gateway::listener::Newcomer;
+use crate::gateway::listener_kind::ListenerKind;
 use crate::gateway::plain_body::PeerBody;
 use crate::gateway::secured::Secured;
 use crate::gateway::served::Served;
@@ -271,7 +272,9 @@ impl Visit {
         let order = match Order::take(&self.guest, &self.guests, &limits, is_http2) {
             Ok(order) => order,
             Err(reason) => {
-                return self.served(overloaded(reason, headers::is_grpc(request.headers())), limits, is_http2);
+                // To who asks for a decision, 200 in the head might say that a request may pass.
+                let is_grpc = self.service.kind() != ListenerKind::Decide && headers::is_grpc(request.headers());
+                return self.served(overloaded(reason, is_grpc), limits, is_http2);
             }
         };
         if self.is_http2_agreed.is_some_and(|agreed| agreed != is_http2) {

@@ -178,7 +178,8 @@ pub(crate) fn request(serving: &Serving, url: &Uri, headers: HeaderMap) -> Resul
         *fields = headers;
     }
     let (mut parts, ()) = built.body(()).map_err(|error| refused(&error.to_string()))?.into_parts();
-    let caller = Caller { client: SocketAddr::from(([127, 0, 0, 1], 0)), is_secure: settings.listen.tls.is_some() };
+    let is_secure = settings.listen.as_ref().is_some_and(|listen| listen.tls.is_some());
+    let caller = Caller { client: SocketAddr::from(([127, 0, 0, 1], 0)), is_secure };
     let admitted = admission::admit(&parts, caller.is_secure, settings.normalize_path)
         .map_err(|refusal| refused(refusal.reason))?;
     let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use crate::gateway::guests::{Guests, Seat};
 use crate::gateway::listener_kind::ListenerKind;
 use crate::gateway::serving::Serving;
-use crate::settings::{Listen, Mistake, Settings};
+use crate::settings::{Mistake, Settings};
 
 /// Connections that may wait to be accepted; the system may allow fewer. The library's 128 are full in an instant.
 const BACKLOG: i32 = 4_096;
@@ -26,8 +26,9 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Bound, so that failing to bind is an error of starting and not of running.
 pub(crate) struct Listeners {
-    pub(crate) proxy: StdTcpListener,
+    pub(crate) proxy: Option<StdTcpListener>,
     pub(crate) admin: Option<StdTcpListener>,
+    pub(crate) decide: Option<StdTcpListener>,
 }
 
 impl Listeners {
@@ -36,9 +37,10 @@ impl Listeners {
     /// # Errors
     /// An address is taken or not this machine's.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, Mistake> {
-        let bind = |kind: ListenerKind, listen: &Listen| bind(kind.field(), listen.address);
-        let admin = settings.admin.as_ref().map(|admin| bind(ListenerKind::Admin, admin)).transpose()?;
-        Ok(Self { proxy: bind(ListenerKind::Proxy, &settings.listen)?, admin })
+        let bind =
+            |kind: ListenerKind| kind.listen(settings).map(|listen| bind(kind.field(), listen.address)).transpose();
+        let admin = bind(ListenerKind::Admin)?;
+        Ok(Self { proxy: bind(ListenerKind::Proxy)?, admin, decide: bind(ListenerKind::Decide)? })
     }
 }
 

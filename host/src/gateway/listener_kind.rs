@@ -11,6 +11,8 @@ pub(crate) enum ListenerKind {
     Proxy,
     /// What machines ask a gateway about itself.
     Admin,
+    /// What other proxies ask about requests of theirs.
+    Decide,
 }
 
 /// What the clients of the admin port may take up. That is not for settings to say: few look after a gateway, and they
@@ -23,21 +25,23 @@ impl ListenerKind {
         match self {
             Self::Proxy => "listen",
             Self::Admin => "admin",
+            Self::Decide => "decide.listen",
         }
     }
 
     /// Where it listens, and how.
     pub(crate) fn listen(self, settings: &Settings) -> Option<&Listen> {
         match self {
-            Self::Proxy => Some(&settings.listen),
+            Self::Proxy => settings.listen.as_ref(),
             Self::Admin => settings.admin.as_ref(),
+            Self::Decide => settings.decide.as_ref().map(|decide| &decide.listen),
         }
     }
 
     /// What its clients may take up.
     pub(crate) fn limits(self, settings: &Settings) -> Limits {
         match self {
-            Self::Proxy => settings.limits,
+            Self::Proxy | Self::Decide => settings.limits,
             Self::Admin => Limits {
                 connections: ADMIN_CONNECTIONS,
                 connections_per_address: 0,
@@ -51,7 +55,7 @@ impl ListenerKind {
     /// When its connections end. That the gateway drains is told by its admin port, to the last.
     pub(crate) fn ending(self, of_gateway: &Shutdown) -> Shutdown {
         match self {
-            Self::Proxy => of_gateway.clone(),
+            Self::Proxy | Self::Decide => of_gateway.clone(),
             Self::Admin => Shutdown { stop: of_gateway.stop.clone(), ..Shutdown::default() },
         }
     }

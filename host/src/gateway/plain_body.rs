@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::gateway::lingering::{self, Unread};
@@ -33,6 +34,8 @@ pub(crate) enum PlainBody {
     Peer(PeerBody),
     /// The gateway's own, in pieces of which none is empty.
     Own(VecDeque<Bytes>),
+    /// The same, with what comes behind them.
+    WithTrailers(VecDeque<Bytes>, Option<Box<HeaderMap>>),
 }
 
 impl PlainBody {
@@ -41,10 +44,19 @@ impl PlainBody {
         Self::Own(pieces.into_iter().filter(|piece| !piece.is_empty()).collect())
     }
 
+    /// The gateway's own, with trailers.
+    pub(crate) fn with_trailers(piece: Bytes, trailers: HeaderMap) -> Self {
+        Self::WithTrailers([piece].into(), Some(Box::new(trailers)))
+    }
+
     pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Peer(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Self::Own(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
+            Self::WithTrailers(pieces, trailers) => {
+                let trailers = || Some(Frame::trailers(*trailers.take()?));
+                Poll::Ready(pieces.pop_front().map(Frame::data).or_else(trailers).map(Ok))
+            }
         }
     }
 
@@ -53,13 +65,16 @@ impl PlainBody {
         match self {
             Self::Peer(body) => body.is_end_stream(),
             Self::Own(pieces) => pieces.is_empty(),
+            Self::WithTrailers(pieces, trailers) => pieces.is_empty() && trailers.is_none(),
         }
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Peer(body) => body.size_hint(),
-            Self::Own(pieces) => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
+            Self::Own(pieces) | Self::WithTrailers(pieces, _) => {
+                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::gateway::telemetry;
 use crate::logging::cut;
 use crate::settings::file::{self, Occasion};
 use crate::settings::source::SettingsSource;
-use crate::settings::{Listen, LogSettings, Mistake, NamedFiles, Settings};
+use crate::settings::{DecideSettings, Listen, LogSettings, Mistake, NamedFiles, Settings};
 
 /// How long after a first sign of change the file is read, since editors write in several steps.
 const SETTLING: Duration = Duration::from_millis(150);
@@ -170,8 +170,9 @@ impl Reloader {
 /// The new settings, except for those that need a new process: they stay as they run, with a warning.
 fn without_restart(running: &Settings, new: Settings) -> Settings {
     for (name, is_changed) in [
-        ("listen", running.listen.address != new.listen.address),
-        ("admin", running.admin.as_ref().map(|admin| admin.address) != new.admin.as_ref().map(|admin| admin.address)),
+        ("listen", is_moved(running.listen.as_ref(), new.listen.as_ref())),
+        ("admin", is_moved(running.admin.as_ref(), new.admin.as_ref())),
+        ("decide.listen", is_moved(listen_of(&running.decide), listen_of(&new.decide))),
         ("workers", running.workers != new.workers),
         ("log.format", running.log.format != new.log.format),
     ] {
@@ -179,16 +180,35 @@ fn without_restart(running: &Settings, new: Settings) -> Settings {
             tracing::warn!("`{name}` changed; that takes effect at the next start");
         }
     }
-    let admin = match (&running.admin, new.admin) {
-        (Some(running), Some(new)) => Some(Listen { address: running.address, tls: new.tls }),
+    let decide = match (&running.decide, new.decide) {
+        (Some(running), Some(new)) => {
+            Some(DecideSettings { listen: Listen { address: running.listen.address, tls: new.listen.tls }, ..new })
+        }
         (running, _) => running.clone(),
     };
     Settings {
-        listen: Listen { address: running.listen.address, tls: new.listen.tls },
-        admin,
+        listen: unmoved(running.listen.as_ref(), new.listen),
+        admin: unmoved(running.admin.as_ref(), new.admin),
+        decide,
         workers: running.workers,
         log: LogSettings { format: running.log.format, ..new.log },
         ..new
+    }
+}
+
+fn listen_of(decide: &Option<DecideSettings>) -> Option<&Listen> {
+    decide.as_ref().map(|decide| &decide.listen)
+}
+
+fn is_moved(running: Option<&Listen>, new: Option<&Listen>) -> bool {
+    running.map(|listen| listen.address) != new.map(|listen| listen.address)
+}
+
+/// A listener where it is, secured as the new settings say, if they have it.
+fn unmoved(running: Option<&Listen>, new: Option<Listen>) -> Option<Listen> {
+    match (running, new) {
+        (Some(running), Some(new)) => Some(Listen { address: running.address, tls: new.tls }),
+        (running, _) => running.cloned(),
     }
 }
 

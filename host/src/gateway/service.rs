@@ -20,6 +20,7 @@ use crate::gateway::serving::Serving;
 pub(crate) enum ListenerService {
     Proxy(Arc<Lane>),
     Admin(Arc<Admin>),
+    Decide(Arc<Lane>),
 }
 
 impl ListenerService {
@@ -27,13 +28,14 @@ impl ListenerService {
         match self {
             Self::Proxy(_) => ListenerKind::Proxy,
             Self::Admin(_) => ListenerKind::Admin,
+            Self::Decide(_) => ListenerKind::Decide,
         }
     }
 
     /// What requests are served with at this moment.
     pub(crate) fn serving(&self) -> &ArcSwap<Serving> {
         match self {
-            Self::Proxy(lane) => &lane.serving,
+            Self::Proxy(lane) | Self::Decide(lane) => &lane.serving,
             Self::Admin(admin) => &admin.serving,
         }
     }
@@ -50,6 +52,7 @@ impl ListenerService {
         match self {
             Self::Proxy(lane) => Box::pin(lane.answer(request, caller, beside.clone(), Arc::new(order))).await,
             Self::Admin(admin) => Box::pin(admin.answer(request, caller.client, order)).await,
+            Self::Decide(lane) => Box::pin(lane.decide(request, caller, Arc::new(order))).await,
         }
     }
 }

@@ -9,14 +9,17 @@ use slidegate::{
 use tokio::runtime::{Builder, Handle};
 
 use crate::gateway::client::Endpoint;
+use crate::gateway::decision_labels::DecisionLabels;
 use crate::gateway::routes::Routes;
 use crate::settings::document::SettingsOrigin;
-use crate::settings::{FilterConfig, Mistake, RedisSettings, Settings};
+use crate::settings::{self, FilterConfig, Mistake, RedisSettings, Settings};
 
 /// Settings in force, with all that was made from them.
 pub(crate) struct Serving {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
+    /// How decisions for other proxies are counted, where they may ask.
+    pub(crate) decisions: Option<DecisionLabels>,
     filter: Option<Arc<RunningFilter>>,
 }
 
@@ -159,6 +162,12 @@ impl Workshop {
             mistakes.extend(settings.filter.iter().flat_map(|filter| filter.mistakes(&self.module)));
             mistakes
         })?;
+        if let (Some(_), Some(filter)) = (&settings.decide, &settings.filter) {
+            let undecidable = settings::undecidable(filter);
+            if !undecidable.is_empty() {
+                return Err(undecidable);
+            }
+        }
         let filter = match (&settings.filter, previous.and_then(|previous| previous.filter.as_ref())) {
             (None, _) => None,
             (Some(config), Some(filter)) if filter.is_made_of(config, &settings.redis, &directory) => {
@@ -169,12 +178,19 @@ impl Workshop {
             }
             (Some(config), None) => Some(Arc::new(self.start_filter(config, &settings, directory)?)),
         };
+        if let (Some(_), Some(filter)) = (&settings.decide, &filter)
+            && let Some(configuration) = filter.workers.first().map(Worker::configuration)
+            && let Some(undecided) = settings::undecided(&filter.config, configuration)
+        {
+            return Err(vec![undecided]);
+        }
         if let Some(previous) = previous {
             settings.keep_sessions(&previous.settings);
         }
         self.tell_file_warnings(&settings);
         let routes = self.routes(&settings, previous);
-        Ok(Serving { routes, filter, settings })
+        let decisions = settings.decide.as_ref().map(|_| DecisionLabels::new());
+        Ok(Serving { routes, decisions, filter, settings })
     }
 
     /// Whether these settings lead to what is served: they are the same, and the system trusts whom it trusted when

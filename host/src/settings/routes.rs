@@ -60,8 +60,17 @@ struct TlsDefaults<'f> {
 
 const NO_HTTPS: &str = "expected only with an upstream that says TLS, such as `https://host:port`";
 
-/// Either `routes`, or `upstream` or `upstreams` alone for one route to everything.
+/// Whether a file leads nowhere, and may: it has `decide`.
+pub(super) fn are_left_out(top: &Fields<'_>) -> bool {
+    let has = |field: &&str| top.get_unless_null(field).is_some();
+    has(&"decide") && !["upstream", "upstreams", "routes"].iter().any(|field| has(&field))
+}
+
+/// Either `routes`, or `upstream` or `upstreams` alone for one route to everything; or nothing beside `decide`.
 pub(super) fn read(reader: &mut Reader, top: &Fields<'_>, rules: PathRules, folder: &Path) -> Vec<RouteSettings> {
+    if are_left_out(top) {
+        return Vec::new();
+    }
     let mistakes_before = reader.errors_count();
     let of_all = UpstreamTls::read(reader, top, folder).map(Arc::new);
     let mut defaults = TlsDefaults { folder, of_all, of_system: None, is_needed: false };

@@ -98,7 +98,7 @@ impl SettingsSource {
 impl Overrides {
     pub(crate) fn over(&self, settings: Settings) -> Settings {
         Settings {
-            listen: Listen { address: self.listen.unwrap_or(settings.listen.address), ..settings.listen },
+            listen: settings.listen.map(|listen| Listen { address: self.listen.unwrap_or(listen.address), ..listen }),
             admin: match (self.admin, settings.admin) {
                 (Some(address), admin) => Some(Listen { address, tls: admin.and_then(|admin| admin.tls) }),
                 (None, admin) => admin,

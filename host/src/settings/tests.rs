@@ -15,7 +15,7 @@ fn mistakes(text: &str) -> Vec<String> {
 #[test]
 fn one_nameless_upstream_is_enough() {
     let settings = read("upstream: http://127.0.0.1:9001").expect("settings");
-    assert_eq!(settings.listen.address.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.listen.as_ref().expect("an address").address.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.unusual(), []);
     assert_eq!((settings.admin, settings.filter), (None, None));
     assert!(settings.workers >= 1);

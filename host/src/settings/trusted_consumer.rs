@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::Value;
 use slidegate_document::{Content, Node, Path, Reader, truth};
+
+use super::networks::Networks;
 
 /// Who may set `x-mse-consumer`, the field in which an authenticating proxy names the consumer (`trusted_consumer`).
 ///
@@ -12,7 +13,7 @@ use slidegate_document::{Content, Node, Path, Reader, truth};
 /// limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TrustedConsumer {
-    networks: Vec<IpNet>,
+    networks: Networks,
 }
 
 impl TrustedConsumer {
@@ -21,19 +22,10 @@ impl TrustedConsumer {
         const EXPECTED: &str = "`false`, `true` (every client is an authenticating proxy), or a list of such proxies' \
                                 addresses and networks";
         let networks = match &node.content {
-            Content::List(list) => {
-                let networks: Vec<Option<IpNet>> = list
-                    .iter()
-                    .enumerate()
-                    .map(|(index, element)| {
-                        reader.parsed(Path::Element(&path, index), element, "an address or a network", read_network)
-                    })
-                    .collect();
-                networks.into_iter().collect::<Option<_>>()?
-            }
+            Content::List(list) => Networks::read(reader, path, list)?,
             _ => match reader.parsed(path, node, EXPECTED, truth)? {
-                false => Vec::new(),
-                true => vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())],
+                false => Networks::default(),
+                true => Networks::all(),
             },
         };
         Some(Self { networks })
@@ -41,7 +33,7 @@ impl TrustedConsumer {
 
     /// Whether what this peer says counts.
     pub(crate) fn counts(&self, peer: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&peer))
+        self.networks.contain(peer)
     }
 
     /// Whether anybody's word counts.
@@ -51,33 +43,22 @@ impl TrustedConsumer {
 
     /// Whether everybody's word counts.
     pub(crate) fn is_everybody(&self) -> bool {
-        self.networks.iter().any(|network| network.prefix_len() == 0)
+        self.networks.is_all()
     }
 
     pub(crate) fn shown(&self) -> Value {
         match (self.is_nobody(), self.is_everybody()) {
             (true, _) => Value::Bool(false),
             (_, true) => Value::Bool(true),
-            _ => json!(self.networks.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            _ => self.networks.shown(),
         }
-    }
-}
-
-/// An address or a network. One of IPv4 that is written as IPv6 is IPv4, as peers are.
-fn read_network(node: &Node) -> Option<IpNet> {
-    let text = node.as_str()?;
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
-    match network {
-        IpNet::V6(mapped) if mapped.prefix_len() >= 96 => match mapped.addr().to_ipv4_mapped() {
-            Some(address) => IpNet::new(IpAddr::V4(address), mapped.prefix_len() - 96).ok(),
-            None => Some(network),
-        },
-        _ => Some(network),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(setting: &Value) -> Result<TrustedConsumer, Vec<String>> {

@@ -19,7 +19,10 @@ pub(crate) fn of(settings: &Settings, services: Option<&[RedisService]>) -> Vec<
     let names: Vec<&str> = settings.redis.names.keys().map(String::as_str).collect();
     if let Some(filter) = &settings.filter {
         for (path, policy) in filter.policies() {
-            chosen_routes(&path, policy, &settings.routes, &mut warnings);
+            // Who asks for decisions may name routes of its own.
+            if settings.decide.is_none() {
+                chosen_routes(&path, policy, &settings.routes, &mut warnings);
+            }
             believed_addresses(&path, policy, &mut warnings);
         }
         if let Some(first) = names.first() {
@@ -72,15 +75,25 @@ fn addresses(
 }
 
 fn listening(settings: &Settings, warnings: &mut Vec<String>) {
-    if settings.admin.as_ref().is_some_and(|admin| is_same_place(admin.address, settings.listen.address)) {
-        warnings.push(format!(
-            "admin: is the address of `listen` too, {}: only one of them can have it",
-            settings.listen.address
-        ));
+    let listeners = listeners(settings);
+    for (index, (field, address)) in listeners.iter().enumerate() {
+        for (other, taken) in &listeners[..index] {
+            if is_same_place(*address, *taken) {
+                warnings
+                    .push(format!("{field}: is the address of `{other}` too, {taken}: only one of them can have it"));
+            }
+        }
     }
     for (place, upstream) in settings.upstreams() {
         leading_home(settings, &place, upstream, warnings);
     }
+}
+
+/// Where the gateway listens, by the fields that say so.
+fn listeners(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
+    let decide = settings.decide.as_ref().map(|decide| &decide.listen);
+    let all = [("listen", settings.listen.as_ref()), ("admin", settings.admin.as_ref()), ("decide.listen", decide)];
+    all.into_iter().filter_map(|(field, listen)| Some((field, listen?.address))).collect()
 }
 
 fn leading_home(settings: &Settings, place: &str, upstream: &Upstream, warnings: &mut Vec<String>) {
@@ -88,13 +101,13 @@ fn leading_home(settings: &Settings, place: &str, upstream: &Upstream, warnings:
     let leads_to = |address: SocketAddr| {
         host_address(host).is_some_and(|host| is_same_place(SocketAddr::new(host, port), address))
     };
-    if leads_to(settings.listen.address) {
-        warnings.push(format!("{place}: is the gateway's own `listen`: requests would go round in a circle"));
-    }
-    if settings.admin.as_ref().is_some_and(|admin| leads_to(admin.address)) {
-        warnings.push(format!(
-            "{place}: is the gateway's own `admin`: whoever may send requests would see settings and counters"
-        ));
+    for (field, _) in listeners(settings).into_iter().filter(|(_, address)| leads_to(*address)) {
+        let why = match field {
+            "listen" => "requests would go round in a circle",
+            "admin" => "whoever may send requests would see settings and counters",
+            _ => "requests would be decided, and answered by nobody",
+        };
+        warnings.push(format!("{place}: is the gateway's own `{field}`: {why}"));
     }
 }
 

@@ -14,11 +14,12 @@ use super::secret::{HIDDEN, key_cut, text_shown};
 const LENGTH_MAX: usize = 80;
 
 /// At the top of the file.
-pub(super) const TOP: [&str; 16] = names(&gateway::TOP);
+pub(super) const TOP: [&str; 17] = names(&gateway::TOP);
 pub(super) const ROUTE: [&str; 6] = names(&gateway::ROUTE_FIELDS);
 pub(super) const TIMEOUTS: [&str; 9] = names(&gateway::TIMEOUTS_FIELDS);
 pub(super) const LISTENER_TLS: [&str; 4] = names(&gateway::LISTENER_TLS_FIELDS);
 pub(super) const UPSTREAM_TLS: [&str; 4] = names(&gateway::UPSTREAM_TLS_FIELDS);
+pub(super) const DECIDE: [&str; 4] = names(&gateway::DECIDE_FIELDS);
 /// Of `admin`, where it is an object.
 pub(super) const ADMIN: [&str; 4] = names(&gateway::ADMIN_FIELDS);
 pub(super) const LIMITS: [&str; 8] = names(&gateway::LIMITS_FIELDS);
@@ -36,6 +37,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
         (&TIMEOUTS, "in `timeouts`"),
         (&LIMITS, "in `limits`"),
         (&LISTENER_TLS, "in `tls`"),
+        (&DECIDE, "in `decide`"),
         (&UPSTREAM_TLS, "in `upstream_tls`"),
         (&LOG, "in `log`"),
         (&REDIS, "in `redis`"),

@@ -11,7 +11,7 @@ const COUNT: Shape = Shape::Whole(0, 1_000_000);
 const BUFFER: Shape = Shape::Either(&[Shape::Pattern(SIZE), Shape::Whole(8 << 10, 16 << 20)]);
 
 /// At the top.
-pub const TOP: [Field; 16] = [
+pub const TOP: [Field; 17] = [
     Field::new(
         "listen",
         ["Listen", "监听地址"],
@@ -33,6 +33,14 @@ pub const TOP: [Field; 16] = [
         "off",
         "address and port of `/metrics` (Prometheus), `/healthz` and `/readyz` (see [Logs and \
          health](#logs-and-health)) and `/config` (as understood, no passwords) ᴿ; or an object",
+    ),
+    Field::new(
+        "decide",
+        ["Decide for other proxies", "为其他代理决策"],
+        Shape::Object(&DECIDE),
+        "off",
+        "where proxies of other makes ask what is to become of a request, see [in front of, or beside, other \
+         proxies](#in-front-of-or-beside-other-proxies). A file with it needs no upstream, and then no `listen`",
     ),
     Field::new(
         "workers",
@@ -209,6 +217,32 @@ pub const ADMIN_FIELDS: [Field; 4] = [
          visible characters",
     ),
     Field::new("token_file", ["File of the token", "管理令牌文件"], Shape::File, "", "file with the token in it"),
+];
+
+/// Of `decide`.
+pub const DECIDE_FIELDS: [Field; 4] = [
+    Field::new("listen", ["Listen", "监听地址"], ADDRESS, "", "address and port ᴿ").required(),
+    Field::new(
+        "tls",
+        ["TLS", "TLS 设置"],
+        Shape::Object(&LISTENER_TLS),
+        "plain",
+        "how the proxies are secured, see [TLS](#tls)",
+    ),
+    Field::new(
+        "trusted_peers",
+        ["Who may ask", "可信的对端"],
+        Shape::List(&NETWORK, 0),
+        "this machine: `[127.0.0.0/8, ::1]`",
+        "list of the proxies' addresses and networks. What they say of a request counts; all others are refused",
+    ),
+    Field::new(
+        "refuse_with",
+        ["Status in place of 429", "替代 429 的状态码"],
+        Shape::Whole(400, 599),
+        "429 stays",
+        "status, 400 to 599, that refusals over HTTP have in place of 429: 403 for nginx, which passes on no 429",
+    ),
 ];
 
 /// Of a server's client: whom it believes, what it shows, and what it expects.
@@ -434,11 +468,14 @@ pub const GATEWAY: Table = Table {
     name: "gateway",
     groups: &[&TOP],
     conditions: &[
-        Condition::AnyOf(&[&["upstream"], &["upstreams"], &["routes"]]),
+        Condition::AnyOf(&[&["upstream"], &["upstreams"], &["routes"], &["decide"]]),
         Condition::AtMostOne(&["upstream", "upstreams", "routes"]),
         Condition::Distinct("upstreams"),
         Condition::Distinct("routes"),
         Condition::NotNull("tls"),
+        Condition::NeedsAny("listen", &["upstream", "upstreams", "routes"]),
+        Condition::NeedsAny("tls", &["upstream", "upstreams", "routes"]),
+        Condition::NeedsAny("upstream_tls", &["upstream", "upstreams", "routes"]),
         Condition::AtMostOne(&["filter", "filters"]),
     ],
     null_is_nothing: true,
@@ -458,6 +495,12 @@ const LISTENER_TLS: Table =
     Table { name: "listener_tls", groups: &[&LISTENER_TLS_FIELDS], conditions: &[], null_is_nothing: false };
 const ADMIN: Table =
     Table { name: "admin", groups: &[&ADMIN_FIELDS], conditions: &[Condition::NotNull("tls")], null_is_nothing: true };
+const DECIDE: Table = Table {
+    name: "decide",
+    groups: &[&DECIDE_FIELDS],
+    conditions: &[Condition::NotNull("tls")],
+    null_is_nothing: true,
+};
 const UPSTREAM_TLS: Table = Table {
     name: "upstream_tls",
     groups: &[&UPSTREAM_TLS_FIELDS],

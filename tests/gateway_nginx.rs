@@ -1,13 +1,13 @@
 //! nginx, as Debian has it, on either side of the gateway: as upstreams that end their connections after some requests,
 //! as nginx does by default after a thousand, and as the proxy in front of a listener with TLS.
 
-use std::{net::SocketAddr, thread};
+use std::thread;
 
 use slidegate_tests::{
     certificates::Authority,
     gateway_process::{Directory, Gateway},
     http_client::HttpClient,
-    program::{Program, free_address, installed},
+    nginx::nginx,
     upstream::Upstream,
 };
 
@@ -16,35 +16,6 @@ const REQUESTS: usize = 40;
 
 /// More than any window of a stream, in bytes.
 const LARGE: usize = 300_000;
-
-/// Starts one that has this within `http`, for the address that it is to serve at. Requests are answered by one
-/// process.
-fn nginx(http: impl Fn(SocketAddr) -> String) -> Program {
-    let mut attempts = 0;
-    loop {
-        let address = free_address();
-        let configuration = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log stderr warn;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; client_max_body_size 1m;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path \
-  scgi;
-  {}
-}}
-",
-            http(address)
-        );
-        let files = [("nginx.conf", configuration), ("large", "l".repeat(LARGE))];
-        let args = ["-p", ".", "-e", "stderr", "-c", "nginx.conf"];
-        match Program::try_start(installed("nginx"), &args, address, &files, Some("nginx.pid")) {
-            Ok(nginx) => return nginx,
-            // Somebody else may have taken the port meanwhile.
-            Err(reason) => assert!(attempts < 3, "{reason}"),
-        }
-        attempts += 1;
-    }
-}
 
 /// Many clients that ask for this and that, all of whom are answered well.
 fn ask_all(gateway: &Gateway) {
@@ -82,13 +53,14 @@ fn upstreams_of_nginx_that_end_connections_cost_no_request() {
         ("https", "ssl", files.as_str(), trust.as_str()),
         ("http", "", "", ""),
     ] {
-        let nginx = nginx(|address| {
+        let serving = |address| {
             format!(
                 "keepalive_requests 20; http2_max_concurrent_streams 5;
   server {{ listen {address} {listens}; {more} location / {{ return 200 \"hello\\n\"; }} location /large {{ root .; }} \
   }}"
             )
-        });
+        };
+        let nginx = nginx(serving, &[("large", "l".repeat(LARGE))]);
         let gateway = Gateway::serve(&format!("upstream: {scheme}://{}\n{settings}workers: 1\n", nginx.address()));
         ask_all(&gateway);
     }
@@ -107,7 +79,7 @@ fn nginx_in_front_of_it_passes_on_over_tls() {
         certificate.display(),
         key.display()
     ));
-    let nginx = nginx(|address| {
+    let passing = |address| {
         format!(
             "upstream gateway {{ server {}; keepalive 4; }}
   server {{
@@ -120,7 +92,8 @@ fn nginx_in_front_of_it_passes_on_over_tls() {
             gateway.listen(),
             authority.certificate().display()
         )
-    });
+    };
+    let nginx = nginx(passing, &[]);
     let mut client = HttpClient::connect(nginx.address());
     for round in 0..50 {
         let answer = client.send("POST", "/", &[], &vec![b'b'; 100 * round]);

@@ -12,11 +12,12 @@ mod servers;
 
 pub use artifacts::{dist, plugin_resource, plugins};
 pub use clients::{
-    http_client, http2_client, redis_traffic, redis_windows, script_clock, session_browser, steady_load, tls_client,
+    grpc_client, http_client, http2_client, protobuf, redis_traffic, redis_windows, script_clock, session_browser,
+    steady_load, tls_client,
 };
 pub use readings::{footprint, metrics};
 pub use servers::{
-    background_server, certificates, fault_proxy, gateway_process, model, program, raw_upstream, redis_cluster,
+    background_server, certificates, fault_proxy, gateway_process, model, nginx, program, raw_upstream, redis_cluster,
     redis_sentinels, redis_server, upstream,
 };
 pub use slidegate_engine_tests::{

@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod fault_proxy;
 pub mod gateway_process;
 pub mod model;
+pub mod nginx;
 pub mod program;
 pub mod raw_upstream;
 pub mod redis_cluster;

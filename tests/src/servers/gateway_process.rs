@@ -27,6 +27,8 @@ pub struct Gateway {
     process: Child,
     listen: SocketAddr,
     admin: SocketAddr,
+    /// Where other proxies ask, if they may.
+    decide: Option<SocketAddr>,
     /// The settings file; none for the demo.
     file: Option<PathBuf>,
     /// Its standard input, if that is anything.
@@ -180,10 +182,15 @@ impl Gateway {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // Made before anything can fail, so that the process is killed whatever happens.
         let (listen, admin) = (unknown, unknown);
-        let mut gateway = Gateway { process, listen, admin, file, input, out, err, _directory: directory };
+        let mut gateway =
+            Gateway { process, listen, admin, decide: None, file, input, out, err, _directory: directory };
         let serving = gateway.err.wait_for(PATIENCE, |line| line.contains(" serving ") || line.contains("\"serving\""));
         let line = serving.unwrap_or_else(|| panic!("the gateway does not serve: {command:?}"));
-        gateway.listen = address(&line, "listen");
+        // One that decides for others need not listen for clients.
+        gateway.decide = found_address(&line, "decide");
+        if gateway.decide.is_none() || found_address(&line, "listen").is_some() {
+            gateway.listen = address(&line, "listen");
+        }
         gateway.admin = address(&line, "admin");
         assert_eq!(gateway.ask_admin("/healthz").1, "ok\n");
         gateway
@@ -192,6 +199,15 @@ impl Gateway {
     /// Where requests go.
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where other proxies ask.
+    ///
+    /// # Panics
+    ///
+    /// When its settings have no `decide`.
+    pub fn decide(&self) -> SocketAddr {
+        self.decide.expect("settings with `decide`")
     }
 
     /// Where the admin port is.
@@ -397,7 +413,12 @@ pub fn indented(yaml: &str) -> String {
 }
 
 fn complete(settings: &str) -> String {
-    format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{settings}")
+    let leads_somewhere =
+        |line: &str| ["upstream:", "upstreams:", "routes:"].iter().any(|field| line.starts_with(field));
+    let decides_alone =
+        settings.lines().any(|line| line.starts_with("decide:")) && !settings.lines().any(leads_somewhere);
+    let listen = if decides_alone { "" } else { "listen: 127.0.0.1:0\n" };
+    format!("{listen}admin: 127.0.0.1:0\n{settings}")
 }
 
 fn command(args: &[&str]) -> Command {
@@ -427,7 +448,11 @@ fn wait(process: &mut Child, limit: Duration) -> ExitStatus {
 
 /// The address after a field's name, in a log line of either format.
 fn address(line: &str, field: &str) -> SocketAddr {
-    let after = line.split_once(field).map(|(_, after)| after.trim_start_matches(['=', '"', ':']));
-    let value = after.and_then(|after| after.split([' ', '"']).next()).and_then(|value| value.parse().ok());
-    value.unwrap_or_else(|| panic!("no address `{field}` in `{line}`"))
+    found_address(line, field).unwrap_or_else(|| panic!("no address `{field}` in `{line}`"))
+}
+
+/// The same, if there is one.
+fn found_address(line: &str, field: &str) -> Option<SocketAddr> {
+    let after = line.split_once(field).map(|(_, after)| after.trim_start_matches(['=', '"', ':']))?;
+    after.split([' ', '"']).next()?.parse().ok()
 }

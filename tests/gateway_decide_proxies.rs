@@ -1,0 +1,272 @@
+//! Other proxies, as they are, that ask the gateway for decisions, configured as its README shows it: what their
+//! clients get, and what becomes of requests while nobody decides.
+
+use std::{fs, net::SocketAddr, thread, time::Duration};
+
+use slidegate_tests::{
+    gateway_process::{Gateway, wait_until},
+    http_client::{Answer, HttpClient},
+    nginx::nginx,
+    program::{Program, free_address, installed},
+    upstream::Upstream,
+};
+
+/// The block of README that is marked so.
+fn shown(name: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../host/README.md");
+    let readme = fs::read_to_string(path).expect("the gateway has a README");
+    let block = readme.split_once(&format!("<!-- proxy: {name} -->\n```")).expect("a marked block").1;
+    let block = block.split_once('\n').expect("a fence has a line").1;
+    block.split_once("```").expect("a block ends").0.to_owned()
+}
+
+/// A gateway that decides at an address that stays, and an upstream.
+struct Scene {
+    decide: SocketAddr,
+    upstream: Upstream,
+    more: &'static str,
+    gateway: Option<Gateway>,
+}
+
+impl Scene {
+    fn new(more: &'static str) -> Self {
+        let mut scene = Scene { decide: free_address(), upstream: Upstream::start(), more, gateway: None };
+        scene.begin();
+        scene
+    }
+
+    /// Starts the gateway, with windows that are empty.
+    fn begin(&mut self) {
+        self.gateway = Some(Gateway::serve(&format!(
+            "decide: {{listen: {}{}}}
+filter:
+  rule_name: shop
+  headers: [x-ratelimit, retry-after]
+  rule_items: [{{limit_by_per_header: x-api-key, limit_keys: [{{key: \"*\", query_per_hour: 2}}]}}]
+  _rules_:
+    - {{_match_route_: [orders], rule_name: orders, headers: [x-ratelimit, retry-after], rule_items: [
+        {{limit_by_per_header: x-api-key, limit_keys: [{{key: \"*\", query_per_hour: 2}}]}},
+        {{limit_by_per_ip: from-remote-addr, limit_keys: [{{key: 127.0.0.1, query_per_hour: 2}}]}}]}}
+",
+            self.decide, self.more
+        )));
+    }
+
+    fn gateway(&self) -> &Gateway {
+        self.gateway.as_ref().expect("it runs")
+    }
+
+    /// A configuration of README with the ports of this scene in it, for a proxy at this address.
+    fn placed(&self, text: &str, proxy: SocketAddr) -> String {
+        text.replace("9191", &self.decide.port().to_string())
+            .replace("9001", &self.upstream.port().to_string())
+            .replace("8000", &proxy.port().to_string())
+    }
+
+    fn start(&self, program: &str, args: &[&str], file: &str, text: &str, more: &[(&str, &str)]) -> Program {
+        let address = free_address();
+        let more = more.iter().map(|(name, text)| (*name, self.placed(text, address)));
+        let files: Vec<(&str, String)> = [(file, self.placed(text, address))].into_iter().chain(more).collect();
+        let args: Vec<String> = args.iter().map(|arg| self.placed(arg, address)).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Program::start(installed(program), &args, address, &files)
+    }
+}
+
+fn ask(proxy: &Program, key: &str) -> Answer {
+    HttpClient::connect(proxy.address()).get("/orders?a=b", &[("x-api-key", key), ("host", "shop.test")])
+}
+
+fn field(answer: &Answer, name: &str) -> Option<String> {
+    answer.head.text(name)
+}
+
+/// What clients of a proxy get while decisions are made.
+fn decided(proxy: &Program, key: &str, has_quota: bool) {
+    for left in ["1", "0"] {
+        let passed = ask(proxy, key);
+        assert_eq!((passed.status(), passed.text().as_str()), (200, "hello\n"), "{passed:?}");
+        assert_eq!(field(&passed, "x-ratelimit-remaining").as_deref(), has_quota.then_some(left), "{passed:?}");
+    }
+    let refused = ask(proxy, key);
+    assert_eq!(refused.status(), 429, "{refused:?}");
+    assert!(refused.text().starts_with("Too many requests"), "{refused:?}");
+    let wait: u64 = field(&refused, "retry-after").expect("a time").parse().expect("seconds");
+    assert!((3_500..=3_660).contains(&wait), "{wait}");
+    assert_eq!(field(&refused, "x-ratelimit-remaining").as_deref(), Some("0"), "{refused:?}");
+}
+
+/// What they get while none are: the gateway is gone and comes back, and it hangs.
+fn undecided(scene: &mut Scene, proxies: &[(&Program, u16)], is_hanging_told: bool) {
+    scene.gateway = None;
+    for (proxy, expected) in proxies {
+        assert_eq!(ask(proxy, "gone").status(), *expected, "while it is gone");
+    }
+    scene.begin();
+    for (proxy, _) in proxies {
+        let key = format!("back-{}", proxy.id());
+        wait_until("it is asked again", || {
+            let answer = ask(proxy, &key);
+            answer.status() == 429
+        });
+    }
+    if is_hanging_told {
+        scene.gateway().freeze();
+        thread::scope(|scope| {
+            for (proxy, expected) in proxies {
+                scope.spawn(move || assert_eq!(ask(proxy, "hanging").status(), *expected, "while it hangs"));
+            }
+        });
+        scene.gateway().thaw();
+    }
+}
+
+#[test]
+fn nginx_asks_by_a_subrequest() {
+    let mut scene = Scene::new(", refuse_with: 403");
+    let text = shown("nginx");
+    let closed = text.lines().filter(|line| !line.contains("= @open;")).collect::<Vec<_>>().join("\n");
+    assert_ne!(text.lines().count(), closed.lines().count());
+    let (open, closed) = (nginx(|at| scene.placed(&text, at), &[]), nginx(|at| scene.placed(&closed, at), &[]));
+    decided(&open, "a", true);
+    decided(&closed, "b", true);
+    undecided(&mut scene, &[(&open, 200), (&closed, 500)], true);
+}
+
+#[test]
+fn caddy_asks_as_forward_auth_does() {
+    let mut scene = Scene::new("");
+    let text = format!("{{\n\tadmin off\n\tpersist_config off\n}}\n{}", shown("caddy"));
+    let closed = format!("{}}}\n", text.split_once("\thandle_errors").expect("a way to let pass").0);
+    let start = |text: &str| {
+        scene.start("caddy", &["run", "--config", "Caddyfile", "--adapter", "caddyfile"], "Caddyfile", text, &[])
+    };
+    let (open, closed) = (start(&text), start(&closed));
+    decided(&open, "a", true);
+    decided(&closed, "b", true);
+    undecided(&mut scene, &[(&open, 200), (&closed, 502)], false);
+    scene.gateway().freeze();
+    // Caddy says 504 of what is slow, and 502 of what is not there.
+    assert_eq!([&open, &closed].map(|proxy| ask(proxy, "hanging").status()), [200, 504]);
+    scene.gateway().thaw();
+}
+
+#[test]
+fn traefik_asks_by_its_middleware() {
+    let mut scene = Scene::new("");
+    let args = [
+        "--entrypoints.web.address=127.0.0.1:8000",
+        "--providers.file.filename=shop.yaml",
+        "--global.checknewversion=false",
+        "--global.sendanonymoususage=false",
+    ];
+    let traefik = scene.start("traefik", &args, "shop.yaml", &shown("traefik"), &[]);
+    // It listens before it has read where requests go.
+    wait_until("it knows where requests go", || ask(&traefik, "begin").status() != 404);
+    decided(&traefik, "a", false);
+    undecided(&mut scene, &[(&traefik, 500)], false);
+    // It waits for half a minute; what comes meanwhile counts.
+    scene.gateway().freeze();
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| ask(&traefik, "hanging").status());
+        thread::sleep(Duration::from_millis(300));
+        scene.gateway().thaw();
+        assert_eq!(answer.join().expect("an answer"), 200);
+    });
+}
+
+#[test]
+fn haproxy_asks_by_lua() {
+    let mut scene = Scene::new("");
+    let (text, lua) = (shown("haproxy"), shown("haproxy lua"));
+    let open = text.lines().filter(|line| !line.contains("-m str nothing")).collect::<Vec<_>>().join("\n") + "\n";
+    assert_ne!(text.lines().count(), open.lines().count());
+    let start = |text: &str| {
+        scene.start("haproxy", &["-db", "-f", "haproxy.cfg"], "haproxy.cfg", text, &[("slidegate.lua", lua.as_str())])
+    };
+    let (open, closed) = (start(&open), start(&text));
+    decided(&open, "a", true);
+    decided(&closed, "b", true);
+    undecided(&mut scene, &[(&open, 200), (&closed, 503)], true);
+}
+
+fn envoy(scene: &Scene, text: &str) -> Program {
+    let args = ["-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"];
+    scene.start("envoy", &args, "envoy.yaml", text, &[])
+}
+
+/// The configuration of README with another filter in the place of the one that asks.
+fn with_filter(filter: &str) -> String {
+    let text = shown("envoy");
+    let (before, rest) = text.split_once("                  - name: envoy.filters.http.ext_authz\n").expect("a filter");
+    let after = &rest[rest.find("                  - name: envoy.filters.http.router").expect("a router")..];
+    let mut lines = filter.lines();
+    let first = format!("                  - {}\n", lines.next().expect("a filter"));
+    let others: String = lines.map(|line| format!("                    {line}\n")).collect();
+    format!("{before}{first}{others}{after}")
+}
+
+#[test]
+fn envoy_asks_in_grpc() {
+    let mut scene = Scene::new("");
+    let text = shown("envoy");
+    let closed = text.replace("failure_mode_allow: true", "failure_mode_allow: false");
+    let (open, closed) = (envoy(&scene, &text), envoy(&scene, &closed));
+    decided(&open, "a", true);
+    decided(&closed, "b", true);
+    // The route that it names, and the address that it tells.
+    let by_address = || HttpClient::connect(open.address()).get("/", &[("host", "shop.test")]).status();
+    assert_eq!([by_address(), by_address(), by_address()], [200, 200, 429]);
+    undecided(&mut scene, &[(&open, 200), (&closed, 503)], true);
+}
+
+#[test]
+fn envoy_asks_over_http() {
+    let mut scene = Scene::new("");
+    let text = with_filter(&shown("envoy http"));
+    // The settings of a route that this way has no use for, and HTTP/2.
+    let begin = text.find("                          typed_per_filter_config:").expect("settings of a route");
+    let end = begin + text[begin..].find("                http_filters:").expect("filters");
+    let text = format!("{}{}", &text[..begin], &text[end..]);
+    let text = text.replace(
+        "explicit_http_config: {http2_protocol_options: {}}",
+        "explicit_http_config: {http_protocol_options: {}}",
+    );
+    let closed = text.replace("failure_mode_allow: true", "failure_mode_allow: false");
+    let (open, closed) = (envoy(&scene, &text), envoy(&scene, &closed));
+    decided(&open, "a", true);
+    decided(&closed, "b", true);
+    undecided(&mut scene, &[(&open, 200), (&closed, 403)], true);
+}
+
+#[test]
+fn envoy_asks_for_limits() {
+    let mut scene = Scene::new("");
+    let text = with_filter(&shown("envoy rate limit"));
+    let closed = text.replace("failure_mode_deny: false", "failure_mode_deny: true");
+    let (open, closed) = (envoy(&scene, &text), envoy(&scene, &closed));
+    let told: Vec<u16> = (0..3).map(|_| ask(&open, "ignored").status()).collect();
+    assert_eq!(told, [200, 200, 429]);
+    let refused = ask(&closed, "ignored");
+    assert_eq!((refused.status(), refused.text().as_str()), (429, "Too many requests"));
+    assert!(field(&refused, "retry-after").is_some(), "{refused:?}");
+    undecided(&mut scene, &[(&open, 200), (&closed, 500)], true);
+}
+
+/// Those of Kubernetes cannot be run here; that they are what they are for can be read.
+#[test]
+fn resources_of_kubernetes_say_where_decisions_are_made() {
+    let documents = |name: &str| -> Vec<serde_json::Value> {
+        let text = shown(name);
+        text.split("\n---\n").map(|text| serde_saphyr::from_str(text).expect("YAML")).collect()
+    };
+    let istio = documents("istio");
+    let mesh = istio[0]["data"]["mesh"].as_str().expect("a mesh's configuration");
+    let mesh: serde_json::Value = serde_saphyr::from_str(mesh).expect("YAML");
+    assert_eq!(mesh["extensionProviders"][0]["name"], istio[1]["spec"]["provider"]["name"]);
+    assert_eq!(mesh["extensionProviders"][0]["envoyExtAuthzGrpc"]["port"], 9191);
+    assert_eq!(istio[1]["spec"]["action"], "CUSTOM");
+    let gateway = documents("envoy gateway");
+    assert_eq!(gateway[0]["kind"], "SecurityPolicy");
+    assert_eq!(gateway[0]["spec"]["extAuth"]["grpc"]["backendRefs"][0]["port"], 9191);
+}

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use slidegate::tls::{ALPN_HTTP1, ALPN_HTTP2};
 use slidegate_tests::{
-    gateway_process::{Gateway, indented, run_with, wait_until},
+    certificates::Authority,
+    gateway_process::{Directory, Gateway, indented, run_with, wait_until},
     grpc_client::{GrpcAnswer, GrpcClient},
     http_client::{Answer, HttpClient},
     http2_client::Http2Client,
     protobuf::Proto,
     redis_server::RedisServer,
+    tls_client::{TlsClient, client_tls},
     upstream::Upstream,
 };
 
@@ -143,7 +146,9 @@ fn a_status_that_lets_requests_pass_is_no_refusal() {
     assert!(field(&refused, "retry-after").is_some() && field(&refused, "x-ratelimit-limit").is_some());
 
     let gateway = Gateway::serve(
-        "decide: {listen: 127.0.0.1:0}\nfilter: {rule_name: r, rejected_code: 200, global_threshold: {query_per_day: 1}}\n",
+        "decide: {listen: 127.0.0.1:0}
+filter: {rule_name: r, rejected_code: 200, global_threshold: {query_per_day: 1}}
+",
     );
     let mut client = HttpClient::connect(gateway.decide());
     assert_eq!([(); 2].map(|()| ask(&mut client).status()), [200, 403]);
@@ -544,8 +549,8 @@ fn what_needs_bodies_or_answers_is_a_mistake_with_its_line() {
         assert!(said.contains(place) && said.contains("without `decide`"), "{said}");
     }
     for (text, place) in [
-        ("decide: {listen: :1}\nlisten: :2\n", "2:1: listen: expected only with"),
-        ("decide: {}\n", "1:9: decide.listen: is missing"),
+        ("decide: {listen: :1}\nlisten: :2\n", "2:9: listen: expected only with"),
+        ("decide: {}\n", "1:1: decide.listen: is missing"),
         (
             "decide: {listen: :1, trusted_peers: [a]}\n",
             "1:38: decide.trusted_peers[0]: expected an address or a network",
@@ -558,6 +563,9 @@ fn what_needs_bodies_or_answers_is_a_mistake_with_its_line() {
         let said = told(text);
         assert!(said.contains(place), "{said}");
     }
+    let output = run_with(&["check", "-", "--listen", ":1"], &[], b"decide: {listen: ':2'}\n");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("--listen: the file leads to no upstream"), "{said}");
     let output =
         run_with(&["check", "-"], &[], b"decide: {listen: \":1\", trusted_peers: [10.0.0.0/8], refuse_with: 403}\n");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -565,10 +573,37 @@ fn what_needs_bodies_or_answers_is_a_mistake_with_its_line() {
 }
 
 #[test]
+fn proxies_may_be_asked_for_certificates() {
+    let directory = Directory::new();
+    let (authority, proxies) = (Authority::new(directory.path(), "ca"), Authority::new(directory.path(), "proxies"));
+    let (certificate, key) = authority.sign("gate", &["127.0.0.1"]);
+    let (own, own_key) = proxies.sign("nginx", &["nginx.test"]);
+    let gateway = deciding(
+        &format!(
+            ", tls: {{cert: {}, key: {}, client_ca: {}}}",
+            certificate.display(),
+            key.display(),
+            proxies.certificate().display()
+        ),
+        &by_key(1),
+    );
+    let identity = Some((own.as_path(), own_key.as_path()));
+    for (key, protocols) in [("one", &[ALPN_HTTP1][..]), ("two", &[ALPN_HTTP2])] {
+        let tls = client_tls(&authority.certificate(), identity, protocols);
+        let mut client = TlsClient::connect(&tls, gateway.decide()).expect("a handshake");
+        let fields = [("x-forwarded-uri", "/"), ("x-forwarded-host", "a.test"), ("x-key", key)];
+        let told = [(); 2].map(|()| client.get("/decide", &fields).expect("an answer").status);
+        assert_eq!(told, [200, 429]);
+    }
+}
+
+#[test]
 fn new_settings_hold_for_decisions_too() {
     let settings = |limit: u32, more: &str| {
         format!(
-            "decide: {{listen: 127.0.0.1:0{more}}}\nfilter: {{rule_name: r, global_threshold: {{query_per_day: {limit}}}}}\n"
+            "decide: {{listen: 127.0.0.1:0{more}}}
+filter: {{rule_name: r, global_threshold: {{query_per_day: {limit}}}}}
+"
         )
     };
     let gateway = Gateway::serve(&settings(1, ""));

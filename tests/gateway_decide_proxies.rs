@@ -96,6 +96,16 @@ fn decided(proxy: &Program, key: &str, has_quota: bool) {
     assert_eq!(field(&refused, "x-ratelimit-remaining").as_deref(), Some("0"), "{refused:?}");
 }
 
+/// A request with a body goes on as it is, and shows its upstream nothing of the question.
+fn passed_on(scene: &Scene, proxy: &Program) {
+    let body = vec![b'b'; 20_000];
+    let answer = HttpClient::connect(proxy.address()).send("POST", "/orders", &[("x-api-key", "whole")], &body);
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let seen = scene.upstream.last();
+    assert_eq!((seen.method.as_str(), seen.uri.path(), seen.body_bytes), ("POST", "/orders", 20_000));
+    assert_eq!(seen.text("x-forwarded-uri"), None);
+}
+
 /// What they get while none are: the gateway is gone and comes back, and it hangs.
 fn undecided(scene: &mut Scene, proxies: &[(&Program, u16)], is_hanging_told: bool) {
     scene.gateway = None;
@@ -130,6 +140,7 @@ fn nginx_asks_by_a_subrequest() {
     let (open, closed) = (nginx(|at| scene.placed(&text, at), &[]), nginx(|at| scene.placed(&closed, at), &[]));
     decided(&open, "a", true);
     decided(&closed, "b", true);
+    passed_on(&scene, &open);
     undecided(&mut scene, &[(&open, 200), (&closed, 500)], true);
 }
 
@@ -144,6 +155,7 @@ fn caddy_asks_as_forward_auth_does() {
     let (open, closed) = (start(&text), start(&closed));
     decided(&open, "a", true);
     decided(&closed, "b", true);
+    passed_on(&scene, &open);
     undecided(&mut scene, &[(&open, 200), (&closed, 502)], false);
     scene.gateway().freeze();
     // Caddy says 504 of what is slow, and 502 of what is not there.
@@ -164,6 +176,7 @@ fn traefik_asks_by_its_middleware() {
     // It listens before it has read where requests go.
     wait_until("it knows where requests go", || ask(&traefik, "begin").status() != 404);
     decided(&traefik, "a", false);
+    passed_on(&scene, &traefik);
     undecided(&mut scene, &[(&traefik, 500)], false);
     // It waits for half a minute; what comes meanwhile counts.
     scene.gateway().freeze();
@@ -187,6 +200,7 @@ fn haproxy_asks_by_lua() {
     let (open, closed) = (start(&open), start(&text));
     decided(&open, "a", true);
     decided(&closed, "b", true);
+    passed_on(&scene, &open);
     undecided(&mut scene, &[(&open, 200), (&closed, 503)], true);
 }
 
@@ -236,6 +250,7 @@ fn envoy_asks_over_http() {
     let (open, closed) = (envoy(&scene, &text), envoy(&scene, &closed));
     decided(&open, "a", true);
     decided(&closed, "b", true);
+    passed_on(&scene, &open);
     undecided(&mut scene, &[(&open, 200), (&closed, 403)], true);
 }
 
@@ -256,17 +271,14 @@ fn envoy_asks_for_limits() {
 /// Those of Kubernetes cannot be run here; that they are what they are for can be read.
 #[test]
 fn resources_of_kubernetes_say_where_decisions_are_made() {
-    let documents = |name: &str| -> Vec<serde_json::Value> {
-        let text = shown(name);
-        text.split("\n---\n").map(|text| serde_saphyr::from_str(text).expect("YAML")).collect()
-    };
-    let istio = documents("istio");
-    let mesh = istio[0]["data"]["mesh"].as_str().expect("a mesh's configuration");
+    let resource = |name: &str| -> serde_json::Value { serde_saphyr::from_str(&shown(name)).expect("YAML") };
+    let (istio, policy) = (resource("istio"), resource("istio policy"));
+    let mesh = istio["data"]["mesh"].as_str().expect("a mesh's configuration");
     let mesh: serde_json::Value = serde_saphyr::from_str(mesh).expect("YAML");
-    assert_eq!(mesh["extensionProviders"][0]["name"], istio[1]["spec"]["provider"]["name"]);
+    assert_eq!(mesh["extensionProviders"][0]["name"], policy["spec"]["provider"]["name"]);
     assert_eq!(mesh["extensionProviders"][0]["envoyExtAuthzGrpc"]["port"], 9191);
-    assert_eq!(istio[1]["spec"]["action"], "CUSTOM");
-    let gateway = documents("envoy gateway");
-    assert_eq!(gateway[0]["kind"], "SecurityPolicy");
-    assert_eq!(gateway[0]["spec"]["extAuth"]["grpc"]["backendRefs"][0]["port"], 9191);
+    assert_eq!(policy["spec"]["action"], "CUSTOM");
+    let gateway = resource("envoy gateway");
+    assert_eq!(gateway["kind"], "SecurityPolicy");
+    assert_eq!(gateway["spec"]["extAuth"]["grpc"]["backendRefs"][0]["port"], 9191);
 }

@@ -24,6 +24,7 @@ mod snippet;
 pub(crate) mod source;
 mod tls;
 mod trusted_consumer;
+pub(crate) mod undecidable;
 mod upstream;
 pub(crate) mod warnings;
 mod words;
@@ -41,7 +42,7 @@ use self::environment::Environment;
 use self::words::duration_shown;
 
 pub(crate) use self::admin::{AdminToken, is_token};
-pub(crate) use self::decide::{DecideSettings, undecidable, undecided};
+pub(crate) use self::decide::DecideSettings;
 pub(crate) use self::filter::FilterConfig;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;

@@ -25,7 +25,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use slidegate::{Origin, ResponseHead, Verdict, apply_edits};
 
 use self::asked::AskedRequest;
-use self::decision::{Passed, Refused, refusing, status_of};
+use self::decision::{PassedRequest, RefusedRequest, refusing, status_of};
 use self::grpc::{GrpcError, GrpcMethod};
 use self::rate_limit::{AskedLimits, LimitQuestion, RateLimitAnswer};
 use crate::gateway::access_log::{Record, RouteLabels};
@@ -40,7 +40,7 @@ use crate::gateway::proxy::Lane;
 use crate::gateway::serving::Serving;
 
 /// Somebody who asks, and what it is answered with.
-struct Asker<'l> {
+struct DecisionAsker<'l> {
     lane: &'l Lane,
     serving: Arc<Serving>,
     caller: Caller,
@@ -58,11 +58,11 @@ impl Lane {
     ) -> Response<ResponseBody> {
         let serving = self.serving.load_full();
         let (parts, body) = request.into_parts();
-        Asker { lane: self, serving, caller, order }.answer(parts, body).await
+        DecisionAsker { lane: self, serving, caller, order }.answer(parts, body).await
     }
 }
 
-impl Asker<'_> {
+impl DecisionAsker<'_> {
     async fn answer(&self, parts: RequestParts, body: PeerBody) -> Response<ResponseBody> {
         let Some((decide, labels)) = self.serving.settings.decide.as_ref().zip(self.serving.decisions.as_ref()) else {
             let reason = "no decisions are made here any more";
@@ -108,7 +108,7 @@ impl Asker<'_> {
         let (mut record, decided) = self.decided(asked, labels).await;
         let (head, body) = match decided {
             Ok(passed) => (passed.over_http(), Bytes::new()),
-            Err(Refused { mut parts, body }) => {
+            Err(RefusedRequest { mut parts, body }) => {
                 parts.status = refusing(parts.status, refuse_with);
                 (parts, body)
             }
@@ -184,7 +184,11 @@ impl Asker<'_> {
     }
 
     /// What is decided on a request, and its record, which ends with the answer to whoever asked.
-    async fn decided(&self, asked: AskedRequest, labels: &Arc<RouteLabels>) -> (Record, Result<Passed, Refused>) {
+    async fn decided(
+        &self,
+        asked: AskedRequest,
+        labels: &Arc<RouteLabels>,
+    ) -> (Record, Result<PassedRequest, RefusedRequest>) {
         let AskedRequest { mut parts, client, is_secure, names } = asked;
         let settings = &self.serving.settings;
         let mut record = self.record(&parts, labels, client);
@@ -192,7 +196,7 @@ impl Asker<'_> {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 record.details = refusal.details.into();
-                return (record, Err(Refused::from(&refusal)));
+                return (record, Err(RefusedRequest::from(&refusal)));
             }
         };
         record.authority = Some(admitted.authority.clone());
@@ -201,7 +205,7 @@ impl Asker<'_> {
             parts.headers.insert(header::HOST, host);
         }
         headers::remove_hop_by_hop(&mut parts.headers);
-        let Some(worker) = self.serving.worker(self.lane.index) else { return (record, Ok(Passed::default())) };
+        let Some(worker) = self.serving.worker(self.lane.index) else { return (record, Ok(PassedRequest::default())) };
         let route = self.serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
         let view = FilteredRequest::new(parts, admitted, Caller { client, is_secure }, route, false, None);
         let view = names.into_iter().fold(view, FilteredRequest::called);
@@ -215,7 +219,7 @@ impl Asker<'_> {
                     Verdict::Pass(edits) => {
                         let mut response = HeaderMap::new();
                         apply_edits(&edits, &mut response);
-                        Ok(Passed { request, response })
+                        Ok(PassedRequest { request, response })
                     }
                     Verdict::Respond(response) => Err(response),
                 }
@@ -225,7 +229,7 @@ impl Asker<'_> {
         record.stream = Some(Arc::new(stream));
         let decided = decided.map_err(|mut response| {
             record.details = std::mem::take(&mut response.details).into();
-            Refused::from(response)
+            RefusedRequest::from(response)
         });
         (record, decided)
     }
@@ -240,7 +244,7 @@ impl Asker<'_> {
         let mut record = self.record(parts, labels, self.caller.client);
         record.details = refusal.details.into();
         record.status = Some(refusal.status.as_u16());
-        let Refused { parts: head, body } = Refused::from(refusal);
+        let RefusedRequest { parts: head, body } = RefusedRequest::from(refusal);
         self.send(head, PlainBody::own([body]), record, parts.method != Method::HEAD)
     }
 

@@ -12,7 +12,8 @@ use crate::gateway::client::Endpoint;
 use crate::gateway::decision_labels::DecisionLabels;
 use crate::gateway::routes::Routes;
 use crate::settings::document::SettingsOrigin;
-use crate::settings::{self, FilterConfig, Mistake, RedisSettings, Settings};
+use crate::settings::undecidable;
+use crate::settings::{FilterConfig, Mistake, RedisSettings, Settings};
 
 /// Settings in force, with all that was made from them.
 pub(crate) struct Serving {
@@ -163,7 +164,7 @@ impl Workshop {
             mistakes
         })?;
         if let (Some(_), Some(filter)) = (&settings.decide, &settings.filter) {
-            let undecidable = settings::undecidable(filter);
+            let undecidable = undecidable::undecidable(filter);
             if !undecidable.is_empty() {
                 return Err(undecidable);
             }
@@ -180,7 +181,7 @@ impl Workshop {
         };
         if let (Some(_), Some(filter)) = (&settings.decide, &filter)
             && let Some(configuration) = filter.workers.first().map(Worker::configuration)
-            && let Some(undecided) = settings::undecided(&filter.config, configuration)
+            && let Some(undecided) = undecidable::undecided(&filter.config, configuration)
         {
             return Err(vec![undecided]);
         }

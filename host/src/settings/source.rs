@@ -67,6 +67,10 @@ impl SettingsSource {
         let (environment, unset) = environment::expand(&mut document.tree);
         match Settings::read(&document.tree, self.folder()) {
             Ok(settings) if unset.is_empty() => {
+                if settings.listen.is_none() && self.overrides.listen.is_some() {
+                    let reason = "the file leads to no upstream, for which there would be something to listen";
+                    return Err(vec![Mistake::new("--listen", reason)]);
+                }
                 Ok(self.overrides.over(Settings { environment, origin: document.into(), ..settings }))
             }
             read => {

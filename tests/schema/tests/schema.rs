@@ -220,7 +220,7 @@ fn resources_and_gateways_files_that_are_shown_are_accepted() {
     let blocks = ["README.md", "host/README.md"].into_iter().flat_map(yaml_blocks);
     let written = yaml_files("host/src/init").into_iter().map(|(name, text)| (name.clone(), parsed(&name, &text)));
     let files: Vec<(String, Value)> = blocks
-        .filter(|(_, block)| block.get("upstream").is_some() || block.get("routes").is_some())
+        .filter(|(_, block)| ["upstream", "routes", "decide"].iter().any(|field| block.get(field).is_some()))
         .chain(written)
         .collect();
     // One filter says the same as a list of it.
@@ -263,6 +263,8 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
             "s": {"url": "rediss://h", "ca": "ca.pem"}}, "required": true}}),
         json!({"upstream": "http://a", "limits": {"send_buffer": "64KiB", "connections_per_address": 0,
             "body_time": "0s"}, "filters": []}),
+        json!({"decide": {"listen": ":1"}}),
+        json!({"decide": {"listen": ":1"}, "upstream": "http://a", "listen": ":2"}),
     ] {
         let errors: Vec<String> =
             validator.iter_errors(&accepted).map(|error| format!("{}: {error}", error.instance_path)).collect();
@@ -297,6 +299,12 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
         json!({"routes": [{"upstream": "http://a", "host": "a:80"}]}),
         json!({"upstreams": ["http://a", "http://b", "http://a"]}),
         json!({"routes": [{"upstream": "http://a"}, {"upstream": "http://a"}]}),
+        json!({"decide": null}),
+        json!({"decide": {}}),
+        json!({"decide": {"listen": ":1"}, "listen": ":2"}),
+        json!({"decide": {"listen": ":1"}, "tls": {"cert": "a", "key": "b"}}),
+        json!({"decide": {"listen": ":1", "refuse_with": 200}}),
+        json!({"decide": {"listen": ":1", "trusted_peers": "10.0.0.0/8"}}),
     ] {
         assert!(!validator.is_valid(&refused), "{refused}");
     }
@@ -351,6 +359,8 @@ fn no_change_of_a_gateways_file_is_accepted_by_one_and_refused_by_the_other() {
             "log": {"access": true, "format": "json"},
         }),
         json!({"upstream": "https://a", "upstream_tls": {"server_name": "b"}}),
+        json!({"decide": {"listen": ":9191", "trusted_peers": ["10.0.0.0/8"], "refuse_with": 403}, "workers": 1}),
+        json!({"decide": {"listen": ":9191"}, "upstream": "http://a", "listen": ":8080"}),
     ];
     let more = [
         json!("5.0"),

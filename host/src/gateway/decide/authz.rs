@@ -1,5 +1,5 @@
-//! Envoy's external authorization: `envoy.service.auth.v3.Authorization/Check`. Of its messages there is what a decision
-//! needs.
+//! Envoy's external authorization: `envoy.service.auth.v3.Authorization/Check`. Of its messages there is what a
+//! decision needs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use prost::Message;
 use slidegate::{Header, HeaderEdit};
 
 use super::asked::AskedRequest;
-use super::decision::{Passed, Refused};
+use super::decision::{PassedRequest, RefusedRequest};
 use super::forwarded::{X_ENVOY_EXTERNAL_ADDRESS, address, last_address};
 use super::grpc::GrpcError;
 use crate::gateway::admission::{Caller, RouteNames};
@@ -246,7 +246,7 @@ fn cookies_apart(joined: &[u8]) -> Vec<u8> {
 }
 
 /// What was decided, as Envoy understands it.
-pub(super) fn answer(decided: Result<Passed, Refused>) -> AuthzAnswer {
+pub(super) fn answer(decided: Result<PassedRequest, RefusedRequest>) -> AuthzAnswer {
     match decided {
         Ok(passed) => AuthzAnswer {
             status: Some(RpcStatus { code: 0 }),
@@ -257,7 +257,7 @@ pub(super) fn answer(decided: Result<Passed, Refused>) -> AuthzAnswer {
             }),
             denied_response: None,
         },
-        Err(Refused { parts, body }) => AuthzAnswer {
+        Err(RefusedRequest { parts, body }) => AuthzAnswer {
             status: Some(RpcStatus { code: i32::from(grpc_status(parts.status)) }),
             denied_response: Some(AuthzDenied {
                 status: Some(AuthzStatus { code: i32::from(parts.status.as_u16()) }),

@@ -14,7 +14,7 @@ const HEADERS_TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-head
 
 /// A request may pass.
 #[derive(Default)]
-pub(super) struct Passed {
+pub(super) struct PassedRequest {
     /// What its headers are to become.
     pub(super) request: Vec<HeaderEdit>,
     /// What its response is to say.
@@ -22,19 +22,19 @@ pub(super) struct Passed {
 }
 
 /// A request is to be answered so.
-pub(super) struct Refused {
+pub(super) struct RefusedRequest {
     pub(super) parts: Parts,
     pub(super) body: Bytes,
 }
 
-impl From<&LocalReply> for Refused {
+impl From<&LocalReply> for RefusedRequest {
     fn from(reply: &LocalReply) -> Self {
         let (parts, body) = reply.answer(false);
         Self { parts, body }
     }
 }
 
-impl From<slidegate::Response> for Refused {
+impl From<slidegate::Response> for RefusedRequest {
     /// A filter speaks to clients of gRPC in their terms, in which HTTP's status says nothing. Who asked for a decision
     /// goes by that status, and puts it into such terms itself.
     fn from(response: slidegate::Response) -> Self {
@@ -46,7 +46,7 @@ impl From<slidegate::Response> for Refused {
     }
 }
 
-impl Passed {
+impl PassedRequest {
     /// The names of the headers that go.
     pub(super) fn removed(&self) -> impl Iterator<Item = &str> {
         self.request.iter().filter_map(|edit| match edit {
@@ -82,6 +82,6 @@ pub(super) fn refusing(status: StatusCode, refuse_with: Option<StatusCode>) -> S
 }
 
 /// What was decided, as HTTP says it.
-pub(super) fn status_of(decided: &Result<Passed, Refused>) -> StatusCode {
+pub(super) fn status_of(decided: &Result<PassedRequest, RefusedRequest>) -> StatusCode {
     decided.as_ref().map_or_else(|refused| refused.parts.status, |_| StatusCode::OK)
 }

@@ -4,7 +4,7 @@ use hyper::header::{HeaderMap, RETRY_AFTER};
 
 /// What headers say of a limit, so far as they do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Quota {
+pub(super) struct ToldQuota {
     pub(super) limit: Option<u64>,
     /// In seconds.
     pub(super) window: Option<u64>,
@@ -13,7 +13,7 @@ pub(super) struct Quota {
     pub(super) reset: Option<u64>,
 }
 
-impl Quota {
+impl ToldQuota {
     /// `x-ratelimit-*`, the first limit of `ratelimit` and its policy, and `retry-after`.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -73,20 +73,20 @@ mod tests {
 
     use super::*;
 
-    fn quota(fields: &[(&'static str, &'static str)]) -> Quota {
+    fn quota(fields: &[(&'static str, &'static str)]) -> ToldQuota {
         let field = |(name, value): &(_, _)| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        Quota::of(&fields.iter().map(field).collect())
+        ToldQuota::of(&fields.iter().map(field).collect())
     }
 
     #[test]
     fn either_form_tells_how_much_is_left() {
         let stock = quota(&[("x-ratelimit-limit", "5"), ("x-ratelimit-remaining", "3"), ("retry-after", "7")]);
-        assert_eq!(stock, Quota { limit: Some(5), window: None, remaining: Some(3), reset: Some(7) });
+        assert_eq!(stock, ToldQuota { limit: Some(5), window: None, remaining: Some(3), reset: Some(7) });
         let ietf = quota(&[
             ("ratelimit-policy", "\"a,b\";q=9;w=60, \"c\";q=100;w=3600"),
             ("ratelimit", "\"c\";r=50;t=30, \"a,b\";r=1;t=2"),
         ]);
-        assert_eq!(ietf, Quota { limit: Some(100), window: Some(3600), remaining: Some(50), reset: Some(30) });
-        assert_eq!(quota(&[("x-ratelimit-limit", "none"), ("ratelimit", "")]), Quota::default());
+        assert_eq!(ietf, ToldQuota { limit: Some(100), window: Some(3600), remaining: Some(50), reset: Some(30) });
+        assert_eq!(quota(&[("x-ratelimit-limit", "none"), ("ratelimit", "")]), ToldQuota::default());
     }
 }

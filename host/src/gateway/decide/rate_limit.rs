@@ -10,10 +10,10 @@ use slidegate::{Header, HeaderEdit};
 
 use super::asked::AskedRequest;
 use super::authz::ProtoHeader;
-use super::decision::{Passed, Refused};
+use super::decision::{PassedRequest, RefusedRequest};
 use super::forwarded::address;
 use super::grpc::GrpcError;
-use super::quota::Quota;
+use super::quota::ToldQuota;
 use crate::gateway::admission::{Caller, RouteNames};
 
 /// The key of an entry with the client's address, and that of one with the route's name. All others are headers.
@@ -229,13 +229,13 @@ impl RateLimitAnswer {
     }
 
     /// What was decided on some of them.
-    pub(super) fn add(&mut self, question: &LimitQuestion, decided: Result<Passed, Refused>) {
+    pub(super) fn add(&mut self, question: &LimitQuestion, decided: Result<PassedRequest, RefusedRequest>) {
         let code = if decided.is_ok() { OK } else { OVER_LIMIT };
         let headers = match &decided {
             Ok(passed) => &passed.response,
             Err(refused) => &refused.parts.headers,
         };
-        let status = DescriptorStatus::new(code, Quota::of(headers));
+        let status = DescriptorStatus::new(code, ToldQuota::of(headers));
         for place in &question.descriptors {
             if let Some(told) = self.statuses.get_mut(*place) {
                 told.clone_from(&status);
@@ -260,7 +260,7 @@ impl RateLimitAnswer {
 }
 
 impl DescriptorStatus {
-    fn new(code: i32, quota: Quota) -> Self {
+    fn new(code: i32, quota: ToldQuota) -> Self {
         let most = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let unit = match quota.window {
             Some(1) => 1,

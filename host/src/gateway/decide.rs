@@ -62,6 +62,15 @@ impl Lane {
     }
 }
 
+/// A head without its fields, for the log.
+fn request_line(parts: &RequestParts) -> RequestParts {
+    let (mut line, ()) = Request::new(()).into_parts();
+    line.method.clone_from(&parts.method);
+    line.uri.clone_from(&parts.uri);
+    line.version = parts.version;
+    line
+}
+
 impl DecisionAsker<'_> {
     async fn answer(&self, parts: RequestParts, body: PeerBody) -> Response<ResponseBody> {
         let Some((decide, labels)) = self.serving.settings.decide.as_ref().zip(self.serving.decisions.as_ref()) else {
@@ -101,9 +110,10 @@ impl DecisionAsker<'_> {
             return self.refuse(&parts, labels, &grpc::unsupported_type());
         }
         let is_head = parts.method == Method::HEAD;
-        let asked = match forwarded::asked(parts.clone(), self.caller) {
+        let line = request_line(&parts);
+        let asked = match forwarded::asked(parts, self.caller) {
             Ok(asked) => asked,
-            Err(refusal) => return self.refuse(&parts, labels, &refusal),
+            Err(refusal) => return self.refuse(&line, labels, &refusal),
         };
         let (mut record, decided) = self.decided(asked, labels).await;
         let (head, body) = match decided {

@@ -62,8 +62,8 @@ const NO_HTTPS: &str = "expected only with an upstream that says TLS, such as `h
 
 /// Whether a file leads nowhere, and may: it has `decide`.
 pub(super) fn are_left_out(top: &Fields<'_>) -> bool {
-    let has = |field: &&str| top.get_unless_null(field).is_some();
-    has(&"decide") && !["upstream", "upstreams", "routes"].iter().any(|field| has(&field))
+    let has = |field: &str| top.get_unless_null(field).is_some();
+    has("decide") && !["upstream", "upstreams", "routes"].into_iter().any(has)
 }
 
 /// Either `routes`, or `upstream` or `upstreams` alone for one route to everything; or nothing beside `decide`.

@@ -25,6 +25,20 @@ fn one_nameless_upstream_is_enough() {
 }
 
 #[test]
+fn a_file_that_decides_for_others_needs_no_upstream() {
+    let settings = read("decide: {listen: ':9191'}").expect("settings");
+    assert_eq!((settings.listen, settings.routes.len()), (None, 0));
+    let DecideSettings { listen, trusted_peers, refuse_with } = settings.decide.expect("it decides");
+    assert_eq!((listen.address.to_string().as_str(), refuse_with), ("0.0.0.0:9191", None));
+    let told = ["127.0.0.9", "::1", "10.0.0.1"].map(|peer| trusted_peers.contain(peer.parse().expect("an address")));
+    assert_eq!(told, [true, true, false]);
+    let settings = read("{decide: {listen: ':9191'}, upstream: 'http://a'}").expect("settings");
+    assert!(settings.listen.is_some() && settings.decide.is_some());
+    let nothing = mistakes("decide: {listen: ':9191'}\nlisten: ':1'\ntls: {}\nupstream_tls: {}");
+    assert_eq!(nothing.len(), 3, "{nothing:?}");
+}
+
+#[test]
 fn the_filters_mistakes_are_told_beside_others() {
     let document = Document::parse("gate.yaml", b"filter: {rule_name: r}").expect("a document");
     Settings::read(&document.tree, Path::new("")).expect_err("it lacks an upstream");

@@ -274,6 +274,13 @@ mod tests {
         assert_eq!(told("127.0.0.1:0", "127.0.0.1:0", "http://127.0.0.1:3"), [""; 0]);
         assert_eq!(told("127.0.0.1:1", "127.0.0.1:2", "http://10.0.0.1:1"), [""; 0]);
         assert_eq!(told("0.0.0.0:1", "127.0.0.1:2", "http://10.0.0.1:1"), [""; 0]);
+        let deciding = warnings(json!({"admin": ":2", "decide": {"listen": "127.0.0.1:2"}}));
+        assert!(
+            deciding.len() == 1 && deciding[0].starts_with("decide.listen: is the address of `admin`"),
+            "{deciding:?}"
+        );
+        let home = warnings(json!({"upstream": "http://localhost:2", "decide": {"listen": ":2"}}));
+        assert!(home.len() == 1 && home[0].starts_with("upstream: is the gateway's own `decide.listen`"), "{home:?}");
     }
 
     #[test]

@@ -74,8 +74,9 @@ mod tests {
     use super::*;
 
     fn quota(fields: &[(&'static str, &'static str)]) -> ToldQuota {
-        let field = |(name, value): &(_, _)| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        ToldQuota::of(&fields.iter().map(field).collect())
+        let fields =
+            fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        ToldQuota::of(&fields.collect())
     }
 
     #[test]

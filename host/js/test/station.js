@@ -10,6 +10,9 @@ import { ErrorReply } from "../src/redis.js";
 /** Moods that all who use a server would notice. */
 const OF_THE_SERVER = ["forgetful", "read-only", "full", "no-auth"];
 
+/** One library answers nothing when what comes is no reply. */
+const NEVER_ANSWERING = ["silent", "garbage"];
+
 /** A port that nobody listens on, since it takes a privilege to. */
 const DEAD_PORT = 1;
 
@@ -41,8 +44,8 @@ export class Station {
   get client() {
     const call = (words) => {
       const reply = this.#call(words);
-      // One that is silent is not waited for.
-      if (this.#store === "silent") return reply;
+      // Whoever may never answer is not waited for.
+      if (NEVER_ANSWERING.includes(this.#store)) return reply;
       this.#pending.add(reply);
       const forget = () => this.#pending.delete(reply);
       reply.then(forget, forget);

@@ -11,7 +11,7 @@
  * @property {number} size
  * @property {number} align
  * @property {(heap: Heap, at: number) => any} load
- * @property {(heap: Heap, at: number, value: any) => void} [store]
+ * @property {(heap: Heap, at: number, value: any) => void} store
  */
 
 const utf8 = new TextDecoder();
@@ -87,7 +87,7 @@ export class Heap {
   lowered(type, values) {
     const { size, align } = type;
     const room = values.length === 0 ? align : this.allocate(values.length * size, align);
-    for (let index = 0; index < values.length; index += 1) type.store?.(this, room + index * size, values[index]);
+    for (let index = 0; index < values.length; index += 1) type.store(this, room + index * size, values[index]);
     return room;
   }
 
@@ -126,21 +126,26 @@ export class Heap {
   }
 }
 
+/** Of what a guest tells and is never told. */
+const store = () => {
+  throw new TypeError("no guest is told this");
+};
+
 /** @type {Record<string, Type>} */
 const numbers = {
   u8: { size: 1, align: 1, load: (heap, at) => heap.u8[at], store: (heap, at, value) => (heap.u8[at] = value) },
-  u16: { size: 2, align: 2, load: (heap, at) => heap.view.getUint16(at, true) },
+  u16: { size: 2, align: 2, load: (heap, at) => heap.view.getUint16(at, true), store },
   u32: { size: 4, align: 4, load: (heap, at) => heap.u32(at), store: (heap, at, value) => heap.setU32(at, value) },
   u64: { size: 8, align: 8, load: (heap, at) => heap.u64(at), store: (heap, at, value) => heap.setU64(at, value) },
   s64: { size: 8, align: 8, load: (heap, at) => Number(heap.view.getBigInt64(at, true)),
     store: (heap, at, value) => heap.view.setBigInt64(at, BigInt(value), true) },
-  f64: { size: 8, align: 8, load: (heap, at) => heap.view.getFloat64(at, true) },
+  f64: { size: 8, align: 8, load: (heap, at) => heap.view.getFloat64(at, true), store },
 };
 
 export const { u8, u16, u32, u64, s64, f64 } = numbers;
 
 /** @type {Type} */
-export const bool = { size: 1, align: 1, load: (heap, at) => heap.u8[at] !== 0 };
+export const bool = { size: 1, align: 1, load: (heap, at) => heap.u8[at] !== 0, store };
 
 /** @type {Type} */
 export const string = {
@@ -194,22 +199,22 @@ export function record(fields) {
       return value;
     },
     store(heap, at, value) {
-      for (let index = 0; index < names.length; index += 1) types[index].store?.(heap, at + offsets[index], value[names[index]]);
+      for (let index = 0; index < names.length; index += 1) types[index].store(heap, at + offsets[index], value[names[index]]);
     },
   };
 }
 
 /** @param {Type[]} types @returns {Type} */
 export function tuple(...types) {
-  const { load, store, ...layout } = record(Object.fromEntries(types.map((type, index) => [index, type])));
-  return { ...layout, store, load: (heap, at) => Object.values(load(heap, at)) };
+  const fields = record(Object.fromEntries(types.map((type, index) => [index, type])));
+  return { ...fields, load: (heap, at) => Object.values(fields.load(heap, at)) };
 }
 
 /** @param {Record<string, Type | null>} cases @returns {Type} */
 export function variant(cases) {
   const names = Object.keys(cases);
   const types = Object.values(cases);
-  const some = types.filter((type) => type !== null);
+  const some = types.flatMap((type) => type ?? []);
   const align = Math.max(1, ...some.map((type) => type.align));
   const size = roundUp(align + Math.max(0, ...some.map((type) => type.size)), align);
   const bare = names.map((kind) => Object.freeze({ kind, value: undefined }));
@@ -224,7 +229,7 @@ export function variant(cases) {
     store(heap, at, { kind, value }) {
       const index = names.indexOf(kind);
       heap.u8[at] = index;
-      types[index]?.store?.(heap, at + align, value);
+      types[index]?.store(heap, at + align, value);
     },
   };
 }
@@ -248,7 +253,7 @@ export function option(some) {
     load: (heap, at) => (heap.u8[at] === 0 ? undefined : some.load(heap, at + align)),
     store(heap, at, value) {
       heap.u8[at] = value === undefined ? 0 : 1;
-      if (value !== undefined) some.store?.(heap, at + align, value);
+      if (value !== undefined) some.store(heap, at + align, value);
     },
   };
 }
@@ -263,8 +268,8 @@ export function result(ok, error) {
     store(heap, at, value) {
       const isError = "error" in value;
       heap.u8[at] = isError ? 1 : 0;
-      if (isError) error.store?.(heap, at + align, value.error);
-      else ok.store?.(heap, at + align, value.ok);
+      if (isError) error.store(heap, at + align, value.error);
+      else ok.store(heap, at + align, value.ok);
     },
   };
 }
@@ -279,6 +284,7 @@ export function flags(...names) {
       const bits = size === 2 ? heap.view.getUint16(at, true) : heap.u8[at];
       return Object.fromEntries(names.map((name, index) => [name, (bits >> index & 1) === 1]));
     },
+    store,
   };
 }
 

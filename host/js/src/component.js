@@ -72,6 +72,7 @@ export function coreModule(component) {
     }
     return value >>> 0;
   };
+  /** @type {Uint8Array | undefined} */
   let core;
   while (at < component.length) {
     const id = component[at++];
@@ -91,7 +92,7 @@ export function coreModule(component) {
  * @returns {Promise<WebAssembly.Module>} its core module, which keeps this contract
  */
 export async function compile(component) {
-  const module = await WebAssembly.compile(coreModule(component));
+  const module = await WebAssembly.compile(/** @type {BufferSource} */ (coreModule(component)));
   const filter = interfaceName("filter");
   if (!WebAssembly.Module.exports(module).some(({ name }) => name === `${filter}#on-request`)) {
     throw new TypeError(`this component does not export ${filter}`);

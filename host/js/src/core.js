@@ -146,7 +146,7 @@ export class Core {
    */
   start(connect) {
     const { guest, error } = this.#instantiate();
-    if (error) return error;
+    if (!guest) return error;
     this.#services = connect(this.configuration);
     this.#keep(guest);
     this.#metrics = new Metrics(guest.metrics());
@@ -275,7 +275,11 @@ export class Core {
     });
   }
 
-  /** A configured instance, or the mistakes of its configuration. */
+  /**
+   * A configured instance, or the mistakes of its configuration.
+   *
+   * @returns {{guest?: Guest, error?: any}}
+   */
   #instantiate() {
     const guest = new Guest(this.#module, this.#imports());
     const configured = guest.configure(this.#json, this.#options.clock());
@@ -430,7 +434,7 @@ export class Core {
     this.#replacements += 1;
     try {
       const { guest, error } = this.#instantiate();
-      if (error) throw new Error(error.map(({ message }) => message).join("; "));
+      if (!guest) throw new Error(error.map(({ message }) => message).join("; "));
       this.#keep(guest);
     } catch (error) {
       this.#options.log("error", `the trapped instance cannot be replaced: ${error}`);

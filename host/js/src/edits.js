@@ -16,17 +16,17 @@ const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
  * @returns {Field[]}
  */
 export function applyEdits(edits, fields) {
-  return edits.filter(isSendable).reduce((before, { kind, value }) => {
-    const name = editedName({ kind, value }).toLowerCase();
-    const kept = kind === "append" ? [...before] : before.filter(([each]) => each !== name);
-    if (kind !== "remove") kept.push([name, value.value]);
+  return edits.filter(isSendable).reduce((before, edit) => {
+    const name = editedName(edit).toLowerCase();
+    const kept = edit.kind === "append" ? [...before] : before.filter(([each]) => each !== name);
+    if (edit.kind !== "remove") kept.push([name, edit.value.value]);
     return kept;
   }, fields);
 }
 
 /** The name of the field that an edit is about. @param {HeaderEdit} edit */
-export function editedName({ kind, value }) {
-  return kind === "remove" ? value : value.name;
+export function editedName(edit) {
+  return edit.kind === "remove" ? edit.value : edit.value.name;
 }
 
 /** Whether HTTP allows what an edit says. @param {HeaderEdit} edit */

@@ -6,7 +6,8 @@
  *   or a `CallFailure`; anything else is taken for a connection that was lost.
  * @property {() => Promise<void>} [ready] resolves when the connection stands
  *
- * @typedef {null | number | bigint | string | Uint8Array | Raw[]} Raw a reply: texts are simple strings, bytes bulk strings
+ * @typedef {null | number | bigint | string | Uint8Array} RawValue texts are simple strings, bytes bulk strings
+ * @typedef {RawValue | RawValue[]} Raw a reply; one that is nested deeper is none for a filter
  */
 
 /** Largest reply that is brought to an instance, in bytes. */
@@ -41,7 +42,10 @@ export class ErrorReply extends Error {
 
 /** Why a command got no reply. */
 export class CallFailure extends Error {
-  /** @param {"connect" | "timeout" | "disconnected" | "protocol"} failure `connect`: the command did not run */
+  /**
+   * @param {"connect" | "timeout" | "disconnected" | "protocol"} failure `connect`: the command did not run
+   * @param {ErrorOptions} [options]
+   */
   constructor(failure, options) {
     super(`no reply of Redis: ${failure}`, options);
     this.name = "CallFailure";

@@ -5,7 +5,7 @@ import { applyEdits } from "./edits.js";
 import { HeldPieces, spliced } from "./held.js";
 
 /** What goes on as it is. @type {Verdict} */
-const PASS = Object.freeze({ kind: "pass", edits: Object.freeze([]) });
+const PASS = Object.freeze({ kind: "pass", edits: [] });
 
 /**
  * An answer of the filter's own.
@@ -15,6 +15,14 @@ const PASS = Object.freeze({ kind: "pass", edits: Object.freeze([]) });
  * @property {import("./edits.js").Field[]} headers without `content-length`
  * @property {Uint8Array} body
  * @property {string} details why, for logs; not for the client
+ */
+
+/**
+ * @typedef {object} Wants
+ * @property {string} requestBody `none`, `watch`, `hold` or `copy`
+ * @property {boolean} responseHeaders
+ * @property {string} responseBody
+ * @property {boolean} done
  */
 
 /**
@@ -41,8 +49,7 @@ export class Stream {
   #core;
   #request;
   #state = new StreamState();
-  /** What the filter still wants; see `wants`. */
-  #wants = NOTHING;
+  /** @type {Wants} what the filter still wants */ #wants = NOTHING;
   /** @type {import("./edits.js").HeaderEdit[]} for the response that will come */ #responseEdits = [];
   /** @type {HeldPieces | undefined} */ #requestBody;
   /** @type {HeldPieces | undefined} */ #responseBody;
@@ -72,7 +79,7 @@ export class Stream {
   /**
    * What the filter still wants of this stream. It may change with each hook.
    *
-   * @returns {{requestBody: string, responseHeaders: boolean, responseBody: string, done: boolean}}
+   * @returns {Wants}
    */
   get wants() {
     return this.#wants;
@@ -169,6 +176,7 @@ export class Stream {
     this.#wants = NOTHING;
   }
 
+  /** @param {number} phase @param {Uint8Array} bytes @param {any} piece @returns {BodyStep} */
   #show(phase, bytes, { end = false, decoded, coding = decoded ? "decoded" : "identity" } = {}) {
     const isRequest = phase === REQUEST_BODY;
     const interest = isRequest ? this.#wants.requestBody : this.#wants.responseBody;
@@ -191,7 +199,7 @@ export class Stream {
     return { ...step, edits: [...earlier.edits, ...step.edits], pieces: [...earlier.pieces, ...step.pieces] };
   }
 
-  /** A piece waits with those before it. */
+  /** A piece waits with those before it. @returns {BodyStep} */
   #waits(kept, waiter, earlier) {
     if (kept.isTooLarge || !kept.takeRoom()) {
       const kind = kept.isTooLarge ? "too-large" : "no-room";
@@ -208,7 +216,7 @@ export class Stream {
     return entered === GONE ? { kind: "pass" } : entered;
   }
 
-  /** Lets go what is kept of a body, or not. */
+  /** Lets go what is kept of a body, or not. @returns {BodyStep} */
   #release(phase, outcome) {
     const isRequest = phase === REQUEST_BODY;
     const { pieces, isWhole, isDecoded } = this.#kept(phase).take();
@@ -249,6 +257,7 @@ export class Stream {
     return act(entered === GONE ? { kind: "pass" } : entered);
   }
 
+  /** @returns {Verdict} */
   #verdict(outcome) {
     if (outcome.kind === "respond") return this.#respond(outcome.value);
     this.#wants = this.#wantedBy(outcome);
@@ -263,7 +272,11 @@ export class Stream {
     return outcome.kind === "superseded" ? this.#wants : this.#state.wants;
   }
 
-  /** An answer is the last word. What was asked for whatever response comes is asked for this one too. */
+  /**
+   * An answer is the last word. What was asked for whatever response comes is asked for this one too.
+   *
+   * @returns {{kind: "respond", response: FilterResponse}}
+   */
   #respond(response) {
     this.#wants = NOTHING;
     const headers = applyEdits(this.#responseEdits, response.headers);
@@ -272,6 +285,7 @@ export class Stream {
   }
 }
 
+/** @returns {{kind: "pass", edits: any[], pieces: Uint8Array[], end: boolean}} */
 function released(pieces, end) {
   return { kind: "pass", edits: [], pieces, end };
 }

@@ -1,4 +1,5 @@
-import { checkParts, completed, decide, nodeView } from "./node-http.js";
+import { checkParts, decide, nodeView } from "./node-http.js";
+import { completed } from "./node-response.js";
 
 /**
  * Middleware for Express, and for whatever else takes functions of request, response and next of node:http. What it refuses it

@@ -1,4 +1,5 @@
-import { checkParts, completed, decide, nodeView } from "./node-http.js";
+import { checkParts, decide, nodeView } from "./node-http.js";
+import { completed } from "./node-response.js";
 
 /**
  * A plugin for Fastify, which decides on requests when their headers are there: `app.register(fastify, { filter })`. It is for

@@ -2,7 +2,8 @@
 
 import { applyEdits } from "./edits.js";
 import { concatenated } from "./held.js";
-import { address as joined, completed } from "./node-http.js";
+import { address as joined } from "./node-http.js";
+import { completed } from "./node-response.js";
 
 /** Statuses that have no body. */
 const BODILESS = [101, 204, 205, 304];

@@ -1,6 +1,7 @@
 /** A filter in front of node:http: what Express and Fastify are made of. */
 
 import { applyEdits, editedName, isSendable } from "./edits.js";
+import { editHead, showHead } from "./node-response.js";
 
 /** An absolute target, as a client sends it to a proxy. */
 const ABSOLUTE = /^https?:\/\/([^/?#]*)/i;
@@ -12,15 +13,15 @@ const ABSOLUTE = /^https?:\/\/([^/?#]*)/i;
  */
 
 /**
- * Whether a middleware can do what a configuration needs: headers are all that it shows.
+ * Whether a middleware can do what a configuration needs: it shows no bodies.
  *
  * @param {import("./filter.js").Filter} filter
  * @throws {TypeError}
  */
 export function checkParts(filter) {
-  const { requestBody, responseHeaders, responseBody } = filter.configuration.uses.parts;
-  if (requestBody || responseHeaders || responseBody) {
-    throw new TypeError("the configuration looks at bodies or at responses, which this middleware does not show: use `slidegate/fetch`");
+  const { requestBody, responseBody } = filter.configuration.uses.parts;
+  if (requestBody || responseBody) {
+    throw new TypeError("the configuration looks at bodies, which this middleware does not show: use `slidegate/fetch`");
   }
 }
 
@@ -42,21 +43,9 @@ export async function decide(filter, request, response, view) {
   if (response.destroyed) return "gone";
   if (verdict.kind === "respond") return verdict.response;
   editRequest(verdict.edits.filter(isSendable), request);
-  if (stream.responseEdits.length > 0) editHead(stream.responseEdits.filter(isSendable), response);
+  if (stream.wants.responseHeaders) showHead(stream, response);
+  else if (stream.responseEdits.length > 0) editHead(stream.responseEdits, response);
   return "pass";
-}
-
-/**
- * The fields of an answer, with those that HTTP wants of it.
- *
- * @param {import("./stream.js").FilterResponse} response
- * @returns {import("./edits.js").Field[]}
- */
-export function completed({ headers, body }) {
-  const has = (name) => headers.some(([each]) => each === name);
-  const fields = headers.filter(([name]) => name !== "content-length");
-  if (body.length > 0 && !has("content-type")) fields.push(["content-type", "text/plain"]);
-  return [...fields, ["content-length", String(body.length)]];
 }
 
 /**
@@ -123,32 +112,4 @@ function editRequest(edits, request) {
   }
   // Made of the raw ones when somebody asks for them.
   request.headersDistinct = undefined;
-}
-
-/** Has edits made in a response's headers when they are written. */
-function editHead(edits, response) {
-  const { writeHead } = response;
-  response.writeHead = (status, ...rest) => {
-    response.writeHead = writeHead;
-    setAll(response, rest.find((each) => typeof each === "object" && each !== null) ?? {});
-    for (const { kind, value } of edits) {
-      if (kind === "remove") response.removeHeader(value);
-      else if (kind === "set") response.setHeader(value.name, value.value);
-      else response.appendHeader(value.name, value.value);
-    }
-    return writeHead.call(response, status, ...rest.filter((each) => typeof each === "string"));
-  };
-}
-
-/** Fields as `writeHead` takes them: an object, a list of pairs, or names and values in turn. */
-function setAll(response, headers) {
-  const list = Array.isArray(headers) ? headers : Object.entries(headers);
-  const flat = Array.isArray(list[0]) ? list.flatMap(([name, value]) => [name, value]) : list;
-  const set = new Set();
-  for (let index = 0; index < flat.length; index += 2) {
-    const name = String(flat[index]).toLowerCase();
-    if (set.has(name)) response.appendHeader(name, flat[index + 1]);
-    else response.setHeader(flat[index], flat[index + 1]);
-    set.add(name);
-  }
 }

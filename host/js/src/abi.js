@@ -8,6 +8,7 @@
  * bits, WebAssembly wants a BigInt.
  *
  * @typedef {object} Type
+ * @property {string} shape what it is, for whoever compares it with the contract; all that is bytes is `bytes`
  * @property {number} size
  * @property {number} align
  * @property {(heap: Heap, at: number) => any} load
@@ -133,22 +134,23 @@ const store = () => {
 
 /** @type {Record<string, Type>} */
 const numbers = {
-  u8: { size: 1, align: 1, load: (heap, at) => heap.u8[at], store: (heap, at, value) => (heap.u8[at] = value) },
-  u16: { size: 2, align: 2, load: (heap, at) => heap.view.getUint16(at, true), store },
-  u32: { size: 4, align: 4, load: (heap, at) => heap.u32(at), store: (heap, at, value) => heap.setU32(at, value) },
-  u64: { size: 8, align: 8, load: (heap, at) => heap.u64(at), store: (heap, at, value) => heap.setU64(at, value) },
-  s64: { size: 8, align: 8, load: (heap, at) => Number(heap.view.getBigInt64(at, true)),
+  u8: { shape: "u8", size: 1, align: 1, load: (heap, at) => heap.u8[at], store: (heap, at, value) => (heap.u8[at] = value) },
+  u16: { shape: "u16", size: 2, align: 2, load: (heap, at) => heap.view.getUint16(at, true), store },
+  u32: { shape: "u32", size: 4, align: 4, load: (heap, at) => heap.u32(at), store: (heap, at, value) => heap.setU32(at, value) },
+  u64: { shape: "u64", size: 8, align: 8, load: (heap, at) => heap.u64(at), store: (heap, at, value) => heap.setU64(at, value) },
+  s64: { shape: "s64", size: 8, align: 8, load: (heap, at) => Number(heap.view.getBigInt64(at, true)),
     store: (heap, at, value) => heap.view.setBigInt64(at, BigInt(value), true) },
-  f64: { size: 8, align: 8, load: (heap, at) => heap.view.getFloat64(at, true), store },
+  f64: { shape: "f64", size: 8, align: 8, load: (heap, at) => heap.view.getFloat64(at, true), store },
 };
 
 export const { u8, u16, u32, u64, s64, f64 } = numbers;
 
 /** @type {Type} */
-export const bool = { size: 1, align: 1, load: (heap, at) => heap.u8[at] !== 0, store };
+export const bool = { shape: "bool", size: 1, align: 1, load: (heap, at) => heap.u8[at] !== 0, store };
 
 /** @type {Type} */
 export const string = {
+  shape: "bytes",
   size: 8,
   align: 4,
   load: (heap, at) => heap.text(heap.u32(at), heap.u32(at + 4)),
@@ -157,6 +159,7 @@ export const string = {
 
 /** Bytes that are a body, or anything else than a text. @type {Type} */
 export const bytes = {
+  shape: "bytes",
   size: 8,
   align: 4,
   load: (heap, at) => heap.bytes(heap.u32(at), heap.u32(at + 4)),
@@ -165,6 +168,7 @@ export const bytes = {
 
 /** Bytes as a string of as many code units. @type {Type} */
 export const byteString = {
+  shape: "bytes",
   size: 8,
   align: 4,
   load: (heap, at) => heap.byteString(heap.u32(at), heap.u32(at + 4)),
@@ -174,6 +178,7 @@ export const byteString = {
 /** @param {Type} item @returns {Type} */
 export function list(item) {
   return {
+    shape: `list<${item.shape}>`,
     size: 8,
     align: 4,
     load: (heap, at) => heap.items(item, heap.u32(at), heap.u32(at + 4)),
@@ -191,6 +196,7 @@ export function record(fields) {
   const types = Object.values(fields);
   const { offsets, size, align } = layOut(types);
   return {
+    shape: `record{${names.map((name, index) => `${name}:${types[index].shape}`)}}`,
     size,
     align,
     load(heap, at) {
@@ -207,7 +213,7 @@ export function record(fields) {
 /** @param {Type[]} types @returns {Type} */
 export function tuple(...types) {
   const fields = record(Object.fromEntries(types.map((type, index) => [index, type])));
-  return { ...fields, load: (heap, at) => Object.values(fields.load(heap, at)) };
+  return { ...fields, shape: `tuple<${types.map(({ shape }) => shape)}>`, load: (heap, at) => Object.values(fields.load(heap, at)) };
 }
 
 /** @param {Record<string, Type | null>} cases @returns {Type} */
@@ -219,6 +225,7 @@ export function variant(cases) {
   const size = roundUp(align + Math.max(0, ...some.map((type) => type.size)), align);
   const bare = names.map((kind) => Object.freeze({ kind, value: undefined }));
   return {
+    shape: `variant{${names.map((name, index) => `${name}:${types[index]?.shape ?? ""}`)}}`,
     size,
     align,
     load(heap, at) {
@@ -237,6 +244,7 @@ export function variant(cases) {
 /** @param {string[]} names @returns {Type} */
 export function enumeration(...names) {
   return {
+    shape: `enum{${names}}`,
     size: 1,
     align: 1,
     load: (heap, at) => names[heap.u8[at]],
@@ -248,6 +256,7 @@ export function enumeration(...names) {
 export function option(some) {
   const { size, align } = variant({ none: null, some });
   return {
+    shape: `option<${some.shape}>`,
     size,
     align,
     load: (heap, at) => (heap.u8[at] === 0 ? undefined : some.load(heap, at + align)),
@@ -262,6 +271,7 @@ export function option(some) {
 export function result(ok, error) {
   const { size, align } = variant({ ok, error });
   return {
+    shape: `result<${ok.shape},${error.shape}>`,
     size,
     align,
     load: (heap, at) => (heap.u8[at] === 0 ? { ok: ok.load(heap, at + align) } : { error: error.load(heap, at + align) }),
@@ -278,6 +288,7 @@ export function result(ok, error) {
 export function flags(...names) {
   const size = names.length > 8 ? 2 : 1;
   return {
+    shape: `flags{${names}}`,
     size,
     align: size,
     load(heap, at) {

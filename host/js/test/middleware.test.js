@@ -171,6 +171,23 @@ test("heads that are written whole, and their reasons, are edited too", async ()
   });
 });
 
+test("a response waits for what the filter does in Redis by its headers", async () => {
+  const config = { cookie_vault: { cookies: ["token"], secrets: ["hush"], key_prefix: "v:", redis: { service_name: "redis.static" } } };
+  for (const kind of ["express", "fastify"]) {
+    await withRedis(async (options) => {
+      await serving(kind, config, options, async (port) => {
+        const { status, headers, body } = await get(port, { path: "/token" });
+        assert.deepEqual([status, body], [200, "piece by piece"]);
+        const kept = headers["set-cookie"].find((cookie) => cookie.startsWith("token="));
+        assert.match(kept, /^token=[\w-]{43}; Path=\/$/);
+        assert.ok(headers["set-cookie"].includes("other=1"));
+        assert.equal((await get(port, { path: "/cookies", headers: { cookie: kept.split(";")[0] } })).body, "token=secret");
+        assert.equal((await get(port, { path: "/cookies", headers: { cookie: "token=secret" } })).body, "none");
+      });
+    });
+  }
+});
+
 test("a client that leaves while Redis is silent ends its stream, and the application hears nothing of it", async () => {
   const own = await RedisServer.start();
   const client = new application.Redis(own.url, application.ioredisOptions);

@@ -26,6 +26,13 @@ export const servers = {
       response.writeHead(201, "Made", { "X-RateLimit-Limit": "application", "x-own": "1" });
       response.end(seen(request.headers));
     });
+    app.get("/token", (request, response) => {
+      response.setHeader("set-cookie", ["token=secret; Path=/", "other=1"]);
+      response.write("piece by ");
+      response.write("piece");
+      response.end();
+    });
+    app.get("/cookies", (request, response) => response.send(request.headers.cookie ?? "none"));
     app.get("/{*rest}", (request, response) => response.set("x-ratelimit-limit", "application").send(seen(request.headers)));
     const server = app.listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -35,6 +42,8 @@ export const servers = {
   async fastify(filter) {
     const app = Fastify();
     await app.register(limitFastify, { filter, routeName: () => "shop" });
+    app.get("/token", (request, reply) => reply.header("set-cookie", ["token=secret; Path=/", "other=1"]).send(Readable.from(["piece by ", "piece"])));
+    app.get("/cookies", (request, reply) => reply.send(request.headers.cookie ?? "none"));
     app.get("/*", (request, reply) => reply.header("x-ratelimit-limit", "application").send(seen(request.headers)));
     await app.listen({ port: 0, host: "127.0.0.1" });
     return { port: app.server.address().port, close: () => app.close() };

@@ -1,11 +1,11 @@
 /**
- * The canonical ABI of the component model, as far as the contract needs it: how values lie in the guest's memory. A type
- * knows its size and alignment, `load` reads a value, `store` writes one.
+ * The canonical ABI of the component model, as far as the contract needs it: how values lie in the guest's memory. A
+ * type knows its size and alignment, `load` reads a value, `store` writes one.
  *
- * Records are objects, variants `{kind, value}`, enums their case's name, options `undefined` for none, results `{ok}` or
- * `{error}`, flags objects of booleans. A `list<u8>` that HTTP calls a value is a byte string: a JavaScript string whose code
- * units are its bytes, as in fetch and in node:http. Whole numbers are Numbers, exact up to 2^53; where a call itself takes 64
- * bits, WebAssembly wants a BigInt.
+ * Records are objects, variants `{kind, value}`, enums their case's name, options `undefined` for none, results `{ok}`
+ * or `{error}`, flags objects of booleans. A `list<u8>` that HTTP calls a value is a byte string: a JavaScript string
+ * whose code units are its bytes, as in fetch and in node:http. Whole numbers are Numbers, exact up to 2^53; where a
+ * call itself takes 64 bits, WebAssembly wants a BigInt.
  *
  * @typedef {object} Type
  * @property {string} shape what it is, for whoever compares it with the contract; all that is bytes is `bytes`
@@ -134,12 +134,35 @@ const store = () => {
 
 /** @type {Record<string, Type>} */
 const numbers = {
-  u8: { shape: "u8", size: 1, align: 1, load: (heap, at) => heap.u8[at], store: (heap, at, value) => (heap.u8[at] = value) },
+  u8: {
+    shape: "u8",
+    size: 1,
+    align: 1,
+    load: (heap, at) => heap.u8[at],
+    store: (heap, at, value) => (heap.u8[at] = value),
+  },
   u16: { shape: "u16", size: 2, align: 2, load: (heap, at) => heap.view.getUint16(at, true), store },
-  u32: { shape: "u32", size: 4, align: 4, load: (heap, at) => heap.u32(at), store: (heap, at, value) => heap.setU32(at, value) },
-  u64: { shape: "u64", size: 8, align: 8, load: (heap, at) => heap.u64(at), store: (heap, at, value) => heap.setU64(at, value) },
-  s64: { shape: "s64", size: 8, align: 8, load: (heap, at) => Number(heap.view.getBigInt64(at, true)),
-    store: (heap, at, value) => heap.view.setBigInt64(at, BigInt(value), true) },
+  u32: {
+    shape: "u32",
+    size: 4,
+    align: 4,
+    load: (heap, at) => heap.u32(at),
+    store: (heap, at, value) => heap.setU32(at, value),
+  },
+  u64: {
+    shape: "u64",
+    size: 8,
+    align: 8,
+    load: (heap, at) => heap.u64(at),
+    store: (heap, at, value) => heap.setU64(at, value),
+  },
+  s64: {
+    shape: "s64",
+    size: 8,
+    align: 8,
+    load: (heap, at) => Number(heap.view.getBigInt64(at, true)),
+    store: (heap, at, value) => heap.view.setBigInt64(at, BigInt(value), true),
+  },
   f64: { shape: "f64", size: 8, align: 8, load: (heap, at) => heap.view.getFloat64(at, true), store },
 };
 
@@ -201,11 +224,13 @@ export function record(fields) {
     align,
     load(heap, at) {
       const value = {};
-      for (let index = 0; index < names.length; index += 1) value[names[index]] = types[index].load(heap, at + offsets[index]);
+      for (let index = 0; index < names.length; index += 1)
+        value[names[index]] = types[index].load(heap, at + offsets[index]);
       return value;
     },
     store(heap, at, value) {
-      for (let index = 0; index < names.length; index += 1) types[index].store(heap, at + offsets[index], value[names[index]]);
+      for (let index = 0; index < names.length; index += 1)
+        types[index].store(heap, at + offsets[index], value[names[index]]);
     },
   };
 }
@@ -213,7 +238,11 @@ export function record(fields) {
 /** @param {Type[]} types @returns {Type} */
 export function tuple(...types) {
   const fields = record(Object.fromEntries(types.map((type, index) => [index, type])));
-  return { ...fields, shape: `tuple<${types.map(({ shape }) => shape)}>`, load: (heap, at) => Object.values(fields.load(heap, at)) };
+  return {
+    ...fields,
+    shape: `tuple<${types.map(({ shape }) => shape)}>`,
+    load: (heap, at) => Object.values(fields.load(heap, at)),
+  };
 }
 
 /** @param {Record<string, Type | null>} cases @returns {Type} */
@@ -274,7 +303,8 @@ export function result(ok, error) {
     shape: `result<${ok.shape},${error.shape}>`,
     size,
     align,
-    load: (heap, at) => (heap.u8[at] === 0 ? { ok: ok.load(heap, at + align) } : { error: error.load(heap, at + align) }),
+    load: (heap, at) =>
+      heap.u8[at] === 0 ? { ok: ok.load(heap, at + align) } : { error: error.load(heap, at + align) },
     store(heap, at, value) {
       const isError = "error" in value;
       heap.u8[at] = isError ? 1 : 0;
@@ -293,7 +323,7 @@ export function flags(...names) {
     align: size,
     load(heap, at) {
       const bits = size === 2 ? heap.view.getUint16(at, true) : heap.u8[at];
-      return Object.fromEntries(names.map((name, index) => [name, (bits >> index & 1) === 1]));
+      return Object.fromEntries(names.map((name, index) => [name, ((bits >> index) & 1) === 1]));
     },
     store,
   };

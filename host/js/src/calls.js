@@ -1,7 +1,7 @@
 /**
- * The Redis commands of one instance that are on their way. Each is answered once: by Redis, or, when its time is over, by
- * `timeout`. Replies that come together are brought to the instance together. When an instance is gone, so is this, and what
- * still comes is for nobody.
+ * The Redis commands of one instance that are on their way. Each is answered once: by Redis, or, when its time is over,
+ * by `timeout`. Replies that come together are brought to the instance together. When an instance is gone, so is this,
+ * and what still comes is for nobody.
  */
 
 import { isRefused, REPLY_BYTES_MAX, replyOf, sizeOf } from "./redis.js";
@@ -14,7 +14,11 @@ const TOGETHER_MAX = 128;
 
 /** A Redis of the configuration: who sends, and what is on its way. */
 class Service {
-  /** When the time of each call is over, in milliseconds of `performance.now`, the earliest first. @type {Map<number, number>} */
+  /**
+   * When the time of each call is over, in milliseconds of `performance.now`, the earliest first.
+   *
+   * @type {Map<number, number>}
+   */
   deadlines = new Map();
   timer;
 

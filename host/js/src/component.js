@@ -1,6 +1,7 @@
 /**
- * The component in JavaScript's own WebAssembly, which knows core modules only: its core module is taken out of it, and what
- * the component's types say is done by hand. An instance is `Guest`; what it asks of its host are the methods of `Imports`.
+ * The component in JavaScript's own WebAssembly, which knows core modules only: its core module is taken out of it, and
+ * what the component's types say is done by hand. An instance is `Guest`; what it asks of its host are the methods of
+ * `Imports`.
  */
 
 import * as types from "./contract.js";
@@ -61,7 +62,8 @@ const interfaceName = (name) => `${types.PACKAGE}/${name}@${types.VERSION}`;
  * @returns {Uint8Array}
  */
 export function coreModule(component) {
-  if (COMPONENT.some((byte, index) => component[index] !== byte)) throw new TypeError("this is no WebAssembly component");
+  if (COMPONENT.some((byte, index) => component[index] !== byte))
+    throw new TypeError("this is no WebAssembly component");
   let at = COMPONENT.length;
   const leb = () => {
     let [value, shift, byte] = [0, 0, 0x80];
@@ -132,7 +134,9 @@ export class Guest {
     const found = /** @type {Record<string, any>} */ (instance.exports);
     const filter = `${interfaceName("filter")}#`;
     this.#exports = Object.fromEntries(
-      Object.keys(found).filter((name) => name.startsWith(filter)).map((name) => [name.slice(filter.length), found[name]]),
+      Object.keys(found)
+        .filter((name) => name.startsWith(filter))
+        .map((name) => [name.slice(filter.length), found[name]]),
     );
     for (const name of Object.keys(this.#exports)) this.#post[name] = found[`cabi_post_${filter}${name}`] ?? (() => {});
     this.#heap = new Heap(found.memory, found.cabi_realloc);
@@ -209,7 +213,10 @@ export class Guest {
   #onBody(name, stream, piece, coding, end, now) {
     const [at, length] = this.#lent(piece);
     const kind = types.coding.indexOf(coding);
-    return this.#step(name, this.#exports[name](BigInt(stream), at, length, kind, end ? 1 : 0, now.monotonic, now.wall));
+    return this.#step(
+      name,
+      this.#exports[name](BigInt(stream), at, length, kind, end ? 1 : 0, now.monotonic, now.wall),
+    );
   }
 
   /** Bytes in the guest's memory, which are the guest's then. */

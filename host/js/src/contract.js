@@ -1,10 +1,26 @@
 /**
- * The types of the contract, package `slidegate:filter`, as they lie in memory. What they mean is said in `wit/`; a test holds
- * the two to each other. Names are as there, in camel case.
+ * The types of the contract, package `slidegate:filter`, as they lie in memory. What they mean is said in `wit/`; a
+ * test holds the two to each other. Names are as there, in camel case.
  */
 
 import {
-  bool, byteString, bytes, enumeration, f64, flags, list, option, record, result, s64, string, tuple, u16, u32, u64, variant,
+  bool,
+  byteString,
+  bytes,
+  enumeration,
+  f64,
+  flags,
+  list,
+  option,
+  record,
+  result,
+  s64,
+  string,
+  tuple,
+  u16,
+  u32,
+  u64,
+  variant,
 } from "./abi.js";
 
 /** Of the package that these are types of. */
@@ -20,7 +36,12 @@ export const interest = enumeration("none", "watch", "hold", "copy");
 export const wants = record({ requestBody: interest, responseHeaders: bool, responseBody: interest, done: bool });
 export const splice = record({ at: u32, removed: u32, bytes });
 export const bodyChange = variant({ keep: null, replace: bytes, end: bytes, splice });
-export const pass = record({ requestEdits: list(headerEdit), responseEdits: list(headerEdit), body: bodyChange, wants });
+export const pass = record({
+  requestEdits: list(headerEdit),
+  responseEdits: list(headerEdit),
+  body: bodyChange,
+  wants,
+});
 export const step = variant({ pass: option(pass), wait: null, respond: null });
 export const passing = record({ stream: u64, pass: option(pass) });
 
@@ -33,7 +54,13 @@ export const level = ["debug", "info", "warn", "error"];
 // redis
 
 export const callError = enumeration(
-  "connect", "timeout", "disconnected", "protocol", "unknown-service", "refused", "too-large",
+  "connect",
+  "timeout",
+  "disconnected",
+  "protocol",
+  "unknown-service",
+  "refused",
+  "too-large",
 );
 export const value = variant({ nil: null, integer: s64, bulk: bytes, status: string });
 export const reply = variant({ single: value, many: list(value), error: string });
@@ -43,16 +70,36 @@ export const command = record({ bytes, lengths: list(u32) });
 // filter
 
 export const redisService = record({
-  serviceName: string, port: u16, username: string, password: string, timeoutMs: u32, database: u32,
+  serviceName: string,
+  port: u16,
+  username: string,
+  password: string,
+  timeoutMs: u32,
+  database: u32,
 });
 export const parts = flags(
-  "method", "path", "authority", "sourceAddress", "routeName", "serviceName", "requestBody", "requestEdits", "responseHeaders",
-  "responseBody", "responseEdits",
+  "method",
+  "path",
+  "authority",
+  "sourceAddress",
+  "routeName",
+  "serviceName",
+  "requestBody",
+  "requestEdits",
+  "responseHeaders",
+  "responseBody",
+  "responseEdits",
 );
 export const headerNames = variant({ all: null, named: list(string) });
 export const uses = record({ parts, headers: headerNames });
 export const onTrap = enumeration("pass", "respond");
-export const configuration = record({ redis: list(redisService), uses, onTrap, localWindows: bool, warnings: list(string) });
+export const configuration = record({
+  redis: list(redisService),
+  uses,
+  onTrap,
+  localWindows: bool,
+  warnings: list(string),
+});
 export const configError = record({ path: string, message: string });
 
 // metrics
@@ -68,12 +115,24 @@ export const question = record({ service: u32, command });
 export const verdict = enumeration("pass", "respond", "open");
 export const limitState = record({ used: u64, left: u64, roomAfterUs: u64 });
 export const limitMet = record({
-  limit: u64, windowUs: u64, slotUs: u64, cost: u64, enforced: bool, service: option(u32), key: byteString,
+  limit: u64,
+  windowUs: u64,
+  slotUs: u64,
+  cost: u64,
+  enforced: bool,
+  service: option(u32),
+  key: byteString,
   state: option(limitState),
 });
 export const ruleOutcome = variant({ applies: string, skipped: string, frees: string, refuses: string });
 export const ruleMet = record({ path: string, about: string, outcome: ruleOutcome, limits: list(limitMet) });
 export const filterMet = record({
-  path: string, kind: string, policy: option(string), name: string, verdict, reason: string, rules: list(ruleMet),
+  path: string,
+  kind: string,
+  policy: option(string),
+  name: string,
+  verdict,
+  reason: string,
+  rules: list(ruleMet),
 });
 export const explanation = record({ filters: list(filterMet), questions: list(question) });

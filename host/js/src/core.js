@@ -1,6 +1,6 @@
 /**
- * The instance that a filter keeps, and the streams that wait for it. A trap ends the instance and not the filter: who waited
- * gets what the configuration says of such a moment, and the next request finds a fresh instance.
+ * The instance that a filter keeps, and the streams that wait for it. A trap ends the instance and not the filter: who
+ * waited gets what the configuration says of such a moment, and the next request finds a fresh instance.
  */
 
 import { Calls } from "./calls.js";
@@ -14,7 +14,12 @@ export const RESPONSE_HEADERS = 2;
 export const RESPONSE_BODY = 3;
 
 /** Of a stream that the filter wants nothing more of. */
-export const NOTHING = Object.freeze({ requestBody: "none", responseHeaders: false, responseBody: "none", done: false });
+export const NOTHING = Object.freeze({
+  requestBody: "none",
+  responseHeaders: false,
+  responseBody: "none",
+  done: false,
+});
 
 /** At most so many instances are made in a second, after traps. */
 const REPLACEMENTS_PER_SECOND = 10;
@@ -130,7 +135,8 @@ export class Core {
   /**
    * @param {WebAssembly.Module} module
    * @param {Uint8Array} json
-   * @param {{clock: () => import("./component.js").Moment, log: (level: string, line: string) => void, waitingMax: number}} options
+   * @param {{clock: () => import("./component.js").Moment, log: (level: string, line: string) => void, waitingMax:
+   *   number}} options
    */
   constructor(module, json, options) {
     this.#module = module;
@@ -208,7 +214,9 @@ export class Core {
     const isRequest = phase === REQUEST_BODY;
     const interest = isRequest ? state.wants.requestBody : state.wants.responseBody;
     const show = (now) =>
-      isRequest ? guest.onRequestBody(state.id, bytes, coding, end, now) : guest.onResponseBody(state.id, bytes, coding, end, now);
+      isRequest
+        ? guest.onRequestBody(state.id, bytes, coding, end, now)
+        : guest.onResponseBody(state.id, bytes, coding, end, now);
     if (interest === "none") return unchanged(state);
     if (state.reached > phase) {
       // A request's body that passes beside its response: nothing is settled by it.
@@ -253,7 +261,11 @@ export class Core {
     return this.#metrics.text();
   }
 
-  /** Has the instance send what it put off. @returns {Promise<void>} when Redis has answered everything that was sent */
+  /**
+   * Has the instance send what it put off.
+   *
+   * @returns {Promise<void>} when Redis has answered everything that was sent
+   */
   async retire() {
     const guest = this.#guest;
     if (guest) this.#call((now) => guest.onRetire(now));
@@ -290,7 +302,9 @@ export class Core {
 
   #keep(guest) {
     this.#guest = guest;
-    this.#calls = new Calls(this.#services, (replies) => this.#call((now) => this.#pass(guest.onRedisReplies(replies, now))));
+    this.#calls = new Calls(this.#services, (replies) =>
+      this.#call((now) => this.#pass(guest.onRedisReplies(replies, now))),
+    );
   }
 
   #imports() {
@@ -412,8 +426,8 @@ export class Core {
   /** Takes an instance out of use. Whoever waited gets the failure mode. */
   #discard(error) {
     const waiting = [...this.#streams.values()].filter((state) => state.waiter);
-    const line = `the filter component failed: ${error}; its instance is replaced, and ${waiting.length} waiting requests get the failure mode`;
-    this.#options.log("error", line);
+    const others = `${waiting.length} waiting requests get the failure mode`;
+    this.#options.log("error", `the filter component failed: ${error}; its instance is replaced, and ${others}`);
     this.traps += 1;
     this.#guest = undefined;
     this.#calls?.close();

@@ -2,7 +2,8 @@
  * Header fields are pairs of a name in lower case and a value, both byte strings; edits of them are the contract's.
  *
  * @typedef {[string, string]} Field
- * @typedef {{kind: "set" | "append", value: {name: string, value: string}} | {kind: "remove", value: string}} HeaderEdit
+ * @typedef {{kind: "set" | "append", value: {name: string, value: string}}
+ *   | {kind: "remove", value: string}} HeaderEdit
  */
 
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;

@@ -2,9 +2,9 @@ import { checkParts, decide, nodeView } from "./node-http.js";
 import { completed } from "./node-response.js";
 
 /**
- * Middleware for Express, and for whatever else takes functions of request, response and next of node:http. What it refuses it
- * answers itself. The client is the peer of the connection; `limit_by_per_ip: from-header-...` with `trusted_hops` is for
- * servers behind a proxy, and Express' `trust proxy` changes nothing.
+ * Middleware for Express, and for whatever else takes functions of request, response and next of node:http. What it
+ * refuses it answers itself. The client is the peer of the connection; `limit_by_per_ip: from-header-...` with
+ * `trusted_hops` is for servers behind a proxy, and Express' `trust proxy` changes nothing.
  *
  * @param {import("./filter.js").Filter} filter
  * @param {import("./node-http.js").NodeOptions} [options]

@@ -2,8 +2,8 @@ import { checkParts, decide, nodeView } from "./node-http.js";
 import { completed } from "./node-response.js";
 
 /**
- * A plugin for Fastify, which decides on requests when their headers are there: `app.register(fastify, { filter })`. It is for
- * all routes that are declared after it, in the same context.
+ * A plugin for Fastify, which decides on requests when their headers are there: `app.register(fastify, { filter })`. It
+ * is for all routes that are declared after it, in the same context.
  *
  * @param {any} app
  * @param {{filter: import("./filter.js").Filter} & import("./node-http.js").NodeOptions} options

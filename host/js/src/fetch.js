@@ -11,15 +11,15 @@ const BODILESS = [101, 204, 205, 304];
 /**
  * @template Rest
  * @typedef {object} FetchOptions
- * @property {(request: Request, ...rest: any[]) => string | undefined} [address] the peer as `ip:port`, from what the server
- *   tells beside the request. By default what Deno tells, `info.remoteAddr`.
+ * @property {(request: Request, ...rest: any[]) => string | undefined} [address] the peer as `ip:port`, from what the
+ *   server tells beside the request. By default what Deno tells, `info.remoteAddr`.
  * @property {(request: Request) => string} [routeName] what `_match_route_` is compared with
  * @property {(request: Request) => string} [serviceName] what `_match_service_` is compared with
  */
 
 /**
- * A handler behind a filter. Bodies that the filter wants to see are shown to it: of a request all of it before the handler is
- * called, of a response piece by piece.
+ * A handler behind a filter. Bodies that the filter wants to see are shown to it: of a request all of it before the
+ * handler is called, of a response piece by piece.
  *
  * @param {import("./filter.js").Filter} filter
  * @param {(request: Request, ...rest: any[]) => Response | Promise<Response>} handler
@@ -116,7 +116,9 @@ async function respond(stream, response) {
   if (!isShown) stream.end("whole");
   if (!isShown && fields === before) return response;
   const { status, statusText } = response;
-  const body = isShown ? new ReadableStream(new ShownBody(stream, response.body, codingOf(response.headers))) : response.body;
+  const body = isShown
+    ? new ReadableStream(new ShownBody(stream, response.body, codingOf(response.headers)))
+    : response.body;
   return new Response(body, { status, statusText, headers: new Headers(fields) });
 }
 

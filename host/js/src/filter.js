@@ -20,18 +20,19 @@ export class ConfigurationError extends Error {
 
 /**
  * @typedef {object} FilterOptions
- * @property {Record<string, import("./redis.js").RedisClient> | import("./redis.js").RedisClient} [redis] the client of each
- *   `service_name` of the configuration, or one for all
+ * @property {Record<string, import("./redis.js").RedisClient> | import("./redis.js").RedisClient} [redis] the client of
+ *   each `service_name` of the configuration, or one for all
  * @property {WebAssembly.Module | Uint8Array} [component] another one than the package's
  * @property {() => import("./component.js").Moment} [clock] by default the machine's
- * @property {(level: "debug" | "info" | "warn" | "error", line: string) => void} [log] by default the console, without `debug`
- * @property {number} [waitingMax] how many requests may wait for Redis at once; those beyond get what the configuration says of
- *   a filter that cannot decide
+ * @property {(level: "debug" | "info" | "warn" | "error", line: string) => void} [log] by default the console, without
+ *   `debug`
+ * @property {number} [waitingMax] how many requests may wait for Redis at once; those beyond get what the configuration
+ *   says of a filter that cannot decide
  */
 
 /**
- * A configured filter, ready for requests. It keeps one instance of the component, and with it one set of local windows and
- * one memory of known refusals.
+ * A configured filter, ready for requests. It keeps one instance of the component, and with it one set of local windows
+ * and one memory of known refusals.
  */
 export class Filter {
   #core;
@@ -46,14 +47,16 @@ export class Filter {
   /**
    * Makes an instance and configures it.
    *
-   * @param {object | string | Uint8Array} config the document that a Higress WasmPlugin carries: as an object, or as JSON
+   * @param {object | string | Uint8Array} config the document that a Higress WasmPlugin carries: as an object, or as
+   *   JSON
    * @param {FilterOptions} [options]
    * @returns {Promise<Filter>}
    * @throws {ConfigurationError}
    */
   static async start(config, options = {}) {
     const { redis = {}, component, clock = machineClock, log = toConsole, waitingMax = WAITING_MAX } = options;
-    const module = component instanceof WebAssembly.Module ? component : await (component ? compile(component) : packaged());
+    const module =
+      component instanceof WebAssembly.Module ? component : await (component ? compile(component) : packaged());
     const core = new Core(module, json(config), { clock, log, waitingMax });
     const mistakes = core.start(({ redis: services }) => services.map((service) => connected(service, redis)));
     if (mistakes.length > 0) throw new ConfigurationError(mistakes);
@@ -82,8 +85,8 @@ export class Filter {
   }
 
   /**
-   * What the filter would say of a request: which policies, rules, entries and limits it meets, and how those stand. Nothing is
-   * decided or counted.
+   * What the filter would say of a request: which policies, rules, entries and limits it meets, and how those stand.
+   * Nothing is decided or counted.
    *
    * @param {import("./component.js").RequestView} request
    */
@@ -139,7 +142,8 @@ function json(config) {
 
 function connected({ serviceName, timeoutMs }, redis) {
   const client = typeof redis.call === "function" ? redis : redis[serviceName];
-  if (!client) throw new TypeError(`the configuration names the Redis service \`${serviceName}\`, for which there is no client`);
+  if (!client)
+    throw new TypeError(`the configuration names the Redis service \`${serviceName}\`, for which there is no client`);
   return { client, timeoutMs };
 }
 

@@ -26,9 +26,11 @@ const NO_REPLY = "Please report this.";
  */
 export function ioredis(client) {
   const wrong = Object.entries(ioredisOptions).find(([name, value]) => client.options?.[name] !== value);
-  if (wrong) throw new TypeError(`the client's option \`${wrong[0]}\` has to be ${wrong[1]}: make it with \`ioredisOptions\``);
+  if (wrong)
+    throw new TypeError(`the client's option \`${wrong[0]}\` has to be ${wrong[1]}: make it with \`ioredisOptions\``);
   const forbidden = FORBIDDEN.find((name) => client.options[name]);
-  if (forbidden) throw new TypeError(`the client has the option \`${forbidden}\`, with which it is no client for a filter`);
+  if (forbidden)
+    throw new TypeError(`the client has the option \`${forbidden}\`, with which it is no client for a filter`);
   return {
     async call(words) {
       if (client.status !== "ready") throw new CallFailure("connect");
@@ -52,9 +54,13 @@ function buffer(word) {
   return Buffer.from(word.buffer, word.byteOffset, word.byteLength);
 }
 
-/** The library does not tell simple strings from others. Of the commands that a filter sends, SET is answered with one. */
+/**
+ * The library does not tell simple strings from others. Of the commands that a filter sends, SET is answered with one.
+ */
 function isStatus(name, rest, reply) {
-  return name.length === 3 && name.toString("latin1").toUpperCase() === "SET" && reply instanceof Buffer && !hasGet(rest);
+  return (
+    name.length === 3 && name.toString("latin1").toUpperCase() === "SET" && reply instanceof Buffer && !hasGet(rest)
+  );
 }
 
 function hasGet(words) {

@@ -44,7 +44,10 @@ export class Metrics {
       const lines = families.get(name) ?? [`# HELP ${name} ${escaped(help)}`, `# TYPE ${name} ${kind}`];
       families.set(name, [...lines, ...samples(metric)]);
     }
-    return [...families.values()].flat().map((line) => `${line}\n`).join("");
+    return [...families.values()]
+      .flat()
+      .map((line) => `${line}\n`)
+      .join("");
   }
 }
 

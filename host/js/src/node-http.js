@@ -21,13 +21,15 @@ const ABSOLUTE = /^https?:\/\/([^/?#]*)/i;
 export function checkParts(filter) {
   const { requestBody, responseBody } = filter.configuration.uses.parts;
   if (requestBody || responseBody) {
-    throw new TypeError("the configuration looks at bodies, which this middleware does not show: use `slidegate/fetch`");
+    throw new TypeError(
+      "the configuration looks at bodies, which this middleware does not show: use `slidegate/fetch`",
+    );
   }
 }
 
 /**
- * Decides on a request. What is changed in it is changed in place, and what is to stand in its response comes there when its
- * headers are written, whoever writes them.
+ * Decides on a request. What is changed in it is changed in place, and what is to stand in its response comes there
+ * when its headers are written, whoever writes them.
  *
  * @param {import("./filter.js").Filter} filter
  * @param {any} request an IncomingMessage
@@ -96,7 +98,8 @@ export function address(ip, port) {
 function pairs(rawHeaders) {
   /** @type {import("./edits.js").Field[]} */
   const fields = [];
-  for (let index = 0; index < rawHeaders.length; index += 2) fields.push([rawHeaders[index].toLowerCase(), rawHeaders[index + 1]]);
+  for (let index = 0; index < rawHeaders.length; index += 2)
+    fields.push([rawHeaders[index].toLowerCase(), rawHeaders[index + 1]]);
   return fields;
 }
 

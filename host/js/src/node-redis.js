@@ -30,7 +30,9 @@ export function nodeRedis(client) {
       try {
         return await client.sendCommand(words.map(buffer), AS_BYTES);
       } catch (error) {
-        throw CODE.test(error.message) ? new ErrorReply(error.message) : new CallFailure("disconnected", { cause: error });
+        throw CODE.test(error.message)
+          ? new ErrorReply(error.message)
+          : new CallFailure("disconnected", { cause: error });
       }
     },
     async ready() {

@@ -35,8 +35,8 @@ export function editHead(edits, response) {
 }
 
 /**
- * Shows a response's headers to a filter, which may take its time: until then what is written waits, and it may be something
- * else that goes to the client.
+ * Shows a response's headers to a filter, which may take its time: until then what is written waits, and it may be
+ * something else that goes to the client.
  *
  * @param {import("./stream.js").Stream} stream
  * @param {any} response a ServerResponse
@@ -70,11 +70,13 @@ export function showHead(stream, response) {
     if (verdict instanceof Promise) verdict.then((later) => open(status, reason, later));
     else open(status, reason, verdict);
   };
-  const behindHead = (act, otherwise) => (...piece) => {
-    if (state === "new") arrive(response.statusCode, []);
-    if (state === "waiting") written.push(() => act.apply(response, piece));
-    return state === "open" ? act.apply(response, piece) : otherwise();
-  };
+  const behindHead =
+    (act, otherwise) =>
+    (...piece) => {
+      if (state === "new") arrive(response.statusCode, []);
+      if (state === "waiting") written.push(() => act.apply(response, piece));
+      return state === "open" ? act.apply(response, piece) : otherwise();
+    };
 
   response.writeHead = (status, ...rest) => {
     if (state === "new") arrive(status, rest);
@@ -101,8 +103,8 @@ function fieldsOf(response) {
 }
 
 /**
- * Takes the fields of what stands behind a status in a call of `writeHead`: an object, a list of pairs, or names and values in
- * turn. Returns the reason, if there is one.
+ * Takes the fields of what stands behind a status in a call of `writeHead`: an object, a list of pairs, or names and
+ * values in turn. Returns the reason, if there is one.
  */
 function takeHead(response, rest) {
   const headers = rest.find((each) => typeof each === "object" && each !== null) ?? {};

@@ -2,8 +2,8 @@
  * Redis as a filter needs it, whatever library speaks to it: one command, one reply, at most once.
  *
  * @typedef {object} RedisClient
- * @property {(words: Uint8Array[]) => Promise<Raw>} call sends one command, without trying again. Rejects with an `ErrorReply`
- *   or a `CallFailure`; anything else is taken for a connection that was lost.
+ * @property {(words: Uint8Array[]) => Promise<Raw>} call sends one command, without trying again. Rejects with an
+ *   `ErrorReply` or a `CallFailure`; anything else is taken for a connection that was lost.
  * @property {() => Promise<void>} [ready] resolves when the connection stands
  *
  * @typedef {null | number | bigint | string | Uint8Array} RawValue texts are simple strings, bytes bulk strings
@@ -21,11 +21,43 @@ const ELEMENT_BYTES = 16;
  * application may use the same connection.
  */
 const REFUSED = new Set([
-  "ASKING", "AUTH", "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "CLIENT", "DISCARD",
-  "EXEC", "HELLO", "MONITOR", "MULTI", "PSUBSCRIBE", "PSYNC", "PUNSUBSCRIBE", "QUIT", "READONLY", "READWRITE", "REPLCONF",
-  "RESET", "SELECT", "SSUBSCRIBE", "SUBSCRIBE", "SUNSUBSCRIBE", "SYNC", "UNSUBSCRIBE", "UNWATCH", "WAIT", "WAITAOF", "WATCH",
+  "ASKING",
+  "AUTH",
+  "BLMOVE",
+  "BLMPOP",
+  "BLPOP",
+  "BRPOP",
+  "BRPOPLPUSH",
+  "BZMPOP",
+  "BZPOPMAX",
+  "BZPOPMIN",
+  "CLIENT",
+  "DISCARD",
+  "EXEC",
+  "HELLO",
+  "MONITOR",
+  "MULTI",
+  "PSUBSCRIBE",
+  "PSYNC",
+  "PUNSUBSCRIBE",
+  "QUIT",
+  "READONLY",
+  "READWRITE",
+  "REPLCONF",
+  "RESET",
+  "SELECT",
+  "SSUBSCRIBE",
+  "SUBSCRIBE",
+  "SUNSUBSCRIBE",
+  "SYNC",
+  "UNSUBSCRIBE",
+  "UNWATCH",
+  "WAIT",
+  "WAITAOF",
+  "WATCH",
   // They may block, and no filter of ours sends them.
-  "XREAD", "XREADGROUP",
+  "XREAD",
+  "XREADGROUP",
 ]);
 
 const decoder = new TextDecoder();

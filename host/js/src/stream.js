@@ -29,21 +29,23 @@ const PASS = Object.freeze({ kind: "pass", edits: [] });
  * What becomes of a request, or of a response's headers: it goes on with these changes to its headers, or the client is
  * answered otherwise.
  *
- * @typedef {{kind: "pass", edits: import("./edits.js").HeaderEdit[]} | {kind: "respond", response: FilterResponse}} Verdict
+ * @typedef {{kind: "pass", edits: import("./edits.js").HeaderEdit[]}
+ *   | {kind: "respond", response: FilterResponse}} Verdict
  */
 
 /**
- * What becomes of a body, so far. `pass`: these pieces go on, and with `end` the body ends with them; `edits` are changes to
- * the request's headers, if those waited for the body. `wait`: bring the next piece, or wait for `released`. `too-large`,
- * `no-room`: more would have to be kept than may be.
+ * What becomes of a body, so far. `pass`: these pieces go on, and with `end` the body ends with them; `edits` are
+ * changes to the request's headers, if those waited for the body. `wait`: bring the next piece, or wait for `released`.
+ * `too-large`, `no-room`: more would have to be kept than may be.
  *
- * @typedef {{kind: "pass", edits: import("./edits.js").HeaderEdit[], pieces: Uint8Array[], end: boolean} | {kind: "wait"}
+ * @typedef {{kind: "pass", edits: import("./edits.js").HeaderEdit[], pieces: Uint8Array[], end: boolean}
+ *   | {kind: "wait"}
  *   | {kind: "respond", response: FilterResponse} | {kind: "too-large"} | {kind: "no-room"}} BodyStep
  */
 
 /**
- * Call the hooks in the order of the stream's life: `onRequest` once, first; `end` last, whatever became of it. Hooks that the
- * filter does not want for this stream return at once.
+ * Call the hooks in the order of the stream's life: `onRequest` once, first; `end` last, whatever became of it. Hooks
+ * that the filter does not want for this stream return at once.
  */
 export class Stream {
   #core;
@@ -86,8 +88,8 @@ export class Stream {
   }
 
   /**
-   * What the filter asked for whatever response comes, without having to see it: what `onResponseHeaders` returns of a stream
-   * that wants nothing more.
+   * What the filter asked for whatever response comes, without having to see it: what `onResponseHeaders` returns of a
+   * stream that wants nothing more.
    */
   get responseEdits() {
     return this.#responseEdits;
@@ -105,7 +107,8 @@ export class Stream {
     const edits = this.#responseEdits;
     this.#responseEdits = [];
     const wants = this.#wants;
-    if (!wants.responseHeaders && wants.requestBody === "none") return edits.length === 0 ? PASS : { kind: "pass", edits };
+    if (!wants.responseHeaders && wants.requestBody === "none")
+      return edits.length === 0 ? PASS : { kind: "pass", edits };
     const shown = wants.responseHeaders ? applyEdits(edits, headers) : [];
     const entered = this.#core.onResponseHeaders(this.#state, head, shown);
     return this.#settled(entered, (outcome) => {
@@ -122,8 +125,8 @@ export class Stream {
    * Shows a piece of the request's body.
    *
    * @param {Uint8Array} bytes that are on their way
-   * @param {{end?: boolean, coding?: "identity" | "encoded", decoded?: Uint8Array}} [piece] `decoded`: the same without its
-   *   content coding
+   * @param {{end?: boolean, coding?: "identity" | "encoded", decoded?: Uint8Array}} [piece] `decoded`: the same without
+   *   its content coding
    * @returns {BodyStep}
    */
   onRequestBody(bytes, piece) {
@@ -158,7 +161,11 @@ export class Stream {
     return this.#release(phase, outcome);
   }
 
-  /** What a log of requests should say of this one beside its status, as names and values. @returns {Record<string, string>} */
+  /**
+   * What a log of requests should say of this one beside its status, as names and values.
+   *
+   * @returns {Record<string, string>}
+   */
   get annotations() {
     return Object.fromEntries(this.#state.annotations ?? []);
   }
@@ -166,10 +173,12 @@ export class Stream {
   /**
    * The stream is over. To be called once for each stream, or the filter keeps what it knows of it.
    *
-   * @param {"whole" | "client" | "upstream"} [ending] how: with the last byte of its response, or who ended it before that
+   * @param {"whole" | "client" | "upstream"} [ending] how: with the last byte of its response, or who ended it before
+   *   that
    */
   end(ending = "client") {
-    const isFinished = !this.#isWaiting && this.#wants === NOTHING && !this.#requestBody?.waiter && !this.#responseBody?.waiter;
+    const isFinished =
+      !this.#isWaiting && this.#wants === NOTHING && !this.#requestBody?.waiter && !this.#responseBody?.waiter;
     this.#requestBody?.take();
     this.#responseBody?.take();
     if (this.#hasBegun && !isFinished) this.#core.end(this.#state, ending);

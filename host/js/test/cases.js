@@ -1,4 +1,7 @@
-/** Cases of `tests/cases` as data: what is written there, with its defaults. What the fields mean is said in `tests/engine/src/case.rs`. */
+/**
+ * Cases of `tests/cases` as data: what is written there, with its defaults. What the fields mean is said in
+ * `tests/engine/src/case.rs`.
+ */
 
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -8,15 +11,36 @@ const ROOT = new URL("../../../tests/", import.meta.url);
 const DOCUMENTED = new URL("engine/src/documented.rs", ROOT);
 
 const STEP_FIELDS = [
-  "at", "times", "every", "method", "path", "host", "headers", "from", "route", "service", "body", "answer", "upstream", "calls",
-  "pass", "refuse", "store", "redis", "of",
+  "at",
+  "times",
+  "every",
+  "method",
+  "path",
+  "host",
+  "headers",
+  "from",
+  "route",
+  "service",
+  "body",
+  "answer",
+  "upstream",
+  "calls",
+  "pass",
+  "refuse",
+  "store",
+  "redis",
+  "of",
 ];
 
 /** Every case, with its name. */
 export function allCases() {
   const folder = new URL("cases/", ROOT);
-  const files = readdirSync(fileURLToPath(folder), { recursive: true }).map(String).filter((file) => file.endsWith(".yaml"));
-  return files.sort().map((file) => readCase(file.slice(0, -".yaml".length), readFileSync(new URL(file, folder), "utf8")));
+  const files = readdirSync(fileURLToPath(folder), { recursive: true })
+    .map(String)
+    .filter((file) => file.endsWith(".yaml"));
+  return files
+    .sort()
+    .map((file) => readCase(file.slice(0, -".yaml".length), readFileSync(new URL(file, folder), "utf8")));
 }
 
 /** Fields in each policy that counts in Redis and does not set them itself. */
@@ -44,7 +68,9 @@ export function jsonOf(value) {
   if (typeof value === "bigint") return String(value);
   if (Array.isArray(value)) return `[${value.map(jsonOf).join(",")}]`;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
-  return `{${Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}:${jsonOf(each)}`).join(",")}}`;
+  return `{${Object.entries(value)
+    .map(([name, each]) => `${JSON.stringify(name)}:${jsonOf(each)}`)
+    .join(",")}}`;
 }
 
 function readCase(name, text) {
@@ -73,18 +99,29 @@ function readStep(step, nowMs, name) {
     path: byteString(step.path ?? "/"),
     host: byteString(step.host ?? "example.com"),
     headers: fieldsOf(step.headers),
-    from: step.from === "" ? undefined : step.from ?? "192.0.2.1:40000",
+    from: step.from === "" ? undefined : (step.from ?? "192.0.2.1:40000"),
     route: step.route ?? "",
     service: step.service ?? "",
     body: step.body === undefined ? [] : [step.body].flat().map(bytes),
   };
-  const requests = { kind: "requests", at, times, every, request, answer, expected: readExpected(step), calls: step.calls };
+  const requests = {
+    kind: "requests",
+    at,
+    times,
+    every,
+    request,
+    answer,
+    expected: readExpected(step),
+    calls: step.calls,
+  };
   return [requests, at + (times - 1) * every + pauses];
 }
 
 function readAnswer({ status = 200n, body = [], cut, ...rest }, headers) {
   known(rest, [], "answer");
-  const parts = [body].flat().map((part) => (typeof part?.pause === "bigint" ? { pause: Number(part.pause) } : { bytes: bytes(part) }));
+  const parts = [body]
+    .flat()
+    .map((part) => (typeof part?.pause === "bigint" ? { pause: Number(part.pause) } : { bytes: bytes(part) }));
   // The end of it comes behind the pause.
   if (parts.at(-1)?.pause !== undefined) parts.push({ bytes: Buffer.alloc(0) });
   return { status: Number(status), headers, body: parts, cut };
@@ -95,7 +132,13 @@ function readExpected({ pass, refuse }) {
     const { headers, body, sent, told = {}, ...rest } = pass;
     known(rest, [], "pass");
     const optional = (value) => (value === undefined ? undefined : bytes(value));
-    return { kind: "pass", headers: headers && wantedFields(headers), body: optional(body), sent: optional(sent), told: wantedFields(told) };
+    return {
+      kind: "pass",
+      headers: headers && wantedFields(headers),
+      body: optional(body),
+      sent: optional(sent),
+      told: wantedFields(told),
+    };
   }
   const { status = 429n, body = "Too many requests", headers, ...rest } = refuse;
   known(rest, [], "refuse");
@@ -113,7 +156,9 @@ function wantedFields(fields) {
 }
 
 function fieldsOf(fields = {}) {
-  return Object.entries(fields).flatMap(([name, values]) => [values].flat().map((value) => [name.toLowerCase(), byteString(value)]));
+  return Object.entries(fields).flatMap(([name, values]) =>
+    [values].flat().map((value) => [name.toLowerCase(), byteString(value)]),
+  );
 }
 
 export function bytes(value) {
@@ -133,7 +178,8 @@ function fromYaml(text) {
   if (document.errors.length > 0) throw document.errors[0];
   visit(document, {
     Scalar(key, node) {
-      if (isScalar(node) && typeof node.value === "bigint" && /^[-+]?0\d/.test(node.source ?? "")) node.value = node.source;
+      if (isScalar(node) && typeof node.value === "bigint" && /^[-+]?0\d/.test(node.source ?? ""))
+        node.value = node.source;
     },
   });
   return document.toJS();

@@ -57,7 +57,9 @@ for (const [library, combinations] of Object.entries({ ioredis: Object.keys(COMB
   for (const suffix of combinations) {
     describe(`${library}${suffix}`, { concurrency: 8 }, () => {
       for (const each of cases) {
-        test(each.name, { skip: SKIPPED.get(each.name), timeout: TIMEOUT_MS }, () => run(each, withFields(each.config, COMBINATIONS[suffix]), libraries[library]));
+        test(each.name, { skip: SKIPPED.get(each.name), timeout: TIMEOUT_MS }, () =>
+          run(each, withFields(each.config, COMBINATIONS[suffix]), libraries[library]),
+        );
       }
     });
   }
@@ -84,7 +86,9 @@ class Session {
     const lines = [];
     session.#clock = clock;
     session.#ownServers = [];
-    const stations = await Promise.all(servicesOf(config).map(async (service) => [service, await session.#station(each, service, library)]));
+    const stations = await Promise.all(
+      servicesOf(config).map(async (service) => [service, await session.#station(each, service, library)]),
+    );
     session.#stations = new Map(stations);
     session.#filter = await Filter.start(jsonOf(config), {
       component,
@@ -96,12 +100,20 @@ class Session {
   }
 
   async #station(each, service, library) {
-    const moods = each.steps.filter((step) => step.kind === "store" && [undefined, service].includes(step.of)).map(({ store }) => store);
+    const moods = each.steps
+      .filter((step) => step.kind === "store" && [undefined, service].includes(step.of))
+      .map(({ store }) => store);
     const ownServer = moods.some(Station.isOfTheServer) ? await RedisServer.start() : undefined;
     if (ownServer) this.#ownServers.push(ownServer);
     const database = ownServer ? 0 : databases++;
     assert.ok(database < DATABASES);
-    const places = { well: { port: (ownServer ?? server).port, database }, ownServer, silent: silent.port, hangsUp, garbage };
+    const places = {
+      well: { port: (ownServer ?? server).port, database },
+      ownServer,
+      silent: silent.port,
+      hangsUp,
+      garbage,
+    };
     return new Station(library, places, this.#clock);
   }
 
@@ -112,9 +124,12 @@ class Session {
   }
 
   async step(step, about) {
-    const meant = [...this.#stations].filter(([service]) => [undefined, service].includes(step.of)).map(([, station]) => station);
+    const meant = [...this.#stations]
+      .filter(([service]) => [undefined, service].includes(step.of))
+      .map(([, station]) => station);
     if (step.kind === "store") for (const station of meant) await station.set(step.store);
-    if (step.kind === "redis") for (const station of meant) for (const words of step.commands) await station.say(...words);
+    if (step.kind === "redis")
+      for (const station of meant) for (const words of step.commands) await station.say(...words);
     if (step.kind === "requests") await this.#requests(step, about);
   }
 
@@ -129,9 +144,18 @@ class Session {
       const where = `${about}, request ${repetition + 1} of ${times} at ${ms} ms (${request.path.slice(0, 200)})`;
       compare(expected, seen, { request, answer, repetition, where });
     }
-    const made = Object.fromEntries(Object.entries(this.#calls()).map(([service, count]) => [service, count - before[service]]));
-    if (typeof calls === "bigint") assert.equal(Object.values(made).reduce((sum, each) => sum + each, 0), Number(calls), `${about}: calls`);
-    else for (const [service, count] of Object.entries(calls ?? {})) assert.equal(made[service], Number(count), `${about}: calls of ${service}`);
+    const made = Object.fromEntries(
+      Object.entries(this.#calls()).map(([service, count]) => [service, count - before[service]]),
+    );
+    if (typeof calls === "bigint")
+      assert.equal(
+        Object.values(made).reduce((sum, each) => sum + each, 0),
+        Number(calls),
+        `${about}: calls`,
+      );
+    else
+      for (const [service, count] of Object.entries(calls ?? {}))
+        assert.equal(made[service], Number(count), `${about}: calls of ${service}`);
   }
 
   #calls() {
@@ -142,7 +166,8 @@ class Session {
   async #exchange(stream, request, answer) {
     const seen = await this.#lead(stream, request, answer);
     stream.end(answer.cut ?? "whole");
-    // The next request comes when Redis has all of this one: a script that it has to be told once more is told meanwhile.
+    // The next request comes when Redis has all of this one: a script that it has to be told once more is told
+    // meanwhile.
     for (const station of this.#stations.values()) while (await station.isBusy());
     return seen;
   }
@@ -160,7 +185,13 @@ class Session {
     const passed = await stream.onResponseHeaders(head, answer.headers);
     if (passed.kind === "respond") return refused(passed.response);
     const body = await this.#body(stream, "response", answer.body, !answer.cut);
-    return { kind: "pass", headers: applyEdits(passed.edits, answer.headers), body: body.bytes, sent: sent.bytes, told };
+    return {
+      kind: "pass",
+      headers: applyEdits(passed.edits, answer.headers),
+      body: body.bytes,
+      sent: sent.bytes,
+      told,
+    };
   }
 
   async #body(stream, side, parts, isWhole) {
@@ -195,7 +226,8 @@ function shown({ method, path, host, headers, from, route, service, body }) {
     serviceName: service,
     hasBody: body.length > 0,
     headerValues,
-    header: (name) => (name === "cookie" && headerValues(name).length > 0 ? headerValues(name).join("; ") : headerValues(name)[0]),
+    header: (name) =>
+      name === "cookie" && headerValues(name).length > 0 ? headerValues(name).join("; ") : headerValues(name)[0],
     headers: () => headers,
   };
 }
@@ -219,7 +251,11 @@ function compare(expected, seen, { request, answer, repetition, where }) {
   const whole = Buffer.concat(answer.body.map(({ bytes }) => bytes ?? Buffer.alloc(0)));
   const body = expected.body ?? (answer.cut ? undefined : whole);
   if (body) assert.equal(seen.body.toString("latin1"), body.toString("latin1"), `${where}: the client's body`);
-  assert.equal(seen.sent.toString("latin1"), (expected.sent ?? Buffer.concat(request.body)).toString("latin1"), `${where}: the upstream's body`);
+  assert.equal(
+    seen.sent.toString("latin1"),
+    (expected.sent ?? Buffer.concat(request.body)).toString("latin1"),
+    `${where}: the upstream's body`,
+  );
   if (expected.headers) compareFields(expected.headers, seen.headers, answer.headers, repetition, where);
 }
 

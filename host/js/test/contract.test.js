@@ -25,12 +25,18 @@ test("no type of the contract is forgotten", () => {
   const told = new Set(Object.keys(contract).map(kebab));
   // What these say crosses as flat parameters.
   const flat = ["moment", "response-head", "redis-call"];
-  assert.deepEqual(written.names().filter((name) => !told.has(name) && !flat.includes(name)), []);
+  assert.deepEqual(
+    written.names().filter((name) => !told.has(name) && !flat.includes(name)),
+    [],
+  );
 });
 
 function witText() {
   const files = readdirSync(WIT).filter((file) => file.endsWith(".wit"));
-  return files.map((file) => readFileSync(new URL(file, WIT), "utf8").replaceAll(/\/\/.*$/gm, "")).join("\n").replaceAll("%", "");
+  return files
+    .map((file) => readFileSync(new URL(file, WIT), "utf8").replaceAll(/\/\/.*$/gm, ""))
+    .join("\n")
+    .replaceAll("%", "");
 }
 
 function kebab(name) {

@@ -1,4 +1,7 @@
-/** What a filter does when its instance, its Redis or its host's own code fails, and that nothing of it is without bounds. */
+/**
+ * What a filter does when its instance, its Redis or its host's own code fails, and that nothing of it is without
+ * bounds.
+ */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -17,7 +20,11 @@ import { nodeRedis } from "../src/node-redis.js";
 import { libraries } from "./libraries.js";
 import { RedisServer } from "./redis-server.js";
 
-const IN_REDIS = { rule_name: "r", global_threshold: { limit: 3, window: "1h" }, redis: { service_name: "redis.static", timeout: 100 } };
+const IN_REDIS = {
+  rule_name: "r",
+  global_threshold: { limit: 3, window: "1h" },
+  redis: { service_name: "redis.static", timeout: 100 },
+};
 
 let trapping, redis;
 
@@ -32,7 +39,15 @@ after(() => redis?.stop());
 
 /** A request whose parts may be changed. */
 function request(more = {}) {
-  return { method: "GET", path: "/", authority: "a.example", header: () => undefined, headerValues: () => [], headers: () => [], ...more };
+  return {
+    method: "GET",
+    path: "/",
+    authority: "a.example",
+    header: () => undefined,
+    headerValues: () => [],
+    headers: () => [],
+    ...more,
+  };
 }
 
 /** A Redis whose replies come when the test says so. */
@@ -53,7 +68,10 @@ describe("an instance that traps", () => {
   const config = (mode) => new TextEncoder().encode(`{"m":"${mode}"}`);
 
   test("is replaced, and whom it knew gets what the configuration says", async () => {
-    for (const [mode, kind] of [["p", "pass"], ["r", "respond"]]) {
+    for (const [mode, kind] of [
+      ["p", "pass"],
+      ["r", "respond"],
+    ]) {
       const { lines, log } = logged();
       const filter = await Filter.start(config(mode), { component: trapping, log });
       const held = filter.open(request({ path: "/h" }));
@@ -61,14 +79,18 @@ describe("an instance that traps", () => {
       assert.equal(held.wants.requestBody, "hold");
       const verdict = await filter.open(request({ path: "/t" })).onRequest();
       assert.equal(verdict.kind, kind);
-      if (kind === "respond") assert.deepEqual([verdict.response.status, verdict.response.details], [503, "slidegate.component_failed"]);
+      if (kind === "respond")
+        assert.deepEqual([verdict.response.status, verdict.response.details], [503, "slidegate.component_failed"]);
       // By what it holds the instance was to decide.
       const step = held.onRequestBody(Buffer.from("kept"), { end: true });
       assert.equal(step.kind, kind);
       if (kind === "pass") assert.equal(String(Buffer.from(concatenated(step.pieces))), "kept");
       held.end("whole");
       assert.equal(filter.traps, 1);
-      assert.match(lines.join("\n"), /error: the filter component failed: RuntimeError: unreachable; its instance is replaced/);
+      assert.match(
+        lines.join("\n"),
+        /error: the filter component failed: RuntimeError: unreachable; its instance is replaced/,
+      );
       assert.equal((await filter.open(request({ path: "/a" })).onRequest()).kind, "pass");
       assert.equal(filter.traps, 1);
     }
@@ -86,7 +108,8 @@ describe("an instance that traps", () => {
 
   test("is replaced ten times a second and no oftener", async () => {
     const filter = await Filter.start(config("p"), { component: trapping, log: () => {} });
-    for (let count = 0; count < 50; count += 1) assert.equal((await filter.open(request({ path: "/t" })).onRequest()).kind, "pass");
+    for (let count = 0; count < 50; count += 1)
+      assert.equal((await filter.open(request({ path: "/t" })).onRequest()).kind, "pass");
     assert.ok(filter.traps >= 11 && filter.traps < 50, `${filter.traps}`);
   });
 
@@ -103,7 +126,8 @@ describe("an instance that traps", () => {
     const first = filter.open(request()).onRequest();
     assert.ok(first instanceof Promise);
     // What a host's own code throws goes through the instance, which is not trusted any more.
-    for (const verdict of [await filter.open(broken).onRequest(), await first]) assert.equal(verdict.response.status, 503);
+    for (const verdict of [await filter.open(broken).onRequest(), await first])
+      assert.equal(verdict.response.status, 503);
     assert.equal(filter.traps, 1);
     assert.match(lines.join("\n"), /the application's; .* 1 waiting requests/);
     const again = filter.open(request()).onRequest();
@@ -141,8 +165,16 @@ describe("Redis", () => {
 
   test("that does not know the script is told it once for all who wait", async () => {
     const replies = [];
-    const client = { call: async (words) => (replies.push(String(Buffer.from(words[0]))), Promise.reject(new ErrorReply("NOSCRIPT unknown"))) };
-    const filter = await Filter.start({ ...IN_REDIS, coalesce: false, global_threshold: { limit: 100, window: "1h" } }, { redis: client, log: () => {} });
+    const client = {
+      call: async (words) => (
+        replies.push(String(Buffer.from(words[0]))),
+        Promise.reject(new ErrorReply("NOSCRIPT unknown"))
+      ),
+    };
+    const filter = await Filter.start(
+      { ...IN_REDIS, coalesce: false, global_threshold: { limit: 100, window: "1h" } },
+      { redis: client, log: () => {} },
+    );
     await Promise.all(Array.from({ length: 3 }, () => filter.open(request()).onRequest()));
     assert.deepEqual(replies.slice(0, 4), ["EVALSHA", "EVALSHA", "EVALSHA", "EVAL"]);
   });
@@ -151,7 +183,8 @@ describe("Redis", () => {
     for (const line of ["SUBSCRIBE a", "monitor", "Multi", "SELECT 1", "BLPOP a 0", "XREAD BLOCK 0"]) {
       assert.ok(isRefused(line.split(" ").map(Buffer.from)), line);
     }
-    for (const line of ["EVALSHA a 0", "GET SELECT", "PING", "EVAL x 0"]) assert.ok(!isRefused(line.split(" ").map(Buffer.from)), line);
+    for (const line of ["EVALSHA a 0", "GET SELECT", "PING", "EVAL x 0"])
+      assert.ok(!isRefused(line.split(" ").map(Buffer.from)), line);
   });
 
   test("replies are said in the contract's terms, or are none", () => {
@@ -160,7 +193,10 @@ describe("Redis", () => {
     assert.deepEqual(replyOf("OK"), single({ kind: "status", value: "OK" }));
     assert.deepEqual(replyOf(-5), single({ kind: "integer", value: -5 }));
     assert.deepEqual(replyOf([1, null]).ok.kind, "many");
-    assert.deepEqual([replyOf([[1]]), replyOf({}), replyOf(true)], [{ error: "protocol" }, { error: "protocol" }, { error: "protocol" }]);
+    assert.deepEqual(
+      [replyOf([[1]]), replyOf({}), replyOf(true)],
+      [{ error: "protocol" }, { error: "protocol" }, { error: "protocol" }],
+    );
     assert.deepEqual(replyOf(Buffer.alloc(2 << 20)), { error: "too-large" });
   });
 
@@ -176,7 +212,9 @@ describe("Redis", () => {
       const { client, close } = await library.open({ port: redis.port, database: 0 });
       const call = (...words) => client.call(words.map((word) => Buffer.from(word)));
       await assert.rejects(call("EVALSHA", "0".repeat(40), "0"), (error) => error.reply.startsWith("NOSCRIPT "));
-      await assert.rejects(call("EVAL", "return redis.error_reply('MINE is mine')", "0"), (error) => error.reply.startsWith("MINE "));
+      await assert.rejects(call("EVAL", "return redis.error_reply('MINE is mine')", "0"), (error) =>
+        error.reply.startsWith("MINE "),
+      );
       assert.equal(await call("SET", "k", "\xff"), "OK");
       assert.deepEqual(await call("SET", "k", "b", "GET"), Buffer.from("\xff"));
       assert.equal(await call("SET", "k", "b", "NX"), null);
@@ -188,7 +226,10 @@ describe("Redis", () => {
 
     test(`by ${name} is asked by explain, which counts nothing`, async () => {
       const { client, close } = await library.open({ port: redis.port, database: 0 });
-      const filter = await Filter.start({ ...IN_REDIS, rule_name: `explained-${name}` }, { redis: client, log: () => {} });
+      const filter = await Filter.start(
+        { ...IN_REDIS, rule_name: `explained-${name}` },
+        { redis: client, log: () => {} },
+      );
       await filter.open(request()).onRequest();
       for (let count = 0; count < 2; count += 1) {
         const { filters, questions } = await filter.explain(request());
@@ -203,7 +244,10 @@ describe("Redis", () => {
     test(`by ${name} that is killed while it is asked is no more, and is asked at most once`, async () => {
       const own = await RedisServer.start();
       const { client, close } = await library.open({ port: own.port, database: 0 });
-      const filter = await Filter.start({ ...IN_REDIS, redis: { ...IN_REDIS.redis, timeout: 5_000 }, headers: ["x-slidegate-degraded"] }, { redis: client, log: () => {} });
+      const filter = await Filter.start(
+        { ...IN_REDIS, redis: { ...IN_REDIS.redis, timeout: 5_000 }, headers: ["x-slidegate-degraded"] },
+        { redis: client, log: () => {} },
+      );
       assert.equal((await filter.open(request()).onRequest()).kind, "pass");
       own.pause();
       const stream = filter.open(request());
@@ -220,10 +264,14 @@ describe("Redis", () => {
 });
 
 test("metrics are Prometheus' text", async () => {
-  const filter = await Filter.start({ ...IN_REDIS, rule_name: 'quo"te' }, { redis: { call: async () => null }, log: () => {} });
+  const filter = await Filter.start(
+    { ...IN_REDIS, rule_name: 'quo"te' },
+    { redis: { call: async () => null }, log: () => {} },
+  );
   await filter.open(request()).onRequest();
   const text = filter.metrics();
-  for (const line of text.trimEnd().split("\n")) assert.match(line, /^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="([^"\\]|\\.)*",?)*\})? -?[\d.e+-]+)$/);
+  for (const line of text.trimEnd().split("\n"))
+    assert.match(line, /^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="([^"\\]|\\.)*",?)*\})? -?[\d.e+-]+)$/);
   assert.match(text, /slidegate_decisions_total\{rule="quo\\"te",decision="/);
   const [, count] = /slidegate_redis_call_seconds_count[^ ]* (\d+)/.exec(text) ?? /_count\{[^}]*\} (\d+)/.exec(text);
   assert.ok(Number(count) >= 1, text);
@@ -233,20 +281,38 @@ test("metrics are Prometheus' text", async () => {
 test("edits apply in their order, and what cannot be sent is left out", () => {
   const set = (name, value) => ({ kind: "set", value: { name, value } });
   const append = (name, value) => ({ kind: "append", value: { name, value } });
-  const fields = [["x-a", "1"], ["x-a", "2"], ["x-gone", "1"]];
-  const edits = [
-    set("X-A", "3"), append("x-a", "\xff"), append("bad name", "1"), set("x-split", "a\r\nb: c"), set("x-zero", "a\0"),
-    { kind: "remove", value: "x-gone" }, { kind: "remove", value: "x-never" },
+  const fields = [
+    ["x-a", "1"],
+    ["x-a", "2"],
+    ["x-gone", "1"],
   ];
-  assert.deepEqual(applyEdits(edits, fields), [["x-a", "3"], ["x-a", "\xff"]]);
+  const edits = [
+    set("X-A", "3"),
+    append("x-a", "\xff"),
+    append("bad name", "1"),
+    set("x-split", "a\r\nb: c"),
+    set("x-zero", "a\0"),
+    { kind: "remove", value: "x-gone" },
+    { kind: "remove", value: "x-never" },
+  ];
+  assert.deepEqual(applyEdits(edits, fields), [
+    ["x-a", "3"],
+    ["x-a", "\xff"],
+  ]);
 });
 
 test("a change at one place is the same whatever pieces are kept", () => {
   for (const pieces of [["abcde"], ["a", "bcd", "e"], ["a", "b", "c", "d", "e"]]) {
     for (let at = 0; at < 8; at += 1) {
       for (let removed = 0; removed < 8; removed += 1) {
-        const changed = spliced(pieces.map((piece) => Buffer.from(piece)), { at, removed, bytes: Buffer.from("XY") });
-        assert.equal(String(Buffer.from(concatenated(changed))), `${"abcde".slice(0, at)}XY${"abcde".slice(at + removed)}`);
+        const changed = spliced(
+          pieces.map((piece) => Buffer.from(piece)),
+          { at, removed, bytes: Buffer.from("XY") },
+        );
+        assert.equal(
+          String(Buffer.from(concatenated(changed))),
+          `${"abcde".slice(0, at)}XY${"abcde".slice(at + removed)}`,
+        );
       }
     }
   }

@@ -1,4 +1,7 @@
-/** Clients of both libraries, as applications make them; those of tests stand at once, whatever listens at the other end. */
+/**
+ * Clients of both libraries, as applications make them; those of tests stand at once, whatever listens at the other
+ * end.
+ */
 
 import { Redis } from "ioredis";
 import { createClient } from "redis";
@@ -14,7 +17,14 @@ export const libraries = {
   ioredis: {
     async open({ port, database }) {
       const handshake = { protocol: 2, enableReadyCheck: false, disableClientInfo: true };
-      const client = new Redis({ host: HOST, port, db: database, ...ioredisOptions, ...handshake, retryStrategy: () => RETRY_MS });
+      const client = new Redis({
+        host: HOST,
+        port,
+        db: database,
+        ...ioredisOptions,
+        ...handshake,
+        retryStrategy: () => RETRY_MS,
+      });
       client.on("error", () => {});
       return opened(ioredis(client), port, () => client.disconnect());
     },

@@ -17,14 +17,21 @@ import { RedisServer } from "./redis-server.js";
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
 const KINDS = ["express", "fastify", "fetch"];
 const BY_KEY = { limit_by_per_header: "x-key", limit_keys: [{ key: "*", limit: 2, window: "1h" }] };
-const LOCAL = { rule_name: "local", rule_items: [BY_KEY], show_limit_quota_header: true, rejected_msg: "slower", rejected_code: 429 };
+const LOCAL = {
+  rule_name: "local",
+  rule_items: [BY_KEY],
+  show_limit_quota_header: true,
+  rejected_msg: "slower",
+  rejected_code: 429,
+};
 const quiet = { log: () => {} };
 
 let folder, application, redis;
 
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), "slidegate-js-"));
-  const npm = (...words) => execFileSync("npm", [...words, "--silent", "--offline", "--no-audit", "--no-fund"], { cwd: folder });
+  const npm = (...words) =>
+    execFileSync("npm", [...words, "--silent", "--offline", "--no-audit", "--no-fund"], { cwd: folder });
   execFileSync("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: PACKAGE });
   const [tarball] = readdirSync(folder).filter((file) => file.endsWith(".tgz"));
   writeFileSync(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
@@ -58,7 +65,14 @@ function get(port, { path = "/", headers = {}, method = "GET", body } = {}) {
     const request = send({ port, host: "127.0.0.1", path, headers, method, agent: false }, (response) => {
       const pieces = [];
       response.on("data", (piece) => pieces.push(piece));
-      response.on("end", () => resolve({ status: response.statusCode, headers: response.headers, body: String(Buffer.concat(pieces)), message: response.statusMessage }));
+      response.on("end", () =>
+        resolve({
+          status: response.statusCode,
+          headers: response.headers,
+          body: String(Buffer.concat(pieces)),
+          message: response.statusMessage,
+        }),
+      );
       response.on("error", reject);
     });
     request.on("error", reject);
@@ -81,7 +95,12 @@ async function withRedis(use) {
 test("the package brings no dependencies, and what it names is there", () => {
   const installed = readdirSync(join(folder, "node_modules")).filter((name) => !name.startsWith("."));
   assert.deepEqual(installed.sort(), ["express", "fastify", "ioredis", "slidegate"]);
-  assert.deepEqual(readdirSync(join(folder, "node_modules/slidegate")).sort(), ["README.md", "dist", "package.json", "src"]);
+  assert.deepEqual(readdirSync(join(folder, "node_modules/slidegate")).sort(), [
+    "README.md",
+    "dist",
+    "package.json",
+    "src",
+  ]);
   const packed = readdirSync(join(folder, "node_modules/slidegate/dist")).sort();
   assert.deepEqual(packed, ["LICENSE", "slidegate.wasm", "types"]);
 });
@@ -98,11 +117,17 @@ for (const kind of KINDS) {
       await serving(kind, LOCAL, {}, async (port) => {
         for (const remaining of ["1", "0"]) {
           const { status, headers, body } = await get(port, { path: "/a", headers: { "x-key": "a" } });
-          assert.deepEqual([status, headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]], [200, "2", remaining]);
+          assert.deepEqual(
+            [status, headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]],
+            [200, "2", remaining],
+          );
           assert.equal(body, '{"user":null,"custom":null}');
         }
         const { status, headers, body } = await get(port, { path: "/a", headers: { "x-key": "a" } });
-        assert.deepEqual([status, body, headers["content-length"], headers["content-type"]], [429, "slower", "6", "text/plain"]);
+        assert.deepEqual(
+          [status, body, headers["content-length"], headers["content-type"]],
+          [429, "slower", "6", "text/plain"],
+        );
         assert.deepEqual([headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]], ["2", "0"]);
         assert.equal((await get(port, { headers: { "x-key": "b" } })).status, 200);
         assert.equal((await get(port)).headers["x-ratelimit-limit"], "application");
@@ -113,7 +138,12 @@ for (const kind of KINDS) {
       const config = { ...LOCAL, rule_items: [{ ...BY_KEY, limit_keys: [{ key: "*", limit: 1, window: "1h" }] }] };
       await serving(kind, config, {}, async (port) => {
         for (const value of ["\xff\xfe", "\xff\xff", "\xe4"]) {
-          assert.deepEqual([await get(port, { headers: { "x-key": value } }), await get(port, { headers: { "x-key": value } })].map(({ status }) => status), [200, 429]);
+          assert.deepEqual(
+            [await get(port, { headers: { "x-key": value } }), await get(port, { headers: { "x-key": value } })].map(
+              ({ status }) => status,
+            ),
+            [200, 429],
+          );
         }
       });
     });
@@ -138,19 +168,32 @@ for (const kind of KINDS) {
     });
 
     test("a session's user is told to the application, and the client cannot tell it", async () => {
-      const session = { format: "json", cookie: "sid", key_prefix: "app:", fields: { user: "x-user" }, redis: { service_name: "redis.static" } };
+      const session = {
+        format: "json",
+        cookie: "sid",
+        key_prefix: "app:",
+        fields: { user: "x-user" },
+        redis: { service_name: "redis.static" },
+      };
       await withRedis(async (options, client) => {
         await client.set("app:a", '{"user": "alice"}');
         await serving(kind, { session }, options, async (port) => {
           const told = async (headers) => JSON.parse((await get(port, { headers })).body);
-          assert.deepEqual(await told({ cookie: "sid=a", "x-user": "root", "x-custom": "c" }), { user: "alice", custom: "c" });
+          assert.deepEqual(await told({ cookie: "sid=a", "x-user": "root", "x-custom": "c" }), {
+            user: "alice",
+            custom: "c",
+          });
           assert.deepEqual(await told({ "x-user": "root" }), { user: null, custom: null });
         });
       });
     });
 
     test("a limit in Redis is one for all processes, and holds when requests come together", async () => {
-      const config = { rule_name: `shared-${kind}`, global_threshold: { limit: 10, window: "1h" }, redis: { service_name: "redis.static" } };
+      const config = {
+        rule_name: `shared-${kind}`,
+        global_threshold: { limit: 10, window: "1h" },
+        redis: { service_name: "redis.static" },
+      };
       await withRedis(async (options) => {
         await serving(kind, config, options, async (one) => {
           await serving(kind, config, options, async (other) => {
@@ -172,7 +215,9 @@ test("heads that are written whole, and their reasons, are edited too", async ()
 });
 
 test("a response waits for what the filter does in Redis by its headers", async () => {
-  const config = { cookie_vault: { cookies: ["token"], secrets: ["hush"], key_prefix: "v:", redis: { service_name: "redis.static" } } };
+  const config = {
+    cookie_vault: { cookies: ["token"], secrets: ["hush"], key_prefix: "v:", redis: { service_name: "redis.static" } },
+  };
   for (const kind of ["express", "fastify"]) {
     await withRedis(async (options) => {
       await serving(kind, config, options, async (port) => {
@@ -181,18 +226,25 @@ test("a response waits for what the filter does in Redis by its headers", async 
         const kept = headers["set-cookie"].find((cookie) => cookie.startsWith("token="));
         assert.match(kept, /^token=[\w-]{43}; Path=\/$/);
         assert.ok(headers["set-cookie"].includes("other=1"));
-        assert.equal((await get(port, { path: "/cookies", headers: { cookie: kept.split(";")[0] } })).body, "token=secret");
+        assert.equal(
+          (await get(port, { path: "/cookies", headers: { cookie: kept.split(";")[0] } })).body,
+          "token=secret",
+        );
         assert.equal((await get(port, { path: "/cookies", headers: { cookie: "token=secret" } })).body, "none");
       });
     });
   }
 });
 
-test("a client that leaves while Redis is silent ends its stream, and the application hears nothing of it", async () => {
+test("a client that leaves while Redis is silent ends its stream, and the application hears nothing", async () => {
   const own = await RedisServer.start();
   const client = new application.Redis(own.url, application.ioredisOptions);
   client.on("error", () => {});
-  const config = { rule_name: "left", global_threshold: { query_per_hour: 5 }, redis: { service_name: "redis.static", timeout: 400 } };
+  const config = {
+    rule_name: "left",
+    global_threshold: { query_per_hour: 5 },
+    redis: { service_name: "redis.static", timeout: 400 },
+  };
   const filter = await application.Filter.start(config, { ...quiet, redis: application.ioredis(client) });
   let handled = 0;
   const server = await application.servers.fetch(filter, () => new Response(String(++handled)));
@@ -226,7 +278,13 @@ test("what needs bodies is refused by middleware that does not show them, and do
   const usage = JSON.stringify({ choices: [], usage: { prompt_tokens: 4, completion_tokens: 8, total_tokens: 12 } });
   const respond = () => new Response(usage, { headers: { "content-type": "application/json" } });
   await serving("fetch", config, { respond }, async (port) => {
-    const ask = () => get(port, { method: "POST", path: "/v1/chat/completions", headers: { "content-type": "application/json" }, body: '{"model":"m"}' });
+    const ask = () =>
+      get(port, {
+        method: "POST",
+        path: "/v1/chat/completions",
+        headers: { "content-type": "application/json" },
+        body: '{"model":"m"}',
+      });
     const first = await ask();
     assert.deepEqual([first.status, first.body], [200, usage]);
     assert.equal((await ask()).status, 429);
@@ -234,13 +292,20 @@ test("what needs bodies is refused by middleware that does not show them, and do
 });
 
 test("a configuration with mistakes tells where they are", async () => {
-  const wrong = { rule_name: "a", rule_items: [{ limit_by_per_header: "x", limit_keys: [{ key: "*", query_per_secnd: 1 }] }] };
+  const wrong = {
+    rule_name: "a",
+    rule_items: [{ limit_by_per_header: "x", limit_keys: [{ key: "*", query_per_secnd: 1 }] }],
+  };
   await assert.rejects(application.Filter.start(wrong, quiet), (error) => {
     assert.ok(error instanceof application.ConfigurationError);
     assert.equal(error.mistakes[0].path, "rule_items[0].limit_keys[0].query_per_secnd");
     assert.match(error.message, /query_per_second/);
     return true;
   });
-  const noClient = { rule_name: "a", global_threshold: { query_per_second: 1 }, redis: { service_name: "redis.static" } };
+  const noClient = {
+    rule_name: "a",
+    global_threshold: { query_per_second: 1 },
+    redis: { service_name: "redis.static" },
+  };
   await assert.rejects(application.Filter.start(noClient, quiet), /`redis.static`, for which there is no client/);
 });

@@ -24,7 +24,19 @@ export class RedisServer {
   /** @param {string[]} [more] arguments */
   static async start(more = []) {
     const port = await freePort();
-    const options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tmpdir(), ...more];
+    const options = [
+      "--port",
+      port,
+      "--bind",
+      "127.0.0.1",
+      "--save",
+      "",
+      "--appendonly",
+      "no",
+      "--dir",
+      tmpdir(),
+      ...more,
+    ];
     const server = new RedisServer(spawn(BINARY, options.map(String), { stdio: "ignore" }), port);
     for (const began = Date.now(); !(await answers(port)); await sleep(20)) {
       if (Date.now() - began > PATIENCE_MS) throw new Error(`${BINARY} does not answer`);

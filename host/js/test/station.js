@@ -1,6 +1,6 @@
 /**
- * The Redis of a service of a case, whose clock is the case's, and which can be disturbed. Commands go by a client of the
- * library under test, and are changed only in that the script is told the clock.
+ * The Redis of a service of a case, whose clock is the case's, and which can be disturbed. Commands go by a client of
+ * the library under test, and are changed only in that the script is told the clock.
  */
 
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -127,8 +127,8 @@ export class Station {
   }
 
   /**
-   * Sends the command between others that make the server what the case needs, all in one go. Keys are made to stay: Redis
-   * would drop them by its own clock, while it is the case's that says when their windows are over.
+   * Sends the command between others that make the server what the case needs, all in one go. Keys are made to stay:
+   * Redis would drop them by its own clock, while it is the case's that says when their windows are over.
    */
   async #callWell(client, sent) {
     const words = sent.map((word) => Buffer.from(word));

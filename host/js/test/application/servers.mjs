@@ -1,4 +1,5 @@
-// An application of the package, as somebody else would write it: it is copied beside an installed package, and run there.
+// An application of the package, as somebody else would write it: it is copied beside an installed package, and run
+// there.
 
 import { createServer } from "node:http";
 import { once } from "node:events";
@@ -33,7 +34,9 @@ export const servers = {
       response.end();
     });
     app.get("/cookies", (request, response) => response.send(request.headers.cookie ?? "none"));
-    app.get("/{*rest}", (request, response) => response.set("x-ratelimit-limit", "application").send(seen(request.headers)));
+    app.get("/{*rest}", (request, response) =>
+      response.set("x-ratelimit-limit", "application").send(seen(request.headers)),
+    );
     const server = app.listen(0, "127.0.0.1");
     await once(server, "listening");
     return { port: server.address().port, close: () => closed(server) };
@@ -42,14 +45,20 @@ export const servers = {
   async fastify(filter) {
     const app = Fastify();
     await app.register(limitFastify, { filter, routeName: () => "shop" });
-    app.get("/token", (request, reply) => reply.header("set-cookie", ["token=secret; Path=/", "other=1"]).send(Readable.from(["piece by ", "piece"])));
+    app.get("/token", (request, reply) =>
+      reply.header("set-cookie", ["token=secret; Path=/", "other=1"]).send(Readable.from(["piece by ", "piece"])),
+    );
     app.get("/cookies", (request, reply) => reply.send(request.headers.cookie ?? "none"));
     app.get("/*", (request, reply) => reply.header("x-ratelimit-limit", "application").send(seen(request.headers)));
     await app.listen({ port: 0, host: "127.0.0.1" });
     return { port: app.server.address().port, close: () => app.close() };
   },
 
-  async fetch(filter, respond = (request) => new Response(seen(Object.fromEntries(request.headers)), { headers: { "x-ratelimit-limit": "application" } })) {
+  async fetch(
+    filter,
+    respond = (request) =>
+      new Response(seen(Object.fromEntries(request.headers)), { headers: { "x-ratelimit-limit": "application" } }),
+  ) {
     const handle = filtered(filter, respond, {
       routeName: () => "shop",
       address: (request, { socket }) => `${socket.remoteAddress}:${socket.remotePort}`,
@@ -57,7 +66,8 @@ export const servers = {
     const server = createServer(async (incoming, outgoing) => {
       const { method, url, rawHeaders, headers } = incoming;
       const fields = new Headers();
-      for (let index = 0; index < rawHeaders.length; index += 2) fields.append(rawHeaders[index], rawHeaders[index + 1]);
+      for (let index = 0; index < rawHeaders.length; index += 2)
+        fields.append(rawHeaders[index], rawHeaders[index + 1]);
       const body = ["GET", "HEAD"].includes(method) ? undefined : Readable.toWeb(incoming);
       const target = url.startsWith("/") ? `http://${headers.host}${url}` : url;
       const response = await handle(new Request(target, { method, headers: fields, body, duplex: "half" }), incoming);

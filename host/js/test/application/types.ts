@@ -11,12 +11,25 @@ declare const createClient: (options: object) => object;
 
 export async function start(): Promise<string[]> {
   try {
-    const filter = await Filter.start({ rule_name: "typed" }, {
-      redis: { one: ioredis(new Redis("redis://one", ioredisOptions)), two: nodeRedis(createClient({ ...nodeRedisOptions })) },
-    });
+    const filter = await Filter.start(
+      { rule_name: "typed" },
+      {
+        redis: {
+          one: ioredis(new Redis("redis://one", ioredisOptions)),
+          two: nodeRedis(createClient({ ...nodeRedisOptions })),
+        },
+      },
+    );
     express(filter, { routeName: () => "shop" });
     filtered(filter, async (request: Request) => new Response(request.url));
-    const stream = filter.open({ method: "GET", path: "/", authority: "", header: () => undefined, headerValues: () => [], headers: () => [] });
+    const stream = filter.open({
+      method: "GET",
+      path: "/",
+      authority: "",
+      header: () => undefined,
+      headerValues: () => [],
+      headers: () => [],
+    });
     const verdict = await stream.onRequest();
     stream.end("whole");
     return verdict.kind === "respond" ? [String(verdict.response.status)] : verdict.edits.map(({ kind }) => kind);

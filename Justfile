@@ -74,6 +74,7 @@ setup:
     test -d {{cache_suite}}/node_modules/http-cache-tests || just cache-suite
     test -d {{python}}/uvicorn || just python-packages
     test -d {{jco}}/node_modules/typescript || just jco-packages
+    just js-packages
 
 [private]
 plugins:
@@ -145,6 +146,24 @@ session-browsers *picture: (build native)
         playwright-core@1.65.1
     node tests/sessions/application/browsers.mjs target/release/slidegate {{sessions}} {{picture}}
 
+# The JavaScript host: its types, all cases on it and a real Redis, and applications with the package as npm packs it.
+js *flags: js-packages (build native)
+    mkdir -p host/js/dist
+    cp LICENSE dist/slidegate.wasm host/js/dist/
+    cd host/js && npx --no-install tsc --project . && node --test {{flags}} test/*.test.js
+
+# What the JavaScript host's tests and bench are made of, at the versions of its lock.
+[private]
+js-packages:
+    command -v npm > /dev/null || just apt npm
+    test host/js/node_modules/.package-lock.json -nt host/js/package-lock.json || npm ci --silent --prefix host/js
+
+# What a decision takes in Node, beside others' libraries on the same Redis: the figures of host/js/README.md. `--quick` to see that it runs.
+bench-js *args: js-packages (build native)
+    mkdir -p host/js/dist
+    cp dist/slidegate.wasm host/js/dist/
+    node host/js/bench/bench.js {{args}}
+
 [private]
 apt *packages:
     sudo=$([ "$(id -u)" = 0 ] || echo sudo); $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {{packages}}
@@ -204,6 +223,7 @@ test *flags: setup quick lint (build native)
     just embed
     just python
     just jco
+    just js
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
 # The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute of processor time beside compiling: for whoever works on it.

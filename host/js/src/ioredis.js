@@ -31,9 +31,20 @@ export function ioredis(client) {
   const forbidden = FORBIDDEN.find((name) => client.options[name]);
   if (forbidden)
     throw new TypeError(`the client has the option \`${forbidden}\`, with which it is no client for a filter`);
+  /** Sends what is written in one turn together: the library writes each command by itself. */
+  let corked;
+  const uncork = () => {
+    corked.uncork();
+    corked = undefined;
+  };
   return {
     async call(words) {
       if (client.status !== "ready") throw new CallFailure("connect");
+      if (!corked && client.stream?.cork) {
+        corked = client.stream;
+        corked.cork();
+        process.nextTick(uncork);
+      }
       const [name, ...rest] = words.map(buffer);
       try {
         const reply = await client.callBuffer(name.toString("latin1").toUpperCase(), ...rest);

@@ -152,6 +152,15 @@ js *flags: js-packages (build native)
     cp LICENSE dist/slidegate.wasm host/js/dist/
     cd host/js && npx --no-install tsc --project . && node --test {{flags}} test/*.test.js
 
+# dist/playground: the playground, static files for any server; and what it shows in a browser. The name of a file for a picture of it.
+playground *picture: js-packages (build native)
+    test -x /usr/bin/chromium || just apt chromium fonts-dejavu-core
+    rm -rf dist/playground
+    mkdir -p dist/playground
+    cp -r host/js/src host/js/playground/*.{html,css,js} dist/slidegate.wasm dist/playground/
+    cp -r host/js/node_modules/yaml/browser dist/playground/yaml
+    node host/js/playground/browser.mjs dist/playground {{picture}}
+
 # What the JavaScript host's tests and bench are made of, at the versions of its lock.
 [private]
 js-packages:
@@ -224,6 +233,7 @@ test *flags: setup quick lint (build native)
     just python
     just jco
     just js
+    just playground
     cargo test --release --locked --no-fail-fast {{native}} {{flags}}
 
 # The tests of the engine and of the guests, and all cases and promises on the engine alone, in half a minute of processor time beside compiling: for whoever works on it.

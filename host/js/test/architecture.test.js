@@ -34,7 +34,9 @@ test("no files use each other", () => {
 });
 
 test("lines are at most 120 characters wide", () => {
-  const folders = ["../src/", "./", "./application/", "../bench/"].map((folder) => new URL(folder, import.meta.url));
+  const folders = ["../src/", "./", "./application/", "../bench/", "../playground/"].map(
+    (folder) => new URL(folder, import.meta.url),
+  );
   for (const folder of folders) {
     for (const file of readdirSync(folder).filter((name) => /\.(js|mjs|ts)$/.test(name))) {
       const lines = readFileSync(new URL(file, folder), "utf8").split("\n");

@@ -125,16 +125,19 @@ function showSimulation(filter, clock, { limit, windowUs }) {
   const [ours, theirs] = [sliding, fixed].map((admitted) => withinLast(times, admitted, windowMs));
   const [most, mostFixed] = [ours, theirs].map((counts) => counts.reduce((a, b) => Math.max(a, b), 0));
   const count = (admitted) => admitted.filter(Boolean).length;
-  of("result").textContent =
-    `${times.length} requests, ${limit} in ${windowMs / 1_000} s are allowed. Slidegate admits ${count(sliding)}, and never ` +
-    `more than ${most} within ${windowMs / 1_000} s. A fixed window admits ${count(fixed)}, and up to ${mostFixed} within ` +
-    `${windowMs / 1_000} s. (${times.length} decisions in ${took.toFixed(0)} ms.)`;
+  const within = `within ${windowMs / 1_000} s`;
+  of("result").textContent = [
+    `${times.length} requests, ${limit} ${within} are allowed.`,
+    `Slidegate admits ${count(sliding)}, and never more than ${most} ${within}.`,
+    `A fixed window admits ${count(fixed)}, and up to ${mostFixed} ${within}.`,
+    `(${times.length} decisions in ${took.toFixed(0)} ms.)`,
+  ].join(" ");
   of("chart").replaceChildren(
     chart({ times, sliding, fixed, ours, theirs, limit, windowMs, top: Math.max(most, mostFixed, limit) }),
   );
 }
 
-/** What was admitted within the last window's length, over time; below it a stroke for each request, pale if refused. */
+/** What was admitted within the last window's length, over time; and a stroke for each request, pale if refused. */
 function chart({ times, sliding, fixed, ours, theirs, limit, windowMs, top }) {
   const end = times.at(-1) || 1;
   const x = (ms) => LEFT + ((WIDTH - LEFT - 8) * ms) / end;

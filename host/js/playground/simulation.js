@@ -6,8 +6,7 @@ const US_PER_MS = 1_000;
 export const REQUESTS_MAX = 200_000;
 
 /**
- * When requests come, in milliseconds, for windows of `windowMs` that admit `limit`: over four windows, from somewhere inside
- * of one of the clock's.
+ * When requests come, in milliseconds, for windows of `windowMs` that admit `limit`: over four windows' length.
  *
  * @type {Record<string, {title: string, times: (limit: number, windowMs: number) => number[]}>}
  */

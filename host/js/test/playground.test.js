@@ -38,7 +38,7 @@ test("without Redis everything else stays", () => {
   assert.deepEqual(withoutRedis(config), { a: [{ c: null }] });
 });
 
-test("under any traffic no window's length contains more than the limit, and a fixed window lets twice as much", async () => {
+test("under any traffic no window contains more than the limit, and fixed ones let twice as much through", async () => {
   const [limit, windowMs] = [50, 10_000];
   for (const [name, { times: of }] of Object.entries(TRAFFIC)) {
     const times = of(limit, windowMs);

@@ -2,6 +2,7 @@
 //! gets around a route or a limit by its spelling.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     time::{Duration, Instant},
 };
@@ -13,11 +14,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use slidegate_tests::{
     gateway_process::{Gateway, wait_until},
     http_client::Answer,
+    http2_client::{Http2Client, kind},
     raw_upstream::RawUpstream,
     upstream::Upstream,
 };
 use socket2::SockRef;
 use tokio::{net::TcpStream, runtime::Builder};
+
+/// Flags of frames in HTTP/2.
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// Limits nothing that these tests send.
 const WIDE: &str = "filter: {rule_name: wide, global_threshold: {query_per_day: 1000000}}\n";
@@ -299,6 +305,62 @@ fn what_only_the_gateway_may_say_is_not_passed_on() {
     let seen = upstream.last();
     let own: Vec<_> = seen.headers.keys().filter(|name| name.as_str().starts_with("x-slidegate")).collect();
     assert!(own.is_empty() && seen.text("x-slide").is_some(), "{own:?}");
+}
+
+/// Applications behind CGI take them for fields of other names: PHP a dot for a hyphen, lighttpd any sign.
+#[test]
+fn names_that_servers_read_in_different_ways_reach_nobody() {
+    let upstream = Upstream::start();
+    let odd = ["x.user", "x~user", "X|User.", "x.key", "x.mse.consumer", "x+slidegate-a", "x-forwarded.for"];
+    let fields = odd.map(|name| format!("{name}: root\r\n")).concat();
+    let post = format!(
+        "POST / HTTP/1.1\r\nhost: a.test\r\nx-user: alice\r\nx_team: a\r\n{fields}trailer: x-sum, {}\r\n\
+         transfer-encoding: chunked\r\n\r\n0\r\nx-sum: 7\r\n{fields}\r\n",
+        odd.join(", ")
+    );
+    let over_http1 = |gateway: &Gateway| status(gateway, &post);
+    let over_http2 = |gateway: &Gateway| {
+        let mut client = Http2Client::connect(gateway.listen(), 1 << 20).expect("the gateway accepts");
+        // Literal fields with new names.
+        let literal = |name: &str| {
+            let length = u8::try_from(name.len()).expect("a short name");
+            [&[0, length], name.to_ascii_lowercase().as_bytes(), b"\x04root"].concat()
+        };
+        let block = |names: &[&str]| names.iter().flat_map(|name| literal(name)).collect::<Vec<u8>>();
+        let head = [client.header_block(b"POST", "/"), block(&["x-user", "x_team"]), block(&odd)].concat();
+        let stream = client.headers(END_HEADERS, &head).expect("the gateway reads");
+        let trailers = [block(&["x-sum"]), block(&odd)].concat();
+        client.frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &trailers).expect("the gateway reads");
+        assert!(client.read_to_end_of(stream).expect("the connection goes on"));
+    };
+    let seen = || {
+        let seen = upstream.last();
+        let named = |fields: &HeaderMap| {
+            let names = fields.keys().map(|name| name.as_str().to_owned());
+            names.filter(|name| name.starts_with('x') && !name.starts_with("x-forwarded-")).collect::<BTreeSet<_>>()
+        };
+        (named(&seen.headers), seen.trailers.as_ref().map(named).unwrap_or_default())
+    };
+    let set = |names: &[&str]| names.iter().map(|name| name.to_ascii_lowercase()).collect::<BTreeSet<_>>();
+    let limit = "filter: {rule_name: r, rule_items: [{limit_by_per_header: x.key, limit_keys: [{key: root, \
+                 query_per_day: 2}]}]}\n";
+    let strict = Gateway::serve(&format!("upstream: {}\n{limit}", upstream.url()));
+    for _ in 0..2 {
+        assert_eq!(over_http1(&strict), 200);
+        assert_eq!(seen(), (set(&["x-user", "x_team"]), set(&["x-sum"])));
+        over_http2(&strict);
+        assert_eq!(seen(), (set(&["x-user", "x_team"]), set(&["x-sum"])));
+    }
+    let told = strict.log().matches("read in different ways").count();
+    assert_eq!((told, strict.log().contains("name=x.user")), (1, true), "{}", strict.log());
+    // What is only the gateway's to say is so in any spelling.
+    let all = Gateway::serve(&format!("upstream: {}\nheader_names: all\n{limit}", upstream.url()));
+    let passed = ["x-user", "x_team", "x.user", "x~user", "x|user.", "x.key"];
+    assert_eq!(over_http1(&all), 200);
+    assert_eq!(seen(), (set(&passed), set(&["x-sum", "x.user", "x~user", "x|user.", "x.key"])));
+    over_http2(&all);
+    assert_eq!(seen(), (set(&passed), set(&["x-sum", "x.user", "x~user", "x|user.", "x.key"])));
+    assert_eq!((over_http1(&all), all.log().contains("read in different ways")), (429, false));
 }
 
 /// A limited route beside a free one to the same upstream.

@@ -7,6 +7,7 @@ pub(crate) mod document;
 mod environment;
 pub(crate) mod file;
 pub(crate) mod filter;
+mod header_names;
 mod host_pattern;
 mod http_warnings;
 pub(crate) mod json;
@@ -44,6 +45,7 @@ use self::words::duration_shown;
 pub(crate) use self::admin::{AdminToken, is_token};
 pub(crate) use self::decide::DecideSettings;
 pub(crate) use self::filter::FilterConfig;
+pub(crate) use self::header_names::HeaderNames;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::listen::{Listen, address_argument};
@@ -73,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) routes: Vec<RouteSettings>,
     /// What is done about other spellings of a path.
     pub(crate) normalize_path: PathRules,
+    /// What is done about names of header fields that servers read in different ways.
+    pub(crate) header_names: HeaderNames,
     /// Whose word on who the consumer is counts.
     pub(crate) trusted_consumer: TrustedConsumer,
     /// Where the services are that only a mesh could resolve.
@@ -193,6 +197,9 @@ impl Settings {
         if self.normalize_path != PathRules::default() {
             unusual.push(("paths", format!("normalize_path: {}", self.normalize_path)));
         }
+        if self.header_names != HeaderNames::default() {
+            unusual.push(("headers", format!("header_names: {}", self.header_names)));
+        }
         if !self.trusted_consumer.is_nobody() {
             unusual.push(("consumer", format!("trusted_consumer: {}", self.trusted_consumer.shown())));
         }
@@ -312,6 +319,7 @@ impl Settings {
                 "workers": self.workers,
                 "routes": routes,
                 "normalize_path": self.normalize_path.to_string(),
+                "header_names": self.header_names.to_string(),
                 "trusted_consumer": self.trusted_consumer.shown(),
                 "redis": self.redis.shown(),
                 "timeouts": self.timeouts.shown(),
@@ -368,6 +376,11 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
             .unwrap_or_else(default_workers),
         routes,
         normalize_path,
+        header_names: reader
+            .field(top, "header_names", |reader, path, node| {
+                reader.parsed(path, node, "`strict` or `all`", HeaderNames::from_node)
+            })
+            .unwrap_or_default(),
         trusted_consumer: reader.field(top, "trusted_consumer", TrustedConsumer::read).unwrap_or_default(),
         redis: redis::read(reader, top, folder),
         filter: FilterConfig::read(reader, top),

@@ -15,7 +15,7 @@ use crate::gateway::answer::LocalReply;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::routes::Route;
 use crate::gateway::via;
-use crate::settings::{AmbiguousPath, PathRules, TrustedConsumer};
+use crate::settings::{AmbiguousPath, PathRules, Settings};
 
 /// Who sends a request, and over what.
 #[derive(Debug, Clone, Copy)]
@@ -137,9 +137,10 @@ pub(crate) struct Wishes {
 
 /// Makes the client's headers those of a request that a proxy passes on, so that the filter sees what the upstream
 /// will.
-pub(crate) fn prepare(parts: &mut Parts, caller: Caller, authority: &Authority, trusted: &TrustedConsumer) -> Wishes {
+pub(crate) fn prepare(parts: &mut Parts, caller: Caller, authority: &Authority, settings: &Settings) -> Wishes {
     let client = caller.client.ip();
-    headers::remove_claims(&mut parts.headers, trusted.counts(client));
+    headers::remove_odd_names(&mut parts.headers, settings.header_names);
+    headers::remove_claims(&mut parts.headers, settings.trusted_consumer.counts(client));
     // The target's host counts, whatever the field says.
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         parts.headers.insert(header::HOST, host);

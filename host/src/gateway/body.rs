@@ -15,7 +15,7 @@ use crate::gateway::guests::Order;
 use crate::gateway::headers;
 use crate::gateway::plain_body::{BodyError, BrokenOff, PeerBody, PlainBody};
 use crate::gateway::upload::Upload;
-use crate::settings::Limits;
+use crate::settings::{HeaderNames, Limits};
 
 /// Where the pieces come from.
 pub(crate) enum PieceSource {
@@ -76,6 +76,8 @@ pub(crate) struct RequestBody {
     is_abandoned: bool,
     /// Who reads it, while there is nothing to read.
     reader: Option<Waker>,
+    /// What is done about odd names of trailers.
+    header_names: HeaderNames,
     /// No trailer has these names: the filter has said what the headers of these names are.
     told: Vec<String>,
 }
@@ -89,17 +91,26 @@ impl RequestBody {
         limits: Limits,
         order: Option<Arc<Order>>,
     ) -> Self {
-        let (is_abandoned, reader, told) = (false, None, Vec::new());
-        let mut body = Self { source, upload, response, limits, order, is_abandoned, reader, told };
+        let mut body = Self {
+            source,
+            upload,
+            response,
+            limits,
+            order,
+            is_abandoned: false,
+            reader: None,
+            header_names: HeaderNames::default(),
+            told: Vec::new(),
+        };
         if body.source.is_end() {
             body.complete();
         }
         body
     }
 
-    /// The same without trailers of these names.
-    pub(crate) fn without_trailers(self, told: Vec<String>) -> Self {
-        Self { told, ..self }
+    /// The same with trailers of such names, but for those that were told.
+    pub(crate) fn with_trailers(self, header_names: HeaderNames, told: Vec<String>) -> Self {
+        Self { header_names, told, ..self }
     }
 
     pub(crate) fn upload(&self) -> &Arc<Upload> {
@@ -149,6 +160,7 @@ impl Body for RequestBody {
         };
         // Nobody tells these for others, so none of them is believed.
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+            headers::remove_odd_names(trailers, self.header_names);
             headers::remove_claims(trailers, false);
             headers::remove_identities(trailers);
             for name in &self.told {

@@ -2,12 +2,14 @@
 //! the request says where it came from.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::Version;
 use hyper::http::uri::Authority;
 
 use crate::gateway::via;
+use crate::settings::HeaderNames;
 
 /// The most that a message's header fields may be, in bytes: names, values, and in HTTP/1.1 the request line. Fields of
 /// 100 KB still pass.
@@ -86,11 +88,26 @@ pub(crate) fn remove_false_length(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what a client may not say of itself, also where an underscore stands for a hyphen: to applications behind
-/// CGI or WSGI both are one name. So what the gateway says of it is said in one spelling only.
+/// Removes a client's fields, or trailers, whose names do not pass, and says so the first time.
+pub(crate) fn remove_odd_names(headers: &mut HeaderMap, names: HeaderNames) {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    let removed = remove_where(headers, |name| !names.passes(name.as_str()));
+    if let Some(name) = removed.first()
+        && !IS_TOLD.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(
+            %name,
+            "fields of clients whose names have signs in them that servers read in different ways are dropped; \
+             `header_names: all` lets them pass (told once)"
+        );
+    }
+}
+
+/// Removes what a client may not say of itself, also where an underscore or another sign stands for a hyphen: to
+/// applications behind CGI or WSGI both are one name. So what the gateway says of it is said in one spelling only.
 pub(crate) fn remove_claims(headers: &mut HeaderMap, is_trusted_consumer: bool) {
     let is_claim = |name: &HeaderName| {
-        let spelt = name.as_str().replace('_', "-");
+        let spelt = name.as_str().replace(|sign: char| !sign.is_ascii_alphanumeric(), "-");
         let is_other_spelling = |of: &HeaderName| spelt == of.as_str() && name != of;
         spelt.starts_with(OWN_PREFIX)
             || (spelt == X_MSE_CONSUMER.as_str() && !is_trusted_consumer)
@@ -118,11 +135,13 @@ pub(crate) fn remove_identities(trailers: &mut HeaderMap) {
     trailers.remove(header::AUTHORIZATION);
 }
 
-fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {
+/// Returns the names of what was removed.
+fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
     let meant: Vec<HeaderName> = headers.keys().filter(|name| is_meant(name)).cloned().collect();
-    for name in meant {
+    for name in &meant {
         headers.remove(name);
     }
+    meant
 }
 
 /// Whether two names are one but for underscores and hyphens.
@@ -331,11 +350,31 @@ mod tests {
         let forwarded = [("x_forwarded_for", "1.1.1.1"), ("x-forwarded_host", "a"), ("x_forwarded-proto", "https")];
         let mut map =
             headers(&[&forwarded[..], &[("x_slidegate_a", "1"), ("x_mse-consumer", "a"), ("x_own", "1")]].concat());
+        for name in ["x.slidegate~a", "x.mse.consumer", "x-forwarded.for"] {
+            map.insert(name, HeaderValue::from_static("a"));
+        }
         remove_claims(&mut map, true);
         assert_eq!(map, headers(&[("x_own", "1")]));
         let mut map = headers(&[("x-forwarded-for", "1.1.1.1")]);
         remove_claims(&mut map, false);
         assert_eq!(map.len(), 1);
+    }
+
+    #[test]
+    fn names_that_servers_read_in_different_ways_go() {
+        let odd = "!#$%&'*+.^`|~".chars().map(|sign| format!("x{sign}user"));
+        let plain = ["x-user", "x_user", "x1", "-", "cookie"].map(str::to_owned);
+        let sent: HeaderMap = odd
+            .chain(plain)
+            .map(|name| (HeaderName::try_from(name).expect("a name"), HeaderValue::from_static("root")))
+            .collect();
+        let mut map = sent.clone();
+        remove_odd_names(&mut map, HeaderNames::All);
+        assert_eq!(map, sent);
+        remove_odd_names(&mut map, HeaderNames::Strict);
+        let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["-", "cookie", "x-user", "x1", "x_user"]);
     }
 
     #[test]

@@ -183,7 +183,7 @@ pub(crate) fn request(serving: &Serving, url: &Uri, headers: HeaderMap) -> Resul
     let admitted = admission::admit(&parts, caller.is_secure, settings.normalize_path)
         .map_err(|refusal| refused(refusal.reason))?;
     let route = serving.routes.find(admitted.authority.host(), &admitted.path).cloned();
-    admission::prepare(&mut parts, caller, &admitted.authority, &settings.trusted_consumer);
+    admission::prepare(&mut parts, caller, &admitted.authority, settings);
     Ok(FilteredRequest::new(parts, admitted, caller, route, false, None))
 }
 

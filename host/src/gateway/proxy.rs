@@ -79,7 +79,7 @@ impl Lane {
         if let Some(route) = &route {
             record.route = Arc::clone(&route.labels);
         }
-        let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &serving.settings.trusted_consumer);
+        let wishes = admission::prepare(&mut parts, caller, &admitted.authority, &serving.settings);
         let (has_body, upgrade) = (!body.is_end_stream(), wishes.upgrade.clone());
         let view = Arc::new(FilteredRequest::new(parts, admitted, caller, route, has_body, upgrade));
         let passage = Passage { lane: self, serving, record, is_grpc, beside, told: Vec::new() };
@@ -295,7 +295,7 @@ impl Passage<'_> {
         let (upload, order) = (Arc::clone(&self.record.upload), Arc::clone(&self.record.order));
         let settings = &self.serving.settings;
         RequestBody::new(source, upload, settings.timeouts.response, settings.limits, Some(order))
-            .without_trailers(std::mem::take(&mut self.told))
+            .with_trailers(settings.header_names, std::mem::take(&mut self.told))
     }
 
     /// What the filter still wants to see of this request.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{FilterConfig, PathRules, Settings};
+use super::{FilterConfig, HeaderNames, PathRules, Settings};
 
 impl Settings {
     /// Oddities of how requests are read that are no mistakes, each a sentence.
@@ -22,6 +22,12 @@ impl Settings {
                         .to_owned(),
                 );
             }
+        }
+        if let Some(place) = self.filter.as_ref().and_then(|filter| reading_dropped(filter, self.header_names)) {
+            warnings.push(format!(
+                "{place}: finds no value: header fields with other signs in their names than letters, digits, `-` and \
+                 `_` are removed from every request; `header_names: all` lets them pass"
+            ));
         }
         let has_prefixes = self.routes.iter().any(|route| route.path_prefix != "/");
         if self.normalize_path == PathRules::Off && (has_prefixes || filter.is_some_and(names_path)) {
@@ -49,6 +55,20 @@ fn reading_consumer(filter: &FilterConfig) -> Option<String> {
         matches!(name, "limit_by_consumer" | "limit_by_per_consumer") || is_header(name, value, &["x-mse-consumer"])
     };
     filter.each().into_iter().find_map(|(path, filter)| first_field(filter, &path, &reads))
+}
+
+/// The first field, by its path in the file, that names a header which no request has any more.
+fn reading_dropped(filter: &FilterConfig, names: HeaderNames) -> Option<String> {
+    let reads = |field: &str, value: &Value| {
+        let header = match (field, value.as_str()?) {
+            ("limit_by_header" | "limit_by_per_header" | "header", header) => header,
+            ("limit_by_per_ip", source) => source.strip_prefix("from-header-")?,
+            _ => return None,
+        };
+        Some(!header.starts_with(':') && !names.passes(header))
+    };
+    let is_dropped = |field: &str, value: &Value| reads(field, value).unwrap_or(false);
+    filter.each().into_iter().find_map(|(path, filter)| first_field(filter, &path, &is_dropped))
 }
 
 /// Whether a rule reads the path.
@@ -119,6 +139,31 @@ mod tests {
         assert!(told(json!(["http://a", "http://b"]), "5s")[0].starts_with("timeouts.response: is no longer"));
         assert_eq!(told(json!(["http://a", "http://b"]), "6s"), [""; 0]);
         assert_eq!(told(json!(["http://a"]), "5s"), [""; 0]);
+    }
+
+    #[test]
+    fn a_header_that_is_removed_from_every_request_is_warned_of() {
+        let told = |names: &str, filter: Value| {
+            warnings(&json!({"upstream": "http://a", "header_names": names, "filter": filter}))
+        };
+        for (rule, is_told) in [
+            (json!({"limit_by_header": "x.key"}), true),
+            (json!({"limit_by_per_header": "x-k~"}), true),
+            (json!({"limit_by_per_ip": "from-header-x.ip"}), true),
+            (json!({"limit_by_header": "X-Key_1"}), false),
+            (json!({"limit_by_header": ":path"}), false),
+            (json!({"limit_by_per_ip": "from-remote-addr"}), false),
+            (json!({"limit_by_param": "a.b"}), false),
+        ] {
+            let filter = json!({"rule_items": [rule]});
+            let sentence = told("strict", filter.clone());
+            let place = "filter.rule_items[0].limit_by_";
+            assert_eq!(sentence.len(), usize::from(is_told), "{rule}: {sentence:?}");
+            assert!(sentence.iter().all(|sentence| sentence.starts_with(place) && sentence.contains("`header_names")));
+            assert_eq!(told("all", filter), [""; 0], "{rule}");
+        }
+        let session = json!({"session": {"header": "x.session"}});
+        assert!(told("strict", session)[0].starts_with("filter.session.header: "));
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn filters_are_one_or_a_list() {
 #[test]
 fn what_is_not_the_default_is_told() {
     let unusual = read(
-        "upstream: http://a\nnormalize_path: refuse\ntrusted_consumer: [10.0.0.0/8]\nredis: {required: true}\nlimits: \
+        "upstream: http://a\nnormalize_path: refuse\nheader_names: all\ntrusted_consumer: [10.0.0.0/8]\nredis: {required: true}\nlimits: \
          {body_time: 0, streams: 7}\n",
     )
     .expect("settings")
@@ -106,6 +106,7 @@ fn what_is_not_the_default_is_told() {
         told,
         [
             "paths normalize_path: refuse",
+            "headers header_names: all",
             "consumer trusted_consumer: [\"10.0.0.0/8\"]",
             "redis required: there is no start, and no reload, unless each answers",
             "limits body_time: 0s, streams: 7"

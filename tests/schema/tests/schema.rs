@@ -250,7 +250,7 @@ fn what_the_gateway_accepts_and_refuses_its_schema_does_too() {
         json!({"routes": [{"name": 7, "host": "*.a.test", "path_prefix": "/a", "upstream": "http://a"}],
             "filter": filter}),
         json!({"upstream": "http://a", "filters": [filter, filter], "normalize_path": "refuse",
-            "trusted_consumer": ["10.0.0.0/8", "::1"]}),
+            "header_names": "all", "trusted_consumer": ["10.0.0.0/8", "::1"]}),
         json!({"upstream": "http://a", "filter": {"filters": [filter]}, "filters": null, "normalize_path": false,
             "trusted_consumer": "true"}),
         json!({"upstream": "${UPSTREAM}", "workers": "${WORKERS}",
@@ -348,7 +348,7 @@ fn no_change_of_a_gateways_file_is_accepted_by_one_and_refused_by_the_other() {
             "listen": "127.0.0.1:8080", "admin": {"listen": ":9090", "tls": null}, "workers": 2,
             "routes": [{"name": "a", "host": "a.test", "path_prefix": "/a", "upstream": "http://a"},
                 {"upstreams": ["http://b", "http://c"]}],
-            "normalize_path": "on", "trusted_consumer": ["10.0.0.0/8"],
+            "normalize_path": "on", "header_names": "strict", "trusted_consumer": ["10.0.0.0/8"],
         }),
         json!({
             "upstreams": ["http://a", "http://b"],

@@ -87,6 +87,15 @@ pub const TOP: [Field; 17] = [
         "`on`, `refuse` or `off`, see [paths](#paths)",
     ),
     Field::new(
+        "header_names",
+        ["Names of headers", "请求头名称"],
+        Shape::Choice(&["strict", "all"]),
+        "`strict`",
+        "`strict`: header fields of clients with other signs in their names than letters, digits, `-` and `_` are \
+         dropped, since applications behind CGI take `x.user` for `x-user`; `all`: they pass, to applications that \
+         tell them apart (names in gRPC's metadata may have dots)",
+    ),
+    Field::new(
         "trusted_consumer",
         ["Who may name the consumer", "可信的消费者来源"],
         Shape::Either(&[Shape::Flag, Shape::List(&NETWORK, 0)]),

@@ -12,8 +12,10 @@ use std::{
 };
 
 use slidegate_tests::{
+    footprint::Footprint,
     gateway_process::{Gateway, wait_until},
     http_client::Answer,
+    http2_client::{Http2Client, kind},
     raw_upstream::RawUpstream,
     redis_server::RedisServer,
     upstream::Upstream,
@@ -291,6 +293,91 @@ fn what_was_cut_is_not_kept() {
     }
     let keys: Vec<String> = redis::cmd("KEYS").arg("slidegate:c:*").query(&mut redis.connection()).expect("keys");
     assert!(keys.iter().all(|key| key.ends_with(":l")), "{keys:?}");
+}
+
+/// Bytes of large answers that wait for their clients.
+fn waiting_bytes(gateway: &Gateway) -> f64 {
+    gateway.metrics().sum("slidegate_held_body_bytes", &[("side", "answer")])
+}
+
+#[test]
+fn a_page_that_many_take_slowly_stands_in_memory_once() {
+    const PAGE: &str = "/bytes/900000";
+    const STREAMS: usize = 90;
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "max_body: 960KiB, ");
+    let first = gateway.client().get(PAGE, &[("answer-cache-control", "max-age=600")]);
+    wait_until("it is stored", || gateway.client().get(PAGE, &[]).head.text("x-cache").unwrap() == "HIT");
+    let request = format!("GET {PAGE} HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.listen());
+    let slow = || {
+        let mut client = gateway.client();
+        client.write(request.as_bytes()).expect("the gateway reads");
+        assert_eq!(client.read_head().expect("an answer").text("x-cache").as_deref(), Some("HIT"));
+        client
+    };
+    let mut clients = vec![slow()];
+    assert_eq!(waiting_bytes(&gateway), 900_000.0);
+    let before = Footprint::of(&gateway).resident_bytes;
+    clients.extend((1..400).map(|_| slow()));
+    // As many again over HTTP/2, whose windows stay shut.
+    let mut connection = Http2Client::connect(gateway.listen(), 1).expect("the gateway accepts");
+    for _ in 0..STREAMS {
+        connection.get(PAGE).expect("the gateway reads");
+    }
+    let mut answered = 0;
+    while answered < STREAMS {
+        let frame = connection.read_frame().expect("the connection goes on");
+        answered += usize::from(frame.kind == kind::HEADERS);
+    }
+    assert_eq!(waiting_bytes(&gateway), 900_000.0);
+    let held = Footprint::of(&gateway).resident_bytes.saturating_sub(before);
+    assert!(held < 100 << 20, "{} MB", held >> 20);
+    // Each gets all of it in the end.
+    let mut late = clients.pop().expect("a client");
+    let body = late.read_raw(first.body.len()).expect("the page");
+    assert!(body == first.body);
+    drop((clients, late, connection));
+    wait_until("nothing waits any more", || waiting_bytes(&gateway) == 0.0);
+}
+
+#[test]
+fn pages_that_wait_for_slow_clients_are_bounded_together() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = serve(&upstream.url(), &redis, "max_body: 960KiB, ");
+    let page = |number: usize| format!("/bytes/{}", 900_000 + number);
+    let mut slow = Vec::new();
+    let refused = loop {
+        let page = page(slow.len());
+        expect(&get(&gateway, &page, "a", "max-age=600"), 200, "MISS", "a");
+        wait_until("it is stored", || {
+            let head = gateway.client().send("HEAD", &page, &[SITE], b"").head;
+            (head.text("x-cache").as_deref(), head.number("content-length"))
+                == (Some("HIT"), 900_000 + slow.len() as u64)
+        });
+        let mut client = gateway.client();
+        let request = format!("GET {page} HTTP/1.1\r\nhost: site.test\r\n\r\n");
+        client.write(request.as_bytes()).expect("the gateway reads");
+        let head = client.read_head().expect("an answer");
+        if head.status != 200 {
+            break (page, head);
+        }
+        slow.push(client);
+    };
+    assert_eq!((refused.1.status, refused.1.number("retry-after")), (503, 1));
+    let held = waiting_bytes(&gateway);
+    assert!(held <= f64::from(256 << 20) && held + 960_000.0 > f64::from(256 << 20), "{held}");
+    // What is there already, and what is small, has room.
+    let again = gateway.client().get(&page(0), &[SITE]);
+    assert_eq!((shown(&again).1.as_str(), again.body.len()), ("HIT", 900_000));
+    let small = || get(&gateway, "/bytes/65536", "a", "max-age=600");
+    wait_until("a small one is stored", || small().head.text("x-cache").unwrap() == "HIT");
+    assert_eq!(small().body.len(), 65_536);
+    assert_eq!(gateway.metrics().sum("slidegate_requests_overloaded_total", &[("reason", "bodies")]), 1.0);
+    let line = gateway.wait_printed("status=503");
+    assert!(line.contains("details=\"gateway.overloaded\""), "{line}");
+    drop(slow);
+    wait_until("nothing waits any more", || waiting_bytes(&gateway) == 0.0);
+    expect(&gateway.client().get(&refused.0, &[SITE]), 200, "HIT", "a");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod headers;
 mod health;
 mod interim;
 pub(crate) mod kept;
+mod large_answers;
 mod lingering;
 mod listener;
 mod listener_kind;

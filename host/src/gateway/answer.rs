@@ -5,8 +5,10 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use slidegate::Header;
 
 use crate::gateway::headers::GRPC;
+use crate::gateway::telemetry::{self, Overload};
 
 /// Why the gateway answers instead of the upstream.
 #[derive(Debug)]
@@ -118,6 +120,17 @@ pub(crate) fn from_filter(response: slidegate::Response, is_grpc: bool) -> (Part
     (parts, Bytes::from(response.body))
 }
 
+/// The answer, which counts as one, to a request for whose body, or that of its answer, there is no room.
+pub(crate) fn no_room() -> slidegate::Response {
+    telemetry::overloaded(Overload::Bodies);
+    slidegate::Response {
+        status: 503,
+        headers: vec![Header { name: "retry-after".to_owned(), value: b"1".to_vec() }],
+        body: format!("{}\n", Overload::Bodies.words()).into_bytes(),
+        details: "gateway.overloaded".to_owned(),
+    }
+}
+
 pub(crate) fn parts(status: StatusCode) -> Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
@@ -127,7 +140,6 @@ pub(crate) fn parts(status: StatusCode) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slidegate::Header;
 
     fn from(status: u16, headers: &[(&str, &[u8])], body: &[u8]) -> (Parts, Bytes) {
         let header = |(name, value): &(&str, &[u8])| Header { name: (*name).to_owned(), value: value.to_vec() };

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::Frame;
-use slidegate::{BodySide, BodyStep, Coding, Header, HeaderEdit, Interest, Released, Response, Stream};
+use slidegate::{BodySide, BodyStep, Coding, HeaderEdit, Interest, Released, Response, Stream};
 use tokio::sync::oneshot;
 
+use crate::gateway::answer::no_room;
 use crate::gateway::decoding::{Coded, DecodedSink, Decoder, OF_ANSWERS, OF_REQUESTS};
 use crate::gateway::plain_body::{BodyError, BrokenOff, PlainBody};
-use crate::gateway::telemetry::{self, Overload};
 use crate::gateway::upload::Upload;
 
 /// A body that is shown to the filter piece by piece, as whoever sends it on asks for it.
@@ -372,16 +372,5 @@ fn too_large() -> Response {
         headers: Vec::new(),
         body: b"the request's body is larger than can be looked at\n".to_vec(),
         details: "gateway.body_too_large".to_owned(),
-    }
-}
-
-/// A request is answered that finds no room for its body, and counted so.
-fn no_room() -> Response {
-    telemetry::overloaded(Overload::Bodies);
-    Response {
-        status: 503,
-        headers: vec![Header { name: "retry-after".to_owned(), value: b"1".to_vec() }],
-        body: format!("{}\n", Overload::Bodies.words()).into_bytes(),
-        details: "gateway.overloaded".to_owned(),
     }
 }

@@ -27,6 +27,7 @@ use crate::gateway::filtered::FilteredBody;
 use crate::gateway::guests::Order;
 use crate::gateway::headers::{self, Hops};
 use crate::gateway::interim::{self, BesideResponses};
+use crate::gateway::large_answers;
 use crate::gateway::plain_body::{PeerBody, PlainBody};
 use crate::gateway::routes::Route;
 use crate::gateway::serving::Serving;
@@ -401,7 +402,11 @@ impl Passage<'_> {
     fn respond(mut self, mut response: slidegate::Response) -> Response<ResponseBody> {
         self.record.details = std::mem::take(&mut response.details).into();
         let (parts, body) = answer::from_filter(response, self.is_grpc);
-        self.send(parts, PieceSource::own(body))
+        let held = if self.record.wants_body() { large_answers::hold(body) } else { Some(body) };
+        match held {
+            Some(body) => self.send(parts, PieceSource::own(body)),
+            None => self.respond(answer::no_room()),
+        }
     }
 
     fn send(mut self, parts: response::Parts, source: PieceSource) -> Response<ResponseBody> {

@@ -14,6 +14,7 @@ use metrics::{
 };
 
 use self::registry::{OF_ROUTES, Registry};
+use crate::gateway::large_answers;
 use crate::logging;
 
 pub(crate) use self::clients::{
@@ -70,7 +71,10 @@ pub(crate) fn install() -> Result<ProcessMetrics, String> {
     );
     describe_gauge!(BUILD_INFO, "Always 1; the labels tell what was built");
     describe_gauge!(REDIS_UP, "Whether the Redis service answers, as asked every two seconds: 1 or 0");
-    describe_gauge!(HELD_BODIES, "Bytes of bodies that wait for the filter, of requests and of responses");
+    describe_gauge!(
+        HELD_BODIES,
+        "Bytes of bodies that wait for the filter, and of large answers of its own that wait for clients"
+    );
     describe_counter!(TRAPS, "Filter instances that failed and were replaced");
     clients::describe();
     // So that they are there before the first one, for alerts.
@@ -176,7 +180,8 @@ fn log_lines_dropped() {
 
 /// Sets the gauges of bodies that wait.
 fn held_bodies() {
-    for (side, bytes) in ["request", "response"].into_iter().zip(slidegate::held_bytes()) {
+    let [request, response] = slidegate::held_bytes();
+    for (side, bytes) in [("request", request), ("response", response), ("answer", large_answers::held_bytes())] {
         // Exact up to 2^53.
         gauge!(HELD_BODIES, "side" => side).set(bytes as f64);
     }

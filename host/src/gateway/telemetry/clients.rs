@@ -41,7 +41,7 @@ pub(crate) enum Overload {
     Address,
     /// No descriptor is left for a way to an upstream.
     Descriptors,
-    /// Its body has to wait, and those that do are as large together as they may be.
+    /// Its body, or that of its answer, has to wait, and those that do are as large together as they may be.
     Bodies,
 }
 
@@ -107,7 +107,7 @@ pub(super) fn describe() {
     describe_counter!(LET_GO, "Idle connections closed to make room for new ones");
     describe_counter!(
         OVERLOADED,
-        "Requests answered 503 because there were too many at once, or too much of their bodies, by the limit that was \
+        "Requests answered 503 because there were too many at once, or too much of bodies waited, by the limit that was \
          reached"
     );
     describe_counter!(FAILED_HANDSHAKES, "Handshakes of TLS with clients that failed, by reason");

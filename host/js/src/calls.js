@@ -12,6 +12,9 @@ const UNANSWERED_MAX = 65_536;
 /** Most replies that are brought in one call. */
 const TOGETHER_MAX = 128;
 
+/** Node reads from connections before it does this; elsewhere there is nothing to read from. */
+export const nextTurn = globalThis.setImmediate ?? ((act) => act());
+
 /** A Redis of the configuration: who sends, and what is on its way. */
 class Service {
   /**
@@ -125,13 +128,15 @@ export class Calls {
   }
 
   #await(service, ms) {
-    service.timer = setTimeout(() => this.#expire(service), Math.max(1, Math.ceil(ms)));
+    // A reply that has come while others kept the process busy is read first.
+    service.timer = setTimeout(() => nextTurn(() => this.#expire(service)), Math.max(1, Math.ceil(ms)));
     // A process need not stay for it.
     service.timer.unref?.();
   }
 
   #expire(service) {
     service.timer = undefined;
+    if (!this.#isOpen) return;
     const now = performance.now();
     for (const [call, deadline] of service.deadlines) {
       if (deadline > now) {

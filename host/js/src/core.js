@@ -3,7 +3,7 @@
  * waited gets what the configuration says of such a moment, and the next request finds a fresh instance.
  */
 
-import { Calls } from "./calls.js";
+import { Calls, nextTurn } from "./calls.js";
 import { Guest } from "./component.js";
 import { Metrics } from "./metrics.js";
 
@@ -125,6 +125,10 @@ export class Core {
   /** @type {Outcome | undefined} what its hook said by `http-response` */ #own;
   /** @type {[StreamState, Outcome][]} what else was settled in this call */ #settled = [];
   /** @type {bigint | undefined} */ #wakeAt;
+  /** It asked for a time that was over. */
+  #wakesAtOnce = false;
+  /** The monotonic clock of the call that goes on. */
+  #now = 0n;
   #timer;
   #timerAt = Infinity;
   #fetchAt = Infinity;
@@ -317,6 +321,7 @@ export class Core {
       redisCall: (service, words) => this.#calls?.accept(service, words) ?? { error: "unknown-service" },
       log: (level, message) => this.#options.log(level, message.slice(0, LINE_MAX).replaceAll(UNPRINTABLE, " ")),
       wakeAt: (at) => {
+        this.#wakesAtOnce ||= at <= this.#now;
         if (this.#wakeAt === undefined || at < this.#wakeAt) this.#wakeAt = at;
       },
       random: (length) => crypto.getRandomValues(new Uint8Array(length)),
@@ -391,6 +396,7 @@ export class Core {
 
   #run(call, now = this.#options.clock()) {
     if (!this.#guest) return TRAPPED;
+    this.#now = now.monotonic;
     let result;
     try {
       result = call(now);
@@ -433,6 +439,7 @@ export class Core {
     this.#calls?.close();
     this.#settled = [];
     this.#wakeAt = undefined;
+    this.#wakesAtOnce = false;
     this.#metrics?.forgetGauges();
     this.#streams.clear();
     for (const state of waiting) this.#letGo(state)?.settle(this.failure());
@@ -457,7 +464,8 @@ export class Core {
 
   /** Sees to it that the instance is woken when it wants to be, and its metrics are fetched. */
   #lookAhead(now) {
-    this.#wakeIfDue(now);
+    // A time that came meanwhile waits for its timer: what Redis has answered by then is read first.
+    if (this.#wakesAtOnce) this.#wakeIfDue(now);
     const at = performance.now();
     if (this.#fetchAt === Infinity) this.#fetchAt = at + FETCHED_EACH_MS;
     this.#setTimer(at, now, 0);
@@ -467,6 +475,7 @@ export class Core {
   #wakeIfDue(now) {
     if (this.#wakeAt === undefined || this.#wakeAt > now.monotonic) return;
     this.#wakeAt = undefined;
+    this.#wakesAtOnce = false;
     this.#run(() => this.#pass(this.#guest?.onWake(now) ?? []), now);
   }
 
@@ -476,13 +485,17 @@ export class Core {
     if (due >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = due;
-    this.#timer = setTimeout(() => this.#ring(), Math.min(Math.max(0, Math.ceil(due - at)), TIMER_MAX_MS));
+    this.#timer = setTimeout(
+      () => nextTurn(() => this.#ring()),
+      Math.min(Math.max(0, Math.ceil(due - at)), TIMER_MAX_MS),
+    );
     // A process need not stay for it.
     this.#timer.unref?.();
   }
 
   #ring() {
     this.#timerAt = Infinity;
+    if (this.#isRetired) return;
     const at = performance.now();
     if (this.#fetchAt <= at) this.#fetch();
     const now = this.#options.clock();

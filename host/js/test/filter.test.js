@@ -152,6 +152,26 @@ describe("Redis", () => {
     assert.equal(filter.traps, 0);
   });
 
+  test("that has answered while the process was busy has answered", async () => {
+    const { client, close } = await libraries.ioredis.open({ port: redis.port, database: 0 });
+    const config = {
+      ...IN_REDIS,
+      rule_name: "busy",
+      failure_mode: "closed",
+      redis: { ...IN_REDIS.redis, timeout: 30 },
+    };
+    const filter = await Filter.start(config, { redis: client, log: () => {} });
+    // The script is known then.
+    await filter.open(request()).onRequest();
+    const waits = filter.open(request()).onRequest();
+    setImmediate(() => {
+      for (const began = performance.now(); performance.now() - began < 100; );
+    });
+    assert.equal((await waits).kind, "pass");
+    await filter.close();
+    close();
+  });
+
   test("is not asked by more than may wait", async () => {
     const client = new Awaited();
     const filter = await Filter.start(IN_REDIS, { redis: client, log: () => {}, waitingMax: 2 });

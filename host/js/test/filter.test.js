@@ -224,6 +224,7 @@ describe("Redis", () => {
     assert.throws(() => ioredis({ options: { enableOfflineQueue: true } }), /`enableOfflineQueue` has to be false/);
     const right = { enableOfflineQueue: false, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 };
     assert.throws(() => ioredis({ options: { ...right, keyPrefix: "a:" } }), /`keyPrefix`/);
+    assert.throws(() => ioredis({ isCluster: true, options: right }), /cluster/);
     assert.throws(() => nodeRedis({ options: {} }), /`disableOfflineQueue` has to be true/);
   });
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { request as send } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -289,6 +289,28 @@ test("what needs bodies is refused by middleware that does not show them, and do
     assert.deepEqual([first.status, first.body], [200, usage]);
     assert.equal((await ask()).status, 429);
   });
+});
+
+test("the example of the README is one", async () => {
+  const [, code] = /```js\n([^]*?)```/.exec(readFileSync(join(PACKAGE, "README.md"), "utf8"));
+  const example = code.replace("redis://127.0.0.1:6379", redis.url);
+  writeFileSync(join(folder, "example.mjs"), `${example}\nexport { app, client, filter };\n`);
+  const { app, client, filter } = await import(pathToFileURL(join(folder, "example.mjs")).href);
+  app.get("/", (request, response) => response.send("ok"));
+  const server = app.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const answers = [];
+  for (let count = 0; count < 101; count += 1) {
+    answers.push(await get(server.address().port, { headers: { "x-api-key": "a" } }));
+  }
+  assert.deepEqual(
+    answers.slice(99).map(({ status }) => status),
+    [200, 429],
+  );
+  assert.equal(answers[0].headers["x-ratelimit-remaining"], "99");
+  server.close();
+  await filter.close();
+  client.disconnect();
 });
 
 test("a configuration with mistakes tells where they are", async () => {

@@ -25,7 +25,7 @@ const NO_REPLY = "Please report this.";
  * @returns {import("./redis.js").RedisClient}
  */
 export function ioredis(client) {
-  if (client.isCluster) throw new TypeError("a cluster's client may send a command again: it is no client for a filter");
+  if (client.isCluster) throw new TypeError("a cluster's client may send a command twice: it is none for a filter");
   const wrong = Object.entries(ioredisOptions).find(([name, value]) => client.options?.[name] !== value);
   if (wrong)
     throw new TypeError(`the client's option \`${wrong[0]}\` has to be ${wrong[1]}: make it with \`ioredisOptions\``);

@@ -5,10 +5,14 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { crc32 } from "node:zlib";
 import { isScalar, parseDocument, visit } from "yaml";
 
 const ROOT = new URL("../../../tests/", import.meta.url);
 const DOCUMENTED = new URL("engine/src/documented.rs", ROOT);
+
+/** What answers are charged to: more than any takes. */
+const TOKENS_MAX = 1n << 42n;
 
 const STEP_FIELDS = [
   "at",
@@ -34,13 +38,70 @@ const STEP_FIELDS = [
 
 /** Every case, with its name. */
 export function allCases() {
-  const folder = new URL("cases/", ROOT);
-  const files = readdirSync(fileURLToPath(folder), { recursive: true })
-    .map(String)
-    .filter((file) => file.endsWith(".yaml"));
-  return files
-    .sort()
-    .map((file) => readCase(file.slice(0, -".yaml".length), readFileSync(new URL(file, folder), "utf8")));
+  return texts("cases/").map(([name, text]) => readCase(name, text));
+}
+
+/** A case for each answer of a language model in `tests/answers`: it is charged what it tells, and passes as it is. */
+export function answerCases() {
+  const answers = texts("answers/").flatMap(([file, text]) => fromYaml(text).map((answer) => [file, answer]));
+  return answers.map(([file, answer], number) => answerCase(`answers/${file}: ${answer.name}`, answer, number));
+}
+
+/** The files of a folder of tests, by their names without an ending. */
+function texts(name) {
+  const folder = new URL(name, ROOT);
+  const files = readdirSync(fileURLToPath(folder), { recursive: true }).map(String);
+  const wanted = files.filter((file) => file.endsWith(".yaml")).sort();
+  return wanted.map((file) => [file.slice(0, -".yaml".length), readFileSync(new URL(file, folder), "utf8")]);
+}
+
+function answerCase(name, { body, line_end: lineEnd = "\n", messages, wrapped = false, usage = {} }, number) {
+  const whole = messages ? eventStream(messages, wrapped) : Buffer.from(body.replaceAll("\n", lineEnd));
+  const { input = 0n, cached_read: read = 0n, cache_write: write = 0n, output = 0n } = usage;
+  const billed = input + read + write + output;
+  // In pieces of some length that has nothing to do with where its events end.
+  const length = [3, 64, 1_000][number % 3];
+  const pieces = Array.from({ length: Math.ceil(whole.length / length) }, (_, index) => ({
+    hex: whole.subarray(index * length, (index + 1) * length).toString("hex"),
+  }));
+  const request = { method: "POST", path: "/v1/chat/completions", from: "", body: "{}" };
+  const left = {
+    "x-ratelimit-limit-tokens": TOKENS_MAX,
+    "x-ratelimit-remaining-tokens": TOKENS_MAX - billed - 1n,
+    "x-ratelimit-reset-tokens": "24h0m0s",
+  };
+  const steps = [
+    { ...request, at: 0n, answer: { body: pieces }, pass: {} },
+    // A Redis that has to be told the script of settlements decides on this one meanwhile.
+    { ...request, at: 1_000n, pass: {} },
+    { ...request, at: 2_000n, pass: { headers: left } },
+  ];
+  const config = {
+    rule_name: "answers",
+    reserve: 1,
+    headers: ["x-ratelimit-tokens"],
+    global_threshold: { token_per_day: TOKENS_MAX },
+    redis: { service_name: "redis.static" },
+  };
+  return { name, about: `${billed} tokens are charged`, config, skip: {}, steps: readSteps(steps, name) };
+}
+
+/** Messages as an event stream of Amazon's has them, each with one header. */
+function eventStream(messages, wrapped) {
+  const inner = (text) => (wrapped ? JSON.stringify({ bytes: btoa(text), p: "abcdefghijk" }) : text);
+  return Buffer.concat(messages.map((text) => message(Buffer.from(inner(text)))));
+}
+
+function message(payload) {
+  const header = Buffer.from("\x0d:content-type\x07\x00\x10application/json", "latin1");
+  const bytes = Buffer.alloc(16 + header.length + payload.length);
+  bytes.writeUInt32BE(bytes.length, 0);
+  bytes.writeUInt32BE(header.length, 4);
+  bytes.writeUInt32BE(crc32(bytes.subarray(0, 8)), 8);
+  header.copy(bytes, 12);
+  payload.copy(bytes, 12 + header.length);
+  bytes.writeUInt32BE(crc32(bytes.subarray(0, -4)), bytes.length - 4);
+  return bytes;
 }
 
 /** Fields in each policy that counts in Redis and does not set them itself. */
@@ -76,13 +137,16 @@ export function jsonOf(value) {
 function readCase(name, text) {
   const { about, config, documented, skip = {}, steps, ...rest } = fromYaml(text);
   known(rest, [], name);
+  return { name, about, config: config ?? fromYaml(documentedText(documented)), skip, steps: readSteps(steps, name) };
+}
+
+function readSteps(steps, name) {
   let nowMs = 0;
-  const read = steps.map((step) => {
-    const [stepRead, now] = readStep(step, nowMs, name);
+  return steps.map((step) => {
+    const [read, now] = readStep(step, nowMs, name);
     nowMs = now;
-    return stepRead;
+    return read;
   });
-  return { name, about, config: config ?? fromYaml(documentedText(documented)), skip, steps: read };
 }
 
 function readStep(step, nowMs, name) {

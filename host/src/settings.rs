@@ -363,18 +363,16 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
         })
         .unwrap_or_default();
     let (admin, admin_token) = admin::read(reader, top, folder);
-    let decide = DecideSettings::read(reader, top, folder);
-    let routes = routes::read(reader, top, normalize_path, folder);
     let mut settings = Settings {
         listen: read_listen(reader, top, folder),
         admin,
         admin_token,
-        decide,
+        decide: DecideSettings::read(reader, top, folder),
         workers: reader
             .field(top, "workers", |reader, path, node| reader.whole(path, node, 1..=1024))
             .and_then(|count| usize::try_from(count).ok())
             .unwrap_or_else(default_workers),
-        routes,
+        routes: routes::read(reader, top, normalize_path, folder),
         normalize_path,
         header_names: reader
             .field(top, "header_names", |reader, path, node| {

@@ -45,7 +45,7 @@ use self::words::duration_shown;
 pub(crate) use self::admin::{AdminToken, is_token};
 pub(crate) use self::decide::DecideSettings;
 pub(crate) use self::filter::FilterConfig;
-pub(crate) use self::header_names::HeaderNames;
+pub(crate) use self::header_names::NameRules;
 pub(crate) use self::host_pattern::{HostPattern, comparable_host};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::listen::{Listen, address_argument};
@@ -76,7 +76,7 @@ pub(crate) struct Settings {
     /// What is done about other spellings of a path.
     pub(crate) normalize_path: PathRules,
     /// What is done about names of header fields that servers read in different ways.
-    pub(crate) header_names: HeaderNames,
+    pub(crate) header_names: NameRules,
     /// Whose word on who the consumer is counts.
     pub(crate) trusted_consumer: TrustedConsumer,
     /// Where the services are that only a mesh could resolve.
@@ -197,7 +197,7 @@ impl Settings {
         if self.normalize_path != PathRules::default() {
             unusual.push(("paths", format!("normalize_path: {}", self.normalize_path)));
         }
-        if self.header_names != HeaderNames::default() {
+        if self.header_names != NameRules::default() {
             unusual.push(("headers", format!("header_names: {}", self.header_names)));
         }
         if !self.trusted_consumer.is_nobody() {
@@ -376,7 +376,7 @@ fn read_all(reader: &mut Reader, top: &Fields<'_>, folder: &Path) -> Settings {
         normalize_path,
         header_names: reader
             .field(top, "header_names", |reader, path, node| {
-                reader.parsed(path, node, "`strict` or `all`", HeaderNames::from_node)
+                reader.parsed(path, node, "`strict` or `all`", NameRules::from_node)
             })
             .unwrap_or_default(),
         trusted_consumer: reader.field(top, "trusted_consumer", TrustedConsumer::read).unwrap_or_default(),

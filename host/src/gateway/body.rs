@@ -15,7 +15,7 @@ use crate::gateway::guests::Order;
 use crate::gateway::headers;
 use crate::gateway::plain_body::{BodyError, BrokenOff, PeerBody, PlainBody};
 use crate::gateway::upload::Upload;
-use crate::settings::{HeaderNames, Limits};
+use crate::settings::{Limits, NameRules};
 
 /// Where the pieces come from.
 pub(crate) enum PieceSource {
@@ -77,7 +77,7 @@ pub(crate) struct RequestBody {
     /// Who reads it, while there is nothing to read.
     reader: Option<Waker>,
     /// What is done about odd names of trailers.
-    header_names: HeaderNames,
+    header_names: NameRules,
     /// No trailer has these names: the filter has said what the headers of these names are.
     told: Vec<String>,
 }
@@ -99,7 +99,7 @@ impl RequestBody {
             order,
             is_abandoned: false,
             reader: None,
-            header_names: HeaderNames::default(),
+            header_names: NameRules::default(),
             told: Vec::new(),
         };
         if body.source.is_end() {
@@ -109,7 +109,7 @@ impl RequestBody {
     }
 
     /// The same with trailers of such names, but for those that were told.
-    pub(crate) fn with_trailers(self, header_names: HeaderNames, told: Vec<String>) -> Self {
+    pub(crate) fn with_trailers(self, header_names: NameRules, told: Vec<String>) -> Self {
         Self { header_names, told, ..self }
     }
 

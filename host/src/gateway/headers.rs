@@ -9,7 +9,7 @@ use hyper::http::Version;
 use hyper::http::uri::Authority;
 
 use crate::gateway::via;
-use crate::settings::HeaderNames;
+use crate::settings::NameRules;
 
 /// The most that a message's header fields may be, in bytes: names, values, and in HTTP/1.1 the request line. Fields of
 /// 100 KB still pass.
@@ -89,7 +89,7 @@ pub(crate) fn remove_false_length(headers: &mut HeaderMap) {
 }
 
 /// Removes a client's fields, or trailers, whose names do not pass, and says so the first time.
-pub(crate) fn remove_odd_names(headers: &mut HeaderMap, names: HeaderNames) {
+pub(crate) fn remove_odd_names(headers: &mut HeaderMap, names: NameRules) {
     static IS_TOLD: AtomicBool = AtomicBool::new(false);
     let removed = remove_where(headers, |name| !names.passes(name.as_str()));
     if let Some(name) = removed.first()
@@ -369,9 +369,9 @@ mod tests {
             .map(|name| (HeaderName::try_from(name).expect("a name"), HeaderValue::from_static("root")))
             .collect();
         let mut map = sent.clone();
-        remove_odd_names(&mut map, HeaderNames::All);
+        remove_odd_names(&mut map, NameRules::All);
         assert_eq!(map, sent);
-        remove_odd_names(&mut map, HeaderNames::Strict);
+        remove_odd_names(&mut map, NameRules::Strict);
         let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["-", "cookie", "x-user", "x1", "x_user"]);

@@ -6,7 +6,7 @@ use slidegate_document::Node;
 
 /// What is done about fields of clients whose names servers read in different ways (`header_names`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum HeaderNames {
+pub(crate) enum NameRules {
     /// Names of letters, digits, `-` and `_` pass, and fields of all others are dropped.
     #[default]
     Strict,
@@ -14,7 +14,7 @@ pub(crate) enum HeaderNames {
     All,
 }
 
-impl HeaderNames {
+impl NameRules {
     pub(super) fn from_node(node: &Node) -> Option<Self> {
         match node.as_str()? {
             "strict" => Some(Self::Strict),
@@ -30,7 +30,7 @@ impl HeaderNames {
     }
 }
 
-impl fmt::Display for HeaderNames {
+impl fmt::Display for NameRules {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Strict => "strict",

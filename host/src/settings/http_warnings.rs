@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{FilterConfig, HeaderNames, PathRules, Settings};
+use super::{FilterConfig, NameRules, PathRules, Settings};
 
 impl Settings {
     /// Oddities of how requests are read that are no mistakes, each a sentence.
@@ -58,7 +58,7 @@ fn reading_consumer(filter: &FilterConfig) -> Option<String> {
 }
 
 /// The first field, by its path in the file, that names a header which no request has any more.
-fn reading_dropped(filter: &FilterConfig, names: HeaderNames) -> Option<String> {
+fn reading_dropped(filter: &FilterConfig, names: NameRules) -> Option<String> {
     let reads = |field: &str, value: &Value| {
         let header = match (field, value.as_str()?) {
             ("limit_by_header" | "limit_by_per_header" | "header", header) => header,

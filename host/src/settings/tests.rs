@@ -96,8 +96,8 @@ fn filters_are_one_or_a_list() {
 #[test]
 fn what_is_not_the_default_is_told() {
     let unusual = read(
-        "upstream: http://a\nnormalize_path: refuse\nheader_names: all\ntrusted_consumer: [10.0.0.0/8]\nredis: {required: true}\nlimits: \
-         {body_time: 0, streams: 7}\n",
+        "upstream: http://a\nnormalize_path: refuse\nheader_names: all\ntrusted_consumer: [10.0.0.0/8]\n\
+         redis: {required: true}\nlimits: {body_time: 0, streams: 7}\n",
     )
     .expect("settings")
     .unusual();

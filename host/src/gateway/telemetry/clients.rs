@@ -107,8 +107,8 @@ pub(super) fn describe() {
     describe_counter!(LET_GO, "Idle connections closed to make room for new ones");
     describe_counter!(
         OVERLOADED,
-        "Requests answered 503 because there were too many at once, or too much of bodies waited, by the limit that was \
-         reached"
+        "Requests answered 503 because there were too many at once, or too much of bodies waited, by the limit that \
+         was reached"
     );
     describe_counter!(FAILED_HANDSHAKES, "Handshakes of TLS with clients that failed, by reason");
     // So that they are there before the first one, for alerts.

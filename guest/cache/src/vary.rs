@@ -46,16 +46,23 @@ pub fn vary_names(response: &HeaderFields, scope: KeyScope) -> Result<Vec<String
             "cookie" if scope.is_by_cookie => {}
             // Whoever keeps a page by its visitor's cookies keeps it for one.
             "cookie" => return Err(Uncacheable::VaryCookie),
-            _ => names.push(name),
+            // Of too many it is all the same which.
+            _ if names.len() <= VARY_NAMES_MAX => insert(&mut names, name),
+            _ => {}
         }
     }
     // Some forget to say so, and clients would get what they cannot read.
     if response.has("content-encoding") {
-        names.push(String::from("accept-encoding"));
+        insert(&mut names, String::from("accept-encoding"));
     }
-    names.sort_unstable();
-    names.dedup();
     if names.len() > VARY_NAMES_MAX { Err(Uncacheable::VaryTooMany) } else { Ok(names) }
+}
+
+/// Puts an element into a short list in order, unless it is there.
+fn insert<T: Ord>(list: &mut Vec<T>, element: T) {
+    if let Err(at) = list.binary_search(&element) {
+        list.insert(at, element);
+    }
 }
 
 /// What a request says in these fields, so that what means the same is the same.
@@ -103,20 +110,23 @@ fn normalised(name: &str, request: &HeaderFields) -> Option<Vec<u8>> {
         let values: Vec<&[u8]> = request.values(name).collect();
         return Some(Hash::hash(&values.join(&b',')).to_vec());
     }
-    let mut list: Vec<Vec<u8>> = match name {
+    let mut list = Vec::new();
+    // What has more elements than a value has bytes is no value that is kept.
+    let add_in_order = |element: Vec<u8>| match list.len() {
+        ..=VALUE_MAX => insert(&mut list, element),
+        _ => {}
+    };
+    match name {
         // Which codings are read counts, and not which of them would be liked best.
         "accept-encoding" => {
             let codings = request.elements(name).map(weighed).filter(|(_, is_refused)| !is_refused);
             let codings = codings.map(|(coding, _)| plain_coding(&coding.to_ascii_lowercase()).to_vec());
             // Others may be invented without end, and are in nobody's responses.
-            codings.filter(|coding| CODINGS.contains(&&**coding) || matches!(&**coding, b"*" | b"identity")).collect()
+            let is_known = |coding: &Vec<u8>| CODINGS.contains(&&**coding) || matches!(&**coding, b"*" | b"identity");
+            codings.filter(is_known).for_each(add_in_order);
         }
-        "accept-language" => request.elements(name).map(without_spaces).collect(),
-        _ => request.values(name).flat_map(elements).map(<[u8]>::to_vec).collect(),
-    };
-    if matches!(name, "accept-encoding" | "accept-language") {
-        list.sort_unstable();
-        list.dedup();
+        "accept-language" => request.elements(name).map(without_spaces).for_each(add_in_order),
+        _ => list.extend(request.values(name).flat_map(elements).map(<[u8]>::to_vec)),
     }
     Some(list.join(&b','))
 }

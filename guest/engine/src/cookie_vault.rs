@@ -89,10 +89,11 @@ impl CookieVault {
     }
 
     /// A request has come. None: it waits.
+    #[inline(never)]
     pub(crate) fn on_request(
         &mut self,
         waiter: Waiter,
-        request: &impl RequestView,
+        request: &dyn RequestView,
         turn: &mut VaultTurn<'_>,
     ) -> Option<NotedVerdict> {
         let values = request.header_values("cookie");
@@ -329,7 +330,7 @@ impl CookieVault {
 }
 
 /// Leaves out of a request's cookies those whose values are kept, and those that claim to be such.
-pub(crate) fn without_kept(rules: &VaultRules, request: &impl RequestView) -> Vec<HeaderEdit> {
+pub(crate) fn without_kept(rules: &VaultRules, request: &dyn RequestView) -> Vec<HeaderEdit> {
     let cookies = VaultedCookies::new(&rules.cookies, &rules.secrets, &rules.key_prefix);
     let values = request.header_values("cookie");
     let (sent, _) = cookies.sent(values.iter().map(Vec::as_slice));

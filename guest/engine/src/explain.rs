@@ -123,7 +123,7 @@ pub(crate) struct Now {
 pub(crate) fn of(
     config: &Config,
     windows: &LocalWindows,
-    request: &impl RequestView,
+    request: &dyn RequestView,
     replies: &[Result<Reply, CallError>],
     now: Now,
 ) -> Explanation {
@@ -135,7 +135,7 @@ pub(crate) fn of(
     let mut silence = None;
     for (at, rules) in config.filters.iter().enumerate() {
         let path = if config.is_list { format!("filters[{at}]") } else { String::new() };
-        let request = Edited { request, edits: &edits };
+        let request = Edited { request: &request, edits: &edits };
         let (met, more) = match (rules, silence) {
             (rules, Some((would, reason))) => (plain(path, rules.kind(), would, reason), Vec::new()),
             (FilterRules::Limiter(ruleset), None) => (filter(path, ruleset, &request, &mut state), Vec::new()),

@@ -8,6 +8,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::sorted;
+
 /// Networks in an order that matters, and which of them comes first among those that hold an address.
 #[derive(Debug, Default)]
 pub struct IpSet {
@@ -78,7 +80,7 @@ fn add(tables: &mut Vec<PrefixTable>, mask: u128, network: (u128, usize)) {
 impl PrefixTable {
     /// Makes it ready for searches.
     fn seal(&mut self) {
-        self.networks.sort_unstable();
+        sorted::sort(&mut self.networks);
         self.networks.dedup_by(|later, earlier| later.0 == earlier.0);
         self.networks.shrink_to_fit();
     }

@@ -106,10 +106,11 @@ impl SessionFilter {
     }
 
     /// A request has come. None: it waits.
+    #[inline(never)]
     pub(crate) fn on_request(
         &mut self,
         waiter: Waiter,
-        request: &impl RequestView,
+        request: &dyn RequestView,
         turn: &mut SessionTurn<'_>,
     ) -> Option<NotedVerdict> {
         let (asker, lead) = self.answers.asker(waiter, request, &self.lookup, turn.wall_ns);

@@ -1,5 +1,7 @@
-//! A map in one piece of memory, in the order of its keys: little code in the guests, where a tree is much. What is in
-//! it is bounded: what an insertion moves is a quarter of a megabyte at most.
+//! What has an order, in little code, of which the guests may not have much: a map in one piece of memory where a tree
+//! would be several kilobytes for each type, and a sort that has some hundred bytes for each.
+//!
+//! What is in a map is bounded: what an insertion moves is a quarter of a megabyte at most.
 
 use alloc::vec::Vec;
 
@@ -59,6 +61,65 @@ impl<K: Ord, V> SortedMap<K, V> {
     }
 }
 
+/// A list whose elements can be compared and swapped by their places.
+trait Places {
+    fn count(&self) -> usize;
+    fn is_less(&self, one: usize, other: usize) -> bool;
+    fn swap(&mut self, one: usize, other: usize);
+}
+
+impl<T: Ord> Places for &mut [T] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn is_less(&self, one: usize, other: usize) -> bool {
+        // None is less than any.
+        self.get(one) < self.get(other)
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        if one.max(other) < self.len() {
+            (**self).swap(one, other);
+        }
+    }
+}
+
+/// Sorts a list; which of two equal elements comes first is not told.
+pub(crate) fn sort<T: Ord>(mut list: &mut [T]) {
+    heap_sort(&mut list);
+}
+
+/// Sorts a list, and leaves each element in it once.
+pub(crate) fn sort_each_once<T: Ord>(list: &mut Vec<T>) {
+    sort(list);
+    list.dedup();
+}
+
+fn heap_sort(list: &mut dyn Places) {
+    let count = list.count();
+    (0..count / 2).rev().for_each(|at| sift(list, at, count));
+    for end in (1..count).rev() {
+        list.swap(0, end);
+        sift(list, 0, end);
+    }
+}
+
+/// Lets an element sink until none below it is greater, in a heap that ends before `end`.
+fn sift(list: &mut dyn Places, mut at: usize, end: usize) {
+    loop {
+        let mut child = 2 * at + 1;
+        if child + 1 < end && list.is_less(child, child + 1) {
+            child += 1;
+        }
+        if child >= end || !list.is_less(at, child) {
+            return;
+        }
+        list.swap(at, child);
+        at = child;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::collections::BTreeMap;
@@ -68,6 +129,17 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn it_sorts_as_well_as_the_standard_library(list in prop::collection::vec(0_u8..50, 0..100)) {
+            let (mut sorted, mut once, mut expected) = (list.clone(), list.clone(), list);
+            sort(&mut sorted);
+            sort_each_once(&mut once);
+            expected.sort_unstable();
+            prop_assert_eq!(&sorted, &expected);
+            expected.dedup();
+            prop_assert_eq!(once, expected);
+        }
+
         #[test]
         fn it_is_as_good_as_a_tree(steps in prop::collection::vec((0_u8..3, 0_u8..20, any::<u16>()), 0..200)) {
             let (mut map, mut tree) = (SortedMap::default(), BTreeMap::new());

@@ -17,6 +17,7 @@ use self::{
 use crate::{
     numbers::ByNumber,
     redis::{CallError, Command, Form, Reply, Service},
+    sorted,
     telemetry::{Saved, Telemetry},
 };
 
@@ -301,7 +302,7 @@ impl<A: Ask> Store<A> {
         }
         let mut overdue: Vec<u64> =
             self.sent.iter().filter(|(_, call)| self.overdue_at(call) <= now_ns).map(|(id, _)| id).collect();
-        overdue.sort_unstable();
+        sorted::sort(&mut overdue);
         let mut ended = Vec::with_capacity(overdue.len());
         for call in overdue {
             if let Some(call) = self.sent.remove(call) {

@@ -1,6 +1,6 @@
 //! The contexts that the gateway calls: a root for each configuration, below it one for each stream.
 
-use std::{alloc::System, cell::RefCell};
+use std::{alloc::System, cell::RefCell, mem::ManuallyDrop};
 
 use proxy_wasm::{
     traits::{Context, HttpContext, RootContext},
@@ -21,14 +21,22 @@ static ALLOCATOR: FreeLists<System> = FreeLists::system();
 /// What is kept in one virtual machine.
 #[derive(Default)]
 struct Plugin {
-    /// By root context; seldom more than two.
-    filters: Vec<(u32, Filter<Envoy>)>,
+    /// By root context; seldom more than two. What drops one is there once.
+    filters: Vec<(u32, ManuallyDrop<Filter<Envoy>>)>,
     statistics: Statistics,
 }
 
 impl Plugin {
     fn filter(&mut self, root: u32) -> Option<&mut Filter<Envoy>> {
-        self.filters.iter_mut().find_map(|(each, filter)| (*each == root).then_some(filter))
+        self.filters.iter_mut().find_map(|(each, filter)| (*each == root).then_some(&mut **filter))
+    }
+
+    /// Has a root go by this filter, or by none.
+    fn replace(&mut self, root: u32, filter: Option<Filter<Envoy>>) {
+        if let Some(at) = self.filters.iter().position(|(each, _)| *each == root) {
+            ManuallyDrop::into_inner(self.filters.swap_remove(at).1).discard();
+        }
+        self.filters.extend(filter.map(|filter| (root, ManuallyDrop::new(filter))));
     }
 }
 
@@ -61,10 +69,8 @@ impl RootContext for Root {
             let Some(filter) = Filter::configure(Envoy, &mut plugin.statistics, &json) else { return false };
             if let Some(earlier) = plugin.filter(self.id) {
                 earlier.retire();
-                *earlier = filter;
-            } else {
-                plugin.filters.push((self.id, filter));
             }
+            plugin.replace(self.id, Some(filter));
             true
         })
         .unwrap_or(false)
@@ -79,7 +85,7 @@ impl RootContext for Root {
 impl Drop for Root {
     fn drop(&mut self) {
         with_filter(self.id, Filter::retire);
-        with_plugin(|plugin| plugin.filters.retain(|(root, _)| *root != self.id));
+        with_plugin(|plugin| plugin.replace(self.id, None));
     }
 }
 

@@ -177,6 +177,11 @@ impl<G: Gateway> Filter<G> {
         self.statistics.iter_mut().for_each(|statistic| statistic.retire(&self.gateway));
     }
 
+    /// Lets it go with all it knows.
+    pub fn discard(self) {
+        self.engine.discard();
+    }
+
     /// Response headers are on their way to the client, the upstream's or those of an answer in its place, ours too.
     /// `end`: the response has no body.
     pub fn on_response_headers(&mut self, stream: u32, end: bool) -> Flow {

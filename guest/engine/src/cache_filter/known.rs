@@ -4,6 +4,8 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 
 use slidegate_cache::{PURGES_MAX, PurgeTag, is_void};
 
+use crate::sorted;
+
 /// Of so many resources it is known by what they vary; each has its place, and takes that of another.
 const RESOURCES_MAX: usize = 4_096;
 
@@ -63,7 +65,7 @@ impl Purges {
         self.floor_ms = if is_all { 0 } else { purged.iter().map(|(_, since_ms)| *since_ms).min().unwrap_or(0) };
         self.since_ms.clear();
         self.since_ms.extend_from_slice(purged);
-        self.since_ms.sort_unstable();
+        sorted::sort(&mut self.since_ms);
         self.read_ns = Some(asked_ns);
     }
 

@@ -15,7 +15,10 @@ use super::{
     limit_by::{cookie_name, token_header},
     service::{self, ServiceTable},
 };
-use crate::cache::{CacheFallback, CacheGroup, CacheRules};
+use crate::{
+    cache::{CacheFallback, CacheGroup, CacheRules},
+    sorted,
+};
 
 const SECOND_US: u64 = 1_000_000;
 const DAY_US: u64 = 86_400 * SECOND_US;
@@ -162,8 +165,7 @@ fn headers(reader: &mut Reader, path: Path<'_>, node: &Node) -> Option<Vec<Strin
     let names: Vec<Option<String>> =
         elements(&path, node).map(|(path, node)| token_header(reader, path, node)).collect();
     let mut names: Vec<String> = names.into_iter().collect::<Option<_>>()?;
-    names.sort_unstable();
-    names.dedup();
+    sorted::sort_each_once(&mut names);
     Some(names)
 }
 

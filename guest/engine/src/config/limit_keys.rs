@@ -19,6 +19,7 @@ use crate::{
     ip_set::{IpSet, canonical, parse_key},
     regexp::Pattern,
     rule::{KeyEntry, KeyIndex, Limit, LimitKeys},
+    sorted,
 };
 
 pub(super) const REGEXP: &str = "regexp:";
@@ -231,7 +232,7 @@ fn index(entries: &[KeyEntry], matchers: Vec<Matcher>, kind: Option<Keys>) -> Ke
     if !networks.is_empty() {
         return KeyIndex::Ip(IpSet::new(networks));
     }
-    exact.sort_unstable();
+    sorted::sort(&mut exact);
     exact.dedup_by(|later, first| later.0 == first.0);
     KeyIndex::Text { exact, patterns }
 }

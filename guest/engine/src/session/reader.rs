@@ -15,7 +15,7 @@ use super::{
     record_cursor::RECORD_MAX,
     source::SessionSource,
 };
-use crate::value_hash::hex;
+use crate::{sorted, value_hash::hex};
 
 /// What a reader of sessions is made of.
 #[derive(Clone)]
@@ -143,8 +143,7 @@ impl SessionReader {
             SessionFormat::Hash => self.wanted.first_names().map(|name| name.as_bytes().to_owned()).collect(),
             _ => Vec::new(),
         };
-        names.sort_unstable();
-        names.dedup();
+        sorted::sort_each_once(&mut names);
         names
     }
 

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use super::{fields::says_somebody, reader::SessionSettings, source::SessionSource};
+use crate::sorted;
 
 /// A filter that reads sessions.
 #[derive(Debug)]
@@ -80,8 +81,7 @@ impl SessionRules {
     /// every place, which CGI and WSGI do not tell apart. What clients send under any of them is removed.
     pub fn stripped(&self) -> Vec<String> {
         let mut names: Vec<String> = self.headers.iter().flat_map(|header| spellings(header)).collect();
-        names.sort_unstable();
-        names.dedup();
+        sorted::sort_each_once(&mut names);
         names
     }
 

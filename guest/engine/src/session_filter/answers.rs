@@ -110,7 +110,7 @@ impl SessionAnswers {
     pub(super) fn asker(
         &self,
         waiter: Waiter,
-        request: &impl RequestView,
+        request: &dyn RequestView,
         lookup: &SessionLookup,
         wall_ns: u64,
     ) -> (SessionAsker, Result<SessionLead, SessionMiss>) {
@@ -141,7 +141,7 @@ impl SessionAnswers {
     }
 
     /// What becomes of a request if it has no session.
-    fn if_missing(&self, request: &impl RequestView) -> IfMissing {
+    fn if_missing(&self, request: &dyn RequestView) -> IfMissing {
         let shows_pages = || {
             matches!(request.header(":method").as_deref(), Some(b"GET" | b"HEAD"))
                 && request.header_values("accept").iter().any(|accept| names_html(accept))

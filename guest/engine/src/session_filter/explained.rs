@@ -30,7 +30,7 @@ pub(crate) struct ExplainedSession {
 /// What a filter of these rules makes of a request. `ask` is what a service says to a question; none: it was not asked.
 pub(crate) fn explained(
     rules: &Rc<SessionRules>,
-    request: &impl RequestView,
+    request: &dyn RequestView,
     wall_ns: u64,
     ask: &mut impl FnMut(u32, Command) -> Option<Result<Reply, CallError>>,
 ) -> ExplainedSession {
